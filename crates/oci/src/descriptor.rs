@@ -1,0 +1,86 @@
+//! Descriptors: what a manifest says about a blob it points at.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error, Unexpected, Visitor},
+};
+
+use crate::{Digest, MediaType, Platform, lenient};
+
+/// What a manifest says about a blob it points at (OCI image spec, `descriptor.md`).
+///
+/// The order of the fields is that of the JSON, and may not change: digests of manifests depend on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// The kind of the blob.
+    pub media_type: MediaType,
+    /// The digest of the blob.
+    pub digest: Digest,
+    /// The size of the blob, in bytes.
+    #[serde(deserialize_with = "size")]
+    pub size: u64,
+    /// Further places the blob may be had from, such as `ipfs://<cid>`.
+    #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Vec::is_empty")]
+    pub urls: Vec<String>,
+    /// Notes, sorted by their keys.
+    #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// The blob itself in base64, not checked against `digest`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+    /// The platform, where the blob is a manifest within an index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+    /// The kind of artifact, where the blob is a manifest.
+    #[serde(default, deserialize_with = "lenient::non_empty", skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<MediaType>,
+}
+
+impl Descriptor {
+    /// Makes a descriptor that says no more than it must.
+    pub fn new(media_type: MediaType, digest: Digest, size: u64) -> Self {
+        Self {
+            media_type,
+            digest,
+            size,
+            urls: Vec::new(),
+            annotations: BTreeMap::new(),
+            data: None,
+            platform: None,
+            artifact_type: None,
+        }
+    }
+
+    /// Returns the annotation of this key.
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.annotations.get(key).map(String::as_str)
+    }
+}
+
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    deserializer.deserialize_u64(Size)
+}
+
+struct Size;
+
+impl Visitor<'_> for Size {
+    type Value = u64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a descriptor's size: a whole number of bytes, not negative")
+    }
+
+    fn visit_u64<E: Error>(self, size: u64) -> Result<u64, E> {
+        Ok(size)
+    }
+
+    fn visit_i64<E: Error>(self, size: i64) -> Result<u64, E> {
+        size.try_into().map_err(|_| E::invalid_value(Unexpected::Signed(size), &self))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::media_type;
+
+const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+fn with(field: &str) -> String {
+    format!(r#"{{"mediaType":"a/b","digest":"{DIGEST}",{field}}}"#)
+}
+
+fn read(json: &str) -> Result<Descriptor, serde_json::Error> {
+    serde_json::from_str(json)
+}
+
+#[test]
+fn a_plain_descriptor_has_three_fields() {
+    let layer = MediaType::from_static(media_type::OCI_LAYER_TAR_GZIP);
+    let descriptor = Descriptor::new(layer, Digest::sha256_of(b""), 168);
+    assert_eq!(
+        serde_json::to_string(&descriptor).unwrap(),
+        format!(
+            r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"{DIGEST}","size":168}}"#
+        )
+    );
+}
+
+#[test]
+fn a_full_descriptor_keeps_its_order() {
+    let json = with(
+        r#""size":3,"urls":["ipfs://bafy"],"annotations":{"a":"1","b":"2"},"data":"e30=","platform":{"architecture":"amd64","os":"linux"},"artifactType":"c/d""#,
+    );
+    let descriptor = read(&json).unwrap();
+    assert_eq!(descriptor.annotation("b"), Some("2"));
+    assert_eq!(descriptor.annotation("c"), None);
+    assert_eq!(serde_json::to_string(&descriptor).unwrap(), json);
+}
+
+#[test]
+fn null_empty_and_unknown_fields_are_passed_over() {
+    let odd = with(
+        r#""size":0,"urls":null,"annotations":null,"data":null,"platform":null,"artifactType":"","newUnspecifiedField":{}"#,
+    );
+    assert_eq!(read(&odd).unwrap(), read(&with(r#""size":0"#)).unwrap());
+}
+
+#[test]
+fn a_size_that_is_no_number_of_bytes_is_refused() {
+    for size in ["-1", "-9223372036854775808", "1.5", "1e30", "\"1\"", "null", "18446744073709551616"] {
+        let message = read(&with(&format!(r#""size":{size}"#))).unwrap_err().to_string();
+        assert!(message.contains("a whole number of bytes, not negative"), "{size}: {message}");
+    }
+    assert_eq!(read(&with(r#""size":18446744073709551615"#)).unwrap().size, u64::MAX);
+}
+
+#[test]
+fn a_descriptor_with_a_missing_or_bad_field_names_it() {
+    let table = [
+        (r#"{"digest":"","size":1}"#.to_owned(), "is no digest"),
+        (r#"{"mediaType":"a","size":1}"#.to_owned(), "is no media type"),
+        (with(r#""urls":[]"#), "missing field `size`"),
+        (format!(r#"{{"digest":"{DIGEST}","size":1}}"#), "missing field `mediaType`"),
+        (with(r#""size":1,"artifactType":"x""#), "is no media type"),
+    ];
+    for (json, expected) in table {
+        let message = read(&json).unwrap_err().to_string();
+        assert!(message.contains(expected), "{json}: {message}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_descriptor_survives_its_json(
+        size: u64,
+        urls in prop::collection::vec("\\PC{0,9}", 0..3),
+        annotations in prop::collection::btree_map("\\PC{0,9}", "\\PC{0,9}", 0..4),
+        data in prop::option::of("[a-z=]{0,9}"),
+        variant in prop::option::of("[a-z0-9]{1,3}"),
+    ) {
+        let platform = Some(Platform { variant, ..Platform::default() });
+        let plain = Descriptor::new(MediaType::from_static("a/b"), Digest::sha256_of(b""), size);
+        let descriptor = Descriptor { urls, annotations, data, platform, ..plain };
+        prop_assert_eq!(read(&serde_json::to_string(&descriptor).unwrap()).unwrap(), descriptor);
+    }
+
+    #[test]
+    fn no_text_makes_the_parser_panic(text in "\\PC*") {
+        let _ = read(&text);
+        let _ = read(&with(&text));
+    }
+}

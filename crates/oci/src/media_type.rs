@@ -1,0 +1,172 @@
+//! Media types, and the names of those that images are made of.
+
+use std::{borrow::Cow, fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::excerpt;
+
+/// An OCI image index.
+pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// An OCI image manifest.
+pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// An OCI image configuration.
+pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// The JSON value `{}`, where an artifact has no configuration.
+pub const OCI_EMPTY: &str = "application/vnd.oci.empty.v1+json";
+/// An OCI layer, uncompressed.
+pub const OCI_LAYER_TAR: &str = "application/vnd.oci.image.layer.v1.tar";
+/// An OCI layer, compressed with gzip.
+pub const OCI_LAYER_TAR_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+/// An OCI layer, compressed with zstd.
+pub const OCI_LAYER_TAR_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+/// An OCI layer that may not be pushed, uncompressed.
+pub const OCI_NONDISTRIBUTABLE_TAR: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar";
+/// An OCI layer that may not be pushed, compressed with gzip.
+pub const OCI_NONDISTRIBUTABLE_TAR_GZIP: &str =
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
+/// An OCI layer that may not be pushed, compressed with zstd.
+pub const OCI_NONDISTRIBUTABLE_TAR_ZSTD: &str =
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd";
+/// A Docker manifest list, the forerunner of the OCI index.
+pub const DOCKER_MANIFEST_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+/// A Docker manifest of schema 2.
+pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+/// A Docker image configuration.
+pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+/// A Docker layer, uncompressed.
+pub const DOCKER_LAYER_TAR: &str = "application/vnd.docker.image.rootfs.diff.tar";
+/// A Docker layer, compressed with gzip.
+pub const DOCKER_LAYER_TAR_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+/// A Docker layer that is fetched from its `urls`, compressed with gzip.
+pub const DOCKER_FOREIGN_TAR_GZIP: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+/// A layer manifest of ocipfs: one layer, named by a CID.
+pub const OCIPFS_LAYER_MANIFEST: &str = "application/vnd.ocipfs.layer.manifest.v1+json";
+
+/// Tells that a text is no media type.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no media type: `type/subtype` without parameters, each a letter or digit and then at most 126 \
+     letters, digits or any of `!#$&-^_.+`, would be"
+)]
+pub struct Error(String);
+
+/// A media type without parameters (RFC 6838, section 4.2), kept as it was written.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct MediaType(Cow<'static, str>);
+
+impl MediaType {
+    /// Makes a media type of one of this module's constants.
+    ///
+    /// # Panics
+    ///
+    /// When the text is no media type; in a `const` that is an error of compilation.
+    pub const fn from_static(text: &'static str) -> Self {
+        assert!(is_media_type(text.as_bytes()), "this is no media type");
+        Self(Cow::Borrowed(text))
+    }
+
+    /// Returns the text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Tells whether this is a layer of a file system, of OCI or Docker, in any compression or encrypted.
+    pub fn is_layer(&self) -> bool {
+        // By prefix, because compressions and `+encrypted` are appended and more may come.
+        self.0.starts_with("application/vnd.oci.image.layer.")
+            || self.0.starts_with("application/vnd.docker.image.rootfs.")
+    }
+
+    /// Tells whether this is a list of manifests, of OCI or Docker.
+    pub fn is_index(&self) -> bool {
+        self == OCI_INDEX || self == DOCKER_MANIFEST_LIST
+    }
+
+    /// Tells whether this is the manifest of one image, of OCI or Docker.
+    pub fn is_manifest(&self) -> bool {
+        self == OCI_MANIFEST || self == DOCKER_MANIFEST
+    }
+}
+
+// In the form that a `const fn` can have: no iterators.
+const fn is_media_type(text: &[u8]) -> bool {
+    let mut slash = 0;
+    while slash < text.len() && text[slash] != b'/' {
+        slash += 1;
+    }
+    slash < text.len()
+        && is_restricted_name(text, 0, slash)
+        && is_restricted_name(text, slash + 1, text.len())
+}
+
+const fn is_restricted_name(text: &[u8], start: usize, end: usize) -> bool {
+    if start >= end || end - start > 127 || !text[start].is_ascii_alphanumeric() {
+        return false;
+    }
+    let mut at = start;
+    while at < end {
+        let punctuation = matches!(text[at], b'!' | b'#' | b'$' | b'&' | b'-' | b'^' | b'_' | b'.' | b'+');
+        if !text[at].is_ascii_alphanumeric() && !punctuation {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}
+
+impl FromStr for MediaType {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        text.to_owned().try_into()
+    }
+}
+
+impl TryFrom<String> for MediaType {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self, Error> {
+        if is_media_type(text.as_bytes()) { Ok(Self(Cow::Owned(text))) } else { Err(Error(excerpt(&text))) }
+    }
+}
+
+impl AsRef<str> for MediaType {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl PartialEq<str> for MediaType {
+    fn eq(&self, other: &str) -> bool {
+        self.0 == other
+    }
+}
+
+impl PartialEq<&str> for MediaType {
+    fn eq(&self, other: &&str) -> bool {
+        self.0 == *other
+    }
+}
+
+impl PartialEq<MediaType> for str {
+    fn eq(&self, other: &MediaType) -> bool {
+        other == self
+    }
+}
+
+impl PartialEq<MediaType> for &str {
+    fn eq(&self, other: &MediaType) -> bool {
+        other == self
+    }
+}
+
+impl fmt::Display for MediaType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests;

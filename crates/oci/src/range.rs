@@ -1,0 +1,89 @@
+//! Byte ranges of HTTP: `Range`, `Content-Range` and `If-Range` (RFC 9110, sections 13.1.5 and 14).
+
+use std::ops::Range;
+
+/// One range of bytes, as a `Range` header asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ByteRange(Spec);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Spec {
+    /// From the first to the last position, both included.
+    Between(u64, u64),
+    /// From a position to the end.
+    From(u64),
+    /// The last so many bytes.
+    Suffix(u64),
+}
+
+/// Tells that a range holds no byte of the content: the answer is 416.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the range holds none of the {size} bytes: a range that starts below {size} would")]
+pub struct Unsatisfiable {
+    size: u64,
+}
+
+impl Unsatisfiable {
+    /// Returns the `Content-Range` of the 416, such as `bytes */100`.
+    pub fn content_range(&self) -> String {
+        format!("bytes */{}", self.size)
+    }
+}
+
+impl ByteRange {
+    /// Parses a `Range` header; none means that the header is ignored and all bytes are sent.
+    ///
+    /// Another unit, a malformed header and several ranges are ignored, as RFC 9110, section 14.2 allows.
+    pub fn parse(header: &str) -> Option<Self> {
+        let (unit, range) = header.trim().split_once('=')?;
+        if !unit.eq_ignore_ascii_case("bytes") {
+            return None;
+        }
+        let (first, last) = range.trim().split_once('-')?;
+        let spec = match (first, last) {
+            ("", length) => Spec::Suffix(position(length)?),
+            (first, "") => Spec::From(position(first)?),
+            (first, last) => Spec::Between(position(first)?, position(last)?),
+        };
+        // Section 14.1.1: a range whose end lies before its start is invalid.
+        let valid = !matches!(spec, Spec::Between(first, last) if last < first);
+        valid.then_some(Self(spec))
+    }
+
+    /// Returns the bytes meant of a content of `size` bytes, which are at least one.
+    ///
+    /// No range of an empty content can be met, since no `Content-Range` could tell it.
+    pub fn resolve(&self, size: u64) -> Result<Range<u64>, Unsatisfiable> {
+        let range = match self.0 {
+            // Not `(last + 1).min(size)`, which would overflow.
+            Spec::Between(first, last) if last < size => first..last + 1,
+            Spec::Between(first, _) | Spec::From(first) => first..size,
+            Spec::Suffix(length) => size.saturating_sub(length)..size,
+        };
+        if range.is_empty() { Err(Unsatisfiable { size }) } else { Ok(range) }
+    }
+}
+
+/// Reads a position; one too large for 64 bits is the largest, since it lies behind the end anyway.
+fn position(digits: &str) -> Option<u64> {
+    let decimal = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    decimal.then(|| digits.parse().unwrap_or(u64::MAX))
+}
+
+/// Returns the `Content-Range` of a 206, such as `bytes 0-9/100`, for what [`ByteRange::resolve`] gave.
+pub fn content_range(range: &Range<u64>, size: u64) -> String {
+    format!("bytes {}-{}/{size}", range.start, range.end.saturating_sub(1))
+}
+
+/// Tells whether a `Range` counts beside this `If-Range`, for content with this entity tag.
+///
+/// The comparison is the strong one, so a weak tag never matches; nor does a date, as blobs have none.
+pub fn if_range_holds(if_range: Option<&str>, etag: &str) -> bool {
+    if_range.is_none_or(|validator| {
+        let validator = validator.trim();
+        validator.starts_with('"') && validator == etag
+    })
+}
+
+#[cfg(test)]
+mod tests;
