@@ -1,0 +1,295 @@
+//! What this node says to the swarm: identify and Kademlia in one behaviour, their events handled
+//! here, so that rust-ipfs only has to poll it.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    convert::Infallible,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use libp2p::{
+    Multiaddr, PeerId, StreamProtocol, identify,
+    identity::Keypair,
+    kad::{self, InboundRequest, QueryId, QueryResult, RecordKey, store::RecordStore},
+    swarm::{
+        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
+        THandlerOutEvent, ToSwarm, dial_opts::DialOpts,
+    },
+};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{Cid, peers::Peers};
+
+const KADEMLIA: StreamProtocol = StreamProtocol::new("/ipfs/kad/1.0.0");
+const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Keys of our own and of others together; each costs some 300 bytes.
+const PROVIDED_KEYS: usize = 1 << 16;
+/// Providers dialled for one search; boxo stops at ten too.
+const PROVIDERS_DIALLED: usize = 10;
+/// Listen addresses believed of one peer.
+const ADDRESSES_OF_A_PEER: usize = 16;
+
+/// What the rest of the node asks of the routing system.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Announce `key`; answers whether at least one other peer could be told.
+    Provide(Cid, oneshot::Sender<bool>),
+    /// Stop announcing.
+    Withdraw(Cid),
+    /// Search providers and dial them; the channel closes when the search has ended.
+    Find(Cid, mpsc::UnboundedSender<PeerId>),
+}
+
+/// How the behaviour differs from one network to another.
+pub(crate) struct Settings {
+    pub announce: Vec<Multiaddr>,
+    pub trust_listen_addresses: bool,
+    pub always_serve_dht: bool,
+}
+
+#[derive(NetworkBehaviour)]
+#[behaviour(prelude = "libp2p::swarm::derive_prelude")]
+pub(crate) struct Parts {
+    identify: identify::Behaviour,
+    kad: kad::Behaviour<kad::store::MemoryStore>,
+}
+
+struct Search {
+    found: mpsc::UnboundedSender<PeerId>,
+    dialled: usize,
+}
+
+/// One wrapper with nothing to tell the outer swarm: it answers commands through their channels.
+pub(crate) struct Behaviour {
+    parts: Parts,
+    commands: mpsc::Receiver<Command>,
+    peers: Peers,
+    trust_listen_addresses: bool,
+    provides: HashMap<QueryId, oneshot::Sender<bool>>,
+    searches: HashMap<QueryId, Search>,
+    queue: VecDeque<ToSwarm<Infallible, THandlerInEvent<Parts>>>,
+}
+
+impl Behaviour {
+    pub(crate) fn new(
+        key: &Keypair,
+        settings: Settings,
+        commands: mpsc::Receiver<Command>,
+        peers: Peers,
+    ) -> Self {
+        let id = key.public().to_peer_id();
+        let identify = identify::Config::new("ipfs/0.1.0".into(), key.public())
+            .with_agent_version(concat!("ocipfs/", env!("CARGO_PKG_VERSION")).into())
+            .with_push_listen_addr_updates(true)
+            // What is announced by hand stands instead of what is listened on.
+            .with_hide_listen_addrs(!settings.announce.is_empty());
+        let confirm = |address| ToSwarm::ExternalAddrConfirmed(address);
+        Self {
+            parts: Parts {
+                identify: identify::Behaviour::new(identify),
+                kad: kademlia(id, settings.always_serve_dht),
+            },
+            commands,
+            peers,
+            trust_listen_addresses: settings.trust_listen_addresses,
+            provides: HashMap::new(),
+            searches: HashMap::new(),
+            queue: settings.announce.into_iter().map(confirm).collect(),
+        }
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Provide(cid, reply) => {
+                // With nobody to tell, the query would end well and the record be nowhere.
+                let alone = self.parts.kad.kbuckets().all(|bucket| bucket.is_empty());
+                match self.parts.kad.start_providing(key_of(&cid)) {
+                    Ok(query) if !alone => {
+                        self.provides.insert(query, reply);
+                    }
+                    Ok(_) => {
+                        let _ = reply.send(false);
+                    }
+                    Err(error) => {
+                        tracing::warn!(%cid, %error, "cannot announce");
+                        let _ = reply.send(false);
+                    }
+                }
+            }
+            Command::Withdraw(cid) => self.parts.kad.stop_providing(&key_of(&cid)),
+            Command::Find(cid, found) => {
+                let query = self.parts.kad.get_providers(key_of(&cid));
+                self.searches.insert(query, Search { found, dialled: 0 });
+            }
+        }
+    }
+
+    fn on_event(&mut self, event: PartsEvent) {
+        match event {
+            PartsEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+                self.on_identify(peer_id, info)
+            }
+            PartsEvent::Identify(_) => {}
+            PartsEvent::Kad(kad::Event::OutboundQueryProgressed { id, result, step, .. }) => {
+                self.on_query(id, result, step.last);
+            }
+            PartsEvent::Kad(kad::Event::InboundRequest {
+                request: InboundRequest::AddProvider { record: Some(record) },
+            }) => {
+                // A record without an address leads nobody anywhere.
+                if !record.addresses.is_empty()
+                    && let Err(error) = self.parts.kad.store_mut().add_provider(record)
+                {
+                    tracing::debug!(%error, "provider record not kept");
+                }
+            }
+            PartsEvent::Kad(kad::Event::RoutingUpdated { is_new_peer: true, .. }) => {
+                self.peers.routing_grew()
+            }
+            PartsEvent::Kad(_) => {}
+        }
+    }
+
+    fn on_identify(&mut self, peer: PeerId, info: identify::Info) {
+        self.peers.identified(&peer, info.agent_version);
+        if info.protocols.contains(&KADEMLIA) {
+            for address in info.listen_addrs.into_iter().take(ADDRESSES_OF_A_PEER) {
+                self.parts.kad.add_address(&peer, address);
+            }
+        }
+    }
+
+    fn on_query(&mut self, id: QueryId, result: QueryResult, last: bool) {
+        match result {
+            QueryResult::StartProviding(result) => {
+                if let Some(reply) = self.provides.remove(&id) {
+                    let _ = reply.send(result.is_ok());
+                }
+            }
+            QueryResult::GetProviders(Ok(kad::GetProvidersOk::FoundProviders { providers, .. })) => {
+                self.on_providers(id, providers);
+            }
+            _ => {}
+        }
+        if last {
+            self.searches.remove(&id);
+        }
+    }
+
+    /// Dials while the query still lives: only then does Kademlia know the providers' addresses.
+    fn on_providers(&mut self, id: QueryId, providers: impl IntoIterator<Item = PeerId>) {
+        let Some(search) = self.searches.get_mut(&id) else { return };
+        for peer in providers {
+            let _ = search.found.send(peer);
+            if !self.peers.is_connected(&peer) && search.dialled < PROVIDERS_DIALLED {
+                search.dialled += 1;
+                self.queue.push_back(ToSwarm::Dial { opts: DialOpts::peer_id(peer).build() });
+            }
+        }
+    }
+}
+
+fn key_of(cid: &Cid) -> RecordKey {
+    RecordKey::from(cid.hash().to_bytes())
+}
+
+fn kademlia(id: PeerId, always_serve: bool) -> kad::Behaviour<kad::store::MemoryStore> {
+    let store = kad::store::MemoryStoreConfig { max_provided_keys: PROVIDED_KEYS, ..Default::default() };
+    let mut config = kad::Config::new(KADEMLIA);
+    config
+        .set_query_timeout(QUERY_TIMEOUT)
+        .set_record_filtering(kad::StoreInserts::FilterBoth)
+        // The announcer repeats what is announced, and can say how far it is.
+        .set_provider_publication_interval(None);
+    let mut kad = kad::Behaviour::with_config(id, kad::store::MemoryStore::with_config(id, store), config);
+    if always_serve {
+        kad.set_mode(Some(kad::Mode::Server));
+    }
+    kad
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = <Parts as NetworkBehaviour>::ConnectionHandler;
+    type ToSwarm = Infallible;
+
+    fn handle_pending_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        self.parts.handle_pending_inbound_connection(id, local, remote)
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.parts.handle_established_inbound_connection(id, peer, local, remote)
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: Option<PeerId>,
+        addresses: &[Multiaddr],
+        role: libp2p::core::Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        self.parts.handle_pending_outbound_connection(id, peer, addresses, role)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        role: libp2p::core::Endpoint,
+        port: libp2p::core::transport::PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.parts.handle_established_outbound_connection(id, peer, address, role, port)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm) {
+        match &event {
+            FromSwarm::ConnectionEstablished(e) => self.peers.connected(e.peer_id, e.endpoint),
+            FromSwarm::ConnectionClosed(e) if e.remaining_established == 0 => {
+                self.peers.disconnected(&e.peer_id)
+            }
+            FromSwarm::NewListenAddr(e) if self.trust_listen_addresses => {
+                self.queue.push_back(ToSwarm::ExternalAddrConfirmed(e.addr.clone()));
+            }
+            FromSwarm::ExpiredListenAddr(e) if self.trust_listen_addresses => {
+                self.queue.push_back(ToSwarm::ExternalAddrExpired(e.addr.clone()));
+            }
+            _ => {}
+        }
+        self.parts.on_swarm_event(event);
+    }
+
+    fn on_connection_handler_event(&mut self, peer: PeerId, id: ConnectionId, event: THandlerOutEvent<Self>) {
+        self.parts.on_connection_handler_event(peer, id, event);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Infallible, THandlerInEvent<Self>>> {
+        loop {
+            if let Some(event) = self.queue.pop_front() {
+                return Poll::Ready(event);
+            }
+            if let Poll::Ready(Some(command)) = self.commands.poll_recv(cx) {
+                self.on_command(command);
+                continue;
+            }
+            match self.parts.poll(cx) {
+                Poll::Ready(ToSwarm::GenerateEvent(event)) => self.on_event(event),
+                Poll::Ready(other) => {
+                    return Poll::Ready(other.map_out(|_| unreachable!("events were taken above")));
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}

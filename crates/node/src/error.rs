@@ -1,0 +1,80 @@
+use std::{path::PathBuf, time::Duration};
+
+use libp2p::Multiaddr;
+
+use crate::{Cid, swarm_key};
+
+/// What can go wrong between this node and its peers.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The key that names this peer cannot be read or written.
+    #[error("the identity key {path}: {why}")]
+    Identity {
+        /// The key's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The swarm key is not one.
+    #[error(transparent)]
+    SwarmKey(#[from] swarm_key::Error),
+    /// An option would reach out of a private swarm.
+    #[error("{what} cannot be used with a swarm key: {why}")]
+    HalfPrivate {
+        /// The option or address.
+        what: String,
+        /// Why it is not private.
+        why: &'static str,
+    },
+    /// Another program listens there already.
+    #[error("cannot listen on {address} for peers: {why}")]
+    Listen {
+        /// The address asked for.
+        address: Multiaddr,
+        /// What the system said.
+        why: String,
+    },
+    /// The address names no peer, so nobody could tell whether the right one answered.
+    #[error("{0} does not end in /p2p/<peer id>")]
+    NoPeerId(Multiaddr),
+    /// The peer could not be reached.
+    #[error("cannot reach {address}: {why}")]
+    Dial {
+        /// The address dialled.
+        address: Multiaddr,
+        /// What the transport said.
+        why: String,
+    },
+    /// Nobody to ask, or the search ended without a provider.
+    #[error("nobody has {cid} (asked {asked} peers for {:.1} s)", waited.as_secs_f64())]
+    NotFound {
+        /// The block looked for.
+        cid: Cid,
+        /// How many peers were connected.
+        asked: usize,
+        /// How long the search took.
+        waited: Duration,
+    },
+    /// Somebody announced it and sent nothing in time.
+    #[error("{providers} peers announce {cid}, but none sent it within {:.1} s", waited.as_secs_f64())]
+    Unanswered {
+        /// The block looked for.
+        cid: Cid,
+        /// How many providers the search found.
+        providers: usize,
+        /// How long they were given.
+        waited: Duration,
+    },
+    /// This process has no swarm, so no peer could be asked.
+    #[error("{0} is not in the node directory, and without a running node no peer can be asked")]
+    Offline(Cid),
+    /// The node directory failed.
+    #[error("the block store: {0}")]
+    Blocks(String),
+    /// The swarm could not be built.
+    #[error("the swarm did not start: {0}")]
+    Start(String),
+    /// The swarm has stopped.
+    #[error("the node is shutting down")]
+    Stopped,
+}

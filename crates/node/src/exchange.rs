@@ -1,0 +1,119 @@
+//! Getting a block: from the node directory, else from peers, else by finding who has it.
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{sync::Mutex, time::Instant};
+
+use crate::{Cid, Error, Node};
+
+/// Peers that are connected are asked first; this long, before anybody is searched.
+const HEAD_START: Duration = Duration::from_millis(500);
+/// When a search ended with nobody, what connected peers still get to answer.
+const LAST_CALL: Duration = Duration::from_secs(2);
+/// A block of a known DAG is waited for this long before its root's providers are searched (again).
+const SEARCH_AGAIN: Duration = Duration::from_secs(5);
+/// Longer than anybody waits: deadlines are the callers', not rust-ipfs's.
+const FOR_EVER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A block and its address.
+#[derive(Clone, Debug)]
+pub struct Block {
+    /// The address.
+    pub cid: Cid,
+    /// The bytes that hash to it.
+    pub data: Bytes,
+}
+
+/// The blocks of one DAG. Only its root is announced, so the root is what providers are found by.
+pub struct Session {
+    node: Node,
+    root: Cid,
+    providers: AtomicUsize,
+    searching: Mutex<()>,
+}
+
+impl Session {
+    pub(crate) fn new(node: Node, root: Cid) -> Self {
+        Self { node, root, providers: AtomicUsize::new(0), searching: Mutex::new(()) }
+    }
+
+    /// Fetches the root, or says within `patience` whether nobody has it or nobody answered.
+    pub async fn fetch_root(&self, patience: Duration) -> Result<Bytes, Error> {
+        if let Some(data) = self.node.local(&self.root).await? {
+            return Ok(data);
+        }
+        if self.node.is_offline() {
+            return Err(Error::Offline(self.root));
+        }
+        tokio::select! {
+            block = self.want(&self.root) => block,
+            error = self.verdict(patience) => Err(error),
+        }
+    }
+
+    /// Fetches a block below the root. It waits for ever: the reader knows whether others arrive meanwhile.
+    pub async fn fetch(&self, cid: &Cid) -> Result<Bytes, Error> {
+        if let Some(data) = self.node.local(cid).await? {
+            return Ok(data);
+        }
+        if self.node.is_offline() {
+            return Err(Error::Offline(*cid));
+        }
+        let search = async {
+            loop {
+                tokio::time::sleep(SEARCH_AGAIN).await;
+                self.search().await;
+            }
+        };
+        tokio::select! {
+            block = self.want(cid) => block,
+            () = search => unreachable!("the search has no end"),
+        }
+    }
+
+    async fn want(&self, cid: &Cid) -> Result<Bytes, Error> {
+        let block = self.node.ipfs()?.repo().get_block(cid).timeout(FOR_EVER).await;
+        block.map(|block| block.inner_data().clone()).map_err(|_| Error::Stopped)
+    }
+
+    async fn verdict(&self, patience: Duration) -> Error {
+        let start = Instant::now();
+        let deadline = start + patience;
+        let search = async {
+            self.node.peers_table().settled().await;
+            if self.node.peers_table().count() > 0 {
+                tokio::time::sleep(HEAD_START).await;
+            }
+            self.search().await;
+            if self.providers() == 0 && self.node.peers_table().count() > 0 {
+                tokio::time::sleep(LAST_CALL).await;
+            }
+        };
+        let _ = tokio::time::timeout_at(deadline, search).await;
+        if self.providers() == 0 {
+            let asked = self.node.peers_table().count();
+            return Error::NotFound { cid: self.root, asked, waited: start.elapsed() };
+        }
+        tokio::time::sleep_until(deadline).await;
+        Error::Unanswered { cid: self.root, providers: self.providers(), waited: start.elapsed() }
+    }
+
+    fn providers(&self) -> usize {
+        self.providers.load(Ordering::Relaxed)
+    }
+
+    /// Searches the root's providers once, dialling them; the readers of one DAG share a search.
+    async fn search(&self) {
+        let _turn = self.searching.lock().await;
+        let Ok(mut found) = self.node.find_providers(self.root).await else { return };
+        let mut providers = 0;
+        while let Some(peer) = found.recv().await {
+            providers += usize::from(peer != self.node.peer_id());
+            self.providers.fetch_max(providers, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The swarm of ocipfs: one libp2p peer that fetches blocks, serves them, announces what it has
+//! and finds who else has it.
+//!
+//! ```text
+//! Node ── Session::fetch ──► exchange ──► Bitswap of rust-ipfs ──► peers
+//!   │                           └───────► routing (Kademlia)  ──► providers, dialled
+//!   ├── announce ─────────────► announcer ──► routing
+//!   └── peers, connect ───────► peers (table, redial with back-off)
+//! ```
+//!
+//! It knows CIDs, blocks and peers; digests and images are the business of the layers above.
+
+#![warn(missing_docs)]
+
+mod announcer;
+mod behaviour;
+mod error;
+mod exchange;
+mod identity;
+mod node;
+mod options;
+mod peers;
+mod swarm;
+mod swarm_key;
+
+pub use announcer::Announcing;
+pub use cid::Cid;
+pub use error::Error;
+pub use exchange::{Block, Session};
+pub use libp2p::{Multiaddr, PeerId};
+pub use node::Node;
+pub use options::{Bootstrap, Options};
+pub use peers::Peer;
+pub use swarm_key::SwarmKey;

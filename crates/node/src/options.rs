@@ -1,0 +1,144 @@
+use std::{path::PathBuf, str::FromStr, time::Duration};
+
+use libp2p::{Multiaddr, multiaddr::Protocol};
+
+use crate::{Error, SwarmKey};
+
+const PUBLIC_PEERS: &str = include_str!("../../../bootstrap/public-peers.txt");
+
+/// Whom a node dials first to find the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bootstrap {
+    /// The public IPFS network.
+    Public,
+    /// Nobody: the node knows those who dial it, and its static peers.
+    None,
+    /// These peers.
+    Peers(Vec<Multiaddr>),
+}
+
+impl Bootstrap {
+    /// The addresses to dial.
+    pub fn addresses(&self) -> Vec<Multiaddr> {
+        match self {
+            Self::Public => public_peers().collect(),
+            Self::None => Vec::new(),
+            Self::Peers(peers) => peers.clone(),
+        }
+    }
+}
+
+fn public_peers() -> impl Iterator<Item = Multiaddr> {
+    let lines = PUBLIC_PEERS.lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| Multiaddr::from_str(line).ok())
+}
+
+/// How a node is started. Plain values: who reads flags and files is `cli`.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The node directory; it must exist.
+    pub data_dir: PathBuf,
+    /// Where peers are listened for.
+    pub listen: Vec<Multiaddr>,
+    /// What peers are told instead of the listen addresses.
+    pub announce: Vec<Multiaddr>,
+    /// Whom to dial first.
+    pub bootstrap: Bootstrap,
+    /// Peers kept connected, redialled for ever.
+    pub peers: Vec<Multiaddr>,
+    /// The key of a private swarm.
+    pub swarm_key: Option<SwarmKey>,
+    /// How often what is announced is announced again. Provider records live 48 hours at most.
+    pub announce_every: Duration,
+}
+
+impl Options {
+    /// Plain options for a node in `data_dir` that nobody is told of.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            listen: Vec::new(),
+            announce: Vec::new(),
+            bootstrap: Bootstrap::None,
+            peers: Vec::new(),
+            swarm_key: None,
+            announce_every: Duration::from_secs(12 * 60 * 60),
+        }
+    }
+
+    /// Refuses what would reach out of a private swarm: QUIC and DNS know no pre-shared key.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.swarm_key.is_none() {
+            return Ok(());
+        }
+        if self.bootstrap == Bootstrap::Public {
+            let what = "public bootstrap".into();
+            return Err(Error::HalfPrivate { what, why: "those peers are on the public network" });
+        }
+        let bootstrap = self.bootstrap.addresses();
+        let all = self.listen.iter().chain(&self.announce).chain(&bootstrap).chain(&self.peers);
+        for address in all {
+            if let Some(why) = leak(address) {
+                return Err(Error::HalfPrivate { what: address.to_string(), why });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the node is on a network where its listen addresses can be dialled as they are.
+    pub(crate) fn trusts_listen_addresses(&self) -> bool {
+        self.announce.is_empty() && self.bootstrap != Bootstrap::Public
+    }
+}
+
+fn leak(address: &Multiaddr) -> Option<&'static str> {
+    address.iter().find_map(|part| match part {
+        Protocol::Udp(_) | Protocol::Quic | Protocol::QuicV1 => {
+            Some("QUIC has no pre-shared key; use a /tcp/ address")
+        }
+        Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_) => {
+            Some("a DNS look-up leaves the private network; use an IP address")
+        }
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn private() -> Options {
+        Options { swarm_key: Some(SwarmKey::generate()), ..Options::new("unused") }
+    }
+
+    #[test]
+    fn every_line_of_the_public_list_is_a_peer() {
+        let lines = PUBLIC_PEERS.lines().filter(|line| !line.starts_with('#'));
+        assert_eq!(lines.count(), public_peers().count());
+        assert!(public_peers().all(|peer| matches!(peer.iter().last(), Some(Protocol::P2p(_)))));
+    }
+
+    #[test]
+    fn a_private_swarm_takes_tcp_only() {
+        let tcp: Multiaddr = "/ip4/127.0.0.1/tcp/4001".parse().unwrap();
+        assert!(Options { listen: vec![tcp], ..private() }.check().is_ok());
+        for text in ["/ip4/127.0.0.1/udp/4001/quic-v1", "/dns4/example.org/tcp/4001", "/dnsaddr/example.org"]
+        {
+            let address: Multiaddr = text.parse().unwrap();
+            for options in [
+                Options { listen: vec![address.clone()], ..private() },
+                Options { announce: vec![address.clone()], ..private() },
+                Options { peers: vec![address.clone()], ..private() },
+                Options { bootstrap: Bootstrap::Peers(vec![address.clone()]), ..private() },
+            ] {
+                assert!(matches!(options.check(), Err(Error::HalfPrivate { .. })), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_private_swarm_has_no_public_bootstrap() {
+        let options = Options { bootstrap: Bootstrap::Public, ..private() };
+        assert!(options.check().unwrap_err().to_string().contains("public bootstrap"));
+    }
+}

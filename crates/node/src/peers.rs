@@ -1,0 +1,165 @@
+//! Who is connected, and the redialling of those that always should be.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, multiaddr::Protocol};
+use rust_ipfs::{DialOpts, Ipfs};
+use tokio::sync::watch;
+
+use crate::Error;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a fresh node's first dials may hold up the verdict that there is nobody to ask.
+const SETTLING: Duration = Duration::from_secs(5);
+
+/// A connected peer.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its identity.
+    pub id: PeerId,
+    /// Where it was reached, or came from.
+    pub address: Multiaddr,
+    /// Whether this node dialled it.
+    pub dialled: bool,
+    /// What it calls itself.
+    pub agent: Option<String>,
+    /// When the connection was made.
+    pub since: Instant,
+}
+
+/// The table of connected peers, shared between the swarm and everybody who asks.
+#[derive(Clone)]
+pub(crate) struct Peers(Arc<Shared>);
+
+struct Shared {
+    table: Mutex<HashMap<PeerId, Peer>>,
+    /// Counts changes of the table.
+    changes: watch::Sender<u64>,
+    /// Counts peers that joined the routing table.
+    routable: watch::Sender<u64>,
+    /// First dials that have not ended yet.
+    dialling: watch::Sender<usize>,
+    started: Instant,
+}
+
+impl Peers {
+    /// A table that is settled once `first_dials` have ended.
+    pub(crate) fn new(first_dials: usize) -> Self {
+        Self(Arc::new(Shared {
+            table: Mutex::default(),
+            changes: watch::Sender::new(0),
+            routable: watch::Sender::new(0),
+            dialling: watch::Sender::new(first_dials),
+            started: Instant::now(),
+        }))
+    }
+
+    fn table(&self) -> MutexGuard<'_, HashMap<PeerId, Peer>> {
+        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn connected(&self, id: PeerId, endpoint: &ConnectedPoint) {
+        let peer = Peer {
+            id,
+            address: endpoint.get_remote_address().clone(),
+            dialled: endpoint.is_dialer(),
+            agent: None,
+            since: Instant::now(),
+        };
+        self.table().entry(id).or_insert(peer);
+        self.0.changes.send_modify(|n| *n += 1);
+    }
+
+    pub(crate) fn disconnected(&self, id: &PeerId) {
+        self.table().remove(id);
+        self.0.changes.send_modify(|n| *n += 1);
+    }
+
+    pub(crate) fn identified(&self, id: &PeerId, agent: String) {
+        if let Some(peer) = self.table().get_mut(id) {
+            // A peer chooses this text: what is shown of it is short and printable.
+            peer.agent = Some(agent.chars().filter(|c| !c.is_control()).take(64).collect());
+        }
+    }
+
+    pub(crate) fn routing_grew(&self) {
+        self.0.routable.send_modify(|n| *n += 1);
+    }
+
+    /// Follows the routing table's growth.
+    pub(crate) fn routable(&self) -> watch::Receiver<u64> {
+        self.0.routable.subscribe()
+    }
+
+    pub(crate) fn is_connected(&self, id: &PeerId) -> bool {
+        self.table().contains_key(id)
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.table().len()
+    }
+
+    pub(crate) fn list(&self) -> Vec<Peer> {
+        let mut all: Vec<_> = self.table().values().cloned().collect();
+        all.sort_by_key(|peer| peer.since);
+        all
+    }
+
+    /// Waits until the first dials have ended, well or not, or have had their time.
+    pub(crate) async fn settled(&self) {
+        let left = SETTLING.saturating_sub(self.0.started.elapsed());
+        let mut dialling = self.0.dialling.subscribe();
+        let _ = tokio::time::timeout(left, dialling.wait_for(|left| *left == 0)).await;
+    }
+
+    /// Waits until `needed` no longer holds of the table.
+    async fn wait_while(&self, needed: impl Fn(&Self) -> bool) {
+        let mut changes = self.0.changes.subscribe();
+        while needed(self) && changes.changed().await.is_ok() {}
+    }
+
+    /// Dials `address` whenever `needed` is false, for ever, pausing longer after each failure.
+    pub(crate) async fn keep(self, ipfs: Ipfs, address: Multiaddr, needed: impl Fn(&Self) -> bool) {
+        let mut pause = FIRST_PAUSE;
+        let mut first = true;
+        loop {
+            match dial(&ipfs, &address).await {
+                Ok(_) => pause = FIRST_PAUSE,
+                Err(error) => tracing::debug!(%address, %error, "peer not reached, will try again"),
+            }
+            if std::mem::take(&mut first) {
+                self.0.dialling.send_modify(|left| *left = left.saturating_sub(1));
+            }
+            self.wait_while(&needed).await;
+            tokio::time::sleep(pause.mul_f64(rand::random_range(0.8..1.2))).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+/// The peer id that a dialable address ends with.
+pub(crate) fn peer_id(address: &Multiaddr) -> Result<PeerId, Error> {
+    match address.iter().last() {
+        Some(Protocol::P2p(id)) => Ok(id),
+        _ => Err(Error::NoPeerId(address.clone())),
+    }
+}
+
+pub(crate) async fn dial(ipfs: &Ipfs, address: &Multiaddr) -> Result<PeerId, Error> {
+    let id = peer_id(address)?;
+    let failed = |why: String| Error::Dial { address: address.clone(), why };
+    let target = DialOpts::peer_id(id).addresses(vec![address.clone()]).build();
+    match tokio::time::timeout(DIAL_TIMEOUT, ipfs.connect(target)).await {
+        Ok(Ok(_)) => Ok(id),
+        // Being connected already is what was wanted.
+        Ok(Err(_)) if ipfs.is_connected(id).await.unwrap_or(false) => Ok(id),
+        Ok(Err(error)) => Err(failed(error.to_string())),
+        Err(_) => Err(failed(format!("no answer within {} s", DIAL_TIMEOUT.as_secs()))),
+    }
+}

@@ -1,0 +1,72 @@
+//! Building the swarm: transports, limits and listeners, on what rust-ipfs brings.
+
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+
+use connexa::prelude::transport::{dns::DnsResolver, pnet::PreSharedKey};
+use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol};
+use rust_ipfs::{FDLimit, Ipfs, builder::IpfsBuilder};
+
+use crate::{Bootstrap, Error, Options, behaviour::Behaviour};
+
+/// A small swarm's connections may idle: reopening them would cost each pull a round trip more.
+const IDLE_SECONDS: u64 = 60 * 60;
+/// On the public network others come and go by the thousand.
+const IDLE_SECONDS_PUBLIC: u64 = 60;
+const MAX_CONNECTIONS: u32 = 512;
+const MAX_CONNECTIONS_OF_A_PEER: u32 = 8;
+const MAX_PENDING: u32 = 128;
+
+pub(crate) async fn start(options: &Options, key: &Keypair, behaviour: Behaviour) -> Result<Ipfs, Error> {
+    let public = options.bootstrap == Bootstrap::Public;
+    let started = |e: &dyn std::fmt::Display| Error::Start(e.to_string());
+    let mut builder = IpfsBuilder::<Behaviour>::with_keypair(key)
+        .map_err(|e| started(&e))?
+        .set_path(crate::node::blocks_dir(&options.data_dir))
+        .with_custom_behaviour(move |_| Ok(behaviour))
+        .with_bitswap()
+        .with_ping(Default::default())
+        .set_connection_limits(|limits| {
+            limits
+                .with_max_established(Some(MAX_CONNECTIONS))
+                .with_max_established_per_peer(Some(MAX_CONNECTIONS_OF_A_PEER))
+                .with_max_pending_incoming(Some(MAX_PENDING))
+                .with_max_pending_outgoing(Some(MAX_PENDING))
+        })
+        .fd_limit(FDLimit::Max)
+        .set_idle_connection_timeout(if public { IDLE_SECONDS_PUBLIC } else { IDLE_SECONDS })
+        .enable_tcp();
+    builder = match &options.swarm_key {
+        // QUIC and DNS stay out: neither knows the pre-shared key.
+        Some(psk) => builder.enable_pnet(PreSharedKey::new(psk.bytes())),
+        None => builder.enable_quic().enable_dns_with_resolver(DnsResolver::Local),
+    };
+    if public {
+        builder = builder.with_autonat().with_upnp();
+    }
+    builder.start().await.map_err(|e| started(&e))
+}
+
+/// Listens on every address, each of which must be free.
+pub(crate) async fn listen(ipfs: &Ipfs, addresses: &[Multiaddr]) -> Result<(), Error> {
+    for address in addresses {
+        let failed = |why: String| Error::Listen { address: address.clone(), why };
+        probe(address).map_err(|e| failed(e.to_string()))?;
+        ipfs.add_listening_address(address.clone()).await.map_err(|e| failed(e.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Binds the plain way and lets go: libp2p sets SO_REUSEPORT, with which a taken port binds silently.
+pub(crate) fn probe(address: &Multiaddr) -> std::io::Result<()> {
+    let mut parts = address.iter();
+    let ip = match parts.next() {
+        Some(Protocol::Ip4(ip)) => ip.into(),
+        Some(Protocol::Ip6(ip)) => ip.into(),
+        _ => return Ok(()),
+    };
+    match parts.next() {
+        Some(Protocol::Tcp(port)) if port != 0 => TcpListener::bind(SocketAddr::new(ip, port)).map(drop),
+        Some(Protocol::Udp(port)) if port != 0 => UdpSocket::bind(SocketAddr::new(ip, port)).map(drop),
+        _ => Ok(()),
+    }
+}
