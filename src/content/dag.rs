@@ -1,0 +1,16 @@
+//! Bytes as a UnixFS DAG and back. Blocks are known here and in the node, nowhere else.
+
+mod build;
+mod fetch;
+mod hamt;
+mod read;
+mod resolve;
+mod unixfs;
+
+#[cfg(test)]
+mod tests;
+
+pub use build::{Builder, Profile, Root};
+pub use fetch::Fetcher;
+pub use read::Walk;
+pub use resolve::{File, collect_local, resolve};

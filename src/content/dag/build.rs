@@ -1,0 +1,172 @@
+//! Bytes -> UnixFS: fixed chunks under a balanced tree, CIDs equal to Kubo's.
+
+use std::str::FromStr;
+
+use bytes::Bytes;
+use ipld_dagpb::{PbLink, PbNode};
+use multihash_codetable::{Code, MultihashDigest};
+use ocipfs_node::{Block, Cid};
+use serde::Deserialize;
+
+use super::unixfs::{self, DAG_PB, RAW};
+
+/// The shape of a DAG: two nodes that agree on it give the same bytes the same CID.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Profile {
+    /// `unixfs-v1-2025`: CIDv1, raw leaves of 1 MiB, 1,024 links a node.
+    #[default]
+    UnixfsV1,
+    /// `legacy`: CIDv0, dag-pb leaves of 256 KiB, 174 links a node.
+    Legacy,
+}
+
+impl FromStr for Profile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "unixfs-v1-2025" => Ok(Self::UnixfsV1),
+            "legacy" => Ok(Self::Legacy),
+            _ => Err(format!("no profile {text:?}: `unixfs-v1-2025` and `legacy` are known")),
+        }
+    }
+}
+
+impl TryFrom<String> for Profile {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl Profile {
+    /// What the profile is called in options.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UnixfsV1 => "unixfs-v1-2025",
+            Self::Legacy => "legacy",
+        }
+    }
+
+    /// The length of a leaf in bytes.
+    pub fn chunk(self) -> usize {
+        match self {
+            Self::UnixfsV1 => 1 << 20,
+            Self::Legacy => 256 << 10,
+        }
+    }
+
+    fn links(self) -> usize {
+        match self {
+            Self::UnixfsV1 => 1024,
+            Self::Legacy => 174,
+        }
+    }
+
+    fn dag_pb(self, node: PbNode) -> Block {
+        let data = Bytes::from(node.into_bytes());
+        let hash = Code::Sha2_256.digest(&data);
+        let cid = match self {
+            Self::UnixfsV1 => Cid::new_v1(DAG_PB, hash),
+            // A sha2-256 hash is the one thing a CIDv0 holds.
+            Self::Legacy => Cid::new_v0(hash).unwrap_or_else(|_| Cid::new_v1(DAG_PB, hash)),
+        };
+        Block { cid, data }
+    }
+
+    fn leaf(self, chunk: Bytes) -> Block {
+        match self {
+            Self::UnixfsV1 => Block { cid: Cid::new_v1(RAW, Code::Sha2_256.digest(&chunk)), data: chunk },
+            Self::Legacy => {
+                let data = unixfs::file_data(&chunk, [].into_iter());
+                self.dag_pb(PbNode { links: Vec::new(), data: Some(data.into()) })
+            }
+        }
+    }
+
+    /// A directory of one file.
+    pub fn directory(self, name: &str, root: &Root) -> (Root, Block) {
+        let link = PbLink { cid: root.cid, name: Some(name.into()), size: Some(root.dag_size) };
+        let block = self.dag_pb(PbNode { links: vec![link], data: Some(unixfs::directory_data().into()) });
+        (Root { cid: block.cid, size: 0, dag_size: root.dag_size + block.data.len() as u64 }, block)
+    }
+}
+
+/// The top of a DAG.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Root {
+    pub cid: Cid,
+    /// The file's bytes below it.
+    pub size: u64,
+    /// The blocks' bytes below and with it (`Tsize`).
+    pub dag_size: u64,
+}
+
+/// Builds the tree from its leaves up, holding no more than one open node a level.
+pub struct Builder {
+    profile: Profile,
+    levels: Vec<Vec<Root>>,
+}
+
+impl Builder {
+    pub fn new(profile: Profile) -> Self {
+        Self { profile, levels: vec![Vec::new()] }
+    }
+
+    /// Adds a chunk, of the profile's length but for the last, and returns the blocks that are finished.
+    pub fn push(&mut self, chunk: Bytes) -> Vec<Block> {
+        let size = chunk.len() as u64;
+        let leaf = self.profile.leaf(chunk);
+        let root = Root { cid: leaf.cid, size, dag_size: leaf.data.len() as u64 };
+        let mut blocks = vec![leaf];
+        self.add(0, root, &mut blocks);
+        blocks
+    }
+
+    fn add(&mut self, level: usize, root: Root, blocks: &mut Vec<Block>) {
+        if self.levels.len() == level {
+            self.levels.push(Vec::new());
+        }
+        // A full node is closed only when one more comes: alone it may be the root.
+        if self.levels[level].len() == self.profile.links() {
+            let parent = self.close(level, blocks);
+            self.add(level + 1, parent, blocks);
+        }
+        self.levels[level].push(root);
+    }
+
+    fn close(&mut self, level: usize, blocks: &mut Vec<Block>) -> Root {
+        let children = std::mem::take(&mut self.levels[level]);
+        let data = unixfs::file_data(&[], children.iter().map(|child| child.size));
+        let link =
+            |child: &Root| PbLink { cid: child.cid, name: Some(String::new()), size: Some(child.dag_size) };
+        let block = self
+            .profile
+            .dag_pb(PbNode { links: children.iter().map(link).collect(), data: Some(data.into()) });
+        let size = children.iter().map(|child| child.size).sum();
+        let dag_size = children.iter().map(|child| child.dag_size).sum::<u64>() + block.data.len() as u64;
+        let root = Root { cid: block.cid, size, dag_size };
+        blocks.push(block);
+        root
+    }
+
+    /// Closes every open node and returns the root with the last blocks.
+    pub fn finish(mut self) -> (Root, Vec<Block>) {
+        let mut blocks = Vec::new();
+        if self.levels[0].is_empty() {
+            blocks = self.push(Bytes::new());
+        }
+        let mut level = 0;
+        loop {
+            let top = level + 1 == self.levels.len();
+            if let ([root], true) = (self.levels[level].as_slice(), top) {
+                return (*root, blocks);
+            }
+            let parent = self.close(level, &mut blocks);
+            level += 1;
+            self.add(level, parent, &mut blocks);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! From a CID and a path to a file, through directories plain and sharded.
+
+use std::collections::BTreeSet;
+
+use ocipfs_node::{Cid, Node};
+
+use super::{
+    fetch::Fetcher,
+    hamt::{self, Bits, Slot},
+    unixfs::Unit,
+};
+use crate::content::{CidPath, Error};
+
+/// Deeper than 64 bits of hash can lead.
+const MAX_SHARD_DEPTH: usize = 32;
+
+/// A file's first block.
+#[derive(Debug)]
+pub struct File {
+    pub cid: Cid,
+    pub unit: Unit,
+}
+
+impl File {
+    pub fn size(&self) -> u64 {
+        self.unit.size()
+    }
+}
+
+/// Finds the file that `at` names.
+pub async fn resolve(fetcher: &Fetcher, at: &CidPath) -> Result<File, Error> {
+    let mut cid = *at.root();
+    let mut unit = fetcher.root(&cid).await?;
+    for name in at.names() {
+        cid = match &unit {
+            Unit::Directory(links) => links
+                .iter()
+                .find(|(link, _)| link == name)
+                .map(|(_, cid)| *cid)
+                .ok_or_else(|| no_entry(at, name))?,
+            Unit::Shard { .. } => in_shard(fetcher, at, &unit, name).await?,
+            _ => return Err(no_entry(at, name)),
+        };
+        unit = fetcher.inner(at, &cid).await?;
+    }
+    match unit {
+        Unit::File { .. } => Ok(File { cid, unit }),
+        other => Err(Error::NotAFile { at: at.clone(), kind: other.kind() }),
+    }
+}
+
+fn no_entry(at: &CidPath, name: &str) -> Error {
+    Error::NoEntry { at: at.clone(), entry: name.into() }
+}
+
+async fn in_shard(fetcher: &Fetcher, at: &CidPath, shard: &Unit, name: &str) -> Result<Cid, Error> {
+    let mut bits = Bits::of(name);
+    let mut deeper;
+    let mut shard = shard;
+    for _ in 0..MAX_SHARD_DEPTH {
+        let Unit::Shard { fanout_bits, width, links } = shard else { break };
+        match hamt::find(&mut bits, name, *width, *fanout_bits, links) {
+            Slot::Entry(cid) => return Ok(*cid),
+            Slot::Deeper(cid) => deeper = fetcher.inner(at, cid).await?,
+            Slot::Empty => break,
+        }
+        shard = &deeper;
+    }
+    Err(no_entry(at, name))
+}
+
+/// Adds to `found` every block of the DAG below `root` that is in the node directory.
+pub async fn collect_local(node: &Node, root: &Cid, found: &mut BTreeSet<Cid>) -> Result<(), Error> {
+    let mut todo = vec![*root];
+    while let Some(cid) = todo.pop() {
+        // One block may be named by a CIDv0 here and a CIDv1 there.
+        let cid = Cid::new_v1(cid.codec(), *cid.hash());
+        if !found.insert(cid) || cid.codec() == super::unixfs::RAW {
+            continue;
+        }
+        let Some(block) = node.local(&cid).await? else { continue };
+        match Unit::decode(&cid, block) {
+            Ok(Unit::File { children, .. }) => todo.extend(children.into_iter().map(|child| child.cid)),
+            Ok(Unit::Directory(links) | Unit::Shard { links, .. }) => {
+                todo.extend(links.into_iter().map(|(_, cid)| cid))
+            }
+            Ok(Unit::Symlink) | Err(_) => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,135 @@
+use std::{fmt, str::FromStr};
+
+use ocipfs_node::Cid;
+use serde::{Deserialize, Serialize};
+
+/// Deeper paths than any layer has.
+const MAX_DEPTH: usize = 64;
+
+/// Why a text is no CID with a path.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The first component is no CID.
+    #[error("{text:?} does not begin with a CID: {why}")]
+    Cid {
+        /// What was read.
+        text: String,
+        /// What the parser said.
+        why: String,
+    },
+    /// A component is empty, `.` or `..`, or there are too many.
+    #[error(
+        "{0:?} is no path below a CID: components may not be empty, \".\" or \"..\", {MAX_DEPTH} at most"
+    )]
+    Path(String),
+}
+
+/// A CID and the path of a file below it: `bafy.../foo-0.1.0.tar.gz`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CidPath {
+    root: Cid,
+    names: Vec<String>,
+}
+
+impl CidPath {
+    /// The CID that the path begins with.
+    pub fn root(&self) -> &Cid {
+        &self.root
+    }
+
+    /// The names below the root, outermost first.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The last name, where there is one.
+    pub fn file_name(&self) -> Option<&str> {
+        self.names.last().map(String::as_str)
+    }
+
+    /// A file in the directory `root`.
+    pub fn in_directory(root: Cid, name: &str) -> Result<Self, Error> {
+        format!("{root}/{name}").parse()
+    }
+}
+
+impl From<Cid> for CidPath {
+    fn from(root: Cid) -> Self {
+        Self { root, names: Vec::new() }
+    }
+}
+
+impl FromStr for CidPath {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let (root, path) = text.split_once('/').map_or((text, None), |(root, path)| (root, Some(path)));
+        let root = Cid::from_str(root).map_err(|e| Error::Cid { text: short(root), why: e.to_string() })?;
+        let names: Vec<String> = path.into_iter().flat_map(|path| path.split('/')).map(Into::into).collect();
+        let illegal = |name: &String| matches!(name.as_str(), "" | "." | "..") || name.contains('\0');
+        if names.len() > MAX_DEPTH || names.iter().any(illegal) {
+            return Err(Error::Path(short(text)));
+        }
+        Ok(Self { root, names })
+    }
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(120).collect()
+}
+
+impl fmt::Display for CidPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.root)?;
+        self.names.iter().try_for_each(|name| write!(f, "/{name}"))
+    }
+}
+
+impl TryFrom<String> for CidPath {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl From<CidPath> for String {
+    fn from(path: CidPath) -> Self {
+        path.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CID: &str = "QmbSCQoNkbvuYXpjUsERkG13em9WXeSiw5m5omLUnrcTT4";
+
+    #[test]
+    fn a_cid_may_carry_a_path() {
+        for (text, names) in [
+            (CID.to_string(), vec![]),
+            (format!("{CID}/foo-0.1.0.tar.gz"), vec!["foo-0.1.0.tar.gz"]),
+            (format!("{CID}/a/b c"), vec!["a", "b c"]),
+        ] {
+            let path: CidPath = text.parse().unwrap();
+            assert_eq!(path.names(), names);
+            assert_eq!(path.to_string(), text);
+            assert_eq!(path.file_name(), names.last().copied());
+        }
+    }
+
+    #[test]
+    fn other_texts_are_refused() {
+        for text in ["", "/", "foo", "foo/bar", "Qmfoo"] {
+            assert!(matches!(text.parse::<CidPath>(), Err(Error::Cid { .. })), "{text:?}");
+        }
+        let deep = format!("{CID}{}", "/a".repeat(65));
+        for text in
+            [format!("{CID}/"), format!("{CID}/../x"), format!("{CID}//x"), format!("{CID}/./x"), deep]
+        {
+            assert!(matches!(text.parse::<CidPath>(), Err(Error::Path(_))), "{text:?}");
+        }
+    }
+}
