@@ -1,0 +1,271 @@
+//! A file, a folder or a layer on IPFS becomes a layer manifest, in one pass over its bytes.
+
+use std::{
+    fs, io,
+    io::{Read, Write},
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use futures::stream;
+use ocipfs_node::Cid;
+use ocipfs_oci::{MediaType, Platform};
+use tokio::sync::mpsc;
+
+use super::LayerManifest;
+use crate::{
+    content::{self, Blob, CidPath, Content, Profile},
+    images::pack::{
+        folder,
+        gzip::GzipWriter,
+        meter::{self, Layer, Meter},
+    },
+};
+
+const CHUNK: usize = 1 << 20;
+/// Chunks between the reading thread and the store.
+const BUFFERED: usize = 8;
+
+/// Why no layer was added.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The path cannot be read.
+    #[error("cannot read {}: {why}", path.display())]
+    Read {
+        /// As given.
+        path: PathBuf,
+        /// What the system said.
+        why: String,
+    },
+    /// The path's last component cannot name a layer.
+    #[error("{} cannot name a layer: its last component must be a name in UTF-8", .0.display())]
+    Name(PathBuf),
+    /// The folder cannot be packed.
+    #[error(transparent)]
+    Pack(#[from] folder::Error),
+    /// The bytes are no layer.
+    #[error("{what} is no layer: {why}")]
+    NoLayer {
+        /// Which source.
+        what: String,
+        /// What is wrong with its bytes.
+        why: meter::Error,
+    },
+    /// It could not be stored or fetched.
+    #[error(transparent)]
+    Content(#[from] content::Error),
+    /// The reading thread is gone.
+    #[error("reading was broken off")]
+    BrokenOff,
+}
+
+/// Where a layer comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A tar, compressed or not, or a folder.
+    Path(PathBuf),
+    /// A file that is on IPFS already.
+    Ipfs(CidPath),
+}
+
+/// How a layer is written.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Other than linux/amd64.
+    pub platform: Option<Platform>,
+    /// The time of every file in a packed folder, in seconds since 1970.
+    pub epoch: u64,
+    /// The shape of the DAGs.
+    pub profile: Profile,
+}
+
+/// A layer that was added.
+#[derive(Clone, Debug)]
+pub struct Added {
+    /// The CIDv1 of the layer manifest: the image's name.
+    pub cid: Cid,
+    /// What it says.
+    pub manifest: LayerManifest,
+    /// How its bytes are compressed.
+    pub compression: meter::Compression,
+}
+
+/// Told how many bytes have been read so far.
+pub type Progress = Box<dyn FnMut(u64) + Send>;
+
+/// Stores a layer and its manifest, and holds both.
+pub async fn add(
+    content: &Content,
+    source: Source,
+    options: Options,
+    progress: Progress,
+) -> Result<Added, Error> {
+    let (layer, at, file) = match source {
+        Source::Path(path) => store(content, path, &options, progress).await?,
+        Source::Ipfs(at) => measure(content, at, progress).await?,
+    };
+    let manifest = LayerManifest {
+        media_type: MediaType::from_static(layer.compression.media_type()),
+        digest: layer.digest,
+        size: layer.size,
+        at,
+        diff_id: layer.diff_id,
+        platform: options.platform,
+        annotations: Default::default(),
+    };
+    let document = Bytes::from(manifest.to_bytes());
+    let stored = content.put(stream::iter([Ok(document)]), options.profile).await?.cid();
+    let cid = Cid::new_v1(stored.codec(), *stored.hash());
+    let LayerManifest { digest, size, at, .. } = manifest.clone();
+    content.keep(&Blob { digest, size, at, holder: cid }, file, true)?;
+    Ok(Added { cid, manifest, compression: layer.compression })
+}
+
+async fn store(
+    content: &Content,
+    path: PathBuf,
+    options: &Options,
+    progress: Progress,
+) -> Result<(Layer, CidPath, Cid), Error> {
+    let is_dir = fs::metadata(&path).map_err(|e| read(&path, e))?.is_dir();
+    let name = name_of(&path, is_dir)?;
+    let (chunks, incoming) = mpsc::channel(BUFFERED);
+    let epoch = options.epoch;
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut sink = Sink { meter: Meter::new(), chunks, progress, done: 0, refused: None };
+        let layer = if is_dir { sink.folder(&path, epoch) } else { sink.file(&path) };
+        let layer = layer.and_then(|()| sink.finish(&path));
+        if layer.is_err() {
+            // The store must not take what came so far for the whole.
+            let _ = sink.chunks.blocking_send(Err(io::Error::other("the layer was refused")));
+        }
+        layer
+    });
+    let stored = content.put(tokio_stream(incoming), options.profile).await;
+    let layer = reading.await.map_err(|_| Error::BrokenOff)?;
+    // Where both failed, the reader knows why.
+    let (layer, stored) = (layer?, stored?);
+    let directory = content.wrap(&name, &stored, options.profile).await?;
+    let at = CidPath::in_directory(directory.cid(), &name).map_err(|_| Error::Name(name.into()))?;
+    Ok((layer, at, stored.cid()))
+}
+
+/// Reads a layer that is on IPFS, to know its digests; its blocks stay here.
+async fn measure(
+    content: &Content,
+    at: CidPath,
+    mut progress: Progress,
+) -> Result<(Layer, CidPath, Cid), Error> {
+    let file = content.stat(&at).await?.cid;
+    let mut reader = content.open_at(&at).await?;
+    let (chunks, mut incoming) = mpsc::channel::<Bytes>(BUFFERED);
+    let measuring = tokio::task::spawn_blocking(move || {
+        let mut meter = Meter::new();
+        while let Some(chunk) = incoming.blocking_recv() {
+            meter.update(&chunk)?;
+        }
+        meter.finish()
+    });
+    let mut done = 0;
+    while let Some(chunk) = reader.next().await {
+        let chunk = chunk?;
+        done += chunk.len() as u64;
+        progress(done);
+        if chunks.send(chunk).await.is_err() {
+            break;
+        }
+    }
+    drop(chunks);
+    let layer = measuring.await.map_err(|_| Error::BrokenOff)?;
+    let layer = layer.map_err(|why| Error::NoLayer { what: at.to_string(), why })?;
+    Ok((layer, at, file))
+}
+
+fn tokio_stream(
+    incoming: mpsc::Receiver<io::Result<Bytes>>,
+) -> impl futures::Stream<Item = io::Result<Bytes>> {
+    stream::unfold(incoming, |mut incoming| async move { incoming.recv().await.map(|item| (item, incoming)) })
+}
+
+fn read(path: &Path, error: io::Error) -> Error {
+    Error::Read { path: path.into(), why: error.to_string() }
+}
+
+fn name_of(path: &Path, is_dir: bool) -> Result<String, Error> {
+    // `.` and `..` name a folder by what it is called where it is.
+    let full = fs::canonicalize(path).map_err(|e| read(path, e))?;
+    let path = if is_dir { full.as_path() } else { path };
+    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| Error::Name(path.into()))?;
+    Ok(if is_dir { format!("{name}.tar.gz") } else { name.into() })
+}
+
+/// Measures what is written to it and hands it on to the store.
+struct Sink {
+    meter: Meter,
+    chunks: mpsc::Sender<io::Result<Bytes>>,
+    progress: Progress,
+    done: u64,
+    /// Kept here, since `Write` has only `io::Error` to say it with.
+    refused: Option<meter::Error>,
+}
+
+impl Sink {
+    fn file(&mut self, path: &Path) -> Result<(), Error> {
+        let mut file = fs::File::open(path).map_err(|e| read(path, e))?;
+        loop {
+            let mut chunk = Vec::with_capacity(CHUNK);
+            let length = (&mut file).take(CHUNK as u64).read_to_end(&mut chunk).map_err(|e| read(path, e))?;
+            if length == 0 {
+                return Ok(());
+            }
+            self.take(chunk.into()).map_err(|_| self.reason(path))?;
+        }
+    }
+
+    fn folder(&mut self, path: &Path, epoch: u64) -> Result<(), Error> {
+        let mut gzip = GzipWriter::new(io::BufWriter::with_capacity(CHUNK, &mut *self));
+        let packed = folder::pack(path, epoch, &mut gzip);
+        let flushed = packed.map_err(Error::from).and_then(|()| {
+            let flush = gzip.finish().and_then(|mut out| out.flush());
+            flush.map_err(|e| Error::Pack(folder::Error::Write(e)))
+        });
+        match self.refused {
+            Some(_) => Err(self.reason(path)),
+            None => flushed,
+        }
+    }
+
+    fn finish(&mut self, path: &Path) -> Result<Layer, Error> {
+        std::mem::take(&mut self.meter)
+            .finish()
+            .map_err(|why| Error::NoLayer { what: path.display().to_string(), why })
+    }
+
+    fn take(&mut self, chunk: Bytes) -> io::Result<()> {
+        if let Err(error) = self.meter.update(&chunk) {
+            self.refused = Some(error);
+            return Err(io::Error::other("no layer"));
+        }
+        self.done += chunk.len() as u64;
+        (self.progress)(self.done);
+        self.chunks.blocking_send(Ok(chunk)).map_err(io::Error::other)
+    }
+
+    fn reason(&mut self, path: &Path) -> Error {
+        match self.refused.take() {
+            Some(why) => Error::NoLayer { what: path.display().to_string(), why },
+            None => Error::BrokenOff,
+        }
+    }
+}
+
+impl Write for &mut Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.take(Bytes::copy_from_slice(bytes))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,17 @@
+//! Layers as bytes: a folder becomes a tar, a tar becomes a gzip, and a stored layer is measured.
+//!
+//! Each step gives the same bytes for the same input on every machine, so that a digest can be
+//! reproduced by whoever has the folder:
+//!
+//! ```text
+//! folder ──pack──▶ tar ──GzipWriter──▶ tar.gz ──Meter──▶ digest, diff id, size, compression
+//! ```
+//!
+//! Everything here is synchronous: callers in an async context use `spawn_blocking`.
+
+pub mod folder;
+pub mod gzip;
+pub mod meter;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+use std::ops::Range;
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use ocipfs_oci::{ByteRange, Digest, range};
+
+use super::{
+    Registry,
+    error::{Refusal, Wanted},
+};
+use crate::names::{Meaning, Source};
+
+fn refusal(error: crate::content::Error) -> Refusal {
+    Refusal::content(error, Wanted::Blob)
+}
+
+async fn find(registry: &Registry, name: &str, digest: &Digest) -> Result<Source, Refusal> {
+    let refusal = |error| Refusal::names(error, Wanted::Blob);
+    let meaning = Meaning::parse(name).map_err(refusal)?;
+    meaning.blob(&registry.content, digest).await.map_err(refusal)
+}
+
+/// `HEAD` of a blob: 200 only where a `GET` would begin.
+pub async fn head(registry: &Registry, name: &str, digest: &str) -> Result<Response, Refusal> {
+    let digest: Digest = digest.parse()?;
+    let size = match find(registry, name, &digest).await? {
+        Source::Made(bytes) => bytes.len() as u64,
+        Source::Stored(blob) => {
+            registry.content.check(&blob).await.map_err(refusal)?;
+            blob.size
+        }
+    };
+    Ok((head_of(&digest, size), Body::empty()).into_response())
+}
+
+/// `GET` of a blob or of one range of it.
+pub async fn get(
+    registry: &Registry,
+    name: &str,
+    digest: &str,
+    headers: &HeaderMap,
+) -> Result<Response, Refusal> {
+    let digest: Digest = digest.parse()?;
+    match find(registry, name, &digest).await? {
+        Source::Made(bytes) => {
+            let size = bytes.len() as u64;
+            let part = wanted(headers, &digest, size)?;
+            let Range { start, end } = part.clone().unwrap_or(0..size);
+            Ok(answer(&digest, size, part, Body::from(bytes.slice(start as usize..end as usize))))
+        }
+        Source::Stored(blob) => {
+            let part = wanted(headers, &digest, blob.size)?;
+            let reader =
+                registry.content.open(&blob, part.clone().unwrap_or(0..blob.size)).await.map_err(refusal)?;
+            let body = Body::from_stream(reader.into_stream_logged());
+            Ok(answer(&digest, blob.size, part, body))
+        }
+    }
+}
+
+/// The part that the headers ask for; none means the whole.
+fn wanted(headers: &HeaderMap, digest: &Digest, size: u64) -> Result<Option<Range<u64>>, Refusal> {
+    let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
+    if !range::if_range_holds(text(header::IF_RANGE), &digest.etag()) {
+        return Ok(None);
+    }
+    let Some(range) = text(header::RANGE).and_then(ByteRange::parse) else { return Ok(None) };
+    Ok(Some(range.resolve(size)?))
+}
+
+fn head_of(digest: &Digest, length: u64) -> [(&'static str, String); 5] {
+    [
+        ("docker-content-digest", digest.to_string()),
+        ("etag", digest.etag()),
+        ("accept-ranges", "bytes".into()),
+        ("content-type", "application/octet-stream".into()),
+        ("content-length", length.to_string()),
+    ]
+}
+
+fn answer(digest: &Digest, size: u64, part: Option<Range<u64>>, body: Body) -> Response {
+    match part {
+        None => (head_of(digest, size), body).into_response(),
+        Some(part) => {
+            let range = [(header::CONTENT_RANGE, range::content_range(&part, size))];
+            (StatusCode::PARTIAL_CONTENT, head_of(digest, part.end - part.start), range, body).into_response()
+        }
+    }
+}
