@@ -1,0 +1,80 @@
+//! What people and scripts see: results on stdout, notes and bars on stderr.
+
+use std::io::IsTerminal;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use super::{Exit, Global};
+use crate::control::{Failure, Note};
+
+/// Notes on the way to a result.
+pub struct Output {
+    quiet: bool,
+    bars: bool,
+    bar: Option<ProgressBar>,
+}
+
+impl Output {
+    pub fn new(global: &Global) -> Self {
+        let bars = !global.quiet && !global.json && std::io::stderr().is_terminal();
+        Self { quiet: global.quiet, bars, bar: None }
+    }
+
+    pub fn note(&mut self, note: Note) {
+        match note {
+            Note::Warning(text) if !self.quiet => match &self.bar {
+                Some(bar) => bar.suspend(|| eprintln!("warning: {text}")),
+                None => eprintln!("warning: {text}"),
+            },
+            Note::Progress { done, total } if self.bars => {
+                let bar = self.bar.get_or_insert_with(|| bar(total));
+                bar.set_position(done);
+            }
+            Note::Warning(_) | Note::Progress { .. } => {}
+        }
+    }
+
+    pub fn finish(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn bar(total: Option<u64>) -> ProgressBar {
+    const KNOWN: &str = "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+    const UNKNOWN: &str = "{spinner} {bytes} {bytes_per_sec}";
+    let (bar, template) = match total {
+        Some(total) => (ProgressBar::new(total), KNOWN),
+        None => (ProgressBar::new_spinner(), UNKNOWN),
+    };
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// Prints a result whose last line is what a script wants.
+pub fn print(
+    global: &Global,
+    value: &impl Serialize,
+    last: &str,
+    details: impl FnOnce(),
+) -> Result<(), Exit> {
+    print_all(global, value, || {
+        if !global.quiet {
+            details();
+        }
+        println!("{last}");
+    })
+}
+
+/// Prints a result that is a table.
+pub fn print_all(global: &Global, value: &impl Serialize, text: impl FnOnce()) -> Result<(), Exit> {
+    match global.json {
+        true => println!("{}", serde_json::to_string_pretty(value).map_err(Failure::new)?),
+        false => text(),
+    }
+    Ok(())
+}

@@ -1,0 +1,104 @@
+use std::time::Duration;
+
+use clap::Args;
+use tokio::{net::TcpListener, signal::unix};
+use tokio_util::sync::CancellationToken;
+
+use super::{Exit, Global, open, settings::Settings};
+use crate::{
+    control::{Failure, House, Reply, Request, server::Server},
+    registry,
+};
+
+/// What is being sent or answered gets this long to end.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Run the node and the registry in the foreground
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct Serve {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+const EXAMPLES: &str = "\
+Every setting has one name in three places: --find-timeout, OCIPFS_FIND_TIMEOUT (lists separated by
+commas) and find-timeout in the TOML file. Flags win over the environment, which wins over the file.
+
+Examples:
+  ocipfs serve                                        on the public IPFS network
+  ocipfs serve --bootstrap none                       alone, or with those who dial it
+  ocipfs swarm key > swarm.key
+  ocipfs serve --swarm-key swarm.key --peer /ip4/10.0.0.1/tcp/4001/p2p/12D3KooW...
+                                                      in a private swarm";
+
+pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
+    let settings = serve.settings.or_file(global)?;
+    let address = settings.listen();
+    // What makes no sense is said before anything is bound or written.
+    settings.online(String::new())?;
+    let listener = TcpListener::bind(address).await.map_err(|e| {
+        Failure::new(format!("cannot listen on {address} for the registry: {e}"))
+            .hint("is another registry running there? choose another address with --listen")
+    })?;
+    let bound = listener.local_addr().map_err(Failure::new)?;
+    let house = open(settings.online(bound.to_string())?).await?;
+    let outcome = run_in(global, &house, &settings, listener).await;
+    house.close().await;
+    outcome
+}
+
+async fn run_in(
+    global: &Global,
+    house: &House,
+    settings: &Settings,
+    listener: TcpListener,
+) -> Result<(), Exit> {
+    let stop = CancellationToken::new();
+    let control = Server::bind(&settings.data_dir())?;
+    let control = tokio::spawn(control.run(house.clone(), stop.clone()));
+    let registry = tokio::spawn(registry::serve(listener, house.content().clone(), stop.clone()));
+    say_ready(global, house).await?;
+    stop_signal().await?;
+    tracing::info!("stopping; a second signal stops at once");
+    stop.cancel();
+    tokio::select! {
+        drained = tokio::time::timeout(DRAIN, async { tokio::join!(registry, control) }) => {
+            if drained.is_err() {
+                tracing::warn!("some transfers were broken off");
+            }
+        }
+        _ = stop_signal() => {}
+    }
+    Ok(())
+}
+
+/// Says what a person needs next.
+async fn say_ready(global: &Global, house: &House) -> Result<(), Exit> {
+    let (notes, _) = tokio::sync::mpsc::unbounded_channel();
+    let Reply::Status(status) = house.handle(Request::Status, notes).await? else { return Ok(()) };
+    if global.json {
+        println!("{}", serde_json::to_string(&status).map_err(Failure::new)?);
+        return Ok(());
+    }
+    let identity = &status.identity;
+    let address = identity.announced.first().or(identity.listen.first()).unwrap_or(&identity.peer);
+    println!(
+        "ready: registry http://{registry}, peer {address}, sharing the {n} layers that were added or pulled here; \
+         try: docker pull {registry}/layer/<cid>",
+        registry = status.registry,
+        n = status.layers + status.cached_layers,
+    );
+    Ok(())
+}
+
+async fn stop_signal() -> Result<(), Exit> {
+    let signal = |kind| unix::signal(kind).map_err(|e| Failure::new(format!("no signal handler: {e}")));
+    let mut interrupt = signal(unix::SignalKind::interrupt())?;
+    let mut terminate = signal(unix::SignalKind::terminate())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}

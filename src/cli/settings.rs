@@ -1,0 +1,271 @@
+//! What `serve` can be told, by the same names as flags, in the environment and in the file.
+
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use clap::{Args, Parser};
+use ocipfs_node::{Bootstrap, Multiaddr, SwarmKey};
+use serde::Deserialize;
+
+use super::{Exit, Global};
+use crate::{
+    content::{self, Profile},
+    control::{Failure, Options},
+};
+
+const LISTEN: &str = "127.0.0.1:5050";
+const SWARM_TCP: &str = "/ip4/0.0.0.0/tcp/4001";
+const SWARM_QUIC: &str = "/ip4/0.0.0.0/udp/4001/quic-v1";
+
+/// Settings as they were given; what is absent has its default.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Settings {
+    #[arg(skip)]
+    data_dir: Option<PathBuf>,
+    /// Where the registry answers; port 0 picks a free one [default: 127.0.0.1:5050]
+    #[arg(long, value_name = "ADDRESS", env = "OCIPFS_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// Where peers are listened for [default: TCP and QUIC on port 4001 of every interface]
+    #[arg(long, value_name = "MULTIADDR", env = "OCIPFS_SWARM_LISTEN", value_delimiter = ',', num_args = 1..)]
+    swarm_listen: Option<Vec<Multiaddr>>,
+    /// What peers are told instead: behind NAT, in Docker or Kubernetes
+    #[arg(long, value_name = "MULTIADDR", env = "OCIPFS_SWARM_ANNOUNCE", value_delimiter = ',', num_args = 1..)]
+    swarm_announce: Option<Vec<Multiaddr>>,
+    /// Whom to dial first: `public`, `none`, or peers of one's own [default: public; none with a swarm key]
+    #[arg(long, value_name = "public|none|MULTIADDR", env = "OCIPFS_BOOTSTRAP", value_delimiter = ',', num_args = 1..)]
+    bootstrap: Option<Vec<String>>,
+    /// A peer that is kept connected
+    #[arg(long, value_name = "MULTIADDR", env = "OCIPFS_PEER", value_delimiter = ',', num_args = 1..)]
+    peer: Option<Vec<Multiaddr>>,
+    /// The key of a private swarm (`ocipfs swarm key` makes one): TCP only, no public peers, no DNS
+    #[arg(long, value_name = "FILE", env = "OCIPFS_SWARM_KEY")]
+    swarm_key: Option<PathBuf>,
+    /// How long somebody who has a CID is looked for [default: 10s]
+    #[arg(long, value_name = "TIME", env = "OCIPFS_FIND_TIMEOUT")]
+    find_timeout: Option<Time>,
+    /// How long a transfer may make no progress [default: 30s]
+    #[arg(long, value_name = "TIME", env = "OCIPFS_STALL_TIMEOUT")]
+    stall_timeout: Option<Time>,
+    /// The shape of DAGs that are written: `unixfs-v1-2025` or `legacy` [default: unixfs-v1-2025]
+    #[arg(long, value_name = "PROFILE", env = "OCIPFS_PROFILE")]
+    profile: Option<Profile>,
+}
+
+/// A duration as people write it: `10s`, `1m 30s`, `500ms`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Time(Duration);
+
+impl FromStr for Time {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match humantime::parse_duration(text) {
+            Ok(time) if !time.is_zero() => Ok(Self(time)),
+            Ok(_) => Err("it must be longer than nothing".into()),
+            Err(error) => Err(format!("{error}; times are written as 10s or 1m 30s")),
+        }
+    }
+}
+
+impl TryFrom<String> for Time {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// Reads the environment alone, for commands that have none of the flags.
+#[derive(Parser)]
+#[command(no_binary_name = true)]
+struct Environment {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+fn usage(message: impl ToString, hint: &str) -> Exit {
+    Exit::Usage(Failure::new(message).hint(hint))
+}
+
+impl Settings {
+    pub fn from_environment() -> Result<Self, Exit> {
+        let environment = Environment::try_parse_from(std::iter::empty::<String>());
+        environment
+            .map(|e| e.settings)
+            .map_err(|e| Exit::Usage(Failure::new(e.to_string().trim_start_matches("error: ").trim_end())))
+    }
+
+    /// Takes from the file what neither flags nor environment said.
+    pub fn or_file(self, global: &Global) -> Result<Self, Exit> {
+        let data_dir = global.data_dir.clone().or_else(default_data_dir);
+        let file = match (&global.config, &data_dir) {
+            (Some(path), _) => Self::read(path)?,
+            (None, Some(dir)) if dir.join("config.toml").is_file() => Self::read(&dir.join("config.toml"))?,
+            _ => Self::default(),
+        };
+        let data_dir = global.data_dir.clone().or(file.data_dir).or(data_dir);
+        if data_dir.is_none() {
+            return Err(usage(
+                "there is no home directory for the node directory",
+                "name one with --data-dir",
+            ));
+        }
+        Ok(Self {
+            data_dir,
+            listen: self.listen.or(file.listen),
+            swarm_listen: self.swarm_listen.or(file.swarm_listen),
+            swarm_announce: self.swarm_announce.or(file.swarm_announce),
+            bootstrap: self.bootstrap.or(file.bootstrap),
+            peer: self.peer.or(file.peer),
+            swarm_key: self.swarm_key.or(file.swarm_key),
+            find_timeout: self.find_timeout.or(file.find_timeout),
+            stall_timeout: self.stall_timeout.or(file.stall_timeout),
+            profile: self.profile.or(file.profile),
+        })
+    }
+
+    fn read(path: &std::path::Path) -> Result<Self, Exit> {
+        let hint = "its keys are the long flags of `ocipfs serve`, without the dashes in front";
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            usage(
+                format!("cannot read the settings in {}: {e}", path.display()),
+                "name another with --config",
+            )
+        })?;
+        toml::from_str(&text)
+            .map_err(|e| usage(format!("{}: {}", path.display(), e.to_string().trim_end()), hint))
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.data_dir.clone().unwrap_or_default()
+    }
+
+    pub fn listen(&self) -> SocketAddr {
+        self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 5050)))
+    }
+
+    fn content(&self) -> content::Settings {
+        let default = content::Settings::default();
+        content::Settings {
+            profile: self.profile.unwrap_or(default.profile),
+            find_timeout: self.find_timeout.map_or(default.find_timeout, |time| time.0),
+            stall_timeout: self.stall_timeout.map_or(default.stall_timeout, |time| time.0),
+        }
+    }
+
+    /// What a command in the process works with.
+    pub fn offline(&self) -> Options {
+        let registry = self.listen.map_or_else(|| LISTEN.into(), |address| address.to_string());
+        Options { swarm: None, data_dir: self.data_dir(), content: self.content(), registry }
+    }
+
+    /// What `serve` works with; `registry` is the address that was bound.
+    pub fn online(&self, registry: String) -> Result<Options, Exit> {
+        let swarm_key = match &self.swarm_key {
+            Some(path) => {
+                let key = SwarmKey::read(path);
+                Some(key.map_err(|e| usage(e, "`ocipfs swarm key > swarm.key` makes a new one"))?)
+            }
+            None if forced_private() => {
+                let message = "LIBP2P_FORCE_PNET=1 is set, and there is no swarm key";
+                return Err(usage(message, "name its file with --swarm-key, or unset the variable"));
+            }
+            None => None,
+        };
+        let private = swarm_key.is_some();
+        let swarm = ocipfs_node::Options {
+            listen: self.swarm_listen.clone().unwrap_or_else(|| default_swarm_listen(private)),
+            announce: self.swarm_announce.clone().unwrap_or_default(),
+            bootstrap: bootstrap(self.bootstrap.as_deref(), private)?,
+            peers: self.peer.clone().unwrap_or_default(),
+            swarm_key,
+            ..ocipfs_node::Options::new(self.data_dir())
+        };
+        swarm
+            .check()
+            .map_err(|e| usage(e, "a private swarm is reached over TCP at IP addresses, and only there"))?;
+        Ok(Options { swarm: Some(swarm), data_dir: self.data_dir(), content: self.content(), registry })
+    }
+}
+
+fn default_data_dir() -> Option<PathBuf> {
+    std::env::home_dir().filter(|home| !home.as_os_str().is_empty()).map(|home| home.join(".ocipfs"))
+}
+
+fn forced_private() -> bool {
+    std::env::var_os("LIBP2P_FORCE_PNET").is_some_and(|value| value == "1")
+}
+
+fn default_swarm_listen(private: bool) -> Vec<Multiaddr> {
+    let addresses: &[&str] = if private { &[SWARM_TCP] } else { &[SWARM_TCP, SWARM_QUIC] };
+    addresses.iter().filter_map(|text| text.parse().ok()).collect()
+}
+
+fn bootstrap(given: Option<&[String]>, private: bool) -> Result<Bootstrap, Exit> {
+    match given {
+        None | Some([]) if private => Ok(Bootstrap::None),
+        None | Some([]) => Ok(Bootstrap::Public),
+        Some([one]) if one == "public" => Ok(Bootstrap::Public),
+        Some([one]) if one == "none" => Ok(Bootstrap::None),
+        Some(peers) => {
+            let hint = "it is `public`, `none`, or multiaddrs that end in /p2p/<peer id>";
+            let parse =
+                |text: &String| text.parse().map_err(|e| usage(format!("--bootstrap {text}: {e}"), hint));
+            Ok(Bootstrap::Peers(peers.iter().map(parse).collect::<Result<_, _>>()?))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> Result<Settings, toml::de::Error> {
+        toml::from_str(text)
+    }
+
+    #[test]
+    fn the_file_knows_the_flags_names_and_no_others() {
+        let settings = file(
+            r#"
+            listen = "127.0.0.1:6000"
+            swarm-listen = ["/ip4/127.0.0.1/tcp/0"]
+            bootstrap = ["none"]
+            find-timeout = "3s"
+            profile = "legacy"
+            "#,
+        )
+        .unwrap();
+        assert_eq!(settings.listen().port(), 6000);
+        assert_eq!(settings.find_timeout, Some(Time(Duration::from_secs(3))));
+        assert_eq!(settings.profile, Some(Profile::Legacy));
+        assert!(file("liste = 1").unwrap_err().to_string().contains("unknown field"));
+        assert!(file("find-timeout = \"soon\"").is_err());
+        assert!(file("profile = \"v9\"").is_err());
+    }
+
+    #[test]
+    fn every_flag_of_serve_is_a_key_of_the_file() {
+        use clap::CommandFactory;
+        for argument in Environment::command().get_arguments().filter(|a| a.get_env().is_some()) {
+            let name = argument.get_long().unwrap();
+            let env = argument.get_env().unwrap().to_str().unwrap();
+            assert_eq!(env, format!("OCIPFS_{}", name.to_uppercase().replace('-', "_")));
+            let error = file(&format!("{name} = 1.5")).unwrap_err().to_string();
+            assert!(!error.contains("unknown field"), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn bootstrap_is_public_none_or_peers() {
+        let given = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(bootstrap(None, false).unwrap(), Bootstrap::Public);
+        assert_eq!(bootstrap(None, true).unwrap(), Bootstrap::None);
+        assert_eq!(bootstrap(Some(&given(&["none"])), false).unwrap(), Bootstrap::None);
+        assert_eq!(bootstrap(Some(&given(&["public"])), true).unwrap(), Bootstrap::Public);
+        let two = bootstrap(Some(&given(&["/ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.1/tcp/2"])), false).unwrap();
+        assert!(matches!(two, Bootstrap::Peers(peers) if peers.len() == 2));
+        assert!(matches!(bootstrap(Some(&given(&["somewhere"])), false), Err(Exit::Usage(_))));
+    }
+}

@@ -1,0 +1,54 @@
+use clap::Subcommand;
+use ocipfs_node::SwarmKey;
+
+use super::{Exit, Global, ask, output, unexpected};
+use crate::control::{Reply, Request};
+
+/// This node among its peers
+#[derive(Debug, Subcommand)]
+pub enum Swarm {
+    /// Who this node is: its addresses, and its peer id last
+    Id,
+    /// Who is connected
+    Peers,
+    /// Dial a peer
+    Connect {
+        /// A multiaddr that ends in /p2p/<peer id>
+        address: String,
+    },
+    /// Print a new key for a private swarm (redirect it to swarm.key, and give it to every node)
+    Key,
+}
+
+pub async fn run(global: &Global, swarm: Swarm) -> Result<(), Exit> {
+    let request = match swarm {
+        Swarm::Id => Request::SwarmId,
+        Swarm::Peers => Request::SwarmPeers,
+        Swarm::Connect { address } => Request::SwarmConnect { address },
+        Swarm::Key => {
+            println!("{}", SwarmKey::generate());
+            return Ok(());
+        }
+    };
+    match ask(global, request).await? {
+        Reply::Identity(identity) => output::print(global, &identity, &identity.peer, || {
+            for address in if identity.announced.is_empty() { &identity.listen } else { &identity.announced }
+            {
+                println!("{address}");
+            }
+        }),
+        Reply::Peers { peers } => output::print_all(global, &peers, || {
+            for peer in &peers {
+                let agent = peer.agent.as_deref().unwrap_or("-");
+                println!(
+                    "{}  {:3}  {:>6}s  {}  {}",
+                    peer.peer, peer.direction, peer.seconds, peer.address, agent
+                );
+            }
+        }),
+        Reply::Connected { peer } => {
+            output::print(global, &serde_json::json!({ "peer": peer }), &peer, || {})
+        }
+        _ => Err(unexpected()),
+    }
+}

@@ -1,0 +1,12 @@
+//! What the commands ask of a house: one handler, reached over the socket of a running `serve`,
+//! or in the process where none runs.
+
+pub mod client;
+mod house;
+mod lock;
+mod message;
+pub mod server;
+mod socket;
+
+pub use house::{House, Options};
+pub use message::{Added, Failure, Identity, Inspected, Note, PeerInfo, Reply, Request, Source, Status};

@@ -1,0 +1,66 @@
+//! A command's side: over the socket where `serve` runs, in the process where it does not.
+
+use std::io::ErrorKind;
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::UnixStream,
+    sync::mpsc,
+};
+
+use super::{Failure, House, Note, Options, Reply, Request, message::Line, socket};
+
+/// Has `request` answered; `offline` is the house to open where no `serve` runs.
+pub async fn ask(request: Request, offline: Options, mut note: impl FnMut(Note)) -> Result<Reply, Failure> {
+    match UnixStream::connect(socket::path(&offline.data_dir)).await {
+        Ok(stream) => over_socket(stream, request, note).await,
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+            if request.needs_serve() {
+                let message = format!("no node is running in {}", offline.data_dir.display());
+                return Err(Failure::new(message)
+                    .hint("start one with `ocipfs serve`, or name its directory with --data-dir"));
+            }
+            let house = House::open(offline).await?;
+            let (notes, mut noted) = mpsc::unbounded_channel();
+            let mut work = std::pin::pin!(house.handle(request, notes));
+            loop {
+                tokio::select! {
+                    biased;
+                    Some(next) = noted.recv() => note(next),
+                    outcome = &mut work => {
+                        while let Ok(next) = noted.try_recv() {
+                            note(next);
+                        }
+                        return outcome;
+                    }
+                }
+            }
+        }
+        Err(e) => Err(Failure::new(format!("the control socket of {}: {e}", offline.data_dir.display()))
+            .hint("the node may be another user's; run the command as that user")),
+    }
+}
+
+async fn over_socket(
+    mut stream: UnixStream,
+    request: Request,
+    mut note: impl FnMut(Note),
+) -> Result<Reply, Failure> {
+    let lost = |e: std::io::Error| Failure::new(format!("the running node hung up: {e}"));
+    let mut json = serde_json::to_vec(&request).map_err(Failure::new)?;
+    json.push(b'\n');
+    stream.write_all(&json).await.map_err(lost)?;
+    let mut lines = BufReader::new(stream).lines();
+    while let Some(line) = lines.next_line().await.map_err(lost)? {
+        match serde_json::from_str(&line) {
+            Ok(Line::Note(next)) => note(next),
+            Ok(Line::Done(reply)) => return Ok(reply),
+            Ok(Line::Failed(failure)) => return Err(failure),
+            Err(error) => {
+                return Err(Failure::new(format!("the running node's answer was not understood ({error})"))
+                    .hint("is it of the same version as this command?"));
+            }
+        }
+    }
+    Err(Failure::new("the running node stopped before it had answered"))
+}

@@ -1,0 +1,231 @@
+//! What goes over the control socket: a request as one line of JSON, notes, then one outcome.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// What a command asks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "kebab-case")]
+pub enum Request {
+    /// Make a layer and its manifest.
+    LayerAdd {
+        /// A file or a folder, absolute; or `ipfs://<cid>[/path]`.
+        source: Source,
+        /// Other than linux/amd64.
+        platform: Option<String>,
+        /// The time of files in a packed folder.
+        epoch: u64,
+        /// Another profile than the node's.
+        profile: Option<String>,
+    },
+    /// Tell what a layer reference means.
+    LayerInspect {
+        /// A reference, a repository name or a CID.
+        reference: String,
+    },
+    /// Forget a layer.
+    LayerRm {
+        /// A reference, a repository name or a CID.
+        reference: String,
+    },
+    /// Who this node is.
+    SwarmId,
+    /// Who is connected.
+    SwarmPeers,
+    /// Dial a peer.
+    SwarmConnect {
+        /// Ends in the peer id.
+        address: String,
+    },
+    /// How the node is.
+    Status,
+}
+
+/// Where a layer comes from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// On this machine.
+    Path(PathBuf),
+    /// On IPFS: `<cid>[/path]`.
+    Ipfs(String),
+}
+
+impl Request {
+    /// Whether only a running `serve` can answer.
+    pub fn needs_serve(&self) -> bool {
+        matches!(self, Self::SwarmPeers | Self::SwarmConnect { .. } | Self::Status)
+    }
+}
+
+/// What comes back.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+pub enum Reply {
+    /// To `LayerAdd`.
+    Added(Added),
+    /// To `LayerInspect`.
+    Inspected(Box<Inspected>),
+    /// To `LayerRm`.
+    Removed {
+        /// The layer manifest that is gone.
+        cid: String,
+    },
+    /// To `SwarmId`.
+    Identity(Identity),
+    /// To `SwarmPeers`.
+    Peers {
+        /// The oldest connection first.
+        peers: Vec<PeerInfo>,
+    },
+    /// To `SwarmConnect`.
+    Connected {
+        /// Who answered.
+        peer: String,
+    },
+    /// To `Status`.
+    Status(Box<Status>),
+}
+
+/// A layer that was added.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Added {
+    /// What a client pulls.
+    pub reference: String,
+    /// The layer manifest's CID.
+    pub cid: String,
+    /// Where the layer's bytes are.
+    pub layer: String,
+    /// The layer's digest.
+    pub digest: String,
+    /// The digest of the uncompressed tar.
+    pub diff_id: String,
+    /// Bytes.
+    pub size: u64,
+    /// The layer's media type.
+    pub media_type: String,
+}
+
+/// What a layer reference means.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Inspected {
+    /// What a client pulls.
+    pub reference: String,
+    /// The layer manifest's CID.
+    pub cid: String,
+    /// The digest of the synthesised image manifest.
+    pub image_digest: String,
+    /// Whether the layer's bytes are here, verified.
+    pub local: bool,
+    /// Whether a command added it here.
+    pub owned: bool,
+    /// The layer manifest itself.
+    pub manifest: serde_json::Value,
+}
+
+/// Who a node is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Identity {
+    /// Its peer id.
+    pub peer: String,
+    /// What it listens on.
+    pub listen: Vec<String>,
+    /// What it tells others.
+    pub announced: Vec<String>,
+}
+
+/// A connected peer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PeerInfo {
+    /// Its peer id.
+    pub peer: String,
+    /// Where it was reached, or came from.
+    pub address: String,
+    /// `out` or `in`.
+    pub direction: String,
+    /// What it calls itself.
+    pub agent: Option<String>,
+    /// How long it has been connected.
+    pub seconds: u64,
+}
+
+/// How a node is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The version of the running program.
+    pub version: String,
+    /// Where the registry answers.
+    pub registry: String,
+    /// Who the node is.
+    pub identity: Identity,
+    /// Whether peers are told an address.
+    pub reachable: bool,
+    /// `public`, `private` (a swarm key) or `own` (no public bootstrap).
+    pub network: String,
+    /// How many peers are connected.
+    pub peers: usize,
+    /// Keys that somebody was told of.
+    pub announced: usize,
+    /// Keys that nobody was told of yet.
+    pub announcing: usize,
+    /// Layers that commands added.
+    pub layers: usize,
+    /// Layers that were pulled.
+    pub cached_layers: usize,
+    /// Since the start.
+    pub seconds: u64,
+}
+
+/// What is said on the way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Note {
+    /// For people.
+    Warning(String),
+    /// Bytes read, of so many where that is known.
+    Progress {
+        /// So far.
+        done: u64,
+        /// In all.
+        total: Option<u64>,
+    },
+}
+
+/// Why a command failed and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What was tried and why it failed.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure with nothing to advise.
+    pub fn new(message: impl ToString) -> Self {
+        Self { message: message.to_string(), hint: None }
+    }
+
+    /// The same with advice.
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// A line from the server.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Line {
+    Note(Note),
+    Done(Reply),
+    Failed(Failure),
+}

@@ -1,0 +1,106 @@
+//! The control socket of a running `serve`.
+
+use std::{
+    fs,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream},
+    sync::mpsc,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{Failure, House, Request, message::Line, socket};
+
+/// A request is a line of a few hundred bytes.
+const LONGEST_REQUEST: u64 = 64 << 10;
+
+/// A bound socket, unlinked when it is dropped.
+pub struct Server {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Server {
+    /// Binds the socket of `data_dir`, whose lock is held: what lies there is a dead process's.
+    pub fn bind(data_dir: &Path) -> Result<Self, Failure> {
+        let path = socket::path(data_dir);
+        let failed = |e: std::io::Error| {
+            Failure::new(format!("cannot make the control socket {}: {e}", path.display()))
+        };
+        if socket::is_elsewhere(data_dir) {
+            tracing::info!(
+                "the node directory's path is too long for a socket; commands are taken at {}",
+                path.display()
+            );
+            if let Some(parent) = path.parent() {
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
+            }
+        }
+        let _ = fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).map_err(failed)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        Ok(Self { listener, path })
+    }
+
+    /// Answers commands until `stop`; those that are being answered are finished.
+    pub async fn run(self, house: House, stop: CancellationToken) {
+        let tasks = TaskTracker::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => drop(tasks.spawn(answer(house.clone(), stream))),
+                    Err(error) => tracing::warn!(%error, "the control socket failed"),
+                }
+            }
+        }
+        tasks.close();
+        tasks.wait().await;
+    }
+}
+
+async fn answer(house: House, stream: UnixStream) {
+    let (input, mut output) = stream.into_split();
+    let mut text = String::new();
+    if BufReader::new(input.take(LONGEST_REQUEST)).read_line(&mut text).await.is_err() {
+        return;
+    }
+    let (notes, mut noted) = mpsc::unbounded_channel();
+    let work = async {
+        match serde_json::from_str::<Request>(&text) {
+            Ok(request) => house.handle(request, notes).await,
+            Err(error) => Err(Failure::new(format!("the running node does not know this request ({error})"))
+                .hint("is it of the same version as this command?")),
+        }
+    };
+    let mut work = std::pin::pin!(work);
+    let outcome = loop {
+        tokio::select! {
+            biased;
+            Some(note) = noted.recv() => send(&mut output, &Line::Note(note)).await,
+            outcome = &mut work => break outcome,
+        }
+    };
+    while let Ok(note) = noted.try_recv() {
+        send(&mut output, &Line::Note(note)).await;
+    }
+    send(&mut output, &outcome.map_or_else(Line::Failed, Line::Done)).await;
+}
+
+/// A client that went away is no reason to stop its work half done.
+async fn send(output: &mut (impl AsyncWriteExt + Unpin), line: &Line) {
+    if let Ok(mut json) = serde_json::to_vec(line) {
+        json.push(b'\n');
+        let _ = output.write_all(&json).await;
+    }
+}

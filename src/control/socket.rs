@@ -1,0 +1,42 @@
+//! Where the control socket of a node directory is.
+
+use std::{
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+use ocipfs_oci::Digest;
+
+/// What a Unix socket address has room for.
+const LONGEST: usize = 107;
+
+/// The socket's path: in the node directory, or a short one derived from it where that is too long.
+pub fn path(data_dir: &Path) -> PathBuf {
+    let full = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.into());
+    let inside = full.join("control.sock");
+    if inside.as_os_str().len() <= LONGEST {
+        return inside;
+    }
+    let name = &Digest::sha256_of(full.as_os_str().as_bytes()).hex()[..16];
+    std::env::temp_dir().join(format!("ocipfs-{name}")).join("sock")
+}
+
+/// Whether the socket is elsewhere than in the node directory.
+pub fn is_elsewhere(data_dir: &Path) -> bool {
+    path(data_dir).file_name().is_some_and(|name| name == "sock")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_directory_has_a_short_socket_of_its_own() {
+        assert_eq!(path(Path::new("/data")), Path::new("/data/control.sock"));
+        let (one, two) = (format!("/{}/1", "d".repeat(120)), format!("/{}/2", "d".repeat(120)));
+        let (one, two) = (Path::new(&one), Path::new(&two));
+        assert!(path(one).as_os_str().len() <= LONGEST && is_elsewhere(one));
+        assert_eq!(path(one), path(one));
+        assert_ne!(path(one), path(two));
+    }
+}

@@ -1,0 +1,23 @@
+//! ocipfs: an IPFS peer and an OCI registry in one process.
+//!
+//! A request falls through the layers from top to bottom; what comes back up is a value or a stream.
+//!
+//! ```text
+//! cli        flags, environment, file; one file a subcommand
+//! control    what commands ask of a house, over its socket or in the process
+//! registry   the OCI distribution API: statuses and error codes
+//! names      what a repository name and a reference mean
+//! images     manifests, layers, synthesised images
+//! content    blobs as UnixFS: stat, open, put
+//! node       (crate) the swarm: blocks, peers, finding, announcing
+//! oci        (crate) names, digests, ranges, descriptors: parsed once, then trusted
+//! ```
+
+#![warn(missing_docs)]
+
+pub mod cli;
+pub mod content;
+pub mod control;
+pub mod images;
+pub mod names;
+pub mod registry;

@@ -1,0 +1,20 @@
+use std::process::ExitCode;
+
+use clap::Parser;
+use ocipfs::cli::{Cli, Exit};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = ocipfs::cli::run(cli);
+    if let Err(Exit::Usage(failure) | Exit::Failed(failure)) = &outcome {
+        eprintln!("error: {failure}");
+        if let Some(hint) = &failure.hint {
+            eprintln!("hint: {hint}");
+        }
+    }
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Exit::Failed(_)) => ExitCode::from(1),
+        Err(Exit::Usage(_)) => ExitCode::from(2),
+    }
+}
