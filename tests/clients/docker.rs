@@ -1,0 +1,84 @@
+//! docker, with a daemon of its own.
+
+use std::{fs, path::Path};
+
+use serde_json::Value;
+
+use super::{Daemon, Room, installed, room::sorted, root_for};
+
+/// A `dockerd` of this test's own, and the client that speaks to it.
+///
+/// It needs no setting for `127.0.0.0/8`, which docker takes for an insecure registry by itself.
+pub struct Docker {
+    // Before the room: the daemon ends first.
+    _daemon: Daemon,
+    room: Room,
+}
+
+impl Docker {
+    /// Says what is missing to start it.
+    pub fn available() -> Result<(), String> {
+        root_for("docker")?;
+        let docker = "docker.io";
+        installed(&[("dockerd", docker), ("docker", docker), ("containerd", "containerd"), ("runc", "runc")])
+    }
+
+    /// Starts a daemon that has no network and no images.
+    pub fn start() -> Result<Self, String> {
+        let mut room = Room::new("docker")?;
+        let host = format!("unix://{}", room.path("docker.sock"));
+        let settings = room.write("daemon.json", "{}")?;
+        let daemon = Daemon::start(
+            &room,
+            &[
+                "dockerd",
+                &format!("--config-file={settings}"),
+                &format!("--host={host}"),
+                &format!("--pidfile={}", room.path("docker.pid")),
+                &format!("--data-root={}", room.path("data")),
+                &format!("--exec-root={}", room.path("exec")),
+                // vfs works on every file system, and mounts nothing.
+                "--storage-driver=vfs",
+                // The machine's firewall, bridges and sysctls are not ours.
+                "--bridge=none",
+                "--iptables=false",
+                "--ip-forward=false",
+            ],
+        )?;
+        room.set("DOCKER_HOST", host);
+        Ok(Self { _daemon: daemon, room })
+    }
+
+    /// Pulls an image.
+    pub fn pull(&self, reference: &str) -> Result<String, String> {
+        self.room.run(&["docker", "pull", reference])
+    }
+
+    /// Lists the paths in the layers of an image that the daemon has.
+    pub fn image_files(&self, reference: &str) -> Result<Vec<String>, String> {
+        // `docker export` would add the `/dev`, `/etc` and `/proc` that docker gives a container.
+        let dir = tempfile::tempdir_in(self.room.path("tmp")).map_err(|error| error.to_string())?;
+        let [archive, manifest] =
+            ["saved", "manifest.json"].map(|name| dir.path().join(name).display().to_string());
+        self.room.run(&["docker", "save", "--output", &archive, reference])?;
+        self.room.run(&["tar", "-xf", &archive, "-C", &dir.path().display().to_string()])?;
+        let manifest = fs::read(&manifest).map_err(|error| format!("{manifest}: {error}"))?;
+        let manifest: Value = serde_json::from_slice(&manifest).map_err(|error| error.to_string())?;
+        let mut files = String::new();
+        for layer in manifest[0]["Layers"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            files += &self.room.run(&["tar", "-tf", &dir.path().join(layer).display().to_string()])?;
+        }
+        Ok(sorted(&files))
+    }
+
+    /// Builds `dir/Dockerfile` into `tag`, by the classic builder or by the BuildKit within `dockerd`.
+    pub fn build(&self, dir: &Path, tag: &str, buildkit: bool) -> Result<String, String> {
+        let builder = if buildkit { "DOCKER_BUILDKIT=1" } else { "DOCKER_BUILDKIT=0" };
+        self.room.run(&["env", builder, "docker", "build", "--tag", tag, &dir.display().to_string()])
+    }
+
+    /// Runs the image `tag` as it says itself, and returns what it printed.
+    pub fn run(&self, tag: &str) -> Result<String, String> {
+        self.room.run(&["docker", "run", "--rm", "--network=none", tag])
+    }
+}

@@ -1,0 +1,38 @@
+//! podman, which has no daemon.
+
+use super::{Room, installed, root_for};
+
+/// A podman with storage of its own.
+pub struct Podman {
+    room: Room,
+}
+
+impl Podman {
+    /// Says what is missing to run it.
+    pub fn available() -> Result<(), String> {
+        root_for("podman")?;
+        installed(&[("podman", "podman"), ("conmon", "conmon"), ("runc", "runc")])
+    }
+
+    /// Makes room for one that has no images.
+    pub fn new() -> Result<Self, String> {
+        Ok(Self { room: Room::new("podman")? })
+    }
+
+    /// Pulls an image.
+    pub fn pull(&self, reference: &str) -> Result<String, String> {
+        self.room.run(&["podman", "pull", "--tls-verify=false", reference])
+    }
+
+    /// Lists the paths in an image that was pulled.
+    pub fn image_files(&self, reference: &str) -> Result<Vec<String>, String> {
+        // With vfs that is no mount, only a directory, so it needs no end either.
+        let dir = self.room.run(&["podman", "image", "mount", reference])?;
+        self.room.tree(dir.trim())
+    }
+
+    /// Runs `command` (nothing: what the image says itself) in the image, and returns what it printed.
+    pub fn run(&self, image: &str, command: &[&str]) -> Result<String, String> {
+        self.room.run(&[&["podman", "run", "--rm", "--tls-verify=false", image], command].concat())
+    }
+}

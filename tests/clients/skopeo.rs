@@ -1,0 +1,36 @@
+//! skopeo, which needs neither a daemon nor root.
+
+use super::{Room, installed};
+
+/// A skopeo with settings of its own.
+pub struct Skopeo {
+    room: Room,
+}
+
+impl Skopeo {
+    /// Says what is missing to run it.
+    pub fn available() -> Result<(), String> {
+        installed(&[("skopeo", "skopeo")])
+    }
+
+    /// Makes room for one.
+    pub fn new() -> Result<Self, String> {
+        Ok(Self { room: Room::new("skopeo")? })
+    }
+
+    /// Tells an image's digest, tags and layers, as JSON.
+    pub fn inspect(&self, reference: &str) -> Result<String, String> {
+        self.room.run(&["skopeo", "inspect", "--tls-verify=false", &format!("docker://{reference}")])
+    }
+
+    /// Returns the manifest as it was served.
+    pub fn inspect_raw(&self, reference: &str) -> Result<String, String> {
+        self.room.run(&["skopeo", "inspect", "--raw", "--tls-verify=false", &format!("docker://{reference}")])
+    }
+
+    /// Copies an image to `destination`: `oci:DIR:TAG`, `dir:DIR`.
+    pub fn copy(&self, reference: &str, destination: &str) -> Result<String, String> {
+        let source = format!("docker://{reference}");
+        self.room.run(&["skopeo", "copy", "--src-tls-verify=false", &source, destination])
+    }
+}

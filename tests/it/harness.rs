@@ -1,0 +1,327 @@
+//! Nodes as processes, each with its own directory, on loopback with ports of the system's choice.
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::{BufRead, BufReader},
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use libtest_mimic::{Failed, Trial};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A story that takes longer has come to a stop.
+const TOO_LONG: Duration = Duration::from_secs(180);
+
+/// Makes a trial of an async function, named as the function is.
+pub fn trial<F: Future<Output = ()> + Send + 'static>(
+    name: &str,
+    story: impl FnOnce() -> F + Send + 'static,
+) -> Trial {
+    Trial::test(name, move || run(story()))
+}
+
+/// The same for a story that needs a client: where that is missing, the story is ignored, or fails
+/// where `OCIPFS_REQUIRE_CLIENTS=1` says that nothing may be missing.
+pub fn client_trial<F: Future<Output = ()> + Send + 'static>(
+    name: &str,
+    client: Result<(), String>,
+    story: impl FnOnce() -> F + Send + 'static,
+) -> Trial {
+    match client {
+        Ok(()) => trial(name, story),
+        Err(missing) if std::env::var_os("OCIPFS_REQUIRE_CLIENTS").is_some_and(|v| v == "1") => {
+            Trial::test(name, move || Err(missing.into()))
+        }
+        Err(missing) => {
+            eprintln!("ignored: {name}: {missing}");
+            Trial::test(name, || Ok(())).with_ignored_flag(true)
+        }
+    }
+}
+
+fn run(story: impl Future<Output = ()>) -> Result<(), Failed> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let outcome = runtime.block_on(tokio::time::timeout(TOO_LONG, story));
+    runtime.shutdown_background();
+    outcome.map_err(|_| format!("not done after {} s", TOO_LONG.as_secs()).into())
+}
+
+/// Lists stories: `trials![one, two]`, or `trials![needs Docker::available(); one, two]`.
+macro_rules! trials {
+    (needs $client:expr; $($story:ident),* $(,)?) => {
+        vec![$($crate::harness::client_trial(concat!(module_path!(), "::", stringify!($story)), $client, $story)),*]
+    };
+    ($($story:ident),* $(,)?) => {
+        vec![$($crate::harness::trial(concat!(module_path!(), "::", stringify!($story)), $story)),*]
+    };
+}
+pub(crate) use trials;
+
+/// The program as it is built for this test run, cut off from the settings of whoever runs it.
+pub fn ocipfs(data_dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ocipfs"));
+    let inherited: Vec<_> =
+        std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("OCIPFS_")).collect();
+    for (key, _) in inherited {
+        command.env_remove(key);
+    }
+    command.env_remove("LIBP2P_FORCE_PNET").env_remove("SOURCE_DATE_EPOCH");
+    command.env("OCIPFS_BOOTSTRAP", "none").env("OCIPFS_DATA_DIR", data_dir).stdin(Stdio::null());
+    command
+}
+
+/// What a finished command said.
+#[derive(Debug)]
+pub struct Said {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Said {
+    fn of(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    /// The last line of stdout, which is what a script wants.
+    pub fn last_line(&self) -> &str {
+        self.stdout.lines().last().unwrap_or_default()
+    }
+
+    /// Holds that the command failed so, saying all of `texts` on stderr.
+    #[track_caller]
+    pub fn failed(&self, code: i32, texts: &[&str]) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        for text in texts {
+            assert!(self.stderr.contains(text), "{text:?} is not in {self:?}");
+        }
+        assert!(!self.stderr.contains("panicked"), "{self:?}");
+    }
+}
+
+/// Runs a command to its end.
+pub fn finish(command: &mut Command) -> Said {
+    Said::of(command.output().expect("the program starts"))
+}
+
+/// Runs a command that must succeed and gives the last line of its output.
+#[track_caller]
+pub fn last_line(command: &mut Command) -> String {
+    let said = finish(command);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    said.last_line().to_string()
+}
+
+/// A running `ocipfs serve`.
+pub struct Serve {
+    child: Child,
+    data_dir: PathBuf,
+    /// Its ready line: what `status --json` says.
+    pub ready: Value,
+    log: PathBuf,
+    _own_dir: Option<TempDir>,
+}
+
+impl Serve {
+    /// Starts one with a directory of its own.
+    pub fn start(arguments: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut serve = Self::start_in(dir.path(), arguments);
+        serve._own_dir = Some(dir);
+        serve
+    }
+
+    /// Starts one in `data_dir`, on free ports of loopback unless `arguments` say otherwise.
+    pub fn start_in(data_dir: &Path, arguments: &[&str]) -> Self {
+        Self::start_with(data_dir, arguments, &HashMap::new())
+    }
+
+    /// The same with further environment.
+    pub fn start_with(data_dir: &Path, arguments: &[&str], environment: &HashMap<&str, &str>) -> Self {
+        fs::create_dir_all(data_dir).expect("a directory");
+        let log = data_dir.join("serve.log");
+        let mut command = ocipfs(data_dir);
+        command.args(["--json", "serve"]).args(arguments).envs(environment);
+        if !arguments.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        if !arguments.contains(&"--swarm-listen") {
+            command.args(["--swarm-listen", "/ip4/127.0.0.1/tcp/0"]);
+        }
+        let errors = fs::File::options().create(true).append(true).open(&log).expect("a log file");
+        let mut child = command.stdout(Stdio::piped()).stderr(errors).spawn().expect("the program starts");
+        let mut ready = String::new();
+        let stdout = child.stdout.take().expect("stdout is piped");
+        BufReader::new(stdout).read_line(&mut ready).expect("stdout is read");
+        let data_dir = data_dir.to_path_buf();
+        let Ok(ready) = serde_json::from_str(&ready) else {
+            let _ = child.kill();
+            panic!("no ready line: {ready:?}\n{}", fs::read_to_string(&log).unwrap_or_default());
+        };
+        Self { child, data_dir, ready, log, _own_dir: None }
+    }
+
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn registry(&self) -> &str {
+        self.ready["registry"].as_str().expect("a ready line")
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.registry())
+    }
+
+    pub fn peer(&self) -> &str {
+        self.ready["identity"]["peer"].as_str().expect("a ready line")
+    }
+
+    /// An address that ends in the peer id.
+    pub fn address(&self) -> &str {
+        self.ready["identity"]["listen"][0].as_str().expect("a ready line")
+    }
+
+    /// Runs a command that speaks to this node.
+    pub fn command(&self, arguments: &[&str]) -> Said {
+        finish(ocipfs(&self.data_dir).args(arguments))
+    }
+
+    /// The same, which must succeed; gives the last line.
+    #[track_caller]
+    pub fn ask(&self, arguments: &[&str]) -> String {
+        last_line(ocipfs(&self.data_dir).args(arguments))
+    }
+
+    pub fn status(&self) -> Value {
+        let said = self.command(&["status", "--json"]);
+        serde_json::from_str(&said.stdout).unwrap_or_else(|e| panic!("{e}: {said:?}"))
+    }
+
+    /// Waits until the status is as `holds` wants it.
+    pub async fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) {
+        until(what, || holds(&self.status())).await;
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, name: &str) {
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().expect("kill").success());
+    }
+
+    /// Stops it as a service manager would.
+    pub fn stop(mut self) -> ExitStatus {
+        self.signal("TERM");
+        let status = self.child.wait().expect("a child");
+        assert!(status.signal().is_none(), "ended by {status}");
+        status
+    }
+
+    /// Ends it as a crash would.
+    pub fn kill(mut self) -> PathBuf {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.data_dir.clone()
+    }
+
+    /// Anonymous memory in bytes: what the process itself needs.
+    pub fn rss_anon(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("/proc");
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("RssAnon");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- log of {}\n{}", self.data_dir.display(), self.log());
+        }
+    }
+}
+
+/// Waits for a condition that another process brings about.
+pub async fn until(what: &str, holds: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(60), "still waiting: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Deterministic bytes that do not compress: the same in every run and on every machine.
+pub fn noise(length: usize) -> Vec<u8> {
+    (0..length as u64).map(|i| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect()
+}
+
+/// A tar of one file `data` with these bytes, in `dir`.
+pub fn tar_of(dir: &Path, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = dir.join(name);
+    let mut builder = tar::Builder::new(fs::File::create(&path).expect("a file"));
+    let mut header = tar::Header::new_ustar();
+    header.set_size(bytes.len() as u64);
+    header.set_mode(0o644);
+    builder.append_data(&mut header, "data", bytes).expect("a tar");
+    builder.into_inner().expect("a tar");
+    path
+}
+
+/// A layer as a reference names it, split into what requests need.
+pub struct Layer {
+    /// `layer/<cid>`.
+    pub name: String,
+    /// The file's name.
+    pub tag: String,
+    /// The layer's digest.
+    pub digest: String,
+    /// The layer's bytes.
+    pub bytes: Vec<u8>,
+}
+
+impl Layer {
+    /// Adds a tar of `bytes` at `node`.
+    pub fn add(node: &Serve, bytes: &[u8]) -> Self {
+        let path = tar_of(node.data_dir(), "layer.tar", bytes);
+        let reference = node.ask(&["-q", "layer", "add", path.to_str().expect("UTF-8")]);
+        let stored = fs::read(path).expect("the tar");
+        let (_, name) = reference.split_once('/').expect("a registry");
+        let (name, tag) = name.rsplit_once(':').expect("a tag");
+        let digest = ocipfs_oci::Digest::sha256_of(&stored).to_string();
+        Self { name: name.into(), tag: tag.into(), digest, bytes: stored }
+    }
+
+    /// The CID of the layer manifest.
+    pub fn cid(&self) -> &str {
+        self.name.trim_start_matches("layer/")
+    }
+
+    pub fn manifest_path(&self) -> String {
+        format!("/v2/{}/manifests/{}", self.name, self.tag)
+    }
+
+    pub fn blob_path(&self) -> String {
+        format!("/v2/{}/blobs/{}", self.name, self.digest)
+    }
+
+    /// What a client pulls through `node`.
+    pub fn reference(&self, node: &Serve) -> String {
+        format!("{}/{}:{}", node.registry(), self.name, self.tag)
+    }
+}
