@@ -5,6 +5,8 @@ mod clients;
 mod harness;
 #[path = "../peers/mod.rs"]
 mod peers;
+#[path = "../peers/mod.rs"]
+mod peers;
 
 mod serving;
 
