@@ -46,7 +46,7 @@ pub fn client_trial<F: Future<Output = ()> + Send + 'static>(
 
 fn run(story: impl Future<Output = ()>) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let outcome = runtime.block_on(tokio::time::timeout(TOO_LONG, story));
+    let outcome = runtime.block_on(async { tokio::time::timeout(TOO_LONG, story).await });
     runtime.shutdown_background();
     outcome.map_err(|_| format!("not done after {} s", TOO_LONG.as_secs()).into())
 }

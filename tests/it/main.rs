@@ -5,8 +5,6 @@ mod clients;
 mod harness;
 #[path = "../peers/mod.rs"]
 mod peers;
-#[path = "../peers/mod.rs"]
-mod peers;
 
 mod serving;
 
