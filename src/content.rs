@@ -24,7 +24,7 @@ use std::{
 use bytes::Bytes;
 use ocipfs_node::{Cid, Node};
 use ocipfs_oci::Digest;
-use tokio::sync::Semaphore;
+use tokio::sync::{RwLock, RwLockReadGuard, Semaphore};
 
 pub use dag::Profile;
 pub use index::Holding;
@@ -157,6 +157,8 @@ struct Inner {
     read_ahead: Arc<Semaphore>,
     /// Blobs whose bytes were fetched whole and did not match; asked again, they are refused at once.
     rejected: Mutex<HashSet<Blob>>,
+    /// Read by who stores, written by who removes: a block found present must stay until it is held.
+    storing: RwLock<()>,
 }
 
 /// A peer cannot fill the memory with lies.
@@ -168,7 +170,14 @@ impl Content {
         let index = Index::open(&data_dir.join("index.redb"))?;
         node.announce(index.holdings()?.into_iter().flat_map(|(_, holding)| holding.roots()));
         let read_ahead = Arc::new(Semaphore::new(READ_AHEAD_MIB));
-        Ok(Self(Arc::new(Inner { node, index, settings, read_ahead, rejected: Mutex::default() })))
+        Ok(Self(Arc::new(Inner {
+            node,
+            index,
+            settings,
+            read_ahead,
+            rejected: Mutex::default(),
+            storing: RwLock::default(),
+        })))
     }
 
     /// The node that the blocks come from.
@@ -221,6 +230,11 @@ impl Content {
         Ok(self.0.index.blob(digest)?.is_some())
     }
 
+    /// Keeps blocks from being removed while something is put and not yet held.
+    pub async fn storing(&self) -> RwLockReadGuard<'_, ()> {
+        self.0.storing.read().await
+    }
+
     /// Keeps and announces what `holding` names, until it is released under the same `key`.
     pub fn hold(&self, key: Cid, holding: Holding) -> Result<(), Error> {
         self.0.index.hold(&key, &holding)?;
@@ -240,6 +254,7 @@ impl Content {
 
     /// Forgets what is held under `key`: every block that nothing else held needs.
     pub async fn release(&self, key: &Cid) -> Result<bool, Error> {
+        let _alone = self.0.storing.write().await;
         let Some(holding) = self.0.index.release(key)? else { return Ok(false) };
         let mut kept = BTreeSet::new();
         let mut roots = BTreeSet::new();

@@ -102,7 +102,7 @@ pub enum Source {
     /// Made up here.
     Made(Bytes),
     /// Stored, or to be fetched.
-    Stored(Blob),
+    Stored(Box<Blob>),
 }
 
 impl Meaning {

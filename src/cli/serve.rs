@@ -41,8 +41,12 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
         Failure::new(format!("cannot listen on {address} for the registry: {e}"))
             .hint("is another registry running there? choose another address with --listen")
     })?;
-    let bound = listener.local_addr().map_err(Failure::new)?;
-    let house = open(settings.online(bound.to_string())?).await?;
+    let mut shown = listener.local_addr().map_err(Failure::new)?;
+    if shown.ip().is_unspecified() {
+        // Nobody can pull from 0.0.0.0; from this machine, loopback is right.
+        shown.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    let house = open(settings.online(shown.to_string())?).await?;
     let outcome = run_in(global, &house, &settings, listener).await;
     house.close().await;
     outcome

@@ -15,6 +15,8 @@ const BUFFERED: usize = 2;
 /// A stream of bytes, read by a task that ends when the reader is dropped.
 pub struct Reader {
     size: u64,
+    /// What was waited for already.
+    first: Option<Bytes>,
     chunks: mpsc::Receiver<Result<Bytes, Error>>,
 }
 
@@ -26,7 +28,16 @@ impl Reader {
 
     /// The next bytes; an error is the last item.
     pub async fn next(&mut self) -> Option<Result<Bytes, Error>> {
-        self.chunks.recv().await
+        match self.first.take() {
+            Some(first) => Some(Ok(first)),
+            None => self.chunks.recv().await,
+        }
+    }
+
+    /// Waits for the first bytes: what fails before them can still be told as an error.
+    async fn begun(mut self) -> Result<Self, Error> {
+        self.first = self.chunks.recv().await.transpose()?;
+        Ok(self)
     }
 
     /// The rest as a stream, whose error is logged here: who serves it can only break off.
@@ -45,11 +56,11 @@ impl Content {
     /// Opens a file by its CID alone: each block is verified, there is no digest to hold the whole against.
     pub async fn open_at(&self, at: &CidPath) -> Result<Reader, Error> {
         let (walk, file) = self.walk(at, None, None).await?;
-        Ok(spawn(walk, file.size, None))
+        spawn(walk, file.size, None).begun().await
     }
 
-    /// Opens `range` of a blob. What is not here is fetched; a blob read whole is verified by its
-    /// digest before its last bytes are given, and is not hashed again afterwards.
+    /// Opens `range` of a blob once its first bytes are here. What is not here is fetched; a blob read
+    /// whole is verified by its digest before its last bytes are given, and is not hashed again afterwards.
     pub async fn open(&self, blob: &Blob, range: Range<u64>) -> Result<Reader, Error> {
         if self.is_rejected(blob) {
             return Err(mismatch(blob, "it was fetched before, and its digest differs".into()));
@@ -64,7 +75,7 @@ impl Content {
             file: file.cid,
             hasher: Hasher::new(blob.digest.algorithm()),
         });
-        Ok(spawn(walk, length, check))
+        spawn(walk, length, check).begun().await
     }
 
     /// Whether the blob can be had: it is here, or its first block came and its size is right.
@@ -174,5 +185,5 @@ fn spawn(mut walk: dag::Walk, size: u64, mut check: Option<Check>) -> Reader {
             }
         }
     });
-    Reader { size, chunks }
+    Reader { size, first: None, chunks }
 }

@@ -158,7 +158,8 @@ impl House {
         let cid = parse_reference(reference)?;
         match self.content().release(&cid).await.map_err(content_failure)? {
             true => Ok(Reply::Removed { cid: cid.to_string() }),
-            false => Err(Failure::new(format!("no layer {cid} is kept here"))),
+            false => Err(Failure::new(format!("no layer {cid} is kept here"))
+                .hint("a layer is kept once it was added or pulled whole; name it by its reference or its manifest's CID")),
         }
     }
 

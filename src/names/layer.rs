@@ -54,7 +54,7 @@ impl Layer {
         }
         if *digest == self.manifest.digest {
             let LayerManifest { digest, size, at, .. } = self.manifest;
-            return Ok(Source::Stored(Blob { digest, size, at, holder: self.cid }));
+            return Ok(Source::Stored(Box::new(Blob { digest, size, at, holder: self.cid })));
         }
         Err(Error::UnknownBlob { name: self.name, digest: digest.clone() })
     }

@@ -100,6 +100,7 @@ pub async fn add(
     options: Options,
     progress: Progress,
 ) -> Result<Added, Error> {
+    let _storing = content.storing().await;
     let (layer, at, file) = match source {
         Source::Path(path) => store(content, path, &options, progress).await?,
         Source::Ipfs(at) => measure(content, at, progress).await?,
