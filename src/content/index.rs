@@ -1,10 +1,12 @@
 //! What is here, by digest and by holder, in redb: a committed write is on disk.
 
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 use ocipfs_node::Cid;
 use ocipfs_oci::Digest;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+use redb::{
+    Database, Key, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition, TableError, Value,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{CidPath, Error};
@@ -50,13 +52,21 @@ impl Index {
         Ok(Self(database))
     }
 
+    /// Opens a table as of now; none where nothing was ever written to it.
+    fn read<K: Key + 'static, V: Value + 'static>(
+        &self,
+        table: TableDefinition<K, V>,
+    ) -> Result<Option<ReadOnlyTable<K, V>>, Error> {
+        match self.0.begin_read().map_err(failed)?.open_table(table) {
+            Ok(table) => Ok(Some(table)),
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
     /// Where the verified bytes of `digest` are.
     pub fn blob(&self, digest: &Digest) -> Result<Option<CidPath>, Error> {
-        let read = self.0.begin_read().map_err(failed)?;
-        let table = match read.open_table(BLOBS) {
-            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-            other => other.map_err(failed)?,
-        };
+        let Some(table) = self.read(BLOBS)? else { return Ok(None) };
         let row = table.get(digest.to_string().as_str()).map_err(failed)?;
         row.map(|row| row.value().parse().map_err(failed)).transpose()
     }
@@ -80,21 +90,13 @@ impl Index {
     }
 
     pub fn holding(&self, key: &Cid) -> Result<Option<Holding>, Error> {
-        let read = self.0.begin_read().map_err(failed)?;
-        let table = match read.open_table(HOLDINGS) {
-            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-            other => other.map_err(failed)?,
-        };
+        let Some(table) = self.read(HOLDINGS)? else { return Ok(None) };
         let row = table.get(key.to_bytes().as_slice()).map_err(failed)?;
         row.map(|row| serde_json::from_str(row.value()).map_err(failed)).transpose()
     }
 
     pub fn holdings(&self) -> Result<Vec<(Cid, Holding)>, Error> {
-        let read = self.0.begin_read().map_err(failed)?;
-        let table = match read.open_table(HOLDINGS) {
-            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            other => other.map_err(failed)?,
-        };
+        let Some(table) = self.read(HOLDINGS)? else { return Ok(Vec::new()) };
         let mut all = Vec::new();
         for row in table.iter().map_err(failed)? {
             let (key, json) = row.map_err(failed)?;
@@ -108,7 +110,7 @@ impl Index {
     pub fn release(&self, key: &Cid) -> Result<Option<Holding>, Error> {
         let Some(holding) = self.holding(key)? else { return Ok(None) };
         let others = self.holdings()?.into_iter().filter(|(other, _)| other != key);
-        let kept: std::collections::HashSet<Digest> = others.flat_map(|(_, other)| other.blobs).collect();
+        let kept: HashSet<Digest> = others.flat_map(|(_, other)| other.blobs).collect();
         let write = self.0.begin_write().map_err(failed)?;
         let mut holdings = write.open_table(HOLDINGS).map_err(failed)?;
         holdings.remove(key.to_bytes().as_slice()).map_err(failed)?;
