@@ -6,10 +6,11 @@ mod harness;
 #[path = "../peers/mod.rs"]
 mod peers;
 
+mod pulling;
 mod serving;
 
 fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
-    let stories = [serving::trials()];
+    let stories = [pulling::trials(), serving::trials()];
     libtest_mimic::run(&arguments, stories.into_iter().flatten().collect()).exit();
 }
