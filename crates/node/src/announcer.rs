@@ -1,16 +1,16 @@
-//! Keeps the routing system told of what this node has: in batches, repeated before the records
-//! expire, and again when somebody new joins a small swarm.
+//! Keeps the routing system told of what this node has: repeated before the records expire, and again
+//! when somebody joins a small swarm.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, future::OptionFuture, stream::FuturesUnordered};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
-    time::Instant,
+    time::{Instant, MissedTickBehavior},
 };
 
 use crate::{Cid, behaviour::Command};
@@ -20,7 +20,7 @@ const AT_ONCE: usize = 16;
 const JOIN_PAUSE: Duration = Duration::from_millis(300);
 const RETRY: Duration = Duration::from_secs(30);
 /// Up to here every peer is among the closest to every key (Kademlia's k), so a newcomer must be told.
-const SMALL_SWARM: u64 = 20;
+const SMALL_SWARM: usize = 20;
 
 /// How far announcing is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,8 +33,18 @@ pub struct Announcing {
 
 #[derive(Clone, Copy)]
 struct State {
-    due: Instant,
+    stage: Stage,
     announced: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// In the queue.
+    Queued,
+    /// Being told; and `again` where somebody joined meanwhile.
+    Telling { again: bool },
+    /// Told, or to be tried again, then.
+    Rests { until: Instant },
 }
 
 /// The keys this node announces.
@@ -43,160 +53,127 @@ pub(crate) struct Announcer(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    keys: Mutex<BTreeMap<Cid, State>>,
+    keys: Mutex<Keys>,
     more: Notify,
 }
 
+#[derive(Default)]
+struct Keys {
+    states: BTreeMap<Cid, State>,
+    /// New keys go first: a repetition can wait, somebody may look for a new one already.
+    queue: VecDeque<Cid>,
+}
+
+impl Keys {
+    /// Queues what rests and `holds`; who is being told of a key hears it again.
+    fn queue(&mut self, holds: impl Fn(&State) -> bool) {
+        for (cid, state) in self.states.iter_mut().filter(|(_, state)| holds(state)) {
+            match &mut state.stage {
+                Stage::Queued => {}
+                Stage::Telling { again } => *again = true,
+                Stage::Rests { .. } => {
+                    state.stage = Stage::Queued;
+                    self.queue.push_back(*cid);
+                }
+            }
+        }
+    }
+
+    fn next(&mut self) -> Option<Cid> {
+        loop {
+            let cid = self.queue.pop_front()?;
+            // Else it was removed meanwhile.
+            if let Some(state) = self.states.get_mut(&cid)
+                && state.stage == Stage::Queued
+            {
+                state.stage = Stage::Telling { again: false };
+                return Some(cid);
+            }
+        }
+    }
+
+    fn told(&mut self, cid: Cid, told: bool, every: Duration) {
+        let Some(state) = self.states.get_mut(&cid) else { return };
+        state.announced |= told;
+        if state.stage == (Stage::Telling { again: true }) {
+            state.stage = Stage::Queued;
+            self.queue.push_back(cid);
+        } else if state.stage != Stage::Queued {
+            let pause = if told { every } else { RETRY.min(every) };
+            state.stage = Stage::Rests { until: Instant::now() + pause };
+        }
+    }
+}
+
 impl Announcer {
-    fn keys(&self) -> MutexGuard<'_, BTreeMap<Cid, State>> {
+    fn keys(&self) -> MutexGuard<'_, Keys> {
         self.0.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn add(&self, cids: impl IntoIterator<Item = Cid>) {
-        let new = State { due: Instant::now(), announced: false };
         let mut keys = self.keys();
         for cid in cids {
-            keys.entry(cid).or_insert(new);
+            if !keys.states.contains_key(&cid) {
+                keys.states.insert(cid, State { stage: Stage::Queued, announced: false });
+                keys.queue.push_front(cid);
+            }
         }
         drop(keys);
         self.0.more.notify_one();
     }
 
     pub(crate) fn remove(&self, cid: &Cid) {
-        self.keys().remove(cid);
+        self.keys().states.remove(cid);
     }
 
     pub(crate) fn status(&self) -> Announcing {
         let keys = self.keys();
-        let announced = keys.values().filter(|state| state.announced).count();
-        Announcing { announced, pending: keys.len() - announced }
+        let announced = keys.states.values().filter(|state| state.announced).count();
+        Announcing { announced, pending: keys.states.len() - announced }
     }
 
-    /// Announces what is due, for ever.
+    /// Announces what is due, for ever; `joins` holds the swarm's size whenever somebody joins it.
     pub(crate) async fn run(
         self,
         commands: mpsc::Sender<Command>,
-        mut routable: watch::Receiver<u64>,
+        mut joins: watch::Receiver<usize>,
         every: Duration,
     ) {
+        let mut telling = FuturesUnordered::new();
+        let mut round = tokio::time::interval(RETRY.min(every));
+        round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut joined = None;
         loop {
-            let due = self.due();
-            stream::iter(due)
-                .for_each_concurrent(AT_ONCE, |cid| {
-                    let (this, commands) = (&self, &commands);
-                    async move { this.announce(cid, commands, every).await }
-                })
-                .await;
-            let next = self.keys().values().map(|state| state.due).min();
-            let sleep = async {
-                match next {
-                    Some(next) => tokio::time::sleep_until(next).await,
-                    None => std::future::pending().await,
-                }
-            };
+            while telling.len() < AT_ONCE
+                && let Some(cid) = { self.keys().next() }
+            {
+                telling.push(self.tell(cid, &commands, every));
+            }
             tokio::select! {
-                () = sleep => {}
+                Some(()) = telling.next() => {}
                 () = self.0.more.notified() => {}
-                Ok(()) = routable.changed() => {
-                    tokio::time::sleep(JOIN_PAUSE).await;
-                    self.tell_newcomers(*routable.borrow_and_update());
+                now = round.tick() => {
+                    self.keys().queue(|state| matches!(state.stage, Stage::Rests { until } if until <= now));
+                }
+                Ok(()) = joins.changed() => {
+                    joins.borrow_and_update();
+                    joined = joined.or(Some(Instant::now() + JOIN_PAUSE));
+                }
+                Some(()) = OptionFuture::from(joined.map(tokio::time::sleep_until)) => {
+                    joined = None;
+                    let all = *joins.borrow() <= SMALL_SWARM;
+                    self.keys().queue(|state| all || !state.announced);
                 }
             }
         }
     }
 
-    fn due(&self) -> Vec<Cid> {
-        let now = Instant::now();
-        self.keys().iter().filter(|(_, state)| state.due <= now).map(|(cid, _)| *cid).collect()
-    }
-
-    async fn announce(&self, cid: Cid, commands: &mpsc::Sender<Command>, every: Duration) {
+    async fn tell(&self, cid: Cid, commands: &mpsc::Sender<Command>, every: Duration) {
         let (reply, told) = oneshot::channel();
         let told = commands.send(Command::Provide(cid, reply)).await.is_ok() && told.await.unwrap_or(false);
-        if let Some(state) = self.keys().get_mut(&cid) {
-            state.announced |= told;
-            state.due = Instant::now() + if told { every } else { RETRY.min(every) };
-        }
-    }
-
-    fn tell_newcomers(&self, joined: u64) {
-        let all = joined <= SMALL_SWARM;
-        let now = Instant::now();
-        for state in self.keys().values_mut().filter(|state| all || !state.announced) {
-            state.due = now;
-        }
+        self.keys().told(cid, told, every);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn cid(n: u8) -> Cid {
-        Cid::new_v1(0x55, cid::multihash::Multihash::wrap(0x12, &[n; 32]).unwrap())
-    }
-
-    /// Answers `told` to every announcement and counts them.
-    fn routing(told: bool) -> (mpsc::Sender<Command>, mpsc::UnboundedReceiver<Cid>) {
-        let (commands, mut inbox) = mpsc::channel(8);
-        let (seen, counted) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            while let Some(Command::Provide(cid, reply)) = inbox.recv().await {
-                let _ = reply.send(told);
-                let _ = seen.send(cid);
-            }
-        });
-        (commands, counted)
-    }
-
-    #[tokio::test]
-    async fn what_was_announced_is_announced_again() {
-        let (commands, mut seen) = routing(true);
-        let announcer = Announcer::default();
-        announcer.add([cid(1)]);
-        let task = tokio::spawn(announcer.clone().run(
-            commands,
-            watch::Sender::new(0).subscribe(),
-            Duration::from_secs(60),
-        ));
-        for _ in 0..3 {
-            assert_eq!(seen.recv().await, Some(cid(1)));
-        }
-        assert_eq!(announcer.status(), Announcing { announced: 1, pending: 0 });
-        task.abort();
-    }
-
-    #[tokio::test]
-    async fn what_nobody_heard_stays_pending_and_is_said_to_whoever_joins() {
-        let (commands, mut seen) = routing(false);
-        let joins = watch::Sender::new(0);
-        let announcer = Announcer::default();
-        announcer.add([cid(1), cid(2)]);
-        let task =
-            tokio::spawn(announcer.clone().run(commands, joins.subscribe(), Duration::from_secs(3600)));
-        assert!(seen.recv().await.is_some() && seen.recv().await.is_some());
-        assert_eq!(announcer.status(), Announcing { announced: 0, pending: 2 });
-        let before = Instant::now();
-        joins.send_modify(|n| *n += 1);
-        assert!(seen.recv().await.is_some() && seen.recv().await.is_some());
-        assert!(before.elapsed() < RETRY);
-        task.abort();
-    }
-
-    #[tokio::test]
-    async fn what_was_removed_is_not_announced() {
-        let (commands, mut seen) = routing(true);
-        let announcer = Announcer::default();
-        announcer.add([cid(1), cid(2)]);
-        announcer.remove(&cid(1));
-        let task = tokio::spawn(announcer.run(
-            commands,
-            watch::Sender::new(0).subscribe(),
-            Duration::from_millis(20),
-        ));
-        for _ in 0..3 {
-            assert_eq!(seen.recv().await, Some(cid(2)));
-        }
-        task.abort();
-    }
-}
+mod tests;

@@ -144,18 +144,19 @@ impl Behaviour {
                     tracing::debug!(%error, "provider record not kept");
                 }
             }
-            PartsEvent::Kad(kad::Event::RoutingUpdated { is_new_peer: true, .. }) => {
-                self.peers.routing_grew()
-            }
             PartsEvent::Kad(_) => {}
         }
     }
 
     fn on_identify(&mut self, peer: PeerId, info: identify::Info) {
-        self.peers.identified(&peer, info.agent_version);
+        let new = self.peers.identified(&peer, info.agent_version);
         if info.protocols.contains(&KADEMLIA) {
             for address in info.listen_addrs.into_iter().take(ADDRESSES_OF_A_PEER) {
                 self.parts.kad.add_address(&peer, address);
+            }
+            // Not Kademlia's own event: one that restarted is in the table still, and has forgotten all.
+            if new {
+                self.peers.joined(self.parts.kad.kbuckets().map(|bucket| bucket.num_entries()).sum());
             }
         }
     }

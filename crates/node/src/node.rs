@@ -225,7 +225,7 @@ impl Node {
 impl Online {
     fn spawn_tasks(&self, options: &Options) {
         let announce =
-            self.announcer.clone().run(self.commands.clone(), self.peers.routable(), options.announce_every);
+            self.announcer.clone().run(self.commands.clone(), self.peers.joins(), options.announce_every);
         self.spawn(announce);
         let public = options.bootstrap == Bootstrap::Public;
         for address in options.bootstrap.addresses() {

@@ -41,8 +41,8 @@ struct Shared {
     table: Mutex<HashMap<PeerId, Peer>>,
     /// Counts changes of the table.
     changes: watch::Sender<u64>,
-    /// Counts peers that joined the routing table.
-    routable: watch::Sender<u64>,
+    /// The routing table's size, said again whenever somebody joins it.
+    joins: watch::Sender<usize>,
     /// First dials that have not ended yet.
     dialling: watch::Sender<usize>,
     started: Instant,
@@ -54,7 +54,7 @@ impl Peers {
         Self(Arc::new(Shared {
             table: Mutex::default(),
             changes: watch::Sender::new(0),
-            routable: watch::Sender::new(0),
+            joins: watch::Sender::new(0),
             dialling: watch::Sender::new(first_dials),
             started: Instant::now(),
         }))
@@ -81,20 +81,23 @@ impl Peers {
         self.0.changes.send_modify(|n| *n += 1);
     }
 
-    pub(crate) fn identified(&self, id: &PeerId, agent: String) {
-        if let Some(peer) = self.table().get_mut(id) {
-            // A peer chooses this text: what is shown of it is short and printable.
-            peer.agent = Some(agent.chars().filter(|c| !c.is_control()).take(64).collect());
-        }
+    /// Takes what a peer calls itself; whether it is the first time since it connected.
+    pub(crate) fn identified(&self, id: &PeerId, agent: String) -> bool {
+        let mut table = self.table();
+        let Some(peer) = table.get_mut(id) else { return false };
+        // A peer chooses this text: what is shown of it is short and printable.
+        let agent = agent.chars().filter(|c| !c.is_control()).take(64).collect();
+        peer.agent.replace(agent).is_none()
     }
 
-    pub(crate) fn routing_grew(&self) {
-        self.0.routable.send_modify(|n| *n += 1);
+    /// Says that somebody joined the routing table, which now has `size` peers.
+    pub(crate) fn joined(&self, size: usize) {
+        self.0.joins.send_replace(size);
     }
 
-    /// Follows the routing table's growth.
-    pub(crate) fn routable(&self) -> watch::Receiver<u64> {
-        self.0.routable.subscribe()
+    /// Follows who joins the routing table.
+    pub(crate) fn joins(&self) -> watch::Receiver<usize> {
+        self.0.joins.subscribe()
     }
 
     pub(crate) fn is_connected(&self, id: &PeerId) -> bool {

@@ -1,0 +1,136 @@
+use super::*;
+
+const SOON: Duration = Duration::from_secs(10);
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn cid(n: u8) -> Cid {
+    Cid::new_v1(0x55, cid::multihash::Multihash::wrap(0x12, &[n; 32]).unwrap())
+}
+
+/// A routing system that the test answers for.
+struct Routing {
+    announcer: Announcer,
+    joins: watch::Sender<usize>,
+    asked: mpsc::Receiver<Command>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Routing {
+    fn start(every: Duration, cids: impl IntoIterator<Item = Cid>) -> Self {
+        let (commands, asked) = mpsc::channel(8);
+        let (announcer, joins) = (Announcer::default(), watch::Sender::new(0));
+        announcer.add(cids);
+        let task = tokio::spawn(announcer.clone().run(commands, joins.subscribe(), every));
+        Self { announcer, joins, asked, task }
+    }
+
+    /// The next announcement, which waits for its answer.
+    async fn next(&mut self) -> (Cid, oneshot::Sender<bool>) {
+        match tokio::time::timeout(SOON, self.asked.recv()).await.expect("an announcement") {
+            Some(Command::Provide(cid, reply)) => (cid, reply),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Answers `told` to the next announcement.
+    async fn answer(&mut self, told: bool) -> Cid {
+        let (cid, reply) = self.next().await;
+        reply.send(told).unwrap();
+        cid
+    }
+
+    /// Waits until so many keys are announced.
+    async fn announced(&self, announced: usize) {
+        let settled = async {
+            while self.announcer.status().announced != announced {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(SOON, settled).await.expect("announced");
+    }
+}
+
+impl Drop for Routing {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[tokio::test]
+async fn what_was_announced_is_announced_again() {
+    let mut routing = Routing::start(Duration::from_millis(20), [cid(1)]);
+    for _ in 0..3 {
+        assert_eq!(routing.answer(true).await, cid(1));
+    }
+    assert_eq!(routing.announcer.status(), Announcing { announced: 1, pending: 0 });
+}
+
+#[tokio::test]
+async fn what_nobody_heard_stays_pending_and_is_said_to_whoever_joins() {
+    let mut routing = Routing::start(HOUR, [cid(1), cid(2)]);
+    let mut refused = [routing.answer(false).await, routing.answer(false).await];
+    refused.sort();
+    assert_eq!(refused, [cid(1), cid(2)]);
+    assert_eq!(routing.announcer.status(), Announcing { announced: 0, pending: 2 });
+    routing.joins.send_replace(1);
+    routing.answer(true).await;
+    routing.answer(true).await;
+    routing.announced(2).await;
+}
+
+#[tokio::test]
+async fn who_joins_a_small_swarm_hears_everything_and_who_joins_a_large_one_only_what_is_pending() {
+    let mut routing = Routing::start(HOUR, [cid(1)]);
+    routing.answer(true).await;
+    routing.announced(1).await;
+    // The same size again: somebody came back.
+    for size in [20, 20] {
+        routing.joins.send_replace(size);
+        assert_eq!(routing.answer(true).await, cid(1));
+    }
+    routing.announcer.add([cid(2)]);
+    assert_eq!(routing.answer(false).await, cid(2));
+    routing.joins.send_replace(21);
+    assert_eq!(routing.answer(true).await, cid(2));
+    routing.announced(2).await;
+    assert!(routing.asked.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_new_key_does_not_wait_for_a_slow_round() {
+    let mut routing = Routing::start(HOUR, (0..100).map(cid));
+    let (_, first) = routing.next().await;
+    // All others of the first sixteen stay unanswered.
+    let mut slow = Vec::new();
+    for _ in 1..AT_ONCE {
+        slow.push(routing.next().await);
+    }
+    routing.announcer.add([cid(200)]);
+    first.send(true).unwrap();
+    assert_eq!(routing.next().await.0, cid(200));
+}
+
+#[tokio::test]
+async fn who_joins_while_a_key_is_told_hears_it_too() {
+    let mut routing = Routing::start(HOUR, [cid(1)]);
+    let (_, reply) = routing.next().await;
+    routing.joins.send_replace(2);
+    tokio::time::timeout(SOON, async {
+        while !matches!(routing.announcer.keys().states[&cid(1)].stage, Stage::Telling { again: true }) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("the join is noticed");
+    reply.send(true).unwrap();
+    assert_eq!(routing.answer(true).await, cid(1));
+}
+
+#[tokio::test]
+async fn what_was_removed_is_not_announced() {
+    let mut routing = Routing::start(Duration::from_millis(20), [cid(1), cid(2)]);
+    routing.announcer.remove(&cid(1));
+    for _ in 0..3 {
+        assert_eq!(routing.answer(true).await, cid(2));
+    }
+}
