@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use tokio::{sync::Mutex, time::Instant};
 
-use crate::{Cid, Error, Node};
+use crate::{Cid, Error, Node, js};
 
 /// Peers that are connected are asked first; this long, before anybody is searched.
 const HEAD_START: Duration = Duration::from_millis(500);
@@ -50,7 +50,8 @@ impl Session {
             return Err(Error::Offline(self.root));
         }
         tokio::select! {
-            block = self.want(&self.root) => block,
+            // Out of turn: it has a deadline, and comes before all others.
+            block = self.ask(&self.root) => block,
             error = self.verdict(patience) => Err(error),
         }
     }
@@ -76,6 +77,18 @@ impl Session {
     }
 
     async fn want(&self, cid: &Cid) -> Result<Bytes, Error> {
+        let mut patience = js::TURN;
+        while self.node.peers_table().are_mostly_js() {
+            let _turn = self.node.turn().lock().await;
+            match tokio::time::timeout(patience, self.ask(cid)).await {
+                Ok(block) => return block,
+                Err(_) => patience *= 2,
+            }
+        }
+        self.ask(cid).await
+    }
+
+    async fn ask(&self, cid: &Cid) -> Result<Bytes, Error> {
         let block = self.node.ipfs()?.repo().get_block(cid).timeout(FOR_EVER).await;
         block.map(|block| block.inner_data().clone()).map_err(|_| Error::Stopped)
     }

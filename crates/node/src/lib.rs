@@ -17,6 +17,7 @@ mod behaviour;
 mod error;
 mod exchange;
 mod identity;
+mod js;
 mod node;
 mod options;
 mod peers;

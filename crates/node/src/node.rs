@@ -10,14 +10,14 @@ use rust_ipfs::{
     Ipfs,
     repo::{DefaultStorage, Repo},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Announcing, Block, Bootstrap, Cid, Error, Options, Peer, Session,
     announcer::Announcer,
     behaviour::{Behaviour, Command, Settings},
-    identity,
+    identity, js,
     peers::{self, Peers},
     swarm,
 };
@@ -39,6 +39,8 @@ struct Online {
     ipfs: Ipfs,
     peers: Peers,
     announcer: Announcer,
+    /// Whose block is asked for where they are asked for one after another.
+    turn: Mutex<()>,
     commands: mpsc::Sender<Command>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -74,7 +76,8 @@ impl Node {
         let ipfs = swarm::start(&options, &key, behaviour).await?;
         let repo = ipfs.repo().clone();
         let (stop, tasks, announcer) = (CancellationToken::new(), TaskTracker::new(), Announcer::default());
-        let online = Online { ipfs, peers, announcer, commands, stop, tasks };
+        let turn = Mutex::default();
+        let online = Online { ipfs, peers, announcer, turn, commands, stop, tasks };
         if let Err(error) = swarm::listen(&online.ipfs, &options.listen).await {
             online.ipfs.clone().exit_daemon().await;
             return Err(error);
@@ -201,8 +204,16 @@ impl Node {
         self.0.online.as_ref().map(|online| online.announcer.status()).unwrap_or_default()
     }
 
+    fn swarm(&self) -> &Online {
+        self.0.online.as_ref().expect("a session fetches only where there is a swarm")
+    }
+
     pub(crate) fn peers_table(&self) -> &Peers {
-        &self.0.online.as_ref().expect("a session fetches only where there is a swarm").peers
+        &self.swarm().peers
+    }
+
+    pub(crate) fn turn(&self) -> &Mutex<()> {
+        &self.swarm().turn
     }
 
     /// Searches the providers of `cid`, dialling them; the channel closes when the search has ended.
@@ -227,6 +238,7 @@ impl Online {
         let announce =
             self.announcer.clone().run(self.commands.clone(), self.peers.joins(), options.announce_every);
         self.spawn(announce);
+        self.spawn(js::keep_awake(self.ipfs.repo().clone(), self.peers.clone()));
         let public = options.bootstrap == Bootstrap::Public;
         for address in options.bootstrap.addresses() {
             let id = peers::peer_id(&address).ok();

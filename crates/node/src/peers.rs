@@ -108,6 +108,13 @@ impl Peers {
         self.table().len()
     }
 
+    /// Whether at least half of the peers are js-libp2p's, or have not said yet what they are.
+    pub(crate) fn are_mostly_js(&self) -> bool {
+        let table = self.table();
+        let js = table.values().filter(|peer| peer.agent.as_deref().is_none_or(crate::js::is_js)).count();
+        js > 0 && 2 * js >= table.len()
+    }
+
     pub(crate) fn list(&self) -> Vec<Peer> {
         let mut all: Vec<_> = self.table().values().cloned().collect();
         all.sort_by_key(|peer| peer.since);
