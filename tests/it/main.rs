@@ -6,11 +6,12 @@ mod harness;
 #[path = "../peers/mod.rs"]
 mod peers;
 
+mod memory;
 mod pulling;
 mod serving;
 
 fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
-    let stories = [pulling::trials(), serving::trials()];
+    let stories = [memory::trials(), pulling::trials(), serving::trials()];
     libtest_mimic::run(&arguments, stories.into_iter().flatten().collect()).exit();
 }
