@@ -7,7 +7,10 @@ use ocipfs_node::Cid;
 use ocipfs_oci::Hasher;
 use tokio::sync::mpsc;
 
-use super::{Blob, CidPath, Content, Error, Holding, Stat, dag};
+use super::{
+    Blob, CidPath, Content, Error, Holding, Stat,
+    dag::{self, Fetcher},
+};
 
 /// Chunks between the walk and whoever sends them on.
 const BUFFERED: usize = 2;
@@ -55,7 +58,7 @@ impl Reader {
 impl Content {
     /// Opens a file by its CID alone: each block is verified, there is no digest to hold the whole against.
     pub async fn open_at(&self, at: &CidPath) -> Result<Reader, Error> {
-        let (walk, file) = self.walk(at, None, None).await?;
+        let (walk, file) = self.walk(at, self.fetcher(*at.root()), None, None).await?;
         spawn(walk, file.size, None).begun().await
     }
 
@@ -68,7 +71,9 @@ impl Content {
         let stored = self.0.index.blob(&blob.digest)?;
         let whole = range == (0..blob.size);
         let length = range.end.saturating_sub(range.start);
-        let (walk, file) = self.walk(stored.as_ref().unwrap_or(&blob.at), Some(blob), Some(range)).await?;
+        let at = stored.as_ref().unwrap_or(&blob.at);
+        let fetcher = self.fetcher(*at.root()).verified(stored.is_some());
+        let (walk, file) = self.walk(at, fetcher, Some(blob), Some(range)).await?;
         let check = (stored.is_none() && whole).then(|| Check {
             content: self.clone(),
             blob: blob.clone(),
@@ -92,10 +97,11 @@ impl Content {
     async fn walk(
         &self,
         at: &CidPath,
+        fetcher: Fetcher,
         blob: Option<&Blob>,
         range: Option<Range<u64>>,
     ) -> Result<(dag::Walk, Stat), Error> {
-        let fetcher = Arc::new(self.fetcher(*at.root()));
+        let fetcher = Arc::new(fetcher);
         let file = dag::resolve(&fetcher, at).await?;
         let stat = Stat { cid: file.cid, size: file.size() };
         if let Some(blob) = blob {

@@ -76,6 +76,14 @@ impl Session {
         }
     }
 
+    /// The same below a root that was verified whole: what is here is not hashed again.
+    pub async fn fetch_verified(&self, cid: &Cid) -> Result<Bytes, Error> {
+        match self.node.local_verified(cid).await? {
+            Some(data) => Ok(data),
+            None => self.fetch(cid).await,
+        }
+    }
+
     async fn want(&self, cid: &Cid) -> Result<Bytes, Error> {
         let mut patience = js::TURN;
         while self.node.peers_table().are_mostly_js() {

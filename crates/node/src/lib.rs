@@ -16,6 +16,7 @@ mod announcer;
 mod behaviour;
 mod error;
 mod exchange;
+mod files;
 mod identity;
 mod js;
 mod node;

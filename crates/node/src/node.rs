@@ -17,6 +17,7 @@ use crate::{
     Announcing, Block, Bootstrap, Cid, Error, Options, Peer, Session,
     announcer::Announcer,
     behaviour::{Behaviour, Command, Settings},
+    files::Files,
     identity, js,
     peers::{self, Peers},
     swarm,
@@ -32,6 +33,7 @@ pub struct Node(Arc<Inner>);
 struct Inner {
     key: Keypair,
     repo: Repo<DefaultStorage>,
+    files: Files,
     online: Option<Online>,
 }
 
@@ -83,7 +85,8 @@ impl Node {
             return Err(error);
         }
         online.spawn_tasks(&options);
-        Ok(Self(Arc::new(Inner { key, repo, online: Some(online) })))
+        let files = Files::new(&blocks_dir(&options.data_dir));
+        Ok(Self(Arc::new(Inner { key, repo, files, online: Some(online) })))
     }
 
     /// Opens the node directory alone: no swarm, no peers, only the blocks that are there.
@@ -91,9 +94,10 @@ impl Node {
         let key = identity::load_or_create(data_dir)?;
         let path = blocks_dir(data_dir);
         tokio::fs::create_dir_all(&path).await.map_err(|e| Error::Blocks(e.to_string()))?;
+        let files = Files::new(&path);
         let repo = Repo::<DefaultStorage>::new_fs(path);
         repo.init().await.map_err(|e| Error::Blocks(e.to_string()))?;
-        Ok(Self(Arc::new(Inner { key, repo, online: None })))
+        Ok(Self(Arc::new(Inner { key, repo, files, online: None })))
     }
 
     /// This node's identity.
@@ -159,6 +163,11 @@ impl Node {
     pub async fn local(&self, cid: &Cid) -> Result<Option<Bytes>, Error> {
         let block = self.0.repo.get_block_now(cid).await.map_err(|e| Error::Blocks(e.to_string()))?;
         Ok(block.map(|block| block.inner_data().clone()))
+    }
+
+    /// Reads a block of the node directory as it is: for a DAG that was verified whole.
+    pub(crate) async fn local_verified(&self, cid: &Cid) -> Result<Option<Bytes>, Error> {
+        self.0.files.read(cid).await.map_err(|e| Error::Blocks(e.to_string()))
     }
 
     /// Whether a block is in the node directory.

@@ -13,7 +13,8 @@ use tokio::{
 use super::{Fetcher, File, unixfs::Unit};
 use crate::content::{CidPath, Error, MIB};
 
-/// What one stream begins with, and the most it may grow to.
+/// What one stream begins with, and the most it may grow to. What is on the disk needs no more than
+/// the first: it comes as quickly as it is asked for, and less memory stays in the cache.
 const FIRST_WINDOW: u64 = 4 * MIB as u64;
 const LARGEST_WINDOW: u64 = 32 * MIB as u64;
 /// No peer sends a longer block, so a longer part is an inner node.
@@ -54,6 +55,7 @@ pub struct Walk {
     /// Bytes on their way or here but not yet read.
     ahead: u64,
     window: u64,
+    largest_window: u64,
     room: Arc<Semaphore>,
 }
 
@@ -66,6 +68,7 @@ impl Walk {
         range: Range<u64>,
         room: Arc<Semaphore>,
     ) -> Result<Self, Error> {
+        let largest_window = if fetcher.is_verified() { FIRST_WINDOW } else { LARGEST_WINDOW };
         let mut walk = Self {
             at,
             fetcher,
@@ -74,6 +77,7 @@ impl Walk {
             fetching: FuturesUnordered::new(),
             ahead: 0,
             window: FIRST_WINDOW,
+            largest_window,
             room,
         };
         walk.expand(0, 0, file.cid, file.unit)?;
@@ -165,7 +169,7 @@ impl Walk {
     /// Quick blocks widen the window, as in TCP's slow start; slow ones narrow it.
     fn adapt(&mut self, took: Duration, size: u64) {
         self.window = match took {
-            took if took < TOO_SLOW => (self.window + size).min(LARGEST_WINDOW),
+            took if took < TOO_SLOW => (self.window + size).min(self.largest_window),
             _ => (self.window / 2).max(FIRST_WINDOW),
         };
     }
