@@ -97,12 +97,15 @@ impl Batch<'_> {
     }
 
     async fn flush(&mut self) -> Result<(), Error> {
-        for block in &self.blocks {
-            if !self.content.node().has(&block.cid).await? {
+        let node = self.content.node();
+        let mut missing = Vec::with_capacity(self.blocks.len());
+        for block in self.blocks.drain(..) {
+            if !node.has(&block.cid).await? {
                 self.new.push(block.cid);
+                missing.push(block);
             }
         }
         self.size = 0;
-        Ok(self.content.node().put(std::mem::take(&mut self.blocks)).await?)
+        Ok(node.put(missing).await?)
     }
 }
