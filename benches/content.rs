@@ -7,8 +7,9 @@ use std::{hint::black_box, time::Duration};
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use futures::stream;
-use ocipfs::content::{CidPath, Content, Profile, Settings, Stored};
+use ocipfs::content::{Blob, Content, Profile, Reader, Settings, Stored};
 use ocipfs_node::Node;
+use ocipfs_oci::Digest;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -33,8 +34,15 @@ async fn put(content: &Content, blob: &Bytes, profile: Profile) -> Stored {
     content.put(stream::iter(pieces), profile).await.expect("a file")
 }
 
-async fn read(content: &Content, at: &CidPath) -> usize {
-    let mut reader = content.open_at(at).await.expect("the file");
+/// What is kept as verified, which a `GET` of a stored blob reads.
+fn keep(content: &Content, bytes: &Bytes, stored: &Stored) -> Blob {
+    let (digest, cid) = (Digest::sha256_of(bytes), stored.cid());
+    let blob = Blob { digest, size: stored.size(), at: cid.into(), holder: cid };
+    content.keep(&blob, cid, true).expect("an index");
+    blob
+}
+
+async fn read(mut reader: Reader) -> usize {
     let mut length = 0;
     while let Some(bytes) = reader.next().await {
         length += bytes.expect("bytes").len();
@@ -61,9 +69,15 @@ fn benches(c: &mut Criterion) {
             );
         });
         let (_dir, content) = runtime.block_on(node());
-        let at = CidPath::from(runtime.block_on(put(&content, &blob, profile)).cid());
+        let file = runtime.block_on(put(&content, &blob, profile));
+        let kept = keep(&content, &blob, &file);
+        group.bench_function(format!("open_at/{}", profile.as_str()), |b| {
+            let open = async || read(content.open_at(&kept.at).await.expect("the file")).await;
+            b.iter(|| black_box(runtime.block_on(open())));
+        });
         group.bench_function(format!("open/{}", profile.as_str()), |b| {
-            b.iter(|| black_box(runtime.block_on(read(&content, &at))));
+            let open = async || read(content.open(&kept, 0..kept.size).await.expect("the blob")).await;
+            b.iter(|| black_box(runtime.block_on(open())));
         });
     }
 }
