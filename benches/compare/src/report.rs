@@ -98,9 +98,8 @@ impl Spread {
         let mut sorted = figures.to_vec();
         sorted.sort_by(f64::total_cmp);
         let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
-        let (half, last) = (sorted.len() / 2, sorted.len().saturating_sub(1));
-        let median =
-            if sorted.len() % 2 == 0 { (at(half.saturating_sub(1)) + at(half)) / 2.0 } else { at(half) };
+        let last = sorted.len().saturating_sub(1);
+        let median = (at(last / 2) + at(sorted.len() / 2)) / 2.0;
         Self { min: at(0), median, max: at(last) }
     }
 }
