@@ -112,11 +112,12 @@ impl Announcer {
 
     pub(crate) fn add(&self, cids: impl IntoIterator<Item = Cid>) {
         let mut keys = self.keys();
+        let Keys { states, queue, .. } = &mut *keys;
         for cid in cids {
-            if !keys.states.contains_key(&cid) {
-                keys.states.insert(cid, State { stage: Stage::Queued, announced: false });
-                keys.queue.push_front(cid);
-            }
+            states.entry(cid).or_insert_with(|| {
+                queue.push_front(cid);
+                State { stage: Stage::Queued, announced: false }
+            });
         }
         drop(keys);
         self.0.more.notify_one();
