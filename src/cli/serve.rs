@@ -59,11 +59,13 @@ async fn run_in(
     listener: TcpListener,
 ) -> Result<(), Exit> {
     let stop = CancellationToken::new();
+    // Before the ready line, which whoever stops this process may wait for.
+    let mut signals = Signals::listen()?;
     let control = Server::bind(&settings.data_dir())?;
     let control = tokio::spawn(control.run(house.clone(), stop.clone()));
     let registry = tokio::spawn(registry::serve(listener, house.content().clone(), stop.clone()));
     say_ready(global, house).await?;
-    stop_signal().await?;
+    signals.next().await;
     tracing::info!("stopping; a second signal stops at once");
     stop.cancel();
     tokio::select! {
@@ -72,7 +74,7 @@ async fn run_in(
                 tracing::warn!("some transfers were broken off");
             }
         }
-        _ = stop_signal() => {}
+        () = signals.next() => {}
     }
     Ok(())
 }
@@ -96,13 +98,23 @@ async fn say_ready(global: &Global, house: &House) -> Result<(), Exit> {
     Ok(())
 }
 
-async fn stop_signal() -> Result<(), Exit> {
-    let signal = |kind| unix::signal(kind).map_err(|e| Failure::new(format!("no signal handler: {e}")));
-    let mut interrupt = signal(unix::SignalKind::interrupt())?;
-    let mut terminate = signal(unix::SignalKind::terminate())?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// SIGINT and SIGTERM, from the moment that it is made.
+struct Signals {
+    interrupt: unix::Signal,
+    terminate: unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Exit> {
+        let listen = |kind| unix::signal(kind).map_err(|e| Failure::new(format!("no signal handler: {e}")));
+        let (interrupt, terminate) = (unix::SignalKind::interrupt(), unix::SignalKind::terminate());
+        Ok(Self { interrupt: listen(interrupt)?, terminate: listen(terminate)? })
     }
-    Ok(())
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
