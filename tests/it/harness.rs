@@ -137,7 +137,7 @@ impl Serve {
         serve
     }
 
-    /// Starts one in `data_dir`, on free ports of loopback unless `arguments` say otherwise.
+    /// Starts one in `data_dir`, on free ports of loopback unless `arguments` or a settings file there say otherwise.
     pub fn start_in(data_dir: &Path, arguments: &[&str]) -> Self {
         Self::start_with(data_dir, arguments, &HashMap::new())
     }
@@ -151,7 +151,7 @@ impl Serve {
         if !arguments.contains(&"--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
-        if !arguments.contains(&"--swarm-listen") {
+        if !arguments.contains(&"--swarm-listen") && !data_dir.join("config.toml").exists() {
             command.args(["--swarm-listen", "/ip4/127.0.0.1/tcp/0"]);
         }
         let errors = fs::File::options().create(true).append(true).open(&log).expect("a log file");

@@ -1,0 +1,137 @@
+//! Peers that come, go and come back; who is dialled and how; and nobody at all.
+
+use std::{net::TcpListener, process::Command};
+
+use libtest_mimic::Trial;
+
+use crate::harness::{Layer, Said, Serve, finish, noise, ocipfs, tar_of, trials};
+
+pub fn trials() -> Vec<Trial> {
+    let mut all = trials![
+        a_static_peer_is_dialled_until_it_is_there_and_again_after_it_restarts,
+        peers_see_each_other_after_a_connect,
+        a_wrong_peer_id_or_a_dead_port_is_not_reached,
+        a_layer_moves_over_quic_alone,
+        a_stopped_node_lets_go_of_its_ports,
+    ];
+    all.extend(trials![needs namespaces(); a_node_without_any_network_serves_what_it_has]);
+    all
+}
+
+async fn a_static_peer_is_dialled_until_it_is_there_and_again_after_it_restarts() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Serve::start_in(dir.path(), &[]);
+    let address = first.address().to_string();
+    let listen = address.split("/p2p/").next().unwrap();
+    first.stop();
+    let reader = Serve::start(&["--peer", &address]);
+    assert_eq!(reader.status()["peers"], 0);
+    let back = || Serve::start_in(dir.path(), &["--swarm-listen", listen]);
+    let peer = back();
+    reader.until("it is there", |status| status["peers"] == 1).await;
+    peer.stop();
+    reader.until("it is gone", |status| status["peers"] == 0).await;
+    let peer = back();
+    reader.until("it is back", |status| status["peers"] == 1).await;
+    peer.kill();
+    reader.until("it is gone again", |status| status["peers"] == 0).await;
+    let _peer = back();
+    reader.until("it is back again", |status| status["peers"] == 1).await;
+}
+
+async fn peers_see_each_other_after_a_connect() {
+    let (one, two) = (Serve::start(&[]), Serve::start(&[]));
+    assert_eq!((peers(&one), peers(&two)), (String::new(), String::new()));
+    assert_eq!(one.ask(&["swarm", "id"]), one.peer());
+    assert!(one.command(&["swarm", "id"]).stdout.contains(one.address()));
+    assert_eq!(one.ask(&["swarm", "connect", two.address()]), two.peer());
+    one.until("agents are known", |_| peers(&one).contains("ocipfs/") && peers(&two).contains("ocipfs/"))
+        .await;
+    assert!(peers(&one).contains(&format!("{}  out", two.peer())), "{}", peers(&one));
+    assert!(peers(&two).contains(&format!("{}  in ", one.peer())), "{}", peers(&two));
+    // Once more does no harm.
+    assert_eq!(two.ask(&["swarm", "connect", one.address()]), one.peer());
+    assert_eq!(one.status()["peers"], 1);
+}
+
+async fn a_wrong_peer_id_or_a_dead_port_is_not_reached() {
+    let (one, two) = (Serve::start(&[]), Serve::start(&[]));
+    let stranger = finish(ocipfs(&tempfile::tempdir().unwrap().path().join("new")).args(["swarm", "id"]));
+    let wrong = two.address().replace(two.peer(), stranger.last_line());
+    one.command(&["swarm", "connect", &wrong]).failed(1, &["cannot reach", &wrong, "hint: "]);
+    let dead = format!("/ip4/127.0.0.1/tcp/{}/p2p/{}", free_port(), two.peer());
+    one.command(&["swarm", "connect", &dead]).failed(1, &["cannot reach", &dead, "hint: "]);
+    one.command(&["swarm", "connect", "nowhere"]).failed(1, &["no multiaddr", "hint: "]);
+    let nameless = two.address().split("/p2p/").next().unwrap();
+    one.command(&["swarm", "connect", nameless]).failed(1, &["does not end in /p2p/", "hint: "]);
+    assert_eq!((peers(&one), peers(&two)), (String::new(), String::new()));
+}
+
+async fn a_layer_moves_over_quic_alone() {
+    const QUIC: [&str; 2] = ["--swarm-listen", "/ip4/127.0.0.1/udp/0/quic-v1"];
+    let source = Serve::start(&QUIC);
+    assert!(source.address().contains("/quic-v1/p2p/"), "{}", source.address());
+    let reader = Serve::start(&[QUIC[0], QUIC[1], "--peer", source.address()]);
+    let layer = Layer::add(&source, &noise(5 << 20));
+    let pulled = reqwest::get(reader.url(&layer.blob_path())).await.unwrap();
+    assert!(pulled.bytes().await.unwrap() == layer.bytes);
+    assert!(peers(&reader).contains("/quic-v1"));
+}
+
+async fn a_stopped_node_lets_go_of_its_ports() {
+    let node = Serve::start(&["--swarm-listen", "/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"]);
+    let peer = Serve::start(&["--peer", node.address()]);
+    peer.until("they are connected", |status| status["peers"] == 1).await;
+    let listen: Vec<_> = node.ready["identity"]["listen"].as_array().unwrap().clone();
+    let listen: Vec<_> = listen.iter().map(|a| a.as_str().unwrap().split("/p2p/").next().unwrap()).collect();
+    let registry = node.registry().to_string();
+    assert!(node.stop().success());
+    let again = Serve::start(&["--listen", &registry, "--swarm-listen", listen[0], listen[1]]);
+    assert_eq!(again.registry(), registry);
+}
+
+/// A machine with loopback and nothing else: no route leads to the peer it is told to keep.
+async fn a_node_without_any_network_serves_what_it_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let tar = tar_of(dir.path(), "layer.tar", &noise(1 << 20));
+    let nobody = "/ip4/192.0.2.7/tcp/4001/p2p/12D3KooWNdH5vzZ6HK3XTmLz9R82zucX1Jwibw1h3WEejRsVVPWh";
+    let script = r#"
+        set -eu
+        ip link set lo up
+        "$1" --json serve --listen 127.0.0.1:5050 --swarm-listen /ip4/0.0.0.0/tcp/0 --peer "$2" >"$3.ready" &
+        trap 'kill $!' EXIT
+        until grep -q registry "$3.ready"; do sleep 0.1; done
+        "$1" -q layer add "$3" >"$3.reference"
+        digest=$(sha256sum "$3" | cut -d' ' -f1)
+        name=$(sed 's|^[^/]*/||; s|:[^:]*$||' "$3.reference")
+        curl -sS --fail "http://127.0.0.1:5050/v2/$name/blobs/sha256:$digest" | cmp - "$3"
+        "$1" swarm peers
+    "#;
+    let program = ocipfs(&dir.path().join("node"));
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--net", "bash", "-c", script, "bash"]);
+    command.arg(program.get_program()).arg(nobody).arg(&tar);
+    command.env_clear().envs(program.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    let said = finish(command.env("PATH", std::env::var_os("PATH").unwrap_or_default()));
+    assert_eq!((said.code, said.stdout.as_str()), (Some(0), ""), "{said:?}");
+}
+
+fn namespaces() -> Result<(), String> {
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--net", "sh", "-c", "ip link set lo up && command -v curl"]);
+    match command.output() {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(format!("network namespaces: {}", String::from_utf8_lossy(&output.stderr))),
+        Err(error) => Err(format!("unshare: {error}")),
+    }
+}
+
+fn peers(node: &Serve) -> String {
+    let said: Said = node.command(&["swarm", "peers"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    said.stdout
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}

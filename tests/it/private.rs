@@ -1,0 +1,147 @@
+//! A swarm of those who share a key, and of nobody else.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use libtest_mimic::Trial;
+use tempfile::TempDir;
+
+use crate::harness::{Layer, Serve, finish, noise, ocipfs, trials};
+
+pub fn trials() -> Vec<Trial> {
+    trials![
+        two_nodes_with_one_key_move_a_layer,
+        who_has_no_key_or_another_learns_nothing,
+        a_node_with_a_key_opens_no_udp_socket,
+        a_key_as_kubo_writes_it_is_read,
+        what_is_no_key_is_refused_before_anything_starts,
+    ]
+}
+
+async fn two_nodes_with_one_key_move_a_layer() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = new_key(&dir, "swarm.key");
+    let source = keyed(&key, &[]);
+    let reader = keyed(&key, &["--peer", source.address()]);
+    assert_eq!(source.status()["network"], "private");
+    let layer = Layer::add(&source, &noise(5 << 20));
+    let pulled = reqwest::get(reader.url(&layer.blob_path())).await.unwrap();
+    assert!(pulled.bytes().await.unwrap() == layer.bytes);
+    assert_eq!(peers(&reader), [source.peer()]);
+}
+
+async fn who_has_no_key_or_another_learns_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (key, other) = (new_key(&dir, "swarm.key"), new_key(&dir, "other.key"));
+    let source = keyed(&key, &[]);
+    let member = keyed(&key, &["--peer", source.address()]);
+    source.until("the member is there", |status| status["peers"] == 1).await;
+    let layer = Layer::add(&source, &noise(1000));
+    let open = Serve::start(&["--peer", source.address(), "--find-timeout", "2s"]);
+    let stranger = keyed(&other, &["--peer", source.address(), "--find-timeout", "2s"]);
+    for node in [&open, &stranger] {
+        node.command(&["swarm", "connect", source.address()]).failed(1, &["cannot reach", "hint: "]);
+        // Nor the other way round.
+        source.command(&["swarm", "connect", node.address()]).failed(1, &["cannot reach", "hint: "]);
+        let refused = reqwest::get(node.url(&layer.manifest_path())).await.unwrap();
+        assert_eq!(refused.status(), 404);
+        assert_eq!(peers(node), [""; 0]);
+        for line in node.log().lines() {
+            assert!(!line.contains(member.peer()), "{line}");
+        }
+    }
+    assert_eq!(peers(&source), [member.peer()]);
+    assert_eq!(peers(&member), [source.peer()]);
+}
+
+async fn a_node_with_a_key_opens_no_udp_socket() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = new_key(&dir, "swarm.key");
+    let source = keyed(&key, &[]);
+    let reader = keyed(&key, &["--peer", source.address()]);
+    reader.until("they are connected", |status| status["peers"] == 1).await;
+    assert_eq!(udp_sockets(reader.pid()), 0);
+    assert_eq!(udp_sockets(source.pid()), 0);
+    // What is counted would be seen.
+    let open = Serve::start(&["--swarm-listen", "/ip4/127.0.0.1/udp/0/quic-v1"]);
+    assert_ne!(udp_sockets(open.pid()), 0);
+}
+
+async fn a_key_as_kubo_writes_it_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("swarm.key");
+    fs::write(&path, format!("/key/swarm/psk/1.0.0/\n/base16/\n{}", "1f".repeat(32))).unwrap();
+    let source = keyed(&path, &[]);
+    let reader = keyed(&path, &["--peer", source.address()]);
+    reader.until("they are connected", |status| status["peers"] == 1).await;
+}
+
+async fn what_is_no_key_is_refused_before_anything_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("node");
+    let key = dir.path().join("swarm.key");
+    // 64 bytes that are not ASCII: on them the parser of the library panics.
+    fs::write(&key, format!("/key/swarm/psk/1.0.0/\n/base16/\n{}", "é".repeat(32))).unwrap();
+    let refused = |arguments: &[&str]| finish(ocipfs(&data).arg("serve").args(arguments));
+    let path = key.to_str().unwrap();
+    refused(&["--swarm-key", path]).failed(2, &["line 3", "64 hexadecimal digits", "hint: "]);
+    refused(&["--swarm-key", "/nowhere/swarm.key"]).failed(2, &["/nowhere/swarm.key", "hint: "]);
+    let key = new_key(&dir, "swarm.key");
+    let path = key.to_str().unwrap();
+    for [flag, value] in [
+        ["--bootstrap", "public"],
+        ["--swarm-listen", "/ip4/127.0.0.1/udp/0/quic-v1"],
+        ["--bootstrap", "/dnsaddr/example.org/p2p/12D3KooWNdH5vzZ6HK3XTmLz9R82zucX1Jwibw1h3WEejRsVVPWh"],
+        ["--peer", "/dns4/example.org/tcp/1/p2p/12D3KooWNdH5vzZ6HK3XTmLz9R82zucX1Jwibw1h3WEejRsVVPWh"],
+    ] {
+        refused(&["--swarm-key", path, flag, value])
+            .failed(2, &["cannot be used with a swarm key", "hint: "]);
+    }
+    finish(ocipfs(&data).arg("serve").env("LIBP2P_FORCE_PNET", "1"))
+        .failed(2, &["LIBP2P_FORCE_PNET", "hint: "]);
+    assert!(!data.exists());
+}
+
+/// A key as `ocipfs swarm key` prints it.
+fn new_key(dir: &TempDir, name: &str) -> PathBuf {
+    let said = finish(ocipfs(dir.path()).args(["swarm", "key"]));
+    assert_eq!((said.code, said.stdout.lines().count()), (Some(0), 3));
+    let path = dir.path().join(name);
+    fs::write(&path, said.stdout).unwrap();
+    path
+}
+
+fn keyed(key: &Path, arguments: &[&str]) -> Serve {
+    let key = ["--swarm-key", key.to_str().expect("UTF-8")];
+    Serve::start(&[&key, arguments].concat())
+}
+
+fn peers(node: &Serve) -> Vec<String> {
+    let said = node.command(&["--json", "swarm", "peers"]);
+    let peers: serde_json::Value =
+        serde_json::from_str(&said.stdout).unwrap_or_else(|e| panic!("{e}: {said:?}"));
+    peers.as_array().unwrap().iter().map(|peer| peer["peer"].as_str().unwrap().into()).collect()
+}
+
+/// The UDP sockets that a process has open, by the inodes of its file descriptors.
+fn udp_sockets(pid: u32) -> usize {
+    let mut inodes = BTreeSet::new();
+    for table in ["udp", "udp6"] {
+        let table = fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap();
+        inodes.extend(
+            table.lines().skip(1).filter_map(|line| line.split_whitespace().nth(9)).map(String::from),
+        );
+    }
+    let links = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let targets = links.filter_map(|link| fs::read_link(link.path()).ok());
+    targets
+        .filter(|target| {
+            let target = target.to_string_lossy();
+            let inode = target.strip_prefix("socket:[").and_then(|text| text.strip_suffix(']'));
+            inode.is_some_and(|inode| inodes.contains(inode))
+        })
+        .count()
+}
