@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures::{StreamExt, stream::FuturesUnordered};
 use ocipfs_node::Cid;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{Fetcher, File, unixfs::Unit};
 use crate::content::{CidPath, Error, MIB};
@@ -51,7 +52,8 @@ pub struct Walk {
     fetcher: Arc<Fetcher>,
     range: Range<u64>,
     slots: BTreeMap<u64, Slot>,
-    fetching: FuturesUnordered<BoxFuture<'static, Arrival>>,
+    /// Tasks, so that they go on while nobody reads: one that stood still would hold the block store's lock.
+    fetching: FuturesUnordered<AbortOnDropHandle<Arrival>>,
     /// Bytes on their way or here but not yet read.
     ahead: u64,
     window: u64,
@@ -96,7 +98,8 @@ impl Walk {
             self.fetch_ahead();
             let after = self.fetcher.stall_timeout();
             match tokio::time::timeout(after, self.fetching.next()).await {
-                Ok(Some((offset, cid, unit))) => self.arrived(offset, cid, unit?)?,
+                Ok(Some(Ok((offset, cid, unit)))) => self.arrived(offset, cid, unit?)?,
+                Ok(Some(Err(_))) => return Err(ocipfs_node::Error::Stopped.into()),
                 // Whatever is not fetched is here, so the front would have been taken.
                 Ok(None) => return Ok(None),
                 Err(_) => return Err(Error::Stalled { at: self.at.clone(), after }),
@@ -141,7 +144,8 @@ impl Walk {
             self.ahead += size;
             slot.part = Part::Fetching { since: Instant::now() };
             let (fetcher, offset, cid) = (self.fetcher.clone(), *offset, slot.cid);
-            self.fetching.push(Box::pin(async move { (offset, cid, fetcher.block(&cid).await) }));
+            let task = tokio::spawn(async move { (offset, cid, fetcher.block(&cid).await) });
+            self.fetching.push(AbortOnDropHandle::new(task));
         }
     }
 
