@@ -1,6 +1,6 @@
 //! What is here, by digest and by holder, in redb: a committed write is on disk.
 
-use std::{collections::HashSet, path::Path};
+use std::{collections::HashMap, path::Path};
 
 use ocipfs_node::Cid;
 use ocipfs_oci::Digest;
@@ -23,13 +23,13 @@ pub struct Holding {
     pub owned: bool,
     /// The roots of its DAGs; they are announced.
     roots: Vec<String>,
-    /// The blobs that are here because of it.
-    pub blobs: Vec<Digest>,
+    /// The blobs that are here because of it, and where the bytes of each are.
+    pub blobs: Vec<(Digest, CidPath)>,
 }
 
 impl Holding {
     /// A holding of `roots` with `blobs` below them.
-    pub fn new(owned: bool, roots: &[Cid], blobs: Vec<Digest>) -> Self {
+    pub fn new(owned: bool, roots: &[Cid], blobs: Vec<(Digest, CidPath)>) -> Self {
         Self { owned, roots: roots.iter().map(ToString::to_string).collect(), blobs }
     }
 
@@ -48,7 +48,8 @@ fn failed(error: impl std::fmt::Display) -> Error {
 
 impl Index {
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let database = Database::create(path).map_err(failed)?;
+        let database =
+            Database::create(path).map_err(|e| Error::Index(format!("{}: {e}", path.display())))?;
         Ok(Self(database))
     }
 
@@ -106,17 +107,21 @@ impl Index {
         Ok(all)
     }
 
-    /// Removes a holding, and the blobs that no other holding has.
+    /// Removes a holding, and the blobs that no other holding has; the others are where those have them.
     pub fn release(&self, key: &Cid) -> Result<Option<Holding>, Error> {
         let Some(holding) = self.holding(key)? else { return Ok(None) };
         let others = self.holdings()?.into_iter().filter(|(other, _)| other != key);
-        let kept: HashSet<Digest> = others.flat_map(|(_, other)| other.blobs).collect();
+        let kept: HashMap<Digest, CidPath> = others.flat_map(|(_, other)| other.blobs).collect();
         let write = self.0.begin_write().map_err(failed)?;
         let mut holdings = write.open_table(HOLDINGS).map_err(failed)?;
         holdings.remove(key.to_bytes().as_slice()).map_err(failed)?;
         let mut blobs = write.open_table(BLOBS).map_err(failed)?;
-        for digest in holding.blobs.iter().filter(|digest| !kept.contains(digest)) {
-            blobs.remove(digest.to_string().as_str()).map_err(failed)?;
+        for (digest, _) in &holding.blobs {
+            let row = digest.to_string();
+            match kept.get(digest) {
+                Some(at) => blobs.insert(row.as_str(), at.to_string().as_str()).map_err(failed)?,
+                None => blobs.remove(row.as_str()).map_err(failed)?,
+            };
         }
         drop((holdings, blobs));
         write.commit().map_err(failed)?;
@@ -138,21 +143,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("index.redb");
         let (shared, own) = (Digest::sha256_of(b"shared"), Digest::sha256_of(b"own"));
-        let one = Holding::new(true, &[cid(1), cid(9)], vec![shared.clone(), own.clone()]);
-        let two = Holding::new(false, &[cid(2), cid(9)], vec![shared.clone()]);
+        let at = |n| CidPath::from(cid(n));
+        let blobs = vec![(shared.clone(), at(8)), (own.clone(), at(8))];
+        let one = Holding::new(true, &[cid(1), cid(8)], blobs);
+        let two = Holding::new(false, &[cid(2), cid(9)], vec![(shared.clone(), at(9))]);
         {
             let index = Index::open(&path).unwrap();
             assert!(index.holdings().unwrap().is_empty() && index.blob(&own).unwrap().is_none());
             index.hold(&cid(1), &one).unwrap();
             index.hold(&cid(2), &two).unwrap();
-            index.add_blob(&shared, &cid(9).into()).unwrap();
-            index.add_blob(&own, &cid(9).into()).unwrap();
+            index.add_blob(&shared, &at(8)).unwrap();
+            index.add_blob(&own, &at(8)).unwrap();
         }
         let index = Index::open(&path).unwrap();
         assert_eq!(index.holdings().unwrap(), vec![(cid(1), one.clone()), (cid(2), two)]);
         assert_eq!(index.release(&cid(1)).unwrap(), Some(one));
         assert_eq!(index.release(&cid(1)).unwrap(), None);
         assert_eq!(index.blob(&own).unwrap(), None);
-        assert_eq!(index.blob(&shared).unwrap(), Some(cid(9).into()));
+        assert_eq!(index.blob(&shared).unwrap(), Some(at(9)), "as the other has it");
     }
 }

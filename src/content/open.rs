@@ -116,7 +116,7 @@ impl Content {
         let owned = owned || self.held(&blob.holder)?.is_some_and(|held| held.owned);
         let roots: BTreeSet<Cid> = [blob.holder, *blob.at.root(), file].into();
         let roots: Vec<Cid> = roots.into_iter().collect();
-        self.hold(blob.holder, Holding::new(owned, &roots, vec![blob.digest.clone()]))?;
+        self.hold(blob.holder, Holding::new(owned, &roots, vec![(blob.digest.clone(), blob.at.clone())]))?;
         self.0.index.add_blob(&blob.digest, &blob.at)
     }
 }
