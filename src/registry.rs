@@ -9,10 +9,11 @@ mod tags;
 use axum::{
     Router,
     extract::{Request, State},
-    http::{HeaderValue, Method, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::{any, get},
+    routing::any,
 };
+use ocipfs_oci::Digest;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::trace::{DefaultOnResponse, TraceLayer};
@@ -37,7 +38,7 @@ pub async fn serve(listener: TcpListener, content: Content, stop: CancellationTo
 fn router(content: Content) -> Router {
     // Names hold slashes, so paths are split by `Endpoint`, not by routes.
     Router::new()
-        .route("/v2", get(version))
+        .route("/v2", any(version))
         .route("/v2/", any(version))
         .route("/v2/{*path}", any(dispatch))
         .fallback(async || Refusal::no_endpoint())
@@ -46,8 +47,9 @@ fn router(content: Content) -> Router {
         .with_state(Registry { content })
 }
 
-async fn version() -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/json")], "{}")
+async fn version(method: Method) -> Result<impl IntoResponse, Refusal> {
+    Refusal::unless_read(&method)?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], "{}"))
 }
 
 async fn common_headers(mut response: Response) -> Response {
@@ -56,17 +58,24 @@ async fn common_headers(mut response: Response) -> Response {
     response
 }
 
+/// The answer where `If-None-Match` says that the client has it.
+fn not_modified(headers: &HeaderMap, digest: &Digest) -> Option<Response> {
+    let known = headers.get(header::IF_NONE_MATCH)?.to_str().ok()?;
+    let told = [("docker-content-digest", digest.to_string()), ("etag", digest.etag())];
+    digest.is_among(known).then(|| (StatusCode::NOT_MODIFIED, told).into_response())
+}
+
 async fn dispatch(State(registry): State<Registry>, request: Request) -> Result<Response, Refusal> {
+    Refusal::unless_read(request.method())?;
     let endpoint = Endpoint::parse(request.uri().path()).ok_or_else(Refusal::no_endpoint)?;
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Err(Refusal::read_only(request.method()));
-    }
     let head = *request.method() == Method::HEAD;
     match endpoint {
         Endpoint::Manifest { name, reference } => {
             manifests::get(&registry, name, reference, request.headers()).await
         }
-        Endpoint::Blob { name, digest } if head => blobs::head(&registry, name, digest).await,
+        Endpoint::Blob { name, digest } if head => {
+            blobs::head(&registry, name, digest, request.headers()).await
+        }
         Endpoint::Blob { name, digest } => blobs::get(&registry, name, digest, request.headers()).await,
         Endpoint::Tags { name } => tags::list(&registry, name, request.uri().query()).await,
     }

@@ -10,6 +10,7 @@ use ocipfs_oci::{ByteRange, Digest, range};
 use super::{
     Registry,
     error::{Refusal, Wanted},
+    not_modified,
 };
 use crate::names::{Meaning, Source};
 
@@ -24,7 +25,12 @@ async fn find(registry: &Registry, name: &str, digest: &Digest) -> Result<Source
 }
 
 /// `HEAD` of a blob: 200 only where a `GET` would begin.
-pub async fn head(registry: &Registry, name: &str, digest: &str) -> Result<Response, Refusal> {
+pub async fn head(
+    registry: &Registry,
+    name: &str,
+    digest: &str,
+    headers: &HeaderMap,
+) -> Result<Response, Refusal> {
     let digest: Digest = digest.parse()?;
     let size = match find(registry, name, &digest).await? {
         Source::Made(bytes) => bytes.len() as u64,
@@ -33,7 +39,8 @@ pub async fn head(registry: &Registry, name: &str, digest: &str) -> Result<Respo
             blob.size
         }
     };
-    Ok((head_of(&digest, size), Body::empty()).into_response())
+    let whole = || (head_of(&digest, size), Body::empty()).into_response();
+    Ok(not_modified(headers, &digest).unwrap_or_else(whole))
 }
 
 /// `GET` of a blob or of one range of it.
@@ -44,7 +51,11 @@ pub async fn get(
     headers: &HeaderMap,
 ) -> Result<Response, Refusal> {
     let digest: Digest = digest.parse()?;
-    match find(registry, name, &digest).await? {
+    let source = find(registry, name, &digest).await?;
+    if let Some(answer) = not_modified(headers, &digest) {
+        return Ok(answer);
+    }
+    match source {
         Source::Made(bytes) => {
             let size = bytes.len() as u64;
             let part = wanted(headers, &digest, size)?;

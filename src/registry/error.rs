@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    http::{Method, StatusCode, header},
+    http::{HeaderName, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use ocipfs_oci::{Unsatisfiable, digest, reference};
@@ -32,12 +32,12 @@ pub struct Refusal {
     status: StatusCode,
     code: &'static str,
     message: String,
-    content_range: Option<String>,
+    header: Option<(HeaderName, String)>,
 }
 
 impl Refusal {
     fn new(status: StatusCode, code: &'static str, message: impl ToString) -> Self {
-        Self { status, code, message: message.to_string(), content_range: None }
+        Self { status, code, message: message.to_string(), header: None }
     }
 
     pub fn no_endpoint() -> Self {
@@ -45,9 +45,15 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, "UNSUPPORTED", format!("no such endpoint: {known} are served"))
     }
 
-    pub fn read_only(method: &Method) -> Self {
+    /// Refuses all methods that would change something.
+    pub fn unless_read(method: &Method) -> Result<(), Self> {
+        if matches!(*method, Method::GET | Method::HEAD) {
+            return Ok(());
+        }
         let message = format!("{method} is not taken: this registry serves layers, it takes no pushes");
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message)
+        // RFC 9110, section 15.5.6.
+        let header = Some((header::ALLOW, "GET, HEAD".into()));
+        Err(Self { header, ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message) })
     }
 
     pub fn names(error: names::Error, wanted: Wanted) -> Self {
@@ -117,8 +123,8 @@ impl From<reference::Error> for Refusal {
 
 impl From<Unsatisfiable> for Refusal {
     fn from(error: Unsatisfiable) -> Self {
-        let content_range = Some(error.content_range());
-        Self { content_range, ..Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID", error) }
+        let header = Some((header::CONTENT_RANGE, error.content_range()));
+        Self { header, ..Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID", error) }
     }
 }
 
@@ -128,7 +134,6 @@ impl IntoResponse for Refusal {
             tracing::warn!(status = self.status.as_u16(), code = self.code, "{}", self.message);
         }
         let body = json!({ "errors": [{ "code": self.code, "message": self.message, "detail": null }] });
-        let range = self.content_range.map(|range| [(header::CONTENT_RANGE, range)]);
-        (self.status, range, Json(body)).into_response()
+        (self.status, self.header.map(|header| [header]), Json(body)).into_response()
     }
 }

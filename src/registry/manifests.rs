@@ -1,5 +1,5 @@
 use axum::{
-    http::{HeaderMap, StatusCode, header},
+    http::HeaderMap,
     response::{IntoResponse, Response},
 };
 use ocipfs_oci::Reference;
@@ -7,6 +7,7 @@ use ocipfs_oci::Reference;
 use super::{
     Registry,
     error::{Refusal, Wanted},
+    not_modified,
 };
 use crate::names::Meaning;
 
@@ -21,15 +22,14 @@ pub async fn get(
     let refusal = |error| Refusal::names(error, Wanted::Manifest);
     let meaning = Meaning::parse(name).map_err(refusal)?;
     let document = meaning.manifest(&registry.content, &reference).await.map_err(refusal)?;
-    let etag = document.digest.etag();
-    let known =
-        [("docker-content-digest", document.digest.to_string()), (header::ETAG.as_str(), etag.clone())];
-    if headers.get(header::IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == etag.as_bytes()) {
-        return Ok((StatusCode::NOT_MODIFIED, known).into_response());
+    if let Some(answer) = not_modified(headers, &document.digest) {
+        return Ok(answer);
     }
-    let kind = [
-        (header::CONTENT_TYPE, document.media_type),
-        (header::CONTENT_LENGTH, document.bytes.len().to_string()),
+    let told = [
+        ("docker-content-digest", document.digest.to_string()),
+        ("etag", document.digest.etag()),
+        ("content-type", document.media_type),
+        ("content-length", document.bytes.len().to_string()),
     ];
-    Ok((known, kind, document.bytes).into_response())
+    Ok((told, document.bytes).into_response())
 }

@@ -133,6 +133,13 @@ impl Digest {
     pub fn etag(&self) -> String {
         format!("\"{self}\"")
     }
+
+    /// Tells whether an `If-None-Match` names this content (RFC 9110, section 13.1.2: weak tags count too).
+    pub fn is_among(&self, if_none_match: &str) -> bool {
+        let etag = self.etag();
+        let mut tags = if_none_match.split(',').map(str::trim);
+        tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+    }
 }
 
 impl fmt::Display for Digest {

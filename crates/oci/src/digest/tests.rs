@@ -19,6 +19,13 @@ fn a_digest_gives_its_parts() {
     assert_eq!(digest.bytes().len(), 64);
     assert_eq!(format!("sha512:{}", digest.hex()), EMPTY_512);
     assert_eq!(digest.etag(), format!("\"{EMPTY_512}\""));
+    let etag = digest.etag();
+    for known in [&etag, "*", &format!("W/{etag}"), &format!("\"other\" , {etag}")] {
+        assert!(digest.is_among(known), "{known}");
+    }
+    for other in ["", "\"other\"", "W/", EMPTY_512] {
+        assert!(!digest.is_among(other), "{other}");
+    }
     assert_eq!(format!("{digest:?}"), format!("Digest({EMPTY_512})"));
 }
 
