@@ -14,7 +14,13 @@ use super::{Failure, House, Note, Options, Reply, Request, message::Line, socket
 pub async fn ask(request: Request, offline: Options, mut note: impl FnMut(Note)) -> Result<Reply, Failure> {
     match UnixStream::connect(socket::path(&offline.data_dir)).await {
         Ok(stream) => over_socket(stream, request, note).await,
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+        // A directory that cannot be is no other than one that is not there yet: opening it tells why.
+        Err(e)
+            if matches!(
+                e.kind(),
+                ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::NotADirectory
+            ) =>
+        {
             if request.needs_serve() {
                 let message = format!("no node is running in {}", offline.data_dir.display());
                 return Err(Failure::new(message)

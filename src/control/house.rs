@@ -61,7 +61,8 @@ impl House {
             Ok(content) => content,
             Err(error) => {
                 node.shutdown().await;
-                return Err(Failure::new(error));
+                return Err(Failure::new(error)
+                    .hint("choose another directory with --data-dir, or restore this one from a backup"));
             }
         };
         let registry = options.registry;
@@ -142,7 +143,11 @@ impl House {
     async fn layer_inspect(&self, reference: &str) -> Result<Reply, Failure> {
         let cid = parse_reference(reference)?;
         let bytes = self.content().read(&cid.into(), layer::MAX_BYTES).await.map_err(content_failure)?;
-        let manifest = LayerManifest::parse(&bytes).map_err(|e| Failure::new(format!("{cid} is {e}")))?;
+        let manifest = LayerManifest::parse(&bytes).map_err(|e| {
+            Failure::new(format!("{cid} is {e}")).hint(
+                "give a reference as `layer add` printed it; a layer's own CID is added with ipfs://<cid>",
+            )
+        })?;
         let held = self.content().held(&cid).map_err(content_failure)?;
         Ok(Reply::Inspected(Box::new(Inspected {
             reference: self.reference(&cid, &manifest),
@@ -159,7 +164,7 @@ impl House {
         match self.content().release(&cid).await.map_err(content_failure)? {
             true => Ok(Reply::Removed { cid: cid.to_string() }),
             false => Err(Failure::new(format!("no layer {cid} is kept here"))
-                .hint("a layer is kept once it was added or pulled whole; name it by its reference or its manifest's CID")),
+                .hint("`ocipfs layer inspect` tells what a reference means and whether it is kept")),
         }
     }
 
@@ -241,6 +246,7 @@ fn start_failure(error: ocipfs_node::Error) -> Failure {
         Listen { .. } => "is another node running there? choose other addresses with --swarm-listen",
         SwarmKey(_) | HalfPrivate { .. } => "see `ocipfs serve --help` on private swarms",
         NoPeerId(_) => "an address ends in the peer id that `ocipfs swarm id` prints on that node",
+        Identity { .. } => "restore the key from a backup, or move it away: the node then has a new peer id",
         _ => return Failure::new(error),
     };
     Failure::new(error).hint(hint)
@@ -257,6 +263,12 @@ fn content_failure(error: content::Error) -> Failure {
             "try again, or give the peers more time with --find-timeout"
         }
         content::Error::Stalled { .. } => "try again: what came so far is kept",
+        content::Error::NotAFile { .. } | content::Error::NoEntry { .. } => {
+            "name a file in the directory: <cid>/<file>"
+        }
+        content::Error::TooLarge { .. } => {
+            "give a reference as `layer add` printed it; a layer's own CID is added with ipfs://<cid>"
+        }
         _ => return Failure::new(error),
     };
     Failure::new(error).hint(hint)
@@ -270,6 +282,12 @@ fn add_failure(error: add::Error) -> Failure {
         }
         add::Error::NoLayer { .. } => Failure::new(error)
             .hint("a layer is a tar, plain or compressed with gzip or zstd; a folder is packed"),
-        other => Failure::new(other),
+        add::Error::Name(_) => {
+            Failure::new(error).hint("move or link it to a path whose last component is its name")
+        }
+        add::Error::Pack(_) => {
+            Failure::new(error).hint("a folder is packed when all in it can be read, and holds no socket")
+        }
+        add::Error::BrokenOff => Failure::new(error),
     }
 }

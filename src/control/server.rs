@@ -22,11 +22,16 @@ const LONGEST_REQUEST: u64 = 64 << 10;
 pub struct Server {
     listener: UnixListener,
     path: PathBuf,
+    /// A directory that was made for the socket alone.
+    own_dir: Option<PathBuf>,
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
+        if let Some(dir) = &self.own_dir {
+            let _ = fs::remove_dir(dir);
+        }
     }
 }
 
@@ -37,19 +42,19 @@ impl Server {
         let failed = |e: std::io::Error| {
             Failure::new(format!("cannot make the control socket {}: {e}", path.display()))
         };
-        if socket::is_elsewhere(data_dir) {
+        let own_dir =
+            path.parent().filter(|_| socket::is_elsewhere(data_dir)).map(|parent| parent.to_path_buf());
+        if let Some(dir) = &own_dir {
             tracing::info!(
                 "the node directory's path is too long for a socket; commands are taken at {}",
                 path.display()
             );
-            if let Some(parent) = path.parent() {
-                fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
-            }
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
         }
         let _ = fs::remove_file(&path);
         let listener = UnixListener::bind(&path).map_err(failed)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
-        Ok(Self { listener, path })
+        Ok(Self { listener, path, own_dir })
     }
 
     /// Answers commands until `stop`; those that are being answered are finished.
