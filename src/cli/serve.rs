@@ -47,8 +47,13 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
         shown.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
     let house = open(settings.online(shown.to_string())?).await?;
-    let outcome = run_in(global, &house, &settings, listener).await;
-    house.close().await;
+    // Before it is said to be ready: whoever reads that may stop it at once.
+    let mut signals = Signals::listen()?;
+    let outcome = run_in(global, &house, &settings, listener, &mut signals).await;
+    tokio::select! {
+        () = house.close() => {}
+        () = signals.next() => {}
+    }
     outcome
 }
 
@@ -57,10 +62,9 @@ async fn run_in(
     house: &House,
     settings: &Settings,
     listener: TcpListener,
+    signals: &mut Signals,
 ) -> Result<(), Exit> {
     let stop = CancellationToken::new();
-    // Before the ready line, which whoever stops this process may wait for.
-    let mut signals = Signals::listen()?;
     let control = Server::bind(&settings.data_dir())?;
     let control = tokio::spawn(control.run(house.clone(), stop.clone()));
     let registry = tokio::spawn(registry::serve(listener, house.content().clone(), stop.clone()));
