@@ -232,6 +232,11 @@ impl Serve {
         status
     }
 
+    /// Waits until it has ended by itself.
+    pub fn ended(mut self) -> ExitStatus {
+        self.child.wait().expect("a child")
+    }
+
     /// Ends it as a crash would.
     pub fn kill(mut self) -> PathBuf {
         let _ = self.child.kill();
@@ -324,4 +329,14 @@ impl Layer {
     pub fn reference(&self, node: &Serve) -> String {
         format!("{}/{}:{}", node.registry(), self.name, self.tag)
     }
+}
+
+/// The files below a folder of the node directory, however deep: what is stored there.
+pub fn files_below(data_dir: &Path, folder: &str) -> usize {
+    let count = |entry: fs::DirEntry| match entry.file_type().expect("a type").is_dir() {
+        true => files_below(&entry.path(), ""),
+        false => 1,
+    };
+    let entries = fs::read_dir(data_dir.join(folder)).into_iter().flatten();
+    entries.map(|entry| count(entry.expect("an entry"))).sum()
 }

@@ -3,27 +3,39 @@
 #[path = "../clients/mod.rs"]
 mod clients;
 mod harness;
+mod http;
+mod offline;
 #[path = "../peers/mod.rs"]
 mod peers;
 
+mod bad_input;
+mod commands;
 mod finding;
 mod foreign;
+mod layers;
 mod memory;
 mod peering;
 mod private;
 mod pulling;
+mod registry;
 mod serving;
+mod stopping;
 
 fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
     let stories = [
+        bad_input::trials(),
+        commands::trials(),
         finding::trials(),
         foreign::trials(),
+        layers::trials(),
         memory::trials(),
         peering::trials(),
         private::trials(),
         pulling::trials(),
+        registry::trials(),
         serving::trials(),
+        stopping::trials(),
     ];
     libtest_mimic::run(&arguments, stories.into_iter().flatten().collect()).exit();
 }

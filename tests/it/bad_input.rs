@@ -1,0 +1,16 @@
+//! What goes wrong and how it is said: the right status or exit code, a reason, a hint, nothing half stored.
+
+mod commands;
+mod manifests;
+mod peers;
+mod silent;
+mod startup;
+
+use libtest_mimic::Trial;
+
+pub fn trials() -> Vec<Trial> {
+    [commands::trials(), manifests::trials(), peers::trials(), startup::trials()]
+        .into_iter()
+        .flatten()
+        .collect()
+}

@@ -1,0 +1,149 @@
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Trial;
+
+use super::silent::{self, Provider};
+use crate::{
+    harness::{Layer, Serve, noise, trials},
+    http::{ask, get},
+};
+
+/// The layer manifest of the original ocipfs's example, which no node here has.
+const NOBODY_HAS: &str = "bafybeiat5rs4tk3kvllj4uu5zr652qnp7kxc4ttewhc5md23gxflqqp7lu";
+/// What a busy machine may add to a time that is promised.
+const SLACK: Duration = Duration::from_secs(5);
+
+pub fn trials() -> Vec<Trial> {
+    trials![
+        a_cid_is_unknown_at_once_where_there_is_nobody_to_ask,
+        a_cid_that_no_connected_peer_has_is_unknown,
+        a_provider_that_sends_nothing_is_given_up_in_time,
+        a_provider_that_is_frozen_is_given_up_in_time_and_works_when_thawed,
+        a_peer_that_comes_back_is_asked_and_served_again,
+        a_source_that_dies_in_mid_blob_breaks_the_pull_off_and_its_return_completes_it,
+    ]
+}
+
+fn paths() -> [(String, &'static str); 3] {
+    let zeros = "0".repeat(64);
+    [
+        (format!("/v2/layer/{NOBODY_HAS}/manifests/latest"), "MANIFEST_UNKNOWN"),
+        (format!("/v2/layer/{NOBODY_HAS}/tags/list"), "MANIFEST_UNKNOWN"),
+        (format!("/v2/layer/{NOBODY_HAS}/blobs/sha256:{zeros}"), "BLOB_UNKNOWN"),
+    ]
+}
+
+async fn a_cid_is_unknown_at_once_where_there_is_nobody_to_ask() {
+    let node = Serve::start(&["--find-timeout", "60s"]);
+    let start = Instant::now();
+    for (path, code) in paths() {
+        get(&node.url(&path)).await.refused(404, code, &["nobody has", NOBODY_HAS, "asked 0 peers"]);
+        assert_eq!(ask("HEAD", &node.url(&path), &[]).await.status, 404);
+    }
+    node.command(&["layer", "inspect", NOBODY_HAS]).failed(1, &["nobody has", "hint: ", "--peer"]);
+    node.command(&["layer", "add", &format!("ipfs://{NOBODY_HAS}/foo")]).failed(1, &["nobody has", "hint: "]);
+    assert!(start.elapsed() < SLACK, "{:?}", start.elapsed());
+}
+
+async fn a_cid_that_no_connected_peer_has_is_unknown() {
+    let other = Serve::start(&[]);
+    let node = Serve::start(&["--find-timeout", "60s", "--peer", other.address()]);
+    node.until("the peer is connected", |status| status["peers"] == 1).await;
+    let start = Instant::now();
+    for (path, code) in paths() {
+        get(&node.url(&path)).await.refused(404, code, &["nobody has", NOBODY_HAS, "asked 1 peers"]);
+    }
+    assert!(start.elapsed() < 3 * SLACK, "{:?}", start.elapsed());
+}
+
+async fn a_provider_that_sends_nothing_is_given_up_in_time() {
+    const PATIENCE: Duration = Duration::from_secs(3);
+    let cid = NOBODY_HAS.parse().unwrap();
+    for provider in [Provider::Itself, Provider::Gone] {
+        let address = silent::start(&cid, provider).await.to_string();
+        let node = Serve::start(&["--find-timeout", "3s", "--peer", &address]);
+        node.until("the peer is connected", |status| status["peers"] == 1).await;
+        for (path, _) in paths() {
+            let start = Instant::now();
+            let answer = get(&node.url(&path)).await;
+            answer.refused(504, "PEER_TIMEOUT", &["1 peers announce", NOBODY_HAS, "within 3.0 s"]);
+            let took = start.elapsed();
+            assert!(took >= PATIENCE && took < PATIENCE + SLACK, "{provider:?}: {took:?}");
+        }
+        let said = node.command(&["layer", "inspect", NOBODY_HAS]);
+        said.failed(1, &["none sent it", "hint: ", "--find-timeout"]);
+    }
+}
+
+async fn a_provider_that_is_frozen_is_given_up_in_time_and_works_when_thawed() {
+    let hub = Serve::start(&[]);
+    let source = Serve::start(&["--peer", hub.address()]);
+    let layer = Layer::add(&source, &noise(1 << 20));
+    source.until("the layer is announced", |s| s["announcing"] == 0 && s["announced"] != 0).await;
+    source.signal("STOP");
+    let reader = Serve::start(&["--find-timeout", "3s", "--peer", hub.address()]);
+    let start = Instant::now();
+    let answer = get(&reader.url(&layer.manifest_path())).await;
+    answer.refused(504, "PEER_TIMEOUT", &[layer.cid()]);
+    assert!(start.elapsed() < Duration::from_secs(3) + SLACK, "{:?}", start.elapsed());
+    source.signal("CONT");
+    assert!(reader.command(&["swarm", "connect", source.address()]).code == Some(0));
+    assert!(get(&reader.url(&layer.blob_path())).await.body == layer.bytes);
+}
+
+async fn a_peer_that_comes_back_is_asked_and_served_again() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut source = Serve::start_in(one.path(), &[]);
+    let layer = Layer::add(&source, &noise(3 << 20));
+    let mut reader = Serve::start_in(two.path(), &["--peer", source.address()]);
+    // Whoever comes back, the other has seen it go; what is fetched is new each time.
+    for (restarted, range) in
+        [("nobody", 0..9), ("reader", 1 << 20..9 + (1 << 20)), ("source", 2 << 20..9 + (2 << 20))]
+    {
+        match restarted {
+            "source" => {
+                source.kill();
+                reader.until("the source is gone", |status| status["peers"] == 0).await;
+                source = Serve::start_in(one.path(), &[]);
+                assert_eq!(reader.command(&["swarm", "connect", source.address()]).code, Some(0));
+            }
+            "reader" => {
+                reader.kill();
+                source.until("the reader is gone", |status| status["peers"] == 0).await;
+                reader = Serve::start_in(two.path(), &["--stall-timeout", "5s", "--peer", source.address()]);
+            }
+            _ => {}
+        }
+        let header = format!("bytes={}-{}", range.start, range.end - 1);
+        let answer = ask("GET", &reader.url(&layer.blob_path()), &[("range", &header)]).await;
+        assert!(answer.status == 206 && answer.body == layer.bytes[range], "{restarted} came back");
+    }
+}
+
+async fn a_source_that_dies_in_mid_blob_breaks_the_pull_off_and_its_return_completes_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = Serve::start_in(dir.path(), &[]);
+    // More than a reader whose client reads nothing fetches ahead, with all that sockets may hold.
+    let layer = Layer::add(&source, &noise(96 << 20));
+    let reader = Serve::start(&["--stall-timeout", "2s", "--peer", source.address()]);
+    let mut response = reqwest::get(reader.url(&layer.blob_path())).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let mut got = response.chunk().await.unwrap().expect("the first bytes").len();
+    source.kill();
+    let broken_off = loop {
+        match response.chunk().await {
+            Ok(Some(bytes)) => got += bytes.len(),
+            Ok(None) => break false,
+            Err(_) => break true,
+        }
+    };
+    assert!(broken_off && got < layer.bytes.len(), "{got} of {} bytes came", layer.bytes.len());
+    assert!(reader.log().contains("came for 2.0 s"), "the reason is logged");
+    assert_eq!(reader.status()["cached_layers"], 0);
+
+    let source = Serve::start_in(dir.path(), &[]);
+    assert_eq!(reader.command(&["swarm", "connect", source.address()]).code, Some(0));
+    let again = get(&reader.url(&layer.blob_path())).await;
+    assert!(again.status == 200 && again.body == layer.bytes);
+    assert_eq!(reader.status()["cached_layers"], 1);
+}

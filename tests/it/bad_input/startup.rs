@@ -1,0 +1,173 @@
+use std::{
+    fs,
+    net::{TcpListener, UdpSocket},
+    path::Path,
+};
+
+use libtest_mimic::Trial;
+
+use crate::harness::{Said, Serve, finish, last_line, ocipfs, trials};
+
+const FREE: [&str; 4] = ["--listen", "127.0.0.1:0", "--swarm-listen", "/ip4/127.0.0.1/tcp/0"];
+
+pub fn trials() -> Vec<Trial> {
+    trials![
+        a_taken_port_is_named_with_the_flag_that_chooses_another,
+        a_node_directory_in_use_is_refused_with_the_process_that_uses_it,
+        a_node_directory_that_cannot_be_written_is_refused,
+        a_node_directory_with_a_damaged_file_is_refused_and_left_as_it_is,
+        settings_that_make_no_sense_are_usage_errors_and_nothing_is_written,
+        a_half_private_swarm_is_a_usage_error,
+        flags_win_over_the_environment_which_wins_over_the_file,
+    ]
+}
+
+/// Runs a `serve` that does not come up.
+fn serve(data_dir: &Path, arguments: &[&str]) -> Said {
+    finish(ocipfs(data_dir).arg("serve").args(arguments))
+}
+
+async fn a_taken_port_is_named_with_the_flag_that_chooses_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let tcp_port = tcp.local_addr().unwrap().port();
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let udp_port = udp.local_addr().unwrap().port();
+    let registry = format!("127.0.0.1:{tcp_port}");
+    serve(dir.path(), &["--listen", &registry, FREE[2], FREE[3]])
+        .failed(1, &["error: cannot listen on", &registry, "in use", "hint: ", "--listen"]);
+    for taken in [format!("/ip4/127.0.0.1/tcp/{tcp_port}"), format!("/ip4/127.0.0.1/udp/{udp_port}/quic-v1")]
+    {
+        serve(dir.path(), &[FREE[0], FREE[1], "--swarm-listen", &taken])
+            .failed(1, &["error: cannot listen on", &taken, "in use", "hint: ", "--swarm-listen"]);
+    }
+    // What holds the ports may be a node too, whose sockets libp2p would share.
+    let node = Serve::start(&[]);
+    let taken = node.address().split("/p2p/").next().unwrap();
+    serve(dir.path(), &[FREE[0], FREE[1], "--swarm-listen", taken])
+        .failed(1, &["error: cannot listen on", taken, "hint: "]);
+}
+
+async fn a_node_directory_in_use_is_refused_with_the_process_that_uses_it() {
+    let node = Serve::start(&[]);
+    let user = format!("in use by process {}", node.pid());
+    serve(node.data_dir(), &FREE).failed(1, &["error: ", &user, "hint: ", "--data-dir"]);
+    assert_eq!(node.status()["peers"], 0, "the first still answers");
+}
+
+async fn a_node_directory_that_cannot_be_written_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    // Not even root makes a directory below a file, or in /proc.
+    for data_dir in [file.join("below"), file.clone(), "/proc/ocipfs".into()] {
+        let named = format!("cannot use the node directory {}", data_dir.display());
+        serve(&data_dir, &FREE).failed(1, &["error: ", &named, "hint: ", "--data-dir"]);
+        finish(ocipfs(&data_dir).args(["layer", "add", "/etc"])).failed(1, &[&named, "hint: "]);
+    }
+}
+
+async fn a_node_directory_with_a_damaged_file_is_refused_and_left_as_it_is() {
+    for (name, told) in [("identity.key", "not a libp2p private key"), ("index.redb", "the index")] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        fs::write(&path, "nonsense").unwrap();
+        serve(dir.path(), &FREE).failed(1, &["error: ", told, &path.display().to_string(), "hint: "]);
+        assert_eq!(fs::read(&path).unwrap(), b"nonsense");
+    }
+}
+
+async fn settings_that_make_no_sense_are_usage_errors_and_nothing_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("node");
+    let config = dir.path().join("other.toml");
+    fs::write(&config, "swarm-lisen = [\"/ip4/127.0.0.1/tcp/0\"]\n").unwrap();
+    let config = config.to_str().unwrap();
+    for (arguments, told) in [
+        (&["--listen", "localhost"][..], "--listen"),
+        (&["--swarm-listen", "127.0.0.1:4001"], "--swarm-listen"),
+        (&["--bootstrap", "somewhere"], "--bootstrap somewhere"),
+        (&["--find-timeout", "soon"], "10s"),
+        (&["--stall-timeout", "0s"], "longer than nothing"),
+        (&["--profile", "v9"], "unixfs-v1-2025"),
+        (&["--sahre", "all"], "--sahre"),
+        (&["--config", "/nonexistent.toml"], "/nonexistent.toml"),
+        (&["--config", config], "swarm-lisen"),
+    ] {
+        let said = serve(&data_dir, &[&FREE, arguments].concat());
+        said.failed(2, &["error: ", told]);
+        assert!(!data_dir.exists(), "{arguments:?}");
+    }
+    for (key, value) in [("OCIPFS_FIND_TIMEOUT", "soon"), ("OCIPFS_PROFILE", "v9"), ("OCIPFS_LISTEN", "x")] {
+        finish(ocipfs(&data_dir).args(["serve"]).env(key, value)).failed(2, &["error: "]);
+        finish(ocipfs(&data_dir).args(["layer", "add", "/etc"]).env(key, value)).failed(2, &["error: "]);
+    }
+    fs::create_dir(&data_dir).unwrap();
+    fs::write(data_dir.join("config.toml"), "listen = \"127.0.0.1:0\"\nsurprise = 1\n").unwrap();
+    serve(&data_dir, &[]).failed(2, &["config.toml", "surprise", "hint: "]);
+    finish(ocipfs(&data_dir).args(["layer", "add", "/etc"]))
+        .failed(2, &["config.toml", "surprise", "hint: "]);
+    assert_eq!(fs::read_dir(&data_dir).unwrap().count(), 1);
+}
+
+async fn a_half_private_swarm_is_a_usage_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("node");
+    let (key, bad) = (dir.path().join("swarm.key"), dir.path().join("bad.key"));
+    fs::write(&key, finish(ocipfs(&data_dir).args(["swarm", "key"])).stdout).unwrap();
+    fs::write(&bad, "/key/swarm/psk/1.0.0/\n/base16/\nabc\n").unwrap();
+    let (key, bad) = (key.to_str().unwrap(), bad.to_str().unwrap());
+    let peer = "12D3KooWGzBXWNvHpLUS1rFNPbvEeLQ1kYmpTPnwt4MM2XUzpY4q";
+    for (arguments, told) in [
+        (&["--swarm-key", key, "--bootstrap", "public"][..], "public bootstrap"),
+        (&["--swarm-key", key, "--swarm-listen", "/ip4/127.0.0.1/udp/0/quic-v1"], "QUIC"),
+        (&["--swarm-key", key, "--swarm-announce", "/dns4/example.org/tcp/4001"], "DNS"),
+        (&["--swarm-key", key, "--peer", &format!("/dns/example.org/tcp/4001/p2p/{peer}")], "DNS"),
+        (&["--swarm-key", key, "--bootstrap", &format!("/dnsaddr/example.org/p2p/{peer}")], "DNS"),
+        (&["--swarm-key", bad], "line 3"),
+        (&["--swarm-key", "/nonexistent.key"], "/nonexistent.key"),
+        (&["--swarm-key", "/etc"], "/etc"),
+    ] {
+        let said = serve(&data_dir, &[&["--listen", "127.0.0.1:0"], arguments].concat());
+        said.failed(2, &["error: ", told, "hint: "]);
+        assert!(!data_dir.exists(), "{arguments:?}");
+    }
+    let forced = finish(ocipfs(&data_dir).arg("serve").args(FREE).env("LIBP2P_FORCE_PNET", "1"));
+    forced.failed(2, &["LIBP2P_FORCE_PNET", "hint: ", "--swarm-key"]);
+    let private = [("LIBP2P_FORCE_PNET", "1"), ("OCIPFS_SWARM_KEY", key)];
+    let node = Serve::start_with(&data_dir, &[], &private.into_iter().collect());
+    assert_eq!(node.status()["network"], "private");
+}
+
+async fn flags_win_over_the_environment_which_wins_over_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    // What a command prints without a running node shows where it believes the registry to be.
+    let rootfs = dir.path().join("rootfs");
+    fs::create_dir(&rootfs).unwrap();
+    let rootfs = rootfs.to_str().unwrap();
+    let data_dir = dir.path().join("node");
+    fs::create_dir(&data_dir).unwrap();
+    let registry = |command: &mut std::process::Command| {
+        let reference = last_line(command.args(["-q", "layer", "add", rootfs]));
+        reference.split_once('/').expect("a registry").0.to_string()
+    };
+    assert_eq!(registry(&mut ocipfs(&data_dir)), "127.0.0.1:5050");
+    fs::write(data_dir.join("config.toml"), "listen = \"127.0.0.1:6001\"\n").unwrap();
+    assert_eq!(registry(&mut ocipfs(&data_dir)), "127.0.0.1:6001");
+    let other = dir.path().join("other.toml");
+    fs::write(&other, "listen = \"127.0.0.1:6002\"\n").unwrap();
+    assert_eq!(registry(ocipfs(&data_dir).arg("--config").arg(&other)), "127.0.0.1:6002");
+    assert_eq!(registry(ocipfs(&data_dir).env("OCIPFS_CONFIG", &other)), "127.0.0.1:6002");
+    assert_eq!(registry(ocipfs(&data_dir).env("OCIPFS_LISTEN", "127.0.0.1:6003")), "127.0.0.1:6003");
+
+    // The file wants a port that is taken; the environment and then a flag save the start.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap();
+    fs::write(data_dir.join("config.toml"), format!("listen = \"{port}\"\n")).unwrap();
+    let swarm = ["--swarm-listen", "/ip4/127.0.0.1/tcp/0"];
+    serve(&data_dir, &swarm).failed(1, &[&port.to_string()]);
+    let environment = [("OCIPFS_LISTEN", "127.0.0.1:0"), ("OCIPFS_FIND_TIMEOUT", "nonsense")];
+    let by_flags = ["--listen", "127.0.0.1:0", "--find-timeout", "1s"];
+    let node = Serve::start_with(&data_dir, &by_flags, &environment.into_iter().collect());
+    assert_ne!(node.registry(), port.to_string());
+}

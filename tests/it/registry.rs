@@ -1,0 +1,11 @@
+//! The OCI distribution API, endpoint by endpoint, at one node and through a second.
+
+mod blobs;
+mod manifests;
+mod refusals;
+
+use libtest_mimic::Trial;
+
+pub fn trials() -> Vec<Trial> {
+    [manifests::trials(), blobs::trials(), refusals::trials()].into_iter().flatten().collect()
+}

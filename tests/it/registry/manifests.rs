@@ -1,0 +1,167 @@
+use libtest_mimic::Trial;
+use ocipfs_oci::Digest;
+
+use crate::{
+    harness::{Layer, Serve, noise, trials},
+    http::{Answer, ask, get, raw},
+};
+
+pub fn trials() -> Vec<Trial> {
+    trials![
+        the_version_endpoint_says_which_api_is_spoken,
+        a_manifest_answers_to_its_file_name_to_latest_and_to_its_digest,
+        a_reference_that_the_layer_does_not_have_is_told_the_right_one,
+        what_a_client_has_is_not_sent_again,
+        tags_come_in_pages_that_link_to_the_next,
+        head_says_what_get_says_and_has_no_body,
+    ]
+}
+
+async fn the_version_endpoint_says_which_api_is_spoken() {
+    let node = Serve::start(&[]);
+    for path in ["/v2/", "/v2", "/v2/?ns=docker.io"] {
+        for method in ["GET", "HEAD"] {
+            let answer = ask(method, &node.url(path), &[]).await;
+            assert_eq!(answer.status, 200, "{method} {path}");
+            assert_eq!(answer.header("docker-distribution-api-version"), "registry/2.0");
+            assert_eq!(answer.header("content-type"), "application/json");
+            assert_eq!(answer.body, if method == "GET" { &b"{}"[..] } else { b"" });
+        }
+    }
+}
+
+/// The manifest by its tag, and its digest.
+async fn manifest(node: &Serve, layer: &Layer) -> (Answer, String) {
+    let answer = get(&node.url(&layer.manifest_path())).await;
+    assert_eq!(answer.status, 200);
+    let digest = Digest::sha256_of(&answer.body).to_string();
+    (answer, digest)
+}
+
+async fn a_manifest_answers_to_its_file_name_to_latest_and_to_its_digest() {
+    let node = Serve::start(&[]);
+    let layer = Layer::add(&node, &noise(1000));
+    let (by_tag, digest) = manifest(&node, &layer).await;
+    for reference in ["layer.tar", "latest", &digest] {
+        for query in ["", "?ns=docker.io"] {
+            let answer = get(&node.url(&format!("/v2/{}/manifests/{reference}{query}", layer.name))).await;
+            assert_eq!(answer.status, 200, "{reference}{query}");
+            assert!(answer.body == by_tag.body);
+            for (header, value) in [
+                ("content-type", "application/vnd.oci.image.manifest.v1+json"),
+                ("content-length", &by_tag.body.len().to_string()),
+                ("docker-content-digest", &digest),
+                ("etag", &format!("\"{digest}\"")),
+                ("docker-distribution-api-version", "registry/2.0"),
+            ] {
+                assert_eq!(answer.header(header), value, "{header} of {reference}{query}");
+            }
+        }
+    }
+    let json = by_tag.json();
+    assert_eq!(json["schemaVersion"], 2);
+    assert_eq!(json["layers"][0]["digest"], layer.digest.as_str());
+    assert_eq!(json["layers"][0]["size"], layer.bytes.len());
+}
+
+async fn a_reference_that_the_layer_does_not_have_is_told_the_right_one() {
+    let node = Serve::start(&[]);
+    let layer = Layer::add(&node, &noise(1000));
+    let (_, digest) = manifest(&node, &layer).await;
+    let (zeros, long) = ("0".repeat(64), "0".repeat(128));
+    for (reference, status, code, told) in [
+        ("other.tar", 404, "MANIFEST_UNKNOWN", "layer.tar would be"),
+        ("LATEST", 404, "MANIFEST_UNKNOWN", "layer.tar would be"),
+        (&format!("sha256:{zeros}"), 404, "MANIFEST_UNKNOWN", digest.as_str()),
+        (&format!("sha512:{long}"), 404, "MANIFEST_UNKNOWN", &digest),
+        (&"a".repeat(129), 400, "TAG_INVALID", "is no tag"),
+        ("-dash", 400, "TAG_INVALID", "is no tag"),
+        ("a%20b", 400, "TAG_INVALID", "is no tag"),
+        ("sha256:abc", 400, "DIGEST_INVALID", "64"),
+        (&format!("sha256:{}", "A".repeat(64)), 400, "DIGEST_INVALID", "hex"),
+        (&format!("md5:{}", "0".repeat(32)), 400, "DIGEST_INVALID", "md5"),
+        (":", 400, "DIGEST_INVALID", ""),
+    ] {
+        let answer = get(&node.url(&format!("/v2/{}/manifests/{reference}", layer.name))).await;
+        answer.refused(status, code, &[told]);
+    }
+}
+
+async fn what_a_client_has_is_not_sent_again() {
+    let node = Serve::start(&[]);
+    let layer = Layer::add(&node, &noise(1000));
+    let (_, manifest) = manifest(&node, &layer).await;
+    for (path, digest) in [(layer.manifest_path(), &manifest), (layer.blob_path(), &layer.digest)] {
+        let url = node.url(&path);
+        for (known, status) in [
+            (format!("\"{digest}\""), 304),
+            (format!("W/\"{digest}\""), 304),
+            (format!("\"other\", \"{digest}\""), 304),
+            ("*".into(), 304),
+            ("\"other\"".into(), 200),
+            (digest.clone(), 200),
+        ] {
+            for method in ["GET", "HEAD"] {
+                let answer = ask(method, &url, &[("if-none-match", &known)]).await;
+                assert_eq!(answer.status, status, "{method} {path} where {known} is known");
+                assert_eq!(answer.body.is_empty(), status == 304 || method == "HEAD");
+                assert_eq!(answer.header("etag"), format!("\"{digest}\""));
+                assert_eq!(answer.header("docker-content-digest"), digest);
+            }
+        }
+    }
+}
+
+async fn tags_come_in_pages_that_link_to_the_next() {
+    let node = Serve::start(&[]);
+    let layer = Layer::add(&node, &noise(1000));
+    let list = format!("/v2/{}/tags/list", layer.name);
+    for (query, tags) in [
+        ("", &["latest", "layer.tar"][..]),
+        ("?ns=docker.io", &["latest", "layer.tar"]),
+        ("?n=5", &["latest", "layer.tar"]),
+        ("?last=latest", &["layer.tar"]),
+        ("?last=layer.tar", &[]),
+    ] {
+        let answer = get(&node.url(&format!("{list}{query}"))).await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.json(), serde_json::json!({ "name": layer.name, "tags": tags }), "{query}");
+        assert_eq!(answer.header("link"), "", "{query} is all there is");
+    }
+    let first = get(&node.url(&format!("{list}?n=1"))).await;
+    assert_eq!(first.json()["tags"], serde_json::json!(["latest"]));
+    let link = first.header("link").strip_suffix("; rel=\"next\"").expect("a link");
+    let second = get(&node.url(link.trim_matches(['<', '>']))).await;
+    assert_eq!(second.json()["tags"], serde_json::json!(["layer.tar"]));
+    assert_eq!(second.header("link"), "");
+}
+
+async fn head_says_what_get_says_and_has_no_body() {
+    let node = Serve::start(&[]);
+    let layer = Layer::add(&node, &noise(1000));
+    let (manifest, _) = manifest(&node, &layer).await;
+    let config = manifest.json()["config"]["digest"].as_str().expect("a digest").to_string();
+    let unknown = format!("sha256:{}", "0".repeat(64));
+    for path in [
+        layer.manifest_path(),
+        layer.blob_path(),
+        format!("/v2/{}/blobs/{config}", layer.name),
+        format!("/v2/{}/tags/list", layer.name),
+        format!("/v2/{}/blobs/{unknown}", layer.name),
+        format!("/v2/{}/manifests/wrong", layer.name),
+        "/v2/nowhere".into(),
+    ] {
+        let get = ask("GET", &node.url(&path), &[]).await;
+        let head = ask("HEAD", &node.url(&path), &[]).await;
+        assert_eq!(head.status, get.status, "{path}");
+        let all = |answer: &Answer| {
+            let mut headers = answer.headers.clone();
+            headers.remove("date");
+            headers
+        };
+        assert_eq!(all(&head), all(&get), "{path}");
+        let request = format!("HEAD {path} HTTP/1.1\r\nHost: registry\r\nConnection: close\r\n\r\n");
+        let answer = raw(node.registry(), &request);
+        assert!(answer.ends_with("\r\n\r\n") && answer.matches("\r\n\r\n").count() == 1, "{answer:?}");
+    }
+}
