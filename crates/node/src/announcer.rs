@@ -92,8 +92,9 @@ impl Keys {
         }
     }
 
-    fn told(&mut self, cid: Cid, told: bool, every: Duration) {
-        let Some(state) = self.states.get_mut(&cid) else { return };
+    /// Takes an answer; whether the key is to be announced still.
+    fn told(&mut self, cid: Cid, told: bool, every: Duration) -> bool {
+        let Some(state) = self.states.get_mut(&cid) else { return false };
         state.announced |= told;
         if state.stage == (Stage::Telling { again: true }) {
             state.stage = Stage::Queued;
@@ -102,6 +103,7 @@ impl Keys {
             let pause = if told { every } else { RETRY.min(every) };
             state.stage = Stage::Rests { until: Instant::now() + pause };
         }
+        true
     }
 }
 
@@ -172,7 +174,11 @@ impl Announcer {
     async fn tell(&self, cid: Cid, commands: &mpsc::Sender<Command>, every: Duration) {
         let (reply, told) = oneshot::channel();
         let told = commands.send(Command::Provide(cid, reply)).await.is_ok() && told.await.unwrap_or(false);
-        self.keys().told(cid, told, every);
+        let wanted = self.keys().told(cid, told, every);
+        if !wanted {
+            // Removed meanwhile: the withdrawal may have overtaken the announcement.
+            let _ = commands.send(Command::Withdraw(cid)).await;
+        }
     }
 }
 

@@ -134,3 +134,14 @@ async fn what_was_removed_is_not_announced() {
         assert_eq!(routing.answer(true).await, cid(2));
     }
 }
+
+#[tokio::test]
+async fn what_is_removed_while_it_is_told_is_withdrawn() {
+    let mut routing = Routing::start(HOUR, [cid(1)]);
+    let (_, reply) = routing.next().await;
+    routing.announcer.remove(&cid(1));
+    reply.send(true).unwrap();
+    let command = tokio::time::timeout(SOON, routing.asked.recv()).await.expect("a command");
+    assert!(matches!(command, Some(Command::Withdraw(cid)) if cid == self::cid(1)), "{command:?}");
+    assert_eq!(routing.announcer.status(), Announcing::default());
+}
