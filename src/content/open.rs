@@ -156,6 +156,7 @@ fn spawn(mut walk: dag::Walk, size: u64, mut check: Option<Check>) -> Reader {
     tokio::spawn(async move {
         // The last bytes wait for the verdict: a client that has them all would believe them.
         let mut held: Option<Bytes> = None;
+        let mut left = size;
         loop {
             let next = tokio::select! {
                 next = walk.next() => next,
@@ -167,7 +168,8 @@ fn spawn(mut walk: dag::Walk, size: u64, mut check: Option<Check>) -> Reader {
                     if let Some(check) = &mut check {
                         check.hasher.update(&bytes);
                     }
-                    held.replace(bytes).map(Ok)
+                    left = left.saturating_sub(bytes.len() as u64);
+                    if left == 0 { held.replace(bytes) } else { Some(bytes) }.map(Ok)
                 }
                 Ok(None) => {
                     let last = match check.take().map_or(Ok(()), Check::verdict) {
