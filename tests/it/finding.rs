@@ -108,8 +108,8 @@ async fn an_announced_address_stands_instead_of_all_others() {
                 assert_eq!((addresses, peer.to_string().as_str()), (only.clone(), node.peer()));
                 identified += 1;
             }
-            Heard::Provides { addresses, .. } => {
-                assert_eq!(addresses, only);
+            Heard::Provides { addresses, peer, .. } => {
+                assert_eq!((addresses, peer.to_string().as_str()), (only.clone(), node.peer()));
                 records += 1;
             }
         }

@@ -32,8 +32,10 @@ async fn helia_fetches_our_layers_by_their_cids() {
         // As it is printed: the file by its name in a directory.
         let fetched = fetch(&layer, &node, &out).await;
         let bytes = fs::read(&tar).unwrap();
-        assert_eq!(fetched.bytes, bytes.len() as u64);
+        let digest = Digest::sha256_of(&bytes).to_string();
+        assert_eq!((fetched.bytes, format!("sha256:{}", fetched.sha256)), (bytes.len() as u64, digest));
         assert!(fs::read(&out).unwrap() == bytes);
+        assert!(fetched.took < LONG);
     }
 }
 
