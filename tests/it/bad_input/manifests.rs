@@ -31,20 +31,22 @@ async fn a_layer_whose_bytes_are_not_those_of_its_digest_is_broken_off_and_then_
     let dir = tempfile::tempdir().unwrap();
     let offline = Offline::open(dir.path()).await;
     let mut names = Vec::new();
-    // One that fits in a block and one that does not: with the second, bytes flow before the verdict.
+    // Of one that fits in a block the verdict is known before the headers; of the other, bytes flow before it.
     for length in [100, 3 << 20] {
         let bytes = noise(length);
         let at = offline.put_in_directory("foo.tar", &bytes).await;
         let wrong = with(layer_manifest(&bytes, format!("{at}/foo.tar")), "/layer/digest", zeros());
-        names.push(format!("layer/{}", offline.put(wrong.to_string(), UnixfsV1).await));
+        names.push((length, format!("layer/{}", offline.put(wrong.to_string(), UnixfsV1).await)));
     }
     drop(offline);
     let node = Serve::start_in(dir.path(), &[]);
-    for name in names {
+    for (length, name) in names {
         let url = node.url(&format!("/v2/{name}/blobs/{}", zeros()));
         assert_eq!(ask("HEAD", &url, &[]).await.status, 200, "nothing is known against it yet");
-        assert!(is_broken_off(&url).await, "{name}");
-        assert!(node.log().contains("its digest is sha256:"), "the reason is logged");
+        if length > 1 << 20 {
+            assert!(is_broken_off(&url).await, "{name}");
+            assert!(node.log().contains("its digest is sha256:"), "the reason is logged");
+        }
         get(&url).await.refused(502, "PEER_DATA_INVALID", &["does not hold what was promised", "digest"]);
         assert_eq!(ask("HEAD", &url, &[]).await.status, 502);
         assert_eq!(ask("GET", &url, &[("range", "bytes=0-9")]).await.status, 502);
