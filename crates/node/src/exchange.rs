@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use tokio::{sync::Mutex, time::Instant};
 
-use crate::{Cid, Error, Node, js};
+use crate::{Cid, Error, Node, js, node::Online};
 
 /// Peers that are connected are asked first; this long, before anybody is searched.
 const HEAD_START: Duration = Duration::from_millis(500);
@@ -46,13 +46,11 @@ impl Session {
         if let Some(data) = self.node.local(&self.root).await? {
             return Ok(data);
         }
-        if self.node.is_offline() {
-            return Err(Error::Offline(self.root));
-        }
+        let online = self.node.online().ok_or(Error::Offline(self.root))?;
         tokio::select! {
             // Out of turn: it has a deadline, and comes before all others.
-            block = self.ask(&self.root) => block,
-            error = self.verdict(patience) => Err(error),
+            block = ask(online, &self.root) => block,
+            error = self.verdict(online, patience) => Err(error),
         }
     }
 
@@ -61,18 +59,17 @@ impl Session {
         if let Some(data) = self.node.local(cid).await? {
             return Ok(data);
         }
-        if self.node.is_offline() {
-            return Err(Error::Offline(*cid));
-        }
-        let search = async {
-            loop {
-                tokio::time::sleep(SEARCH_AGAIN).await;
-                self.search().await;
+        let online = self.node.online().ok_or(Error::Offline(*cid))?;
+        let mut block = std::pin::pin!(want(online, cid));
+        loop {
+            tokio::select! {
+                block = &mut block => return block,
+                () = tokio::time::sleep(SEARCH_AGAIN) => {}
             }
-        };
-        tokio::select! {
-            block = self.want(cid) => block,
-            () = search => unreachable!("the search has no end"),
+            tokio::select! {
+                block = &mut block => return block,
+                () = self.search(online) => {}
+            }
         }
     }
 
@@ -84,39 +81,22 @@ impl Session {
         }
     }
 
-    async fn want(&self, cid: &Cid) -> Result<Bytes, Error> {
-        let mut patience = js::TURN;
-        while self.node.peers_table().are_mostly_js() {
-            let _turn = self.node.turn().lock().await;
-            match tokio::time::timeout(patience, self.ask(cid)).await {
-                Ok(block) => return block,
-                Err(_) => patience *= 2,
-            }
-        }
-        self.ask(cid).await
-    }
-
-    async fn ask(&self, cid: &Cid) -> Result<Bytes, Error> {
-        let block = self.node.ipfs()?.repo().get_block(cid).timeout(FOR_EVER).await;
-        block.map(|block| block.inner_data().clone()).map_err(|_| Error::Stopped)
-    }
-
-    async fn verdict(&self, patience: Duration) -> Error {
+    async fn verdict(&self, online: &Online, patience: Duration) -> Error {
         let start = Instant::now();
         let deadline = start + patience;
         let search = async {
-            self.node.peers_table().settled().await;
-            if self.node.peers_table().count() > 0 {
+            online.peers.settled().await;
+            if online.peers.count() > 0 {
                 tokio::time::sleep(HEAD_START).await;
             }
-            self.search().await;
-            if self.providers() == 0 && self.node.peers_table().count() > 0 {
+            self.search(online).await;
+            if self.providers() == 0 && online.peers.count() > 0 {
                 tokio::time::sleep(LAST_CALL).await;
             }
         };
         let _ = tokio::time::timeout_at(deadline, search).await;
         if self.providers() == 0 {
-            let asked = self.node.peers_table().count();
+            let asked = online.peers.count();
             return Error::NotFound { cid: self.root, asked, waited: start.elapsed() };
         }
         tokio::time::sleep_until(deadline).await;
@@ -128,13 +108,30 @@ impl Session {
     }
 
     /// Searches the root's providers once, dialling them; the readers of one DAG share a search.
-    async fn search(&self) {
+    async fn search(&self, online: &Online) {
         let _turn = self.searching.lock().await;
-        let Ok(mut found) = self.node.find_providers(self.root).await else { return };
+        let Ok(mut found) = online.find_providers(self.root).await else { return };
         let mut providers = 0;
         while let Some(peer) = found.recv().await {
             providers += usize::from(peer != self.node.peer_id());
             self.providers.fetch_max(providers, Ordering::Relaxed);
         }
     }
+}
+
+async fn want(online: &Online, cid: &Cid) -> Result<Bytes, Error> {
+    let mut patience = js::TURN;
+    while online.peers.are_mostly_js() {
+        let _turn = online.turn.lock().await;
+        match tokio::time::timeout(patience, ask(online, cid)).await {
+            Ok(block) => return block,
+            Err(_) => patience *= 2,
+        }
+    }
+    ask(online, cid).await
+}
+
+async fn ask(online: &Online, cid: &Cid) -> Result<Bytes, Error> {
+    let block = online.ipfs.repo().get_block(cid).timeout(FOR_EVER).await;
+    block.map(|block| block.inner_data().clone()).map_err(|_| Error::Stopped)
 }

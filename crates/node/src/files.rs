@@ -11,6 +11,11 @@ use bytes::Bytes;
 
 use crate::Cid;
 
+/// Where rust-ipfs keeps its blocks below the node directory.
+pub(crate) fn blocks_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("blocks")
+}
+
 /// Buffers kept for the next reads: enough for one stream, with blocks of 1 MiB.
 const MOST_SPARE: usize = 8;
 
@@ -98,7 +103,7 @@ mod tests {
     async fn what_rust_ipfs_wrote_is_found_under_every_version_of_its_cid() {
         let dir = tempfile::tempdir().unwrap();
         let node = Node::open_offline(dir.path()).await.unwrap();
-        let files = Files::new(&crate::node::blocks_dir(dir.path()));
+        let files = Files::new(&blocks_dir(dir.path()));
         for cid in CIDS.map(|text| text.parse::<Cid>().unwrap()) {
             assert_eq!(files.read(&cid).await.unwrap(), None);
             node.put(vec![Block { cid, data: "hello world".into() }]).await.unwrap();
@@ -112,7 +117,7 @@ mod tests {
     async fn a_buffer_is_not_used_again_while_it_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let node = Node::open_offline(dir.path()).await.unwrap();
-        let files = Files::new(&crate::node::blocks_dir(dir.path()));
+        let files = Files::new(&blocks_dir(dir.path()));
         let [one, other] = CIDS.map(|text| text.parse::<Cid>().unwrap());
         node.put(vec![
             Block { cid: one, data: "first block".into() },

@@ -1,8 +1,4 @@
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
@@ -17,7 +13,7 @@ use crate::{
     Announcing, Block, Bootstrap, Cid, Error, Options, Peer, Session,
     announcer::Announcer,
     behaviour::{Behaviour, Command, Settings},
-    files::Files,
+    files::{self, Files},
     identity, js,
     peers::{self, Peers},
     swarm,
@@ -37,20 +33,16 @@ struct Inner {
     online: Option<Online>,
 }
 
-struct Online {
-    ipfs: Ipfs,
-    peers: Peers,
+/// What there is besides the blocks where a swarm runs.
+pub(crate) struct Online {
+    pub(crate) ipfs: Ipfs,
+    pub(crate) peers: Peers,
     announcer: Announcer,
     /// Whose block is asked for where they are asked for one after another.
-    turn: Mutex<()>,
+    pub(crate) turn: Mutex<()>,
     commands: mpsc::Sender<Command>,
     stop: CancellationToken,
     tasks: TaskTracker,
-}
-
-/// Where rust-ipfs keeps its blocks below the node directory.
-pub(crate) fn blocks_dir(data_dir: &Path) -> PathBuf {
-    data_dir.join("blocks")
 }
 
 impl Node {
@@ -85,14 +77,14 @@ impl Node {
             return Err(error);
         }
         online.spawn_tasks(&options);
-        let files = Files::new(&blocks_dir(&options.data_dir));
+        let files = Files::new(&files::blocks_dir(&options.data_dir));
         Ok(Self(Arc::new(Inner { key, repo, files, online: Some(online) })))
     }
 
     /// Opens the node directory alone: no swarm, no peers, only the blocks that are there.
     pub async fn open_offline(data_dir: &Path) -> Result<Self, Error> {
         let key = identity::load_or_create(data_dir)?;
-        let path = blocks_dir(data_dir);
+        let path = files::blocks_dir(data_dir);
         tokio::fs::create_dir_all(&path).await.map_err(|e| Error::Blocks(e.to_string()))?;
         let files = Files::new(&path);
         let repo = Repo::<DefaultStorage>::new_fs(path);
@@ -110,12 +102,9 @@ impl Node {
         self.0.online.is_none()
     }
 
-    fn online(&self) -> Result<&Online, Error> {
-        self.0.online.as_ref().ok_or(Error::Stopped)
-    }
-
-    pub(crate) fn ipfs(&self) -> Result<&Ipfs, Error> {
-        Ok(&self.online()?.ipfs)
+    /// The swarm, where there is one.
+    pub(crate) fn online(&self) -> Option<&Online> {
+        self.0.online.as_ref()
     }
 
     /// The addresses listened on, ending in this node's peer id.
@@ -151,7 +140,7 @@ impl Node {
 
     /// Dials a peer by an address that ends in its peer id.
     pub async fn connect(&self, address: &Multiaddr) -> Result<PeerId, Error> {
-        peers::dial(self.ipfs()?, address).await
+        peers::dial(&self.online().ok_or(Error::Stopped)?.ipfs, address).await
     }
 
     /// Opens the DAG below `root` for fetching.
@@ -213,25 +202,6 @@ impl Node {
         self.0.online.as_ref().map(|online| online.announcer.status()).unwrap_or_default()
     }
 
-    fn swarm(&self) -> &Online {
-        self.0.online.as_ref().expect("a session fetches only where there is a swarm")
-    }
-
-    pub(crate) fn peers_table(&self) -> &Peers {
-        &self.swarm().peers
-    }
-
-    pub(crate) fn turn(&self) -> &Mutex<()> {
-        &self.swarm().turn
-    }
-
-    /// Searches the providers of `cid`, dialling them; the channel closes when the search has ended.
-    pub(crate) async fn find_providers(&self, cid: Cid) -> Result<mpsc::UnboundedReceiver<PeerId>, Error> {
-        let (found, providers) = mpsc::unbounded_channel();
-        self.online()?.commands.send(Command::Find(cid, found)).await.map_err(|_| Error::Stopped)?;
-        Ok(providers)
-    }
-
     /// Ends the background tasks and closes the swarm.
     pub async fn shutdown(&self) {
         let Some(online) = &self.0.online else { return };
@@ -243,6 +213,13 @@ impl Node {
 }
 
 impl Online {
+    /// Searches the providers of `cid`, dialling them; the channel closes when the search has ended.
+    pub(crate) async fn find_providers(&self, cid: Cid) -> Result<mpsc::UnboundedReceiver<PeerId>, Error> {
+        let (found, providers) = mpsc::unbounded_channel();
+        self.commands.send(Command::Find(cid, found)).await.map_err(|_| Error::Stopped)?;
+        Ok(providers)
+    }
+
     fn spawn_tasks(&self, options: &Options) {
         let announce =
             self.announcer.clone().run(self.commands.clone(), self.peers.joins(), options.announce_every);

@@ -120,7 +120,8 @@ mod tests {
         let mut map = StreamMap::new();
         map.insert(1, stream::repeat(1).boxed());
         map.insert(2, stream::repeat(2).boxed());
-        let seen: Vec<_> = (0..4).filter_map(|_| map.next().now_or_never().flatten()).map(|(key, _)| key).collect();
+        let seen: Vec<_> =
+            (0..4).filter_map(|_| map.next().now_or_never().flatten()).map(|(key, _)| key).collect();
         assert_eq!(seen, [1, 2, 1, 2]);
     }
 
