@@ -22,11 +22,6 @@ const MOMENT: Duration = Duration::from_millis(20);
 const RAW: u64 = 0x55;
 const SHA2_256: u64 = 0x12;
 
-/// How js-libp2p calls itself in `agent`, whatever runs on it.
-pub(crate) fn is_js(agent: &str) -> bool {
-    agent.contains("js-libp2p")
-}
-
 /// Keeps the streams to such peers awake: asks for what nobody has, and cancels.
 pub(crate) async fn keep_awake(repo: Repo<DefaultStorage>, peers: Peers) {
     let Ok(hash) = Multihash::wrap(SHA2_256, &rand::random::<[u8; 32]>()) else { return };

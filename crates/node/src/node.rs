@@ -97,11 +97,6 @@ impl Node {
         self.0.key.public().to_peer_id()
     }
 
-    /// Whether there is no swarm.
-    pub fn is_offline(&self) -> bool {
-        self.0.online.is_none()
-    }
-
     /// The swarm, where there is one.
     pub(crate) fn online(&self) -> Option<&Online> {
         self.0.online.as_ref()

@@ -111,7 +111,7 @@ impl Peers {
     /// Whether at least half of the peers are js-libp2p's, or have not said yet what they are.
     pub(crate) fn are_mostly_js(&self) -> bool {
         let table = self.table();
-        let js = table.values().filter(|peer| peer.agent.as_deref().is_none_or(crate::js::is_js)).count();
+        let js = table.values().filter(|peer| peer.agent.as_deref().is_none_or(is_js)).count();
         js > 0 && 2 * js >= table.len()
     }
 
@@ -128,14 +128,14 @@ impl Peers {
         let _ = tokio::time::timeout(left, dialling.wait_for(|left| *left == 0)).await;
     }
 
-    /// Waits until `needed` no longer holds of the table.
-    async fn wait_while(&self, needed: impl Fn(&Self) -> bool) {
+    /// Waits until `holds` no longer does of the table.
+    async fn wait_while(&self, holds: impl Fn(&Self) -> bool) {
         let mut changes = self.0.changes.subscribe();
-        while needed(self) && changes.changed().await.is_ok() {}
+        while holds(self) && changes.changed().await.is_ok() {}
     }
 
-    /// Dials `address` whenever `needed` is false, for ever, pausing longer after each failure.
-    pub(crate) async fn keep(self, ipfs: Ipfs, address: Multiaddr, needed: impl Fn(&Self) -> bool) {
+    /// Dials `address` whenever the table is not `enough`, for ever, pausing longer after each failure.
+    pub(crate) async fn keep(self, ipfs: Ipfs, address: Multiaddr, enough: impl Fn(&Self) -> bool) {
         let mut pause = FIRST_PAUSE;
         let mut first = true;
         loop {
@@ -146,11 +146,16 @@ impl Peers {
             if std::mem::take(&mut first) {
                 self.0.dialling.send_modify(|left| *left = left.saturating_sub(1));
             }
-            self.wait_while(&needed).await;
+            self.wait_while(&enough).await;
             tokio::time::sleep(pause.mul_f64(rand::random_range(0.8..1.2))).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
+}
+
+/// How js-libp2p calls itself in `agent`, whatever runs on it.
+fn is_js(agent: &str) -> bool {
+    agent.contains("js-libp2p")
 }
 
 /// The peer id that a dialable address ends with.
