@@ -130,8 +130,9 @@ impl Walk {
                 continue;
             }
             let size = cost(slot.end - offset);
-            // One block is always on its way; beyond it, the window and the process's budget decide.
-            if self.ahead > 0 && size > 0 {
+            // What the reader waits for is always fetched, even where an inner node that came late puts it before
+            // a window that is full; beyond it, the window and the process's budget decide.
+            if *offset != front && size > 0 {
                 if self.ahead + size > self.window {
                     break;
                 }
