@@ -212,3 +212,28 @@ impl Walk {
 fn cost(size: u64) -> u64 {
     if size > MAX_BLOCK { 0 } else { size }
 }
+
+#[cfg(test)]
+mod tests {
+    use multihash_codetable::{Code, MultihashDigest};
+    use ocipfs_node::{Block, Node};
+
+    use super::*;
+    use crate::content::dag::unixfs::{Child, RAW};
+
+    #[tokio::test]
+    async fn the_front_is_fetched_though_later_parts_fill_the_window() {
+        let dir = tempfile::tempdir().unwrap();
+        let node = Node::open_offline(dir.path()).await.unwrap();
+        let cid = Cid::new_v1(RAW, Code::Sha2_256.digest(b"front"));
+        node.put(vec![Block { cid, data: "front".into() }]).await.unwrap();
+        let patience = Duration::from_secs(10);
+        let fetcher = Arc::new(Fetcher::new(node.session(cid), patience, patience));
+        let unit = Unit::File { data: Bytes::new(), children: vec![Child { cid, size: 5 }] };
+        let room = Arc::new(Semaphore::new(1));
+        let mut walk = Walk::new(cid.into(), fetcher, File { cid, unit }, 0..5, room).unwrap();
+        walk.ahead = walk.window;
+        assert_eq!(walk.next().await.unwrap().as_deref(), Some(&b"front"[..]));
+        assert_eq!(walk.next().await.unwrap(), None);
+    }
+}
