@@ -1,4 +1,4 @@
-//! What this node says to the swarm: identify and Kademlia in one behaviour, their events handled
+//! What this node says to the swarm: identify, Kademlia and Bitswap in one behaviour, their events handled
 //! here, so that rust-ipfs only has to poll it.
 
 use std::{
@@ -19,7 +19,7 @@ use libp2p::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Cid, peers::Peers};
+use crate::{Cid, bitswap, peers::Peers};
 
 const KADEMLIA: StreamProtocol = StreamProtocol::new("/ipfs/kad/1.0.0");
 const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -53,6 +53,7 @@ pub(crate) struct Settings {
 pub(crate) struct Parts {
     identify: identify::Behaviour,
     kad: kad::Behaviour<kad::store::MemoryStore>,
+    bitswap: bitswap::Behaviour,
 }
 
 struct Search {
@@ -75,6 +76,7 @@ impl Behaviour {
     pub(crate) fn new(
         key: &Keypair,
         settings: Settings,
+        bitswap: bitswap::Behaviour,
         commands: mpsc::Receiver<Command>,
         peers: Peers,
     ) -> Self {
@@ -89,6 +91,7 @@ impl Behaviour {
             parts: Parts {
                 identify: identify::Behaviour::new(identify),
                 kad: kademlia(id, settings.always_serve_dht),
+                bitswap,
             },
             commands,
             peers,
@@ -145,6 +148,7 @@ impl Behaviour {
                 }
             }
             PartsEvent::Kad(_) => {}
+            PartsEvent::Bitswap(event) => match event {},
         }
     }
 

@@ -68,9 +68,6 @@ pub enum Error {
     /// This process has no swarm, so no peer could be asked.
     #[error("{0} is not in the node directory, and without a running node no peer can be asked")]
     Offline(Cid),
-    /// The node directory failed.
-    #[error("the block store: {0}")]
-    Blocks(String),
     /// The swarm could not be built.
     #[error("the swarm did not start: {0}")]
     Start(String),

@@ -1,35 +1,40 @@
-//! Getting a block: from the node directory, else from peers, else by finding who has it.
+//! Getting the blocks of one DAG from peers: those that are connected, else those that a search finds.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
-use bytes::Bytes;
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::{Mutex, mpsc},
+    time::Instant,
+};
 
-use crate::{Cid, Error, Node, js, node::Online};
+use crate::{Cid, Error, Fetched, Node, node::Online};
 
 /// Peers that are connected are asked first; this long, before anybody is searched.
 const HEAD_START: Duration = Duration::from_millis(500);
 /// When a search ended with nobody, what connected peers still get to answer.
 const LAST_CALL: Duration = Duration::from_secs(2);
-/// A block of a known DAG is waited for this long before its root's providers are searched (again).
+/// When nothing came for so long, the root's providers are searched (again).
 const SEARCH_AGAIN: Duration = Duration::from_secs(5);
-/// Longer than anybody waits: deadlines are the callers', not rust-ipfs's.
-const FOR_EVER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A block and its address.
-#[derive(Clone, Debug)]
-pub struct Block {
-    /// The address.
-    pub cid: Cid,
-    /// The bytes that hash to it.
-    pub data: Bytes,
+/// The blocks of one DAG on their way. Only its root is announced, so the root is what providers are found by.
+pub struct Session {
+    search: Arc<Search>,
+    /// None in a process without a swarm.
+    fetch: Option<Fetch>,
 }
 
-/// The blocks of one DAG. Only its root is announced, so the root is what providers are found by.
-pub struct Session {
+struct Fetch {
+    id: u64,
+    blocks: mpsc::UnboundedReceiver<Fetched>,
+}
+
+struct Search {
     node: Node,
     root: Cid,
     providers: AtomicUsize,
@@ -38,49 +43,75 @@ pub struct Session {
 
 impl Session {
     pub(crate) fn new(node: Node, root: Cid) -> Self {
-        Self { node, root, providers: AtomicUsize::new(0), searching: Mutex::new(()) }
+        let fetch = node.online().map(|online| {
+            let (id, blocks) = online.commands.begin();
+            Fetch { id, blocks }
+        });
+        let search = Search { node, root, providers: AtomicUsize::new(0), searching: Mutex::new(()) };
+        Self { search: Arc::new(search), fetch }
+    }
+
+    /// Asks for blocks, each with its length or 0 where that is unknown; the first needed first.
+    pub fn want(&self, wanted: Vec<(Cid, u64)>) {
+        if let (Some(fetch), Some(online)) = (&self.fetch, self.search.node.online()) {
+            online.commands.want(fetch.id, wanted);
+        }
+    }
+
+    /// Puts a block that was asked for before all others.
+    pub fn prefer(&self, cid: Cid) {
+        if let (Some(fetch), Some(online)) = (&self.fetch, self.search.node.online()) {
+            online.commands.prefer(fetch.id, cid);
+        }
+    }
+
+    /// Takes back what was asked for.
+    pub fn unwant(&self, cids: Vec<Cid>) {
+        if let (Some(fetch), Some(online)) = (&self.fetch, self.search.node.online()) {
+            online.commands.unwant(fetch.id, cids);
+        }
     }
 
     /// Fetches the root, or says within `patience` whether nobody has it or nobody answered.
-    pub async fn fetch_root(&self, patience: Duration) -> Result<Bytes, Error> {
-        if let Some(data) = self.node.local(&self.root).await? {
-            return Ok(data);
-        }
-        let online = self.node.online().ok_or(Error::Offline(self.root))?;
+    pub async fn root(&mut self, patience: Duration) -> Result<Fetched, Error> {
+        let (search, root) = (self.search.clone(), self.search.root);
+        let online = search.node.online().ok_or(Error::Offline(root))?;
+        self.want(vec![(root, 0)]);
+        let Some(fetch) = &mut self.fetch else { return Err(Error::Offline(root)) };
         tokio::select! {
-            // Out of turn: it has a deadline, and comes before all others.
-            block = ask(online, &self.root) => block,
-            error = self.verdict(online, patience) => Err(error),
+            block = fetch.blocks.recv() => block.ok_or(Error::Stopped),
+            error = search.verdict(online, patience) => Err(error),
         }
     }
 
-    /// Fetches a block below the root. It waits for ever: the reader knows whether others arrive meanwhile.
-    pub async fn fetch(&self, cid: &Cid) -> Result<Bytes, Error> {
-        if let Some(data) = self.node.local(cid).await? {
-            return Ok(data);
-        }
-        let online = self.node.online().ok_or(Error::Offline(*cid))?;
-        let mut block = std::pin::pin!(want(online, cid));
-        loop {
-            tokio::select! {
-                block = &mut block => return block,
-                () = tokio::time::sleep(SEARCH_AGAIN) => {}
+    /// The next block that comes, in no order. It waits for ever: the reader knows what progress is.
+    pub async fn next(&mut self) -> Result<Fetched, Error> {
+        let search = self.search.clone();
+        let online = search.node.online().ok_or(Error::Offline(search.root))?;
+        let Some(fetch) = &mut self.fetch else { return Err(Error::Offline(search.root)) };
+        let searching = async {
+            loop {
+                tokio::time::sleep(SEARCH_AGAIN).await;
+                search.search(online).await;
             }
-            tokio::select! {
-                block = &mut block => return block,
-                () = self.search(online) => {}
-            }
+        };
+        tokio::select! {
+            biased;
+            block = fetch.blocks.recv() => block.ok_or(Error::Stopped),
+            () = searching => Err(Error::Stopped),
         }
     }
+}
 
-    /// The same below a root that was verified whole: what is here is not hashed again.
-    pub async fn fetch_verified(&self, cid: &Cid) -> Result<Bytes, Error> {
-        match self.node.local_verified(cid).await? {
-            Some(data) => Ok(data),
-            None => self.fetch(cid).await,
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let (Some(fetch), Some(online)) = (&self.fetch, self.search.node.online()) {
+            online.commands.end(fetch.id);
         }
     }
+}
 
+impl Search {
     async fn verdict(&self, online: &Online, patience: Duration) -> Error {
         let start = Instant::now();
         let deadline = start + patience;
@@ -107,7 +138,7 @@ impl Session {
         self.providers.load(Ordering::Relaxed)
     }
 
-    /// Searches the root's providers once, dialling them; the readers of one DAG share a search.
+    /// Searches the root's providers once, dialling them.
     async fn search(&self, online: &Online) {
         let _turn = self.searching.lock().await;
         let Ok(mut found) = online.find_providers(self.root).await else { return };
@@ -117,21 +148,4 @@ impl Session {
             self.providers.fetch_max(providers, Ordering::Relaxed);
         }
     }
-}
-
-async fn want(online: &Online, cid: &Cid) -> Result<Bytes, Error> {
-    let mut patience = js::TURN;
-    while online.peers.are_mostly_js() {
-        let _turn = online.turn.lock().await;
-        match tokio::time::timeout(patience, ask(online, cid)).await {
-            Ok(block) => return block,
-            Err(_) => patience *= 2,
-        }
-    }
-    ask(online, cid).await
-}
-
-async fn ask(online: &Online, cid: &Cid) -> Result<Bytes, Error> {
-    let block = online.ipfs.repo().get_block(cid).timeout(FOR_EVER).await;
-    block.map(|block| block.inner_data().clone()).map_err(|_| Error::Stopped)
 }

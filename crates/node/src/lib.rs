@@ -2,10 +2,11 @@
 //! and finds who else has it.
 //!
 //! ```text
-//! Node ── Session::fetch ──► exchange ──► Bitswap of rust-ipfs ──► peers
-//!   │                           └───────► routing (Kademlia)  ──► providers, dialled
-//!   ├── announce ─────────────► announcer ──► routing
-//!   └── peers, connect ───────► peers (table, redial with back-off)
+//! Node ── Session ──► exchange ──► bitswap (engine ◄─ verify ◄─ handler) ──► peers
+//!   │                    └──────► routing (Kademlia)  ──► providers, dialled
+//!   ├── arrived ─────► bitswap (server ─► Blocks, a store it does not know)
+//!   ├── announce ────► announcer ──► routing
+//!   └── peers, connect ─► peers (table, redial with back-off)
 //! ```
 //!
 //! It knows CIDs, blocks and peers; digests and images are the business of the layers above.
@@ -14,11 +15,11 @@
 
 mod announcer;
 mod behaviour;
+pub mod bitswap;
+mod blocks;
 mod error;
 mod exchange;
-mod files;
 mod identity;
-mod js;
 mod node;
 mod options;
 mod peers;
@@ -26,9 +27,11 @@ mod swarm;
 mod swarm_key;
 
 pub use announcer::Announcing;
+pub use bitswap::{Fetched, Traffic};
+pub use blocks::{Block, Blocks};
 pub use cid::Cid;
 pub use error::Error;
-pub use exchange::{Block, Session};
+pub use exchange::Session;
 pub use libp2p::{Multiaddr, PeerId};
 pub use node::Node;
 pub use options::{Bootstrap, Options};

@@ -1,20 +1,16 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
-use rust_ipfs::{
-    Ipfs,
-    repo::{DefaultStorage, Repo},
-};
-use tokio::sync::{Mutex, mpsc};
+use rust_ipfs::Ipfs;
+use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Announcing, Block, Bootstrap, Cid, Error, Options, Peer, Session,
+    Announcing, Blocks, Bootstrap, Cid, Error, Options, Peer, Session, Traffic,
     announcer::Announcer,
     behaviour::{Behaviour, Command, Settings},
-    files::{self, Files},
-    identity, js,
+    bitswap::{self, Commands, Server},
+    identity,
     peers::{self, Peers},
     swarm,
 };
@@ -22,32 +18,30 @@ use crate::{
 const COMMANDS: usize = 256;
 const SHUTDOWN: Duration = Duration::from_secs(5);
 
-/// One peer of the swarm and the blocks it keeps. Clones are handles on the same node.
+/// One peer of the swarm. Clones are handles on the same node.
 #[derive(Clone)]
 pub struct Node(Arc<Inner>);
 
 struct Inner {
     key: Keypair,
-    repo: Repo<DefaultStorage>,
-    files: Files,
     online: Option<Online>,
 }
 
-/// What there is besides the blocks where a swarm runs.
+/// What there is where a swarm runs.
 pub(crate) struct Online {
     pub(crate) ipfs: Ipfs,
     pub(crate) peers: Peers,
+    pub(crate) commands: Commands,
+    server: Arc<Server>,
     announcer: Announcer,
-    /// Whose block is asked for where they are asked for one after another.
-    pub(crate) turn: Mutex<()>,
-    commands: mpsc::Sender<Command>,
+    routing: mpsc::Sender<Command>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Node {
-    /// Starts a peer: it listens, dials its first peers and announces what it is told to.
-    pub async fn start(options: Options) -> Result<Self, Error> {
+    /// Starts a peer that serves `blocks`: it listens, dials its first peers and announces what it is told to.
+    pub async fn start(options: Options, blocks: Arc<dyn Blocks>) -> Result<Self, Error> {
         options.check()?;
         let dialled: Vec<_> = options.peers.iter().chain(&options.bootstrap.addresses()).cloned().collect();
         for address in dialled.iter().filter(|_| options.bootstrap != Bootstrap::Public) {
@@ -60,36 +54,29 @@ impl Node {
         }
         let key = identity::load_or_create(&options.data_dir)?;
         let peers = Peers::new(dialled.len());
-        let (commands, inbox) = mpsc::channel(COMMANDS);
+        let (routing, inbox) = mpsc::channel(COMMANDS);
         let settings = Settings {
             announce: options.announce.clone(),
             trust_listen_addresses: options.trusts_listen_addresses(),
             always_serve_dht: options.bootstrap != Bootstrap::Public,
         };
-        let behaviour = Behaviour::new(&key, settings, inbox, peers.clone());
-        let ipfs = swarm::start(&options, &key, behaviour).await?;
-        let repo = ipfs.repo().clone();
         let (stop, tasks, announcer) = (CancellationToken::new(), TaskTracker::new(), Announcer::default());
-        let turn = Mutex::default();
-        let online = Online { ipfs, peers, announcer, turn, commands, stop, tasks };
+        let (bitswap, commands, server) = bitswap::start(blocks, &tasks, &stop);
+        let behaviour = Behaviour::new(&key, settings, bitswap, inbox, peers.clone());
+        let ipfs = swarm::start(&options, &key, behaviour).await?;
+        let online = Online { ipfs, peers, commands, server, announcer, routing, stop, tasks };
         if let Err(error) = swarm::listen(&online.ipfs, &options.listen).await {
+            online.stop.cancel();
             online.ipfs.clone().exit_daemon().await;
             return Err(error);
         }
         online.spawn_tasks(&options);
-        let files = Files::new(&files::blocks_dir(&options.data_dir));
-        Ok(Self(Arc::new(Inner { key, repo, files, online: Some(online) })))
+        Ok(Self(Arc::new(Inner { key, online: Some(online) })))
     }
 
-    /// Opens the node directory alone: no swarm, no peers, only the blocks that are there.
-    pub async fn open_offline(data_dir: &Path) -> Result<Self, Error> {
-        let key = identity::load_or_create(data_dir)?;
-        let path = files::blocks_dir(data_dir);
-        tokio::fs::create_dir_all(&path).await.map_err(|e| Error::Blocks(e.to_string()))?;
-        let files = Files::new(&path);
-        let repo = Repo::<DefaultStorage>::new_fs(path);
-        repo.init().await.map_err(|e| Error::Blocks(e.to_string()))?;
-        Ok(Self(Arc::new(Inner { key, repo, files, online: None })))
+    /// A node without a swarm: it has an identity and no peers.
+    pub fn offline(data_dir: &Path) -> Result<Self, Error> {
+        Ok(Self(Arc::new(Inner { key: identity::load_or_create(data_dir)?, online: None })))
     }
 
     /// This node's identity.
@@ -138,43 +125,21 @@ impl Node {
         peers::dial(&self.online().ok_or(Error::Stopped)?.ipfs, address).await
     }
 
-    /// Opens the DAG below `root` for fetching.
+    /// Begins to fetch the DAG below `root` from peers.
     pub fn session(&self, root: Cid) -> Session {
         Session::new(self.clone(), root)
     }
 
-    /// Reads a block of the node directory; peers are not asked.
-    pub async fn local(&self, cid: &Cid) -> Result<Option<Bytes>, Error> {
-        let block = self.0.repo.get_block_now(cid).await.map_err(|e| Error::Blocks(e.to_string()))?;
-        Ok(block.map(|block| block.inner_data().clone()))
-    }
-
-    /// Reads a block of the node directory as it is: for a DAG that was verified whole.
-    pub(crate) async fn local_verified(&self, cid: &Cid) -> Result<Option<Bytes>, Error> {
-        self.0.files.read(cid).await.map_err(|e| Error::Blocks(e.to_string()))
-    }
-
-    /// Whether a block is in the node directory.
-    pub async fn has(&self, cid: &Cid) -> Result<bool, Error> {
-        self.0.repo.contains(cid).await.map_err(|e| Error::Blocks(e.to_string()))
-    }
-
-    /// Keeps blocks, whose bytes the caller has hashed.
-    pub async fn put(&self, blocks: Vec<Block>) -> Result<(), Error> {
-        let blocks = blocks.into_iter().map(|block| rust_ipfs::Block::new_unchecked(block.cid, block.data));
-        let put = self.0.repo.put_blocks(blocks.collect()).await;
-        put.map(drop).map_err(|e| Error::Blocks(e.to_string()))
-    }
-
-    /// Forgets blocks; those it does not have are no error.
-    pub async fn remove(&self, cids: &[Cid]) -> Result<(), Error> {
-        for cid in cids {
-            if self.has(cid).await? {
-                let removed = self.0.repo.remove_block(cid, false).await;
-                removed.map_err(|e| Error::Blocks(e.to_string()))?;
-            }
+    /// Tells peers that wait for them that blocks are here now.
+    pub fn arrived(&self, cids: &[Cid]) {
+        if let Some(online) = &self.0.online {
+            online.server.arrived(cids);
         }
-        Ok(())
+    }
+
+    /// What went over Bitswap since the start.
+    pub fn traffic(&self) -> Traffic {
+        self.0.online.as_ref().map(|online| online.server.counters.traffic()).unwrap_or_default()
     }
 
     /// Announces `cids` from now on, until they are withdrawn.
@@ -188,7 +153,7 @@ impl Node {
     pub async fn withdraw(&self, cid: Cid) {
         if let Some(online) = &self.0.online {
             online.announcer.remove(&cid);
-            let _ = online.commands.send(Command::Withdraw(cid)).await;
+            let _ = online.routing.send(Command::Withdraw(cid)).await;
         }
     }
 
@@ -211,15 +176,14 @@ impl Online {
     /// Searches the providers of `cid`, dialling them; the channel closes when the search has ended.
     pub(crate) async fn find_providers(&self, cid: Cid) -> Result<mpsc::UnboundedReceiver<PeerId>, Error> {
         let (found, providers) = mpsc::unbounded_channel();
-        self.commands.send(Command::Find(cid, found)).await.map_err(|_| Error::Stopped)?;
+        self.routing.send(Command::Find(cid, found)).await.map_err(|_| Error::Stopped)?;
         Ok(providers)
     }
 
     fn spawn_tasks(&self, options: &Options) {
         let announce =
-            self.announcer.clone().run(self.commands.clone(), self.peers.joins(), options.announce_every);
+            self.announcer.clone().run(self.routing.clone(), self.peers.joins(), options.announce_every);
         self.spawn(announce);
-        self.spawn(js::keep_awake(self.ipfs.repo().clone(), self.peers.clone()));
         let public = options.bootstrap == Bootstrap::Public;
         for address in options.bootstrap.addresses() {
             let id = peers::peer_id(&address).ok();

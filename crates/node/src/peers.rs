@@ -108,13 +108,6 @@ impl Peers {
         self.table().len()
     }
 
-    /// Whether at least half of the peers are js-libp2p's, or have not said yet what they are.
-    pub(crate) fn are_mostly_js(&self) -> bool {
-        let table = self.table();
-        let js = table.values().filter(|peer| peer.agent.as_deref().is_none_or(is_js)).count();
-        js > 0 && 2 * js >= table.len()
-    }
-
     pub(crate) fn list(&self) -> Vec<Peer> {
         let mut all: Vec<_> = self.table().values().cloned().collect();
         all.sort_by_key(|peer| peer.since);
@@ -151,11 +144,6 @@ impl Peers {
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
-}
-
-/// How js-libp2p calls itself in `agent`, whatever runs on it.
-fn is_js(agent: &str) -> bool {
-    agent.contains("js-libp2p")
 }
 
 /// The peer id that a dialable address ends with.

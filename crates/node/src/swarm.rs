@@ -21,9 +21,7 @@ pub(crate) async fn start(options: &Options, key: &Keypair, behaviour: Behaviour
     let started = |e: &dyn std::fmt::Display| Error::Start(e.to_string());
     let mut builder = IpfsBuilder::<Behaviour>::with_keypair(key)
         .map_err(|e| started(&e))?
-        .set_path(crate::files::blocks_dir(&options.data_dir))
         .with_custom_behaviour(move |_| Ok(behaviour))
-        .with_bitswap()
         .with_ping(Default::default())
         .set_connection_limits(|limits| {
             limits

@@ -1,0 +1,157 @@
+//! Bitswap over a store that the node does not know: `wire`, `ledger` and `session` are pure, the rest joins them.
+//!
+//! ```text
+//!            in: message ──► verify (hashes, off the swarm's task) ──► engine (sessions) ──► who wanted the block
+//! handler ◄──┤   └─ wants ──► server (ledgers) ──► store ──► out: blocks, presences
+//! (streams)  └── out: wants ◄── engine
+//! ```
+//!
+//! The swarm's own task sees none of it but the handlers, each polled by its connection's task.
+
+mod engine;
+mod handler;
+mod ledger;
+mod server;
+mod session;
+mod stream;
+mod verify;
+pub mod wire;
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use libp2p::{
+    Multiaddr, PeerId,
+    core::{Endpoint, transport::PortUse},
+    swarm::{
+        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
+        THandlerOutEvent, ToSwarm,
+    },
+};
+use tokio::sync::mpsc;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::Blocks;
+pub(crate) use engine::Commands;
+pub use engine::Fetched;
+use engine::{Engine, Event};
+use handler::Handler;
+pub(crate) use server::Server;
+
+/// Messages between the connections and the hashing, all peers together.
+const UNVERIFIED: usize = 64;
+
+/// What went over Bitswap since the start, blocks alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes of blocks sent.
+    pub sent_bytes: u64,
+    /// Blocks sent.
+    pub sent_blocks: u64,
+    /// Bytes of blocks received and found right.
+    pub received_bytes: u64,
+    /// Blocks received and found right.
+    pub received_blocks: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    sent_bytes: AtomicU64,
+    sent_blocks: AtomicU64,
+    received_bytes: AtomicU64,
+    received_blocks: AtomicU64,
+}
+
+impl Counters {
+    fn sent(&self, bytes: usize) {
+        self.sent_blocks.fetch_add(1, Ordering::Relaxed);
+        self.sent_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn received(&self, bytes: usize) {
+        self.received_blocks.fetch_add(1, Ordering::Relaxed);
+        self.received_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn traffic(&self) -> Traffic {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Traffic {
+            sent_bytes: read(&self.sent_bytes),
+            sent_blocks: read(&self.sent_blocks),
+            received_bytes: read(&self.received_bytes),
+            received_blocks: read(&self.received_blocks),
+        }
+    }
+}
+
+/// What every connection shares.
+#[derive(Clone)]
+struct Shared {
+    events: mpsc::UnboundedSender<Event>,
+    unverified: mpsc::Sender<verify::Received>,
+    server: Arc<Server>,
+}
+
+/// Bitswap as a part of the node's behaviour: it gives each connection its handler.
+pub(crate) struct Behaviour(Shared);
+
+/// Starts the tasks behind the behaviour; they end with `stop`.
+pub(crate) fn start(
+    blocks: Arc<dyn Blocks>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> (Behaviour, Commands, Arc<Server>) {
+    let counters = Arc::new(Counters::default());
+    let server = Arc::new(Server::new(blocks, counters.clone(), tasks.clone(), stop.clone()));
+    let (events, inbox) = mpsc::unbounded_channel();
+    let (unverified, received) = mpsc::channel(UNVERIFIED);
+    let (verified, found) = mpsc::channel(UNVERIFIED);
+    let engine = Engine::new(counters);
+    let (hashing, fetching) = (stop.clone(), stop.clone());
+    tasks.spawn(async move { hashing.run_until_cancelled(verify::run(received, verified)).await });
+    tasks.spawn(async move { fetching.run_until_cancelled(engine.run(inbox, found)).await });
+    let shared = Shared { events: events.clone(), unverified, server: server.clone() };
+    (Behaviour(shared), Commands::new(events), server)
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = Handler;
+    type ToSwarm = Infallible;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        _local: &Multiaddr,
+        _remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(Handler::new(peer, id, self.0.clone()))
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        _address: &Multiaddr,
+        _role: Endpoint,
+        _port: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(Handler::new(peer, id, self.0.clone()))
+    }
+
+    fn on_swarm_event(&mut self, _event: FromSwarm) {}
+
+    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
+        match event {}
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Infallible, THandlerInEvent<Self>>> {
+        Poll::Pending
+    }
+}

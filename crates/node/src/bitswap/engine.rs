@@ -1,0 +1,425 @@
+//! Fetching: one task holds the sessions and tells each peer what they want of it.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use libp2p::{PeerId, swarm::ConnectionId};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    time::Instant,
+};
+
+use super::{
+    Counters,
+    handler::Heard,
+    session::{Ask, Reach, Session, Wanted},
+    verify::Verified,
+    wire::{Entry, Kind, Message, Version},
+};
+use crate::{Block, Cid, blocks::key};
+
+const TICK: Duration = Duration::from_millis(100);
+/// Below what boxo keeps for a peer.
+const MOST_WANTS: usize = 1000;
+/// What a peer that sent wrong bytes is not asked for.
+const DISTRUST: Duration = Duration::from_secs(300);
+const LIARS: usize = 4096;
+/// A block that comes so late after its want was cancelled is no lie.
+const LATE: Duration = Duration::from_secs(60);
+const REMEMBERED: usize = 8192;
+/// Inputs taken before anything is said.
+const BATCH: usize = 64;
+const HIGHEST: i32 = 1 << 20;
+
+/// A peer as a connection reaches it.
+pub struct Peer {
+    pub peer: PeerId,
+    pub connection: ConnectionId,
+    pub wants: mpsc::UnboundedSender<Message>,
+    pub version: Version,
+    pub heard: Arc<Heard>,
+}
+
+/// What the engine is told.
+pub enum Event {
+    /// A peer can be asked.
+    Opened(Peer),
+    /// A connection is gone.
+    Closed(PeerId, ConnectionId),
+    /// A session begins; its blocks go there.
+    Begin(u64, mpsc::UnboundedSender<Fetched>),
+    Want(u64, Vec<Wanted>),
+    Prefer(u64, Cid),
+    Unwant(u64, Vec<Cid>),
+    End(u64),
+}
+
+/// A block that came, verified, and its share of what its connection may have in memory.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// The block.
+    pub block: Block,
+    _room: Arc<OwnedSemaphorePermit>,
+}
+
+/// The way to the engine.
+#[derive(Clone)]
+pub(crate) struct Commands {
+    events: mpsc::UnboundedSender<Event>,
+    counter: Arc<std::sync::atomic::AtomicU64>,
+}
+
+impl Commands {
+    pub(super) fn new(events: mpsc::UnboundedSender<Event>) -> Self {
+        Self { events, counter: Arc::default() }
+    }
+
+    /// Begins a session: its number, and its blocks as they come.
+    pub(crate) fn begin(&self) -> (u64, mpsc::UnboundedReceiver<Fetched>) {
+        let id = self.counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let (out, blocks) = mpsc::unbounded_channel();
+        self.send(Event::Begin(id, out));
+        (id, blocks)
+    }
+
+    pub(crate) fn want(&self, id: u64, wanted: Vec<(Cid, u64)>) {
+        let wanted = wanted.into_iter().map(|(cid, size)| Wanted { cid, size }).collect();
+        self.send(Event::Want(id, wanted));
+    }
+
+    pub(crate) fn prefer(&self, id: u64, cid: Cid) {
+        self.send(Event::Prefer(id, cid));
+    }
+
+    pub(crate) fn unwant(&self, id: u64, cids: Vec<Cid>) {
+        self.send(Event::Unwant(id, cids));
+    }
+
+    pub(crate) fn end(&self, id: u64) {
+        self.send(Event::End(id));
+    }
+
+    /// After the engine's end nothing is fetched, which those who wait see by their closed channel.
+    fn send(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+}
+
+struct Remote {
+    connections: Vec<Peer>,
+    /// Wants that it has of us.
+    standing: HashSet<Cid>,
+    /// Wants that it had, and until when.
+    before: HashMap<Cid, Instant>,
+    /// Counts up with every block that came of it: who was useful is asked first.
+    useful: u64,
+}
+
+impl Remote {
+    fn was_asked(&self, name: &Cid) -> bool {
+        self.standing.contains(name) || self.before.get(name).is_some_and(|at| at.elapsed() < LATE)
+    }
+
+    fn settle(&mut self, name: &Cid) -> bool {
+        if self.before.len() >= REMEMBERED {
+            self.before.retain(|_, at| at.elapsed() < LATE);
+        }
+        self.before.insert(*name, Instant::now());
+        self.standing.remove(name)
+    }
+
+    fn expects_late_blocks(&self) -> bool {
+        self.before.values().any(|at| at.elapsed() < LATE)
+    }
+
+    fn knows_presences(&self) -> bool {
+        self.connections.first().is_some_and(|connection| connection.version == Version::V1_2)
+    }
+}
+
+struct Fetch {
+    session: Session,
+    out: mpsc::UnboundedSender<Fetched>,
+    /// Something happened to it since its last plan.
+    changed: bool,
+}
+
+/// All sessions and all peers that can be asked.
+pub struct Engine {
+    counters: Arc<Counters>,
+    fetches: BTreeMap<u64, Fetch>,
+    remotes: HashMap<PeerId, Remote>,
+    liars: HashMap<PeerId, Instant>,
+    outbox: HashMap<PeerId, Vec<Entry>>,
+    useful: u64,
+}
+
+impl Engine {
+    pub fn new(counters: Arc<Counters>) -> Self {
+        Self {
+            counters,
+            fetches: BTreeMap::new(),
+            remotes: HashMap::new(),
+            liars: HashMap::new(),
+            outbox: HashMap::new(),
+            useful: 0,
+        }
+    }
+
+    /// Works until both channels are closed.
+    pub async fn run(
+        mut self,
+        mut events: mpsc::UnboundedReceiver<Event>,
+        mut found: mpsc::Receiver<Verified>,
+    ) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                Some(event) = events.recv() => self.on_event(event),
+                Some(verified) = found.recv() => self.on_verified(verified),
+                _ = tick.tick(), if !self.fetches.is_empty() => self.on_tick(),
+                else => return,
+            }
+            for _ in 0..BATCH {
+                match (events.try_recv(), found.try_recv()) {
+                    (Err(_), Err(_)) => break,
+                    (event, verified) => {
+                        event.into_iter().for_each(|event| self.on_event(event));
+                        verified.into_iter().for_each(|verified| self.on_verified(verified));
+                    }
+                }
+            }
+            self.plan();
+            self.flush();
+        }
+    }
+
+    fn on_tick(&mut self) {
+        self.fetches.values_mut().for_each(|fetch| fetch.changed = true);
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Opened(peer) => self.opened(peer),
+            Event::Closed(peer, connection) => self.closed(peer, connection),
+            Event::Begin(id, out) => self.begin(id, out),
+            Event::Want(id, wanted) => self.with(id, |session| session.want(wanted)),
+            Event::Prefer(id, cid) => self.with(id, |session| session.prefer(&cid)),
+            Event::Unwant(id, cids) => self.unwant(id, &cids),
+            Event::End(id) => self.end(id),
+        }
+    }
+
+    fn with(&mut self, id: u64, change: impl FnOnce(&mut Session)) {
+        if let Some(fetch) = self.fetches.get_mut(&id) {
+            change(&mut fetch.session);
+            fetch.changed = true;
+        }
+    }
+
+    fn opened(&mut self, peer: Peer) {
+        let id = peer.peer;
+        let remote = self.remotes.entry(id).or_insert_with(|| Remote {
+            connections: Vec::new(),
+            standing: HashSet::new(),
+            before: HashMap::new(),
+            useful: 0,
+        });
+        remote.connections.push(peer);
+        if self.is_liar(&id) {
+            return;
+        }
+        let (rank, knows) = (u64::MAX, self.remotes[&id].knows_presences());
+        for fetch in self.fetches.values_mut() {
+            fetch.session.joined(id, rank, knows);
+            fetch.changed = true;
+        }
+    }
+
+    /// What was said on a connection that closed may be lost, so the peer counts as gone and comes back.
+    fn closed(&mut self, peer: PeerId, connection: ConnectionId) {
+        let Some(remote) = self.remotes.get_mut(&peer) else { return };
+        remote.connections.retain(|known| known.connection != connection);
+        for name in std::mem::take(&mut remote.standing) {
+            remote.settle(&name);
+        }
+        let left = remote.connections.pop();
+        for fetch in self.fetches.values_mut() {
+            fetch.session.left(&peer);
+            fetch.changed = true;
+        }
+        if let Some(left) = left {
+            self.opened(left);
+        }
+        // Who is gone is remembered only while blocks of it may still be on their way through here.
+        self.remotes.retain(|_, remote| !remote.connections.is_empty() || remote.expects_late_blocks());
+    }
+
+    fn begin(&mut self, id: u64, out: mpsc::UnboundedSender<Fetched>) {
+        let mut session = Session::default();
+        for (peer, remote) in &self.remotes {
+            if !remote.connections.is_empty() && !self.is_liar(peer) {
+                session.joined(*peer, u64::MAX - remote.useful, remote.knows_presences());
+            }
+        }
+        self.fetches.insert(id, Fetch { session, out, changed: false });
+    }
+
+    fn end(&mut self, id: u64) {
+        let Some(fetch) = self.fetches.get(&id) else { return };
+        let left: Vec<Cid> = fetch.session.wants().copied().collect();
+        self.unwant(id, &left);
+        self.fetches.remove(&id);
+    }
+
+    fn unwant(&mut self, id: u64, cids: &[Cid]) {
+        let Some(fetch) = self.fetches.get_mut(&id) else { return };
+        let told: Vec<(Cid, HashSet<PeerId>)> =
+            cids.iter().map(|cid| (key(cid), fetch.session.told(cid))).collect();
+        fetch.session.unwant(cids);
+        fetch.changed = true;
+        for (name, peers) in told {
+            if !self.fetches.values().any(|fetch| fetch.session.wants_block(&name)) {
+                self.cancel(&name, peers);
+            }
+        }
+    }
+
+    fn cancel(&mut self, name: &Cid, peers: impl IntoIterator<Item = PeerId>) {
+        for peer in peers {
+            let Some(remote) = self.remotes.get_mut(&peer) else { continue };
+            if remote.settle(name) {
+                let entry = Entry { cancel: true, ..entry(*name, Kind::Block) };
+                self.outbox.entry(peer).or_default().push(entry);
+            }
+        }
+    }
+
+    fn is_liar(&self, peer: &PeerId) -> bool {
+        self.liars.get(peer).is_some_and(|at| at.elapsed() < DISTRUST)
+    }
+
+    fn on_verified(&mut self, verified: Verified) {
+        let Verified { peer, presences, blocks, unusable, room } = verified;
+        for (cid, have) in presences {
+            self.on_presence(&peer, &cid, have);
+        }
+        let mut wrong = unusable;
+        for block in blocks {
+            if !self.on_block(&peer, block, &room) {
+                wrong += 1;
+            }
+        }
+        if wrong > 0 && self.remotes.contains_key(&peer) {
+            self.distrust(peer);
+        }
+    }
+
+    fn on_presence(&mut self, peer: &PeerId, cid: &Cid, have: bool) {
+        if self.is_liar(peer) {
+            return;
+        }
+        for fetch in self.fetches.values_mut() {
+            match have {
+                true => fetch.session.has(peer, cid),
+                false => fetch.session.lacks(peer, cid),
+            }
+            fetch.changed = true;
+        }
+    }
+
+    /// Takes a block; false if it was never asked of this peer.
+    fn on_block(&mut self, peer: &PeerId, block: Block, room: &Arc<OwnedSemaphorePermit>) -> bool {
+        let name = key(&block.cid);
+        let Some(remote) = self.remotes.get_mut(peer) else { return true };
+        if !remote.was_asked(&name) {
+            return false;
+        }
+        remote.settle(&name);
+        self.useful += 1;
+        remote.useful = self.useful;
+        let (now, size) = (Instant::now(), block.data.len() as u64);
+        let mut told = HashSet::new();
+        for fetch in self.fetches.values_mut() {
+            if !fetch.session.wants_block(&name) {
+                continue;
+            }
+            told.extend(fetch.session.told(&name));
+            if fetch.session.came(peer, &name, size, now) {
+                fetch.changed = true;
+                let _ = fetch.out.send(Fetched { block: block.clone(), _room: room.clone() });
+            }
+        }
+        if !told.is_empty() {
+            self.counters.received(block.data.len());
+        }
+        self.cancel(&name, told);
+        true
+    }
+
+    /// Asks a peer that sent wrong bytes for nothing more.
+    fn distrust(&mut self, peer: PeerId) {
+        tracing::warn!(%peer, "it sent blocks that are not what was asked for, and is not asked for {} s", DISTRUST.as_secs());
+        if self.liars.len() >= LIARS {
+            self.liars.retain(|_, at| at.elapsed() < DISTRUST);
+        }
+        self.liars.insert(peer, Instant::now());
+        let standing: Vec<Cid> =
+            self.remotes.get(&peer).into_iter().flat_map(|r| &r.standing).copied().collect();
+        for name in standing {
+            self.cancel(&name, [peer]);
+        }
+        for fetch in self.fetches.values_mut() {
+            fetch.session.left(&peer);
+            fetch.changed = true;
+        }
+    }
+
+    fn plan(&mut self) {
+        let now = Instant::now();
+        let Self { fetches, remotes, outbox, .. } = self;
+        for fetch in fetches.values_mut() {
+            if !std::mem::take(&mut fetch.changed) {
+                continue;
+            }
+            let reach = |peer: &PeerId| match remotes.get(peer) {
+                Some(remote) => Reach {
+                    heard: remote.connections.iter().map(|connection| connection.heard.last()).max(),
+                    room: MOST_WANTS.saturating_sub(remote.standing.len()),
+                },
+                None => Reach { heard: None, room: 0 },
+            };
+            let asks = fetch.session.plan(now, &reach);
+            for (index, ask) in asks.into_iter().enumerate() {
+                let (peer, cid, kind) = match ask {
+                    Ask::Block { peer, cid } => (peer, cid, Kind::Block),
+                    Ask::Have { peer, cid } => (peer, cid, Kind::Have),
+                };
+                if let Some(remote) = remotes.get_mut(&peer) {
+                    remote.standing.insert(key(&cid));
+                }
+                let priority = HIGHEST - index.min(HIGHEST as usize) as i32;
+                outbox.entry(peer).or_default().push(Entry { priority, ..entry(cid, kind) });
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        for (peer, wants) in self.outbox.drain() {
+            let connection = self.remotes.get(&peer).and_then(|remote| remote.connections.first());
+            if let Some(connection) = connection {
+                // A connection that has just closed says so by itself.
+                let _ = connection.wants.send(Message { wants, ..Message::default() });
+            }
+        }
+    }
+}
+
+fn entry(cid: Cid, kind: Kind) -> Entry {
+    Entry { cid, priority: 1, cancel: false, kind, send_dont_have: true }
+}

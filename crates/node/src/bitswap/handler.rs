@@ -1,0 +1,339 @@
+//! The streams of one connection: those that the peer opens are read, two of ours are written to.
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    future::{self, Ready},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use libp2p::{
+    PeerId, Stream, StreamProtocol,
+    core::{
+        UpgradeInfo,
+        upgrade::{InboundUpgrade, OutboundUpgrade},
+    },
+    swarm::{
+        ConnectionHandler, ConnectionHandlerEvent, ConnectionId, SubstreamProtocol,
+        handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound},
+    },
+};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::Instant,
+};
+
+use super::{
+    Shared,
+    engine::{Event, Peer},
+    server::Outgoing,
+    stream,
+    verify::Received,
+    wire::{Message, Version},
+};
+
+/// Some peers open a stream for each message.
+const MOST_INBOUND: usize = 256;
+/// What of one connection may be in memory, from its reading until it is stored.
+const ROOM_KIB: usize = 8 << 10;
+/// Messages with blocks between the reading of the disk and the stream.
+const LANE: usize = 1;
+/// A lane that cannot be opened so often in a row is given up.
+const ATTEMPTS: usize = 3;
+/// A connection without a message for so long may be closed by those who count connections.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// When a peer was last heard, in milliseconds since the connection began.
+#[derive(Debug)]
+pub struct Heard {
+    since: Instant,
+    millis: AtomicU64,
+}
+
+impl Heard {
+    fn new() -> Self {
+        Self { since: Instant::now(), millis: AtomicU64::new(0) }
+    }
+
+    fn now(&self) {
+        self.millis.store(self.since.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// When bytes last moved.
+    pub fn last(&self) -> Instant {
+        self.since + Duration::from_millis(self.millis.load(Ordering::Relaxed))
+    }
+}
+
+/// The names of Bitswap on a stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Protocols;
+
+impl UpgradeInfo for Protocols {
+    type Info = StreamProtocol;
+    type InfoIter = std::array::IntoIter<StreamProtocol, 4>;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        Version::PROTOCOLS.map(|(name, _)| name).into_iter()
+    }
+}
+
+impl InboundUpgrade<Stream> for Protocols {
+    type Output = (Stream, Version);
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Output, Infallible>>;
+
+    fn upgrade_inbound(self, stream: Stream, name: StreamProtocol) -> Self::Future {
+        future::ready(Ok((stream, Version::of(&name))))
+    }
+}
+
+impl OutboundUpgrade<Stream> for Protocols {
+    type Output = (Stream, Version);
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Output, Infallible>>;
+
+    fn upgrade_outbound(self, stream: Stream, name: StreamProtocol) -> Self::Future {
+        future::ready(Ok((stream, Version::of(&name))))
+    }
+}
+
+/// What a stream of ours carries: wants must not queue behind blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    Wants,
+    Answers,
+}
+
+/// What is written to a lane, and what was to be written when its stream broke.
+enum Outbox {
+    Wants(mpsc::UnboundedReceiver<Message>, Option<Message>),
+    Answers(mpsc::Receiver<Outgoing>, Option<Outgoing>),
+}
+
+impl Outbox {
+    fn lane(&self) -> Lane {
+        match self {
+            Self::Wants(..) => Lane::Wants,
+            Self::Answers(..) => Lane::Answers,
+        }
+    }
+
+    /// Waits until there is something to say; false when there never will be.
+    async fn fill(&mut self) -> bool {
+        match self {
+            Self::Wants(_, Some(_)) | Self::Answers(_, Some(_)) => {}
+            Self::Wants(queue, next) => *next = queue.recv().await,
+            Self::Answers(queue, next) => *next = queue.recv().await,
+        }
+        self.message().is_some()
+    }
+
+    fn message(&self) -> Option<&Message> {
+        match self {
+            Self::Wants(_, next) => next.as_ref(),
+            Self::Answers(_, next) => next.as_ref().map(|next| &next.message),
+        }
+    }
+
+    fn clear(&mut self) {
+        match self {
+            Self::Wants(_, next) => *next = None,
+            Self::Answers(_, next) => *next = None,
+        }
+    }
+}
+
+type Written = (Outbox, Result<(), stream::Error>);
+
+/// One connection.
+pub struct Handler {
+    peer: PeerId,
+    connection: ConnectionId,
+    shared: Shared,
+    heard: Arc<Heard>,
+    room: Arc<Semaphore>,
+    reading: FuturesUnordered<BoxFuture<'static, Result<(), stream::Error>>>,
+    writing: FuturesUnordered<BoxFuture<'static, Written>>,
+    /// Lanes that wait for a stream.
+    waiting: Vec<Outbox>,
+    /// Lanes to ask a stream for.
+    requests: VecDeque<Lane>,
+    failures: usize,
+    /// How the peer is reached; told to the engine when the first lane is open.
+    unannounced: Option<(mpsc::UnboundedSender<Message>, mpsc::Sender<Outgoing>)>,
+}
+
+impl Handler {
+    pub(super) fn new(peer: PeerId, connection: ConnectionId, shared: Shared) -> Self {
+        let (wants, want_queue) = mpsc::unbounded_channel();
+        let (answers, answer_queue) = mpsc::channel(LANE);
+        Self {
+            peer,
+            connection,
+            shared,
+            heard: Arc::new(Heard::new()),
+            room: Arc::new(Semaphore::new(ROOM_KIB)),
+            reading: FuturesUnordered::new(),
+            writing: FuturesUnordered::new(),
+            waiting: vec![Outbox::Wants(want_queue, None), Outbox::Answers(answer_queue, None)],
+            // Opened before they are needed: opening costs a round trip.
+            requests: [Lane::Wants, Lane::Answers].into(),
+            failures: 0,
+            unannounced: Some((wants, answers)),
+        }
+    }
+
+    fn opened(&mut self, mut stream: Stream, version: Version, lane: Lane) {
+        stream.ignore_for_keep_alive();
+        self.failures = 0;
+        if let Some((wants, answers)) = self.unannounced.take() {
+            let (peer, connection, heard) = (self.peer, self.connection, self.heard.clone());
+            self.shared.server.opened(peer, connection, answers);
+            let _ = self.shared.events.send(Event::Opened(Peer { peer, connection, wants, version, heard }));
+        }
+        let Some(index) = self.waiting.iter().position(|outbox| outbox.lane() == lane) else { return };
+        let outbox = self.waiting.swap_remove(index);
+        self.writing.push(write_all(stream, version, outbox, self.heard.clone()).boxed());
+    }
+
+    fn accepted(&mut self, mut stream: Stream) {
+        stream.ignore_for_keep_alive();
+        if self.reading.len() < MOST_INBOUND {
+            let inbox = Inbox {
+                peer: self.peer,
+                shared: self.shared.clone(),
+                heard: self.heard.clone(),
+                room: self.room.clone(),
+            };
+            self.reading.push(inbox.read_all(stream).boxed());
+        }
+    }
+
+    fn failed(&mut self, lane: Lane) {
+        self.failures += 1;
+        if self.failures < ATTEMPTS {
+            self.requests.push_back(lane);
+        } else {
+            self.close();
+        }
+    }
+
+    /// Tells that the peer does not speak Bitswap, or no longer does.
+    fn close(&mut self) {
+        self.waiting.clear();
+        self.requests.clear();
+        if self.unannounced.take().is_none() {
+            self.shared.server.closed(&self.peer, self.connection);
+            let _ = self.shared.events.send(Event::Closed(self.peer, self.connection));
+        }
+    }
+}
+
+impl Drop for Handler {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Where what is read goes.
+struct Inbox {
+    peer: PeerId,
+    shared: Shared,
+    heard: Arc<Heard>,
+    room: Arc<Semaphore>,
+}
+
+impl Inbox {
+    async fn read_all(self, mut stream: Stream) -> Result<(), stream::Error> {
+        while let Some(incoming) = stream::read(&mut stream, &self.room, || self.heard.now()).await? {
+            let Message { wants, full, blocks, presences, .. } = incoming.message;
+            if full || !wants.is_empty() {
+                self.shared.server.wanted(self.peer, full, wants);
+            }
+            if !blocks.is_empty() || !presences.is_empty() {
+                let received = Received { peer: self.peer, presences, blocks, room: incoming.room };
+                if self.shared.unverified.send(received).await.is_err() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes what comes until the stream breaks; what could not be written is given back.
+async fn write_all(mut stream: Stream, version: Version, mut outbox: Outbox, heard: Arc<Heard>) -> Written {
+    while outbox.fill().await {
+        let pieces = outbox.message().map(|message| message.encode(version)).unwrap_or_default();
+        if let Err(error) = stream::write(&mut stream, &pieces, || heard.now()).await {
+            return (outbox, Err(error));
+        }
+        outbox.clear();
+    }
+    (outbox, Ok(()))
+}
+
+impl ConnectionHandler for Handler {
+    type FromBehaviour = Infallible;
+    type ToBehaviour = Infallible;
+    type InboundProtocol = Protocols;
+    type OutboundProtocol = Protocols;
+    type InboundOpenInfo = ();
+    type OutboundOpenInfo = Lane;
+
+    fn listen_protocol(&self) -> SubstreamProtocol<Protocols> {
+        SubstreamProtocol::new(Protocols, ())
+    }
+
+    fn connection_keep_alive(&self) -> bool {
+        self.heard.last().elapsed() < IDLE
+    }
+
+    fn on_behaviour_event(&mut self, event: Infallible) {
+        match event {}
+    }
+
+    fn on_connection_event(&mut self, event: ConnectionEvent<'_, Protocols, Protocols, (), Lane>) {
+        match event {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
+                protocol: (stream, _), ..
+            }) => {
+                self.accepted(stream);
+            }
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
+                protocol: (stream, version),
+                info,
+            }) => self.opened(stream, version, info),
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { info, .. }) => self.failed(info),
+            _ => {}
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<Protocols, Lane, Infallible>> {
+        while let Poll::Ready(Some(read)) = self.reading.poll_next_unpin(cx) {
+            if let Err(error) = read {
+                tracing::debug!(peer = %self.peer, %error, "a stream was given up");
+            }
+        }
+        while let Poll::Ready(Some((outbox, written))) = self.writing.poll_next_unpin(cx) {
+            if let Err(error) = written {
+                tracing::debug!(peer = %self.peer, %error, "a stream broke, another is opened");
+                self.requests.push_back(outbox.lane());
+                self.waiting.push(outbox);
+            }
+        }
+        match self.requests.pop_front() {
+            Some(lane) => Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
+                protocol: SubstreamProtocol::new(Protocols, lane),
+            }),
+            None => Poll::Pending,
+        }
+    }
+}

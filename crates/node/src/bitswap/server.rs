@@ -1,0 +1,227 @@
+//! Serving: a task a peer takes wants from its ledger, reads their blocks and hands them to the peer's streams.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use libp2p::{PeerId, swarm::ConnectionId};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    Counters,
+    ledger::{Ledger, Want},
+    wire::{Entry, MAX_BLOCK, Message, Payload, Prefix},
+};
+use crate::{Blocks, Cid, blocks::key};
+
+/// A block this small is sent where only its presence was asked for, as boxo does.
+const SMALLER_THAN_ASKING: u64 = 1024;
+/// Presences answered in one message.
+const PRESENCES: usize = 512;
+/// Small blocks share a message up to here.
+const FULL: usize = 64 << 10;
+/// Bytes read for all peers and not yet written to a stream, in KiB.
+const IN_FLIGHT_KIB: usize = 64 << 10;
+/// What was sent so lately may be had from whom it was sent to.
+const JUST_NOW: Duration = Duration::from_secs(5);
+const RECENT: usize = 16_384;
+
+/// A message for a peer, and its share of what is in flight.
+pub struct Outgoing {
+    pub message: Message,
+    pub room: Option<OwnedSemaphorePermit>,
+}
+
+/// All peers that want something.
+pub(crate) struct Server {
+    blocks: Arc<dyn Blocks>,
+    clients: Mutex<HashMap<PeerId, Arc<Client>>>,
+    recent: Mutex<Recent>,
+    room: Arc<Semaphore>,
+    pub(crate) counters: Arc<Counters>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// One peer: what it wants, and the ways to it.
+#[derive(Default)]
+struct Client {
+    ledger: Mutex<Ledger>,
+    more: Notify,
+    lanes: Mutex<Vec<(ConnectionId, mpsc::Sender<Outgoing>)>>,
+}
+
+/// How often each block was sent just now.
+#[derive(Default)]
+struct Recent(HashMap<Cid, (u32, Instant)>);
+
+impl Recent {
+    fn sent(&mut self, cid: &Cid) {
+        let now = Instant::now();
+        if self.0.len() >= RECENT {
+            self.0.retain(|_, (_, at)| now.duration_since(*at) < JUST_NOW);
+        }
+        let count = self.times(cid);
+        self.0.insert(key(cid), (count + 1, now));
+    }
+
+    fn times(&self, cid: &Cid) -> u32 {
+        let known = self.0.get(&key(cid)).filter(|(_, at)| at.elapsed() < JUST_NOW);
+        known.map_or(0, |(count, _)| *count)
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Server {
+    pub(crate) fn new(
+        blocks: Arc<dyn Blocks>,
+        counters: Arc<Counters>,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            blocks,
+            clients: Mutex::default(),
+            recent: Mutex::default(),
+            room: Arc::new(Semaphore::new(IN_FLIGHT_KIB)),
+            counters,
+            tasks,
+            stop,
+        }
+    }
+
+    /// Takes a peer's want list.
+    pub fn wanted(&self, peer: PeerId, full: bool, entries: Vec<Entry>) {
+        let client = locked(&self.clients).entry(peer).or_default().clone();
+        locked(&client.ledger).apply(full, entries);
+        client.more.notify_one();
+    }
+
+    /// Takes a way to a peer; with the first one it begins to be served.
+    pub fn opened(self: &Arc<Self>, peer: PeerId, connection: ConnectionId, lane: mpsc::Sender<Outgoing>) {
+        let client = locked(&self.clients).entry(peer).or_default().clone();
+        let mut lanes = locked(&client.lanes);
+        lanes.push((connection, lane));
+        if lanes.len() == 1 {
+            let (server, client, stop) = (self.clone(), client.clone(), self.stop.clone());
+            self.tasks.spawn(async move { stop.run_until_cancelled(server.serve(client)).await });
+        }
+    }
+
+    /// Forgets a way to a peer; with the last one, what the peer wanted.
+    pub fn closed(&self, peer: &PeerId, connection: ConnectionId) {
+        let mut clients = locked(&self.clients);
+        let Some(client) = clients.get(peer).cloned() else { return };
+        let mut lanes = locked(&client.lanes);
+        lanes.retain(|(id, _)| *id != connection);
+        if lanes.is_empty() {
+            clients.remove(peer);
+            client.more.notify_one();
+        }
+    }
+
+    /// Tells those who wait for them that blocks are here now.
+    pub(crate) fn arrived(&self, cids: &[Cid]) {
+        let clients: Vec<_> = locked(&self.clients).values().cloned().collect();
+        for client in clients {
+            let mut ledger = locked(&client.ledger);
+            if cids.iter().filter(|cid| ledger.arrived(cid)).count() > 0 {
+                client.more.notify_one();
+            }
+        }
+    }
+
+    async fn serve(self: Arc<Self>, client: Arc<Client>) {
+        loop {
+            let Some(lane) = locked(&client.lanes).first().map(|(_, lane)| lane.clone()) else { return };
+            // Blocks are read when the stream before them has room, so that little lies in memory.
+            let Ok(slot) = lane.reserve().await else {
+                locked(&client.lanes).retain(|(_, lane)| !lane.is_closed());
+                continue;
+            };
+            let (server, served) = (self.clone(), client.clone());
+            let room = self.room.clone().acquire_many_owned((MAX_BLOCK / 1024) as u32).await.ok();
+            let message = match tokio::task::spawn_blocking(move || server.next(&served)).await {
+                Ok(Some(message)) => message,
+                Ok(None) => {
+                    drop((slot, room));
+                    client.more.notified().await;
+                    continue;
+                }
+                Err(_) => return,
+            };
+            slot.send(Outgoing { message, room });
+        }
+    }
+
+    /// Makes the next message for a peer; none while there is nothing to say.
+    fn next(&self, client: &Client) -> Option<Message> {
+        let mut message = Message::default();
+        let haves = locked(&client.ledger).take_haves(PRESENCES);
+        for want in haves {
+            self.answer_have(client, want, &mut message);
+        }
+        let mut size: usize = message.blocks.iter().map(|block| block.data.len()).sum();
+        while size < FULL {
+            let want = {
+                let recent = locked(&self.recent);
+                locked(&client.ledger).take_block(|cid| recent.times(cid))
+            };
+            let Some(want) = want else { break };
+            size += self.answer_block(client, want, &mut message);
+        }
+        (message != Message::default()).then_some(message)
+    }
+
+    fn answer_have(&self, client: &Client, want: Want, message: &mut Message) {
+        match self.blocks.size(&want.cid) {
+            Ok(Some(size)) if size <= SMALLER_THAN_ASKING => {
+                self.answer_block(client, want, message);
+            }
+            Ok(Some(size)) if size <= MAX_BLOCK as u64 => {
+                locked(&client.ledger).answered(&want.cid);
+                message.presences.push((want.cid, true));
+            }
+            other => self.missing(client, want, other.err(), message),
+        }
+    }
+
+    fn answer_block(&self, client: &Client, want: Want, message: &mut Message) -> usize {
+        let data = match self.blocks.get(&want.cid) {
+            Ok(Some(data)) if data.len() <= MAX_BLOCK => data,
+            other => {
+                self.missing(client, want, other.err(), message);
+                return 0;
+            }
+        };
+        let mut ledger = locked(&client.ledger);
+        if !ledger.is_taken(&want.cid) {
+            return 0;
+        }
+        ledger.answered(&want.cid);
+        drop(ledger);
+        let size = data.len();
+        locked(&self.recent).sent(&want.cid);
+        self.counters.sent(size);
+        message.blocks.push(Payload { prefix: Prefix::of(&want.cid), data });
+        size
+    }
+
+    fn missing(&self, client: &Client, want: Want, error: Option<std::io::Error>, message: &mut Message) {
+        if let Some(error) = error {
+            tracing::warn!(cid = %want.cid, "a block cannot be read: {error}");
+        }
+        if locked(&client.ledger).missing(&want.cid) {
+            message.presences.push((want.cid, false));
+        }
+    }
+}

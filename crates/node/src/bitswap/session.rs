@@ -1,0 +1,428 @@
+//! Getting the blocks of one DAG from several peers: a pure state machine that is told the time and what came.
+//!
+//! - Who delivered a block is presumed to have the whole DAG, until it says otherwise; others are asked what they have.
+//! - A peer has a window of bytes asked of it, which grows while blocks come quickly and shrinks when they queue up.
+//! - The first needed goes first. A want that stalls is asked elsewhere, one at the front sooner than others.
+
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    hash::BuildHasher,
+    time::Duration,
+};
+
+use libp2p::PeerId;
+use tokio::time::Instant;
+
+use crate::{Cid, blocks::key};
+use source::{Role, Source};
+
+/// Peers that are asked for a small block at once while nobody is known to have it.
+const DIRECT: usize = 3;
+/// A block of a known length above this is asked of one unknown peer only.
+const SMALL: u64 = 64 << 10;
+/// Peers asked whether they have the first block.
+const BROADCAST: usize = 64;
+/// How far ahead a peer that has parts is asked what it has.
+const LOOK_AHEAD: usize = 256;
+/// Wants looked at in one plan.
+const SCAN: usize = 512;
+/// Wants at the front that keep their order where peers pull the same at once.
+const FRONT: usize = 2;
+/// A peer that owes blocks and says nothing for so long is asked last.
+const STALL: Duration = Duration::from_secs(3);
+/// A want without an answer for so long was lost.
+const LOST: Duration = Duration::from_secs(10);
+/// Wants at the front that may be asked of a second peer.
+const RESCUED: usize = 8;
+const RESCUE_AFTER: Duration = Duration::from_millis(500);
+/// Presences are asked for in lots, not one at every block that comes.
+const PRESENCES_EVERY: Duration = Duration::from_millis(20);
+
+/// A block to get, and its length where that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub cid: Cid,
+    pub size: u64,
+}
+
+/// What is to be said to whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    Block { peer: PeerId, cid: Cid },
+    Have { peer: PeerId, cid: Cid },
+}
+
+/// What the session cannot know of a peer by itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Reach {
+    /// When bytes of it last came.
+    pub heard: Option<Instant>,
+    /// How many more wants it may be sent.
+    pub room: usize,
+}
+
+#[derive(Debug)]
+struct Asked {
+    peer: PeerId,
+    at: Instant,
+}
+
+#[derive(Debug)]
+struct Want {
+    cid: Cid,
+    size: u64,
+    order: i64,
+    asked: Vec<Asked>,
+    holders: Vec<PeerId>,
+    lacking: Vec<PeerId>,
+}
+
+/// The wants of one DAG and who may have them.
+#[derive(Debug, Default)]
+pub struct Session {
+    wants: HashMap<Cid, Want>,
+    /// Not asked of anybody.
+    todo: BTreeMap<i64, Cid>,
+    /// Asked of somebody.
+    flying: BTreeMap<i64, Cid>,
+    sources: BTreeMap<PeerId, Source>,
+    last: i64,
+    first: i64,
+    presences_asked: Option<Instant>,
+    /// Makes each node's order another where several pull the same.
+    salt: std::hash::RandomState,
+}
+
+impl Session {
+    /// Adds blocks to get, the first needed first.
+    pub fn want(&mut self, wanted: impl IntoIterator<Item = Wanted>) {
+        for Wanted { cid, size } in wanted {
+            let name = key(&cid);
+            if self.wants.contains_key(&name) {
+                continue;
+            }
+            self.last += 1;
+            let order = self.last;
+            let (asked, holders, lacking) = Default::default();
+            self.wants.insert(name, Want { cid, size, order, asked, holders, lacking });
+            self.todo.insert(order, name);
+        }
+        self.presences_asked = None;
+    }
+
+    /// Puts a block before all others.
+    pub fn prefer(&mut self, cid: &Cid) {
+        let name = key(cid);
+        let Some(want) = self.wants.get_mut(&name) else { return };
+        self.first -= 1;
+        let list = if want.asked.is_empty() { &mut self.todo } else { &mut self.flying };
+        list.remove(&want.order);
+        want.order = self.first;
+        list.insert(want.order, name);
+    }
+
+    /// Forgets wants.
+    pub fn unwant(&mut self, cids: &[Cid]) {
+        for cid in cids {
+            self.remove(&key(cid));
+        }
+    }
+
+    fn remove(&mut self, name: &Cid) -> Option<Want> {
+        let want = self.wants.remove(name)?;
+        self.todo.remove(&want.order);
+        self.flying.remove(&want.order);
+        for asked in &want.asked {
+            if let Some(source) = self.sources.get_mut(&asked.peer) {
+                source.settle(want.size);
+            }
+        }
+        for source in self.sources.values_mut() {
+            source.told.remove(name);
+        }
+        Some(want)
+    }
+
+    /// All that is wanted still.
+    pub fn wants(&self) -> impl Iterator<Item = &Cid> {
+        self.wants.keys()
+    }
+
+    /// Whether nothing is wanted.
+    pub fn is_empty(&self) -> bool {
+        self.wants.is_empty()
+    }
+
+    /// Whether a block is wanted.
+    pub fn wants_block(&self, cid: &Cid) -> bool {
+        self.wants.contains_key(&key(cid))
+    }
+
+    /// Adds a peer to ask; the lower its `rank`, the sooner. One that knows no presences is asked for blocks only.
+    pub fn joined(&mut self, peer: PeerId, rank: u64, knows_presences: bool) {
+        self.sources.entry(peer).or_insert_with(|| Source::new(rank, knows_presences));
+        self.presences_asked = None;
+    }
+
+    /// Forgets a peer: what was asked of it is asked again.
+    pub fn left(&mut self, peer: &PeerId) {
+        self.sources.remove(peer);
+        self.release(peer, |_| true);
+        for want in self.wants.values_mut() {
+            want.holders.retain(|holder| holder != peer);
+            want.lacking.retain(|lacking| lacking != peer);
+        }
+    }
+
+    /// Takes back what was asked of a peer.
+    fn release(&mut self, peer: &PeerId, which: impl Fn(&Asked) -> bool) {
+        let flying: Vec<Cid> = self.flying.values().copied().collect();
+        for name in flying {
+            let Some(want) = self.wants.get_mut(&name) else { continue };
+            let before = want.asked.len();
+            want.asked.retain(|asked| asked.peer != *peer || !which(asked));
+            if want.asked.len() == before {
+                continue;
+            }
+            if let Some(source) = self.sources.get_mut(peer) {
+                source.settle(want.size);
+            }
+            if want.asked.is_empty() {
+                self.flying.remove(&want.order);
+                self.todo.insert(want.order, name);
+            }
+        }
+    }
+
+    /// Notes that a peer has a block.
+    pub fn has(&mut self, peer: &PeerId, cid: &Cid) {
+        let Some(source) = self.sources.get_mut(peer) else { return };
+        source.has_something();
+        if let Some(want) = self.wants.get_mut(&key(cid)) {
+            want.lacking.retain(|lacking| lacking != peer);
+            if !want.holders.contains(peer) {
+                want.holders.push(*peer);
+            }
+        }
+    }
+
+    /// Notes that a peer has not got a block.
+    pub fn lacks(&mut self, peer: &PeerId, cid: &Cid) {
+        let name = key(cid);
+        let (Some(source), Some(want)) = (self.sources.get_mut(peer), self.wants.get_mut(&name)) else {
+            return;
+        };
+        want.holders.retain(|holder| holder != peer);
+        if !want.lacking.contains(peer) {
+            want.lacking.push(*peer);
+        }
+        source.lacks_something();
+        // Where it wants to be told of presences, it waits for this one already.
+        source.told.insert(name);
+        let before = want.asked.len();
+        want.asked.retain(|asked| asked.peer != *peer);
+        if want.asked.len() < before {
+            source.settle(want.size);
+            if want.asked.is_empty() {
+                self.flying.remove(&want.order);
+                self.todo.insert(want.order, name);
+            }
+        }
+    }
+
+    /// Takes a block; whether it was wanted.
+    pub fn came(&mut self, peer: &PeerId, cid: &Cid, size: u64, now: Instant) -> bool {
+        let Some(want) = self.remove(&key(cid)) else { return false };
+        if let Some(source) = self.sources.get_mut(peer) {
+            let asked = want.asked.iter().find(|asked| asked.peer == *peer);
+            source.delivered(size, asked.map(|asked| now.duration_since(asked.at)));
+        }
+        true
+    }
+
+    /// Says what to ask of whom now.
+    pub fn plan(&mut self, now: Instant, reach: &dyn Fn(&PeerId) -> Reach) -> Vec<Ask> {
+        let mut room: HashMap<PeerId, usize> = HashMap::new();
+        for peer in self.sources.keys() {
+            room.insert(*peer, reach(peer).room);
+        }
+        self.give_up_on_the_silent(now, reach);
+        let mut asks = Vec::new();
+        self.ask_blocks(now, &mut room, &mut asks);
+        if self.presences_asked.is_none_or(|at| now.duration_since(at) >= PRESENCES_EVERY) {
+            self.presences_asked = Some(now);
+            self.ask_presences(&mut room, &mut asks);
+        }
+        self.rescue(now, &mut room, &mut asks);
+        asks
+    }
+
+    fn give_up_on_the_silent(&mut self, now: Instant, reach: &dyn Fn(&PeerId) -> Reach) {
+        let mut oldest: HashMap<PeerId, Instant> = HashMap::new();
+        for name in self.flying.values() {
+            for asked in self.wants.get(name).into_iter().flat_map(|want| &want.asked) {
+                let first = oldest.entry(asked.peer).or_insert(asked.at);
+                *first = (*first).min(asked.at);
+            }
+        }
+        for (peer, first) in oldest {
+            let Some(source) = self.sources.get_mut(&peer) else { continue };
+            let lost = LOST.max(source.latency() * 4);
+            if now.duration_since(reach(&peer).heard.map_or(first, |heard| heard.max(first))) >= STALL {
+                source.stalled(now);
+                self.release(&peer, |_| true);
+            } else if now.duration_since(first) >= lost {
+                self.release(&peer, |asked| now.duration_since(asked.at) >= lost);
+            }
+        }
+    }
+
+    fn ask_blocks(&mut self, now: Instant, room: &mut HashMap<PeerId, usize>, asks: &mut Vec<Ask>) {
+        let mut queue: Vec<(i64, Cid)> =
+            self.todo.iter().take(SCAN).map(|(order, name)| (*order, *name)).collect();
+        if self.is_shared() && queue.len() > FRONT {
+            queue[FRONT..].sort_by_cached_key(|(_, name)| self.salt.hash_one(name));
+        }
+        let mut unknown = DIRECT.saturating_sub(self.asked_of_the_unknown());
+        for (order, name) in queue {
+            if !self.sources.iter().any(|(peer, source)| source.has_room() && room[peer] > 0) {
+                break;
+            }
+            let Some(want) = self.wants.get(&name) else { continue };
+            let peers = match self.holder_for(want, now, room) {
+                Some(peer) => vec![peer],
+                None if self.somebody_may_have(want) => continue,
+                None => self.unknown_for(want, room, &mut unknown),
+            };
+            for peer in peers {
+                self.ask(peer, &name, order, now);
+                room.entry(peer).and_modify(|room| *room -= 1);
+                asks.extend(self.wants.get(&name).map(|want| Ask::Block { peer, cid: want.cid }));
+            }
+        }
+    }
+
+    /// Whether others pull the same at once: some have all, some have parts.
+    fn is_shared(&self) -> bool {
+        let is = |role| self.sources.values().any(|source| source.role == role);
+        is(Role::Parts) && is(Role::All)
+    }
+
+    fn asked_of_the_unknown(&self) -> usize {
+        self.sources.values().filter(|source| source.role == Role::Unknown && source.owes() > 0).count()
+    }
+
+    fn ask(&mut self, peer: PeerId, name: &Cid, order: i64, now: Instant) {
+        let (Some(want), Some(source)) = (self.wants.get_mut(name), self.sources.get_mut(&peer)) else {
+            return;
+        };
+        source.asked(want.size);
+        source.told.insert(*name);
+        want.asked.push(Asked { peer, at: now });
+        self.todo.remove(&order);
+        self.flying.insert(order, *name);
+    }
+
+    /// The least busy of those that have the block and room in their window; whoever has parts is asked before
+    /// who has all, since others need that one more.
+    fn holder_for(&self, want: &Want, now: Instant, room: &HashMap<PeerId, usize>) -> Option<PeerId> {
+        let fits = |peer: &&PeerId| {
+            let Some(source) = self.sources.get(*peer) else { return false };
+            room[*peer] > 0 && source.fits(want.size) && want.asked.iter().all(|asked| asked.peer != **peer)
+        };
+        let holders = want.holders.iter().filter(fits);
+        let all = self.sources.iter().filter(|(peer, source)| {
+            source.role == Role::All && !want.lacking.contains(peer) && !want.holders.contains(peer)
+        });
+        let candidates = holders.chain(all.map(|(peer, _)| peer).filter(fits));
+        candidates.min_by_key(|peer| self.sources[peer].reluctance(now)).copied()
+    }
+
+    fn somebody_may_have(&self, want: &Want) -> bool {
+        !want.holders.is_empty()
+            || self
+                .sources
+                .iter()
+                .any(|(peer, source)| source.role == Role::All && !want.lacking.contains(peer))
+    }
+
+    /// While nobody is known to have anything, a few are asked for the block itself: that saves a round trip.
+    fn unknown_for(&self, want: &Want, room: &HashMap<PeerId, usize>, left: &mut usize) -> Vec<PeerId> {
+        let most = if want.size > SMALL { 1 } else { DIRECT };
+        let mut unknown: Vec<_> = self
+            .sources
+            .iter()
+            .filter(|(peer, source)| {
+                let open = source.role == Role::Unknown || !source.knows_presences;
+                open && source.owes() == 0 && room[*peer] > 0 && !want.lacking.contains(peer)
+            })
+            .map(|(peer, source)| (source.rank, *peer))
+            .collect();
+        unknown.sort_unstable();
+        unknown.truncate(most.min(*left));
+        *left -= unknown.len();
+        unknown.into_iter().map(|(_, peer)| peer).collect()
+    }
+
+    fn ask_presences(&mut self, room: &mut HashMap<PeerId, usize>, asks: &mut Vec<Ask>) {
+        let ahead: Vec<Cid> =
+            self.flying.values().chain(self.todo.values()).take(LOOK_AHEAD).copied().collect();
+        let first: Vec<Cid> = ahead.iter().take(1).copied().collect();
+        let mut broadcast = BROADCAST;
+        for (peer, source) in self.sources.iter_mut().filter(|(_, source)| source.knows_presences) {
+            let names = match source.role {
+                Role::All => continue,
+                Role::Parts => &ahead,
+                Role::Unknown if broadcast == 0 => continue,
+                Role::Unknown => {
+                    broadcast -= 1;
+                    &first
+                }
+            };
+            let Some(left) = room.get_mut(peer) else { continue };
+            for name in names {
+                if *left == 0 {
+                    break;
+                }
+                if source.told.insert(*name)
+                    && let Some(want) = self.wants.get(name)
+                {
+                    *left -= 1;
+                    asks.push(Ask::Have { peer: *peer, cid: want.cid });
+                }
+            }
+        }
+    }
+
+    /// Asks a second peer for what the reader waits for, or what is left at the end, where the first is slow.
+    fn rescue(&mut self, now: Instant, room: &mut HashMap<PeerId, usize>, asks: &mut Vec<Ask>) {
+        let front: Vec<(i64, Cid)> =
+            self.flying.iter().take(RESCUED).map(|(order, name)| (*order, *name)).collect();
+        for (order, name) in front {
+            let Some(want) = self.wants.get(&name) else { continue };
+            let [asked] = want.asked.as_slice() else { continue };
+            let Some(first) = self.sources.get(&asked.peer) else { continue };
+            let late = RESCUE_AFTER.max(first.latency() * 2);
+            if now.duration_since(asked.at) < late {
+                continue;
+            }
+            let Some(peer) = self.holder_for(want, now, room) else { continue };
+            if self.sources[&peer].is_idle() {
+                let cid = want.cid;
+                self.ask(peer, &name, order, now);
+                room.entry(peer).and_modify(|room| *room -= 1);
+                asks.push(Ask::Block { peer, cid });
+            }
+        }
+    }
+
+    /// The peers that were told of a want in any way.
+    pub fn told(&self, cid: &Cid) -> HashSet<PeerId> {
+        let name = key(cid);
+        self.sources.iter().filter(|(_, source)| source.told.contains(&name)).map(|(peer, _)| *peer).collect()
+    }
+}

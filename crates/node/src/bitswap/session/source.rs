@@ -1,0 +1,142 @@
+//! A peer as one session sees it.
+
+use std::{collections::HashSet, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::Cid;
+
+/// What may be asked of a peer that nothing is known of yet, in bytes.
+const FIRST_WINDOW: u64 = 4 << 20;
+const LARGEST_WINDOW: u64 = 32 << 20;
+/// What a block of unknown length is counted as.
+const UNKNOWN_SIZE: u64 = 256 << 10;
+/// Longer than any block should wait at a peer that has others to serve too.
+const QUEUED: Duration = Duration::from_millis(250);
+const CONGESTED: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// How much of the DAG a peer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Unknown,
+    Parts,
+    All,
+}
+
+#[derive(Debug)]
+pub struct Source {
+    pub role: Role,
+    pub rank: u64,
+    pub knows_presences: bool,
+    /// The wants it was sent, for the block or for its presence.
+    pub told: HashSet<Cid>,
+    window: u64,
+    in_flight: u64,
+    asks: usize,
+    /// The quickest answer: the round trip and one block.
+    quickest: Option<Duration>,
+    latency: Duration,
+    pause: Duration,
+    paused_until: Option<Instant>,
+}
+
+fn cost(size: u64) -> u64 {
+    if size == 0 { UNKNOWN_SIZE } else { size }
+}
+
+impl Source {
+    pub fn new(rank: u64, knows_presences: bool) -> Self {
+        Self {
+            role: Role::Unknown,
+            rank,
+            knows_presences,
+            told: HashSet::new(),
+            window: FIRST_WINDOW,
+            in_flight: 0,
+            asks: 0,
+            quickest: None,
+            latency: Duration::ZERO,
+            pause: FIRST_PAUSE,
+            paused_until: None,
+        }
+    }
+
+    pub fn has_room(&self) -> bool {
+        self.in_flight < self.window
+    }
+
+    /// One block is always allowed, however long.
+    pub fn fits(&self, size: u64) -> bool {
+        self.asks == 0 || self.in_flight + cost(size) <= self.window
+    }
+
+    /// How many blocks it was asked for and has not sent.
+    pub fn owes(&self) -> usize {
+        self.asks
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.in_flight <= self.window / 2
+    }
+
+    /// Who is asked last: one that stalled, then one that has all, then the busiest.
+    pub fn reluctance(&self, now: Instant) -> (bool, bool, u64) {
+        let paused = self.paused_until.is_some_and(|until| until > now);
+        (paused, self.role == Role::All, self.in_flight * 1024 / self.window.max(1))
+    }
+
+    pub fn latency(&self) -> Duration {
+        self.latency
+    }
+
+    pub fn asked(&mut self, size: u64) {
+        self.in_flight += cost(size);
+        self.asks += 1;
+    }
+
+    pub fn settle(&mut self, size: u64) {
+        self.in_flight = self.in_flight.saturating_sub(cost(size));
+        self.asks = self.asks.saturating_sub(1);
+    }
+
+    pub fn has_something(&mut self) {
+        if self.role == Role::Unknown {
+            self.role = Role::Parts;
+        }
+    }
+
+    pub fn lacks_something(&mut self) {
+        if self.role == Role::All {
+            self.role = Role::Parts;
+        }
+    }
+
+    /// Takes a block that was asked for `took` ago: the window follows what the way to the peer holds.
+    pub fn delivered(&mut self, size: u64, took: Option<Duration>) {
+        if self.role == Role::Unknown {
+            self.role = Role::All;
+        }
+        self.paused_until = None;
+        self.pause = FIRST_PAUSE;
+        let Some(took) = took else { return };
+        let quickest = self.quickest.map_or(took, |quickest| quickest.min(took));
+        self.quickest = Some(quickest);
+        self.latency = if self.latency.is_zero() { took } else { (self.latency * 7 + took) / 8 };
+        if took <= quickest * 2 + QUEUED {
+            self.window = (self.window + size).min(LARGEST_WINDOW);
+        } else if took > quickest * 4 + CONGESTED {
+            self.window = self.window.saturating_sub(size / 2).max(FIRST_WINDOW / 4);
+        }
+    }
+
+    /// Asks it last for a while, longer each time.
+    pub fn stalled(&mut self, now: Instant) {
+        self.window = FIRST_WINDOW;
+        self.paused_until = Some(now + self.pause);
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        // It may have lost what it was told.
+        self.told.clear();
+    }
+}

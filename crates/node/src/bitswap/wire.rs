@@ -1,0 +1,287 @@
+//! Bitswap messages as bytes: <https://specs.ipfs.tech/bitswap-protocol/>. Blocks are not copied in either direction.
+
+mod fields;
+#[cfg(test)]
+mod tests;
+
+use bytes::{Bytes, BytesMut};
+use libp2p::StreamProtocol;
+
+use crate::Cid;
+use fields::{Value, put_head, put_number, put_slice, put_varint, varint, varint_len};
+
+/// No longer message is read or sent.
+pub const MAX_MESSAGE: usize = 4 << 20;
+/// No longer block is served or taken.
+pub const MAX_BLOCK: usize = 2 << 20;
+/// Entries read of one message; no peer has a use for more.
+const MAX_ENTRIES: usize = 8192;
+
+/// Why bytes are no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no Bitswap message: {0}")]
+pub struct Malformed(pub &'static str);
+
+/// What a stream speaks; the newest comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// Presences: have, dont-have.
+    V1_2,
+    /// Blocks with the prefix of their CID.
+    V1_1,
+    /// Bare blocks, whose CIDs are of version 0.
+    V1_0,
+}
+
+impl Version {
+    /// All protocol names, in the order in which they are offered.
+    pub const PROTOCOLS: [(StreamProtocol, Self); 4] = [
+        (StreamProtocol::new("/ipfs/bitswap/1.2.0"), Self::V1_2),
+        (StreamProtocol::new("/ipfs/bitswap/1.1.0"), Self::V1_1),
+        (StreamProtocol::new("/ipfs/bitswap/1.0.0"), Self::V1_0),
+        (StreamProtocol::new("/ipfs/bitswap"), Self::V1_0),
+    ];
+
+    /// The version behind a protocol name.
+    pub fn of(protocol: &StreamProtocol) -> Self {
+        let known = Self::PROTOCOLS.into_iter().find(|(name, _)| name == protocol);
+        known.map_or(Self::V1_0, |(_, version)| version)
+    }
+}
+
+/// What is wanted of a block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// The block.
+    #[default]
+    Block,
+    /// Whether the other has it.
+    Have,
+}
+
+/// A line of a want list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub cid: Cid,
+    /// The higher, the sooner.
+    pub priority: i32,
+    pub cancel: bool,
+    pub kind: Kind,
+    pub send_dont_have: bool,
+}
+
+/// All of a CID but the hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefix {
+    pub version: u64,
+    pub codec: u64,
+    pub hash_code: u64,
+    pub hash_size: u64,
+}
+
+impl Prefix {
+    /// What a bare block of version 1.0 is: dag-pb under sha2-256.
+    pub const V0: Self = Self { version: 0, codec: 0x70, hash_code: 0x12, hash_size: 32 };
+
+    /// The prefix of a CID.
+    pub fn of(cid: &Cid) -> Self {
+        Self {
+            version: cid.version().into(),
+            codec: cid.codec(),
+            hash_code: cid.hash().code(),
+            hash_size: cid.hash().size().into(),
+        }
+    }
+
+    fn decode(mut bytes: Bytes) -> Result<Self, Malformed> {
+        Ok(Self {
+            version: varint(&mut bytes)?,
+            codec: varint(&mut bytes)?,
+            hash_code: varint(&mut bytes)?,
+            hash_size: varint(&mut bytes)?,
+        })
+    }
+
+    fn encode(self) -> BytesMut {
+        let mut out = BytesMut::with_capacity(8);
+        for number in [self.version, self.codec, self.hash_code, self.hash_size] {
+            put_varint(&mut out, number);
+        }
+        out
+    }
+}
+
+/// A block as it travels: its CID is known when it is hashed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payload {
+    pub prefix: Prefix,
+    pub data: Bytes,
+}
+
+/// One message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    pub wants: Vec<Entry>,
+    /// The want list replaces the one before.
+    pub full: bool,
+    pub blocks: Vec<Payload>,
+    /// Which blocks the sender has, and which it has not.
+    pub presences: Vec<(Cid, bool)>,
+    /// What the sender still has queued for us, in bytes.
+    pub pending: u64,
+}
+
+impl Message {
+    /// Reads a message without its length.
+    pub fn decode(mut bytes: Bytes) -> Result<Self, Malformed> {
+        let mut message = Self::default();
+        while let Some(field) = fields::next(&mut bytes)? {
+            match field {
+                (1, Value::Slice(list)) => message.decode_wants(list)?,
+                (2, Value::Slice(data)) => message.blocks.push(Payload { prefix: Prefix::V0, data }),
+                (3, Value::Slice(block)) => message.blocks.push(decode_payload(block)?),
+                (4, Value::Slice(presence)) => {
+                    if message.presences.len() < MAX_ENTRIES {
+                        message.presences.push(decode_presence(presence)?);
+                    }
+                }
+                (5, Value::Number(pending)) => message.pending = pending,
+                _ => {}
+            }
+        }
+        Ok(message)
+    }
+
+    fn decode_wants(&mut self, mut list: Bytes) -> Result<(), Malformed> {
+        while let Some(field) = fields::next(&mut list)? {
+            match field {
+                (1, Value::Slice(entry)) => {
+                    if self.wants.len() < MAX_ENTRIES {
+                        self.wants.push(decode_entry(entry)?);
+                    }
+                }
+                (2, Value::Number(full)) => self.full = full != 0,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the message behind its length; the blocks are pieces of their own.
+    pub fn encode(&self, version: Version) -> Vec<Bytes> {
+        let mut out = Pieces::default();
+        if !self.wants.is_empty() || self.full {
+            let mut list = BytesMut::with_capacity(64 * self.wants.len());
+            for entry in &self.wants {
+                put_slice(&mut list, 1, &encode_entry(entry, version));
+            }
+            put_number(&mut list, 2, self.full.into());
+            put_slice(&mut out.open, 1, &list);
+        }
+        for Payload { prefix, data } in &self.blocks {
+            if version == Version::V1_0 {
+                put_head(&mut out.open, 2, data.len());
+            } else {
+                let prefix = prefix.encode();
+                let head = 1 + varint_len(prefix.len() as u64) + prefix.len();
+                let body = 1 + varint_len(data.len() as u64) + data.len();
+                put_head(&mut out.open, 3, head + body);
+                put_slice(&mut out.open, 1, &prefix);
+                put_head(&mut out.open, 2, data.len());
+            }
+            out.push(data.clone());
+        }
+        if version == Version::V1_2 {
+            for (cid, have) in &self.presences {
+                let mut presence = BytesMut::with_capacity(48);
+                put_slice(&mut presence, 1, &cid.to_bytes());
+                put_number(&mut presence, 2, (!have).into());
+                put_slice(&mut out.open, 4, &presence);
+            }
+            put_number(&mut out.open, 5, self.pending);
+        }
+        out.finish()
+    }
+}
+
+/// A message on its way to bytes: small fields are joined, blocks are kept as they are.
+#[derive(Default)]
+struct Pieces {
+    open: BytesMut,
+    done: Vec<Bytes>,
+}
+
+impl Pieces {
+    fn push(&mut self, bytes: Bytes) {
+        self.done.push(self.open.split().freeze());
+        self.done.push(bytes);
+    }
+
+    fn finish(mut self) -> Vec<Bytes> {
+        self.done.push(self.open.freeze());
+        let length: usize = self.done.iter().map(Bytes::len).sum();
+        let mut head = BytesMut::with_capacity(8);
+        put_varint(&mut head, length as u64);
+        self.done.insert(0, head.freeze());
+        self.done.retain(|piece| !piece.is_empty());
+        self.done
+    }
+}
+
+fn decode_cid(bytes: &[u8]) -> Result<Cid, Malformed> {
+    Cid::try_from(bytes).map_err(|_| Malformed("a CID is damaged"))
+}
+
+fn decode_entry(mut bytes: Bytes) -> Result<Entry, Malformed> {
+    let (mut cid, mut priority, mut cancel) = (None, 0, false);
+    let (mut kind, mut send_dont_have) = (Kind::Block, false);
+    while let Some(field) = fields::next(&mut bytes)? {
+        match field {
+            (1, Value::Slice(bytes)) => cid = Some(decode_cid(&bytes)?),
+            (2, Value::Number(number)) => priority = number as i32,
+            (3, Value::Number(number)) => cancel = number != 0,
+            (4, Value::Number(number)) => kind = if number == 1 { Kind::Have } else { Kind::Block },
+            (5, Value::Number(number)) => send_dont_have = number != 0,
+            _ => {}
+        }
+    }
+    let cid = cid.ok_or(Malformed("a want without a CID"))?;
+    Ok(Entry { cid, priority, cancel, kind, send_dont_have })
+}
+
+fn encode_entry(entry: &Entry, version: Version) -> BytesMut {
+    let mut out = BytesMut::with_capacity(64);
+    put_slice(&mut out, 1, &entry.cid.to_bytes());
+    // As protocol buffers write a negative int32.
+    put_number(&mut out, 2, i64::from(entry.priority) as u64);
+    put_number(&mut out, 3, entry.cancel.into());
+    if version == Version::V1_2 {
+        put_number(&mut out, 4, (entry.kind == Kind::Have).into());
+        put_number(&mut out, 5, entry.send_dont_have.into());
+    }
+    out
+}
+
+fn decode_payload(mut bytes: Bytes) -> Result<Payload, Malformed> {
+    let (mut prefix, mut data) = (None, Bytes::new());
+    while let Some(field) = fields::next(&mut bytes)? {
+        match field {
+            (1, Value::Slice(bytes)) => prefix = Some(Prefix::decode(bytes)?),
+            (2, Value::Slice(bytes)) => data = bytes,
+            _ => {}
+        }
+    }
+    Ok(Payload { prefix: prefix.ok_or(Malformed("a block without a prefix"))?, data })
+}
+
+fn decode_presence(mut bytes: Bytes) -> Result<(Cid, bool), Malformed> {
+    let (mut cid, mut have) = (None, true);
+    while let Some(field) = fields::next(&mut bytes)? {
+        match field {
+            (1, Value::Slice(bytes)) => cid = Some(decode_cid(&bytes)?),
+            (2, Value::Number(number)) => have = number == 0,
+            _ => {}
+        }
+    }
+    Ok((cid.ok_or(Malformed("a presence without a CID"))?, have))
+}

@@ -1,0 +1,90 @@
+//! Protocol buffers as far as Bitswap needs them; slices of a message share its memory.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::Malformed;
+
+/// What a field holds.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Value {
+    Number(u64),
+    Slice(Bytes),
+    /// Of a wire type that no field of Bitswap has.
+    Other,
+}
+
+/// Takes the next field: its number and what it holds.
+pub fn next(bytes: &mut Bytes) -> Result<Option<(u64, Value)>, Malformed> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let tag = varint(bytes)?;
+    let value = match tag & 7 {
+        0 => Value::Number(varint(bytes)?),
+        1 => take(bytes, 8).map(|_| Value::Other)?,
+        2 => {
+            let length = varint(bytes)?;
+            Value::Slice(take(bytes, length)?)
+        }
+        5 => take(bytes, 4).map(|_| Value::Other)?,
+        _ => return Err(Malformed("a field of unknown wire type")),
+    };
+    Ok(Some((tag >> 3, value)))
+}
+
+fn take(bytes: &mut Bytes, length: u64) -> Result<Bytes, Malformed> {
+    match usize::try_from(length) {
+        Ok(length) if length <= bytes.len() => Ok(bytes.split_to(length)),
+        _ => Err(Malformed("it ends inside a field")),
+    }
+}
+
+/// Reads an unsigned LEB128 number.
+pub fn varint(bytes: &mut Bytes) -> Result<u64, Malformed> {
+    let mut value = 0u64;
+    for shift in (0..64).step_by(7) {
+        if bytes.is_empty() {
+            return Err(Malformed("it ends inside a number"));
+        }
+        let byte = bytes.get_u8();
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Ok(value);
+        }
+    }
+    Err(Malformed("a number of more than 64 bits"))
+}
+
+/// Writes an unsigned LEB128 number.
+pub fn put_varint(out: &mut BytesMut, mut value: u64) {
+    while value >= 0x80 {
+        out.put_u8(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.put_u8(value as u8);
+}
+
+/// The length of a number as it is written.
+pub fn varint_len(value: u64) -> usize {
+    (u64::BITS - (value | 1).leading_zeros()).div_ceil(7) as usize
+}
+
+/// Writes a number, unless it is the default.
+pub fn put_number(out: &mut BytesMut, field: u64, value: u64) {
+    if value != 0 {
+        put_varint(out, field << 3);
+        put_varint(out, value);
+    }
+}
+
+/// Writes what stands before `length` bytes of a field.
+pub fn put_head(out: &mut BytesMut, field: u64, length: usize) {
+    put_varint(out, field << 3 | 2);
+    put_varint(out, length as u64);
+}
+
+/// Writes a field of bytes.
+pub fn put_slice(out: &mut BytesMut, field: u64, bytes: &[u8]) {
+    put_head(out, field, bytes.len());
+    out.put_slice(bytes);
+}

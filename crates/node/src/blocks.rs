@@ -1,0 +1,30 @@
+//! The store that this node serves from, as little as it needs to know of it.
+
+use std::io;
+
+use bytes::Bytes;
+
+use crate::Cid;
+
+/// A block and its address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// The address.
+    pub cid: Cid,
+    /// The bytes that hash to it.
+    pub data: Bytes,
+}
+
+/// Where blocks are kept. Calls may read the disk; the node makes them off its own threads.
+pub trait Blocks: Send + Sync + 'static {
+    /// The length of a block that is here.
+    fn size(&self, cid: &Cid) -> io::Result<Option<u64>>;
+
+    /// The bytes of a block that is here.
+    fn get(&self, cid: &Cid) -> io::Result<Option<Bytes>>;
+}
+
+/// The one name of a block whose CIDv0 and CIDv1 both lead to it.
+pub(crate) fn key(cid: &Cid) -> Cid {
+    Cid::new_v1(cid.codec(), *cid.hash())
+}

@@ -1,0 +1,152 @@
+//! Two and more nodes on loopback, each over a store in memory.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use multihash_codetable::{Code, MultihashDigest};
+use ocipfs_node::{Block, Blocks, Cid, Error, Node, Options};
+use tempfile::TempDir;
+
+const SOON: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Default)]
+struct Memory(Mutex<HashMap<Cid, Bytes>>);
+
+impl Memory {
+    fn put(&self, block: &Block) {
+        self.0.lock().unwrap().insert(block.cid, block.data.clone());
+    }
+}
+
+impl Blocks for Memory {
+    fn size(&self, cid: &Cid) -> io::Result<Option<u64>> {
+        Ok(self.0.lock().unwrap().get(cid).map(|data| data.len() as u64))
+    }
+
+    fn get(&self, cid: &Cid) -> io::Result<Option<Bytes>> {
+        Ok(self.0.lock().unwrap().get(cid).cloned())
+    }
+}
+
+struct Peer {
+    node: Node,
+    store: Arc<Memory>,
+    _dir: TempDir,
+}
+
+impl Peer {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
+        let store = Arc::new(Memory::default());
+        let node = Node::start(Options { listen, ..Options::new(dir.path()) }, store.clone()).await.unwrap();
+        Self { node, store, _dir: dir }
+    }
+
+    async fn connect(&self, other: &Self) {
+        self.node.connect(&other.node.listen_addresses().await[0]).await.unwrap();
+    }
+}
+
+fn block(n: u32, length: usize) -> Block {
+    let mut data = vec![n as u8; length];
+    data[..4].copy_from_slice(&n.to_be_bytes());
+    Block { cid: Cid::new_v1(0x55, Code::Sha2_256.digest(&data)), data: data.into() }
+}
+
+async fn soon<T>(wait: impl Future<Output = T>) -> T {
+    tokio::time::timeout(SOON, wait).await.expect("it takes too long")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_come_from_the_peer_that_has_them() {
+    let (one, two) = (Peer::start().await, Peer::start().await);
+    let blocks: Vec<Block> = (0..100).map(|n| block(n, 100_000)).collect();
+    blocks.iter().for_each(|block| one.store.put(block));
+    two.connect(&one).await;
+    let mut session = two.node.session(blocks[0].cid);
+    let root = soon(session.root(PATIENCE)).await.unwrap();
+    assert_eq!(root.block, blocks[0]);
+    session.want(blocks[1..].iter().map(|block| (block.cid, 100_000)).collect());
+    let mut left: HashMap<Cid, Bytes> =
+        blocks[1..].iter().map(|block| (block.cid, block.data.clone())).collect();
+    while !left.is_empty() {
+        let fetched = soon(session.next()).await.unwrap().block;
+        assert_eq!(left.remove(&fetched.cid), Some(fetched.data));
+    }
+    let (sent, received) = (one.node.traffic(), two.node.traffic());
+    assert_eq!((sent.sent_blocks, sent.sent_bytes), (100, 10_000_000));
+    assert_eq!((received.received_blocks, received.received_bytes), (100, 10_000_000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_that_is_not_there_yet_comes_when_it_is() {
+    let (one, two) = (Peer::start().await, Peer::start().await);
+    two.connect(&one).await;
+    let [root, late] = [block(1, 10), block(2, 100_000)];
+    one.store.put(&root);
+    let mut session = two.node.session(root.cid);
+    soon(session.root(PATIENCE)).await.unwrap();
+    session.want(vec![(late.cid, 0)]);
+    assert!(tokio::time::timeout(Duration::from_millis(300), session.next()).await.is_err());
+    one.store.put(&late);
+    one.node.arrived(&[late.cid]);
+    assert_eq!(soon(session.next()).await.unwrap().block, late);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_has_is_not_found_and_alone_nobody_is_asked() {
+    let (one, two) = (Peer::start().await, Peer::start().await);
+    two.connect(&one).await;
+    let missing = block(1, 10).cid;
+    let error = soon(two.node.session(missing).root(PATIENCE)).await.unwrap_err();
+    assert!(matches!(error, Error::NotFound { asked: 1, .. }), "{error}");
+    let dir = tempfile::tempdir().unwrap();
+    let alone = Node::offline(dir.path()).unwrap();
+    assert!(matches!(alone.session(missing).root(PATIENCE).await, Err(Error::Offline(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_goes_is_replaced_by_another() {
+    let (one, two, three) = (Peer::start().await, Peer::start().await, Peer::start().await);
+    let blocks: Vec<Block> = (0..40).map(|n| block(n, 500_000)).collect();
+    for block in &blocks {
+        one.store.put(block);
+        two.store.put(block);
+    }
+    three.connect(&one).await;
+    let mut session = three.node.session(blocks[0].cid);
+    soon(session.root(PATIENCE)).await.unwrap();
+    session.want(blocks[1..].iter().map(|block| (block.cid, 500_000)).collect());
+    soon(session.next()).await.unwrap();
+    one.node.shutdown().await;
+    three.connect(&two).await;
+    for _ in 2..blocks.len() {
+        soon(session.next()).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_sessions_that_want_one_block_fetch_it_once() {
+    let (one, two) = (Peer::start().await, Peer::start().await);
+    two.connect(&one).await;
+    let [root, shared] = [block(1, 10), block(2, 1 << 20)];
+    one.store.put(&root);
+    one.store.put(&shared);
+    let mut first = two.node.session(root.cid);
+    soon(first.root(PATIENCE)).await.unwrap();
+    let mut second = two.node.session(root.cid);
+    soon(second.root(PATIENCE)).await.unwrap();
+    let before = one.node.traffic().sent_blocks;
+    first.want(vec![(shared.cid, 1 << 20)]);
+    second.want(vec![(shared.cid, 1 << 20)]);
+    assert_eq!(soon(first.next()).await.unwrap().block, shared);
+    assert_eq!(soon(second.next()).await.unwrap().block, shared);
+    assert_eq!(one.node.traffic().sent_blocks, before + 1);
+}
