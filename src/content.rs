@@ -13,6 +13,8 @@ mod index;
 mod open;
 mod path;
 mod put;
+#[allow(dead_code, unused_imports)]
+mod store;
 
 use std::{
     collections::{BTreeSet, HashSet},

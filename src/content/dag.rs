@@ -14,3 +14,4 @@ pub use build::{Builder, Profile, Root};
 pub use fetch::Fetcher;
 pub use read::Walk;
 pub use resolve::{File, collect_local, resolve};
+pub use unixfs::{DAG_PB, RAW, Unit, leaf_frame};

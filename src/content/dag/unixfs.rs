@@ -193,6 +193,21 @@ pub fn file_data(data: &[u8], children: impl Iterator<Item = u64> + Clone) -> Ve
     out
 }
 
+/// What a dag-pb leaf has before and after its data: `file_data` of that length in a node without links.
+pub fn leaf_frame(length: u64) -> (Vec<u8>, Vec<u8>) {
+    let mut head = vec![1 << 3, FILE as u8];
+    if length > 0 {
+        head.push(2 << 3 | 2);
+        put_varint(&mut head, length);
+    }
+    let mut tail = vec![3 << 3];
+    put_varint(&mut tail, length);
+    let mut node = vec![1 << 3 | 2];
+    put_varint(&mut node, head.len() as u64 + length + tail.len() as u64);
+    node.append(&mut head);
+    (node, tail)
+}
+
 /// Writes the `Data` of a plain directory.
 pub fn directory_data() -> Vec<u8> {
     vec![1 << 3, DIRECTORY as u8]
@@ -221,6 +236,16 @@ mod tests {
         let inner = decode(vec![link(1), link(2)], file_data(b"", [7, 300].into_iter())).unwrap();
         assert_eq!(inner.size(), 307);
         assert_eq!(decode(vec![], directory_data()).unwrap(), Unit::Directory(vec![]));
+    }
+
+    #[test]
+    fn a_leafs_frame_is_what_encoding_puts_around_its_data() {
+        for length in [0, 1, 127, 128, 16_370, 16_384, 1 << 18, 1 << 20] {
+            let data = vec![7; length];
+            let block = PbNode { links: vec![], data: Some(file_data(&data, [].into_iter()).into()) };
+            let (head, tail) = leaf_frame(length as u64);
+            assert!(block.into_bytes() == [head, data, tail].concat(), "{length}");
+        }
     }
 
     #[test]

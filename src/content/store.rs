@@ -1,0 +1,353 @@
+//! Blobs on the disk: a blob is a file, a block is a window into it.
+//!
+//! ```text
+//! blobs/<hex[0..2]>/<hex>   whole, named by their sha256
+//! incoming/<id>             drafts (one end to the other) and arriving files (sparse, any order)
+//! index.redb                block -> owner and window; root, digest -> file; what is arriving
+//! ```
+//!
+//! Data is on the disk before a row names it, one commit makes a blob stored, and only then is its file renamed:
+//! whatever the moment of a crash, what was acknowledged is here and what is half is not served. Ids are never used
+//! twice. Every call blocks.
+
+mod arriving;
+mod blocks;
+mod database;
+mod disk;
+mod draft;
+mod error;
+mod extents;
+mod files;
+mod layout;
+mod pending;
+mod recover;
+mod remove;
+mod source;
+mod tables;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::ErrorKind,
+    path::Path,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use ocipfs_node::{Block, Cid};
+use ocipfs_oci::Digest;
+use redb::ReadableTableMetadata;
+
+pub use arriving::{Arriving, Progress};
+pub use database::Database;
+pub use draft::Draft;
+pub use error::Error;
+pub use layout::{Layout, Leaf};
+pub use source::BlobFile;
+
+use disk::Disk;
+use files::Whole;
+use layout::{Key, Place, frame};
+use pending::Pending;
+use source::{Buffers, Source, Sources};
+use tables::{ALIASES, BLOCKS, BYTES, FILES, FORMAT_ROW, Hash, META, NEXT_ID, ROOTS, SMALL, STORED, Tables};
+
+/// What this version writes: 1 kept each block in a file.
+pub const FORMAT: u64 = 2;
+
+/// The blobs and blocks of one node directory. Clones are handles on the same.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    database: Arc<Database>,
+    disk: Disk,
+    sources: Sources,
+    buffers: Buffers,
+    pending: Pending,
+    next: AtomicU64,
+    live: Mutex<HashMap<Key, Weak<arriving::Inner>>>,
+    /// Held from a commit that stores or removes a blob until its file is where the rows say.
+    placing: Mutex<()>,
+}
+
+/// A blob that is here whole and was verified, with one of its layouts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The layout's id.
+    pub id: u64,
+    /// The sha256 of the bytes.
+    pub digest: Digest,
+    /// Their number.
+    pub size: u64,
+    /// The root of the layout.
+    pub root: Cid,
+}
+
+/// How much there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stat {
+    /// Stored blobs.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Their DAGs.
+    pub layouts: u64,
+    /// Files that are arriving.
+    pub arriving: u64,
+    /// What of those is here.
+    pub arriving_bytes: u64,
+}
+
+/// Locks what no panic leaves half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Store {
+    /// Opens the store in a node directory and sets right what a crash left.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        recover::check_format(dir)?;
+        std::fs::create_dir_all(dir).map_err(Error::at(dir))?;
+        let disk = Disk::open(dir)?;
+        let database = Database::open(&dir.join("index.redb"))?;
+        if database.read(|read| Ok(read.list_tables()?.next().is_none()))? {
+            database.write(|write| {
+                Tables::open(write)?.meta.insert(FORMAT_ROW, FORMAT)?;
+                Ok(())
+            })?;
+        }
+        let next = database.read(|read| tables::number(&read.open_table(META)?, NEXT_ID))?.max(1);
+        let store = Self(Arc::new(Inner {
+            database: Arc::new(database),
+            disk,
+            sources: Sources::default(),
+            buffers: Buffers::default(),
+            pending: Pending::default(),
+            next: AtomicU64::new(next),
+            live: Mutex::default(),
+            placing: Mutex::default(),
+        }));
+        store.recover()?;
+        Ok(store)
+    }
+
+    /// The index file, for what else is kept in it.
+    pub fn database(&self) -> Arc<Database> {
+        self.0.database.clone()
+    }
+
+    /// The length of a block that is here.
+    pub fn size(&self, cid: &Cid) -> Result<Option<u64>, Error> {
+        let key = Key::of(cid);
+        let place = match self.0.pending.get(&key) {
+            Some(waiting) => Some(waiting.place),
+            None => self.block_row(&key)?.map(|(_, place)| place),
+        };
+        Ok(place.map(|place| place.block_size(cid)))
+    }
+
+    /// The bytes of a block that is here.
+    pub fn get(&self, cid: &Cid) -> Result<Option<Bytes>, Error> {
+        let key = Key::of(cid);
+        // Before the index: what is committed in between is found there.
+        if let Some(waiting) = self.0.pending.get(&key) {
+            return self.read(cid, waiting.place, &waiting.source).map(Some);
+        }
+        // Again, where the owner was removed in between and another has the block.
+        for _ in 0..2 {
+            match self.block_row(&key)? {
+                None => return Ok(None),
+                Some((_, Place::Inline(block))) => return Ok(Some(block)),
+                Some((owner, place)) => {
+                    if let Some(source) = self.source(owner)? {
+                        return self.read(cid, place, &source).map(Some);
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn read(&self, cid: &Cid, place: Place, source: &Source) -> Result<Bytes, Error> {
+        match place {
+            Place::Inline(block) => Ok(block),
+            Place::Window { offset, length } => {
+                let (head, tail) = frame(cid, length);
+                let read = self.0.buffers.read(source, offset, length as usize, (&head, &tail));
+                read.map_err(|why| Error::Read { cid: *cid, why })
+            }
+        }
+    }
+
+    /// Keeps blocks that belong to no file, whose bytes the caller has verified.
+    pub fn put_blocks(&self, blocks: &[Block]) -> Result<(), Error> {
+        self.0.disk.check_space()?;
+        self.0.database.write(|write| {
+            let mut tables = Tables::open(write)?;
+            blocks.iter().try_for_each(|block| {
+                tables.own(&Key::of(&block.cid), blocks::NOBODY, &Place::Inline(block.data.clone()))
+            })
+        })
+    }
+
+    /// Forgets a block that was put; where it is part of a file too, it stays.
+    pub fn remove_block(&self, cid: &Cid) -> Result<(), Error> {
+        self.0.database.write(|write| Tables::open(write)?.disown(&Key::of(cid), blocks::NOBODY))
+    }
+
+    /// A stored blob, by its sha256 or another of its digests.
+    pub fn blob(&self, digest: &Digest) -> Result<Option<Stored>, Error> {
+        self.0.database.read(|read| {
+            let sha256 = match files::sha256(digest) {
+                Ok(sha256) => Some(sha256),
+                Err(_) => tables::row(read, ALIASES, digest.bytes(), |sha256| *sha256)?,
+            };
+            let Some(sha256) = sha256 else { return Ok(None) };
+            let id = tables::row(read, STORED, &sha256, |(_, ids, _)| ids.first().copied())?.flatten();
+            let Some(id) = id else { return Ok(None) };
+            tables::row(read, FILES, id, |row| files::stored(id, row))?.transpose()
+        })
+    }
+
+    /// A stored blob, by the root of any of its layouts.
+    pub fn file(&self, root: &Cid) -> Result<Option<Stored>, Error> {
+        self.0.database.read(|read| {
+            let id = tables::row(read, ROOTS, Key::of(root).bytes(), |id| id)?;
+            let Some(id) = id else { return Ok(None) };
+            tables::row(read, FILES, id, |row| files::stored(id, row))?.transpose()
+        })
+    }
+
+    /// Opens a stored blob; it stays readable when it is removed meanwhile.
+    pub fn open_file(&self, stored: &Stored) -> Result<BlobFile, Error> {
+        let source = self.source(stored.id)?.ok_or_else(|| Error::Gone(stored.digest.clone()))?;
+        Ok(BlobFile { source, size: stored.size, buffers: self.0.buffers.clone() })
+    }
+
+    /// Adds another DAG over a stored blob.
+    pub fn add_layout(&self, stored: &Stored, layout: &Layout) -> Result<Stored, Error> {
+        let sha256 = files::sha256(&stored.digest)?;
+        let whole = Whole { sha256, size: stored.size, aliases: &[], small: None };
+        self.0.disk.check_space()?;
+        let id = self.next_id();
+        let id = self.0.database.write(|write| {
+            let mut tables = Tables::open(write)?;
+            if redb::ReadableTable::get(&tables.stored, &sha256)?.is_none() {
+                return Err(Error::Gone(stored.digest.clone()));
+            }
+            tables.used_ids(self.ids_used())?;
+            tables.add_layout(id, layout, &whole)
+        })?;
+        Ok(Stored { id, root: layout.root, ..stored.clone() })
+    }
+
+    /// Stores bytes whose file, if they have one, is `incoming/<draft>`, and is synced.
+    fn add(&self, whole: &Whole, layouts: &[Layout], draft: u64) -> Result<Stored, Error> {
+        let (first, others) = layouts.split_first().ok_or(Error::NoLayout)?;
+        let _placing = lock(&self.0.placing);
+        let id = self.0.database.write(|write| {
+            let mut tables = Tables::open(write)?;
+            tables.add_blob(whole)?;
+            let id = tables.add_layout(draft, first, whole)?;
+            for layout in others {
+                tables.add_layout(self.next_id(), layout, whole)?;
+            }
+            tables.used_ids(self.ids_used())?;
+            Ok(id)
+        })?;
+        self.settle_file(draft, whole);
+        files::stored(id, (&whole.sha256, whole.size, &first.root.to_bytes()))
+    }
+
+    /// Puts the file of a blob in its place, or away if the blob needs none. What fails is done at the next opening.
+    fn settle_file(&self, id: u64, whole: &Whole) {
+        let disk = &self.0.disk;
+        let needed = whole.small.is_none() && !disk.blob(&whole.sha256).exists();
+        let settled = if needed { disk.place(id, &whole.sha256) } else { disk::unlink(&disk.incoming(id)) };
+        if let Err(error) = settled {
+            tracing::warn!("a stored blob is not in its place yet: {error}");
+        }
+        if !needed {
+            self.0.sources.forget(id);
+        }
+    }
+
+    /// How much there is.
+    pub fn stat(&self) -> Result<Stat, Error> {
+        let arriving = self.arriving()?;
+        self.0.database.read(|read| {
+            Ok(Stat {
+                blobs: read.open_table(STORED)?.len()?,
+                bytes: tables::number(&read.open_table(META)?, BYTES)?,
+                layouts: read.open_table(FILES)?.len()?,
+                arriving: arriving.len() as u64,
+                arriving_bytes: arriving.iter().map(|file| file.written).sum(),
+            })
+        })
+    }
+
+    fn next_id(&self) -> u64 {
+        self.0.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn ids_used(&self) -> u64 {
+        self.0.next.load(Ordering::Relaxed)
+    }
+
+    fn block_row(&self, key: &Key) -> Result<Option<(u64, Place)>, Error> {
+        self.0.database.read(|read| {
+            tables::row(read, BLOCKS, key.bytes(), |(owner, place)| (owner, Place::from_row(place)))
+        })
+    }
+
+    fn file_row(&self, id: u64) -> Result<Option<(Hash, u64)>, Error> {
+        self.0.database.read(|read| tables::row(read, FILES, id, |(sha256, size, _)| (*sha256, size)))
+    }
+
+    /// The bytes of a stored or an arriving file; none if it was removed.
+    fn source(&self, id: u64) -> Result<Option<Source>, Error> {
+        if let Some(source) = self.0.sources.get(id) {
+            return Ok(Some(source));
+        }
+        let source = match self.file_row(id)? {
+            Some((sha256, _)) => self.blob_source(&sha256)?,
+            None => self.open_at(&self.0.disk.incoming(id))?,
+        };
+        if let Some(source) = &source {
+            self.0.sources.insert(id, source.clone());
+        }
+        Ok(source)
+    }
+
+    /// A blob is in the index, in its place, or still under the id it came in by, in this order.
+    fn blob_source(&self, sha256: &Hash) -> Result<Option<Source>, Error> {
+        let small = self.0.database.read(|read| tables::row(read, SMALL, sha256, Bytes::copy_from_slice))?;
+        if let Some(bytes) = small {
+            return Ok(Some(Source::Bytes(bytes)));
+        }
+        let ids = self.0.database.read(|read| tables::row(read, STORED, sha256, |(_, ids, _)| ids))?;
+        let incoming = ids.unwrap_or_default().into_iter().map(|id| self.0.disk.incoming(id));
+        let place = self.0.disk.blob(sha256);
+        // In its place at last, as it may have moved while it was looked for.
+        for path in [place.clone()].into_iter().chain(incoming).chain([place]) {
+            if let Some(source) = self.open_at(&path)? {
+                return Ok(Some(source));
+            }
+        }
+        Ok(None)
+    }
+
+    fn open_at(&self, path: &Path) -> Result<Option<Source>, Error> {
+        match File::open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            other => other.map(|file| Some(Source::File(Arc::new(file)))).map_err(Error::at(path)),
+        }
+    }
+}

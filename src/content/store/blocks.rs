@@ -1,0 +1,61 @@
+//! Who has a block, and where: one row for each owner, the first of them in the main table.
+
+use bytes::Bytes;
+use redb::ReadableTable;
+
+use super::{
+    Error,
+    layout::{Key, Place},
+    tables::{PlaceRow, Tables},
+};
+
+/// The owner of blocks that belong to no file.
+pub const NOBODY: u64 = 0;
+
+impl Place {
+    pub fn from_row((window, block): PlaceRow) -> Self {
+        match window {
+            Some((offset, length)) => Self::Window { offset, length },
+            None => Self::Inline(Bytes::copy_from_slice(block)),
+        }
+    }
+
+    fn as_row(&self) -> PlaceRow<'_> {
+        match self {
+            Self::Inline(block) => (None, block),
+            Self::Window { offset, length } => (Some((*offset, *length)), &[]),
+        }
+    }
+}
+
+impl Tables<'_> {
+    /// Records that `owner` has the block at `place`; where it has it already, nothing changes.
+    pub fn own(&mut self, key: &Key, owner: u64, place: &Place) -> Result<(), Error> {
+        let first = self.blocks.get(key.bytes())?.map(|row| row.value().0);
+        match first {
+            None => drop(self.blocks.insert(key.bytes(), (owner, place.as_row()))?),
+            Some(first) if first == owner => {}
+            Some(_) => drop(self.shared.insert((key.bytes(), owner), place.as_row())?),
+        }
+        Ok(())
+    }
+
+    /// Records that `owner` has the block no more; another owner takes its place.
+    pub fn disown(&mut self, key: &Key, owner: u64) -> Result<(), Error> {
+        let first = self.blocks.get(key.bytes())?.map(|row| row.value().0);
+        if first != Some(owner) {
+            self.shared.remove((key.bytes(), owner))?;
+            return Ok(());
+        }
+        let next = self.shared.range((key.bytes(), 0)..=(key.bytes(), u64::MAX))?.next().transpose()?;
+        let next = next.map(|(key, place)| (key.value().1, Place::from_row(place.value())));
+        match next {
+            None => drop(self.blocks.remove(key.bytes())?),
+            Some((next, place)) => {
+                self.shared.remove((key.bytes(), next))?;
+                self.blocks.insert(key.bytes(), (next, place.as_row()))?;
+            }
+        }
+        Ok(())
+    }
+}

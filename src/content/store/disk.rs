@@ -1,0 +1,90 @@
+//! The files of the node directory: whole blobs by their sha256, unfinished ones by their id.
+
+use std::{
+    fs::{self, File},
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
+
+use super::{Error, tables::Hash};
+
+/// Kept free, so that the index can always be written.
+const HEADROOM: u64 = 32 << 20;
+
+/// Where blobs are kept.
+pub struct Disk {
+    blobs: PathBuf,
+    incoming: PathBuf,
+}
+
+impl Disk {
+    /// Makes the directories that are missing below `dir`.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let disk = Self { blobs: dir.join("blobs"), incoming: dir.join("incoming") };
+        for path in [&disk.blobs, &disk.incoming] {
+            fs::create_dir_all(path).map_err(Error::at(path))?;
+        }
+        sync_dir(dir)?;
+        Ok(disk)
+    }
+
+    /// Where a whole blob is.
+    pub fn blob(&self, sha256: &Hash) -> PathBuf {
+        let hex: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.blobs.join(&hex[..2]).join(hex)
+    }
+
+    /// Where an unfinished file is.
+    pub fn incoming(&self, id: u64) -> PathBuf {
+        self.incoming.join(id.to_string())
+    }
+
+    /// The ids of the unfinished files.
+    pub fn all_incoming(&self) -> Result<Vec<u64>, Error> {
+        let at = || Error::at(&self.incoming);
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(&self.incoming).map_err(at())? {
+            ids.extend(entry.map_err(at())?.file_name().to_str().and_then(|name| name.parse::<u64>().ok()));
+        }
+        Ok(ids)
+    }
+
+    /// Begins an unfinished file.
+    pub fn create(&self, id: u64) -> Result<File, Error> {
+        let path = self.incoming(id);
+        File::options().read(true).write(true).create_new(true).open(&path).map_err(Error::at(&path))
+    }
+
+    /// Makes the names of unfinished files durable: to be done before a row counts on one.
+    pub fn sync_incoming(&self) -> Result<(), Error> {
+        sync_dir(&self.incoming)
+    }
+
+    /// Moves a finished file to its place. A crash before it is durable is mended at the next opening.
+    pub fn place(&self, id: u64, sha256: &Hash) -> Result<(), Error> {
+        let (from, to) = (self.incoming(id), self.blob(sha256));
+        if let Some(shard) = to.parent() {
+            fs::create_dir_all(shard).map_err(Error::at(shard))?;
+        }
+        fs::rename(&from, &to).map_err(Error::at(&to))
+    }
+
+    /// Refuses to go on where less is free than the index may need.
+    pub fn check_space(&self) -> Result<(), Error> {
+        let at = |errno: rustix::io::Errno| Error::at(&self.incoming)(errno.into());
+        let stat = rustix::fs::statvfs(&self.incoming).map_err(at)?;
+        if stat.f_bavail.saturating_mul(stat.f_frsize) < HEADROOM { Err(Error::Full) } else { Ok(()) }
+    }
+}
+
+/// Removes a file that may be gone.
+pub fn unlink(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other.map_err(Error::at(path)),
+    }
+}
+
+fn sync_dir(path: &Path) -> Result<(), Error> {
+    File::open(path).and_then(|dir| dir.sync_all()).map_err(Error::at(path))
+}

@@ -1,0 +1,75 @@
+/// The parts of a file that are written, in order and joined where they touch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extents(Vec<(u64, u64)>);
+
+impl Extents {
+    /// Takes what `rows` gave, which may be anything.
+    pub fn from_rows(rows: Vec<(u64, u64)>) -> Self {
+        let mut extents = Self::default();
+        rows.into_iter().for_each(|(start, end)| extents.insert(start, end));
+        extents
+    }
+
+    /// Start and end of each part.
+    pub fn rows(&self) -> Vec<(u64, u64)> {
+        self.0.clone()
+    }
+
+    /// Adds a part.
+    pub fn insert(&mut self, start: u64, end: u64) {
+        if start >= end {
+            return;
+        }
+        let first = self.0.partition_point(|(_, other)| *other < start);
+        let last = self.0.partition_point(|(other, _)| *other <= end);
+        let start = self.0.get(first).filter(|_| first < last).map_or(start, |part| part.0.min(start));
+        let end = if first < last { self.0[last - 1].1.max(end) } else { end };
+        self.0.splice(first..last, [(start, end)]);
+    }
+
+    /// Whether every byte from `start` to `end` is written.
+    pub fn contain(&self, start: u64, end: u64) -> bool {
+        let next = self.0.partition_point(|(other, _)| *other <= start);
+        start >= end || next > 0 && self.0[next - 1].1 >= end
+    }
+
+    /// How many bytes are written.
+    pub fn length(&self) -> u64 {
+        self.0.iter().map(|(start, end)| end - start).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_that_touch_are_one() {
+        let mut extents = Extents::default();
+        for (start, end) in [(10, 20), (30, 40), (5, 5), (20, 25), (0, 4), (24, 30)] {
+            extents.insert(start, end);
+        }
+        assert_eq!(extents.rows(), [(0, 4), (10, 40)]);
+        extents.insert(2, 11);
+        assert_eq!(extents.rows(), [(0, 40)]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn they_hold_what_was_inserted_and_no_more(parts in proptest::collection::vec((0u64..64, 0u64..12), 0..20)) {
+            let mut extents = Extents::default();
+            let mut bytes = [false; 80];
+            for (start, length) in parts {
+                extents.insert(start, start + length);
+                bytes[start as usize..(start + length) as usize].fill(true);
+            }
+            assert_eq!(extents.length(), bytes.iter().filter(|byte| **byte).count() as u64);
+            for start in 0..80 {
+                for end in start..80 {
+                    assert_eq!(extents.contain(start as u64, end as u64), bytes[start..end].iter().all(|byte| *byte));
+                }
+            }
+            assert!(extents.rows().windows(2).all(|pair| pair[0].1 < pair[1].0));
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The rows of stored blobs and of their layouts: added and removed within one transaction.
+
+use std::collections::{BTreeMap, HashSet};
+
+use ocipfs_node::Cid;
+use ocipfs_oci::{Algorithm, Digest};
+use redb::ReadableTable;
+
+use super::{
+    Error, Stored,
+    layout::{Key, Layout, Place},
+    tables::{BYTES, Hash, Tables, number},
+};
+use crate::content::dag::{DAG_PB, Unit};
+
+/// Bytes that become a blob.
+pub struct Whole<'a> {
+    pub sha256: Hash,
+    pub size: u64,
+    /// Other digests of the same bytes.
+    pub aliases: &'a [Digest],
+    /// The bytes themselves, where they are too few for a file.
+    pub small: Option<&'a [u8]>,
+}
+
+/// The size, the file ids and the aliases of a blob.
+type StoredRow = (u64, Vec<u64>, Vec<Vec<u8>>);
+
+/// The hash of a sha256 digest.
+pub fn sha256(digest: &Digest) -> Result<Hash, Error> {
+    digest.bytes().try_into().map_err(|_| Error::NotSha256(digest.clone()))
+}
+
+/// A file's row as the callers see it.
+pub fn stored(id: u64, (sha256, size, root): (&Hash, u64, &[u8])) -> Result<Stored, Error> {
+    let digest = Digest::new(Algorithm::Sha256, sha256).map_err(|e| Error::Damaged(e.to_string()))?;
+    let root = Cid::try_from(root).map_err(|e| Error::Damaged(e.to_string()))?;
+    Ok(Stored { id, digest, size, root })
+}
+
+impl Tables<'_> {
+    /// Records the bytes and their digests.
+    pub fn add_blob(&mut self, whole: &Whole) -> Result<(), Error> {
+        let known = self.stored_row(&whole.sha256)?;
+        let is_new = known.is_none();
+        let mut row = known.unwrap_or((whole.size, Vec::new(), Vec::new()));
+        for alias in whole.aliases.iter().map(|alias| alias.bytes().to_vec()) {
+            if alias != whole.sha256 && !row.2.contains(&alias) {
+                self.aliases.insert(alias.as_slice(), &whole.sha256)?;
+                row.2.push(alias);
+            }
+        }
+        self.set_stored_row(&whole.sha256, row)?;
+        if is_new {
+            if let Some(bytes) = whole.small {
+                self.small.insert(&whole.sha256, bytes)?;
+            }
+            let bytes = number(&self.meta, BYTES)?;
+            self.meta.insert(BYTES, bytes + whole.size)?;
+        }
+        Ok(())
+    }
+
+    fn stored_row(&self, sha256: &Hash) -> Result<Option<StoredRow>, Error> {
+        Ok(self.stored.get(sha256)?.map(|row| {
+            let (size, ids, aliases) = row.value();
+            (size, ids, aliases.into_iter().map(Vec::from).collect())
+        }))
+    }
+
+    fn set_stored_row(&mut self, sha256: &Hash, (size, ids, aliases): StoredRow) -> Result<(), Error> {
+        self.stored.insert(sha256, (size, ids, aliases.iter().map(Vec::as_slice).collect()))?;
+        Ok(())
+    }
+
+    /// Records a file of a blob that is recorded; its blocks have their rows.
+    pub fn add_file(&mut self, id: u64, root: &Cid, whole: &Whole) -> Result<(), Error> {
+        self.files.insert(id, (&whole.sha256, whole.size, root.to_bytes().as_slice()))?;
+        self.roots.insert(Key::of(root).bytes(), id)?;
+        self.change_ids(&whole.sha256, |ids| ids.push(id))?;
+        Ok(())
+    }
+
+    /// Adds a layout of a blob that is recorded, and gives its id: `id`, unless the layout is there already.
+    pub fn add_layout(&mut self, id: u64, layout: &Layout, whole: &Whole) -> Result<u64, Error> {
+        if let Some(known) = self.stored_root(&Key::of(&layout.root))? {
+            return Ok(known);
+        }
+        // In the order of the table: neighbours fall into one page. Of equal blocks one window is enough.
+        let leaves = layout.leaves.iter().map(|leaf| (Key::of(&leaf.cid), Place::window(leaf)));
+        let nodes = layout.nodes.iter().map(|node| (Key::of(&node.cid), Place::Inline(node.data.clone())));
+        for (key, place) in leaves.chain(nodes).collect::<BTreeMap<_, _>>() {
+            self.own(&key, id, &place)?;
+        }
+        self.add_file(id, &layout.root, whole)?;
+        Ok(id)
+    }
+
+    /// The id of the stored file with this root.
+    pub fn stored_root(&self, root: &Key) -> Result<Option<u64>, Error> {
+        let Some(id) = self.roots.get(root.bytes())?.map(|row| row.value()) else { return Ok(None) };
+        Ok(self.files.get(id)?.map(|_| id))
+    }
+
+    /// Removes a stored file and says whether its blob went with it.
+    pub fn remove_file(&mut self, id: u64, root: &Cid, sha256: &Hash) -> Result<bool, Error> {
+        self.remove_blocks(id, root)?;
+        self.files.remove(id)?;
+        self.roots.remove(Key::of(root).bytes())?;
+        let left = self.change_ids(sha256, |ids| ids.retain(|other| *other != id))?;
+        if left > 0 {
+            return Ok(false);
+        }
+        self.remove_blob(sha256)?;
+        Ok(true)
+    }
+
+    fn remove_blob(&mut self, sha256: &Hash) -> Result<(), Error> {
+        if let Some(row) = self.stored.remove(sha256)? {
+            let (size, _, aliases) = row.value();
+            for alias in aliases {
+                self.aliases.remove(alias)?;
+            }
+            let bytes = number(&self.meta, BYTES)?;
+            self.meta.insert(BYTES, bytes.saturating_sub(size))?;
+        }
+        if self.small.remove(sha256)?.is_none() {
+            self.doomed.insert(sha256, ())?;
+        }
+        Ok(())
+    }
+
+    /// Removes what is known of a file that was arriving.
+    pub fn remove_arriving(&mut self, id: u64, root: &Cid) -> Result<(), Error> {
+        self.remove_blocks(id, root)?;
+        self.arriving.remove(id)?;
+        let key = Key::of(root);
+        if self.roots.get(key.bytes())?.is_some_and(|row| row.value() == id) {
+            self.roots.remove(key.bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Walks the DAG from its root, as far as it is here.
+    fn remove_blocks(&mut self, id: u64, root: &Cid) -> Result<(), Error> {
+        let mut seen = HashSet::new();
+        let mut waiting = vec![*root];
+        while let Some(cid) = waiting.pop() {
+            let key = Key::of(&cid);
+            waiting.extend(self.children(&cid, &key, &mut seen)?);
+            self.disown(&key, id)?;
+        }
+        Ok(())
+    }
+
+    /// The children of an inner node that was not seen before: a DAG may name the same one many times.
+    fn children(&self, cid: &Cid, key: &Key, seen: &mut HashSet<Key>) -> Result<Vec<Cid>, Error> {
+        if cid.codec() != DAG_PB {
+            return Ok(Vec::new());
+        }
+        let Some(row) = self.blocks.get(key.bytes())? else { return Ok(Vec::new()) };
+        let Place::Inline(block) = Place::from_row(row.value().1) else { return Ok(Vec::new()) };
+        Ok(match Unit::decode(cid, block) {
+            Ok(Unit::File { children, .. }) if !children.is_empty() && seen.insert(key.clone()) => {
+                children.into_iter().map(|child| child.cid).collect()
+            }
+            _ => Vec::new(),
+        })
+    }
+
+    fn change_ids(&mut self, sha256: &Hash, change: impl FnOnce(&mut Vec<u64>)) -> Result<usize, Error> {
+        let Some(mut row) = self.stored_row(sha256)? else { return Ok(0) };
+        change(&mut row.1);
+        let left = row.1.len();
+        self.set_stored_row(sha256, row)?;
+        Ok(left)
+    }
+}

@@ -1,0 +1,75 @@
+//! What a DAG says of a blob: which blocks are windows of it, and which stand on their own.
+
+use bytes::Bytes;
+use ocipfs_node::{Block, Cid};
+
+use crate::content::dag::{RAW, leaf_frame};
+
+/// A block's name in the index: codec and multihash, so that both versions of a CID are one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(Box<[u8]>);
+
+impl Key {
+    pub fn of(cid: &Cid) -> Self {
+        let cid = Cid::new_v1(cid.codec(), *cid.hash()).to_bytes();
+        // The first byte is the version.
+        Self(cid[1..].into())
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// A block whose data is a window of the blob: raw, or a dag-pb leaf framed as Kubo frames it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    /// The block.
+    pub cid: Cid,
+    /// Where its data begins in the blob.
+    pub offset: u64,
+    /// How long its data is, without the frame.
+    pub length: u64,
+}
+
+/// One DAG over a blob.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// Its root.
+    pub root: Cid,
+    /// The windows.
+    pub leaves: Vec<Leaf>,
+    /// The other blocks: inner nodes, and leaves that are framed in another way.
+    pub nodes: Vec<Block>,
+}
+
+/// Where a block is, within the file of its owner or in its row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The whole block.
+    Inline(Bytes),
+    /// Its data; the frame follows from the codec and the length.
+    Window { offset: u64, length: u64 },
+}
+
+impl Place {
+    pub fn window(leaf: &Leaf) -> Self {
+        Self::Window { offset: leaf.offset, length: leaf.length }
+    }
+
+    /// The length of the block.
+    pub fn block_size(&self, cid: &Cid) -> u64 {
+        match self {
+            Self::Inline(block) => block.len() as u64,
+            Self::Window { length, .. } => {
+                let (head, tail) = frame(cid, *length);
+                head.len() as u64 + length + tail.len() as u64
+            }
+        }
+    }
+}
+
+/// What stands around the data of a leaf.
+pub fn frame(cid: &Cid, length: u64) -> (Vec<u8>, Vec<u8>) {
+    if cid.codec() == RAW { Default::default() } else { leaf_frame(length) }
+}

@@ -1,0 +1,43 @@
+//! Blocks that are written and not yet in the index: they can be served, and nobody counts on them.
+
+use std::{
+    collections::HashMap,
+    sync::{PoisonError, RwLock},
+};
+
+use super::{
+    layout::{Key, Place},
+    source::Source,
+};
+
+/// A block between its writing and the next checkpoint.
+#[derive(Clone)]
+pub struct Waiting {
+    pub owner: u64,
+    pub place: Place,
+    pub source: Source,
+}
+
+/// Those of every arriving file; where two have the same block, the later one shows.
+#[derive(Default)]
+pub struct Pending(RwLock<HashMap<Key, Waiting>>);
+
+impl Pending {
+    pub fn get(&self, key: &Key) -> Option<Waiting> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    pub fn insert(&self, key: Key, waiting: Waiting) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(key, waiting);
+    }
+
+    /// Forgets blocks of `owner`.
+    pub fn forget<'a>(&self, owner: u64, keys: impl Iterator<Item = &'a Key>) {
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for key in keys {
+            if all.get(key).is_some_and(|waiting| waiting.owner == owner) {
+                all.remove(key);
+            }
+        }
+    }
+}

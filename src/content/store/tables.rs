@@ -1,0 +1,90 @@
+//! The tables of the index and what one transaction sees of them.
+
+use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
+
+use super::Error;
+
+/// Where a block of an owner is: a window of its file, or else the bytes in the row.
+pub type PlaceRow<'a> = (Option<(u64, u64)>, &'a [u8]);
+/// The bytes of a blob's sha256.
+pub type Hash = [u8; 32];
+
+/// Block key -> its (first) owner and its place.
+pub const BLOCKS: TableDefinition<&[u8], (u64, PlaceRow)> = TableDefinition::new("blocks");
+/// Block key and further owner -> where that one has it.
+pub const SHARED: TableDefinition<(&[u8], u64), PlaceRow> = TableDefinition::new("shared");
+/// File id -> sha256, size, root CID: the layouts of stored blobs.
+pub const FILES: TableDefinition<u64, (&Hash, u64, &[u8])> = TableDefinition::new("files");
+/// Root key -> file id, stored or arriving.
+pub const ROOTS: TableDefinition<&[u8], u64> = TableDefinition::new("roots");
+/// sha256 -> size, file ids, aliases.
+pub const STORED: TableDefinition<&Hash, (u64, Vec<u64>, Vec<&[u8]>)> = TableDefinition::new("stored");
+/// The hash of another digest -> sha256.
+pub const ALIASES: TableDefinition<&[u8], &Hash> = TableDefinition::new("aliases");
+/// sha256 -> the bytes of a blob that is too small for a file.
+pub const SMALL: TableDefinition<&Hash, &[u8]> = TableDefinition::new("small");
+/// File id -> root CID, size, and the extents that are synced.
+pub const ARRIVING: TableDefinition<u64, (&[u8], u64, Vec<(u64, u64)>)> = TableDefinition::new("arriving");
+/// sha256 of blobs whose rows are gone and whose files may not be yet.
+pub const DOOMED: TableDefinition<&Hash, ()> = TableDefinition::new("doomed");
+/// Numbers that stand alone.
+pub const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+
+/// Rows of `META`.
+pub const FORMAT_ROW: &str = "format";
+pub const NEXT_ID: &str = "next id";
+pub const BYTES: &str = "bytes";
+
+/// Every table, open for one transaction that writes.
+pub struct Tables<'t> {
+    pub blocks: Table<'t, &'static [u8], (u64, PlaceRow<'static>)>,
+    pub shared: Table<'t, (&'static [u8], u64), PlaceRow<'static>>,
+    pub files: Table<'t, u64, (&'static Hash, u64, &'static [u8])>,
+    pub roots: Table<'t, &'static [u8], u64>,
+    pub stored: Table<'t, &'static Hash, (u64, Vec<u64>, Vec<&'static [u8]>)>,
+    pub aliases: Table<'t, &'static [u8], &'static Hash>,
+    pub small: Table<'t, &'static Hash, &'static [u8]>,
+    pub arriving: Table<'t, u64, (&'static [u8], u64, Vec<(u64, u64)>)>,
+    pub doomed: Table<'t, &'static Hash, ()>,
+    pub meta: Table<'t, &'static str, u64>,
+}
+
+impl<'t> Tables<'t> {
+    pub fn open(write: &'t WriteTransaction) -> Result<Self, Error> {
+        Ok(Self {
+            blocks: write.open_table(BLOCKS)?,
+            shared: write.open_table(SHARED)?,
+            files: write.open_table(FILES)?,
+            roots: write.open_table(ROOTS)?,
+            stored: write.open_table(STORED)?,
+            aliases: write.open_table(ALIASES)?,
+            small: write.open_table(SMALL)?,
+            arriving: write.open_table(ARRIVING)?,
+            doomed: write.open_table(DOOMED)?,
+            meta: write.open_table(META)?,
+        })
+    }
+
+    /// Records that no id below `next` may be given again.
+    pub fn used_ids(&mut self, next: u64) -> Result<(), Error> {
+        let known = number(&self.meta, NEXT_ID)?;
+        self.meta.insert(NEXT_ID, next.max(known))?;
+        Ok(())
+    }
+}
+
+/// A number of `META`; 0 before it was first written.
+pub fn number(meta: &impl ReadableTable<&'static str, u64>, row: &str) -> Result<u64, Error> {
+    Ok(meta.get(row)?.map_or(0, |row| row.value()))
+}
+
+/// Reads one row as `with` makes something of it.
+pub fn row<K: redb::Key + 'static, V: redb::Value + 'static, T>(
+    read: &ReadTransaction,
+    table: TableDefinition<K, V>,
+    key: K::SelfType<'_>,
+    with: impl FnOnce(V::SelfType<'_>) -> T,
+) -> Result<Option<T>, Error> {
+    let table = read.open_table(table)?;
+    Ok(table.get(key)?.map(|row| with(row.value())))
+}

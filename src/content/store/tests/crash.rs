@@ -1,0 +1,126 @@
+//! The moments of a crash, made by hand between one opening and the next.
+
+use std::fs;
+
+use super::*;
+use crate::content::store::{disk::Disk, tables::Tables};
+
+/// A directory where one blob is stored and another, of whose four leaves two are saved, is arriving.
+fn house() -> (TempDir, Bytes, Dag, Dag) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let bytes_stored = bytes(1, 2 * MIB);
+    let dag = Dag::new(Profile::UnixfsV1, &bytes_stored);
+    put(&store, &bytes_stored, &[&dag]);
+    let other = Dag::new(Profile::UnixfsV1, &bytes(2, 4 * MIB));
+    let arriving = store.arrive(other.root(), 4 * MIB as u64).unwrap();
+    other.layout.nodes.iter().for_each(|node| arriving.insert_node(node.cid, node.data.clone()).unwrap());
+    for (leaf, block) in &other.leaves[..2] {
+        arriving.write(leaf, block, 0..block.len()).unwrap();
+    }
+    arriving.checkpoint().unwrap();
+    (dir, bytes_stored, dag, other)
+}
+
+fn id_of(store: &Store, dag: &Dag) -> u64 {
+    store.file(&dag.root()).unwrap().unwrap().id
+}
+
+#[test]
+fn a_rename_that_was_not_done_is_done() {
+    let (dir, bytes, dag, _) = house();
+    let id = id_of(&Store::open(dir.path()).unwrap(), &dag);
+    let place = blob_path(dir.path(), &bytes);
+    fs::rename(&place, dir.path().join("incoming").join(id.to_string())).unwrap();
+    fs::remove_dir(place.parent().unwrap()).unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    assert!(place.exists() && dag.is_in(&store) && incoming(dir.path()).len() == 1);
+}
+
+#[test]
+fn a_reader_between_commit_and_rename_finds_the_file() {
+    let (dir, bytes, dag, _) = house();
+    let store = Store::open(dir.path()).unwrap();
+    let id = id_of(&store, &dag);
+    fs::rename(blob_path(dir.path(), &bytes), dir.path().join("incoming").join(id.to_string())).unwrap();
+    assert!(dag.is_in(&store));
+    assert!(store.remove(&dag.root()).unwrap() && incoming(dir.path()).len() == 1);
+}
+
+#[test]
+fn a_second_copy_of_a_stored_blob_is_removed() {
+    let (dir, bytes, dag, _) = house();
+    let id = id_of(&Store::open(dir.path()).unwrap(), &dag);
+    fs::copy(blob_path(dir.path(), &bytes), dir.path().join("incoming").join(id.to_string())).unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    assert!(dag.is_in(&store) && incoming(dir.path()).len() == 1);
+}
+
+#[test]
+fn a_file_that_no_row_names_is_removed_and_one_that_arrives_is_kept() {
+    let (dir, _, dag, other) = house();
+    fs::write(dir.path().join("incoming/77"), b"half").unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    assert!(dag.is_in(&store) && incoming(dir.path()).len() == 1);
+    assert!(store.get(&other.leaves[1].0.cid).unwrap().is_some());
+    assert_eq!(store.stat().unwrap().arriving_bytes, 2 * MIB as u64);
+}
+
+#[test]
+fn an_arriving_row_without_its_file_is_dropped_with_its_blocks() {
+    let (dir, _, dag, other) = house();
+    fs::remove_file(&incoming(dir.path())[0]).unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    assert!(dag.is_in(&store) && other.is_gone_from(&store));
+    assert_eq!(store.stat().unwrap().arriving, 0);
+    let arriving = store.arrive(other.root(), 4 * MIB as u64).unwrap();
+    assert_eq!(arriving.written(), 0);
+}
+
+#[test]
+fn a_file_that_arrives_and_was_stored_meanwhile_is_dropped() {
+    let (dir, _, dag, other) = house();
+    put(&Store::open(dir.path()).unwrap(), &bytes(2, 4 * MIB), &[&other]);
+    let store = Store::open(dir.path()).unwrap();
+    assert!(dag.is_in(&store) && other.is_in(&store) && incoming(dir.path()).is_empty());
+    assert_eq!(store.stat().unwrap().arriving, 0);
+}
+
+#[test]
+fn a_removed_blob_whose_file_is_left_is_unlinked_unless_it_came_again() {
+    let (dir, bytes, dag, _) = house();
+    let path = blob_path(dir.path(), &bytes);
+    for again in [true, false] {
+        let store = Store::open(dir.path()).unwrap();
+        store.remove(&dag.root()).unwrap();
+        if again {
+            put(&store, &bytes, &[&dag]);
+        } else {
+            fs::write(&path, &bytes).unwrap();
+        }
+        drop(store);
+        assert!(path.exists());
+        let store = Store::open(dir.path()).unwrap();
+        assert_eq!((path.exists(), store.file(&dag.root()).unwrap().is_some()), (again, again));
+    }
+}
+
+#[test]
+fn a_commit_that_never_came_leaves_no_trace() {
+    let (dir, _, dag, _) = house();
+    let bytes = bytes(5, MIB);
+    let lost = Dag::new(Profile::UnixfsV1, &bytes);
+    {
+        let store = Store::open(dir.path()).unwrap();
+        let disk = Disk::open(dir.path()).unwrap();
+        fs::write(disk.incoming(500), &bytes).unwrap();
+        let result: Result<(), Error> = store.database().write(|write| {
+            let mut tables = Tables::open(write)?;
+            tables.used_ids(501)?;
+            Err(Error::NoLayout)
+        });
+        assert!(matches!(result, Err(Error::NoLayout)));
+    }
+    let store = Store::open(dir.path()).unwrap();
+    assert!(dag.is_in(&store) && lost.is_gone_from(&store) && incoming(dir.path()).len() == 1);
+}
