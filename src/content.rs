@@ -1,48 +1,49 @@
 //! Blobs as bytes: what is stored under a digest or a CID, read and written as streams.
 //!
 //! ```text
-//! stat, open, read ──► dag::{resolve, read} ──► node (blocks)
-//! put, wrap        ──► dag::build           ──► node
-//! hold, release    ──► index (redb): digest -> where its bytes are, and what is kept for whom
+//! stat, open, read ──► store (here) or dag::resolve, arrival ──► node (peers)
+//! put              ──► dag::build ──► store: a blob is a file, a block a window into it
+//! hold, release    ──► index: what is kept for whom
 //! ```
 //!
 //! Nothing above this module knows blocks.
 
+mod arrival;
 mod dag;
 mod index;
 mod open;
 mod path;
 mod put;
-#[allow(dead_code, unused_imports)]
 mod store;
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::HashSet,
+    io,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
-use ocipfs_node::{Cid, Node};
+use ocipfs_node::{Block, Blocks, Cid, Node};
 use ocipfs_oci::Digest;
-use tokio::sync::{RwLock, RwLockReadGuard, Semaphore};
+use tokio::sync::{RwLock, RwLockReadGuard};
 
 pub use dag::Profile;
 pub use index::Holding;
 pub use open::Reader;
 pub use path::{CidPath, Error as PathError};
-pub use put::Stored;
+pub use put::{Document, Put, Written};
+pub use store::{Error as StoreError, Stat as StoreStat, Store};
 
+use arrival::Arrivals;
 use dag::Fetcher;
 use index::Index;
 
-/// Read ahead by all streams of the process together; one block a stream is always allowed.
-const READ_AHEAD_MIB: usize = 64;
 const MIB: usize = 1 << 20;
 
 /// What can go wrong with the bytes of a blob.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The blocks could not be had, for the reason that the node gives.
     #[error(transparent)]
@@ -97,12 +98,35 @@ pub enum Error {
         /// The stall time-out.
         after: Duration,
     },
-    /// The index in the node directory failed.
-    #[error("the index: {0}")]
-    Index(String),
-    /// What was to be stored could not be read.
-    #[error("cannot read what is to be stored: {0}")]
-    Input(#[from] std::io::Error),
+    /// The disk is full.
+    #[error("the disk that holds the node directory is full")]
+    Full,
+    /// The node directory failed.
+    #[error("the store: {0}")]
+    Store(String),
+}
+
+impl Error {
+    /// What work that was waited for is told at the end of the process.
+    fn stopped(_: impl std::error::Error) -> Self {
+        Self::Node(ocipfs_node::Error::Stopped)
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        match error {
+            store::Error::Full => Self::Full,
+            store::Error::Stopped => Self::Node(ocipfs_node::Error::Stopped),
+            other => Self::Store(other.to_string()),
+        }
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Store(error.to_string())
+    }
 }
 
 /// How content waits and what it writes.
@@ -154,31 +178,45 @@ pub struct Content(Arc<Inner>);
 
 struct Inner {
     node: Node,
+    store: Store,
     index: Index,
     settings: Settings,
-    read_ahead: Arc<Semaphore>,
+    arrivals: Arrivals,
     /// Blobs whose bytes were fetched whole and did not match; asked again, they are refused at once.
     rejected: Mutex<HashSet<Blob>>,
     /// Read by who stores, written by who removes: a block found present must stay until it is held.
     storing: RwLock<()>,
+    /// Read while blocks are put that came on the way to a file, written by who counts on them.
+    keeping: Arc<RwLock<()>>,
+}
+
+impl Blocks for Store {
+    fn size(&self, cid: &Cid) -> io::Result<Option<u64>> {
+        Store::size(self, cid).map_err(io::Error::other)
+    }
+
+    fn get(&self, cid: &Cid) -> io::Result<Option<Bytes>> {
+        Store::get(self, cid).map_err(io::Error::other)
+    }
 }
 
 /// A peer cannot fill the memory with lies.
 const REJECTED: usize = 10_000;
 
 impl Content {
-    /// Opens the index in `data_dir` and announces what is held.
-    pub async fn open_in(data_dir: &Path, node: Node, settings: Settings) -> Result<Self, Error> {
-        let index = Index::open(&data_dir.join("index.redb"))?;
+    /// Content over a store, and a node that serves it; what is held is announced.
+    pub fn new(store: Store, node: Node, settings: Settings) -> Result<Self, Error> {
+        let index = Index::new(store.database());
         node.announce(index.holdings()?.into_iter().flat_map(|(_, holding)| holding.roots()));
-        let read_ahead = Arc::new(Semaphore::new(READ_AHEAD_MIB));
         Ok(Self(Arc::new(Inner {
             node,
+            store,
             index,
             settings,
-            read_ahead,
+            arrivals: Arrivals::default(),
             rejected: Mutex::default(),
             storing: RwLock::default(),
+            keeping: Arc::default(),
         })))
     }
 
@@ -192,14 +230,37 @@ impl Content {
         self.0.settings.profile
     }
 
+    /// Where the blobs are.
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
     fn fetcher(&self, root: Cid) -> Fetcher {
-        Fetcher::new(self.0.node.session(root), self.0.settings.find_timeout, self.0.settings.stall_timeout)
+        let Settings { find_timeout, stall_timeout, .. } = self.0.settings;
+        Fetcher::new(self.0.node.clone(), self.0.store.clone(), root, find_timeout, stall_timeout)
+    }
+
+    /// Keeps blocks that came on the way to a file, beside what goes on with it.
+    fn keep_blocks(&self, blocks: Vec<Block>) {
+        if blocks.is_empty() {
+            return;
+        }
+        let Ok(keeping) = self.0.keeping.clone().try_read_owned() else { return };
+        let (store, node) = (self.0.store.clone(), self.0.node.clone());
+        tokio::task::spawn_blocking(move || {
+            match store.put_blocks(&blocks) {
+                Ok(()) => node.arrived(&blocks.iter().map(|block| block.cid).collect::<Vec<_>>()),
+                Err(error) => tracing::warn!("blocks that came are not kept: {error}"),
+            }
+            drop(keeping);
+        });
     }
 
     /// Finds a file and its size; its bytes stay where they are.
     pub async fn stat(&self, at: &CidPath) -> Result<Stat, Error> {
-        let fetcher = self.fetcher(*at.root());
-        let file = dag::resolve(&fetcher, at).await?;
+        let mut fetcher = self.fetcher(*at.root());
+        let file = dag::resolve(&mut fetcher, at).await?;
+        self.keep_blocks(fetcher.take_fetched());
         Ok(Stat { cid: file.cid, size: file.size() })
     }
 
@@ -216,20 +277,32 @@ impl Content {
         Ok(all.into())
     }
 
-    fn reject(&self, blob: &Blob) {
+    /// Remembers that a blob's bytes are not what was promised.
+    fn reject(&self, blob: &Blob, found: &Digest) -> Error {
         let mut rejected = self.0.rejected.lock().unwrap_or_else(PoisonError::into_inner);
         if rejected.len() < REJECTED {
             rejected.insert(blob.clone());
         }
+        Error::Mismatch { at: blob.at.clone(), why: format!("its digest is {found}, not {}", blob.digest) }
     }
 
-    fn is_rejected(&self, blob: &Blob) -> bool {
-        self.0.rejected.lock().unwrap_or_else(PoisonError::into_inner).contains(blob)
+    fn refuse_rejected(&self, blob: &Blob) -> Result<(), Error> {
+        if self.0.rejected.lock().unwrap_or_else(PoisonError::into_inner).contains(blob) {
+            let why = "it was fetched before, and its digest differs".into();
+            return Err(Error::Mismatch { at: blob.at.clone(), why });
+        }
+        Ok(())
     }
 
     /// Whether the whole blob is here and was verified.
-    pub fn has(&self, digest: &Digest) -> Result<bool, Error> {
-        Ok(self.0.index.blob(digest)?.is_some())
+    pub async fn has(&self, digest: &Digest) -> Result<bool, Error> {
+        let digest = digest.clone();
+        Ok(self.0.store.run(move |store| store.blob(&digest)).await?.is_some())
+    }
+
+    /// How much is stored.
+    pub async fn store_stat(&self) -> Result<StoreStat, Error> {
+        Ok(self.0.store.run(Store::stat).await?)
     }
 
     /// Keeps blocks from being removed while something is put and not yet held.
@@ -238,41 +311,49 @@ impl Content {
     }
 
     /// Keeps and announces what `holding` names, until it is released under the same `key`.
-    pub fn hold(&self, key: Cid, holding: Holding) -> Result<(), Error> {
-        self.0.index.hold(&key, &holding)?;
-        self.0.node.announce(holding.roots());
+    pub async fn hold(&self, key: Cid, holding: Holding) -> Result<(), Error> {
+        let roots = holding.roots();
+        self.index(move |index| index.hold(&key, &holding)).await?;
+        self.0.node.announce(roots);
         Ok(())
     }
 
     /// What is held under `key`.
-    pub fn held(&self, key: &Cid) -> Result<Option<Holding>, Error> {
-        self.0.index.holding(key)
+    pub async fn held(&self, key: &Cid) -> Result<Option<Holding>, Error> {
+        let key = *key;
+        self.index(move |index| index.holding(&key)).await
     }
 
     /// Everything held, by key.
-    pub fn holdings(&self) -> Result<Vec<(Cid, Holding)>, Error> {
-        self.0.index.holdings()
+    pub async fn holdings(&self) -> Result<Vec<(Cid, Holding)>, Error> {
+        self.index(Index::holdings).await
     }
 
     /// Forgets what is held under `key`: every block that nothing else held needs.
     pub async fn release(&self, key: &Cid) -> Result<bool, Error> {
         let _alone = self.0.storing.write().await;
-        let Some(holding) = self.0.index.release(key)? else { return Ok(false) };
-        let mut kept = BTreeSet::new();
-        let mut roots = BTreeSet::new();
-        for (_, other) in self.0.index.holdings()? {
-            roots.extend(other.roots());
+        let key = *key;
+        let Some(released) = self.index(move |index| index.release(&key)).await? else { return Ok(false) };
+        for root in &released.free {
+            self.0.node.withdraw(*root).await;
         }
-        for root in &roots {
-            dag::collect_local(&self.0.node, root, &mut kept).await?;
-        }
-        let mut gone = BTreeSet::new();
-        for root in holding.roots().into_iter().filter(|root| !roots.contains(root)) {
-            self.0.node.withdraw(root).await;
-            dag::collect_local(&self.0.node, &root, &mut gone).await?;
-        }
-        let gone: Vec<Cid> = gone.difference(&kept).copied().collect();
-        self.0.node.remove(&gone).await?;
+        let remove = move |store: &Store| {
+            released.free.iter().try_for_each(|root| {
+                store.remove(root)?;
+                store.remove_block(root)
+            })
+        };
+        self.0.store.run(remove).await?;
         Ok(true)
+    }
+
+    /// The index is on the disk, so it is asked off the threads that serve.
+    async fn index<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Index) -> Result<T, store::Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let content = self.clone();
+        let asked = tokio::task::spawn_blocking(move || ask(&content.0.index));
+        Ok(asked.await.map_err(Error::stopped)??)
     }
 }

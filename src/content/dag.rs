@@ -3,7 +3,6 @@
 mod build;
 mod fetch;
 mod hamt;
-mod read;
 mod resolve;
 mod unixfs;
 
@@ -12,6 +11,5 @@ mod tests;
 
 pub use build::{Builder, Profile, Root};
 pub use fetch::Fetcher;
-pub use read::Walk;
-pub use resolve::{File, collect_local, resolve};
-pub use unixfs::{DAG_PB, RAW, Unit, leaf_frame};
+pub use resolve::{File, resolve};
+pub use unixfs::{Child, DAG_PB, RAW, Unit, leaf_frame};

@@ -1,20 +1,21 @@
-//! What is here, by digest and by holder, in redb: a committed write is on disk.
+//! What is held, and for whom, in the store's index: a committed write is on disk.
 
-use std::{collections::HashMap, path::Path};
+use std::sync::Arc;
 
 use ocipfs_node::Cid;
 use ocipfs_oci::Digest;
-use redb::{
-    Database, Key, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition, TableError, Value,
-};
+use redb::{MultimapTableDefinition, ReadableTable, TableDefinition, TableError};
 use serde::{Deserialize, Serialize};
 
-use super::{CidPath, Error};
+use super::{
+    CidPath,
+    store::{Database, Error},
+};
 
-/// Digest -> the CID path of its bytes: blobs that are here whole and were verified.
-const BLOBS: TableDefinition<&str, &str> = TableDefinition::new("blobs");
 /// Key CID -> what is kept under it, as JSON.
 const HOLDINGS: TableDefinition<&[u8], &str> = TableDefinition::new("holdings");
+/// Root CID -> the keys it is held under.
+const HELD: MultimapTableDefinition<&[u8], &[u8]> = MultimapTableDefinition::new("held");
 
 /// What one reference keeps: a layer manifest and the layer it names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,93 +40,85 @@ impl Holding {
     }
 }
 
-/// The index file.
-pub struct Index(Database);
+/// What was released, and which of its roots nothing else holds.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Released {
+    pub holding: Holding,
+    pub free: Vec<Cid>,
+}
 
-fn failed(error: impl std::fmt::Display) -> Error {
-    Error::Index(error.to_string())
+/// The holdings.
+pub struct Index(Arc<Database>);
+
+fn damaged(error: impl std::fmt::Display) -> Error {
+    Error::Damaged(error.to_string())
+}
+
+fn name(cid: &Cid) -> Vec<u8> {
+    Cid::new_v1(cid.codec(), *cid.hash()).to_bytes()
 }
 
 impl Index {
-    pub fn open(path: &Path) -> Result<Self, Error> {
-        let database =
-            Database::create(path).map_err(|e| Error::Index(format!("{}: {e}", path.display())))?;
-        Ok(Self(database))
-    }
-
-    /// Opens a table as of now; none where nothing was ever written to it.
-    fn read<K: Key + 'static, V: Value + 'static>(
-        &self,
-        table: TableDefinition<K, V>,
-    ) -> Result<Option<ReadOnlyTable<K, V>>, Error> {
-        match self.0.begin_read().map_err(failed)?.open_table(table) {
-            Ok(table) => Ok(Some(table)),
-            Err(TableError::TableDoesNotExist(_)) => Ok(None),
-            Err(error) => Err(failed(error)),
-        }
-    }
-
-    /// Where the verified bytes of `digest` are.
-    pub fn blob(&self, digest: &Digest) -> Result<Option<CidPath>, Error> {
-        let Some(table) = self.read(BLOBS)? else { return Ok(None) };
-        let row = table.get(digest.to_string().as_str()).map_err(failed)?;
-        row.map(|row| row.value().parse().map_err(failed)).transpose()
-    }
-
-    /// Records that the bytes of `digest` are here whole and verified.
-    pub fn add_blob(&self, digest: &Digest, at: &CidPath) -> Result<(), Error> {
-        let write = self.0.begin_write().map_err(failed)?;
-        let mut table = write.open_table(BLOBS).map_err(failed)?;
-        table.insert(digest.to_string().as_str(), at.to_string().as_str()).map_err(failed)?;
-        drop(table);
-        write.commit().map_err(failed)
+    pub fn new(database: Arc<Database>) -> Self {
+        Self(database)
     }
 
     pub fn hold(&self, key: &Cid, holding: &Holding) -> Result<(), Error> {
-        let json = serde_json::to_string(holding).map_err(failed)?;
-        let write = self.0.begin_write().map_err(failed)?;
-        let mut table = write.open_table(HOLDINGS).map_err(failed)?;
-        table.insert(key.to_bytes().as_slice(), json.as_str()).map_err(failed)?;
-        drop(table);
-        write.commit().map_err(failed)
+        let json = serde_json::to_string(holding).map_err(damaged)?;
+        self.0.write(|write| {
+            write.open_table(HOLDINGS)?.insert(key.to_bytes().as_slice(), json.as_str())?;
+            let mut held = write.open_multimap_table(HELD)?;
+            for root in holding.roots() {
+                held.insert(name(&root).as_slice(), key.to_bytes().as_slice())?;
+            }
+            Ok(())
+        })
     }
 
     pub fn holding(&self, key: &Cid) -> Result<Option<Holding>, Error> {
-        let Some(table) = self.read(HOLDINGS)? else { return Ok(None) };
-        let row = table.get(key.to_bytes().as_slice()).map_err(failed)?;
-        row.map(|row| serde_json::from_str(row.value()).map_err(failed)).transpose()
+        self.0.read(|read| {
+            let table = match read.open_table(HOLDINGS) {
+                Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+                table => table?,
+            };
+            let row = table.get(key.to_bytes().as_slice())?;
+            row.map(|row| serde_json::from_str(row.value()).map_err(damaged)).transpose()
+        })
     }
 
     pub fn holdings(&self) -> Result<Vec<(Cid, Holding)>, Error> {
-        let Some(table) = self.read(HOLDINGS)? else { return Ok(Vec::new()) };
-        let mut all = Vec::new();
-        for row in table.iter().map_err(failed)? {
-            let (key, json) = row.map_err(failed)?;
-            let key = Cid::try_from(key.value()).map_err(failed)?;
-            all.push((key, serde_json::from_str(json.value()).map_err(failed)?));
-        }
-        Ok(all)
+        self.0.read(|read| {
+            let table = match read.open_table(HOLDINGS) {
+                Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                table => table?,
+            };
+            let mut all = Vec::new();
+            for row in table.iter()? {
+                let (key, json) = row?;
+                let key = Cid::try_from(key.value()).map_err(damaged)?;
+                all.push((key, serde_json::from_str(json.value()).map_err(damaged)?));
+            }
+            Ok(all)
+        })
     }
 
-    /// Removes a holding, and the blobs that no other holding has; the others are where those have them.
-    pub fn release(&self, key: &Cid) -> Result<Option<Holding>, Error> {
+    /// Removes a holding.
+    pub fn release(&self, key: &Cid) -> Result<Option<Released>, Error> {
         let Some(holding) = self.holding(key)? else { return Ok(None) };
-        let others = self.holdings()?.into_iter().filter(|(other, _)| other != key);
-        let kept: HashMap<Digest, CidPath> = others.flat_map(|(_, other)| other.blobs).collect();
-        let write = self.0.begin_write().map_err(failed)?;
-        let mut holdings = write.open_table(HOLDINGS).map_err(failed)?;
-        holdings.remove(key.to_bytes().as_slice()).map_err(failed)?;
-        let mut blobs = write.open_table(BLOBS).map_err(failed)?;
-        for (digest, _) in &holding.blobs {
-            let row = digest.to_string();
-            match kept.get(digest) {
-                Some(at) => blobs.insert(row.as_str(), at.to_string().as_str()).map_err(failed)?,
-                None => blobs.remove(row.as_str()).map_err(failed)?,
-            };
-        }
-        drop((holdings, blobs));
-        write.commit().map_err(failed)?;
-        Ok(Some(holding))
+        let key = key.to_bytes();
+        self.0.write(|write| {
+            write.open_table(HOLDINGS)?.remove(key.as_slice())?;
+            let mut held = write.open_multimap_table(HELD)?;
+            let mut free = Vec::new();
+            for root in holding.roots() {
+                let name = name(&root);
+                held.remove(name.as_slice(), key.as_slice())?;
+                if held.get(name.as_slice())?.is_empty() {
+                    free.push(root);
+                }
+            }
+            Ok(Some(Released { holding: holding.clone(), free }))
+        })
     }
 }
 
@@ -139,27 +132,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_survives_and_what_is_released_is_gone() {
+    fn what_is_held_survives_and_what_only_the_released_held_is_free() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("index.redb");
-        let (shared, own) = (Digest::sha256_of(b"shared"), Digest::sha256_of(b"own"));
-        let at = |n| CidPath::from(cid(n));
-        let blobs = vec![(shared.clone(), at(8)), (own.clone(), at(8))];
+        let open = || Index::new(Arc::new(Database::open(&path).unwrap()));
+        let blobs = vec![(Digest::sha256_of(b"shared"), CidPath::from(cid(8)))];
         let one = Holding::new(true, &[cid(1), cid(8)], blobs);
-        let two = Holding::new(false, &[cid(2), cid(9)], vec![(shared.clone(), at(9))]);
+        let two = Holding::new(false, &[cid(2), cid(8)], vec![]);
         {
-            let index = Index::open(&path).unwrap();
-            assert!(index.holdings().unwrap().is_empty() && index.blob(&own).unwrap().is_none());
+            let index = open();
+            assert!(index.holdings().unwrap().is_empty() && index.holding(&cid(1)).unwrap().is_none());
+            index.hold(&cid(1), &one).unwrap();
             index.hold(&cid(1), &one).unwrap();
             index.hold(&cid(2), &two).unwrap();
-            index.add_blob(&shared, &at(8)).unwrap();
-            index.add_blob(&own, &at(8)).unwrap();
         }
-        let index = Index::open(&path).unwrap();
-        assert_eq!(index.holdings().unwrap(), vec![(cid(1), one.clone()), (cid(2), two)]);
-        assert_eq!(index.release(&cid(1)).unwrap(), Some(one));
+        let index = open();
+        let mut all = index.holdings().unwrap();
+        all.sort_by_key(|(_, holding)| !holding.owned);
+        assert_eq!(all, [(cid(1), one.clone()), (cid(2), two.clone())]);
+        assert_eq!(index.release(&cid(1)).unwrap(), Some(Released { holding: one, free: vec![cid(1)] }));
         assert_eq!(index.release(&cid(1)).unwrap(), None);
-        assert_eq!(index.blob(&own).unwrap(), None);
-        assert_eq!(index.blob(&shared).unwrap(), Some(at(9)), "as the other has it");
+        assert_eq!(index.release(&cid(2)).unwrap(), Some(Released { holding: two, free: vec![cid(2), cid(8)] }));
     }
 }

@@ -1,29 +1,111 @@
-//! Bytes going out: streams that verify what comes in, and abort rather than end well with wrong bytes.
+//! Bytes going out: of a stored blob from its file, of another while it arrives; never a good end with wrong bytes.
 
-use std::{collections::BTreeSet, ops::Range, sync::Arc};
+use std::{collections::BTreeSet, ops::Range};
 
 use bytes::Bytes;
-use ocipfs_node::Cid;
-use ocipfs_oci::Hasher;
-use tokio::sync::mpsc;
+use ocipfs_node::{Block, Cid};
+use ocipfs_oci::{Algorithm, Digest, Hasher};
+use tokio::task::JoinHandle;
 
 use super::{
-    Blob, CidPath, Content, Error, Holding, Stat,
-    dag::{self, Fetcher},
+    Blob, CidPath, Content, Error, Holding,
+    arrival::{Part, Start},
+    dag::{self, Unit},
+    store::{BlobFile, Layout, Leaf, Stored},
 };
 
-/// Chunks between the walk and whoever sends them on.
-const BUFFERED: usize = 2;
+/// What is read of a stored blob in one piece.
+const PIECE: u64 = 512 << 10;
 
-/// A stream of bytes, read by a task that ends when the reader is dropped.
+/// A stream of bytes.
 pub struct Reader {
     size: u64,
     /// What was waited for already.
     first: Option<Bytes>,
-    chunks: mpsc::Receiver<Result<Bytes, Error>>,
+    source: Source,
+}
+
+enum Source {
+    /// All bytes are here.
+    Made(Option<Bytes>),
+    File(Pieces),
+    Arriving { part: Part, last: Last, ended: bool },
+}
+
+/// What the last bytes of a file that arrives wait for: a client that has them all would believe them.
+enum Last {
+    /// Nothing: this is a part.
+    Nothing,
+    /// That the whole is stored.
+    Stored,
+    /// That the whole is stored and has this digest.
+    Digest(Digest),
+}
+
+/// A stored blob, the next piece of which is read while the one before is sent.
+struct Pieces {
+    file: BlobFile,
+    range: Range<u64>,
+    ahead: Option<JoinHandle<std::io::Result<Bytes>>>,
+}
+
+impl Pieces {
+    fn new(file: BlobFile, range: Range<u64>) -> Self {
+        let mut pieces = Self { file, range, ahead: None };
+        pieces.read_ahead();
+        pieces
+    }
+
+    fn read_ahead(&mut self) {
+        let Range { start, end } = self.range;
+        let length = PIECE.min(end.saturating_sub(start));
+        let file = self.file.clone();
+        self.ahead =
+            (length > 0).then(|| tokio::task::spawn_blocking(move || file.read_at(start, length as usize)));
+        self.range.start += length;
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        let Some(ahead) = self.ahead.take() else { return Ok(None) };
+        let bytes = ahead.await.map_err(Error::stopped)??;
+        self.read_ahead();
+        Ok(Some(bytes))
+    }
+}
+
+impl Source {
+    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        let (part, last, ended) = match self {
+            Self::Made(bytes) => return Ok(bytes.take()),
+            Self::File(pieces) => return pieces.next().await,
+            Self::Arriving { part, last, ended } => (part, last, ended),
+        };
+        if *ended {
+            return Ok(None);
+        }
+        let next = part.next().await?;
+        *ended = part.left() == 0;
+        if !*ended || matches!(last, Last::Nothing) {
+            return Ok(next);
+        }
+        let stored = part.outcome().await?;
+        match last {
+            Last::Digest(digest) if digest.algorithm() == Algorithm::Sha256 && *digest != stored.digest => {
+                let why = format!("its digest is {}, not {digest}", stored.digest);
+                Err(Error::Mismatch { at: stored.root.into(), why })
+            }
+            _ => Ok(next),
+        }
+    }
 }
 
 impl Reader {
+    /// Waits for the first bytes: what fails before them can still be told as an error.
+    async fn begin(size: u64, mut source: Source) -> Result<Self, Error> {
+        let first = source.next().await?;
+        Ok(Self { size, first, source })
+    }
+
     /// How many bytes it will give.
     pub fn size(&self) -> u64 {
         self.size
@@ -33,91 +115,167 @@ impl Reader {
     pub async fn next(&mut self) -> Option<Result<Bytes, Error>> {
         match self.first.take() {
             Some(first) => Some(Ok(first)),
-            None => self.chunks.recv().await,
+            None => self.source.next().await.transpose(),
         }
-    }
-
-    /// Waits for the first bytes: what fails before them can still be told as an error.
-    async fn begun(mut self) -> Result<Self, Error> {
-        self.first = self.chunks.recv().await.transpose()?;
-        Ok(self)
     }
 
     /// The rest as a stream, whose error is logged here: who serves it can only break off.
     pub fn into_stream_logged(self) -> impl futures::Stream<Item = Result<Bytes, Error>> {
-        futures::stream::unfold(self, |mut reader| async move {
+        futures::stream::unfold(Some(self), |reader| async move {
+            let mut reader = reader?;
             let item = reader.next().await?;
             if let Err(error) = &item {
                 tracing::warn!("a stream was broken off: {error}");
+                return Some((item, None));
             }
-            Some((item, reader))
+            Some((item, Some(reader)))
         })
     }
 }
 
 impl Content {
     /// Opens a file by its CID alone: each block is verified, there is no digest to hold the whole against.
+    /// A file of several blocks is stored when its stream has ended.
     pub async fn open_at(&self, at: &CidPath) -> Result<Reader, Error> {
-        let (walk, file) = self.walk(at, self.fetcher(*at.root()), None, None).await?;
-        spawn(walk, file.size, None).begun().await
+        loop {
+            let found = self.find(at).await?;
+            let size = found.unit.size();
+            if let Some(source) = self.here(&found, None, 0..size).await? {
+                return Reader::begin(size, source).await;
+            }
+            if let Some(part) = self.join(found, 0..size, None).await? {
+                return Reader::begin(size, Source::Arriving { part, last: Last::Stored, ended: false }).await;
+            }
+        }
+    }
+
+    /// A file that is stored, by the root of any of its DAGs.
+    async fn stored(&self, root: &Cid) -> Result<Option<Stored>, Error> {
+        let root = *root;
+        Ok(self.store().run(move |store| store.file(&root)).await?)
     }
 
     /// Opens `range` of a blob once its first bytes are here. What is not here is fetched; a blob read
     /// whole is verified by its digest before its last bytes are given, and is not hashed again afterwards.
     pub async fn open(&self, blob: &Blob, range: Range<u64>) -> Result<Reader, Error> {
-        if self.is_rejected(blob) {
-            return Err(mismatch(blob, "it was fetched before, and its digest differs".into()));
+        self.refuse_rejected(blob)?;
+        let size = range.end.saturating_sub(range.start);
+        // Again where somebody else stored the file in between.
+        loop {
+            if let Some(file) = self.stored_file(&blob.digest).await? {
+                return Reader::begin(size, Source::File(Pieces::new(file, range))).await;
+            }
+            let found = self.find(&blob.at).await?;
+            right_size(blob, found.unit.size())?;
+            if let Some(source) = self.here(&found, Some(blob), range.clone()).await? {
+                return Reader::begin(size, source).await;
+            }
+            let whole = range == (0..blob.size);
+            let last = if whole { Last::Digest(blob.digest.clone()) } else { Last::Nothing };
+            if let Some(part) = self.join(found, range.clone(), Some(blob)).await? {
+                return Reader::begin(size, Source::Arriving { part, last, ended: false }).await;
+            }
         }
-        let stored = self.0.index.blob(&blob.digest)?;
-        let whole = range == (0..blob.size);
-        let length = range.end.saturating_sub(range.start);
-        let at = stored.as_ref().unwrap_or(&blob.at);
-        let fetcher = self.fetcher(*at.root()).verified(stored.is_some());
-        let (walk, file) = self.walk(at, fetcher, Some(blob), Some(range)).await?;
-        let check = (stored.is_none() && whole).then(|| Check {
-            content: self.clone(),
-            blob: blob.clone(),
-            file: file.cid,
-            hasher: Hasher::new(blob.digest.algorithm()),
-        });
-        spawn(walk, length, check).begun().await
     }
 
     /// Whether the blob can be had: it is here, or its first block came and its size is right.
     pub async fn check(&self, blob: &Blob) -> Result<(), Error> {
-        if self.is_rejected(blob) {
-            return Err(mismatch(blob, "it was fetched before, and its digest differs".into()));
-        }
-        if self.has(&blob.digest)? {
+        self.refuse_rejected(blob)?;
+        if self.stored_file(&blob.digest).await?.is_some() {
             return Ok(());
         }
         right_size(blob, self.stat(&blob.at).await?.size)
     }
 
-    async fn walk(
+    async fn stored_file(&self, digest: &Digest) -> Result<Option<BlobFile>, Error> {
+        let digest = digest.clone();
+        let open = move |store: &super::store::Store| match store.blob(&digest)? {
+            Some(stored) => store.open_file(&stored).map(Some),
+            None => Ok(None),
+        };
+        Ok(self.store().run(open).await?)
+    }
+
+    /// What a file is and where: its path is walked, and what came on the way is kept.
+    async fn find(&self, at: &CidPath) -> Result<Start, Error> {
+        let mut fetcher = self.fetcher(*at.root());
+        let file = dag::resolve(&mut fetcher, at).await?;
+        let block = fetcher.block(&file.cid).await?;
+        let (fetched, session) = fetcher.into_parts();
+        self.keep_blocks(fetched);
+        Ok(Start { root: file.cid, unit: file.unit, block, session })
+    }
+
+    /// A file that needs no fetching: of one block, or stored under another digest than was asked for.
+    async fn here(
         &self,
-        at: &CidPath,
-        fetcher: Fetcher,
+        found: &Start,
         blob: Option<&Blob>,
-        range: Option<Range<u64>>,
-    ) -> Result<(dag::Walk, Stat), Error> {
-        let fetcher = Arc::new(fetcher);
-        let file = dag::resolve(&fetcher, at).await?;
-        let stat = Stat { cid: file.cid, size: file.size() };
-        if let Some(blob) = blob {
-            right_size(blob, stat.size)?;
+        range: Range<u64>,
+    ) -> Result<Option<Source>, Error> {
+        if let Unit::File { data, children } = &found.unit
+            && children.is_empty()
+        {
+            if let Some(blob) = blob {
+                self.verify_single(blob, found, data).await?;
+            }
+            return Ok(Some(Source::Made(Some(data.slice(range.start as usize..range.end as usize)))));
         }
-        let range = range.unwrap_or(0..stat.size);
-        Ok((dag::Walk::new(at.clone(), fetcher, file, range, self.0.read_ahead.clone())?, stat))
+        let Some(stored) = self.stored(&found.root).await? else { return Ok(None) };
+        match blob {
+            // sha512 and its like are found by another name, if this is they at all.
+            Some(blob) if blob.digest.algorithm() == Algorithm::Sha256 => Err(self.reject(blob, &stored.digest)),
+            _ => {
+                let file = self.store().run(move |store| store.open_file(&stored)).await?;
+                Ok(Some(Source::File(Pieces::new(file, range))))
+            }
+        }
+    }
+
+    async fn verify_single(&self, blob: &Blob, found: &Start, data: &Bytes) -> Result<(), Error> {
+        let mut hasher = Hasher::new(blob.digest.algorithm());
+        hasher.update(data);
+        let digest = hasher.finish();
+        if digest != blob.digest {
+            return Err(self.reject(blob, &digest));
+        }
+        self.keep(blob, found.root, false).await
     }
 
     /// Holds a blob whose bytes are here and were seen to match, and announces it.
-    pub fn keep(&self, blob: &Blob, file: Cid, owned: bool) -> Result<(), Error> {
-        let owned = owned || self.held(&blob.holder)?.is_some_and(|held| held.owned);
+    pub async fn keep(&self, blob: &Blob, file: Cid, owned: bool) -> Result<(), Error> {
+        // What led here is kept before it is said to be.
+        self.0.keeping.write().await;
+        self.store_single(blob, file).await?;
+        let owned = owned || self.held(&blob.holder).await?.is_some_and(|held| held.owned);
         let roots: BTreeSet<Cid> = [blob.holder, *blob.at.root(), file].into();
         let roots: Vec<Cid> = roots.into_iter().collect();
-        self.hold(blob.holder, Holding::new(owned, &roots, vec![(blob.digest.clone(), blob.at.clone())]))?;
-        self.0.index.add_blob(&blob.digest, &blob.at)
+        let holding = Holding::new(owned, &roots, vec![(blob.digest.clone(), blob.at.clone())]);
+        self.hold(blob.holder, holding).await
+    }
+
+    /// Makes a blob of a file that is one block, which is how it came.
+    async fn store_single(&self, blob: &Blob, file: Cid) -> Result<(), Error> {
+        let blob = blob.clone();
+        let store = move |store: &super::store::Store| {
+            if store.blob(&blob.digest)?.is_some() {
+                return Ok(());
+            }
+            let Some(block) = store.get(&file)? else { return Ok(()) };
+            let Ok(Unit::File { data, children }) = Unit::decode(&file, block.clone()) else { return Ok(()) };
+            if !children.is_empty() {
+                return Ok(());
+            }
+            let leaf = Leaf { cid: file, offset: 0, length: data.len() as u64 };
+            let layout = match data.len() {
+                0 => Layout { root: file, leaves: vec![], nodes: vec![Block { cid: file, data: block }] },
+                _ => Layout { root: file, leaves: vec![leaf], nodes: vec![] },
+            };
+            let mut draft = store.draft()?;
+            draft.write(&data)?;
+            draft.finish(&Digest::sha256_of(&data), &[blob.digest.clone()], &[layout]).map(drop)
+        };
+        Ok(self.store().run(store).await?)
     }
 }
 
@@ -125,73 +283,5 @@ fn right_size(blob: &Blob, size: u64) -> Result<(), Error> {
     if size == blob.size {
         return Ok(());
     }
-    Err(mismatch(blob, format!("it has {size} bytes, not {}", blob.size)))
-}
-
-fn mismatch(blob: &Blob, why: String) -> Error {
-    Error::Mismatch { at: blob.at.clone(), why }
-}
-
-/// The running hash of a blob that comes in whole.
-struct Check {
-    content: Content,
-    blob: Blob,
-    file: Cid,
-    hasher: Hasher,
-}
-
-impl Check {
-    fn verdict(self) -> Result<(), Error> {
-        let found = self.hasher.finish();
-        if found == self.blob.digest {
-            return self.content.keep(&self.blob, self.file, false);
-        }
-        self.content.reject(&self.blob);
-        Err(mismatch(&self.blob, format!("its digest is {found}, not {}", self.blob.digest)))
-    }
-}
-
-fn spawn(mut walk: dag::Walk, size: u64, mut check: Option<Check>) -> Reader {
-    let (out, chunks) = mpsc::channel(BUFFERED);
-    tokio::spawn(async move {
-        // The last bytes wait for the verdict: a client that has them all would believe them.
-        let mut held: Option<Bytes> = None;
-        let mut left = size;
-        loop {
-            let next = tokio::select! {
-                next = walk.next() => next,
-                // Nobody reads on: the fetch stops here, what came stays.
-                () = out.closed() => return,
-            };
-            let item = match next {
-                Ok(Some(bytes)) => {
-                    if let Some(check) = &mut check {
-                        check.hasher.update(&bytes);
-                    }
-                    left = left.saturating_sub(bytes.len() as u64);
-                    if left == 0 { held.replace(bytes) } else { Some(bytes) }.map(Ok)
-                }
-                Ok(None) => {
-                    let last = match check.take().map_or(Ok(()), Check::verdict) {
-                        Ok(()) => held.take().map(Ok),
-                        Err(error) => Some(Err(error)),
-                    };
-                    if let Some(last) = last {
-                        let _ = out.send(last).await;
-                    }
-                    return;
-                }
-                Err(error) => {
-                    let _ = out.send(Err(error)).await;
-                    return;
-                }
-            };
-            if let Some(item) = item
-                && out.send(item).await.is_err()
-            {
-                return;
-            }
-        }
-    });
-    Reader { size, first: None, chunks }
+    Err(Error::Mismatch { at: blob.at.clone(), why: format!("it has {size} bytes, not {}", blob.size) })
 }

@@ -138,6 +138,15 @@ impl Store {
         Ok(store)
     }
 
+    /// Works with the store off the threads that must not wait for a disk.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let store = self.clone();
+        tokio::task::spawn_blocking(move || work(&store)).await.map_err(|_| Error::Stopped)?
+    }
+
     /// The index file, for what else is kept in it.
     pub fn database(&self) -> Arc<Database> {
         self.0.database.clone()

@@ -5,7 +5,7 @@ use libp2p::Multiaddr;
 use crate::{Cid, swarm_key};
 
 /// What can go wrong between this node and its peers.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The key that names this peer cannot be read or written.
     #[error("the identity key {path}: {why}")]

@@ -84,6 +84,11 @@ impl Session {
         }
     }
 
+    /// A block that has come already.
+    pub fn ready(&mut self) -> Option<Fetched> {
+        self.fetch.as_mut()?.blocks.try_recv().ok()
+    }
+
     /// The next block that comes, in no order. It waits for ever: the reader knows what progress is.
     pub async fn next(&mut self) -> Result<Fetched, Error> {
         let search = self.search.clone();

@@ -6,7 +6,7 @@ const HEADER: &str = "/key/swarm/psk/1.0.0/";
 const ENCODING: &str = "/base16/";
 
 /// Why a text is no swarm key.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// One of the three lines is not what it should be.
     #[error("not a swarm key: line {line} should be {expected}; `ocipfs swarm key` prints a new one")]

@@ -1,64 +1,101 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use ocipfs_node::{Cid, Session};
+use ocipfs_node::{Block, Cid, Node, Session};
 
 use super::unixfs::Unit;
-use crate::content::{CidPath, Error};
+use crate::content::{CidPath, Error, store::Store};
 
 /// The multihash code of a CID that carries its bytes in itself.
 const IDENTITY: u64 = 0x00;
 
-/// Gets the blocks of one DAG and says what they are.
+/// Gets the blocks on the way from a root to a file: from the store, else from peers.
 pub struct Fetcher {
-    session: Session,
+    node: Node,
+    store: Store,
+    root: Cid,
     find_timeout: Duration,
     stall_timeout: Duration,
-    verified: bool,
+    /// Begun with the first block that is not here.
+    session: Option<Session>,
+    /// What came of peers.
+    fetched: Vec<Block>,
 }
 
 impl Fetcher {
-    pub fn new(session: Session, find_timeout: Duration, stall_timeout: Duration) -> Self {
-        Self { session, find_timeout, stall_timeout, verified: false }
-    }
-
-    /// For a blob that is here whole and was verified: its blocks are not hashed again.
-    pub fn verified(self, verified: bool) -> Self {
-        Self { verified, ..self }
-    }
-
-    pub fn is_verified(&self) -> bool {
-        self.verified
-    }
-
-    pub fn stall_timeout(&self) -> Duration {
-        self.stall_timeout
+    pub fn new(node: Node, store: Store, root: Cid, find_timeout: Duration, stall_timeout: Duration) -> Self {
+        Self { node, store, root, find_timeout, stall_timeout, session: None, fetched: Vec::new() }
     }
 
     /// The root: looked for until the find time-out.
-    pub async fn root(&self, cid: &Cid) -> Result<Unit, Error> {
-        match inline(cid) {
-            Some(data) => Unit::decode(cid, data),
-            None => Unit::decode(cid, self.session.fetch_root(self.find_timeout).await?),
+    pub async fn root(&mut self) -> Result<Unit, Error> {
+        let root = self.root;
+        if let Some(data) = self.local(&root).await? {
+            return Unit::decode(&root, data);
         }
+        let patience = self.find_timeout;
+        let block = self.session().root(patience).await?.block;
+        self.keep(block)
     }
 
     /// A block below the root, on the way to a file: it must come within the stall time-out.
-    pub async fn inner(&self, at: &CidPath, cid: &Cid) -> Result<Unit, Error> {
-        let stalled = |_| Error::Stalled { at: at.clone(), after: self.stall_timeout };
-        tokio::time::timeout(self.stall_timeout, self.block(cid)).await.map_err(stalled)?
-    }
-
-    /// A block below the root; who reads several at once watches their progress.
-    pub async fn block(&self, cid: &Cid) -> Result<Unit, Error> {
-        match inline(cid) {
-            Some(data) => Unit::decode(cid, data),
-            None if self.verified => Unit::decode(cid, self.session.fetch_verified(cid).await?),
-            None => Unit::decode(cid, self.session.fetch(cid).await?),
+    pub async fn inner(&mut self, at: &CidPath, cid: &Cid) -> Result<Unit, Error> {
+        if let Some(data) = self.local(cid).await? {
+            return Unit::decode(cid, data);
         }
+        let after = self.stall_timeout;
+        let fetched = async {
+            let session = self.session();
+            session.want(vec![(*cid, 0)]);
+            loop {
+                let block = session.next().await?.block;
+                if block.cid.hash() == cid.hash() {
+                    return Ok::<_, Error>(block);
+                }
+            }
+        };
+        let stalled = |_| Error::Stalled { at: at.clone(), after };
+        let block = tokio::time::timeout(after, fetched).await.map_err(stalled)??;
+        self.keep(Block { cid: *cid, ..block })
     }
-}
 
-fn inline(cid: &Cid) -> Option<Bytes> {
-    (cid.hash().code() == IDENTITY).then(|| Bytes::copy_from_slice(cid.hash().digest()))
+    /// The bytes of a block that was found on the way.
+    pub async fn block(&self, cid: &Cid) -> Result<Bytes, Error> {
+        self.local(cid).await?.ok_or_else(|| ocipfs_node::Error::Offline(*cid).into())
+    }
+
+    /// What came of peers so far, to be kept, and the session that goes on with what is below.
+    pub fn into_parts(mut self) -> (Vec<Block>, Session) {
+        let session = match self.session.take() {
+            Some(session) => session,
+            None => self.node.session(self.root),
+        };
+        (self.fetched, session)
+    }
+
+    /// What came of peers so far, to be kept.
+    pub fn take_fetched(&mut self) -> Vec<Block> {
+        std::mem::take(&mut self.fetched)
+    }
+
+    async fn local(&self, cid: &Cid) -> Result<Option<Bytes>, Error> {
+        if cid.hash().code() == IDENTITY {
+            return Ok(Some(Bytes::copy_from_slice(cid.hash().digest())));
+        }
+        if let Some(block) = self.fetched.iter().find(|block| block.cid == *cid) {
+            return Ok(Some(block.data.clone()));
+        }
+        let cid = *cid;
+        Ok(self.store.run(move |store| store.get(&cid)).await?)
+    }
+
+    fn session(&mut self) -> &mut Session {
+        self.session.get_or_insert_with(|| self.node.session(self.root))
+    }
+
+    fn keep(&mut self, block: Block) -> Result<Unit, Error> {
+        let unit = Unit::decode(&block.cid, block.data.clone())?;
+        self.fetched.push(block);
+        Ok(unit)
+    }
 }

@@ -1,8 +1,6 @@
 //! From a CID and a path to a file, through directories plain and sharded.
 
-use std::collections::BTreeSet;
-
-use ocipfs_node::{Cid, Node};
+use ocipfs_node::Cid;
 
 use super::{
     fetch::Fetcher,
@@ -28,9 +26,9 @@ impl File {
 }
 
 /// Finds the file that `at` names.
-pub async fn resolve(fetcher: &Fetcher, at: &CidPath) -> Result<File, Error> {
+pub async fn resolve(fetcher: &mut Fetcher, at: &CidPath) -> Result<File, Error> {
     let mut cid = *at.root();
-    let mut unit = fetcher.root(&cid).await?;
+    let mut unit = fetcher.root().await?;
     for name in at.names() {
         cid = match &unit {
             Unit::Directory(links) => links
@@ -53,7 +51,7 @@ fn no_entry(at: &CidPath, name: &str) -> Error {
     Error::NoEntry { at: at.clone(), entry: name.into() }
 }
 
-async fn in_shard(fetcher: &Fetcher, at: &CidPath, shard: &Unit, name: &str) -> Result<Cid, Error> {
+async fn in_shard(fetcher: &mut Fetcher, at: &CidPath, shard: &Unit, name: &str) -> Result<Cid, Error> {
     let mut bits = Bits::of(name);
     let mut deeper;
     let mut shard = shard;
@@ -67,25 +65,4 @@ async fn in_shard(fetcher: &Fetcher, at: &CidPath, shard: &Unit, name: &str) -> 
         shard = &deeper;
     }
     Err(no_entry(at, name))
-}
-
-/// Adds to `found` every block of the DAG below `root` that is in the node directory.
-pub async fn collect_local(node: &Node, root: &Cid, found: &mut BTreeSet<Cid>) -> Result<(), Error> {
-    let mut todo = vec![*root];
-    while let Some(cid) = todo.pop() {
-        // One block may be named by a CIDv0 here and a CIDv1 there.
-        let cid = Cid::new_v1(cid.codec(), *cid.hash());
-        if !found.insert(cid) || cid.codec() == super::unixfs::RAW {
-            continue;
-        }
-        let Some(block) = node.local(&cid).await? else { continue };
-        match Unit::decode(&cid, block) {
-            Ok(Unit::File { children, .. }) => todo.extend(children.into_iter().map(|child| child.cid)),
-            Ok(Unit::Directory(links) | Unit::Shard { links, .. }) => {
-                todo.extend(links.into_iter().map(|(_, cid)| cid))
-            }
-            Ok(Unit::Symlink) | Err(_) => {}
-        }
-    }
-    Ok(())
 }

@@ -167,6 +167,11 @@ impl Arriving {
         self.0.state().extents.contain(offset, offset.saturating_add(length))
     }
 
+    /// How many bytes from an offset on are written without a gap.
+    pub fn available(&self, offset: u64) -> u64 {
+        self.0.state().extents.from(offset)
+    }
+
     /// Keeps an inner node of the DAG, whose bytes the caller has verified; parents come before children.
     pub fn insert_node(&self, cid: Cid, block: Bytes) -> Result<(), Error> {
         self.0.take(Key::of(&cid), Place::Inline(block), (0, 0))

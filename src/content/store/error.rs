@@ -83,6 +83,9 @@ pub enum Error {
     /// A blob without a DAG could not be found by a peer.
     #[error("a blob is stored with at least one layout")]
     NoLayout,
+    /// The process ends.
+    #[error("the process is shutting down")]
+    Stopped,
     /// It was removed meanwhile.
     #[error("the blob {0} is not stored any more")]
     Gone(Digest),

@@ -33,6 +33,13 @@ impl Extents {
         start >= end || next > 0 && self.0[next - 1].1 >= end
     }
 
+    /// How many bytes from `start` on are written without a gap.
+    pub fn from(&self, start: u64) -> u64 {
+        let next = self.0.partition_point(|(other, _)| *other <= start);
+        let part = next.checked_sub(1).and_then(|index| self.0.get(index));
+        part.map_or(0, |(_, end)| end.saturating_sub(start))
+    }
+
     /// How many bytes are written.
     pub fn length(&self) -> u64 {
         self.0.iter().map(|(start, end)| end - start).sum()
@@ -68,6 +75,7 @@ mod tests {
                 for end in start..80 {
                     assert_eq!(extents.contain(start as u64, end as u64), bytes[start..end].iter().all(|byte| *byte));
                 }
+                assert_eq!(extents.from(start as u64), bytes[start..].iter().take_while(|byte| **byte).count() as u64);
             }
             assert!(extents.rows().windows(2).all(|pair| pair[0].1 < pair[1].0));
         }

@@ -35,7 +35,7 @@ const RECENT: usize = 16_384;
 /// A message for a peer, and its share of what is in flight.
 pub struct Outgoing {
     pub message: Message,
-    pub room: Option<OwnedSemaphorePermit>,
+    pub _room: Option<OwnedSemaphorePermit>,
 }
 
 /// All peers that want something.
@@ -159,7 +159,7 @@ impl Server {
                 }
                 Err(_) => return,
             };
-            slot.send(Outgoing { message, room });
+            slot.send(Outgoing { message, _room: room });
         }
     }
 

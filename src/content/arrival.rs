@@ -1,0 +1,229 @@
+//! Files that are arriving: one task a file fetches what its readers need, each block once, however many read.
+//!
+//! ```text
+//! readers ─► join, prefer ─► task: tree (what is missing) ─► session (peers)
+//!    ▲                         │                                 │ blocks, verified
+//!    └── windows, outcome ◄────┴── hash (in order) ◄── store ◄───┘ written in place
+//! ```
+
+mod task;
+mod tree;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use ocipfs_node::{Cid, Session};
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    Blob, Content, Error,
+    dag::Unit,
+    store::{self, Arriving, Stored},
+};
+
+/// What one read gives at most.
+const WINDOW: u64 = 1 << 20;
+
+/// All files that somebody reads while they arrive, by their roots.
+#[derive(Default)]
+pub struct Arrivals(Mutex<HashMap<Cid, Arc<Shared>>>);
+
+/// What readers and the task have in common.
+struct Shared {
+    /// The root under version 1.
+    name: Cid,
+    root: Cid,
+    file: Arriving,
+    readers: Mutex<Readers>,
+    commands: mpsc::UnboundedSender<Command>,
+    progress: watch::Sender<Progress>,
+}
+
+#[derive(Default)]
+struct Readers {
+    ranges: BTreeMap<u64, Range<u64>>,
+    counter: u64,
+    /// What the whole must be, according to those who read it.
+    promised: Vec<Blob>,
+}
+
+enum Command {
+    /// Somebody came or went.
+    Changed,
+    /// Somebody waits here.
+    Prefer(u64),
+}
+
+#[derive(Clone, Debug, Default)]
+struct Progress {
+    /// Counts the blocks that came.
+    steps: u64,
+    outcome: Option<Result<Stored, Error>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A file to be fetched, whose first block is here.
+pub struct Start {
+    pub root: Cid,
+    pub unit: Unit,
+    pub block: Bytes,
+    pub session: Session,
+}
+
+impl Content {
+    /// Joins those who read a file while it arrives, or begins to fetch it; none if it is stored by now.
+    pub(super) async fn join(
+        &self,
+        start: Start,
+        range: Range<u64>,
+        promised: Option<&Blob>,
+    ) -> Result<Option<Part>, Error> {
+        let (root, size) = (start.root, start.unit.size());
+        let file = match self.store().run(move |store| store.arrive(root, size)).await {
+            Err(store::Error::Stored(_)) => return Ok(None),
+            file => file?,
+        };
+        let name = Cid::new_v1(root.codec(), *root.hash());
+        let mut arrivals = locked(&self.0.arrivals.0);
+        if let Some(shared) = arrivals.get(&name) {
+            return Ok(Some(Part::new(shared.clone(), range, promised, self.0.settings.stall_timeout)));
+        }
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared {
+            name,
+            root,
+            file,
+            readers: Mutex::default(),
+            commands,
+            progress: watch::Sender::default(),
+        });
+        let part = Part::new(shared.clone(), range, promised, self.0.settings.stall_timeout);
+        arrivals.insert(name, shared.clone());
+        drop(arrivals);
+        tokio::spawn(task::run(self.clone(), shared, start, inbox));
+        Ok(Some(part))
+    }
+}
+
+impl Arrivals {
+    /// Removes a file that nobody reads any more, or that `must` end; whether it is gone.
+    fn leave(&self, shared: &Arc<Shared>, must: bool) -> bool {
+        let mut arrivals = locked(&self.0);
+        if !must && !locked(&shared.readers).ranges.is_empty() {
+            return false;
+        }
+        if arrivals.get(&shared.name).is_some_and(|known| Arc::ptr_eq(known, shared)) {
+            arrivals.remove(&shared.name);
+        }
+        true
+    }
+}
+
+impl Shared {
+    fn ranges(&self) -> Vec<Range<u64>> {
+        locked(&self.readers).ranges.values().cloned().collect()
+    }
+
+    fn step(&self) {
+        self.progress.send_modify(|progress| progress.steps += 1);
+    }
+
+    fn end(&self, outcome: Result<Stored, Error>) {
+        self.progress.send_modify(|progress| progress.outcome = Some(outcome));
+    }
+}
+
+/// A reader's share of a file that arrives; the fetch goes on without it.
+pub struct Part {
+    shared: Arc<Shared>,
+    number: u64,
+    range: Range<u64>,
+    progress: watch::Receiver<Progress>,
+    stall_timeout: Duration,
+}
+
+impl Part {
+    fn new(shared: Arc<Shared>, range: Range<u64>, promised: Option<&Blob>, stall_timeout: Duration) -> Self {
+        let mut readers = locked(&shared.readers);
+        readers.counter += 1;
+        let number = readers.counter;
+        readers.ranges.insert(number, range.clone());
+        if let Some(blob) = promised
+            && !readers.promised.contains(blob)
+        {
+            readers.promised.push(blob.clone());
+        }
+        drop(readers);
+        let _ = shared.commands.send(Command::Changed);
+        let progress = shared.progress.subscribe();
+        Self { shared, number, range, progress, stall_timeout }
+    }
+
+    /// How many bytes it will give.
+    pub fn left(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+
+    /// The next bytes, when they are here; none at the end.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        let Range { start, end } = self.range;
+        if start >= end {
+            return Ok(None);
+        }
+        loop {
+            let here = self.shared.file.available(start).min(end - start).min(WINDOW);
+            if here > 0 {
+                self.range.start += here;
+                let file = self.shared.file.clone();
+                let read = tokio::task::spawn_blocking(move || file.read_at(start, here as usize));
+                return Ok(Some(read.await.map_err(Error::stopped)??));
+            }
+            self.wait().await?;
+        }
+    }
+
+    async fn wait(&mut self) -> Result<(), Error> {
+        if let Some(Err(error)) = &self.progress.borrow_and_update().outcome {
+            return Err(error.clone());
+        }
+        // What came between the look at the file and this is told by the next change or found there now.
+        if self.shared.file.available(self.range.start) > 0 {
+            return Ok(());
+        }
+        let _ = self.shared.commands.send(Command::Prefer(self.range.start));
+        self.changed().await
+    }
+
+    async fn changed(&mut self) -> Result<(), Error> {
+        let after = self.stall_timeout;
+        match tokio::time::timeout(after, self.progress.changed()).await {
+            Ok(changed) => changed.map_err(Error::stopped),
+            Err(_) => Err(Error::Stalled { at: self.shared.root.into(), after }),
+        }
+    }
+
+    /// Waits until the whole file is here and was hashed.
+    pub async fn outcome(&mut self) -> Result<Stored, Error> {
+        loop {
+            if let Some(outcome) = self.progress.borrow_and_update().outcome.clone() {
+                return outcome;
+            }
+            self.changed().await?;
+        }
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        locked(&self.shared.readers).ranges.remove(&self.number);
+        let _ = self.shared.commands.send(Command::Changed);
+    }
+}

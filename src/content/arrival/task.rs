@@ -1,0 +1,324 @@
+//! The task behind one arriving file.
+
+use std::{ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use ocipfs_node::{Block, Cid, Fetched, Session};
+use ocipfs_oci::{Algorithm, Digest, Hasher};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    Command, Progress, Shared, Start, locked,
+    tree::{Place, Tree},
+};
+use crate::content::{
+    Blob, Content, Error,
+    dag::{Child, Unit},
+    store::{Arriving, Leaf, Store, Stored},
+};
+
+/// Parts that are wanted at once.
+const WANTED: usize = 2048;
+/// The node directory is searched for so many parts at a time.
+const SEARCHED: usize = 1024;
+/// Blocks written in one go.
+const WRITTEN: usize = 8;
+/// What may be lost in a crash.
+const CHECKPOINT: u64 = 64 << 20;
+/// Read for hashing in one piece.
+const HASHED: u64 = 1 << 20;
+/// Hashed in one go.
+const HASHED_AT_ONCE: u64 = 8 << 20;
+
+/// Fetches a file as far as its readers need it.
+pub async fn run(
+    content: Content,
+    shared: Arc<Shared>,
+    start: Start,
+    mut inbox: mpsc::UnboundedReceiver<Command>,
+) {
+    let Start { root, unit, block, mut session } = start;
+    let mut task = Task { content, shared, tree: Tree::default(), since_checkpoint: 0, checkpoint: None };
+    let begun = task.begin(root, unit, block).await;
+    let ended = match begun {
+        Ok(()) => task.work(&mut session, &mut inbox).await,
+        Err(error) => Err(error),
+    };
+    // Nothing is fetched any more, so its peers need not send what they still have queued.
+    drop(session);
+    task.end(ended).await;
+}
+
+struct Task {
+    content: Content,
+    shared: Arc<Shared>,
+    tree: Tree,
+    since_checkpoint: u64,
+    checkpoint: Option<JoinHandle<()>>,
+}
+
+/// A block that was found, and what it says.
+struct Absorbed {
+    cid: Cid,
+    places: Vec<Place>,
+    size: usize,
+    children: Vec<Child>,
+    own: u64,
+}
+
+impl Task {
+    async fn begin(&mut self, root: Cid, unit: Unit, block: Bytes) -> Result<(), Error> {
+        let place = Place { offset: 0, length: unit.size(), depth: 0 };
+        let found = vec![(Block { cid: root, data: block }, vec![place])];
+        self.absorb(found, Vec::new()).await
+    }
+
+    /// Ends well with the digest of the whole, or with none when nobody reads any more.
+    async fn work(
+        &mut self,
+        session: &mut Session,
+        inbox: &mut mpsc::UnboundedReceiver<Command>,
+    ) -> Result<Option<Digest>, Error> {
+        let whole = hash(self.shared.file.clone(), self.shared.progress.subscribe());
+        let mut whole = AbortOnDropHandle::new(tokio::spawn(whole));
+        loop {
+            self.search_here().await?;
+            self.fetch(session);
+            let waits = self.tree.lacks_any(&self.shared.ranges());
+            tokio::select! {
+                digest = &mut whole => return digest.map_err(Error::stopped)?.map(Some),
+                command = inbox.recv() => {
+                    if let Some(Command::Prefer(offset)) = command
+                        && let Some(cid) = self.tree.at(offset)
+                    {
+                        session.prefer(cid);
+                    }
+                    self.retarget(session);
+                    if self.shared.ranges().is_empty() && self.content.0.arrivals.leave(&self.shared, false) {
+                        return Ok(None);
+                    }
+                }
+                fetched = session.next(), if waits => self.take(session, fetched?).await?,
+            }
+        }
+    }
+
+    /// Takes from the node directory what other files or an earlier attempt left there.
+    async fn search_here(&mut self) -> Result<(), Error> {
+        loop {
+            let unknown = self.tree.take_new(&self.shared.ranges(), SEARCHED);
+            if unknown.is_empty() {
+                return Ok(());
+            }
+            let found = self.content.store().run(move |store| find(store, unknown)).await?;
+            let found = found.into_iter().map(|block| {
+                let places = self.tree.arrived(&block.cid);
+                (block, places)
+            });
+            let found: Vec<_> = found.collect();
+            self.absorb(found, Vec::new()).await?;
+        }
+    }
+
+    fn fetch(&mut self, session: &Session) {
+        let missing = self.tree.take_missing(&self.shared.ranges(), WANTED);
+        if !missing.is_empty() {
+            session.want(missing);
+        }
+    }
+
+    fn retarget(&mut self, session: &Session) {
+        let surplus = self.tree.take_surplus(&self.shared.ranges());
+        if !surplus.is_empty() {
+            session.unwant(surplus);
+        }
+    }
+
+    /// Takes a block that came, and those that came with it.
+    async fn take(&mut self, session: &mut Session, first: Fetched) -> Result<(), Error> {
+        let mut fetched = vec![first];
+        while fetched.len() < WRITTEN
+            && let Some(next) = session.ready()
+        {
+            fetched.push(next);
+        }
+        let found = fetched.iter().map(|fetched| {
+            let places = self.tree.arrived(&fetched.block.cid);
+            (fetched.block.clone(), places)
+        });
+        let found = found.filter(|(_, places)| !places.is_empty()).collect();
+        self.absorb(found, fetched).await
+    }
+
+    /// Writes blocks where they belong, and takes up what they lead to. `held` is what their memory is counted by.
+    async fn absorb(&mut self, found: Vec<(Block, Vec<Place>)>, held: Vec<Fetched>) -> Result<(), Error> {
+        let file = self.shared.file.clone();
+        let write = move || {
+            let absorbed = found.into_iter().map(|(block, places)| write(&file, block, places));
+            let absorbed = absorbed.collect::<Result<Vec<_>, Error>>();
+            drop(held);
+            absorbed
+        };
+        let absorbed = tokio::task::spawn_blocking(write).await.map_err(Error::stopped)??;
+        let cids: Vec<Cid> = absorbed.iter().map(|block| block.cid).collect();
+        for block in absorbed {
+            self.since_checkpoint += block.size as u64;
+            for place in &block.places {
+                let file = &self.shared.file;
+                let here = |range: &Range<u64>| file.has_range(range.start, range.end - range.start);
+                self.tree.expand(&block.cid, place.depth, place.offset + block.own, &block.children, here)?;
+            }
+        }
+        self.shared.step();
+        self.content.node().arrived(&cids);
+        self.checkpoint();
+        Ok(())
+    }
+
+    /// Makes what came so far durable, beside the fetch.
+    fn checkpoint(&mut self) {
+        let busy = self.checkpoint.as_ref().is_some_and(|task| !task.is_finished());
+        if self.since_checkpoint < CHECKPOINT || busy {
+            return;
+        }
+        self.since_checkpoint = 0;
+        let file = self.shared.file.clone();
+        self.checkpoint = Some(tokio::task::spawn_blocking(move || save(&file)));
+    }
+
+    async fn end(mut self, ended: Result<Option<Digest>, Error>) {
+        if let Some(checkpoint) = self.checkpoint.take() {
+            let _ = checkpoint.await;
+        }
+        let outcome = match ended {
+            Ok(Some(digest)) => self.settle(digest).await,
+            Ok(None) => {
+                let file = self.shared.file.clone();
+                let _ = tokio::task::spawn_blocking(move || save(&file)).await;
+                return;
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(Error::Corrupt { .. } | Error::Mismatch { .. }) = &outcome {
+            let file = self.shared.file.clone();
+            let _ = tokio::task::spawn_blocking(move || file.discard()).await;
+        }
+        self.content.0.arrivals.leave(&self.shared, true);
+        self.shared.end(outcome);
+    }
+
+    /// Stores a file that is here whole, if it is what somebody was promised, or nobody was promised anything.
+    async fn settle(&self, digest: Digest) -> Result<Stored, Error> {
+        let promised = locked(&self.shared.readers).promised.clone();
+        let mut kept = Vec::new();
+        let mut wrong = Vec::new();
+        for blob in promised {
+            match self.found(&blob, &digest).await? {
+                found if found == blob.digest => kept.push(blob),
+                found => wrong.push((blob, found)),
+            }
+        }
+        let reject = wrong.iter().map(|(blob, found)| self.content.reject(blob, found)).last();
+        if kept.is_empty()
+            && let Some(mismatch) = reject
+        {
+            return Err(mismatch);
+        }
+        let aliases: Vec<Digest> = kept.iter().map(|blob| blob.digest.clone()).filter(|d| *d != digest).collect();
+        let file = self.shared.file.clone();
+        let finish = tokio::task::spawn_blocking(move || file.finish(&digest, &aliases));
+        let stored = finish.await.map_err(Error::stopped)??;
+        for blob in kept {
+            self.content.keep(&blob, self.shared.root, false).await?;
+        }
+        Ok(stored)
+    }
+
+    /// What the bytes hash to under the algorithm that a promise was made in.
+    async fn found(&self, blob: &Blob, sha256: &Digest) -> Result<Digest, Error> {
+        let algorithm = blob.digest.algorithm();
+        if algorithm == Algorithm::Sha256 {
+            return Ok(sha256.clone());
+        }
+        let (file, mut hasher) = (self.shared.file.clone(), Hasher::new(algorithm));
+        let hash = move || {
+            let mut at = 0;
+            while at < file.size() {
+                let bytes = file.read_at(at, HASHED.min(file.size() - at) as usize)?;
+                hasher.update(&bytes);
+                at += bytes.len() as u64;
+            }
+            Ok(hasher.finish())
+        };
+        tokio::task::spawn_blocking(hash).await.map_err(Error::stopped)?
+    }
+}
+
+fn find(store: &Store, cids: Vec<Cid>) -> Result<Vec<Block>, crate::content::store::Error> {
+    let mut found = Vec::new();
+    for cid in cids {
+        if let Some(data) = store.get(&cid)? {
+            found.push(Block { cid, data });
+        }
+    }
+    Ok(found)
+}
+
+fn save(file: &Arriving) {
+    if let Err(error) = file.checkpoint() {
+        tracing::warn!("what came so far may have to be fetched again after a crash: {error}");
+    }
+}
+
+/// Decodes a block and writes its data where it belongs.
+fn write(file: &Arriving, block: Block, places: Vec<Place>) -> Result<Absorbed, Error> {
+    let Block { cid, data: bytes } = block;
+    let unit = Unit::decode(&cid, bytes.clone())?;
+    let size = unit.size();
+    let (kind, Unit::File { data, children }) = (unit.kind(), unit) else {
+        return Err(Error::Corrupt { cid, why: "a directory or link where a part of a file belongs".into() });
+    };
+    if let Some(place) = places.iter().find(|place| place.length != size) {
+        let why = format!("{kind} of {size} bytes where a file's part of {} belongs", place.length);
+        return Err(Error::Corrupt { cid, why });
+    }
+    if data.is_empty() {
+        file.insert_node(cid, bytes.clone())?;
+    }
+    let own = data.len() as u64;
+    let start = data.as_ptr() as usize - bytes.as_ptr() as usize;
+    for place in places.iter().filter(|_| own > 0) {
+        let leaf = Leaf { cid, offset: place.offset, length: own };
+        file.write(&leaf, &bytes, start..start + data.len())?;
+    }
+    Ok(Absorbed { cid, places, size: bytes.len(), children, own })
+}
+
+/// Hashes the file from its beginning, as far as it is here and on as it comes.
+async fn hash(file: Arriving, mut progress: watch::Receiver<Progress>) -> Result<Digest, Error> {
+    let (mut hasher, mut at) = (Hasher::new(Algorithm::Sha256), 0);
+    while at < file.size() {
+        let here = file.available(at).min(HASHED_AT_ONCE);
+        if here == 0 {
+            progress.changed().await.map_err(Error::stopped)?;
+            continue;
+        }
+        let part = file.clone();
+        let update = move || {
+            let mut offset = at;
+            while offset < at + here {
+                let bytes = part.read_at(offset, HASHED.min(at + here - offset) as usize)?;
+                hasher.update(&bytes);
+                offset += bytes.len() as u64;
+            }
+            Ok::<_, Error>(hasher)
+        };
+        hasher = tokio::task::spawn_blocking(update).await.map_err(Error::stopped)??;
+        at += here;
+    }
+    Ok(hasher.finish())
+}
