@@ -1,5 +1,8 @@
 //! Bytes coming in: cut, hashed and kept, with nothing left behind where they end badly.
 
+#[allow(dead_code)]
+mod pipeline;
+
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
 use ocipfs_node::{Block, Cid};

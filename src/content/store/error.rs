@@ -83,6 +83,12 @@ pub enum Error {
     /// A blob without a DAG could not be found by a peer.
     #[error("a blob is stored with at least one layout")]
     NoLayout,
+    /// The system has no thread left to hash or write with.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    /// Writing ended early; the end says why.
+    #[error("writing was broken off")]
+    BrokenOff,
     /// It was removed meanwhile.
     #[error("the blob {0} is not stored any more")]
     Gone(Digest),
