@@ -6,9 +6,8 @@ use std::{hint::black_box, time::Duration};
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use futures::stream;
-use ocipfs::content::{Blob, Content, Profile, Reader, Settings, Stored};
-use ocipfs_node::Node;
+use ocipfs::content::{Blob, Content, Profile, Put, Reader, Settings, Store};
+use ocipfs_node::{Cid, Node};
 use ocipfs_oci::Digest;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -17,10 +16,11 @@ const SIZE: usize = 64 << 20;
 const PIECE: usize = 1 << 20;
 
 /// A node without a swarm, in a directory of its own.
-async fn node() -> (TempDir, Content) {
+fn node() -> (TempDir, Content) {
     let dir = tempfile::tempdir().expect("a directory");
-    let node = Node::open_offline(dir.path()).await.expect("a node");
-    let content = Content::open_in(dir.path(), node, Settings::default()).await.expect("an index");
+    let store = Store::open(dir.path()).expect("a store");
+    let node = Node::offline(dir.path()).expect("a node");
+    let content = Content::new(store, node, Settings::default()).expect("an index");
     (dir, content)
 }
 
@@ -29,17 +29,16 @@ fn blob() -> Bytes {
     (0..SIZE as u64 / 8).flat_map(u64::to_le_bytes).collect::<Vec<u8>>().into()
 }
 
-async fn put(content: &Content, blob: &Bytes, profile: Profile) -> Stored {
-    let pieces = (0..SIZE).step_by(PIECE).map(|at| Ok(blob.slice(at..at + PIECE)));
-    content.put(stream::iter(pieces), profile).await.expect("a file")
+fn put(content: &Content, blob: &Bytes, profile: Profile) -> Cid {
+    let mut put = Put::new(content.store(), profile).expect("a draft");
+    for at in (0..SIZE).step_by(PIECE) {
+        put.write(blob.slice(at..at + PIECE)).expect("room");
+    }
+    put.finish().expect("a file").0.root
 }
 
-/// What is kept as verified, which a `GET` of a stored blob reads.
-fn keep(content: &Content, bytes: &Bytes, stored: &Stored) -> Blob {
-    let (digest, cid) = (Digest::sha256_of(bytes), stored.cid());
-    let blob = Blob { digest, size: stored.size(), at: cid.into(), holder: cid };
-    content.keep(&blob, cid, true).expect("an index");
-    blob
+fn blob_at(bytes: &Bytes, cid: Cid) -> Blob {
+    Blob { digest: Digest::sha256_of(bytes), size: SIZE as u64, at: cid.into(), holder: cid }
 }
 
 async fn read(mut reader: Reader) -> usize {
@@ -60,17 +59,16 @@ fn benches(c: &mut Criterion) {
         group.bench_function(format!("put/{}", profile.as_str()), |b| {
             // What is stored already is not written again, so each round has a new directory.
             b.iter_batched(
-                || runtime.block_on(node()),
+                node,
                 |(dir, content)| {
-                    runtime.block_on(put(&content, &blob, profile));
+                    put(&content, &blob, profile);
                     (dir, content)
                 },
                 BatchSize::PerIteration,
             );
         });
-        let (_dir, content) = runtime.block_on(node());
-        let file = runtime.block_on(put(&content, &blob, profile));
-        let kept = keep(&content, &blob, &file);
+        let (_dir, content) = node();
+        let kept = blob_at(&blob, put(&content, &blob, profile));
         group.bench_function(format!("open_at/{}", profile.as_str()), |b| {
             let open = async || read(content.open_at(&kept.at).await.expect("the file")).await;
             b.iter(|| black_box(runtime.block_on(open())));

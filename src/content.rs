@@ -19,7 +19,6 @@ mod store;
 use std::{
     collections::HashSet,
     io,
-    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -298,6 +297,14 @@ impl Content {
     pub async fn has(&self, digest: &Digest) -> Result<bool, Error> {
         let digest = digest.clone();
         Ok(self.0.store.run(move |store| store.blob(&digest)).await?.is_some())
+    }
+
+    /// Keeps the blocks of a document.
+    pub async fn put_document(&self, document: Document) -> Result<(), Error> {
+        let cids: Vec<Cid> = document.blocks.iter().map(|block| block.cid).collect();
+        self.0.store.run(move |store| store.put_blocks(&document.blocks)).await?;
+        self.0.node.arrived(&cids);
+        Ok(())
     }
 
     /// How much is stored.

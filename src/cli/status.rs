@@ -23,6 +23,13 @@ pub async fn run(global: &Global) -> Result<(), Exit> {
         }
         println!("network     {}, {} peers connected", status.network, status.peers);
         println!("roots       {} announced, {} not yet", status.announced, status.announcing);
+        println!(
+            "blocks      {} sent ({}), {} received ({})",
+            status.sent_blocks,
+            indicatif::HumanBytes(status.sent_bytes),
+            status.received_blocks,
+            indicatif::HumanBytes(status.received_bytes)
+        );
         println!("layers      {} added, {} pulled", status.layers, status.cached_layers);
     })
 }

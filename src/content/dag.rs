@@ -11,5 +11,5 @@ mod tests;
 
 pub use build::{Builder, Profile, Root};
 pub use fetch::Fetcher;
-pub use resolve::{File, resolve};
+pub use resolve::resolve;
 pub use unixfs::{Child, DAG_PB, RAW, Unit, leaf_frame};

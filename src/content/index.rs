@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ocipfs_node::Cid;
 use ocipfs_oci::Digest;
-use redb::{MultimapTableDefinition, ReadableTable, TableDefinition, TableError};
+use redb::{MultimapTableDefinition, ReadableMultimapTable, ReadableTable, TableDefinition, TableError};
 use serde::{Deserialize, Serialize};
 
 use super::{

@@ -245,7 +245,7 @@ impl Content {
     /// Holds a blob whose bytes are here and were seen to match, and announces it.
     pub async fn keep(&self, blob: &Blob, file: Cid, owned: bool) -> Result<(), Error> {
         // What led here is kept before it is said to be.
-        self.0.keeping.write().await;
+        drop(self.0.keeping.write().await);
         self.store_single(blob, file).await?;
         let owned = owned || self.held(&blob.holder).await?.is_some_and(|held| held.owned);
         let roots: BTreeSet<Cid> = [blob.holder, *blob.at.root(), file].into();

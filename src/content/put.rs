@@ -1,111 +1,207 @@
-//! Bytes coming in: cut, hashed and kept, with nothing left behind where they end badly.
+//! Bytes coming in: cut once, and hashed twice and written by a thread each.
+//!
+//! ```text
+//!            ┌─► whole   sha256 of all of it (left out where the caller has it)
+//! pieces ────┼─► leaves  the CIDs of the blocks, and the tree above them
+//!            └─► writer  the draft
+//! ```
+//!
+//! Each has a short queue, so memory is bounded by the slowest.
 
-use bytes::{Bytes, BytesMut};
-use futures::{Stream, StreamExt};
-use ocipfs_node::{Block, Cid};
-
-use super::{
-    Content, Error, MIB, Profile,
-    dag::{Builder, Root},
+use std::{
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    thread::{self, JoinHandle},
 };
 
-/// Blocks are kept in batches of this many bytes.
-const BATCH: usize = 8 * MIB;
+use bytes::{Bytes, BytesMut};
+use ocipfs_node::Block;
+use ocipfs_oci::{Algorithm, Digest, Hasher};
 
-/// A DAG that was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stored {
-    pub(super) root: Root,
+use super::{
+    MIB, Profile,
+    dag::{Builder, Root},
+    store::{Draft, Error, Layout, Leaf, Store, Stored},
+};
+
+#[cfg(test)]
+mod tests;
+
+/// A whole number of leaves of either profile.
+const PIECE: usize = MIB;
+/// Pieces that wait for one thread.
+const WAITING: usize = 4;
+
+/// A blob on its way into the store. Dropped, it leaves nothing.
+pub struct Put {
+    /// What is not a whole piece yet.
+    open: BytesMut,
+    whole: Option<Worker<Digest>>,
+    leaves: Worker<(Root, Layout)>,
+    writer: Worker<Result<Draft, Error>>,
 }
 
-impl Stored {
-    /// The CID of its root.
-    pub fn cid(&self) -> Cid {
-        self.root.cid
-    }
-
-    /// The file's length in bytes.
-    pub fn size(&self) -> u64 {
-        self.root.size
-    }
+/// A blob that is written and hashed, and that nobody sees yet.
+pub struct Written {
+    /// The top of its DAG.
+    pub root: Root,
+    /// Its sha256, where it was not left to the caller.
+    pub digest: Option<Digest>,
+    layout: Layout,
+    draft: Draft,
 }
 
-impl Content {
-    /// Stores a stream as a file. Where the stream fails, what was stored of it is removed again.
-    pub async fn put(
-        &self,
-        bytes: impl Stream<Item = std::io::Result<Bytes>>,
-        profile: Profile,
-    ) -> Result<Stored, Error> {
-        let mut batch = Batch { content: self, profile, blocks: Vec::new(), size: 0, new: Vec::new() };
-        match batch.take_in(bytes).await {
-            Ok(root) => Ok(Stored { root }),
-            Err(error) => {
-                self.node().remove(&batch.new).await?;
-                Err(error)
+impl Put {
+    /// Begins a blob whose sha256 is computed here.
+    pub fn new(store: &Store, profile: Profile) -> Result<Self, Error> {
+        let mut put = Self::unhashed(store, profile)?;
+        put.whole = Some(Worker::start("whole", |pieces| {
+            let mut hasher = Hasher::new(Algorithm::Sha256);
+            pieces.iter().for_each(|piece| hasher.update(&piece));
+            hasher.finish()
+        })?);
+        Ok(put)
+    }
+
+    /// Begins a blob whose sha256 the caller computes.
+    pub fn unhashed(store: &Store, profile: Profile) -> Result<Self, Error> {
+        let mut draft = store.draft()?;
+        let leaves = Worker::start("leaves", move |pieces| cut(profile, &pieces))?;
+        let write =
+            |pieces: Receiver<Bytes>| pieces.iter().try_for_each(|piece| draft.write(&piece)).map(|()| draft);
+        let writer = Worker::start("writer", write)?;
+        Ok(Self { open: BytesMut::new(), whole: None, leaves, writer })
+    }
+
+    /// Takes the next bytes, and waits where they come faster than they are hashed and written.
+    pub fn write(&mut self, mut bytes: Bytes) -> Result<(), Error> {
+        while !bytes.is_empty() {
+            let missing = PIECE - self.open.len();
+            let part = bytes.split_to(missing.min(bytes.len()));
+            if part.len() == PIECE {
+                self.give(part)?;
+                continue;
             }
+            self.open.reserve(missing);
+            self.open.extend_from_slice(&part);
+            if self.open.len() == PIECE {
+                let piece = self.open.split().freeze();
+                self.give(piece)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn give(&mut self, piece: Bytes) -> Result<(), Error> {
+        if let Some(whole) = &self.whole {
+            whole.give(piece.clone());
+        }
+        self.leaves.give(piece.clone());
+        match self.writer.give(piece) {
+            true => Ok(()),
+            // It hangs up before the end only with an error, which is told by `close`.
+            false => Err(Error::BrokenOff),
         }
     }
 
-    /// Wraps a file in a directory, so that its name travels with it.
-    pub async fn wrap(&self, name: &str, file: &Stored, profile: Profile) -> Result<Stored, Error> {
-        let (root, block) = profile.directory(name, &file.root);
-        self.node().put(vec![block]).await?;
-        Ok(Stored { root })
+    /// Waits for all of it to be hashed and written.
+    pub fn close(mut self) -> Result<Written, Error> {
+        let last = self.open.split().freeze();
+        let given = if last.is_empty() { Ok(()) } else { self.give(last) };
+        let draft = self.writer.finish()?;
+        given?;
+        let digest = self.whole.map(Worker::finish);
+        let (root, layout) = self.leaves.finish();
+        Ok(Written { root, digest, layout, draft })
+    }
+
+    /// Stores the blob under the sha256 computed here.
+    pub fn finish(self) -> Result<(Stored, Root), Error> {
+        let written = self.close()?;
+        let digest = written.digest.clone().ok_or(Error::BrokenOff)?;
+        let root = written.root;
+        Ok((written.store(&digest, &[], &[])?, root))
     }
 }
 
-struct Batch<'a> {
-    content: &'a Content,
-    profile: Profile,
-    blocks: Vec<Block>,
-    size: usize,
-    /// What was not there before.
-    new: Vec<Cid>,
+/// A few bytes as a file of their own, whose blocks are kept beside it: a layer manifest, a directory.
+pub struct Document {
+    /// Its root.
+    pub root: Root,
+    /// Its blocks.
+    pub blocks: Vec<Block>,
 }
 
-impl Batch<'_> {
-    async fn take_in(&mut self, bytes: impl Stream<Item = std::io::Result<Bytes>>) -> Result<Root, Error> {
-        let profile = self.profile;
+impl Document {
+    /// A file of these bytes.
+    pub fn file(bytes: Bytes, profile: Profile) -> Self {
         let mut builder = Builder::new(profile);
-        let mut open = BytesMut::with_capacity(profile.chunk());
-        let mut bytes = std::pin::pin!(bytes);
-        while let Some(mut next) = bytes.next().await.transpose()? {
-            while !next.is_empty() {
-                let part = next.split_to(next.len().min(profile.chunk() - open.len()));
-                open.extend_from_slice(&part);
-                if open.len() == profile.chunk() {
-                    let chunk =
-                        std::mem::replace(&mut open, BytesMut::with_capacity(profile.chunk())).freeze();
-                    self.add(builder.push(chunk)).await?;
-                }
-            }
-        }
-        if !open.is_empty() {
-            self.add(builder.push(open.freeze())).await?;
+        let mut rest = bytes;
+        let mut blocks = Vec::new();
+        while !rest.is_empty() {
+            blocks.extend(builder.push(rest.split_to(rest.len().min(profile.chunk()))));
         }
         let (root, last) = builder.finish();
-        self.add(last).await?;
-        self.flush().await?;
-        Ok(root)
+        blocks.extend(last);
+        Self { root, blocks }
     }
 
-    async fn add(&mut self, blocks: Vec<Block>) -> Result<(), Error> {
-        self.size += blocks.iter().map(|block| block.data.len()).sum::<usize>();
-        self.blocks.extend(blocks);
-        if self.size >= BATCH { self.flush().await } else { Ok(()) }
+    /// A directory of one file, so that its name travels with it.
+    pub fn directory(name: &str, file: &Root, profile: Profile) -> Self {
+        let (root, block) = profile.directory(name, file);
+        Self { root, blocks: vec![block] }
     }
+}
 
-    async fn flush(&mut self) -> Result<(), Error> {
-        let node = self.content.node();
-        let mut missing = Vec::with_capacity(self.blocks.len());
-        for block in self.blocks.drain(..) {
-            if !node.has(&block.cid).await? {
-                self.new.push(block.cid);
-                missing.push(block);
+impl Written {
+    /// Stores the blob; `blocks` that belong to no file are kept in the same commit.
+    pub fn store(self, digest: &Digest, aliases: &[Digest], blocks: &[Block]) -> Result<Stored, Error> {
+        self.draft.finish_with(digest, aliases, &[self.layout], blocks)
+    }
+}
+
+/// Cuts pieces into leaves, and builds the tree above them.
+fn cut(profile: Profile, pieces: &Receiver<Bytes>) -> (Root, Layout) {
+    let (mut builder, mut leaves, mut nodes, mut offset) = (Builder::new(profile), vec![], vec![], 0);
+    let mut add = |chunk: Bytes| {
+        let length = chunk.len() as u64;
+        for (index, block) in builder.push(chunk).into_iter().enumerate() {
+            match index {
+                0 => leaves.push(Leaf { cid: block.cid, offset, length }),
+                _ => nodes.push(block),
             }
         }
-        self.size = 0;
-        Ok(node.put(missing).await?)
+        offset += length;
+    };
+    for mut piece in pieces {
+        while !piece.is_empty() {
+            add(piece.split_to(piece.len().min(profile.chunk())));
+        }
+    }
+    let (root, last) = builder.finish();
+    nodes.extend(last);
+    (root, Layout { root: root.cid, leaves, nodes })
+}
+
+/// A thread that works through pieces in order.
+struct Worker<T> {
+    pieces: SyncSender<Bytes>,
+    thread: JoinHandle<T>,
+}
+
+impl<T: Send + 'static> Worker<T> {
+    fn start(name: &str, work: impl FnOnce(Receiver<Bytes>) -> T + Send + 'static) -> Result<Self, Error> {
+        let (pieces, waiting) = sync_channel(WAITING);
+        let thread = thread::Builder::new().name(name.into()).spawn(move || work(waiting));
+        Ok(Self { pieces, thread: thread.map_err(Error::Thread)? })
+    }
+
+    /// Waits for room; false if the thread takes no more.
+    fn give(&self, piece: Bytes) -> bool {
+        self.pieces.send(piece).is_ok()
+    }
+
+    fn finish(self) -> T {
+        drop(self.pieces);
+        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }

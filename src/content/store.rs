@@ -44,7 +44,7 @@ use ocipfs_node::{Block, Cid};
 use ocipfs_oci::Digest;
 use redb::ReadableTableMetadata;
 
-pub use arriving::{Arriving, Progress};
+pub use arriving::Arriving;
 pub use database::Database;
 pub use draft::Draft;
 pub use error::Error;
@@ -198,12 +198,7 @@ impl Store {
     /// Keeps blocks that belong to no file, whose bytes the caller has verified.
     pub fn put_blocks(&self, blocks: &[Block]) -> Result<(), Error> {
         self.0.disk.check_space()?;
-        self.0.database.write(|write| {
-            let mut tables = Tables::open(write)?;
-            blocks.iter().try_for_each(|block| {
-                tables.own(&Key::of(&block.cid), blocks::NOBODY, &Place::Inline(block.data.clone()))
-            })
-        })
+        self.0.database.write(|write| Tables::open(write)?.put_blocks(blocks))
     }
 
     /// Forgets a block that was put; where it is part of a file too, it stays.
@@ -258,7 +253,7 @@ impl Store {
     }
 
     /// Stores bytes whose file, if they have one, is `incoming/<draft>`, and is synced.
-    fn add(&self, whole: &Whole, layouts: &[Layout], draft: u64) -> Result<Stored, Error> {
+    fn add(&self, whole: &Whole, layouts: &[Layout], blocks: &[Block], draft: u64) -> Result<Stored, Error> {
         let (first, others) = layouts.split_first().ok_or(Error::NoLayout)?;
         let _placing = lock(&self.0.placing);
         let id = self.0.database.write(|write| {
@@ -268,6 +263,7 @@ impl Store {
             for layout in others {
                 tables.add_layout(self.next_id(), layout, whole)?;
             }
+            tables.put_blocks(blocks)?;
             tables.used_ids(self.ids_used())?;
             Ok(id)
         })?;

@@ -10,7 +10,7 @@ use super::{
     message::Source,
 };
 use crate::{
-    content::{self, CidPath, Content, Profile, Settings},
+    content::{self, CidPath, Content, Profile, Settings, Store},
     images::layer::{self, Image, LayerManifest, add},
 };
 
@@ -52,17 +52,19 @@ impl House {
             Some(swarm) if swarm.bootstrap == Bootstrap::Public => "public",
             _ => "own",
         };
+        let dir = options.data_dir.clone();
+        let opened = tokio::task::spawn_blocking(move || Store::open(&dir)).await.map_err(Failure::new)?;
+        let store = opened.map_err(store_failure)?;
         let node = match options.swarm {
-            Some(swarm) => Node::start(swarm).await,
-            None => Node::open_offline(&options.data_dir).await,
+            Some(swarm) => Node::start(swarm, Arc::new(store.clone())).await,
+            None => Node::offline(&options.data_dir),
         };
         let node = node.map_err(start_failure)?;
-        let content = match Content::open_in(&options.data_dir, node.clone(), options.content).await {
+        let content = match Content::new(store, node.clone(), options.content) {
             Ok(content) => content,
             Err(error) => {
                 node.shutdown().await;
-                return Err(Failure::new(error)
-                    .hint("choose another directory with --data-dir, or restore this one from a backup"));
+                return Err(content_failure(error));
             }
         };
         let registry = options.registry;
@@ -148,12 +150,12 @@ impl House {
                 "give a reference as `layer add` printed it; a layer's own CID is added with ipfs://<cid>",
             )
         })?;
-        let held = self.content().held(&cid).map_err(content_failure)?;
+        let held = self.content().held(&cid).await.map_err(content_failure)?;
         Ok(Reply::Inspected(Box::new(Inspected {
             reference: self.reference(&cid, &manifest),
             cid: cid.to_string(),
             image_digest: Image::of(&manifest).manifest_digest.to_string(),
-            local: self.content().has(&manifest.digest).map_err(content_failure)?,
+            local: self.content().has(&manifest.digest).await.map_err(content_failure)?,
             owned: held.is_some_and(|held| held.owned),
             manifest: serde_json::from_slice(&bytes).map_err(Failure::new)?,
         })))
@@ -204,7 +206,8 @@ impl House {
     async fn status(&self) -> Result<Reply, Failure> {
         let node = self.content().node();
         let announcing = node.announcing();
-        let holdings = self.content().holdings().map_err(content_failure)?;
+        let holdings = self.content().holdings().await.map_err(content_failure)?;
+        let traffic = node.traffic();
         let owned = holdings.iter().filter(|(_, holding)| holding.owned).count();
         let identity = self.identity().await;
         Ok(Reply::Status(Box::new(Status {
@@ -216,6 +219,10 @@ impl House {
             peers: node.peers().len(),
             announced: announcing.announced,
             announcing: announcing.pending,
+            sent_bytes: traffic.sent_bytes,
+            sent_blocks: traffic.sent_blocks,
+            received_bytes: traffic.received_bytes,
+            received_blocks: traffic.received_blocks,
             layers: owned,
             cached_layers: holdings.len() - owned,
             seconds: self.0.started.elapsed().as_secs(),
@@ -252,6 +259,16 @@ fn start_failure(error: ocipfs_node::Error) -> Failure {
     Failure::new(error).hint(hint)
 }
 
+fn store_failure(error: content::StoreError) -> Failure {
+    let hint = match &error {
+        // It says itself what to do.
+        content::StoreError::Earlier(_) | content::StoreError::Newer { .. } => return Failure::new(error),
+        content::StoreError::Full => "make room on the disk, or choose another directory with --data-dir",
+        _ => "choose another directory with --data-dir, or restore this one from a backup",
+    };
+    Failure::new(error).hint(hint)
+}
+
 fn content_failure(error: content::Error) -> Failure {
     use ocipfs_node::Error::*;
     let hint = match &error {
@@ -263,6 +280,7 @@ fn content_failure(error: content::Error) -> Failure {
             "try again, or give the peers more time with --find-timeout"
         }
         content::Error::Stalled { .. } => "try again: what came so far is kept",
+        content::Error::Full => "make room on the disk, or remove layers with `ocipfs layer rm`",
         content::Error::NotAFile { .. } | content::Error::NoEntry { .. } => {
             "name a file in the directory: <cid>/<file>"
         }

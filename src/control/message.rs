@@ -169,6 +169,14 @@ pub struct Status {
     pub announced: usize,
     /// Keys that nobody was told of yet.
     pub announcing: usize,
+    /// Bytes of blocks sent to peers since the start.
+    pub sent_bytes: u64,
+    /// Blocks sent to peers.
+    pub sent_blocks: u64,
+    /// Bytes of blocks that came of peers.
+    pub received_bytes: u64,
+    /// Blocks that came of peers.
+    pub received_blocks: u64,
     /// Layers that commands added.
     pub layers: usize,
     /// Layers that were pulled.

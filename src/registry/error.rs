@@ -85,7 +85,8 @@ fn content_answer(error: &content::Error, wanted: Wanted) -> (StatusCode, &'stat
         NotAFile { .. } | NoEntry { .. } | TooLarge { .. } => (StatusCode::NOT_FOUND, wanted.unknown()),
         Corrupt { .. } | Mismatch { .. } => (StatusCode::BAD_GATEWAY, "PEER_DATA_INVALID"),
         Stalled { .. } => (StatusCode::GATEWAY_TIMEOUT, "PEER_TIMEOUT"),
-        Index(_) | Input(_) => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL"),
+        Full => (StatusCode::INSUFFICIENT_STORAGE, "STORAGE_FULL"),
+        Store(_) => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL"),
     }
 }
 
@@ -95,8 +96,7 @@ fn node_answer(error: &ocipfs_node::Error, wanted: Wanted) -> (StatusCode, &'sta
         NotFound { .. } | Offline(_) => (StatusCode::NOT_FOUND, wanted.unknown()),
         Unanswered { .. } => (StatusCode::GATEWAY_TIMEOUT, "PEER_TIMEOUT"),
         Stopped => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
-        Blocks(_)
-        | Identity { .. }
+        Identity { .. }
         | SwarmKey(_)
         | HalfPrivate { .. }
         | Listen { .. }

@@ -67,22 +67,26 @@ impl Profile {
 
     fn dag_pb(self, node: PbNode) -> Block {
         let data = Bytes::from(node.into_bytes());
-        let hash = Code::Sha2_256.digest(&data);
-        let cid = match self {
-            Self::UnixfsV1 => Cid::new_v1(DAG_PB, hash),
-            // A sha2-256 hash is the one thing a CIDv0 holds.
-            Self::Legacy => Cid::new_v0(hash).unwrap_or_else(|_| Cid::new_v1(DAG_PB, hash)),
-        };
-        Block { cid, data }
+        Block { cid: self.dag_pb_cid(&data), data }
     }
 
     fn leaf(self, chunk: Bytes) -> Block {
         match self {
             Self::UnixfsV1 => Block { cid: Cid::new_v1(RAW, Code::Sha2_256.digest(&chunk)), data: chunk },
             Self::Legacy => {
-                let data = unixfs::file_data(&chunk, [].into_iter());
-                self.dag_pb(PbNode { links: Vec::new(), data: Some(data.into()) })
+                let (head, tail) = unixfs::leaf_frame(chunk.len() as u64);
+                let data = Bytes::from([&head, &chunk[..], &tail].concat());
+                Block { cid: self.dag_pb_cid(&data), data }
             }
+        }
+    }
+
+    fn dag_pb_cid(self, block: &[u8]) -> Cid {
+        let hash = Code::Sha2_256.digest(block);
+        match self {
+            Self::UnixfsV1 => Cid::new_v1(DAG_PB, hash),
+            // A sha2-256 hash is the one thing a CIDv0 holds.
+            Self::Legacy => Cid::new_v0(hash).unwrap_or_else(|_| Cid::new_v1(DAG_PB, hash)),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Who has a block, and where: one row for each owner, the first of them in the main table.
 
 use bytes::Bytes;
+use ocipfs_node::Block;
 use redb::ReadableTable;
 
 use super::{
@@ -29,6 +30,13 @@ impl Place {
 }
 
 impl Tables<'_> {
+    /// Keeps blocks that belong to no file.
+    pub fn put_blocks(&mut self, blocks: &[Block]) -> Result<(), Error> {
+        blocks
+            .iter()
+            .try_for_each(|block| self.own(&Key::of(&block.cid), NOBODY, &Place::Inline(block.data.clone())))
+    }
+
     /// Records that `owner` has the block at `place`; where it has it already, nothing changes.
     pub fn own(&mut self, key: &Key, owner: u64, place: &Place) -> Result<(), Error> {
         let first = self.blocks.get(key.bytes())?.map(|row| row.value().0);

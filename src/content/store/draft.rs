@@ -10,6 +10,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use ocipfs_node::Block;
 use ocipfs_oci::Digest;
 
 use super::{Error, Layout, Store, Stored, disk, files::Whole, files::sha256, source::Source};
@@ -91,11 +92,17 @@ impl Draft {
     }
 
     /// Stores what was written under `digest`, its sha256, with every layout; the first one's file is returned.
-    pub fn finish(
+    pub fn finish(self, digest: &Digest, aliases: &[Digest], layouts: &[Layout]) -> Result<Stored, Error> {
+        self.finish_with(digest, aliases, layouts, &[])
+    }
+
+    /// The same, and keeps `blocks` that belong to no file in the same commit: a directory that names it.
+    pub fn finish_with(
         mut self,
         digest: &Digest,
         aliases: &[Digest],
         layouts: &[Layout],
+        blocks: &[Block],
     ) -> Result<Stored, Error> {
         let sha256 = sha256(digest)?;
         let disk = &self.store.0.disk;
@@ -108,7 +115,7 @@ impl Draft {
         }
         let small = (self.size <= SMALL as u64).then_some(self.small.as_slice());
         let whole = Whole { sha256, size: self.size, aliases, small };
-        self.store.add(&whole, layouts, self.id)
+        self.store.add(&whole, layouts, blocks, self.id)
     }
 }
 

@@ -86,6 +86,12 @@ pub enum Error {
     /// The process ends.
     #[error("the process is shutting down")]
     Stopped,
+    /// The system has no thread left to hash or write with.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    /// Writing ended early; the end says why.
+    #[error("writing was broken off")]
+    BrokenOff,
     /// It was removed meanwhile.
     #[error("the blob {0} is not stored any more")]
     Gone(Digest),

@@ -8,6 +8,10 @@ use super::Error;
 pub type PlaceRow<'a> = (Option<(u64, u64)>, &'a [u8]);
 /// The bytes of a blob's sha256.
 pub type Hash = [u8; 32];
+/// Size, file ids, aliases.
+pub type StoredRow<'a> = (u64, Vec<u64>, Vec<&'a [u8]>);
+/// Root CID, size, and the extents that are synced.
+pub type ArrivingRow<'a> = (&'a [u8], u64, Vec<(u64, u64)>);
 
 /// Block key -> its (first) owner and its place.
 pub const BLOCKS: TableDefinition<&[u8], (u64, PlaceRow)> = TableDefinition::new("blocks");
@@ -18,13 +22,13 @@ pub const FILES: TableDefinition<u64, (&Hash, u64, &[u8])> = TableDefinition::ne
 /// Root key -> file id, stored or arriving.
 pub const ROOTS: TableDefinition<&[u8], u64> = TableDefinition::new("roots");
 /// sha256 -> size, file ids, aliases.
-pub const STORED: TableDefinition<&Hash, (u64, Vec<u64>, Vec<&[u8]>)> = TableDefinition::new("stored");
+pub const STORED: TableDefinition<&Hash, StoredRow> = TableDefinition::new("stored");
 /// The hash of another digest -> sha256.
 pub const ALIASES: TableDefinition<&[u8], &Hash> = TableDefinition::new("aliases");
 /// sha256 -> the bytes of a blob that is too small for a file.
 pub const SMALL: TableDefinition<&Hash, &[u8]> = TableDefinition::new("small");
 /// File id -> root CID, size, and the extents that are synced.
-pub const ARRIVING: TableDefinition<u64, (&[u8], u64, Vec<(u64, u64)>)> = TableDefinition::new("arriving");
+pub const ARRIVING: TableDefinition<u64, ArrivingRow> = TableDefinition::new("arriving");
 /// sha256 of blobs whose rows are gone and whose files may not be yet.
 pub const DOOMED: TableDefinition<&Hash, ()> = TableDefinition::new("doomed");
 /// Numbers that stand alone.
@@ -41,10 +45,10 @@ pub struct Tables<'t> {
     pub shared: Table<'t, (&'static [u8], u64), PlaceRow<'static>>,
     pub files: Table<'t, u64, (&'static Hash, u64, &'static [u8])>,
     pub roots: Table<'t, &'static [u8], u64>,
-    pub stored: Table<'t, &'static Hash, (u64, Vec<u64>, Vec<&'static [u8]>)>,
+    pub stored: Table<'t, &'static Hash, StoredRow<'static>>,
     pub aliases: Table<'t, &'static [u8], &'static Hash>,
     pub small: Table<'t, &'static Hash, &'static [u8]>,
-    pub arriving: Table<'t, u64, (&'static [u8], u64, Vec<(u64, u64)>)>,
+    pub arriving: Table<'t, u64, ArrivingRow<'static>>,
     pub doomed: Table<'t, &'static Hash, ()>,
     pub meta: Table<'t, &'static str, u64>,
 }

@@ -7,14 +7,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::stream;
 use ocipfs_node::Cid;
 use ocipfs_oci::{MediaType, Platform};
 use tokio::sync::mpsc;
 
 use super::LayerManifest;
 use crate::{
-    content::{self, Blob, CidPath, Content, Profile},
+    content::{self, Blob, CidPath, Content, Document, Profile, Put, StoreError},
     images::pack::{
         folder,
         gzip::GzipWriter,
@@ -23,7 +22,7 @@ use crate::{
 };
 
 const CHUNK: usize = 1 << 20;
-/// Chunks between the reading thread and the store.
+/// Chunks between the stream and the thread that measures it.
 const BUFFERED: usize = 8;
 
 /// Why no layer was added.
@@ -114,14 +113,16 @@ pub async fn add(
         platform: options.platform,
         annotations: Default::default(),
     };
-    let document = Bytes::from(manifest.to_bytes());
-    let stored = content.put(stream::iter([Ok(document)]), options.profile).await?.cid();
+    let document = Document::file(manifest.to_bytes().into(), options.profile);
+    let stored = document.root.cid;
+    content.put_document(document).await?;
     let cid = Cid::new_v1(stored.codec(), *stored.hash());
     let LayerManifest { digest, size, at, .. } = manifest.clone();
-    content.keep(&Blob { digest, size, at, holder: cid }, file, true)?;
+    content.keep(&Blob { digest, size, at, holder: cid }, file, true).await?;
     Ok(Added { cid, manifest, compression: layer.compression })
 }
 
+/// Reads, measures and stores a layer in one pass, on a thread that may wait for the disk.
 async fn store(
     content: &Content,
     path: PathBuf,
@@ -130,25 +131,21 @@ async fn store(
 ) -> Result<(Layer, CidPath, Cid), Error> {
     let is_dir = fs::metadata(&path).map_err(|e| read(&path, e))?.is_dir();
     let name = name_of(&path, is_dir)?;
-    let (chunks, incoming) = mpsc::channel(BUFFERED);
-    let epoch = options.epoch;
-    let reading = tokio::task::spawn_blocking(move || {
-        let mut sink = Sink { meter: Meter::new(), chunks, progress, done: 0, refused: None };
-        let layer = if is_dir { sink.folder(&path, epoch) } else { sink.file(&path) };
-        let layer = layer.and_then(|()| sink.finish(&path));
-        if layer.is_err() {
-            // The store must not take what came so far for the whole.
-            let _ = sink.chunks.blocking_send(Err(io::Error::other("the layer was refused")));
-        }
-        layer
-    });
-    let stored = content.put(tokio_stream(incoming), options.profile).await;
-    let layer = reading.await.map_err(|_| Error::BrokenOff)?;
-    // Where both failed, the reader knows why.
-    let (layer, stored) = (layer?, stored?);
-    let directory = content.wrap(&name, &stored, options.profile).await?;
-    let at = CidPath::in_directory(directory.cid(), &name).map_err(|_| Error::Name(name.into()))?;
-    Ok((layer, at, stored.cid()))
+    let (content, epoch, profile) = (content.clone(), options.epoch, options.profile);
+    let storing = move || {
+        let put = Put::unhashed(content.store(), profile).map_err(content::Error::from)?;
+        let mut sink = Sink { meter: Meter::new(), put, progress, done: 0, refused: None };
+        if is_dir { sink.folder(&path, epoch) } else { sink.file(&path) }?;
+        let Sink { meter, put, .. } = sink;
+        let layer = meter.finish().map_err(|why| Error::NoLayer { what: path.display().to_string(), why })?;
+        let written = put.close().map_err(content::Error::from)?;
+        let root = written.root;
+        let directory = Document::directory(&name, &root, profile);
+        let at = CidPath::in_directory(directory.root.cid, &name).map_err(|_| Error::Name(name.into()))?;
+        written.store(&layer.digest, &[], &directory.blocks).map_err(content::Error::from)?;
+        Ok((layer, at, root.cid))
+    };
+    tokio::task::spawn_blocking(storing).await.map_err(|_| Error::BrokenOff)?
 }
 
 /// Reads a layer that is on IPFS, to know its digests; its blocks stay here.
@@ -182,12 +179,6 @@ async fn measure(
     Ok((layer, at, file))
 }
 
-fn tokio_stream(
-    incoming: mpsc::Receiver<io::Result<Bytes>>,
-) -> impl futures::Stream<Item = io::Result<Bytes>> {
-    stream::unfold(incoming, |mut incoming| async move { incoming.recv().await.map(|item| (item, incoming)) })
-}
-
 fn read(path: &Path, error: io::Error) -> Error {
     Error::Read { path: path.into(), why: error.to_string() }
 }
@@ -203,11 +194,16 @@ fn name_of(path: &Path, is_dir: bool) -> Result<String, Error> {
 /// Measures what is written to it and hands it on to the store.
 struct Sink {
     meter: Meter,
-    chunks: mpsc::Sender<io::Result<Bytes>>,
+    put: Put,
     progress: Progress,
     done: u64,
     /// Kept here, since `Write` has only `io::Error` to say it with.
-    refused: Option<meter::Error>,
+    refused: Option<Refusal>,
+}
+
+enum Refusal {
+    Meter(meter::Error),
+    Store(StoreError),
 }
 
 impl Sink {
@@ -236,25 +232,27 @@ impl Sink {
         }
     }
 
-    fn finish(&mut self, path: &Path) -> Result<Layer, Error> {
-        std::mem::take(&mut self.meter)
-            .finish()
-            .map_err(|why| Error::NoLayer { what: path.display().to_string(), why })
-    }
-
     fn take(&mut self, chunk: Bytes) -> io::Result<()> {
         if let Err(error) = self.meter.update(&chunk) {
-            self.refused = Some(error);
-            return Err(io::Error::other("no layer"));
+            return self.refuse(Refusal::Meter(error));
         }
         self.done += chunk.len() as u64;
         (self.progress)(self.done);
-        self.chunks.blocking_send(Ok(chunk)).map_err(io::Error::other)
+        match self.put.write(chunk) {
+            Ok(()) => Ok(()),
+            Err(error) => self.refuse(Refusal::Store(error)),
+        }
+    }
+
+    fn refuse(&mut self, why: Refusal) -> io::Result<()> {
+        self.refused = Some(why);
+        Err(io::Error::other("refused"))
     }
 
     fn reason(&mut self, path: &Path) -> Error {
         match self.refused.take() {
-            Some(why) => Error::NoLayer { what: path.display().to_string(), why },
+            Some(Refusal::Meter(why)) => Error::NoLayer { what: path.display().to_string(), why },
+            Some(Refusal::Store(why)) => content::Error::from(why).into(),
             None => Error::BrokenOff,
         }
     }

@@ -97,6 +97,7 @@ impl Ledger {
     }
 
     /// Whether nothing is wanted, not even waited for.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()
     }

@@ -152,11 +152,6 @@ impl Session {
         self.wants.keys()
     }
 
-    /// Whether nothing is wanted.
-    pub fn is_empty(&self) -> bool {
-        self.wants.is_empty()
-    }
-
     /// Whether a block is wanted.
     pub fn wants_block(&self, cid: &Cid) -> bool {
         self.wants.contains_key(&key(cid))
@@ -287,7 +282,6 @@ impl Session {
         if self.is_shared() && queue.len() > FRONT {
             queue[FRONT..].sort_by_cached_key(|(_, name)| self.salt.hash_one(name));
         }
-        let mut unknown = DIRECT.saturating_sub(self.asked_of_the_unknown());
         for (order, name) in queue {
             if !self.sources.iter().any(|(peer, source)| source.has_room() && room[peer] > 0) {
                 break;
@@ -295,8 +289,8 @@ impl Session {
             let Some(want) = self.wants.get(&name) else { continue };
             let peers = match self.holder_for(want, now, room) {
                 Some(peer) => vec![peer],
-                None if self.somebody_may_have(want) => continue,
-                None => self.unknown_for(want, room, &mut unknown),
+                None if !self.flying.is_empty() || self.somebody_may_have(want) => continue,
+                None => self.unknown_for(want, room),
             };
             for peer in peers {
                 self.ask(peer, &name, order, now);
@@ -310,10 +304,6 @@ impl Session {
     fn is_shared(&self) -> bool {
         let is = |role| self.sources.values().any(|source| source.role == role);
         is(Role::Parts) && is(Role::All)
-    }
-
-    fn asked_of_the_unknown(&self) -> usize {
-        self.sources.values().filter(|source| source.role == Role::Unknown && source.owes() > 0).count()
     }
 
     fn ask(&mut self, peer: PeerId, name: &Cid, order: i64, now: Instant) {
@@ -350,8 +340,8 @@ impl Session {
                 .any(|(peer, source)| source.role == Role::All && !want.lacking.contains(peer))
     }
 
-    /// While nobody is known to have anything, a few are asked for the block itself: that saves a round trip.
-    fn unknown_for(&self, want: &Want, room: &HashMap<PeerId, usize>, left: &mut usize) -> Vec<PeerId> {
+    /// While nobody is known to have anything, a few are asked for the first block itself: that saves a round trip.
+    fn unknown_for(&self, want: &Want, room: &HashMap<PeerId, usize>) -> Vec<PeerId> {
         let most = if want.size > SMALL { 1 } else { DIRECT };
         let mut unknown: Vec<_> = self
             .sources
@@ -363,8 +353,7 @@ impl Session {
             .map(|(peer, source)| (source.rank, *peer))
             .collect();
         unknown.sort_unstable();
-        unknown.truncate(most.min(*left));
-        *left -= unknown.len();
+        unknown.truncate(most);
         unknown.into_iter().map(|(_, peer)| peer).collect()
     }
 

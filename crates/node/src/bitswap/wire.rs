@@ -62,20 +62,28 @@ pub enum Kind {
 /// A line of a want list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
+    /// The block.
     pub cid: Cid,
     /// The higher, the sooner.
     pub priority: i32,
+    /// It is wanted no longer.
     pub cancel: bool,
+    /// The block itself, or its presence.
     pub kind: Kind,
+    /// Whether to be told that the other has it not.
     pub send_dont_have: bool,
 }
 
 /// All of a CID but the hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefix {
+    /// 0 or 1.
     pub version: u64,
+    /// What the block is.
     pub codec: u64,
+    /// The hash function's code.
     pub hash_code: u64,
+    /// The hash's length in bytes.
     pub hash_size: u64,
 }
 
@@ -114,16 +122,20 @@ impl Prefix {
 /// A block as it travels: its CID is known when it is hashed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payload {
+    /// What its CID is but for the hash.
     pub prefix: Prefix,
+    /// Its bytes.
     pub data: Bytes,
 }
 
 /// One message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
+    /// What the sender wants, or no longer wants.
     pub wants: Vec<Entry>,
     /// The want list replaces the one before.
     pub full: bool,
+    /// Blocks that the other wants.
     pub blocks: Vec<Payload>,
     /// Which blocks the sender has, and which it has not.
     pub presences: Vec<(Cid, bool)>,

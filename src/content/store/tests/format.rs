@@ -29,7 +29,13 @@ fn a_directory_of_an_earlier_version_is_refused_and_not_changed() {
 fn a_directory_of_a_newer_version_is_refused() {
     let (dir, store) = temp();
     let meta = TableDefinition::<&str, u64>::new("meta");
-    store.database().write(|write| Ok(drop(write.open_table(meta)?.insert("format", FORMAT + 1)?))).unwrap();
+    store
+        .database()
+        .write(|write| {
+            write.open_table(meta)?.insert("format", FORMAT + 1)?;
+            Ok(())
+        })
+        .unwrap();
     drop(store);
     let error = Store::open(dir.path()).err().unwrap();
     assert!(matches!(error, Error::Newer { format, .. } if format == FORMAT + 1));
