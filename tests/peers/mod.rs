@@ -1,4 +1,6 @@
 //! Real IPFS peers of other projects, each a process on loopback or a task of the test.
 
+pub mod boxo;
 pub mod helia;
+pub mod program;
 pub mod router;
