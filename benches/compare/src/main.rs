@@ -21,6 +21,7 @@
 //! `TMPDIR` (up to 20 GB) and is gone with it.
 
 mod client;
+mod interrupt;
 mod memory;
 mod proxy;
 mod report;
@@ -33,8 +34,9 @@ use std::{fs, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use clap::{Parser, Subcommand, builder::PossibleValuesParser, value_parser};
 use libp2p::Multiaddr;
 
+use interrupt::Interrupt;
 use report::{Failed, Report};
-use scenarios::{ALL, Plan, Programs, Scenario};
+use scenarios::{ALL, Plan, Programs, Room, Scenario};
 
 /// What stopped a measurement, for whoever runs it.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -120,11 +122,12 @@ fn compare(arguments: &Arguments) -> Result<bool, Failure> {
         // Who needs it says why it is missing.
         let _ = programs.boxo();
     }
+    let interrupt = Interrupt::watch();
     let mut report = Report::new();
     for scenario in scenarios {
         eprintln!("{}: {} ...", scenario.name, scenario.what);
-        let limit = Duration::from_secs(arguments.minutes * 60);
-        let outcome = scenario.run(dir.path(), arguments.plan(), &programs, limit, |row| {
+        let room = Room::new(dir.path(), arguments.plan(), programs.clone())?;
+        let outcome = scenario.run(room, Duration::from_secs(arguments.minutes * 60), &interrupt, |row| {
             print!("{row}");
             report.rows.push(row);
         });
@@ -133,6 +136,9 @@ fn compare(arguments: &Arguments) -> Result<bool, Failure> {
             report.failures.push(Failed { scenario: scenario.name, why });
         }
         write(arguments, &report)?;
+        if interrupt.came() {
+            break;
+        }
     }
     print!("{report}");
     Ok(report.failures.is_empty())

@@ -15,8 +15,7 @@ mod stored;
 mod turns;
 
 use std::{
-    path::Path,
-    sync::{Arc, mpsc},
+    sync::mpsc::RecvTimeoutError,
     thread,
     time::{Duration, Instant},
 };
@@ -24,7 +23,10 @@ use std::{
 pub use programs::Programs;
 pub use room::{Plan, Room};
 
-use crate::{Failure, report::Row};
+use crate::{Failure, interrupt::Interrupt, report::Row};
+
+/// How often it is looked whether time is up.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A piece of work to measure.
 pub struct Scenario {
@@ -57,26 +59,25 @@ impl Scenario {
     /// Runs it; what it measured goes to `show`, and one that takes too long is ended.
     pub fn run(
         &self,
-        dir: &Path,
-        plan: Plan,
-        programs: &Arc<Programs>,
+        mut room: Room,
         limit: Duration,
+        interrupt: &Interrupt,
         mut show: impl FnMut(Row),
     ) -> Result<(), String> {
-        let deadline = Instant::now() + limit;
-        let (rows, shown) = mpsc::channel();
-        let room = Room::new(dir, plan, programs.clone(), rows).map_err(|error| error.to_string())?;
+        let (deadline, shown) = (Instant::now() + limit, room.rows());
         let (children, run) = (room.children.clone(), self.run);
         let running = thread::spawn(move || run(&room).map_err(|error| error.to_string()));
         loop {
-            match shown.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            match shown.recv_timeout(LOOK) {
                 Ok(row) => show(row),
-                Err(mpsc::RecvTimeoutError::Disconnected) => break,
-                Err(mpsc::RecvTimeoutError::Timeout) => {
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) if interrupt.came() || Instant::now() > deadline => {
                     // Its thread ends by the errors that this brings.
                     children.end();
-                    return Err(format!("not done after {} s", limit.as_secs()));
+                    let why = || format!("not done after {} s", limit.as_secs());
+                    return Err(if interrupt.came() { "interrupted".into() } else { why() });
                 }
+                Err(RecvTimeoutError::Timeout) => {}
             }
         }
         running.join().unwrap_or_else(|_| Err("it panicked".into()))

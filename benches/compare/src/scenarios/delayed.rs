@@ -22,7 +22,7 @@ const ROUND_TRIPS: [(u64, f64); 3] = [(10, 5.0), (50, 10.0), (100, 15.0)];
 pub fn run(room: &Room) -> Result<(), Failure> {
     let (dir, added) = source(room)?;
     // At 3 to 8 MB/s a boxo peer would need minutes for more; its rate does not depend on the size.
-    let less = (room.plan.mib / 8).max(1);
+    let less = (room.plan.mib / 16).max(1);
     let (tar, _) = room.new_tar(less)?;
     for (ms, asked) in ROUND_TRIPS {
         let row = at(room, &dir, &added, (&tar, less), Duration::from_millis(ms))?;

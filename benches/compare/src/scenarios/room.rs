@@ -7,7 +7,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
-        mpsc::Sender,
+        mpsc::{self, Receiver, Sender},
     },
 };
 
@@ -43,14 +43,21 @@ pub struct Room {
     pub plan: Plan,
     pub programs: Arc<Programs>,
     pub children: Children,
-    rows: Sender<Row>,
+    rows: Option<Sender<Row>>,
     count: AtomicU32,
 }
 
 impl Room {
-    pub fn new(parent: &Path, plan: Plan, programs: Arc<Programs>, rows: Sender<Row>) -> io::Result<Self> {
-        let dir = tempfile::tempdir_in(parent)?;
-        Ok(Self { dir, plan, programs, children: Children::default(), rows, count: AtomicU32::new(0) })
+    pub fn new(parent: &Path, plan: Plan, programs: Arc<Programs>) -> io::Result<Self> {
+        let (dir, children) = (tempfile::tempdir_in(parent)?, Children::default());
+        Ok(Self { dir, plan, programs, children, rows: None, count: AtomicU32::new(0) })
+    }
+
+    /// Gives what is shown from now on, until the room is left.
+    pub fn rows(&mut self) -> Receiver<Row> {
+        let (rows, shown) = mpsc::channel();
+        self.rows = Some(rows);
+        shown
     }
 
     /// Makes a directory for one of a kind.
@@ -80,6 +87,6 @@ impl Room {
     /// Shows what was measured.
     pub fn show(&self, row: Row) {
         // Nobody listens any more where this took too long.
-        let _ = self.rows.send(row);
+        let _ = self.rows.as_ref().map(|rows| rows.send(row));
     }
 }
