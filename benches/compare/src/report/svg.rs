@@ -53,9 +53,15 @@ fn bars(row: &Row) -> Vec<(&Series, f64)> {
 fn group(body: &mut String, mut y: f64, row: &Row, bars: &[(&Series, f64)]) -> f64 {
     let lengths = Lengths::of(bars);
     let scale = if lengths.least.is_some() { " (logarithmic)" } else { "" };
+    let better =
+        if bars.iter().any(|(series, _)| series.unit == "MB/s") { "" } else { "; shorter is better" };
     y += 16.0;
     // Writing to a string does not fail.
-    let _ = writeln!(body, "<text class=\"title\" x=\"10\" y=\"{y}\">{}{scale}</text>", escape(&row.title));
+    let _ = writeln!(
+        body,
+        "<text class=\"title\" x=\"10\" y=\"{y}\">{}{better}{scale}</text>",
+        escape(&row.title)
+    );
     y += 8.0;
     for (series, value) in bars {
         let class = if series.who.starts_with("ocipfs") { "ours" } else { "theirs" };

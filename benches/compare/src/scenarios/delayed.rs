@@ -66,6 +66,6 @@ fn at(
     ];
     let series = in_turns(room, room.plan.few(), contenders);
     let title =
-        format!("cold fetch of {} MiB at {} ms (boxo: {less})", room.plan.mib, round_trip.as_millis());
+        format!("cold fetch of {} MiB at {} ms (boxo: {less} MiB)", room.plan.mib, round_trip.as_millis());
     Ok(Row::new("delay", title, series))
 }

@@ -57,7 +57,7 @@ struct Identity {
     listen: Vec<String>,
 }
 
-/// A running node; its proxy, where it has one, ends with it.
+/// A running node.
 pub struct Ocipfs<'a> {
     process: Process,
     room: &'a Room,
