@@ -6,6 +6,7 @@ use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::TcpStream,
     path::Path,
+    time::{Duration, Instant},
 };
 
 use ocipfs_oci::{Algorithm, Digest, Hasher};
@@ -13,6 +14,8 @@ use ocipfs_oci::{Algorithm, Digest, Hasher};
 use crate::Failure;
 
 const BUFFER: usize = 1 << 20;
+/// Who says nothing for so long has come to a stop.
+const SILENCE: Duration = Duration::from_secs(120);
 
 /// Where a blob is.
 pub struct Url {
@@ -37,21 +40,45 @@ pub struct Answer {
 impl Url {
     /// Gets the body and throws it away; its length is told.
     pub fn get(&self) -> Result<u64, Failure> {
-        self.read(|_| {})
+        self.read(200, "", |_| {})
     }
 
     /// Gets the body and hashes it.
     pub fn hash(&self) -> Result<Digest, Failure> {
         let mut hasher = Hasher::new(Algorithm::Sha256);
-        self.read(|bytes| hasher.update(bytes))?;
+        self.read(200, "", |bytes| hasher.update(bytes))?;
         Ok(hasher.finish())
     }
 
-    fn read(&self, mut take: impl FnMut(&[u8])) -> Result<u64, Failure> {
-        let answer = self.ask("GET", None)?;
-        if answer.status != 200 {
-            return Err(format!("{self} answered {}", answer.status).into());
+    /// Gets `length` bytes from `first` on.
+    pub fn range(&self, first: u64, length: u64) -> Result<(), Failure> {
+        let range = format!("Range: bytes={first}-{}\r\n", first + length - 1);
+        match self.read(206, &range, |_| {})? {
+            came if came == length => Ok(()),
+            came => Err(format!("{self} gave {came} bytes, not {length}").into()),
         }
+    }
+
+    /// Gets the body; tells its length, when its first byte came and when its last, from the request on.
+    pub fn timed(&self) -> Result<(u64, Duration, Duration), Failure> {
+        let start = Instant::now();
+        let mut first = None;
+        let length = self.read(200, "", |_| {
+            first.get_or_insert_with(|| start.elapsed());
+        })?;
+        Ok((length, first.unwrap_or_default(), start.elapsed()))
+    }
+
+    /// Gets the first byte of the body, and goes.
+    pub fn first_byte(&self) -> Result<Duration, Failure> {
+        let start = Instant::now();
+        let mut answer = self.answer(200, "")?;
+        answer.rest.read_exact(&mut [0])?;
+        Ok(start.elapsed())
+    }
+
+    fn read(&self, status: u16, headers: &str, mut take: impl FnMut(&[u8])) -> Result<u64, Failure> {
+        let answer = self.answer(status, headers)?;
         let mut body = answer.rest.take(answer.length);
         let mut buffer = vec![0; BUFFER];
         let mut length = 0;
@@ -67,14 +94,27 @@ impl Url {
         }
     }
 
-    /// Sends a request, with a file as its body, and reads the head of the answer.
-    pub fn ask(&self, method: &str, body: Option<&Path>) -> Result<Answer, Failure> {
+    fn answer(&self, status: u16, headers: &str) -> Result<Answer, Failure> {
+        let answer = self.ask("GET", headers, None)?;
+        match answer.status == status {
+            true => Ok(answer),
+            false => Err(format!("{self} answered {}", answer.status).into()),
+        }
+    }
+
+    /// Sends a request, with a file as its body.
+    pub fn send(&self, method: &str, body: Option<&Path>) -> Result<Answer, Failure> {
+        self.ask(method, "Content-Type: application/octet-stream\r\n", body)
+    }
+
+    fn ask(&self, method: &str, headers: &str, body: Option<&Path>) -> Result<Answer, Failure> {
         let mut stream = TcpStream::connect(&self.host)?;
+        stream.set_read_timeout(Some(SILENCE))?;
         let mut file = body.map(File::open).transpose()?;
         let length = file.as_ref().map_or(Ok(0), |file| file.metadata().map(|data| data.len()))?;
         let Self { host, path } = self;
-        write!(stream, "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n")?;
-        write!(stream, "Content-Type: application/octet-stream\r\nContent-Length: {length}\r\n\r\n")?;
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}")?;
+        write!(stream, "Content-Length: {length}\r\n\r\n")?;
         if let Some(file) = &mut file {
             io::copy(file, &mut stream)?;
         }

@@ -1,59 +1,108 @@
-//! ocipfs beside Debian's `docker-registry`: both serve the same stored blob, in turns, in one run.
+//! ocipfs beside other registries and peers: the same work by each, in turns, on loopback, in one run.
 //!
 //! ```text
-//! apt-get install docker-registry
+//! apt-get install docker-registry nginx-light golang     (Go 1.25 or newer, for the boxo peer)
 //! cargo run --release -p ocipfs-compare
-//! cargo run --release -p ocipfs-compare -- --rounds 20 --mib 1024 --json
+//! cargo run --release -p ocipfs-compare -- --only get,fetch --rounds 20 --mib 1024
 //! cargo run --release -p ocipfs-compare -- --ocipfs target/release/ocipfs     (built before)
+//! cargo run --release -p ocipfs-compare -- --json table.json --svg table.svg
 //! ```
 //!
-//! Both run on loopback with directories of their own below the temporary directory (`TMPDIR`).
-//! The client is a blocking socket and one buffer, so that the servers are measured: a new
-//! connection for each `GET`, the body thrown away, A B A B after one round to warm up, in which the
-//! bodies are hashed. The ratio is taken pair by pair, so that a busy machine slows both; above 1
-//! ocipfs is the quicker. Memory is the most anonymous memory seen in `/proc` while serving.
+//! ```text
+//! scenarios   what is measured, one file each; room: its directory and children; turns: A B A B
+//! server      the programs as children: ocipfs, docker-registry, nginx, boxo, a bare libp2p stream
+//! proxy       links with a delay and a cap
+//! client      HTTP by hand: a blocking socket and one buffer, so that the servers are measured
+//! report      rows, ratios and targets, as a table, JSON and a plot
+//! ```
+//!
+//! Ratios are taken pair by pair, so that a busy machine slows both; above 1 ocipfs is the quicker.
+//! Memory is the most anonymous memory seen in `/proc` meanwhile. What a scenario writes is below
+//! `TMPDIR` (up to 20 GB) and is gone with it.
 
 mod client;
+mod interrupt;
+mod memory;
+mod proxy;
 mod report;
+mod scenarios;
 mod server;
+mod tar;
 
-use std::{fs, io::Write, path::PathBuf, process::ExitCode, time::Instant};
+use std::{fs, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
-use clap::Parser;
-use ocipfs_oci::{Algorithm, Digest, Hasher};
+use clap::{Parser, Subcommand, builder::PossibleValuesParser, value_parser};
+use libp2p::Multiaddr;
 
-use client::Url;
-use report::{Report, Side};
-use server::{DockerRegistry, Ocipfs};
+use interrupt::Interrupt;
+use report::{Failed, Report};
+use scenarios::{ALL, Plan, Programs, Room, Scenario};
 
-const MIB: usize = 1 << 20;
+/// What stopped a measurement, for whoever runs it.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// What stopped the comparison, for whoever runs it.
-type Failure = Box<dyn std::error::Error>;
-
-/// Compare ocipfs with Debian's docker-registry in serving a stored blob
+/// Compare ocipfs with other registries and peers
 #[derive(Parser)]
 struct Arguments {
+    #[command(subcommand)]
+    end: Option<End>,
     /// The program; without it, `cargo build --release -p ocipfs` is run first
     #[arg(long, value_name = "PATH")]
     ocipfs: Option<PathBuf>,
-    /// The other program
     #[arg(long, value_name = "PATH", default_value = "docker-registry")]
     docker_registry: PathBuf,
-    /// The blob's size in MiB
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=8000))]
-    mib: u32,
-    /// How often each is asked
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "PATH", default_value = "nginx")]
+    nginx: PathBuf,
+    /// The boxo peer; without it, tests/peers/boxo is built
+    #[arg(long, value_name = "PATH")]
+    boxo: Option<PathBuf>,
+    /// Measure only these
+    #[arg(long, value_name = "ROW", value_delimiter = ',', value_parser = names())]
+    only: Vec<String>,
+    /// How often each takes its turn; what takes long, at most three times
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Print JSON
+    /// The blob's size in MiB
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = value_parser!(u32).range(8..=8000))]
+    mib: u32,
+    /// One round of little, to see that all of it works
     #[arg(long)]
-    json: bool,
+    quick: bool,
+    /// A scenario that takes longer has failed
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    minutes: u64,
+    /// Write what was measured
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Draw it
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+/// The two ends of a bare libp2p stream, which are processes of their own.
+#[derive(Subcommand)]
+#[command(hide = true)]
+enum End {
+    #[command(hide = true)]
+    StreamSource { mib: usize },
+    #[command(hide = true)]
+    StreamSink { address: Multiaddr },
+}
+
+fn names() -> PossibleValuesParser {
+    PossibleValuesParser::new(ALL.iter().map(|scenario| scenario.name))
 }
 
 fn main() -> ExitCode {
-    match compare(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+    let arguments = Arguments::parse();
+    let outcome = match arguments.end {
+        Some(End::StreamSource { mib }) => server::stream::source(mib).map(|()| true),
+        Some(End::StreamSink { address }) => server::stream::sink(address).map(|()| true),
+        None => compare(&arguments),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
         Err(failure) => {
             eprintln!("error: {failure}");
             ExitCode::from(1)
@@ -61,80 +110,67 @@ fn main() -> ExitCode {
     }
 }
 
-fn compare(arguments: &Arguments) -> Result<(), Failure> {
+/// Says whether all scenarios came to their end, targets reached or not.
+fn compare(arguments: &Arguments) -> Result<bool, Failure> {
     let dir = tempfile::tempdir()?;
-    let theirs = DockerRegistry::start(&arguments.docker_registry, &dir.path().join("docker-registry"))?;
-    let program = match &arguments.ocipfs {
-        Some(path) => path.clone(),
-        None => server::build()?,
+    let chosen = |scenario: &&Scenario| {
+        arguments.only.is_empty() || arguments.only.iter().any(|name| name == scenario.name)
     };
-    let ours = Ocipfs::start(&program, &dir.path().join("ocipfs"))?;
-    let size = arguments.mib as usize * MIB;
-    let tar = dir.path().join("layer.tar");
-    let digest = write_tar(&tar, size)?;
-
-    let start = Instant::now();
-    let ours_url = ours.add(&tar, &digest)?;
-    let ours_put = start.elapsed();
-    let start = Instant::now();
-    let theirs_url = theirs.push(&tar, &digest)?;
-    let theirs_put = start.elapsed();
-    let stored = fs::metadata(&tar)?.len();
-    let mut ours = Side::new("ocipfs", ours.pid(), stored, ours_put, ours);
-    let mut theirs = Side::new("docker-registry", theirs.pid(), stored, theirs_put, theirs);
-
-    for url in [&ours_url, &theirs_url] {
-        let found = url.hash()?;
-        if found != digest {
-            return Err(format!("{url} gave {found}, not {digest}").into());
+    let scenarios: Vec<_> = ALL.iter().filter(chosen).collect();
+    let programs = programs(arguments, dir.path())?;
+    if scenarios.iter().any(|scenario| scenario.with_boxo) {
+        // Who needs it says why it is missing.
+        let _ = programs.boxo();
+    }
+    let interrupt = Interrupt::watch();
+    let mut report = Report::new();
+    for scenario in scenarios {
+        eprintln!("{}: {} ...", scenario.name, scenario.what);
+        let room = Room::new(dir.path(), arguments.plan(), programs.clone())?;
+        let outcome = scenario.run(room, Duration::from_secs(arguments.minutes * 60), &interrupt, |row| {
+            print!("{row}");
+            report.rows.push(row);
+        });
+        if let Err(why) = outcome {
+            eprintln!("{} failed: {why}", scenario.name);
+            report.failures.push(Failed { scenario: scenario.name, why });
+        }
+        write(arguments, &report)?;
+        if interrupt.came() {
+            break;
         }
     }
-    for _ in 0..arguments.rounds {
-        ours.get(&ours_url)?;
-        theirs.get(&theirs_url)?;
+    print!("{report}");
+    Ok(report.failures.is_empty())
+}
+
+fn programs(arguments: &Arguments, dir: &std::path::Path) -> Result<Arc<Programs>, Failure> {
+    let ocipfs = match &arguments.ocipfs {
+        // Children have other directories.
+        Some(path) => fs::canonicalize(path).map_err(|error| format!("{}: {error}", path.display()))?,
+        None => server::build_ocipfs()?,
+    };
+    let Arguments { docker_registry, nginx, boxo, .. } = arguments;
+    Ok(Arc::new(Programs::new(ocipfs, docker_registry.clone(), nginx.clone(), boxo.clone(), dir)))
+}
+
+/// After each scenario, so that a run that is broken off leaves what it has.
+fn write(arguments: &Arguments, report: &Report) -> Result<(), Failure> {
+    if let Some(path) = &arguments.json {
+        fs::write(path, serde_json::to_string_pretty(report)? + "\n")?;
     }
-    let report = Report::new(stored, ours.finish(), theirs.finish());
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        print!("{report}");
+    if let Some(path) = &arguments.svg {
+        fs::write(path, report.svg())?;
     }
     Ok(())
 }
 
-/// Writes a tar of one file `data`: words that count up, so that no two blocks are the same.
-fn write_tar(path: &std::path::Path, size: usize) -> Result<Digest, Failure> {
-    let mut out = fs::File::create(path)?;
-    let mut hasher = Hasher::new(Algorithm::Sha256);
-    let mut write = |bytes: &[u8]| {
-        hasher.update(bytes);
-        out.write_all(bytes)
-    };
-    write(&header(size))?;
-    let mut word = 0u64;
-    for _ in 0..size / MIB {
-        let piece: Vec<u8> = (word..word + MIB as u64 / 8).flat_map(u64::to_le_bytes).collect();
-        word += MIB as u64 / 8;
-        write(&piece)?;
+impl Arguments {
+    fn plan(&self) -> Plan {
+        let Self { rounds, mib, quick, .. } = *self;
+        match quick {
+            true => Plan { rounds: 1, mib: mib.min(32) as usize, quick },
+            false => Plan { rounds: rounds as usize, mib: mib as usize, quick },
+        }
     }
-    write(&[0; 1024])?;
-    Ok(hasher.finish())
-}
-
-/// A ustar header: name, mode, owner, size, time, checksum, type, magic.
-fn header(size: usize) -> [u8; 512] {
-    let mut header = [0; 512];
-    let mut put = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
-    put(0, "data");
-    put(100, "0000644\0");
-    put(108, "0000000\0");
-    put(116, "0000000\0");
-    put(124, &format!("{size:011o}\0"));
-    put(136, "00000000000\0");
-    put(148, "        ");
-    put(156, "0");
-    put(257, "ustar\x0000");
-    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    header
 }

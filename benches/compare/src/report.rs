@@ -1,150 +1,214 @@
-//! What was measured, as a table and as JSON.
+//! What was measured: rows of series, and what is asked of them.
 
-use std::{
-    fmt, fs,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    thread,
-    time::{Duration, Instant},
-};
+mod svg;
+mod table;
 
 use serde::Serialize;
 
-use crate::{Failure, Url};
-
-const EVERY: Duration = Duration::from_millis(5);
-
-/// One program while it is measured; `keep` runs as long as it is.
-pub struct Side<P> {
-    name: &'static str,
-    put: f64,
-    rates: Vec<f64>,
-    memory: Memory,
-    _keep: P,
+/// One piece of work: who was measured doing it, and what was asked.
+#[derive(Serialize)]
+pub struct Row {
+    scenario: &'static str,
+    title: String,
+    series: Vec<Series>,
+    checks: Vec<Check>,
 }
 
-impl<P> Side<P> {
-    pub fn new(name: &'static str, pid: u32, size: u64, put: Duration, keep: P) -> Self {
-        Self { name, put: rate(size, put), rates: Vec::new(), memory: Memory::watch(pid), _keep: keep }
+impl Row {
+    pub fn new(scenario: &'static str, title: impl Into<String>, series: Vec<Series>) -> Self {
+        Self { scenario, title: title.into(), series, checks: Vec::new() }
     }
 
-    /// Gets the blob once.
-    pub fn get(&mut self, url: &Url) -> Result<(), Failure> {
-        let start = Instant::now();
-        let size = url.get()?;
-        self.rates.push(rate(size, start.elapsed()));
-        Ok(())
+    /// Holds the first of the series, ocipfs, against `other`: pair by pair.
+    pub fn ratio(self, other: &str, target: Option<Target>) -> Self {
+        let [ours, theirs] = [0, self.index(other)].map(|at| self.series.get(at));
+        let pairs = ours.zip(theirs).map(|(a, b)| a.over(b)).unwrap_or_default();
+        self.check(format!("ocipfs to {other}"), "x", &pairs, target)
     }
 
-    pub fn finish(self) -> Figures {
-        let Self { name, put, rates, memory, .. } = self;
-        Figures { name, get_mb_s: Spread::of(&rates), put_mb_s: put, memory_mb: memory.most(), rates }
-    }
-}
-
-fn rate(size: u64, took: Duration) -> f64 {
-    size as f64 / 1e6 / took.as_secs_f64()
-}
-
-/// Samples a process's anonymous memory until it is dropped.
-struct Memory {
-    most: Arc<AtomicU64>,
-    stop: Arc<AtomicBool>,
-}
-
-impl Memory {
-    fn watch(pid: u32) -> Self {
-        let watch = Self { most: Arc::default(), stop: Arc::default() };
-        let (most, stop) = (watch.most.clone(), watch.stop.clone());
-        thread::spawn(move || {
-            while !stop.load(Ordering::Relaxed) {
-                most.fetch_max(anonymous(pid), Ordering::Relaxed);
-                thread::sleep(EVERY);
-            }
-        });
-        watch
+    /// Holds figures against a target.
+    pub fn check(
+        mut self,
+        what: impl Into<String>,
+        unit: &'static str,
+        found: &[f64],
+        target: Option<Target>,
+    ) -> Self {
+        let found = Spread::of(found);
+        let reached = target.as_ref().and_then(|target| Some(target.is_reached(found.as_ref()?.median)));
+        self.checks.push(Check { what: what.into(), unit, found, target, reached });
+        self
     }
 
-    fn most(&self) -> f64 {
-        self.most.load(Ordering::Relaxed) as f64 / 1e6
+    /// Shows another series too.
+    pub fn and(mut self, series: Series) -> Self {
+        self.series.push(series);
+        self
+    }
+
+    /// The figures of one series.
+    pub fn values(&self, who: &str) -> &[f64] {
+        self.series.get(self.index(who)).map_or(&[], |series| &series.values)
+    }
+
+    fn index(&self, who: &str) -> usize {
+        self.series.iter().position(|series| series.who == who).unwrap_or(usize::MAX)
     }
 }
 
-impl Drop for Memory {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+/// The figures of one peer, one for each round.
+#[derive(Serialize)]
+pub struct Series {
+    who: String,
+    unit: &'static str,
+    values: Vec<f64>,
+    /// The most anonymous memory in MB, where that was looked at.
+    memory_mb: Option<f64>,
+    /// Why there are no more figures.
+    failure: Option<String>,
+}
+
+impl Series {
+    pub fn new(who: impl Into<String>, unit: &'static str) -> Self {
+        Self { who: who.into(), unit, values: Vec::new(), memory_mb: None, failure: None }
+    }
+
+    pub fn push(&mut self, value: f64) {
+        self.values.push(value);
+    }
+
+    pub fn saw_memory(&mut self, mb: f64) {
+        self.memory_mb = Some(self.memory_mb.unwrap_or(0.0).max(mb));
+    }
+
+    pub fn fail(&mut self, failure: String) {
+        self.failure = Some(failure);
+    }
+
+    pub fn has_failed(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    fn over(&self, other: &Self) -> Vec<f64> {
+        self.values.iter().zip(&other.values).map(|(a, b)| a / b).collect()
     }
 }
 
-fn anonymous(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kib.unwrap_or(0) << 10
+/// What is asked; `aim` is what is hoped for beyond it.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    AtLeast { bound: f64, aim: Option<f64> },
+    AtMost { bound: f64 },
+}
+
+impl Target {
+    pub fn at_least(bound: f64) -> Option<Self> {
+        Some(Self::AtLeast { bound, aim: None })
+    }
+
+    pub fn aiming_at(bound: f64, aim: f64) -> Option<Self> {
+        Some(Self::AtLeast { bound, aim: Some(aim) })
+    }
+
+    pub fn at_most(bound: f64) -> Option<Self> {
+        Some(Self::AtMost { bound })
+    }
+
+    fn is_reached(&self, found: f64) -> bool {
+        match self {
+            Self::AtLeast { bound, .. } => found >= *bound,
+            Self::AtMost { bound } => found <= *bound,
+        }
+    }
+}
+
+/// A figure and what is asked of it; without `found` it could not be measured.
+#[derive(Serialize)]
+struct Check {
+    what: String,
+    unit: &'static str,
+    found: Option<Spread>,
+    target: Option<Target>,
+    reached: Option<bool>,
 }
 
 /// The least, the middle and the most of some figures.
 #[derive(Serialize)]
-pub struct Spread {
+struct Spread {
     min: f64,
     median: f64,
     max: f64,
 }
 
 impl Spread {
-    fn of(figures: &[f64]) -> Self {
+    fn of(figures: &[f64]) -> Option<Self> {
         let mut sorted = figures.to_vec();
         sorted.sort_by(f64::total_cmp);
-        let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
-        let last = sorted.len().saturating_sub(1);
-        let median = (at(last / 2) + at(sorted.len() / 2)) / 2.0;
-        Self { min: at(0), median, max: at(last) }
+        let (min, max) = (*sorted.first()?, *sorted.last()?);
+        let median = (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]) / 2.0;
+        Some(Self { min, median, max })
     }
 }
 
-/// What one program showed; rates in MB (10^6 bytes) a second.
-#[derive(Serialize)]
-pub struct Figures {
-    name: &'static str,
-    get_mb_s: Spread,
-    put_mb_s: f64,
-    memory_mb: f64,
-    #[serde(skip)]
-    rates: Vec<f64>,
-}
-
-/// Both, and what one is to the other.
+/// A run: on what machine, what came of it and what did not.
 #[derive(Serialize)]
 pub struct Report {
-    size: u64,
-    rounds: usize,
-    programs: [Figures; 2],
-    /// Of ocipfs to the other, each pair by itself: above 1 ocipfs is quicker.
-    ratio: Spread,
+    processor: String,
+    cores: usize,
+    pub rows: Vec<Row>,
+    pub failures: Vec<Failed>,
+}
+
+/// A scenario that came to no end.
+#[derive(Serialize)]
+pub struct Failed {
+    pub scenario: &'static str,
+    pub why: String,
 }
 
 impl Report {
-    pub fn new(size: u64, ours: Figures, theirs: Figures) -> Self {
-        let ratios: Vec<f64> = ours.rates.iter().zip(&theirs.rates).map(|(a, b)| a / b).collect();
-        Self { size, rounds: ratios.len(), ratio: Spread::of(&ratios), programs: [ours, theirs] }
+    pub fn new() -> Self {
+        let about = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = about.lines().find(|line| line.starts_with("model name"));
+        let processor = model.and_then(|line| line.split_once(": ")).map_or("", |(_, name)| name).into();
+        let cores = std::thread::available_parallelism().map_or(0, usize::from);
+        Self { processor, cores, rows: Vec::new(), failures: Vec::new() }
+    }
+
+    pub fn svg(&self) -> String {
+        svg::of(self)
     }
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "GET of a stored blob of {} bytes, {} rounds in turns", self.size, self.rounds)?;
-        writeln!(
-            f,
-            "{:16} {:>10} {:>8} {:>8} {:>10} {:>11}",
-            "", "GET MB/s", "min", "max", "PUT MB/s", "RssAnon MB"
-        )?;
-        for Figures { name, get_mb_s: get, put_mb_s, memory_mb, .. } in &self.programs {
-            let Spread { min, median, max } = get;
-            writeln!(f, "{name:16} {median:10.0} {min:8.0} {max:8.0} {put_mb_s:10.0} {memory_mb:11.0}")?;
-        }
-        let Spread { min, median, max } = &self.ratio;
-        writeln!(f, "ratio pair by pair: min {min:.2}, median {median:.2}, max {max:.2}")
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(who: &str, values: &[f64]) -> Series {
+        Series { values: values.to_vec(), ..Series::new(who, "MB/s") }
+    }
+
+    #[test]
+    fn the_median_of_an_even_number_lies_between_the_two_in_the_middle() {
+        let Spread { min, median, max } = Spread::of(&[4.0, 1.0, 3.0, 2.0]).unwrap();
+        assert_eq!((min, median, max), (1.0, 2.5, 4.0));
+        assert!(Spread::of(&[]).is_none());
+    }
+
+    #[test]
+    fn ratios_are_taken_pair_by_pair() {
+        let pair = vec![series("ocipfs", &[10.0, 1.0, 30.0]), series("other", &[5.0, 1.0, 10.0])];
+        let row = Row::new("fetch", "", pair).ratio("other", Target::at_least(2.0));
+        let check = &row.checks[0];
+        assert_eq!(check.found.as_ref().unwrap().median, 2.0);
+        assert_eq!(check.reached, Some(true));
+    }
+
+    #[test]
+    fn what_was_not_measured_is_neither_reached_nor_missed() {
+        let row = Row::new("fetch", "", vec![series("ocipfs", &[1.0])]).ratio("other", Target::at_least(2.0));
+        assert_eq!(row.checks[0].reached, None);
+        assert!(row.checks[0].found.is_none());
     }
 }

@@ -1,0 +1,85 @@
+//! What is measured, one file each, and the room that each is measured in.
+
+mod added;
+mod cold;
+mod delayed;
+mod fetched;
+mod first_byte;
+mod linked;
+mod memory;
+mod mesh;
+mod programs;
+mod range;
+mod room;
+mod stored;
+mod turns;
+
+use std::{
+    sync::mpsc::RecvTimeoutError,
+    thread,
+    time::{Duration, Instant},
+};
+
+pub use programs::Programs;
+pub use room::{Plan, Room};
+
+use crate::{Failure, interrupt::Interrupt, report::Row};
+
+/// How often it is looked whether time is up.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A piece of work to measure.
+pub struct Scenario {
+    pub name: &'static str,
+    pub what: &'static str,
+    /// Whether the boxo peer is needed.
+    pub with_boxo: bool,
+    run: fn(&Room) -> Result<(), Failure>,
+}
+
+const fn scenario(name: &'static str, what: &'static str, run: fn(&Room) -> Result<(), Failure>) -> Scenario {
+    Scenario { name, what, run, with_boxo: false }
+}
+
+/// All of them, in the order of a full run.
+pub const ALL: [Scenario; 10] = [
+    scenario("get", "GET of a stored blob", stored::run),
+    scenario("add", "add a tar of new bytes", added::run),
+    Scenario { with_boxo: true, ..scenario("fetch", "cold fetch from one peer", fetched::run) },
+    Scenario { with_boxo: true, ..scenario("delay", "cold fetch over a latency", delayed::run) },
+    scenario("link", "cold fetch over a latency at 1 Gbit/s", linked::run),
+    scenario("first-byte", "first byte of a cold blob at 50 ms", first_byte::run),
+    scenario("swarm", "eight nodes pull one blob at once", mesh::run),
+    scenario("capped-swarm", "the same at 200 Mbit/s a node", mesh::run_capped),
+    scenario("range", "64 KiB of a cold blob", range::run),
+    scenario("memory", "idle, and eight cold pulls at once", memory::run),
+];
+
+impl Scenario {
+    /// Runs it; what it measured goes to `show`, and one that takes too long is ended.
+    pub fn run(
+        &self,
+        mut room: Room,
+        limit: Duration,
+        interrupt: &Interrupt,
+        mut show: impl FnMut(Row),
+    ) -> Result<(), String> {
+        let (deadline, shown) = (Instant::now() + limit, room.rows());
+        let (children, run) = (room.children.clone(), self.run);
+        let running = thread::spawn(move || run(&room).map_err(|error| error.to_string()));
+        loop {
+            match shown.recv_timeout(LOOK) {
+                Ok(row) => show(row),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) if interrupt.came() || Instant::now() > deadline => {
+                    // Its thread ends by the errors that this brings.
+                    children.end();
+                    let why = || format!("not done after {} s", limit.as_secs());
+                    return Err(if interrupt.came() { "interrupted".into() } else { why() });
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+        running.join().unwrap_or_else(|_| Err("it panicked".into()))
+    }
+}

@@ -1,0 +1,193 @@
+//! `ocipfs serve` and the commands that speak to it.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde::Deserialize;
+
+use super::{Process, finish, multiaddr};
+use crate::{
+    Failure,
+    client::Url,
+    proxy::{Link, Proxy},
+    scenarios::Room,
+};
+
+const TO_CONNECT: Duration = Duration::from_secs(60);
+const TO_GREET: Duration = Duration::from_millis(500);
+
+/// How a node is started.
+#[derive(Default)]
+pub struct Serve<'a> {
+    /// Whom it keeps connected.
+    pub peers: Vec<String>,
+    /// The only address that it tells others.
+    pub announce: Option<String>,
+    /// A directory that another run left.
+    pub again_in: Option<&'a Path>,
+}
+
+/// What `layer add` prints.
+#[derive(Clone, Deserialize)]
+pub struct Added {
+    reference: String,
+    pub layer: String,
+    digest: String,
+    pub size: u64,
+}
+
+/// What `status` says, as far as it is looked at here.
+#[derive(Deserialize)]
+pub struct Status {
+    pub peers: usize,
+    pub sent_bytes: Option<u64>,
+    pub received_bytes: Option<u64>,
+    pub received_blocks: Option<u64>,
+    pub registry: String,
+    identity: Identity,
+}
+
+#[derive(Deserialize)]
+struct Identity {
+    peer: String,
+    listen: Vec<String>,
+}
+
+/// A running node.
+pub struct Ocipfs<'a> {
+    process: Process,
+    room: &'a Room,
+    dir: PathBuf,
+    ready: Status,
+}
+
+impl<'a> Ocipfs<'a> {
+    pub fn start(room: &'a Room, serve: &Serve) -> Result<Self, Failure> {
+        let dir = serve.again_in.map_or_else(|| room.new_dir("ocipfs"), |dir| Ok(dir.to_path_buf()))?;
+        let mut command = command(room, &dir);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--swarm-listen", "/ip4/127.0.0.1/tcp/0"]);
+        command.args(serve.peers.iter().flat_map(|peer| ["--peer", peer]));
+        command.args(serve.announce.iter().flat_map(|address| ["--swarm-announce", address]));
+        let mut process = room.children.start(&mut command, &dir)?;
+        let ready = process.line().map_err(|error| format!("ocipfs did not start: {error}"))?;
+        Ok(Self { process, room, dir, ready: serde_json::from_value(ready)? })
+    }
+
+    /// Starts one that is reached over a link alone; gives the address of that too.
+    pub fn behind(
+        room: &'a Room,
+        link: Link,
+        again_in: Option<&Path>,
+    ) -> Result<(Self, Proxy, String), Failure> {
+        let mut proxy = Proxy::bind()?;
+        let announce = Some(multiaddr(proxy.address()));
+        let node = Self::start(room, &Serve { announce, again_in, ..Serve::default() })?;
+        proxy.lead(node.swarm()?, link);
+        let address = node.at(&proxy);
+        Ok((node, proxy, address))
+    }
+
+    /// Starts one that is connected to these.
+    pub fn connected_to(room: &'a Room, peers: &[&str]) -> Result<Self, Failure> {
+        let peers = peers.iter().map(|peer| (*peer).into()).collect::<Vec<_>>();
+        let count = peers.len();
+        let node = Self::start(room, &Serve { peers, ..Serve::default() })?;
+        node.until_connected(count)?;
+        // Peers tell each other what they speak after they are connected.
+        thread::sleep(TO_GREET);
+        Ok(node)
+    }
+
+    /// Ends it and removes what it stored.
+    pub fn discard(self) -> Result<(), Failure> {
+        let Self { process, dir, .. } = self;
+        drop(process);
+        Ok(std::fs::remove_dir_all(dir)?)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where others reach it directly.
+    pub fn address(&self) -> &str {
+        self.ready.identity.listen.first().map_or("", String::as_str)
+    }
+
+    /// Where others reach it through a proxy.
+    pub fn at(&self, proxy: &Proxy) -> String {
+        format!("{}/p2p/{}", multiaddr(proxy.address()), self.ready.identity.peer)
+    }
+
+    /// Where its swarm listens.
+    pub fn swarm(&self) -> Result<std::net::SocketAddr, Failure> {
+        super::socket_address(self.address())
+    }
+
+    /// Adds a tar, or with `ipfs://` what a peer has.
+    pub fn add(&self, path: &str) -> Result<Added, Failure> {
+        Ok(serde_json::from_str(&self.ask(&["layer", "add", path])?)?)
+    }
+
+    /// Fetches what another node added.
+    pub fn fetch(&self, added: &Added) -> Result<(), Failure> {
+        let fetched = self.add(&format!("ipfs://{}", added.layer))?;
+        match fetched.digest == added.digest {
+            true => Ok(()),
+            false => Err(format!("{} was fetched, not {}", fetched.digest, added.digest).into()),
+        }
+    }
+
+    pub fn status(&self) -> Result<Status, Failure> {
+        Ok(serde_json::from_str(&self.ask(&["status"])?)?)
+    }
+
+    pub fn until_connected(&self, peers: usize) -> Result<(), Failure> {
+        let start = Instant::now();
+        while self.status()?.peers < peers {
+            if start.elapsed() > TO_CONNECT {
+                return Err(format!("not connected to {peers} peers: {}", super::log(&self.dir)).into());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn ask(&self, arguments: &[&str]) -> Result<String, Failure> {
+        let mut command = command(self.room, &self.dir);
+        finish(self.room.children.start(command.args(arguments), &self.dir.join("commands"))?)
+    }
+
+    /// Where this node has the blob of a layer.
+    pub fn blob(&self, added: &Added) -> Result<Url, Failure> {
+        self.url(added, &format!("blobs/{}", added.digest))
+    }
+
+    /// Where it has the manifest.
+    pub fn manifest(&self, added: &Added) -> Result<Url, Failure> {
+        self.url(added, "manifests/latest")
+    }
+
+    fn url(&self, added: &Added, end: &str) -> Result<Url, Failure> {
+        let name = added.reference.split_once('/').and_then(|(_, name)| name.rsplit_once(':'));
+        let (name, _) = name.ok_or_else(|| format!("{} is no reference", added.reference))?;
+        Ok(Url { host: self.ready.registry.clone(), path: format!("/v2/{name}/{end}") })
+    }
+}
+
+fn command(room: &Room, dir: &Path) -> Command {
+    let mut command = Command::new(&room.programs.ocipfs);
+    for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("OCIPFS_")) {
+        command.env_remove(key);
+    }
+    command.env("OCIPFS_BOOTSTRAP", "none").env("OCIPFS_DATA_DIR", dir).arg("--json");
+    command
+}
