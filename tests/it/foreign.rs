@@ -19,9 +19,11 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// What `layer add` says.
+#[track_caller]
 fn add(node: &Serve, arguments: &[&str]) -> Value {
     let said = node.command(&[&["--json", "layer", "add"], arguments].concat());
-    serde_json::from_str(&said.stdout).unwrap_or_else(|e| panic!("{e}: {said:?}"))
+    assert_eq!(said.code, Some(0), "{said:?}");
+    serde_json::from_str(&said.stdout).unwrap()
 }
 
 /// Holds that a peer has fetched the file at `original`, as it says and as it wrote it.
