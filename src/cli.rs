@@ -5,6 +5,7 @@ mod output;
 mod serve;
 mod settings;
 mod status;
+mod store;
 mod swarm;
 
 use clap::{Args, Parser, Subcommand};
@@ -58,6 +59,8 @@ enum Command {
     Layer(layer::Layer),
     #[command(subcommand)]
     Swarm(swarm::Swarm),
+    #[command(subcommand)]
+    Store(store::Store),
     Status(status::Status),
 }
 
@@ -92,6 +95,7 @@ async fn dispatch(cli: Cli) -> Result<(), Exit> {
         Command::Serve(serve) => serve::run(&global, *serve).await,
         Command::Layer(layer) => layer::run(&global, layer).await,
         Command::Swarm(swarm) => swarm::run(&global, swarm).await,
+        Command::Store(store) => store::run(&global, store).await,
         Command::Status(_) => status::run(&global).await,
     }
 }

@@ -9,4 +9,6 @@ pub mod server;
 mod socket;
 
 pub use house::{House, Options};
-pub use message::{Added, Failure, Identity, Inspected, Note, PeerInfo, Reply, Request, Source, Status};
+pub use message::{
+    Added, Failure, Identity, Inspected, Note, PeerInfo, Reply, Request, Source, Status, Stored,
+};

@@ -152,6 +152,9 @@ mod tests {
         assert_eq!(all, [(cid(1), one.clone()), (cid(2), two.clone())]);
         assert_eq!(index.release(&cid(1)).unwrap(), Some(Released { holding: one, free: vec![cid(1)] }));
         assert_eq!(index.release(&cid(1)).unwrap(), None);
-        assert_eq!(index.release(&cid(2)).unwrap(), Some(Released { holding: two, free: vec![cid(2), cid(8)] }));
+        assert_eq!(
+            index.release(&cid(2)).unwrap(),
+            Some(Released { holding: two, free: vec![cid(2), cid(8)] })
+        );
     }
 }

@@ -29,7 +29,11 @@ enum Source {
     /// All bytes are here.
     Made(Option<Bytes>),
     File(Pieces),
-    Arriving { part: Part, last: Last, ended: bool },
+    Arriving {
+        part: Part,
+        last: Last,
+        ended: bool,
+    },
 }
 
 /// What the last bytes of a file that arrives wait for: a client that has them all would believe them.
@@ -144,7 +148,8 @@ impl Content {
                 return Reader::begin(size, source).await;
             }
             if let Some(part) = self.join(found, 0..size, None).await? {
-                return Reader::begin(size, Source::Arriving { part, last: Last::Stored, ended: false }).await;
+                return Reader::begin(size, Source::Arriving { part, last: Last::Stored, ended: false })
+                    .await;
             }
         }
     }
@@ -224,7 +229,9 @@ impl Content {
         let Some(stored) = self.stored(&found.root).await? else { return Ok(None) };
         match blob {
             // sha512 and its like are found by another name, if this is they at all.
-            Some(blob) if blob.digest.algorithm() == Algorithm::Sha256 => Err(self.reject(blob, &stored.digest)),
+            Some(blob) if blob.digest.algorithm() == Algorithm::Sha256 => {
+                Err(self.reject(blob, &stored.digest))
+            }
             _ => {
                 let file = self.store().run(move |store| store.open_file(&stored)).await?;
                 Ok(Some(Source::File(Pieces::new(file, range))))

@@ -99,6 +99,8 @@ pub struct Stat {
     pub bytes: u64,
     /// Their DAGs.
     pub layouts: u64,
+    /// Blocks that have a row.
+    pub blocks: u64,
     /// Files that are arriving.
     pub arriving: u64,
     /// What of those is here.
@@ -292,6 +294,7 @@ impl Store {
                 blobs: read.open_table(STORED)?.len()?,
                 bytes: tables::number(&read.open_table(META)?, BYTES)?,
                 layouts: read.open_table(FILES)?.len()?,
+                blocks: read.open_table(BLOCKS)?.len()?,
                 arriving: arriving.len() as u64,
                 arriving_bytes: arriving.iter().map(|file| file.written).sum(),
             })

@@ -5,7 +5,7 @@ use ocipfs_oci::{Platform, Tag};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
-    Added, Failure, Identity, Inspected, Note, PeerInfo, Reply, Request, Status,
+    Added, Failure, Identity, Inspected, Note, PeerInfo, Reply, Request, Status, Stored,
     lock::{self, Lock},
     message::Source,
 };
@@ -101,6 +101,7 @@ impl House {
             Request::SwarmId => Ok(Reply::Identity(self.identity().await)),
             Request::SwarmPeers => Ok(Reply::Peers { peers: self.peers() }),
             Request::SwarmConnect { address } => self.connect(&address).await,
+            Request::StoreStat => self.store_stat().await,
             Request::Status => self.status().await,
         }
     }
@@ -201,6 +202,12 @@ impl House {
                 .hint("is the other node running, and are both public or both in one private swarm?")
         })?;
         Ok(Reply::Connected { peer: peer.to_string() })
+    }
+
+    async fn store_stat(&self) -> Result<Reply, Failure> {
+        let stat = self.content().store_stat().await.map_err(content_failure)?;
+        let content::StoreStat { blobs, bytes, layouts, blocks, arriving, arriving_bytes } = stat;
+        Ok(Reply::Stored(Stored { blobs, bytes, layouts, blocks, arriving, arriving_bytes }))
     }
 
     async fn status(&self) -> Result<Reply, Failure> {

@@ -38,6 +38,8 @@ pub enum Request {
         /// Ends in the peer id.
         address: String,
     },
+    /// How much is stored.
+    StoreStat,
     /// How the node is.
     Status,
 }
@@ -84,8 +86,27 @@ pub enum Reply {
         /// Who answered.
         peer: String,
     },
+    /// To `StoreStat`.
+    Stored(Stored),
     /// To `Status`.
     Status(Box<Status>),
+}
+
+/// What the node directory holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Stored {
+    /// Blobs that are here whole.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The DAGs over them.
+    pub layouts: u64,
+    /// Blocks that are here for good.
+    pub blocks: u64,
+    /// Files that are on their way.
+    pub arriving: u64,
+    /// What of those is here.
+    pub arriving_bytes: u64,
 }
 
 /// A layer that was added.

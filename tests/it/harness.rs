@@ -205,7 +205,16 @@ impl Serve {
     }
 
     pub fn status(&self) -> Value {
-        let said = self.command(&["status", "--json"]);
+        self.json(&["status"])
+    }
+
+    /// What `store stat` counts.
+    pub fn stored(&self, what: &str) -> u64 {
+        stored(&self.data_dir, what)
+    }
+
+    fn json(&self, command: &[&str]) -> Value {
+        let said = self.command(&[command, &["--json"]].concat());
         serde_json::from_str(&said.stdout).unwrap_or_else(|e| panic!("{e}: {said:?}"))
     }
 
@@ -329,6 +338,13 @@ impl Layer {
     pub fn reference(&self, node: &Serve) -> String {
         format!("{}/{}:{}", node.registry(), self.name, self.tag)
     }
+}
+
+/// What `store stat` counts in a node directory.
+pub fn stored(data_dir: &Path, what: &str) -> u64 {
+    let said = finish(ocipfs(data_dir).args(["--json", "store", "stat"]));
+    let stat: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|e| panic!("{e}: {said:?}"));
+    stat[what].as_u64().expect("a number")
 }
 
 /// The files below a folder of the node directory, however deep: what is stored there.

@@ -3,35 +3,35 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use ocipfs::content::{Content, Profile, Settings};
-use ocipfs_node::{Cid, Node};
+use ocipfs::content::{Document, Profile, Put, Store};
+use ocipfs_node::Cid;
 use ocipfs_oci::Digest;
 use serde_json::{Value, json};
 
-/// The blocks of a node directory.
-pub struct Offline(Content);
+/// The store of a node directory.
+pub struct Offline(Store);
 
 impl Offline {
     pub async fn open(data_dir: &Path) -> Self {
         std::fs::create_dir_all(data_dir).expect("a directory");
-        let node = Node::open_offline(data_dir).await.expect("a node directory");
-        Self(Content::open_in(data_dir, node, Settings::default()).await.expect("an index"))
+        Self(Store::open(data_dir).expect("a store"))
     }
 
     /// Stores a file.
     pub async fn put(&self, bytes: impl AsRef<[u8]>, profile: Profile) -> Cid {
-        self.file(bytes, profile).await.cid()
+        let mut put = Put::new(&self.0, profile).expect("a draft");
+        put.write(Bytes::copy_from_slice(bytes.as_ref())).expect("room");
+        put.finish().expect("it is stored").0.root
     }
 
     /// Stores a file in a directory; the directory's CID.
     pub async fn put_in_directory(&self, name: &str, bytes: impl AsRef<[u8]>) -> Cid {
-        let file = self.file(bytes, Profile::UnixfsV1).await;
-        self.0.wrap(name, &file, Profile::UnixfsV1).await.expect("a directory").cid()
-    }
-
-    async fn file(&self, bytes: impl AsRef<[u8]>, profile: Profile) -> ocipfs::content::Stored {
-        let chunks: Vec<_> = bytes.as_ref().chunks(1 << 20).map(|c| Ok(Bytes::copy_from_slice(c))).collect();
-        self.0.put(futures::stream::iter(chunks), profile).await.expect("it is stored")
+        let mut put = Put::new(&self.0, Profile::UnixfsV1).expect("a draft");
+        put.write(Bytes::copy_from_slice(bytes.as_ref())).expect("room");
+        let (_, root) = put.finish().expect("it is stored");
+        let directory = Document::directory(name, &root, Profile::UnixfsV1);
+        self.0.put_blocks(&directory.blocks).expect("it is stored");
+        directory.root.cid
     }
 }
 

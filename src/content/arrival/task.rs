@@ -228,7 +228,8 @@ impl Task {
         {
             return Err(mismatch);
         }
-        let aliases: Vec<Digest> = kept.iter().map(|blob| blob.digest.clone()).filter(|d| *d != digest).collect();
+        let aliases: Vec<Digest> =
+            kept.iter().map(|blob| blob.digest.clone()).filter(|d| *d != digest).collect();
         let file = self.shared.file.clone();
         let finish = tokio::task::spawn_blocking(move || file.finish(&digest, &aliases));
         let stored = finish.await.map_err(Error::stopped)??;

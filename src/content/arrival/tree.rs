@@ -92,7 +92,8 @@ impl Tree {
     /// The parts that overlap a range.
     fn within(&self, range: &Range<u64>) -> impl Iterator<Item = (u64, &Part)> {
         let first = self.parts.range(..=range.start).next_back();
-        let first = first.filter(|(_, part)| part.end > range.start).map_or(range.start, |(offset, _)| *offset);
+        let first =
+            first.filter(|(_, part)| part.end > range.start).map_or(range.start, |(offset, _)| *offset);
         self.parts.range(first..range.end.max(first)).map(|(offset, part)| (*offset, part))
     }
 
@@ -238,7 +239,8 @@ mod tests {
         let place = tree.arrived(&cid(51))[0];
         assert_eq!(place, Place { offset: 3 * MIB + 10, length: 3 * MIB, depth: 1 });
         let leaves: Vec<_> = (0..3).map(|n| Child { cid: cid(n), size: MIB }).collect();
-        tree.expand(&cid(51), place.depth, place.offset, &leaves, |range| range.start == 4 * MIB + 10).unwrap();
+        tree.expand(&cid(51), place.depth, place.offset, &leaves, |range| range.start == 4 * MIB + 10)
+            .unwrap();
         assert_eq!(tree.at(5 * MIB + 10), Some(cid(2)));
         assert_eq!(tree.at(4 * MIB + 10), None, "it is here already");
         assert_eq!(tree.at(0), None);
@@ -262,7 +264,10 @@ mod tests {
         let child = [Child { cid: cid(0), size: 1 }];
         let mut tree = Tree::default();
         assert!(tree.expand(&cid(1), MAX_DEPTH, 0, &child, nowhere).is_ok());
-        assert!(matches!(tree.expand(&cid(1), MAX_DEPTH + 1, 0, &child, nowhere), Err(Error::Corrupt { .. })));
+        assert!(matches!(
+            tree.expand(&cid(1), MAX_DEPTH + 1, 0, &child, nowhere),
+            Err(Error::Corrupt { .. })
+        ));
         let many = vec![child[0].clone(); MAX_PARTS];
         assert!(matches!(tree.expand(&cid(1), 0, 10, &many, nowhere), Err(Error::Corrupt { .. })));
     }

@@ -17,8 +17,7 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 fn what_is_put_in_odd_parts_has_the_cid_that_boxo_gives_it() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
-    let vectors: Value =
-        serde_json::from_str(include_str!("../../../tests/fixtures/unixfs.json")).unwrap();
+    let vectors: Value = serde_json::from_str(include_str!("../../../tests/fixtures/unixfs.json")).unwrap();
     let mut seen = 0;
     for file in vectors["files"].as_array().unwrap() {
         let Ok(profile) = text(file, "profile").parse::<Profile>() else { continue };

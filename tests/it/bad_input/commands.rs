@@ -7,7 +7,7 @@ use std::{
 
 use libtest_mimic::Trial;
 
-use crate::harness::{Layer, Serve, files_below, finish, noise, ocipfs, tar_of, trials};
+use crate::harness::{Layer, Serve, files_below, finish, noise, ocipfs, stored, tar_of, trials};
 
 pub fn trials() -> Vec<Trial> {
     trials![
@@ -65,13 +65,14 @@ async fn what_is_no_layer_is_refused_and_leaves_nothing_behind() {
     let home = tempfile::tempdir().unwrap();
     let node = Serve::start_in(home.path(), &[]);
     let layer = Layer::add(&node, &noise(100));
-    let before = files_below(node.data_dir(), "blocks");
+    let before = node.stored("blocks");
     assert!(before > 0);
     for (source, told) in &sources {
         let said = node.command(&["layer", "add", source]);
         said.failed(1, &["error: ", told, "hint: "]);
         assert_eq!(said.stdout, "", "{source}");
-        assert_eq!(files_below(node.data_dir(), "blocks"), before, "{source} left blocks behind");
+        assert_eq!(node.stored("blocks"), before, "{source} left blocks behind");
+        assert_eq!(files_below(node.data_dir(), "incoming"), 0, "{source} left a file behind");
     }
     let status = node.status();
     assert_eq!((&status["layers"], &status["cached_layers"]), (&1.into(), &0.into()));
@@ -80,7 +81,7 @@ async fn what_is_no_layer_is_refused_and_leaves_nothing_behind() {
     let dir = node.kill();
     for (source, told) in &sources {
         finish(ocipfs(&dir).args(["layer", "add", source])).failed(1, &["error: ", told, "hint: "]);
-        assert_eq!(files_below(&dir, "blocks"), before, "{source} left blocks behind");
+        assert_eq!(stored(&dir, "blocks"), before, "{source} left blocks behind");
     }
     let node = Serve::start_in(&dir, &[]);
     assert!(reqwest::get(node.url(&layer.blob_path())).await.unwrap().bytes().await.unwrap() == layer.bytes);
