@@ -347,7 +347,7 @@ impl Session {
             .sources
             .iter()
             .filter(|(peer, source)| {
-                let open = source.role == Role::Unknown || !source.knows_presences;
+                let open = source.is_promising() || !source.knows_presences;
                 open && source.owes() == 0 && room[*peer] > 0 && !want.lacking.contains(peer)
             })
             .map(|(peer, source)| (source.rank, *peer))
@@ -360,15 +360,19 @@ impl Session {
     fn ask_presences(&mut self, room: &mut HashMap<PeerId, usize>, asks: &mut Vec<Ask>) {
         let ahead: Vec<Cid> =
             self.flying.values().chain(self.todo.values()).take(LOOK_AHEAD).copied().collect();
+        let front = ahead.first().and_then(|name| self.wants.get(name));
+        let nobody_has_it = front.is_some_and(|want| !self.somebody_may_have(want));
         let first: Vec<Cid> = ahead.iter().take(1).copied().collect();
         let mut broadcast = BROADCAST;
         for (peer, source) in self.sources.iter_mut().filter(|(_, source)| source.knows_presences) {
             let names = match source.role {
                 Role::All => continue,
                 Role::Parts => &ahead,
-                Role::Unknown if broadcast == 0 => continue,
+                // Once, and again where nobody else could have it: there may be hundreds of them.
+                Role::Unknown if broadcast == 0 || source.greeted && !nobody_has_it => continue,
                 Role::Unknown => {
                     broadcast -= 1;
+                    source.greeted = true;
                     &first
                 }
             };

@@ -30,6 +30,10 @@ pub struct Source {
     pub role: Role,
     pub rank: u64,
     pub knows_presences: bool,
+    /// It was asked whether it has the first block.
+    pub greeted: bool,
+    /// It had not got something.
+    lacked: bool,
     /// The wants it was sent, for the block or for its presence.
     pub told: HashSet<Cid>,
     window: u64,
@@ -52,6 +56,8 @@ impl Source {
             role: Role::Unknown,
             rank,
             knows_presences,
+            greeted: false,
+            lacked: false,
             told: HashSet::new(),
             window: FIRST_WINDOW,
             in_flight: 0,
@@ -107,7 +113,13 @@ impl Source {
         }
     }
 
+    /// Whether nothing speaks against its having all.
+    pub fn is_promising(&self) -> bool {
+        self.role == Role::Unknown && !self.lacked
+    }
+
     pub fn lacks_something(&mut self) {
+        self.lacked = true;
         if self.role == Role::All {
             self.role = Role::Parts;
         }
