@@ -4,6 +4,7 @@
 
 use std::{hint::black_box, io::Write, time::Duration};
 
+use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ocipfs::images::pack::{gzip::GzipWriter, meter::Meter};
 
@@ -34,7 +35,7 @@ fn gzip(layer: &[u8]) -> Vec<u8> {
 fn measure(layer: &[u8]) -> u64 {
     let mut meter = Meter::new();
     for piece in layer.chunks(1 << 20) {
-        meter.update(piece).expect("a layer");
+        meter.update(&Bytes::copy_from_slice(piece)).expect("a layer");
     }
     meter.finish().expect("a layer").size
 }

@@ -54,6 +54,10 @@ fn damaged(error: impl std::fmt::Display) -> Error {
     Error::Damaged(error.to_string())
 }
 
+fn parse(json: &str) -> Result<Holding, Error> {
+    serde_json::from_str(json).map_err(damaged)
+}
+
 fn name(cid: &Cid) -> Vec<u8> {
     Cid::new_v1(cid.codec(), *cid.hash()).to_bytes()
 }
@@ -66,8 +70,14 @@ impl Index {
     pub fn hold(&self, key: &Cid, holding: &Holding) -> Result<(), Error> {
         let json = serde_json::to_string(holding).map_err(damaged)?;
         self.0.write(|write| {
-            write.open_table(HOLDINGS)?.insert(key.to_bytes().as_slice(), json.as_str())?;
             let mut held = write.open_multimap_table(HELD)?;
+            let mut holdings = write.open_table(HOLDINGS)?;
+            let before = holdings.insert(key.to_bytes().as_slice(), json.as_str())?;
+            if let Some(before) = before {
+                for root in parse(before.value())?.roots() {
+                    held.remove(name(&root).as_slice(), key.to_bytes().as_slice())?;
+                }
+            }
             for root in holding.roots() {
                 held.insert(name(&root).as_slice(), key.to_bytes().as_slice())?;
             }
@@ -82,7 +92,7 @@ impl Index {
                 table => table?,
             };
             let row = table.get(key.to_bytes().as_slice())?;
-            row.map(|row| serde_json::from_str(row.value()).map_err(damaged)).transpose()
+            row.map(|row| parse(row.value())).transpose()
         })
     }
 
@@ -96,7 +106,7 @@ impl Index {
             for row in table.iter()? {
                 let (key, json) = row?;
                 let key = Cid::try_from(key.value()).map_err(damaged)?;
-                all.push((key, serde_json::from_str(json.value()).map_err(damaged)?));
+                all.push((key, parse(json.value())?));
             }
             Ok(all)
         })

@@ -72,7 +72,8 @@ impl Put {
         Ok(Self { open: BytesMut::new(), whole: None, leaves, writer })
     }
 
-    /// Takes the next bytes, and waits where they come faster than they are hashed and written.
+    /// Takes the next bytes, and waits where they come faster than they are hashed and written. After an error
+    /// `close` says why.
     pub fn write(&mut self, mut bytes: Bytes) -> Result<(), Error> {
         while !bytes.is_empty() {
             let missing = PIECE - self.open.len();
@@ -162,19 +163,12 @@ impl Written {
 /// Cuts pieces into leaves, and builds the tree above them.
 fn cut(profile: Profile, pieces: &Receiver<Bytes>) -> (Root, Layout) {
     let (mut builder, mut leaves, mut nodes, mut offset) = (Builder::new(profile), vec![], vec![], 0);
-    let mut add = |chunk: Bytes| {
-        let length = chunk.len() as u64;
-        for (index, block) in builder.push(chunk).into_iter().enumerate() {
-            match index {
-                0 => leaves.push(Leaf { cid: block.cid, offset, length }),
-                _ => nodes.push(block),
-            }
-        }
-        offset += length;
-    };
-    for mut piece in pieces {
-        while !piece.is_empty() {
-            add(piece.split_to(piece.len().min(profile.chunk())));
+    for piece in pieces {
+        for chunk in piece.chunks(profile.chunk()) {
+            let (cid, finished) = builder.push_leaf(chunk);
+            leaves.push(Leaf { cid, offset, length: chunk.len() as u64 });
+            nodes.extend(finished);
+            offset += chunk.len() as u64;
         }
     }
     let (root, last) = builder.finish();

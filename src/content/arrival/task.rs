@@ -291,10 +291,13 @@ fn write(file: &Arriving, block: Block, places: Vec<Place>) -> Result<Absorbed, 
         file.insert_node(cid, bytes.clone())?;
     }
     let own = data.len() as u64;
-    let start = data.as_ptr() as usize - bytes.as_ptr() as usize;
-    for place in places.iter().filter(|_| own > 0) {
-        let leaf = Leaf { cid, offset: place.offset, length: own };
-        file.write(&leaf, &bytes, start..start + data.len())?;
+    if own > 0 {
+        // The data is a part of the block, in the same memory.
+        let start = data.as_ptr() as usize - bytes.as_ptr() as usize;
+        for place in &places {
+            let leaf = Leaf { cid, offset: place.offset, length: own };
+            file.write(&leaf, &bytes, start..start + data.len())?;
+        }
     }
     Ok(Absorbed { cid, places, size: bytes.len(), children, own })
 }

@@ -70,13 +70,15 @@ impl Profile {
         Block { cid: self.dag_pb_cid(&data), data }
     }
 
-    fn leaf(self, chunk: Bytes) -> Block {
+    /// The CID of a leaf, and its block where that is more than the chunk.
+    fn leaf(self, chunk: &[u8], block: &mut Vec<u8>) -> Cid {
         match self {
-            Self::UnixfsV1 => Block { cid: Cid::new_v1(RAW, Code::Sha2_256.digest(&chunk)), data: chunk },
+            Self::UnixfsV1 => Cid::new_v1(RAW, Code::Sha2_256.digest(chunk)),
             Self::Legacy => {
                 let (head, tail) = unixfs::leaf_frame(chunk.len() as u64);
-                let data = Bytes::from([&head, &chunk[..], &tail].concat());
-                Block { cid: self.dag_pb_cid(&data), data }
+                block.clear();
+                [&head, chunk, &tail].iter().for_each(|part| block.extend_from_slice(part));
+                self.dag_pb_cid(block)
             }
         }
     }
@@ -112,21 +114,30 @@ pub struct Root {
 pub struct Builder {
     profile: Profile,
     levels: Vec<Vec<Root>>,
+    /// Memory for the block of a framed leaf.
+    framed: Vec<u8>,
 }
 
 impl Builder {
     pub fn new(profile: Profile) -> Self {
-        Self { profile, levels: vec![Vec::new()] }
+        Self { profile, levels: vec![Vec::new()], framed: Vec::new() }
     }
 
     /// Adds a chunk, of the profile's length but for the last, and returns the blocks that are finished.
     pub fn push(&mut self, chunk: Bytes) -> Vec<Block> {
-        let size = chunk.len() as u64;
-        let leaf = self.profile.leaf(chunk);
-        let root = Root { cid: leaf.cid, size, dag_size: leaf.data.len() as u64 };
-        let mut blocks = vec![leaf];
-        self.add(0, root, &mut blocks);
-        blocks
+        let (cid, nodes) = self.push_leaf(&chunk);
+        let data = if cid.codec() == RAW { chunk } else { Bytes::copy_from_slice(&self.framed) };
+        [Block { cid, data }].into_iter().chain(nodes).collect()
+    }
+
+    /// The same without the leaf's block: only its CID, and the inner nodes that are finished.
+    pub fn push_leaf(&mut self, chunk: &[u8]) -> (Cid, Vec<Block>) {
+        self.framed.clear();
+        let cid = self.profile.leaf(chunk, &mut self.framed);
+        let dag_size = if self.framed.is_empty() { chunk.len() } else { self.framed.len() } as u64;
+        let mut nodes = Vec::new();
+        self.add(0, Root { cid, size: chunk.len() as u64, dag_size }, &mut nodes);
+        (cid, nodes)
     }
 
     fn add(&mut self, level: usize, root: Root, blocks: &mut Vec<Block>) {

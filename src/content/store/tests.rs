@@ -5,6 +5,7 @@ mod arriving;
 mod crash;
 mod format;
 mod full;
+mod measured;
 mod stored;
 
 use std::path::{Path, PathBuf};

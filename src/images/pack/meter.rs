@@ -140,7 +140,7 @@ impl Meter {
     }
 
     /// Takes the next bytes of the layer; an error may concern bytes given before.
-    pub fn update(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    pub fn update(&mut self, bytes: &Bytes) -> Result<(), Error> {
         if bytes.is_empty() {
             return Ok(());
         }
@@ -151,7 +151,7 @@ impl Meter {
         };
         for chunk in bytes.chunks(CHUNK) {
             self.size += chunk.len() as u64;
-            if unpacker.chunks.send(Bytes::copy_from_slice(chunk)).is_err() {
+            if unpacker.chunks.send(bytes.slice_ref(chunk)).is_err() {
                 // It hangs up before the end only to refuse.
                 return Err(unpacker.finish().err().unwrap_or(Error::Refused));
             }

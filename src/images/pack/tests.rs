@@ -69,7 +69,7 @@ fn what_is_packed_measures_as_a_layer() {
 
     for (stored, compression) in [(&tar, Compression::None), (&gzip, Compression::Gzip)] {
         let mut meter = Meter::new();
-        meter.update(stored).unwrap();
+        meter.update(&stored.clone().into()).unwrap();
         let layer = meter.finish().unwrap();
         assert_eq!(layer.digest.to_string(), digest(stored));
         assert_eq!(layer.diff_id.to_string(), digest(&tar));

@@ -1,3 +1,4 @@
+use bytes::Bytes;
 use std::io::Write;
 
 use flate2::write::GzEncoder;
@@ -41,7 +42,7 @@ fn digest(bytes: &[u8]) -> Digest {
 fn measure(bytes: &[u8], piece: usize) -> Result<Layer, Error> {
     let mut meter = Meter::new();
     for piece in bytes.chunks(piece) {
-        meter.update(piece)?;
+        meter.update(&Bytes::copy_from_slice(piece))?;
     }
     meter.finish()
 }
@@ -99,7 +100,7 @@ fn each_compression_has_its_media_type() {
 #[test]
 fn a_layer_without_bytes_is_refused() {
     let mut meter = Meter::new();
-    meter.update(&[]).unwrap();
+    meter.update(&Bytes::new()).unwrap();
     assert!(matches!(meter.finish(), Err(Error::Empty)));
 }
 
@@ -187,12 +188,12 @@ fn a_refused_layer_is_refused_before_its_end_and_stays_so() {
     let mut meter = Meter::new();
     let error = loop {
         // More than the channel holds, so that the refusal has to come back this way.
-        if let Err(error) = meter.update(&[b'x'; 4096]) {
+        if let Err(error) = meter.update(&Bytes::from_static(&[b'x'; 4096])) {
             break error;
         }
     };
     assert!(matches!(error, Error::NotTar), "{error}");
-    assert!(matches!(meter.update(&tarball()), Err(Error::Refused)));
+    assert!(matches!(meter.update(&tarball().into()), Err(Error::Refused)));
     assert!(matches!(meter.finish(), Err(Error::Refused)));
 }
 

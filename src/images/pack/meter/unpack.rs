@@ -1,6 +1,6 @@
 //! The other half of the meter: decompresses a layer and reads its tar.
 
-use std::io::{ErrorKind, Read};
+use std::io::{BufRead, ErrorKind, Read};
 
 use flate2::bufread::GzDecoder;
 use ocipfs_oci::{Algorithm, Digest, Hasher};
@@ -32,7 +32,7 @@ pub(super) fn unpack(mut input: Input) -> Result<Content, Error> {
         buffer: vec![0; BUFFER],
     };
     match compression {
-        Compression::None => sink.drain(input)?,
+        Compression::None => sink.look_at(input)?,
         Compression::Gzip => gunzip(input, &mut sink)?,
         Compression::Zstd => unzstd(input, &mut sink)?,
     }
@@ -76,10 +76,20 @@ impl Sink {
             };
             let bytes = &self.buffer[..length];
             self.check.update(bytes)?;
-            // The meter hashes what is stored, which is the tar itself if not compressed.
-            if self.compression != Compression::None {
-                self.hasher.update(bytes);
+            self.hasher.update(bytes);
+        }
+    }
+
+    /// Takes a tar that is not compressed: the meter hashes what is stored, which is the tar itself.
+    fn look_at(&mut self, mut tar: Input) -> Result<(), Error> {
+        loop {
+            let bytes = tar.fill_buf().map_err(|error| self.refuse(error))?;
+            if bytes.is_empty() {
+                return Ok(());
             }
+            self.check.update(bytes)?;
+            let length = bytes.len();
+            tar.consume(length);
         }
     }
 
