@@ -5,6 +5,7 @@
 //! Node ── Session::fetch ──► exchange ──► Bitswap of rust-ipfs ──► peers
 //!   │                           └───────► routing (Kademlia)  ──► providers, dialled
 //!   ├── announce ─────────────► announcer ──► routing
+//!   ├── routing: what peers told this node, bounded, verified, kept over a restart
 //!   └── peers, connect ───────► peers (table, redial with back-off)
 //! ```
 //!
@@ -22,6 +23,7 @@ mod js;
 mod node;
 mod options;
 mod peers;
+mod routing;
 mod swarm;
 mod swarm_key;
 

@@ -16,6 +16,7 @@ use crate::{
     files::{self, Files},
     identity, js,
     peers::{self, Peers},
+    routing::Keeper,
     swarm,
 };
 
@@ -66,7 +67,8 @@ impl Node {
             trust_listen_addresses: options.trusts_listen_addresses(),
             always_serve_dht: options.bootstrap != Bootstrap::Public,
         };
-        let behaviour = Behaviour::new(&key, settings, inbox, peers.clone());
+        let routing = Keeper::open(&options.data_dir, key.public().to_peer_id()).await;
+        let behaviour = Behaviour::new(&key, settings, inbox, peers.clone(), routing.store());
         let ipfs = swarm::start(&options, &key, behaviour).await?;
         let repo = ipfs.repo().clone();
         let (stop, tasks, announcer) = (CancellationToken::new(), TaskTracker::new(), Announcer::default());
@@ -77,6 +79,8 @@ impl Node {
             return Err(error);
         }
         online.spawn_tasks(&options);
+        // Stopped by itself: what changed last is written then.
+        online.tasks.spawn(routing.run(online.stop.clone()));
         let files = Files::new(&files::blocks_dir(&options.data_dir));
         Ok(Self(Arc::new(Inner { key, repo, files, online: Some(online) })))
     }
