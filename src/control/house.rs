@@ -216,6 +216,7 @@ impl House {
             peers: node.peers().len(),
             announced: announcing.announced,
             announcing: announcing.pending,
+            announce_lag_seconds: announcing.lag.as_secs(),
             layers: owned,
             cached_layers: holdings.len() - owned,
             seconds: self.0.started.elapsed().as_secs(),

@@ -169,6 +169,8 @@ pub struct Status {
     pub announced: usize,
     /// Keys that nobody was told of yet.
     pub announcing: usize,
+    /// How long the root that has waited longest has been due to be announced.
+    pub announce_lag_seconds: u64,
     /// Layers that commands added.
     pub layers: usize,
     /// Layers that were pulled.

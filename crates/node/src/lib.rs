@@ -5,10 +5,10 @@
 //! Node ── Session::fetch ──► exchange ──► Bitswap of rust-ipfs ──► peers
 //!   │                           └───────► routing (Kademlia)  ──► providers, dialled
 //!   ├── announce ─────────────► announcer ──► routing
-//!   ├── routing: what peers told this node, bounded, verified, kept over a restart
 //!   └── peers, connect ───────► peers (table, redial with back-off)
 //! ```
 //!
+//! `routing` holds what peers told this node of the routing system: bounded, verified, kept over a restart.
 //! It knows CIDs, blocks and peers; digests and images are the business of the layers above.
 
 #![warn(missing_docs)]

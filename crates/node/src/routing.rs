@@ -59,33 +59,37 @@ impl Store {
         Self(Arc::new(Mutex::new(Records { providers, values, rates: Rates::default() })))
     }
 
-    fn records(&self) -> MutexGuard<'_, Records> {
+    fn lock(&self) -> MutexGuard<'_, Records> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps a value that `source` put, if it is valid and counts over what is kept.
     pub(crate) fn offer(&self, source: PeerId, record: Record) -> std::result::Result<(), Refusal> {
-        let (now, mut records) = (Now::read(), self.records());
+        let (now, mut records) = (Now::read(), self.lock());
         let Records { values, rates, .. } = &mut *records;
         values.put(record, now, || rates.allow(source, now.instant))
     }
 
     /// Forgets what has expired.
-    fn sweep(&self, now: Now) {
-        let mut records = self.records();
-        records.providers.sweep(now.instant);
-        records.values.sweep(now.instant);
+    fn sweep(&self, now: Instant) {
+        let mut from = None;
+        while let Some(last) = { self.lock().providers.sweep(from, now) } {
+            from = Some(last);
+        }
+        from = None;
+        while let Some(last) = { self.lock().values.sweep(from, now) } {
+            from = Some(last);
+        }
     }
 
     /// Takes what the file held, by the rules for what peers say.
     fn restore(&self, rows: Rows, now: Now) {
-        let mut records = self.records();
+        let mut records = self.lock();
         let Records { providers, values, .. } = &mut *records;
         for (key, held) in rows.providers {
-            let whole = held
-                .into_iter()
-                .fold(true, |whole, record| providers.add(record, now.instant).is_ok() && whole);
-            providers.changes().restored(key, whole);
+            let refused =
+                held.into_iter().filter_map(|record| providers.add(record, now.instant).err()).count();
+            providers.changes().restored(key, refused == 0);
         }
         for (key, held) in rows.values {
             let whole = held.is_some_and(|record| values.put(record, now, || true).is_ok());
@@ -95,13 +99,13 @@ impl Store {
 
     /// The keys of providers and of values that the file has to be told of.
     fn take_changes(&self) -> (Vec<RecordKey>, Vec<RecordKey>) {
-        let mut records = self.records();
+        let mut records = self.lock();
         (records.providers.changes().take(), records.values.changes().take())
     }
 
     /// What is kept under these keys of providers and of values, as the file holds it.
     fn rows(&self, providers: &[RecordKey], values: &[RecordKey]) -> Rows {
-        let (records, now) = (self.records(), Instant::now());
+        let (records, now) = (self.lock(), Instant::now());
         let providers =
             providers.iter().map(|key| (key.clone(), records.providers.foreign(key, now).collect()));
         let values = values.iter().map(|key| (key.clone(), records.values.get(key, now)));
@@ -114,11 +118,11 @@ impl RecordStore for Store {
     type ProvidedIter<'a> = vec::IntoIter<Cow<'a, ProviderRecord>>;
 
     fn get(&self, key: &RecordKey) -> Option<Cow<'_, Record>> {
-        self.records().values.get(key, Instant::now()).map(Cow::Owned)
+        self.lock().values.get(key, Instant::now()).map(Cow::Owned)
     }
 
     fn put(&mut self, record: Record) -> Result<()> {
-        self.records().values.put(record, Now::read(), || true).map_err(|refusal| match refusal {
+        self.lock().values.put(record, Now::read(), || true).map_err(|refusal| match refusal {
             Refusal::TooLarge => Error::ValueTooLarge,
             // Kademlia knows no other reason.
             _ => Error::MaxRecords,
@@ -126,29 +130,29 @@ impl RecordStore for Store {
     }
 
     fn remove(&mut self, key: &RecordKey) {
-        self.records().values.remove(key);
+        self.lock().values.remove(key);
     }
 
     fn records(&self) -> Self::RecordsIter<'_> {
-        let records = self.records().values.iter().map(Cow::Owned).collect::<Vec<_>>();
+        let records = self.lock().values.iter().map(Cow::Owned).collect::<Vec<_>>();
         records.into_iter()
     }
 
     fn add_provider(&mut self, record: ProviderRecord) -> Result<()> {
-        self.records().providers.add(record, Instant::now())
+        self.lock().providers.add(record, Instant::now())
     }
 
     fn providers(&self, key: &RecordKey) -> Vec<ProviderRecord> {
-        self.records().providers.get(key, Instant::now())
+        self.lock().providers.get(key, Instant::now())
     }
 
     fn provided(&self) -> Self::ProvidedIter<'_> {
-        let own = self.records().providers.own().cloned().map(Cow::Owned).collect::<Vec<_>>();
+        let own = self.lock().providers.own().cloned().map(Cow::Owned).collect::<Vec<_>>();
         own.into_iter()
     }
 
     fn remove_provider(&mut self, key: &RecordKey, provider: &PeerId) {
-        self.records().providers.remove(key, provider);
+        self.lock().providers.remove(key, provider);
     }
 }
 

@@ -56,4 +56,4 @@ pub fn select<'a>(records: impl IntoIterator<Item = &'a Record>) -> Option<&'a R
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

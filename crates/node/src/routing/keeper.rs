@@ -3,7 +3,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use libp2p::PeerId;
@@ -51,7 +51,7 @@ impl Keeper {
         for round in 1_u32.. {
             let stopped = tokio::time::timeout(WRITE_EVERY, stop.cancelled()).await.is_ok();
             if round.is_multiple_of(SWEEP_EVERY) {
-                self.store.sweep(Now::read());
+                self.store.sweep(Instant::now());
             }
             self.write().await;
             if stopped {

@@ -1,5 +1,6 @@
 use std::{
     collections::{BTreeMap, HashSet},
+    ops::Bound,
     time::Instant,
 };
 
@@ -7,6 +8,9 @@ use libp2p::{
     PeerId,
     kad::{KBucketDistance, KBucketKey, RecordKey},
 };
+
+/// The swarm waits meanwhile.
+const SWEPT_AT_ONCE: usize = 1024;
 
 /// What a table keeps under one key.
 pub trait Row {
@@ -88,18 +92,25 @@ impl<R: Row> Nearest<R> {
         Some(row)
     }
 
-    /// Drops what has expired.
-    pub fn sweep(&mut self, now: Instant) {
-        let mut touched = Vec::new();
-        self.rows.retain(|_, (key, row)| {
+    /// Drops what has expired of the next rows behind `from`; where to go on, until the end.
+    pub fn sweep(&mut self, from: Option<KBucketDistance>, now: Instant) -> Option<KBucketDistance> {
+        let (mut last, mut gone) = (None, Vec::new());
+        let rows = (from.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        for (at, (key, row)) in self.rows.range_mut(rows).take(SWEPT_AT_ONCE) {
+            let before = row.weight();
             let left = row.expire(now);
+            self.bytes -= before - row.weight();
             if left != Left::All {
-                touched.push(key.clone());
+                self.changes.add(key.clone());
             }
-            left != Left::Nothing
-        });
-        self.bytes = self.rows.values().map(|(_, row)| row.weight()).sum();
-        touched.into_iter().for_each(|key| self.changes.add(key));
+            if left == Left::Nothing {
+                self.bytes -= row.weight();
+                gone.push(*at);
+            }
+            last = Some(*at);
+        }
+        gone.iter().for_each(|at| drop(self.rows.remove(at)));
+        last
     }
 
     /// The keys whose rows are others than when they were last taken.
@@ -171,7 +182,9 @@ mod tests {
     #[test]
     fn bytes_are_bounded_like_keys() {
         let mut table = table(100, 50);
-        (0..100).for_each(|n| drop(table.put(key(n), 10)));
+        for n in 0..100 {
+            table.put(key(n), 10);
+        }
         assert_eq!((table.iter().count(), table.bytes), (5, 50));
         let near = table.iter().next().unwrap().0.clone();
         assert!(table.put(near.clone(), 30), "in place of the lighter one");
@@ -185,7 +198,9 @@ mod tests {
     #[test]
     fn what_came_and_what_gave_way_is_marked() {
         let mut table = table(1, 100);
-        (0..2).for_each(|n| drop(table.put(key(n), 1)));
+        for n in 0..2 {
+            table.put(key(n), 1);
+        }
         let mut changed = table.changes().take();
         changed.sort_by_key(RecordKey::to_vec);
         let kept = table.iter().next().unwrap().0.clone();

@@ -3,7 +3,7 @@ use std::{collections::HashMap, time::Instant};
 use libp2p::{
     PeerId,
     kad::{
-        ProviderRecord, RecordKey,
+        KBucketDistance, ProviderRecord, RecordKey,
         store::{Error, Result},
     },
 };
@@ -87,8 +87,9 @@ impl Providers {
         records.filter(move |record| !record.is_expired(now)).cloned()
     }
 
-    pub fn sweep(&mut self, now: Instant) {
-        self.foreign.sweep(now);
+    /// See [`Nearest::sweep`].
+    pub fn sweep(&mut self, from: Option<KBucketDistance>, now: Instant) -> Option<KBucketDistance> {
+        self.foreign.sweep(from, now)
     }
 
     /// The keys that others said something new of.

@@ -3,7 +3,7 @@ use std::time::{Instant, SystemTime};
 use libp2p::{
     PeerId,
     identity::PublicKey,
-    kad::{Record, RecordKey},
+    kad::{KBucketDistance, Record, RecordKey},
 };
 
 use super::{
@@ -161,8 +161,9 @@ impl Values {
         self.0.remove(key);
     }
 
-    pub fn sweep(&mut self, now: Instant) {
-        self.0.sweep(now);
+    /// See [`Nearest::sweep`].
+    pub fn sweep(&mut self, from: Option<KBucketDistance>, now: Instant) -> Option<KBucketDistance> {
+        self.0.sweep(from, now)
     }
 
     /// The keys whose value is another than when this was last asked.
