@@ -22,7 +22,8 @@ pub async fn run(global: &Global) -> Result<(), Exit> {
             }
         }
         println!("network     {}, {} peers connected", status.network, status.peers);
-        println!("roots       {} announced, {} not yet", status.announced, status.announcing);
+        let lag = status.announce_lag_seconds;
+        println!("roots       {} announced, {} not yet, {lag} s behind", status.announced, status.announcing);
         println!(
             "blocks      {} sent ({}), {} received ({})",
             status.sent_blocks,

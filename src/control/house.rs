@@ -230,6 +230,7 @@ impl House {
             sent_blocks: traffic.sent_blocks,
             received_bytes: traffic.received_bytes,
             received_blocks: traffic.received_blocks,
+            announce_lag_seconds: announcing.lag.as_secs(),
             layers: owned,
             cached_layers: holdings.len() - owned,
             seconds: self.0.started.elapsed().as_secs(),

@@ -198,6 +198,8 @@ pub struct Status {
     pub received_bytes: u64,
     /// Blocks that came of peers.
     pub received_blocks: u64,
+    /// How long the root that has waited longest has been due to be announced.
+    pub announce_lag_seconds: u64,
     /// Layers that commands added.
     pub layers: usize,
     /// Layers that were pulled.

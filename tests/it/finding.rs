@@ -159,11 +159,16 @@ async fn a_node_that_nobody_can_reach_says_so() {
     assert_eq!((&status["reachable"], &status["announcing"]), (&Value::from(false), &Value::from(3)));
     assert!(node.ask(&["swarm", "id"]).contains(node.peer()));
     assert!(node.command(&["status"]).stdout.contains("not reachable"));
+    node.until("it is behind", |status| status["announce_lag_seconds"].as_u64() > Some(0)).await;
+    assert!(node.command(&["status"]).stdout.contains(" s behind"));
 }
 
 /// Waits until so many keys were announced, and none is left.
 async fn announced(node: &Serve, keys: u64) {
-    node.until("all is announced", |status| status["announced"] == keys && status["announcing"] == 0).await;
+    node.until("all is announced", |status| {
+        status["announced"] == keys && status["announcing"] == 0 && status["announce_lag_seconds"] == 0
+    })
+    .await;
 }
 
 fn peers(node: &Serve) -> String {

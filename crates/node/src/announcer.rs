@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -15,7 +16,8 @@ use tokio::{
 
 use crate::{Cid, behaviour::Command};
 
-const AT_ONCE: usize = 16;
+/// Keys told at the same time: few where a handful waits, more where each would wait for a round trip of many others.
+const AT_ONCE: RangeInclusive<usize> = 16..=64;
 /// Peers join in groups; one round serves them all.
 const JOIN_PAUSE: Duration = Duration::from_millis(300);
 const RETRY: Duration = Duration::from_secs(30);
@@ -29,12 +31,26 @@ pub struct Announcing {
     pub announced: usize,
     /// Keys that nobody was told of yet.
     pub pending: usize,
+    /// How long the key that has waited longest has been due, new or to be repeated; zero where none is.
+    pub lag: Duration,
 }
 
 #[derive(Clone, Copy)]
 struct State {
     stage: Stage,
     announced: bool,
+    /// Since when it should be told, where it should.
+    due: Option<Instant>,
+}
+
+impl State {
+    fn waited(&self, now: Instant) -> Duration {
+        let repeated = match self.stage {
+            Stage::Rests { until } if until <= now => Some(until),
+            _ => None,
+        };
+        self.due.or(repeated).map(|due| now.saturating_duration_since(due)).unwrap_or_default()
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -66,8 +82,13 @@ struct Keys {
 
 impl Keys {
     /// Queues what rests and `holds`; who is being told of a key hears it again.
-    fn queue(&mut self, holds: impl Fn(&State) -> bool) {
+    fn queue(&mut self, now: Instant, holds: impl Fn(&State) -> bool) {
         for (cid, state) in self.states.iter_mut().filter(|(_, state)| holds(state)) {
+            let repeated = match state.stage {
+                Stage::Rests { until } => until.min(now),
+                _ => now,
+            };
+            state.due.get_or_insert(repeated);
             match &mut state.stage {
                 Stage::Queued => {}
                 Stage::Telling { again } => *again = true,
@@ -77,6 +98,11 @@ impl Keys {
                 }
             }
         }
+    }
+
+    /// How many may be told at the same time, for as many as wait.
+    fn at_once(&self) -> usize {
+        (self.queue.len() / 8).clamp(*AT_ONCE.start(), *AT_ONCE.end())
     }
 
     fn next(&mut self) -> Option<Cid> {
@@ -96,8 +122,12 @@ impl Keys {
     fn told(&mut self, cid: Cid, told: bool, every: Duration) -> bool {
         let Some(state) = self.states.get_mut(&cid) else { return false };
         state.announced |= told;
+        if told {
+            state.due = None;
+        }
         if state.stage == (Stage::Telling { again: true }) {
             state.stage = Stage::Queued;
+            state.due.get_or_insert_with(Instant::now);
             self.queue.push_back(cid);
         } else if state.stage != Stage::Queued {
             let pause = if told { every } else { RETRY.min(every) };
@@ -113,12 +143,12 @@ impl Announcer {
     }
 
     pub(crate) fn add(&self, cids: impl IntoIterator<Item = Cid>) {
-        let mut keys = self.keys();
+        let (mut keys, due) = (self.keys(), Some(Instant::now()));
         let Keys { states, queue, .. } = &mut *keys;
         for cid in cids {
             states.entry(cid).or_insert_with(|| {
                 queue.push_front(cid);
-                State { stage: Stage::Queued, announced: false }
+                State { stage: Stage::Queued, announced: false, due }
             });
         }
         drop(keys);
@@ -130,9 +160,10 @@ impl Announcer {
     }
 
     pub(crate) fn status(&self) -> Announcing {
-        let keys = self.keys();
+        let (keys, now) = (self.keys(), Instant::now());
         let announced = keys.states.values().filter(|state| state.announced).count();
-        Announcing { announced, pending: keys.states.len() - announced }
+        let lag = keys.states.values().map(|state| state.waited(now)).max().unwrap_or_default();
+        Announcing { announced, pending: keys.states.len() - announced, lag }
     }
 
     /// Announces what is due, for ever; `joins` holds the swarm's size whenever somebody joins it.
@@ -147,7 +178,7 @@ impl Announcer {
         round.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut joined = None;
         loop {
-            while telling.len() < AT_ONCE
+            while telling.len() < { self.keys().at_once() }
                 && let Some(cid) = { self.keys().next() }
             {
                 telling.push(self.tell(cid, &commands, every));
@@ -156,7 +187,7 @@ impl Announcer {
                 Some(()) = telling.next() => {}
                 () = self.0.more.notified() => {}
                 now = round.tick() => {
-                    self.keys().queue(|state| matches!(state.stage, Stage::Rests { until } if until <= now));
+                    self.keys().queue(now, |state| matches!(state.stage, Stage::Rests { until } if until <= now));
                 }
                 Ok(()) = joins.changed() => {
                     joins.borrow_and_update();
@@ -165,7 +196,7 @@ impl Announcer {
                 Some(()) = OptionFuture::from(joined.map(tokio::time::sleep_until)) => {
                     joined = None;
                     let all = *joins.borrow() <= SMALL_SWARM;
-                    self.keys().queue(|state| all || !state.announced);
+                    self.keys().queue(Instant::now(), |state| all || !state.announced);
                 }
             }
         }

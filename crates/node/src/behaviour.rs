@@ -19,12 +19,10 @@ use libp2p::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Cid, bitswap, peers::Peers};
+use crate::{Cid, bitswap, peers::Peers, routing};
 
 const KADEMLIA: StreamProtocol = StreamProtocol::new("/ipfs/kad/1.0.0");
 const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Keys of our own and of others together; each costs some 300 bytes.
-const PROVIDED_KEYS: usize = 1 << 16;
 /// Providers dialled for one search; boxo stops at ten too.
 const PROVIDERS_DIALLED: usize = 10;
 /// Listen addresses believed of one peer.
@@ -52,7 +50,7 @@ pub(crate) struct Settings {
 #[behaviour(prelude = "libp2p::swarm::derive_prelude")]
 pub(crate) struct Parts {
     identify: identify::Behaviour,
-    kad: kad::Behaviour<kad::store::MemoryStore>,
+    kad: kad::Behaviour<routing::Store>,
     bitswap: bitswap::Behaviour,
 }
 
@@ -79,6 +77,7 @@ impl Behaviour {
         bitswap: bitswap::Behaviour,
         commands: mpsc::Receiver<Command>,
         peers: Peers,
+        store: routing::Store,
     ) -> Self {
         let id = key.public().to_peer_id();
         let identify = identify::Config::new("ipfs/0.1.0".into(), key.public())
@@ -90,7 +89,7 @@ impl Behaviour {
         Self {
             parts: Parts {
                 identify: identify::Behaviour::new(identify),
-                kad: kademlia(id, settings.always_serve_dht),
+                kad: kademlia(id, store, settings.always_serve_dht),
                 bitswap,
             },
             commands,
@@ -147,6 +146,13 @@ impl Behaviour {
                     tracing::debug!(%error, "provider record not kept");
                 }
             }
+            PartsEvent::Kad(kad::Event::InboundRequest {
+                request: InboundRequest::PutRecord { source, record: Some(record), .. },
+            }) => {
+                if let Err(error) = self.parts.kad.store_mut().offer(source, record) {
+                    tracing::debug!(peer = %source, %error, "value not kept");
+                }
+            }
             PartsEvent::Kad(_) => {}
             PartsEvent::Bitswap(event) => match event {},
         }
@@ -199,15 +205,14 @@ fn key_of(cid: &Cid) -> RecordKey {
     RecordKey::from(cid.hash().to_bytes())
 }
 
-fn kademlia(id: PeerId, always_serve: bool) -> kad::Behaviour<kad::store::MemoryStore> {
-    let store = kad::store::MemoryStoreConfig { max_provided_keys: PROVIDED_KEYS, ..Default::default() };
+fn kademlia(id: PeerId, store: routing::Store, always_serve: bool) -> kad::Behaviour<routing::Store> {
     let mut config = kad::Config::new(KADEMLIA);
     config
         .set_query_timeout(QUERY_TIMEOUT)
         .set_record_filtering(kad::StoreInserts::FilterBoth)
         // The announcer repeats what is announced, and can say how far it is.
         .set_provider_publication_interval(None);
-    let mut kad = kad::Behaviour::with_config(id, kad::store::MemoryStore::with_config(id, store), config);
+    let mut kad = kad::Behaviour::with_config(id, store, config);
     if always_serve {
         kad.set_mode(Some(kad::Mode::Server));
     }

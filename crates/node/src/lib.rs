@@ -9,6 +9,7 @@
 //!   └── peers, connect ─► peers (table, redial with back-off)
 //! ```
 //!
+//! `routing` holds what peers told this node of the routing system: bounded, verified, kept over a restart.
 //! It knows CIDs, blocks and peers; digests and images are the business of the layers above.
 
 #![warn(missing_docs)]
@@ -23,6 +24,7 @@ mod identity;
 mod node;
 mod options;
 mod peers;
+mod routing;
 mod swarm;
 mod swarm_key;
 

@@ -12,6 +12,7 @@ use crate::{
     bitswap::{self, Commands, Server},
     identity,
     peers::{self, Peers},
+    routing::Keeper,
     swarm,
 };
 
@@ -60,9 +61,10 @@ impl Node {
             trust_listen_addresses: options.trusts_listen_addresses(),
             always_serve_dht: options.bootstrap != Bootstrap::Public,
         };
+        let keeper = Keeper::open(&options.data_dir, key.public().to_peer_id()).await;
         let (stop, tasks, announcer) = (CancellationToken::new(), TaskTracker::new(), Announcer::default());
         let (bitswap, commands, server) = bitswap::start(blocks, &tasks, &stop);
-        let behaviour = Behaviour::new(&key, settings, bitswap, inbox, peers.clone());
+        let behaviour = Behaviour::new(&key, settings, bitswap, inbox, peers.clone(), keeper.store());
         let ipfs = swarm::start(&options, &key, behaviour).await?;
         let online = Online { ipfs, peers, commands, server, announcer, routing, stop, tasks };
         if let Err(error) = swarm::listen(&online.ipfs, &options.listen).await {
@@ -71,6 +73,8 @@ impl Node {
             return Err(error);
         }
         online.spawn_tasks(&options);
+        // Stopped by itself: what changed last is written then.
+        online.tasks.spawn(keeper.run(online.stop.clone()));
         Ok(Self(Arc::new(Inner { key, online: Some(online) })))
     }
 

@@ -7,6 +7,10 @@ fn cid(n: u8) -> Cid {
     Cid::new_v1(0x55, cid::multihash::Multihash::wrap(0x12, &[n; 32]).unwrap())
 }
 
+fn numbered(n: u32) -> Cid {
+    Cid::new_v1(0x55, cid::multihash::Multihash::wrap(0x12, &[n.to_be_bytes(); 8].concat()).unwrap())
+}
+
 /// A routing system that the test answers for.
 struct Routing {
     announcer: Announcer,
@@ -48,6 +52,16 @@ impl Routing {
         };
         tokio::time::timeout(SOON, settled).await.expect("announced");
     }
+
+    /// Waits until nothing is due.
+    async fn caught_up(&self) {
+        let settled = async {
+            while self.announcer.status().lag > Duration::ZERO {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(SOON, settled).await.expect("caught up");
+    }
 }
 
 impl Drop for Routing {
@@ -62,7 +76,8 @@ async fn what_was_announced_is_announced_again() {
     for _ in 0..3 {
         assert_eq!(routing.answer(true).await, cid(1));
     }
-    assert_eq!(routing.announcer.status(), Announcing { announced: 1, pending: 0 });
+    let status = routing.announcer.status();
+    assert_eq!((status.announced, status.pending), (1, 0));
 }
 
 #[tokio::test]
@@ -71,7 +86,9 @@ async fn what_nobody_heard_stays_pending_and_is_said_to_whoever_joins() {
     let mut refused = [routing.answer(false).await, routing.answer(false).await];
     refused.sort();
     assert_eq!(refused, [cid(1), cid(2)]);
-    assert_eq!(routing.announcer.status(), Announcing { announced: 0, pending: 2 });
+    let status = routing.announcer.status();
+    assert_eq!((status.announced, status.pending), (0, 2));
+    assert!(status.lag > Duration::ZERO, "they wait still");
     routing.joins.send_replace(1);
     routing.answer(true).await;
     routing.answer(true).await;
@@ -102,12 +119,68 @@ async fn a_new_key_does_not_wait_for_a_slow_round() {
     let (_, first) = routing.next().await;
     // All others of the first sixteen stay unanswered.
     let mut slow = Vec::new();
-    for _ in 1..AT_ONCE {
+    for _ in 1..*AT_ONCE.start() {
         slow.push(routing.next().await);
     }
     routing.announcer.add([cid(200)]);
     first.send(true).unwrap();
     assert_eq!(routing.next().await.0, cid(200));
+}
+
+#[tokio::test]
+async fn the_more_keys_wait_the_more_are_told_at_once_up_to_a_bound() {
+    for (waiting, at_once) in [(10, 10), (100, 16), (255, 28), (2000, 64)] {
+        let mut routing = Routing::start(HOUR, (0..waiting).map(numbered));
+        let mut answers = Vec::new();
+        for _ in 0..at_once {
+            answers.push(routing.next().await);
+        }
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert!(routing.asked.try_recv().is_err(), "{waiting}");
+    }
+}
+
+#[tokio::test]
+async fn the_lag_is_how_long_the_oldest_key_that_is_due_has_waited() {
+    let mut routing = Routing::start(HOUR, []);
+    assert_eq!(routing.announcer.status().lag, Duration::ZERO, "nothing is due");
+    let before = Instant::now();
+    routing.announcer.add([cid(1)]);
+    let (_, first) = routing.next().await;
+    let between = Instant::now();
+    routing.announcer.add([cid(2)]);
+    let (_, second) = routing.next().await;
+    let lag = routing.announcer.status().lag;
+    assert!(lag >= between.elapsed() && lag <= before.elapsed(), "{lag:?}");
+    first.send(true).unwrap();
+    routing.announced(1).await;
+    assert!(routing.announcer.status().lag <= between.elapsed(), "only the second waits");
+    second.send(false).unwrap();
+    tokio::task::yield_now().await;
+    assert!(routing.announcer.status().lag > Duration::ZERO, "nobody heard it");
+    routing.joins.send_replace(1);
+    // Either may come first: who joined is told of both.
+    routing.answer(true).await;
+    routing.answer(true).await;
+    routing.announced(2).await;
+    routing.caught_up().await;
+}
+
+#[test]
+fn a_repetition_is_due_from_its_time_on() {
+    let (every, mut keys) = (HOUR, Keys::default());
+    let stage = Stage::Telling { again: false };
+    keys.states.insert(cid(1), State { stage, announced: false, due: Some(Instant::now()) });
+    assert!(keys.told(cid(1), true, every));
+    let state = keys.states[&cid(1)];
+    let Stage::Rests { until } = state.stage else { panic!("it rests") };
+    assert_eq!(state.waited(until - Duration::from_secs(1)), Duration::ZERO);
+    let late = until + Duration::from_secs(9);
+    assert_eq!(state.waited(late), Duration::from_secs(9));
+    keys.queue(late, |_| true);
+    assert_eq!(keys.states[&cid(1)].waited(late), Duration::from_secs(9));
 }
 
 #[tokio::test]

@@ -168,7 +168,11 @@ fn wants_of_a_peer_that_left_are_asked_of_another() {
     let gone = scene.peers[0];
     scene.session.left(&gone);
     scene.pass(MOMENT);
-    assert_eq!(scene.plan(), (vec![(1, 2)], vec![(1, 1), (1, 3)]), "it was asked of block 0 before, and no other");
+    assert_eq!(
+        scene.plan(),
+        (vec![(1, 2)], vec![(1, 1), (1, 3)]),
+        "it was asked of block 0 before, and no other"
+    );
 }
 
 #[test]

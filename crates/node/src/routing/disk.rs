@@ -1,0 +1,141 @@
+//! The store's file: what peers said, with the wall's time at which it ends.
+
+use std::{fs, io, path::Path};
+
+use libp2p::{
+    Multiaddr, PeerId,
+    kad::{ProviderRecord, Record, RecordKey},
+};
+use redb::{
+    Builder, Database, Error, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError,
+    WriteTransaction,
+};
+
+use super::clock::Now;
+
+/// The provider's peer id, when its record ends, its addresses.
+type Provider<'a> = (&'a [u8], u64, Vec<&'a [u8]>);
+
+/// Key -> who provides it.
+const PROVIDERS: TableDefinition<&[u8], Vec<Provider>> = TableDefinition::new("providers");
+/// Key -> when the value ends, and the value.
+const VALUES: TableDefinition<&[u8], (u64, &[u8])> = TableDefinition::new("values");
+/// It is read once, and written in batches.
+const CACHE_BYTES: usize = 4 << 20;
+
+/// What is kept under each key; nothing means that the key is gone.
+#[derive(Default)]
+pub struct Rows {
+    pub providers: Vec<(RecordKey, Vec<ProviderRecord>)>,
+    pub values: Vec<(RecordKey, Option<Record>)>,
+}
+
+/// The open file.
+pub struct File(Database);
+
+impl File {
+    /// Opens the file, or makes it where there is none.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let mut database = Builder::new().set_cache_size(CACHE_BYTES).create(path)?;
+        // All of it is about to be read; a page that went bad is better found by its checksum.
+        database.check_integrity()?;
+        Ok(Self(database))
+    }
+
+    /// Makes an empty file in place of a damaged one.
+    pub fn replace(path: &Path) -> Result<Self, Error> {
+        fs::remove_file(path)?;
+        Self::open(path)
+    }
+
+    pub fn read(&self, now: Now) -> Result<Rows, Error> {
+        let read = self.0.begin_read()?;
+        Ok(Rows { providers: read_providers(&read, now)?, values: read_values(&read, now)? })
+    }
+
+    /// Writes rows, all or none.
+    pub fn write(&self, rows: &Rows, now: Now) -> Result<(), Error> {
+        let write = self.0.begin_write()?;
+        write_providers(&write, rows, now)?;
+        write_values(&write, rows, now)?;
+        Ok(write.commit()?)
+    }
+}
+
+/// Whether `error` says that the file is not what was written, rather than that it cannot be used now.
+pub fn is_damage(error: &Error) -> bool {
+    match error {
+        Error::Corrupted(_) | Error::UpgradeRequired(_) | Error::TableTypeMismatch { .. } => true,
+        Error::Io(error) => matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof),
+        _ => false,
+    }
+}
+
+fn read_providers(read: &ReadTransaction, now: Now) -> Result<Vec<(RecordKey, Vec<ProviderRecord>)>, Error> {
+    let table = match read.open_table(PROVIDERS) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        table => table?,
+    };
+    let rows = table.iter()?.map(|row| {
+        let (key, row) = row?;
+        let key = RecordKey::new(&key.value());
+        let records = row.value().into_iter().filter_map(|row| provider(&key, row, now)).collect();
+        Ok((key, records))
+    });
+    rows.collect()
+}
+
+fn provider(key: &RecordKey, (id, ends, addresses): Provider, now: Now) -> Option<ProviderRecord> {
+    let address = |bytes: &[u8]| Multiaddr::try_from(bytes.to_vec()).ok();
+    Some(ProviderRecord {
+        key: key.clone(),
+        provider: PeerId::from_bytes(id).ok()?,
+        expires: Some(now.instant_of_seconds(ends)),
+        addresses: addresses.into_iter().filter_map(address).collect(),
+    })
+}
+
+fn read_values(read: &ReadTransaction, now: Now) -> Result<Vec<(RecordKey, Option<Record>)>, Error> {
+    let table = match read.open_table(VALUES) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        table => table?,
+    };
+    let rows = table.iter()?.map(|row| {
+        let (key, row) = row?;
+        let (key, (ends, value)) = (RecordKey::new(&key.value()), row.value());
+        let expires = Some(now.instant_of_seconds(ends));
+        let record = Record { key: key.clone(), value: value.into(), publisher: None, expires };
+        Ok((key, Some(record)))
+    });
+    rows.collect()
+}
+
+fn write_providers(write: &WriteTransaction, rows: &Rows, now: Now) -> Result<(), Error> {
+    let mut table = write.open_table(PROVIDERS)?;
+    for (key, records) in &rows.providers {
+        if records.is_empty() {
+            table.remove(key.as_ref())?;
+            continue;
+        }
+        let ids: Vec<_> = records.iter().map(|record| record.provider.to_bytes()).collect();
+        let row = records.iter().zip(&ids).filter_map(|(record, id)| {
+            let addresses = record.addresses.iter().map(AsRef::as_ref).collect();
+            Some((&id[..], now.seconds_of(record.expires?), addresses))
+        });
+        table.insert(key.as_ref(), row.collect::<Vec<Provider>>())?;
+    }
+    Ok(())
+}
+
+fn write_values(write: &WriteTransaction, rows: &Rows, now: Now) -> Result<(), Error> {
+    let mut table = write.open_table(VALUES)?;
+    for (key, record) in &rows.values {
+        match record {
+            Some(Record { value, expires: Some(expires), .. }) => {
+                table.insert(key.as_ref(), (now.seconds_of(*expires), &value[..]))?;
+            }
+            _ => drop(table.remove(key.as_ref())?),
+        }
+    }
+    Ok(())
+}

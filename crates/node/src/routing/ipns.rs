@@ -1,0 +1,59 @@
+//! IPNS records: verified, and the best of several.
+
+use std::time::SystemTime;
+
+use libp2p::PeerId;
+
+/// More is no IPNS record.
+pub const MAX_BYTES: usize = 10 << 10;
+
+/// Why bytes are no IPNS record of a name.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not a record, not signed with the name's key, or not telling what was signed.
+    #[error(transparent)]
+    Invalid(#[from] rust_ipns::Error),
+    /// It was valid once.
+    #[error("the record has expired")]
+    Expired,
+}
+
+/// A verified record. The greater of two is the one that counts: the higher sequence, then the
+/// later end; the bytes only so that everybody chooses the same.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Record {
+    sequence: u64,
+    until: SystemTime,
+    bytes: Vec<u8>,
+}
+
+impl Record {
+    /// Verifies `bytes` as a record of `name`.
+    pub fn verify(name: PeerId, bytes: Vec<u8>, now: SystemTime) -> Result<Self, Error> {
+        let record = rust_ipns::Record::decode(&bytes)?;
+        record.verify_signature(name)?;
+        let until = SystemTime::from(record.validity()?);
+        match until > now {
+            true => Ok(Self { sequence: record.sequence(), until, bytes }),
+            false => Err(Error::Expired),
+        }
+    }
+
+    /// When its validity ends.
+    pub fn until(&self) -> SystemTime {
+        self.until
+    }
+
+    /// The record as it came.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// The record that counts, of those of one name.
+pub fn select<'a>(records: impl IntoIterator<Item = &'a Record>) -> Option<&'a Record> {
+    records.into_iter().max()
+}
+
+#[cfg(test)]
+pub mod tests;

@@ -1,0 +1,106 @@
+//! Brings the store over a restart: read once, then what changed is written in batches. No disk is
+//! touched where the swarm is driven.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use libp2p::PeerId;
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Store,
+    clock::Now,
+    disk::{self, File},
+};
+
+const FILE: &str = "routing.redb";
+const WRITE_EVERY: Duration = Duration::from_secs(10);
+/// In rounds of writing. Reads look at the time themselves: a sweep only gives the room back.
+const SWEEP_EVERY: u32 = 30;
+/// Keys of one transaction, which are copied while the swarm waits for the store.
+const KEYS_AT_ONCE: usize = 2048;
+
+/// A store and the file behind it.
+pub(crate) struct Keeper {
+    store: Store,
+    /// None where it cannot be used: the store then lives as long as the process.
+    file: Option<File>,
+}
+
+impl Keeper {
+    /// Opens the store of `me` in the node directory. What is in it is said again in time, so whatever is
+    /// wrong with its file, there is a store.
+    pub(crate) async fn open(data_dir: &Path, me: PeerId) -> Self {
+        let (store, path) = (Store::new(me), data_dir.join(FILE));
+        let file = restored(path.clone(), store.clone()).await.inspect_err(|error| {
+            let path = path.display();
+            tracing::warn!(%path, %error, "what peers tell the routing system is not kept over a restart");
+        });
+        Self { store, file: file.ok() }
+    }
+
+    pub(crate) fn store(&self) -> Store {
+        self.store.clone()
+    }
+
+    /// Sweeps the store and writes what changed, until it is stopped, and once more then.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        for round in 1_u32.. {
+            let stopped = tokio::time::timeout(WRITE_EVERY, stop.cancelled()).await.is_ok();
+            if round.is_multiple_of(SWEEP_EVERY) {
+                self.store.sweep(Instant::now());
+            }
+            self.write().await;
+            if stopped {
+                return;
+            }
+        }
+    }
+
+    async fn write(&mut self) {
+        let (store, file) = (self.store.clone(), self.file.take());
+        let written = spawn_blocking(move || write_changes(&store, file)).await;
+        match written {
+            Ok(Ok(file)) => self.file = file,
+            Ok(Err(error)) => tracing::warn!(%error, "the routing store is no longer written"),
+            Err(error) => tracing::warn!(%error, "the routing store is no longer written"),
+        }
+    }
+}
+
+/// Fills `store` from the file, which is replaced where it is damaged.
+async fn restored(path: PathBuf, store: Store) -> Result<File, redb::Error> {
+    let found = path.clone();
+    let read = spawn_blocking(move || {
+        let (file, now) = (File::open(&found)?, Now::read());
+        store.restore(file.read(now)?, now);
+        Ok(file)
+    });
+    let why = match read.await {
+        Ok(Err(error)) if disk::is_damage(&error) => error.to_string(),
+        Ok(opened) => return opened,
+        // Bytes that make the reader panic are damaged too.
+        Err(panicked) => panicked.to_string(),
+    };
+    tracing::warn!(path = %path.display(), why, "the routing store is damaged, so it starts empty");
+    File::replace(&path)
+}
+
+fn write_changes(store: &Store, file: Option<File>) -> Result<Option<File>, redb::Error> {
+    let (providers, values) = store.take_changes();
+    let Some(file) = file else { return Ok(None) };
+    let now = Now::read();
+    for keys in providers.chunks(KEYS_AT_ONCE) {
+        file.write(&store.rows(keys, &[]), now)?;
+    }
+    for keys in values.chunks(KEYS_AT_ONCE) {
+        file.write(&store.rows(&[], keys), now)?;
+    }
+    Ok(Some(file))
+}
+
+#[cfg(test)]
+mod tests;
