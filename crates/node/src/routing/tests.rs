@@ -1,3 +1,5 @@
+use std::io;
+
 use futures::StreamExt;
 use libp2p::{
     Multiaddr, Swarm, SwarmBuilder,
@@ -8,12 +10,14 @@ use libp2p::{
     tcp, yamux,
 };
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{ipns::tests::record, *};
 use crate::{
-    Cid,
+    Blocks, Cid,
     announcer::Announcer,
     behaviour::{Behaviour, Command, Settings},
+    bitswap,
     peers::Peers,
 };
 
@@ -38,6 +42,19 @@ async fn swarm<B: NetworkBehaviour>(key: Keypair, behaviour: B) -> (Swarm<B>, Mu
     }
 }
 
+/// A store without blocks.
+struct Nothing;
+
+impl Blocks for Nothing {
+    fn size(&self, _: &Cid) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
+
+    fn get(&self, _: &Cid) -> io::Result<Option<bytes::Bytes>> {
+        Ok(None)
+    }
+}
+
 /// This node's behaviour in a swarm of its own.
 struct Peer {
     id: PeerId,
@@ -55,7 +72,9 @@ impl Peer {
         let (store, peers, (commands, inbox)) = (Store::new(id), Peers::new(0), mpsc::channel(256));
         let settings =
             Settings { announce: Vec::new(), trust_listen_addresses: true, always_serve_dht: true };
-        let behaviour = Behaviour::new(&key, settings, inbox, peers.clone(), store.clone());
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let (bitswap, ..) = bitswap::start(Arc::new(Nothing), &tasks, &stop);
+        let behaviour = Behaviour::new(&key, settings, bitswap, inbox, peers.clone(), store.clone());
         let (mut swarm, address) = swarm(key, behaviour).await;
         if let Some(address) = dial {
             swarm.dial(address.clone()).unwrap();
