@@ -17,9 +17,9 @@ mod put;
 mod store;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -187,6 +187,8 @@ struct Inner {
     storing: RwLock<()>,
     /// Read while blocks are put that came on the way to a file, written by who counts on them.
     keeping: Arc<RwLock<()>>,
+    /// Those blocks, until they are in the store.
+    fresh: Mutex<HashMap<Cid, Bytes>>,
 }
 
 impl Blocks for Store {
@@ -197,6 +199,10 @@ impl Blocks for Store {
     fn get(&self, cid: &Cid) -> io::Result<Option<Bytes>> {
         Store::get(self, cid).map_err(io::Error::other)
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A peer cannot fill the memory with lies.
@@ -216,6 +222,7 @@ impl Content {
             rejected: Mutex::default(),
             storing: RwLock::default(),
             keeping: Arc::default(),
+            fresh: Mutex::default(),
         })))
     }
 
@@ -229,14 +236,22 @@ impl Content {
         self.0.settings.profile
     }
 
+    fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
     /// Where the blobs are.
     pub fn store(&self) -> &Store {
         &self.0.store
     }
 
-    fn fetcher(&self, root: Cid) -> Fetcher {
-        let Settings { find_timeout, stall_timeout, .. } = self.0.settings;
-        Fetcher::new(self.0.node.clone(), self.0.store.clone(), root, find_timeout, stall_timeout)
+    /// A block that is here, or about to be.
+    async fn local(&self, cid: &Cid) -> Result<Option<Bytes>, Error> {
+        if let Some(data) = locked(&self.0.fresh).get(cid) {
+            return Ok(Some(data.clone()));
+        }
+        let cid = *cid;
+        Ok(self.0.store.run(move |store| store.get(&cid)).await?)
     }
 
     /// Keeps blocks that came on the way to a file, beside what goes on with it.
@@ -245,19 +260,23 @@ impl Content {
             return;
         }
         let Ok(keeping) = self.0.keeping.clone().try_read_owned() else { return };
-        let (store, node) = (self.0.store.clone(), self.0.node.clone());
+        let content = self.clone();
+        locked(&content.0.fresh).extend(blocks.iter().map(|block| (block.cid, block.data.clone())));
         tokio::task::spawn_blocking(move || {
-            match store.put_blocks(&blocks) {
-                Ok(()) => node.arrived(&blocks.iter().map(|block| block.cid).collect::<Vec<_>>()),
-                Err(error) => tracing::warn!("blocks that came are not kept: {error}"),
+            if let Err(error) = content.0.store.put_blocks(&blocks) {
+                tracing::warn!("blocks that came are not kept: {error}");
             }
-            drop(keeping);
+            let cids: Vec<Cid> = blocks.iter().map(|block| block.cid).collect();
+            let mut fresh = locked(&content.0.fresh);
+            cids.iter().for_each(|cid| drop(fresh.remove(cid)));
+            drop((fresh, keeping));
+            content.0.node.arrived(&cids);
         });
     }
 
     /// Finds a file and its size; its bytes stay where they are.
     pub async fn stat(&self, at: &CidPath) -> Result<Stat, Error> {
-        let mut fetcher = self.fetcher(*at.root());
+        let mut fetcher = Fetcher::new(self.clone(), *at.root());
         let file = dag::resolve(&mut fetcher, at).await?;
         self.keep_blocks(fetcher.take_fetched());
         Ok(Stat { cid: file.cid, size: file.size() })
@@ -278,7 +297,7 @@ impl Content {
 
     /// Remembers that a blob's bytes are not what was promised.
     fn reject(&self, blob: &Blob, found: &Digest) -> Error {
-        let mut rejected = self.0.rejected.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rejected = locked(&self.0.rejected);
         if rejected.len() < REJECTED {
             rejected.insert(blob.clone());
         }
@@ -286,7 +305,7 @@ impl Content {
     }
 
     fn refuse_rejected(&self, blob: &Blob) -> Result<(), Error> {
-        if self.0.rejected.lock().unwrap_or_else(PoisonError::into_inner).contains(blob) {
+        if locked(&self.0.rejected).contains(blob) {
             let why = "it was fetched before, and its digest differs".into();
             return Err(Error::Mismatch { at: blob.at.clone(), why });
         }

@@ -12,7 +12,7 @@ mod tree;
 use std::{
     collections::{BTreeMap, HashMap},
     ops::Range,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     Blob, Content, Error,
     dag::Unit,
+    locked,
     store::{self, Arriving, Stored},
 };
 
@@ -64,10 +65,6 @@ struct Progress {
     /// Counts the blocks that came.
     steps: u64,
     outcome: Option<Result<Stored, Error>>,
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A file to be fetched, whose first block is here.

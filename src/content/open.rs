@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use super::{
     Blob, CidPath, Content, Error, Holding,
     arrival::{Part, Start},
-    dag::{self, Unit},
+    dag::{self, Fetcher, Unit},
     store::{BlobFile, Layout, Leaf, Stored},
 };
 
@@ -168,6 +168,7 @@ impl Content {
         // Again where somebody else stored the file in between.
         loop {
             if let Some(file) = self.stored_file(&blob.digest).await? {
+                right_size(blob, file.size())?;
                 return Reader::begin(size, Source::File(Pieces::new(file, range))).await;
             }
             let found = self.find(&blob.at).await?;
@@ -186,8 +187,8 @@ impl Content {
     /// Whether the blob can be had: it is here, or its first block came and its size is right.
     pub async fn check(&self, blob: &Blob) -> Result<(), Error> {
         self.refuse_rejected(blob)?;
-        if self.stored_file(&blob.digest).await?.is_some() {
-            return Ok(());
+        if let Some(file) = self.stored_file(&blob.digest).await? {
+            return right_size(blob, file.size());
         }
         right_size(blob, self.stat(&blob.at).await?.size)
     }
@@ -203,7 +204,7 @@ impl Content {
 
     /// What a file is and where: its path is walked, and what came on the way is kept.
     async fn find(&self, at: &CidPath) -> Result<Start, Error> {
-        let mut fetcher = self.fetcher(*at.root());
+        let mut fetcher = Fetcher::new(self.clone(), *at.root());
         let file = dag::resolve(&mut fetcher, at).await?;
         let block = fetcher.block(&file.cid).await?;
         let (fetched, session) = fetcher.into_parts();

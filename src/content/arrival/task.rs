@@ -12,12 +12,13 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    Command, Progress, Shared, Start, locked,
+    Command, Progress, Shared, Start,
     tree::{Place, Tree},
 };
 use crate::content::{
     Blob, Content, Error,
     dag::{Child, Unit},
+    locked,
     store::{Arriving, Leaf, Store, Stored},
 };
 

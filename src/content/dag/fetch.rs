@@ -1,21 +1,16 @@
-use std::time::Duration;
-
 use bytes::Bytes;
-use ocipfs_node::{Block, Cid, Node, Session};
+use ocipfs_node::{Block, Cid, Session};
 
 use super::unixfs::Unit;
-use crate::content::{CidPath, Error, store::Store};
+use crate::content::{CidPath, Content, Error};
 
 /// The multihash code of a CID that carries its bytes in itself.
 const IDENTITY: u64 = 0x00;
 
 /// Gets the blocks on the way from a root to a file: from the store, else from peers.
 pub struct Fetcher {
-    node: Node,
-    store: Store,
+    content: Content,
     root: Cid,
-    find_timeout: Duration,
-    stall_timeout: Duration,
     /// Begun with the first block that is not here.
     session: Option<Session>,
     /// What came of peers.
@@ -23,8 +18,8 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
-    pub fn new(node: Node, store: Store, root: Cid, find_timeout: Duration, stall_timeout: Duration) -> Self {
-        Self { node, store, root, find_timeout, stall_timeout, session: None, fetched: Vec::new() }
+    pub fn new(content: Content, root: Cid) -> Self {
+        Self { content, root, session: None, fetched: Vec::new() }
     }
 
     /// The root: looked for until the find time-out.
@@ -33,7 +28,7 @@ impl Fetcher {
         if let Some(data) = self.local(&root).await? {
             return Unit::decode(&root, data);
         }
-        let patience = self.find_timeout;
+        let patience = self.content.settings().find_timeout;
         let block = self.session().root(patience).await?.block;
         self.keep(block)
     }
@@ -43,7 +38,7 @@ impl Fetcher {
         if let Some(data) = self.local(cid).await? {
             return Unit::decode(cid, data);
         }
-        let after = self.stall_timeout;
+        let after = self.content.settings().stall_timeout;
         let fetched = async {
             let session = self.session();
             session.want(vec![(*cid, 0)]);
@@ -68,7 +63,7 @@ impl Fetcher {
     pub fn into_parts(mut self) -> (Vec<Block>, Session) {
         let session = match self.session.take() {
             Some(session) => session,
-            None => self.node.session(self.root),
+            None => self.content.node().session(self.root),
         };
         (self.fetched, session)
     }
@@ -85,12 +80,11 @@ impl Fetcher {
         if let Some(block) = self.fetched.iter().find(|block| block.cid == *cid) {
             return Ok(Some(block.data.clone()));
         }
-        let cid = *cid;
-        Ok(self.store.run(move |store| store.get(&cid)).await?)
+        self.content.local(cid).await
     }
 
     fn session(&mut self) -> &mut Session {
-        self.session.get_or_insert_with(|| self.node.session(self.root))
+        self.session.get_or_insert_with(|| self.content.node().session(self.root))
     }
 
     fn keep(&mut self, block: Block) -> Result<Unit, Error> {

@@ -72,5 +72,6 @@ impl Database {
 }
 
 fn open(path: &Path) -> Result<redb::Database, Error> {
-    Ok(Builder::new().set_cache_size(CACHE).create(path)?)
+    let closed = |why| Error::Closed { path: path.into(), why };
+    Builder::new().set_cache_size(CACHE).create(path).map_err(closed)
 }

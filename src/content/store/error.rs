@@ -28,6 +28,14 @@ pub enum Error {
         /// What the system said.
         why: io::Error,
     },
+    /// The index cannot be opened.
+    #[error("the index {}: {why}", path.display())]
+    Closed {
+        /// Its file.
+        path: PathBuf,
+        /// What the database says.
+        why: redb::DatabaseError,
+    },
     /// The database failed.
     #[error("the index of the node directory: {0}")]
     Index(redb::Error),

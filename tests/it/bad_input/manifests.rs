@@ -39,7 +39,8 @@ async fn a_layer_whose_bytes_are_not_those_of_its_digest_is_broken_off_and_then_
         names.push((length, format!("layer/{}", offline.put(wrong.to_string(), UnixfsV1).await)));
     }
     drop(offline);
-    let node = Serve::start_in(dir.path(), &[]);
+    let source = Serve::start_in(dir.path(), &[]);
+    let node = Serve::start(&["--peer", source.address()]);
     for (length, name) in names {
         let url = node.url(&format!("/v2/{name}/blobs/{}", zeros()));
         assert_eq!(ask("HEAD", &url, &[]).await.status, 200, "nothing is known against it yet");
@@ -127,10 +128,11 @@ async fn a_cid_of_something_else_is_unknown_and_told_what_it_is() {
     ] {
         cases.push((offline.put(document, UnixfsV1).await, told));
     }
-    // Sound documents whose layer is no file.
-    let to_directory = layer_manifest(&bytes, directory);
-    let to_nothing = layer_manifest(&bytes, format!("{directory}/bar.tar"));
-    let below_a_file = layer_manifest(&bytes, format!("{directory}/foo.tar/deeper"));
+    // Sound documents whose layer is no file, and is not known by its digest.
+    let layer = noise(200);
+    let to_directory = layer_manifest(&layer, directory);
+    let to_nothing = layer_manifest(&layer, format!("{directory}/bar.tar"));
+    let below_a_file = layer_manifest(&layer, format!("{directory}/foo.tar/deeper"));
     let mut layers = Vec::new();
     for (manifest, told) in [
         (to_directory, "is a directory, where a file is needed"),
@@ -147,7 +149,7 @@ async fn a_cid_of_something_else_is_unknown_and_told_what_it_is() {
         get(&url(&format!("blobs/{}", zeros()))).await.refused(404, "BLOB_UNKNOWN", &[told]);
         node.command(&["layer", "inspect", &cid.to_string()]).failed(1, &[told, "hint: "]);
     }
-    let digest = ocipfs_oci::Digest::sha256_of(&bytes);
+    let digest = ocipfs_oci::Digest::sha256_of(&layer);
     for (cid, told) in layers {
         let url = node.url(&format!("/v2/layer/{cid}/blobs/{digest}"));
         get(&url).await.refused(404, "BLOB_UNKNOWN", &[told]);

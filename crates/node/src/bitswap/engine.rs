@@ -340,7 +340,6 @@ impl Engine {
         if !remote.was_asked(&name) {
             return false;
         }
-        remote.settle(&name);
         self.useful += 1;
         remote.useful = self.useful;
         let (now, size) = (Instant::now(), block.data.len() as u64);
@@ -358,6 +357,8 @@ impl Engine {
         if !told.is_empty() {
             self.counters.received(block.data.len());
         }
+        // Who sent it too: some remember for a while what they sent, and would not send it again if asked.
+        told.insert(*peer);
         self.cancel(&name, told);
         true
     }
