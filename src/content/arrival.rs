@@ -207,6 +207,15 @@ impl Part {
         }
     }
 
+    /// The same, and tells the bytes that are here whenever more are.
+    pub async fn settle(&mut self, progress: &mut (dyn FnMut(u64) + Send)) -> Result<(), Error> {
+        while self.progress.borrow_and_update().outcome.is_none() {
+            progress(self.shared.file.written());
+            self.changed().await?;
+        }
+        self.outcome().await.map(drop)
+    }
+
     /// Waits until the whole file is here and was hashed.
     pub async fn outcome(&mut self) -> Result<Stored, Error> {
         loop {

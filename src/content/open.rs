@@ -123,6 +123,14 @@ impl Reader {
         }
     }
 
+    /// Waits until the file is stored, without reading on; `progress` is told the bytes that are here.
+    pub async fn settle(&mut self, progress: &mut (dyn FnMut(u64) + Send)) -> Result<(), Error> {
+        match &mut self.source {
+            Source::Arriving { part, .. } => part.settle(progress).await,
+            Source::Made(_) | Source::File(_) => Ok(()),
+        }
+    }
+
     /// The rest as a stream, whose error is logged here: who serves it can only break off.
     pub fn into_stream_logged(self) -> impl futures::Stream<Item = Result<Bytes, Error>> {
         futures::stream::unfold(Some(self), |reader| async move {

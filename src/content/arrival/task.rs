@@ -5,14 +5,10 @@ use std::{ops::Range, sync::Arc, time::Instant};
 use bytes::Bytes;
 use ocipfs_node::{Block, Cid, Fetched, Session};
 use ocipfs_oci::{Algorithm, Digest, Hasher};
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinHandle,
-};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{
-    Command, Progress, Shared, Start,
+    Command, Shared, Start,
     tree::{Place, Tree},
 };
 use crate::content::{
@@ -50,6 +46,7 @@ pub async fn run(
         since_checkpoint: 0,
         checkpoint: None,
         begun: Instant::now(),
+        whole: Some(Whole::new()),
     };
     let begun = task.begin(root, unit, block).await;
     let ended = match begun {
@@ -68,6 +65,40 @@ struct Task {
     since_checkpoint: u64,
     checkpoint: Option<JoinHandle<()>>,
     begun: Instant,
+    /// Absent while somebody works on it.
+    whole: Option<Whole>,
+}
+
+/// The running hash of the whole.
+struct Whole {
+    hasher: Hasher,
+    /// How far it is.
+    at: u64,
+}
+
+impl Whole {
+    fn new() -> Self {
+        Self { hasher: Hasher::new(Algorithm::Sha256), at: 0 }
+    }
+
+    /// Takes data that belongs at `offset`, if it is the next: then it need not be read again.
+    fn take(&mut self, offset: u64, data: &[u8]) {
+        if offset == self.at {
+            self.hasher.update(data);
+            self.at += data.len() as u64;
+        }
+    }
+
+    /// Hashes what is here, up to a bound.
+    fn read_on(mut self, file: &Arriving) -> Result<Self, Error> {
+        let end = self.at + file.available(self.at).min(HASHED_AT_ONCE);
+        while self.at < end {
+            let bytes = file.read_at(self.at, HASHED.min(end - self.at) as usize)?;
+            self.hasher.update(&bytes);
+            self.at += bytes.len() as u64;
+        }
+        Ok(self)
+    }
 }
 
 /// A block that was found, and what it says.
@@ -92,14 +123,15 @@ impl Task {
         session: &mut Session,
         inbox: &mut mpsc::UnboundedReceiver<Command>,
     ) -> Result<Option<Digest>, Error> {
-        let whole = hash(self.shared.file.clone(), self.shared.progress.subscribe());
-        let mut whole = AbortOnDropHandle::new(tokio::spawn(whole));
         loop {
             self.search_here().await?;
             self.fetch(session);
+            if let Some(digest) = self.hash_what_is_here().await? {
+                return Ok(Some(digest));
+            }
             let waits = self.tree.lacks_any(&self.shared.ranges());
             tokio::select! {
-                digest = &mut whole => return digest.map_err(Error::stopped)?.map(Some),
+                () = std::future::ready(()), if self.has_more_to_hash() => {}
                 command = inbox.recv() => {
                     if let Some(Command::Prefer(offset)) = command
                         && let Some(cid) = self.tree.at(offset)
@@ -165,14 +197,15 @@ impl Task {
 
     /// Writes blocks where they belong, and takes up what they lead to. `held` is what their memory is counted by.
     async fn absorb(&mut self, found: Vec<(Block, Vec<Place>)>, held: Vec<Fetched>) -> Result<(), Error> {
-        let file = self.shared.file.clone();
+        let (file, mut whole) = (self.shared.file.clone(), self.whole.take());
         let write = move || {
-            let absorbed = found.into_iter().map(|(block, places)| write(&file, block, places));
+            let absorbed = found.into_iter().map(|(block, places)| write(&file, block, places, &mut whole));
             let absorbed = absorbed.collect::<Result<Vec<_>, Error>>();
             drop(held);
-            absorbed
+            absorbed.map(|absorbed| (absorbed, whole))
         };
-        let absorbed = tokio::task::spawn_blocking(write).await.map_err(Error::stopped)??;
+        let (absorbed, whole) = tokio::task::spawn_blocking(write).await.map_err(Error::stopped)??;
+        self.whole = whole;
         let cids: Vec<Cid> = absorbed.iter().map(|block| block.cid).collect();
         for block in absorbed {
             self.since_checkpoint += block.size as u64;
@@ -186,6 +219,24 @@ impl Task {
         self.content.node().arrived(&cids);
         self.checkpoint();
         Ok(())
+    }
+
+    fn has_more_to_hash(&self) -> bool {
+        self.whole.as_ref().is_some_and(|whole| self.shared.file.available(whole.at) > 0)
+    }
+
+    /// Hashes on where parts came before what stands in front of them; the digest, when that was the last.
+    async fn hash_what_is_here(&mut self) -> Result<Option<Digest>, Error> {
+        if self.has_more_to_hash()
+            && let Some(whole) = self.whole.take()
+        {
+            let file = self.shared.file.clone();
+            let hashed = tokio::task::spawn_blocking(move || whole.read_on(&file));
+            self.whole = Some(hashed.await.map_err(Error::stopped)??);
+        }
+        let size = self.shared.file.size();
+        let whole = self.whole.take_if(|whole| whole.at == size);
+        Ok(whole.map(|whole| whole.hasher.finish()))
     }
 
     /// Makes what came so far durable, beside the fetch.
@@ -289,7 +340,12 @@ fn save(file: &Arriving) {
 }
 
 /// Decodes a block and writes its data where it belongs.
-fn write(file: &Arriving, block: Block, places: Vec<Place>) -> Result<Absorbed, Error> {
+fn write(
+    file: &Arriving,
+    block: Block,
+    places: Vec<Place>,
+    whole: &mut Option<Whole>,
+) -> Result<Absorbed, Error> {
     let Block { cid, data: bytes } = block;
     let unit = Unit::decode(&cid, bytes.clone())?;
     let size = unit.size();
@@ -310,32 +366,10 @@ fn write(file: &Arriving, block: Block, places: Vec<Place>) -> Result<Absorbed, 
         for place in &places {
             let leaf = Leaf { cid, offset: place.offset, length: own };
             file.write(&leaf, &bytes, start..start + data.len())?;
+            if let Some(whole) = whole {
+                whole.take(place.offset, &data);
+            }
         }
     }
     Ok(Absorbed { cid, places, size: bytes.len(), children, own })
-}
-
-/// Hashes the file from its beginning, as far as it is here and on as it comes.
-async fn hash(file: Arriving, mut progress: watch::Receiver<Progress>) -> Result<Digest, Error> {
-    let (mut hasher, mut at) = (Hasher::new(Algorithm::Sha256), 0);
-    while at < file.size() {
-        let here = file.available(at).min(HASHED_AT_ONCE);
-        if here == 0 {
-            progress.changed().await.map_err(Error::stopped)?;
-            continue;
-        }
-        let part = file.clone();
-        let update = move || {
-            let mut offset = at;
-            while offset < at + here {
-                let bytes = part.read_at(offset, HASHED.min(at + here - offset) as usize)?;
-                hasher.update(&bytes);
-                offset += bytes.len() as u64;
-            }
-            Ok::<_, Error>(hasher)
-        };
-        hasher = tokio::task::spawn_blocking(update).await.map_err(Error::stopped)??;
-        at += here;
-    }
-    Ok(hasher.finish())
 }

@@ -8,12 +8,12 @@ use std::{
 
 use bytes::Bytes;
 use ocipfs_node::Cid;
-use ocipfs_oci::{MediaType, Platform};
+use ocipfs_oci::{Digest, MediaType, Platform};
 use tokio::sync::mpsc;
 
 use super::LayerManifest;
 use crate::{
-    content::{self, Blob, CidPath, Content, Document, Profile, Put, StoreError},
+    content::{self, Blob, CidPath, Content, Document, Profile, Put, Reader, StoreError},
     images::pack::{
         folder,
         gzip::GzipWriter,
@@ -148,17 +148,40 @@ async fn store(
     tokio::task::spawn_blocking(storing).await.map_err(|_| Error::BrokenOff)?
 }
 
-/// Reads a layer that is on IPFS, to know its digests; its blocks stay here.
+/// Fetches a layer that is on IPFS, to know its digests; its blocks stay here.
 async fn measure(
     content: &Content,
     at: CidPath,
     mut progress: Progress,
 ) -> Result<(Layer, CidPath, Cid), Error> {
+    let no_layer = |why| Error::NoLayer { what: at.to_string(), why };
     let file = content.stat(&at).await?.cid;
     let mut reader = content.open_at(&at).await?;
+    let size = reader.size();
+    let first = reader.next().await.transpose()?.unwrap_or_default();
+    // Of a plain tar only the beginning is looked at: whoever fetches the whole hashes it already.
+    let unknown = Digest::sha256_of(b"");
+    if meter::plain(&first, size, &unknown).map_err(no_layer)?.is_some() {
+        reader.settle(&mut progress).await?;
+        let digest = content.digest_of(&file).await?;
+        if let Some(layer) = meter::plain(&first, size, &digest).map_err(no_layer)? {
+            return Ok((layer, at, file));
+        }
+    }
+    let meter = unpack(first, reader, progress).await?.map_err(no_layer)?;
+    let digest = content.digest_of(&file).await?;
+    let layer = meter.finish_as(digest).map_err(no_layer)?;
+    Ok((layer, at, file))
+}
+
+/// Unpacks a layer while it comes.
+async fn unpack(
+    first: Bytes,
+    mut reader: Reader,
+    mut progress: Progress,
+) -> Result<Result<Meter, meter::Error>, Error> {
     let (chunks, mut incoming) = mpsc::channel::<Bytes>(BUFFERED);
     let measuring = tokio::task::spawn_blocking(move || {
-        // Whoever fetches the whole hashes it already.
         let mut meter = Meter::unhashed();
         while let Some(chunk) = incoming.blocking_recv() {
             meter.update(&chunk)?;
@@ -166,20 +189,18 @@ async fn measure(
         Ok(meter)
     });
     let mut done = 0;
-    while let Some(chunk) = reader.next().await {
+    let mut next = Some(Ok(first));
+    while let Some(chunk) = next {
         let chunk = chunk?;
         done += chunk.len() as u64;
         progress(done);
         if chunks.send(chunk).await.is_err() {
             break;
         }
+        next = reader.next().await;
     }
     drop(chunks);
-    let meter = measuring.await.map_err(|_| Error::BrokenOff)?;
-    let no_layer = |why| Error::NoLayer { what: at.to_string(), why };
-    let digest = content.digest_of(&file).await?;
-    let layer = meter.and_then(|meter| meter.finish_as(digest)).map_err(no_layer)?;
-    Ok((layer, at, file))
+    measuring.await.map_err(|_| Error::BrokenOff)
 }
 
 fn read(path: &Path, error: io::Error) -> Error {

@@ -191,6 +191,21 @@ impl Meter {
     }
 }
 
+/// Says what a plain tar is by its first bytes, its length and its digest; none where more has to be read.
+pub fn plain(first: &[u8], size: u64, digest: &Digest) -> Result<Option<Layer>, Error> {
+    let compression = Compression::detect(first);
+    if compression != Compression::None {
+        return Ok(None);
+    }
+    let mut check = tarball::Check::default();
+    check.update(first)?;
+    if !check.skip(size.saturating_sub(first.len() as u64)) {
+        return Ok(None);
+    }
+    check.finish()?;
+    Ok(Some(Layer { digest: digest.clone(), diff_id: digest.clone(), size, compression }))
+}
+
 impl Unpacker {
     fn start() -> Result<Self, Error> {
         let (chunks, waiting) = sync_channel(WAITING);

@@ -294,8 +294,7 @@ impl Engine {
         for peer in peers {
             let Some(remote) = self.remotes.get_mut(&peer) else { continue };
             if remote.settle(name) {
-                let entry = Entry { cancel: true, ..entry(*name, Kind::Block) };
-                self.outbox.entry(peer).or_default().push(entry);
+                self.outbox.entry(peer).or_default().push(cancel(*name));
             }
         }
     }
@@ -400,6 +399,12 @@ impl Engine {
                 let (peer, cid, kind) = match ask {
                     Ask::Block { peer, cid } => (peer, cid, Kind::Block),
                     Ask::Have { peer, cid } => (peer, cid, Kind::Have),
+                    Ask::Cancel { peer, cid } => {
+                        if remotes.get_mut(&peer).is_some_and(|remote| remote.settle(&key(&cid))) {
+                            outbox.entry(peer).or_default().push(cancel(cid));
+                        }
+                        continue;
+                    }
                 };
                 if let Some(remote) = remotes.get_mut(&peer) {
                     remote.standing.insert(key(&cid));
@@ -421,6 +426,11 @@ impl Engine {
     }
 }
 
+/// Who is asked for a block tells if it has it not; who is asked for its presence tells when it has it.
 fn entry(cid: Cid, kind: Kind) -> Entry {
-    Entry { cid, priority: 1, cancel: false, kind, send_dont_have: true }
+    Entry { cid, priority: 1, cancel: false, kind, send_dont_have: kind == Kind::Block }
+}
+
+fn cancel(cid: Cid) -> Entry {
+    Entry { cancel: true, ..entry(cid, Kind::Block) }
 }

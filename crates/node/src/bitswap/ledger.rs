@@ -114,16 +114,23 @@ impl Ledger {
     }
 
     /// Takes the block to send next: of those that were `sent` to others least often just now, so that peers who
-    /// pull the same thing at once have something to give each other; then by the peer's own priority.
-    pub fn take_block(&mut self, sent: impl Fn(&Cid) -> u32) -> Option<Want> {
+    /// pull the same thing at once have something to give each other; then by the peer's own priority. Those for
+    /// which `sent` says nothing have to wait.
+    pub fn take_block(&mut self, sent: impl Fn(&Cid) -> Option<u32>) -> Option<Want> {
         let ready = self
             .lines
             .iter_mut()
             .filter(|(_, line)| line.stage == Stage::Ready && line.want.kind == Kind::Block);
-        let first = ready.min_by_key(|(name, line)| (sent(name), Reverse(line.priority), line.number));
-        let (_, line) = first?;
+        let ranked =
+            ready.filter_map(|(name, line)| Some(((sent(name)?, Reverse(line.priority), line.number), line)));
+        let (_, line) = ranked.min_by_key(|(rank, _)| *rank)?;
         line.stage = Stage::Taken { arrived: false };
         Some(line.want.clone())
+    }
+
+    /// Whether something could be sent, now or soon.
+    pub fn has_ready(&self) -> bool {
+        self.lines.values().any(|line| line.stage == Stage::Ready)
     }
 
     /// Whether a want that was taken was neither cancelled nor answered since.

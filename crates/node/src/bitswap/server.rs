@@ -31,6 +31,9 @@ const IN_FLIGHT_KIB: usize = 64 << 10;
 /// What was sent so lately may be had from whom it was sent to.
 const JUST_NOW: Duration = Duration::from_secs(5);
 const RECENT: usize = 16_384;
+/// A second peer waits so long for a large block that was just sent to a first, which may pass it on meanwhile.
+const HOLD: Duration = Duration::from_millis(300);
+const HOLD_CHECK: Duration = Duration::from_millis(30);
 
 /// A message for a peer, and its share of what is in flight.
 pub struct Outgoing {
@@ -50,30 +53,51 @@ pub(crate) struct Server {
 }
 
 /// One peer: what it wants, and the ways to it.
-#[derive(Default)]
 struct Client {
+    peer: PeerId,
     ledger: Mutex<Ledger>,
     more: Notify,
     lanes: Mutex<Vec<(ConnectionId, mpsc::Sender<Outgoing>)>>,
 }
 
-/// How often each block was sent just now.
+/// How often each block was sent just now, and to whom last.
 #[derive(Default)]
-struct Recent(HashMap<Cid, (u32, Instant)>);
+struct Recent(HashMap<Cid, Sent>);
+
+struct Sent {
+    times: u32,
+    at: Instant,
+    to: PeerId,
+    large: bool,
+}
 
 impl Recent {
-    fn sent(&mut self, cid: &Cid) {
+    fn sent(&mut self, cid: &Cid, to: PeerId, size: usize) {
         let now = Instant::now();
         if self.0.len() >= RECENT {
-            self.0.retain(|_, (_, at)| now.duration_since(*at) < JUST_NOW);
+            self.0.retain(|_, sent| now.duration_since(sent.at) < JUST_NOW);
         }
-        let count = self.times(cid);
-        self.0.insert(key(cid), (count + 1, now));
+        let name = key(cid);
+        let before = self.0.get(&name).filter(|sent| sent.at.elapsed() < JUST_NOW);
+        let times = before.map_or(0, |sent| sent.times) + 1;
+        self.0.insert(name, Sent { times, at: now, to, large: size >= FULL });
     }
 
-    fn times(&self, cid: &Cid) -> u32 {
-        let known = self.0.get(&key(cid)).filter(|(_, at)| at.elapsed() < JUST_NOW);
-        known.map_or(0, |(count, _)| *count)
+    /// How often a block was sent just now; nothing where `peer` has to wait for it.
+    fn times(&self, cid: &Cid, peer: &PeerId) -> Option<u32> {
+        let Some(sent) = self.0.get(&key(cid)) else { return Some(0) };
+        let elapsed = sent.at.elapsed();
+        if sent.large && sent.to != *peer && elapsed < HOLD {
+            return None;
+        }
+        Some(if elapsed < JUST_NOW { sent.times } else { 0 })
+    }
+}
+
+impl Client {
+    fn new(peer: PeerId) -> Arc<Self> {
+        let (ledger, more, lanes) = Default::default();
+        Arc::new(Self { peer, ledger, more, lanes })
     }
 }
 
@@ -101,14 +125,14 @@ impl Server {
 
     /// Takes a peer's want list.
     pub fn wanted(&self, peer: PeerId, full: bool, entries: Vec<Entry>) {
-        let client = locked(&self.clients).entry(peer).or_default().clone();
+        let client = locked(&self.clients).entry(peer).or_insert_with(|| Client::new(peer)).clone();
         locked(&client.ledger).apply(full, entries);
         client.more.notify_one();
     }
 
     /// Takes a way to a peer; with the first one it begins to be served.
     pub fn opened(self: &Arc<Self>, peer: PeerId, connection: ConnectionId, lane: mpsc::Sender<Outgoing>) {
-        let client = locked(&self.clients).entry(peer).or_default().clone();
+        let client = locked(&self.clients).entry(peer).or_insert_with(|| Client::new(peer)).clone();
         let mut lanes = locked(&client.lanes);
         lanes.push((connection, lane));
         if lanes.len() == 1 {
@@ -154,7 +178,12 @@ impl Server {
                 Ok(Some(message)) => message,
                 Ok(None) => {
                     drop((slot, room));
-                    client.more.notified().await;
+                    let waits = locked(&client.ledger).has_ready();
+                    let more = client.more.notified();
+                    match waits {
+                        true => drop(tokio::time::timeout(HOLD_CHECK, more).await),
+                        false => more.await,
+                    }
                     continue;
                 }
                 Err(_) => return,
@@ -174,7 +203,7 @@ impl Server {
         while size < FULL {
             let want = {
                 let recent = locked(&self.recent);
-                locked(&client.ledger).take_block(|cid| recent.times(cid))
+                locked(&client.ledger).take_block(|cid| recent.times(cid, &client.peer))
             };
             let Some(want) = want else { break };
             size += self.answer_block(client, want, &mut message);
@@ -210,7 +239,7 @@ impl Server {
         ledger.answered(&want.cid);
         drop(ledger);
         let size = data.len();
-        locked(&self.recent).sent(&want.cid);
+        locked(&self.recent).sent(&want.cid, client.peer, size);
         self.counters.sent(size);
         message.blocks.push(Payload { prefix: Prefix::of(&want.cid), data });
         size

@@ -1,7 +1,7 @@
 //! Getting the blocks of one DAG from several peers: a pure state machine that is told the time and what came.
 //!
 //! - Who delivered a block is presumed to have the whole DAG, until it says otherwise; others are asked what they have.
-//! - A peer has a window of bytes asked of it, which grows while blocks come quickly and shrinks when they queue up.
+//! - A peer has a window of bytes asked of it, which grows while blocks come quickly.
 //! - The first needed goes first. A want that stalls is asked elsewhere, one at the front sooner than others.
 
 mod source;
@@ -28,6 +28,9 @@ const SMALL: u64 = 64 << 10;
 const BROADCAST: usize = 64;
 /// How far ahead a peer that has parts is asked what it has.
 const LOOK_AHEAD: usize = 256;
+/// Peers of whom nothing is known that are asked ahead too: they may be about to get what we are about to get.
+const SCOUTS: usize = 16;
+const SCOUTED: usize = 64;
 /// Wants looked at in one plan.
 const SCAN: usize = 512;
 /// Wants at the front that keep their order where peers pull the same at once.
@@ -35,7 +38,7 @@ const FRONT: usize = 2;
 /// A peer that owes blocks and says nothing for so long is asked last.
 const STALL: Duration = Duration::from_secs(3);
 /// A want without an answer for so long was lost.
-const LOST: Duration = Duration::from_secs(10);
+const LOST: Duration = Duration::from_secs(30);
 /// Wants at the front that may be asked of a second peer.
 const RESCUED: usize = 8;
 const RESCUE_AFTER: Duration = Duration::from_millis(500);
@@ -52,8 +55,19 @@ pub struct Wanted {
 /// What is to be said to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
-    Block { peer: PeerId, cid: Cid },
-    Have { peer: PeerId, cid: Cid },
+    Block {
+        peer: PeerId,
+        cid: Cid,
+    },
+    Have {
+        peer: PeerId,
+        cid: Cid,
+    },
+    /// Somebody else was asked instead.
+    Cancel {
+        peer: PeerId,
+        cid: Cid,
+    },
 }
 
 /// What the session cannot know of a peer by itself.
@@ -248,6 +262,7 @@ impl Session {
         self.give_up_on_the_silent(now, reach);
         let mut asks = Vec::new();
         self.ask_blocks(now, &mut room, &mut asks);
+        self.spare_who_has_all(now, &mut room, &mut asks);
         if self.presences_asked.is_none_or(|at| now.duration_since(at) >= PRESENCES_EVERY) {
             self.presences_asked = Some(now);
             self.ask_presences(&mut room, &mut asks);
@@ -364,16 +379,18 @@ impl Session {
         let nobody_has_it = front.is_some_and(|want| !self.somebody_may_have(want));
         let first: Vec<Cid> = ahead.iter().take(1).copied().collect();
         let mut broadcast = BROADCAST;
+        let scouts = self.scouts();
         for (peer, source) in self.sources.iter_mut().filter(|(_, source)| source.knows_presences) {
             let names = match source.role {
                 Role::All => continue,
-                Role::Parts => &ahead,
+                Role::Parts => &ahead[..],
+                Role::Unknown if scouts.contains(peer) => &ahead[..ahead.len().min(SCOUTED)],
                 // Once, and again where nobody else could have it: there may be hundreds of them.
                 Role::Unknown if broadcast == 0 || source.greeted && !nobody_has_it => continue,
                 Role::Unknown => {
                     broadcast -= 1;
                     source.greeted = true;
-                    &first
+                    &first[..]
                 }
             };
             let Some(left) = room.get_mut(peer) else { continue };
@@ -388,6 +405,40 @@ impl Session {
                     asks.push(Ask::Have { peer: *peer, cid: want.cid });
                 }
             }
+        }
+    }
+
+    fn scouts(&self) -> HashSet<PeerId> {
+        let unknown = self.sources.iter().filter(|(_, source)| source.role == Role::Unknown);
+        let mut unknown: Vec<_> = unknown.map(|(peer, source)| (source.rank, *peer)).collect();
+        unknown.sort_unstable();
+        unknown.into_iter().take(SCOUTS).map(|(_, peer)| peer).collect()
+    }
+
+    /// Takes wants back from a peer that has all where one with parts has the block by now: others need that one more.
+    fn spare_who_has_all(&mut self, now: Instant, room: &mut HashMap<PeerId, usize>, asks: &mut Vec<Ask>) {
+        if !self.is_shared() {
+            return;
+        }
+        let later = self.flying.iter().skip(FRONT).take(SCAN);
+        let later: Vec<(i64, Cid)> = later.map(|(order, name)| (*order, *name)).collect();
+        for (order, name) in later {
+            let Some(want) = self.wants.get(&name) else { continue };
+            let [asked] = want.asked.as_slice() else { continue };
+            let (first, cid) = (asked.peer, want.cid);
+            if !self.sources.get(&first).is_some_and(|source| source.role == Role::All) {
+                continue;
+            }
+            let peer = self.holder_for(want, now, room);
+            let Some(peer) = peer.filter(|peer| self.sources[peer].role == Role::Parts) else { continue };
+            if let (Some(want), Some(source)) = (self.wants.get_mut(&name), self.sources.get_mut(&first)) {
+                want.asked.clear();
+                source.settle(want.size);
+                source.told.remove(&name);
+            }
+            self.ask(peer, &name, order, now);
+            room.entry(peer).and_modify(|room| *room -= 1);
+            asks.extend([Ask::Cancel { peer: first, cid }, Ask::Block { peer, cid }]);
         }
     }
 

@@ -207,3 +207,19 @@ proptest! {
         prop_assert!(measure(&stored, 64).is_err());
     }
 }
+
+#[test]
+fn a_plain_tar_is_known_by_its_beginning_and_nothing_else_is() {
+    let mut header = tar::Header::new_ustar();
+    header.set_size(700);
+    header.set_cksum();
+    let tar = [header.as_bytes().as_slice(), &[7; 1024], &[0; 1024]].concat();
+    let digest = Digest::sha256_of(&tar);
+    let layer = plain(&tar[..600], tar.len() as u64, &digest).unwrap().unwrap();
+    assert_eq!((layer.digest, layer.diff_id, layer.size), (digest.clone(), digest.clone(), 2560));
+    assert!(matches!(plain(&tar[..600], 2561, &digest), Err(Error::PartialBlock(2561))));
+    assert!(matches!(plain(&[7; 600], 1024, &digest), Err(Error::NotTar)));
+    for more_is_needed in [&tar[..511], &[0; 1024][..], &[0x1f, 0x8b, 8, 0]] {
+        assert_eq!(plain(more_is_needed, 4096, &digest).unwrap(), None);
+    }
+}

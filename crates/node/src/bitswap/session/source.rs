@@ -7,13 +7,12 @@ use tokio::time::Instant;
 use crate::Cid;
 
 /// What may be asked of a peer that nothing is known of yet, in bytes.
-const FIRST_WINDOW: u64 = 4 << 20;
+const FIRST_WINDOW: u64 = 16 << 20;
 const LARGEST_WINDOW: u64 = 32 << 20;
 /// What a block of unknown length is counted as.
 const UNKNOWN_SIZE: u64 = 256 << 10;
 /// Longer than any block should wait at a peer that has others to serve too.
 const QUEUED: Duration = Duration::from_millis(250);
-const CONGESTED: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -125,7 +124,8 @@ impl Source {
         }
     }
 
-    /// Takes a block that was asked for `took` ago: the window follows what the way to the peer holds.
+    /// Takes a block that was asked for `took` ago: the window grows to what the way to the peer holds. It does not shrink:
+    /// what waits at the peer can be taken back, and lets it choose what to send to whom.
     pub fn delivered(&mut self, size: u64, took: Option<Duration>) {
         if self.role == Role::Unknown {
             self.role = Role::All;
@@ -138,8 +138,6 @@ impl Source {
         self.latency = if self.latency.is_zero() { took } else { (self.latency * 7 + took) / 8 };
         if took <= quickest * 2 + QUEUED {
             self.window = (self.window + size).min(LARGEST_WINDOW);
-        } else if took > quickest * 4 + CONGESTED {
-            self.window = self.window.saturating_sub(size / 2).max(FIRST_WINDOW / 4);
         }
     }
 
