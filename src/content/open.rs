@@ -154,6 +154,19 @@ impl Content {
         }
     }
 
+    /// The sha256 of a file that was read whole.
+    pub async fn digest_of(&self, root: &Cid) -> Result<Digest, Error> {
+        if let Some(stored) = self.stored(root).await? {
+            return Ok(stored.digest);
+        }
+        let missing = || ocipfs_node::Error::Offline(*root);
+        let block = self.local(root).await?.ok_or_else(missing)?;
+        match Unit::decode(root, block)? {
+            Unit::File { data, children } if children.is_empty() => Ok(Digest::sha256_of(&data)),
+            _ => Err(missing().into()),
+        }
+    }
+
     /// A file that is stored, by the root of any of its DAGs.
     async fn stored(&self, root: &Cid) -> Result<Option<Stored>, Error> {
         let root = *root;

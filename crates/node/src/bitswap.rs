@@ -11,6 +11,7 @@
 mod engine;
 mod handler;
 mod ledger;
+mod memory;
 mod server;
 mod session;
 mod stream;

@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use connexa::prelude::transport::{dns::DnsResolver, pnet::PreSharedKey};
+use futures::{FutureExt, future::LocalBoxFuture};
 use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol};
 use rust_ipfs::{FDLimit, Ipfs, builder::IpfsBuilder};
 
@@ -16,7 +17,16 @@ const MAX_CONNECTIONS: u32 = 512;
 const MAX_CONNECTIONS_OF_A_PEER: u32 = 8;
 const MAX_PENDING: u32 = 128;
 
-pub(crate) async fn start(options: &Options, key: &Keypair, behaviour: Behaviour) -> Result<Ipfs, Error> {
+/// Builds the swarm. Boxed, so that its code is made in this crate and not again in each that waits for it.
+pub(crate) fn start<'a>(
+    options: &'a Options,
+    key: &'a Keypair,
+    behaviour: Behaviour,
+) -> LocalBoxFuture<'a, Result<Ipfs, Error>> {
+    build(options, key, behaviour).boxed_local()
+}
+
+async fn build(options: &Options, key: &Keypair, behaviour: Behaviour) -> Result<Ipfs, Error> {
     let public = options.bootstrap == Bootstrap::Public;
     let started = |e: &dyn std::fmt::Display| Error::Start(e.to_string());
     let mut builder = IpfsBuilder::<Behaviour>::with_keypair(key)

@@ -1,6 +1,6 @@
 //! The task behind one arriving file.
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use ocipfs_node::{Block, Cid, Fetched, Session};
@@ -43,7 +43,14 @@ pub async fn run(
     mut inbox: mpsc::UnboundedReceiver<Command>,
 ) {
     let Start { root, unit, block, mut session } = start;
-    let mut task = Task { content, shared, tree: Tree::default(), since_checkpoint: 0, checkpoint: None };
+    let mut task = Task {
+        content,
+        shared,
+        tree: Tree::default(),
+        since_checkpoint: 0,
+        checkpoint: None,
+        begun: Instant::now(),
+    };
     let begun = task.begin(root, unit, block).await;
     let ended = match begun {
         Ok(()) => task.work(&mut session, &mut inbox).await,
@@ -60,6 +67,7 @@ struct Task {
     tree: Tree,
     since_checkpoint: u64,
     checkpoint: Option<JoinHandle<()>>,
+    begun: Instant,
 }
 
 /// A block that was found, and what it says.
@@ -197,6 +205,7 @@ impl Task {
     }
 
     async fn end(mut self, ended: Result<Option<Digest>, Error>) {
+        let all_here = Instant::now();
         if let Some(checkpoint) = self.checkpoint.take() {
             let _ = checkpoint.await;
         }
@@ -213,6 +222,9 @@ impl Task {
             let file = self.shared.file.clone();
             let _ = tokio::task::spawn_blocking(move || file.discard()).await;
         }
+        let (size, root) = (self.shared.file.size(), self.shared.root);
+        let (took, settling) = (self.begun.elapsed().as_millis(), all_here.elapsed().as_millis());
+        tracing::debug!(%root, size, took, settling, "a file has arrived: {}", outcome.is_ok());
         self.content.0.arrivals.leave(&self.shared, true);
         self.shared.end(outcome);
     }

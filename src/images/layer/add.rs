@@ -158,11 +158,12 @@ async fn measure(
     let mut reader = content.open_at(&at).await?;
     let (chunks, mut incoming) = mpsc::channel::<Bytes>(BUFFERED);
     let measuring = tokio::task::spawn_blocking(move || {
-        let mut meter = Meter::new();
+        // Whoever fetches the whole hashes it already.
+        let mut meter = Meter::unhashed();
         while let Some(chunk) = incoming.blocking_recv() {
             meter.update(&chunk)?;
         }
-        meter.finish()
+        Ok(meter)
     });
     let mut done = 0;
     while let Some(chunk) = reader.next().await {
@@ -174,8 +175,10 @@ async fn measure(
         }
     }
     drop(chunks);
-    let layer = measuring.await.map_err(|_| Error::BrokenOff)?;
-    let layer = layer.map_err(|why| Error::NoLayer { what: at.to_string(), why })?;
+    let meter = measuring.await.map_err(|_| Error::BrokenOff)?;
+    let no_layer = |why| Error::NoLayer { what: at.to_string(), why };
+    let digest = content.digest_of(&file).await?;
+    let layer = meter.and_then(|meter| meter.finish_as(digest)).map_err(no_layer)?;
     Ok((layer, at, file))
 }
 

@@ -115,7 +115,8 @@ pub struct Layer {
 /// layer may unpack to a huge tar.
 #[derive(Debug)]
 pub struct Meter {
-    stored: Hasher,
+    /// Absent where somebody else hashes what is stored.
+    stored: Option<Hasher>,
     size: u64,
     /// Absent before the first byte and after an error.
     unpacker: Option<Unpacker>,
@@ -136,7 +137,12 @@ impl Default for Meter {
 impl Meter {
     /// Starts with no bytes.
     pub fn new() -> Self {
-        Self { stored: Hasher::new(Algorithm::Sha256), size: 0, unpacker: None }
+        Self { stored: Some(Hasher::new(Algorithm::Sha256)), size: 0, unpacker: None }
+    }
+
+    /// Starts with no bytes, where the digest of what is stored will be known.
+    pub fn unhashed() -> Self {
+        Self { stored: None, size: 0, unpacker: None }
     }
 
     /// Takes the next bytes of the layer; an error may concern bytes given before.
@@ -155,20 +161,27 @@ impl Meter {
                 // It hangs up before the end only to refuse.
                 return Err(unpacker.finish().err().unwrap_or(Error::Refused));
             }
-            self.stored.update(chunk);
+            if let Some(stored) = &mut self.stored {
+                stored.update(chunk);
+            }
         }
         self.unpacker = Some(unpacker);
         Ok(())
     }
 
     /// Says what the layer is, now that all its bytes were given.
-    pub fn finish(self) -> Result<Layer, Error> {
+    pub fn finish(mut self) -> Result<Layer, Error> {
+        let digest = self.stored.take().unwrap_or_else(|| Hasher::new(Algorithm::Sha256)).finish();
+        self.finish_as(digest)
+    }
+
+    /// The same, with the digest of what is stored.
+    pub fn finish_as(self, digest: Digest) -> Result<Layer, Error> {
         let content = match self.unpacker {
             Some(unpacker) => unpacker.finish()?,
             None if self.size == 0 => return Err(Error::Empty),
             None => return Err(Error::Refused),
         };
-        let digest = self.stored.finish();
         Ok(Layer {
             diff_id: content.diff_id.unwrap_or_else(|| digest.clone()),
             digest,

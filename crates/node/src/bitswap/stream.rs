@@ -2,13 +2,14 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 
+use super::memory::Buffer;
 use super::wire::{MAX_MESSAGE, Malformed, Message};
 
 /// A message that stands still in the middle is not waited for any longer.
@@ -42,11 +43,14 @@ pub async fn read(
     let Some(length) = read_length(stream).await? else { return Ok(None) };
     let kib = length.div_ceil(1024) as u32;
     let room = room.clone().acquire_many_owned(kib).await.map_err(io::Error::other)?;
-    let mut bytes = BytesMut::zeroed(length);
+    let mut bytes = Buffer::new(length);
     let mut filled = 0;
     while filled < length {
         heard();
-        match timeout(STALL, stream.read(&mut bytes[filled..])).await.map_err(|_| Error::Stalled)?? {
+        match timeout(STALL, stream.read(&mut bytes.as_mut()[filled..]))
+            .await
+            .map_err(|_| Error::Stalled)??
+        {
             0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
             n => filled += n,
         }
