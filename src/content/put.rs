@@ -72,8 +72,7 @@ impl Put {
         Ok(Self { open: BytesMut::new(), whole: None, leaves, writer })
     }
 
-    /// Takes the next bytes, and waits where they come faster than they are hashed and written. After an error
-    /// `close` says why.
+    /// Takes the next bytes, and waits where they come faster than they are hashed and written.
     pub fn write(&mut self, mut bytes: Bytes) -> Result<(), Error> {
         while !bytes.is_empty() {
             let missing = PIECE - self.open.len();
@@ -99,8 +98,8 @@ impl Put {
         self.leaves.give(piece.clone());
         match self.writer.give(piece) {
             true => Ok(()),
-            // It hangs up before the end only with an error, which is told by `close`.
-            false => Err(Error::BrokenOff),
+            // It hangs up before the end only with an error.
+            false => Err(self.writer.ended().and_then(Result::err).unwrap_or(Error::BrokenOff)),
         }
     }
 
@@ -108,10 +107,10 @@ impl Put {
     pub fn close(mut self) -> Result<Written, Error> {
         let last = self.open.split().freeze();
         let given = if last.is_empty() { Ok(()) } else { self.give(last) };
-        let draft = self.writer.finish()?;
         given?;
-        let digest = self.whole.map(Worker::finish);
-        let (root, layout) = self.leaves.finish();
+        let draft = self.writer.finish().ok_or(Error::BrokenOff)??;
+        let digest = self.whole.and_then(Worker::finish);
+        let (root, layout) = self.leaves.finish().ok_or(Error::BrokenOff)?;
         Ok(Written { root, digest, layout, draft })
     }
 
@@ -179,14 +178,15 @@ fn cut(profile: Profile, pieces: &Receiver<Bytes>) -> (Root, Layout) {
 /// A thread that works through pieces in order.
 struct Worker<T> {
     pieces: SyncSender<Bytes>,
-    thread: JoinHandle<T>,
+    /// None when it was seen to have ended.
+    thread: Option<JoinHandle<T>>,
 }
 
 impl<T: Send + 'static> Worker<T> {
     fn start(name: &str, work: impl FnOnce(Receiver<Bytes>) -> T + Send + 'static) -> Result<Self, Error> {
         let (pieces, waiting) = sync_channel(WAITING);
         let thread = thread::Builder::new().name(name.into()).spawn(move || work(waiting));
-        Ok(Self { pieces, thread: thread.map_err(Error::Thread)? })
+        Ok(Self { pieces, thread: Some(thread.map_err(Error::Thread)?) })
     }
 
     /// Waits for room; false if the thread takes no more.
@@ -194,8 +194,16 @@ impl<T: Send + 'static> Worker<T> {
         self.pieces.send(piece).is_ok()
     }
 
-    fn finish(self) -> T {
-        drop(self.pieces);
-        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    /// What it ended with, once.
+    fn ended(&mut self) -> Option<T> {
+        let thread = self.thread.take()?;
+        Some(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    }
+
+    fn finish(mut self) -> Option<T> {
+        // What waits for more pieces ends now.
+        let (none, _) = sync_channel(0);
+        self.pieces = none;
+        self.ended()
     }
 }

@@ -1,6 +1,7 @@
 //! What goes wrong and how it is said: the right status or exit code, a reason, a hint, nothing half stored.
 
 mod commands;
+mod hostile;
 mod manifests;
 mod peers;
 mod silent;
@@ -9,8 +10,12 @@ mod startup;
 use libtest_mimic::Trial;
 
 pub fn trials() -> Vec<Trial> {
-    [commands::trials(), manifests::trials(), peers::trials(), startup::trials()]
-        .into_iter()
-        .flatten()
-        .collect()
+    let stories = [
+        commands::trials(),
+        hostile::trials(),
+        manifests::trials(),
+        peers::trials(),
+        startup::trials(),
+    ];
+    stories.into_iter().flatten().collect()
 }

@@ -2,5 +2,6 @@
 
 pub mod boxo;
 pub mod helia;
+pub mod hostile;
 pub mod program;
 pub mod router;

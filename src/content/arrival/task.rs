@@ -15,7 +15,7 @@ use crate::content::{
     Blob, Content, Error,
     dag::{Child, Unit},
     locked,
-    store::{Arriving, Leaf, Store, Stored},
+    store::{self, Arriving, Leaf, Store, Stored},
 };
 
 /// Parts that are wanted at once.
@@ -124,8 +124,7 @@ impl Task {
         inbox: &mut mpsc::UnboundedReceiver<Command>,
     ) -> Result<Option<Digest>, Error> {
         loop {
-            self.search_here().await?;
-            self.fetch(session);
+            self.search_here(session).await?;
             if let Some(digest) = self.hash_what_is_here().await? {
                 return Ok(Some(digest));
             }
@@ -148,20 +147,23 @@ impl Task {
         }
     }
 
-    /// Takes from the node directory what other files or an earlier attempt left there.
-    async fn search_here(&mut self) -> Result<(), Error> {
+    /// Takes from the node directory what other files or an earlier attempt left there, as far as more can be wanted.
+    async fn search_here(&mut self, session: &Session) -> Result<(), Error> {
         loop {
+            self.fetch(session);
+            if self.tree.wanted() >= WANTED {
+                return Ok(());
+            }
             let unknown = self.tree.take_new(&self.shared.ranges(), SEARCHED);
             if unknown.is_empty() {
                 return Ok(());
             }
-            let found = self.content.store().run(move |store| find(store, unknown)).await?;
-            let found = found.into_iter().map(|block| {
-                let places = self.tree.arrived(&block.cid);
-                (block, places)
-            });
-            let found: Vec<_> = found.collect();
-            self.absorb(found, Vec::new()).await?;
+            let here = self.content.store().run(move |store| find(store, unknown)).await?;
+            for cids in here.chunks(WRITTEN) {
+                let cids = cids.to_vec();
+                let blocks = self.content.store().run(move |store| read(store, cids)).await?;
+                self.absorb_all(blocks, Vec::new()).await?;
+            }
         }
     }
 
@@ -187,12 +189,17 @@ impl Task {
         {
             fetched.push(next);
         }
-        let found = fetched.iter().map(|fetched| {
-            let places = self.tree.arrived(&fetched.block.cid);
-            (fetched.block.clone(), places)
+        let blocks = fetched.iter().map(|fetched| fetched.block.clone()).collect();
+        self.absorb_all(blocks, fetched).await
+    }
+
+    async fn absorb_all(&mut self, blocks: Vec<Block>, held: Vec<Fetched>) -> Result<(), Error> {
+        let found = blocks.into_iter().map(|block| {
+            let places = self.tree.arrived(&block.cid);
+            (block, places)
         });
         let found = found.filter(|(_, places)| !places.is_empty()).collect();
-        self.absorb(found, fetched).await
+        self.absorb(found, held).await
     }
 
     /// Writes blocks where they belong, and takes up what they lead to. `held` is what their memory is counted by.
@@ -209,11 +216,9 @@ impl Task {
         let cids: Vec<Cid> = absorbed.iter().map(|block| block.cid).collect();
         for block in absorbed {
             self.since_checkpoint += block.size as u64;
-            for place in &block.places {
-                let file = &self.shared.file;
-                let here = |range: &Range<u64>| file.has_range(range.start, range.end - range.start);
-                self.tree.expand(&block.cid, place.depth, place.offset + block.own, &block.children, here)?;
-            }
+            let file = &self.shared.file;
+            let here = |range: &Range<u64>| file.has_range(range.start, range.end - range.start);
+            self.tree.expand(&block.cid, &block.places, block.own, &block.children, here)?;
         }
         self.shared.step();
         self.content.node().arrived(&cids);
@@ -323,7 +328,20 @@ impl Task {
     }
 }
 
-fn find(store: &Store, cids: Vec<Cid>) -> Result<Vec<Block>, crate::content::store::Error> {
+/// Which of these blocks are here.
+fn find(store: &Store, mut cids: Vec<Cid>) -> Result<Vec<Cid>, store::Error> {
+    let mut failed = Ok(());
+    cids.retain(|cid| match store.size(cid) {
+        Ok(size) => size.is_some(),
+        Err(error) => {
+            failed = Err(error);
+            false
+        }
+    });
+    failed.map(|()| cids)
+}
+
+fn read(store: &Store, cids: Vec<Cid>) -> Result<Vec<Block>, store::Error> {
     let mut found = Vec::new();
     for cid in cids {
         if let Some(data) = store.get(&cid)? {

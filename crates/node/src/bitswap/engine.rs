@@ -27,9 +27,10 @@ const MOST_WANTS: usize = 1000;
 /// What a peer that sent wrong bytes is not asked for.
 const DISTRUST: Duration = Duration::from_secs(300);
 const LIARS: usize = 4096;
-/// A block that comes so late after its want was cancelled is no lie.
+/// A block whose want was cancelled may still come: so many wants of a peer are remembered, twice what it may have.
+const REMEMBERED: usize = 2 * MOST_WANTS;
+/// And so long of a peer that is gone.
 const LATE: Duration = Duration::from_secs(60);
-const REMEMBERED: usize = 8192;
 /// Inputs taken before anything is said.
 const BATCH: usize = 64;
 const HIGHEST: i32 = 1 << 20;
@@ -112,27 +113,29 @@ struct Remote {
     connections: Vec<Peer>,
     /// Wants that it has of us.
     standing: HashSet<Cid>,
-    /// Wants that it had, and until when.
-    before: HashMap<Cid, Instant>,
+    /// Wants that it had lately, and those before them: to forget one lot at a time costs nothing at each block.
+    before: [HashSet<Cid>; 2],
+    settled: Option<Instant>,
     /// Counts up with every block that came of it: who was useful is asked first.
     useful: u64,
 }
 
 impl Remote {
     fn was_asked(&self, name: &Cid) -> bool {
-        self.standing.contains(name) || self.before.get(name).is_some_and(|at| at.elapsed() < LATE)
+        self.standing.contains(name) || self.before.iter().any(|lot| lot.contains(name))
     }
 
     fn settle(&mut self, name: &Cid) -> bool {
-        if self.before.len() >= REMEMBERED {
-            self.before.retain(|_, at| at.elapsed() < LATE);
+        if self.before[0].len() >= REMEMBERED {
+            self.before[1] = std::mem::take(&mut self.before[0]);
         }
-        self.before.insert(*name, Instant::now());
+        self.before[0].insert(*name);
+        self.settled = Some(Instant::now());
         self.standing.remove(name)
     }
 
     fn expects_late_blocks(&self) -> bool {
-        self.before.values().any(|at| at.elapsed() < LATE)
+        self.settled.is_some_and(|at| at.elapsed() < LATE)
     }
 
     fn knows_presences(&self) -> bool {
@@ -227,7 +230,8 @@ impl Engine {
         let remote = self.remotes.entry(id).or_insert_with(|| Remote {
             connections: Vec::new(),
             standing: HashSet::new(),
-            before: HashMap::new(),
+            before: Default::default(),
+            settled: None,
             useful: 0,
         });
         remote.connections.push(peer);

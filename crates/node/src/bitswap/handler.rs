@@ -208,6 +208,7 @@ impl Handler {
         if self.reading.len() < MOST_INBOUND {
             let inbox = Inbox {
                 peer: self.peer,
+                connection: self.connection,
                 shared: self.shared.clone(),
                 heard: self.heard.clone(),
                 room: self.room.clone(),
@@ -229,8 +230,9 @@ impl Handler {
     fn close(&mut self) {
         self.waiting.clear();
         self.requests.clear();
+        // It may have said what it wants before it could be answered.
+        self.shared.server.closed(&self.peer, self.connection);
         if self.unannounced.take().is_none() {
-            self.shared.server.closed(&self.peer, self.connection);
             let _ = self.shared.events.send(Event::Closed(self.peer, self.connection));
         }
     }
@@ -245,6 +247,7 @@ impl Drop for Handler {
 /// Where what is read goes.
 struct Inbox {
     peer: PeerId,
+    connection: ConnectionId,
     shared: Shared,
     heard: Arc<Heard>,
     room: Arc<Semaphore>,
@@ -255,7 +258,7 @@ impl Inbox {
         while let Some(incoming) = stream::read(&mut stream, &self.room, || self.heard.now()).await? {
             let Message { wants, full, blocks, presences, .. } = incoming.message;
             if full || !wants.is_empty() {
-                self.shared.server.wanted(self.peer, full, wants);
+                self.shared.server.wanted(self.peer, self.connection, full, wants);
             }
             if !blocks.is_empty() || !presences.is_empty() {
                 let received = Received { peer: self.peer, presences, blocks, room: incoming.room };

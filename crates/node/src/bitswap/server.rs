@@ -1,7 +1,7 @@
 //! Serving: a task a peer takes wants from its ledger, reads their blocks and hands them to the peer's streams.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -26,8 +26,8 @@ const SMALLER_THAN_ASKING: u64 = 1024;
 const PRESENCES: usize = 512;
 /// Small blocks share a message up to here.
 const FULL: usize = 64 << 10;
-/// Bytes read for all peers and not yet written to a stream, in KiB.
-const IN_FLIGHT_KIB: usize = 64 << 10;
+/// Bytes read ahead for all peers while the message before is written, in KiB.
+const AHEAD_KIB: usize = 32 << 10;
 /// What was sent so lately may be had from whom it was sent to.
 const JUST_NOW: Duration = Duration::from_secs(5);
 const RECENT: usize = 16_384;
@@ -35,7 +35,7 @@ const RECENT: usize = 16_384;
 const HOLD: Duration = Duration::from_millis(300);
 const HOLD_CHECK: Duration = Duration::from_millis(30);
 
-/// A message for a peer, and its share of what is in flight.
+/// A message for a peer, and its share of what may lie in memory.
 pub struct Outgoing {
     pub message: Message,
     pub _room: Option<OwnedSemaphorePermit>,
@@ -46,7 +46,7 @@ pub(crate) struct Server {
     blocks: Arc<dyn Blocks>,
     clients: Mutex<HashMap<PeerId, Arc<Client>>>,
     recent: Mutex<Recent>,
-    room: Arc<Semaphore>,
+    ahead: Arc<Semaphore>,
     pub(crate) counters: Arc<Counters>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -57,7 +57,17 @@ struct Client {
     peer: PeerId,
     ledger: Mutex<Ledger>,
     more: Notify,
-    lanes: Mutex<Vec<(ConnectionId, mpsc::Sender<Outgoing>)>>,
+    ways: Mutex<Ways>,
+    /// Room for one message, which nobody else can take: peers that do not read keep no others from being served.
+    own: Arc<Semaphore>,
+}
+
+#[derive(Default)]
+struct Ways {
+    /// Where it is answered.
+    lanes: Vec<(ConnectionId, mpsc::Sender<Outgoing>)>,
+    /// Where it has said what it wants, which may be before it can be answered.
+    heard: HashSet<ConnectionId>,
 }
 
 /// How often each block was sent just now, and to whom last.
@@ -95,9 +105,9 @@ impl Recent {
 }
 
 impl Client {
-    fn new(peer: PeerId) -> Arc<Self> {
-        let (ledger, more, lanes) = Default::default();
-        Arc::new(Self { peer, ledger, more, lanes })
+    fn new(peer: PeerId) -> Self {
+        let own = Arc::new(Semaphore::new(1));
+        Self { peer, ledger: Mutex::default(), more: Notify::default(), ways: Mutex::default(), own }
     }
 }
 
@@ -116,7 +126,7 @@ impl Server {
             blocks,
             clients: Mutex::default(),
             recent: Mutex::default(),
-            room: Arc::new(Semaphore::new(IN_FLIGHT_KIB)),
+            ahead: Arc::new(Semaphore::new(AHEAD_KIB)),
             counters,
             tasks,
             stop,
@@ -124,32 +134,47 @@ impl Server {
     }
 
     /// Takes a peer's want list.
-    pub fn wanted(&self, peer: PeerId, full: bool, entries: Vec<Entry>) {
-        let client = locked(&self.clients).entry(peer).or_insert_with(|| Client::new(peer)).clone();
+    pub fn wanted(&self, peer: PeerId, connection: ConnectionId, full: bool, entries: Vec<Entry>) {
+        let client = self.client(peer, |ways| {
+            ways.heard.insert(connection);
+        });
         locked(&client.ledger).apply(full, entries);
         client.more.notify_one();
     }
 
     /// Takes a way to a peer; with the first one it begins to be served.
     pub fn opened(self: &Arc<Self>, peer: PeerId, connection: ConnectionId, lane: mpsc::Sender<Outgoing>) {
-        let client = locked(&self.clients).entry(peer).or_insert_with(|| Client::new(peer)).clone();
-        let mut lanes = locked(&client.lanes);
-        lanes.push((connection, lane));
-        if lanes.len() == 1 {
-            let (server, client, stop) = (self.clone(), client.clone(), self.stop.clone());
+        let mut is_first = false;
+        let client = self.client(peer, |ways| {
+            ways.lanes.push((connection, lane));
+            is_first = ways.lanes.len() == 1;
+        });
+        if is_first {
+            let (server, stop) = (self.clone(), self.stop.clone());
             self.tasks.spawn(async move { stop.run_until_cancelled(server.serve(client)).await });
         }
+    }
+
+    /// The peer, once its ways are changed: nobody may forget it in between.
+    fn client(&self, peer: PeerId, change: impl FnOnce(&mut Ways)) -> Arc<Client> {
+        let mut clients = locked(&self.clients);
+        let client = clients.entry(peer).or_insert_with(|| Arc::new(Client::new(peer)));
+        change(&mut locked(&client.ways));
+        client.clone()
     }
 
     /// Forgets a way to a peer; with the last one, what the peer wanted.
     pub fn closed(&self, peer: &PeerId, connection: ConnectionId) {
         let mut clients = locked(&self.clients);
         let Some(client) = clients.get(peer).cloned() else { return };
-        let mut lanes = locked(&client.lanes);
-        lanes.retain(|(id, _)| *id != connection);
-        if lanes.is_empty() {
-            clients.remove(peer);
+        let mut ways = locked(&client.ways);
+        ways.lanes.retain(|(id, _)| *id != connection);
+        ways.heard.remove(&connection);
+        if ways.lanes.is_empty() {
             client.more.notify_one();
+            if ways.heard.is_empty() {
+                clients.remove(peer);
+            }
         }
     }
 
@@ -166,14 +191,15 @@ impl Server {
 
     async fn serve(self: Arc<Self>, client: Arc<Client>) {
         loop {
-            let Some(lane) = locked(&client.lanes).first().map(|(_, lane)| lane.clone()) else { return };
+            let lane = locked(&client.ways).lanes.first().map(|(_, lane)| lane.clone());
+            let Some(lane) = lane else { return };
             // Blocks are read when the stream before them has room, so that little lies in memory.
             let Ok(slot) = lane.reserve().await else {
-                locked(&client.lanes).retain(|(_, lane)| !lane.is_closed());
+                locked(&client.ways).lanes.retain(|(_, lane)| !lane.is_closed());
                 continue;
             };
             let (server, served) = (self.clone(), client.clone());
-            let room = self.room.clone().acquire_many_owned((MAX_BLOCK / 1024) as u32).await.ok();
+            let room = self.room_for(&client).await;
             let message = match tokio::task::spawn_blocking(move || server.next(&served)).await {
                 Ok(Some(message)) => message,
                 Ok(None) => {
@@ -189,6 +215,14 @@ impl Server {
                 Err(_) => return,
             };
             slot.send(Outgoing { message, _room: room });
+        }
+    }
+
+    async fn room_for(&self, client: &Client) -> Option<OwnedSemaphorePermit> {
+        tokio::select! {
+            biased;
+            own = client.own.clone().acquire_owned() => own.ok(),
+            ahead = self.ahead.clone().acquire_many_owned((MAX_BLOCK / 1024) as u32) => ahead.ok(),
         }
     }
 

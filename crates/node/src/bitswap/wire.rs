@@ -16,6 +16,9 @@ pub const MAX_MESSAGE: usize = 4 << 20;
 pub const MAX_BLOCK: usize = 2 << 20;
 /// Entries read of one message; no peer has a use for more.
 const MAX_ENTRIES: usize = 8192;
+/// Blocks read of one message: as many as this node wants of a peer at most, so that the shortest ones, of which a
+/// message may hold half a million, do not take many times its length.
+const MAX_BLOCKS: usize = 1024;
 
 /// Why bytes are no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -150,8 +153,8 @@ impl Message {
         while let Some(field) = fields::next(&mut bytes)? {
             match field {
                 (1, Value::Slice(list)) => message.decode_wants(list)?,
-                (2, Value::Slice(data)) => message.blocks.push(Payload { prefix: Prefix::V0, data }),
-                (3, Value::Slice(block)) => message.blocks.push(decode_payload(block)?),
+                (2, Value::Slice(data)) => message.add(Payload { prefix: Prefix::V0, data }),
+                (3, Value::Slice(block)) => message.add(decode_payload(block)?),
                 (4, Value::Slice(presence)) => {
                     if message.presences.len() < MAX_ENTRIES {
                         message.presences.push(decode_presence(presence)?);
@@ -162,6 +165,12 @@ impl Message {
             }
         }
         Ok(message)
+    }
+
+    fn add(&mut self, block: Payload) {
+        if self.blocks.len() < MAX_BLOCKS {
+            self.blocks.push(block);
+        }
     }
 
     fn decode_wants(&mut self, mut list: Bytes) -> Result<(), Malformed> {

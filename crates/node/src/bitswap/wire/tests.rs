@@ -117,6 +117,13 @@ fn a_list_of_very_many_wants_is_cut() {
 }
 
 #[test]
+fn of_very_many_blocks_no_more_are_read_than_can_have_been_asked_for() {
+    let empty = Payload { prefix: Prefix::of(&cid(1)), data: Bytes::new() };
+    let message = Message { blocks: vec![empty; MAX_BLOCKS + 10], ..Message::default() };
+    assert_eq!(read(message.encode(Version::V1_2)).blocks.len(), MAX_BLOCKS);
+}
+
+#[test]
 fn a_numbers_length_is_what_is_written() {
     for value in [0, 1, 0x7f, 0x80, 0x3fff, 0x4000, u64::from(u32::MAX), u64::MAX] {
         let mut out = BytesMut::new();

@@ -1,0 +1,141 @@
+//! Peers that lie, stall and flood: a pull finishes from an honest peer or fails by name, in bounded memory.
+
+mod dags;
+mod floods;
+mod lies;
+mod memory;
+
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Trial;
+use ocipfs::content::{Document, Profile};
+use ocipfs_node::Cid;
+use ocipfs_oci::Digest;
+use tempfile::TempDir;
+
+use crate::{
+    harness::{Layer, Serve, noise, until},
+    http::get,
+    offline::{Offline, layer_manifest},
+    peers::hostile::{Answer, Blocks, Hostile},
+};
+use memory::Memory;
+
+/// What a reader waits for a root, and for progress.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// What a busy machine may add to a time that is promised.
+const SLACK: Duration = Duration::from_secs(5);
+
+pub fn trials() -> Vec<Trial> {
+    [dags::trials(), floods::trials(), lies::trials()].into_iter().flatten().collect()
+}
+
+/// A layer whose blocks a hostile peer knows.
+struct Made {
+    layer: Layer,
+    blocks: Blocks,
+    /// The file's root.
+    root: Cid,
+}
+
+impl Made {
+    /// The DAG that a node makes of these bytes, and a layer manifest that names it.
+    fn of(bytes: Vec<u8>) -> Self {
+        let file = Document::file(bytes.clone().into(), Profile::UnixfsV1);
+        let blocks = file.blocks.into_iter().map(|block| (block.cid, block.data)).collect();
+        let manifest = layer_manifest(&bytes, file.root.cid).to_string();
+        let digest = Digest::sha256_of(&bytes).to_string();
+        Self::named(manifest, digest, bytes, file.root.cid, blocks)
+    }
+
+    /// Any blocks, of which a layer manifest says that they are `bytes`.
+    fn named(manifest: String, digest: String, bytes: Vec<u8>, root: Cid, mut blocks: Blocks) -> Self {
+        let document = Document::file(manifest.into_bytes().into(), Profile::UnixfsV1);
+        blocks.extend(document.blocks.into_iter().map(|block| (block.cid, block.data)));
+        let name = format!("layer/{}", document.root.cid);
+        Self { layer: Layer { name, tag: "latest".into(), digest, bytes }, blocks, root }
+    }
+
+    fn manifest(&self) -> Cid {
+        self.layer.cid().parse().expect("a CID")
+    }
+}
+
+/// A reader that knows a hostile peer, and an honest node that it does not know yet.
+struct Stage {
+    reader: Serve,
+    hostile: Hostile,
+    honest: Serve,
+    /// Nothing of it is at the reader before the end.
+    other: Layer,
+    memory: Memory,
+    _honest_dir: TempDir,
+}
+
+impl Stage {
+    /// The hostile peer says that it has the layer; the honest node has it too.
+    async fn new(made: &Made, answer: Answer) -> Self {
+        let honest_dir = tempfile::tempdir().expect("a directory");
+        let offline = Offline::open(honest_dir.path()).await;
+        offline.put(&made.layer.bytes, Profile::UnixfsV1).await;
+        let document = made.blocks.get(&made.manifest()).expect("a layer manifest");
+        offline.put(document, Profile::UnixfsV1).await;
+        drop(offline);
+        let honest = Serve::start_in(honest_dir.path(), &[]);
+        let other = Layer::add(&honest, &noise(3 << 20)[1..]);
+        let hostile = Hostile::start(&[made.manifest(), made.root], answer).await;
+        let patience = ["--stall-timeout", "3s", "--find-timeout", "3s"];
+        let reader = Serve::start(&[&patience[..], &["--peer", hostile.address()]].concat());
+        reader.until("the peer is connected", |status| status["peers"] == 1).await;
+        let memory = Memory::watch(&reader);
+        Self { reader, hostile, honest, other, memory, _honest_dir: honest_dir }
+    }
+
+    /// Makes the honest node known to the reader.
+    fn meet(&self) {
+        assert_eq!(self.reader.command(&["swarm", "connect", self.honest.address()]).code, Some(0));
+    }
+
+    /// Waits until the hostile peer was asked for more than the layer manifest and the file's root.
+    async fn is_asked(&self) {
+        until("the hostile peer is asked", || self.hostile.asked() >= 3).await;
+    }
+
+    /// Holds that nothing of it did harm: another pull works, memory was bounded, and nothing panicked.
+    async fn ends_well(self) {
+        self.meet();
+        let answer = get(&self.reader.url(&self.other.blob_path())).await;
+        assert!(answer.status == 200 && answer.body == self.other.bytes, "another pull works");
+        self.memory.was_bounded();
+        for node in [&self.reader, &self.honest] {
+            assert!(!node.log().contains("panicked"), "{}", node.log());
+        }
+    }
+}
+
+/// What a client sees of a pull that must not end well.
+enum Failed {
+    /// A refusal in the form of the specification: its status and text.
+    Refused(u16, String),
+    /// The stream was broken off.
+    BrokenOff,
+}
+
+/// Pulls what cannot be had, and holds that nobody could take it for the blob.
+async fn fails(reader: &Serve, layer: &Layer) -> Failed {
+    let start = Instant::now();
+    let response = reqwest::get(reader.url(&layer.blob_path())).await.expect("an answer");
+    let status = response.status().as_u16();
+    let failed = match (status, response.bytes().await) {
+        (200, Err(_)) => Failed::BrokenOff,
+        (200, Ok(bytes)) => panic!("{} bytes with a good end", bytes.len()),
+        (_, body) => {
+            let text = String::from_utf8_lossy(&body.expect("a body")).into_owned();
+            assert!(text.contains(r#""errors":[{"code":"#), "{status}: {text}");
+            Failed::Refused(status, text)
+        }
+    };
+    let took = start.elapsed();
+    assert!(took < 2 * PATIENCE + SLACK, "it took {took:?}");
+    failed
+}

@@ -1,0 +1,216 @@
+//! DAGs that are honest block by block, and lie as a whole.
+
+use bytes::Bytes;
+use ipld_dagpb::{PbLink, PbNode};
+use libtest_mimic::Trial;
+use multihash_codetable::{Code, MultihashDigest};
+use ocipfs_node::Cid;
+use ocipfs_oci::Digest;
+
+use super::{Failed, Made, Stage, fails};
+use crate::{
+    harness::{noise, trials},
+    http::{ask, get},
+    offline::layer_manifest,
+    peers::hostile::{Answer, Blocks, honest},
+};
+
+const RAW: u64 = 0x55;
+const DAG_PB: u64 = 0x70;
+const MIB: u64 = 1 << 20;
+
+pub fn trials() -> Vec<Trial> {
+    trials![
+        a_dag_that_is_too_deep_is_refused,
+        a_dag_of_many_parts_is_refused_in_bounded_memory,
+        a_few_blocks_that_say_they_are_a_huge_file_are_refused,
+        a_dag_whose_sizes_lie_is_refused,
+        a_file_of_more_bytes_than_any_disk_has_is_refused,
+        parts_of_no_bytes_are_passed_over,
+        a_directory_or_a_link_where_a_part_belongs_is_refused,
+    ]
+}
+
+/// Blocks, put from the leaves up.
+#[derive(Default)]
+struct Dag(Blocks);
+
+impl Dag {
+    fn leaf(&mut self, data: Vec<u8>) -> Cid {
+        self.put(RAW, data)
+    }
+
+    /// A part of a file with these children and the sizes they are said to have.
+    fn node(&mut self, children: &[(Cid, u64)]) -> Cid {
+        let sum = children.iter().fold(0, |sum: u64, (_, size)| sum.wrapping_add(*size));
+        self.node_of(children, sum)
+    }
+
+    /// The same that says it has `size` bytes: <https://specs.ipfs.tech/unixfs/>.
+    fn node_of(&mut self, children: &[(Cid, u64)], size: u64) -> Cid {
+        let mut data = vec![1 << 3, 2, 3 << 3];
+        put_varint(&mut data, size);
+        for (_, size) in children {
+            data.push(4 << 3);
+            put_varint(&mut data, *size);
+        }
+        let links = children.iter().map(|(cid, size)| PbLink {
+            cid: *cid,
+            name: Some(String::new()),
+            size: Some(*size),
+        });
+        let links = links.collect();
+        self.put(DAG_PB, PbNode { links, data: Some(data.into()) }.into_bytes())
+    }
+
+    /// A node of this kind without links: 1 is a directory, 4 a symbolic link.
+    fn kind(&mut self, kind: u8) -> Cid {
+        self.put(DAG_PB, PbNode { links: vec![], data: Some(vec![1 << 3, kind].into()) }.into_bytes())
+    }
+
+    fn put(&mut self, codec: u64, block: Vec<u8>) -> Cid {
+        let cid = Cid::new_v1(codec, Code::Sha2_256.digest(&block));
+        self.0.insert(cid, Bytes::from(block));
+        cid
+    }
+
+    /// A layer manifest that says `root` is a file of `size` bytes, which are `bytes`.
+    fn layer(self, root: Cid, size: u64, bytes: Vec<u8>) -> Made {
+        let mut manifest = layer_manifest(&bytes, root);
+        manifest["layer"]["size"] = size.into();
+        let digest = Digest::sha256_of(&bytes).to_string();
+        Made::named(manifest.to_string(), digest, bytes, root, self.0)
+    }
+}
+
+fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+async fn stage(made: &Made) -> Stage {
+    let blocks = made.blocks.clone();
+    let answer: Answer = Box::new(move |want| honest(&blocks, want));
+    Stage::new(made, answer).await
+}
+
+/// A pull says what is wrong, to the client or, after the first bytes, in the log.
+async fn is_refused(made: Made, why: &str) {
+    let stage = stage(&made).await;
+    match fails(&stage.reader, &made.layer).await {
+        Failed::Refused(status, text) => assert!(status == 502 && text.contains(why), "{status}: {text}"),
+        Failed::BrokenOff => assert!(stage.reader.log().contains(why), "{}", stage.reader.log()),
+    }
+    stage.ends_well().await;
+}
+
+/// A leaf below so many nodes with one child each.
+fn chain(depth: usize) -> Made {
+    let (mut dag, bytes) = (Dag::default(), noise(MIB as usize));
+    let mut top = dag.leaf(bytes.clone());
+    for _ in 0..depth {
+        top = dag.node(&[(top, MIB)]);
+    }
+    dag.layer(top, MIB, bytes)
+}
+
+async fn a_dag_that_is_too_deep_is_refused() {
+    let made = chain(32);
+    let stage = stage(&made).await;
+    assert!(get(&stage.reader.url(&made.layer.blob_path())).await.body == made.layer.bytes);
+    stage.ends_well().await;
+    for depth in [33, 100_000] {
+        is_refused(chain(depth), "deeper than 32").await;
+    }
+}
+
+async fn a_dag_of_many_parts_is_refused_in_bounded_memory() {
+    const NODES: u64 = 30;
+    const CHILDREN: u64 = 40_000;
+    let mut dag = Dag::default();
+    let leaf = |n: u64| Cid::new_v1(RAW, Code::Sha2_256.digest(&n.to_be_bytes()));
+    let mut nodes = Vec::new();
+    for node in 0..NODES {
+        let children: Vec<_> = (0..CHILDREN).map(|n| (leaf(node * CHILDREN + n), 1)).collect();
+        nodes.push((dag.node(&children), CHILDREN));
+    }
+    let root = dag.node(&nodes);
+    is_refused(dag.layer(root, NODES * CHILDREN, vec![]), "parts").await;
+}
+
+async fn a_few_blocks_that_say_they_are_a_huge_file_are_refused() {
+    const TIMES: usize = 5_000;
+    let mut dag = Dag::default();
+    let mut top = (dag.leaf(vec![7; 1 << 10]), 1 << 10);
+    for _ in 0..4 {
+        top = (dag.node(&vec![top; TIMES]), top.1 * TIMES as u64);
+    }
+    is_refused(dag.layer(top.0, top.1, vec![]), "parts").await;
+}
+
+async fn a_dag_whose_sizes_lie_is_refused() {
+    let bytes = noise(4 << 20);
+    for (lie, why) in [(1, "do not add up"), (2, "where a file's part of"), (3, "where a file's part of")] {
+        let mut dag = Dag::default();
+        let leaves: Vec<_> = bytes.chunks(MIB as usize).map(|data| (dag.leaf(data.to_vec()), MIB)).collect();
+        let mut children = leaves.clone();
+        let root = match lie {
+            1 => dag.node_of(&children, 4 * MIB + 1),
+            // Longer and shorter than it is, one behind the other, so that the sum is right.
+            2 => {
+                (children[0].1, children[1].1) = (MIB + 1, MIB - 1);
+                dag.node(&children)
+            }
+            _ => {
+                (children[2].1, children[3].1) = (MIB - 1, MIB + 1);
+                dag.node(&children)
+            }
+        };
+        is_refused(dag.layer(root, 4 * MIB, bytes.clone()), why).await;
+    }
+}
+
+async fn a_file_of_more_bytes_than_any_disk_has_is_refused() {
+    for huge in [1 << 50, 1 << 63, u64::MAX - MIB] {
+        let mut dag = Dag::default();
+        let leaf = dag.leaf(noise(MIB as usize));
+        let root = dag.node(&[(leaf, huge), (leaf, MIB)]);
+        let made = dag.layer(root, huge + MIB, noise(MIB as usize));
+        let stage = stage(&made).await;
+        fails(&stage.reader, &made.layer).await;
+        // Its end is a block as it should be, at a place that no file has.
+        let range = format!("bytes={}-{}", huge, huge + 9);
+        let answer = ask("GET", &stage.reader.url(&made.layer.blob_path()), &[("range", &range)]).await;
+        assert!(matches!(answer.status, 500 | 502 | 507), "{}", answer.status);
+        stage.ends_well().await;
+    }
+}
+
+async fn parts_of_no_bytes_are_passed_over() {
+    let bytes = noise(2 << 20);
+    let mut dag = Dag::default();
+    let leaves: Vec<_> = bytes.chunks(MIB as usize).map(|data| (dag.leaf(data.to_vec()), MIB)).collect();
+    // Nobody has it.
+    let nothing = (Cid::new_v1(RAW, Code::Sha2_256.digest(b"nobody has it")), 0);
+    let mut children = vec![nothing; 1000];
+    children.extend([leaves[0], nothing, leaves[1], nothing]);
+    let root = dag.node(&children);
+    let made = dag.layer(root, 2 * MIB, bytes);
+    let stage = stage(&made).await;
+    let answer = get(&stage.reader.url(&made.layer.blob_path())).await;
+    assert!(answer.status == 200 && answer.body == made.layer.bytes, "{}", answer.status);
+    stage.ends_well().await;
+}
+
+async fn a_directory_or_a_link_where_a_part_belongs_is_refused() {
+    for kind in [1, 4] {
+        let (mut dag, bytes) = (Dag::default(), noise(MIB as usize));
+        let leaf = dag.leaf(bytes.clone());
+        let other = dag.kind(kind);
+        let root = dag.node(&[(leaf, MIB), (other, MIB)]);
+        is_refused(dag.layer(root, 2 * MIB, bytes), "where a part of a file belongs").await;
+    }
+}

@@ -1,0 +1,174 @@
+//! A peer that has a layer, sends its manifest and its root as it should, and lies about the rest.
+
+use bytes::Bytes;
+use libtest_mimic::Trial;
+use ocipfs_node::{
+    Cid,
+    bitswap::wire::{Entry, Kind},
+};
+
+use super::{Failed, Made, Stage, fails};
+use crate::{
+    harness::{noise, trials},
+    http::get,
+    peers::hostile::{Answer, block, honest, presence},
+};
+
+pub fn trials() -> Vec<Trial> {
+    trials![
+        wrong_bytes_are_not_taken,
+        another_block_than_was_asked_for_is_not_taken,
+        silence_is_not_waited_for_longer_than_promised,
+        half_a_message_is_not_waited_for,
+        a_message_that_says_it_is_too_long_is_not_read,
+        a_message_that_is_too_long_is_not_read,
+        what_is_no_message_is_not_read,
+        a_block_that_is_too_long_is_not_taken,
+        a_peer_that_only_says_it_has_everything_is_given_up,
+        a_peer_that_takes_back_what_it_said_it_has_is_given_up,
+        blocks_that_nobody_asked_for_are_not_kept,
+        a_million_blocks_in_one_message_take_no_room,
+        wrong_bytes_for_the_root_are_not_taken,
+        a_block_that_comes_many_times_is_taken_once,
+    ]
+}
+
+/// What is said in the place of a block: its CID and bytes, and how often that was done before.
+type Lie = fn(&Cid, &Bytes, usize) -> Vec<Bytes>;
+
+/// Answers honestly but for the blocks below the file's root, which it says it has.
+fn lying(made: &Made, lie: Lie) -> Answer {
+    let (blocks, before) = (made.blocks.clone(), [made.manifest(), made.root]);
+    let mut lies = 0;
+    Box::new(move |want: &Entry| match blocks.get(&want.cid) {
+        Some(data) if want.kind == Kind::Block && !before.contains(&want.cid) => {
+            lies += 1;
+            lie(&want.cid, data, lies - 1)
+        }
+        _ => honest(&blocks, want),
+    })
+}
+
+/// Alone with the liar a pull fails by name; with an honest peer beside it, it ends well.
+async fn is_survived(lie: Lie) {
+    let made = Made::of(noise(8 << 20));
+    let stage = Stage::new(&made, lying(&made, lie)).await;
+    match fails(&stage.reader, &made.layer).await {
+        Failed::Refused(status, text) => assert!(status == 504 && text.contains("PEER_TIMEOUT"), "{text}"),
+        Failed::BrokenOff => assert!(stage.reader.log().contains("came for 3.0 s"), "{}", stage.reader.log()),
+    }
+    assert!(stage.hostile.asked() >= 3, "the liar was asked");
+    stage.ends_well().await;
+
+    let stage = Stage::new(&made, lying(&made, lie)).await;
+    let url = stage.reader.url(&made.layer.blob_path());
+    let pull = tokio::spawn(async move { get(&url).await });
+    stage.is_asked().await;
+    stage.meet();
+    let answer = pull.await.expect("an answer");
+    assert!(answer.status == 200 && answer.body == made.layer.bytes, "{}", answer.status);
+    stage.ends_well().await;
+}
+
+async fn wrong_bytes_are_not_taken() {
+    is_survived(|cid, data, _| {
+        let mut wrong = data.to_vec();
+        wrong[0] ^= 1;
+        block(cid, wrong.into())
+    })
+    .await;
+}
+
+async fn another_block_than_was_asked_for_is_not_taken() {
+    is_survived(|cid, _, n| block(cid, n.to_be_bytes().to_vec().into())).await;
+}
+
+async fn silence_is_not_waited_for_longer_than_promised() {
+    is_survived(|_, _, _| vec![]).await;
+}
+
+async fn half_a_message_is_not_waited_for() {
+    is_survived(|cid, data, n| {
+        let whole = block(cid, data.clone()).concat();
+        if n == 0 { vec![whole[..whole.len() / 2].to_vec().into()] } else { vec![] }
+    })
+    .await;
+}
+
+/// 100 MB as it stands before a message.
+const LENGTH: [u8; 4] = [0x80, 0xc2, 0xd7, 0x2f];
+
+async fn a_message_that_says_it_is_too_long_is_not_read() {
+    is_survived(|_, _, _| vec![Bytes::from_static(&LENGTH)]).await;
+}
+
+async fn a_message_that_is_too_long_is_not_read() {
+    is_survived(|_, _, n| match n {
+        0 => [vec![Bytes::from_static(&LENGTH)], vec![Bytes::from(vec![0; 1_000_000]); 100]].concat(),
+        _ => vec![],
+    })
+    .await;
+}
+
+async fn what_is_no_message_is_not_read() {
+    is_survived(|_, _, _| vec![Bytes::from_static(b"\x0bhello world")]).await;
+}
+
+async fn a_block_that_is_too_long_is_not_taken() {
+    is_survived(|cid, data, _| block(cid, [&data[..], &data[..], &data[..]].concat().into())).await;
+}
+
+async fn a_peer_that_only_says_it_has_everything_is_given_up() {
+    is_survived(|cid, _, _| presence(cid, true)).await;
+}
+
+async fn a_peer_that_takes_back_what_it_said_it_has_is_given_up() {
+    is_survived(|cid, _, _| presence(cid, false)).await;
+}
+
+async fn blocks_that_nobody_asked_for_are_not_kept() {
+    is_survived(|cid, _, n| (0..20).flat_map(|m| block(cid, noise(20_000 + 100 * n + m).into())).collect())
+        .await;
+}
+
+async fn a_million_blocks_in_one_message_take_no_room() {
+    is_survived(|_, _, n| match n {
+        0..4 => empty_blocks(),
+        _ => vec![],
+    })
+    .await;
+}
+
+/// A message as long as it may be, full of the shortest blocks there are.
+fn empty_blocks() -> Vec<Bytes> {
+    const BLOCK: [u8; 8] = [3 << 3 | 2, 6, 1 << 3 | 2, 4, 1, 0x55, 0x12, 32];
+    let count = (4 << 20) / BLOCK.len();
+    vec![Bytes::from_static(&[0x80, 0x80, 0x80, 0x02]), BLOCK.repeat(count).into()]
+}
+
+async fn wrong_bytes_for_the_root_are_not_taken() {
+    let made = Made::of(noise(8 << 20));
+    let wrong = || -> Answer { Box::new(|want| block(&want.cid, Bytes::from_static(b"something else"))) };
+    let stage = Stage::new(&made, wrong()).await;
+    let Failed::Refused(404 | 504, text) = fails(&stage.reader, &made.layer).await else {
+        panic!("nothing can have begun")
+    };
+    assert!(text.contains(made.layer.cid()), "{text}");
+    stage.meet();
+    let answer = get(&stage.reader.url(&made.layer.blob_path())).await;
+    assert!(answer.status == 200 && answer.body == made.layer.bytes);
+    assert!(stage.reader.log().contains("not what was asked for"), "the liar is named");
+    stage.ends_well().await;
+}
+
+async fn a_block_that_comes_many_times_is_taken_once() {
+    let made = Made::of(noise(8 << 20));
+    let often: Lie = |cid, data, _| (0..5).flat_map(|_| block(cid, data.clone())).collect();
+    let stage = Stage::new(&made, lying(&made, often)).await;
+    let answer = get(&stage.reader.url(&made.layer.blob_path())).await;
+    assert!(answer.status == 200 && answer.body == made.layer.bytes, "{}", answer.status);
+    let received = stage.reader.status()["received_blocks"].as_u64().expect("a number");
+    assert_eq!(received, made.blocks.len() as u64);
+    assert!(!stage.reader.log().contains("not what was asked for"), "it did not lie");
+    stage.ends_well().await;
+}

@@ -1,0 +1,226 @@
+//! A peer that speaks Bitswap as a test decides: what it answers to a want, and what it says unasked.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
+use libp2p::{
+    PeerId, Stream, StreamProtocol, Swarm, identify,
+    kad::{self, ProviderRecord, RecordKey, store::MemoryStore, store::RecordStore},
+    noise,
+    swarm::{NetworkBehaviour, SwarmEvent},
+    tcp, yamux,
+};
+use libp2p_stream::Control;
+use ocipfs_node::{
+    Cid,
+    bitswap::wire::{Entry, Kind, Message, Payload, Prefix, Version},
+};
+use tokio::{sync::mpsc, task::JoinHandle, time};
+
+const BITSWAP: StreamProtocol = StreamProtocol::new("/ipfs/bitswap/1.2.0");
+const SOON: Duration = Duration::from_secs(30);
+
+/// Blocks by their CIDs.
+pub type Blocks = HashMap<Cid, Bytes>;
+
+/// What is written to a stream after a want; nothing is no answer.
+pub type Answer = Box<dyn FnMut(&Entry) -> Vec<Bytes> + Send>;
+
+#[derive(NetworkBehaviour)]
+struct Parts {
+    identify: identify::Behaviour,
+    kad: kad::Behaviour<MemoryStore>,
+    stream: libp2p_stream::Behaviour,
+}
+
+/// Runs until it is dropped.
+pub struct Hostile {
+    address: String,
+    control: Control,
+    asked: Arc<AtomicUsize>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Drop for Hostile {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Hostile {
+    /// Starts one that calls itself a provider of `roots`, and answers.
+    pub async fn start(roots: &[Cid], answer: Answer) -> Self {
+        let (mut hostile, mut incoming) = Self::listen(roots).await;
+        let (asked, control) = (hostile.asked.clone(), hostile.control.clone());
+        hostile.tasks[1] = tokio::spawn(async move {
+            let answer = Arc::new(Mutex::new(answer));
+            while let Some((peer, stream)) = incoming.next().await {
+                let (answers, queue) = mpsc::channel(16);
+                tokio::spawn(write_all(control.clone(), peer, queue));
+                tokio::spawn(read_all(stream, asked.clone(), answer.clone(), answers));
+            }
+        });
+        hostile
+    }
+
+    /// Starts one that takes what is said to it, and never reads it.
+    pub async fn deaf() -> Self {
+        let (mut hostile, mut incoming) = Self::listen(&[]).await;
+        hostile.tasks[1] = tokio::spawn(async move {
+            let mut unread = Vec::new();
+            while let Some((_, stream)) = incoming.next().await {
+                unread.push(stream);
+            }
+        });
+        hostile
+    }
+
+    async fn listen(roots: &[Cid]) -> (Self, libp2p_stream::IncomingStreams) {
+        let mut swarm = swarm();
+        swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().expect("a multiaddr")).expect("it listens");
+        let address = loop {
+            if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
+                break address;
+            }
+        };
+        let me = *swarm.local_peer_id();
+        for root in roots {
+            let key = RecordKey::from(root.hash().to_bytes());
+            let record = ProviderRecord::new(key, me, vec![address.clone()]);
+            swarm.behaviour_mut().kad.store_mut().add_provider(record).expect("room for a record");
+        }
+        let mut control = swarm.behaviour().stream.new_control();
+        let incoming = control.accept(BITSWAP).expect("nobody else accepts it");
+        let running = tokio::spawn(async move {
+            loop {
+                swarm.select_next_some().await;
+            }
+        });
+        let tasks = [running, tokio::spawn(async {})];
+        let address = format!("{address}/p2p/{me}");
+        (Self { address, control, asked: Arc::default(), tasks }, incoming)
+    }
+
+    /// Where it listens, with its peer id.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// How many wants it was told of.
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Opens a stream to a peer that has dialled it, to say there what the test likes.
+    pub async fn open(&self, peer: &str) -> Stream {
+        let peer = peer.parse().expect("a peer id");
+        open(&mut self.control.clone(), peer).await.expect("a stream")
+    }
+}
+
+async fn open(control: &mut Control, peer: PeerId) -> Option<Stream> {
+    time::timeout(SOON, control.open_stream(peer, BITSWAP)).await.ok()?.ok()
+}
+
+fn swarm() -> Swarm<Parts> {
+    libp2p::SwarmBuilder::with_new_identity()
+        .with_tokio()
+        .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
+        .expect("noise")
+        .with_behaviour(|key| {
+            let id = key.public().to_peer_id();
+            let config = kad::Config::new(StreamProtocol::new("/ipfs/kad/1.0.0"));
+            let mut kad = kad::Behaviour::with_config(id, MemoryStore::new(id), config);
+            kad.set_mode(Some(kad::Mode::Server));
+            let identify = identify::Config::new("ipfs/0.1.0".into(), key.public());
+            Parts {
+                identify: identify::Behaviour::new(identify),
+                kad,
+                stream: libp2p_stream::Behaviour::new(),
+            }
+        })
+        .expect("a behaviour")
+        .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(600)))
+        .build()
+}
+
+/// Takes the wants on a stream and queues what is answered.
+async fn read_all(
+    mut stream: Stream,
+    asked: Arc<AtomicUsize>,
+    answer: Arc<Mutex<Answer>>,
+    answers: mpsc::Sender<Bytes>,
+) {
+    while let Some(message) = read(&mut stream).await {
+        for want in message.wants.iter().filter(|want| !want.cancel) {
+            asked.fetch_add(1, Ordering::Relaxed);
+            let pieces = answer.lock().expect("no answer panicked")(want);
+            for piece in pieces {
+                if answers.send(piece).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn read(stream: &mut Stream) -> Option<Message> {
+    let mut length = 0;
+    for shift in (0..28).step_by(7) {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).await.ok()?;
+        length |= usize::from(byte[0] & 0x7f) << shift;
+        if byte[0] & 0x80 == 0 {
+            break;
+        }
+    }
+    let mut bytes = vec![0; length];
+    stream.read_exact(&mut bytes).await.ok()?;
+    Message::decode(bytes.into()).ok()
+}
+
+/// Writes to a stream of its own, and to another where that one breaks.
+async fn write_all(mut control: Control, peer: PeerId, mut queue: mpsc::Receiver<Bytes>) {
+    let mut stream = None;
+    while let Some(piece) = queue.recv().await {
+        if stream.is_none() {
+            stream = open(&mut control, peer).await;
+        }
+        let Some(writer) = &mut stream else { return };
+        if writer.write_all(&piece).await.is_err() || writer.flush().await.is_err() {
+            stream = None;
+        }
+    }
+}
+
+/// A message with one block, said to be `cid` but for its hash.
+pub fn block(cid: &Cid, data: Bytes) -> Vec<Bytes> {
+    let blocks = vec![Payload { prefix: Prefix::of(cid), data }];
+    Message { blocks, ..Message::default() }.encode(Version::V1_2)
+}
+
+/// A message that says whether there is a block.
+pub fn presence(cid: &Cid, have: bool) -> Vec<Bytes> {
+    Message { presences: vec![(*cid, have)], ..Message::default() }.encode(Version::V1_2)
+}
+
+/// What an honest peer answers that has these blocks.
+pub fn honest(blocks: &Blocks, want: &Entry) -> Vec<Bytes> {
+    match (blocks.get(&want.cid), want.kind) {
+        (Some(data), Kind::Block) => block(&want.cid, data.clone()),
+        (found, _) => presence(&want.cid, found.is_some()),
+    }
+}
+
+/// A want for a block.
+pub fn want(cid: Cid) -> Entry {
+    Entry { cid, priority: 1, cancel: false, kind: Kind::Block, send_dont_have: true }
+}
