@@ -10,12 +10,7 @@ mod startup;
 use libtest_mimic::Trial;
 
 pub fn trials() -> Vec<Trial> {
-    let stories = [
-        commands::trials(),
-        hostile::trials(),
-        manifests::trials(),
-        peers::trials(),
-        startup::trials(),
-    ];
+    let stories =
+        [commands::trials(), hostile::trials(), manifests::trials(), peers::trials(), startup::trials()];
     stories.into_iter().flatten().collect()
 }

@@ -22,7 +22,16 @@ pub fn trial<F: Future<Output = ()> + Send + 'static>(
     name: &str,
     story: impl FnOnce() -> F + Send + 'static,
 ) -> Trial {
-    Trial::test(name, move || run(story()))
+    trial_within(name, TOO_LONG, story)
+}
+
+/// The same for a story that may take longer than others.
+pub fn trial_within<F: Future<Output = ()> + Send + 'static>(
+    name: &str,
+    limit: Duration,
+    story: impl FnOnce() -> F + Send + 'static,
+) -> Trial {
+    Trial::test(name, move || run(story(), limit))
 }
 
 /// The same for a story that needs a client: where that is missing, the story is ignored, or fails
@@ -44,11 +53,11 @@ pub fn client_trial<F: Future<Output = ()> + Send + 'static>(
     }
 }
 
-fn run(story: impl Future<Output = ()>) -> Result<(), Failed> {
+fn run(story: impl Future<Output = ()>, limit: Duration) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let outcome = runtime.block_on(async { tokio::time::timeout(TOO_LONG, story).await });
+    let outcome = runtime.block_on(async { tokio::time::timeout(limit, story).await });
     runtime.shutdown_background();
-    outcome.map_err(|_| format!("not done after {} s", TOO_LONG.as_secs()).into())
+    outcome.map_err(|_| format!("not done after {} s", limit.as_secs()).into())
 }
 
 /// Lists stories: `trials![one, two]`, or `trials![needs Docker::available(); one, two]`.

@@ -8,15 +8,19 @@ mod offline;
 #[path = "../peers/mod.rs"]
 mod peers;
 
+mod arriving;
 mod bad_input;
 mod commands;
+mod disk_full;
 mod finding;
 mod foreign;
+mod killing;
 mod layers;
 mod memory;
 mod peering;
 mod private;
 mod pulling;
+mod readers;
 mod registry;
 mod serving;
 mod stopping;
@@ -24,15 +28,19 @@ mod stopping;
 fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
     let stories = [
+        arriving::trials(),
         bad_input::trials(),
         commands::trials(),
+        disk_full::trials(),
         finding::trials(),
         foreign::trials(),
+        killing::trials(),
         layers::trials(),
         memory::trials(),
         peering::trials(),
         private::trials(),
         pulling::trials(),
+        readers::trials(),
         registry::trials(),
         serving::trials(),
         stopping::trials(),

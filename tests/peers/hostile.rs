@@ -1,7 +1,7 @@
 //! A peer that speaks Bitswap as a test decides: what it answers to a want, and what it says unasked.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -23,7 +23,11 @@ use ocipfs_node::{
     Cid,
     bitswap::wire::{Entry, Kind, Message, Payload, Prefix, Version},
 };
-use tokio::{sync::mpsc, task::JoinHandle, time};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time,
+};
 
 const BITSWAP: StreamProtocol = StreamProtocol::new("/ipfs/bitswap/1.2.0");
 const SOON: Duration = Duration::from_secs(30);
@@ -46,6 +50,7 @@ pub struct Hostile {
     address: String,
     control: Control,
     asked: Arc<AtomicUsize>,
+    connected: watch::Receiver<HashSet<PeerId>>,
     tasks: [JoinHandle<()>; 2],
 }
 
@@ -99,14 +104,19 @@ impl Hostile {
         }
         let mut control = swarm.behaviour().stream.new_control();
         let incoming = control.accept(BITSWAP).expect("nobody else accepts it");
+        let (connect, connected) = watch::channel(HashSet::new());
         let running = tokio::spawn(async move {
             loop {
-                swarm.select_next_some().await;
+                if let SwarmEvent::ConnectionEstablished { peer_id, .. } = swarm.select_next_some().await {
+                    connect.send_modify(|peers: &mut HashSet<PeerId>| {
+                        peers.insert(peer_id);
+                    });
+                }
             }
         });
         let tasks = [running, tokio::spawn(async {})];
         let address = format!("{address}/p2p/{me}");
-        (Self { address, control, asked: Arc::default(), tasks }, incoming)
+        (Self { address, control, asked: Arc::default(), connected, tasks }, incoming)
     }
 
     /// Where it listens, with its peer id.
@@ -122,6 +132,9 @@ impl Hostile {
     /// Opens a stream to a peer that has dialled it, to say there what the test likes.
     pub async fn open(&self, peer: &str) -> Stream {
         let peer = peer.parse().expect("a peer id");
+        let mut connected = self.connected.clone();
+        let dialled = connected.wait_for(|peers| peers.contains(&peer));
+        time::timeout(SOON, dialled).await.expect("it was dialled").expect("it runs");
         open(&mut self.control.clone(), peer).await.expect("a stream")
     }
 }

@@ -1,0 +1,159 @@
+//! A disk that is full in mid-blob: a clear refusal, nothing half kept, and all is well when there is room.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use libtest_mimic::Trial;
+use tempfile::TempDir;
+
+use crate::{
+    harness::{Layer, Serve, files_below, noise, tar_of, trials},
+    http::{Answer, get},
+};
+
+pub fn trials() -> Vec<Trial> {
+    trials![needs SmallDisk::available();
+        a_pull_larger_than_the_disk_fails_by_name_and_works_when_there_is_room,
+        an_added_layer_larger_than_the_disk_fails_by_name_and_works_when_there_is_room,
+        a_disk_without_a_byte_left_is_survived,
+    ]
+}
+
+/// A file system in memory, for a node directory of its own.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    fn available() -> Result<(), String> {
+        Self::try_mount(1).map(drop)
+    }
+
+    fn mount(mib: u64) -> Self {
+        Self::try_mount(mib).expect("it was available")
+    }
+
+    fn try_mount(mib: u64) -> Result<Self, String> {
+        let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
+        mount(dir.path(), &format!("size={mib}m"))?;
+        Ok(Self(dir))
+    }
+
+    fn grow(&self, mib: u64) {
+        mount(self.0.path(), &format!("remount,size={mib}m")).expect("it is mounted");
+    }
+
+    fn node_dir(&self) -> PathBuf {
+        self.0.path().join("node")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+    }
+}
+
+fn mount(path: &Path, options: &str) -> Result<(), String> {
+    let output = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(path).output();
+    let output = output.map_err(|e| format!("mount: {e}"))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(format!("a small disk needs root: {}", String::from_utf8_lossy(&output.stderr).trim())),
+    }
+}
+
+async fn pulled(node: &Serve, layer: &Layer) {
+    let answer = get(&node.url(&layer.blob_path())).await;
+    assert!(answer.status == 200 && answer.body == layer.bytes, "{}", answer.status);
+}
+
+/// Pulls what there is no room for: refused before its first byte, or broken off and named in the log.
+async fn is_full(node: &Serve, layer: &Layer) {
+    let response = reqwest::get(node.url(&layer.blob_path())).await.expect("an answer");
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    match response.bytes().await {
+        Ok(_) if status == 200 => panic!("a good end"),
+        Ok(body) => {
+            Answer { status, headers, body: body.into() }.refused(507, "STORAGE_FULL", &["disk", "full"])
+        }
+        Err(_) => assert!(node.log().contains("directory is full"), "{}", node.log()),
+    }
+}
+
+/// Holds that all files of the node directory are counted.
+#[track_caller]
+fn nothing_is_left(node: &Serve) {
+    assert_eq!(files_below(node.data_dir(), "incoming") as u64, node.stored("arriving"));
+    assert!(!node.log().contains("panicked"), "{}", node.log());
+}
+
+async fn a_pull_larger_than_the_disk_fails_by_name_and_works_when_there_is_room() {
+    let source = Serve::start(&[]);
+    let [small, other] = [3, 4].map(|mib| Layer::add(&source, &noise(mib << 20)[1..]));
+    let large = Layer::add(&source, &noise(120 << 20));
+    let disk = SmallDisk::mount(96);
+    let node = Serve::start_in(&disk.node_dir(), &["--peer", source.address()]);
+    pulled(&node, &small).await;
+    futures::join!(is_full(&node, &large), pulled(&node, &small));
+    is_full(&node, &large).await;
+    pulled(&node, &small).await;
+    nothing_is_left(&node);
+    disk.grow(400);
+    for layer in [&other, &large, &small] {
+        pulled(&node, layer).await;
+    }
+    nothing_is_left(&node);
+}
+
+async fn an_added_layer_larger_than_the_disk_fails_by_name_and_works_when_there_is_room() {
+    let (disk, dir) = (SmallDisk::mount(96), tempfile::tempdir().unwrap());
+    let node = Serve::start_in(&disk.node_dir(), &[]);
+    let small = Layer::add(&node, &noise(3 << 20));
+    let large = tar_of(dir.path(), "large.tar", &noise(120 << 20));
+    let large = large.to_str().unwrap();
+    for _ in 0..2 {
+        let said = node.command(&["layer", "add", large]);
+        said.failed(1, &["disk", "full", "hint: make room on the disk"]);
+        pulled(&node, &small).await;
+        nothing_is_left(&node);
+        assert_eq!(node.stored("arriving"), 0, "it is dropped whole");
+    }
+    disk.grow(400);
+    let reference = node.ask(&["-q", "layer", "add", large]);
+    assert!(reference.ends_with(":large.tar"), "{reference}");
+    assert_eq!(node.status()["layers"], 2);
+    nothing_is_left(&node);
+}
+
+async fn a_disk_without_a_byte_left_is_survived() {
+    let source = Serve::start(&[]);
+    let [stored, cold, large] = [3, 4, 30].map(|mib| Layer::add(&source, &noise(mib << 20)[1..]));
+    let disk = SmallDisk::mount(96);
+    let node = Serve::start_in(&disk.node_dir(), &["--peer", source.address()]);
+    pulled(&node, &stored).await;
+    // The disk fills up by other hands while a blob comes.
+    let ballast = disk.0.path().join("ballast");
+    let mut pull = reqwest::get(node.url(&large.blob_path())).await.expect("an answer");
+    pull.chunk().await.expect("bytes come").expect("the first bytes");
+    let _ = std::io::copy(&mut std::io::repeat(1), &mut fs::File::create(&ballast).unwrap());
+    while let Ok(Some(_)) = pull.chunk().await {}
+    for layer in [&cold, &large] {
+        let answer = get(&node.url(&layer.blob_path())).await;
+        match answer.status {
+            200 => assert!(answer.body == layer.bytes, "it was stored before"),
+            _ => answer.refused(507, "STORAGE_FULL", &["disk", "full"]),
+        }
+    }
+    let path = tar_of(source.data_dir(), "new.tar", &noise(1 << 20)[2..]);
+    let said = node.command(&["layer", "add", path.to_str().unwrap()]);
+    said.failed(1, &["disk", "full", "hint: make room on the disk"]);
+    pulled(&node, &stored).await;
+    fs::remove_file(ballast).unwrap();
+    for layer in [&stored, &cold, &large] {
+        pulled(&node, layer).await;
+    }
+    assert_eq!(node.command(&["layer", "add", path.to_str().unwrap()]).code, Some(0));
+    nothing_is_left(&node);
+}
