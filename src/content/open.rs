@@ -302,7 +302,7 @@ impl Content {
             };
             let mut draft = store.draft()?;
             draft.write(&data)?;
-            draft.finish(&Digest::sha256_of(&data), &[blob.digest.clone()], &[layout]).map(drop)
+            draft.finish(&Digest::sha256_of(&data), std::slice::from_ref(&blob.digest), &[layout]).map(drop)
         };
         Ok(self.store().run(store).await?)
     }

@@ -57,7 +57,9 @@ async fn a_blob_is_served_as_far_as_it_has_come_while_it_arrives() {
     let mut here = 0;
     while here < 8 * MIB {
         here += pull.chunk().await.expect("bytes come").expect("more").len();
-        if here < 100_000 { eprintln!("XXX first {here} {:?}", t.elapsed()); }
+        if here < 100_000 {
+            eprintln!("XXX first {here} {:?}", t.elapsed());
+        }
     }
     eprintln!("XXX 8 MiB {:?}", t.elapsed());
     eprintln!("XXX {} {:?}", middle.status()["received_blocks"], t.elapsed());

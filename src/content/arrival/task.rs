@@ -291,9 +291,12 @@ impl Task {
                 found => wrong.push((blob, found)),
             }
         }
-        let reject = wrong.iter().map(|(blob, found)| self.content.reject(blob, found)).last();
+        let mut mismatch = None;
+        for (blob, found) in &wrong {
+            mismatch = Some(self.content.reject(blob, found));
+        }
         if kept.is_empty()
-            && let Some(mismatch) = reject
+            && let Some(mismatch) = mismatch
         {
             return Err(mismatch);
         }

@@ -213,6 +213,7 @@ impl Tree {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)] // Readers' ranges, of which there may be one.
 mod tests {
     use multihash_codetable::{Code, MultihashDigest};
 

@@ -15,6 +15,7 @@ use tokio::{
 use super::{
     Counters,
     handler::Heard,
+    ledger::URGENT,
     session::{Ask, Reach, Session, Wanted},
     verify::Verified,
     wire::{Entry, Kind, Message, Version},
@@ -400,9 +401,11 @@ impl Engine {
             };
             let asks = fetch.session.plan(now, &reach);
             for (index, ask) in asks.into_iter().enumerate() {
-                let (peer, cid, kind) = match ask {
-                    Ask::Block { peer, cid } => (peer, cid, Kind::Block),
-                    Ask::Have { peer, cid } => (peer, cid, Kind::Have),
+                let place = HIGHEST - index.min(HIGHEST as usize) as i32;
+                let (peer, cid, kind, priority) = match ask {
+                    Ask::Block { peer, cid, urgent: true } => (peer, cid, Kind::Block, URGENT),
+                    Ask::Block { peer, cid, urgent: false } => (peer, cid, Kind::Block, place),
+                    Ask::Have { peer, cid } => (peer, cid, Kind::Have, place),
                     Ask::Cancel { peer, cid } => {
                         if remotes.get_mut(&peer).is_some_and(|remote| remote.settle(&key(&cid))) {
                             outbox.entry(peer).or_default().push(cancel(cid));
@@ -413,7 +416,6 @@ impl Engine {
                 if let Some(remote) = remotes.get_mut(&peer) {
                     remote.standing.insert(key(&cid));
                 }
-                let priority = HIGHEST - index.min(HIGHEST as usize) as i32;
                 outbox.entry(peer).or_default().push(Entry { priority, ..entry(cid, kind) });
             }
         }

@@ -13,6 +13,8 @@ use crate::{Cid, blocks::key};
 
 /// As many as boxo keeps for a peer.
 pub const MAX_WANTS: usize = 1024;
+/// The priority of what a reader waits for; boxo gives it to the first block of a session.
+pub const URGENT: i32 = i32::MAX;
 
 /// A block or its presence, wanted by the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +99,6 @@ impl Ledger {
     }
 
     /// Whether nothing is wanted, not even waited for.
-    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()
     }
@@ -121,8 +122,11 @@ impl Ledger {
             .lines
             .iter_mut()
             .filter(|(_, line)| line.stage == Stage::Ready && line.want.kind == Kind::Block);
-        let ranked =
-            ready.filter_map(|(name, line)| Some(((sent(name)?, Reverse(line.priority), line.number), line)));
+        let ranked = ready.filter_map(|(name, line)| {
+            // What a reader waits for comes first, whoever has it.
+            let sent = if line.priority == URGENT { 0 } else { sent(name)? };
+            Some(((sent, Reverse(line.priority), line.number), line))
+        });
         let (_, line) = ranked.min_by_key(|(rank, _)| *rank)?;
         line.stage = Stage::Taken { arrived: false };
         Some(line.want.clone())

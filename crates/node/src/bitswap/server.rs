@@ -31,8 +31,10 @@ const AHEAD_KIB: usize = 32 << 10;
 /// What was sent so lately may be had from whom it was sent to.
 const JUST_NOW: Duration = Duration::from_secs(5);
 const RECENT: usize = 16_384;
-/// A second peer waits so long for a large block that was just sent to a first, which may pass it on meanwhile.
-const HOLD: Duration = Duration::from_millis(300);
+/// For each peer that wants something, a second one waits so long for a large block that was just sent to a first,
+/// which may pass it on meanwhile.
+const HOLD: Duration = Duration::from_millis(150);
+const MOST_HOLDS: usize = 8;
 const HOLD_CHECK: Duration = Duration::from_millis(30);
 
 /// A message for a peer, and its share of what may lie in memory.
@@ -94,10 +96,10 @@ impl Recent {
     }
 
     /// How often a block was sent just now; nothing where `peer` has to wait for it.
-    fn times(&self, cid: &Cid, peer: &PeerId) -> Option<u32> {
+    fn times(&self, cid: &Cid, peer: &PeerId, hold: Duration) -> Option<u32> {
         let Some(sent) = self.0.get(&key(cid)) else { return Some(0) };
         let elapsed = sent.at.elapsed();
-        if sent.large && sent.to != *peer && elapsed < HOLD {
+        if sent.large && sent.to != *peer && elapsed < hold {
             return None;
         }
         Some(if elapsed < JUST_NOW { sent.times } else { 0 })
@@ -226,6 +228,13 @@ impl Server {
         }
     }
 
+    /// How many peers want something, up to a bound.
+    fn wanting(&self) -> u32 {
+        let clients: Vec<_> = locked(&self.clients).values().cloned().collect();
+        let wanting = clients.iter().filter(|client| !locked(&client.ledger).is_empty());
+        wanting.take(MOST_HOLDS).count() as u32
+    }
+
     /// Makes the next message for a peer; none while there is nothing to say.
     fn next(&self, client: &Client) -> Option<Message> {
         let mut message = Message::default();
@@ -233,11 +242,12 @@ impl Server {
         for want in haves {
             self.answer_have(client, want, &mut message);
         }
+        let hold = HOLD * self.wanting();
         let mut size: usize = message.blocks.iter().map(|block| block.data.len()).sum();
         while size < FULL {
             let want = {
                 let recent = locked(&self.recent);
-                locked(&client.ledger).take_block(|cid| recent.times(cid, &client.peer))
+                locked(&client.ledger).take_block(|cid| recent.times(cid, &client.peer, hold))
             };
             let Some(want) = want else { break };
             size += self.answer_block(client, want, &mut message);

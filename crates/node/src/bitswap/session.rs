@@ -55,9 +55,11 @@ pub struct Wanted {
 /// What is to be said to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
+    /// The block; `urgent` where nothing is needed before it.
     Block {
         peer: PeerId,
         cid: Cid,
+        urgent: bool,
     },
     Have {
         peer: PeerId,
@@ -307,10 +309,11 @@ impl Session {
                 None if !self.flying.is_empty() || self.somebody_may_have(want) => continue,
                 None => self.unknown_for(want, room),
             };
+            let urgent = self.flying.first_key_value().is_none_or(|(first, _)| order < *first);
             for peer in peers {
                 self.ask(peer, &name, order, now);
                 room.entry(peer).and_modify(|room| *room -= 1);
-                asks.extend(self.wants.get(&name).map(|want| Ask::Block { peer, cid: want.cid }));
+                asks.extend(self.wants.get(&name).map(|want| Ask::Block { peer, cid: want.cid, urgent }));
             }
         }
     }
@@ -438,7 +441,7 @@ impl Session {
             }
             self.ask(peer, &name, order, now);
             room.entry(peer).and_modify(|room| *room -= 1);
-            asks.extend([Ask::Cancel { peer: first, cid }, Ask::Block { peer, cid }]);
+            asks.extend([Ask::Cancel { peer: first, cid }, Ask::Block { peer, cid, urgent: false }]);
         }
     }
 
@@ -459,7 +462,7 @@ impl Session {
                 let cid = want.cid;
                 self.ask(peer, &name, order, now);
                 room.entry(peer).and_modify(|room| *room -= 1);
-                asks.push(Ask::Block { peer, cid });
+                asks.push(Ask::Block { peer, cid, urgent: true });
             }
         }
     }

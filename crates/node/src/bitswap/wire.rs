@@ -155,10 +155,8 @@ impl Message {
                 (1, Value::Slice(list)) => message.decode_wants(list)?,
                 (2, Value::Slice(data)) => message.add(Payload { prefix: Prefix::V0, data }),
                 (3, Value::Slice(block)) => message.add(decode_payload(block)?),
-                (4, Value::Slice(presence)) => {
-                    if message.presences.len() < MAX_ENTRIES {
-                        message.presences.push(decode_presence(presence)?);
-                    }
+                (4, Value::Slice(presence)) if message.presences.len() < MAX_ENTRIES => {
+                    message.presences.push(decode_presence(presence)?);
                 }
                 (5, Value::Number(pending)) => message.pending = pending,
                 _ => {}
@@ -176,10 +174,8 @@ impl Message {
     fn decode_wants(&mut self, mut list: Bytes) -> Result<(), Malformed> {
         while let Some(field) = fields::next(&mut list)? {
             match field {
-                (1, Value::Slice(entry)) => {
-                    if self.wants.len() < MAX_ENTRIES {
-                        self.wants.push(decode_entry(entry)?);
-                    }
+                (1, Value::Slice(entry)) if self.wants.len() < MAX_ENTRIES => {
+                    self.wants.push(decode_entry(entry)?);
                 }
                 (2, Value::Number(full)) => self.full = full != 0,
                 _ => {}

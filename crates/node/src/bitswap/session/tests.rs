@@ -10,6 +10,9 @@ fn cid(n: u32) -> Cid {
     Cid::new_v1(0x55, Multihash::wrap(0x12, &hash).unwrap())
 }
 
+/// (peer, block) by their numbers.
+type Numbered = Vec<(usize, u32)>;
+
 /// A session, its peers and the time, which passes only where a test says so.
 struct Scene {
     session: Session,
@@ -33,13 +36,13 @@ impl Scene {
     }
 
     /// What is asked now: (peer, block) and (peer, presence) by their numbers.
-    fn plan(&mut self) -> (Vec<(usize, u32)>, Vec<(usize, u32)>) {
+    fn plan(&mut self) -> (Numbered, Numbered) {
         let (heard, room) = (self.heard.clone(), self.room);
         let reach = |peer: &PeerId| Reach { heard: heard.get(peer).copied(), room };
         let (mut blocks, mut haves) = (Vec::new(), Vec::new());
         for ask in self.session.plan(self.now, &reach) {
             let (list, peer, cid) = match ask {
-                Ask::Block { peer, cid } => (&mut blocks, peer, cid),
+                Ask::Block { peer, cid, .. } => (&mut blocks, peer, cid),
                 Ask::Have { peer, cid } => (&mut haves, peer, cid),
                 Ask::Cancel { peer, cid } => (&mut self.cancelled, peer, cid),
             };
