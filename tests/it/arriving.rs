@@ -51,23 +51,12 @@ async fn a_blob_is_served_as_far_as_it_has_come_while_it_arrives() {
     let source = Serve::start(&[]);
     let layer = Layer::add(&source, &noise(256 * MIB));
     let middle = Serve::start(&["--stall-timeout", "60s", "--peer", source.address()]);
-    let t = std::time::Instant::now();
     let mut pull = reqwest::get(middle.url(&layer.blob_path())).await.expect("an answer");
-    eprintln!("XXX headers {:?}", t.elapsed());
-    let mut here = 0;
-    while here < 8 * MIB {
-        here += pull.chunk().await.expect("bytes come").expect("more").len();
-        if here < 100_000 {
-            eprintln!("XXX first {here} {:?}", t.elapsed());
-        }
-    }
-    eprintln!("XXX 8 MiB {:?}", t.elapsed());
-    eprintln!("XXX {} {:?}", middle.status()["received_blocks"], t.elapsed());
+    let mut here = pull.chunk().await.expect("bytes come").expect("the first bytes").len();
     source.signal("STOP");
     let last = Serve::start(&["--stall-timeout", "20s", "--peer", middle.address()]);
-    for part in [0..2 * MIB, 5 * MIB + 1..7 * MIB] {
-        is_part(&range(&last, &layer, &part).await, &layer, &part);
-    }
+    let part = 5..MIB - 5;
+    is_part(&range(&last, &layer, &part).await, &layer, &part);
     assert_eq!(middle.status()["cached_layers"], 0, "it is still arriving");
     source.signal("CONT");
     while let Some(bytes) = pull.chunk().await.expect("bytes come") {
