@@ -347,6 +347,10 @@ impl Engine {
         self.useful += 1;
         remote.useful = self.useful;
         let (now, size) = (Instant::now(), block.data.len() as u64);
+        // Before anybody has it, who may look at the count at once.
+        if self.fetches.values().any(|fetch| fetch.session.wants_block(&name)) {
+            self.counters.received(block.data.len());
+        }
         let mut told = HashSet::new();
         for fetch in self.fetches.values_mut() {
             if !fetch.session.wants_block(&name) {
@@ -357,9 +361,6 @@ impl Engine {
                 fetch.changed = true;
                 let _ = fetch.out.send(Fetched { block: block.clone(), _room: room.clone() });
             }
-        }
-        if !told.is_empty() {
-            self.counters.received(block.data.len());
         }
         // Who sent it too: some remember for a while what they sent, and would not send it again if asked.
         told.insert(*peer);
