@@ -1,6 +1,10 @@
 //! The task behind one arriving file.
 
-use std::{ops::Range, sync::Arc, time::Instant};
+use std::{
+    ops::Range,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use ocipfs_node::{Block, Cid, Fetched, Session};
@@ -24,8 +28,11 @@ const WANTED: usize = 2048;
 const SEARCHED: usize = 1024;
 /// Blocks written in one go.
 const WRITTEN: usize = 8;
-/// What may be lost in a crash.
-const CHECKPOINT: u64 = 64 << 20;
+/// What came is made durable so often, where it is worth it: so little is lost in a crash, and left to do at the end.
+const CHECKPOINT: Duration = Duration::from_millis(250);
+/// What it is worth it for, at once or after a while.
+const WORTH: u64 = 8 << 20;
+const AFTER_ALL: Duration = Duration::from_secs(5);
 /// Read for hashing in one piece.
 const HASHED: u64 = 1 << 20;
 /// Hashed in one go.
@@ -45,6 +52,7 @@ pub async fn run(
         tree: Tree::default(),
         since_checkpoint: 0,
         checkpoint: None,
+        checkpointed: Instant::now(),
         begun: Instant::now(),
         whole: Some(Whole::new()),
     };
@@ -64,6 +72,8 @@ struct Task {
     tree: Tree,
     since_checkpoint: u64,
     checkpoint: Option<JoinHandle<()>>,
+    /// When the last one was begun.
+    checkpointed: Instant,
     begun: Instant,
     /// Absent while somebody works on it.
     whole: Option<Whole>,
@@ -203,7 +213,9 @@ impl Task {
     }
 
     /// Writes blocks where they belong, and takes up what they lead to. `held` is what their memory is counted by.
-    async fn absorb(&mut self, found: Vec<(Block, Vec<Place>)>, held: Vec<Fetched>) -> Result<(), Error> {
+    async fn absorb(&mut self, mut found: Vec<(Block, Vec<Place>)>, held: Vec<Fetched>) -> Result<(), Error> {
+        // What came in several streams is out of order by a little.
+        found.sort_by_key(|(_, places)| places.first().map(|place| place.offset));
         let (file, mut whole) = (self.shared.file.clone(), self.whole.take());
         let write = move || {
             let absorbed = found.into_iter().map(|(block, places)| write(&file, block, places, &mut whole));
@@ -247,10 +259,11 @@ impl Task {
     /// Makes what came so far durable, beside the fetch.
     fn checkpoint(&mut self) {
         let busy = self.checkpoint.as_ref().is_some_and(|task| !task.is_finished());
-        if self.since_checkpoint < CHECKPOINT || busy {
+        let due = if self.since_checkpoint < WORTH { AFTER_ALL } else { CHECKPOINT };
+        if busy || self.checkpointed.elapsed() < due {
             return;
         }
-        self.since_checkpoint = 0;
+        (self.since_checkpoint, self.checkpointed) = (0, Instant::now());
         let file = self.shared.file.clone();
         self.checkpoint = Some(tokio::task::spawn_blocking(move || save(&file)));
     }

@@ -34,7 +34,7 @@ const REMEMBERED: usize = 2 * MOST_WANTS;
 const LATE: Duration = Duration::from_secs(60);
 /// Inputs taken before anything is said.
 const BATCH: usize = 64;
-const HIGHEST: i32 = 1 << 20;
+const HIGHEST: i32 = 1 << 30;
 
 /// A peer as a connection reaches it.
 pub struct Peer {
@@ -158,6 +158,8 @@ pub struct Engine {
     remotes: HashMap<PeerId, Remote>,
     liars: HashMap<PeerId, Instant>,
     outbox: HashMap<PeerId, Vec<Entry>>,
+    /// Wants sent so far, of all sessions.
+    asked: u32,
     useful: u64,
 }
 
@@ -169,6 +171,7 @@ impl Engine {
             remotes: HashMap::new(),
             liars: HashMap::new(),
             outbox: HashMap::new(),
+            asked: 0,
             useful: 0,
         }
     }
@@ -388,7 +391,7 @@ impl Engine {
 
     fn plan(&mut self) {
         let now = Instant::now();
-        let Self { fetches, remotes, outbox, .. } = self;
+        let Self { fetches, remotes, outbox, asked, .. } = self;
         for fetch in fetches.values_mut() {
             if !std::mem::take(&mut fetch.changed) {
                 continue;
@@ -401,8 +404,10 @@ impl Engine {
                 None => Reach { heard: None, room: 0 },
             };
             let asks = fetch.session.plan(now, &reach);
-            for (index, ask) in asks.into_iter().enumerate() {
-                let place = HIGHEST - index.min(HIGHEST as usize) as i32;
+            for ask in asks {
+                // What was asked for before stays before: a peer that never ran out of newer wants would never come to it.
+                *asked = asked.saturating_add(1);
+                let place = HIGHEST.saturating_sub_unsigned(*asked).max(1);
                 let (peer, cid, kind, priority) = match ask {
                     Ask::Block { peer, cid, urgent: true } => (peer, cid, Kind::Block, URGENT),
                     Ask::Block { peer, cid, urgent: false } => (peer, cid, Kind::Block, place),

@@ -1,4 +1,4 @@
-//! The streams of one connection: those that the peer opens are read, two of ours are written to.
+//! The streams of one connection: those that the peer opens are read, some of ours are written to.
 
 use std::{
     collections::VecDeque,
@@ -6,7 +6,7 @@ use std::{
     future::{self, Ready},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -25,7 +25,7 @@ use libp2p::{
     },
 };
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{Mutex, Semaphore, mpsc},
     time::Instant,
 };
 
@@ -44,6 +44,9 @@ const MOST_INBOUND: usize = 256;
 const ROOM_KIB: usize = 8 << 10;
 /// Messages with blocks between the reading of the disk and the stream.
 const LANE: usize = 1;
+/// Streams for answers once the peer wants something. A stream's window begins at 256 KiB and doubles with each round
+/// trip: over a long way several are wide sooner than one.
+const ANSWER_LANES: usize = 4;
 /// A lane that cannot be opened so often in a row is given up.
 const ATTEMPTS: usize = 3;
 /// A connection without a message for so long may be closed by those who count connections.
@@ -114,8 +117,11 @@ pub enum Lane {
 /// What is written to a lane, and what was to be written when its stream broke.
 enum Outbox {
     Wants(mpsc::UnboundedReceiver<Message>, Option<Message>),
-    Answers(mpsc::Receiver<Outgoing>, Option<Outgoing>),
+    Answers(Answers, Option<Outgoing>),
 }
+
+/// The answers to a peer, for whichever lane is free.
+type Answers = Arc<Mutex<mpsc::Receiver<Outgoing>>>;
 
 impl Outbox {
     fn lane(&self) -> Lane {
@@ -130,7 +136,7 @@ impl Outbox {
         match self {
             Self::Wants(_, Some(_)) | Self::Answers(_, Some(_)) => {}
             Self::Wants(queue, next) => *next = queue.recv().await,
-            Self::Answers(queue, next) => *next = queue.recv().await,
+            Self::Answers(queue, next) => *next = queue.lock().await.recv().await,
         }
         self.message().is_some()
     }
@@ -159,6 +165,8 @@ pub struct Handler {
     shared: Shared,
     heard: Arc<Heard>,
     room: Arc<Semaphore>,
+    /// Whether the peer ever wanted something.
+    asked: Arc<AtomicBool>,
     reading: FuturesUnordered<BoxFuture<'static, Result<(), stream::Error>>>,
     writing: FuturesUnordered<BoxFuture<'static, Written>>,
     /// Lanes that wait for a stream.
@@ -166,6 +174,8 @@ pub struct Handler {
     /// Lanes to ask a stream for.
     requests: VecDeque<Lane>,
     failures: usize,
+    /// For the lanes that are opened once the peer wants something.
+    spare: Option<Answers>,
     /// How the peer is reached; told to the engine when the first lane is open.
     unannounced: Option<(mpsc::UnboundedSender<Message>, mpsc::Sender<Outgoing>)>,
 }
@@ -174,18 +184,21 @@ impl Handler {
     pub(super) fn new(peer: PeerId, connection: ConnectionId, shared: Shared) -> Self {
         let (wants, want_queue) = mpsc::unbounded_channel();
         let (answers, answer_queue) = mpsc::channel(LANE);
+        let answer_queue = Arc::new(Mutex::new(answer_queue));
         Self {
             peer,
             connection,
             shared,
             heard: Arc::new(Heard::new()),
             room: Arc::new(Semaphore::new(ROOM_KIB)),
+            asked: Arc::default(),
             reading: FuturesUnordered::new(),
             writing: FuturesUnordered::new(),
-            waiting: vec![Outbox::Wants(want_queue, None), Outbox::Answers(answer_queue, None)],
+            waiting: vec![Outbox::Wants(want_queue, None), Outbox::Answers(answer_queue.clone(), None)],
             // Opened before they are needed: opening costs a round trip.
             requests: [Lane::Wants, Lane::Answers].into(),
             failures: 0,
+            spare: Some(answer_queue),
             unannounced: Some((wants, answers)),
         }
     }
@@ -212,8 +225,21 @@ impl Handler {
                 shared: self.shared.clone(),
                 heard: self.heard.clone(),
                 room: self.room.clone(),
+                asked: self.asked.clone(),
             };
             self.reading.push(inbox.read_all(stream).boxed());
+        }
+    }
+
+    /// Opens the other lanes for answers, when they are needed for the first time.
+    fn widen(&mut self) {
+        if self.asked.load(Ordering::Relaxed)
+            && let Some(queue) = self.spare.take()
+        {
+            for _ in 1..ANSWER_LANES {
+                self.waiting.push(Outbox::Answers(queue.clone(), None));
+                self.requests.push_back(Lane::Answers);
+            }
         }
     }
 
@@ -228,6 +254,7 @@ impl Handler {
 
     /// Tells that the peer does not speak Bitswap, or no longer does.
     fn close(&mut self) {
+        self.spare = None;
         self.waiting.clear();
         self.requests.clear();
         // It may have said what it wants before it could be answered.
@@ -251,6 +278,7 @@ struct Inbox {
     shared: Shared,
     heard: Arc<Heard>,
     room: Arc<Semaphore>,
+    asked: Arc<AtomicBool>,
 }
 
 impl Inbox {
@@ -258,6 +286,7 @@ impl Inbox {
         while let Some(incoming) = stream::read(&mut stream, &self.room, || self.heard.now()).await? {
             let Message { wants, full, blocks, presences, .. } = incoming.message;
             if full || !wants.is_empty() {
+                self.asked.store(true, Ordering::Relaxed);
                 self.shared.server.wanted(self.peer, self.connection, full, wants);
             }
             if !blocks.is_empty() || !presences.is_empty() {
@@ -325,6 +354,7 @@ impl ConnectionHandler for Handler {
                 tracing::debug!(peer = %self.peer, %error, "a stream was given up");
             }
         }
+        self.widen();
         while let Poll::Ready(Some((outbox, written))) = self.writing.poll_next_unpin(cx) {
             if let Err(error) = written {
                 tracing::debug!(peer = %self.peer, %error, "a stream broke, another is opened");

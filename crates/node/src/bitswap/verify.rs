@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{StreamExt, stream::FuturesUnordered};
+use futures::{StreamExt, stream::FuturesOrdered};
 use libp2p::PeerId;
 use multihash_codetable::{Code, MultihashDigest};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -32,13 +32,14 @@ pub struct Verified {
     pub room: Arc<OwnedSemaphorePermit>,
 }
 
-/// Hashes what is received until there is no more.
+/// Hashes what is received until there is no more, and gives it on in the order in which it came: a file that comes
+/// in order is hashed as a whole while it is written, and need not be read again.
 pub async fn run(mut received: mpsc::Receiver<Received>, verified: mpsc::Sender<Verified>) {
-    let mut hashing = FuturesUnordered::new();
+    let mut hashing = FuturesOrdered::new();
     loop {
         tokio::select! {
             Some(message) = received.recv(), if hashing.len() < AT_ONCE => {
-                hashing.push(tokio::task::spawn_blocking(move || verify(message)));
+                hashing.push_back(tokio::task::spawn_blocking(move || verify(message)));
             }
             Some(Ok(message)) = hashing.next() => {
                 if verified.send(message).await.is_err() {
