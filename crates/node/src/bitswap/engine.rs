@@ -1,5 +1,8 @@
 //! Fetching: one task holds the sessions and tells each peer what they want of it.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
@@ -32,6 +35,8 @@ const LIARS: usize = 4096;
 const REMEMBERED: usize = 2 * MOST_WANTS;
 /// And so long of a peer that is gone.
 const LATE: Duration = Duration::from_secs(60);
+/// Who sent a block so lately probably has what is asked for next, too: the path to a file, then the file.
+const JUST_NOW: Duration = Duration::from_secs(10);
 /// Inputs taken before anything is said.
 const BATCH: usize = 64;
 const HIGHEST: i32 = 1 << 30;
@@ -161,6 +166,8 @@ pub struct Engine {
     /// Wants sent so far, of all sessions.
     asked: u32,
     useful: u64,
+    /// Who sent the last block, and when.
+    last: Option<(PeerId, Instant)>,
 }
 
 impl Engine {
@@ -173,6 +180,7 @@ impl Engine {
             outbox: HashMap::new(),
             asked: 0,
             useful: 0,
+            last: None,
         }
     }
 
@@ -275,6 +283,11 @@ impl Engine {
                 session.joined(*peer, u64::MAX - remote.useful, remote.knows_presences());
             }
         }
+        if let Some((peer, at)) = self.last
+            && at.elapsed() < JUST_NOW
+        {
+            session.presume(&peer);
+        }
         self.fetches.insert(id, Fetch { session, out, changed: false });
     }
 
@@ -350,6 +363,7 @@ impl Engine {
         self.useful += 1;
         remote.useful = self.useful;
         let (now, size) = (Instant::now(), block.data.len() as u64);
+        self.last = Some((*peer, now));
         // Before anybody has it, who may look at the count at once.
         if self.fetches.values().any(|fetch| fetch.session.wants_block(&name)) {
             self.counters.received(block.data.len());

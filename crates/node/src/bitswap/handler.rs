@@ -41,12 +41,12 @@ use super::{
 /// Some peers open a stream for each message.
 const MOST_INBOUND: usize = 256;
 /// What of one connection may be in memory, from its reading until it is stored.
-const ROOM_KIB: usize = 8 << 10;
+const ROOM_KIB: usize = 12 << 10;
 /// Messages with blocks between the reading of the disk and the stream.
 const LANE: usize = 1;
 /// Streams for answers once the peer wants something. A stream's window begins at 256 KiB and doubles with each round
 /// trip: over a long way several are wide sooner than one.
-const ANSWER_LANES: usize = 4;
+const ANSWER_LANES: usize = 8;
 /// A lane that cannot be opened so often in a row is given up.
 const ATTEMPTS: usize = 3;
 /// A connection without a message for so long may be closed by those who count connections.
@@ -60,7 +60,7 @@ pub struct Heard {
 }
 
 impl Heard {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { since: Instant::now(), millis: AtomicU64::new(0) }
     }
 

@@ -179,6 +179,13 @@ impl Session {
         self.presences_asked = None;
     }
 
+    /// Takes a peer for one that has all, until it says otherwise.
+    pub fn presume(&mut self, peer: &PeerId) {
+        if let Some(source) = self.sources.get_mut(peer) {
+            source.role = Role::All;
+        }
+    }
+
     /// Forgets a peer: what was asked of it is asked again.
     pub fn left(&mut self, peer: &PeerId) {
         self.sources.remove(peer);

@@ -91,6 +91,17 @@ fn the_only_peer_is_asked_for_the_first_block_at_once_and_then_for_a_window_in_o
 }
 
 #[test]
+fn who_is_presumed_to_have_all_is_asked_for_a_window_at_once_until_it_says_otherwise() {
+    let mut scene = Scene::new(2, 40);
+    scene.session.presume(&scene.peers[1]);
+    let (blocks, _) = scene.plan();
+    assert!(blocks.len() > 10 && blocks.iter().all(|(peer, _)| *peer == 1), "{blocks:?}");
+    scene.lacks(1, 0);
+    scene.has(0, 0);
+    assert_eq!(scene.plan().0, [(0, 0)]);
+}
+
+#[test]
 fn the_window_grows_while_blocks_come_quickly_and_no_further_than_its_bound() {
     let mut scene = Scene::new(1, 10_000);
     let mut flying: Vec<u32> = numbers(&scene.plan().0);

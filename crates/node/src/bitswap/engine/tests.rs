@@ -1,0 +1,85 @@
+use libp2p::multihash::Multihash;
+
+use super::*;
+
+const LEAF: u64 = 1 << 20;
+
+fn cid(n: u32) -> Cid {
+    let mut hash = [0; 32];
+    hash[..4].copy_from_slice(&n.to_be_bytes());
+    Cid::new_v1(0x55, Multihash::wrap(0x12, &hash).unwrap())
+}
+
+fn wanted(numbers: std::ops::Range<u32>) -> Vec<Wanted> {
+    numbers.map(|n| Wanted { cid: cid(n), size: LEAF }).collect()
+}
+
+/// An engine with one peer, and what that peer is told.
+struct Scene {
+    engine: Engine,
+    peer: PeerId,
+    told: mpsc::UnboundedReceiver<Message>,
+    room: Arc<OwnedSemaphorePermit>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let mut engine = Engine::new(Arc::default());
+        let (wants, told) = mpsc::unbounded_channel();
+        let (peer, connection) = (PeerId::random(), ConnectionId::new_unchecked(1));
+        let (version, heard) = (Version::V1_2, Arc::new(Heard::new()));
+        engine.on_event(Event::Opened(Peer { peer, connection, wants, version, heard }));
+        let room = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
+        Self { engine, peer, told, room: Arc::new(room) }
+    }
+
+    fn begin(&mut self, id: u64, numbers: std::ops::Range<u32>) -> mpsc::UnboundedReceiver<Fetched> {
+        let (out, blocks) = mpsc::unbounded_channel();
+        self.engine.on_event(Event::Begin(id, out));
+        self.engine.on_event(Event::Want(id, wanted(numbers)));
+        blocks
+    }
+
+    fn came(&mut self, n: u32) {
+        let block = Block { cid: cid(n), data: vec![0; LEAF as usize].into() };
+        assert!(self.engine.on_block(&self.peer, block, &self.room));
+    }
+
+    /// The blocks that the peer is asked for now, and with what priority.
+    fn asks(&mut self) -> Vec<(Cid, i32)> {
+        self.engine.plan();
+        self.engine.flush();
+        let mut asks = Vec::new();
+        while let Ok(message) = self.told.try_recv() {
+            let blocks = message.wants.into_iter().filter(|entry| !entry.cancel && entry.kind == Kind::Block);
+            asks.extend(blocks.map(|entry| (entry.cid, entry.priority)));
+        }
+        asks
+    }
+}
+
+#[tokio::test]
+async fn what_was_asked_for_before_stays_before() {
+    let mut scene = Scene::new();
+    let _blocks = scene.begin(1, 0..200);
+    let mut asked = scene.asks();
+    for n in 0..50 {
+        scene.came(n);
+        asked.extend(scene.asks());
+    }
+    let _more = scene.begin(2, 1000..1010);
+    asked.extend(scene.asks());
+    let later: Vec<i32> = asked.iter().map(|(_, priority)| *priority).filter(|p| *p != URGENT).collect();
+    assert!(later.len() > 60, "{}", later.len());
+    assert!(later.is_sorted_by(|before, after| before > after), "{later:?}");
+}
+
+#[tokio::test]
+async fn who_sent_the_path_to_a_file_is_asked_for_more_than_its_first_block_at_once() {
+    let mut scene = Scene::new();
+    let _path = scene.begin(1, 0..1);
+    assert_eq!(scene.asks().len(), 1);
+    scene.came(0);
+    let _file = scene.begin(2, 1..100);
+    assert!(scene.asks().len() > 10);
+}
