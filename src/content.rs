@@ -16,6 +16,18 @@ mod path;
 mod put;
 mod store;
 
+/// The way in for fuzz/.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    /// Decodes bytes as a dag-pb block.
+    pub fn decode_block(bytes: &[u8]) {
+        let cid = "bafybeihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku".parse().expect("a CID");
+        if let Ok(unit) = super::dag::Unit::decode(&cid, bytes::Bytes::copy_from_slice(bytes)) {
+            let _ = (unit.kind(), unit.size());
+        }
+    }
+}
+
 use std::{
     collections::{HashMap, HashSet},
     io,
