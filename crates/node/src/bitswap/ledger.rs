@@ -116,15 +116,17 @@ impl Ledger {
 
     /// Takes the block to send next: of those that were `sent` to others least often just now, so that peers who
     /// pull the same thing at once have something to give each other; then by the peer's own priority. Those for
-    /// which `sent` says nothing have to wait.
-    pub fn take_block(&mut self, sent: impl Fn(&Cid) -> Option<u32>) -> Option<Want> {
+    /// which `sent` says nothing have to wait; it is told whether a reader waits for the block.
+    pub fn take_block(&mut self, sent: impl Fn(&Cid, bool) -> Option<u32>) -> Option<Want> {
         let ready = self
             .lines
             .iter_mut()
             .filter(|(_, line)| line.stage == Stage::Ready && line.want.kind == Kind::Block);
         let ranked = ready.filter_map(|(name, line)| {
+            let urgent = line.priority == URGENT;
+            let sent = sent(name, urgent)?;
             // What a reader waits for comes first, whoever has it.
-            let sent = if line.priority == URGENT { 0 } else { sent(name)? };
+            let sent = if urgent { 0 } else { sent };
             Some(((sent, Reverse(line.priority), line.number), line))
         });
         let (_, line) = ranked.min_by_key(|(rank, _)| *rank)?;

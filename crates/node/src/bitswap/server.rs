@@ -2,7 +2,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -31,16 +34,38 @@ const AHEAD_KIB: usize = 32 << 10;
 /// What was sent so lately may be had from whom it was sent to.
 const JUST_NOW: Duration = Duration::from_secs(5);
 const RECENT: usize = 16_384;
-/// For each peer that wants something, a second one waits so long for a large block that was just sent to a first,
+/// For each peer that wants something, a second one waits so long for a large block that was just sent to a first (and no
+/// longer than for one peer where its reader waits for the block),
 /// which may pass it on meanwhile.
-const HOLD: Duration = Duration::from_millis(150);
+const HOLD: Duration = Duration::from_millis(300);
 const MOST_HOLDS: usize = 8;
+/// Messages on their way to the only peer that wants something. Where several want something they share these: what
+/// goes out in many streams at once comes whole, and can be passed on, only late.
+const FLYING: usize = 9;
 const HOLD_CHECK: Duration = Duration::from_millis(30);
 
 /// A message for a peer, and its share of what may lie in memory.
 pub struct Outgoing {
     pub message: Message,
-    pub _room: Option<OwnedSemaphorePermit>,
+    _room: Option<OwnedSemaphorePermit>,
+    _flight: Flight,
+}
+
+/// A message on its way to a peer, until it is written.
+struct Flight(Arc<Client>);
+
+impl Flight {
+    fn begin(client: &Arc<Client>) -> Self {
+        client.flying.fetch_add(1, Ordering::Relaxed);
+        Self(client.clone())
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.0.flying.fetch_sub(1, Ordering::Relaxed);
+        self.0.more.notify_one();
+    }
 }
 
 /// All peers that want something.
@@ -62,6 +87,8 @@ struct Client {
     ways: Mutex<Ways>,
     /// Room for one message, which nobody else can take: peers that do not read keep no others from being served.
     own: Arc<Semaphore>,
+    /// Messages that are not written yet.
+    flying: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -109,7 +136,14 @@ impl Recent {
 impl Client {
     fn new(peer: PeerId) -> Self {
         let own = Arc::new(Semaphore::new(1));
-        Self { peer, ledger: Mutex::default(), more: Notify::default(), ways: Mutex::default(), own }
+        Self {
+            peer,
+            ledger: Mutex::default(),
+            more: Notify::default(),
+            ways: Mutex::default(),
+            own,
+            flying: AtomicUsize::new(0),
+        }
     }
 }
 
@@ -195,6 +229,10 @@ impl Server {
         loop {
             let lane = locked(&client.ways).lanes.first().map(|(_, lane)| lane.clone());
             let Some(lane) = lane else { return };
+            if client.flying.load(Ordering::Relaxed) > FLYING / self.wanting().max(1) {
+                client.more.notified().await;
+                continue;
+            }
             // Blocks are read when the stream before them has room, so that little lies in memory.
             let Ok(slot) = lane.reserve().await else {
                 locked(&client.ways).lanes.retain(|(_, lane)| !lane.is_closed());
@@ -216,7 +254,7 @@ impl Server {
                 }
                 Err(_) => return,
             };
-            slot.send(Outgoing { message, _room: room });
+            slot.send(Outgoing { message, _room: room, _flight: Flight::begin(&client) });
         }
     }
 
@@ -229,10 +267,10 @@ impl Server {
     }
 
     /// How many peers want something, up to a bound.
-    fn wanting(&self) -> u32 {
+    fn wanting(&self) -> usize {
         let clients: Vec<_> = locked(&self.clients).values().cloned().collect();
         let wanting = clients.iter().filter(|client| !locked(&client.ledger).is_empty());
-        wanting.take(MOST_HOLDS).count() as u32
+        wanting.take(MOST_HOLDS).count()
     }
 
     /// Makes the next message for a peer; none while there is nothing to say.
@@ -242,12 +280,14 @@ impl Server {
         for want in haves {
             self.answer_have(client, want, &mut message);
         }
-        let hold = HOLD * self.wanting();
+        let hold = HOLD * self.wanting() as u32;
         let mut size: usize = message.blocks.iter().map(|block| block.data.len()).sum();
         while size < FULL {
             let want = {
                 let recent = locked(&self.recent);
-                locked(&client.ledger).take_block(|cid| recent.times(cid, &client.peer, hold))
+                locked(&client.ledger).take_block(|cid, urgent| {
+                    recent.times(cid, &client.peer, if urgent { hold.min(HOLD) } else { hold })
+                })
             };
             let Some(want) = want else { break };
             size += self.answer_block(client, want, &mut message);

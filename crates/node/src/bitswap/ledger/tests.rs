@@ -32,7 +32,7 @@ fn ledger(entries: Vec<Entry>) -> Ledger {
 
 /// The blocks that are taken one after another, by number.
 fn order(ledger: &mut Ledger, sent: impl Fn(&Cid) -> u32) -> Vec<u32> {
-    let sent = |cid: &Cid| Some(sent(cid));
+    let sent = |cid: &Cid, _| Some(sent(cid));
     let number = |want: Want| u32::from_be_bytes(want.cid.hash().digest()[..4].try_into().unwrap());
     std::iter::from_fn(|| ledger.take_block(sent).map(number)).collect()
 }
@@ -52,14 +52,25 @@ fn what_others_were_just_sent_goes_last() {
 }
 
 #[test]
+fn what_a_reader_waits_for_goes_first_whoever_has_it() {
+    let mut one = ledger(vec![block(1), Entry { priority: URGENT, ..block(2) }]);
+    assert_eq!(order(&mut one, |name| u32::from(*name == cid(2)) * 5), [2, 1]);
+}
+
+#[test]
 fn what_has_to_wait_is_left_for_later() {
     let mut ledger = ledger([1, 2].map(block).into());
-    let taken = ledger.take_block(|name| (*name != cid(1)).then_some(0)).unwrap();
+    let taken = ledger.take_block(|name, _| (*name != cid(1)).then_some(0)).unwrap();
     assert_eq!(taken.cid, cid(2));
-    assert_eq!(ledger.take_block(|_| None), None);
+    assert_eq!(ledger.take_block(|_, _| None), None);
     assert!(ledger.has_ready());
     ledger.apply(false, vec![Entry { priority: URGENT, ..block(1) }]);
-    assert_eq!(ledger.take_block(|_| None).unwrap().cid, cid(1), "unless a reader waits for it");
+    assert_eq!(
+        ledger.take_block(|_, urgent| (!urgent).then_some(0)),
+        None,
+        "it is said who has a reader that waits"
+    );
+    assert_eq!(ledger.take_block(|_, urgent| urgent.then_some(7)).unwrap().cid, cid(1));
 }
 
 #[test]
@@ -76,7 +87,7 @@ fn a_want_is_answered_once() {
 #[test]
 fn what_is_not_here_waits_until_it_comes() {
     let mut ledger = ledger(vec![block(1)]);
-    assert!(ledger.take_block(|_| Some(0)).is_some());
+    assert!(ledger.take_block(|_, _| Some(0)).is_some());
     assert!(ledger.missing(&cid(1)), "it asked to be told");
     assert_eq!(order(&mut ledger, |_| 0), [0u32; 0]);
     assert!(!ledger.arrived(&cid(2)));
@@ -87,7 +98,7 @@ fn what_is_not_here_waits_until_it_comes() {
 #[test]
 fn a_block_that_comes_while_it_is_looked_for_is_not_overlooked() {
     let mut ledger = ledger(vec![block(1)]);
-    ledger.take_block(|_| Some(0)).unwrap();
+    ledger.take_block(|_, _| Some(0)).unwrap();
     assert!(!ledger.arrived(&cid(1)));
     assert!(!ledger.missing(&cid(1)), "it is here, so nobody is told otherwise");
     assert_eq!(order(&mut ledger, |_| 0), [1]);
@@ -140,7 +151,7 @@ fn a_million_wants_are_as_many_as_a_peer_may_have() {
 fn both_versions_of_a_cid_are_one_want() {
     let v0 = Cid::new_v0(*cid(1).hash()).unwrap();
     let mut ledger = ledger(vec![Entry { cid: v0, ..block(1) }]);
-    let want = ledger.take_block(|_| Some(0)).unwrap();
+    let want = ledger.take_block(|_, _| Some(0)).unwrap();
     assert_eq!(want.cid, v0, "answered as it was asked");
     ledger.missing(&v0);
     assert!(ledger.arrived(&cid(1)));
