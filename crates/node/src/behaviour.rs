@@ -12,6 +12,7 @@ use libp2p::{
     Multiaddr, PeerId, StreamProtocol, identify,
     identity::Keypair,
     kad::{self, InboundRequest, QueryId, QueryResult, RecordKey, store::RecordStore},
+    request_response::OutboundRequestId,
     swarm::{
         ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
         THandlerOutEvent, ToSwarm, dial_opts::DialOpts,
@@ -19,12 +20,14 @@ use libp2p::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Cid, bitswap, peers::Peers, routing};
+use crate::{Cid, bitswap, names::fetch, peers::Peers, routing};
 
 const KADEMLIA: StreamProtocol = StreamProtocol::new("/ipfs/kad/1.0.0");
 const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Providers dialled for one search; boxo stops at ten too.
 const PROVIDERS_DIALLED: usize = 10;
+/// Connected peers asked for a value beside the routing system.
+const PEERS_FETCHED_FROM: usize = 16;
 /// Listen addresses believed of one peer.
 const ADDRESSES_OF_A_PEER: usize = 16;
 
@@ -37,6 +40,10 @@ pub(crate) enum Command {
     Withdraw(Cid),
     /// Search providers and dial them; the channel closes when the search has ended.
     Find(Cid, mpsc::UnboundedSender<PeerId>),
+    /// Tell others a value; answers whether at least one could be told.
+    PutValue(kad::Record, oneshot::Sender<bool>),
+    /// Ask connected peers and the routing system for the values of a key; the channel closes when all have answered.
+    Values(RecordKey, mpsc::UnboundedSender<Vec<u8>>),
 }
 
 /// How the behaviour differs from one network to another.
@@ -52,6 +59,7 @@ pub(crate) struct Parts {
     identify: identify::Behaviour,
     kad: kad::Behaviour<routing::Store>,
     bitswap: bitswap::Behaviour,
+    fetch: fetch::Behaviour,
 }
 
 struct Search {
@@ -67,6 +75,9 @@ pub(crate) struct Behaviour {
     trust_listen_addresses: bool,
     provides: HashMap<QueryId, oneshot::Sender<bool>>,
     searches: HashMap<QueryId, Search>,
+    puts: HashMap<QueryId, oneshot::Sender<bool>>,
+    values: HashMap<QueryId, mpsc::UnboundedSender<Vec<u8>>>,
+    fetches: HashMap<OutboundRequestId, mpsc::UnboundedSender<Vec<u8>>>,
     queue: VecDeque<ToSwarm<Infallible, THandlerInEvent<Parts>>>,
 }
 
@@ -91,12 +102,16 @@ impl Behaviour {
                 identify: identify::Behaviour::new(identify),
                 kad: kademlia(id, store, settings.always_serve_dht),
                 bitswap,
+                fetch: fetch::behaviour(),
             },
             commands,
             peers,
             trust_listen_addresses: settings.trust_listen_addresses,
             provides: HashMap::new(),
             searches: HashMap::new(),
+            puts: HashMap::new(),
+            values: HashMap::new(),
+            fetches: HashMap::new(),
             queue: settings.announce.into_iter().map(confirm).collect(),
         }
     }
@@ -123,6 +138,23 @@ impl Behaviour {
             Command::Find(cid, found) => {
                 let query = self.parts.kad.get_providers(key_of(&cid));
                 self.searches.insert(query, Search { found, dialled: 0 });
+            }
+            Command::PutValue(record, reply) => match self.parts.kad.put_record(record, kad::Quorum::One) {
+                Ok(query) => {
+                    self.puts.insert(query, reply);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a name's record is not told to others");
+                    let _ = reply.send(false);
+                }
+            },
+            Command::Values(key, found) => {
+                for peer in self.peers.list().into_iter().take(PEERS_FETCHED_FROM) {
+                    let id = self.parts.fetch.send_request(&peer.id, key.to_vec());
+                    self.fetches.insert(id, found.clone());
+                }
+                let query = self.parts.kad.get_record(key);
+                self.values.insert(query, found);
             }
         }
     }
@@ -155,6 +187,7 @@ impl Behaviour {
             }
             PartsEvent::Kad(_) => {}
             PartsEvent::Bitswap(event) => match event {},
+            PartsEvent::Fetch(event) => self.on_fetch(event),
         }
     }
 
@@ -181,10 +214,41 @@ impl Behaviour {
             QueryResult::GetProviders(Ok(kad::GetProvidersOk::FoundProviders { providers, .. })) => {
                 self.on_providers(id, providers);
             }
+            QueryResult::PutRecord(result) => {
+                if let Some(reply) = self.puts.remove(&id) {
+                    let _ = reply.send(result.is_ok());
+                }
+            }
+            QueryResult::GetRecord(Ok(kad::GetRecordOk::FoundRecord(found))) => {
+                if let Some(values) = self.values.get(&id) {
+                    let _ = values.send(found.record.value);
+                }
+            }
             _ => {}
         }
         if last {
             self.searches.remove(&id);
+            self.values.remove(&id);
+        }
+    }
+
+    /// Answers what a peer asks for, and takes what peers answer.
+    fn on_fetch(&mut self, event: fetch::Event) {
+        use libp2p::request_response::{Event, Message};
+        match event {
+            Event::Message { message: Message::Request { request: key, channel, .. }, .. } => {
+                let value = self.parts.kad.store_mut().get(&RecordKey::from(key));
+                let value = value.map(|record| record.value.clone());
+                // Who is gone by now needs no answer.
+                let _ = self.parts.fetch.send_response(channel, value);
+            }
+            Event::Message { message: Message::Response { request_id, response }, .. } => {
+                if let (Some(values), Some(value)) = (self.fetches.remove(&request_id), response) {
+                    let _ = values.send(value);
+                }
+            }
+            Event::OutboundFailure { request_id, .. } => drop(self.fetches.remove(&request_id)),
+            Event::InboundFailure { .. } | Event::ResponseSent { .. } => {}
         }
     }
 

@@ -2,7 +2,7 @@ use std::{path::PathBuf, time::Duration};
 
 use libp2p::Multiaddr;
 
-use crate::{Cid, swarm_key};
+use crate::{Cid, Name, swarm_key};
 
 /// What can go wrong between this node and its peers.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -68,10 +68,32 @@ pub enum Error {
     /// This process has no swarm, so no peer could be asked.
     #[error("{0} is not in the node directory, and without a running node no peer can be asked")]
     Offline(Cid),
+    /// Nobody knows what a name means.
+    #[error("nobody has a record of {name} (asked {asked} peers for {:.1} s)", waited.as_secs_f64())]
+    NoRecord {
+        /// The name looked for.
+        name: Name,
+        /// How many peers were connected.
+        asked: usize,
+        /// How long the search took.
+        waited: Duration,
+    },
+    /// No word for a key.
+    #[error("{0:?} is no name for a key: letters, digits, '-', '_' and '.', at most 64, and not \"self\"")]
+    KeyName(String),
+    /// The names of this node cannot be read, written or signed.
+    #[error("the names in the node directory: {0}")]
+    Names(String),
     /// The swarm could not be built.
     #[error("the swarm did not start: {0}")]
     Start(String),
     /// The swarm has stopped.
     #[error("the node is shutting down")]
     Stopped,
+}
+
+impl Error {
+    pub(crate) fn names(error: impl ToString) -> Self {
+        Self::Names(error.to_string())
+    }
 }

@@ -6,17 +6,21 @@ use libp2p::identity::Keypair;
 
 use crate::Error;
 
-/// Reads the key in `data_dir`, or makes one where there is none.
+/// Reads this peer's key in `data_dir`, or makes one where there is none.
 pub fn load_or_create(data_dir: &Path) -> Result<Keypair, Error> {
-    let path = data_dir.join("identity.key");
-    let error = |why: String| Error::Identity { path: path.clone(), why };
-    match fs::read(&path) {
+    load_or_create_at(&data_dir.join("identity.key"))
+}
+
+/// Reads a key, or makes one where there is none.
+pub fn load_or_create_at(path: &Path) -> Result<Keypair, Error> {
+    let error = |why: String| Error::Identity { path: path.into(), why };
+    match fs::read(path) {
         Ok(bytes) => Keypair::from_protobuf_encoding(&bytes)
             .map_err(|e| error(format!("not a libp2p private key ({e}); move it away to get a new one"))),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             let key = Keypair::generate_ed25519();
             let bytes = key.to_protobuf_encoding().map_err(|e| error(e.to_string()))?;
-            write_secret(&path, &bytes).map_err(|e| error(e.to_string()))?;
+            write_secret(path, &bytes).map_err(|e| error(e.to_string()))?;
             Ok(key)
         }
         Err(e) => Err(error(e.to_string())),

@@ -6,6 +6,7 @@
 //!   │                    └──────► routing (Kademlia)  ──► providers, dialled
 //!   ├── arrived ─────► bitswap (server ─► Blocks, a store it does not know)
 //!   ├── announce ────► announcer ──► routing
+//!   ├── publish, resolve ─► names (IPNS) ──► routing, connected peers
 //!   └── peers, connect ─► peers (table, redial with back-off)
 //! ```
 //!
@@ -21,6 +22,7 @@ mod blocks;
 mod error;
 mod exchange;
 mod identity;
+mod names;
 mod node;
 mod options;
 mod peers;
@@ -34,7 +36,8 @@ pub use blocks::{Block, Blocks};
 pub use cid::Cid;
 pub use error::Error;
 pub use exchange::Session;
-pub use libp2p::{Multiaddr, PeerId};
+pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
+pub use names::{Name, NotAName, Resolved};
 pub use node::Node;
 pub use options::{Bootstrap, Options};
 pub use peers::Peer;

@@ -11,6 +11,7 @@ use crate::{
     behaviour::{Behaviour, Command, Settings},
     bitswap::{self, Commands, Server},
     identity,
+    names::Names,
     peers::{self, Peers},
     routing::Keeper,
     swarm,
@@ -25,6 +26,7 @@ pub struct Node(Arc<Inner>);
 
 struct Inner {
     key: Keypair,
+    names: Names,
     online: Option<Online>,
 }
 
@@ -35,7 +37,7 @@ pub(crate) struct Online {
     pub(crate) commands: Commands,
     server: Arc<Server>,
     announcer: Announcer,
-    routing: mpsc::Sender<Command>,
+    pub(crate) routing: mpsc::Sender<Command>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -54,6 +56,7 @@ impl Node {
                 .map_err(|e| Error::Listen { address: address.clone(), why: e.to_string() })?;
         }
         let key = identity::load_or_create(&options.data_dir)?;
+        let names = Names::open(&options.data_dir)?;
         let peers = Peers::new(dialled.len());
         let (routing, inbox) = mpsc::channel(COMMANDS);
         let settings = Settings {
@@ -73,19 +76,25 @@ impl Node {
             return Err(error);
         }
         online.spawn_tasks(&options);
+        online.spawn(names.clone().run(online.routing.clone(), online.peers.joins()));
         // Stopped by itself: what changed last is written then.
         online.tasks.spawn(keeper.run(online.stop.clone()));
-        Ok(Self(Arc::new(Inner { key, online: Some(online) })))
+        Ok(Self(Arc::new(Inner { key, names, online: Some(online) })))
     }
 
     /// A node without a swarm: it has an identity and no peers.
     pub fn offline(data_dir: &Path) -> Result<Self, Error> {
-        Ok(Self(Arc::new(Inner { key: identity::load_or_create(data_dir)?, online: None })))
+        let (key, names) = (identity::load_or_create(data_dir)?, Names::open(data_dir)?);
+        Ok(Self(Arc::new(Inner { key, names, online: None })))
     }
 
     /// This node's identity.
     pub fn peer_id(&self) -> PeerId {
         self.0.key.public().to_peer_id()
+    }
+
+    pub(crate) fn names(&self) -> &Names {
+        &self.0.names
     }
 
     /// The swarm, where there is one.

@@ -30,7 +30,7 @@ use values::{Refusal, Values};
 
 mod clock;
 mod disk;
-mod ipns;
+pub(crate) mod ipns;
 mod keeper;
 mod nearest;
 mod providers;

@@ -1,6 +1,6 @@
 //! IPNS records: verified, and the best of several.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use libp2p::PeerId;
 
@@ -25,6 +25,8 @@ pub struct Record {
     sequence: u64,
     until: SystemTime,
     bytes: Vec<u8>,
+    value: Vec<u8>,
+    ttl: Duration,
 }
 
 impl Record {
@@ -33,10 +35,28 @@ impl Record {
         let record = rust_ipns::Record::decode(&bytes)?;
         record.verify_signature(name)?;
         let until = SystemTime::from(record.validity()?);
+        // What was signed, not the copies beside it that version 1 has.
+        let signed = record.data()?;
+        let (value, ttl) = (signed.value().to_vec(), Duration::from_nanos(signed.ttl()));
         match until > now {
-            true => Ok(Self { sequence: record.sequence(), until, bytes }),
+            true => Ok(Self { sequence: signed.sequence(), until, bytes, value, ttl }),
             false => Err(Error::Expired),
         }
+    }
+
+    /// Counts up with each publication.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// What the name means: `/ipfs/<cid>...` or `/ipns/<name>...`.
+    pub fn value(&self) -> &[u8] {
+        &self.value
+    }
+
+    /// How long it may be used without asking again.
+    pub fn ttl(&self) -> Duration {
+        self.ttl
     }
 
     /// When its validity ends.

@@ -1,0 +1,128 @@
+//! Records that outlive a restart: those this node published, and the last that was seen of others' names.
+
+use std::{path::Path, sync::Mutex};
+
+use libp2p::PeerId;
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, TableError};
+
+/// Name -> the record this node signed for it.
+const OWN: TableDefinition<&[u8], &[u8]> = TableDefinition::new("own");
+/// Name -> the last verified record of somebody else.
+const SEEN: TableDefinition<&[u8], &[u8]> = TableDefinition::new("seen");
+/// More names of others are not remembered: the first to go is any.
+const MOST_SEEN: u64 = 4096;
+const CACHE_BYTES: usize = 1 << 20;
+
+/// The file `names.redb` of a node directory.
+pub struct Kept {
+    database: Database,
+    /// One publication at a time: each counts on from the one before.
+    publishing: Mutex<()>,
+}
+
+impl Kept {
+    pub fn open(data_dir: &Path) -> Result<Self, redb::Error> {
+        let database =
+            redb::Builder::new().set_cache_size(CACHE_BYTES).create(data_dir.join("names.redb"))?;
+        Ok(Self { database, publishing: Mutex::default() })
+    }
+
+    pub fn own(&self, name: &PeerId) -> Result<Option<Vec<u8>>, redb::Error> {
+        self.row(OWN, name)
+    }
+
+    pub fn seen(&self, name: &PeerId) -> Result<Option<Vec<u8>>, redb::Error> {
+        self.row(SEEN, name)
+    }
+
+    /// All names that this node published, and their records.
+    pub fn all_own(&self) -> Result<Vec<(PeerId, Vec<u8>)>, redb::Error> {
+        let read = self.database.begin_read()?;
+        let table = match read.open_table(OWN) {
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            table => table?,
+        };
+        let mut all = Vec::new();
+        for row in table.iter()? {
+            let (name, record) = row?;
+            if let Ok(name) = PeerId::from_bytes(name.value()) {
+                all.push((name, record.value().to_vec()));
+            }
+        }
+        Ok(all)
+    }
+
+    /// Replaces the record of an own name by what `next` makes of the one before.
+    pub fn publish<E: From<redb::Error>>(
+        &self,
+        name: &PeerId,
+        next: impl FnOnce(Option<Vec<u8>>) -> Result<Vec<u8>, E>,
+    ) -> Result<Vec<u8>, E> {
+        let _alone = self.publishing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let record = next(self.own(name)?)?;
+        self.write(OWN, name, &record, u64::MAX)?;
+        Ok(record)
+    }
+
+    pub fn see(&self, name: &PeerId, record: &[u8]) -> Result<(), redb::Error> {
+        self.write(SEEN, name, record, MOST_SEEN)
+    }
+
+    fn row(
+        &self,
+        table: TableDefinition<&[u8], &[u8]>,
+        name: &PeerId,
+    ) -> Result<Option<Vec<u8>>, redb::Error> {
+        let read = self.database.begin_read()?;
+        let table = match read.open_table(table) {
+            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+            table => table?,
+        };
+        Ok(table.get(&*name.to_bytes())?.map(|record| record.value().to_vec()))
+    }
+
+    fn write(
+        &self,
+        definition: TableDefinition<&[u8], &[u8]>,
+        name: &PeerId,
+        record: &[u8],
+        most: u64,
+    ) -> Result<(), redb::Error> {
+        let write = self.database.begin_write()?;
+        {
+            let mut table = write.open_table(definition)?;
+            if table.len()? >= most {
+                table.pop_first()?;
+            }
+            table.insert(&*name.to_bytes(), record)?;
+        }
+        Ok(write.commit()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_outlive_a_restart_and_own_ones_are_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mine, other) = (PeerId::random(), PeerId::random());
+        {
+            let kept = Kept::open(dir.path()).unwrap();
+            assert_eq!(kept.own(&mine).unwrap(), None);
+            kept.publish::<redb::Error>(&mine, |before| {
+                assert_eq!(before, None);
+                Ok(vec![1])
+            })
+            .unwrap();
+            kept.see(&other, &[2]).unwrap();
+        }
+        let kept = Kept::open(dir.path()).unwrap();
+        assert_eq!(kept.all_own().unwrap(), [(mine, vec![1])]);
+        assert_eq!((kept.seen(&other).unwrap(), kept.own(&other).unwrap()), (Some(vec![2]), None));
+        let next =
+            kept.publish::<redb::Error>(&mine, |before| Ok([before.unwrap(), vec![3]].concat())).unwrap();
+        assert_eq!(next, [1, 3]);
+    }
+}

@@ -1,0 +1,108 @@
+//! IPNS between nodes on loopback.
+
+use std::{io, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use ocipfs_node::{Blocks, Cid, Error, Name, Node, Options};
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+const VALUE: &str = "/ipfs/bafybeiat5rs4tk3kvllj4uu5zr652qnp7kxc4ttewhc5md23gxflqqp7lu";
+const OTHER: &str = "/ipfs/bafkreibm6jg3ux5qumhcn2b3flc3tyu6dmlb4xa7u5bf44yegnrjhc4yeq";
+
+struct Nothing;
+
+impl Blocks for Nothing {
+    fn size(&self, _: &Cid) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
+
+    fn get(&self, _: &Cid) -> io::Result<Option<Bytes>> {
+        Ok(None)
+    }
+}
+
+async fn start(dir: &TempDir) -> Node {
+    let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
+    Node::start(Options { listen, ..Options::new(dir.path()) }, Arc::new(Nothing)).await.unwrap()
+}
+
+async fn connect(one: &Node, other: &Node) {
+    one.connect(&other.listen_addresses().await[0]).await.unwrap();
+}
+
+async fn resolved(node: &Node, name: &Name, value: &str) {
+    let found = async {
+        loop {
+            match node.resolve(name, PATIENCE).await {
+                Ok(found) if found.value == value => return found,
+                other => eprintln!("not yet: {other:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let found = tokio::time::timeout(Duration::from_secs(30), found).await.expect("it is resolved in time");
+    assert!(!found.stale);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_published_name_is_resolved_by_who_is_connected_and_through_others() {
+    let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let [publisher, between, reader] = [start(&dirs[0]).await, start(&dirs[1]).await, start(&dirs[2]).await];
+    let (key, name) = publisher.name_key("releases").unwrap();
+    publisher.publish(&key, VALUE).await.unwrap();
+    connect(&publisher, &between).await;
+    resolved(&between, &name, VALUE).await;
+    // The reader knows only who stands between.
+    connect(&reader, &between).await;
+    resolved(&reader, &name, VALUE).await;
+    for node in [publisher, between, reader] {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_seen_outlives_its_publisher_and_a_restart_and_says_so() {
+    let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let [publisher, reader] = [start(&dirs[0]).await, start(&dirs[1]).await];
+    let (key, name) = publisher.name_key("releases").unwrap();
+    publisher.publish(&key, VALUE).await.unwrap();
+    connect(&reader, &publisher).await;
+    resolved(&reader, &name, VALUE).await;
+    publisher.shutdown().await;
+    reader.shutdown().await;
+    drop(reader);
+    let offline = Node::offline(dirs[1].path()).unwrap();
+    let found = offline.resolve(&name, PATIENCE).await.unwrap();
+    assert_eq!((found.value.as_str(), found.stale), (VALUE, true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn own_names_need_nobody_and_count_up_over_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = {
+        let node = Node::offline(dir.path()).unwrap();
+        let (key, name) = node.name_key("releases").unwrap();
+        assert_eq!(node.publish(&key, VALUE).await.unwrap().sequence, 0);
+        name
+    };
+    let node = start(&dir).await;
+    let found = node.resolve(&name, PATIENCE).await.unwrap();
+    assert_eq!((found.value.as_str(), found.stale), (VALUE, false));
+    let (key, _) = node.name_key("releases").unwrap();
+    assert_eq!(node.publish(&key, OTHER).await.unwrap().sequence, 1);
+    assert_eq!(node.name_keys().unwrap(), [("releases".to_string(), name)]);
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_nobody_knows_is_an_error_that_says_how_many_were_asked() {
+    let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let [one, other] = [start(&dirs[0]).await, start(&dirs[1]).await];
+    connect(&one, &other).await;
+    let (_, name) = other.name_key("never-published").unwrap();
+    let error = one.resolve(&name, Duration::from_secs(3)).await.unwrap_err();
+    assert!(matches!(error, Error::NoRecord { asked: 1, .. }), "{error}");
+    one.shutdown().await;
+    other.shutdown().await;
+}
