@@ -1,6 +1,7 @@
 //! The command line: flags, environment and file become plain options; one file a subcommand.
 
 mod layer;
+mod name;
 mod output;
 mod serve;
 mod settings;
@@ -58,6 +59,8 @@ enum Command {
     #[command(subcommand)]
     Layer(layer::Layer),
     #[command(subcommand)]
+    Name(name::Name),
+    #[command(subcommand)]
     Swarm(swarm::Swarm),
     #[command(subcommand)]
     Store(store::Store),
@@ -94,6 +97,7 @@ async fn dispatch(cli: Cli) -> Result<(), Exit> {
     match command {
         Command::Serve(serve) => serve::run(&global, *serve).await,
         Command::Layer(layer) => layer::run(&global, layer).await,
+        Command::Name(name) => name::run(&global, name).await,
         Command::Swarm(swarm) => swarm::run(&global, swarm).await,
         Command::Store(store) => store::run(&global, store).await,
         Command::Status(_) => status::run(&global).await,

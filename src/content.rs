@@ -248,6 +248,11 @@ impl Content {
         self.0.settings.profile
     }
 
+    /// How long a root or a name is looked for.
+    pub fn find_timeout(&self) -> std::time::Duration {
+        self.0.settings.find_timeout
+    }
+
     fn settings(&self) -> &Settings {
         &self.0.settings
     }

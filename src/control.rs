@@ -5,6 +5,7 @@ pub mod client;
 mod house;
 mod lock;
 mod message;
+mod names;
 pub mod server;
 mod socket;
 
@@ -12,3 +13,4 @@ pub use house::{House, Options};
 pub use message::{
     Added, Failure, Identity, Inspected, Note, PeerInfo, Reply, Request, Source, Status, Stored,
 };
+pub use names::{NameRequest, NameTarget, OwnName, Published};

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `layer/<cid>[:file]` | the image of one layer, by the CID of its layer manifest |
 
+pub mod ipns;
 mod layer;
 
 use bytes::Bytes;

@@ -101,6 +101,7 @@ impl House {
             Request::SwarmId => Ok(Reply::Identity(self.identity().await)),
             Request::SwarmPeers => Ok(Reply::Peers { peers: self.peers() }),
             Request::SwarmConnect { address } => self.connect(&address).await,
+            Request::Name(request) => self.name(request).await,
             Request::StoreStat => self.store_stat().await,
             Request::Status => self.status().await,
         }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::names::{NameRequest, NameTarget, OwnName, Published};
+
 /// What a command asks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "kebab-case")]
@@ -38,6 +40,8 @@ pub enum Request {
         /// Ends in the peer id.
         address: String,
     },
+    /// About names.
+    Name(NameRequest),
     /// How much is stored.
     StoreStat,
     /// How the node is.
@@ -85,6 +89,15 @@ pub enum Reply {
     Connected {
         /// Who answered.
         peer: String,
+    },
+    /// To `Publish`.
+    Published(Published),
+    /// To `Resolve`.
+    Resolved(NameTarget),
+    /// To `Ls`.
+    Names {
+        /// The node's own first.
+        names: Vec<OwnName>,
     },
     /// To `StoreStat`.
     Stored(Stored),

@@ -94,6 +94,7 @@ fn node_answer(error: &ocipfs_node::Error, wanted: Wanted) -> (StatusCode, &'sta
     use ocipfs_node::Error::*;
     match error {
         NotFound { .. } | Offline(_) => (StatusCode::NOT_FOUND, wanted.unknown()),
+        NoRecord { .. } => (StatusCode::NOT_FOUND, "NAME_UNKNOWN"),
         Unanswered { .. } => (StatusCode::GATEWAY_TIMEOUT, "PEER_TIMEOUT"),
         Stopped => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
         Identity { .. }
@@ -102,6 +103,8 @@ fn node_answer(error: &ocipfs_node::Error, wanted: Wanted) -> (StatusCode, &'sta
         | Listen { .. }
         | NoPeerId(_)
         | Dial { .. }
+        | KeyName(_)
+        | Names(_)
         | Start(_) => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL"),
     }
 }

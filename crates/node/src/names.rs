@@ -245,6 +245,14 @@ impl Node {
         words.into_iter().map(|word| Ok((word.clone(), self.name_key(&word)?.1))).collect()
     }
 
+    /// What this node last published under a name.
+    pub fn published(&self, name: &Name) -> Result<Option<String>, Error> {
+        let record = self.names().0.kept.own(&name.0)?;
+        let record =
+            record.and_then(|bytes| ipns::Record::verify(name.0, bytes, SystemTime::UNIX_EPOCH).ok());
+        Ok(record.map(|record| resolved(&record, false).value))
+    }
+
     /// Publishes what a name means; peers are told as soon as there are any.
     pub async fn publish(&self, key: &Keypair, value: &str) -> Result<Resolved, Error> {
         let (names, key, value) = (self.names().clone(), key.clone(), value.as_bytes().to_vec());

@@ -1,0 +1,62 @@
+use clap::{Args, Subcommand};
+
+use super::{Exit, Global, ask, output, unexpected};
+use crate::control::{NameRequest, Reply, Request};
+
+/// IPNS names: what a key says that it means, changeable, for others to follow
+#[derive(Debug, Subcommand)]
+pub enum Name {
+    Publish(Publish),
+    Resolve(Resolve),
+    /// This node's names: its own, then those of its keys
+    Ls,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  ocipfs name publish --key releases bafy.../images
+  ocipfs name publish --key latest /ipns/k51.../stable
+  docker pull 127.0.0.1:5050/ipns/<the name printed>/app:1";
+
+/// Say what a key's name means from now on; the name is printed last
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct Publish {
+    /// The key; it is made where there is none of that name
+    #[arg(long, value_name = "NAME")]
+    key: String,
+    /// /ipfs/<cid>[/path], /ipns/<name>[/path], or a CID
+    target: String,
+}
+
+/// Tell what a name means: a path below a CID
+#[derive(Args, Debug)]
+pub struct Resolve {
+    /// k51..., the name of a key of this node, or a path that begins with a name
+    name: String,
+}
+
+pub async fn run(global: &Global, name: Name) -> Result<(), Exit> {
+    let request = match name {
+        Name::Publish(Publish { key, target }) => NameRequest::Publish { key, target },
+        Name::Resolve(Resolve { name }) => NameRequest::Resolve { name },
+        Name::Ls => NameRequest::Ls,
+    };
+    match ask(global, Request::Name(request)).await? {
+        Reply::Published(published) => output::print(global, &published, &published.name, || {
+            println!("{} (sequence {})", published.value, published.sequence);
+        }),
+        Reply::Resolved(target) => {
+            if target.stale && !global.quiet {
+                eprintln!("warning: nobody answered for it, so this is what was seen last");
+            }
+            output::print(global, &target, &target.path, || {})
+        }
+        Reply::Names { names } => output::print_all(global, &names, || {
+            for name in &names {
+                println!("{}  {:12}  {}", name.name, name.key, name.value.as_deref().unwrap_or("-"));
+            }
+        }),
+        _ => Err(unexpected()),
+    }
+}
