@@ -19,14 +19,14 @@ use tokio_util::sync::CancellationToken;
 use tower_http::trace::{DefaultOnResponse, TraceLayer};
 use tracing::Level;
 
-use crate::content::Content;
+use crate::{content::Content, names::Resolver};
 use endpoint::Endpoint;
 use error::Refusal;
 
 /// What every handler works with.
 #[derive(Clone)]
 pub struct Registry {
-    content: Content,
+    resolver: Resolver,
 }
 
 /// Serves the registry until `stop`, then finishes what is being sent.
@@ -44,7 +44,7 @@ fn router(content: Content) -> Router {
         .fallback(async || Refusal::no_endpoint())
         .layer(axum::middleware::map_response(common_headers))
         .layer(TraceLayer::new_for_http().on_response(DefaultOnResponse::new().level(Level::DEBUG)))
-        .with_state(Registry { content })
+        .with_state(Registry { resolver: Resolver::new(content) })
 }
 
 async fn version(method: Method) -> Result<impl IntoResponse, Refusal> {
