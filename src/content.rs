@@ -22,7 +22,7 @@ pub mod fuzzing {
     /// Decodes bytes as a dag-pb block.
     pub fn decode_block(bytes: &[u8]) {
         let cid = "bafybeihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku".parse().expect("a CID");
-        if let Ok(unit) = super::dag::Unit::decode(&cid, bytes::Bytes::copy_from_slice(bytes)) {
+        if let Ok(unit) = super::Unit::decode(&cid, bytes::Bytes::copy_from_slice(bytes)) {
             let _ = (unit.kind(), unit.size());
         }
     }
@@ -48,7 +48,7 @@ pub use put::{Document, Put, Written};
 pub use store::{Error as StoreError, Stat as StoreStat, Store};
 
 use arrival::Arrivals;
-use dag::Fetcher;
+use dag::{Fetcher, Unit};
 use index::Index;
 
 const MIB: usize = 1 << 20;
@@ -170,6 +170,17 @@ pub struct Stat {
     pub size: u64,
 }
 
+/// What a CID, or a path below one, leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// A file.
+    File(Stat),
+    /// A directory, and names in it: of a sharded one not all.
+    Directory(Vec<String>),
+    /// A symbolic link, which nothing here follows.
+    Link,
+}
+
 /// A blob as an image names it, and where its bytes are.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Blob {
@@ -195,6 +206,8 @@ struct Inner {
     arrivals: Arrivals,
     /// Blobs whose bytes were fetched whole and did not match; asked again, they are refused at once.
     rejected: Mutex<HashSet<Blob>>,
+    /// Blobs of other algorithms than sha256 whose stored bytes were seen to match.
+    verified: Mutex<HashSet<Blob>>,
     /// Read by who stores, written by who removes: a block found present must stay until it is held.
     storing: RwLock<()>,
     /// Read while blocks are put that came on the way to a file, written by who counts on them.
@@ -218,7 +231,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// A peer cannot fill the memory with lies.
-const REJECTED: usize = 10_000;
+const REMEMBERED: usize = 10_000;
 
 impl Content {
     /// Content over a store, and a node that serves it; what is held is announced.
@@ -232,6 +245,7 @@ impl Content {
             settings,
             arrivals: Arrivals::default(),
             rejected: Mutex::default(),
+            verified: Mutex::default(),
             storing: RwLock::default(),
             keeping: Arc::default(),
             fresh: Mutex::default(),
@@ -272,11 +286,12 @@ impl Content {
     }
 
     /// Keeps blocks that came on the way to a file, beside what goes on with it.
-    fn keep_blocks(&self, blocks: Vec<Block>) {
+    async fn keep_blocks(&self, blocks: Vec<Block>) {
         if blocks.is_empty() {
             return;
         }
-        let Ok(keeping) = self.0.keeping.clone().try_read_owned() else { return };
+        // Who counts on blocks holds this only until those before are in the store.
+        let keeping = self.0.keeping.clone().read_owned().await;
         let content = self.clone();
         locked(&content.0.fresh).extend(blocks.iter().map(|block| (block.cid, block.data.clone())));
         tokio::task::spawn_blocking(move || {
@@ -295,30 +310,50 @@ impl Content {
     pub async fn stat(&self, at: &CidPath) -> Result<Stat, Error> {
         let mut fetcher = Fetcher::new(self.clone(), *at.root());
         let file = dag::resolve(&mut fetcher, at).await?;
-        self.keep_blocks(fetcher.take_fetched());
+        self.keep_blocks(fetcher.take_fetched()).await;
         Ok(Stat { cid: file.cid, size: file.size() })
+    }
+
+    /// Finds out what is there, be it a file or not.
+    pub async fn look(&self, at: &CidPath) -> Result<Found, Error> {
+        let mut fetcher = Fetcher::new(self.clone(), *at.root());
+        let (cid, unit) = dag::walk(&mut fetcher, at).await?;
+        self.keep_blocks(fetcher.take_fetched()).await;
+        Ok(match unit {
+            Unit::File { .. } => Found::File(Stat { cid, size: unit.size() }),
+            Unit::Directory(_) | Unit::Shard { .. } => Found::Directory(unit.entries()),
+            Unit::Symlink => Found::Link,
+        })
     }
 
     /// Reads a whole file of at most `limit` bytes.
     pub async fn read(&self, at: &CidPath, limit: u64) -> Result<Bytes, Error> {
-        let mut reader = self.open_at(at).await?;
+        let reader = self.open_at(at).await?;
         if reader.size() > limit {
             return Err(Error::TooLarge { at: at.clone(), size: reader.size(), limit });
         }
-        let mut all = Vec::with_capacity(reader.size() as usize);
-        while let Some(bytes) = reader.next().await {
-            all.extend_from_slice(&bytes?);
+        reader.all().await
+    }
+
+    /// Reads a whole blob of at most `limit` bytes, which are those of its digest.
+    pub async fn read_blob(&self, blob: &Blob, limit: u64) -> Result<Bytes, Error> {
+        if blob.size > limit {
+            return Err(Error::TooLarge { at: blob.at.clone(), size: blob.size, limit });
         }
-        Ok(all.into())
+        self.open(blob, 0..blob.size).await?.all().await
     }
 
     /// Remembers that a blob's bytes are not what was promised.
     fn reject(&self, blob: &Blob, found: &Digest) -> Error {
-        let mut rejected = locked(&self.0.rejected);
-        if rejected.len() < REJECTED {
-            rejected.insert(blob.clone());
-        }
+        self.remember(&self.0.rejected, blob);
         Error::Mismatch { at: blob.at.clone(), why: format!("its digest is {found}, not {}", blob.digest) }
+    }
+
+    fn remember(&self, blobs: &Mutex<HashSet<Blob>>, blob: &Blob) {
+        let mut blobs = locked(blobs);
+        if blobs.len() < REMEMBERED {
+            blobs.insert(blob.clone());
+        }
     }
 
     fn refuse_rejected(&self, blob: &Blob) -> Result<(), Error> {
@@ -357,6 +392,14 @@ impl Content {
     pub async fn hold(&self, key: Cid, holding: Holding) -> Result<(), Error> {
         let roots = holding.roots();
         self.index(move |index| index.hold(&key, &holding)).await?;
+        self.0.node.announce(roots);
+        Ok(())
+    }
+
+    /// Keeps and announces what `holding` names beside what is held under the same `key`.
+    pub async fn hold_also(&self, key: Cid, holding: Holding) -> Result<(), Error> {
+        let roots = holding.roots();
+        self.index(move |index| index.hold_also(&key, &holding)).await?;
         self.0.node.announce(roots);
         Ok(())
     }

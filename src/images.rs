@@ -1,4 +1,90 @@
-//! What is made of blobs: layers as bytes, layer manifests, and the images synthesised from them.
+//! What is made of blobs: layers as bytes, layer manifests, the images synthesised from them, and images as they are stored.
 
+mod cache;
+mod document;
 pub mod layer;
+pub mod layout;
 pub mod pack;
+pub mod tree;
+
+use ocipfs_oci::{Digest, MediaType};
+
+pub use document::Document;
+
+use crate::content::{self, CidPath};
+
+/// A longer manifest is refused, as other registries do.
+pub const MAX_MANIFEST: u64 = 4 << 20;
+
+/// Why no image could be read of what a CID names.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A directory that is no image layout.
+    #[error("{at} is a directory without the file oci-layout, so it is no OCI image layout; {}", told(.entries))]
+    NoLayout {
+        /// The directory.
+        at: CidPath,
+        /// What is in it.
+        entries: Vec<String>,
+    },
+    /// A path that leads nowhere.
+    #[error("{at} has no entry {entry:?}; {}", told(.entries))]
+    NoEntry {
+        /// The directory that was reached.
+        at: CidPath,
+        /// What is not in it.
+        entry: String,
+        /// What is in it.
+        entries: Vec<String>,
+    },
+    /// A file that is no descriptor.
+    #[error("{at} is a file, but no JSON descriptor of an image: {why}")]
+    NoDescriptor {
+        /// The file.
+        at: CidPath,
+        /// What is missing.
+        why: String,
+    },
+    /// Neither a file nor a directory.
+    #[error(
+        "{0} is a symbolic link: a directory with an OCI image layout or a file with a descriptor would be an image"
+    )]
+    Link(CidPath),
+    /// A manifest of the first schema, which clients do not take any more.
+    #[error(
+        "{0} is a manifest of Docker schema 1, which is not served: make the image again with a tool that writes schema 2"
+    )]
+    Schema1(CidPath),
+    /// A document that is not what it should be.
+    #[error("{at}: {why}")]
+    Malformed {
+        /// The document.
+        at: CidPath,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A blob that its descriptor says is not in IPFS.
+    #[error("{digest} ({media_type}) is not in IPFS: its descriptor has no ipfs:// url, but {urls:?}")]
+    Elsewhere {
+        /// The blob.
+        digest: Digest,
+        /// Its kind.
+        media_type: MediaType,
+        /// Where it is.
+        urls: Vec<String>,
+    },
+    /// Its bytes could not be had.
+    #[error(transparent)]
+    Content(#[from] content::Error),
+}
+
+/// The entries of a directory, as far as a repository name can hold them and a message should.
+fn told(entries: &[String]) -> String {
+    const MOST: usize = 20;
+    let names = entries.iter().filter(|entry| entry.parse::<ocipfs_oci::Name>().is_ok());
+    let names: Vec<&str> = names.map(String::as_str).take(MOST).collect();
+    match names.is_empty() {
+        true => "nothing in it can be named here".into(),
+        false => format!("it has {}", names.join(", ")),
+    }
+}

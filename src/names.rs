@@ -3,18 +3,35 @@
 //! | name | means |
 //! |---|---|
 //! | `layer/<cid>[:file]` | the image of one layer, by the CID of its layer manifest |
+//! | `ipfs/<cid>[/<dir>...][:tag]` | an image of the OCI image layout that is in this directory |
+//! | `ipfs/<cid>[:latest]` | the image whose descriptor is this file, and whose blobs are at `ipfs://` urls |
+//! | `ipns/<k51...>[/<dir>...][:tag]` | the same below what an IPNS name means now |
+//! | `<ciq... or 1220...>/<name>[:latest]` | an image of image2ipfs, by its CIDv0 in base32 or hex |
 
+mod descriptor;
+mod dockerized;
 pub mod ipns;
 mod layer;
+mod path;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use ocipfs_node::Cid;
 use ocipfs_oci::{Digest, Name, Reference, Tag, name};
 
 use crate::{
-    content::{self, Blob, Content},
-    images,
+    content::{self, Blob, CidPath, Content, PathError},
+    images::{self, layout::Layouts, tree::Places},
 };
+use dockerized::Dockerized;
+
+pub use images::Document;
+
+/// What follows a CID that a name can hold: files and directories are of these codecs.
+const RAW: u64 = 0x55;
+const DAG_PB: u64 = 0x70;
+const LIBP2P_KEY: u64 = 0x72;
 
 /// Why a name leads nowhere.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +47,30 @@ pub enum Error {
         /// The same CID as it can be written here.
         instead: Cid,
     },
+    /// A CID in a base whose letters a repository name cannot hold.
+    #[error("{given} has upper-case letters, and a repository name has none: use the same CID as {instead}")]
+    UpperCase {
+        /// The component as it was given.
+        given: String,
+        /// The same CID as it can be written here.
+        instead: Cid,
+    },
+    /// The path below the CID is too long.
+    #[error("{name}: {why}")]
+    Path {
+        /// The whole name.
+        name: Name,
+        /// What the parser said.
+        why: PathError,
+    },
+    /// The name ends too early.
+    #[error("{name} is not a whole name: {instead} would be")]
+    Unfinished {
+        /// The name so far.
+        name: Name,
+        /// A whole one.
+        instead: &'static str,
+    },
     /// What should be a CID is none.
     #[error("{found:?} in {name} is no CID: {why}")]
     NoCid {
@@ -41,7 +82,9 @@ pub enum Error {
         why: String,
     },
     /// No kind of name looks like this.
-    #[error("no repository is called {0}: this registry knows layer/<cid>")]
+    #[error(
+        "no repository is called {0}: this registry knows layer/<cid>, ipfs/<cid>[/<dir>...], ipns/<k51...>[/<dir>...] and <ciq... or 1220...>/<name>"
+    )]
     UnknownName(Name),
     /// The name is right, the reference is not.
     #[error("{name} has no {reference}: {instead} would be")]
@@ -69,9 +112,42 @@ pub enum Error {
         /// What is wrong with it.
         why: images::layer::Error,
     },
+    /// What the CID names is no image, or not a sound one.
+    #[error("{name}: {why}")]
+    Image {
+        /// The repository.
+        name: Name,
+        /// What is wrong with it.
+        why: images::Error,
+    },
+    /// What should be an IPNS name is none.
+    #[error("{name}: {why}")]
+    NoIpnsName {
+        /// The whole name.
+        name: Name,
+        /// What the parser said.
+        why: ocipfs_node::NotAName,
+    },
+    /// The IPNS name leads nowhere.
+    #[error("{name}: {why}")]
+    Ipns {
+        /// The repository.
+        name: Name,
+        /// Why not.
+        why: ipns::Error,
+    },
     /// Its bytes could not be had.
     #[error(transparent)]
     Content(#[from] content::Error),
+}
+
+impl Error {
+    fn image(name: &Name, why: images::Error) -> Self {
+        match why {
+            images::Error::Content(error) => error.into(),
+            why => Self::Image { name: name.clone(), why },
+        }
+    }
 }
 
 /// A repository name, understood.
@@ -84,17 +160,69 @@ pub enum Meaning {
         /// The CID of its layer manifest.
         cid: Cid,
     },
+    /// What is behind a CID and a path: an image layout, or the descriptor of an image.
+    Path {
+        /// The name itself.
+        name: Name,
+        /// The directory or file.
+        at: CidPath,
+    },
+    /// The same below an IPNS name.
+    Ipns {
+        /// The name itself.
+        name: Name,
+        /// The key.
+        key: ocipfs_node::Name,
+        /// The path below what the key means.
+        below: String,
+    },
+    /// An image of image2ipfs.
+    Dockerized {
+        /// The name itself.
+        name: Name,
+        /// The directory with `manifests` and `blobs`.
+        at: CidPath,
+    },
 }
 
-/// A manifest as it is served.
-#[derive(Clone, Debug)]
-pub struct Document {
-    /// Its media type.
-    pub media_type: String,
-    /// Its digest.
-    pub digest: Digest,
-    /// The bytes.
-    pub bytes: Bytes,
+/// Looks up what names mean, and remembers of images what was read already. Clones share that.
+#[derive(Clone)]
+pub struct Resolver {
+    content: Content,
+    layouts: Arc<Layouts>,
+    places: Arc<Places>,
+    targets: Arc<ipns::Targets>,
+}
+
+impl Resolver {
+    /// One that remembers nothing yet.
+    pub fn new(content: Content) -> Self {
+        Self { content, layouts: Arc::default(), places: Arc::default(), targets: Arc::default() }
+    }
+
+    /// Where the blobs are.
+    pub fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// Whether nobody answered for a name when it was last looked up, so that it was taken for what it was.
+    pub fn is_stale(&self, meaning: &Meaning) -> bool {
+        match meaning {
+            Meaning::Ipns { key, below, .. } => self.targets.is_stale(key, below),
+            Meaning::Layer { .. } | Meaning::Path { .. } | Meaning::Dockerized { .. } => false,
+        }
+    }
+
+    /// What an IPNS name means, and what it meant before: a client that began with that goes on with it.
+    async fn targets(
+        &self,
+        name: &Name,
+        key: &ocipfs_node::Name,
+        below: &str,
+    ) -> Result<Vec<CidPath>, Error> {
+        let found = self.targets.follow(&self.content, key, below).await;
+        found.map_err(|why| Error::Ipns { name: name.clone(), why })
+    }
 }
 
 /// Where a blob comes from.
@@ -109,88 +237,152 @@ pub enum Source {
 impl Meaning {
     /// Understands a repository name.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        let name: Name = text.parse().map_err(|error| cid_v0(text).unwrap_or(Error::Syntax(error)))?;
+        let name: Name = text.parse().map_err(|error| other_base(text).unwrap_or(Error::Syntax(error)))?;
         let components: Vec<&str> = name.components().collect();
         match components.as_slice() {
+            ["layer"] => Err(Error::Unfinished { name, instead: "layer/<cid>" }),
             ["layer", cid] => {
                 let cid = parse_cid(&name, cid)?;
                 Ok(Self::Layer { name, cid })
             }
-            _ => Err(Error::UnknownName(name)),
+            ["ipfs"] => Err(Error::Unfinished { name, instead: "ipfs/<cid>[/<dir>...]" }),
+            ["ipfs", cid, names @ ..] => {
+                let at = path_below(&name, unixfs_cid(&name, cid)?, names)?;
+                Ok(Self::Path { name, at })
+            }
+            ["ipns"] => Err(Error::Unfinished { name, instead: "ipns/<k51...>[/<dir>...]" }),
+            ["ipns", key, names @ ..] => {
+                let key = key.parse().map_err(|why| Error::NoIpnsName { name: name.clone(), why })?;
+                let below = names.join("/");
+                Ok(Self::Ipns { name, key, below })
+            }
+            [hash, names @ ..] => match dockerized::parse(hash) {
+                Some(cid) => {
+                    let cid = cid.map_err(|why| no_cid(&name, hash, why))?;
+                    let at = path_below(&name, cid, names)?;
+                    match names.is_empty() {
+                        true => Err(Error::Unfinished { name, instead: "<ciq... or 1220...>/<name>" }),
+                        false => Ok(Self::Dockerized { name, at }),
+                    }
+                }
+                None => Err(Error::UnknownName(name)),
+            },
+            [] => Err(Error::UnknownName(name)),
         }
     }
 
     /// The manifest behind a reference.
-    pub async fn manifest(&self, content: &Content, reference: &Reference) -> Result<Document, Error> {
+    pub async fn manifest(&self, resolver: &Resolver, reference: &Reference) -> Result<Document, Error> {
         match self {
-            Self::Layer { name, cid } => layer::open(content, name, *cid).await?.manifest(reference),
+            Self::Layer { name, cid } => {
+                layer::open(&resolver.content, name, *cid).await?.manifest(reference)
+            }
+            Self::Path { name, at } => path::open(resolver, name, at).await?.manifest(reference).await,
+            Self::Ipns { name, key, below } => {
+                let mut unknown = None;
+                for at in resolver.targets(name, key, below).await? {
+                    match path::open(resolver, name, &at).await?.manifest(reference).await {
+                        Err(error @ Error::UnknownReference { .. })
+                            if matches!(reference, Reference::Digest(_)) =>
+                        {
+                            unknown.get_or_insert(error);
+                        }
+                        found => return found,
+                    }
+                }
+                Err(unknown.unwrap_or_else(|| Error::UnknownName(name.clone())))
+            }
+            Self::Dockerized { name, at } => {
+                Dockerized { content: &resolver.content, name, at }.manifest(reference).await
+            }
         }
     }
 
     /// The blob of a digest.
-    pub async fn blob(&self, content: &Content, digest: &Digest) -> Result<Source, Error> {
+    pub async fn blob(&self, resolver: &Resolver, digest: &Digest) -> Result<Source, Error> {
         match self {
-            Self::Layer { name, cid } => layer::open(content, name, *cid).await?.blob(digest),
+            Self::Layer { name, cid } => layer::open(&resolver.content, name, *cid).await?.blob(digest),
+            Self::Path { name, at } => path::open(resolver, name, at).await?.blob(digest).await,
+            Self::Ipns { name, key, below } => {
+                for at in resolver.targets(name, key, below).await? {
+                    match path::open(resolver, name, &at).await?.blob(digest).await {
+                        Err(Error::UnknownBlob { .. }) => {}
+                        found => return found,
+                    }
+                }
+                Err(Error::UnknownBlob { name: name.clone(), digest: digest.clone() })
+            }
+            Self::Dockerized { name, at } => {
+                Dockerized { content: &resolver.content, name, at }.blob(digest).await
+            }
         }
     }
 
     /// The tags, sorted.
-    pub async fn tags(&self, content: &Content) -> Result<Vec<Tag>, Error> {
+    pub async fn tags(&self, resolver: &Resolver) -> Result<Vec<Tag>, Error> {
         match self {
-            Self::Layer { name, cid } => Ok(layer::open(content, name, *cid).await?.tags()),
+            Self::Layer { name, cid } => Ok(layer::open(&resolver.content, name, *cid).await?.tags()),
+            Self::Path { name, at } => path::open(resolver, name, at).await?.tags().await,
+            Self::Ipns { name, key, below } => match resolver.targets(name, key, below).await?.first() {
+                Some(at) => path::open(resolver, name, at).await?.tags().await,
+                None => Err(Error::UnknownName(name.clone())),
+            },
+            Self::Dockerized { name, at } => Dockerized { content: &resolver.content, name, at }.tags().await,
         }
     }
 
     /// The name as it was parsed.
     pub fn name(&self) -> &Name {
         match self {
-            Self::Layer { name, .. } => name,
+            Self::Layer { name, .. }
+            | Self::Path { name, .. }
+            | Self::Ipns { name, .. }
+            | Self::Dockerized { name, .. } => name,
         }
     }
 }
 
-/// The refusal of a name that would be right but for its upper-case CID.
-fn cid_v0(text: &str) -> Option<Error> {
-    text.split('/').find_map(|component| match Cid::try_from(component) {
-        Ok(cid) if component.starts_with("Qm") => {
-            Some(Error::CidV0 { given: component.into(), instead: Cid::new_v1(cid.codec(), *cid.hash()) })
-        }
-        _ => None,
-    })
+/// The refusal of a name that would be right but for a CID in upper-case letters.
+fn other_base(text: &str) -> Option<Error> {
+    text.split('/').filter(|component| component.contains(|c: char| c.is_ascii_uppercase())).find_map(
+        |component| {
+            let cid = Cid::try_from(component).ok()?;
+            let (given, instead) = (component.into(), Cid::new_v1(cid.codec(), *cid.hash()));
+            Some(match component.starts_with("Qm") {
+                true => Error::CidV0 { given, instead },
+                false => Error::UpperCase { given, instead },
+            })
+        },
+    )
+}
+
+fn no_cid(name: &Name, component: &str, why: String) -> Error {
+    Error::NoCid { name: name.to_string(), found: component.into(), why }
 }
 
 fn parse_cid(name: &Name, component: &str) -> Result<Cid, Error> {
-    Cid::try_from(component).map_err(|e| Error::NoCid {
-        name: name.to_string(),
-        found: component.into(),
-        why: e.to_string(),
-    })
+    Cid::try_from(component).map_err(|e| no_cid(name, component, e.to_string()))
+}
+
+/// A CID that a file or a directory can have.
+fn unixfs_cid(name: &Name, component: &str) -> Result<Cid, Error> {
+    let cid = parse_cid(name, component)?;
+    match cid.codec() {
+        RAW | DAG_PB => Ok(cid),
+        LIBP2P_KEY => {
+            Err(no_cid(name, component, "it is an IPNS key, and a file or directory is needed".into()))
+        }
+        codec => {
+            Err(no_cid(name, component, format!("codec 0x{codec:x} is that of no file and no directory")))
+        }
+    }
+}
+
+fn path_below(name: &Name, cid: Cid, names: &[&str]) -> Result<CidPath, Error> {
+    let text = std::iter::once(cid.to_string()).chain(names.iter().map(ToString::to_string));
+    let text: Vec<String> = text.collect();
+    text.join("/").parse().map_err(|why| Error::Path { name: name.clone(), why })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const V1: &str = "bafybeiat5rs4tk3kvllj4uu5zr652qnp7kxc4ttewhc5md23gxflqqp7lu";
-
-    #[test]
-    fn a_layer_name_is_its_cid() {
-        let Meaning::Layer { cid, .. } = Meaning::parse(&format!("layer/{V1}")).unwrap();
-        assert_eq!(cid.to_string(), V1);
-    }
-
-    #[test]
-    fn a_cidv0_is_refused_with_the_cidv1_to_use() {
-        let error = Meaning::parse("layer/QmPgRXXDD193VeyEQMgxY2RkNFZ7Ni2cNd3w43Srm59hJc").unwrap_err();
-        assert!(error.to_string().contains(V1), "{error}");
-    }
-
-    #[test]
-    fn other_names_are_refused_for_what_they_are() {
-        assert!(matches!(Meaning::parse("layer/nonsense"), Err(Error::NoCid { .. })));
-        assert!(matches!(Meaning::parse("library/busybox"), Err(Error::UnknownName(_))));
-        assert!(matches!(Meaning::parse(&format!("layer/{V1}/more")), Err(Error::UnknownName(_))));
-        assert!(matches!(Meaning::parse("Layer/x"), Err(Error::Syntax(_))));
-        assert!(matches!(Meaning::parse(""), Err(Error::Syntax(_))));
-    }
-}
+mod tests;

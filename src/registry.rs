@@ -9,7 +9,7 @@ mod tags;
 use axum::{
     Router,
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
     routing::any,
 };
@@ -19,14 +19,17 @@ use tokio_util::sync::CancellationToken;
 use tower_http::trace::{DefaultOnResponse, TraceLayer};
 use tracing::Level;
 
-use crate::content::Content;
+use crate::{
+    content::Content,
+    names::{Meaning, Resolver},
+};
 use endpoint::Endpoint;
 use error::Refusal;
 
 /// What every handler works with.
 #[derive(Clone)]
 pub struct Registry {
-    content: Content,
+    resolver: Resolver,
 }
 
 /// Serves the registry until `stop`, then finishes what is being sent.
@@ -44,7 +47,12 @@ fn router(content: Content) -> Router {
         .fallback(async || Refusal::no_endpoint())
         .layer(axum::middleware::map_response(common_headers))
         .layer(TraceLayer::new_for_http().on_response(DefaultOnResponse::new().level(Level::DEBUG)))
-        .with_state(Registry { content })
+        .with_state(Registry { resolver: Resolver::new(content) })
+}
+
+/// Tells where an answer is what was seen last, since nobody could be asked: RFC 9111, section 5.5, as RFC 7234 had it.
+fn stale(registry: &Registry, meaning: &Meaning) -> Option<[(HeaderName, &'static str); 1]> {
+    registry.resolver.is_stale(meaning).then_some([(header::WARNING, "110 - \"Response is Stale\"")])
 }
 
 async fn version(method: Method) -> Result<impl IntoResponse, Refusal> {

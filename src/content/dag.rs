@@ -11,5 +11,5 @@ mod tests;
 
 pub use build::{Builder, Profile, Root};
 pub use fetch::Fetcher;
-pub use resolve::resolve;
+pub use resolve::{resolve, walk};
 pub use unixfs::{Child, DAG_PB, RAW, Unit, leaf_frame};

@@ -34,6 +34,19 @@ impl Holding {
         Self { owned, roots: roots.iter().map(ToString::to_string).collect(), blobs }
     }
 
+    /// Takes up what another names beside this.
+    fn merge(&mut self, other: &Self) {
+        self.owned |= other.owned;
+        let new = |root: &&String| !self.roots.contains(root);
+        let roots: Vec<String> = other.roots.iter().filter(new).cloned().collect();
+        self.roots.extend(roots);
+        for blob in &other.blobs {
+            if !self.blobs.contains(blob) {
+                self.blobs.push(blob.clone());
+            }
+        }
+    }
+
     /// The roots of its DAGs.
     pub fn roots(&self) -> Vec<Cid> {
         self.roots.iter().filter_map(|root| root.parse().ok()).collect()
@@ -80,6 +93,24 @@ impl Index {
             }
             for root in holding.roots() {
                 held.insert(name(&root).as_slice(), key.to_bytes().as_slice())?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The same beside what the key holds already.
+    pub fn hold_also(&self, key: &Cid, holding: &Holding) -> Result<(), Error> {
+        self.0.write(|write| {
+            let mut held = write.open_multimap_table(HELD)?;
+            let mut holdings = write.open_table(HOLDINGS)?;
+            let key = key.to_bytes();
+            let before = holdings.get(key.as_slice())?.map(|row| parse(row.value())).transpose()?;
+            let mut all = before.unwrap_or_else(|| Holding::new(false, &[], Vec::new()));
+            all.merge(holding);
+            let json = serde_json::to_string(&all).map_err(damaged)?;
+            holdings.insert(key.as_slice(), json.as_str())?;
+            for root in holding.roots() {
+                held.insert(name(&root).as_slice(), key.as_slice())?;
             }
             Ok(())
         })
@@ -166,5 +197,22 @@ mod tests {
             index.release(&cid(2)).unwrap(),
             Some(Released { holding: two, free: vec![cid(2), cid(8)] })
         );
+    }
+
+    #[test]
+    fn one_holder_holds_many_blobs_and_stays_owned() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::new(Arc::new(Database::open(&dir.path().join("index.redb")).unwrap()));
+        let part = |n: u8, owned| {
+            let blob = (Digest::sha256_of(&[n]), CidPath::from(cid(n)));
+            Holding::new(owned, &[cid(1), cid(n)], vec![blob])
+        };
+        for (n, owned) in [(2, true), (3, false), (3, false)] {
+            index.hold_also(&cid(1), &part(n, owned)).unwrap();
+        }
+        let held = index.holding(&cid(1)).unwrap().unwrap();
+        assert_eq!((held.owned, held.roots()), (true, vec![cid(1), cid(2), cid(3)]));
+        assert_eq!(held.blobs, [part(2, true).blobs, part(3, true).blobs].concat());
+        assert_eq!(index.release(&cid(1)).unwrap().unwrap().free, held.roots());
     }
 }

@@ -11,6 +11,7 @@ use super::{
     Blob, CidPath, Content, Error, Holding,
     arrival::{Part, Start},
     dag::{self, Fetcher, Unit},
+    locked,
     store::{BlobFile, Layout, Leaf, Stored},
 };
 
@@ -131,6 +132,15 @@ impl Reader {
         }
     }
 
+    /// The rest, in memory.
+    pub async fn all(mut self) -> Result<Bytes, Error> {
+        let mut all = Vec::with_capacity(usize::try_from(self.size).unwrap_or_default());
+        while let Some(bytes) = self.next().await {
+            all.extend_from_slice(&bytes?);
+        }
+        Ok(all.into())
+    }
+
     /// The rest as a stream, whose error is logged here: who serves it can only break off.
     pub fn into_stream_logged(self) -> impl futures::Stream<Item = Result<Bytes, Error>> {
         futures::stream::unfold(Some(self), |reader| async move {
@@ -229,7 +239,7 @@ impl Content {
         let file = dag::resolve(&mut fetcher, at).await?;
         let block = fetcher.block(&file.cid).await?;
         let (fetched, session) = fetcher.into_parts();
-        self.keep_blocks(fetched);
+        self.keep_blocks(fetched).await;
         Ok(Start { root: file.cid, unit: file.unit, block, session })
     }
 
@@ -249,16 +259,34 @@ impl Content {
             return Ok(Some(Source::Made(Some(data.slice(range.start as usize..range.end as usize)))));
         }
         let Some(stored) = self.stored(&found.root).await? else { return Ok(None) };
-        match blob {
-            // sha512 and its like are found by another name, if this is they at all.
-            Some(blob) if blob.digest.algorithm() == Algorithm::Sha256 => {
-                Err(self.reject(blob, &stored.digest))
-            }
-            _ => {
-                let file = self.store().run(move |store| store.open_file(&stored)).await?;
-                Ok(Some(Source::File(Pieces::new(file, range))))
-            }
+        if let Some(blob) = blob {
+            self.verify_stored(blob, &stored).await?;
         }
+        let file = self.store().run(move |store| store.open_file(&stored)).await?;
+        Ok(Some(Source::File(Pieces::new(file, range))))
+    }
+
+    /// Holds a stored file against the digest it was asked for by, which is not the one it is stored under.
+    async fn verify_stored(&self, blob: &Blob, stored: &Stored) -> Result<(), Error> {
+        if blob.digest.algorithm() == Algorithm::Sha256 {
+            return Err(self.reject(blob, &stored.digest));
+        }
+        if locked(&self.0.verified).contains(blob) {
+            return Ok(());
+        }
+        let stored = stored.clone();
+        let file = self.store().run(move |store| store.open_file(&stored)).await?;
+        let (mut hasher, size) = (Hasher::new(blob.digest.algorithm()), file.size());
+        let mut pieces = Pieces::new(file, 0..size);
+        while let Some(bytes) = pieces.next().await? {
+            hasher.update(&bytes);
+        }
+        let digest = hasher.finish();
+        if digest != blob.digest {
+            return Err(self.reject(blob, &digest));
+        }
+        self.remember(&self.0.verified, blob);
+        Ok(())
     }
 
     async fn verify_single(&self, blob: &Blob, found: &Start, data: &Bytes) -> Result<(), Error> {
@@ -276,11 +304,11 @@ impl Content {
         // What led here is kept before it is said to be.
         drop(self.0.keeping.write().await);
         self.store_single(blob, file).await?;
-        let owned = owned || self.held(&blob.holder).await?.is_some_and(|held| held.owned);
         let roots: BTreeSet<Cid> = [blob.holder, *blob.at.root(), file].into();
         let roots: Vec<Cid> = roots.into_iter().collect();
         let holding = Holding::new(owned, &roots, vec![(blob.digest.clone(), blob.at.clone())]);
-        self.hold(blob.holder, holding).await
+        // A holder may name many blobs.
+        self.hold_also(blob.holder, holding).await
     }
 
     /// Makes a blob of a file that is one block, which is how it came.

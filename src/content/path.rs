@@ -48,6 +48,12 @@ impl CidPath {
         self.names.last().map(String::as_str)
     }
 
+    /// The path of what is in this directory, under names that a path may hold.
+    pub fn below<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        let names = self.names.iter().cloned().chain(names.into_iter().map(Into::into)).collect();
+        Self { root: self.root, names }
+    }
+
     /// A file in the directory `root`.
     pub fn in_directory(root: Cid, name: &str) -> Result<Self, Error> {
         format!("{root}/{name}").parse()
@@ -118,6 +124,13 @@ mod tests {
             assert_eq!(path.to_string(), text);
             assert_eq!(path.file_name(), names.last().copied());
         }
+    }
+
+    #[test]
+    fn what_is_below_a_path_has_its_names_first() {
+        let path: CidPath = format!("{CID}/a").parse().unwrap();
+        assert_eq!(path.below(["b", "c"]), format!("{CID}/a/b/c").parse().unwrap());
+        assert_eq!(path.below([]), path);
     }
 
     #[test]

@@ -1,13 +1,22 @@
 //! `/ipns/<name>[/<path>]`: followed, through further names where they lead there, to a CID and a path below it.
 
-use std::time::Duration;
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use ocipfs_node::{Name, Node};
 
-use crate::content::{CidPath, PathError};
+use crate::content::{CidPath, Content, PathError};
 
 /// More names that lead to names are a circle, or meant to cost time.
 const DEEPEST: usize = 8;
+
+/// What a name meant before is remembered so far back.
+const VERSIONS: usize = 3;
+/// Names whose meanings are remembered.
+const REMEMBERED: usize = 1024;
 
 /// Why a name leads to no content.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +86,45 @@ pub async fn follow_name(node: &Node, name: Name, below: &str, patience: Duratio
         }
     }
     Err(Error::TooDeep(name))
+}
+
+/// What names meant lately, with the path that was asked for below them.
+#[derive(Default)]
+pub struct Targets(Mutex<HashMap<(Name, String), Meant>>);
+
+#[derive(Default)]
+struct Meant {
+    /// The newest first.
+    versions: VecDeque<CidPath>,
+    stale: bool,
+}
+
+impl Targets {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(Name, String), Meant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Follows a name; what it means now comes first, then what it meant before.
+    pub async fn follow(&self, content: &Content, key: &Name, below: &str) -> Result<Vec<CidPath>, Error> {
+        let found = follow_name(content.node(), *key, below, content.find_timeout()).await?;
+        let mut targets = self.lock();
+        let name = (*key, below.to_string());
+        // Rarely: whoever is in the middle of a pull then has to begin it again at worst.
+        if targets.len() >= REMEMBERED && !targets.contains_key(&name) {
+            targets.clear();
+        }
+        let meant = targets.entry(name).or_default();
+        meant.stale = found.stale;
+        meant.versions.retain(|version| *version != found.at);
+        meant.versions.push_front(found.at);
+        meant.versions.truncate(VERSIONS);
+        Ok(meant.versions.iter().cloned().collect())
+    }
+
+    /// Whether nobody answered when the name was followed last.
+    pub fn is_stale(&self, key: &Name, below: &str) -> bool {
+        self.lock().get(&(*key, below.to_string())).is_some_and(|meant| meant.stale)
+    }
 }
 
 /// Whether a text is a path that can be followed.

@@ -1,7 +1,7 @@
 //! `layer/<cid>[:file]`: the tag is for people, and checked against the layer's file name.
 
 use ocipfs_node::Cid;
-use ocipfs_oci::{Digest, Name, Reference, Tag};
+use ocipfs_oci::{Digest, MediaType, Name, Reference, Tag};
 
 use super::{Document, Error, Source};
 use crate::{
@@ -39,7 +39,7 @@ impl Layer {
             return Err(Error::UnknownReference { name: self.name, reference: reference.clone(), instead });
         }
         Ok(Document {
-            media_type: Image::MEDIA_TYPE.into(),
+            media_type: MediaType::from_static(Image::MEDIA_TYPE),
             digest: self.image.manifest_digest,
             bytes: self.image.manifest,
         })

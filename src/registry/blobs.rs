@@ -21,7 +21,7 @@ fn refusal(error: crate::content::Error) -> Refusal {
 async fn find(registry: &Registry, name: &str, digest: &Digest) -> Result<Source, Refusal> {
     let refusal = |error| Refusal::names(error, Wanted::Blob);
     let meaning = Meaning::parse(name).map_err(refusal)?;
-    meaning.blob(&registry.content, digest).await.map_err(refusal)
+    meaning.blob(&registry.resolver, digest).await.map_err(refusal)
 }
 
 /// `HEAD` of a blob: 200 only where a `GET` would begin.
@@ -35,7 +35,7 @@ pub async fn head(
     let size = match find(registry, name, &digest).await? {
         Source::Made(bytes) => bytes.len() as u64,
         Source::Stored(blob) => {
-            registry.content.check(&blob).await.map_err(refusal)?;
+            registry.resolver.content().check(&blob).await.map_err(refusal)?;
             blob.size
         }
     };
@@ -64,8 +64,8 @@ pub async fn get(
         }
         Source::Stored(blob) => {
             let part = wanted(headers, &digest, blob.size)?;
-            let reader =
-                registry.content.open(&blob, part.clone().unwrap_or(0..blob.size)).await.map_err(refusal)?;
+            let content = registry.resolver.content();
+            let reader = content.open(&blob, part.clone().unwrap_or(0..blob.size)).await.map_err(refusal)?;
             let body = Body::from_stream(reader.into_stream_logged());
             Ok(answer(&digest, blob.size, part, body))
         }

@@ -50,7 +50,8 @@ impl Refusal {
         if matches!(*method, Method::GET | Method::HEAD) {
             return Ok(());
         }
-        let message = format!("{method} is not taken: this registry serves layers, it takes no pushes");
+        let message =
+            format!("{method} is not taken: this registry serves what is in IPFS, it takes no pushes");
         // RFC 9110, section 15.5.6.
         let header = Some((header::ALLOW, "GET, HEAD".into()));
         Err(Self { header, ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message) })
@@ -59,7 +60,13 @@ impl Refusal {
     pub fn names(error: names::Error, wanted: Wanted) -> Self {
         use names::Error::*;
         let (status, code) = match &error {
-            Syntax(_) | CidV0 { .. } | NoCid { .. } => (StatusCode::BAD_REQUEST, "NAME_INVALID"),
+            Syntax(_)
+            | NoIpnsName { .. }
+            | CidV0 { .. }
+            | UpperCase { .. }
+            | NoCid { .. }
+            | Path { .. }
+            | Unfinished { .. } => (StatusCode::BAD_REQUEST, "NAME_INVALID"),
             UnknownName(_) => (StatusCode::NOT_FOUND, "NAME_UNKNOWN"),
             UnknownReference { .. } => (StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN"),
             UnknownBlob { .. } => (StatusCode::NOT_FOUND, "BLOB_UNKNOWN"),
@@ -67,6 +74,9 @@ impl Refusal {
             Layer { why: images::layer::Error::Malformed(_), .. } => {
                 (StatusCode::BAD_GATEWAY, "MANIFEST_INVALID")
             }
+            Image { why, .. } => image_answer(why, wanted),
+            Ipns { why: names::ipns::Error::Node(error), .. } => node_answer(error, wanted),
+            Ipns { .. } => (StatusCode::BAD_GATEWAY, "NAME_INVALID"),
             Content(error) => content_answer(error, wanted),
         };
         Self::new(status, code, error)
@@ -75,6 +85,18 @@ impl Refusal {
     pub fn content(error: content::Error, wanted: Wanted) -> Self {
         let (status, code) = content_answer(&error, wanted);
         Self::new(status, code, error)
+    }
+}
+
+fn image_answer(error: &images::Error, wanted: Wanted) -> (StatusCode, &'static str) {
+    use images::Error::*;
+    match error {
+        NoLayout { .. } | NoEntry { .. } | NoDescriptor { .. } | Link(_) => {
+            (StatusCode::NOT_FOUND, "NAME_UNKNOWN")
+        }
+        Schema1(_) | Elsewhere { .. } => (StatusCode::NOT_FOUND, wanted.unknown()),
+        Malformed { .. } => (StatusCode::BAD_GATEWAY, "MANIFEST_INVALID"),
+        Content(error) => content_answer(error, wanted),
     }
 }
 

@@ -7,7 +7,7 @@ use ocipfs_oci::Reference;
 use super::{
     Registry,
     error::{Refusal, Wanted},
-    not_modified,
+    not_modified, stale,
 };
 use crate::names::Meaning;
 
@@ -21,15 +21,15 @@ pub async fn get(
     let reference: Reference = reference.parse()?;
     let refusal = |error| Refusal::names(error, Wanted::Manifest);
     let meaning = Meaning::parse(name).map_err(refusal)?;
-    let document = meaning.manifest(&registry.content, &reference).await.map_err(refusal)?;
+    let document = meaning.manifest(&registry.resolver, &reference).await.map_err(refusal)?;
     if let Some(answer) = not_modified(headers, &document.digest) {
         return Ok(answer);
     }
     let told = [
         ("docker-content-digest", document.digest.to_string()),
         ("etag", document.digest.etag()),
-        ("content-type", document.media_type),
+        ("content-type", document.media_type.to_string()),
         ("content-length", document.bytes.len().to_string()),
     ];
-    Ok((told, document.bytes).into_response())
+    Ok((stale(registry, &meaning), told, document.bytes).into_response())
 }

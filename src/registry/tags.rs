@@ -9,6 +9,7 @@ use serde_json::json;
 use super::{
     Registry,
     error::{Refusal, Wanted},
+    stale,
 };
 use crate::names::Meaning;
 
@@ -16,10 +17,10 @@ use crate::names::Meaning;
 pub async fn list(registry: &Registry, name: &str, query: Option<&str>) -> Result<Response, Refusal> {
     let refusal = |error| Refusal::names(error, Wanted::Manifest);
     let meaning = Meaning::parse(name).map_err(refusal)?;
-    let tags = meaning.tags(&registry.content).await.map_err(refusal)?;
+    let tags = meaning.tags(&registry.resolver).await.map_err(refusal)?;
     let (page, next) = page(&tags, query.unwrap_or_default());
     let link = next.map(|query| [(header::LINK, format!("</v2/{name}/tags/list?{query}>; rel=\"next\""))]);
-    Ok((link, Json(json!({ "name": name, "tags": page }))).into_response())
+    Ok((stale(registry, &meaning), link, Json(json!({ "name": name, "tags": page }))).into_response())
 }
 
 /// The tags after `last`, `n` at most, and the query of the next page if there is one.

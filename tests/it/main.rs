@@ -17,6 +17,7 @@ mod foreign;
 mod killing;
 mod layers;
 mod memory;
+mod names;
 mod peering;
 mod private;
 mod pulling;
@@ -37,6 +38,7 @@ fn main() {
         killing::trials(),
         layers::trials(),
         memory::trials(),
+        names::trials(),
         peering::trials(),
         private::trials(),
         pulling::trials(),

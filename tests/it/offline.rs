@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use ocipfs::content::{Document, Profile, Put, Store};
-use ocipfs_node::Cid;
+use ocipfs_node::{Block, Cid};
 use ocipfs_oci::Digest;
 use serde_json::{Value, json};
 
@@ -22,6 +22,11 @@ impl Offline {
         let mut put = Put::new(&self.0, profile).expect("a draft");
         put.write(Bytes::copy_from_slice(bytes.as_ref())).expect("room");
         put.finish().expect("it is stored").0.root
+    }
+
+    /// Stores blocks that are no file.
+    pub fn put_blocks(&self, blocks: &[Block]) {
+        self.0.put_blocks(blocks).expect("it is stored");
     }
 
     /// Stores a file in a directory; the directory's CID.

@@ -27,6 +27,15 @@ impl File {
 
 /// Finds the file that `at` names.
 pub async fn resolve(fetcher: &mut Fetcher, at: &CidPath) -> Result<File, Error> {
+    let (cid, unit) = walk(fetcher, at).await?;
+    match unit {
+        Unit::File { .. } => Ok(File { cid, unit }),
+        other => Err(Error::NotAFile { at: at.clone(), kind: other.kind() }),
+    }
+}
+
+/// Finds what `at` names, whatever it is.
+pub async fn walk(fetcher: &mut Fetcher, at: &CidPath) -> Result<(Cid, Unit), Error> {
     let mut cid = *at.root();
     let mut unit = fetcher.root().await?;
     for name in at.names() {
@@ -41,10 +50,7 @@ pub async fn resolve(fetcher: &mut Fetcher, at: &CidPath) -> Result<File, Error>
         };
         unit = fetcher.inner(at, &cid).await?;
     }
-    match unit {
-        Unit::File { .. } => Ok(File { cid, unit }),
-        other => Err(Error::NotAFile { at: at.clone(), kind: other.kind() }),
-    }
+    Ok((cid, unit))
 }
 
 fn no_entry(at: &CidPath, name: &str) -> Error {

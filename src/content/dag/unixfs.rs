@@ -43,6 +43,18 @@ impl Unit {
         }
     }
 
+    /// The names in a directory; of a sharded one, those in this block.
+    pub fn entries(&self) -> Vec<String> {
+        match self {
+            Self::Directory(links) => links.iter().map(|(name, _)| name.clone()).collect(),
+            Self::Shard { width, links, .. } => {
+                let name = |(name, _): &(String, Cid)| name.get(*width..).unwrap_or_default().to_owned();
+                links.iter().map(name).filter(|name| !name.is_empty()).collect()
+            }
+            Self::File { .. } | Self::Symlink => Vec::new(),
+        }
+    }
+
     /// The file's bytes below this block.
     pub fn size(&self) -> u64 {
         match self {

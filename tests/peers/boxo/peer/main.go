@@ -15,7 +15,7 @@ import (
 	"syscall"
 )
 
-const usage = `usage: peer serve [NODE] [--profile unixfs-v1-2025|legacy] [--wrap] FILE...
+const usage = `usage: peer serve [NODE] [--profile unixfs-v1-2025|legacy|kubo-v1] [--wrap] [--shard] PATH...
        peer fetch [NODE] [--how read|graph] [--timeout SECONDS] CID[/PATH] MULTIADDR OUT
 NODE:  [--store DIR|memory] [--sync=true|false] [--listen MULTIADDR] [--announce MULTIADDR] [--swarm-key FILE]`
 

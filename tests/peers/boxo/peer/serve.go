@@ -20,12 +20,28 @@ import (
 var profiles = map[string]uio.UnixFSProfile{
 	"unixfs-v1-2025": uio.UnixFS_v1_2025,
 	"legacy":         uio.UnixFS_v0_2015,
+	"kubo-v1":        kuboV1(),
+}
+
+// kuboV1 is `ipfs add --cid-version=1` as it was for long, and as nerdctl adds.
+func kuboV1() uio.UnixFSProfile {
+	p := uio.UnixFS_v0_2015
+	p.CIDVersion, p.RawLeaves = 1, true
+	return p
+}
+
+// adder does what `ipfs add` does.
+type adder struct {
+	dag     ipld.DAGService
+	profile uio.UnixFSProfile
+	shard   bool
 }
 
 func serve(ctx context.Context, args []string) error {
 	flags, c := nodeFlags("serve")
 	name := flags.String("profile", "unixfs-v1-2025", "")
 	wrap := flags.Bool("wrap", false, "")
+	shard := flags.Bool("shard", false, "")
 	files, err := parse(flags, args)
 	if err != nil {
 		return err
@@ -40,7 +56,7 @@ func serve(ctx context.Context, args []string) error {
 	}
 	defer n.close()
 	for _, file := range files {
-		root, err := n.add(ctx, file, profile, *wrap)
+		root, err := n.add(ctx, file, profile, *wrap, *shard)
 		if err != nil {
 			return fmt.Errorf("%s: %w", file, err)
 		}
@@ -60,51 +76,88 @@ func serve(ctx context.Context, args []string) error {
 	return nil
 }
 
-// add does what `ipfs add` does with one file.
-func (n *node) add(ctx context.Context, path string, profile uio.UnixFSProfile, wrap bool) (cid.Cid, error) {
+// add adds a file, or a folder with all that is in it.
+func (n *node) add(ctx context.Context, path string, profile uio.UnixFSProfile, wrap, shard bool) (cid.Cid, error) {
 	profile.ApplyGlobals()
-	file, err := os.Open(path)
-	if err != nil {
-		return cid.Undef, err
-	}
-	defer file.Close()
 	batch := ipld.NewBufferedDAG(ctx, n.dag)
-	params := helpers.DagBuilderParams{
-		Dagserv:    batch,
-		RawLeaves:  profile.RawLeaves,
-		Maxlinks:   profile.FileDAGWidth,
-		CidBuilder: profile.CidBuilder(),
-	}
-	builder, err := params.New(chunk.NewSizeSplitter(file, profile.ChunkSize))
-	if err != nil {
-		return cid.Undef, err
-	}
-	root, err := balanced.Layout(builder)
+	a := adder{batch, profile, shard}
+	root, err := a.add(ctx, path)
 	if err != nil {
 		return cid.Undef, err
 	}
 	if wrap {
-		if root, err = directory(ctx, batch, profile, filepath.Base(path), root); err != nil {
+		entries := map[string]ipld.Node{filepath.Base(path): root}
+		if root, err = a.directory(ctx, entries); err != nil {
 			return cid.Undef, err
 		}
 	}
 	return root.Cid(), batch.Commit()
 }
 
-// directory makes and stores one with a single entry.
-func directory(ctx context.Context, dag ipld.DAGService, profile uio.UnixFSProfile, name string, entry ipld.Node) (ipld.Node, error) {
-	dir, err := uio.NewDirectory(dag, uio.WithCidBuilder(profile.CidBuilder()))
+func (a adder) add(ctx context.Context, path string) (ipld.Node, error) {
+	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
-	if err := dir.AddChild(ctx, name, entry); err != nil {
+	if !info.IsDir() {
+		return a.file(path)
+	}
+	names, err := os.ReadDir(path)
+	if err != nil {
 		return nil, err
+	}
+	entries := make(map[string]ipld.Node)
+	for _, name := range names {
+		if entries[name.Name()], err = a.add(ctx, filepath.Join(path, name.Name())); err != nil {
+			return nil, err
+		}
+	}
+	return a.directory(ctx, entries)
+}
+
+func (a adder) file(path string) (ipld.Node, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	params := helpers.DagBuilderParams{
+		Dagserv:    a.dag,
+		RawLeaves:  a.profile.RawLeaves,
+		Maxlinks:   a.profile.FileDAGWidth,
+		CidBuilder: a.profile.CidBuilder(),
+	}
+	builder, err := params.New(chunk.NewSizeSplitter(file, a.profile.ChunkSize))
+	if err != nil {
+		return nil, err
+	}
+	return balanced.Layout(builder)
+}
+
+// directory makes and stores one with these entries.
+func (a adder) directory(ctx context.Context, entries map[string]ipld.Node) (ipld.Node, error) {
+	dir, err := a.empty()
+	if err != nil {
+		return nil, err
+	}
+	for name, entry := range entries {
+		if err := dir.AddChild(ctx, name, entry); err != nil {
+			return nil, err
+		}
 	}
 	root, err := dir.GetNode()
 	if err != nil {
 		return nil, err
 	}
-	return root, dag.Add(ctx, root)
+	return root, a.dag.Add(ctx, root)
+}
+
+func (a adder) empty() (uio.Directory, error) {
+	builder := uio.WithCidBuilder(a.profile.CidBuilder())
+	if a.shard {
+		return uio.NewHAMTDirectory(a.dag, 0, builder, uio.WithMaxHAMTFanout(a.profile.HAMTShardWidth))
+	}
+	return uio.NewDirectory(a.dag, builder)
 }
 
 func texts(addrs []ma.Multiaddr) []string {

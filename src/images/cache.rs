@@ -1,0 +1,96 @@
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// A bounded map of what never changes: what was not used for longest is forgotten, half of all at a time.
+pub struct Cache<K, V> {
+    /// What each half may weigh before it is set aside.
+    half: usize,
+    halves: Mutex<Halves<K, V>>,
+}
+
+struct Halves<K, V> {
+    young: HashMap<K, (V, usize)>,
+    old: HashMap<K, (V, usize)>,
+    weight: usize,
+}
+
+impl<K: Hash + Eq, V: Clone> Cache<K, V> {
+    /// Holds what weighs `most` together, and one value more where that alone weighs as much.
+    pub fn new(most: usize) -> Self {
+        let halves = Halves { young: HashMap::new(), old: HashMap::new(), weight: 0 };
+        Self { half: most / 2, halves: Mutex::new(halves) }
+    }
+
+    pub fn get(&self, key: &K) -> Option<V> {
+        let mut halves = self.halves();
+        if let Some((value, _)) = halves.young.get(key) {
+            return Some(value.clone());
+        }
+        let (key, (value, weight)) = halves.old.remove_entry(key)?;
+        halves.insert(key, value.clone(), weight, self.half);
+        Some(value)
+    }
+
+    pub fn insert(&self, key: K, value: V, weight: usize) {
+        self.halves().insert(key, value, weight, self.half);
+    }
+
+    fn halves(&self) -> MutexGuard<'_, Halves<K, V>> {
+        self.halves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Hash + Eq, V> Halves<K, V> {
+    fn insert(&mut self, key: K, value: V, weight: usize, half: usize) {
+        if self.weight + weight > half {
+            self.old = std::mem::take(&mut self.young);
+            self.weight = 0;
+        }
+        self.weight += weight;
+        if let Some((_, before)) = self.young.insert(key, (value, weight)) {
+            self.weight -= before;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cache;
+
+    #[test]
+    fn what_is_used_stays_and_the_rest_is_bounded() {
+        let cache = Cache::new(20);
+        for key in 0..1000 {
+            cache.insert(key, key, 1);
+            assert_eq!((cache.get(&0), cache.get(&key)), (Some(0), Some(key)));
+        }
+        let kept = (0..1000).filter(|key| cache.get(key).is_some()).count();
+        assert!((10..=20).contains(&kept), "{kept}");
+    }
+
+    #[test]
+    fn one_that_is_too_heavy_is_held_until_the_next() {
+        let cache = Cache::new(20);
+        cache.insert("heavy", 1, 1000);
+        assert_eq!(cache.get(&"heavy"), Some(1));
+        cache.insert("light", 2, 1);
+        cache.insert("heavy too", 3, 1000);
+        assert_eq!(
+            (cache.get(&"heavy"), cache.get(&"light"), cache.get(&"heavy too")),
+            (None, Some(2), Some(3))
+        );
+    }
+
+    #[test]
+    fn the_same_key_counts_once() {
+        let cache = Cache::new(20);
+        cache.insert(1, 1, 1);
+        for value in 0..100 {
+            cache.insert(2, value, 1);
+        }
+        assert_eq!((cache.get(&1), cache.get(&2)), (Some(1), Some(99)));
+    }
+}

@@ -1,0 +1,182 @@
+//! OCI image layouts in UnixFS: <https://github.com/opencontainers/image-spec/blob/main/image-layout.md>.
+
+mod index;
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use ocipfs_oci::{Digest, Tag};
+use serde::Deserialize;
+use tokio::sync::OnceCell;
+
+use super::{Document, Error, cache::Cache};
+use crate::content::{self, Blob, CidPath, Content};
+use index::{Entry, MAX_BYTES, entries, tags};
+
+/// Entries of all layouts that are remembered together.
+const REMEMBERED: usize = 200_000;
+/// Nested indexes that are searched for tags, how deep, and how many at a time.
+const NESTED: usize = 256;
+const DEPTH: usize = 8;
+const AT_ONCE: usize = 8;
+
+/// Layouts that were read. A CID never means another, so none is ever stale.
+pub struct Layouts(Cache<CidPath, Arc<Layout>>);
+
+impl Default for Layouts {
+    fn default() -> Self {
+        Self(Cache::new(REMEMBERED))
+    }
+}
+
+impl Layouts {
+    /// The layout at `at`, if it was read before.
+    pub fn known(&self, at: &CidPath) -> Option<Arc<Layout>> {
+        self.0.get(at)
+    }
+
+    /// Reads the layout that the directory `at` holds.
+    pub async fn read(&self, content: &Content, at: &CidPath) -> Result<Arc<Layout>, Error> {
+        let layout = Arc::new(Layout::read(content, at).await?);
+        self.0.insert(at.clone(), layout.clone(), layout.weight);
+        Ok(layout)
+    }
+}
+
+/// An image layout: its tags, and where its blobs are.
+pub struct Layout {
+    at: CidPath,
+    tags: BTreeMap<Tag, Entry>,
+    /// What stands alone, and so needs no tag.
+    only: Option<Entry>,
+    /// The entries that are indexes, those without a tag first.
+    indexes: Vec<Entry>,
+    /// The tags within those, once somebody asked for what has no tag above.
+    nested: OnceCell<BTreeMap<Tag, Entry>>,
+    weight: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Marker {
+    image_layout_version: String,
+}
+
+impl Layout {
+    async fn read(content: &Content, at: &CidPath) -> Result<Self, Error> {
+        const MARKER: u64 = 64 << 10;
+        let path = at.below(["oci-layout"]);
+        let malformed = |path: &CidPath, why: String| Error::Malformed { at: path.clone(), why };
+        let marker: Marker = serde_json::from_slice(&content.read(&path, MARKER).await?)
+            .map_err(|e| malformed(&path, format!("this is no oci-layout ({e})")))?;
+        if !marker.image_layout_version.starts_with("1.") {
+            let found: String = marker.image_layout_version.chars().take(20).collect();
+            return Err(malformed(&path, format!("image layout version {found:?} is not known: 1.x is")));
+        }
+        let path = at.below(["index.json"]);
+        let bytes = content.read(&path, MAX_BYTES).await?;
+        let parsed = tokio::task::spawn_blocking(move || entries(&bytes)).await;
+        let entries = parsed
+            .map_err(|e| malformed(&path, e.to_string()))?
+            .map_err(|e| malformed(&path, format!("this is no image index ({e})")))?;
+        Ok(Self::new(at.clone(), entries))
+    }
+
+    fn new(at: CidPath, entries: Vec<Entry>) -> Self {
+        let mut indexes: Vec<Entry> = entries.iter().filter(|entry| entry.is_index()).cloned().collect();
+        indexes.sort_by_key(|entry| entry.ref_name.is_some());
+        let only = if let [only] = entries.as_slice() { Some(only.clone()) } else { None };
+        let weight = entries.len() + indexes.len() + 1;
+        Self { at, tags: tags(entries), only, indexes, nested: OnceCell::new(), weight }
+    }
+
+    /// The manifest of a tag. Where nothing has a tag, what stands alone is `latest`.
+    pub async fn tagged(&self, content: &Content, tag: &Tag) -> Result<Option<Document>, Error> {
+        let Some(entry) = self.entry(content, tag).await? else { return Ok(None) };
+        self.document(content, &entry).await.map(Some)
+    }
+
+    async fn entry(&self, content: &Content, tag: &Tag) -> Result<Option<Entry>, Error> {
+        if let Some(entry) = self.tags.get(tag) {
+            return Ok(Some(entry.clone()));
+        }
+        let nested = self.nested(content).await?;
+        let untagged = self.tags.is_empty() && nested.is_empty();
+        let only = self.only.as_ref().filter(|_| untagged && tag.is_latest());
+        Ok(nested.get(tag).or(only).cloned())
+    }
+
+    /// All tags, sorted.
+    pub async fn tags(&self, content: &Content) -> Result<Vec<Tag>, Error> {
+        let nested = self.nested(content).await?;
+        let mut tags: Vec<Tag> = self.tags.keys().chain(nested.keys()).cloned().collect();
+        if tags.is_empty() && self.only.is_some() {
+            tags.push(Tag::latest());
+        }
+        tags.sort();
+        tags.dedup();
+        Ok(tags)
+    }
+
+    /// A blob of the layout, which is a manifest where its bytes are one.
+    pub async fn blob(&self, content: &Content, digest: &Digest) -> Result<Option<Blob>, Error> {
+        let at = self.path(digest);
+        match content.stat(&at).await {
+            Ok(stat) => Ok(Some(self.at_path(digest.clone(), stat.size, at))),
+            Err(content::Error::NoEntry { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn path(&self, digest: &Digest) -> CidPath {
+        self.at.below(["blobs", digest.algorithm().as_str(), &digest.hex()])
+    }
+
+    fn at_path(&self, digest: Digest, size: u64, at: CidPath) -> Blob {
+        Blob { digest, size, at, holder: *self.at.root() }
+    }
+
+    async fn document(&self, content: &Content, entry: &Entry) -> Result<Document, Error> {
+        let blob = self.at_path(entry.digest.clone(), entry.size, self.path(&entry.digest));
+        Document::read(content, &blob, entry.media_type.as_ref()).await
+    }
+
+    async fn nested(&self, content: &Content) -> Result<&BTreeMap<Tag, Entry>, Error> {
+        self.nested.get_or_try_init(|| self.search(content)).await
+    }
+
+    /// Reads the indexes level by level, each once: an index that leads to itself ends there.
+    async fn search(&self, content: &Content) -> Result<BTreeMap<Tag, Entry>, Error> {
+        let mut found = BTreeMap::new();
+        let (mut seen, mut left, mut level) = (HashSet::new(), NESTED, self.indexes.clone());
+        for _ in 0..DEPTH {
+            level.retain(|entry| seen.insert(entry.digest.clone()));
+            level.truncate(left);
+            left -= level.len();
+            let mut below = Vec::new();
+            for some in level.chunks(AT_ONCE) {
+                let read = some.iter().map(|entry| self.entries_of(content, entry));
+                below.extend(futures::future::try_join_all(read).await?.into_iter().flatten());
+            }
+            level = below.iter().filter(|entry| entry.is_index()).cloned().collect();
+            for (tag, entry) in tags(below) {
+                found.entry(tag).or_insert(entry);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The entries of an index; none if the layout leaves it out, as one of a single platform may.
+    async fn entries_of(&self, content: &Content, index: &Entry) -> Result<Vec<Entry>, Error> {
+        let document = match self.document(content, index).await {
+            Err(Error::Content(content::Error::NoEntry { .. })) => return Ok(Vec::new()),
+            document => document?,
+        };
+        entries(&document.bytes).map_err(|e| Error::Malformed {
+            at: self.path(&index.digest),
+            why: format!("this is no image index ({e})"),
+        })
+    }
+}

@@ -1,0 +1,185 @@
+//! As much of an index as leads to its manifests, in little memory however long it is.
+
+use std::{collections::BTreeMap, fmt};
+
+use ocipfs_oci::{Digest, MediaType, Tag};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, IgnoredAny, SeqAccess, Visitor},
+};
+
+/// A longer `index.json` is refused, or one of more entries.
+pub const MAX_BYTES: u64 = 64 << 20;
+const MAX_ENTRIES: usize = 100_000;
+
+/// One entry of an index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub media_type: Option<MediaType>,
+    pub digest: Digest,
+    pub size: u64,
+    pub ref_name: Option<String>,
+}
+
+impl Entry {
+    pub fn is_index(&self) -> bool {
+        self.media_type.as_ref().is_some_and(MediaType::is_index)
+    }
+
+    fn new(written: Written) -> Option<Self> {
+        let text = |text: Option<String>| text.filter(|text| !text.is_empty());
+        Some(Self {
+            media_type: text(written.media_type).and_then(|text| text.parse().ok()),
+            digest: written.digest.parse().ok()?,
+            size: written.size,
+            ref_name: text(written.annotations.and_then(|annotations| annotations.ref_name)),
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct Index {
+    #[serde(deserialize_with = "manifests")]
+    manifests: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Written {
+    media_type: Option<String>,
+    digest: String,
+    size: u64,
+    annotations: Option<Annotations>,
+}
+
+#[derive(Deserialize)]
+struct Annotations {
+    #[serde(rename = "org.opencontainers.image.ref.name")]
+    ref_name: Option<String>,
+}
+
+/// Reads the entries of an index; one whose digest has an algorithm that is not ours is passed over.
+pub fn entries(json: &[u8]) -> Result<Vec<Entry>, serde_json::Error> {
+    serde_json::from_slice::<Index>(json).map(|index| index.manifests)
+}
+
+fn manifests<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Entry>, D::Error> {
+    deserializer.deserialize_any(Manifests)
+}
+
+struct Manifests;
+
+impl<'de> Visitor<'de> for Manifests {
+    type Value = Vec<Entry>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of descriptors")
+    }
+
+    /// Go writes an empty list as `null`.
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Vec::new())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut entries = Vec::new();
+        for _ in 0..MAX_ENTRIES {
+            let Some(written) = list.next_element()? else { return Ok(entries) };
+            entries.extend(Entry::new(written));
+        }
+        match list.next_element::<IgnoredAny>()? {
+            None => Ok(entries),
+            Some(_) => Err(A::Error::custom(format_args!("it has more than {MAX_ENTRIES} entries"))),
+        }
+    }
+}
+
+/// The entries by their tags, the first where two have the same. Some tools write a whole reference
+/// (`localhost/foo:1.0`): it gives a tag where that means one image.
+pub fn tags(entries: Vec<Entry>) -> BTreeMap<Tag, Entry> {
+    let mut exact = BTreeMap::new();
+    let mut derived: BTreeMap<Tag, Option<Entry>> = BTreeMap::new();
+    for entry in entries {
+        let Some(name) = &entry.ref_name else { continue };
+        if let Ok(tag) = name.parse() {
+            exact.entry(tag).or_insert(entry);
+        } else if let Some(Ok(tag)) = name.rsplit_once(':').map(|(_, tag)| tag.parse()) {
+            let one = derived.entry(tag).or_insert_with(|| Some(entry.clone()));
+            one.take_if(|one| one.digest != entry.digest);
+        }
+    }
+    for (tag, entry) in derived {
+        if let Some(entry) = entry {
+            exact.entry(tag).or_insert(entry);
+        }
+    }
+    exact
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn digest(n: u8) -> String {
+        Digest::sha256_of(&[n]).to_string()
+    }
+
+    fn entry(n: u8, ref_name: &str) -> Value {
+        json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest(n), "size": n,
+            "annotations": {"org.opencontainers.image.ref.name": ref_name, "other": "x"}})
+    }
+
+    fn read(manifests: Value) -> Vec<Entry> {
+        entries(json!({"schemaVersion": 2, "manifests": manifests}).to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn entries_are_read_leniently() {
+        for manifests in [json!(null), json!([]), json!([{"digest": "blake3:00", "size": 1}])] {
+            assert_eq!(read(manifests), []);
+        }
+        let [bare] =
+            &read(json!([{"digest": digest(1), "size": 7, "annotations": null, "mediaType": ""}]))[..]
+        else {
+            panic!("one entry")
+        };
+        assert_eq!((bare.size, &bare.media_type, &bare.ref_name), (7, &None, &None));
+        assert_eq!(read(json!([entry(1, "1.0")]))[0].ref_name.as_deref(), Some("1.0"));
+        for wrong in ["", "[]", "{}", r#"{"manifests":{}}"#, r#"{"manifests":[{"size":1}]}"#] {
+            assert!(entries(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_tag_is_the_whole_name_or_what_ends_it_where_that_means_one_image() {
+        let tags = tags(read(json!([
+            entry(1, "one"),
+            entry(2, "one"),
+            entry(3, "localhost/foo:two"),
+            entry(4, "localhost/foo:three"),
+            entry(5, "localhost/bar:three"),
+            entry(6, "localhost/foo:one"),
+            entry(7, "no tag"),
+            entry(8, ""),
+        ])));
+        let found: Vec<(&str, u64)> = tags.iter().map(|(tag, entry)| (tag.as_str(), entry.size)).collect();
+        assert_eq!(found, [("one", 1), ("two", 3)]);
+    }
+
+    #[test]
+    fn an_index_of_too_many_entries_is_refused() {
+        let many = vec![json!({"digest": "x", "size": 1}); MAX_ENTRIES + 1];
+        let error = entries(json!({"manifests": many}).to_string().as_bytes()).unwrap_err();
+        assert!(error.to_string().contains("more than 100000 entries"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes: Vec<u8>) {
+            let _ = entries(&bytes);
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! `ipfs/<cid>[/<dir>...][:tag]`: an OCI image layout in a directory, or a file with the descriptor of an image.
+
+use std::sync::Arc;
+
+use ocipfs_oci::{Digest, Name, Reference, Tag};
+
+use super::{Document, Error, Resolver, Source, descriptor};
+use crate::{
+    content::{self, CidPath, Content, Found},
+    images::{self, layout::Layout},
+};
+
+/// Tags that a refusal lists.
+const LISTED: usize = 20;
+
+/// What was found there.
+pub enum Image<'a> {
+    Layout(Path<'a>),
+    Descriptor(descriptor::Image<'a>),
+}
+
+/// An image layout.
+pub struct Path<'a> {
+    content: &'a Content,
+    name: &'a Name,
+    layout: Arc<Layout>,
+}
+
+/// Tells what is at `at`, and reads as much of it as says which images it holds.
+pub async fn open<'a>(resolver: &'a Resolver, name: &'a Name, at: &CidPath) -> Result<Image<'a>, Error> {
+    let content = &resolver.content;
+    if let Some(layout) = resolver.layouts.known(at) {
+        return Ok(Image::Layout(Path { content, name, layout }));
+    }
+    match content.look(at).await {
+        Ok(Found::File(file)) => descriptor::open(resolver, name, at, &file).await.map(Image::Descriptor),
+        Ok(Found::Directory(entries)) => {
+            let layout = match resolver.layouts.read(content, at).await {
+                Err(images::Error::Content(content::Error::NoEntry { entry, .. }))
+                    if entry == "oci-layout" =>
+                {
+                    Err(images::Error::NoLayout { at: at.clone(), entries })
+                }
+                layout => layout,
+            };
+            let layout = layout.map_err(|why| Error::image(name, why))?;
+            Ok(Image::Layout(Path { content, name, layout }))
+        }
+        Ok(Found::Link) => Err(Error::image(name, images::Error::Link(at.clone()))),
+        Err(error @ content::Error::NoEntry { .. }) => {
+            Err(missing(content, at).await.map_or(error.into(), |why| Error::image(name, why)))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// How far a path leads, and what is there instead of what was named next.
+pub async fn missing(content: &Content, at: &CidPath) -> Option<images::Error> {
+    for (depth, entry) in at.names().iter().enumerate() {
+        let reached = CidPath::from(*at.root()).below(at.names()[..depth].iter().map(String::as_str));
+        let entries = match content.look(&reached).await.ok()? {
+            Found::Directory(entries) => entries,
+            Found::File(_) | Found::Link => Vec::new(),
+        };
+        if !entries.contains(entry) && content.look(&reached.below([entry.as_str()])).await.is_err() {
+            return Some(images::Error::NoEntry { at: reached, entry: entry.clone(), entries });
+        }
+    }
+    None
+}
+
+impl Image<'_> {
+    pub async fn manifest(&self, reference: &Reference) -> Result<Document, Error> {
+        match self {
+            Self::Layout(path) => path.manifest(reference).await,
+            Self::Descriptor(image) => image.manifest(reference).await,
+        }
+    }
+
+    pub async fn blob(&self, digest: &Digest) -> Result<Source, Error> {
+        match self {
+            Self::Layout(path) => path.blob(digest).await,
+            Self::Descriptor(image) => image.blob(digest).await,
+        }
+    }
+
+    pub async fn tags(&self) -> Result<Vec<Tag>, Error> {
+        match self {
+            Self::Layout(path) => path.tags().await,
+            Self::Descriptor(_) => Ok(vec![Tag::latest()]),
+        }
+    }
+}
+
+impl Path<'_> {
+    async fn manifest(&self, reference: &Reference) -> Result<Document, Error> {
+        let found = match reference {
+            Reference::Tag(tag) => self.layout.tagged(self.content, tag).await,
+            Reference::Digest(digest) => self.by_digest(digest).await,
+        };
+        match found.map_err(|why| Error::image(self.name, why))? {
+            Some(document) => Ok(document),
+            None => Err(Error::UnknownReference {
+                name: self.name.clone(),
+                reference: reference.clone(),
+                instead: listed(&self.tags().await?),
+            }),
+        }
+    }
+
+    async fn by_digest(&self, digest: &Digest) -> Result<Option<Document>, images::Error> {
+        match self.layout.blob(self.content, digest).await? {
+            Some(blob) => Document::read(self.content, &blob, None).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn blob(&self, digest: &Digest) -> Result<Source, Error> {
+        let blob =
+            self.layout.blob(self.content, digest).await.map_err(|why| Error::image(self.name, why))?;
+        let unknown = || Error::UnknownBlob { name: self.name.clone(), digest: digest.clone() };
+        blob.map(|blob| Source::Stored(Box::new(blob))).ok_or_else(unknown)
+    }
+
+    async fn tags(&self) -> Result<Vec<Tag>, Error> {
+        self.layout.tags(self.content).await.map_err(|why| Error::image(self.name, why))
+    }
+}
+
+fn listed(tags: &[Tag]) -> String {
+    let shown: Vec<&str> = tags.iter().take(LISTED).map(Tag::as_str).collect();
+    match (shown.is_empty(), tags.len() - shown.len()) {
+        (true, _) => "it has no tags, so a digest".into(),
+        (false, 0) => shown.join(" or "),
+        (false, more) => format!("{} or one of {more} more", shown.join(" or ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tags_there_are_are_listed_up_to_a_bound() {
+        let tags: Vec<Tag> = (100..125).map(|n| format!("v{n}").parse().unwrap()).collect();
+        assert_eq!(listed(&[]), "it has no tags, so a digest");
+        assert_eq!(listed(&tags[..2]), "v100 or v101");
+        let many = listed(&tags);
+        assert!(many.starts_with("v100 or v101") && many.ends_with("v119 or one of 5 more"), "{many}");
+    }
+}

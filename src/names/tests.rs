@@ -1,0 +1,114 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const V1: &str = "bafybeiat5rs4tk3kvllj4uu5zr652qnp7kxc4ttewhc5md23gxflqqp7lu";
+const KEY: &str = "k51qzi5uqu5dlvj2baxnqndepeb86cbk3ng7n3i46uzyxzyqj2xjonzllnv0v8";
+const V0: &str = "QmPgRXXDD193VeyEQMgxY2RkNFZ7Ni2cNd3w43Srm59hJc";
+
+/// The dockerized forms of `V0`.
+fn hashes() -> [String; 2] {
+    let bytes = Cid::try_from(V0).unwrap().to_bytes();
+    // A CIDv1 is the same alphabet after its prefix, so its parser makes the base32.
+    let base32 = base32(&bytes);
+    [base32, hex::encode(bytes)]
+}
+
+fn base32(bytes: &[u8]) -> String {
+    let bits: String = bytes.iter().map(|byte| format!("{byte:08b}")).collect();
+    let digit = |chunk: &[u8]| {
+        let bits = format!("{:0<5}", std::str::from_utf8(chunk).unwrap());
+        char::from(b"abcdefghijklmnopqrstuvwxyz234567"[usize::from_str_radix(&bits, 2).unwrap()])
+    };
+    bits.as_bytes().chunks(5).map(digit).collect()
+}
+
+fn path_of(name: &str) -> String {
+    match Meaning::parse(name).unwrap() {
+        Meaning::Path { at, .. } | Meaning::Dockerized { at, .. } => at.to_string(),
+        Meaning::Layer { cid, .. } => cid.to_string(),
+        Meaning::Ipns { key, below, .. } => format!("{key}/{below}"),
+    }
+}
+
+#[test]
+fn a_name_is_a_cid_and_a_path() {
+    let [base32, hex] = hashes();
+    assert!(base32.starts_with("ciq") && hex.starts_with("1220"), "{base32} {hex}");
+    for (name, at) in [
+        (format!("layer/{V1}"), V1.to_string()),
+        (format!("ipfs/{V1}"), V1.to_string()),
+        (format!("ipns/{KEY}/a/b"), format!("{KEY}/a/b")),
+        (format!("ipfs/{V1}/library/busybox"), format!("{V1}/library/busybox")),
+        (format!("ipfs/{V1}/manifests/blobs"), format!("{V1}/manifests/blobs")),
+        (format!("{base32}/busybox"), format!("{V0}/busybox")),
+        (format!("{hex}/library/busybox"), format!("{V0}/library/busybox")),
+    ] {
+        assert_eq!(path_of(&name), at, "{name}");
+    }
+}
+
+#[test]
+fn a_cidv0_is_refused_with_the_cidv1_to_use() {
+    for name in [format!("layer/{V0}"), format!("ipfs/{V0}"), format!("ipfs/{V0}/busybox"), format!("{V0}/x")]
+    {
+        let error = Meaning::parse(&name).unwrap_err();
+        assert!(matches!(error, Error::CidV0 { .. }) && error.to_string().contains(V1), "{error}");
+    }
+}
+
+#[test]
+fn a_cid_in_capitals_is_refused_with_the_same_in_small_letters() {
+    let error = Meaning::parse(&format!("ipfs/{}", V1.to_uppercase())).unwrap_err();
+    assert!(matches!(error, Error::UpperCase { .. }) && error.to_string().contains(V1), "{error}");
+}
+
+#[test]
+fn other_names_are_refused_for_what_they_are() {
+    let [base32, hex] = hashes();
+    let cid = Cid::try_from(V1).unwrap();
+    let [cbor, key] = [0x71, LIBP2P_KEY].map(|codec| Cid::new_v1(codec, *cid.hash()));
+    let deep = format!("ipfs/{V1}{}", "/a".repeat(65));
+    for (name, told) in [
+        ("layer/nonsense".to_string(), "is no CID"),
+        ("ipfs/nonsense".into(), "\"nonsense\" in ipfs/nonsense is no CID"),
+        (format!("ipfs/{cbor}"), "codec 0x71"),
+        (format!("ipfs/{key}"), "IPNS key"),
+        (format!("{}/busybox", &hex[..60]), "68 characters"),
+        (format!("{}/busybox", &base32[..50]), "55 characters"),
+        ("ipfs".into(), "ipfs/<cid>[/<dir>...] would be"),
+        ("layer".into(), "layer/<cid> would be"),
+        (hex, "<ciq... or 1220...>/<name> would be"),
+        (deep, "64 at most"),
+        ("library/busybox".into(), "this registry knows layer/<cid>, ipfs/<cid>"),
+        ("ciqual/busybox".into(), "no repository is called"),
+        (format!("layer/{V1}/more"), "no repository is called"),
+        ("Layer/x".into(), "upper-case"),
+        (String::new(), "empty"),
+    ] {
+        let error = Meaning::parse(&name).unwrap_err().to_string();
+        assert!(error.contains(told), "{name}: {error}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_parser_panic(text in "\\PC*") {
+        let _ = Meaning::parse(&text);
+    }
+
+    /// Names near to those that are understood: what is read once is read the same again.
+    #[test]
+    fn what_is_understood_is_understood_the_same_again(
+        first in prop_oneof![
+            Just("ipfs".to_string()), Just("layer".into()), Just(V1.into()), Just(V0.into()),
+            Just(hashes()[0].clone()), Just(hashes()[1].clone()), "[a-zé1-9/]{0,70}",
+        ],
+        second in prop_oneof![Just(V1.to_string()), Just(V0.into()), "[a-z2-7]{0,60}"],
+        rest in "(/[a-z0-9._-]{0,8}){0,4}",
+    ) {
+        if let Ok(meaning) = Meaning::parse(&format!("{first}/{second}{rest}")) {
+            prop_assert_eq!(Meaning::parse(meaning.name().as_str()).unwrap(), meaning);
+        }
+    }
+}
