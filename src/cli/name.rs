@@ -25,6 +25,9 @@ pub struct Publish {
     /// The key; it is made where there is none of that name
     #[arg(long, value_name = "NAME")]
     key: String,
+    /// How long others may use it without asking again
+    #[arg(long, value_name = "TIME", default_value = "5m")]
+    ttl: humantime::Duration,
     /// /ipfs/<cid>[/path], /ipns/<name>[/path], or a CID
     target: String,
 }
@@ -38,7 +41,9 @@ pub struct Resolve {
 
 pub async fn run(global: &Global, name: Name) -> Result<(), Exit> {
     let request = match name {
-        Name::Publish(Publish { key, target }) => NameRequest::Publish { key, target },
+        Name::Publish(Publish { key, ttl, target }) => {
+            NameRequest::Publish { key, target, ttl: ttl.as_secs() }
+        }
         Name::Resolve(Resolve { name }) => NameRequest::Resolve { name },
         Name::Ls => NameRequest::Ls,
     };

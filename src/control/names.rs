@@ -1,5 +1,7 @@
 //! What commands ask of a house about IPNS names.
 
+use std::time::Duration;
+
 use ocipfs_node::Name;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +18,8 @@ pub enum NameRequest {
         key: String,
         /// `/ipfs/<cid>...`, `/ipns/<name>...`, or a CID with a path.
         target: String,
+        /// How long others may use it without asking again, in seconds.
+        ttl: u64,
     },
     /// Tell what a name means.
     Resolve {
@@ -60,17 +64,19 @@ pub struct OwnName {
 impl House {
     pub(super) async fn name(&self, request: NameRequest) -> Result<Reply, Failure> {
         match request {
-            NameRequest::Publish { key, target } => self.name_publish(&key, &target).await,
+            NameRequest::Publish { key, target, ttl } => {
+                self.name_publish(&key, &target, Duration::from_secs(ttl)).await
+            }
             NameRequest::Resolve { name } => self.name_resolve(&name).await,
             NameRequest::Ls => self.name_ls().await,
         }
     }
 
-    async fn name_publish(&self, word: &str, target: &str) -> Result<Reply, Failure> {
+    async fn name_publish(&self, word: &str, target: &str, ttl: Duration) -> Result<Reply, Failure> {
         let node = self.content().node();
         let value = canonical(target)?;
         let (key, name) = node.name_key(word).map_err(Failure::new)?;
-        let published = node.publish(&key, &value).await.map_err(Failure::new)?;
+        let published = node.publish(&key, &value, ttl).await.map_err(Failure::new)?;
         let sequence = published.sequence;
         Ok(Reply::Published(Published { name: name.to_string(), value, sequence }))
     }

@@ -152,6 +152,7 @@ mod tests {
     use super::*;
 
     const CID: &str = "bafybeiat5rs4tk3kvllj4uu5zr652qnp7kxc4ttewhc5md23gxflqqp7lu";
+    const TTL: Duration = Duration::from_secs(60);
     const PATIENCE: Duration = Duration::from_secs(1);
 
     fn node() -> (tempfile::TempDir, Node) {
@@ -165,8 +166,8 @@ mod tests {
         let (_dir, node) = node();
         let [(inner, to_content), (outer, to_name)] =
             ["inner", "outer"].map(|word| node.name_key(word).unwrap());
-        node.publish(&inner, &format!("/ipfs/{CID}/a")).await.unwrap();
-        node.publish(&outer, &format!("/ipns/{to_content}/b")).await.unwrap();
+        node.publish(&inner, &format!("/ipfs/{CID}/a"), TTL).await.unwrap();
+        node.publish(&outer, &format!("/ipns/{to_content}/b"), TTL).await.unwrap();
         for (text, target) in [
             (format!("/ipns/{to_name}/c"), "/a/b/c"),
             (format!("ipns://{to_content}"), "/a"),
@@ -183,10 +184,10 @@ mod tests {
     async fn what_leads_nowhere_says_why() {
         let (_dir, node) = node();
         let (key, circle) = node.name_key("circle").unwrap();
-        node.publish(&key, &format!("/ipns/{circle}")).await.unwrap();
+        node.publish(&key, &format!("/ipns/{circle}"), TTL).await.unwrap();
         let error = follow_name(&node, circle, "", PATIENCE).await.unwrap_err();
         assert!(matches!(error, Error::TooDeep(_)), "{error}");
-        node.publish(&key, "https://example.org").await.unwrap();
+        node.publish(&key, "https://example.org", TTL).await.unwrap();
         let error = follow_name(&node, circle, "", PATIENCE).await.unwrap_err().to_string();
         assert!(error.contains("https://example.org"), "{error}");
         let (_, unknown) = node.name_key("unknown").unwrap();

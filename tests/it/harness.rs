@@ -222,7 +222,7 @@ impl Serve {
         stored(&self.data_dir, what)
     }
 
-    fn json(&self, command: &[&str]) -> Value {
+    pub fn json(&self, command: &[&str]) -> Value {
         let said = self.command(&[command, &["--json"]].concat());
         serde_json::from_str(&said.stdout).unwrap_or_else(|e| panic!("{e}: {said:?}"))
     }

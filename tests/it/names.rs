@@ -6,6 +6,7 @@ mod dockerized;
 mod folder;
 mod foreign;
 mod image;
+mod ipns;
 mod layouts;
 mod refusals;
 
@@ -23,10 +24,17 @@ use crate::{
 use image::Image;
 
 pub fn trials() -> Vec<Trial> {
-    [clients::trials(), descriptors::trials(), dockerized::trials(), layouts::trials(), refusals::trials()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        clients::trials(),
+        descriptors::trials(),
+        dockerized::trials(),
+        ipns::trials(),
+        layouts::trials(),
+        refusals::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// A node that has what a story put there, and another that knows it.

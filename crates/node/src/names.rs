@@ -34,8 +34,7 @@ use kept::Kept;
 
 /// The codec of a CID that is a key.
 const LIBP2P_KEY: u64 = 0x72;
-/// How long others may use what is published without asking again, and how long it is valid, as in Kubo.
-const TTL: Duration = Duration::from_secs(5 * 60);
+/// How long what is published is valid, as in Kubo.
 const LIFETIME: Duration = Duration::from_secs(48 * 60 * 60);
 /// Own records are told again so often, and signed anew when half of their life is over.
 const REPEAT: Duration = Duration::from_secs(60 * 60);
@@ -191,7 +190,7 @@ impl Names {
                 let record = Self::verified(name, names.0.kept.own(&name).map_err(Error::names)?);
                 let half = SystemTime::now() + LIFETIME / 2;
                 if let Some(record) = record.filter(|record| record.until() < half) {
-                    names.sign(&key, record.value().to_vec())?;
+                    names.sign(&key, record.value().to_vec(), record.ttl())?;
                 }
             }
             names.0.kept.all_own().map_err(Error::names)
@@ -204,7 +203,7 @@ impl Names {
     }
 
     /// Signs what a name means now. The sequence counts up where it means something else than before.
-    fn sign(&self, key: &Keypair, value: Vec<u8>) -> Result<ipns::Record, Error> {
+    fn sign(&self, key: &Keypair, value: Vec<u8>, ttl: Duration) -> Result<ipns::Record, Error> {
         let name = key.public().to_peer_id();
         let now = SystemTime::now();
         let bytes = self.0.kept.publish(&name, |before| {
@@ -216,7 +215,7 @@ impl Names {
                 None => 0,
             };
             let until = chrono::DateTime::<chrono::Utc>::from(now + LIFETIME);
-            let record = rust_ipns::Record::new(key, &value, until, sequence, TTL).map_err(Error::names)?;
+            let record = rust_ipns::Record::new(key, &value, until, sequence, ttl).map_err(Error::names)?;
             record.encode().map_err(Error::names)
         })?;
         let record = ipns::Record::verify(name, bytes, now).map_err(Error::names)?;
@@ -253,10 +252,11 @@ impl Node {
         Ok(record.map(|record| resolved(&record, false).value))
     }
 
-    /// Publishes what a name means; peers are told as soon as there are any.
-    pub async fn publish(&self, key: &Keypair, value: &str) -> Result<Resolved, Error> {
+    /// Publishes what a name means, which others may use for `ttl` without asking again; peers are told as soon as there
+    /// are any.
+    pub async fn publish(&self, key: &Keypair, value: &str, ttl: Duration) -> Result<Resolved, Error> {
         let (names, key, value) = (self.names().clone(), key.clone(), value.as_bytes().to_vec());
-        let sign = move || names.sign(&key, value);
+        let sign = move || names.sign(&key, value, ttl);
         let record = tokio::task::spawn_blocking(sign).await.map_err(|_| Error::Stopped)??;
         Ok(resolved(&record, false))
     }
@@ -345,7 +345,7 @@ mod tests {
         let (dir, key) = (tempfile::tempdir().unwrap(), Keypair::generate_ed25519());
         let sequence = |value: &str| {
             let names = Names::open(dir.path()).unwrap();
-            names.sign(&key, value.into()).unwrap().sequence()
+            names.sign(&key, value.into(), Duration::from_secs(60)).unwrap().sequence()
         };
         assert_eq!(["/ipfs/a", "/ipfs/a", "/ipfs/b", "/ipfs/a"].map(sequence), [0, 0, 1, 2]);
     }

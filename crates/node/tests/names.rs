@@ -6,6 +6,7 @@ use bytes::Bytes;
 use ocipfs_node::{Blocks, Cid, Error, Name, Node, Options};
 use tempfile::TempDir;
 
+const TTL: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(10);
 const VALUE: &str = "/ipfs/bafybeiat5rs4tk3kvllj4uu5zr652qnp7kxc4ttewhc5md23gxflqqp7lu";
 const OTHER: &str = "/ipfs/bafkreibm6jg3ux5qumhcn2b3flc3tyu6dmlb4xa7u5bf44yegnrjhc4yeq";
@@ -50,7 +51,7 @@ async fn a_published_name_is_resolved_by_who_is_connected_and_through_others() {
     let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
     let [publisher, between, reader] = [start(&dirs[0]).await, start(&dirs[1]).await, start(&dirs[2]).await];
     let (key, name) = publisher.name_key("releases").unwrap();
-    publisher.publish(&key, VALUE).await.unwrap();
+    publisher.publish(&key, VALUE, TTL).await.unwrap();
     connect(&publisher, &between).await;
     resolved(&between, &name, VALUE).await;
     // The reader knows only who stands between.
@@ -66,7 +67,7 @@ async fn what_is_seen_outlives_its_publisher_and_a_restart_and_says_so() {
     let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let [publisher, reader] = [start(&dirs[0]).await, start(&dirs[1]).await];
     let (key, name) = publisher.name_key("releases").unwrap();
-    publisher.publish(&key, VALUE).await.unwrap();
+    publisher.publish(&key, VALUE, TTL).await.unwrap();
     connect(&reader, &publisher).await;
     resolved(&reader, &name, VALUE).await;
     publisher.shutdown().await;
@@ -83,14 +84,14 @@ async fn own_names_need_nobody_and_count_up_over_a_restart() {
     let name = {
         let node = Node::offline(dir.path()).unwrap();
         let (key, name) = node.name_key("releases").unwrap();
-        assert_eq!(node.publish(&key, VALUE).await.unwrap().sequence, 0);
+        assert_eq!(node.publish(&key, VALUE, TTL).await.unwrap().sequence, 0);
         name
     };
     let node = start(&dir).await;
     let found = node.resolve(&name, PATIENCE).await.unwrap();
     assert_eq!((found.value.as_str(), found.stale), (VALUE, false));
     let (key, _) = node.name_key("releases").unwrap();
-    assert_eq!(node.publish(&key, OTHER).await.unwrap().sequence, 1);
+    assert_eq!(node.publish(&key, OTHER, TTL).await.unwrap().sequence, 1);
     assert_eq!(node.name_keys().unwrap(), [("releases".to_string(), name)]);
     node.shutdown().await;
 }
