@@ -23,10 +23,17 @@ use crate::{
 use image::Image;
 
 pub fn trials() -> Vec<Trial> {
-    [clients::trials(), descriptors::trials(), dockerized::trials(), layouts::trials(), refusals::trials()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        clients::trials(),
+        descriptors::trials(),
+        dockerized::trials(),
+        foreign::trials(),
+        layouts::trials(),
+        refusals::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// A node that has what a story put there, and another that knows it.
