@@ -60,10 +60,10 @@ impl Refusal {
     pub fn names(error: names::Error, wanted: Wanted) -> Self {
         use names::Error::*;
         let (status, code) = match &error {
-            Syntax(_) | CidV0 { .. } | UpperCase { .. } | NoCid { .. } | Path { .. } | Unfinished { .. } => {
+            Syntax(_) | CidV0 { .. } | UpperCase { .. } | NoCid { .. } | Path { .. } => {
                 (StatusCode::BAD_REQUEST, "NAME_INVALID")
             }
-            UnknownName(_) => (StatusCode::NOT_FOUND, "NAME_UNKNOWN"),
+            UnknownName(_) | Unfinished { .. } => (StatusCode::NOT_FOUND, "NAME_UNKNOWN"),
             UnknownReference { .. } => (StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN"),
             UnknownBlob { .. } => (StatusCode::NOT_FOUND, "BLOB_UNKNOWN"),
             Layer { why: images::layer::Error::Kind(_), .. } => (StatusCode::NOT_FOUND, wanted.unknown()),
