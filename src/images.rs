@@ -64,7 +64,7 @@ pub enum Error {
         why: String,
     },
     /// A blob that its descriptor says is not in IPFS.
-    #[error("{digest} ({media_type}) is not in IPFS: its descriptor has no ipfs:// url, but {urls:?}")]
+    #[error("{digest} ({media_type}) is not in IPFS: its descriptor has no ipfs:// url{}", others(.urls))]
     Elsewhere {
         /// The blob.
         digest: Digest,
@@ -87,4 +87,8 @@ fn told(entries: &[String]) -> String {
         true => "nothing in it can be named here".into(),
         false => format!("it has {}", names.join(", ")),
     }
+}
+
+fn others(urls: &[String]) -> String {
+    if urls.is_empty() { String::new() } else { format!(", only {}", urls.join(" and ")) }
 }

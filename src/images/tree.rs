@@ -39,7 +39,7 @@ impl Place {
             media_type: descriptor.media_type.clone(),
             size: descriptor.size,
             at: descriptor.urls.iter().find_map(|url| ipfs(url)),
-            urls: descriptor.urls.iter().take(3).cloned().collect(),
+            urls: descriptor.urls.iter().take(3).map(|url| url.chars().take(200).collect()).collect(),
         }
     }
 
@@ -48,8 +48,9 @@ impl Place {
     }
 }
 
-/// The CID, and the path below it, of an `ipfs://` url.
+/// The CID, and the path below it, of an `ipfs://` url that is not absurdly long.
 fn ipfs(url: &str) -> Option<CidPath> {
+    let url = Some(url).filter(|url| url.len() <= 1024)?;
     url.strip_prefix("ipfs://")?.trim_end_matches('/').parse().ok()
 }
 

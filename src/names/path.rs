@@ -16,7 +16,7 @@ const LISTED: usize = 20;
 /// What was found there.
 pub enum Image<'a> {
     Layout(Path<'a>),
-    Descriptor(descriptor::Image<'a>),
+    Descriptor(Box<descriptor::Image<'a>>),
 }
 
 /// An image layout.
@@ -33,7 +33,10 @@ pub async fn open<'a>(resolver: &'a Resolver, name: &'a Name, at: &CidPath) -> R
         return Ok(Image::Layout(Path { content, name, layout }));
     }
     match content.look(at).await {
-        Ok(Found::File(file)) => descriptor::open(resolver, name, at, &file).await.map(Image::Descriptor),
+        Ok(Found::File(file)) => {
+            let image = descriptor::open(resolver, name, at, &file).await?;
+            Ok(Image::Descriptor(Box::new(image)))
+        }
         Ok(Found::Directory(entries)) => {
             let layout = match resolver.layouts.read(content, at).await {
                 Err(images::Error::Content(content::Error::NoEntry { entry, .. }))

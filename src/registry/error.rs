@@ -65,9 +65,8 @@ impl Refusal {
             | CidV0 { .. }
             | UpperCase { .. }
             | NoCid { .. }
-            | Path { .. }
-            | Unfinished { .. } => (StatusCode::BAD_REQUEST, "NAME_INVALID"),
-            UnknownName(_) => (StatusCode::NOT_FOUND, "NAME_UNKNOWN"),
+            | Path { .. } => (StatusCode::BAD_REQUEST, "NAME_INVALID"),
+            UnknownName(_) | Unfinished { .. } => (StatusCode::NOT_FOUND, "NAME_UNKNOWN"),
             UnknownReference { .. } => (StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN"),
             UnknownBlob { .. } => (StatusCode::NOT_FOUND, "BLOB_UNKNOWN"),
             Layer { why: images::layer::Error::Kind(_), .. } => (StatusCode::NOT_FOUND, wanted.unknown()),

@@ -28,6 +28,7 @@ pub fn trials() -> Vec<Trial> {
         clients::trials(),
         descriptors::trials(),
         dockerized::trials(),
+        foreign::trials(),
         ipns::trials(),
         layouts::trials(),
         refusals::trials(),

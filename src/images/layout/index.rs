@@ -11,6 +11,8 @@ use serde::{
 /// A longer `index.json` is refused, or one of more entries.
 pub const MAX_BYTES: u64 = 64 << 20;
 const MAX_ENTRIES: usize = 100_000;
+/// A longer name gives no tag.
+const MAX_NAME: usize = 512;
 
 /// One entry of an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +29,7 @@ impl Entry {
     }
 
     fn new(written: Written) -> Option<Self> {
-        let text = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let text = |text: Option<String>| text.filter(|text| !text.is_empty() && text.len() <= MAX_NAME);
         Some(Self {
             media_type: text(written.media_type).and_then(|text| text.parse().ok()),
             digest: written.digest.parse().ok()?,

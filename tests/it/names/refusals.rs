@@ -17,6 +17,7 @@ pub fn trials() -> Vec<Trial> {
         names_that_lead_nowhere_are_told_what_would_be,
         a_directory_that_is_no_layout_is_told_what_it_has,
         a_layout_with_a_fault_is_refused_with_the_fault,
+        indexes_without_end_are_searched_up_to_a_bound,
     ]
 }
 
@@ -31,7 +32,7 @@ async fn names_that_lead_nowhere_are_told_what_would_be() {
         (format!("ipfs/{}", V1.to_uppercase()), 400, "NAME_INVALID", V1),
         (format!("ipfs/{V1}/Busybox"), 400, "NAME_INVALID", "\"Busybox\""),
         ("ipfs/nonsense".into(), 400, "NAME_INVALID", "\"nonsense\" in ipfs/nonsense is no CID"),
-        ("ipfs".into(), 400, "NAME_INVALID", "ipfs/<cid>[/<dir>...] would be"),
+        ("ipfs".into(), 404, "NAME_UNKNOWN", "ipfs/<cid>[/<dir>...] would be"),
         (format!("1220{}/busybox", "0".repeat(60)), 400, "NAME_INVALID", "68 characters"),
         ("library/busybox".into(), 404, "NAME_UNKNOWN", "this registry knows layer/<cid>, ipfs/<cid>"),
         (format!("ipfs/{V1}"), 404, "MANIFEST_UNKNOWN", "nobody has"),
@@ -125,4 +126,28 @@ async fn a_layout_with_a_fault_is_refused_with_the_fault() {
         pair.get(format!("ipfs/{cid}/manifests/latest")).await.refused(status, code, &[told]);
     }
     assert!(!pair.reader.log().contains("panicked"), "{}", pair.reader.log());
+}
+
+async fn indexes_without_end_are_searched_up_to_a_bound() {
+    let image = Image::of("image", 100);
+    // Each holds the one before, and a tag that tells how far from the innermost it is.
+    let mut indexes: Vec<Vec<u8>> = Vec::new();
+    for n in 0..40 {
+        let mut entries = vec![tagged(image.descriptor(), &format!("v{n}"))];
+        entries.extend(indexes.last().map(|inner| descriptor(media_type::OCI_INDEX, inner)));
+        indexes.push(index(&entries));
+    }
+    let blobs: Vec<&[u8]> = indexes.iter().map(Vec::as_slice).collect();
+    let outermost = descriptor(media_type::OCI_INDEX, indexes.last().unwrap());
+    let files = layout("", &[outermost], &[&image], &blobs);
+    let (pair, cid) =
+        Pair::new(async |offline| folder::put(offline, &files, Shape::Plain(UnixfsV1)).await).await;
+    let name = format!("ipfs/{cid}");
+    pair.pulls(&name, "v39", &image).await;
+    pair.pulls(&name, "v32", &image).await;
+    let refused = pair.get(format!("{name}/manifests/v31")).await;
+    refused.refused(404, "MANIFEST_UNKNOWN", &["v32 or v33 or v34"]);
+    // By its digest each is served.
+    let innermost = Digest::sha256_of(&indexes[0]);
+    assert_eq!(pair.get(format!("{name}/manifests/{innermost}")).await.status, 200);
 }
