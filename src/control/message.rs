@@ -1,8 +1,12 @@
 //! What goes over the control socket: a request as one line of JSON, notes, then one outcome.
 
+mod image;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+pub use image::{ImageInfo, ImageReply, ImageRequest, InspectedImage};
 
 /// What a command asks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -29,6 +33,8 @@ pub enum Request {
         /// A reference, a repository name or a CID.
         reference: String,
     },
+    /// What is asked about images.
+    Image(ImageRequest),
     /// Who this node is.
     SwarmId,
     /// Who is connected.
@@ -55,6 +61,11 @@ pub enum Source {
 }
 
 impl Request {
+    /// Whether the client's input follows.
+    pub fn has_input(&self) -> bool {
+        matches!(self, Self::Image(ImageRequest::Import { path: None, .. }))
+    }
+
     /// Whether only a running `serve` can answer.
     pub fn needs_serve(&self) -> bool {
         matches!(self, Self::SwarmPeers | Self::SwarmConnect { .. } | Self::Status)
@@ -74,6 +85,8 @@ pub enum Reply {
         /// The layer manifest that is gone.
         cid: String,
     },
+    /// To `Image`.
+    Image(ImageReply),
     /// To `SwarmId`.
     Identity(Identity),
     /// To `SwarmPeers`.
@@ -202,6 +215,8 @@ pub struct Status {
     pub announce_lag_seconds: u64,
     /// Layers that commands added.
     pub layers: usize,
+    /// Images that commands imported.
+    pub images: usize,
     /// Layers that were pulled.
     pub cached_layers: usize,
     /// Since the start.
