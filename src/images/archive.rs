@@ -15,7 +15,7 @@ mod parts;
 mod take;
 
 #[cfg(test)]
-pub mod tests;
+pub(crate) mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -179,6 +179,8 @@ pub struct Images {
     pub pieces: BTreeMap<Digest, Piece>,
     /// For people.
     pub warnings: Vec<String>,
+    /// Blobs that were taken out of `pieces`.
+    taken: BTreeSet<Digest>,
 }
 
 /// Reads all images of `source`. It blocks.
@@ -226,13 +228,23 @@ impl Images {
         }
     }
 
+    /// Takes out a blob; it still counts as here.
+    pub fn take(&mut self, digest: &Digest) -> Option<Piece> {
+        let piece = self.pieces.remove(digest)?;
+        self.taken.insert(digest.clone());
+        Some(piece)
+    }
+
+    fn has(&self, digest: &Digest) -> bool {
+        self.documents.contains_key(digest) || self.pieces.contains_key(digest) || self.taken.contains(digest)
+    }
+
     /// The digests of all that is here below `top`, and its own.
     pub fn below(&self, top: &Descriptor) -> Result<BTreeSet<Digest>, Error> {
         let mut found = BTreeSet::new();
         let mut waiting = vec![top.clone()];
         while let Some(next) = waiting.pop() {
-            let is_here = self.documents.contains_key(&next.digest) || self.pieces.contains_key(&next.digest);
-            if !is_here || !found.insert(next.digest.clone()) {
+            if !self.has(&next.digest) || !found.insert(next.digest.clone()) {
                 continue;
             }
             match self.node(&next)? {

@@ -140,13 +140,13 @@ impl Parts {
         if kind.is_symlink() || kind.is_hard_link() {
             let target = entry.link_name_bytes().unwrap_or_default();
             // A symbolic link begins where it is, a hard link at the root.
-            let from = path.rsplit_once('/').map_or("", |(folder, _)| folder).as_bytes();
-            let whole = match kind.is_symlink() && !target.starts_with(b"/") {
-                true => [from, b"/", &target].concat(),
-                false => target.into_owned(),
+            let whole = match path.rsplit_once('/') {
+                Some((folder, _)) if kind.is_symlink() && !target.starts_with(b"/") => {
+                    [folder.as_bytes(), b"/", &target].concat()
+                }
+                _ => target.into_owned(),
             };
-            let start = usize::from(from.is_empty() && whole.starts_with(b"/") && kind.is_symlink());
-            return self.keep(path, 0, Part::Link(clean(&whole[start..])?));
+            return self.keep(path, 0, Part::Link(clean(&whole)?));
         }
         if !kind.is_file() && !kind.is_contiguous() {
             return Ok(());

@@ -16,10 +16,16 @@ pub fn tar(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-/// An uncompressed layer of one file.
+/// An uncompressed layer of one file, which no encoder makes shorter.
 pub fn layer(name: &str, length: usize) -> Vec<u8> {
-    let bytes = (0..length as u64).map(|i| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8);
-    tar(&[(name.into(), bytes.collect())])
+    let mut state = 0x9E37_79B9_7F4A_7C15u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    tar(&[(name.into(), (0..length).map(|_| next()).collect())])
 }
 
 fn config(layers: &[Vec<u8>]) -> Vec<u8> {
@@ -88,13 +94,13 @@ pub fn oci(layers: &[Vec<u8>], layer_type: &str, tags: &[&str]) -> Vec<(String, 
     files
 }
 
-pub struct Bed {
-    pub dir: tempfile::TempDir,
-    pub store: Store,
+struct Bed {
+    dir: tempfile::TempDir,
+    store: Store,
 }
 
 impl Bed {
-    pub fn new() -> Self {
+    fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("node")).unwrap();
         Self { dir, store }
@@ -272,7 +278,7 @@ fn what_is_no_archive_is_refused_and_leaves_nothing() {
     bed.refuses(vec![], "neither a docker archive nor");
     bed.refuses(b"no tar at all ".repeat(100), "neither a docker archive nor");
     bed.refuses(layer("etc/passwd", 1000), "neither index.json nor manifest.json");
-    bed.refuses(vec![0x1f, 0x8b, 8, 0, 0], "cannot read");
+    bed.refuses(vec![0x1f, 0x8b, 8, 0, 0], "neither a docker archive nor");
 }
 
 #[test]

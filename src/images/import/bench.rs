@@ -36,7 +36,7 @@ impl Bench {
         if let Some(used) = self.used.get(digest) {
             return Ok(Some(used.piece.root));
         }
-        if let Some(piece) = self.images.pieces.remove(digest) {
+        if let Some(piece) = self.images.take(digest) {
             return Ok(Some(self.take(digest.clone(), piece, true)));
         }
         let Some(bytes) = self.images.documents.get(digest).cloned() else { return Ok(None) };

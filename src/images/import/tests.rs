@@ -29,21 +29,26 @@ fn archive() -> Vec<u8> {
 
 #[tokio::test]
 async fn each_form_has_its_cid_for_ever() {
-    for (form, profile, golden) in [
-        (Form::Layout, Profile::UnixfsV1, ""),
-        (Form::Layout, Profile::Legacy, ""),
-        (Form::Descriptor, Profile::UnixfsV1, ""),
-        (Form::Descriptor, Profile::Legacy, ""),
-        (Form::Dockerized, Profile::UnixfsV1, ""),
-        (Form::Dockerized, Profile::Legacy, ""),
-    ] {
-        let dir = tempfile::tempdir().unwrap();
-        let content = content(dir.path()).await;
-        let images = imported(&content, archive(), options(form, profile)).await.unwrap();
-        assert_eq!(images[0].reference, golden, "{form:?} in {profile:?}");
-        let again = imported(&content, archive(), options(form, profile)).await.unwrap();
-        assert_eq!(again, images);
+    let mut found = Vec::new();
+    for form in [Form::Layout, Form::Descriptor, Form::Dockerized] {
+        for profile in [Profile::UnixfsV1, Profile::Legacy] {
+            let dir = tempfile::tempdir().unwrap();
+            let content = content(dir.path()).await;
+            let images = imported(&content, archive(), options(form, profile)).await.unwrap();
+            let again = imported(&content, archive(), options(form, profile)).await.unwrap();
+            assert_eq!(again, images);
+            found.push(images[0].reference.clone());
+        }
     }
+    let golden = [
+        "ipfs/bafybeidsopaeod6qll4ugmb7n6qatovzlbcmccrc52elxuy3su26gchelu/foo:1.0",
+        "ipfs/bafybeifvz4rewvizcx3wmylo3us4ha5ostrm5pnsadm3cuqzb7mediqwgm/foo:1.0",
+        "ipfs/bafkreievkqhwcqgipjpbndg5joujw7oiql2pcyaisu4vdas53xcgizp2vi",
+        "ipfs/bafybeicwbw4tkfjhrmexhfkxjhx6onbj7obpywxwa7ct6eeoiv5fthygse",
+        "ciqgwn5zzonvipgwgsmlksuzm2zhdebo7fyhcguuitoor4rinjtpkua/foo:latest",
+        "ciqmlqyblgakcyu7tigawfhycqh6ftayufs6ibuv7o4ctkm4o2ejshi/foo:latest",
+    ];
+    assert_eq!(found, golden);
 }
 
 async fn read(content: &Content, path: &str) -> Vec<u8> {
@@ -139,6 +144,13 @@ async fn several_images_are_several_repositories_under_one_root() {
     let expected =
         ["foo:1.0", "foo:2.0", "org/foo:1.0", "foo/bar:1.0"].map(|name| format!("ipfs/{cid}/{name}"));
     assert_eq!(references, expected);
+    let blob = archive::blob_path(&images[0].top.digest);
+    for name in ["foo", "org/foo", "foo/bar"] {
+        let manifest =
+            ocipfs_oci::Manifest::parse(&read(&content, &format!("{cid}/{name}/{blob}")).await).unwrap();
+        let layer = archive::blob_path(&manifest.layers[0].digest);
+        assert!(!read(&content, &format!("{cid}/{name}/{layer}")).await.is_empty());
+    }
     let called = |name: &str| Options {
         name: Some(archive::split(name).unwrap()),
         ..options(Form::Layout, Profile::UnixfsV1)
