@@ -1,5 +1,6 @@
 //! The command line: flags, environment and file become plain options; one file a subcommand.
 
+mod image;
 mod layer;
 mod name;
 mod output;
@@ -30,6 +31,7 @@ Examples:
   ocipfs serve                                   run a node and its registry on 127.0.0.1:5050
   ocipfs layer add foo-0.1.0.tar.gz              make a layer that others can pull by its CID
   docker pull 127.0.0.1:5050/layer/<cid>         pull it, here or through any other node
+  docker save foo | ocipfs image import -        keep whole images, and give them to others
   ocipfs serve --bootstrap none --peer /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW...
                                                  a swarm of one's own, with no public peers";
 
@@ -58,6 +60,8 @@ enum Command {
     Serve(Box<serve::Serve>),
     #[command(subcommand)]
     Layer(layer::Layer),
+    #[command(subcommand)]
+    Image(image::Image),
     #[command(subcommand)]
     Name(name::Name),
     #[command(subcommand)]
@@ -97,6 +101,7 @@ async fn dispatch(cli: Cli) -> Result<(), Exit> {
     match command {
         Command::Serve(serve) => serve::run(&global, *serve).await,
         Command::Layer(layer) => layer::run(&global, layer).await,
+        Command::Image(image) => image::run(&global, image).await,
         Command::Name(name) => name::run(&global, name).await,
         Command::Swarm(swarm) => swarm::run(&global, swarm).await,
         Command::Store(store) => store::run(&global, store).await,

@@ -40,11 +40,11 @@ use ocipfs_node::{Block, Blocks, Cid, Node};
 use ocipfs_oci::Digest;
 use tokio::sync::{RwLock, RwLockReadGuard};
 
-pub use dag::Profile;
-pub use index::Holding;
+pub use dag::{Profile, Root};
+pub use index::{Holding, Named};
 pub use open::Reader;
 pub use path::{CidPath, Error as PathError};
-pub use put::{Document, Put, Written};
+pub use put::{Document, Folder, Put, Written};
 pub use store::{Error as StoreError, Stat as StoreStat, Store};
 
 use arrival::Arrivals;
@@ -362,6 +362,12 @@ impl Content {
             return Err(Error::Mismatch { at: blob.at.clone(), why });
         }
         Ok(())
+    }
+
+    /// The top of a DAG that is here, as directories name it.
+    pub async fn root_of(&self, cid: &Cid) -> Result<Root, Error> {
+        let block = self.local(cid).await?.ok_or(ocipfs_node::Error::Offline(*cid))?;
+        Root::of(*cid, block)
     }
 
     /// Whether the whole blob is here and was verified.

@@ -3,6 +3,7 @@
 
 pub mod client;
 mod house;
+mod input;
 mod lock;
 mod message;
 mod names;
@@ -11,6 +12,7 @@ mod socket;
 
 pub use house::{House, Options};
 pub use message::{
-    Added, Failure, Identity, Inspected, Note, PeerInfo, Reply, Request, Source, Status, Stored,
+    Added, Failure, Identity, ImageInfo, ImageReply, ImageRequest, Inspected, InspectedImage, Note, PeerInfo,
+    Reply, Request, Source, Status, Stored,
 };
 pub use names::{NameRequest, NameTarget, OwnName, Published};

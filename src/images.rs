@@ -1,7 +1,11 @@
-//! What is made of blobs: layers as bytes, layer manifests, the images synthesised from them, and images as they are stored.
+//! What is made of blobs: layers as bytes, layer manifests and the images synthesised from them, images as they are stored
+//! and images in archives.
 
+pub mod archive;
 mod cache;
 mod document;
+pub mod export;
+pub mod import;
 pub mod layer;
 pub mod layout;
 pub mod pack;

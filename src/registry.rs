@@ -19,10 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tower_http::trace::{DefaultOnResponse, TraceLayer};
 use tracing::Level;
 
-use crate::{
-    content::Content,
-    names::{Meaning, Resolver},
-};
+use crate::names::{Meaning, Resolver};
 use endpoint::Endpoint;
 use error::Refusal;
 
@@ -33,12 +30,16 @@ pub struct Registry {
 }
 
 /// Serves the registry until `stop`, then finishes what is being sent.
-pub async fn serve(listener: TcpListener, content: Content, stop: CancellationToken) -> std::io::Result<()> {
-    let app = router(content);
+pub async fn serve(
+    listener: TcpListener,
+    resolver: Resolver,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let app = router(resolver);
     axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
-fn router(content: Content) -> Router {
+fn router(resolver: Resolver) -> Router {
     // Names hold slashes, so paths are split by `Endpoint`, not by routes.
     Router::new()
         .route("/v2", any(version))
@@ -47,7 +48,7 @@ fn router(content: Content) -> Router {
         .fallback(async || Refusal::no_endpoint())
         .layer(axum::middleware::map_response(common_headers))
         .layer(TraceLayer::new_for_http().on_response(DefaultOnResponse::new().level(Level::DEBUG)))
-        .with_state(Registry { resolver: Resolver::new(content) })
+        .with_state(Registry { resolver })
 }
 
 /// Tells where an answer is what was seen last, since nobody could be asked: RFC 9111, section 5.5, as RFC 7234 had it.

@@ -67,7 +67,7 @@ async fn run_in(
     let stop = CancellationToken::new();
     let control = Server::bind(&settings.data_dir())?;
     let control = tokio::spawn(control.run(house.clone(), stop.clone()));
-    let registry = tokio::spawn(registry::serve(listener, house.content().clone(), stop.clone()));
+    let registry = tokio::spawn(registry::serve(listener, house.resolver().clone(), stop.clone()));
     say_ready(global, house).await?;
     signals.next().await;
     tracing::info!("stopping; a second signal stops at once");

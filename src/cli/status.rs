@@ -32,5 +32,6 @@ pub async fn run(global: &Global) -> Result<(), Exit> {
             indicatif::HumanBytes(status.received_bytes)
         );
         println!("layers      {} added, {} pulled", status.layers, status.cached_layers);
+        println!("images      {} imported", status.images);
     })
 }

@@ -1,6 +1,7 @@
 //! Bytes as a UnixFS DAG and back. Blocks are known here and in the node, nowhere else.
 
 mod build;
+mod directory;
 mod fetch;
 mod hamt;
 mod resolve;

@@ -26,12 +26,35 @@ pub struct Holding {
     roots: Vec<String>,
     /// The blobs that are here because of it, and where the bytes of each are.
     pub blobs: Vec<(Digest, CidPath)>,
+    /// What belongs to it and is reached from its roots: kept, and not announced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    below: Vec<String>,
+    /// What a command imported: images by the names they are pulled under.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<Named>,
+}
+
+/// An image that is held, as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// The repository name and the tag, without a registry.
+    pub reference: String,
+    /// The digest of its manifest or index.
+    pub digest: Digest,
+    /// Bytes of all its blobs.
+    pub size: u64,
 }
 
 impl Holding {
     /// A holding of `roots` with `blobs` below them.
     pub fn new(owned: bool, roots: &[Cid], blobs: Vec<(Digest, CidPath)>) -> Self {
-        Self { owned, roots: roots.iter().map(ToString::to_string).collect(), blobs }
+        let roots = roots.iter().map(ToString::to_string).collect();
+        Self { owned, roots, blobs, below: Vec::new(), images: Vec::new() }
+    }
+
+    /// The same, with what belongs to it below its roots, and the images that it is.
+    pub fn of_images(self, below: &[Cid], images: Vec<Named>) -> Self {
+        Self { below: below.iter().map(ToString::to_string).collect(), images, ..self }
     }
 
     /// Takes up what another names beside this.
@@ -51,9 +74,14 @@ impl Holding {
     pub fn roots(&self) -> Vec<Cid> {
         self.roots.iter().filter_map(|root| root.parse().ok()).collect()
     }
+
+    /// Everything that is kept because of it.
+    fn kept(&self) -> Vec<Cid> {
+        self.roots.iter().chain(&self.below).filter_map(|root| root.parse().ok()).collect()
+    }
 }
 
-/// What was released, and which of its roots nothing else holds.
+/// What was released, and what of it nothing else holds.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Released {
     pub holding: Holding,
@@ -87,11 +115,11 @@ impl Index {
             let mut holdings = write.open_table(HOLDINGS)?;
             let before = holdings.insert(key.to_bytes().as_slice(), json.as_str())?;
             if let Some(before) = before {
-                for root in parse(before.value())?.roots() {
+                for root in parse(before.value())?.kept() {
                     held.remove(name(&root).as_slice(), key.to_bytes().as_slice())?;
                 }
             }
-            for root in holding.roots() {
+            for root in holding.kept() {
                 held.insert(name(&root).as_slice(), key.to_bytes().as_slice())?;
             }
             Ok(())
@@ -151,7 +179,7 @@ impl Index {
             write.open_table(HOLDINGS)?.remove(key.as_slice())?;
             let mut held = write.open_multimap_table(HELD)?;
             let mut free = Vec::new();
-            for root in holding.roots() {
+            for root in holding.kept() {
                 let name = name(&root);
                 held.remove(name.as_slice(), key.as_slice())?;
                 if held.get(name.as_slice())?.is_empty() {

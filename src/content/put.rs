@@ -9,6 +9,7 @@
 //! Each has a short queue, so memory is bounded by the slowest.
 
 use std::{
+    collections::BTreeMap,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread::{self, JoinHandle},
 };
@@ -149,6 +150,52 @@ impl Document {
     pub fn directory(name: &str, file: &Root, profile: Profile) -> Self {
         let (root, block) = profile.directory(name, file);
         Self { root, blocks: vec![block] }
+    }
+}
+
+/// A tree of directories over files that are put.
+#[derive(Clone, Debug, Default)]
+pub struct Folder(BTreeMap<String, Entry>);
+
+#[derive(Clone, Debug)]
+enum Entry {
+    File(Root),
+    Folder(Folder),
+}
+
+impl Folder {
+    /// Adds a file at `path`, and the directories on the way; false where a file is in the way.
+    pub fn insert(&mut self, path: &str, file: Root) -> bool {
+        match path.split_once('/') {
+            None => match self.0.get(path) {
+                Some(Entry::Folder(_)) => false,
+                _ => self.0.insert(path.into(), Entry::File(file)).is_none(),
+            },
+            Some((folder, rest)) => {
+                match self.0.entry(folder.into()).or_insert_with(|| Entry::Folder(Self::default())) {
+                    Entry::Folder(folder) => folder.insert(rest, file),
+                    Entry::File(_) => false,
+                }
+            }
+        }
+    }
+
+    /// The directory, and every directory below it.
+    pub fn document(&self, profile: Profile) -> Document {
+        let mut blocks = Vec::new();
+        let root = self.build(profile, &mut blocks);
+        Document { root, blocks }
+    }
+
+    fn build(&self, profile: Profile, blocks: &mut Vec<Block>) -> Root {
+        let root = |entry: &Entry, blocks: &mut Vec<Block>| match entry {
+            Entry::File(root) => *root,
+            Entry::Folder(folder) => folder.build(profile, blocks),
+        };
+        let entries = self.0.iter().map(|(name, entry)| (name.clone(), root(entry, blocks))).collect();
+        let (root, own) = profile.directory_of(&entries);
+        blocks.extend(own);
+        root
     }
 }
 

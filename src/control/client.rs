@@ -8,7 +8,12 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{Failure, House, Note, Options, Reply, Request, message::Line, socket};
+use super::{
+    Failure, House, Note, Options, Reply, Request,
+    input::{self, Input},
+    message::Line,
+    socket,
+};
 
 /// Has `request` answered; `offline` is the house to open where no `serve` runs.
 pub async fn ask(request: Request, offline: Options, mut note: impl FnMut(Note)) -> Result<Reply, Failure> {
@@ -28,7 +33,9 @@ pub async fn ask(request: Request, offline: Options, mut note: impl FnMut(Note))
             }
             let house = House::open(offline).await?;
             let (notes, mut noted) = mpsc::unbounded_channel();
-            let mut work = std::pin::pin!(house.handle(request, notes));
+            let (chunks, input) = request.has_input().then(Input::new).unzip();
+            chunks.map(|chunks| tokio::spawn(input::fill(tokio::io::stdin(), chunks)));
+            let mut work = std::pin::pin!(house.handle_with(request, input, notes));
             loop {
                 tokio::select! {
                     biased;
@@ -48,15 +55,22 @@ pub async fn ask(request: Request, offline: Options, mut note: impl FnMut(Note))
 }
 
 async fn over_socket(
-    mut stream: UnixStream,
+    stream: UnixStream,
     request: Request,
     mut note: impl FnMut(Note),
 ) -> Result<Reply, Failure> {
     let lost = |e: std::io::Error| Failure::new(format!("the running node hung up: {e}"));
     let mut json = serde_json::to_vec(&request).map_err(Failure::new)?;
     json.push(b'\n');
+    let (answers, mut stream) = stream.into_split();
     stream.write_all(&json).await.map_err(lost)?;
-    let mut lines = BufReader::new(stream).lines();
+    // Where the node refuses what comes, it says why in its answer.
+    let _sending = match request.has_input() {
+        true => Ok(tokio::spawn(input::send(tokio::io::stdin(), stream))),
+        // Dropped, it would close its half.
+        false => Err(stream),
+    };
+    let mut lines = BufReader::new(answers).lines();
     while let Some(line) = lines.next_line().await.map_err(lost)? {
         match serde_json::from_str(&line) {
             Ok(Line::Note(next)) => note(next),

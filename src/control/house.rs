@@ -1,3 +1,6 @@
+mod export;
+mod image;
+
 use std::{path::PathBuf, str::FromStr, sync::Arc, time::Instant};
 
 use ocipfs_node::{Bootstrap, Cid, Multiaddr, Node};
@@ -6,12 +9,14 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
     Added, Failure, Identity, Inspected, Note, PeerInfo, Reply, Request, Status, Stored,
+    input::Input,
     lock::{self, Lock},
     message::Source,
 };
 use crate::{
     content::{self, CidPath, Content, Profile, Settings, Store},
     images::layer::{self, Image, LayerManifest, add},
+    names::Resolver,
 };
 
 const OLD_DOCKER: &str = "the layer is compressed with zstd, which Docker before 23 does not unpack; use gzip where such clients pull";
@@ -33,7 +38,7 @@ pub struct Options {
 pub struct House(Arc<Inner>);
 
 struct Inner {
-    content: Content,
+    resolver: Resolver,
     registry: String,
     network: &'static str,
     started: Instant,
@@ -68,21 +73,37 @@ impl House {
             }
         };
         let registry = options.registry;
-        Ok(Self(Arc::new(Inner { content, registry, network, started: Instant::now(), _lock: lock })))
+        let resolver = Resolver::new(content);
+        Ok(Self(Arc::new(Inner { resolver, registry, network, started: Instant::now(), _lock: lock })))
+    }
+
+    /// What names mean.
+    pub fn resolver(&self) -> &Resolver {
+        &self.0.resolver
     }
 
     /// The bytes behind it all.
     pub fn content(&self) -> &Content {
-        &self.0.content
+        self.0.resolver.content()
     }
 
     /// Closes the swarm.
     pub async fn close(&self) {
-        self.0.content.node().shutdown().await;
+        self.content().node().shutdown().await;
     }
 
     /// Answers a command.
     pub async fn handle(&self, request: Request, notes: Notes) -> Result<Reply, Failure> {
+        self.handle_with(request, None, notes).await
+    }
+
+    /// Answers a command that has an input of its own.
+    pub(super) async fn handle_with(
+        &self,
+        request: Request,
+        input: Option<Input>,
+        notes: Notes,
+    ) -> Result<Reply, Failure> {
         match request {
             Request::LayerAdd { source, platform, epoch, profile } => {
                 let profile = profile.map_or(Ok(self.content().profile()), |text| Profile::from_str(&text));
@@ -98,6 +119,7 @@ impl House {
             }
             Request::LayerInspect { reference } => self.layer_inspect(&reference).await,
             Request::LayerRm { reference } => self.layer_rm(&reference).await,
+            Request::Image(request) => self.image(request, input, notes).await,
             Request::SwarmId => Ok(Reply::Identity(self.identity().await)),
             Request::SwarmPeers => Ok(Reply::Peers { peers: self.peers() }),
             Request::SwarmConnect { address } => self.connect(&address).await,
@@ -216,7 +238,10 @@ impl House {
         let announcing = node.announcing();
         let holdings = self.content().holdings().await.map_err(content_failure)?;
         let traffic = node.traffic();
-        let owned = holdings.iter().filter(|(_, holding)| holding.owned).count();
+        let images: usize = holdings.iter().map(|(_, holding)| holding.images.len()).sum();
+        let is_layer = |holding: &&(_, content::Holding)| holding.1.images.is_empty();
+        let layers = || holdings.iter().filter(is_layer);
+        let owned = layers().filter(|(_, holding)| holding.owned).count();
         let identity = self.identity().await;
         Ok(Reply::Status(Box::new(Status {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -233,7 +258,8 @@ impl House {
             received_blocks: traffic.received_blocks,
             announce_lag_seconds: announcing.lag.as_secs(),
             layers: owned,
-            cached_layers: holdings.len() - owned,
+            images,
+            cached_layers: layers().count() - owned,
             seconds: self.0.started.elapsed().as_secs(),
         })))
     }

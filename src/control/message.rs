@@ -1,10 +1,13 @@
 //! What goes over the control socket: a request as one line of JSON, notes, then one outcome.
 
+mod image;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::names::{NameRequest, NameTarget, OwnName, Published};
+pub use image::{ImageInfo, ImageReply, ImageRequest, InspectedImage};
 
 /// What a command asks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -31,6 +34,8 @@ pub enum Request {
         /// A reference, a repository name or a CID.
         reference: String,
     },
+    /// What is asked about images.
+    Image(ImageRequest),
     /// Who this node is.
     SwarmId,
     /// Who is connected.
@@ -59,6 +64,11 @@ pub enum Source {
 }
 
 impl Request {
+    /// Whether the client's input follows.
+    pub fn has_input(&self) -> bool {
+        matches!(self, Self::Image(ImageRequest::Import { path: None, .. }))
+    }
+
     /// Whether only a running `serve` can answer.
     pub fn needs_serve(&self) -> bool {
         matches!(self, Self::SwarmPeers | Self::SwarmConnect { .. } | Self::Status)
@@ -78,6 +88,8 @@ pub enum Reply {
         /// The layer manifest that is gone.
         cid: String,
     },
+    /// To `Image`.
+    Image(ImageReply),
     /// To `SwarmId`.
     Identity(Identity),
     /// To `SwarmPeers`.
@@ -215,6 +227,8 @@ pub struct Status {
     pub announce_lag_seconds: u64,
     /// Layers that commands added.
     pub layers: usize,
+    /// Images that commands imported.
+    pub images: usize,
     /// Layers that were pulled.
     pub cached_layers: usize,
     /// Since the start.

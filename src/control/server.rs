@@ -13,7 +13,12 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Failure, House, Request, message::Line, socket};
+use super::{
+    Failure, House, Request,
+    input::{self, Input},
+    message::Line,
+    socket,
+};
 
 /// A request is a line of a few hundred bytes.
 const LONGEST_REQUEST: u64 = 64 << 10;
@@ -77,13 +82,20 @@ impl Server {
 async fn answer(house: House, stream: UnixStream) {
     let (input, mut output) = stream.into_split();
     let mut text = String::new();
-    if BufReader::new(input.take(LONGEST_REQUEST)).read_line(&mut text).await.is_err() {
+    let mut input = BufReader::new(input);
+    if (&mut input).take(LONGEST_REQUEST).read_line(&mut text).await.is_err() {
         return;
     }
     let (notes, mut noted) = mpsc::unbounded_channel();
     let work = async {
         match serde_json::from_str::<Request>(&text) {
-            Ok(request) => house.handle(request, notes).await,
+            Ok(request) => {
+                let body = request.has_input().then(Input::new);
+                let (chunks, body) = body.unzip();
+                // It ends with the client, or when nobody reads any more.
+                chunks.map(|chunks| tokio::spawn(input::receive(input, chunks)));
+                house.handle_with(request, body, notes).await
+            }
             Err(error) => Err(Failure::new(format!("the running node does not know this request ({error})"))
                 .hint("is it of the same version as this command?")),
         }

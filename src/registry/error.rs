@@ -60,12 +60,9 @@ impl Refusal {
     pub fn names(error: names::Error, wanted: Wanted) -> Self {
         use names::Error::*;
         let (status, code) = match &error {
-            Syntax(_)
-            | NoIpnsName { .. }
-            | CidV0 { .. }
-            | UpperCase { .. }
-            | NoCid { .. }
-            | Path { .. } => (StatusCode::BAD_REQUEST, "NAME_INVALID"),
+            Syntax(_) | NoIpnsName { .. } | CidV0 { .. } | UpperCase { .. } | NoCid { .. } | Path { .. } => {
+                (StatusCode::BAD_REQUEST, "NAME_INVALID")
+            }
             UnknownName(_) | Unfinished { .. } => (StatusCode::NOT_FOUND, "NAME_UNKNOWN"),
             UnknownReference { .. } => (StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN"),
             UnknownBlob { .. } => (StatusCode::NOT_FOUND, "BLOB_UNKNOWN"),

@@ -33,4 +33,9 @@ impl Skopeo {
         let source = format!("docker://{reference}");
         self.room.run(&["skopeo", "copy", "--src-tls-verify=false", &source, destination])
     }
+
+    /// Copies an image between archives: `oci:DIR:TAG`, `oci-archive:FILE:TAG`, `docker-archive:FILE:NAME:TAG`.
+    pub fn convert(&self, source: &str, destination: &str) -> Result<String, String> {
+        self.room.run(&["skopeo", "copy", source, destination])
+    }
 }

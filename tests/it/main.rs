@@ -14,6 +14,7 @@ mod commands;
 mod disk_full;
 mod finding;
 mod foreign;
+mod images;
 mod killing;
 mod layers;
 mod memory;
@@ -35,6 +36,7 @@ fn main() {
         disk_full::trials(),
         finding::trials(),
         foreign::trials(),
+        images::trials(),
         killing::trials(),
         layers::trials(),
         memory::trials(),

@@ -8,7 +8,8 @@ use multihash_codetable::{Code, MultihashDigest};
 use ocipfs_node::{Block, Cid};
 use serde::Deserialize;
 
-use super::unixfs::{self, DAG_PB, RAW};
+use super::unixfs::{self, DAG_PB, RAW, Unit};
+use crate::content::Error;
 
 /// The shape of a DAG: two nodes that agree on it give the same bytes the same CID.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -65,7 +66,7 @@ impl Profile {
         }
     }
 
-    fn dag_pb(self, node: PbNode) -> Block {
+    pub(super) fn dag_pb(self, node: PbNode) -> Block {
         let data = Bytes::from(node.into_bytes());
         Block { cid: self.dag_pb_cid(&data), data }
     }
@@ -103,11 +104,25 @@ impl Profile {
 /// The top of a DAG.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Root {
+    /// Its block.
     pub cid: Cid,
     /// The file's bytes below it.
     pub size: u64,
     /// The blocks' bytes below and with it (`Tsize`).
     pub dag_size: u64,
+}
+
+impl Root {
+    /// What a block says of itself and what is below it.
+    pub fn of(cid: Cid, block: Bytes) -> Result<Self, Error> {
+        let size = Unit::decode(&cid, block.clone())?.size();
+        let links = match cid.codec() {
+            RAW => Vec::new(),
+            _ => PbNode::from_bytes(block.clone()).map(|node| node.links).unwrap_or_default(),
+        };
+        let below = links.iter().filter_map(|link| link.size).fold(0, u64::saturating_add);
+        Ok(Self { cid, size, dag_size: below.saturating_add(block.len() as u64) })
+    }
 }
 
 /// Builds the tree from its leaves up, holding no more than one open node a level.

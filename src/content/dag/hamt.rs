@@ -1,4 +1,4 @@
-//! Looking a name up in a sharded directory.
+//! Where a name is in a sharded directory.
 
 use std::io::Cursor;
 
@@ -26,9 +26,15 @@ impl Bits {
         Self { hash: hash as u64, left: u64::BITS }
     }
 
-    fn take(&mut self, bits: u32) -> Option<u64> {
+    /// The next bits, as long as there are any.
+    pub fn take(&mut self, bits: u32) -> Option<u64> {
         self.left = self.left.checked_sub(bits)?;
         Some((self.hash >> self.left) & ((1 << bits) - 1))
+    }
+
+    /// Whether all bits were taken.
+    pub fn is_spent(&self) -> bool {
+        self.left == 0
     }
 }
 

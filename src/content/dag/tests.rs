@@ -1,6 +1,6 @@
 //! The DAG code against what boxo computes (tests/peers/boxo/vectors).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -79,6 +79,47 @@ fn a_directory_of_one_file_has_boxos_bytes() {
         seen += 1;
     }
     assert_eq!(seen, 2);
+}
+
+/// A leaf of these bytes, as the vectors have them: the entry's name, or `x`.
+fn leaf(profile: Profile, text: &str) -> Root {
+    let mut builder = Builder::new(profile);
+    builder.push(Bytes::copy_from_slice(text.as_bytes()));
+    builder.finish().0
+}
+
+#[test]
+fn directories_have_boxos_blocks() {
+    for directory in vectors()["directories"].as_array().unwrap() {
+        let Ok(profile) = text(directory, "profile").parse::<Profile>() else { continue };
+        if text(directory, "name") == "one" {
+            continue;
+        }
+        let names = directory["entries"].as_object().unwrap().keys();
+        let entries = names.map(|name| (name.clone(), leaf(profile, name))).collect();
+        let (root, blocks) = profile.directory_of(&entries);
+        assert_eq!(root.cid.to_string(), text(directory, "cid"));
+        assert_eq!(Some(root.dag_size), directory["dag_size"].as_u64());
+        assert_eq!(BASE64_STANDARD.encode(&blocks[0].data), text(directory, "block"));
+    }
+}
+
+#[test]
+fn a_directory_is_sharded_from_the_size_at_which_boxo_does() {
+    for threshold in vectors()["threshold"].as_array().unwrap() {
+        let profile: Profile = text(threshold, "profile").parse().unwrap();
+        let number = |key: &str| threshold[key].as_u64().unwrap() as usize;
+        let leaf = leaf(profile, "x");
+        let names = (0..number("entries")).map(|i| format!("file-{i:05}"));
+        let entries: BTreeMap<String, Root> = names.map(|name| (name, leaf)).collect();
+        for (length, cid) in [(number("last_length"), "basic_cid"), (number("last_length") + 1, "hamt_cid")] {
+            let mut entries = entries.clone();
+            entries.insert("z".repeat(length), leaf);
+            let (root, blocks) = profile.directory_of(&entries);
+            assert_eq!(root.cid.to_string(), text(threshold, cid), "{threshold}");
+            assert_eq!((blocks.len() > 1, blocks.last().unwrap().cid), (cid == "hamt_cid", root.cid));
+        }
+    }
 }
 
 #[test]

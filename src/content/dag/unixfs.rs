@@ -225,6 +225,23 @@ pub fn directory_data() -> Vec<u8> {
     vec![1 << 3, DIRECTORY as u8]
 }
 
+/// Writes the `Data` of a shard: the slots that are taken as bits, the hash (murmur3-x64-64) and the number of slots.
+pub fn shard_data(fanout_bits: u32, slots: impl Iterator<Item = u64>) -> Vec<u8> {
+    const MURMUR3_X64_64: u64 = 0x22;
+    let mut bits = vec![0u8; 1 << fanout_bits >> 3];
+    let last = bits.len() - 1;
+    slots.for_each(|slot| bits[last - (slot >> 3) as usize] |= 1 << (slot & 7));
+    let bits: Vec<u8> = bits.into_iter().skip_while(|byte| *byte == 0).collect();
+    let mut out = vec![1 << 3, SHARD as u8, 2 << 3 | 2];
+    put_varint(&mut out, bits.len() as u64);
+    out.extend_from_slice(&bits);
+    out.push(5 << 3);
+    put_varint(&mut out, MURMUR3_X64_64);
+    out.push(6 << 3);
+    put_varint(&mut out, 1 << fanout_bits);
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use multihash_codetable::{Code, MultihashDigest};

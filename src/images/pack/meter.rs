@@ -65,7 +65,7 @@ pub enum Compression {
 
 impl Compression {
     /// Reads the magic number that a layer starts with, of which it takes four bytes.
-    fn detect(start: &[u8]) -> Self {
+    pub fn detect(start: &[u8]) -> Self {
         match start {
             [0x1f, 0x8b, ..] => Self::Gzip,
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
@@ -188,6 +188,15 @@ impl Meter {
             size: self.size,
             compression: content.compression,
         })
+    }
+}
+
+/// How a layer that begins with these bytes is stored; none where they are those of no layer.
+pub fn compression_of(first: &[u8]) -> Option<Compression> {
+    match Compression::detect(first) {
+        Compression::None if first.len() < 512 => None,
+        Compression::None => tarball::Check::default().update(first).is_ok().then_some(Compression::None),
+        compressed => Some(compressed),
     }
 }
 

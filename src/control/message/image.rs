@@ -1,0 +1,114 @@
+//! What is asked about images, and what comes back.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// What a command asks about images.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "kebab-case")]
+pub enum ImageRequest {
+    /// Import the images of an archive.
+    Import {
+        /// A file or a folder, absolute; where it is absent, the client's input.
+        path: Option<PathBuf>,
+        /// What the images are called: `name` or `name:tag`.
+        name: Option<String>,
+        /// `layout`, `descriptor` or `dockerized`.
+        form: String,
+        /// `gzip`, `zstd` or `none`.
+        compress: Option<String>,
+        /// Another profile than the node's.
+        profile: Option<String>,
+        /// The registry that references are shown with.
+        registry: Option<String>,
+    },
+    /// Write an image to an archive.
+    Export {
+        /// A reference or a repository name.
+        reference: String,
+        /// An absolute path.
+        dest: PathBuf,
+        /// `oci`, `oci-archive` or `docker-archive`.
+        format: Option<String>,
+    },
+    /// What was imported.
+    Ls,
+    /// Tell what a reference means.
+    Inspect {
+        /// A reference or a repository name.
+        reference: String,
+    },
+    /// Forget what was imported under one root.
+    Rm {
+        /// A reference, or the root's CID.
+        reference: String,
+    },
+    /// Call an imported image otherwise, under a root of its own.
+    Tag {
+        /// A reference.
+        reference: String,
+        /// `name` or `name:tag`.
+        name: String,
+    },
+}
+
+/// To an `ImageRequest`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "kebab-case")]
+pub enum ImageReply {
+    /// To `Import` and `Tag`.
+    Imported {
+        /// In the order of the archive.
+        images: Vec<ImageInfo>,
+    },
+    /// To `Export`.
+    Exported {
+        /// Where it was written.
+        dest: PathBuf,
+        /// What was written.
+        image: ImageInfo,
+    },
+    /// To `Ls`.
+    Listed {
+        /// By reference.
+        images: Vec<ImageInfo>,
+    },
+    /// To `Inspect`.
+    Inspected(Box<InspectedImage>),
+    /// To `Rm`.
+    Removed {
+        /// The root that is gone.
+        cid: String,
+        /// The images that were below it.
+        references: Vec<String>,
+    },
+}
+
+/// An image.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ImageInfo {
+    /// What a client pulls.
+    pub reference: String,
+    /// Its root.
+    pub cid: String,
+    /// The digest of its manifest or index.
+    pub digest: String,
+    /// Bytes of all its blobs.
+    pub size: u64,
+}
+
+/// What a reference means.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct InspectedImage {
+    /// What a client pulls.
+    pub reference: String,
+    /// The digest of its manifest or index.
+    pub digest: String,
+    /// The media type of that.
+    pub media_type: String,
+    /// Whether a command imported it here.
+    pub owned: bool,
+    /// The manifest or index itself.
+    pub manifest: serde_json::Value,
+}

@@ -1,0 +1,266 @@
+//! Archives of images as docker, podman, skopeo and others write them, read from one end to the other.
+//!
+//! ```text
+//! Input (a file, a stream) ─► Parts: each entry is put as it comes ─► oci or docker: what the images are ─► Images
+//! a layout folder ──────────► Parts: each blob is put when it is named ─┘
+//! ```
+//!
+//! Nothing is visible in the store before [`Images`] is committed by who imports; dropped, it leaves nothing.
+
+mod docker;
+mod input;
+mod name;
+mod oci;
+mod parts;
+mod take;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::PathBuf,
+};
+
+use bytes::Bytes;
+use ocipfs_oci::{Descriptor, Digest, Index, Manifest, Name, Tag};
+
+use crate::{
+    content::{Profile, Store, StoreError},
+    images::pack::meter,
+};
+
+pub use name::{split, without_registry};
+pub use parts::blob_path;
+pub use take::{Compress, Piece, put_as};
+
+use parts::Parts;
+
+/// The largest manifest, index in an index, or configuration.
+pub const MAX_MANIFEST: u64 = 4 << 20;
+/// The largest `index.json`.
+pub const MAX_INDEX: u64 = 64 << 20;
+/// Indexes within indexes.
+const MAX_DEPTH: usize = 8;
+
+/// Why an archive is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It cannot be read.
+    #[error("cannot read {what}: {why}")]
+    Read {
+        /// The file.
+        what: String,
+        /// What the system said.
+        why: String,
+    },
+    /// It holds no images.
+    #[error("this is neither a docker archive nor an OCI image layout: {0}")]
+    Unknown(&'static str),
+    /// It stops before its end.
+    #[error("the archive is truncated: {0} stops before its end")]
+    Truncated(String),
+    /// An entry would be outside of the tree.
+    #[error("the archive has the path {0:?}, which leads out of it")]
+    Outside(String),
+    /// Something that is named is not there.
+    #[error("the archive has no {what}, which {by} names")]
+    Missing {
+        /// What is missing.
+        what: String,
+        /// Where it is named.
+        by: String,
+    },
+    /// Bytes that are not what their name says.
+    #[error("{what} is not what its name says: {why}")]
+    Lie {
+        /// The entry.
+        what: String,
+        /// What differs.
+        why: String,
+    },
+    /// A document that cannot be understood.
+    #[error("{what}: {why}")]
+    Document {
+        /// The entry.
+        what: String,
+        /// What the parser said.
+        why: String,
+    },
+    /// More bytes than a document may have, or more documents than the memory may hold.
+    #[error("{what} is larger than the {limit} bytes allowed")]
+    TooLarge {
+        /// The entry.
+        what: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// An index that holds itself, or too many within each other.
+    #[error("index {0} is within itself, or more than {MAX_DEPTH} deep")]
+    Cycle(Digest),
+    /// What cannot be a name.
+    #[error("{text:?} cannot name an image: {why}")]
+    Name {
+        /// The text.
+        text: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A layer that cannot be unpacked.
+    #[error("{what}: {why}")]
+    Layer {
+        /// The entry.
+        what: String,
+        /// What is wrong with it.
+        why: meter::Error,
+    },
+    /// It could not be stored.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Error {
+    /// Tells an error of the store from one of reading.
+    fn of_io(what: &str, error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Self::Truncated(what.into()),
+            _ => match error.downcast::<StoreError>() {
+                Ok(store) => Self::Store(store),
+                Err(error) => Self::Read { what: what.into(), why: error.to_string() },
+            },
+        }
+    }
+
+    fn document(what: impl ToString, why: impl ToString) -> Self {
+        Self::Document { what: what.to_string(), why: why.to_string() }
+    }
+}
+
+/// Where images come from.
+pub enum Source {
+    /// A tar, compressed or not, or a layout folder.
+    Path(PathBuf),
+    /// A tar as a stream.
+    Stream(Box<dyn io::Read + Send>),
+}
+
+/// How what comes is put.
+pub struct Options {
+    /// Where it is put.
+    pub store: Store,
+    /// The shape of the DAGs.
+    pub profile: Profile,
+    /// What becomes of uncompressed layers; where nothing is said, those of docker archives are gzip'd.
+    pub compress: Option<Compress>,
+    /// Told the bytes read so far.
+    pub progress: Box<dyn FnMut(u64) + Send>,
+}
+
+/// An image of an archive.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    /// The repository, where the archive says it.
+    pub repository: Option<Name>,
+    /// The tag, where the archive says it.
+    pub tag: Option<Tag>,
+    /// Its manifest or index.
+    pub top: Descriptor,
+}
+
+/// The images of an archive, written and not yet stored.
+#[derive(Default)]
+pub struct Images {
+    /// In the order of the archive.
+    pub pictures: Vec<Picture>,
+    /// Manifests, indexes and configurations.
+    pub documents: BTreeMap<Digest, Bytes>,
+    /// Every other blob.
+    pub pieces: BTreeMap<Digest, Piece>,
+    /// For people.
+    pub warnings: Vec<String>,
+    /// Blobs that were taken out of `pieces`.
+    taken: BTreeSet<Digest>,
+}
+
+/// Reads all images of `source`. It blocks.
+pub fn read(source: Source, options: Options) -> Result<Images, Error> {
+    let mut parts = Parts::read(source, options)?;
+    match parts.document("index.json")? {
+        Some(index) => oci::read(&mut parts, &index),
+        None => match parts.document("manifest.json")? {
+            Some(manifest) => docker::read(&mut parts, &manifest),
+            None => Err(Error::Unknown("it has neither index.json nor manifest.json")),
+        },
+    }
+}
+
+/// A manifest or an index, as its media type says, or where that says nothing, as it looks.
+pub enum Node {
+    /// One image, or an artifact.
+    Manifest(Box<Manifest>),
+    /// A list of them.
+    Index(Box<Index>),
+}
+
+impl Node {
+    /// Reads what `descriptor` names.
+    pub fn parse(descriptor: &Descriptor, bytes: &[u8]) -> Result<Self, Error> {
+        let failed = |why: ocipfs_oci::manifest::Error| Error::document(&descriptor.digest, why);
+        match descriptor.media_type.is_index() {
+            true => Ok(Self::Index(Box::new(Index::parse(bytes).map_err(failed)?))),
+            false => Ok(Self::Manifest(Box::new(Manifest::parse(bytes).map_err(failed)?))),
+        }
+    }
+
+    /// Whether `descriptor` names one.
+    pub fn is(descriptor: &Descriptor) -> bool {
+        descriptor.media_type.is_index() || descriptor.media_type.is_manifest()
+    }
+}
+
+impl Images {
+    /// The document of this digest.
+    pub fn node(&self, descriptor: &Descriptor) -> Result<Option<Node>, Error> {
+        match self.documents.get(&descriptor.digest) {
+            Some(bytes) if Node::is(descriptor) => Node::parse(descriptor, bytes).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Takes out a blob; it still counts as here.
+    pub fn take(&mut self, digest: &Digest) -> Option<Piece> {
+        let piece = self.pieces.remove(digest)?;
+        self.taken.insert(digest.clone());
+        Some(piece)
+    }
+
+    fn has(&self, digest: &Digest) -> bool {
+        self.documents.contains_key(digest) || self.pieces.contains_key(digest) || self.taken.contains(digest)
+    }
+
+    /// The digests of all that is here below `top`, and its own.
+    pub fn below(&self, top: &Descriptor) -> Result<BTreeSet<Digest>, Error> {
+        let mut found = BTreeSet::new();
+        let mut waiting = vec![top.clone()];
+        while let Some(next) = waiting.pop() {
+            if !self.has(&next.digest) || !found.insert(next.digest.clone()) {
+                continue;
+            }
+            match self.node(&next)? {
+                Some(Node::Index(index)) => waiting.extend(index.manifests),
+                Some(Node::Manifest(manifest)) => waiting.extend(manifest.blobs().cloned()),
+                None => {}
+            }
+        }
+        Ok(found)
+    }
+
+    /// Adds a document that was made here, and gives what names it.
+    pub fn add(&mut self, bytes: Vec<u8>, as_in: &Descriptor) -> Descriptor {
+        let digest = Digest::sha256_of(&bytes);
+        let size = bytes.len() as u64;
+        self.documents.insert(digest.clone(), bytes.into());
+        Descriptor { digest, size, data: None, ..as_in.clone() }
+    }
+}

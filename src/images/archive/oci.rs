@@ -1,0 +1,256 @@
+//! OCI image layouts: from `index.json` down to the layers, which are all checked to be there.
+
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
+use ocipfs_oci::{Descriptor, Digest, Index, Manifest, MediaType, Tag, media_type};
+use serde::Deserialize;
+
+use super::{
+    Error, Images, MAX_DEPTH, MAX_MANIFEST, Node, Parts, Picture, name,
+    parts::{Found, blob_path},
+    take::Taken,
+};
+use crate::images::pack::meter::Compression;
+
+/// What names an entry of `index.json` within its repository, or altogether.
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// What containerd and docker add.
+const IMAGE_NAME: &str = "io.containerd.image.name";
+/// What an attestation is about.
+const ATTESTED: &str = "vnd.docker.reference.digest";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Layout {
+    image_layout_version: String,
+}
+
+/// Reads the images that `index.json` names.
+pub fn read(parts: &mut Parts, index: &Bytes) -> Result<Images, Error> {
+    let missing = || Error::Missing { what: "oci-layout".into(), by: "the image layout format".into() };
+    let layout = parts.document("oci-layout")?.ok_or_else(missing)?;
+    let layout: Layout = serde_json::from_slice(&layout).map_err(|e| Error::document("oci-layout", e))?;
+    if !layout.image_layout_version.starts_with("1.") {
+        let why = format!("version {:?} is not known", layout.image_layout_version);
+        return Err(Error::document("oci-layout", why));
+    }
+    let index = Index::parse(index).map_err(|e| Error::document("index.json", e))?;
+    let mut walk = Walk { parts, images: Images::default(), known: HashMap::new(), within: HashSet::new() };
+    for descriptor in &index.manifests {
+        let (repository, tag) = names(descriptor)?;
+        let mut top = walk.node(descriptor, "index.json")?.ok_or_else(|| absent(descriptor, "index.json"))?;
+        top.annotations.remove(IMAGE_NAME);
+        top.annotations.remove(REF_NAME);
+        walk.images.pictures.push(Picture { repository, tag, top });
+    }
+    match walk.images.pictures.is_empty() {
+        true => Err(Error::Unknown("its index.json names no image")),
+        false => Ok(walk.images),
+    }
+}
+
+/// What an entry of `index.json` is called.
+fn names(descriptor: &Descriptor) -> Result<(Option<ocipfs_oci::Name>, Option<Tag>), Error> {
+    if let Some(text) = descriptor.annotation(IMAGE_NAME).filter(|text| !text.is_empty()) {
+        let (repository, tag) = name::split(text)?;
+        return Ok((Some(repository), tag));
+    }
+    match descriptor.annotation(REF_NAME).filter(|text| !text.is_empty()) {
+        None => Ok((None, None)),
+        Some(text) => match text.parse() {
+            Ok(tag) => Ok((None, Some(tag))),
+            Err(_) => name::split(text).map(|(repository, tag)| (Some(repository), tag)),
+        },
+    }
+}
+
+fn absent(descriptor: &Descriptor, by: &str) -> Error {
+    Error::Missing { what: blob_path(&descriptor.digest), by: by.into() }
+}
+
+struct Walk<'a> {
+    parts: &'a mut Parts,
+    images: Images,
+    /// What became of a manifest or an index.
+    known: HashMap<Digest, Descriptor>,
+    /// The indexes on the way down.
+    within: HashSet<Digest>,
+}
+
+impl Walk<'_> {
+    /// Takes a manifest, an index or another blob with all below it; what it is called from then on.
+    fn node(&mut self, descriptor: &Descriptor, by: &str) -> Result<Option<Descriptor>, Error> {
+        if let Some(known) = self.known.get(&descriptor.digest) {
+            return Ok(Some(renamed(descriptor, known)));
+        }
+        if !Node::is(descriptor) {
+            return self.blob(descriptor, by);
+        }
+        if self.within.len() >= MAX_DEPTH || self.within.contains(&descriptor.digest) {
+            return Err(Error::Cycle(descriptor.digest.clone()));
+        }
+        let path = blob_path(&descriptor.digest);
+        if descriptor.size > MAX_MANIFEST {
+            return Err(Error::TooLarge { what: path, limit: MAX_MANIFEST });
+        }
+        let bytes = match self.parts.find(&path)? {
+            Some(Found::Document(bytes)) => bytes,
+            Some(Found::Taken(_)) => return Err(Error::document(path, "it is no JSON of at most 4 MiB")),
+            None => return Ok(None),
+        };
+        right_size(descriptor, bytes.len() as u64)?;
+        self.within.insert(descriptor.digest.clone());
+        let by = descriptor.digest.to_string();
+        let made = match Node::parse(descriptor, &bytes)? {
+            Node::Index(index) => self.index(*index, descriptor, &by)?,
+            Node::Manifest(manifest) => self.manifest(*manifest, descriptor, &by)?,
+        };
+        self.within.remove(&descriptor.digest);
+        let made = made.unwrap_or_else(|| {
+            self.images.documents.insert(descriptor.digest.clone(), bytes);
+            descriptor.clone()
+        });
+        self.known.insert(descriptor.digest.clone(), made.clone());
+        Ok(Some(made))
+    }
+
+    /// Takes what an index names; a new index where something of it is called otherwise now.
+    fn index(&mut self, mut index: Index, as_in: &Descriptor, by: &str) -> Result<Option<Descriptor>, Error> {
+        let before = index.manifests.clone();
+        let mut missing = Vec::new();
+        for child in &mut index.manifests {
+            match self.node(child, by)? {
+                Some(made) => *child = made,
+                None => missing.push(child.clone()),
+            }
+        }
+        // Docker saves the platforms that it has, and the whole index.
+        match missing.first() {
+            Some(first) if missing.len() == before.len() => return Err(absent(first, by)),
+            Some(_) => {
+                let platforms = missing.iter().map(|child| match &child.platform {
+                    Some(platform) => platform.to_string(),
+                    None => child.digest.to_string(),
+                });
+                let platforms: Vec<_> = platforms.collect();
+                let text = format!("the archive has nothing of {}, which {by} names", platforms.join(", "));
+                self.images.warnings.push(text);
+            }
+            None => {}
+        }
+        if index.manifests == before {
+            return Ok(None);
+        }
+        let changed: HashMap<_, _> =
+            before.iter().zip(&index.manifests).map(|(old, new)| (old.digest.to_string(), new)).collect();
+        let attested: Vec<Option<String>> = index
+            .manifests
+            .iter()
+            .map(|child| changed.get(child.annotation(ATTESTED)?).map(|new| new.digest.to_string()))
+            .collect();
+        for (child, attested) in index.manifests.iter_mut().zip(attested) {
+            child.annotations.extend(attested.map(|digest| (ATTESTED.to_string(), digest)));
+        }
+        let bytes = serde_json::to_vec(&index).map_err(|e| Error::document(by, e))?;
+        Ok(Some(self.images.add(bytes, as_in)))
+    }
+
+    /// Takes the configuration and the layers; a new manifest where a layer was compressed.
+    fn manifest(
+        &mut self,
+        mut manifest: Manifest,
+        as_in: &Descriptor,
+        by: &str,
+    ) -> Result<Option<Descriptor>, Error> {
+        self.blob(&manifest.config, by)?.ok_or_else(|| absent(&manifest.config, by))?;
+        let before = manifest.layers.clone();
+        for layer in &mut manifest.layers {
+            match self.blob(layer, by)? {
+                Some(made) => *layer = made,
+                // What is fetched from elsewhere is not in archives.
+                None if is_foreign(layer) => {}
+                None => return Err(absent(layer, by)),
+            }
+        }
+        if manifest.layers == before {
+            return Ok(None);
+        }
+        let bytes = serde_json::to_vec(&manifest).map_err(|e| Error::document(by, e))?;
+        Ok(Some(self.images.add(bytes, as_in)))
+    }
+
+    /// Takes a blob as it is, or compressed where it is an uncompressed layer and that is wanted.
+    fn blob(&mut self, descriptor: &Descriptor, by: &str) -> Result<Option<Descriptor>, Error> {
+        if let Some(known) = self.known.get(&descriptor.digest) {
+            return Ok(Some(renamed(descriptor, known)));
+        }
+        let path = blob_path(&descriptor.digest);
+        let made = match self.parts.find(&path)? {
+            None => return Ok(None),
+            Some(Found::Document(bytes)) => {
+                right_size(descriptor, bytes.len() as u64)?;
+                self.images.documents.insert(descriptor.digest.clone(), bytes);
+                descriptor.clone()
+            }
+            Some(Found::Taken(taken)) => self.taken(descriptor, taken, by)?,
+        };
+        self.known.insert(descriptor.digest.clone(), made.clone());
+        Ok(Some(made))
+    }
+
+    fn taken(&mut self, descriptor: &Descriptor, taken: Taken, by: &str) -> Result<Descriptor, Error> {
+        let is_plain = matches!(
+            descriptor.media_type.as_str(),
+            media_type::OCI_LAYER_TAR | media_type::DOCKER_LAYER_TAR
+        );
+        let (piece, descriptor) = match taken {
+            Taken { compressed: Some(piece), kept, .. } if is_plain && self.parts.replaces() => {
+                drop(kept);
+                let media_type = compressed_type(descriptor, piece.compression);
+                let (digest, size) = (piece.digest.clone(), piece.size);
+                (piece, Descriptor { media_type, digest, size, data: None, ..descriptor.clone() })
+            }
+            Taken { kept: Some(piece), .. } => {
+                right_size(descriptor, piece.size)?;
+                (piece, descriptor.clone())
+            }
+            _ => return Err(absent(descriptor, by)),
+        };
+        self.images.pieces.insert(piece.digest.clone(), piece);
+        Ok(descriptor)
+    }
+}
+
+/// The media type of a layer that was a plain tar.
+fn compressed_type(descriptor: &Descriptor, compression: Compression) -> MediaType {
+    let is_docker = descriptor.media_type == media_type::DOCKER_LAYER_TAR;
+    match compression {
+        Compression::Gzip if is_docker => MediaType::from_static(media_type::DOCKER_LAYER_TAR_GZIP),
+        other => MediaType::from_static(other.media_type()),
+    }
+}
+
+/// A descriptor of the same blob that is known to be called otherwise now.
+fn renamed(descriptor: &Descriptor, known: &Descriptor) -> Descriptor {
+    let is_same = known.digest == descriptor.digest;
+    let Descriptor { media_type, digest, size, .. } = known.clone();
+    let data = descriptor.data.clone().filter(|_| is_same);
+    match is_same {
+        true => descriptor.clone(),
+        false => Descriptor { media_type, digest, size, data, ..descriptor.clone() },
+    }
+}
+
+fn is_foreign(layer: &Descriptor) -> bool {
+    let text = layer.media_type.as_str();
+    !layer.urls.is_empty() || text.contains(".nondistributable.") || text.contains(".foreign.")
+}
+
+fn right_size(descriptor: &Descriptor, size: u64) -> Result<(), Error> {
+    if descriptor.size == size {
+        return Ok(());
+    }
+    let why = format!("it has {size} bytes, not {}", descriptor.size);
+    Err(Error::Lie { what: descriptor.digest.to_string(), why })
+}

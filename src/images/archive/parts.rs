@@ -1,0 +1,295 @@
+//! The entries of an archive, taken as they come: documents into memory, all else into the store.
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::{self, Cursor, Read},
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use ocipfs_oci::{Digest, Hasher};
+
+use super::{
+    Compress, Error, MAX_INDEX, MAX_MANIFEST, Options, Source, input,
+    input::{Counted, Limit, Limited},
+    take::{Plan, Taken, Taker},
+};
+use crate::images::pack::meter::{self, Compression};
+
+/// Documents and small blobs that may be in memory.
+const MAX_MEMORY: u64 = 64 << 20;
+/// What an entry costs whatever is in it.
+const ENTRY: u64 = 256;
+/// Blobs up to this size are in memory until they are stored.
+const SMALL: u64 = 64 << 10;
+/// What a tar is known by.
+const HEAD: u64 = 512;
+/// Links that lead to links.
+const MAX_LINKS: usize = 16;
+
+/// What is in an archive, by path.
+pub struct Parts {
+    options: Options,
+    entries: HashMap<String, Part>,
+    /// A layout folder, whose blobs are read when they are named.
+    folder: Option<PathBuf>,
+    /// Whether it is a docker archive; none where only its end tells.
+    is_docker: Option<bool>,
+    memory: u64,
+}
+
+enum Part {
+    Document(Bytes),
+    Taken(Taken),
+    Link(String),
+}
+
+/// A blob or a layer of the archive.
+pub enum Found {
+    /// In memory.
+    Document(Bytes),
+    /// In the store.
+    Taken(Taken),
+}
+
+/// A path within the archive, without `.`; what would lead out of it is refused.
+pub fn clean(path: &[u8]) -> Result<String, Error> {
+    let outside = || Error::Outside(String::from_utf8_lossy(path).chars().take(120).collect());
+    let text = std::str::from_utf8(path).map_err(|_| outside())?;
+    if text.starts_with('/') {
+        return Err(outside());
+    }
+    let mut names = Vec::new();
+    for name in text.split('/').filter(|name| !matches!(*name, "" | ".")) {
+        match name {
+            ".." => drop(names.pop().ok_or_else(outside)?),
+            name => names.push(name),
+        }
+    }
+    Ok(names.join("/"))
+}
+
+/// The digest that a path in a layout stands for.
+fn digest_of(path: &str) -> Option<Digest> {
+    let (algorithm, hex) = path.strip_prefix("blobs/")?.split_once('/')?;
+    format!("{algorithm}:{hex}").parse().ok()
+}
+
+fn hashes_to(bytes: &[u8], digest: &Digest) -> bool {
+    let mut hasher = Hasher::new(digest.algorithm());
+    hasher.update(bytes);
+    hasher.finish() == *digest
+}
+
+/// Where the blob of a digest is in a layout.
+pub fn blob_path(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm(), digest.hex())
+}
+
+impl Parts {
+    /// Reads a tar to its end, or opens a folder.
+    pub fn read(source: Source, mut options: Options) -> Result<Self, Error> {
+        let progress = std::mem::replace(&mut options.progress, Box::new(|_| {}));
+        let mut parts = Self { options, entries: HashMap::new(), folder: None, is_docker: None, memory: 0 };
+        match source {
+            Source::Stream(stream) => parts.read_tar(Counted::new(stream, progress), "the stream")?,
+            Source::Path(path) => {
+                let what = path.display().to_string();
+                let failed = |e: io::Error| Error::Read { what: what.clone(), why: e.to_string() };
+                if fs::metadata(&path).map_err(failed)?.is_dir() {
+                    parts.folder = Some(fs::canonicalize(&path).map_err(failed)?);
+                    parts.is_docker = Some(false);
+                    return Ok(parts);
+                }
+                let mut file = fs::File::open(&path).map_err(failed)?;
+                parts.is_docker = input::is_docker(&mut file);
+                parts.read_tar(Counted::new(file, progress), &what)?;
+            }
+        }
+        parts.is_docker = Some(parts.entries.contains_key("manifest.json"));
+        Ok(parts)
+    }
+
+    fn read_tar(&mut self, input: impl Read + 'static, what: &str) -> Result<(), Error> {
+        let failed = |e| Error::of_io(what, e);
+        let input = input::decompressed(input).map_err(failed)?;
+        let (input, limit) = Limited::new(input);
+        let mut archive = tar::Archive::new(input);
+        for entry in archive.entries().map_err(failed)? {
+            let mut entry = entry.map_err(|_| self.no_entry(what))?;
+            self.read_entry(&mut entry, &limit)?;
+            io::copy(&mut entry, &mut io::sink()).map_err(failed)?;
+            limit.headers();
+        }
+        Ok(())
+    }
+
+    /// What stops before the first entry was no tar at all.
+    fn no_entry(&self, what: &str) -> Error {
+        match self.entries.is_empty() {
+            true => Error::Unknown("it is no tar and no folder"),
+            false => Error::Truncated(what.into()),
+        }
+    }
+
+    fn read_entry<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>, limit: &Limit) -> Result<(), Error> {
+        limit.data();
+        let path = clean(&entry.path_bytes())?;
+        let kind = entry.header().entry_type();
+        if kind.is_symlink() || kind.is_hard_link() {
+            let target = entry.link_name_bytes().unwrap_or_default();
+            // A symbolic link begins where it is, a hard link at the root.
+            let whole = match path.rsplit_once('/') {
+                Some((folder, _)) if kind.is_symlink() && !target.starts_with(b"/") => {
+                    [folder.as_bytes(), b"/", &target].concat()
+                }
+                _ => target.into_owned(),
+            };
+            return self.keep(path, 0, Part::Link(clean(&whole)?));
+        }
+        if !kind.is_file() && !kind.is_contiguous() {
+            return Ok(());
+        }
+        let size = entry.size();
+        match self.take(&path, size, entry)? {
+            Some(part) => self.keep(path, size, part),
+            None => Ok(()),
+        }
+    }
+
+    fn keep(&mut self, path: String, size: u64, part: Part) -> Result<(), Error> {
+        let in_memory = matches!(part, Part::Document(_)) || size <= SMALL;
+        self.memory += ENTRY + path.len() as u64 + if in_memory { size } else { 0 };
+        if self.memory > MAX_MEMORY {
+            return Err(Error::TooLarge { what: "all of its small files".into(), limit: MAX_MEMORY });
+        }
+        self.entries.insert(path, part);
+        Ok(())
+    }
+
+    /// Takes a file for what its name and its beginning say that it is.
+    fn take(&self, path: &str, size: u64, mut input: impl Read) -> Result<Option<Part>, Error> {
+        let failed = |e| Error::of_io(path, e);
+        let limit = match path {
+            "index.json" => Some(MAX_INDEX),
+            "manifest.json" | "oci-layout" => Some(MAX_MANIFEST),
+            _ => None,
+        };
+        if let Some(limit) = limit {
+            return read_document(path, size, limit, input).map(|bytes| Some(Part::Document(bytes)));
+        }
+        let mut head = Vec::new();
+        input.by_ref().take(HEAD.min(size)).read_to_end(&mut head).map_err(failed)?;
+        let digest = digest_of(path);
+        let is_json = head.trim_ascii_start().first().is_some_and(|byte| matches!(byte, b'{' | b'['));
+        let layer = meter::compression_of(&head);
+        let input = Cursor::new(head).chain(input);
+        if is_json && size <= MAX_MANIFEST {
+            let bytes = read_document(path, size, MAX_MANIFEST, input)?;
+            return match digest {
+                Some(digest) if !hashes_to(&bytes, &digest) => {
+                    Err(Error::Lie { what: path.into(), why: "its bytes have another digest".into() })
+                }
+                _ => Ok(Some(Part::Document(bytes))),
+            };
+        }
+        let plan = match (&digest, layer) {
+            (Some(_), Some(Compression::None)) => self.plan_of_blob(),
+            (Some(_), _) => Plan { keep: true, compress: None, unpack: false },
+            (None, Some(Compression::None)) => match self.options.compress.unwrap_or(Compress::Gzip) {
+                Compress::None => Plan { keep: true, compress: None, unpack: false },
+                how => Plan { keep: false, compress: Some(how), unpack: false },
+            },
+            (None, Some(_)) => Plan { keep: true, compress: None, unpack: true },
+            (None, None) => return Ok(None),
+        };
+        let Options { store, profile, .. } = &self.options;
+        let taker = Taker { store, profile: *profile, plan, expected: digest.as_ref() };
+        taker.take(path, input, size).map(|taken| Some(Part::Taken(taken)))
+    }
+
+    /// What becomes of a blob that looks like an uncompressed layer.
+    fn plan_of_blob(&self) -> Plan {
+        let (keep, compress) = match (self.options.compress, self.is_docker) {
+            (Some(Compress::None), _) | (None, Some(false)) => (true, None),
+            // In a layout it may be something else that looks like one.
+            (how, Some(true)) => (false, how.or(Some(Compress::Gzip))),
+            (how, _) => (true, how.or(Some(Compress::Gzip))),
+        };
+        Plan { keep, compress, unpack: false }
+    }
+
+    /// Whether uncompressed layers of a layout are to be replaced.
+    pub fn replaces(&self) -> bool {
+        self.is_docker == Some(true) || self.options.compress.is_some_and(|how| how != Compress::None)
+    }
+
+    /// A document outside of the blobs.
+    pub fn document(&mut self, path: &str) -> Result<Option<Bytes>, Error> {
+        match self.find(path)? {
+            Some(Found::Document(bytes)) => {
+                self.entries.insert(path.into(), Part::Document(bytes.clone()));
+                Ok(Some(bytes))
+            }
+            Some(Found::Taken(_)) => Err(Error::document(path, "it is no JSON")),
+            None => Ok(None),
+        }
+    }
+
+    /// Takes out what is at `path`, wherever links lead.
+    pub fn find(&mut self, path: &str) -> Result<Option<Found>, Error> {
+        let path = self.follow(path)?;
+        match self.entries.remove(&path) {
+            Some(Part::Document(bytes)) => Ok(Some(Found::Document(bytes))),
+            Some(Part::Taken(taken)) => Ok(Some(Found::Taken(taken))),
+            Some(Part::Link(_)) => Ok(None),
+            None => match self.from_folder(&path)? {
+                Some(Part::Document(bytes)) => Ok(Some(Found::Document(bytes))),
+                Some(Part::Taken(taken)) => Ok(Some(Found::Taken(taken))),
+                _ => Ok(None),
+            },
+        }
+    }
+
+    /// Where links lead from `path`.
+    pub fn follow(&self, path: &str) -> Result<String, Error> {
+        let mut path = clean(path.as_bytes())?;
+        for _ in 0..MAX_LINKS {
+            match self.entries.get(&path) {
+                Some(Part::Link(target)) => path = target.clone(),
+                _ => return Ok(path),
+            }
+        }
+        Err(Error::document(path, "its links lead nowhere"))
+    }
+
+    fn from_folder(&self, path: &str) -> Result<Option<Part>, Error> {
+        let Some(folder) = &self.folder else { return Ok(None) };
+        let failed = |e: io::Error| Error::Read { what: path.into(), why: e.to_string() };
+        let full = match fs::canonicalize(folder.join(Path::new(path))) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            full => full.map_err(failed)?,
+        };
+        if !full.starts_with(folder) {
+            return Err(Error::Outside(path.into()));
+        }
+        let meta = fs::metadata(&full).map_err(failed)?;
+        if !meta.is_file() {
+            return Err(Error::document(path, "it is no file"));
+        }
+        self.take(path, meta.len(), fs::File::open(&full).map_err(failed)?)
+    }
+}
+
+fn read_document(path: &str, size: u64, limit: u64, input: impl Read) -> Result<Bytes, Error> {
+    if size > limit {
+        return Err(Error::TooLarge { what: path.into(), limit });
+    }
+    let mut bytes = Vec::new();
+    input.take(size + 1).read_to_end(&mut bytes).map_err(|e| Error::of_io(path, e))?;
+    match bytes.len() as u64 == size {
+        true => Ok(bytes.into()),
+        false => Err(Error::Truncated(path.into())),
+    }
+}

@@ -1,0 +1,221 @@
+//! One file of an archive becomes a blob that is written and not yet stored, compressed on the way or not.
+
+use std::{
+    io::{self, BufWriter, Read, Write},
+    str::FromStr,
+};
+
+use bytes::Bytes;
+use ocipfs_oci::{Algorithm, Digest, Hasher};
+
+use super::Error;
+use crate::{
+    content::{Profile, Put, Root, Store, StoreError, Written},
+    images::pack::{
+        gzip::GzipWriter,
+        meter::{Compression, Meter},
+    },
+};
+
+/// A fixed length, so that no encoder sees the input in other pieces elsewhere.
+const CHUNK: usize = 1 << 20;
+const ZSTD_LEVEL: i32 = 3;
+
+/// How an uncompressed layer is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compress {
+    /// As it is.
+    None,
+    /// By the encoder `ocipfs-gzip-1`.
+    Gzip,
+    /// By zstd at level 3, on one core.
+    Zstd,
+}
+
+impl FromStr for Compress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self::None),
+            "gzip" => Ok(Self::Gzip),
+            "zstd" => Ok(Self::Zstd),
+            _ => Err(format!("no compression {text:?}: `gzip`, `zstd` and `none` are known")),
+        }
+    }
+}
+
+/// A blob that is written and not yet stored.
+pub struct Piece {
+    /// The digest of its bytes.
+    pub digest: Digest,
+    /// Their number.
+    pub size: u64,
+    /// The top of its DAG.
+    pub root: Root,
+    /// How it is compressed, where it is a layer.
+    pub compression: Compression,
+    /// Other digests of the same bytes.
+    aliases: Vec<Digest>,
+    written: Written,
+}
+
+impl Piece {
+    fn new(put: Put, digest: Option<&Digest>, compression: Compression) -> Result<Self, Error> {
+        let written = put.close()?;
+        let sha256 = written.digest.clone().ok_or(StoreError::BrokenOff)?;
+        let aliases = digest.filter(|digest| **digest != sha256).cloned().into_iter().collect();
+        let (root, digest) = (written.root, digest.cloned().unwrap_or(sha256));
+        Ok(Self { digest, size: root.size, root, compression, aliases, written })
+    }
+
+    /// Stores it.
+    pub fn store(self) -> Result<(), StoreError> {
+        let sha256 = self.written.digest.clone().ok_or(StoreError::BrokenOff)?;
+        self.written.store(&sha256, &self.aliases, &[]).map(drop)
+    }
+}
+
+/// Writes a few bytes that are known to have this digest.
+pub fn put_as(store: &Store, profile: Profile, bytes: Bytes, digest: &Digest) -> Result<Piece, Error> {
+    let mut put = Put::new(store, profile)?;
+    put.write(bytes)?;
+    Piece::new(put, Some(digest), Compression::None)
+}
+
+/// What is to become of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Keep it as it is.
+    pub keep: bool,
+    /// Compress it.
+    pub compress: Option<Compress>,
+    /// Find the digest of what is in it.
+    pub unpack: bool,
+}
+
+/// A file that was taken.
+#[derive(Default)]
+pub struct Taken {
+    /// As it came.
+    pub kept: Option<Piece>,
+    /// As it was compressed.
+    pub compressed: Option<Piece>,
+    /// The digest of the uncompressed layer, where it was asked for or is that of the file.
+    pub diff_id: Option<Digest>,
+}
+
+/// Where the bytes of a file are put.
+pub struct Taker<'a> {
+    pub store: &'a Store,
+    pub profile: Profile,
+    pub plan: Plan,
+    /// What the bytes must hash to.
+    pub expected: Option<&'a Digest>,
+}
+
+impl Taker<'_> {
+    /// Reads `size` bytes; `what` names them in errors.
+    pub fn take(self, what: &str, mut input: impl Read, size: u64) -> Result<Taken, Error> {
+        let Plan { keep, compress, unpack } = self.plan;
+        let mut kept = keep.then(|| Put::new(self.store, self.profile)).transpose()?;
+        let mut squeezed = compress.map(|how| Squeeze::new(self.store, self.profile, how)).transpose()?;
+        let mut meter = unpack.then(Meter::new);
+        let algorithm = self.expected.map_or(Algorithm::Sha256, Digest::algorithm);
+        // What is kept is hashed by a thread of its own.
+        let mut hasher = (!keep || algorithm != Algorithm::Sha256).then(|| Hasher::new(algorithm));
+        let mut done = 0;
+        loop {
+            let mut chunk = Vec::with_capacity(CHUNK.min(size as usize + 1));
+            input.by_ref().take(CHUNK as u64).read_to_end(&mut chunk).map_err(|e| Error::of_io(what, e))?;
+            if chunk.is_empty() {
+                break;
+            }
+            done += chunk.len() as u64;
+            let chunk = Bytes::from(chunk);
+            if let Some(hasher) = &mut hasher {
+                hasher.update(&chunk);
+            }
+            if let Some(kept) = &mut kept {
+                kept.write(chunk.clone())?;
+            }
+            if let Some(meter) = &mut meter {
+                meter.update(&chunk).map_err(|why| Error::Layer { what: what.into(), why })?;
+            }
+            if let Some(squeezed) = &mut squeezed {
+                squeezed.write_all(&chunk).map_err(|e| Error::of_io(what, e))?;
+            }
+        }
+        if done != size {
+            return Err(Error::Truncated(what.into()));
+        }
+        let measured = meter.map(Meter::finish).transpose();
+        let measured = measured.map_err(|why| Error::Layer { what: what.into(), why })?;
+        let compression = measured.as_ref().map_or(Compression::None, |layer| layer.compression);
+        let hashed = hasher.map(Hasher::finish);
+        let kept = kept.map(|put| Piece::new(put, hashed.as_ref(), compression)).transpose()?;
+        let found = hashed.or_else(|| kept.as_ref().map(|piece| piece.digest.clone()));
+        let found = found.ok_or(StoreError::BrokenOff)?;
+        if self.expected.is_some_and(|expected| *expected != found) {
+            return Err(Error::Lie { what: what.into(), why: format!("its digest is {found}") });
+        }
+        Ok(Taken {
+            kept,
+            compressed: squeezed.map(|squeezed| squeezed.finish(what)).transpose()?,
+            diff_id: Some(measured.map_or(found, |layer| layer.diff_id)),
+        })
+    }
+}
+
+/// An encoder that writes into the store.
+enum Squeeze {
+    None(PutWriter),
+    Gzip(GzipWriter<BufWriter<PutWriter>>),
+    Zstd(zstd::Encoder<'static, BufWriter<PutWriter>>),
+}
+
+struct PutWriter(Put);
+
+impl Write for PutWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(Bytes::copy_from_slice(bytes)).map_err(io::Error::other)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Squeeze {
+    fn new(store: &Store, profile: Profile, how: Compress) -> Result<Self, Error> {
+        let put = PutWriter(Put::new(store, profile)?);
+        let buffered = |put| BufWriter::with_capacity(CHUNK, put);
+        Ok(match how {
+            Compress::None => Self::None(put),
+            Compress::Gzip => Self::Gzip(GzipWriter::new(buffered(put))),
+            Compress::Zstd => Self::Zstd(
+                zstd::Encoder::new(buffered(put), ZSTD_LEVEL).map_err(|e| Error::of_io("zstd", e))?,
+            ),
+        })
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::None(out) => out.write_all(bytes),
+            Self::Gzip(out) => out.write_all(bytes),
+            Self::Zstd(out) => out.write_all(bytes),
+        }
+    }
+
+    fn finish(self, what: &str) -> Result<Piece, Error> {
+        let failed = |e| Error::of_io(what, e);
+        let inner = |out: BufWriter<PutWriter>| out.into_inner().map_err(|e| failed(e.into_error()));
+        let (put, compression) = match self {
+            Self::None(out) => (out, Compression::None),
+            Self::Gzip(out) => (inner(out.finish().map_err(failed)?)?, Compression::Gzip),
+            Self::Zstd(out) => (inner(out.finish().map_err(failed)?)?, Compression::Zstd),
+        };
+        Piece::new(put.0, None, compression)
+    }
+}

@@ -1,0 +1,291 @@
+//! Where an image is written to: a layout folder, or a tar of one, which is a docker archive with one file more.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+    str::FromStr,
+    thread,
+};
+
+use bytes::Bytes;
+use ocipfs_oci::{Descriptor, Index, Manifest};
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+
+use super::archive::blob_path;
+
+/// The file of every layout that says so.
+pub const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+const IMAGE_NAME: &str = "io.containerd.image.name";
+/// Chunks that wait for the disk.
+const WAITING: usize = 16;
+
+/// What an image is written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// An OCI image layout.
+    Oci,
+    /// A tar of one.
+    OciArchive,
+    /// The same with `manifest.json`, which every `docker load` and `podman load` reads.
+    DockerArchive,
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "oci" => Ok(Self::Oci),
+            "oci-archive" => Ok(Self::OciArchive),
+            "docker-archive" => Ok(Self::DockerArchive),
+            _ => Err(format!("no format {text:?}: `oci`, `oci-archive` and `docker-archive` are known")),
+        }
+    }
+}
+
+impl Format {
+    /// What the name of a file is mostly given to.
+    pub fn of(dest: &Path) -> Self {
+        let name = dest.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+        match name.as_str() {
+            name if name.ends_with(".oci.tar") || name.ends_with(".oci") => Self::OciArchive,
+            name if name.ends_with(".tar") => Self::DockerArchive,
+            _ => Self::Oci,
+        }
+    }
+}
+
+/// The `index.json` of one image that is called so.
+pub fn index(top: &Descriptor, name: &str, tag: Option<&str>) -> Result<Vec<u8>, serde_json::Error> {
+    let mut entry = top.clone();
+    if let Some(tag) = tag {
+        entry.annotations.insert(REF_NAME.into(), tag.into());
+        entry.annotations.insert(IMAGE_NAME.into(), format!("docker.io/{}:{tag}", full(name)));
+    }
+    serde_json::to_vec(&Index::new(vec![entry]))
+}
+
+/// Docker's name of a repository without a user.
+fn full(name: &str) -> String {
+    if name.contains('/') { name.into() } else { format!("library/{name}") }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerImage {
+    config: String,
+    repo_tags: Vec<String>,
+    layers: Vec<String>,
+}
+
+/// The `manifest.json` of one image.
+pub fn docker_manifest(manifest: &Manifest, name: Option<String>) -> Result<Vec<u8>, serde_json::Error> {
+    let layers = manifest.layers.iter().map(|layer| blob_path(&layer.digest)).collect();
+    let config = blob_path(&manifest.config.digest);
+    serde_json::to_vec(&[DockerImage { config, repo_tags: name.into_iter().collect(), layers }])
+}
+
+/// An archive that is being written by a thread of its own; dropped before its end, it leaves nothing.
+pub struct Target {
+    orders: mpsc::Sender<Order>,
+    outcome: oneshot::Receiver<io::Result<()>>,
+}
+
+enum Order {
+    File { path: String, size: u64 },
+    Bytes(Bytes),
+    Finish,
+}
+
+impl Target {
+    /// Makes `dest`, which must not be there, or be an empty folder.
+    pub fn create(format: Format, dest: &Path) -> io::Result<Self> {
+        let mut sink = match format {
+            Format::Oci => Sink::folder(dest)?,
+            Format::OciArchive | Format::DockerArchive => Sink::tar(dest)?,
+        };
+        let (orders, mut received) = mpsc::channel(WAITING);
+        let (tell, outcome) = oneshot::channel();
+        let dest = dest.to_path_buf();
+        let write = move || {
+            let mut written = Err(io::Error::other("the export was broken off"));
+            while let Some(order) = received.blocking_recv() {
+                let done = match order {
+                    Order::File { path, size } => sink.file(&path, size),
+                    Order::Bytes(bytes) => sink.write(&bytes),
+                    Order::Finish => {
+                        written = sink.finish();
+                        break;
+                    }
+                };
+                if let Err(error) = done {
+                    written = Err(error);
+                    break;
+                }
+            }
+            if written.is_err() {
+                let _ = match format {
+                    Format::Oci => fs::remove_dir_all(&dest),
+                    _ => fs::remove_file(&dest),
+                };
+            }
+            let _ = tell.send(written);
+        };
+        thread::Builder::new().name("export".into()).spawn(write)?;
+        Ok(Self { orders, outcome })
+    }
+
+    /// Begins a file of so many bytes.
+    pub async fn file(&mut self, path: &str, size: u64) -> io::Result<()> {
+        self.order(Order::File { path: path.into(), size }).await
+    }
+
+    /// The next bytes of it.
+    pub async fn write(&mut self, bytes: Bytes) -> io::Result<()> {
+        self.order(Order::Bytes(bytes)).await
+    }
+
+    /// Waits until all of it is on the disk.
+    pub async fn finish(mut self) -> io::Result<()> {
+        self.order(Order::Finish).await?;
+        self.outcome.await.unwrap_or_else(|_| Err(io::Error::other("the export was broken off")))
+    }
+
+    async fn order(&mut self, order: Order) -> io::Result<()> {
+        match self.orders.send(order).await {
+            Ok(()) => Ok(()),
+            Err(_) => match (&mut self.outcome).await {
+                Ok(Err(error)) => Err(error),
+                _ => Err(io::Error::other("the export was broken off")),
+            },
+        }
+    }
+}
+
+enum Sink {
+    Folder {
+        dir: PathBuf,
+        open: Option<BufWriter<File>>,
+    },
+    /// With what is missing of the last file's last block.
+    Tar {
+        tar: tar::Builder<BufWriter<File>>,
+        padding: usize,
+    },
+}
+
+impl Sink {
+    fn folder(dir: &Path) -> io::Result<Self> {
+        match fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
+            Ok(true) => {}
+            Ok(false) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the folder is not empty")),
+            Err(_) => fs::create_dir(dir)?,
+        }
+        Ok(Self::Folder { dir: dir.into(), open: None })
+    }
+
+    fn tar(dest: &Path) -> io::Result<Self> {
+        let file = BufWriter::with_capacity(1 << 20, File::create_new(dest)?);
+        Ok(Self::Tar { tar: tar::Builder::new(file), padding: 0 })
+    }
+
+    fn file(&mut self, path: &str, size: u64) -> io::Result<()> {
+        self.end_file()?;
+        match self {
+            Self::Folder { dir, open } => {
+                let full = dir.join(path);
+                full.parent().map_or(Ok(()), fs::create_dir_all)?;
+                *open = Some(BufWriter::with_capacity(1 << 20, File::create_new(full)?));
+            }
+            Self::Tar { tar, padding } => {
+                let mut header = tar::Header::new_ustar();
+                header.set_path(path)?;
+                header.set_size(size);
+                header.set_mode(0o644);
+                header.set_mtime(0);
+                header.set_entry_type(tar::EntryType::Regular);
+                header.set_cksum();
+                tar.append(&header, io::empty())?;
+                *padding = (512 - size as usize % 512) % 512;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Folder { open: Some(file), .. } => file.write_all(bytes),
+            Self::Folder { .. } => Ok(()),
+            Self::Tar { tar, .. } => tar.get_mut().write_all(bytes),
+        }
+    }
+
+    fn end_file(&mut self) -> io::Result<()> {
+        match self {
+            Self::Folder { open, .. } => match open.take() {
+                Some(file) => file.into_inner().map_err(|e| e.into_error())?.sync_all(),
+                None => Ok(()),
+            },
+            Self::Tar { tar, padding } => {
+                let missing = std::mem::take(padding);
+                tar.get_mut().write_all(&[0; 512][..missing])
+            }
+        }
+    }
+
+    fn finish(mut self) -> io::Result<()> {
+        self.end_file()?;
+        match self {
+            Self::Folder { .. } => Ok(()),
+            Self::Tar { tar, .. } => tar.into_inner()?.into_inner().map_err(|e| e.into_error())?.sync_all(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_format_follows_from_the_name() {
+        for (dest, format) in [
+            ("/x/foo", Format::Oci),
+            ("/x/foo.tar", Format::DockerArchive),
+            ("/x/foo.oci.tar", Format::OciArchive),
+            ("/x/FOO.OCI", Format::OciArchive),
+            ("/", Format::Oci),
+        ] {
+            assert_eq!(Format::of(Path::new(dest)), format, "{dest}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tar_is_whole_or_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let dest = dir.path().join("a.tar");
+        let mut target = Target::create(Format::OciArchive, &dest).unwrap();
+        for (path, bytes) in [("one", &b"1"[..]), ("a/two", &[2; 512]), ("none", b"")] {
+            target.file(path, bytes.len() as u64).await.unwrap();
+            target.write(Bytes::copy_from_slice(bytes)).await.unwrap();
+        }
+        target.finish().await.unwrap();
+        let mut archive = tar::Archive::new(File::open(&dest).unwrap());
+        let entries = archive.entries().unwrap().map(|entry| {
+            let entry = entry.unwrap();
+            (entry.path().unwrap().display().to_string(), entry.size())
+        });
+        let expected = [("one", 1), ("a/two", 512), ("none", 0)];
+        assert_eq!(entries.collect::<Vec<_>>(), expected.map(|(path, size)| (path.to_string(), size)));
+        let taken = Target::create(Format::OciArchive, &dest).map(drop).unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
+        assert!(Target::create(Format::Oci, dir.path()).is_err(), "it is not empty");
+        let half = dir.path().join("half");
+        let target = Target::create(Format::Oci, &half).unwrap();
+        let Target { orders, outcome } = target;
+        drop(orders);
+        assert!(outcome.await.unwrap().is_err() && !half.exists());
+    }
+}

@@ -1,0 +1,255 @@
+//! Images of an archive become content that is kept here, in one of three forms.
+//!
+//! ```text
+//! archive::read ─► Images ─► named ─► layout | descriptor | dockerized ─► stored, then held and announced
+//! ```
+
+mod bench;
+mod descriptor;
+mod dockerized;
+mod layout;
+mod tag;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeSet, str::FromStr};
+
+use ocipfs_node::{Block, Cid};
+use ocipfs_oci::{Descriptor, Name, Tag};
+
+use super::archive::{self, Compress, Images, Source};
+use crate::content::{self, Content, Document, Holding, Named, Profile, Store};
+use bench::Bench;
+pub use tag::tag;
+
+/// Why nothing was imported.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The archive is refused.
+    #[error(transparent)]
+    Archive(#[from] archive::Error),
+    /// Its images cannot be called so.
+    #[error("{0}")]
+    Names(String),
+    /// An image cannot have this form.
+    #[error("{image} cannot be dockerized: {why}")]
+    Form {
+        /// The image.
+        image: String,
+        /// Why not.
+        why: String,
+    },
+    /// It could not be stored.
+    #[error(transparent)]
+    Content(#[from] content::Error),
+    /// The reading thread is gone.
+    #[error("reading was broken off")]
+    BrokenOff,
+}
+
+impl From<content::StoreError> for Error {
+    fn from(error: content::StoreError) -> Self {
+        Self::Content(error.into())
+    }
+}
+
+/// What an import is kept as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// An OCI image layout for each repository, under one directory: `ipfs/<cid>/<name>:<tag>`.
+    #[default]
+    Layout,
+    /// A descriptor whose tree names each blob by its CID, as nerdctl has it: `ipfs/<cid>`.
+    Descriptor,
+    /// The directory that image2ipfs makes: `<ciq...>/<name>:latest`.
+    Dockerized,
+}
+
+impl FromStr for Form {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "layout" => Ok(Self::Layout),
+            "descriptor" => Ok(Self::Descriptor),
+            "dockerized" => Ok(Self::Dockerized),
+            _ => Err(format!("no form {text:?}: `layout`, `descriptor` and `dockerized` are known")),
+        }
+    }
+}
+
+/// How an archive is imported.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What it is kept as.
+    pub form: Form,
+    /// What uncompressed layers become, where it is said.
+    pub compress: Option<Compress>,
+    /// The shape of the DAGs.
+    pub profile: Profile,
+    /// What the images are called, whatever the archive says.
+    pub name: Option<(Name, Option<Tag>)>,
+    /// What they are called where nobody says anything.
+    pub otherwise: Name,
+}
+
+/// An image that was imported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Imported {
+    /// What it is pulled as, without the registry.
+    pub reference: String,
+    /// Its root.
+    pub cid: Cid,
+    /// Its manifest or index.
+    pub top: Descriptor,
+    /// Bytes of all its blobs.
+    pub size: u64,
+}
+
+/// An image and what it is to be called.
+#[derive(Clone, Debug)]
+struct Called {
+    name: Name,
+    tag: Tag,
+    top: Descriptor,
+}
+
+/// A root that was made, with all that belongs to it.
+struct Made {
+    /// What it is held under.
+    cid: Cid,
+    document: Option<Document>,
+    images: Vec<Imported>,
+    /// The files of it, by digest.
+    files: BTreeSet<ocipfs_oci::Digest>,
+}
+
+/// Imports all images of `source`; also what is worth a warning.
+pub async fn import(
+    content: &Content,
+    source: Source,
+    options: Options,
+    progress: Box<dyn FnMut(u64) + Send>,
+) -> Result<(Vec<Imported>, Vec<String>), Error> {
+    let storing = content.storing().await;
+    let store = content.store().clone();
+    let work = move || make(store, source, &options, progress);
+    let prepared = tokio::task::spawn_blocking(work).await.map_err(|_| Error::BrokenOff)??;
+    let Prepared { pieces, roots, blocks, warnings } = prepared;
+    let cids: Vec<Cid> = blocks.iter().map(|block| block.cid).collect();
+    let stored = content.store().run(move |store| {
+        pieces.into_iter().try_for_each(archive::Piece::store)?;
+        store.put_blocks(&blocks)
+    });
+    let outcome = stored.await;
+    content.node().arrived(&cids);
+    let (mut all, mut unheld) = (Vec::new(), Vec::new());
+    for (cid, holding, images) in roots {
+        if content.held(&cid).await?.is_none() {
+            unheld.push(cid);
+        }
+        content.hold(cid, holding).await?;
+        all.extend(images);
+    }
+    drop(storing);
+    if let Err(error) = outcome {
+        // What was stored of it goes again, but for what others hold.
+        for cid in unheld {
+            content.release(&cid).await?;
+        }
+        return Err(error.into());
+    }
+    Ok((all, warnings))
+}
+
+/// What is ready to be stored.
+struct Prepared {
+    pieces: Vec<archive::Piece>,
+    roots: Vec<(Cid, Holding, Vec<Imported>)>,
+    blocks: Vec<Block>,
+    warnings: Vec<String>,
+}
+
+fn make(
+    store: Store,
+    source: Source,
+    options: &Options,
+    progress: Box<dyn FnMut(u64) + Send>,
+) -> Result<Prepared, Error> {
+    let Options { form, compress, profile, .. } = *options;
+    let reading = archive::Options { store: store.clone(), profile, compress, progress };
+    let mut images = archive::read(source, reading)?;
+    let called = called(&images, options)?;
+    let warnings = std::mem::take(&mut images.warnings);
+    let mut bench = Bench::new(store, profile, images);
+    let made = match form {
+        Form::Layout => vec![layout::make(&mut bench, &called)?],
+        Form::Descriptor => descriptor::make(&mut bench, &called)?,
+        Form::Dockerized => vec![dockerized::make(&mut bench, &called)?],
+    };
+    let mut blocks = Vec::new();
+    let mut roots = Vec::new();
+    for Made { cid, document, images, files } in made {
+        let directories = document.into_iter().flat_map(|document| document.blocks);
+        let directories: Vec<Block> = directories.collect();
+        let (mut announced, mut below, mut blobs) = (vec![cid], Vec::new(), Vec::new());
+        for digest in files {
+            let Some((root, is_image)) = bench.file(&digest) else { continue };
+            if is_image && root != cid {
+                announced.push(root)
+            } else {
+                below.push(root)
+            }
+            blobs.push((digest, root.into()));
+        }
+        below.extend(directories.iter().map(|block| block.cid));
+        let named = images.iter().map(|image| Named {
+            reference: image.reference.clone(),
+            digest: image.top.digest.clone(),
+            size: image.size,
+        });
+        let holding = Holding::new(true, &announced, blobs).of_images(&below, named.collect());
+        blocks.extend(directories);
+        roots.push((cid, holding, images));
+    }
+    Ok(Prepared { pieces: bench.into_pieces(), roots, blocks, warnings })
+}
+
+/// What each image is called, once for each name.
+fn called(images: &Images, options: &Options) -> Result<Vec<Called>, Error> {
+    let mut all: Vec<Called> = Vec::new();
+    for picture in &images.pictures {
+        let tag = |given: Option<&Tag>| given.or(picture.tag.as_ref()).cloned().unwrap_or(Tag::latest());
+        let (name, tag) = match &options.name {
+            Some((name, given)) => (name.clone(), tag(given.as_ref())),
+            None => (picture.repository.clone().unwrap_or(options.otherwise.clone()), tag(None)),
+        };
+        match all.iter().find(|other| (&other.name, &other.tag) == (&name, &tag)) {
+            None => all.push(Called { name, tag, top: picture.top.clone() }),
+            Some(other) if other.top.digest == picture.top.digest => {}
+            Some(_) => return Err(Error::Names(format!("the archive has two images for {name}:{tag}"))),
+        }
+    }
+    Ok(all)
+}
+
+/// The CIDv1 of a root, which can be part of a name.
+fn cid_v1(cid: &Cid) -> Cid {
+    Cid::new_v1(cid.codec(), *cid.hash())
+}
+
+/// A reference whose name is one that registries take.
+fn reference(name: String, tag: Option<&Tag>) -> Result<String, Error> {
+    let name: Name = name.parse().map_err(|e: ocipfs_oci::name::Error| Error::Names(e.to_string()))?;
+    Ok(tag.map_or(name.to_string(), |tag| format!("{name}:{tag}")))
+}
+
+/// What a file's images are called where nothing else says it: `busybox.tar.gz` gives `busybox`.
+pub fn name_of_file(file_name: &str) -> Option<Name> {
+    let lower = file_name.to_lowercase();
+    let stem = lower.split(".tar").next().unwrap_or_default();
+    let stem = stem.strip_suffix(".tgz").or(stem.strip_suffix(".oci")).unwrap_or(stem);
+    let legal = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    let name: String = stem.chars().map(legal).collect();
+    name.trim_matches('-').parse().ok()
+}

@@ -1,0 +1,81 @@
+//! An image that was imported gets another name, under a root of its own: its blobs are there already.
+
+use std::collections::BTreeMap;
+
+use ocipfs_oci::{Descriptor, Digest, Index, Name, Tag};
+
+use super::{Error, Imported, cid_v1, layout, reference};
+use crate::{
+    content::{CidPath, Content, Folder, Holding, Named, Root},
+    images::archive::{self, MAX_MANIFEST, Node},
+};
+
+/// Calls the image `top` of what is held `name:tag`, as a layout.
+pub async fn tag(
+    content: &Content,
+    held: &Holding,
+    top: Descriptor,
+    name: Name,
+    tag: Tag,
+) -> Result<Imported, Error> {
+    let storing = content.storing().await;
+    let profile = content.profile();
+    let blobs = below(content, held, &top).await?;
+    let mut folder = Folder::default();
+    for (digest, (root, _)) in &blobs {
+        folder.insert(&format!("{name}/{}", archive::blob_path(digest)), *root);
+    }
+    let mut entry = top.clone();
+    entry.annotations.insert(layout::REF_NAME.into(), tag.to_string());
+    let index = serde_json::to_vec(&Index::new(vec![entry])).map_err(|e| Error::Names(e.to_string()))?;
+    let mut below = Vec::new();
+    for (file, bytes) in [("index.json", index), ("oci-layout", layout::OCI_LAYOUT.to_vec())] {
+        let digest = Digest::sha256_of(&bytes);
+        let put = move |store: &crate::content::Store| {
+            let piece = archive::put_as(store, profile, bytes.into(), &digest);
+            let piece = piece.map_err(|_| crate::content::StoreError::BrokenOff)?;
+            let root = piece.root;
+            piece.store().map(|()| root)
+        };
+        let root = content.store().run(put).await?;
+        folder.insert(&format!("{name}/{file}"), root);
+        below.push(root.cid);
+    }
+    let document = folder.document(profile);
+    let cid = cid_v1(&document.root.cid);
+    let reference = reference(format!("ipfs/{cid}/{name}"), Some(&tag))?;
+    below.extend(document.blocks.iter().map(|block| block.cid));
+    content.put_document(document).await?;
+    let size = blobs.values().map(|(root, _)| root.size).sum();
+    let roots: Vec<_> = std::iter::once(cid).chain(blobs.values().map(|(root, _)| root.cid)).collect();
+    let files = blobs.into_iter().map(|(digest, (_, at))| (digest, at)).collect();
+    let named = Named { reference: reference.clone(), digest: top.digest.clone(), size };
+    let holding = Holding::new(true, &roots, files).of_images(&below, vec![named]);
+    content.hold(cid, holding).await?;
+    drop(storing);
+    Ok(Imported { reference, cid, top, size })
+}
+
+/// The blobs of an image, of those that are held.
+async fn below(
+    content: &Content,
+    held: &Holding,
+    top: &Descriptor,
+) -> Result<BTreeMap<Digest, (Root, CidPath)>, Error> {
+    let mut found = BTreeMap::new();
+    let mut waiting = vec![top.clone()];
+    while let Some(next) = waiting.pop() {
+        let at = held.blobs.iter().find(|(digest, _)| *digest == next.digest).map(|(_, at)| at.clone());
+        let Some(at) = at.filter(|_| !found.contains_key(&next.digest)) else { continue };
+        let root = content.root_of(at.root()).await?;
+        found.insert(next.digest.clone(), (root, at.clone()));
+        if !Node::is(&next) {
+            continue;
+        }
+        match Node::parse(&next, &content.read(&at, MAX_MANIFEST).await?)? {
+            Node::Index(index) => waiting.extend(index.manifests),
+            Node::Manifest(manifest) => waiting.extend(manifest.blobs().cloned()),
+        }
+    }
+    Ok(found)
+}
