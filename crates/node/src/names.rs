@@ -40,6 +40,8 @@ const LIFETIME: Duration = Duration::from_secs(48 * 60 * 60);
 const REPEAT: Duration = Duration::from_secs(60 * 60);
 /// After one answer the others have so long to bring a newer one.
 const GRACE: Duration = Duration::from_millis(500);
+/// A command does not wait longer for peers to take a record.
+const TELLING: Duration = Duration::from_secs(5);
 const JOIN_PAUSE: Duration = Duration::from_millis(300);
 /// A record without a time to live is used this long.
 const SHORTEST_TTL: Duration = Duration::from_secs(1);
@@ -53,6 +55,10 @@ impl Name {
     /// The name of a key.
     pub fn of(key: &Keypair) -> Self {
         Self(key.public().to_peer_id())
+    }
+
+    fn record(&self, value: Vec<u8>) -> Record {
+        Record { key: self.key(), value, publisher: None, expires: None }
     }
 
     fn key(&self) -> RecordKey {
@@ -126,14 +132,12 @@ struct Inner {
     kept: Kept,
     /// What was resolved lately.
     fresh: Mutex<HashMap<PeerId, Fresh>>,
-    published: watch::Sender<u64>,
 }
 
 impl Names {
     pub fn open(data_dir: &Path) -> Result<Self, Error> {
         let kept = Kept::open(data_dir).map_err(Error::names)?;
-        let (data_dir, published) = (data_dir.into(), watch::Sender::new(0));
-        Ok(Self(Arc::new(Inner { data_dir, kept, fresh: Mutex::default(), published })))
+        Ok(Self(Arc::new(Inner { data_dir: data_dir.into(), kept, fresh: Mutex::default() })))
     }
 
     fn fresh(&self) -> MutexGuard<'_, HashMap<PeerId, Fresh>> {
@@ -156,20 +160,17 @@ impl Names {
         ipns::Record::verify(name, bytes?, SystemTime::now()).ok()
     }
 
-    /// Tells the routing system of own names: at once when they change or somebody joins, and again and again.
+    /// Tells the routing system of own names when somebody joins, and again and again.
     pub async fn run(self, routing: mpsc::Sender<Command>, mut joins: watch::Receiver<usize>) {
-        let mut published = self.0.published.subscribe();
         loop {
             for (name, record) in self.renewed().await {
-                let key = Name(name).key();
-                let record = Record { key, value: record, publisher: None, expires: None };
                 let (reply, _told) = oneshot::channel();
-                if routing.send(Command::PutValue(record, reply)).await.is_err() {
+                let put = Command::PutValue(Name(name).record(record), reply);
+                if routing.send(put).await.is_err() {
                     return;
                 }
             }
             tokio::select! {
-                changed = published.changed() => if changed.is_err() { return },
                 joined = joins.changed() => match joined {
                     Ok(()) => tokio::time::sleep(JOIN_PAUSE).await,
                     Err(_) => return,
@@ -218,9 +219,7 @@ impl Names {
             let record = rust_ipns::Record::new(key, &value, until, sequence, ttl).map_err(Error::names)?;
             record.encode().map_err(Error::names)
         })?;
-        let record = ipns::Record::verify(name, bytes, now).map_err(Error::names)?;
-        self.0.published.send_modify(|count| *count += 1);
-        Ok(record)
+        ipns::Record::verify(name, bytes, now).map_err(Error::names)
     }
 }
 
@@ -252,12 +251,19 @@ impl Node {
         Ok(record.map(|record| resolved(&record, false).value))
     }
 
-    /// Publishes what a name means, which others may use for `ttl` without asking again; peers are told as soon as there
-    /// are any.
+    /// Publishes what a name means, which others may use for `ttl` without asking again. Peers that are connected are told
+    /// before it returns, if they take it in time; others when they join.
     pub async fn publish(&self, key: &Keypair, value: &str, ttl: Duration) -> Result<Resolved, Error> {
+        let name = Name::of(key);
         let (names, key, value) = (self.names().clone(), key.clone(), value.as_bytes().to_vec());
         let sign = move || names.sign(&key, value, ttl);
         let record = tokio::task::spawn_blocking(sign).await.map_err(|_| Error::Stopped)??;
+        if let Some(online) = self.online() {
+            let (reply, told) = oneshot::channel();
+            let put = Command::PutValue(name.record(record.bytes().to_vec()), reply);
+            online.routing.send(put).await.map_err(|_| Error::Stopped)?;
+            let _ = tokio::time::timeout(TELLING, told).await;
+        }
         Ok(resolved(&record, false))
     }
 
