@@ -241,11 +241,13 @@ async fn hostile_archives_are_refused_and_leave_nothing() {
 
 async fn a_client_that_goes_away_leaves_nothing() {
     let node = Serve::start(&[]);
-    let bytes = archive(&before_25(node.data_dir()));
+    // More than waits for the encoder's cores.
+    let layer = fs::read(tar_of(node.data_dir(), "layer.tar", &random(48 << 20))).expect("a tar");
+    let bytes = archive(&[("layer.tar".into(), layer)]);
     let mut command = ocipfs(node.data_dir());
     let mut child =
         command.args(["image", "import", "-"]).stdin(Stdio::piped()).spawn().expect("the program starts");
-    child.stdin.as_mut().expect("stdin is piped").write_all(&bytes[..2 << 20]).expect("it is read");
+    child.stdin.as_mut().expect("stdin is piped").write_all(&bytes[..40 << 20]).expect("it is read");
     crate::harness::until("the draft is begun", || files_below(node.data_dir(), "incoming") > 0).await;
     child.kill().expect("it runs");
     child.wait().expect("it ended");

@@ -175,7 +175,7 @@ fn single(image: &Image) -> Result<&Manifest, Failure> {
     let images: Vec<_> = image.manifests.iter().filter(known).collect();
     let chosen = match images[..] {
         [only] => Some(only),
-        _ => images.iter().copied().find(|image| ours(&image)),
+        _ => images.iter().copied().find(|image| ours(image)),
     };
     chosen.map(|(_, manifest)| manifest).ok_or_else(|| {
         Failure::new(format!(

@@ -108,9 +108,8 @@ fn image(
 }
 
 fn layer(images: &mut Images, path: &str, found: Found) -> Result<Layer, Error> {
-    let Found::Taken(Taken { kept, compressed, diff_id }) = found else {
-        return Err(Error::document(path, "it is no layer"));
-    };
+    let Found::Taken(taken) = found else { return Err(Error::document(path, "it is no layer")) };
+    let Taken { kept, compressed, diff_id } = *taken;
     let (Some(piece), Some(diff_id)) = (compressed.or(kept), diff_id) else {
         return Err(Error::document(path, "it is no layer"));
     };

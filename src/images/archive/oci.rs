@@ -193,7 +193,7 @@ impl Walk<'_> {
                 self.images.documents.insert(descriptor.digest.clone(), bytes);
                 descriptor.clone()
             }
-            Some(Found::Taken(taken)) => self.taken(descriptor, taken, by)?,
+            Some(Found::Taken(taken)) => self.taken(descriptor, *taken, by)?,
         };
         self.known.insert(descriptor.digest.clone(), made.clone());
         Ok(Some(made))

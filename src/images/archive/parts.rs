@@ -18,9 +18,9 @@ use super::{
 use crate::images::pack::meter::{self, Compression};
 
 /// Documents and small blobs that may be in memory.
-const MAX_MEMORY: u64 = 64 << 20;
+const MAX_MEMORY: u64 = 96 << 20;
 /// What an entry costs whatever is in it.
-const ENTRY: u64 = 256;
+const ENTRY: u64 = 1536;
 /// Blobs up to this size are in memory until they are stored.
 const SMALL: u64 = 64 << 10;
 /// What a tar is known by.
@@ -41,7 +41,7 @@ pub struct Parts {
 
 enum Part {
     Document(Bytes),
-    Taken(Taken),
+    Taken(Box<Taken>),
     Link(String),
 }
 
@@ -50,7 +50,7 @@ pub enum Found {
     /// In memory.
     Document(Bytes),
     /// In the store.
-    Taken(Taken),
+    Taken(Box<Taken>),
 }
 
 /// A path within the archive, without `.`; what would lead out of it is refused.
@@ -206,7 +206,7 @@ impl Parts {
         };
         let Options { store, profile, .. } = &self.options;
         let taker = Taker { store, profile: *profile, plan, expected: digest.as_ref() };
-        taker.take(path, input, size).map(|taken| Some(Part::Taken(taken)))
+        taker.take(path, input, size).map(|taken| Some(Part::Taken(Box::new(taken))))
     }
 
     /// What becomes of a blob that looks like an uncompressed layer.
@@ -244,7 +244,7 @@ impl Parts {
             Some(Part::Document(bytes)) => Ok(Some(Found::Document(bytes))),
             Some(Part::Taken(taken)) => Ok(Some(Found::Taken(taken))),
             Some(Part::Link(_)) => Ok(None),
-            None => match self.from_folder(&path)? {
+            None => match self.in_folder(&path)? {
                 Some(Part::Document(bytes)) => Ok(Some(Found::Document(bytes))),
                 Some(Part::Taken(taken)) => Ok(Some(Found::Taken(taken))),
                 _ => Ok(None),
@@ -264,7 +264,7 @@ impl Parts {
         Err(Error::document(path, "its links lead nowhere"))
     }
 
-    fn from_folder(&self, path: &str) -> Result<Option<Part>, Error> {
+    fn in_folder(&self, path: &str) -> Result<Option<Part>, Error> {
         let Some(folder) = &self.folder else { return Ok(None) };
         let failed = |e: io::Error| Error::Read { what: path.into(), why: e.to_string() };
         let full = match fs::canonicalize(folder.join(Path::new(path))) {

@@ -41,12 +41,12 @@ async fn each_form_has_its_cid_for_ever() {
         }
     }
     let golden = [
-        "ipfs/bafybeidsopaeod6qll4ugmb7n6qatovzlbcmccrc52elxuy3su26gchelu/foo:1.0",
-        "ipfs/bafybeifvz4rewvizcx3wmylo3us4ha5ostrm5pnsadm3cuqzb7mediqwgm/foo:1.0",
-        "ipfs/bafkreievkqhwcqgipjpbndg5joujw7oiql2pcyaisu4vdas53xcgizp2vi",
-        "ipfs/bafybeicwbw4tkfjhrmexhfkxjhx6onbj7obpywxwa7ct6eeoiv5fthygse",
-        "ciqgwn5zzonvipgwgsmlksuzm2zhdebo7fyhcguuitoor4rinjtpkua/foo:latest",
-        "ciqmlqyblgakcyu7tigawfhycqh6ftayufs6ibuv7o4ctkm4o2ejshi/foo:latest",
+        "ipfs/bafybeienns4zz6m4tmcpyuu72bpzzlkmy4lswsgcg5kthouhst4f2hq7om/foo:1.0",
+        "ipfs/bafybeifnhnrmimmyrcgq3qtg77ulecc4hbe72faq7byzt4hzuqinfpjesy/foo:1.0",
+        "ipfs/bafkreiceuyb7h7idmtgywe6hjczaoxxafa5ug63q2p3tx7hpcpgaulc5ba",
+        "ipfs/bafybeibxvq4odnzw5uti6khpiho5kcqrgqvmvearenbi4l5lzcbm5md7je",
+        "ciqekytpk5ltuyraa5dga6nnop637lg6ocwny2bmqf2ahvyxi4xihqi/foo:latest",
+        "ciqgvnedy2dofg6xp5dawurt34p6jz4pjz5hx4ptnolw2csw5dagkmy/foo:latest",
     ];
     assert_eq!(found, golden);
 }
