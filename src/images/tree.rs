@@ -180,8 +180,9 @@ impl<'a> Tree<'a> {
 
 /// Reads the descriptor that stands for an image; why it is none, otherwise.
 fn parse(bytes: &[u8], cid: &ocipfs_node::Cid) -> Result<Descriptor, String> {
-    let value: serde_json::Value =
+    let object: serde_json::Map<String, serde_json::Value> =
         serde_json::from_slice(bytes).map_err(|e| format!("not its JSON ({e})"))?;
+    let value = serde_json::Value::from(object);
     let kind = value.get("mediaType").and_then(|kind| kind.as_str()).unwrap_or_default().to_owned();
     if kind == media_type::OCIPFS_LAYER_MANIFEST {
         return Err(format!("it is a layer manifest, which is pulled as layer/{cid}"));
