@@ -95,7 +95,7 @@ async fn a_name_that_nobody_knows_or_that_is_none_is_refused() {
     for (path, status, code, says) in [
         (format!("ipns/{unknown}/app/manifests/1"), 404, "NAME_UNKNOWN", "nobody has a record of k51"),
         (format!("ipns/{name}/app/manifests/2"), 404, "MANIFEST_UNKNOWN", "1 would be"),
-        (format!("ipns/{name}/other/manifests/1"), 404, "MANIFEST_UNKNOWN", "app"),
+        (format!("ipns/{name}/other/manifests/1"), 404, "NAME_UNKNOWN", "it has app"),
         ("ipns/nonsense/app/manifests/1".into(), 400, "NAME_INVALID", "it should be the CID of a key"),
         (format!("ipns/{}/app/manifests/1", cids[0]), 400, "NAME_INVALID", "it should be the CID of a key"),
     ] {
