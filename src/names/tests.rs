@@ -9,9 +9,7 @@ const V0: &str = "QmPgRXXDD193VeyEQMgxY2RkNFZ7Ni2cNd3w43Srm59hJc";
 /// The dockerized forms of `V0`.
 fn hashes() -> [String; 2] {
     let bytes = Cid::try_from(V0).unwrap().to_bytes();
-    // A CIDv1 is the same alphabet after its prefix, so its parser makes the base32.
-    let base32 = base32(&bytes);
-    [base32, hex::encode(bytes)]
+    [base32(&bytes), hex::encode(bytes)]
 }
 
 fn base32(bytes: &[u8]) -> String {

@@ -23,8 +23,6 @@ pub fn trials() -> Vec<Trial> {
 /// The CIDv0 in base32 and in hex.
 pub fn hashes(cid: Cid) -> [String; 2] {
     let v0 = Cid::new_v0(*cid.hash()).unwrap().to_bytes();
-    // What a CIDv1 has after its version and codec, which together are two bytes, is no whole number of
-    // base32 digits: so the digits are made here.
     let bits: String = v0.iter().map(|byte| format!("{byte:08b}")).collect();
     let digit = |bits: &[u8]| {
         let bits = format!("{:0<5}", std::str::from_utf8(bits).unwrap());
