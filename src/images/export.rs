@@ -154,6 +154,12 @@ impl Target {
         self.outcome.await.unwrap_or_else(|_| Err(io::Error::other("the export was broken off")))
     }
 
+    /// Waits until nothing of it is left.
+    pub async fn abandon(self) {
+        drop(self.orders);
+        let _ = self.outcome.await;
+    }
+
     async fn order(&mut self, order: Order) -> io::Result<()> {
         match self.orders.send(order).await {
             Ok(()) => Ok(()),

@@ -305,6 +305,14 @@ async fn an_exported_layer_is_pulled_from_peers() {
     let folder = reader.data_dir().join("layout");
     reader.ask(&["image", "export", &layer.name, folder.to_str().expect("UTF-8")]);
     check_layout(&folder, &layer);
+    // Half an export is none: the bytes are with nobody any more.
+    let other = Layer::add(&source, &random(1000));
+    reader.ask(&["image", "inspect", &other.name]);
+    source.kill();
+    let half = reader.data_dir().join("half");
+    let said = reader.command(&["image", "export", &other.name, half.to_str().expect("UTF-8")]);
+    said.failed(1, &["error: "]);
+    assert!(!half.exists());
 }
 
 async fn what_skopeo_writes_is_imported() {

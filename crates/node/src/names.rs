@@ -22,7 +22,6 @@ use libp2p::{
     PeerId,
     identity::Keypair,
     kad::{Record, RecordKey},
-    multihash::Multihash,
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -75,8 +74,8 @@ impl From<PeerId> for Name {
 impl fmt::Display for Name {
     /// CIDv1 in base36, `k51...` or `k2k4...`, which fits into a host name and into a repository name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hash: Multihash<64> = (*self.0.as_ref()).into();
-        let text = Cid::new_v1(LIBP2P_KEY, hash).to_string_of_base(cid::multibase::Base::Base36Lower);
+        let text =
+            Cid::new_v1(LIBP2P_KEY, *self.0.as_ref()).to_string_of_base(cid::multibase::Base::Base36Lower);
         f.write_str(&text.map_err(|_| fmt::Error)?)
     }
 }

@@ -48,44 +48,60 @@ impl House {
         let meaning = Meaning::parse(&asked.name).map_err(names_failure)?;
         let image = self.image_below(&meaning, &asked.reference, &notes).await?;
         let first = heads(&image, &asked, format)?;
-        let mut target = Target::create(format, &dest).map_err(|e| unwritable(&dest, e))?;
-        let total: u64 = image.blobs.values().sum();
-        let mut done = 0;
-        for (path, bytes) in &first {
-            write(&mut target, path, bytes.clone()).await.map_err(|e| unwritable(&dest, e))?;
+        let failed = |e| unwritable(&dest, e);
+        let mut target = Target::create(format, &dest).map_err(failed)?;
+        if let Err(failure) = self.fill(&mut target, &dest, &meaning, first, &image, &notes).await {
+            target.abandon().await;
+            return Err(failure);
         }
-        for (digest, size) in &image.blobs {
-            let failed = |e| unwritable(&dest, e);
-            let mut reader = match meaning.blob(self.resolver(), digest).await.map_err(names_failure)? {
-                Source::Made(bytes) => {
-                    write(&mut target, &blob_path(digest), bytes).await.map_err(failed)?;
-                    continue;
-                }
-                Source::Stored(blob) => {
-                    let opened = self.content().open(&blob, 0..blob.size).await;
-                    target.file(&blob_path(digest), blob.size).await.map_err(failed)?;
-                    opened.map_err(content_failure)?
-                }
-            };
-            if reader.size() != *size {
-                let has = reader.size();
-                return Err(Failure::new(format!("{digest} has {has} bytes, and its image says {size}")));
-            }
-            while let Some(bytes) = reader.next().await {
-                let bytes = bytes.map_err(content_failure)?;
-                done += bytes.len() as u64;
-                let _ = notes.send(Note::Progress { done, total: Some(total) });
-                target.write(bytes).await.map_err(failed)?;
-            }
-        }
-        target.finish().await.map_err(|e| unwritable(&dest, e))?;
+        target.finish().await.map_err(failed)?;
         let image = ImageInfo {
             reference: format!("{}/{}", self.0.registry, asked.text()),
             cid: String::new(),
             digest: image.top.digest.to_string(),
-            size: total,
+            size: image.blobs.values().sum(),
         };
         Ok(ImageReply::Exported { dest, image })
+    }
+
+    /// Writes the files that are known, then each blob as it comes.
+    async fn fill(
+        &self,
+        target: &mut Target,
+        dest: &Path,
+        meaning: &Meaning,
+        first: Vec<(String, Bytes)>,
+        image: &Image,
+        notes: &Notes,
+    ) -> Result<(), Failure> {
+        let failed = |e| unwritable(dest, e);
+        let total = Some(image.blobs.values().sum());
+        let mut done = 0;
+        for (path, bytes) in first {
+            write(target, &path, bytes).await.map_err(failed)?;
+        }
+        for (digest, size) in &image.blobs {
+            let blob = match meaning.blob(self.resolver(), digest).await.map_err(names_failure)? {
+                Source::Made(bytes) => {
+                    write(target, &blob_path(digest), bytes).await.map_err(failed)?;
+                    continue;
+                }
+                Source::Stored(blob) => blob,
+            };
+            if blob.size != *size {
+                let has = blob.size;
+                return Err(Failure::new(format!("{digest} has {has} bytes, and its image says {size}")));
+            }
+            let mut reader = self.content().open(&blob, 0..blob.size).await.map_err(content_failure)?;
+            target.file(&blob_path(digest), blob.size).await.map_err(failed)?;
+            while let Some(bytes) = reader.next().await {
+                let bytes = bytes.map_err(content_failure)?;
+                done += bytes.len() as u64;
+                let _ = notes.send(Note::Progress { done, total });
+                target.write(bytes).await.map_err(failed)?;
+            }
+        }
+        Ok(())
     }
 
     /// Reads the manifests of an image, all that can be had.
