@@ -71,15 +71,24 @@ async fn pulled(node: &Serve, layer: &Layer) {
 
 /// Pulls what there is no room for: refused before its first byte, or broken off and named in the log.
 async fn is_full(node: &Serve, layer: &Layer) {
+    assert!(!is_stored_or_full(node, layer).await, "a good end");
+}
+
+/// The same of what may have come whole before; whether it has.
+async fn is_stored_or_full(node: &Serve, layer: &Layer) -> bool {
     let response = reqwest::get(node.url(&layer.blob_path())).await.expect("an answer");
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     match response.bytes().await {
-        Ok(_) if status == 200 => panic!("a good end"),
+        Ok(body) if status == 200 => {
+            assert!(body == layer.bytes);
+            return true;
+        }
         Ok(body) => {
             Answer { status, headers, body: body.into() }.refused(507, "STORAGE_FULL", &["disk", "full"])
         }
         Err(_) => assert!(node.log().contains("directory is full"), "{}", node.log()),
     }
+    false
 }
 
 /// Holds that all files of the node directory are counted.
@@ -140,11 +149,7 @@ async fn a_disk_without_a_byte_left_is_survived() {
     let _ = std::io::copy(&mut std::io::repeat(1), &mut fs::File::create(&ballast).unwrap());
     while let Ok(Some(_)) = pull.chunk().await {}
     for layer in [&cold, &large] {
-        let answer = get(&node.url(&layer.blob_path())).await;
-        match answer.status {
-            200 => assert!(answer.body == layer.bytes, "it was stored before"),
-            _ => answer.refused(507, "STORAGE_FULL", &["disk", "full"]),
-        }
+        is_stored_or_full(&node, layer).await;
     }
     let path = tar_of(source.data_dir(), "new.tar", &noise(1 << 20)[2..]);
     let said = node.command(&["layer", "add", path.to_str().unwrap()]);
