@@ -52,9 +52,10 @@ build() {
     ocipfs=${CARGO_TARGET_DIR:-target}/debug/ocipfs
 }
 
-# podman with storage and settings of its own, so that yours stay as they are.
+# podman with storage and settings of its own, so that yours stay as they are. It would raise limits, which a container refuses.
 own_podman() {
-    env HOME="$work" XDG_RUNTIME_DIR="$work" podman \
+    printf '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n' >"$work/containers.conf"
+    env HOME="$work" XDG_RUNTIME_DIR="$work" CONTAINERS_CONF="$work/containers.conf" podman \
         --root "$work/storage" --runroot "$work/runroot" --storage-driver vfs "$@"
 }
 
