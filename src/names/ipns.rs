@@ -52,14 +52,12 @@ pub struct Target {
     pub at: CidPath,
     /// Nobody answered for one of the names on the way, so it is what was seen last.
     pub stale: bool,
-    /// How long that may be taken for granted.
-    pub ttl: Duration,
 }
 
 /// Follows `/ipfs/<cid>[/path]`, `/ipns/<name>[/path]`, `ipfs://...`, `ipns://...` or `<cid>[/path]`.
 pub async fn follow(node: &Node, text: &str, patience: Duration) -> Result<Target, Error> {
     match split(text)? {
-        Path::Content(at) => Ok(Target { at, stale: false, ttl: Duration::MAX }),
+        Path::Content(at) => Ok(Target { at, stale: false }),
         Path::Name(name, below) => follow_name(node, name, &below, patience).await,
     }
 }
@@ -67,16 +65,16 @@ pub async fn follow(node: &Node, text: &str, patience: Duration) -> Result<Targe
 /// Follows a name, and the names that it leads to; `below` is the path that was asked for under it.
 pub async fn follow_name(node: &Node, name: Name, below: &str, patience: Duration) -> Result<Target, Error> {
     let (mut at, mut below) = (name, below.to_string());
-    let (mut stale, mut ttl) = (false, Duration::MAX);
+    let mut stale = false;
     for _ in 0..DEEPEST {
         let found = node.resolve(&at, patience).await?;
-        (stale, ttl) = (stale || found.stale, ttl.min(found.ttl));
+        stale |= found.stale;
         let target = |why: String| Error::Target { name: at, value: found.value.clone(), why };
         match split(&found.value).map_err(|e| target(e.to_string()))? {
             Path::Content(path) => {
                 let whole = if below.is_empty() { path.to_string() } else { format!("{path}/{below}") };
                 let at = whole.parse().map_err(|e: PathError| target(e.to_string()))?;
-                return Ok(Target { at, stale, ttl });
+                return Ok(Target { at, stale });
             }
             Path::Name(next, inner) => {
                 below =

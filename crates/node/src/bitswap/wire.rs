@@ -1,6 +1,6 @@
 //! Bitswap messages as bytes: <https://specs.ipfs.tech/bitswap-protocol/>. Blocks are not copied in either direction.
 
-mod fields;
+pub(crate) mod fields;
 #[cfg(test)]
 mod tests;
 

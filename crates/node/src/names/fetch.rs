@@ -4,10 +4,14 @@
 use std::io;
 
 use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::{StreamProtocol, request_response};
 
-use crate::routing::ipns;
+use crate::{
+    bitswap::wire::fields::{self, Value, put_number, put_slice, put_varint},
+    routing::ipns,
+};
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/libp2p/fetch/0.0.1");
 /// No key is longer.
@@ -43,8 +47,13 @@ impl request_response::Codec for Codec {
         _: &StreamProtocol,
         stream: &mut T,
     ) -> io::Result<Key> {
-        let message = read_message(stream, MAX_KEY + 16).await?;
-        field(&message, 1).map(|key| key.unwrap_or_default())
+        let mut key = Key::new();
+        fields(read_message(stream, MAX_KEY + 16).await?, |number, value| {
+            if let (1, Value::Slice(bytes)) = (number, value) {
+                key = bytes.into();
+            }
+        })?;
+        Ok(key)
     }
 
     async fn read_response<T: AsyncRead + Unpin + Send>(
@@ -52,9 +61,14 @@ impl request_response::Codec for Codec {
         _: &StreamProtocol,
         stream: &mut T,
     ) -> io::Result<Answer> {
-        let message = read_message(stream, MAX_ANSWER).await?;
-        match status(&message)? {
-            OK => Ok(Some(field(&message, 2)?.unwrap_or_default())),
+        let (mut status, mut found) = (OK, Vec::new());
+        fields(read_message(stream, MAX_ANSWER).await?, |number, value| match (number, value) {
+            (1, Value::Number(number)) => status = number,
+            (2, Value::Slice(bytes)) => found = bytes.into(),
+            _ => {}
+        })?;
+        match status {
+            OK => Ok(Some(found)),
             NOT_FOUND => Ok(None),
             _ => Err(invalid("the peer could not look it up")),
         }
@@ -66,8 +80,8 @@ impl request_response::Codec for Codec {
         stream: &mut T,
         key: Key,
     ) -> io::Result<()> {
-        let mut message = Vec::new();
-        put_field(&mut message, 1, &key);
+        let mut message = BytesMut::new();
+        put_slice(&mut message, 1, &key);
         write_message(stream, &message).await
     }
 
@@ -77,11 +91,11 @@ impl request_response::Codec for Codec {
         stream: &mut T,
         answer: Answer,
     ) -> io::Result<()> {
-        let mut message = Vec::new();
+        let mut message = BytesMut::new();
         match answer {
             // A status of 0 is what is meant where none is written.
-            Some(value) => put_field(&mut message, 2, &value),
-            None => message.extend([1 << 3, NOT_FOUND as u8]),
+            Some(value) => put_slice(&mut message, 2, &value),
+            None => put_number(&mut message, 1, NOT_FOUND),
         }
         write_message(stream, &message).await
     }
@@ -110,77 +124,23 @@ async fn read_message(stream: &mut (impl AsyncRead + Unpin), most: usize) -> io:
 }
 
 async fn write_message(stream: &mut (impl AsyncWrite + Unpin), message: &[u8]) -> io::Result<()> {
-    let mut bytes = Vec::with_capacity(message.len() + 4);
-    put_varint(&mut bytes, message.len());
+    let mut bytes = BytesMut::with_capacity(message.len() + 4);
+    put_varint(&mut bytes, message.len() as u64);
     bytes.extend_from_slice(message);
     stream.write_all(&bytes).await?;
     stream.close().await
 }
 
-fn put_varint(out: &mut Vec<u8>, mut number: usize) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
-fn put_field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
-    out.push(number << 3 | 2);
-    put_varint(out, bytes.len());
-    out.extend_from_slice(bytes);
-}
-
-/// The last bytes under a field's number.
-fn field(message: &[u8], number: u64) -> io::Result<Option<Vec<u8>>> {
-    let mut found = None;
-    fields(message, |tag, _, bytes| {
-        if tag == (number << 3 | 2) {
-            found = Some(bytes.to_vec());
-        }
-    })?;
-    Ok(found)
-}
-
-fn status(message: &[u8]) -> io::Result<u64> {
-    let mut found = OK;
-    fields(message, |tag, value, _| {
-        if tag == 1 << 3 {
-            found = value;
-        }
-    })?;
-    Ok(found)
-}
-
-fn fields(mut rest: &[u8], mut each: impl FnMut(u64, u64, &[u8])) -> io::Result<()> {
-    while !rest.is_empty() {
-        let tag = varint(&mut rest)?;
-        let value = varint(&mut rest)?;
-        match tag & 7 {
-            0 => each(tag, value, &[]),
-            2 => {
-                let length = usize::try_from(value).ok().filter(|length| *length <= rest.len());
-                let (bytes, after) = rest.split_at(length.ok_or_else(|| invalid("a field that is cut off"))?);
-                each(tag, value, bytes);
-                rest = after;
-            }
-            _ => return Err(invalid("a field of another type")),
+/// Gives each field to `each`: its number and what it holds.
+fn fields(message: Vec<u8>, mut each: impl FnMut(u64, Value)) -> io::Result<()> {
+    let mut rest = Bytes::from(message);
+    while let Some((number, value)) = fields::next(&mut rest).map_err(|malformed| invalid(malformed.0))? {
+        match value {
+            Value::Other => return Err(invalid("a field of another type")),
+            value => each(number, value),
         }
     }
     Ok(())
-}
-
-fn varint(rest: &mut &[u8]) -> io::Result<u64> {
-    let mut number = 0;
-    for shift in (0..63).step_by(7) {
-        let (byte, after) = rest.split_first().ok_or_else(|| invalid("a number that is cut off"))?;
-        *rest = after;
-        number |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Ok(number);
-        }
-    }
-    Err(invalid("a number that is too long"))
 }
 
 fn invalid(why: &'static str) -> io::Error {

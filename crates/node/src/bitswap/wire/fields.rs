@@ -1,4 +1,4 @@
-//! Protocol buffers as far as Bitswap needs them; slices of a message share its memory.
+//! Protocol buffers as far as Bitswap and fetch need them; slices of a message share its memory.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -9,7 +9,7 @@ use super::Malformed;
 pub enum Value {
     Number(u64),
     Slice(Bytes),
-    /// Of a wire type that no field of Bitswap has.
+    /// Of a wire type that no field of theirs has.
     Other,
 }
 
