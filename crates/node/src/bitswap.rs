@@ -12,6 +12,7 @@ mod engine;
 mod handler;
 mod ledger;
 mod memory;
+mod parts;
 mod server;
 mod session;
 mod stream;

@@ -32,8 +32,9 @@ use tokio::{
 use super::{
     Shared,
     engine::{Event, Peer},
+    parts::{self, Open, Part, Queue},
     server::Outgoing,
-    stream,
+    stream::{self, Incoming},
     verify::Received,
     wire::{Message, Version},
 };
@@ -44,9 +45,9 @@ const MOST_INBOUND: usize = 256;
 const ROOM_KIB: usize = 12 << 10;
 /// Messages with blocks between the reading of the disk and the stream.
 const LANE: usize = 1;
-/// Streams for answers once the peer wants something. A stream's window begins at 256 KiB and doubles with each round
-/// trip: over a long way several are wide sooner than one.
-const ANSWER_LANES: usize = 8;
+/// Further streams for answers once the peer wants something. A stream's window begins at 256 KiB and doubles with each
+/// round trip: over a long way several are wide sooner than one.
+const MORE_LANES: usize = 8;
 /// A lane that cannot be opened so often in a row is given up.
 const ATTEMPTS: usize = 3;
 /// A connection without a message for so long may be closed by those who count connections.
@@ -74,36 +75,54 @@ impl Heard {
     }
 }
 
-/// The names of Bitswap on a stream.
+/// The names of Bitswap on a stream, with or without that of messages in parts.
 #[derive(Clone, Copy, Debug)]
-pub struct Protocols;
+pub struct Protocols {
+    parts: bool,
+}
+
+/// A stream and what is spoken on it.
+pub struct Negotiated {
+    stream: Stream,
+    version: Version,
+    parts: bool,
+}
+
+impl Protocols {
+    fn negotiated(stream: Stream, name: &StreamProtocol) -> Ready<Result<Negotiated, Infallible>> {
+        let (parts, version) = (*name == parts::PROTOCOL, Version::of(name));
+        future::ready(Ok(Negotiated { stream, version, parts }))
+    }
+}
 
 impl UpgradeInfo for Protocols {
     type Info = StreamProtocol;
-    type InfoIter = std::array::IntoIter<StreamProtocol, 4>;
+    type InfoIter = std::vec::IntoIter<StreamProtocol>;
 
     fn protocol_info(&self) -> Self::InfoIter {
-        Version::PROTOCOLS.map(|(name, _)| name).into_iter()
+        let parts = self.parts.then_some(parts::PROTOCOL).into_iter();
+        let names: Vec<_> = parts.chain(Version::PROTOCOLS.map(|(name, _)| name)).collect();
+        names.into_iter()
     }
 }
 
 impl InboundUpgrade<Stream> for Protocols {
-    type Output = (Stream, Version);
+    type Output = Negotiated;
     type Error = Infallible;
     type Future = Ready<Result<Self::Output, Infallible>>;
 
     fn upgrade_inbound(self, stream: Stream, name: StreamProtocol) -> Self::Future {
-        future::ready(Ok((stream, Version::of(&name))))
+        Self::negotiated(stream, &name)
     }
 }
 
 impl OutboundUpgrade<Stream> for Protocols {
-    type Output = (Stream, Version);
+    type Output = Negotiated;
     type Error = Infallible;
     type Future = Ready<Result<Self::Output, Infallible>>;
 
     fn upgrade_outbound(self, stream: Stream, name: StreamProtocol) -> Self::Future {
-        future::ready(Ok((stream, Version::of(&name))))
+        Self::negotiated(stream, &name)
     }
 }
 
@@ -112,46 +131,90 @@ impl OutboundUpgrade<Stream> for Protocols {
 pub enum Lane {
     Wants,
     Answers,
+    /// Answers too, in parts where the peer knows how. It is asked only then, since the question may cost a round trip.
+    More,
 }
 
 /// What is written to a lane, and what was to be written when its stream broke.
 enum Outbox {
     Wants(mpsc::UnboundedReceiver<Message>, Option<Message>),
-    Answers(Answers, Option<Outgoing>),
+    Answers(Lane, Arc<Answers>, Option<Answer>),
+}
+
+enum Answer {
+    Whole(Outgoing),
+    Part(Part),
 }
 
 /// The answers to a peer, for whichever lane is free.
-type Answers = Arc<Mutex<mpsc::Receiver<Outgoing>>>;
+struct Answers {
+    queue: Mutex<Queue>,
+    /// The peer takes parts: what goes whole would only be slower.
+    in_parts: AtomicBool,
+}
+
+impl Answers {
+    async fn next(&self, parts: bool) -> Option<Answer> {
+        let mut queue = self.queue.lock().await;
+        if parts {
+            return queue.part().await.map(Answer::Part);
+        }
+        if !self.in_parts.load(Ordering::Relaxed) {
+            let whole = queue.whole().await?;
+            // Lanes for parts may have been opened meanwhile.
+            if !self.in_parts.load(Ordering::Relaxed) {
+                return Some(Answer::Whole(whole));
+            }
+            queue.cut(whole);
+        }
+        drop(queue);
+        future::pending().await
+    }
+}
 
 impl Outbox {
     fn lane(&self) -> Lane {
         match self {
             Self::Wants(..) => Lane::Wants,
-            Self::Answers(..) => Lane::Answers,
+            Self::Answers(lane, ..) => *lane,
         }
     }
 
     /// Waits until there is something to say; false when there never will be.
-    async fn fill(&mut self) -> bool {
+    async fn fill(&mut self, parts: bool) -> bool {
         match self {
-            Self::Wants(_, Some(_)) | Self::Answers(_, Some(_)) => {}
-            Self::Wants(queue, next) => *next = queue.recv().await,
-            Self::Answers(queue, next) => *next = queue.lock().await.recv().await,
+            Self::Wants(queue, next) => {
+                if next.is_none() {
+                    *next = queue.recv().await;
+                }
+                next.is_some()
+            }
+            Self::Answers(_, answers, next) => {
+                if next.is_none() {
+                    *next = answers.next(parts).await;
+                }
+                next.is_some()
+            }
         }
-        self.message().is_some()
     }
 
-    fn message(&self) -> Option<&Message> {
+    /// Writes what there is.
+    async fn write(&self, to: &mut Negotiated, heard: &Heard) -> Result<(), stream::Error> {
+        let (stream, heard) = (&mut to.stream, || heard.now());
         match self {
-            Self::Wants(_, next) => next.as_ref(),
-            Self::Answers(_, next) => next.as_ref().map(|next| &next.message),
+            Self::Wants(_, Some(message))
+            | Self::Answers(_, _, Some(Answer::Whole(Outgoing { message, .. }))) => {
+                stream::write(stream, &message.encode(to.version), heard).await
+            }
+            Self::Answers(_, _, Some(Answer::Part(part))) => part.write(stream, heard).await,
+            Self::Wants(_, None) | Self::Answers(_, _, None) => Ok(()),
         }
     }
 
     fn clear(&mut self) {
         match self {
             Self::Wants(_, next) => *next = None,
-            Self::Answers(_, next) => *next = None,
+            Self::Answers(_, _, next) => *next = None,
         }
     }
 }
@@ -174,8 +237,11 @@ pub struct Handler {
     /// Lanes to ask a stream for.
     requests: VecDeque<Lane>,
     failures: usize,
-    /// For the lanes that are opened once the peer wants something.
-    spare: Option<Answers>,
+    answers: Arc<Answers>,
+    /// Whether the further lanes for answers are asked for already.
+    wide: bool,
+    /// What comes in parts.
+    open: Arc<Open>,
     /// How the peer is reached; told to the engine when the first lane is open.
     unannounced: Option<(mpsc::UnboundedSender<Message>, mpsc::Sender<Outgoing>)>,
 }
@@ -184,7 +250,8 @@ impl Handler {
     pub(super) fn new(peer: PeerId, connection: ConnectionId, shared: Shared) -> Self {
         let (wants, want_queue) = mpsc::unbounded_channel();
         let (answers, answer_queue) = mpsc::channel(LANE);
-        let answer_queue = Arc::new(Mutex::new(answer_queue));
+        let queue = Mutex::new(Queue::new(answer_queue));
+        let queued = Arc::new(Answers { queue, in_parts: AtomicBool::new(false) });
         Self {
             peer,
             connection,
@@ -194,17 +261,26 @@ impl Handler {
             asked: Arc::default(),
             reading: FuturesUnordered::new(),
             writing: FuturesUnordered::new(),
-            waiting: vec![Outbox::Wants(want_queue, None), Outbox::Answers(answer_queue.clone(), None)],
+            waiting: vec![
+                Outbox::Wants(want_queue, None),
+                Outbox::Answers(Lane::Answers, queued.clone(), None),
+            ],
             // Opened before they are needed: opening costs a round trip.
             requests: [Lane::Wants, Lane::Answers].into(),
             failures: 0,
-            spare: Some(answer_queue),
+            answers: queued,
+            wide: false,
+            open: Arc::default(),
             unannounced: Some((wants, answers)),
         }
     }
 
-    fn opened(&mut self, mut stream: Stream, version: Version, lane: Lane) {
-        stream.ignore_for_keep_alive();
+    fn opened(&mut self, mut negotiated: Negotiated, lane: Lane) {
+        let version = negotiated.version;
+        negotiated.stream.ignore_for_keep_alive();
+        if negotiated.parts {
+            self.answers.in_parts.store(true, Ordering::Relaxed);
+        }
         self.failures = 0;
         if let Some((wants, answers)) = self.unannounced.take() {
             let (peer, connection, heard) = (self.peer, self.connection, self.heard.clone());
@@ -213,11 +289,11 @@ impl Handler {
         }
         let Some(index) = self.waiting.iter().position(|outbox| outbox.lane() == lane) else { return };
         let outbox = self.waiting.swap_remove(index);
-        self.writing.push(write_all(stream, version, outbox, self.heard.clone()).boxed());
+        self.writing.push(write_all(negotiated, outbox, self.heard.clone()).boxed());
     }
 
-    fn accepted(&mut self, mut stream: Stream) {
-        stream.ignore_for_keep_alive();
+    fn accepted(&mut self, mut negotiated: Negotiated) {
+        negotiated.stream.ignore_for_keep_alive();
         if self.reading.len() < MOST_INBOUND {
             let inbox = Inbox {
                 peer: self.peer,
@@ -225,20 +301,19 @@ impl Handler {
                 shared: self.shared.clone(),
                 heard: self.heard.clone(),
                 room: self.room.clone(),
+                open: self.open.clone(),
                 asked: self.asked.clone(),
             };
-            self.reading.push(inbox.read_all(stream).boxed());
+            self.reading.push(inbox.read_all(negotiated).boxed());
         }
     }
 
-    /// Opens the other lanes for answers, when they are needed for the first time.
+    /// Opens the further lanes for answers, when they are needed for the first time.
     fn widen(&mut self) {
-        if self.asked.load(Ordering::Relaxed)
-            && let Some(queue) = self.spare.take()
-        {
-            for _ in 1..ANSWER_LANES {
-                self.waiting.push(Outbox::Answers(queue.clone(), None));
-                self.requests.push_back(Lane::Answers);
+        if self.asked.load(Ordering::Relaxed) && !std::mem::replace(&mut self.wide, true) {
+            for _ in 0..MORE_LANES {
+                self.waiting.push(Outbox::Answers(Lane::More, self.answers.clone(), None));
+                self.requests.push_back(Lane::More);
             }
         }
     }
@@ -254,7 +329,7 @@ impl Handler {
 
     /// Tells that the peer does not speak Bitswap, or no longer does.
     fn close(&mut self) {
-        self.spare = None;
+        self.wide = true;
         self.waiting.clear();
         self.requests.clear();
         // It may have said what it wants before it could be answered.
@@ -278,12 +353,21 @@ struct Inbox {
     shared: Shared,
     heard: Arc<Heard>,
     room: Arc<Semaphore>,
+    open: Arc<Open>,
     asked: Arc<AtomicBool>,
 }
 
 impl Inbox {
-    async fn read_all(self, mut stream: Stream) -> Result<(), stream::Error> {
-        while let Some(incoming) = stream::read(&mut stream, &self.room, || self.heard.now()).await? {
+    async fn next(&self, from: &mut Negotiated) -> Result<Option<Incoming>, stream::Error> {
+        let heard = || self.heard.now();
+        match from.parts {
+            true => self.open.read(&mut from.stream, &self.room, heard).await,
+            false => stream::read(&mut from.stream, &self.room, heard).await,
+        }
+    }
+
+    async fn read_all(self, mut from: Negotiated) -> Result<(), stream::Error> {
+        while let Some(incoming) = self.next(&mut from).await? {
             let Message { wants, full, blocks, presences, .. } = incoming.message;
             if full || !wants.is_empty() {
                 self.asked.store(true, Ordering::Relaxed);
@@ -301,10 +385,9 @@ impl Inbox {
 }
 
 /// Writes what comes until the stream breaks; what could not be written is given back.
-async fn write_all(mut stream: Stream, version: Version, mut outbox: Outbox, heard: Arc<Heard>) -> Written {
-    while outbox.fill().await {
-        let pieces = outbox.message().map(|message| message.encode(version)).unwrap_or_default();
-        if let Err(error) = stream::write(&mut stream, &pieces, || heard.now()).await {
+async fn write_all(mut to: Negotiated, mut outbox: Outbox, heard: Arc<Heard>) -> Written {
+    while outbox.fill(to.parts).await {
+        if let Err(error) = outbox.write(&mut to, &heard).await {
             return (outbox, Err(error));
         }
         outbox.clear();
@@ -321,7 +404,7 @@ impl ConnectionHandler for Handler {
     type OutboundOpenInfo = Lane;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Protocols> {
-        SubstreamProtocol::new(Protocols, ())
+        SubstreamProtocol::new(Protocols { parts: true }, ())
     }
 
     fn connection_keep_alive(&self) -> bool {
@@ -334,15 +417,12 @@ impl ConnectionHandler for Handler {
 
     fn on_connection_event(&mut self, event: ConnectionEvent<'_, Protocols, Protocols, (), Lane>) {
         match event {
-            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
-                protocol: (stream, _), ..
-            }) => {
-                self.accepted(stream);
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, .. }) => {
+                self.accepted(protocol);
             }
-            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
-                protocol: (stream, version),
-                info,
-            }) => self.opened(stream, version, info),
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, info }) => {
+                self.opened(protocol, info)
+            }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info, .. }) => self.failed(info),
             _ => {}
         }
@@ -364,7 +444,7 @@ impl ConnectionHandler for Handler {
         }
         match self.requests.pop_front() {
             Some(lane) => Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
-                protocol: SubstreamProtocol::new(Protocols, lane),
+                protocol: SubstreamProtocol::new(Protocols { parts: lane == Lane::More }, lane),
             }),
             None => Poll::Pending,
         }

@@ -51,6 +51,14 @@ pub struct Outgoing {
     _flight: Flight,
 }
 
+#[cfg(test)]
+impl Outgoing {
+    pub fn unbound(message: Message) -> Self {
+        let client = Arc::new(Client::new(PeerId::random()));
+        Self { message, _room: None, _flight: Flight::begin(&client) }
+    }
+}
+
 /// A message on its way to a peer, until it is written.
 struct Flight(Arc<Client>);
 
@@ -99,37 +107,55 @@ struct Ways {
     heard: HashSet<ConnectionId>,
 }
 
-/// How often each block was sent just now, and to whom last.
+/// What was sent and what came just now.
 #[derive(Default)]
-struct Recent(HashMap<Cid, Sent>);
+struct Recent(HashMap<Cid, Moved>);
 
-struct Sent {
+#[derive(Default)]
+struct Moved {
+    /// How often it was sent.
     times: u32,
-    at: Instant,
-    to: PeerId,
+    at: Option<Instant>,
+    /// Where it was sent last.
+    to: Option<PeerId>,
     large: bool,
+    /// It came from others just now: who passes things on does not make anybody wait, only who has had them for long.
+    came: bool,
 }
 
 impl Recent {
-    fn sent(&mut self, cid: &Cid, to: PeerId, size: usize) {
+    fn moved(&mut self, cid: &Cid) -> &mut Moved {
         let now = Instant::now();
+        let is_recent = |moved: &Moved| moved.at.is_some_and(|at| now.duration_since(at) < JUST_NOW);
         if self.0.len() >= RECENT {
-            self.0.retain(|_, sent| now.duration_since(sent.at) < JUST_NOW);
+            self.0.retain(|_, moved| is_recent(moved));
         }
-        let name = key(cid);
-        let before = self.0.get(&name).filter(|sent| sent.at.elapsed() < JUST_NOW);
-        let times = before.map_or(0, |sent| sent.times) + 1;
-        self.0.insert(name, Sent { times, at: now, to, large: size >= FULL });
+        let moved = self.0.entry(key(cid)).or_default();
+        if !is_recent(moved) {
+            *moved = Moved::default();
+        }
+        moved.at = Some(now);
+        moved
+    }
+
+    fn came(&mut self, cid: &Cid) {
+        self.moved(cid).came = true;
+    }
+
+    fn sent(&mut self, cid: &Cid, to: PeerId, size: usize) {
+        let moved = self.moved(cid);
+        moved.times += 1;
+        (moved.to, moved.large) = (Some(to), size >= FULL);
     }
 
     /// How often a block was sent just now; nothing where `peer` has to wait for it.
     fn times(&self, cid: &Cid, peer: &PeerId, hold: Duration) -> Option<u32> {
-        let Some(sent) = self.0.get(&key(cid)) else { return Some(0) };
-        let elapsed = sent.at.elapsed();
-        if sent.large && sent.to != *peer && elapsed < hold {
+        let Some(moved) = self.0.get(&key(cid)) else { return Some(0) };
+        let elapsed = moved.at.map_or(Duration::MAX, |at| at.elapsed());
+        if moved.large && !moved.came && moved.to != Some(*peer) && elapsed < hold {
             return None;
         }
-        Some(if elapsed < JUST_NOW { sent.times } else { 0 })
+        Some(if elapsed < JUST_NOW { moved.times } else { 0 })
     }
 }
 
@@ -217,6 +243,10 @@ impl Server {
     /// Tells those who wait for them that blocks are here now.
     pub(crate) fn arrived(&self, cids: &[Cid]) {
         let clients: Vec<_> = locked(&self.clients).values().cloned().collect();
+        if !clients.is_empty() {
+            let mut recent = locked(&self.recent);
+            cids.iter().for_each(|cid| recent.came(cid));
+        }
         for client in clients {
             let mut ledger = locked(&client.ledger);
             if cids.iter().filter(|cid| ledger.arrived(cid)).count() > 0 {

@@ -40,47 +40,83 @@ pub async fn read(
     room: &Arc<Semaphore>,
     heard: impl Fn(),
 ) -> Result<Option<Incoming>, Error> {
-    let Some(length) = read_length(stream).await? else { return Ok(None) };
+    match read_length(stream).await? {
+        Some(length) => read_message(stream, length, room, heard).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Reads a message of this length.
+pub async fn read_message(
+    stream: &mut (impl AsyncRead + Unpin),
+    length: usize,
+    room: &Arc<Semaphore>,
+    heard: impl Fn(),
+) -> Result<Incoming, Error> {
     let kib = length.div_ceil(1024) as u32;
     let room = room.clone().acquire_many_owned(kib).await.map_err(io::Error::other)?;
     let mut bytes = Buffer::new(length);
-    let mut filled = 0;
-    while filled < length {
+    fill(stream, bytes.as_mut(), &heard).await?;
+    Ok(Incoming { message: Message::decode(bytes.freeze())?, room: Arc::new(room) })
+}
+
+/// Reads until `bytes` is full.
+pub async fn fill(
+    stream: &mut (impl AsyncRead + Unpin),
+    mut bytes: &mut [u8],
+    heard: &impl Fn(),
+) -> Result<(), Error> {
+    while !bytes.is_empty() {
         heard();
-        match timeout(STALL, stream.read(&mut bytes.as_mut()[filled..]))
-            .await
-            .map_err(|_| Error::Stalled)??
-        {
+        match timeout(STALL, stream.read(bytes)).await.map_err(|_| Error::Stalled)?? {
             0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-            n => filled += n,
+            n => bytes = &mut bytes[n..],
         }
     }
     heard();
-    Ok(Some(Incoming { message: Message::decode(bytes.freeze())?, room: Arc::new(room) }))
+    Ok(())
 }
 
-async fn read_length(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<usize>, Error> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let mut byte = [0];
-        // Between messages a stream may rest as long as it likes.
-        let read = match shift {
-            0 => stream.read(&mut byte).await?,
-            _ => timeout(STALL, stream.read(&mut byte)).await.map_err(|_| Error::Stalled)??,
-        };
-        match read {
-            0 if shift == 0 => return Ok(None),
-            0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-            _ => value |= u64::from(byte[0] & 0x7f) << shift,
-        }
-        if value > MAX_MESSAGE as u64 {
-            return Err(Error::TooLong(value));
-        }
-        if byte[0] & 0x80 == 0 {
-            return Ok(Some(value as usize));
-        }
+/// Reads the length of a message, for which a stream may rest as long as it likes; none at the end.
+pub async fn read_length(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<usize>, Error> {
+    let mut first = [0];
+    if stream.read(&mut first).await? == 0 {
+        return Ok(None);
     }
-    Err(Malformed("a length of more than 64 bits").into())
+    match read_rest(stream, first[0]).await? {
+        length if length > MAX_MESSAGE as u64 => Err(Error::TooLong(length)),
+        length => Ok(Some(length as usize)),
+    }
+}
+
+/// Reads a number in the midst of something.
+pub async fn read_varint(stream: &mut (impl AsyncRead + Unpin)) -> Result<u64, Error> {
+    let first = read_byte(stream).await?;
+    read_rest(stream, first).await
+}
+
+/// Reads what follows the first byte of a number.
+async fn read_rest(stream: &mut (impl AsyncRead + Unpin), first: u8) -> Result<u64, Error> {
+    let (mut byte, mut value) = (first, u64::from(first & 0x7f));
+    for shift in (7..64).step_by(7) {
+        if byte & 0x80 == 0 {
+            return Ok(value);
+        }
+        byte = read_byte(stream).await?;
+        value |= u64::from(byte & 0x7f) << shift;
+    }
+    match byte & 0x80 {
+        0 => Ok(value),
+        _ => Err(Malformed("a number of more than 64 bits").into()),
+    }
+}
+
+async fn read_byte(stream: &mut (impl AsyncRead + Unpin)) -> Result<u8, Error> {
+    let mut byte = [0];
+    match timeout(STALL, stream.read(&mut byte)).await.map_err(|_| Error::Stalled)?? {
+        0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+        _ => Ok(byte[0]),
+    }
 }
 
 /// Writes the pieces of a message.
@@ -139,7 +175,7 @@ mod tests {
         assert!(matches!(read_all(vec![1, 0x28]).await, Err(Error::Malformed(_))));
         // 100 MB.
         assert!(matches!(read_all(vec![0x80, 0xc2, 0xd7, 0x2f]).await, Err(Error::TooLong(_))));
-        assert!(matches!(read_all(vec![0xff; 11]).await, Err(Error::TooLong(_))));
+        assert!(matches!(read_all(vec![0xff; 11]).await, Err(Error::Malformed(_))));
     }
 
     #[tokio::test]

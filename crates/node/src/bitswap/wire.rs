@@ -45,10 +45,10 @@ impl Version {
         (StreamProtocol::new("/ipfs/bitswap"), Self::V1_0),
     ];
 
-    /// The version behind a protocol name.
+    /// The version behind a protocol name; others than those known speak the newest.
     pub fn of(protocol: &StreamProtocol) -> Self {
         let known = Self::PROTOCOLS.into_iter().find(|(name, _)| name == protocol);
-        known.map_or(Self::V1_0, |(_, version)| version)
+        known.map_or(Self::V1_2, |(_, version)| version)
     }
 }
 
@@ -184,8 +184,18 @@ impl Message {
         Ok(())
     }
 
-    /// Writes the message behind its length; the blocks are pieces of their own.
+    /// Writes the message behind its length.
     pub fn encode(&self, version: Version) -> Vec<Bytes> {
+        let mut pieces = self.pieces(version);
+        let length: usize = pieces.iter().map(Bytes::len).sum();
+        let mut head = BytesMut::with_capacity(8);
+        put_varint(&mut head, length as u64);
+        pieces.insert(0, head.freeze());
+        pieces
+    }
+
+    /// Writes the message; the blocks are pieces of their own.
+    pub fn pieces(&self, version: Version) -> Vec<Bytes> {
         let mut out = Pieces::default();
         if !self.wants.is_empty() || self.full {
             let mut list = BytesMut::with_capacity(64 * self.wants.len());
@@ -236,10 +246,6 @@ impl Pieces {
 
     fn finish(mut self) -> Vec<Bytes> {
         self.done.push(self.open.freeze());
-        let length: usize = self.done.iter().map(Bytes::len).sum();
-        let mut head = BytesMut::with_capacity(8);
-        put_varint(&mut head, length as u64);
-        self.done.insert(0, head.freeze());
         self.done.retain(|piece| !piece.is_empty());
         self.done
     }
