@@ -224,6 +224,10 @@ impl Blocks for Store {
     fn get(&self, cid: &Cid) -> io::Result<Option<Bytes>> {
         Store::get(self, cid).map_err(io::Error::other)
     }
+
+    fn next(&self, cid: &Cid, block: &Bytes) -> Option<Cid> {
+        Unit::decode(cid, block.clone()).ok()?.next()
+    }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

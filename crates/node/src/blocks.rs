@@ -22,6 +22,11 @@ pub trait Blocks: Send + Sync + 'static {
 
     /// The bytes of a block that is here.
     fn get(&self, cid: &Cid) -> io::Result<Option<Bytes>>;
+
+    /// The one block that whoever asks for this one will ask for next, if that is known: it may be sent along.
+    fn next(&self, _cid: &Cid, _block: &Bytes) -> Option<Cid> {
+        None
+    }
 }
 
 /// The one name of a block whose CIDv0 and CIDv1 both lead to it.

@@ -65,6 +65,17 @@ impl Unit {
         }
     }
 
+    /// What a reader needs after this block: the one file of a directory, or the first node of a file's next level.
+    pub fn next(&self) -> Option<Cid> {
+        match self {
+            Self::Directory(links) if links.len() == 1 => links.first().map(|(_, cid)| *cid),
+            Self::File { children, .. } => {
+                children.first().map(|child| child.cid).filter(|cid| cid.codec() == DAG_PB)
+            }
+            _ => None,
+        }
+    }
+
     pub fn decode(cid: &Cid, block: Bytes) -> Result<Self, Error> {
         let corrupt = |why: &str| Error::Corrupt { cid: *cid, why: why.into() };
         match cid.codec() {

@@ -1,5 +1,6 @@
 //! Fetching: one task holds the sessions and tells each peer what they want of it.
 
+pub(super) mod ahead;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ use super::{
     wire::{Entry, Kind, Message, Version},
 };
 use crate::{Block, Cid, blocks::key};
+use ahead::Ahead;
 
 const TICK: Duration = Duration::from_millis(100);
 /// Below what boxo keeps for a peer.
@@ -69,7 +71,7 @@ pub enum Event {
 pub struct Fetched {
     /// The block.
     pub block: Block,
-    _room: Arc<OwnedSemaphorePermit>,
+    _room: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 /// The way to the engine.
@@ -163,6 +165,7 @@ pub struct Engine {
     remotes: HashMap<PeerId, Remote>,
     liars: HashMap<PeerId, Instant>,
     outbox: HashMap<PeerId, Vec<Entry>>,
+    ahead: Ahead,
     /// Wants sent so far, of all sessions.
     asked: u32,
     useful: u64,
@@ -178,6 +181,7 @@ impl Engine {
             remotes: HashMap::new(),
             liars: HashMap::new(),
             outbox: HashMap::new(),
+            ahead: Ahead::default(),
             asked: 0,
             useful: 0,
             last: None,
@@ -223,11 +227,24 @@ impl Engine {
             Event::Opened(peer) => self.opened(peer),
             Event::Closed(peer, connection) => self.closed(peer, connection),
             Event::Begin(id, out) => self.begin(id, out),
-            Event::Want(id, wanted) => self.with(id, |session| session.want(wanted)),
+            Event::Want(id, wanted) => self.want(id, wanted),
             Event::Prefer(id, cid) => self.with(id, |session| session.prefer(&cid)),
             Event::Unwant(id, cids) => self.unwant(id, &cids),
             Event::End(id) => self.end(id),
         }
+    }
+
+    fn want(&mut self, id: u64, mut wanted: Vec<Wanted>) {
+        let Some(fetch) = self.fetches.get(&id) else { return };
+        wanted.retain(|Wanted { cid, .. }| match self.ahead.take(cid) {
+            None => true,
+            Some(block) => {
+                self.counters.received(block.data.len());
+                let _ = fetch.out.send(Fetched { block, _room: None });
+                false
+            }
+        });
+        self.with(id, |session| session.want(wanted));
     }
 
     fn with(&mut self, id: u64, change: impl FnOnce(&mut Session)) {
@@ -329,13 +346,12 @@ impl Engine {
         for (cid, have) in presences {
             self.on_presence(&peer, &cid, have);
         }
-        let mut wrong = unusable;
-        for block in blocks {
-            if !self.on_block(&peer, block, &room) {
-                wrong += 1;
-            }
-        }
-        if wrong > 0 && self.remotes.contains_key(&peer) {
+        let sent = blocks.len();
+        let unasked: Vec<Block> =
+            blocks.into_iter().filter_map(|block| self.on_block(&peer, block, &room)).collect();
+        let came_along = unasked.len() < sent && self.ahead.keep(unasked.clone());
+        let is_wrong = unusable > 0 || !(unasked.is_empty() || came_along);
+        if is_wrong && self.remotes.contains_key(&peer) {
             self.distrust(peer);
         }
     }
@@ -353,12 +369,12 @@ impl Engine {
         }
     }
 
-    /// Takes a block; false if it was never asked of this peer.
-    fn on_block(&mut self, peer: &PeerId, block: Block, room: &Arc<OwnedSemaphorePermit>) -> bool {
+    /// Takes a block, or gives it back if it was never asked of this peer.
+    fn on_block(&mut self, peer: &PeerId, block: Block, room: &Arc<OwnedSemaphorePermit>) -> Option<Block> {
         let name = key(&block.cid);
-        let Some(remote) = self.remotes.get_mut(peer) else { return true };
+        let remote = self.remotes.get_mut(peer)?;
         if !remote.was_asked(&name) {
-            return false;
+            return Some(block);
         }
         self.useful += 1;
         remote.useful = self.useful;
@@ -376,13 +392,13 @@ impl Engine {
             told.extend(fetch.session.told(&name));
             if fetch.session.came(peer, &name, size, now) {
                 fetch.changed = true;
-                let _ = fetch.out.send(Fetched { block: block.clone(), _room: room.clone() });
+                let _ = fetch.out.send(Fetched { block: block.clone(), _room: Some(room.clone()) });
             }
         }
         // Who sent it too: some remember for a while what they sent, and would not send it again if asked.
         told.insert(*peer);
         self.cancel(&name, told);
-        true
+        None
     }
 
     /// Asks a peer that sent wrong bytes for nothing more.

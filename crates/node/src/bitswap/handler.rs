@@ -280,6 +280,7 @@ impl Handler {
         negotiated.stream.ignore_for_keep_alive();
         if negotiated.parts {
             self.answers.in_parts.store(true, Ordering::Relaxed);
+            self.shared.server.is_kin(self.peer);
         }
         self.failures = 0;
         if let Some((wants, answers)) = self.unannounced.take() {

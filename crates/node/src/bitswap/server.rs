@@ -4,11 +4,12 @@ use std::{
     collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use bytes::Bytes;
 use libp2p::{PeerId, swarm::ConnectionId};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
@@ -18,6 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Counters,
+    engine::ahead,
     ledger::{Ledger, Want},
     wire::{Entry, MAX_BLOCK, Message, Payload, Prefix},
 };
@@ -34,10 +36,11 @@ const AHEAD_KIB: usize = 32 << 10;
 /// What was sent so lately may be had from whom it was sent to.
 const JUST_NOW: Duration = Duration::from_secs(5);
 const RECENT: usize = 16_384;
-/// For each peer that wants something, a second one waits so long for a large block that was just sent to a first (and no
-/// longer than for one peer where its reader waits for the block),
-/// which may pass it on meanwhile.
+/// For each peer that wants something, a second one waits so long for a large block that was just sent to a first, which
+/// may pass it on meanwhile.
 const HOLD: Duration = Duration::from_millis(300);
+/// But no longer than this where its reader waits for the block.
+const URGENT_HOLD: Duration = Duration::from_millis(600);
 const MOST_HOLDS: usize = 8;
 /// Messages on their way to the only peer that wants something. Where several want something they share these: what
 /// goes out in many streams at once comes whole, and can be passed on, only late.
@@ -97,6 +100,8 @@ struct Client {
     own: Arc<Semaphore>,
     /// Messages that are not written yet.
     flying: AtomicUsize,
+    /// It is a node of this kind, which takes what comes along with what it asked for.
+    is_kin: AtomicBool,
 }
 
 #[derive(Default)]
@@ -169,6 +174,7 @@ impl Client {
             ways: Mutex::default(),
             own,
             flying: AtomicUsize::new(0),
+            is_kin: AtomicBool::new(false),
         }
     }
 }
@@ -214,6 +220,13 @@ impl Server {
         if is_first {
             let (server, stop) = (self.clone(), self.stop.clone());
             self.tasks.spawn(async move { stop.run_until_cancelled(server.serve(client)).await });
+        }
+    }
+
+    /// Notes that a peer is a node of this kind.
+    pub fn is_kin(&self, peer: PeerId) {
+        if let Some(client) = locked(&self.clients).get(&peer) {
+            client.is_kin.store(true, Ordering::Relaxed);
         }
     }
 
@@ -316,7 +329,7 @@ impl Server {
             let want = {
                 let recent = locked(&self.recent);
                 locked(&client.ledger).take_block(|cid, urgent| {
-                    recent.times(cid, &client.peer, if urgent { hold.min(HOLD) } else { hold })
+                    recent.times(cid, &client.peer, if urgent { hold.min(URGENT_HOLD) } else { hold })
                 })
             };
             let Some(want) = want else { break };
@@ -354,9 +367,27 @@ impl Server {
         drop(ledger);
         let size = data.len();
         locked(&self.recent).sent(&want.cid, client.peer, size);
+        let along = self.next_of(client, &want.cid, &data);
+        self.give(want.cid, data, message);
+        size + along.map_or(0, |(cid, data)| self.give(cid, data, message))
+    }
+
+    fn give(&self, cid: Cid, data: Bytes, message: &mut Message) -> usize {
+        let size = data.len();
         self.counters.sent(size);
-        message.blocks.push(Payload { prefix: Prefix::of(&want.cid), data });
+        message.blocks.push(Payload { prefix: Prefix::of(&cid), data });
         size
+    }
+
+    /// The short block that a peer asks for after this one.
+    fn next_of(&self, client: &Client, cid: &Cid, data: &Bytes) -> Option<(Cid, Bytes)> {
+        if data.len() > ahead::LONGEST || !client.is_kin.load(Ordering::Relaxed) {
+            return None;
+        }
+        let next = self.blocks.next(cid, data)?;
+        let size = self.blocks.size(&next).ok().flatten()?;
+        let block = (size <= ahead::LONGEST as u64).then(|| self.blocks.get(&next).ok().flatten())?;
+        block.map(|block| (next, block))
     }
 
     fn missing(&self, client: &Client, want: Want, error: Option<std::io::Error>, message: &mut Message) {

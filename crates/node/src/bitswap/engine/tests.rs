@@ -42,7 +42,7 @@ impl Scene {
 
     fn came(&mut self, n: u32) {
         let block = Block { cid: cid(n), data: vec![0; LEAF as usize].into() };
-        assert!(self.engine.on_block(&self.peer, block, &self.room));
+        assert_eq!(self.engine.on_block(&self.peer, block, &self.room), None);
     }
 
     /// The blocks that the peer is asked for now, and with what priority.
@@ -82,4 +82,29 @@ async fn who_sent_the_path_to_a_file_is_asked_for_more_than_its_first_block_at_o
     scene.came(0);
     let _file = scene.begin(2, 1..100);
     assert!(scene.asks().len() > 10);
+}
+
+#[tokio::test]
+async fn what_comes_along_with_what_was_asked_for_is_there_when_it_is_wanted() {
+    let mut scene = Scene::new();
+    let mut blocks = scene.begin(1, 0..1);
+    scene.asks();
+    let block = |n, length| Block { cid: cid(n), data: vec![0; length].into() };
+    let verified = |scene: &Scene, blocks| Verified {
+        peer: scene.peer,
+        presences: Vec::new(),
+        blocks,
+        unusable: 0,
+        room: scene.room.clone(),
+    };
+    scene.engine.on_verified(verified(&scene, vec![block(0, 10), block(7, ahead::LONGEST)]));
+    assert_eq!(blocks.try_recv().unwrap().block.cid, cid(0));
+    scene.engine.on_event(Event::Want(1, wanted(7..8)));
+    assert_eq!(blocks.try_recv().unwrap().block.cid, cid(7));
+    assert!(!scene.engine.is_liar(&scene.peer) && scene.asks().is_empty());
+    // But not alone, and nothing long.
+    scene.engine.on_event(Event::Want(1, wanted(1..2)));
+    scene.asks();
+    scene.engine.on_verified(verified(&scene, vec![block(1, 10), block(8, ahead::LONGEST + 1)]));
+    assert!(scene.engine.is_liar(&scene.peer));
 }
