@@ -77,11 +77,7 @@ impl Part {
     }
 
     /// Writes it to a stream.
-    pub async fn write(
-        &self,
-        stream: &mut (impl AsyncWrite + Unpin),
-        heard: impl Fn(),
-    ) -> Result<(), Error> {
+    pub async fn write(&self, stream: &mut (impl AsyncWrite + Unpin), heard: impl Fn()) -> Result<(), Error> {
         stream::write(stream, &self.pieces(), heard).await
     }
 }

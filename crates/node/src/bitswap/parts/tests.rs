@@ -41,7 +41,10 @@ async fn parts_are_put_together_whatever_stream_they_came_on() {
         let sent = message(length);
         let mut parts = parts(&mut queue(vec![sent.clone(), message(10)]).await).await;
         let small = parts.pop().unwrap();
-        assert_eq!(parts.len(), sent.pieces(Version::V1_2).iter().map(Bytes::len).sum::<usize>().div_ceil(PART));
+        assert_eq!(
+            parts.len(),
+            sent.pieces(Version::V1_2).iter().map(Bytes::len).sum::<usize>().div_ceil(PART)
+        );
         // The last stream comes first, with the small message among the parts; what came twice counts once.
         parts.reverse();
         parts.insert(1, parts[0].clone());
