@@ -44,10 +44,10 @@ const MOST_INBOUND: usize = 256;
 /// What of one connection may be in memory, from its reading until it is stored.
 const ROOM_KIB: usize = 12 << 10;
 /// Messages with blocks between the reading of the disk and the stream.
-const LANE: usize = 1;
+pub const LANE: usize = 1;
 /// Further streams for answers once the peer wants something. A stream's window begins at 256 KiB and doubles with each
 /// round trip: over a long way several are wide sooner than one.
-const MORE_LANES: usize = 8;
+pub const MORE_LANES: usize = 8;
 /// A lane that cannot be opened so often in a row is given up.
 const ATTEMPTS: usize = 3;
 /// A connection without a message for so long may be closed by those who count connections.

@@ -20,6 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Counters,
     engine::ahead,
+    handler::{LANE, MORE_LANES},
     ledger::{Ledger, Want},
     wire::{Entry, MAX_BLOCK, Message, Payload, Prefix},
 };
@@ -40,11 +41,11 @@ const RECENT: usize = 16_384;
 /// may pass it on meanwhile.
 const HOLD: Duration = Duration::from_millis(300);
 /// But no longer than this where its reader waits for the block.
-const URGENT_HOLD: Duration = Duration::from_millis(600);
+const URGENT_HOLD: Duration = Duration::from_millis(300);
 const MOST_HOLDS: usize = 8;
 /// Messages on their way to the only peer that wants something. Where several want something they share these: what
 /// goes out in many streams at once comes whole, and can be passed on, only late.
-const FLYING: usize = 9;
+const FLYING: usize = MORE_LANES + LANE;
 const HOLD_CHECK: Duration = Duration::from_millis(30);
 
 /// A message for a peer, and its share of what may lie in memory.
