@@ -112,7 +112,8 @@ fn node_answer(error: &ocipfs_node::Error, wanted: Wanted) -> (StatusCode, &'sta
     use ocipfs_node::Error::*;
     match error {
         NotFound { .. } | Offline(_) => (StatusCode::NOT_FOUND, wanted.unknown()),
-        NoRecord { .. } => (StatusCode::NOT_FOUND, "NAME_UNKNOWN"),
+        NoRecord { .. } | NoDnsLink(_) | PrivateDns(_) => (StatusCode::NOT_FOUND, "NAME_UNKNOWN"),
+        Dns { .. } => (StatusCode::GATEWAY_TIMEOUT, "DNS_UNANSWERED"),
         Unanswered { .. } => (StatusCode::GATEWAY_TIMEOUT, "PEER_TIMEOUT"),
         Stopped => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
         Identity { .. }

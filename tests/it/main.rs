@@ -2,6 +2,7 @@
 
 #[path = "../clients/mod.rs"]
 mod clients;
+mod dns;
 mod harness;
 mod http;
 mod offline;

@@ -2,6 +2,7 @@
 
 mod clients;
 mod descriptors;
+mod dnslink;
 mod dockerized;
 mod folder;
 mod foreign;
@@ -27,6 +28,7 @@ pub fn trials() -> Vec<Trial> {
     [
         clients::trials(),
         descriptors::trials(),
+        dnslink::trials(),
         dockerized::trials(),
         foreign::trials(),
         ipns::trials(),
