@@ -81,6 +81,14 @@ pub enum Error {
         /// What the parser said.
         why: String,
     },
+    /// No kind of name looks like this, but for a part that is missing or too much.
+    #[error("no repository is called {name}: {instead} would be")]
+    Misplaced {
+        /// The whole name.
+        name: Name,
+        /// What was probably meant.
+        instead: String,
+    },
     /// No kind of name looks like this.
     #[error(
         "no repository is called {0}: this registry knows layer/<cid>, ipfs/<cid>[/<dir>...], ipns/<k51... or domain>[/<dir>...] and <ciq... or 1220...>/<name>"
@@ -260,9 +268,9 @@ impl Meaning {
                         false => Ok(Self::Dockerized { name, at }),
                     }
                 }
-                None => Err(Error::UnknownName(name)),
+                None => Err(unknown(name)),
             },
-            [] => Err(Error::UnknownName(name)),
+            [] => Err(unknown(name)),
         }
     }
 
@@ -355,12 +363,34 @@ fn other_base(text: &str) -> Option<Error> {
     })
 }
 
+/// What starts with a CID, a key or a domain lacks the word that says how it is meant; `layer/<cid>` has nothing below it.
+fn unknown(name: Name) -> Error {
+    let (first, rest) = name.as_str().split_once('/').unwrap_or((name.as_str(), ""));
+    let instead = match (first, Cid::try_from(first)) {
+        ("layer", _) => rest.split_once('/').map(|(cid, _)| format!("layer/{cid}")),
+        (_, Ok(cid)) if cid.codec() == LIBP2P_KEY => Some(format!("ipns/{name}")),
+        (_, Ok(_)) if rest.is_empty() => Some(format!("ipfs/{name} or layer/{name}")),
+        (_, Ok(_)) => Some(format!("ipfs/{name}")),
+        (_, Err(_)) => None,
+    };
+    match instead {
+        Some(instead) => Error::Misplaced { name, instead },
+        None => Error::UnknownName(name),
+    }
+}
+
 fn no_cid(name: &Name, component: &str, why: String) -> Error {
     Error::NoCid { name: name.to_string(), found: component.into(), why }
 }
 
 fn parse_cid(name: &Name, component: &str) -> Result<Cid, Error> {
-    Cid::try_from(component).map_err(|e| no_cid(name, component, e.to_string()))
+    Cid::try_from(component).map_err(|e| {
+        let why = match component.contains('.') {
+            true => format!("{e}; a domain stands behind ipns/, as in ipns/{component}"),
+            false => format!("{e}; a CIDv1 in small letters, bafy... or bafk..., would be one"),
+        };
+        no_cid(name, component, why)
+    })
 }
 
 /// A CID that a file or a directory can have.
@@ -369,7 +399,8 @@ fn unixfs_cid(name: &Name, component: &str) -> Result<Cid, Error> {
     match cid.codec() {
         RAW | DAG_PB => Ok(cid),
         LIBP2P_KEY => {
-            Err(no_cid(name, component, "it is an IPNS key, and a file or directory is needed".into()))
+            let why = format!("it is an IPNS key, which stands behind ipns/, as in ipns/{component}");
+            Err(no_cid(name, component, why))
         }
         codec => {
             Err(no_cid(name, component, format!("codec 0x{codec:x} is that of no file and no directory")))

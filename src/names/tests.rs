@@ -83,10 +83,11 @@ fn other_names_are_refused_for_what_they_are() {
     let [cbor, key] = [0x71, LIBP2P_KEY].map(|codec| Cid::new_v1(codec, *cid.hash()));
     let deep = format!("ipfs/{V1}{}", "/a".repeat(65));
     for (name, told) in [
-        ("layer/nonsense".to_string(), "is no CID"),
+        ("layer/nonsense".to_string(), "bafy... or bafk..., would be one"),
+        ("ipfs/example.org/app".into(), "as in ipns/example.org"),
         ("ipfs/nonsense".into(), "\"nonsense\" in ipfs/nonsense is no CID"),
         (format!("ipfs/{cbor}"), "codec 0x71"),
-        (format!("ipfs/{key}"), "IPNS key"),
+        (format!("ipfs/{key}"), "IPNS key, which stands behind ipns/"),
         (format!("{}/busybox", &hex[..60]), "68 characters"),
         (format!("{}/busybox", &base32[..50]), "55 characters"),
         ("ipfs".into(), "ipfs/<cid>[/<dir>...] would be"),
@@ -99,7 +100,10 @@ fn other_names_are_refused_for_what_they_are() {
         (format!("ipns/{}.org", "a".repeat(64)), "1 to 63 letters"),
         ("library/busybox".into(), "this registry knows layer/<cid>, ipfs/<cid>"),
         ("ciqual/busybox".into(), "no repository is called"),
-        (format!("layer/{V1}/more"), "no repository is called"),
+        (format!("layer/{V1}/more"), &format!("layer/{V1} would be")),
+        (V1.into(), &format!("ipfs/{V1} or layer/{V1} would be")),
+        (format!("{V1}/app"), &format!("ipfs/{V1}/app would be")),
+        (format!("{KEY}/app"), &format!("ipns/{KEY}/app would be")),
         ("Layer/x".into(), "upper-case"),
         (String::new(), "empty"),
     ] {

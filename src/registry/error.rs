@@ -63,7 +63,7 @@ impl Refusal {
             Syntax(_) | NoIpnsName { .. } | CidV0 { .. } | UpperCase { .. } | NoCid { .. } | Path { .. } => {
                 (StatusCode::BAD_REQUEST, "NAME_INVALID")
             }
-            UnknownName(_) | Unfinished { .. } => (StatusCode::NOT_FOUND, "NAME_UNKNOWN"),
+            UnknownName(_) | Misplaced { .. } | Unfinished { .. } => (StatusCode::NOT_FOUND, "NAME_UNKNOWN"),
             UnknownReference { .. } => (StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN"),
             UnknownBlob { .. } => (StatusCode::NOT_FOUND, "BLOB_UNKNOWN"),
             Layer { why: images::layer::Error::Kind(_), .. } => (StatusCode::NOT_FOUND, wanted.unknown()),

@@ -21,6 +21,7 @@ mod layers;
 mod memory;
 mod names;
 mod peering;
+mod platforms;
 mod private;
 mod pulling;
 mod readers;
@@ -43,6 +44,7 @@ fn main() {
         memory::trials(),
         names::trials(),
         peering::trials(),
+        platforms::trials(),
         private::trials(),
         pulling::trials(),
         readers::trials(),

@@ -44,10 +44,7 @@ async fn pair(dns: &Dns, images: &[Image]) -> (Pair, Vec<Cid>) {
         cids
     })
     .await;
-    let source = pair.source.as_ref().expect("it runs").address().to_string();
-    let arguments = ["--peer", &source, "--find-timeout", "3s", "--dns-resolver", &dns.address()];
-    pair.reader = Serve::start(&arguments);
-    pair.reader.until("the source is connected", |status| status["peers"] == 1).await;
+    pair.ask_dns(dns).await;
     (pair, cids)
 }
 
