@@ -12,7 +12,7 @@ mod socket;
 
 pub use house::{House, Options};
 pub use message::{
-    Added, Failure, Identity, ImageInfo, ImageReply, ImageRequest, Inspected, InspectedImage, Note, PeerInfo,
-    Reply, Request, Source, Status, Stored,
+    Added, AddedLayer, Failure, Identity, ImageInfo, ImageReply, ImageRequest, Inspected, InspectedImage,
+    Note, PeerInfo, Reply, Request, Source, Status, Stored,
 };
 pub use names::{NameRequest, NameTarget, OwnName, Published};

@@ -5,7 +5,7 @@
 //! | `layer/<cid>[:file]` | the image of one layer, by the CID of its layer manifest |
 //! | `ipfs/<cid>[/<dir>...][:tag]` | an image of the OCI image layout that is in this directory |
 //! | `ipfs/<cid>[:latest]` | the image whose descriptor is this file, and whose blobs are at `ipfs://` urls |
-//! | `ipns/<k51...>[/<dir>...][:tag]` | the same below what an IPNS name means now |
+//! | `ipns/<k51... or domain>[/<dir>...][:tag]` | the same below what an IPNS name or a DNSLink means now |
 //! | `<ciq... or 1220...>/<name>[:latest]` | an image of image2ipfs, by its CIDv0 in base32 or hex |
 
 mod descriptor;
@@ -17,7 +17,7 @@ mod path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ocipfs_node::Cid;
+use ocipfs_node::{Cid, Pointer};
 use ocipfs_oci::{Digest, Name, Reference, Tag, name};
 
 use crate::{
@@ -47,13 +47,13 @@ pub enum Error {
         /// The same CID as it can be written here.
         instead: Cid,
     },
-    /// A CID in a base whose letters a repository name cannot hold.
-    #[error("{given} has upper-case letters, and a repository name has none: use the same CID as {instead}")]
+    /// A CID in a base whose letters a repository name cannot hold, or a key or a domain in such letters.
+    #[error("{given} has upper-case letters, and a repository name has none: use the same as {instead}")]
     UpperCase {
         /// The component as it was given.
         given: String,
-        /// The same CID as it can be written here.
-        instead: Cid,
+        /// The same as it can be written here.
+        instead: String,
     },
     /// The path below the CID is too long.
     #[error("{name}: {why}")]
@@ -81,9 +81,17 @@ pub enum Error {
         /// What the parser said.
         why: String,
     },
+    /// No kind of name looks like this, but for a part that is missing or too much.
+    #[error("no repository is called {name}: {instead} would be")]
+    Misplaced {
+        /// The whole name.
+        name: Name,
+        /// What was probably meant.
+        instead: String,
+    },
     /// No kind of name looks like this.
     #[error(
-        "no repository is called {0}: this registry knows layer/<cid>, ipfs/<cid>[/<dir>...], ipns/<k51...>[/<dir>...] and <ciq... or 1220...>/<name>"
+        "no repository is called {0}: this registry knows layer/<cid>, ipfs/<cid>[/<dir>...], ipns/<k51... or domain>[/<dir>...] and <ciq... or 1220...>/<name>"
     )]
     UnknownName(Name),
     /// The name is right, the reference is not.
@@ -167,13 +175,13 @@ pub enum Meaning {
         /// The directory or file.
         at: CidPath,
     },
-    /// The same below an IPNS name.
+    /// The same below an IPNS name or a domain.
     Ipns {
         /// The name itself.
         name: Name,
-        /// The key.
-        key: ocipfs_node::Name,
-        /// The path below what the key means.
+        /// The key or the domain.
+        key: Pointer,
+        /// The path below what that means.
         below: String,
     },
     /// An image of image2ipfs.
@@ -213,13 +221,8 @@ impl Resolver {
         }
     }
 
-    /// What an IPNS name means, and what it meant before: a client that began with that goes on with it.
-    async fn targets(
-        &self,
-        name: &Name,
-        key: &ocipfs_node::Name,
-        below: &str,
-    ) -> Result<Vec<CidPath>, Error> {
+    /// What a key or a domain means, and what it meant before: a client that began with that goes on with it.
+    async fn targets(&self, name: &Name, key: &Pointer, below: &str) -> Result<Vec<CidPath>, Error> {
         let found = self.targets.follow(&self.content, key, below).await;
         found.map_err(|why| Error::Ipns { name: name.clone(), why })
     }
@@ -250,7 +253,7 @@ impl Meaning {
                 let at = path_below(&name, unixfs_cid(&name, cid)?, names)?;
                 Ok(Self::Path { name, at })
             }
-            ["ipns"] => Err(Error::Unfinished { name, instead: "ipns/<k51...>[/<dir>...]" }),
+            ["ipns"] => Err(Error::Unfinished { name, instead: "ipns/<k51... or domain>[/<dir>...]" }),
             ["ipns", key, names @ ..] => {
                 let key = key.parse().map_err(|why| Error::NoIpnsName { name: name.clone(), why })?;
                 let below = names.join("/");
@@ -265,9 +268,9 @@ impl Meaning {
                         false => Ok(Self::Dockerized { name, at }),
                     }
                 }
-                None => Err(Error::UnknownName(name)),
+                None => Err(unknown(name)),
             },
-            [] => Err(Error::UnknownName(name)),
+            [] => Err(unknown(name)),
         }
     }
 
@@ -342,18 +345,38 @@ impl Meaning {
     }
 }
 
-/// The refusal of a name that would be right but for a CID in upper-case letters.
+/// The refusal of a name that would be right but for a CID, a key or a domain in upper-case letters.
 fn other_base(text: &str) -> Option<Error> {
-    text.split('/').filter(|component| component.contains(|c: char| c.is_ascii_uppercase())).find_map(
-        |component| {
-            let cid = Cid::try_from(component).ok()?;
-            let (given, instead) = (component.into(), Cid::new_v1(cid.codec(), *cid.hash()));
-            Some(match component.starts_with("Qm") {
-                true => Error::CidV0 { given, instead },
-                false => Error::UpperCase { given, instead },
-            })
-        },
-    )
+    let has_capitals = |component: &&str| component.contains(|c: char| c.is_ascii_uppercase());
+    if let Some(key) = text.strip_prefix("ipns/") {
+        let given = key.split('/').next().filter(has_capitals)?;
+        let instead = given.parse::<Pointer>().ok()?.to_string();
+        return Some(Error::UpperCase { given: given.into(), instead });
+    }
+    text.split('/').filter(has_capitals).find_map(|component| {
+        let cid = Cid::try_from(component).ok()?;
+        let (given, instead) = (component.into(), Cid::new_v1(cid.codec(), *cid.hash()));
+        Some(match component.starts_with("Qm") {
+            true => Error::CidV0 { given, instead },
+            false => Error::UpperCase { given, instead: instead.to_string() },
+        })
+    })
+}
+
+/// What starts with a CID, a key or a domain lacks the word that says how it is meant; `layer/<cid>` has nothing below it.
+fn unknown(name: Name) -> Error {
+    let (first, rest) = name.as_str().split_once('/').unwrap_or((name.as_str(), ""));
+    let instead = match (first, Cid::try_from(first)) {
+        ("layer", _) => rest.split_once('/').map(|(cid, _)| format!("layer/{cid}")),
+        (_, Ok(cid)) if cid.codec() == LIBP2P_KEY => Some(format!("ipns/{name}")),
+        (_, Ok(_)) if rest.is_empty() => Some(format!("ipfs/{name} or layer/{name}")),
+        (_, Ok(_)) => Some(format!("ipfs/{name}")),
+        (_, Err(_)) => None,
+    };
+    match instead {
+        Some(instead) => Error::Misplaced { name, instead },
+        None => Error::UnknownName(name),
+    }
 }
 
 fn no_cid(name: &Name, component: &str, why: String) -> Error {
@@ -361,7 +384,13 @@ fn no_cid(name: &Name, component: &str, why: String) -> Error {
 }
 
 fn parse_cid(name: &Name, component: &str) -> Result<Cid, Error> {
-    Cid::try_from(component).map_err(|e| no_cid(name, component, e.to_string()))
+    Cid::try_from(component).map_err(|e| {
+        let why = match component.contains('.') {
+            true => format!("{e}; a domain stands behind ipns/, as in ipns/{component}"),
+            false => format!("{e}; a CIDv1 in small letters, bafy... or bafk..., would be one"),
+        };
+        no_cid(name, component, why)
+    })
 }
 
 /// A CID that a file or a directory can have.
@@ -370,7 +399,8 @@ fn unixfs_cid(name: &Name, component: &str) -> Result<Cid, Error> {
     match cid.codec() {
         RAW | DAG_PB => Ok(cid),
         LIBP2P_KEY => {
-            Err(no_cid(name, component, "it is an IPNS key, and a file or directory is needed".into()))
+            let why = format!("it is an IPNS key, which stands behind ipns/, as in ipns/{component}");
+            Err(no_cid(name, component, why))
         }
         codec => {
             Err(no_cid(name, component, format!("codec 0x{codec:x} is that of no file and no directory")))

@@ -10,11 +10,12 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub enum Layer {
     Add(Add),
+    Index(Index),
     Inspect(Inspect),
     Rm(Rm),
 }
 
-/// Make a layer and its manifest, and print the reference to pull
+/// Make layers and their manifest, and print the reference to pull
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -22,13 +23,34 @@ Examples:
   ocipfs layer add ./rootfs                 a folder: packed the same way everywhere, owned by root
   ocipfs layer add ipfs://bafy.../foo.tar.gz
                                             a layer that is on IPFS already
+  ocipfs layer add base.tar.gz ./app        an image of two layers, the lowest first
+  ocipfs layer add ./app --platform linux/arm64
+                                            for another platform: see `ocipfs layer index`
   docker pull $(ocipfs -q layer add ./rootfs)")]
 pub struct Add {
-    /// A tar, a folder, or ipfs://<cid>[/<file>]
-    path: String,
+    /// A tar, a folder, or ipfs://<cid>[/<file>]; of several the lowest layer first
+    #[arg(required = true)]
+    path: Vec<String>,
     /// The platform of the image [default: linux/amd64]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<ocipfs_oci::Platform>,
+    /// The shape of the DAGs: `unixfs-v1-2025` or `legacy` [default: the node's]
+    #[arg(long)]
+    profile: Option<Profile>,
+}
+
+/// Join the layers of several platforms under one reference, from which each client takes its own
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  amd=$(ocipfs -q layer add ./amd64 --platform linux/amd64)
+  arm=$(ocipfs -q layer add ./arm64 --platform linux/arm64)
+  ocipfs layer index $amd $arm
+  docker pull --platform linux/arm64 $(ocipfs -q layer index $amd $arm)")]
+pub struct Index {
+    /// As `layer add` printed it, or the CID alone; each of another platform
+    #[arg(required = true)]
+    reference: Vec<String>,
     /// The shape of the DAGs: `unixfs-v1-2025` or `legacy` [default: the node's]
     #[arg(long)]
     profile: Option<Profile>,
@@ -51,14 +73,23 @@ pub struct Rm {
 pub async fn run(global: &Global, layer: Layer) -> Result<(), Exit> {
     let request = match layer {
         Layer::Add(add) => add_request(add)?,
+        Layer::Index(index) => Request::LayerIndex {
+            references: index.reference,
+            profile: index.profile.map(|profile| profile.as_str().into()),
+        },
         Layer::Inspect(inspect) => Request::LayerInspect { reference: inspect.reference },
         Layer::Rm(rm) => Request::LayerRm { reference: rm.reference },
     };
     match ask(global, request).await? {
         Reply::Added(added) => output::print(global, &added, &added.reference, || {
-            println!("layer      {} ({}, {} bytes)", added.layer, added.media_type, added.size);
-            println!("digest     {}", added.digest);
-            println!("diff id    {}", added.diff_id);
+            for layer in &added.layers {
+                if let Some(platform) = &layer.platform {
+                    println!("platform   {platform}");
+                }
+                println!("layer      {} ({}, {} bytes)", layer.layer, layer.media_type, layer.size);
+                println!("digest     {}", layer.digest);
+                println!("diff id    {}", layer.diff_id);
+            }
         }),
         Reply::Inspected(inspected) => output::print(global, &inspected, &inspected.reference, || {
             println!("{}", serde_json::to_string_pretty(&inspected.manifest).unwrap_or_default());
@@ -76,19 +107,21 @@ pub async fn run(global: &Global, layer: Layer) -> Result<(), Exit> {
 }
 
 fn add_request(add: Add) -> Result<Request, Exit> {
-    let source = match add.path.strip_prefix("ipfs://") {
-        Some(path) => Source::Ipfs(path.into()),
-        None => {
-            let path = std::path::absolute(&add.path);
-            Source::Path(path.map_err(|e| Failure::new(format!("{:?} is no path: {e}", add.path)))?)
-        }
-    };
+    let sources = add.path.iter().map(|path| source(path)).collect::<Result<_, _>>()?;
     Ok(Request::LayerAdd {
-        source,
+        sources,
         platform: add.platform.map(|platform| platform.to_string()),
         epoch: source_date_epoch()?,
         profile: add.profile.map(|profile| profile.as_str().into()),
     })
+}
+
+fn source(path: &str) -> Result<Source, Exit> {
+    if let Some(path) = path.strip_prefix("ipfs://") {
+        return Ok(Source::Ipfs(path.into()));
+    }
+    let absolute = std::path::absolute(path);
+    Ok(Source::Path(absolute.map_err(|e| Failure::new(format!("{path:?} is no path: {e}")))?))
 }
 
 /// <https://reproducible-builds.org/specs/source-date-epoch/>

@@ -3,7 +3,7 @@ use clap::{Args, Subcommand};
 use super::{Exit, Global, ask, output, unexpected};
 use crate::control::{NameRequest, Reply, Request};
 
-/// IPNS names: what a key says that it means, changeable, for others to follow
+/// IPNS names: what a key says that it means, changeable, for others to follow; and domains
 #[derive(Debug, Subcommand)]
 pub enum Name {
     Publish(Publish),
@@ -35,7 +35,7 @@ pub struct Publish {
 /// Tell what a name means: a path below a CID
 #[derive(Args, Debug)]
 pub struct Resolve {
-    /// k51..., the name of a key of this node, or a path that begins with a name
+    /// k51..., a domain, the name of a key of this node, or a path that begins with a name
     name: String,
 }
 

@@ -1,9 +1,14 @@
 //! What `serve` can be told, by the same names as flags, in the environment and in the file.
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use clap::{Args, Parser};
-use ocipfs_node::{Bootstrap, Multiaddr, SwarmKey};
+use ocipfs_node::{Bootstrap, Dns, Multiaddr, SwarmKey};
 use serde::Deserialize;
 
 use super::{Exit, Global};
@@ -14,6 +19,7 @@ use crate::{
 
 const LISTEN: &str = "127.0.0.1:5050";
 const SWARM_TCP: &str = "/ip4/0.0.0.0/tcp/4001";
+const DNS_PORT: u16 = 53;
 const SWARM_QUIC: &str = "/ip4/0.0.0.0/udp/4001/quic-v1";
 
 /// Settings as they were given; what is absent has its default.
@@ -46,6 +52,9 @@ pub struct Settings {
     /// How long a transfer may make no progress [default: 30s]
     #[arg(long, value_name = "TIME", env = "OCIPFS_STALL_TIMEOUT")]
     stall_timeout: Option<Time>,
+    /// A DNS server, with a port or without, for names by domain (`ipns/example.org`) [default: the system's; none with a swarm key]
+    #[arg(long, value_name = "ADDRESS", env = "OCIPFS_DNS_RESOLVER", value_delimiter = ',', num_args = 1..)]
+    dns_resolver: Option<Vec<DnsServer>>,
     /// The shape of DAGs that are written: `unixfs-v1-2025` or `legacy` [default: unixfs-v1-2025]
     #[arg(long, value_name = "PROFILE", env = "OCIPFS_PROFILE")]
     profile: Option<Profile>,
@@ -69,6 +78,32 @@ impl FromStr for Time {
 }
 
 impl TryFrom<String> for Time {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// Where a DNS server answers: `192.0.2.1`, `192.0.2.1:5353` or `[2001:db8::1]:53`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct DnsServer(SocketAddr);
+
+impl FromStr for DnsServer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let address = text.parse().or_else(|_| text.parse().map(|ip: IpAddr| SocketAddr::new(ip, DNS_PORT)));
+        address.map(Self).map_err(|_| {
+            format!(
+                "{text:?} is no address of a DNS server: 192.0.2.1, 192.0.2.1:53 or [2001:db8::1]:53 would be"
+            )
+        })
+    }
+}
+
+impl TryFrom<String> for DnsServer {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -121,6 +156,7 @@ impl Settings {
             swarm_key: self.swarm_key.or(file.swarm_key),
             find_timeout: self.find_timeout.or(file.find_timeout),
             stall_timeout: self.stall_timeout.or(file.stall_timeout),
+            dns_resolver: self.dns_resolver.or(file.dns_resolver),
             profile: self.profile.or(file.profile),
         })
     }
@@ -180,6 +216,7 @@ impl Settings {
             bootstrap: bootstrap(self.bootstrap.as_deref(), private)?,
             peers: self.peer.clone().unwrap_or_default(),
             swarm_key,
+            dns: dns(self.dns_resolver.as_deref()),
             ..ocipfs_node::Options::new(self.data_dir())
         };
         swarm
@@ -217,6 +254,13 @@ fn bootstrap(given: Option<&[String]>, private: bool) -> Result<Bootstrap, Exit>
     }
 }
 
+fn dns(servers: Option<&[DnsServer]>) -> Dns {
+    match servers {
+        None | Some([]) => Dns::System,
+        Some(servers) => Dns::Servers(servers.iter().map(|server| server.0).collect()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,12 +278,16 @@ mod tests {
             bootstrap = ["none"]
             find-timeout = "3s"
             profile = "legacy"
+            dns-resolver = ["127.0.0.1", "[::1]:5353"]
             "#,
         )
         .unwrap();
         assert_eq!(settings.listen().port(), 6000);
         assert_eq!(settings.find_timeout, Some(Time(Duration::from_secs(3))));
         assert_eq!(settings.profile, Some(Profile::Legacy));
+        let servers = ["127.0.0.1:53", "[::1]:5353"].map(|text| text.parse().unwrap());
+        assert_eq!(dns(settings.dns_resolver.as_deref()), Dns::Servers(servers.to_vec()));
+        assert!(file("dns-resolver = [\"dns.example\"]").unwrap_err().to_string().contains("no address"));
         assert!(file("liste = 1").unwrap_err().to_string().contains("unknown field"));
         assert!(file("find-timeout = \"soon\"").is_err());
         assert!(file("profile = \"v9\"").is_err());

@@ -1,25 +1,21 @@
 mod export;
 mod image;
+mod layer;
 
-use std::{path::PathBuf, str::FromStr, sync::Arc, time::Instant};
+use std::{path::PathBuf, sync::Arc, time::Instant};
 
-use ocipfs_node::{Bootstrap, Cid, Multiaddr, Node};
-use ocipfs_oci::{Platform, Tag};
+use ocipfs_node::{Bootstrap, Multiaddr, Node};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
-    Added, Failure, Identity, Inspected, Note, PeerInfo, Reply, Request, Status, Stored,
+    Failure, Identity, Note, PeerInfo, Reply, Request, Status, Stored,
     input::Input,
     lock::{self, Lock},
-    message::Source,
 };
 use crate::{
-    content::{self, CidPath, Content, Profile, Settings, Store},
-    images::layer::{self, Image, LayerManifest, add},
+    content::{self, Content, Settings, Store},
     names::Resolver,
 };
-
-const OLD_DOCKER: &str = "the layer is compressed with zstd, which Docker before 23 does not unpack; use gzip where such clients pull";
 
 /// What a house is built with.
 pub struct Options {
@@ -105,20 +101,10 @@ impl House {
         notes: Notes,
     ) -> Result<Reply, Failure> {
         match request {
-            Request::LayerAdd { source, platform, epoch, profile } => {
-                let profile = profile.map_or(Ok(self.content().profile()), |text| Profile::from_str(&text));
-                let options = add::Options {
-                    platform: platform
-                        .map(|text| Platform::from_str(&text))
-                        .transpose()
-                        .map_err(Failure::new)?,
-                    epoch,
-                    profile: profile.map_err(Failure::new)?,
-                };
-                self.layer_add(source, options, notes).await
-            }
-            Request::LayerInspect { reference } => self.layer_inspect(&reference).await,
-            Request::LayerRm { reference } => self.layer_rm(&reference).await,
+            Request::LayerAdd { .. }
+            | Request::LayerIndex { .. }
+            | Request::LayerInspect { .. }
+            | Request::LayerRm { .. } => self.layer(request, notes).await,
             Request::Image(request) => self.image(request, input, notes).await,
             Request::SwarmId => Ok(Reply::Identity(self.identity().await)),
             Request::SwarmPeers => Ok(Reply::Peers { peers: self.peers() }),
@@ -126,71 +112,6 @@ impl House {
             Request::Name(request) => self.name(request).await,
             Request::StoreStat => self.store_stat().await,
             Request::Status => self.status().await,
-        }
-    }
-
-    fn reference(&self, cid: &Cid, manifest: &LayerManifest) -> String {
-        let tag = manifest.file_name().and_then(Tag::from_file_name);
-        let tag = tag.map(|tag| format!(":{tag}")).unwrap_or_default();
-        format!("{}/layer/{cid}{tag}", self.0.registry)
-    }
-
-    async fn layer_add(&self, source: Source, options: add::Options, notes: Notes) -> Result<Reply, Failure> {
-        let source = match source {
-            Source::Path(path) => add::Source::Path(path),
-            Source::Ipfs(text) => add::Source::Ipfs(parse_path(&text)?),
-        };
-        let total = match &source {
-            add::Source::Path(path) => {
-                std::fs::metadata(path).ok().filter(|meta| meta.is_file()).map(|meta| meta.len())
-            }
-            add::Source::Ipfs(_) => None,
-        };
-        let progress = {
-            let notes = notes.clone();
-            Box::new(move |done| drop(notes.send(Note::Progress { done, total })))
-        };
-        let added = add::add(self.content(), source, options, progress).await.map_err(add_failure)?;
-        if added.compression == crate::images::pack::meter::Compression::Zstd {
-            let _ = notes.send(Note::Warning(OLD_DOCKER.into()));
-        }
-        let LayerManifest { digest, diff_id, size, media_type, at, .. } = &added.manifest;
-        Ok(Reply::Added(Added {
-            reference: self.reference(&added.cid, &added.manifest),
-            cid: added.cid.to_string(),
-            layer: at.to_string(),
-            digest: digest.to_string(),
-            diff_id: diff_id.to_string(),
-            size: *size,
-            media_type: media_type.to_string(),
-        }))
-    }
-
-    async fn layer_inspect(&self, reference: &str) -> Result<Reply, Failure> {
-        let cid = parse_reference(reference)?;
-        let bytes = self.content().read(&cid.into(), layer::MAX_BYTES).await.map_err(content_failure)?;
-        let manifest = LayerManifest::parse(&bytes).map_err(|e| {
-            Failure::new(format!("{cid} is {e}")).hint(
-                "give a reference as `layer add` printed it; a layer's own CID is added with ipfs://<cid>",
-            )
-        })?;
-        let held = self.content().held(&cid).await.map_err(content_failure)?;
-        Ok(Reply::Inspected(Box::new(Inspected {
-            reference: self.reference(&cid, &manifest),
-            cid: cid.to_string(),
-            image_digest: Image::of(&manifest).manifest_digest.to_string(),
-            local: self.content().has(&manifest.digest).await.map_err(content_failure)?,
-            owned: held.is_some_and(|held| held.owned),
-            manifest: serde_json::from_slice(&bytes).map_err(Failure::new)?,
-        })))
-    }
-
-    async fn layer_rm(&self, reference: &str) -> Result<Reply, Failure> {
-        let cid = parse_reference(reference)?;
-        match self.content().release(&cid).await.map_err(content_failure)? {
-            true => Ok(Reply::Removed { cid: cid.to_string() }),
-            false => Err(Failure::new(format!("no layer {cid} is kept here"))
-                .hint("`ocipfs layer inspect` tells what a reference means and whether it is kept")),
         }
     }
 
@@ -265,23 +186,6 @@ impl House {
     }
 }
 
-fn parse_path(text: &str) -> Result<CidPath, Failure> {
-    text.parse().map_err(|e: content::PathError| {
-        Failure::new(e).hint("a layer on IPFS is given as ipfs://<cid> or ipfs://<cid>/<file>")
-    })
-}
-
-/// Takes `[registry/]layer/<cid>[:tag][@digest]`, or the CID alone.
-fn parse_reference(text: &str) -> Result<Cid, Failure> {
-    let name = text.split_once("layer/").map_or(text, |(_, name)| name);
-    let cid = name.split([':', '@']).next().unwrap_or_default();
-    let cid = Cid::from_str(cid).map_err(|e| {
-        Failure::new(format!("{text:?} is no layer: {e}"))
-            .hint("give a reference as `layer add` printed it, or its CID")
-    })?;
-    Ok(Cid::new_v1(cid.codec(), *cid.hash()))
-}
-
 fn start_failure(error: ocipfs_node::Error) -> Failure {
     use ocipfs_node::Error::*;
     let hint = match &error {
@@ -325,22 +229,4 @@ fn content_failure(error: content::Error) -> Failure {
         _ => return Failure::new(error),
     };
     Failure::new(error).hint(hint)
-}
-
-fn add_failure(error: add::Error) -> Failure {
-    match error {
-        add::Error::Content(error) => content_failure(error),
-        add::Error::Read { .. } => {
-            Failure::new(error).hint("give a tar, a tar.gz, a tar.zst, a folder or ipfs://<cid>/<file>")
-        }
-        add::Error::NoLayer { .. } => Failure::new(error)
-            .hint("a layer is a tar, plain or compressed with gzip or zstd; a folder is packed"),
-        add::Error::Name(_) => {
-            Failure::new(error).hint("move or link it to a path whose last component is its name")
-        }
-        add::Error::Pack(_) => {
-            Failure::new(error).hint("a folder is packed when all in it can be read, and holds no socket")
-        }
-        add::Error::BrokenOff => Failure::new(error),
-    }
 }

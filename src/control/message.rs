@@ -13,14 +13,21 @@ pub use image::{ImageInfo, ImageReply, ImageRequest, InspectedImage};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "kebab-case")]
 pub enum Request {
-    /// Make a layer and its manifest.
+    /// Make layers and their manifest.
     LayerAdd {
-        /// A file or a folder, absolute; or `ipfs://<cid>[/path]`.
-        source: Source,
+        /// Files and folders, absolute, and `ipfs://<cid>[/path]`: the lowest layer first.
+        sources: Vec<Source>,
         /// Other than linux/amd64.
         platform: Option<String>,
         /// The time of files in a packed folder.
         epoch: u64,
+        /// Another profile than the node's.
+        profile: Option<String>,
+    },
+    /// Join the layers of several platforms.
+    LayerIndex {
+        /// References, repository names or CIDs.
+        references: Vec<String>,
         /// Another profile than the node's.
         profile: Option<String>,
     },
@@ -79,7 +86,7 @@ impl Request {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "kebab-case")]
 pub enum Reply {
-    /// To `LayerAdd`.
+    /// To `LayerAdd` and `LayerIndex`.
     Added(Added),
     /// To `LayerInspect`.
     Inspected(Box<Inspected>),
@@ -134,13 +141,23 @@ pub struct Stored {
     pub arriving_bytes: u64,
 }
 
-/// A layer that was added.
+/// Layers that were added or joined.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Added {
     /// What a client pulls.
     pub reference: String,
-    /// The layer manifest's CID.
+    /// The CID of the layer manifest, or of the index.
     pub cid: String,
+    /// The layers, the lowest first, one platform after the other.
+    pub layers: Vec<AddedLayer>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AddedLayer {
+    /// Other than linux/amd64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
     /// Where the layer's bytes are.
     pub layer: String,
     /// The layer's digest.
@@ -160,7 +177,7 @@ pub struct Inspected {
     pub reference: String,
     /// The layer manifest's CID.
     pub cid: String,
-    /// The digest of the synthesised image manifest.
+    /// The digest of the synthesised image manifest, or of the index over several.
     pub image_digest: String,
     /// Whether the layer's bytes are here, verified.
     pub local: bool,

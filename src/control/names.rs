@@ -23,7 +23,7 @@ pub enum NameRequest {
     },
     /// Tell what a name means.
     Resolve {
-        /// `k51...`, a key's word, or a path that begins with a name.
+        /// `k51...`, a domain, a key's word, or a path that begins with a name.
         name: String,
     },
     /// The names of this node.
@@ -74,31 +74,26 @@ impl House {
 
     async fn name_publish(&self, word: &str, target: &str, ttl: Duration) -> Result<Reply, Failure> {
         let node = self.content().node();
-        let value = canonical(target)?;
-        let (key, name) = node.name_key(word).map_err(Failure::new)?;
-        let published = node.publish(&key, &value, ttl).await.map_err(Failure::new)?;
-        let sequence = published.sequence;
+        let path: ipns::Path = target.parse().map_err(|error: ipns::Error| {
+            Failure::new(error)
+                .hint("give what the name shall mean: /ipfs/<cid>[/path], a CID, or /ipns/<name>[/path]")
+        })?;
+        let (key, name) = node.name_key(word).await.map_err(Failure::new)?;
+        let published = node.publish(&key, &path.to_string(), ttl).await.map_err(Failure::new)?;
+        let ocipfs_node::Published { value, sequence } = published;
         Ok(Reply::Published(Published { name: name.to_string(), value, sequence }))
     }
 
     async fn name_resolve(&self, text: &str) -> Result<Reply, Failure> {
         let node = self.content().node();
-        let own = node.name_keys().map_err(Failure::new)?.into_iter().find(|(word, _)| word == text);
+        let own = node.name_keys().await.map_err(Failure::new)?.into_iter().find(|(word, _)| word == text);
         let path = match own {
-            Some((_, name)) => format!("/ipns/{name}"),
-            None if text.starts_with('/') || text.contains("://") => text.into(),
-            None => format!("/ipns/{text}"),
+            Some((_, name)) => Ok(ipns::Path::Name(name.into(), String::new())),
+            None if text.starts_with('/') || text.contains("://") => text.parse(),
+            None => format!("/ipns/{text}").parse(),
         };
-        let found = ipns::follow(node, &path, self.content().find_timeout()).await.map_err(|error| {
-            let failure = Failure::new(&error);
-            match error {
-                ipns::Error::Node(ocipfs_node::Error::NoRecord { asked: 0, .. }) => {
-                    failure.hint("no peer is connected: see `ocipfs swarm peers`, and dial one with `ocipfs swarm connect`")
-                }
-                ipns::Error::NoName(_) => failure.hint("`ocipfs name ls` lists this node's own names and their keys"),
-                _ => failure,
-            }
-        })?;
+        let path = path.map_err(resolve_failure)?;
+        let found = ipns::follow(node, path, self.content().find_timeout()).await.map_err(resolve_failure)?;
         Ok(Reply::Resolved(NameTarget { path: format!("/ipfs/{}", found.at), stale: found.stale }))
     }
 
@@ -106,25 +101,24 @@ impl House {
         let node = self.content().node();
         let own = ("self".to_string(), Name::from(node.peer_id()));
         let mut names = Vec::new();
-        for (key, name) in [own].into_iter().chain(node.name_keys().map_err(Failure::new)?) {
-            let value = node.published(&name).map_err(Failure::new)?;
-            names.push(OwnName { key, name: name.to_string(), value });
+        for (key, name) in [own].into_iter().chain(node.name_keys().await.map_err(Failure::new)?) {
+            names.push(OwnName { key, name: name.to_string(), value: node.published(&name) });
         }
         Ok(Reply::Names { names })
     }
 }
 
-/// A target as it is written into a record.
-fn canonical(target: &str) -> Result<String, Failure> {
-    let text = match (target.strip_prefix("ipfs://"), target.strip_prefix("ipns://")) {
-        (Some(path), _) => format!("/ipfs/{path}"),
-        (_, Some(path)) => format!("/ipns/{path}"),
-        _ if target.starts_with('/') => target.into(),
-        _ => format!("/ipfs/{target}"),
+fn resolve_failure(error: ipns::Error) -> Failure {
+    use ocipfs_node::Error::*;
+    let hint = match &error {
+        ipns::Error::Node(NoRecord { asked: 0, .. }) => {
+            "no peer is connected: see `ocipfs swarm peers`, and dial one with `ocipfs swarm connect`"
+        }
+        ipns::Error::Node(Dns { .. }) => {
+            "start `ocipfs serve` if it does not run; another server is asked with --dns-resolver"
+        }
+        ipns::Error::NoName(_) => "`ocipfs name ls` lists this node's own names and their keys",
+        _ => return Failure::new(error),
     };
-    ipns::check(&text).map_err(|error| {
-        Failure::new(error)
-            .hint("give what the name shall mean: /ipfs/<cid>[/path], a CID, or /ipns/<name>[/path]")
-    })?;
-    Ok(text)
+    Failure::new(error).hint(hint)
 }

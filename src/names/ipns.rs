@@ -1,12 +1,15 @@
 //! `/ipns/<name>[/<path>]`: followed, through further names where they lead there, to a CID and a path below it.
+//! A name is a key's, or a domain.
 
 use std::{
     collections::{HashMap, VecDeque},
+    fmt,
+    str::FromStr,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use ocipfs_node::{Name, Node};
+use ocipfs_node::{Node, Pointer};
 
 use crate::content::{CidPath, Content, PathError};
 
@@ -29,12 +32,12 @@ pub enum Error {
     NoName(#[from] ocipfs_node::NotAName),
     /// Names lead to names without an end.
     #[error("{0} leads through more than {DEEPEST} names")]
-    TooDeep(Name),
+    TooDeep(Pointer),
     /// What the name leads to is no path below a CID.
     #[error("{name} leads to {value:?}: {why}")]
     Target {
         /// The name.
-        name: Name,
+        name: Pointer,
         /// What its record says.
         value: String,
         /// What is wrong with it.
@@ -54,23 +57,59 @@ pub struct Target {
     pub stale: bool,
 }
 
-/// Follows `/ipfs/<cid>[/path]`, `/ipns/<name>[/path]`, `ipfs://...`, `ipns://...` or `<cid>[/path]`.
-pub async fn follow(node: &Node, text: &str, patience: Duration) -> Result<Target, Error> {
-    match split(text)? {
+/// A path that begins with a CID, or with a name and goes on below what that means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// `/ipfs/<cid>[/path]`.
+    Content(CidPath),
+    /// `/ipns/<name>[/path]`.
+    Name(Pointer, String),
+}
+
+impl FromStr for Path {
+    type Err = Error;
+
+    /// Takes `/ipfs/<cid>[/path]`, `/ipns/<name>[/path]`, `ipfs://...`, `ipns://...` or `<cid>[/path]`.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let rest = |prefixes: [&str; 2]| prefixes.into_iter().find_map(|prefix| text.strip_prefix(prefix));
+        if let Some(name) = rest(["/ipns/", "ipns://"]) {
+            let (name, below) = name.split_once('/').unwrap_or((name, ""));
+            return Ok(Self::Name(name.parse()?, below.trim_end_matches('/').into()));
+        }
+        let path = rest(["/ipfs/", "ipfs://"]).unwrap_or(text);
+        let path = path.trim_end_matches('/').parse();
+        path.map(Self::Content).map_err(|_| Error::NoPath(text.chars().take(200).collect()))
+    }
+}
+
+impl fmt::Display for Path {
+    /// As it is written into a record.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Content(at) => write!(f, "/ipfs/{at}"),
+            Self::Name(name, below) if below.is_empty() => write!(f, "/ipns/{name}"),
+            Self::Name(name, below) => write!(f, "/ipns/{name}/{below}"),
+        }
+    }
+}
+
+/// Follows a path to content.
+pub async fn follow(node: &Node, path: Path, patience: Duration) -> Result<Target, Error> {
+    match path {
         Path::Content(at) => Ok(Target { at, stale: false }),
         Path::Name(name, below) => follow_name(node, name, &below, patience).await,
     }
 }
 
 /// Follows a name, and the names that it leads to; `below` is the path that was asked for under it.
-pub async fn follow_name(node: &Node, name: Name, below: &str, patience: Duration) -> Result<Target, Error> {
-    let (mut at, mut below) = (name, below.to_string());
+async fn follow_name(node: &Node, name: Pointer, below: &str, patience: Duration) -> Result<Target, Error> {
+    let (mut at, mut below) = (name.clone(), below.to_string());
     let mut stale = false;
     for _ in 0..DEEPEST {
         let found = node.resolve(&at, patience).await?;
         stale |= found.stale;
-        let target = |why: String| Error::Target { name: at, value: found.value.clone(), why };
-        match split(&found.value).map_err(|e| target(e.to_string()))? {
+        let target = |why: String| Error::Target { name: at.clone(), value: found.value.clone(), why };
+        match found.value.parse().map_err(|e: Error| target(e.to_string()))? {
             Path::Content(path) => {
                 let whole = if below.is_empty() { path.to_string() } else { format!("{path}/{below}") };
                 let at = whole.parse().map_err(|e: PathError| target(e.to_string()))?;
@@ -88,7 +127,7 @@ pub async fn follow_name(node: &Node, name: Name, below: &str, patience: Duratio
 
 /// What names meant lately, with the path that was asked for below them.
 #[derive(Default)]
-pub struct Targets(Mutex<HashMap<(Name, String), Meant>>);
+pub struct Targets(Mutex<HashMap<(Pointer, String), Meant>>);
 
 #[derive(Default)]
 struct Meant {
@@ -98,15 +137,15 @@ struct Meant {
 }
 
 impl Targets {
-    fn lock(&self) -> MutexGuard<'_, HashMap<(Name, String), Meant>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(Pointer, String), Meant>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Follows a name; what it means now comes first, then what it meant before.
-    pub async fn follow(&self, content: &Content, key: &Name, below: &str) -> Result<Vec<CidPath>, Error> {
-        let found = follow_name(content.node(), *key, below, content.find_timeout()).await?;
+    pub async fn follow(&self, content: &Content, key: &Pointer, below: &str) -> Result<Vec<CidPath>, Error> {
+        let found = follow_name(content.node(), key.clone(), below, content.find_timeout()).await?;
         let mut targets = self.lock();
-        let name = (*key, below.to_string());
+        let name = (key.clone(), below.to_string());
         // Rarely: whoever is in the middle of a pull then has to begin it again at worst.
         if targets.len() >= REMEMBERED && !targets.contains_key(&name) {
             targets.clear();
@@ -120,33 +159,15 @@ impl Targets {
     }
 
     /// Whether nobody answered when the name was followed last.
-    pub fn is_stale(&self, key: &Name, below: &str) -> bool {
-        self.lock().get(&(*key, below.to_string())).is_some_and(|meant| meant.stale)
+    pub fn is_stale(&self, key: &Pointer, below: &str) -> bool {
+        self.lock().get(&(key.clone(), below.to_string())).is_some_and(|meant| meant.stale)
     }
-}
-
-/// Whether a text is a path that can be followed.
-pub fn check(text: &str) -> Result<(), Error> {
-    split(text).map(drop)
-}
-
-enum Path {
-    Content(CidPath),
-    Name(Name, String),
-}
-
-fn split(text: &str) -> Result<Path, Error> {
-    let rest = |prefixes: [&str; 2]| prefixes.into_iter().find_map(|prefix| text.strip_prefix(prefix));
-    if let Some(name) = rest(["/ipns/", "ipns://"]) {
-        let (name, below) = name.split_once('/').unwrap_or((name, ""));
-        return Ok(Path::Name(name.parse()?, below.trim_end_matches('/').into()));
-    }
-    let path = rest(["/ipfs/", "ipfs://"]).unwrap_or(text);
-    path.trim_end_matches('/').parse().map(Path::Content).map_err(|_| Error::NoPath(text.into()))
 }
 
 #[cfg(test)]
 mod tests {
+    use ocipfs_node::{Keypair, Name};
+
     use super::*;
 
     const CID: &str = "bafybeiat5rs4tk3kvllj4uu5zr652qnp7kxc4ttewhc5md23gxflqqp7lu";
@@ -162,8 +183,8 @@ mod tests {
     #[tokio::test]
     async fn names_are_followed_to_content_and_paths_add_up() {
         let (_dir, node) = node();
-        let [(inner, to_content), (outer, to_name)] =
-            ["inner", "outer"].map(|word| node.name_key(word).unwrap());
+        let (inner, to_content) = node.name_key("inner").await.unwrap();
+        let (outer, to_name) = node.name_key("outer").await.unwrap();
         node.publish(&inner, &format!("/ipfs/{CID}/a"), TTL).await.unwrap();
         node.publish(&outer, &format!("/ipns/{to_content}/b"), TTL).await.unwrap();
         for (text, target) in [
@@ -173,7 +194,7 @@ mod tests {
             (format!("ipfs://{CID}"), ""),
             (CID.into(), ""),
         ] {
-            let found = follow(&node, &text, PATIENCE).await.unwrap();
+            let found = follow(&node, text.parse().unwrap(), PATIENCE).await.unwrap();
             assert_eq!((found.at.to_string(), found.stale), (format!("{CID}{target}"), false), "{text}");
         }
     }
@@ -181,17 +202,30 @@ mod tests {
     #[tokio::test]
     async fn what_leads_nowhere_says_why() {
         let (_dir, node) = node();
-        let (key, circle) = node.name_key("circle").unwrap();
+        let (key, circle) = node.name_key("circle").await.unwrap();
         node.publish(&key, &format!("/ipns/{circle}"), TTL).await.unwrap();
-        let error = follow_name(&node, circle, "", PATIENCE).await.unwrap_err();
+        let error = follow_name(&node, circle.into(), "", PATIENCE).await.unwrap_err();
         assert!(matches!(error, Error::TooDeep(_)), "{error}");
         node.publish(&key, "https://example.org", TTL).await.unwrap();
-        let error = follow_name(&node, circle, "", PATIENCE).await.unwrap_err().to_string();
+        let error = follow_name(&node, circle.into(), "", PATIENCE).await.unwrap_err().to_string();
         assert!(error.contains("https://example.org"), "{error}");
-        let (_, unknown) = node.name_key("unknown").unwrap();
-        assert!(matches!(follow_name(&node, unknown, "", PATIENCE).await, Err(Error::Node(_))));
-        for text in ["", "nonsense", "/ipns/nonsense", "/ipfs/", "/ipfs/../x"] {
-            assert!(follow(&node, text, PATIENCE).await.is_err(), "{text}");
+        let (_, unknown) = node.name_key("unknown").await.unwrap();
+        assert!(matches!(follow_name(&node, unknown.into(), "", PATIENCE).await, Err(Error::Node(_))));
+    }
+
+    #[test]
+    fn a_path_is_written_as_a_record_has_it() {
+        let peer = Name::of(&Keypair::generate_ed25519());
+        for (text, written) in [
+            (CID.to_string(), format!("/ipfs/{CID}")),
+            (format!("ipfs://{CID}/a/"), format!("/ipfs/{CID}/a")),
+            (format!("/ipns/{}/a/b/", peer.peer()), format!("/ipns/{peer}/a/b")),
+            ("ipns://Example.org".into(), "/ipns/example.org".into()),
+        ] {
+            assert_eq!(text.parse::<Path>().unwrap().to_string(), written, "{text}");
+        }
+        for text in ["", "nonsense", "example.org", "/ipns/nonsense", "/ipns/a..b", "/ipfs/", "/ipfs/../x"] {
+            assert!(text.parse::<Path>().is_err(), "{text}");
         }
     }
 }

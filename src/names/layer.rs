@@ -1,77 +1,93 @@
-//! `layer/<cid>[:file]`: the tag is for people, and checked against the layer's file name.
+//! `layer/<cid>[:file]`: the tag is for people, and checked against the file name of the last layer.
 
 use ocipfs_node::Cid;
 use ocipfs_oci::{Digest, MediaType, Name, Reference, Tag};
 
 use super::{Document, Error, Source};
 use crate::{
-    content::{Blob, Content},
-    images::layer::{Image, LayerManifest, MAX_BYTES},
+    content::Content,
+    images::layer::{Image, Index, LayerDocument, MAX_BYTES},
 };
 
-/// A layer manifest that was fetched, with the image it stands for.
-pub struct Layer {
+/// Layers whose document was fetched, with the images that it stands for.
+pub struct Layers {
     name: Name,
     cid: Cid,
-    manifest: LayerManifest,
-    image: Image,
+    document: LayerDocument,
+    /// The index of several platforms, else the manifest; then the manifests in the index.
+    manifests: Vec<Document>,
+    configs: Vec<Document>,
 }
 
-/// Fetches and reads the layer manifest `cid`.
-pub async fn open(content: &Content, name: &Name, cid: Cid) -> Result<Layer, Error> {
+/// Fetches and reads the document `cid`.
+pub async fn open(content: &Content, name: &Name, cid: Cid) -> Result<Layers, Error> {
     let bytes = content.read(&cid.into(), MAX_BYTES).await?;
-    let manifest = LayerManifest::parse(&bytes).map_err(|why| Error::Layer { name: name.clone(), why })?;
-    let image = Image::of(&manifest);
-    Ok(Layer { name: name.clone(), cid, manifest, image })
+    let document = LayerDocument::parse(&bytes).map_err(|why| Error::Layer { name: name.clone(), why })?;
+    let (mut manifests, mut configs) = (Vec::new(), Vec::new());
+    let images = match &document {
+        LayerDocument::Manifest(manifest) => vec![Image::of(manifest)],
+        LayerDocument::Index(parts) => {
+            let Index { bytes, digest, images } = Index::of(parts);
+            manifests.push(Document { media_type: MediaType::from_static(Index::MEDIA_TYPE), digest, bytes });
+            images
+        }
+    };
+    for Image { manifest, manifest_digest, config, config_digest } in images {
+        let made = |media_type, digest, bytes| Document { media_type, digest, bytes };
+        manifests.push(made(MediaType::from_static(Image::MEDIA_TYPE), manifest_digest, manifest));
+        configs.push(made(MediaType::from_static(Image::CONFIG_TYPE), config_digest, config));
+    }
+    Ok(Layers { name: name.clone(), cid, document, manifests, configs })
 }
 
-impl Layer {
+impl Layers {
     pub fn manifest(self, reference: &Reference) -> Result<Document, Error> {
-        let known = match reference {
-            Reference::Digest(digest) => *digest == self.image.manifest_digest,
-            Reference::Tag(tag) => self.has_tag(tag),
+        let found = match reference {
+            Reference::Digest(digest) => self.manifests.iter().find(|manifest| manifest.digest == *digest),
+            Reference::Tag(tag) => self.manifests.first().filter(|_| self.has_tag(tag)),
         };
-        if !known {
-            let instead = match reference {
-                Reference::Digest(_) => self.image.manifest_digest.to_string(),
-                Reference::Tag(_) => self.file_tag().map_or("latest".into(), |tag| tag.to_string()),
-            };
-            return Err(Error::UnknownReference { name: self.name, reference: reference.clone(), instead });
+        match found {
+            Some(document) => Ok(document.clone()),
+            None => {
+                let instead = self.instead(reference);
+                Err(Error::UnknownReference { name: self.name, reference: reference.clone(), instead })
+            }
         }
-        Ok(Document {
-            media_type: MediaType::from_static(Image::MEDIA_TYPE),
-            digest: self.image.manifest_digest,
-            bytes: self.image.manifest,
-        })
+    }
+
+    /// What could have been asked for.
+    fn instead(&self, reference: &Reference) -> String {
+        let known: Vec<String> = match reference {
+            Reference::Digest(_) => {
+                self.manifests.iter().map(|manifest| manifest.digest.to_string()).collect()
+            }
+            Reference::Tag(_) => self.document.file_tags().iter().map(ToString::to_string).collect(),
+        };
+        known.join(" or ")
     }
 
     pub fn blob(self, digest: &Digest) -> Result<Source, Error> {
-        if *digest == self.image.config_digest {
-            return Ok(Source::Made(self.image.config));
+        let mut made = self.configs.iter().chain(&self.manifests);
+        if let Some(document) = made.find(|document| document.digest == *digest) {
+            return Ok(Source::Made(document.bytes.clone()));
         }
-        if *digest == self.image.manifest_digest {
-            return Ok(Source::Made(self.image.manifest));
+        match self.document.layers().find(|layer| layer.digest == *digest) {
+            Some(layer) => Ok(Source::Stored(Box::new(layer.blob(self.cid)))),
+            None => Err(Error::UnknownBlob { name: self.name, digest: digest.clone() }),
         }
-        if *digest == self.manifest.digest {
-            let LayerManifest { digest, size, at, .. } = self.manifest;
-            return Ok(Source::Stored(Box::new(Blob { digest, size, at, holder: self.cid })));
-        }
-        Err(Error::UnknownBlob { name: self.name, digest: digest.clone() })
     }
 
     pub fn tags(&self) -> Vec<Tag> {
-        let mut tags: Vec<Tag> = self.file_tag().into_iter().chain([Tag::latest()]).collect();
+        let mut tags = self.document.file_tags();
+        tags.push(Tag::latest());
         tags.sort();
         tags.dedup();
         tags
     }
 
-    fn file_tag(&self) -> Option<Tag> {
-        self.manifest.file_name().and_then(Tag::from_file_name)
-    }
-
-    /// Where the layer has no file name, there is nothing to check a tag against.
+    /// Where no last layer has a file name, there is nothing to check a tag against.
     fn has_tag(&self, tag: &Tag) -> bool {
-        tag.is_latest() || self.file_tag().is_none_or(|file| file == *tag)
+        let known = self.document.file_tags();
+        tag.is_latest() || known.is_empty() || known.contains(tag)
     }
 }

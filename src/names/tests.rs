@@ -37,6 +37,8 @@ fn a_name_is_a_cid_and_a_path() {
         (format!("layer/{V1}"), V1.to_string()),
         (format!("ipfs/{V1}"), V1.to_string()),
         (format!("ipns/{KEY}/a/b"), format!("{KEY}/a/b")),
+        ("ipns/example.org/app".into(), "example.org/app".into()),
+        ("ipns/xn--bcher-kva.example".into(), "xn--bcher-kva.example/".into()),
         (format!("ipfs/{V1}/library/busybox"), format!("{V1}/library/busybox")),
         (format!("ipfs/{V1}/manifests/blobs"), format!("{V1}/manifests/blobs")),
         (format!("{base32}/busybox"), format!("{V0}/busybox")),
@@ -62,25 +64,46 @@ fn a_cid_in_capitals_is_refused_with_the_same_in_small_letters() {
 }
 
 #[test]
+fn a_key_or_a_domain_in_capitals_is_refused_with_the_same_in_small_letters() {
+    let key: ocipfs_node::Name = KEY.parse().unwrap();
+    for (name, instead) in [
+        (format!("ipns/{}/app", key.peer()), KEY),
+        (format!("ipns/{}", KEY.to_uppercase()), KEY),
+        ("ipns/Example.org/app".into(), "example.org"),
+    ] {
+        let error = Meaning::parse(&name).unwrap_err();
+        assert!(matches!(error, Error::UpperCase { .. }) && error.to_string().contains(instead), "{error}");
+    }
+}
+
+#[test]
 fn other_names_are_refused_for_what_they_are() {
     let [base32, hex] = hashes();
     let cid = Cid::try_from(V1).unwrap();
     let [cbor, key] = [0x71, LIBP2P_KEY].map(|codec| Cid::new_v1(codec, *cid.hash()));
     let deep = format!("ipfs/{V1}{}", "/a".repeat(65));
     for (name, told) in [
-        ("layer/nonsense".to_string(), "is no CID"),
+        ("layer/nonsense".to_string(), "bafy... or bafk..., would be one"),
+        ("ipfs/example.org/app".into(), "as in ipns/example.org"),
         ("ipfs/nonsense".into(), "\"nonsense\" in ipfs/nonsense is no CID"),
         (format!("ipfs/{cbor}"), "codec 0x71"),
-        (format!("ipfs/{key}"), "IPNS key"),
+        (format!("ipfs/{key}"), "IPNS key, which stands behind ipns/"),
         (format!("{}/busybox", &hex[..60]), "68 characters"),
         (format!("{}/busybox", &base32[..50]), "55 characters"),
         ("ipfs".into(), "ipfs/<cid>[/<dir>...] would be"),
         ("layer".into(), "layer/<cid> would be"),
         (hex, "<ciq... or 1220...>/<name> would be"),
         (deep, "64 at most"),
+        ("ipns".into(), "ipns/<k51... or domain>[/<dir>...] would be"),
+        ("ipns/localhost".into(), "it should be the CID of a key, k51..., or a domain"),
+        (format!("ipns/{V1}"), "it should be the CID of a key, k51..., or a domain"),
+        (format!("ipns/{}.org", "a".repeat(64)), "1 to 63 letters"),
         ("library/busybox".into(), "this registry knows layer/<cid>, ipfs/<cid>"),
         ("ciqual/busybox".into(), "no repository is called"),
-        (format!("layer/{V1}/more"), "no repository is called"),
+        (format!("layer/{V1}/more"), &format!("layer/{V1} would be")),
+        (V1.into(), &format!("ipfs/{V1} or layer/{V1} would be")),
+        (format!("{V1}/app"), &format!("ipfs/{V1}/app would be")),
+        (format!("{KEY}/app"), &format!("ipns/{KEY}/app would be")),
         ("Layer/x".into(), "upper-case"),
         (String::new(), "empty"),
     ] {
@@ -99,10 +122,10 @@ proptest! {
     #[test]
     fn what_is_understood_is_understood_the_same_again(
         first in prop_oneof![
-            Just("ipfs".to_string()), Just("layer".into()), Just(V1.into()), Just(V0.into()),
+            Just("ipfs".to_string()), Just("layer".into()), Just("ipns".into()), Just(V1.into()), Just(V0.into()),
             Just(hashes()[0].clone()), Just(hashes()[1].clone()), "[a-zé1-9/]{0,70}",
         ],
-        second in prop_oneof![Just(V1.to_string()), Just(V0.into()), "[a-z2-7]{0,60}"],
+        second in prop_oneof![Just(V1.to_string()), Just(V0.into()), Just(KEY.into()), "[a-z2-7]{0,60}", "[a-zA-Z0-9_.-]{0,30}"],
         rest in "(/[a-z0-9._-]{0,8}){0,4}",
     ) {
         if let Ok(meaning) = Meaning::parse(&format!("{first}/{second}{rest}")) {

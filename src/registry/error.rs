@@ -63,7 +63,7 @@ impl Refusal {
             Syntax(_) | NoIpnsName { .. } | CidV0 { .. } | UpperCase { .. } | NoCid { .. } | Path { .. } => {
                 (StatusCode::BAD_REQUEST, "NAME_INVALID")
             }
-            UnknownName(_) | Unfinished { .. } => (StatusCode::NOT_FOUND, "NAME_UNKNOWN"),
+            UnknownName(_) | Misplaced { .. } | Unfinished { .. } => (StatusCode::NOT_FOUND, "NAME_UNKNOWN"),
             UnknownReference { .. } => (StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN"),
             UnknownBlob { .. } => (StatusCode::NOT_FOUND, "BLOB_UNKNOWN"),
             Layer { why: images::layer::Error::Kind(_), .. } => (StatusCode::NOT_FOUND, wanted.unknown()),
@@ -112,7 +112,8 @@ fn node_answer(error: &ocipfs_node::Error, wanted: Wanted) -> (StatusCode, &'sta
     use ocipfs_node::Error::*;
     match error {
         NotFound { .. } | Offline(_) => (StatusCode::NOT_FOUND, wanted.unknown()),
-        NoRecord { .. } => (StatusCode::NOT_FOUND, "NAME_UNKNOWN"),
+        NoRecord { .. } | NoDnsLink(_) | PrivateDns(_) => (StatusCode::NOT_FOUND, "NAME_UNKNOWN"),
+        Dns { .. } => (StatusCode::GATEWAY_TIMEOUT, "DNS_UNANSWERED"),
         Unanswered { .. } => (StatusCode::GATEWAY_TIMEOUT, "PEER_TIMEOUT"),
         Stopped => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
         Identity { .. }

@@ -34,6 +34,12 @@ impl Skopeo {
         self.room.run(&["skopeo", "copy", "--src-tls-verify=false", &source, destination])
     }
 
+    /// The same, taking of an index the image for this architecture.
+    pub fn copy_for(&self, architecture: &str, reference: &str, destination: &str) -> Result<String, String> {
+        let (source, chosen) = (format!("docker://{reference}"), format!("--override-arch={architecture}"));
+        self.room.run(&["skopeo", &chosen, "copy", "--src-tls-verify=false", &source, destination])
+    }
+
     /// Copies an image between archives: `oci:DIR:TAG`, `oci-archive:FILE:TAG`, `docker-archive:FILE:NAME:TAG`.
     pub fn convert(&self, source: &str, destination: &str) -> Result<String, String> {
         self.room.run(&["skopeo", "copy", source, destination])

@@ -53,9 +53,12 @@ async fn json_commands_print_one_document_that_says_the_same() {
     let json = |arguments: &[&str]| document(&node.command(&[&["--json"], arguments].concat()));
     let added = json(&["layer", "add", path.to_str().unwrap()]);
     let digest = ocipfs_oci::Digest::sha256_of(&bytes).to_string();
-    assert_eq!((&added["digest"], &added["diff_id"]), (&digest.as_str().into(), &digest.as_str().into()));
-    assert_eq!(added["size"], bytes.len());
-    assert_eq!(added["media_type"], "application/vnd.oci.image.layer.v1.tar");
+    assert_eq!(
+        (&added["layers"][0]["digest"], &added["layers"][0]["diff_id"]),
+        (&digest.as_str().into(), &digest.as_str().into())
+    );
+    assert_eq!(added["layers"][0]["size"], bytes.len());
+    assert_eq!(added["layers"][0]["media_type"], "application/vnd.oci.image.layer.v1.tar");
     let reference = added["reference"].as_str().unwrap();
     let inspected = json(&["layer", "inspect", reference]);
     assert_eq!((&inspected["cid"], &inspected["reference"]), (&added["cid"], &added["reference"]));

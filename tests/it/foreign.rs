@@ -40,10 +40,13 @@ fn equals(fetched: &Fetched, out: &Path, original: &Path) {
 async fn pulled_from(node: &Serve, source: &str, tar: &Path) {
     let added = add(node, &[&format!("ipfs://{source}")]);
     let bytes = fs::read(tar).unwrap();
-    assert_eq!(added["digest"], Digest::sha256_of(&bytes).to_string());
-    assert_eq!(added["layer"], source);
-    let path =
-        format!("/v2/layer/{}/blobs/{}", added["cid"].as_str().unwrap(), added["digest"].as_str().unwrap());
+    assert_eq!(added["layers"][0]["digest"], Digest::sha256_of(&bytes).to_string());
+    assert_eq!(added["layers"][0]["layer"], source);
+    let path = format!(
+        "/v2/layer/{}/blobs/{}",
+        added["cid"].as_str().unwrap(),
+        added["layers"][0]["digest"].as_str().unwrap()
+    );
     let pulled = reqwest::get(node.url(&path)).await.unwrap();
     assert!(pulled.bytes().await.unwrap() == bytes);
 }

@@ -86,7 +86,7 @@ async fn a_layer_that_is_on_ipfs_already_is_added_through_another_node() {
     let first: Value =
         serde_json::from_str(&source.command(&["--json", "layer", "add", path.to_str().unwrap()]).stdout)
             .unwrap();
-    let at = first["layer"].as_str().expect("where the layer is");
+    let at = first["layers"][0]["layer"].as_str().expect("where the layer is");
     assert!(at.ends_with("/foo-0.1.0.tar"), "{at}");
     let reader = Serve::start(&["--peer", source.address()]);
     let reference = reader.ask(&["-q", "layer", "add", &format!("ipfs://{at}")]);

@@ -2,6 +2,7 @@
 
 #[path = "../clients/mod.rs"]
 mod clients;
+mod dns;
 mod harness;
 mod http;
 mod offline;
@@ -20,6 +21,7 @@ mod layers;
 mod memory;
 mod names;
 mod peering;
+mod platforms;
 mod private;
 mod pulling;
 mod readers;
@@ -42,6 +44,7 @@ fn main() {
         memory::trials(),
         names::trials(),
         peering::trials(),
+        platforms::trials(),
         private::trials(),
         pulling::trials(),
         readers::trials(),

@@ -2,6 +2,7 @@
 
 mod clients;
 mod descriptors;
+mod dnslink;
 mod dockerized;
 mod folder;
 mod foreign;
@@ -17,6 +18,7 @@ use ocipfs_oci::Digest;
 use tempfile::TempDir;
 
 use crate::{
+    dns::Dns,
     harness::Serve,
     http::{Answer, get},
     offline::Offline,
@@ -27,6 +29,7 @@ pub fn trials() -> Vec<Trial> {
     [
         clients::trials(),
         descriptors::trials(),
+        dnslink::trials(),
         dockerized::trials(),
         foreign::trials(),
         ipns::trials(),
@@ -60,6 +63,14 @@ impl Pair {
         let reader = Serve::start(&["--peer", source.address(), "--find-timeout", "3s"]);
         reader.until("the source is connected", |status| status["peers"] == 1).await;
         Self { source: Some(source), reader, _dir: dir }
+    }
+
+    /// Replaces the reader by one that asks `dns` of domains.
+    async fn ask_dns(&mut self, dns: &Dns) {
+        let source = self.source.as_ref().expect("it runs").address();
+        let arguments = ["--peer", source, "--find-timeout", "3s", "--dns-resolver", &dns.address()];
+        self.reader = Serve::start(&arguments);
+        self.reader.until("the source is connected", |status| status["peers"] == 1).await;
     }
 
     /// Takes the source away for good.

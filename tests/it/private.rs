@@ -93,6 +93,7 @@ async fn what_is_no_key_is_refused_before_anything_starts() {
     let path = key.to_str().unwrap();
     for [flag, value] in [
         ["--bootstrap", "public"],
+        ["--dns-resolver", "127.0.0.1"],
         ["--swarm-listen", "/ip4/127.0.0.1/udp/0/quic-v1"],
         ["--bootstrap", "/dnsaddr/example.org/p2p/12D3KooWNdH5vzZ6HK3XTmLz9R82zucX1Jwibw1h3WEejRsVVPWh"],
         ["--peer", "/dns4/example.org/tcp/1/p2p/12D3KooWNdH5vzZ6HK3XTmLz9R82zucX1Jwibw1h3WEejRsVVPWh"],

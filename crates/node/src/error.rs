@@ -2,7 +2,7 @@ use std::{path::PathBuf, time::Duration};
 
 use libp2p::Multiaddr;
 
-use crate::{Cid, Name, swarm_key};
+use crate::{Cid, Name, names::Domain, swarm_key};
 
 /// What can go wrong between this node and its peers.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -78,6 +78,22 @@ pub enum Error {
         /// How long the search took.
         waited: Duration,
     },
+    /// The owner of a domain does not say that it means anything.
+    #[error(
+        "{0} is no DNSLink: neither _dnslink.{0} nor {0} has a TXT record dnslink=/ipfs/<cid> or dnslink=/ipns/<name>"
+    )]
+    NoDnsLink(Domain),
+    /// Nobody told what a domain means.
+    #[error("DNS does not tell what {domain} means: {why}")]
+    Dns {
+        /// The domain looked up.
+        domain: Domain,
+        /// What the resolver said.
+        why: String,
+    },
+    /// A look-up would leave a private swarm.
+    #[error("{0} is a domain, and a node with a swarm key asks no DNS: name the key instead, ipns/<k51...>")]
+    PrivateDns(Domain),
     /// No word for a key.
     #[error("{0:?} is no name for a key: letters, digits, '-', '_' and '.', at most 64, and not \"self\"")]
     KeyName(String),

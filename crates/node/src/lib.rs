@@ -6,7 +6,7 @@
 //!   │                    └──────► routing (Kademlia)  ──► providers, dialled
 //!   ├── arrived ─────► bitswap (server ─► Blocks, a store it does not know)
 //!   ├── announce ────► announcer ──► routing
-//!   ├── publish, resolve ─► names (IPNS) ──► routing, connected peers
+//!   ├── publish, resolve ─► names (IPNS, DNSLink) ──► routing, connected peers, DNS
 //!   └── peers, connect ─► peers (table, redial with back-off)
 //! ```
 //!
@@ -37,8 +37,8 @@ pub use cid::Cid;
 pub use error::Error;
 pub use exchange::Session;
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
-pub use names::{Name, NotAName, Resolved};
+pub use names::{Domain, Name, NotAName, Pointer, Published, Resolved};
 pub use node::Node;
-pub use options::{Bootstrap, Options};
+pub use options::{Bootstrap, Dns, Options};
 pub use peers::Peer;
 pub use swarm_key::SwarmKey;

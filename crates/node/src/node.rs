@@ -56,7 +56,7 @@ impl Node {
                 .map_err(|e| Error::Listen { address: address.clone(), why: e.to_string() })?;
         }
         let key = identity::load_or_create(&options.data_dir)?;
-        let names = Names::open(&options.data_dir)?;
+        let names = Names::open(&options)?;
         let peers = Peers::new(dialled.len());
         let (routing, inbox) = mpsc::channel(COMMANDS);
         let settings = Settings {
@@ -84,7 +84,7 @@ impl Node {
 
     /// A node without a swarm: it has an identity and no peers.
     pub fn offline(data_dir: &Path) -> Result<Self, Error> {
-        let (key, names) = (identity::load_or_create(data_dir)?, Names::open(data_dir)?);
+        let (key, names) = (identity::load_or_create(data_dir)?, Names::offline(data_dir)?);
         Ok(Self(Arc::new(Inner { key, names, online: None })))
     }
 

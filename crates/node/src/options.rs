@@ -1,4 +1,4 @@
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 
@@ -28,6 +28,16 @@ impl Bootstrap {
     }
 }
 
+/// Who is asked what a domain means.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Dns {
+    /// The servers of the system's configuration; nobody where there is a swarm key.
+    #[default]
+    System,
+    /// These servers.
+    Servers(Vec<SocketAddr>),
+}
+
 fn public_peers() -> impl Iterator<Item = Multiaddr> {
     let lines = PUBLIC_PEERS.lines().filter(|line| !line.starts_with('#'));
     lines.filter_map(|line| Multiaddr::from_str(line).ok())
@@ -48,6 +58,8 @@ pub struct Options {
     pub peers: Vec<Multiaddr>,
     /// The key of a private swarm.
     pub swarm_key: Option<SwarmKey>,
+    /// Who is asked what a domain means.
+    pub dns: Dns,
     /// How often what is announced is announced again. Provider records live 48 hours at most.
     pub announce_every: Duration,
 }
@@ -62,6 +74,7 @@ impl Options {
             bootstrap: Bootstrap::None,
             peers: Vec::new(),
             swarm_key: None,
+            dns: Dns::System,
             announce_every: Duration::from_secs(12 * 60 * 60),
         }
     }
@@ -74,6 +87,11 @@ impl Options {
         if self.bootstrap == Bootstrap::Public {
             let what = "public bootstrap".into();
             return Err(Error::HalfPrivate { what, why: "those peers are on the public network" });
+        }
+        if let Dns::Servers(servers) = &self.dns {
+            let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
+            let what = format!("the DNS resolver {}", servers.join(", "));
+            return Err(Error::HalfPrivate { what, why: NO_DNS });
         }
         let bootstrap = self.bootstrap.addresses();
         let all = self.listen.iter().chain(&self.announce).chain(&bootstrap).chain(&self.peers);
@@ -91,14 +109,14 @@ impl Options {
     }
 }
 
+const NO_DNS: &str = "a DNS look-up leaves the private network; use IP addresses, and names of keys";
+
 fn leak(address: &Multiaddr) -> Option<&'static str> {
     address.iter().find_map(|part| match part {
         Protocol::Udp(_) | Protocol::Quic | Protocol::QuicV1 => {
             Some("QUIC has no pre-shared key; use a /tcp/ address")
         }
-        Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_) => {
-            Some("a DNS look-up leaves the private network; use an IP address")
-        }
+        Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_) => Some(NO_DNS),
         _ => None,
     })
 }
@@ -134,6 +152,13 @@ mod tests {
                 assert!(matches!(options.check(), Err(Error::HalfPrivate { .. })), "{text}");
             }
         }
+    }
+
+    #[test]
+    fn a_private_swarm_has_no_dns_resolver() {
+        let options = Options { dns: Dns::Servers(vec!["127.0.0.1:53".parse().unwrap()]), ..private() };
+        assert!(options.check().unwrap_err().to_string().contains("the DNS resolver 127.0.0.1:53"));
+        assert!(private().check().is_ok());
     }
 
     #[test]

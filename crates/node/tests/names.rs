@@ -35,7 +35,7 @@ async fn connect(one: &Node, other: &Node) {
 async fn resolved(node: &Node, name: &Name, value: &str) {
     let found = async {
         loop {
-            match node.resolve(name, PATIENCE).await {
+            match node.resolve(&(*name).into(), PATIENCE).await {
                 Ok(found) if found.value == value => return found,
                 other => eprintln!("not yet: {other:?}"),
             }
@@ -50,7 +50,7 @@ async fn resolved(node: &Node, name: &Name, value: &str) {
 async fn a_published_name_is_resolved_by_who_is_connected_and_through_others() {
     let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
     let [publisher, between, reader] = [start(&dirs[0]).await, start(&dirs[1]).await, start(&dirs[2]).await];
-    let (key, name) = publisher.name_key("releases").unwrap();
+    let (key, name) = publisher.name_key("releases").await.unwrap();
     publisher.publish(&key, VALUE, TTL).await.unwrap();
     connect(&publisher, &between).await;
     resolved(&between, &name, VALUE).await;
@@ -66,7 +66,7 @@ async fn a_published_name_is_resolved_by_who_is_connected_and_through_others() {
 async fn what_is_seen_outlives_its_publisher_and_a_restart_and_says_so() {
     let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let [publisher, reader] = [start(&dirs[0]).await, start(&dirs[1]).await];
-    let (key, name) = publisher.name_key("releases").unwrap();
+    let (key, name) = publisher.name_key("releases").await.unwrap();
     publisher.publish(&key, VALUE, TTL).await.unwrap();
     connect(&reader, &publisher).await;
     resolved(&reader, &name, VALUE).await;
@@ -74,7 +74,7 @@ async fn what_is_seen_outlives_its_publisher_and_a_restart_and_says_so() {
     reader.shutdown().await;
     drop(reader);
     let offline = Node::offline(dirs[1].path()).unwrap();
-    let found = offline.resolve(&name, PATIENCE).await.unwrap();
+    let found = offline.resolve(&name.into(), PATIENCE).await.unwrap();
     assert_eq!((found.value.as_str(), found.stale), (VALUE, true));
 }
 
@@ -83,16 +83,16 @@ async fn own_names_need_nobody_and_count_up_over_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let name = {
         let node = Node::offline(dir.path()).unwrap();
-        let (key, name) = node.name_key("releases").unwrap();
+        let (key, name) = node.name_key("releases").await.unwrap();
         assert_eq!(node.publish(&key, VALUE, TTL).await.unwrap().sequence, 0);
         name
     };
     let node = start(&dir).await;
-    let found = node.resolve(&name, PATIENCE).await.unwrap();
+    let found = node.resolve(&name.into(), PATIENCE).await.unwrap();
     assert_eq!((found.value.as_str(), found.stale), (VALUE, false));
-    let (key, _) = node.name_key("releases").unwrap();
+    let (key, _) = node.name_key("releases").await.unwrap();
     assert_eq!(node.publish(&key, OTHER, TTL).await.unwrap().sequence, 1);
-    assert_eq!(node.name_keys().unwrap(), [("releases".to_string(), name)]);
+    assert_eq!(node.name_keys().await.unwrap(), [("releases".to_string(), name)]);
     node.shutdown().await;
 }
 
@@ -101,8 +101,8 @@ async fn a_name_that_nobody_knows_is_an_error_that_says_how_many_were_asked() {
     let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let [one, other] = [start(&dirs[0]).await, start(&dirs[1]).await];
     connect(&one, &other).await;
-    let (_, name) = other.name_key("never-published").unwrap();
-    let error = one.resolve(&name, Duration::from_secs(3)).await.unwrap_err();
+    let (_, name) = other.name_key("never-published").await.unwrap();
+    let error = one.resolve(&name.into(), Duration::from_secs(3)).await.unwrap_err();
     assert!(matches!(error, Error::NoRecord { asked: 1, .. }), "{error}");
     one.shutdown().await;
     other.shutdown().await;

@@ -42,6 +42,10 @@ pub const DOCKER_LAYER_TAR_GZIP: &str = "application/vnd.docker.image.rootfs.dif
 pub const DOCKER_FOREIGN_TAR_GZIP: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
 /// A layer manifest of ocipfs: one layer, named by a CID.
 pub const OCIPFS_LAYER_MANIFEST: &str = "application/vnd.ocipfs.layer.manifest.v1+json";
+/// A layer manifest of ocipfs with several layers, the lowest first.
+pub const OCIPFS_LAYER_LIST: &str = "application/vnd.ocipfs.layer.list.v1+json";
+/// Layer manifests of ocipfs for several platforms.
+pub const OCIPFS_LAYER_INDEX: &str = "application/vnd.ocipfs.layer.index.v1+json";
 
 /// Tells that a text is no media type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,9 +1,10 @@
-//! A file, a folder or a layer on IPFS becomes a layer manifest, in one pass over its bytes.
+//! Files, folders and layers on IPFS become a layer manifest, in one pass over the bytes of each.
 
 use std::{
     fs, io,
     io::{Read, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -11,13 +12,13 @@ use ocipfs_node::Cid;
 use ocipfs_oci::{Digest, MediaType, Platform};
 use tokio::sync::mpsc;
 
-use super::LayerManifest;
+use super::{Layer, LayerDocument, LayerManifest};
 use crate::{
-    content::{self, Blob, CidPath, Content, Document, Profile, Put, Reader, StoreError},
+    content::{self, CidPath, Content, Document, Profile, Put, Reader, StoreError, Written},
     images::pack::{
         folder,
         gzip::GzipWriter,
-        meter::{self, Layer, Meter},
+        meter::{self, Layer as Measured, Meter},
     },
 };
 
@@ -78,82 +79,116 @@ pub struct Options {
     pub profile: Profile,
 }
 
-/// A layer that was added.
+/// Layers that were added.
 #[derive(Clone, Debug)]
 pub struct Added {
     /// The CIDv1 of the layer manifest: the image's name.
     pub cid: Cid,
     /// What it says.
     pub manifest: LayerManifest,
-    /// How its bytes are compressed.
-    pub compression: meter::Compression,
+    /// Whether one of them is compressed with zstd.
+    pub has_zstd: bool,
 }
 
 /// Told how many bytes have been read so far.
-pub type Progress = Box<dyn FnMut(u64) + Send>;
+pub type Progress = Arc<dyn Fn(u64) + Send + Sync>;
 
-/// Stores a layer and its manifest, and holds both.
+/// The progress of one layer.
+type Told = Box<dyn FnMut(u64) + Send>;
+
+/// A layer that was read whole, and what is yet to be stored of it.
+struct Taken {
+    layer: Measured,
+    at: CidPath,
+    file: Cid,
+    unstored: Option<(Written, Document)>,
+}
+
+/// Stores layers, the lowest first, and their manifest, and holds them all. Where one is refused, none is stored.
 pub async fn add(
     content: &Content,
-    source: Source,
+    sources: Vec<Source>,
     options: Options,
     progress: Progress,
 ) -> Result<Added, Error> {
     let _storing = content.storing().await;
-    let (layer, at, file) = match source {
-        Source::Path(path) => store(content, path, &options, progress).await?,
-        Source::Ipfs(at) => measure(content, at, progress).await?,
-    };
-    let manifest = LayerManifest {
-        media_type: MediaType::from_static(layer.compression.media_type()),
-        digest: layer.digest,
-        size: layer.size,
-        at,
-        diff_id: layer.diff_id,
-        platform: options.platform,
-        annotations: Default::default(),
-    };
-    let document = Document::file(manifest.to_bytes().into(), options.profile);
-    let stored = document.root.cid;
-    content.put_document(document).await?;
-    let cid = Cid::new_v1(stored.codec(), *stored.hash());
-    let LayerManifest { digest, size, at, .. } = manifest.clone();
-    content.keep(&Blob { digest, size, at, holder: cid }, file, true).await?;
-    Ok(Added { cid, manifest, compression: layer.compression })
+    let (mut taken, mut before) = (Vec::new(), 0);
+    for source in sources {
+        let (progress, start) = (progress.clone(), before);
+        let told: Told = Box::new(move |done| progress(start + done));
+        let next = match source {
+            Source::Path(path) => take(content, path, &options, told).await?,
+            Source::Ipfs(at) => measure(content, at, told).await?,
+        };
+        before += next.layer.size;
+        taken.push(next);
+    }
+    let has_zstd = taken.iter().any(|taken| taken.layer.compression == meter::Compression::Zstd);
+    let manifest =
+        LayerManifest { layers: taken.iter().map(Taken::described).collect(), platform: options.platform };
+    let mut files = Vec::new();
+    for Taken { layer, file, unstored, .. } in taken {
+        files.push(file);
+        if let Some((written, directory)) = unstored {
+            store(layer, written, directory).await?;
+        }
+    }
+    let cid = put(content, &LayerDocument::Manifest(manifest.clone()), options.profile).await?;
+    for (layer, file) in manifest.layers.iter().zip(files) {
+        content.keep(&layer.blob(cid), file, true).await?;
+    }
+    Ok(Added { cid, manifest, has_zstd })
 }
 
-/// Reads, measures and stores a layer in one pass, on a thread that may wait for the disk.
-async fn store(
-    content: &Content,
-    path: PathBuf,
-    options: &Options,
-    progress: Progress,
-) -> Result<(Layer, CidPath, Cid), Error> {
+/// Stores a document, and gives the CIDv1 that names it.
+pub(super) async fn put(content: &Content, document: &LayerDocument, profile: Profile) -> Result<Cid, Error> {
+    let file = Document::file(document.to_bytes().into(), profile);
+    let stored = file.root.cid;
+    content.put_document(file).await?;
+    Ok(Cid::new_v1(stored.codec(), *stored.hash()))
+}
+
+impl Taken {
+    fn described(&self) -> Layer {
+        Layer {
+            media_type: MediaType::from_static(self.layer.compression.media_type()),
+            digest: self.layer.digest.clone(),
+            size: self.layer.size,
+            at: self.at.clone(),
+            diff_id: self.layer.diff_id.clone(),
+            annotations: Default::default(),
+        }
+    }
+}
+
+/// Reads, measures and writes a layer in one pass, on a thread that may wait for the disk.
+async fn take(content: &Content, path: PathBuf, options: &Options, progress: Told) -> Result<Taken, Error> {
     let is_dir = fs::metadata(&path).map_err(|e| read(&path, e))?.is_dir();
     let name = name_of(&path, is_dir)?;
     let (content, epoch, profile) = (content.clone(), options.epoch, options.profile);
-    let storing = move || {
+    let taking = move || {
         let put = Put::unhashed(content.store(), profile).map_err(content::Error::from)?;
         let mut sink = Sink { meter: Meter::new(), put, progress, done: 0, refused: None };
         if is_dir { sink.folder(&path, epoch) } else { sink.file(&path) }?;
         let Sink { meter, put, .. } = sink;
         let layer = meter.finish().map_err(|why| Error::NoLayer { what: path.display().to_string(), why })?;
         let written = put.close().map_err(content::Error::from)?;
-        let root = written.root;
-        let directory = Document::directory(&name, &root, profile);
+        let file = written.root.cid;
+        let directory = Document::directory(&name, &written.root, profile);
         let at = CidPath::in_directory(directory.root.cid, &name).map_err(|_| Error::Name(name.into()))?;
-        written.store(&layer.digest, &[], &directory.blocks).map_err(content::Error::from)?;
-        Ok((layer, at, root.cid))
+        Ok(Taken { layer, at, file, unstored: Some((written, directory)) })
     };
-    tokio::task::spawn_blocking(storing).await.map_err(|_| Error::BrokenOff)?
+    tokio::task::spawn_blocking(taking).await.map_err(|_| Error::BrokenOff)?
+}
+
+async fn store(layer: Measured, written: Written, directory: Document) -> Result<(), Error> {
+    let storing = move || written.store(&layer.digest, &[], &directory.blocks).map(drop);
+    let stored = tokio::task::spawn_blocking(storing).await.map_err(|_| Error::BrokenOff)?;
+    Ok(stored.map_err(content::Error::from)?)
 }
 
 /// Fetches a layer that is on IPFS, to know its digests; its blocks stay here.
-async fn measure(
-    content: &Content,
-    at: CidPath,
-    mut progress: Progress,
-) -> Result<(Layer, CidPath, Cid), Error> {
+async fn measure(content: &Content, at: CidPath, mut progress: Told) -> Result<Taken, Error> {
     let no_layer = |why| Error::NoLayer { what: at.to_string(), why };
     let file = content.stat(&at).await?.cid;
     let mut reader = content.open_at(&at).await?;
@@ -165,20 +200,20 @@ async fn measure(
         reader.settle(&mut progress).await?;
         let digest = content.digest_of(&file).await?;
         if let Some(layer) = meter::plain(&first, size, &digest).map_err(no_layer)? {
-            return Ok((layer, at, file));
+            return Ok(Taken { layer, at, file, unstored: None });
         }
     }
     let meter = unpack(first, reader, progress).await?.map_err(no_layer)?;
     let digest = content.digest_of(&file).await?;
     let layer = meter.finish_as(digest).map_err(no_layer)?;
-    Ok((layer, at, file))
+    Ok(Taken { layer, at, file, unstored: None })
 }
 
 /// Unpacks a layer while it comes.
 async fn unpack(
     first: Bytes,
     mut reader: Reader,
-    mut progress: Progress,
+    mut progress: Told,
 ) -> Result<Result<Meter, meter::Error>, Error> {
     let (chunks, mut incoming) = mpsc::channel::<Bytes>(BUFFERED);
     let measuring = tokio::task::spawn_blocking(move || {
@@ -219,7 +254,7 @@ fn name_of(path: &Path, is_dir: bool) -> Result<String, Error> {
 struct Sink {
     meter: Meter,
     put: Put,
-    progress: Progress,
+    progress: Told,
     done: u64,
     /// Kept here, since `Write` has only `io::Error` to say it with.
     refused: Option<Refusal>,

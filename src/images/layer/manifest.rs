@@ -1,9 +1,11 @@
 use std::collections::BTreeMap;
 
-use ocipfs_oci::{Descriptor, Digest, MediaType, Platform, media_type};
+use ocipfs_node::Cid;
+use ocipfs_oci::{Descriptor, Digest, MediaType, Platform, Tag, media_type};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::content::CidPath;
+use crate::content::{Blob, CidPath};
 
 /// A longer document is no layer manifest.
 pub const MAX_BYTES: u64 = 1 << 20;
@@ -23,10 +25,16 @@ pub enum Error {
     Malformed(String),
 }
 
-/// What a layer is and where its bytes are (`application/vnd.ocipfs.layer.manifest.v1+json`).
+impl Error {
+    pub(super) fn malformed(what: impl std::fmt::Display, why: impl std::fmt::Display) -> Self {
+        Self::Malformed(format!("{what}: {why}"))
+    }
+}
+
+/// A layer: what its bytes are and where they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LayerManifest {
-    /// The layer's media type.
+pub struct Layer {
+    /// Its media type.
     pub media_type: MediaType,
     /// The digest of the layer as it is stored.
     pub digest: Digest,
@@ -36,33 +44,55 @@ pub struct LayerManifest {
     pub at: CidPath,
     /// The digest of the uncompressed tar.
     pub diff_id: Digest,
-    /// Other than linux/amd64, where it says so.
-    pub platform: Option<Platform>,
     /// Further annotations, passed on as they are.
     pub annotations: BTreeMap<String, String>,
 }
 
-/// The document as it is read.
+/// The layers of one image, at least one and the lowest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerManifest {
+    /// The layers.
+    pub layers: Vec<Layer>,
+    /// Other than linux/amd64, where it says so.
+    pub platform: Option<Platform>,
+}
+
+/// A document of the family as it is read.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Document {
+pub(super) struct Read {
     #[serde(default)]
-    media_type: String,
+    pub media_type: String,
     #[serde(default)]
-    layer: serde_json::Value,
+    layer: Value,
+    #[serde(default)]
+    layers: Value,
+    #[serde(default)]
+    platform: Option<Value>,
+    #[serde(default)]
+    pub manifests: Value,
 }
 
 /// The document as it is written; the order of the keys is part of the format.
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Written<'a> {
-    media_type: &'static str,
-    layer: WrittenLayer<'a>,
+#[serde(untagged)]
+pub(super) enum Written<'a> {
+    /// One layer, as in the original ocipfs.
+    #[serde(rename_all = "camelCase")]
+    Single { media_type: &'static str, layer: WrittenLayer<'a> },
+    /// Several.
+    #[serde(rename_all = "camelCase")]
+    List {
+        media_type: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        platform: Option<&'a Platform>,
+        layers: Vec<LayerDescriptor<'a>>,
+    },
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct WrittenLayer<'a> {
+pub(super) struct WrittenLayer<'a> {
     #[serde(flatten)]
     layer: LayerDescriptor<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,46 +120,79 @@ struct Annotations<'a> {
 }
 
 impl LayerManifest {
-    /// Reads a layer manifest of any layout.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(Error::Kind(format!("{} bytes, more than {MAX_BYTES}", bytes.len())));
+    /// Reads one that has a single layer, or several.
+    pub(super) fn from_read(read: Read) -> Result<Self, Error> {
+        if read.media_type == media_type::OCIPFS_LAYER_MANIFEST {
+            let (layer, platform) = Layer::read(read.layer, "layer")?;
+            return Ok(Self { layers: vec![layer], platform });
         }
-        let document: Document =
-            serde_json::from_slice(bytes).map_err(|e| Error::Kind(format!("not its JSON ({e})")))?;
-        if document.media_type != media_type::OCIPFS_LAYER_MANIFEST {
-            let found: String = document.media_type.chars().take(80).collect();
-            return Err(Error::Kind(format!(
-                "its media type is {found:?}, not {}",
-                media_type::OCIPFS_LAYER_MANIFEST
-            )));
+        let platform = read.platform.map(Platform::deserialize).transpose();
+        let platform = platform.map_err(|e| Error::malformed("platform", e))?;
+        let Value::Array(values) = read.layers else {
+            return Err(Error::malformed("layers", "this is no list of layers"));
+        };
+        let mut layers = Vec::new();
+        for (number, value) in values.into_iter().enumerate() {
+            let at = format!("layers[{number}]");
+            match Layer::read(value, &at)? {
+                (layer, None) => layers.push(layer),
+                (_, Some(_)) => {
+                    return Err(Error::malformed(at, "the platform stands beside the list, not in a layer"));
+                }
+            }
         }
-        let layer =
-            Descriptor::deserialize(document.layer).map_err(|e| Error::Malformed(format!("layer: {e}")))?;
-        Self::from_descriptor(layer)
+        match layers.is_empty() {
+            true => Err(Error::malformed("layers", "there is none")),
+            false => Ok(Self { layers, platform }),
+        }
     }
 
-    fn from_descriptor(layer: Descriptor) -> Result<Self, Error> {
-        let malformed = |what: &str, why: String| Error::Malformed(format!("{what}: {why}"));
+    /// The document, as it is written alone or in an index.
+    pub(super) fn written(&self) -> Written<'_> {
+        let platform = self.platform.as_ref();
+        match self.layers.as_slice() {
+            [layer] => Written::Single {
+                media_type: media_type::OCIPFS_LAYER_MANIFEST,
+                layer: WrittenLayer { layer: layer.descriptor(), platform },
+            },
+            layers => Written::List {
+                media_type: media_type::OCIPFS_LAYER_LIST,
+                platform,
+                layers: layers.iter().map(Layer::descriptor).collect(),
+            },
+        }
+    }
+
+    /// The tag that stands for its last layer's file, where that has a name.
+    pub fn file_tag(&self) -> Option<Tag> {
+        self.layers.last().and_then(Layer::file_name).and_then(Tag::from_file_name)
+    }
+}
+
+impl Layer {
+    /// Reads a descriptor; `at` names it in errors. A layer that stands alone may say its platform.
+    fn read(value: Value, at: &str) -> Result<(Self, Option<Platform>), Error> {
+        let layer = Descriptor::deserialize(value).map_err(|e| Error::malformed(at, e))?;
+        let malformed = |what: &str, why: String| Error::malformed(format!("{at}.{what}"), why);
         if !layer.media_type.is_layer() {
-            return Err(malformed("layer.mediaType", format!("{} is no layer's", layer.media_type)));
+            return Err(malformed("mediaType", format!("{} is no layer's", layer.media_type)));
         }
         let mut annotations = layer.annotations;
         let mut take = |key: &str| {
             annotations.remove(key).ok_or_else(|| malformed(key, "the annotation is missing".into()))
         };
-        let (at, diff_id) = (take(CID)?, take(DIFF_ID)?);
-        Ok(Self {
-            at: at.parse().map_err(|e: crate::content::PathError| malformed(CID, e.to_string()))?,
+        let (path, diff_id) = (take(CID)?, take(DIFF_ID)?);
+        let read = Self {
+            at: path.parse().map_err(|e: crate::content::PathError| malformed(CID, e.to_string()))?,
             diff_id: diff_id
                 .parse()
                 .map_err(|e: ocipfs_oci::digest::Error| malformed(DIFF_ID, e.to_string()))?,
             media_type: layer.media_type,
             digest: layer.digest,
             size: layer.size,
-            platform: layer.platform,
             annotations,
-        })
+        };
+        Ok((read, layer.platform))
     }
 
     pub(super) fn descriptor(&self) -> LayerDescriptor<'_> {
@@ -141,84 +204,13 @@ impl LayerManifest {
         }
     }
 
-    /// Writes the manifest: keys in the format's order, two spaces, a final newline.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let layer = WrittenLayer { layer: self.descriptor(), platform: self.platform.as_ref() };
-        let document = Written { media_type: media_type::OCIPFS_LAYER_MANIFEST, layer };
-        let mut bytes = serde_json::to_vec_pretty(&document).unwrap_or_default();
-        bytes.push(b'\n');
-        bytes
+    /// The layer as a blob, by grace of the document `holder`.
+    pub fn blob(&self, holder: Cid) -> Blob {
+        Blob { digest: self.digest.clone(), size: self.size, at: self.at.clone(), holder }
     }
 
     /// What the layer's file is called: the last name of its path, else its title.
     pub fn file_name(&self) -> Option<&str> {
         self.at.file_name().or_else(|| self.annotations.get(TITLE).map(String::as_str))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The example of the original ocipfs, byte for byte.
-    const EXAMPLE: &[u8] = include_bytes!("../../../example/layer.json");
-
-    fn broken(from: &str, to: &str) -> String {
-        let text = String::from_utf8(EXAMPLE.to_vec()).unwrap();
-        assert!(text.contains(from), "{from}");
-        text.replace(from, to)
-    }
-
-    #[test]
-    fn the_original_example_is_read_and_written_byte_for_byte() {
-        let manifest = LayerManifest::parse(EXAMPLE).unwrap();
-        assert_eq!(manifest.size, 168);
-        assert_eq!(manifest.file_name(), Some("foo-0.1.0.tar.gz"));
-        assert_eq!(String::from_utf8(manifest.to_bytes()).unwrap().as_bytes(), EXAMPLE);
-    }
-
-    #[test]
-    fn platform_and_further_annotations_survive() {
-        let mut manifest = LayerManifest::parse(EXAMPLE).unwrap();
-        manifest.platform = Some("linux/arm64/v8".parse().unwrap());
-        manifest.annotations.insert(TITLE.into(), "foo".into());
-        assert_eq!(LayerManifest::parse(&manifest.to_bytes()).unwrap(), manifest);
-    }
-
-    #[test]
-    fn another_kind_of_document_is_named_so() {
-        let long = " ".repeat(MAX_BYTES as usize + 1);
-        for text in ["", "{}", "[]", "hello", &broken("vnd.ocipfs.layer", "vnd.other.layer"), &long] {
-            let error = LayerManifest::parse(text.as_bytes()).unwrap_err();
-            assert!(matches!(error, Error::Kind(_)), "{:.40}: {error}", text);
-        }
-    }
-
-    #[test]
-    fn a_malformed_manifest_is_refused_with_its_reason() {
-        for (from, to, reason) in [
-            ("168", "-1", "size"),
-            ("168", "1.5", "size"),
-            ("\"size\": 168,", "", "size"),
-            ("sha256:cfb9", "sha256:CFB9", "hex"),
-            ("sha256:cfb9", "md5:cfb9", "md5"),
-            ("image.layer.v1.tar+gzip", "image.config.v1+json", "mediaType"),
-            ("io.ocipfs.layer.ipfs.cid", "io.other", "io.ocipfs.layer.ipfs.cid"),
-            ("io.ocipfs.layer.fs.digest", "io.other", "io.ocipfs.layer.fs.digest"),
-            ("QmbSCQ", "notacid", "CID"),
-            ("/foo-0.1.0.tar.gz", "/../secret", "path"),
-            ("sha256:e02e", "sha256:e0", "hex digits"),
-        ] {
-            let error = LayerManifest::parse(broken(from, to).as_bytes()).unwrap_err();
-            assert!(matches!(error, Error::Malformed(_)), "{from} -> {to}: {error}");
-            assert!(error.to_string().contains(reason), "{from} -> {to}: {error}");
-        }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn no_bytes_make_it_panic(bytes: Vec<u8>) {
-            let _ = LayerManifest::parse(&bytes);
-        }
     }
 }

@@ -43,7 +43,7 @@ async fn boxo_fetches(node: &Serve, profile: &[&str], mib: usize, flags: &[&str]
     let out = node.data_dir().join("out");
     let tar = tar_of(node.data_dir(), "layer.tar", &noise(mib << 20));
     let added = add(node, &[profile, &[tar.to_str().unwrap()]].concat());
-    let layer = added["layer"].as_str().unwrap();
+    let layer = added["layers"][0]["layer"].as_str().unwrap();
     for way in WAYS {
         let fetched = boxo::fetch(&[way, flags].concat(), layer, node.address(), &out, LONG).await.unwrap();
         equals(&fetched, &out, &tar);
@@ -88,7 +88,7 @@ async fn boxo_gives_the_same_bytes_the_same_cids() {
         for (tar, cid) in tars.iter().zip(boxo.cids()) {
             let added = add(&node, &[profile, &[tar.to_str().unwrap()]].concat());
             let name = tar.file_name().unwrap().to_str().unwrap();
-            assert_eq!(added["layer"], format!("{cid}/{name}"));
+            assert_eq!(added["layers"][0]["layer"], format!("{cid}/{name}"));
         }
     }
 }

@@ -33,7 +33,7 @@ async fn helia_fetches(flags: &[&str], mib: usize) {
     let out = node.data_dir().join("out");
     let tar = tar_of(node.data_dir(), "layer.tar", &noise(mib << 20));
     let added = add(&node, &[tar.to_str().unwrap()]);
-    let layer = added["layer"].as_str().unwrap();
+    let layer = added["layers"][0]["layer"].as_str().unwrap();
     let fetched = helia::fetch(flags, layer, node.address(), &out, LONG).await.unwrap();
     equals(&fetched, &out, &tar);
 }
@@ -62,6 +62,6 @@ async fn helia_gives_the_same_bytes_the_same_cids() {
     for (tar, cid) in tars.iter().zip(helia.cids()) {
         let layer = add(&node, &[tar.to_str().unwrap()]);
         let name = tar.file_name().unwrap().to_str().unwrap();
-        assert_eq!(layer["layer"], format!("{cid}/{name}"));
+        assert_eq!(layer["layers"][0]["layer"], format!("{cid}/{name}"));
     }
 }

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     clients::{Docker, Podman, Skopeo},
+    dns::Dns,
     harness::trials,
     offline::Offline,
 };
@@ -38,28 +39,37 @@ struct Named {
     digest: String,
 }
 
-/// The same program under a name of each kind.
-async fn named() -> (Pair, Vec<Named>) {
+/// The same program under a name of each kind but `layer/`, which has stories of its own; and the DNS server that is asked.
+async fn named() -> ((Pair, Dns), Vec<Named>) {
     let dir = tempfile::tempdir().unwrap();
     let layer = program_layer(dir.path(), SAYS);
     let (image, docker) = (Image::with_layer("oci", layer.clone()), dockerized::docker_image(layer));
-    let (pair, names) = Pair::new(async |offline| {
+    let (mut pair, (top, names)) = Pair::new(async |offline| {
         let files = layout("hello/", &[tagged(image.descriptor(), "1.0")], &[&image], &[]);
         let layout = folder::put(offline, &files, Shape::Sharded).await;
         let files = dockerized::directory("hello", &docker);
         let [base32, hex] = dockerized::hashes(folder::put(offline, &files, Shape::Plain(Legacy)).await);
         let (name, digest) = put_descriptor(offline, &image).await;
-        [
+        let names = [
             (format!("ipfs/{layout}/hello:1.0"), image.digest()),
             (name, digest),
             (format!("{base32}/hello"), docker.digest()),
             (format!("{hex}/hello:latest"), docker.digest()),
-        ]
+        ];
+        (layout, names)
     })
     .await;
+    let dns = Dns::start().await;
+    pair.ask_dns(&dns).await;
+    let source = pair.source.as_ref().expect("it runs");
+    let key = source.ask(&["-q", "name", "publish", "--key", "releases", &top.to_string()]);
+    dns.set("_dnslink.images.example.org", 1, &[&format!("dnslink=/ipns/{key}")]);
+    let pointers = [key.as_str(), "images.example.org"].map(|pointer| format!("ipns/{pointer}/hello:1.0"));
+    let names = names.into_iter().chain(pointers.map(|name| (name, image.digest())));
     let registry = pair.reader.registry().to_string();
     let named = names.map(|(name, digest)| Named { reference: format!("{registry}/{name}"), digest });
-    (pair, named.into())
+    let named = named.collect();
+    ((pair, dns), named)
 }
 
 async fn put_descriptor(offline: &Offline, image: &Image) -> (String, String) {
@@ -83,7 +93,7 @@ async fn blocking<T: Send + 'static>(story: impl FnOnce() -> T + Send + 'static)
 }
 
 async fn skopeo_copies_every_kind_of_name() {
-    let (_pair, named) = named().await;
+    let (_running, named) = named().await;
     blocking(move || {
         let dir = tempfile::tempdir().unwrap();
         let skopeo = Skopeo::new().unwrap();
@@ -100,7 +110,7 @@ async fn skopeo_copies_every_kind_of_name() {
 }
 
 async fn podman_runs_every_kind_of_name() {
-    let (_pair, named) = named().await;
+    let (_running, named) = named().await;
     blocking(move || {
         let podman = Podman::new().unwrap();
         for Named { reference, .. } in &named {
@@ -111,7 +121,7 @@ async fn podman_runs_every_kind_of_name() {
 }
 
 async fn docker_pulls_and_runs_every_kind_of_name() {
-    let (_pair, named) = named().await;
+    let (_running, named) = named().await;
     blocking(move || {
         let docker = Docker::start().unwrap();
         for Named { reference, digest } in &named {

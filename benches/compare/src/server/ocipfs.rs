@@ -31,13 +31,33 @@ pub struct Serve<'a> {
     pub again_in: Option<&'a Path>,
 }
 
-/// What `layer add` prints.
+/// A layer, as `layer add` prints it.
 #[derive(Clone, Deserialize)]
+#[serde(from = "Printed")]
 pub struct Added {
     reference: String,
     pub layer: String,
     digest: String,
     pub size: u64,
+}
+
+#[derive(Deserialize)]
+struct Printed {
+    reference: String,
+    layers: [PrintedLayer; 1],
+}
+
+#[derive(Deserialize)]
+struct PrintedLayer {
+    layer: String,
+    digest: String,
+    size: u64,
+}
+
+impl From<Printed> for Added {
+    fn from(Printed { reference, layers: [PrintedLayer { layer, digest, size }] }: Printed) -> Self {
+        Self { reference, layer, digest, size }
+    }
 }
 
 /// What `status` says, as far as it is looked at here.

@@ -2,6 +2,7 @@
 
 use std::{path::Path, sync::Mutex};
 
+use super::Domain;
 use libp2p::PeerId;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, TableError};
 
@@ -9,6 +10,8 @@ use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Tab
 const OWN: TableDefinition<&[u8], &[u8]> = TableDefinition::new("own");
 /// Name -> the last verified record of somebody else.
 const SEEN: TableDefinition<&[u8], &[u8]> = TableDefinition::new("seen");
+/// Domain -> what it last was a link to.
+const LINKS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("links");
 /// More names of others are not remembered: the first to go is any.
 const MOST_SEEN: u64 = 4096;
 const CACHE_BYTES: usize = 1 << 20;
@@ -28,11 +31,11 @@ impl Kept {
     }
 
     pub fn own(&self, name: &PeerId) -> Result<Option<Vec<u8>>, redb::Error> {
-        self.row(OWN, name)
+        self.row(OWN, &name.to_bytes())
     }
 
     pub fn seen(&self, name: &PeerId) -> Result<Option<Vec<u8>>, redb::Error> {
-        self.row(SEEN, name)
+        self.row(SEEN, &name.to_bytes())
     }
 
     /// All names that this node published, and their records.
@@ -60,32 +63,41 @@ impl Kept {
     ) -> Result<Vec<u8>, E> {
         let _alone = self.publishing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let record = next(self.own(name)?)?;
-        self.write(OWN, name, &record, u64::MAX)?;
+        self.write(OWN, &name.to_bytes(), &record, u64::MAX)?;
         Ok(record)
     }
 
     pub fn see(&self, name: &PeerId, record: &[u8]) -> Result<(), redb::Error> {
-        self.write(SEEN, name, record, MOST_SEEN)
+        self.write(SEEN, &name.to_bytes(), record, MOST_SEEN)
     }
 
-    fn row(
-        &self,
-        table: TableDefinition<&[u8], &[u8]>,
-        name: &PeerId,
-    ) -> Result<Option<Vec<u8>>, redb::Error> {
+    pub fn link(&self, domain: &Domain) -> Result<Option<String>, redb::Error> {
+        let link = self.row(LINKS, domain.as_str().as_bytes())?;
+        Ok(link.and_then(|link| String::from_utf8(link).ok()))
+    }
+
+    /// Remembers a link, where it is another than before.
+    pub fn see_link(&self, domain: &Domain, link: &str) -> Result<(), redb::Error> {
+        if self.link(domain)?.as_deref() == Some(link) {
+            return Ok(());
+        }
+        self.write(LINKS, domain.as_str().as_bytes(), link.as_bytes(), MOST_SEEN)
+    }
+
+    fn row(&self, table: TableDefinition<&[u8], &[u8]>, key: &[u8]) -> Result<Option<Vec<u8>>, redb::Error> {
         let read = self.database.begin_read()?;
         let table = match read.open_table(table) {
             Err(TableError::TableDoesNotExist(_)) => return Ok(None),
             table => table?,
         };
-        Ok(table.get(&*name.to_bytes())?.map(|record| record.value().to_vec()))
+        Ok(table.get(key)?.map(|record| record.value().to_vec()))
     }
 
     fn write(
         &self,
         definition: TableDefinition<&[u8], &[u8]>,
-        name: &PeerId,
-        record: &[u8],
+        key: &[u8],
+        value: &[u8],
         most: u64,
     ) -> Result<(), redb::Error> {
         let write = self.database.begin_write()?;
@@ -94,7 +106,7 @@ impl Kept {
             if table.len()? >= most {
                 table.pop_first()?;
             }
-            table.insert(&*name.to_bytes(), record)?;
+            table.insert(key, value)?;
         }
         Ok(write.commit()?)
     }
@@ -118,7 +130,13 @@ mod tests {
             .unwrap();
             kept.see(&other, &[2]).unwrap();
         }
+        let domain: Domain = "example.org".parse().unwrap();
         let kept = Kept::open(dir.path()).unwrap();
+        assert_eq!(kept.link(&domain).unwrap(), None);
+        for link in ["/ipfs/a", "/ipfs/a", "/ipfs/b"] {
+            kept.see_link(&domain, link).unwrap();
+            assert_eq!(kept.link(&domain).unwrap().as_deref(), Some(link));
+        }
         assert_eq!(kept.all_own().unwrap(), [(mine, vec![1])]);
         assert_eq!((kept.seen(&other).unwrap(), kept.own(&other).unwrap()), (Some(vec![2]), None));
         let next =

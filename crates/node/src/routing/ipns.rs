@@ -54,6 +54,11 @@ impl Record {
         &self.value
     }
 
+    /// The same as a text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.value).into_owned()
+    }
+
     /// How long it may be used without asking again.
     pub fn ttl(&self) -> Duration {
         self.ttl

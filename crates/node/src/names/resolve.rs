@@ -1,0 +1,126 @@
+//! What a name means: from here where that is fresh enough, else from whoever knows.
+
+use std::time::{Duration, SystemTime};
+
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout, timeout_at},
+};
+
+use super::{Domain, Name, Names, Pointer, dnslink::Link};
+use crate::{Error, Node, behaviour::Command, node::Online, routing::ipns};
+
+/// After one answer the others have so long to bring a newer one.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// What a name means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// `/ipfs/<cid>...` or `/ipns/<name>...`.
+    pub value: String,
+    /// Nobody could be asked, or nobody answered: it is what was seen last.
+    pub stale: bool,
+}
+
+impl Resolved {
+    fn fresh(value: String) -> Self {
+        Self { value, stale: false }
+    }
+}
+
+impl Node {
+    /// What a name means: from here while that is fresh enough, else from peers or DNS; where none answers within `patience`,
+    /// what was seen last. Where nobody answered just now, nobody is asked again for a while.
+    pub async fn resolve(&self, pointer: &Pointer, patience: Duration) -> Result<Resolved, Error> {
+        let joins = self.online().map_or(0, |online| *online.peers.joins().borrow());
+        if let Some(known) = self.names().known(pointer, joins) {
+            return Ok(known);
+        }
+        let (resolved, ttl) = match pointer {
+            Pointer::Key(name) => self.resolve_key(name, patience).await?,
+            Pointer::Domain(domain) => self.resolve_domain(domain, patience).await?,
+        };
+        if resolved.stale {
+            tracing::warn!(name = %pointer, "nobody answered for it, so it is taken for what it was");
+        }
+        self.names().0.lately.put(pointer.clone(), resolved.clone(), ttl, joins, Instant::now());
+        Ok(resolved)
+    }
+
+    /// Asks peers for the newest record.
+    async fn resolve_key(&self, name: &Name, patience: Duration) -> Result<(Resolved, Duration), Error> {
+        let (peer, start) = (*name.peer(), Instant::now());
+        let seen = self.names().blocking(move |names| names.0.kept.seen(&peer).map_err(Error::names)).await?;
+        let seen = seen.and_then(|bytes| ipns::Record::verify(peer, bytes, SystemTime::now()).ok());
+        let asked = self.peers().len();
+        let found = match self.online() {
+            Some(online) => online.newest(name, start + patience).await,
+            None => None,
+        };
+        let is_stale = found.is_none();
+        let is_new = found > seen;
+        let best = found.max(seen).ok_or(Error::NoRecord { name: *name, asked, waited: start.elapsed() })?;
+        if is_new {
+            let bytes = best.bytes().to_vec();
+            self.names().blocking(move |names| names.0.kept.see(&peer, &bytes).map_err(Error::names)).await?;
+        }
+        Ok((Resolved { value: best.text(), stale: is_stale }, best.ttl()))
+    }
+
+    /// Asks DNS for the link.
+    async fn resolve_domain(
+        &self,
+        domain: &Domain,
+        patience: Duration,
+    ) -> Result<(Resolved, Duration), Error> {
+        let asking = timeout(patience, self.names().0.dns.look_up(domain)).await;
+        let silent = || {
+            let why = format!("no server answered within {:.1} s", patience.as_secs_f64());
+            Err(Error::Dns { domain: domain.clone(), why })
+        };
+        let key = domain.clone();
+        match asking.unwrap_or_else(|_| silent()) {
+            Ok(Link { value, ttl }) => {
+                let link = value.clone();
+                let see = move |names: &Names| names.0.kept.see_link(&key, &link).map_err(Error::names);
+                self.names().blocking(see).await?;
+                Ok((Resolved::fresh(value), ttl))
+            }
+            Err(error @ Error::Dns { .. }) => {
+                let seen = self.names().blocking(move |names| names.0.kept.link(&key).map_err(Error::names));
+                let value = seen.await?.ok_or(error)?;
+                Ok((Resolved { value, stale: true }, Duration::ZERO))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Names {
+    /// What is known without asking anybody, and without the disk.
+    fn known(&self, pointer: &Pointer, joins: usize) -> Option<Resolved> {
+        let own = match pointer {
+            Pointer::Key(name) => self.own(name).filter(|record| record.until() > SystemTime::now()),
+            Pointer::Domain(_) => None,
+        };
+        match own {
+            Some(own) => Some(Resolved::fresh(own.text())),
+            None => self.0.lately.get(pointer, joins, Instant::now()),
+        }
+    }
+}
+
+impl Online {
+    /// The newest valid record that peers have.
+    async fn newest(&self, name: &Name, mut deadline: Instant) -> Option<ipns::Record> {
+        let (out, mut values) = mpsc::unbounded_channel();
+        self.routing.send(Command::Values(name.key(), out)).await.ok()?;
+        let mut best: Option<ipns::Record> = None;
+        while let Ok(Some(value)) = timeout_at(deadline, values.recv()).await {
+            let Ok(record) = ipns::Record::verify(*name.peer(), value, SystemTime::now()) else { continue };
+            deadline = deadline.min(Instant::now() + GRACE);
+            best = best.max(Some(record));
+        }
+        best
+    }
+}

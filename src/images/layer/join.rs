@@ -1,0 +1,70 @@
+//! Layer manifests for several platforms become an index.
+
+use ocipfs_node::Cid;
+
+use super::{
+    LayerDocument, MAX_BYTES,
+    add::{self, put},
+};
+use crate::content::{self, Content, Holding, Profile};
+
+/// Why nothing was joined.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// One of them is no layer manifest.
+    #[error("{cid} is {why}")]
+    Part {
+        /// Which.
+        cid: Cid,
+        /// What is wrong with it.
+        why: super::Error,
+    },
+    /// They cannot stand in one index.
+    #[error("these make no index: {0}")]
+    Index(super::Error),
+    /// It could not be stored or fetched.
+    #[error(transparent)]
+    Add(#[from] add::Error),
+}
+
+impl From<content::Error> for Error {
+    fn from(error: content::Error) -> Self {
+        Self::Add(error.into())
+    }
+}
+
+/// What was joined.
+#[derive(Clone, Debug)]
+pub struct Joined {
+    /// The CIDv1 of the index: the name of the images.
+    pub cid: Cid,
+    /// What it says.
+    pub document: LayerDocument,
+    /// How many of its layers are not here.
+    pub missing: usize,
+}
+
+/// Stores an index of what `parts` name, in their order, and holds with it those of the layers that are here.
+pub async fn join(content: &Content, parts: &[Cid], profile: Profile) -> Result<Joined, Error> {
+    let _storing = content.storing().await;
+    let mut manifests = Vec::new();
+    for cid in parts {
+        let bytes = content.read(&(*cid).into(), MAX_BYTES).await?;
+        let part = LayerDocument::parse(&bytes).map_err(|why| Error::Part { cid: *cid, why })?;
+        manifests.extend_from_slice(part.manifests());
+    }
+    let document = LayerDocument::index(manifests).map_err(Error::Index)?;
+    let cid = put(content, &document, profile).await?;
+    content.hold_also(cid, Holding::new(true, &[cid], Vec::new())).await?;
+    let mut missing = 0;
+    for layer in document.layers() {
+        match content.has(&layer.digest).await? {
+            true => {
+                let file = content.stat(&layer.at).await?.cid;
+                content.keep(&layer.blob(cid), file, true).await?;
+            }
+            false => missing += 1,
+        }
+    }
+    Ok(Joined { cid, document, missing })
+}

@@ -1,0 +1,107 @@
+//! A DNS server on loopback that knows TXT records alone, and counts what it is asked.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use hickory_proto::{
+    op::{Message, MessageType, ResponseCode},
+    rr::{RData, Record, RecordType, rdata::TXT},
+};
+use tokio::{net::UdpSocket, task::JoinHandle};
+
+#[derive(Default)]
+struct Zone {
+    /// Name, without the dot at its end -> time to live in seconds and texts.
+    records: Mutex<HashMap<String, (u32, Vec<String>)>>,
+    asked: AtomicUsize,
+    silent: AtomicBool,
+}
+
+pub struct Dns {
+    address: SocketAddr,
+    zone: Arc<Zone>,
+    task: JoinHandle<()>,
+}
+
+impl Dns {
+    pub async fn start() -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+        let (address, zone) = (socket.local_addr().expect("an address"), Arc::<Zone>::default());
+        let task = tokio::spawn(zone.clone().run(socket));
+        Self { address, zone, task }
+    }
+
+    /// What `--dns-resolver` is given.
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Replaces the records of a name.
+    pub fn set(&self, name: &str, ttl: u32, texts: &[&str]) {
+        let texts = texts.iter().map(ToString::to_string).collect();
+        self.zone.records.lock().unwrap().insert(name.into(), (ttl, texts));
+    }
+
+    pub fn remove(&self, name: &str) {
+        self.zone.records.lock().unwrap().remove(name);
+    }
+
+    /// From now on nobody gets an answer, or everybody.
+    pub fn silence(&self, silent: bool) {
+        self.zone.silent.store(silent, Ordering::SeqCst);
+    }
+
+    /// How many questions came.
+    pub fn asked(&self) -> usize {
+        self.zone.asked.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Dns {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Zone {
+    async fn run(self: Arc<Self>, socket: UdpSocket) {
+        let mut buffer = [0; 1500];
+        loop {
+            let (length, from) = socket.recv_from(&mut buffer).await.expect("a question");
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            if self.silent.load(Ordering::SeqCst) {
+                continue;
+            }
+            let question = Message::from_vec(&buffer[..length]).expect("a question");
+            let answer = self.answer(&question).to_vec().expect("an answer");
+            socket.send_to(&answer, from).await.expect("it is sent");
+        }
+    }
+
+    fn answer(&self, question: &Message) -> Message {
+        let query = question.query().expect("a query").clone();
+        let name = query.name().to_utf8().trim_end_matches('.').to_string();
+        let mut answer = Message::new();
+        answer.set_id(question.id()).set_message_type(MessageType::Response);
+        answer.set_recursion_desired(true).set_recursion_available(true).add_query(query.clone());
+        match self.records.lock().unwrap().get(&name) {
+            Some((ttl, texts)) if query.query_type() == RecordType::TXT => {
+                for text in texts {
+                    // A string of a record has 255 bytes at most; longer texts are several.
+                    let strings: Vec<&[u8]> = text.as_bytes().chunks(255).collect();
+                    let data = RData::TXT(TXT::from_bytes(strings));
+                    answer.add_answer(Record::from_rdata(query.name().clone(), *ttl, data));
+                }
+            }
+            Some(_) => {}
+            None => drop(answer.set_response_code(ResponseCode::NXDomain)),
+        }
+        answer
+    }
+}

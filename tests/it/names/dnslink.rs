@@ -1,0 +1,201 @@
+//! `ipns/<domain>[/<dir>...][:tag]`: what a TXT record of DNS says that it means.
+
+use std::{fs, time::Duration};
+
+use libtest_mimic::Trial;
+use ocipfs::content::Profile;
+use ocipfs_node::Cid;
+
+use super::{
+    Pair, folder,
+    folder::Shape,
+    image::{Image, layout, tagged},
+};
+use crate::{
+    dns::Dns,
+    harness::{Serve, finish, ocipfs, trials},
+    http::get,
+};
+
+const PLAIN: Shape = Shape::Plain(Profile::UnixfsV1);
+/// Longer than any story.
+const LONG: u32 = 3600;
+
+pub fn trials() -> Vec<Trial> {
+    trials![
+        a_domain_is_pulled_and_follows_its_records,
+        a_domain_leads_through_names_of_every_kind,
+        an_answer_is_used_for_its_time_to_live_and_no_longer,
+        a_domain_outlives_its_dns_server_and_the_answer_says_so,
+        a_domain_that_leads_nowhere_says_why,
+        a_private_swarm_asks_no_dns,
+        a_server_that_is_none_is_refused_before_anything_starts,
+    ]
+}
+
+/// A pair whose source has a folder for each image, in a directory called `app`, and whose reader asks `dns`.
+async fn pair(dns: &Dns, images: &[Image]) -> (Pair, Vec<Cid>) {
+    let (mut pair, cids) = Pair::new(async |offline| {
+        let mut cids = Vec::new();
+        for image in images {
+            let files = layout("app/", &[tagged(image.descriptor(), "1")], &[image], &[]);
+            cids.push(folder::put(offline, &files, PLAIN).await);
+        }
+        cids
+    })
+    .await;
+    pair.ask_dns(dns).await;
+    (pair, cids)
+}
+
+async fn a_domain_is_pulled_and_follows_its_records() {
+    let (dns, images) = (Dns::start().await, [Image::of("old", 3 << 20), Image::of("new", 2 << 20)]);
+    let (pair, cids) = pair(&dns, &images).await;
+    let links = cids.iter().map(|cid| format!("dnslink=/ipfs/{cid}")).collect::<Vec<_>>();
+    dns.set("_dnslink.images.example", 1, &["v=spf1 -all", &links[0]]);
+    pair.pulls("ipns/images.example/app", "1", &images[0]).await;
+    assert_eq!(pair.tags("ipns/images.example/app").await, ["1"]);
+
+    dns.set("_dnslink.images.example", 1, &[&links[1]]);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    pair.pulls("ipns/images.example/app", "1", &images[1]).await;
+    // Whoever began with what it meant before goes on with that.
+    pair.pulls("ipns/images.example/app", &images[0].digest(), &images[0]).await;
+    let path = pair.reader.ask(&["name", "resolve", "images.example"]);
+    assert_eq!(path, format!("/ipfs/{}", cids[1]));
+    let path = pair.reader.ask(&["name", "resolve", "ipns://Images.Example/app"]);
+    assert_eq!(path, format!("/ipfs/{}/app", cids[1]));
+}
+
+async fn a_domain_leads_through_names_of_every_kind() {
+    let (dns, images) = (Dns::start().await, [Image::of("any", 100)]);
+    let (pair, cids) = pair(&dns, &images).await;
+    let source = pair.source.as_ref().expect("it runs");
+    let key = source.ask(&["-q", "name", "publish", "--key", "releases", &cids[0].to_string()]);
+    // The record of the domain itself counts where there is none below it, and one record is what the other leads to.
+    dns.set("plain.example", LONG, &[&format!("dnslink=/ipfs/{}/app", cids[0])]);
+    dns.set("_dnslink.key.example", LONG, &[&format!("dnslink=/ipns/{key}/app")]);
+    dns.set("_dnslink.domain.example", LONG, &["dnslink=/ipns/key.example"]);
+    for name in ["ipns/plain.example", "ipns/key.example", "ipns/domain.example"] {
+        pair.pulls(name, "1", &images[0]).await;
+    }
+    // A key may lead to a domain, too.
+    let key = pair.reader.ask(&["-q", "name", "publish", "--key", "mine", "/ipns/plain.example"]);
+    pair.pulls(&format!("ipns/{key}"), "1", &images[0]).await;
+    // A text of several strings, as DNS has it where it is long.
+    let long = format!("dnslink=/ipfs/{}{}", cids[0], "/a".repeat(60));
+    let longer = format!("{long}{}", "b".repeat(200));
+    dns.set("_dnslink.long.example", LONG, &[&longer]);
+    let path = pair.reader.ask(&["name", "resolve", "long.example"]);
+    assert_eq!(path, longer.trim_start_matches("dnslink="));
+}
+
+async fn an_answer_is_used_for_its_time_to_live_and_no_longer() {
+    let (dns, images) = (Dns::start().await, [Image::of("any", 100)]);
+    let (pair, cids) = pair(&dns, &images).await;
+    let link = format!("dnslink=/ipfs/{}", cids[0]);
+    dns.set("_dnslink.long.example", LONG, &[&link]);
+    dns.set("_dnslink.short.example", 1, &[&link]);
+    pair.pulls("ipns/long.example/app", "1", &images[0]).await;
+    assert_eq!(dns.asked(), 1);
+    pair.pulls("ipns/long.example/app", "1", &images[0]).await;
+    assert_eq!(dns.asked(), 1);
+    pair.pulls("ipns/short.example/app", "1", &images[0]).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let asked = dns.asked();
+    pair.pulls("ipns/short.example/app", "1", &images[0]).await;
+    assert!(dns.asked() > asked);
+}
+
+async fn a_domain_outlives_its_dns_server_and_the_answer_says_so() {
+    let (dns, images) = (Dns::start().await, [Image::of("kept", 2 << 20)]);
+    let (mut pair, cids) = pair(&dns, &images).await;
+    dns.set("_dnslink.images.example", 1, &[&format!("dnslink=/ipfs/{}", cids[0])]);
+    let dir = tempfile::tempdir().unwrap();
+    let source = pair.source.as_ref().expect("it runs").address().to_string();
+    let asking = ["--find-timeout", "2s", "--dns-resolver", &dns.address()];
+    pair.reader = Serve::start_in(dir.path(), &[&asking[..], &["--peer", &source]].concat());
+    pair.reader.until("the source is connected", |status| status["peers"] == 1).await;
+    pair.pulls("ipns/images.example/app", "1", &images[0]).await;
+    let path = "ipns/images.example/app/manifests/1";
+    assert_eq!(pair.get(path).await.headers.get("warning"), None);
+
+    dns.silence(true);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let is_stale = async |pair: &Pair| {
+        let stale = pair.get(path).await;
+        assert_eq!((stale.status, stale.body.as_slice()), (200, &images[0].manifest[..]));
+        assert!(stale.header("warning").starts_with("110 "), "{}", stale.header("warning"));
+    };
+    is_stale(&pair).await;
+    assert!(pair.reader.log().contains("nobody answered"), "{}", pair.reader.log());
+    // What comes next does not wait for the server again.
+    let asked = dns.asked();
+    is_stale(&pair).await;
+    pair.pulls("ipns/images.example/app", "1", &images[0]).await;
+    assert_eq!(dns.asked(), asked);
+
+    // Restarted when there is neither a peer nor DNS.
+    pair.end_source();
+    drop(std::mem::replace(&mut pair.reader, Serve::start(&[])));
+    pair.reader = Serve::start_in(dir.path(), &asking);
+    is_stale(&pair).await;
+    pair.pulls("ipns/images.example/app", "1", &images[0]).await;
+    let said = pair.reader.command(&["name", "resolve", "images.example"]);
+    assert_eq!(said.last_line(), format!("/ipfs/{}", cids[0]));
+    assert!(said.stderr.contains("what was seen last"), "{said:?}");
+    // So also without a running node.
+    drop(pair);
+    let said = finish(ocipfs(dir.path()).args(["name", "resolve", "images.example"]));
+    assert_eq!((said.code, said.last_line()), (Some(0), format!("/ipfs/{}", cids[0]).as_str()), "{said:?}");
+    finish(ocipfs(dir.path()).args(["name", "resolve", "other.example"]))
+        .failed(1, &["only a running node asks DNS", "hint: start `ocipfs serve`"]);
+}
+
+async fn a_domain_that_leads_nowhere_says_why() {
+    let (dns, images) = (Dns::start().await, [Image::of("any", 100)]);
+    let (pair, cids) = pair(&dns, &images).await;
+    dns.set("_dnslink.good.example", 1, &[&format!("dnslink=/ipfs/{}", cids[0])]);
+    dns.set("_dnslink.circle.example", LONG, &["dnslink=/ipns/circle.example"]);
+    dns.set("_dnslink.bad.example", LONG, &["dnslink=/ipfs/nonsense"]);
+    dns.set("_dnslink.other.example", LONG, &["dnslink=/hyper/x", "v=spf1 -all"]);
+    for (path, status, code, says) in [
+        ("good.example/app/manifests/2", 404, "MANIFEST_UNKNOWN", "1 would be"),
+        ("good.example/other/manifests/1", 404, "NAME_UNKNOWN", "it has app"),
+        ("none.example/manifests/1", 404, "NAME_UNKNOWN", "neither _dnslink.none.example nor none.example"),
+        ("other.example/manifests/1", 404, "NAME_UNKNOWN", "a TXT record dnslink=/ipfs/<cid>"),
+        ("circle.example/manifests/1", 502, "NAME_INVALID", "more than 8 names"),
+        ("bad.example/manifests/1", 502, "NAME_INVALID", "bad.example leads to \"/ipfs/nonsense\""),
+    ] {
+        pair.get(format!("ipns/{path}")).await.refused(status, code, &[says]);
+    }
+    // What is gone by its owner's will is not served as it was.
+    dns.remove("_dnslink.good.example");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    pair.get("ipns/good.example/app/manifests/1").await.refused(404, "NAME_UNKNOWN", &["is no DNSLink"]);
+    dns.silence(true);
+    let unanswered = pair.get("ipns/never.example/app/manifests/1").await;
+    unanswered.refused(504, "DNS_UNANSWERED", &["DNS does not tell what never.example means"]);
+    let said = pair.reader.command(&["name", "resolve", "never.example"]);
+    said.failed(1, &["DNS does not tell", "hint: ", "--dns-resolver"]);
+}
+
+async fn a_private_swarm_asks_no_dns() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("swarm.key");
+    fs::write(&key, finish(ocipfs(dir.path()).args(["swarm", "key"])).stdout).unwrap();
+    let node = Serve::start(&["--swarm-key", key.to_str().unwrap()]);
+    let refused = get(&node.url("/v2/ipns/images.example/app/manifests/1")).await;
+    refused.refused(404, "NAME_UNKNOWN", &["a node with a swarm key asks no DNS", "ipns/<k51...>"]);
+}
+
+async fn a_server_that_is_none_is_refused_before_anything_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("node");
+    let refused = |server: &str| finish(ocipfs(&data).args(["serve", "--dns-resolver", server]));
+    refused("dns.example").failed(2, &["no address of a DNS server", "192.0.2.1:53"]);
+    refused("127.0.0.1:99999").failed(2, &["no address of a DNS server"]);
+    let said = finish(ocipfs(&data).arg("serve").env("OCIPFS_DNS_RESOLVER", "127.0.0.1,x"));
+    said.failed(2, &["no address of a DNS server"]);
+    assert!(!data.exists());
+}
