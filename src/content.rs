@@ -13,8 +13,11 @@ mod dag;
 mod index;
 mod open;
 mod path;
+mod pin;
 mod put;
+mod space;
 mod store;
+mod verify;
 
 /// The way in for fuzz/.
 #[cfg(fuzzing)]
@@ -38,18 +41,22 @@ use std::{
 use bytes::Bytes;
 use ocipfs_node::{Block, Blocks, Cid, Node};
 use ocipfs_oci::Digest;
-use tokio::sync::{RwLock, RwLockReadGuard};
+use tokio::sync::RwLock;
+use tokio_util::sync::CancellationToken;
 
 pub use dag::{Profile, Root};
 pub use index::{Holding, Named};
 pub use open::Reader;
 pub use path::{CidPath, Error as PathError};
 pub use put::{Document, Folder, Put, Written};
-pub use store::{Error as StoreError, Stat as StoreStat, Store};
+pub use space::{Collected, Usage};
+pub use store::{Error as StoreError, Guard, Stat as StoreStat, Store};
+pub use verify::{Damage, Verified};
 
 use arrival::Arrivals;
 use dag::{Fetcher, Unit};
 use index::Index;
+use space::Space;
 
 const MIB: usize = 1 << 20;
 
@@ -112,6 +119,12 @@ pub enum Error {
     /// The disk is full.
     #[error("the disk that holds the node directory is full")]
     Full,
+    /// There is as much as may be.
+    #[error("the node directory holds as much as --max-size allows, {}", indicatif::HumanBytes(*limit))]
+    Quota {
+        /// The most that may be stored, in bytes.
+        limit: u64,
+    },
     /// The node directory failed.
     #[error("the store: {0}")]
     Store(String),
@@ -128,6 +141,7 @@ impl From<store::Error> for Error {
     fn from(error: store::Error) -> Self {
         match error {
             store::Error::Full => Self::Full,
+            store::Error::Quota { limit } => Self::Quota { limit },
             store::Error::Stopped => Self::Node(ocipfs_node::Error::Stopped),
             other => Self::Store(other.to_string()),
         }
@@ -149,6 +163,10 @@ pub struct Settings {
     pub find_timeout: Duration,
     /// How long a stream may make no progress.
     pub stall_timeout: Duration,
+    /// The most bytes that are kept of what was only pulled.
+    pub cache_size: Option<u64>,
+    /// The most bytes that are stored at all.
+    pub max_size: Option<u64>,
 }
 
 impl Default for Settings {
@@ -157,6 +175,8 @@ impl Default for Settings {
             profile: Profile::default(),
             find_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(30),
+            cache_size: None,
+            max_size: None,
         }
     }
 }
@@ -203,13 +223,13 @@ struct Inner {
     store: Store,
     index: Index,
     settings: Settings,
-    arrivals: Arrivals,
+    arrivals: Arc<Arrivals>,
+    space: Arc<Space>,
+    stop: CancellationToken,
     /// Blobs whose bytes were fetched whole and did not match; asked again, they are refused at once.
     rejected: Mutex<HashSet<Blob>>,
     /// Blobs of other algorithms than sha256 whose stored bytes were seen to match.
     verified: Mutex<HashSet<Blob>>,
-    /// Read by who stores, written by who removes: a block found present must stay until it is held.
-    storing: RwLock<()>,
     /// Read while blocks are put that came on the way to a file, written by who counts on them.
     keeping: Arc<RwLock<()>>,
     /// Those blocks, until they are in the store.
@@ -242,18 +262,36 @@ impl Content {
     pub fn new(store: Store, node: Node, settings: Settings) -> Result<Self, Error> {
         let index = Index::new(store.database());
         node.announce(index.holdings()?.into_iter().flat_map(|(_, holding)| holding.roots()));
-        Ok(Self(Arc::new(Inner {
+        node.announce(index.holders()?.pins);
+        let arrivals = Arc::new(Arrivals::default());
+        let space = Arc::new(Space::new(settings.cache_size, settings.max_size, arrivals.clone()));
+        if let Some(limit) = settings.max_size {
+            let space = space.clone();
+            store.limit(limit, Box::new(move |store, over| space.make_room(store, over)));
+        }
+        let content = Self(Arc::new(Inner {
             node,
             store,
             index,
             settings,
-            arrivals: Arrivals::default(),
+            arrivals,
+            space: space.clone(),
+            stop: CancellationToken::new(),
             rejected: Mutex::default(),
             verified: Mutex::default(),
-            storing: RwLock::default(),
             keeping: Arc::default(),
             fresh: Mutex::default(),
-        })))
+        }));
+        tokio::spawn(space::keep(Arc::downgrade(&content.0), space, content.0.stop.clone()));
+        Ok(content)
+    }
+
+    /// Ends what goes on in the background, and writes down what was used.
+    pub async fn close(&self) {
+        self.0.stop.cancel();
+        if let Err(error) = self.0.store.run(Store::save_uses).await {
+            tracing::warn!("what was used lately is not remembered: {error}");
+        }
     }
 
     /// The node that the blocks come from.
@@ -286,6 +324,7 @@ impl Content {
             return Ok(Some(data.clone()));
         }
         let cid = *cid;
+        self.0.store.touch_cid(&cid);
         Ok(self.0.store.run(move |store| store.get(&cid)).await?)
     }
 
@@ -299,8 +338,9 @@ impl Content {
         let content = self.clone();
         locked(&content.0.fresh).extend(blocks.iter().map(|block| (block.cid, block.data.clone())));
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = content.0.store.put_blocks(&blocks) {
-                tracing::warn!("blocks that came are not kept: {error}");
+            match content.0.store.put_blocks(&blocks) {
+                Ok(()) => content.0.space.came(&content.0.store),
+                Err(error) => tracing::warn!("blocks that came are not kept: {error}"),
             }
             let cids: Vec<Cid> = blocks.iter().map(|block| block.cid).collect();
             let mut fresh = locked(&content.0.fresh);
@@ -393,9 +433,9 @@ impl Content {
         Ok(self.0.store.run(Store::stat).await?)
     }
 
-    /// Keeps blocks from being removed while something is put and not yet held.
-    pub async fn storing(&self) -> RwLockReadGuard<'_, ()> {
-        self.0.storing.read().await
+    /// Keeps what is put or found from now on from being removed before it is held.
+    pub async fn storing(&self) -> Guard {
+        self.0.store.guard()
     }
 
     /// Keeps and announces what `holding` names, until it is released under the same `key`.
@@ -427,19 +467,9 @@ impl Content {
 
     /// Forgets what is held under `key`: every block that nothing else held needs.
     pub async fn release(&self, key: &Cid) -> Result<bool, Error> {
-        let _alone = self.0.storing.write().await;
         let key = *key;
         let Some(released) = self.index(move |index| index.release(&key)).await? else { return Ok(false) };
-        for root in &released.free {
-            self.0.node.withdraw(*root).await;
-        }
-        let remove = move |store: &Store| {
-            released.free.iter().try_for_each(|root| {
-                store.remove(root)?;
-                store.remove_block(root)
-            })
-        };
-        self.0.store.run(remove).await?;
+        self.remove_free(released.free).await?;
         Ok(true)
     }
 

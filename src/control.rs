@@ -12,7 +12,8 @@ mod socket;
 
 pub use house::{House, Options};
 pub use message::{
-    Added, AddedLayer, Failure, Identity, ImageInfo, ImageReply, ImageRequest, Inspected, InspectedImage,
-    Note, PeerInfo, Reply, Request, Source, Status, Stored,
+    Added, AddedLayer, Collected, DamageInfo, Failure, Identity, ImageInfo, ImageReply, ImageRequest,
+    Inspected, InspectedImage, Note, PeerInfo, Pin, Reply, Request, Room, Source, Status, StoreReply,
+    StoreRequest, Stored, Verified,
 };
 pub use names::{NameRequest, NameTarget, OwnName, Published};

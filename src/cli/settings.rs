@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use bytesize::ByteSize;
 use clap::{Args, Parser};
 use ocipfs_node::{Bootstrap, Dns, Multiaddr, SwarmKey};
 use serde::Deserialize;
@@ -58,6 +59,12 @@ pub struct Settings {
     /// The shape of DAGs that are written: `unixfs-v1-2025` or `legacy` [default: unixfs-v1-2025]
     #[arg(long, value_name = "PROFILE", env = "OCIPFS_PROFILE")]
     profile: Option<Profile>,
+    /// The most that is kept of what was only pulled: beyond it, what was used least lately goes [default: no limit]
+    #[arg(long, value_name = "SIZE", env = "OCIPFS_CACHE_SIZE")]
+    cache_size: Option<ByteSize>,
+    /// The most that is stored at all: what is added beyond it is refused, pulls stream through [default: no limit]
+    #[arg(long, value_name = "SIZE", env = "OCIPFS_MAX_SIZE")]
+    max_size: Option<ByteSize>,
 }
 
 /// A duration as people write it: `10s`, `1m 30s`, `500ms`.
@@ -158,6 +165,8 @@ impl Settings {
             stall_timeout: self.stall_timeout.or(file.stall_timeout),
             dns_resolver: self.dns_resolver.or(file.dns_resolver),
             profile: self.profile.or(file.profile),
+            cache_size: self.cache_size.or(file.cache_size),
+            max_size: self.max_size.or(file.max_size),
         })
     }
 
@@ -187,6 +196,8 @@ impl Settings {
             profile: self.profile.unwrap_or(default.profile),
             find_timeout: self.find_timeout.map_or(default.find_timeout, |time| time.0),
             stall_timeout: self.stall_timeout.map_or(default.stall_timeout, |time| time.0),
+            cache_size: self.cache_size.map(|size| size.0),
+            max_size: self.max_size.map(|size| size.0),
         }
     }
 
@@ -279,6 +290,8 @@ mod tests {
             find-timeout = "3s"
             profile = "legacy"
             dns-resolver = ["127.0.0.1", "[::1]:5353"]
+            cache-size = "10GiB"
+            max-size = 4096
             "#,
         )
         .unwrap();
@@ -288,6 +301,9 @@ mod tests {
         let servers = ["127.0.0.1:53", "[::1]:5353"].map(|text| text.parse().unwrap());
         assert_eq!(dns(settings.dns_resolver.as_deref()), Dns::Servers(servers.to_vec()));
         assert!(file("dns-resolver = [\"dns.example\"]").unwrap_err().to_string().contains("no address"));
+        assert_eq!(settings.content().cache_size, Some(10 << 30));
+        assert_eq!(settings.content().max_size, Some(4096));
+        assert!(file("cache-size = \"much\"").is_err());
         assert!(file("liste = 1").unwrap_err().to_string().contains("unknown field"));
         assert!(file("find-timeout = \"soon\"").is_err());
         assert!(file("profile = \"v9\"").is_err());

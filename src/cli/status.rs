@@ -1,6 +1,6 @@
 use clap::Args;
 
-use super::{Exit, Global, ask, output, unexpected};
+use super::{Exit, Global, ask, output, store::print_room, unexpected};
 use crate::control::{Reply, Request};
 
 /// How the running node is: peers, reachability, what is announced and kept
@@ -33,5 +33,6 @@ pub async fn run(global: &Global) -> Result<(), Exit> {
         );
         println!("layers      {} added, {} pulled", status.layers, status.cached_layers);
         println!("images      {} imported", status.images);
+        print_room(&status.room);
     })
 }

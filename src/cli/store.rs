@@ -1,29 +1,134 @@
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use indicatif::HumanBytes;
 
 use super::{Exit, Global, ask, output, unexpected};
-use crate::control::{Reply, Request};
+use crate::control::{
+    Collected, Failure, Pin, Reply, Request, Room, StoreReply, StoreRequest, Stored, Verified,
+};
 
-/// What the node directory holds
+/// What the node directory holds, and what of it stays
 #[derive(Debug, Subcommand)]
 pub enum Store {
     /// How much is stored, and what is on its way
     Stat,
+    /// What is pinned
+    Ls,
+    Pin(PinArgs),
+    Unpin(UnpinArgs),
+    Gc(Gc),
+    Verify(Verify),
+}
+
+/// Fetch what is missing of an image or a DAG, and keep it until it is unpinned
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  ocipfs store pin bafy...                     everything below a CID
+  ocipfs store pin ipfs/bafy.../app:1          an image, as it is pulled; what is here of the same root is kept too
+  ocipfs store pin                             what is pinned, as `store ls` does")]
+pub struct PinArgs {
+    /// A CID, or the reference of an image
+    what: Option<String>,
+}
+
+/// Keep it no more: it goes unless it was added, or is pulled now and then
+#[derive(Args, Debug)]
+pub struct UnpinArgs {
+    /// A CID as `store ls` shows it, or the reference that was pinned
+    what: String,
+}
+
+/// Remove what nobody keeps and nobody reads: what was deleted, came in part, or was only looked at
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Images that were pulled stay: --cache-size of `serve` says how much of them.")]
+pub struct Gc {
+    /// Only tell what would go
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Hash every stored blob and block again; damage is named, and the exit code is 1
+#[derive(Args, Debug)]
+pub struct Verify {
+    /// Fetch what is damaged again from peers
+    #[arg(long)]
+    repair: bool,
 }
 
 pub async fn run(global: &Global, store: Store) -> Result<(), Exit> {
     let request = match store {
-        Store::Stat => Request::StoreStat,
+        Store::Stat => StoreRequest::Stat,
+        Store::Ls | Store::Pin(PinArgs { what: None }) => StoreRequest::Pins,
+        Store::Pin(PinArgs { what: Some(what) }) => StoreRequest::Pin { what },
+        Store::Unpin(UnpinArgs { what }) => StoreRequest::Unpin { what },
+        Store::Gc(Gc { dry_run }) => StoreRequest::Collect { dry: dry_run },
+        Store::Verify(Verify { repair }) => StoreRequest::Verify { repair },
     };
-    let Reply::Stored(stat) = ask(global, request).await? else { return Err(unexpected()) };
-    output::print_all(global, &stat, || {
-        println!("blobs       {} ({})", stat.blobs, HumanBytes(stat.bytes));
-        println!("layouts     {} DAGs over them", stat.layouts);
-        println!("blocks      {} known by their CIDs", stat.blocks);
-        println!(
-            "arriving    {} files, of which {} are here",
-            stat.arriving,
-            HumanBytes(stat.arriving_bytes)
-        );
-    })
+    let Reply::Store(reply) = ask(global, Request::Store(request)).await? else { return Err(unexpected()) };
+    match reply {
+        StoreReply::Stored(stat) => output::print_all(global, &stat, || print_stat(&stat)),
+        StoreReply::Pinned(Pin { cid }) | StoreReply::Unpinned(Pin { cid }) => {
+            output::print(global, &serde_json::json!({ "cid": cid }), &cid, || {})
+        }
+        StoreReply::Pins { pins } => output::print_all(global, &pins, || {
+            pins.iter().for_each(|pin| println!("{}", pin.cid));
+        }),
+        StoreReply::Collected(collected) => {
+            output::print_all(global, &collected, || print_collected(&collected))
+        }
+        StoreReply::Verified(verified) => print_verified(global, &verified),
+    }
+}
+
+fn print_stat(stat: &Stored) {
+    println!("blobs       {} ({})", stat.blobs, HumanBytes(stat.bytes));
+    println!("layouts     {} DAGs over them", stat.layouts);
+    println!("blocks      {} known by their CIDs", stat.blocks);
+    println!("arriving    {} files, of which {} are here", stat.arriving, HumanBytes(stat.arriving_bytes));
+    print_room(&stat.room);
+}
+
+/// The lines about room that `store stat` and `status` have in common.
+pub fn print_room(room: &Room) {
+    let of =
+        |limit: Option<u64>| limit.map_or_else(String::new, |limit| format!(" of {}", HumanBytes(limit)));
+    println!("used        {}{}", HumanBytes(room.used_bytes), of(room.max_size));
+    println!("cache       {}{}", HumanBytes(room.cached_bytes), of(room.cache_size));
+    println!("owned       {}", HumanBytes(room.owned_bytes));
+    println!("pinned      {} ({} CIDs)", HumanBytes(room.pinned_bytes), room.pins);
+}
+
+fn print_collected(collected: &Collected) {
+    let Collected { blobs, partial, blocks, bytes, dry } = collected;
+    let verb = if *dry { "would go" } else { "went" };
+    println!(
+        "{blobs} blobs, {partial} files that came in part and {blocks} blocks {verb}: {}",
+        HumanBytes(*bytes)
+    );
+}
+
+fn print_verified(global: &Global, verified: &Verified) -> Result<(), Exit> {
+    output::print_all(global, verified, || {
+        for damage in &verified.damage {
+            let state = match damage.repaired {
+                None => "damaged",
+                Some(true) => "repaired",
+                Some(false) => "damaged, and no peer gave it",
+            };
+            println!("{}  {state}: {}", damage.name, damage.why);
+        }
+        let Verified { blobs, blocks, bytes, .. } = verified;
+        println!("{blobs} blobs ({}) and {blocks} blocks were hashed", HumanBytes(*bytes));
+    })?;
+    let left = verified.damage.iter().filter(|damage| damage.repaired != Some(true)).count();
+    if left == 0 {
+        return Ok(());
+    }
+    let failure = Failure::new(format!("{left} blobs or blocks are damaged"));
+    let hint = match verified.damage.iter().any(|damage| damage.repaired.is_some()) {
+        true => "dial somebody who has them with `ocipfs swarm connect` and try again, or add them again",
+        false => "`ocipfs store verify --repair` fetches them again from peers",
+    };
+    Err(Exit::Failed(failure.hint(hint)))
 }

@@ -12,7 +12,10 @@ mod tree;
 use std::{
     collections::{BTreeMap, HashMap},
     ops::Range,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -34,6 +37,18 @@ const WINDOW: u64 = 1 << 20;
 #[derive(Default)]
 pub struct Arrivals(Mutex<HashMap<Cid, Arc<Shared>>>);
 
+/// What a file that comes is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be read: where there is no room for it, it is passed on and not kept.
+    Read,
+    /// To be kept: where there is no room for it, it is refused.
+    Keep,
+}
+
+/// How far ahead of its reader a file comes that is only passed on.
+const PASSED_AHEAD: u64 = 32 << 20;
+
 /// What readers and the task have in common.
 struct Shared {
     /// The root under version 1.
@@ -43,6 +58,8 @@ struct Shared {
     readers: Mutex<Readers>,
     commands: mpsc::UnboundedSender<Command>,
     progress: watch::Sender<Progress>,
+    /// How far a file that is only passed on was hashed, if it is read whole.
+    hashed: AtomicU64,
 }
 
 #[derive(Default)]
@@ -82,35 +99,81 @@ impl Content {
         start: Start,
         range: Range<u64>,
         promised: Option<&Blob>,
+        purpose: Purpose,
     ) -> Result<Option<Part>, Error> {
-        let (root, size) = (start.root, start.unit.size());
-        let file = match self.store().run(move |store| store.arrive(root, size)).await {
+        let file = match self.arrive(&start, purpose).await {
             Err(store::Error::Stored(_)) => return Ok(None),
             file => file?,
         };
-        let name = Cid::new_v1(root.codec(), *root.hash());
+        let stall_timeout = self.0.settings.stall_timeout;
         let mut arrivals = locked(&self.0.arrivals.0);
-        if let Some(shared) = arrivals.get(&name) {
-            return Ok(Some(Part::new(shared.clone(), range, promised, self.0.settings.stall_timeout)));
+        let name = name(&start.root);
+        let is_passing = file.is_passing();
+        if let Some(shared) = arrivals.get(&name).filter(|_| !is_passing) {
+            return Ok(Some(Part::new(shared.clone(), range, promised, stall_timeout)));
         }
         let (commands, inbox) = mpsc::unbounded_channel();
+        let is_whole = range == (0..start.unit.size());
         let shared = Arc::new(Shared {
             name,
-            root,
+            root: start.root,
             file,
             readers: Mutex::default(),
             commands,
             progress: watch::Sender::default(),
+            hashed: AtomicU64::new(if is_whole { 0 } else { u64::MAX }),
         });
-        let part = Part::new(shared.clone(), range, promised, self.0.settings.stall_timeout);
-        arrivals.insert(name, shared.clone());
+        let part = Part::new(shared.clone(), range, promised, stall_timeout);
+        if !is_passing {
+            arrivals.insert(name, shared.clone());
+        }
         drop(arrivals);
         tokio::spawn(task::run(self.clone(), shared, start, inbox));
         Ok(Some(part))
     }
+
+    /// Has the store take a file, or only pass it on where there is no room and none can be made.
+    async fn arrive(&self, start: &Start, purpose: Purpose) -> Result<Arriving, store::Error> {
+        let (root, size) = (start.root, start.unit.size());
+        let is_known = locked(&self.0.arrivals.0).contains_key(&name(&root));
+        let space = self.0.space.clone();
+        let arrive = move |store: &store::Store| {
+            // Its room is reserved first, so that what others reserve is seen.
+            let file = store.arrive(root, size)?;
+            if is_known {
+                return Ok(file);
+            }
+            match purpose {
+                Purpose::Keep => store.check_room(0).map(|()| file),
+                Purpose::Read if space.admits(store, size)? => Ok(file),
+                Purpose::Read => {
+                    drop(file);
+                    tracing::info!(%root, size, "there is no room to keep a file: it is passed on");
+                    store.pass_on(root, size)
+                }
+            }
+        };
+        self.store().run(arrive).await
+    }
+}
+
+/// A root under version 1.
+fn name(root: &Cid) -> Cid {
+    Cid::new_v1(root.codec(), *root.hash())
 }
 
 impl Arrivals {
+    /// What must stay for the files that are arriving: they themselves, and what led to them.
+    pub fn roots(&self) -> Vec<Cid> {
+        let mut roots = Vec::new();
+        for shared in locked(&self.0).values() {
+            roots.push(shared.root);
+            let promised = &locked(&shared.readers).promised;
+            roots.extend(promised.iter().flat_map(|blob| [blob.holder, *blob.at.root()]));
+        }
+        roots
+    }
+
     /// Removes a file that nobody reads any more, or that `must` end; whether it is gone.
     fn leave(&self, shared: &Arc<Shared>, must: bool) -> bool {
         let mut arrivals = locked(&self.0);
@@ -126,7 +189,9 @@ impl Arrivals {
 
 impl Shared {
     fn ranges(&self) -> Vec<Range<u64>> {
-        locked(&self.readers).ranges.values().cloned().collect()
+        let ahead = if self.file.is_passing() { PASSED_AHEAD } else { u64::MAX };
+        let near = |range: &Range<u64>| range.start..range.end.min(range.start.saturating_add(ahead));
+        locked(&self.readers).ranges.values().map(near).collect()
     }
 
     fn step(&self) {
@@ -179,12 +244,24 @@ impl Part {
             let here = self.shared.file.available(start).min(end - start).min(WINDOW);
             if here > 0 {
                 self.range.start += here;
-                let file = self.shared.file.clone();
-                let read = tokio::task::spawn_blocking(move || file.read_at(start, here as usize));
+                let (file, hashed) = (self.shared.file.clone(), self.move_on());
+                let read = tokio::task::spawn_blocking(move || {
+                    file.forget_before(start.min(hashed))?;
+                    Ok::<_, Error>(file.read_at(start, here as usize)?)
+                });
                 return Ok(Some(read.await.map_err(Error::stopped)??));
             }
             self.wait().await?;
         }
+    }
+
+    /// Has more fetched of a file that is only passed on; how far it was hashed.
+    fn move_on(&self) -> u64 {
+        if self.shared.file.is_passing() {
+            locked(&self.shared.readers).ranges.insert(self.number, self.range.clone());
+            let _ = self.shared.commands.send(Command::Changed);
+        }
+        self.shared.hashed.load(Ordering::Relaxed)
     }
 
     async fn wait(&mut self) -> Result<(), Error> {

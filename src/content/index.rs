@@ -1,5 +1,7 @@
 //! What is held, and for whom, in the store's index: a committed write is on disk.
 
+mod holders;
+
 use std::sync::Arc;
 
 use ocipfs_node::Cid;
@@ -11,6 +13,8 @@ use super::{
     CidPath,
     store::{Database, Error},
 };
+
+pub use holders::{give_up, holders, is_free};
 
 /// Key CID -> what is kept under it, as JSON.
 const HOLDINGS: TableDefinition<&[u8], &str> = TableDefinition::new("holdings");

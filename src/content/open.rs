@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::{
     Blob, CidPath, Content, Error, Holding,
-    arrival::{Part, Start},
+    arrival::{Part, Purpose, Start},
     dag::{self, Fetcher, Unit},
     locked,
     store::{BlobFile, Layout, Leaf, Stored},
@@ -159,13 +159,23 @@ impl Content {
     /// Opens a file by its CID alone: each block is verified, there is no digest to hold the whole against.
     /// A file of several blocks is stored when its stream has ended.
     pub async fn open_at(&self, at: &CidPath) -> Result<Reader, Error> {
+        self.open_file(at, Purpose::Read).await
+    }
+
+    /// The same, where the file is to stay: it is refused where there is no room for it.
+    pub async fn fetch_at(&self, at: &CidPath) -> Result<Reader, Error> {
+        self.open_file(at, Purpose::Keep).await
+    }
+
+    async fn open_file(&self, at: &CidPath, purpose: Purpose) -> Result<Reader, Error> {
+        let _guard = self.storing().await;
         loop {
             let found = self.find(at).await?;
             let size = found.unit.size();
             if let Some(source) = self.here(&found, None, 0..size).await? {
                 return Reader::begin(size, source).await;
             }
-            if let Some(part) = self.join(found, 0..size, None).await? {
+            if let Some(part) = self.join(found, 0..size, None, purpose).await? {
                 return Reader::begin(size, Source::Arriving { part, last: Last::Stored, ended: false })
                     .await;
             }
@@ -188,13 +198,24 @@ impl Content {
     /// A file that is stored, by the root of any of its DAGs.
     async fn stored(&self, root: &Cid) -> Result<Option<Stored>, Error> {
         let root = *root;
+        self.store().touch_cid(&root);
         Ok(self.store().run(move |store| store.file(&root)).await?)
     }
 
     /// Opens `range` of a blob once its first bytes are here. What is not here is fetched; a blob read
     /// whole is verified by its digest before its last bytes are given, and is not hashed again afterwards.
     pub async fn open(&self, blob: &Blob, range: Range<u64>) -> Result<Reader, Error> {
+        self.open_blob(blob, range, Purpose::Read).await
+    }
+
+    /// Opens the whole of a blob that is to stay: it is refused where there is no room for it.
+    pub async fn fetch(&self, blob: &Blob) -> Result<Reader, Error> {
+        self.open_blob(blob, 0..blob.size, Purpose::Keep).await
+    }
+
+    async fn open_blob(&self, blob: &Blob, range: Range<u64>, purpose: Purpose) -> Result<Reader, Error> {
         self.refuse_rejected(blob)?;
+        let _guard = self.storing().await;
         let size = range.end.saturating_sub(range.start);
         // Again where somebody else stored the file in between.
         loop {
@@ -209,7 +230,7 @@ impl Content {
             }
             let whole = range == (0..blob.size);
             let last = if whole { Last::Digest(blob.digest.clone()) } else { Last::Nothing };
-            if let Some(part) = self.join(found, range.clone(), Some(blob)).await? {
+            if let Some(part) = self.join(found, range.clone(), Some(blob), purpose).await? {
                 return Reader::begin(size, Source::Arriving { part, last, ended: false }).await;
             }
         }
@@ -296,11 +317,16 @@ impl Content {
         if digest != blob.digest {
             return Err(self.reject(blob, &digest));
         }
-        self.keep(blob, found.root, false).await
+        match self.keep(blob, found.root, false).await {
+            // It can be given all the same.
+            Err(Error::Quota { .. }) => Ok(()),
+            kept => kept,
+        }
     }
 
     /// Holds a blob whose bytes are here and were seen to match, and announces it.
     pub async fn keep(&self, blob: &Blob, file: Cid, owned: bool) -> Result<(), Error> {
+        let _guard = self.storing().await;
         // What led here is kept before it is said to be.
         drop(self.0.keeping.write().await);
         self.store_single(blob, file).await?;
@@ -308,7 +334,15 @@ impl Content {
         let roots: Vec<Cid> = roots.into_iter().collect();
         let holding = Holding::new(owned, &roots, vec![(blob.digest.clone(), blob.at.clone())]);
         // A holder may name many blobs.
-        self.hold_also(blob.holder, holding).await
+        self.hold_also(blob.holder, holding).await?;
+        let space = self.0.space.clone();
+        Ok(self
+            .store()
+            .run(move |store| {
+                space.came(store);
+                Ok(())
+            })
+            .await?)
     }
 
     /// Makes a blob of a file that is one block, which is how it came.

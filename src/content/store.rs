@@ -12,6 +12,7 @@
 
 mod arriving;
 mod blocks;
+pub mod census;
 mod database;
 mod disk;
 mod draft;
@@ -19,11 +20,15 @@ mod error;
 mod extents;
 mod files;
 mod layout;
+mod mend;
 mod pending;
 mod recover;
 mod remove;
 mod source;
 mod tables;
+mod touched;
+mod usage;
+mod verify;
 
 #[cfg(test)]
 mod tests;
@@ -42,21 +47,29 @@ use std::{
 use bytes::Bytes;
 use ocipfs_node::{Block, Cid};
 use ocipfs_oci::Digest;
-use redb::ReadableTableMetadata;
+use redb::{ReadableTableMetadata, TableHandle};
 
 pub use arriving::Arriving;
 pub use database::Database;
 pub use draft::Draft;
 pub use error::Error;
 pub use layout::{Layout, Leaf};
+pub use mend::Mending;
 pub use source::BlobFile;
+pub use touched::Guard;
+pub use usage::now;
+pub use verify::Damaged;
 
 use disk::Disk;
 use files::Whole;
 use layout::{Key, Place, frame};
 use pending::Pending;
 use source::{Buffers, Source, Sources};
-use tables::{ALIASES, BLOCKS, BYTES, FILES, FORMAT_ROW, Hash, META, NEXT_ID, ROOTS, SMALL, STORED, Tables};
+use tables::{
+    ALIASES, BLOCKS, BYTES, FILES, FORMAT_ROW, Hash, META, NEXT_ID, ROOTS, SMALL, STORED, Tables, USED,
+};
+use touched::Touched;
+use usage::Usage;
 
 /// What this version writes: 1 kept each block in a file.
 pub const FORMAT: u64 = 2;
@@ -71,6 +84,8 @@ struct Inner {
     sources: Sources,
     buffers: Buffers,
     pending: Pending,
+    touched: Touched,
+    usage: Usage,
     next: AtomicU64,
     live: Mutex<HashMap<Key, Weak<arriving::Inner>>>,
     /// Held from a commit that stores or removes a blob until its file is where the rows say.
@@ -119,7 +134,8 @@ impl Store {
         std::fs::create_dir_all(dir).map_err(Error::at(dir))?;
         let disk = Disk::open(dir)?;
         let database = Database::open(&dir.join("index.redb"))?;
-        if database.read(|read| Ok(read.list_tables()?.next().is_none()))? {
+        // The table that came last; before it was there, all tables may be missing.
+        if !database.read(|read| Ok(read.list_tables()?.any(|table| table.name() == USED.name())))? {
             database.write(|write| {
                 Tables::open(write)?.meta.insert(FORMAT_ROW, FORMAT)?;
                 Ok(())
@@ -132,6 +148,8 @@ impl Store {
             sources: Sources::default(),
             buffers: Buffers::default(),
             pending: Pending::default(),
+            touched: Touched::default(),
+            usage: Usage::default(),
             next: AtomicU64::new(next),
             live: Mutex::default(),
             placing: Mutex::default(),
@@ -200,12 +218,14 @@ impl Store {
     /// Keeps blocks that belong to no file, whose bytes the caller has verified.
     pub fn put_blocks(&self, blocks: &[Block]) -> Result<(), Error> {
         self.0.disk.check_space()?;
+        self.check_room(blocks.iter().map(|block| block.data.len() as u64).sum())?;
+        self.touch(blocks.iter().map(|block| Key::of(&block.cid)));
         self.0.database.write(|write| Tables::open(write)?.put_blocks(blocks))
     }
 
-    /// Forgets a block that was put; where it is part of a file too, it stays.
-    pub fn remove_block(&self, cid: &Cid) -> Result<(), Error> {
-        self.0.database.write(|write| Tables::open(write)?.disown(&Key::of(cid), blocks::NOBODY))
+    /// Says that somebody counts on a block, or on the file that it is the root of.
+    pub fn touch_cid(&self, cid: &Cid) {
+        self.touch([Key::of(cid)]);
     }
 
     /// A stored blob, by its sha256 or another of its digests.
@@ -233,6 +253,7 @@ impl Store {
 
     /// Opens a stored blob; it stays readable when it is removed meanwhile.
     pub fn open_file(&self, stored: &Stored) -> Result<BlobFile, Error> {
+        self.use_file(stored.id);
         let source = self.source(stored.id)?.ok_or_else(|| Error::Gone(stored.digest.clone()))?;
         Ok(BlobFile { source, size: stored.size, buffers: self.0.buffers.clone() })
     }
@@ -242,6 +263,7 @@ impl Store {
         let sha256 = files::sha256(&stored.digest)?;
         let whole = Whole { sha256, size: stored.size, aliases: &[], small: None };
         self.0.disk.check_space()?;
+        self.touch_layouts(std::slice::from_ref(layout));
         let id = self.next_id();
         let id = self.0.database.write(|write| {
             let mut tables = Tables::open(write)?;
@@ -257,6 +279,8 @@ impl Store {
     /// Stores bytes whose file, if they have one, is `incoming/<draft>`, and is synced.
     fn add(&self, whole: &Whole, layouts: &[Layout], blocks: &[Block], draft: u64) -> Result<Stored, Error> {
         let (first, others) = layouts.split_first().ok_or(Error::NoLayout)?;
+        self.touch_layouts(layouts);
+        self.touch(blocks.iter().map(|block| Key::of(&block.cid)));
         let _placing = lock(&self.0.placing);
         let id = self.0.database.write(|write| {
             let mut tables = Tables::open(write)?;

@@ -1,6 +1,7 @@
 mod export;
 mod image;
 mod layer;
+mod store;
 
 use std::{path::PathBuf, sync::Arc, time::Instant};
 
@@ -8,7 +9,7 @@ use ocipfs_node::{Bootstrap, Multiaddr, Node};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
-    Failure, Identity, Note, PeerInfo, Reply, Request, Status, Stored,
+    Failure, Identity, Note, PeerInfo, Reply, Request, Status,
     input::Input,
     lock::{self, Lock},
 };
@@ -83,8 +84,9 @@ impl House {
         self.0.resolver.content()
     }
 
-    /// Closes the swarm.
+    /// Closes the swarm, and ends what goes on in the background.
     pub async fn close(&self) {
+        self.content().close().await;
         self.content().node().shutdown().await;
     }
 
@@ -110,7 +112,7 @@ impl House {
             Request::SwarmPeers => Ok(Reply::Peers { peers: self.peers() }),
             Request::SwarmConnect { address } => self.connect(&address).await,
             Request::Name(request) => self.name(request).await,
-            Request::StoreStat => self.store_stat().await,
+            Request::Store(request) => Ok(Reply::Store(self.store(request, notes).await?)),
             Request::Status => self.status().await,
         }
     }
@@ -148,12 +150,6 @@ impl House {
         Ok(Reply::Connected { peer: peer.to_string() })
     }
 
-    async fn store_stat(&self) -> Result<Reply, Failure> {
-        let stat = self.content().store_stat().await.map_err(content_failure)?;
-        let content::StoreStat { blobs, bytes, layouts, blocks, arriving, arriving_bytes } = stat;
-        Ok(Reply::Stored(Stored { blobs, bytes, layouts, blocks, arriving, arriving_bytes }))
-    }
-
     async fn status(&self) -> Result<Reply, Failure> {
         let node = self.content().node();
         let announcing = node.announcing();
@@ -181,6 +177,7 @@ impl House {
             layers: owned,
             images,
             cached_layers: layers().count() - owned,
+            room: self.room().await?,
             seconds: self.0.started.elapsed().as_secs(),
         })))
     }
@@ -219,6 +216,9 @@ fn content_failure(error: content::Error) -> Failure {
             "try again, or give the peers more time with --find-timeout"
         }
         content::Error::Stalled { .. } => "try again: what came so far is kept",
+        content::Error::Quota { .. } => {
+            "remove what is not needed (`ocipfs store unpin`, `layer rm`, `image rm`, then `store gc`), or raise --max-size"
+        }
         content::Error::Full => "make room on the disk, or remove layers with `ocipfs layer rm`",
         content::Error::NotAFile { .. } | content::Error::NoEntry { .. } => {
             "name a file in the directory: <cid>/<file>"

@@ -1,6 +1,7 @@
 //! What goes over the control socket: a request as one line of JSON, notes, then one outcome.
 
 mod image;
+mod store;
 
 use std::path::PathBuf;
 
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::names::{NameRequest, NameTarget, OwnName, Published};
 pub use image::{ImageInfo, ImageReply, ImageRequest, InspectedImage};
+pub use store::{Collected, DamageInfo, Pin, Room, StoreReply, StoreRequest, Stored, Verified};
 
 /// What a command asks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -54,8 +56,8 @@ pub enum Request {
     },
     /// About names.
     Name(NameRequest),
-    /// How much is stored.
-    StoreStat,
+    /// What is asked about the node directory's blobs.
+    Store(StoreRequest),
     /// How the node is.
     Status,
 }
@@ -118,27 +120,10 @@ pub enum Reply {
         /// The node's own first.
         names: Vec<OwnName>,
     },
-    /// To `StoreStat`.
-    Stored(Stored),
+    /// To `Store`.
+    Store(StoreReply),
     /// To `Status`.
     Status(Box<Status>),
-}
-
-/// What the node directory holds.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Stored {
-    /// Blobs that are here whole.
-    pub blobs: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// The DAGs over them.
-    pub layouts: u64,
-    /// Blocks that are here for good.
-    pub blocks: u64,
-    /// Files that are on their way.
-    pub arriving: u64,
-    /// What of those is here.
-    pub arriving_bytes: u64,
 }
 
 /// Layers that were added or joined.
@@ -248,6 +233,9 @@ pub struct Status {
     pub images: usize,
     /// Layers that were pulled.
     pub cached_layers: usize,
+    /// How the room on the disk is used.
+    #[serde(flatten)]
+    pub room: Room,
     /// Since the start.
     pub seconds: u64,
 }

@@ -27,6 +27,7 @@ mod pulling;
 mod readers;
 mod registry;
 mod serving;
+mod space;
 mod stopping;
 
 fn main() {
@@ -50,6 +51,7 @@ fn main() {
         readers::trials(),
         registry::trials(),
         serving::trials(),
+        space::trials(),
         stopping::trials(),
     ];
     libtest_mimic::run(&arguments, stories.into_iter().flatten().collect()).exit();

@@ -2,7 +2,7 @@
 
 use std::{
     ops::Range,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -33,6 +33,8 @@ const CHECKPOINT: Duration = Duration::from_millis(250);
 /// What it is worth it for, at once or after a while.
 const WORTH: u64 = 8 << 20;
 const AFTER_ALL: Duration = Duration::from_secs(5);
+/// The id of a file that has none, because it was only passed on.
+const PASSED: u64 = 0;
 /// Read for hashing in one piece.
 const HASHED: u64 = 1 << 20;
 /// Hashed in one go.
@@ -46,6 +48,7 @@ pub async fn run(
     mut inbox: mpsc::UnboundedReceiver<Command>,
 ) {
     let Start { root, unit, block, mut session } = start;
+    let is_hashed = shared.hashed.load(Ordering::Relaxed) == 0 || !shared.file.is_passing();
     let mut task = Task {
         content,
         shared,
@@ -54,7 +57,7 @@ pub async fn run(
         checkpoint: None,
         checkpointed: Instant::now(),
         begun: Instant::now(),
-        whole: Some(Whole::new()),
+        whole: is_hashed.then(Whole::new),
     };
     let begun = task.begin(root, unit, block).await;
     let ended = match begun {
@@ -225,6 +228,7 @@ impl Task {
         };
         let (absorbed, whole) = tokio::task::spawn_blocking(write).await.map_err(Error::stopped)??;
         self.whole = whole;
+        self.say_hashed();
         let cids: Vec<Cid> = absorbed.iter().map(|block| block.cid).collect();
         for block in absorbed {
             self.since_checkpoint += block.size as u64;
@@ -233,9 +237,17 @@ impl Task {
             self.tree.expand(&block.cid, &block.places, block.own, &block.children, here)?;
         }
         self.shared.step();
-        self.content.node().arrived(&cids);
-        self.checkpoint();
+        if !self.shared.file.is_passing() {
+            self.content.node().arrived(&cids);
+            self.checkpoint();
+        }
         Ok(())
+    }
+
+    fn say_hashed(&self) {
+        if let Some(whole) = &self.whole {
+            self.shared.hashed.store(whole.at, Ordering::Relaxed);
+        }
     }
 
     fn has_more_to_hash(&self) -> bool {
@@ -250,6 +262,7 @@ impl Task {
             let file = self.shared.file.clone();
             let hashed = tokio::task::spawn_blocking(move || whole.read_on(&file));
             self.whole = Some(hashed.await.map_err(Error::stopped)??);
+            self.say_hashed();
         }
         let size = self.shared.file.size();
         let whole = self.whole.take_if(|whole| whole.at == size);
@@ -312,6 +325,10 @@ impl Task {
             && let Some(mismatch) = mismatch
         {
             return Err(mismatch);
+        }
+        if self.shared.file.is_passing() {
+            let (root, size) = (self.shared.root, self.shared.file.size());
+            return Ok(Stored { id: PASSED, digest, size, root });
         }
         let aliases: Vec<Digest> =
             kept.iter().map(|blob| blob.digest.clone()).filter(|d| *d != digest).collect();

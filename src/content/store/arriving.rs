@@ -38,6 +38,15 @@ pub struct Progress {
     pub size: u64,
     /// The bytes of it that are here.
     pub written: u64,
+    /// Whether somebody is at it.
+    pub is_live: bool,
+}
+
+impl Progress {
+    /// What it takes of the room there is: all of it while it comes.
+    pub fn reserved(&self) -> u64 {
+        if self.is_live { self.size } else { self.written }
+    }
 }
 
 pub(super) struct Inner {
@@ -49,6 +58,8 @@ pub(super) struct Inner {
     state: Mutex<State>,
     /// Held by the one checkpoint, `finish` or `discard` that is at work.
     settling: Mutex<()>,
+    /// Only passed on: it has no rows and no name on the disk, and its parts go when they were read.
+    is_passing: bool,
 }
 
 #[derive(Default)]
@@ -67,8 +78,9 @@ type Known = (u64, u64, Extents);
 impl Store {
     /// Begins a file, or goes on where its rows say; the handle of who is at it already is shared.
     pub fn arrive(&self, root: Cid, size: u64) -> Result<Arriving, Error> {
-        let mut live = lock(&self.0.live);
         let key = Key::of(&root);
+        self.touch([key.clone()]);
+        let mut live = lock(&self.0.live);
         let shared = live.get(&key).and_then(Weak::upgrade).filter(|inner| !inner.state().ended);
         let inner = match shared {
             Some(inner) => inner,
@@ -83,6 +95,15 @@ impl Store {
             return Err(Error::Outside { root, size: inner.size, offset: 0, length: size });
         }
         Ok(Arriving(inner))
+    }
+
+    /// Begins a file that is only passed on to one reader, and not kept.
+    pub fn pass_on(&self, root: Cid, size: u64) -> Result<Arriving, Error> {
+        let mut inner = self.begin(root, size, None)?;
+        inner.is_passing = true;
+        self.0.sources.forget(inner.id);
+        disk::unlink(&self.0.disk.incoming(inner.id))?;
+        Ok(Arriving(Arc::new(inner)))
     }
 
     fn known(&self, key: &Key, root: &Cid) -> Result<Option<Known>, Error> {
@@ -112,7 +133,9 @@ impl Store {
         let state = Mutex::new(State { extents, saved, ..State::default() });
         let file = Arc::new(file);
         self.0.sources.insert(id, Source::File(file.clone()));
-        Ok(Inner { store: self.clone(), id, root, size, file, state, settling: Mutex::default() })
+        self.use_file(id);
+        let settling = Mutex::default();
+        Ok(Inner { store: self.clone(), id, root, size, file, state, settling, is_passing: false })
     }
 
     /// The files that are arriving, here or at the next call of `arrive`.
@@ -134,7 +157,7 @@ impl Store {
                 let (root, size, parts) = row.value();
                 let root = Cid::try_from(root).map_err(|e| Error::Damaged(e.to_string()))?;
                 let written = Extents::from_rows(parts).length();
-                all.insert(id.value(), Progress { root, size, written });
+                all.insert(id.value(), Progress { root, size, written, is_live: false });
             }
             Ok(all)
         })
@@ -194,6 +217,19 @@ impl Arriving {
         inner.take(Key::of(&leaf.cid), place, (leaf.offset, end))
     }
 
+    /// Whether it is only passed on.
+    pub fn is_passing(&self) -> bool {
+        self.0.is_passing
+    }
+
+    /// Gives back the disk's room before an offset, where the file is only passed on: it is not read there again.
+    pub fn forget_before(&self, offset: u64) -> Result<(), Error> {
+        match self.0.is_passing && offset > 0 {
+            true => disk::punch(&self.0.file, offset).map_err(|e| self.0.failed(e)),
+            false => Ok(()),
+        }
+    }
+
     /// Reads what is written; where something of it is not, it is an error of kind `UnexpectedEof`.
     pub fn read_at(&self, offset: u64, length: usize) -> io::Result<Bytes> {
         if !self.has_range(offset, length as u64) {
@@ -210,7 +246,8 @@ impl Inner {
     }
 
     fn progress(&self) -> Progress {
-        Progress { root: self.root, size: self.size, written: self.state().extents.length() }
+        let written = self.state().extents.length();
+        Progress { root: self.root, size: self.size, written, is_live: true }
     }
 
     /// Takes up a block whose data, if it has any here, is in the file from `start` to `end`.
@@ -220,6 +257,9 @@ impl Inner {
             return Err(Error::Ended(self.root));
         }
         state.extents.insert(start, end);
+        if self.is_passing {
+            return Ok(());
+        }
         state.pending.push((key.clone(), place.clone()));
         // Within the lock, so that a checkpoint that commits the row finds it here to be forgotten.
         let source = Source::File(self.file.clone());

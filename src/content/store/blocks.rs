@@ -7,7 +7,7 @@ use redb::ReadableTable;
 use super::{
     Error,
     layout::{Key, Place},
-    tables::{PlaceRow, Tables},
+    tables::{LOOSE_BYTES, PlaceRow, Tables, add_to},
 };
 
 /// The owner of blocks that belong to no file.
@@ -41,20 +41,25 @@ impl Tables<'_> {
     pub fn own(&mut self, key: &Key, owner: u64, place: &Place) -> Result<(), Error> {
         let first = self.blocks.get(key.bytes())?.map(|row| row.value().0);
         match first {
-            None => drop(self.blocks.insert(key.bytes(), (owner, place.as_row()))?),
-            Some(first) if first == owner => {}
+            Some(first) if first == owner => return Ok(()),
+            Some(_) if self.shared.get((key.bytes(), owner))?.is_some() => return Ok(()),
             Some(_) => drop(self.shared.insert((key.bytes(), owner), place.as_row())?),
+            None => drop(self.blocks.insert(key.bytes(), (owner, place.as_row()))?),
         }
-        Ok(())
+        self.count(owner, place, 1)
     }
 
     /// Records that `owner` has the block no more; another owner takes its place.
     pub fn disown(&mut self, key: &Key, owner: u64) -> Result<(), Error> {
-        let first = self.blocks.get(key.bytes())?.map(|row| row.value().0);
-        if first != Some(owner) {
-            self.shared.remove((key.bytes(), owner))?;
-            return Ok(());
-        }
+        let first = self.blocks.get(key.bytes())?.map(|row| {
+            let (owner, place) = row.value();
+            (owner, Place::from_row(place))
+        });
+        let Some((_, place)) = first.filter(|(first, _)| *first == owner) else {
+            let removed = self.shared.remove((key.bytes(), owner))?;
+            let removed = removed.map(|place| Place::from_row(place.value()));
+            return removed.map_or(Ok(()), |place| self.count(owner, &place, -1));
+        };
         let next = self.shared.range((key.bytes(), 0)..=(key.bytes(), u64::MAX))?.next().transpose()?;
         let next = next.map(|(key, place)| (key.value().1, Place::from_row(place.value())));
         match next {
@@ -64,6 +69,16 @@ impl Tables<'_> {
                 self.blocks.insert(key.bytes(), (next, place.as_row()))?;
             }
         }
-        Ok(())
+        self.count(owner, &place, -1)
+    }
+
+    /// The bytes of blocks that belong to no file are part of what is stored.
+    fn count(&mut self, owner: u64, place: &Place, times: i64) -> Result<(), Error> {
+        match place {
+            Place::Inline(block) if owner == NOBODY => {
+                add_to(&mut self.meta, LOOSE_BYTES, times * block.len() as i64)
+            }
+            _ => Ok(()),
+        }
     }
 }

@@ -85,6 +85,24 @@ pub fn unlink(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// Gives back the room of a file's beginning, where the file system can.
+#[cfg(target_os = "linux")]
+pub fn punch(file: &File, length: u64) -> std::io::Result<()> {
+    use rustix::{
+        fs::{FallocateFlags, fallocate},
+        io::Errno,
+    };
+    match fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, 0, length) {
+        Err(Errno::OPNOTSUPP) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn punch(_: &File, _: u64) -> std::io::Result<()> {
+    Ok(())
+}
+
 fn sync_dir(path: &Path) -> Result<(), Error> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(Error::at(path))
 }

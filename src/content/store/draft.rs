@@ -13,7 +13,9 @@ use std::{
 use ocipfs_node::Block;
 use ocipfs_oci::Digest;
 
-use super::{Error, Layout, Store, Stored, disk, files::Whole, files::sha256, source::Source};
+use super::{
+    Error, Layout, Store, Stored, disk, files::Whole, files::sha256, source::Source, usage::Counted,
+};
 
 /// Blobs up to this size live in the index: a file would cost more than it holds.
 pub const SMALL: usize = 64 << 10;
@@ -30,6 +32,7 @@ pub struct Draft {
     small: Vec<u8>,
     file: Option<Sheet>,
     size: u64,
+    counted: Counted,
 }
 
 /// The file of a draft that outgrew the index.
@@ -50,7 +53,8 @@ impl Store {
     pub fn draft(&self) -> Result<Draft, Error> {
         self.0.disk.check_space()?;
         let id = self.next_id();
-        Ok(Draft { store: self.clone(), id, small: Vec::new(), file: None, size: 0 })
+        let counted = self.counted();
+        Ok(Draft { store: self.clone(), id, small: Vec::new(), file: None, size: 0, counted })
     }
 }
 
@@ -58,6 +62,7 @@ impl Draft {
     /// Adds bytes to the end.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.size += bytes.len() as u64;
+        self.counted.add(bytes.len() as u64)?;
         if self.file.is_none() {
             if self.small.len() + bytes.len() <= SMALL {
                 self.small.extend_from_slice(bytes);

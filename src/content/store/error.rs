@@ -12,6 +12,12 @@ pub enum Error {
     /// There is no room for more; what is stored stays readable.
     #[error("the disk that holds the node directory is full")]
     Full,
+    /// There is as much as may be.
+    #[error("the node directory holds as much as --max-size allows, {}", indicatif::HumanBytes(*limit))]
+    Quota {
+        /// The most that may be stored, in bytes.
+        limit: u64,
+    },
     /// A file or directory failed.
     #[error("{}: {why}", path.display())]
     File {

@@ -9,7 +9,8 @@ use redb::ReadableTable;
 use super::{
     Error, Stored,
     layout::{Key, Layout, Place},
-    tables::{BYTES, Hash, Tables, number},
+    tables::{BYTES, Hash, Tables, add_to},
+    usage::now,
 };
 use crate::content::dag::{DAG_PB, Unit};
 
@@ -55,8 +56,7 @@ impl Tables<'_> {
             if let Some(bytes) = whole.small {
                 self.small.insert(&whole.sha256, bytes)?;
             }
-            let bytes = number(&self.meta, BYTES)?;
-            self.meta.insert(BYTES, bytes + whole.size)?;
+            add_to(&mut self.meta, BYTES, whole.size as i64)?;
         }
         Ok(())
     }
@@ -77,6 +77,7 @@ impl Tables<'_> {
     pub fn add_file(&mut self, id: u64, root: &Cid, whole: &Whole) -> Result<(), Error> {
         self.files.insert(id, (&whole.sha256, whole.size, root.to_bytes().as_slice()))?;
         self.roots.insert(Key::of(root).bytes(), id)?;
+        self.used.insert(id, now())?;
         self.change_ids(&whole.sha256, |ids| ids.push(id))?;
         Ok(())
     }
@@ -106,6 +107,7 @@ impl Tables<'_> {
     pub fn remove_file(&mut self, id: u64, root: &Cid, sha256: &Hash) -> Result<bool, Error> {
         self.remove_blocks(id, root)?;
         self.files.remove(id)?;
+        self.used.remove(id)?;
         self.roots.remove(Key::of(root).bytes())?;
         let left = self.change_ids(sha256, |ids| ids.retain(|other| *other != id))?;
         if left > 0 {
@@ -121,8 +123,7 @@ impl Tables<'_> {
             for alias in aliases {
                 self.aliases.remove(alias)?;
             }
-            let bytes = number(&self.meta, BYTES)?;
-            self.meta.insert(BYTES, bytes.saturating_sub(size))?;
+            add_to(&mut self.meta, BYTES, -(size as i64))?;
         }
         if self.small.remove(sha256)?.is_none() {
             self.doomed.insert(sha256, ())?;
@@ -134,6 +135,7 @@ impl Tables<'_> {
     pub fn remove_arriving(&mut self, id: u64, root: &Cid) -> Result<(), Error> {
         self.remove_blocks(id, root)?;
         self.arriving.remove(id)?;
+        self.used.remove(id)?;
         let key = Key::of(root);
         if self.roots.get(key.bytes())?.is_some_and(|row| row.value() == id) {
             self.roots.remove(key.bytes())?;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use ocipfs_node::{Block, Cid};
 
+use super::Error;
 use crate::content::dag::{RAW, leaf_frame};
 
 /// A block's name in the index: codec and multihash, so that both versions of a CID are one.
@@ -14,6 +15,15 @@ impl Key {
         let cid = Cid::new_v1(cid.codec(), *cid.hash()).to_bytes();
         // The first byte is the version.
         Self(cid[1..].into())
+    }
+
+    /// The block's CID, in version 1.
+    pub fn cid(&self) -> Result<Cid, Error> {
+        Cid::try_from([&[1], &*self.0].concat()).map_err(|e| Error::Damaged(e.to_string()))
+    }
+
+    pub fn from_row(bytes: &[u8]) -> Self {
+        Self(bytes.into())
     }
 
     pub fn bytes(&self) -> &[u8] {

@@ -1,25 +1,121 @@
-use ocipfs_node::Cid;
+//! What is taken away: rows and files, in one commit, and only what nobody counts on.
 
-use super::{Error, Store, disk, files, lock, tables::Tables};
+use ocipfs_node::Cid;
+use redb::WriteTransaction;
+
+use super::{
+    Error, Store,
+    blocks::NOBODY,
+    disk, files,
+    layout::Key,
+    lock,
+    tables::{Hash, Tables},
+};
 
 impl Store {
     /// Removes the layout with this root, and with its last layout the blob; says whether it was stored.
     pub fn remove(&self, root: &Cid) -> Result<bool, Error> {
+        let removed = self.remove_layouts_with(std::slice::from_ref(root), |_, _| Ok(true))?;
+        Ok(!removed.is_empty())
+    }
+
+    /// Removes of these layouts those of which `may` says, within the transaction, that they may go, but for those
+    /// that somebody counts on; a blob goes with its last layout. Those that went.
+    pub fn remove_layouts(
+        &self,
+        roots: &[Cid],
+        mut may: impl FnMut(&WriteTransaction, &Cid) -> Result<bool, Error>,
+    ) -> Result<Vec<Cid>, Error> {
+        self.remove_layouts_with(roots, |write, root| {
+            Ok(!self.is_touched(&Key::of(root)) && may(write, root)?)
+        })
+    }
+
+    fn remove_layouts_with(
+        &self,
+        roots: &[Cid],
+        mut may: impl FnMut(&WriteTransaction, &Cid) -> Result<bool, Error>,
+    ) -> Result<Vec<Cid>, Error> {
         let _placing = lock(&self.0.placing);
-        let Some(stored) = self.file(root)? else { return Ok(false) };
-        let sha256 = files::sha256(&stored.digest)?;
-        let is_last = self.0.database.write(|write| {
+        let mut stored = Vec::new();
+        for root in roots {
+            stored.extend(self.file(root)?);
+        }
+        if stored.is_empty() {
+            return Ok(Vec::new());
+        }
+        let removed = self.0.database.write(|write| {
             let mut tables = Tables::open(write)?;
             // Those of earlier calls are unlinked by now.
             tables.forget_doomed()?;
-            tables.remove_file(stored.id, &stored.root, &sha256)
+            let mut removed: Vec<(Cid, u64, Hash, bool)> = Vec::new();
+            for file in &stored {
+                let is_gone = redb::ReadableTable::get(&tables.files, file.id)?.is_none();
+                if is_gone || !may(write, &file.root)? {
+                    continue;
+                }
+                let sha256 = files::sha256(&file.digest)?;
+                removed.push((file.root, file.id, sha256, tables.remove_file(file.id, &file.root, &sha256)?));
+            }
+            Ok(removed)
         })?;
-        self.0.sources.forget(stored.id);
-        if is_last {
-            disk::unlink(&self.0.disk.blob(&sha256))?;
-            disk::unlink(&self.0.disk.incoming(stored.id))?;
+        for (_, id, sha256, is_last) in &removed {
+            self.0.sources.forget(*id);
+            if *is_last {
+                disk::unlink(&self.0.disk.blob(sha256))?;
+                disk::unlink(&self.0.disk.incoming(*id))?;
+            }
         }
-        Ok(true)
+        Ok(removed.into_iter().map(|(root, ..)| root).collect())
+    }
+
+    /// Removes a file that was arriving and that nobody is at, if `may` says so; whether it went.
+    pub fn remove_arriving(
+        &self,
+        root: &Cid,
+        id: u64,
+        may: impl FnOnce(&WriteTransaction) -> Result<bool, Error>,
+    ) -> Result<bool, Error> {
+        let key = Key::of(root);
+        // Held, so that nobody goes on with it meanwhile.
+        let live = lock(&self.0.live);
+        if live.get(&key).is_some_and(|inner| inner.strong_count() > 0) {
+            return Ok(false);
+        }
+        let removed = self.0.database.write(|write| {
+            let mut tables = Tables::open(write)?;
+            let is_arriving = redb::ReadableTable::get(&tables.arriving, id)?.is_some();
+            if !is_arriving || self.is_touched(&key) || !may(write)? {
+                return Ok(false);
+            }
+            tables.remove_arriving(id, root)?;
+            Ok(true)
+        })?;
+        if removed {
+            self.0.sources.forget(id);
+            disk::unlink(&self.0.disk.incoming(id))?;
+        }
+        Ok(removed)
+    }
+
+    /// Forgets blocks that were put, if `may` says so; where one is part of a file too, it stays. Those that went.
+    pub fn remove_blocks(
+        &self,
+        cids: &[Cid],
+        mut may: impl FnMut(&WriteTransaction, &Cid) -> Result<bool, Error>,
+    ) -> Result<Vec<Cid>, Error> {
+        self.0.database.write(|write| {
+            let mut tables = Tables::open(write)?;
+            let mut removed = Vec::new();
+            for cid in cids {
+                let key = Key::of(cid);
+                if !self.is_touched(&key) && may(write, cid)? {
+                    tables.disown(&key, NOBODY)?;
+                    removed.push(*cid);
+                }
+            }
+            Ok(removed)
+        })
     }
 }
 

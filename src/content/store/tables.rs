@@ -31,6 +31,8 @@ pub const SMALL: TableDefinition<&Hash, &[u8]> = TableDefinition::new("small");
 pub const ARRIVING: TableDefinition<u64, ArrivingRow> = TableDefinition::new("arriving");
 /// sha256 of blobs whose rows are gone and whose files may not be yet.
 pub const DOOMED: TableDefinition<&Hash, ()> = TableDefinition::new("doomed");
+/// File id -> when it was last read, or came, in milliseconds since 1970.
+pub const USED: TableDefinition<u64, u64> = TableDefinition::new("used");
 /// Numbers that stand alone.
 pub const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 
@@ -38,6 +40,7 @@ pub const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 pub const FORMAT_ROW: &str = "format";
 pub const NEXT_ID: &str = "next id";
 pub const BYTES: &str = "bytes";
+pub const LOOSE_BYTES: &str = "loose bytes";
 
 /// Every table, open for one transaction that writes.
 pub struct Tables<'t> {
@@ -50,6 +53,7 @@ pub struct Tables<'t> {
     pub small: Table<'t, &'static Hash, &'static [u8]>,
     pub arriving: Table<'t, u64, ArrivingRow<'static>>,
     pub doomed: Table<'t, &'static Hash, ()>,
+    pub used: Table<'t, u64, u64>,
     pub meta: Table<'t, &'static str, u64>,
 }
 
@@ -65,6 +69,7 @@ impl<'t> Tables<'t> {
             small: write.open_table(SMALL)?,
             arriving: write.open_table(ARRIVING)?,
             doomed: write.open_table(DOOMED)?,
+            used: write.open_table(USED)?,
             meta: write.open_table(META)?,
         })
     }
@@ -75,6 +80,13 @@ impl<'t> Tables<'t> {
         self.meta.insert(NEXT_ID, next.max(known))?;
         Ok(())
     }
+}
+
+/// A number of `META` goes up, or down by what is negative.
+pub fn add_to(meta: &mut Table<&'static str, u64>, row: &'static str, change: i64) -> Result<(), Error> {
+    let now = number(meta, row)?.saturating_add_signed(change);
+    meta.insert(row, now)?;
+    Ok(())
 }
 
 /// A number of `META`; 0 before it was first written.

@@ -6,7 +6,9 @@ mod crash;
 mod format;
 mod full;
 mod measured;
+mod passing;
 mod stored;
+mod verify;
 
 use std::path::{Path, PathBuf};
 

@@ -27,11 +27,11 @@ use crate::{
 const MAX_DOCUMENTS: usize = 10_000;
 
 /// An image that is known down to its blobs.
-struct Image {
+pub(super) struct Image {
     top: Descriptor,
-    documents: BTreeMap<Digest, Bytes>,
+    pub documents: BTreeMap<Digest, Bytes>,
     manifests: Vec<(Descriptor, Manifest)>,
-    blobs: BTreeMap<Digest, u64>,
+    pub blobs: BTreeMap<Digest, u64>,
 }
 
 impl House {
@@ -105,7 +105,7 @@ impl House {
     }
 
     /// Reads the manifests of an image, all that can be had.
-    async fn image_below(
+    pub(super) async fn image_below(
         &self,
         meaning: &Meaning,
         reference: &Reference,

@@ -191,7 +191,7 @@ async fn store(layer: Measured, written: Written, directory: Document) -> Result
 async fn measure(content: &Content, at: CidPath, mut progress: Told) -> Result<Taken, Error> {
     let no_layer = |why| Error::NoLayer { what: at.to_string(), why };
     let file = content.stat(&at).await?.cid;
-    let mut reader = content.open_at(&at).await?;
+    let mut reader = content.fetch_at(&at).await?;
     let size = reader.size();
     let first = reader.next().await.transpose()?.unwrap_or_default();
     // Of a plain tar only the beginning is looked at: whoever fetches the whole hashes it already.

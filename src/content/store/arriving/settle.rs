@@ -13,6 +13,7 @@ use crate::content::store::{
     layout::{Key, Place},
     lock,
     tables::Tables,
+    usage::now,
 };
 
 type Batch = [(Key, Place)];
@@ -110,6 +111,9 @@ impl Inner {
         self.own(tables, batch)?;
         let row = (&*self.root.to_bytes(), self.size, extents.rows());
         tables.arriving.insert(self.id, row)?;
+        if tables.used.get(self.id)?.is_none() {
+            tables.used.insert(self.id, now())?;
+        }
         let key = Key::of(&self.root);
         let is_known = tables.roots.get(key.bytes())?.is_some();
         if !is_known {

@@ -107,7 +107,7 @@ fn a_block_of_several_files_goes_with_the_last() {
     let cid = Cid::new_v1(RAW, Code::Sha2_256.digest(&shared));
     store.put_blocks(&[Block { cid, data: shared.clone() }]).unwrap();
     blobs.iter().zip(&dags).for_each(|(bytes, dag)| drop(put(&store, bytes, &[dag])));
-    store.remove_block(&cid).unwrap();
+    store.remove_blocks(&[cid], |_, _| Ok(true)).unwrap();
     for n in [1, 0] {
         store.remove(&dags[n].root()).unwrap();
         assert!(dags[2].is_in(&store));
@@ -116,7 +116,7 @@ fn a_block_of_several_files_goes_with_the_last() {
     store.put_blocks(&[Block { cid, data: shared.clone() }]).unwrap();
     store.remove(&dags[2].root()).unwrap();
     assert_eq!(store.get(&cid).unwrap().unwrap(), shared);
-    store.remove_block(&cid).unwrap();
+    store.remove_blocks(&[cid], |_, _| Ok(true)).unwrap();
     assert!(dags.iter().all(|dag| dag.is_gone_from(&store)));
 }
 

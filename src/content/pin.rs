@@ -1,0 +1,70 @@
+//! What is pinned: fetched whole, and kept until it is unpinned.
+
+use std::collections::HashSet;
+
+use ocipfs_node::Cid;
+
+use super::{
+    CidPath, Content, Error,
+    dag::{Fetcher, Unit},
+};
+
+/// A DAG of more directories and files is not pinned as one.
+const MOST: usize = 1_000_000;
+
+impl Content {
+    /// Keeps `roots`, and all that is here below them, because `pin` is pinned.
+    pub async fn pin(&self, pin: Cid, roots: Vec<Cid>) -> Result<(), Error> {
+        self.index(move |index| index.pin(&pin, &roots)).await?;
+        self.node().announce([pin]);
+        Ok(())
+    }
+
+    /// Keeps it no more; whether it was pinned.
+    pub async fn unpin(&self, pin: &Cid) -> Result<bool, Error> {
+        let pin = *pin;
+        let Some(free) = self.index(move |index| index.unpin(&pin)).await? else { return Ok(false) };
+        self.remove_free(free).await?;
+        Ok(true)
+    }
+
+    /// What is pinned.
+    pub async fn pins(&self) -> Result<Vec<Cid>, Error> {
+        Ok(self.index(|index| index.holders()).await?.pins)
+    }
+
+    /// Fetches everything below a root that is not here; `progress` is told the bytes of files so far.
+    pub async fn fetch_all(&self, root: Cid, progress: &mut (dyn FnMut(u64) + Send)) -> Result<(), Error> {
+        let (top, mut done) = (CidPath::from(root), 0);
+        let mut fetcher = Fetcher::new(self.clone(), root);
+        fetcher.root().await?;
+        let (mut waiting, mut seen) = (vec![root], HashSet::new());
+        while let Some(cid) = waiting.pop() {
+            if !seen.insert(cid) {
+                continue;
+            }
+            if seen.len() > MOST {
+                let size = seen.len() as u64;
+                return Err(Error::TooLarge { at: top, size, limit: MOST as u64 });
+            }
+            let unit = fetcher.inner(&top, &cid).await?;
+            let blocks = fetcher.take_fetched();
+            let cids: Vec<Cid> = blocks.iter().map(|block| block.cid).collect();
+            self.store().run(move |store| store.put_blocks(&blocks)).await?;
+            self.node().arrived(&cids);
+            match unit {
+                Unit::Directory(links) | Unit::Shard { links, .. } => {
+                    waiting.extend(links.into_iter().map(|(_, cid)| cid));
+                }
+                Unit::File { ref children, .. } if !children.is_empty() => {
+                    let mut reader = self.fetch_at(&cid.into()).await?;
+                    reader.settle(&mut |here| progress(done + here)).await?;
+                    done += unit.size();
+                    progress(done);
+                }
+                Unit::File { .. } | Unit::Symlink => {}
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,89 @@
+//! What is done for the room without being asked: now and then, and when something went.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Weak, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use ocipfs_node::Cid;
+use tokio_util::sync::CancellationToken;
+
+use super::Space;
+use crate::content::{
+    Inner,
+    index::holders,
+    locked,
+    store::{Error, Store, now},
+};
+
+/// Uses are written down and limits looked at so often.
+const TICK: Duration = Duration::from_secs(15);
+/// What is kept is counted anew so often, where there are limits.
+const RECOUNT: Duration = Duration::from_secs(60);
+/// Files that nobody holds stay for so long after they were used: whoever reads one may be about to hold it.
+const GRACE: Duration = Duration::from_secs(600);
+
+/// Looks after the room until `stop`, or until the content is gone.
+pub async fn run(content: Weak<Inner>, space: Arc<Space>, stop: CancellationToken) {
+    let mut counted = Instant::now();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = space.wake.notified() => {}
+            () = tokio::time::sleep(TICK) => {}
+        }
+        let Some(inner) = content.upgrade() else { return };
+        let withdrawn = std::mem::take(&mut *locked(&space.withdrawn));
+        match inner.store.run(move |store| unheld(store, withdrawn)).await {
+            Ok(roots) => {
+                for root in roots {
+                    inner.node.withdraw(root).await;
+                }
+            }
+            Err(error) => tracing::warn!("what was removed is announced until the next start: {error}"),
+        }
+        let recount = counted.elapsed() >= RECOUNT;
+        if recount {
+            counted = Instant::now();
+        }
+        let space = space.clone();
+        if let Err(error) = inner.store.run(move |store| space.tend(store, recount)).await {
+            tracing::warn!("the room on the disk was not looked after: {error}");
+        }
+    }
+}
+
+/// Those that did not come again meanwhile.
+fn unheld(store: &Store, mut roots: Vec<Cid>) -> Result<Vec<Cid>, Error> {
+    if !roots.is_empty() {
+        let holders = store.database().read(holders)?;
+        let held: HashSet<Cid> = holders.kept.into_iter().chain(holders.pulled).collect();
+        roots.retain(|root| !held.contains(&Cid::new_v1(root.codec(), *root.hash())));
+    }
+    Ok(roots)
+}
+
+impl Space {
+    fn tend(&self, store: &Store, recount: bool) -> Result<(), Error> {
+        store.save_uses()?;
+        if recount && self.wants_collection.swap(false, Ordering::Relaxed) {
+            let before = now().saturating_sub(GRACE.as_millis() as u64);
+            let collected = self.collect_older(store, false, Some(before))?;
+            tracing::debug!(?collected, "what nobody keeps was collected");
+        } else if recount && (self.cache_size.is_some() || self.max_size.is_some()) {
+            self.census(store)?;
+        }
+        match self.over(store)? {
+            0 => Ok(()),
+            over => self.make_room(store, over),
+        }
+    }
+
+    /// Has limits looked at soon, where one is passed.
+    pub fn came(&self, store: &Store) {
+        if self.over(store).is_ok_and(|over| over > 0) {
+            self.wake.notify_one();
+        }
+    }
+}

@@ -1,0 +1,189 @@
+use bytes::Bytes;
+use multihash_codetable::{Code, MultihashDigest};
+use ocipfs_node::{Block, Cid};
+use ocipfs_oci::Digest;
+use tempfile::TempDir;
+
+use super::*;
+use crate::content::{Document, Holding, Profile, Put, index::Index};
+
+const MIB: usize = 1 << 20;
+
+struct Room {
+    _dir: TempDir,
+    store: Store,
+    index: Index,
+    space: Arc<Space>,
+}
+
+fn room(cache: Option<usize>, max: Option<usize>) -> Room {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let bytes = |mib: Option<usize>| mib.map(|mib| (mib * MIB) as u64);
+    let space = Arc::new(Space::new(bytes(cache), bytes(max), Arc::default()));
+    if let Some(limit) = bytes(max) {
+        let space = space.clone();
+        store.limit(limit, Box::new(move |store, over| space.make_room(store, over)));
+    }
+    Room { index: Index::new(store.database()), _dir: dir, store, space }
+}
+
+/// A blob that can be told from others.
+fn bytes(n: u8, mib: usize) -> Bytes {
+    let mut bytes = vec![n; mib * MIB];
+    bytes.chunks_mut(64).enumerate().for_each(|(at, chunk)| chunk[..8].copy_from_slice(&at.to_le_bytes()));
+    bytes.into()
+}
+
+impl Room {
+    fn put(&self, n: u8, mib: usize) -> Result<Cid, Error> {
+        let mut put = Put::new(&self.store, Profile::UnixfsV1)?;
+        put.write(bytes(n, mib))?;
+        Ok(put.finish()?.1.cid)
+    }
+
+    fn hold(&self, n: u8, mib: usize, owned: bool) -> Cid {
+        let root = self.put(n, mib).unwrap();
+        let holder = self.holder(n);
+        let blobs = vec![(Digest::sha256_of(&bytes(n, mib)), root.into())];
+        self.index.hold(&holder, &Holding::new(owned, &[holder, root], blobs)).unwrap();
+        root
+    }
+
+    /// The block of a document that names a blob.
+    fn holder(&self, n: u8) -> Cid {
+        let block = block(&[n]);
+        self.store.put_blocks(std::slice::from_ref(&block)).unwrap();
+        block.cid
+    }
+
+    fn has(&self, root: &Cid) -> bool {
+        self.store.file(root).unwrap().is_some()
+    }
+
+    /// Has a file begin to come, as a pull does.
+    fn comes(&self, size: usize) -> (crate::content::store::Arriving, bool) {
+        let cid = Cid::new_v1(0x70, Code::Sha2_256.digest(&size.to_le_bytes()));
+        let file = self.store.arrive(cid, size as u64).unwrap();
+        let admitted = self.space.admits(&self.store, size as u64).unwrap();
+        (file, admitted)
+    }
+}
+
+fn block(data: &[u8]) -> Block {
+    let cid = Cid::new_v1(0x55, Code::Sha2_256.digest(data));
+    Block { cid, data: Bytes::copy_from_slice(data) }
+}
+
+#[test]
+fn what_was_pulled_goes_by_last_use_and_what_is_kept_stays() {
+    let room = room(Some(10), None);
+    let own = room.hold(1, 6, true);
+    let pulled: Vec<Cid> = (2..6).map(|n| room.hold(n, 2, false)).collect();
+    room.index.pin(&pulled[1], &[pulled[1]]).unwrap();
+    room.store.use_file(room.store.file(&pulled[0]).unwrap().unwrap().id);
+    let (_file, admitted) = room.comes(5 * MIB);
+    assert!(admitted);
+    let here: Vec<bool> = pulled.iter().map(|root| room.has(root)).collect();
+    assert_eq!(here, [true, true, false, true], "the one that was used least lately");
+    assert!(room.has(&own));
+    let usage = room.space.census(&room.store).unwrap().usage;
+    assert!(usage.cached <= 10 * MIB as u64 && usage.kept >= 8 * MIB as u64, "{usage:?}");
+    assert_eq!(usage.pinned, 2 * MIB as u64);
+    assert_eq!(room.index.holdings().unwrap().len(), 4, "its holding went too");
+}
+
+#[test]
+fn what_can_not_fit_is_not_admitted_and_nothing_goes_for_it() {
+    let room = room(Some(10), None);
+    let pulled = room.hold(1, 8, false);
+    assert!(!room.comes(11 * MIB).1);
+    let first = room.comes(9 * MIB);
+    assert!(first.1 && !room.has(&pulled));
+    assert!(!room.comes(2 * MIB).1, "what is coming is not put away");
+}
+
+#[test]
+fn beyond_the_most_a_put_is_refused_once_nothing_pulled_is_left() {
+    let room = room(None, Some(10));
+    let (own, pulled) = (room.hold(1, 5, true), room.hold(2, 4, false));
+    let other = room.put(3, 4).unwrap();
+    assert!(room.has(&own) && room.has(&other) && !room.has(&pulled));
+    room.index.pin(&other, &[other]).unwrap();
+    assert!(matches!(room.put(4, 4), Err(Error::Quota { limit }) if limit == 10 * MIB as u64));
+    assert!(room.store.put_blocks(&[block(&vec![7; 2 * MIB])]).is_err());
+    assert!(room.store.used_bytes().unwrap() <= 10 * MIB as u64, "a refused draft leaves nothing");
+    assert!(room.has(&own) && room.has(&other));
+}
+
+#[test]
+fn what_nobody_holds_is_collected_and_what_is_below_a_holder_is_not() {
+    let room = room(None, None);
+    let kept = room.hold(1, 1, true);
+    let orphan = room.put(2, 1).unwrap();
+    let file = Document::file(Bytes::from_static(b"a document"), Profile::UnixfsV1);
+    let directory = Document::directory("file", &file.root, Profile::UnixfsV1);
+    room.store.put_blocks(&file.blocks).unwrap();
+    room.store.put_blocks(&directory.blocks).unwrap();
+    room.index.pin(&directory.root.cid, &[directory.root.cid]).unwrap();
+    room.store.put_blocks(&[block(b"alone")]).unwrap();
+    let partial = room.store.arrive(Cid::new_v1(0x70, Code::Sha2_256.digest(b"partial")), 99).unwrap();
+    let dry = room.space.collect(&room.store, true).unwrap();
+    assert_eq!(dry, Collected { blobs: 1, partial: 0, blocks: 1, bytes: MIB as u64 + 5 });
+    assert!(room.has(&orphan));
+    assert_eq!(room.space.collect(&room.store, false).unwrap(), dry);
+    assert!(room.has(&kept) && !room.has(&orphan));
+    assert!(room.store.get(&file.root.cid).unwrap().is_some());
+    assert!(room.store.get(&block(b"alone").cid).unwrap().is_none());
+    assert_eq!(room.space.collect(&room.store, false).unwrap(), Collected::default());
+    drop(partial);
+}
+
+#[test]
+fn what_somebody_counts_on_is_not_collected() {
+    let room = room(None, None);
+    let root = room.put(1, 1).unwrap();
+    let guard = room.store.guard();
+    // Somebody finds that it is here already.
+    room.put(1, 1).unwrap();
+    room.store.put_blocks(&[block(b"found")]).unwrap();
+    assert_eq!(room.space.collect(&room.store, false).unwrap(), Collected::default());
+    assert!(room.has(&root));
+    drop(guard);
+    assert_eq!(room.space.collect(&room.store, false).unwrap().blobs, 1);
+}
+
+#[test]
+fn what_is_released_stays_where_a_pin_leads_to_it() {
+    let room = room(None, None);
+    let root = room.hold(1, 1, true);
+    let file = crate::content::Root { cid: root, size: MIB as u64, dag_size: MIB as u64 };
+    let directory = Document::directory("file", &file, Profile::UnixfsV1);
+    room.store.put_blocks(&directory.blocks).unwrap();
+    room.index.pin(&directory.root.cid, &[directory.root.cid]).unwrap();
+    let holder = room.holder(1);
+    let released = room.index.release(&holder).unwrap().unwrap();
+    room.space.release(&room.store, &released.free).unwrap();
+    assert!(room.has(&root) && room.store.get(&holder).unwrap().is_none());
+    let free = room.index.unpin(&directory.root.cid).unwrap().unwrap();
+    room.space.release(&room.store, &free).unwrap();
+    room.space.collect(&room.store, false).unwrap();
+    assert!(!room.has(&root));
+}
+
+#[test]
+fn uses_are_remembered_and_those_of_removed_files_are_not() {
+    let room = room(None, None);
+    let root = room.hold(1, 1, false);
+    let id = room.store.file(&root).unwrap().unwrap().id;
+    let used = || room.space.census(&room.store).unwrap().pulled.first().map(|taken| taken.item.used);
+    let before = used().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    room.store.use_file(id);
+    room.store.save_uses().unwrap();
+    assert!(used().unwrap() > before);
+    room.store.remove(&root).unwrap();
+    room.store.use_file(id);
+    room.store.save_uses().unwrap();
+    assert_eq!(used(), None);
+}

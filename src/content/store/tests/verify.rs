@@ -1,0 +1,97 @@
+use std::{fs, os::unix::fs::FileExt};
+
+use super::*;
+
+fn flip(path: &Path, offset: u64) {
+    let file = fs::File::options().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset).unwrap();
+    file.write_all_at(&[!byte[0]], offset).unwrap();
+}
+
+fn verify(store: &Store, stored: &Stored) -> Option<super::super::Damaged> {
+    store.verify_blob(stored, &mut |_| ()).unwrap()
+}
+
+#[test]
+fn a_flipped_byte_is_found_in_its_window_and_mended() {
+    for profile in [Profile::UnixfsV1, Profile::Legacy] {
+        let (dir, store) = temp();
+        let bytes = bytes(1, 3 * MIB + 7);
+        let dag = Dag::new(profile, &bytes);
+        let stored = put(&store, &bytes, &[&dag]);
+        assert!(verify(&store, &stored).is_none());
+        flip(&blob_path(dir.path(), &bytes), MIB as u64 + 5);
+        let damaged = verify(&store, &stored).unwrap();
+        let [window] = damaged.windows.as_slice() else { panic!("{damaged:?}") };
+        assert!((window.offset..window.offset + window.length).contains(&(MIB as u64 + 5)));
+        let mending = store.mend(&damaged).unwrap();
+        assert!(!store.mended(&damaged, mending).unwrap(), "nothing was written");
+        let mut mending = store.mend(&damaged).unwrap();
+        let (start, end) = (window.offset as usize, (window.offset + window.length) as usize);
+        mending.write(window.offset, &bytes[start..end]).unwrap();
+        assert!(store.mended(&damaged, mending).unwrap());
+        assert_eq!(whole(&store, &stored), bytes);
+    }
+}
+
+#[test]
+fn a_missing_or_cut_file_is_written_anew() {
+    for is_missing in [true, false] {
+        let (dir, store) = temp();
+        let bytes = bytes(2, 2 * MIB);
+        let stored = put(&store, &bytes, &[&Dag::new(Profile::UnixfsV1, &bytes)]);
+        let path = blob_path(dir.path(), &bytes);
+        match is_missing {
+            true => fs::remove_file(&path).unwrap(),
+            false => fs::File::options().write(true).open(&path).unwrap().set_len(MIB as u64).unwrap(),
+        }
+        let damaged = verify(&store, &stored).unwrap();
+        assert_eq!(damaged.windows.len(), if is_missing { 2 } else { 1 }, "{damaged:?}");
+        let mending = store.mend(&damaged).unwrap();
+        assert!(!store.mended(&damaged, mending).unwrap());
+        let damaged = verify(&store, &stored).unwrap();
+        let mut mending = store.mend(&damaged).unwrap();
+        for window in &damaged.windows {
+            mending.write(window.offset, &bytes[window.offset as usize..][..window.length as usize]).unwrap();
+        }
+        assert!(store.mended(&damaged, mending).unwrap());
+        assert!(whole(&store, &stored) == bytes && incoming(dir.path()).is_empty());
+    }
+}
+
+#[test]
+fn a_damaged_part_of_a_file_that_has_come_in_part_is_found() {
+    let (dir, store) = temp();
+    let bytes = bytes(3, 2 * MIB);
+    let dag = Dag::new(Profile::UnixfsV1, &bytes);
+    let arriving = store.arrive(dag.root(), bytes.len() as u64).unwrap();
+    for Block { cid, data } in &dag.layout.nodes {
+        arriving.insert_node(*cid, data.clone()).unwrap();
+    }
+    let (leaf, block) = &dag.leaves[1];
+    arriving.write(leaf, block, 0..block.len()).unwrap();
+    arriving.checkpoint().unwrap();
+    drop(arriving);
+    let files = store.all_files().unwrap();
+    let [(file, false)] = files.as_slice() else { panic!("{files:?}") };
+    assert!(store.verify_arriving(file, &mut |_| ()).unwrap().is_none());
+    flip(&incoming(dir.path())[0], leaf.offset + 9);
+    let damaged = store.verify_arriving(file, &mut |_| ()).unwrap().unwrap();
+    assert_eq!(damaged.windows, [*leaf]);
+    let mut mending = store.mend(&damaged).unwrap();
+    mending.write(leaf.offset, block).unwrap();
+    assert!(store.mended(&damaged, mending).unwrap());
+}
+
+#[test]
+fn a_damaged_block_of_the_index_is_found_and_mended() {
+    let (_dir, store) = temp();
+    let bytes = bytes(4, MIB);
+    let Block { cid, data } = Dag::new(Profile::Legacy, &bytes).layout.nodes.remove(0);
+    store.put_blocks(&[Block { cid, data: Bytes::from_static(b"something else") }]).unwrap();
+    assert_eq!(store.verify_blocks().unwrap(), (1, vec![Cid::new_v1(cid.codec(), *cid.hash())]));
+    store.mend_block(&Block { cid, data: data.clone() }).unwrap();
+    assert_eq!(store.verify_blocks().unwrap(), (1, vec![]));
+    assert_eq!(store.get(&cid).unwrap(), Some(data));
+}

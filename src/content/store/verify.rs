@@ -1,0 +1,170 @@
+//! What is stored, hashed again.
+
+use std::io;
+
+use multihash_codetable::{Code, MultihashDigest};
+use ocipfs_node::Cid;
+use ocipfs_oci::{Algorithm, Digest, Hasher};
+use redb::ReadableTable;
+
+use super::{
+    Error, Leaf, Store, Stored, census,
+    extents::Extents,
+    files,
+    layout::{Key, Place, frame},
+    source::Source,
+    tables::{self, ARRIVING, BLOCKS, SHARED},
+};
+use crate::content::dag::{DAG_PB, Unit};
+
+/// Read in one piece.
+const PIECE: u64 = 1 << 20;
+
+/// A file whose bytes are not what its digest or its blocks say.
+#[derive(Clone, Debug)]
+pub struct Damaged {
+    /// One of its layouts; of a file that is arriving, the digest is that of nothing.
+    pub file: Stored,
+    /// Whether it is here whole, or was thought to be.
+    pub is_stored: bool,
+    /// The windows that are wrong, as far as its DAG tells.
+    pub windows: Vec<Leaf>,
+    /// What else is wrong.
+    pub why: String,
+}
+
+/// Told how many bytes more were hashed.
+pub type Hashed<'a> = &'a mut dyn FnMut(u64);
+
+impl Store {
+    /// The first layout of every stored blob, and every file that is arriving with nobody at it.
+    pub fn all_files(&self) -> Result<Vec<(Stored, bool)>, Error> {
+        self.0.database.read(|read| {
+            let mut all = Vec::new();
+            census::items(read, |item| {
+                let Some((root, id)) = item.layouts.first() else { return Ok(()) };
+                let hash = item.hashes.first().map_or(&[0; 32][..], Vec::as_slice);
+                let digest =
+                    Digest::new(Algorithm::Sha256, hash).map_err(|e| Error::Damaged(e.to_string()))?;
+                all.push((Stored { id: *id, digest, size: item.bytes, root: *root }, item.is_stored()));
+                Ok(())
+            })?;
+            Ok(all)
+        })
+    }
+
+    /// Hashes a stored blob; what is wrong with it, unless it was removed meanwhile.
+    pub fn verify_blob(&self, file: &Stored, hashed: Hashed) -> Result<Option<Damaged>, Error> {
+        let sha256 = files::sha256(&file.digest)?;
+        let source = self.blob_source(&sha256)?;
+        let why = match &source {
+            None => "its file is missing".to_string(),
+            Some(source) => match self.hash(source, file.size, hashed) {
+                Ok(digest) if digest == file.digest => return Ok(None),
+                Ok(digest) => format!("it hashes to {digest}"),
+                Err(error) => format!("it cannot be read: {error}"),
+            },
+        };
+        if self.file(&file.root)?.is_none_or(|now| now.digest != file.digest) {
+            return Ok(None);
+        }
+        let windows = self.leaves(&file.root, file.size)?;
+        let is_wrong = |leaf: &Leaf| !source.as_ref().is_some_and(|source| self.is_right(source, leaf));
+        let windows = windows.into_iter().filter(is_wrong).collect();
+        Ok(Some(Damaged { file: file.clone(), is_stored: true, windows, why }))
+    }
+
+    /// Hashes the blocks of a file that has come in part.
+    pub fn verify_arriving(&self, file: &Stored, hashed: Hashed) -> Result<Option<Damaged>, Error> {
+        let row = |read: &redb::ReadTransaction| {
+            tables::row(read, ARRIVING, file.id, |(_, size, parts)| (size, Extents::from_rows(parts)))
+        };
+        let (Some((size, here)), Some(source)) =
+            (self.0.database.read(row)?, self.open_at(&self.0.disk.incoming(file.id))?)
+        else {
+            return Ok(None);
+        };
+        let mut windows = self.leaves(&file.root, size)?;
+        windows.retain(|leaf| {
+            let is_here = here.contain(leaf.offset, leaf.offset + leaf.length);
+            hashed(if is_here { leaf.length } else { 0 });
+            is_here && !self.is_right(&source, leaf)
+        });
+        let why = "a part that came is damaged".to_string();
+        Ok((!windows.is_empty()).then(|| Damaged { file: file.clone(), is_stored: false, windows, why }))
+    }
+
+    /// Hashes every block that stands in the index itself; how many there are, and those that are wrong.
+    pub fn verify_blocks(&self) -> Result<(u64, Vec<Cid>), Error> {
+        self.0.database.read(|read| {
+            let (mut count, mut wrong) = (0, Vec::new());
+            let mut look = |key: &[u8], place: tables::PlaceRow| {
+                let Place::Inline(block) = Place::from_row(place) else { return Ok(()) };
+                let cid = Key::from_row(key).cid()?;
+                count += 1;
+                if !is_block(&cid, &[&block]) {
+                    wrong.push(cid);
+                }
+                Ok::<_, Error>(())
+            };
+            for row in read.open_table(BLOCKS)?.iter()? {
+                let (key, row) = row?;
+                look(key.value(), row.value().1)?;
+            }
+            for row in read.open_table(SHARED)?.iter()? {
+                let (key, row) = row?;
+                look(key.value().0, row.value())?;
+            }
+            wrong.dedup();
+            Ok((count, wrong))
+        })
+    }
+
+    pub(super) fn hash(&self, source: &Source, size: u64, hashed: Hashed) -> io::Result<Digest> {
+        let (mut hasher, mut at) = (Hasher::new(Algorithm::Sha256), 0);
+        while at < size {
+            let length = PIECE.min(size - at);
+            hasher.update(&self.0.buffers.read(source, at, length as usize, (&[], &[]))?);
+            at += length;
+            hashed(length);
+        }
+        Ok(hasher.finish())
+    }
+
+    fn is_right(&self, source: &Source, leaf: &Leaf) -> bool {
+        let (head, tail) = frame(&leaf.cid, leaf.length);
+        let data = self.0.buffers.read(source, leaf.offset, leaf.length as usize, (&[], &[]));
+        data.is_ok_and(|data| is_block(&leaf.cid, &[&head, &data, &tail]))
+    }
+
+    /// The windows of a file, as far as the inner nodes of its DAG are here.
+    fn leaves(&self, root: &Cid, size: u64) -> Result<Vec<Leaf>, Error> {
+        let (mut leaves, mut waiting) = (Vec::new(), vec![Leaf { cid: *root, offset: 0, length: size }]);
+        while let Some(part) = waiting.pop() {
+            let place = match part.cid.codec() == DAG_PB {
+                true => self.block_row(&Key::of(&part.cid))?.map(|(_, place)| place),
+                false => Some(Place::window(&part)),
+            };
+            match place {
+                Some(Place::Window { .. }) => leaves.push(part),
+                Some(Place::Inline(block)) => {
+                    let Ok(Unit::File { data, children }) = Unit::decode(&part.cid, block) else { continue };
+                    let mut offset = part.offset + data.len() as u64;
+                    for child in children {
+                        waiting.push(Leaf { cid: child.cid, offset, length: child.size });
+                        offset += child.size;
+                    }
+                }
+                None => {}
+            }
+        }
+        leaves.sort_by_key(|leaf| leaf.offset);
+        Ok(leaves)
+    }
+}
+
+/// Whether these bytes are the block; what is hashed in an unknown way counts as right.
+fn is_block(cid: &Cid, parts: &[&[u8]]) -> bool {
+    let Ok(code) = Code::try_from(cid.hash().code()) else { return true };
+    code.digest(&parts.concat()) == *cid.hash()
+}

@@ -1,0 +1,161 @@
+//! What a house answers about its blobs: how much there is, what is pinned, what can go, and whether it is sound.
+
+use std::collections::BTreeSet;
+
+use ocipfs_node::Cid;
+
+use super::{
+    House, Notes, content_failure,
+    image::{Asked, names_failure},
+};
+use crate::{
+    content::{self, Content},
+    control::{Collected, DamageInfo, Failure, Note, Pin, Room, StoreReply, StoreRequest, Stored, Verified},
+    names::{Meaning, Source},
+};
+
+impl House {
+    pub(super) async fn store(&self, request: StoreRequest, notes: Notes) -> Result<StoreReply, Failure> {
+        Ok(match request {
+            StoreRequest::Stat => StoreReply::Stored(Box::new(self.store_stat().await?)),
+            StoreRequest::Pin { what } => StoreReply::Pinned(self.store_pin(&what, notes).await?),
+            StoreRequest::Unpin { what } => StoreReply::Unpinned(self.store_unpin(&what).await?),
+            StoreRequest::Pins => {
+                let pins = self.content().pins().await.map_err(content_failure)?;
+                StoreReply::Pins { pins: pins.iter().map(pin).collect() }
+            }
+            StoreRequest::Collect { dry } => StoreReply::Collected(self.store_collect(dry).await?),
+            StoreRequest::Verify { repair } => StoreReply::Verified(self.store_verify(repair, notes).await?),
+        })
+    }
+
+    async fn store_stat(&self) -> Result<Stored, Failure> {
+        let stat = self.content().store_stat().await.map_err(content_failure)?;
+        let content::StoreStat { blobs, bytes, layouts, blocks, arriving, arriving_bytes } = stat;
+        let room = self.room().await?;
+        Ok(Stored { blobs, bytes, layouts, blocks, arriving, arriving_bytes, room })
+    }
+
+    pub(super) async fn room(&self) -> Result<Room, Failure> {
+        let usage = self.content().usage().await.map_err(content_failure)?;
+        let content::Usage { used, kept, pinned, cached, pins } = usage;
+        let (cache_size, max_size) = self.content().limits();
+        Ok(Room {
+            used_bytes: used,
+            owned_bytes: kept,
+            pinned_bytes: pinned,
+            cached_bytes: cached,
+            pins,
+            cache_size,
+            max_size,
+        })
+    }
+
+    async fn store_pin(&self, what: &str, notes: Notes) -> Result<Pin, Failure> {
+        // What is found here on the way must not go before it is held.
+        let _storing = self.content().storing().await;
+        let (cid, roots) = match cid_of(what) {
+            Some(cid) => {
+                let progress = &mut |done| drop(notes.send(Note::Progress { done, total: None }));
+                self.content().fetch_all(cid, progress).await.map_err(content_failure)?;
+                (cid, vec![cid])
+            }
+            None => self.fetch_image(&self.asked(what)?, &notes).await?,
+        };
+        self.content().pin(cid, roots).await.map_err(content_failure)?;
+        Ok(pin(&cid))
+    }
+
+    /// Fetches an image whole: the CID in its name, or that its name leads to, and the roots it consists of.
+    async fn fetch_image(&self, asked: &Asked, notes: &Notes) -> Result<(Cid, Vec<Cid>), Failure> {
+        let meaning = Meaning::parse(&asked.name).map_err(names_failure)?;
+        let image = self.image_below(&meaning, &asked.reference, notes).await?;
+        let (mut roots, mut done) = (BTreeSet::new(), 0);
+        let (total, mut root) = (Some(image.blobs.values().sum()), root_of(&meaning));
+        for digest in image.documents.keys().chain(image.blobs.keys()) {
+            let found = meaning.blob(self.resolver(), digest).await;
+            // Some documents are made here, and are no blobs.
+            let Ok(Source::Stored(blob)) = found else {
+                if image.blobs.contains_key(digest) {
+                    found.map_err(names_failure)?;
+                }
+                continue;
+            };
+            let content = self.content();
+            let mut reader = content.fetch(&blob).await.map_err(content_failure)?;
+            let progress = &mut |here| drop(notes.send(Note::Progress { done: done + here, total }));
+            reader.settle(progress).await.map_err(content_failure)?;
+            done += blob.size;
+            is_kept(content, digest).await?;
+            let file = content.stat(&blob.at).await.map_err(content_failure)?;
+            root.get_or_insert(*blob.at.root());
+            roots.extend([blob.holder, *blob.at.root(), file.cid]);
+        }
+        let root = root.ok_or_else(|| Failure::new(format!("{} has no blobs to keep", asked.text())))?;
+        roots.insert(root);
+        Ok((root, roots.into_iter().collect()))
+    }
+
+    async fn store_unpin(&self, what: &str) -> Result<Pin, Failure> {
+        let cid = match cid_of(what) {
+            Some(cid) => Some(cid),
+            None => root_of(&Meaning::parse(&self.asked(what)?.name).map_err(names_failure)?),
+        };
+        let listed = "`ocipfs store ls` lists what is pinned, by CID";
+        let cid =
+            cid.ok_or_else(|| Failure::new(format!("{what} does not mean one CID for ever")).hint(listed))?;
+        match self.content().unpin(&cid).await.map_err(content_failure)? {
+            true => Ok(pin(&cid)),
+            false => Err(Failure::new(format!("{cid} is not pinned")).hint(listed)),
+        }
+    }
+
+    async fn store_collect(&self, dry: bool) -> Result<Collected, Failure> {
+        let collected = self.content().collect(dry).await.map_err(content_failure)?;
+        let content::Collected { blobs, partial, blocks, bytes } = collected;
+        Ok(Collected { blobs, partial, blocks, bytes, dry })
+    }
+
+    async fn store_verify(&self, repair: bool, notes: Notes) -> Result<Verified, Failure> {
+        let progress = &mut |done, total| drop(notes.send(Note::Progress { done, total: Some(total) }));
+        let verified = self.content().verify(repair, progress).await.map_err(content_failure)?;
+        let content::Verified { blobs, blocks, bytes, damage } = verified;
+        let info = |damage: content::Damage| DamageInfo {
+            name: damage.name,
+            cid: damage.cid.to_string(),
+            why: damage.why,
+            repaired: damage.repaired,
+        };
+        Ok(Verified { blobs, blocks, bytes, damage: damage.into_iter().map(info).collect() })
+    }
+}
+
+/// A blob may be given to who reads it and yet not be kept, where there is no room.
+async fn is_kept(content: &Content, digest: &ocipfs_oci::Digest) -> Result<(), Failure> {
+    let limit = content.limits().1.unwrap_or_default();
+    match content.has(digest).await.map_err(content_failure)? {
+        true => Ok(()),
+        false => Err(content_failure(content::Error::Quota { limit })),
+    }
+}
+
+fn pin(cid: &Cid) -> Pin {
+    Pin { cid: cid.to_string() }
+}
+
+/// Takes `<cid>`, `ipfs://<cid>` and `/ipfs/<cid>`.
+fn cid_of(text: &str) -> Option<Cid> {
+    let text = text.strip_prefix("ipfs://").or(text.strip_prefix("/ipfs/")).unwrap_or(text);
+    let cid: Cid = text.parse().ok()?;
+    Some(Cid::new_v1(cid.codec(), *cid.hash()))
+}
+
+/// The CID that a name has in it.
+fn root_of(meaning: &Meaning) -> Option<Cid> {
+    let cid = match meaning {
+        Meaning::Layer { cid, .. } => *cid,
+        Meaning::Path { at, .. } | Meaning::Dockerized { at, .. } => *at.root(),
+        Meaning::Ipns { .. } => return None,
+    };
+    Some(Cid::new_v1(cid.codec(), *cid.hash()))
+}

@@ -1,0 +1,139 @@
+use serde::{Deserialize, Serialize};
+
+/// What a command asks about the node directory's blobs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "about", rename_all = "kebab-case")]
+pub enum StoreRequest {
+    /// How much is stored.
+    Stat,
+    /// Fetch what is missing, and keep it.
+    Pin {
+        /// A CID, or the reference of an image.
+        what: String,
+    },
+    /// Keep it no more.
+    Unpin {
+        /// A CID, or the reference of an image.
+        what: String,
+    },
+    /// What is pinned.
+    Pins,
+    /// Remove what nobody keeps.
+    Collect {
+        /// Only count it.
+        dry: bool,
+    },
+    /// Hash everything again.
+    Verify {
+        /// Fetch what is damaged.
+        repair: bool,
+    },
+}
+
+/// What comes back.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum StoreReply {
+    /// To `Stat`.
+    Stored(Box<Stored>),
+    /// To `Pin`.
+    Pinned(Pin),
+    /// To `Unpin`.
+    Unpinned(Pin),
+    /// To `Pins`.
+    Pins {
+        /// By CID.
+        pins: Vec<Pin>,
+    },
+    /// To `Collect`.
+    Collected(Collected),
+    /// To `Verify`.
+    Verified(Verified),
+}
+
+/// What the node directory holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Stored {
+    /// Blobs that are here whole.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The DAGs over them.
+    pub layouts: u64,
+    /// Blocks that are here for good.
+    pub blocks: u64,
+    /// Files that are on their way.
+    pub arriving: u64,
+    /// What of those is here.
+    pub arriving_bytes: u64,
+    /// How the room is used.
+    #[serde(flatten)]
+    pub room: Room,
+}
+
+/// How the room on the disk is used, in bytes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Room {
+    /// All of it; what is being pulled counts whole.
+    pub used_bytes: u64,
+    /// Added, imported, pushed or pinned.
+    pub owned_bytes: u64,
+    /// Pinned, be it added too or not.
+    pub pinned_bytes: u64,
+    /// Only pulled.
+    pub cached_bytes: u64,
+    /// How many CIDs are pinned.
+    pub pins: u64,
+    /// The most of what was only pulled.
+    pub cache_size: Option<u64>,
+    /// The most at all.
+    pub max_size: Option<u64>,
+}
+
+/// Something that is pinned.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Pin {
+    /// The root of it.
+    pub cid: String,
+}
+
+/// What was collected, or would be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Collected {
+    /// Stored blobs.
+    pub blobs: u64,
+    /// Files that had come in part.
+    pub partial: u64,
+    /// Blocks that were no part of a file.
+    pub blocks: u64,
+    /// The bytes of all of them.
+    pub bytes: u64,
+    /// Whether it was only counted.
+    pub dry: bool,
+}
+
+/// What was hashed again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Verified {
+    /// Stored blobs.
+    pub blobs: u64,
+    /// Blocks that stand in the index.
+    pub blocks: u64,
+    /// The bytes of the blobs.
+    pub bytes: u64,
+    /// What was not as it should be.
+    pub damage: Vec<DamageInfo>,
+}
+
+/// A blob or a block that was not what its name says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DamageInfo {
+    /// The blob's digest, or of what is no blob the CID.
+    pub name: String,
+    /// Its root, or its own CID.
+    pub cid: String,
+    /// What is wrong with it.
+    pub why: String,
+    /// Whether it is right again; none where that was not tried.
+    pub repaired: Option<bool>,
+}
