@@ -21,7 +21,7 @@ use ocipfs_oci::{Algorithm, Digest, Hasher};
 use super::{
     MIB, Profile,
     dag::{Builder, Root},
-    store::{Draft, Error, Layout, Leaf, Store, Stored},
+    store::{Draft, Error, Layout, Leaf, Ready, Sealed, Store, Stored},
 };
 
 #[cfg(test)]
@@ -48,7 +48,7 @@ pub struct Written {
     /// Its sha256, where it was not left to the caller.
     pub digest: Option<Digest>,
     layout: Layout,
-    draft: Draft,
+    draft: Sealed,
 }
 
 impl Put {
@@ -66,7 +66,7 @@ impl Put {
     /// Begins a blob whose sha256 the caller computes.
     pub fn unhashed(store: &Store, profile: Profile) -> Result<Self, Error> {
         let mut draft = store.draft()?;
-        let leaves = Worker::start("leaves", move |pieces| cut(profile, &pieces))?;
+        let leaves = Worker::start("leaves", move |pieces| cut(profile, pieces))?;
         let write =
             |pieces: Receiver<Bytes>| pieces.iter().try_for_each(|piece| draft.write(&piece)).map(|()| draft);
         let writer = Worker::start("writer", write)?;
@@ -109,7 +109,8 @@ impl Put {
         let last = self.open.split().freeze();
         let given = if last.is_empty() { Ok(()) } else { self.give(last) };
         given?;
-        let draft = self.writer.finish().ok_or(Error::BrokenOff)??;
+        // While the last of it is still hashed.
+        let draft = self.writer.finish().ok_or(Error::BrokenOff)??.seal()?;
         let digest = self.whole.and_then(Worker::finish);
         let (root, layout) = self.leaves.finish().ok_or(Error::BrokenOff)?;
         Ok(Written { root, digest, layout, draft })
@@ -200,6 +201,20 @@ impl Folder {
 }
 
 impl Written {
+    /// Writes what is in memory: for a few bytes, threads would cost more than they save.
+    pub fn of(store: &Store, profile: Profile, bytes: Bytes) -> Result<Self, Error> {
+        let mut draft = store.draft()?;
+        draft.write(&bytes)?;
+        let digest = Some(Digest::sha256_of(&bytes));
+        let (root, layout) = cut(profile, [bytes]);
+        Ok(Self { root, digest, layout, draft: draft.seal()? })
+    }
+
+    /// What is to be stored together with others.
+    pub fn ready<'a>(&'a self, digest: &'a Digest, aliases: &'a [Digest]) -> Ready<'a> {
+        Ready { draft: &self.draft, digest, aliases, layouts: std::slice::from_ref(&self.layout) }
+    }
+
     /// Stores the blob; `blocks` that belong to no file are kept in the same commit.
     pub fn store(self, digest: &Digest, aliases: &[Digest], blocks: &[Block]) -> Result<Stored, Error> {
         self.draft.finish_with(digest, aliases, &[self.layout], blocks)
@@ -207,7 +222,7 @@ impl Written {
 }
 
 /// Cuts pieces into leaves, and builds the tree above them.
-fn cut(profile: Profile, pieces: &Receiver<Bytes>) -> (Root, Layout) {
+fn cut(profile: Profile, pieces: impl IntoIterator<Item = Bytes>) -> (Root, Layout) {
     let (mut builder, mut leaves, mut nodes, mut offset) = (Builder::new(profile), vec![], vec![], 0);
     for piece in pieces {
         for chunk in piece.chunks(profile.chunk()) {

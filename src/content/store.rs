@@ -51,7 +51,7 @@ use redb::{ReadableTableMetadata, TableHandle};
 
 pub use arriving::Arriving;
 pub use database::Database;
-pub use draft::Draft;
+pub use draft::{Draft, Ready, Sealed};
 pub use error::Error;
 pub use layout::{Layout, Leaf};
 pub use mend::Mending;
@@ -103,6 +103,13 @@ pub struct Stored {
     pub size: u64,
     /// The root of the layout.
     pub root: Cid,
+}
+
+/// A blob to be stored, whose file, if it has one, is `incoming/<draft>`, and is synced.
+struct Added<'a> {
+    whole: Whole<'a>,
+    layouts: &'a [Layout],
+    draft: u64,
 }
 
 /// How much there is.
@@ -276,24 +283,31 @@ impl Store {
         Ok(Stored { id, root: layout.root, ..stored.clone() })
     }
 
-    /// Stores bytes whose file, if they have one, is `incoming/<draft>`, and is synced.
-    fn add(&self, whole: &Whole, layouts: &[Layout], blocks: &[Block], draft: u64) -> Result<Stored, Error> {
-        let (first, others) = layouts.split_first().ok_or(Error::NoLayout)?;
-        self.touch_layouts(layouts);
+    /// Stores blobs and blocks in one commit.
+    fn add(&self, blobs: &[Added], blocks: &[Block]) -> Result<Vec<Stored>, Error> {
+        blobs.iter().for_each(|blob| self.touch_layouts(&blob.layouts));
         self.touch(blocks.iter().map(|block| Key::of(&block.cid)));
         let _placing = lock(&self.0.placing);
-        let id = self.0.database.write(|write| {
+        let stored = self.0.database.write(|write| {
             let mut tables = Tables::open(write)?;
-            tables.add_blob(whole)?;
-            let id = tables.add_layout(draft, first, whole)?;
-            for layout in others {
-                tables.add_layout(self.next_id(), layout, whole)?;
-            }
+            let stored = blobs.iter().map(|blob| self.add_one(&mut tables, blob));
+            let stored = stored.collect::<Result<Vec<_>, Error>>()?;
             tables.put_blocks(blocks)?;
             tables.used_ids(self.ids_used())?;
-            Ok(id)
+            Ok(stored)
         })?;
-        self.settle_file(draft, whole);
+        blobs.iter().for_each(|blob| self.settle_file(blob.draft, &blob.whole));
+        Ok(stored)
+    }
+
+    fn add_one(&self, tables: &mut Tables, blob: &Added) -> Result<Stored, Error> {
+        let Added { whole, layouts, draft } = blob;
+        let (first, others) = layouts.split_first().ok_or(Error::NoLayout)?;
+        tables.add_blob(whole)?;
+        let id = tables.add_layout(*draft, first, whole)?;
+        for layout in others {
+            tables.add_layout(self.next_id(), layout, whole)?;
+        }
         files::stored(id, (&whole.sha256, whole.size, &first.root.to_bytes()))
     }
 

@@ -40,7 +40,7 @@ use parts::Parts;
 /// The largest manifest, index in an index, or configuration.
 pub const MAX_MANIFEST: u64 = 4 << 20;
 /// The largest `index.json`.
-pub const MAX_INDEX: u64 = 64 << 20;
+pub const MAX_INDEX: u64 = 16 << 20;
 /// Indexes within indexes.
 const MAX_DEPTH: usize = 8;
 

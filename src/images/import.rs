@@ -12,7 +12,10 @@ mod tag;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, str::FromStr};
+use std::{
+    collections::{BTreeSet, HashMap},
+    str::FromStr,
+};
 
 use ocipfs_node::{Block, Cid};
 use ocipfs_oci::{Descriptor, Name, Tag};
@@ -137,28 +140,14 @@ pub async fn import(
     let prepared = tokio::task::spawn_blocking(work).await.map_err(|_| Error::BrokenOff)??;
     let Prepared { pieces, roots, blocks, warnings } = prepared;
     let cids: Vec<Cid> = blocks.iter().map(|block| block.cid).collect();
-    let stored = content.store().run(move |store| {
-        pieces.into_iter().try_for_each(archive::Piece::store)?;
-        store.put_blocks(&blocks)
-    });
-    let outcome = stored.await;
+    content.store().run(move |store| archive::Piece::store_all(store, &pieces, &blocks)).await?;
     content.node().arrived(&cids);
-    let (mut all, mut unheld) = (Vec::new(), Vec::new());
+    let mut all = Vec::new();
     for (cid, holding, images) in roots {
-        if content.held(&cid).await?.is_none() {
-            unheld.push(cid);
-        }
         content.hold(cid, holding).await?;
         all.extend(images);
     }
     drop(storing);
-    if let Err(error) = outcome {
-        // What was stored of it goes again, but for what others hold.
-        for cid in unheld {
-            content.release(&cid).await?;
-        }
-        return Err(error.into());
-    }
     Ok((all, warnings))
 }
 
@@ -217,16 +206,16 @@ fn make(
 
 /// What each image is called, once for each name.
 fn called(images: &Images, options: &Options) -> Result<Vec<Called>, Error> {
-    let mut all: Vec<Called> = Vec::new();
+    let (mut all, mut known) = (Vec::new(), HashMap::new());
     for picture in &images.pictures {
         let tag = |given: Option<&Tag>| given.or(picture.tag.as_ref()).cloned().unwrap_or(Tag::latest());
         let (name, tag) = match &options.name {
             Some((name, given)) => (name.clone(), tag(given.as_ref())),
             None => (picture.repository.clone().unwrap_or(options.otherwise.clone()), tag(None)),
         };
-        match all.iter().find(|other| (&other.name, &other.tag) == (&name, &tag)) {
+        match known.insert((name.clone(), tag.clone()), &picture.top.digest) {
             None => all.push(Called { name, tag, top: picture.top.clone() }),
-            Some(other) if other.top.digest == picture.top.digest => {}
+            Some(other) if *other == picture.top.digest => {}
             Some(_) => return Err(Error::Names(format!("the archive has two images for {name}:{tag}"))),
         }
     }

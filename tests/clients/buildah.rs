@@ -43,4 +43,9 @@ impl Buildah {
         let dir = dir.display().to_string();
         self.room.run(&["buildah", "bud", "--tls-verify=false", "--isolation=chroot", "--tag", tag, &dir])
     }
+
+    /// Writes an image to `destination`: `oci-archive:FILE:TAG`, `docker-archive:FILE:NAME:TAG`.
+    pub fn push(&self, image: &str, destination: &str) -> Result<String, String> {
+        self.room.run(&["buildah", "push", image, destination])
+    }
 }

@@ -1,6 +1,6 @@
 //! containerd, driven by `ctr`.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use super::{Daemon, Room, installed, root_for};
 
@@ -36,7 +36,27 @@ impl Containerd {
 
     /// Pulls an image.
     pub fn pull(&self, reference: &str) -> Result<String, String> {
-        self.room.run(&["ctr", "images", "pull", "--plain-http", reference])
+        self.room.run(&["ctr", "images", "pull", "--plain-http", &tagged(reference)])
+    }
+
+    /// Says what is missing to make eStargz of images.
+    pub fn remote_available() -> Result<(), String> {
+        Self::available()?;
+        installed(&[("ctr-remote", "stargz-snapshotter")])
+    }
+
+    /// Writes the layers of an image as eStargz, and the image to an OCI archive with docker's `manifest.json`.
+    pub fn export_estargz(&self, reference: &str, name: &str, archive: &Path) -> Result<String, String> {
+        self.room.run(&[
+            "ctr-remote",
+            "images",
+            "convert",
+            "--estargz",
+            "--oci",
+            &tagged(reference),
+            name,
+        ])?;
+        self.room.run(&["ctr", "images", "export", &archive.display().to_string(), name])
     }
 
     /// Pulls an image of `registry` (`HOST:PORT`), which a `hosts.toml` says to speak plain HTTP.
@@ -60,6 +80,14 @@ impl Containerd {
 
     /// Runs `command` (nothing: what the image says itself) in the image, and returns what it printed.
     pub fn run(&self, image: &str, command: &[&str]) -> Result<String, String> {
-        self.room.run(&[&["ctr", "run", "--rm", image, "hello"], command].concat())
+        self.room.run(&[&["ctr", "run", "--rm", &tagged(image), "hello"], command].concat())
+    }
+}
+
+/// ctr takes no tag for granted.
+fn tagged(reference: &str) -> String {
+    match reference.rsplit('/').next() {
+        Some(last) if last.contains(':') => reference.into(),
+        _ => format!("{reference}:latest"),
     }
 }

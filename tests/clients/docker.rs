@@ -58,11 +58,11 @@ impl Docker {
     pub fn image_files(&self, reference: &str) -> Result<Vec<String>, String> {
         // `docker export` would add the `/dev`, `/etc` and `/proc` that docker gives a container.
         let dir = tempfile::tempdir_in(self.room.path("tmp")).map_err(|error| error.to_string())?;
-        let [archive, manifest] =
-            ["saved", "manifest.json"].map(|name| dir.path().join(name).display().to_string());
-        self.room.run(&["docker", "save", "--output", &archive, reference])?;
-        self.room.run(&["tar", "-xf", &archive, "-C", &dir.path().display().to_string()])?;
-        let manifest = fs::read(&manifest).map_err(|error| format!("{manifest}: {error}"))?;
+        let [archive, manifest] = ["saved", "manifest.json"].map(|name| dir.path().join(name));
+        self.save(reference, &archive)?;
+        let [from, to] = [&archive, dir.path()].map(|path| path.display().to_string());
+        self.room.run(&["tar", "-xf", &from, "-C", &to])?;
+        let manifest = fs::read(&manifest).map_err(|error| format!("{}: {error}", manifest.display()))?;
         let manifest: Value = serde_json::from_slice(&manifest).map_err(|error| error.to_string())?;
         let mut files = String::new();
         for layer in manifest[0]["Layers"].as_array().into_iter().flatten().filter_map(Value::as_str) {
@@ -77,8 +77,35 @@ impl Docker {
         self.room.run(&["env", builder, "docker", "build", "--tag", tag, &dir.display().to_string()])
     }
 
-    /// Runs the image `tag` as it says itself, and returns what it printed.
-    pub fn run(&self, tag: &str) -> Result<String, String> {
-        self.room.run(&["docker", "run", "--rm", "--network=none", tag])
+    /// Runs `command` (nothing: what the image says itself) in the image, and returns what it printed.
+    pub fn run(&self, image: &str, command: &[&str]) -> Result<String, String> {
+        self.room.run(&[&["docker", "run", "--rm", "--network=none", image], command].concat())
+    }
+
+    /// Writes an image to a docker archive.
+    pub fn save(&self, image: &str, archive: &Path) -> Result<String, String> {
+        self.room.run(&["docker", "save", "--output", &archive.display().to_string(), image])
+    }
+
+    /// Reads the images of a docker archive.
+    pub fn load(&self, archive: &Path) -> Result<String, String> {
+        self.room.run(&["docker", "load", "--input", &archive.display().to_string()])
+    }
+
+    /// Removes every image that no container has.
+    pub fn forget_images(&self) -> Result<String, String> {
+        self.room.run(&["docker", "image", "prune", "--all", "--force"])
+    }
+
+    /// Says what is missing to run [`compose`](Self::compose).
+    pub fn compose_available() -> Result<(), String> {
+        Self::available()?;
+        installed(&[("docker-compose", "docker-compose")])
+    }
+
+    /// Pulls and runs the services of `dir/docker-compose.yml` until all of them have ended, and returns what they printed.
+    pub fn compose(&self, dir: &Path) -> Result<String, String> {
+        let file = dir.join("docker-compose.yml").display().to_string();
+        self.room.run(&["docker-compose", "--no-ansi", "--file", &file, "up"])
     }
 }

@@ -20,12 +20,14 @@ mod docker;
 mod podman;
 mod room;
 mod skopeo;
+mod umoci;
 
 pub use buildah::Buildah;
 pub use containerd::Containerd;
 pub use docker::Docker;
 pub use podman::Podman;
 pub use skopeo::Skopeo;
+pub use umoci::Umoci;
 
 use daemon::Daemon;
 use room::Room;

@@ -1,5 +1,7 @@
 //! podman, which has no daemon.
 
+use std::path::Path;
+
 use super::{Room, installed, root_for};
 
 /// A podman with storage of its own.
@@ -34,5 +36,26 @@ impl Podman {
     /// Runs `command` (nothing: what the image says itself) in the image, and returns what it printed.
     pub fn run(&self, image: &str, command: &[&str]) -> Result<String, String> {
         self.room.run(&[&["podman", "run", "--rm", "--tls-verify=false", image], command].concat())
+    }
+
+    /// Builds `dir/Dockerfile` into `tag`.
+    pub fn build(&self, dir: &Path, tag: &str) -> Result<String, String> {
+        self.room.run(&["podman", "build", "--isolation=chroot", "--tag", tag, &dir.display().to_string()])
+    }
+
+    /// Writes an image in a format of `podman save`: `docker-archive`, `oci-archive`, `oci-dir`.
+    pub fn save(&self, image: &str, format: &str, archive: &Path) -> Result<String, String> {
+        let archive = archive.display().to_string();
+        self.room.run(&["podman", "save", "--format", format, "--output", &archive, image])
+    }
+
+    /// Reads the images of an archive of any format.
+    pub fn load(&self, archive: &Path) -> Result<String, String> {
+        self.room.run(&["podman", "load", "--input", &archive.display().to_string()])
+    }
+
+    /// Removes every image.
+    pub fn forget_images(&self) -> Result<String, String> {
+        self.room.run(&["podman", "rmi", "--all", "--force"])
     }
 }

@@ -60,6 +60,14 @@ fn run(story: impl Future<Output = ()>, limit: Duration) -> Result<(), Failed> {
     outcome.map_err(|_| format!("not done after {} s", limit.as_secs()).into())
 }
 
+/// Runs what blocks beside the runtime, so that a story's deadline still holds.
+pub async fn blocking<T: Send + 'static>(story: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(story).await {
+        Ok(value) => value,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
 /// Lists stories: `trials![one, two]`, or `trials![needs Docker::available(); one, two]`.
 macro_rules! trials {
     (needs $client:expr; $($story:ident),* $(,)?) => {

@@ -1,5 +1,8 @@
 //! Whole images: imported from what docker, podman and skopeo write, listed, removed, and exported again.
 
+mod clients;
+mod hostile;
+
 use std::{
     fs,
     io::Write,
@@ -11,22 +14,19 @@ use libtest_mimic::Trial;
 use ocipfs_oci::Digest;
 use serde_json::{Value, json};
 
-use crate::{
-    clients::Skopeo,
-    harness::{Layer, Said, Serve, files_below, finish, last_line, noise, ocipfs, stored, tar_of, trials},
-};
+use crate::harness::{Layer, Said, Serve, files_below, last_line, noise, ocipfs, tar_of, trials};
 
 pub fn trials() -> Vec<Trial> {
     let mut all = trials![
         a_docker_archive_has_one_reference_in_both_shapes_and_on_every_machine,
         an_archive_is_read_from_the_input,
         images_are_listed_named_and_removed,
-        hostile_archives_are_refused_and_leave_nothing,
         a_client_that_goes_away_leaves_nothing,
         an_image_that_a_layer_is_made_into_is_exported,
         an_exported_layer_is_pulled_from_peers,
     ];
-    all.extend(trials![needs Skopeo::available(); what_skopeo_writes_is_imported]);
+    all.extend(clients::trials());
+    all.extend(hostile::trials());
     all
 }
 
@@ -202,43 +202,6 @@ async fn images_are_listed_named_and_removed() {
     node.command(&["image", "import", "/nowhere.tar"]).failed(1, &["cannot read /nowhere.tar"]);
 }
 
-async fn hostile_archives_are_refused_and_leave_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let data_dir = dir.path().join("node");
-    let files = since_25(dir.path());
-    let whole = archive(&files);
-    let without = |part: &str| {
-        archive(&files.iter().filter(|(path, _)| !path.contains(part)).cloned().collect::<Vec<_>>())
-    };
-    let (layer, _) = image(dir.path());
-    let lie = |(path, bytes): &(String, Vec<u8>)| {
-        let mut bytes = bytes.clone();
-        if path.contains(&hex(&layer)) {
-            bytes[1000] ^= 1;
-        }
-        (path.clone(), bytes)
-    };
-    let lie = archive(&files.iter().map(lie).collect::<Vec<_>>());
-    let mut header = tar::Header::new_gnu();
-    header.as_mut_bytes()[..9].copy_from_slice(b"../../out");
-    header.set_size(0);
-    header.set_cksum();
-    let outside = [header.as_bytes().as_slice(), &whole].concat();
-    for (bytes, text) in [
-        (whole[..whole.len() / 2].to_vec(), "truncated"),
-        (without(&hex(&layer)), "has no blobs/sha256/"),
-        (without("oci-layout"), "has no oci-layout"),
-        (lie, "is not what its name says"),
-        (outside, "leads out of it"),
-        (vec![b'x'; 4096], "neither a docker archive nor"),
-    ] {
-        let path = write(dir.path(), "hostile.tar", &bytes);
-        finish(ocipfs(&data_dir).args(["image", "import", &path])).failed(1, &[text]);
-        assert_eq!((stored(&data_dir, "blobs"), stored(&data_dir, "blocks")), (0, 0), "{text}");
-        assert_eq!(files_below(&data_dir, "incoming"), 0, "{text}");
-    }
-}
-
 async fn a_client_that_goes_away_leaves_nothing() {
     let node = Serve::start(&[]);
     // More than waits for the encoder's cores.
@@ -313,28 +276,4 @@ async fn an_exported_layer_is_pulled_from_peers() {
     let said = reader.command(&["image", "export", &other.name, half.to_str().expect("UTF-8")]);
     said.failed(1, &["error: "]);
     assert!(!half.exists());
-}
-
-async fn what_skopeo_writes_is_imported() {
-    let skopeo = Skopeo::new().unwrap();
-    let node = Serve::start(&[]);
-    let layer = Layer::add(&node, &noise(3 << 20));
-    let dest = |name: &str| node.data_dir().join(name).to_str().expect("UTF-8").to_string();
-    node.ask(&["image", "export", &layer.reference(&node), &dest("layout")]);
-    let source = format!("oci:{}", dest("layout"));
-    skopeo.convert(&source, &format!("oci:{}:1.0", dest("copy"))).unwrap();
-    skopeo.convert(&source, &format!("oci-archive:{}:1.0", dest("oci.tar"))).unwrap();
-    skopeo.convert(&source, &format!("docker-archive:{}:foo:1.0", dest("docker.tar"))).unwrap();
-    let import = |name: &str| document(&node.command(&["--json", "image", "import", &dest(name)]))[0].clone();
-    let (folder, archive, docker) = (import("copy"), import("oci.tar"), import("docker.tar"));
-    assert_eq!(folder["digest"], archive["digest"]);
-    assert!(docker["reference"].as_str().expect("a reference").ends_with("/foo:1.0"), "{docker}");
-    // And what was imported from docker's archive is read by it again, once layouts are.
-    skopeo
-        .convert(&format!("docker-archive:{}", dest("docker.tar")), &format!("oci:{}:1", dest("again")))
-        .unwrap();
-    assert_eq!(
-        import("again")["reference"].as_str().expect("a reference").rsplit('/').next(),
-        Some("again:1")
-    );
 }

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::{
     clients::{self, Buildah, Containerd, Docker, Podman, Skopeo},
-    harness::{Serve, trials},
+    harness::{Serve, blocking, trials},
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -113,14 +113,6 @@ impl Pair {
     }
 }
 
-/// Runs what blocks beside the runtime, so that a story's deadline still holds.
-async fn blocking<T: Send + 'static>(story: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(story).await {
-        Ok(value) => value,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
-}
-
 async fn docker_pulls_the_layer() {
     blocking(|| {
         let pair = Pair::new();
@@ -145,7 +137,7 @@ fn docker_builds(buildkit: bool) {
     let docker = Docker::start().unwrap();
     docker.build(pair.build_dir(), "hello:built", buildkit).unwrap();
     pair.was_read();
-    assert_eq!(docker.run("hello:built").unwrap(), SAYS);
+    assert_eq!(docker.run("hello:built", &[]).unwrap(), SAYS);
 }
 
 async fn docker_names_the_right_file_where_the_tag_is_wrong() {

@@ -1,7 +1,7 @@
 //! ocipfs beside other registries and peers: the same work by each, in turns, on loopback, in one run.
 //!
 //! ```text
-//! apt-get install docker-registry nginx-light golang     (Go 1.25 or newer, for the boxo peer)
+//! apt-get install docker-registry nginx-light skopeo golang     (Go 1.25 or newer, for the boxo peer)
 //! cargo run --release -p ocipfs-compare
 //! cargo run --release -p ocipfs-compare -- --only get,fetch --rounds 20 --mib 1024
 //! cargo run --release -p ocipfs-compare -- --ocipfs target/release/ocipfs     (built before)

@@ -51,6 +51,11 @@ impl Row {
         self.series.get(self.index(who)).map_or(&[], |series| &series.values)
     }
 
+    /// The most memory of one series.
+    pub fn memory(&self, who: &str) -> Option<f64> {
+        self.series.get(self.index(who))?.memory_mb
+    }
+
     fn index(&self, who: &str) -> usize {
         self.series.iter().position(|series| series.who == who).unwrap_or(usize::MAX)
     }

@@ -5,11 +5,13 @@ mod cold;
 mod delayed;
 mod fetched;
 mod first_byte;
+mod imported;
 mod linked;
 mod memory;
 mod mesh;
 mod programs;
 mod range;
+mod resolved;
 mod room;
 mod stored;
 mod turns;
@@ -42,9 +44,11 @@ const fn scenario(name: &'static str, what: &'static str, run: fn(&Room) -> Resu
 }
 
 /// All of them, in the order of a full run.
-pub const ALL: [Scenario; 10] = [
+pub const ALL: [Scenario; 12] = [
     scenario("get", "GET of a stored blob", stored::run),
     scenario("add", "add a tar of new bytes", added::run),
+    scenario("import", "import a docker archive", imported::run),
+    scenario("resolve", "a tag in a layout of ten thousand", resolved::run),
     Scenario { with_boxo: true, ..scenario("fetch", "cold fetch from one peer", fetched::run) },
     Scenario { with_boxo: true, ..scenario("delay", "cold fetch over a latency", delayed::run) },
     scenario("link", "cold fetch over a latency at 1 Gbit/s", linked::run),

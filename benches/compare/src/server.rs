@@ -17,7 +17,7 @@ use std::{
 pub use boxo::Boxo;
 pub use docker_registry::DockerRegistry;
 pub use nginx::Nginx;
-pub use ocipfs::{Added, Ocipfs, Serve};
+pub use ocipfs::{Added, Ocipfs, Serve, command as ocipfs_command};
 pub use process::{Children, Process, finish, log};
 pub use stream::Stream;
 

@@ -10,6 +10,9 @@ use std::{
 use ocipfs_oci::{Algorithm, Digest, Hasher};
 
 pub const MIB: usize = 1 << 20;
+/// What a tar ends with.
+pub const END: [u8; 1024] = [0; 1024];
+const BLOCK: usize = 512;
 
 /// Each tar counts on from another word: bytes that nobody has seen before.
 static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -22,22 +25,29 @@ pub fn write(path: &Path, mib: usize) -> io::Result<Digest> {
         hasher.update(bytes);
         out.write_all(bytes)
     };
-    write(&header(mib * MIB))?;
+    write(&header("data", mib * MIB))?;
     let mut word = NEXT.fetch_add(1, Ordering::Relaxed) << 40;
     for _ in 0..mib {
         let piece: Vec<u8> = (word..word + MIB as u64 / 8).flat_map(u64::to_le_bytes).collect();
         word += MIB as u64 / 8;
         write(&piece)?;
     }
-    write(&[0; 1024])?;
+    write(&END)?;
     Ok(hasher.finish())
 }
 
+/// A small file in a tar.
+pub fn entry(name: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut entry = [&header(name, bytes.len()), bytes].concat();
+    entry.resize(entry.len().next_multiple_of(BLOCK), 0);
+    entry
+}
+
 /// A ustar header: name, mode, owner, size, time, checksum, type, magic.
-fn header(size: usize) -> [u8; 512] {
-    let mut header = [0; 512];
+pub fn header(name: &str, size: usize) -> [u8; BLOCK] {
+    let mut header = [0; BLOCK];
     let mut put = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
-    put(0, "data");
+    put(0, name);
     put(100, "0000644\0");
     put(108, "0000000\0");
     put(116, "0000000\0");

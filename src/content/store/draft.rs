@@ -13,9 +13,7 @@ use std::{
 use ocipfs_node::Block;
 use ocipfs_oci::Digest;
 
-use super::{
-    Error, Layout, Store, Stored, disk, files::Whole, files::sha256, source::Source, usage::Counted,
-};
+use super::{Added, Error, Layout, Store, Stored, disk, files::Whole, files::sha256, usage::Counted};
 
 /// Blobs up to this size live in the index: a file would cost more than it holds.
 pub const SMALL: usize = 64 << 10;
@@ -43,6 +41,21 @@ struct Sheet {
     write_back: Option<WriteBack>,
 }
 
+/// A draft that is written to its end and on the disk. It holds no file open: many may wait to be stored together.
+pub struct Sealed(Draft);
+
+/// A sealed draft, and what it is to be stored as.
+pub struct Ready<'a> {
+    /// The bytes.
+    pub draft: &'a Sealed,
+    /// Their sha256.
+    pub digest: &'a Digest,
+    /// Other digests of the same bytes.
+    pub aliases: &'a [Digest],
+    /// Every DAG over them, at least one.
+    pub layouts: &'a [Layout],
+}
+
 struct WriteBack {
     turn: SyncSender<()>,
     thread: JoinHandle<io::Result<()>>,
@@ -55,6 +68,16 @@ impl Store {
         let id = self.next_id();
         let counted = self.counted();
         Ok(Draft { store: self.clone(), id, small: Vec::new(), file: None, size: 0, counted })
+    }
+
+    /// Stores drafts, and `blocks` that belong to no file, in one commit; of each draft the first layout's file is returned.
+    pub fn store_all(&self, drafts: &[Ready], blocks: &[Block]) -> Result<Vec<Stored>, Error> {
+        self.0.disk.check_space()?;
+        if drafts.iter().any(|ready| ready.draft.0.has_file()) {
+            self.0.disk.sync_incoming()?;
+        }
+        let added = drafts.iter().map(Ready::added).collect::<Result<Vec<_>, _>>()?;
+        self.add(&added, blocks)
     }
 }
 
@@ -96,40 +119,52 @@ impl Draft {
         self.size
     }
 
-    /// Stores what was written under `digest`, its sha256, with every layout; the first one's file is returned.
-    pub fn finish(self, digest: &Digest, aliases: &[Digest], layouts: &[Layout]) -> Result<Stored, Error> {
-        self.finish_with(digest, aliases, layouts, &[])
+    fn has_file(&self) -> bool {
+        self.size > SMALL as u64
     }
 
-    /// The same, and keeps `blocks` that belong to no file in the same commit: a directory that names it.
+    /// Waits until all of it is on the disk.
+    pub fn seal(mut self) -> Result<Sealed, Error> {
+        if let Some(sheet) = self.file.take() {
+            sheet.sync().map_err(Error::at(&self.store.0.disk.incoming(self.id)))?;
+        }
+        Ok(Sealed(self))
+    }
+
+    /// Stores what was written under `digest`, its sha256, with every layout; the first one's file is returned.
+    pub fn finish(self, digest: &Digest, aliases: &[Digest], layouts: &[Layout]) -> Result<Stored, Error> {
+        self.seal()?.finish_with(digest, aliases, layouts, &[])
+    }
+}
+
+impl Sealed {
+    /// Stores it, and keeps `blocks` that belong to no file in the same commit: a directory that names it.
     pub fn finish_with(
-        mut self,
+        self,
         digest: &Digest,
         aliases: &[Digest],
         layouts: &[Layout],
         blocks: &[Block],
     ) -> Result<Stored, Error> {
-        let sha256 = sha256(digest)?;
-        let disk = &self.store.0.disk;
-        disk.check_space()?;
-        if let Some(sheet) = self.file.take() {
-            let file = sheet.file.clone();
-            sheet.sync().map_err(Error::at(&disk.incoming(self.id)))?;
-            disk.sync_incoming()?;
-            self.store.0.sources.insert(self.id, Source::File(file));
-        }
-        let small = (self.size <= SMALL as u64).then_some(self.small.as_slice());
-        let whole = Whole { sha256, size: self.size, aliases, small };
-        self.store.add(&whole, layouts, blocks, self.id)
+        let ready = Ready { draft: &self, digest, aliases, layouts };
+        self.0.store.store_all(&[ready], blocks)?.pop().ok_or(Error::NoLayout)
+    }
+}
+
+impl<'a> Ready<'a> {
+    fn added(&self) -> Result<Added<'a>, Error> {
+        let Self { draft: Sealed(draft), digest, aliases, layouts } = *self;
+        let small = (!draft.has_file()).then_some(draft.small.as_slice());
+        let whole = Whole { sha256: sha256(digest)?, size: draft.size, aliases, small };
+        Ok(Added { whole, layouts, draft: draft.id })
     }
 }
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        let written = self.size > SMALL as u64;
         // A commit that failed late may yet be on the disk: then the file is needed.
         let needed = || !matches!(self.store.file_row(self.id), Ok(None));
-        if !written || needed() {
+        if !self.has_file() || needed() {
             return;
         }
         if let Err(error) = disk::unlink(&self.store.0.disk.incoming(self.id)) {

@@ -17,7 +17,7 @@ use ocipfs_node::{Block, Cid};
 use ocipfs_oci::Digest;
 use tempfile::TempDir;
 
-use super::{Error, Layout, Leaf, Store, Stored};
+use super::{Error, Layout, Leaf, Ready, Sealed, Stat, Store, Stored};
 use crate::content::dag::{Builder, Profile};
 
 const MIB: usize = 1 << 20;

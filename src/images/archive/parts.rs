@@ -17,10 +17,12 @@ use super::{
 };
 use crate::images::pack::meter::{self, Compression};
 
-/// Documents and small blobs that may be in memory.
-const MAX_MEMORY: u64 = 96 << 20;
-/// What an entry costs whatever is in it.
-const ENTRY: u64 = 1536;
+/// Documents and small blobs that may be in memory. With what is made of them an import stays below 150 MB.
+const MAX_MEMORY: u64 = 80 << 20;
+/// What an entry costs whatever is in it, until it is stored and held.
+const ENTRY: u64 = 2560;
+/// What each byte of `index.json` costs: as it is, and as images that are named.
+const PARSED: u64 = 4;
 /// Blobs up to this size are in memory until they are stored.
 const SMALL: u64 = 64 << 10;
 /// What a tar is known by.
@@ -160,7 +162,12 @@ impl Parts {
 
     fn keep(&mut self, path: String, size: u64, part: Part) -> Result<(), Error> {
         let in_memory = matches!(part, Part::Document(_)) || size <= SMALL;
-        self.memory += ENTRY + path.len() as u64 + if in_memory { size } else { 0 };
+        let bytes = match path.as_str() {
+            "index.json" => size * PARSED,
+            _ if in_memory => size,
+            _ => 0,
+        };
+        self.memory += ENTRY + path.len() as u64 + bytes;
         if self.memory > MAX_MEMORY {
             return Err(Error::TooLarge { what: "all of its small files".into(), limit: MAX_MEMORY });
         }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use ocipfs_node::Block;
 use ocipfs_oci::{Algorithm, Digest, Hasher};
 
 use super::Error;
@@ -55,32 +56,31 @@ pub struct Piece {
     pub root: Root,
     /// How it is compressed, where it is a layer.
     pub compression: Compression,
+    sha256: Digest,
     /// Other digests of the same bytes.
     aliases: Vec<Digest>,
     written: Written,
 }
 
 impl Piece {
-    fn new(put: Put, digest: Option<&Digest>, compression: Compression) -> Result<Self, Error> {
-        let written = put.close()?;
+    fn new(written: Written, digest: Option<&Digest>, compression: Compression) -> Result<Self, StoreError> {
         let sha256 = written.digest.clone().ok_or(StoreError::BrokenOff)?;
         let aliases = digest.filter(|digest| **digest != sha256).cloned().into_iter().collect();
-        let (root, digest) = (written.root, digest.cloned().unwrap_or(sha256));
-        Ok(Self { digest, size: root.size, root, compression, aliases, written })
+        let (root, digest) = (written.root, digest.unwrap_or(&sha256).clone());
+        Ok(Self { digest, size: root.size, root, compression, sha256, aliases, written })
     }
 
-    /// Stores it.
-    pub fn store(self) -> Result<(), StoreError> {
-        let sha256 = self.written.digest.clone().ok_or(StoreError::BrokenOff)?;
-        self.written.store(&sha256, &self.aliases, &[]).map(drop)
+    /// Stores all of them, and blocks that belong to no file, or nothing.
+    pub fn store_all(store: &Store, pieces: &[Self], blocks: &[Block]) -> Result<(), StoreError> {
+        let ready: Vec<_> =
+            pieces.iter().map(|piece| piece.written.ready(&piece.sha256, &piece.aliases)).collect();
+        store.store_all(&ready, blocks).map(drop)
     }
 }
 
 /// Writes a few bytes that are known to have this digest.
-pub fn put_as(store: &Store, profile: Profile, bytes: Bytes, digest: &Digest) -> Result<Piece, Error> {
-    let mut put = Put::new(store, profile)?;
-    put.write(bytes)?;
-    Piece::new(put, Some(digest), Compression::None)
+pub fn put_as(store: &Store, profile: Profile, bytes: Bytes, digest: &Digest) -> Result<Piece, StoreError> {
+    Piece::new(Written::of(store, profile, bytes)?, Some(digest), Compression::None)
 }
 
 /// What is to become of a file.
@@ -153,7 +153,7 @@ impl Taker<'_> {
         let measured = measured.map_err(|why| Error::Layer { what: what.into(), why })?;
         let compression = measured.as_ref().map_or(Compression::None, |layer| layer.compression);
         let hashed = hasher.map(Hasher::finish);
-        let kept = kept.map(|put| Piece::new(put, hashed.as_ref(), compression)).transpose()?;
+        let kept = kept.map(|put| Piece::new(put.close()?, hashed.as_ref(), compression)).transpose()?;
         let found = hashed.or_else(|| kept.as_ref().map(|piece| piece.digest.clone()));
         let found = found.ok_or(StoreError::BrokenOff)?;
         if self.expected.is_some_and(|expected| *expected != found) {
@@ -216,6 +216,6 @@ impl Squeeze {
             Self::Gzip(out) => (inner(out.finish().map_err(failed)?)?, Compression::Gzip),
             Self::Zstd(out) => (inner(out.finish().map_err(failed)?)?, Compression::Zstd),
         };
-        Piece::new(put.0, None, compression)
+        Ok(Piece::new(put.0.close()?, None, compression)?)
     }
 }

@@ -392,3 +392,37 @@ fn indexes_that_go_on_and_on_are_refused() {
     files.push(("index.json".into(), index));
     bed.refuses(tar(&files), "is not what its name says");
 }
+
+#[test]
+fn what_waits_to_be_stored_holds_no_file_open() {
+    let bed = Bed::new();
+    let layers: Vec<_> = (0..40).map(|n| layer(&format!("{n}"), 100_000 + n)).collect();
+    let images = bed.stream(tar(&oci(&layers, PLAIN, &[]))).unwrap();
+    assert_eq!(images.pieces.len(), 40);
+    let incoming = fs::canonicalize(bed.dir.path().join("node/incoming")).unwrap();
+    let open = fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+    assert_eq!(open.filter(|path| path.starts_with(&incoming)).count(), 0);
+}
+
+#[test]
+fn more_documents_than_memory_may_hold_are_refused() {
+    let bed = Bed::new();
+    let document = vec![b'{'; 4 << 20];
+    let files = (0..25).map(|n| (format!("document{n}"), document.clone()));
+    let source = Source::Stream(Box::new(Cursor::new(tar(&files.collect::<Vec<_>>()))));
+    let error = read(source, bed.options(None)).map(drop).unwrap_err();
+    assert!(matches!(error, Error::TooLarge { .. }), "{error}");
+    // Nor may there be any number of empty ones.
+    let mut header = tar::Header::new_ustar();
+    header.set_size(0);
+    header.set_mode(0o644);
+    let mut tar = Vec::new();
+    for n in 0..70_000 {
+        header.set_path(format!("blobs/sha256/{n:064}")).unwrap();
+        header.set_cksum();
+        tar.extend_from_slice(header.as_bytes());
+    }
+    let error = bed.stream(tar).map(drop).unwrap_err();
+    assert!(matches!(error, Error::TooLarge { .. } | Error::Lie { .. }), "{error}");
+    bed.is_empty();
+}

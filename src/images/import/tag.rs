@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use ocipfs_node::Cid;
 use ocipfs_oci::{Descriptor, Digest, Index, Name, Tag};
 
 use super::{Error, Imported, cid_v1, layout, reference};
 use crate::{
-    content::{CidPath, Content, Folder, Holding, Named, Root},
-    images::archive::{self, MAX_MANIFEST, Node},
+    content::{CidPath, Content, Folder, Holding, Named, Root, Store},
+    images::archive::{self, MAX_MANIFEST, Node, Piece},
 };
 
 /// Calls the image `top` of what is held `name:tag`, as a layout.
@@ -28,24 +29,23 @@ pub async fn tag(
     let mut entry = top.clone();
     entry.annotations.insert(layout::REF_NAME.into(), tag.to_string());
     let index = serde_json::to_vec(&Index::new(vec![entry])).map_err(|e| Error::Names(e.to_string()))?;
-    let mut below = Vec::new();
+    let mut pieces = Vec::new();
     for (file, bytes) in [("index.json", index), ("oci-layout", layout::OCI_LAYOUT.to_vec())] {
         let digest = Digest::sha256_of(&bytes);
-        let put = move |store: &crate::content::Store| {
-            let piece = archive::put_as(store, profile, bytes.into(), &digest);
-            let piece = piece.map_err(|_| crate::content::StoreError::BrokenOff)?;
-            let root = piece.root;
-            piece.store().map(|()| root)
-        };
-        let root = content.store().run(put).await?;
-        folder.insert(&format!("{name}/{file}"), root);
-        below.push(root.cid);
+        let put = move |store: &Store| archive::put_as(store, profile, bytes.into(), &digest);
+        let piece = content.store().run(put).await?;
+        folder.insert(&format!("{name}/{file}"), piece.root);
+        pieces.push(piece);
     }
     let document = folder.document(profile);
     let cid = cid_v1(&document.root.cid);
     let reference = reference(format!("ipfs/{cid}/{name}"), Some(&tag))?;
-    below.extend(document.blocks.iter().map(|block| block.cid));
-    content.put_document(document).await?;
+    let blocks = document.blocks;
+    let mut below: Vec<Cid> = pieces.iter().map(|piece| piece.root.cid).collect();
+    let directories: Vec<Cid> = blocks.iter().map(|block| block.cid).collect();
+    content.store().run(move |store| Piece::store_all(store, &pieces, &blocks)).await?;
+    content.node().arrived(&directories);
+    below.extend(directories);
     let size = blobs.values().map(|(root, _)| root.size).sum();
     let roots: Vec<_> = std::iter::once(cid).chain(blobs.values().map(|(root, _)| root.cid)).collect();
     let files = blobs.into_iter().map(|(digest, (_, at))| (digest, at)).collect();

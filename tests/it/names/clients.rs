@@ -1,6 +1,6 @@
 //! Real clients pull each kind of name.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use libtest_mimic::Trial;
 use ocipfs::content::Profile::{Legacy, UnixfsV1};
@@ -14,10 +14,11 @@ use super::{
     program_layer,
 };
 use crate::{
-    clients::{Docker, Podman, Skopeo},
+    clients::{Buildah, Containerd, Docker, Podman, Skopeo},
     dns::Dns,
-    harness::trials,
-    offline::Offline,
+    harness::{blocking, trials},
+    http::get,
+    offline::{Offline, layer_manifest},
 };
 
 const SAYS: &str = "hello by any name\n";
@@ -25,8 +26,11 @@ const SAYS: &str = "hello by any name\n";
 pub fn trials() -> Vec<Trial> {
     [
         trials![needs Skopeo::available(); skopeo_copies_every_kind_of_name],
-        trials![needs Podman::available(); podman_runs_every_kind_of_name],
-        trials![needs Docker::available(); docker_pulls_and_runs_every_kind_of_name],
+        trials![needs Podman::available(); podman_pulls_and_runs_every_kind_of_name],
+        trials![needs Buildah::available(); buildah_works_from_every_kind_of_name],
+        trials![needs Containerd::available(); containerd_pulls_and_runs_every_kind_of_name],
+        trials![needs Docker::available(); docker_builds_on_and_runs_every_kind_of_name],
+        trials![needs Docker::compose_available(); compose_runs_every_kind_of_name],
     ]
     .into_iter()
     .flatten()
@@ -39,36 +43,50 @@ struct Named {
     digest: String,
 }
 
-/// The same program under a name of each kind but `layer/`, which has stories of its own; and the DNS server that is asked.
+impl Named {
+    /// What is to be run: a layer has no command of its own.
+    fn command(&self) -> &'static [&'static str] {
+        if self.reference.contains("/layer/") { &["/hello"] } else { &[] }
+    }
+}
+
+/// The same program under a name of each kind, and the DNS server that is asked.
 async fn named() -> ((Pair, Dns), Vec<Named>) {
     let dir = tempfile::tempdir().unwrap();
     let layer = program_layer(dir.path(), SAYS);
     let (image, docker) = (Image::with_layer("oci", layer.clone()), dockerized::docker_image(layer));
-    let (mut pair, (top, names)) = Pair::new(async |offline| {
+    let (mut pair, (folder, mut names)) = Pair::new(async |offline| {
         let files = layout("hello/", &[tagged(image.descriptor(), "1.0")], &[&image], &[]);
-        let layout = folder::put(offline, &files, Shape::Sharded).await;
+        let folder = folder::put(offline, &files, Shape::Sharded).await;
         let files = dockerized::directory("hello", &docker);
         let [base32, hex] = dockerized::hashes(folder::put(offline, &files, Shape::Plain(Legacy)).await);
-        let (name, digest) = put_descriptor(offline, &image).await;
-        let names = [
-            (format!("ipfs/{layout}/hello:1.0"), image.digest()),
-            (name, digest),
+        let names = vec![
+            (format!("ipfs/{folder}/hello:1.0"), image.digest()),
+            put_descriptor(offline, &image).await,
             (format!("{base32}/hello"), docker.digest()),
             (format!("{hex}/hello:latest"), docker.digest()),
         ];
-        (layout, names)
+        let at = offline.put(&image.layer, UnixfsV1).await;
+        let manifest = layer_manifest(&image.layer, at).to_string();
+        (folder, [names, vec![(format!("layer/{}", offline.put(manifest, UnixfsV1).await), String::new())]])
     })
     .await;
     let dns = Dns::start().await;
     pair.ask_dns(&dns).await;
     let source = pair.source.as_ref().expect("it runs");
-    let key = source.ask(&["-q", "name", "publish", "--key", "releases", &top.to_string()]);
+    // Of a layer the registry makes the manifest.
+    let (layer, digest) = &mut names[1][0];
+    let answer = get(&source.url(&format!("/v2/{layer}/manifests/latest"))).await;
+    *digest = answer.header("docker-content-digest").into();
+    let key = source.ask(&["-q", "name", "publish", "--key", "releases", &folder.to_string()]);
     dns.set("_dnslink.images.example.org", 1, &[&format!("dnslink=/ipns/{key}")]);
     let pointers = [key.as_str(), "images.example.org"].map(|pointer| format!("ipns/{pointer}/hello:1.0"));
-    let names = names.into_iter().chain(pointers.map(|name| (name, image.digest())));
+    let pointers = pointers.map(|name| (name, image.digest()));
     let registry = pair.reader.registry().to_string();
-    let named = names.map(|(name, digest)| Named { reference: format!("{registry}/{name}"), digest });
+    let named = names.into_iter().flatten().chain(pointers);
+    let named = named.map(|(name, digest)| Named { reference: format!("{registry}/{name}"), digest });
     let named = named.collect();
+    assert_eq!(pair.reader.stored("blobs"), 0);
     ((pair, dns), named)
 }
 
@@ -82,14 +100,6 @@ async fn put_descriptor(offline: &Offline, image: &Image) -> (String, String) {
     let digest = top["digest"].as_str().unwrap().to_string();
     let top = with(top, "urls", url(&manifest).await);
     (format!("ipfs/{}", offline.put(top.to_string(), UnixfsV1).await), digest)
-}
-
-/// Runs what blocks beside the runtime, so that a story's deadline still holds.
-async fn blocking<T: Send + 'static>(story: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(story).await {
-        Ok(value) => value,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
 }
 
 async fn skopeo_copies_every_kind_of_name() {
@@ -109,26 +119,86 @@ async fn skopeo_copies_every_kind_of_name() {
     .await;
 }
 
-async fn podman_runs_every_kind_of_name() {
+async fn podman_pulls_and_runs_every_kind_of_name() {
     let (_running, named) = named().await;
     blocking(move || {
         let podman = Podman::new().unwrap();
-        for Named { reference, .. } in &named {
-            assert_eq!(podman.run(reference, &[]).unwrap(), SAYS, "{reference}");
+        for named in &named {
+            podman.pull(&named.reference).unwrap();
+            assert_eq!(podman.run(&named.reference, named.command()).unwrap(), SAYS, "{}", named.reference);
         }
     })
     .await;
 }
 
-async fn docker_pulls_and_runs_every_kind_of_name() {
+async fn buildah_works_from_every_kind_of_name() {
+    let (_running, named) = named().await;
+    blocking(move || {
+        let buildah = Buildah::new().unwrap();
+        for Named { reference, .. } in &named {
+            let container = buildah.from(reference).unwrap();
+            assert_eq!(buildah.run(&container, &["/hello"]).unwrap(), SAYS, "{reference}");
+        }
+    })
+    .await;
+}
+
+async fn containerd_pulls_and_runs_every_kind_of_name() {
+    let (_running, named) = named().await;
+    blocking(move || {
+        let containerd = Containerd::start().unwrap();
+        for named in &named {
+            containerd.pull(&named.reference).unwrap();
+            let said = containerd.run(&named.reference, named.command()).unwrap();
+            assert_eq!(said, SAYS, "{}", named.reference);
+        }
+    })
+    .await;
+}
+
+/// A build that begins with every kind of name, and is of the first.
+fn build_from_all(dir: &Path, named: &[Named]) {
+    let stages = named.iter().enumerate().rev();
+    let stages = stages.map(|(n, named)| format!("FROM {} AS stage{n}\n", named.reference));
+    let copies = (1..named.len()).map(|n| format!("COPY --from=stage{n} /hello /hello{n}\n"));
+    fs::write(dir.join("Dockerfile"), stages.chain(copies).collect::<String>()).unwrap();
+}
+
+async fn docker_builds_on_and_runs_every_kind_of_name() {
     let (_running, named) = named().await;
     blocking(move || {
         let docker = Docker::start().unwrap();
-        for Named { reference, digest } in &named {
-            let said = docker.pull(reference).unwrap();
-            assert!(said.contains(digest), "{said}");
-            assert_eq!(docker.run(reference).unwrap(), SAYS, "{reference}");
+        let dir = tempfile::tempdir().unwrap();
+        build_from_all(dir.path(), &named);
+        for buildkit in [false, true] {
+            docker.build(dir.path(), "built", buildkit).unwrap();
+            assert_eq!(docker.run("built", &[]).unwrap(), SAYS, "buildkit: {buildkit}");
+            docker.forget_images().unwrap();
         }
+        for named in &named {
+            let said = docker.pull(&named.reference).unwrap();
+            assert!(said.contains(&named.digest), "{said}");
+            assert_eq!(docker.run(&named.reference, named.command()).unwrap(), SAYS, "{}", named.reference);
+        }
+    })
+    .await;
+}
+
+async fn compose_runs_every_kind_of_name() {
+    let (_running, named) = named().await;
+    blocking(move || {
+        let docker = Docker::start().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let services = named.iter().enumerate().map(|(n, named)| {
+            let service =
+                json!({ "image": named.reference, "network_mode": "none", "command": named.command() });
+            (format!("service{n}"), service)
+        });
+        let services: serde_json::Map<_, _> = services.collect();
+        let file = json!({ "version": "2.4", "services": services }).to_string();
+        fs::write(dir.path().join("docker-compose.yml"), file).unwrap();
+        let said = docker.compose(dir.path()).unwrap();
+        assert_eq!(said.matches(SAYS.trim_end()).count(), named.len(), "{said}");
     })
     .await;
 }

@@ -60,6 +60,12 @@ impl From<Printed> for Added {
     }
 }
 
+/// What `image import` prints of an image.
+#[derive(Deserialize)]
+struct Imported {
+    reference: String,
+}
+
 /// What `status` says, as far as it is looked at here.
 #[derive(Deserialize)]
 pub struct Status {
@@ -197,13 +203,30 @@ impl<'a> Ocipfs<'a> {
     }
 
     fn url(&self, added: &Added, end: &str) -> Result<Url, Failure> {
-        let name = added.reference.split_once('/').and_then(|(_, name)| name.rsplit_once(':'));
-        let (name, _) = name.ok_or_else(|| format!("{} is no reference", added.reference))?;
-        Ok(Url { host: self.ready.registry.clone(), path: format!("/v2/{name}/{end}") })
+        Ok(self.at_name(repository(&added.reference)?, end))
+    }
+
+    /// Where it has a manifest or a blob of a repository.
+    pub fn at_name(&self, name: &str, end: &str) -> Url {
+        Url { host: self.ready.registry.clone(), path: format!("/v2/{name}/{end}") }
+    }
+
+    /// Imports an archive; the repository of its images.
+    pub fn import(&self, path: &str) -> Result<String, Failure> {
+        let imported: Vec<Imported> = serde_json::from_str(&self.ask(&["image", "import", path])?)?;
+        let first = imported.first().ok_or("nothing was imported")?;
+        Ok(repository(&first.reference)?.into())
     }
 }
 
-fn command(room: &Room, dir: &Path) -> Command {
+/// A reference without its registry and its tag.
+fn repository(reference: &str) -> Result<&str, Failure> {
+    let name = reference.split_once('/').and_then(|(_, name)| name.rsplit_once(':'));
+    Ok(name.ok_or_else(|| format!("{reference} is no reference"))?.0)
+}
+
+/// The program with a directory of its own, and no settings but its arguments.
+pub fn command(room: &Room, dir: &Path) -> Command {
     let mut command = Command::new(&room.programs.ocipfs);
     for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("OCIPFS_")) {
         command.env_remove(key);

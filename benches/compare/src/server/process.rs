@@ -63,6 +63,7 @@ impl Children {
 fn hint(program: &str) -> &'static str {
     match Path::new(program).file_name().and_then(|name| name.to_str()) {
         Some("docker-registry") => "apt-get install docker-registry",
+        Some("skopeo") => "apt-get install skopeo",
         Some("nginx") => "apt-get install nginx-light",
         _ => "build it first",
     }

@@ -171,3 +171,35 @@ fn a_draft_that_is_dropped_leaves_nothing() {
         incoming(dir.path()).is_empty() && fs::read_dir(dir.path().join("blobs")).unwrap().next().is_none()
     );
 }
+
+#[test]
+fn drafts_are_stored_together_or_not_at_all() {
+    let (dir, store) = temp();
+    let all = [bytes(1, 3 * MIB), bytes(2, 100), bytes(3, 100_000)];
+    let dags: Vec<Dag> = all.iter().map(|bytes| Dag::new(Profile::UnixfsV1, bytes)).collect();
+    let digests: Vec<Digest> = all.iter().map(|bytes| Digest::sha256_of(bytes)).collect();
+    let sealed = || {
+        let sealed = all.iter().map(|bytes| {
+            let mut draft = store.draft().unwrap();
+            draft.write(bytes).unwrap();
+            draft.seal().unwrap()
+        });
+        sealed.collect::<Vec<Sealed>>()
+    };
+    let drafts = sealed();
+    // Of the last one no layout is said, which is found out in the transaction.
+    let ready = |n: usize, layouts| Ready { draft: &drafts[n], digest: &digests[n], aliases: &[], layouts };
+    let layout = |n: usize| std::slice::from_ref(&dags[n].layout);
+    let failed = store.store_all(&[ready(0, layout(0)), ready(1, layout(1)), ready(2, &[])], &[]);
+    assert!(matches!(failed, Err(Error::NoLayout)));
+    assert_eq!(store.stat().unwrap(), Stat::default());
+    let ready: Vec<Ready> = (0..3).map(|n| ready(n, layout(n))).collect();
+    let stored = store.store_all(&ready, &[]).unwrap();
+    for n in 0..3 {
+        assert!(whole(&store, &stored[n]) == all[n] && dags[n].is_in(&store));
+    }
+    drop(ready);
+    drop(drafts);
+    assert!(incoming(dir.path()).is_empty());
+    assert_eq!(store.stat().unwrap().blobs, 3);
+}
