@@ -13,6 +13,6 @@ mod socket;
 pub use house::{House, Options};
 pub use message::{
     Added, AddedLayer, Failure, Identity, ImageInfo, ImageReply, ImageRequest, Inspected, InspectedImage,
-    Note, PeerInfo, Reply, Request, Source, Status, Stored,
+    LayerRequest, Note, PeerInfo, Reply, Request, Source, Status, Stored,
 };
 pub use names::{NameRequest, NameTarget, OwnName, Published};
