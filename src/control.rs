@@ -13,7 +13,7 @@ mod socket;
 pub use house::{House, Options};
 pub use message::{
     Added, AddedLayer, Collected, DamageInfo, Failure, Identity, ImageInfo, ImageReply, ImageRequest,
-    Inspected, InspectedImage, Note, PeerInfo, Pin, Reply, Request, Room, Source, Status, StoreReply,
-    StoreRequest, Stored, Verified,
+    Inspected, InspectedImage, LayerRequest, Note, PeerInfo, Pin, Reply, Request, Room, Source, Status,
+    StoreReply, StoreRequest, Stored, Verified,
 };
 pub use names::{NameRequest, NameTarget, OwnName, Published};

@@ -3,7 +3,7 @@ use clap::{Args, Subcommand};
 use super::{Exit, Global, ask, output, unexpected};
 use crate::{
     content::Profile,
-    control::{Failure, Reply, Request, Source},
+    control::{Failure, LayerRequest, Reply, Request, Source},
 };
 
 /// Layers that are pulled by the CID of their manifest
@@ -73,14 +73,14 @@ pub struct Rm {
 pub async fn run(global: &Global, layer: Layer) -> Result<(), Exit> {
     let request = match layer {
         Layer::Add(add) => add_request(add)?,
-        Layer::Index(index) => Request::LayerIndex {
+        Layer::Index(index) => LayerRequest::Index {
             references: index.reference,
             profile: index.profile.map(|profile| profile.as_str().into()),
         },
-        Layer::Inspect(inspect) => Request::LayerInspect { reference: inspect.reference },
-        Layer::Rm(rm) => Request::LayerRm { reference: rm.reference },
+        Layer::Inspect(inspect) => LayerRequest::Inspect { reference: inspect.reference },
+        Layer::Rm(rm) => LayerRequest::Rm { reference: rm.reference },
     };
-    match ask(global, request).await? {
+    match ask(global, Request::Layer(request)).await? {
         Reply::Added(added) => output::print(global, &added, &added.reference, || {
             for layer in &added.layers {
                 if let Some(platform) = &layer.platform {
@@ -106,9 +106,9 @@ pub async fn run(global: &Global, layer: Layer) -> Result<(), Exit> {
     }
 }
 
-fn add_request(add: Add) -> Result<Request, Exit> {
+fn add_request(add: Add) -> Result<LayerRequest, Exit> {
     let sources = add.path.iter().map(|path| source(path)).collect::<Result<_, _>>()?;
-    Ok(Request::LayerAdd {
+    Ok(LayerRequest::Add {
         sources,
         platform: add.platform.map(|platform| platform.to_string()),
         epoch: source_date_epoch()?,

@@ -103,10 +103,7 @@ impl House {
         notes: Notes,
     ) -> Result<Reply, Failure> {
         match request {
-            Request::LayerAdd { .. }
-            | Request::LayerIndex { .. }
-            | Request::LayerInspect { .. }
-            | Request::LayerRm { .. } => self.layer(request, notes).await,
+            Request::Layer(request) => self.layer(request, notes).await,
             Request::Image(request) => self.image(request, input, notes).await,
             Request::SwarmId => Ok(Reply::Identity(self.identity().await)),
             Request::SwarmPeers => Ok(Reply::Peers { peers: self.peers() }),

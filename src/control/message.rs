@@ -1,48 +1,22 @@
 //! What goes over the control socket: a request as one line of JSON, notes, then one outcome.
 
 mod image;
+mod layer;
 mod store;
-
-use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::names::{NameRequest, NameTarget, OwnName, Published};
 pub use image::{ImageInfo, ImageReply, ImageRequest, InspectedImage};
+pub use layer::{Added, AddedLayer, Inspected, LayerRequest, Source};
 pub use store::{Collected, DamageInfo, Pin, Room, StoreReply, StoreRequest, Stored, Verified};
 
 /// What a command asks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "kebab-case")]
 pub enum Request {
-    /// Make layers and their manifest.
-    LayerAdd {
-        /// Files and folders, absolute, and `ipfs://<cid>[/path]`: the lowest layer first.
-        sources: Vec<Source>,
-        /// Other than linux/amd64.
-        platform: Option<String>,
-        /// The time of files in a packed folder.
-        epoch: u64,
-        /// Another profile than the node's.
-        profile: Option<String>,
-    },
-    /// Join the layers of several platforms.
-    LayerIndex {
-        /// References, repository names or CIDs.
-        references: Vec<String>,
-        /// Another profile than the node's.
-        profile: Option<String>,
-    },
-    /// Tell what a layer reference means.
-    LayerInspect {
-        /// A reference, a repository name or a CID.
-        reference: String,
-    },
-    /// Forget a layer.
-    LayerRm {
-        /// A reference, a repository name or a CID.
-        reference: String,
-    },
+    /// What is asked about layers.
+    Layer(LayerRequest),
     /// What is asked about images.
     Image(ImageRequest),
     /// Who this node is.
@@ -62,16 +36,6 @@ pub enum Request {
     Status,
 }
 
-/// Where a layer comes from.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Source {
-    /// On this machine.
-    Path(PathBuf),
-    /// On IPFS: `<cid>[/path]`.
-    Ipfs(String),
-}
-
 impl Request {
     /// Whether the client's input follows.
     pub fn has_input(&self) -> bool {
@@ -88,11 +52,11 @@ impl Request {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "kebab-case")]
 pub enum Reply {
-    /// To `LayerAdd` and `LayerIndex`.
+    /// To `Layer`: what was added or joined.
     Added(Added),
-    /// To `LayerInspect`.
+    /// To `Layer`: what a reference means.
     Inspected(Box<Inspected>),
-    /// To `LayerRm`.
+    /// To `Layer`: what was forgotten.
     Removed {
         /// The layer manifest that is gone.
         cid: String,
@@ -124,52 +88,6 @@ pub enum Reply {
     Store(StoreReply),
     /// To `Status`.
     Status(Box<Status>),
-}
-
-/// Layers that were added or joined.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Added {
-    /// What a client pulls.
-    pub reference: String,
-    /// The CID of the layer manifest, or of the index.
-    pub cid: String,
-    /// The layers, the lowest first, one platform after the other.
-    pub layers: Vec<AddedLayer>,
-}
-
-/// One of them.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct AddedLayer {
-    /// Other than linux/amd64.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub platform: Option<String>,
-    /// Where the layer's bytes are.
-    pub layer: String,
-    /// The layer's digest.
-    pub digest: String,
-    /// The digest of the uncompressed tar.
-    pub diff_id: String,
-    /// Bytes.
-    pub size: u64,
-    /// The layer's media type.
-    pub media_type: String,
-}
-
-/// What a layer reference means.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Inspected {
-    /// What a client pulls.
-    pub reference: String,
-    /// The layer manifest's CID.
-    pub cid: String,
-    /// The digest of the synthesised image manifest, or of the index over several.
-    pub image_digest: String,
-    /// Whether the layer's bytes are here, verified.
-    pub local: bool,
-    /// Whether a command added it here.
-    pub owned: bool,
-    /// The layer manifest itself.
-    pub manifest: serde_json::Value,
 }
 
 /// Who a node is.

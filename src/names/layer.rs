@@ -3,7 +3,7 @@
 use ocipfs_node::Cid;
 use ocipfs_oci::{Digest, MediaType, Name, Reference, Tag};
 
-use super::{Document, Error, Source};
+use super::{Document, Error, Source, path::listed};
 use crate::{
     content::Content,
     images::layer::{Image, Index, LayerDocument, MAX_BYTES},
@@ -57,13 +57,10 @@ impl Layers {
 
     /// What could have been asked for.
     fn instead(&self, reference: &Reference) -> String {
-        let known: Vec<String> = match reference {
-            Reference::Digest(_) => {
-                self.manifests.iter().map(|manifest| manifest.digest.to_string()).collect()
-            }
-            Reference::Tag(_) => self.document.file_tags().iter().map(ToString::to_string).collect(),
-        };
-        known.join(" or ")
+        match (reference, self.manifests.first()) {
+            (Reference::Digest(_), Some(top)) => top.digest.to_string(),
+            _ => listed(&self.document.file_tags()),
+        }
     }
 
     pub fn blob(self, digest: &Digest) -> Result<Source, Error> {

@@ -130,7 +130,8 @@ impl Path<'_> {
     }
 }
 
-fn listed(tags: &[Tag]) -> String {
+/// The tags there are, as a refusal tells them.
+pub fn listed(tags: &[Tag]) -> String {
     let shown: Vec<&str> = tags.iter().take(LISTED).map(Tag::as_str).collect();
     match (shown.is_empty(), tags.len() - shown.len()) {
         (true, _) => "it has no tags, so a digest".into(),

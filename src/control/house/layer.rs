@@ -8,7 +8,7 @@ use ocipfs_oci::Platform;
 use super::{House, Notes, content_failure};
 use crate::{
     content::{self, CidPath, Profile},
-    control::{Added, AddedLayer, Failure, Inspected, Note, Reply, Request, Source},
+    control::{Added, AddedLayer, Failure, Inspected, LayerRequest, Note, Reply, Source},
     images::layer::{self, Image, Index, Layer, LayerDocument, LayerManifest, add, join},
 };
 
@@ -17,9 +17,9 @@ const AS_PRINTED: &str =
     "give a reference as `layer add` printed it; a layer's own CID is added with ipfs://<cid>";
 
 impl House {
-    pub(super) async fn layer(&self, request: Request, notes: Notes) -> Result<Reply, Failure> {
+    pub(super) async fn layer(&self, request: LayerRequest, notes: Notes) -> Result<Reply, Failure> {
         match request {
-            Request::LayerAdd { sources, platform, epoch, profile } => {
+            LayerRequest::Add { sources, platform, epoch, profile } => {
                 let platform = platform.map(|text| Platform::from_str(&text)).transpose();
                 let options = add::Options {
                     platform: platform.map_err(Failure::new)?,
@@ -28,12 +28,11 @@ impl House {
                 };
                 self.layer_add(sources, options, notes).await
             }
-            Request::LayerIndex { references, profile } => {
+            LayerRequest::Index { references, profile } => {
                 self.layer_index(&references, self.profile(profile)?, notes).await
             }
-            Request::LayerInspect { reference } => self.layer_inspect(&reference).await,
-            Request::LayerRm { reference } => self.layer_rm(&reference).await,
-            _ => Err(Failure::new("that is not asked of layers")),
+            LayerRequest::Inspect { reference } => self.layer_inspect(&reference).await,
+            LayerRequest::Rm { reference } => self.layer_rm(&reference).await,
         }
     }
 
