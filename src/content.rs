@@ -41,11 +41,11 @@ use ocipfs_oci::Digest;
 use tokio::sync::{RwLock, RwLockReadGuard};
 
 pub use dag::{Profile, Root};
-pub use index::{Holding, Named};
+pub use index::{Holding, Named, hold_for, let_go};
 pub use open::Reader;
 pub use path::{CidPath, Error as PathError};
 pub use put::{Document, Folder, Put, Written};
-pub use store::{Error as StoreError, Stat as StoreStat, Store};
+pub use store::{Database, Error as StoreError, Stat as StoreStat, Store, Stored};
 
 use arrival::Arrivals;
 use dag::{Fetcher, Unit};
