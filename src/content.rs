@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! stat, open, read ──► store (here) or dag::resolve, arrival ──► node (peers)
+//! uploads          ──► put, in parts, over several requests
 //! put              ──► dag::build ──► store: a blob is a file, a block a window into it
 //! hold, release    ──► index: what is kept for whom
 //! ```
@@ -15,6 +16,7 @@ mod open;
 mod path;
 mod put;
 mod store;
+mod uploads;
 
 /// The way in for fuzz/.
 #[cfg(fuzzing)]
@@ -46,6 +48,8 @@ pub use open::Reader;
 pub use path::{CidPath, Error as PathError};
 pub use put::{Document, Folder, Put, Written};
 pub use store::{Database, Error as StoreError, Stat as StoreStat, Store, Stored};
+
+pub use uploads::{Error as UploadError, Upload, Uploads};
 
 use arrival::Arrivals;
 use dag::{Fetcher, Unit};
@@ -204,6 +208,7 @@ struct Inner {
     index: Index,
     settings: Settings,
     arrivals: Arrivals,
+    uploads: Uploads,
     /// Blobs whose bytes were fetched whole and did not match; asked again, they are refused at once.
     rejected: Mutex<HashSet<Blob>>,
     /// Blobs of other algorithms than sha256 whose stored bytes were seen to match.
@@ -239,6 +244,7 @@ impl Content {
         let index = Index::new(store.database());
         node.announce(index.holdings()?.into_iter().flat_map(|(_, holding)| holding.roots()));
         Ok(Self(Arc::new(Inner {
+            uploads: Uploads::new(store.clone(), settings.profile, settings.stall_timeout),
             node,
             store,
             index,
@@ -267,6 +273,11 @@ impl Content {
         self.0.settings.find_timeout
     }
 
+    /// How long a stream may make no progress.
+    pub fn stall_timeout(&self) -> Duration {
+        self.0.settings.stall_timeout
+    }
+
     fn settings(&self) -> &Settings {
         &self.0.settings
     }
@@ -274,6 +285,11 @@ impl Content {
     /// Where the blobs are.
     pub fn store(&self) -> &Store {
         &self.0.store
+    }
+
+    /// What comes in parts.
+    pub fn uploads(&self) -> &Uploads {
+        &self.0.uploads
     }
 
     /// A block that is here, or about to be.
@@ -372,8 +388,13 @@ impl Content {
 
     /// Whether the whole blob is here and was verified.
     pub async fn has(&self, digest: &Digest) -> Result<bool, Error> {
+        Ok(self.stored_blob(digest).await?.is_some())
+    }
+
+    /// A stored blob, by any of its digests.
+    pub async fn stored_blob(&self, digest: &Digest) -> Result<Option<Stored>, Error> {
         let digest = digest.clone();
-        Ok(self.0.store.run(move |store| store.blob(&digest)).await?.is_some())
+        Ok(self.0.store.run(move |store| store.blob(&digest)).await?)
     }
 
     /// Keeps the blocks of a document.

@@ -10,6 +10,7 @@ use super::{Exit, Global};
 use crate::{
     content::{self, Profile},
     control::{Failure, Options},
+    registry::{Access, Users},
 };
 
 const LISTEN: &str = "127.0.0.1:5050";
@@ -49,6 +50,9 @@ pub struct Settings {
     /// The shape of DAGs that are written: `unixfs-v1-2025` or `legacy` [default: unixfs-v1-2025]
     #[arg(long, value_name = "PROFILE", env = "OCIPFS_PROFILE")]
     profile: Option<Profile>,
+    /// Who may push: users and their bcrypt hashes, as `htpasswd -B` writes them [default: everybody on loopback]
+    #[arg(long, value_name = "FILE", env = "OCIPFS_HTPASSWD")]
+    htpasswd: Option<PathBuf>,
 }
 
 /// A duration as people write it: `10s`, `1m 30s`, `500ms`.
@@ -122,6 +126,7 @@ impl Settings {
             find_timeout: self.find_timeout.or(file.find_timeout),
             stall_timeout: self.stall_timeout.or(file.stall_timeout),
             profile: self.profile.or(file.profile),
+            htpasswd: self.htpasswd.or(file.htpasswd),
         })
     }
 
@@ -143,6 +148,20 @@ impl Settings {
 
     pub fn listen(&self) -> SocketAddr {
         self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 5050)))
+    }
+
+    /// Who may push.
+    pub fn access(&self) -> Result<Access, Exit> {
+        match &self.htpasswd {
+            Some(path) => {
+                let users = Users::read(path);
+                Ok(Access::Users(
+                    users.map_err(|e| usage(e, "`htpasswd -B -c FILE NAME` makes such a file"))?,
+                ))
+            }
+            None if self.listen().ip().is_loopback() => Ok(Access::Everybody),
+            None => Ok(Access::Nobody),
+        }
     }
 
     fn content(&self) -> content::Settings {

@@ -24,6 +24,7 @@ mod recover;
 mod remove;
 mod source;
 mod tables;
+mod uploads;
 
 #[cfg(test)]
 mod tests;
@@ -34,7 +35,7 @@ use std::{
     io::ErrorKind,
     path::Path,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -42,7 +43,7 @@ use std::{
 use bytes::Bytes;
 use ocipfs_node::{Block, Cid};
 use ocipfs_oci::Digest;
-use redb::ReadableTableMetadata;
+use redb::{ReadableTableMetadata, WriteTransaction};
 
 pub use arriving::Arriving;
 pub use database::Database;
@@ -50,13 +51,16 @@ pub use draft::Draft;
 pub use error::Error;
 pub use layout::{Layout, Leaf};
 pub use source::BlobFile;
+pub use uploads::{Saved, forget_upload};
 
 use disk::Disk;
-use files::Whole;
+use files::{Finished, Whole};
 use layout::{Key, Place, frame};
 use pending::Pending;
 use source::{Buffers, Source, Sources};
-use tables::{ALIASES, BLOCKS, BYTES, FILES, FORMAT_ROW, Hash, META, NEXT_ID, ROOTS, SMALL, STORED, Tables};
+use tables::{
+    ALIASES, BLOCKS, BYTES, FILES, FORMAT_ROW, Hash, META, NEXT_ID, ROOTS, SMALL, STORED, Tables, UPLOADS,
+};
 
 /// What this version writes: 1 kept each block in a file.
 pub const FORMAT: u64 = 2;
@@ -73,8 +77,8 @@ struct Inner {
     pending: Pending,
     next: AtomicU64,
     live: Mutex<HashMap<Key, Weak<arriving::Inner>>>,
-    /// Held from a commit that stores or removes a blob until its file is where the rows say.
-    placing: Mutex<()>,
+    /// Held from a commit until the files are where the rows say: read by who stores blobs, written by who removes one.
+    placing: RwLock<()>,
 }
 
 /// A blob that is here whole and was verified, with one of its layouts.
@@ -119,7 +123,8 @@ impl Store {
         std::fs::create_dir_all(dir).map_err(Error::at(dir))?;
         let disk = Disk::open(dir)?;
         let database = Database::open(&dir.join("index.redb"))?;
-        if database.read(|read| Ok(read.list_tables()?.next().is_none()))? {
+        // Tables that came since the directory was made are made here.
+        if database.read(|read| Ok(read.open_table(UPLOADS).is_err()))? {
             database.write(|write| {
                 Tables::open(write)?.meta.insert(FORMAT_ROW, FORMAT)?;
                 Ok(())
@@ -134,7 +139,7 @@ impl Store {
             pending: Pending::default(),
             next: AtomicU64::new(next),
             live: Mutex::default(),
-            placing: Mutex::default(),
+            placing: RwLock::default(),
         }));
         store.recover()?;
         Ok(store)
@@ -254,30 +259,64 @@ impl Store {
         Ok(Stored { id, root: layout.root, ..stored.clone() })
     }
 
-    /// Stores bytes whose file, if they have one, is `incoming/<draft>`, and is synced.
-    fn add(&self, whole: &Whole, layouts: &[Layout], blocks: &[Block], draft: u64) -> Result<Stored, Error> {
-        let (first, others) = layouts.split_first().ok_or(Error::NoLayout)?;
-        let _placing = lock(&self.0.placing);
-        let id = self.0.database.write(|write| {
-            let mut tables = Tables::open(write)?;
-            tables.add_blob(whole)?;
-            let id = tables.add_layout(draft, first, whole)?;
-            for layout in others {
-                tables.add_layout(self.next_id(), layout, whole)?;
-            }
-            tables.put_blocks(blocks)?;
-            tables.used_ids(self.ids_used())?;
-            Ok(id)
+    /// Stores what a draft holds, whose file, if it has one, is `incoming/<draft>` and is synced. `also` runs in the
+    /// same commit, which others share: it may run twice.
+    fn add<T: Send + 'static>(
+        &self,
+        (draft, finished): (u64, Finished),
+        mut also: impl FnMut(&WriteTransaction, &Stored) -> Result<T, Error> + Send + 'static,
+    ) -> Result<(Stored, T), Error> {
+        let (sha256, in_index) = (finished.sha256, finished.small.is_some());
+        let _placing = self.0.placing.read().unwrap_or_else(PoisonError::into_inner);
+        let store = self.clone();
+        let added = self.0.database.write_together(move |write| {
+            let stored = store.add_rows(&mut Tables::open(write)?, draft, &finished)?;
+            let value = also(write, &stored)?;
+            Ok((stored, value))
         })?;
-        self.settle_file(draft, whole);
+        self.settle_file(draft, &sha256, in_index);
+        Ok(added)
+    }
+
+    /// Does something in a commit in which the blob is still stored, and is known by these digests too.
+    pub fn keep<T: Send + 'static>(
+        &self,
+        stored: &Stored,
+        aliases: &[Digest],
+        mut also: impl FnMut(&WriteTransaction, &Stored) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let sha256 = files::sha256(&stored.digest)?;
+        let (stored, aliases) = (stored.clone(), aliases.to_vec());
+        self.0.database.write_together(move |write| {
+            {
+                let mut tables = Tables::open(write)?;
+                if redb::ReadableTable::get(&tables.stored, &sha256)?.is_none() {
+                    return Err(Error::Gone(stored.digest.clone()));
+                }
+                tables.add_blob(&Whole { sha256, size: stored.size, aliases: &aliases, small: None })?;
+            }
+            also(write, &stored)
+        })
+    }
+
+    fn add_rows(&self, tables: &mut Tables, draft: u64, finished: &Finished) -> Result<Stored, Error> {
+        let (first, others) = finished.layouts.split_first().ok_or(Error::NoLayout)?;
+        let whole = finished.whole();
+        tables.add_blob(&whole)?;
+        let id = tables.add_layout(draft, first, &whole)?;
+        for layout in others {
+            tables.add_layout(self.next_id(), layout, &whole)?;
+        }
+        tables.put_blocks(&finished.blocks)?;
+        tables.used_ids(self.ids_used())?;
         files::stored(id, (&whole.sha256, whole.size, &first.root.to_bytes()))
     }
 
     /// Puts the file of a blob in its place, or away if the blob needs none. What fails is done at the next opening.
-    fn settle_file(&self, id: u64, whole: &Whole) {
+    fn settle_file(&self, id: u64, sha256: &Hash, in_index: bool) {
         let disk = &self.0.disk;
-        let needed = whole.small.is_none() && !disk.blob(&whole.sha256).exists();
-        let settled = if needed { disk.place(id, &whole.sha256) } else { disk::unlink(&disk.incoming(id)) };
+        let needed = !in_index && !disk.blob(sha256).exists();
+        let settled = if needed { disk.place(id, sha256) } else { disk::unlink(&disk.incoming(id)) };
         if let Err(error) = settled {
             tracing::warn!("a stored blob is not in its place yet: {error}");
         }

@@ -11,13 +11,17 @@
 
 mod changes;
 mod edit;
+mod inspect;
 mod read;
 mod tables;
 
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use ocipfs_node::Cid;
 use ocipfs_oci::{Digest, MediaType, Name};
@@ -27,6 +31,7 @@ use crate::content::{Database, StoreError};
 
 pub use changes::{Change, What, changes, settle};
 pub use edit::Edit;
+pub use inspect::{Inspected, inspect};
 
 /// A blob that a repository has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +99,11 @@ impl Repositories {
     pub fn database(&self) -> &Arc<Database> {
         &self.0.database
     }
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Who holds the bytes of a blob or a manifest. Each has a holder of its own, since two digests may be of the same bytes.

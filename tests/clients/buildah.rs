@@ -43,4 +43,19 @@ impl Buildah {
         let dir = dir.display().to_string();
         self.room.run(&["buildah", "bud", "--tls-verify=false", "--isolation=chroot", "--tag", tag, &dir])
     }
+
+    /// Pushes an image.
+    pub fn push(&self, reference: &str) -> Result<String, String> {
+        self.room.run(&["buildah", "push", "--tls-verify=false", reference])
+    }
+
+    /// Makes a list of images, one for each architecture, and pushes it with all of them.
+    pub fn push_list(&self, list: &str, images: &[(&str, &str)], to: &str) -> Result<String, String> {
+        self.room.run(&["buildah", "manifest", "create", list])?;
+        for (image, architecture) in images {
+            self.room.run(&["buildah", "manifest", "add", "--arch", architecture, list, image])?;
+        }
+        let to = format!("docker://{to}");
+        self.room.run(&["buildah", "manifest", "push", "--all", "--tls-verify=false", list, &to])
+    }
 }

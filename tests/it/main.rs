@@ -22,6 +22,7 @@ mod names;
 mod peering;
 mod private;
 mod pulling;
+mod push;
 mod readers;
 mod registry;
 mod serving;
@@ -44,6 +45,7 @@ fn main() {
         peering::trials(),
         private::trials(),
         pulling::trials(),
+        push::trials(),
         readers::trials(),
         registry::trials(),
         serving::trials(),

@@ -2,7 +2,8 @@
 
 use std::{
     fs::File,
-    io::{self, Write},
+    io::{self, Seek, SeekFrom, Write},
+    os::unix::fs::FileExt,
     sync::{
         Arc,
         mpsc::{SyncSender, sync_channel},
@@ -13,7 +14,13 @@ use std::{
 use ocipfs_node::Block;
 use ocipfs_oci::Digest;
 
-use super::{Error, Layout, Store, Stored, disk, files::Whole, files::sha256, source::Source};
+use redb::WriteTransaction;
+
+use super::{
+    Error, Layout, Store, Stored, disk,
+    files::{Finished, sha256},
+    source::Source,
+};
 
 /// Blobs up to this size live in the index: a file would cost more than it holds.
 pub const SMALL: usize = 64 << 10;
@@ -30,6 +37,8 @@ pub struct Draft {
     small: Vec<u8>,
     file: Option<Sheet>,
     size: u64,
+    /// A row says that its file is needed.
+    saved: bool,
 }
 
 /// The file of a draft that outgrew the index.
@@ -50,7 +59,18 @@ impl Store {
     pub fn draft(&self) -> Result<Draft, Error> {
         self.0.disk.check_space()?;
         let id = self.next_id();
-        Ok(Draft { store: self.clone(), id, small: Vec::new(), file: None, size: 0 })
+        Ok(Draft { store: self.clone(), id, small: Vec::new(), file: None, size: 0, saved: false })
+    }
+
+    /// Goes on with a draft of which `size` bytes were saved, more than fit into the index, or none are counted on.
+    pub fn resume_draft(&self, id: u64, size: u64) -> Result<Draft, Error> {
+        let mut draft = Draft { store: self.clone(), id, small: Vec::new(), file: None, size, saved: true };
+        if size > 0 {
+            let file = self.0.disk.create(id)?;
+            (&file).seek(SeekFrom::Start(size)).map_err(Error::at(&self.0.disk.incoming(id)))?;
+            draft.file = Some(Sheet { file: Arc::new(file), checked: size, synced: size, write_back: None });
+        }
+        Ok(draft)
     }
 }
 
@@ -91,19 +111,74 @@ impl Draft {
         self.size
     }
 
-    /// Stores what was written under `digest`, its sha256, with every layout; the first one's file is returned.
-    pub fn finish(self, digest: &Digest, aliases: &[Digest], layouts: &[Layout]) -> Result<Stored, Error> {
-        self.finish_with(digest, aliases, layouts, &[])
+    /// The id of its file.
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
-    /// The same, and keeps `blocks` that belong to no file in the same commit: a directory that names it.
-    pub fn finish_with(
+    /// Makes what was written durable, and `tail` that follows it and is not counted as written yet. The file stays from
+    /// now on, until it is stored or discarded.
+    pub fn save(&mut self, tail: &[u8]) -> Result<(), Error> {
+        let disk = &self.store.0.disk;
+        let path = disk.incoming(self.id);
+        disk.check_space()?;
+        let file = match &self.file {
+            Some(sheet) => sheet.file.clone(),
+            None => {
+                let file = disk.create(self.id)?;
+                file.write_all_at(&self.small, 0).map_err(Error::at(&path))?;
+                Arc::new(file)
+            }
+        };
+        file.write_all_at(tail, self.size).map_err(Error::at(&path))?;
+        file.sync_data().map_err(Error::at(&path))?;
+        disk.sync_incoming()?;
+        self.saved = true;
+        Ok(())
+    }
+
+    /// Hands over all of its bytes, piece by piece.
+    pub fn replay(&self, mut to: impl FnMut(&[u8])) -> Result<(), Error> {
+        let Some(sheet) = &self.file else {
+            to(&self.small);
+            return Ok(());
+        };
+        let mut buffer = vec![0; 1 << 20];
+        let mut offset = 0;
+        while offset < self.size {
+            let part = &mut buffer[..(self.size - offset).min(1 << 20) as usize];
+            let read = sheet.file.read_exact_at(part, offset);
+            read.map_err(Error::at(&self.store.0.disk.incoming(self.id)))?;
+            to(part);
+            offset += part.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Removes it, whatever was saved of it; its row is gone.
+    pub fn discard(mut self) {
+        self.saved = false;
+        // Also where it is short, and has a file only since it was saved.
+        self.size = self.size.max(SMALL as u64 + 1);
+    }
+
+    /// Stores what was written under `digest`, its sha256, with every layout; the first one's file is returned.
+    pub fn finish(self, digest: &Digest, aliases: &[Digest], layouts: &[Layout]) -> Result<Stored, Error> {
+        let nothing = |_: &WriteTransaction, _: &Stored| Ok(());
+        let (stored, ()) = self.finish_with(digest, aliases, layouts.to_vec(), &[], nothing)?;
+        Ok(stored)
+    }
+
+    /// The same, and keeps `blocks` that belong to no file, and what `also` does, in the same commit. Others share that,
+    /// so `also` may run twice.
+    pub fn finish_with<T: Send + 'static>(
         mut self,
         digest: &Digest,
         aliases: &[Digest],
-        layouts: &[Layout],
+        layouts: Vec<Layout>,
         blocks: &[Block],
-    ) -> Result<Stored, Error> {
+        also: impl FnMut(&WriteTransaction, &Stored) -> Result<T, Error> + Send + 'static,
+    ) -> Result<(Stored, T), Error> {
         let sha256 = sha256(digest)?;
         let disk = &self.store.0.disk;
         disk.check_space()?;
@@ -113,9 +188,10 @@ impl Draft {
             disk.sync_incoming()?;
             self.store.0.sources.insert(self.id, Source::File(file));
         }
-        let small = (self.size <= SMALL as u64).then_some(self.small.as_slice());
-        let whole = Whole { sha256, size: self.size, aliases, small };
-        self.store.add(&whole, layouts, blocks, self.id)
+        let small = (self.size <= SMALL as u64).then(|| std::mem::take(&mut self.small));
+        let (aliases, blocks) = (aliases.to_vec(), blocks.to_vec());
+        let finished = Finished { sha256, size: self.size, aliases, small, layouts, blocks };
+        self.store.add((self.id, finished), also)
     }
 }
 
@@ -123,7 +199,7 @@ impl Drop for Draft {
     fn drop(&mut self) {
         let written = self.size > SMALL as u64;
         // A commit that failed late may yet be on the disk: then the file is needed.
-        let needed = || !matches!(self.store.file_row(self.id), Ok(None));
+        let needed = || self.saved || !matches!(self.store.file_row(self.id), Ok(None));
         if !written || needed() {
             return;
         }

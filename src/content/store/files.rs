@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use ocipfs_node::Cid;
+use ocipfs_node::{Block, Cid};
 use ocipfs_oci::{Algorithm, Digest};
 use redb::ReadableTable;
 
@@ -21,6 +21,24 @@ pub struct Whole<'a> {
     pub aliases: &'a [Digest],
     /// The bytes themselves, where they are too few for a file.
     pub small: Option<&'a [u8]>,
+}
+
+/// What a draft became.
+pub struct Finished {
+    pub sha256: Hash,
+    pub size: u64,
+    pub aliases: Vec<Digest>,
+    pub small: Option<Vec<u8>>,
+    pub layouts: Vec<Layout>,
+    /// Blocks that belong to no file.
+    pub blocks: Vec<Block>,
+}
+
+impl Finished {
+    pub fn whole(&self) -> Whole<'_> {
+        let Self { sha256, size, aliases, small, .. } = self;
+        Whole { sha256: *sha256, size: *size, aliases, small: small.as_deref() }
+    }
 }
 
 /// The size, the file ids and the aliases of a blob.

@@ -1,11 +1,13 @@
+use std::sync::PoisonError;
+
 use ocipfs_node::Cid;
 
-use super::{Error, Store, disk, files, lock, tables::Tables};
+use super::{Error, Store, disk, files, tables::Tables};
 
 impl Store {
     /// Removes the layout with this root, and with its last layout the blob; says whether it was stored.
     pub fn remove(&self, root: &Cid) -> Result<bool, Error> {
-        let _placing = lock(&self.0.placing);
+        let _placing = self.0.placing.write().unwrap_or_else(PoisonError::into_inner);
         let Some(stored) = self.file(root)? else { return Ok(false) };
         let sha256 = files::sha256(&stored.digest)?;
         let is_last = self.0.database.write(|write| {
