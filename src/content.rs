@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! stat, open, read ──► store (here) or dag::resolve, arrival ──► node (peers)
+//! uploads          ──► put, in parts, over several requests
 //! put              ──► dag::build ──► store: a blob is a file, a block a window into it
 //! hold, release    ──► index: what is kept for whom
 //! ```
@@ -17,6 +18,7 @@ mod pin;
 mod put;
 mod space;
 mod store;
+mod uploads;
 mod verify;
 
 /// The way in for fuzz/.
@@ -45,12 +47,13 @@ use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
 pub use dag::{Profile, Root};
-pub use index::{Holding, Named};
+pub use index::{Holding, Named, hold_for, let_go};
 pub use open::Reader;
 pub use path::{CidPath, Error as PathError};
 pub use put::{Document, Folder, Put, Written};
 pub use space::{Collected, Usage};
-pub use store::{Error as StoreError, Guard, Stat as StoreStat, Store};
+pub use store::{Database, Error as StoreError, Guard, Stat as StoreStat, Store, Stored};
+pub use uploads::{Error as UploadError, Upload, Uploads};
 pub use verify::{Damage, Verified};
 
 use arrival::Arrivals;
@@ -226,6 +229,7 @@ struct Inner {
     arrivals: Arc<Arrivals>,
     space: Arc<Space>,
     stop: CancellationToken,
+    uploads: Uploads,
     /// Blobs whose bytes were fetched whole and did not match; asked again, they are refused at once.
     rejected: Mutex<HashSet<Blob>>,
     /// Blobs of other algorithms than sha256 whose stored bytes were seen to match.
@@ -270,6 +274,7 @@ impl Content {
             store.limit(limit, Box::new(move |store, over| space.make_room(store, over)));
         }
         let content = Self(Arc::new(Inner {
+            uploads: Uploads::new(store.clone(), settings.profile, settings.stall_timeout),
             node,
             store,
             index,
@@ -309,6 +314,11 @@ impl Content {
         self.0.settings.find_timeout
     }
 
+    /// How long a stream may make no progress.
+    pub fn stall_timeout(&self) -> Duration {
+        self.0.settings.stall_timeout
+    }
+
     fn settings(&self) -> &Settings {
         &self.0.settings
     }
@@ -316,6 +326,11 @@ impl Content {
     /// Where the blobs are.
     pub fn store(&self) -> &Store {
         &self.0.store
+    }
+
+    /// What comes in parts.
+    pub fn uploads(&self) -> &Uploads {
+        &self.0.uploads
     }
 
     /// A block that is here, or about to be.
@@ -416,8 +431,13 @@ impl Content {
 
     /// Whether the whole blob is here and was verified.
     pub async fn has(&self, digest: &Digest) -> Result<bool, Error> {
+        Ok(self.stored_blob(digest).await?.is_some())
+    }
+
+    /// A stored blob, by any of its digests.
+    pub async fn stored_blob(&self, digest: &Digest) -> Result<Option<Stored>, Error> {
         let digest = digest.clone();
-        Ok(self.0.store.run(move |store| store.blob(&digest)).await?.is_some())
+        Ok(self.0.store.run(move |store| store.blob(&digest)).await?)
     }
 
     /// Keeps the blocks of a document.

@@ -7,11 +7,13 @@
 //! | `ipfs/<cid>[:latest]` | the image whose descriptor is this file, and whose blobs are at `ipfs://` urls |
 //! | `ipns/<k51... or domain>[/<dir>...][:tag]` | the same below what an IPNS name or a DNSLink means now |
 //! | `<ciq... or 1220...>/<name>[:latest]` | an image of image2ipfs, by its CIDv0 in base32 or hex |
+//! | anything else | a repository that was pushed here |
 
 mod descriptor;
 mod dockerized;
 pub mod ipns;
 mod layer;
+mod local;
 mod path;
 
 use std::sync::Arc;
@@ -22,9 +24,10 @@ use ocipfs_oci::{Digest, Name, Reference, Tag, name};
 
 use crate::{
     content::{self, Blob, CidPath, Content, PathError},
-    images::{self, layout::Layouts, tree::Places},
+    images::{self, layout::Layouts, repository::Repositories, tree::Places},
 };
 use dockerized::Dockerized;
+use local::Local;
 
 pub use images::Document;
 
@@ -32,6 +35,8 @@ pub use images::Document;
 const RAW: u64 = 0x55;
 const DAG_PB: u64 = 0x70;
 const LIBP2P_KEY: u64 = 0x72;
+/// What is in the directory of a repository (OCI image layout).
+const RESERVED: [&str; 3] = ["blobs", "index.json", "oci-layout"];
 
 /// Why a name leads nowhere.
 #[derive(Debug, thiserror::Error)]
@@ -89,11 +94,21 @@ pub enum Error {
         /// What was probably meant.
         instead: String,
     },
-    /// No kind of name looks like this.
+    /// Nothing was pushed under it, and no other kind of name looks like this.
     #[error(
-        "no repository is called {0}: this registry knows layer/<cid>, ipfs/<cid>[/<dir>...], ipns/<k51... or domain>[/<dir>...] and <ciq... or 1220...>/<name>"
+        "no repository is called {0}: this registry knows what was pushed to it, and layer/<cid>, ipfs/<cid>[/<dir>...], ipns/<k51... or domain>[/<dir>...] and <ciq... or 1220...>/<name>"
     )]
     UnknownName(Name),
+    /// A repository is published as a directory with these entries, which would be in the way.
+    #[error(
+        "{name} cannot be a repository: {component:?} is what the image layout of a repository has in it; choose another component"
+    )]
+    Reserved {
+        /// The whole name.
+        name: Name,
+        /// The component.
+        component: String,
+    },
     /// The name is right, the reference is not.
     #[error("{name} has no {reference}: {instead} would be")]
     UnknownReference {
@@ -191,12 +206,18 @@ pub enum Meaning {
         /// The directory with `manifests` and `blobs`.
         at: CidPath,
     },
+    /// A repository that is pushed to.
+    Local {
+        /// The name itself.
+        name: Name,
+    },
 }
 
 /// Looks up what names mean, and remembers of images what was read already. Clones share that.
 #[derive(Clone)]
 pub struct Resolver {
     content: Content,
+    repositories: Repositories,
     layouts: Arc<Layouts>,
     places: Arc<Places>,
     targets: Arc<ipns::Targets>,
@@ -205,7 +226,14 @@ pub struct Resolver {
 impl Resolver {
     /// One that remembers nothing yet.
     pub fn new(content: Content) -> Self {
-        Self { content, layouts: Arc::default(), places: Arc::default(), targets: Arc::default() }
+        let repositories = Repositories::new(content.store().database());
+        let (layouts, places, targets) = Default::default();
+        Self { content, repositories, layouts, places, targets }
+    }
+
+    /// What was pushed here.
+    pub fn repositories(&self) -> &Repositories {
+        &self.repositories
     }
 
     /// Where the blobs are.
@@ -217,7 +245,10 @@ impl Resolver {
     pub fn is_stale(&self, meaning: &Meaning) -> bool {
         match meaning {
             Meaning::Ipns { key, below, .. } => self.targets.is_stale(key, below),
-            Meaning::Layer { .. } | Meaning::Path { .. } | Meaning::Dockerized { .. } => false,
+            Meaning::Layer { .. }
+            | Meaning::Path { .. }
+            | Meaning::Dockerized { .. }
+            | Meaning::Local { .. } => false,
         }
     }
 
@@ -259,6 +290,7 @@ impl Meaning {
                 let below = names.join("/");
                 Ok(Self::Ipns { name, key, below })
             }
+            ["layer", ..] => Err(Error::UnknownName(name)),
             [hash, names @ ..] => match dockerized::parse(hash) {
                 Some(cid) => {
                     let cid = cid.map_err(|why| no_cid(&name, hash, why))?;
@@ -268,9 +300,9 @@ impl Meaning {
                         false => Ok(Self::Dockerized { name, at }),
                     }
                 }
-                None => Err(unknown(name)),
+                None => local(name),
             },
-            [] => Err(unknown(name)),
+            [] => Err(Error::UnknownName(name)),
         }
     }
 
@@ -298,6 +330,7 @@ impl Meaning {
             Self::Dockerized { name, at } => {
                 Dockerized { content: &resolver.content, name, at }.manifest(reference).await
             }
+            Self::Local { name } => Local { resolver, name }.manifest(reference).await,
         }
     }
 
@@ -318,7 +351,17 @@ impl Meaning {
             Self::Dockerized { name, at } => {
                 Dockerized { content: &resolver.content, name, at }.blob(digest).await
             }
+            Self::Local { name } => Local { resolver, name }.blob(digest).await,
         }
+    }
+
+    /// The tags after `last`, sorted, at most so many.
+    pub async fn tags_after(&self, resolver: &Resolver, last: &str, most: usize) -> Result<Vec<Tag>, Error> {
+        if let Self::Local { name } = self {
+            return Local { resolver, name }.tags(last, most).await;
+        }
+        let tags = self.tags(resolver).await?;
+        Ok(tags.into_iter().filter(|tag| tag.as_str() > last).take(most).collect())
     }
 
     /// The tags, sorted.
@@ -331,6 +374,7 @@ impl Meaning {
                 None => Err(Error::UnknownName(name.clone())),
             },
             Self::Dockerized { name, at } => Dockerized { content: &resolver.content, name, at }.tags().await,
+            Self::Local { name } => Local { resolver, name }.tags("", usize::MAX).await,
         }
     }
 
@@ -340,7 +384,8 @@ impl Meaning {
             Self::Layer { name, .. }
             | Self::Path { name, .. }
             | Self::Ipns { name, .. }
-            | Self::Dockerized { name, .. } => name,
+            | Self::Dockerized { name, .. }
+            | Self::Local { name } => name,
         }
     }
 }
@@ -363,19 +408,27 @@ fn other_base(text: &str) -> Option<Error> {
     })
 }
 
-/// What starts with a CID, a key or a domain lacks the word that says how it is meant; `layer/<cid>` has nothing below it.
-fn unknown(name: Name) -> Error {
+/// A repository that may have been pushed.
+fn local(name: Name) -> Result<Meaning, Error> {
+    if let Some(instead) = misplaced(&name) {
+        return Err(Error::Misplaced { name, instead });
+    }
+    let reserved = name.components().skip(1).find(|component| RESERVED.contains(component)).map(String::from);
+    match reserved {
+        Some(component) => Err(Error::Reserved { component, name }),
+        None => Ok(Meaning::Local { name }),
+    }
+}
+
+/// What starts with a CID or a key lacks the word that says how it is meant; `layer/<cid>` has nothing below it.
+fn misplaced(name: &Name) -> Option<String> {
     let (first, rest) = name.as_str().split_once('/').unwrap_or((name.as_str(), ""));
-    let instead = match (first, Cid::try_from(first)) {
+    match (first, Cid::try_from(first)) {
         ("layer", _) => rest.split_once('/').map(|(cid, _)| format!("layer/{cid}")),
         (_, Ok(cid)) if cid.codec() == LIBP2P_KEY => Some(format!("ipns/{name}")),
         (_, Ok(_)) if rest.is_empty() => Some(format!("ipfs/{name} or layer/{name}")),
         (_, Ok(_)) => Some(format!("ipfs/{name}")),
         (_, Err(_)) => None,
-    };
-    match instead {
-        Some(instead) => Error::Misplaced { name, instead },
-        None => Error::UnknownName(name),
     }
 }
 

@@ -1,10 +1,19 @@
 //! The OCI distribution API on axum: the one place that knows HTTP statuses and OCI error codes.
 
+mod access;
 mod blobs;
+mod body;
+mod catalog;
 mod endpoint;
 mod error;
+mod htpasswd;
 mod manifests;
+mod query;
+mod referrers;
 mod tags;
+mod uploads;
+
+use std::time::Duration;
 
 use axum::{
     Router,
@@ -13,33 +22,80 @@ use axum::{
     response::{IntoResponse, Response},
     routing::any,
 };
-use ocipfs_oci::Digest;
+use ocipfs_oci::{Digest, Name};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::trace::{DefaultOnResponse, TraceLayer};
 use tracing::Level;
 
-use crate::names::{Meaning, Resolver};
+use crate::{
+    content::StoreError,
+    images::repository::{Edit, Repositories},
+    names::{self, Meaning, Resolver},
+};
+use access::is_read;
 use endpoint::Endpoint;
-use error::Refusal;
+use error::{Refusal, Wanted};
+use query::Query;
+
+pub use access::Access;
+pub use htpasswd::{Error as UsersError, Users};
+
+/// Between two looks at stale uploads.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// What every handler works with.
 #[derive(Clone)]
 pub struct Registry {
     resolver: Resolver,
+    access: Access,
+}
+
+impl Registry {
+    /// Asks the repositories, which are on the disk.
+    async fn ask<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Repositories) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let repositories = self.resolver.repositories().clone();
+        Ok(self.resolver.content().store().run(move |_| ask(&repositories)).await?)
+    }
+
+    /// Changes repositories; `with` may run twice.
+    async fn edit<T: Send + 'static>(
+        &self,
+        with: impl FnMut(&Edit) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        self.ask(move |repositories| repositories.edit(with)).await
+    }
 }
 
 /// Serves the registry until `stop`, then finishes what is being sent.
 pub async fn serve(
     listener: TcpListener,
     resolver: Resolver,
+    access: Access,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    let app = router(resolver);
-    axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await
+    let content = resolver.content().clone();
+    let app = router(Registry { resolver, access });
+    let sweeping = tokio::spawn(stop.clone().run_until_cancelled_owned({
+        let content = content.clone();
+        async move {
+            loop {
+                if let Err(error) = content.uploads().sweep().await {
+                    tracing::warn!("stale uploads are not removed: {error}");
+                }
+                tokio::time::sleep(SWEEP_EVERY).await;
+            }
+        }
+    }));
+    let served = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await;
+    let _ = sweeping.await;
+    served
 }
 
-fn router(resolver: Resolver) -> Router {
+fn router(registry: Registry) -> Router {
     // Names hold slashes, so paths are split by `Endpoint`, not by routes.
     Router::new()
         .route("/v2", any(version))
@@ -48,7 +104,7 @@ fn router(resolver: Resolver) -> Router {
         .fallback(async || Refusal::no_endpoint())
         .layer(axum::middleware::map_response(common_headers))
         .layer(TraceLayer::new_for_http().on_response(DefaultOnResponse::new().level(Level::DEBUG)))
-        .with_state(Registry { resolver })
+        .with_state(registry)
 }
 
 /// Tells where an answer is what was seen last, since nobody could be asked: RFC 9111, section 5.5, as RFC 7234 had it.
@@ -56,8 +112,16 @@ fn stale(registry: &Registry, meaning: &Meaning) -> Option<[(HeaderName, &'stati
     registry.resolver.is_stale(meaning).then_some([(header::WARNING, "110 - \"Response is Stale\"")])
 }
 
-async fn version(method: Method) -> Result<impl IntoResponse, Refusal> {
-    Refusal::unless_read(&method)?;
+/// Where there are users, this is where a client learns that it has to log in.
+async fn version(
+    State(registry): State<Registry>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, Refusal> {
+    if !is_read(&method) {
+        return Err(Refusal::method(&method, "GET, HEAD"));
+    }
+    registry.access.greet(&headers).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], "{}"))
 }
 
@@ -75,17 +139,70 @@ fn not_modified(headers: &HeaderMap, digest: &Digest) -> Option<Response> {
 }
 
 async fn dispatch(State(registry): State<Registry>, request: Request) -> Result<Response, Refusal> {
-    Refusal::unless_read(request.method())?;
+    registry.access.check(request.method(), request.headers()).await?;
+    if is_read(request.method()) {
+        return read(&registry, &request).await;
+    }
+    // A task of its own: what a client that goes away has begun is ended in order.
+    match tokio::spawn(write(registry, request)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(StoreError::Stopped.into()),
+    }
+}
+
+async fn read(registry: &Registry, request: &Request) -> Result<Response, Refusal> {
     let endpoint = Endpoint::parse(request.uri().path()).ok_or_else(Refusal::no_endpoint)?;
     let head = *request.method() == Method::HEAD;
+    let query = Query::parse(request.uri().query());
     match endpoint {
         Endpoint::Manifest { name, reference } => {
-            manifests::get(&registry, name, reference, request.headers()).await
+            manifests::get(registry, name, reference, request.headers()).await
         }
         Endpoint::Blob { name, digest } if head => {
-            blobs::head(&registry, name, digest, request.headers()).await
+            blobs::head(registry, name, digest, request.headers()).await
         }
-        Endpoint::Blob { name, digest } => blobs::get(&registry, name, digest, request.headers()).await,
-        Endpoint::Tags { name } => tags::list(&registry, name, request.uri().query()).await,
+        Endpoint::Blob { name, digest } => blobs::get(registry, name, digest, request.headers()).await,
+        Endpoint::Tags { name } => tags::list(registry, name, &query).await,
+        Endpoint::Referrers { name, digest } => referrers::list(registry, name, digest, &query).await,
+        Endpoint::Catalog => catalog::list(registry, &query).await,
+        Endpoint::Upload { name, id } => uploads::status(registry, &local(name)?, id).await,
+        Endpoint::Uploads { .. } => Err(Refusal::method(request.method(), endpoint.methods())),
+    }
+}
+
+async fn write(registry: Registry, request: Request) -> Result<Response, Refusal> {
+    let (parts, body) = request.into_parts();
+    let endpoint = Endpoint::parse(parts.uri.path()).ok_or_else(Refusal::no_endpoint)?;
+    let not_taken = || Refusal::method(&parts.method, endpoint.methods());
+    let name = local(endpoint.name().ok_or_else(not_taken)?)?;
+    let query = Query::parse(parts.uri.query());
+    let (registry, headers) = (&registry, &parts.headers);
+    match (endpoint, parts.method.as_str()) {
+        (Endpoint::Manifest { reference, .. }, "PUT") => {
+            manifests::put(registry, &name, reference, &query, headers, body).await
+        }
+        (Endpoint::Manifest { reference, .. }, "DELETE") => {
+            manifests::delete(registry, &name, reference).await
+        }
+        (Endpoint::Blob { digest, .. }, "DELETE") => blobs::delete(registry, &name, digest).await,
+        (Endpoint::Uploads { .. }, "POST") => uploads::begin(registry, &name, &query, body).await,
+        (Endpoint::Upload { id, .. }, "PATCH") => uploads::part(registry, &name, id, headers, body).await,
+        (Endpoint::Upload { id, .. }, "PUT") => {
+            uploads::end(registry, &name, id, &query, headers, body).await
+        }
+        (Endpoint::Upload { id, .. }, "DELETE") => uploads::cancel(registry, &name, id).await,
+        _ => Err(not_taken()),
+    }
+}
+
+/// A repository that may be pushed to: what other names mean is what a CID or a key means, and nothing else.
+fn local(name: &str) -> Result<Name, Refusal> {
+    match Meaning::parse(name) {
+        Ok(Meaning::Local { name }) => Ok(name),
+        Ok(_) | Err(names::Error::UnknownName(_) | names::Error::Unfinished { .. }) => {
+            let why = "what it means is said by a CID or a key, so nothing can be pushed to it";
+            Err(Refusal::denied(format!("{name}: {why}; choose a name that does not begin like it")))
+        }
+        Err(error) => Err(Refusal::names(error, Wanted::Manifest)),
     }
 }

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Exit, Global, open, settings::Settings};
 use crate::{
     control::{Failure, House, Reply, Request, server::Server},
-    registry,
+    registry::{self, Access},
 };
 
 /// What is being sent or answered gets this long to end.
@@ -37,6 +37,7 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
     let address = settings.listen();
     // What makes no sense is said before anything is bound or written.
     settings.online(String::new())?;
+    let access = settings.access()?;
     let listener = TcpListener::bind(address).await.map_err(|e| {
         Failure::new(format!("cannot listen on {address} for the registry: {e}"))
             .hint("is another registry running there? choose another address with --listen")
@@ -49,7 +50,7 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
     let house = open(settings.online(shown.to_string())?).await?;
     // Before it is said to be ready: whoever reads that may stop it at once.
     let mut signals = Signals::listen()?;
-    let outcome = run_in(global, &house, &settings, listener, &mut signals).await;
+    let outcome = run_in(global, &house, &settings, (listener, access), &mut signals).await;
     tokio::select! {
         () = house.close() => {}
         () = signals.next() => {}
@@ -61,13 +62,13 @@ async fn run_in(
     global: &Global,
     house: &House,
     settings: &Settings,
-    listener: TcpListener,
+    (listener, access): (TcpListener, Access),
     signals: &mut Signals,
 ) -> Result<(), Exit> {
     let stop = CancellationToken::new();
     let control = Server::bind(&settings.data_dir())?;
     let control = tokio::spawn(control.run(house.clone(), stop.clone()));
-    let registry = tokio::spawn(registry::serve(listener, house.resolver().clone(), stop.clone()));
+    let registry = tokio::spawn(registry::serve(listener, house.resolver().clone(), access, stop.clone()));
     say_ready(global, house).await?;
     signals.next().await;
     tracing::info!("stopping; a second signal stops at once");
@@ -80,6 +81,7 @@ async fn run_in(
         }
         () = signals.next() => {}
     }
+    house.content().uploads().save_all().await;
     Ok(())
 }
 

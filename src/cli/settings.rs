@@ -16,6 +16,7 @@ use super::{Exit, Global};
 use crate::{
     content::{self, Profile},
     control::{Failure, Options},
+    registry::{Access, Users},
 };
 
 const LISTEN: &str = "127.0.0.1:5050";
@@ -65,6 +66,9 @@ pub struct Settings {
     /// The most that is stored at all: what is added beyond it is refused, pulls stream through [default: no limit]
     #[arg(long, value_name = "SIZE", env = "OCIPFS_MAX_SIZE")]
     max_size: Option<ByteSize>,
+    /// Who may push: users and their bcrypt hashes, as `htpasswd -B` writes them [default: everybody on loopback]
+    #[arg(long, value_name = "FILE", env = "OCIPFS_HTPASSWD")]
+    htpasswd: Option<PathBuf>,
 }
 
 /// A duration as people write it: `10s`, `1m 30s`, `500ms`.
@@ -167,6 +171,7 @@ impl Settings {
             profile: self.profile.or(file.profile),
             cache_size: self.cache_size.or(file.cache_size),
             max_size: self.max_size.or(file.max_size),
+            htpasswd: self.htpasswd.or(file.htpasswd),
         })
     }
 
@@ -188,6 +193,20 @@ impl Settings {
 
     pub fn listen(&self) -> SocketAddr {
         self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 5050)))
+    }
+
+    /// Who may push.
+    pub fn access(&self) -> Result<Access, Exit> {
+        match &self.htpasswd {
+            Some(path) => {
+                let users = Users::read(path);
+                Ok(Access::Users(
+                    users.map_err(|e| usage(e, "`htpasswd -B -c FILE NAME` makes such a file"))?,
+                ))
+            }
+            None if self.listen().ip().is_loopback() => Ok(Access::Everybody),
+            None => Ok(Access::Nobody),
+        }
     }
 
     fn content(&self) -> content::Settings {

@@ -1,4 +1,4 @@
-//! Bytes coming in: cut once, and hashed twice and written by a thread each.
+//! Bytes coming in: cut once, and hashed twice and written, by a thread each where there are cores for them.
 //!
 //! ```text
 //!            ┌─► whole   sha256 of all of it (left out where the caller has it)
@@ -10,13 +10,18 @@
 
 use std::{
     collections::BTreeMap,
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    sync::{
+        Arc, LazyLock,
+        mpsc::{SyncSender, sync_channel},
+    },
     thread::{self, JoinHandle},
 };
 
 use bytes::{Bytes, BytesMut};
 use ocipfs_node::Block;
 use ocipfs_oci::{Algorithm, Digest, Hasher};
+use redb::WriteTransaction;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     MIB, Profile,
@@ -32,13 +37,20 @@ const PIECE: usize = MIB;
 /// Pieces that wait for one thread.
 const WAITING: usize = 4;
 
+/// Puts that have threads of their own; what comes beside them is hashed and written by who brings it.
+static LANES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    Arc::new(Semaphore::new(cores))
+});
+
 /// A blob on its way into the store. Dropped, it leaves nothing.
 pub struct Put {
     /// What is not a whole piece yet.
     open: BytesMut,
-    whole: Option<Worker<Digest>>,
-    leaves: Worker<(Root, Layout)>,
-    writer: Worker<Result<Draft, Error>>,
+    whole: Option<Stage<Hasher>>,
+    leaves: Stage<Cut>,
+    writer: Stage<Draft>,
+    lane: Option<OwnedSemaphorePermit>,
 }
 
 /// A blob that is written and hashed, and that nobody sees yet.
@@ -55,22 +67,39 @@ impl Put {
     /// Begins a blob whose sha256 is computed here.
     pub fn new(store: &Store, profile: Profile) -> Result<Self, Error> {
         let mut put = Self::unhashed(store, profile)?;
-        put.whole = Some(Worker::start("whole", |pieces| {
-            let mut hasher = Hasher::new(Algorithm::Sha256);
-            pieces.iter().for_each(|piece| hasher.update(&piece));
-            hasher.finish()
-        })?);
+        put.whole = Some(hash_whole());
         Ok(put)
     }
 
     /// Begins a blob whose sha256 the caller computes.
     pub fn unhashed(store: &Store, profile: Profile) -> Result<Self, Error> {
-        let mut draft = store.draft()?;
-        let leaves = Worker::start("leaves", move |pieces| cut(profile, pieces))?;
-        let write =
-            |pieces: Receiver<Bytes>| pieces.iter().try_for_each(|piece| draft.write(&piece)).map(|()| draft);
-        let writer = Worker::start("writer", write)?;
-        Ok(Self { open: BytesMut::new(), whole: None, leaves, writer })
+        Ok(Self::of(store.draft()?, profile))
+    }
+
+    /// Goes on with one that was saved: what is there of it is hashed again.
+    pub fn resume(store: &Store, profile: Profile, file: u64, length: u64) -> Result<Self, Error> {
+        let whole_pieces = length - length % PIECE as u64;
+        let all = store.resume_draft(file, length)?;
+        let mut put = Self::of(store.resume_draft(file, whole_pieces)?, profile);
+        put.whole = Some(hash_whole());
+        all.replay(|bytes| {
+            put.open.extend_from_slice(bytes);
+            if put.open.len() == PIECE {
+                let piece = put.open.split().freeze();
+                put.whole.iter_mut().for_each(|whole| drop(whole.work(&piece)));
+                drop(put.leaves.work(&piece));
+            }
+        })?;
+        Ok(put)
+    }
+
+    fn of(draft: Draft, profile: Profile) -> Self {
+        let leaves = Stage::new("leaves", Cut::new(profile), |cut, piece| {
+            cut.push(piece);
+            Ok(())
+        });
+        let writer = Stage::new("writer", draft, |draft, piece| draft.write(piece));
+        Self { open: BytesMut::new(), whole: None, leaves, writer, lane: None }
     }
 
     /// Takes the next bytes, and waits where they come faster than they are hashed and written.
@@ -93,26 +122,67 @@ impl Put {
     }
 
     fn give(&mut self, piece: Bytes) -> Result<(), Error> {
-        if let Some(whole) = &self.whole {
-            whole.give(piece.clone());
+        if self.lane.is_none() {
+            self.lane = LANES.clone().try_acquire_owned().ok();
         }
-        self.leaves.give(piece.clone());
-        match self.writer.give(piece) {
-            true => Ok(()),
-            // It hangs up before the end only with an error.
-            false => Err(self.writer.ended().and_then(Result::err).unwrap_or(Error::BrokenOff)),
+        if self.lane.is_none() {
+            return self.work(&piece);
+        }
+        if let Some(whole) = &mut self.whole {
+            whole.give(piece.clone())?;
+        }
+        self.leaves.give(piece.clone())?;
+        self.writer.give(piece)
+    }
+
+    /// Hashes and writes a piece here.
+    fn work(&mut self, piece: &[u8]) -> Result<(), Error> {
+        if let Some(whole) = &mut self.whole {
+            whole.work(piece)?;
+        }
+        self.leaves.work(piece)?;
+        self.writer.work(piece)
+    }
+
+    /// Waits until what came is hashed and written, and needs no threads until more comes.
+    pub fn rest(&mut self) -> Result<(), Error> {
+        self.writer.stop()?;
+        if let Some(whole) = &mut self.whole {
+            whole.stop()?;
+        }
+        self.leaves.stop()?;
+        self.lane = None;
+        Ok(())
+    }
+
+    /// Makes what came durable, and gives the id of its file. It stays from now on, until it is stored or discarded.
+    pub fn save(&mut self) -> Result<u64, Error> {
+        self.rest()?;
+        let draft = self.writer.rest.as_mut().ok_or(Error::BrokenOff)?;
+        draft.save(&self.open)?;
+        Ok(draft.id())
+    }
+
+    /// Removes what was saved, and everything else; the row that names it is gone.
+    pub fn discard(self) {
+        if let Ok(draft) = self.writer.end() {
+            draft.discard();
         }
     }
 
     /// Waits for all of it to be hashed and written.
     pub fn close(mut self) -> Result<Written, Error> {
         let last = self.open.split().freeze();
-        let given = if last.is_empty() { Ok(()) } else { self.give(last) };
-        given?;
+        match self.lane.is_some() {
+            _ if last.is_empty() => {}
+            true => self.give(last)?,
+            // A short blob needs no threads.
+            false => self.work(&last)?,
+        }
         // While the last of it is still hashed.
-        let draft = self.writer.finish().ok_or(Error::BrokenOff)??.seal()?;
-        let digest = self.whole.and_then(Worker::finish);
-        let (root, layout) = self.leaves.finish().ok_or(Error::BrokenOff)?;
+        let draft = self.writer.end()?.seal()?;
+        let digest = self.whole.map(Stage::end).transpose()?.map(Hasher::finish);
+        let (root, layout) = self.leaves.end()?.finish();
         Ok(Written { root, digest, layout, draft })
     }
 
@@ -206,7 +276,9 @@ impl Written {
         let mut draft = store.draft()?;
         draft.write(&bytes)?;
         let digest = Some(Digest::sha256_of(&bytes));
-        let (root, layout) = cut(profile, [bytes]);
+        let mut cut = Cut::new(profile);
+        cut.push(&bytes);
+        let (root, layout) = cut.finish();
         Ok(Self { root, digest, layout, draft: draft.seal()? })
     }
 
@@ -217,55 +289,118 @@ impl Written {
 
     /// Stores the blob; `blocks` that belong to no file are kept in the same commit.
     pub fn store(self, digest: &Digest, aliases: &[Digest], blocks: &[Block]) -> Result<Stored, Error> {
-        self.draft.finish_with(digest, aliases, &[self.layout], blocks)
+        let layouts = std::slice::from_ref(&self.layout);
+        let (stored, ()) = self.draft.finish_with(digest, aliases, layouts, blocks, |_, _| Ok(()))?;
+        Ok(stored)
     }
+
+    /// Stores the blob and does something else in the same commit, which others share: `also` may run twice.
+    pub fn store_and<T: Send + 'static>(
+        self,
+        digest: &Digest,
+        aliases: &[Digest],
+        also: impl FnMut(&WriteTransaction, &Stored) -> Result<T, Error> + Send + 'static,
+    ) -> Result<(Stored, T), Error> {
+        self.draft.finish_with(digest, aliases, std::slice::from_ref(&self.layout), &[], also)
+    }
+
+    /// The digest of its bytes by another algorithm.
+    pub fn hash(&self, algorithm: Algorithm) -> Result<Digest, Error> {
+        let mut hasher = Hasher::new(algorithm);
+        self.draft.replay(|bytes| hasher.update(bytes))?;
+        Ok(hasher.finish())
+    }
+
+    /// Removes it, also what was saved of it.
+    pub fn discard(self) {
+        self.draft.discard();
+    }
+}
+
+fn hash_whole() -> Stage<Hasher> {
+    Stage::new("whole", Hasher::new(Algorithm::Sha256), |hasher, piece| {
+        hasher.update(piece);
+        Ok(())
+    })
 }
 
 /// Cuts pieces into leaves, and builds the tree above them.
-fn cut(profile: Profile, pieces: impl IntoIterator<Item = Bytes>) -> (Root, Layout) {
-    let (mut builder, mut leaves, mut nodes, mut offset) = (Builder::new(profile), vec![], vec![], 0);
-    for piece in pieces {
-        for chunk in piece.chunks(profile.chunk()) {
-            let (cid, finished) = builder.push_leaf(chunk);
-            leaves.push(Leaf { cid, offset, length: chunk.len() as u64 });
-            nodes.extend(finished);
-            offset += chunk.len() as u64;
+struct Cut {
+    profile: Profile,
+    builder: Builder,
+    leaves: Vec<Leaf>,
+    nodes: Vec<Block>,
+    offset: u64,
+}
+
+impl Cut {
+    fn new(profile: Profile) -> Self {
+        Self { profile, builder: Builder::new(profile), leaves: vec![], nodes: vec![], offset: 0 }
+    }
+
+    fn push(&mut self, piece: &[u8]) {
+        for chunk in piece.chunks(self.profile.chunk()) {
+            let (cid, finished) = self.builder.push_leaf(chunk);
+            self.leaves.push(Leaf { cid, offset: self.offset, length: chunk.len() as u64 });
+            self.nodes.extend(finished);
+            self.offset += chunk.len() as u64;
         }
     }
-    let (root, last) = builder.finish();
-    nodes.extend(last);
-    (root, Layout { root: root.cid, leaves, nodes })
+
+    fn finish(mut self) -> (Root, Layout) {
+        let (root, last) = self.builder.finish();
+        self.nodes.extend(last);
+        (root, Layout { root: root.cid, leaves: self.leaves, nodes: self.nodes })
+    }
 }
 
-/// A thread that works through pieces in order.
-struct Worker<T> {
-    pieces: SyncSender<Bytes>,
-    /// None when it was seen to have ended.
-    thread: Option<JoinHandle<T>>,
+/// Work on pieces in their order: by a thread while many come, and at rest otherwise.
+struct Stage<S> {
+    name: &'static str,
+    work: fn(&mut S, &[u8]) -> Result<(), Error>,
+    /// None while the thread has it, and when that failed.
+    rest: Option<S>,
+    thread: Option<(SyncSender<Bytes>, JoinHandle<Result<S, Error>>)>,
 }
 
-impl<T: Send + 'static> Worker<T> {
-    fn start(name: &str, work: impl FnOnce(Receiver<Bytes>) -> T + Send + 'static) -> Result<Self, Error> {
-        let (pieces, waiting) = sync_channel(WAITING);
-        let thread = thread::Builder::new().name(name.into()).spawn(move || work(waiting));
-        Ok(Self { pieces, thread: Some(thread.map_err(Error::Thread)?) })
+impl<S: Send + 'static> Stage<S> {
+    fn new(name: &'static str, state: S, work: fn(&mut S, &[u8]) -> Result<(), Error>) -> Self {
+        Self { name, work, rest: Some(state), thread: None }
     }
 
-    /// Waits for room; false if the thread takes no more.
-    fn give(&self, piece: Bytes) -> bool {
-        self.pieces.send(piece).is_ok()
+    /// Does it here and now, where no thread is at it.
+    fn work(&mut self, piece: &[u8]) -> Result<(), Error> {
+        (self.work)(self.rest.as_mut().ok_or(Error::BrokenOff)?, piece)
     }
 
-    /// What it ended with, once.
-    fn ended(&mut self) -> Option<T> {
-        let thread = self.thread.take()?;
-        Some(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    /// Has a thread do it, and waits for room.
+    fn give(&mut self, piece: Bytes) -> Result<(), Error> {
+        if let Some(mut state) = self.rest.take() {
+            let (pieces, waiting) = sync_channel::<Bytes>(WAITING);
+            let work = self.work;
+            let run = move || waiting.iter().try_for_each(|piece| work(&mut state, &piece)).map(|()| state);
+            let thread = thread::Builder::new().name(self.name.into()).spawn(run).map_err(Error::Thread)?;
+            self.thread = Some((pieces, thread));
+        }
+        match &self.thread {
+            Some((pieces, _)) if pieces.send(piece).is_ok() => Ok(()),
+            // It hangs up before the end only with an error.
+            _ => Err(self.stop().err().unwrap_or(Error::BrokenOff)),
+        }
     }
 
-    fn finish(mut self) -> Option<T> {
-        // What waits for more pieces ends now.
-        let (none, _) = sync_channel(0);
-        self.pieces = none;
-        self.ended()
+    /// Waits for what was given, and lets the thread go.
+    fn stop(&mut self) -> Result<(), Error> {
+        if let Some((pieces, thread)) = self.thread.take() {
+            drop(pieces);
+            let state = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            self.rest = Some(state);
+        }
+        Ok(())
+    }
+
+    fn end(mut self) -> Result<S, Error> {
+        self.stop()?;
+        self.rest.ok_or(Error::BrokenOff)
     }
 }

@@ -27,6 +27,7 @@ mod remove;
 mod source;
 mod tables;
 mod touched;
+mod uploads;
 mod usage;
 mod verify;
 
@@ -39,7 +40,7 @@ use std::{
     io::ErrorKind,
     path::Path,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -47,7 +48,7 @@ use std::{
 use bytes::Bytes;
 use ocipfs_node::{Block, Cid};
 use ocipfs_oci::Digest;
-use redb::{ReadableTableMetadata, TableHandle};
+use redb::{ReadableTableMetadata, WriteTransaction};
 
 pub use arriving::Arriving;
 pub use database::Database;
@@ -57,16 +58,17 @@ pub use layout::{Layout, Leaf};
 pub use mend::Mending;
 pub use source::BlobFile;
 pub use touched::Guard;
+pub use uploads::{Saved, forget_upload};
 pub use usage::now;
 pub use verify::Damaged;
 
 use disk::Disk;
-use files::Whole;
+use files::{Finished, Whole};
 use layout::{Key, Place, frame};
 use pending::Pending;
 use source::{Buffers, Source, Sources};
 use tables::{
-    ALIASES, BLOCKS, BYTES, FILES, FORMAT_ROW, Hash, META, NEXT_ID, ROOTS, SMALL, STORED, Tables, USED,
+    ALIASES, BLOCKS, BYTES, FILES, FORMAT_ROW, Hash, META, NEXT_ID, ROOTS, SMALL, STORED, Tables, UPLOADS,
 };
 use touched::Touched;
 use usage::Usage;
@@ -88,8 +90,8 @@ struct Inner {
     usage: Usage,
     next: AtomicU64,
     live: Mutex<HashMap<Key, Weak<arriving::Inner>>>,
-    /// Held from a commit that stores or removes a blob until its file is where the rows say.
-    placing: Mutex<()>,
+    /// Held from a commit until the files are where the rows say: read by who stores blobs, written by who removes one.
+    placing: RwLock<()>,
 }
 
 /// A blob that is here whole and was verified, with one of its layouts.
@@ -103,13 +105,6 @@ pub struct Stored {
     pub size: u64,
     /// The root of the layout.
     pub root: Cid,
-}
-
-/// A blob to be stored, whose file, if it has one, is `incoming/<draft>`, and is synced.
-struct Added<'a> {
-    whole: Whole<'a>,
-    layouts: &'a [Layout],
-    draft: u64,
 }
 
 /// How much there is.
@@ -141,8 +136,8 @@ impl Store {
         std::fs::create_dir_all(dir).map_err(Error::at(dir))?;
         let disk = Disk::open(dir)?;
         let database = Database::open(&dir.join("index.redb"))?;
-        // The table that came last; before it was there, all tables may be missing.
-        if !database.read(|read| Ok(read.list_tables()?.any(|table| table.name() == USED.name())))? {
+        // Tables that came since the directory was made are made here.
+        if database.read(|read| Ok(read.open_table(UPLOADS).is_err()))? {
             database.write(|write| {
                 Tables::open(write)?.meta.insert(FORMAT_ROW, FORMAT)?;
                 Ok(())
@@ -159,7 +154,7 @@ impl Store {
             usage: Usage::default(),
             next: AtomicU64::new(next),
             live: Mutex::default(),
-            placing: Mutex::default(),
+            placing: RwLock::default(),
         }));
         store.recover()?;
         Ok(store)
@@ -283,39 +278,73 @@ impl Store {
         Ok(Stored { id, root: layout.root, ..stored.clone() })
     }
 
-    /// Stores blobs and blocks in one commit.
-    fn add(&self, blobs: &[Added], blocks: &[Block]) -> Result<Vec<Stored>, Error> {
-        blobs.iter().for_each(|blob| self.touch_layouts(&blob.layouts));
+    /// Stores what drafts hold, whose files, if they have any, are `incoming/<draft>` and are synced, and `blocks` that
+    /// belong to no file. `also` runs in the same commit, which others share: it may run twice.
+    fn add<T: Send + 'static>(
+        &self,
+        drafts: Vec<Finished>,
+        blocks: Vec<Block>,
+        mut also: impl FnMut(&WriteTransaction, &[Stored]) -> Result<T, Error> + Send + 'static,
+    ) -> Result<(Vec<Stored>, T), Error> {
+        drafts.iter().for_each(|finished| self.touch_layouts(&finished.layouts));
         self.touch(blocks.iter().map(|block| Key::of(&block.cid)));
-        let _placing = lock(&self.0.placing);
-        let stored = self.0.database.write(|write| {
-            let mut tables = Tables::open(write)?;
-            let stored = blobs.iter().map(|blob| self.add_one(&mut tables, blob));
-            let stored = stored.collect::<Result<Vec<_>, Error>>()?;
-            tables.put_blocks(blocks)?;
-            tables.used_ids(self.ids_used())?;
-            Ok(stored)
+        let places: Vec<_> =
+            drafts.iter().map(|draft| (draft.id, draft.sha256, draft.small.is_some())).collect();
+        let _placing = self.0.placing.read().unwrap_or_else(PoisonError::into_inner);
+        let store = self.clone();
+        let added = self.0.database.write_together(move |write| {
+            let stored = {
+                let mut tables = Tables::open(write)?;
+                let stored = drafts.iter().map(|finished| store.add_rows(&mut tables, finished));
+                let stored = stored.collect::<Result<Vec<_>, Error>>()?;
+                tables.put_blocks(&blocks)?;
+                tables.used_ids(store.ids_used())?;
+                stored
+            };
+            let value = also(write, &stored)?;
+            Ok((stored, value))
         })?;
-        blobs.iter().for_each(|blob| self.settle_file(blob.draft, &blob.whole));
-        Ok(stored)
+        places.iter().for_each(|(id, sha256, in_index)| self.settle_file(*id, sha256, *in_index));
+        Ok(added)
     }
 
-    fn add_one(&self, tables: &mut Tables, blob: &Added) -> Result<Stored, Error> {
-        let Added { whole, layouts, draft } = blob;
-        let (first, others) = layouts.split_first().ok_or(Error::NoLayout)?;
-        tables.add_blob(whole)?;
-        let id = tables.add_layout(*draft, first, whole)?;
+    /// Does something in a commit in which the blob is still stored, and is known by these digests too.
+    pub fn keep<T: Send + 'static>(
+        &self,
+        stored: &Stored,
+        aliases: &[Digest],
+        mut also: impl FnMut(&WriteTransaction, &Stored) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let sha256 = files::sha256(&stored.digest)?;
+        let (stored, aliases) = (stored.clone(), aliases.to_vec());
+        self.0.database.write_together(move |write| {
+            {
+                let mut tables = Tables::open(write)?;
+                if redb::ReadableTable::get(&tables.stored, &sha256)?.is_none() {
+                    return Err(Error::Gone(stored.digest.clone()));
+                }
+                tables.add_blob(&Whole { sha256, size: stored.size, aliases: &aliases, small: None })?;
+            }
+            also(write, &stored)
+        })
+    }
+
+    fn add_rows(&self, tables: &mut Tables, finished: &Finished) -> Result<Stored, Error> {
+        let (first, others) = finished.layouts.split_first().ok_or(Error::NoLayout)?;
+        let whole = finished.whole();
+        tables.add_blob(&whole)?;
+        let id = tables.add_layout(finished.id, first, &whole)?;
         for layout in others {
-            tables.add_layout(self.next_id(), layout, whole)?;
+            tables.add_layout(self.next_id(), layout, &whole)?;
         }
         files::stored(id, (&whole.sha256, whole.size, &first.root.to_bytes()))
     }
 
     /// Puts the file of a blob in its place, or away if the blob needs none. What fails is done at the next opening.
-    fn settle_file(&self, id: u64, whole: &Whole) {
+    fn settle_file(&self, id: u64, sha256: &Hash, in_index: bool) {
         let disk = &self.0.disk;
-        let needed = whole.small.is_none() && !disk.blob(&whole.sha256).exists();
-        let settled = if needed { disk.place(id, &whole.sha256) } else { disk::unlink(&disk.incoming(id)) };
+        let needed = !in_index && !disk.blob(sha256).exists();
+        let settled = if needed { disk.place(id, sha256) } else { disk::unlink(&disk.incoming(id)) };
         if let Err(error) = settled {
             tracing::warn!("a stored blob is not in its place yet: {error}");
         }

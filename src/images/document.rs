@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use ocipfs_oci::{Algorithm, Digest, Hasher, MediaType, media_type};
+use ocipfs_oci::{Digest, Hasher, MediaType, media_type};
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{Error, MAX_MANIFEST};
@@ -31,7 +31,7 @@ impl Document {
     /// Reads one whose bytes are those of the blob's digest, and which is what `said` says of it.
     pub async fn read(content: &Content, blob: &Blob, said: Option<&MediaType>) -> Result<Self, Error> {
         let bytes = content.read_blob(blob, MAX_MANIFEST).await?;
-        let digest = digest_of(&bytes, blob.digest.algorithm());
+        let digest = Hasher::of(blob.digest.algorithm(), &bytes);
         if digest != blob.digest {
             let why = format!("its digest is {digest}, not {}", blob.digest);
             return Err(crate::content::Error::Mismatch { at: blob.at.clone(), why }.into());
@@ -44,12 +44,6 @@ impl Document {
     pub fn unnamed(at: &CidPath, bytes: Bytes) -> Result<Self, Error> {
         Ok(Self { media_type: media_type(at, &bytes, None)?, digest: Digest::sha256_of(&bytes), bytes })
     }
-}
-
-fn digest_of(bytes: &[u8], algorithm: Algorithm) -> Digest {
-    let mut hasher = Hasher::new(algorithm);
-    hasher.update(bytes);
-    hasher.finish()
 }
 
 /// The kind of a document: what it says itself, else what it looks like, since older OCI manifests do not say.

@@ -26,6 +26,7 @@ fn path_of(name: &str) -> String {
         Meaning::Path { at, .. } | Meaning::Dockerized { at, .. } => at.to_string(),
         Meaning::Layer { cid, .. } => cid.to_string(),
         Meaning::Ipns { key, below, .. } => format!("{key}/{below}"),
+        Meaning::Local { name } => name.to_string(),
     }
 }
 

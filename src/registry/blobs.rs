@@ -5,7 +5,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use ocipfs_oci::{ByteRange, Digest, range};
+use ocipfs_oci::{ByteRange, Digest, Name, range};
 
 use super::{
     Registry,
@@ -69,6 +69,16 @@ pub async fn get(
             let body = Body::from_stream(reader.into_stream_logged());
             Ok(answer(&digest, blob.size, part, body))
         }
+    }
+}
+
+/// `DELETE` of a blob: of this repository alone.
+pub async fn delete(registry: &Registry, name: &Name, digest: &str) -> Result<Response, Refusal> {
+    let digest: Digest = digest.parse()?;
+    let (of, what) = (name.clone(), digest.clone());
+    match registry.edit(move |edit| edit.remove_piece(&of, &what)).await? {
+        true => Ok(StatusCode::ACCEPTED.into_response()),
+        false => Err(Refusal::unknown_blob(name, &digest)),
     }
 }
 

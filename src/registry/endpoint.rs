@@ -3,20 +3,57 @@
 pub enum Endpoint<'a> {
     Manifest { name: &'a str, reference: &'a str },
     Blob { name: &'a str, digest: &'a str },
+    Uploads { name: &'a str },
+    Upload { name: &'a str, id: &'a str },
     Tags { name: &'a str },
+    Referrers { name: &'a str, digest: &'a str },
+    Catalog,
 }
 
 impl<'a> Endpoint<'a> {
     /// Reads `path` from its end, since a repository name may hold `blobs` too.
     pub fn parse(path: &'a str) -> Option<Self> {
+        if path == "/v2/_catalog" {
+            return Some(Self::Catalog);
+        }
         let (path, last) = path.strip_prefix("/v2/")?.rsplit_once('/')?;
         let (name, kind) = path.rsplit_once('/')?;
         Some(match kind {
             "manifests" => Self::Manifest { name, reference: last },
+            "blobs" if last == "uploads" => Self::Uploads { name },
             "blobs" => Self::Blob { name, digest: last },
+            "uploads" => {
+                let name = name.strip_suffix("/blobs")?;
+                if last.is_empty() { Self::Uploads { name } } else { Self::Upload { name, id: last } }
+            }
             "tags" if last == "list" => Self::Tags { name },
+            "referrers" => Self::Referrers { name, digest: last },
             _ => return None,
         })
+    }
+
+    /// The methods that it takes.
+    pub fn methods(&self) -> &'static str {
+        match self {
+            Self::Manifest { .. } => "GET, HEAD, PUT, DELETE",
+            Self::Blob { .. } => "GET, HEAD, DELETE",
+            Self::Uploads { .. } => "POST",
+            Self::Upload { .. } => "GET, HEAD, PATCH, PUT, DELETE",
+            Self::Tags { .. } | Self::Referrers { .. } | Self::Catalog => "GET, HEAD",
+        }
+    }
+
+    /// The repository, where it is of one.
+    pub fn name(&self) -> Option<&'a str> {
+        match self {
+            Self::Manifest { name, .. }
+            | Self::Blob { name, .. }
+            | Self::Uploads { name }
+            | Self::Upload { name, .. }
+            | Self::Tags { name }
+            | Self::Referrers { name, .. } => Some(name),
+            Self::Catalog => None,
+        }
     }
 }
 
@@ -31,6 +68,12 @@ mod tests {
             ("/v2/a/manifests/b/manifests/c", Some(Manifest { name: "a/manifests/b", reference: "c" })),
             ("/v2/a/blobs/blobs/sha256:00", Some(Blob { name: "a/blobs", digest: "sha256:00" })),
             ("/v2/a/b/c/tags/list", Some(Tags { name: "a/b/c" })),
+            ("/v2/a/b/blobs/uploads/", Some(Uploads { name: "a/b" })),
+            ("/v2/a/blobs/uploads", Some(Uploads { name: "a" })),
+            ("/v2/a/blobs/uploads/id", Some(Upload { name: "a", id: "id" })),
+            ("/v2/a/uploads/id", None),
+            ("/v2/a/referrers/sha256:00", Some(Referrers { name: "a", digest: "sha256:00" })),
+            ("/v2/_catalog", Some(Catalog)),
             ("/v2/a/tags/other", None),
             ("/v2/manifests/latest", None),
             ("/v2/", None),

@@ -2,13 +2,16 @@
 
 use axum::{
     Json,
-    http::{HeaderName, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use ocipfs_oci::{Unsatisfiable, digest, reference};
+use ocipfs_oci::{Digest, Name, Reference, Unsatisfiable, digest, reference};
 use serde_json::json;
 
-use crate::{content, images, names};
+use crate::{
+    content::{self, StoreError, UploadError},
+    images, names,
+};
 
 /// What was asked for, which decides how its absence is called.
 #[derive(Clone, Copy, Debug)]
@@ -32,37 +35,118 @@ pub struct Refusal {
     status: StatusCode,
     code: &'static str,
     message: String,
-    header: Option<(HeaderName, String)>,
+    headers: Vec<(HeaderName, String)>,
 }
 
 impl Refusal {
     fn new(status: StatusCode, code: &'static str, message: impl ToString) -> Self {
-        Self { status, code, message: message.to_string(), header: None }
+        Self { status, code, message: message.to_string(), headers: Vec::new() }
     }
 
     pub fn no_endpoint() -> Self {
-        let known = "manifests/<reference>, blobs/<digest> and tags/list below /v2/<name>/";
+        let known = "manifests/<reference>, blobs/<digest>, blobs/uploads/, tags/list and referrers/<digest> below \
+                     /v2/<name>/, and /v2/_catalog";
         Self::new(StatusCode::NOT_FOUND, "UNSUPPORTED", format!("no such endpoint: {known} are served"))
     }
 
-    /// Refuses all methods that would change something.
-    pub fn unless_read(method: &Method) -> Result<(), Self> {
-        if matches!(*method, Method::GET | Method::HEAD) {
-            return Ok(());
-        }
+    /// RFC 9110, section 15.5.6.
+    pub fn method(method: &Method, allowed: &str) -> Self {
+        let message = format!("{method} is not taken here: {allowed} are");
+        let refusal = Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message);
+        refusal.with(header::ALLOW, allowed)
+    }
+
+    pub fn denied(message: impl ToString) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "DENIED", message)
+    }
+
+    /// RFC 7617.
+    pub fn unauthorized() -> Self {
         let message =
-            format!("{method} is not taken: this registry serves what is in IPFS, it takes no pushes");
-        // RFC 9110, section 15.5.6.
-        let header = Some((header::ALLOW, "GET, HEAD".into()));
-        Err(Self { header, ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message) })
+            "this needs the name and password of a user of this registry: log in with `docker login`";
+        let refusal = Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message);
+        refusal.with(header::WWW_AUTHENTICATE, "Basic realm=\"ocipfs\", charset=\"UTF-8\"")
+    }
+
+    pub fn no_digest() -> Self {
+        let message = "an upload ends with its digest: ?digest=sha256:<hex>";
+        Self::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", message)
+    }
+
+    pub fn digest_differs(found: &Digest, expected: &Digest) -> Self {
+        let message = format!("the digest of what was sent is {found}, not {expected}");
+        Self::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", message)
+    }
+
+    pub fn unknown_upload(id: &str) -> Self {
+        let message = format!("no upload {id:?} is under way in this repository: begin it anew");
+        Self::new(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN", message)
+    }
+
+    /// A part that does not begin where the upload ends.
+    pub fn out_of_order(begins: u64, length: u64) -> Self {
+        let message = format!("the part begins at byte {begins}, and the upload goes on at {length}");
+        Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID", message)
+    }
+
+    pub fn content_range(text: &str) -> Self {
+        let message = format!("Content-Range {text:?} is no part of an upload: <first>-<last> would be");
+        Self::new(StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID", message)
+    }
+
+    pub fn size(message: impl ToString) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "SIZE_INVALID", message)
+    }
+
+    pub fn too_large(limit: u64) -> Self {
+        let message = format!("a manifest has at most {limit} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", message)
+    }
+
+    pub fn too_many_tags(limit: usize) -> Self {
+        let message = format!("a push sets at most {limit} tags");
+        Self::new(StatusCode::URI_TOO_LONG, "TAG_INVALID", message)
+    }
+
+    pub fn body(error: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "SIZE_INVALID", format!("the body did not come whole: {error}"))
+    }
+
+    pub fn manifest(why: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", why)
+    }
+
+    /// Blobs that were not pushed before the manifest that needs them.
+    pub fn missing(name: &Name, digests: &[Digest]) -> Self {
+        let texts: Vec<String> = digests.iter().map(ToString::to_string).collect();
+        let message = format!("{name} has no {}: push the blobs of a manifest before it", texts.join(", "));
+        Self::new(StatusCode::NOT_FOUND, "MANIFEST_BLOB_UNKNOWN", message)
+    }
+
+    pub fn unknown_manifest(name: &Name, reference: &Reference) -> Self {
+        let message = format!("{name} has no {reference}");
+        Self::new(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", message)
+    }
+
+    pub fn unknown_blob(name: &Name, digest: &Digest) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", format!("{name} has no blob {digest}"))
+    }
+
+    /// The same with a header.
+    pub fn with(self, name: HeaderName, value: impl ToString) -> Self {
+        Self { headers: [self.headers, vec![(name, value.to_string())]].concat(), ..self }
     }
 
     pub fn names(error: names::Error, wanted: Wanted) -> Self {
         use names::Error::*;
         let (status, code) = match &error {
-            Syntax(_) | NoIpnsName { .. } | CidV0 { .. } | UpperCase { .. } | NoCid { .. } | Path { .. } => {
-                (StatusCode::BAD_REQUEST, "NAME_INVALID")
-            }
+            Syntax(_)
+            | Reserved { .. }
+            | NoIpnsName { .. }
+            | CidV0 { .. }
+            | UpperCase { .. }
+            | NoCid { .. }
+            | Path { .. } => (StatusCode::BAD_REQUEST, "NAME_INVALID"),
             UnknownName(_) | Misplaced { .. } | Unfinished { .. } => (StatusCode::NOT_FOUND, "NAME_UNKNOWN"),
             UnknownReference { .. } => (StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN"),
             UnknownBlob { .. } => (StatusCode::NOT_FOUND, "BLOB_UNKNOWN"),
@@ -129,6 +213,23 @@ fn node_answer(error: &ocipfs_node::Error, wanted: Wanted) -> (StatusCode, &'sta
     }
 }
 
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Self::content(error.into(), Wanted::Blob)
+    }
+}
+
+impl From<UploadError> for Refusal {
+    fn from(error: UploadError) -> Self {
+        match error {
+            UploadError::TooMany => Self::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", error),
+            UploadError::BrokenOff(why) => Self::body(why),
+            UploadError::Mismatch { expected, found } => Self::digest_differs(&found, &expected),
+            UploadError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<digest::Error> for Refusal {
     fn from(error: digest::Error) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", error)
@@ -146,8 +247,8 @@ impl From<reference::Error> for Refusal {
 
 impl From<Unsatisfiable> for Refusal {
     fn from(error: Unsatisfiable) -> Self {
-        let header = Some((header::CONTENT_RANGE, error.content_range()));
-        Self { header, ..Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID", error) }
+        let refusal = Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID", error);
+        refusal.with(header::CONTENT_RANGE, error.content_range())
     }
 }
 
@@ -157,6 +258,13 @@ impl IntoResponse for Refusal {
             tracing::warn!(status = self.status.as_u16(), code = self.code, "{}", self.message);
         }
         let body = json!({ "errors": [{ "code": self.code, "message": self.message, "detail": null }] });
-        (self.status, self.header.map(|header| [header]), Json(body)).into_response()
+        let mut headers = HeaderMap::new();
+        for (name, value) in self.headers {
+            // What names and numbers are made of can be sent.
+            if let Ok(value) = value.parse() {
+                headers.insert(name, value);
+            }
+        }
+        (self.status, headers, Json(body)).into_response()
     }
 }

@@ -1,15 +1,30 @@
 use axum::{
-    http::HeaderMap,
-    response::{IntoResponse, Response},
+    body::Body,
+    http::{HeaderMap, HeaderName, StatusCode, header},
+    response::{AppendHeaders, IntoResponse, Response},
 };
-use ocipfs_oci::Reference;
+use ocipfs_oci::{Digest, Hasher, Name, Reference, Tag};
 
 use super::{
-    Registry,
+    Registry, body,
     error::{Refusal, Wanted},
-    not_modified, stale,
+    not_modified,
+    query::Query,
+    stale,
 };
-use crate::names::Meaning;
+use crate::{
+    content::{StoreError, UploadError},
+    images::{
+        MAX_MANIFEST,
+        repository::{Edit, Inspected, Piece, Pushed, inspect, now},
+    },
+    names::Meaning,
+};
+
+const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
+/// Tags that one push may set.
+const MOST_TAGS: usize = 100;
 
 /// `GET` and `HEAD` of a manifest; axum takes the body off where it was a `HEAD`.
 pub async fn get(
@@ -32,4 +47,119 @@ pub async fn get(
         ("content-length", document.bytes.len().to_string()),
     ];
     Ok((stale(registry, &meaning), told, document.bytes).into_response())
+}
+
+/// `PUT` of a manifest, by tag or by digest, with further tags in the query.
+pub async fn put(
+    registry: &Registry,
+    name: &Name,
+    reference: &str,
+    query: &Query,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let reference: Reference = reference.parse()?;
+    let tags = tags(&reference, query)?;
+    let bytes = body::whole(headers, body, MAX_MANIFEST, registry.resolver.content().stall_timeout()).await?;
+    let digest = match &reference {
+        Reference::Digest(digest) => digest.clone(),
+        Reference::Tag(_) => Digest::sha256_of(&bytes),
+    };
+    let found = Hasher::of(digest.algorithm(), &bytes);
+    if found != digest {
+        return Err(Refusal::digest_differs(&found, &digest));
+    }
+    let said = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let inspected = inspect(&bytes, &digest, said).map_err(Refusal::manifest)?;
+    check_needs(registry, name, &inspected).await?;
+    let subject = inspected.subject.clone();
+    let (of, all) = (name.clone(), tags.clone());
+    let size = bytes.len() as u64;
+    let stored = registry.resolver.content().store_bytes(bytes, &digest.clone(), {
+        let digest = digest.clone();
+        move |write, stored| {
+            let edit = Edit::new(write);
+            for needed in &inspected.needs {
+                if !has(&edit, &of, needed)? {
+                    return Err(StoreError::Gone(needed.clone()));
+                }
+            }
+            let piece = Piece { digest: digest.clone(), size, root: stored.root };
+            let Inspected { media_type, subject, referrer, .. } = &inspected;
+            let artifact_type = referrer.artifact_type.as_ref().map(ToString::to_string);
+            let pushed = Pushed {
+                piece,
+                media_type: media_type.clone(),
+                subject: subject.clone(),
+                artifact_type,
+                at: now(),
+            };
+            edit.put_manifest(&of, &pushed, &all, subject.is_some().then_some(referrer))
+        }
+    });
+    match stored.await {
+        // Deleted while it was pushed.
+        Err(UploadError::Store(StoreError::Gone(needed))) => return Err(Refusal::missing(name, &[needed])),
+        stored => stored?,
+    }
+    registry.resolver.repositories().wake();
+    let location = [(header::LOCATION, format!("/v2/{name}/manifests/{digest}"))];
+    let told = [("docker-content-digest", digest.to_string()), ("etag", digest.etag())];
+    let subject = AppendHeaders(subject.map(|subject| (OCI_SUBJECT, subject.to_string())));
+    let tags = match reference {
+        Reference::Digest(_) => tags,
+        Reference::Tag(_) => Vec::new(),
+    };
+    let tags = AppendHeaders(tags.into_iter().map(|tag| (OCI_TAG, tag.to_string())));
+    Ok((StatusCode::CREATED, location, told, subject, tags).into_response())
+}
+
+/// The tags that a push sets.
+fn tags(reference: &Reference, query: &Query) -> Result<Vec<Tag>, Refusal> {
+    let own = match reference {
+        Reference::Tag(tag) => vec![tag.clone()],
+        Reference::Digest(_) => Vec::new(),
+    };
+    let mut tags = own;
+    for text in query.values("tag") {
+        let tag: Tag = text.parse()?;
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    if tags.len() > MOST_TAGS { Err(Refusal::too_many_tags(MOST_TAGS)) } else { Ok(tags) }
+}
+
+fn has(edit: &Edit, name: &Name, digest: &Digest) -> Result<bool, StoreError> {
+    Ok(edit.piece(name, digest)?.is_some() || edit.has_manifest(name, digest)?)
+}
+
+/// Refuses a manifest without its blobs before anything of it is stored.
+async fn check_needs(registry: &Registry, name: &Name, inspected: &Inspected) -> Result<(), Refusal> {
+    let (of, needs) = (name.clone(), inspected.needs.clone());
+    let missing = registry.ask(move |all| {
+        let mut missing = Vec::new();
+        for digest in needs {
+            if all.piece(&of, &digest)?.is_none() && all.manifest(&of, &digest)?.is_none() {
+                missing.push(digest);
+            }
+        }
+        Ok(missing)
+    });
+    let missing = missing.await?;
+    if missing.is_empty() { Ok(()) } else { Err(Refusal::missing(name, &missing)) }
+}
+
+/// `DELETE` of a tag, or of a manifest and all tags that point at it.
+pub async fn delete(registry: &Registry, name: &Name, reference: &str) -> Result<Response, Refusal> {
+    let reference: Reference = reference.parse()?;
+    let (of, what) = (name.clone(), reference.clone());
+    let removed = registry.edit(move |edit| match &what {
+        Reference::Tag(tag) => edit.remove_tag(&of, tag),
+        Reference::Digest(digest) => edit.remove_manifest(&of, digest),
+    });
+    match removed.await? {
+        true => Ok(StatusCode::ACCEPTED.into_response()),
+        false => Err(Refusal::unknown_manifest(name, &reference)),
+    }
 }

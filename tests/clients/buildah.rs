@@ -45,7 +45,22 @@ impl Buildah {
     }
 
     /// Writes an image to `destination`: `oci-archive:FILE:TAG`, `docker-archive:FILE:NAME:TAG`.
-    pub fn push(&self, image: &str, destination: &str) -> Result<String, String> {
+    pub fn save(&self, image: &str, destination: &str) -> Result<String, String> {
         self.room.run(&["buildah", "push", image, destination])
+    }
+
+    /// Pushes an image.
+    pub fn push(&self, reference: &str) -> Result<String, String> {
+        self.room.run(&["buildah", "push", "--tls-verify=false", reference])
+    }
+
+    /// Makes a list of images, one for each architecture, and pushes it with all of them.
+    pub fn push_list(&self, list: &str, images: &[(&str, &str)], to: &str) -> Result<String, String> {
+        self.room.run(&["buildah", "manifest", "create", list])?;
+        for (image, architecture) in images {
+            self.room.run(&["buildah", "manifest", "add", "--arch", architecture, list, image])?;
+        }
+        let to = format!("docker://{to}");
+        self.room.run(&["buildah", "manifest", "push", "--all", "--tls-verify=false", list, &to])
     }
 }

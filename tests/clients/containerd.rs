@@ -68,6 +68,11 @@ impl Containerd {
         self.room.run(&["ctr", "images", "pull", "--hosts-dir", &self.room.path("certs.d"), reference])
     }
 
+    /// Pushes an image that was pulled, under another reference.
+    pub fn push(&self, reference: &str, image: &str) -> Result<String, String> {
+        self.room.run(&["ctr", "images", "push", "--plain-http", reference, image])
+    }
+
     /// Lists the paths in an image that was pulled.
     pub fn image_files(&self, reference: &str) -> Result<Vec<String>, String> {
         let dir = tempfile::tempdir_in(self.room.path("tmp")).map_err(|error| error.to_string())?;

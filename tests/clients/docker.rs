@@ -54,6 +54,16 @@ impl Docker {
         self.room.run(&["docker", "pull", reference])
     }
 
+    /// Pushes an image.
+    pub fn push(&self, reference: &str) -> Result<String, String> {
+        self.room.run(&["docker", "push", reference])
+    }
+
+    /// Logs in.
+    pub fn login(&self, registry: &str, user: &str, password: &str) -> Result<String, String> {
+        self.room.run(&["docker", "login", "--username", user, "--password", password, registry])
+    }
+
     /// Lists the paths in the layers of an image that the daemon has.
     pub fn image_files(&self, reference: &str) -> Result<Vec<String>, String> {
         // `docker export` would add the `/dev`, `/etc` and `/proc` that docker gives a container.

@@ -26,6 +26,16 @@ impl Podman {
         self.room.run(&["podman", "pull", "--tls-verify=false", reference])
     }
 
+    /// Builds `dir/Dockerfile` into `tag`.
+    pub fn build(&self, dir: &std::path::Path, tag: &str) -> Result<String, String> {
+        self.room.run(&["podman", "build", "--isolation=chroot", "--tag", tag, &dir.display().to_string()])
+    }
+
+    /// Pushes an image.
+    pub fn push(&self, reference: &str) -> Result<String, String> {
+        self.room.run(&["podman", "push", "--tls-verify=false", reference])
+    }
+
     /// Lists the paths in an image that was pulled.
     pub fn image_files(&self, reference: &str) -> Result<Vec<String>, String> {
         // With vfs that is no mount, only a directory, so it needs no end either.

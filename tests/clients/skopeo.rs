@@ -44,4 +44,16 @@ impl Skopeo {
     pub fn convert(&self, source: &str, destination: &str) -> Result<String, String> {
         self.room.run(&["skopeo", "copy", source, destination])
     }
+
+    /// Pushes what is at `source` (`oci:DIR:TAG`, `docker://...`), with all images of a list.
+    pub fn push(&self, source: &str, reference: &str) -> Result<String, String> {
+        self.push_as(&[], source, reference)
+    }
+
+    /// The same with further flags.
+    pub fn push_as(&self, flags: &[&str], source: &str, reference: &str) -> Result<String, String> {
+        let reference = format!("docker://{reference}");
+        let copy = ["skopeo", "copy", "--all", "--src-tls-verify=false", "--dest-tls-verify=false"];
+        self.room.run(&[&copy, flags, &[source, &reference]].concat())
+    }
 }

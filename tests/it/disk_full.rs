@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use crate::{
     harness::{Layer, Serve, files_below, noise, tar_of, trials},
     http::{Answer, get},
+    push::Repository,
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -19,6 +20,7 @@ pub fn trials() -> Vec<Trial> {
         a_pull_larger_than_the_disk_fails_by_name_and_works_when_there_is_room,
         an_added_layer_larger_than_the_disk_fails_by_name_and_works_when_there_is_room,
         a_disk_without_a_byte_left_is_survived,
+        a_push_larger_than_the_disk_fails_by_name_and_works_when_there_is_room,
     ]
 }
 
@@ -133,6 +135,31 @@ async fn an_added_layer_larger_than_the_disk_fails_by_name_and_works_when_there_
     let reference = node.ask(&["-q", "layer", "add", large]);
     assert!(reference.ends_with(":large.tar"), "{reference}");
     assert_eq!(node.status()["layers"], 2);
+    nothing_is_left(&node);
+}
+
+async fn a_push_larger_than_the_disk_fails_by_name_and_works_when_there_is_room() {
+    let disk = SmallDisk::mount(96);
+    let node = Serve::start_in(&disk.node_dir(), &[]);
+    let a = Repository::new(&node, "a");
+    let (small, large) = (noise(3 << 20), noise(120 << 20));
+    a.push_image("small", &small).await;
+    let digest = ocipfs_oci::Digest::sha256_of(&large).to_string();
+    for _ in 0..2 {
+        // The answer comes before the body is read to its end, which a client may not see.
+        let url = format!("{}?digest={digest}", a.begin().await);
+        if let Ok(answer) = reqwest::Client::new().put(&url).body(large.clone()).send().await {
+            let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+            let body = answer.bytes().await.expect("a body").into();
+            Answer { status, headers, body }.refused(507, "STORAGE_FULL", &["disk", "full"]);
+        }
+        a.get(&format!("blobs/{digest}")).await.refused(404, "BLOB_UNKNOWN", &[]);
+        a.has(&small).await;
+        crate::harness::until("it is dropped", || files_below(node.data_dir(), "incoming") == 0).await;
+    }
+    disk.grow(400);
+    a.push_image("large", &large).await;
+    a.has(&large).await;
     nothing_is_left(&node);
 }
 

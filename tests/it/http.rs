@@ -18,8 +18,18 @@ pub struct Answer {
 
 /// Sends a request and reads its answer to the end.
 pub async fn ask(method: &str, url: &str, headers: &[(&str, &str)]) -> Answer {
+    send(method, url, headers, "").await
+}
+
+/// The same with a body.
+pub async fn send(
+    method: &str,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<reqwest::Body>,
+) -> Answer {
     let method = method.parse().expect("a method");
-    let mut request = reqwest::Client::new().request(method, url);
+    let mut request = reqwest::Client::new().request(method, url).body(body);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }

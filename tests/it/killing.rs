@@ -3,6 +3,7 @@
 mod adding;
 mod chance;
 mod fetching;
+mod pushing;
 
 use std::time::Duration;
 
@@ -14,10 +15,14 @@ use crate::harness::{Serve, files_below, trial_within};
 /// A kill takes a restart and some pulls.
 const A_KILL_TAKES: Duration = Duration::from_secs(15);
 
-/// How many kills a run makes: 20 unless `OCIPFS_TEST_KILLS` says otherwise, half of them in each story.
+/// How many kills a run makes while something is pushed: 20 unless `OCIPFS_TEST_KILLS` says otherwise.
+fn all_kills() -> u32 {
+    std::env::var("OCIPFS_TEST_KILLS").map_or(20, |text| text.parse().expect("a number"))
+}
+
+/// As many again are made in the other two stories, half of them in each.
 fn kills() -> u32 {
-    let kills: u32 = std::env::var("OCIPFS_TEST_KILLS").map_or(20, |text| text.parse().expect("a number"));
-    kills.div_ceil(2)
+    all_kills().div_ceil(2)
 }
 
 pub fn trials() -> Vec<Trial> {
@@ -32,6 +37,11 @@ pub fn trials() -> Vec<Trial> {
             "it::killing::a_fetch_goes_on_after_sigkill_and_nothing_half_is_served",
             limit,
             fetching::a_fetch_goes_on_after_sigkill_and_nothing_half_is_served,
+        ),
+        trial_within(
+            "it::killing::what_was_pushed_survives_sigkill_and_nothing_half_is_served",
+            limit + A_KILL_TAKES * kills(),
+            pushing::what_was_pushed_survives_sigkill_and_nothing_half_is_served,
         ),
     ]
 }

@@ -24,6 +24,7 @@ mod peering;
 mod platforms;
 mod private;
 mod pulling;
+mod push;
 mod readers;
 mod registry;
 mod serving;
@@ -48,6 +49,7 @@ fn main() {
         platforms::trials(),
         private::trials(),
         pulling::trials(),
+        push::trials(),
         readers::trials(),
         registry::trials(),
         serving::trials(),

@@ -205,6 +205,13 @@ impl Hasher {
         })
     }
 
+    /// Hashes bytes that are all here.
+    pub fn of(algorithm: Algorithm, content: &[u8]) -> Digest {
+        let mut hasher = Self::new(algorithm);
+        hasher.update(content);
+        hasher.finish()
+    }
+
     /// Takes the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.0 {

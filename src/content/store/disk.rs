@@ -4,9 +4,13 @@ use std::{
     fs::{self, File},
     io::ErrorKind,
     path::{Path, PathBuf},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use super::{Error, tables::Hash};
+use super::{Error, lock, tables::Hash};
 
 /// Kept free, so that the index can always be written.
 const HEADROOM: u64 = 32 << 20;
@@ -15,12 +19,16 @@ const HEADROOM: u64 = 32 << 20;
 pub struct Disk {
     blobs: PathBuf,
     incoming: PathBuf,
+    /// How often the names in `incoming` were begun to be synced, and how often that was done.
+    begun: AtomicU64,
+    synced: Mutex<u64>,
 }
 
 impl Disk {
     /// Makes the directories that are missing below `dir`.
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        let disk = Self { blobs: dir.join("blobs"), incoming: dir.join("incoming") };
+        let (blobs, incoming) = (dir.join("blobs"), dir.join("incoming"));
+        let disk = Self { blobs, incoming, begun: AtomicU64::default(), synced: Mutex::default() };
         for path in [&disk.blobs, &disk.incoming] {
             fs::create_dir_all(path).map_err(Error::at(path))?;
         }
@@ -49,15 +57,25 @@ impl Disk {
         Ok(ids)
     }
 
-    /// Begins an unfinished file.
+    /// Begins an unfinished file, or goes on with one.
     pub fn create(&self, id: u64) -> Result<File, Error> {
         let path = self.incoming(id);
-        File::options().read(true).write(true).create_new(true).open(&path).map_err(Error::at(&path))
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false).open(&path).map_err(Error::at(&path))
     }
 
     /// Makes the names of unfinished files durable: to be done before a row counts on one.
+    /// Who asks while others are at it shares the next time with all that wait.
     pub fn sync_incoming(&self) -> Result<(), Error> {
-        sync_dir(&self.incoming)
+        let begun = self.begun.load(Ordering::SeqCst);
+        let mut synced = lock(&self.synced);
+        if *synced > begun {
+            return Ok(());
+        }
+        let turn = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        sync_dir(&self.incoming)?;
+        *synced = turn;
+        Ok(())
     }
 
     /// Moves a finished file to its place. A crash before it is durable is mended at the next opening.

@@ -2,7 +2,8 @@
 
 use std::{
     fs::File,
-    io::{self, Write},
+    io::{self, Seek, SeekFrom, Write},
+    os::unix::fs::FileExt,
     sync::{
         Arc,
         mpsc::{SyncSender, sync_channel},
@@ -12,8 +13,13 @@ use std::{
 
 use ocipfs_node::Block;
 use ocipfs_oci::Digest;
+use redb::WriteTransaction;
 
-use super::{Added, Error, Layout, Store, Stored, disk, files::Whole, files::sha256, usage::Counted};
+use super::{
+    Error, Layout, Store, Stored, disk,
+    files::{Finished, sha256},
+    usage::Counted,
+};
 
 /// Blobs up to this size live in the index: a file would cost more than it holds.
 pub const SMALL: usize = 64 << 10;
@@ -30,6 +36,8 @@ pub struct Draft {
     small: Vec<u8>,
     file: Option<Sheet>,
     size: u64,
+    /// A row says that its file is needed.
+    saved: bool,
     counted: Counted,
 }
 
@@ -65,19 +73,45 @@ impl Store {
     /// Begins a blob.
     pub fn draft(&self) -> Result<Draft, Error> {
         self.0.disk.check_space()?;
-        let id = self.next_id();
+        Ok(self.new_draft(self.next_id(), false))
+    }
+
+    fn new_draft(&self, id: u64, saved: bool) -> Draft {
         let counted = self.counted();
-        Ok(Draft { store: self.clone(), id, small: Vec::new(), file: None, size: 0, counted })
+        Draft { store: self.clone(), id, small: Vec::new(), file: None, size: 0, saved, counted }
+    }
+
+    /// Goes on with a draft of which `size` bytes were saved, more than fit into the index, or none are counted on.
+    pub fn resume_draft(&self, id: u64, size: u64) -> Result<Draft, Error> {
+        let mut draft = self.new_draft(id, true);
+        draft.size = size;
+        draft.counted.add(size)?;
+        if size > 0 {
+            let file = self.0.disk.create(id)?;
+            (&file).seek(SeekFrom::Start(size)).map_err(Error::at(&self.0.disk.incoming(id)))?;
+            draft.file = Some(Sheet { file: Arc::new(file), checked: size, synced: size, write_back: None });
+        }
+        Ok(draft)
     }
 
     /// Stores drafts, and `blocks` that belong to no file, in one commit; of each draft the first layout's file is returned.
     pub fn store_all(&self, drafts: &[Ready], blocks: &[Block]) -> Result<Vec<Stored>, Error> {
+        let finished = drafts.iter().map(Ready::finished).collect::<Result<Vec<_>, _>>()?;
+        let (stored, ()) = self.store_finished(finished, blocks.to_vec(), |_, _| Ok(()))?;
+        Ok(stored)
+    }
+
+    fn store_finished<T: Send + 'static>(
+        &self,
+        drafts: Vec<Finished>,
+        blocks: Vec<Block>,
+        also: impl FnMut(&WriteTransaction, &[Stored]) -> Result<T, Error> + Send + 'static,
+    ) -> Result<(Vec<Stored>, T), Error> {
         self.0.disk.check_space()?;
-        if drafts.iter().any(|ready| ready.draft.0.has_file()) {
+        if drafts.iter().any(|finished| finished.small.is_none()) {
             self.0.disk.sync_incoming()?;
         }
-        let added = drafts.iter().map(Ready::added).collect::<Result<Vec<_>, _>>()?;
-        self.add(&added, blocks)
+        self.add(drafts, blocks, also)
     }
 }
 
@@ -123,6 +157,61 @@ impl Draft {
         self.size > SMALL as u64
     }
 
+    /// The id of its file.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Makes what was written durable, and `tail` that follows it and is not counted as written yet. The file stays from
+    /// now on, until it is stored or discarded.
+    pub fn save(&mut self, tail: &[u8]) -> Result<(), Error> {
+        let disk = &self.store.0.disk;
+        let path = disk.incoming(self.id);
+        disk.check_space()?;
+        let file = match &self.file {
+            Some(sheet) => sheet.file.clone(),
+            None => {
+                let file = disk.create(self.id)?;
+                file.write_all_at(&self.small, 0).map_err(Error::at(&path))?;
+                Arc::new(file)
+            }
+        };
+        file.write_all_at(tail, self.size).map_err(Error::at(&path))?;
+        file.sync_data().map_err(Error::at(&path))?;
+        disk.sync_incoming()?;
+        self.saved = true;
+        Ok(())
+    }
+
+    /// Hands over all of its bytes, piece by piece.
+    pub fn replay(&self, mut to: impl FnMut(&[u8])) -> Result<(), Error> {
+        let path = self.store.0.disk.incoming(self.id);
+        let file = match &self.file {
+            Some(sheet) => sheet.file.clone(),
+            None if self.has_file() => Arc::new(File::open(&path).map_err(Error::at(&path))?),
+            None => {
+                to(&self.small);
+                return Ok(());
+            }
+        };
+        let mut buffer = vec![0; 1 << 20];
+        let mut offset = 0;
+        while offset < self.size {
+            let part = &mut buffer[..(self.size - offset).min(1 << 20) as usize];
+            file.read_exact_at(part, offset).map_err(Error::at(&path))?;
+            to(part);
+            offset += part.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Removes it, whatever was saved of it; its row is gone.
+    pub fn discard(mut self) {
+        self.saved = false;
+        // Also where it is short, and has a file only since it was saved.
+        self.size = self.size.max(SMALL as u64 + 1);
+    }
+
     /// Waits until all of it is on the disk.
     pub fn seal(mut self) -> Result<Sealed, Error> {
         if let Some(sheet) = self.file.take() {
@@ -133,37 +222,59 @@ impl Draft {
 
     /// Stores what was written under `digest`, its sha256, with every layout; the first one's file is returned.
     pub fn finish(self, digest: &Digest, aliases: &[Digest], layouts: &[Layout]) -> Result<Stored, Error> {
-        self.seal()?.finish_with(digest, aliases, layouts, &[])
+        let (stored, ()) = self.seal()?.finish_with(digest, aliases, layouts, &[], |_, _| Ok(()))?;
+        Ok(stored)
     }
 }
 
 impl Sealed {
-    /// Stores it, and keeps `blocks` that belong to no file in the same commit: a directory that names it.
-    pub fn finish_with(
+    /// Hands over all of its bytes, piece by piece.
+    pub fn replay(&self, to: impl FnMut(&[u8])) -> Result<(), Error> {
+        self.0.replay(to)
+    }
+
+    /// Removes it, whatever was saved of it; its row is gone.
+    pub fn discard(self) {
+        self.0.discard();
+    }
+
+    /// Stores it, and keeps `blocks` that belong to no file, and what `also` does, in the same commit. Others share that,
+    /// so `also` may run twice.
+    pub fn finish_with<T: Send + 'static>(
         self,
         digest: &Digest,
         aliases: &[Digest],
         layouts: &[Layout],
         blocks: &[Block],
-    ) -> Result<Stored, Error> {
-        let ready = Ready { draft: &self, digest, aliases, layouts };
-        self.0.store.store_all(&[ready], blocks)?.pop().ok_or(Error::NoLayout)
+        mut also: impl FnMut(&WriteTransaction, &Stored) -> Result<T, Error> + Send + 'static,
+    ) -> Result<(Stored, T), Error> {
+        let finished = Ready { draft: &self, digest, aliases, layouts }.finished()?;
+        let also = move |write: &WriteTransaction, stored: &[Stored]| {
+            stored.first().ok_or(Error::NoLayout).and_then(|stored| also(write, stored))
+        };
+        let (mut stored, value) = self.0.store.store_finished(vec![finished], blocks.to_vec(), also)?;
+        Ok((stored.pop().ok_or(Error::NoLayout)?, value))
     }
 }
 
-impl<'a> Ready<'a> {
-    fn added(&self) -> Result<Added<'a>, Error> {
+impl Ready<'_> {
+    fn finished(&self) -> Result<Finished, Error> {
         let Self { draft: Sealed(draft), digest, aliases, layouts } = *self;
-        let small = (!draft.has_file()).then_some(draft.small.as_slice());
-        let whole = Whole { sha256: sha256(digest)?, size: draft.size, aliases, small };
-        Ok(Added { whole, layouts, draft: draft.id })
+        Ok(Finished {
+            id: draft.id,
+            sha256: sha256(digest)?,
+            size: draft.size,
+            aliases: aliases.to_vec(),
+            small: (!draft.has_file()).then(|| draft.small.clone()),
+            layouts: layouts.to_vec(),
+        })
     }
 }
 
 impl Drop for Draft {
     fn drop(&mut self) {
         // A commit that failed late may yet be on the disk: then the file is needed.
-        let needed = || !matches!(self.store.file_row(self.id), Ok(None));
+        let needed = || self.saved || !matches!(self.store.file_row(self.id), Ok(None));
         if !self.has_file() || needed() {
             return;
         }

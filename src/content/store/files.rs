@@ -24,6 +24,24 @@ pub struct Whole<'a> {
     pub small: Option<&'a [u8]>,
 }
 
+/// What a draft became.
+pub struct Finished {
+    /// The id of its file, if it has one.
+    pub id: u64,
+    pub sha256: Hash,
+    pub size: u64,
+    pub aliases: Vec<Digest>,
+    pub small: Option<Vec<u8>>,
+    pub layouts: Vec<Layout>,
+}
+
+impl Finished {
+    pub fn whole(&self) -> Whole<'_> {
+        let Self { sha256, size, aliases, small, .. } = self;
+        Whole { sha256: *sha256, size: *size, aliases, small: small.as_deref() }
+    }
+}
+
 /// The size, the file ids and the aliases of a blob.
 type StoredRow = (u64, Vec<u64>, Vec<Vec<u8>>);
 

@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::{self, ErrorKind},
     os::unix::fs::FileExt,
+    sync::PoisonError,
 };
 
 use ocipfs_node::Block;
@@ -13,7 +14,6 @@ use redb::ReadableTable;
 use super::{
     Error, Store, Stored, files,
     layout::Key,
-    lock,
     tables::{self, Hash, SMALL, Tables},
     verify::Damaged,
 };
@@ -115,7 +115,7 @@ impl Store {
         opened.sync_all().map_err(Error::at(&path))?;
         let source = self.open_at(&path)?;
         let digest = source.map(|source| self.hash(&source, file.size, &mut |_| ()));
-        let _placing = lock(&self.0.placing);
+        let _placing = self.0.placing.read().unwrap_or_else(PoisonError::into_inner);
         if matches!(digest, Some(Ok(digest)) if digest == file.digest) && self.file(&file.root)?.is_some() {
             return self.0.disk.place(id, sha256);
         }

@@ -64,12 +64,13 @@ impl Store {
 
     /// Moves what is stored to its place, keeps what is arriving, and removes what no row names.
     fn settle_incoming(&self) -> Result<(), Error> {
+        let uploads = self.upload_files()?;
         for id in self.0.disk.all_incoming()? {
             match self.file_row(id)? {
                 Some((sha256, ..)) if !self.0.disk.blob(&sha256).exists() && !self.is_small(&sha256)? => {
                     self.0.disk.place(id, &sha256)?;
                 }
-                None if self.is_arriving(id)? => {}
+                None if uploads.contains(&id) || self.is_arriving(id)? => {}
                 _ => disk::unlink(&self.0.disk.incoming(id))?,
             }
         }

@@ -1,5 +1,7 @@
 //! What is taken away: rows and files, in one commit, and only what nobody counts on.
 
+use std::sync::PoisonError;
+
 use ocipfs_node::Cid;
 use redb::WriteTransaction;
 
@@ -36,7 +38,7 @@ impl Store {
         roots: &[Cid],
         mut may: impl FnMut(&WriteTransaction, &Cid) -> Result<bool, Error>,
     ) -> Result<Vec<Cid>, Error> {
-        let _placing = lock(&self.0.placing);
+        let _placing = self.0.placing.write().unwrap_or_else(PoisonError::into_inner);
         let mut stored = Vec::new();
         for root in roots {
             stored.extend(self.file(root)?);

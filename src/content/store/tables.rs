@@ -29,6 +29,8 @@ pub const ALIASES: TableDefinition<&[u8], &Hash> = TableDefinition::new("aliases
 pub const SMALL: TableDefinition<&Hash, &[u8]> = TableDefinition::new("small");
 /// File id -> root CID, size, and the extents that are synced.
 pub const ARRIVING: TableDefinition<u64, ArrivingRow> = TableDefinition::new("arriving");
+/// Upload -> its owner, file id, when it was saved (seconds since 1970), and how long it was then.
+pub const UPLOADS: TableDefinition<&str, (&str, u64, u64, u64)> = TableDefinition::new("uploads");
 /// sha256 of blobs whose rows are gone and whose files may not be yet.
 pub const DOOMED: TableDefinition<&Hash, ()> = TableDefinition::new("doomed");
 /// File id -> when it was last read, or came, in milliseconds since 1970.
@@ -52,6 +54,7 @@ pub struct Tables<'t> {
     pub aliases: Table<'t, &'static [u8], &'static Hash>,
     pub small: Table<'t, &'static Hash, &'static [u8]>,
     pub arriving: Table<'t, u64, ArrivingRow<'static>>,
+    pub uploads: Table<'t, &'static str, (&'static str, u64, u64, u64)>,
     pub doomed: Table<'t, &'static Hash, ()>,
     pub used: Table<'t, u64, u64>,
     pub meta: Table<'t, &'static str, u64>,
@@ -68,6 +71,7 @@ impl<'t> Tables<'t> {
             aliases: write.open_table(ALIASES)?,
             small: write.open_table(SMALL)?,
             arriving: write.open_table(ARRIVING)?,
+            uploads: write.open_table(UPLOADS)?,
             doomed: write.open_table(DOOMED)?,
             used: write.open_table(USED)?,
             meta: write.open_table(META)?,

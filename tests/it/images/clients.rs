@@ -127,7 +127,7 @@ async fn what_buildah_pushes_is_pulled() {
         buildah.build(&pair.build_dir(), "hello:1.0").unwrap();
         for (kind, name) in [("docker-archive", "hello:1.0"), ("oci-archive", "1.0")] {
             let archive = pair.path(kind);
-            buildah.push("hello:1.0", &format!("{kind}:{}:{name}", archive.display())).unwrap();
+            buildah.save("hello:1.0", &format!("{kind}:{}:{name}", archive.display())).unwrap();
             for reference in pair.import(&archive) {
                 let container = buildah.from(&reference).unwrap();
                 assert_eq!(buildah.run(&container, &["/hello"]).unwrap(), SAYS, "{reference}");

@@ -7,34 +7,46 @@ use crate::{
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        what_would_change_something_is_refused_everywhere,
+        what_a_cid_or_a_key_names_cannot_be_pushed_to,
+        methods_that_an_endpoint_does_not_take_are_refused_with_those_it_does,
         paths_that_are_no_endpoint_are_refused_in_the_specifications_form,
         names_that_mean_nothing_here_are_refused_with_what_would,
     ]
 }
 
-async fn what_would_change_something_is_refused_everywhere() {
+async fn what_a_cid_or_a_key_names_cannot_be_pushed_to() {
     let node = Serve::start(&[]);
     let layer = Layer::add(&node, &noise(1000));
-    let repository = format!("/v2/{}", layer.name);
-    for path in [
-        "/v2/",
-        "/v2",
-        &layer.manifest_path(),
-        &layer.blob_path(),
-        &format!("{repository}/tags/list"),
-        &format!("{repository}/blobs/uploads/"),
-        &format!("{repository}/blobs/uploads/?mount={}&from=other", layer.digest),
-        &format!("{repository}/blobs/uploads/some-session"),
-        "/v2/library/busybox/manifests/latest",
-    ] {
-        for method in ["PUT", "POST", "PATCH", "DELETE"] {
-            let answer = ask(method, &node.url(path), &[]).await;
-            answer.refused(405, "UNSUPPORTED", &[method]);
-            assert_eq!(answer.header("allow"), "GET, HEAD", "{method} {path}");
+    const V1: &str = "bafybeiat5rs4tk3kvllj4uu5zr652qnp7kxc4ttewhc5md23gxflqqp7lu";
+    let hash = "1220".to_string() + &"0".repeat(64);
+    for name in [&layer.name, "layer", "layer/a/b", &format!("ipfs/{V1}/a"), &format!("{hash}/a"), "ipns"] {
+        for (method, path) in [
+            ("PUT", "manifests/latest"),
+            ("DELETE", "manifests/latest"),
+            ("POST", "blobs/uploads/"),
+            ("PATCH", "blobs/uploads/id"),
+            ("DELETE", &format!("blobs/{}", layer.digest)),
+        ] {
+            ask(method, &node.url(&format!("/v2/{name}/{path}")), &[]).await.refused(403, "DENIED", &[name]);
         }
     }
     assert_eq!(get(&node.url(&layer.blob_path())).await.status, 200);
+}
+
+async fn methods_that_an_endpoint_does_not_take_are_refused_with_those_it_does() {
+    let node = Serve::start(&[]);
+    for (method, path, allowed) in [
+        ("PUT", "/v2/", "GET, HEAD"),
+        ("DELETE", "/v2/_catalog", "GET, HEAD"),
+        ("POST", "/v2/a/tags/list", "GET, HEAD"),
+        ("GET", "/v2/a/blobs/uploads/", "POST"),
+        ("PUT", "/v2/a/blobs/sha256:00", "GET, HEAD, DELETE"),
+        ("PATCH", "/v2/a/manifests/b", "GET, HEAD, PUT, DELETE"),
+    ] {
+        let answer = ask(method, &node.url(path), &[]).await;
+        answer.refused(405, "UNSUPPORTED", &[method]);
+        assert_eq!(answer.header("allow"), allowed, "{method} {path}");
+    }
 }
 
 async fn paths_that_are_no_endpoint_are_refused_in_the_specifications_form() {

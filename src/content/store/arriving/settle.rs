@@ -1,6 +1,6 @@
 //! What makes an arriving file durable, whole or gone: the data first, then the rows that count on it.
 
-use std::{io, os::unix::fs::FileExt};
+use std::{io, os::unix::fs::FileExt, sync::PoisonError};
 
 use ocipfs_oci::Digest;
 use redb::ReadableTable;
@@ -52,13 +52,13 @@ impl Arriving {
             if small.is_none() {
                 inner.sync()?;
             }
-            let _placing = lock(&inner.store.0.placing);
+            let _placing = inner.store.0.placing.read().unwrap_or_else(PoisonError::into_inner);
             let id = inner
                 .store
                 .0
                 .database
                 .write(|write| inner.promote(&mut Tables::open(write)?, batch, &whole))?;
-            inner.store.settle_file(inner.id, &whole);
+            inner.store.settle_file(inner.id, &sha256, whole.small.is_some());
             Ok(id)
         })?;
         inner.end();

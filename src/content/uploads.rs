@@ -1,0 +1,204 @@
+//! Blobs that come in parts, over several requests. What was saved of one outlives the process.
+
+mod upload;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use ocipfs_oci::Digest;
+use tokio::sync::OwnedMutexGuard;
+use uuid::Uuid;
+
+use super::{Content, Profile, Store, StoreError, Stored, locked};
+
+pub use upload::Upload;
+
+/// Under way at one time, in memory.
+const MOST: usize = 1_000;
+/// Kept in memory beyond that only where it is not saved.
+const IDLE: Duration = Duration::from_secs(60);
+/// An upload of which nothing came, or nothing could be saved, is given up after this time.
+const EMPTY: Duration = Duration::from_secs(60 * 60);
+/// A saved one is given up after this time.
+const STALE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Why an upload does not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There are too many.
+    #[error("{MOST} uploads are under way: finish some, or cancel them")]
+    TooMany,
+    /// The client's stream ended early; what came is kept.
+    #[error("the body broke off: {0}")]
+    BrokenOff(String),
+    /// The bytes are others.
+    #[error("the digest of what was uploaded is {found}, not {expected}")]
+    Mismatch {
+        /// What the client said.
+        expected: Digest,
+        /// What came.
+        found: Digest,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+type Slot = Arc<tokio::sync::Mutex<Upload>>;
+
+/// The uploads of one node.
+pub struct Uploads {
+    store: Store,
+    profile: Profile,
+    stall_timeout: Duration,
+    live: Mutex<HashMap<String, Slot>>,
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+impl Uploads {
+    pub(super) fn new(store: Store, profile: Profile, stall_timeout: Duration) -> Self {
+        Self { store, profile, stall_timeout, live: Mutex::default() }
+    }
+
+    /// Begins an upload.
+    pub fn begin(&self, owner: &str) -> Result<OwnedMutexGuard<Upload>, Error> {
+        let mut live = locked(&self.live);
+        if live.len() >= MOST {
+            return Err(Error::TooMany);
+        }
+        let id = Uuid::new_v4().to_string();
+        let upload = Upload::new(&self.store, self.profile, self.stall_timeout, &id, owner);
+        let slot = Arc::new(tokio::sync::Mutex::new(upload));
+        live.insert(id, slot.clone());
+        slot.try_lock_owned().map_err(|_| StoreError::BrokenOff.into())
+    }
+
+    /// An upload of this owner, once no other request works on it.
+    pub async fn find(&self, owner: &str, id: &str) -> Result<Option<OwnedMutexGuard<Upload>>, Error> {
+        // Again where it failed in the middle, or left the memory: what was saved of it is there.
+        for _ in 0..2 {
+            let live = locked(&self.live).get(id).cloned();
+            let slot = match live {
+                Some(slot) => slot,
+                None => match self.resume(id).await? {
+                    Some(slot) => slot,
+                    None => return Ok(None),
+                },
+            };
+            let upload = slot.lock_owned().await;
+            if !upload.has_ended() {
+                return Ok((upload.owner() == owner).then_some(upload));
+            }
+            self.forget(id);
+        }
+        Ok(None)
+    }
+
+    /// Goes on with one that was saved; of several requests that find it one resumes it.
+    async fn resume(&self, id: &str) -> Result<Option<Slot>, Error> {
+        let of = id.to_string();
+        let Some(saved) = self.store.run(move |store| store.saved_upload(&of)).await? else {
+            return Ok(None);
+        };
+        let upload = Upload::saved(&self.store, self.profile, self.stall_timeout, saved);
+        let mut live = locked(&self.live);
+        let slot = live.entry(id.into()).or_insert_with(|| Arc::new(tokio::sync::Mutex::new(upload)));
+        Ok(Some(slot.clone()))
+    }
+
+    /// Forgets an upload that was finished or cancelled.
+    pub fn forget(&self, id: &str) {
+        locked(&self.live).remove(id);
+    }
+
+    /// Drops what is stale, and from memory what is idle and saved.
+    pub async fn sweep(&self) -> Result<(), StoreError> {
+        let live: Vec<(String, Slot)> =
+            locked(&self.live).iter().map(|(id, slot)| (id.clone(), slot.clone())).collect();
+        for (id, slot) in live {
+            // What is locked is in use.
+            let Ok(mut upload) = slot.try_lock_owned() else { continue };
+            let limit = if upload.is_saved() { IDLE } else { EMPTY };
+            if upload.idle() > limit {
+                self.forget(&id);
+                upload.drop_from_memory();
+            }
+        }
+        let stale = |at: u64| now().saturating_sub(at) > STALE.as_secs();
+        let saved = self.store.run(Store::saved_uploads).await?;
+        for saved in saved.into_iter().filter(|saved| stale(saved.at)) {
+            if !locked(&self.live).contains_key(&saved.id) {
+                self.store.run(move |store| store.drop_upload(&saved)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Saves all of which something came: the process ends.
+    pub async fn save_all(&self) {
+        let live: Vec<Slot> = locked(&self.live).values().cloned().collect();
+        for slot in live {
+            let Ok(mut upload) = slot.try_lock_owned() else { continue };
+            if let Err(error) = upload.save().await {
+                tracing::warn!("an upload is not saved: {error}");
+            }
+        }
+    }
+}
+
+impl Content {
+    /// Saves an upload in a moment, unless it is finished by then: of a streamed one that is not worth the client's wait.
+    pub fn save_upload_soon(&self, owner: &str, id: &str) {
+        let (content, owner, id) = (self.clone(), owner.to_string(), id.to_string());
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if !locked(&content.0.uploads.live).contains_key(&id) {
+                return;
+            }
+            if let Ok(Some(mut upload)) = content.0.uploads.find(&owner, &id).await
+                && let Err(error) = upload.save().await
+            {
+                tracing::warn!("an upload is not saved: {error}");
+            }
+        });
+    }
+
+    /// Stores what was uploaded, if it is what the client says, and does something in the same commit.
+    pub async fn finish_upload<T: Send + 'static>(
+        &self,
+        mut upload: OwnedMutexGuard<Upload>,
+        digest: &Digest,
+        also: impl FnMut(&redb::WriteTransaction, &Stored) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Error> {
+        let _storing = self.storing().await;
+        let result = upload.finish(digest, also).await;
+        if upload.has_ended() {
+            self.0.uploads.forget(upload.id());
+        }
+        result
+    }
+
+    /// Stores bytes that are here, if they are what the client says, and does something in the same commit.
+    pub async fn store_bytes<T: Send + 'static>(
+        &self,
+        bytes: bytes::Bytes,
+        digest: &Digest,
+        also: impl FnMut(&redb::WriteTransaction, &Stored) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Error> {
+        let _storing = self.storing().await;
+        let (profile, digest) = (self.profile(), digest.clone());
+        let store = self.store().clone();
+        let work = move || {
+            let mut put = super::Put::new(&store, profile)?;
+            put.write(bytes)?;
+            upload::store(&store, put.close()?, &digest, also)
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Stopped)?
+    }
+}

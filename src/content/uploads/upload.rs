@@ -1,0 +1,232 @@
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use ocipfs_oci::{Algorithm, Digest};
+use redb::WriteTransaction;
+use tokio::sync::mpsc::channel;
+
+use super::{Error, now};
+use crate::content::{
+    Profile, Put, Store, StoreError, Stored, Written,
+    store::{Saved, forget_upload},
+};
+
+/// Parts of a body that wait to be hashed and written.
+const WAITING: usize = 8;
+
+/// One upload. A request that works on it has it alone.
+pub struct Upload {
+    store: Store,
+    profile: Profile,
+    stall_timeout: Duration,
+    id: String,
+    owner: String,
+    state: State,
+    length: u64,
+    saved: Option<Saved>,
+    used: Instant,
+}
+
+enum State {
+    /// Nothing came, or it is on the disk only.
+    Idle,
+    Here(Box<Put>),
+    /// It was finished, cancelled, or failed in the middle.
+    Ended,
+}
+
+impl Upload {
+    pub(super) fn new(store: &Store, profile: Profile, stall: Duration, id: &str, owner: &str) -> Self {
+        Self {
+            store: store.clone(),
+            profile,
+            stall_timeout: stall,
+            id: id.into(),
+            owner: owner.into(),
+            state: State::Idle,
+            length: 0,
+            saved: None,
+            used: Instant::now(),
+        }
+    }
+
+    pub(super) fn saved(store: &Store, profile: Profile, stall: Duration, saved: Saved) -> Self {
+        let length = saved.length;
+        Self { length, ..Self::new(store, profile, stall, &saved.id, &saved.owner).with(saved) }
+    }
+
+    fn with(self, saved: Saved) -> Self {
+        Self { saved: Some(saved), ..self }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Whose it is.
+    pub fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    /// How many bytes came.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.state, State::Ended)
+    }
+
+    /// Whether all that came is saved, and something did.
+    pub(super) fn is_saved(&self) -> bool {
+        self.saved.as_ref().is_some_and(|saved| saved.length == self.length)
+    }
+
+    pub(super) fn idle(&self) -> Duration {
+        self.used.elapsed()
+    }
+
+    /// What was saved stays on the disk.
+    pub(super) fn drop_from_memory(&mut self) {
+        self.state = State::Ended;
+    }
+
+    /// Takes the next bytes. Where the body breaks off, what came of it is kept.
+    pub async fn take<E: std::fmt::Display>(
+        &mut self,
+        mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
+    ) -> Result<(), Error> {
+        let (parts, mut waiting) = channel::<Bytes>(WAITING);
+        let put = self.put();
+        let writing = tokio::task::spawn_blocking(move || {
+            let mut put = put()?;
+            let mut length = 0;
+            while let Some(part) = waiting.blocking_recv() {
+                length += part.len() as u64;
+                put.write(part)?;
+            }
+            put.rest()?;
+            Ok::<_, StoreError>((put, length))
+        });
+        let broken_off = loop {
+            match tokio::time::timeout(self.stall_timeout, body.next()).await {
+                Ok(Some(Ok(part))) => {
+                    // It hangs up before the end only with an error.
+                    if parts.send(part).await.is_err() {
+                        break None;
+                    }
+                }
+                Ok(Some(Err(error))) => break Some(error.to_string()),
+                Ok(None) => break None,
+                Err(_) => break Some(format!("nothing came for {} s", self.stall_timeout.as_secs())),
+            }
+        };
+        drop(parts);
+        let (put, length) = writing.await.map_err(|_| StoreError::Stopped)??;
+        self.state = State::Here(Box::new(put));
+        self.length += length;
+        self.used = Instant::now();
+        broken_off.map_or(Ok(()), |why| Err(Error::BrokenOff(why)))
+    }
+
+    /// What goes on with it, on a thread that may block; until it is back, the upload has ended.
+    fn put(&mut self) -> impl FnOnce() -> Result<Put, StoreError> + Send + 'static {
+        let (store, profile, saved) = (self.store.clone(), self.profile, self.saved.clone());
+        let state = std::mem::replace(&mut self.state, State::Ended);
+        move || match (state, saved) {
+            (State::Here(put), _) => Ok(*put),
+            (State::Ended, _) => Err(StoreError::BrokenOff),
+            (State::Idle, None) => Put::new(&store, profile),
+            (State::Idle, Some(saved)) => Put::resume(&store, profile, saved.file, saved.length),
+        }
+    }
+
+    /// Makes what came durable.
+    pub async fn save(&mut self) -> Result<(), StoreError> {
+        if self.is_saved() || self.length == 0 || self.has_ended() {
+            return Ok(());
+        }
+        let put = self.put();
+        let (id, owner, length) = (self.id.clone(), self.owner.clone(), self.length);
+        let save = move |store: &Store| {
+            let mut put = put()?;
+            let saved = Saved { id, owner, file: put.save()?, at: now(), length };
+            store.save_upload(saved.clone())?;
+            Ok((put, saved))
+        };
+        let (put, saved) = self.store.run(save).await?;
+        self.state = State::Here(Box::new(put));
+        self.saved = Some(saved);
+        Ok(())
+    }
+
+    /// Drops it and all that came.
+    pub async fn cancel(&mut self) -> Result<(), StoreError> {
+        let state = std::mem::replace(&mut self.state, State::Ended);
+        let saved = self.saved.take();
+        let cancel = move |store: &Store| {
+            if let Some(saved) = saved {
+                store.drop_upload(&saved)?;
+            }
+            if let State::Here(put) = state {
+                put.discard();
+            }
+            Ok(())
+        };
+        self.store.run(cancel).await
+    }
+
+    pub(super) async fn finish<T: Send + 'static>(
+        &mut self,
+        digest: &Digest,
+        mut also: impl FnMut(&WriteTransaction, &Stored) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (put, digest, saved) = (self.put(), digest.clone(), self.saved.clone());
+        let (store, id) = (self.store.clone(), self.id.clone());
+        let forget = saved.is_some();
+        let also = move |write: &WriteTransaction, stored: &Stored| {
+            if forget {
+                forget_upload(write, &id)?;
+            }
+            also(write, stored)
+        };
+        let work = move || {
+            let result = self::store(&store, put()?.close()?, &digest, also);
+            if let (Err(Error::Mismatch { .. }), Some(saved)) = (&result, saved) {
+                store.drop_upload(&saved)?;
+            }
+            result
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Stopped)?
+    }
+}
+
+/// Stores what was written under its sha256, with `digest` as an alias where that is another.
+pub fn store<T: Send + 'static>(
+    store: &Store,
+    written: Written,
+    digest: &Digest,
+    also: impl FnMut(&WriteTransaction, &Stored) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Error> {
+    let sha256 = written.digest.clone().ok_or(StoreError::BrokenOff)?;
+    let found = match digest.algorithm() {
+        Algorithm::Sha256 => sha256.clone(),
+        other => written.hash(other)?,
+    };
+    if found != *digest {
+        written.discard();
+        return Err(Error::Mismatch { expected: digest.clone(), found });
+    }
+    let aliases = std::slice::from_ref(digest);
+    match store.blob(&sha256)? {
+        // It is here, and needs no second copy.
+        Some(stored) => {
+            let value = store.keep(&stored, aliases, also)?;
+            written.discard();
+            Ok(value)
+        }
+        None => Ok(written.store_and(&sha256, aliases, also)?.1),
+    }
+}

@@ -1,0 +1,149 @@
+//! What a manifest that is pushed says of itself.
+
+use ocipfs_oci::{Descriptor, Digest, Index, Manifest, MediaType, media_type};
+use serde::{Deserialize, de::IgnoredAny};
+
+/// As much as is needed to keep a manifest, whose bytes stay as they are.
+#[derive(Debug)]
+pub struct Inspected {
+    /// Its kind.
+    pub media_type: MediaType,
+    /// What it refers to.
+    pub subject: Option<Digest>,
+    /// How its subject tells of it.
+    pub referrer: Descriptor,
+    /// Blobs without which it would be of no use.
+    pub needs: Vec<Digest>,
+}
+
+/// As much of a document as tells what it is.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Shape {
+    schema_version: Option<u64>,
+    media_type: Option<String>,
+    manifests: Option<IgnoredAny>,
+    config: Option<IgnoredAny>,
+    layers: Option<IgnoredAny>,
+    subject: Option<Descriptor>,
+    artifact_type: Option<MediaType>,
+}
+
+/// Reads a manifest, an index, or a document of any other kind that `said`, the header of the push, gives it.
+pub fn inspect(bytes: &[u8], digest: &Digest, said: Option<&str>) -> Result<Inspected, String> {
+    let json = serde_json::from_slice::<Shape>(bytes);
+    let kind = kind(said, json.as_ref().ok())?;
+    let referrer = Descriptor::new(kind.clone(), digest.clone(), bytes.len() as u64);
+    if kind.is_manifest() {
+        let manifest = Manifest::parse(bytes).map_err(|e| e.to_string())?;
+        let needs = manifest.blobs().filter(|blob| !is_elsewhere(blob)).map(|blob| blob.digest.clone());
+        let needs = needs.collect();
+        let artifact_type = manifest.artifact_type.or(Some(manifest.config.media_type));
+        let referrer = Descriptor { artifact_type, annotations: manifest.annotations, ..referrer };
+        let subject = manifest.subject.map(|subject| subject.digest);
+        return Ok(Inspected { media_type: kind, subject, referrer, needs });
+    }
+    if kind.is_index() {
+        let Index { artifact_type, annotations, subject, .. } =
+            Index::parse(bytes).map_err(|e| e.to_string())?;
+        let referrer = Descriptor { artifact_type, annotations, ..referrer };
+        let subject = subject.map(|subject| subject.digest);
+        return Ok(Inspected { media_type: kind, subject, referrer, needs: Vec::new() });
+    }
+    let Shape { subject, artifact_type, .. } = json.unwrap_or_default();
+    let subject = subject.map(|subject| subject.digest);
+    let referrer = Descriptor { artifact_type, ..referrer };
+    Ok(Inspected { media_type: kind, subject, referrer, needs: Vec::new() })
+}
+
+/// Two that differ are refused: one digest must not mean two things to two clients (CVE-2021-41190).
+fn kind(said: Option<&str>, shape: Option<&Shape>) -> Result<MediaType, String> {
+    let said = said.map(|text| text.split(';').next().unwrap_or_default().trim());
+    let said = said.filter(|text| !text.is_empty() && *text != "application/json");
+    let said: Option<MediaType> =
+        said.map(str::parse).transpose().map_err(|e| format!("Content-Type: {e}"))?;
+    let own = shape.and_then(|shape| shape.media_type.as_deref()).filter(|text| !text.is_empty());
+    let own: Option<MediaType> = own.map(str::parse).transpose().map_err(|e| format!("mediaType: {e}"))?;
+    let index = shape.is_some_and(|shape| shape.manifests.is_some());
+    let image = shape.is_some_and(|shape| shape.config.is_some() || shape.layers.is_some());
+    if index && image {
+        return Err("it is a manifest and an index at once".into());
+    }
+    if shape.is_some_and(|shape| shape.schema_version == Some(1)) {
+        return Err(
+            "it is a manifest of Docker schema 1: push it again with a client that writes schema 2".into()
+        );
+    }
+    match (said, own) {
+        (Some(said), Some(own)) if said != own => {
+            Err(format!("it says that it is {own}, and the Content-Type says {said}"))
+        }
+        (Some(kind), _) | (None, Some(kind)) => Ok(kind),
+        (None, None) if index => Ok(MediaType::from_static(media_type::OCI_INDEX)),
+        (None, None) if image => Ok(MediaType::from_static(media_type::OCI_MANIFEST)),
+        (None, None) => Err("neither its Content-Type nor its mediaType says what it is".into()),
+    }
+}
+
+/// Whether a blob may be left out of a push: it is not to be distributed, or had from elsewhere.
+fn is_elsewhere(blob: &Descriptor) -> bool {
+    let kind = blob.media_type.as_str();
+    let foreign = kind.starts_with("application/vnd.oci.image.layer.nondistributable.")
+        || blob.media_type == media_type::DOCKER_FOREIGN_TAR_GZIP;
+    foreign || !blob.urls.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn of(json: &str, said: Option<&str>) -> Result<Inspected, String> {
+        inspect(json.as_bytes(), &DIGEST.parse().unwrap(), said)
+    }
+
+    fn descriptor(kind: &str, more: &str) -> String {
+        format!(r#"{{"mediaType":"{kind}","digest":"{DIGEST}","size":0{more}}}"#)
+    }
+
+    fn image(kind: &str, layer: &str) -> String {
+        let config = descriptor(media_type::OCI_CONFIG, "");
+        format!(r#"{{"schemaVersion":2,"mediaType":"{kind}","config":{config},"layers":[{layer}]}}"#)
+    }
+
+    #[test]
+    fn a_manifest_needs_what_can_be_had_only_here() {
+        for (kind, more, needs) in [
+            (media_type::OCI_LAYER_TAR_GZIP, "", 2),
+            (media_type::OCI_NONDISTRIBUTABLE_TAR_GZIP, "", 1),
+            (media_type::DOCKER_FOREIGN_TAR_GZIP, "", 1),
+            (media_type::OCI_LAYER_TAR, r#","urls":["https://example.org/x"]"#, 1),
+        ] {
+            let json = image(media_type::OCI_MANIFEST, &descriptor(kind, more));
+            assert_eq!(of(&json, None).unwrap().needs.len(), needs, "{json}");
+        }
+        let inspected = of(&image(media_type::OCI_MANIFEST, ""), Some(media_type::OCI_MANIFEST)).unwrap();
+        assert_eq!(inspected.referrer.artifact_type.unwrap(), media_type::OCI_CONFIG);
+    }
+
+    #[test]
+    fn a_document_of_any_kind_is_kept_and_two_kinds_are_refused() {
+        assert_eq!(of("no JSON", Some("text/x-mine; charset=utf-8")).unwrap().media_type, "text/x-mine");
+        let subject = format!(r#"{{"subject":{}}}"#, descriptor(media_type::OCI_MANIFEST, ""));
+        assert!(of(&subject, Some("application/vnd.mine")).unwrap().subject.is_some());
+        let index = r#"{"schemaVersion":2,"manifests":[]}"#;
+        assert_eq!(of(index, Some("application/json")).unwrap().media_type, media_type::OCI_INDEX);
+        for (json, said, told) in [
+            (index, Some(media_type::OCI_MANIFEST), "no image manifest"),
+            (r#"{"manifests":[],"layers":[]}"#, None, "at once"),
+            (r#"{"mediaType":"application/vnd.a"}"#, Some("application/vnd.b"), "Content-Type says"),
+            (r#"{"schemaVersion":1}"#, Some("application/vnd.b"), "schema 1"),
+            ("{}", None, "says what it is"),
+            ("{}", Some("nonsense"), "no media type"),
+        ] {
+            let error = of(json, said).unwrap_err();
+            assert!(error.contains(told), "{json}: {error}");
+        }
+    }
+}

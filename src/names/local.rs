@@ -1,0 +1,82 @@
+//! Any other name: a repository that was pushed here. What it does not have is not looked for elsewhere.
+
+use ocipfs_oci::{Digest, Name, Reference, Tag};
+
+use super::{Document, Error, Resolver, Source};
+use crate::{
+    content::{self, Blob, StoreError},
+    images::{
+        MAX_MANIFEST,
+        repository::{Piece, Pushed, Repositories},
+    },
+};
+
+/// A repository of this name.
+pub struct Local<'a> {
+    pub resolver: &'a Resolver,
+    pub name: &'a Name,
+}
+
+impl Local<'_> {
+    pub async fn manifest(&self, reference: &Reference) -> Result<Document, Error> {
+        let (wanted, name) = (reference.clone(), self.name.clone());
+        let pushed = self.ask(move |all| {
+            let digest = match wanted {
+                Reference::Digest(digest) => Some(digest),
+                Reference::Tag(tag) => all.tag(&name, &tag)?,
+            };
+            digest.map_or(Ok(None), |digest| all.manifest(&name, &digest))
+        });
+        let Some(Pushed { piece, media_type, .. }) = pushed.await? else {
+            return Err(self.unknown(reference).await?);
+        };
+        let digest = piece.digest.clone();
+        let bytes = self.resolver.content.read_blob(&blob(piece), MAX_MANIFEST).await?;
+        Ok(Document { media_type, digest, bytes })
+    }
+
+    async fn unknown(&self, reference: &Reference) -> Result<Error, Error> {
+        let name = self.name.clone();
+        let (is_there, tags) = self.ask(move |all| Ok((all.has(&name)?, all.tags(&name, "", 5)?))).await?;
+        if !is_there {
+            return Ok(Error::UnknownName(self.name.clone()));
+        }
+        let tags: Vec<String> = tags.into_iter().map(|(tag, _)| tag.to_string()).collect();
+        let instead = if tags.is_empty() { "a manifest that is pushed".into() } else { tags.join(" or ") };
+        Ok(Error::UnknownReference { name: self.name.clone(), reference: reference.clone(), instead })
+    }
+
+    pub async fn blob(&self, digest: &Digest) -> Result<Source, Error> {
+        let (of, name) = (digest.clone(), self.name.clone());
+        let (piece, is_there) = self.ask(move |all| Ok((all.piece(&name, &of)?, all.has(&name)?))).await?;
+        match piece {
+            Some(piece) => Ok(Source::Stored(Box::new(blob(piece)))),
+            None if is_there => Err(Error::UnknownBlob { name: self.name.clone(), digest: digest.clone() }),
+            None => Err(Error::UnknownName(self.name.clone())),
+        }
+    }
+
+    pub async fn tags(&self, last: &str, most: usize) -> Result<Vec<Tag>, Error> {
+        let (name, last) = (self.name.clone(), last.to_string());
+        let page = move |all: &Repositories| Ok((all.tags(&name, &last, most)?, all.has(&name)?));
+        let (tags, is_there) = self.ask(page).await?;
+        match is_there {
+            true => Ok(tags.into_iter().map(|(tag, _)| tag).collect()),
+            false => Err(Error::UnknownName(self.name.clone())),
+        }
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Repositories) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Error> {
+        let repositories = self.resolver.repositories.clone();
+        let asked = self.resolver.content.store().run(move |_| ask(&repositories)).await;
+        Ok(asked.map_err(content::Error::from)?)
+    }
+}
+
+fn blob(piece: Piece) -> Blob {
+    let Piece { digest, size, root } = piece;
+    Blob { digest, size, at: root.into(), holder: root }
+}

@@ -1,0 +1,143 @@
+use std::time::Duration;
+
+use ocipfs_oci::Digest;
+
+use super::{all_kills, chance::Chance};
+use crate::{
+    harness::{Serve, files_below},
+    http::{get, send},
+    push::{self, Repository},
+};
+
+/// Clients that push at one time.
+const CLIENTS: u64 = 8;
+/// Within which a node is killed after they begin.
+const WITHIN: Duration = Duration::from_millis(600);
+
+/// What a client pushed, and how much of that was acknowledged.
+struct Pushing {
+    name: String,
+    tag: String,
+    layer: Vec<u8>,
+    blobs: Vec<Vec<u8>>,
+    tagged: bool,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    kills: u32,
+    acknowledged_blobs: usize,
+    acknowledged_images: usize,
+    unacknowledged_but_whole: usize,
+}
+
+/// Pushes an image of one layer until the node is gone: in one request, in two, or in parts.
+async fn push(base: String, mut pushing: Pushing, way: u64) -> Pushing {
+    let config = pushing.layer[..16].to_vec();
+    for bytes in [config.clone(), pushing.layer.clone()] {
+        if push_blob(&base, &pushing.name, &bytes, way).await.is_none() {
+            return pushing;
+        }
+        pushing.blobs.push(bytes);
+    }
+    let manifest = push::manifest(&config, &[&pushing.layer]);
+    let url = format!("{base}/v2/{}/manifests/{}", pushing.name, pushing.tag);
+    let kind = [("content-type", ocipfs_oci::media_type::OCI_MANIFEST)];
+    let client = reqwest::Client::new().put(url).header(kind[0].0, kind[0].1).body(manifest.to_string());
+    let answer = client.send().await.ok();
+    pushing.tagged = answer.is_some_and(|answer| answer.status() == 201);
+    pushing
+}
+
+/// None where the node does not answer any more.
+async fn push_blob(base: &str, name: &str, bytes: &[u8], way: u64) -> Option<()> {
+    let client = reqwest::Client::new();
+    let digest = Digest::sha256_of(bytes);
+    let uploads = format!("{base}/v2/{name}/blobs/uploads/");
+    let end = match way % 3 {
+        0 => client.post(format!("{uploads}?digest={digest}")).body(bytes.to_vec()),
+        way => {
+            let begun = client.post(uploads).send().await.ok()?;
+            let at = format!("{base}{}", begun.headers()["location"].to_str().expect("ASCII"));
+            let first = if way == 1 { 0 } else { bytes.len() / 2 };
+            if first > 0 {
+                let range = format!("0-{}", first - 1);
+                let part = client.patch(&at).header("content-range", range).body(bytes[..first].to_vec());
+                assert_eq!(part.send().await.ok()?.status(), 202);
+            }
+            client.put(format!("{at}?digest={digest}")).body(bytes[first..].to_vec())
+        }
+    };
+    assert_eq!(end.send().await.ok()?.status(), 201);
+    Some(())
+}
+
+/// Holds that all that was acknowledged is there, and nothing half.
+async fn is_kept(node: &Serve, pushing: &Pushing, counts: &mut Counts) {
+    let repository = Repository::new(node, &pushing.name);
+    for bytes in &pushing.blobs {
+        repository.has(bytes).await;
+    }
+    counts.acknowledged_blobs += pushing.blobs.len();
+    let image = get(&repository.url(&format!("manifests/{}", pushing.tag))).await;
+    assert!(image.status == 200 || (image.status == 404 && !pushing.tagged), "{image:?}");
+    if image.status == 200 {
+        // A tag leads to a whole image.
+        repository.has(&pushing.layer).await;
+        repository.has(&pushing.layer[..16]).await;
+        counts.acknowledged_images += usize::from(pushing.tagged);
+        counts.unacknowledged_but_whole += usize::from(!pushing.tagged);
+        return;
+    }
+    let blob = repository.url(&format!("blobs/{}", Digest::sha256_of(&pushing.layer)));
+    let blob = get(&blob).await;
+    assert!(blob.status == 404 || blob.body == pushing.layer, "half of it is served");
+}
+
+pub async fn what_was_pushed_survives_sigkill_and_nothing_half_is_served() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut chance = Chance::new("killed while pushing");
+    let mut counts = Counts::default();
+    for kill in 0..all_kills() {
+        let node = Serve::start_in(dir.path(), &[]);
+        let pushes: Vec<_> = (0..CLIENTS)
+            .map(|n| {
+                let size = 17 + chance.below(6 << 20) as usize;
+                let pushing = Pushing {
+                    name: format!("r{}", n % 3),
+                    tag: format!("t{kill}-{n}"),
+                    layer: chance.bytes(size),
+                    blobs: Vec::new(),
+                    tagged: false,
+                };
+                tokio::spawn(push(node.url(""), pushing, n))
+            })
+            .collect();
+        tokio::time::sleep(chance.moment(WITHIN)).await;
+        node.kill();
+        counts.kills += 1;
+        let node = Serve::start_in(dir.path(), &[]);
+        for push in pushes {
+            let pushing = push.await.expect("it holds");
+            is_kept(&node, &pushing, &mut counts).await;
+            clean(&node, &pushing).await;
+        }
+        assert!(!node.log().contains("panicked"), "{}", node.log());
+        node.stop();
+    }
+    // Uploads that were saved in parts may go on; nothing else is left.
+    let node = Serve::start_in(dir.path(), &[]);
+    let left = files_below(dir.path(), "incoming");
+    assert!(left <= (CLIENTS as usize) * all_kills() as usize, "{left}");
+    let again = send("POST", &node.url("/v2/r0/blobs/uploads/"), &[], "").await;
+    assert_eq!(again.status, 202);
+    eprintln!("killed while pushing: {counts:?}");
+}
+
+/// Forgets what was checked, so that the next round is no longer than the first.
+async fn clean(node: &Serve, pushing: &Pushing) {
+    let repository = Repository::new(node, &pushing.name);
+    for bytes in &pushing.blobs {
+        repository.delete(&format!("blobs/{}", Digest::sha256_of(bytes))).await;
+    }
+}

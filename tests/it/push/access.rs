@@ -1,0 +1,82 @@
+use std::{fs, path::Path};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use libtest_mimic::Trial;
+
+use super::Repository;
+use crate::{
+    harness::{Serve, finish, ocipfs, trials},
+    http::{ask, get, send},
+};
+
+pub fn trials() -> Vec<Trial> {
+    trials![
+        where_others_reach_it_nobody_pushes_until_there_are_users,
+        users_push_and_everybody_pulls,
+        a_page_in_a_browser_changes_nothing,
+        a_file_of_users_that_gives_none_is_refused_at_the_start,
+    ]
+}
+
+/// `me`, with the password `secret`.
+fn users(dir: &Path) -> String {
+    let path = dir.join("users");
+    fs::write(&path, format!("me:{}\n", bcrypt::hash("secret", 5).expect("a hash"))).expect("a file");
+    path.to_str().expect("UTF-8").into()
+}
+
+async fn where_others_reach_it_nobody_pushes_until_there_are_users() {
+    let node = Serve::start(&["--listen", "0.0.0.0:0"]);
+    let a = Repository::new(&node, "a");
+    let answer = ask("POST", &a.url("blobs/uploads/"), &[]).await;
+    answer.refused(403, "DENIED", &["--htpasswd"]);
+    ask("DELETE", &a.url("manifests/x"), &[]).await.refused(403, "DENIED", &["--htpasswd"]);
+    assert_eq!(get(&node.url("/v2/")).await.status, 200);
+}
+
+async fn users_push_and_everybody_pulls() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Serve::start(&["--listen", "0.0.0.0:0", "--htpasswd", &users(dir.path())]);
+    let a = Repository::new(&node, "a");
+    let basic = |login: &str| format!("Basic {}", STANDARD.encode(login));
+    let digest = ocipfs_oci::Digest::sha256_of(b"blob");
+    let url = a.url(&format!("blobs/uploads/?digest={digest}"));
+    for headers in
+        [vec![], vec![("authorization", basic("me:other"))], vec![("authorization", "Bearer x".into())]]
+    {
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        for (method, url) in [("POST", &url), ("GET", &node.url("/v2/"))] {
+            let answer = send(method, url, &headers, "blob").await;
+            answer.refused(401, "UNAUTHORIZED", &["docker login"]);
+            assert!(answer.header("www-authenticate").starts_with("Basic realm="), "{answer:?}");
+        }
+    }
+    let login = basic("me:secret");
+    for _ in 0..2 {
+        assert_eq!(send("POST", &url, &[("authorization", &login)], "blob").await.status, 201);
+    }
+    assert_eq!(ask("GET", &node.url("/v2/"), &[("authorization", &login)]).await.status, 200);
+    a.has(b"blob").await;
+}
+
+async fn a_page_in_a_browser_changes_nothing() {
+    let node = Serve::start(&[]);
+    let a = Repository::new(&node, "a");
+    a.push_image("x", b"layer").await;
+    let origin = [("origin", "http://localhost:3000")];
+    for (method, path) in [("POST", "blobs/uploads/"), ("PUT", "manifests/x"), ("DELETE", "manifests/x")] {
+        ask(method, &a.url(path), &origin).await.refused(403, "DENIED", &["browser"]);
+    }
+    assert_eq!(ask("GET", &a.url("manifests/x"), &origin).await.status, 200);
+}
+
+async fn a_file_of_users_that_gives_none_is_refused_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("users");
+    for (text, told) in [("me:secret", "line 1"), ("", "no users")] {
+        fs::write(&path, text).unwrap();
+        let mut serve = ocipfs(&dir.path().join("node"));
+        let said = finish(serve.args(["serve", "--htpasswd"]).arg(&path).args(["--listen", "127.0.0.1:0"]));
+        said.failed(2, &[told, "hint: `htpasswd -B"]);
+    }
+}

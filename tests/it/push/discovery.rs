@@ -1,0 +1,123 @@
+use libtest_mimic::Trial;
+use ocipfs_oci::{Digest, media_type};
+use serde_json::{Value, json};
+
+use super::{
+    Repository,
+    client::{descriptor, manifest},
+};
+use crate::{
+    harness::{Serve, trials},
+    http::get,
+};
+
+pub fn trials() -> Vec<Trial> {
+    trials![
+        tags_and_repositories_are_listed_in_pages,
+        what_refers_to_a_manifest_is_listed_and_filtered,
+        referrers_under_a_tag_are_read_too,
+        an_unknown_digest_is_said_so_at_once_and_peers_are_not_asked,
+    ]
+}
+
+async fn tags_and_repositories_are_listed_in_pages() {
+    let node = Serve::start(&[]);
+    assert_eq!(get(&node.url("/v2/_catalog")).await.json(), json!({ "repositories": [] }));
+    let names = ["a", "a/b", "ab", "b"];
+    for name in names {
+        let repository = Repository::new(&node, name);
+        let digest = repository.push_image("1", b"layer").await;
+        let image = manifest(b"{}", &[b"layer"]);
+        assert_eq!(repository.put(&format!("{digest}?tag=2&tag=10"), &image).await.status, 201);
+    }
+    let pages = async |mut path: String, list: &str| {
+        let mut all = Vec::new();
+        loop {
+            let answer = get(&node.url(&path)).await;
+            all.push(answer.json()[list].clone());
+            let Some((_, rest)) = answer.header("link").split_once('<') else { return all };
+            path = rest.split_once(">; rel=\"next\"").expect("a link").0.into();
+        }
+    };
+    assert_eq!(pages("/v2/a/b/tags/list".into(), "tags").await, [json!(["1", "10", "2"])]);
+    assert_eq!(pages("/v2/a/b/tags/list?n=2".into(), "tags").await, [json!(["1", "10"]), json!(["2"])]);
+    assert_eq!(pages("/v2/a/b/tags/list?last=1".into(), "tags").await, [json!(["10", "2"])]);
+    assert_eq!(pages("/v2/_catalog".into(), "repositories").await, [json!(names)]);
+    let paged = pages("/v2/_catalog?n=3".into(), "repositories").await;
+    assert_eq!(paged, [json!(["a", "a/b", "ab"]), json!(["b"])]);
+    get(&node.url("/v2/nobody/tags/list")).await.refused(404, "NAME_UNKNOWN", &["nobody"]);
+}
+
+/// An artifact of this kind that refers to a manifest.
+fn artifact(kind: &str, subject: &Value) -> Value {
+    let mut json = manifest(b"{}", &[]);
+    json["artifactType"] = kind.into();
+    json["subject"] = subject.clone();
+    json["annotations"] = json!({ "note": kind });
+    json
+}
+
+async fn what_refers_to_a_manifest_is_listed_and_filtered() {
+    let node = Serve::start(&[]);
+    let a = Repository::new(&node, "a");
+    a.push(b"{}").await;
+    let image = manifest(b"{}", &[]);
+    let subject = descriptor(media_type::OCI_MANIFEST, image.to_string().as_bytes());
+    let of = subject["digest"].as_str().expect("a digest");
+    let list = async |query: &str| {
+        let answer = a.get(&format!("referrers/{of}{query}")).await;
+        assert_eq!((answer.status, answer.header("content-type")), (200, media_type::OCI_INDEX));
+        answer
+    };
+    assert_eq!(list("").await.json()["manifests"], json!([]), "the repository is not even there");
+    let mut digests = Vec::new();
+    for kind in ["application/vnd.sbom", "application/vnd.signature"] {
+        let json = artifact(kind, &subject);
+        let answer = a.put(Digest::sha256_of(json.to_string().as_bytes()).to_string().as_str(), &json).await;
+        assert_eq!((answer.status, answer.header("oci-subject")), (201, of), "{answer:?}");
+        digests.push(answer.header("docker-content-digest").to_string());
+    }
+    assert_eq!(list("").await.json()["manifests"].as_array().expect("a list").len(), 2);
+    let answer = list("?artifactType=application/vnd.sbom").await;
+    assert_eq!(answer.header("oci-filters-applied"), "artifactType");
+    let json = artifact("application/vnd.sbom", &subject);
+    let mut expected = descriptor(media_type::OCI_MANIFEST, json.to_string().as_bytes());
+    expected["artifactType"] = "application/vnd.sbom".into();
+    expected["annotations"] = json!({ "note": "application/vnd.sbom" });
+    assert_eq!(answer.json()["manifests"], json!([expected]));
+    let first = list("?n=1").await;
+    let link = first.header("link").trim_start_matches('<').split_once('>').expect("a link").0.to_string();
+    let second = get(&node.url(&link)).await;
+    assert_ne!(first.json()["manifests"], second.json()["manifests"]);
+    assert_eq!((second.json()["manifests"].as_array().map(Vec::len), second.header("link")), (Some(1), ""));
+    assert_eq!(a.delete(&format!("manifests/{}", digests[0])).await.status, 202);
+    assert_eq!(list("").await.json()["manifests"].as_array().expect("a list").len(), 1);
+    a.get("referrers/sha256:00").await.refused(400, "DIGEST_INVALID", &[]);
+}
+
+async fn referrers_under_a_tag_are_read_too() {
+    let node = Serve::start(&[]);
+    let a = Repository::new(&node, "a");
+    let subject = Digest::sha256_of(b"subject");
+    let mut old = descriptor(media_type::OCI_MANIFEST, b"old");
+    old["artifactType"] = "application/vnd.old".into();
+    let index = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [old] });
+    assert_eq!(a.put(&format!("sha256-{}", subject.hex()), &index).await.status, 201);
+    assert_eq!(a.get(&format!("referrers/{subject}")).await.json()["manifests"], json!([old]));
+    let filtered = a.get(&format!("referrers/{subject}?artifactType=application/vnd.other")).await;
+    assert_eq!(filtered.json()["manifests"], json!([]));
+}
+
+async fn an_unknown_digest_is_said_so_at_once_and_peers_are_not_asked() {
+    // A peer has the blob, and is not asked for it.
+    let source = Serve::start(&[]);
+    let bytes = crate::harness::noise(100_000);
+    let digest = Repository::new(&source, "a").push(&bytes).await;
+    let node = Serve::start(&["--peer", source.address()]);
+    let a = Repository::new(&node, "a");
+    a.push(b"{}").await;
+    node.until("they meet", |status| status["peers"] == 1).await;
+    a.get(&format!("blobs/{digest}")).await.refused(404, "BLOB_UNKNOWN", &[&digest]);
+    a.get(&format!("manifests/{digest}")).await.refused(404, "MANIFEST_UNKNOWN", &[&digest]);
+    assert_eq!(source.status()["sent_blocks"], 0);
+}

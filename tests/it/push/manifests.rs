@@ -1,0 +1,169 @@
+use libtest_mimic::Trial;
+use ocipfs_oci::{Algorithm, Digest, Hasher, media_type};
+use serde_json::{Value, json};
+
+use super::{
+    Repository,
+    client::{descriptor, manifest},
+};
+use crate::{
+    harness::{Serve, trials},
+    http::{ask, get, send},
+};
+
+pub fn trials() -> Vec<Trial> {
+    trials![
+        a_manifest_is_kept_byte_for_byte_under_its_tags_and_its_digest,
+        one_push_sets_several_tags,
+        a_manifest_of_any_kind_is_kept,
+        a_manifest_without_its_blobs_is_refused,
+        an_index_may_be_sparse_and_hold_an_index,
+        foreign_layers_are_not_needed,
+        a_manifest_has_at_most_4_mib,
+        bad_manifests_are_refused_by_name,
+    ]
+}
+
+async fn a_manifest_is_kept_byte_for_byte_under_its_tags_and_its_digest() {
+    let node = Serve::start(&[]);
+    let a = Repository::new(&node, "org/a");
+    let [config, layer] = [b"{}".as_slice(), b"layer"];
+    a.push(config).await;
+    a.push(layer).await;
+    let text = format!("{:#}\n \n", manifest(config, &[layer]));
+    for (algorithm, tagged) in [(Algorithm::Sha256, true), (Algorithm::Sha512, false)] {
+        let digest = Hasher::of(algorithm, text.as_bytes()).to_string();
+        let reference = if tagged { "1.0" } else { &digest };
+        let url = a.url(&format!("manifests/{reference}"));
+        let answer = send("PUT", &url, &[("content-type", media_type::OCI_MANIFEST)], text.clone()).await;
+        assert_eq!((answer.status, answer.header("docker-content-digest")), (201, &*digest), "{answer:?}");
+        assert_eq!(answer.header("oci-tag"), "");
+        for url in [url, a.at(&answer), a.url(&format!("manifests/{digest}"))] {
+            let pulled = get(&url).await;
+            assert_eq!((pulled.status, pulled.header("content-type")), (200, media_type::OCI_MANIFEST));
+            assert_eq!(
+                (pulled.header("docker-content-digest"), pulled.body),
+                (&*digest, text.clone().into())
+            );
+            let head = ask("HEAD", &url, &[]).await;
+            assert_eq!((head.status, head.header("content-length")), (200, &*text.len().to_string()));
+        }
+    }
+    let other = manifest(b"{}", &[]);
+    assert_eq!(a.put("1.0", &other).await.status, 201);
+    assert_eq!(a.get("manifests/1.0").await.json(), other, "a tag moves");
+}
+
+async fn one_push_sets_several_tags() {
+    let node = Serve::start(&[]);
+    let a = Repository::new(&node, "a");
+    a.push(b"{}").await;
+    let json = manifest(b"{}", &[]);
+    let digest = Digest::sha256_of(json.to_string().as_bytes());
+    let answer = a.put(&format!("{digest}?tag=1&tag=1.0&tag=latest&tag=1"), &json).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    let told: Vec<_> = answer.headers.get_all("oci-tag").iter().collect();
+    assert_eq!(told, ["1", "1.0", "latest"]);
+    for tag in ["1", "1.0", "latest"] {
+        assert_eq!(a.get(&format!("manifests/{tag}")).await.json(), json);
+    }
+    a.put(&format!("{digest}?tag=-x"), &json).await.refused(400, "TAG_INVALID", &["-x"]);
+    let many: Vec<String> = (0..101).map(|n| format!("tag=t{n}")).collect();
+    a.put(&format!("{digest}?{}", many.join("&")), &json).await.refused(414, "TAG_INVALID", &["100"]);
+}
+
+async fn a_manifest_of_any_kind_is_kept() {
+    let node = Serve::start(&[]);
+    let a = Repository::new(&node, "a");
+    let artifact = json!({ "mediaType": "application/vnd.mine+json", "blobs": [], "x": 1 }).to_string();
+    for (kind, text) in [("application/vnd.mine+json", &*artifact), ("text/x-mine", "no JSON at all")] {
+        let answer = send("PUT", &a.url("manifests/x"), &[("content-type", kind)], text.to_string()).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        let pulled = a.get("manifests/x").await;
+        assert_eq!((pulled.header("content-type"), pulled.body), (kind, text.into()));
+    }
+}
+
+async fn a_manifest_without_its_blobs_is_refused() {
+    let node = Serve::start(&[]);
+    let a = Repository::new(&node, "a");
+    Repository::new(&node, "b").push(b"layer").await;
+    a.push(b"{}").await;
+    let json = manifest(b"{}", &[b"layer"]);
+    let missing = Digest::sha256_of(b"layer").to_string();
+    a.put("x", &json).await.refused(404, "MANIFEST_BLOB_UNKNOWN", &[&missing, "before it"]);
+    a.get("manifests/x").await.refused(404, "MANIFEST_UNKNOWN", &[]);
+    a.push(b"layer").await;
+    assert_eq!(a.put("x", &json).await.status, 201);
+}
+
+fn index(manifests: &[Value]) -> Value {
+    json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": manifests })
+}
+
+async fn an_index_may_be_sparse_and_hold_an_index() {
+    let node = Serve::start(&[]);
+    let a = Repository::new(&node, "a");
+    let absent = descriptor(media_type::OCI_MANIFEST, b"somewhere else");
+    let inner = index(&[absent]);
+    assert_eq!(a.put("inner", &inner).await.status, 201);
+    let outer = index(&[descriptor(media_type::OCI_INDEX, inner.to_string().as_bytes())]);
+    assert_eq!(a.put("outer", &outer).await.status, 201);
+    assert_eq!(a.get("manifests/outer").await.json(), outer);
+    assert_eq!(a.put("none", &index(&[])).await.status, 201);
+}
+
+async fn foreign_layers_are_not_needed() {
+    let node = Serve::start(&[]);
+    let a = Repository::new(&node, "a");
+    a.push(b"{}").await;
+    let mut json = manifest(b"{}", &[]);
+    json["layers"] = json!([
+        descriptor(media_type::OCI_NONDISTRIBUTABLE_TAR_GZIP, b"1"),
+        descriptor(media_type::DOCKER_FOREIGN_TAR_GZIP, b"2"),
+    ]);
+    assert_eq!(a.put("x", &json).await.status, 201);
+}
+
+async fn a_manifest_has_at_most_4_mib() {
+    let node = Serve::start(&[]);
+    let a = Repository::new(&node, "a");
+    a.push(b"{}").await;
+    let of = |size: usize| {
+        let mut json = manifest(b"{}", &[]);
+        json["annotations"] = json!({ "x": "" });
+        let rest = size - json.to_string().len();
+        json["annotations"]["x"] = "y".repeat(rest).into();
+        json
+    };
+    let most = of(4 << 20);
+    assert_eq!(a.put("most", &most).await.status, 201);
+    assert_eq!(a.get("manifests/most").await.body.len(), 4 << 20);
+    a.put("more", &of((4 << 20) + 1)).await.refused(413, "SIZE_INVALID", &["4194304"]);
+}
+
+async fn bad_manifests_are_refused_by_name() {
+    let node = Serve::start(&[]);
+    let a = Repository::new(&node, "a");
+    a.push(b"{}").await;
+    let json = manifest(b"{}", &[]);
+    let put = |reference: &str, kind: &'static str, text: String| {
+        let url = a.url(&format!("manifests/{reference}"));
+        async move { send("PUT", &url, &[("content-type", kind)], text).await }
+    };
+    let kind = media_type::OCI_MANIFEST;
+    put("x", kind, "{".into()).await.refused(400, "MANIFEST_INVALID", &["no image manifest"]);
+    put("x", media_type::OCI_INDEX, json.to_string()).await.refused(
+        400,
+        "MANIFEST_INVALID",
+        &["Content-Type"],
+    );
+    put("sha256:baddigest", kind, json.to_string()).await.refused(400, "DIGEST_INVALID", &[]);
+    let other = Digest::sha256_of(b"other").to_string();
+    put(&other, kind, json.to_string()).await.refused(400, "DIGEST_INVALID", &[&other]);
+    put(&"x".repeat(129), kind, json.to_string()).await.refused(400, "TAG_INVALID", &["128"]);
+    let schema1 = json!({ "schemaVersion": 1, "name": "a", "tag": "x" }).to_string();
+    let kind1 = "application/vnd.docker.distribution.manifest.v1+json";
+    put("x", kind1, schema1).await.refused(400, "MANIFEST_INVALID", &["schema 1"]);
+    a.get("manifests/x").await.refused(404, "MANIFEST_UNKNOWN", &[]);
+}

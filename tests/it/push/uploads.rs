@@ -1,0 +1,223 @@
+use bytes::Bytes;
+use futures::stream;
+use libtest_mimic::Trial;
+use ocipfs_oci::{Algorithm, Digest, Hasher};
+
+use super::Repository;
+use crate::{
+    harness::{Serve, files_below, noise, trials, until},
+    http::{ask, get, send},
+};
+
+pub fn trials() -> Vec<Trial> {
+    trials![
+        a_blob_comes_whole_in_one_request_or_in_two,
+        a_blob_comes_in_parts_and_only_in_their_order,
+        a_stream_without_a_length_is_taken,
+        an_upload_is_cancelled_and_leaves_nothing,
+        a_blob_of_another_digest_is_refused_and_leaves_nothing,
+        a_blob_that_is_here_is_mounted,
+        many_pushes_of_one_blob_cost_one_file,
+        bad_uploads_are_refused_by_name,
+        a_body_that_breaks_off_can_be_gone_on_with,
+    ]
+}
+
+fn sha512(bytes: &[u8]) -> String {
+    Hasher::of(Algorithm::Sha512, bytes).to_string()
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Digest::sha256_of(bytes).to_string()
+}
+
+async fn a_blob_comes_whole_in_one_request_or_in_two() {
+    let node = Serve::start(&[]);
+    let a = Repository::new(&node, "a");
+    for bytes in [vec![], b"{}".to_vec(), noise(70_000), noise(3 << 20)] {
+        for digest in [sha256(&bytes), sha512(&bytes)] {
+            let once =
+                send("POST", &a.url(&format!("blobs/uploads/?digest={digest}")), &[], bytes.clone()).await;
+            let twice = a.end(&a.begin().await, &digest, &bytes).await;
+            for answer in [once, twice] {
+                assert_eq!(answer.status, 201, "{answer:?}");
+                assert_eq!(answer.header("docker-content-digest"), digest);
+                let pulled = get(&a.at(&answer)).await;
+                assert!(pulled.status == 200 && pulled.body == bytes);
+            }
+            let head = ask("HEAD", &a.url(&format!("blobs/{digest}")), &[]).await;
+            assert_eq!((head.status, head.header("content-length")), (200, &*bytes.len().to_string()));
+        }
+    }
+}
+
+async fn a_blob_comes_in_parts_and_only_in_their_order() {
+    let node = Serve::start(&[]);
+    let a = Repository::new(&node, "org/a");
+    let bytes = noise(2_500_000);
+    let digest = sha256(&bytes);
+    let at = a.begin().await;
+    let first = a.part(&at, 0, &bytes[..1_000_000]).await;
+    assert_eq!((first.status, first.header("range")), (202, "0-999999"), "{first:?}");
+    assert!(first.header("oci-chunk-min-length").parse::<u64>().is_ok());
+    for start in [0, 1_000_001, 2_000_000] {
+        let answer = a.part(&at, start, &bytes[start..start + 10]).await;
+        answer.refused(416, "BLOB_UPLOAD_INVALID", &["goes on at 1000000"]);
+        assert_eq!((a.at(&answer), answer.header("range")), (at.clone(), "0-999999"));
+    }
+    let status = get(&at).await;
+    assert_eq!((status.status, status.header("range")), (204, "0-999999"));
+    assert_eq!(a.part(&at, 1_000_000, &bytes[1_000_000..1_000_001]).await.status, 202);
+    let end = format!("{at}?digest={digest}");
+    let late = send("PUT", &end, &[("content-range", "5-9")], bytes[5..10].to_vec()).await;
+    late.refused(416, "BLOB_UPLOAD_INVALID", &[]);
+    let range = format!("1000001-{}", bytes.len() - 1);
+    let last = send("PUT", &end, &[("content-range", &range)], bytes[1_000_001..].to_vec()).await;
+    assert_eq!(last.status, 201, "{last:?}");
+    a.has(&bytes).await;
+    get(&at).await.refused(404, "BLOB_UPLOAD_UNKNOWN", &["anew"]);
+}
+
+async fn a_stream_without_a_length_is_taken() {
+    let node = Serve::start(&[]);
+    let a = Repository::new(&node, "a");
+    let bytes = noise(5 << 20);
+    let parts: Vec<Result<Bytes, std::io::Error>> =
+        bytes.chunks(100_000).map(|part| Ok(Bytes::copy_from_slice(part))).collect();
+    let at = a.begin().await;
+    let answer = send("PATCH", &at, &[], reqwest::Body::wrap_stream(stream::iter(parts))).await;
+    assert_eq!((answer.status, answer.header("range")), (202, "0-5242879"));
+    assert_eq!(a.end(&at, &sha256(&bytes), b"").await.status, 201);
+    a.has(&bytes).await;
+}
+
+async fn an_upload_is_cancelled_and_leaves_nothing() {
+    let node = Serve::start(&[]);
+    let a = Repository::new(&node, "a");
+    let at = a.begin().await;
+    assert_eq!(a.part(&at, 0, &noise(2 << 20)).await.status, 202);
+    assert_eq!(files_below(node.data_dir(), "incoming"), 1);
+    assert_eq!(ask("DELETE", &at, &[]).await.status, 204);
+    for method in ["DELETE", "PATCH", "GET"] {
+        ask(method, &at, &[]).await.refused(404, "BLOB_UPLOAD_UNKNOWN", &[]);
+    }
+    assert_eq!(files_below(node.data_dir(), "incoming"), 0);
+}
+
+async fn a_blob_of_another_digest_is_refused_and_leaves_nothing() {
+    let node = Serve::start(&[]);
+    let a = Repository::new(&node, "a");
+    let bytes = noise(2 << 20);
+    for digest in [sha256(b"other"), sha512(b"other")] {
+        a.end(&a.begin().await, &digest, &bytes).await.refused(400, "DIGEST_INVALID", &[&digest]);
+        let at = a.begin().await;
+        assert_eq!(a.part(&at, 0, &bytes).await.status, 202);
+        a.end(&at, &digest, b"").await.refused(400, "DIGEST_INVALID", &[&digest]);
+        let once = a.url(&format!("blobs/uploads/?digest={digest}"));
+        send("POST", &once, &[], bytes.clone()).await.refused(400, "DIGEST_INVALID", &[&digest]);
+    }
+    assert_eq!((node.stored("blobs"), files_below(node.data_dir(), "incoming")), (0, 0));
+    a.get(&format!("blobs/{}", sha256(&bytes))).await.refused(404, "NAME_UNKNOWN", &[]);
+}
+
+async fn a_blob_that_is_here_is_mounted() {
+    let node = Serve::start(&[]);
+    let (a, b) = (Repository::new(&node, "a"), Repository::new(&node, "b"));
+    let bytes = noise(100_000);
+    let digest = a.push(&bytes).await;
+    let mount = |query: &str| ask_post(b.url(&format!("blobs/uploads/?mount={digest}{query}")));
+    assert_eq!(mount("&from=nobody").await.status, 202);
+    for query in ["&from=a", ""] {
+        let answer = mount(query).await;
+        assert_eq!((answer.status, answer.header("docker-content-digest")), (201, &*digest));
+        assert!(get(&b.at(&answer)).await.body == bytes);
+        assert_eq!(b.delete(&format!("blobs/{digest}")).await.status, 202);
+    }
+    let other = sha256(b"nowhere");
+    let answer = ask_post(b.url(&format!("blobs/uploads/?mount={other}&from=a"))).await;
+    assert_eq!(answer.status, 202, "an upload instead");
+    assert_eq!(b.end(&b.at(&answer), &other, b"nowhere").await.status, 201);
+}
+
+async fn ask_post(url: String) -> crate::http::Answer {
+    ask("POST", &url, &[]).await
+}
+
+async fn many_pushes_of_one_blob_cost_one_file() {
+    let node = Serve::start(&[]);
+    let bytes = noise(3 << 20);
+    let pushes = (0..16).map(|n| {
+        let repository = Repository::new(&node, &format!("r{}", n % 4));
+        let bytes = bytes.clone();
+        async move { repository.push(&bytes).await }
+    });
+    futures::future::join_all(pushes).await;
+    assert_eq!((node.stored("blobs"), node.stored("bytes")), (1, bytes.len() as u64));
+    assert_eq!((files_below(node.data_dir(), "blobs"), files_below(node.data_dir(), "incoming")), (1, 0));
+    for n in 0..4 {
+        Repository::new(&node, &format!("r{n}")).has(&bytes).await;
+    }
+}
+
+async fn bad_uploads_are_refused_by_name() {
+    let node = Serve::start(&[]);
+    let a = Repository::new(&node, "a");
+    let begin = |query: &str| ask_post(a.url(&format!("blobs/uploads/{query}")));
+    begin("?digest=sha256:00").await.refused(400, "DIGEST_INVALID", &["64 hex digits"]);
+    begin("?mount=md5:00").await.refused(400, "DIGEST_INVALID", &["md5"]);
+    begin("?digest-algorithm=md5").await.refused(400, "DIGEST_INVALID", &["md5"]);
+    begin("some-id").await.refused(405, "UNSUPPORTED", &[]);
+    let at = a.begin().await;
+    send("PUT", &at, &[], "x").await.refused(400, "DIGEST_INVALID", &["?digest="]);
+    let range = |range: &'static str| send("PATCH", &at, &[("content-range", range)], "12345");
+    for text in ["5", "9-5", "a-b"] {
+        send("PATCH", &at, &[("content-range", text)], "12345").await.refused(
+            400,
+            "BLOB_UPLOAD_INVALID",
+            &["<first>-<last>"],
+        );
+    }
+    range("0-9").await.refused(400, "SIZE_INVALID", &["10 bytes"]);
+    let other = at.replace("/v2/a/", "/v2/b/");
+    get(&other).await.refused(404, "BLOB_UPLOAD_UNKNOWN", &[]);
+    for (name, told) in [
+        ("a/blobs", "\"blobs\""),
+        ("a/index.json/b", "\"index.json\""),
+        ("a/oci-layout", "\"oci-layout\""),
+        ("A", "upper-case"),
+    ] {
+        ask_post(node.url(&format!("/v2/{name}/blobs/uploads/"))).await.refused(400, "NAME_INVALID", &[told]);
+    }
+    assert_eq!(
+        ask_post(node.url("/v2/blobs/blobs/uploads/")).await.status,
+        202,
+        "the first may be called so"
+    );
+}
+
+async fn a_body_that_breaks_off_can_be_gone_on_with() {
+    let node = Serve::start(&[]);
+    let a = Repository::new(&node, "a");
+    let bytes = noise(3_000_000);
+    let at = a.begin().await;
+    let sent = bytes[..2_000_000].to_vec();
+    let body = stream::unfold(Some(sent), |sent| async move {
+        match sent {
+            Some(sent) => Some((Ok(Bytes::from(sent)), None)),
+            None => {
+                tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+                Some((Err(std::io::Error::other("gone")), None))
+            }
+        }
+    });
+    let request = reqwest::Client::new().patch(&at).body(reqwest::Body::wrap_stream(body)).send().await;
+    assert!(request.is_err());
+    let status = get(&at).await;
+    let length: usize = status.header("range").trim_start_matches("0-").parse().expect("a position");
+    assert!(length < 2_000_000, "{length}");
+    let length = if length == 0 { 0 } else { length + 1 };
+    assert_eq!(a.part(&at, length, &bytes[length..]).await.status, 202);
+    assert_eq!(a.end(&at, &sha256(&bytes), b"").await.status, 201);
+    a.has(&bytes).await;
+    until("nothing is left", || files_below(node.data_dir(), "incoming") == 0).await;
+}
