@@ -49,7 +49,7 @@ pub use path::{CidPath, Error as PathError};
 pub use put::{Document, Folder, Put, Written};
 pub use store::{Database, Error as StoreError, Stat as StoreStat, Store, Stored};
 
-pub use uploads::{Error as UploadError, Upload, Uploads};
+pub use uploads::{Error as UploadError, Upload, Uploads, now};
 
 use arrival::Arrivals;
 use dag::{Fetcher, Unit};

@@ -12,7 +12,7 @@ impl Query {
 
     /// The first value of a key.
     pub fn value(&self, key: &str) -> Option<&str> {
-        self.values(key).next()
+        self.0.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
     }
 
     /// All values of a key.

@@ -41,7 +41,9 @@ async fn users_push_and_everybody_pulls() {
     let basic = |login: &str| format!("Basic {}", STANDARD.encode(login));
     let digest = ocipfs_oci::Digest::sha256_of(b"blob");
     let url = a.url(&format!("blobs/uploads/?digest={digest}"));
-    for headers in [vec![], vec![("authorization", basic("me:other"))], vec![("authorization", "Bearer x".into())]] {
+    for headers in
+        [vec![], vec![("authorization", basic("me:other"))], vec![("authorization", "Bearer x".into())]]
+    {
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         for (method, url) in [("POST", &url), ("GET", &node.url("/v2/"))] {
             let answer = send(method, url, &headers, "blob").await;

@@ -31,7 +31,10 @@ async fn what_was_pushed_is_there_after_a_kill() {
     let a = Repository::new(&node, "a");
     a.has(&layer).await;
     let answer = a.get("manifests/x").await;
-    assert_eq!((answer.header("docker-content-digest"), answer.header("content-type")), (&*digest, media_type::OCI_MANIFEST));
+    assert_eq!(
+        (answer.header("docker-content-digest"), answer.header("content-type")),
+        (&*digest, media_type::OCI_MANIFEST)
+    );
     assert_eq!(answer.json(), manifest(b"{}", &[&layer]));
 }
 
