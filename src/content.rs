@@ -53,7 +53,7 @@ pub use path::{CidPath, Error as PathError};
 pub use put::{Document, Folder, Put, Written};
 pub use space::{Collected, Usage};
 pub use store::{Database, Error as StoreError, Guard, Stat as StoreStat, Store, Stored};
-pub use uploads::{Error as UploadError, Upload, Uploads};
+pub use uploads::{Error as UploadError, Upload, Uploads, now};
 pub use verify::{Damage, Verified};
 
 use arrival::Arrivals;

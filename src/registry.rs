@@ -17,8 +17,9 @@ use std::time::Duration;
 
 use axum::{
     Router,
+    body::Body,
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
     routing::any,
 };
@@ -139,39 +140,35 @@ fn not_modified(headers: &HeaderMap, digest: &Digest) -> Option<Response> {
 }
 
 async fn dispatch(State(registry): State<Registry>, request: Request) -> Result<Response, Refusal> {
-    registry.access.check(request.method(), request.headers()).await?;
-    if is_read(request.method()) {
-        return read(&registry, &request).await;
+    let (parts, body) = request.into_parts();
+    registry.access.check(&parts.method, &parts.headers).await?;
+    if is_read(&parts.method) {
+        return read(&registry, &parts).await;
     }
     // A task of its own: what a client that goes away has begun is ended in order.
-    match tokio::spawn(write(registry, request)).await {
+    match tokio::spawn(write(registry, parts, body)).await {
         Ok(answer) => answer,
         Err(_) => Err(StoreError::Stopped.into()),
     }
 }
 
-async fn read(registry: &Registry, request: &Request) -> Result<Response, Refusal> {
-    let endpoint = Endpoint::parse(request.uri().path()).ok_or_else(Refusal::no_endpoint)?;
-    let head = *request.method() == Method::HEAD;
-    let query = Query::parse(request.uri().query());
+async fn read(registry: &Registry, parts: &Parts) -> Result<Response, Refusal> {
+    let endpoint = Endpoint::parse(parts.uri.path()).ok_or_else(Refusal::no_endpoint)?;
+    let (head, headers) = (parts.method == Method::HEAD, &parts.headers);
+    let query = Query::parse(parts.uri.query());
     match endpoint {
-        Endpoint::Manifest { name, reference } => {
-            manifests::get(registry, name, reference, request.headers()).await
-        }
-        Endpoint::Blob { name, digest } if head => {
-            blobs::head(registry, name, digest, request.headers()).await
-        }
-        Endpoint::Blob { name, digest } => blobs::get(registry, name, digest, request.headers()).await,
+        Endpoint::Manifest { name, reference } => manifests::get(registry, name, reference, headers).await,
+        Endpoint::Blob { name, digest } if head => blobs::head(registry, name, digest, headers).await,
+        Endpoint::Blob { name, digest } => blobs::get(registry, name, digest, headers).await,
         Endpoint::Tags { name } => tags::list(registry, name, &query).await,
         Endpoint::Referrers { name, digest } => referrers::list(registry, name, digest, &query).await,
         Endpoint::Catalog => catalog::list(registry, &query).await,
         Endpoint::Upload { name, id } => uploads::status(registry, &local(name)?, id).await,
-        Endpoint::Uploads { .. } => Err(Refusal::method(request.method(), endpoint.methods())),
+        Endpoint::Uploads { .. } => Err(Refusal::method(&parts.method, endpoint.methods())),
     }
 }
 
-async fn write(registry: Registry, request: Request) -> Result<Response, Refusal> {
-    let (parts, body) = request.into_parts();
+async fn write(registry: Registry, parts: Parts, body: Body) -> Result<Response, Refusal> {
     let endpoint = Endpoint::parse(parts.uri.path()).ok_or_else(Refusal::no_endpoint)?;
     let not_taken = || Refusal::method(&parts.method, endpoint.methods());
     let name = local(endpoint.name().ok_or_else(not_taken)?)?;

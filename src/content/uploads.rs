@@ -57,7 +57,8 @@ pub struct Uploads {
     live: Mutex<HashMap<String, Slot>>,
 }
 
-fn now() -> u64 {
+/// Seconds since 1970.
+pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 

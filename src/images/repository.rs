@@ -18,10 +18,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::Arc;
 
 use ocipfs_node::Cid;
 use ocipfs_oci::{Digest, MediaType, Name};
@@ -99,11 +96,6 @@ impl Repositories {
     pub fn database(&self) -> &Arc<Database> {
         &self.0.database
     }
-}
-
-/// Seconds since 1970.
-pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Who holds the bytes of a blob or a manifest. Each has a holder of its own, since two digests may be of the same bytes.

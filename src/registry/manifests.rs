@@ -13,10 +13,10 @@ use super::{
     stale,
 };
 use crate::{
-    content::{StoreError, UploadError},
+    content::{self, StoreError, Stored, UploadError},
     images::{
         MAX_MANIFEST,
-        repository::{Edit, Inspected, Piece, Pushed, inspect, now},
+        repository::{Edit, Inspected, Piece, Pushed, inspect},
     },
     names::Meaning,
 };
@@ -73,30 +73,8 @@ pub async fn put(
     let inspected = inspect(&bytes, &digest, said).map_err(Refusal::manifest)?;
     check_needs(registry, name, &inspected).await?;
     let subject = inspected.subject.clone();
-    let (of, all) = (name.clone(), tags.clone());
-    let size = bytes.len() as u64;
-    let stored = registry.resolver.content().store_bytes(bytes, &digest.clone(), {
-        let digest = digest.clone();
-        move |write, stored| {
-            let edit = Edit::new(write);
-            for needed in &inspected.needs {
-                if !has(&edit, &of, needed)? {
-                    return Err(StoreError::Gone(needed.clone()));
-                }
-            }
-            let piece = Piece { digest: digest.clone(), size, root: stored.root };
-            let Inspected { media_type, subject, referrer, .. } = &inspected;
-            let artifact_type = referrer.artifact_type.as_ref().map(ToString::to_string);
-            let pushed = Pushed {
-                piece,
-                media_type: media_type.clone(),
-                subject: subject.clone(),
-                artifact_type,
-                at: now(),
-            };
-            edit.put_manifest(&of, &pushed, &all, subject.is_some().then_some(referrer))
-        }
-    });
+    let add = adding(name, &digest, tags.clone(), inspected, bytes.len() as u64);
+    let stored = registry.resolver.content().store_bytes(bytes, &digest, add);
     match stored.await {
         // Deleted while it was pushed.
         Err(UploadError::Store(StoreError::Gone(needed))) => return Err(Refusal::missing(name, &[needed])),
@@ -114,6 +92,34 @@ pub async fn put(
     Ok((StatusCode::CREATED, location, told, subject, tags).into_response())
 }
 
+/// Adds a stored manifest to a repository, unless a blob that it needs is gone by then.
+fn adding(
+    name: &Name,
+    digest: &Digest,
+    tags: Vec<Tag>,
+    inspected: Inspected,
+    size: u64,
+) -> impl FnMut(&redb::WriteTransaction, &Stored) -> Result<(), StoreError> + Send + 'static {
+    let (name, digest) = (name.clone(), digest.clone());
+    move |write, stored| {
+        let edit = Edit::new(write);
+        for needed in &inspected.needs {
+            if edit.piece(&name, needed)?.is_none() && !edit.has_manifest(&name, needed)? {
+                return Err(StoreError::Gone(needed.clone()));
+            }
+        }
+        let Inspected { media_type, subject, referrer, .. } = &inspected;
+        let pushed = Pushed {
+            piece: Piece { digest: digest.clone(), size, root: stored.root },
+            media_type: media_type.clone(),
+            subject: subject.clone(),
+            artifact_type: referrer.artifact_type.as_ref().map(ToString::to_string),
+            at: content::now(),
+        };
+        edit.put_manifest(&name, &pushed, &tags, subject.is_some().then_some(referrer))
+    }
+}
+
 /// The tags that a push sets.
 fn tags(reference: &Reference, query: &Query) -> Result<Vec<Tag>, Refusal> {
     let own = match reference {
@@ -128,10 +134,6 @@ fn tags(reference: &Reference, query: &Query) -> Result<Vec<Tag>, Refusal> {
         }
     }
     if tags.len() > MOST_TAGS { Err(Refusal::too_many_tags(MOST_TAGS)) } else { Ok(tags) }
-}
-
-fn has(edit: &Edit, name: &Name, digest: &Digest) -> Result<bool, StoreError> {
-    Ok(edit.piece(name, digest)?.is_some() || edit.has_manifest(name, digest)?)
 }
 
 /// Refuses a manifest without its blobs before anything of it is stored.

@@ -26,11 +26,6 @@ impl Podman {
         self.room.run(&["podman", "pull", "--tls-verify=false", reference])
     }
 
-    /// Builds `dir/Dockerfile` into `tag`.
-    pub fn build(&self, dir: &std::path::Path, tag: &str) -> Result<String, String> {
-        self.room.run(&["podman", "build", "--isolation=chroot", "--tag", tag, &dir.display().to_string()])
-    }
-
     /// Pushes an image.
     pub fn push(&self, reference: &str) -> Result<String, String> {
         self.room.run(&["podman", "push", "--tls-verify=false", reference])

@@ -52,12 +52,10 @@ impl Upload {
     }
 
     pub(super) fn saved(store: &Store, profile: Profile, stall: Duration, saved: Saved) -> Self {
-        let length = saved.length;
-        Self { length, ..Self::new(store, profile, stall, &saved.id, &saved.owner).with(saved) }
-    }
-
-    fn with(self, saved: Saved) -> Self {
-        Self { saved: Some(saved), ..self }
+        let mut upload = Self::new(store, profile, stall, &saved.id, &saved.owner);
+        upload.length = saved.length;
+        upload.saved = Some(saved);
+        upload
     }
 
     /// Its id.
