@@ -45,12 +45,12 @@ use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
 pub use dag::{Profile, Root};
-pub use index::{Holding, Named};
+pub use index::{Holding, Named, hold_for, let_go};
 pub use open::Reader;
 pub use path::{CidPath, Error as PathError};
 pub use put::{Document, Folder, Put, Written};
 pub use space::{Collected, Usage};
-pub use store::{Error as StoreError, Guard, Stat as StoreStat, Store};
+pub use store::{Database, Error as StoreError, Guard, Stat as StoreStat, Store, Stored};
 pub use verify::{Damage, Verified};
 
 use arrival::Arrivals;

@@ -9,6 +9,7 @@ pub mod import;
 pub mod layer;
 pub mod layout;
 pub mod pack;
+pub mod repository;
 pub mod tree;
 
 use ocipfs_oci::{Digest, MediaType};

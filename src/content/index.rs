@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use ocipfs_node::Cid;
 use ocipfs_oci::Digest;
-use redb::{MultimapTableDefinition, ReadableMultimapTable, ReadableTable, TableDefinition, TableError};
+use redb::{
+    MultimapTableDefinition, ReadableMultimapTable, ReadableTable, TableDefinition, TableError,
+    WriteTransaction,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -18,7 +21,7 @@ pub use holders::{give_up, holders, is_free};
 
 /// Key CID -> what is kept under it, as JSON.
 const HOLDINGS: TableDefinition<&[u8], &str> = TableDefinition::new("holdings");
-/// Root CID -> the keys it is held under.
+/// Root CID -> the keys it is held under: CIDs of holdings, and names of holders (`repository/...`, `pin/...`).
 const HELD: MultimapTableDefinition<&[u8], &[u8]> = MultimapTableDefinition::new("held");
 
 /// What one reference keeps: a layer manifest and the layer it names.
@@ -105,6 +108,19 @@ fn parse(json: &str) -> Result<Holding, Error> {
 
 fn name(cid: &Cid) -> Vec<u8> {
     Cid::new_v1(cid.codec(), *cid.hash()).to_bytes()
+}
+
+/// Holds a root for a holder that has a name of its own: a repository, a pin.
+pub fn hold_for(write: &WriteTransaction, holder: &str, root: &Cid) -> Result<(), Error> {
+    write.open_multimap_table(HELD)?.insert(name(root).as_slice(), holder.as_bytes())?;
+    Ok(())
+}
+
+/// Lets go of a root that such a holder holds; true where nobody holds it any more, so that it may be collected.
+pub fn let_go(write: &WriteTransaction, holder: &str, root: &Cid) -> Result<bool, Error> {
+    let mut held = write.open_multimap_table(HELD)?;
+    held.remove(name(root).as_slice(), holder.as_bytes())?;
+    Ok(held.get(name(root).as_slice())?.is_empty())
 }
 
 impl Index {
@@ -229,6 +245,21 @@ mod tests {
             index.release(&cid(2)).unwrap(),
             Some(Released { holding: two, free: vec![cid(2), cid(8)] })
         );
+    }
+
+    #[test]
+    fn a_root_is_free_when_its_last_holder_lets_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = Arc::new(Database::open(&dir.path().join("index.redb")).unwrap());
+        let index = Index::new(database.clone());
+        index.hold(&cid(1), &Holding::new(true, &[cid(8)], vec![])).unwrap();
+        let holders = ["repository/a", "repository/b"];
+        for holder in holders {
+            database.write(|write| hold_for(write, holder, &cid(8))).unwrap();
+        }
+        assert_eq!(index.release(&cid(1)).unwrap().unwrap().free, []);
+        let free = holders.map(|holder| database.write(|write| let_go(write, holder, &cid(8))).unwrap());
+        assert_eq!(free, [false, true]);
     }
 
     #[test]

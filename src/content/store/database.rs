@@ -2,12 +2,15 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        mpsc::{SyncSender, sync_channel},
+    },
 };
 
 use redb::{Builder, ReadTransaction, ReadableDatabase, WriteTransaction};
 
-use super::Error;
+use super::{Error, lock};
 
 const CACHE: usize = 16 << 20;
 
@@ -16,12 +19,24 @@ pub struct Database {
     path: PathBuf,
     /// None only where it could not be opened again.
     open: RwLock<Option<redb::Database>>,
+    waiting: Mutex<Vec<Waiting>>,
+    /// Held by who commits for those that wait.
+    turn: Mutex<()>,
+}
+
+type Work = Box<dyn FnMut(&WriteTransaction) -> Result<(), Error> + Send>;
+
+/// A change that waits to be committed with others.
+struct Waiting {
+    work: Work,
+    done: SyncSender<Result<(), Error>>,
 }
 
 impl Database {
     /// Opens the file, which need not exist.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Ok(Self { path: path.into(), open: RwLock::new(Some(open(path)?)) })
+        let open = RwLock::new(Some(open(path)?));
+        Ok(Self { path: path.into(), open, waiting: Mutex::default(), turn: Mutex::default() })
     }
 
     /// Reads what is committed now.
@@ -51,6 +66,46 @@ impl Database {
             tracing::warn!("the index cannot be opened again now: {error}");
         }
         result
+    }
+
+    /// The same in one commit with what others change at this time. Where one of them fails, each is done again by
+    /// itself, so `with` may run twice; only the changes of its last run are kept.
+    pub fn write_together<T: Send + 'static>(
+        &self,
+        mut with: impl FnMut(&WriteTransaction) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let value = Arc::new(Mutex::new(None));
+        let slot = value.clone();
+        let work = move |write: &WriteTransaction| {
+            *lock(&slot) = Some(with(write)?);
+            Ok(())
+        };
+        let (done, committed) = sync_channel(1);
+        lock(&self.waiting).push(Waiting { work: Box::new(work), done });
+        // Whoever comes while a commit is under way waits here, and the first of them commits for all.
+        let turn = lock(&self.turn);
+        let mut result = committed.try_recv();
+        if result.is_err() {
+            self.commit_waiting();
+            result = committed.try_recv();
+        }
+        drop(turn);
+        result.unwrap_or(Err(Error::BrokenOff))?;
+        lock(&value).take().ok_or(Error::BrokenOff)
+    }
+
+    fn commit_waiting(&self) {
+        let mut all = std::mem::take(&mut *lock(&self.waiting));
+        let together = self.write(|write| all.iter_mut().try_for_each(|one| (one.work)(write)));
+        let tell = |one: &mut Waiting, result| drop(one.done.send(result));
+        match together {
+            Ok(()) => all.iter_mut().for_each(|one| tell(one, Ok(()))),
+            Err(error) if let [one] = all.as_mut_slice() => tell(one, Err(error)),
+            Err(_) => all.iter_mut().for_each(|one| {
+                let result = self.write(|write| (one.work)(write));
+                tell(one, result);
+            }),
+        }
     }
 
     fn with<T>(&self, with: impl FnOnce(&redb::Database) -> Result<T, Error>) -> Result<T, Error> {

@@ -1,0 +1,102 @@
+//! Repositories that are pushed to: what each has, as rows in the store's index.
+//!
+//! ```text
+//! Repositories ──► Edit   changes, within one transaction (edit)
+//!              └─► pages of names, tags, manifests, blobs, referrers (read)
+//! changes               what changed since the root was published
+//! ```
+//!
+//! The bytes are blobs of `content`; a repository holds the root of each of them (`content::hold_for`). A repository is
+//! there as long as it has a blob or a manifest. Every call blocks.
+
+mod changes;
+mod edit;
+mod read;
+mod tables;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use ocipfs_node::Cid;
+use ocipfs_oci::{Digest, MediaType, Name};
+use tokio::sync::watch;
+
+use crate::content::{Database, StoreError};
+
+pub use changes::{Change, What, changes, settle};
+pub use edit::Edit;
+
+/// A blob that a repository has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Its digest, as it was pushed.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+    /// The root of its DAG.
+    pub root: Cid,
+}
+
+/// A manifest or an index that a repository has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pushed {
+    /// Where its bytes are.
+    pub piece: Piece,
+    /// Its kind.
+    pub media_type: MediaType,
+    /// What it refers to.
+    pub subject: Option<Digest>,
+    /// The kind of artifact that it says it is.
+    pub artifact_type: Option<String>,
+    /// When it came, in seconds since 1970.
+    pub at: u64,
+}
+
+/// All repositories of a node. Clones are handles on the same.
+#[derive(Clone)]
+pub struct Repositories(Arc<Inner>);
+
+struct Inner {
+    database: Arc<Database>,
+    changed: watch::Sender<()>,
+}
+
+impl Repositories {
+    /// Those whose rows are in this index.
+    pub fn new(database: Arc<Database>) -> Self {
+        Self(Arc::new(Inner { database, changed: watch::Sender::default() }))
+    }
+
+    /// Changes some, all or nothing, in one commit with what others change at this time.
+    /// `with` may run twice, so it is to look before it changes anything.
+    pub fn edit<T: Send + 'static>(
+        &self,
+        mut with: impl FnMut(&Edit) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let value = self.0.database.write_together(move |write| with(&Edit::new(write)))?;
+        self.wake();
+        Ok(value)
+    }
+
+    /// Tells who watches that there are changes: for who edits in a transaction of another.
+    pub fn wake(&self) {
+        self.0.changed.send_replace(());
+    }
+
+    /// Wakes when there may be new [`changes`].
+    pub fn changed(&self) -> watch::Receiver<()> {
+        self.0.changed.subscribe()
+    }
+
+    /// The index that they are in, for transactions that change more than repositories.
+    pub fn database(&self) -> &Arc<Database> {
+        &self.0.database
+    }
+}
+
+/// Who holds the bytes of a blob or a manifest. Each has a holder of its own, since two digests may be of the same bytes.
+fn holder(name: &Name, kind: &str, digest: &Digest) -> String {
+    format!("repository/{name}/{kind}/{digest}")
+}

@@ -1,0 +1,117 @@
+//! What is committed now. Pages begin after `last` (nothing: at the beginning) and have `most` entries.
+
+use ocipfs_oci::{Descriptor, Digest, Name, Tag};
+use redb::{TableDefinition, Value};
+
+use super::{
+    Piece, Pushed, Repositories,
+    tables::{
+        MANIFESTS, ManifestRow, PIECES, REFERRERS, REPOSITORIES, TAGS, below, damaged, digest, key,
+        last_part, open, piece,
+    },
+};
+use crate::content::StoreError;
+
+fn pushed(text: &str, row: ManifestRow) -> Result<Pushed, StoreError> {
+    let (size, root, media_type, subject, artifact_type, at) = row;
+    Ok(Pushed {
+        piece: piece(text, size, root)?,
+        media_type: media_type.parse().map_err(damaged)?,
+        subject: (!subject.is_empty()).then(|| digest(subject)).transpose()?,
+        artifact_type: (!artifact_type.is_empty()).then(|| artifact_type.into()),
+        at,
+    })
+}
+
+impl Repositories {
+    /// Whether there is a repository of this name.
+    pub fn has(&self, name: &Name) -> Result<bool, StoreError> {
+        Ok(self.row(REPOSITORIES, name.as_str(), |()| Ok(()))?.is_some())
+    }
+
+    /// What a tag points at.
+    pub fn tag(&self, name: &Name, tag: &Tag) -> Result<Option<Digest>, StoreError> {
+        self.row(TAGS, &key(&[name.as_str(), tag.as_str()]), digest)
+    }
+
+    /// The manifest of this digest.
+    pub fn manifest(&self, name: &Name, digest: &Digest) -> Result<Option<Pushed>, StoreError> {
+        let text = digest.to_string();
+        self.row(MANIFESTS, &key(&[name.as_str(), &text]), |row| pushed(&text, row))
+    }
+
+    /// The blob of this digest.
+    pub fn piece(&self, name: &Name, digest: &Digest) -> Result<Option<Piece>, StoreError> {
+        let text = digest.to_string();
+        self.row(PIECES, &key(&[name.as_str(), &text]), |(size, root)| piece(&text, size, root))
+    }
+
+    /// Names of repositories.
+    pub fn names(&self, last: &str, most: usize) -> Result<Vec<Name>, StoreError> {
+        self.0.database.read(|read| {
+            let Some(table) = open(read, REPOSITORIES)? else { return Ok(Vec::new()) };
+            let start = format!("{last}\0");
+            let start = if last.is_empty() { "" } else { start.as_str() };
+            let mut all = Vec::new();
+            for row in table.range(start..)?.take(most) {
+                all.push(row?.0.value().parse().map_err(damaged)?);
+            }
+            Ok(all)
+        })
+    }
+
+    /// Tags, and what they point at.
+    pub fn tags(&self, name: &Name, last: &str, most: usize) -> Result<Vec<(Tag, Digest)>, StoreError> {
+        self.page(TAGS, name.as_str(), last, most, |tag, to| Ok((tag.parse().map_err(damaged)?, digest(to)?)))
+    }
+
+    /// Manifests, by their digests.
+    pub fn manifests(&self, name: &Name, last: &str, most: usize) -> Result<Vec<Pushed>, StoreError> {
+        self.page(MANIFESTS, name.as_str(), last, most, pushed)
+    }
+
+    /// Blobs, by their digests.
+    pub fn pieces(&self, name: &Name, last: &str, most: usize) -> Result<Vec<Piece>, StoreError> {
+        self.page(PIECES, name.as_str(), last, most, |text, (size, root)| piece(text, size, root))
+    }
+
+    /// What refers to a subject, by digests; the subject itself need not be here.
+    pub fn referrers(
+        &self,
+        name: &Name,
+        subject: &Digest,
+        last: &str,
+        most: usize,
+    ) -> Result<Vec<Descriptor>, StoreError> {
+        let of = key(&[name.as_str(), &subject.to_string()]);
+        self.page(REFERRERS, &of, last, most, |_, json| serde_json::from_str(json).map_err(damaged))
+    }
+
+    fn row<V: Value + 'static, T>(
+        &self,
+        table: TableDefinition<&'static str, V>,
+        key: &str,
+        with: impl Fn(V::SelfType<'_>) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        self.0.database.read(|read| {
+            let Some(table) = open(read, table)? else { return Ok(None) };
+            table.get(key)?.map(|row| with(row.value())).transpose()
+        })
+    }
+
+    fn page<V: Value + 'static, T>(
+        &self,
+        table: TableDefinition<&'static str, V>,
+        of: &str,
+        last: &str,
+        most: usize,
+        with: impl Fn(&str, V::SelfType<'_>) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        self.0.database.read(|read| {
+            let Some(table) = open(read, table)? else { return Ok(Vec::new()) };
+            let range = below(of, last);
+            let rows = table.range(range.start.as_str()..range.end.as_str())?.take(most);
+            rows.map(|row| row.map(|(key, row)| with(last_part(key.value()), row.value()))?).collect()
+        })
+    }
+}

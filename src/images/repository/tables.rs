@@ -1,0 +1,71 @@
+//! The tables. Keys are texts joined by NUL, so that what belongs together is one range, in the order of pages.
+
+use ocipfs_node::Cid;
+use ocipfs_oci::Digest;
+use redb::{ReadOnlyTable, ReadTransaction, TableDefinition, TableError};
+
+use super::Piece;
+use crate::content::StoreError;
+
+/// Size and root CID.
+pub type PieceRow<'a> = (u64, &'a [u8]);
+/// Size, root CID, media type, subject, artifact type, seconds since 1970; empty texts are none.
+pub type ManifestRow<'a> = (u64, &'a [u8], &'a str, &'a str, &'a str, u64);
+/// Repository, kind, whether it was added, digest, size, root CID.
+pub type ChangeRow<'a> = (&'a str, u8, bool, &'a str, u64, &'a [u8]);
+
+/// Repository -> nothing yet.
+pub const REPOSITORIES: TableDefinition<&str, ()> = TableDefinition::new("repositories");
+/// Repository, tag -> digest.
+pub const TAGS: TableDefinition<&str, &str> = TableDefinition::new("tags");
+/// Repository, digest -> its manifest.
+pub const MANIFESTS: TableDefinition<&str, ManifestRow> = TableDefinition::new("manifests");
+/// Repository, digest -> its blob.
+pub const PIECES: TableDefinition<&str, PieceRow> = TableDefinition::new("pieces");
+/// Repository, subject, digest -> the descriptor, as JSON.
+pub const REFERRERS: TableDefinition<&str, &str> = TableDefinition::new("referrers");
+/// Number -> what changed.
+pub const CHANGES: TableDefinition<u64, ChangeRow> = TableDefinition::new("changes");
+/// Repository, kind, digest -> the number of its last change.
+pub const LAST_CHANGES: TableDefinition<&str, u64> = TableDefinition::new("last changes");
+/// The number of the next change, which never goes back.
+pub const NEXT_CHANGE: TableDefinition<(), u64> = TableDefinition::new("next change");
+
+pub fn key(parts: &[&str]) -> String {
+    parts.join("\0")
+}
+
+/// Keys of what is below `of`, after the entry `last`.
+pub fn below(of: &str, last: &str) -> std::ops::Range<String> {
+    // An entry of that name, and all that is below it, sorts before this.
+    let start = if last.is_empty() { format!("{of}\0") } else { format!("{of}\0{last}\x01") };
+    start..format!("{of}\x01")
+}
+
+/// The last part of a key.
+pub fn last_part(key: &str) -> &str {
+    key.rsplit_once('\0').map_or(key, |(_, last)| last)
+}
+
+pub fn damaged(error: impl std::fmt::Display) -> StoreError {
+    StoreError::Damaged(error.to_string())
+}
+
+pub fn digest(text: &str) -> Result<Digest, StoreError> {
+    text.parse().map_err(damaged)
+}
+
+pub fn piece(text: &str, size: u64, root: &[u8]) -> Result<Piece, StoreError> {
+    Ok(Piece { digest: digest(text)?, size, root: Cid::try_from(root).map_err(damaged)? })
+}
+
+/// A table that is there once something was pushed.
+pub fn open<K: redb::Key + 'static, V: redb::Value + 'static>(
+    read: &ReadTransaction,
+    table: TableDefinition<K, V>,
+) -> Result<Option<ReadOnlyTable<K, V>>, StoreError> {
+    match read.open_table(table) {
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        table => Ok(Some(table?)),
+    }
+}

@@ -1,0 +1,262 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use multihash_codetable::{Code, MultihashDigest};
+use ocipfs_oci::{Algorithm, Descriptor, Hasher, Tag};
+use proptest::{collection::vec, prelude::*, sample::select};
+use redb::WriteTransaction;
+use tempfile::TempDir;
+
+use super::*;
+
+fn repositories() -> (TempDir, Repositories) {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::open(&dir.path().join("index.redb")).unwrap();
+    (dir, Repositories::new(Arc::new(database)))
+}
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn tag(text: &str) -> Tag {
+    text.parse().unwrap()
+}
+
+fn piece(n: u8, algorithm: Algorithm) -> Piece {
+    let mut hasher = Hasher::new(algorithm);
+    hasher.update(&[n]);
+    Piece { digest: hasher.finish(), size: 1, root: Cid::new_v1(0x55, Code::Sha2_256.digest(&[n])) }
+}
+
+fn blob(n: u8) -> Piece {
+    piece(n, Algorithm::Sha256)
+}
+
+fn pushed(n: u8, subject: Option<Digest>) -> Pushed {
+    let media_type = MediaType::from_static(ocipfs_oci::media_type::OCI_MANIFEST);
+    Pushed { piece: blob(n), media_type, subject, artifact_type: None, at: 7 }
+}
+
+/// Whether somebody holds the bytes.
+fn is_held(repositories: &Repositories, root: Cid) -> bool {
+    let free = |write: &WriteTransaction| crate::content::let_go(write, "nobody", &root);
+    !repositories.database().write(free).unwrap()
+}
+
+#[test]
+fn what_is_pushed_is_there_and_deleted_in_one_repository_alone() {
+    let (_dir, repositories) = repositories();
+    let (a, b) = (name("a"), name("a/b"));
+    assert!(!repositories.has(&a).unwrap() && repositories.names("", 9).unwrap().is_empty());
+    for name in [a.clone(), b.clone()] {
+        repositories.edit(move |edit| edit.add_piece(&name, &blob(1))).unwrap();
+    }
+    assert_eq!(repositories.names("", 9).unwrap(), [a.clone(), b.clone()]);
+    assert_eq!(repositories.names("a", 9).unwrap(), [b.clone()]);
+    let remove =
+        |name: Name| repositories.edit(move |edit| edit.remove_piece(&name, &blob(1).digest)).unwrap();
+    assert!(remove(a.clone()) && !remove(a.clone()));
+    assert!(!repositories.has(&a).unwrap(), "nothing is left of it");
+    assert_eq!(repositories.piece(&b, &blob(1).digest).unwrap(), Some(blob(1)));
+    assert!(is_held(&repositories, blob(1).root));
+    assert!(remove(b) && !is_held(&repositories, blob(1).root));
+}
+
+#[test]
+fn two_digests_of_the_same_bytes_hold_them_each() {
+    let (_dir, repositories) = repositories();
+    let (a, other) = (name("a"), piece(1, Algorithm::Sha512));
+    let both = [blob(1), other.clone()];
+    repositories
+        .edit(move |edit| both.iter().try_for_each(|piece| edit.add_piece(&name("a"), piece)))
+        .unwrap();
+    repositories.edit(|edit| edit.put_manifest(&name("a"), &pushed(1, None), &[], None)).unwrap();
+    for digest in [other.digest, blob(1).digest] {
+        assert!(is_held(&repositories, blob(1).root));
+        repositories.edit(move |edit| edit.remove_piece(&name("a"), &digest)).unwrap();
+    }
+    assert!(is_held(&repositories, blob(1).root));
+    repositories.edit(|edit| edit.remove_manifest(&name("a"), &blob(1).digest)).unwrap();
+    assert!(!is_held(&repositories, blob(1).root) && !repositories.has(&a).unwrap());
+}
+
+#[test]
+fn a_deleted_manifest_takes_its_tags_and_its_entry_as_a_referrer_with_it() {
+    let (_dir, repositories) = repositories();
+    let a = name("a");
+    let subject = blob(9).digest;
+    let referrer = pushed(1, Some(subject.clone()));
+    let descriptor = Descriptor::new(referrer.media_type.clone(), referrer.piece.digest.clone(), 1);
+    let told = descriptor.clone();
+    repositories
+        .edit(move |edit| {
+            edit.put_manifest(&name("a"), &referrer, &[tag("x"), tag("y")], Some(&told))?;
+            edit.put_manifest(&name("a"), &pushed(2, None), &[tag("z")], None)
+        })
+        .unwrap();
+    assert_eq!(repositories.referrers(&a, &subject, "", 9).unwrap(), [descriptor]);
+    assert_eq!(repositories.tag(&a, &tag("x")).unwrap(), Some(blob(1).digest));
+    assert_eq!(repositories.manifest(&a, &blob(2).digest).unwrap(), Some(pushed(2, None)));
+    repositories.edit(|edit| edit.remove_manifest(&name("a"), &blob(1).digest)).unwrap();
+    assert_eq!(repositories.tags(&a, "", 9).unwrap(), [(tag("z"), blob(2).digest)]);
+    assert_eq!(repositories.referrers(&a, &subject, "", 9).unwrap(), []);
+    assert!(repositories.edit(|edit| edit.remove_tag(&name("a"), &tag("z"))).unwrap());
+    assert_eq!(repositories.manifests(&a, "", 9).unwrap(), [pushed(2, None)]);
+}
+
+#[test]
+fn changes_are_told_once_for_each_thing_and_forgotten_when_they_are_settled() {
+    let (_dir, repositories) = repositories();
+    let mut watch = repositories.changed();
+    watch.mark_unchanged();
+    for added in [true, false, true] {
+        repositories
+            .edit(move |edit| match added {
+                true => edit.add_piece(&name("a"), &blob(1)),
+                false => edit.remove_piece(&name("a"), &blob(1).digest).map(drop),
+            })
+            .unwrap();
+    }
+    assert!(watch.has_changed().unwrap());
+    let change = |what| Change { repository: name("a"), what };
+    let came = change(What::Piece { piece: blob(1), added: true });
+    assert_eq!(changes(&repositories, 9).unwrap(), [(3, came)]);
+    repositories.edit(|edit| edit.put_manifest(&name("a"), &pushed(2, None), &[tag("x")], None)).unwrap();
+    repositories.database().write(|write| settle(write, 4)).unwrap();
+    assert_eq!(changes(&repositories, 9).unwrap(), [(5, change(What::Tags))]);
+    repositories.database().write(|write| settle(write, 5)).unwrap();
+    assert_eq!(changes(&repositories, 9).unwrap(), []);
+    repositories.edit(|edit| edit.remove_tag(&name("a"), &tag("x"))).unwrap();
+    assert_eq!(changes(&repositories, 9).unwrap(), [(6, change(What::Tags))], "numbers never go back");
+}
+
+#[test]
+fn too_many_changes_become_one_for_each_repository() {
+    let (_dir, repositories) = repositories();
+    for n in 0..50 {
+        let of = if n % 2 == 0 { "a" } else { "b" };
+        repositories.edit(move |edit| edit.add_piece(&name(of), &blob(n))).unwrap();
+    }
+    let changes = changes(&repositories, 99).unwrap();
+    let everything = |of| Change { repository: name(of), what: What::Everything };
+    assert_eq!([&changes[0].1, &changes[1].1], [&everything("a"), &everything("b")]);
+    assert!(changes.len() < 40 && changes.is_sorted_by_key(|(number, _)| *number), "{changes:?}");
+}
+
+#[test]
+fn edits_at_one_time_are_all_kept_and_one_that_fails_takes_none_with_it() {
+    let (_dir, repositories) = repositories();
+    std::thread::scope(|scope| {
+        for n in 0..32 {
+            let repositories = repositories.clone();
+            scope.spawn(move || {
+                let done = repositories.edit(move |edit| {
+                    edit.add_piece(&name("a"), &blob(n))?;
+                    if n % 8 == 0 { Err(StoreError::Gone(blob(n).digest)) } else { Ok(n) }
+                });
+                assert_eq!(done.ok(), (n % 8 != 0).then_some(n));
+            });
+        }
+    });
+    assert_eq!(repositories.pieces(&name("a"), "", 99).unwrap().len(), 28);
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Add(u8),
+    Remove(u8),
+    Put(u8, Vec<u8>),
+    Untag(u8),
+    Delete(u8),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let n = 0..4u8;
+    prop_oneof![
+        n.clone().prop_map(Op::Add),
+        n.clone().prop_map(Op::Remove),
+        (n.clone(), vec(0..3u8, 0..3)).prop_map(|(n, tags)| Op::Put(n, tags)),
+        (0..3u8).prop_map(Op::Untag),
+        n.prop_map(Op::Delete),
+    ]
+}
+
+#[derive(Default)]
+struct Model {
+    pieces: BTreeSet<u8>,
+    manifests: BTreeSet<u8>,
+    tags: BTreeMap<String, u8>,
+}
+
+impl Model {
+    fn apply(&mut self, op: &Op) {
+        match op {
+            Op::Add(n) => drop(self.pieces.insert(*n)),
+            Op::Remove(n) => drop(self.pieces.remove(n)),
+            Op::Put(n, tags) => {
+                self.manifests.insert(*n);
+                self.tags.extend(tags.iter().map(|tag| (format!("t{tag}"), *n)));
+            }
+            Op::Untag(tag) => drop(self.tags.remove(&format!("t{tag}"))),
+            Op::Delete(n) => {
+                self.manifests.remove(n);
+                self.tags.retain(|_, to| to != n);
+            }
+        }
+    }
+}
+
+fn apply(edit: &Edit, of: &Name, op: &Op) -> Result<(), StoreError> {
+    match op {
+        Op::Add(n) => edit.add_piece(of, &blob(*n)),
+        Op::Remove(n) => edit.remove_piece(of, &blob(*n).digest).map(drop),
+        Op::Put(n, tags) => {
+            let tags: Vec<Tag> = tags.iter().map(|n| tag(&format!("t{n}"))).collect();
+            edit.put_manifest(of, &pushed(*n, None), &tags, None)
+        }
+        Op::Untag(n) => edit.remove_tag(of, &tag(&format!("t{n}"))).map(drop),
+        Op::Delete(n) => edit.remove_manifest(of, &blob(*n).digest).map(drop),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn repositories_are_what_was_done_to_them(ops in vec((select(vec!["a", "a/b", "ab"]), op()), 0..40)) {
+        let (_dir, repositories) = repositories();
+        let mut models: BTreeMap<&str, Model> = BTreeMap::new();
+        for (of, op) in &ops {
+            models.entry(of).or_default().apply(op);
+            let (of, op) = (name(of), op.clone());
+            repositories.edit(move |edit| apply(edit, &of, &op)).unwrap();
+        }
+        let digests = |set: &BTreeSet<u8>| set.iter().map(|n| blob(*n).digest).collect::<BTreeSet<_>>();
+        models.retain(|_, model| !model.pieces.is_empty() || !model.manifests.is_empty());
+        let names: Vec<Name> = models.keys().map(|of| name(of)).collect();
+        prop_assert_eq!(repositories.names("", 9).unwrap(), names);
+        for (of, model) in &models {
+            let of = name(of);
+            let pieces = repositories.pieces(&of, "", 99).unwrap();
+            prop_assert_eq!(pieces.into_iter().map(|p| p.digest).collect::<BTreeSet<_>>(), digests(&model.pieces));
+            let manifests = repositories.manifests(&of, "", 99).unwrap();
+            let manifests = manifests.into_iter().map(|p| p.piece.digest).collect::<BTreeSet<_>>();
+            prop_assert_eq!(manifests, digests(&model.manifests));
+            // Page by page.
+            let (mut tags, mut last) = (Vec::new(), String::new());
+            while let Some((tag, to)) = repositories.tags(&of, &last, 1).unwrap().pop() {
+                last = tag.to_string();
+                tags.push((last.clone(), to));
+            }
+            let expected: Vec<_> = model.tags.iter().map(|(tag, n)| (tag.clone(), blob(*n).digest)).collect();
+            prop_assert_eq!(tags, expected);
+        }
+        for n in 0..4 {
+            let held = models.values().any(|model| model.pieces.contains(&n) || model.manifests.contains(&n));
+            prop_assert_eq!(is_held(&repositories, blob(n).root), held);
+        }
+    }
+}
