@@ -7,12 +7,16 @@
 //! | `ipfs/<cid>[:latest]` | the image whose descriptor is this file, and whose blobs are at `ipfs://` urls |
 //! | `ipns/<k51... or domain>[/<dir>...][:tag]` | the same below what an IPNS name or a DNSLink means now |
 //! | `<ciq... or 1220...>/<name>[:latest]` | an image of image2ipfs, by its CIDv0 in base32 or hex |
+//! | `<anything else>[:tag]` | a repository of the first followed name that has it |
 
 mod descriptor;
 mod dockerized;
+pub mod followed;
 pub mod ipns;
 mod layer;
 mod path;
+pub mod prefetch;
+pub mod publisher;
 
 use std::sync::Arc;
 
@@ -25,6 +29,7 @@ use crate::{
     images::{self, layout::Layouts, tree::Places},
 };
 use dockerized::Dockerized;
+use followed::Followed;
 
 pub use images::Document;
 
@@ -91,7 +96,7 @@ pub enum Error {
     },
     /// No kind of name looks like this.
     #[error(
-        "no repository is called {0}: this registry knows layer/<cid>, ipfs/<cid>[/<dir>...], ipns/<k51... or domain>[/<dir>...] and <ciq... or 1220...>/<name>"
+        "no repository is called {0}, here or at a name that is followed: this registry knows layer/<cid>, ipfs/<cid>[/<dir>...], ipns/<k51... or domain>[/<dir>...] and <ciq... or 1220...>/<name> too"
     )]
     UnknownName(Name),
     /// The name is right, the reference is not.
@@ -191,6 +196,11 @@ pub enum Meaning {
         /// The directory with `manifests` and `blobs`.
         at: CidPath,
     },
+    /// A repository.
+    Local {
+        /// The name itself.
+        name: Name,
+    },
 }
 
 /// Looks up what names mean, and remembers of images what was read already. Clones share that.
@@ -200,12 +210,18 @@ pub struct Resolver {
     layouts: Arc<Layouts>,
     places: Arc<Places>,
     targets: Arc<ipns::Targets>,
+    followed: Followed,
 }
 
 impl Resolver {
     /// One that remembers nothing yet.
-    pub fn new(content: Content) -> Self {
-        Self { content, layouts: Arc::default(), places: Arc::default(), targets: Arc::default() }
+    pub fn new(content: Content, followed: Followed) -> Self {
+        Self { content, layouts: Arc::default(), places: Arc::default(), targets: Arc::default(), followed }
+    }
+
+    /// The names whose repositories are known by their own names here.
+    pub fn followed(&self) -> &Followed {
+        &self.followed
     }
 
     /// Where the blobs are.
@@ -217,7 +233,10 @@ impl Resolver {
     pub fn is_stale(&self, meaning: &Meaning) -> bool {
         match meaning {
             Meaning::Ipns { key, below, .. } => self.targets.is_stale(key, below),
-            Meaning::Layer { .. } | Meaning::Path { .. } | Meaning::Dockerized { .. } => false,
+            Meaning::Layer { .. }
+            | Meaning::Path { .. }
+            | Meaning::Dockerized { .. }
+            | Meaning::Local { .. } => false,
         }
     }
 
@@ -248,6 +267,7 @@ impl Meaning {
                 let cid = parse_cid(&name, cid)?;
                 Ok(Self::Layer { name, cid })
             }
+            ["layer", ..] => Err(unknown(name)),
             ["ipfs"] => Err(Error::Unfinished { name, instead: "ipfs/<cid>[/<dir>...]" }),
             ["ipfs", cid, names @ ..] => {
                 let at = path_below(&name, unixfs_cid(&name, cid)?, names)?;
@@ -268,7 +288,10 @@ impl Meaning {
                         false => Ok(Self::Dockerized { name, at }),
                     }
                 }
-                None => Err(unknown(name)),
+                None => match unknown(name) {
+                    Error::UnknownName(name) => Ok(Self::Local { name }),
+                    error => Err(error),
+                },
             },
             [] => Err(unknown(name)),
         }
@@ -298,6 +321,7 @@ impl Meaning {
             Self::Dockerized { name, at } => {
                 Dockerized { content: &resolver.content, name, at }.manifest(reference).await
             }
+            Self::Local { name } => followed::manifest(resolver, name, reference).await,
         }
     }
 
@@ -318,6 +342,7 @@ impl Meaning {
             Self::Dockerized { name, at } => {
                 Dockerized { content: &resolver.content, name, at }.blob(digest).await
             }
+            Self::Local { name } => followed::blob(resolver, name, digest).await,
         }
     }
 
@@ -331,6 +356,7 @@ impl Meaning {
                 None => Err(Error::UnknownName(name.clone())),
             },
             Self::Dockerized { name, at } => Dockerized { content: &resolver.content, name, at }.tags().await,
+            Self::Local { name } => followed::tags(resolver, name).await,
         }
     }
 
@@ -340,7 +366,8 @@ impl Meaning {
             Self::Layer { name, .. }
             | Self::Path { name, .. }
             | Self::Ipns { name, .. }
-            | Self::Dockerized { name, .. } => name,
+            | Self::Dockerized { name, .. }
+            | Self::Local { name } => name,
         }
     }
 }

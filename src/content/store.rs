@@ -21,12 +21,14 @@ mod extents;
 mod files;
 mod layout;
 mod mend;
+mod owners;
 mod pending;
 mod recover;
 mod remove;
 mod source;
 mod tables;
 mod touched;
+mod trees;
 mod usage;
 mod verify;
 
@@ -57,6 +59,7 @@ pub use layout::{Layout, Leaf};
 pub use mend::Mending;
 pub use source::BlobFile;
 pub use touched::Guard;
+pub use trees::{Version, add_tree};
 pub use usage::now;
 pub use verify::Damaged;
 

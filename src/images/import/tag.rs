@@ -6,7 +6,7 @@ use ocipfs_oci::{Descriptor, Digest, Index, Name, Tag};
 
 use super::{Error, Imported, cid_v1, layout, reference};
 use crate::{
-    content::{CidPath, Content, Folder, Holding, Named, Root},
+    content::{Changes, CidPath, Content, Holding, Named, Root},
     images::archive::{self, MAX_MANIFEST, Node},
 };
 
@@ -21,9 +21,9 @@ pub async fn tag(
     let storing = content.storing().await;
     let profile = content.profile();
     let blobs = below(content, held, &top).await?;
-    let mut folder = Folder::default();
+    let mut folder = Changes::default();
     for (digest, (root, _)) in &blobs {
-        folder.insert(&format!("{name}/{}", archive::blob_path(digest)), *root);
+        folder.set(&format!("{name}/{}", archive::blob_path(digest)), *root);
     }
     let mut entry = top.clone();
     entry.annotations.insert(layout::REF_NAME.into(), tag.to_string());
@@ -38,10 +38,10 @@ pub async fn tag(
             piece.store().map(|()| root)
         };
         let root = content.store().run(put).await?;
-        folder.insert(&format!("{name}/{file}"), root);
+        folder.set(&format!("{name}/{file}"), root);
         below.push(root.cid);
     }
-    let document = folder.document(profile);
+    let document = folder.document(profile)?;
     let cid = cid_v1(&document.root.cid);
     let reference = reference(format!("ipfs/{cid}/{name}"), Some(&tag))?;
     below.extend(document.blocks.iter().map(|block| block.cid));
