@@ -421,10 +421,10 @@ impl Content {
         entries
     }
 
-    /// Whether nobody keeps a root.
-    pub async fn is_free(&self, root: &Cid) -> Result<bool, Error> {
+    /// Whether anybody keeps a root.
+    pub async fn is_held(&self, root: &Cid) -> Result<bool, Error> {
         let root = *root;
-        Ok(self.0.store.run(move |store| store.database().read(|read| index::is_free(read, &root))).await?)
+        Ok(self.0.store.run(move |store| store.database().read(|read| index::is_held(read, &root))).await?)
     }
 
     /// Whether the whole blob is here and was verified.

@@ -138,11 +138,11 @@ pub fn is_added(read: &ReadTransaction, root: &Cid) -> Result<bool, Error> {
     Ok(false)
 }
 
-/// Whether nobody keeps a root.
-pub fn is_free(read: &ReadTransaction, root: &Cid) -> Result<bool, Error> {
+/// Whether anybody keeps a root.
+pub fn is_held(read: &ReadTransaction, root: &Cid) -> Result<bool, Error> {
     match read.open_multimap_table(HELD) {
-        Err(TableError::TableDoesNotExist(_)) => Ok(true),
-        held => Ok(held?.get(name(root).as_slice())?.is_empty()),
+        Err(TableError::TableDoesNotExist(_)) => Ok(false),
+        held => Ok(!held?.get(name(root).as_slice())?.is_empty()),
     }
 }
 

@@ -75,7 +75,8 @@ impl Followed {
     pub async fn roots(&self, content: &content::Content, name: &ocipfs_node::Name) -> Vec<CidPath> {
         let node = content.node();
         let Some(head) = node.head(name) else { return Vec::new() };
-        let target = match ipns::follow(node, &head.value, content.find_timeout()).await {
+        let following = async { ipns::follow(node, head.value.parse()?, content.find_timeout()).await };
+        let target = match following.await {
             Ok(target) => target.at,
             Err(error) => {
                 tracing::warn!(%name, %error, "a followed name leads nowhere");

@@ -175,7 +175,7 @@ impl Publisher {
         if self.0.share == Share::All {
             self.0.content.node().announce(came);
             for root in went {
-                if self.0.content.is_free(&root).await? {
+                if !self.0.content.is_held(&root).await? {
                     self.0.content.node().withdraw(root).await;
                 }
             }

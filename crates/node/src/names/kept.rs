@@ -46,11 +46,11 @@ impl Kept {
 
     /// The newest record under an own name that was not signed here.
     pub fn foreign(&self, name: &PeerId) -> Result<Option<Vec<u8>>, redb::Error> {
-        self.row(FOREIGN, name)
+        self.row(FOREIGN, &name.to_bytes())
     }
 
     pub fn see_foreign(&self, name: &PeerId, record: &[u8]) -> Result<(), redb::Error> {
-        self.write(FOREIGN, name, record, u64::MAX)
+        self.write(FOREIGN, &name.to_bytes(), record, u64::MAX)
     }
 
     /// The names that are followed by command, in order.
@@ -123,6 +123,23 @@ impl Kept {
         let value = change(&mut write.open_table(FOLLOWED)?)?;
         write.commit()?;
         Ok(value)
+    }
+
+    /// All names that this node published, and their records.
+    pub fn all_own(&self) -> Result<Vec<(PeerId, Vec<u8>)>, redb::Error> {
+        let read = self.database.begin_read()?;
+        let table = match read.open_table(OWN) {
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            table => table?,
+        };
+        let mut all = Vec::new();
+        for row in table.iter()? {
+            let (name, record) = row?;
+            if let Ok(name) = PeerId::from_bytes(name.value()) {
+                all.push((name, record.value().to_vec()));
+            }
+        }
+        Ok(all)
     }
 
     /// Replaces the record of an own name by what `next` makes of the one before.
