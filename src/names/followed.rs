@@ -117,9 +117,8 @@ pub async fn manifest(resolver: &Resolver, name: &Name, reference: &Reference) -
 
 /// The blob of such a repository.
 pub async fn blob(resolver: &Resolver, name: &Name, digest: &Digest) -> Result<Source, Error> {
-    let unknown = || Error::UnknownBlob { name: name.clone(), digest: digest.clone() };
     let found = search(resolver, name, true, |image| async move { image.blob(digest).await }.boxed());
-    found.await?.ok_or_else(unknown)
+    found.await?.ok_or_else(|| Error::UnknownName(name.clone()))
 }
 
 /// The tags of such a repository.
@@ -138,30 +137,23 @@ async fn search<'a, T>(
 ) -> Result<Option<T>, Error> {
     let mut failed = None;
     for followed in resolver.followed().names() {
-        let mut has_it = None;
+        let mut absent = None;
         let roots = resolver.followed().roots(resolver.content(), &followed).await;
         for root in roots.into_iter().take(if older { VERSIONS } else { 1 }) {
-            let at = root.below(name.components());
-            let answer = match path::open_below(resolver, name, &at).await {
-                Ok(image) => {
-                    let answer = ask(image).await;
-                    match answer {
-                        Err(error) if is_absence(&error) => {
-                            has_it.get_or_insert(error);
-                            continue;
-                        }
-                        answer => answer,
-                    }
-                }
+            let opened = path::open_below(resolver, name, &root.below(name.components())).await;
+            let is_there = opened.is_ok();
+            let answer = match opened {
+                Ok(image) => ask(image).await,
                 Err(error) => Err(error),
             };
             match answer {
                 Ok(found) => return Ok(Some(found)),
-                Err(error) if is_absence(&error) => {}
-                Err(error) => drop(failed.get_or_insert(error)),
+                Err(error) if !is_absence(&error) => drop(failed.get_or_insert(error)),
+                Err(error) if is_there => drop(absent.get_or_insert(error)),
+                Err(_) => {}
             }
         }
-        if let Some(absent) = has_it {
+        if let Some(absent) = absent {
             return Err(failed.unwrap_or(absent));
         }
     }

@@ -8,7 +8,7 @@ use ocipfs_oci::Digest;
 use serde_json::Value;
 
 use crate::{
-    clients::skopeo::Skopeo,
+    clients::Skopeo,
     harness::{Serve, trials, until},
     http::get,
     names::image::Image,

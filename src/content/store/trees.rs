@@ -209,7 +209,7 @@ mod tests {
         change(&store, &[("a", None)]);
         store.forget_oldest_tree().unwrap();
         assert!(store.get(&shared[0].cid).unwrap().is_some() && !store.is_tree_node(&shared[0].cid).unwrap());
-        store.remove_block(&shared[0].cid).unwrap();
+        store.remove_blocks(&[shared[0].cid], |_, _| Ok(true)).unwrap();
         assert!(store.get(&shared[0].cid).unwrap().is_none());
     }
 }

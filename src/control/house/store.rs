@@ -155,7 +155,7 @@ fn root_of(meaning: &Meaning) -> Option<Cid> {
     let cid = match meaning {
         Meaning::Layer { cid, .. } => *cid,
         Meaning::Path { at, .. } | Meaning::Dockerized { at, .. } => *at.root(),
-        Meaning::Ipns { .. } => return None,
+        Meaning::Ipns { .. } | Meaning::Local { .. } => return None,
     };
     Some(Cid::new_v1(cid.codec(), *cid.hash()))
 }
