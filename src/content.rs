@@ -16,6 +16,7 @@ mod open;
 mod path;
 mod pin;
 mod put;
+mod share;
 mod space;
 mod store;
 mod uploads;
@@ -41,18 +42,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use ocipfs_node::{Block, Blocks, Cid, Node};
+use ocipfs_node::{Block, Cid, Node};
 use ocipfs_oci::Digest;
 use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
-pub use dag::{Profile, Root};
+pub use dag::{Changed, Changes, Document, Profile, Root, names_in};
 pub use index::{Holding, Named, hold_for, let_go};
 pub use open::Reader;
 pub use path::{CidPath, Error as PathError};
-pub use put::{Document, Folder, Put, Written};
+pub use put::{Put, Written};
+pub use share::{Share, Shared};
 pub use space::{Collected, Usage};
-pub use store::{Database, Error as StoreError, Guard, Stat as StoreStat, Store, Stored};
+pub use store::{Database, Error as StoreError, Guard, Stat as StoreStat, Store, Stored, Version, add_tree};
 pub use uploads::{Error as UploadError, Upload, Uploads, now};
 pub use verify::{Damage, Verified};
 
@@ -240,20 +242,6 @@ struct Inner {
     fresh: Mutex<HashMap<Cid, Bytes>>,
 }
 
-impl Blocks for Store {
-    fn size(&self, cid: &Cid) -> io::Result<Option<u64>> {
-        Store::size(self, cid).map_err(io::Error::other)
-    }
-
-    fn get(&self, cid: &Cid) -> io::Result<Option<Bytes>> {
-        Store::get(self, cid).map_err(io::Error::other)
-    }
-
-    fn next(&self, cid: &Cid, block: &Bytes) -> Option<Cid> {
-        Unit::decode(cid, block.clone()).ok()?.next()
-    }
-}
-
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -427,6 +415,31 @@ impl Content {
     pub async fn root_of(&self, cid: &Cid) -> Result<Root, Error> {
         let block = self.local(cid).await?.ok_or(ocipfs_node::Error::Offline(*cid))?;
         Root::of(*cid, block)
+    }
+
+    /// The CID of a directory.
+    pub async fn directory(&self, at: &CidPath) -> Result<Cid, Error> {
+        let mut fetcher = Fetcher::new(self.clone(), *at.root());
+        let (cid, unit) = dag::walk(&mut fetcher, at).await?;
+        self.keep_blocks(fetcher.take_fetched()).await;
+        match unit {
+            Unit::Directory(_) | Unit::Shard { .. } => Ok(cid),
+            _ => Err(Error::NoEntry { at: at.clone(), entry: at.file_name().unwrap_or_default().into() }),
+        }
+    }
+
+    /// All entries of a directory and the CID of each, at most `most`.
+    pub async fn entries(&self, at: &CidPath, most: usize) -> Result<Vec<(String, Cid)>, Error> {
+        let mut fetcher = Fetcher::new(self.clone(), *at.root());
+        let entries = dag::entries(&mut fetcher, at, most).await;
+        self.keep_blocks(fetcher.take_fetched()).await;
+        entries
+    }
+
+    /// Whether anybody keeps a root.
+    pub async fn is_held(&self, root: &Cid) -> Result<bool, Error> {
+        let root = *root;
+        Ok(self.0.store.run(move |store| store.database().read(|read| index::is_held(read, &root))).await?)
     }
 
     /// Whether the whole blob is here and was verified.

@@ -2,13 +2,14 @@
 //! and images in archives.
 
 pub mod archive;
-mod cache;
+pub(crate) mod cache;
 mod document;
 pub mod export;
 pub mod import;
 pub mod layer;
 pub mod layout;
 pub mod pack;
+pub mod published;
 pub mod repository;
 pub mod tree;
 

@@ -7,14 +7,17 @@
 //! | `ipfs/<cid>[:latest]` | the image whose descriptor is this file, and whose blobs are at `ipfs://` urls |
 //! | `ipns/<k51... or domain>[/<dir>...][:tag]` | the same below what an IPNS name or a DNSLink means now |
 //! | `<ciq... or 1220...>/<name>[:latest]` | an image of image2ipfs, by its CIDv0 in base32 or hex |
-//! | anything else | a repository that was pushed here |
+//! | `<anything else>[:tag]` | a repository that was pushed here, or that of the first followed name that has it |
 
 mod descriptor;
 mod dockerized;
+pub mod followed;
 pub mod ipns;
 mod layer;
 mod local;
 mod path;
+pub mod prefetch;
+pub mod publisher;
 
 use std::sync::Arc;
 
@@ -27,6 +30,7 @@ use crate::{
     images::{self, layout::Layouts, repository::Repositories, tree::Places},
 };
 use dockerized::Dockerized;
+use followed::Followed;
 use local::Local;
 
 pub use images::Document;
@@ -96,7 +100,7 @@ pub enum Error {
     },
     /// Nothing was pushed under it, and no other kind of name looks like this.
     #[error(
-        "no repository is called {0}: this registry knows what was pushed to it, and layer/<cid>, ipfs/<cid>[/<dir>...], ipns/<k51... or domain>[/<dir>...] and <ciq... or 1220...>/<name>"
+        "no repository is called {0}, here or at a name that is followed: this registry knows what was pushed to it, and layer/<cid>, ipfs/<cid>[/<dir>...], ipns/<k51... or domain>[/<dir>...] and <ciq... or 1220...>/<name>"
     )]
     UnknownName(Name),
     /// A repository is published as a directory with these entries, which would be in the way.
@@ -206,7 +210,7 @@ pub enum Meaning {
         /// The directory with `manifests` and `blobs`.
         at: CidPath,
     },
-    /// A repository that is pushed to.
+    /// A repository that was pushed here, or of a followed name.
     Local {
         /// The name itself.
         name: Name,
@@ -221,19 +225,24 @@ pub struct Resolver {
     layouts: Arc<Layouts>,
     places: Arc<Places>,
     targets: Arc<ipns::Targets>,
+    followed: Followed,
 }
 
 impl Resolver {
     /// One that remembers nothing yet.
-    pub fn new(content: Content) -> Self {
-        let repositories = Repositories::new(content.store().database());
+    pub fn new(content: Content, repositories: Repositories, followed: Followed) -> Self {
         let (layouts, places, targets) = Default::default();
-        Self { content, repositories, layouts, places, targets }
+        Self { content, repositories, layouts, places, targets, followed }
     }
 
     /// What was pushed here.
     pub fn repositories(&self) -> &Repositories {
         &self.repositories
+    }
+
+    /// The names whose repositories are known by their own names here.
+    pub fn followed(&self) -> &Followed {
+        &self.followed
     }
 
     /// Where the blobs are.
@@ -330,7 +339,10 @@ impl Meaning {
             Self::Dockerized { name, at } => {
                 Dockerized { content: &resolver.content, name, at }.manifest(reference).await
             }
-            Self::Local { name } => Local { resolver, name }.manifest(reference).await,
+            Self::Local { name } => match (Local { resolver, name }).manifest(reference).await {
+                Err(Error::UnknownName(_)) => followed::manifest(resolver, name, reference).await,
+                found => found,
+            },
         }
     }
 
@@ -351,7 +363,10 @@ impl Meaning {
             Self::Dockerized { name, at } => {
                 Dockerized { content: &resolver.content, name, at }.blob(digest).await
             }
-            Self::Local { name } => Local { resolver, name }.blob(digest).await,
+            Self::Local { name } => match (Local { resolver, name }).blob(digest).await {
+                Err(Error::UnknownName(_)) => followed::blob(resolver, name, digest).await,
+                found => found,
+            },
         }
     }
 
@@ -374,7 +389,10 @@ impl Meaning {
                 None => Err(Error::UnknownName(name.clone())),
             },
             Self::Dockerized { name, at } => Dockerized { content: &resolver.content, name, at }.tags().await,
-            Self::Local { name } => Local { resolver, name }.tags("", usize::MAX).await,
+            Self::Local { name } => match (Local { resolver, name }).tags("", usize::MAX).await {
+                Err(Error::UnknownName(_)) => followed::tags(resolver, name).await,
+                found => found,
+            },
         }
     }
 

@@ -1,3 +1,5 @@
+mod key;
+
 use clap::{Args, Subcommand};
 
 use super::{Exit, Global, ask, output, unexpected};
@@ -10,6 +12,18 @@ pub enum Name {
     Resolve(Resolve),
     /// This node's names: its own, then those of its keys
     Ls,
+    /// Know the repositories of a name by their own names from now on: `docker pull 127.0.0.1:5050/app:1`
+    Follow {
+        /// k51..., as `ocipfs name ls` prints it first where it is published
+        name: String,
+    },
+    /// Follow a name no more
+    Unfollow {
+        /// k51...
+        name: String,
+    },
+    #[command(subcommand)]
+    Key(key::Key),
 }
 
 const EXAMPLES: &str = "\
@@ -46,6 +60,9 @@ pub async fn run(global: &Global, name: Name) -> Result<(), Exit> {
         }
         Name::Resolve(Resolve { name }) => NameRequest::Resolve { name },
         Name::Ls => NameRequest::Ls,
+        Name::Follow { name } => NameRequest::Follow { name },
+        Name::Unfollow { name } => NameRequest::Unfollow { name },
+        Name::Key(key) => return key::run(global, key).await,
     };
     match ask(global, Request::Name(request)).await? {
         Reply::Published(published) => output::print(global, &published, &published.name, || {
@@ -62,6 +79,10 @@ pub async fn run(global: &Global, name: Name) -> Result<(), Exit> {
                 println!("{}  {:12}  {}", name.name, name.key, name.value.as_deref().unwrap_or("-"));
             }
         }),
+        Reply::Followed { name, changed } => {
+            let result = serde_json::json!({ "name": name, "changed": changed });
+            output::print(global, &result, &name, || {})
+        }
         _ => Err(unexpected()),
     }
 }

@@ -96,10 +96,9 @@ async fn say_ready(global: &Global, house: &House) -> Result<(), Exit> {
     let identity = &status.identity;
     let address = identity.announced.first().or(identity.listen.first()).unwrap_or(&identity.peer);
     println!(
-        "ready: registry http://{registry}, peer {address}, sharing the {n} layers that were added or pulled here; \
-         try: docker pull {registry}/layer/<cid>",
+        "ready: registry http://{registry}, peer {address}, sharing {}; try: docker pull {registry}/layer/<cid>",
+        super::status::shared(&status.published.share),
         registry = status.registry,
-        n = status.layers + status.cached_layers,
     );
     Ok(())
 }

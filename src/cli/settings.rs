@@ -14,8 +14,9 @@ use serde::Deserialize;
 
 use super::{Exit, Global};
 use crate::{
-    content::{self, Profile},
-    control::{Failure, Options},
+    content::{self, Profile, Share},
+    control::{Failure, Naming, Options},
+    names::prefetch::Prefetch,
     registry::{Access, Users},
 };
 
@@ -69,6 +70,39 @@ pub struct Settings {
     /// Who may push: users and their bcrypt hashes, as `htpasswd -B` writes them [default: everybody on loopback]
     #[arg(long, value_name = "FILE", env = "OCIPFS_HTPASSWD")]
     htpasswd: Option<PathBuf>,
+    /// What peers are given: `added`, which leaves out what is pushed here, or `all` [default: added on the public network, else all]
+    #[arg(long, value_name = "added|all", env = "OCIPFS_SHARE")]
+    share: Option<Share>,
+    /// Names whose repositories are known here by their own names, in this order, before those of `ocipfs name follow`
+    #[arg(long, value_name = "NAME", env = "OCIPFS_FOLLOW", value_delimiter = ',', num_args = 1..)]
+    follow: Option<Vec<IpnsName>>,
+    /// What of followed names is fetched before it is asked for: `none`, `manifests` or `all` [default: manifests]
+    #[arg(long, value_name = "POLICY", env = "OCIPFS_PREFETCH")]
+    prefetch: Option<Prefetch>,
+    /// The key under whose name the pushed repositories are published [default: self]
+    #[arg(long, value_name = "KEY", env = "OCIPFS_PUBLISH_KEY")]
+    publish_key: Option<String>,
+}
+
+/// A name as the file has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct IpnsName(ocipfs_node::Name);
+
+impl FromStr for IpnsName {
+    type Err = ocipfs_node::NotAName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.strip_prefix("/ipns/").unwrap_or(text).parse().map(Self)
+    }
+}
+
+impl TryFrom<String> for IpnsName {
+    type Error = ocipfs_node::NotAName;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
 }
 
 /// A duration as people write it: `10s`, `1m 30s`, `500ms`.
@@ -172,6 +206,10 @@ impl Settings {
             cache_size: self.cache_size.or(file.cache_size),
             max_size: self.max_size.or(file.max_size),
             htpasswd: self.htpasswd.or(file.htpasswd),
+            share: self.share.or(file.share),
+            follow: self.follow.or(file.follow),
+            prefetch: self.prefetch.or(file.prefetch),
+            publish_key: self.publish_key.or(file.publish_key),
         })
     }
 
@@ -223,7 +261,22 @@ impl Settings {
     /// What a command in the process works with.
     pub fn offline(&self) -> Options {
         let registry = self.listen.map_or_else(|| LISTEN.into(), |address| address.to_string());
-        Options { swarm: None, data_dir: self.data_dir(), content: self.content(), registry }
+        Options {
+            swarm: None,
+            data_dir: self.data_dir(),
+            content: self.content(),
+            registry,
+            naming: self.naming(Share::All),
+        }
+    }
+
+    fn naming(&self, share: Share) -> Naming {
+        Naming {
+            share: self.share.unwrap_or(share),
+            follow: self.follow.iter().flatten().map(|name| name.0).collect(),
+            prefetch: self.prefetch.unwrap_or_default(),
+            publish_key: self.publish_key.clone().unwrap_or_else(|| "self".into()),
+        }
     }
 
     /// What `serve` works with; `registry` is the address that was bound.
@@ -252,7 +305,14 @@ impl Settings {
         swarm
             .check()
             .map_err(|e| usage(e, "a private swarm is reached over TCP at IP addresses, and only there"))?;
-        Ok(Options { swarm: Some(swarm), data_dir: self.data_dir(), content: self.content(), registry })
+        let share = if swarm.bootstrap == Bootstrap::Public { Share::Added } else { Share::All };
+        Ok(Options {
+            swarm: Some(swarm),
+            data_dir: self.data_dir(),
+            content: self.content(),
+            registry,
+            naming: self.naming(share),
+        })
     }
 }
 
@@ -311,6 +371,9 @@ mod tests {
             dns-resolver = ["127.0.0.1", "[::1]:5353"]
             cache-size = "10GiB"
             max-size = 4096
+            share = "added"
+            prefetch = "all"
+            follow = ["k51qzi5uqu5dlvj2baxnqndepeb86cbk3ng7n3i46uzyxzyqj2xjonzllnv0v8"]
             "#,
         )
         .unwrap();
@@ -323,6 +386,9 @@ mod tests {
         assert_eq!(settings.content().cache_size, Some(10 << 30));
         assert_eq!(settings.content().max_size, Some(4096));
         assert!(file("cache-size = \"much\"").is_err());
+        let naming = settings.naming(Share::All);
+        assert_eq!((naming.share, naming.follow.len(), naming.prefetch), (Share::Added, 1, Prefetch::All));
+        assert!(file("follow = [\"nonsense\"]").is_err());
         assert!(file("liste = 1").unwrap_err().to_string().contains("unknown field"));
         assert!(file("find-timeout = \"soon\"").is_err());
         assert!(file("profile = \"v9\"").is_err());

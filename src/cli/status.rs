@@ -1,7 +1,7 @@
 use clap::Args;
 
 use super::{Exit, Global, ask, output, store::print_room, unexpected};
-use crate::control::{Reply, Request};
+use crate::control::{Publication, Reply, Request};
 
 /// How the running node is: peers, reachability, what is announced and kept
 #[derive(Args, Debug)]
@@ -34,5 +34,39 @@ pub async fn run(global: &Global) -> Result<(), Exit> {
         println!("layers      {} added, {} pulled", status.layers, status.cached_layers);
         println!("images      {} imported", status.images);
         print_room(&status.room);
+        published(&status.published);
+        for name in &status.followed {
+            let stale = if name.stale { ", not told again for long" } else { "" };
+            println!(
+                "followed    {}  {}{stale}",
+                name.name,
+                name.value.as_deref().unwrap_or("never heard of")
+            );
+        }
     })
+}
+
+fn published(published: &Publication) {
+    let Publication { share, name, root, sequence, behind, failing, rivals } = published;
+    match (root, sequence) {
+        (Some(root), Some(sequence)) => println!("published   {name} is /ipfs/{root} (sequence {sequence})"),
+        (Some(root), None) => println!("published   nothing: pushes are not shared; their root is {root}"),
+        (None, _) => println!("published   nothing: nothing was pushed"),
+    }
+    if *behind > 0 || failing.is_some() {
+        let why = failing.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        println!("            {behind} changes behind{why}");
+    }
+    for rival in rivals {
+        println!("            warning: another node writes {} too (sequence {})", rival.name, rival.sequence);
+    }
+    println!("sharing     {}", shared(share));
+}
+
+/// What peers are given.
+pub fn shared(share: &str) -> &'static str {
+    match share {
+        "all" => "all: what was added, pulled or pushed here",
+        _ => "added: what was added or pulled here, not what was pushed (--share all)",
+    }
 }

@@ -1,16 +1,22 @@
 //! Bytes as a UnixFS DAG and back. Blocks are known here and in the node, nowhere else.
 
 mod build;
+mod changes;
 mod directory;
+mod document;
 mod fetch;
 mod hamt;
 mod resolve;
+mod shard;
 mod unixfs;
 
 #[cfg(test)]
 mod tests;
 
 pub use build::{Builder, Profile, Root};
+pub use changes::Changes;
+pub use directory::{Changed, names_in};
+pub use document::Document;
 pub use fetch::Fetcher;
-pub use resolve::{resolve, walk};
+pub use resolve::{entries, resolve, walk};
 pub use unixfs::{Child, DAG_PB, RAW, Unit, leaf_frame};

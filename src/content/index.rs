@@ -7,8 +7,8 @@ use std::sync::Arc;
 use ocipfs_node::Cid;
 use ocipfs_oci::Digest;
 use redb::{
-    MultimapTableDefinition, ReadableMultimapTable, ReadableTable, TableDefinition, TableError,
-    WriteTransaction,
+    MultimapTableDefinition, ReadTransaction, ReadableMultimapTable, ReadableTable, TableDefinition,
+    TableError, WriteTransaction,
 };
 use serde::{Deserialize, Serialize};
 
@@ -121,6 +121,29 @@ pub fn let_go(write: &WriteTransaction, holder: &str, root: &Cid) -> Result<bool
     let mut held = write.open_multimap_table(HELD)?;
     held.remove(name(root).as_slice(), holder.as_bytes())?;
     Ok(held.get(name(root).as_slice())?.is_empty())
+}
+
+/// Whether something that a command added, or that came from peers, keeps a root: not only repositories and pins.
+pub fn is_added(read: &ReadTransaction, root: &Cid) -> Result<bool, Error> {
+    let held = match read.open_multimap_table(HELD) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(false),
+        held => held?,
+    };
+    for key in held.get(name(root).as_slice())? {
+        // Holders with names of their own are no CIDs.
+        if Cid::try_from(key?.value()).is_ok() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether anybody keeps a root.
+pub fn is_held(read: &ReadTransaction, root: &Cid) -> Result<bool, Error> {
+    match read.open_multimap_table(HELD) {
+        Err(TableError::TableDoesNotExist(_)) => Ok(false),
+        held => Ok(!held?.get(name(root).as_slice())?.is_empty()),
+    }
 }
 
 impl Index {

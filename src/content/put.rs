@@ -9,7 +9,6 @@
 //! Each has a short queue, so memory is bounded by the slowest.
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc, LazyLock,
         mpsc::{SyncSender, sync_channel},
@@ -192,81 +191,6 @@ impl Put {
         let digest = written.digest.clone().ok_or(Error::BrokenOff)?;
         let root = written.root;
         Ok((written.store(&digest, &[], &[])?, root))
-    }
-}
-
-/// A few bytes as a file of their own, whose blocks are kept beside it: a layer manifest, a directory.
-pub struct Document {
-    /// Its root.
-    pub root: Root,
-    /// Its blocks.
-    pub blocks: Vec<Block>,
-}
-
-impl Document {
-    /// A file of these bytes.
-    pub fn file(bytes: Bytes, profile: Profile) -> Self {
-        let mut builder = Builder::new(profile);
-        let mut rest = bytes;
-        let mut blocks = Vec::new();
-        while !rest.is_empty() {
-            blocks.extend(builder.push(rest.split_to(rest.len().min(profile.chunk()))));
-        }
-        let (root, last) = builder.finish();
-        blocks.extend(last);
-        Self { root, blocks }
-    }
-
-    /// A directory of one file, so that its name travels with it.
-    pub fn directory(name: &str, file: &Root, profile: Profile) -> Self {
-        let (root, block) = profile.directory(name, file);
-        Self { root, blocks: vec![block] }
-    }
-}
-
-/// A tree of directories over files that are put.
-#[derive(Clone, Debug, Default)]
-pub struct Folder(BTreeMap<String, Entry>);
-
-#[derive(Clone, Debug)]
-enum Entry {
-    File(Root),
-    Folder(Folder),
-}
-
-impl Folder {
-    /// Adds a file at `path`, and the directories on the way; false where a file is in the way.
-    pub fn insert(&mut self, path: &str, file: Root) -> bool {
-        match path.split_once('/') {
-            None => match self.0.get(path) {
-                Some(Entry::Folder(_)) => false,
-                _ => self.0.insert(path.into(), Entry::File(file)).is_none(),
-            },
-            Some((folder, rest)) => {
-                match self.0.entry(folder.into()).or_insert_with(|| Entry::Folder(Self::default())) {
-                    Entry::Folder(folder) => folder.insert(rest, file),
-                    Entry::File(_) => false,
-                }
-            }
-        }
-    }
-
-    /// The directory, and every directory below it.
-    pub fn document(&self, profile: Profile) -> Document {
-        let mut blocks = Vec::new();
-        let root = self.build(profile, &mut blocks);
-        Document { root, blocks }
-    }
-
-    fn build(&self, profile: Profile, blocks: &mut Vec<Block>) -> Root {
-        let root = |entry: &Entry, blocks: &mut Vec<Block>| match entry {
-            Entry::File(root) => *root,
-            Entry::Folder(folder) => folder.build(profile, blocks),
-        };
-        let entries = self.0.iter().map(|(name, entry)| (name.clone(), root(entry, blocks))).collect();
-        let (root, own) = profile.directory_of(&entries);
-        blocks.extend(own);
-        root
     }
 }
 

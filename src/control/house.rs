@@ -7,6 +7,7 @@ use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use ocipfs_node::{Bootstrap, Multiaddr, Node};
 use tokio::sync::mpsc::UnboundedSender;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Failure, Identity, Note, PeerInfo, Reply, Request, Status,
@@ -14,8 +15,14 @@ use super::{
     lock::{self, Lock},
 };
 use crate::{
-    content::{self, Content, Settings, Store},
-    names::Resolver,
+    content::{self, Content, Settings, Share, Shared, Store},
+    images::repository::Repositories,
+    names::{
+        Resolver,
+        followed::Followed,
+        prefetch::{self, Prefetch},
+        publisher::Publisher,
+    },
 };
 
 /// What a house is built with.
@@ -28,6 +35,21 @@ pub struct Options {
     pub content: Settings,
     /// The registry's address as references show it.
     pub registry: String,
+    /// What is shared and followed.
+    pub naming: Naming,
+}
+
+/// What is shared under which name, and what is followed.
+#[derive(Clone, Debug)]
+pub struct Naming {
+    /// What peers are given.
+    pub share: Share,
+    /// Names that are followed before those of `name follow`.
+    pub follow: Vec<ocipfs_node::Name>,
+    /// What of them is fetched before it is asked for.
+    pub prefetch: Prefetch,
+    /// The key under whose name what was pushed is published.
+    pub publish_key: String,
 }
 
 /// A node, its content and the lock on their directory.
@@ -36,6 +58,10 @@ pub struct House(Arc<Inner>);
 
 struct Inner {
     resolver: Resolver,
+    publisher: Publisher,
+    prefetch: Prefetch,
+    stop: CancellationToken,
+    tasks: TaskTracker,
     registry: String,
     network: &'static str,
     started: Instant,
@@ -57,21 +83,48 @@ impl House {
         let dir = options.data_dir.clone();
         let opened = tokio::task::spawn_blocking(move || Store::open(&dir)).await.map_err(Failure::new)?;
         let store = opened.map_err(store_failure)?;
+        let shared = Shared { store: store.clone(), share: options.naming.share };
+        let online = options.swarm.is_some();
         let node = match options.swarm {
-            Some(swarm) => Node::start(swarm, Arc::new(store.clone())).await,
+            Some(swarm) => Node::start(swarm, Arc::new(shared)).await,
             None => Node::offline(&options.data_dir),
         };
         let node = node.map_err(start_failure)?;
-        let content = match Content::new(store, node.clone(), options.content) {
-            Ok(content) => content,
-            Err(error) => {
+        let Naming { share, follow, prefetch, publish_key } = options.naming;
+        let parts = async {
+            let repositories = Repositories::new(store.database());
+            let content = Content::new(store, node.clone(), options.content).map_err(content_failure)?;
+            let key = node.find_key(&publish_key).await.map_err(key_failure)?;
+            let followed = Followed::open(&node, follow).await.map_err(Failure::new)?;
+            let publisher = Publisher::new(content.clone(), repositories.clone(), key, share);
+            Ok((Resolver::new(content, repositories, followed), publisher))
+        };
+        let (resolver, publisher) = match parts.await {
+            Ok(parts) => parts,
+            Err(failure) => {
                 node.shutdown().await;
-                return Err(content_failure(error));
+                return Err(failure);
             }
         };
-        let registry = options.registry;
-        let resolver = Resolver::new(content);
-        Ok(Self(Arc::new(Inner { resolver, registry, network, started: Instant::now(), _lock: lock })))
+        let (registry, started, stop) = (options.registry, Instant::now(), CancellationToken::new());
+        let (tasks, _lock) = (TaskTracker::new(), lock);
+        let house = Inner { resolver, publisher, prefetch, stop, tasks, registry, network, started, _lock };
+        let house = Self(Arc::new(house));
+        if online {
+            house.spawn_tasks();
+        }
+        Ok(house)
+    }
+
+    fn spawn_tasks(&self) {
+        let Inner { resolver, publisher, prefetch, stop, tasks, .. } = &*self.0;
+        tasks.spawn(publisher.clone().run(stop.clone()));
+        tasks.spawn(prefetch::run(resolver.clone(), *prefetch, stop.clone()));
+    }
+
+    /// What is published of what was pushed.
+    pub(super) fn publisher(&self) -> &Publisher {
+        &self.0.publisher
     }
 
     /// What names mean.
@@ -86,6 +139,9 @@ impl House {
 
     /// Closes the swarm, and ends what goes on in the background.
     pub async fn close(&self) {
+        self.0.stop.cancel();
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
         self.content().close().await;
         self.content().node().shutdown().await;
     }
@@ -157,6 +213,7 @@ impl House {
         let layers = || holdings.iter().filter(is_layer);
         let owned = layers().filter(|(_, holding)| holding.owned).count();
         let identity = self.identity().await;
+        let (published, followed) = (self.publication().await?, self.followed_names());
         Ok(Reply::Status(Box::new(Status {
             version: env!("CARGO_PKG_VERSION").into(),
             registry: self.0.registry.clone(),
@@ -175,6 +232,8 @@ impl House {
             images,
             cached_layers: layers().count() - owned,
             room: self.room().await?,
+            published,
+            followed,
             seconds: self.0.started.elapsed().as_secs(),
         })))
     }
@@ -190,6 +249,11 @@ fn start_failure(error: ocipfs_node::Error) -> Failure {
         _ => return Failure::new(error),
     };
     Failure::new(error).hint(hint)
+}
+
+fn key_failure(error: ocipfs_node::Error) -> Failure {
+    Failure::new(error)
+        .hint("`ocipfs name ls` lists the keys; `ocipfs name key import` takes one of another machine")
 }
 
 fn store_failure(error: content::StoreError) -> Failure {

@@ -6,6 +6,7 @@ mod store;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::names::{FollowedName, Publication};
 use super::names::{NameRequest, NameTarget, OwnName, Published};
 pub use image::{ImageInfo, ImageReply, ImageRequest, InspectedImage};
 pub use layer::{Added, AddedLayer, Inspected, LayerRequest, Source};
@@ -86,6 +87,25 @@ pub enum Reply {
     },
     /// To `Store`.
     Store(StoreReply),
+    /// To `Follow` and `Unfollow`.
+    Followed {
+        /// The name.
+        name: String,
+        /// Whether that changed anything.
+        changed: bool,
+    },
+    /// To `KeyNew` and `KeyImport`.
+    Key {
+        /// Its word.
+        key: String,
+        /// Its name.
+        name: String,
+    },
+    /// To `KeyExport`.
+    SecretKey {
+        /// As Kubo's `libp2p-protobuf-cleartext` has it, in base64.
+        base64: String,
+    },
     /// To `Status`.
     Status(Box<Status>),
 }
@@ -154,6 +174,10 @@ pub struct Status {
     /// How the room on the disk is used.
     #[serde(flatten)]
     pub room: Room,
+    /// What was pushed, as others see it.
+    pub published: Publication,
+    /// Names that are followed, in order.
+    pub followed: Vec<FollowedName>,
     /// Since the start.
     pub seconds: u64,
 }

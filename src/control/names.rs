@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use ocipfs_node::Name;
 use serde::{Deserialize, Serialize};
 
@@ -26,8 +27,35 @@ pub enum NameRequest {
         /// `k51...`, a domain, a key's word, or a path that begins with a name.
         name: String,
     },
-    /// The names of this node.
+    /// The names of this node, and those it follows.
     Ls,
+    /// Know the repositories of a name by their own names.
+    Follow {
+        /// `k51...`.
+        name: String,
+    },
+    /// No more.
+    Unfollow {
+        /// `k51...`.
+        name: String,
+    },
+    /// Make a key.
+    KeyNew {
+        /// Its word.
+        key: String,
+    },
+    /// Give a key away.
+    KeyExport {
+        /// Its word; `self` is the node's own.
+        key: String,
+    },
+    /// Take a key of another machine.
+    KeyImport {
+        /// Its word here.
+        key: String,
+        /// As it was exported, in base64.
+        base64: String,
+    },
 }
 
 /// A name that was published.
@@ -50,6 +78,47 @@ pub struct NameTarget {
     pub stale: bool,
 }
 
+/// What was pushed, as others see it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Publication {
+    /// `added` or `all`: whether peers are given what was pushed.
+    pub share: String,
+    /// The name that it is published under.
+    pub name: String,
+    /// The root of it, if anything was ever pushed.
+    pub root: Option<String>,
+    /// Counts up with each record, where pushes are shared.
+    pub sequence: Option<u64>,
+    /// Changes that are not published yet.
+    pub behind: usize,
+    /// Why not.
+    pub failing: Option<String>,
+    /// Names of this node that another node writes too.
+    pub rivals: Vec<Rival>,
+}
+
+/// A name that two nodes write.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Rival {
+    /// The name.
+    pub name: String,
+    /// The sequence that the other node has reached.
+    pub sequence: u64,
+}
+
+/// A name that is followed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FollowedName {
+    /// The name, `k51...`.
+    pub name: String,
+    /// What it means, if it was ever heard of.
+    pub value: Option<String>,
+    /// Which of its publications that is.
+    pub sequence: Option<u64>,
+    /// It has not been told again for long: its publisher is gone.
+    pub stale: bool,
+}
+
 /// A name of this node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OwnName {
@@ -69,7 +138,75 @@ impl House {
             }
             NameRequest::Resolve { name } => self.name_resolve(&name).await,
             NameRequest::Ls => self.name_ls().await,
+            NameRequest::Follow { name } => self.name_follow(&name).await,
+            NameRequest::Unfollow { name } => self.name_unfollow(&name).await,
+            NameRequest::KeyNew { key } => {
+                let name = self.content().node().new_key(&key).await.map_err(key_failure)?;
+                Ok(Reply::Key { key, name: name.to_string() })
+            }
+            NameRequest::KeyExport { key } => {
+                let bytes = self.content().node().export_key(&key).await.map_err(key_failure)?;
+                Ok(Reply::SecretKey { base64: BASE64_STANDARD.encode(bytes) })
+            }
+            NameRequest::KeyImport { key, base64 } => {
+                let bytes = BASE64_STANDARD.decode(base64).map_err(Failure::new)?;
+                let name = self.content().node().import_key(&key, &bytes).await.map_err(key_failure)?;
+                Ok(Reply::Key { key, name: name.to_string() })
+            }
         }
+    }
+
+    async fn name_follow(&self, text: &str) -> Result<Reply, Failure> {
+        let (node, name) = (self.content().node(), parse_name(text)?);
+        let changed = node.follow_for_good(name).await.map_err(Failure::new)?;
+        self.resolver().followed().refresh(node).await.map_err(Failure::new)?;
+        Ok(Reply::Followed { name: name.to_string(), changed })
+    }
+
+    async fn name_unfollow(&self, text: &str) -> Result<Reply, Failure> {
+        let (node, name) = (self.content().node(), parse_name(text)?);
+        let followed = self.resolver().followed();
+        if followed.is_settled(&name) {
+            let failure = Failure::new(format!("{name} is followed because `serve` is told so"));
+            return Err(failure.hint("take it out of --follow, OCIPFS_FOLLOW or the settings file"));
+        }
+        let changed = node.unfollow(name).await.map_err(Failure::new)?;
+        followed.refresh(node).await.map_err(Failure::new)?;
+        match changed {
+            true => Ok(Reply::Followed { name: name.to_string(), changed }),
+            false => Err(Failure::new(format!("{name} is not followed"))
+                .hint("`ocipfs status` lists the names that are followed")),
+        }
+    }
+
+    /// What of what was pushed others see.
+    pub(super) async fn publication(&self) -> Result<Publication, Failure> {
+        let publisher = self.publisher();
+        let (state, behind) = (publisher.state(), publisher.behind().await.map_err(Failure::new)?);
+        let rivals = self.content().node().rivals().into_iter();
+        Ok(Publication {
+            share: publisher.share().to_string(),
+            name: publisher.name().to_string(),
+            root: state.root.map(|root| root.to_string()),
+            sequence: state.sequence,
+            behind,
+            failing: state.failing,
+            rivals: rivals.map(|(name, sequence)| Rival { name: name.to_string(), sequence }).collect(),
+        })
+    }
+
+    /// What followed names mean.
+    pub(super) fn followed_names(&self) -> Vec<FollowedName> {
+        let followed = |name: Name| {
+            let head = self.content().node().head(&name);
+            FollowedName {
+                name: name.to_string(),
+                sequence: head.as_ref().map(|head| head.sequence),
+                stale: head.as_ref().is_some_and(|head| head.stale),
+                value: head.map(|head| head.value),
+            }
+        };
+        self.resolver().followed().names().into_iter().map(followed).collect()
     }
 
     async fn name_publish(&self, word: &str, target: &str, ttl: Duration) -> Result<Reply, Failure> {
@@ -106,6 +243,25 @@ impl House {
         }
         Ok(Reply::Names { names })
     }
+}
+
+fn parse_name(text: &str) -> Result<Name, Failure> {
+    let name = text.strip_prefix("/ipns/").unwrap_or(text);
+    name.parse().map_err(|error| {
+        Failure::new(error).hint("`ocipfs name ls` on the node that publishes it prints its name first")
+    })
+}
+
+fn key_failure(error: ocipfs_node::Error) -> Failure {
+    let hint = match error {
+        ocipfs_node::Error::NotAKey(_) => {
+            "export it with `ocipfs name key export`, or `ipfs key export --format=libp2p-protobuf-cleartext`"
+        }
+        ocipfs_node::Error::NoKey(_) => "`ocipfs name ls` lists the keys",
+        ocipfs_node::Error::KeyExists(_) => "choose another word: a key is never overwritten",
+        _ => return Failure::new(error),
+    };
+    Failure::new(error).hint(hint)
 }
 
 fn resolve_failure(error: ipns::Error) -> Failure {

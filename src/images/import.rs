@@ -23,6 +23,7 @@ use ocipfs_oci::{Descriptor, Name, Tag};
 use super::archive::{self, Compress, Images, Source};
 use crate::content::{self, Content, Document, Holding, Named, Profile, Store};
 use bench::Bench;
+pub use layout::REF_NAME;
 pub use tag::tag;
 
 /// Why nothing was imported.

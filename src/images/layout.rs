@@ -1,19 +1,23 @@
 //! OCI image layouts in UnixFS: <https://github.com/opencontainers/image-spec/blob/main/image-layout.md>.
 
 mod index;
+mod prefetch;
 
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
 };
 
+use ocipfs_node::Cid;
 use ocipfs_oci::{Digest, Tag};
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 use super::{Document, Error, cache::Cache};
 use crate::content::{self, Blob, CidPath, Content};
-use index::{Entry, MAX_BYTES, entries, tags};
+use index::{Entry, entries, tags};
+pub use index::{MAX_BYTES, MAX_ENTRIES};
+pub use prefetch::prefetch;
 
 /// Entries of all layouts that are remembered together.
 const REMEMBERED: usize = 200_000;
@@ -37,9 +41,9 @@ impl Layouts {
         self.0.get(at)
     }
 
-    /// Reads the layout that the directory `at` holds.
-    pub async fn read(&self, content: &Content, at: &CidPath) -> Result<Arc<Layout>, Error> {
-        let layout = Arc::new(Layout::read(content, at).await?);
+    /// Reads the layout that the directory `at` holds; its blobs are held under `holder`.
+    pub async fn read(&self, content: &Content, at: &CidPath, holder: Cid) -> Result<Arc<Layout>, Error> {
+        let layout = Arc::new(Layout::read(content, at, holder).await?);
         self.0.insert(at.clone(), layout.clone(), layout.weight);
         Ok(layout)
     }
@@ -48,6 +52,7 @@ impl Layouts {
 /// An image layout: its tags, and where its blobs are.
 pub struct Layout {
     at: CidPath,
+    holder: Cid,
     tags: BTreeMap<Tag, Entry>,
     /// What stands alone, and so needs no tag.
     only: Option<Entry>,
@@ -65,7 +70,7 @@ struct Marker {
 }
 
 impl Layout {
-    async fn read(content: &Content, at: &CidPath) -> Result<Self, Error> {
+    async fn read(content: &Content, at: &CidPath, holder: Cid) -> Result<Self, Error> {
         const MARKER: u64 = 64 << 10;
         let path = at.below(["oci-layout"]);
         let malformed = |path: &CidPath, why: String| Error::Malformed { at: path.clone(), why };
@@ -81,15 +86,15 @@ impl Layout {
         let entries = parsed
             .map_err(|e| malformed(&path, e.to_string()))?
             .map_err(|e| malformed(&path, format!("this is no image index ({e})")))?;
-        Ok(Self::new(at.clone(), entries))
+        Ok(Self::new(at.clone(), holder, entries))
     }
 
-    fn new(at: CidPath, entries: Vec<Entry>) -> Self {
+    fn new(at: CidPath, holder: Cid, entries: Vec<Entry>) -> Self {
         let mut indexes: Vec<Entry> = entries.iter().filter(|entry| entry.is_index()).cloned().collect();
         indexes.sort_by_key(|entry| entry.ref_name.is_some());
         let only = if let [only] = entries.as_slice() { Some(only.clone()) } else { None };
         let weight = entries.len() + indexes.len() + 1;
-        Self { at, tags: tags(entries), only, indexes, nested: OnceCell::new(), weight }
+        Self { at, holder, tags: tags(entries), only, indexes, nested: OnceCell::new(), weight }
     }
 
     /// The manifest of a tag. Where nothing has a tag, what stands alone is `latest`.
@@ -135,7 +140,7 @@ impl Layout {
     }
 
     fn at_path(&self, digest: Digest, size: u64, at: CidPath) -> Blob {
-        Blob { digest, size, at, holder: *self.at.root() }
+        Blob { digest, size, at, holder: self.holder }
     }
 
     async fn document(&self, content: &Content, entry: &Entry) -> Result<Document, Error> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ocipfs_node::Cid;
 use ocipfs_oci::{Digest, Name, Reference, Tag};
 
 use super::{Document, Error, Resolver, Source, descriptor};
@@ -26,8 +27,27 @@ pub struct Path<'a> {
     layout: Arc<Layout>,
 }
 
-/// Tells what is at `at`, and reads as much of it as says which images it holds.
+/// Tells what is at `at`, and reads as much of it as says which images it holds. What comes is held under the root.
 pub async fn open<'a>(resolver: &'a Resolver, name: &'a Name, at: &CidPath) -> Result<Image<'a>, Error> {
+    open_for(resolver, name, at, *at.root()).await
+}
+
+/// The same, where much else is below the root: what comes is held under the directory itself.
+pub async fn open_below<'a>(
+    resolver: &'a Resolver,
+    name: &'a Name,
+    at: &CidPath,
+) -> Result<Image<'a>, Error> {
+    let holder = resolver.content.directory(at).await?;
+    open_for(resolver, name, at, holder).await
+}
+
+async fn open_for<'a>(
+    resolver: &'a Resolver,
+    name: &'a Name,
+    at: &CidPath,
+    holder: Cid,
+) -> Result<Image<'a>, Error> {
     let content = &resolver.content;
     if let Some(layout) = resolver.layouts.known(at) {
         return Ok(Image::Layout(Path { content, name, layout }));
@@ -38,7 +58,7 @@ pub async fn open<'a>(resolver: &'a Resolver, name: &'a Name, at: &CidPath) -> R
             Ok(Image::Descriptor(Box::new(image)))
         }
         Ok(Found::Directory(entries)) => {
-            let layout = match resolver.layouts.read(content, at).await {
+            let layout = match resolver.layouts.read(content, at, holder).await {
                 Err(images::Error::Content(content::Error::NoEntry { entry, .. }))
                     if entry == "oci-layout" =>
                 {

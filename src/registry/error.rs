@@ -208,6 +208,9 @@ fn node_answer(error: &ocipfs_node::Error, wanted: Wanted) -> (StatusCode, &'sta
         | NoPeerId(_)
         | Dial { .. }
         | KeyName(_)
+        | NoKey(_)
+        | KeyExists(_)
+        | NotAKey(_)
         | Names(_)
         | Start(_) => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL"),
     }

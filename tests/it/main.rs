@@ -14,6 +14,7 @@ mod bad_input;
 mod commands;
 mod disk_full;
 mod finding;
+mod following;
 mod foreign;
 mod images;
 mod killing;
@@ -39,6 +40,7 @@ fn main() {
         commands::trials(),
         disk_full::trials(),
         finding::trials(),
+        following::trials(),
         foreign::trials(),
         images::trials(),
         killing::trials(),

@@ -6,7 +6,7 @@ mod dnslink;
 mod dockerized;
 mod folder;
 mod foreign;
-mod image;
+pub mod image;
 mod ipns;
 mod layouts;
 mod refusals;

@@ -1,5 +1,7 @@
-//! What this node says to the swarm: identify, Kademlia and Bitswap in one behaviour, their events handled
+//! What this node says to the swarm: identify, Kademlia, Bitswap and pubsub in one behaviour, their events handled
 //! here, so that rust-ipfs only has to poll it.
+
+mod naming;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -9,7 +11,9 @@ use std::{
 };
 
 use libp2p::{
-    Multiaddr, PeerId, StreamProtocol, identify,
+    Multiaddr, PeerId, StreamProtocol,
+    gossipsub::MessageId,
+    identify,
     identity::Keypair,
     kad::{self, InboundRequest, QueryId, QueryResult, RecordKey, store::RecordStore},
     request_response::OutboundRequestId,
@@ -20,14 +24,21 @@ use libp2p::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Cid, bitswap, names::fetch, peers::Peers, routing};
+use crate::{
+    Cid, Error, bitswap,
+    names::{
+        fetch,
+        pubsub::{self, Heard, Verdict},
+    },
+    peers::Peers,
+    routing,
+};
+use naming::Asker;
 
 const KADEMLIA: StreamProtocol = StreamProtocol::new("/ipfs/kad/1.0.0");
 const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Providers dialled for one search; boxo stops at ten too.
 const PROVIDERS_DIALLED: usize = 10;
-/// Connected peers asked for a value beside the routing system.
-const PEERS_FETCHED_FROM: usize = 16;
 /// Listen addresses believed of one peer.
 const ADDRESSES_OF_A_PEER: usize = 16;
 
@@ -44,6 +55,14 @@ pub(crate) enum Command {
     PutValue(kad::Record, oneshot::Sender<bool>),
     /// Ask connected peers and the routing system for the values of a key; the channel closes when all have answered.
     Values(RecordKey, mpsc::UnboundedSender<Vec<u8>>),
+    /// Hear of what a name means.
+    Listen(RecordKey),
+    /// Hear no more of it.
+    ListenNoMore(RecordKey),
+    /// Tell whoever listens for a name.
+    Tell(RecordKey, Vec<u8>),
+    /// What became of a message that was heard.
+    Judge(MessageId, PeerId, Verdict),
 }
 
 /// How the behaviour differs from one network to another.
@@ -60,6 +79,7 @@ pub(crate) struct Parts {
     kad: kad::Behaviour<routing::Store>,
     bitswap: bitswap::Behaviour,
     fetch: fetch::Behaviour,
+    pubsub: pubsub::Behaviour,
 }
 
 struct Search {
@@ -77,7 +97,8 @@ pub(crate) struct Behaviour {
     searches: HashMap<QueryId, Search>,
     puts: HashMap<QueryId, oneshot::Sender<bool>>,
     values: HashMap<QueryId, mpsc::UnboundedSender<Vec<u8>>>,
-    fetches: HashMap<OutboundRequestId, mpsc::UnboundedSender<Vec<u8>>>,
+    fetches: HashMap<OutboundRequestId, Asker>,
+    heard: mpsc::Sender<Heard>,
     queue: VecDeque<ToSwarm<Infallible, THandlerInEvent<Parts>>>,
 }
 
@@ -86,10 +107,10 @@ impl Behaviour {
         key: &Keypair,
         settings: Settings,
         bitswap: bitswap::Behaviour,
-        commands: mpsc::Receiver<Command>,
+        (commands, heard): (mpsc::Receiver<Command>, mpsc::Sender<Heard>),
         peers: Peers,
         store: routing::Store,
-    ) -> Self {
+    ) -> Result<Self, Error> {
         let id = key.public().to_peer_id();
         let identify = identify::Config::new("ipfs/0.1.0".into(), key.public())
             .with_agent_version(concat!("ocipfs/", env!("CARGO_PKG_VERSION")).into())
@@ -97,12 +118,13 @@ impl Behaviour {
             // What is announced by hand stands instead of what is listened on.
             .with_hide_listen_addrs(!settings.announce.is_empty());
         let confirm = |address| ToSwarm::ExternalAddrConfirmed(address);
-        Self {
+        Ok(Self {
             parts: Parts {
                 identify: identify::Behaviour::new(identify),
                 kad: kademlia(id, store, settings.always_serve_dht),
                 bitswap,
                 fetch: fetch::behaviour(),
+                pubsub: pubsub::behaviour(key)?,
             },
             commands,
             peers,
@@ -112,8 +134,9 @@ impl Behaviour {
             puts: HashMap::new(),
             values: HashMap::new(),
             fetches: HashMap::new(),
+            heard,
             queue: settings.announce.into_iter().map(confirm).collect(),
-        }
+        })
     }
 
     fn on_command(&mut self, command: Command) {
@@ -139,23 +162,12 @@ impl Behaviour {
                 let query = self.parts.kad.get_providers(key_of(&cid));
                 self.searches.insert(query, Search { found, dialled: 0 });
             }
-            Command::PutValue(record, reply) => match self.parts.kad.put_record(record, kad::Quorum::One) {
-                Ok(query) => {
-                    self.puts.insert(query, reply);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a name's record is not told to others");
-                    let _ = reply.send(false);
-                }
-            },
-            Command::Values(key, found) => {
-                for peer in self.peers.list().into_iter().take(PEERS_FETCHED_FROM) {
-                    let id = self.parts.fetch.send_request(&peer.id, key.to_vec());
-                    self.fetches.insert(id, found.clone());
-                }
-                let query = self.parts.kad.get_record(key);
-                self.values.insert(query, found);
-            }
+            Command::PutValue(record, reply) => self.put_value(record, reply),
+            Command::Values(key, found) => self.find_values(key, found),
+            Command::Listen(key) => self.listen(&key),
+            Command::ListenNoMore(key) => self.listen_no_more(&key),
+            Command::Tell(key, record) => self.tell(&key, record),
+            Command::Judge(message, from, verdict) => self.judge(&message, &from, verdict),
         }
     }
 
@@ -181,13 +193,16 @@ impl Behaviour {
             PartsEvent::Kad(kad::Event::InboundRequest {
                 request: InboundRequest::PutRecord { source, record: Some(record), .. },
             }) => {
-                if let Err(error) = self.parts.kad.store_mut().offer(source, record) {
-                    tracing::debug!(peer = %source, %error, "value not kept");
+                let (key, value) = (record.key.clone(), record.value.clone());
+                match self.parts.kad.store_mut().offer(source, record) {
+                    Ok(()) => self.hear(&key, value),
+                    Err(error) => tracing::debug!(peer = %source, %error, "value not kept"),
                 }
             }
             PartsEvent::Kad(_) => {}
             PartsEvent::Bitswap(event) => match event {},
             PartsEvent::Fetch(event) => self.on_fetch(event),
+            PartsEvent::Pubsub(event) => self.on_pubsub(event),
         }
     }
 
@@ -229,26 +244,6 @@ impl Behaviour {
         if last {
             self.searches.remove(&id);
             self.values.remove(&id);
-        }
-    }
-
-    /// Answers what a peer asks for, and takes what peers answer.
-    fn on_fetch(&mut self, event: fetch::Event) {
-        use libp2p::request_response::{Event, Message};
-        match event {
-            Event::Message { message: Message::Request { request: key, channel, .. }, .. } => {
-                let value = self.parts.kad.store_mut().get(&RecordKey::from(key));
-                let value = value.map(|record| record.value.clone());
-                // Who is gone by now needs no answer.
-                let _ = self.parts.fetch.send_response(channel, value);
-            }
-            Event::Message { message: Message::Response { request_id, response }, .. } => {
-                if let (Some(values), Some(value)) = (self.fetches.remove(&request_id), response) {
-                    let _ = values.send(value);
-                }
-            }
-            Event::OutboundFailure { request_id, .. } => drop(self.fetches.remove(&request_id)),
-            Event::InboundFailure { .. } | Event::ResponseSent { .. } => {}
         }
     }
 

@@ -97,6 +97,15 @@ pub enum Error {
     /// No word for a key.
     #[error("{0:?} is no name for a key: letters, digits, '-', '_' and '.', at most 64, and not \"self\"")]
     KeyName(String),
+    /// There is no key of that name.
+    #[error("this node has no key {0:?}")]
+    NoKey(String),
+    /// There is another key of that name.
+    #[error("there is another key {0:?} already")]
+    KeyExists(String),
+    /// What was imported is no key.
+    #[error("this is no private key as libp2p writes it: {0}")]
+    NotAKey(String),
     /// The names of this node cannot be read, written or signed.
     #[error("the names in the node directory: {0}")]
     Names(String),

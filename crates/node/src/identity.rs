@@ -28,7 +28,7 @@ pub fn load_or_create_at(path: &Path) -> Result<Keypair, Error> {
 }
 
 /// Writes beside and renames, so that a crash leaves no half key behind.
-fn write_secret(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub fn write_secret(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let beside = path.with_extension("new");
     let mut file =
         fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;

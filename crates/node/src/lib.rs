@@ -37,7 +37,7 @@ pub use cid::Cid;
 pub use error::Error;
 pub use exchange::Session;
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
-pub use names::{Domain, Name, NotAName, Pointer, Published, Resolved};
+pub use names::{Domain, Head, Name, NotAName, Pointer, Published, Resolved};
 pub use node::Node;
 pub use options::{Bootstrap, Dns, Options};
 pub use peers::Peer;

@@ -2,7 +2,8 @@
 //! (<https://specs.ipfs.tech/ipns/ipns-record/>), and DNSLink, what a domain's owner says.
 //!
 //! ```text
-//! Node ── publish ─► kept (names.redb) ─► routing system
+//! Node ── publish ─► kept (names.redb) ─► telling ─► routing system, pubsub
+//!      ── follow ──► hearing ◄─ pubsub, fetch, routing system
 //!      ── resolve ─► own, lately ─► key: connected peers (fetch), routing system; the best that is signed counts
 //!                                └► domain: dnslink (TXT records)
 //!                                   nobody answers ─► kept, what was seen last
@@ -10,11 +11,14 @@
 
 mod dnslink;
 pub(crate) mod fetch;
+mod hearing;
 mod kept;
 mod keys;
 mod lately;
 mod name;
+pub(crate) mod pubsub;
 mod resolve;
+mod telling;
 
 use std::{
     collections::HashMap,
@@ -24,22 +28,21 @@ use std::{
 };
 
 use libp2p::{PeerId, identity::Keypair};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, oneshot};
 
 use crate::{Error, Node, Options, behaviour::Command, routing::ipns};
+use hearing::Hearing;
 use kept::Kept;
 use lately::Lately;
 
+pub use hearing::Head;
 pub use name::{Domain, Name, NotAName, Pointer};
 pub use resolve::Resolved;
 
 /// How long what is published is valid, as in Kubo.
 const LIFETIME: Duration = Duration::from_secs(48 * 60 * 60);
-/// Own records are told again so often, and signed anew when half of their life is over.
-const REPEAT: Duration = Duration::from_secs(60 * 60);
 /// A command does not wait longer for peers to take a record.
 const TELLING: Duration = Duration::from_secs(5);
-const JOIN_PAUSE: Duration = Duration::from_millis(300);
 
 /// What was published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +59,12 @@ pub(crate) struct Names(Arc<Inner>);
 
 struct Inner {
     data_dir: PathBuf,
+    /// The node's own key, which is a name too.
+    identity: Keypair,
     kept: Kept,
+    hearing: Hearing,
+    /// Says that the routing system is to be told of something new.
+    signed: Notify,
     /// What this node published last, as it is in `kept`.
     own: Mutex<HashMap<PeerId, ipns::Record>>,
     lately: Lately,
@@ -64,24 +72,52 @@ struct Inner {
 }
 
 impl Names {
-    pub fn open(options: &Options) -> Result<Self, Error> {
-        Self::with(&options.data_dir, dnslink::Resolver::new(options))
+    pub fn open(options: &Options, identity: &Keypair) -> Result<Self, Error> {
+        Self::with(&options.data_dir, identity, dnslink::Resolver::new(options))
     }
 
     /// Those of a node that asks nobody.
-    pub fn offline(data_dir: &Path) -> Result<Self, Error> {
-        Self::with(data_dir, dnslink::Resolver::offline())
+    pub fn offline(data_dir: &Path, identity: &Keypair) -> Result<Self, Error> {
+        Self::with(data_dir, identity, dnslink::Resolver::offline())
     }
 
-    fn with(data_dir: &Path, dns: dnslink::Resolver) -> Result<Self, Error> {
+    fn with(data_dir: &Path, identity: &Keypair, dns: dnslink::Resolver) -> Result<Self, Error> {
         let kept = Kept::open(data_dir).map_err(Error::names)?;
         let own = kept.all_own().map_err(Error::names)?.into_iter();
         // One that has expired still tells the sequence to count on from.
-        let own = own.filter_map(|(name, bytes)| {
-            Some((name, ipns::Record::verify(name, bytes, SystemTime::UNIX_EPOCH).ok()?))
-        });
+        let own = own.filter_map(|(name, bytes)| Some((name, once_valid(name, Some(bytes))?)));
         let own = Mutex::new(own.collect());
-        Ok(Self(Arc::new(Inner { data_dir: data_dir.into(), kept, own, lately: Lately::default(), dns })))
+        let names = Self(Arc::new(Inner {
+            data_dir: data_dir.into(),
+            identity: identity.clone(),
+            kept,
+            hearing: Hearing::default(),
+            signed: Notify::default(),
+            own,
+            lately: Lately::default(),
+            dns,
+        }));
+        for name in names.0.kept.followed()? {
+            names.0.hearing.add(name, names.last_head(&name)?);
+        }
+        Ok(names)
+    }
+
+    /// All keys of this node, its own the first.
+    fn own_keys(&self) -> Result<Vec<Keypair>, Error> {
+        let words = keys::list(&self.0.data_dir)?;
+        let named = words.iter().map(|word| keys::load(&self.0.data_dir, word));
+        [Ok(self.0.identity.clone())].into_iter().chain(named).collect()
+    }
+
+    /// The newest that was signed elsewhere under an own name.
+    fn foreign(&self, name: &PeerId) -> Result<Option<ipns::Record>, Error> {
+        Ok(once_valid(*name, self.0.kept.foreign(name)?))
+    }
+
+    /// What a followed name meant last, expired or not.
+    fn last_head(&self, name: &PeerId) -> Result<Option<ipns::Record>, Error> {
+        Ok(once_valid(*name, self.0.kept.head(name)?))
     }
 
     fn lock_own(&self) -> MutexGuard<'_, HashMap<PeerId, ipns::Record>> {
@@ -101,57 +137,18 @@ impl Names {
         tokio::task::spawn_blocking(move || work(&names)).await.map_err(|_| Error::Stopped)?
     }
 
-    /// Tells the routing system of own names when somebody joins, and again and again.
-    pub async fn run(self, routing: mpsc::Sender<Command>, mut joins: watch::Receiver<usize>) {
-        let mut renewing = tokio::time::interval(REPEAT);
-        loop {
-            tokio::select! {
-                joined = joins.changed() => match joined {
-                    Ok(()) => tokio::time::sleep(JOIN_PAUSE).await,
-                    Err(_) => return,
-                },
-                _ = renewing.tick() => {
-                    if let Err(error) = self.blocking(Self::renew).await {
-                        tracing::warn!(%error, "own names are not signed anew");
-                    }
-                }
-            }
-            let now = SystemTime::now();
-            let own: Vec<_> = self.lock_own().iter().map(|(name, record)| (*name, record.clone())).collect();
-            for (name, record) in own.into_iter().filter(|(_, record)| record.until() > now) {
-                let (reply, _told) = oneshot::channel();
-                let put = Command::PutValue(Name::from(name).record(record.bytes().to_vec()), reply);
-                if routing.send(put).await.is_err() {
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Signs anew what has lived half of its life.
-    fn renew(&self) -> Result<(), Error> {
-        let (now, half) = (SystemTime::now(), SystemTime::now() + LIFETIME / 2);
-        for word in keys::list(&self.0.data_dir)? {
-            let key = keys::load_or_create(&self.0.data_dir, &word)?;
-            let own = self.own(&Name::of(&key));
-            if let Some(record) = own.filter(|record| record.until() > now && record.until() < half) {
-                self.sign(&key, record.value().to_vec(), record.ttl())?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Signs what a name means now. The sequence counts up where it means something else than before.
+    /// Signs what a name means now. The sequence counts up where it means something else than before, whatever the clock
+    /// says, and from what somebody else signed under the same key.
     fn sign(&self, key: &Keypair, value: Vec<u8>, ttl: Duration) -> Result<ipns::Record, Error> {
         let name = key.public().to_peer_id();
         let now = SystemTime::now();
+        let foreign = self.foreign(&name)?.map(|foreign| foreign.sequence());
         let bytes = self.0.kept.publish(&name, |before| {
-            let before =
-                before.and_then(|bytes| ipns::Record::verify(name, bytes, SystemTime::UNIX_EPOCH).ok());
-            let sequence = match &before {
-                Some(before) if before.value() == value => before.sequence(),
-                Some(before) => before.sequence() + 1,
-                None => 0,
+            let before = once_valid(name, before);
+            let last = before.as_ref().map(|before| before.sequence());
+            let sequence = match before {
+                Some(before) if before.value() == value && foreign < last => before.sequence(),
+                _ => last.max(foreign).map_or(0, |sequence| sequence + 1),
             };
             let until = chrono::DateTime::<chrono::Utc>::from(now + LIFETIME);
             let record = rust_ipns::Record::new(key, &value, until, sequence, ttl).map_err(Error::names)?;
@@ -161,6 +158,11 @@ impl Names {
         self.lock_own().insert(name, record.clone());
         Ok(record)
     }
+}
+
+/// A kept record, expired or not.
+fn once_valid(name: PeerId, bytes: Option<Vec<u8>>) -> Option<ipns::Record> {
+    ipns::Record::verify(name, bytes?, SystemTime::UNIX_EPOCH).ok()
 }
 
 impl From<redb::Error> for Error {
@@ -193,18 +195,76 @@ impl Node {
         self.names().own(name).map(|record| record.text())
     }
 
+    /// The key that is this node's identity.
+    pub fn own_key(&self) -> &Keypair {
+        &self.names().0.identity
+    }
+
+    /// Makes a key, which must not exist.
+    pub async fn new_key(&self, word: &str) -> Result<Name, Error> {
+        let word = word.to_string();
+        self.names()
+            .blocking(move |names| keys::create(&names.0.data_dir, &word))
+            .await
+            .map(|key| Name::of(&key))
+    }
+
+    /// The key of a word, which must exist; `self` is this node's own.
+    pub async fn find_key(&self, word: &str) -> Result<Keypair, Error> {
+        if word == "self" {
+            return Ok(self.own_key().clone());
+        }
+        let word = word.to_string();
+        self.names().blocking(move |names| keys::load(&names.0.data_dir, &word)).await
+    }
+
+    /// A key as `ipfs key export --format=libp2p-protobuf-cleartext` writes it. `self` is this node's own.
+    pub async fn export_key(&self, word: &str) -> Result<Vec<u8>, Error> {
+        self.find_key(word).await?.to_protobuf_encoding().map_err(Error::names)
+    }
+
+    /// Takes a key that was exported.
+    pub async fn import_key(&self, word: &str, bytes: &[u8]) -> Result<Name, Error> {
+        let (word, bytes) = (word.to_string(), bytes.to_vec());
+        let import = move |names: &Names| keys::import(&names.0.data_dir, &word, &bytes);
+        self.names().blocking(import).await.map(|key| Name::of(&key))
+    }
+
     /// Publishes what a name means, which others may use for `ttl` without asking again. Peers that are connected are told
     /// before it returns, if they take it in time; others when they join.
     pub async fn publish(&self, key: &Keypair, value: &str, ttl: Duration) -> Result<Published, Error> {
-        let (name, key, bytes) = (Name::of(key), key.clone(), value.as_bytes().to_vec());
-        let record = self.names().blocking(move |names| names.sign(&key, bytes, ttl)).await?;
+        let record = self.sign_and_tell(key, value, ttl).await?;
         if let Some(online) = self.online() {
             let (reply, told) = oneshot::channel();
-            let put = Command::PutValue(name.record(record.bytes().to_vec()), reply);
+            let put = Command::PutValue(Name::of(key).record(record.bytes().to_vec()), reply);
             online.routing.send(put).await.map_err(|_| Error::Stopped)?;
             let _ = tokio::time::timeout(TELLING, told).await;
         }
         Ok(Published { value: record.text(), sequence: record.sequence() })
+    }
+
+    /// The same without waiting for anybody: who follows the name hears of it at once, the routing system soon.
+    pub async fn publish_at_once(
+        &self,
+        key: &Keypair,
+        value: &str,
+        ttl: Duration,
+    ) -> Result<Published, Error> {
+        let record = self.sign_and_tell(key, value, ttl).await?;
+        self.names().0.signed.notify_one();
+        Ok(Published { value: record.text(), sequence: record.sequence() })
+    }
+
+    async fn sign_and_tell(&self, key: &Keypair, value: &str, ttl: Duration) -> Result<ipns::Record, Error> {
+        let (name, key, bytes) = (Name::of(key), key.clone(), value.as_bytes().to_vec());
+        let record = self.names().blocking(move |names| names.sign(&key, bytes, ttl)).await?;
+        if let Some(online) = self.online() {
+            let tell = Command::Tell(name.key(), record.bytes().to_vec());
+            for command in [Command::Listen(name.key()), tell] {
+                online.routing.send(command).await.map_err(|_| Error::Stopped)?;
+            }
+        }
+        Ok(record)
     }
 }
 
@@ -216,11 +276,25 @@ mod tests {
     fn the_sequence_counts_changes_and_survives_a_restart() {
         let (dir, key) = (tempfile::tempdir().unwrap(), Keypair::generate_ed25519());
         let sequence = |value: &str| {
-            let names = Names::offline(dir.path()).unwrap();
+            let names = Names::offline(dir.path(), &key).unwrap();
             let sequence = names.sign(&key, value.into(), Duration::from_secs(60)).unwrap().sequence();
             assert_eq!(names.own(&Name::of(&key)).unwrap().value(), value.as_bytes());
             sequence
         };
         assert_eq!(["/ipfs/a", "/ipfs/a", "/ipfs/b", "/ipfs/a"].map(sequence), [0, 0, 1, 2]);
+    }
+
+    #[test]
+    fn the_sequence_counts_up_also_where_the_clock_goes_back() {
+        let (dir, key) = (tempfile::tempdir().unwrap(), Keypair::generate_ed25519());
+        let names = Names::offline(dir.path(), &key).unwrap();
+        // Signed when the clock was a year ahead.
+        let until = SystemTime::now() + Duration::from_secs(365 * 24 * 60 * 60);
+        let ahead = rust_ipns::Record::new(&key, b"/ipfs/a", until.into(), 7, Duration::from_secs(1));
+        let ahead = ahead.unwrap().encode().unwrap();
+        names.0.kept.publish::<Error>(&key.public().to_peer_id(), |_| Ok(ahead)).unwrap();
+        let sequence =
+            |value: &str| names.sign(&key, value.into(), Duration::from_secs(60)).unwrap().sequence();
+        assert_eq!(["/ipfs/b", "/ipfs/a"].map(sequence), [8, 9]);
     }
 }

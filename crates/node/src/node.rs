@@ -18,6 +18,8 @@ use crate::{
 };
 
 const COMMANDS: usize = 256;
+/// Records of followed names that wait to be verified.
+const HEARD: usize = 64;
 const SHUTDOWN: Duration = Duration::from_secs(5);
 
 /// One peer of the swarm. Clones are handles on the same node.
@@ -56,9 +58,10 @@ impl Node {
                 .map_err(|e| Error::Listen { address: address.clone(), why: e.to_string() })?;
         }
         let key = identity::load_or_create(&options.data_dir)?;
-        let names = Names::open(&options)?;
+        let names = Names::open(&options, &key)?;
         let peers = Peers::new(dialled.len());
         let (routing, inbox) = mpsc::channel(COMMANDS);
+        let (hear, heard) = mpsc::channel(HEARD);
         let settings = Settings {
             announce: options.announce.clone(),
             trust_listen_addresses: options.trusts_listen_addresses(),
@@ -67,7 +70,8 @@ impl Node {
         let keeper = Keeper::open(&options.data_dir, key.public().to_peer_id()).await;
         let (stop, tasks, announcer) = (CancellationToken::new(), TaskTracker::new(), Announcer::default());
         let (bitswap, commands, server) = bitswap::start(blocks, &tasks, &stop);
-        let behaviour = Behaviour::new(&key, settings, bitswap, inbox, peers.clone(), keeper.store());
+        let behaviour =
+            Behaviour::new(&key, settings, bitswap, (inbox, hear), peers.clone(), keeper.store())?;
         let ipfs = swarm::start(&options, &key, behaviour).await?;
         let online = Online { ipfs, peers, commands, server, announcer, routing, stop, tasks };
         if let Err(error) = swarm::listen(&online.ipfs, &options.listen).await {
@@ -77,6 +81,8 @@ impl Node {
         }
         online.spawn_tasks(&options);
         online.spawn(names.clone().run(online.routing.clone(), online.peers.joins()));
+        online.spawn(names.clone().hear_all(heard, online.routing.clone()));
+        online.spawn(names.clone().look_up_followed(online.routing.clone()));
         // Stopped by itself: what changed last is written then.
         online.tasks.spawn(keeper.run(online.stop.clone()));
         Ok(Self(Arc::new(Inner { key, names, online: Some(online) })))
@@ -84,7 +90,8 @@ impl Node {
 
     /// A node without a swarm: it has an identity and no peers.
     pub fn offline(data_dir: &Path) -> Result<Self, Error> {
-        let (key, names) = (identity::load_or_create(data_dir)?, Names::offline(data_dir)?);
+        let key = identity::load_or_create(data_dir)?;
+        let names = Names::offline(data_dir, &key)?;
         Ok(Self(Arc::new(Inner { key, names, online: None })))
     }
 

@@ -107,3 +107,78 @@ async fn a_name_that_nobody_knows_is_an_error_that_says_how_many_were_asked() {
     one.shutdown().await;
     other.shutdown().await;
 }
+
+/// Waits until a followed name means `value`.
+async fn heard(node: &Node, name: &Name, value: &str) {
+    let mut heads = node.heads();
+    let means = || node.head(name).is_some_and(|head| head.value == value);
+    let heard = async {
+        while !means() {
+            heads.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), heard).await.expect("it is heard in time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_a_name_hears_of_each_change_and_tells_others_when_its_publisher_is_gone() {
+    let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let [publisher, follower] = [start(&dirs[0]).await, start(&dirs[1]).await];
+    let key = publisher.own_key().clone();
+    let name = Name::of(&key);
+    publisher.publish(&key, VALUE, TTL).await.unwrap();
+    assert!(follower.follow_for_good(name).await.unwrap() && !follower.follow_for_good(name).await.unwrap());
+    connect(&follower, &publisher).await;
+    heard(&follower, &name, VALUE).await;
+    for n in 0..20 {
+        let value = format!("{VALUE}/{n}");
+        publisher.publish(&key, &value, TTL).await.unwrap();
+        heard(&follower, &name, &value).await;
+    }
+    publisher.publish(&key, OTHER, TTL).await.unwrap();
+    heard(&follower, &name, OTHER).await;
+    // Well within its time to live, who follows it knows more than who only resolved it before.
+    assert_eq!(follower.resolve(&name.into(), PATIENCE).await.unwrap().value, OTHER);
+    publisher.shutdown().await;
+    follower.shutdown().await;
+    drop(follower);
+    let follower = start(&dirs[1]).await;
+    assert_eq!(follower.followed_for_good().await.unwrap(), [name]);
+    assert_eq!(follower.head(&name).unwrap().value, OTHER);
+    let late = start(&dirs[2]).await;
+    late.follow(name).await.unwrap();
+    connect(&late, &follower).await;
+    heard(&late, &name, OTHER).await;
+    assert!(follower.unfollow(name).await.unwrap() && !follower.unfollow(name).await.unwrap());
+    assert_eq!(follower.head(&name), None);
+    follower.shutdown().await;
+    late.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_moves_to_another_machine_and_two_writers_are_noticed() {
+    let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let [first, second, follower] = [start(&dirs[0]).await, start(&dirs[1]).await, start(&dirs[2]).await];
+    let name = second.import_key("team", &first.export_key("self").await.unwrap()).await.unwrap();
+    follower.follow(name).await.unwrap();
+    connect(&first, &second).await;
+    connect(&follower, &first).await;
+    connect(&follower, &second).await;
+    first.publish(first.own_key(), VALUE, TTL).await.unwrap();
+    heard(&follower, &name, VALUE).await;
+    resolved(&second, &name, VALUE).await;
+    let key = second.find_key("team").await.unwrap();
+    let taken = second.publish(&key, OTHER, TTL).await.unwrap();
+    assert_eq!(taken.sequence, 1);
+    heard(&follower, &name, OTHER).await;
+    let noticed = async {
+        while first.rivals() != [(name, 1)] {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), noticed).await.expect("the first one notices");
+    assert!(second.rivals().is_empty());
+    for node in [first, second, follower] {
+        node.shutdown().await;
+    }
+}

@@ -8,7 +8,10 @@ use multihash_codetable::{Code, MultihashDigest};
 use ocipfs_node::{Block, Cid};
 use serde::Deserialize;
 
-use super::unixfs::{self, DAG_PB, RAW, Unit};
+use super::{
+    directory,
+    unixfs::{self, DAG_PB, RAW, Unit},
+};
 use crate::content::Error;
 
 /// The shape of a DAG: two nodes that agree on it give the same bytes the same CID.
@@ -95,9 +98,7 @@ impl Profile {
 
     /// A directory of one file.
     pub fn directory(self, name: &str, root: &Root) -> (Root, Block) {
-        let link = PbLink { cid: root.cid, name: Some(name.into()), size: Some(root.dag_size) };
-        let block = self.dag_pb(PbNode { links: vec![link], data: Some(unixfs::directory_data().into()) });
-        (Root { cid: block.cid, size: 0, dag_size: root.dag_size + block.data.len() as u64 }, block)
+        self.node(vec![directory::link(name.into(), root)], unixfs::directory_data())
     }
 }
 
@@ -115,13 +116,9 @@ pub struct Root {
 impl Root {
     /// What a block says of itself and what is below it.
     pub fn of(cid: Cid, block: Bytes) -> Result<Self, Error> {
-        let size = Unit::decode(&cid, block.clone())?.size();
-        let links = match cid.codec() {
-            RAW => Vec::new(),
-            _ => PbNode::from_bytes(block.clone()).map(|node| node.links).unwrap_or_default(),
-        };
-        let below = links.iter().filter_map(|link| link.size).fold(0, u64::saturating_add);
-        Ok(Self { cid, size, dag_size: below.saturating_add(block.len() as u64) })
+        let (unit, below) = Unit::decode_with_sizes(&cid, block.clone())?;
+        let dag_size = below.into_iter().fold(block.len() as u64, u64::saturating_add);
+        Ok(Self { cid, size: unit.size(), dag_size })
     }
 }
 

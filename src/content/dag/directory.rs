@@ -1,67 +1,299 @@
-//! Directories as Kubo writes them: one block, or sharded where that would pass 256 KiB.
+//! Directories as Kubo writes them: one block, or sharded where that would pass 256 KiB. A tree of them is changed by
+//! reading and writing the nodes on the way to what changes.
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use ipld_dagpb::{PbLink, PbNode};
-use ocipfs_node::Block;
+use ocipfs_node::{Block, Cid};
 
 use super::{
     build::{Profile, Root},
-    hamt::Bits,
-    unixfs,
+    changes::{Change, Changes},
+    document::Document,
+    shard::Shard,
+    unixfs::{self, Unit},
 };
+use crate::content::Error;
 
 /// Beyond this size a directory is sharded.
 const LARGEST: usize = 256 << 10;
-/// Links of a shard, as the bits of a hash that choose one.
-const FANOUT_BITS: u32 = 8;
 
-fn link(name: String, root: &Root) -> PbLink {
-    PbLink { cid: root.cid, name: Some(name), size: Some(root.dag_size) }
+/// The entries of a directory, by name.
+pub(super) type Entries = BTreeMap<String, Root>;
+
+/// A directory as it is read.
+enum Directory {
+    Plain(Entries),
+    Sharded(Shard),
+}
+
+/// A tree after a change, and the nodes that make the difference: each once for every place in the tree.
+#[derive(Debug)]
+pub struct Changed {
+    /// The directory at the top.
+    pub root: Root,
+    /// Nodes that were not at their places before.
+    pub made: Vec<Block>,
+    /// Nodes that are at their places no more.
+    pub left: Vec<Cid>,
 }
 
 impl Profile {
-    /// A directory of `entries`; its blocks are given, the root's is the last.
-    pub fn directory_of(self, entries: &BTreeMap<String, Root>) -> (Root, Vec<Block>) {
-        // What is certainly too large is not written first.
-        let names = || entries.iter().map(|(name, root)| name.len() + root.cid.encoded_len());
-        if names().sum::<usize>() <= LARGEST {
-            let links = entries.iter().map(|(name, root)| link(name.clone(), root)).collect();
-            let (root, block) = self.node(links, unixfs::directory_data());
-            // `legacy` estimates by names and links, `unixfs-v1-2025` goes by the block itself.
-            if self == Self::Legacy || block.data.len() <= LARGEST {
-                return (root, vec![block]);
+    /// Changes the tree below `before`, or one that is empty. `read` has the blocks of the tree as it was.
+    pub fn change(
+        self,
+        before: Option<Root>,
+        changes: &Changes,
+        read: &dyn Fn(&Cid) -> Result<Bytes, Error>,
+    ) -> Result<Changed, Error> {
+        let mut editor = Editor { profile: self, read, made: Vec::new(), left: Vec::new() };
+        let root = match editor.directory(before, changes)? {
+            Some(root) => root,
+            None => {
+                let (root, block) = self.node(Vec::new(), unixfs::directory_data());
+                editor.made.push(block);
+                root
             }
-        }
-        let mut blocks = Vec::new();
-        let entries = entries.iter().map(|(name, root)| (Bits::of(name), name.as_str(), root)).collect();
-        (self.shard(entries, &mut blocks), blocks)
+        };
+        Ok(Changed { root, made: editor.made, left: editor.left })
     }
 
-    fn shard(self, entries: Vec<(Bits, &str, &Root)>, blocks: &mut Vec<Block>) -> Root {
-        let mut slots: BTreeMap<u64, Vec<(Bits, &str, &Root)>> = BTreeMap::new();
-        for (mut bits, name, root) in entries {
-            slots.entry(bits.take(FANOUT_BITS).unwrap_or_default()).or_default().push((bits, name, root));
-        }
-        let data = unixfs::shard_data(FANOUT_BITS, slots.keys().copied());
-        let mut links = Vec::new();
-        for (slot, mut entries) in slots {
-            // Names whose whole hashes are equal stay side by side in the deepest shard.
-            let is_deepest = entries.iter().any(|(bits, ..)| bits.is_spent());
-            if entries.len() > 1 && !is_deepest {
-                links.push(link(format!("{slot:02X}"), &self.shard(entries, blocks)));
-                continue;
+    /// What an entry adds to the size that decides whether a directory is sharded.
+    fn weight(self, name: &str, root: &Root) -> usize {
+        let cid = root.cid.encoded_len();
+        match self {
+            // An estimate by names and links.
+            Self::Legacy => name.len() + cid,
+            // The bytes of the block: hash, name and size, each behind a tag, in a message of its own.
+            Self::UnixfsV1 => {
+                let chunk = |length: usize| 1 + varint_len(length as u64) + length;
+                chunk(chunk(cid) + chunk(name.len()) + 1 + varint_len(root.dag_size))
             }
-            links.extend(entries.drain(..).map(|(_, name, root)| link(format!("{slot:02X}{name}"), root)));
         }
-        let (root, block) = self.node(links, data);
-        blocks.push(block);
-        root
     }
 
-    fn node(self, links: Vec<PbLink>, data: Vec<u8>) -> (Root, Block) {
+    fn is_plain(self, entries: &Entries) -> bool {
+        let frame = match self {
+            Self::Legacy => 0,
+            Self::UnixfsV1 => 2 + unixfs::directory_data().len(),
+        };
+        frame + entries.iter().map(|(name, root)| self.weight(name, root)).sum::<usize>() <= LARGEST
+    }
+
+    pub(super) fn node(self, links: Vec<PbLink>, data: Vec<u8>) -> (Root, Block) {
         let below: u64 = links.iter().filter_map(|link| link.size).sum();
         let block = self.dag_pb(PbNode { links, data: Some(data.into()) });
         (Root { cid: block.cid, size: 0, dag_size: below + block.data.len() as u64 }, block)
+    }
+}
+
+pub(super) fn link(name: String, root: &Root) -> PbLink {
+    PbLink { cid: root.cid, name: Some(name), size: Some(root.dag_size) }
+}
+
+fn varint_len(value: u64) -> usize {
+    (u64::BITS - (value | 1).leading_zeros()).div_ceil(7) as usize
+}
+
+impl Changes {
+    /// The tree of what is set and written, on its own.
+    pub fn document(&self, profile: Profile) -> Result<Document, Error> {
+        let missing = |cid: &Cid| Err(ocipfs_node::Error::Offline(*cid).into());
+        let Changed { root, made: blocks, .. } = profile.change(None, self, &missing)?;
+        Ok(Document { root, blocks })
+    }
+}
+
+/// The names in a directory of a tree, sorted; none where there is no such.
+pub fn names_in(
+    root: Cid,
+    path: &str,
+    read: &dyn Fn(&Cid) -> Result<Bytes, Error>,
+) -> Result<Vec<String>, Error> {
+    let editor = Editor { profile: Profile::default(), read, made: Vec::new(), left: Vec::new() };
+    let mut entries = editor.all(&root)?;
+    for name in path.split('/').filter(|name| !name.is_empty()) {
+        let Some(root) = entries.get(name) else { return Ok(Vec::new()) };
+        entries = editor.all(&root.cid)?;
+    }
+    Ok(entries.into_keys().collect())
+}
+
+pub(super) struct Editor<'a> {
+    profile: Profile,
+    read: &'a dyn Fn(&Cid) -> Result<Bytes, Error>,
+    made: Vec<Block>,
+    left: Vec<Cid>,
+}
+
+impl Editor<'_> {
+    /// The directory after its changes; none where nothing is in it.
+    fn directory(&mut self, before: Option<Root>, changes: &Changes) -> Result<Option<Root>, Error> {
+        let directory = match before {
+            None => Directory::Plain(Entries::new()),
+            Some(root) => self.open(&root.cid)?,
+        };
+        let directory = match directory {
+            Directory::Plain(mut entries) => {
+                for (name, change) in &changes.0 {
+                    self.entry(&mut entries, name, change)?;
+                }
+                Directory::Plain(entries)
+            }
+            Directory::Sharded(mut shard) => match shard.change(self, &changes.0)? {
+                true => self.plain_again(shard)?,
+                false => Directory::Sharded(shard),
+            },
+        };
+        let before = before.map(|root| root.cid);
+        Ok(match directory {
+            Directory::Plain(entries) if entries.is_empty() => {
+                self.left.extend(before);
+                None
+            }
+            Directory::Plain(entries) if self.profile.is_plain(&entries) => {
+                let links = entries.into_iter().map(|(name, root)| link(name, &root)).collect();
+                Some(self.put(before, links, unixfs::directory_data()))
+            }
+            Directory::Plain(entries) => {
+                let shard = Shard::of(self, 0, entries);
+                Some(self.put_shard(before, &shard))
+            }
+            Directory::Sharded(shard) => Some(self.put_shard(before, &shard)),
+        })
+    }
+
+    /// Changes one entry, and says whether it weighs less than before.
+    pub fn entry(&mut self, entries: &mut Entries, name: &str, change: &Change) -> Result<bool, Error> {
+        let old = entries.get(name).copied();
+        let new = match change {
+            Change::Set(root) => Some(*root),
+            Change::Unset => None,
+            Change::Write(document) => {
+                if old.map(|old| old.cid) != Some(document.root.cid) {
+                    self.leave_file(old)?;
+                    self.made.extend(document.blocks.iter().cloned());
+                }
+                Some(document.root)
+            }
+            Change::Erase => {
+                self.leave_file(old)?;
+                None
+            }
+            Change::Within(changes) => self.directory(old, changes)?,
+        };
+        match new {
+            Some(root) => drop(entries.insert(name.into(), root)),
+            None => drop(entries.remove(name)),
+        }
+        let weight = |root: Option<Root>| root.map_or(0, |root| self.profile.weight(name, &root));
+        Ok(weight(new) < weight(old))
+    }
+
+    fn leave_file(&mut self, file: Option<Root>) -> Result<(), Error> {
+        let mut waiting: Vec<Cid> = file.into_iter().map(|root| root.cid).collect();
+        while let Some(cid) = waiting.pop() {
+            if let Unit::File { children, .. } = Unit::decode(&cid, self.block(&cid)?)? {
+                waiting.extend(children.into_iter().map(|child| child.cid));
+            }
+            self.left.push(cid);
+        }
+        Ok(())
+    }
+
+    /// The directory in one block, if it fits into one by now.
+    fn plain_again(&mut self, shard: Shard) -> Result<Directory, Error> {
+        let (mut entries, mut shards) = (Entries::new(), Vec::new());
+        let mut waiting = shard.deeper();
+        entries.extend(shard.entries());
+        while let Some(cid) = waiting.pop() {
+            if !self.profile.is_plain(&entries) {
+                return Ok(Directory::Sharded(shard));
+            }
+            let deeper = self.open_shard(&cid)?;
+            entries.extend(deeper.entries());
+            waiting.extend(deeper.deeper());
+            shards.push(cid);
+        }
+        if !self.profile.is_plain(&entries) {
+            return Ok(Directory::Sharded(shard));
+        }
+        self.left.append(&mut shards);
+        Ok(Directory::Plain(entries))
+    }
+
+    /// All entries of a directory.
+    fn all(&self, cid: &Cid) -> Result<Entries, Error> {
+        let mut shards = match self.open(cid)? {
+            Directory::Plain(entries) => return Ok(entries),
+            Directory::Sharded(shard) => vec![shard],
+        };
+        let mut entries = Entries::new();
+        while let Some(shard) = shards.pop() {
+            entries.extend(shard.entries());
+            for cid in shard.deeper() {
+                shards.push(self.open_shard(&cid)?);
+            }
+        }
+        Ok(entries)
+    }
+
+    fn open(&self, cid: &Cid) -> Result<Directory, Error> {
+        let (unit, sizes) = Unit::decode_with_sizes(cid, self.block(cid)?)?;
+        let root = |(cid, dag_size)| Root { cid, size: 0, dag_size };
+        match unit {
+            Unit::Directory(links) => {
+                let entries = links.into_iter().zip(sizes);
+                Ok(Directory::Plain(entries.map(|((name, cid), size)| (name, root((cid, size)))).collect()))
+            }
+            Unit::Shard { fanout_bits, links, .. } => {
+                let links = links.into_iter().zip(sizes);
+                let links = links.map(|((name, cid), size)| (name, root((cid, size))));
+                let shard = Shard::read(fanout_bits, links.collect());
+                let why = || "a shard that was not written here".to_string();
+                shard.map(Directory::Sharded).ok_or_else(|| Error::Corrupt { cid: *cid, why: why() })
+            }
+            other => Err(Error::Corrupt {
+                cid: *cid,
+                why: format!("it is {}, where a directory is needed", other.kind()),
+            }),
+        }
+    }
+
+    pub fn open_shard(&self, cid: &Cid) -> Result<Shard, Error> {
+        match self.open(cid)? {
+            Directory::Sharded(shard) => Ok(shard),
+            Directory::Plain(_) => {
+                Err(Error::Corrupt { cid: *cid, why: "a plain directory in a shard's place".into() })
+            }
+        }
+    }
+
+    fn block(&self, cid: &Cid) -> Result<Bytes, Error> {
+        match self.made.iter().rev().find(|block| block.cid == *cid) {
+            Some(block) => Ok(block.data.clone()),
+            None => (self.read)(cid),
+        }
+    }
+
+    /// Puts a node in the place of the one before it.
+    fn put(&mut self, before: Option<Cid>, links: Vec<PbLink>, data: Vec<u8>) -> Root {
+        let (root, block) = self.profile.node(links, data);
+        if before != Some(root.cid) {
+            self.left.extend(before);
+            self.made.push(block);
+        }
+        root
+    }
+
+    pub fn put_shard(&mut self, before: Option<Cid>, shard: &Shard) -> Root {
+        let (links, data) = shard.node();
+        self.put(before, links, data)
+    }
+
+    /// Forgets the shard that was at a place.
+    pub fn leave(&mut self, cid: Cid) {
+        self.left.push(cid);
     }
 }

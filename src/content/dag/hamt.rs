@@ -21,20 +21,20 @@ pub struct Bits {
 
 impl Bits {
     pub fn of(name: &str) -> Self {
+        Self::after(name, 0)
+    }
+
+    /// What is left after the first bits.
+    pub fn after(name: &str, taken: u32) -> Self {
         // Reading from memory cannot fail; an empty hash would only find nothing.
         let hash = murmur3::murmur3_x64_128(&mut Cursor::new(name), 0).unwrap_or_default();
-        Self { hash: hash as u64, left: u64::BITS }
+        Self { hash: hash as u64, left: u64::BITS.saturating_sub(taken) }
     }
 
     /// The next bits, as long as there are any.
     pub fn take(&mut self, bits: u32) -> Option<u64> {
         self.left = self.left.checked_sub(bits)?;
         Some((self.hash >> self.left) & ((1 << bits) - 1))
-    }
-
-    /// Whether all bits were taken.
-    pub fn is_spent(&self) -> bool {
-        self.left == 0
     }
 }
 

@@ -77,13 +77,20 @@ impl Unit {
     }
 
     pub fn decode(cid: &Cid, block: Bytes) -> Result<Self, Error> {
+        Ok(Self::decode_with_sizes(cid, block)?.0)
+    }
+
+    /// The same with what each link says of the size of the DAG behind it.
+    pub fn decode_with_sizes(cid: &Cid, block: Bytes) -> Result<(Self, Vec<u64>), Error> {
         let corrupt = |why: &str| Error::Corrupt { cid: *cid, why: why.into() };
         match cid.codec() {
-            RAW => Ok(Self::File { data: block, children: Vec::new() }),
+            RAW => Ok((Self::File { data: block, children: Vec::new() }, Vec::new())),
             DAG_PB => {
                 let node = PbNode::from_bytes(block).map_err(|e| corrupt(&e.to_string()))?;
                 let data = node.data.ok_or_else(|| corrupt("a dag-pb node without data"))?;
-                Message::decode(&data).and_then(|message| message.unit(node.links)).map_err(corrupt)
+                let sizes = node.links.iter().map(|link| link.size.unwrap_or_default()).collect();
+                let unit = Message::decode(&data).and_then(|message| message.unit(node.links));
+                Ok((unit.map_err(corrupt)?, sizes))
             }
             other => Err(corrupt(&format!("codec 0x{other:x} is neither raw nor dag-pb"))),
         }

@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use ocipfs_oci::{Algorithm, Descriptor, Manifest, MediaType, media_type};
 
 use super::{Bench, Called, Error, Imported, Made, cid_v1, reference};
-use crate::{content::Folder, images::archive::Node};
+use crate::{content::Changes, images::archive::Node};
 
 const MANIFEST: MediaType = MediaType::from_static(media_type::DOCKER_MANIFEST);
 const CONFIG: MediaType = MediaType::from_static(media_type::DOCKER_CONFIG);
 const GZIP: MediaType = MediaType::from_static(media_type::DOCKER_LAYER_TAR_GZIP);
 
 pub fn make(bench: &mut Bench, called: &[Called]) -> Result<Made, Error> {
-    let (mut folder, mut files) = (Folder::default(), BTreeSet::new());
+    let (mut folder, mut files) = (Changes::default(), BTreeSet::new());
     let mut tops: Vec<(&Called, Descriptor)> = Vec::new();
     for image in called {
         if let Some((other, _)) = tops.iter().find(|(other, _)| other.name == image.name) {
@@ -28,18 +28,18 @@ pub fn make(bench: &mut Bench, called: &[Called]) -> Result<Made, Error> {
         schema2(image, &mut manifest)?;
         for blob in manifest.blobs() {
             let Some(root) = bench.blob(&blob.digest)? else { continue };
-            folder.insert(&format!("{}/blobs/{}", image.name, blob.digest), root);
+            folder.set(&format!("{}/blobs/{}", image.name, blob.digest), root);
             files.insert(blob.digest.clone());
         }
         let json = serde_json::to_vec(&manifest).map_err(|e| refused(image, &e.to_string()))?;
         let top = bench.images.add(json, &Descriptor::new(MANIFEST, image.top.digest.clone(), 0));
         if let Some(root) = bench.blob(&top.digest)? {
-            folder.insert(&format!("{}/manifests/latest-v2", image.name), root);
+            folder.set(&format!("{}/manifests/latest-v2", image.name), root);
             files.insert(top.digest.clone());
         }
         tops.push((image, top));
     }
-    let document = folder.document(bench.profile);
+    let document = folder.document(bench.profile)?;
     let cid = cid_v1(&document.root.cid);
     let hash = base32(&cid.hash().to_bytes());
     let images = tops.into_iter().map(|(image, top)| {

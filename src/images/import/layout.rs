@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use ocipfs_oci::Index;
 
 use super::{Bench, Called, Error, Imported, Made, cid_v1, reference};
-use crate::{content::Folder, images::archive};
+use crate::{content::Changes, images::archive};
 
 pub use crate::images::export::OCI_LAYOUT;
+/// The annotation that is a tag in an `index.json`.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 pub fn make(bench: &mut Bench, called: &[Called]) -> Result<Made, Error> {
@@ -15,7 +16,7 @@ pub fn make(bench: &mut Bench, called: &[Called]) -> Result<Made, Error> {
     for image in called {
         repositories.entry(&image.name).or_default().push(image);
     }
-    let (mut folder, mut files) = (Folder::default(), BTreeSet::new());
+    let (mut folder, mut files) = (Changes::default(), BTreeSet::new());
     for (name, images) in repositories {
         let mut digests = BTreeSet::new();
         let mut entries = Vec::new();
@@ -27,18 +28,18 @@ pub fn make(bench: &mut Bench, called: &[Called]) -> Result<Made, Error> {
         }
         for digest in &digests {
             if let Some(root) = bench.blob(digest)? {
-                folder.insert(&format!("{name}/{}", archive::blob_path(digest)), root);
+                folder.set(&format!("{name}/{}", archive::blob_path(digest)), root);
             }
         }
         files.extend(digests);
         let index = serde_json::to_vec(&Index::new(entries)).map_err(|e| Error::Names(e.to_string()))?;
         for (file, bytes) in [("index.json", index), ("oci-layout", OCI_LAYOUT.to_vec())] {
             let (digest, root) = bench.made(bytes)?;
-            folder.insert(&format!("{name}/{file}"), root);
+            folder.set(&format!("{name}/{file}"), root);
             files.insert(digest);
         }
     }
-    let document = folder.document(bench.profile);
+    let document = folder.document(bench.profile)?;
     let cid = cid_v1(&document.root.cid);
     let images = called.iter().map(|image| {
         let reference = reference(format!("ipfs/{cid}/{}", image.name), Some(&image.tag))?;

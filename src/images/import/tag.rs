@@ -7,7 +7,7 @@ use ocipfs_oci::{Descriptor, Digest, Index, Name, Tag};
 
 use super::{Error, Imported, cid_v1, layout, reference};
 use crate::{
-    content::{CidPath, Content, Folder, Holding, Named, Root, Store},
+    content::{Changes, CidPath, Content, Holding, Named, Root, Store},
     images::archive::{self, MAX_MANIFEST, Node, Piece},
 };
 
@@ -22,9 +22,9 @@ pub async fn tag(
     let storing = content.storing().await;
     let profile = content.profile();
     let blobs = below(content, held, &top).await?;
-    let mut folder = Folder::default();
+    let mut folder = Changes::default();
     for (digest, (root, _)) in &blobs {
-        folder.insert(&format!("{name}/{}", archive::blob_path(digest)), *root);
+        folder.set(&format!("{name}/{}", archive::blob_path(digest)), *root);
     }
     let mut entry = top.clone();
     entry.annotations.insert(layout::REF_NAME.into(), tag.to_string());
@@ -34,10 +34,10 @@ pub async fn tag(
         let digest = Digest::sha256_of(&bytes);
         let put = move |store: &Store| archive::put_as(store, profile, bytes.into(), &digest);
         let piece = content.store().run(put).await?;
-        folder.insert(&format!("{name}/{file}"), piece.root);
+        folder.set(&format!("{name}/{file}"), piece.root);
         pieces.push(piece);
     }
-    let document = folder.document(profile);
+    let document = folder.document(profile)?;
     let cid = cid_v1(&document.root.cid);
     let reference = reference(format!("ipfs/{cid}/{name}"), Some(&tag))?;
     let blocks = document.blocks;

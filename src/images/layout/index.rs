@@ -10,7 +10,8 @@ use serde::{
 
 /// A longer `index.json` is refused, or one of more entries.
 pub const MAX_BYTES: u64 = 64 << 20;
-const MAX_ENTRIES: usize = 100_000;
+/// More entries than any repository has tags.
+pub const MAX_ENTRIES: usize = 100_000;
 /// A longer name gives no tag.
 const MAX_NAME: usize = 512;
 

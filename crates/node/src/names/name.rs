@@ -41,7 +41,7 @@ impl Name {
         Record { key: self.key(), value, publisher: None, expires: None }
     }
 
-    pub(super) fn key(&self) -> RecordKey {
+    pub(crate) fn key(&self) -> RecordKey {
         RecordKey::from([b"/ipns/", &self.0.to_bytes()[..]].concat())
     }
 }

@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{Domain, Name, Names, Pointer, dnslink::Link};
-use crate::{Error, Node, behaviour::Command, node::Online, routing::ipns};
+use crate::{Error, Node, behaviour::Command, routing::ipns};
 
 /// After one answer the others have so long to bring a newer one.
 const GRACE: Duration = Duration::from_millis(500);
@@ -50,11 +50,16 @@ impl Node {
     /// Asks peers for the newest record.
     async fn resolve_key(&self, name: &Name, patience: Duration) -> Result<(Resolved, Duration), Error> {
         let (peer, start) = (*name.peer(), Instant::now());
-        let seen = self.names().blocking(move |names| names.0.kept.seen(&peer).map_err(Error::names)).await?;
-        let seen = seen.and_then(|bytes| ipns::Record::verify(peer, bytes, SystemTime::now()).ok());
+        let seen = match self.names().0.hearing.is_followed(&peer) {
+            true => self.names().0.hearing.head(&peer),
+            false => {
+                let seen = self.names().blocking(move |names| Ok(names.0.kept.seen(&peer)?)).await?;
+                seen.and_then(|bytes| ipns::Record::verify(peer, bytes, SystemTime::now()).ok())
+            }
+        };
         let asked = self.peers().len();
         let found = match self.online() {
-            Some(online) => online.newest(name, start + patience).await,
+            Some(online) => newest(&online.routing, name, start + patience).await,
             None => None,
         };
         let is_stale = found.is_none();
@@ -62,7 +67,11 @@ impl Node {
         let best = found.max(seen).ok_or(Error::NoRecord { name: *name, asked, waited: start.elapsed() })?;
         if is_new {
             let bytes = best.bytes().to_vec();
-            self.names().blocking(move |names| names.0.kept.see(&peer, &bytes).map_err(Error::names)).await?;
+            let see = move |names: &Names| match names.0.hearing.is_followed(&peer) {
+                true => names.hear(peer, bytes, SystemTime::now()).map(drop),
+                false => Ok(names.0.kept.see(&peer, &bytes)?),
+            };
+            self.names().blocking(see).await?;
         }
         Ok((Resolved { value: best.text(), stale: is_stale }, best.ttl()))
     }
@@ -110,17 +119,19 @@ impl Names {
     }
 }
 
-impl Online {
-    /// The newest valid record that peers have.
-    async fn newest(&self, name: &Name, mut deadline: Instant) -> Option<ipns::Record> {
-        let (out, mut values) = mpsc::unbounded_channel();
-        self.routing.send(Command::Values(name.key(), out)).await.ok()?;
-        let mut best: Option<ipns::Record> = None;
-        while let Ok(Some(value)) = timeout_at(deadline, values.recv()).await {
-            let Ok(record) = ipns::Record::verify(*name.peer(), value, SystemTime::now()) else { continue };
-            deadline = deadline.min(Instant::now() + GRACE);
-            best = best.max(Some(record));
-        }
-        best
+/// The newest valid record that peers have.
+pub async fn newest(
+    routing: &mpsc::Sender<Command>,
+    name: &Name,
+    mut deadline: Instant,
+) -> Option<ipns::Record> {
+    let (out, mut values) = mpsc::unbounded_channel();
+    routing.send(Command::Values(name.key(), out)).await.ok()?;
+    let mut best: Option<ipns::Record> = None;
+    while let Ok(Some(value)) = timeout_at(deadline, values.recv()).await {
+        let Ok(record) = ipns::Record::verify(*name.peer(), value, SystemTime::now()) else { continue };
+        deadline = deadline.min(Instant::now() + GRACE);
+        best = best.max(Some(record));
     }
+    best
 }

@@ -74,7 +74,9 @@ impl Peer {
             Settings { announce: Vec::new(), trust_listen_addresses: true, always_serve_dht: true };
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (bitswap, ..) = bitswap::start(Arc::new(Nothing), &tasks, &stop);
-        let behaviour = Behaviour::new(&key, settings, bitswap, inbox, peers.clone(), store.clone());
+        let (hear, _) = mpsc::channel(1);
+        let behaviour =
+            Behaviour::new(&key, settings, bitswap, (inbox, hear), peers.clone(), store.clone()).unwrap();
         let (mut swarm, address) = swarm(key, behaviour).await;
         if let Some(address) = dial {
             swarm.dial(address.clone()).unwrap();

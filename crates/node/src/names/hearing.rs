@@ -1,0 +1,307 @@
+//! What is heard of names: of those that are followed, the newest record is kept; of own ones, who else writes them.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use libp2p::PeerId;
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+
+use super::{
+    Name, Names, Pointer, Resolved,
+    pubsub::{Heard, Verdict},
+};
+use crate::{Error, Node, behaviour::Command, routing::ipns};
+
+/// What a followed name means, by the newest record that was heard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// `/ipfs/<cid>...` or `/ipns/<name>...`.
+    pub value: String,
+    /// Counts up with each change.
+    pub sequence: u64,
+    /// The record has expired, and nobody told another.
+    pub stale: bool,
+}
+
+/// The names that are listened for.
+#[derive(Default)]
+pub struct Hearing {
+    /// Followed names and their newest records.
+    heads: Mutex<BTreeMap<PeerId, Option<ipns::Record>>>,
+    /// Counts changes of `heads`.
+    changed: watch::Sender<u64>,
+    /// Own names that somebody else writes too, and the sequence of what was heard last.
+    rivals: Mutex<BTreeMap<PeerId, u64>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Hearing {
+    /// Adds a name with what it meant last; false if it was there.
+    pub fn add(&self, name: PeerId, head: Option<ipns::Record>) -> bool {
+        let mut heads = lock(&self.heads);
+        let is_new = !heads.contains_key(&name);
+        if is_new {
+            heads.insert(name, head);
+            self.changed.send_modify(|n| *n += 1);
+        }
+        is_new
+    }
+
+    pub fn remove(&self, name: &PeerId) {
+        lock(&self.heads).remove(name);
+        self.changed.send_modify(|n| *n += 1);
+    }
+
+    pub fn is_followed(&self, name: &PeerId) -> bool {
+        lock(&self.heads).contains_key(name)
+    }
+
+    /// The newest record of a followed name.
+    pub fn head(&self, name: &PeerId) -> Option<ipns::Record> {
+        lock(&self.heads).get(name).cloned().flatten()
+    }
+
+    /// Followed names.
+    pub fn names(&self) -> Vec<PeerId> {
+        lock(&self.heads).keys().copied().collect()
+    }
+
+    /// Follows what followed names mean.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    pub fn rivals(&self) -> Vec<(Name, u64)> {
+        lock(&self.rivals).iter().map(|(name, sequence)| (Name::from(*name), *sequence)).collect()
+    }
+}
+
+impl Names {
+    /// Judges what is heard, and keeps what is newer.
+    pub async fn hear_all(self, mut heard: mpsc::Receiver<Heard>, commands: mpsc::Sender<Command>) {
+        while let Some(Heard { name, record, message }) = heard.recv().await {
+            let hearing = self.blocking(move |names| names.hear(name, record, SystemTime::now()));
+            let verdict = hearing.await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "what was heard of a name is not kept");
+                Verdict::Ignore
+            });
+            if let Some((message, from)) = message
+                && commands.send(Command::Judge(message, from, verdict)).await.is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    /// Takes a record as a peer told it, and says whether it is to be passed on.
+    pub fn hear(&self, name: PeerId, bytes: Vec<u8>, now: SystemTime) -> Result<Verdict, Error> {
+        if bytes.len() > ipns::MAX_BYTES {
+            return Ok(Verdict::Reject);
+        }
+        let record = match ipns::Record::verify(name, bytes, now) {
+            Ok(record) => record,
+            // True once, so whoever passes it on is behind, and no liar.
+            Err(ipns::Error::Expired) => return Ok(Verdict::Ignore),
+            Err(ipns::Error::Invalid(_)) => return Ok(Verdict::Reject),
+        };
+        let followed = self.hear_followed(name, &record)?;
+        let is_own = self.own_keys()?.iter().any(|key| key.public().to_peer_id() == name);
+        let own = is_own.then(|| self.hear_own(name, &record)).transpose()?;
+        Ok(own.or(followed).unwrap_or(Verdict::Ignore))
+    }
+
+    fn hear_followed(&self, name: PeerId, record: &ipns::Record) -> Result<Option<Verdict>, Error> {
+        let mut heads = lock(&self.0.hearing.heads);
+        let Some(head) = heads.get_mut(&name) else { return Ok(None) };
+        if head.as_ref() == Some(record) {
+            return Ok(Some(Verdict::Accept));
+        }
+        if head.as_ref().is_some_and(|head| ipns::select([head, record]) == Some(head)) {
+            return Ok(Some(Verdict::Ignore));
+        }
+        let is_other = head.as_ref().is_none_or(|head| head.value() != record.value());
+        *head = Some(record.clone());
+        drop(heads);
+        let resolved = Resolved { value: record.text(), stale: false };
+        self.0.lately.put(Pointer::Key(Name::from(name)), resolved, record.ttl(), 0, Instant::now());
+        if is_other {
+            self.0.hearing.changed.send_modify(|n| *n += 1);
+        }
+        self.0.kept.set_head(&name, record.bytes())?;
+        Ok(Some(Verdict::Accept))
+    }
+
+    /// A record under a key of this node that is as new as its own and means something else was signed elsewhere.
+    fn hear_own(&self, name: PeerId, record: &ipns::Record) -> Result<Verdict, Error> {
+        let own = self.own(&Name::from(name));
+        let is_here =
+            |own: &ipns::Record| own.sequence() == record.sequence() && own.value() == record.value();
+        if own.as_ref().is_some_and(is_here) {
+            return Ok(Verdict::Accept);
+        }
+        if own.as_ref().is_some_and(|own| own.sequence() > record.sequence()) {
+            return Ok(Verdict::Ignore);
+        }
+        let known = self.foreign(&name)?;
+        if known.as_ref().is_none_or(|known| ipns::select([known, record]) == Some(record)) {
+            self.0.kept.see_foreign(&name, record.bytes())?;
+        }
+        let (text, sequence) = (Name::from(name), record.sequence());
+        if own.is_none() {
+            tracing::info!(name = %text, sequence, "this name was written elsewhere until now");
+        } else if lock(&self.0.hearing.rivals).insert(name, sequence) != Some(sequence) {
+            tracing::warn!(
+                name = %text,
+                sequence,
+                "two nodes write this name: its key is in use on another machine, and the last one wins"
+            );
+        }
+        Ok(Verdict::Accept)
+    }
+}
+
+impl Node {
+    /// Hears of what a name means from now on, until it is followed no more.
+    pub async fn follow(&self, name: Name) -> Result<(), Error> {
+        let head = self.names().blocking(move |names| names.last_head(name.peer())).await?;
+        if self.names().0.hearing.add(*name.peer(), head)
+            && let Some(online) = self.online()
+        {
+            online.routing.send(Command::Listen(name.key())).await.map_err(|_| Error::Stopped)?;
+        }
+        Ok(())
+    }
+
+    /// Follows a name, also after a restart, behind those that are followed so; false if it was one of them.
+    pub async fn follow_for_good(&self, name: Name) -> Result<bool, Error> {
+        let is_new = self.names().blocking(move |names| Ok(names.0.kept.follow(name.peer())?)).await?;
+        self.follow(name).await?;
+        Ok(is_new)
+    }
+
+    /// Follows a name no more; false if it was not followed for good.
+    pub async fn unfollow(&self, name: Name) -> Result<bool, Error> {
+        if !self.names().blocking(move |names| Ok(names.0.kept.unfollow(name.peer())?)).await? {
+            return Ok(false);
+        }
+        self.names().0.hearing.remove(name.peer());
+        if let Some(online) = self.online() {
+            online.routing.send(Command::ListenNoMore(name.key())).await.map_err(|_| Error::Stopped)?;
+        }
+        Ok(true)
+    }
+
+    /// The names that are followed for good, in their order.
+    pub async fn followed_for_good(&self) -> Result<Vec<Name>, Error> {
+        let names = self.names().blocking(|names| Ok(names.0.kept.followed()?)).await?;
+        Ok(names.into_iter().map(Name::from).collect())
+    }
+
+    /// What a followed name means, by the newest record that was heard.
+    pub fn head(&self, name: &Name) -> Option<Head> {
+        let head = self.names().0.hearing.head(name.peer())?;
+        let stale = head.until() <= SystemTime::now();
+        Some(Head { value: head.text(), sequence: head.sequence(), stale })
+    }
+
+    /// Changes when a followed name means something else, and when one is followed or no more.
+    pub fn heads(&self) -> watch::Receiver<u64> {
+        self.names().0.hearing.changes()
+    }
+
+    /// Own names that another node writes too, and the sequence that it has reached.
+    pub fn rivals(&self) -> Vec<(Name, u64)> {
+        self.names().0.hearing.rivals()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use libp2p::identity::Keypair;
+
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(60);
+
+    /// The names of a machine, and the directory that they are in.
+    fn machine() -> (tempfile::TempDir, Names) {
+        let dir = tempfile::tempdir().unwrap();
+        let names = Names::offline(dir.path(), &Keypair::generate_ed25519()).unwrap();
+        (dir, names)
+    }
+
+    fn signed(by: &Names, key: &Keypair, value: &str) -> Vec<u8> {
+        by.sign(key, value.into(), TTL).unwrap().bytes().to_vec()
+    }
+
+    fn verdict(names: &Names, name: PeerId, record: &[u8]) -> &'static str {
+        match names.hear(name, record.to_vec(), SystemTime::now()).unwrap() {
+            Verdict::Accept => "accept",
+            Verdict::Reject => "reject",
+            Verdict::Ignore => "ignore",
+        }
+    }
+
+    #[test]
+    fn of_a_followed_name_the_newest_record_counts_and_nothing_else_changes_it() {
+        let [(_one, writer), (_other, follower)] = [machine(), machine()];
+        let key = Keypair::generate_ed25519();
+        let name = key.public().to_peer_id();
+        let [first, second] = ["/ipfs/a", "/ipfs/b"].map(|value| signed(&writer, &key, value));
+        assert_eq!(verdict(&follower, name, &second), "ignore", "nobody follows it");
+        follower.0.hearing.add(name, None);
+        let changes = follower.0.hearing.changes();
+        let before = *changes.borrow();
+        for (record, says) in
+            [(&first, "accept"), (&second, "accept"), (&second, "accept"), (&first, "ignore")]
+        {
+            assert_eq!(verdict(&follower, name, record), says);
+        }
+        let mut lie = second.clone();
+        *lie.last_mut().unwrap() ^= 1;
+        let other = signed(&writer, &Keypair::generate_ed25519(), "/ipfs/c");
+        for lie in [lie, other, b"nonsense".to_vec(), vec![0; ipns::MAX_BYTES + 1]] {
+            assert_eq!(verdict(&follower, name, &lie), "reject");
+        }
+        assert_eq!(follower.0.hearing.head(&name).unwrap().value(), b"/ipfs/b");
+        assert_eq!(follower.0.kept.head(&name).unwrap(), Some(second.clone()));
+        assert_eq!(*changes.borrow() - before, 2);
+        let late = SystemTime::now() + Duration::from_secs(3 * 24 * 60 * 60);
+        assert!(matches!(follower.hear(name, second, late), Ok(Verdict::Ignore)), "it has expired");
+    }
+
+    #[test]
+    fn a_second_writer_is_noticed_and_counted_on_from() {
+        let [(_one, first), (_other, second)] = [machine(), machine()];
+        let key = super::super::keys::load_or_create(&first.0.data_dir, "team").unwrap();
+        let name = key.public().to_peer_id();
+        super::super::keys::import(&second.0.data_dir, "team", &key.to_protobuf_encoding().unwrap()).unwrap();
+        signed(&first, &key, "/ipfs/a");
+        let old = signed(&first, &key, "/ipfs/b");
+        // The second machine takes over: it has signed nothing, so there is nothing wrong.
+        assert_eq!(verdict(&second, name, &old), "accept");
+        assert!(second.0.hearing.rivals().is_empty());
+        let taken = second.sign(&key, "/ipfs/c".into(), TTL).unwrap();
+        assert_eq!(taken.sequence(), 2);
+        assert_eq!(verdict(&second, name, &old), "ignore");
+        // The first one still runs.
+        assert_eq!(verdict(&first, name, taken.bytes()), "accept");
+        assert_eq!(first.0.hearing.rivals(), [(Name::from(name), 2)]);
+        let again = first.sign(&key, "/ipfs/d".into(), TTL).unwrap();
+        assert_eq!(again.sequence(), 3);
+        assert_eq!(verdict(&second, name, again.bytes()), "accept");
+        assert_eq!(second.0.hearing.rivals(), [(Name::from(name), 3)]);
+        assert_eq!(verdict(&first, name, again.bytes()), "accept", "it is its own");
+    }
+}

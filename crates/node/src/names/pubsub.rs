@@ -1,0 +1,82 @@
+//! IPNS over pubsub, as Kubo has it: a topic for each name, whose messages are records. Whoever follows a name hears of a
+//! change at once; whoever joins asks for the last record by `fetch`. <https://specs.ipfs.tech/ipns/ipns-pubsub-router/>
+
+use cid::multibase::Base;
+use libp2p::{
+    PeerId,
+    gossipsub::{
+        self, AllowAllSubscriptionFilter, ConfigBuilder, IdentTopic, IdentityTransform,
+        MaxCountSubscriptionFilter, MessageAuthenticity, MessageId, TopicHash,
+    },
+    identity::Keypair,
+    kad::RecordKey,
+};
+
+pub use libp2p::gossipsub::MessageAcceptance as Verdict;
+
+use crate::Error;
+
+/// Topics that one peer may subscribe to.
+const TOPICS_OF_A_PEER: usize = 4096;
+/// Messages that wait for one peer.
+const WAITING: usize = 512;
+
+pub type Behaviour =
+    gossipsub::Behaviour<IdentityTransform, MaxCountSubscriptionFilter<AllowAllSubscriptionFilter>>;
+pub type Event = gossipsub::Event;
+
+/// A record of a name that is listened for, as a peer told it.
+#[derive(Debug)]
+pub struct Heard {
+    pub name: PeerId,
+    pub record: Vec<u8>,
+    /// The message to be passed on, if it is right, and who sent it.
+    pub message: Option<(MessageId, PeerId)>,
+}
+
+/// Passes on only what was found to be right.
+pub fn behaviour(key: &Keypair) -> Result<Behaviour, Error> {
+    let failed = |e: &dyn std::fmt::Display| Error::Start(e.to_string());
+    let config = ConfigBuilder::default().validate_messages().connection_handler_queue_len(WAITING).build();
+    let filter = MaxCountSubscriptionFilter {
+        filter: AllowAllSubscriptionFilter {},
+        max_subscribed_topics: TOPICS_OF_A_PEER,
+        max_subscriptions_per_request: TOPICS_OF_A_PEER,
+    };
+    let author = MessageAuthenticity::Signed(key.clone());
+    let behaviour = Behaviour::new_with_subscription_filter(author, config.map_err(|e| failed(&e))?, filter);
+    behaviour.map_err(|e| failed(&e))
+}
+
+const PREFIX: &str = "/record/";
+
+/// The topic of a record's key.
+pub fn topic(key: &RecordKey) -> IdentTopic {
+    IdentTopic::new(format!("{PREFIX}{}", Base::Base64Url.encode(key)))
+}
+
+/// The name whose topic it is.
+pub fn name_of(topic: &TopicHash) -> Option<PeerId> {
+    let key = Base::Base64Url.decode(topic.as_str().strip_prefix(PREFIX)?).ok()?;
+    PeerId::from_bytes(key.strip_prefix(b"/ipns/")?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Name;
+
+    #[test]
+    fn the_topic_of_a_name_is_the_one_that_kubo_uses() {
+        let name: Name = "k51qzi5uqu5dlvj2baxnqndepeb86cbk3ng7n3i46uzyxzyqj2xjonzllnv0v8".parse().unwrap();
+        let topic = topic(&name.key());
+        assert_eq!(
+            topic.hash().as_str(),
+            "/record/L2lwbnMvACQIARIg5GgLL4yNIQkOaqMn8bs0Krjn2SOPHjWDGlTWqPXJESQ"
+        );
+        assert_eq!(name_of(&topic.hash()), Some(*name.peer()));
+        for other in ["", "/record/", "/record/!", "/record/L2lwbnMv", "/other/L2lwbnMvACQIARIg"] {
+            assert_eq!(name_of(&TopicHash::from_raw(other)), None, "{other}");
+        }
+    }
+}

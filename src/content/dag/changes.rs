@@ -1,0 +1,62 @@
+use std::collections::BTreeMap;
+
+use super::{build::Root, document::Document};
+
+/// What is to become of a tree of directories, by path. A directory that nothing is left in goes too.
+#[derive(Clone, Debug, Default)]
+pub struct Changes(pub(super) BTreeMap<String, Change>);
+
+/// What is to become of an entry.
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    /// A file that is kept elsewhere.
+    Set(Root),
+    /// That it is no longer named; it is kept elsewhere.
+    Unset,
+    /// A file whose blocks belong to the tree.
+    Write(Document),
+    /// That such a file goes.
+    Erase,
+    /// A directory, in which something changes.
+    Within(Changes),
+}
+
+impl Changes {
+    /// Names a file that is kept elsewhere; false where another change is in the way.
+    pub fn set(&mut self, path: &str, file: Root) -> bool {
+        self.insert(path, Change::Set(file))
+    }
+
+    /// Names it no more.
+    pub fn unset(&mut self, path: &str) -> bool {
+        self.insert(path, Change::Unset)
+    }
+
+    /// Writes a file that belongs to the tree.
+    pub fn write(&mut self, path: &str, document: Document) -> bool {
+        self.insert(path, Change::Write(document))
+    }
+
+    /// Removes a file that was written.
+    pub fn erase(&mut self, path: &str) -> bool {
+        self.insert(path, Change::Erase)
+    }
+
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn insert(&mut self, path: &str, change: Change) -> bool {
+        match path.split_once('/') {
+            None if self.0.contains_key(path) => false,
+            None => self.0.insert(path.into(), change).is_none(),
+            Some((directory, rest)) => {
+                match self.0.entry(directory.into()).or_insert_with(|| Change::Within(Self::default())) {
+                    Change::Within(within) => within.insert(rest, change),
+                    _ => false,
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What peers are served: everything that is here, or all but what was only pushed.
+
+use std::{fmt, io, str::FromStr};
+
+use bytes::Bytes;
+use ocipfs_node::{Blocks, Cid};
+use serde::Deserialize;
+
+use super::{Store, dag::Unit};
+
+/// What is announced and served to peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Share {
+    /// What commands added and what came from peers.
+    Added,
+    /// What was pushed, too.
+    All,
+}
+
+impl FromStr for Share {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "added" => Ok(Self::Added),
+            "all" => Ok(Self::All),
+            _ => Err(format!("no such sharing {text:?}: `added` and `all` are known")),
+        }
+    }
+}
+
+impl TryFrom<String> for Share {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Added => "added",
+            Self::All => "all",
+        })
+    }
+}
+
+/// The store as peers see it.
+pub struct Shared {
+    /// Where the blocks are.
+    pub store: Store,
+    /// Which of them are given away.
+    pub share: Share,
+}
+
+impl Shared {
+    fn is_hidden(&self, cid: &Cid) -> io::Result<bool> {
+        Ok(self.share == Share::Added && self.store.is_only_pushed(cid).map_err(io::Error::other)?)
+    }
+}
+
+impl Blocks for Shared {
+    fn size(&self, cid: &Cid) -> io::Result<Option<u64>> {
+        let size = self.store.size(cid).map_err(io::Error::other)?;
+        Ok(if size.is_some() && self.is_hidden(cid)? { None } else { size })
+    }
+
+    fn get(&self, cid: &Cid) -> io::Result<Option<Bytes>> {
+        if self.is_hidden(cid)? { Ok(None) } else { self.store.get(cid).map_err(io::Error::other) }
+    }
+
+    fn next(&self, cid: &Cid, block: &Bytes) -> Option<Cid> {
+        Unit::decode(cid, block.clone()).ok()?.next()
+    }
+}

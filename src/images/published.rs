@@ -1,0 +1,278 @@
+//! What was pushed, as one tree of image layouts: `/<repository>/{oci-layout,index.json,blobs/<algorithm>/<hex>}`.
+//!
+//! ```text
+//! repository::changes ─► Published::advance ─► a version of the tree more (content), the changes settled: one commit
+//! ```
+//!
+//! The same repositories give the same root, whatever led to them.
+
+mod index;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use bytes::Bytes;
+use ocipfs_node::Cid;
+use ocipfs_oci::{Digest, Name};
+
+use super::{
+    archive::blob_path,
+    cache::Cache,
+    export::OCI_LAYOUT,
+    repository::{self, Change, Piece, Repositories, What, changes},
+};
+use crate::content::{self, Changes, Document, Error, Profile, Root, Store, StoreError, Version};
+
+/// What indexes list is remembered up to so many digests.
+const REMEMBERED: usize = 200_000;
+/// Rows that are read at a time.
+const PAGE: usize = 1000;
+
+/// The tree, and the repositories that it shows.
+pub struct Published {
+    store: Store,
+    repositories: Repositories,
+    profile: Profile,
+    /// What an index lists, which never changes.
+    children: Cache<Digest, Arc<[Digest]>>,
+}
+
+/// What one step took up.
+#[derive(Debug)]
+pub struct Advanced {
+    /// The tree as it is now.
+    pub version: Version,
+    /// The version before, where there is another now.
+    pub replaced: Option<Version>,
+    /// Roots of blobs and manifests that came.
+    pub came: Vec<Cid>,
+    /// Roots of those that went.
+    pub went: Vec<Cid>,
+}
+
+impl Published {
+    /// The tree of these repositories, as it is kept in this store.
+    pub fn new(store: Store, repositories: Repositories, profile: Profile) -> Self {
+        Self { store, repositories, profile, children: Cache::new(REMEMBERED) }
+    }
+
+    /// The repositories.
+    pub fn repositories(&self) -> &Repositories {
+        &self.repositories
+    }
+
+    /// The tree as it is now, if anything was ever pushed.
+    pub fn current(&self) -> Result<Option<Version>, StoreError> {
+        Ok(self.store.tree_versions()?.pop())
+    }
+
+    /// How many changes the tree is behind, and whether any is more than a blob, which nobody asks for before its manifest.
+    pub fn behind(&self) -> Result<(usize, bool), StoreError> {
+        let due = changes(&self.repositories, usize::MAX)?;
+        let matters = |change: &Change| !matches!(change.what, What::Piece { added: true, .. });
+        Ok((due.len(), due.iter().any(|(_, change)| matters(change))))
+    }
+
+    /// Gives the root of every blob and manifest that was pushed.
+    pub fn for_each_root(&self, each: impl Fn(Cid)) -> Result<(), StoreError> {
+        pages(
+            |last| self.repositories.names(last, PAGE),
+            |name| {
+                pages(
+                    |last| self.repositories.manifests(&name, last, PAGE),
+                    |manifest| {
+                        each(manifest.piece.root);
+                        Ok::<_, StoreError>(manifest.piece.digest.to_string())
+                    },
+                )?;
+                pages(
+                    |last| self.repositories.pieces(&name, last, PAGE),
+                    |piece| {
+                        each(piece.root);
+                        Ok::<_, StoreError>(piece.digest.to_string())
+                    },
+                )?;
+                Ok(name.to_string())
+            },
+        )
+    }
+
+    /// Takes up what changed, if anything did. Blocks.
+    pub fn advance(&self) -> Result<Option<Advanced>, Error> {
+        let due = changes(&self.repositories, usize::MAX)?;
+        let Some((last, _)) = due.last() else { return Ok(None) };
+        let last = *last;
+        let before = self.current()?;
+        let names: BTreeSet<&Name> = due.iter().map(|(_, change)| &change.repository).collect();
+        let mut indexes = Vec::new();
+        for name in &names {
+            indexes.push((*name, self.index(name)?));
+        }
+        let mut all = Changes::default();
+        // What comes while this is read may be in an index, so it is there, and settled the next time.
+        for (number, change) in changes(&self.repositories, usize::MAX)? {
+            if let (true, Some(piece)) = (number > last, piece_of(&change.what))
+                && names.contains(&change.repository)
+                && let Some(root) = self.root(piece)?
+            {
+                all.set(&path(&change.repository, &piece.digest), root);
+            }
+        }
+        let (mut came, mut went) = (Vec::new(), Vec::new());
+        for (_, change) in &due {
+            match (&change.what, piece_of(&change.what)) {
+                (_, Some(piece)) => self.piece(&mut all, &change.repository, piece, &mut came, &mut went)?,
+                (What::Everything, None) => {
+                    self.everything(&mut all, before, &change.repository, &mut came)?
+                }
+                (_, None) => {}
+            }
+        }
+        for (name, index) in indexes {
+            self.documents(&mut all, name, index);
+        }
+        let version = self.commit(before, &all, last)?;
+        let replaced = before.filter(|before| before.number != version.number);
+        Ok(Some(Advanced { version, replaced, came, went }))
+    }
+
+    fn commit(&self, before: Option<Version>, changes: &Changes, last: u64) -> Result<Version, Error> {
+        let read = |cid: &Cid| -> Result<Bytes, Error> {
+            self.store.get(cid)?.ok_or_else(|| ocipfs_node::Error::Offline(*cid).into())
+        };
+        let changed = self.profile.change(before.map(|before| before.root), changes, &read)?;
+        let same = before.filter(|before| before.root.cid == changed.root.cid);
+        Ok(self.store.database().write(|write| {
+            repository::settle(write, last)?;
+            match same {
+                Some(same) => Ok(same),
+                None => content::add_tree(write, &changed),
+            }
+        })?)
+    }
+
+    /// A blob or a manifest as it is by now.
+    fn piece(
+        &self,
+        all: &mut Changes,
+        name: &Name,
+        piece: &Piece,
+        came: &mut Vec<Cid>,
+        went: &mut Vec<Cid>,
+    ) -> Result<(), Error> {
+        let digest = &piece.digest;
+        let now = match self.repositories.manifest(name, digest)? {
+            Some(manifest) => Some(manifest.piece),
+            None => self.repositories.piece(name, digest)?,
+        };
+        let root = now.map(|now| self.root(&now)).transpose()?.flatten();
+        match root {
+            Some(root) => {
+                came.push(root.cid);
+                all.set(&path(name, digest), root);
+            }
+            None => {
+                went.push(piece.root);
+                all.unset(&path(name, digest));
+            }
+        }
+        Ok(())
+    }
+
+    /// All that a repository has, in place of what the tree has of it.
+    fn everything(
+        &self,
+        all: &mut Changes,
+        before: Option<Version>,
+        name: &Name,
+        came: &mut Vec<Cid>,
+    ) -> Result<(), Error> {
+        let mut add = |piece: &Piece| -> Result<(), Error> {
+            if let Some(root) = self.root(piece)? {
+                came.push(root.cid);
+                all.set(&path(name, &piece.digest), root);
+            }
+            Ok(())
+        };
+        pages(
+            |last| self.repositories.manifests(name, last, PAGE),
+            |manifest| add(&manifest.piece).map(|()| manifest.piece.digest.to_string()),
+        )?;
+        pages(
+            |last| self.repositories.pieces(name, last, PAGE),
+            |piece| add(&piece).map(|()| piece.digest.to_string()),
+        )?;
+        for algorithm in ["sha256", "sha512"] {
+            let directory = format!("{name}/blobs/{algorithm}");
+            for hex in self.names_in(before, &directory)? {
+                // Where it is still there, it was set.
+                all.unset(&format!("{directory}/{hex}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn names_in(&self, before: Option<Version>, path: &str) -> Result<Vec<String>, Error> {
+        let Some(before) = before else { return Ok(Vec::new()) };
+        let read = |cid: &Cid| -> Result<Bytes, Error> {
+            self.store.get(cid)?.ok_or_else(|| ocipfs_node::Error::Offline(*cid).into())
+        };
+        content::names_in(before.root.cid, path, &read)
+    }
+
+    /// The top of a blob's DAG; none where it is gone.
+    fn root(&self, piece: &Piece) -> Result<Option<Root>, Error> {
+        const RAW: u64 = 0x55;
+        if piece.root.codec() == RAW {
+            return Ok(Some(Root { cid: piece.root, size: piece.size, dag_size: piece.size }));
+        }
+        let block = self.store.get(&piece.root)?;
+        block.map(|block| Root::of(piece.root, block)).transpose()
+    }
+
+    /// `oci-layout` and `index.json`, which go with the repository.
+    fn documents(&self, all: &mut Changes, name: &Name, index: Option<Vec<u8>>) {
+        let (layout, path) = (format!("{name}/oci-layout"), format!("{name}/index.json"));
+        match index {
+            Some(index) => {
+                all.write(&layout, Document::file(Bytes::from_static(OCI_LAYOUT), self.profile));
+                all.write(&path, Document::file(index.into(), self.profile));
+            }
+            None => {
+                all.erase(&layout);
+                all.erase(&path);
+            }
+        }
+    }
+}
+
+fn piece_of(what: &What) -> Option<&Piece> {
+    match what {
+        What::Piece { piece, .. } | What::Manifest { piece, .. } => Some(piece),
+        What::Tags | What::Everything => None,
+    }
+}
+
+fn path(name: &Name, digest: &Digest) -> String {
+    format!("{name}/{}", blob_path(digest))
+}
+
+/// Gives every row to `each`, page by page; it says where the next page begins.
+fn pages<T, E: From<StoreError>>(
+    page: impl Fn(&str) -> Result<Vec<T>, StoreError>,
+    mut each: impl FnMut(T) -> Result<String, E>,
+) -> Result<(), E> {
+    let mut last = String::new();
+    loop {
+        let rows = page(&last)?;
+        let full = rows.len() == PAGE;
+        for row in rows {
+            last = each(row)?;
+        }
+        if !full {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,242 @@
+use std::collections::BTreeMap;
+
+use ocipfs_oci::{Algorithm, Descriptor, Hasher, Index, Manifest, MediaType, Tag, media_type};
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    content::Put,
+    images::repository::{Edit, Pushed},
+};
+
+const PROFILE: Profile = Profile::UnixfsV1;
+
+/// Pushes as the registry makes them.
+pub(crate) struct Pusher {
+    pub store: Store,
+    pub repositories: Repositories,
+}
+
+impl Pusher {
+    fn put(&self, bytes: &[u8]) -> Piece {
+        let mut put = Put::new(&self.store, PROFILE).unwrap();
+        put.write(Bytes::copy_from_slice(bytes)).unwrap();
+        let (stored, root) = put.finish().unwrap();
+        Piece { digest: stored.digest, size: stored.size, root: root.cid }
+    }
+
+    fn edit(&self, with: impl FnMut(&Edit) -> Result<(), StoreError> + Send + 'static) {
+        self.repositories.edit(with).unwrap();
+    }
+
+    fn push_blob(&self, name: &str, bytes: &[u8]) -> Descriptor {
+        let (name, piece) = (name.parse().unwrap(), self.put(bytes));
+        let kind = MediaType::from_static(media_type::OCI_LAYER_TAR);
+        let descriptor = Descriptor::new(kind, piece.digest.clone(), piece.size);
+        self.edit(move |edit| edit.add_piece(&name, &piece));
+        descriptor
+    }
+
+    fn push_manifest(&self, name: &str, json: &[u8], kind: &'static str, tag: Option<&str>) -> Descriptor {
+        let (name, piece) = (name.parse().unwrap(), self.put(json));
+        let kind = MediaType::from_static(kind);
+        let descriptor = Descriptor::new(kind.clone(), piece.digest.clone(), piece.size);
+        let pushed = Pushed { piece, media_type: kind, subject: None, artifact_type: None, at: 0 };
+        let tags: Vec<Tag> = tag.into_iter().map(|tag| tag.parse().unwrap()).collect();
+        self.edit(move |edit| edit.put_manifest(&name, &pushed, &tags, None));
+        descriptor
+    }
+
+    /// An image of one layer that holds `text`.
+    pub fn push(&self, name: &str, text: &str, tag: Option<&str>) -> Descriptor {
+        let config = self.push_blob(name, format!("config of {text}").as_bytes());
+        let layer = self.push_blob(name, text.as_bytes());
+        let json = serde_json::to_vec(&Manifest::new(config, vec![layer])).unwrap();
+        self.push_manifest(name, &json, media_type::OCI_MANIFEST, tag)
+    }
+}
+
+/// A registry of one directory, without anything around it.
+struct Registry {
+    published: Published,
+    pusher: Pusher,
+    _dir: tempfile::TempDir,
+}
+
+impl std::ops::Deref for Registry {
+    type Target = Pusher;
+
+    fn deref(&self) -> &Pusher {
+        &self.pusher
+    }
+}
+
+impl Registry {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let repositories = Repositories::new(store.database());
+        let published = Published::new(store.clone(), repositories.clone(), PROFILE);
+        Self { published, pusher: Pusher { store, repositories }, _dir: dir }
+    }
+
+    fn advance(&self) -> Cid {
+        self.published.advance().unwrap().expect("something changed").version.root.cid
+    }
+
+    fn names(&self, path: &str) -> Vec<String> {
+        let current = self.published.current().unwrap();
+        self.published.names_in(current, path).unwrap()
+    }
+
+    fn index(&self, name: &str) -> Vec<(Option<String>, Digest)> {
+        let bytes = self.published.index(&name.parse().unwrap()).unwrap().unwrap();
+        let entries = Index::parse(&bytes).unwrap().manifests.into_iter();
+        entries.map(|entry| (entry.annotation(REF_NAME).map(Into::into), entry.digest)).collect()
+    }
+}
+
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+#[test]
+fn each_repository_is_a_layout_and_names_nest() {
+    let registry = Registry::new();
+    assert!(
+        registry.published.advance().unwrap().is_none() && registry.published.current().unwrap().is_none()
+    );
+    registry.push("team/app", "one", Some("1"));
+    registry.push("team", "two", None);
+    registry.advance();
+    assert_eq!(registry.names(""), ["team"]);
+    assert_eq!(registry.names("team"), ["app", "blobs", "index.json", "oci-layout"]);
+    assert_eq!(registry.names("team/app"), ["blobs", "index.json", "oci-layout"]);
+    assert_eq!(registry.names("team/app/blobs/sha256").len(), 3);
+    assert!(registry.published.advance().unwrap().is_none());
+    assert_eq!(registry.published.behind().unwrap(), (0, false));
+}
+
+#[test]
+fn an_index_leads_to_each_manifest_once() {
+    let registry = Registry::new();
+    let tagged = registry.push("app", "tagged", Some("b"));
+    let child = registry.push("app", "child", None);
+    let alone = registry.push("app", "alone", None);
+    let json = serde_json::to_vec(&Index::new(vec![child])).unwrap();
+    let index = registry.push_manifest("app", &json, media_type::OCI_INDEX, Some("a"));
+    let name = |text: &str| Some(text.to_string());
+    assert_eq!(
+        registry.index("app"),
+        [(name("a"), index.digest), (name("b"), tagged.digest), (None, alone.digest)]
+    );
+}
+
+#[test]
+fn a_repository_that_is_emptied_leaves_the_tree() {
+    let registry = Registry::new();
+    let before = {
+        registry.push("kept", "kept", Some("1"));
+        registry.advance()
+    };
+    let image = registry.push("gone/deep", "gone", Some("1"));
+    assert_ne!(registry.advance(), before);
+    let name: Name = "gone/deep".parse().unwrap();
+    let blobs = registry.published.repositories.pieces(&name, "", 10).unwrap();
+    registry.edit(move |edit| {
+        assert!(edit.remove_manifest(&name, &image.digest)?);
+        blobs.iter().try_for_each(|blob| edit.remove_piece(&name, &blob.digest).map(drop))
+    });
+    let advanced = registry.published.advance().unwrap().unwrap();
+    assert_eq!((advanced.version.root.cid, advanced.went.len()), (before, 3));
+}
+
+#[test]
+fn blobs_alone_do_not_matter_yet() {
+    let registry = Registry::new();
+    registry.push_blob("app", b"blob");
+    assert_eq!(registry.published.behind().unwrap(), (1, false));
+    registry.push("app", "image", Some("1"));
+    assert!(registry.published.behind().unwrap().1);
+}
+
+#[test]
+fn digests_of_both_algorithms_have_their_directories() {
+    let registry = Registry::new();
+    let mut hasher = Hasher::new(Algorithm::Sha512);
+    hasher.update(b"blob");
+    let piece = Piece { digest: hasher.finish(), ..registry.put(b"blob") };
+    registry.edit(move |edit| edit.add_piece(&"app".parse().unwrap(), &piece));
+    registry.advance();
+    assert_eq!(registry.names("app/blobs"), ["sha512"]);
+}
+
+/// What may happen to a repository.
+#[derive(Clone, Debug)]
+enum Step {
+    Push(u8, u8, Option<u8>),
+    Untag(u8, u8),
+    Delete(u8, u8),
+    Advance,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (0..3u8, 0..6u8, prop::option::of(0..4u8)).prop_map(|(name, text, tag)| Step::Push(name, text, tag)),
+        1 => (0..3u8, 0..4u8).prop_map(|(name, tag)| Step::Untag(name, tag)),
+        1 => (0..3u8, 0..6u8).prop_map(|(name, text)| Step::Delete(name, text)),
+        2 => Just(Step::Advance),
+    ];
+    prop::collection::vec(step, 1..40)
+}
+
+const NAMES: [&str; 3] = ["app", "team", "team/app"];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
+
+    /// Forty changes that nobody takes up are merged here, so this is the way by `Everything` too.
+    #[test]
+    fn the_root_is_that_of_what_is_there_whatever_led_to_it(steps in steps()) {
+        let registry = Registry::new();
+        let mut there: [BTreeMap<u8, Descriptor>; 3] = Default::default();
+        let mut tags: [BTreeMap<u8, u8>; 3] = Default::default();
+        for step in steps {
+            match step {
+                Step::Push(name, text, tag) => {
+                    let shown = tag.map(|tag| format!("t{tag}"));
+                    let image = registry.push(NAMES[name as usize], &format!("{text}"), shown.as_deref());
+                    there[name as usize].insert(text, image);
+                    tag.map(|tag| tags[name as usize].insert(tag, text));
+                }
+                Step::Untag(name, tag) => {
+                    tags[name as usize].remove(&tag);
+                    let (name, tag) = (NAMES[name as usize].parse().unwrap(), format!("t{tag}").parse().unwrap());
+                    registry.edit(move |edit| edit.remove_tag(&name, &tag).map(drop));
+                }
+                Step::Delete(name, text) => {
+                    let Some(image) = there[name as usize].remove(&text) else { continue };
+                    tags[name as usize].retain(|_, to| *to != text);
+                    let blobs = [format!("config of {text}"), format!("{text}")];
+                    let name = NAMES[name as usize].parse().unwrap();
+                    registry.edit(move |edit| {
+                        edit.remove_manifest(&name, &image.digest)?;
+                        blobs.iter().try_for_each(|blob| {
+                            edit.remove_piece(&name, &Digest::sha256_of(blob.as_bytes())).map(drop)
+                        })
+                    });
+                }
+                Step::Advance => drop(registry.published.advance().unwrap()),
+            }
+        }
+        registry.published.advance().unwrap();
+        let fresh = Registry::new();
+        for (name, images) in NAMES.iter().zip(&there).rev() {
+            images.keys().rev().for_each(|text| drop(fresh.push(name, &format!("{text}"), None)));
+        }
+        for (name, tags) in NAMES.iter().zip(&tags) {
+            tags.iter().for_each(|(tag, text)| drop(fresh.push(name, &format!("{text}"), Some(&format!("t{tag}")))));
+        }
+        fresh.published.advance().unwrap();
+        let root = |registry: &Registry| registry.published.current().unwrap().map(|version| version.root);
+        prop_assert!(root(&registry) == root(&fresh) || there.iter().all(BTreeMap::is_empty));
+    }
+}

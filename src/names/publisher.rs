@@ -1,0 +1,220 @@
+//! What was pushed here, published under a name of this node: beside the pushes, never in their way.
+//!
+//! ```text
+//! repositories ── changed ─► images::published (a root) ─► node (signed, told to who follows and to the routing system)
+//! ```
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ocipfs_node::{Cid, Keypair, Name};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    content::{Content, Error, Share, StoreError},
+    images::{
+        published::{Advanced, Published},
+        repository::Repositories,
+    },
+};
+
+/// Changes of one push come together.
+const DEBOUNCE: Duration = Duration::from_millis(20);
+/// Blobs alone wait so long for the manifest that they are pushed for.
+const BLOBS_ALONE: Duration = Duration::from_secs(2);
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// A root that was followed by another stays for those who are in the middle of a pull.
+const KEPT: Duration = Duration::from_secs(120);
+/// How long others may use a record without asking again; who follows the name hears of changes anyway.
+const TTL: Duration = Duration::from_secs(60);
+
+/// What is published.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// The root of all that was pushed.
+    pub root: Option<Cid>,
+    /// The record that says so, where pushes are shared.
+    pub sequence: Option<u64>,
+    /// Why it could not be published.
+    pub failing: Option<String>,
+}
+
+/// Publishes the repositories. Clones are handles on the same.
+#[derive(Clone)]
+pub struct Publisher(Arc<Inner>);
+
+struct Inner {
+    content: Content,
+    published: Published,
+    key: Keypair,
+    share: Share,
+    state: watch::Sender<State>,
+}
+
+impl Publisher {
+    /// One that publishes under `key`, if pushes are shared.
+    pub fn new(content: Content, repositories: Repositories, key: Keypair, share: Share) -> Self {
+        let published = Published::new(content.store().clone(), repositories, content.profile());
+        Self(Arc::new(Inner { content, published, key, share, state: watch::Sender::default() }))
+    }
+
+    /// What is published now.
+    pub fn state(&self) -> State {
+        self.0.state.borrow().clone()
+    }
+
+    /// The name that it is published under.
+    pub fn name(&self) -> Name {
+        Name::of(&self.0.key)
+    }
+
+    /// What of that peers are given.
+    pub fn share(&self) -> Share {
+        self.0.share
+    }
+
+    /// How many changes are not published yet.
+    pub async fn behind(&self) -> Result<usize, Error> {
+        Ok(self.blocking(|published| published.behind()).await??.0)
+    }
+
+    /// Publishes what changes until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let work = async {
+            let mut changed = self.0.published.repositories().changed();
+            let mut old = self.old_versions().await;
+            self.announce_all().await;
+            let mut pause = FIRST_PAUSE;
+            loop {
+                match self.step(&mut old).await {
+                    Ok(()) => pause = FIRST_PAUSE,
+                    Err(error) => {
+                        tracing::warn!(%error, "what was pushed is not published yet, will try again");
+                        self.0.state.send_modify(|state| state.failing = Some(error.to_string()));
+                        tokio::time::sleep(pause).await;
+                        pause = (pause * 2).min(LONGEST_PAUSE);
+                        continue;
+                    }
+                }
+                let forget = old.front().map(|since| *since + KEPT);
+                tokio::select! {
+                    woken = changed.changed() => match woken {
+                        Ok(()) => self.debounce(&mut changed).await,
+                        Err(_) => return,
+                    },
+                    () = until(forget) => {}
+                }
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = work => {}
+        }
+    }
+
+    /// Waits until what changed is worth publishing.
+    async fn debounce(&self, changed: &mut watch::Receiver<()>) {
+        tokio::time::sleep(DEBOUNCE).await;
+        let matters = async {
+            loop {
+                changed.mark_unchanged();
+                match self.blocking(|published| published.behind()).await {
+                    Ok(Ok((_, false))) if changed.changed().await.is_ok() => {
+                        tokio::time::sleep(DEBOUNCE).await;
+                    }
+                    _ => return,
+                }
+            }
+        };
+        let _ = tokio::time::timeout(BLOBS_ALONE, matters).await;
+    }
+
+    async fn step(&self, old: &mut VecDeque<Instant>) -> Result<(), Error> {
+        if let Some(Advanced { replaced, came, went, .. }) =
+            self.blocking(|published| published.advance()).await??
+        {
+            old.extend(replaced.map(|_| Instant::now()));
+            self.announce(came, went).await?;
+        }
+        if old.front().is_some_and(|since| since.elapsed() >= KEPT) {
+            old.pop_front();
+            self.0.content.store().run(|store| store.forget_oldest_tree()).await?;
+        }
+        self.publish().await
+    }
+
+    /// Says what the name means, where that is something else than before.
+    async fn publish(&self) -> Result<(), Error> {
+        let Some(version) = self.blocking(|published| published.current()).await?? else { return Ok(()) };
+        let (root, state) = (version.root.cid, self.state());
+        if state.root == Some(root) && state.failing.is_none() {
+            return Ok(());
+        }
+        let mut sequence = None;
+        if self.0.share == Share::All {
+            let node = self.0.content.node();
+            node.announce([root]);
+            let value = format!("/ipfs/{root}");
+            let said = node.publish_at_once(&self.0.key, &value, TTL).await?;
+            if let Some(before) = state.root.filter(|before| *before != root) {
+                node.withdraw(before).await;
+            }
+            sequence = Some(said.sequence);
+        }
+        tracing::info!(%root, sequence, "published");
+        self.0.state.send_replace(State { root: Some(root), sequence, failing: None });
+        Ok(())
+    }
+
+    async fn announce(&self, came: Vec<Cid>, went: Vec<Cid>) -> Result<(), Error> {
+        if self.0.share == Share::All {
+            self.0.content.node().announce(came);
+            for root in went {
+                if !self.0.content.is_held(&root).await? {
+                    self.0.content.node().withdraw(root).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What was announced is forgotten with the process.
+    async fn announce_all(&self) {
+        if self.0.share == Share::Added {
+            return;
+        }
+        let node = self.0.content.node().clone();
+        let announced =
+            self.blocking(move |published| published.for_each_root(|root| node.announce([root]))).await;
+        if let Err(error) | Ok(Err(error)) = announced.map(|result| result.map_err(Error::from)) {
+            tracing::warn!(%error, "not all that was pushed is announced");
+        }
+    }
+
+    /// For each version of the tree before the current one, since when it is no longer that.
+    async fn old_versions(&self) -> VecDeque<Instant> {
+        let versions = self.0.content.store().run(|store| store.tree_versions()).await.unwrap_or_default();
+        versions.iter().skip(1).map(|_| Instant::now()).collect()
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Published) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let publisher = self.clone();
+        let done = tokio::task::spawn_blocking(move || work(&publisher.0.published)).await;
+        done.map_err(|_| Error::from(StoreError::Stopped))
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}
