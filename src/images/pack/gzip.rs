@@ -18,6 +18,8 @@ mod tests;
 pub const ENCODER: &str = "ocipfs-gzip-1";
 
 const BLOCK: usize = 1 << 20;
+/// Blocks beyond one a core: no core has nothing to do while the oldest is written and the next is read.
+const AHEAD: usize = 2;
 const LEVEL: u32 = 6;
 
 /// RFC 1952, 2.3: deflate, no flags, no time, no extra flags, unknown operating system.
@@ -44,7 +46,7 @@ impl<W: Write> GzipWriter<W> {
     /// Writes to `inner`, which gets nothing before the first block is compressed.
     pub fn new(inner: W) -> Self {
         let threads = thread::available_parallelism().map_or(1, usize::from);
-        Self::with_shape(inner, threads, BLOCK)
+        Self::with_shape(inner, threads + AHEAD, BLOCK)
     }
 
     fn with_shape(inner: W, threads: usize, block_size: usize) -> Self {
