@@ -285,7 +285,7 @@ impl Store {
 
     /// Stores blobs and blocks in one commit.
     fn add(&self, blobs: &[Added], blocks: &[Block]) -> Result<Vec<Stored>, Error> {
-        blobs.iter().for_each(|blob| self.touch_layouts(&blob.layouts));
+        blobs.iter().for_each(|blob| self.touch_layouts(blob.layouts));
         self.touch(blocks.iter().map(|block| Key::of(&block.cid)));
         let _placing = lock(&self.0.placing);
         let stored = self.0.database.write(|write| {

@@ -14,7 +14,7 @@
 mod tests;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -151,12 +151,12 @@ impl Open {
     /// Takes a part; the message if it is whole now.
     fn add(&self, number: u64, length: usize, index: usize, part: &[u8]) -> Result<Option<Growing>, Error> {
         let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
-        if !messages.contains_key(&number) {
+        if let Entry::Vacant(free) = messages.entry(number) {
             let kib = length.div_ceil(1024) as u32;
             let room = self.room.clone().try_acquire_many_owned(kib);
             let room = room.map_err(|_| Malformed("too much is sent in parts"))?;
             let growing = Growing { bytes: Buffer::new(length), length, came: 0, _room: room };
-            messages.insert(number, growing);
+            free.insert(growing);
         }
         let Some(growing) = messages.get_mut(&number) else { return Ok(None) };
         if growing.length != length {
