@@ -29,6 +29,31 @@ impl fmt::Display for Url {
     }
 }
 
+/// What is sent with a request.
+pub enum Body<'a> {
+    None,
+    File(&'a Path),
+    Bytes(&'a [u8]),
+}
+
+impl Body<'_> {
+    fn length(&self) -> io::Result<u64> {
+        match self {
+            Self::None => Ok(0),
+            Self::File(path) => Ok(path.metadata()?.len()),
+            Self::Bytes(bytes) => Ok(bytes.len() as u64),
+        }
+    }
+
+    fn write(&self, to: &mut TcpStream) -> io::Result<()> {
+        match self {
+            Self::None => Ok(()),
+            Self::File(path) => io::copy(&mut File::open(path)?, to).map(drop),
+            Self::Bytes(bytes) => to.write_all(bytes),
+        }
+    }
+}
+
 /// The head of an answer; the body follows in `rest`.
 pub struct Answer {
     pub status: u16,
@@ -95,29 +120,31 @@ impl Url {
     }
 
     fn answer(&self, status: u16, headers: &str) -> Result<Answer, Failure> {
-        let answer = self.ask("GET", headers, None)?;
+        let answer = self.ask("GET", headers, Body::None)?;
         match answer.status == status {
             true => Ok(answer),
             false => Err(format!("{self} answered {}", answer.status).into()),
         }
     }
 
-    /// Sends a request, with a file as its body.
-    pub fn send(&self, method: &str, body: Option<&Path>) -> Result<Answer, Failure> {
-        self.ask(method, "Content-Type: application/octet-stream\r\n", body)
+    /// The status of the answer to a `GET`, whatever it is.
+    pub fn status(&self) -> Result<u16, Failure> {
+        Ok(self.ask("GET", "", Body::None)?.status)
     }
 
-    fn ask(&self, method: &str, headers: &str, body: Option<&Path>) -> Result<Answer, Failure> {
+    /// Sends a request with a body of a kind.
+    pub fn send(&self, method: &str, kind: Option<&str>, body: Body) -> Result<Answer, Failure> {
+        let kind = kind.map_or_else(String::new, |kind| format!("Content-Type: {kind}\r\n"));
+        self.ask(method, &kind, body)
+    }
+
+    fn ask(&self, method: &str, headers: &str, body: Body) -> Result<Answer, Failure> {
         let mut stream = TcpStream::connect(&self.host)?;
         stream.set_read_timeout(Some(SILENCE))?;
-        let mut file = body.map(File::open).transpose()?;
-        let length = file.as_ref().map_or(Ok(0), |file| file.metadata().map(|data| data.len()))?;
         let Self { host, path } = self;
         write!(stream, "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}")?;
-        write!(stream, "Content-Length: {length}\r\n\r\n")?;
-        if let Some(file) = &mut file {
-            io::copy(file, &mut stream)?;
-        }
+        write!(stream, "Content-Length: {}\r\n\r\n", body.length()?)?;
+        body.write(&mut stream)?;
         Answer::read(stream)
     }
 }

@@ -13,6 +13,7 @@
 //! server      the programs as children: ocipfs, docker-registry, nginx, boxo, a bare libp2p stream
 //! proxy       links with a delay and a cap
 //! client      HTTP by hand: a blocking socket and one buffer, so that the servers are measured
+//! push        blobs and manifests by HTTP
 //! report      rows, ratios and targets, as a table, JSON and a plot
 //! ```
 //!
@@ -24,6 +25,7 @@ mod client;
 mod interrupt;
 mod memory;
 mod proxy;
+mod push;
 mod report;
 mod scenarios;
 mod server;

@@ -10,10 +10,13 @@ mod linked;
 mod memory;
 mod mesh;
 mod programs;
+mod pushed;
 mod range;
 mod resolved;
 mod room;
+mod spread;
 mod stored;
+mod tags;
 mod turns;
 
 use std::{
@@ -44,7 +47,7 @@ const fn scenario(name: &'static str, what: &'static str, run: fn(&Room) -> Resu
 }
 
 /// All of them, in the order of a full run.
-pub const ALL: [Scenario; 12] = [
+pub const ALL: [Scenario; 16] = [
     scenario("get", "GET of a stored blob", stored::run),
     scenario("add", "add a tar of new bytes", added::run),
     scenario("import", "import a docker archive", imported::run),
@@ -56,6 +59,10 @@ pub const ALL: [Scenario; 12] = [
     scenario("swarm", "eight nodes pull one blob at once", mesh::run),
     scenario("capped-swarm", "the same at 200 Mbit/s a node", mesh::run_capped),
     scenario("range", "64 KiB of a cold blob", range::run),
+    scenario("push", "push of a blob, and GET of it", pushed::run),
+    scenario("push-many", "many clients push at once", pushed::run_many),
+    scenario("follow", "push here, pull there", spread::run),
+    scenario("tags", "pages of many tags", tags::run),
     scenario("memory", "idle, and eight cold pulls at once", memory::run),
 ];
 

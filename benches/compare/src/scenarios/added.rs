@@ -43,7 +43,7 @@ fn push(room: &Room, registry: &DockerRegistry, memory: &Memory) -> Result<Taken
     let size = std::fs::metadata(&tar)?.len();
     room.settle();
     let start = Instant::now();
-    registry.push(&tar, &digest)?;
+    registry.repository("compare").blob(&tar, &digest)?;
     let taken = Taken::rate(size, start.elapsed());
     std::fs::remove_file(tar)?;
     Ok(taken.with_memory(memory.most()))

@@ -19,7 +19,7 @@ pub fn run(room: &Room) -> Result<(), Failure> {
     let (ours, theirs) = (Ocipfs::start(room, &Serve::default())?, DockerRegistry::start(room)?);
     let nginx = Nginx::start(room)?;
     let added = ours.add(&tar.to_string_lossy())?;
-    let urls = [ours.blob(&added)?, theirs.push(&tar, &digest)?, nginx.add(&tar)?];
+    let urls = [ours.blob(&added)?, theirs.repository("compare").blob(&tar, &digest)?, nginx.add(&tar)?];
     // This is the round to warm up, too.
     for url in &urls {
         let found = url.hash()?;

@@ -2,10 +2,8 @@
 
 use std::{fs, path::Path, process::Command};
 
-use ocipfs_oci::Digest;
-
 use super::{Process, free_port};
-use crate::{Failure, client::Url, scenarios::Room};
+use crate::{Failure, push::Repository, scenarios::Room};
 
 pub struct DockerRegistry {
     process: Process,
@@ -28,17 +26,9 @@ impl DockerRegistry {
         self.process.pid()
     }
 
-    /// Pushes the blob in one piece and says where it is.
-    pub fn push(&self, tar: &Path, digest: &Digest) -> Result<Url, Failure> {
-        let at = |path: String| Url { host: self.host.clone(), path };
-        let opened = at("/v2/compare/blobs/uploads/".into()).send("POST", None)?;
-        let location = opened.location.ok_or_else(|| format!("no upload: {}", opened.status))?;
-        let path = location.trim_start_matches(&format!("http://{}", self.host));
-        let sent = at(format!("{path}&digest={digest}")).send("PUT", Some(tar))?;
-        match sent.status {
-            201 => Ok(at(format!("/v2/compare/blobs/{digest}"))),
-            status => Err(format!("docker-registry answered {status} to the upload").into()),
-        }
+    /// A repository of it.
+    pub fn repository(&self, name: &str) -> Repository {
+        Repository::new(&self.host, name)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
     Failure,
     client::Url,
     proxy::{Link, Proxy},
+    push::Repository,
     scenarios::Room,
 };
 
@@ -29,6 +30,8 @@ pub struct Serve<'a> {
     pub announce: Option<String>,
     /// A directory that another run left.
     pub again_in: Option<&'a Path>,
+    /// The IPNS name that it follows.
+    pub follow: Option<String>,
 }
 
 /// A layer, as `layer add` prints it.
@@ -97,6 +100,7 @@ impl<'a> Ocipfs<'a> {
         let mut command = command(room, &dir);
         command.args(["serve", "--listen", "127.0.0.1:0", "--swarm-listen", "/ip4/127.0.0.1/tcp/0"]);
         command.args(serve.peers.iter().flat_map(|peer| ["--peer", peer]));
+        command.args(serve.follow.iter().flat_map(|name| ["--follow", name]));
         command.args(serve.announce.iter().flat_map(|address| ["--swarm-announce", address]));
         let mut process = room.children.start(&mut command, &dir)?;
         let ready = process.line().map_err(|error| format!("ocipfs did not start: {error}"))?;
@@ -153,6 +157,12 @@ impl<'a> Ocipfs<'a> {
         format!("{}/p2p/{}", multiaddr(proxy.address()), self.ready.identity.peer)
     }
 
+    /// Its own IPNS name, under which it publishes what is pushed to it.
+    pub fn name(&self) -> Result<String, Failure> {
+        let listed = self.ask(&["-q", "name", "ls"])?;
+        Ok(listed.lines().next().ok_or("it has no name")?.to_string())
+    }
+
     /// Where its swarm listens.
     pub fn swarm(&self) -> Result<std::net::SocketAddr, Failure> {
         super::socket_address(self.address())
@@ -190,6 +200,11 @@ impl<'a> Ocipfs<'a> {
     fn ask(&self, arguments: &[&str]) -> Result<String, Failure> {
         let mut command = command(self.room, &self.dir);
         finish(self.room.children.start(command.args(arguments), &self.dir.join("commands"))?)
+    }
+
+    /// A repository to push to.
+    pub fn repository(&self, name: &str) -> Repository {
+        Repository::new(&self.ready.registry, name)
     }
 
     /// Where this node has the blob of a layer.
