@@ -278,13 +278,16 @@ impl Cut {
     }
 }
 
+/// Where it takes pieces, and what it ends with.
+type Thread<S> = (SyncSender<Bytes>, JoinHandle<Result<S, Error>>);
+
 /// Work on pieces in their order: by a thread while many come, and at rest otherwise.
 struct Stage<S> {
     name: &'static str,
     work: fn(&mut S, &[u8]) -> Result<(), Error>,
     /// None while the thread has it, and when that failed.
     rest: Option<S>,
-    thread: Option<(SyncSender<Bytes>, JoinHandle<Result<S, Error>>)>,
+    thread: Option<Thread<S>>,
 }
 
 impl<S: Send + 'static> Stage<S> {

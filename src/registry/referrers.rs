@@ -36,12 +36,12 @@ pub async fn list(registry: &Registry, name: &str, digest: &str, query: &Query) 
             let rows = registry.ask(move |all| all.referrers(&of, &subject, &after, ROWS)).await?;
             let Some(end) = rows.last() else { break };
             last = end.digest.to_string();
-            page.add(rows, &wanted, query.most());
+            page.add(rows, wanted, query.most());
         }
     }
     if page.next.is_none() {
         let tagged = tagged(registry, &meaning, &digest).await;
-        page.add(tagged, &wanted, None);
+        page.add(tagged, wanted, None);
     }
     Ok(answer(page, name, &digest, query))
 }

@@ -26,6 +26,9 @@ const LOOK_UP_PATIENCE: Duration = Duration::from_secs(20);
 const SIGNED_PAUSE: Duration = Duration::from_secs(1);
 const JOIN_PAUSE: Duration = Duration::from_millis(300);
 
+/// A name, and its record if there is one that is valid.
+type Due = (PeerId, Option<Vec<u8>>);
+
 impl Names {
     /// Listens for own and followed names, and tells what they mean when somebody joins and again and again.
     pub async fn run(self, routing: mpsc::Sender<Command>, mut joins: watch::Receiver<usize>) {
@@ -83,7 +86,7 @@ impl Names {
 
     /// Own names, those that have lived half of their life signed anew, and followed ones; each with its record, if there
     /// is one that is valid.
-    fn due(&self) -> Result<Vec<(PeerId, Option<Vec<u8>>)>, Error> {
+    fn due(&self) -> Result<Vec<Due>, Error> {
         let now = SystemTime::now();
         let valid = |record: &ipns::Record| record.until() > now;
         let mut all = Vec::new();
