@@ -184,9 +184,10 @@ impl Open {
             let index = stream::read_varint(stream).await? as usize;
             let start = index.checked_mul(PART).filter(|start| *start < length);
             let start = start.ok_or(Malformed("a part beyond its message"))?;
-            let mut part = Buffer::new((length - start).min(PART));
-            stream::fill(stream, part.as_mut(), &heard).await?;
-            if let Some(whole) = self.add(number, length, index, part.as_mut())? {
+            // Not a `Buffer`, whose memory may be that of a whole message, for each stream.
+            let mut part = vec![0; (length - start).min(PART)];
+            stream::fill(stream, &mut part, &heard).await?;
+            if let Some(whole) = self.add(number, length, index, &part)? {
                 let kib = length.div_ceil(1024) as u32;
                 let room = room.clone().acquire_many_owned(kib).await.map_err(std::io::Error::other)?;
                 let message = Message::decode(whole.bytes.freeze())?;
