@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use axum::{
     Router,
-    body::Body,
+    body::BodyDataStream,
     extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
@@ -141,15 +141,19 @@ fn not_modified(headers: &HeaderMap, digest: &Digest) -> Option<Response> {
 
 async fn dispatch(State(registry): State<Registry>, request: Request) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
-    registry.access.check(&parts.method, &parts.headers).await?;
     if is_read(&parts.method) {
         return read(&registry, &parts).await;
     }
     // A task of its own: what a client that goes away has begun is ended in order.
-    match tokio::spawn(write(registry, parts, body)).await {
-        Ok(answer) => answer,
-        Err(_) => Err(StoreError::Stopped.into()),
-    }
+    let answer = tokio::spawn(async move {
+        let mut body = body.into_data_stream();
+        let answer = write(&registry, &parts, &mut body).await;
+        if answer.is_err() {
+            body::drain(&parts.headers, &mut body).await;
+        }
+        answer
+    });
+    answer.await.unwrap_or_else(|_| Err(StoreError::Stopped.into()))
 }
 
 async fn read(registry: &Registry, parts: &Parts) -> Result<Response, Refusal> {
@@ -168,12 +172,13 @@ async fn read(registry: &Registry, parts: &Parts) -> Result<Response, Refusal> {
     }
 }
 
-async fn write(registry: Registry, parts: Parts, body: Body) -> Result<Response, Refusal> {
+async fn write(registry: &Registry, parts: &Parts, body: &mut BodyDataStream) -> Result<Response, Refusal> {
+    registry.access.check(&parts.headers).await?;
     let endpoint = Endpoint::parse(parts.uri.path()).ok_or_else(Refusal::no_endpoint)?;
     let not_taken = || Refusal::method(&parts.method, endpoint.methods());
     let name = local(endpoint.name().ok_or_else(not_taken)?)?;
     let query = Query::parse(parts.uri.query());
-    let (registry, headers) = (&registry, &parts.headers);
+    let headers = &parts.headers;
     match (endpoint, parts.method.as_str()) {
         (Endpoint::Manifest { reference, .. }, "PUT") => {
             manifests::put(registry, &name, reference, &query, headers, body).await

@@ -1,9 +1,9 @@
-//! Bodies of requests that are read whole.
+//! Bodies of requests.
 
 use std::time::Duration;
 
 use axum::{
-    body::{Body, BodyDataStream},
+    body::BodyDataStream,
     http::{HeaderMap, header},
 };
 use bytes::{Bytes, BytesMut};
@@ -11,17 +11,44 @@ use futures::StreamExt;
 
 use super::error::Refusal;
 
+/// So much of a body is read though nobody wants it.
+const DRAIN: usize = 64 << 20;
+/// And for so long.
+const DRAIN_FOR: Duration = Duration::from_secs(10);
+
+/// Reads the rest of a body: most clients see no answer before they have sent all of it.
+pub async fn drain(headers: &HeaderMap, parts: &mut BodyDataStream) {
+    // Who waits to be told to send anything is not told.
+    if headers.contains_key(header::EXPECT) {
+        return;
+    }
+    let read = async {
+        let mut left = DRAIN;
+        while let Some(Ok(part)) = parts.next().await {
+            left = left.saturating_sub(part.len());
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DRAIN_FOR, read).await;
+}
+
 /// The length that a client says its body has.
 pub fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Reads a body of at most `limit` bytes, which may make no progress for this long.
-pub async fn whole(headers: &HeaderMap, body: Body, limit: u64, stall: Duration) -> Result<Bytes, Refusal> {
+pub async fn whole(
+    headers: &HeaderMap,
+    parts: &mut BodyDataStream,
+    limit: u64,
+    stall: Duration,
+) -> Result<Bytes, Refusal> {
     if length(headers).is_some_and(|length| length > limit) {
         return Err(Refusal::too_large(limit));
     }
-    let mut parts: BodyDataStream = body.into_data_stream();
     let mut all = BytesMut::new();
     loop {
         match tokio::time::timeout(stall, parts.next()).await {

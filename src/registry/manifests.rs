@@ -1,5 +1,5 @@
 use axum::{
-    body::Body,
+    body::BodyDataStream,
     http::{HeaderMap, HeaderName, StatusCode, header},
     response::{AppendHeaders, IntoResponse, Response},
 };
@@ -56,7 +56,7 @@ pub async fn put(
     reference: &str,
     query: &Query,
     headers: &HeaderMap,
-    body: Body,
+    body: &mut BodyDataStream,
 ) -> Result<Response, Refusal> {
     let reference: Reference = reference.parse()?;
     let tags = tags(&reference, query)?;
@@ -71,7 +71,7 @@ pub async fn put(
     }
     let said = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let inspected = inspect(&bytes, &digest, said).map_err(Refusal::manifest)?;
-    check_needs(registry, name, &inspected).await?;
+    check_blobs(registry, name, &inspected).await?;
     let subject = inspected.subject.clone();
     let add = adding(name, &digest, tags.clone(), inspected, bytes.len() as u64);
     let stored = registry.resolver.content().store_bytes(bytes, &digest, add);
@@ -103,10 +103,11 @@ fn adding(
     let (name, digest) = (name.clone(), digest.clone());
     move |write, stored| {
         let edit = Edit::new(write);
-        for needed in &inspected.needs {
-            if edit.piece(&name, needed)?.is_none() && !edit.has_manifest(&name, needed)? {
-                return Err(StoreError::Gone(needed.clone()));
-            }
+        let is_here = inspected.blobs.iter();
+        let is_here = is_here
+            .map(|digest| Ok(edit.piece(&name, digest)?.is_some() || edit.has_manifest(&name, digest)?));
+        if let Some(digest) = inspected.lacks(&is_here.collect::<Result<Vec<_>, StoreError>>()?).pop() {
+            return Err(StoreError::Gone(digest));
         }
         let Inspected { media_type, subject, referrer, .. } = &inspected;
         let pushed = Pushed {
@@ -137,18 +138,13 @@ fn tags(reference: &Reference, query: &Query) -> Result<Vec<Tag>, Refusal> {
 }
 
 /// Refuses a manifest without its blobs before anything of it is stored.
-async fn check_needs(registry: &Registry, name: &Name, inspected: &Inspected) -> Result<(), Refusal> {
-    let (of, needs) = (name.clone(), inspected.needs.clone());
-    let missing = registry.ask(move |all| {
-        let mut missing = Vec::new();
-        for digest in needs {
-            if all.piece(&of, &digest)?.is_none() && all.manifest(&of, &digest)?.is_none() {
-                missing.push(digest);
-            }
-        }
-        Ok(missing)
+async fn check_blobs(registry: &Registry, name: &Name, inspected: &Inspected) -> Result<(), Refusal> {
+    let (of, blobs) = (name.clone(), inspected.blobs.clone());
+    let is_here = registry.ask(move |all| {
+        let is_here = |digest| Ok(all.piece(&of, digest)?.is_some() || all.manifest(&of, digest)?.is_some());
+        blobs.iter().map(is_here).collect::<Result<Vec<_>, StoreError>>()
     });
-    let missing = missing.await?;
+    let missing = inspected.lacks(&is_here.await?);
     if missing.is_empty() { Ok(()) } else { Err(Refusal::missing(name, &missing)) }
 }
 

@@ -1,7 +1,7 @@
 //! Blobs coming in ("Pushing blobs"): whole, in parts, as a stream, or by mounting what is here.
 
 use axum::{
-    body::Body,
+    body::BodyDataStream,
     http::{HeaderMap, HeaderName, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -19,7 +19,12 @@ use crate::{
 const CHUNK_MIN_LENGTH: &str = "65536";
 
 /// `POST`: mounts a blob, takes one whole, or begins an upload.
-pub async fn begin(registry: &Registry, name: &Name, query: &Query, body: Body) -> Result<Response, Refusal> {
+pub async fn begin(
+    registry: &Registry,
+    name: &Name,
+    query: &Query,
+    body: &mut BodyDataStream,
+) -> Result<Response, Refusal> {
     if let Some(algorithm) = query.value("digest-algorithm") {
         algorithm.parse::<Algorithm>()?;
     }
@@ -33,7 +38,7 @@ pub async fn begin(registry: &Registry, name: &Name, query: &Query, body: Body) 
     let mut upload = registry.resolver.content().uploads().begin(name.as_str())?;
     let Some(digest) = digest else { return Ok(under_way(StatusCode::ACCEPTED, name, &upload)) };
     let id = upload.id().to_string();
-    let result = match upload.take(body.into_data_stream()).await {
+    let result = match upload.take(body).await {
         Ok(()) => finish(registry, name, upload, &digest).await,
         Err(error) => Err(error.into()),
     };
@@ -101,7 +106,7 @@ pub async fn part(
     name: &Name,
     id: &str,
     headers: &HeaderMap,
-    body: Body,
+    body: &mut BodyDataStream,
 ) -> Result<Response, Refusal> {
     let mut upload = find(registry, name, id).await?;
     let says_where = take(name, &mut upload, headers, body).await?;
@@ -119,7 +124,7 @@ pub async fn end(
     id: &str,
     query: &Query,
     headers: &HeaderMap,
-    body: Body,
+    body: &mut BodyDataStream,
 ) -> Result<Response, Refusal> {
     let digest: Digest = query.value("digest").ok_or_else(Refusal::no_digest)?.parse()?;
     let mut upload = find(registry, name, id).await?;
@@ -147,11 +152,16 @@ async fn finish(
 }
 
 /// Takes a body that begins where the upload ends; true where it says so.
-async fn take(name: &Name, upload: &mut Upload, headers: &HeaderMap, body: Body) -> Result<bool, Refusal> {
+async fn take(
+    name: &Name,
+    upload: &mut Upload,
+    headers: &HeaderMap,
+    body: &mut BodyDataStream,
+) -> Result<bool, Refusal> {
     let range = headers.get(header::CONTENT_RANGE).map(|value| value.to_str().unwrap_or_default());
     let Some(text) = range else {
         if body::length(headers) != Some(0) {
-            upload.take(body.into_data_stream()).await?;
+            upload.take(body).await?;
         }
         return Ok(false);
     };
@@ -168,7 +178,7 @@ async fn take(name: &Name, upload: &mut Upload, headers: &HeaderMap, body: Body)
             "Content-Range {text} has {length} bytes, and the body has others"
         )));
     }
-    upload.take(body.into_data_stream()).await?;
+    upload.take(body).await?;
     match upload.length() - before == length {
         true => Ok(true),
         false => {

@@ -45,9 +45,7 @@ impl ByteRange {
             (first, "") => Spec::From(position(first)?),
             (first, last) => Spec::Between(position(first)?, position(last)?),
         };
-        // Section 14.1.1: a range whose end lies before its start is invalid.
-        let valid = !matches!(spec, Spec::Between(first, last) if last < first);
-        valid.then_some(Self(spec))
+        Some(Self(spec))
     }
 
     /// Returns the bytes meant of a content of `size` bytes, which are at least one.
@@ -56,6 +54,8 @@ impl ByteRange {
     pub fn resolve(&self, size: u64) -> Result<Range<u64>, Unsatisfiable> {
         let range = match self.0 {
             // Not `(last + 1).min(size)`, which would overflow.
+            // Section 14.1.1 calls an end before the start invalid; the answer is 416 then (section 15.5.17).
+            Spec::Between(first, last) if last < first => return Err(Unsatisfiable { size }),
             Spec::Between(first, last) if last < size => first..last + 1,
             Spec::Between(first, _) | Spec::From(first) => first..size,
             Spec::Suffix(length) => size.saturating_sub(length)..size,

@@ -12,8 +12,20 @@ pub struct Inspected {
     pub subject: Option<Digest>,
     /// How its subject tells of it.
     pub referrer: Descriptor,
-    /// Blobs without which it would be of no use.
-    pub needs: Vec<Digest>,
+    /// The blobs that it leads to, the configuration first.
+    pub blobs: Vec<Digest>,
+}
+
+impl Inspected {
+    /// The blobs without which it is refused, given which of its blobs are here: an image may be sparse, but one whose
+    /// configuration is missing, or every layer, was pushed before its blobs.
+    pub fn lacks(&self, is_here: &[bool]) -> Vec<Digest> {
+        let missing = self.blobs.iter().zip(is_here).filter(|(_, here)| !**here);
+        let missing: Vec<Digest> = missing.map(|(digest, _)| digest.clone()).collect();
+        let (config, layers) = is_here.split_first().unwrap_or((&true, &[]));
+        let is_sparse = *config && layers.contains(&true);
+        if is_sparse { Vec::new() } else { missing }
+    }
 }
 
 /// As much of a document as tells what it is.
@@ -36,24 +48,24 @@ pub fn inspect(bytes: &[u8], digest: &Digest, said: Option<&str>) -> Result<Insp
     let referrer = Descriptor::new(kind.clone(), digest.clone(), bytes.len() as u64);
     if kind.is_manifest() {
         let manifest = Manifest::parse(bytes).map_err(|e| e.to_string())?;
-        let needs = manifest.blobs().filter(|blob| !is_elsewhere(blob)).map(|blob| blob.digest.clone());
-        let needs = needs.collect();
+        let blobs = manifest.blobs().filter(|blob| !is_elsewhere(blob)).map(|blob| blob.digest.clone());
+        let blobs = blobs.collect();
         let artifact_type = manifest.artifact_type.or(Some(manifest.config.media_type));
         let referrer = Descriptor { artifact_type, annotations: manifest.annotations, ..referrer };
         let subject = manifest.subject.map(|subject| subject.digest);
-        return Ok(Inspected { media_type: kind, subject, referrer, needs });
+        return Ok(Inspected { media_type: kind, subject, referrer, blobs });
     }
     if kind.is_index() {
         let Index { artifact_type, annotations, subject, .. } =
             Index::parse(bytes).map_err(|e| e.to_string())?;
         let referrer = Descriptor { artifact_type, annotations, ..referrer };
         let subject = subject.map(|subject| subject.digest);
-        return Ok(Inspected { media_type: kind, subject, referrer, needs: Vec::new() });
+        return Ok(Inspected { media_type: kind, subject, referrer, blobs: Vec::new() });
     }
     let Shape { subject, artifact_type, .. } = json.unwrap_or_default();
     let subject = subject.map(|subject| subject.digest);
     let referrer = Descriptor { artifact_type, ..referrer };
-    Ok(Inspected { media_type: kind, subject, referrer, needs: Vec::new() })
+    Ok(Inspected { media_type: kind, subject, referrer, blobs: Vec::new() })
 }
 
 /// Two that differ are refused: one digest must not mean two things to two clients (CVE-2021-41190).
@@ -113,18 +125,33 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_needs_what_can_be_had_only_here() {
-        for (kind, more, needs) in [
+    fn a_manifest_leads_to_what_can_be_had_only_here() {
+        for (kind, more, blobs) in [
             (media_type::OCI_LAYER_TAR_GZIP, "", 2),
             (media_type::OCI_NONDISTRIBUTABLE_TAR_GZIP, "", 1),
             (media_type::DOCKER_FOREIGN_TAR_GZIP, "", 1),
             (media_type::OCI_LAYER_TAR, r#","urls":["https://example.org/x"]"#, 1),
         ] {
             let json = image(media_type::OCI_MANIFEST, &descriptor(kind, more));
-            assert_eq!(of(&json, None).unwrap().needs.len(), needs, "{json}");
+            assert_eq!(of(&json, None).unwrap().blobs.len(), blobs, "{json}");
         }
         let inspected = of(&image(media_type::OCI_MANIFEST, ""), Some(media_type::OCI_MANIFEST)).unwrap();
         assert_eq!(inspected.referrer.artifact_type.unwrap(), media_type::OCI_CONFIG);
+    }
+
+    #[test]
+    fn an_image_may_be_sparse_and_not_empty() {
+        let layers = [descriptor(media_type::OCI_LAYER_TAR, ""), descriptor(media_type::OCI_LAYER_TAR, "")];
+        let image = of(&image(media_type::OCI_MANIFEST, &layers.join(",")), None).unwrap();
+        for (is_here, missing) in [
+            ([true, true, true], 0),
+            ([true, false, true], 0),
+            ([true, false, false], 2),
+            ([false, true, true], 1),
+            ([false, false, false], 3),
+        ] {
+            assert_eq!(image.lacks(&is_here).len(), missing, "{is_here:?}");
+        }
     }
 
     #[test]

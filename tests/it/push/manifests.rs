@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     harness::{Serve, trials},
-    http::{ask, get, send},
+    http::{ask, get, raw, send},
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -95,6 +95,9 @@ async fn a_manifest_without_its_blobs_is_refused() {
     a.get("manifests/x").await.refused(404, "MANIFEST_UNKNOWN", &[]);
     a.push(b"layer").await;
     assert_eq!(a.put("x", &json).await.status, 201);
+    // An image may be sparse.
+    assert_eq!(a.put("x", &manifest(b"{}", &[b"layer", b"elsewhere"])).await.status, 201);
+    a.put("x", &manifest(b"none", &[b"layer"])).await.refused(404, "MANIFEST_BLOB_UNKNOWN", &[]);
 }
 
 fn index(manifests: &[Value]) -> Value {
@@ -139,7 +142,20 @@ async fn a_manifest_has_at_most_4_mib() {
     let most = of(4 << 20);
     assert_eq!(a.put("most", &most).await.status, 201);
     assert_eq!(a.get("manifests/most").await.body.len(), 4 << 20);
-    a.put("more", &of((4 << 20) + 1)).await.refused(413, "SIZE_INVALID", &["4194304"]);
+    let more = of((4 << 20) + 1).to_string();
+    let url = a.url("manifests/more");
+    // Refused before the body is read, and also where no length tells.
+    for length in ["content-length: 4194305\r\n", "transfer-encoding: chunked\r\n"] {
+        let path = url.trim_start_matches(&node.url(""));
+        let kind = media_type::OCI_MANIFEST;
+        let head = format!(
+            "PUT {path} HTTP/1.1\r\nhost: registry\r\nconnection: close\r\ncontent-type: {kind}\r\n{length}\r\n"
+        );
+        let body =
+            if length.starts_with('t') { format!("400001\r\n{more}\r\n0\r\n\r\n") } else { more.clone() };
+        let answer = raw(node.registry(), &(head + &body));
+        assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("SIZE_INVALID"), "{answer}");
+    }
 }
 
 async fn bad_manifests_are_refused_by_name() {
@@ -161,7 +177,7 @@ async fn bad_manifests_are_refused_by_name() {
     put("sha256:baddigest", kind, json.to_string()).await.refused(400, "DIGEST_INVALID", &[]);
     let other = Digest::sha256_of(b"other").to_string();
     put(&other, kind, json.to_string()).await.refused(400, "DIGEST_INVALID", &[&other]);
-    put(&"x".repeat(129), kind, json.to_string()).await.refused(400, "TAG_INVALID", &["128"]);
+    put(&"x".repeat(129), kind, json.to_string()).await.refused(400, "TAG_INVALID", &["at most 127"]);
     let schema1 = json!({ "schemaVersion": 1, "name": "a", "tag": "x" }).to_string();
     let kind1 = "application/vnd.docker.distribution.manifest.v1+json";
     put("x", kind1, schema1).await.refused(400, "MANIFEST_INVALID", &["schema 1"]);
