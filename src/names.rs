@@ -299,7 +299,6 @@ impl Meaning {
                 let below = names.join("/");
                 Ok(Self::Ipns { name, key, below })
             }
-            ["layer", ..] => Err(Error::UnknownName(name)),
             [hash, names @ ..] => match dockerized::parse(hash) {
                 Some(cid) => {
                     let cid = cid.map_err(|why| no_cid(&name, hash, why))?;
