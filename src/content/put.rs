@@ -8,12 +8,15 @@
 //!
 //! Each has a short queue, so memory is bounded by the slowest.
 
+mod cut;
+mod stage;
+
+#[cfg(test)]
+mod tests;
+
 use std::{
-    sync::{
-        Arc, LazyLock,
-        mpsc::{SyncSender, sync_channel},
-    },
-    thread::{self, JoinHandle},
+    sync::{Arc, LazyLock},
+    thread,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -24,17 +27,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     MIB, Profile,
-    dag::{Builder, Root},
-    store::{Draft, Error, Layout, Leaf, Ready, Sealed, Store, Stored},
+    dag::Root,
+    store::{Draft, Error, Layout, Ready, Sealed, Store, Stored},
 };
-
-#[cfg(test)]
-mod tests;
+use cut::Cut;
+use stage::Stage;
 
 /// A whole number of leaves of either profile.
 const PIECE: usize = MIB;
-/// Pieces that wait for one thread.
-const WAITING: usize = 4;
 
 /// Puts that have threads of their own; what comes beside them is hashed and written by who brings it.
 static LANES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
@@ -79,6 +79,7 @@ impl Put {
     pub fn resume(store: &Store, profile: Profile, file: u64, length: u64) -> Result<Self, Error> {
         let whole_pieces = length - length % PIECE as u64;
         let all = store.resume_draft(file, length)?;
+        all.cut_off()?;
         let mut put = Self::of(store.resume_draft(file, whole_pieces)?, profile);
         put.whole = Some(hash_whole());
         all.replay(|bytes| {
@@ -157,7 +158,7 @@ impl Put {
     /// Makes what came durable, and gives the id of its file. It stays from now on, until it is stored or discarded.
     pub fn save(&mut self) -> Result<u64, Error> {
         self.rest()?;
-        let draft = self.writer.rest.as_mut().ok_or(Error::BrokenOff)?;
+        let draft = self.writer.at_rest()?;
         draft.save(&self.open)?;
         Ok(draft.id())
     }
@@ -246,88 +247,4 @@ fn hash_whole() -> Stage<Hasher> {
         hasher.update(piece);
         Ok(())
     })
-}
-
-/// Cuts pieces into leaves, and builds the tree above them.
-struct Cut {
-    profile: Profile,
-    builder: Builder,
-    leaves: Vec<Leaf>,
-    nodes: Vec<Block>,
-    offset: u64,
-}
-
-impl Cut {
-    fn new(profile: Profile) -> Self {
-        Self { profile, builder: Builder::new(profile), leaves: vec![], nodes: vec![], offset: 0 }
-    }
-
-    fn push(&mut self, piece: &[u8]) {
-        for chunk in piece.chunks(self.profile.chunk()) {
-            let (cid, finished) = self.builder.push_leaf(chunk);
-            self.leaves.push(Leaf { cid, offset: self.offset, length: chunk.len() as u64 });
-            self.nodes.extend(finished);
-            self.offset += chunk.len() as u64;
-        }
-    }
-
-    fn finish(mut self) -> (Root, Layout) {
-        let (root, last) = self.builder.finish();
-        self.nodes.extend(last);
-        (root, Layout { root: root.cid, leaves: self.leaves, nodes: self.nodes })
-    }
-}
-
-/// Where it takes pieces, and what it ends with.
-type Thread<S> = (SyncSender<Bytes>, JoinHandle<Result<S, Error>>);
-
-/// Work on pieces in their order: by a thread while many come, and at rest otherwise.
-struct Stage<S> {
-    name: &'static str,
-    work: fn(&mut S, &[u8]) -> Result<(), Error>,
-    /// None while the thread has it, and when that failed.
-    rest: Option<S>,
-    thread: Option<Thread<S>>,
-}
-
-impl<S: Send + 'static> Stage<S> {
-    fn new(name: &'static str, state: S, work: fn(&mut S, &[u8]) -> Result<(), Error>) -> Self {
-        Self { name, work, rest: Some(state), thread: None }
-    }
-
-    /// Does it here and now, where no thread is at it.
-    fn work(&mut self, piece: &[u8]) -> Result<(), Error> {
-        (self.work)(self.rest.as_mut().ok_or(Error::BrokenOff)?, piece)
-    }
-
-    /// Has a thread do it, and waits for room.
-    fn give(&mut self, piece: Bytes) -> Result<(), Error> {
-        if let Some(mut state) = self.rest.take() {
-            let (pieces, waiting) = sync_channel::<Bytes>(WAITING);
-            let work = self.work;
-            let run = move || waiting.iter().try_for_each(|piece| work(&mut state, &piece)).map(|()| state);
-            let thread = thread::Builder::new().name(self.name.into()).spawn(run).map_err(Error::Thread)?;
-            self.thread = Some((pieces, thread));
-        }
-        match &self.thread {
-            Some((pieces, _)) if pieces.send(piece).is_ok() => Ok(()),
-            // It hangs up before the end only with an error.
-            _ => Err(self.stop().err().unwrap_or(Error::BrokenOff)),
-        }
-    }
-
-    /// Waits for what was given, and lets the thread go.
-    fn stop(&mut self) -> Result<(), Error> {
-        if let Some((pieces, thread)) = self.thread.take() {
-            drop(pieces);
-            let state = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-            self.rest = Some(state);
-        }
-        Ok(())
-    }
-
-    fn end(mut self) -> Result<S, Error> {
-        self.stop()?;
-        self.rest.ok_or(Error::BrokenOff)
-    }
 }

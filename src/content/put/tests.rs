@@ -3,6 +3,10 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::*;
+use crate::content::{
+    dag::Document,
+    store::{Saved, forget_upload},
+};
 
 /// The vectors' input: byte `i` is the top byte of `i` times a constant.
 fn input(start: u64, length: usize) -> Bytes {
@@ -63,6 +67,74 @@ fn a_put_that_is_dropped_leaves_nothing() {
     drop(put.close().unwrap());
     assert!(std::fs::read_dir(dir.path().join("incoming")).unwrap().next().is_none());
     assert_eq!(store.stat().unwrap(), Default::default());
+}
+
+#[test]
+fn a_put_that_was_saved_goes_on_after_a_restart_with_the_same_cid() {
+    let dir = tempfile::tempdir().unwrap();
+    for (saved, size) in [(1, 2), (1000, 70_000), (MIB, MIB), (MIB + 5, 3 * MIB + 7), (3 * MIB, 4 * MIB)] {
+        let bytes = input(size as u64, size);
+        let store = Store::open(dir.path()).unwrap();
+        let mut put = Put::new(&store, Profile::UnixfsV1).unwrap();
+        put.write(bytes.slice(..saved)).unwrap();
+        let file = put.save().unwrap();
+        let row = Saved { id: "id".into(), owner: "me".into(), file, at: 0, length: saved as u64 };
+        store.save_upload(row.clone()).unwrap();
+        // What came after that is lost.
+        put.write(input(99, 4 * MIB)).unwrap();
+        drop((put, store));
+        let store = Store::open(dir.path()).unwrap();
+        assert_eq!(store.saved_uploads().unwrap(), [row]);
+        let mut put = Put::resume(&store, Profile::UnixfsV1, file, saved as u64).unwrap();
+        put.write(bytes.slice(saved..)).unwrap();
+        let written = put.close().unwrap();
+        let digest = Digest::sha256_of(&bytes);
+        assert_eq!((written.root.cid, &written.digest), (cid_of(&bytes), &Some(digest.clone())), "{saved}");
+        assert_eq!(written.hash(Algorithm::Sha512).unwrap(), Hasher::of(Algorithm::Sha512, &bytes));
+        let (stored, ()) = written.store_and(&digest, &[], |write, _| forget_upload(write, "id")).unwrap();
+        assert!(store.open_file(&stored).unwrap().read_at(0, size).unwrap() == bytes);
+        let path = dir.path().join("blobs").join(&digest.hex()[..2]).join(digest.hex());
+        assert!(std::fs::metadata(path).is_ok_and(|file| file.len() == size as u64) || size < 65_536);
+        assert_eq!(store.saved_uploads().unwrap(), []);
+        assert!(std::fs::read_dir(dir.path().join("incoming")).unwrap().next().is_none());
+    }
+}
+
+fn cid_of(bytes: &Bytes) -> ocipfs_node::Cid {
+    Document::file(bytes.clone(), Profile::UnixfsV1).root.cid
+}
+
+#[test]
+fn what_was_saved_and_is_discarded_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    for size in [10, 2 * MIB] {
+        let mut put = Put::new(&store, Profile::UnixfsV1).unwrap();
+        put.write(input(0, size)).unwrap();
+        put.save().unwrap();
+        assert_eq!(std::fs::read_dir(dir.path().join("incoming")).unwrap().count(), 1);
+        put.discard();
+        assert_eq!(std::fs::read_dir(dir.path().join("incoming")).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn more_puts_than_there_are_cores_for_give_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    std::thread::scope(|scope| {
+        for n in 0..16 {
+            let store = &store;
+            scope.spawn(move || {
+                let bytes = input(n, 2 * MIB + 3);
+                let mut put = Put::new(store, Profile::UnixfsV1).unwrap();
+                bytes.chunks(300_001).for_each(|part| put.write(bytes.slice_ref(part)).unwrap());
+                let (stored, root) = put.finish().unwrap();
+                assert_eq!((stored.digest, root.cid), (Digest::sha256_of(&bytes), cid_of(&bytes)));
+            });
+        }
+    });
+    assert_eq!(store.stat().unwrap().blobs, 16);
 }
 
 /// Figures for a person: `cargo test --release -- --ignored --nocapture puts_of`.

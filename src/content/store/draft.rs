@@ -183,6 +183,12 @@ impl Draft {
         Ok(())
     }
 
+    /// Drops what was written after it and not saved.
+    pub fn cut_off(&self) -> Result<(), Error> {
+        let Some(sheet) = &self.file else { return Ok(()) };
+        sheet.file.set_len(self.size).map_err(Error::at(&self.store.0.disk.incoming(self.id)))
+    }
+
     /// Hands over all of its bytes, piece by piece.
     pub fn replay(&self, mut to: impl FnMut(&[u8])) -> Result<(), Error> {
         let path = self.store.0.disk.incoming(self.id);

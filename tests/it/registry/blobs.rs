@@ -39,7 +39,6 @@ async fn hold_ranges(url: &str, bytes: &[u8], digest: &str) {
         (&middle, Some(&other), None),
         (&middle, Some("Thu, 01 Jan 1970 00:00:00 GMT"), None),
         ("bytes=0-0,5-9", None, None),
-        ("bytes=9-0", None, None),
         ("lines=0-1", None, None),
         ("nonsense", None, None),
     ] {
@@ -58,7 +57,7 @@ async fn hold_ranges(url: &str, bytes: &[u8], digest: &str) {
         assert_eq!(answer.header("etag"), etag);
         assert_eq!(answer.header("accept-ranges"), "bytes");
     }
-    for range in [format!("bytes={size}-"), format!("bytes={}-{}", size, size + 5), "bytes=-0".into()] {
+    for range in [format!("bytes={size}-"), format!("bytes={}-{}", size, size + 5), "bytes=-0".into(), "bytes=9-0".into()] {
         let answer = ask("GET", url, &[("range", &range)]).await;
         answer.refused(416, "RANGE_INVALID", &[&size.to_string()]);
         assert_eq!(answer.header("content-range"), format!("bytes */{size}"), "{range}");

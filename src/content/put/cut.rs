@@ -1,0 +1,37 @@
+use ocipfs_node::Block;
+
+use crate::content::{
+    Profile,
+    dag::{Builder, Root},
+    store::{Layout, Leaf},
+};
+
+/// Cuts pieces into leaves, and builds the tree above them.
+pub struct Cut {
+    profile: Profile,
+    builder: Builder,
+    leaves: Vec<Leaf>,
+    nodes: Vec<Block>,
+    offset: u64,
+}
+
+impl Cut {
+    pub fn new(profile: Profile) -> Self {
+        Self { profile, builder: Builder::new(profile), leaves: vec![], nodes: vec![], offset: 0 }
+    }
+
+    pub fn push(&mut self, piece: &[u8]) {
+        for chunk in piece.chunks(self.profile.chunk()) {
+            let (cid, finished) = self.builder.push_leaf(chunk);
+            self.leaves.push(Leaf { cid, offset: self.offset, length: chunk.len() as u64 });
+            self.nodes.extend(finished);
+            self.offset += chunk.len() as u64;
+        }
+    }
+
+    pub fn finish(mut self) -> (Root, Layout) {
+        let (root, last) = self.builder.finish();
+        self.nodes.extend(last);
+        (root, Layout { root: root.cid, leaves: self.leaves, nodes: self.nodes })
+    }
+}
