@@ -372,7 +372,10 @@ impl Meaning {
     /// The tags after `last`, sorted, at most so many.
     pub async fn tags_after(&self, resolver: &Resolver, last: &str, most: usize) -> Result<Vec<Tag>, Error> {
         if let Self::Local { name } = self {
-            return Local { resolver, name }.tags(last, most).await;
+            match (Local { resolver, name }).tags(last, most).await {
+                Err(Error::UnknownName(_)) => {}
+                found => return found,
+            }
         }
         let tags = self.tags(resolver).await?;
         Ok(tags.into_iter().filter(|tag| tag.as_str() > last).take(most).collect())
