@@ -57,7 +57,12 @@ async fn hold_ranges(url: &str, bytes: &[u8], digest: &str) {
         assert_eq!(answer.header("etag"), etag);
         assert_eq!(answer.header("accept-ranges"), "bytes");
     }
-    for range in [format!("bytes={size}-"), format!("bytes={}-{}", size, size + 5), "bytes=-0".into(), "bytes=9-0".into()] {
+    for range in [
+        format!("bytes={size}-"),
+        format!("bytes={}-{}", size, size + 5),
+        "bytes=-0".into(),
+        "bytes=9-0".into(),
+    ] {
         let answer = ask("GET", url, &[("range", &range)]).await;
         answer.refused(416, "RANGE_INVALID", &[&size.to_string()]);
         assert_eq!(answer.header("content-range"), format!("bytes */{size}"), "{range}");
