@@ -82,6 +82,7 @@ fn a_put_that_was_saved_goes_on_after_a_restart_with_the_same_cid() {
         store.save_upload(row.clone()).unwrap();
         // What came after that is lost.
         put.write(input(99, 4 * MIB)).unwrap();
+        put.rest().unwrap();
         drop((put, store));
         let store = Store::open(dir.path()).unwrap();
         assert_eq!(store.saved_uploads().unwrap(), [row]);
