@@ -277,6 +277,8 @@ async fn another_peer_is_given_what_was_pushed_only_where_it_is_shared() {
         // What a command adds is given in any case, and the pushed blob where it is the same.
         let tar = crate::harness::tar_of(node.data_dir(), "added.tar", b"added");
         let added = node.json(&["layer", "add", tar.to_str().unwrap()]);
-        boxo::fetch(&[], added["layer"].as_str().unwrap(), node.address(), &out, PATIENCE * 4).await.unwrap();
+        boxo::fetch(&[], added["layers"][0]["layer"].as_str().unwrap(), node.address(), &out, PATIENCE * 4)
+            .await
+            .unwrap();
     }
 }

@@ -59,8 +59,10 @@ pub(crate) enum Command {
     Listen(RecordKey),
     /// Hear no more of it.
     ListenNoMore(RecordKey),
-    /// Tell whoever listens for a name.
-    Tell(RecordKey, Vec<u8>),
+    /// Have a name's record here for who asks, and tell whoever listens for the name.
+    Tell(kad::Record),
+    /// Have it here alone.
+    Keep(kad::Record),
     /// What became of a message that was heard.
     Judge(MessageId, PeerId, Verdict),
 }
@@ -166,7 +168,8 @@ impl Behaviour {
             Command::Values(key, found) => self.find_values(key, found),
             Command::Listen(key) => self.listen(&key),
             Command::ListenNoMore(key) => self.listen_no_more(&key),
-            Command::Tell(key, record) => self.tell(&key, record),
+            Command::Tell(record) => self.tell(record),
+            Command::Keep(record) => self.keep(record),
             Command::Judge(message, from, verdict) => self.judge(&message, &from, verdict),
         }
     }

@@ -259,7 +259,7 @@ impl Node {
         let (name, key, bytes) = (Name::of(key), key.clone(), value.as_bytes().to_vec());
         let record = self.names().blocking(move |names| names.sign(&key, bytes, ttl)).await?;
         if let Some(online) = self.online() {
-            let tell = Command::Tell(name.key(), record.bytes().to_vec());
+            let tell = Command::Tell(name.record(record.bytes().to_vec()));
             for command in [Command::Listen(name.key()), tell] {
                 online.routing.send(command).await.map_err(|_| Error::Stopped)?;
             }

@@ -65,9 +65,17 @@ impl Behaviour {
         self.parts.pubsub.unsubscribe(&pubsub::topic(key));
     }
 
-    /// Tells who listens.
-    pub(super) fn tell(&mut self, key: &RecordKey, record: Vec<u8>) {
-        match self.parts.pubsub.publish(pubsub::topic(key), record) {
+    /// Has a record here, for those who ask for it.
+    pub(super) fn keep(&mut self, record: kad::Record) {
+        if let Err(error) = self.parts.kad.store_mut().put(record) {
+            tracing::debug!(%error, "a name's record is not kept for who asks");
+        }
+    }
+
+    /// The same, and tells who listens.
+    pub(super) fn tell(&mut self, record: kad::Record) {
+        self.keep(record.clone());
+        match self.parts.pubsub.publish(pubsub::topic(&record.key), record.value) {
             Ok(_) | Err(gossipsub::PublishError::NoPeersSubscribedToTopic) => {}
             Err(error) => tracing::warn!(%error, "a name's record is not told to those who follow it"),
         }

@@ -9,7 +9,7 @@ const SHORT: usize = 64 << 10;
 /// Longer buffers are not kept.
 const LONG: usize = 2 << 20;
 /// Buffers kept for the next messages, all connections together.
-const MOST: usize = 16;
+const MOST: usize = 8;
 
 static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 

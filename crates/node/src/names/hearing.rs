@@ -89,15 +89,20 @@ impl Names {
     /// Judges what is heard, and keeps what is newer.
     pub async fn hear_all(self, mut heard: mpsc::Receiver<Heard>, commands: mpsc::Sender<Command>) {
         while let Some(Heard { name, record, message }) = heard.recv().await {
-            let hearing = self.blocking(move |names| names.hear(name, record, SystemTime::now()));
+            let bytes = record.clone();
+            let hearing = self.blocking(move |names| names.hear(name, bytes, SystemTime::now()));
             let verdict = hearing.await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "what was heard of a name is not kept");
                 Verdict::Ignore
             });
-            if let Some((message, from)) = message
-                && commands.send(Command::Judge(message, from, verdict)).await.is_err()
-            {
-                return;
+            // Others may ask for it here.
+            let keep =
+                matches!(verdict, Verdict::Accept).then(|| Command::Keep(Name::from(name).record(record)));
+            let judge = message.map(|(message, from)| Command::Judge(message, from, verdict));
+            for command in judge.into_iter().chain(keep) {
+                if commands.send(command).await.is_err() {
+                    return;
+                }
             }
         }
     }

@@ -69,17 +69,17 @@ impl Names {
             Vec::new()
         });
         for (name, record) in due {
-            let key = Name::from(name).key();
-            routing.send(Command::Listen(key.clone())).await.ok()?;
-            let Some(record) = record else { continue };
+            routing.send(Command::Listen(Name::from(name).key())).await.ok()?;
+            let Some(value) = record else { continue };
+            let record = Name::from(name).record(value.clone());
             if to_listeners {
-                routing.send(Command::Tell(key, record.clone())).await.ok()?;
+                routing.send(Command::Tell(record.clone())).await.ok()?;
             }
-            if told.insert(name, record.clone()).as_ref() == Some(&record) {
+            if told.insert(name, value.clone()).as_ref() == Some(&value) {
                 continue;
             }
             let (reply, _answer) = oneshot::channel();
-            routing.send(Command::PutValue(Name::from(name).record(record), reply)).await.ok()?;
+            routing.send(Command::PutValue(record, reply)).await.ok()?;
         }
         Some(())
     }
