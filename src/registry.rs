@@ -201,7 +201,10 @@ async fn write(registry: &Registry, parts: &Parts, body: &mut BodyDataStream) ->
 fn local(name: &str) -> Result<Name, Refusal> {
     match Meaning::parse(name) {
         Ok(Meaning::Local { name }) => Ok(name),
-        Ok(_) | Err(names::Error::UnknownName(_) | names::Error::Unfinished { .. }) => {
+        Ok(_)
+        | Err(
+            names::Error::UnknownName(_) | names::Error::Unfinished { .. } | names::Error::Misplaced { .. },
+        ) => {
             let why = "what it means is said by a CID or a key, so nothing can be pushed to it";
             Err(Refusal::denied(format!("{name}: {why}; choose a name that does not begin like it")))
         }

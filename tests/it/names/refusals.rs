@@ -34,7 +34,7 @@ async fn names_that_lead_nowhere_are_told_what_would_be() {
         ("ipfs/nonsense".into(), 400, "NAME_INVALID", "\"nonsense\" in ipfs/nonsense is no CID"),
         ("ipfs".into(), 404, "NAME_UNKNOWN", "ipfs/<cid>[/<dir>...] would be"),
         (format!("1220{}/busybox", "0".repeat(60)), 400, "NAME_INVALID", "68 characters"),
-        ("library/busybox".into(), 404, "NAME_UNKNOWN", "this registry knows layer/<cid>, ipfs/<cid>"),
+        ("library/busybox".into(), 404, "NAME_UNKNOWN", "layer/<cid>, ipfs/<cid>"),
         (format!("ipfs/{V1}"), 404, "MANIFEST_UNKNOWN", "nobody has"),
     ] {
         for rest in ["manifests/latest", "tags/list"] {

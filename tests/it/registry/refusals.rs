@@ -81,7 +81,7 @@ async fn names_that_mean_nothing_here_are_refused_with_what_would() {
         ("layer/%41".into(), 400, "NAME_INVALID", ""),
         ("layer".into(), 404, "NAME_UNKNOWN", "layer/<cid>"),
         ("library/busybox".into(), 404, "NAME_UNKNOWN", "layer/<cid>"),
-        (format!("layer/{V1}/more"), 404, "NAME_UNKNOWN", "layer/<cid>"),
+        (format!("layer/{V1}/more"), 404, "NAME_UNKNOWN", "would be"),
         ("a//b".into(), 400, "NAME_INVALID", "empty component"),
         ("a".repeat(256), 400, "NAME_INVALID", "255"),
     ] {

@@ -67,9 +67,13 @@ impl Node {
         let best = found.max(seen).ok_or(Error::NoRecord { name: *name, asked, waited: start.elapsed() })?;
         if is_new {
             let bytes = best.bytes().to_vec();
-            let see = move |names: &Names| match names.0.hearing.is_followed(&peer) {
-                true => names.hear(peer, bytes, SystemTime::now()).map(drop),
-                false => Ok(names.0.kept.see(&peer, &bytes)?),
+            let see = move |names: &Names| {
+                // It may be of a name that is followed, or signed elsewhere under an own key.
+                names.hear(peer, bytes.clone(), SystemTime::now())?;
+                match names.0.hearing.is_followed(&peer) {
+                    true => Ok(()),
+                    false => Ok(names.0.kept.see(&peer, &bytes)?),
+                }
             };
             self.names().blocking(see).await?;
         }
