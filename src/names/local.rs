@@ -1,4 +1,5 @@
-//! Any other name: a repository that was pushed here. What it does not have is not looked for elsewhere.
+//! Any other name: a repository that was pushed here. What it does not have is not looked for elsewhere; where there is no
+//! such repository, `followed` looks.
 
 use ocipfs_oci::{Digest, Name, Reference, Tag};
 
