@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ocipfs_node::{Cid, Pointer};
-use ocipfs_oci::{Digest, Name, Reference, Tag, name};
+use ocipfs_oci::{Descriptor, Digest, Name, Reference, Tag, name};
 
 use crate::{
     content::{self, Blob, CidPath, Content, PathError},
@@ -395,6 +395,25 @@ impl Meaning {
                 Err(Error::UnknownName(_)) => followed::tags(resolver, name).await,
                 found => found,
             },
+        }
+    }
+
+    /// What refers to a manifest, by digests; nothing of a repository that was pushed here, which tells it in pages.
+    pub async fn referrers(&self, resolver: &Resolver, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
+        let found = async {
+            match self {
+                Self::Path { name, at } => path::open(resolver, name, at).await?.referrers(subject).await,
+                Self::Ipns { name, key, below } => match resolver.targets(name, key, below).await?.first() {
+                    Some(at) => path::open(resolver, name, at).await?.referrers(subject).await,
+                    None => Ok(Vec::new()),
+                },
+                Self::Local { name } => followed::referrers(resolver, name, subject).await,
+                Self::Layer { .. } | Self::Dockerized { .. } => Ok(Vec::new()),
+            }
+        };
+        match found.await {
+            Err(error) if followed::is_absence(&error) => Ok(Vec::new()),
+            found => found,
         }
     }
 

@@ -11,6 +11,7 @@ mod manifests;
 mod query;
 mod referrers;
 mod tags;
+mod token;
 mod uploads;
 
 use std::time::Duration;
@@ -21,7 +22,7 @@ use axum::{
     extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
-    routing::any,
+    routing::{any, get},
 };
 use ocipfs_oci::{Digest, Name};
 use tokio::net::TcpListener;
@@ -102,6 +103,7 @@ fn router(registry: Registry) -> Router {
         .route("/v2", any(version))
         .route("/v2/", any(version))
         .route("/v2/{*path}", any(dispatch))
+        .route(token::PATH, get(token::get))
         .fallback(async || Refusal::no_endpoint())
         .layer(axum::middleware::map_response(common_headers))
         .layer(TraceLayer::new_for_http().on_response(DefaultOnResponse::new().level(Level::DEBUG)))
@@ -173,8 +175,9 @@ async fn read(registry: &Registry, parts: &Parts) -> Result<Response, Refusal> {
 }
 
 async fn write(registry: &Registry, parts: &Parts, body: &mut BodyDataStream) -> Result<Response, Refusal> {
-    registry.access.check(&parts.headers).await?;
-    let endpoint = Endpoint::parse(parts.uri.path()).ok_or_else(Refusal::no_endpoint)?;
+    let endpoint = Endpoint::parse(parts.uri.path());
+    registry.access.check(&parts.headers, endpoint.as_ref().and_then(Endpoint::name)).await?;
+    let endpoint = endpoint.ok_or_else(Refusal::no_endpoint)?;
     let not_taken = || Refusal::method(&parts.method, endpoint.methods());
     let name = local(endpoint.name().ok_or_else(not_taken)?)?;
     let query = Query::parse(parts.uri.query());

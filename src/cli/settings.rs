@@ -238,7 +238,7 @@ impl Settings {
         match &self.htpasswd {
             Some(path) => {
                 let users = Users::read(path);
-                Ok(Access::Users(
+                Ok(Access::users(
                     users.map_err(|e| usage(e, "`htpasswd -B -c FILE NAME` makes such a file"))?,
                 ))
             }

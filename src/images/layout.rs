@@ -2,6 +2,7 @@
 
 mod index;
 mod prefetch;
+mod referrers;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -16,8 +17,9 @@ use tokio::sync::OnceCell;
 use super::{Document, Error, cache::Cache};
 use crate::content::{self, Blob, CidPath, Content};
 use index::{Entry, entries, tags};
-pub use index::{MAX_BYTES, MAX_ENTRIES};
+pub use index::{MAX_BYTES, MAX_ENTRIES, SUBJECT};
 pub use prefetch::prefetch;
+use referrers::Referring;
 
 /// Entries of all layouts that are remembered together.
 const REMEMBERED: usize = 200_000;
@@ -58,6 +60,7 @@ pub struct Layout {
     only: Option<Entry>,
     /// The entries that are indexes, those without a tag first.
     indexes: Vec<Entry>,
+    referring: Referring,
     /// The tags within those, once somebody asked for what has no tag above.
     nested: OnceCell<BTreeMap<Tag, Entry>>,
     weight: usize,
@@ -94,7 +97,8 @@ impl Layout {
         indexes.sort_by_key(|entry| entry.ref_name.is_some());
         let only = if let [only] = entries.as_slice() { Some(only.clone()) } else { None };
         let weight = entries.len() + indexes.len() + 1;
-        Self { at, holder, tags: tags(entries), only, indexes, nested: OnceCell::new(), weight }
+        let referring = Referring::of(&entries);
+        Self { at, holder, tags: tags(entries), only, indexes, referring, nested: OnceCell::new(), weight }
     }
 
     /// The manifest of a tag. Where nothing has a tag, what stands alone is `latest`.

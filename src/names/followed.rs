@@ -7,7 +7,7 @@ use std::{
 
 use futures::{FutureExt, future::BoxFuture};
 use ocipfs_node::Node;
-use ocipfs_oci::{Digest, Name, Reference, Tag};
+use ocipfs_oci::{Descriptor, Digest, Name, Reference, Tag};
 
 use super::{Document, Error, Resolver, Source, ipns, path};
 use crate::{
@@ -95,7 +95,7 @@ impl Followed {
 }
 
 /// Whether an error says no more than that a tree has no such thing.
-fn is_absence(error: &Error) -> bool {
+pub fn is_absence(error: &Error) -> bool {
     use images::Error::{Content, NoEntry, NoLayout};
     match error {
         Error::UnknownReference { .. } | Error::UnknownBlob { .. } | Error::UnknownName(_) => true,
@@ -124,6 +124,13 @@ pub async fn blob(resolver: &Resolver, name: &Name, digest: &Digest) -> Result<S
 /// The tags of such a repository.
 pub async fn tags(resolver: &Resolver, name: &Name) -> Result<Vec<Tag>, Error> {
     let found = search(resolver, name, false, |image| async move { image.tags().await }.boxed());
+    found.await?.ok_or_else(|| Error::UnknownName(name.clone()))
+}
+
+/// What refers to a manifest of such a repository.
+pub async fn referrers(resolver: &Resolver, name: &Name, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
+    let found =
+        search(resolver, name, false, |image| async move { image.referrers(subject).await }.boxed());
     found.await?.ok_or_else(|| Error::UnknownName(name.clone()))
 }
 

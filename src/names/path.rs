@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ocipfs_node::Cid;
-use ocipfs_oci::{Digest, Name, Reference, Tag};
+use ocipfs_oci::{Descriptor, Digest, Name, Reference, Tag};
 
 use super::{Document, Error, Resolver, Source, descriptor};
 use crate::{
@@ -113,6 +113,14 @@ impl Image<'_> {
             Self::Descriptor(_) => Ok(vec![Tag::latest()]),
         }
     }
+
+    pub async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
+        match self {
+            Self::Layout(path) => path.referrers(subject).await,
+            // It is one image, and nothing beside it.
+            Self::Descriptor(_) => Ok(Vec::new()),
+        }
+    }
 }
 
 impl Path<'_> {
@@ -143,6 +151,11 @@ impl Path<'_> {
             self.layout.blob(self.content, digest).await.map_err(|why| Error::image(self.name, why))?;
         let unknown = || Error::UnknownBlob { name: self.name.clone(), digest: digest.clone() };
         blob.map(|blob| Source::Stored(Box::new(blob))).ok_or_else(unknown)
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
+        let found = self.layout.referrers(self.content, subject).await;
+        found.map_err(|why| Error::image(self.name, why))
     }
 
     async fn tags(&self) -> Result<Vec<Tag>, Error> {

@@ -1,9 +1,15 @@
 //! Who may change something: everybody on loopback, users where there are some, and no page in a browser.
 
+use std::time::Instant;
+
 use axum::http::{HeaderMap, Method, header};
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use super::{error::Refusal, htpasswd::Users};
+use super::{
+    error::Refusal,
+    htpasswd::Users,
+    token::{self, Holder, Tokens},
+};
 
 /// Who may push and delete. What is here may be read by whoever reaches it.
 #[derive(Clone)]
@@ -12,13 +18,18 @@ pub enum Access {
     Everybody,
     /// Nobody: others reach it, and there are no users.
     Nobody,
-    /// These users.
-    Users(Users),
+    /// These users, by their passwords and by what they get in place of them.
+    Users(Users, Tokens),
 }
 
 impl Access {
-    /// Refuses a request that would change something and may not.
-    pub async fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    /// Whoever is in such a file.
+    pub fn users(users: Users) -> Self {
+        Self::Users(users, Tokens::default())
+    }
+
+    /// Refuses a request that would change something of a repository and may not.
+    pub async fn check(&self, headers: &HeaderMap, name: Option<&str>) -> Result<(), Refusal> {
         if headers.contains_key(header::ORIGIN) {
             let message =
                 "a page in a browser may not change anything here (the request has an Origin header)";
@@ -30,17 +41,19 @@ impl Access {
                 "pushes are taken on loopback only until there are users: start serve with --htpasswd FILE, \
                  which `htpasswd -B` makes",
             )),
-            Self::Users(_) => self.greet(headers).await,
+            Self::Users(users, tokens) => match holder(users, tokens, headers).await {
+                Some(Holder::User) => Ok(()),
+                Some(Holder::Anybody) | None => Err(Refusal::unauthorized(token::challenge(headers, name))),
+            },
         }
     }
 
-    /// Refuses who is no user, where there are users.
+    /// Refuses who shows neither a password nor a token, where there are users: so clients learn that they can.
     pub async fn greet(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let Self::Users(users) = self else { return Ok(()) };
-        let login = headers.get(header::AUTHORIZATION).and_then(|value| login(value.to_str().ok()?));
-        match login {
-            Some((user, password)) if users.know(&user, &password).await => Ok(()),
-            _ => Err(Refusal::unauthorized()),
+        let Self::Users(users, tokens) = self else { return Ok(()) };
+        match holder(users, tokens, headers).await {
+            Some(_) => Ok(()),
+            None => Err(Refusal::unauthorized(token::challenge(headers, None))),
         }
     }
 }
@@ -49,8 +62,18 @@ pub fn is_read(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
 
+async fn holder(users: &Users, tokens: &Tokens, headers: &HeaderMap) -> Option<Holder> {
+    let shown = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    if let Some((user, password)) = login(shown) {
+        return users.know(&user, &password).await.then_some(Holder::User);
+    }
+    let (scheme, token) = shown.split_once(' ')?;
+    let is_token = scheme.eq_ignore_ascii_case("bearer");
+    is_token.then(|| tokens.holder(token.trim(), Instant::now())).flatten()
+}
+
 /// The name and the password of `Basic` (RFC 7617).
-fn login(header: &str) -> Option<(String, String)> {
+pub fn login(header: &str) -> Option<(String, String)> {
     let (scheme, token) = header.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;

@@ -60,12 +60,13 @@ impl Refusal {
         Self::new(StatusCode::FORBIDDEN, "DENIED", message)
     }
 
-    /// RFC 7617.
-    pub fn unauthorized() -> Self {
+    /// With the challenge to fetch a token (RFC 6750), or to send a name and a password (RFC 7617).
+    pub fn unauthorized(challenge: Option<String>) -> Self {
         let message =
             "this needs the name and password of a user of this registry: log in with `docker login`";
         let refusal = Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message);
-        refusal.with(header::WWW_AUTHENTICATE, "Basic realm=\"ocipfs\", charset=\"UTF-8\"")
+        let basic = || "Basic realm=\"ocipfs\", charset=\"UTF-8\"".into();
+        refusal.with(header::WWW_AUTHENTICATE, challenge.unwrap_or_else(basic))
     }
 
     pub fn no_digest() -> Self {

@@ -29,7 +29,14 @@ pub async fn list(registry: &Registry, name: &str, digest: &str, query: &Query) 
         None => true,
     };
     let mut page = Page { entries: Vec::new(), bytes: 0, seen: HashSet::new(), next: None };
-    if let Meaning::Local { name } = &meaning {
+    let pushed = match &meaning {
+        Meaning::Local { name } => {
+            let of = name.clone();
+            registry.ask(move |all| all.has(&of)).await?.then_some(name)
+        }
+        _ => None,
+    };
+    if let Some(name) = pushed {
         let mut last = query.last().to_string();
         while page.next.is_none() {
             let (of, subject, after) = (name.clone(), digest.clone(), last.clone());
@@ -38,6 +45,10 @@ pub async fn list(registry: &Registry, name: &str, digest: &str, query: &Query) 
             last = end.digest.to_string();
             page.add(rows, wanted, query.most());
         }
+    } else {
+        let mut all = meaning.referrers(&registry.resolver, &digest).await.map_err(refusal)?;
+        all.retain(|referrer| referrer.digest.to_string().as_str() > query.last());
+        page.add(all, wanted, query.most());
     }
     if page.next.is_none() {
         let tagged = tagged(registry, &meaning, &digest).await;

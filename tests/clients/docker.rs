@@ -64,6 +64,11 @@ impl Docker {
         self.room.run(&["docker", "login", "--username", user, "--password", password, registry])
     }
 
+    /// Forgets a login.
+    pub fn logout(&self, registry: &str) -> Result<String, String> {
+        self.room.run(&["docker", "logout", registry])
+    }
+
     /// Lists the paths in the layers of an image that the daemon has.
     pub fn image_files(&self, reference: &str) -> Result<Vec<String>, String> {
         // `docker export` would add the `/dev`, `/etc` and `/proc` that docker gives a container.

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -24,8 +25,11 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// A file system in memory, for a node directory of its own.
-struct SmallDisk(TempDir);
+/// A file system in memory for a node directory, whose log is elsewhere: what is full takes no log line either.
+struct SmallDisk {
+    disk: TempDir,
+    log: TempDir,
+}
 
 impl SmallDisk {
     fn available() -> Result<(), String> {
@@ -37,23 +41,26 @@ impl SmallDisk {
     }
 
     fn try_mount(mib: u64) -> Result<Self, String> {
-        let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
-        mount(dir.path(), &format!("size={mib}m"))?;
-        Ok(Self(dir))
+        let [disk, log] = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+        mount(disk.path(), &format!("size={mib}m"))?;
+        let small = Self { disk, log };
+        fs::create_dir(small.node_dir()).expect("a directory");
+        symlink(small.log.path().join("serve.log"), small.node_dir().join("serve.log")).expect("a link");
+        Ok(small)
     }
 
     fn grow(&self, mib: u64) {
-        mount(self.0.path(), &format!("remount,size={mib}m")).expect("it is mounted");
+        mount(self.disk.path(), &format!("remount,size={mib}m")).expect("it is mounted");
     }
 
     fn node_dir(&self) -> PathBuf {
-        self.0.path().join("node")
+        self.disk.path().join("node")
     }
 }
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+        let _ = Command::new("umount").arg("--lazy").arg(self.disk.path()).status();
     }
 }
 
@@ -170,7 +177,7 @@ async fn a_disk_without_a_byte_left_is_survived() {
     let node = Serve::start_in(&disk.node_dir(), &["--peer", source.address()]);
     pulled(&node, &stored).await;
     // The disk fills up by other hands while a blob comes.
-    let ballast = disk.0.path().join("ballast");
+    let ballast = disk.disk.path().join("ballast");
     let mut pull = reqwest::get(node.url(&large.blob_path())).await.expect("an answer");
     pull.chunk().await.expect("bytes come").expect("the first bytes");
     let _ = std::io::copy(&mut std::io::repeat(1), &mut fs::File::create(&ballast).unwrap());

@@ -13,6 +13,7 @@ use crate::{
     http::get,
     names::image::Image,
     peers::boxo,
+    push::{self, Repository, descriptor},
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -24,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
             a_key_is_taken_over_by_another_machine_and_two_writers_are_said,
             names_are_followed_and_unfollowed_by_command,
             what_is_pushed_stays_published_over_a_kill,
+            what_refers_to_an_image_is_known_at_a_follower,
         ],
         trials![needs Skopeo::available(); skopeo_pulls_from_the_published_root_by_its_name],
         trials![needs boxo::available(); another_peer_is_given_what_was_pushed_only_where_it_is_shared],
@@ -40,7 +42,7 @@ async fn send(request: reqwest::RequestBuilder) {
 }
 
 /// Pushes an image as a client does.
-async fn push(node: &Serve, name: &str, tag: &str, image: &Image) {
+pub async fn push(node: &Serve, name: &str, tag: &str, image: &Image) {
     let client = reqwest::Client::new();
     for blob in image.blobs() {
         let digest = Digest::sha256_of(blob);
@@ -52,7 +54,7 @@ async fn push(node: &Serve, name: &str, tag: &str, image: &Image) {
 }
 
 /// Waits until a tag is this image at `node`.
-async fn known(node: &Serve, name: &str, tag: &str, image: &Image) {
+pub async fn known(node: &Serve, name: &str, tag: &str, image: &Image) {
     let known = async {
         while get(&node.url(&format!("/v2/{name}/manifests/{tag}"))).await.body != image.manifest {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -63,7 +65,7 @@ async fn known(node: &Serve, name: &str, tag: &str, image: &Image) {
 }
 
 /// Holds that `node` has the image, all of it.
-async fn pulls(node: &Serve, name: &str, tag: &str, image: &Image) {
+pub async fn pulls(node: &Serve, name: &str, tag: &str, image: &Image) {
     known(node, name, tag, image).await;
     for blob in image.blobs() {
         let answer = get(&node.url(&format!("/v2/{name}/blobs/{}", Digest::sha256_of(blob)))).await;
@@ -72,12 +74,12 @@ async fn pulls(node: &Serve, name: &str, tag: &str, image: &Image) {
 }
 
 /// The name that a node publishes under.
-fn name_of(node: &Serve) -> String {
+pub fn name_of(node: &Serve) -> String {
     node.status()["published"]["name"].as_str().expect("a name").into()
 }
 
 /// Waits until all that was pushed is published; its root.
-async fn published(node: &Serve) -> String {
+pub async fn published(node: &Serve) -> String {
     let is_published =
         |status: &Value| status["published"]["behind"] == 0 && !status["published"]["root"].is_null();
     node.until("all is published", is_published).await;
@@ -246,6 +248,51 @@ async fn what_is_pushed_stays_published_over_a_kill() {
     for (n, image) in images.iter().enumerate() {
         pulls(&node, &format!("ipfs/{root}/app"), &format!("v{n}"), image).await;
     }
+}
+
+async fn what_refers_to_an_image_is_known_at_a_follower() {
+    let publisher = Serve::start(&[]);
+    let follower = follower(&[&publisher], &[]);
+    let image = Image::of("signed", 1000);
+    push(&publisher, "app", "1", &image).await;
+    let subject = descriptor(image.media_type, &image.manifest);
+    let app = Repository::new(&publisher, "app");
+    app.push(b"{}").await;
+    for kind in ["application/vnd.sbom", "application/vnd.signature"] {
+        let mut artifact = push::manifest(b"{}", &[]);
+        artifact["artifactType"] = kind.into();
+        artifact["subject"] = subject.clone();
+        artifact["annotations"] = serde_json::json!({ "of": kind });
+        let digest = Digest::sha256_of(artifact.to_string().as_bytes()).to_string();
+        assert_eq!(app.put(&digest, &artifact).await.status, 201);
+    }
+    let root = published(&publisher).await;
+    let path = format!("referrers/{}", image.digest());
+    let own = app.get(&path).await.json();
+    assert_eq!(own["manifests"].as_array().map(Vec::len), Some(2));
+    known(&follower, "app", "1", &image).await;
+    let name = name_of(&publisher);
+    for at in ["app".into(), format!("ipfs/{root}/app"), format!("ipns/{name}/app")] {
+        let at = Repository::new(&follower, &at);
+        let is_known = async || at.get(&path).await.json() == own;
+        let waited = tokio::time::timeout(Duration::from_secs(30), async {
+            while !is_known().await {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        assert!(waited.await.is_ok(), "{:?}", at.get(&path).await);
+        let sbom = at.get(&format!("{path}?artifactType=application/vnd.sbom")).await;
+        assert_eq!(sbom.header("oci-filters-applied"), "artifactType");
+        assert_eq!(sbom.json()["manifests"], serde_json::json!([own["manifests"]
+            .as_array()
+            .and_then(|all| all.iter().find(|one| one["artifactType"] == "application/vnd.sbom"))]));
+        let page = at.get(&format!("{path}?n=1")).await;
+        assert_eq!(page.json()["manifests"].as_array().map(Vec::len), Some(1));
+        assert!(page.header("link").contains("rel=\"next\""), "{page:?}");
+    }
+    let none = Digest::sha256_of(b"none");
+    let answer = get(&follower.url(&format!("/v2/app/referrers/{none}"))).await;
+    assert_eq!((answer.status, &answer.json()["manifests"]), (200, &serde_json::json!([])));
 }
 
 async fn skopeo_pulls_from_the_published_root_by_its_name() {

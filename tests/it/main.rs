@@ -11,6 +11,7 @@ mod peers;
 
 mod arriving;
 mod bad_input;
+mod clock;
 mod commands;
 mod disk_full;
 mod finding;
@@ -37,6 +38,7 @@ fn main() {
     let stories = [
         arriving::trials(),
         bad_input::trials(),
+        clock::trials(),
         commands::trials(),
         disk_full::trials(),
         finding::trials(),

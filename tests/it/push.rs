@@ -11,7 +11,7 @@ mod uploads;
 
 use libtest_mimic::Trial;
 
-pub use client::{Repository, manifest};
+pub use client::{Repository, descriptor, manifest};
 
 pub fn trials() -> Vec<Trial> {
     [

@@ -14,6 +14,7 @@ use tokio::task::spawn_blocking;
 use crate::{
     harness::{Layer, Serve, noise, ocipfs, tar_of, trials},
     http::{ask, get},
+    push::Repository,
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -112,7 +113,7 @@ async fn nothing_is_lost_to_a_collection_under_load() {
     let source = Serve::start(&[]);
     let pulled: [Layer; 6] = layers(&source, 2 * MIB);
     let node = Arc::new(Serve::start(&["--cache-size", "7MiB", "--peer", source.address()]));
-    let end = Instant::now() + Duration::from_secs(15);
+    let end = Instant::now() + Duration::from_secs(60);
     let pulls = async {
         let mut n = 0;
         while Instant::now() < end {
@@ -121,11 +122,29 @@ async fn nothing_is_lost_to_a_collection_under_load() {
         }
         n
     };
+    // Every other image is deleted as soon as it is there, and its layer pushed again with the next.
+    let pushes = async {
+        let repository = Repository::new(&node, "pushed");
+        let (mut kept, mut n) = (Vec::new(), 0);
+        while Instant::now() < end && n < 1200 {
+            let layer = &noise(2 * MIB + 600)[n / 2..][..2 * MIB];
+            let image = repository.push_image(&format!("v{n}"), layer).await;
+            if n % 2 == 0 {
+                assert_eq!(repository.delete(&format!("manifests/{image}")).await.status, 202);
+                let blob = format!("blobs/{}", ocipfs_oci::Digest::sha256_of(layer));
+                assert_eq!(repository.delete(&blob).await.status, 202);
+            } else {
+                kept.push(layer.to_vec());
+            }
+            n += 1;
+        }
+        kept
+    };
     let adding = node.clone();
     let adds = spawn_blocking(move || {
         let node = adding;
         let mut added = Vec::new();
-        while Instant::now() < end {
+        while Instant::now() < end && added.len() < 1200 {
             let n = added.len();
             // Some twice, so that the second finds what the first may have lost.
             let layer = Layer::add(&node, &noise(MIB + 600)[n / 2..][..MIB]);
@@ -146,12 +165,18 @@ async fn nothing_is_lost_to_a_collection_under_load() {
         }
         n
     });
-    let (pulls, added, collections) = futures::join!(pulls, adds, collections);
+    let (pulls, pushed, added, collections) = futures::join!(pulls, pushes, adds, collections);
     let (added, collections) = (added.unwrap(), collections.unwrap());
-    assert!(pulls > 3 && added.len() > 3 && collections > 3, "{pulls} {} {collections}", added.len());
+    let counts = [pulls, pushed.len(), added.len(), collections];
+    assert!(counts.iter().all(|count| *count > 3), "{counts:?}");
+    eprintln!("under collection: {counts:?} pulls, pushes, adds and collections");
     source.kill();
     for layer in &added {
         pull(&node, layer).await;
+    }
+    let repository = Repository::new(&node, "pushed");
+    for layer in &pushed {
+        repository.has(layer).await;
     }
     assert_eq!(node.command(&["store", "verify"]).code, Some(0));
     assert!(!node.log().contains("panicked"), "{}", node.log());

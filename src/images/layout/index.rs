@@ -12,6 +12,8 @@ use serde::{
 pub const MAX_BYTES: u64 = 64 << 20;
 /// More entries than any repository has tags.
 pub const MAX_ENTRIES: usize = 100_000;
+/// With this annotation an entry says what its manifest refers to.
+pub const SUBJECT: &str = "io.ocipfs.subject";
 /// A longer name gives no tag.
 const MAX_NAME: usize = 512;
 
@@ -22,6 +24,8 @@ pub struct Entry {
     pub digest: Digest,
     pub size: u64,
     pub ref_name: Option<String>,
+    /// What it refers to, where the index says so.
+    pub subject: Option<Box<Digest>>,
 }
 
 impl Entry {
@@ -31,11 +35,13 @@ impl Entry {
 
     fn new(written: Written) -> Option<Self> {
         let text = |text: Option<String>| text.filter(|text| !text.is_empty() && text.len() <= MAX_NAME);
+        let (ref_name, subject) = written.annotations.map_or((None, None), |all| (all.ref_name, all.subject));
         Some(Self {
             media_type: text(written.media_type).and_then(|text| text.parse().ok()),
             digest: written.digest.parse().ok()?,
             size: written.size,
-            ref_name: text(written.annotations.and_then(|annotations| annotations.ref_name)),
+            ref_name: text(ref_name),
+            subject: subject.and_then(|subject| subject.parse().ok().map(Box::new)),
         })
     }
 }
@@ -59,6 +65,8 @@ struct Written {
 struct Annotations {
     #[serde(rename = "org.opencontainers.image.ref.name")]
     ref_name: Option<String>,
+    #[serde(rename = "io.ocipfs.subject")]
+    subject: Option<String>,
 }
 
 /// Reads the entries of an index; one whose digest has an algorithm that is not ours is passed over.

@@ -9,7 +9,7 @@ use crate::{
     content::{Error, StoreError},
     images::{
         import::REF_NAME,
-        layout::{MAX_BYTES, MAX_ENTRIES},
+        layout::{MAX_BYTES, MAX_ENTRIES, SUBJECT},
         repository::Pushed,
     },
 };
@@ -78,8 +78,10 @@ impl Published {
 
 fn descriptor(manifest: &Pushed) -> Descriptor {
     let kind = manifest.artifact_type.as_ref();
+    let subject = manifest.subject.iter().map(|subject| (SUBJECT.into(), subject.to_string()));
     Descriptor {
         artifact_type: kind.and_then(|kind| kind.parse().ok()),
+        annotations: subject.collect(),
         ..Descriptor::new(manifest.media_type.clone(), manifest.piece.digest.clone(), manifest.piece.size)
     }
 }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use ocipfs_oci::Digest;
+use ocipfs_oci::{Digest, Manifest};
 
 use super::{all_kills, chance::Chance};
 use crate::{
@@ -11,6 +11,8 @@ use crate::{
 
 /// Clients that push at one time.
 const CLIENTS: u64 = 8;
+/// Where they push.
+const REPOSITORIES: [&str; 3] = ["r0", "r1", "team/r2"];
 /// Within which a node is killed after they begin.
 const WITHIN: Duration = Duration::from_millis(600);
 
@@ -29,6 +31,7 @@ struct Counts {
     acknowledged_blobs: usize,
     acknowledged_images: usize,
     unacknowledged_but_whole: usize,
+    images_in_published_roots: usize,
 }
 
 /// Pushes an image of one layer until the node is gone: in one request, in two, or in parts.
@@ -94,6 +97,33 @@ async fn is_kept(node: &Serve, pushing: &Pushing, counts: &mut Counts) {
     assert!(blob.status == 404 || blob.body == pushing.layer, "half of it is served");
 }
 
+/// Holds that each image of the root that was published last is whole.
+async fn root_is_whole(node: &Serve, counts: &mut Counts) {
+    let status = node.status();
+    let Some(root) = status["published"]["root"].as_str() else { return };
+    for name in REPOSITORIES {
+        let published = Repository::new(node, &format!("ipfs/{root}/{name}"));
+        let tags = published.get("tags/list").await;
+        // The root may be older than a repository.
+        if tags.status == 404 {
+            continue;
+        }
+        let tags = tags.json();
+        for tag in tags["tags"].as_array().expect("a list of tags") {
+            let tag = tag.as_str().expect("a tag");
+            let answer = published.get(&format!("manifests/{tag}")).await;
+            assert_eq!(answer.status, 200, "{tag}: {answer:?}");
+            let manifest = Manifest::parse(&answer.body).expect("a manifest");
+            for blob in manifest.layers.iter().chain([&manifest.config]) {
+                let answer = published.get(&format!("blobs/{}", blob.digest)).await;
+                let is_whole = answer.status == 200 && Digest::sha256_of(&answer.body) == blob.digest;
+                assert!(is_whole, "{tag}: {} {}", blob.digest, answer.status);
+            }
+            counts.images_in_published_roots += 1;
+        }
+    }
+}
+
 pub async fn what_was_pushed_survives_sigkill_and_nothing_half_is_served() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut chance = Chance::new("killed while pushing");
@@ -104,7 +134,7 @@ pub async fn what_was_pushed_survives_sigkill_and_nothing_half_is_served() {
             .map(|n| {
                 let size = 17 + chance.below(6 << 20) as usize;
                 let pushing = Pushing {
-                    name: format!("r{}", n % 3),
+                    name: REPOSITORIES[n as usize % REPOSITORIES.len()].into(),
                     tag: format!("t{kill}-{n}"),
                     layer: chance.bytes(size),
                     blobs: Vec::new(),
@@ -117,11 +147,14 @@ pub async fn what_was_pushed_survives_sigkill_and_nothing_half_is_served() {
         node.kill();
         counts.kills += 1;
         let node = Serve::start_in(dir.path(), &[]);
+        root_is_whole(&node, &mut counts).await;
         for push in pushes {
             let pushing = push.await.expect("it holds");
             is_kept(&node, &pushing, &mut counts).await;
             clean(&node, &pushing).await;
         }
+        // Else what was just deleted may go from under the root, which does not keep it.
+        node.until("the root is of what is left", |status| status["published"]["behind"] == 0).await;
         assert!(!node.log().contains("panicked"), "{}", node.log());
         node.stop();
     }
@@ -137,6 +170,11 @@ pub async fn what_was_pushed_survives_sigkill_and_nothing_half_is_served() {
 /// Forgets what was checked, so that the next round is no longer than the first.
 async fn clean(node: &Serve, pushing: &Pushing) {
     let repository = Repository::new(node, &pushing.name);
+    let image = repository.get(&format!("manifests/{}", pushing.tag)).await;
+    if image.status == 200 {
+        let digest = image.header("docker-content-digest");
+        assert_eq!(repository.delete(&format!("manifests/{digest}")).await.status, 202);
+    }
     for bytes in &pushing.blobs {
         repository.delete(&format!("blobs/{}", Digest::sha256_of(bytes))).await;
     }

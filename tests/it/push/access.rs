@@ -48,7 +48,8 @@ async fn users_push_and_everybody_pulls() {
         for (method, url) in [("POST", &url), ("GET", &node.url("/v2/"))] {
             let answer = send(method, url, &headers, "blob").await;
             answer.refused(401, "UNAUTHORIZED", &["docker login"]);
-            assert!(answer.header("www-authenticate").starts_with("Basic realm="), "{answer:?}");
+            let challenge = format!("Bearer realm=\"http://{}/token\",service=\"ocipfs\"", node.registry());
+            assert!(answer.header("www-authenticate").starts_with(&challenge), "{answer:?}");
         }
     }
     let login = basic("me:secret");
@@ -57,6 +58,27 @@ async fn users_push_and_everybody_pulls() {
     }
     assert_eq!(ask("GET", &node.url("/v2/"), &[("authorization", &login)]).await.status, 200);
     a.has(b"blob").await;
+    // What docker does: a user's token pushes, anybody's is good for all but that.
+    let token = async |headers: &[(&str, &str)]| {
+        let answer = ask("GET", &node.url("/token?service=ocipfs&scope=repository:a:pull,push"), headers).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        format!("Bearer {}", answer.json()["token"].as_str().expect("a token"))
+    };
+    let (mine, anybody) = (token(&[("authorization", &login)]).await, token(&[]).await);
+    for (token, pushes) in [(mine, 201), (anybody, 401)] {
+        let headers = [("authorization", token.as_str())];
+        assert_eq!(ask("GET", &node.url("/v2/"), &headers).await.status, 200);
+        let answer = send("POST", &url, &headers, "blob").await;
+        assert_eq!(answer.status, pushes, "{answer:?}");
+        if pushes == 401 {
+            let scope = "scope=\"repository:a:pull,push\"";
+            assert!(answer.header("www-authenticate").ends_with(scope), "{answer:?}");
+        }
+    }
+    let wrong = basic("me:other");
+    let refused = ask("GET", &node.url("/token"), &[("authorization", &wrong)]).await;
+    refused.refused(401, "UNAUTHORIZED", &["docker login"]);
+    get(&Serve::start(&[]).url("/token")).await.refused(404, "UNSUPPORTED", &[]);
 }
 
 async fn a_page_in_a_browser_changes_nothing() {

@@ -75,6 +75,14 @@ async fn docker_pushes_where_it_is_logged_in() {
         docker.login(node.registry(), "me", "other").unwrap_err();
         docker.login(node.registry(), "me", "secret").unwrap();
         docker.push(&reference).unwrap();
+        // Who is not logged in pulls.
+        docker.logout(node.registry()).unwrap();
+        docker.forget_images().unwrap();
+        docker.pull(&reference).unwrap();
+        docker.push(&reference).unwrap_err();
+        if Podman::available().is_ok() {
+            Podman::new().unwrap().pull(&reference).unwrap();
+        }
         if Skopeo::available().is_ok() {
             let skopeo = Skopeo::new().unwrap();
             skopeo.inspect(&reference).unwrap();

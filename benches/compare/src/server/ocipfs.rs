@@ -159,8 +159,8 @@ impl<'a> Ocipfs<'a> {
 
     /// Its own IPNS name, under which it publishes what is pushed to it.
     pub fn name(&self) -> Result<String, Failure> {
-        let listed = self.ask(&["-q", "name", "ls"])?;
-        Ok(listed.lines().next().ok_or("it has no name")?.to_string())
+        let listed: serde_json::Value = serde_json::from_str(&self.ask(&["name", "ls"])?)?;
+        Ok(listed[0]["name"].as_str().ok_or("it has no name")?.to_string())
     }
 
     /// Where its swarm listens.

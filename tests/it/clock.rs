@@ -1,0 +1,91 @@
+//! A clock that was wrong and is put right, before a restart and under a running node.
+
+use std::{collections::HashMap, fs, path::Path};
+
+use libtest_mimic::Trial;
+use ocipfs_oci::Digest;
+
+use crate::{
+    following::{known, name_of, published, pulls, push},
+    harness::{Serve, trials},
+    names::image::Image,
+    push::Repository,
+};
+
+pub fn trials() -> Vec<Trial> {
+    trials![needs faketime(); what_was_pushed_under_a_wrong_clock_stays_and_what_comes_later_counts]
+}
+
+/// Puts a program's wall clock off: <https://github.com/wolfcw/libfaketime>.
+const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+
+fn faketime() -> Result<(), String> {
+    let is_there = Path::new(LIBRARY).exists();
+    is_there.then_some(()).ok_or_else(|| "faketime is missing: apt-get install faketime".into())
+}
+
+fn sequence(node: &Serve) -> u64 {
+    node.status()["published"]["sequence"].as_u64().expect("a sequence")
+}
+
+async fn what_was_pushed_under_a_wrong_clock_stays_and_what_comes_later_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let offset = dir.path().join("offset");
+    let (offset_file, node_dir) = (offset.to_str().unwrap(), dir.path().join("node"));
+    let off = HashMap::from([
+        ("LD_PRELOAD", LIBRARY),
+        ("FAKETIME_TIMESTAMP_FILE", offset_file),
+        ("FAKETIME_NO_CACHE", "1"),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+    ]);
+    let images: Vec<Image> = (0..4).map(|n| Image::of(&format!("{n}"), 10_000 + n)).collect();
+    let follow = |node: &Serve| Serve::start(&["--peer", node.address(), "--follow", &name_of(node)]);
+
+    // Three months ahead.
+    fs::write(&offset, "+90d").unwrap();
+    let node = Serve::start_with(&node_dir, &[], &off);
+    push(&node, "app", "0", &images[0]).await;
+    published(&node).await;
+    let follower = follow(&node);
+    pulls(&follower, "app", "0", &images[0]).await;
+    let (bytes, before) = (vec![7; 300_000], sequence(&node));
+    let app = Repository::new(&node, "app");
+    let upload = app.begin().await;
+    assert_eq!(app.part(&upload, 0, &bytes[..200_000]).await.status, 202);
+    let upload = upload.replace(&node.url(""), "");
+    drop(follower);
+    node.kill();
+
+    // It starts with the right clock: the name moves on, the upload too.
+    let node = Serve::start_in(&node_dir, &[]);
+    let app = Repository::new(&node, "app");
+    let end = app.end(&node.url(&upload), &Digest::sha256_of(&bytes).to_string(), &bytes[200_000..]).await;
+    assert_eq!(end.status, 201, "{end:?}");
+    push(&node, "app", "1", &images[1]).await;
+    published(&node).await;
+    assert!(sequence(&node) > before);
+    let follower = follow(&node);
+    pulls(&follower, "app", "1", &images[1]).await;
+    pulls(&follower, "app", "0", &images[0]).await;
+    drop(follower);
+    node.kill();
+
+    // Days back while it runs.
+    fs::write(&offset, "+2d").unwrap();
+    let node = Serve::start_with(&node_dir, &[], &off);
+    let follower = follow(&node);
+    push(&node, "app", "2", &images[2]).await;
+    known(&follower, "app", "2", &images[2]).await;
+    let before = sequence(&node);
+    fs::write(&offset, "-1d").unwrap();
+    push(&node, "app", "3", &images[3]).await;
+    known(&follower, "app", "3", &images[3]).await;
+    assert!(sequence(&node) > before);
+    let root = published(&node).await;
+    for (n, image) in images.iter().enumerate() {
+        pulls(&node, &format!("ipfs/{root}/app"), &n.to_string(), image).await;
+    }
+    assert_eq!(node.command(&["store", "gc"]).code, Some(0));
+    Repository::new(&node, "app").has(&bytes).await;
+    assert!(!node.log().contains("panicked"), "{}", node.log());
+}
