@@ -11,6 +11,7 @@
 
 mod arrival;
 mod dag;
+mod error;
 mod index;
 mod open;
 mod path;
@@ -36,7 +37,6 @@ pub mod fuzzing {
 
 use std::{
     collections::{HashMap, HashSet},
-    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -48,6 +48,7 @@ use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
 pub use dag::{Changed, Changes, Document, Profile, Root, names_in};
+pub use error::Error;
 pub use index::{Holding, Named, hold_for, let_go};
 pub use open::Reader;
 pub use path::{CidPath, Error as PathError};
@@ -64,100 +65,6 @@ use index::Index;
 use space::Space;
 
 const MIB: usize = 1 << 20;
-
-/// What can go wrong with the bytes of a blob.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum Error {
-    /// The blocks could not be had, for the reason that the node gives.
-    #[error(transparent)]
-    Node(#[from] ocipfs_node::Error),
-    /// The CID names something else than a file.
-    #[error("{at} is {kind}, where a file is needed")]
-    NotAFile {
-        /// What was opened.
-        at: CidPath,
-        /// What it is instead.
-        kind: &'static str,
-    },
-    /// The directory has no such entry.
-    #[error("{at}: the directory has no entry {entry:?}")]
-    NoEntry {
-        /// What was opened.
-        at: CidPath,
-        /// The missing name.
-        entry: String,
-    },
-    /// A block is not what its DAG says.
-    #[error("block {cid} is damaged or no UnixFS: {why}")]
-    Corrupt {
-        /// The block.
-        cid: Cid,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The bytes behind a CID are not those that the digest promised.
-    #[error("{at} does not hold what was promised: {why}")]
-    Mismatch {
-        /// Where the bytes are.
-        at: CidPath,
-        /// What differs.
-        why: String,
-    },
-    /// More bytes than a document of its kind may have.
-    #[error("{at} has {size} bytes, more than the {limit} allowed here")]
-    TooLarge {
-        /// What was opened.
-        at: CidPath,
-        /// Its size.
-        size: u64,
-        /// The limit.
-        limit: u64,
-    },
-    /// The stream made no progress.
-    #[error("no bytes of {at} came for {:.1} s", after.as_secs_f64())]
-    Stalled {
-        /// What was read.
-        at: CidPath,
-        /// The stall time-out.
-        after: Duration,
-    },
-    /// The disk is full.
-    #[error("the disk that holds the node directory is full")]
-    Full,
-    /// There is as much as may be.
-    #[error("the node directory holds as much as --max-size allows, {}", indicatif::HumanBytes(*limit))]
-    Quota {
-        /// The most that may be stored, in bytes.
-        limit: u64,
-    },
-    /// The node directory failed.
-    #[error("the store: {0}")]
-    Store(String),
-}
-
-impl Error {
-    /// What work that was waited for is told at the end of the process.
-    fn stopped(_: impl std::error::Error) -> Self {
-        Self::Node(ocipfs_node::Error::Stopped)
-    }
-}
-
-impl From<store::Error> for Error {
-    fn from(error: store::Error) -> Self {
-        match error {
-            store::Error::Full => Self::Full,
-            store::Error::Quota { limit } => Self::Quota { limit },
-            store::Error::Stopped => Self::Node(ocipfs_node::Error::Stopped),
-            other => Self::Store(other.to_string()),
-        }
-    }
-}
-
-impl From<io::Error> for Error {
-    fn from(error: io::Error) -> Self {
-        Self::Store(error.to_string())
-    }
-}
 
 /// How content waits and what it writes.
 #[derive(Clone, Debug)]
@@ -298,7 +205,7 @@ impl Content {
     }
 
     /// How long a root or a name is looked for.
-    pub fn find_timeout(&self) -> std::time::Duration {
+    pub fn find_timeout(&self) -> Duration {
         self.0.settings.find_timeout
     }
 

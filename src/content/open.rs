@@ -8,7 +8,7 @@ use ocipfs_oci::{Algorithm, Digest, Hasher};
 use tokio::task::JoinHandle;
 
 use super::{
-    Blob, CidPath, Content, Error, Holding,
+    Blob, CidPath, Content, Error, Holding, Store, StoreError,
     arrival::{Part, Purpose, Start},
     dag::{self, Fetcher, Unit},
     locked,
@@ -247,8 +247,8 @@ impl Content {
 
     async fn stored_file(&self, digest: &Digest) -> Result<Option<BlobFile>, Error> {
         let digest = digest.clone();
-        let open = move |store: &super::store::Store| match store.blob(&digest)? {
-            Some(stored) => store.open_file(&stored).map(Some),
+        let open = move |store: &Store| match store.blob(&digest)? {
+            Some(stored) => open_if_there(store, &stored),
             None => Ok(None),
         };
         Ok(self.store().run(open).await?)
@@ -283,8 +283,8 @@ impl Content {
         if let Some(blob) = blob {
             self.verify_stored(blob, &stored).await?;
         }
-        let file = self.store().run(move |store| store.open_file(&stored)).await?;
-        Ok(Some(Source::File(Pieces::new(file, range))))
+        let file = self.store().run(move |store| open_if_there(store, &stored)).await?;
+        Ok(file.map(|file| Source::File(Pieces::new(file, range))))
     }
 
     /// Holds a stored file against the digest it was asked for by, which is not the one it is stored under.
@@ -348,7 +348,7 @@ impl Content {
     /// Makes a blob of a file that is one block, which is how it came.
     async fn store_single(&self, blob: &Blob, file: Cid) -> Result<(), Error> {
         let blob = blob.clone();
-        let store = move |store: &super::store::Store| {
+        let store = move |store: &Store| {
             if store.blob(&blob.digest)?.is_some() {
                 return Ok(());
             }
@@ -367,6 +367,14 @@ impl Content {
             draft.finish(&Digest::sha256_of(&data), std::slice::from_ref(&blob.digest), &[layout]).map(drop)
         };
         Ok(self.store().run(store).await?)
+    }
+}
+
+/// Opens what was found to be stored; nothing where it was collected since.
+fn open_if_there(store: &Store, stored: &Stored) -> Result<Option<BlobFile>, StoreError> {
+    match store.open_file(stored) {
+        Err(StoreError::Gone(_)) => Ok(None),
+        opened => opened.map(Some),
     }
 }
 

@@ -5,14 +5,14 @@ mod upload;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use ocipfs_oci::Digest;
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
-use super::{Content, Profile, Store, StoreError, Stored, locked};
+use super::{Content, Profile, Store, StoreError, Stored, locked, store};
 
 pub use upload::Upload;
 
@@ -59,7 +59,7 @@ pub struct Uploads {
 
 /// Seconds since 1970.
 pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    store::now() / 1000
 }
 
 impl Uploads {
@@ -175,7 +175,7 @@ impl Content {
         &self,
         mut upload: OwnedMutexGuard<Upload>,
         digest: &Digest,
-        also: impl FnMut(&redb::WriteTransaction, &Stored) -> Result<T, StoreError> + Send + 'static,
+        also: impl FnMut(&redb::WriteTransaction, &Stored) -> Result<T, StoreError> + Clone + Send + 'static,
     ) -> Result<T, Error> {
         let _storing = self.storing().await;
         let result = upload.finish(digest, also).await;
@@ -190,7 +190,7 @@ impl Content {
         &self,
         bytes: bytes::Bytes,
         digest: &Digest,
-        also: impl FnMut(&redb::WriteTransaction, &Stored) -> Result<T, StoreError> + Send + 'static,
+        also: impl FnMut(&redb::WriteTransaction, &Stored) -> Result<T, StoreError> + Clone + Send + 'static,
     ) -> Result<T, Error> {
         let _storing = self.storing().await;
         let (profile, digest) = (self.profile(), digest.clone());

@@ -129,8 +129,7 @@ pub async fn tags(resolver: &Resolver, name: &Name) -> Result<Vec<Tag>, Error> {
 
 /// What refers to a manifest of such a repository.
 pub async fn referrers(resolver: &Resolver, name: &Name, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
-    let found =
-        search(resolver, name, false, |image| async move { image.referrers(subject).await }.boxed());
+    let found = search(resolver, name, false, |image| async move { image.referrers(subject).await }.boxed());
     found.await?.ok_or_else(|| Error::UnknownName(name.clone()))
 }
 

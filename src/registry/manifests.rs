@@ -99,7 +99,7 @@ fn adding(
     tags: Vec<Tag>,
     inspected: Inspected,
     size: u64,
-) -> impl FnMut(&redb::WriteTransaction, &Stored) -> Result<(), StoreError> + Send + 'static {
+) -> impl FnMut(&redb::WriteTransaction, &Stored) -> Result<(), StoreError> + Clone + Send + 'static {
     let (name, digest) = (name.clone(), digest.clone());
     move |write, stored| {
         let edit = Edit::new(write);

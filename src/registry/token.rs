@@ -71,10 +71,7 @@ impl Tokens {
 }
 
 /// Gives a token: a user's for a name and a password, else one that reads.
-pub async fn get(
-    State(registry): State<Registry>,
-    headers: HeaderMap,
-) -> Result<impl IntoResponse, Refusal> {
+pub async fn get(State(registry): State<Registry>, headers: HeaderMap) -> Result<impl IntoResponse, Refusal> {
     let Access::Users(users, tokens) = &registry.access else { return Err(Refusal::no_endpoint()) };
     let token = match headers.get(header::AUTHORIZATION) {
         None => ANYBODY.to_string(),

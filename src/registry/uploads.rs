@@ -81,7 +81,7 @@ async fn mount(
 fn adding(
     name: &Name,
     digest: &Digest,
-) -> impl FnMut(&redb::WriteTransaction, &Stored) -> Result<(), StoreError> + Send + 'static {
+) -> impl FnMut(&redb::WriteTransaction, &Stored) -> Result<(), StoreError> + Clone + Send + 'static {
     let (name, digest) = (name.clone(), digest.clone());
     move |write, stored| {
         let piece = Piece { digest: digest.clone(), size: stored.size, root: stored.root };

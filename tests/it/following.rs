@@ -283,9 +283,12 @@ async fn what_refers_to_an_image_is_known_at_a_follower() {
         assert!(waited.await.is_ok(), "{:?}", at.get(&path).await);
         let sbom = at.get(&format!("{path}?artifactType=application/vnd.sbom")).await;
         assert_eq!(sbom.header("oci-filters-applied"), "artifactType");
-        assert_eq!(sbom.json()["manifests"], serde_json::json!([own["manifests"]
-            .as_array()
-            .and_then(|all| all.iter().find(|one| one["artifactType"] == "application/vnd.sbom"))]));
+        assert_eq!(
+            sbom.json()["manifests"],
+            serde_json::json!([own["manifests"]
+                .as_array()
+                .and_then(|all| all.iter().find(|one| one["artifactType"] == "application/vnd.sbom"))])
+        );
         let page = at.get(&format!("{path}?n=1")).await;
         assert_eq!(page.json()["manifests"].as_array().map(Vec::len), Some(1));
         assert!(page.header("link").contains("rel=\"next\""), "{page:?}");

@@ -1,6 +1,7 @@
 //! Requests as clients make them, and answers held against what the specification says.
 
 use std::{
+    fmt,
     io::{Read, Write},
     net::TcpStream,
 };
@@ -9,7 +10,6 @@ use reqwest::header::HeaderMap;
 use serde_json::Value;
 
 /// A whole answer.
-#[derive(Debug)]
 pub struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
@@ -41,6 +41,14 @@ pub async fn send(
 
 pub async fn get(url: &str) -> Answer {
     ask("GET", url, &[]).await
+}
+
+impl fmt::Debug for Answer {
+    /// With as much of the body as a refusal has.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let body = String::from_utf8_lossy(&self.body[..self.body.len().min(2000)]);
+        write!(f, "{} {:?} {body:?}", self.status, self.headers)
+    }
 }
 
 impl Answer {

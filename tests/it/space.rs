@@ -38,9 +38,10 @@ fn layers<const N: usize>(source: &Serve, size: usize) -> [Layer; N] {
 }
 
 async fn pull(node: &Serve, layer: &Layer) {
-    assert_eq!(get(&node.url(&layer.manifest_path())).await.status, 200);
+    let manifest = get(&node.url(&layer.manifest_path())).await;
+    assert_eq!(manifest.status, 200, "{manifest:?}");
     let answer = get(&node.url(&layer.blob_path())).await;
-    assert!(answer.status == 200 && answer.body == layer.bytes, "{}", answer.status);
+    assert!(answer.status == 200 && answer.body == layer.bytes, "{answer:?}");
 }
 
 fn is_here(node: &Serve, layer: &Layer) -> bool {

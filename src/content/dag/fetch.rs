@@ -16,11 +16,13 @@ pub struct Fetcher {
     session: Option<Session>,
     /// What came of peers.
     fetched: Vec<Block>,
+    /// What was here, the last of it: it may be collected as soon as it was read.
+    last: Option<Block>,
 }
 
 impl Fetcher {
     pub fn new(content: Content, root: Cid) -> Self {
-        Self { content, root, session: None, fetched: Vec::new() }
+        Self { content, root, session: None, fetched: Vec::new(), last: None }
     }
 
     /// The root: looked for until the find time-out.
@@ -62,7 +64,7 @@ impl Fetcher {
     }
 
     /// The bytes of a block that was found on the way.
-    pub async fn block(&self, cid: &Cid) -> Result<Bytes, Error> {
+    pub async fn block(&mut self, cid: &Cid) -> Result<Bytes, Error> {
         self.local(cid).await?.ok_or_else(|| ocipfs_node::Error::Offline(*cid).into())
     }
 
@@ -80,14 +82,18 @@ impl Fetcher {
         std::mem::take(&mut self.fetched)
     }
 
-    async fn local(&self, cid: &Cid) -> Result<Option<Bytes>, Error> {
+    async fn local(&mut self, cid: &Cid) -> Result<Option<Bytes>, Error> {
         if cid.hash().code() == IDENTITY {
             return Ok(Some(Bytes::copy_from_slice(cid.hash().digest())));
         }
-        if let Some(block) = self.fetched.iter().find(|block| block.cid == *cid) {
+        if let Some(block) = self.fetched.iter().chain(&self.last).find(|block| block.cid == *cid) {
             return Ok(Some(block.data.clone()));
         }
-        self.content.local(cid).await
+        let local = self.content.local(cid).await?;
+        if let Some(data) = &local {
+            self.last = Some(Block { cid: *cid, data: data.clone() });
+        }
+        Ok(local)
     }
 
     fn session(&mut self) -> &mut Session {

@@ -179,7 +179,7 @@ impl Upload {
     pub(super) async fn finish<T: Send + 'static>(
         &mut self,
         digest: &Digest,
-        mut also: impl FnMut(&WriteTransaction, &Stored) -> Result<T, StoreError> + Send + 'static,
+        mut also: impl FnMut(&WriteTransaction, &Stored) -> Result<T, StoreError> + Clone + Send + 'static,
     ) -> Result<T, Error> {
         let (put, digest, saved) = (self.put(), digest.clone(), self.saved.clone());
         let (store, id) = (self.store.clone(), self.id.clone());
@@ -206,7 +206,7 @@ pub fn store<T: Send + 'static>(
     store: &Store,
     written: Written,
     digest: &Digest,
-    also: impl FnMut(&WriteTransaction, &Stored) -> Result<T, StoreError> + Send + 'static,
+    also: impl FnMut(&WriteTransaction, &Stored) -> Result<T, StoreError> + Clone + Send + 'static,
 ) -> Result<T, Error> {
     let sha256 = written.digest.clone().ok_or(StoreError::BrokenOff)?;
     let found = match digest.algorithm() {
@@ -218,13 +218,17 @@ pub fn store<T: Send + 'static>(
         return Err(Error::Mismatch { expected: digest.clone(), found });
     }
     let aliases = std::slice::from_ref(digest);
-    match store.blob(&sha256)? {
-        // It is here, and needs no second copy.
-        Some(stored) => {
-            let value = store.keep(&stored, aliases, also)?;
-            written.discard();
-            Ok(value)
+    if let Some(stored) = store.blob(&sha256)? {
+        match store.keep(&stored, aliases, also.clone()) {
+            // Collected since it was found.
+            Err(StoreError::Gone(gone)) if gone == sha256 => {}
+            kept => {
+                let value = kept?;
+                // It is here, and needs no second copy.
+                written.discard();
+                return Ok(value);
+            }
         }
-        None => Ok(written.store_and(&sha256, aliases, also)?.1),
     }
+    Ok(written.store_and(&sha256, aliases, also)?.1)
 }

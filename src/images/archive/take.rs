@@ -27,7 +27,7 @@ const ZSTD_LEVEL: i32 = 3;
 pub enum Compress {
     /// As it is.
     None,
-    /// By the encoder `ocipfs-gzip-1`.
+    /// By the encoder `ocipfs-gzip-2`.
     Gzip,
     /// By zstd at level 3, on one core.
     Zstd,

@@ -41,12 +41,12 @@ async fn each_form_has_its_cid_for_ever() {
         }
     }
     let golden = [
-        "ipfs/bafybeienns4zz6m4tmcpyuu72bpzzlkmy4lswsgcg5kthouhst4f2hq7om/foo:1.0",
-        "ipfs/bafybeifnhnrmimmyrcgq3qtg77ulecc4hbe72faq7byzt4hzuqinfpjesy/foo:1.0",
-        "ipfs/bafkreiceuyb7h7idmtgywe6hjczaoxxafa5ug63q2p3tx7hpcpgaulc5ba",
-        "ipfs/bafybeibxvq4odnzw5uti6khpiho5kcqrgqvmvearenbi4l5lzcbm5md7je",
-        "ciqekytpk5ltuyraa5dga6nnop637lg6ocwny2bmqf2ahvyxi4xihqi/foo:latest",
-        "ciqgvnedy2dofg6xp5dawurt34p6jz4pjz5hx4ptnolw2csw5dagkmy/foo:latest",
+        "ipfs/bafybeie5gxyghenjt4qbro5gsnmmljrh4mmq62csrmyrzadm3mxkufz2gm/foo:1.0",
+        "ipfs/bafybeid75cwmlzlese3vpt4dexal43dziibnl2imhq4uxdipmfouhk3f7q/foo:1.0",
+        "ipfs/bafkreifoxpzwl4r6dmpgwpv2jfre6y33m2uyhzycgkbiixei3ykgutoczq",
+        "ipfs/bafybeibqznhxkbirmftgl6j4cyj4dst4liupua5v6goo4ybwshpc224xd4",
+        "ciqp5ei7x2jgfjlan67ekn24vxddtwqjmd3zgs2nnjwp5bztnwxvcky/foo:latest",
+        "ciqia6cxrprziurat7oj42u7fgdbm67iqwitd4ercxoydpiysfyudna/foo:latest",
     ];
     assert_eq!(found, golden);
 }

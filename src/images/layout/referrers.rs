@@ -53,7 +53,9 @@ impl Layout {
         let read = stream::iter(self.referring.to(subject).to_vec()).map(|entry| async move {
             let document = match self.document(content, &entry).await {
                 // An index that is sparse, and a manifest that is none, refer to nothing.
-                Err(Error::Content(content::Error::NoEntry { .. }) | Error::Malformed { .. }) => return Ok(None),
+                Err(Error::Content(content::Error::NoEntry { .. }) | Error::Malformed { .. }) => {
+                    return Ok(None);
+                }
                 document => document?,
             };
             let inspected = inspect(&document.bytes, &document.digest, Some(document.media_type.as_str()));

@@ -1,6 +1,6 @@
-//! The gzip encoder `ocipfs-gzip-1`: many cores, one member, the same bytes everywhere.
+//! The gzip encoder `ocipfs-gzip-2`: many cores, one member, the same bytes everywhere.
 //!
-//! The input is cut into blocks of 1 MiB. Each block is compressed alone at level 6, without a
+//! The input is cut into blocks of 1 MiB. Each block is compressed alone at level 5, without a
 //! dictionary, and ends on a byte boundary by a sync flush (RFC 1951, 3.2.4), the last one by a
 //! final block; so the blocks follow each other in one deflate stream, which every client reads.
 //! Where the blocks are cut and how each one is compressed depends on the input alone.
@@ -15,12 +15,13 @@ use flate2::{Compress, Compression, FlushCompress, Status};
 mod tests;
 
 /// Names the encoder: whatever changes its bytes changes this name.
-pub const ENCODER: &str = "ocipfs-gzip-1";
+pub const ENCODER: &str = "ocipfs-gzip-2";
 
 const BLOCK: usize = 1 << 20;
 /// Blocks beyond one a core: no core has nothing to do while the oldest is written and the next is read.
 const AHEAD: usize = 2;
-const LEVEL: u32 = 6;
+/// At which zlib-rs is as quick as the encoder of skopeo and docker at their level 6, and its output smaller.
+const LEVEL: u32 = 5;
 
 /// RFC 1952, 2.3: deflate, no flags, no time, no extra flags, unknown operating system.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];

@@ -4,7 +4,7 @@ use ocipfs_oci::{Descriptor, Digest, Index, Manifest, MediaType, media_type};
 use serde::{Deserialize, de::IgnoredAny};
 
 /// As much as is needed to keep a manifest, whose bytes stay as they are.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Inspected {
     /// Its kind.
     pub media_type: MediaType,

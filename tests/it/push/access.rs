@@ -60,7 +60,8 @@ async fn users_push_and_everybody_pulls() {
     a.has(b"blob").await;
     // What docker does: a user's token pushes, anybody's is good for all but that.
     let token = async |headers: &[(&str, &str)]| {
-        let answer = ask("GET", &node.url("/token?service=ocipfs&scope=repository:a:pull,push"), headers).await;
+        let answer =
+            ask("GET", &node.url("/token?service=ocipfs&scope=repository:a:pull,push"), headers).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         format!("Bearer {}", answer.json()["token"].as_str().expect("a token"))
     };

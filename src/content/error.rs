@@ -1,0 +1,99 @@
+use std::{io, time::Duration};
+
+use ocipfs_node::Cid;
+
+use super::{CidPath, store};
+
+/// What can go wrong with the bytes of a blob.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The blocks could not be had, for the reason that the node gives.
+    #[error(transparent)]
+    Node(#[from] ocipfs_node::Error),
+    /// The CID names something else than a file.
+    #[error("{at} is {kind}, where a file is needed")]
+    NotAFile {
+        /// What was opened.
+        at: CidPath,
+        /// What it is instead.
+        kind: &'static str,
+    },
+    /// The directory has no such entry.
+    #[error("{at}: the directory has no entry {entry:?}")]
+    NoEntry {
+        /// What was opened.
+        at: CidPath,
+        /// The missing name.
+        entry: String,
+    },
+    /// A block is not what its DAG says.
+    #[error("block {cid} is damaged or no UnixFS: {why}")]
+    Corrupt {
+        /// The block.
+        cid: Cid,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The bytes behind a CID are not those that the digest promised.
+    #[error("{at} does not hold what was promised: {why}")]
+    Mismatch {
+        /// Where the bytes are.
+        at: CidPath,
+        /// What differs.
+        why: String,
+    },
+    /// More bytes than a document of its kind may have.
+    #[error("{at} has {size} bytes, more than the {limit} allowed here")]
+    TooLarge {
+        /// What was opened.
+        at: CidPath,
+        /// Its size.
+        size: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The stream made no progress.
+    #[error("no bytes of {at} came for {:.1} s", after.as_secs_f64())]
+    Stalled {
+        /// What was read.
+        at: CidPath,
+        /// The stall time-out.
+        after: Duration,
+    },
+    /// The disk is full.
+    #[error("the disk that holds the node directory is full")]
+    Full,
+    /// There is as much as may be.
+    #[error("the node directory holds as much as --max-size allows, {}", indicatif::HumanBytes(*limit))]
+    Quota {
+        /// The most that may be stored, in bytes.
+        limit: u64,
+    },
+    /// The node directory failed.
+    #[error("the store: {0}")]
+    Store(String),
+}
+
+impl Error {
+    /// What work that was waited for is told at the end of the process.
+    pub(super) fn stopped(_: impl std::error::Error) -> Self {
+        Self::Node(ocipfs_node::Error::Stopped)
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        match error {
+            store::Error::Full => Self::Full,
+            store::Error::Quota { limit } => Self::Quota { limit },
+            store::Error::Stopped => Self::Node(ocipfs_node::Error::Stopped),
+            other => Self::Store(other.to_string()),
+        }
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Store(error.to_string())
+    }
+}

@@ -1,0 +1,143 @@
+use ocipfs_node::Cid;
+use ocipfs_oci::{Digest, Name, Reference, name};
+
+use super::ipns;
+use crate::{
+    content::{self, PathError},
+    images,
+};
+
+/// Why a name leads nowhere.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The text is no repository name.
+    #[error(transparent)]
+    Syntax(#[from] name::Error),
+    /// A CIDv0 is case-sensitive, and repository names are lower-case.
+    #[error("{given} is a CIDv0, and a repository name has no upper-case letters: use its CIDv1, {instead}")]
+    CidV0 {
+        /// The component as it was given.
+        given: String,
+        /// The same CID as it can be written here.
+        instead: Cid,
+    },
+    /// A CID in a base whose letters a repository name cannot hold, or a key or a domain in such letters.
+    #[error("{given} has upper-case letters, and a repository name has none: use the same as {instead}")]
+    UpperCase {
+        /// The component as it was given.
+        given: String,
+        /// The same as it can be written here.
+        instead: String,
+    },
+    /// The path below the CID is too long.
+    #[error("{name}: {why}")]
+    Path {
+        /// The whole name.
+        name: Name,
+        /// What the parser said.
+        why: PathError,
+    },
+    /// The name ends too early.
+    #[error("{name} is not a whole name: {instead} would be")]
+    Unfinished {
+        /// The name so far.
+        name: Name,
+        /// A whole one.
+        instead: &'static str,
+    },
+    /// What should be a CID is none.
+    #[error("{found:?} in {name} is no CID: {why}")]
+    NoCid {
+        /// The whole name.
+        name: String,
+        /// The component.
+        found: String,
+        /// What the parser said.
+        why: String,
+    },
+    /// No kind of name looks like this, but for a part that is missing or too much.
+    #[error("no repository is called {name}: {instead} would be")]
+    Misplaced {
+        /// The whole name.
+        name: Name,
+        /// What was probably meant.
+        instead: String,
+    },
+    /// Nothing was pushed under it, and no other kind of name looks like this.
+    #[error(
+        "no repository is called {0}, here or at a name that is followed: this registry knows what was pushed to it, and layer/<cid>, ipfs/<cid>[/<dir>...], ipns/<k51... or domain>[/<dir>...] and <ciq... or 1220...>/<name>"
+    )]
+    UnknownName(Name),
+    /// A repository is published as a directory with these entries, which would be in the way.
+    #[error(
+        "{name} cannot be a repository: {component:?} is what the image layout of a repository has in it; choose another component"
+    )]
+    Reserved {
+        /// The whole name.
+        name: Name,
+        /// The component.
+        component: String,
+    },
+    /// The name is right, the reference is not.
+    #[error("{name} has no {reference}: {instead} would be")]
+    UnknownReference {
+        /// The repository.
+        name: Name,
+        /// What was asked for.
+        reference: Reference,
+        /// What is there.
+        instead: String,
+    },
+    /// The image has no such blob.
+    #[error("{name} has no blob {digest}")]
+    UnknownBlob {
+        /// The repository.
+        name: Name,
+        /// What was asked for.
+        digest: Digest,
+    },
+    /// What the CID names is no layer manifest.
+    #[error("{name}: {why}")]
+    Layer {
+        /// The repository.
+        name: Name,
+        /// What is wrong with it.
+        why: images::layer::Error,
+    },
+    /// What the CID names is no image, or not a sound one.
+    #[error("{name}: {why}")]
+    Image {
+        /// The repository.
+        name: Name,
+        /// What is wrong with it.
+        why: images::Error,
+    },
+    /// What should be an IPNS name is none.
+    #[error("{name}: {why}")]
+    NoIpnsName {
+        /// The whole name.
+        name: Name,
+        /// What the parser said.
+        why: ocipfs_node::NotAName,
+    },
+    /// The IPNS name leads nowhere.
+    #[error("{name}: {why}")]
+    Ipns {
+        /// The repository.
+        name: Name,
+        /// Why not.
+        why: ipns::Error,
+    },
+    /// Its bytes could not be had.
+    #[error(transparent)]
+    Content(#[from] content::Error),
+}
+
+impl Error {
+    pub(super) fn image(name: &Name, why: images::Error) -> Self {
+        match why {
+            images::Error::Content(error) => error.into(),
+            why => Self::Image { name: name.clone(), why },
+        }
+    }
+}
