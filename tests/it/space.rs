@@ -25,7 +25,7 @@ pub fn trials() -> Vec<Trial> {
         nothing_is_lost_to_a_collection_under_load,
         a_collection_says_what_would_go_and_takes_what_nobody_keeps,
         a_flipped_byte_is_named_and_repaired_from_a_peer,
-        beyond_the_most_an_add_is_refused_and_a_pull_streams_through,
+        beyond_the_most_an_add_and_a_push_are_refused_and_a_pull_streams_through,
         sizes_are_written_as_people_write_them,
     ]
 }
@@ -245,7 +245,7 @@ async fn a_flipped_byte_is_named_and_repaired_from_a_peer() {
     assert!(said.stdout.contains("no peer gave it"), "{said:?}");
 }
 
-async fn beyond_the_most_an_add_is_refused_and_a_pull_streams_through() {
+async fn beyond_the_most_an_add_and_a_push_are_refused_and_a_pull_streams_through() {
     let source = Serve::start(&[]);
     let [small]: [Layer; 1] = layers(&source, 4 * MIB);
     let large = Layer::add(&source, &noise(64 * MIB));
@@ -264,6 +264,12 @@ async fn beyond_the_most_an_add_is_refused_and_a_pull_streams_through() {
     assert!(is_here(&node, &own) && !is_here(&node, &large));
     let said = node.command(&["store", "pin", &large.reference(&node)]);
     said.failed(1, &["as much as --max-size allows", "store gc"]);
+    let pushed = Repository::new(&node, "pushed");
+    let too_much = noise(20 * MIB);
+    let digest = ocipfs_oci::Digest::sha256_of(&too_much).to_string();
+    let end = pushed.end(&pushed.begin().await, &digest, &too_much).await;
+    end.refused(507, "DENIED", &["as much as --max-size allows, 16.00 MiB"]);
+    pushed.get(&format!("blobs/{digest}")).await.refused(404, "BLOB_UNKNOWN", &[]);
     let fits = tar_of(source.data_dir(), "fits.tar", &noise(8 * MIB)[2..]);
     assert_eq!(node.command(&["layer", "add", fits.to_str().unwrap()]).code, Some(0), "what was pulled goes");
     // Nothing more can be kept, and everything can be read.

@@ -12,9 +12,9 @@ use crate::content::{Error, dag::Child};
 /// No peer sends a longer block, so a longer part is an inner node.
 const MAX_BLOCK: u64 = 2 << 20;
 const MAX_DEPTH: usize = 32;
-/// Parts known at once. A file of 32 GiB in the smallest usual blocks has as many, and of a longer one not all are
+/// Parts known at once. A file of 16 GiB in the smallest usual blocks has as many, and of a longer one not all are
 /// known at once, unless it is the same few blocks again and again.
-const MAX_PARTS: usize = 1 << 17;
+const MAX_PARTS: usize = 1 << 16;
 /// Inner nodes wanted at once: what is known of a file stays near to where it is read.
 const MAX_INNER: usize = 4;
 
