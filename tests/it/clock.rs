@@ -17,10 +17,12 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// Puts a program's wall clock off: <https://github.com/wolfcw/libfaketime>.
-const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+fn library() -> String {
+    format!("/usr/lib/{}-linux-gnu/faketime/libfaketimeMT.so.1", std::env::consts::ARCH)
+}
 
 fn faketime() -> Result<(), String> {
-    let is_there = Path::new(LIBRARY).exists();
+    let is_there = Path::new(&library()).exists();
     is_there.then_some(()).ok_or_else(|| "faketime is missing: apt-get install faketime".into())
 }
 
@@ -32,8 +34,9 @@ async fn what_was_pushed_under_a_wrong_clock_stays_and_what_comes_later_counts()
     let dir = tempfile::tempdir().unwrap();
     let offset = dir.path().join("offset");
     let (offset_file, node_dir) = (offset.to_str().unwrap(), dir.path().join("node"));
+    let library = library();
     let off = HashMap::from([
-        ("LD_PRELOAD", LIBRARY),
+        ("LD_PRELOAD", library.as_str()),
         ("FAKETIME_TIMESTAMP_FILE", offset_file),
         ("FAKETIME_NO_CACHE", "1"),
         ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
