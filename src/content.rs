@@ -161,7 +161,11 @@ impl Content {
     pub fn new(store: Store, node: Node, settings: Settings) -> Result<Self, Error> {
         let index = Index::new(store.database());
         node.announce(index.holdings()?.into_iter().flat_map(|(_, holding)| holding.roots()));
-        node.announce(index.holders()?.pins);
+        for pin in index.holders()?.pins {
+            if !store.is_only_pushed(&pin).map_err(Error::from)? {
+                node.announce([pin]);
+            }
+        }
         let arrivals = Arc::new(Arrivals::default());
         let space = Arc::new(Space::new(settings.cache_size, settings.max_size, arrivals.clone()));
         if let Some(limit) = settings.max_size {

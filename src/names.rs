@@ -24,11 +24,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ocipfs_node::{Cid, Pointer};
-use ocipfs_oci::{Descriptor, Digest, Name, Reference, Tag};
+use ocipfs_oci::{Digest, Name, Reference, Tag};
 
 use crate::{
     content::{Blob, CidPath, Content},
-    images::{self, layout::Layouts, repository::Repositories, tree::Places},
+    images::{
+        self,
+        layout::{Layouts, Referrers},
+        repository::Repositories,
+        tree::Places,
+    },
 };
 use dockerized::Dockerized;
 use followed::Followed;
@@ -265,22 +270,22 @@ impl Meaning {
         }
     }
 
-    /// What refers to a manifest, by digests; nothing of a repository that was pushed here, which tells it in pages.
-    pub async fn referrers(&self, resolver: &Resolver, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
-        let found = async {
-            match self {
-                Self::Path { name, at } => path::open(resolver, name, at).await?.referrers(subject).await,
-                Self::Ipns { name, key, below } => match resolver.targets(name, key, below).await?.first() {
-                    Some(at) => path::open(resolver, name, at).await?.referrers(subject).await,
-                    None => Ok(Vec::new()),
-                },
-                Self::Local { name } => followed::referrers(resolver, name, subject).await,
-                Self::Layer { .. } | Self::Dockerized { .. } => Ok(Vec::new()),
-            }
-        };
-        match found.await {
-            Err(error) if followed::is_absence(&error) => Ok(Vec::new()),
-            found => found,
+    /// What refers to a manifest, of what comes after `last`; nothing of a repository that was pushed here, which tells it
+    /// itself.
+    pub async fn referrers(
+        &self,
+        resolver: &Resolver,
+        subject: &Digest,
+        last: &str,
+    ) -> Result<Referrers, Error> {
+        match self {
+            Self::Path { name, at } => path::open(resolver, name, at).await?.referrers(subject, last).await,
+            Self::Ipns { name, key, below } => match resolver.targets(name, key, below).await?.first() {
+                Some(at) => path::open(resolver, name, at).await?.referrers(subject, last).await,
+                None => Err(Error::UnknownName(name.clone())),
+            },
+            Self::Local { name } => followed::referrers(resolver, name, subject, last).await,
+            Self::Layer { .. } | Self::Dockerized { .. } => Ok(Referrers::default()),
         }
     }
 

@@ -42,6 +42,7 @@ use query::Query;
 
 pub use access::Access;
 pub use htpasswd::{Error as UsersError, Users};
+pub use token::{NoPublicUrl, PublicUrl};
 
 /// Between two looks at stale uploads.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);

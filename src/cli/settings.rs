@@ -17,7 +17,7 @@ use crate::{
     content::{self, Profile, Share},
     control::{Failure, Naming, Options},
     names::prefetch::Prefetch,
-    registry::{Access, Users},
+    registry::{Access, PublicUrl, Users},
 };
 
 const LISTEN: &str = "127.0.0.1:5050";
@@ -70,6 +70,9 @@ pub struct Settings {
     /// Who may push: users and their bcrypt hashes, as `htpasswd -B` writes them [default: everybody on loopback]
     #[arg(long, value_name = "FILE", env = "OCIPFS_HTPASSWD")]
     htpasswd: Option<PathBuf>,
+    /// Where clients reach the registry if a proxy stands before it, as in https://registry.example [default: as they ask for it]
+    #[arg(long, value_name = "URL", env = "OCIPFS_PUBLIC_URL")]
+    public_url: Option<PublicUrl>,
     /// What peers are given: `added`, which leaves out what is pushed here, or `all` [default: added on the public network, else all]
     #[arg(long, value_name = "added|all", env = "OCIPFS_SHARE")]
     share: Option<Share>,
@@ -206,6 +209,7 @@ impl Settings {
             cache_size: self.cache_size.or(file.cache_size),
             max_size: self.max_size.or(file.max_size),
             htpasswd: self.htpasswd.or(file.htpasswd),
+            public_url: self.public_url.or(file.public_url),
             share: self.share.or(file.share),
             follow: self.follow.or(file.follow),
             prefetch: self.prefetch.or(file.prefetch),
@@ -238,9 +242,8 @@ impl Settings {
         match &self.htpasswd {
             Some(path) => {
                 let users = Users::read(path);
-                Ok(Access::users(
-                    users.map_err(|e| usage(e, "`htpasswd -B -c FILE NAME` makes such a file"))?,
-                ))
+                let users = users.map_err(|e| usage(e, "`htpasswd -B -c FILE NAME` makes such a file"))?;
+                Ok(Access::users(users, self.public_url.clone()))
             }
             None if self.listen().ip().is_loopback() => Ok(Access::Everybody),
             None => Ok(Access::Nobody),

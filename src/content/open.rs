@@ -280,23 +280,30 @@ impl Content {
             return Ok(Some(Source::Made(Some(data.slice(range.start as usize..range.end as usize)))));
         }
         let Some(stored) = self.stored(&found.root).await? else { return Ok(None) };
-        if let Some(blob) = blob {
-            self.verify_stored(blob, &stored).await?;
+        if let Some(blob) = blob
+            && !self.verify_stored(blob, &stored).await?
+        {
+            return Ok(None);
         }
         let file = self.store().run(move |store| open_if_there(store, &stored)).await?;
         Ok(file.map(|file| Source::File(Pieces::new(file, range))))
     }
 
-    /// Holds a stored file against the digest it was asked for by, which is not the one it is stored under.
-    async fn verify_stored(&self, blob: &Blob, stored: &Stored) -> Result<(), Error> {
+    /// Holds a stored file against the digest it was asked for by, which may not be the one it is stored under; false where
+    /// it was collected meanwhile.
+    async fn verify_stored(&self, blob: &Blob, stored: &Stored) -> Result<bool, Error> {
+        if blob.digest == stored.digest {
+            return Ok(true);
+        }
         if blob.digest.algorithm() == Algorithm::Sha256 {
             return Err(self.reject(blob, &stored.digest));
         }
         if locked(&self.0.verified).contains(blob) {
-            return Ok(());
+            return Ok(true);
         }
         let stored = stored.clone();
-        let file = self.store().run(move |store| store.open_file(&stored)).await?;
+        let file = self.store().run(move |store| open_if_there(store, &stored)).await?;
+        let Some(file) = file else { return Ok(false) };
         let (mut hasher, size) = (Hasher::new(blob.digest.algorithm()), file.size());
         let mut pieces = Pieces::new(file, 0..size);
         while let Some(bytes) = pieces.next().await? {
@@ -307,7 +314,7 @@ impl Content {
             return Err(self.reject(blob, &digest));
         }
         self.remember(&self.0.verified, blob);
-        Ok(())
+        Ok(true)
     }
 
     async fn verify_single(&self, blob: &Blob, found: &Start, data: &Bytes) -> Result<(), Error> {
@@ -370,10 +377,13 @@ impl Content {
     }
 }
 
-/// Opens what was found to be stored; nothing where it was collected since.
+/// Opens what was found to be stored; nothing where it was collected since. Where only its file is missing, that is an error.
 fn open_if_there(store: &Store, stored: &Stored) -> Result<Option<BlobFile>, StoreError> {
     match store.open_file(stored) {
-        Err(StoreError::Gone(_)) => Ok(None),
+        Err(gone @ StoreError::Gone(_)) => match store.file(&stored.root)? {
+            Some(now) if now.id == stored.id => Err(gone),
+            _ => Ok(None),
+        },
         opened => opened.map(Some),
     }
 }

@@ -111,7 +111,10 @@ impl Put {
                 self.give(part)?;
                 continue;
             }
-            self.open.reserve(missing);
+            // Room for a few bytes, or for a whole piece: many uploads may rest with what they have.
+            if self.open.len() + part.len() > PIECE / 16 {
+                self.open.reserve(missing);
+            }
             self.open.extend_from_slice(&part);
             if self.open.len() == PIECE {
                 let piece = self.open.split().freeze();

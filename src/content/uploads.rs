@@ -9,15 +9,17 @@ use std::{
 };
 
 use ocipfs_oci::Digest;
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
 use uuid::Uuid;
 
 use super::{Content, Profile, Store, StoreError, Stored, locked, store};
 
 pub use upload::Upload;
 
-/// Under way at one time, in memory.
-const MOST: usize = 1_000;
+/// Under way at one time, in memory: one that rests between its parts may have a piece of less than a MiB there.
+const MOST: usize = 500;
+/// Bodies that are read at one time. Each takes a thread and some 2 MiB; the others wait.
+const BODIES: usize = 48;
 /// Kept in memory beyond that only where it is not saved.
 const IDLE: Duration = Duration::from_secs(60);
 /// An upload of which nothing came, or nothing could be saved, is given up after this time.
@@ -54,6 +56,7 @@ pub struct Uploads {
     store: Store,
     profile: Profile,
     stall_timeout: Duration,
+    bodies: Arc<Semaphore>,
     live: Mutex<HashMap<String, Slot>>,
 }
 
@@ -64,7 +67,8 @@ pub fn now() -> u64 {
 
 impl Uploads {
     pub(super) fn new(store: Store, profile: Profile, stall_timeout: Duration) -> Self {
-        Self { store, profile, stall_timeout, live: Mutex::default() }
+        let bodies = Arc::new(Semaphore::new(BODIES));
+        Self { store, profile, stall_timeout, bodies, live: Mutex::default() }
     }
 
     /// Begins an upload.
@@ -74,7 +78,7 @@ impl Uploads {
             return Err(Error::TooMany);
         }
         let id = Uuid::new_v4().to_string();
-        let upload = Upload::new(&self.store, self.profile, self.stall_timeout, &id, owner);
+        let upload = Upload::new(self, &id, owner);
         let slot = Arc::new(tokio::sync::Mutex::new(upload));
         live.insert(id, slot.clone());
         slot.try_lock_owned().map_err(|_| StoreError::BrokenOff.into())
@@ -107,7 +111,7 @@ impl Uploads {
         let Some(saved) = self.store.run(move |store| store.saved_upload(&of)).await? else {
             return Ok(None);
         };
-        let upload = Upload::saved(&self.store, self.profile, self.stall_timeout, saved);
+        let upload = Upload::saved(self, saved);
         let mut live = locked(&self.live);
         let slot = live.entry(id.into()).or_insert_with(|| Arc::new(tokio::sync::Mutex::new(upload)));
         Ok(Some(slot.clone()))

@@ -182,7 +182,8 @@ impl House {
     /// What of what was pushed others see.
     pub(super) async fn publication(&self) -> Result<Publication, Failure> {
         let publisher = self.publisher();
-        let (state, behind) = (publisher.state(), publisher.behind().await.map_err(Failure::new)?);
+        let behind = publisher.behind().await.map_err(Failure::new)?;
+        let state = publisher.state();
         let rivals = self.content().node().rivals().into_iter();
         Ok(Publication {
             share: publisher.share().to_string(),

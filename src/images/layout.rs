@@ -19,6 +19,7 @@ use crate::content::{self, Blob, CidPath, Content};
 use index::{Entry, entries, tags};
 pub use index::{MAX_BYTES, MAX_ENTRIES, SUBJECT};
 pub use prefetch::prefetch;
+pub use referrers::Referrers;
 use referrers::Referring;
 
 /// Entries of all layouts that are remembered together.
@@ -96,8 +97,8 @@ impl Layout {
         let mut indexes: Vec<Entry> = entries.iter().filter(|entry| entry.is_index()).cloned().collect();
         indexes.sort_by_key(|entry| entry.ref_name.is_some());
         let only = if let [only] = entries.as_slice() { Some(only.clone()) } else { None };
-        let weight = entries.len() + indexes.len() + 1;
         let referring = Referring::of(&entries);
+        let weight = entries.len() + indexes.len() + referring.len() + 1;
         Self { at, holder, tags: tags(entries), only, indexes, referring, nested: OnceCell::new(), weight }
     }
 

@@ -7,12 +7,12 @@ use std::{
 
 use futures::{FutureExt, future::BoxFuture};
 use ocipfs_node::Node;
-use ocipfs_oci::{Descriptor, Digest, Name, Reference, Tag};
+use ocipfs_oci::{Digest, Name, Reference, Tag};
 
 use super::{Document, Error, Resolver, Source, ipns, path};
 use crate::{
     content::{self, CidPath},
-    images,
+    images::{self, layout::Referrers},
 };
 
 /// What a name meant before is remembered so far back, for those in the middle of a pull.
@@ -95,7 +95,7 @@ impl Followed {
 }
 
 /// Whether an error says no more than that a tree has no such thing.
-pub fn is_absence(error: &Error) -> bool {
+fn is_absence(error: &Error) -> bool {
     use images::Error::{Content, NoEntry, NoLayout};
     match error {
         Error::UnknownReference { .. } | Error::UnknownBlob { .. } | Error::UnknownName(_) => true,
@@ -127,9 +127,15 @@ pub async fn tags(resolver: &Resolver, name: &Name) -> Result<Vec<Tag>, Error> {
     found.await?.ok_or_else(|| Error::UnknownName(name.clone()))
 }
 
-/// What refers to a manifest of such a repository.
-pub async fn referrers(resolver: &Resolver, name: &Name, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
-    let found = search(resolver, name, false, |image| async move { image.referrers(subject).await }.boxed());
+/// What refers to a manifest of such a repository, of what comes after `last`.
+pub async fn referrers(
+    resolver: &Resolver,
+    name: &Name,
+    subject: &Digest,
+    last: &str,
+) -> Result<Referrers, Error> {
+    let found =
+        search(resolver, name, false, |image| async move { image.referrers(subject, last).await }.boxed());
     found.await?.ok_or_else(|| Error::UnknownName(name.clone()))
 }
 

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use ocipfs_node::Cid;
-use ocipfs_oci::{Descriptor, Digest, Name, Reference, Tag};
+use ocipfs_oci::{Digest, Name, Reference, Tag};
 
 use super::{Document, Error, Resolver, Source, descriptor};
 use crate::{
     content::{self, CidPath, Content, Found},
-    images::{self, layout::Layout},
+    images::{
+        self,
+        layout::{Layout, Referrers},
+    },
 };
 
 /// Tags that a refusal lists.
@@ -114,11 +117,11 @@ impl Image<'_> {
         }
     }
 
-    pub async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
+    pub async fn referrers(&self, subject: &Digest, last: &str) -> Result<Referrers, Error> {
         match self {
-            Self::Layout(path) => path.referrers(subject).await,
+            Self::Layout(path) => path.referrers(subject, last).await,
             // It is one image, and nothing beside it.
-            Self::Descriptor(_) => Ok(Vec::new()),
+            Self::Descriptor(_) => Ok(Referrers::default()),
         }
     }
 }
@@ -153,8 +156,8 @@ impl Path<'_> {
         blob.map(|blob| Source::Stored(Box::new(blob))).ok_or_else(unknown)
     }
 
-    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
-        let found = self.layout.referrers(self.content, subject).await;
+    async fn referrers(&self, subject: &Digest, last: &str) -> Result<Referrers, Error> {
+        let found = self.layout.referrers(self.content, subject, last).await;
         found.map_err(|why| Error::image(self.name, why))
     }
 

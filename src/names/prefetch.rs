@@ -1,6 +1,6 @@
 //! What followed names mean is fetched before anybody asks for it: so a pull begins at once, and a name outlives its publisher.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use futures::{StreamExt, stream};
 use ocipfs_node::{Cid, Name};
@@ -65,6 +65,10 @@ impl fmt::Display for Prefetch {
     }
 }
 
+/// What could not be had is tried again, each time later.
+const FIRST_PAUSE: Duration = Duration::from_secs(15);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30 * 60);
+
 /// Fetches what followed names come to mean, until `stop`.
 pub async fn run(resolver: Resolver, policy: Prefetch, stop: CancellationToken) {
     if policy == Prefetch::None {
@@ -73,20 +77,35 @@ pub async fn run(resolver: Resolver, policy: Prefetch, stop: CancellationToken) 
     let done = Cache::new(REMEMBERED);
     let work = async {
         let mut heads = resolver.content().node().heads();
+        let mut pause = FIRST_PAUSE;
         loop {
             heads.mark_unchanged();
+            let (mut is_newer, mut is_whole) = (false, true);
             for name in resolver.followed().names() {
-                // A newer tree is more wanted than the rest of this one.
                 tokio::select! {
-                    () = fetch(&resolver, &name, policy, &done) => {}
-                    _ = heads.changed() => {
-                        heads.mark_changed();
-                        break;
-                    }
+                    whole = fetch(&resolver, &name, policy, &done) => is_whole &= whole,
+                    // A newer tree is more wanted than the rest of this one; the other names have their turn first.
+                    changed = heads.changed() => match changed {
+                        Ok(()) => is_newer = true,
+                        Err(_) => return,
+                    },
                 }
             }
-            if heads.changed().await.is_err() {
-                return;
+            pause = if is_whole { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+            let retry = async {
+                match is_whole {
+                    true => std::future::pending().await,
+                    false => tokio::time::sleep(pause).await,
+                }
+            };
+            if !is_newer {
+                tokio::select! {
+                    changed = heads.changed() => match changed {
+                        Ok(()) => {}
+                        Err(_) => return,
+                    },
+                    () = retry => {}
+                }
             }
         }
     };
@@ -96,37 +115,52 @@ pub async fn run(resolver: Resolver, policy: Prefetch, stop: CancellationToken) 
     }
 }
 
-async fn fetch(resolver: &Resolver, name: &Name, policy: Prefetch, done: &Cache<Cid, ()>) {
+/// Whether all could be had.
+async fn fetch(resolver: &Resolver, name: &Name, policy: Prefetch, done: &Cache<Cid, ()>) -> bool {
     let Some(root) = resolver.followed().roots(resolver.content(), name).await.into_iter().next() else {
-        return;
+        // Who hears of it hears of a change.
+        return true;
     };
-    let mut level = vec![root];
+    let (mut level, mut is_whole) = (vec![root], true);
     for _ in 0..DEEPEST {
-        let directories = stream::iter(level).map(|at| async move {
-            let below = directory(resolver, &at, policy, done).await;
-            below.unwrap_or_else(|error| {
-                tracing::debug!(%name, %at, %error, "not fetched before it is asked for");
-                Vec::new()
-            })
-        });
-        level = directories.buffer_unordered(AT_ONCE).concat().await;
+        let directories = stream::iter(level)
+            .map(|at| async move { (directory(resolver, &at, policy, done).await, at) })
+            .buffer_unordered(AT_ONCE);
+        let directories: Vec<_> = directories.collect().await;
+        level = Vec::new();
+        for (below, at) in directories {
+            match below {
+                Ok((below, Ok(()))) => level.extend(below),
+                Ok((below, Err(error))) => {
+                    tracing::debug!(%name, %at, %error, "not all is fetched before it is asked for, will try again");
+                    level.extend(below);
+                    is_whole = false;
+                }
+                Err(error) => {
+                    tracing::debug!(%name, %at, %error, "not fetched before it is asked for, will try again");
+                    is_whole = false;
+                }
+            }
+        }
         if level.is_empty() {
-            return;
+            break;
         }
     }
+    is_whole
 }
 
-/// Fetches the layout in a directory, if there is one, and gives the directories below that are not here yet.
+/// Fetches the layout in a directory, if there is one; gives the directories below that are not here yet, and what became of
+/// the layout.
 async fn directory(
     resolver: &Resolver,
     at: &CidPath,
     policy: Prefetch,
     done: &Cache<Cid, ()>,
-) -> Result<Vec<CidPath>, images::Error> {
+) -> Result<(Vec<CidPath>, Result<(), images::Error>), images::Error> {
     let content = resolver.content();
     let cid = content.directory(at).await?;
     if done.get(&cid).is_some() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Ok(())));
     }
     let entries = content.entries(at, MOST).await?;
     let mut below = Vec::new();
@@ -137,11 +171,13 @@ async fn directory(
             below.push(at.below([name.as_str()]));
         }
     }
-    if is_layout {
-        layout::prefetch(content, at, cid, policy == Prefetch::All).await?;
-    }
-    if below.is_empty() {
+    // What is below it is fetched even where something of this one cannot be had.
+    let fetched = match is_layout {
+        true => layout::prefetch(content, at, cid, policy == Prefetch::All).await,
+        false => Ok(()),
+    };
+    if below.is_empty() && fetched.is_ok() {
         done.insert(cid, (), 1);
     }
-    Ok(below)
+    Ok((below, fetched))
 }

@@ -78,9 +78,13 @@ impl Publisher {
         self.0.share
     }
 
-    /// How many changes are not published yet.
+    /// How many changes are not published yet; one more where a tree is made and its name does not mean it yet.
     pub async fn behind(&self) -> Result<usize, Error> {
-        Ok(self.blocking(|published| published.behind()).await??.0)
+        let published = self.state().root;
+        let (changes, current) = self
+            .blocking(|published| Ok::<_, StoreError>((published.behind()?.0, published.current()?)))
+            .await??;
+        Ok(changes + usize::from(current.map(|version| version.root.cid) != published))
     }
 
     /// Publishes what changes until `stop`.
@@ -166,7 +170,8 @@ impl Publisher {
             }
             sequence = Some(said.sequence);
         }
-        tracing::info!(%root, sequence, "published");
+        let behind = self.blocking(|published| published.behind()).await??.0;
+        tracing::info!(%root, sequence, behind, "published");
         self.0.state.send_replace(State { root: Some(root), sequence, failing: None });
         Ok(())
     }

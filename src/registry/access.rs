@@ -8,7 +8,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use super::{
     error::Refusal,
     htpasswd::Users,
-    token::{self, Holder, Tokens},
+    token::{Holder, PublicUrl, Tokens},
 };
 
 /// Who may push and delete. What is here may be read by whoever reaches it.
@@ -23,9 +23,9 @@ pub enum Access {
 }
 
 impl Access {
-    /// Whoever is in such a file.
-    pub fn users(users: Users) -> Self {
-        Self::Users(users, Tokens::default())
+    /// Whoever is in such a file; clients reach this at `public_url`, if that is elsewhere than where it listens.
+    pub fn users(users: Users, public_url: Option<PublicUrl>) -> Self {
+        Self::Users(users, Tokens::new(public_url))
     }
 
     /// Refuses a request that would change something of a repository and may not.
@@ -43,7 +43,7 @@ impl Access {
             )),
             Self::Users(users, tokens) => match holder(users, tokens, headers).await {
                 Some(Holder::User) => Ok(()),
-                Some(Holder::Anybody) | None => Err(Refusal::unauthorized(token::challenge(headers, name))),
+                Some(Holder::Anybody) | None => Err(Refusal::unauthorized(tokens.challenge(headers, name))),
             },
         }
     }
@@ -53,7 +53,7 @@ impl Access {
         let Self::Users(users, tokens) = self else { return Ok(()) };
         match holder(users, tokens, headers).await {
             Some(_) => Ok(()),
-            None => Err(Refusal::unauthorized(token::challenge(headers, None))),
+            None => Err(Refusal::unauthorized(tokens.challenge(headers, None))),
         }
     }
 }

@@ -134,6 +134,10 @@ impl Refusal {
     }
 
     /// The same with a header.
+    pub fn is_not_found(&self) -> bool {
+        self.status == StatusCode::NOT_FOUND
+    }
+
     pub fn with(self, name: HeaderName, value: impl ToString) -> Self {
         Self { headers: [self.headers, vec![(name, value.to_string())]].concat(), ..self }
     }

@@ -11,7 +11,7 @@ use super::{
     error::{Refusal, Wanted},
     query::{Query, link},
 };
-use crate::names::Meaning;
+use crate::{images::layout::Referrers, names::Meaning};
 
 /// Read of the rows at once.
 const ROWS: usize = 500;
@@ -46,13 +46,21 @@ pub async fn list(registry: &Registry, name: &str, digest: &str, query: &Query) 
             page.add(rows, wanted, query.most());
         }
     } else {
-        let mut all = meaning.referrers(&registry.resolver, &digest).await.map_err(refusal)?;
-        all.retain(|referrer| referrer.digest.to_string().as_str() > query.last());
-        page.add(all, wanted, query.most());
+        match meaning.referrers(&registry.resolver, &digest, query.last()).await.map_err(refusal) {
+            Ok(Referrers { found, more_after }) => {
+                page.add(found, wanted, query.most());
+                page.next = page.next.or(more_after);
+            }
+            // A 404 would say that there is no such endpoint.
+            Err(refusal) if refusal.is_not_found() => {}
+            Err(refusal) => return Err(refusal),
+        }
     }
     if page.next.is_none() {
         let tagged = tagged(registry, &meaning, &digest).await;
         page.add(tagged, wanted, None);
+        // They are of one index, which has no second page.
+        page.next = None;
     }
     Ok(answer(page, name, &digest, query))
 }
@@ -63,17 +71,22 @@ struct Page {
     bytes: usize,
     seen: HashSet<Digest>,
     /// After which the next begins.
-    next: Option<Digest>,
+    next: Option<String>,
 }
 
 impl Page {
     fn add(&mut self, all: Vec<Descriptor>, wanted: impl Fn(&Descriptor) -> bool, most: Option<usize>) {
-        for referrer in all.into_iter().filter(wanted) {
-            let length = serde_json::to_vec(&referrer).map_or(0, |json| json.len());
+        for mut referrer in all.into_iter().filter(wanted) {
+            let length_of = |referrer: &Descriptor| serde_json::to_vec(referrer).map_or(0, |json| json.len());
+            let mut length = length_of(&referrer);
+            if length > MOST_BYTES {
+                referrer.annotations.clear();
+                length = length_of(&referrer);
+            }
             let is_full =
                 self.bytes + length > MOST_BYTES || most.is_some_and(|most| self.entries.len() >= most);
             if is_full {
-                self.next = self.entries.last().map(|last| last.digest.clone());
+                self.next = self.entries.last().map(|last| last.digest.to_string());
                 return;
             }
             if self.seen.insert(referrer.digest.clone()) {
@@ -99,7 +112,6 @@ async fn tagged(registry: &Registry, meaning: &Meaning, digest: &Digest) -> Vec<
 fn answer(page: Page, name: &str, digest: &Digest, query: &Query) -> Response {
     let applied = query.value("artifactType").map(|_| [("oci-filters-applied", "artifactType")]);
     let next = page.next.map(|last| {
-        let last = last.to_string();
         let mut pairs = vec![("last", last.as_str())];
         pairs.extend(["n", "artifactType"].into_iter().filter_map(|key| Some((key, query.value(key)?))));
         link(&format!("/v2/{name}/referrers/{digest}"), &pairs)

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    str::FromStr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -10,10 +11,11 @@ use std::{
 use axum::{
     Json,
     extract::State,
-    http::{HeaderMap, header},
+    http::{HeaderMap, Uri, header, uri::Authority},
     response::IntoResponse,
 };
 use ocipfs_oci::Name;
+use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -30,12 +32,54 @@ const LIFETIME: Duration = Duration::from_secs(300);
 const GRACE: Duration = Duration::from_secs(60);
 /// Tokens that are good at one time; after that the oldest goes.
 const MOST: usize = 10_000;
+/// Each of these says that a proxy stands before this.
+const PROXIED: [&str; 4] = ["forwarded", "via", "x-forwarded-for", "x-real-ip"];
 /// The token of who has no name.
 const ANYBODY: &str = "anybody";
 
-/// Tokens of users, with the end of each. Clones share them.
+/// Where clients reach the registry, if a proxy stands before it: `https://registry.example`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct PublicUrl(String);
+
+/// Why a text is no such URL.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is no URL of a registry: https://registry.example would be one")]
+pub struct NoPublicUrl(String);
+
+impl FromStr for PublicUrl {
+    type Err = NoPublicUrl;
+
+    fn from_str(text: &str) -> Result<Self, NoPublicUrl> {
+        let refused = || NoPublicUrl(text.chars().take(100).collect());
+        let uri: Uri = text.parse().map_err(|_| refused())?;
+        let (scheme, host) = (uri.scheme_str().unwrap_or_default(), uri.authority().ok_or_else(refused)?);
+        let is_bare = uri.path() == "/" && uri.query().is_none() && !host.as_str().contains('@');
+        match ["http", "https"].contains(&scheme) && is_bare {
+            true => Ok(Self(format!("{scheme}://{host}"))),
+            false => Err(refused()),
+        }
+    }
+}
+
+impl TryFrom<String> for PublicUrl {
+    type Error = NoPublicUrl;
+
+    fn try_from(text: String) -> Result<Self, NoPublicUrl> {
+        text.parse()
+    }
+}
+
+/// Tokens of users. Clones share them.
 #[derive(Clone, Default)]
-pub struct Tokens(Arc<Mutex<HashMap<String, Instant>>>);
+pub struct Tokens(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    public_url: Option<PublicUrl>,
+    /// The end of each token's time.
+    ends: Mutex<HashMap<String, Instant>>,
+}
 
 /// Whom a token belongs to.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,9 +89,13 @@ pub enum Holder {
 }
 
 impl Tokens {
+    pub fn new(public_url: Option<PublicUrl>) -> Self {
+        Self(Arc::new(Inner { public_url, ends: Mutex::default() }))
+    }
+
     fn issue(&self, now: Instant) -> String {
         let token = Uuid::new_v4().simple().to_string();
-        let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tokens = self.0.ends.lock().unwrap_or_else(PoisonError::into_inner);
         if tokens.len() >= MOST {
             tokens.retain(|_, end| *end > now);
         }
@@ -65,8 +113,40 @@ impl Tokens {
         if token == ANYBODY {
             return Some(Holder::Anybody);
         }
-        let tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let tokens = self.0.ends.lock().unwrap_or_else(PoisonError::into_inner);
         tokens.get(token).is_some_and(|end| *end > now).then_some(Holder::User)
+    }
+
+    /// The challenge that leads a client to a token, for the repository that it wants to change. A password is never
+    /// led to where nobody said that it is safe: then the client is asked for the password itself.
+    pub fn challenge(&self, headers: &HeaderMap, scope: Option<&str>) -> Option<String> {
+        let text = |name| headers.get(name)?.to_str().ok();
+        let url = match &self.0.public_url {
+            Some(PublicUrl(url)) => url.clone(),
+            None => {
+                let is_proxied = PROXIED.iter().any(|name| headers.contains_key(*name));
+                let proto = text("x-forwarded-proto").and_then(|all| all.split(',').next()).map(str::trim);
+                let scheme = match proto {
+                    Some(proto) if proto.eq_ignore_ascii_case("https") => "https",
+                    Some(proto) if proto.eq_ignore_ascii_case("http") => "http",
+                    None if !is_proxied => "http",
+                    _ => return None,
+                };
+                let host = text("x-forwarded-host").or_else(|| text("host"))?;
+                format!("{scheme}://{}", host.parse::<Authority>().ok()?)
+            }
+        };
+        let shown = text("authorization").and_then(|shown| shown.split_once(' '));
+        let error = match shown {
+            Some((scheme, ANYBODY)) if scheme.eq_ignore_ascii_case("bearer") => {
+                ",error=\"insufficient_scope\""
+            }
+            Some((scheme, _)) if scheme.eq_ignore_ascii_case("bearer") => ",error=\"invalid_token\"",
+            _ => "",
+        };
+        let scope = scope.filter(|name| name.parse::<Name>().is_ok());
+        let scope = scope.map(|name| format!(",scope=\"repository:{name}:pull,push\"")).unwrap_or_default();
+        Some(format!("Bearer realm=\"{url}{PATH}\",service=\"ocipfs\"{scope}{error}"))
     }
 }
 
@@ -83,17 +163,6 @@ pub async fn get(State(registry): State<Registry>, headers: HeaderMap) -> Result
     let lifetime = LIFETIME.as_secs();
     let answer = Json(json!({ "token": token, "access_token": token, "expires_in": lifetime }));
     Ok(([(header::CACHE_CONTROL, "no-store")], answer))
-}
-
-/// The challenge that leads a client to a token, for the repository that it wants to change.
-pub fn challenge(headers: &HeaderMap, scope: Option<&str>) -> Option<String> {
-    let host = headers.get(header::HOST)?.to_str().ok().filter(|host| !host.contains(['"', '\\', '/']))?;
-    // Behind a proxy that ends TLS.
-    let is_https = headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https");
-    let scheme = if is_https { "https" } else { "http" };
-    let scope = scope.filter(|name| name.parse::<Name>().is_ok());
-    let scope = scope.map(|name| format!(",scope=\"repository:{name}:pull,push\"")).unwrap_or_default();
-    Some(format!("Bearer realm=\"{scheme}://{host}{PATH}\",service=\"ocipfs\"{scope}"))
 }
 
 #[cfg(test)]
@@ -113,24 +182,42 @@ mod tests {
         }
         assert_eq!(tokens.holder(&first, now), None);
         let last = tokens.issue(now + Duration::from_secs(3600));
-        assert_eq!(tokens.0.lock().unwrap().len(), 1);
+        assert_eq!(tokens.0.ends.lock().unwrap().len(), 1);
         assert_eq!(tokens.holder(&last, now), Some(Holder::User));
     }
 
     #[test]
     fn a_challenge_names_the_host_that_was_asked() {
-        let of = |pairs: &[(&'static str, &str)], scope| {
+        let of = |url: Option<&str>, pairs: &[(&'static str, &str)], scope| {
             let mut headers = HeaderMap::new();
             pairs.iter().for_each(|(name, value)| drop(headers.insert(*name, value.parse().unwrap())));
-            challenge(&headers, scope)
+            Tokens::new(url.map(|url| url.parse().unwrap())).challenge(&headers, scope)
         };
-        let bare = "Bearer realm=\"http://localhost:5050/token\",service=\"ocipfs\"";
-        assert_eq!(of(&[("host", "localhost:5050")], None).unwrap(), bare);
-        assert_eq!(
-            of(&[("host", "r.example"), ("x-forwarded-proto", "https")], Some("a/b")).unwrap(),
-            "Bearer realm=\"https://r.example/token\",service=\"ocipfs\",scope=\"repository:a/b:pull,push\""
-        );
-        assert_eq!(of(&[], None), None);
-        assert_eq!(of(&[("host", "x\",y=\"z")], None), None);
+        let bearer =
+            |url: &str, more: &str| Some(format!("Bearer realm=\"{url}/token\",service=\"ocipfs\"{more}"));
+        let (own, example) = ("http://localhost:5050", "https://r.example");
+        let scope = ",scope=\"repository:a/b:pull,push\"";
+        for (pairs, found) in [
+            (&[("host", "localhost:5050")][..], bearer(own, scope)),
+            (&[("host", "r.example"), ("x-forwarded-proto", "HTTPS, http")], bearer(example, scope)),
+            (
+                &[("host", "x"), ("x-forwarded-host", "r.example"), ("x-forwarded-proto", "https")],
+                bearer(example, scope),
+            ),
+            // Somebody stands between, and does not say how the client came.
+            (&[("host", "r.example"), ("x-forwarded-for", "192.0.2.1")], None),
+            (&[], None),
+            (&[("host", "x\",y=\"z")], None),
+        ] {
+            assert_eq!(of(None, pairs, Some("a/b")), found, "{pairs:?}");
+        }
+        assert_eq!(of(Some("https://r.example/"), &[("via", "x")], None), bearer(example, ""));
+        let shown = [("host", "localhost:5050"), ("authorization", "Bearer anybody")];
+        assert_eq!(of(None, &shown, None), bearer(own, ",error=\"insufficient_scope\""));
+        let shown = [("host", "localhost:5050"), ("authorization", "Bearer x")];
+        assert_eq!(of(None, &shown, Some("\"")), bearer(own, ",error=\"invalid_token\""));
+        for wrong in ["", "r.example", "ftp://r.example", "https://r.example/path", "https://me@r.example"] {
+            assert!(wrong.parse::<PublicUrl>().is_err(), "{wrong}");
+        }
     }
 }

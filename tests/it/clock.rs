@@ -1,6 +1,11 @@
 //! A clock that was wrong and is put right, before a restart and under a running node.
 
-use std::{collections::HashMap, fs, path::Path};
+use std::{
+    collections::HashMap,
+    fs,
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use libtest_mimic::Trial;
 use ocipfs_oci::Digest;
@@ -49,6 +54,8 @@ async fn what_was_pushed_under_a_wrong_clock_stays_and_what_comes_later_counts()
     let node = Serve::start_with(&node_dir, &[], &off);
     push(&node, "app", "0", &images[0]).await;
     published(&node).await;
+    let ahead = humantime::format_rfc3339(SystemTime::now() + Duration::from_secs(90 * 24 * 60 * 60));
+    assert!(node.log().contains(&ahead.to_string()[..10]), "the clock is right: {}", node.log());
     let follower = follow(&node);
     pulls(&follower, "app", "0", &images[0]).await;
     let (bytes, before) = (vec![7; 300_000], sequence(&node));

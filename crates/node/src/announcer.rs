@@ -22,7 +22,7 @@ const AT_ONCE: RangeInclusive<usize> = 16..=64;
 const JOIN_PAUSE: Duration = Duration::from_millis(300);
 const RETRY: Duration = Duration::from_secs(30);
 /// Up to here every peer is among the closest to every key (Kademlia's k), so a newcomer must be told.
-const SMALL_SWARM: usize = 20;
+pub(crate) const SMALL_SWARM: usize = 20;
 
 /// How far announcing is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

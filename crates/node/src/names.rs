@@ -285,6 +285,23 @@ mod tests {
     }
 
     #[test]
+    fn what_expired_while_nobody_was_here_is_signed_anew() {
+        let (dir, key) = (tempfile::tempdir().unwrap(), Keypair::generate_ed25519());
+        keys::import(dir.path(), "team", &key.to_protobuf_encoding().unwrap()).unwrap();
+        let names = Names::offline(dir.path(), &Keypair::generate_ed25519()).unwrap();
+        let until = SystemTime::now() - Duration::from_secs(60);
+        let record = rust_ipns::Record::new(&key, b"/ipfs/a", until.into(), 7, Duration::from_secs(1));
+        let record = record.unwrap().encode().unwrap();
+        names.0.kept.publish::<Error>(&key.public().to_peer_id(), |_| Ok(record)).unwrap();
+        drop(names);
+        let names = Names::offline(dir.path(), &Keypair::generate_ed25519()).unwrap();
+        names.due().unwrap();
+        let own = names.own(&Name::of(&key)).unwrap();
+        assert_eq!((own.value(), own.sequence()), (&b"/ipfs/a"[..], 7));
+        assert!(own.until() > SystemTime::now());
+    }
+
+    #[test]
     fn the_sequence_counts_up_also_where_the_clock_goes_back() {
         let (dir, key) = (tempfile::tempdir().unwrap(), Keypair::generate_ed25519());
         let names = Names::offline(dir.path(), &key).unwrap();

@@ -1,25 +1,29 @@
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use ocipfs_oci::{Algorithm, Digest};
 use redb::WriteTransaction;
-use tokio::sync::mpsc::channel;
+use tokio::sync::{Semaphore, mpsc::channel};
 
-use super::{Error, now};
+use super::{Error, Uploads, now};
 use crate::content::{
     Profile, Put, Store, StoreError, Stored, Written,
     store::{Saved, forget_upload},
 };
 
 /// Parts of a body that wait to be hashed and written.
-const WAITING: usize = 8;
+const WAITING: usize = 3;
 
 /// One upload. A request that works on it has it alone.
 pub struct Upload {
     store: Store,
     profile: Profile,
     stall_timeout: Duration,
+    bodies: Arc<Semaphore>,
     id: String,
     owner: String,
     state: State,
@@ -37,11 +41,12 @@ enum State {
 }
 
 impl Upload {
-    pub(super) fn new(store: &Store, profile: Profile, stall: Duration, id: &str, owner: &str) -> Self {
+    pub(super) fn new(uploads: &Uploads, id: &str, owner: &str) -> Self {
         Self {
-            store: store.clone(),
-            profile,
-            stall_timeout: stall,
+            store: uploads.store.clone(),
+            profile: uploads.profile,
+            stall_timeout: uploads.stall_timeout,
+            bodies: uploads.bodies.clone(),
             id: id.into(),
             owner: owner.into(),
             state: State::Idle,
@@ -51,8 +56,8 @@ impl Upload {
         }
     }
 
-    pub(super) fn saved(store: &Store, profile: Profile, stall: Duration, saved: Saved) -> Self {
-        let mut upload = Self::new(store, profile, stall, &saved.id, &saved.owner);
+    pub(super) fn saved(uploads: &Uploads, saved: Saved) -> Self {
+        let mut upload = Self::new(uploads, &saved.id, &saved.owner);
         upload.length = saved.length;
         upload.saved = Some(saved);
         upload
@@ -96,6 +101,7 @@ impl Upload {
         &mut self,
         mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
     ) -> Result<(), Error> {
+        let _turn = self.bodies.clone().acquire_owned().await.map_err(|_| StoreError::Stopped)?;
         let (parts, mut waiting) = channel::<Bytes>(WAITING);
         let put = self.put();
         let writing = tokio::task::spawn_blocking(move || {

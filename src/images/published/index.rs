@@ -21,7 +21,7 @@ impl Published {
             return Ok(None);
         }
         let mut json = Json::new();
-        let mut reached = HashSet::new();
+        let (mut tagged, mut reached) = (HashSet::new(), HashSet::new());
         pages(
             |last| self.repositories.tags(name, last, PAGE),
             |(tag, digest)| {
@@ -30,7 +30,7 @@ impl Published {
                     let mut entry = descriptor(&manifest);
                     entry.annotations.insert(REF_NAME.into(), tag.to_string());
                     json.push(&entry)?;
-                    reached.insert(digest);
+                    tagged.insert(digest);
                 }
                 Ok::<_, StoreError>(tag.to_string())
             },
@@ -48,7 +48,11 @@ impl Published {
                 Ok::<_, StoreError>(text)
             },
         )?;
-        others.retain(|manifest| !reached.contains(&manifest.piece.digest));
+        others.retain(|manifest| {
+            let digest = &manifest.piece.digest;
+            // What refers to something is found by its entry alone.
+            !tagged.contains(digest) && (manifest.subject.is_some() || !reached.contains(digest))
+        });
         others.iter().try_for_each(|manifest| json.push(&descriptor(manifest)))?;
         if json.left_out > 0 {
             tracing::warn!(

@@ -97,15 +97,19 @@ async fn is_kept(node: &Serve, pushing: &Pushing, counts: &mut Counts) {
     assert!(blob.status == 404 || blob.body == pushing.layer, "half of it is served");
 }
 
-/// Holds that each image of the root that was published last is whole.
-async fn root_is_whole(node: &Serve, counts: &mut Counts) {
-    let status = node.status();
-    let Some(root) = status["published"]["root"].as_str() else { return };
+/// The root that is published, if there is one.
+fn published(node: &Serve) -> Option<String> {
+    node.status()["published"]["root"].as_str().map(String::from)
+}
+
+/// Holds that each image of a root that was published is whole.
+async fn root_is_whole(node: &Serve, root: &str, counts: &mut Counts) {
     for name in REPOSITORIES {
         let published = Repository::new(node, &format!("ipfs/{root}/{name}"));
         let tags = published.get("tags/list").await;
         // The root may be older than a repository.
         if tags.status == 404 {
+            assert!(format!("{tags:?}").contains("has no entry"), "{tags:?}");
             continue;
         }
         let tags = tags.json();
@@ -144,10 +148,17 @@ pub async fn what_was_pushed_survives_sigkill_and_nothing_half_is_served() {
             })
             .collect();
         tokio::time::sleep(chance.moment(WITHIN)).await;
+        let before = published(&node);
         node.kill();
         counts.kills += 1;
         let node = Serve::start_in(dir.path(), &[]);
-        root_is_whole(&node, &mut counts).await;
+        if let Some(root) = before {
+            root_is_whole(&node, &root, &mut counts).await;
+        }
+        node.until("what came is published", |status| status["published"]["behind"] == 0).await;
+        if let Some(root) = published(&node) {
+            root_is_whole(&node, &root, &mut counts).await;
+        }
         for push in pushes {
             let pushing = push.await.expect("it holds");
             is_kept(&node, &pushing, &mut counts).await;
@@ -158,6 +169,7 @@ pub async fn what_was_pushed_survives_sigkill_and_nothing_half_is_served() {
         assert!(!node.log().contains("panicked"), "{}", node.log());
         node.stop();
     }
+    assert!(counts.images_in_published_roots >= counts.acknowledged_images, "{counts:?}");
     // Uploads that were saved in parts may go on; nothing else is left.
     let node = Serve::start_in(dir.path(), &[]);
     let left = files_below(dir.path(), "incoming");

@@ -57,6 +57,8 @@ impl Node {
                 seen.and_then(|bytes| ipns::Record::verify(peer, bytes, SystemTime::now()).ok())
             }
         };
+        // An own one may have expired while nobody was here to sign it anew.
+        let seen = seen.max(self.names().own(name));
         let asked = self.peers().len();
         let found = match self.online() {
             Some(online) => newest(&online.routing, name, start + patience).await,

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use futures::{StreamExt, future::OptionFuture, stream::FuturesUnordered};
 use libp2p::PeerId;
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -12,7 +13,7 @@ use tokio::{
 };
 
 use super::{LIFETIME, Name, Names, resolve::newest};
-use crate::{Error, behaviour::Command, routing::ipns};
+use crate::{Error, announcer::SMALL_SWARM, behaviour::Command, routing::ipns};
 
 /// The routing system is told so often; what has lived half of its life is signed anew then.
 const REPEAT: Duration = Duration::from_secs(60 * 60);
@@ -20,54 +21,92 @@ const REPEAT: Duration = Duration::from_secs(60 * 60);
 const REPEAT_PUBSUB: Duration = Duration::from_secs(10 * 60);
 /// A followed name is looked up so often beside: its publisher may know nothing of pubsub.
 const LOOK_UP: Duration = Duration::from_secs(5 * 60);
-const LOOK_UP_UNKNOWN: Duration = Duration::from_secs(5);
+/// One that is not known yet is looked up sooner, and each time later.
+const LOOK_UP_UNKNOWN: Duration = Duration::from_secs(3);
+const LOOK_UP_LATER: Duration = Duration::from_secs(60);
 const LOOK_UP_PATIENCE: Duration = Duration::from_secs(20);
 /// Where one record follows another, the routing system is told the last.
 const SIGNED_PAUSE: Duration = Duration::from_secs(1);
 const JOIN_PAUSE: Duration = Duration::from_millis(300);
 
+/// Who kept nothing of a record is told it again, each time later.
+const RETRY: Duration = Duration::from_secs(5);
+const LONGEST_RETRY: Duration = Duration::from_secs(10 * 60);
+
 /// A name, and its record if there is one that is valid.
 type Due = (PeerId, Option<Vec<u8>>);
+/// A name and its record that somebody is being told, and whether anybody keeps it.
+type Telling = (PeerId, Vec<u8>, oneshot::Receiver<bool>);
 
 impl Names {
     /// Listens for own and followed names, and tells what they mean when somebody joins and again and again.
     pub async fn run(self, routing: mpsc::Sender<Command>, mut joins: watch::Receiver<usize>) {
         let mut next_pubsub = Instant::now();
-        let mut told = HashMap::new();
+        // What the routing system knows, or is being told.
+        let mut told: HashMap<PeerId, Vec<u8>> = HashMap::new();
+        let mut telling = FuturesUnordered::new();
+        let (mut pause, mut retry) = (RETRY, None);
         loop {
             let to_listeners = next_pubsub <= Instant::now();
-            if self.tell_all(&routing, to_listeners, &mut told).await.is_none() {
-                return;
-            }
+            let Some(begun) = self.tell_all(&routing, to_listeners, &mut told).await else { return };
+            telling.extend(begun.into_iter().map(|(name, value, answer)| async move {
+                let is_kept = answer.await.unwrap_or(false);
+                (name, value, is_kept)
+            }));
             if to_listeners {
                 next_pubsub = Instant::now() + REPEAT_PUBSUB;
             }
-            tokio::select! {
-                joined = joins.changed() => match joined {
-                    Ok(()) => {
-                        tokio::time::sleep(JOIN_PAUSE).await;
-                        told.clear();
-                    }
-                    Err(_) => return,
-                },
-                () = self.0.signed.notified() => tokio::time::sleep(SIGNED_PAUSE).await,
-                () = tokio::time::sleep_until(next_pubsub) => {}
-                () = tokio::time::sleep(REPEAT) => told.clear(),
+            let repeat = Instant::now() + REPEAT;
+            loop {
+                tokio::select! {
+                    Some((name, value, is_kept)) = telling.next() => match is_kept {
+                        true => {
+                            pause = RETRY;
+                            continue;
+                        }
+                        false => {
+                            if told.get(&name) == Some(&value) {
+                                told.remove(&name);
+                            }
+                            if retry.is_none() {
+                                retry = Some(Instant::now() + pause);
+                                pause = (pause * 2).min(LONGEST_RETRY);
+                            }
+                            continue;
+                        }
+                    },
+                    Some(()) = OptionFuture::from(retry.map(tokio::time::sleep_until)) => retry = None,
+                    joined = joins.changed() => match joined {
+                        Ok(()) => {
+                            tokio::time::sleep(JOIN_PAUSE).await;
+                            // Of a larger swarm a newcomer is hardly among the closest to a name.
+                            if *joins.borrow_and_update() <= SMALL_SWARM {
+                                told.clear();
+                            }
+                        }
+                        Err(_) => return,
+                    },
+                    () = self.0.signed.notified() => tokio::time::sleep(SIGNED_PAUSE).await,
+                    () = tokio::time::sleep_until(next_pubsub) => {}
+                    () = tokio::time::sleep_until(repeat) => told.clear(),
+                }
+                break;
             }
         }
     }
 
-    /// Tells the routing system what it was not told yet, and who listens where it is their turn.
+    /// Tells the routing system what it was not told yet, and who listens where it is their turn; what was begun so.
     async fn tell_all(
         &self,
         routing: &mpsc::Sender<Command>,
         to_listeners: bool,
         told: &mut HashMap<PeerId, Vec<u8>>,
-    ) -> Option<()> {
+    ) -> Option<Vec<Telling>> {
         let due = self.blocking(Self::due).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "names are not told again");
             Vec::new()
         });
+        let mut begun = Vec::new();
         for (name, record) in due {
             routing.send(Command::Listen(Name::from(name).key())).await.ok()?;
             let Some(value) = record else { continue };
@@ -78,25 +117,29 @@ impl Names {
             if told.insert(name, value.clone()).as_ref() == Some(&value) {
                 continue;
             }
-            let (reply, _answer) = oneshot::channel();
+            let (reply, answer) = oneshot::channel();
             routing.send(Command::PutValue(record, reply)).await.ok()?;
+            begun.push((name, value, answer));
         }
-        Some(())
+        Some(begun)
     }
 
     /// Own names, those that have lived half of their life signed anew, and followed ones; each with its record, if there
     /// is one that is valid.
-    fn due(&self) -> Result<Vec<Due>, Error> {
+    pub(super) fn due(&self) -> Result<Vec<Due>, Error> {
         let now = SystemTime::now();
         let valid = |record: &ipns::Record| record.until() > now;
         let mut all = Vec::new();
         for key in self.own_keys()? {
             let name = key.public().to_peer_id();
-            let record = match self.own(&Name::from(name)).filter(valid) {
-                Some(old) if old.until() < now + LIFETIME / 2 => {
+            let record = match self.own(&Name::from(name)) {
+                // One that has expired meanwhile means what it meant, but where another machine has moved the name on.
+                Some(old)
+                    if old.until() < now + LIFETIME / 2 && self.foreign(&name)? <= Some(old.clone()) =>
+                {
                     Some(self.sign(&key, old.value().to_vec(), old.ttl())?)
                 }
-                record => record,
+                record => record.filter(valid),
             };
             all.push((name, record.map(|record| record.bytes().to_vec())));
         }
@@ -109,6 +152,7 @@ impl Names {
 
     /// Looks followed names up, beside what is heard of them: their publishers may know nothing of pubsub.
     pub async fn look_up_followed(self, routing: mpsc::Sender<Command>) {
+        let mut pause = LOOK_UP_UNKNOWN;
         loop {
             for name in self.0.hearing.names() {
                 let deadline = Instant::now() + LOOK_UP_PATIENCE;
@@ -120,7 +164,8 @@ impl Names {
             }
             let names = self.0.hearing.names();
             let all_known = names.iter().all(|name| self.0.hearing.head(name).is_some());
-            tokio::time::sleep(if all_known { LOOK_UP } else { LOOK_UP_UNKNOWN }).await;
+            pause = if all_known { LOOK_UP_UNKNOWN } else { (pause * 2).min(LOOK_UP_LATER) };
+            tokio::time::sleep(if all_known { LOOK_UP } else { pause }).await;
         }
     }
 }
