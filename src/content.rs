@@ -79,6 +79,8 @@ pub struct Settings {
     pub cache_size: Option<u64>,
     /// The most bytes that are stored at all.
     pub max_size: Option<u64>,
+    /// What peers may know of.
+    pub share: Share,
 }
 
 impl Default for Settings {
@@ -89,6 +91,7 @@ impl Default for Settings {
             stall_timeout: Duration::from_secs(30),
             cache_size: None,
             max_size: None,
+            share: Share::All,
         }
     }
 }
@@ -162,7 +165,7 @@ impl Content {
         let index = Index::new(store.database());
         node.announce(index.holdings()?.into_iter().flat_map(|(_, holding)| holding.roots()));
         for pin in index.holders()?.pins {
-            if !store.is_only_pushed(&pin).map_err(Error::from)? {
+            if settings.share.shows(&store, &pin)? {
                 node.announce([pin]);
             }
         }

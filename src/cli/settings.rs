@@ -258,6 +258,7 @@ impl Settings {
             stall_timeout: self.stall_timeout.map_or(default.stall_timeout, |time| time.0),
             cache_size: self.cache_size.map(|size| size.0),
             max_size: self.max_size.map(|size| size.0),
+            ..default
         }
     }
 

@@ -16,8 +16,8 @@ impl Content {
     /// Keeps `roots`, and all that is here below them, because `pin` is pinned.
     pub async fn pin(&self, pin: Cid, roots: Vec<Cid>) -> Result<(), Error> {
         self.index(move |index| index.pin(&pin, &roots)).await?;
-        // Whether what was pushed is announced is for who publishes it to say.
-        if !self.0.store.run(move |store| store.is_only_pushed(&pin)).await? {
+        let share = self.settings().share;
+        if self.0.store.run(move |store| share.shows(store, &pin)).await? {
             self.node().announce([pin]);
         }
         Ok(())

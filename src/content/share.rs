@@ -6,7 +6,7 @@ use bytes::Bytes;
 use ocipfs_node::{Blocks, Cid};
 use serde::Deserialize;
 
-use super::{Store, dag::Unit};
+use super::{Store, StoreError, dag::Unit};
 
 /// What is announced and served to peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -55,9 +55,16 @@ pub struct Shared {
     pub share: Share,
 }
 
+impl Share {
+    /// Whether peers may know that a block is here.
+    pub fn shows(self, store: &Store, cid: &Cid) -> Result<bool, StoreError> {
+        Ok(self == Self::All || !store.is_only_pushed(cid)?)
+    }
+}
+
 impl Shared {
     fn is_hidden(&self, cid: &Cid) -> io::Result<bool> {
-        Ok(self.share == Share::Added && self.store.is_only_pushed(cid).map_err(io::Error::other)?)
+        Ok(!self.share.shows(&self.store, cid).map_err(io::Error::other)?)
     }
 }
 

@@ -33,6 +33,9 @@ pub enum Error {
     /// There are too many.
     #[error("{MOST} uploads are under way: finish some, or cancel them")]
     TooMany,
+    /// So many bodies come that this one had no turn.
+    #[error("{BODIES} other uploads are being read, and none came to its end: try again later")]
+    Busy,
     /// The client's stream ended early; what came is kept.
     #[error("the body broke off: {0}")]
     BrokenOff(String),
@@ -124,6 +127,10 @@ impl Uploads {
 
     /// Drops what is stale, and from memory what is idle and saved.
     pub async fn sweep(&self) -> Result<(), StoreError> {
+        self.sweep_at(now()).await
+    }
+
+    async fn sweep_at(&self, now: u64) -> Result<(), StoreError> {
         let live: Vec<(String, Slot)> =
             locked(&self.live).iter().map(|(id, slot)| (id.clone(), slot.clone())).collect();
         for (id, slot) in live {
@@ -135,7 +142,7 @@ impl Uploads {
                 upload.drop_from_memory();
             }
         }
-        let stale = |at: u64| now().saturating_sub(at) > STALE.as_secs();
+        let stale = |at: u64| now.saturating_sub(at) > STALE.as_secs();
         let saved = self.store.run(Store::saved_uploads).await?;
         for saved in saved.into_iter().filter(|saved| stale(saved.at)) {
             if !locked(&self.live).contains_key(&saved.id) {
@@ -205,5 +212,38 @@ impl Content {
             upload::store(&store, put.close()?, &digest, also)
         };
         tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Stopped)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures::stream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_saved_goes_when_it_is_stale_and_not_while_somebody_is_at_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let uploads = Uploads::new(store, Profile::UnixfsV1, Duration::from_secs(1));
+        let mut upload = uploads.begin("app").unwrap();
+        let id = upload.id().to_string();
+        let body = [Ok::<_, String>(Bytes::from_static(&[7; 100_000]))];
+        upload.take(stream::iter(body)).await.unwrap();
+        upload.save().await.unwrap();
+        let (soon, late) = (now() + STALE.as_secs() - 60, now() + STALE.as_secs() + 60);
+        let files = || std::fs::read_dir(dir.path().join("incoming")).unwrap().count();
+        uploads.sweep_at(late).await.unwrap();
+        assert_eq!((upload.length(), files()), (100_000, 1), "somebody is at it");
+        drop(upload);
+        uploads.forget(&id);
+        uploads.sweep_at(soon).await.unwrap();
+        let found = uploads.find("app", &id).await.unwrap().map(|upload| upload.length());
+        assert_eq!((found, files()), (Some(100_000), 1));
+        uploads.forget(&id);
+        uploads.sweep_at(late).await.unwrap();
+        assert!(uploads.find("app", &id).await.unwrap().is_none());
+        assert_eq!(files(), 0);
     }
 }

@@ -93,7 +93,8 @@ impl House {
         let Naming { share, follow, prefetch, publish_key } = options.naming;
         let parts = async {
             let repositories = Repositories::new(store.database());
-            let content = Content::new(store, node.clone(), options.content).map_err(content_failure)?;
+            let settings = Settings { share, ..options.content };
+            let content = Content::new(store, node.clone(), settings).map_err(content_failure)?;
             let key = node.find_key(&publish_key).await.map_err(key_failure)?;
             let followed = Followed::open(&node, follow).await.map_err(Failure::new)?;
             let publisher = Publisher::new(content.clone(), repositories.clone(), key, share);

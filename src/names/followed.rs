@@ -95,7 +95,7 @@ impl Followed {
 }
 
 /// Whether an error says no more than that a tree has no such thing.
-fn is_absence(error: &Error) -> bool {
+pub fn is_absence(error: &Error) -> bool {
     use images::Error::{Content, NoEntry, NoLayout};
     match error {
         Error::UnknownReference { .. } | Error::UnknownBlob { .. } | Error::UnknownName(_) => true,
@@ -159,7 +159,13 @@ async fn search<'a, T>(
                 Err(error) => Err(error),
             };
             match answer {
-                Ok(found) => return Ok(Some(found)),
+                Ok(found) => {
+                    // What is asked for by its digest is right whatever the name means.
+                    if !older && resolver.content().node().head(&followed).is_some_and(|head| head.stale) {
+                        tracing::warn!(%followed, repository = %name, "its record has expired, so it is taken for what it was");
+                    }
+                    return Ok(Some(found));
+                }
                 Err(error) if !is_absence(&error) => drop(failed.get_or_insert(error)),
                 Err(error) if is_there => drop(absent.get_or_insert(error)),
                 Err(_) => {}

@@ -86,7 +86,7 @@ pub async fn run(resolver: Resolver, policy: Prefetch, stop: CancellationToken) 
                     whole = fetch(&resolver, &name, policy, &done) => is_whole &= whole,
                     // A newer tree is more wanted than the rest of this one; the other names have their turn first.
                     changed = heads.changed() => match changed {
-                        Ok(()) => is_newer = true,
+                        Ok(()) => (is_newer, pause) = (true, FIRST_PAUSE),
                         Err(_) => return,
                     },
                 }
@@ -101,7 +101,7 @@ pub async fn run(resolver: Resolver, policy: Prefetch, stop: CancellationToken) 
             if !is_newer {
                 tokio::select! {
                     changed = heads.changed() => match changed {
-                        Ok(()) => {}
+                        Ok(()) => pause = FIRST_PAUSE,
                         Err(_) => return,
                     },
                     () = retry => {}
@@ -118,8 +118,8 @@ pub async fn run(resolver: Resolver, policy: Prefetch, stop: CancellationToken) 
 /// Whether all could be had.
 async fn fetch(resolver: &Resolver, name: &Name, policy: Prefetch, done: &Cache<Cid, ()>) -> bool {
     let Some(root) = resolver.followed().roots(resolver.content(), name).await.into_iter().next() else {
-        // Who hears of it hears of a change.
-        return true;
+        // What was never heard of comes as a change; what leads nowhere now may lead somewhere again.
+        return resolver.content().node().head(name).is_none();
     };
     let (mut level, mut is_whole) = (vec![root], true);
     for _ in 0..DEEPEST {

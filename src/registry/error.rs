@@ -134,8 +134,12 @@ impl Refusal {
     }
 
     /// The same with a header.
-    pub fn is_not_found(&self) -> bool {
-        self.status == StatusCode::NOT_FOUND
+    /// The same where a 404 would mean something else: nobody who has it answered.
+    pub fn not_answered(self) -> Self {
+        match self.status {
+            StatusCode::NOT_FOUND => Self { status: StatusCode::GATEWAY_TIMEOUT, ..self },
+            _ => self,
+        }
     }
 
     pub fn with(self, name: HeaderName, value: impl ToString) -> Self {
@@ -230,7 +234,9 @@ impl From<StoreError> for Refusal {
 impl From<UploadError> for Refusal {
     fn from(error: UploadError) -> Self {
         match error {
-            UploadError::TooMany => Self::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", error),
+            UploadError::TooMany | UploadError::Busy => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", error)
+            }
             UploadError::BrokenOff(why) => Self::body(why),
             UploadError::Mismatch { expected, found } => Self::digest_differs(&found, &expected),
             UploadError::Store(error) => error.into(),

@@ -46,14 +46,14 @@ pub async fn list(registry: &Registry, name: &str, digest: &str, query: &Query) 
             page.add(rows, wanted, query.most());
         }
     } else {
-        match meaning.referrers(&registry.resolver, &digest, query.last()).await.map_err(refusal) {
+        match meaning.referrers(&registry.resolver, &digest, query.last()).await {
             Ok(Referrers { found, more_after }) => {
                 page.add(found, wanted, query.most());
                 page.next = page.next.or(more_after);
             }
-            // A 404 would say that there is no such endpoint.
-            Err(refusal) if refusal.is_not_found() => {}
-            Err(refusal) => return Err(refusal),
+            Err(error) if Meaning::is_absence(&error) => {}
+            // A 404 would say that there is no such endpoint, and nothing that nothing refers to it.
+            Err(error) => return Err(refusal(error).not_answered()),
         }
     }
     if page.next.is_none() {

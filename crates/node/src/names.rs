@@ -285,17 +285,22 @@ mod tests {
     }
 
     #[test]
-    fn what_expired_while_nobody_was_here_is_signed_anew() {
+    fn what_expired_while_nobody_was_here_is_signed_anew_unless_the_name_has_moved_on() {
         let (dir, key) = (tempfile::tempdir().unwrap(), Keypair::generate_ed25519());
-        keys::import(dir.path(), "team", &key.to_protobuf_encoding().unwrap()).unwrap();
-        let names = Names::offline(dir.path(), &Keypair::generate_ed25519()).unwrap();
-        let until = SystemTime::now() - Duration::from_secs(60);
-        let record = rust_ipns::Record::new(&key, b"/ipfs/a", until.into(), 7, Duration::from_secs(1));
-        let record = record.unwrap().encode().unwrap();
-        names.0.kept.publish::<Error>(&key.public().to_peer_id(), |_| Ok(record)).unwrap();
-        drop(names);
-        let names = Names::offline(dir.path(), &Keypair::generate_ed25519()).unwrap();
-        names.due().unwrap();
+        let names = || Names::offline(dir.path(), &key).unwrap();
+        let record = |value: &[u8], until: SystemTime, sequence| {
+            let record = rust_ipns::Record::new(&key, value, until.into(), sequence, Duration::from_secs(1));
+            record.unwrap().encode().unwrap()
+        };
+        let (name, hour) = (key.public().to_peer_id(), Duration::from_secs(3600));
+        let expired = record(b"/ipfs/a", SystemTime::now() - hour, 7);
+        names().0.kept.publish::<Error>(&name, |_| Ok(expired)).unwrap();
+        let names = names();
+        let moved = record(b"/ipfs/b", SystemTime::now() + hour, 3);
+        let moved = ipns::Record::verify(name, moved, SystemTime::now()).unwrap();
+        assert!(!names.renew(&key, Some(moved)).unwrap());
+        assert!(names.own(&Name::of(&key)).unwrap().until() < SystemTime::now());
+        assert!(names.renew(&key, None).unwrap());
         let own = names.own(&Name::of(&key)).unwrap();
         assert_eq!((own.value(), own.sequence()), (&b"/ipfs/a"[..], 7));
         assert!(own.until() > SystemTime::now());

@@ -82,7 +82,8 @@ impl Node {
         online.spawn_tasks(&options);
         online.spawn(names.clone().run(online.routing.clone(), online.peers.joins()));
         online.spawn(names.clone().hear_all(heard, online.routing.clone()));
-        online.spawn(names.clone().look_up_followed(online.routing.clone()));
+        online.spawn(names.clone().look_up_followed(online.routing.clone(), online.peers.joins()));
+        online.spawn(names.clone().renew_expired(online.routing.clone(), online.peers.joins()));
         // Stopped by itself: what changed last is written then.
         online.tasks.spawn(keeper.run(online.stop.clone()));
         Ok(Self(Arc::new(Inner { key, names, online: Some(online) })))

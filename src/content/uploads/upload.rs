@@ -101,7 +101,8 @@ impl Upload {
         &mut self,
         mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
     ) -> Result<(), Error> {
-        let _turn = self.bodies.clone().acquire_owned().await.map_err(|_| StoreError::Stopped)?;
+        let turn = tokio::time::timeout(self.stall_timeout, self.bodies.clone().acquire_owned()).await;
+        let _turn = turn.map_err(|_| Error::Busy)?.map_err(|_| StoreError::Stopped)?;
         let (parts, mut waiting) = channel::<Bytes>(WAITING);
         let put = self.put();
         let writing = tokio::task::spawn_blocking(move || {

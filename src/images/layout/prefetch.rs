@@ -7,9 +7,10 @@ use ocipfs_oci::Manifest;
 use super::{
     DEPTH, Layout,
     index::{MAX_BYTES, entries},
+    referrers::is_unfit,
 };
 use crate::{
-    content::{self, CidPath, Content},
+    content::{CidPath, Content},
     images::Error,
 };
 
@@ -35,11 +36,14 @@ pub async fn prefetch(content: &Content, at: &CidPath, holder: Cid, with_blobs: 
         for (document, entry) in documents {
             let had = match document {
                 Ok(document) if entry.is_index() => {
-                    parse(&document.bytes, &path).map(|entries| level.extend(entries))
+                    let entries = parse(&document.bytes, &path).unwrap_or_default();
+                    level.extend(entries);
+                    Ok(())
                 }
                 Ok(document) if with_blobs => blobs(content, layout, &document.bytes).await,
-                // An index may be sparse.
-                Ok(_) | Err(Error::Content(content::Error::NoEntry { .. })) => Ok(()),
+                Ok(_) => Ok(()),
+                // An index may be sparse, and what is wrong now stays so.
+                Err(error) if is_unfit(&error) => Ok(()),
                 Err(error) => Err(error),
             };
             fetched = fetched.and(had);
@@ -60,7 +64,11 @@ async fn blobs(content: &Content, layout: &Layout, manifest: &[u8]) -> Result<()
         let at = layout.path(&blob.digest);
         let blob = layout.at_path(blob.digest.clone(), blob.size, at);
         let one = async { content.open(&blob, 0..blob.size).await?.settle(&mut |_| {}).await };
-        fetched = fetched.and(one.await.map_err(Error::from));
+        match one.await.map_err(Error::from) {
+            // An image may be sparse, too.
+            Err(error) if !is_unfit(&error) => fetched = fetched.and(Err(error)),
+            _ => {}
+        }
     }
     fetched
 }

@@ -122,8 +122,8 @@ impl Layout {
     }
 }
 
-/// Whether a document cannot be a manifest that refers to something, wherever it is read.
-fn is_unfit(error: &Error) -> bool {
+/// Whether something is no document of a layout, or none that is there, wherever it is read.
+pub(super) fn is_unfit(error: &Error) -> bool {
     use content::Error::{Corrupt, Mismatch, NoEntry, NotAFile, TooLarge};
     match error {
         Error::Content(why) => matches!(

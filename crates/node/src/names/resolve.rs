@@ -57,8 +57,6 @@ impl Node {
                 seen.and_then(|bytes| ipns::Record::verify(peer, bytes, SystemTime::now()).ok())
             }
         };
-        // An own one may have expired while nobody was here to sign it anew.
-        let seen = seen.max(self.names().own(name));
         let asked = self.peers().len();
         let found = match self.online() {
             Some(online) => newest(&online.routing, name, start + patience).await,
@@ -66,7 +64,13 @@ impl Node {
         };
         let is_stale = found.is_none();
         let is_new = found > seen;
-        let best = found.max(seen).ok_or(Error::NoRecord { name: *name, asked, waited: start.elapsed() })?;
+        // An own one that expired while nobody was here to sign it anew.
+        let own = || self.names().own(name);
+        let best = found.max(seen).or_else(own).ok_or(Error::NoRecord {
+            name: *name,
+            asked,
+            waited: start.elapsed(),
+        })?;
         if is_new {
             let bytes = best.bytes().to_vec();
             let see = move |names: &Names| {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures::{StreamExt, future::OptionFuture, stream::FuturesUnordered};
-use libp2p::PeerId;
+use libp2p::{PeerId, identity::Keypair};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
@@ -41,13 +41,17 @@ type Telling = (PeerId, Vec<u8>, oneshot::Receiver<bool>);
 impl Names {
     /// Listens for own and followed names, and tells what they mean when somebody joins and again and again.
     pub async fn run(self, routing: mpsc::Sender<Command>, mut joins: watch::Receiver<usize>) {
-        let mut next_pubsub = Instant::now();
+        let (mut next_pubsub, mut next_repeat) = (Instant::now(), Instant::now() + REPEAT);
         // What the routing system knows, or is being told.
         let mut told: HashMap<PeerId, Vec<u8>> = HashMap::new();
         let mut telling = FuturesUnordered::new();
         let (mut pause, mut retry) = (RETRY, None);
         loop {
             let to_listeners = next_pubsub <= Instant::now();
+            if next_repeat <= Instant::now() {
+                next_repeat = Instant::now() + REPEAT;
+                told.clear();
+            }
             let Some(begun) = self.tell_all(&routing, to_listeners, &mut told).await else { return };
             telling.extend(begun.into_iter().map(|(name, value, answer)| async move {
                 let is_kept = answer.await.unwrap_or(false);
@@ -56,7 +60,6 @@ impl Names {
             if to_listeners {
                 next_pubsub = Instant::now() + REPEAT_PUBSUB;
             }
-            let repeat = Instant::now() + REPEAT;
             loop {
                 tokio::select! {
                     Some((name, value, is_kept)) = telling.next() => match is_kept {
@@ -88,7 +91,7 @@ impl Names {
                     },
                     () = self.0.signed.notified() => tokio::time::sleep(SIGNED_PAUSE).await,
                     () = tokio::time::sleep_until(next_pubsub) => {}
-                    () = tokio::time::sleep_until(repeat) => told.clear(),
+                    () = tokio::time::sleep_until(next_repeat) => {}
                 }
                 break;
             }
@@ -126,20 +129,19 @@ impl Names {
 
     /// Own names, those that have lived half of their life signed anew, and followed ones; each with its record, if there
     /// is one that is valid.
-    pub(super) fn due(&self) -> Result<Vec<Due>, Error> {
+    fn due(&self) -> Result<Vec<Due>, Error> {
         let now = SystemTime::now();
         let valid = |record: &ipns::Record| record.until() > now;
         let mut all = Vec::new();
         for key in self.own_keys()? {
             let name = key.public().to_peer_id();
-            let record = match self.own(&Name::from(name)) {
-                // One that has expired meanwhile means what it meant, but where another machine has moved the name on.
-                Some(old)
-                    if old.until() < now + LIFETIME / 2 && self.foreign(&name)? <= Some(old.clone()) =>
-                {
+            let record = match self.own(&Name::from(name)).filter(valid) {
+                // Another machine has moved the name on.
+                Some(old) if self.foreign(&name)? > Some(old.clone()) => None,
+                Some(old) if old.until() < now + LIFETIME / 2 => {
                     Some(self.sign(&key, old.value().to_vec(), old.ttl())?)
                 }
-                record => record.filter(valid),
+                record => record,
             };
             all.push((name, record.map(|record| record.bytes().to_vec())));
         }
@@ -150,8 +152,58 @@ impl Names {
         Ok(all)
     }
 
+    /// Signs own names anew whose records expired while nobody was here, as soon as there is somebody to ask: where the
+    /// name has moved on to another machine, it is left to that one.
+    pub async fn renew_expired(self, routing: mpsc::Sender<Command>, mut joins: watch::Receiver<usize>) {
+        let expired = |names: &Self| {
+            let now = SystemTime::now();
+            let is_expired = |key: &Keypair| {
+                let own = names.own(&Name::from(key.public().to_peer_id()));
+                own.is_some_and(|own| own.until() <= now)
+            };
+            Ok(names.own_keys()?.into_iter().filter(is_expired).collect::<Vec<_>>())
+        };
+        loop {
+            if joins.changed().await.is_err() {
+                return;
+            }
+            tokio::time::sleep(JOIN_PAUSE).await;
+            joins.mark_unchanged();
+            for key in self.blocking(expired).await.unwrap_or_default() {
+                let name = Name::from(key.public().to_peer_id());
+                let found = newest(&routing, &name, Instant::now() + LOOK_UP_PATIENCE).await;
+                let renewed = self.blocking(move |names| names.renew(&key, found)).await;
+                match renewed {
+                    Ok(true) => tracing::info!(%name, "its record had expired, and is signed anew"),
+                    Ok(false) => {}
+                    Err(error) => tracing::warn!(%name, %error, "its record has expired"),
+                }
+            }
+        }
+    }
+
+    /// Signs what a name meant last, unless `found`, which is valid, says something else.
+    pub(super) fn renew(&self, key: &Keypair, found: Option<ipns::Record>) -> Result<bool, Error> {
+        let peer = key.public().to_peer_id();
+        let Some(own) = self.own(&Name::from(peer)) else { return Ok(false) };
+        let found = found.max(self.foreign(&peer)?.filter(|foreign| foreign.until() > SystemTime::now()));
+        if let Some(found) = found.filter(|found| found.value() != own.value()) {
+            tracing::warn!(
+                name = %Name::from(peer),
+                sequence = found.sequence(),
+                "its record expired here, and another machine writes it now: what was published here is not published any more"
+            );
+            self.hear(peer, found.bytes().to_vec(), SystemTime::now())?;
+            return Ok(false);
+        }
+        self.sign(key, own.value().to_vec(), own.ttl())?;
+        self.0.signed.notify_one();
+        Ok(true)
+    }
+
     /// Looks followed names up, beside what is heard of them: their publishers may know nothing of pubsub.
-    pub async fn look_up_followed(self, routing: mpsc::Sender<Command>) {
+    pub async fn look_up_followed(self, routing: mpsc::Sender<Command>, mut joins: watch::Receiver<usize>) {
+        let mut changes = self.0.hearing.changes();
         let mut pause = LOOK_UP_UNKNOWN;
         loop {
             for name in self.0.hearing.names() {
@@ -162,10 +214,38 @@ impl Names {
                     tracing::warn!(%error, "what a followed name means is not kept");
                 }
             }
-            let names = self.0.hearing.names();
-            let all_known = names.iter().all(|name| self.0.hearing.head(name).is_some());
-            pause = if all_known { LOOK_UP_UNKNOWN } else { (pause * 2).min(LOOK_UP_LATER) };
-            tokio::time::sleep(if all_known { LOOK_UP } else { pause }).await;
+            let unknown = || {
+                let names = self.0.hearing.names();
+                names.into_iter().filter(|name| self.0.hearing.head(name).is_none()).count()
+            };
+            let before = unknown();
+            let wait = tokio::time::sleep(if before == 0 { LOOK_UP } else { pause });
+            tokio::pin!(wait);
+            pause = if before == 0 { LOOK_UP_UNKNOWN } else { (pause * 2).min(LOOK_UP_LATER) };
+            loop {
+                tokio::select! {
+                    () = &mut wait => break,
+                    joined = joins.changed(), if unknown() > 0 => match joined {
+                        Ok(()) => {
+                            tokio::time::sleep(JOIN_PAUSE).await;
+                            // In a larger swarm somebody joins all the time.
+                            if *joins.borrow_and_update() <= SMALL_SWARM {
+                                pause = LOOK_UP_UNKNOWN;
+                                break;
+                            }
+                        }
+                        Err(_) => return,
+                    },
+                    changed = changes.changed() => match changed {
+                        Ok(()) if unknown() > before => {
+                            pause = LOOK_UP_UNKNOWN;
+                            break;
+                        }
+                        Ok(()) => {}
+                        Err(_) => return,
+                    },
+                }
+            }
         }
     }
 }
