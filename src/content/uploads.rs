@@ -18,8 +18,8 @@ pub use upload::Upload;
 
 /// Under way at one time, in memory: one that rests between its parts may have a piece of less than a MiB there.
 const MOST: usize = 500;
-/// Bodies that are read at one time. Each takes a thread and some 2 MiB; the others wait.
-const BODIES: usize = 48;
+/// Bodies that are read at one time. Each takes a thread and some 4 MiB; the others wait.
+const BODIES: usize = 32;
 /// Kept in memory beyond that only where it is not saved.
 const IDLE: Duration = Duration::from_secs(60);
 /// An upload of which nothing came, or nothing could be saved, is given up after this time.
