@@ -289,11 +289,6 @@ impl Meaning {
         }
     }
 
-    /// Whether an error says that there is no such repository, and so nothing refers to anything in it.
-    pub fn is_absence(error: &Error) -> bool {
-        followed::is_absence(error)
-    }
-
     /// The name as it was parsed.
     pub fn name(&self) -> &Name {
         match self {

@@ -134,6 +134,19 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it says no more than that a tree has no such thing.
+    pub fn is_absence(&self) -> bool {
+        use images::Error::{Content, NoEntry, NoLayout};
+        match self {
+            Self::UnknownReference { .. } | Self::UnknownBlob { .. } | Self::UnknownName(_) => true,
+            Self::Image { why: NoLayout { .. } | NoEntry { .. }, .. } => true,
+            Self::Image { why: Content(why), .. } | Self::Content(why) => {
+                matches!(why, content::Error::NoEntry { .. })
+            }
+            _ => false,
+        }
+    }
+
     pub(super) fn image(name: &Name, why: images::Error) -> Self {
         match why {
             images::Error::Content(error) => error.into(),

@@ -12,7 +12,7 @@ use ocipfs_oci::{Digest, Name, Reference, Tag};
 use super::{Document, Error, Resolver, Source, ipns, path};
 use crate::{
     content::{self, CidPath},
-    images::{self, layout::Referrers},
+    images::layout::Referrers,
 };
 
 /// What a name meant before is remembered so far back, for those in the middle of a pull.
@@ -94,19 +94,6 @@ impl Followed {
     }
 }
 
-/// Whether an error says no more than that a tree has no such thing.
-pub fn is_absence(error: &Error) -> bool {
-    use images::Error::{Content, NoEntry, NoLayout};
-    match error {
-        Error::UnknownReference { .. } | Error::UnknownBlob { .. } | Error::UnknownName(_) => true,
-        Error::Image { why: NoLayout { .. } | NoEntry { .. }, .. } => true,
-        Error::Image { why: Content(why), .. } | Error::Content(why) => {
-            matches!(why, content::Error::NoEntry { .. })
-        }
-        _ => false,
-    }
-}
-
 /// The manifest of a repository that a followed name has: the first of those that have the repository.
 pub async fn manifest(resolver: &Resolver, name: &Name, reference: &Reference) -> Result<Document, Error> {
     let by_digest = matches!(reference, Reference::Digest(_));
@@ -166,7 +153,7 @@ async fn search<'a, T>(
                     }
                     return Ok(Some(found));
                 }
-                Err(error) if !is_absence(&error) => drop(failed.get_or_insert(error)),
+                Err(error) if !error.is_absence() => drop(failed.get_or_insert(error)),
                 Err(error) if is_there => drop(absent.get_or_insert(error)),
                 Err(_) => {}
             }

@@ -92,19 +92,13 @@ pub async fn run(resolver: Resolver, policy: Prefetch, stop: CancellationToken) 
                 }
             }
             pause = if is_whole { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
-            let retry = async {
-                match is_whole {
-                    true => std::future::pending().await,
-                    false => tokio::time::sleep(pause).await,
-                }
-            };
             if !is_newer {
                 tokio::select! {
                     changed = heads.changed() => match changed {
                         Ok(()) => pause = FIRST_PAUSE,
                         Err(_) => return,
                     },
-                    () = retry => {}
+                    () = tokio::time::sleep(pause), if !is_whole => {}
                 }
             }
         }

@@ -51,7 +51,7 @@ pub async fn list(registry: &Registry, name: &str, digest: &str, query: &Query) 
                 page.add(found, wanted, query.most());
                 page.next = page.next.or(more_after);
             }
-            Err(error) if Meaning::is_absence(&error) => {}
+            Err(error) if error.is_absence() => {}
             // A 404 would say that there is no such endpoint, and nothing that nothing refers to it.
             Err(error) => return Err(refusal(error).not_answered()),
         }

@@ -99,7 +99,7 @@ async fn what_is_pushed_is_pulled_where_the_name_is_followed_and_outlives_its_pu
     assert_eq!(Meaning::parse("team/app").unwrap().tags(&follower.resolver).await.unwrap().len(), 1);
     for (name, tag) in [("team/app", "2"), ("team", "1"), ("other", "1")] {
         let error = follower.manifest(name, tag).await.unwrap_err();
-        assert!(is_absence(&error), "{error}");
+        assert!(error.is_absence(), "{error}");
     }
     publisher.end().await;
     assert_eq!(follower.manifest("team/app", "1").await.unwrap().digest, two.digest);

@@ -1,7 +1,7 @@
 //! Records are told again and again: own ones and those of followed names, so that a name outlives its publisher.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     time::{Duration, SystemTime},
 };
 
@@ -62,22 +62,20 @@ impl Names {
             }
             loop {
                 tokio::select! {
-                    Some((name, value, is_kept)) = telling.next() => match is_kept {
-                        true => {
+                    Some((name, value, is_kept)) = telling.next() => {
+                        if is_kept {
                             pause = RETRY;
                             continue;
                         }
-                        false => {
-                            if told.get(&name) == Some(&value) {
-                                told.remove(&name);
-                            }
-                            if retry.is_none() {
-                                retry = Some(Instant::now() + pause);
-                                pause = (pause * 2).min(LONGEST_RETRY);
-                            }
-                            continue;
+                        if told.get(&name) == Some(&value) {
+                            told.remove(&name);
                         }
-                    },
+                        if retry.is_none() {
+                            retry = Some(Instant::now() + pause);
+                            pause = (pause * 2).min(LONGEST_RETRY);
+                        }
+                        continue;
+                    }
                     Some(()) = OptionFuture::from(retry.map(tokio::time::sleep_until)) => retry = None,
                     joined = joins.changed() => match joined {
                         Ok(()) => {
@@ -161,8 +159,13 @@ impl Names {
                 let own = names.own(&Name::from(key.public().to_peer_id()));
                 own.is_some_and(|own| own.until() <= now)
             };
+            // Joins are many, and the keys are on the disk.
+            if !names.lock_own().values().any(|own| own.until() <= now) {
+                return Ok(Vec::new());
+            }
             Ok(names.own_keys()?.into_iter().filter(is_expired).collect::<Vec<_>>())
         };
+        let mut left = HashSet::new();
         loop {
             if joins.changed().await.is_err() {
                 return;
@@ -171,11 +174,15 @@ impl Names {
             joins.mark_unchanged();
             for key in self.blocking(expired).await.unwrap_or_default() {
                 let name = Name::from(key.public().to_peer_id());
+                if left.contains(&name) {
+                    continue;
+                }
                 let found = newest(&routing, &name, Instant::now() + LOOK_UP_PATIENCE).await;
                 let renewed = self.blocking(move |names| names.renew(&key, found)).await;
                 match renewed {
                     Ok(true) => tracing::info!(%name, "its record had expired, and is signed anew"),
-                    Ok(false) => {}
+                    // It was said, and is not asked again.
+                    Ok(false) => drop(left.insert(name)),
                     Err(error) => tracing::warn!(%name, %error, "its record has expired"),
                 }
             }
