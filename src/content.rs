@@ -49,7 +49,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use dag::{Changed, Changes, Document, Profile, Root, names_in};
 pub use error::Error;
-pub use index::{Holding, Named, hold_for, let_go};
+pub use index::{Holding, Named, hold_for, is_held, let_go};
 pub use open::Reader;
 pub use path::{CidPath, Error as PathError};
 pub use put::{Put, Written};
@@ -60,6 +60,7 @@ pub use uploads::{Error as UploadError, Upload, Uploads, now};
 pub use verify::{Damage, Verified};
 
 use arrival::Arrivals;
+pub use dag::{Difference, Nodes, differences};
 use dag::{Fetcher, Unit};
 use index::Index;
 use space::Space;
@@ -125,8 +126,9 @@ pub struct Blob {
     pub size: u64,
     /// Where they are.
     pub at: CidPath,
-    /// The root of the document that names the blob; once fetched, the blob is held under it.
-    pub holder: Cid,
+    /// The root of the document that names the blob: once fetched, the blob is held under it. None where a holder, such as
+    /// a followed name, leads to the blob already.
+    pub holder: Option<Cid>,
 }
 
 /// The blobs of one node. Clones are handles on the same.
@@ -269,7 +271,7 @@ impl Content {
 
     /// Finds a file and its size; its bytes stay where they are.
     pub async fn stat(&self, at: &CidPath) -> Result<Stat, Error> {
-        let mut fetcher = Fetcher::new(self.clone(), *at.root());
+        let mut fetcher = Fetcher::new(self.clone(), at);
         let file = dag::resolve(&mut fetcher, at).await?;
         self.keep_blocks(fetcher.take_fetched()).await;
         Ok(Stat { cid: file.cid, size: file.size() })
@@ -277,7 +279,7 @@ impl Content {
 
     /// Finds out what is there, be it a file or not.
     pub async fn look(&self, at: &CidPath) -> Result<Found, Error> {
-        let mut fetcher = Fetcher::new(self.clone(), *at.root());
+        let mut fetcher = Fetcher::new(self.clone(), at);
         let (cid, unit) = dag::walk(&mut fetcher, at).await?;
         self.keep_blocks(fetcher.take_fetched()).await;
         Ok(match unit {
@@ -287,13 +289,46 @@ impl Content {
         })
     }
 
-    /// Reads a whole file of at most `limit` bytes.
+    /// Reads a whole file of at most `limit` bytes. What comes of it stays as blocks and does not become a blob.
     pub async fn read(&self, at: &CidPath, limit: u64) -> Result<Bytes, Error> {
-        let reader = self.open_at(at).await?;
-        if reader.size() > limit {
-            return Err(Error::TooLarge { at: at.clone(), size: reader.size(), limit });
+        let mut fetcher = Fetcher::new(self.clone(), at);
+        let file = dag::resolve(&mut fetcher, at).await?;
+        self.keep_blocks(fetcher.take_fetched()).await;
+        let size = file.size();
+        if size > limit {
+            return Err(Error::TooLarge { at: at.clone(), size, limit });
         }
-        reader.all().await
+        if self.is_stored(&file.cid).await? {
+            return self.open_at(&CidPath::from(file.cid)).await?.all().await;
+        }
+        dag::read(&mut self.nodes(at.announced()), file.cid, file.unit).await
+    }
+
+    /// Reads nodes of the tree that the providers of `announced` have.
+    pub fn nodes(&self, announced: Cid) -> Nodes {
+        Nodes::new(self.clone(), announced)
+    }
+
+    /// Keeps blocks that came from peers, and serves them from now on.
+    async fn put_fetched(&self, blocks: Vec<Block>) -> Result<(), Error> {
+        if blocks.is_empty() {
+            return Ok(());
+        }
+        let cids: Vec<Cid> = blocks.iter().map(|block| block.cid).collect();
+        let space = self.0.space.clone();
+        let put = move |store: &Store| {
+            store.put_blocks(&blocks)?;
+            space.came(store);
+            Ok(())
+        };
+        self.0.store.run(put).await?;
+        self.0.node.arrived(&cids);
+        Ok(())
+    }
+
+    /// Waits until the blocks that came so far are in the store.
+    pub async fn settled(&self) {
+        drop(self.0.keeping.write().await);
     }
 
     /// Reads a whole blob of at most `limit` bytes, which are those of its digest.
@@ -333,7 +368,7 @@ impl Content {
 
     /// The CID of a directory.
     pub async fn directory(&self, at: &CidPath) -> Result<Cid, Error> {
-        let mut fetcher = Fetcher::new(self.clone(), *at.root());
+        let mut fetcher = Fetcher::new(self.clone(), at);
         let (cid, unit) = dag::walk(&mut fetcher, at).await?;
         self.keep_blocks(fetcher.take_fetched()).await;
         match unit {
@@ -344,7 +379,7 @@ impl Content {
 
     /// All entries of a directory and the CID of each, at most `most`.
     pub async fn entries(&self, at: &CidPath, most: usize) -> Result<Vec<(String, Cid)>, Error> {
-        let mut fetcher = Fetcher::new(self.clone(), *at.root());
+        let mut fetcher = Fetcher::new(self.clone(), at);
         let entries = dag::entries(&mut fetcher, at, most).await;
         self.keep_blocks(fetcher.take_fetched()).await;
         entries

@@ -7,8 +7,9 @@
 //! | `ipfs/<cid>[:latest]` | the image whose descriptor is this file, and whose blobs are at `ipfs://` urls |
 //! | `ipns/<k51... or domain>[/<dir>...][:tag]` | the same below what an IPNS name or a DNSLink means now |
 //! | `<ciq... or 1220...>/<name>[:latest]` | an image of image2ipfs, by its CIDv0 in base32 or hex |
-//! | `<anything else>[:tag]` | a repository that was pushed here, or that of the first followed name that has it |
+//! | `<anything else>[:tag]` | a repository: what was pushed to it here, and what followed names have of it |
 
+mod adopt;
 mod descriptor;
 mod dockerized;
 mod error;
@@ -19,6 +20,7 @@ mod local;
 mod path;
 pub mod prefetch;
 pub mod publisher;
+mod repository;
 
 use std::sync::Arc;
 
@@ -37,10 +39,12 @@ use crate::{
 };
 use dockerized::Dockerized;
 use followed::Followed;
-use local::Local;
+use repository::Repository;
 
+pub use adopt::Adopted;
 pub use error::Error;
 pub use images::Document;
+pub use prefetch::Prefetch;
 
 /// What follows a CID that a name can hold: files and directories are of these codecs.
 const RAW: u64 = 0x55;
@@ -126,10 +130,8 @@ impl Resolver {
     pub fn is_stale(&self, meaning: &Meaning) -> bool {
         match meaning {
             Meaning::Ipns { key, below, .. } => self.targets.is_stale(key, below),
-            Meaning::Layer { .. }
-            | Meaning::Path { .. }
-            | Meaning::Dockerized { .. }
-            | Meaning::Local { .. } => false,
+            Meaning::Local { name } => self.followed.is_stale(name),
+            Meaning::Layer { .. } | Meaning::Path { .. } | Meaning::Dockerized { .. } => false,
         }
     }
 
@@ -210,10 +212,7 @@ impl Meaning {
             Self::Dockerized { name, at } => {
                 Dockerized { content: &resolver.content, name, at }.manifest(reference).await
             }
-            Self::Local { name } => match (Local { resolver, name }).manifest(reference).await {
-                Err(Error::UnknownName(_)) => followed::manifest(resolver, name, reference).await,
-                found => found,
-            },
+            Self::Local { name } => Repository { resolver, name }.manifest(reference).await,
         }
     }
 
@@ -234,20 +233,14 @@ impl Meaning {
             Self::Dockerized { name, at } => {
                 Dockerized { content: &resolver.content, name, at }.blob(digest).await
             }
-            Self::Local { name } => match (Local { resolver, name }).blob(digest).await {
-                Err(Error::UnknownName(_)) => followed::blob(resolver, name, digest).await,
-                found => found,
-            },
+            Self::Local { name } => Repository { resolver, name }.blob(digest).await,
         }
     }
 
     /// The tags after `last`, sorted, at most so many.
     pub async fn tags_after(&self, resolver: &Resolver, last: &str, most: usize) -> Result<Vec<Tag>, Error> {
         if let Self::Local { name } = self {
-            match (Local { resolver, name }).tags(last, most).await {
-                Err(Error::UnknownName(_)) => {}
-                found => return found,
-            }
+            return Repository { resolver, name }.tags(last, most).await;
         }
         let tags = self.tags(resolver).await?;
         Ok(tags.into_iter().filter(|tag| tag.as_str() > last).take(most).collect())
@@ -263,15 +256,11 @@ impl Meaning {
                 None => Err(Error::UnknownName(name.clone())),
             },
             Self::Dockerized { name, at } => Dockerized { content: &resolver.content, name, at }.tags().await,
-            Self::Local { name } => match (Local { resolver, name }).tags("", usize::MAX).await {
-                Err(Error::UnknownName(_)) => followed::tags(resolver, name).await,
-                found => found,
-            },
+            Self::Local { name } => Repository { resolver, name }.tags("", usize::MAX).await,
         }
     }
 
-    /// What refers to a manifest, of what comes after `last`; nothing of a repository that was pushed here, which tells it
-    /// itself.
+    /// What refers to a manifest, of what comes after `last`.
     pub async fn referrers(
         &self,
         resolver: &Resolver,
@@ -284,7 +273,7 @@ impl Meaning {
                 Some(at) => path::open(resolver, name, at).await?.referrers(subject, last).await,
                 None => Err(Error::UnknownName(name.clone())),
             },
-            Self::Local { name } => followed::referrers(resolver, name, subject, last).await,
+            Self::Local { name } => Repository { resolver, name }.referrers(subject, last).await,
             Self::Layer { .. } | Self::Dockerized { .. } => Ok(Referrers::default()),
         }
     }

@@ -1,7 +1,7 @@
 use clap::Args;
 
 use super::{Exit, Global, ask, output, store::print_room, unexpected};
-use crate::control::{Publication, Reply, Request};
+use crate::control::{FollowedName, Publication, Reply, Request};
 
 /// How the running node is: peers, reachability, what is announced and kept
 #[derive(Args, Debug)]
@@ -35,15 +35,48 @@ pub async fn run(global: &Global) -> Result<(), Exit> {
         println!("images      {} imported", status.images);
         print_room(&status.room);
         published(&status.published);
-        for name in &status.followed {
-            let stale = if name.stale { ", not told again for long" } else { "" };
+        status.followed.iter().for_each(followed);
+    })
+}
+
+/// Tags of a repository that are shown; `--json` lists them all.
+const SHOWN: usize = 10;
+
+fn followed(name: &FollowedName) {
+    let stale = if name.stale { ", its record has expired" } else { "" };
+    println!("followed    {}  {}{stale}", name.name, name.value.as_deref().unwrap_or("never heard of"));
+    match &name.served {
+        Some(served) if Some(served.sequence) == name.sequence => {
             println!(
-                "followed    {}  {}{stale}",
-                name.name,
-                name.value.as_deref().unwrap_or("never heard of")
+                "            complete: sequence {}, {} repositories",
+                served.sequence, name.complete_repositories
             );
         }
-    })
+        served => {
+            let served =
+                served.as_ref().map_or("nothing".into(), |served| format!("sequence {}", served.sequence));
+            let missing = indicatif::HumanBytes(name.missing_bytes);
+            println!(
+                "            complete: {served}; missing of the newest: {} repositories, {missing}",
+                name.missing_repositories
+            );
+        }
+    }
+    if let Some(why) = &name.failing {
+        println!("            warning: {why}");
+    }
+    for repository in &name.repositories {
+        let shown: Vec<&str> = repository.tags.iter().take(SHOWN).map(String::as_str).collect();
+        let more = repository.tags.len() - shown.len();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        println!("            {}: {}{more}", repository.name, shown.join(", "));
+        if !repository.shadowed.is_empty() {
+            println!(
+                "              hidden by tags that were pushed here: {}",
+                repository.shadowed.join(", ")
+            );
+        }
+    }
 }
 
 fn published(published: &Publication) {

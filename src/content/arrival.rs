@@ -169,7 +169,7 @@ impl Arrivals {
         for shared in locked(&self.0).values() {
             roots.push(shared.root);
             let promised = &locked(&shared.readers).promised;
-            roots.extend(promised.iter().flat_map(|blob| [blob.holder, *blob.at.root()]));
+            roots.extend(promised.iter().flat_map(|blob| blob.holder.into_iter().chain([*blob.at.root()])));
         }
         roots
     }

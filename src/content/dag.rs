@@ -2,10 +2,13 @@
 
 mod build;
 mod changes;
+mod difference;
 mod directory;
 mod document;
 mod fetch;
 mod hamt;
+mod nodes;
+mod read;
 mod resolve;
 mod shard;
 mod unixfs;
@@ -15,8 +18,11 @@ mod tests;
 
 pub use build::{Builder, Profile, Root};
 pub use changes::Changes;
+pub use difference::{Difference, differences};
 pub use directory::{Changed, names_in};
 pub use document::Document;
 pub use fetch::Fetcher;
+pub use nodes::Nodes;
+pub use read::read;
 pub use resolve::{entries, resolve, walk};
 pub use unixfs::{Child, DAG_PB, RAW, Unit, leaf_frame};

@@ -195,6 +195,11 @@ impl Content {
         }
     }
 
+    /// Whether a file is stored, by the root of any of its DAGs.
+    pub(super) async fn is_stored(&self, root: &Cid) -> Result<bool, Error> {
+        Ok(self.stored(root).await?.is_some())
+    }
+
     /// A file that is stored, by the root of any of its DAGs.
     async fn stored(&self, root: &Cid) -> Result<Option<Stored>, Error> {
         let root = *root;
@@ -256,7 +261,7 @@ impl Content {
 
     /// What a file is and where: its path is walked, and what came on the way is kept.
     async fn find(&self, at: &CidPath) -> Result<Start, Error> {
-        let mut fetcher = Fetcher::new(self.clone(), *at.root());
+        let mut fetcher = Fetcher::new(self.clone(), at);
         let file = dag::resolve(&mut fetcher, at).await?;
         let block = fetcher.block(&file.cid).await?;
         let (fetched, session) = fetcher.into_parts();
@@ -337,11 +342,16 @@ impl Content {
         // What led here is kept before it is said to be.
         drop(self.0.keeping.write().await);
         self.store_single(blob, file).await?;
-        let roots: BTreeSet<Cid> = [blob.holder, *blob.at.root(), file].into();
-        let roots: Vec<Cid> = roots.into_iter().collect();
-        let holding = Holding::new(owned, &roots, vec![(blob.digest.clone(), blob.at.clone())]);
-        // A holder may name many blobs.
-        self.hold_also(blob.holder, holding).await?;
+        match blob.holder {
+            Some(holder) => {
+                let roots: BTreeSet<Cid> = [holder, *blob.at.root(), file].into();
+                let roots: Vec<Cid> = roots.into_iter().collect();
+                let holding = Holding::new(owned, &roots, vec![(blob.digest.clone(), blob.at.clone())]);
+                // A holder may name many blobs.
+                self.hold_also(holder, holding).await?;
+            }
+            None => self.node().announce([file]),
+        }
         let space = self.0.space.clone();
         Ok(self
             .store()

@@ -1,4 +1,8 @@
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    str::FromStr,
+};
 
 use ocipfs_node::Cid;
 use serde::{Deserialize, Serialize};
@@ -25,11 +29,28 @@ pub enum Error {
 }
 
 /// A CID and the path of a file below it: `bafy.../foo-0.1.0.tar.gz`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct CidPath {
     root: Cid,
     names: Vec<String>,
+    /// The CID whose providers have the content, where its own root is not announced. It does not change what the path
+    /// means.
+    announced: Option<Cid>,
+}
+
+impl PartialEq for CidPath {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.root, &self.names) == (&other.root, &other.names)
+    }
+}
+
+impl Eq for CidPath {}
+
+impl Hash for CidPath {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.root, &self.names).hash(state);
+    }
 }
 
 impl CidPath {
@@ -51,7 +72,17 @@ impl CidPath {
     /// The path of what is in this directory, under names that a path may hold.
     pub fn below<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Self {
         let names = self.names.iter().cloned().chain(names.into_iter().map(Into::into)).collect();
-        Self { root: self.root, names }
+        Self { names, ..self.clone() }
+    }
+
+    /// The same path, whose providers are those of `announced`: a part of a tree of which only the top is announced.
+    pub fn found_by(self, announced: Cid) -> Self {
+        Self { announced: Some(announced), ..self }
+    }
+
+    /// The CID whose providers have the content.
+    pub fn announced(&self) -> Cid {
+        self.announced.unwrap_or(self.root)
     }
 
     /// A file in the directory `root`.
@@ -62,7 +93,7 @@ impl CidPath {
 
 impl From<Cid> for CidPath {
     fn from(root: Cid) -> Self {
-        Self { root, names: Vec::new() }
+        Self { root, names: Vec::new(), announced: None }
     }
 }
 
@@ -77,7 +108,7 @@ impl FromStr for CidPath {
         if names.len() > MAX_DEPTH || names.iter().any(illegal) {
             return Err(Error::Path(short(text)));
         }
-        Ok(Self { root, names })
+        Ok(Self { root, names, announced: None })
     }
 }
 

@@ -39,7 +39,7 @@ impl Content {
     /// Fetches everything below a root that is not here; `progress` is told the bytes of files so far.
     pub async fn fetch_all(&self, root: Cid, progress: &mut (dyn FnMut(u64) + Send)) -> Result<(), Error> {
         let (top, mut done) = (CidPath::from(root), 0);
-        let mut fetcher = Fetcher::new(self.clone(), root);
+        let mut fetcher = Fetcher::new(self.clone(), &top);
         fetcher.root().await?;
         let (mut waiting, mut seen) = (vec![root], HashSet::new());
         while let Some(cid) = waiting.pop() {

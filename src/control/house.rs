@@ -96,7 +96,8 @@ impl House {
             let settings = Settings { share, ..options.content };
             let content = Content::new(store, node.clone(), settings).map_err(content_failure)?;
             let key = node.find_key(&publish_key).await.map_err(key_failure)?;
-            let followed = Followed::open(&node, follow).await.map_err(Failure::new)?;
+            let followed = Followed::open(&node, repositories.database().clone(), follow, prefetch);
+            let followed = followed.await.map_err(Failure::new)?;
             let publisher = Publisher::new(content.clone(), repositories.clone(), key, share);
             Ok((Resolver::new(content, repositories, followed), publisher))
         };
@@ -214,7 +215,7 @@ impl House {
         let layers = || holdings.iter().filter(is_layer);
         let owned = layers().filter(|(_, holding)| holding.owned).count();
         let identity = self.identity().await;
-        let (published, followed) = (self.publication().await?, self.followed_names());
+        let (published, followed) = (self.publication().await?, self.followed_names().await?);
         Ok(Reply::Status(Box::new(Status {
             version: env!("CARGO_PKG_VERSION").into(),
             registry: self.0.registry.clone(),

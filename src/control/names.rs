@@ -117,6 +117,44 @@ pub struct FollowedName {
     pub sequence: Option<u64>,
     /// It has not been told again for long: its publisher is gone.
     pub stale: bool,
+    /// The newest root of which everything is here that `--prefetch` fetches.
+    pub served: Option<ServedRoot>,
+    /// The newest root that was heard of.
+    pub newest: Option<String>,
+    /// What of the newest root is not here: repositories.
+    pub missing_repositories: u64,
+    /// What of the newest root is not here, in bytes as far as manifests say.
+    pub missing_bytes: u64,
+    /// Why it is not here, once something was found to be unreachable.
+    pub failing: Option<String>,
+    /// How many repositories are complete.
+    pub complete_repositories: u64,
+    /// The first thousand of them.
+    pub repositories: Vec<FollowedRepository>,
+}
+
+/// A root that is served whole.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ServedRoot {
+    /// Its CID.
+    pub root: String,
+    /// The sequence of its record.
+    pub sequence: u64,
+    /// Since when, in seconds since 1970.
+    pub since: u64,
+}
+
+/// A repository of a followed name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FollowedRepository {
+    /// Its name.
+    pub name: String,
+    /// The directory of the version that is served.
+    pub directory: String,
+    /// Its complete tags: everything of them is here that `--prefetch` fetches.
+    pub tags: Vec<String>,
+    /// Tags that were pushed here and hide the followed ones.
+    pub shadowed: Vec<String>,
 }
 
 /// A name of this node.
@@ -197,17 +235,47 @@ impl House {
     }
 
     /// What followed names mean.
-    pub(super) fn followed_names(&self) -> Vec<FollowedName> {
-        let followed = |name: Name| {
-            let head = self.content().node().head(&name);
-            FollowedName {
-                name: name.to_string(),
-                sequence: head.as_ref().map(|head| head.sequence),
-                stale: head.as_ref().is_some_and(|head| head.stale),
-                value: head.map(|head| head.value),
-            }
-        };
-        self.resolver().followed().names().into_iter().map(followed).collect()
+    pub(super) async fn followed_names(&self) -> Result<Vec<FollowedName>, Failure> {
+        let mut all = Vec::new();
+        for name in self.resolver().followed().names() {
+            all.push(self.followed_name(name).await?);
+        }
+        Ok(all)
+    }
+
+    async fn followed_name(&self, name: Name) -> Result<FollowedName, Failure> {
+        let summary =
+            self.resolver().followed().summary(self.resolver(), &name).await.map_err(Failure::new)?;
+        let head = self.content().node().head(&name);
+        let heard = head.as_ref().map(|head| head.sequence);
+        // Of a root that was only just heard of, what is missing is not known yet.
+        let fetching = summary.fetching.filter(|fetching| Some(fetching.sequence) == heard);
+        let missing = fetching.as_ref().map(|fetching| fetching.missing).unwrap_or_default();
+        let served = summary.served.map(|root| ServedRoot {
+            root: root.directory.to_string(),
+            sequence: root.sequence,
+            since: root.since,
+        });
+        let text = |tags: Vec<ocipfs_oci::Tag>| tags.iter().map(ToString::to_string).collect();
+        let repositories = summary.repositories.into_iter().map(|repository| FollowedRepository {
+            name: repository.name.to_string(),
+            directory: repository.directory.to_string(),
+            tags: text(repository.tags),
+            shadowed: text(repository.shadowed),
+        });
+        Ok(FollowedName {
+            name: name.to_string(),
+            sequence: heard,
+            stale: head.as_ref().is_some_and(|head| head.stale),
+            value: head.map(|head| head.value),
+            served,
+            newest: fetching.as_ref().map(|fetching| fetching.root.to_string()),
+            missing_repositories: missing.repositories,
+            missing_bytes: missing.bytes,
+            failing: fetching.and_then(|fetching| fetching.why),
+            complete_repositories: summary.complete,
+            repositories: repositories.collect(),
+        })
     }
 
     async fn name_publish(&self, word: &str, target: &str, ttl: Duration) -> Result<Reply, Failure> {

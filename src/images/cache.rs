@@ -38,6 +38,20 @@ impl<K: Hash + Eq, V: Clone> Cache<K, V> {
         self.halves().insert(key, value, weight, self.half);
     }
 
+    /// Returns the value of a key, which is made with its weight where there is none.
+    pub fn get_or_insert_with(&self, key: &K, make: impl FnOnce() -> (V, usize)) -> V
+    where
+        K: Clone,
+    {
+        let mut halves = self.halves();
+        if let Some((value, _)) = halves.young.get(key) {
+            return value.clone();
+        }
+        let (value, weight) = halves.old.remove(key).unwrap_or_else(make);
+        halves.insert(key.clone(), value.clone(), weight, self.half);
+        value
+    }
+
     fn halves(&self) -> MutexGuard<'_, Halves<K, V>> {
         self.halves.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -18,7 +18,7 @@ use super::{Document, Error, cache::Cache};
 use crate::content::{self, Blob, CidPath, Content};
 use index::{Entry, entries, tags};
 pub use index::{MAX_BYTES, MAX_ENTRIES, SUBJECT};
-pub use prefetch::prefetch;
+pub use prefetch::Prefetched;
 pub use referrers::Referrers;
 use referrers::Referring;
 
@@ -30,7 +30,7 @@ const DEPTH: usize = 8;
 const AT_ONCE: usize = 8;
 
 /// Layouts that were read. A CID never means another, so none is ever stale.
-pub struct Layouts(Cache<CidPath, Arc<Layout>>);
+pub struct Layouts(Cache<CidPath, Arc<OnceCell<Arc<Index>>>>);
 
 impl Default for Layouts {
     fn default() -> Self {
@@ -39,23 +39,36 @@ impl Default for Layouts {
 }
 
 impl Layouts {
-    /// The layout at `at`, if it was read before.
-    pub fn known(&self, at: &CidPath) -> Option<Arc<Layout>> {
-        self.0.get(at)
+    /// Returns the layout at `at`, if it was read before.
+    pub fn known(&self, at: &CidPath, holder: Option<Cid>) -> Option<Layout> {
+        let index = self.0.get(at)?.get()?.clone();
+        Some(Layout { at: at.clone(), holder, index })
     }
 
-    /// Reads the layout that the directory `at` holds; its blobs are held under `holder`.
-    pub async fn read(&self, content: &Content, at: &CidPath, holder: Cid) -> Result<Arc<Layout>, Error> {
-        let layout = Arc::new(Layout::read(content, at, holder).await?);
-        self.0.insert(at.clone(), layout.clone(), layout.weight);
-        Ok(layout)
+    /// Reads the layout that the directory `at` holds, once for all who ask at a time; its blobs are held under `holder`.
+    pub async fn read(&self, content: &Content, at: &CidPath, holder: Option<Cid>) -> Result<Layout, Error> {
+        if let Some(known) = self.known(at, holder) {
+            return Ok(known);
+        }
+        let cell = self.0.get_or_insert_with(at, || (Arc::default(), 1));
+        let index =
+            cell.get_or_try_init(async || Index::read(content, at).await.map(Arc::new)).await?.clone();
+        self.0.insert(at.clone(), cell, index.weight);
+        Ok(Layout { at: at.clone(), holder, index })
     }
 }
 
 /// An image layout: its tags, and where its blobs are.
+#[derive(Clone)]
 pub struct Layout {
     at: CidPath,
-    holder: Cid,
+    /// What its blobs are held under; none where a holder leads to the layout already.
+    holder: Option<Cid>,
+    index: Arc<Index>,
+}
+
+/// What is known of a layout once its index was read.
+struct Index {
     tags: BTreeMap<Tag, Entry>,
     /// What stands alone, and so needs no tag.
     only: Option<Entry>,
@@ -73,8 +86,8 @@ struct Marker {
     image_layout_version: String,
 }
 
-impl Layout {
-    async fn read(content: &Content, at: &CidPath, holder: Cid) -> Result<Self, Error> {
+impl Index {
+    async fn read(content: &Content, at: &CidPath) -> Result<Self, Error> {
         const MARKER: u64 = 64 << 10;
         let path = at.below(["oci-layout"]);
         let malformed = |path: &CidPath, why: String| Error::Malformed { at: path.clone(), why };
@@ -90,18 +103,20 @@ impl Layout {
         let entries = parsed
             .map_err(|e| malformed(&path, e.to_string()))?
             .map_err(|e| malformed(&path, format!("this is no image index ({e})")))?;
-        Ok(Self::new(at.clone(), holder, entries))
+        Ok(Self::new(entries))
     }
 
-    fn new(at: CidPath, holder: Cid, entries: Vec<Entry>) -> Self {
+    fn new(entries: Vec<Entry>) -> Self {
         let mut indexes: Vec<Entry> = entries.iter().filter(|entry| entry.is_index()).cloned().collect();
         indexes.sort_by_key(|entry| entry.ref_name.is_some());
         let only = if let [only] = entries.as_slice() { Some(only.clone()) } else { None };
         let referring = Referring::of(&entries);
         let weight = entries.len() + indexes.len() + referring.len() + 1;
-        Self { at, holder, tags: tags(entries), only, indexes, referring, nested: OnceCell::new(), weight }
+        Self { tags: tags(entries), only, indexes, referring, nested: OnceCell::new(), weight }
     }
+}
 
+impl Layout {
     /// The manifest of a tag. Where nothing has a tag, what stands alone is `latest`.
     pub async fn tagged(&self, content: &Content, tag: &Tag) -> Result<Option<Document>, Error> {
         let Some(entry) = self.entry(content, tag).await? else { return Ok(None) };
@@ -109,20 +124,25 @@ impl Layout {
     }
 
     async fn entry(&self, content: &Content, tag: &Tag) -> Result<Option<Entry>, Error> {
-        if let Some(entry) = self.tags.get(tag) {
+        if let Some(entry) = self.index.tags.get(tag) {
             return Ok(Some(entry.clone()));
         }
         let nested = self.nested(content).await?;
-        let untagged = self.tags.is_empty() && nested.is_empty();
-        let only = self.only.as_ref().filter(|_| untagged && tag.is_latest());
+        let untagged = self.index.tags.is_empty() && nested.is_empty();
+        let only = self.index.only.as_ref().filter(|_| untagged && tag.is_latest());
         Ok(nested.get(tag).or(only).cloned())
+    }
+
+    /// Returns the digest that a tag points at, by what the index says.
+    pub async fn digest_of(&self, content: &Content, tag: &Tag) -> Result<Option<Digest>, Error> {
+        Ok(self.entry(content, tag).await?.map(|entry| entry.digest))
     }
 
     /// All tags, sorted.
     pub async fn tags(&self, content: &Content) -> Result<Vec<Tag>, Error> {
         let nested = self.nested(content).await?;
-        let mut tags: Vec<Tag> = self.tags.keys().chain(nested.keys()).cloned().collect();
-        if tags.is_empty() && self.only.is_some() {
+        let mut tags: Vec<Tag> = self.index.tags.keys().chain(nested.keys()).cloned().collect();
+        if tags.is_empty() && self.index.only.is_some() {
             tags.push(Tag::latest());
         }
         tags.sort();
@@ -154,13 +174,13 @@ impl Layout {
     }
 
     async fn nested(&self, content: &Content) -> Result<&BTreeMap<Tag, Entry>, Error> {
-        self.nested.get_or_try_init(|| self.search(content)).await
+        self.index.nested.get_or_try_init(|| self.search(content)).await
     }
 
     /// Reads the indexes level by level, each once: an index that leads to itself ends there.
     async fn search(&self, content: &Content) -> Result<BTreeMap<Tag, Entry>, Error> {
         let mut found = BTreeMap::new();
-        let (mut seen, mut left, mut level) = (HashSet::new(), NESTED, self.indexes.clone());
+        let (mut seen, mut left, mut level) = (HashSet::new(), NESTED, self.index.indexes.clone());
         for _ in 0..DEPTH {
             level.retain(|entry| seen.insert(entry.digest.clone()));
             level.truncate(left);

@@ -106,7 +106,7 @@ impl<'a> Tree<'a> {
             let (media_type, urls) = (place.media_type.clone(), place.urls.clone());
             return Err(Error::Elsewhere { digest, media_type, urls });
         };
-        Ok(Blob { digest, size: place.size, at, holder: *self.at.root() })
+        Ok(Blob { digest, size: place.size, at, holder: Some(*self.at.root()) })
     }
 
     async fn read(&self, digest: &Digest, place: &Place) -> Result<Document, Error> {

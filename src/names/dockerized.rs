@@ -77,7 +77,7 @@ impl Dockerized<'_> {
         let at = self.at.below(["blobs", &digest.to_string()]);
         match self.content.stat(&at).await {
             Ok(stat) => {
-                let holder = *at.root();
+                let holder = Some(*at.root());
                 Ok(Source::Stored(Box::new(Blob { digest: digest.clone(), size: stat.size, at, holder })))
             }
             Err(content::Error::NoEntry { .. }) => self.manifest_as_blob(digest).await,

@@ -1,22 +1,37 @@
-//! Repositories of followed names: each name's tree of image layouts is looked into by what its newest record says.
+//! Followed names: what each one means now, and what of it is served.
+//!
+//! ```text
+//! node: heads ─► prefetch (fetches) ─► rows (complete versions, held) ─► search (a client's read)
+//! ```
+//!
+//! A repository is served from its newest complete version. What only the newest root has is read from there.
+
+mod catalog;
+mod rows;
+mod search;
+mod summary;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use futures::{FutureExt, future::BoxFuture};
-use ocipfs_node::Node;
-use ocipfs_oci::{Digest, Name, Reference, Tag};
+use ocipfs_node::{Cid, Name as IpnsName, Node};
+use ocipfs_oci::Name;
+use tokio::time::Instant;
 
-use super::{Document, Error, Resolver, Source, ipns, path};
-use crate::{
-    content::{self, CidPath},
-    images::layout::Referrers,
-};
+use super::{Prefetch, ipns};
+use crate::content::{self, CidPath, Content, Database};
+use rows::Rows;
 
-/// What a name meant before is remembered so far back, for those in the middle of a pull.
-const VERSIONS: usize = 3;
+pub use rows::{Depth, Root, Version};
+pub use search::{Wanted, blob, manifest, origin, referrers, tags};
+pub use summary::{Repository, Summary};
+
+/// Versions before the complete one that are remembered, for clients in the middle of a pull.
+const OLDER: usize = 2;
+/// Repositories whose older versions are remembered.
+const REMEMBERED: usize = 10_000;
 
 /// The names that are followed, in order. Clones share that.
 #[derive(Clone)]
@@ -24,35 +39,70 @@ pub struct Followed(Arc<Inner>);
 
 struct Inner {
     /// Those that `serve` is told, which come first.
-    settled: Vec<ocipfs_node::Name>,
+    settled: Vec<IpnsName>,
+    policy: Prefetch,
+    rows: Rows,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     /// Those that are followed by command.
-    by_command: Vec<ocipfs_node::Name>,
-    /// What each meant lately, the newest first.
-    roots: HashMap<ocipfs_node::Name, VecDeque<CidPath>>,
+    by_command: Vec<IpnsName>,
+    /// How far the newest root of each is fetched.
+    fetching: HashMap<IpnsName, Fetching>,
+    /// What repositories meant before, the newest first.
+    older: HashMap<(IpnsName, Name), VecDeque<Cid>>,
+    /// Repositories that were last answered from an older version because the newest could not be had.
+    stale: HashSet<Name>,
+    /// Roots that could not be had, and when.
+    unreachable: HashMap<IpnsName, (Cid, Instant)>,
+}
+
+/// What could not be had yet of the newest root of a name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Missing {
+    /// Repositories whose newest version is not complete.
+    pub repositories: u64,
+    /// Bytes of them, as far as manifests say.
+    pub bytes: u64,
+}
+
+/// How far the newest root of a name is fetched.
+#[derive(Clone, Debug)]
+pub struct Fetching {
+    /// The CID that its record leads to.
+    pub root: Cid,
+    /// The sequence of that record.
+    pub sequence: u64,
+    /// What is not here.
+    pub missing: Missing,
+    /// Why not, once something was found to be unreachable.
+    pub why: Option<String>,
 }
 
 impl Followed {
     /// Follows `settled`, and then what is followed by command.
-    pub async fn open(node: &Node, settled: Vec<ocipfs_node::Name>) -> Result<Self, ocipfs_node::Error> {
+    pub async fn open(
+        node: &Node,
+        database: Arc<Database>,
+        settled: Vec<IpnsName>,
+        policy: Prefetch,
+    ) -> Result<Self, ocipfs_node::Error> {
         for name in &settled {
             node.follow(*name).await?;
         }
         let by_command = node.followed_for_good().await?;
-        let state = Mutex::new(State { by_command, roots: HashMap::new() });
-        Ok(Self(Arc::new(Inner { settled, state })))
+        let state = Mutex::new(State { by_command, ..State::default() });
+        Ok(Self(Arc::new(Inner { settled, policy, rows: Rows::new(database), state })))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The names in order, each once.
-    pub fn names(&self) -> Vec<ocipfs_node::Name> {
+    /// Returns the names in order, each once.
+    pub fn names(&self) -> Vec<IpnsName> {
         let mut names = self.0.settled.clone();
         let state = self.lock();
         names.extend(state.by_command.iter().filter(|name| !self.is_settled(name)));
@@ -60,109 +110,168 @@ impl Followed {
     }
 
     /// Whether `serve` is told to follow the name.
-    pub fn is_settled(&self, name: &ocipfs_node::Name) -> bool {
+    pub fn is_settled(&self, name: &IpnsName) -> bool {
         self.0.settled.contains(name)
     }
 
-    /// Reads anew what is followed by command.
+    /// Reads again what is followed by command.
     pub async fn refresh(&self, node: &Node) -> Result<(), ocipfs_node::Error> {
         let by_command = node.followed_for_good().await?;
         self.lock().by_command = by_command;
         Ok(())
     }
 
-    /// What a name means now, and what it meant before; nothing where it was never heard of.
-    pub async fn roots(&self, content: &content::Content, name: &ocipfs_node::Name) -> Vec<CidPath> {
+    /// Returns what a name means now; none where it was never heard of, or leads to no content.
+    pub async fn target(&self, content: &Content, name: &IpnsName) -> Option<CidPath> {
         let node = content.node();
-        let Some(head) = node.head(name) else { return Vec::new() };
+        let head = node.head(name)?;
         let following = async { ipns::follow(node, head.value.parse()?, content.find_timeout()).await };
-        let target = match following.await {
-            Ok(target) => target.at,
+        match following.await {
+            Ok(target) => Some(target.at),
             Err(error) => {
                 tracing::warn!(%name, %error, "a followed name leads nowhere");
-                return Vec::new();
+                None
             }
-        };
+        }
+    }
+
+    /// Whether a repository was last answered from an older version because the newest could not be had.
+    pub fn is_stale(&self, repository: &Name) -> bool {
+        self.lock().stale.contains(repository)
+    }
+
+    /// Notes that a repository was answered by what is pushed here.
+    pub fn set_fresh(&self, repository: &Name) {
+        self.set_stale(repository, false);
+    }
+
+    fn set_stale(&self, repository: &Name, is_stale: bool) {
         let mut state = self.lock();
-        let roots = state.roots.entry(*name).or_default();
-        if roots.front() != Some(&target) {
-            roots.retain(|root| *root != target);
-            roots.push_front(target);
-            roots.truncate(VERSIONS);
+        if !is_stale {
+            state.stale.remove(repository);
+        } else if state.stale.len() < REMEMBERED {
+            state.stale.insert(repository.clone());
         }
-        roots.iter().cloned().collect()
     }
-}
 
-/// The manifest of a repository that a followed name has: the first of those that have the repository.
-pub async fn manifest(resolver: &Resolver, name: &Name, reference: &Reference) -> Result<Document, Error> {
-    let by_digest = matches!(reference, Reference::Digest(_));
-    let found =
-        search(resolver, name, by_digest, |image| async move { image.manifest(reference).await }.boxed());
-    found.await?.ok_or_else(|| Error::UnknownName(name.clone()))
-}
+    /// Returns how far the newest root of a name is fetched.
+    pub fn fetching(&self, name: &IpnsName) -> Option<Fetching> {
+        self.lock().fetching.get(name).cloned()
+    }
 
-/// The blob of such a repository.
-pub async fn blob(resolver: &Resolver, name: &Name, digest: &Digest) -> Result<Source, Error> {
-    let found = search(resolver, name, true, |image| async move { image.blob(digest).await }.boxed());
-    found.await?.ok_or_else(|| Error::UnknownName(name.clone()))
-}
+    /// Notes what is missing while a root is fetched.
+    pub fn set_missing(&self, name: &IpnsName, missing: Missing) {
+        if let Some(fetching) = self.lock().fetching.get_mut(name) {
+            fetching.missing = missing;
+        }
+    }
 
-/// The tags of such a repository.
-pub async fn tags(resolver: &Resolver, name: &Name) -> Result<Vec<Tag>, Error> {
-    let found = search(resolver, name, false, |image| async move { image.tags().await }.boxed());
-    found.await?.ok_or_else(|| Error::UnknownName(name.clone()))
-}
+    /// Records how far the newest root of a name is fetched.
+    pub fn set_fetching(&self, name: &IpnsName, fetching: Fetching) {
+        self.lock().fetching.insert(*name, fetching);
+    }
 
-/// What refers to a manifest of such a repository, of what comes after `last`.
-pub async fn referrers(
-    resolver: &Resolver,
-    name: &Name,
-    subject: &Digest,
-    last: &str,
-) -> Result<Referrers, Error> {
-    let found =
-        search(resolver, name, false, |image| async move { image.referrers(subject, last).await }.boxed());
-    found.await?.ok_or_else(|| Error::UnknownName(name.clone()))
-}
+    async fn ask<T: Send + 'static>(
+        &self,
+        content: &Content,
+        ask: impl FnOnce(&Rows) -> Result<T, content::StoreError> + Send + 'static,
+    ) -> Result<T, content::Error> {
+        let rows = self.0.rows.clone();
+        Ok(content.store().run(move |_| ask(&rows)).await?)
+    }
 
-/// Asks the newest tree of each name, and those before it where `older`. The first name that has the repository answers; one
-/// that cannot be read is passed over, and told of where no other has it.
-async fn search<'a, T>(
-    resolver: &'a Resolver,
-    name: &'a Name,
-    older: bool,
-    ask: impl Fn(path::Image<'a>) -> BoxFuture<'a, Result<T, Error>>,
-) -> Result<Option<T>, Error> {
-    let mut failed = None;
-    for followed in resolver.followed().names() {
-        let mut absent = None;
-        let roots = resolver.followed().roots(resolver.content(), &followed).await;
-        for root in roots.into_iter().take(if older { VERSIONS } else { 1 }) {
-            let opened = path::open_below(resolver, name, &root.below(name.components())).await;
-            let is_there = opened.is_ok();
-            let answer = match opened {
-                Ok(image) => ask(image).await,
-                Err(error) => Err(error),
-            };
-            match answer {
-                Ok(found) => {
-                    // What is asked for by its digest is right whatever the name means.
-                    if !older && resolver.content().node().head(&followed).is_some_and(|head| head.stale) {
-                        tracing::warn!(%followed, repository = %name, "its record has expired, so it is taken for what it was");
-                    }
-                    return Ok(Some(found));
-                }
-                Err(error) if !error.is_absence() => drop(failed.get_or_insert(error)),
-                Err(error) if is_there => drop(absent.get_or_insert(error)),
-                Err(_) => {}
+    /// Changes rows; what is let go of is collected later.
+    async fn edit(
+        &self,
+        content: &Content,
+        edit: impl FnOnce(&Rows) -> Result<bool, content::StoreError> + Send + 'static,
+    ) -> Result<(), content::Error> {
+        if self.ask(content, edit).await? {
+            content.collect_later();
+        }
+        Ok(())
+    }
+
+    /// Returns the newest complete version of a repository.
+    pub async fn version(
+        &self,
+        content: &Content,
+        name: &IpnsName,
+        repository: &str,
+    ) -> Result<Option<Version>, content::Error> {
+        let (name, repository) = (*name, repository.to_string());
+        self.ask(content, move |rows| rows.version(&name, &repository)).await
+    }
+
+    /// Returns the newest root of which every repository is complete.
+    pub async fn root(&self, content: &Content, name: &IpnsName) -> Result<Option<Root>, content::Error> {
+        let name = *name;
+        self.ask(content, move |rows| rows.root(&name)).await
+    }
+
+    /// Holds a root while it is fetched, and announces it.
+    pub async fn begin(&self, content: &Content, name: &IpnsName, root: &Cid) -> Result<(), content::Error> {
+        let (name, root) = (*name, *root);
+        self.edit(content, move |rows| rows.begin(&name, &root)).await?;
+        content.node().announce([root]);
+        Ok(())
+    }
+
+    /// Serves another version of a repository from now on.
+    pub async fn complete(
+        &self,
+        content: &Content,
+        name: &IpnsName,
+        repository: &Name,
+        version: Version,
+    ) -> Result<(), content::Error> {
+        let before = self.version(content, name, repository.as_str()).await?;
+        if let Some(before) = before.filter(|before| before.directory != version.directory) {
+            let mut state = self.lock();
+            if state.older.len() >= REMEMBERED {
+                state.older.clear();
+            }
+            let older = state.older.entry((*name, repository.clone())).or_default();
+            older.retain(|directory| *directory != before.directory);
+            older.push_front(before.directory);
+            older.truncate(OLDER);
+        }
+        let (name, repository) = (*name, repository.to_string());
+        self.edit(content, move |rows| rows.complete(&name, &repository, version)).await
+    }
+
+    /// Records that every repository below a root is complete.
+    pub async fn finish(&self, content: &Content, name: &IpnsName, root: Root) -> Result<(), content::Error> {
+        let name = *name;
+        self.edit(content, move |rows| rows.finish(&name, root)).await
+    }
+
+    /// Forgets the repository `below` and those within it, unless `keep` says otherwise.
+    pub async fn remove(
+        &self,
+        content: &Content,
+        name: &IpnsName,
+        below: &str,
+        keep: impl Fn(&str) -> bool + Clone + Send + 'static,
+    ) -> Result<(), content::Error> {
+        let (name, below) = (*name, below.to_string());
+        self.edit(content, move |rows| rows.remove(&name, &below, keep)).await
+    }
+
+    /// Releases everything of names that are not followed any more.
+    pub async fn forget_others(&self, content: &Content) -> Result<(), content::Error> {
+        let names = self.names();
+        for name in self.ask(content, Rows::names).await? {
+            if !names.contains(&name) {
+                self.edit(content, move |rows| rows.forget(&name)).await?;
+                let mut state = self.lock();
+                state.fetching.remove(&name);
+                state.unreachable.remove(&name);
+                state.older.retain(|(of, _), _| *of != name);
             }
         }
-        if let Some(absent) = absent {
-            return Err(failed.unwrap_or(absent));
-        }
+        Ok(())
     }
-    failed.map_or(Ok(None), Err)
 }
 
 #[cfg(test)]

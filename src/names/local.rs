@@ -1,18 +1,21 @@
-//! Any other name: a repository that was pushed here. What it does not have is not looked for elsewhere; where there is no
-//! such repository, `followed` looks.
+//! What was pushed here, of a repository.
 
-use ocipfs_oci::{Digest, Name, Reference, Tag};
+use ocipfs_oci::{Descriptor, Digest, Name, Reference, Tag};
 
 use super::{Document, Error, Resolver, Source};
 use crate::{
     content::{self, Blob, StoreError},
     images::{
         MAX_MANIFEST,
+        layout::Referrers,
         repository::{Piece, Pushed, Repositories},
     },
 };
 
-/// A repository of this name.
+/// Referrers that are read at once.
+const REFERRERS: usize = 500;
+
+/// The part of a repository that was pushed here.
 pub struct Local<'a> {
     pub resolver: &'a Resolver,
     pub name: &'a Name,
@@ -57,6 +60,18 @@ impl Local<'_> {
         }
     }
 
+    /// Whether a blob, or a manifest of this digest, was pushed here.
+    pub async fn has_blob(&self, digest: &Digest) -> Result<bool, Error> {
+        let (of, name) = (digest.clone(), self.name.clone());
+        self.ask(move |all| Ok(all.piece(&name, &of)?.is_some() || all.manifest(&name, &of)?.is_some())).await
+    }
+
+    /// Whether a manifest was pushed here.
+    pub async fn has_manifest(&self, digest: &Digest) -> Result<bool, Error> {
+        let (of, name) = (digest.clone(), self.name.clone());
+        self.ask(move |all| Ok(all.manifest(&name, &of)?.is_some())).await
+    }
+
     pub async fn tags(&self, last: &str, most: usize) -> Result<Vec<Tag>, Error> {
         let (name, last) = (self.name.clone(), last.to_string());
         let page = move |all: &Repositories| Ok((all.tags(&name, &last, most)?, all.has(&name)?));
@@ -65,6 +80,15 @@ impl Local<'_> {
             true => Ok(tags.into_iter().map(|(tag, _)| tag).collect()),
             false => Err(Error::UnknownName(self.name.clone())),
         }
+    }
+
+    /// Returns what refers to a manifest, of what comes after `last`: a page of it.
+    pub async fn referrers(&self, subject: &Digest, last: &str) -> Result<Referrers, Error> {
+        let (name, subject, last) = (self.name.clone(), subject.clone(), last.to_string());
+        let found: Vec<Descriptor> =
+            self.ask(move |all| all.referrers(&name, &subject, &last, REFERRERS)).await?;
+        let more_after = found.get(REFERRERS - 1).map(|referrer| referrer.digest.to_string());
+        Ok(Referrers { found, more_after })
     }
 
     async fn ask<T: Send + 'static>(
@@ -79,5 +103,5 @@ impl Local<'_> {
 
 fn blob(piece: Piece) -> Blob {
     let Piece { digest, size, root } = piece;
-    Blob { digest, size, at: root.into(), holder: root }
+    Blob { digest, size, at: root.into(), holder: Some(root) }
 }

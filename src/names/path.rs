@@ -1,7 +1,5 @@
 //! `ipfs/<cid>[/<dir>...][:tag]`: an OCI image layout in a directory, or a file with the descriptor of an image.
 
-use std::sync::Arc;
-
 use ocipfs_node::Cid;
 use ocipfs_oci::{Digest, Name, Reference, Tag};
 
@@ -27,32 +25,41 @@ pub enum Image<'a> {
 pub struct Path<'a> {
     content: &'a Content,
     name: &'a Name,
-    layout: Arc<Layout>,
+    layout: Layout,
 }
 
 /// Tells what is at `at`, and reads as much of it as says which images it holds. What comes is held under the root.
 pub async fn open<'a>(resolver: &'a Resolver, name: &'a Name, at: &CidPath) -> Result<Image<'a>, Error> {
-    open_for(resolver, name, at, *at.root()).await
+    open_for(resolver, name, at, Some(*at.root())).await
 }
 
-/// The same, where much else is below the root: what comes is held under the directory itself.
+/// Opens a layout below a root that a holder holds; gives its directory, too.
 pub async fn open_below<'a>(
     resolver: &'a Resolver,
     name: &'a Name,
     at: &CidPath,
-) -> Result<Image<'a>, Error> {
-    let holder = resolver.content.directory(at).await?;
-    open_for(resolver, name, at, holder).await
+) -> Result<(Image<'a>, Cid), Error> {
+    let directory = resolver.content.directory(at).await?;
+    // By its own CID, so that what changes elsewhere below the root does not matter to it.
+    let here = CidPath::from(directory).found_by(at.announced());
+    Ok((open_for(resolver, name, &here, None).await?, directory))
+}
+
+/// Opens the layout in a directory that a holder holds and that is here.
+pub async fn open_here<'a>(resolver: &'a Resolver, name: &'a Name, at: &CidPath) -> Result<Image<'a>, Error> {
+    let content = &resolver.content;
+    let layout = resolver.layouts.read(content, at, None).await.map_err(|why| Error::image(name, why))?;
+    Ok(Image::Layout(Path { content, name, layout }))
 }
 
 async fn open_for<'a>(
     resolver: &'a Resolver,
     name: &'a Name,
     at: &CidPath,
-    holder: Cid,
+    holder: Option<Cid>,
 ) -> Result<Image<'a>, Error> {
     let content = &resolver.content;
-    if let Some(layout) = resolver.layouts.known(at) {
+    if let Some(layout) = resolver.layouts.known(at, holder) {
         return Ok(Image::Layout(Path { content, name, layout }));
     }
     match content.look(at).await {

@@ -1,25 +1,24 @@
-//! What followed names mean is fetched before anybody asks for it: so a pull begins at once, and a name outlives its publisher.
+//! Followed names are fetched before a client asks: so a pull begins at once, and a name outlives its publisher.
+//!
+//! ```text
+//! run ── one task a name ─► walk (what differs from the last complete root) ─► followed::Rows (what is served)
+//! ```
 
-use std::{fmt, str::FromStr, time::Duration};
+mod walk;
 
-use futures::{StreamExt, stream};
-use ocipfs_node::{Cid, Name};
+use std::{collections::HashMap, fmt, str::FromStr, time::Duration};
+
+use ocipfs_node::Name;
 use serde::Deserialize;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Resolver;
-use crate::{
-    content::CidPath,
-    images::{self, cache::Cache, layout},
+use super::{
+    Resolver,
+    followed::{Depth, Fetching},
 };
-
-/// Directories that are read at a time.
-const AT_ONCE: usize = 8;
-/// Entries of one directory.
-const MOST: usize = 1_000_000;
-const DEEPEST: usize = 64;
-/// Repositories that are known to be here whole.
-const REMEMBERED: usize = 100_000;
+use crate::{content::StoreError, images};
+use walk::Walk;
 
 /// How much of followed names is fetched before it is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -65,113 +64,133 @@ impl fmt::Display for Prefetch {
     }
 }
 
+impl Prefetch {
+    /// How much of a repository is here when it is complete.
+    pub fn depth(self) -> Depth {
+        match self {
+            Self::None => Depth::Index,
+            Self::Manifests => Depth::Manifests,
+            Self::All => Depth::Blobs,
+        }
+    }
+}
+
 /// What could not be had is tried again, each time later.
 const FIRST_PAUSE: Duration = Duration::from_secs(15);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30 * 60);
+/// A walk that takes longer gives way to a newer root; what it fetched is kept.
+const TURN: Duration = Duration::from_secs(5);
 
-/// Fetches what followed names come to mean, until `stop`.
+/// Why a walk ended early.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Images(#[from] images::Error),
+    #[error(transparent)]
+    Content(#[from] crate::content::Error),
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        Self::Content(error.into())
+    }
+}
+
+/// Fetches what followed names mean, and releases those that are not followed any more, until `stop`.
 pub async fn run(resolver: Resolver, policy: Prefetch, stop: CancellationToken) {
-    if policy == Prefetch::None {
-        return;
-    }
-    let done = Cache::new(REMEMBERED);
-    let work = async {
-        let mut heads = resolver.content().node().heads();
-        let mut pause = FIRST_PAUSE;
-        loop {
-            heads.mark_unchanged();
-            let (mut is_newer, mut is_whole) = (false, true);
-            for name in resolver.followed().names() {
-                tokio::select! {
-                    whole = fetch(&resolver, &name, policy, &done) => is_whole &= whole,
-                    // A newer tree is more wanted than the rest of this one; the other names have their turn first.
-                    changed = heads.changed() => match changed {
-                        Ok(()) => (is_newer, pause) = (true, FIRST_PAUSE),
-                        Err(_) => return,
-                    },
-                }
+    let mut tasks: HashMap<Name, CancellationToken> = HashMap::new();
+    let mut heads = resolver.content().node().heads();
+    loop {
+        let names = resolver.followed().names();
+        tasks.retain(|name, stop| {
+            let is_followed = names.contains(name);
+            if !is_followed {
+                stop.cancel();
             }
-            pause = if is_whole { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
-            if !is_newer {
-                tokio::select! {
-                    changed = heads.changed() => match changed {
-                        Ok(()) => pause = FIRST_PAUSE,
-                        Err(_) => return,
-                    },
-                    () = tokio::time::sleep(pause), if !is_whole => {}
-                }
-            }
+            is_followed
+        });
+        if let Err(error) = resolver.followed().forget_others(resolver.content()).await {
+            tracing::warn!(%error, "a name that is not followed any more is not released yet");
         }
-    };
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = work => {}
+        for name in names.into_iter().filter(|_| policy != Prefetch::None) {
+            tasks.entry(name).or_insert_with(|| {
+                let stop = stop.child_token();
+                tokio::spawn(stop.clone().run_until_cancelled_owned(follow(resolver.clone(), name, policy)));
+                stop
+            });
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = heads.changed() => if changed.is_err() { return },
+        }
     }
 }
 
-/// Whether all could be had.
-async fn fetch(resolver: &Resolver, name: &Name, policy: Prefetch, done: &Cache<Cid, ()>) -> bool {
-    let Some(root) = resolver.followed().roots(resolver.content(), name).await.into_iter().next() else {
-        // What was never heard of comes as a change; what leads nowhere now may lead somewhere again.
-        return resolver.content().node().head(name).is_none();
-    };
-    let (mut level, mut is_whole) = (vec![root], true);
-    for _ in 0..DEEPEST {
-        let directories = stream::iter(level)
-            .map(|at| async move { (directory(resolver, &at, policy, done).await, at) })
-            .buffer_unordered(AT_ONCE);
-        let directories: Vec<_> = directories.collect().await;
-        level = Vec::new();
-        for (below, at) in directories {
-            match below {
-                Ok((below, Ok(()))) => level.extend(below),
-                Ok((below, Err(error))) => {
-                    tracing::debug!(%name, %at, %error, "not all is fetched before it is asked for, will try again");
-                    level.extend(below);
-                    is_whole = false;
-                }
-                Err(error) => {
-                    tracing::debug!(%name, %at, %error, "not fetched before it is asked for, will try again");
-                    is_whole = false;
+/// Fetches what one name means, again and again.
+async fn follow(resolver: Resolver, name: Name, policy: Prefetch) {
+    let mut heads = resolver.content().node().heads();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        heads.mark_unchanged();
+        let sequence = resolver.content().node().head(&name).map(|head| head.sequence);
+        let is_whole = tokio::select! {
+            whole = fetch(&resolver, &name, policy) => Some(whole),
+            () = newer(&resolver, &name, sequence) => None,
+        };
+        let Some(is_whole) = is_whole else {
+            pause = FIRST_PAUSE;
+            continue;
+        };
+        // Its record may have changed while it was fetched.
+        let wait = async {
+            while resolver.content().node().head(&name).map(|head| head.sequence) == sequence {
+                if heads.changed().await.is_err() {
+                    return std::future::pending().await;
                 }
             }
-        }
-        if level.is_empty() {
-            break;
+        };
+        tokio::select! {
+            () = wait => pause = FIRST_PAUSE,
+            () = tokio::time::sleep(pause), if !is_whole => pause = (pause * 2).min(LONGEST_PAUSE),
         }
     }
+}
+
+/// Waits until there is a newer record than that of `sequence`, and the walk has had its turn.
+async fn newer(resolver: &Resolver, name: &Name, sequence: Option<u64>) {
+    let node = resolver.content().node();
+    let (mut heads, turn) = (node.heads(), Instant::now() + TURN);
+    while node.head(name).map(|head| head.sequence) == sequence {
+        if heads.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+    tokio::time::sleep_until(turn).await;
+}
+
+/// Reads which repositories a name has now, and nothing of them but their indexes.
+pub async fn list(resolver: &Resolver, name: &Name) {
+    fetch(resolver, name, Prefetch::None).await;
+}
+
+/// Fetches what a name means now; whether all of it is here.
+async fn fetch(resolver: &Resolver, name: &Name, policy: Prefetch) -> bool {
+    let followed = resolver.followed();
+    let Some(head) = resolver.content().node().head(name) else { return true };
+    let root = match followed.target(resolver.content(), name).await {
+        Some(root) => root,
+        // What leads to no content now may lead to some later.
+        None => return false,
+    };
+    let walk = Walk::new(resolver, name, policy, &root, head.sequence);
+    let (missing, why) = match walk.run().await {
+        Ok(missing) => missing,
+        Err(error) => (Default::default(), Some(error.to_string())),
+    };
+    if let Some(why) = &why {
+        tracing::debug!(%name, %root, why, "not all of a followed name could be fetched, will try again");
+    }
+    let is_whole = why.is_none();
+    followed.set_fetching(name, Fetching { root: *root.root(), sequence: head.sequence, missing, why });
     is_whole
-}
-
-/// Fetches the layout in a directory, if there is one; gives the directories below that are not here yet, and what became of
-/// the layout.
-async fn directory(
-    resolver: &Resolver,
-    at: &CidPath,
-    policy: Prefetch,
-    done: &Cache<Cid, ()>,
-) -> Result<(Vec<CidPath>, Result<(), images::Error>), images::Error> {
-    let content = resolver.content();
-    let cid = content.directory(at).await?;
-    if done.get(&cid).is_some() {
-        return Ok((Vec::new(), Ok(())));
-    }
-    let entries = content.entries(at, MOST).await?;
-    let mut below = Vec::new();
-    let is_layout = entries.iter().any(|(name, _)| name == "oci-layout");
-    for (name, cid) in &entries {
-        let is_part = matches!(name.as_str(), "oci-layout" | "index.json") || (is_layout && name == "blobs");
-        if !is_part && done.get(cid).is_none() {
-            below.push(at.below([name.as_str()]));
-        }
-    }
-    // What is below it is fetched even where something of this one cannot be had.
-    let fetched = match is_layout {
-        true => layout::prefetch(content, at, cid, policy == Prefetch::All).await,
-        false => Ok(()),
-    };
-    if below.is_empty() && fetched.is_ok() {
-        done.insert(cid, (), 1);
-    }
-    Ok((below, fetched))
 }

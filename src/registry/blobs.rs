@@ -12,7 +12,7 @@ use super::{
     error::{Refusal, Wanted},
     not_modified,
 };
-use crate::names::{Meaning, Source};
+use crate::names::{Meaning, Source, followed};
 
 fn refusal(error: crate::content::Error) -> Refusal {
     Refusal::content(error, Wanted::Blob)
@@ -78,7 +78,13 @@ pub async fn delete(registry: &Registry, name: &Name, digest: &str) -> Result<Re
     let (of, what) = (name.clone(), digest.clone());
     match registry.edit(move |edit| edit.remove_piece(&of, &what)).await? {
         true => Ok(StatusCode::ACCEPTED.into_response()),
-        false => Err(Refusal::unknown_blob(name, &digest)),
+        false => {
+            let wanted = followed::Wanted::Blob(&digest);
+            match followed::origin(&registry.resolver, name, &wanted).await {
+                Some(origin) => Err(Refusal::followed(name, &digest, &origin)),
+                None => Err(Refusal::unknown_blob(name, &digest)),
+            }
+        }
     }
 }
 

@@ -1,15 +1,26 @@
+use std::collections::BTreeSet;
+
 use axum::{
     Json,
     response::{IntoResponse, Response},
 };
+use ocipfs_oci::Name;
 use serde_json::json;
 
-use super::{Registry, error::Refusal, query::Query};
+use super::{
+    Registry,
+    error::{Refusal, Wanted},
+    query::Query,
+};
 
-/// `_catalog`: the repositories that were pushed here, in pages where `n` asks for them.
+/// `_catalog`: the repositories that were pushed here and those of followed names, in pages where `n` asks for them.
 pub async fn list(registry: &Registry, query: &Query) -> Result<Response, Refusal> {
     let (last, most) = (query.last().to_string(), query.to_read());
-    let mut names = registry.ask(move |repositories| repositories.names(&last, most)).await?;
+    let (resolver, after) = (&registry.resolver, last.clone());
+    let followed = resolver.followed().repositories(resolver, &last, most).await;
+    let mut all: BTreeSet<Name> = followed.map_err(|error| Refusal::content(error, Wanted::Manifest))?;
+    all.extend(registry.ask(move |repositories| repositories.names(&after, most)).await?);
+    let mut names: Vec<Name> = all.into_iter().take(most).collect();
     let link = query.page("/v2/_catalog", &mut names);
     Ok((link, Json(json!({ "repositories": names }))).into_response())
 }

@@ -1,5 +1,7 @@
 //! Errors as OCI error bodies. No `_` arm: a new error has to choose its answer here.
 
+use std::fmt;
+
 use axum::{
     Json,
     http::{HeaderMap, HeaderName, Method, StatusCode, header},
@@ -127,6 +129,14 @@ impl Refusal {
     pub fn unknown_manifest(name: &Name, reference: &Reference) -> Self {
         let message = format!("{name} has no {reference}");
         Self::new(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", message)
+    }
+
+    /// What only a followed name has cannot be deleted here.
+    pub fn followed(name: &Name, what: &impl fmt::Display, origin: &ocipfs_node::Name) -> Self {
+        Self::denied(format!(
+            "{name} has {what} from the followed name {origin}: delete it at its publisher, or stop following the name \
+             (`ocipfs name unfollow {origin}`)"
+        ))
     }
 
     pub fn unknown_blob(name: &Name, digest: &Digest) -> Self {

@@ -18,7 +18,7 @@ use crate::{
         MAX_MANIFEST,
         repository::{Edit, Inspected, Piece, Pushed, inspect},
     },
-    names::Meaning,
+    names::{Adopted, Meaning, followed},
 };
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -71,9 +71,13 @@ pub async fn put(
     }
     let said = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let inspected = inspect(&bytes, &digest, said).map_err(Refusal::manifest)?;
-    check_blobs(registry, name, &inspected).await?;
+    // Until the manifest holds it, what is fetched for it stays.
+    let _storing = registry.resolver.content().storing().await;
+    let adopted = registry.resolver.adopt(name, &inspected, &bytes).await;
+    let adopted = adopted.map_err(|error| Refusal::names(error, Wanted::Blob))?;
+    check_blobs(registry, name, &inspected, &adopted).await?;
     let subject = inspected.subject.clone();
-    let add = adding(name, &digest, tags.clone(), inspected, bytes.len() as u64);
+    let add = adding(name, &digest, tags.clone(), (inspected, adopted), bytes.len() as u64);
     let stored = registry.resolver.content().store_bytes(bytes, &digest, add);
     match stored.await {
         // Deleted while it was pushed.
@@ -97,11 +101,12 @@ fn adding(
     name: &Name,
     digest: &Digest,
     tags: Vec<Tag>,
-    inspected: Inspected,
+    (inspected, adopted): (Inspected, Adopted),
     size: u64,
 ) -> impl FnMut(&redb::WriteTransaction, &Stored) -> Result<(), StoreError> + Clone + Send + 'static {
     let (name, digest) = (name.clone(), digest.clone());
     move |write, stored| {
+        adopted.add(write, &name)?;
         let edit = Edit::new(write);
         let is_here = inspected.blobs.iter();
         let is_here = is_here
@@ -138,13 +143,24 @@ fn tags(reference: &Reference, query: &Query) -> Result<Vec<Tag>, Refusal> {
 }
 
 /// Refuses a manifest without its blobs before anything of it is stored.
-async fn check_blobs(registry: &Registry, name: &Name, inspected: &Inspected) -> Result<(), Refusal> {
+async fn check_blobs(
+    registry: &Registry,
+    name: &Name,
+    inspected: &Inspected,
+    adopted: &Adopted,
+) -> Result<(), Refusal> {
     let (of, blobs) = (name.clone(), inspected.blobs.clone());
     let is_here = registry.ask(move |all| {
         let is_here = |digest| Ok(all.piece(&of, digest)?.is_some() || all.manifest(&of, digest)?.is_some());
         blobs.iter().map(is_here).collect::<Result<Vec<_>, StoreError>>()
     });
-    let missing = inspected.lacks(&is_here.await?);
+    let is_here: Vec<bool> = is_here
+        .await?
+        .into_iter()
+        .zip(&inspected.blobs)
+        .map(|(is_here, digest)| is_here || adopted.piece(digest).is_some())
+        .collect();
+    let missing = inspected.lacks(&is_here);
     if missing.is_empty() { Ok(()) } else { Err(Refusal::missing(name, &missing)) }
 }
 
@@ -158,6 +174,12 @@ pub async fn delete(registry: &Registry, name: &Name, reference: &str) -> Result
     });
     match removed.await? {
         true => Ok(StatusCode::ACCEPTED.into_response()),
-        false => Err(Refusal::unknown_manifest(name, &reference)),
+        false => {
+            let wanted = followed::Wanted::Manifest(&reference);
+            match followed::origin(&registry.resolver, name, &wanted).await {
+                Some(origin) => Err(Refusal::followed(name, &reference, &origin)),
+                None => Err(Refusal::unknown_manifest(name, &reference)),
+            }
+        }
     }
 }

@@ -13,8 +13,6 @@ use super::{
 };
 use crate::{images::layout::Referrers, names::Meaning};
 
-/// Read of the rows at once.
-const ROWS: usize = 500;
 /// Bytes of an answer: clients take no larger index than registries take manifests.
 const MOST_BYTES: usize = 3 << 20;
 
@@ -29,31 +27,25 @@ pub async fn list(registry: &Registry, name: &str, digest: &str, query: &Query) 
         None => true,
     };
     let mut page = Page { entries: Vec::new(), bytes: 0, seen: HashSet::new(), next: None };
-    let pushed = match &meaning {
-        Meaning::Local { name } => {
-            let of = name.clone();
-            registry.ask(move |all| all.has(&of)).await?.then_some(name)
-        }
-        _ => None,
-    };
-    if let Some(name) = pushed {
-        let mut last = query.last().to_string();
-        while page.next.is_none() {
-            let (of, subject, after) = (name.clone(), digest.clone(), last.clone());
-            let rows = registry.ask(move |all| all.referrers(&of, &subject, &after, ROWS)).await?;
-            let Some(end) = rows.last() else { break };
-            last = end.digest.to_string();
-            page.add(rows, wanted, query.most());
-        }
-    } else {
-        match meaning.referrers(&registry.resolver, &digest, query.last()).await {
+    let mut last = query.last().to_string();
+    loop {
+        let more_after = match meaning.referrers(&registry.resolver, &digest, &last).await {
             Ok(Referrers { found, more_after }) => {
                 page.add(found, wanted, query.most());
-                page.next = page.next.or(more_after);
+                more_after
             }
-            Err(error) if error.is_absence() => {}
+            Err(error) if error.is_absence() => None,
             // A 404 would say that there is no such endpoint, and nothing that nothing refers to it.
             Err(error) => return Err(refusal(error).not_answered()),
+        };
+        match more_after.filter(|_| page.next.is_none()) {
+            // What was pushed is in rows; elsewhere each page costs as many manifests as it has entries.
+            Some(after) if matches!(meaning, Meaning::Local { .. }) => last = after,
+            Some(after) => page.next = Some(after),
+            None => break,
+        }
+        if page.next.is_some() {
+            break;
         }
     }
     if page.next.is_none() {

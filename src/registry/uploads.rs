@@ -54,15 +54,17 @@ async fn mount(
     digest: &Digest,
     from: Option<&str>,
 ) -> Result<bool, Refusal> {
-    // Of a repository that was pushed it has to be a blob; of another name it is enough that it is here.
+    let content = registry.resolver.content();
+    let _storing = content.storing().await;
+    // Of a repository it has to be a blob, which is fetched where only followed names have it; of another name it is enough
+    // that it is here.
     if let Some(Ok(Meaning::Local { name: from })) = from.map(Meaning::parse) {
-        let of = digest.clone();
-        if registry.ask(move |all| all.piece(&from, &of)).await?.is_none() {
+        let (of, name) = (digest.clone(), from.clone());
+        let is_pushed = registry.ask(move |all| all.piece(&name, &of)).await?.is_some();
+        if !is_pushed && !is_adopted(registry, &from, digest).await {
             return Ok(false);
         }
     }
-    let content = registry.resolver.content();
-    let _storing = content.storing().await;
     let stored = content.stored_blob(digest).await;
     let Some(stored) = stored.map_err(|error| Refusal::content(error, super::error::Wanted::Blob))? else {
         return Ok(false);
@@ -75,6 +77,17 @@ async fn mount(
     }
     registry.resolver.repositories().wake();
     Ok(true)
+}
+
+/// Fetches a blob that a followed repository has; false where it cannot be had, so that the client sends it.
+async fn is_adopted(registry: &Registry, from: &Name, digest: &Digest) -> bool {
+    match registry.resolver.adopt_blob(from, digest).await {
+        Ok(adopted) => adopted.piece(digest).is_some(),
+        Err(error) => {
+            tracing::debug!(repository = %from, %digest, %error, "a blob is not mounted from a followed repository");
+            false
+        }
+    }
 }
 
 /// Adds a stored blob to a repository.

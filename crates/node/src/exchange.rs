@@ -37,17 +37,19 @@ struct Fetch {
 struct Search {
     node: Node,
     root: Cid,
+    announced: Cid,
     providers: AtomicUsize,
     searching: Mutex<()>,
 }
 
 impl Session {
-    pub(crate) fn new(node: Node, root: Cid) -> Self {
+    pub(crate) fn new(node: Node, root: Cid, announced: Cid) -> Self {
         let fetch = node.online().map(|online| {
             let (id, blocks) = online.commands.begin();
             Fetch { id, blocks }
         });
-        let search = Search { node, root, providers: AtomicUsize::new(0), searching: Mutex::new(()) };
+        let (providers, searching) = (AtomicUsize::new(0), Mutex::new(()));
+        let search = Search { node, root, announced, providers, searching };
         Self { search: Arc::new(search), fetch }
     }
 
@@ -143,10 +145,10 @@ impl Search {
         self.providers.load(Ordering::Relaxed)
     }
 
-    /// Searches the root's providers once, dialling them.
+    /// Searches providers once, dialling them.
     async fn search(&self, online: &Online) {
         let _turn = self.searching.lock().await;
-        let Ok(mut found) = online.find_providers(self.root).await else { return };
+        let Ok(mut found) = online.find_providers(self.announced).await else { return };
         let mut providers = 0;
         while let Some(peer) = found.recv().await {
             providers += usize::from(peer != self.node.peer_id());

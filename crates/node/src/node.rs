@@ -148,7 +148,12 @@ impl Node {
 
     /// Begins to fetch the DAG below `root` from peers.
     pub fn session(&self, root: Cid) -> Session {
-        Session::new(self.clone(), root)
+        self.session_below(root, root)
+    }
+
+    /// The same for a part of a larger DAG: where connected peers lack it, the providers of `announced` are searched.
+    pub fn session_below(&self, announced: Cid, root: Cid) -> Session {
+        Session::new(self.clone(), root, announced)
     }
 
     /// Tells peers that wait for them that blocks are here now.

@@ -12,6 +12,8 @@ const IDENTITY: u64 = 0x00;
 pub struct Fetcher {
     content: Content,
     root: Cid,
+    /// The CID whose providers have the DAG.
+    announced: Cid,
     /// Begun with the first block that is not here.
     session: Option<Session>,
     /// What came of peers.
@@ -21,8 +23,10 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
-    pub fn new(content: Content, root: Cid) -> Self {
-        Self { content, root, session: None, fetched: Vec::new(), last: None }
+    /// Starts at the root of `at`.
+    pub fn new(content: Content, at: &CidPath) -> Self {
+        let (root, announced) = (*at.root(), at.announced());
+        Self { content, root, announced, session: None, fetched: Vec::new(), last: None }
     }
 
     /// The root: looked for until the find time-out.
@@ -47,6 +51,9 @@ impl Fetcher {
         if is_nothing(cid) {
             return self.keep(Block { cid: *cid, data: Bytes::new() });
         }
+        if self.session.is_none() {
+            return self.first(cid).await;
+        }
         let after = self.content.settings().stall_timeout;
         let fetched = async {
             let session = self.session();
@@ -63,18 +70,24 @@ impl Fetcher {
         self.keep(Block { cid: *cid, ..block })
     }
 
+    /// The first block that is not here: it is looked for as a root is, so that one that is nowhere is told from one that is
+    /// late.
+    async fn first(&mut self, cid: &Cid) -> Result<Unit, Error> {
+        let session = self.content.node().session_below(self.announced, *cid);
+        let patience = self.content.settings().find_timeout;
+        let block = self.session.insert(session).root(patience).await?.block;
+        self.keep(Block { cid: *cid, ..block })
+    }
+
     /// The bytes of a block that was found on the way.
     pub async fn block(&mut self, cid: &Cid) -> Result<Bytes, Error> {
         self.local(cid).await?.ok_or_else(|| ocipfs_node::Error::Offline(*cid).into())
     }
 
     /// What came of peers so far, to be kept, and the session that goes on with what is below.
-    pub fn into_parts(mut self) -> (Vec<Block>, Session) {
-        let session = match self.session.take() {
-            Some(session) => session,
-            None => self.content.node().session(self.root),
-        };
-        (self.fetched, session)
+    pub fn into_parts(self) -> (Vec<Block>, Session) {
+        let Self { content, root, announced, session, fetched, .. } = self;
+        (fetched, session.unwrap_or_else(|| content.node().session_below(announced, root)))
     }
 
     /// What came of peers so far, to be kept.
@@ -97,7 +110,8 @@ impl Fetcher {
     }
 
     fn session(&mut self) -> &mut Session {
-        self.session.get_or_insert_with(|| self.content.node().session(self.root))
+        let Self { content, root, announced, session, .. } = self;
+        session.get_or_insert_with(|| content.node().session_below(*announced, *root))
     }
 
     fn keep(&mut self, block: Block) -> Result<Unit, Error> {

@@ -89,7 +89,7 @@ impl House {
             is_kept(content, digest).await?;
             let file = content.stat(&blob.at).await.map_err(content_failure)?;
             root.get_or_insert(*blob.at.root());
-            roots.extend([blob.holder, *blob.at.root(), file.cid]);
+            roots.extend(blob.holder.into_iter().chain([*blob.at.root(), file.cid]));
         }
         let root = root.ok_or_else(|| Failure::new(format!("{} has no blobs to keep", asked.text())))?;
         roots.insert(root);

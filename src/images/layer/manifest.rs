@@ -206,7 +206,7 @@ impl Layer {
 
     /// The layer as a blob, by grace of the document `holder`.
     pub fn blob(&self, holder: Cid) -> Blob {
-        Blob { digest: self.digest.clone(), size: self.size, at: self.at.clone(), holder }
+        Blob { digest: self.digest.clone(), size: self.size, at: self.at.clone(), holder: Some(holder) }
     }
 
     /// What the layer's file is called: the last name of its path, else its title.

@@ -1,74 +1,160 @@
-use std::collections::HashSet;
+//! Fetches what a version of a layout has and the one before had not.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use futures::{StreamExt, stream};
-use ocipfs_node::Cid;
-use ocipfs_oci::Manifest;
+use ocipfs_oci::{Digest, Manifest};
 
 use super::{
     DEPTH, Layout,
-    index::{MAX_BYTES, entries},
+    index::{Entry, MAX_BYTES, entries},
     referrers::is_unfit,
 };
 use crate::{
-    content::{CidPath, Content},
+    content::{self, Content},
     images::Error,
 };
 
 const AT_ONCE: usize = 8;
 
-/// Fetches the manifests of a layout, and `with_blobs` all that they name; what comes is held under `holder`. What cannot
-/// be had does not keep it from the rest: the first error is given at the end.
-pub async fn prefetch(content: &Content, at: &CidPath, holder: Cid, with_blobs: bool) -> Result<(), Error> {
-    let path = at.below(["index.json"]);
-    let malformed = |path: CidPath, why: String| Error::Malformed { at: path, why };
-    let parse =
-        |bytes: &[u8], path: &CidPath| entries(bytes).map_err(|e| malformed(path.clone(), e.to_string()));
-    let mut level = parse(&content.read(&path, MAX_BYTES).await?, &path)?;
-    let layout = &Layout::new(at.clone(), holder, Vec::new());
-    let (mut seen, mut fetched) = (HashSet::new(), Ok(()));
-    for _ in 0..DEPTH {
-        level.retain(|entry| seen.insert(entry.digest.clone()));
-        let documents = stream::iter(level)
-            .map(|entry| async move { (layout.document(content, &entry).await, entry) })
-            .buffer_unordered(AT_ONCE);
-        let documents: Vec<_> = documents.collect().await;
-        level = Vec::new();
-        for (document, entry) in documents {
-            let had = match document {
-                Ok(document) if entry.is_index() => {
-                    let entries = parse(&document.bytes, &path).unwrap_or_default();
-                    level.extend(entries);
-                    Ok(())
-                }
-                Ok(document) if with_blobs => blobs(content, layout, &document.bytes).await,
-                Ok(_) => Ok(()),
-                // An index may be sparse, and what is wrong now stays so.
-                Err(error) if is_unfit(&error) => Ok(()),
-                Err(error) => Err(error),
-            };
-            fetched = fetched.and(had);
-        }
-        if level.is_empty() {
-            break;
-        }
-    }
-    fetched
+/// What became of it.
+#[derive(Debug, Default)]
+pub struct Prefetched {
+    /// Bytes that could not be had.
+    pub missing: u64,
+    /// Why, where something is missing: the first reason.
+    pub why: Option<Error>,
+    /// An index names manifests that the layout does not have, and which may come with a later version.
+    pub is_sparse: bool,
+    /// What manifests say of the sizes of their blobs.
+    sizes: HashMap<Digest, u64>,
 }
 
-/// All of a manifest's blobs that can be had; the first error, if there was any.
-async fn blobs(content: &Content, layout: &Layout, manifest: &[u8]) -> Result<(), Error> {
-    let mut fetched = Ok(());
-    // An artifact may be of any form: what is no image has nothing that is known here.
-    let Ok(manifest) = Manifest::parse(manifest) else { return Ok(()) };
-    for blob in manifest.blobs().filter(|blob| blob.media_type.is_layer() || blob.urls.is_empty()) {
-        let at = layout.path(&blob.digest);
-        let blob = layout.at_path(blob.digest.clone(), blob.size, at);
-        let one = async { content.open(&blob, 0..blob.size).await?.settle(&mut |_| {}).await };
-        match one.await.map_err(Error::from) {
-            // An image may be sparse, too.
-            Err(error) if !is_unfit(&error) => fetched = fetched.and(Err(error)),
-            _ => {}
+impl Prefetched {
+    fn fail(&mut self, bytes: u64, why: Error) {
+        self.missing += bytes;
+        self.why.get_or_insert(why);
+    }
+}
+
+impl Layout {
+    /// Fetches the manifests among `added`, the blobs that are new in this version; where `all_indexes`, also what earlier
+    /// indexes name of them. With `with_blobs`, fetches all of `added`. What cannot be had does not keep it from the rest.
+    pub async fn prefetch(
+        &self,
+        content: &Content,
+        added: &BTreeSet<Digest>,
+        all_indexes: bool,
+        with_blobs: bool,
+    ) -> Result<Prefetched, Error> {
+        let (mut done, mut seen) = (Prefetched::default(), HashSet::new());
+        let path = self.at.below(["index.json"]);
+        let index = content.read(&path, MAX_BYTES).await?;
+        let malformed = |why: serde_json::Error| Error::Malformed { at: path.clone(), why: why.to_string() };
+        let mut level = entries(&index).map_err(malformed)?;
+        for _ in 0..DEPTH {
+            let is_due = |entry: &Entry| added.contains(&entry.digest) || (all_indexes && entry.is_index());
+            level.retain(|entry| is_due(entry) && seen.insert(entry.digest.clone()));
+            if level.is_empty() {
+                break;
+            }
+            level = self.documents(content, level, &mut done).await?;
+        }
+        if with_blobs {
+            for digest in added.iter().filter(|digest| !seen.contains(*digest)) {
+                if let Err(why) = self.fetch(content, digest).await {
+                    done.fail(done.sizes.get(digest).copied().unwrap_or_default(), why);
+                }
+            }
+        }
+        Ok(done)
+    }
+
+    /// Fetches manifests; gives the entries of the indexes among them.
+    async fn documents(
+        &self,
+        content: &Content,
+        level: Vec<Entry>,
+        done: &mut Prefetched,
+    ) -> Result<Vec<Entry>, Error> {
+        let mut documents = stream::iter(level)
+            .map(|entry| async move { (self.document(content, &entry).await, entry) })
+            .buffer_unordered(AT_ONCE);
+        let mut below = Vec::new();
+        while let Some((document, entry)) = documents.next().await {
+            match document {
+                Ok(document) => {
+                    if entry.is_index() {
+                        below.extend(entries(&document.bytes).unwrap_or_default());
+                    } else if let Ok(manifest) = Manifest::parse(&document.bytes) {
+                        done.sizes.extend(manifest.blobs().map(|blob| (blob.digest.clone(), blob.size)));
+                    }
+                    self.check(content, &entry.digest, entry.size, done).await?;
+                }
+                Err(Error::Content(content::Error::NoEntry { .. })) => done.is_sparse = true,
+                // What is wrong stays so.
+                Err(error) if is_unfit(&error) => {}
+                Err(error) => done.fail(entry.size, error),
+            }
+        }
+        Ok(below)
+    }
+
+    /// Counts what came and could not be stored.
+    async fn check(
+        &self,
+        content: &Content,
+        digest: &Digest,
+        size: u64,
+        done: &mut Prefetched,
+    ) -> Result<(), Error> {
+        if !content.has(digest).await? {
+            let limit = content.limits().1.unwrap_or_default();
+            done.fail(size, content::Error::Quota { limit }.into());
+        }
+        Ok(())
+    }
+
+    /// Fetches a blob of any kind.
+    async fn fetch(&self, content: &Content, digest: &Digest) -> Result<(), Error> {
+        if content.has(digest).await? {
+            return Ok(());
+        }
+        let fetched = async {
+            let Some(blob) = self.blob(content, digest).await? else { return Ok(()) };
+            content.open(&blob, 0..blob.size).await?.settle(&mut |_| {}).await?;
+            Ok(())
+        };
+        match fetched.await {
+            Err(error) if is_unfit(&error) => Ok(()),
+            fetched => fetched,
         }
     }
-    fetched
+
+    /// Whether a manifest and everything that it leads to is here whole.
+    pub async fn is_whole(&self, content: &Content, digest: &Digest) -> Result<bool, Error> {
+        let (mut waiting, mut seen) = (vec![digest.clone()], HashSet::new());
+        while let Some(digest) = waiting.pop() {
+            if !seen.insert(digest.clone()) {
+                continue;
+            }
+            if !content.has(&digest).await? {
+                return Ok(false);
+            }
+            let Some(blob) = self.blob(content, &digest).await? else { continue };
+            let bytes = content.read_blob(&blob, crate::images::MAX_MANIFEST).await?;
+            if let Ok(manifest) = Manifest::parse(&bytes) {
+                for blob in manifest.blobs() {
+                    // One that the publisher has not either is no part of the image here.
+                    let is_part = self.blob(content, &blob.digest).await?.is_some();
+                    if is_part && !content.has(&blob.digest).await? {
+                        return Ok(false);
+                    }
+                }
+            } else if let Ok(children) = entries(&bytes) {
+                waiting.extend(children.into_iter().map(|child| child.digest));
+            }
+        }
+        Ok(true)
+    }
 }

@@ -33,6 +33,20 @@ pub struct Referrers {
     pub more_after: Option<String>,
 }
 
+impl Referrers {
+    /// Joins two answers about one manifest. What comes after the end of one of them is left for the next page.
+    pub fn and(self, other: Self) -> Self {
+        let more_after = [self.more_after, other.more_after].into_iter().flatten().min();
+        let all = self.found.into_iter().chain(other.found);
+        let mut found: BTreeMap<String, Descriptor> =
+            all.map(|referrer| (referrer.digest.to_string(), referrer)).collect();
+        if let Some(last) = &more_after {
+            found.retain(|digest, _| digest <= last);
+        }
+        Self { found: found.into_values().collect(), more_after }
+    }
+}
+
 impl Referring {
     pub fn of(entries: &[Entry]) -> Self {
         let mut told: BTreeMap<Digest, BTreeMap<String, Entry>> = BTreeMap::new();
@@ -84,7 +98,7 @@ impl Layout {
         last: &str,
     ) -> Result<Referrers, Error> {
         let mut answer = Referrers::default();
-        let Some(entries) = self.referring.after(subject, last) else { return Ok(answer) };
+        let Some(entries) = self.index.referring.after(subject, last) else { return Ok(answer) };
         let some: Vec<(String, Entry)> =
             entries.take(READ + 1).map(|(digest, entry)| (digest.clone(), entry.clone())).collect();
         let is_cut = some.len() > READ;
@@ -99,7 +113,7 @@ impl Layout {
                     reached = Some(digest);
                     continue;
                 }
-                Err(error) if self.referring.is_told() => return Err(error),
+                Err(error) if self.index.referring.is_told() => return Err(error),
                 // Nothing says that this one refers to anything, and the next would take as long.
                 Err(error) => {
                     tracing::debug!(%error, "what refers to a manifest is not looked for further");

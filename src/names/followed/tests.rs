@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use ocipfs_node::Options;
+use ocipfs_node::{Node, Options};
+use ocipfs_oci::Digest;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -10,7 +11,7 @@ use crate::{
     content::{Content, Settings, Share, Shared, Store},
     images::{published::tests::Pusher, repository::Repositories},
     names::{
-        Meaning,
+        Document, Error, Meaning, Resolver, Source,
         prefetch::{self, Prefetch},
         publisher::Publisher,
     },
@@ -39,7 +40,7 @@ impl Machine {
         let key = node.own_key().clone();
         let publisher = Publisher::new(content.clone(), repositories.clone(), key, share);
         let names = follow.iter().map(|machine| machine.publisher.name()).collect();
-        let followed = Followed::open(&node, names).await.unwrap();
+        let followed = Followed::open(&node, store.database(), names, Prefetch::Manifests).await.unwrap();
         let resolver = Resolver::new(content, repositories.clone(), followed);
         let stop = CancellationToken::new();
         tokio::spawn(publisher.clone().run(stop.clone()));

@@ -1,0 +1,116 @@
+//! Nodes of a tree, a level at a time: a level costs one round trip, however many nodes it has.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use ocipfs_node::{Block, Cid, Fetched, Session};
+
+use super::unixfs::Unit;
+use crate::content::{Content, Error, Store};
+
+/// Blocks that are asked for at once; so many are in memory before they are decoded.
+const AT_ONCE: usize = 64;
+
+/// Reads nodes from the store, else from peers. What comes from peers is kept at once, so a walk that is cut short goes on
+/// where it was.
+pub struct Nodes {
+    content: Content,
+    /// The CID whose providers have the tree.
+    announced: Cid,
+    /// Begun with the first block that is not here.
+    session: Option<Session>,
+    /// Why peers are not asked any more.
+    failed: Option<Error>,
+}
+
+impl Nodes {
+    /// Reads nodes of the tree that the providers of `announced` have.
+    pub fn new(content: Content, announced: Cid) -> Self {
+        Self { content, announced, session: None, failed: None }
+    }
+
+    /// Why a block could not be had, if one could not.
+    pub fn failure(&self) -> Option<&Error> {
+        self.failed.as_ref()
+    }
+
+    /// Gives `take` each node that is here or comes from peers. A node that cannot be had is left out; then
+    /// [`Self::failure`] says why.
+    pub async fn each(&mut self, cids: &[Cid], mut take: impl FnMut(Cid, Unit)) -> Result<(), Error> {
+        for some in cids.chunks(AT_ONCE) {
+            let mut missing = Vec::new();
+            for (cid, data) in self.local(some).await? {
+                match data {
+                    Some(data) => take(cid, Unit::decode(&cid, data)?),
+                    None => missing.push(cid),
+                }
+            }
+            for Block { cid, data } in self.fetch(missing).await? {
+                take(cid, Unit::decode(&cid, data)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for nodes that are here: peers are not asked.
+    pub async fn each_local(&self, cids: &[Cid], mut take: impl FnMut(Cid, Unit)) -> Result<(), Error> {
+        for some in cids.chunks(AT_ONCE) {
+            for (cid, data) in self.local(some).await? {
+                if let Some(unit) = data.and_then(|data| Unit::decode(&cid, data).ok()) {
+                    take(cid, unit);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn local(&self, cids: &[Cid]) -> Result<Vec<(Cid, Option<Bytes>)>, Error> {
+        let cids = cids.to_vec();
+        let get = move |store: &Store| {
+            let get = |cid: Cid| {
+                store.touch_cid(&cid);
+                Ok((cid, store.get(&cid)?))
+            };
+            cids.into_iter().map(get).collect()
+        };
+        Ok(self.content.store().run(get).await?)
+    }
+
+    /// Asks peers for blocks, all at once, and keeps what comes.
+    async fn fetch(&mut self, cids: Vec<Cid>) -> Result<Vec<Block>, Error> {
+        let mut waiting: HashMap<Vec<u8>, Cid> =
+            cids.iter().map(|cid| (cid.hash().to_bytes(), *cid)).collect();
+        let Some(first) = cids.first().filter(|_| self.failed.is_none()) else { return Ok(Vec::new()) };
+        let (content, announced) = (&self.content, self.announced);
+        let is_new = self.session.is_none();
+        let session = self.session.get_or_insert_with(|| content.node().session_below(announced, *first));
+        session.want(cids.iter().map(|cid| (*cid, 0)).collect());
+        let mut came = Vec::new();
+        while !waiting.is_empty() {
+            let next = next(content, session, announced, is_new && came.is_empty());
+            match next.await {
+                Ok(Fetched { block, .. }) => {
+                    if let Some(cid) = waiting.remove(&block.cid.hash().to_bytes()) {
+                        came.push(Block { cid, ..block });
+                    }
+                }
+                Err(error) => {
+                    self.failed = Some(error);
+                    break;
+                }
+            }
+        }
+        content.put_fetched(came.clone()).await?;
+        Ok(came)
+    }
+}
+
+/// The next block. The first one of a session must come within the find time-out, as a root does.
+async fn next(content: &Content, session: &mut Session, at: Cid, is_first: bool) -> Result<Fetched, Error> {
+    if is_first {
+        return Ok(session.root(content.find_timeout()).await?);
+    }
+    let after = content.stall_timeout();
+    let stalled = |_| Error::Stalled { at: at.into(), after };
+    Ok(tokio::time::timeout(after, session.next()).await.map_err(stalled)??)
+}

@@ -1,0 +1,131 @@
+//! Taking into a repository here what only followed names have of it: fetched where necessary, and owned from then on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ocipfs_oci::{Descriptor, Digest, Index, Name, Reference};
+use redb::WriteTransaction;
+
+use super::{Error, Resolver, Source, followed, local::Local};
+use crate::{
+    content::{self, StoreError},
+    images::repository::{Edit, Inspected, Piece, Pushed, inspect},
+};
+
+/// Manifests that one index may bring with it.
+const MAX_MANIFESTS: usize = 1_000;
+
+/// What is here now, and becomes part of a repository with [`Adopted::add`].
+#[derive(Clone, Default)]
+pub struct Adopted {
+    pieces: BTreeMap<Digest, Piece>,
+    /// Children before the indexes that name them.
+    manifests: Vec<(Pushed, Option<Descriptor>)>,
+}
+
+impl Adopted {
+    /// Adds it in a transaction. A guard (`Content::storing`) must be open since before it was fetched.
+    pub fn add(&self, write: &WriteTransaction, name: &Name) -> Result<(), StoreError> {
+        let edit = Edit::new(write);
+        self.pieces.values().try_for_each(|piece| edit.add_piece(name, piece))?;
+        let manifests = self.manifests.iter();
+        manifests
+            .into_iter()
+            .try_for_each(|(pushed, referrer)| edit.put_manifest(name, pushed, &[], referrer.as_ref()))
+    }
+
+    /// Returns the one blob that was adopted.
+    pub fn piece(&self, digest: &Digest) -> Option<&Piece> {
+        self.pieces.get(digest)
+    }
+}
+
+impl Resolver {
+    /// Fetches a blob of `from` that followed names have; nothing where they have none.
+    pub async fn adopt_blob(&self, from: &Name, digest: &Digest) -> Result<Adopted, Error> {
+        let mut adopted = Adopted::default();
+        self.adopt_blobs(from, std::slice::from_ref(digest), &mut adopted).await?;
+        Ok(adopted)
+    }
+
+    /// Fetches what a manifest of `name` needs and followed names have: the blobs of an image, the manifests of an index.
+    /// What they do not have is left out.
+    pub async fn adopt(&self, name: &Name, manifest: &Inspected, bytes: &[u8]) -> Result<Adopted, Error> {
+        let mut adopted = Adopted::default();
+        if self.followed().names().is_empty() {
+            return Ok(adopted);
+        }
+        self.adopt_blobs(name, &manifest.blobs, &mut adopted).await?;
+        if manifest.media_type.is_index() {
+            self.adopt_children(name, bytes, &mut adopted).await?;
+        }
+        Ok(adopted)
+    }
+
+    /// Fetches the manifests below an index, and their blobs.
+    async fn adopt_children(&self, name: &Name, index: &[u8], adopted: &mut Adopted) -> Result<(), Error> {
+        let (mut waiting, mut seen) = (children(index), BTreeSet::new());
+        let mut found = Vec::new();
+        while let Some(digest) = waiting.pop() {
+            if !seen.insert(digest.clone()) || seen.len() > MAX_MANIFESTS {
+                continue;
+            }
+            let reference = Reference::Digest(digest.clone());
+            let local = Local { resolver: self, name };
+            if local.has_manifest(&digest).await? {
+                continue;
+            }
+            let document = match followed::manifest(self, name, &reference).await {
+                Err(error) if error.is_absence() => continue,
+                document => document?,
+            };
+            let kind = Some(document.media_type.as_str());
+            let Ok(inspected) = inspect(&document.bytes, &digest, kind) else { continue };
+            self.adopt_blobs(name, &inspected.blobs, adopted).await?;
+            if inspected.media_type.is_index() {
+                waiting.extend(children(&document.bytes));
+            }
+            if let Some(piece) = self.stored(&digest).await? {
+                found.push(pushed(piece, inspected));
+            }
+        }
+        adopted.manifests.extend(found.into_iter().rev());
+        Ok(())
+    }
+
+    async fn adopt_blobs(&self, name: &Name, digests: &[Digest], adopted: &mut Adopted) -> Result<(), Error> {
+        for digest in digests {
+            let local = Local { resolver: self, name };
+            if adopted.pieces.contains_key(digest) || local.has_blob(digest).await? {
+                continue;
+            }
+            let blob = match followed::blob(self, name, digest).await {
+                Ok(Source::Stored(blob)) => blob,
+                Ok(Source::Made(_)) => continue,
+                Err(error) if error.is_absence() => continue,
+                Err(error) => return Err(error),
+            };
+            self.content().fetch(&blob).await?.settle(&mut |_| {}).await?;
+            if let Some(piece) = self.stored(digest).await? {
+                adopted.pieces.insert(digest.clone(), piece);
+            }
+        }
+        Ok(())
+    }
+
+    async fn stored(&self, digest: &Digest) -> Result<Option<Piece>, content::Error> {
+        let stored = self.content().stored_blob(digest).await?;
+        Ok(stored.map(|stored| Piece { digest: digest.clone(), size: stored.size, root: stored.root }))
+    }
+}
+
+fn children(index: &[u8]) -> Vec<Digest> {
+    let entries = Index::parse(index).map(|index| index.manifests).unwrap_or_default();
+    entries.into_iter().map(|entry| entry.digest).collect()
+}
+
+fn pushed(piece: Piece, inspected: Inspected) -> (Pushed, Option<Descriptor>) {
+    let Inspected { media_type, subject, referrer, .. } = inspected;
+    let artifact_type = referrer.artifact_type.as_ref().map(ToString::to_string);
+    let referrer = subject.is_some().then_some(referrer);
+    (Pushed { piece, media_type, subject, artifact_type, at: content::now() }, referrer)
+}

@@ -1,0 +1,34 @@
+//! The repositories of followed names, as a list.
+
+use std::collections::BTreeSet;
+
+use ocipfs_oci::Name;
+
+use super::Followed;
+use crate::{
+    content,
+    names::{Prefetch, Resolver, prefetch},
+};
+
+impl Followed {
+    /// Returns the repositories of all followed names after `last`, sorted, at most `most`. Where nothing is fetched
+    /// beforehand, the newest root is read first.
+    pub async fn repositories(
+        &self,
+        resolver: &Resolver,
+        last: &str,
+        most: usize,
+    ) -> Result<BTreeSet<Name>, content::Error> {
+        let mut all = BTreeSet::new();
+        for name in self.names() {
+            if self.0.policy == Prefetch::None && !self.is_silent(&name) {
+                prefetch::list(resolver, &name).await;
+            }
+            let last = last.to_string();
+            let page =
+                self.ask(resolver.content(), move |rows| rows.repositories(&name, &last, most)).await?;
+            all.extend(page.into_iter().map(|(repository, _)| repository));
+        }
+        Ok(all.into_iter().take(most).collect())
+    }
+}

@@ -1,0 +1,288 @@
+//! Reading from followed names: the newest complete version of a repository, then what only the newest root has.
+
+use std::time::Duration;
+
+use futures::{FutureExt, future::BoxFuture};
+use ocipfs_node::{Cid, Name as IpnsName};
+use ocipfs_oci::{Digest, Name, Reference, Tag};
+
+use super::{Depth, Followed, Version};
+use crate::{
+    content::{self, CidPath},
+    images::layout::Referrers,
+    names::{Document, Error, Prefetch, Resolver, Source, path},
+};
+
+/// A root that could not be had is not asked for again for so long, where there is an older version to serve.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// A version of a repository.
+enum Place {
+    /// Complete, or complete before: its directory.
+    Here(CidPath),
+    /// Below the newest root.
+    Newest(CidPath),
+}
+
+/// What one followed name answers.
+enum Answer<T> {
+    Found(T),
+    /// It has the repository, and not what was asked for.
+    Absent(Error),
+    /// What it has cannot be known.
+    Failed(Error),
+    /// It has no such repository.
+    NoRepository,
+}
+
+/// Returns the manifest of a repository: of the first name that has it.
+pub async fn manifest(resolver: &Resolver, name: &Name, reference: &Reference) -> Result<Document, Error> {
+    let by_digest = matches!(reference, Reference::Digest(_));
+    first(resolver, name, by_digest, |image| async move { image.manifest(reference).await }.boxed()).await
+}
+
+/// Returns a blob of a repository: of the first name that has it.
+pub async fn blob(resolver: &Resolver, name: &Name, digest: &Digest) -> Result<Source, Error> {
+    first(resolver, name, true, |image| async move { image.blob(digest).await }.boxed()).await
+}
+
+/// What is looked for in a repository.
+pub enum Wanted<'a> {
+    /// A manifest, by a tag or its digest.
+    Manifest(&'a Reference),
+    /// A blob.
+    Blob(&'a Digest),
+}
+
+/// Returns the followed name that has it.
+pub async fn origin<'a>(
+    resolver: &'a Resolver,
+    name: &'a Name,
+    wanted: &'a Wanted<'a>,
+) -> Option<IpnsName> {
+    for followed in resolver.followed().names() {
+        let ask = |image: path::Image<'a>| match wanted {
+            Wanted::Manifest(reference) => async move { image.manifest(reference).await.map(drop) }.boxed(),
+            Wanted::Blob(digest) => async move { image.blob(digest).await.map(drop) }.boxed(),
+        };
+        if let Ok(Answer::Found(())) = asked(resolver, &followed, name, false, &ask).await {
+            return Some(followed);
+        }
+    }
+    None
+}
+
+/// Returns the tags that any name has of a repository, sorted.
+pub async fn tags(resolver: &Resolver, name: &Name) -> Result<Vec<Tag>, Error> {
+    let all = all(resolver, name, |image| async move { image.tags().await }.boxed()).await?;
+    let mut tags: Vec<Tag> = all.into_iter().flatten().collect();
+    tags.sort();
+    tags.dedup();
+    Ok(tags)
+}
+
+/// Returns what refers to a manifest at any name, of what comes after `last`, by digests.
+pub async fn referrers(
+    resolver: &Resolver,
+    name: &Name,
+    subject: &Digest,
+    last: &str,
+) -> Result<Referrers, Error> {
+    let all =
+        all(resolver, name, |image| async move { image.referrers(subject, last).await }.boxed()).await?;
+    Ok(all.into_iter().fold(Referrers::default(), Referrers::and))
+}
+
+/// Asks the names in order until one has what is asked for. One that cannot be read is passed over; where no other has it,
+/// that is the answer.
+async fn first<'a, T>(
+    resolver: &'a Resolver,
+    name: &'a Name,
+    older: bool,
+    ask: impl Fn(path::Image<'a>) -> BoxFuture<'a, Result<T, Error>>,
+) -> Result<T, Error> {
+    let (mut failed, mut absent) = (None, None);
+    for followed in resolver.followed().names() {
+        match asked(resolver, &followed, name, older, &ask).await? {
+            Answer::Found(found) => return Ok(found),
+            Answer::Failed(error) => drop(failed.get_or_insert(error)),
+            Answer::Absent(error) => drop(absent.get_or_insert(error)),
+            Answer::NoRepository => {}
+        }
+    }
+    Err(failed.or(absent).unwrap_or_else(|| Error::UnknownName(name.clone())))
+}
+
+/// Asks all names; fails only where none has the repository.
+async fn all<'a, T>(
+    resolver: &'a Resolver,
+    name: &'a Name,
+    ask: impl Fn(path::Image<'a>) -> BoxFuture<'a, Result<T, Error>>,
+) -> Result<Vec<T>, Error> {
+    let (mut failed, mut found) = (None, Vec::new());
+    for followed in resolver.followed().names() {
+        match asked(resolver, &followed, name, false, &ask).await? {
+            Answer::Found(one) => found.push(one),
+            Answer::Failed(error) | Answer::Absent(error) => drop(failed.get_or_insert(error)),
+            Answer::NoRepository => {}
+        }
+    }
+    match found.is_empty() {
+        true => Err(failed.unwrap_or_else(|| Error::UnknownName(name.clone()))),
+        false => Ok(found),
+    }
+}
+
+/// Asks one name, version by version.
+async fn asked<'a, T>(
+    resolver: &'a Resolver,
+    followed: &IpnsName,
+    name: &'a Name,
+    older: bool,
+    ask: &impl Fn(path::Image<'a>) -> BoxFuture<'a, Result<T, Error>>,
+) -> Result<Answer<T>, Error> {
+    let all = resolver.followed();
+    let Versions { places, is_current } = all.versions(resolver, followed, name, older).await?;
+    let (mut absent, mut failed) = (None, None);
+    for place in places {
+        let is_newest = matches!(place, Place::Newest(_));
+        let opened = match &place {
+            Place::Here(at) => path::open_here(resolver, name, at).await,
+            Place::Newest(at) => all.open_newest(resolver, followed, name, at).await,
+        };
+        let is_there = opened.is_ok();
+        let answer = match opened {
+            Ok(image) => ask(image).await,
+            Err(error) => Err(error),
+        };
+        match answer {
+            Ok(found) => {
+                let is_behind =
+                    !is_newest && !is_current && (failed.is_some() || all.is_unreachable(followed));
+                all.answered(resolver, followed, name, is_behind && !older);
+                return Ok(Answer::Found(found));
+            }
+            Err(error) if !error.is_absence() => drop(failed.get_or_insert(error)),
+            Err(error) if is_there => drop(absent.get_or_insert(error)),
+            Err(_) => {}
+        }
+    }
+    Ok(match (failed, absent) {
+        (Some(error), _) => Answer::Failed(error),
+        (None, Some(error)) => Answer::Absent(error),
+        (None, None) => Answer::NoRepository,
+    })
+}
+
+/// Where a repository of one name may be, in the order in which that is asked.
+struct Versions {
+    places: Vec<Place>,
+    /// Whether the complete version is that of the newest root.
+    is_current: bool,
+}
+
+impl Followed {
+    async fn versions(
+        &self,
+        resolver: &Resolver,
+        followed: &IpnsName,
+        name: &Name,
+        older: bool,
+    ) -> Result<Versions, content::Error> {
+        let content = resolver.content();
+        let complete = self.version(content, followed, name.as_str()).await?;
+        let served = self.root(content, followed).await?;
+        let target = self.target(content, followed).await;
+        let announced = target.as_ref().map(CidPath::announced);
+        let here = |directory: Cid| {
+            let at = CidPath::from(directory);
+            Place::Here(announced.map_or(at.clone(), |announced| at.found_by(announced)))
+        };
+        let sequence = content.node().head(followed).map(|head| head.sequence);
+        let is_current = served.zip(target.as_ref()).is_some_and(|(served, target)| {
+            Some(served.sequence) == sequence
+                && (!target.names().is_empty() || served.directory == *target.root())
+        });
+        let complete = complete.map(|version| here(version.directory));
+        let newest = target.filter(|_| !is_current).map(|at| Place::Newest(at.below(name.components())));
+        // Where nothing is fetched beforehand, the newest root is asked first.
+        let is_newest_first = self.0.policy == Prefetch::None && !self.is_silent(followed);
+        let mut places: Vec<Place> = match is_newest_first {
+            true => newest.into_iter().chain(complete).collect(),
+            false => complete.into_iter().chain(newest).collect(),
+        };
+        if older {
+            let state = self.lock();
+            let directories = state.older.get(&(*followed, name.clone())).into_iter().flatten().copied();
+            places.extend(directories.map(here));
+        }
+        Ok(Versions { places, is_current })
+    }
+
+    /// Opens a repository below the newest root. Where nothing is fetched beforehand, what could be opened is served from
+    /// then on, also when the next root cannot be had.
+    async fn open_newest<'a>(
+        &self,
+        resolver: &'a Resolver,
+        followed: &IpnsName,
+        name: &'a Name,
+        at: &CidPath,
+    ) -> Result<path::Image<'a>, Error> {
+        let content = resolver.content();
+        let opened = path::open_below(resolver, name, at).await;
+        match opened {
+            Ok((image, directory)) => {
+                if self.0.policy == Prefetch::None {
+                    self.begin(content, followed, at.root()).await?;
+                    content.settled().await;
+                    let since = content::now();
+                    let version = Version { directory, depth: Depth::Index, is_sparse: false, since };
+                    self.complete_once(content, followed, name, version).await?;
+                }
+                self.lock().unreachable.remove(followed);
+                Ok(image)
+            }
+            Err(error) => {
+                if !error.is_absence() {
+                    let now = tokio::time::Instant::now();
+                    self.lock().unreachable.insert(*followed, (*at.root(), now));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn complete_once(
+        &self,
+        content: &content::Content,
+        followed: &IpnsName,
+        name: &Name,
+        version: Version,
+    ) -> Result<(), content::Error> {
+        let before = self.version(content, followed, name.as_str()).await?;
+        match before.is_some_and(|before| before.directory == version.directory) {
+            true => Ok(()),
+            false => self.complete(content, followed, name, version).await,
+        }
+    }
+
+    /// Whether the newest root of a name could not be had just now.
+    pub(super) fn is_silent(&self, followed: &IpnsName) -> bool {
+        self.lock().unreachable.get(followed).is_some_and(|(_, when)| when.elapsed() < SILENCE)
+    }
+
+    /// Whether something of the newest root could not be had when that was tried last.
+    fn is_unreachable(&self, followed: &IpnsName) -> bool {
+        self.is_silent(followed) || self.fetching(followed).is_some_and(|fetching| fetching.why.is_some())
+    }
+
+    /// Notes whether a repository was answered from what its name meant before.
+    fn answered(&self, resolver: &Resolver, followed: &IpnsName, name: &Name, is_behind: bool) {
+        let head = resolver.content().node().head(followed);
+        let is_stale = is_behind || head.is_some_and(|head| head.stale);
+        if is_stale && !self.is_stale(name) {
+            tracing::warn!(%followed, repository = %name, "the publisher is unreachable: an earlier version is served");
+        }
+        self.set_stale(name, is_stale);
+    }
+}

@@ -1,0 +1,290 @@
+//! Walks from a root to its repositories by what differs from the last complete root, and fetches what each one added.
+
+use std::collections::{BTreeSet, HashSet};
+
+use futures::{StreamExt, stream};
+use ocipfs_node::{Cid, Name as IpnsName};
+use ocipfs_oci::{Digest, Name};
+
+use super::{Error, Prefetch};
+use crate::{
+    content::{self, CidPath, Content, Difference, Nodes, differences},
+    images::layout::Prefetched,
+    names::{
+        Resolver,
+        followed::{Depth, Missing, Root, Version},
+    },
+};
+
+/// Repositories whose blobs are compared at once.
+const LOT: usize = 128;
+/// Repositories that are fetched at a time.
+const AT_ONCE: usize = 4;
+/// A deeper tree of directories is not looked into.
+const MAX_DEPTH: usize = 64;
+const DAG_PB: u64 = 0x70;
+
+/// A directory of the tree, and what was there before.
+struct Directory {
+    path: String,
+    new: Cid,
+    old: Option<Cid>,
+}
+
+/// A repository that may have changed.
+struct Repository {
+    name: Name,
+    directory: Cid,
+    before: Option<Version>,
+}
+
+/// One walk from one root.
+pub struct Walk<'a> {
+    resolver: &'a Resolver,
+    name: &'a IpnsName,
+    depth: Depth,
+    root: &'a CidPath,
+    sequence: u64,
+    nodes: Nodes,
+    missing: Missing,
+    why: Option<String>,
+    /// All repositories of the tree, where it is not compared with another.
+    seen: HashSet<String>,
+}
+
+impl<'a> Walk<'a> {
+    pub fn new(
+        resolver: &'a Resolver,
+        name: &'a IpnsName,
+        policy: Prefetch,
+        root: &'a CidPath,
+        sequence: u64,
+    ) -> Self {
+        let nodes = resolver.content().nodes(root.announced());
+        let (missing, seen) = Default::default();
+        Self { resolver, name, depth: policy.depth(), root, sequence, nodes, missing, why: None, seen }
+    }
+
+    fn content(&self) -> &'a Content {
+        self.resolver.content()
+    }
+
+    /// Fetches what is new below the root. Gives what could not be had, and why.
+    pub async fn run(mut self) -> Result<(Missing, Option<String>), Error> {
+        let followed = self.resolver.followed();
+        followed.begin(self.content(), self.name, self.root.root()).await?;
+        let top = self.content().directory(self.root).await?;
+        let before = followed.root(self.content(), self.name).await?;
+        // A root of which less was fetched says nothing of what is here.
+        let before = before.filter(|before| before.depth >= self.depth).map(|before| before.directory);
+        if before != Some(top) {
+            let repositories = self.directories(top, before).await?;
+            self.repositories(repositories).await?;
+            if before.is_none() && self.why.is_none() {
+                let seen = std::mem::take(&mut self.seen);
+                followed.remove(self.content(), self.name, "", move |name| seen.contains(name)).await?;
+            }
+        }
+        if self.why.is_none() {
+            let since = content::now();
+            let root = Root { directory: top, depth: self.depth, sequence: self.sequence, since };
+            followed.finish(self.content(), self.name, root).await?;
+        }
+        Ok((self.missing, self.why))
+    }
+
+    /// Compares the directories level by level; gives the repositories that may have changed.
+    async fn directories(&mut self, top: Cid, before: Option<Cid>) -> Result<Vec<Repository>, Error> {
+        let mut repositories = Vec::new();
+        let mut level = vec![Directory { path: String::new(), new: top, old: before }];
+        for _ in 0..MAX_DEPTH {
+            if level.is_empty() {
+                break;
+            }
+            let pairs: Vec<_> = level.iter().map(|directory| (directory.new, directory.old)).collect();
+            let compared = differences(&mut self.nodes, &pairs).await?;
+            let mut next = Vec::new();
+            for (directory, difference) in level.into_iter().zip(compared) {
+                // A file, or a directory that could not be had.
+                let Some(difference) = difference else { continue };
+                repositories.extend(self.directory(&directory, difference, &mut next).await?);
+            }
+            if let Some(error) = self.nodes.failure() {
+                self.why.get_or_insert_with(|| error.to_string());
+            }
+            level = next;
+        }
+        Ok(repositories)
+    }
+
+    /// Takes up what changed in one directory: the repository that it is, if it is one, and the directories below.
+    async fn directory(
+        &mut self,
+        directory: &Directory,
+        difference: Difference,
+        next: &mut Vec<Directory>,
+    ) -> Result<Option<Repository>, Error> {
+        let Directory { path, new, .. } = directory;
+        let followed = self.resolver.followed();
+        let before = followed.version(self.content(), self.name, path).await?;
+        let is_layout = match difference.changed.contains_key("oci-layout") {
+            true => true,
+            false => before.is_some() && !difference.removed.iter().any(|name| name == "oci-layout"),
+        };
+        let gone = |name: &String| !(is_layout && is_part(name));
+        for name in difference.removed.iter().filter(|name| gone(name)) {
+            let (all, below) =
+                if name == "oci-layout" { (false, path.clone()) } else { (true, join(path, name)) };
+            let own = path.clone();
+            followed.remove(self.content(), self.name, &below, move |name| !all && name != own).await?;
+        }
+        for (name, (cid, old)) in difference.changed {
+            if !(is_layout && is_part(&name)) && name != "oci-layout" && cid.codec() == DAG_PB {
+                next.push(Directory { path: join(path, &name), new: cid, old });
+            }
+        }
+        let name = path.parse::<Name>().ok().filter(|_| is_layout);
+        let Some(name) = name else { return Ok(None) };
+        self.seen.insert(path.clone());
+        Ok(Some(Repository { name, directory: *new, before }))
+    }
+
+    async fn repositories(&mut self, mut all: Vec<Repository>) -> Result<(), Error> {
+        let depth = self.depth;
+        all.retain(|repository| {
+            let before = repository.before;
+            before.is_none_or(|it| it.directory != repository.directory || it.depth < depth)
+        });
+        self.missing.repositories = all.len() as u64;
+        self.resolver.followed().set_missing(self.name, self.missing);
+        while !all.is_empty() {
+            let lot: Vec<Repository> = all.drain(..all.len().min(LOT)).collect();
+            let added = self.added(&lot).await?;
+            let (resolver, root) = (self.resolver, self.root.announced());
+            // Those whose directories could not be had are left for the next walk.
+            let known =
+                lot.into_iter().zip(added).filter_map(|(repository, added)| Some((repository, added?)));
+            let fetched = known.map(|(repository, added)| async move {
+                let fetched = fetch(resolver, root, &repository, &added, depth).await;
+                (repository, fetched)
+            });
+            let mut fetched = stream::iter(fetched).buffer_unordered(AT_ONCE);
+            while let Some((repository, fetched)) = fetched.next().await {
+                self.complete(&repository, fetched).await?;
+                self.resolver.followed().set_missing(self.name, self.missing);
+            }
+        }
+        Ok(())
+    }
+
+    /// Serves a repository from now on, where all of it is here.
+    async fn complete(
+        &mut self,
+        repository: &Repository,
+        fetched: Result<Prefetched, Error>,
+    ) -> Result<(), Error> {
+        let is_sparse = match fetched {
+            Ok(Prefetched { why: None, is_sparse, .. }) => is_sparse,
+            Ok(Prefetched { why: Some(why), missing, .. }) => {
+                self.missing.bytes += missing;
+                self.why.get_or_insert(why.to_string());
+                return Ok(());
+            }
+            Err(error) => {
+                self.why.get_or_insert(error.to_string());
+                return Ok(());
+            }
+        };
+        self.content().settled().await;
+        let Repository { name, directory, .. } = repository;
+        let version = Version { directory: *directory, depth: self.depth, is_sparse, since: content::now() };
+        self.resolver.followed().complete(self.content(), self.name, name, version).await?;
+        self.missing.repositories -= 1;
+        Ok(())
+    }
+
+    /// For each repository, the blobs that its complete version does not have; none where its directories could not be
+    /// had.
+    async fn added(&mut self, lot: &[Repository]) -> Result<Vec<Option<BTreeSet<Digest>>>, Error> {
+        let mut blobs = Vec::new();
+        for repository in lot {
+            blobs.push(self.blobs_of(repository).await);
+        }
+        let pairs: Vec<_> = blobs.iter().flatten().flatten().copied().collect();
+        let mut compared = differences(&mut self.nodes, &pairs).await?.into_iter();
+        // Each repository's algorithms, and where their directories are among those that are compared next.
+        let (mut algorithms, mut below) = (Vec::new(), Vec::new());
+        for pair in blobs {
+            let changed = match pair {
+                None => None,
+                Some(None) => Some(Default::default()),
+                Some(Some(_)) => compared.next().flatten().map(|difference| difference.changed),
+            };
+            algorithms.push(changed.map(|changed| {
+                let first = below.len();
+                below.extend(changed.values().copied());
+                (first, changed.into_keys().collect::<Vec<String>>())
+            }));
+        }
+        let compared = differences(&mut self.nodes, &below).await?;
+        if let Some(error) = self.nodes.failure() {
+            self.why.get_or_insert_with(|| error.to_string());
+        }
+        let added = |(first, algorithms): (usize, Vec<String>)| {
+            let mut added = BTreeSet::new();
+            for (algorithm, difference) in algorithms.iter().zip(&compared[first..]) {
+                let hexes = difference.as_ref()?.changed.keys();
+                added.extend(hexes.filter_map(|hex| format!("{algorithm}:{hex}").parse::<Digest>().ok()));
+            }
+            Some(added)
+        };
+        Ok(algorithms.into_iter().map(|algorithms| added(algorithms?)).collect())
+    }
+
+    /// The directory `blobs` of a repository, if it has one, and that of its complete version; none where that cannot be
+    /// known.
+    async fn blobs_of(&mut self, repository: &Repository) -> Option<Option<(Cid, Option<Cid>)>> {
+        let at = |directory: Cid| CidPath::from(directory).found_by(self.root.announced()).below(["blobs"]);
+        let new = match self.content().directory(&at(repository.directory)).await {
+            Ok(cid) => cid,
+            Err(content::Error::NoEntry { .. }) => return Some(None),
+            Err(error) => {
+                self.why.get_or_insert(error.to_string());
+                return None;
+            }
+        };
+        // Of a version that was fetched in part, everything is looked at again.
+        let before = repository.before.filter(|before| before.depth >= self.depth);
+        let old = match before {
+            Some(before) => self.content().directory(&at(before.directory)).await.ok(),
+            None => None,
+        };
+        Some(Some((new, old)))
+    }
+}
+
+/// Fetches what a repository added.
+async fn fetch(
+    resolver: &Resolver,
+    announced: Cid,
+    repository: &Repository,
+    added: &BTreeSet<Digest>,
+    depth: Depth,
+) -> Result<Prefetched, Error> {
+    let at = CidPath::from(repository.directory).found_by(announced);
+    let layout = resolver.layouts.read(resolver.content(), &at, None).await?;
+    if depth == Depth::Index {
+        return Ok(Prefetched::default());
+    }
+    let all_indexes = repository.before.is_some_and(|before| before.is_sparse);
+    Ok(layout.prefetch(resolver.content(), added, all_indexes, depth == Depth::Blobs).await?)
+}
+
+/// Whether an entry belongs to the layout in a directory.
+fn is_part(name: &str) -> bool {
+    matches!(name, "oci-layout" | "index.json" | "blobs")
+}
+
+fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.into() } else { format!("{path}/{name}") }
+}
