@@ -385,6 +385,12 @@ impl Content {
         entries
     }
 
+    /// Whether a block is here.
+    pub async fn is_here(&self, cid: &Cid) -> Result<bool, Error> {
+        let cid = *cid;
+        Ok(self.0.store.run(move |store| store.size(&cid)).await?.is_some())
+    }
+
     /// Whether anybody keeps a root.
     pub async fn is_held(&self, root: &Cid) -> Result<bool, Error> {
         let root = *root;

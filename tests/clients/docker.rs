@@ -60,6 +60,11 @@ impl Docker {
     }
 
     /// Logs in.
+    /// Gives an image another name.
+    pub fn tag(&self, image: &str, reference: &str) -> Result<String, String> {
+        self.room.run(&["docker", "tag", image, reference])
+    }
+
     pub fn login(&self, registry: &str, user: &str, password: &str) -> Result<String, String> {
         self.room.run(&["docker", "login", "--username", user, "--password", password, registry])
     }

@@ -1,6 +1,9 @@
 //! Push here, pull there: what is pushed to one node is published under its name, and known by its own name where that is
 //! followed.
 
+mod standby;
+mod union;
+
 use std::time::Duration;
 
 use libtest_mimic::Trial;
@@ -27,6 +30,8 @@ pub fn trials() -> Vec<Trial> {
             what_is_pushed_stays_published_over_a_kill,
             what_refers_to_an_image_is_known_at_a_follower,
         ],
+        standby::trials(),
+        union::trials(),
         trials![needs Skopeo::available(); skopeo_pulls_from_the_published_root_by_its_name],
         trials![needs boxo::available(); another_peer_is_given_what_was_pushed_only_where_it_is_shared],
     ]
@@ -86,7 +91,7 @@ pub async fn published(node: &Serve) -> String {
     node.status()["published"]["root"].as_str().expect("a root").into()
 }
 
-fn follower(of: &[&Serve], arguments: &[&str]) -> Serve {
+pub fn follower(of: &[&Serve], arguments: &[&str]) -> Serve {
     let names: Vec<String> = of.iter().map(|node| name_of(node)).collect();
     let mut all = arguments.to_vec();
     for (node, name) in of.iter().zip(&names) {

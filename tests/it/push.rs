@@ -12,6 +12,7 @@ mod uploads;
 use libtest_mimic::Trial;
 
 pub use client::{Repository, descriptor, manifest};
+pub use clients::program;
 
 pub fn trials() -> Vec<Trial> {
     [

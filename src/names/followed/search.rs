@@ -18,8 +18,10 @@ const SILENCE: Duration = Duration::from_secs(30);
 
 /// A version of a repository.
 enum Place {
-    /// Complete, or complete before: its directory.
+    /// Complete: its directory.
     Here(CidPath),
+    /// Complete before: its directory, as far as that was not collected.
+    Older(CidPath),
     /// Below the newest root.
     Newest(CidPath),
 }
@@ -55,11 +57,7 @@ pub enum Wanted<'a> {
 }
 
 /// Returns the followed name that has it.
-pub async fn origin<'a>(
-    resolver: &'a Resolver,
-    name: &'a Name,
-    wanted: &'a Wanted<'a>,
-) -> Option<IpnsName> {
+pub async fn origin<'a>(resolver: &'a Resolver, name: &'a Name, wanted: &'a Wanted<'a>) -> Option<IpnsName> {
     for followed in resolver.followed().names() {
         let ask = |image: path::Image<'a>| match wanted {
             Wanted::Manifest(reference) => async move { image.manifest(reference).await.map(drop) }.boxed(),
@@ -147,7 +145,7 @@ async fn asked<'a, T>(
     for place in places {
         let is_newest = matches!(place, Place::Newest(_));
         let opened = match &place {
-            Place::Here(at) => path::open_here(resolver, name, at).await,
+            Place::Here(at) | Place::Older(at) => path::open_here(resolver, name, at).await,
             Place::Newest(at) => all.open_newest(resolver, followed, name, at).await,
         };
         let is_there = opened.is_ok();
@@ -162,6 +160,8 @@ async fn asked<'a, T>(
                 all.answered(resolver, followed, name, is_behind && !older);
                 return Ok(Answer::Found(found));
             }
+            // An earlier version only helps a pull that began with it.
+            Err(_) if matches!(place, Place::Older(_)) => {}
             Err(error) if !error.is_absence() => drop(failed.get_or_insert(error)),
             Err(error) if is_there => drop(absent.get_or_insert(error)),
             Err(_) => {}
@@ -194,16 +194,16 @@ impl Followed {
         let served = self.root(content, followed).await?;
         let target = self.target(content, followed).await;
         let announced = target.as_ref().map(CidPath::announced);
-        let here = |directory: Cid| {
+        let at = |directory: Cid| {
             let at = CidPath::from(directory);
-            Place::Here(announced.map_or(at.clone(), |announced| at.found_by(announced)))
+            announced.map_or(at.clone(), |announced| at.found_by(announced))
         };
         let sequence = content.node().head(followed).map(|head| head.sequence);
         let is_current = served.zip(target.as_ref()).is_some_and(|(served, target)| {
             Some(served.sequence) == sequence
                 && (!target.names().is_empty() || served.directory == *target.root())
         });
-        let complete = complete.map(|version| here(version.directory));
+        let complete = complete.map(|version| Place::Here(at(version.directory)));
         let newest = target.filter(|_| !is_current).map(|at| Place::Newest(at.below(name.components())));
         // Where nothing is fetched beforehand, the newest root is asked first.
         let is_newest_first = self.0.policy == Prefetch::None && !self.is_silent(followed);
@@ -212,11 +212,18 @@ impl Followed {
             false => complete.into_iter().chain(newest).collect(),
         };
         if older {
-            let state = self.lock();
-            let directories = state.older.get(&(*followed, name.clone())).into_iter().flatten().copied();
-            places.extend(directories.map(here));
+            for directory in self.older(followed, name) {
+                if content.is_here(&directory).await? {
+                    places.push(Place::Older(at(directory)));
+                }
+            }
         }
         Ok(Versions { places, is_current })
+    }
+
+    /// The versions of a repository before the complete one.
+    fn older(&self, followed: &IpnsName, name: &Name) -> Vec<Cid> {
+        self.lock().older.get(&(*followed, name.clone())).into_iter().flatten().copied().collect()
     }
 
     /// Opens a repository below the newest root. Where nothing is fetched beforehand, what could be opened is served from

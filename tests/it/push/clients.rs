@@ -25,7 +25,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// A Dockerfile of a program that says hello.
-fn program(dir: &Path) {
+pub fn program(dir: &Path) {
     static_program(dir, SAYS);
     fs::write(dir.join("Dockerfile"), "FROM scratch\nCOPY hello /hello\nENTRYPOINT [\"/hello\"]\n").unwrap();
 }

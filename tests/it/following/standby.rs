@@ -1,0 +1,408 @@
+//! A follower is a replica of what the name means, from the moment that `status` says it is current.
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use ocipfs_oci::Digest;
+use serde_json::{Value, json};
+
+use super::{known, name_of, published, pulls, push};
+use crate::{
+    harness::{Serve, noise, trial_within, trials, until},
+    http::get,
+    names::image::Image,
+};
+
+/// Nothing has this CID.
+const NOWHERE: &str = "bafybeihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku";
+
+pub fn trials() -> Vec<Trial> {
+    let mut all = trials![
+        a_standby_follower_serves_manifests_and_tags_after_its_publisher_was_killed,
+        a_standby_follower_with_prefetch_all_serves_everything_after_its_publisher_was_killed,
+        an_unreachable_new_root_does_not_take_down_what_was_served,
+        without_prefetch_what_was_pulled_is_served_when_the_new_root_is_unreachable,
+        a_tag_that_only_the_newest_root_has_is_streamed_from_there,
+        retags_and_new_images_do_not_grow_the_follower,
+        unfollowing_releases_everything,
+        repositories_that_are_removed_at_the_publisher_go_at_the_follower,
+        a_push_while_hundreds_of_repositories_are_fetched_loses_nothing,
+    ];
+    all.push(trial_within(
+        "following::standby::every_tag_that_status_calls_complete_is_served_after_kill_9_of_the_publisher",
+        Duration::from_secs(3600),
+        every_tag_that_status_calls_complete_is_served_after_kill_9_of_the_publisher,
+    ));
+    all
+}
+
+/// Whether the first followed name is complete in its newest version.
+fn is_current(status: &Value) -> bool {
+    let name = &status["followed"][0];
+    !name["sequence"].is_null() && name["served"]["sequence"] == name["sequence"]
+}
+
+/// Waits until the follower is complete in the version that the publisher has published.
+pub async fn current(follower: &Serve, publisher: &Serve) {
+    let root = published(publisher).await;
+    follower
+        .until("the follower is current", |status| {
+            is_current(status) && status["followed"][0]["served"]["root"] == root.as_str()
+        })
+        .await;
+}
+
+fn tags(status: &Value, repository: &str) -> Value {
+    let all = status["followed"][0]["repositories"].as_array().cloned().unwrap_or_default();
+    let found = all.into_iter().find(|one| one["name"] == repository);
+    found.map(|one| one["tags"].clone()).unwrap_or_default()
+}
+
+fn arguments<'a>(name: &'a str, address: &'a str, prefetch: &'a str) -> Vec<&'a str> {
+    let timeouts = ["--find-timeout", "1s", "--stall-timeout", "2s"];
+    [&["--follow", name, "--peer", address, "--prefetch", prefetch], &timeouts[..]].concat()
+}
+
+async fn a_standby_follower_serves_manifests_and_tags_after_its_publisher_was_killed() {
+    let publisher = Serve::start(&[]);
+    let (name, dir) = (name_of(&publisher), tempfile::tempdir().unwrap());
+    let address = publisher.address().to_string();
+    let arguments = arguments(&name, &address, "manifests");
+    let follower = Serve::start_in(dir.path(), &arguments);
+    let images = [Image::of("one", 3000), Image::of("two", 70_000)];
+    for (repository, image) in ["app", "team/app"].iter().zip(&images) {
+        push(&publisher, repository, "1", image).await;
+        push(&publisher, repository, "latest", image).await;
+    }
+    current(&follower, &publisher).await;
+    publisher.kill();
+    still_known(&follower, &images).await;
+    follower.ask(&["store", "gc"]);
+    still_known(&follower, &images).await;
+    follower.kill();
+    let follower = Serve::start_in(dir.path(), &arguments);
+    still_known(&follower, &images).await;
+    follower.ask(&["store", "gc"]);
+    still_known(&follower, &images).await;
+    assert_eq!(tags(&follower.status(), "team/app"), json!(["1", "latest"]));
+}
+
+/// Holds that everything is known that prefetching manifests promises.
+async fn still_known(follower: &Serve, images: &[Image; 2]) {
+    for (repository, image) in ["app", "team/app"].iter().zip(images) {
+        let listed = get(&follower.url(&format!("/v2/{repository}/tags/list"))).await.json();
+        assert_eq!(listed["tags"], json!(["1", "latest"]));
+        for reference in ["1", "latest", &image.digest()] {
+            let path = format!("/v2/{repository}/manifests/{reference}");
+            let answer = get(&follower.url(&path)).await;
+            assert!(answer.status == 200 && answer.body == image.manifest, "{path}: {answer:?}");
+        }
+        // What is not there is known not to be there.
+        get(&follower.url(&format!("/v2/{repository}/manifests/2"))).await.refused(
+            404,
+            "MANIFEST_UNKNOWN",
+            &["2"],
+        );
+        let none = Digest::sha256_of(b"none");
+        let path = format!("/v2/{repository}/blobs/{none}");
+        get(&follower.url(&path)).await.refused(404, "BLOB_UNKNOWN", &[]);
+    }
+    let catalog = get(&follower.url("/v2/_catalog")).await.json();
+    assert_eq!(catalog["repositories"], json!(["app", "team/app"]));
+    get(&follower.url("/v2/team/manifests/1")).await.refused(404, "NAME_UNKNOWN", &["team"]);
+}
+
+async fn a_standby_follower_with_prefetch_all_serves_everything_after_its_publisher_was_killed() {
+    let publisher = Serve::start(&[]);
+    let (name, dir) = (name_of(&publisher), tempfile::tempdir().unwrap());
+    let address = publisher.address().to_string();
+    let arguments = arguments(&name, &address, "all");
+    let follower = Serve::start_in(dir.path(), &arguments);
+    let image = Image::of("kept", 3 << 20);
+    push(&publisher, "app", "1", &image).await;
+    current(&follower, &publisher).await;
+    // The same image under another tag is another root, of which nothing else is new.
+    push(&publisher, "app", "2", &image).await;
+    push(&publisher, "other/app", "1", &Image::of("small", 1000)).await;
+    current(&follower, &publisher).await;
+    publisher.kill();
+    for round in ["at once", "after a collection", "after a restart"] {
+        let follower = match round {
+            "after a restart" => break,
+            _ => &follower,
+        };
+        for tag in ["1", "2"] {
+            pulls(follower, "app", tag, &image).await;
+        }
+        follower.ask(&["store", "gc"]);
+    }
+    follower.kill();
+    let follower = Serve::start_in(dir.path(), &arguments);
+    pulls(&follower, "app", "2", &image).await;
+    pulls(&follower, "other/app", "1", &Image::of("small", 1000)).await;
+    // Others who follow the name learn it from there.
+    let late = Serve::start(&["--follow", &name, "--peer", follower.address()]);
+    pulls(&late, "app", "1", &image).await;
+}
+
+/// Publishes under a key of its own: first a tree of repositories, then a root that does not exist.
+struct Pointed {
+    publisher: Serve,
+    name: String,
+}
+
+impl Pointed {
+    async fn start(image: &Image) -> Self {
+        let publisher = Serve::start(&[]);
+        push(&publisher, "app", "1", image).await;
+        let root = published(&publisher).await;
+        let name = publisher.ask(&["-q", "name", "publish", "--key", "team", &root]);
+        Self { publisher, name }
+    }
+
+    fn point(&self, root: &str) {
+        self.publisher.ask(&["name", "publish", "--key", "team", root]);
+    }
+}
+
+async fn an_unreachable_new_root_does_not_take_down_what_was_served() {
+    for prefetch in ["manifests", "all"] {
+        let image = Image::of("kept", 100_000);
+        let pointed = Pointed::start(&image).await;
+        let arguments = arguments(&pointed.name, pointed.publisher.address(), prefetch);
+        let follower = Serve::start(&arguments);
+        follower.until("the follower is current", is_current).await;
+        let answer = get(&follower.url("/v2/app/manifests/1")).await;
+        assert!(answer.status == 200 && answer.header("warning").is_empty(), "{answer:?}");
+        pointed.point(NOWHERE);
+        follower
+            .until("the new root is heard of", |status| {
+                let name = &status["followed"][0];
+                name["newest"] == NOWHERE && name["failing"].is_string() && name["served"]["sequence"] == 0
+            })
+            .await;
+        let answer = get(&follower.url("/v2/app/manifests/1")).await;
+        assert!(answer.status == 200 && answer.body == image.manifest, "{answer:?}");
+        assert_eq!(answer.header("warning"), "110 - \"Response is Stale\"");
+        if prefetch == "all" {
+            pulls(&follower, "app", "1", &image).await;
+        }
+        assert_eq!(tags(&follower.status(), "app"), json!(["1"]));
+        // What the old root does not have may be in the new one.
+        get(&follower.url("/v2/app/manifests/2")).await.refused(404, "MANIFEST_UNKNOWN", &[]);
+        // A root that can be had is served again without a warning.
+        push(&pointed.publisher, "app", "2", &image).await;
+        pointed.point(&published(&pointed.publisher).await);
+        known(&follower, "app", "2", &image).await;
+        follower.until("the follower is current", is_current).await;
+        assert_eq!(get(&follower.url("/v2/app/manifests/1")).await.header("warning"), "");
+    }
+}
+
+async fn without_prefetch_what_was_pulled_is_served_when_the_new_root_is_unreachable() {
+    let image = Image::of("pulled", 100_000);
+    let pointed = Pointed::start(&image).await;
+    let arguments = arguments(&pointed.name, pointed.publisher.address(), "none");
+    let follower = Serve::start(&arguments);
+    follower.until("the name is known", |status| status["followed"][0]["sequence"] == 0).await;
+    pulls(&follower, "app", "1", &image).await;
+    assert_eq!(get(&follower.url("/v2/_catalog")).await.json()["repositories"], json!(["app"]));
+    follower.ask(&["store", "gc"]);
+    pointed.point(NOWHERE);
+    follower.until("the new root is heard of", |status| status["followed"][0]["sequence"] == 1).await;
+    pulls(&follower, "app", "1", &image).await;
+    let answer = get(&follower.url("/v2/app/manifests/1")).await;
+    assert_eq!(answer.header("warning"), "110 - \"Response is Stale\"");
+    // Not each request waits for the root that cannot be had.
+    follower.ask(&["store", "gc"]);
+    pulls(&follower, "app", "1", &image).await;
+}
+
+async fn a_tag_that_only_the_newest_root_has_is_streamed_from_there() {
+    let (small, large) = (Image::of("small", 1000), Image::of("large", 24 << 20));
+    let publisher = Serve::start(&[]);
+    push(&publisher, "app", "small", &small).await;
+    let name = name_of(&publisher);
+    let arguments = arguments(&name, publisher.address(), "all");
+    // There is no room for the large one, so the repository stays as it was.
+    let follower = Serve::start(&[&arguments[..], &["--max-size", "8MiB"]].concat());
+    current(&follower, &publisher).await;
+    push(&publisher, "app", "large", &large).await;
+    known(&follower, "app", "large", &large).await;
+    let path = format!("/v2/app/blobs/{}", Digest::sha256_of(&large.layer));
+    let answer = get(&follower.url(&path)).await;
+    assert!(answer.status == 200 && answer.body == large.layer, "{}", answer.status);
+    let status = follower.status();
+    assert_eq!(tags(&status, "app"), json!(["small"]), "{status}");
+    pulls(&follower, "app", "small", &small).await;
+}
+
+async fn retags_and_new_images_do_not_grow_the_follower() {
+    const KEPT: usize = 4;
+    let publisher = Serve::start(&[]);
+    let name = name_of(&publisher);
+    let follower = Serve::start(&arguments(&name, publisher.address(), "all"));
+    let image = |n: usize| Image::with_layer(&n.to_string(), noise(1000 + n));
+    let blocks = || {
+        follower.ask(&["store", "gc"]);
+        follower.stored("blocks")
+    };
+    for n in 0..2 * KEPT {
+        push_twice(&publisher, n % KEPT, &image(n)).await;
+        current(&follower, &publisher).await;
+        if n >= KEPT {
+            remove(&publisher, &image(n - KEPT)).await;
+        }
+    }
+    current(&follower, &publisher).await;
+    let before = blocks();
+    for n in 2 * KEPT..50 {
+        push_twice(&publisher, n % KEPT, &image(n)).await;
+        current(&follower, &publisher).await;
+        remove(&publisher, &image(n - KEPT)).await;
+    }
+    current(&follower, &publisher).await;
+    until("old roots are released", || blocks() <= before).await;
+    for n in 50 - KEPT..50 {
+        pulls(&follower, "app", &format!("v{}", n % KEPT), &image(n)).await;
+    }
+}
+
+async fn push_twice(publisher: &Serve, tag: usize, image: &Image) {
+    push(publisher, "app", &format!("v{tag}"), image).await;
+    push(publisher, "app", "latest", image).await;
+}
+
+/// Deletes an image at the publisher.
+async fn remove(publisher: &Serve, image: &Image) {
+    let client = reqwest::Client::new();
+    let path = format!("/v2/app/manifests/{}", image.digest());
+    assert_eq!(client.delete(publisher.url(&path)).send().await.unwrap().status(), 202);
+    for blob in image.blobs() {
+        let path = format!("/v2/app/blobs/{}", Digest::sha256_of(blob));
+        client.delete(publisher.url(&path)).send().await.unwrap();
+    }
+}
+
+async fn unfollowing_releases_everything() {
+    let publisher = Serve::start(&[]);
+    let name = name_of(&publisher);
+    push(&publisher, "app", "1", &Image::of("any", 1 << 20)).await;
+    let follower = Serve::start(&["--peer", publisher.address(), "--prefetch", "all"]);
+    follower.ask(&["name", "follow", &name]);
+    current(&follower, &publisher).await;
+    follower.ask(&["store", "gc"]);
+    assert!(follower.stored("blobs") >= 3);
+    follower.ask(&["name", "unfollow", &name]);
+    until("it is released", || {
+        follower.ask(&["store", "gc"]);
+        (follower.stored("blobs"), follower.stored("blocks")) == (0, 0)
+    })
+    .await;
+}
+
+async fn repositories_that_are_removed_at_the_publisher_go_at_the_follower() {
+    let publisher = Serve::start(&[]);
+    let name = name_of(&publisher);
+    let follower = Serve::start(&arguments(&name, publisher.address(), "manifests"));
+    let image = Image::of("any", 1000);
+    for repository in ["app", "app/sub", "team/app"] {
+        push(&publisher, repository, "1", &image).await;
+    }
+    current(&follower, &publisher).await;
+    let client = reqwest::Client::new();
+    for repository in ["app", "team/app"] {
+        let digests = image.blobs().map(|blob| format!("blobs/{}", Digest::sha256_of(blob)));
+        for path in [format!("manifests/{}", image.digest())].into_iter().chain(digests) {
+            let _ = client.delete(publisher.url(&format!("/v2/{repository}/{path}"))).send().await;
+        }
+    }
+    current(&follower, &publisher).await;
+    assert_eq!(get(&follower.url("/v2/_catalog")).await.json()["repositories"], json!(["app/sub"]));
+    get(&follower.url("/v2/app/manifests/1")).await.refused(404, "NAME_UNKNOWN", &["app"]);
+    known(&follower, "app/sub", "1", &image).await;
+}
+
+async fn a_push_while_hundreds_of_repositories_are_fetched_loses_nothing() {
+    const REPOSITORIES: usize = 400;
+    let publisher = Serve::start(&[]);
+    let image = Image::of("any", 100);
+    let client = reqwest::Client::new();
+    for blob in image.blobs() {
+        let url = publisher.url(&format!("/v2/r/0/blobs/uploads/?digest={}", Digest::sha256_of(blob)));
+        client.post(url).body(blob.to_vec()).send().await.unwrap();
+    }
+    for n in 0..REPOSITORIES {
+        for blob in image.blobs() {
+            let (digest, from) = (Digest::sha256_of(blob), "r%2F0");
+            let url = publisher.url(&format!("/v2/r/{n}/blobs/uploads/?mount={digest}&from={from}"));
+            assert_eq!(client.post(url).send().await.unwrap().status(), 201);
+        }
+        let url = publisher.url(&format!("/v2/r/{n}/manifests/1"));
+        let put = client.put(url).header("content-type", image.media_type).body(image.manifest.clone());
+        assert_eq!(put.send().await.unwrap().status(), 201);
+    }
+    published(&publisher).await;
+    let name = name_of(&publisher);
+    let follower = Serve::start(&arguments(&name, publisher.address(), "manifests"));
+    let waited = tokio::time::timeout(Duration::from_secs(120), async {
+        let mut pushed = 0;
+        loop {
+            let complete = follower.status()["followed"][0]["complete_repositories"].as_u64();
+            if complete >= Some(REPOSITORIES as u64) {
+                return;
+            }
+            push(&publisher, "busy", &pushed.to_string(), &image).await;
+            pushed += 1;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "not all repositories are complete beside a steady stream of pushes");
+}
+
+/// 20 rounds, or as many as `OCIPFS_TEST_KILLS` says.
+async fn every_tag_that_status_calls_complete_is_served_after_kill_9_of_the_publisher() {
+    let rounds: u64 = std::env::var("OCIPFS_TEST_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(20);
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut publisher = Serve::start_in(dir.path(), &[]);
+    let name = name_of(&publisher);
+    let listen = publisher.address().split("/p2p/").next().unwrap().to_string();
+    let address = publisher.address().to_string();
+    let arguments = arguments(&name, &address, "all");
+    let follower = Serve::start_in(other.path(), &arguments);
+    let images = |n: u64| Image::with_layer(&n.to_string(), noise(20_000 + (n as usize * 7919) % 900_000));
+    for round in 0..rounds {
+        for (repository, tag) in
+            [("app", "latest".to_string()), ("app", format!("v{}", round % 5)), ("team/app", "1".into())]
+        {
+            push(&publisher, repository, &tag, &images(round)).await;
+        }
+        // Some kills come before the follower heard of anything, some when it has everything.
+        tokio::time::sleep(Duration::from_millis((round * 37) % 250)).await;
+        publisher.kill();
+        let status = follower.status();
+        for repository in status["followed"][0]["repositories"].as_array().cloned().unwrap_or_default() {
+            let repository_name = repository["name"].as_str().unwrap();
+            for tag in repository["tags"].as_array().unwrap() {
+                whole(&follower, repository_name, tag.as_str().unwrap(), round).await;
+            }
+        }
+        publisher = Serve::start_in(dir.path(), &["--swarm-listen", &listen]);
+    }
+    current(&follower, &publisher).await;
+    assert_eq!(tags(&follower.status(), "app").as_array().map(Vec::len), Some(rounds.min(5) as usize + 1));
+}
+
+/// Pulls a tag in full.
+async fn whole(follower: &Serve, repository: &str, tag: &str, round: u64) {
+    let manifest = get(&follower.url(&format!("/v2/{repository}/manifests/{tag}"))).await;
+    assert_eq!(manifest.status, 200, "round {round}: {repository}:{tag}: {manifest:?}");
+    let json = manifest.json();
+    let blobs = json["layers"].as_array().unwrap().iter().chain([&json["config"]]);
+    for blob in blobs {
+        let digest = blob["digest"].as_str().unwrap();
+        let answer = get(&follower.url(&format!("/v2/{repository}/blobs/{digest}"))).await;
+        let is_right = answer.status == 200 && Digest::sha256_of(&answer.body).to_string() == digest;
+        assert!(is_right, "round {round}: {repository}:{tag}: {digest}: {}", answer.status);
+    }
+}
