@@ -196,7 +196,7 @@ impl Content {
     }
 
     /// Whether a file is stored, by the root of any of its DAGs.
-    pub(super) async fn is_stored(&self, root: &Cid) -> Result<bool, Error> {
+    pub async fn is_stored(&self, root: &Cid) -> Result<bool, Error> {
         Ok(self.stored(root).await?.is_some())
     }
 

@@ -203,6 +203,18 @@ impl Followed {
         self.ask(content, move |rows| rows.version(&name, &repository)).await
     }
 
+    /// Returns a page of the repositories that have a complete version.
+    pub async fn page(
+        &self,
+        content: &Content,
+        name: &IpnsName,
+        last: &str,
+        most: usize,
+    ) -> Result<Vec<(Name, Version)>, content::Error> {
+        let (name, last) = (*name, last.to_string());
+        self.ask(content, move |rows| rows.repositories(&name, &last, most)).await
+    }
+
     /// Returns the newest root of which every repository is complete.
     pub async fn root(&self, content: &Content, name: &IpnsName) -> Result<Option<Root>, content::Error> {
         let name = *name;

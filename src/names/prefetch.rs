@@ -4,6 +4,7 @@
 //! run ── one task a name ─► walk (what differs from the last complete root) ─► followed::Rows (what is served)
 //! ```
 
+mod announce;
 mod walk;
 
 use std::{collections::HashMap, fmt, str::FromStr, time::Duration};
@@ -112,7 +113,7 @@ pub async fn run(resolver: Resolver, policy: Prefetch, stop: CancellationToken) 
         if let Err(error) = resolver.followed().forget_others(resolver.content()).await {
             tracing::warn!(%error, "a name that is not followed any more is not released yet");
         }
-        for name in names.into_iter().filter(|_| policy != Prefetch::None) {
+        for name in names {
             tasks.entry(name).or_insert_with(|| {
                 let stop = stop.child_token();
                 tokio::spawn(stop.clone().run_until_cancelled_owned(follow(resolver.clone(), name, policy)));
@@ -128,6 +129,12 @@ pub async fn run(resolver: Resolver, policy: Prefetch, stop: CancellationToken) 
 
 /// Fetches what one name means, again and again.
 async fn follow(resolver: Resolver, name: Name, policy: Prefetch) {
+    if let Err(error) = announce::announce(&resolver, &name).await {
+        tracing::warn!(%name, %error, "not all that is here of a followed name is announced");
+    }
+    if policy == Prefetch::None {
+        return;
+    }
     let mut heads = resolver.content().node().heads();
     let mut pause = FIRST_PAUSE;
     loop {

@@ -24,9 +24,7 @@ impl Followed {
             if self.0.policy == Prefetch::None && !self.is_silent(&name) {
                 prefetch::list(resolver, &name).await;
             }
-            let last = last.to_string();
-            let page =
-                self.ask(resolver.content(), move |rows| rows.repositories(&name, &last, most)).await?;
+            let page = self.page(resolver.content(), &name, last, most).await?;
             all.extend(page.into_iter().map(|(repository, _)| repository));
         }
         Ok(all.into_iter().take(most).collect())

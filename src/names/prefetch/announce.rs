@@ -1,0 +1,46 @@
+//! What is announced is forgotten with the process: at a start, the roots and blobs of followed names are announced again.
+
+use ocipfs_node::{Cid, Name as IpnsName};
+
+use crate::{
+    content::{self, CidPath, Content, differences},
+    names::{Resolver, followed::Version},
+};
+
+/// Repositories that are read at once.
+const PAGE: usize = 500;
+
+/// Announces what is here of a followed name.
+pub async fn announce(resolver: &Resolver, name: &IpnsName) -> Result<(), content::Error> {
+    let (content, followed) = (resolver.content(), resolver.followed());
+    let root = followed.root(content, name).await?;
+    content.node().announce(root.map(|root| root.directory));
+    let mut last = String::new();
+    loop {
+        let page = followed.page(content, name, &last, PAGE).await?;
+        let Some((repository, _)) = page.last() else { return Ok(()) };
+        last = repository.to_string();
+        for (_, version) in &page {
+            blobs(content, version).await?;
+        }
+    }
+}
+
+/// Announces the blobs of a repository that are stored.
+async fn blobs(content: &Content, version: &Version) -> Result<(), content::Error> {
+    let at = CidPath::from(version.directory).below(["blobs"]);
+    let Ok(blobs) = content.directory(&at).await else { return Ok(()) };
+    for algorithm in entries(content, blobs).await? {
+        for blob in entries(content, algorithm).await? {
+            if content.is_stored(&blob).await? {
+                content.node().announce([blob]);
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn entries(content: &Content, directory: Cid) -> Result<Vec<Cid>, content::Error> {
+    let found = differences(&mut content.nodes(directory), &[(directory, None)]).await?.pop().flatten();
+    Ok(found.unwrap_or_default().changed.into_values().map(|(cid, _)| cid).collect())
+}
