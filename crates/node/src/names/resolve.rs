@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{Domain, Name, Names, Pointer, dnslink::Link};
+use super::{Domain, Name, Names, Pointer, afresh, dnslink::Link};
 use crate::{Error, Node, behaviour::Command, routing::ipns};
 
 /// After one answer the others have so long to bring a newer one.
@@ -36,15 +36,51 @@ impl Node {
         if let Some(known) = self.names().known(pointer, joins) {
             return Ok(known);
         }
-        let (resolved, ttl) = match pointer {
-            Pointer::Key(name) => self.resolve_key(name, patience).await?,
-            Pointer::Domain(domain) => self.resolve_domain(domain, patience).await?,
-        };
+        let (resolved, ttl) = self.ask(pointer, patience).await?;
         if resolved.stale {
             tracing::warn!(name = %pointer, "nobody answered for it, so it is taken for what it was");
         }
         self.names().0.lately.put(pointer.clone(), resolved.clone(), ttl, joins, Instant::now());
         Ok(resolved)
+    }
+
+    /// Resolves a name by asking peers or DNS although the last answer may still be used: for a caller that misses
+    /// something there.
+    ///
+    /// A name is asked for at most once a second, or once in half a minute where nobody answers; callers that come in
+    /// between get the last answer, and those that come meanwhile wait for this one. What this node publishes itself needs
+    /// no asking.
+    pub async fn resolve_afresh(&self, pointer: &Pointer, patience: Duration) -> Result<Resolved, Error> {
+        if let Some(own) = self.names().known_own(pointer) {
+            return Ok(own);
+        }
+        let turn = self.names().0.afresh.turn(pointer, Instant::now());
+        let mut next = turn.lock().await;
+        if next.is_some_and(|next| next > Instant::now()) {
+            return self.resolve(pointer, patience).await;
+        }
+        let joins = self.online().map_or(0, |online| *online.peers.joins().borrow());
+        let asked = self.ask(pointer, patience).await;
+        let answered = asked.as_ref().ok().filter(|(resolved, _)| !resolved.stale);
+        *next = Some(Instant::now() + afresh::pause(answered.is_some()));
+        match answered {
+            Some((resolved, ttl)) => {
+                self.names().0.lately.put(pointer.clone(), resolved.clone(), *ttl, joins, Instant::now());
+                Ok(resolved.clone())
+            }
+            // Silence does not outdate what may still be used.
+            None => match self.names().known(pointer, joins) {
+                Some(known) => Ok(known),
+                None => asked.map(|(resolved, _)| resolved),
+            },
+        }
+    }
+
+    async fn ask(&self, pointer: &Pointer, patience: Duration) -> Result<(Resolved, Duration), Error> {
+        match pointer {
+            Pointer::Key(name) => self.resolve_key(name, patience).await,
+            Pointer::Domain(domain) => self.resolve_domain(domain, patience).await,
+        }
     }
 
     /// Asks peers for the newest record.
@@ -118,14 +154,14 @@ impl Node {
 impl Names {
     /// What is known without asking anybody, and without the disk.
     fn known(&self, pointer: &Pointer, joins: usize) -> Option<Resolved> {
-        let own = match pointer {
-            Pointer::Key(name) => self.own(name).filter(|record| record.until() > SystemTime::now()),
-            Pointer::Domain(_) => None,
-        };
-        match own {
-            Some(own) => Some(Resolved::fresh(own.text())),
-            None => self.0.lately.get(pointer, joins, Instant::now()),
-        }
+        self.known_own(pointer).or_else(|| self.0.lately.get(pointer, joins, Instant::now()))
+    }
+
+    /// What this node publishes under the name.
+    fn known_own(&self, pointer: &Pointer) -> Option<Resolved> {
+        let Pointer::Key(name) = pointer else { return None };
+        let own = self.own(name).filter(|record| record.until() > SystemTime::now())?;
+        Some(Resolved::fresh(own.text()))
     }
 }
 

@@ -76,7 +76,8 @@ async fn what_expired_while_the_node_was_off_is_not_restored_and_leaves_the_file
     let (store, later) = (Store::new(PeerId::random()), now.after(HOUR * 2));
     store.restore(file.read(later).unwrap(), later);
     assert!(store.providers(&key(1)).is_empty());
-    write_changes(&store, Some(file)).unwrap();
+    write_changes(&store, Some(&file)).unwrap();
+    drop(file);
     assert!(File::open(&path).unwrap().read(now).unwrap().providers.is_empty());
 }
 
