@@ -69,8 +69,6 @@ struct Inner {
     hearing: Hearing,
     /// Says that the routing system is to be told of something new.
     signed: Notify,
-    /// Says that something was published, so that whoever else writes the name may be noticed.
-    published: Notify,
     own: Own,
     lately: Lately,
     afresh: Afresh,
@@ -98,7 +96,6 @@ impl Names {
             kept,
             hearing: Hearing::default(),
             signed: Notify::default(),
-            published: Notify::default(),
             own: Own::new(own),
             lately: Lately::default(),
             afresh: Afresh::default(),
@@ -239,7 +236,6 @@ impl Node {
         let sign = move |names: &Names| names.sign(&key, bytes, ttl, SystemTime::now());
         self.names().0.own.mark_published(*name.peer());
         let record = self.names().blocking(sign).await?;
-        self.names().0.published.notify_one();
         if let Some(online) = self.online() {
             let tell = Command::Tell(name.record(record.bytes().to_vec()));
             for command in [Command::Listen(name.key()), tell] {
@@ -249,3 +245,6 @@ impl Node {
         Ok(record)
     }
 }
+
+#[cfg(test)]
+mod model;

@@ -12,6 +12,7 @@ use std::{
 };
 
 use libp2p::{PeerId, identity::Keypair};
+use tokio::time::Instant;
 
 use super::{LIFETIME, Name, Names, once_valid, pubsub::Verdict};
 use crate::{Error, routing::ipns};
@@ -28,6 +29,8 @@ struct State {
     published: HashSet<PeerId>,
     /// Peers were asked for the newest record since the start.
     asked: HashSet<PeerId>,
+    /// When peers were asked because of a publication.
+    looked_up: HashMap<PeerId, Instant>,
     /// Names that another node writes too, and the sequence of what was heard last.
     rivals: BTreeMap<PeerId, u64>,
     /// Names signed in the background, whose subscribers are to be told.
@@ -62,6 +65,16 @@ impl Own {
 
     pub fn mark_asked(&self, name: PeerId) {
         self.lock().asked.insert(name);
+    }
+
+    /// Whether the last look-up for a publication was begun `pause` ago; if so, the next begins.
+    pub fn may_look_up(&self, name: PeerId, pause: Duration, now: Instant) -> bool {
+        let looked_up = &mut self.lock().looked_up;
+        let is_due = looked_up.get(&name).is_none_or(|last| now.saturating_duration_since(*last) >= pause);
+        if is_due {
+            looked_up.insert(name, now);
+        }
+        is_due
     }
 
     pub fn mark_published(&self, name: PeerId) {

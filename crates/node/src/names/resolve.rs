@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{Domain, Name, Names, Pointer, afresh, dnslink::Link};
+use super::{Domain, Name, Names, Pointer, dnslink::Link};
 use crate::{Error, Node, behaviour::Command, routing::ipns};
 
 /// After one answer the others have so long to bring a newer one.
@@ -54,22 +54,20 @@ impl Node {
         if let Some(own) = self.names().known_own(pointer) {
             return Ok(own);
         }
-        let turn = self.names().0.afresh.turn(pointer, Instant::now());
-        let mut next = turn.lock().await;
-        if next.is_some_and(|next| next > Instant::now()) {
-            return self.resolve(pointer, patience).await;
-        }
         let joins = self.online().map_or(0, |online| *online.peers.joins().borrow());
-        let asked = self.ask(pointer, patience).await;
-        let answered = asked.as_ref().ok().filter(|(resolved, _)| !resolved.stale);
-        *next = Some(Instant::now() + afresh::pause(answered.is_some()));
-        match answered {
-            Some((resolved, ttl)) => {
-                self.names().0.lately.put(pointer.clone(), resolved.clone(), *ttl, joins, Instant::now());
-                Ok(resolved.clone())
+        let asking = async {
+            let asked = self.ask(pointer, patience).await;
+            let is_answered = asked.as_ref().is_ok_and(|(resolved, _)| !resolved.stale);
+            (asked, is_answered)
+        };
+        match self.names().0.afresh.ask(pointer, Instant::now, asking).await {
+            None => self.resolve(pointer, patience).await,
+            Some(Ok((resolved, ttl))) if !resolved.stale => {
+                self.names().0.lately.put(pointer.clone(), resolved.clone(), ttl, joins, Instant::now());
+                Ok(resolved)
             }
             // Silence does not outdate what may still be used.
-            None => match self.names().known(pointer, joins) {
+            Some(asked) => match self.names().known(pointer, joins) {
                 Some(known) => Ok(known),
                 None => asked.map(|(resolved, _)| resolved),
             },
@@ -166,13 +164,22 @@ impl Names {
 }
 
 /// The newest valid record that peers have.
-pub async fn newest(
-    routing: &mpsc::Sender<Command>,
-    name: &Name,
-    mut deadline: Instant,
-) -> Option<ipns::Record> {
-    let (out, mut values) = mpsc::unbounded_channel();
+pub async fn newest(routing: &mpsc::Sender<Command>, name: &Name, deadline: Instant) -> Option<ipns::Record> {
+    best_of(ask_peers(routing, name).await?, name, deadline).await
+}
+
+/// What peers answer, as it comes.
+pub type Answers = mpsc::UnboundedReceiver<Vec<u8>>;
+
+/// Asks connected peers and the routing system for the record of a name.
+pub async fn ask_peers(routing: &mpsc::Sender<Command>, name: &Name) -> Option<Answers> {
+    let (out, values) = mpsc::unbounded_channel();
     routing.send(Command::Values(name.key(), out)).await.ok()?;
+    Some(values)
+}
+
+/// Waits for the newest valid record of what peers answer.
+pub async fn best_of(mut values: Answers, name: &Name, mut deadline: Instant) -> Option<ipns::Record> {
     let mut best: Option<ipns::Record> = None;
     while let Ok(Some(value)) = timeout_at(deadline, values.recv()).await {
         let Ok(record) = ipns::Record::verify(*name.peer(), value, SystemTime::now()) else { continue };

@@ -14,7 +14,11 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Name, Names, resolve::newest, telling::JOIN_PAUSE};
+use super::{
+    Name, Names,
+    resolve::{Answers, ask_peers, best_of, newest},
+    telling::JOIN_PAUSE,
+};
 use crate::{Error, Node, announcer::SMALL_SWARM, behaviour::Command, peers::Peers};
 
 const LOOK_UP: Duration = Duration::from_secs(5 * 60);
@@ -25,7 +29,7 @@ const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(20);
 const LOOK_UPS_AT_ONCE: usize = 16;
 /// Peers that do not answer hold up the first publication of a name no longer than this.
 const FIRST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Where one publication follows another, own names are looked up once.
+/// Where one publication follows another, its name is looked up with the first.
 const PUBLISHED_PAUSE: Duration = Duration::from_secs(2);
 
 impl Names {
@@ -80,8 +84,8 @@ impl Names {
         }
     }
 
-    /// Looks own names up: at first and after each publication to notice another node that writes them, and where a record
-    /// has expired, before it is signed again.
+    /// Looks own names up to notice another node that writes them, and where a record has expired, before it is signed
+    /// again.
     pub async fn watch_own(self, routing: mpsc::Sender<Command>, peers: Peers) {
         let mut joins = peers.joins();
         // Where another node took a name over, that is said once.
@@ -94,10 +98,6 @@ impl Names {
             loop {
                 tokio::select! {
                     () = tokio::time::sleep_until(next) => break,
-                    () = self.0.published.notified() => {
-                        tokio::time::sleep(PUBLISHED_PAUSE).await;
-                        break;
-                    }
                     joined = joins.changed() => match joined {
                         Ok(()) => {
                             tokio::time::sleep(JOIN_PAUSE).await;
@@ -126,7 +126,8 @@ impl Names {
         let asked = stream::iter(keys)
             .map(|key| async {
                 let name = key.public().to_peer_id();
-                (name, self.ask_for_own(routing, key, LOOK_UP_TIMEOUT, !left.contains(&name)).await)
+                let answers = ask_peers(routing, &Name::from(name)).await;
+                (name, self.take_own(answers, key, LOOK_UP_TIMEOUT, !left.contains(&name)).await)
             })
             .buffer_unordered(LOOK_UPS_AT_ONCE)
             .collect::<Vec<_>>();
@@ -144,16 +145,19 @@ impl Names {
         }
     }
 
-    /// Asks peers for the newest record under an own key, and takes it.
-    async fn ask_for_own(
+    /// Takes the newest record that peers answer under an own key.
+    async fn take_own(
         &self,
-        routing: &mpsc::Sender<Command>,
+        answers: Option<Answers>,
         key: Keypair,
         timeout: Duration,
         may_renew: bool,
     ) -> Result<Own, Error> {
         let name = Name::of(&key);
-        let found = newest(routing, &name, Instant::now() + timeout).await;
+        let found = match answers {
+            Some(answers) => best_of(answers, &name, Instant::now() + timeout).await,
+            None => None,
+        };
         self.blocking(move |names| {
             let now = SystemTime::now();
             if let Some(found) = &found {
@@ -181,21 +185,32 @@ enum Own {
 }
 
 impl Node {
-    /// Asks peers once for the newest record under a key before the first is signed in this process, so that the sequence
-    /// counts on from it. Without peers that waits until some connect.
+    /// Asks peers for the newest record under a key before another is signed.
+    ///
+    /// The first publication of this process waits for the answer, so that its sequence counts on from that; without peers
+    /// it goes on, and they are asked when they connect. Later ones do not wait: the answer tells whether another node
+    /// writes the name, and it is asked for before peers hear of the new record, which may take the place of the other's.
     pub(super) async fn ask_before_signing(&self, key: &Keypair) {
-        let names = self.names();
+        let (names, name) = (self.names().clone(), Name::of(key));
         let Some(online) = self.online() else { return };
-        if names.0.own.is_asked(Name::of(key).peer()) {
+        let is_first = !names.0.own.is_asked(name.peer());
+        if is_first {
+            online.peers.settled().await;
+        }
+        if online.peers.count() == 0
+            || !names.0.own.may_look_up(*name.peer(), PUBLISHED_PAUSE, Instant::now())
+        {
             return;
         }
-        online.peers.settled().await;
-        if online.peers.count() == 0 {
-            return;
-        }
-        let asked = names.ask_for_own(&online.routing, key.clone(), FIRST_TIMEOUT, false).await;
-        if let Err(error) = asked {
-            tracing::warn!(name = %Name::of(key), %error, "the newest record of the name is not known");
+        let (answers, key) = (ask_peers(&online.routing, &name).await, key.clone());
+        let take = async move {
+            if let Err(error) = names.take_own(answers, key, FIRST_TIMEOUT, false).await {
+                tracing::warn!(%name, %error, "the newest record of the name is not known");
+            }
+        };
+        match is_first {
+            true => take.await,
+            false => online.spawn(take),
         }
     }
 }

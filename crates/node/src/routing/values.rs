@@ -129,7 +129,11 @@ pub struct Values {
 
 impl Values {
     pub fn new(me: PeerId) -> Self {
-        Self { others: Nearest::new(me, ROOM), reserved: HashMap::new() }
+        Self::with_room(me, ROOM)
+    }
+
+    fn with_room(me: PeerId, room: Room) -> Self {
+        Self { others: Nearest::new(me, room), reserved: HashMap::new() }
     }
 
     /// Keeps the value of `key` from now on, however full it is and however far the key.

@@ -86,7 +86,7 @@ fn a_second_writer_is_noticed_and_counted_on_from() {
     let old = signed(&first, &key, "/ipfs/b");
     // The second machine takes over: it has signed nothing, so there is nothing wrong.
     assert_eq!(verdict(&second, name, &old), "accept");
-    [&first, &second].map(|names| names.0.own.mark_asked(name));
+    [&first, &second].into_iter().for_each(|names| names.0.own.mark_asked(name));
     assert!(second.0.own.rivals().is_empty());
     let taken = second.sign(&key, "/ipfs/c".into(), TTL, SystemTime::now()).unwrap();
     assert_eq!(taken.sequence(), 2);
@@ -123,7 +123,7 @@ fn a_clone_of_a_node_directory_that_publishes_under_the_same_identity_is_a_rival
     signed(&Names::offline(dirs[0].path(), &key).unwrap(), &key, "/ipfs/before");
     std::fs::copy(dirs[0].path().join("names.redb"), dirs[1].path().join("names.redb")).unwrap();
     let [original, clone] = [0, 1].map(|n| Names::offline(dirs[n].path(), &key).unwrap());
-    [&original, &clone].map(|names| names.0.own.mark_asked(name));
+    [&original, &clone].into_iter().for_each(|names| names.0.own.mark_asked(name));
     // The same sequence with another root.
     let (one, other) = (signed(&original, &key, "/ipfs/a"), signed(&clone, &key, "/ipfs/b"));
     verdict(&original, name, &other);
