@@ -64,10 +64,9 @@ mod tests {
     #[tokio::test]
     async fn a_name_is_resolved_afresh_once_for_all_callers_and_not_again_before_its_time() {
         let (afresh, pointer) = (Afresh::default(), "example.org".parse::<Pointer>().unwrap());
-        let (asked, start, now) = (Cell::new(0), Instant::now(), Cell::new(Duration::ZERO));
+        let (asked, start, now) = (&Cell::new(0), Instant::now(), Cell::new(Duration::ZERO));
         let ask = |is_answered| {
-            let clock = || start + now.get();
-            afresh.ask(&pointer, clock, async {
+            afresh.ask(&pointer, || start + now.get(), async move {
                 tokio::task::yield_now().await;
                 asked.set(asked.get() + 1);
                 (asked.get(), is_answered)
