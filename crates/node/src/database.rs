@@ -113,3 +113,41 @@ impl Database {
 fn open(path: &Path, settings: Settings) -> Result<redb::Database, redb::DatabaseError> {
     Builder::new().set_cache_size(settings.cache_bytes).create(path)
 }
+
+#[cfg(test)]
+mod tests {
+    use redb::TableDefinition;
+
+    use super::*;
+
+    const ROWS: TableDefinition<u64, u64> = TableDefinition::new("rows");
+
+    #[test]
+    fn a_database_that_an_error_of_the_disk_has_closed_is_reopened_with_what_was_committed() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings { cache_bytes: 1 << 20, quick_repair: false };
+        let database = Database::open(&dir.path().join("rows.redb"), settings).unwrap();
+        let insert = |row, outcome: Result<(), redb::Error>| {
+            database.write(|write| {
+                write.open_table(ROWS)?.insert(row, row)?;
+                outcome
+            })
+        };
+        insert(1, Ok(())).unwrap();
+        let discarded = "Allocator state was discarded by a failed integrity check or commit".to_string();
+        for error in [redb::Error::PreviousIo, redb::Error::Corrupted(discarded)] {
+            assert!(insert(2, Err(error)).is_err());
+            insert(3, Ok(())).unwrap();
+        }
+        // As where it could not be reopened at once.
+        drop(database.open.write().unwrap().take());
+        insert(4, Ok(())).unwrap();
+        drop(database.open.write().unwrap().take());
+        let rows = database.read(|read| {
+            let table = read.open_table(ROWS)?;
+            Ok::<_, redb::Error>([1, 2, 3, 4].map(|row| table.get(row).unwrap().is_some()))
+        });
+        assert_eq!(rows.unwrap(), [true, false, true, true]);
+        assert!(!redb::Error::Corrupted("a page".into()).closes_database());
+    }
+}

@@ -112,6 +112,18 @@ async fn a_damaged_file_is_replaced_by_an_empty_one() {
     }
 }
 
+#[test]
+fn what_could_not_be_written_is_written_with_the_next_changes() {
+    let (mut store, peer) = (Store::new(PeerId::random()), PeerId::random());
+    store.add_provider(provider(1, peer)).unwrap();
+    let taken = store.take_changes();
+    store.add_provider(provider(2, peer)).unwrap();
+    store.return_changes(taken);
+    let (mut providers, values) = store.take_changes();
+    providers.sort_by_key(RecordKey::to_vec);
+    assert_eq!((providers, values), (vec![key(1), key(2)], Vec::new()));
+}
+
 #[tokio::test]
 async fn where_no_file_can_be_the_store_lives_without() {
     let dir = tempfile::tempdir().unwrap();
