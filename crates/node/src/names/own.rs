@@ -12,7 +12,6 @@ use std::{
 };
 
 use libp2p::{PeerId, identity::Keypair};
-use tokio::time::Instant;
 
 use super::{LIFETIME, Name, Names, once_valid, pubsub::Verdict};
 use crate::{Error, routing::ipns};
@@ -29,8 +28,8 @@ struct State {
     published: HashSet<PeerId>,
     /// Peers were asked for the newest record since the start.
     asked: HashSet<PeerId>,
-    /// When peers were asked because of a publication.
-    looked_up: HashMap<PeerId, Instant>,
+    /// Peers are being asked because of a publication.
+    looked_up: HashSet<PeerId>,
     /// Names that another node writes too, and the sequence of what was heard last.
     rivals: BTreeMap<PeerId, u64>,
     /// Names signed in the background, whose subscribers are to be told.
@@ -67,14 +66,13 @@ impl Own {
         self.lock().asked.insert(name);
     }
 
-    /// Whether the last look-up for a publication was begun `pause` ago; if so, the next begins.
-    pub fn may_look_up(&self, name: PeerId, pause: Duration, now: Instant) -> bool {
-        let looked_up = &mut self.lock().looked_up;
-        let is_due = looked_up.get(&name).is_none_or(|last| now.saturating_duration_since(*last) >= pause);
-        if is_due {
-            looked_up.insert(name, now);
-        }
-        is_due
+    /// Begins a look-up for a publication; false while another is under way.
+    pub fn begin_look_up(&self, name: PeerId) -> bool {
+        self.lock().looked_up.insert(name)
+    }
+
+    pub fn end_look_up(&self, name: &PeerId) {
+        self.lock().looked_up.remove(name);
     }
 
     pub fn mark_published(&self, name: PeerId) {
@@ -150,10 +148,11 @@ impl Names {
         if own.as_ref().is_some_and(|own| own.sequence() > record.sequence()) {
             return Ok(Verdict::Ignore);
         }
-        let known = self.foreign(&name)?;
-        if known.as_ref().is_none_or(|known| ipns::select([known, record]) == Some(record)) {
-            self.0.kept.see_foreign(&name, record.bytes())?;
+        // Peers tell the same more than once, and what was counted on from before is not news.
+        if self.foreign(&name)?.is_some_and(|known| known >= *record) {
+            return Ok(Verdict::Accept);
         }
+        self.0.kept.see_foreign(&name, record.bytes())?;
         match own {
             Some(_) if self.0.own.is_asked(&name) => self.note_rival(name, record.sequence()),
             own => self.count_on(key, own, record, now)?,
