@@ -29,8 +29,6 @@ const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(20);
 const LOOK_UPS_AT_ONCE: usize = 16;
 /// Peers that do not answer hold up the first publication of a name no longer than this.
 const FIRST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Where one publication follows another, its name is looked up with the first.
-const PUBLISHED_PAUSE: Duration = Duration::from_secs(2);
 
 impl Names {
     /// Looks followed names up, beside what is heard of them.
@@ -197,9 +195,7 @@ impl Node {
         if is_first {
             online.peers.settled().await;
         }
-        if online.peers.count() == 0
-            || !names.0.own.may_look_up(*name.peer(), PUBLISHED_PAUSE, Instant::now())
-        {
+        if online.peers.count() == 0 || (!is_first && !names.0.own.begin_look_up(*name.peer())) {
             return;
         }
         let (answers, key) = (ask_peers(&online.routing, &name).await, key.clone());
@@ -207,6 +203,7 @@ impl Node {
             if let Err(error) = names.take_own(answers, key, FIRST_TIMEOUT, false).await {
                 tracing::warn!(%name, %error, "the newest record of the name is not known");
             }
+            names.0.own.end_look_up(name.peer());
         };
         match is_first {
             true => take.await,
