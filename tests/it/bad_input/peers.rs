@@ -77,7 +77,8 @@ async fn a_provider_that_is_frozen_is_given_up_in_time_and_works_when_thawed() {
     let layer = Layer::add(&source, &noise(1 << 20));
     source.until("the layer is announced", |s| s["announcing"] == 0 && s["announced"] != 0).await;
     source.signal("STOP");
-    let reader = Serve::start(&["--find-timeout", "3s", "--peer", hub.address()]);
+    let reader = Serve::start(&["--find-timeout", "5s", "--peer", hub.address()]);
+    reader.until("the hub is connected", |status| status["peers"] == 1).await;
     let answer = within(IN_TIME, get(&reader.url(&layer.manifest_path()))).await;
     answer.refused(504, "PEER_TIMEOUT", &[layer.cid()]);
     source.signal("CONT");
