@@ -51,10 +51,11 @@ impl Own {
         self.lock().records.keys().copied().collect()
     }
 
-    /// Whether a name was not asked for since the start, or its record has expired.
-    pub fn is_unsettled(&self, now: SystemTime) -> bool {
+    /// Whether a name that is not `left` was not asked for since the start, or its record has expired.
+    pub fn is_unsettled(&self, now: SystemTime, left: &HashSet<PeerId>) -> bool {
         let state = self.lock();
-        state.records.iter().any(|(name, own)| own.until() <= now || !state.asked.contains(name))
+        let mut watched = state.records.iter().filter(|(name, _)| !left.contains(name));
+        watched.any(|(name, own)| own.until() <= now || !state.asked.contains(name))
     }
 
     /// Whether peers were asked for the newest record of a name since the start.

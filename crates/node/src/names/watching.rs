@@ -86,7 +86,7 @@ impl Names {
     /// again.
     pub async fn watch_own(self, routing: mpsc::Sender<Command>, peers: Peers) {
         let mut joins = peers.joins();
-        // Where another node took a name over, that is said once.
+        // Names that another node took over, which is said once, and those whose key was deleted.
         let mut left = HashSet::new();
         loop {
             if peers.count() > 0 {
@@ -100,7 +100,7 @@ impl Names {
                         Ok(()) => {
                             tokio::time::sleep(JOIN_PAUSE).await;
                             let is_small = *joins.borrow_and_update() <= SMALL_SWARM;
-                            if is_small || self.0.own.is_unsettled(SystemTime::now()) {
+                            if is_small || self.0.own.is_unsettled(SystemTime::now(), &left) {
                                 break;
                             }
                         }
@@ -120,6 +120,8 @@ impl Names {
             tracing::warn!(%error, "own names are not looked up");
             Vec::new()
         });
+        let known: HashSet<_> = keys.iter().map(|key| key.public().to_peer_id()).collect();
+        left.extend(signed.difference(&known));
         let keys = keys.into_iter().filter(|key| signed.contains(&key.public().to_peer_id()));
         let asked = stream::iter(keys)
             .map(|key| async {
