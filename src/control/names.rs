@@ -222,12 +222,15 @@ impl House {
         let publisher = self.publisher();
         let behind = publisher.behind().await.map_err(Failure::new)?;
         let state = publisher.state();
-        let rivals = self.content().node().rivals().into_iter();
+        let node = self.content().node();
+        let rivals = node.rivals().into_iter();
+        // The node may have signed it again since: the state tells the first record of a root.
+        let signed = state.sequence.and_then(|_| node.published(&publisher.name()));
         Ok(Publication {
             share: publisher.share().to_string(),
             name: publisher.name().to_string(),
             root: state.root.map(|root| root.to_string()),
-            sequence: state.sequence,
+            sequence: signed.map(|own| own.sequence).or(state.sequence),
             behind,
             failing: state.failing,
             rivals: rivals.map(|(name, sequence)| Rival { name: name.to_string(), sequence }).collect(),
@@ -308,7 +311,11 @@ impl House {
         let own = ("self".to_string(), Name::from(node.peer_id()));
         let mut names = Vec::new();
         for (key, name) in [own].into_iter().chain(node.name_keys().await.map_err(Failure::new)?) {
-            names.push(OwnName { key, name: name.to_string(), value: node.published(&name) });
+            names.push(OwnName {
+                key,
+                name: name.to_string(),
+                value: node.published(&name).map(|own| own.value),
+            });
         }
         Ok(Reply::Names { names })
     }

@@ -230,6 +230,7 @@ fn node_answer(error: &ocipfs_node::Error, wanted: Wanted) -> (StatusCode, &'sta
         | NoKey(_)
         | KeyExists(_)
         | NotAKey(_)
+        | LastSequence(_)
         | Names(_)
         | Start(_) => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL"),
     }

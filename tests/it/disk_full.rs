@@ -11,8 +11,10 @@ use libtest_mimic::Trial;
 use tempfile::TempDir;
 
 use crate::{
+    following::{known, name_of, published, push},
     harness::{Layer, Serve, files_below, noise, tar_of, trials},
     http::{Answer, get},
+    names::image::Image,
     push::Repository,
 };
 
@@ -22,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
         an_added_layer_larger_than_the_disk_fails_by_name_and_works_when_there_is_room,
         a_disk_without_a_byte_left_is_survived,
         a_push_larger_than_the_disk_fails_by_name_and_works_when_there_is_room,
+        names_are_followed_and_published_again_after_the_disk_was_full,
     ]
 }
 
@@ -168,6 +171,35 @@ async fn a_push_larger_than_the_disk_fails_by_name_and_works_when_there_is_room(
     a.push_image("large", &large).await;
     a.has(&large).await;
     nothing_is_left(&node);
+}
+
+async fn names_are_followed_and_published_again_after_the_disk_was_full() {
+    let publisher = Serve::start(&[]);
+    let name = name_of(&publisher);
+    let disk = SmallDisk::mount(96);
+    let node = Serve::start_in(&disk.node_dir(), &["--follow", &name, "--peer", publisher.address()]);
+    let image = |n: usize| Image::of(&format!("{n}"), 1000 * n);
+    push(&publisher, "theirs", "0", &image(0)).await;
+    known(&node, "theirs", "0", &image(0)).await;
+    let ballast = disk.disk.path().join("ballast");
+    let _ = std::io::copy(&mut std::io::repeat(1), &mut fs::File::create(&ballast).unwrap());
+    // Each push is a record that the follower cannot write down.
+    for n in 1.. {
+        assert!(n < 100, "the disk is not full: {}", node.log());
+        push(&publisher, "theirs", &n.to_string(), &image(n)).await;
+        published(&publisher).await;
+        if node.log().contains("what was heard of a name is not kept") {
+            break;
+        }
+    }
+    fs::remove_file(ballast).unwrap();
+    push(&node, "own", "1", &image(101)).await;
+    published(&node).await;
+    assert_eq!(node.status()["published"]["failing"], serde_json::Value::Null, "{}", node.log());
+    push(&publisher, "theirs", "last", &image(102)).await;
+    known(&node, "theirs", "last", &image(102)).await;
+    let other = Serve::start(&["--follow", &name_of(&node), "--peer", node.address()]);
+    known(&other, "own", "1", &image(101)).await;
 }
 
 async fn a_disk_without_a_byte_left_is_survived() {

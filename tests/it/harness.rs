@@ -288,6 +288,11 @@ impl Drop for Serve {
     }
 }
 
+/// Waits for what must end before `limit`.
+pub async fn within<T>(limit: Duration, waiting: impl Future<Output = T>) -> T {
+    tokio::time::timeout(limit, waiting).await.unwrap_or_else(|_| panic!("not done within {limit:?}"))
+}
+
 /// Waits for a condition that another process brings about.
 pub async fn until(what: &str, holds: impl Fn() -> bool) {
     let start = Instant::now();

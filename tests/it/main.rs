@@ -17,6 +17,7 @@ mod disk_full;
 mod finding;
 mod following;
 mod foreign;
+mod identity;
 mod images;
 mod killing;
 mod layers;
@@ -44,6 +45,7 @@ fn main() {
         finding::trials(),
         following::trials(),
         foreign::trials(),
+        identity::trials(),
         images::trials(),
         killing::trials(),
         layers::trials(),

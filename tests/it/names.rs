@@ -11,7 +11,7 @@ mod ipns;
 mod layouts;
 mod refusals;
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use libtest_mimic::Trial;
 use ocipfs_oci::Digest;
@@ -24,6 +24,9 @@ use crate::{
     offline::Offline,
 };
 use image::Image;
+
+/// What is looked up again in seconds is so by then.
+const SOON: Duration = Duration::from_secs(60);
 
 pub fn trials() -> Vec<Trial> {
     [
@@ -80,6 +83,22 @@ impl Pair {
 
     async fn get(&self, path: impl AsRef<str>) -> Answer {
         get(&self.reader.url(&format!("/v2/{}", path.as_ref()))).await
+    }
+
+    /// Asks until the answer is as `holds` wants it: what was looked up before is used for its time to live.
+    async fn answers(&self, what: &str, path: &str, holds: impl Fn(&Answer) -> bool) {
+        let asking = async {
+            while !holds(&self.get(path).await) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        assert!(tokio::time::timeout(SOON, asking).await.is_ok(), "still waiting: {what}");
+    }
+
+    /// Waits until `name` has the image under `reference`.
+    async fn comes_to_mean(&self, name: &str, reference: &str, image: &Image) {
+        let path = format!("{name}/manifests/{reference}");
+        self.answers("it means another image", &path, |answer| answer.body == image.manifest).await;
     }
 
     /// Holds that `name` has the image under `reference` and under its digest, and all its blobs.

@@ -126,7 +126,7 @@ impl Behaviour {
                 kad: kademlia(id, store, settings.always_serve_dht),
                 bitswap,
                 fetch: fetch::behaviour(),
-                pubsub: pubsub::behaviour(key)?,
+                pubsub: pubsub::behaviour()?,
             },
             commands,
             peers,

@@ -106,6 +106,9 @@ pub enum Error {
     /// What was imported is no key.
     #[error("this is no private key as libp2p writes it: {0}")]
     NotAKey(String),
+    /// Its key's owner has used up all sequences.
+    #[error("{0} cannot be published again: its last record has the greatest sequence that there is")]
+    LastSequence(Name),
     /// The names of this node cannot be read, written or signed.
     #[error("the names in the node directory: {0}")]
     Names(String),

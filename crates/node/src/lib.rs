@@ -19,6 +19,7 @@ mod announcer;
 mod behaviour;
 pub mod bitswap;
 mod blocks;
+pub mod database;
 mod error;
 mod exchange;
 mod identity;

@@ -2,13 +2,14 @@
 //! (<https://specs.ipfs.tech/ipns/ipns-record/>), and DNSLink, what a domain's owner says.
 //!
 //! ```text
-//! Node ── publish ─► kept (names.redb) ─► telling ─► routing system, pubsub
+//! Node ── publish ─► own ─► kept (names.redb) ─► telling ─► routing system, pubsub
 //!      ── follow ──► hearing ◄─ pubsub, fetch, routing system
 //!      ── resolve ─► own, lately ─► key: connected peers (fetch), routing system; the best that is signed counts
 //!                                └► domain: dnslink (TXT records)
 //!                                   nobody answers ─► kept, what was seen last
 //! ```
 
+mod afresh;
 mod dnslink;
 pub(crate) mod fetch;
 mod hearing;
@@ -16,14 +17,15 @@ mod kept;
 mod keys;
 mod lately;
 mod name;
+mod own;
 pub(crate) mod pubsub;
 mod resolve;
 mod telling;
+mod watching;
 
 use std::{
-    collections::HashMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -31,9 +33,11 @@ use libp2p::{PeerId, identity::Keypair};
 use tokio::sync::{Notify, oneshot};
 
 use crate::{Error, Node, Options, behaviour::Command, routing::ipns};
+use afresh::Afresh;
 use hearing::Hearing;
 use kept::Kept;
 use lately::Lately;
+use own::Own;
 
 pub use hearing::Head;
 pub use name::{Domain, Name, NotAName, Pointer};
@@ -65,9 +69,9 @@ struct Inner {
     hearing: Hearing,
     /// Says that the routing system is to be told of something new.
     signed: Notify,
-    /// What this node published last, as it is in `kept`.
-    own: Mutex<HashMap<PeerId, ipns::Record>>,
+    own: Own,
     lately: Lately,
+    afresh: Afresh,
     dns: dnslink::Resolver,
 }
 
@@ -86,15 +90,15 @@ impl Names {
         let own = kept.all_own().map_err(Error::names)?.into_iter();
         // One that has expired still tells the sequence to count on from.
         let own = own.filter_map(|(name, bytes)| Some((name, once_valid(name, Some(bytes))?)));
-        let own = Mutex::new(own.collect());
         let names = Self(Arc::new(Inner {
             data_dir: data_dir.into(),
             identity: identity.clone(),
             kept,
             hearing: Hearing::default(),
             signed: Notify::default(),
-            own,
+            own: Own::new(own),
             lately: Lately::default(),
+            afresh: Afresh::default(),
             dns,
         }));
         for name in names.0.kept.followed()? {
@@ -120,14 +124,6 @@ impl Names {
         Ok(once_valid(*name, self.0.kept.head(name)?))
     }
 
-    fn lock_own(&self) -> MutexGuard<'_, HashMap<PeerId, ipns::Record>> {
-        self.0.own.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn own(&self, name: &Name) -> Option<ipns::Record> {
-        self.lock_own().get(name.peer()).cloned()
-    }
-
     /// Does what waits for the disk.
     async fn blocking<T: Send + 'static>(
         &self,
@@ -135,28 +131,6 @@ impl Names {
     ) -> Result<T, Error> {
         let names = self.clone();
         tokio::task::spawn_blocking(move || work(&names)).await.map_err(|_| Error::Stopped)?
-    }
-
-    /// Signs what a name means now. The sequence counts up where it means something else than before, whatever the clock
-    /// says, and from what somebody else signed under the same key.
-    fn sign(&self, key: &Keypair, value: Vec<u8>, ttl: Duration) -> Result<ipns::Record, Error> {
-        let name = key.public().to_peer_id();
-        let now = SystemTime::now();
-        let foreign = self.foreign(&name)?.map(|foreign| foreign.sequence());
-        let bytes = self.0.kept.publish(&name, |before| {
-            let before = once_valid(name, before);
-            let last = before.as_ref().map(|before| before.sequence());
-            let sequence = match before {
-                Some(before) if before.value() == value && foreign < last => before.sequence(),
-                _ => last.max(foreign).map_or(0, |sequence| sequence + 1),
-            };
-            let until = chrono::DateTime::<chrono::Utc>::from(now + LIFETIME);
-            let record = rust_ipns::Record::new(key, &value, until, sequence, ttl).map_err(Error::names)?;
-            record.encode().map_err(Error::names)
-        })?;
-        let record = ipns::Record::verify(name, bytes, now).map_err(Error::names)?;
-        self.lock_own().insert(name, record.clone());
-        Ok(record)
     }
 }
 
@@ -191,8 +165,9 @@ impl Node {
     }
 
     /// What this node last published under a name.
-    pub fn published(&self, name: &Name) -> Option<String> {
-        self.names().own(name).map(|record| record.text())
+    pub fn published(&self, name: &Name) -> Option<Published> {
+        let own = self.names().own(name)?;
+        Some(Published { value: own.text(), sequence: own.sequence() })
     }
 
     /// The key that is this node's identity.
@@ -257,7 +232,10 @@ impl Node {
 
     async fn sign_and_tell(&self, key: &Keypair, value: &str, ttl: Duration) -> Result<ipns::Record, Error> {
         let (name, key, bytes) = (Name::of(key), key.clone(), value.as_bytes().to_vec());
-        let record = self.names().blocking(move |names| names.sign(&key, bytes, ttl)).await?;
+        self.ask_before_signing(&key).await;
+        let sign = move |names: &Names| names.sign(&key, bytes, ttl, SystemTime::now());
+        self.names().0.own.mark_published(*name.peer());
+        let record = self.names().blocking(sign).await?;
         if let Some(online) = self.online() {
             let tell = Command::Tell(name.record(record.bytes().to_vec()));
             for command in [Command::Listen(name.key()), tell] {
@@ -269,54 +247,4 @@ impl Node {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_sequence_counts_changes_and_survives_a_restart() {
-        let (dir, key) = (tempfile::tempdir().unwrap(), Keypair::generate_ed25519());
-        let sequence = |value: &str| {
-            let names = Names::offline(dir.path(), &key).unwrap();
-            let sequence = names.sign(&key, value.into(), Duration::from_secs(60)).unwrap().sequence();
-            assert_eq!(names.own(&Name::of(&key)).unwrap().value(), value.as_bytes());
-            sequence
-        };
-        assert_eq!(["/ipfs/a", "/ipfs/a", "/ipfs/b", "/ipfs/a"].map(sequence), [0, 0, 1, 2]);
-    }
-
-    #[test]
-    fn what_expired_while_nobody_was_here_is_signed_anew_unless_the_name_has_moved_on() {
-        let (dir, key) = (tempfile::tempdir().unwrap(), Keypair::generate_ed25519());
-        let names = || Names::offline(dir.path(), &key).unwrap();
-        let record = |value: &[u8], until: SystemTime, sequence| {
-            let record = rust_ipns::Record::new(&key, value, until.into(), sequence, Duration::from_secs(1));
-            record.unwrap().encode().unwrap()
-        };
-        let (name, hour) = (key.public().to_peer_id(), Duration::from_secs(3600));
-        let expired = record(b"/ipfs/a", SystemTime::now() - hour, 7);
-        names().0.kept.publish::<Error>(&name, |_| Ok(expired)).unwrap();
-        let names = names();
-        let moved = record(b"/ipfs/b", SystemTime::now() + hour, 3);
-        let moved = ipns::Record::verify(name, moved, SystemTime::now()).unwrap();
-        assert!(!names.renew(&key, Some(moved)).unwrap());
-        assert!(names.own(&Name::of(&key)).unwrap().until() < SystemTime::now());
-        assert!(names.renew(&key, None).unwrap());
-        let own = names.own(&Name::of(&key)).unwrap();
-        assert_eq!((own.value(), own.sequence()), (&b"/ipfs/a"[..], 7));
-        assert!(own.until() > SystemTime::now());
-    }
-
-    #[test]
-    fn the_sequence_counts_up_also_where_the_clock_goes_back() {
-        let (dir, key) = (tempfile::tempdir().unwrap(), Keypair::generate_ed25519());
-        let names = Names::offline(dir.path(), &key).unwrap();
-        // Signed when the clock was a year ahead.
-        let until = SystemTime::now() + Duration::from_secs(365 * 24 * 60 * 60);
-        let ahead = rust_ipns::Record::new(&key, b"/ipfs/a", until.into(), 7, Duration::from_secs(1));
-        let ahead = ahead.unwrap().encode().unwrap();
-        names.0.kept.publish::<Error>(&key.public().to_peer_id(), |_| Ok(ahead)).unwrap();
-        let sequence =
-            |value: &str| names.sign(&key, value.into(), Duration::from_secs(60)).unwrap().sequence();
-        assert_eq!(["/ipfs/b", "/ipfs/a"].map(sequence), [8, 9]);
-    }
-}
+mod model;

@@ -83,7 +83,7 @@ impl Node {
         online.spawn(names.clone().run(online.routing.clone(), online.peers.joins()));
         online.spawn(names.clone().hear_all(heard, online.routing.clone()));
         online.spawn(names.clone().look_up_followed(online.routing.clone(), online.peers.joins()));
-        online.spawn(names.clone().renew_expired(online.routing.clone(), online.peers.joins()));
+        online.spawn(names.clone().watch_own(online.routing.clone(), online.peers.clone()));
         // Stopped by itself: what changed last is written then.
         online.tasks.spawn(keeper.run(online.stop.clone()));
         Ok(Self(Arc::new(Inner { key, names, online: Some(online) })))
@@ -143,7 +143,8 @@ impl Node {
 
     /// Dials a peer by an address that ends in its peer id.
     pub async fn connect(&self, address: &Multiaddr) -> Result<PeerId, Error> {
-        peers::dial(&self.online().ok_or(Error::Stopped)?.ipfs, address).await
+        let online = self.online().ok_or(Error::Stopped)?;
+        online.peers.dial(&online.ipfs, address).await
     }
 
     /// Begins to fetch the DAG below `root` from peers.
@@ -226,7 +227,7 @@ impl Online {
         }
     }
 
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             tokio::select! {

@@ -1,20 +1,21 @@
 //! Who is connected, and the redialling of those that always should be.
 
+mod dial;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, multiaddr::Protocol};
-use rust_ipfs::{DialOpts, Ipfs};
+use libp2p::{Multiaddr, PeerId, core::ConnectedPoint};
+use rust_ipfs::Ipfs;
 use tokio::sync::watch;
 
-use crate::Error;
+pub(crate) use dial::peer_id;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a fresh node's first dials may hold up the verdict that there is nobody to ask.
 const SETTLING: Duration = Duration::from_secs(5);
 
@@ -132,7 +133,7 @@ impl Peers {
         let mut pause = FIRST_PAUSE;
         let mut first = true;
         loop {
-            match dial(&ipfs, &address).await {
+            match self.dial(&ipfs, &address).await {
                 Ok(_) => pause = FIRST_PAUSE,
                 Err(error) => tracing::debug!(%address, %error, "peer not reached, will try again"),
             }
@@ -143,26 +144,5 @@ impl Peers {
             tokio::time::sleep(pause.mul_f64(rand::random_range(0.8..1.2))).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
-    }
-}
-
-/// The peer id that a dialable address ends with.
-pub(crate) fn peer_id(address: &Multiaddr) -> Result<PeerId, Error> {
-    match address.iter().last() {
-        Some(Protocol::P2p(id)) => Ok(id),
-        _ => Err(Error::NoPeerId(address.clone())),
-    }
-}
-
-pub(crate) async fn dial(ipfs: &Ipfs, address: &Multiaddr) -> Result<PeerId, Error> {
-    let id = peer_id(address)?;
-    let failed = |why: String| Error::Dial { address: address.clone(), why };
-    let target = DialOpts::peer_id(id).addresses(vec![address.clone()]).build();
-    match tokio::time::timeout(DIAL_TIMEOUT, ipfs.connect(target)).await {
-        Ok(Ok(_)) => Ok(id),
-        // Being connected already is what was wanted.
-        Ok(Err(_)) if ipfs.is_connected(id).await.unwrap_or(false) => Ok(id),
-        Ok(Err(error)) => Err(failed(error.to_string())),
-        Err(_) => Err(failed(format!("no answer within {} s", DIAL_TIMEOUT.as_secs()))),
     }
 }

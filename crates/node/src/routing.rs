@@ -70,6 +70,16 @@ impl Store {
         values.put(record, now, || rates.allow(source, now.instant))
     }
 
+    /// Keeps the value of a key of this node, own or followed, whatever peers put.
+    pub(crate) fn reserve(&self, key: RecordKey) {
+        self.lock().values.reserve(key);
+    }
+
+    /// Keeps the value of a key like any other.
+    pub(crate) fn release(&self, key: RecordKey) {
+        self.lock().values.release(key);
+    }
+
     /// Forgets what has expired.
     fn sweep(&self, now: Instant) {
         let mut from = None;
@@ -101,6 +111,13 @@ impl Store {
     fn take_changes(&self) -> (Vec<RecordKey>, Vec<RecordKey>) {
         let mut records = self.lock();
         (records.providers.changes().take(), records.values.changes().take())
+    }
+
+    /// Gives back what was taken and could not be written.
+    fn return_changes(&self, (providers, values): (Vec<RecordKey>, Vec<RecordKey>)) {
+        let mut records = self.lock();
+        providers.into_iter().for_each(|key| records.providers.changes().add(key));
+        values.into_iter().for_each(|key| records.values.changes().add(key));
     }
 
     /// What is kept under these keys of providers and of values, as the file holds it.

@@ -182,3 +182,56 @@ async fn a_key_moves_to_another_machine_and_two_writers_are_noticed() {
         node.shutdown().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_whose_cached_answer_misses_something_is_resolved_afresh_within_its_time_to_live() {
+    let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let [publisher, reader] = [start(&dirs[0]).await, start(&dirs[1]).await];
+    let (key, name) = publisher.name_key("releases").await.unwrap();
+    publisher.publish(&key, VALUE, TTL).await.unwrap();
+    connect(&reader, &publisher).await;
+    resolved(&reader, &name, VALUE).await;
+    publisher.publish(&key, OTHER, TTL).await.unwrap();
+    assert_eq!(reader.resolve(&name.into(), PATIENCE).await.unwrap().value, VALUE, "it is cached");
+    assert_eq!(reader.resolve_afresh(&name.into(), PATIENCE).await.unwrap().value, OTHER);
+    assert_eq!(reader.resolve(&name.into(), PATIENCE).await.unwrap().value, OTHER);
+    // What a node publishes itself needs no asking, and silence outdates nothing.
+    publisher.shutdown().await;
+    assert_eq!(publisher.resolve_afresh(&name.into(), PATIENCE).await.unwrap().value, OTHER);
+    let found = reader.resolve_afresh(&name.into(), PATIENCE).await.unwrap();
+    assert_eq!((found.value.as_str(), found.stale), (OTHER, false));
+    reader.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_comes_from_another_machine_is_published_above_its_newest_record() {
+    let dirs = [(); 4].map(|()| tempfile::tempdir().unwrap());
+    let [first, second, hub] = [start(&dirs[0]).await, start(&dirs[1]).await, start(&dirs[2]).await];
+    let name = Name::of(first.own_key());
+    connect(&hub, &first).await;
+    hub.follow(name).await.unwrap();
+    for n in 0..4 {
+        first.publish(first.own_key(), &format!("{VALUE}/{n}"), TTL).await.unwrap();
+    }
+    heard(&hub, &name, &format!("{VALUE}/3")).await;
+    let exported = first.export_key("self").await.unwrap();
+    first.shutdown().await;
+    // Connected before it publishes: it asks.
+    assert_eq!(second.import_key("team", &exported).await.unwrap(), name);
+    connect(&second, &hub).await;
+    let key = second.find_key("team").await.unwrap();
+    assert_eq!(second.publish(&key, OTHER, TTL).await.unwrap().sequence, 4);
+    heard(&hub, &name, OTHER).await;
+    second.shutdown().await;
+    // Without a peer at first, it learns it later, and what it published is signed again.
+    let alone = start(&dirs[3]).await;
+    alone.import_key("team", &exported).await.unwrap();
+    assert_eq!(alone.publish(&key, VALUE, TTL).await.unwrap().sequence, 0);
+    connect(&alone, &hub).await;
+    heard(&hub, &name, VALUE).await;
+    assert_eq!(alone.published(&name).unwrap().sequence, 5);
+    assert!(alone.rivals().is_empty() && second.rivals().is_empty());
+    for node in [hub, alone] {
+        node.shutdown().await;
+    }
+}

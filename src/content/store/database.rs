@@ -1,24 +1,24 @@
 //! The index file: durable commits, quick to open after a crash, and alive again after a full disk.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex,
         mpsc::{SyncSender, sync_channel},
     },
 };
 
-use redb::{Builder, ReadTransaction, ReadableDatabase, WriteTransaction};
+use ocipfs_node::database::{self, Settings};
+use redb::{ReadTransaction, WriteTransaction};
 
 use super::{Error, lock};
 
-const CACHE: usize = 16 << 20;
+/// Without a quick repair the first opening after a crash walks the whole file.
+const SETTINGS: Settings = Settings { cache_bytes: 16 << 20, quick_repair: true };
 
-/// One redb file, opened anew in its place when an error of the disk has closed it.
+/// The index file, whose commits many changes may share.
 pub struct Database {
-    path: PathBuf,
-    /// None only where it could not be opened again.
-    open: RwLock<Option<redb::Database>>,
+    file: database::Database,
     waiting: Mutex<Vec<Waiting>>,
     /// Held by who commits for those that wait.
     turn: Mutex<()>,
@@ -35,37 +35,19 @@ struct Waiting {
 impl Database {
     /// Opens the file, which need not exist.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let open = RwLock::new(Some(open(path)?));
-        Ok(Self { path: path.into(), open, waiting: Mutex::default(), turn: Mutex::default() })
+        let closed = |why| Error::Closed { path: path.into(), why };
+        let file = database::Database::open(path, SETTINGS).map_err(closed)?;
+        Ok(Self { file, waiting: Mutex::default(), turn: Mutex::default() })
     }
 
     /// Reads what is committed now.
     pub fn read<T>(&self, with: impl Fn(&ReadTransaction) -> Result<T, Error>) -> Result<T, Error> {
-        match self.with(|database| with(&database.begin_read()?)) {
-            Err(error) if error.closes_database() => {
-                self.reopen()?;
-                self.with(|database| with(&database.begin_read()?))
-            }
-            result => result,
-        }
+        self.file.read(with)
     }
 
     /// Changes all or nothing; what is committed is on the disk.
     pub fn write<T>(&self, with: impl FnOnce(&WriteTransaction) -> Result<T, Error>) -> Result<T, Error> {
-        let result = self.with(|database| {
-            let mut write = database.begin_write()?;
-            // Without it the first opening after a crash walks the whole file.
-            write.set_quick_repair(true);
-            let value = with(&write)?;
-            write.commit()?;
-            Ok(value)
-        });
-        if result.as_ref().is_err_and(Error::closes_database)
-            && let Err(error) = self.reopen()
-        {
-            tracing::warn!("the index cannot be opened again now: {error}");
-        }
-        result
+        self.file.write(with)
     }
 
     /// The same in one commit with what others change at this time. Where one of them fails, each is done again by
@@ -107,26 +89,4 @@ impl Database {
             }),
         }
     }
-
-    fn with<T>(&self, with: impl FnOnce(&redb::Database) -> Result<T, Error>) -> Result<T, Error> {
-        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
-        with(open.as_ref().ok_or(Error::Index(redb::Error::DatabaseClosed))?)
-    }
-
-    fn reopen(&self) -> Result<(), Error> {
-        let mut slot = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        // Somebody else may have been here first.
-        if slot.as_ref().is_some_and(|database| database.begin_write().is_ok()) {
-            return Ok(());
-        }
-        // The old one holds the file's lock.
-        drop(slot.take());
-        *slot = Some(open(&self.path)?);
-        Ok(())
-    }
-}
-
-fn open(path: &Path) -> Result<redb::Database, Error> {
-    let closed = |why| Error::Closed { path: path.into(), why };
-    Builder::new().set_cache_size(CACHE).create(path).map_err(closed)
 }

@@ -3,7 +3,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ocipfs_node::Cid;
+use ocipfs_node::{Cid, database};
 use ocipfs_oci::Digest;
 
 /// Why the store did not do what was asked.
@@ -116,11 +116,15 @@ impl Error {
     pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |why| if is_full(&why) { Self::Full } else { Self::File { path: path.into(), why } }
     }
+}
 
-    /// Whether redb refuses everything from now on: it does after any error of its file.
-    pub(super) fn closes_database(&self) -> bool {
-        use redb::Error::{DatabaseClosed, Io, PreviousIo};
-        matches!(self, Self::Full | Self::Index(Io(_) | PreviousIo | DatabaseClosed))
+impl database::Failure for Error {
+    fn closes_database(&self) -> bool {
+        match self {
+            Self::Full => true,
+            Self::Index(error) => error.closes_database(),
+            _ => false,
+        }
     }
 }
 

@@ -1,17 +1,19 @@
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use libtest_mimic::Trial;
 
 use super::silent::{self, Provider};
 use crate::{
-    harness::{Layer, Serve, noise, trials},
+    harness::{Layer, Serve, noise, trials, within},
     http::{ask, get},
 };
 
 /// The layer manifest of the original ocipfs's example, which no node here has.
 const NOBODY_HAS: &str = "bafybeiat5rs4tk3kvllj4uu5zr652qnp7kxc4ttewhc5md23gxflqqp7lu";
-/// What a busy machine may add to a time that is promised.
-const SLACK: Duration = Duration::from_secs(5);
+/// Before `--find-timeout 60s` has passed.
+const WITHOUT_WAITING: Duration = Duration::from_secs(50);
+/// After a timeout of a few seconds has passed, on a busy machine.
+const IN_TIME: Duration = Duration::from_secs(60);
 
 pub fn trials() -> Vec<Trial> {
     trials![
@@ -35,40 +37,34 @@ fn paths() -> [(String, &'static str); 3] {
 
 async fn a_cid_is_unknown_at_once_where_there_is_nobody_to_ask() {
     let node = Serve::start(&["--find-timeout", "60s"]);
-    let start = Instant::now();
     for (path, code) in paths() {
-        get(&node.url(&path)).await.refused(404, code, &["nobody has", NOBODY_HAS, "asked 0 peers"]);
-        assert_eq!(ask("HEAD", &node.url(&path), &[]).await.status, 404);
+        let answer = within(WITHOUT_WAITING, get(&node.url(&path))).await;
+        answer.refused(404, code, &["nobody has", NOBODY_HAS, "asked 0 peers"]);
+        assert_eq!(within(WITHOUT_WAITING, ask("HEAD", &node.url(&path), &[])).await.status, 404);
     }
     node.command(&["layer", "inspect", NOBODY_HAS]).failed(1, &["nobody has", "hint: ", "--peer"]);
     node.command(&["layer", "add", &format!("ipfs://{NOBODY_HAS}/foo")]).failed(1, &["nobody has", "hint: "]);
-    assert!(start.elapsed() < SLACK, "{:?}", start.elapsed());
 }
 
 async fn a_cid_that_no_connected_peer_has_is_unknown() {
     let other = Serve::start(&[]);
     let node = Serve::start(&["--find-timeout", "60s", "--peer", other.address()]);
     node.until("the peer is connected", |status| status["peers"] == 1).await;
-    let start = Instant::now();
     for (path, code) in paths() {
-        get(&node.url(&path)).await.refused(404, code, &["nobody has", NOBODY_HAS, "asked 1 peers"]);
+        let answer = within(WITHOUT_WAITING, get(&node.url(&path))).await;
+        answer.refused(404, code, &["nobody has", NOBODY_HAS, "asked 1 peers"]);
     }
-    assert!(start.elapsed() < 3 * SLACK, "{:?}", start.elapsed());
 }
 
 async fn a_provider_that_sends_nothing_is_given_up_in_time() {
-    const PATIENCE: Duration = Duration::from_secs(3);
     let cid = NOBODY_HAS.parse().unwrap();
     for provider in [Provider::Itself, Provider::Gone] {
         let address = silent::start(&cid, provider).await.to_string();
         let node = Serve::start(&["--find-timeout", "3s", "--peer", &address]);
         node.until("the peer is connected", |status| status["peers"] == 1).await;
         for (path, _) in paths() {
-            let start = Instant::now();
-            let answer = get(&node.url(&path)).await;
-            answer.refused(504, "PEER_TIMEOUT", &["1 peers announce", NOBODY_HAS, "within 3.0 s"]);
-            let took = start.elapsed();
-            assert!(took >= PATIENCE && took < PATIENCE + SLACK, "{provider:?}: {took:?}");
+            let answer = within(IN_TIME, get(&node.url(&path))).await;
+            answer.refused(504, "PEER_TIMEOUT", &["1 peers announce", NOBODY_HAS, "within 3."]);
         }
         let said = node.command(&["layer", "inspect", NOBODY_HAS]);
         said.failed(1, &["none sent it", "hint: ", "--find-timeout"]);
@@ -81,13 +77,13 @@ async fn a_provider_that_is_frozen_is_given_up_in_time_and_works_when_thawed() {
     let layer = Layer::add(&source, &noise(1 << 20));
     source.until("the layer is announced", |s| s["announcing"] == 0 && s["announced"] != 0).await;
     source.signal("STOP");
-    let reader = Serve::start(&["--find-timeout", "3s", "--peer", hub.address()]);
-    let start = Instant::now();
-    let answer = get(&reader.url(&layer.manifest_path())).await;
+    let reader = Serve::start(&["--find-timeout", "5s", "--peer", hub.address()]);
+    reader.until("the hub is connected", |status| status["peers"] == 1).await;
+    let answer = within(IN_TIME, get(&reader.url(&layer.manifest_path()))).await;
     answer.refused(504, "PEER_TIMEOUT", &[layer.cid()]);
-    assert!(start.elapsed() < Duration::from_secs(3) + SLACK, "{:?}", start.elapsed());
     source.signal("CONT");
-    assert!(reader.command(&["swarm", "connect", source.address()]).code == Some(0));
+    let said = reader.command(&["swarm", "connect", source.address()]);
+    assert_eq!(said.code, Some(0), "{said:?}");
     assert!(get(&reader.url(&layer.blob_path())).await.body == layer.bytes);
 }
 

@@ -1,6 +1,6 @@
 //! `ipns/<domain>[/<dir>...][:tag]`: what a TXT record of DNS says that it means.
 
-use std::{fs, time::Duration};
+use std::fs;
 
 use libtest_mimic::Trial;
 use ocipfs::content::Profile;
@@ -57,7 +57,7 @@ async fn a_domain_is_pulled_and_follows_its_records() {
     assert_eq!(pair.tags("ipns/images.example/app").await, ["1"]);
 
     dns.set("_dnslink.images.example", 1, &[&links[1]]);
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    pair.comes_to_mean("ipns/images.example/app", "1", &images[1]).await;
     pair.pulls("ipns/images.example/app", "1", &images[1]).await;
     // Whoever began with what it meant before goes on with that.
     pair.pulls("ipns/images.example/app", &images[0].digest(), &images[0]).await;
@@ -101,10 +101,8 @@ async fn an_answer_is_used_for_its_time_to_live_and_no_longer() {
     pair.pulls("ipns/long.example/app", "1", &images[0]).await;
     assert_eq!(dns.asked(), 1);
     pair.pulls("ipns/short.example/app", "1", &images[0]).await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
     let asked = dns.asked();
-    pair.pulls("ipns/short.example/app", "1", &images[0]).await;
-    assert!(dns.asked() > asked);
+    pair.answers("DNS is asked again", "ipns/short.example/app/manifests/1", |_| dns.asked() > asked).await;
 }
 
 async fn a_domain_outlives_its_dns_server_and_the_answer_says_so() {
@@ -121,7 +119,7 @@ async fn a_domain_outlives_its_dns_server_and_the_answer_says_so() {
     assert_eq!(pair.get(path).await.headers.get("warning"), None);
 
     dns.silence(true);
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    pair.answers("it says that it is stale", path, |answer| answer.headers.contains_key("warning")).await;
     let is_stale = async |pair: &Pair| {
         let stale = pair.get(path).await;
         assert_eq!((stale.status, stale.body.as_slice()), (200, &images[0].manifest[..]));
@@ -171,8 +169,9 @@ async fn a_domain_that_leads_nowhere_says_why() {
     }
     // What is gone by its owner's will is not served as it was.
     dns.remove("_dnslink.good.example");
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    pair.get("ipns/good.example/app/manifests/1").await.refused(404, "NAME_UNKNOWN", &["is no DNSLink"]);
+    let path = "ipns/good.example/app/manifests/1";
+    pair.answers("its owner's will counts", path, |answer| answer.status != 200).await;
+    pair.get(path).await.refused(404, "NAME_UNKNOWN", &["is no DNSLink"]);
     dns.silence(true);
     let unanswered = pair.get("ipns/never.example/app/manifests/1").await;
     unanswered.refused(504, "DNS_UNANSWERED", &["DNS does not tell what never.example means"]);

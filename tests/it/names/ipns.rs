@@ -1,7 +1,5 @@
 //! `ipns/<key>[/<dir>...][:tag]`: what a key's owner says that it means.
 
-use std::time::Duration;
-
 use libtest_mimic::Trial;
 use ocipfs::content::Profile;
 use ocipfs_node::Cid;
@@ -50,7 +48,7 @@ async fn a_name_is_pulled_and_follows_what_it_is_made_to_mean() {
     assert_eq!(pair.tags(&repository).await, ["1"]);
 
     assert_eq!(publish(&pair, "1s", &format!("/ipfs/{}", cids[1])), name);
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    pair.comes_to_mean(&repository, "1", &images[1]).await;
     pair.pulls(&repository, "1", &images[1]).await;
     // Whoever began with what it meant before goes on with that.
     pair.pulls(&repository, &images[0].digest(), &images[0]).await;

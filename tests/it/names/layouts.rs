@@ -1,7 +1,5 @@
 //! `ipfs/<cid>[/<dir>...][:tag]`: image layouts by their path.
 
-use std::time::{Duration, Instant};
-
 use libtest_mimic::Trial;
 use ocipfs::content::Profile;
 use ocipfs_oci::media_type;
@@ -23,7 +21,7 @@ pub fn trials() -> Vec<Trial> {
         a_tag_is_found_in_indexes_within_the_index,
         what_stands_alone_without_a_tag_is_latest,
         blobs_and_manifests_go_by_sha512_too,
-        a_tag_among_ten_thousand_is_found_at_once,
+        a_tag_among_ten_thousand_is_found_without_reading_the_index_again,
         images_that_are_pulled_at_once_stay,
     ]
 }
@@ -152,7 +150,7 @@ async fn blobs_and_manifests_go_by_sha512_too() {
     pair.get(format!("{name}/blobs/{wrong}")).await.refused(502, "PEER_DATA_INVALID", &["digest"]);
 }
 
-async fn a_tag_among_ten_thousand_is_found_at_once() {
+async fn a_tag_among_ten_thousand_is_found_without_reading_the_index_again() {
     let image = Image::of("image", 100);
     let other = |n: usize| descriptor(media_type::OCI_MANIFEST, &n.to_le_bytes());
     let mut entries: Vec<_> = (0..10_000).map(|n| tagged(other(n), &format!("v{n}"))).collect();
@@ -161,14 +159,12 @@ async fn a_tag_among_ten_thousand_is_found_at_once() {
     let (pair, cid) = Pair::new(async |offline| folder::put(offline, &files, PLAIN).await).await;
     let name = format!("ipfs/{cid}");
     pair.pulls(&name, "wanted", &image).await;
-    let mut fastest = Duration::MAX;
+    // The index is remembered: its file is not opened any more.
+    let index = pair.reader.status()["received_blocks"].clone();
     for _ in 0..20 {
-        let start = Instant::now();
         assert_eq!(pair.get(format!("{name}/manifests/wanted")).await.status, 200);
-        fastest = fastest.min(start.elapsed());
     }
-    // With the connection, and in a build that is not optimised.
-    assert!(fastest < Duration::from_millis(5), "{fastest:?}");
+    assert_eq!(pair.reader.status()["received_blocks"], index);
     let refused = pair.get(format!("{name}/manifests/missing")).await;
     refused.refused(404, "MANIFEST_UNKNOWN", &["v0 or v1 or", "more would be"]);
     let page = pair.get(format!("{name}/tags/list?n=1&last=v9999")).await.json();

@@ -47,6 +47,7 @@ impl Behaviour {
 
     /// Listens for a name, and asks those who do so already what it means now.
     pub(super) fn listen(&mut self, key: &RecordKey) {
+        self.parts.kad.store_mut().reserve(key.clone());
         let topic = pubsub::topic(key);
         match self.parts.pubsub.subscribe(&topic) {
             Ok(true) => {}
@@ -62,6 +63,7 @@ impl Behaviour {
     }
 
     pub(super) fn listen_no_more(&mut self, key: &RecordKey) {
+        self.parts.kad.store_mut().release(key.clone());
         self.parts.pubsub.unsubscribe(&pubsub::topic(key));
     }
 

@@ -1,4 +1,4 @@
-//! What is heard of names: of those that are followed, the newest record is kept; of own ones, who else writes them.
+//! What is heard of names: of those that are followed, the newest record is kept; of own ones, see `own`.
 
 use std::{
     collections::BTreeMap,
@@ -36,8 +36,6 @@ pub struct Hearing {
     heads: Mutex<BTreeMap<PeerId, Option<ipns::Record>>>,
     /// Counts changes of `heads`.
     changed: watch::Sender<u64>,
-    /// Own names that somebody else writes too, and the sequence of what was heard last.
-    rivals: Mutex<BTreeMap<PeerId, u64>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -79,10 +77,6 @@ impl Hearing {
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
-
-    pub fn rivals(&self) -> Vec<(Name, u64)> {
-        lock(&self.rivals).iter().map(|(name, sequence)| (Name::from(*name), *sequence)).collect()
-    }
 }
 
 impl Names {
@@ -119,8 +113,8 @@ impl Names {
             Err(ipns::Error::Invalid(_)) => return Ok(Verdict::Reject),
         };
         let followed = self.hear_followed(name, &record)?;
-        let is_own = self.own_keys()?.iter().any(|key| key.public().to_peer_id() == name);
-        let own = is_own.then(|| self.hear_own(name, &record)).transpose()?;
+        let key = self.own_keys()?.into_iter().find(|key| key.public().to_peer_id() == name);
+        let own = key.map(|key| self.hear_own(&key, &record, now)).transpose()?;
         Ok(own.or(followed).unwrap_or(Verdict::Ignore))
     }
 
@@ -143,34 +137,6 @@ impl Names {
         }
         self.0.kept.set_head(&name, record.bytes())?;
         Ok(Some(Verdict::Accept))
-    }
-
-    /// A record under a key of this node that is as new as its own and means something else was signed elsewhere.
-    fn hear_own(&self, name: PeerId, record: &ipns::Record) -> Result<Verdict, Error> {
-        let own = self.own(&Name::from(name));
-        let is_here =
-            |own: &ipns::Record| own.sequence() == record.sequence() && own.value() == record.value();
-        if own.as_ref().is_some_and(is_here) {
-            return Ok(Verdict::Accept);
-        }
-        if own.as_ref().is_some_and(|own| own.sequence() > record.sequence()) {
-            return Ok(Verdict::Ignore);
-        }
-        let known = self.foreign(&name)?;
-        if known.as_ref().is_none_or(|known| ipns::select([known, record]) == Some(record)) {
-            self.0.kept.see_foreign(&name, record.bytes())?;
-        }
-        let (text, sequence) = (Name::from(name), record.sequence());
-        if own.is_none() {
-            tracing::info!(name = %text, sequence, "this name was written elsewhere until now");
-        } else if lock(&self.0.hearing.rivals).insert(name, sequence) != Some(sequence) {
-            tracing::warn!(
-                name = %text,
-                sequence,
-                "two nodes write this name: its key is in use on another machine, and the last one wins"
-            );
-        }
-        Ok(Verdict::Accept)
     }
 }
 
@@ -225,7 +191,7 @@ impl Node {
 
     /// Own names that another node writes too, and the sequence that it has reached.
     pub fn rivals(&self) -> Vec<(Name, u64)> {
-        self.names().0.hearing.rivals()
+        self.names().0.own.rivals()
     }
 }
 
@@ -247,7 +213,7 @@ mod tests {
     }
 
     fn signed(by: &Names, key: &Keypair, value: &str) -> Vec<u8> {
-        by.sign(key, value.into(), TTL).unwrap().bytes().to_vec()
+        by.sign(key, value.into(), TTL, SystemTime::now()).unwrap().bytes().to_vec()
     }
 
     fn verdict(names: &Names, name: PeerId, record: &[u8]) -> &'static str {
@@ -284,29 +250,5 @@ mod tests {
         assert_eq!(*changes.borrow() - before, 2);
         let late = SystemTime::now() + Duration::from_secs(3 * 24 * 60 * 60);
         assert!(matches!(follower.hear(name, second, late), Ok(Verdict::Ignore)), "it has expired");
-    }
-
-    #[test]
-    fn a_second_writer_is_noticed_and_counted_on_from() {
-        let [(_one, first), (_other, second)] = [machine(), machine()];
-        let key = super::super::keys::load_or_create(&first.0.data_dir, "team").unwrap();
-        let name = key.public().to_peer_id();
-        super::super::keys::import(&second.0.data_dir, "team", &key.to_protobuf_encoding().unwrap()).unwrap();
-        signed(&first, &key, "/ipfs/a");
-        let old = signed(&first, &key, "/ipfs/b");
-        // The second machine takes over: it has signed nothing, so there is nothing wrong.
-        assert_eq!(verdict(&second, name, &old), "accept");
-        assert!(second.0.hearing.rivals().is_empty());
-        let taken = second.sign(&key, "/ipfs/c".into(), TTL).unwrap();
-        assert_eq!(taken.sequence(), 2);
-        assert_eq!(verdict(&second, name, &old), "ignore");
-        // The first one still runs.
-        assert_eq!(verdict(&first, name, taken.bytes()), "accept");
-        assert_eq!(first.0.hearing.rivals(), [(Name::from(name), 2)]);
-        let again = first.sign(&key, "/ipfs/d".into(), TTL).unwrap();
-        assert_eq!(again.sequence(), 3);
-        assert_eq!(verdict(&second, name, again.bytes()), "accept");
-        assert_eq!(second.0.hearing.rivals(), [(Name::from(name), 3)]);
-        assert_eq!(verdict(&first, name, again.bytes()), "accept", "it is its own");
     }
 }

@@ -1,26 +1,30 @@
 //! Records that outlive a restart: those this node published, and the last that was seen of others' names.
 
+mod aged;
+
 use std::{path::Path, sync::Mutex};
 
 use super::Domain;
+use crate::database::{Database, Settings};
+use aged::Aged;
 use libp2p::PeerId;
-use redb::{
-    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition, TableError,
-};
+use redb::{Error, ReadTransaction, ReadableTable, Table, TableDefinition, TableError};
+
+type Records = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 /// Name -> the record this node signed for it.
-const OWN: TableDefinition<&[u8], &[u8]> = TableDefinition::new("own");
-/// Name -> the last verified record of somebody else.
-const SEEN: TableDefinition<&[u8], &[u8]> = TableDefinition::new("seen");
-/// Domain -> what it last was a link to.
-const LINKS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("links");
+const OWN: Records = TableDefinition::new("own");
+/// Own name -> the newest record that somebody else signed under it.
+const FOREIGN: Records = TableDefinition::new("foreign");
 /// Name -> its place among the followed ones (0: it is followed only where `serve` is told so), and its last record.
 const FOLLOWED: TableDefinition<&[u8], (u64, &[u8])> = TableDefinition::new("followed");
-/// Own name -> the newest record that somebody else signed under it.
-const FOREIGN: TableDefinition<&[u8], &[u8]> = TableDefinition::new("foreign");
-/// More names of others are not remembered: the first to go is any.
-const MOST_SEEN: u64 = 4096;
-const CACHE_BYTES: usize = 1 << 20;
+/// Name -> the last verified record of somebody else.
+const SEEN: Aged = Aged::new("seen", "seen-turns");
+/// Domain -> what it last was a link to.
+const LINKS: Aged = Aged::new("links", "links-turns");
+/// More names of others, or domains, are not remembered.
+const MAX_SEEN: u64 = 4096;
+const SETTINGS: Settings = Settings { cache_bytes: 1 << 20, quick_repair: false };
 
 /// The file `names.redb` of a node directory.
 pub struct Kept {
@@ -30,49 +34,46 @@ pub struct Kept {
 }
 
 impl Kept {
-    pub fn open(data_dir: &Path) -> Result<Self, redb::Error> {
-        let database =
-            redb::Builder::new().set_cache_size(CACHE_BYTES).create(data_dir.join("names.redb"))?;
+    pub fn open(data_dir: &Path) -> Result<Self, Error> {
+        let database = Database::open(&data_dir.join("names.redb"), SETTINGS)?;
         Ok(Self { database, publishing: Mutex::default() })
     }
 
-    pub fn own(&self, name: &PeerId) -> Result<Option<Vec<u8>>, redb::Error> {
+    pub fn own(&self, name: &PeerId) -> Result<Option<Vec<u8>>, Error> {
         self.row(OWN, &name.to_bytes())
     }
 
-    pub fn seen(&self, name: &PeerId) -> Result<Option<Vec<u8>>, redb::Error> {
-        self.row(SEEN, &name.to_bytes())
+    pub fn seen(&self, name: &PeerId) -> Result<Option<Vec<u8>>, Error> {
+        self.row(SEEN.rows, &name.to_bytes())
     }
 
     /// The newest record under an own name that was not signed here.
-    pub fn foreign(&self, name: &PeerId) -> Result<Option<Vec<u8>>, redb::Error> {
+    pub fn foreign(&self, name: &PeerId) -> Result<Option<Vec<u8>>, Error> {
         self.row(FOREIGN, &name.to_bytes())
     }
 
-    pub fn see_foreign(&self, name: &PeerId, record: &[u8]) -> Result<(), redb::Error> {
-        self.write(FOREIGN, &name.to_bytes(), record, u64::MAX)
+    pub fn see_foreign(&self, name: &PeerId, record: &[u8]) -> Result<(), Error> {
+        self.write(FOREIGN, &name.to_bytes(), record)
     }
 
     /// The names that are followed by command, in order.
-    pub fn followed(&self) -> Result<Vec<PeerId>, redb::Error> {
-        let read = self.database.begin_read()?;
-        let table = match read.open_table(FOLLOWED) {
-            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            table => table?,
-        };
-        let mut all = Vec::new();
-        for row in table.iter()? {
-            let (name, row) = row?;
-            if let (Ok(name), place @ 1..) = (PeerId::from_bytes(name.value()), row.value().0) {
-                all.push((place, name));
+    pub fn followed(&self) -> Result<Vec<PeerId>, Error> {
+        self.database.read(|read| {
+            let Some(table) = existing(read, FOLLOWED)? else { return Ok(Vec::new()) };
+            let mut all = Vec::new();
+            for row in table.iter()? {
+                let (name, row) = row?;
+                if let (Ok(name), place @ 1..) = (PeerId::from_bytes(name.value()), row.value().0) {
+                    all.push((place, name));
+                }
             }
-        }
-        all.sort_by_key(|(place, _)| *place);
-        Ok(all.into_iter().map(|(_, name)| name).collect())
+            all.sort_by_key(|(place, _)| *place);
+            Ok(all.into_iter().map(|(_, name)| name).collect())
+        })
     }
 
     /// Follows a name from now on, behind those before; false if that was so.
-    pub fn follow(&self, name: &PeerId) -> Result<bool, redb::Error> {
+    pub fn follow(&self, name: &PeerId) -> Result<bool, Error> {
         self.change_followed(|table| {
             let mut last = 0;
             for row in table.iter()? {
@@ -86,7 +87,7 @@ impl Kept {
     }
 
     /// Follows a name no more; false if it was not followed. What it meant last is kept.
-    pub fn unfollow(&self, name: &PeerId) -> Result<bool, redb::Error> {
+    pub fn unfollow(&self, name: &PeerId) -> Result<bool, Error> {
         self.change_followed(|table| {
             let (place, record) = followed_row(table, name)?;
             if place > 0 {
@@ -97,17 +98,15 @@ impl Kept {
     }
 
     /// The last record of a name that is followed.
-    pub fn head(&self, name: &PeerId) -> Result<Option<Vec<u8>>, redb::Error> {
-        let read = self.database.begin_read()?;
-        let table = match read.open_table(FOLLOWED) {
-            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-            table => table?,
-        };
-        let row = table.get(&*name.to_bytes())?;
-        Ok(row.map(|row| row.value().1.to_vec()).filter(|record| !record.is_empty()))
+    pub fn head(&self, name: &PeerId) -> Result<Option<Vec<u8>>, Error> {
+        self.database.read(|read| {
+            let Some(table) = existing(read, FOLLOWED)? else { return Ok(None) };
+            let row = table.get(&*name.to_bytes())?;
+            Ok(row.map(|row| row.value().1.to_vec()).filter(|record| !record.is_empty()))
+        })
     }
 
-    pub fn set_head(&self, name: &PeerId, record: &[u8]) -> Result<(), redb::Error> {
+    pub fn set_head(&self, name: &PeerId, record: &[u8]) -> Result<(), Error> {
         self.change_followed(|table| {
             let (place, _) = followed_row(table, name)?;
             table.insert(&*name.to_bytes(), (place, record))?;
@@ -117,89 +116,84 @@ impl Kept {
 
     fn change_followed<T>(
         &self,
-        change: impl FnOnce(&mut Table<&[u8], (u64, &[u8])>) -> Result<T, redb::Error>,
-    ) -> Result<T, redb::Error> {
-        let write = self.database.begin_write()?;
-        let value = change(&mut write.open_table(FOLLOWED)?)?;
-        write.commit()?;
-        Ok(value)
+        change: impl FnOnce(&mut Table<&[u8], (u64, &[u8])>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.database.write(|write| change(&mut write.open_table(FOLLOWED)?))
     }
 
     /// All names that this node published, and their records.
-    pub fn all_own(&self) -> Result<Vec<(PeerId, Vec<u8>)>, redb::Error> {
-        let read = self.database.begin_read()?;
-        let table = match read.open_table(OWN) {
-            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            table => table?,
-        };
-        let mut all = Vec::new();
-        for row in table.iter()? {
-            let (name, record) = row?;
-            if let Ok(name) = PeerId::from_bytes(name.value()) {
-                all.push((name, record.value().to_vec()));
+    pub fn all_own(&self) -> Result<Vec<(PeerId, Vec<u8>)>, Error> {
+        self.database.read(|read| {
+            let Some(table) = existing(read, OWN)? else { return Ok(Vec::new()) };
+            let mut all = Vec::new();
+            for row in table.iter()? {
+                let (name, record) = row?;
+                if let Ok(name) = PeerId::from_bytes(name.value()) {
+                    all.push((name, record.value().to_vec()));
+                }
             }
-        }
-        Ok(all)
+            Ok(all)
+        })
     }
 
     /// Replaces the record of an own name by what `next` makes of the one before.
-    pub fn publish<E: From<redb::Error>>(
+    pub fn publish<E: From<Error>>(
         &self,
         name: &PeerId,
         next: impl FnOnce(Option<Vec<u8>>) -> Result<Vec<u8>, E>,
     ) -> Result<Vec<u8>, E> {
         let _alone = self.publishing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let record = next(self.own(name)?)?;
-        self.write(OWN, &name.to_bytes(), &record, u64::MAX)?;
+        self.write(OWN, &name.to_bytes(), &record)?;
         Ok(record)
     }
 
-    pub fn see(&self, name: &PeerId, record: &[u8]) -> Result<(), redb::Error> {
-        self.write(SEEN, &name.to_bytes(), record, MOST_SEEN)
+    /// Remembers a record of another node's name; beyond the limit the one seen longest ago is forgotten.
+    pub fn see(&self, name: &PeerId, record: &[u8]) -> Result<(), Error> {
+        self.database.write(|write| SEEN.insert(write, &name.to_bytes(), record, MAX_SEEN))
     }
 
-    pub fn link(&self, domain: &Domain) -> Result<Option<String>, redb::Error> {
-        let link = self.row(LINKS, domain.as_str().as_bytes())?;
+    pub fn link(&self, domain: &Domain) -> Result<Option<String>, Error> {
+        let link = self.row(LINKS.rows, domain.as_str().as_bytes())?;
         Ok(link.and_then(|link| String::from_utf8(link).ok()))
     }
 
     /// Remembers a link, where it is another than before.
-    pub fn see_link(&self, domain: &Domain, link: &str) -> Result<(), redb::Error> {
+    pub fn see_link(&self, domain: &Domain, link: &str) -> Result<(), Error> {
         if self.link(domain)?.as_deref() == Some(link) {
             return Ok(());
         }
-        self.write(LINKS, domain.as_str().as_bytes(), link.as_bytes(), MOST_SEEN)
+        let key = domain.as_str().as_bytes();
+        self.database.write(|write| LINKS.insert(write, key, link.as_bytes(), MAX_SEEN))
     }
 
-    fn row(&self, table: TableDefinition<&[u8], &[u8]>, key: &[u8]) -> Result<Option<Vec<u8>>, redb::Error> {
-        let read = self.database.begin_read()?;
-        let table = match read.open_table(table) {
-            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-            table => table?,
-        };
-        Ok(table.get(key)?.map(|record| record.value().to_vec()))
+    fn row(&self, table: Records, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        self.database.read(|read| {
+            let Some(table) = existing(read, table)? else { return Ok(None) };
+            Ok(table.get(key)?.map(|record| record.value().to_vec()))
+        })
     }
 
-    fn write(
-        &self,
-        definition: TableDefinition<&[u8], &[u8]>,
-        key: &[u8],
-        value: &[u8],
-        most: u64,
-    ) -> Result<(), redb::Error> {
-        let write = self.database.begin_write()?;
-        {
-            let mut table = write.open_table(definition)?;
-            if table.len()? >= most {
-                table.pop_first()?;
-            }
-            table.insert(key, value)?;
-        }
-        Ok(write.commit()?)
+    fn write(&self, table: Records, key: &[u8], value: &[u8]) -> Result<(), Error> {
+        self.database.write(|write| {
+            write.open_table(table)?.insert(key, value)?;
+            Ok(())
+        })
     }
 }
 
-fn followed_row(table: &Table<&[u8], (u64, &[u8])>, name: &PeerId) -> Result<(u64, Vec<u8>), redb::Error> {
+/// Opens a table for reading, if anything was ever written to it.
+fn existing<K: redb::Key + 'static, V: redb::Value + 'static>(
+    read: &ReadTransaction,
+    table: TableDefinition<K, V>,
+) -> Result<Option<redb::ReadOnlyTable<K, V>>, Error> {
+    match read.open_table(table) {
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        table => Ok(Some(table?)),
+    }
+}
+
+fn followed_row(table: &Table<&[u8], (u64, &[u8])>, name: &PeerId) -> Result<(u64, Vec<u8>), Error> {
     let row = table.get(&*name.to_bytes())?;
     Ok(row.map(|row| (row.value().0, row.value().1.to_vec())).unwrap_or_default())
 }

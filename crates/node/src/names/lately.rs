@@ -14,7 +14,7 @@ use super::{Pointer, Resolved};
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(48 * 60 * 60);
 /// Where nobody answered, nobody is asked again for so long: a pull has many requests, and none of them should wait.
-const SILENCE: Duration = Duration::from_secs(30);
+pub const SILENCE: Duration = Duration::from_secs(30);
 const REMEMBERED: usize = 4096;
 
 /// The memory of it.

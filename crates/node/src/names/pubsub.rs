@@ -35,7 +35,10 @@ pub struct Heard {
 }
 
 /// Passes on only what was found to be right.
-pub fn behaviour(key: &Keypair) -> Result<Behaviour, Error> {
+///
+/// Messages are signed by a key of this process, not by the node's identity: gossipsub drops what seems to come from
+/// itself and forwards nothing to its author, so a second node with the same identity would never hear the first.
+pub fn behaviour() -> Result<Behaviour, Error> {
     let failed = |e: &dyn std::fmt::Display| Error::Start(e.to_string());
     let config = ConfigBuilder::default().validate_messages().connection_handler_queue_len(WAITING).build();
     let filter = MaxCountSubscriptionFilter {
@@ -43,7 +46,7 @@ pub fn behaviour(key: &Keypair) -> Result<Behaviour, Error> {
         max_subscribed_topics: TOPICS_OF_A_PEER,
         max_subscriptions_per_request: TOPICS_OF_A_PEER,
     };
-    let author = MessageAuthenticity::Signed(key.clone());
+    let author = MessageAuthenticity::Signed(Keypair::generate_ed25519());
     let behaviour = Behaviour::new_with_subscription_filter(author, config.map_err(|e| failed(&e))?, filter);
     behaviour.map_err(|e| failed(&e))
 }

@@ -36,15 +36,49 @@ impl Node {
         if let Some(known) = self.names().known(pointer, joins) {
             return Ok(known);
         }
-        let (resolved, ttl) = match pointer {
-            Pointer::Key(name) => self.resolve_key(name, patience).await?,
-            Pointer::Domain(domain) => self.resolve_domain(domain, patience).await?,
-        };
+        let (resolved, ttl) = self.ask(pointer, patience).await?;
         if resolved.stale {
             tracing::warn!(name = %pointer, "nobody answered for it, so it is taken for what it was");
         }
         self.names().0.lately.put(pointer.clone(), resolved.clone(), ttl, joins, Instant::now());
         Ok(resolved)
+    }
+
+    /// Resolves a name by asking peers or DNS although the last answer may still be used: for a caller that misses
+    /// something there.
+    ///
+    /// A name is asked for at most once a second, or once in half a minute where nobody answers; callers that come in
+    /// between get the last answer, and those that come meanwhile wait for this one. What this node publishes itself needs
+    /// no asking.
+    pub async fn resolve_afresh(&self, pointer: &Pointer, patience: Duration) -> Result<Resolved, Error> {
+        if let Some(own) = self.names().known_own(pointer) {
+            return Ok(own);
+        }
+        let joins = self.online().map_or(0, |online| *online.peers.joins().borrow());
+        let asking = async {
+            let asked = self.ask(pointer, patience).await;
+            let is_answered = asked.as_ref().is_ok_and(|(resolved, _)| !resolved.stale);
+            (asked, is_answered)
+        };
+        match self.names().0.afresh.ask(pointer, Instant::now, asking).await {
+            None => self.resolve(pointer, patience).await,
+            Some(Ok((resolved, ttl))) if !resolved.stale => {
+                self.names().0.lately.put(pointer.clone(), resolved.clone(), ttl, joins, Instant::now());
+                Ok(resolved)
+            }
+            // Silence does not outdate what may still be used.
+            Some(asked) => match self.names().known(pointer, joins) {
+                Some(known) => Ok(known),
+                None => asked.map(|(resolved, _)| resolved),
+            },
+        }
+    }
+
+    async fn ask(&self, pointer: &Pointer, patience: Duration) -> Result<(Resolved, Duration), Error> {
+        match pointer {
+            Pointer::Key(name) => self.resolve_key(name, patience).await,
+            Pointer::Domain(domain) => self.resolve_domain(domain, patience).await,
+        }
     }
 
     /// Asks peers for the newest record.
@@ -118,25 +152,34 @@ impl Node {
 impl Names {
     /// What is known without asking anybody, and without the disk.
     fn known(&self, pointer: &Pointer, joins: usize) -> Option<Resolved> {
-        let own = match pointer {
-            Pointer::Key(name) => self.own(name).filter(|record| record.until() > SystemTime::now()),
-            Pointer::Domain(_) => None,
-        };
-        match own {
-            Some(own) => Some(Resolved::fresh(own.text())),
-            None => self.0.lately.get(pointer, joins, Instant::now()),
-        }
+        self.known_own(pointer).or_else(|| self.0.lately.get(pointer, joins, Instant::now()))
+    }
+
+    /// What this node publishes under the name.
+    fn known_own(&self, pointer: &Pointer) -> Option<Resolved> {
+        let Pointer::Key(name) = pointer else { return None };
+        let own = self.own(name).filter(|record| record.until() > SystemTime::now())?;
+        Some(Resolved::fresh(own.text()))
     }
 }
 
 /// The newest valid record that peers have.
-pub async fn newest(
-    routing: &mpsc::Sender<Command>,
-    name: &Name,
-    mut deadline: Instant,
-) -> Option<ipns::Record> {
-    let (out, mut values) = mpsc::unbounded_channel();
+pub async fn newest(routing: &mpsc::Sender<Command>, name: &Name, deadline: Instant) -> Option<ipns::Record> {
+    best_of(ask_peers(routing, name).await?, name, deadline).await
+}
+
+/// What peers answer, as it comes.
+pub type Answers = mpsc::UnboundedReceiver<Vec<u8>>;
+
+/// Asks connected peers and the routing system for the record of a name.
+pub async fn ask_peers(routing: &mpsc::Sender<Command>, name: &Name) -> Option<Answers> {
+    let (out, values) = mpsc::unbounded_channel();
     routing.send(Command::Values(name.key(), out)).await.ok()?;
+    Some(values)
+}
+
+/// Waits for the newest valid record of what peers answer.
+pub async fn best_of(mut values: Answers, name: &Name, mut deadline: Instant) -> Option<ipns::Record> {
     let mut best: Option<ipns::Record> = None;
     while let Ok(Some(value)) = timeout_at(deadline, values.recv()).await {
         let Ok(record) = ipns::Record::verify(*name.peer(), value, SystemTime::now()) else { continue };

@@ -6,12 +6,10 @@ use libp2p::{
     Multiaddr, PeerId,
     kad::{ProviderRecord, Record, RecordKey},
 };
-use redb::{
-    Builder, Database, Error, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError,
-    WriteTransaction,
-};
+use redb::{Error, ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
 
 use super::clock::Now;
+use crate::database::{Database, Settings};
 
 /// The provider's peer id, when its record ends, its addresses.
 type Provider<'a> = (&'a [u8], u64, Vec<&'a [u8]>);
@@ -21,7 +19,7 @@ const PROVIDERS: TableDefinition<&[u8], Vec<Provider>> = TableDefinition::new("p
 /// Key -> when the value ends, and the value.
 const VALUES: TableDefinition<&[u8], (u64, &[u8])> = TableDefinition::new("values");
 /// It is read once, and written in batches.
-const CACHE_BYTES: usize = 4 << 20;
+const SETTINGS: Settings = Settings { cache_bytes: 4 << 20, quick_repair: false };
 
 /// What is kept under each key; nothing means that the key is gone.
 #[derive(Default)]
@@ -36,9 +34,9 @@ pub struct File(Database);
 impl File {
     /// Opens the file, or makes it where there is none.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let mut database = Builder::new().set_cache_size(CACHE_BYTES).create(path)?;
+        let mut database = Database::open(path, SETTINGS)?;
         // All of it is about to be read; a page that went bad is better found by its checksum.
-        database.check_integrity()?;
+        database.check()?;
         Ok(Self(database))
     }
 
@@ -49,16 +47,16 @@ impl File {
     }
 
     pub fn read(&self, now: Now) -> Result<Rows, Error> {
-        let read = self.0.begin_read()?;
-        Ok(Rows { providers: read_providers(&read, now)?, values: read_values(&read, now)? })
+        self.0
+            .read(|read| Ok(Rows { providers: read_providers(read, now)?, values: read_values(read, now)? }))
     }
 
     /// Writes rows, all or none.
     pub fn write(&self, rows: &Rows, now: Now) -> Result<(), Error> {
-        let write = self.0.begin_write()?;
-        write_providers(&write, rows, now)?;
-        write_values(&write, rows, now)?;
-        Ok(write.commit()?)
+        self.0.write(|write| {
+            write_providers(write, rows, now)?;
+            write_values(write, rows, now)
+        })
     }
 }
 

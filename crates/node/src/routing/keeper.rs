@@ -3,6 +3,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -27,7 +28,8 @@ const KEYS_AT_ONCE: usize = 2048;
 pub(crate) struct Keeper {
     store: Store,
     /// None where it cannot be used: the store then lives as long as the process.
-    file: Option<File>,
+    file: Option<Arc<File>>,
+    is_failing: bool,
 }
 
 impl Keeper {
@@ -39,7 +41,7 @@ impl Keeper {
             let path = path.display();
             tracing::warn!(%path, %error, "what peers tell the routing system is not kept over a restart");
         });
-        Self { store, file: file.ok() }
+        Self { store, file: file.ok().map(Arc::new), is_failing: false }
     }
 
     pub(crate) fn store(&self) -> Store {
@@ -60,13 +62,21 @@ impl Keeper {
         }
     }
 
+    /// What could not be written, on a full disk for instance, is written with the next changes.
     async fn write(&mut self) {
-        let (store, file) = (self.store.clone(), self.file.take());
-        let written = spawn_blocking(move || write_changes(&store, file)).await;
+        let (store, file) = (self.store.clone(), self.file.clone());
+        let written = spawn_blocking(move || write_changes(&store, file.as_deref())).await;
         match written {
-            Ok(Ok(file)) => self.file = file,
-            Ok(Err(error)) => tracing::warn!(%error, "the routing store is no longer written"),
-            Err(error) => tracing::warn!(%error, "the routing store is no longer written"),
+            Ok(Ok(())) => self.is_failing = false,
+            Ok(Err(error)) => self.failed(&error),
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    /// Says it once, until it works again.
+    fn failed(&mut self, error: &dyn std::fmt::Display) {
+        if !std::mem::replace(&mut self.is_failing, true) {
+            tracing::warn!(%error, "the routing store is not written now, will try again");
         }
     }
 }
@@ -89,17 +99,21 @@ async fn restored(path: PathBuf, store: Store) -> Result<File, redb::Error> {
     File::replace(&path)
 }
 
-fn write_changes(store: &Store, file: Option<File>) -> Result<Option<File>, redb::Error> {
+fn write_changes(store: &Store, file: Option<&File>) -> Result<(), redb::Error> {
     let (providers, values) = store.take_changes();
-    let Some(file) = file else { return Ok(None) };
-    let now = Now::read();
-    for keys in providers.chunks(KEYS_AT_ONCE) {
-        file.write(&store.rows(keys, &[]), now)?;
+    let Some(file) = file else { return Ok(()) };
+    let write = || {
+        let now = Now::read();
+        for keys in providers.chunks(KEYS_AT_ONCE) {
+            file.write(&store.rows(keys, &[]), now)?;
+        }
+        values.chunks(KEYS_AT_ONCE).try_for_each(|keys| file.write(&store.rows(&[], keys), now))
+    };
+    let written = write();
+    if written.is_err() {
+        store.return_changes((providers, values));
     }
-    for keys in values.chunks(KEYS_AT_ONCE) {
-        file.write(&store.rows(&[], keys), now)?;
-    }
-    Ok(Some(file))
+    written
 }
 
 #[cfg(test)]

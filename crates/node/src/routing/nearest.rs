@@ -56,6 +56,11 @@ impl<R: Row> Nearest<R> {
         self.me.distance(&KBucketKey::new(key.clone()))
     }
 
+    #[cfg(test)]
+    pub fn distance_to(&self, key: &RecordKey) -> KBucketDistance {
+        self.distance(key)
+    }
+
     pub fn get(&self, key: &RecordKey) -> Option<&R> {
         self.rows.get(&self.distance(key)).map(|(_, row)| row)
     }

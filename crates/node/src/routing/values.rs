@@ -1,4 +1,7 @@
-use std::time::{Instant, SystemTime};
+use std::{
+    collections::HashMap,
+    time::{Instant, SystemTime},
+};
 
 use libp2p::{
     PeerId,
@@ -118,17 +121,41 @@ impl Row for Kept {
 }
 
 /// The values that peers put: each verified, and the best of each key.
-pub struct Values(Nearest<Kept>);
+pub struct Values {
+    others: Nearest<Kept>,
+    /// Those of keys that this node itself writes or follows: no flood of other keys takes their place.
+    reserved: HashMap<RecordKey, Option<Kept>>,
+}
 
 impl Values {
     pub fn new(me: PeerId) -> Self {
-        Self(Nearest::new(me, ROOM))
+        Self::with_room(me, ROOM)
+    }
+
+    fn with_room(me: PeerId, room: Room) -> Self {
+        Self { others: Nearest::new(me, room), reserved: HashMap::new() }
+    }
+
+    /// Keeps the value of `key` from now on, however full it is and however far the key.
+    pub fn reserve(&mut self, key: RecordKey) {
+        if !self.reserved.contains_key(&key) {
+            let known = self.others.remove(&key);
+            self.reserved.insert(key, known);
+        }
+    }
+
+    /// Keeps the value of `key` like any other from now on.
+    pub fn release(&mut self, key: RecordKey) {
+        if let Some(Some(kept)) = self.reserved.remove(&key) {
+            self.others.changes().add(key.clone());
+            self.others.put(key, kept);
+        }
     }
 
     /// Keeps `record` if it is valid and counts over what is kept; `allow` is asked before anything is verified.
     pub fn put(&mut self, record: Record, now: Now, allow: impl FnOnce() -> bool) -> Result<(), Refusal> {
         let Record { key, value: bytes, publisher, expires } = record;
-        let known = self.0.get(&key);
+        let known = self.kept(&key);
         let value = match known.filter(|known| known.value.bytes() == bytes) {
             // Told again, as every holder does each hour: it lives on.
             Some(known) => known.value.clone(),
@@ -142,33 +169,53 @@ impl Values {
         if known.is_some_and(|known| known.expires > now.instant && !value.counts_over(&known.value)) {
             return Err(Refusal::Older);
         }
-        match self.0.put(key, Kept { value, publisher, expires }) {
+        let kept = Kept { value, publisher, expires };
+        if let Some(place) = self.reserved.get_mut(&key) {
+            *place = Some(kept);
+            self.others.changes().add(key);
+            return Ok(());
+        }
+        match self.others.put(key, kept) {
             true => Ok(()),
             false => Err(Refusal::Full),
         }
     }
 
+    fn kept(&self, key: &RecordKey) -> Option<&Kept> {
+        match self.reserved.get(key) {
+            Some(place) => place.as_ref(),
+            None => self.others.get(key),
+        }
+    }
+
     pub fn get(&self, key: &RecordKey, now: Instant) -> Option<Record> {
-        let kept = self.0.get(key).filter(|kept| kept.expires > now)?;
+        let kept = self.kept(key).filter(|kept| kept.expires > now)?;
         Some(kept.record(key))
     }
 
     pub fn iter(&self) -> impl Iterator<Item = Record> {
-        self.0.iter().map(|(key, kept)| kept.record(key))
+        let reserved = self.reserved.iter().filter_map(|(key, kept)| Some(kept.as_ref()?.record(key)));
+        self.others.iter().map(|(key, kept)| kept.record(key)).chain(reserved)
     }
 
     pub fn remove(&mut self, key: &RecordKey) {
-        self.0.remove(key);
+        match self.reserved.get_mut(key) {
+            Some(place) => {
+                *place = None;
+                self.others.changes().add(key.clone());
+            }
+            None => drop(self.others.remove(key)),
+        }
     }
 
-    /// See [`Nearest::sweep`].
+    /// See [`Nearest::sweep`]. What is reserved is replaced rather than swept: reads look at its end.
     pub fn sweep(&mut self, from: Option<KBucketDistance>, now: Instant) -> Option<KBucketDistance> {
-        self.0.sweep(from, now)
+        self.others.sweep(from, now)
     }
 
     /// The keys whose value is another than when this was last asked.
     pub fn changes(&mut self) -> &mut Changes {
-        self.0.changes()
+        self.others.changes()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Peers that ask a node for more than it can give: others are served meanwhile, and memory is bounded.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::AsyncWriteExt;
@@ -15,15 +15,15 @@ use tokio::task::JoinHandle;
 
 use super::memory::Memory;
 use crate::{
-    harness::{Layer, Serve, noise, trials},
+    harness::{Layer, Serve, noise, trials, within},
     http::get,
     peers::hostile::{Hostile, want},
 };
 
 /// No node reads more of a message.
 const ENTRIES: usize = 8192;
-/// What an honest pull of a few MiB may take beside a flood.
-const SERVED_WITHIN: Duration = Duration::from_secs(20);
+/// An honest pull of a few MiB that lasts longer beside a flood, on a busy machine, is not served.
+const SERVED_WITHIN: Duration = Duration::from_secs(60);
 
 pub fn trials() -> Vec<Trial> {
     trials![
@@ -59,12 +59,9 @@ impl Pair {
 
     /// Holds that an honest pull ends well and soon.
     async fn is_served(&self, layer: usize) {
-        let (start, layer) = (Instant::now(), &self.layers[layer]);
-        let answer = get(&self.reader.url(&layer.blob_path())).await;
+        let layer = &self.layers[layer];
+        let answer = within(SERVED_WITHIN, get(&self.reader.url(&layer.blob_path()))).await;
         assert!(answer.status == 200 && answer.body == layer.bytes, "{}", answer.status);
-        let took = start.elapsed();
-        eprintln!("served in {took:?}");
-        assert!(took < SERVED_WITHIN, "it took {took:?}");
     }
 
     async fn ends_well(self) {

@@ -76,7 +76,8 @@ async fn what_expired_while_the_node_was_off_is_not_restored_and_leaves_the_file
     let (store, later) = (Store::new(PeerId::random()), now.after(HOUR * 2));
     store.restore(file.read(later).unwrap(), later);
     assert!(store.providers(&key(1)).is_empty());
-    write_changes(&store, Some(file)).unwrap();
+    write_changes(&store, Some(&file)).unwrap();
+    drop(file);
     assert!(File::open(&path).unwrap().read(now).unwrap().providers.is_empty());
 }
 
@@ -109,6 +110,18 @@ async fn a_damaged_file_is_replaced_by_an_empty_one() {
         close(keeper).await;
         assert_eq!(Keeper::open(dir.path(), me).await.store().providers(&key(1)).len(), 1, "{what}");
     }
+}
+
+#[test]
+fn what_could_not_be_written_is_written_with_the_next_changes() {
+    let (mut store, peer) = (Store::new(PeerId::random()), PeerId::random());
+    store.add_provider(provider(1, peer)).unwrap();
+    let taken = store.take_changes();
+    store.add_provider(provider(2, peer)).unwrap();
+    store.return_changes(taken);
+    let (mut providers, values) = store.take_changes();
+    providers.sort_by_key(RecordKey::to_vec);
+    assert_eq!((providers, values), (vec![key(1), key(2)], Vec::new()));
 }
 
 #[tokio::test]

@@ -135,3 +135,31 @@ fn values_are_bounded() {
     assert!(put.count() >= ROOM.keys);
     assert_eq!(table.values.iter().count(), ROOM.keys);
 }
+
+#[test]
+fn own_and_followed_names_are_not_crowded_out_by_a_flood_of_nearer_keys() {
+    let mut table = Table::new();
+    table.values = Values::with_room(PeerId::random(), Room { keys: 4, bytes: 4 * ipns::MAX_BYTES });
+    let mut keys: Vec<_> = (0..9).map(|_| Keypair::generate_ed25519()).collect();
+    keys.sort_by_key(|key| table.values.others.distance_to(&ipns_key(key)));
+    let (followed, followed_later) = (ipns_key(&keys[8]), ipns_key(&keys[7]));
+    table.values.reserve(followed.clone());
+    for key in keys.iter().rev() {
+        let _ = table.put(&ipns_key(key), table.record(key, 1, 5));
+        if ipns_key(key) == followed_later {
+            // It was put as any other's, and its place is kept from now on.
+            table.values.reserve(followed_later.clone());
+        }
+    }
+    let is_kept =
+        |table: &Table| keys.iter().map(|key| table.get(&ipns_key(key)).is_some()).collect::<Vec<_>>();
+    assert_eq!(is_kept(&table), [true, true, true, true, false, false, false, true, true]);
+    assert_eq!(table.values.iter().count(), 6);
+    assert!(table.values.changes().take().contains(&followed), "the file is told");
+    let newer = table.record(&keys[8], 2, 5);
+    table.put(&followed, newer.clone()).unwrap();
+    assert!(table.put(&followed, table.record(&keys[8], 1, 9)).is_err(), "older");
+    assert_eq!(table.get(&followed), Some(newer));
+    table.values.release(followed.clone());
+    assert_eq!(table.get(&followed), None, "it is one of many now, and the farthest");
+}

@@ -1,0 +1,153 @@
+//! One redb file that works again after a full disk: redb refuses everything after a failed write until it is reopened.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{PoisonError, RwLock},
+};
+
+use redb::{Builder, ReadTransaction, ReadableDatabase, WriteTransaction};
+
+/// How a file is opened and committed to.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Memory for its pages.
+    pub cache_bytes: usize,
+    /// Whether each commit saves what an opening after a crash would otherwise find by walking the whole file.
+    pub quick_repair: bool,
+}
+
+/// An error of a transaction, which may be that of the file.
+pub trait Failure: From<redb::Error> {
+    /// Whether redb refuses everything from now on.
+    fn closes_database(&self) -> bool;
+}
+
+impl Failure for redb::Error {
+    fn closes_database(&self) -> bool {
+        match self {
+            Self::Io(_) | Self::PreviousIo | Self::DatabaseClosed => true,
+            // Said of a commit that failed, although the file is whole.
+            Self::Corrupted(why) => why.starts_with("Allocator state was discarded"),
+            _ => false,
+        }
+    }
+}
+
+/// One redb file, reopened in its place when an error of the disk has closed it.
+pub struct Database {
+    path: PathBuf,
+    settings: Settings,
+    /// None only where it could not be reopened.
+    open: RwLock<Option<redb::Database>>,
+}
+
+impl Database {
+    /// Opens the file, which need not exist.
+    pub fn open(path: &Path, settings: Settings) -> Result<Self, redb::DatabaseError> {
+        let open = RwLock::new(Some(open(path, settings)?));
+        Ok(Self { path: path.into(), settings, open })
+    }
+
+    /// Verifies every page by its checksum, and repairs what can be repaired.
+    pub fn check(&mut self) -> Result<(), redb::Error> {
+        let open = self.open.get_mut().unwrap_or_else(PoisonError::into_inner);
+        open.as_mut().ok_or(redb::Error::DatabaseClosed)?.check_integrity()?;
+        Ok(())
+    }
+
+    /// Reads what is committed now. `with` runs again where the file had to be reopened.
+    pub fn read<T, E: Failure>(&self, with: impl Fn(&ReadTransaction) -> Result<T, E>) -> Result<T, E> {
+        let read = |database: &redb::Database| with(&database.begin_read().map_err(redb::Error::from)?);
+        match self.with(read) {
+            Err(error) if error.closes_database() => {
+                self.reopen()?;
+                self.with(read)
+            }
+            result => result,
+        }
+    }
+
+    /// Changes all or nothing; what is committed is on the disk. After an error of the disk the next call finds the file
+    /// open again.
+    pub fn write<T, E: Failure>(&self, with: impl FnOnce(&WriteTransaction) -> Result<T, E>) -> Result<T, E> {
+        if self.is_closed() {
+            self.reopen()?;
+        }
+        let result = self.with(|database| {
+            let mut write = database.begin_write().map_err(redb::Error::from)?;
+            write.set_quick_repair(self.settings.quick_repair);
+            let value = with(&write)?;
+            write.commit().map_err(redb::Error::from)?;
+            Ok(value)
+        });
+        if result.as_ref().is_err_and(E::closes_database)
+            && let Err(error) = self.reopen()
+        {
+            tracing::warn!(path = %self.path.display(), %error, "the database cannot be reopened now");
+        }
+        result
+    }
+
+    fn is_closed(&self) -> bool {
+        self.open.read().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
+    fn with<T, E: Failure>(&self, with: impl FnOnce(&redb::Database) -> Result<T, E>) -> Result<T, E> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        with(open.as_ref().ok_or(redb::Error::DatabaseClosed)?)
+    }
+
+    fn reopen(&self) -> Result<(), redb::Error> {
+        let mut slot = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have been here first.
+        if slot.as_ref().is_some_and(|database| database.begin_write().is_ok()) {
+            return Ok(());
+        }
+        // The old one holds the file's lock.
+        drop(slot.take());
+        *slot = Some(open(&self.path, self.settings)?);
+        Ok(())
+    }
+}
+
+fn open(path: &Path, settings: Settings) -> Result<redb::Database, redb::DatabaseError> {
+    Builder::new().set_cache_size(settings.cache_bytes).create(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::TableDefinition;
+
+    use super::*;
+
+    const ROWS: TableDefinition<u64, u64> = TableDefinition::new("rows");
+
+    #[test]
+    fn a_database_that_an_error_of_the_disk_has_closed_is_reopened_with_what_was_committed() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings { cache_bytes: 1 << 20, quick_repair: false };
+        let database = Database::open(&dir.path().join("rows.redb"), settings).unwrap();
+        let insert = |row, outcome: Result<(), redb::Error>| {
+            database.write(|write| {
+                write.open_table(ROWS)?.insert(row, row)?;
+                outcome
+            })
+        };
+        insert(1, Ok(())).unwrap();
+        let discarded = "Allocator state was discarded by a failed integrity check or commit".to_string();
+        for error in [redb::Error::PreviousIo, redb::Error::Corrupted(discarded)] {
+            assert!(insert(2, Err(error)).is_err());
+            insert(3, Ok(())).unwrap();
+        }
+        // As where it could not be reopened at once.
+        drop(database.open.write().unwrap().take());
+        insert(4, Ok(())).unwrap();
+        drop(database.open.write().unwrap().take());
+        let rows = database.read(|read| {
+            let table = read.open_table(ROWS)?;
+            Ok::<_, redb::Error>([1, 2, 3, 4].map(|row| table.get(row).unwrap().is_some()))
+        });
+        assert_eq!(rows.unwrap(), [true, false, true, true]);
+        assert!(!redb::Error::Corrupted("a page".into()).closes_database());
+    }
+}

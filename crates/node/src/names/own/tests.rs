@@ -1,0 +1,168 @@
+use super::*;
+use crate::names::keys;
+
+const TTL: Duration = Duration::from_secs(60);
+
+/// The names of a machine, and the directory that they are in.
+fn machine() -> (tempfile::TempDir, Names) {
+    let dir = tempfile::tempdir().unwrap();
+    let names = Names::offline(dir.path(), &Keypair::generate_ed25519()).unwrap();
+    (dir, names)
+}
+
+fn signed(by: &Names, key: &Keypair, value: &str) -> Vec<u8> {
+    by.0.own.mark_published(key.public().to_peer_id());
+    by.sign(key, value.into(), TTL, SystemTime::now()).unwrap().bytes().to_vec()
+}
+
+fn verdict(names: &Names, name: PeerId, record: &[u8]) -> &'static str {
+    match names.hear(name, record.to_vec(), SystemTime::now()).unwrap() {
+        Verdict::Accept => "accept",
+        Verdict::Reject => "reject",
+        Verdict::Ignore => "ignore",
+    }
+}
+
+/// A key that both machines have.
+fn shared_key(one: &Names, other: &Names) -> Keypair {
+    let key = keys::load_or_create(&one.0.data_dir, "team").unwrap();
+    keys::import(&other.0.data_dir, "team", &key.to_protobuf_encoding().unwrap()).unwrap()
+}
+
+#[test]
+fn the_sequence_counts_changes_and_survives_a_restart() {
+    let (dir, key) = (tempfile::tempdir().unwrap(), Keypair::generate_ed25519());
+    let sequence = |value: &str| {
+        let names = Names::offline(dir.path(), &key).unwrap();
+        let sequence = names.sign(&key, value.into(), TTL, SystemTime::now()).unwrap().sequence();
+        assert_eq!(names.own(&Name::of(&key)).unwrap().value(), value.as_bytes());
+        sequence
+    };
+    assert_eq!(["/ipfs/a", "/ipfs/a", "/ipfs/b", "/ipfs/a"].map(sequence), [0, 0, 1, 2]);
+}
+
+#[test]
+fn what_expired_while_nobody_was_here_is_signed_anew_unless_the_name_has_moved_on() {
+    let (dir, key) = (tempfile::tempdir().unwrap(), Keypair::generate_ed25519());
+    let names = || Names::offline(dir.path(), &key).unwrap();
+    let record = |value: &[u8], until: SystemTime, sequence| {
+        let record = rust_ipns::Record::new(&key, value, until.into(), sequence, Duration::from_secs(1));
+        record.unwrap().encode().unwrap()
+    };
+    let (name, hour) = (key.public().to_peer_id(), Duration::from_secs(3600));
+    let expired = record(b"/ipfs/a", SystemTime::now() - hour, 7);
+    names().0.kept.publish::<Error>(&name, |_| Ok(expired)).unwrap();
+    let names = names();
+    let moved = record(b"/ipfs/b", SystemTime::now() + hour, 3);
+    let moved = ipns::Record::verify(name, moved, SystemTime::now()).unwrap();
+    assert!(!names.renew(&key, Some(moved), SystemTime::now()).unwrap());
+    assert!(names.own(&Name::of(&key)).unwrap().until() < SystemTime::now());
+    assert!(names.renew(&key, None, SystemTime::now()).unwrap());
+    let own = names.own(&Name::of(&key)).unwrap();
+    assert_eq!((own.value(), own.sequence()), (&b"/ipfs/a"[..], 7));
+    assert!(own.until() > SystemTime::now());
+}
+
+#[test]
+fn the_sequence_counts_up_also_where_the_clock_goes_back() {
+    let (dir, key) = (tempfile::tempdir().unwrap(), Keypair::generate_ed25519());
+    let names = Names::offline(dir.path(), &key).unwrap();
+    // Signed when the clock was a year ahead.
+    let until = SystemTime::now() + Duration::from_secs(365 * 24 * 60 * 60);
+    let ahead = rust_ipns::Record::new(&key, b"/ipfs/a", until.into(), 7, Duration::from_secs(1));
+    let ahead = ahead.unwrap().encode().unwrap();
+    names.0.kept.publish::<Error>(&key.public().to_peer_id(), |_| Ok(ahead)).unwrap();
+    let sequence = |value: &str| names.sign(&key, value.into(), TTL, SystemTime::now()).unwrap().sequence();
+    assert_eq!(["/ipfs/b", "/ipfs/a"].map(sequence), [8, 9]);
+}
+
+#[test]
+fn a_second_writer_is_noticed_and_counted_on_from() {
+    let [(_one, first), (_other, second)] = [machine(), machine()];
+    let key = keys::load_or_create(&first.0.data_dir, "team").unwrap();
+    let name = key.public().to_peer_id();
+    keys::import(&second.0.data_dir, "team", &key.to_protobuf_encoding().unwrap()).unwrap();
+    signed(&first, &key, "/ipfs/a");
+    let old = signed(&first, &key, "/ipfs/b");
+    // The second machine takes over: it has signed nothing, so there is nothing wrong.
+    assert_eq!(verdict(&second, name, &old), "accept");
+    [&first, &second].into_iter().for_each(|names| names.0.own.mark_asked(name));
+    assert!(second.0.own.rivals().is_empty());
+    let taken = second.sign(&key, "/ipfs/c".into(), TTL, SystemTime::now()).unwrap();
+    assert_eq!(taken.sequence(), 2);
+    assert_eq!(verdict(&second, name, &old), "ignore");
+    // The first one still runs.
+    assert_eq!(verdict(&first, name, taken.bytes()), "accept");
+    assert_eq!(first.0.own.rivals(), [(Name::from(name), 2)]);
+    let again = first.sign(&key, "/ipfs/d".into(), TTL, SystemTime::now()).unwrap();
+    assert_eq!(again.sequence(), 3);
+    assert_eq!(verdict(&second, name, again.bytes()), "accept");
+    assert_eq!(second.0.own.rivals(), [(Name::from(name), 3)]);
+    assert_eq!(verdict(&first, name, again.bytes()), "accept", "it is its own");
+}
+
+#[test]
+fn what_is_published_before_peers_were_asked_is_signed_above_the_record_of_the_other_machine() {
+    let [(_one, first), (_other, second)] = [machine(), machine()];
+    let key = shared_key(&first, &second);
+    let name = key.public().to_peer_id();
+    signed(&second, &key, "/ipfs/imported");
+    let newest = (0..4).map(|n| signed(&first, &key, &format!("/ipfs/{n}"))).last().unwrap();
+    assert_eq!(verdict(&second, name, &newest), "accept");
+    let own = second.own(&Name::from(name)).unwrap();
+    assert_eq!((own.value(), own.sequence()), (&b"/ipfs/imported"[..], 4));
+    assert!(second.0.own.rivals().is_empty() && second.0.own.take_untold(&name));
+    let due = second.due(SystemTime::now()).unwrap();
+    assert!(due.contains(&(name, Some(own.bytes().to_vec()))), "it is told again");
+}
+
+#[test]
+fn a_clone_of_a_node_directory_that_publishes_under_the_same_identity_is_a_rival_on_both_sides() {
+    let (key, dirs) = (Keypair::generate_ed25519(), [(); 2].map(|()| tempfile::tempdir().unwrap()));
+    let name = key.public().to_peer_id();
+    signed(&Names::offline(dirs[0].path(), &key).unwrap(), &key, "/ipfs/before");
+    std::fs::copy(dirs[0].path().join("names.redb"), dirs[1].path().join("names.redb")).unwrap();
+    let [original, clone] = [0, 1].map(|n| Names::offline(dirs[n].path(), &key).unwrap());
+    [&original, &clone].into_iter().for_each(|names| names.0.own.mark_asked(name));
+    // The same sequence with another root.
+    let (one, other) = (signed(&original, &key, "/ipfs/a"), signed(&clone, &key, "/ipfs/b"));
+    verdict(&original, name, &other);
+    verdict(&clone, name, &one);
+    for names in [&original, &clone] {
+        assert_eq!(names.0.own.rivals(), [(Name::from(name), 1)]);
+    }
+    assert_eq!(original.sign(&key, b"/ipfs/c".into(), TTL, SystemTime::now()).unwrap().sequence(), 2);
+}
+
+#[test]
+fn a_restored_backup_that_published_nothing_yet_learns_the_newest_sequence_and_counts_on_from_it() {
+    let (key, dir) = (Keypair::generate_ed25519(), tempfile::tempdir().unwrap());
+    let (name, elsewhere) = (key.public().to_peer_id(), machine().1);
+    signed(&Names::offline(dir.path(), &key).unwrap(), &key, "/ipfs/backup");
+    let newest = (0..8).map(|n| signed(&elsewhere, &key, &format!("/ipfs/{n}"))).last().unwrap();
+    let restored = Names::offline(dir.path(), &key).unwrap();
+    assert_eq!(verdict(&restored, name, &newest), "accept");
+    assert!(restored.0.own.rivals().is_empty());
+    assert_eq!(
+        restored.own(&Name::from(name)).unwrap().sequence(),
+        0,
+        "nothing is signed without being published"
+    );
+    let again = restored.sign(&key, b"/ipfs/backup".into(), TTL, SystemTime::now()).unwrap();
+    assert_eq!(again.sequence(), 8);
+}
+
+#[test]
+fn after_the_greatest_sequence_a_publication_is_refused_and_does_not_overflow() {
+    let (_dir, names) = machine();
+    let key = names.0.identity.clone();
+    let until = SystemTime::now() + Duration::from_secs(3600);
+    let last =
+        rust_ipns::Record::new(&key, b"/ipfs/a", until.into(), u64::MAX, TTL).unwrap().encode().unwrap();
+    let name = key.public().to_peer_id();
+    names.0.kept.publish::<Error>(&name, |_| Ok(last)).unwrap();
+    let sign = |value: &[u8]| names.sign(&key, value.into(), TTL, SystemTime::now());
+    assert_eq!(sign(b"/ipfs/a").unwrap().sequence(), u64::MAX, "the same is valid for longer");
+    let refused = sign(b"/ipfs/b").unwrap_err();
+    assert!(matches!(&refused, Error::LastSequence(last) if *last == Name::from(name)), "{refused}");
+}

@@ -1,0 +1,84 @@
+//! Dials one peer, and says in plain words why it was not reached.
+
+use std::{error::Error as _, io, time::Duration};
+
+use libp2p::{Multiaddr, PeerId, TransportError, multiaddr::Protocol, swarm::DialError};
+use rust_ipfs::{DialOpts, Ipfs, PeerCondition};
+
+use super::Peers;
+use crate::Error;
+
+const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The peer id that a dialable address ends with.
+pub(crate) fn peer_id(address: &Multiaddr) -> Result<PeerId, Error> {
+    match address.iter().last() {
+        Some(Protocol::P2p(id)) => Ok(id),
+        _ => Err(Error::NoPeerId(address.clone())),
+    }
+}
+
+impl Peers {
+    /// Connects to the peer that `address` ends with, unless it is connected.
+    ///
+    /// A dial that is already under way does not stand in for this one: it may be to another address, or hang in the
+    /// handshake with a peer that answers again by now. Whichever of the two connects first counts.
+    pub(crate) async fn dial(&self, ipfs: &Ipfs, address: &Multiaddr) -> Result<PeerId, Error> {
+        let id = peer_id(address)?;
+        if self.is_connected(&id) {
+            return Ok(id);
+        }
+        let target = DialOpts::peer_id(id).condition(PeerCondition::Always);
+        let dial = ipfs.connect(target.addresses(vec![address.clone()]).build());
+        let dial = tokio::time::timeout(DIAL_TIMEOUT, dial);
+        let dialled = tokio::select! {
+            dialled = dial => dialled,
+            () = self.wait_while(|peers| !peers.is_connected(&id)) => return Ok(id),
+        };
+        let why = match dialled {
+            Ok(Ok(_)) => return Ok(id),
+            Ok(Err(_)) if self.is_connected(&id) => return Ok(id),
+            Ok(Err(error)) => match error.downcast_ref() {
+                Some(connexa::error::Error::<std::convert::Infallible>::Dial(error)) => reason(error),
+                _ => error.to_string(),
+            },
+            Err(_) => format!("no answer within {} s", DIAL_TIMEOUT.as_secs()),
+        };
+        Err(Error::Dial { address: address.clone(), why })
+    }
+}
+
+/// Returns why a dial failed, for a person: libp2p's texts speak of its own types.
+fn reason(error: &DialError) -> String {
+    match error {
+        DialError::LocalPeerId { .. } => {
+            "that is this node's own peer id: the address is its own, or another node runs with a copy of its identity"
+                .into()
+        }
+        DialError::WrongPeerId { obtained, .. } => format!("another peer answered there: {obtained}"),
+        DialError::NoAddresses => "the address is this node's own".into(),
+        DialError::DialPeerConditionFalse(_) => "another dial of this peer is under way".into(),
+        DialError::Aborted => "the dial was aborted".into(),
+        DialError::Denied { cause } => cause.source().map_or("refused by this node".into(), ToString::to_string),
+        DialError::Transport(errors) => {
+            let mut all: Vec<String> = errors.iter().map(|(_, error)| transport_reason(error)).collect();
+            all.dedup();
+            all.join("; ")
+        }
+    }
+}
+
+fn transport_reason(error: &TransportError<io::Error>) -> String {
+    let TransportError::Other(error) = error else {
+        return "no transport of this node takes such an address".into();
+    };
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    let text = innermost.to_string();
+    match text.as_str() {
+        "Timeout has been reached" => "it did not complete the handshake in time".into(),
+        _ => text,
+    }
+}

@@ -1,0 +1,134 @@
+//! Two processes with one identity: a cloned directory, a restored backup.
+
+use std::{fs, path::Path};
+
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+use crate::{
+    following::{known, name_of, published, push},
+    harness::{Serve, trials},
+    names::image::Image,
+};
+
+pub fn trials() -> Vec<Trial> {
+    trials![
+        a_cloned_node_directory_that_publishes_too_is_a_rival_in_the_status_and_log_of_both,
+        a_restored_backup_asks_for_the_newest_record_and_publishes_above_it,
+        a_restored_backup_that_starts_offline_publishes_above_the_newest_record_once_peers_come,
+    ]
+}
+
+/// Copies a node directory as a backup does while the node does not run.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("an entry");
+        let (kind, target) = (entry.file_type().expect("a type"), to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy(&entry.path(), &target);
+        } else if kind.is_file() && entry.file_name() != "serve.log" {
+            fs::copy(entry.path(), target).expect("a copy");
+        }
+    }
+}
+
+fn sequence(node: &Serve) -> Option<u64> {
+    node.status()["published"]["sequence"].as_u64()
+}
+
+/// Waits until a follower of one name knows of the root that `publisher` published last.
+async fn hears(follower: &Serve, publisher: &Serve) {
+    let value = format!("/ipfs/{}", published(publisher).await);
+    follower
+        .until("the follower hears of the root", |status| status["followed"][0]["value"] == value.as_str())
+        .await;
+}
+
+fn rivals(status: &Value) -> &Value {
+    &status["published"]["rivals"]
+}
+
+async fn a_cloned_node_directory_that_publishes_too_is_a_rival_in_the_status_and_log_of_both() {
+    let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let images = [1, 2, 3, 4].map(|n| Image::of(&format!("{n}"), n * 1000));
+    let original = Serve::start_in(dirs[0].path(), &[]);
+    let name = name_of(&original);
+    push(&original, "app", "1", &images[0]).await;
+    published(&original).await;
+    assert!(original.stop().success());
+    copy(dirs[0].path(), dirs[1].path());
+
+    let follower = Serve::start(&["--follow", &name]);
+    let [original, clone] =
+        dirs.each_ref().map(|dir| Serve::start_in(dir.path(), &["--peer", follower.address()]));
+    assert_eq!(original.peer(), clone.peer());
+    let own = original.address().to_string();
+    clone.command(&["swarm", "connect", &own]).failed(1, &["cannot reach", "a copy of its identity"]);
+    for node in [&original, &clone] {
+        node.until("it is connected", |status| status["peers"] == 1).await;
+        assert_eq!(rivals(&node.status()), &json!([]), "both say the same until now");
+    }
+    known(&follower, "app", "1", &images[0]).await;
+
+    push(&original, "app", "2", &images[1]).await;
+    hears(&follower, &original).await;
+    push(&clone, "app", "3", &images[2]).await;
+    let is_rival = |status: &Value| rivals(status)[0]["name"] == name.as_str();
+    clone.until("the clone says that another node writes its name", is_rival).await;
+    hears(&follower, &clone).await;
+    push(&original, "app", "4", &images[3]).await;
+    original.until("so does the original", is_rival).await;
+    for node in [&original, &clone] {
+        assert!(node.log().contains("two nodes write this name"), "{}", node.log());
+    }
+    // The last one wins.
+    hears(&follower, &original).await;
+    assert!(sequence(&original) > sequence(&clone));
+}
+
+/// A publisher that went on after its backup was made and then was lost; the follower of its name, the directory of the
+/// backup, and how far the name is.
+async fn lost() -> (Serve, tempfile::TempDir, u64) {
+    let [dir, backup] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let publisher = Serve::start_in(dir.path(), &[]);
+    let name = name_of(&publisher);
+    push(&publisher, "app", "1", &Image::of("1", 1000)).await;
+    published(&publisher).await;
+    assert!(publisher.stop().success());
+    copy(dir.path(), backup.path());
+
+    let follower = Serve::start(&["--follow", &name]);
+    let publisher = Serve::start_in(dir.path(), &["--peer", follower.address()]);
+    for n in 2..5 {
+        push(&publisher, "app", &n.to_string(), &Image::of(&n.to_string(), 1000)).await;
+        hears(&follower, &publisher).await;
+    }
+    let newest = sequence(&publisher).expect("a sequence");
+    publisher.kill();
+    (follower, backup, newest)
+}
+
+async fn a_restored_backup_asks_for_the_newest_record_and_publishes_above_it() {
+    let (follower, backup, newest) = lost().await;
+    let restored = Serve::start_in(backup.path(), &["--peer", follower.address()]);
+    hears(&follower, &restored).await;
+    assert_eq!(sequence(&restored), Some(newest + 1));
+    let image = Image::of("after", 2000);
+    push(&restored, "app", "after", &image).await;
+    known(&follower, "app", "after", &image).await;
+    assert_eq!(rivals(&restored.status()), &json!([]), "{}", restored.log());
+}
+
+async fn a_restored_backup_that_starts_offline_publishes_above_the_newest_record_once_peers_come() {
+    let (follower, backup, newest) = lost().await;
+    let restored = Serve::start_in(backup.path(), &[]);
+    let image = Image::of("after", 2000);
+    push(&restored, "app", "after", &image).await;
+    published(&restored).await;
+    assert!(sequence(&restored) < Some(newest), "it does not know better yet");
+    restored.ask(&["swarm", "connect", follower.address()]);
+    known(&follower, "app", "after", &image).await;
+    restored.until("its status says so", |status| status["published"]["sequence"] == newest + 1).await;
+    assert_eq!(rivals(&restored.status()), &json!([]), "{}", restored.log());
+}
