@@ -10,7 +10,7 @@ use tokio::{task::spawn_blocking, time};
 use tokio_util::sync::CancellationToken;
 
 /// How long freed memory stays with the process: long enough that a transfer rarely takes page faults for it.
-const TRIM_INTERVAL: Duration = Duration::from_secs(15);
+const TRIM_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Sets the limits of the allocator. Must be called before the first thread is started.
 pub fn configure() {
