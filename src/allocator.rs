@@ -14,14 +14,12 @@ const TRIM_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Sets the limits of the allocator. Must be called before the first thread is started.
 pub fn configure() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
     glibc::configure();
 }
 
 /// Returns unused memory to the kernel at intervals, until `stop`.
 pub async fn trim(stop: CancellationToken) {
     while time::timeout(TRIM_INTERVAL, stop.cancelled()).await.is_err() {
-        #[cfg(all(target_os = "linux", target_env = "gnu"))]
         if let Err(error) = spawn_blocking(glibc::trim).await {
             tracing::warn!(%error, "unused memory is not returned to the kernel");
             return;
@@ -57,4 +55,10 @@ mod glibc {
         // SAFETY: takes no pointer, and locks each arena itself.
         unsafe { libc::malloc_trim(0) };
     }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+mod glibc {
+    pub fn configure() {}
+    pub fn trim() {}
 }
