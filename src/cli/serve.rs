@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Exit, Global, open, settings::Settings};
 use crate::{
+    allocator,
     control::{Failure, House, Reply, Request, server::Server},
     registry::{self, Access},
 };
@@ -68,13 +69,14 @@ async fn run_in(
     let stop = CancellationToken::new();
     let control = Server::bind(&settings.data_dir())?;
     let control = tokio::spawn(control.run(house.clone(), stop.clone()));
+    let trimming = tokio::spawn(allocator::trim(stop.clone()));
     let registry = tokio::spawn(registry::serve(listener, house.resolver().clone(), access, stop.clone()));
     say_ready(global, house).await?;
     signals.next().await;
     tracing::info!("stopping; a second signal stops at once");
     stop.cancel();
     tokio::select! {
-        drained = tokio::time::timeout(DRAIN, async { tokio::join!(registry, control) }) => {
+        drained = tokio::time::timeout(DRAIN, async { tokio::join!(registry, control, trimming) }) => {
             if drained.is_err() {
                 tracing::warn!("some transfers were broken off");
             }

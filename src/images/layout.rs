@@ -22,8 +22,11 @@ pub use prefetch::Prefetched;
 pub use referrers::Referrers;
 use referrers::Referring;
 
-/// Entries of all layouts that are remembered together.
-const REMEMBERED: usize = 200_000;
+/// Bytes of the layouts in the cache, about: a publisher makes a layout with each push, so a follower reads many small ones.
+const CACHE_BYTES: usize = 16 << 20;
+/// Bytes of a layout besides its entries, and of each entry: with their texts, and the nodes of the maps.
+const LAYOUT_BYTES: usize = 2048;
+const ENTRY_BYTES: usize = 512;
 /// Nested indexes that are searched for tags, how deep, and how many at a time.
 const NESTED: usize = 256;
 const DEPTH: usize = 8;
@@ -34,7 +37,7 @@ pub struct Layouts(Cache<CidPath, Arc<OnceCell<Arc<Index>>>>);
 
 impl Default for Layouts {
     fn default() -> Self {
-        Self(Cache::new(REMEMBERED))
+        Self(Cache::new(CACHE_BYTES))
     }
 }
 
@@ -50,7 +53,7 @@ impl Layouts {
         if let Some(known) = self.known(at, holder) {
             return Ok(known);
         }
-        let cell = self.0.get_or_insert_with(at, || (Arc::default(), 1));
+        let cell = self.0.get_or_insert_with(at, || (Arc::default(), LAYOUT_BYTES));
         let index =
             cell.get_or_try_init(async || Index::read(content, at).await.map(Arc::new)).await?.clone();
         self.0.insert(at.clone(), cell, index.weight);
@@ -111,7 +114,7 @@ impl Index {
         indexes.sort_by_key(|entry| entry.ref_name.is_some());
         let only = if let [only] = entries.as_slice() { Some(only.clone()) } else { None };
         let referring = Referring::of(&entries);
-        let weight = entries.len() + indexes.len() + referring.len() + 1;
+        let weight = LAYOUT_BYTES + ENTRY_BYTES * (entries.len() + indexes.len() + referring.len());
         Self { tags: tags(entries), only, indexes, referring, nested: OnceCell::new(), weight }
     }
 }

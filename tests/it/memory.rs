@@ -1,4 +1,6 @@
-//! Memory does not grow with the blob.
+//! Memory does not grow with the blob, nor with what has come and gone.
+
+mod rounds;
 
 use std::{
     fs::{self, File},
@@ -17,7 +19,9 @@ const BOUND: u64 = 150 << 20;
 const SAMPLE: usize = 4 << 20;
 
 pub fn trials() -> Vec<Trial> {
-    trials![a_large_blob_is_pulled_and_served_in_bounded_memory]
+    let mut all = trials![a_large_blob_is_pulled_and_served_in_bounded_memory];
+    all.extend(rounds::trials());
+    all
 }
 
 async fn a_large_blob_is_pulled_and_served_in_bounded_memory() {

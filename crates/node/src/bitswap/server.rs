@@ -113,9 +113,15 @@ struct Ways {
     heard: HashSet<ConnectionId>,
 }
 
-/// What was sent and what came just now.
+/// What was sent and what came just now, in two generations: the older one is dropped whole, so that memory is given back
+/// as soon as nothing moves as fast as before.
 #[derive(Default)]
-struct Recent(HashMap<Cid, Moved>);
+struct Recent {
+    young: HashMap<Cid, Moved>,
+    old: HashMap<Cid, Moved>,
+    /// When the young generation began.
+    since: Option<Instant>,
+}
 
 #[derive(Default)]
 struct Moved {
@@ -130,33 +136,34 @@ struct Moved {
 }
 
 impl Recent {
-    fn moved(&mut self, cid: &Cid) -> &mut Moved {
-        let now = Instant::now();
-        let is_recent = |moved: &Moved| moved.at.is_some_and(|at| now.duration_since(at) < JUST_NOW);
-        if self.0.len() >= RECENT {
-            self.0.retain(|_, moved| is_recent(moved));
+    fn moved(&mut self, cid: &Cid, now: Instant) -> &mut Moved {
+        let is_past = |at: Instant| now.duration_since(at) >= JUST_NOW;
+        if self.since.is_none_or(is_past) || self.young.len() >= RECENT / 2 {
+            self.old = std::mem::take(&mut self.young);
+            self.since = Some(now);
         }
-        let moved = self.0.entry(key(cid)).or_default();
-        if !is_recent(moved) {
-            *moved = Moved::default();
-        }
+        let name = key(cid);
+        let known = self.young.remove(&name).or_else(|| self.old.remove(&name));
+        let known = known.filter(|moved| moved.at.is_some_and(|at| !is_past(at)));
+        let moved = self.young.entry(name).insert_entry(known.unwrap_or_default()).into_mut();
         moved.at = Some(now);
         moved
     }
 
     fn came(&mut self, cid: &Cid) {
-        self.moved(cid).came = true;
+        self.moved(cid, Instant::now()).came = true;
     }
 
     fn sent(&mut self, cid: &Cid, to: PeerId, size: usize) {
-        let moved = self.moved(cid);
+        let moved = self.moved(cid, Instant::now());
         moved.times += 1;
         (moved.to, moved.large) = (Some(to), size >= FULL);
     }
 
     /// How often a block was sent just now; nothing where `peer` has to wait for it.
     fn times(&self, cid: &Cid, peer: &PeerId, hold: Duration) -> Option<u32> {
-        let Some(moved) = self.0.get(&key(cid)) else { return Some(0) };
+        let name = key(cid);
+        let Some(moved) = self.young.get(&name).or_else(|| self.old.get(&name)) else { return Some(0) };
         let elapsed = moved.at.map_or(Duration::MAX, |at| at.elapsed());
         if moved.large && !moved.came && moved.to != Some(*peer) && elapsed < hold {
             return None;
@@ -398,5 +405,37 @@ impl Server {
         if locked(&client.ledger).missing(&want.cid) {
             message.presences.push((want.cid, false));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cid(n: u64) -> Cid {
+        Cid::new_v1(0x55, cid::multihash::Multihash::wrap(0x12, &n.to_be_bytes()).expect("it is short"))
+    }
+
+    #[test]
+    fn sent_blocks_are_remembered_for_a_while_and_their_memory_is_returned_afterwards() {
+        let (mut recent, start) = (Recent::default(), Instant::now());
+        recent.moved(&cid(0), start).times = 1;
+        for n in 1..2000 {
+            recent.moved(&cid(n), start);
+        }
+        let later = start + JUST_NOW / 2;
+        assert_eq!(recent.moved(&cid(0), later).times, 1);
+        assert_eq!(recent.moved(&cid(0), later + JUST_NOW).times, 0, "it was long ago");
+        recent.moved(&cid(0), later + 2 * JUST_NOW);
+        assert!(recent.young.capacity() + recent.old.capacity() < 100);
+    }
+
+    #[test]
+    fn a_flood_of_sent_blocks_is_remembered_in_bounded_memory() {
+        let (mut recent, now) = (Recent::default(), Instant::now());
+        for n in 0..3 * RECENT as u64 {
+            recent.moved(&cid(n), now);
+        }
+        assert!(recent.young.len() + recent.old.len() <= RECENT);
     }
 }

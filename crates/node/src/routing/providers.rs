@@ -128,6 +128,8 @@ fn admit(providers: &mut Vec<ProviderRecord>, record: ProviderRecord, now: Insta
         return true;
     }
     if providers.len() < PROVIDERS_OF_A_KEY {
+        // Most keys have one provider, and a vector that grows by itself begins with room for four.
+        providers.reserve_exact(1);
         providers.push(record);
         return true;
     }
