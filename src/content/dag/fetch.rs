@@ -72,7 +72,7 @@ impl Fetcher {
     pub fn into_parts(mut self) -> (Vec<Block>, Session) {
         let session = match self.session.take() {
             Some(session) => session,
-            None => self.content.node().session(self.root),
+            None => begin(&self.content, self.root),
         };
         (self.fetched, session)
     }
@@ -97,7 +97,7 @@ impl Fetcher {
     }
 
     fn session(&mut self) -> &mut Session {
-        self.session.get_or_insert_with(|| self.content.node().session(self.root))
+        self.session.get_or_insert_with(|| begin(&self.content, self.root))
     }
 
     fn keep(&mut self, block: Block) -> Result<Unit, Error> {
@@ -105,6 +105,10 @@ impl Fetcher {
         self.fetched.push(block);
         Ok(unit)
     }
+}
+
+fn begin(content: &Content, root: Cid) -> Session {
+    content.node().session(root).within(content.settings().stall_timeout)
 }
 
 /// Whether this is the leaf of an empty file. boxo says that it has one, and never sends it.

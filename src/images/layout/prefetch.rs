@@ -10,7 +10,7 @@ use super::{
     referrers::is_unfit,
 };
 use crate::{
-    content::{CidPath, Content},
+    content::{self, CidPath, Content},
     images::Error,
 };
 
@@ -63,8 +63,11 @@ async fn blobs(content: &Content, layout: &Layout, manifest: &[u8]) -> Result<()
     for blob in manifest.blobs().filter(|blob| blob.media_type.is_layer() || blob.urls.is_empty()) {
         let at = layout.path(&blob.digest);
         let blob = layout.at_path(blob.digest.clone(), blob.size, at);
-        let one = async { content.open(&blob, 0..blob.size).await?.settle(&mut |_| {}).await };
-        match one.await.map_err(Error::from) {
+        match content.cache(&blob).await.map_err(Error::from) {
+            // What does not fit into the cache is passed over: it can still be streamed.
+            Err(Error::Content(content::Error::NoRoom { size })) => {
+                tracing::debug!(digest = %blob.digest, size, "not prefetched: it does not fit into the cache");
+            }
             // An image may be sparse, too.
             Err(error) if !is_unfit(&error) => fetched = fetched.and(Err(error)),
             _ => {}
