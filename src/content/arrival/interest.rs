@@ -29,6 +29,12 @@ impl Interest {
         Self { ranges: self.urgent.clone(), urgent: self.urgent }
     }
 
+    /// Whether all of a range that is needed lies within a gap.
+    pub fn has_within(&self, gap: &Range<u64>) -> bool {
+        let next = self.ranges.partition_point(|range| range.start < gap.start);
+        self.ranges.get(next).is_some_and(|range| range.end <= gap.end)
+    }
+
     /// Whether nothing is needed any more.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
@@ -62,6 +68,9 @@ mod tests {
     fn ranges_that_overlap_or_touch_are_one() {
         let interest = Interest::new(vec![5..9, 0..3, 3..4, 6..7, 20..20, 8..12], vec![]);
         assert_eq!(interest.ranges(), [0..4, 5..12]);
+        for (gap, expected) in [(5..12, true), (4..13, true), (5..11, false), (6..12, false), (0..4, true)] {
+            assert_eq!(interest.has_within(&gap), expected, "{gap:?}");
+        }
         for (range, expected) in [(0..1, true), (4..5, false), (3..5, true), (11..40, true), (12..40, false)]
         {
             assert_eq!(overlaps(interest.ranges(), &range), expected, "{range:?}");

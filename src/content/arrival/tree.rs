@@ -150,11 +150,6 @@ impl Tree {
         Some(part)
     }
 
-    /// Whether something in the ranges is not here.
-    pub fn lacks_any(&self, ranges: &[Range<u64>]) -> bool {
-        ranges.iter().any(|range| self.within(range).next().is_some())
-    }
-
     /// The parts that overlap a range.
     fn within(&self, range: &Range<u64>) -> impl Iterator<Item = (u64, &Part)> {
         let first = self.parts.range(..=range.start).next_back();

@@ -62,10 +62,14 @@ impl Tree {
             if is_chosen {
                 self.add_folded(&parent, folded.take());
                 self.add(cid, Place { parent: Some(parent.clone()), ..child });
-            } else {
-                let start = folded.map_or(child.covers.start, |folded| folded.start);
-                folded = Some(start..child.covers.end);
+                continue;
             }
+            // Where all of a reader's range is here, the folded part must not stand for it.
+            if folded.as_ref().is_some_and(|folded| interest.has_within(&(folded.end..child.covers.start))) {
+                self.add_folded(&parent, folded.take());
+            }
+            let start = folded.map_or(child.covers.start, |folded| folded.start);
+            folded = Some(start..child.covers.end);
         }
         self.add_folded(&parent, folded);
     }
@@ -80,7 +84,7 @@ impl Tree {
     pub(super) fn fold(&mut self, interest: &Interest) {
         let near = self.near(interest);
         loop {
-            let runs = self.runs(&near);
+            let runs = self.runs(&near, interest);
             if runs.is_empty() {
                 return;
             }
@@ -101,7 +105,7 @@ impl Tree {
     }
 
     /// The parts that may be folded, where that makes them fewer.
-    fn runs(&self, near: &HashSet<u64>) -> Vec<Run> {
+    fn runs(&self, near: &HashSet<u64>, interest: &Interest) -> Vec<Run> {
         let mut runs: Vec<Run> = Vec::new();
         let mut is_adjacent = false;
         for (offset, part) in &self.parts {
@@ -110,7 +114,10 @@ impl Tree {
                 continue;
             };
             let end = part.place.covers.end;
-            match runs.last_mut().filter(|run| is_adjacent && run.parent.is_same(parent)) {
+            let joins = |run: &&mut Run| {
+                is_adjacent && run.parent.is_same(parent) && !interest.has_within(&(run.end..*offset))
+            };
+            match runs.last_mut().filter(joins) {
                 Some(run) => {
                     run.offsets.push(*offset);
                     run.end = end;
