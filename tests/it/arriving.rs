@@ -7,8 +7,10 @@ use tempfile::TempDir;
 use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
+    following::{name_of, published, push},
     harness::{Layer, Serve, noise, trials},
     http::{Answer, ask},
+    names::image::Image,
 };
 
 const MIB: usize = 1 << 20;
@@ -20,6 +22,7 @@ pub fn trials() -> Vec<Trial> {
         another_provider_is_searched_for_however_many_clients_come_and_go,
         another_provider_is_found_within_any_stall_timeout,
         a_slow_range_reader_does_not_hold_up_other_blobs_of_the_same_peer,
+        prefetch_passes_over_a_blob_that_does_not_fit_into_the_cache,
     ]
 }
 
@@ -161,4 +164,20 @@ async fn a_slow_range_reader_does_not_hold_up_other_blobs_of_the_same_peer() {
     let all = all.expect("the connection is read").expect("an answer").bytes().await.expect("bytes come");
     assert!(all == other.bytes);
     drop(slow);
+}
+
+async fn prefetch_passes_over_a_blob_that_does_not_fit_into_the_cache() {
+    let publisher = Serve::start(&[]);
+    let [large, small] = [("large", 40 * MIB), ("small", MIB)].map(|(note, size)| Image::of(note, size));
+    push(&publisher, "a-large", "1", &large).await;
+    push(&publisher, "b-small", "1", &small).await;
+    published(&publisher).await;
+    let name = name_of(&publisher);
+    let limits = ["--prefetch", "all", "--cache-size", "16MiB", "--stall-timeout", "60s"];
+    let following = ["--peer", publisher.address(), "--follow", &name];
+    let follower = Serve::start(&[limits.as_slice(), &following].concat());
+    // Behind the large one, whose fetch would not end before the stall time-out.
+    follower.until("the small image is here", |_| follower.stored("bytes") >= MIB as u64).await;
+    let sent = publisher.status()["sent_bytes"].as_u64().expect("a number");
+    assert!(sent < 16 * MIB as u64, "{sent} bytes were sent");
 }
