@@ -24,6 +24,8 @@ use super::{
 };
 
 mod settle;
+#[cfg(test)]
+mod tests;
 
 /// A file that is arriving. Clones write the same; there is one for each root.
 #[derive(Clone)]
