@@ -6,11 +6,15 @@
 //!    └── windows, outcome ◄────┴── hash (in order) ◄── store ◄───┘ written in place
 //! ```
 
+mod interest;
 mod task;
+#[cfg(test)]
+mod tests;
 mod tree;
+mod whole;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     ops::Range,
     sync::{
         Arc, Mutex,
@@ -21,7 +25,8 @@ use std::{
 
 use bytes::Bytes;
 use ocipfs_node::{Cid, Session};
-use tokio::sync::{mpsc, watch};
+use ocipfs_oci::Digest;
+use tokio::sync::{Notify, watch};
 
 use super::{
     Blob, Content, Error,
@@ -29,13 +34,19 @@ use super::{
     locked,
     store::{self, Arriving, Stored},
 };
+use interest::Interest;
 
 /// What one read gives at most.
 const WINDOW: u64 = 1 << 20;
 
 /// All files that somebody reads while they arrive, by their roots.
 #[derive(Default)]
-pub struct Arrivals(Mutex<HashMap<Cid, Arc<Shared>>>);
+pub struct Arrivals {
+    all: Mutex<HashMap<Cid, Arc<Shared>>>,
+    /// Called for each piece that is hashed: makes hashing slow.
+    #[cfg(test)]
+    slow: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
+}
 
 /// What a file that comes is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +55,8 @@ pub enum Purpose {
     Read,
     /// To be kept: where there is no room for it, it is refused.
     Keep,
+    /// To be read later: where there is no room for it, it is refused at once.
+    Cache,
 }
 
 /// How far ahead of its reader a file comes that is only passed on.
@@ -56,7 +69,8 @@ struct Shared {
     root: Cid,
     file: Arriving,
     readers: Mutex<Readers>,
-    commands: mpsc::UnboundedSender<Command>,
+    /// Told when a reader came, went, read on or waits: however many do, the task looks once.
+    moved: Notify,
     progress: watch::Sender<Progress>,
     /// How far a file that is only passed on was hashed, if it is read whole.
     hashed: AtomicU64,
@@ -64,24 +78,44 @@ struct Shared {
 
 #[derive(Default)]
 struct Readers {
-    ranges: BTreeMap<u64, Range<u64>>,
+    all: BTreeMap<u64, ReaderState>,
     counter: u64,
     /// What the whole must be, according to those who read it.
     promised: Vec<Blob>,
 }
 
-enum Command {
-    /// Somebody came or went.
-    Changed,
-    /// Somebody waits here.
-    Prefer(u64),
+struct ReaderState {
+    range: Range<u64>,
+    /// Whether it was promised nothing about the whole.
+    is_by_cid: bool,
+    /// Where it waits for bytes.
+    waits_at: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Progress {
-    /// Counts the blocks that came.
+    /// Counts the blocks that came and the pieces that were hashed.
     steps: u64,
-    outcome: Option<Result<Stored, Error>>,
+    /// All is here, and the disk has its turn: that has an end, and no steps to count.
+    is_settling: bool,
+    outcome: Option<Result<Arc<Settled>, Error>>,
+}
+
+/// A file that is here whole.
+#[derive(Debug)]
+pub struct Settled {
+    pub stored: Stored,
+    /// The digests that were promised and found right.
+    verified: Vec<Digest>,
+    /// How many promises were judged.
+    promises: usize,
+}
+
+impl Settled {
+    /// Whether the bytes were seen to have this digest.
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.stored.digest == *digest || self.verified.contains(digest)
+    }
 }
 
 /// A file to be fetched, whose first block is here.
@@ -106,20 +140,19 @@ impl Content {
             file => file?,
         };
         let stall_timeout = self.0.settings.stall_timeout;
-        let mut arrivals = locked(&self.0.arrivals.0);
+        let mut arrivals = locked(&self.0.arrivals.all);
         let name = name(&start.root);
         let is_passing = file.is_passing();
         if let Some(shared) = arrivals.get(&name).filter(|_| !is_passing) {
             return Ok(Some(Part::new(shared.clone(), range, promised, stall_timeout)));
         }
-        let (commands, inbox) = mpsc::unbounded_channel();
         let is_whole = range == (0..start.unit.size());
         let shared = Arc::new(Shared {
             name,
             root: start.root,
             file,
             readers: Mutex::default(),
-            commands,
+            moved: Notify::new(),
             progress: watch::Sender::default(),
             hashed: AtomicU64::new(if is_whole { 0 } else { u64::MAX }),
         });
@@ -128,14 +161,14 @@ impl Content {
             arrivals.insert(name, shared.clone());
         }
         drop(arrivals);
-        tokio::spawn(task::run(self.clone(), shared, start, inbox));
+        tokio::spawn(task::run(self.clone(), shared, start));
         Ok(Some(part))
     }
 
     /// Has the store take a file, or only pass it on where there is no room and none can be made.
     async fn arrive(&self, start: &Start, purpose: Purpose) -> Result<Arriving, store::Error> {
         let (root, size) = (start.root, start.unit.size());
-        let is_known = locked(&self.0.arrivals.0).contains_key(&name(&root));
+        let is_known = locked(&self.0.arrivals.all).contains_key(&name(&root));
         let space = self.0.space.clone();
         let arrive = move |store: &store::Store| {
             // Its room is reserved first, so that what others reserve is seen.
@@ -145,7 +178,8 @@ impl Content {
             }
             match purpose {
                 Purpose::Keep => store.check_room(0).map(|()| file),
-                Purpose::Read if space.admits(store, size)? => Ok(file),
+                Purpose::Read | Purpose::Cache if space.admits(store, size)? => Ok(file),
+                Purpose::Cache => Err(store::Error::NoRoom { size }),
                 Purpose::Read => {
                     drop(file);
                     tracing::info!(%root, size, "there is no room to keep a file: it is passed on");
@@ -166,7 +200,7 @@ impl Arrivals {
     /// What must stay for the files that are arriving: they themselves, and what led to them.
     pub fn roots(&self) -> Vec<Cid> {
         let mut roots = Vec::new();
-        for shared in locked(&self.0).values() {
+        for shared in locked(&self.all).values() {
             roots.push(shared.root);
             let promised = &locked(&shared.readers).promised;
             roots.extend(promised.iter().flat_map(|blob| blob.holder.into_iter().chain([*blob.at.root()])));
@@ -174,10 +208,16 @@ impl Arrivals {
         roots
     }
 
+    #[cfg(test)]
+    fn slow(&self) -> impl Fn() + Send + 'static {
+        let slow = locked(&self.slow).clone();
+        move || slow.iter().for_each(|slow| slow())
+    }
+
     /// Removes a file that nobody reads any more, or that `must` end; whether it is gone.
     fn leave(&self, shared: &Arc<Shared>, must: bool) -> bool {
-        let mut arrivals = locked(&self.0);
-        if !must && !locked(&shared.readers).ranges.is_empty() {
+        let mut arrivals = locked(&self.all);
+        if !must && !locked(&shared.readers).all.is_empty() {
             return false;
         }
         if arrivals.get(&shared.name).is_some_and(|known| Arc::ptr_eq(known, shared)) {
@@ -188,17 +228,55 @@ impl Arrivals {
 }
 
 impl Shared {
-    fn ranges(&self) -> Vec<Range<u64>> {
+    fn interest(&self) -> Interest {
         let ahead = if self.file.is_passing() { PASSED_AHEAD } else { u64::MAX };
-        let near = |range: &Range<u64>| range.start..range.end.min(range.start.saturating_add(ahead));
-        locked(&self.readers).ranges.values().map(near).collect()
+        let readers = locked(&self.readers);
+        let near = |reader: &ReaderState| {
+            let Range { start, end } = reader.range;
+            start..end.min(start.saturating_add(ahead))
+        };
+        let waited_for = |reader: &ReaderState| {
+            let (at, end) = (reader.waits_at?, near(reader).end);
+            Some(at..end.min(at.saturating_add(WINDOW)))
+        };
+        Interest::new(
+            readers.all.values().map(near).collect(),
+            readers.all.values().filter_map(waited_for).collect(),
+        )
+    }
+
+    /// Where readers wait.
+    fn waits(&self) -> BTreeSet<u64> {
+        locked(&self.readers).all.values().filter_map(|reader| reader.waits_at).collect()
+    }
+
+    /// Has the task look at what readers need, unless it will anyway.
+    fn tell(&self, number: u64, change: impl FnOnce(&mut ReaderState)) {
+        if let Some(reader) = locked(&self.readers).all.get_mut(&number) {
+            change(reader);
+        }
+        self.moved.notify_one();
+    }
+
+    /// What was promised, but for the first promises, which are known.
+    fn promised(&self, known: usize) -> Vec<Blob> {
+        locked(&self.readers).promised.get(known..).unwrap_or_default().to_vec()
+    }
+
+    /// Whether somebody reads the file who was promised nothing about it.
+    fn is_read_by_cid(&self) -> bool {
+        locked(&self.readers).all.values().any(|reader| reader.is_by_cid)
     }
 
     fn step(&self) {
         self.progress.send_modify(|progress| progress.steps += 1);
     }
 
-    fn end(&self, outcome: Result<Stored, Error>) {
+    fn settling(&self) {
+        self.progress.send_modify(|progress| progress.is_settling = true);
+    }
+
+    fn end(&self, outcome: Result<Arc<Settled>, Error>) {
         self.progress.send_modify(|progress| progress.outcome = Some(outcome));
     }
 }
@@ -208,6 +286,8 @@ pub struct Part {
     shared: Arc<Shared>,
     number: u64,
     range: Range<u64>,
+    /// Where it told last that it waits.
+    waits_at: Option<u64>,
     progress: watch::Receiver<Progress>,
     stall_timeout: Duration,
 }
@@ -217,16 +297,17 @@ impl Part {
         let mut readers = locked(&shared.readers);
         readers.counter += 1;
         let number = readers.counter;
-        readers.ranges.insert(number, range.clone());
+        let state = ReaderState { range: range.clone(), is_by_cid: promised.is_none(), waits_at: None };
+        readers.all.insert(number, state);
         if let Some(blob) = promised
             && !readers.promised.contains(blob)
         {
             readers.promised.push(blob.clone());
         }
         drop(readers);
-        let _ = shared.commands.send(Command::Changed);
+        shared.moved.notify_one();
         let progress = shared.progress.subscribe();
-        Self { shared, number, range, progress, stall_timeout }
+        Self { shared, number, range, waits_at: None, progress, stall_timeout }
     }
 
     /// How many bytes it will give.
@@ -243,25 +324,30 @@ impl Part {
         loop {
             let here = self.shared.file.available(start).min(end - start).min(WINDOW);
             if here > 0 {
-                self.range.start += here;
-                let (file, hashed) = (self.shared.file.clone(), self.move_on());
+                let (file, hashed) = (self.shared.file.clone(), self.shared.hashed.load(Ordering::Relaxed));
                 let read = tokio::task::spawn_blocking(move || {
                     file.forget_before(start.min(hashed))?;
                     Ok::<_, Error>(file.read_at(start, here as usize)?)
                 });
-                return Ok(Some(read.await.map_err(Error::stopped)??));
+                let bytes = read.await.map_err(Error::stopped)??;
+                self.read_on(here);
+                return Ok(Some(bytes));
             }
             self.wait().await?;
         }
     }
 
-    /// Has more fetched of a file that is only passed on; how far it was hashed.
-    fn move_on(&self) -> u64 {
-        if self.shared.file.is_passing() {
-            locked(&self.shared.readers).ranges.insert(self.number, self.range.clone());
-            let _ = self.shared.commands.send(Command::Changed);
+    /// Counts bytes as read; of a file that is only passed on more is fetched.
+    fn read_on(&mut self, length: u64) {
+        self.range.start += length;
+        let is_passing = self.shared.file.is_passing();
+        if is_passing || self.waits_at.take().is_some() {
+            let start = self.range.start;
+            self.shared.tell(self.number, |reader| {
+                reader.waits_at = None;
+                reader.range.start = if is_passing { start } else { reader.range.start };
+            });
         }
-        self.shared.hashed.load(Ordering::Relaxed)
     }
 
     async fn wait(&mut self) -> Result<(), Error> {
@@ -269,14 +355,21 @@ impl Part {
             return Err(error.clone());
         }
         // What came between the look at the file and this is told by the next change or found there now.
-        if self.shared.file.available(self.range.start) > 0 {
+        let start = self.range.start;
+        if self.shared.file.available(start) > 0 {
             return Ok(());
         }
-        let _ = self.shared.commands.send(Command::Prefer(self.range.start));
+        if self.waits_at != Some(start) {
+            self.waits_at = Some(start);
+            self.shared.tell(self.number, |reader| reader.waits_at = Some(start));
+        }
         self.changed().await
     }
 
     async fn changed(&mut self) -> Result<(), Error> {
+        if self.progress.borrow().is_settling {
+            return self.progress.changed().await.map_err(Error::stopped);
+        }
         let after = self.stall_timeout;
         match tokio::time::timeout(after, self.progress.changed()).await {
             Ok(changed) => changed.map_err(Error::stopped),
@@ -294,7 +387,7 @@ impl Part {
     }
 
     /// Waits until the whole file is here and was hashed.
-    pub async fn outcome(&mut self) -> Result<Stored, Error> {
+    pub async fn outcome(&mut self) -> Result<Arc<Settled>, Error> {
         loop {
             if let Some(outcome) = self.progress.borrow_and_update().outcome.clone() {
                 return outcome;
@@ -306,7 +399,7 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        locked(&self.shared.readers).ranges.remove(&self.number);
-        let _ = self.shared.commands.send(Command::Changed);
+        locked(&self.shared.readers).all.remove(&self.number);
+        self.shared.moved.notify_one();
     }
 }

@@ -69,6 +69,12 @@ pub enum Error {
         /// The most that may be stored, in bytes.
         limit: u64,
     },
+    /// What is only to be cached does not fit.
+    #[error("{} do not fit into the cache, see --cache-size and --max-size", indicatif::HumanBytes(*size))]
+    NoRoom {
+        /// Its size in bytes.
+        size: u64,
+    },
     /// The node directory failed.
     #[error("the store: {0}")]
     Store(String),
@@ -86,6 +92,7 @@ impl From<store::Error> for Error {
         match error {
             store::Error::Full => Self::Full,
             store::Error::Quota { limit } => Self::Quota { limit },
+            store::Error::NoRoom { size } => Self::NoRoom { size },
             store::Error::Stopped => Self::Node(ocipfs_node::Error::Stopped),
             other => Self::Store(other.to_string()),
         }

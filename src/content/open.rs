@@ -93,11 +93,11 @@ impl Source {
         if !*ended || matches!(last, Last::Nothing) {
             return Ok(next);
         }
-        let stored = part.outcome().await?;
+        let settled = part.outcome().await?;
         match last {
-            Last::Digest(digest) if digest.algorithm() == Algorithm::Sha256 && *digest != stored.digest => {
-                let why = format!("its digest is {}, not {digest}", stored.digest);
-                Err(Error::Mismatch { at: stored.root.into(), why })
+            Last::Digest(digest) if !settled.has(digest) => {
+                let why = format!("its digest is {}, not {digest}", settled.stored.digest);
+                Err(Error::Mismatch { at: settled.stored.root.into(), why })
             }
             _ => Ok(next),
         }
@@ -239,6 +239,14 @@ impl Content {
                 return Reader::begin(size, Source::Arriving { part, last, ended: false }).await;
             }
         }
+    }
+
+    /// Fetches the whole of a blob into the cache, to be read later; refused at once where it does not fit.
+    pub async fn cache(&self, blob: &Blob) -> Result<(), Error> {
+        if self.stored_file(&blob.digest).await?.is_none() && !self.0.space.fits(blob.size) {
+            return Err(Error::NoRoom { size: blob.size });
+        }
+        self.open_blob(blob, 0..blob.size, Purpose::Cache).await?.settle(&mut |_| {}).await
     }
 
     /// Whether the blob can be had: it is here, or its first block came and its size is right.

@@ -104,6 +104,13 @@ impl Space {
         Ok(self.over(store)? == 0)
     }
 
+    /// Whether a file of this size has room within the limits, were all else that is not kept evicted.
+    pub fn fits(&self, size: u64) -> bool {
+        let kept = self.kept.load(Ordering::Relaxed);
+        self.cache_size.is_none_or(|limit| size <= limit)
+            && self.max_size.is_none_or(|limit| kept.saturating_add(size) <= limit)
+    }
+
     /// By how many bytes a limit is passed, as far as is known without counting.
     pub fn over(&self, store: &Store) -> Result<u64, Error> {
         if self.cache_size.is_none() && self.max_size.is_none() {

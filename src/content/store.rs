@@ -52,7 +52,7 @@ use ocipfs_node::{Block, Cid};
 use ocipfs_oci::Digest;
 use redb::{ReadableTableMetadata, WriteTransaction};
 
-pub use arriving::Arriving;
+pub use arriving::{Arriving, Hashed};
 pub use database::Database;
 pub use draft::{Draft, Ready, Sealed};
 pub use error::Error;
@@ -71,7 +71,7 @@ use layout::{Key, Place, frame};
 use pending::Pending;
 use source::{Buffers, Source, Sources};
 use tables::{
-    ALIASES, BLOCKS, BYTES, FILES, FORMAT_ROW, Hash, META, NEXT_ID, ROOTS, SMALL, STORED, Tables, UPLOADS,
+    ALIASES, BLOCKS, BYTES, FILES, FORMAT_ROW, HASHED, Hash, META, NEXT_ID, ROOTS, SMALL, STORED, Tables,
 };
 use touched::Touched;
 use usage::Usage;
@@ -140,7 +140,7 @@ impl Store {
         let disk = Disk::open(dir)?;
         let database = Database::open(&dir.join("index.redb"))?;
         // Tables that came since the directory was made are made here.
-        if database.read(|read| Ok(read.open_table(UPLOADS).is_err()))? {
+        if database.read(|read| Ok(read.open_table(HASHED).is_err()))? {
             database.write(|write| {
                 Tables::open(write)?.meta.insert(FORMAT_ROW, FORMAT)?;
                 Ok(())
@@ -225,7 +225,8 @@ impl Store {
         self.0.disk.check_space()?;
         self.check_room(blocks.iter().map(|block| block.data.len() as u64).sum())?;
         self.touch(blocks.iter().map(|block| Key::of(&block.cid)));
-        self.0.database.write(|write| Tables::open(write)?.put_blocks(blocks))
+        let blocks = blocks.to_vec();
+        self.0.database.write_together(move |write| Tables::open(write)?.put_blocks(&blocks))
     }
 
     /// Says that somebody counts on a block, or on the file that it is the root of.

@@ -207,7 +207,7 @@ fn content_answer(error: &content::Error, wanted: Wanted) -> (StatusCode, &'stat
         Corrupt { .. } | Mismatch { .. } => (StatusCode::BAD_GATEWAY, "PEER_DATA_INVALID"),
         Stalled { .. } => (StatusCode::GATEWAY_TIMEOUT, "PEER_TIMEOUT"),
         Full => (StatusCode::INSUFFICIENT_STORAGE, "STORAGE_FULL"),
-        Quota { .. } => (StatusCode::INSUFFICIENT_STORAGE, "DENIED"),
+        Quota { .. } | NoRoom { .. } => (StatusCode::INSUFFICIENT_STORAGE, "DENIED"),
         Store(_) => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL"),
     }
 }

@@ -1,12 +1,16 @@
 //! What of a blob is here is served to peers, though the blob is not whole and its source is gone.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use libtest_mimic::Trial;
+use tempfile::TempDir;
+use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
+    following::{name_of, published, push},
     harness::{Layer, Serve, noise, trials},
     http::{Answer, ask},
+    names::image::Image,
 };
 
 const MIB: usize = 1 << 20;
@@ -15,6 +19,10 @@ pub fn trials() -> Vec<Trial> {
     trials![
         parts_that_were_fetched_are_served_when_their_source_is_gone,
         a_blob_is_served_as_far_as_it_has_come_while_it_arrives,
+        another_provider_is_searched_for_however_many_clients_come_and_go,
+        another_provider_is_found_within_any_stall_timeout,
+        a_slow_range_reader_does_not_hold_up_other_blobs_of_the_same_peer,
+        prefetch_passes_over_a_blob_that_does_not_fit_into_the_cache,
     ]
 }
 
@@ -64,4 +72,112 @@ async fn a_blob_is_served_as_far_as_it_has_come_while_it_arrives() {
         here += bytes.len();
     }
     assert_eq!(here, layer.bytes.len());
+}
+
+/// A node whose one connected provider dies in the middle of a blob, while another is known to a router only.
+struct Outage {
+    middle: Serve,
+    layer: Layer,
+    _router: Serve,
+    _second: Serve,
+    _dir: TempDir,
+}
+
+impl Outage {
+    async fn begin(stall_timeout: &str) -> Self {
+        let router = Serve::start(&[]);
+        let first = Serve::start(&[]);
+        let bytes = noise(64 * MIB);
+        let layer = Layer::add(&first, &bytes);
+        let dir = tempfile::tempdir().expect("a directory");
+        // Without an address of its own no provider dials it.
+        std::fs::write(dir.path().join("config.toml"), "swarm-listen = []\n").expect("a settings file");
+        let arguments =
+            ["--bootstrap", router.address(), "--peer", first.address(), "--stall-timeout", stall_timeout];
+        let middle = Serve::start_in(dir.path(), &arguments);
+        for part in [0..MIB, 8 * MIB..9 * MIB] {
+            is_part(&range(&middle, &layer, &part).await, &layer, &part);
+        }
+        let second = Serve::start(&["--bootstrap", router.address()]);
+        assert_eq!(Layer::add(&second, &bytes).name, layer.name);
+        second.until("it is announced", |status| status["announced"] == 3).await;
+        let peers = middle.ask(&["swarm", "peers"]);
+        assert!(!peers.contains(second.peer()), "{peers}");
+        first.kill();
+        Self { middle, layer, _router: router, _second: second, _dir: dir }
+    }
+
+    /// Reads the whole blob until it has come, and gives up and tries again when nothing comes for a while.
+    fn client(&self, patience: Duration) -> impl Future<Output = ()> + Send + 'static {
+        let (url, bytes) = (self.middle.url(&self.layer.blob_path()), Arc::new(self.layer.bytes.clone()));
+        async move {
+            loop {
+                let Ok(Ok(mut answer)) = timeout(patience, reqwest::get(&url)).await else { continue };
+                let mut here = 0;
+                while let Ok(Ok(Some(chunk))) = timeout(patience, answer.chunk()).await {
+                    assert!(chunk == bytes[here..here + chunk.len()]);
+                    here += chunk.len();
+                }
+                if here == bytes.len() {
+                    return;
+                }
+                tokio::time::sleep(patience / 10).await;
+            }
+        }
+    }
+}
+
+async fn another_provider_is_searched_for_however_many_clients_come_and_go() {
+    let outage = Outage::begin("30s").await;
+    let mut clients = JoinSet::new();
+    for n in 0..12 {
+        clients.spawn(outage.client(Duration::from_millis(2000 + 150 * n)));
+    }
+    let first = timeout(Duration::from_secs(60), clients.join_next()).await;
+    first
+        .expect("the blob goes on from the second provider")
+        .expect("a client")
+        .expect("it reads right bytes");
+}
+
+async fn another_provider_is_found_within_any_stall_timeout() {
+    let outage = Outage::begin("2s").await;
+    let patience = Duration::from_secs(10);
+    timeout(Duration::from_secs(60), outage.client(patience)).await.expect("the second provider is found");
+}
+
+async fn a_slow_range_reader_does_not_hold_up_other_blobs_of_the_same_peer() {
+    let source = Serve::start(&[]);
+    let [layer, other] = [64 * MIB, 65 * MIB].map(|length| Layer::add(&source, &noise(length)));
+    let middle = Serve::start(&["--peer", source.address()]);
+    // It has its answer and does not read it.
+    let client = reqwest::Client::new();
+    let url = middle.url(&layer.blob_path());
+    let header = format!("bytes=0-{}", 8 * MIB - 1);
+    let slow = client.get(&url).header("range", header).send().await.expect("an answer");
+    for _ in 0..20 {
+        let mut pull = reqwest::get(&url).await.expect("an answer");
+        pull.chunk().await.expect("bytes come");
+        drop(pull);
+    }
+    let all = timeout(Duration::from_secs(60), reqwest::get(middle.url(&other.blob_path()))).await;
+    let all = all.expect("the connection is read").expect("an answer").bytes().await.expect("bytes come");
+    assert!(all == other.bytes);
+    drop(slow);
+}
+
+async fn prefetch_passes_over_a_blob_that_does_not_fit_into_the_cache() {
+    let publisher = Serve::start(&[]);
+    let [large, small] = [("large", 40 * MIB), ("small", MIB)].map(|(note, size)| Image::of(note, size));
+    push(&publisher, "a-large", "1", &large).await;
+    push(&publisher, "b-small", "1", &small).await;
+    published(&publisher).await;
+    let name = name_of(&publisher);
+    let limits = ["--prefetch", "all", "--cache-size", "16MiB", "--stall-timeout", "60s"];
+    let following = ["--peer", publisher.address(), "--follow", &name];
+    let follower = Serve::start(&[limits.as_slice(), &following].concat());
+    // Behind the large one, whose fetch would not end before the stall time-out.
+    follower.until("the small image is here", |_| follower.stored("bytes") >= MIB as u64).await;
+    let sent = publisher.status()["sent_bytes"].as_u64().expect("a number");
+    assert!(sent < 16 * MIB as u64, "{sent} bytes were sent");
 }

@@ -1,5 +1,7 @@
 //! Getting the blocks of one DAG from peers: those that are connected, else those that a search finds.
 
+mod awaited;
+
 use std::{
     sync::{
         Arc,
@@ -8,25 +10,24 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::{Mutex, mpsc},
-    time::Instant,
-};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{Cid, Error, Fetched, Node, node::Online};
+use awaited::Awaited;
 
 /// Peers that are connected are asked first; this long, before anybody is searched.
 const HEAD_START: Duration = Duration::from_millis(500);
 /// When a search ended with nobody, what connected peers still get to answer.
 const LAST_CALL: Duration = Duration::from_secs(2);
-/// When nothing came for so long, the root's providers are searched (again).
-const SEARCH_AGAIN: Duration = Duration::from_secs(5);
-
 /// The blocks of one DAG on their way. Only its root is announced, so the root is what providers are found by.
 pub struct Session {
     search: Arc<Search>,
     /// None in a process without a swarm.
     fetch: Option<Fetch>,
+    awaited: Awaited,
+    /// The search for further providers, which goes on whatever becomes of the futures that `next` makes.
+    searching: Option<AbortOnDropHandle<()>>,
 }
 
 struct Fetch {
@@ -39,7 +40,6 @@ struct Search {
     root: Cid,
     announced: Cid,
     providers: AtomicUsize,
-    searching: Mutex<()>,
 }
 
 impl Session {
@@ -48,13 +48,19 @@ impl Session {
             let (id, blocks) = online.commands.begin();
             Fetch { id, blocks }
         });
-        let (providers, searching) = (AtomicUsize::new(0), Mutex::new(()));
-        let search = Search { node, root, announced, providers, searching };
-        Self { search: Arc::new(search), fetch }
+        let search = Search { node, root, announced, providers: AtomicUsize::new(0) };
+        Self { search: Arc::new(search), fetch, awaited: Awaited::default(), searching: None }
+    }
+
+    /// Searches further providers well within `stall_timeout`, after which the reader gives up.
+    pub fn within(mut self, stall_timeout: Duration) -> Self {
+        self.awaited.set_stall_timeout(stall_timeout);
+        self
     }
 
     /// Asks for blocks, each with its length or 0 where that is unknown; the first needed first.
-    pub fn want(&self, wanted: Vec<(Cid, u64)>) {
+    pub fn want(&mut self, wanted: Vec<(Cid, u64)>) {
+        self.awaited.want(wanted.iter().map(|(cid, _)| cid), Instant::now());
         if let (Some(fetch), Some(online)) = (&self.fetch, self.search.node.online()) {
             online.commands.want(fetch.id, wanted);
         }
@@ -68,7 +74,8 @@ impl Session {
     }
 
     /// Takes back what was asked for.
-    pub fn unwant(&self, cids: Vec<Cid>) {
+    pub fn unwant(&mut self, cids: Vec<Cid>) {
+        self.awaited.unwant(&cids);
         if let (Some(fetch), Some(online)) = (&self.fetch, self.search.node.online()) {
             online.commands.unwant(fetch.id, cids);
         }
@@ -80,33 +87,62 @@ impl Session {
         let online = search.node.online().ok_or(Error::Offline(root))?;
         self.want(vec![(root, 0)]);
         let Some(fetch) = &mut self.fetch else { return Err(Error::Offline(root)) };
-        tokio::select! {
+        let fetched = tokio::select! {
             block = fetch.blocks.recv() => block.ok_or(Error::Stopped),
             error = search.verdict(online, patience) => Err(error),
-        }
+        }?;
+        self.awaited.came(&fetched.block.cid, Instant::now());
+        Ok(fetched)
     }
 
     /// A block that has come already.
     pub fn ready(&mut self) -> Option<Fetched> {
-        self.fetch.as_mut()?.blocks.try_recv().ok()
+        let fetched = self.fetch.as_mut()?.blocks.try_recv().ok()?;
+        self.awaited.came(&fetched.block.cid, Instant::now());
+        Some(fetched)
     }
 
-    /// The next block that comes, in no order. It waits for ever: the reader knows what progress is.
+    /// The next block that comes, in no order, be it awaited still or not. It has no deadline: the reader knows what
+    /// progress is. Its future may be dropped at any time: neither a block nor the wait for a search is lost with it.
     pub async fn next(&mut self) -> Result<Fetched, Error> {
+        loop {
+            let overdue = self.awaited.overdue();
+            let Some(fetch) = &mut self.fetch else {
+                return match overdue {
+                    Some(_) => Err(Error::Offline(self.search.root)),
+                    None => std::future::pending().await,
+                };
+            };
+            let wait = async {
+                match overdue {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                fetched = fetch.blocks.recv() => {
+                    let fetched = fetched.ok_or(Error::Stopped)?;
+                    self.awaited.came(&fetched.block.cid, Instant::now());
+                    return Ok(fetched);
+                }
+                () = wait => self.search_again(),
+            }
+        }
+    }
+
+    /// Searches the root's providers beside what goes on, unless a search is under way.
+    fn search_again(&mut self) {
+        self.awaited.searched(Instant::now());
+        if self.searching.as_ref().is_some_and(|search| !search.is_finished()) {
+            return;
+        }
         let search = self.search.clone();
-        let online = search.node.online().ok_or(Error::Offline(search.root))?;
-        let Some(fetch) = &mut self.fetch else { return Err(Error::Offline(search.root)) };
-        let searching = async {
-            loop {
-                tokio::time::sleep(SEARCH_AGAIN).await;
+        self.searching = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            if let Some(online) = search.node.online() {
                 search.search(online).await;
             }
-        };
-        tokio::select! {
-            biased;
-            block = fetch.blocks.recv() => block.ok_or(Error::Stopped),
-            () = searching => Err(Error::Stopped),
-        }
+        })));
     }
 }
 
@@ -147,7 +183,6 @@ impl Search {
 
     /// Searches providers once, dialling them.
     async fn search(&self, online: &Online) {
-        let _turn = self.searching.lock().await;
         let Ok(mut found) = online.find_providers(self.announced).await else { return };
         let mut providers = 0;
         while let Some(peer) = found.recv().await {

@@ -3,7 +3,10 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize, Serializer};
-use sha2::{Digest as _, Sha256, Sha512};
+use sha2::{
+    Digest as _, Sha256, Sha512,
+    digest::common::hazmat::{SerializableState, SerializedState},
+};
 
 use crate::excerpt;
 
@@ -218,6 +221,20 @@ impl Hasher {
             Running::Sha256(hash) => hash.update(bytes),
             Running::Sha512(hash) => hash.update(bytes),
         }
+    }
+
+    /// Returns the state of a running sha256, to be saved and resumed later; none of another algorithm.
+    pub fn state(&self) -> Option<Vec<u8>> {
+        match &self.0 {
+            Running::Sha256(hash) => Some(hash.serialize().to_vec()),
+            Running::Sha512(_) => None,
+        }
+    }
+
+    /// Resumes a sha256 from a saved state; none where the bytes are not such a state.
+    pub fn resume(state: &[u8]) -> Option<Self> {
+        let state = SerializedState::<Sha256>::try_from(state).ok()?;
+        Some(Self(Running::Sha256(Sha256::deserialize(&state).ok()?)))
     }
 
     /// Returns the digest of all bytes taken.

@@ -1,6 +1,7 @@
 //! The task behind one arriving file.
 
 use std::{
+    collections::HashMap,
     ops::Range,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
@@ -8,22 +9,25 @@ use std::{
 
 use bytes::Bytes;
 use ocipfs_node::{Block, Cid, Fetched, Session};
-use ocipfs_oci::{Algorithm, Digest, Hasher};
-use tokio::{sync::mpsc, task::JoinHandle};
+use ocipfs_oci::{Algorithm, Digest};
+use tokio::task::JoinHandle;
 
 use super::{
-    Command, Shared, Start,
+    Settled, Shared, Start,
+    interest::Interest,
     tree::{Place, Tree},
+    whole::{Whole, hash},
 };
 use crate::content::{
     Blob, Content, Error,
     dag::{Child, Unit},
-    locked,
     store::{self, Arriving, Leaf, Store, Stored},
 };
 
 /// Parts that are wanted at once.
 const WANTED: usize = 2048;
+/// Parts that readers wait for, wanted at once beyond those.
+const URGENT: usize = 64;
 /// The node directory is searched for so many parts at a time.
 const SEARCHED: usize = 1024;
 /// Blocks written in one go.
@@ -35,33 +39,25 @@ const WORTH: u64 = 8 << 20;
 const AFTER_ALL: Duration = Duration::from_secs(5);
 /// The id of a file that has none, because it was only passed on.
 const PASSED: u64 = 0;
-/// Read for hashing in one piece.
-const HASHED: u64 = 1 << 20;
-/// Hashed in one go.
-const HASHED_AT_ONCE: u64 = 8 << 20;
-
 /// Fetches a file as far as its readers need it.
-pub async fn run(
-    content: Content,
-    shared: Arc<Shared>,
-    start: Start,
-    mut inbox: mpsc::UnboundedReceiver<Command>,
-) {
+pub async fn run(content: Content, shared: Arc<Shared>, start: Start) {
     let Start { root, unit, block, mut session } = start;
     let is_hashed = shared.hashed.load(Ordering::Relaxed) == 0 || !shared.file.is_passing();
+    let whole = is_hashed.then(|| Whole::of(&shared.file));
     let mut task = Task {
         content,
         shared,
         tree: Tree::default(),
+        preferred: HashMap::new(),
         since_checkpoint: 0,
         checkpoint: None,
         checkpointed: Instant::now(),
         begun: Instant::now(),
-        whole: is_hashed.then(Whole::new),
+        whole,
     };
     let begun = task.begin(root, unit, block).await;
     let ended = match begun {
-        Ok(()) => task.work(&mut session, &mut inbox).await,
+        Ok(()) => task.work(&mut session).await,
         Err(error) => Err(error),
     };
     // Nothing is fetched any more, so its peers need not send what they still have queued.
@@ -73,45 +69,15 @@ struct Task {
     content: Content,
     shared: Arc<Shared>,
     tree: Tree,
+    /// What was asked for first because a reader waits there, by offset.
+    preferred: HashMap<u64, Cid>,
     since_checkpoint: u64,
     checkpoint: Option<JoinHandle<()>>,
     /// When the last one was begun.
     checkpointed: Instant,
     begun: Instant,
-    /// Absent while somebody works on it.
+    /// Absent while it is worked on.
     whole: Option<Whole>,
-}
-
-/// The running hash of the whole.
-struct Whole {
-    hasher: Hasher,
-    /// How far it is.
-    at: u64,
-}
-
-impl Whole {
-    fn new() -> Self {
-        Self { hasher: Hasher::new(Algorithm::Sha256), at: 0 }
-    }
-
-    /// Takes data that belongs at `offset`, if it is the next: then it need not be read again.
-    fn take(&mut self, offset: u64, data: &[u8]) {
-        if offset == self.at {
-            self.hasher.update(data);
-            self.at += data.len() as u64;
-        }
-    }
-
-    /// Hashes what is here, up to a bound.
-    fn read_on(mut self, file: &Arriving) -> Result<Self, Error> {
-        let end = self.at + file.available(self.at).min(HASHED_AT_ONCE);
-        while self.at < end {
-            let bytes = file.read_at(self.at, HASHED.min(end - self.at) as usize)?;
-            self.hasher.update(&bytes);
-            self.at += bytes.len() as u64;
-        }
-        Ok(self)
-    }
 }
 
 /// A block that was found, and what it says.
@@ -125,49 +91,41 @@ struct Absorbed {
 
 impl Task {
     async fn begin(&mut self, root: Cid, unit: Unit, block: Bytes) -> Result<(), Error> {
-        let place = Place { offset: 0, length: unit.size(), depth: 0 };
+        let place = Place::root(unit.size());
         let found = vec![(Block { cid: root, data: block }, vec![place])];
         self.absorb(found, Vec::new()).await
     }
 
-    /// Ends well with the digest of the whole, or with none when nobody reads any more.
-    async fn work(
-        &mut self,
-        session: &mut Session,
-        inbox: &mut mpsc::UnboundedReceiver<Command>,
-    ) -> Result<Option<Digest>, Error> {
+    /// Ends well with the digest of the whole, or with none when the last reader has gone.
+    async fn work(&mut self, session: &mut Session) -> Result<Option<Digest>, Error> {
         loop {
             self.search_here(session).await?;
+            self.prefer(session);
             if let Some(digest) = self.hash_what_is_here().await? {
                 return Ok(Some(digest));
             }
-            let waits = self.tree.lacks_any(&self.shared.ranges());
+            if self.shared.interest().is_empty() && self.content.0.arrivals.leave(&self.shared, false) {
+                return Ok(None);
+            }
             tokio::select! {
                 () = std::future::ready(()), if self.has_more_to_hash() => {}
-                command = inbox.recv() => {
-                    if let Some(Command::Prefer(offset)) = command
-                        && let Some(cid) = self.tree.at(offset)
-                    {
-                        session.prefer(cid);
-                    }
-                    self.retarget(session);
-                    if self.shared.ranges().is_empty() && self.content.0.arrivals.leave(&self.shared, false) {
-                        return Ok(None);
-                    }
-                }
-                fetched = session.next(), if waits => self.take(session, fetched?).await?,
+                () = self.shared.moved.notified() => self.retarget(session),
+                // Also where nothing is lacking: blocks that nothing needs any more hold memory of the connection.
+                fetched = session.next() => self.take(session, fetched?).await?,
             }
         }
     }
 
     /// Takes from the node directory what other files or an earlier attempt left there, as far as more can be wanted.
-    async fn search_here(&mut self, session: &Session) -> Result<(), Error> {
+    async fn search_here(&mut self, session: &mut Session) -> Result<(), Error> {
         loop {
-            self.fetch(session);
+            let mut interest = self.shared.interest();
+            self.tree.make_room(&interest);
+            self.fetch(session, &interest);
             if self.tree.wanted() >= WANTED {
-                return Ok(());
+                interest = interest.only_urgent();
             }
-            let unknown = self.tree.take_new(&self.shared.ranges(), SEARCHED);
+            let unknown = self.tree.take_new(&interest, SEARCHED);
             if unknown.is_empty() {
                 return Ok(());
             }
@@ -180,15 +138,29 @@ impl Task {
         }
     }
 
-    fn fetch(&mut self, session: &Session) {
-        let missing = self.tree.take_missing(&self.shared.ranges(), WANTED);
+    fn fetch(&mut self, session: &mut Session, interest: &Interest) {
+        let mut missing = self.tree.take_urgent(interest.urgent(), WANTED + URGENT);
+        missing.extend(self.tree.take_missing(interest.ranges(), WANTED));
         if !missing.is_empty() {
             session.want(missing);
         }
     }
 
-    fn retarget(&mut self, session: &Session) {
-        let surplus = self.tree.take_surplus(&self.shared.ranges());
+    /// Puts the blocks that readers wait for before all others, each once.
+    fn prefer(&mut self, session: &Session) {
+        let waits = self.shared.waits();
+        self.preferred.retain(|offset, _| waits.contains(offset));
+        for offset in waits {
+            if let Some(cid) = self.tree.wanted_at(offset)
+                && self.preferred.insert(offset, cid) != Some(cid)
+            {
+                session.prefer(cid);
+            }
+        }
+    }
+
+    fn retarget(&mut self, session: &mut Session) {
+        let surplus = self.tree.take_surplus(self.shared.interest().ranges());
         if !surplus.is_empty() {
             session.unwant(surplus);
         }
@@ -211,7 +183,10 @@ impl Task {
             let places = self.tree.arrived(&block.cid);
             (block, places)
         });
-        let found = found.filter(|(_, places)| !places.is_empty()).collect();
+        let found: Vec<_> = found.filter(|(_, places)| !places.is_empty()).collect();
+        if found.is_empty() {
+            return Ok(());
+        }
         self.absorb(found, held).await
     }
 
@@ -230,11 +205,12 @@ impl Task {
         self.whole = whole;
         self.say_hashed();
         let cids: Vec<Cid> = absorbed.iter().map(|block| block.cid).collect();
+        let interest = self.shared.interest();
         for block in absorbed {
             self.since_checkpoint += block.size as u64;
             let file = &self.shared.file;
             let here = |range: &Range<u64>| file.has_range(range.start, range.end - range.start);
-            self.tree.expand(&block.cid, &block.places, block.own, &block.children, here)?;
+            self.tree.expand(&block.cid, &block.places, block.own, &block.children, &interest, here)?;
         }
         self.shared.step();
         if !self.shared.file.is_passing() {
@@ -246,12 +222,12 @@ impl Task {
 
     fn say_hashed(&self) {
         if let Some(whole) = &self.whole {
-            self.shared.hashed.store(whole.at, Ordering::Relaxed);
+            self.shared.hashed.store(whole.length(), Ordering::Relaxed);
         }
     }
 
     fn has_more_to_hash(&self) -> bool {
-        self.whole.as_ref().is_some_and(|whole| self.shared.file.available(whole.at) > 0)
+        self.whole.as_ref().is_some_and(|whole| self.shared.file.available(whole.length()) > 0)
     }
 
     /// Hashes on where parts came before what stands in front of them; the digest, when that was the last.
@@ -259,86 +235,143 @@ impl Task {
         if self.has_more_to_hash()
             && let Some(whole) = self.whole.take()
         {
-            let file = self.shared.file.clone();
-            let hashed = tokio::task::spawn_blocking(move || whole.read_on(&file));
+            let (file, step) = (self.shared.file.clone(), self.hash_step());
+            let hashed = tokio::task::spawn_blocking(move || whole.read_on(&file, step));
             self.whole = Some(hashed.await.map_err(Error::stopped)??);
             self.say_hashed();
+            self.checkpoint();
         }
         let size = self.shared.file.size();
-        let whole = self.whole.take_if(|whole| whole.at == size);
-        Ok(whole.map(|whole| whole.hasher.finish()))
+        let whole = self.whole.take_if(|whole| whole.length() == size);
+        Ok(whole.map(Whole::finish))
     }
 
-    /// Makes what came so far durable, beside the fetch.
+    /// A piece that was hashed is progress, as a block that came is.
+    fn hash_step(&self) -> impl Fn() + Send + 'static {
+        let shared = self.shared.clone();
+        #[cfg(test)]
+        let slow = self.content.0.arrivals.slow();
+        move || {
+            #[cfg(test)]
+            slow();
+            shared.step();
+        }
+    }
+
+    /// Makes what came so far durable, and how far it is hashed, beside the fetch.
     fn checkpoint(&mut self) {
         let busy = self.checkpoint.as_ref().is_some_and(|task| !task.is_finished());
         let due = if self.since_checkpoint < WORTH { AFTER_ALL } else { CHECKPOINT };
-        if busy || self.checkpointed.elapsed() < due {
+        if self.shared.file.is_passing() || busy || self.checkpointed.elapsed() < due {
             return;
         }
         (self.since_checkpoint, self.checkpointed) = (0, Instant::now());
+        self.checkpoint = Some(self.save());
+    }
+
+    fn save(&self) -> JoinHandle<()> {
         let file = self.shared.file.clone();
-        self.checkpoint = Some(tokio::task::spawn_blocking(move || save(&file)));
+        if let Some(hashed) = self.whole.as_ref().and_then(Whole::state) {
+            file.set_hashed(hashed);
+        }
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = file.checkpoint() {
+                tracing::warn!("what came so far may have to be fetched again after a crash: {error}");
+            }
+        })
     }
 
     async fn end(mut self, ended: Result<Option<Digest>, Error>) {
         let all_here = Instant::now();
+        if let Ok(Some(_)) = &ended {
+            self.shared.settling();
+        }
         if let Some(checkpoint) = self.checkpoint.take() {
             let _ = checkpoint.await;
         }
         let outcome = match ended {
             Ok(Some(digest)) => self.settle(digest).await,
             Ok(None) => {
-                let file = self.shared.file.clone();
-                let _ = tokio::task::spawn_blocking(move || save(&file)).await;
+                let _ = self.save().await;
                 return;
             }
             Err(error) => Err(error),
         };
-        if let Err(Error::Corrupt { .. } | Error::Mismatch { .. }) = &outcome {
-            let file = self.shared.file.clone();
-            let _ = tokio::task::spawn_blocking(move || file.discard()).await;
+        match &outcome {
+            Ok(_) => {}
+            Err(Error::Corrupt { .. } | Error::Mismatch { .. }) => {
+                let file = self.shared.file.clone();
+                let _ = tokio::task::spawn_blocking(move || file.discard()).await;
+            }
+            // Good data stays, whatever went wrong here.
+            Err(_) => drop(self.save().await),
         }
         let (size, root) = (self.shared.file.size(), self.shared.root);
         let (took, settling) = (self.begun.elapsed().as_millis(), all_here.elapsed().as_millis());
         tracing::debug!(%root, size, took, settling, "a file has arrived: {}", outcome.is_ok());
         self.content.0.arrivals.leave(&self.shared, true);
-        self.shared.end(outcome);
+        let outcome = match outcome {
+            Ok(settled) => self.settle_late(settled).await,
+            Err(error) => Err(error),
+        };
+        self.shared.end(outcome.map(Arc::new));
     }
 
-    /// Stores a file that is here whole, if it is what somebody was promised, or nobody was promised anything.
-    async fn settle(&self, digest: Digest) -> Result<Stored, Error> {
-        let promised = locked(&self.shared.readers).promised.clone();
-        let mut kept = Vec::new();
-        let mut wrong = Vec::new();
-        for blob in promised {
-            match self.found(&blob, &digest).await? {
-                found if found == blob.digest => kept.push(blob),
-                found => wrong.push((blob, found)),
-            }
-        }
-        let mut mismatch = None;
-        for (blob, found) in &wrong {
-            mismatch = Some(self.content.reject(blob, found));
-        }
-        if kept.is_empty()
-            && let Some(mismatch) = mismatch
+    /// Stores a file that is here whole, if it is what a reader was promised, or a reader was promised nothing.
+    async fn settle(&self, digest: Digest) -> Result<Settled, Error> {
+        let promised = self.shared.promised(0);
+        let (kept, mismatch) = self.judge(&promised, &digest).await?;
+        if let Some(mismatch) = mismatch
+            && kept.is_empty()
+            && !self.shared.is_read_by_cid()
         {
             return Err(mismatch);
         }
-        if self.shared.file.is_passing() {
-            let (root, size) = (self.shared.root, self.shared.file.size());
-            return Ok(Stored { id: PASSED, digest, size, root });
+        let verified: Vec<Digest> = kept.iter().map(|blob| blob.digest.clone()).collect();
+        let (size, root) = (self.shared.file.size(), self.shared.root);
+        let stored = match self.shared.file.is_passing() {
+            true => Stored { id: PASSED, digest, size, root },
+            false => self.finish(digest, &verified).await?,
+        };
+        self.keep(&kept).await?;
+        Ok(Settled { stored, verified, promises: promised.len() })
+    }
+
+    /// Judges what those were promised who joined while the file was stored; none can join any more.
+    async fn settle_late(&self, mut settled: Settled) -> Result<Settled, Error> {
+        let promised = self.shared.promised(settled.promises);
+        let (kept, _) = self.judge(&promised, &settled.stored.digest).await?;
+        self.keep(&kept).await?;
+        settled.verified.extend(kept.into_iter().map(|blob| blob.digest));
+        Ok(settled)
+    }
+
+    /// The promises that hold, and the error about one that does not.
+    async fn judge(&self, promised: &[Blob], digest: &Digest) -> Result<(Vec<Blob>, Option<Error>), Error> {
+        let (mut kept, mut mismatch) = (Vec::new(), None);
+        for blob in promised {
+            match self.found(blob, digest).await? {
+                found if found == blob.digest => kept.push(blob.clone()),
+                found => mismatch = Some(self.content.reject(blob, &found)),
+            }
         }
-        let aliases: Vec<Digest> =
-            kept.iter().map(|blob| blob.digest.clone()).filter(|d| *d != digest).collect();
+        Ok((kept, mismatch))
+    }
+
+    async fn finish(&self, digest: Digest, verified: &[Digest]) -> Result<Stored, Error> {
+        let aliases: Vec<Digest> = verified.iter().filter(|other| **other != digest).cloned().collect();
         let file = self.shared.file.clone();
         let finish = tokio::task::spawn_blocking(move || file.finish(&digest, &aliases));
-        let stored = finish.await.map_err(Error::stopped)??;
-        for blob in kept {
-            self.content.keep(&blob, self.shared.root, false).await?;
+        Ok(finish.await.map_err(Error::stopped)??)
+    }
+
+    async fn keep(&self, kept: &[Blob]) -> Result<(), Error> {
+        if !self.shared.file.is_passing() {
+            for blob in kept {
+                self.content.keep(blob, self.shared.root, false).await?;
+            }
         }
-        Ok(stored)
+        Ok(())
     }
 
     /// What the bytes hash to under the algorithm that a promise was made in.
@@ -347,17 +380,9 @@ impl Task {
         if algorithm == Algorithm::Sha256 {
             return Ok(sha256.clone());
         }
-        let (file, mut hasher) = (self.shared.file.clone(), Hasher::new(algorithm));
-        let hash = move || {
-            let mut at = 0;
-            while at < file.size() {
-                let bytes = file.read_at(at, HASHED.min(file.size() - at) as usize)?;
-                hasher.update(&bytes);
-                at += bytes.len() as u64;
-            }
-            Ok(hasher.finish())
-        };
-        tokio::task::spawn_blocking(hash).await.map_err(Error::stopped)?
+        let (file, step) = (self.shared.file.clone(), self.hash_step());
+        let hashed = tokio::task::spawn_blocking(move || hash(&file, algorithm, step));
+        hashed.await.map_err(Error::stopped)?
     }
 }
 
@@ -384,12 +409,6 @@ fn read(store: &Store, cids: Vec<Cid>) -> Result<Vec<Block>, store::Error> {
     Ok(found)
 }
 
-fn save(file: &Arriving) {
-    if let Err(error) = file.checkpoint() {
-        tracing::warn!("what came so far may have to be fetched again after a crash: {error}");
-    }
-}
-
 /// Decodes a block and writes its data where it belongs.
 fn write(
     file: &Arriving,
@@ -407,7 +426,8 @@ fn write(
         let why = format!("{kind} of {size} bytes where a file's part of {} belongs", place.length);
         return Err(Error::Corrupt { cid, why });
     }
-    if data.is_empty() {
+    // What was folded and came again is kept already.
+    if data.is_empty() && places.iter().any(Place::is_whole) {
         file.insert_node(cid, bytes.clone())?;
     }
     let own = data.len() as u64;

@@ -73,7 +73,7 @@ impl Fetcher {
     /// The first block that is not here: it is looked for as a root is, so that one that is nowhere is told from one that is
     /// late.
     async fn first(&mut self, cid: &Cid) -> Result<Unit, Error> {
-        let session = self.content.node().session_below(self.announced, *cid);
+        let session = begin(&self.content, self.announced, *cid);
         let patience = self.content.settings().find_timeout;
         let block = self.session.insert(session).root(patience).await?.block;
         self.keep(Block { cid: *cid, ..block })
@@ -87,7 +87,7 @@ impl Fetcher {
     /// What came of peers so far, to be kept, and the session that goes on with what is below.
     pub fn into_parts(self) -> (Vec<Block>, Session) {
         let Self { content, root, announced, session, fetched, .. } = self;
-        (fetched, session.unwrap_or_else(|| content.node().session_below(announced, root)))
+        (fetched, session.unwrap_or_else(|| begin(&content, announced, root)))
     }
 
     /// What came of peers so far, to be kept.
@@ -111,7 +111,7 @@ impl Fetcher {
 
     fn session(&mut self) -> &mut Session {
         let Self { content, root, announced, session, .. } = self;
-        session.get_or_insert_with(|| content.node().session_below(*announced, *root))
+        session.get_or_insert_with(|| begin(content, *announced, *root))
     }
 
     fn keep(&mut self, block: Block) -> Result<Unit, Error> {
@@ -119,6 +119,11 @@ impl Fetcher {
         self.fetched.push(block);
         Ok(unit)
     }
+}
+
+/// Begins to fetch a DAG that the providers of `announced` have.
+pub(super) fn begin(content: &Content, announced: Cid, root: Cid) -> Session {
+    content.node().session_below(announced, root).within(content.settings().stall_timeout)
 }
 
 /// Whether this is the leaf of an empty file. boxo says that it has one, and never sends it.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use ocipfs_node::{Block, Cid, Fetched, Session};
 
-use super::unixfs::Unit;
+use super::{fetch::begin, unixfs::Unit};
 use crate::content::{Content, Error, Store};
 
 /// Blocks that are asked for at once; so many are in memory before they are decoded.
@@ -83,7 +83,7 @@ impl Nodes {
         let Some(first) = cids.first().filter(|_| self.failed.is_none()) else { return Ok(Vec::new()) };
         let (content, announced) = (&self.content, self.announced);
         let is_new = self.session.is_none();
-        let session = self.session.get_or_insert_with(|| content.node().session_below(announced, *first));
+        let session = self.session.get_or_insert_with(|| begin(content, announced, *first));
         session.want(cids.iter().map(|cid| (*cid, 0)).collect());
         let mut came = Vec::new();
         while !waiting.is_empty() {

@@ -20,10 +20,12 @@ use super::{
     lock,
     pending::Waiting,
     source::Source,
-    tables::{self, ARRIVING, FILES, ROOTS},
+    tables::{self, ARRIVING, FILES, HASHED, ROOTS, Tables},
 };
 
 mod settle;
+#[cfg(test)]
+mod tests;
 
 /// A file that is arriving. Clones write the same; there is one for each root.
 #[derive(Clone)]
@@ -67,24 +69,44 @@ struct State {
     extents: Extents,
     /// Rows to be committed when what they name is synced.
     pending: Vec<(Key, Place)>,
-    /// Whether there are rows that need the file.
-    saved: bool,
+    hashed: Option<Hashed>,
+    /// How far the hash is that was committed last.
+    hash_saved: u64,
     unchecked: u64,
+    /// A sync failed: it is unknown what of the unsynced data the disk has.
+    broken: bool,
     ended: bool,
 }
 
-type Known = (u64, u64, Extents);
+/// The sha256 of a file's first bytes, to be resumed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hashed {
+    /// How many bytes are hashed.
+    pub length: u64,
+    /// The state of the hash.
+    pub state: Vec<u8>,
+}
+
+/// What the rows say of a file that is arriving.
+struct Known {
+    id: u64,
+    size: u64,
+    extents: Extents,
+    hashed: Option<Hashed>,
+}
 
 impl Store {
     /// Begins a file, or goes on where its rows say; the handle of who is at it already is shared.
     pub fn arrive(&self, root: Cid, size: u64) -> Result<Arriving, Error> {
         let key = Key::of(&root);
         self.touch([key.clone()]);
+        // Dropped after `live` is unlocked, since the drop of the last handle locks it.
+        let _ended;
         let mut live = lock(&self.0.live);
-        let shared = live.get(&key).and_then(Weak::upgrade).filter(|inner| !inner.state().ended);
-        let inner = match shared {
-            Some(inner) => inner,
-            None => {
+        let inner = match live.get(&key).and_then(Weak::upgrade) {
+            Some(inner) if !inner.state().ended => inner,
+            ended => {
+                _ended = ended;
                 let inner = Arc::new(self.begin(root, size, self.known(&key, &root)?)?);
                 live.insert(key, Arc::downgrade(&inner));
                 inner
@@ -112,30 +134,56 @@ impl Store {
             if tables::row(read, FILES, id, |_| ())?.is_some() {
                 return Err(Error::Stored(*root));
             }
-            tables::row(read, ARRIVING, id, |(_, size, parts)| (id, size, Extents::from_rows(parts)))
+            let known =
+                tables::row(read, ARRIVING, id, |(_, size, parts)| (size, Extents::from_rows(parts)))?;
+            let Some((size, extents)) = known else { return Ok(None) };
+            let hashed =
+                tables::row(read, HASHED, id, |(length, state)| Hashed { length, state: state.into() })?;
+            let hashed = hashed.filter(|hashed| extents.contain(0, hashed.length));
+            Ok(Some(Known { id, size, extents, hashed }))
         })
     }
 
     fn begin(&self, root: Cid, size: u64, known: Option<Known>) -> Result<Inner, Error> {
-        let (id, size, extents, file) = match known {
-            Some((id, size, extents)) => {
-                let path = self.0.disk.incoming(id);
-                let file = File::options().read(true).write(true).open(&path).map_err(Error::at(&path))?;
-                (id, size, extents, file)
+        if let Some(known) = known {
+            if let Some(file) = self.open_known(&known)? {
+                let Known { id, size, extents, hashed } = known;
+                let hash_saved = hashed.as_ref().map_or(0, |hashed| hashed.length);
+                let state = State { extents, hashed, hash_saved, ..State::default() };
+                return Ok(self.handle(id, root, size, file, state));
             }
-            None => {
-                self.0.disk.check_space()?;
-                let id = self.next_id();
-                (id, size, Extents::default(), self.0.disk.create(id)?)
+            // Without its file a row is worth nothing.
+            self.remove_arriving_rows(known.id, &root)?;
+        }
+        self.0.disk.check_space()?;
+        let id = self.next_id();
+        let file = self.0.disk.create(id)?;
+        Ok(self.handle(id, root, size, file, State::default()))
+    }
+
+    /// The file that a row names, if it has all that the row says.
+    fn open_known(&self, known: &Known) -> Result<Option<File>, Error> {
+        let path = self.0.disk.incoming(known.id);
+        match File::options().read(true).write(true).open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::at(&path)(error)),
+            Ok(file) => {
+                let length = file.metadata().map_err(Error::at(&path))?.len();
+                Ok((length >= known.extents.end()).then_some(file))
             }
-        };
-        let saved = extents != Extents::default();
-        let state = Mutex::new(State { extents, saved, ..State::default() });
+        }
+    }
+
+    fn handle(&self, id: u64, root: Cid, size: u64, file: File, state: State) -> Inner {
         let file = Arc::new(file);
         self.0.sources.insert(id, Source::File(file.clone()));
         self.use_file(id);
-        let settling = Mutex::default();
-        Ok(Inner { store: self.clone(), id, root, size, file, state, settling, is_passing: false })
+        let (state, settling) = (Mutex::new(state), Mutex::default());
+        Inner { store: self.clone(), id, root, size, file, state, settling, is_passing: false }
+    }
+
+    fn remove_arriving_rows(&self, id: u64, root: &Cid) -> Result<(), Error> {
+        self.0.database.write(|write| Tables::open(write)?.remove_arriving(id, root))
     }
 
     /// The files that are arriving, here or at the next call of `arrive`.
@@ -217,6 +265,19 @@ impl Arriving {
         inner.take(Key::of(&leaf.cid), place, (leaf.offset, end))
     }
 
+    /// How far the file is hashed, as far as that was told.
+    pub fn hashed(&self) -> Option<Hashed> {
+        self.0.state().hashed.clone()
+    }
+
+    /// Takes how far the file is hashed; the next checkpoint saves it.
+    pub fn set_hashed(&self, hashed: Hashed) {
+        let mut state = self.0.state();
+        if !self.0.is_passing && state.extents.contain(0, hashed.length) {
+            state.hashed = Some(hashed);
+        }
+    }
+
     /// Whether it is only passed on.
     pub fn is_passing(&self) -> bool {
         self.0.is_passing
@@ -278,6 +339,12 @@ impl Inner {
         self.store.0.disk.check_space()
     }
 
+    /// Whether a row names the file. Where that is unknown, one may.
+    fn has_rows(&self) -> bool {
+        let rows = (self.store.file_row(self.id), self.store.is_arriving(self.id));
+        !matches!(rows, (Ok(None), Ok(false)))
+    }
+
     fn failed(&self, error: io::Error) -> Error {
         Error::at(&self.store.0.disk.incoming(self.id))(error)
     }
@@ -285,20 +352,21 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let state = std::mem::take(&mut *self.state());
-        self.store.0.pending.forget(self.id, state.pending.iter().map(|(key, _)| key));
+        let pending = std::mem::take(&mut self.state().pending);
+        self.store.0.pending.forget(self.id, pending.iter().map(|(key, _)| key));
         let key = Key::of(&self.root);
+        // Held to the end: another handle begins with the file, or after it is gone.
         let mut live = lock(&self.store.0.live);
         // Another may have begun since.
         if live.get(&key).is_some_and(|inner| inner.strong_count() == 0) {
             live.remove(&key);
         }
-        drop(live);
-        if !state.saved && !state.ended {
-            self.store.0.sources.forget(self.id);
-            if let Err(error) = disk::unlink(&self.store.0.disk.incoming(self.id)) {
-                tracing::warn!("an unsaved file is left behind until the next start: {error}");
-            }
+        if self.is_passing || self.has_rows() {
+            return;
+        }
+        self.store.0.sources.forget(self.id);
+        if let Err(error) = disk::unlink(&self.store.0.disk.incoming(self.id)) {
+            tracing::warn!("an unsaved file is left behind until the next start: {error}");
         }
     }
 }

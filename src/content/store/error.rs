@@ -18,6 +18,12 @@ pub enum Error {
         /// The most that may be stored, in bytes.
         limit: u64,
     },
+    /// What is only to be cached does not fit.
+    #[error("{} do not fit into the cache", indicatif::HumanBytes(*size))]
+    NoRoom {
+        /// Its size in bytes.
+        size: u64,
+    },
     /// A file or directory failed.
     #[error("{}: {why}", path.display())]
     File {

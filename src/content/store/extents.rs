@@ -40,6 +40,11 @@ impl Extents {
         part.map_or(0, |(_, end)| end.saturating_sub(start))
     }
 
+    /// The end of the last part.
+    pub fn end(&self) -> u64 {
+        self.0.last().map_or(0, |(_, end)| *end)
+    }
+
     /// How many bytes are written.
     pub fn length(&self) -> u64 {
         self.0.iter().map(|(start, end)| end - start).sum()

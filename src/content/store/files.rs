@@ -153,6 +153,7 @@ impl Tables<'_> {
     pub fn remove_arriving(&mut self, id: u64, root: &Cid) -> Result<(), Error> {
         self.remove_blocks(id, root)?;
         self.arriving.remove(id)?;
+        self.hashed.remove(id)?;
         self.used.remove(id)?;
         let key = Key::of(root);
         if self.roots.get(key.bytes())?.is_some_and(|row| row.value() == id) {

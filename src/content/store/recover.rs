@@ -99,7 +99,7 @@ impl Store {
         self.0.database.write(|write| Tables::open(write)?.forget_doomed())
     }
 
-    fn is_arriving(&self, id: u64) -> Result<bool, Error> {
+    pub(super) fn is_arriving(&self, id: u64) -> Result<bool, Error> {
         Ok(self.0.database.read(|read| tables::row(read, ARRIVING, id, |_| ()))?.is_some())
     }
 

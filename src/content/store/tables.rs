@@ -29,6 +29,8 @@ pub const ALIASES: TableDefinition<&[u8], &Hash> = TableDefinition::new("aliases
 pub const SMALL: TableDefinition<&Hash, &[u8]> = TableDefinition::new("small");
 /// File id -> root CID, size, and the extents that are synced.
 pub const ARRIVING: TableDefinition<u64, ArrivingRow> = TableDefinition::new("arriving");
+/// File id of an arriving file -> how many of its first bytes are hashed, and the state of their sha256.
+pub const HASHED: TableDefinition<u64, (u64, &[u8])> = TableDefinition::new("hashed");
 /// Upload -> its owner, file id, when it was saved (seconds since 1970), and how long it was then.
 pub const UPLOADS: TableDefinition<&str, (&str, u64, u64, u64)> = TableDefinition::new("uploads");
 /// sha256 of blobs whose rows are gone and whose files may not be yet.
@@ -54,6 +56,7 @@ pub struct Tables<'t> {
     pub aliases: Table<'t, &'static [u8], &'static Hash>,
     pub small: Table<'t, &'static Hash, &'static [u8]>,
     pub arriving: Table<'t, u64, ArrivingRow<'static>>,
+    pub hashed: Table<'t, u64, (u64, &'static [u8])>,
     pub uploads: Table<'t, &'static str, (&'static str, u64, u64, u64)>,
     pub doomed: Table<'t, &'static Hash, ()>,
     pub used: Table<'t, u64, u64>,
@@ -71,6 +74,7 @@ impl<'t> Tables<'t> {
             aliases: write.open_table(ALIASES)?,
             small: write.open_table(SMALL)?,
             arriving: write.open_table(ARRIVING)?,
+            hashed: write.open_table(HASHED)?,
             uploads: write.open_table(UPLOADS)?,
             doomed: write.open_table(DOOMED)?,
             used: write.open_table(USED)?,

@@ -5,6 +5,7 @@ mod arriving;
 mod crash;
 mod format;
 mod full;
+mod interleaved;
 mod measured;
 mod passing;
 mod stored;

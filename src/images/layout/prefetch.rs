@@ -122,10 +122,14 @@ impl Layout {
         }
         let fetched = async {
             let Some(blob) = self.blob(content, digest).await? else { return Ok(()) };
-            content.open(&blob, 0..blob.size).await?.settle(&mut |_| {}).await?;
-            Ok(())
+            Ok(content.cache(&blob).await?)
         };
         match fetched.await {
+            // What does not fit into the cache is passed over: it can still be streamed.
+            Err(Error::Content(content::Error::NoRoom { size })) => {
+                tracing::debug!(%digest, size, "not prefetched: it does not fit into the cache");
+                Ok(())
+            }
             Err(error) if is_unfit(&error) => Ok(()),
             fetched => fetched,
         }

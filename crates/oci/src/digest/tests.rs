@@ -103,6 +103,20 @@ proptest! {
     }
 
     #[test]
+    fn a_sha256_resumed_from_its_saved_state_ends_as_one_that_was_not_interrupted(
+        bytes: Vec<u8>, cut: prop::sample::Index, junk: Vec<u8>,
+    ) {
+        let (head, tail) = bytes.split_at(cut.index(bytes.len() + 1));
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        hasher.update(head);
+        let mut resumed = Hasher::resume(&hasher.state().unwrap()).unwrap();
+        resumed.update(tail);
+        prop_assert_eq!(resumed.finish(), Digest::sha256_of(&bytes));
+        prop_assert!(Hasher::resume(&junk).is_none_or(|hasher| hasher.state() == Some(junk)));
+        prop_assert!(Hasher::new(Algorithm::Sha512).state().is_none());
+    }
+
+    #[test]
     fn no_text_makes_the_parser_panic(text in "(sha(256|512):)?\\PC*") {
         if let Ok(digest) = text.parse::<Digest>() {
             prop_assert_eq!(digest.to_string(), text);

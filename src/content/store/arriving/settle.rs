@@ -1,42 +1,50 @@
 //! What makes an arriving file durable, whole or gone: the data first, then the rows that count on it.
 
-use std::{io, os::unix::fs::FileExt, sync::PoisonError};
+use std::{
+    io::{self, ErrorKind},
+    os::unix::fs::FileExt,
+    sync::{Arc, PoisonError},
+};
 
+use ocipfs_node::Cid;
 use ocipfs_oci::Digest;
 use redb::ReadableTable;
 
-use super::{Arriving, Extents, Inner};
+use super::{Arriving, Hashed, Inner};
 use crate::content::store::{
-    Error, Stored, disk,
+    Error, Store, Stored, disk,
     draft::SMALL,
     files::{Whole, sha256},
     layout::{Key, Place},
     lock,
-    tables::Tables,
+    tables::{Hash, Tables},
     usage::now,
 };
 
-type Batch = [(Key, Place)];
+/// What one commit makes durable of an arriving file.
+struct Rows {
+    store: Store,
+    id: u64,
+    root: Cid,
+    size: u64,
+    blocks: Vec<(Key, Place)>,
+    extents: Vec<(u64, u64)>,
+    hashed: Option<Hashed>,
+}
 
 impl Arriving {
     /// Makes what was written before it durable: after a crash it is here again.
     pub fn checkpoint(&self) -> Result<(), Error> {
         let inner = &self.0;
         let _alone = lock(&inner.settling);
-        let nothing_new = {
-            let state = inner.state();
-            state.pending.is_empty() && !state.ended
-        };
-        if nothing_new {
+        if !inner.has_news() {
             return Ok(());
         }
-        inner.settle(|batch, extents| {
+        inner.settle(|rows| {
             inner.store.0.disk.check_space()?;
             inner.sync()?;
-            inner.store.0.database.write(|write| inner.save(&mut Tables::open(write)?, batch, extents))
-        })?;
-        inner.state().saved = true;
-        Ok(())
+            inner.store.0.database.write_together(move |write| rows.save(&mut Tables::open(write)?))
+        })
     }
 
     /// Stores the file, whose bytes the caller has seen to have the sha256 `digest`.
@@ -46,108 +54,116 @@ impl Arriving {
         let _alone = lock(&inner.settling);
         inner.check_whole()?;
         let small = inner.small().map_err(|e| inner.failed(e))?;
-        let whole = Whole { sha256, size: inner.size, aliases, small: small.as_deref() };
-        let id = inner.settle(|batch, _| {
-            inner.store.0.disk.check_space()?;
-            if small.is_none() {
-                inner.sync()?;
-            }
-            let _placing = inner.store.0.placing.read().unwrap_or_else(PoisonError::into_inner);
-            let id = inner
-                .store
-                .0
-                .database
-                .write(|write| inner.promote(&mut Tables::open(write)?, batch, &whole))?;
-            inner.store.settle_file(inner.id, &sha256, whole.small.is_some());
-            Ok(id)
-        })?;
+        if small.is_none() {
+            inner.check_name()?;
+        }
+        let id = inner.settle(|rows| inner.promote(rows, sha256, aliases.to_vec(), small))?;
         inner.end();
         Ok(Stored { id, digest: digest.clone(), size: inner.size, root: inner.root })
     }
 
     /// Removes the file and what is known of it.
     pub fn discard(&self) -> Result<(), Error> {
-        let inner = &self.0;
-        let _alone = lock(&inner.settling);
-        if inner.state().ended {
-            return Ok(());
-        }
-        inner.end();
-        if inner.state().saved {
-            inner
-                .store
-                .0
-                .database
-                .write(|write| Tables::open(write)?.remove_arriving(inner.id, &inner.root))?;
-        }
-        inner.store.0.sources.forget(inner.id);
-        disk::unlink(&inner.store.0.disk.incoming(inner.id))
+        let _alone = lock(&self.0.settling);
+        self.0.remove()
     }
 }
 
 impl Inner {
+    fn has_news(&self) -> bool {
+        let state = self.state();
+        let is_hashed_further = state.hashed.as_ref().is_some_and(|hashed| hashed.length > state.hash_saved);
+        state.ended || !state.pending.is_empty() || is_hashed_further
+    }
+
     /// Commits what is pending; where that fails, it stays pending.
-    fn settle<T>(&self, commit: impl FnOnce(&Batch, &Extents) -> Result<T, Error>) -> Result<T, Error> {
-        let (mut batch, extents) = {
-            let mut state = self.state();
-            if state.ended {
-                return Err(Error::Ended(self.root));
-            }
-            (std::mem::take(&mut state.pending), state.extents.clone())
-        };
-        // In the order of the table: neighbours fall into one page.
-        batch.sort_by(|(one, _), (other, _)| one.cmp(other));
-        let result = commit(&batch, &extents);
+    fn settle<T>(&self, commit: impl FnOnce(Arc<Rows>) -> Result<T, Error>) -> Result<T, Error> {
+        let rows = self.take_rows()?;
+        let result = commit(rows.clone());
         let mut state = self.state();
-        if result.is_ok() || state.ended {
-            self.store.0.pending.forget(self.id, batch.iter().map(|(key, _)| key));
-        } else {
-            state.pending.append(&mut batch);
+        if result.is_err() && !state.broken {
+            state.pending.extend(rows.blocks.iter().cloned());
+            return result;
+        }
+        self.store.0.pending.forget(self.id, rows.blocks.iter().map(|(key, _)| key));
+        match &result {
+            Ok(_) => state.hash_saved = rows.hashed.as_ref().map_or(0, |hashed| hashed.length),
+            // Only what the rows say counts now.
+            Err(_) => self.end_with(&mut state),
         }
         result
     }
 
-    fn save(&self, tables: &mut Tables, batch: &Batch, extents: &Extents) -> Result<(), Error> {
-        self.own(tables, batch)?;
-        let row = (&*self.root.to_bytes(), self.size, extents.rows());
-        tables.arriving.insert(self.id, row)?;
-        if tables.used.get(self.id)?.is_none() {
-            tables.used.insert(self.id, now())?;
+    fn take_rows(&self) -> Result<Arc<Rows>, Error> {
+        let mut state = self.state();
+        if state.ended {
+            return Err(Error::Ended(self.root));
         }
-        let key = Key::of(&self.root);
-        let is_known = tables.roots.get(key.bytes())?.is_some();
-        if !is_known {
-            tables.roots.insert(key.bytes(), self.id)?;
-        }
-        tables.used_ids(self.store.ids_used())
+        let mut blocks = std::mem::take(&mut state.pending);
+        let (extents, hashed) = (state.extents.rows(), state.hashed.clone());
+        drop(state);
+        // In the order of the table: neighbours fall into one page.
+        blocks.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let (store, id, root, size) = (self.store.clone(), self.id, self.root, self.size);
+        Ok(Arc::new(Rows { store, id, root, size, blocks, extents, hashed }))
     }
 
-    /// Turns the rows of an arriving file into those of a stored one, unless its layout came in another way.
-    fn promote(&self, tables: &mut Tables, batch: &Batch, whole: &Whole) -> Result<u64, Error> {
-        tables.used_ids(self.store.ids_used())?;
-        tables.add_blob(whole)?;
-        if let Some(known) = tables.stored_root(&Key::of(&self.root))? {
-            if known != self.id {
-                tables.remove_arriving(self.id, &self.root)?;
-            }
-            return Ok(known);
+    /// Makes the file a stored one; its id, or that of the file with this root that is stored already.
+    fn promote(
+        &self,
+        rows: Arc<Rows>,
+        sha256: Hash,
+        aliases: Vec<Digest>,
+        small: Option<Vec<u8>>,
+    ) -> Result<u64, Error> {
+        let (disk, is_small, size) = (&self.store.0.disk, small.is_some(), self.size);
+        disk.check_space()?;
+        if !is_small {
+            self.sync()?;
         }
-        self.own(tables, batch)?;
-        tables.arriving.remove(self.id)?;
-        tables.add_file(self.id, &self.root, whole)?;
-        Ok(self.id)
+        let _placing = self.store.0.placing.read().unwrap_or_else(PoisonError::into_inner);
+        let id = self.store.0.database.write_together(move |write| {
+            let whole = Whole { sha256, size, aliases: &aliases, small: small.as_deref() };
+            rows.promote(&mut Tables::open(write)?, &whole)
+        })?;
+        self.store.settle_file(self.id, &sha256, is_small);
+        Ok(id)
     }
 
-    fn own(&self, tables: &mut Tables, batch: &Batch) -> Result<(), Error> {
-        batch.iter().try_for_each(|(key, place)| tables.own(key, self.id, place))
+    /// Removes the rows and the file, unless the handle has ended.
+    fn remove(&self) -> Result<(), Error> {
+        // Held to the end: another handle begins when rows and file are gone.
+        let _live = lock(&self.store.0.live);
+        if self.state().ended {
+            return Ok(());
+        }
+        self.end();
+        if self.has_rows() {
+            self.store.remove_arriving_rows(self.id, &self.root)?;
+        }
+        self.store.0.sources.forget(self.id);
+        disk::unlink(&self.store.0.disk.incoming(self.id))
     }
 
     fn check_whole(&self) -> Result<(), Error> {
         let state = self.state();
+        if state.ended {
+            return Err(Error::Ended(self.root));
+        }
         if state.extents.contain(0, self.size) {
             return Ok(());
         }
         Err(Error::Incomplete { root: self.root, written: state.extents.length(), size: self.size })
+    }
+
+    /// Holds that the file can be moved to its place: a row must not be promised a file that has lost its name.
+    fn check_name(&self) -> Result<(), Error> {
+        let path = self.store.0.disk.incoming(self.id);
+        let Err(error) = std::fs::metadata(&path) else { return Ok(()) };
+        if error.kind() == ErrorKind::NotFound {
+            self.remove()?;
+        }
+        Err(Error::at(&path)(error))
     }
 
     /// The bytes, where they are few enough for the index.
@@ -160,21 +176,64 @@ impl Inner {
         Ok(Some(bytes))
     }
 
-    /// Has the disk take what is written. Where it fails, nobody knows what it has: only the rows count then.
+    /// Has the disk take what is written. Where it fails, it is unknown what the disk has: only the rows count then.
     fn sync(&self) -> Result<(), Error> {
         let synced = self.file.sync_data().map_err(|e| self.failed(e));
         let synced = synced.and_then(|()| self.store.0.disk.sync_incoming());
         if synced.is_err() {
-            self.end();
+            self.state().broken = true;
         }
         synced
     }
 
     /// Takes nothing more.
     fn end(&self) {
-        let mut state = self.state();
+        self.end_with(&mut self.state());
+    }
+
+    fn end_with(&self, state: &mut super::State) {
         state.ended = true;
         let rest = std::mem::take(&mut state.pending);
         self.store.0.pending.forget(self.id, rest.iter().map(|(key, _)| key));
+    }
+}
+
+impl Rows {
+    fn save(&self, tables: &mut Tables) -> Result<(), Error> {
+        self.own(tables)?;
+        tables.arriving.insert(self.id, (&*self.root.to_bytes(), self.size, self.extents.clone()))?;
+        if let Some(Hashed { length, state }) = &self.hashed {
+            tables.hashed.insert(self.id, (*length, state.as_slice()))?;
+        }
+        if tables.used.get(self.id)?.is_none() {
+            tables.used.insert(self.id, now())?;
+        }
+        let key = Key::of(&self.root);
+        let is_known = tables.roots.get(key.bytes())?.is_some();
+        if !is_known {
+            tables.roots.insert(key.bytes(), self.id)?;
+        }
+        tables.used_ids(self.store.ids_used())
+    }
+
+    /// Turns the rows of an arriving file into those of a stored one, unless its layout came in another way.
+    fn promote(&self, tables: &mut Tables, whole: &Whole) -> Result<u64, Error> {
+        tables.used_ids(self.store.ids_used())?;
+        tables.add_blob(whole)?;
+        if let Some(known) = tables.stored_root(&Key::of(&self.root))? {
+            if known != self.id {
+                tables.remove_arriving(self.id, &self.root)?;
+            }
+            return Ok(known);
+        }
+        self.own(tables)?;
+        tables.arriving.remove(self.id)?;
+        tables.hashed.remove(self.id)?;
+        tables.add_file(self.id, &self.root, whole)?;
+        Ok(self.id)
+    }
+
+    fn own(&self, tables: &mut Tables) -> Result<(), Error> {
+        self.blocks.iter().try_for_each(|(key, place)| tables.own(key, self.id, place))
     }
 }
