@@ -117,6 +117,8 @@ impl Store {
     }
 
     fn begin(&self, root: Cid, size: u64, known: Option<Known>) -> Result<Inner, Error> {
+        // Also a row that names no extents needs the file.
+        let saved = known.is_some();
         let (id, size, extents, file) = match known {
             Some((id, size, extents)) => {
                 let path = self.0.disk.incoming(id);
@@ -129,7 +131,6 @@ impl Store {
                 (id, size, Extents::default(), self.0.disk.create(id)?)
             }
         };
-        let saved = extents != Extents::default();
         let state = Mutex::new(State { extents, saved, ..State::default() });
         let file = Arc::new(file);
         self.0.sources.insert(id, Source::File(file.clone()));

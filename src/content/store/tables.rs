@@ -33,6 +33,8 @@ pub const ARRIVING: TableDefinition<u64, ArrivingRow> = TableDefinition::new("ar
 pub const UPLOADS: TableDefinition<&str, (&str, u64, u64, u64)> = TableDefinition::new("uploads");
 /// sha256 of blobs whose rows are gone and whose files may not be yet.
 pub const DOOMED: TableDefinition<&Hash, ()> = TableDefinition::new("doomed");
+/// The hash of each digest of a blob that was stored and is damaged -> its sha256, and the file that gets its bytes.
+pub const DAMAGED: TableDefinition<&[u8], (&Hash, u64)> = TableDefinition::new("damaged");
 /// File id -> when it was last read, or came, in milliseconds since 1970.
 pub const USED: TableDefinition<u64, u64> = TableDefinition::new("used");
 /// Numbers that stand alone.
@@ -56,6 +58,7 @@ pub struct Tables<'t> {
     pub arriving: Table<'t, u64, ArrivingRow<'static>>,
     pub uploads: Table<'t, &'static str, (&'static str, u64, u64, u64)>,
     pub doomed: Table<'t, &'static Hash, ()>,
+    pub damaged: Table<'t, &'static [u8], (&'static Hash, u64)>,
     pub used: Table<'t, u64, u64>,
     pub meta: Table<'t, &'static str, u64>,
 }
@@ -73,6 +76,7 @@ impl<'t> Tables<'t> {
             arriving: write.open_table(ARRIVING)?,
             uploads: write.open_table(UPLOADS)?,
             doomed: write.open_table(DOOMED)?,
+            damaged: write.open_table(DAMAGED)?,
             used: write.open_table(USED)?,
             meta: write.open_table(META)?,
         })
