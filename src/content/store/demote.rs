@@ -87,7 +87,7 @@ impl Store {
             self.0.database.write(|write| {
                 let mut tables = Tables::open(write)?;
                 remains.iter().try_for_each(|layout| layout.note(&mut tables))?;
-                tables.unstore(&hash, remains.first().map_or(0, |layout| layout.file.id))
+                tables.unstore(&hash, remains.iter().map(|layout| layout.file.id).collect())
             })
         });
         for layout in &remains {
@@ -229,14 +229,13 @@ impl Store {
             let (mut lost, mut seen) = (Vec::new(), HashSet::new());
             for row in read.open_table(DAMAGED)?.iter()? {
                 let (_, row) = row?;
-                let (hash, id) = row.value();
+                let (hash, ids) = row.value();
+                let Some(id) = ids.first().copied().filter(|id| seen.insert(*id)) else { continue };
                 let arriving = tables::row(read, ARRIVING, id, |(root, size, parts)| {
-                    let root = Cid::try_from(root).map_err(|e| Error::Damaged(e.to_string()))?;
-                    Ok::<_, Error>((root, size, Extents::from_rows(parts).length()))
+                    let stored = files::stored(id, (hash, size, root))?;
+                    Ok::<_, Error>((stored, Extents::from_rows(parts).length()))
                 })?;
-                let Some((root, size, right)) = arriving.transpose()? else { continue };
-                if seen.insert(id) {
-                    let digest = files::stored(id, (hash, size, &root.to_bytes()))?.digest;
+                if let Some((Stored { digest, root, size, .. }, right)) = arriving.transpose()? {
                     lost.push(Lost { digest, root, size, right });
                 }
             }
@@ -284,8 +283,8 @@ impl Remains {
 }
 
 impl Tables<'_> {
-    /// Forgets that a blob is stored, and notes under each of its digests that `id` gets its bytes.
-    fn unstore(&mut self, hash: &Hash, id: u64) -> Result<(), Error> {
+    /// Forgets that a blob is stored, and notes under each of its digests that its layouts, `ids`, are arriving.
+    fn unstore(&mut self, hash: &Hash, ids: Vec<u64>) -> Result<(), Error> {
         let Some((size, _, aliases)) = self.stored_row(hash)? else { return Ok(()) };
         self.stored.remove(hash)?;
         self.small.remove(hash)?;
@@ -296,7 +295,27 @@ impl Tables<'_> {
             self.aliases.remove(alias.as_slice())?;
         }
         for digest in aliases.iter().map(Vec::as_slice).chain([&hash[..]]) {
-            self.damaged.insert(digest, (hash, id))?;
+            self.damaged.insert(digest, (hash, ids.clone()))?;
+        }
+        Ok(())
+    }
+
+    /// Forgets a layout of a damaged blob, and with the last of them the damage.
+    pub(super) fn forget_damage(&mut self, id: u64) -> Result<(), Error> {
+        let mut changed = Vec::new();
+        for row in self.damaged.iter()? {
+            let (digest, row) = row?;
+            let (hash, mut ids) = row.value();
+            if ids.contains(&id) {
+                ids.retain(|other| *other != id);
+                changed.push((digest.value().to_vec(), *hash, ids));
+            }
+        }
+        for (digest, hash, ids) in changed {
+            match ids.is_empty() {
+                true => drop(self.damaged.remove(digest.as_slice())?),
+                false => drop(self.damaged.insert(digest.as_slice(), (&hash, ids))?),
+            }
         }
         Ok(())
     }
@@ -324,6 +343,16 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound && to.exists() => Ok(()),
         moved => moved,
     }
+}
+
+/// Whether an arriving file was stored and is damaged.
+pub fn is_damaged(read: &redb::ReadTransaction, id: u64) -> Result<bool, Error> {
+    for row in read.open_table(DAMAGED)?.iter()? {
+        if row?.1.value().1.contains(&id) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether both are the same file, or the same bytes.

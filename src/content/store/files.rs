@@ -159,7 +159,7 @@ impl Tables<'_> {
         self.remove_blocks(id, root)?;
         self.arriving.remove(id)?;
         self.used.remove(id)?;
-        self.damaged.retain(|_, (_, other)| other != id)?;
+        self.forget_damage(id)?;
         let key = Key::of(root);
         if self.roots.get(key.bytes())?.is_some_and(|row| row.value() == id) {
             self.roots.remove(key.bytes())?;

@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use futures::stream;
+use futures::{StreamExt, stream};
 
 use super::*;
 
@@ -233,7 +233,7 @@ async fn run_steps(steps: Vec<Step>) {
                 here.forget(&sent.remove(n).id);
             }
             (Step::Restart, _) => {
-                open = None;
+                drop(open.take());
                 open = Some(uploads(dir.path(), Duration::from_secs(20)));
                 sent.iter_mut().for_each(|upload| upload.bytes.truncate(upload.saved));
             }

@@ -102,8 +102,7 @@ fn a_blob_with_two_layouts_keeps_both_when_it_is_damaged() {
     assert!(whole(&store, &again) == bytes && dags[0].is_in(&store));
     let other = store.arrive(dags[1].root(), bytes.len() as u64).unwrap();
     assert_eq!(other.written(), 7 * MIB as u64 / 4);
-    drop(other);
-    drop(store);
+    drop((arriving, other, store));
     let store = Store::open(dir.path()).unwrap();
     assert!(whole(&store, &again) == bytes && dags[0].is_in(&store));
 }
