@@ -51,7 +51,7 @@ pub struct Gc {
     uploads: bool,
 }
 
-/// Hash every stored blob and block again; damage is named, and the exit code is 1
+/// Hash every stored blob and block again; damage is named and not served from then on, and the exit code is 1
 #[derive(Args, Debug)]
 pub struct Verify {
     /// Fetch what is damaged again from peers

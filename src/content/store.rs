@@ -22,6 +22,7 @@ mod error;
 mod extents;
 mod files;
 mod layout;
+mod lost;
 mod mend;
 mod owners;
 mod pending;
@@ -57,10 +58,10 @@ use redb::{ReadableTableMetadata, WriteTransaction};
 pub use arriving::Arriving;
 pub use blob_file::{BlobFile, Check};
 pub use database::Database;
-pub use demote::Lost;
 pub use draft::{Draft, Ready, Sealed};
 pub use error::Error;
 pub use layout::{Layout, Leaf};
+pub use lost::Lost;
 pub use touched::Guard;
 pub use trees::{Version, add_tree};
 pub use uploads::{Saved, forget_upload};
@@ -197,21 +198,6 @@ impl Store {
             None => self.block_row(&key)?.map(|(_, place)| place),
         };
         Ok(place.map(|place| place.block_size(cid)))
-    }
-
-    /// The bytes of a block that is here and hashes to its CID. A file that has it wrong is damaged, and does not have it
-    /// from then on.
-    pub fn get_verified(&self, cid: &Cid) -> Result<Option<Bytes>, Error> {
-        // Again where one owner has it wrong and another may have it right.
-        for _ in 0..3 {
-            match self.get(cid) {
-                Ok(Some(block)) if verify::is_block(cid, &block) => return Ok(Some(block)),
-                Ok(None) => return Ok(None),
-                Ok(Some(_)) | Err(Error::Read { .. }) => self.take_back(cid)?,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(None)
     }
 
     /// The bytes of a block that is here.

@@ -1,6 +1,5 @@
 //! A stored blob that is damaged becomes a file that is arriving: what is right of it stays, the rest can come again.
-//!
-//! Its digests are noted in a table until the blob is stored again, so that the damage is known over a restart.
+//! Its digests are noted (`lost`) until it is stored again.
 
 use std::{
     collections::HashSet,
@@ -11,6 +10,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
+use bytes::Bytes;
 use ocipfs_node::Cid;
 use ocipfs_oci::Digest;
 use redb::ReadableTable;
@@ -22,7 +22,8 @@ use super::{
     layout::{Key, Place},
     lock,
     source::Source,
-    tables::{self, ARRIVING, DAMAGED, FILES, Hash, ROOTS, STORED, Tables},
+    tables::{self, ARRIVING, FILES, Hash, ROOTS, STORED, Tables},
+    verify::is_block,
 };
 
 /// One layout of a damaged blob.
@@ -30,19 +31,6 @@ struct Remains {
     file: Stored,
     right: Vec<Leaf>,
     wrong: Vec<Leaf>,
-}
-
-/// A blob that was stored, and of which bytes are missing since it was found damaged.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lost {
-    /// Its sha256.
-    pub digest: Digest,
-    /// The root of one of its DAGs.
-    pub root: Cid,
-    /// Its size.
-    pub size: u64,
-    /// How many of its bytes are right.
-    pub right: u64,
 }
 
 impl Store {
@@ -102,8 +90,23 @@ impl Store {
         Ok(true)
     }
 
+    /// The bytes of a block that is here and hashes to its CID. A file that has it wrong is damaged, and does not have it
+    /// from then on.
+    pub fn get_verified(&self, cid: &Cid) -> Result<Option<Bytes>, Error> {
+        // Again where one owner has it wrong and another may have it right.
+        for _ in 0..3 {
+            match self.get(cid) {
+                Ok(Some(block)) if is_block(cid, &block) => return Ok(Some(block)),
+                Ok(None) => return Ok(None),
+                Ok(Some(_)) | Err(Error::Read { .. }) => self.take_back(cid)?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
     /// Takes a block out of the store whose owner has it wrong.
-    pub(super) fn take_back(&self, cid: &Cid) -> Result<(), Error> {
+    fn take_back(&self, cid: &Cid) -> Result<(), Error> {
         let Some((owner, Place::Window { offset, length })) = self.block_row(&Key::of(cid))? else {
             return Ok(());
         };
@@ -217,31 +220,6 @@ impl Store {
         }
         Ok(())
     }
-
-    /// Whether this was a stored blob that was found damaged, and is not stored since.
-    pub fn is_lost(&self, digest: &Digest) -> Result<bool, Error> {
-        Ok(self.0.database.read(|read| tables::row(read, DAMAGED, digest.bytes(), |_| ()))?.is_some())
-    }
-
-    /// Every blob that was found damaged, and is not stored since.
-    pub fn lost(&self) -> Result<Vec<Lost>, Error> {
-        self.0.database.read(|read| {
-            let (mut lost, mut seen) = (Vec::new(), HashSet::new());
-            for row in read.open_table(DAMAGED)?.iter()? {
-                let (_, row) = row?;
-                let (hash, ids) = row.value();
-                let Some(id) = ids.first().copied().filter(|id| seen.insert(*id)) else { continue };
-                let arriving = tables::row(read, ARRIVING, id, |(root, size, parts)| {
-                    let stored = files::stored(id, (hash, size, root))?;
-                    Ok::<_, Error>((stored, Extents::from_rows(parts).length()))
-                })?;
-                if let Some((Stored { digest, root, size, .. }, right)) = arriving.transpose()? {
-                    lost.push(Lost { digest, root, size, right });
-                }
-            }
-            Ok(lost)
-        })
-    }
 }
 
 /// Arriving files with this root that the root does not lead to.
@@ -282,77 +260,12 @@ impl Remains {
     }
 }
 
-impl Tables<'_> {
-    /// Forgets that a blob is stored, and notes under each of its digests that its layouts, `ids`, are arriving.
-    fn unstore(&mut self, hash: &Hash, ids: Vec<u64>) -> Result<(), Error> {
-        let Some((size, _, aliases)) = self.stored_row(hash)? else { return Ok(()) };
-        self.stored.remove(hash)?;
-        self.small.remove(hash)?;
-        // Where a crash undoes the renaming, the file goes at the next start.
-        self.doomed.insert(hash, ())?;
-        tables::add_to(&mut self.meta, tables::BYTES, -(size as i64))?;
-        for alias in &aliases {
-            self.aliases.remove(alias.as_slice())?;
-        }
-        for digest in aliases.iter().map(Vec::as_slice).chain([&hash[..]]) {
-            self.damaged.insert(digest, (hash, ids.clone()))?;
-        }
-        Ok(())
-    }
-
-    /// Forgets a layout of a damaged blob, and with the last of them the damage.
-    pub(super) fn forget_damage(&mut self, id: u64) -> Result<(), Error> {
-        let mut changed = Vec::new();
-        for row in self.damaged.iter()? {
-            let (digest, row) = row?;
-            let (hash, mut ids) = row.value();
-            if ids.contains(&id) {
-                ids.retain(|other| *other != id);
-                changed.push((digest.value().to_vec(), *hash, ids));
-            }
-        }
-        for (digest, hash, ids) in changed {
-            match ids.is_empty() {
-                true => drop(self.damaged.remove(digest.as_slice())?),
-                false => drop(self.damaged.insert(digest.as_slice(), (&hash, ids))?),
-            }
-        }
-        Ok(())
-    }
-
-    /// Forgets that a blob was damaged, and gives its other digests.
-    pub(super) fn regain(&mut self, hash: &Hash) -> Result<Vec<Vec<u8>>, Error> {
-        if self.damaged.get(&hash[..])?.is_none() {
-            return Ok(Vec::new());
-        }
-        let mut aliases = Vec::new();
-        self.damaged.retain(|digest, (of, _)| {
-            let is_other = of != hash;
-            if !is_other && digest != hash {
-                aliases.push(digest.to_vec());
-            }
-            is_other
-        })?;
-        Ok(aliases)
-    }
-}
-
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
     match fs::rename(from, to) {
         // Not in its place yet.
         Err(error) if error.kind() == ErrorKind::NotFound && to.exists() => Ok(()),
         moved => moved,
     }
-}
-
-/// Whether an arriving file was stored and is damaged.
-pub fn is_damaged(read: &redb::ReadTransaction, id: u64) -> Result<bool, Error> {
-    for row in read.open_table(DAMAGED)?.iter()? {
-        if row?.1.value().1.contains(&id) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// Whether both are the same file, or the same bytes.

@@ -6,8 +6,8 @@ use redb::ReadTransaction;
 use super::{
     Error, Store,
     blocks::NOBODY,
-    demote::is_damaged,
     layout::Key,
+    lost::is_damaged,
     tables::{ARRIVING, BLOCKS, FILES, SHARED, row},
     trees::TREE,
 };
