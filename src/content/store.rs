@@ -68,7 +68,7 @@ pub use uploads::{Saved, forget_upload};
 pub use usage::now;
 pub use verify::Damaged;
 
-use blob_file::Hashed;
+use blob_file::LastHashed;
 use disk::Disk;
 use files::{Finished, Whole};
 use layout::{Key, Place, frame};
@@ -96,7 +96,7 @@ struct Inner {
     pending: Pending,
     touched: Touched,
     usage: Usage,
-    hashed: Hashed,
+    last_hashed: LastHashed,
     /// Blobs that are unlinked while DOOMED still names them, and those that could not be.
     unlinked: Mutex<Unlinked>,
     next: AtomicU64,
@@ -165,7 +165,7 @@ impl Store {
             pending: Pending::default(),
             touched: Touched::default(),
             usage: Usage::default(),
-            hashed: Hashed::default(),
+            last_hashed: LastHashed::default(),
             unlinked: Mutex::default(),
             next: AtomicU64::new(next),
             live: Mutex::default(),
@@ -385,7 +385,7 @@ impl Store {
             false => disk.place(id, sha256).and_then(|()| self.forget_sources(sha256)),
         };
         match settled {
-            Ok(()) => self.0.hashed.note(sha256),
+            Ok(()) => self.0.last_hashed.note(sha256),
             Err(error) => tracing::warn!("a stored blob is not in its place yet: {error}"),
         }
         self.0.sources.forget(id);

@@ -34,9 +34,9 @@ pub struct Check {
 
 /// When blobs were hashed or written last.
 #[derive(Default)]
-pub struct Hashed(Mutex<HashMap<Hash, Instant>>);
+pub struct LastHashed(Mutex<HashMap<Hash, Instant>>);
 
-impl Hashed {
+impl LastHashed {
     pub fn note(&self, sha256: &Hash) {
         let mut all = lock(&self.0);
         if all.len() >= REMEMBERED {
@@ -65,7 +65,7 @@ impl BlobFile {
     /// Begins to hash what is read; nothing where only a part is read, or the blob was hashed within a day.
     pub fn check(&self, range: &Range<u64>) -> Option<Check> {
         let sha256 = files::sha256(&self.stored.digest).ok()?;
-        let is_due = *range == (0..self.size()) && self.store.0.hashed.is_due(&sha256);
+        let is_due = *range == (0..self.size()) && self.store.0.last_hashed.is_due(&sha256);
         is_due.then(|| Check { hasher: Hasher::new(Algorithm::Sha256), at: 0 })
     }
 
@@ -84,7 +84,7 @@ impl BlobFile {
             return Err(io::Error::new(ErrorKind::InvalidData, "its bytes are not those of its digest"));
         }
         if let Ok(sha256) = files::sha256(&self.stored.digest) {
-            self.store.0.hashed.note(&sha256);
+            self.store.0.last_hashed.note(&sha256);
         }
         Ok(bytes)
     }

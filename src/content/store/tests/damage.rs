@@ -182,3 +182,28 @@ fn a_file_that_cannot_be_unlinked_is_tried_again_and_holds_up_no_other() {
     drop(Store::open(dir.path()).unwrap());
     assert!(!stuck.exists());
 }
+
+#[test]
+fn a_crash_while_a_damaged_blob_is_moved_leaves_it_stored_or_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = bytes(20, 2 * MIB);
+    let dag = Dag::new(Profile::UnixfsV1, &bytes);
+    let store = Store::open(dir.path()).unwrap();
+    let stored = put(&store, &bytes, &[&dag]);
+    let (place, moved) =
+        (blob_path(dir.path(), &bytes), dir.path().join("incoming").join(stored.id.to_string()));
+    drop(store);
+    // Moved, and the rows are as they were.
+    fs::rename(&place, &moved).unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    assert!(place.exists() && whole(&store, &stored) == bytes);
+    damaged(&store, dir.path(), &bytes, &stored);
+    drop(store);
+    // The rows changed, and the file is where it was.
+    fs::rename(&moved, &place).unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    assert!(!place.exists() && incoming(dir.path()).is_empty() && store.arriving().unwrap().is_empty());
+    assert!(!store.is_lost(&stored.digest).unwrap() && dag.is_gone_from(&store));
+    assert_eq!(store.used_bytes().unwrap(), 0);
+    assert!(whole(&store, &put(&store, &bytes, &[&dag])) == bytes);
+}
