@@ -56,7 +56,7 @@ pub use put::{Put, Written};
 pub use share::{Share, Shared};
 pub use space::{Collected, Usage};
 pub use store::{Database, Error as StoreError, Guard, Stat as StoreStat, Store, Stored, Version, add_tree};
-pub use uploads::{Error as UploadError, Upload, Uploads, now};
+pub use uploads::{Error as UploadError, Upload, UploadUsage, Uploads, now};
 pub use verify::{Damage, Verified};
 
 use arrival::Arrivals;
@@ -244,7 +244,7 @@ impl Content {
         }
         let cid = *cid;
         self.0.store.touch_cid(&cid);
-        Ok(self.0.store.run(move |store| store.get(&cid)).await?)
+        Ok(self.0.store.run(move |store| store.get_verified(&cid)).await?)
     }
 
     /// Keeps blocks that came on the way to a file, beside what goes on with it.
@@ -402,10 +402,10 @@ impl Content {
         Ok(self.stored_blob(digest).await?.is_some())
     }
 
-    /// A stored blob, by any of its digests.
+    /// A stored blob whose file is there, by any of its digests.
     pub async fn stored_blob(&self, digest: &Digest) -> Result<Option<Stored>, Error> {
         let digest = digest.clone();
-        Ok(self.0.store.run(move |store| store.blob(&digest)).await?)
+        Ok(self.0.store.run(move |store| store.present(&digest)).await?)
     }
 
     /// Keeps the blocks of a document.

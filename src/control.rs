@@ -12,8 +12,8 @@ mod socket;
 
 pub use house::{House, Naming, Options};
 pub use message::{
-    Added, AddedLayer, Collected, DamageInfo, Failure, FollowedName, Identity, ImageInfo, ImageReply,
-    ImageRequest, Inspected, InspectedImage, LayerRequest, Note, PeerInfo, Pin, Publication, Reply, Request,
-    Room, Source, Status, StoreReply, StoreRequest, Stored, Verified,
+    Added, AddedLayer, Collected, DamageInfo, Dropped, Failure, FollowedName, Identity, ImageInfo,
+    ImageReply, ImageRequest, Inspected, InspectedImage, LayerRequest, Note, PeerInfo, Pin, Publication,
+    Reply, Request, Room, Source, Status, StoreReply, StoreRequest, Stored, Verified,
 };
 pub use names::{NameRequest, NameTarget, OwnName, Published};

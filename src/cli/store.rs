@@ -3,7 +3,7 @@ use indicatif::HumanBytes;
 
 use super::{Exit, Global, ask, output, unexpected};
 use crate::control::{
-    Collected, Failure, Pin, Reply, Request, Room, StoreReply, StoreRequest, Stored, Verified,
+    Collected, Dropped, Failure, Pin, Reply, Request, Room, StoreReply, StoreRequest, Stored, Verified,
 };
 
 /// What the node directory holds, and what of it stays
@@ -46,9 +46,12 @@ pub struct Gc {
     /// Only tell what would go
     #[arg(long)]
     dry_run: bool,
+    /// Drop abandoned uploads instead: those that received nothing for a minute, or not since the start
+    #[arg(long)]
+    uploads: bool,
 }
 
-/// Hash every stored blob and block again; damage is named, and the exit code is 1
+/// Hash every stored blob and block again; damage is named and not served from then on, and the exit code is 1
 #[derive(Args, Debug)]
 pub struct Verify {
     /// Fetch what is damaged again from peers
@@ -62,7 +65,7 @@ pub async fn run(global: &Global, store: Store) -> Result<(), Exit> {
         Store::Ls | Store::Pin(PinArgs { what: None }) => StoreRequest::Pins,
         Store::Pin(PinArgs { what: Some(what) }) => StoreRequest::Pin { what },
         Store::Unpin(UnpinArgs { what }) => StoreRequest::Unpin { what },
-        Store::Gc(Gc { dry_run }) => StoreRequest::Collect { dry: dry_run },
+        Store::Gc(Gc { dry_run, uploads }) => StoreRequest::Collect { dry: dry_run, uploads },
         Store::Verify(Verify { repair }) => StoreRequest::Verify { repair },
     };
     let Reply::Store(reply) = ask(global, Request::Store(request)).await? else { return Err(unexpected()) };
@@ -77,6 +80,7 @@ pub async fn run(global: &Global, store: Store) -> Result<(), Exit> {
         StoreReply::Collected(collected) => {
             output::print_all(global, &collected, || print_collected(&collected))
         }
+        StoreReply::Dropped(dropped) => output::print_all(global, &dropped, || print_dropped(&dropped)),
         StoreReply::Verified(verified) => print_verified(global, &verified),
     }
 }
@@ -86,6 +90,9 @@ fn print_stat(stat: &Stored) {
     println!("layouts     {} DAGs over them", stat.layouts);
     println!("blocks      {} known by their CIDs", stat.blocks);
     println!("arriving    {} files, of which {} are here", stat.arriving, HumanBytes(stat.arriving_bytes));
+    if stat.damaged > 0 {
+        println!("damaged     {} blobs: `ocipfs store verify --repair` fetches them again", stat.damaged);
+    }
     print_room(&stat.room);
 }
 
@@ -97,6 +104,27 @@ pub fn print_room(room: &Room) {
     println!("cache       {}{}", HumanBytes(room.cached_bytes), of(room.cache_size));
     println!("owned       {}", HumanBytes(room.owned_bytes));
     println!("pinned      {} ({} CIDs)", HumanBytes(room.pinned_bytes), room.pins);
+    print_uploads(room);
+}
+
+fn print_uploads(room: &Room) {
+    if room.uploads + room.abandoned_uploads == 0 {
+        return;
+    }
+    println!("uploading   {} uploads ({})", room.uploads, HumanBytes(room.upload_bytes));
+    if room.abandoned_uploads > 0 {
+        println!(
+            "            {} abandoned ({}), the oldest for {}; `ocipfs store gc --uploads` drops them",
+            room.abandoned_uploads,
+            HumanBytes(room.abandoned_upload_bytes),
+            indicatif::HumanDuration(std::time::Duration::from_secs(room.oldest_upload_seconds))
+        );
+    }
+}
+
+fn print_dropped(dropped: &Dropped) {
+    let verb = if dropped.dry { "would be dropped" } else { "dropped" };
+    println!("{} abandoned uploads {verb}: {}", dropped.uploads, HumanBytes(dropped.bytes));
 }
 
 fn print_collected(collected: &Collected) {
@@ -127,8 +155,13 @@ fn print_verified(global: &Global, verified: &Verified) -> Result<(), Exit> {
     }
     let failure = Failure::new(format!("{left} blobs or blocks are damaged"));
     let hint = match verified.damage.iter().any(|damage| damage.repaired.is_some()) {
-        true => "dial somebody who has them with `ocipfs swarm connect` and try again, or add them again",
-        false => "`ocipfs store verify --repair` fetches them again from peers",
+        true => {
+            "connect to a peer that has them with `ocipfs swarm connect` and try again, or push or add them again"
+        }
+        false => {
+            "they are not served until they are right: push or add them again, pull them, or run \
+             `ocipfs store verify --repair`, which fetches them from peers"
+        }
     };
     Err(Exit::Failed(failure.hint(hint)))
 }

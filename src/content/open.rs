@@ -12,7 +12,7 @@ use super::{
     arrival::{Part, Purpose, Start},
     dag::{self, Fetcher, Unit},
     locked,
-    store::{BlobFile, Layout, Leaf, Stored},
+    store::{BlobFile, Check, Layout, Leaf, Stored},
 };
 
 /// What is read of a stored blob in one piece.
@@ -51,12 +51,14 @@ enum Last {
 struct Pieces {
     file: BlobFile,
     range: Range<u64>,
-    ahead: Option<JoinHandle<std::io::Result<Bytes>>>,
+    check: Option<Check>,
+    ahead: Option<JoinHandle<(Option<Check>, std::io::Result<Bytes>)>>,
 }
 
 impl Pieces {
     fn new(file: BlobFile, range: Range<u64>) -> Self {
-        let mut pieces = Self { file, range, ahead: None };
+        let check = file.check(&range);
+        let mut pieces = Self { file, range, check, ahead: None };
         pieces.read_ahead();
         pieces
     }
@@ -64,15 +66,21 @@ impl Pieces {
     fn read_ahead(&mut self) {
         let Range { start, end } = self.range;
         let length = PIECE.min(end.saturating_sub(start));
-        let file = self.file.clone();
-        self.ahead =
-            (length > 0).then(|| tokio::task::spawn_blocking(move || file.read_at(start, length as usize)));
+        let (file, mut check) = (self.file.clone(), self.check.take());
+        self.ahead = (length > 0).then(|| {
+            tokio::task::spawn_blocking(move || {
+                let read = file.read_next(&mut check, start, length as usize);
+                (check, read)
+            })
+        });
         self.range.start += length;
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         let Some(ahead) = self.ahead.take() else { return Ok(None) };
-        let bytes = ahead.await.map_err(Error::stopped)??;
+        let (check, read) = ahead.await.map_err(Error::stopped)?;
+        self.check = check;
+        let bytes = read?;
         self.read_ahead();
         Ok(Some(bytes))
     }
@@ -226,7 +234,11 @@ impl Content {
         loop {
             if let Some(file) = self.stored_file(&blob.digest).await? {
                 right_size(blob, file.size())?;
-                return Reader::begin(size, Source::File(Pieces::new(file, range))).await;
+                match Reader::begin(size, Source::File(Pieces::new(file, range.clone()))).await {
+                    // Found damaged before anything was sent: it can come from peers.
+                    Err(_) if !self.has(&blob.digest).await? => continue,
+                    begun => return begun,
+                }
             }
             let found = self.find(&blob.at).await?;
             right_size(blob, found.unit.size())?;
@@ -255,6 +267,7 @@ impl Content {
         if let Some(file) = self.stored_file(&blob.digest).await? {
             return right_size(blob, file.size());
         }
+        self.refuse_lost(blob).await?;
         right_size(blob, self.stat(&blob.at).await?.size)
     }
 
@@ -395,13 +408,13 @@ impl Content {
     }
 }
 
-/// Opens what was found to be stored; nothing where it was collected since. Where only its file is missing, that is an error.
+/// Opens what was found to be stored; nothing where it was collected since, or has lost its file.
 fn open_if_there(store: &Store, stored: &Stored) -> Result<Option<BlobFile>, StoreError> {
     match store.open_file(stored) {
-        Err(gone @ StoreError::Gone(_)) => match store.file(&stored.root)? {
-            Some(now) if now.id == stored.id => Err(gone),
-            _ => Ok(None),
-        },
+        Err(StoreError::Gone(_)) => {
+            store.demote(stored)?;
+            Ok(None)
+        }
         opened => opened.map(Some),
     }
 }

@@ -78,9 +78,9 @@ impl Put {
     /// Goes on with one that was saved: what is there of it is hashed again.
     pub fn resume(store: &Store, profile: Profile, file: u64, length: u64) -> Result<Self, Error> {
         let whole_pieces = length - length % PIECE as u64;
-        let all = store.resume_draft(file, length)?;
+        let all = store.resume_draft(file, length, length)?;
         all.cut_off()?;
-        let mut put = Self::of(store.resume_draft(file, whole_pieces)?, profile);
+        let mut put = Self::of(store.resume_draft(file, whole_pieces, length)?, profile);
         put.whole = Some(hash_whole());
         all.replay(|bytes| {
             put.open.extend_from_slice(bytes);
@@ -166,6 +166,12 @@ impl Put {
         Ok(draft.id())
     }
 
+    /// Leaves the count of what was saved, `length` bytes, to the row that names it now.
+    pub fn count_saved(&mut self, length: u64) -> Result<(), Error> {
+        self.writer.at_rest()?.count_saved(length);
+        Ok(())
+    }
+
     /// Removes what was saved, and everything else; the row that names it is gone.
     pub fn discard(self) {
         if let Ok(draft) = self.writer.end() {
@@ -230,6 +236,16 @@ impl Written {
         also: impl FnMut(&WriteTransaction, &Stored) -> Result<T, Error> + Send + 'static,
     ) -> Result<(Stored, T), Error> {
         self.draft.finish_with(digest, aliases, std::slice::from_ref(&self.layout), &[], also)
+    }
+
+    /// Puts the bytes in the place of those that are stored, and does something else in a commit in which they still are.
+    pub fn replace<T: Send + 'static>(
+        &self,
+        stored: &Stored,
+        aliases: &[Digest],
+        also: impl FnMut(&WriteTransaction, &Stored) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.draft.replace(stored, aliases, also)
     }
 
     /// The digest of its bytes by another algorithm.

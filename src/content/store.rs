@@ -11,15 +11,18 @@
 //! twice. Every call blocks.
 
 mod arriving;
+mod blob_file;
 mod blocks;
 pub mod census;
 mod database;
+mod demote;
 mod disk;
 mod draft;
 mod error;
 mod extents;
 mod files;
 mod layout;
+mod lost;
 mod mend;
 mod owners;
 mod pending;
@@ -53,25 +56,28 @@ use ocipfs_oci::Digest;
 use redb::{ReadableTableMetadata, WriteTransaction};
 
 pub use arriving::{Arriving, Hashed};
+pub use blob_file::{BlobFile, Check};
 pub use database::Database;
 pub use draft::{Draft, Ready, Sealed};
 pub use error::Error;
 pub use layout::{Layout, Leaf};
-pub use mend::Mending;
-pub use source::BlobFile;
+pub use lost::Lost;
 pub use touched::Guard;
 pub use trees::{Version, add_tree};
 pub use uploads::{Saved, forget_upload};
 pub use usage::now;
 pub use verify::Damaged;
 
+use blob_file::LastHashed;
 use disk::Disk;
 use files::{Finished, Whole};
 use layout::{Key, Place, frame};
 use pending::Pending;
+use remove::Unlinked;
 use source::{Buffers, Source, Sources};
 use tables::{
-    ALIASES, BLOCKS, BYTES, FILES, FORMAT_ROW, HASHED, Hash, META, NEXT_ID, ROOTS, SMALL, STORED, Tables,
+    ALIASES, BLOCKS, BYTES, DAMAGED, FILES, FORMAT_ROW, HASHED, Hash, META, NEXT_ID, ROOTS, SMALL, STORED,
+    Tables,
 };
 use touched::Touched;
 use usage::Usage;
@@ -91,6 +97,9 @@ struct Inner {
     pending: Pending,
     touched: Touched,
     usage: Usage,
+    last_hashed: LastHashed,
+    /// Blobs that are unlinked while DOOMED still names them, and those that could not be.
+    unlinked: Mutex<Unlinked>,
     next: AtomicU64,
     live: Mutex<HashMap<Key, Weak<arriving::Inner>>>,
     /// Held from a commit until the files are where the rows say: read by who stores blobs, written by who removes one.
@@ -125,6 +134,8 @@ pub struct Stat {
     pub arriving: u64,
     /// What of those is here.
     pub arriving_bytes: u64,
+    /// Blobs that were found damaged and are not stored since.
+    pub damaged: u64,
 }
 
 /// Locks what no panic leaves half changed.
@@ -140,7 +151,10 @@ impl Store {
         let disk = Disk::open(dir)?;
         let database = Database::open(&dir.join("index.redb"))?;
         // Tables that came since the directory was made are made here.
-        if database.read(|read| Ok(read.open_table(HASHED).is_err()))? {
+        let is_made = |read: &redb::ReadTransaction| {
+            Ok(read.open_table(HASHED).is_ok() && read.open_table(DAMAGED).is_ok())
+        };
+        if !database.read(is_made)? {
             database.write(|write| {
                 Tables::open(write)?.meta.insert(FORMAT_ROW, FORMAT)?;
                 Ok(())
@@ -155,10 +169,13 @@ impl Store {
             pending: Pending::default(),
             touched: Touched::default(),
             usage: Usage::default(),
+            last_hashed: LastHashed::default(),
+            unlinked: Mutex::default(),
             next: AtomicU64::new(next),
             live: Mutex::default(),
             placing: RwLock::default(),
         }));
+        store.count_saved()?;
         store.recover()?;
         Ok(store)
     }
@@ -260,8 +277,10 @@ impl Store {
     /// Opens a stored blob; it stays readable when it is removed meanwhile.
     pub fn open_file(&self, stored: &Stored) -> Result<BlobFile, Error> {
         self.use_file(stored.id);
-        let source = self.source(stored.id)?.ok_or_else(|| Error::Gone(stored.digest.clone()))?;
-        Ok(BlobFile { source, size: stored.size, buffers: self.0.buffers.clone() })
+        let source = self.source(stored.id)?;
+        let source = source.filter(|source| source.length().is_ok_and(|length| length >= stored.size));
+        let source = source.ok_or_else(|| Error::Gone(stored.digest.clone()))?;
+        Ok(BlobFile { store: self.clone(), stored: stored.clone(), source })
     }
 
     /// Adds another DAG over a stored blob.
@@ -294,6 +313,7 @@ impl Store {
         self.touch(blocks.iter().map(|block| Key::of(&block.cid)));
         let places: Vec<_> =
             drafts.iter().map(|draft| (draft.id, draft.sha256, draft.small.is_some())).collect();
+        let roots = self.arriving_among(&drafts)?;
         let _placing = self.0.placing.read().unwrap_or_else(PoisonError::into_inner);
         let store = self.clone();
         let added = self.0.database.write_together(move |write| {
@@ -309,6 +329,11 @@ impl Store {
             Ok((stored, value))
         })?;
         places.iter().for_each(|(id, sha256, in_index)| self.settle_file(*id, sha256, *in_index));
+        for root in &roots {
+            if let Err(error) = self.drop_copy(root) {
+                tracing::warn!(%root, "what had arrived of a stored blob is left until the next start: {error}");
+            }
+        }
         Ok(added)
     }
 
@@ -317,6 +342,17 @@ impl Store {
         &self,
         stored: &Stored,
         aliases: &[Digest],
+        also: impl FnMut(&WriteTransaction, &Stored) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.keep_with(stored, aliases, None, also)
+    }
+
+    /// The same, and writes the bytes of a blob that is in the index.
+    fn keep_with<T: Send + 'static>(
+        &self,
+        stored: &Stored,
+        aliases: &[Digest],
+        small: Option<Vec<u8>>,
         mut also: impl FnMut(&WriteTransaction, &Stored) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let sha256 = files::sha256(&stored.digest)?;
@@ -327,7 +363,8 @@ impl Store {
                 if redb::ReadableTable::get(&tables.stored, &sha256)?.is_none() {
                     return Err(Error::Gone(stored.digest.clone()));
                 }
-                tables.add_blob(&Whole { sha256, size: stored.size, aliases: &aliases, small: None })?;
+                let (size, small) = (stored.size, small.as_deref());
+                tables.add_blob(&Whole { sha256, size, aliases: &aliases, small })?;
             }
             also(write, &stored)
         })
@@ -344,24 +381,34 @@ impl Store {
         files::stored(id, (&whole.sha256, whole.size, &first.root.to_bytes()))
     }
 
-    /// Puts the file of a blob in its place, or away if the blob needs none. What fails is done at the next opening.
+    /// Puts the file of a blob in its place, or away if the blob needs none. A file that is there already gives way: this
+    /// one was hashed just now. What fails is done at the next opening.
     fn settle_file(&self, id: u64, sha256: &Hash, in_index: bool) {
         let disk = &self.0.disk;
-        let needed = !in_index && !disk.blob(sha256).exists();
-        let settled = if needed { disk.place(id, sha256) } else { disk::unlink(&disk.incoming(id)) };
-        if let Err(error) = settled {
-            tracing::warn!("a stored blob is not in its place yet: {error}");
+        let settled = match in_index {
+            true => disk::unlink(&disk.incoming(id)),
+            false => disk.place(id, sha256).and_then(|()| self.forget_sources(sha256)),
+        };
+        match settled {
+            Ok(()) => self.0.last_hashed.note(sha256),
+            Err(error) => tracing::warn!("a stored blob is not in its place yet: {error}"),
         }
-        if !needed {
-            self.0.sources.forget(id);
-        }
+        self.0.sources.forget(id);
+    }
+
+    /// Closes the files of a blob that was written again.
+    fn forget_sources(&self, sha256: &Hash) -> Result<(), Error> {
+        let ids = self.0.database.read(|read| tables::row(read, STORED, sha256, |(_, ids, _)| ids))?;
+        ids.unwrap_or_default().into_iter().for_each(|id| self.0.sources.forget(id));
+        Ok(())
     }
 
     /// How much there is.
     pub fn stat(&self) -> Result<Stat, Error> {
-        let arriving = self.arriving()?;
+        let (arriving, damaged) = (self.arriving()?, self.lost()?.len() as u64);
         self.0.database.read(|read| {
             Ok(Stat {
+                damaged,
                 blobs: read.open_table(STORED)?.len()?,
                 bytes: tables::number(&read.open_table(META)?, BYTES)?,
                 layouts: read.open_table(FILES)?.len()?,

@@ -1,6 +1,9 @@
 //! Blobs that come in parts, over several requests. What was saved of one outlives the process.
 
+#[cfg(test)]
+mod tests;
 mod upload;
+mod usage;
 
 use std::{
     collections::HashMap,
@@ -10,15 +13,23 @@ use std::{
 
 use ocipfs_oci::Digest;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Content, Profile, Store, StoreError, Stored, locked, store};
 
 pub use upload::Upload;
+pub use usage::UploadUsage;
+
+use usage::Seen;
 
 /// Under way at one time, in memory: one that rests between its parts may have a piece of less than a MiB there.
 const MOST: usize = 500;
-/// Bodies that are read at one time. Each takes a thread and some 4 MiB; the others wait.
+/// Beyond that one gives way of which nothing came for so long.
+const RESTING: Duration = Duration::from_secs(10);
+/// At a stop, a request that works on an upload gets so long to leave it.
+const LEAVE: Duration = Duration::from_secs(5);
+/// Bodies that are read at one time. Each takes a thread and some 4 MiB; the others wait, and those that make no progress.
 const BODIES: usize = 32;
 /// Kept in memory beyond that only where it is not saved.
 const IDLE: Duration = Duration::from_secs(60);
@@ -54,13 +65,27 @@ pub enum Error {
 
 type Slot = Arc<tokio::sync::Mutex<Upload>>;
 
+/// An upload in memory.
+struct Live {
+    slot: Slot,
+    seen: Arc<Seen>,
+}
+
+impl Live {
+    fn new(upload: Upload) -> Self {
+        Self { seen: upload.seen(), slot: Arc::new(tokio::sync::Mutex::new(upload)) }
+    }
+}
+
 /// The uploads of one node.
 pub struct Uploads {
     store: Store,
     profile: Profile,
     stall_timeout: Duration,
     bodies: Arc<Semaphore>,
-    live: Mutex<HashMap<String, Slot>>,
+    /// Cancelled when the process stops.
+    stop: CancellationToken,
+    live: Mutex<HashMap<String, Live>>,
 }
 
 /// Seconds since 1970.
@@ -71,19 +96,28 @@ pub fn now() -> u64 {
 impl Uploads {
     pub(super) fn new(store: Store, profile: Profile, stall_timeout: Duration) -> Self {
         let bodies = Arc::new(Semaphore::new(BODIES));
-        Self { store, profile, stall_timeout, bodies, live: Mutex::default() }
+        Self { store, profile, stall_timeout, bodies, stop: CancellationToken::new(), live: Mutex::default() }
     }
 
     /// Begins an upload.
     pub fn begin(&self, owner: &str) -> Result<OwnedMutexGuard<Upload>, Error> {
+        self.begin_among(owner, MOST, RESTING)
+    }
+
+    fn begin_among(
+        &self,
+        owner: &str,
+        most: usize,
+        resting: Duration,
+    ) -> Result<OwnedMutexGuard<Upload>, Error> {
         let mut live = locked(&self.live);
-        if live.len() >= MOST {
-            return Err(Error::TooMany);
+        if live.len() >= most {
+            give_way(&mut live, resting)?;
         }
         let id = Uuid::new_v4().to_string();
-        let upload = Upload::new(self, &id, owner);
-        let slot = Arc::new(tokio::sync::Mutex::new(upload));
-        live.insert(id, slot.clone());
+        let upload = Live::new(Upload::new(self, &id, owner));
+        let slot = upload.slot.clone();
+        live.insert(id, upload);
         slot.try_lock_owned().map_err(|_| StoreError::BrokenOff.into())
     }
 
@@ -91,7 +125,7 @@ impl Uploads {
     pub async fn find(&self, owner: &str, id: &str) -> Result<Option<OwnedMutexGuard<Upload>>, Error> {
         // Again where it failed in the middle, or left the memory: what was saved of it is there.
         for _ in 0..2 {
-            let live = locked(&self.live).get(id).cloned();
+            let live = locked(&self.live).get(id).map(|live| live.slot.clone());
             let slot = match live {
                 Some(slot) => slot,
                 None => match self.resume(id).await? {
@@ -116,8 +150,8 @@ impl Uploads {
         };
         let upload = Upload::saved(self, saved);
         let mut live = locked(&self.live);
-        let slot = live.entry(id.into()).or_insert_with(|| Arc::new(tokio::sync::Mutex::new(upload)));
-        Ok(Some(slot.clone()))
+        let live = live.entry(id.into()).or_insert_with(|| Live::new(upload));
+        Ok(Some(live.slot.clone()))
     }
 
     /// Forgets an upload that was finished or cancelled.
@@ -132,14 +166,15 @@ impl Uploads {
 
     async fn sweep_at(&self, now: u64) -> Result<(), StoreError> {
         let live: Vec<(String, Slot)> =
-            locked(&self.live).iter().map(|(id, slot)| (id.clone(), slot.clone())).collect();
+            locked(&self.live).iter().map(|(id, live)| (id.clone(), live.slot.clone())).collect();
         for (id, slot) in live {
             // What is locked is in use.
             let Ok(mut upload) = slot.try_lock_owned() else { continue };
             let limit = if upload.is_saved() { IDLE } else { EMPTY };
             if upload.idle() > limit {
-                self.forget(&id);
+                // In this order: who goes on with it may not find its file before it is left.
                 upload.drop_from_memory();
+                self.forget(&id);
             }
         }
         let stale = |at: u64| now.saturating_sub(at) > STALE.as_secs();
@@ -152,16 +187,35 @@ impl Uploads {
         Ok(())
     }
 
-    /// Saves all of which something came: the process ends.
+    /// Saves all of which something came: the process ends. What is being read is broken off first.
     pub async fn save_all(&self) {
-        let live: Vec<Slot> = locked(&self.live).values().cloned().collect();
-        for slot in live {
-            let Ok(mut upload) = slot.try_lock_owned() else { continue };
+        self.stop.cancel();
+        let live: Vec<Slot> = locked(&self.live).values().map(|live| live.slot.clone()).collect();
+        let save = |slot: Slot| async move {
+            let Ok(mut upload) = tokio::time::timeout(LEAVE, slot.lock_owned()).await else {
+                return tracing::warn!("an upload is not saved: a request still works on it");
+            };
             if let Err(error) = upload.save().await {
                 tracing::warn!("an upload is not saved: {error}");
             }
-        }
+        };
+        futures::future::join_all(live.into_iter().map(save)).await;
     }
+}
+
+/// Drops an upload that rests from memory: the one that loses least, then the one that rests longest.
+fn give_way(live: &mut HashMap<String, Live>, resting: Duration) -> Result<(), Error> {
+    let worth = |(id, live): (&String, &Live)| {
+        let upload = live.slot.try_lock().ok()?;
+        (upload.idle() >= resting).then(|| (upload.worth(), id.clone()))
+    };
+    let (_, id) = live.iter().filter_map(worth).min().ok_or(Error::TooMany)?;
+    let Some(upload) = live.remove(&id).and_then(|live| live.slot.try_lock_owned().ok()) else {
+        return Err(Error::TooMany);
+    };
+    let mut upload = upload;
+    upload.drop_from_memory();
+    Ok(())
 }
 
 impl Content {
@@ -212,38 +266,5 @@ impl Content {
             upload::store(&store, put.close()?, &digest, also)
         };
         tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Stopped)?
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use futures::stream;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn what_was_saved_goes_when_it_is_stale_and_not_while_somebody_is_at_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
-        let uploads = Uploads::new(store, Profile::UnixfsV1, Duration::from_secs(1));
-        let mut upload = uploads.begin("app").unwrap();
-        let id = upload.id().to_string();
-        let body = [Ok::<_, String>(Bytes::from_static(&[7; 100_000]))];
-        upload.take(stream::iter(body)).await.unwrap();
-        upload.save().await.unwrap();
-        let (soon, late) = (now() + STALE.as_secs() - 60, now() + STALE.as_secs() + 60);
-        let files = || std::fs::read_dir(dir.path().join("incoming")).unwrap().count();
-        uploads.sweep_at(late).await.unwrap();
-        assert_eq!((upload.length(), files()), (100_000, 1), "somebody is at it");
-        drop(upload);
-        uploads.forget(&id);
-        uploads.sweep_at(soon).await.unwrap();
-        let found = uploads.find("app", &id).await.unwrap().map(|upload| upload.length());
-        assert_eq!((found, files()), (Some(100_000), 1));
-        uploads.forget(&id);
-        uploads.sweep_at(late).await.unwrap();
-        assert!(uploads.find("app", &id).await.unwrap().is_none());
-        assert_eq!(files(), 0);
     }
 }

@@ -1,14 +1,12 @@
 //! Everything that is stored hashed again, and what is damaged fetched again.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
-use bytes::Bytes;
 use ocipfs_node::{Block, Cid};
 
 use super::{
-    Content, Error,
-    dag::Unit,
-    store::{Damaged, Leaf, Mending},
+    Blob, Content, Error, Store, StoreError, Stored,
+    store::{Damaged, Lost},
 };
 
 /// Told how many bytes were hashed or fetched so far, and of how many.
@@ -41,19 +39,32 @@ pub struct Damage {
 }
 
 impl Content {
-    /// Hashes everything that is stored; with `repair`, what is damaged is fetched again from peers.
+    /// Hashes everything that is stored. What is damaged is not stored from then on; with `repair`, it is fetched again from
+    /// peers.
     pub async fn verify(&self, repair: bool, progress: Progress<'_>) -> Result<Verified, Error> {
         let files = self.store().run(|store| store.all_files()).await?;
         let total = files.iter().map(|(file, _)| file.size).sum();
         let mut verified = Verified::default();
-        let mut damaged = Vec::new();
+        let mut found = HashMap::new();
         for (file, is_stored) in files {
             let size = file.size;
-            let verify = move |store: &super::Store| match is_stored {
-                true => store.verify_blob(&file, &mut |_| ()),
-                false => store.verify_arriving(&file, &mut |_| ()),
+            let verify = move |store: &Store| match is_stored {
+                true => take_back_if_damaged(store, &file),
+                false => drop_damaged_parts(store, &file),
             };
-            damaged.extend(self.store().run(verify).await?);
+            match self.store().run(verify).await? {
+                Some(damaged) if is_stored => {
+                    drop(found.insert(damaged.file.digest.clone(), described(&damaged)))
+                }
+                // What is dropped comes again when it is read.
+                Some(damaged) => verified.damage.push(Damage {
+                    name: damaged.file.root.to_string(),
+                    cid: damaged.file.root,
+                    why: described(&damaged),
+                    repaired: Some(true),
+                }),
+                None => {}
+            }
             verified.blobs += u64::from(is_stored);
             verified.bytes += size;
             progress(verified.bytes, total);
@@ -69,11 +80,21 @@ impl Content {
             }
             verified.damage.push(damage);
         }
-        for damaged in damaged {
-            let repaired = if repair { Some(self.repair(&damaged, progress).await?) } else { None };
-            verified.damage.push(described(damaged, repaired));
+        for lost in self.store().run(Store::lost).await? {
+            let why = found.remove(&lost.digest).unwrap_or_else(|| missing(&lost));
+            let repaired = if repair { Some(self.repair(&lost, progress).await?) } else { None };
+            verified.damage.push(Damage { name: lost.digest.to_string(), cid: lost.root, why, repaired });
         }
         Ok(verified)
+    }
+
+    /// Refuses a blob whose copy here is damaged, so that clients push it again; a pull may find it at peers.
+    pub(super) async fn refuse_lost(&self, blob: &Blob) -> Result<(), Error> {
+        let digest = blob.digest.clone();
+        match self.store().run(move |store| store.is_lost(&digest)).await? {
+            true => Err(ocipfs_node::Error::Offline(*blob.at.root()).into()),
+            false => Ok(()),
+        }
     }
 
     async fn repair_block(&self, cid: &Cid) -> Result<bool, Error> {
@@ -84,52 +105,49 @@ impl Content {
         Ok(true)
     }
 
-    /// Fetches the damaged windows of a file; whether it is right then.
-    async fn repair(&self, damaged: &Damaged, progress: Progress<'_>) -> Result<bool, Error> {
-        if damaged.windows.is_empty() {
-            return Ok(false);
+    /// Fetches what is missing of a damaged blob; whether it is stored again.
+    async fn repair(&self, lost: &Lost, progress: Progress<'_>) -> Result<bool, Error> {
+        let fetched = async {
+            let mut reader = self.fetch_at(&lost.root.into()).await?;
+            reader.settle(&mut |here| progress(here, lost.size)).await
+        };
+        // Also where there is no room for it, no peer has it.
+        if let Err(error) = fetched.await {
+            tracing::info!(digest = %lost.digest, "a damaged blob was not repaired: {error}");
         }
-        let (begun, total) = (damaged.clone(), damaged.windows.iter().map(|leaf| leaf.length).sum());
-        let mut mending = self.store().run(move |store| store.mend(&begun)).await?;
-        let mut missing: BTreeMap<Vec<u8>, Vec<Leaf>> = BTreeMap::new();
-        for leaf in &damaged.windows {
-            missing.entry(leaf.cid.hash().to_bytes()).or_default().push(*leaf);
-        }
-        let mut session = self.node().session(damaged.file.root);
-        session.want(damaged.windows.iter().map(|leaf| (leaf.cid, 0)).collect());
-        let (mut done, patience) = (0, self.settings().find_timeout);
-        while !missing.is_empty() {
-            let Ok(Ok(fetched)) = tokio::time::timeout(patience, session.next()).await else { break };
-            let Some(leaves) = missing.remove(&fetched.block.cid.hash().to_bytes()) else { continue };
-            done += leaves.iter().map(|leaf| leaf.length).sum::<u64>();
-            mending = write(mending, leaves, fetched.block.data).await?;
-            progress(done, total);
-        }
-        let damaged = damaged.clone();
-        Ok(self.store().run(move |store| store.mended(&damaged, mending)).await?)
+        self.has(&lost.digest).await
     }
 }
 
-async fn write(mut mending: Mending, leaves: Vec<Leaf>, block: Bytes) -> Result<Mending, Error> {
-    let write = move || {
-        for leaf in leaves {
-            if let Unit::File { data, .. } = Unit::decode(&leaf.cid, block.clone())? {
-                mending.write(leaf.offset, &data)?;
-            }
-        }
-        Ok(mending)
-    };
-    tokio::task::spawn_blocking(write).await.map_err(Error::stopped)?
+/// What is wrong with a stored blob, which is not stored any more then.
+fn take_back_if_damaged(store: &Store, file: &Stored) -> Result<Option<Damaged>, StoreError> {
+    let damaged = store.verify_blob(file, &mut |_| ())?;
+    if damaged.is_some() {
+        store.demote(file)?;
+    }
+    Ok(damaged)
 }
 
-fn described(damaged: Damaged, repaired: Option<bool>) -> Damage {
-    let Damaged { file, is_stored, windows, why } = damaged;
-    let name = if is_stored { file.digest.to_string() } else { file.root.to_string() };
+/// What is wrong with a file that has come in part, and is not part of it any more then.
+fn drop_damaged_parts(store: &Store, file: &Stored) -> Result<Option<Damaged>, StoreError> {
+    let damaged = store.verify_arriving(file, &mut |_| ())?;
+    match &damaged {
+        // Who fetches it hashes it in the end.
+        Some(found) if !store.drop_parts(&file.root, file.id, &found.windows)? => Ok(None),
+        _ => Ok(damaged),
+    }
+}
+
+fn described(damaged: &Damaged) -> String {
+    let Damaged { windows, why, .. } = damaged;
     let parts: Vec<String> =
         windows.iter().take(4).map(|leaf| format!("{} at {}", leaf.cid, leaf.offset)).collect();
     let more = windows.len().saturating_sub(parts.len());
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let parts =
-        if parts.is_empty() { String::new() } else { format!(" (blocks {}{more})", parts.join(", ")) };
-    Damage { name, cid: file.root, why: format!("{why}{parts}"), repaired }
+    if parts.is_empty() { why.clone() } else { format!("{why} (blocks {}{more})", parts.join(", ")) }
+}
+
+fn missing(lost: &Lost) -> String {
+    let missing = indicatif::HumanBytes(lost.size - lost.right);
+    format!("{missing} of it are missing since it was found damaged")
 }

@@ -10,7 +10,7 @@ pub use super::names::{FollowedName, Publication};
 use super::names::{NameRequest, NameTarget, OwnName, Published};
 pub use image::{ImageInfo, ImageReply, ImageRequest, InspectedImage};
 pub use layer::{Added, AddedLayer, Inspected, LayerRequest, Source};
-pub use store::{Collected, DamageInfo, Pin, Room, StoreReply, StoreRequest, Stored, Verified};
+pub use store::{Collected, DamageInfo, Dropped, Pin, Room, StoreReply, StoreRequest, Stored, Verified};
 
 /// What a command asks.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -122,6 +122,8 @@ pub async fn part(
     body: &mut BodyDataStream,
 ) -> Result<Response, Refusal> {
     let mut upload = find(registry, name, id).await?;
+    // What an earlier part brought was acknowledged, and this one may take long.
+    upload.save().await?;
     let says_where = take(name, &mut upload, headers, body).await?;
     match says_where {
         true => upload.save().await?,

@@ -13,6 +13,7 @@ mod arriving;
 mod bad_input;
 mod clock;
 mod commands;
+mod damage;
 mod disk_full;
 mod finding;
 mod following;
@@ -41,6 +42,7 @@ fn main() {
         bad_input::trials(),
         clock::trials(),
         commands::trials(),
+        damage::trials(),
         disk_full::trials(),
         finding::trials(),
         following::trials(),

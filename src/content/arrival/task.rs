@@ -402,7 +402,7 @@ fn find(store: &Store, mut cids: Vec<Cid>) -> Result<Vec<Cid>, store::Error> {
 fn read(store: &Store, cids: Vec<Cid>) -> Result<Vec<Block>, store::Error> {
     let mut found = Vec::new();
     for cid in cids {
-        if let Some(data) = store.get(&cid)? {
+        if let Some(data) = store.get_verified(&cid)? {
             found.push(Block { cid, data });
         }
     }

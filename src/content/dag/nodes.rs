@@ -69,7 +69,7 @@ impl Nodes {
         let get = move |store: &Store| {
             let get = |cid: Cid| {
                 store.touch_cid(&cid);
-                Ok((cid, store.get(&cid)?))
+                Ok((cid, store.get_verified(&cid)?))
             };
             cids.into_iter().map(get).collect()
         };

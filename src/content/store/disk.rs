@@ -84,7 +84,9 @@ impl Disk {
         if let Some(shard) = to.parent() {
             fs::create_dir_all(shard).map_err(Error::at(shard))?;
         }
-        fs::rename(&from, &to).map_err(Error::at(&to))
+        fs::rename(&from, &to).map_err(Error::at(&to))?;
+        // Where both were names of one file, renaming does nothing.
+        unlink(&from)
     }
 
     /// Refuses to go on where less is free than the index may need.

@@ -5,7 +5,7 @@ use std::{
     io::{self, Seek, SeekFrom, Write},
     os::unix::fs::FileExt,
     sync::{
-        Arc,
+        Arc, PoisonError,
         mpsc::{SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
@@ -73,19 +73,16 @@ impl Store {
     /// Begins a blob.
     pub fn draft(&self) -> Result<Draft, Error> {
         self.0.disk.check_space()?;
-        Ok(self.new_draft(self.next_id(), false))
+        let (id, counted) = (self.next_id(), self.counted(0, 0));
+        Ok(Draft { store: self.clone(), id, small: Vec::new(), file: None, size: 0, saved: false, counted })
     }
 
-    fn new_draft(&self, id: u64, saved: bool) -> Draft {
-        let counted = self.counted();
-        Draft { store: self.clone(), id, small: Vec::new(), file: None, size: 0, saved, counted }
-    }
-
-    /// Goes on with a draft of which `size` bytes were saved, more than fit into the index, or none are counted on.
-    pub fn resume_draft(&self, id: u64, size: u64) -> Result<Draft, Error> {
-        let mut draft = self.new_draft(id, true);
-        draft.size = size;
-        draft.counted.add(size)?;
+    /// Goes on with the first `size` bytes of a draft of which `saved` were saved: with more than fit into the index, or
+    /// from its beginning.
+    pub fn resume_draft(&self, id: u64, size: u64, saved: u64) -> Result<Draft, Error> {
+        let counted = self.counted(size, saved);
+        let mut draft =
+            Draft { store: self.clone(), id, small: Vec::new(), file: None, size, saved: true, counted };
         if size > 0 {
             let file = self.0.disk.create(id)?;
             (&file).seek(SeekFrom::Start(size)).map_err(Error::at(&self.0.disk.incoming(id)))?;
@@ -183,6 +180,11 @@ impl Draft {
         Ok(())
     }
 
+    /// Leaves the count of `length` bytes to the row that names this draft.
+    pub fn count_saved(&mut self, length: u64) {
+        self.counted.save(length);
+    }
+
     /// Drops what was written after it and not saved.
     pub fn cut_off(&self) -> Result<(), Error> {
         let Some(sheet) = &self.file else { return Ok(()) };
@@ -244,6 +246,27 @@ impl Sealed {
         self.0.discard();
     }
 
+    /// Does something in a commit in which the blob is still stored, and puts these bytes in the place of those that are
+    /// there: they were hashed just now.
+    pub fn replace<T: Send + 'static>(
+        &self,
+        stored: &Stored,
+        aliases: &[Digest],
+        also: impl FnMut(&WriteTransaction, &Stored) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (draft, sha256) = (&self.0, sha256(&stored.digest)?);
+        let store = &draft.store;
+        let small = (!draft.has_file()).then(|| draft.small.clone());
+        let is_small = small.is_some();
+        // So that it stays stored until the file is there.
+        let _placing = store.0.placing.read().unwrap_or_else(PoisonError::into_inner);
+        let value = store.keep_with(stored, aliases, small, also)?;
+        if !is_small {
+            store.settle_file(draft.id, &sha256, false);
+        }
+        Ok(value)
+    }
+
     /// Stores it, and keeps `blocks` that belong to no file, and what `also` does, in the same commit. Others share that,
     /// so `also` may run twice.
     pub fn finish_with<T: Send + 'static>(
@@ -279,6 +302,12 @@ impl Ready<'_> {
 
 impl Drop for Draft {
     fn drop(&mut self) {
+        if self.saved
+            && let (Some(sheet), Some(length)) = (&self.file, self.counted.cut())
+            && let Err(error) = sheet.file.set_len(length)
+        {
+            tracing::warn!("an upload takes more room than is counted: {error}");
+        }
         // A commit that failed late may yet be on the disk: then the file is needed.
         let needed = || self.saved || !matches!(self.store.file_row(self.id), Ok(None));
         if !self.has_file() || needed() {

@@ -27,6 +27,15 @@ impl Extents {
         self.0.splice(first..last, [(start, end)]);
     }
 
+    /// Takes a part out.
+    pub fn remove(&mut self, start: u64, end: u64) {
+        let parts = std::mem::take(&mut self.0);
+        for (other, last) in parts {
+            self.insert(other, last.min(start));
+            self.insert(other.max(end), last);
+        }
+    }
+
     /// Whether every byte from `start` to `end` is written.
     pub fn contain(&self, start: u64, end: u64) -> bool {
         let next = self.0.partition_point(|(other, _)| *other <= start);
@@ -68,12 +77,17 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn they_hold_what_was_inserted_and_no_more(parts in proptest::collection::vec((0u64..64, 0u64..12), 0..20)) {
+        fn they_hold_what_was_inserted_and_no_more(
+            parts in proptest::collection::vec((0u64..64, 0u64..12, proptest::bool::weighted(0.7)), 0..20),
+        ) {
             let mut extents = Extents::default();
             let mut bytes = [false; 80];
-            for (start, length) in parts {
-                extents.insert(start, start + length);
-                bytes[start as usize..(start + length) as usize].fill(true);
+            for (start, length, is_inserted) in parts {
+                match is_inserted {
+                    true => extents.insert(start, start + length),
+                    false => extents.remove(start, start + length),
+                }
+                bytes[start as usize..(start + length) as usize].fill(is_inserted);
             }
             assert_eq!(extents.length(), bytes.iter().filter(|byte| **byte).count() as u64);
             for start in 0..80 {

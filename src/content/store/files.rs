@@ -43,7 +43,7 @@ impl Finished {
 }
 
 /// The size, the file ids and the aliases of a blob.
-type StoredRow = (u64, Vec<u64>, Vec<Vec<u8>>);
+pub(super) type StoredRow = (u64, Vec<u64>, Vec<Vec<u8>>);
 
 /// The hash of a sha256 digest.
 pub fn sha256(digest: &Digest) -> Result<Hash, Error> {
@@ -63,6 +63,10 @@ impl Tables<'_> {
         let known = self.stored_row(&whole.sha256)?;
         let is_new = known.is_none();
         let mut row = known.unwrap_or((whole.size, Vec::new(), Vec::new()));
+        for alias in self.regain(&whole.sha256)? {
+            self.aliases.insert(alias.as_slice(), &whole.sha256)?;
+            row.2.push(alias);
+        }
         for alias in whole.aliases.iter().map(|alias| alias.bytes().to_vec()) {
             if alias != whole.sha256 && !row.2.contains(&alias) {
                 self.aliases.insert(alias.as_slice(), &whole.sha256)?;
@@ -70,16 +74,17 @@ impl Tables<'_> {
             }
         }
         self.set_stored_row(&whole.sha256, row)?;
+        // Also over a row whose bytes are damaged.
+        if let Some(bytes) = whole.small {
+            self.small.insert(&whole.sha256, bytes)?;
+        }
         if is_new {
-            if let Some(bytes) = whole.small {
-                self.small.insert(&whole.sha256, bytes)?;
-            }
             add_to(&mut self.meta, BYTES, whole.size as i64)?;
         }
         Ok(())
     }
 
-    fn stored_row(&self, sha256: &Hash) -> Result<Option<StoredRow>, Error> {
+    pub(super) fn stored_row(&self, sha256: &Hash) -> Result<Option<StoredRow>, Error> {
         Ok(self.stored.get(sha256)?.map(|row| {
             let (size, ids, aliases) = row.value();
             (size, ids, aliases.into_iter().map(Vec::from).collect())
@@ -155,6 +160,7 @@ impl Tables<'_> {
         self.arriving.remove(id)?;
         self.hashed.remove(id)?;
         self.used.remove(id)?;
+        self.forget_damage(id)?;
         let key = Key::of(root);
         if self.roots.get(key.bytes())?.is_some_and(|row| row.value() == id) {
             self.roots.remove(key.bytes())?;

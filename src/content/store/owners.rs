@@ -7,6 +7,7 @@ use super::{
     Error, Store,
     blocks::NOBODY,
     layout::Key,
+    lost::is_damaged,
     tables::{ARRIVING, BLOCKS, FILES, SHARED, row},
     trees::TREE,
 };
@@ -40,11 +41,21 @@ fn is_pushed(read: &ReadTransaction, owner: u64) -> Result<bool, Error> {
     match owner {
         NOBODY => Ok(false),
         TREE => Ok(true),
-        id if row(read, ARRIVING, id, |_| ())?.is_some() => Ok(false),
-        id => match row(read, FILES, id, |(_, _, root)| Cid::try_from(root))? {
-            Some(root) => Ok(!index::is_added(read, &root.map_err(|e| Error::Damaged(e.to_string()))?)?),
-            None => Ok(true),
-        },
+        id => {
+            let arriving = row(read, ARRIVING, id, |(root, ..)| Cid::try_from(root))?;
+            // What arrives comes from peers, unless it was stored and is damaged.
+            if arriving.is_some() && !is_damaged(read, id)? {
+                return Ok(false);
+            }
+            let root = match arriving {
+                Some(root) => Some(root),
+                None => row(read, FILES, id, |(_, _, root)| Cid::try_from(root))?,
+            };
+            match root.transpose().map_err(|e| Error::Damaged(e.to_string()))? {
+                Some(root) => Ok(!index::is_added(read, &root)?),
+                None => Ok(true),
+            }
+        }
     }
 }
 
@@ -79,6 +90,15 @@ mod tests {
         // Deleted, and not yet collected.
         database.write(|write| let_go(write, "repository/app/blobs/x", &root.cid)).unwrap();
         assert_eq!(hidden(), [true, true]);
+        // Damaged: its right windows are no more public than before.
+        database.write(|write| hold_for(write, "repository/app/blobs/x", &root.cid)).unwrap();
+        let hex = ocipfs_oci::Digest::sha256_of(&bytes).hex().to_string();
+        let path = dir.path().join("blobs").join(&hex[..2]).join(&hex);
+        std::fs::File::options().write(true).open(path).unwrap().set_len(2 << 20).unwrap();
+        assert!(store.demote(&store.file(&root.cid).unwrap().unwrap()).unwrap());
+        assert_eq!((hidden(), store.get(&leaf).unwrap().is_some()), ([true, true], true));
+        index.hold(&leaf, &Holding::new(true, &[root.cid], vec![])).unwrap();
+        assert_eq!(hidden(), [false, false]);
         assert!(!store.is_only_pushed(&"bafkqaaa".parse().unwrap()).unwrap());
     }
 }

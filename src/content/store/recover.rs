@@ -10,7 +10,7 @@ use super::{
     database::Database,
     disk,
     layout::Key,
-    tables::{self, ARRIVING, DOOMED, FORMAT_ROW, Hash, META, ROOTS, STORED, Tables},
+    tables::{self, ARRIVING, DOOMED, FORMAT_ROW, Hash, META, ROOTS, Tables},
 };
 
 /// Refuses a directory of another format before anything is changed in it.
@@ -89,14 +89,10 @@ impl Store {
         if doomed.is_empty() {
             return Ok(());
         }
-        for sha256 in doomed {
-            let is_stored =
-                self.0.database.read(|read| tables::row(read, STORED, &sha256, |_| ()))?.is_some();
-            if !is_stored {
-                disk::unlink(&self.0.disk.blob(&sha256))?;
-            }
-        }
-        self.0.database.write(|write| Tables::open(write)?.forget_doomed())
+        self.unlink_blobs(doomed.into_iter().collect())?;
+        let done = self.0.database.write(|write| self.forget_doomed(&mut Tables::open(write)?))?;
+        self.forgot_doomed(&done);
+        Ok(())
     }
 
     pub(super) fn is_arriving(&self, id: u64) -> Result<bool, Error> {

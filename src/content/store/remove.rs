@@ -1,6 +1,6 @@
 //! What is taken away: rows and files, in one commit, and only what nobody counts on.
 
-use std::sync::PoisonError;
+use std::{collections::HashSet, sync::PoisonError};
 
 use ocipfs_node::Cid;
 use redb::WriteTransaction;
@@ -11,8 +11,17 @@ use super::{
     disk, files,
     layout::Key,
     lock,
-    tables::{Hash, Tables},
+    tables::{self, Hash, STORED, Tables},
 };
+
+/// Files of blobs whose rows are gone.
+#[derive(Default)]
+pub struct Unlinked {
+    /// Those that went since the last commit: DOOMED names them still.
+    done: HashSet<Hash>,
+    /// Those that could not be unlinked.
+    failed: HashSet<Hash>,
+}
 
 impl Store {
     /// Removes the layout with this root, and with its last layout the blob; says whether it was stored.
@@ -46,10 +55,9 @@ impl Store {
         if stored.is_empty() {
             return Ok(Vec::new());
         }
-        let removed = self.0.database.write(|write| {
+        let (removed, done) = self.0.database.write(|write| {
             let mut tables = Tables::open(write)?;
-            // Those of earlier calls are unlinked by now.
-            tables.forget_doomed()?;
+            let done = self.forget_doomed(&mut tables)?;
             let mut removed: Vec<(Cid, u64, Hash, bool)> = Vec::new();
             for file in &stored {
                 let is_gone = redb::ReadableTable::get(&tables.files, file.id)?.is_none();
@@ -59,16 +67,60 @@ impl Store {
                 let sha256 = files::sha256(&file.digest)?;
                 removed.push((file.root, file.id, sha256, tables.remove_file(file.id, &file.root, &sha256)?));
             }
-            Ok(removed)
+            Ok((removed, done))
         })?;
+        self.forgot_doomed(&done);
+        let mut going = std::mem::take(&mut lock(&self.0.unlinked).failed);
         for (_, id, sha256, is_last) in &removed {
             self.0.sources.forget(*id);
             if *is_last {
-                disk::unlink(&self.0.disk.blob(sha256))?;
-                disk::unlink(&self.0.disk.incoming(*id))?;
+                going.insert(*sha256);
+                self.unlink_incoming(*id);
             }
         }
+        self.unlink_blobs(going)?;
         Ok(removed.into_iter().map(|(root, ..)| root).collect())
+    }
+
+    /// Unlinks blobs, unless they were stored again; those that fail are tried again with the next.
+    pub(super) fn unlink_blobs(&self, blobs: HashSet<Hash>) -> Result<(), Error> {
+        for sha256 in blobs {
+            let is_stored =
+                self.0.database.read(|read| tables::row(read, STORED, &sha256, |_| ()))?.is_some();
+            match if is_stored { Ok(()) } else { disk::unlink(&self.0.disk.blob(&sha256)) } {
+                Ok(()) => self.unlinked(sha256),
+                Err(error) => {
+                    tracing::warn!("a blob that was removed still takes room: {error}");
+                    lock(&self.0.unlinked).failed.insert(sha256);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets of the blobs whose rows are gone those whose files are gone too.
+    pub(super) fn forget_doomed(&self, tables: &mut Tables) -> Result<HashSet<Hash>, Error> {
+        let done = lock(&self.0.unlinked).done.clone();
+        for sha256 in &done {
+            tables.doomed.remove(sha256)?;
+        }
+        Ok(done)
+    }
+
+    /// Ends it, once that is committed.
+    pub(super) fn forgot_doomed(&self, done: &HashSet<Hash>) {
+        lock(&self.0.unlinked).done.retain(|sha256| !done.contains(sha256));
+    }
+
+    /// Remembers that DOOMED need not name a blob any more.
+    pub(super) fn unlinked(&self, sha256: Hash) {
+        lock(&self.0.unlinked).done.insert(sha256);
+    }
+
+    fn unlink_incoming(&self, id: u64) {
+        if let Err(error) = disk::unlink(&self.0.disk.incoming(id)) {
+            tracing::warn!("a file is left behind until the next start: {error}");
+        }
     }
 
     /// Removes a file that was arriving and that nobody is at, if `may` says so; whether it went.
@@ -95,7 +147,7 @@ impl Store {
         })?;
         if removed {
             self.0.sources.forget(id);
-            disk::unlink(&self.0.disk.incoming(id))?;
+            self.unlink_incoming(id);
         }
         Ok(removed)
     }
@@ -118,12 +170,5 @@ impl Store {
             }
             Ok(removed)
         })
-    }
-}
-
-impl Tables<'_> {
-    /// Forgets which blobs were to be unlinked.
-    pub fn forget_doomed(&mut self) -> Result<(), Error> {
-        Ok(self.doomed.retain(|_, ()| false)?)
     }
 }

@@ -26,23 +26,13 @@ pub enum Source {
     Bytes(Bytes),
 }
 
-/// The bytes of one blob. Clones read the same file.
-#[derive(Clone, Debug)]
-pub struct BlobFile {
-    pub(super) source: Source,
-    pub(super) size: u64,
-    pub(super) buffers: Buffers,
-}
-
-impl BlobFile {
-    /// The length of the blob.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// Reads exactly `length` bytes from `offset` on.
-    pub fn read_at(&self, offset: u64, length: usize) -> io::Result<Bytes> {
-        self.buffers.read(&self.source, offset, length, (&[], &[]))
+impl Source {
+    /// How many bytes there are.
+    pub fn length(&self) -> io::Result<u64> {
+        match self {
+            Self::File(file) => Ok(file.metadata()?.len()),
+            Self::Bytes(bytes) => Ok(bytes.len() as u64),
+        }
     }
 }
 

@@ -10,6 +10,8 @@ pub type PlaceRow<'a> = (Option<(u64, u64)>, &'a [u8]);
 pub type Hash = [u8; 32];
 /// Size, file ids, aliases.
 pub type StoredRow<'a> = (u64, Vec<u64>, Vec<&'a [u8]>);
+/// sha256, file ids.
+pub type DamagedRow<'a> = (&'a Hash, Vec<u64>);
 /// Root CID, size, and the extents that are synced.
 pub type ArrivingRow<'a> = (&'a [u8], u64, Vec<(u64, u64)>);
 
@@ -35,6 +37,8 @@ pub const HASHED: TableDefinition<u64, (u64, &[u8])> = TableDefinition::new("has
 pub const UPLOADS: TableDefinition<&str, (&str, u64, u64, u64)> = TableDefinition::new("uploads");
 /// sha256 of blobs whose rows are gone and whose files may not be yet.
 pub const DOOMED: TableDefinition<&Hash, ()> = TableDefinition::new("doomed");
+/// The hash of each digest of a blob that was stored and is damaged -> its sha256, and its layouts: arriving files.
+pub const DAMAGED: TableDefinition<&[u8], DamagedRow> = TableDefinition::new("damaged");
 /// File id -> when it was last read, or came, in milliseconds since 1970.
 pub const USED: TableDefinition<u64, u64> = TableDefinition::new("used");
 /// Numbers that stand alone.
@@ -59,6 +63,7 @@ pub struct Tables<'t> {
     pub hashed: Table<'t, u64, (u64, &'static [u8])>,
     pub uploads: Table<'t, &'static str, (&'static str, u64, u64, u64)>,
     pub doomed: Table<'t, &'static Hash, ()>,
+    pub damaged: Table<'t, &'static [u8], DamagedRow<'static>>,
     pub used: Table<'t, u64, u64>,
     pub meta: Table<'t, &'static str, u64>,
 }
@@ -77,6 +82,7 @@ impl<'t> Tables<'t> {
             hashed: write.open_table(HASHED)?,
             uploads: write.open_table(UPLOADS)?,
             doomed: write.open_table(DOOMED)?,
+            damaged: write.open_table(DAMAGED)?,
             used: write.open_table(USED)?,
             meta: write.open_table(META)?,
         })

@@ -3,6 +3,7 @@
 mod any_order;
 mod arriving;
 mod crash;
+mod damage;
 mod format;
 mod full;
 mod interleaved;

@@ -71,6 +71,7 @@ impl Store {
     pub fn drop_upload(&self, saved: &Saved) -> Result<(), Error> {
         let id = saved.id.clone();
         self.0.database.write_together(move |write| forget_upload(write, &id))?;
+        self.uncount_saved(saved.length);
         disk::unlink(&self.0.disk.incoming(saved.file))
     }
 

@@ -20,7 +20,7 @@ pub type MakeRoom = Box<dyn Fn(&Store, u64) -> Result<(), Error> + Send + Sync>;
 #[derive(Default)]
 pub struct Usage {
     limit: OnceLock<(u64, MakeRoom)>,
-    /// Bytes of drafts that are open.
+    /// Bytes of drafts that are open, and of uploads that are saved.
     drafts: AtomicU64,
     /// Uses that are not written down yet, by file id.
     uses: Mutex<HashMap<u64, u64>>,
@@ -31,10 +31,11 @@ pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
 }
 
-/// The bytes of an open draft, counted until it is dropped.
+/// The bytes of an open draft, counted until it is dropped. What a row says is saved of it stays counted with the row.
 pub struct Counted {
     store: Store,
     bytes: u64,
+    saved: u64,
 }
 
 impl Store {
@@ -53,7 +54,7 @@ impl Store {
         Ok(stored + self.draft_bytes() + arriving)
     }
 
-    /// Bytes of what is being written from one end to the other.
+    /// Bytes of what is being written from one end to the other, and of saved uploads.
     pub fn draft_bytes(&self) -> u64 {
         self.0.usage.drafts.load(Ordering::Relaxed)
     }
@@ -69,8 +70,23 @@ impl Store {
         if over()? == 0 { Ok(()) } else { Err(Error::Quota { limit: *limit }) }
     }
 
-    pub(super) fn counted(&self) -> Counted {
-        Counted { store: self.clone(), bytes: 0 }
+    /// Counts a draft of `bytes` so far, of which `saved` are counted already.
+    pub(super) fn counted(&self, bytes: u64, saved: u64) -> Counted {
+        let counted = Counted { store: self.clone(), bytes, saved };
+        self.0.usage.drafts.fetch_add(counted.total() - saved, Ordering::Relaxed);
+        counted
+    }
+
+    /// Counts what is saved of uploads, before anything else is.
+    pub(super) fn count_saved(&self) -> Result<(), Error> {
+        let saved = self.saved_uploads()?.iter().map(|saved| saved.length).sum();
+        self.0.usage.drafts.store(saved, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Counts an upload no more whose row is gone.
+    pub fn uncount_saved(&self, bytes: u64) {
+        self.0.usage.drafts.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Remembers that a file was read just now.
@@ -98,16 +114,34 @@ impl Store {
 }
 
 impl Counted {
+    /// The length of its file, of which the end may be saved and not counted as written.
+    fn total(&self) -> u64 {
+        self.bytes.max(self.saved)
+    }
+
     /// Adds bytes, and refuses what is too much.
     pub fn add(&mut self, bytes: u64) -> Result<(), Error> {
+        let before = self.total();
         self.bytes += bytes;
-        self.store.0.usage.drafts.fetch_add(bytes, Ordering::Relaxed);
+        self.store.0.usage.drafts.fetch_add(self.total() - before, Ordering::Relaxed);
         self.store.check_room(0)
+    }
+
+    /// Leaves the count of the first `length` bytes to the row that names them.
+    pub fn save(&mut self, length: u64) {
+        let before = self.total();
+        self.saved = self.saved.max(length);
+        self.store.0.usage.drafts.fetch_add(self.total() - before, Ordering::Relaxed);
+    }
+
+    /// How many bytes are saved, where more than these were written.
+    pub fn cut(&self) -> Option<u64> {
+        (self.saved > 0 && self.bytes > self.saved).then_some(self.saved)
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.store.0.usage.drafts.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.store.0.usage.drafts.fetch_sub(self.total() - self.saved, Ordering::Relaxed);
     }
 }

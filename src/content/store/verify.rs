@@ -2,6 +2,7 @@
 
 use std::io;
 
+use bytes::Bytes;
 use multihash_codetable::{Code, MultihashDigest};
 use ocipfs_node::Cid;
 use ocipfs_oci::{Algorithm, Digest, Hasher};
@@ -25,8 +26,6 @@ const PIECE: u64 = 1 << 20;
 pub struct Damaged {
     /// One of its layouts; of a file that is arriving, the digest is that of nothing.
     pub file: Stored,
-    /// Whether it is here whole, or was thought to be.
-    pub is_stored: bool,
     /// The windows that are wrong, as far as its DAG tells.
     pub windows: Vec<Leaf>,
     /// What else is wrong.
@@ -53,25 +52,24 @@ impl Store {
         })
     }
 
-    /// Hashes a stored blob; what is wrong with it, unless it was removed meanwhile.
+    /// Hashes a stored blob, and its blocks; what is wrong with it, unless it was removed meanwhile.
     pub fn verify_blob(&self, file: &Stored, hashed: Hashed) -> Result<Option<Damaged>, Error> {
         let sha256 = files::sha256(&file.digest)?;
         let source = self.blob_source(&sha256)?;
-        let why = match &source {
-            None => "its file is missing".to_string(),
-            Some(source) => match self.hash(source, file.size, hashed) {
-                Ok(digest) if digest == file.digest => return Ok(None),
-                Ok(digest) => format!("it hashes to {digest}"),
-                Err(error) => format!("it cannot be read: {error}"),
+        let leaves = self.leaves(&file.root, file.size)?;
+        let (why, windows) = match &source {
+            None => ("its file is missing".to_string(), leaves),
+            Some(source) => match self.hash(source, file.size, &leaves, hashed) {
+                (Ok(digest), wrong) if digest == file.digest && wrong.is_empty() => return Ok(None),
+                (Ok(digest), wrong) if digest == file.digest => ("its blocks are others".into(), wrong),
+                (Ok(digest), wrong) => (format!("it hashes to {digest}"), wrong),
+                (Err(error), wrong) => (format!("it cannot be read: {error}"), wrong),
             },
         };
         if self.file(&file.root)?.is_none_or(|now| now.digest != file.digest) {
             return Ok(None);
         }
-        let windows = self.leaves(&file.root, file.size)?;
-        let is_wrong = |leaf: &Leaf| !source.as_ref().is_some_and(|source| self.is_right(source, leaf));
-        let windows = windows.into_iter().filter(is_wrong).collect();
-        Ok(Some(Damaged { file: file.clone(), is_stored: true, windows, why }))
+        Ok(Some(Damaged { file: file.clone(), windows, why }))
     }
 
     /// Hashes the blocks of a file that has come in part.
@@ -91,7 +89,7 @@ impl Store {
             is_here && !self.is_right(&source, leaf)
         });
         let why = "a part that came is damaged".to_string();
-        Ok((!windows.is_empty()).then(|| Damaged { file: file.clone(), is_stored: false, windows, why }))
+        Ok((!windows.is_empty()).then(|| Damaged { file: file.clone(), windows, why }))
     }
 
     /// Hashes every block that stands in the index itself; how many there are, and those that are wrong.
@@ -102,7 +100,7 @@ impl Store {
                 let Place::Inline(block) = Place::from_row(place) else { return Ok(()) };
                 let cid = Key::from_row(key).cid()?;
                 count += 1;
-                if !is_block(&cid, &[&block]) {
+                if !is_block(&cid, &block) {
                     wrong.push(cid);
                 }
                 Ok::<_, Error>(())
@@ -120,25 +118,51 @@ impl Store {
         })
     }
 
-    pub(super) fn hash(&self, source: &Source, size: u64, hashed: Hashed) -> io::Result<Digest> {
-        let (mut hasher, mut at) = (Hasher::new(Algorithm::Sha256), 0);
-        while at < size {
-            let length = PIECE.min(size - at);
-            hasher.update(&self.0.buffers.read(source, at, length as usize, (&[], &[]))?);
-            at += length;
-            hashed(length);
+    /// Hashes a file and, read once, the windows in it; its digest, and the windows that are wrong.
+    fn hash(
+        &self,
+        source: &Source,
+        size: u64,
+        leaves: &[Leaf],
+        hashed: Hashed,
+    ) -> (io::Result<Digest>, Vec<Leaf>) {
+        let (mut hasher, mut wrong, mut at, mut failed) =
+            (Hasher::new(Algorithm::Sha256), Vec::new(), 0, Ok(()));
+        let gap = Leaf { cid: Cid::default(), offset: size, length: 0 };
+        for leaf in leaves.iter().chain([&gap]) {
+            // What no window covers is hashed for the whole alone.
+            while at < leaf.offset && failed.is_ok() {
+                let length = PIECE.min(leaf.offset - at);
+                failed = self.window(source, at, length).map(|bytes| hasher.update(&bytes));
+                at += length;
+                hashed(length);
+            }
+            let read = self.window(source, leaf.offset, leaf.length);
+            if leaf.length > 0 && !read.as_ref().is_ok_and(|bytes| is_leaf(leaf, bytes)) {
+                wrong.push(*leaf);
+            }
+            match read {
+                Ok(bytes) if leaf.offset == at => hasher.update(&bytes),
+                Ok(_) => {}
+                Err(error) => failed = Err(error),
+            }
+            at = at.max(leaf.offset + leaf.length);
+            hashed(leaf.length);
         }
-        Ok(hasher.finish())
+        (failed.map(|()| hasher.finish()), wrong)
     }
 
-    fn is_right(&self, source: &Source, leaf: &Leaf) -> bool {
-        let (head, tail) = frame(&leaf.cid, leaf.length);
-        let data = self.0.buffers.read(source, leaf.offset, leaf.length as usize, (&[], &[]));
-        data.is_ok_and(|data| is_block(&leaf.cid, &[&head, &data, &tail]))
+    fn window(&self, source: &Source, offset: u64, length: u64) -> io::Result<Bytes> {
+        self.0.buffers.read(source, offset, length as usize, (&[], &[]))
+    }
+
+    /// Whether a window has the bytes of its block.
+    pub(super) fn is_right(&self, source: &Source, leaf: &Leaf) -> bool {
+        self.window(source, leaf.offset, leaf.length).is_ok_and(|data| is_leaf(leaf, &data))
     }
 
     /// The windows of a file, as far as the inner nodes of its DAG are here.
-    fn leaves(&self, root: &Cid, size: u64) -> Result<Vec<Leaf>, Error> {
+    pub(super) fn leaves(&self, root: &Cid, size: u64) -> Result<Vec<Leaf>, Error> {
         let (mut leaves, mut waiting) = (Vec::new(), vec![Leaf { cid: *root, offset: 0, length: size }]);
         while let Some(part) = waiting.pop() {
             let place = match part.cid.codec() == DAG_PB {
@@ -163,8 +187,16 @@ impl Store {
     }
 }
 
+fn is_leaf(leaf: &Leaf, data: &[u8]) -> bool {
+    let (head, tail) = frame(&leaf.cid, leaf.length);
+    match head.is_empty() && tail.is_empty() {
+        true => is_block(&leaf.cid, data),
+        false => is_block(&leaf.cid, &[&head, data, &tail].concat()),
+    }
+}
+
 /// Whether these bytes are the block; what is hashed in an unknown way counts as right.
-fn is_block(cid: &Cid, parts: &[&[u8]]) -> bool {
+pub fn is_block(cid: &Cid, bytes: &[u8]) -> bool {
     let Ok(code) = Code::try_from(cid.hash().code()) else { return true };
-    code.digest(&parts.concat()) == *cid.hash()
+    code.digest(bytes) == *cid.hash()
 }

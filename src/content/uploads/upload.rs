@@ -1,5 +1,5 @@
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -8,8 +8,9 @@ use futures::{Stream, StreamExt};
 use ocipfs_oci::{Algorithm, Digest};
 use redb::WriteTransaction;
 use tokio::sync::{Semaphore, mpsc::channel};
+use tokio_util::sync::CancellationToken;
 
-use super::{Error, Uploads, now};
+use super::{Error, Uploads, now, usage::Seen};
 use crate::content::{
     Profile, Put, Store, StoreError, Stored, Written,
     store::{Saved, forget_upload},
@@ -17,6 +18,8 @@ use crate::content::{
 
 /// Parts of a body that wait to be hashed and written.
 const WAITING: usize = 3;
+/// A body of which nothing comes for so long gives up its place until more comes.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// One upload. A request that works on it has it alone.
 pub struct Upload {
@@ -24,6 +27,8 @@ pub struct Upload {
     profile: Profile,
     stall_timeout: Duration,
     bodies: Arc<Semaphore>,
+    stop: CancellationToken,
+    seen: Arc<Seen>,
     id: String,
     owner: String,
     state: State,
@@ -47,6 +52,8 @@ impl Upload {
             profile: uploads.profile,
             stall_timeout: uploads.stall_timeout,
             bodies: uploads.bodies.clone(),
+            stop: uploads.stop.clone(),
+            seen: Arc::default(),
             id: id.into(),
             owner: owner.into(),
             state: State::Idle,
@@ -60,7 +67,19 @@ impl Upload {
         let mut upload = Self::new(uploads, &saved.id, &saved.owner);
         upload.length = saved.length;
         upload.saved = Some(saved);
+        upload.tell();
         upload
+    }
+
+    /// What others may see of it while a request works on it.
+    pub(super) fn seen(&self) -> Arc<Seen> {
+        self.seen.clone()
+    }
+
+    fn tell(&mut self) {
+        self.used = Instant::now();
+        self.seen.length.store(self.length, Ordering::Relaxed);
+        self.seen.used.store(now(), Ordering::Relaxed);
     }
 
     /// Its id.
@@ -91,19 +110,42 @@ impl Upload {
         self.used.elapsed()
     }
 
+    /// What is lost when it leaves the memory, and how long nothing came of it.
+    pub(super) fn worth(&self) -> (u64, std::cmp::Reverse<Duration>) {
+        let lost = if self.is_saved() { 0 } else { self.length };
+        (lost.min(1), std::cmp::Reverse(self.idle()))
+    }
+
     /// What was saved stays on the disk.
     pub(super) fn drop_from_memory(&mut self) {
         self.state = State::Ended;
     }
 
-    /// Takes the next bytes. Where the body breaks off, what came of it is kept.
+    /// Takes the next bytes. Where the body breaks off, what came of it is kept. It has a place among those that are read
+    /// only while it makes progress.
     pub async fn take<E: std::fmt::Display>(
         &mut self,
         mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
     ) -> Result<(), Error> {
-        let turn = tokio::time::timeout(self.stall_timeout, self.bodies.clone().acquire_owned()).await;
-        let _turn = turn.map_err(|_| Error::Busy)?.map_err(|_| StoreError::Stopped)?;
+        while let Some(first) = self.part(&mut body).await? {
+            let turn = tokio::time::timeout(self.stall_timeout, self.bodies.clone().acquire_owned()).await;
+            let _turn = turn.map_err(|_| Error::Busy)?.map_err(|_| StoreError::Stopped)?;
+            if self.take_while_it_comes(first, &mut body).await? {
+                break;
+            }
+        }
+        self.tell();
+        Ok(())
+    }
+
+    /// Takes parts until none comes at once; whether that was the end of the body.
+    async fn take_while_it_comes<E: std::fmt::Display>(
+        &mut self,
+        first: Bytes,
+        body: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin),
+    ) -> Result<bool, Error> {
         let (parts, mut waiting) = channel::<Bytes>(WAITING);
+        let mut first = Some(first);
         let put = self.put();
         let writing = tokio::task::spawn_blocking(move || {
             let mut put = put()?;
@@ -115,25 +157,51 @@ impl Upload {
             put.rest()?;
             Ok::<_, StoreError>((put, length))
         });
-        let broken_off = loop {
-            match tokio::time::timeout(self.stall_timeout, body.next()).await {
-                Ok(Some(Ok(part))) => {
-                    // It hangs up before the end only with an error.
-                    if parts.send(part).await.is_err() {
-                        break None;
+        let is_over = loop {
+            let part = match first.take() {
+                Some(first) => Ok(Some(first)),
+                None => {
+                    let others_wait = self.bodies.available_permits() == 0;
+                    let patience = if others_wait { Duration::ZERO } else { PATIENCE };
+                    match tokio::time::timeout(patience, self.part(body)).await {
+                        Ok(part) => part,
+                        Err(_) => break Ok(false),
                     }
                 }
-                Ok(Some(Err(error))) => break Some(error.to_string()),
-                Ok(None) => break None,
-                Err(_) => break Some(format!("nothing came for {} s", self.stall_timeout.as_secs())),
+            };
+            match part {
+                Ok(Some(part)) => {
+                    // It hangs up before the end only with an error.
+                    if parts.send(part).await.is_err() {
+                        break Ok(true);
+                    }
+                }
+                Ok(None) => break Ok(true),
+                Err(error) => break Err(error),
             }
         };
         drop(parts);
         let (put, length) = writing.await.map_err(|_| StoreError::Stopped)??;
         self.state = State::Here(Box::new(put));
         self.length += length;
-        self.used = Instant::now();
-        broken_off.map_or(Ok(()), |why| Err(Error::BrokenOff(why)))
+        self.tell();
+        is_over
+    }
+
+    /// The next part of a body; none at its end.
+    async fn part<E: std::fmt::Display>(
+        &self,
+        body: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin),
+    ) -> Result<Option<Bytes>, Error> {
+        let broken_off = |why: String| Err(Error::BrokenOff(why));
+        tokio::select! {
+            biased;
+            part = tokio::time::timeout(self.stall_timeout, body.next()) => match part {
+                Ok(part) => part.transpose().or_else(|error| broken_off(error.to_string())),
+                Err(_) => broken_off(format!("nothing came for {} s", self.stall_timeout.as_secs())),
+            },
+            () = self.stop.cancelled() => broken_off("the registry is stopping".into()),
+        }
     }
 
     /// What goes on with it, on a thread that may block; until it is back, the upload has ended.
@@ -159,6 +227,7 @@ impl Upload {
             let mut put = put()?;
             let saved = Saved { id, owner, file: put.save()?, at: now(), length };
             store.save_upload(saved.clone())?;
+            put.count_saved(length)?;
             Ok((put, saved))
         };
         let (put, saved) = self.store.run(save).await?;
@@ -199,8 +268,10 @@ impl Upload {
         };
         let work = move || {
             let result = self::store(&store, put()?.close()?, &digest, also);
-            if let (Err(Error::Mismatch { .. }), Some(saved)) = (&result, saved) {
-                store.drop_upload(&saved)?;
+            match (&result, saved) {
+                (Ok(_), Some(saved)) => store.uncount_saved(saved.length),
+                (Err(Error::Mismatch { .. }), Some(saved)) => store.drop_upload(&saved)?,
+                _ => {}
             }
             result
         };
@@ -225,13 +296,14 @@ pub fn store<T: Send + 'static>(
         return Err(Error::Mismatch { expected: digest.clone(), found });
     }
     let aliases = std::slice::from_ref(digest);
-    if let Some(stored) = store.blob(&sha256)? {
-        match store.keep(&stored, aliases, also.clone()) {
+    // Where its file is missing it counts as not stored.
+    if let Some(stored) = store.present(&sha256)? {
+        match written.replace(&stored, aliases, also.clone()) {
             // Collected since it was found.
             Err(StoreError::Gone(gone)) if gone == sha256 => {}
             kept => {
                 let value = kept?;
-                // It is here, and needs no second copy.
+                // A blob of some bytes is in the index, and a file in its place.
                 written.discard();
                 return Ok(value);
             }

@@ -10,7 +10,9 @@ use super::{
 };
 use crate::{
     content::{self, Content},
-    control::{Collected, DamageInfo, Failure, Note, Pin, Room, StoreReply, StoreRequest, Stored, Verified},
+    control::{
+        Collected, DamageInfo, Dropped, Failure, Note, Pin, Room, StoreReply, StoreRequest, Stored, Verified,
+    },
     names::{Meaning, Source},
 };
 
@@ -24,23 +26,34 @@ impl House {
                 let pins = self.content().pins().await.map_err(content_failure)?;
                 StoreReply::Pins { pins: pins.iter().map(pin).collect() }
             }
-            StoreRequest::Collect { dry } => StoreReply::Collected(self.store_collect(dry).await?),
+            StoreRequest::Collect { dry, uploads: false } => {
+                StoreReply::Collected(self.store_collect(dry).await?)
+            }
+            StoreRequest::Collect { dry, uploads: true } => {
+                StoreReply::Dropped(self.drop_uploads(dry).await?)
+            }
             StoreRequest::Verify { repair } => StoreReply::Verified(self.store_verify(repair, notes).await?),
         })
     }
 
     async fn store_stat(&self) -> Result<Stored, Failure> {
         let stat = self.content().store_stat().await.map_err(content_failure)?;
-        let content::StoreStat { blobs, bytes, layouts, blocks, arriving, arriving_bytes } = stat;
+        let content::StoreStat { blobs, bytes, layouts, blocks, arriving, arriving_bytes, damaged } = stat;
         let room = self.room().await?;
-        Ok(Stored { blobs, bytes, layouts, blocks, arriving, arriving_bytes, room })
+        Ok(Stored { blobs, bytes, layouts, blocks, arriving, arriving_bytes, damaged, room })
     }
 
     pub(super) async fn room(&self) -> Result<Room, Failure> {
         let usage = self.content().usage().await.map_err(content_failure)?;
         let content::Usage { used, kept, pinned, cached, pins } = usage;
+        let uploads = self.content().uploads().usage().await.map_err(|e| content_failure(e.into()))?;
         let (cache_size, max_size) = self.content().limits();
         Ok(Room {
+            uploads: uploads.under_way,
+            upload_bytes: uploads.under_way_bytes,
+            abandoned_uploads: uploads.abandoned,
+            abandoned_upload_bytes: uploads.abandoned_bytes,
+            oldest_upload_seconds: uploads.oldest_seconds,
             used_bytes: used,
             owned_bytes: kept,
             pinned_bytes: pinned,
@@ -114,6 +127,12 @@ impl House {
         let collected = self.content().collect(dry).await.map_err(content_failure)?;
         let content::Collected { blobs, partial, blocks, bytes } = collected;
         Ok(Collected { blobs, partial, blocks, bytes, dry })
+    }
+
+    async fn drop_uploads(&self, dry: bool) -> Result<Dropped, Failure> {
+        let dropped = self.content().uploads().drop_abandoned(dry).await;
+        let dropped = dropped.map_err(|error| content_failure(error.into()))?;
+        Ok(Dropped { uploads: dropped.abandoned, bytes: dropped.abandoned_bytes, dry })
     }
 
     async fn store_verify(&self, repair: bool, notes: Notes) -> Result<Verified, Failure> {

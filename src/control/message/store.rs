@@ -22,6 +22,9 @@ pub enum StoreRequest {
     Collect {
         /// Only count it.
         dry: bool,
+        /// Drop abandoned uploads instead.
+        #[serde(default)]
+        uploads: bool,
     },
     /// Hash everything again.
     Verify {
@@ -47,6 +50,8 @@ pub enum StoreReply {
     },
     /// To `Collect`.
     Collected(Collected),
+    /// To `Collect` of uploads.
+    Dropped(Dropped),
     /// To `Verify`.
     Verified(Verified),
 }
@@ -66,6 +71,8 @@ pub struct Stored {
     pub arriving: u64,
     /// What of those is here.
     pub arriving_bytes: u64,
+    /// Blobs that were found damaged, and are not served until they come again.
+    pub damaged: u64,
     /// How the room is used.
     #[serde(flatten)]
     pub room: Room,
@@ -84,6 +91,16 @@ pub struct Room {
     pub cached_bytes: u64,
     /// How many CIDs are pinned.
     pub pins: u64,
+    /// Uploads of which something came within a minute.
+    pub uploads: u64,
+    /// Their bytes.
+    pub upload_bytes: u64,
+    /// Uploads of which nothing came for longer, or not since the start.
+    pub abandoned_uploads: u64,
+    /// Their bytes.
+    pub abandoned_upload_bytes: u64,
+    /// How long nothing came of the oldest of those.
+    pub oldest_upload_seconds: u64,
     /// The most of what was only pulled.
     pub cache_size: Option<u64>,
     /// The most at all.
@@ -109,6 +126,17 @@ pub struct Collected {
     /// The bytes of all of them.
     pub bytes: u64,
     /// Whether it was only counted.
+    pub dry: bool,
+}
+
+/// Abandoned uploads that were dropped, or would be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Dropped {
+    /// How many.
+    pub uploads: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Whether they were only counted.
     pub dry: bool,
 }
 

@@ -70,7 +70,7 @@ impl Published {
         if let Some(children) = self.children.get(digest) {
             return Ok(children);
         }
-        let Some(stored) = self.store.blob(digest)? else { return Ok([].into()) };
+        let Some(stored) = self.store.present(digest)? else { return Ok([].into()) };
         let file = self.store.open_file(&stored)?;
         let bytes = file.read_at(0, stored.size as usize).map_err(|e| StoreError::Damaged(e.to_string()))?;
         let index = Index::parse(&bytes).map(|index| index.manifests).unwrap_or_default();

@@ -20,6 +20,9 @@ pub fn trials() -> Vec<Trial> {
         many_pushes_of_one_blob_cost_one_file,
         bad_uploads_are_refused_by_name,
         a_body_that_breaks_off_can_be_gone_on_with,
+        abandoned_uploads_are_shown_and_dropped_at_once,
+        a_saved_upload_counts_once_under_max_size_and_goes_on,
+        at_a_stop_an_upload_that_is_being_streamed_keeps_what_was_acknowledged,
     ]
 }
 
@@ -220,4 +223,75 @@ async fn a_body_that_breaks_off_can_be_gone_on_with() {
     assert_eq!(a.end(&at, &sha256(&bytes), b"").await.status, 201);
     a.has(&bytes).await;
     until("nothing is left", || files_below(node.data_dir(), "incoming") == 0).await;
+}
+
+async fn abandoned_uploads_are_shown_and_dropped_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Serve::start_in(dir.path(), &[]);
+    let a = Repository::new(&node, "a");
+    assert_eq!(a.part(&a.begin().await, 0, &noise(2 << 20)).await.status, 202);
+    let stat = node.json(&["store", "stat"]);
+    let told =
+        |stat: &serde_json::Value, rows: [&str; 5]| rows.map(|row| stat[row].as_u64().expect("a number"));
+    let rows = ["uploads", "upload_bytes", "abandoned_uploads", "abandoned_upload_bytes", "arriving"];
+    assert_eq!(told(&stat, rows), [1, 2 << 20, 0, 0, 0], "{stat}");
+    assert!(node.command(&["status"]).stdout.contains("1 uploads (2.00 MiB)"));
+    node.kill();
+    let node = Serve::start_in(dir.path(), &[]);
+    assert_eq!(
+        told(
+            &node.status(),
+            ["uploads", "upload_bytes", "abandoned_uploads", "abandoned_upload_bytes", "used_bytes"]
+        ),
+        [0, 0, 1, 2 << 20, 2 << 20]
+    );
+    let dry = node.json(&["store", "gc", "--uploads", "--dry-run"]);
+    assert_eq!((&dry["uploads"], &dry["bytes"]), (&1.into(), &(2 << 20).into()));
+    assert_eq!(files_below(dir.path(), "incoming"), 1);
+    assert!(node.ask(&["store", "gc", "--uploads"]).contains("1 abandoned uploads dropped"));
+    assert_eq!((files_below(dir.path(), "incoming"), node.stored("used_bytes")), (0, 0));
+}
+
+async fn a_saved_upload_counts_once_under_max_size_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let limited = || Serve::start_in(dir.path(), &["--max-size", "10MiB"]);
+    let bytes = noise(9 << 20);
+    let node = limited();
+    let at = Repository::new(&node, "a").begin().await;
+    assert_eq!(Repository::new(&node, "a").part(&at, 0, &bytes[..6 << 20]).await.status, 202);
+    node.kill();
+    let node = limited();
+    let a = Repository::new(&node, "a");
+    let other = a.begin().await;
+    a.part(&other, 0, &bytes[..6 << 20]).await.refused(507, "DENIED", &["--max-size"]);
+    let at = node.url(&at[at.find("/v2/").expect("a path")..]);
+    assert_eq!(a.part(&at, 6 << 20, &bytes[6 << 20..]).await.status, 202);
+    assert_eq!(a.end(&at, &sha256(&bytes), b"").await.status, 201);
+    a.has(&bytes).await;
+    assert_eq!(node.stored("used_bytes"), 9 << 20);
+}
+
+async fn at_a_stop_an_upload_that_is_being_streamed_keeps_what_was_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = noise(2_500_000);
+    let node = Serve::start_in(dir.path(), &[]);
+    let at = Repository::new(&node, "a").begin().await;
+    assert_eq!(send("PATCH", &at, &[], bytes[..2_000_000].to_vec()).await.status, 202);
+    // It never ends.
+    let (asked, mut is_asked) = tokio::sync::mpsc::unbounded_channel();
+    let body = stream::poll_fn(move |_| {
+        let _ = asked.send(());
+        std::task::Poll::<Option<Result<Bytes, std::io::Error>>>::Pending
+    });
+    let request = reqwest::Client::new().patch(&at).body(reqwest::Body::wrap_stream(body)).send();
+    let request = tokio::spawn(request);
+    is_asked.recv().await.expect("it is sent");
+    assert!(node.stop().success());
+    request.abort();
+    let node = Serve::start_in(dir.path(), &[]);
+    let a = Repository::new(&node, "a");
+    let at = node.url(&at[at.find("/v2/").expect("a path")..]);
+    assert_eq!(get(&at).await.header("range"), "0-1999999");
+    assert_eq!(a.end(&at, &sha256(&bytes), &bytes[2_000_000..]).await.status, 201);
+    a.has(&bytes).await;
 }

@@ -1,0 +1,97 @@
+//! A stored blob that is read: what cannot be read, or is not what its digest says, is not stored from then on.
+
+use std::{
+    collections::HashMap,
+    io::{self, ErrorKind},
+    ops::Range,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use ocipfs_oci::{Algorithm, Hasher};
+
+use super::{Store, Stored, files, lock, source::Source, tables::Hash};
+
+/// A blob that is read whole is hashed on the way, unless that was done within this time.
+const HASH_AGAIN: Duration = Duration::from_secs(24 * 60 * 60);
+/// Blobs of which it is remembered when they were hashed.
+const REMEMBERED: usize = 1 << 16;
+
+/// The bytes of one blob. Clones read the same file.
+#[derive(Clone)]
+pub struct BlobFile {
+    pub(super) store: Store,
+    pub(super) stored: Stored,
+    pub(super) source: Source,
+}
+
+/// The running hash of a blob that is read from one end to the other.
+pub struct Check {
+    hasher: Hasher,
+    at: u64,
+}
+
+/// When blobs were hashed or written last.
+#[derive(Default)]
+pub struct LastHashed(Mutex<HashMap<Hash, Instant>>);
+
+impl LastHashed {
+    pub fn note(&self, sha256: &Hash) {
+        let mut all = lock(&self.0);
+        if all.len() >= REMEMBERED {
+            all.clear();
+        }
+        all.insert(*sha256, Instant::now());
+    }
+
+    fn is_due(&self, sha256: &Hash) -> bool {
+        lock(&self.0).get(sha256).is_none_or(|when| when.elapsed() >= HASH_AGAIN)
+    }
+}
+
+impl BlobFile {
+    /// The length of the blob.
+    pub fn size(&self) -> u64 {
+        self.stored.size
+    }
+
+    /// Reads exactly `length` bytes from `offset` on.
+    pub fn read_at(&self, offset: u64, length: usize) -> io::Result<Bytes> {
+        let read = self.store.0.buffers.read(&self.source, offset, length, (&[], &[]));
+        read.inspect_err(|_| self.take_back())
+    }
+
+    /// Begins to hash what is read; nothing where only a part is read, or the blob was hashed within a day.
+    pub fn check(&self, range: &Range<u64>) -> Option<Check> {
+        let sha256 = files::sha256(&self.stored.digest).ok()?;
+        let is_due = *range == (0..self.size()) && self.store.0.last_hashed.is_due(&sha256);
+        is_due.then(|| Check { hasher: Hasher::new(Algorithm::Sha256), at: 0 })
+    }
+
+    /// Reads the next bytes of a blob that is checked. Where the last of them show that it is damaged, it is an error.
+    pub fn read_next(&self, check: &mut Option<Check>, offset: u64, length: usize) -> io::Result<Bytes> {
+        let bytes = self.read_at(offset, length)?;
+        let Some(running) = check else { return Ok(bytes) };
+        running.hasher.update(&bytes);
+        running.at += bytes.len() as u64;
+        if running.at < self.size() {
+            return Ok(bytes);
+        }
+        let digest = check.take().map(|check| check.hasher.finish());
+        if digest.is_none_or(|digest| digest != self.stored.digest) {
+            self.take_back();
+            return Err(io::Error::new(ErrorKind::InvalidData, "its bytes are not those of its digest"));
+        }
+        if let Ok(sha256) = files::sha256(&self.stored.digest) {
+            self.store.0.last_hashed.note(&sha256);
+        }
+        Ok(bytes)
+    }
+
+    fn take_back(&self) {
+        if let Err(error) = self.store.demote(&self.stored) {
+            tracing::warn!(digest = %self.stored.digest, "a damaged blob is still stored: {error}");
+        }
+    }
+}
