@@ -2,6 +2,7 @@
 
 mod build;
 mod changes;
+mod chunked;
 mod directory;
 mod document;
 mod fetch;
@@ -15,6 +16,7 @@ mod tests;
 
 pub use build::{Builder, Profile, Root};
 pub use changes::Changes;
+pub use chunked::Chunked;
 pub use directory::{Changed, names_in};
 pub use document::Document;
 pub use fetch::Fetcher;

@@ -11,7 +11,7 @@ use super::{
     Blob, CidPath, Content, Error, Holding, Store, StoreError,
     arrival::{Part, Purpose, Start},
     dag::{self, Fetcher, Unit},
-    locked,
+    index, locked,
     store::{BlobFile, Layout, Leaf, Stored},
 };
 
@@ -336,12 +336,11 @@ impl Content {
         let _guard = self.storing().await;
         // What led here is kept before it is said to be.
         drop(self.0.keeping.write().await);
-        self.store_single(blob, file).await?;
         let roots: BTreeSet<Cid> = [blob.holder, *blob.at.root(), file].into();
         let roots: Vec<Cid> = roots.into_iter().collect();
         let holding = Holding::new(owned, &roots, vec![(blob.digest.clone(), blob.at.clone())]);
-        // A holder may name many blobs.
-        self.hold_also(blob.holder, holding).await?;
+        self.store_single(blob, file, holding).await?;
+        self.node().announce(roots);
         let space = self.0.space.clone();
         Ok(self
             .store()
@@ -352,29 +351,42 @@ impl Content {
             .await?)
     }
 
-    /// Makes a blob of a file that is one block, which is how it came.
-    async fn store_single(&self, blob: &Blob, file: Cid) -> Result<(), Error> {
+    /// Makes a blob of a file that is one block, which is how it came, and holds it: in one commit.
+    async fn store_single(&self, blob: &Blob, file: Cid, holding: Holding) -> Result<(), Error> {
         let blob = blob.clone();
         let store = move |store: &Store| {
-            if store.blob(&blob.digest)?.is_some() {
-                return Ok(());
-            }
-            let Some(block) = store.get(&file)? else { return Ok(()) };
-            let Ok(Unit::File { data, children }) = Unit::decode(&file, block.clone()) else { return Ok(()) };
-            if !children.is_empty() {
-                return Ok(());
-            }
-            let leaf = Leaf { cid: file, offset: 0, length: data.len() as u64 };
-            let layout = match data.len() {
-                0 => Layout { root: file, leaves: vec![], nodes: vec![Block { cid: file, data: block }] },
-                _ => Layout { root: file, leaves: vec![leaf], nodes: vec![] },
+            let Some((data, layout)) = single(store, &blob, file)? else {
+                let hold = move |write: &_| index::hold_also(write, &blob.holder, &holding);
+                return store.database().write_together(hold);
             };
             let mut draft = store.draft()?;
             draft.write(&data)?;
-            draft.finish(&Digest::sha256_of(&data), std::slice::from_ref(&blob.digest), &[layout]).map(drop)
+            let (digest, aliases) = (Digest::sha256_of(&data), [blob.digest.clone()]);
+            let hold = move |write: &_, _: &_| index::hold_also(write, &blob.holder, &holding);
+            draft.seal()?.finish_with(&digest, &aliases, &[layout], &[], hold).map(drop)
         };
         Ok(self.store().run(store).await?)
     }
+}
+
+/// The bytes and the layout of a file that is one block; none where the blob is stored already, or is no such file.
+fn single(store: &Store, blob: &Blob, file: Cid) -> Result<Option<(Bytes, Layout)>, StoreError> {
+    if store.blob(&blob.digest)?.is_some() {
+        return Ok(None);
+    }
+    let Some(block) = store.get(&file)? else { return Ok(None) };
+    Ok(match Unit::decode(&file, block.clone()) {
+        Ok(Unit::File { data, children }) if children.is_empty() => {
+            let leaf = Leaf { cid: file, offset: 0, length: data.len() as u64 };
+            let nodes = vec![Block { cid: file, data: block }];
+            let layout = match data.len() {
+                0 => Layout { root: file, leaves: vec![], nodes },
+                _ => Layout { root: file, leaves: vec![leaf], nodes: vec![] },
+            };
+            Some((data, layout))
+        }
+        _ => None,
+    })
 }
 
 /// Opens what was found to be stored; nothing where it was collected since. Where only its file is missing, that is an error.

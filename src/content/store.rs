@@ -13,6 +13,8 @@
 mod arriving;
 mod blocks;
 pub mod census;
+#[cfg(test)]
+pub mod counting;
 mod database;
 mod disk;
 mod draft;
@@ -26,9 +28,11 @@ mod pending;
 mod recover;
 mod remove;
 mod source;
+mod sweep;
 mod tables;
 mod touched;
 mod trees;
+mod upgrade;
 mod uploads;
 mod usage;
 mod verify;
@@ -66,18 +70,20 @@ pub use usage::now;
 pub use verify::Damaged;
 
 use disk::Disk;
+use extents::Extents;
 use files::{Finished, Whole};
 use layout::{Key, Place, frame};
 use pending::Pending;
 use source::{Buffers, Source, Sources};
 use tables::{
-    ALIASES, BLOCKS, BYTES, FILES, FORMAT_ROW, Hash, META, NEXT_ID, ROOTS, SMALL, STORED, Tables, UPLOADS,
+    ALIASES, ARRIVING, ARRIVING_BYTES, BLOCKS, BYTES, FILES, Hash, META, NEXT_ID, ROOTS, SHARED, SMALL,
+    STORED, Tables,
 };
 use touched::Touched;
 use usage::Usage;
 
-/// What this version writes: 1 kept each block in a file.
-pub const FORMAT: u64 = 2;
+/// What this version writes. Format 1 kept each block in a file, format 2 the blobs of a holding in one value.
+pub const FORMAT: u64 = 3;
 
 /// The blobs and blocks of one node directory. Clones are handles on the same.
 #[derive(Clone)]
@@ -139,13 +145,7 @@ impl Store {
         std::fs::create_dir_all(dir).map_err(Error::at(dir))?;
         let disk = Disk::open(dir)?;
         let database = Database::open(&dir.join("index.redb"))?;
-        // Tables that came since the directory was made are made here.
-        if database.read(|read| Ok(read.open_table(UPLOADS).is_err()))? {
-            database.write(|write| {
-                Tables::open(write)?.meta.insert(FORMAT_ROW, FORMAT)?;
-                Ok(())
-            })?;
-        }
+        upgrade::prepare(&database)?;
         let next = database.read(|read| tables::number(&read.open_table(META)?, NEXT_ID))?.max(1);
         let store = Self(Arc::new(Inner {
             database: Arc::new(database),
@@ -175,6 +175,11 @@ impl Store {
     /// The index file, for what else is kept in it.
     pub fn database(&self) -> Arc<Database> {
         self.0.database.clone()
+    }
+
+    /// A file without a name for what is too much for the memory.
+    pub fn scratch_file(&self) -> Result<File, Error> {
+        self.0.disk.scratch(self.next_id())
     }
 
     /// The length of a block that is here.
@@ -225,7 +230,8 @@ impl Store {
         self.0.disk.check_space()?;
         self.check_room(blocks.iter().map(|block| block.data.len() as u64).sum())?;
         self.touch(blocks.iter().map(|block| Key::of(&block.cid)));
-        self.0.database.write(|write| Tables::open(write)?.put_blocks(blocks))
+        let blocks = blocks.to_vec();
+        self.0.database.write_together(move |write| Tables::open(write)?.put_blocks(&blocks))
     }
 
     /// Says that somebody counts on a block, or on the file that it is the root of.
@@ -358,15 +364,23 @@ impl Store {
 
     /// How much there is.
     pub fn stat(&self) -> Result<Stat, Error> {
-        let arriving = self.arriving()?;
+        let live = self.live();
         self.0.database.read(|read| {
+            let (meta, rows) = (read.open_table(META)?, read.open_table(ARRIVING)?);
+            let (mut arriving, mut arriving_bytes) = (rows.len()?, tables::number(&meta, ARRIVING_BYTES)?);
+            for (id, file) in &live {
+                let saved = redb::ReadableTable::get(&rows, id)?.map(|row| row.value().2);
+                arriving += u64::from(saved.is_none());
+                let saved = saved.map_or(0, |parts| Extents::from_rows(parts).length());
+                arriving_bytes = (arriving_bytes + file.written).saturating_sub(saved);
+            }
             Ok(Stat {
                 blobs: read.open_table(STORED)?.len()?,
-                bytes: tables::number(&read.open_table(META)?, BYTES)?,
+                bytes: tables::number(&meta, BYTES)?,
                 layouts: read.open_table(FILES)?.len()?,
                 blocks: read.open_table(BLOCKS)?.len()?,
-                arriving: arriving.len() as u64,
-                arriving_bytes: arriving.iter().map(|file| file.written).sum(),
+                arriving,
+                arriving_bytes,
             })
         })
     }
@@ -379,9 +393,22 @@ impl Store {
         self.0.next.load(Ordering::Relaxed)
     }
 
+    /// An owner of a block that is not being removed, and where that one has it.
     fn block_row(&self, key: &Key) -> Result<Option<(u64, Place)>, Error> {
         self.0.database.read(|read| {
-            tables::row(read, BLOCKS, key.bytes(), |(owner, place)| (owner, Place::from_row(place)))
+            let first = tables::row(read, BLOCKS, key.bytes(), |(owner, row)| (owner, Place::from_row(row)))?;
+            let Some(first) = first else { return Ok(None) };
+            if !sweep::is_removed(read, first.0)? {
+                return Ok(Some(first));
+            }
+            for row in read.open_table(SHARED)?.range((key.bytes(), 0)..=(key.bytes(), u64::MAX))? {
+                let (row_key, place) = row?;
+                let owner = row_key.value().1;
+                if !sweep::is_removed(read, owner)? {
+                    return Ok(Some((owner, Place::from_row(place.value()))));
+                }
+            }
+            Ok(None)
         })
     }
 

@@ -82,9 +82,9 @@ impl Publisher {
     pub async fn behind(&self) -> Result<usize, Error> {
         let published = self.state().root;
         let (changes, current) = self
-            .blocking(|published| Ok::<_, StoreError>((published.behind()?.0, published.current()?)))
+            .blocking(|published| Ok::<_, StoreError>((published.behind()?, published.current()?)))
             .await??;
-        Ok(changes + usize::from(current.map(|version| version.root.cid) != published))
+        Ok(changes as usize + usize::from(current.map(|version| version.root.cid) != published))
     }
 
     /// Publishes what changes until `stop`.
@@ -125,10 +125,12 @@ impl Publisher {
     async fn debounce(&self, changed: &mut watch::Receiver<()>) {
         tokio::time::sleep(DEBOUNCE).await;
         let matters = async {
+            let mut seen = 0;
             loop {
                 changed.mark_unchanged();
-                match self.blocking(|published| published.behind()).await {
-                    Ok(Ok((_, false))) if changed.changed().await.is_ok() => {
+                match self.blocking(move |published| published.matters(seen)).await {
+                    Ok(Ok((false, last))) if changed.changed().await.is_ok() => {
+                        seen = last;
                         tokio::time::sleep(DEBOUNCE).await;
                     }
                     _ => return,
@@ -139,7 +141,7 @@ impl Publisher {
     }
 
     async fn step(&self, old: &mut VecDeque<Instant>) -> Result<(), Error> {
-        if let Some(Advanced { replaced, came, went, .. }) =
+        while let Some(Advanced { replaced, came, went, .. }) =
             self.blocking(|published| published.advance()).await??
         {
             old.extend(replaced.map(|_| Instant::now()));
@@ -170,7 +172,7 @@ impl Publisher {
             }
             sequence = Some(said.sequence);
         }
-        let behind = self.blocking(|published| published.behind()).await??.0;
+        let behind = self.blocking(|published| published.behind()).await??;
         tracing::info!(%root, sequence, behind, "published");
         self.0.state.send_replace(State { root: Some(root), sequence, failing: None });
         Ok(())

@@ -32,6 +32,7 @@ mod registry;
 mod serving;
 mod space;
 mod stopping;
+mod upgrade;
 
 fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
@@ -59,6 +60,7 @@ fn main() {
         serving::trials(),
         space::trials(),
         stopping::trials(),
+        upgrade::trials(),
     ];
     libtest_mimic::run(&arguments, stories.into_iter().flatten().collect()).exit();
 }

@@ -141,11 +141,15 @@ impl Store {
     /// The files that are arriving, here or at the next call of `arrive`.
     pub fn arriving(&self) -> Result<Vec<Progress>, Error> {
         let mut all = self.arriving_rows()?;
-        let live: Vec<Arc<Inner>> = lock(&self.0.live).values().filter_map(Weak::upgrade).collect();
-        for inner in live.iter().filter(|inner| !inner.state().ended) {
-            all.insert(inner.id, inner.progress());
-        }
+        all.extend(self.live());
         Ok(all.into_values().collect())
+    }
+
+    /// Those that are being fetched now, by their ids.
+    pub fn live(&self) -> Vec<(u64, Progress)> {
+        let live: Vec<Arc<Inner>> = lock(&self.0.live).values().filter_map(Weak::upgrade).collect();
+        let is_open = |inner: &&Arc<Inner>| !inner.state().ended;
+        live.iter().filter(is_open).map(|inner| (inner.id, inner.progress())).collect()
     }
 
     fn arriving_rows(&self) -> Result<BTreeMap<u64, Progress>, Error> {

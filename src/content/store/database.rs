@@ -12,7 +12,7 @@ use redb::{Builder, ReadTransaction, ReadableDatabase, WriteTransaction};
 
 use super::{Error, lock};
 
-const CACHE: usize = 16 << 20;
+const CACHE: usize = if cfg!(test) { 1 << 20 } else { 16 << 20 };
 
 /// One redb file, opened anew in its place when an error of the disk has closed it.
 pub struct Database {
@@ -35,8 +35,11 @@ struct Waiting {
 impl Database {
     /// Opens the file, which need not exist.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let open = RwLock::new(Some(open(path)?));
-        Ok(Self { path: path.into(), open, waiting: Mutex::default(), turn: Mutex::default() })
+        Ok(Self::of(path.into(), RwLock::new(Some(open(path)?))))
+    }
+
+    pub(super) fn of(path: PathBuf, open: RwLock<Option<redb::Database>>) -> Self {
+        Self { path, open, waiting: Mutex::default(), turn: Mutex::default() }
     }
 
     /// Reads what is committed now.

@@ -18,6 +18,7 @@ impl Store {
     /// Removes the layout with this root, and with its last layout the blob; says whether it was stored.
     pub fn remove(&self, root: &Cid) -> Result<bool, Error> {
         let removed = self.remove_layouts_with(std::slice::from_ref(root), |_, _| Ok(true))?;
+        self.sweep()?;
         Ok(!removed.is_empty())
     }
 
@@ -28,9 +29,11 @@ impl Store {
         roots: &[Cid],
         mut may: impl FnMut(&WriteTransaction, &Cid) -> Result<bool, Error>,
     ) -> Result<Vec<Cid>, Error> {
-        self.remove_layouts_with(roots, |write, root| {
+        let removed = self.remove_layouts_with(roots, |write, root| {
             Ok(!self.is_touched(&Key::of(root)) && may(write, root)?)
-        })
+        })?;
+        self.sweep()?;
+        Ok(removed)
     }
 
     fn remove_layouts_with(
@@ -96,6 +99,8 @@ impl Store {
         if removed {
             self.0.sources.forget(id);
             disk::unlink(&self.0.disk.incoming(id))?;
+            drop(live);
+            self.sweep()?;
         }
         Ok(removed)
     }

@@ -33,6 +33,8 @@ pub const ARRIVING: TableDefinition<u64, ArrivingRow> = TableDefinition::new("ar
 pub const UPLOADS: TableDefinition<&str, (&str, u64, u64, u64)> = TableDefinition::new("uploads");
 /// sha256 of blobs whose rows are gone and whose files may not be yet.
 pub const DOOMED: TableDefinition<&Hash, ()> = TableDefinition::new("doomed");
+/// File id -> its root: files whose other rows are gone, and whose blocks go in lots.
+pub const REMOVED: TableDefinition<u64, &[u8]> = TableDefinition::new("removed");
 /// File id -> when it was last read, or came, in milliseconds since 1970.
 pub const USED: TableDefinition<u64, u64> = TableDefinition::new("used");
 /// Numbers that stand alone.
@@ -43,6 +45,8 @@ pub const FORMAT_ROW: &str = "format";
 pub const NEXT_ID: &str = "next id";
 pub const BYTES: &str = "bytes";
 pub const LOOSE_BYTES: &str = "loose bytes";
+/// What is here of the files that are arriving.
+pub const ARRIVING_BYTES: &str = "arriving bytes";
 
 /// Every table, open for one transaction that writes.
 pub struct Tables<'t> {
@@ -56,6 +60,7 @@ pub struct Tables<'t> {
     pub arriving: Table<'t, u64, ArrivingRow<'static>>,
     pub uploads: Table<'t, &'static str, (&'static str, u64, u64, u64)>,
     pub doomed: Table<'t, &'static Hash, ()>,
+    pub removed: Table<'t, u64, &'static [u8]>,
     pub used: Table<'t, u64, u64>,
     pub meta: Table<'t, &'static str, u64>,
 }
@@ -73,6 +78,7 @@ impl<'t> Tables<'t> {
             arriving: write.open_table(ARRIVING)?,
             uploads: write.open_table(UPLOADS)?,
             doomed: write.open_table(DOOMED)?,
+            removed: write.open_table(REMOVED)?,
             used: write.open_table(USED)?,
             meta: write.open_table(META)?,
         })

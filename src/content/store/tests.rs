@@ -8,6 +8,7 @@ mod full;
 mod measured;
 mod passing;
 mod stored;
+mod sweep;
 mod verify;
 
 use std::path::{Path, PathBuf};

@@ -79,6 +79,7 @@ impl Arriving {
                 .0
                 .database
                 .write(|write| Tables::open(write)?.remove_arriving(inner.id, &inner.root))?;
+            inner.store.sweep()?;
         }
         inner.store.0.sources.forget(inner.id);
         disk::unlink(&inner.store.0.disk.incoming(inner.id))
@@ -110,7 +111,7 @@ impl Inner {
     fn save(&self, tables: &mut Tables, batch: &Batch, extents: &Extents) -> Result<(), Error> {
         self.own(tables, batch)?;
         let row = (&*self.root.to_bytes(), self.size, extents.rows());
-        tables.arriving.insert(self.id, row)?;
+        tables.set_arriving(self.id, row)?;
         if tables.used.get(self.id)?.is_none() {
             tables.used.insert(self.id, now())?;
         }
@@ -133,7 +134,7 @@ impl Inner {
             return Ok(known);
         }
         self.own(tables, batch)?;
-        tables.arriving.remove(self.id)?;
+        tables.forget_arriving(self.id)?;
         tables.add_file(self.id, &self.root, whole)?;
         Ok(self.id)
     }
