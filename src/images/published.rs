@@ -52,6 +52,8 @@ pub struct Advanced {
     pub came: Vec<Cid>,
     /// Roots of those that went.
     pub went: Vec<Cid>,
+    /// Whether there was more than one lot.
+    pub is_behind: bool,
 }
 
 impl Published {
@@ -135,7 +137,7 @@ impl Published {
         }
         let version = self.commit(before, &all, last)?;
         let replaced = before.filter(|before| before.number != version.number);
-        Ok(Some(Advanced { version, replaced, came, went }))
+        Ok(Some(Advanced { version, replaced, came, went, is_behind: due.len() == LOT }))
     }
 
     /// Adds what came to a repository after these changes: it may be in the index by now, so it is there, and settled

@@ -14,7 +14,7 @@ use crate::content::{
 };
 
 /// Memory for the pages of the file.
-const CACHE: usize = 4 << 20;
+const CACHE: usize = if cfg!(test) { 256 << 10 } else { 4 << 20 };
 
 /// Block -> why it is held, as the bits of a class.
 const MARKS: TableDefinition<&[u8], u8> = TableDefinition::new("marks");

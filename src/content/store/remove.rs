@@ -11,6 +11,7 @@ use super::{
     disk, files,
     layout::Key,
     lock,
+    sweep::Sweep,
     tables::{Hash, Tables},
 };
 
@@ -62,6 +63,8 @@ impl Store {
                 let sha256 = files::sha256(&file.digest)?;
                 removed.push((file.root, file.id, sha256, tables.remove_file(file.id, &file.root, &sha256)?));
             }
+            // Small files go at once with all of their blocks.
+            Sweep::default().lot(&mut tables)?;
             Ok(removed)
         })?;
         for (_, id, sha256, is_last) in &removed {
@@ -94,6 +97,7 @@ impl Store {
                 return Ok(false);
             }
             tables.remove_arriving(id, root)?;
+            Sweep::default().lot(&mut tables)?;
             Ok(true)
         })?;
         if removed {

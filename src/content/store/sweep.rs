@@ -5,7 +5,7 @@
 //! the way to what is left.
 
 use ocipfs_node::Cid;
-use redb::{ReadTransaction, ReadableTable};
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
 
 use super::{
     Error, Store,
@@ -15,61 +15,68 @@ use super::{
 use crate::content::dag::{DAG_PB, Unit};
 
 /// Steps of the walk in one commit.
-const LOT: usize = if cfg!(test) { 16 } else { 8192 };
+const LOT: usize = if cfg!(test) { 32 } else { 8192 };
 
 /// Whether an owner of blocks was removed.
 pub fn is_removed(read: &ReadTransaction, owner: u64) -> Result<bool, Error> {
     Ok(tables::row(read, REMOVED, owner, |_| ())?.is_some())
 }
 
-/// Where a sweep is in a DAG: what is to be visited, and whether its children were already.
-struct Sweep {
-    owner: u64,
+/// Where a sweep is: the file whose blocks go, what of its DAG is to be visited, and whether its children were already.
+#[derive(Default)]
+pub struct Sweep {
+    owner: Option<u64>,
     waiting: Vec<(Cid, bool)>,
 }
 
 impl Store {
     /// Removes the blocks of all files that were removed.
     pub fn sweep(&self) -> Result<(), Error> {
-        while let Some(mut sweep) = self.next_sweep()? {
-            while !sweep.waiting.is_empty() {
-                self.0.database.write(|write| sweep.lot(&mut Tables::open(write)?))?;
+        let mut sweep = Sweep::default();
+        while !self.0.database.read(|read| Ok(read.open_table(REMOVED)?.is_empty()?))? {
+            self.0.database.write(|write| sweep.lot(&mut Tables::open(write)?))?;
+        }
+        Ok(())
+    }
+}
+
+impl Sweep {
+    /// Takes one lot of the files that were removed.
+    pub fn lot(&mut self, tables: &mut Tables) -> Result<(), Error> {
+        for _ in 0..LOT {
+            match self.waiting.pop() {
+                Some((cid, is_visited)) => self.step(tables, cid, is_visited)?,
+                None if !self.next_file(tables)? => break,
+                None => {}
             }
         }
         Ok(())
     }
 
-    fn next_sweep(&self) -> Result<Option<Sweep>, Error> {
-        self.0.database.read(|read| {
-            let removed = read.open_table(REMOVED)?;
-            let Some((owner, root)) = removed.first()? else { return Ok(None) };
-            let root = Cid::try_from(root.value()).map_err(|e| Error::Damaged(e.to_string()))?;
-            Ok(Some(Sweep { owner: owner.value(), waiting: vec![(root, false)] }))
-        })
+    /// Ends with a file, and begins with the next; false where there is none.
+    fn next_file(&mut self, tables: &mut Tables) -> Result<bool, Error> {
+        if let Some(owner) = self.owner.take() {
+            tables.removed.remove(owner)?;
+        }
+        let first = tables.removed.first()?.map(|(owner, root)| (owner.value(), root.value().to_vec()));
+        let Some((owner, root)) = first else { return Ok(false) };
+        let root = Cid::try_from(root.as_slice()).map_err(|e| Error::Damaged(e.to_string()))?;
+        (self.owner, self.waiting) = (Some(owner), vec![(root, false)]);
+        Ok(true)
     }
-}
 
-impl Sweep {
-    /// Takes one lot; with the last, what was recorded of the file.
-    fn lot(&mut self, tables: &mut Tables) -> Result<(), Error> {
-        for _ in 0..LOT {
-            let Some((cid, is_visited)) = self.waiting.pop() else { break };
-            let key = Key::of(&cid);
-            // A DAG may name one block many times.
-            if !tables.owns(&key, self.owner)? {
-                continue;
-            }
-            let children = if is_visited { Vec::new() } else { tables.children(&cid, &key)? };
-            if children.is_empty() {
-                tables.disown(&key, self.owner)?;
-            } else {
-                self.waiting.push((cid, true));
-                self.waiting.extend(children.into_iter().map(|child| (child, false)));
-            }
+    fn step(&mut self, tables: &mut Tables, cid: Cid, is_visited: bool) -> Result<(), Error> {
+        let (key, owner) = (Key::of(&cid), self.owner.unwrap_or_default());
+        // A DAG may name one block many times.
+        if !tables.owns(&key, owner)? {
+            return Ok(());
         }
-        if self.waiting.is_empty() {
-            tables.removed.remove(self.owner)?;
+        let children = if is_visited { Vec::new() } else { tables.children(&cid, &key)? };
+        if children.is_empty() {
+            return tables.disown(&key, owner);
         }
+        self.waiting.push((cid, true));
+        self.waiting.extend(children.into_iter().map(|child| (child, false)));
         Ok(())
     }
 }

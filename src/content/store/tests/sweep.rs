@@ -48,7 +48,7 @@ fn a_crash_between_the_lots_leaves_nothing_and_what_is_shared_is_served_all_the_
     drop(store);
     let store = Store::open(dir.path()).unwrap();
     assert_eq!(store.get(&leaf).unwrap(), before);
-    let alone = Store::open(tempfile::tempdir().unwrap().path()).unwrap();
+    let (_alone, alone) = temp();
     put(&alone, &longer, Profile::Legacy);
     assert_eq!(store.stat().unwrap(), alone.stat().unwrap());
     assert!(store.remove(&second.root).unwrap());
