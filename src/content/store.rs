@@ -22,6 +22,7 @@ mod error;
 mod extents;
 mod files;
 mod layout;
+mod lots;
 mod mend;
 mod owners;
 mod pending;
@@ -41,7 +42,7 @@ mod verify;
 mod tests;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::File,
     io::ErrorKind,
     path::Path,
@@ -99,6 +100,8 @@ struct Inner {
     usage: Usage,
     next: AtomicU64,
     live: Mutex<HashMap<Key, Weak<arriving::Inner>>>,
+    /// Files that are about to be stored, and whose blocks are being recorded.
+    begun: Mutex<HashSet<u64>>,
     /// Held from a commit until the files are where the rows say: read by who stores blobs, written by who removes one.
     placing: RwLock<()>,
 }
@@ -157,6 +160,7 @@ impl Store {
             usage: Usage::default(),
             next: AtomicU64::new(next),
             live: Mutex::default(),
+            begun: Mutex::default(),
             placing: RwLock::default(),
         }));
         store.recover()?;
@@ -299,6 +303,12 @@ impl Store {
         self.touch(blocks.iter().map(|block| Key::of(&block.cid)));
         let places: Vec<_> =
             drafts.iter().map(|draft| (draft.id, draft.sha256, draft.small.is_some())).collect();
+        let mut begun = Vec::new();
+        for draft in &drafts {
+            if let Some(layout) = draft.layouts.first() {
+                begun.extend(self.begin_layout(draft.id, layout)?);
+            }
+        }
         let _placing = self.0.placing.read().unwrap_or_else(PoisonError::into_inner);
         let store = self.clone();
         let added = self.0.database.write_together(move |write| {

@@ -105,6 +105,11 @@ impl Tables<'_> {
         if let Some(known) = self.stored_root(&Key::of(&layout.root))? {
             return Ok(known);
         }
+        // Of a large layout the blocks were recorded before.
+        if self.removed.remove(id)?.is_some() {
+            self.add_file(id, &layout.root, whole)?;
+            return Ok(id);
+        }
         // In the order of the table: neighbours fall into one page. Of equal blocks one window is enough.
         let leaves = layout.leaves.iter().map(|leaf| (Key::of(&leaf.cid), Place::window(leaf)));
         let nodes = layout.nodes.iter().map(|node| (Key::of(&node.cid), Place::Inline(node.data.clone())));

@@ -64,7 +64,7 @@ impl Store {
                 removed.push((file.root, file.id, sha256, tables.remove_file(file.id, &file.root, &sha256)?));
             }
             // Small files go at once with all of their blocks.
-            Sweep::default().lot(&mut tables)?;
+            Sweep::new(self).lot(&mut tables)?;
             Ok(removed)
         })?;
         for (_, id, sha256, is_last) in &removed {
@@ -97,7 +97,7 @@ impl Store {
                 return Ok(false);
             }
             tables.remove_arriving(id, root)?;
-            Sweep::default().lot(&mut tables)?;
+            Sweep::new(self).lot(&mut tables)?;
             Ok(true)
         })?;
         if removed {

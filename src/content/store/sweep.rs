@@ -5,17 +5,18 @@
 //! the way to what is left.
 
 use ocipfs_node::Cid;
-use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
+use redb::{ReadTransaction, ReadableTable};
 
 use super::{
     Error, Store,
     layout::{Key, Place},
+    lock,
     tables::{self, REMOVED, Tables},
 };
 use crate::content::dag::{DAG_PB, Unit};
 
 /// Steps of the walk in one commit.
-const LOT: usize = if cfg!(test) { 32 } else { 8192 };
+pub const LOT: usize = if cfg!(test) { 32 } else { 8192 };
 
 /// Whether an owner of blocks was removed.
 pub fn is_removed(read: &ReadTransaction, owner: u64) -> Result<bool, Error> {
@@ -23,8 +24,8 @@ pub fn is_removed(read: &ReadTransaction, owner: u64) -> Result<bool, Error> {
 }
 
 /// Where a sweep is: the file whose blocks go, what of its DAG is to be visited, and whether its children were already.
-#[derive(Default)]
-pub struct Sweep {
+pub struct Sweep<'s> {
+    store: &'s Store,
     owner: Option<u64>,
     waiting: Vec<(Cid, bool)>,
 }
@@ -32,15 +33,32 @@ pub struct Sweep {
 impl Store {
     /// Removes the blocks of all files that were removed.
     pub fn sweep(&self) -> Result<(), Error> {
-        let mut sweep = Sweep::default();
-        while !self.0.database.read(|read| Ok(read.open_table(REMOVED)?.is_empty()?))? {
+        let mut sweep = Sweep::new(self);
+        while self.0.database.read(|read| Ok(sweep.first(&read.open_table(REMOVED)?)?.is_some()))? {
             self.0.database.write(|write| sweep.lot(&mut Tables::open(write)?))?;
         }
         Ok(())
     }
 }
 
-impl Sweep {
+impl<'s> Sweep<'s> {
+    /// A sweep of whatever was removed.
+    pub fn new(store: &'s Store) -> Self {
+        Self { store, owner: None, waiting: Vec::new() }
+    }
+
+    /// The first file that was removed, and its root. Those whose blocks are being recorded are not.
+    fn first(&self, removed: &impl ReadableTable<u64, &'static [u8]>) -> Result<Option<(u64, Cid)>, Error> {
+        for row in removed.iter()? {
+            let (owner, root) = row?;
+            if !lock(&self.store.0.begun).contains(&owner.value()) {
+                let root = Cid::try_from(root.value()).map_err(|e| Error::Damaged(e.to_string()))?;
+                return Ok(Some((owner.value(), root)));
+            }
+        }
+        Ok(None)
+    }
+
     /// Takes one lot of the files that were removed.
     pub fn lot(&mut self, tables: &mut Tables) -> Result<(), Error> {
         for _ in 0..LOT {
@@ -58,9 +76,7 @@ impl Sweep {
         if let Some(owner) = self.owner.take() {
             tables.removed.remove(owner)?;
         }
-        let first = tables.removed.first()?.map(|(owner, root)| (owner.value(), root.value().to_vec()));
-        let Some((owner, root)) = first else { return Ok(false) };
-        let root = Cid::try_from(root.as_slice()).map_err(|e| Error::Damaged(e.to_string()))?;
+        let Some((owner, root)) = self.first(&tables.removed)? else { return Ok(false) };
         (self.owner, self.waiting) = (Some(owner), vec![(root, false)]);
         Ok(true)
     }

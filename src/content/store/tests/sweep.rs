@@ -67,3 +67,19 @@ fn a_file_that_comes_again_while_its_blocks_are_removed_keeps_them() {
     assert!(dag.leaves.iter().all(|(leaf, _)| store.get(&leaf.cid).unwrap().is_some()));
     assert_eq!(store.file(&again.root).unwrap(), Some(again));
 }
+
+#[test]
+fn a_large_file_is_recorded_in_lots_and_a_crash_before_it_is_stored_leaves_nothing() {
+    let (dir, store) = temp();
+    let content = large(1);
+    let layout = Dag::new(Profile::Legacy, &content).layout;
+    let begun = store.begin_layout(99, &layout).unwrap();
+    assert!(begun.is_some() && store.stat().unwrap().blocks > 48);
+    assert_eq!(store.size(&layout.leaves[0].cid).unwrap(), None, "it is not served yet");
+    // Another removal leaves it alone.
+    let other = put(&store, &bytes(7, MIB), Profile::Legacy);
+    assert!(store.remove(&other.root).unwrap());
+    assert!(store.stat().unwrap().blocks > 48);
+    drop((begun, store));
+    assert_eq!(Store::open(dir.path()).unwrap().stat().unwrap(), Stat::default());
+}
