@@ -128,6 +128,7 @@ fn count(
         let class = class_of(marking, &item)?;
         let is_live = !item.is_stored() && item.layouts.iter().any(|(root, _)| live.contains(root));
         counted.usage.add(class, if is_live && !class.contains(Class::KEPT) { 0 } else { item.bytes });
+        counted.usage.pinned += if class.contains(Class::PINNED) { item.bytes } else { 0 };
         match evictable(class, &item) {
             Some(item) if !is_live => {
                 counted.evictable += item.bytes;
@@ -164,9 +165,6 @@ fn evictable(class: Class, item: &Item) -> Option<Evictable> {
 
 impl Usage {
     fn add(&mut self, class: Class, bytes: u64) {
-        if class.contains(Class::PINNED) {
-            self.pinned += bytes;
-        }
         if class.contains(Class::KEPT) {
             self.kept += bytes;
         } else if class.contains(Class::FOLLOWED) {
