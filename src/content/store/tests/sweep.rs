@@ -1,5 +1,5 @@
 use super::*;
-use crate::content::store::tables::Tables;
+use crate::content::store::{sweep::Sweep, tables::Tables};
 
 /// Bytes of which a DAG has more blocks than go in one commit.
 fn large(seed: u64) -> Bytes {
@@ -45,6 +45,7 @@ fn a_crash_between_the_lots_leaves_nothing_and_what_is_shared_is_served_all_the_
     // The first owner of the leaf is the file that is going.
     assert!(before.is_some() && store.get(&leaf).unwrap() == before && store.size(&leaf).unwrap().is_some());
     assert_eq!(store.get(&first.root).unwrap(), None);
+    store.database().write(|write| Sweep::new(&store).lot(&mut Tables::open(write)?)).unwrap();
     drop(store);
     let store = Store::open(dir.path()).unwrap();
     assert_eq!(store.get(&leaf).unwrap(), before);
