@@ -275,7 +275,8 @@ fn written_for_a_push(count: u32) -> (u64, u64) {
     (0..count).for_each(|n| push(n, n));
     changes::MERGED.with(|merged| merged.set(0));
     let before = written.load(Ordering::Relaxed);
-    (0..80).for_each(|n| push(count + n, n % count));
+    // Into those that changed before, and into new ones.
+    (0..80).for_each(|n| push(count + n, if n % 2 == 0 { n % count } else { count + n }));
     (written.load(Ordering::Relaxed) - before, changes::MERGED.with(std::cell::Cell::get))
 }
 
