@@ -47,14 +47,16 @@ use ocipfs_oci::Digest;
 use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
-pub use dag::{Changed, Changes, Document, Profile, Root, names_in};
+pub use dag::{Changed, Changes, Chunked, Document, Profile, Root, names_in};
 pub use error::Error;
-pub use index::{Holding, Named, hold_for, is_held, let_go};
+pub use index::{Counts as HeldCounts, Holding, Named, hold_for, is_held, let_go};
 pub use open::Reader;
 pub use path::{CidPath, Error as PathError};
 pub use put::{Put, Written};
 pub use share::{Share, Shared};
 pub use space::{Collected, Usage};
+#[cfg(test)]
+pub use store::counting::counting;
 pub use store::{Database, Error as StoreError, Guard, Stat as StoreStat, Store, Stored, Version, add_tree};
 pub use uploads::{Error as UploadError, Upload, UploadUsage, Uploads, now};
 pub use verify::{Damage, Verified};
@@ -165,8 +167,8 @@ impl Content {
     /// Content over a store, and a node that serves it; what is held is announced.
     pub fn new(store: Store, node: Node, settings: Settings) -> Result<Self, Error> {
         let index = Index::new(store.database());
-        node.announce(index.holdings()?.into_iter().flat_map(|(_, holding)| holding.roots()));
-        for pin in index.holders()?.pins {
+        index.for_each_announced(|root| node.announce([root]))?;
+        for pin in index.pins()? {
             if settings.share.shows(&store, &pin)? {
                 node.announce([pin]);
             }
@@ -437,7 +439,7 @@ impl Content {
     /// Keeps and announces what `holding` names beside what is held under the same `key`.
     pub async fn hold_also(&self, key: Cid, holding: Holding) -> Result<(), Error> {
         let roots = holding.roots();
-        self.index(move |index| index.hold_also(&key, &holding)).await?;
+        self.index(move |index| index.hold_also(&key, holding)).await?;
         self.0.node.announce(roots);
         Ok(())
     }
@@ -448,16 +450,21 @@ impl Content {
         self.index(move |index| index.holding(&key)).await
     }
 
-    /// Everything held, by key.
-    pub async fn holdings(&self) -> Result<Vec<(Cid, Holding)>, Error> {
-        self.index(Index::holdings).await
+    /// How many layers and images are held.
+    pub async fn held_counts(&self) -> Result<HeldCounts, Error> {
+        self.index(Index::counts).await
+    }
+
+    /// The images that were imported, by the root that they are held under.
+    pub async fn held_images(&self) -> Result<Vec<(Cid, Vec<Named>)>, Error> {
+        self.index(Index::images).await
     }
 
     /// Forgets what is held under `key`: every block that nothing else held needs.
     pub async fn release(&self, key: &Cid) -> Result<bool, Error> {
         let key = *key;
-        let Some(released) = self.index(move |index| index.release(&key)).await? else { return Ok(false) };
-        self.remove_free(released.free).await?;
+        let Some(free) = self.index(move |index| index.release(&key)).await? else { return Ok(false) };
+        self.remove_free(free).await?;
         Ok(true)
     }
 

@@ -102,6 +102,7 @@ pub fn print_room(room: &Room) {
         |limit: Option<u64>| limit.map_or_else(String::new, |limit| format!(" of {}", HumanBytes(limit)));
     println!("used        {}{}", HumanBytes(room.used_bytes), of(room.max_size));
     println!("cache       {}{}", HumanBytes(room.cached_bytes), of(room.cache_size));
+    println!("followed    {}", HumanBytes(room.followed_bytes));
     println!("owned       {}", HumanBytes(room.owned_bytes));
     println!("pinned      {} ({} CIDs)", HumanBytes(room.pinned_bytes), room.pins);
     print_uploads(room);

@@ -2,6 +2,7 @@
 
 mod build;
 mod changes;
+mod chunked;
 mod difference;
 mod directory;
 mod document;
@@ -18,6 +19,7 @@ mod tests;
 
 pub use build::{Builder, Profile, Root};
 pub use changes::Changes;
+pub use chunked::Chunked;
 pub use difference::{Difference, differences};
 pub use directory::{Changed, names_in};
 pub use document::Document;

@@ -1,98 +1,36 @@
 //! What is held, and for whom, in the store's index: a committed write is on disk.
 
 mod holders;
+mod holding;
+mod rows;
+#[cfg(test)]
+mod tests;
+mod upgrade;
 
-use std::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
 
 use ocipfs_node::Cid;
-use ocipfs_oci::Digest;
 use redb::{
-    MultimapTableDefinition, ReadTransaction, ReadableMultimapTable, ReadableTable, TableDefinition,
-    TableError, WriteTransaction,
-};
-use serde::{Deserialize, Serialize};
-
-use super::{
-    CidPath,
-    store::{Database, Error},
+    ReadTransaction, ReadableMultimapTable, ReadableTable, TableDefinition, TableError, WriteTransaction,
 };
 
-pub use holders::{give_up, holders, is_free};
+use super::store::{Database, Error};
 
-/// Key CID -> what is kept under it, as JSON.
-const HOLDINGS: TableDefinition<&[u8], &str> = TableDefinition::new("holdings");
-/// Root CID -> the keys it is held under: CIDs of holdings, and names of holders (`repository/...`, `pin/...`).
-const HELD: MultimapTableDefinition<&[u8], &[u8]> = MultimapTableDefinition::new("held");
+pub use holders::{Class, for_each_root, give_up, is_free, pins};
+use holding::images;
+pub use holding::{Holding, Named};
+use rows::{BLOBS, HEADERS, HELD, RELEASES, ROOTS, Rows, blobs_of, open, roots_of};
+pub use upgrade::from_format_2;
 
-/// What one reference keeps: a layer manifest and the layer it names.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holding {
-    /// Added by a command, not merely fetched for somebody's pull.
-    pub owned: bool,
-    /// The roots of its DAGs; they are announced.
-    roots: Vec<String>,
-    /// The blobs that are here because of it, and where the bytes of each are.
-    pub blobs: Vec<(Digest, CidPath)>,
-    /// What belongs to it and is reached from its roots: kept, and not announced.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    below: Vec<String>,
-    /// What a command imported: images by the names they are pulled under.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub images: Vec<Named>,
-}
-
-/// An image that is held, as it is listed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Named {
-    /// The repository name and the tag, without a registry.
-    pub reference: String,
-    /// The digest of its manifest or index.
-    pub digest: Digest,
-    /// Bytes of all its blobs.
-    pub size: u64,
-}
-
-impl Holding {
-    /// A holding of `roots` with `blobs` below them.
-    pub fn new(owned: bool, roots: &[Cid], blobs: Vec<(Digest, CidPath)>) -> Self {
-        let roots = roots.iter().map(ToString::to_string).collect();
-        Self { owned, roots, blobs, below: Vec::new(), images: Vec::new() }
-    }
-
-    /// The same, with what belongs to it below its roots, and the images that it is.
-    pub fn of_images(self, below: &[Cid], images: Vec<Named>) -> Self {
-        Self { below: below.iter().map(ToString::to_string).collect(), images, ..self }
-    }
-
-    /// Takes up what another names beside this.
-    fn merge(&mut self, other: &Self) {
-        self.owned |= other.owned;
-        let new = |root: &&String| !self.roots.contains(root);
-        let roots: Vec<String> = other.roots.iter().filter(new).cloned().collect();
-        self.roots.extend(roots);
-        for blob in &other.blobs {
-            if !self.blobs.contains(blob) {
-                self.blobs.push(blob.clone());
-            }
-        }
-    }
-
-    /// The roots of its DAGs.
-    pub fn roots(&self) -> Vec<Cid> {
-        self.roots.iter().filter_map(|root| root.parse().ok()).collect()
-    }
-
-    /// Everything that is kept because of it.
-    fn kept(&self) -> Vec<Cid> {
-        self.roots.iter().chain(&self.below).filter_map(|root| root.parse().ok()).collect()
-    }
-}
-
-/// What was released, and what of it nothing else holds.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Released {
-    pub holding: Holding,
-    pub free: Vec<Cid>,
+/// How many holdings there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Images that a command imported.
+    pub images: u64,
+    /// Layers that a command added.
+    pub layers: u64,
+    /// Holdings of what was only pulled.
+    pub pulled: u64,
 }
 
 /// The holdings.
@@ -100,10 +38,6 @@ pub struct Index(Arc<Database>);
 
 fn damaged(error: impl std::fmt::Display) -> Error {
     Error::Damaged(error.to_string())
-}
-
-fn parse(json: &str) -> Result<Holding, Error> {
-    serde_json::from_str(json).map_err(damaged)
 }
 
 fn name(cid: &Cid) -> Vec<u8> {
@@ -120,6 +54,7 @@ pub fn hold_for(write: &WriteTransaction, holder: &str, root: &Cid) -> Result<()
 pub fn let_go(write: &WriteTransaction, holder: &str, root: &Cid) -> Result<bool, Error> {
     let mut held = write.open_multimap_table(HELD)?;
     held.remove(name(root).as_slice(), holder.as_bytes())?;
+    Rows::released(write)?;
     Ok(held.get(name(root).as_slice())?.is_empty())
 }
 
@@ -129,13 +64,9 @@ pub fn is_added(read: &ReadTransaction, root: &Cid) -> Result<bool, Error> {
         Err(TableError::TableDoesNotExist(_)) => return Ok(false),
         held => held?,
     };
-    for key in held.get(name(root).as_slice())? {
-        // Holders with names of their own are no CIDs.
-        if Cid::try_from(key?.value()).is_ok() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    // The keys are sorted: CIDs come before names, and what is followed before pins and repositories.
+    let first = held.get(name(root).as_slice())?.next().transpose()?;
+    Ok(first.is_some_and(|key| holders::came_from_peers(key.value())))
 }
 
 /// Whether anybody keeps a root.
@@ -146,159 +77,129 @@ pub fn is_held(read: &ReadTransaction, root: &Cid) -> Result<bool, Error> {
     }
 }
 
+/// How often something was released.
+pub fn releases(read: &ReadTransaction) -> Result<u64, Error> {
+    let Some(releases) = open(read, RELEASES)? else { return Ok(0) };
+    Ok(releases.get(())?.map_or(0, |row| row.value()))
+}
+
 impl Index {
     pub fn new(database: Arc<Database>) -> Self {
         Self(database)
     }
 
+    /// Holds what `holding` names in place of what the key held before.
     pub fn hold(&self, key: &Cid, holding: &Holding) -> Result<(), Error> {
-        let json = serde_json::to_string(holding).map_err(damaged)?;
+        let holder = key.to_bytes();
         self.0.write(|write| {
-            let mut held = write.open_multimap_table(HELD)?;
-            let mut holdings = write.open_table(HOLDINGS)?;
-            let before = holdings.insert(key.to_bytes().as_slice(), json.as_str())?;
-            if let Some(before) = before {
-                for root in parse(before.value())?.kept() {
-                    held.remove(name(&root).as_slice(), key.to_bytes().as_slice())?;
-                }
-            }
-            for root in holding.kept() {
-                held.insert(name(&root).as_slice(), key.to_bytes().as_slice())?;
-            }
-            Ok(())
+            Rows::released(write)?;
+            let mut rows = Rows::open(write)?;
+            rows.clear(&holder)?;
+            holding.set_header(&mut rows, &holder)?;
+            holding.add(&mut rows, &holder)
         })
     }
 
     /// The same beside what the key holds already.
-    pub fn hold_also(&self, key: &Cid, holding: &Holding) -> Result<(), Error> {
-        self.0.write(|write| {
-            let mut held = write.open_multimap_table(HELD)?;
-            let mut holdings = write.open_table(HOLDINGS)?;
-            let key = key.to_bytes();
-            let before = holdings.get(key.as_slice())?.map(|row| parse(row.value())).transpose()?;
-            let mut all = before.unwrap_or_else(|| Holding::new(false, &[], Vec::new()));
-            all.merge(holding);
-            let json = serde_json::to_string(&all).map_err(damaged)?;
-            holdings.insert(key.as_slice(), json.as_str())?;
-            for root in holding.roots() {
-                held.insert(name(&root).as_slice(), key.as_slice())?;
+    pub fn hold_also(&self, key: &Cid, holding: Holding) -> Result<(), Error> {
+        let key = *key;
+        self.0.write_together(move |write| hold_also(write, &key, &holding))
+    }
+
+    /// What is held under a key.
+    pub fn holding(&self, key: &Cid) -> Result<Option<Holding>, Error> {
+        let holder = key.to_bytes();
+        self.0.read(|read| {
+            let (Some(headers), Some(roots), Some(blobs)) =
+                (open(read, HEADERS)?, open(read, ROOTS)?, open(read, BLOBS)?)
+            else {
+                return Ok(None);
+            };
+            let Some(header) = headers.get(holder.as_slice())? else { return Ok(None) };
+            let (announced, below): (Vec<_>, Vec<_>) =
+                roots_of(&roots, &holder)?.into_iter().partition(|(_, announced)| *announced);
+            let cids = |roots: Vec<(Cid, bool)>| roots.into_iter().map(|(cid, _)| cid).collect();
+            let blobs = blobs_of(&blobs, &holder)?.collect::<Result<_, _>>()?;
+            let (owned, images) = (header.value().0, images(header.value())?);
+            Ok(Some(Holding { owned, roots: cids(announced), blobs, below: cids(below), images }))
+        })
+    }
+
+    /// Tells every root that is announced; one that several holdings have more than once.
+    pub fn for_each_announced(&self, mut each: impl FnMut(Cid)) -> Result<(), Error> {
+        self.for_each_row(ROOTS, |_, (root, announced)| {
+            if announced {
+                each(Cid::try_from(root).map_err(damaged)?);
             }
             Ok(())
         })
     }
 
-    pub fn holding(&self, key: &Cid) -> Result<Option<Holding>, Error> {
-        self.0.read(|read| {
-            let table = match read.open_table(HOLDINGS) {
-                Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-                table => table?,
-            };
-            let row = table.get(key.to_bytes().as_slice())?;
-            row.map(|row| parse(row.value())).transpose()
-        })
+    /// What was imported, by the root it was imported under.
+    pub fn images(&self) -> Result<Vec<(Cid, Vec<Named>)>, Error> {
+        let mut all = Vec::new();
+        self.for_each_row(HEADERS, |key, header| {
+            if header.1 > 0 {
+                all.push((Cid::try_from(key).map_err(damaged)?, images(header)?));
+            }
+            Ok(())
+        })?;
+        Ok(all)
     }
 
-    pub fn holdings(&self) -> Result<Vec<(Cid, Holding)>, Error> {
+    /// How many holdings there are.
+    pub fn counts(&self) -> Result<Counts, Error> {
+        let mut counts = Counts::default();
+        self.for_each_row(HEADERS, |_, (owned, images, _)| {
+            counts.images += images;
+            counts.layers += u64::from(images == 0 && owned);
+            counts.pulled += u64::from(images == 0 && !owned);
+            Ok(())
+        })?;
+        Ok(counts)
+    }
+
+    fn for_each_row<K: redb::Key + 'static, V: redb::Value + 'static>(
+        &self,
+        table: TableDefinition<K, V>,
+        each: impl FnMut(K::SelfType<'_>, V::SelfType<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let each = RefCell::new(each);
         self.0.read(|read| {
-            let table = match read.open_table(HOLDINGS) {
-                Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-                table => table?,
-            };
-            let mut all = Vec::new();
+            let Some(table) = open(read, table)? else { return Ok(()) };
             for row in table.iter()? {
-                let (key, json) = row?;
-                let key = Cid::try_from(key.value()).map_err(damaged)?;
-                all.push((key, parse(json.value())?));
+                let (key, row) = row?;
+                (each.borrow_mut())(key.value(), row.value())?;
             }
-            Ok(all)
+            Ok(())
         })
     }
 
-    /// Removes a holding.
-    pub fn release(&self, key: &Cid) -> Result<Option<Released>, Error> {
-        let Some(holding) = self.holding(key)? else { return Ok(None) };
-        let key = key.to_bytes();
+    /// Removes a holding; the roots that no holder has any more, or none if there was no such holding.
+    pub fn release(&self, key: &Cid) -> Result<Option<Vec<Cid>>, Error> {
+        let holder = key.to_bytes();
         self.0.write(|write| {
-            write.open_table(HOLDINGS)?.remove(key.as_slice())?;
-            let mut held = write.open_multimap_table(HELD)?;
-            let mut free = Vec::new();
-            for root in holding.kept() {
-                let name = name(&root);
-                held.remove(name.as_slice(), key.as_slice())?;
-                if held.get(name.as_slice())?.is_empty() {
-                    free.push(root);
-                }
+            Rows::released(write)?;
+            let mut rows = Rows::open(write)?;
+            match rows.is_owned(&holder)? {
+                Some(_) => rows.clear(&holder).map(Some),
+                None => Ok(None),
             }
-            Ok(Some(Released { holding: holding.clone(), free }))
         })
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn cid(n: u8) -> Cid {
-        use multihash_codetable::{Code, MultihashDigest};
-        Cid::new_v1(0x55, Code::Sha2_256.digest(&[n]))
-    }
-
-    #[test]
-    fn what_is_held_survives_and_what_only_the_released_held_is_free() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("index.redb");
-        let open = || Index::new(Arc::new(Database::open(&path).unwrap()));
-        let blobs = vec![(Digest::sha256_of(b"shared"), CidPath::from(cid(8)))];
-        let one = Holding::new(true, &[cid(1), cid(8)], blobs);
-        let two = Holding::new(false, &[cid(2), cid(8)], vec![]);
-        {
-            let index = open();
-            assert!(index.holdings().unwrap().is_empty() && index.holding(&cid(1)).unwrap().is_none());
-            index.hold(&cid(1), &one).unwrap();
-            index.hold(&cid(1), &one).unwrap();
-            index.hold(&cid(2), &two).unwrap();
+/// Holds what `holding` names beside what the key holds already, in a transaction that may do more.
+pub fn hold_also(write: &WriteTransaction, key: &Cid, holding: &Holding) -> Result<(), Error> {
+    let (mut rows, holder) = (Rows::open(write)?, key.to_bytes());
+    match rows.is_owned(&holder)? {
+        None => holding.set_header(&mut rows, &holder)?,
+        Some(false) if holding.owned => {
+            let images = rows.headers.get(holder.as_slice())?.map(|row| images(row.value())).transpose()?;
+            let holding = Holding { images: images.unwrap_or_default(), ..holding.clone() };
+            holding.set_header(&mut rows, &holder)?;
         }
-        let index = open();
-        let mut all = index.holdings().unwrap();
-        all.sort_by_key(|(_, holding)| !holding.owned);
-        assert_eq!(all, [(cid(1), one.clone()), (cid(2), two.clone())]);
-        assert_eq!(index.release(&cid(1)).unwrap(), Some(Released { holding: one, free: vec![cid(1)] }));
-        assert_eq!(index.release(&cid(1)).unwrap(), None);
-        assert_eq!(
-            index.release(&cid(2)).unwrap(),
-            Some(Released { holding: two, free: vec![cid(2), cid(8)] })
-        );
+        Some(_) => {}
     }
-
-    #[test]
-    fn a_root_is_free_when_its_last_holder_lets_go() {
-        let dir = tempfile::tempdir().unwrap();
-        let database = Arc::new(Database::open(&dir.path().join("index.redb")).unwrap());
-        let index = Index::new(database.clone());
-        index.hold(&cid(1), &Holding::new(true, &[cid(8)], vec![])).unwrap();
-        let holders = ["repository/a", "repository/b"];
-        for holder in holders {
-            database.write(|write| hold_for(write, holder, &cid(8))).unwrap();
-        }
-        assert_eq!(index.release(&cid(1)).unwrap().unwrap().free, []);
-        let free = holders.map(|holder| database.write(|write| let_go(write, holder, &cid(8))).unwrap());
-        assert_eq!(free, [false, true]);
-    }
-
-    #[test]
-    fn one_holder_holds_many_blobs_and_stays_owned() {
-        let dir = tempfile::tempdir().unwrap();
-        let index = Index::new(Arc::new(Database::open(&dir.path().join("index.redb")).unwrap()));
-        let part = |n: u8, owned| {
-            let blob = (Digest::sha256_of(&[n]), CidPath::from(cid(n)));
-            Holding::new(owned, &[cid(1), cid(n)], vec![blob])
-        };
-        for (n, owned) in [(2, true), (3, false), (3, false)] {
-            index.hold_also(&cid(1), &part(n, owned)).unwrap();
-        }
-        let held = index.holding(&cid(1)).unwrap().unwrap();
-        assert_eq!((held.owned, held.roots()), (true, vec![cid(1), cid(2), cid(3)]));
-        assert_eq!(held.blobs, [part(2, true).blobs, part(3, true).blobs].concat());
-        assert_eq!(index.release(&cid(1)).unwrap().unwrap().free, held.roots());
-    }
+    holding.add(&mut rows, &holder)
 }

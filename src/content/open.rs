@@ -5,13 +5,14 @@ use std::{collections::BTreeSet, ops::Range};
 use bytes::Bytes;
 use ocipfs_node::{Block, Cid};
 use ocipfs_oci::{Algorithm, Digest, Hasher};
+use redb::WriteTransaction;
 use tokio::task::JoinHandle;
 
 use super::{
     Blob, CidPath, Content, Error, Holding, Store, StoreError,
     arrival::{Part, Purpose, Start},
     dag::{self, Fetcher, Unit},
-    locked,
+    index, locked,
     store::{BlobFile, Check, Layout, Leaf, Stored},
 };
 
@@ -362,17 +363,14 @@ impl Content {
         let _guard = self.storing().await;
         // What led here is kept before it is said to be.
         drop(self.0.keeping.write().await);
-        self.store_single(blob, file).await?;
-        match blob.holder {
-            Some(holder) => {
-                let roots: BTreeSet<Cid> = [holder, *blob.at.root(), file].into();
-                let roots: Vec<Cid> = roots.into_iter().collect();
-                let holding = Holding::new(owned, &roots, vec![(blob.digest.clone(), blob.at.clone())]);
-                // A holder may name many blobs.
-                self.hold_also(holder, holding).await?;
-            }
-            None => self.node().announce([file]),
-        }
+        let holding = blob.holder.map(|holder| {
+            let roots: BTreeSet<Cid> = [holder, *blob.at.root(), file].into();
+            let roots: Vec<Cid> = roots.into_iter().collect();
+            (holder, Holding::new(owned, &roots, vec![(blob.digest.clone(), blob.at.clone())]))
+        });
+        let roots = holding.as_ref().map_or(vec![file], |(_, holding)| holding.roots());
+        self.store_single(blob, file, holding).await?;
+        self.node().announce(roots);
         let space = self.0.space.clone();
         Ok(self
             .store()
@@ -383,29 +381,50 @@ impl Content {
             .await?)
     }
 
-    /// Makes a blob of a file that is one block, which is how it came.
-    async fn store_single(&self, blob: &Blob, file: Cid) -> Result<(), Error> {
+    /// Makes a blob of a file that is one block, which is how it came, and holds it where a holder is given: in one commit.
+    async fn store_single(
+        &self,
+        blob: &Blob,
+        file: Cid,
+        holding: Option<(Cid, Holding)>,
+    ) -> Result<(), Error> {
         let blob = blob.clone();
+        let hold = move |write: &WriteTransaction| match &holding {
+            Some((holder, holding)) => index::hold_also(write, holder, holding),
+            None => Ok(()),
+        };
         let store = move |store: &Store| {
-            if store.blob(&blob.digest)?.is_some() {
-                return Ok(());
-            }
-            let Some(block) = store.get(&file)? else { return Ok(()) };
-            let Ok(Unit::File { data, children }) = Unit::decode(&file, block.clone()) else { return Ok(()) };
-            if !children.is_empty() {
-                return Ok(());
-            }
-            let leaf = Leaf { cid: file, offset: 0, length: data.len() as u64 };
-            let layout = match data.len() {
-                0 => Layout { root: file, leaves: vec![], nodes: vec![Block { cid: file, data: block }] },
-                _ => Layout { root: file, leaves: vec![leaf], nodes: vec![] },
+            let Some((data, layout)) = single(store, &blob, file)? else {
+                return store.database().write_together(hold);
             };
             let mut draft = store.draft()?;
             draft.write(&data)?;
-            draft.finish(&Digest::sha256_of(&data), std::slice::from_ref(&blob.digest), &[layout]).map(drop)
+            let (digest, aliases) = (Digest::sha256_of(&data), [blob.digest.clone()]);
+            let hold = move |write: &_, _: &_| hold(write);
+            draft.seal()?.finish_with(&digest, &aliases, &[layout], &[], hold).map(drop)
         };
         Ok(self.store().run(store).await?)
     }
+}
+
+/// The bytes and the layout of a file that is one block; none where the blob is stored already, or is no such file.
+fn single(store: &Store, blob: &Blob, file: Cid) -> Result<Option<(Bytes, Layout)>, StoreError> {
+    if store.blob(&blob.digest)?.is_some() {
+        return Ok(None);
+    }
+    let Some(block) = store.get(&file)? else { return Ok(None) };
+    Ok(match Unit::decode(&file, block.clone()) {
+        Ok(Unit::File { data, children }) if children.is_empty() => {
+            let leaf = Leaf { cid: file, offset: 0, length: data.len() as u64 };
+            let nodes = vec![Block { cid: file, data: block }];
+            let layout = match data.len() {
+                0 => Layout { root: file, leaves: vec![], nodes },
+                _ => Layout { root: file, leaves: vec![leaf], nodes: vec![] },
+            };
+            Some((data, layout))
+        }
+        _ => None,
+    })
 }
 
 /// Opens what was found to be stored; nothing where it was collected since, or has lost its file.

@@ -7,6 +7,7 @@ use ocipfs_node::Cid;
 use super::{
     CidPath, Content, Error,
     dag::{Fetcher, Unit},
+    index::Index,
 };
 
 /// A DAG of more directories and files is not pinned as one.
@@ -33,7 +34,7 @@ impl Content {
 
     /// What is pinned.
     pub async fn pins(&self) -> Result<Vec<Cid>, Error> {
-        Ok(self.index(|index| index.holders()).await?.pins)
+        self.index(Index::pins).await
     }
 
     /// Fetches everything below a root that is not here; `progress` is told the bytes of files so far.

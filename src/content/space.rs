@@ -1,9 +1,9 @@
 //! Room on the disk: what was only pulled goes when others need its place, and what nobody keeps is collected.
 //!
 //! ```text
-//! holders ─► Reached (census) ─┬─► kept: stays
-//!                              ├─► pulled: goes by last use above --cache-size or --max-size
-//!                              └─► neither: loose blocks go first; `collect` takes all of it
+//! holders ─► Marks (census) ─┬─► kept: stays
+//!                            ├─► pulled, then followed: goes by last use above --cache-size or --max-size
+//!                            └─► neither: loose blocks go first; `collect` takes all of it
 //! ```
 //!
 //! Nothing stands still for it. A guard is open while it works: what is put or found meanwhile is left alone, and
@@ -11,7 +11,9 @@
 
 mod ask;
 mod census;
+mod collected;
 mod keeper;
+mod marks;
 #[cfg(test)]
 mod tests;
 
@@ -29,16 +31,18 @@ use tokio::sync::Notify;
 
 use super::{
     arrival::Arrivals,
-    index::{give_up, is_free},
+    index::{Class, give_up, is_free, releases},
     locked,
     store::{
         Error, Store,
-        census::{Item, Loose, Reached},
+        census::{Item, item},
     },
 };
-use census::Taken;
 pub use census::Usage;
+use census::{Census, Counted};
+pub use collected::Collected;
 pub use keeper::run as keep;
+use marks::{Evictable, Marks};
 
 /// Removed in one commit.
 const AT_ONCE: usize = 128;
@@ -53,26 +57,18 @@ pub struct Space {
     /// Bytes that somebody keeps, as they were last counted.
     kept: AtomicU64,
     /// What was counted last, when, and how long that took.
-    counted: Mutex<Option<(Usage, Instant, Duration)>>,
+    counted: Mutex<Option<(Counted, Instant, Duration)>>,
+    /// What was found when too little could be evicted: the releases, and the bytes stored beside those.
+    exhausted: Mutex<Option<(u64, u64)>>,
     /// Held by the one that is removing.
     turn: Mutex<()>,
     /// Roots that went and are still announced.
     withdrawn: Mutex<Vec<Cid>>,
     wants_collection: AtomicBool,
     wake: Notify,
-}
-
-/// What was collected, or would be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Collected {
-    /// Stored blobs.
-    pub blobs: u64,
-    /// Files that had come in part.
-    pub partial: u64,
-    /// Blocks that were no part of a file.
-    pub blocks: u64,
-    /// The bytes of all of them.
-    pub bytes: u64,
+    /// How often everything was counted.
+    #[cfg(test)]
+    censuses: AtomicU64,
 }
 
 impl Space {
@@ -83,10 +79,13 @@ impl Space {
             arrivals,
             kept: AtomicU64::default(),
             counted: Mutex::default(),
+            exhausted: Mutex::default(),
             turn: Mutex::default(),
             withdrawn: Mutex::default(),
             wants_collection: AtomicBool::default(),
             wake: Notify::default(),
+            #[cfg(test)]
+            censuses: AtomicU64::default(),
         }
     }
 
@@ -126,38 +125,64 @@ impl Space {
     /// enough.
     pub fn make_room(&self, store: &Store, over: u64) -> Result<(), Error> {
         let _turn = locked(&self.turn);
-        let _guard = store.guard();
-        store.save_uses()?;
-        let mut census = self.census(store)?;
-        // Others may have made room, and only now it is known what is kept.
-        let over = self.over(store)?.min(over);
-        let here: u64 = census.pulled.iter().map(|taken| taken.item.bytes).sum();
-        let loose: u64 = census.loose.iter().map(|block| block.bytes).sum();
-        if over == 0 || here + loose < over {
+        if self.is_exhausted(store, over)? {
             return Ok(());
         }
-        let slack = self.cache_size.or(self.max_size).unwrap_or(0) / SLACK;
-        let mut freed = self.remove_loose(store, &census.loose)?.bytes;
-        census.pulled.sort_by_key(|taken| (taken.item.used, taken.item.layouts.first().map(|first| first.1)));
-        for Taken { item, .. } in &census.pulled {
-            if freed >= over + slack {
-                break;
-            }
-            if self.evict(store, item, &census.kept)? {
-                freed += item.bytes;
-            }
+        let _guard = store.guard();
+        store.save_uses()?;
+        let Census { marks, counted } = self.census(store)?;
+        // Others may have made room, and only now it is known what is kept.
+        let over = self.over(store)?.min(over);
+        let enough = over + self.slack_missing(&counted.usage, over);
+        if counted.evictable + counted.loose < over {
+            return self.remember_exhausted(store, &counted);
         }
+        if enough == 0 {
+            return Ok(());
+        }
+        let mut freed = self.remove_loose(store, &marks)?.bytes;
+        marks.for_each_evictable(|evictable| {
+            if freed < enough && self.evict(store, evictable, &marks)? {
+                freed += evictable.bytes;
+            }
+            Ok(freed < enough)
+        })?;
         tracing::debug!(over, freed, "room was made");
         Ok(())
     }
 
-    /// Removes what was only pulled, unless somebody keeps it by now.
-    fn evict(&self, store: &Store, item: &Item, kept: &Reached) -> Result<bool, Error> {
-        let mut gone = Vec::new();
+    /// What is to be freed beyond what is over, so that the next census comes only after so much has come.
+    fn slack_missing(&self, usage: &Usage, over: u64) -> u64 {
+        let slack = self.cache_size.or(self.max_size).unwrap_or(0) / SLACK;
+        let spare =
+            self.cache_size.map_or(u64::MAX, |limit| limit.saturating_sub(usage.cached + usage.followed));
+        if over > 0 { slack } else { slack.saturating_sub(spare) }
+    }
+
+    /// Whether so much cannot be freed, as far as is known without counting: only what is released can be evicted that
+    /// could not before, and what came since.
+    fn is_exhausted(&self, store: &Store, over: u64) -> Result<bool, Error> {
+        let Some((known, fixed)) = *locked(&self.exhausted) else { return Ok(false) };
+        let stored = store.used_bytes()?.saturating_sub(store.draft_bytes());
+        Ok(store.database().read(releases)? == known && stored.saturating_sub(fixed) < over)
+    }
+
+    fn remember_exhausted(&self, store: &Store, counted: &Counted) -> Result<(), Error> {
+        let stored = store.used_bytes()?.saturating_sub(store.draft_bytes());
+        let fixed = stored.saturating_sub(counted.evictable + counted.loose + counted.coming);
+        *locked(&self.exhausted) = Some((counted.releases, fixed));
+        Ok(())
+    }
+
+    /// Removes what was only pulled or followed, unless somebody keeps it by now.
+    fn evict(&self, store: &Store, evictable: Evictable, marks: &Marks) -> Result<bool, Error> {
+        let Some(item) = store.database().read(|read| item(read, evictable.id))? else { return Ok(false) };
+        let (mut given, mut free) = (Vec::new(), Vec::new());
         let mut give_up = |write: &redb::WriteTransaction, root: &Cid| {
-            let given = give_up(write, root, &item.hashes)?;
-            let is_given = given.is_some();
-            gone.extend(given.into_iter().flatten().chain(is_given.then_some(*root)));
+            let freed = give_up(write, root, &item.hashes)?;
+            let is_given = freed.is_some();
+            given.extend(is_given.then_some(*root));
+            free.extend(freed.into_iter().flatten());
             Ok(is_given)
         };
         let went = match (item.is_stored(), item.layouts.first()) {
@@ -165,15 +190,22 @@ impl Space {
             (false, Some((root, id))) => store.remove_arriving(root, *id, |write| give_up(write, root))?,
             (false, None) => false,
         };
-        gone.retain(|root| !kept.contains(root));
-        self.remove_free(store, &gone)?;
+        for root in free {
+            let class = marks.class(&root)?;
+            if !class.contains(Class::KEPT) && !class.contains(Class::FOLLOWED) {
+                given.push(root);
+            }
+        }
+        self.remove_free(store, &given)?;
         Ok(went)
     }
 
     /// Removes roots that nobody holds, be they files or blocks, and announces them no more.
     fn remove_free(&self, store: &Store, roots: &[Cid]) -> Result<(), Error> {
-        store.remove_layouts(roots, is_free)?;
-        store.remove_blocks(roots, is_free)?;
+        for roots in roots.chunks(AT_ONCE) {
+            store.remove_layouts(roots, is_free)?;
+            store.remove_blocks(roots, is_free)?;
+        }
         if !roots.is_empty() {
             locked(&self.withdrawn).extend(roots);
             self.wake.notify_one();
@@ -185,8 +217,13 @@ impl Space {
     pub fn release(&self, store: &Store, roots: &[Cid]) -> Result<(), Error> {
         let _turn = locked(&self.turn);
         let _guard = store.guard();
-        let census = self.census(store)?;
-        let free: Vec<Cid> = roots.iter().filter(|root| !census.held.contains(root)).copied().collect();
+        let marks = self.census(store)?.marks;
+        let mut free = Vec::new();
+        for root in roots {
+            if marks.class(root)? == Class::default() {
+                free.push(*root);
+            }
+        }
         self.remove_free(store, &free)?;
         self.collect_later();
         Ok(())
@@ -202,26 +239,48 @@ impl Space {
         let _turn = locked(&self.turn);
         let _guard = store.guard();
         store.save_uses()?;
-        let census = self.census(store)?;
-        let is_due = |item: &Item| before.is_none_or(|before| item.is_stored() && item.used < before);
-        let unheld = census.pulled.iter().filter(|taken| !taken.is_held).map(|taken| &taken.item);
-        let (due, young): (Vec<&Item>, Vec<&Item>) = unheld.partition(|item| is_due(item));
-        if young.iter().any(|item| item.is_stored()) {
-            self.collect_later();
-        }
-        if dry {
-            return Ok(Collected::of_items(&due) + Collected::of_blocks(&census.loose));
-        }
-        let mut collected = self.remove_loose(store, &census.loose)?;
-        for items in due.chunks(AT_ONCE) {
-            collected = collected + self.remove_unheld(store, items)?;
-        }
+        let Census { marks, counted } = self.census(store)?;
+        let mut collected = match dry {
+            true => Collected::of_blocks(counted.loose_blocks, counted.loose),
+            false => self.remove_loose(store, &marks)?,
+        };
+        let mut lot = Vec::new();
+        marks.for_each_evictable(|evictable| {
+            let is_due = before.is_none_or(|before| evictable.is_stored && evictable.used < before);
+            if evictable.is_held || !is_due {
+                if !evictable.is_held && evictable.is_stored {
+                    self.collect_later();
+                }
+                return Ok(true);
+            }
+            lot.push(evictable);
+            if lot.len() == AT_ONCE {
+                collected = collected + self.collect_lot(store, std::mem::take(&mut lot), dry)?;
+            }
+            Ok(true)
+        })?;
+        collected = collected + self.collect_lot(store, lot, dry)?;
         // What is kept is known better now.
-        self.census(store)?;
+        if !dry {
+            self.census(store)?;
+        }
         Ok(collected)
     }
 
-    fn remove_unheld(&self, store: &Store, items: &[&Item]) -> Result<Collected, Error> {
+    fn collect_lot(&self, store: &Store, lot: Vec<Evictable>, dry: bool) -> Result<Collected, Error> {
+        if dry {
+            return Ok(Collected::of_files(lot.iter()));
+        }
+        let items: Vec<Item> = store.database().read(|read| {
+            let found = lot.iter().map(|evictable| item(read, evictable.id));
+            found.filter_map(Result::transpose).collect()
+        })?;
+        let gone = self.remove_unheld(store, &items)?;
+        Ok(Collected::of_files(lot.iter().filter(|evictable| gone.contains(&evictable.id))))
+    }
+
+    /// Removes files that nothing holds; the ids of the first layouts of those that went whole.
+    fn remove_unheld(&self, store: &Store, items: &[Item]) -> Result<HashSet<u64>, Error> {
         let roots: Vec<Cid> =
             items.iter().filter(|item| item.is_stored()).flat_map(|item| item.roots()).collect();
         let mut gone: HashSet<Cid> = store.remove_layouts(&roots, is_free)?.into_iter().collect();
@@ -232,54 +291,24 @@ impl Space {
                 }
             }
         }
-        let removed: Vec<&Item> = items.iter().copied().filter(|item| item.is_among(&gone)).collect();
-        Ok(Collected::of_items(&removed))
+        let went = |item: &&Item| item.layouts.iter().all(|(root, _)| gone.contains(root));
+        Ok(items.iter().filter(went).filter_map(|item| item.layouts.first().map(|(_, id)| *id)).collect())
     }
 
-    fn remove_loose(&self, store: &Store, loose: &[Loose]) -> Result<Collected, Error> {
+    fn remove_loose(&self, store: &Store, marks: &Marks) -> Result<Collected, Error> {
         let mut removed = Collected::default();
-        for blocks in loose.chunks(AT_ONCE) {
-            let cids = blocks.iter().map(|block| block.key.cid()).collect::<Result<Vec<_>, _>>()?;
+        marks.for_each_loose(AT_ONCE, |blocks| {
+            let cids: Vec<Cid> = blocks.iter().map(|(cid, _)| *cid).collect();
             let gone: HashSet<Cid> = store.remove_blocks(&cids, is_free)?.into_iter().collect();
-            let blocks: Vec<Loose> = blocks
-                .iter()
-                .zip(&cids)
-                .filter(|(_, cid)| gone.contains(cid))
-                .map(|(block, _)| block.clone())
-                .collect();
-            removed = removed + Collected::of_blocks(&blocks);
-        }
+            let gone = blocks.iter().filter(|(cid, _)| gone.contains(cid));
+            removed = gone.fold(removed, |sum, (_, bytes)| sum + Collected::of_blocks(1, *bytes));
+            Ok(())
+        })?;
         Ok(removed)
     }
 
     /// Has what nobody keeps collected soon, in the background.
     pub fn collect_later(&self) {
         self.wants_collection.store(true, Ordering::Relaxed);
-    }
-}
-
-impl Collected {
-    fn of_blocks(loose: &[Loose]) -> Self {
-        let bytes = loose.iter().map(|block| block.bytes).sum();
-        Self { blocks: loose.len() as u64, bytes, ..Self::default() }
-    }
-
-    fn of_items(items: &[&Item]) -> Self {
-        let blobs = items.iter().filter(|item| item.is_stored()).count() as u64;
-        let bytes = items.iter().map(|item| item.bytes).sum();
-        Self { blobs, partial: items.len() as u64 - blobs, bytes, blocks: 0 }
-    }
-}
-
-impl std::ops::Add for Collected {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self {
-            blobs: self.blobs + other.blobs,
-            partial: self.partial + other.partial,
-            blocks: self.blocks + other.blocks,
-            bytes: self.bytes + other.bytes,
-        }
     }
 }

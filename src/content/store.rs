@@ -14,6 +14,8 @@ mod arriving;
 mod blob_file;
 mod blocks;
 pub mod census;
+#[cfg(test)]
+pub mod counting;
 mod database;
 mod demote;
 mod disk;
@@ -23,15 +25,18 @@ mod extents;
 mod files;
 mod layout;
 mod lost;
+mod lots;
 mod mend;
 mod owners;
 mod pending;
 mod recover;
 mod remove;
 mod source;
+mod sweep;
 mod tables;
 mod touched;
 mod trees;
+mod upgrade;
 mod uploads;
 mod usage;
 mod verify;
@@ -40,7 +45,7 @@ mod verify;
 mod tests;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::File,
     io::ErrorKind,
     path::Path,
@@ -70,20 +75,21 @@ pub use verify::Damaged;
 
 use blob_file::LastHashed;
 use disk::Disk;
+use extents::Extents;
 use files::{Finished, Whole};
 use layout::{Key, Place, frame};
 use pending::Pending;
 use remove::Unlinked;
 use source::{Buffers, Source, Sources};
 use tables::{
-    ALIASES, BLOCKS, BYTES, DAMAGED, FILES, FORMAT_ROW, HASHED, Hash, META, NEXT_ID, ROOTS, SMALL, STORED,
-    Tables,
+    ALIASES, ARRIVING, ARRIVING_BYTES, BLOCKS, BYTES, FILES, Hash, META, NEXT_ID, ROOTS, SHARED, SMALL,
+    STORED, Tables,
 };
 use touched::Touched;
 use usage::Usage;
 
-/// What this version writes: 1 kept each block in a file.
-pub const FORMAT: u64 = 2;
+/// What this version writes. Format 1 kept each block in a file, format 2 the blobs of a holding in one value.
+pub const FORMAT: u64 = 3;
 
 /// The blobs and blocks of one node directory. Clones are handles on the same.
 #[derive(Clone)]
@@ -102,6 +108,8 @@ struct Inner {
     unlinked: Mutex<Unlinked>,
     next: AtomicU64,
     live: Mutex<HashMap<Key, Weak<arriving::Inner>>>,
+    /// Files that are about to be stored, and whose blocks are being recorded.
+    begun: Mutex<HashSet<u64>>,
     /// Held from a commit until the files are where the rows say: read by who stores blobs, written by who removes one.
     placing: RwLock<()>,
 }
@@ -150,16 +158,7 @@ impl Store {
         std::fs::create_dir_all(dir).map_err(Error::at(dir))?;
         let disk = Disk::open(dir)?;
         let database = Database::open(&dir.join("index.redb"))?;
-        // Tables that came since the directory was made are made here.
-        let is_made = |read: &redb::ReadTransaction| {
-            Ok(read.open_table(HASHED).is_ok() && read.open_table(DAMAGED).is_ok())
-        };
-        if !database.read(is_made)? {
-            database.write(|write| {
-                Tables::open(write)?.meta.insert(FORMAT_ROW, FORMAT)?;
-                Ok(())
-            })?;
-        }
+        upgrade::prepare(&database)?;
         let next = database.read(|read| tables::number(&read.open_table(META)?, NEXT_ID))?.max(1);
         let store = Self(Arc::new(Inner {
             database: Arc::new(database),
@@ -173,6 +172,7 @@ impl Store {
             unlinked: Mutex::default(),
             next: AtomicU64::new(next),
             live: Mutex::default(),
+            begun: Mutex::default(),
             placing: RwLock::default(),
         }));
         store.count_saved()?;
@@ -192,6 +192,11 @@ impl Store {
     /// The index file, for what else is kept in it.
     pub fn database(&self) -> Arc<Database> {
         self.0.database.clone()
+    }
+
+    /// A file without a name for what is too much for the memory.
+    pub fn scratch_file(&self) -> Result<File, Error> {
+        self.0.disk.scratch(self.next_id())
     }
 
     /// The length of a block that is here.
@@ -314,6 +319,12 @@ impl Store {
         let places: Vec<_> =
             drafts.iter().map(|draft| (draft.id, draft.sha256, draft.small.is_some())).collect();
         let roots = self.arriving_among(&drafts)?;
+        let mut begun = Vec::new();
+        for draft in &drafts {
+            if let Some(layout) = draft.layouts.first() {
+                begun.extend(self.begin_layout(draft.id, layout)?);
+            }
+        }
         let _placing = self.0.placing.read().unwrap_or_else(PoisonError::into_inner);
         let store = self.clone();
         let added = self.0.database.write_together(move |write| {
@@ -405,16 +416,24 @@ impl Store {
 
     /// How much there is.
     pub fn stat(&self) -> Result<Stat, Error> {
-        let (arriving, damaged) = (self.arriving()?, self.lost()?.len() as u64);
+        let (live, damaged) = (self.live(), self.lost()?.len() as u64);
         self.0.database.read(|read| {
+            let (meta, rows) = (read.open_table(META)?, read.open_table(ARRIVING)?);
+            let (mut arriving, mut arriving_bytes) = (rows.len()?, tables::number(&meta, ARRIVING_BYTES)?);
+            for (id, file) in &live {
+                let saved = redb::ReadableTable::get(&rows, id)?.map(|row| row.value().2);
+                arriving += u64::from(saved.is_none());
+                let saved = saved.map_or(0, |parts| Extents::from_rows(parts).length());
+                arriving_bytes = (arriving_bytes + file.written).saturating_sub(saved);
+            }
             Ok(Stat {
                 damaged,
                 blobs: read.open_table(STORED)?.len()?,
-                bytes: tables::number(&read.open_table(META)?, BYTES)?,
+                bytes: tables::number(&meta, BYTES)?,
                 layouts: read.open_table(FILES)?.len()?,
                 blocks: read.open_table(BLOCKS)?.len()?,
-                arriving: arriving.len() as u64,
-                arriving_bytes: arriving.iter().map(|file| file.written).sum(),
+                arriving,
+                arriving_bytes,
             })
         })
     }
@@ -427,9 +446,22 @@ impl Store {
         self.0.next.load(Ordering::Relaxed)
     }
 
+    /// An owner of a block that is not being removed, and where that one has it.
     fn block_row(&self, key: &Key) -> Result<Option<(u64, Place)>, Error> {
         self.0.database.read(|read| {
-            tables::row(read, BLOCKS, key.bytes(), |(owner, place)| (owner, Place::from_row(place)))
+            let first = tables::row(read, BLOCKS, key.bytes(), |(owner, row)| (owner, Place::from_row(row)))?;
+            let Some(first) = first else { return Ok(None) };
+            if !sweep::is_removed(read, first.0)? {
+                return Ok(Some(first));
+            }
+            for row in read.open_table(SHARED)?.range((key.bytes(), 0)..=(key.bytes(), u64::MAX))? {
+                let (row_key, place) = row?;
+                let owner = row_key.value().1;
+                if !sweep::is_removed(read, owner)? {
+                    return Ok(Some((owner, Place::from_row(place.value()))));
+                }
+            }
+            Ok(None)
         })
     }
 

@@ -208,12 +208,8 @@ impl House {
     async fn status(&self) -> Result<Reply, Failure> {
         let node = self.content().node();
         let announcing = node.announcing();
-        let holdings = self.content().holdings().await.map_err(content_failure)?;
+        let held = self.content().held_counts().await.map_err(content_failure)?;
         let traffic = node.traffic();
-        let images: usize = holdings.iter().map(|(_, holding)| holding.images.len()).sum();
-        let is_layer = |holding: &&(_, content::Holding)| holding.1.images.is_empty();
-        let layers = || holdings.iter().filter(is_layer);
-        let owned = layers().filter(|(_, holding)| holding.owned).count();
         let identity = self.identity().await;
         let (published, followed) = (self.publication().await?, self.followed_names().await?);
         Ok(Reply::Status(Box::new(Status {
@@ -230,9 +226,9 @@ impl House {
             received_bytes: traffic.received_bytes,
             received_blocks: traffic.received_blocks,
             announce_lag_seconds: announcing.lag.as_secs(),
-            layers: owned,
-            images,
-            cached_layers: layers().count() - owned,
+            layers: held.layers as usize,
+            images: held.images as usize,
+            cached_layers: held.pulled as usize,
             room: self.room().await?,
             published,
             followed,

@@ -21,12 +21,14 @@ use super::{
     archive::blob_path,
     cache::Cache,
     export::OCI_LAYOUT,
-    repository::{self, Change, Piece, Repositories, What, changes},
+    repository::{self, Piece, Repositories, What, changes, changes_of},
 };
 use crate::content::{self, Changes, Document, Error, Profile, Root, Store, StoreError, Version};
 
 /// What indexes list is remembered up to so many digests.
 const REMEMBERED: usize = 200_000;
+/// Changes that one version takes up, so that catching up needs little memory.
+const LOT: usize = if cfg!(test) { 30 } else { 2000 };
 /// Rows that are read at a time.
 const PAGE: usize = 1000;
 
@@ -50,6 +52,8 @@ pub struct Advanced {
     pub came: Vec<Cid>,
     /// Roots of those that went.
     pub went: Vec<Cid>,
+    /// Whether there was more than one lot.
+    pub is_behind: bool,
 }
 
 impl Published {
@@ -68,11 +72,15 @@ impl Published {
         Ok(self.store.tree_versions()?.pop())
     }
 
-    /// How many changes the tree is behind, and whether any is more than a blob, which nobody asks for before its manifest.
-    pub fn behind(&self) -> Result<(usize, bool), StoreError> {
-        let due = changes(&self.repositories, usize::MAX)?;
-        let matters = |change: &Change| !matches!(change.what, What::Piece { added: true, .. });
-        Ok((due.len(), due.iter().any(|(_, change)| matters(change))))
+    /// How many changes the tree is behind.
+    pub fn behind(&self) -> Result<u64, StoreError> {
+        repository::pending(&self.repositories)
+    }
+
+    /// Whether any change after a number is more than a blob, which nobody asks for before its manifest, and the number
+    /// of the last change.
+    pub fn matters(&self, after: u64) -> Result<(bool, u64), StoreError> {
+        repository::matters(&self.repositories, after)
     }
 
     /// Gives the root of every blob and manifest that was pushed.
@@ -99,9 +107,9 @@ impl Published {
         )
     }
 
-    /// Takes up what changed, if anything did. Blocks.
+    /// Takes up a lot of what changed, if anything did. Blocks.
     pub fn advance(&self) -> Result<Option<Advanced>, Error> {
-        let due = changes(&self.repositories, usize::MAX)?;
+        let due = changes(&self.repositories, LOT)?;
         let Some((last, _)) = due.last() else { return Ok(None) };
         let last = *last;
         let before = self.current()?;
@@ -111,14 +119,8 @@ impl Published {
             indexes.push((*name, self.index(name)?));
         }
         let mut all = Changes::default();
-        // What comes while this is read may be in an index, so it is there, and settled the next time.
-        for (number, change) in changes(&self.repositories, usize::MAX)? {
-            if let (true, Some(piece)) = (number > last, piece_of(&change.what))
-                && names.contains(&change.repository)
-                && let Some(root) = self.root(piece)?
-            {
-                all.set(&path(&change.repository, &piece.digest), root);
-            }
+        for name in &names {
+            self.later(&mut all, name, last)?;
         }
         let (mut came, mut went) = (Vec::new(), Vec::new());
         for (_, change) in &due {
@@ -135,13 +137,24 @@ impl Published {
         }
         let version = self.commit(before, &all, last)?;
         let replaced = before.filter(|before| before.number != version.number);
-        Ok(Some(Advanced { version, replaced, came, went }))
+        Ok(Some(Advanced { version, replaced, came, went, is_behind: due.len() == LOT }))
+    }
+
+    /// Adds what came to a repository after these changes: it may be in the index by now, so it is there, and settled
+    /// the next time.
+    fn later(&self, all: &mut Changes, name: &Name, after: u64) -> Result<(), Error> {
+        for change in changes_of(&self.repositories, name, after)? {
+            if let Some(piece) = piece_of(&change.what)
+                && let Some(root) = self.root(piece)?
+            {
+                all.set(&path(name, &piece.digest), root);
+            }
+        }
+        Ok(())
     }
 
     fn commit(&self, before: Option<Version>, changes: &Changes, last: u64) -> Result<Version, Error> {
-        let read = |cid: &Cid| -> Result<Bytes, Error> {
-            self.store.get(cid)?.ok_or_else(|| ocipfs_node::Error::Offline(*cid).into())
-        };
+        let read = |cid: &Cid| self.node(cid);
         let changed = self.profile.change(before.map(|before| before.root), changes, &read)?;
         let same = before.filter(|before| before.root.cid == changed.root.cid);
         Ok(self.store.database().write(|write| {
@@ -216,10 +229,14 @@ impl Published {
 
     fn names_in(&self, before: Option<Version>, path: &str) -> Result<Vec<String>, Error> {
         let Some(before) = before else { return Ok(Vec::new()) };
-        let read = |cid: &Cid| -> Result<Bytes, Error> {
-            self.store.get(cid)?.ok_or_else(|| ocipfs_node::Error::Offline(*cid).into())
-        };
-        content::names_in(before.root.cid, path, &read)
+        content::names_in(before.root.cid, path, &|cid| self.node(cid))
+    }
+
+    /// A node of the tree.
+    fn node(&self, cid: &Cid) -> Result<Bytes, Error> {
+        #[cfg(test)]
+        tests::READS.with(|reads| reads.set(reads.get() + 1));
+        self.store.get(cid)?.ok_or_else(|| ocipfs_node::Error::Offline(*cid).into())
     }
 
     /// The top of a blob's DAG; none where it is gone.
@@ -233,12 +250,12 @@ impl Published {
     }
 
     /// `oci-layout` and `index.json`, which go with the repository.
-    fn documents(&self, all: &mut Changes, name: &Name, index: Option<Vec<u8>>) {
+    fn documents(&self, all: &mut Changes, name: &Name, index: Option<Document>) {
         let (layout, path) = (format!("{name}/oci-layout"), format!("{name}/index.json"));
         match index {
             Some(index) => {
                 all.write(&layout, Document::file(Bytes::from_static(OCI_LAYOUT), self.profile));
-                all.write(&path, Document::file(index.into(), self.profile));
+                all.write(&path, index);
             }
             None => {
                 all.erase(&layout);

@@ -26,9 +26,10 @@ use tokio::sync::watch;
 
 use crate::content::{Database, StoreError};
 
-pub use changes::{Change, What, changes, settle};
+pub use changes::{Change, What, changes, changes_of, matters, pending, settle};
 pub use edit::Edit;
 pub use inspect::{Inspected, inspect};
+pub use read::Listing;
 
 /// A blob that a repository has.
 #[derive(Clone, Debug, PartialEq, Eq)]

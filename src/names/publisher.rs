@@ -26,6 +26,8 @@ use crate::{
 const DEBOUNCE: Duration = Duration::from_millis(20);
 /// Blobs alone wait so long for the manifest that they are pushed for.
 const BLOBS_ALONE: Duration = Duration::from_secs(2);
+/// Versions that are made before the name means the last of them.
+const LOTS: usize = 16;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A root that was followed by another stays for those who are in the middle of a pull.
@@ -82,9 +84,9 @@ impl Publisher {
     pub async fn behind(&self) -> Result<usize, Error> {
         let published = self.state().root;
         let (changes, current) = self
-            .blocking(|published| Ok::<_, StoreError>((published.behind()?.0, published.current()?)))
+            .blocking(|published| Ok::<_, StoreError>((published.behind()?, published.current()?)))
             .await??;
-        Ok(changes + usize::from(current.map(|version| version.root.cid) != published))
+        Ok(changes as usize + usize::from(current.map(|version| version.root.cid) != published))
     }
 
     /// Publishes what changes until `stop`.
@@ -96,7 +98,12 @@ impl Publisher {
             let mut pause = FIRST_PAUSE;
             loop {
                 match self.step(&mut old).await {
-                    Ok(()) => pause = FIRST_PAUSE,
+                    Ok(is_behind) => {
+                        pause = FIRST_PAUSE;
+                        if is_behind {
+                            continue;
+                        }
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "what was pushed is not published yet, will try again");
                         self.0.state.send_modify(|state| state.failing = Some(error.to_string()));
@@ -125,10 +132,12 @@ impl Publisher {
     async fn debounce(&self, changed: &mut watch::Receiver<()>) {
         tokio::time::sleep(DEBOUNCE).await;
         let matters = async {
+            let mut seen = 0;
             loop {
                 changed.mark_unchanged();
-                match self.blocking(|published| published.behind()).await {
-                    Ok(Ok((_, false))) if changed.changed().await.is_ok() => {
+                match self.blocking(move |published| published.matters(seen)).await {
+                    Ok(Ok((false, last))) if changed.changed().await.is_ok() => {
+                        seen = last;
                         tokio::time::sleep(DEBOUNCE).await;
                     }
                     _ => return,
@@ -138,18 +147,25 @@ impl Publisher {
         let _ = tokio::time::timeout(BLOBS_ALONE, matters).await;
     }
 
-    async fn step(&self, old: &mut VecDeque<Instant>) -> Result<(), Error> {
-        if let Some(Advanced { replaced, came, went, .. }) =
-            self.blocking(|published| published.advance()).await??
-        {
+    /// Publishes some lots of what changed, and says whether there are more.
+    async fn step(&self, old: &mut VecDeque<Instant>) -> Result<bool, Error> {
+        let mut is_behind = false;
+        for _ in 0..LOTS {
+            let advanced = self.blocking(|published| published.advance()).await??;
+            is_behind = advanced.as_ref().is_some_and(|advanced| advanced.is_behind);
+            let Some(Advanced { replaced, came, went, .. }) = advanced else { break };
             old.extend(replaced.map(|_| Instant::now()));
             self.announce(came, went).await?;
+            if !is_behind {
+                break;
+            }
         }
         if old.front().is_some_and(|since| since.elapsed() >= KEPT) {
             old.pop_front();
             self.0.content.store().run(|store| store.forget_oldest_tree()).await?;
         }
-        self.publish().await
+        self.publish().await?;
+        Ok(is_behind)
     }
 
     /// Says what the name means, where that is something else than before.
@@ -170,7 +186,7 @@ impl Publisher {
             }
             sequence = Some(said.sequence);
         }
-        let behind = self.blocking(|published| published.behind()).await??.0;
+        let behind = self.blocking(|published| published.behind()).await??;
         tracing::info!(%root, sequence, behind, "published");
         self.0.state.send_replace(State { root: Some(root), sequence, failing: None });
         Ok(())

@@ -34,6 +34,7 @@ mod registry;
 mod serving;
 mod space;
 mod stopping;
+mod upgrade;
 
 fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
@@ -63,6 +64,7 @@ fn main() {
         serving::trials(),
         space::trials(),
         stopping::trials(),
+        upgrade::trials(),
     ];
     libtest_mimic::run(&arguments, stories.into_iter().flatten().collect()).exit();
 }

@@ -48,6 +48,11 @@ impl Database {
         Ok(Self { path: path.into(), settings, open })
     }
 
+    /// Wraps a database that is open already, such as one in memory: it cannot be reopened.
+    pub fn of(open: redb::Database, settings: Settings) -> Self {
+        Self { path: PathBuf::new(), settings, open: RwLock::new(Some(open)) }
+    }
+
     /// Verifies every page by its checksum, and repairs what can be repaired.
     pub fn check(&mut self) -> Result<(), redb::Error> {
         let open = self.open.get_mut().unwrap_or_else(PoisonError::into_inner);

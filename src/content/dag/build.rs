@@ -69,6 +69,14 @@ impl Profile {
         }
     }
 
+    /// A leaf of any length, and its block.
+    pub(super) fn leaf_block(self, chunk: Bytes) -> (Root, Block) {
+        let mut framed = Vec::new();
+        let (cid, size) = (self.leaf(&chunk, &mut framed), chunk.len() as u64);
+        let data = if cid.codec() == RAW { chunk } else { framed.into() };
+        (Root { cid, size, dag_size: data.len() as u64 }, Block { cid, data })
+    }
+
     pub(super) fn dag_pb(self, node: PbNode) -> Block {
         let data = Bytes::from(node.into_bytes());
         Block { cid: self.dag_pb_cid(&data), data }
@@ -94,6 +102,18 @@ impl Profile {
             // A sha2-256 hash is the one thing a CIDv0 holds.
             Self::Legacy => Cid::new_v0(hash).unwrap_or_else(|_| Cid::new_v1(DAG_PB, hash)),
         }
+    }
+
+    /// An inner node of a file above these children.
+    pub(super) fn file_node(self, children: &[Root]) -> (Root, Block) {
+        let data = unixfs::file_data(&[], children.iter().map(|child| child.size));
+        let link =
+            |child: &Root| PbLink { cid: child.cid, name: Some(String::new()), size: Some(child.dag_size) };
+        let block =
+            self.dag_pb(PbNode { links: children.iter().map(link).collect(), data: Some(data.into()) });
+        let size = children.iter().map(|child| child.size).sum();
+        let dag_size = children.iter().map(|child| child.dag_size).sum::<u64>() + block.data.len() as u64;
+        (Root { cid: block.cid, size, dag_size }, block)
     }
 
     /// A directory of one file.
@@ -166,15 +186,7 @@ impl Builder {
 
     fn close(&mut self, level: usize, blocks: &mut Vec<Block>) -> Root {
         let children = std::mem::take(&mut self.levels[level]);
-        let data = unixfs::file_data(&[], children.iter().map(|child| child.size));
-        let link =
-            |child: &Root| PbLink { cid: child.cid, name: Some(String::new()), size: Some(child.dag_size) };
-        let block = self
-            .profile
-            .dag_pb(PbNode { links: children.iter().map(link).collect(), data: Some(data.into()) });
-        let size = children.iter().map(|child| child.size).sum();
-        let dag_size = children.iter().map(|child| child.dag_size).sum::<u64>() + block.data.len() as u64;
-        let root = Root { cid: block.cid, size, dag_size };
+        let (root, block) = self.profile.file_node(&children);
         blocks.push(block);
         root
     }

@@ -1,7 +1,7 @@
 //! Directories as Kubo writes them: one block, or sharded where that would pass 256 KiB. A tree of them is changed by
 //! reading and writing the nodes on the way to what changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use ipld_dagpb::{PbLink, PbNode};
@@ -11,8 +11,8 @@ use super::{
     build::{Profile, Root},
     changes::{Change, Changes},
     document::Document,
-    shard::Shard,
-    unixfs::{self, Unit},
+    shard::{Found, Shard},
+    unixfs::{self, RAW, Unit},
 };
 use crate::content::Error;
 
@@ -47,12 +47,12 @@ impl Profile {
         changes: &Changes,
         read: &dyn Fn(&Cid) -> Result<Bytes, Error>,
     ) -> Result<Changed, Error> {
-        let mut editor = Editor { profile: self, read, made: Vec::new(), left: Vec::new() };
+        let mut editor = Editor::new(self, read);
         let root = match editor.directory(before, changes)? {
             Some(root) => root,
             None => {
                 let (root, block) = self.node(Vec::new(), unixfs::directory_data());
-                editor.made.push(block);
+                editor.make(block);
                 root
             }
         };
@@ -111,20 +111,48 @@ pub fn names_in(
     path: &str,
     read: &dyn Fn(&Cid) -> Result<Bytes, Error>,
 ) -> Result<Vec<String>, Error> {
-    let editor = Editor { profile: Profile::default(), read, made: Vec::new(), left: Vec::new() };
-    let mut entries = editor.all(&root)?;
+    let editor = Editor::new(Profile::default(), read);
+    let mut at = root;
     for name in path.split('/').filter(|name| !name.is_empty()) {
-        let Some(root) = entries.get(name) else { return Ok(Vec::new()) };
-        entries = editor.all(&root.cid)?;
+        let Some(root) = editor.find(at, name)? else { return Ok(Vec::new()) };
+        at = root.cid;
     }
-    Ok(entries.into_keys().collect())
+    Ok(editor.all(&at)?.into_keys().collect())
 }
 
 pub(super) struct Editor<'a> {
     profile: Profile,
     read: &'a dyn Fn(&Cid) -> Result<Bytes, Error>,
     made: Vec<Block>,
+    /// The same by CID.
+    by_cid: HashMap<Cid, Bytes>,
     left: Vec<Cid>,
+}
+
+impl<'a> Editor<'a> {
+    fn new(profile: Profile, read: &'a dyn Fn(&Cid) -> Result<Bytes, Error>) -> Self {
+        Self { profile, read, made: Vec::new(), by_cid: HashMap::new(), left: Vec::new() }
+    }
+
+    fn make(&mut self, block: Block) {
+        self.by_cid.insert(block.cid, block.data.clone());
+        self.made.push(block);
+    }
+
+    /// One entry of a directory, found by the way to it alone.
+    fn find(&self, directory: Cid, name: &str) -> Result<Option<Root>, Error> {
+        let (mut at, mut depth) = (directory, 0);
+        loop {
+            match self.open(&at)? {
+                Directory::Plain(entries) => return Ok(entries.get(name).copied()),
+                Directory::Sharded(shard) => match shard.find(name, depth) {
+                    Found::Entry(root) => return Ok(root),
+                    Found::Deeper(cid) => at = cid,
+                },
+            }
+            depth += 1;
+        }
+    }
 }
 
 impl Editor<'_> {
@@ -172,13 +200,13 @@ impl Editor<'_> {
             Change::Unset => None,
             Change::Write(document) => {
                 if old.map(|old| old.cid) != Some(document.root.cid) {
-                    self.leave_file(old)?;
-                    self.made.extend(document.blocks.iter().cloned());
+                    self.replace_file(old, document)?;
                 }
                 Some(document.root)
             }
             Change::Erase => {
-                self.leave_file(old)?;
+                let mut left = self.nodes_of(old)?;
+                self.left.append(&mut left);
                 None
             }
             Change::Within(changes) => self.directory(old, changes)?,
@@ -191,15 +219,36 @@ impl Editor<'_> {
         Ok(weight(new) < weight(old))
     }
 
-    fn leave_file(&mut self, file: Option<Root>) -> Result<(), Error> {
+    /// Puts a file in the place of another: the nodes that both have stay where they are.
+    fn replace_file(&mut self, old: Option<Root>, new: &Document) -> Result<(), Error> {
+        let mut before: HashMap<Cid, usize> = HashMap::new();
+        for cid in self.nodes_of(old)? {
+            *before.entry(cid).or_default() += 1;
+        }
+        for block in &new.blocks {
+            match before.get_mut(&block.cid) {
+                Some(count) if *count > 0 => *count -= 1,
+                _ => self.make(block.clone()),
+            }
+        }
+        let left = before.into_iter().flat_map(|(cid, count)| std::iter::repeat_n(cid, count));
+        self.left.extend(left);
+        Ok(())
+    }
+
+    /// The blocks of a file.
+    fn nodes_of(&self, file: Option<Root>) -> Result<Vec<Cid>, Error> {
         let mut waiting: Vec<Cid> = file.into_iter().map(|root| root.cid).collect();
+        let mut all = Vec::new();
         while let Some(cid) = waiting.pop() {
-            if let Unit::File { children, .. } = Unit::decode(&cid, self.block(&cid)?)? {
+            if cid.codec() != RAW
+                && let Unit::File { children, .. } = Unit::decode(&cid, self.block(&cid)?)?
+            {
                 waiting.extend(children.into_iter().map(|child| child.cid));
             }
-            self.left.push(cid);
+            all.push(cid);
         }
-        Ok(())
+        Ok(all)
     }
 
     /// The directory in one block, if it fits into one by now.
@@ -271,8 +320,8 @@ impl Editor<'_> {
     }
 
     fn block(&self, cid: &Cid) -> Result<Bytes, Error> {
-        match self.made.iter().rev().find(|block| block.cid == *cid) {
-            Some(block) => Ok(block.data.clone()),
+        match self.by_cid.get(cid) {
+            Some(data) => Ok(data.clone()),
             None => (self.read)(cid),
         }
     }
@@ -282,7 +331,7 @@ impl Editor<'_> {
         let (root, block) = self.profile.node(links, data);
         if before != Some(root.cid) {
             self.left.extend(before);
-            self.made.push(block);
+            self.make(block);
         }
         root
     }

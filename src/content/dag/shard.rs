@@ -35,6 +35,14 @@ enum Slot {
     Deeper(Root),
 }
 
+/// What a shard has of a name.
+pub(super) enum Found {
+    /// The entry, if there is one.
+    Entry(Option<Root>),
+    /// A shard below it that may have it.
+    Deeper(Cid),
+}
+
 /// Which slot a name has `depth` shards below the first.
 fn slot_of(name: &str, depth: u32) -> u64 {
     Bits::after(name, depth * FANOUT_BITS).take(FANOUT_BITS).unwrap_or_default()
@@ -91,6 +99,15 @@ impl Shard {
             Slot::Deeper(_) => None,
         });
         entries.flatten()
+    }
+
+    /// Where a name is that would be in this node or below it.
+    pub fn find(&self, name: &str, depth: u32) -> Found {
+        match self.slots.get(&slot_of(name, depth)) {
+            Some(Slot::Entries(entries)) => Found::Entry(entries.get(name).copied()),
+            Some(Slot::Deeper(root)) => Found::Deeper(root.cid),
+            None => Found::Entry(None),
+        }
     }
 
     /// The shards below it.

@@ -1,81 +1,95 @@
 //! Who keeps what, seen as a whole: holdings, and whoever else has a key among the holders of a root.
 
-use std::collections::HashSet;
-
 use ocipfs_node::Cid;
+use ocipfs_oci::{Algorithm, Digest};
 use redb::{ReadTransaction, ReadableMultimapTable, ReadableTable, TableError, WriteTransaction};
-use serde::Deserialize;
 
-use super::{Error, HELD, HOLDINGS, Index, damaged, name, parse};
+use super::{
+    Error, Index, damaged, name,
+    rows::{HEADERS, HELD, ROOTS, Rows, open, roots_of},
+};
 
 /// What the keys of pins begin with; the pinned CID follows.
-const PIN: &str = "pin/";
+pub const PIN: &str = "pin/";
+/// What the keys of followed names begin with.
+const FOLLOW: &str = "follow/";
 
-/// The roots that are held, by why they are.
-#[derive(Debug, Default)]
-pub struct Holders {
-    /// For somebody who wants to keep them: what was added, imported, pushed or pinned.
-    pub kept: Vec<Cid>,
-    /// Only because they were pulled.
-    pub pulled: Vec<Cid>,
-    /// Those of the kept ones that were pinned.
-    pub pinned: Vec<Cid>,
-    /// What was pinned, as it was named.
-    pub pins: Vec<Cid>,
+/// Why something is held: classes add up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Class(u8);
+
+impl Class {
+    /// Only because it was pulled, or is on its way.
+    pub const PULLED: Self = Self(1);
+    /// As content of a followed name.
+    pub const FOLLOWED: Self = Self(2);
+    /// Added, imported, pushed or pinned.
+    pub const KEPT: Self = Self(4);
+    /// Pinned, which is kept too.
+    pub const PINNED: Self = Self(8 | 4);
+
+    /// Both reasons.
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether all of `other` is among the reasons.
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether marking what is held for `other` too would change nothing that is asked.
+    pub fn covers(self, other: Self) -> bool {
+        let dominant =
+            if other == Self::PULLED { self != Self::default() } else { self.contains(Self::KEPT) };
+        self.contains(other) || dominant && !other.contains(Self::PINNED)
+    }
+
+    /// As it is written.
+    pub fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// As it was written.
+    pub fn from_bits(bits: u8) -> Self {
+        Self(bits)
+    }
 }
 
-/// The one field of a holding that matters here.
-#[derive(Deserialize)]
-struct Owned {
-    owned: bool,
-}
-
-/// Every root that is held, in one snapshot.
-pub fn holders(read: &ReadTransaction) -> Result<Holders, Error> {
-    let mut all = Holders::default();
+/// Tells every root that is held, and why.
+pub fn for_each_root(
+    read: &ReadTransaction,
+    mut each: impl FnMut(Cid, Class) -> Result<(), Error>,
+) -> Result<(), Error> {
     let held = match read.open_multimap_table(HELD) {
-        Err(TableError::TableDoesNotExist(_)) => return Ok(all),
+        Err(TableError::TableDoesNotExist(_)) => return Ok(()),
         held => held?,
     };
-    let pulling = pulling(read)?;
-    let mut pins = HashSet::new();
+    let headers = open(read, HEADERS)?;
     for row in held.iter()? {
         let (root, keys) = row?;
-        let root = Cid::try_from(root.value()).map_err(damaged)?;
-        let (mut is_kept, mut is_pinned) = (false, false);
+        let mut class = Class::default();
         for key in keys {
             let key = key?;
-            is_kept |= !pulling.contains(key.value());
-            if let Some(pin) = key.value().strip_prefix(PIN.as_bytes()) {
-                is_pinned = true;
-                pins.insert(Cid::try_from(pin).map_err(damaged)?);
-            }
+            let is_owned = || match &headers {
+                Some(headers) => Ok::<_, Error>(headers.get(key.value())?.is_some_and(|row| row.value().0)),
+                None => Ok(false),
+            };
+            class = class.and(match key.value() {
+                key if key.starts_with(FOLLOW.as_bytes()) => Class::FOLLOWED,
+                key if key.starts_with(PIN.as_bytes()) => Class::PINNED,
+                key if Cid::try_from(key).is_err() || is_owned()? => Class::KEPT,
+                _ => Class::PULLED,
+            });
         }
-        if is_pinned {
-            all.pinned.push(root);
-        }
-        if is_kept { all.kept.push(root) } else { all.pulled.push(root) }
+        each(Cid::try_from(root.value()).map_err(damaged)?, class)?;
     }
-    all.pins = pins.into_iter().collect();
-    all.pins.sort();
-    Ok(all)
+    Ok(())
 }
 
-/// The keys of holdings that nobody asked for but by pulling.
-fn pulling(read: &ReadTransaction) -> Result<HashSet<Vec<u8>>, Error> {
-    let holdings = match read.open_table(HOLDINGS) {
-        Err(TableError::TableDoesNotExist(_)) => return Ok(HashSet::new()),
-        holdings => holdings?,
-    };
-    let mut keys = HashSet::new();
-    for row in holdings.iter()? {
-        let (key, json) = row?;
-        let holding: Owned = serde_json::from_str(json.value()).map_err(damaged)?;
-        if !holding.owned {
-            keys.insert(key.value().to_vec());
-        }
-    }
-    Ok(keys)
+/// Whether a holder keeps what peers have too: a holding, or a followed name.
+pub fn came_from_peers(holder: &[u8]) -> bool {
+    holder.starts_with(FOLLOW.as_bytes()) || Cid::try_from(holder).is_ok()
 }
 
 /// Whether nobody holds a root.
@@ -83,56 +97,64 @@ pub fn is_free(write: &WriteTransaction, root: &Cid) -> Result<bool, Error> {
     Ok(write.open_multimap_table(HELD)?.get(name(root).as_slice())?.is_empty())
 }
 
-/// Takes a root, the blob of which has these `hashes`, from those who only pulled it; none if somebody keeps it.
+/// Takes a root, the blob of which has these `hashes`, from those who only pulled or follow it; none if somebody keeps it.
 /// A holding goes with its last blob: the roots that nobody holds then are given.
 pub fn give_up(write: &WriteTransaction, root: &Cid, hashes: &[Vec<u8>]) -> Result<Option<Vec<Cid>>, Error> {
-    let mut held = write.open_multimap_table(HELD)?;
-    let mut holdings = write.open_table(HOLDINGS)?;
-    let mut changed = Vec::new();
-    for key in held.get(name(root).as_slice())? {
+    let mut rows = Rows::open(write)?;
+    let mut holders = Vec::new();
+    for key in rows.held.get(name(root).as_slice())? {
         let key = key?.value().to_vec();
-        let Some(holding) = holdings.get(key.as_slice())?.map(|row| parse(row.value())).transpose()? else {
-            return Ok(None);
-        };
-        if holding.owned {
+        if !came_from_peers(&key) || rows.is_owned(&key)? == Some(true) {
             return Ok(None);
         }
-        changed.push((key, holding));
+        holders.push(key);
     }
     let mut free = Vec::new();
-    for (key, mut holding) in changed {
-        held.remove(name(root).as_slice(), key.as_slice())?;
-        holding.blobs.retain(|(digest, _)| !hashes.iter().any(|hash| hash == digest.bytes()));
-        holding.roots.retain(|text| text.parse().map_or(true, |other: Cid| name(&other) != name(root)));
-        if !holding.blobs.is_empty() {
-            let json = serde_json::to_string(&holding).map_err(damaged)?;
-            holdings.insert(key.as_slice(), json.as_str())?;
-            continue;
+    for holder in holders {
+        rows.drop_root(&holder, root)?;
+        for hash in hashes {
+            rows.blobs.remove((holder.as_slice(), digest(hash)?.to_string().as_str()))?;
         }
-        holdings.remove(key.as_slice())?;
-        for other in holding.kept() {
-            held.remove(name(&other).as_slice(), key.as_slice())?;
-            if held.get(name(&other).as_slice())?.is_empty() {
-                free.push(other);
-            }
+        let left = rows.blobs.range((holder.as_slice(), "")..)?.next().transpose()?;
+        let is_last = left.is_none_or(|(key, _)| key.value().0 != holder);
+        if is_last {
+            free.extend(rows.clear(&holder)?);
         }
     }
     Ok(Some(free))
+}
+
+fn digest(hash: &[u8]) -> Result<Digest, Error> {
+    let algorithm = if hash.len() == 64 { Algorithm::Sha512 } else { Algorithm::Sha256 };
+    Digest::new(algorithm, hash).map_err(damaged)
 }
 
 fn pin_key(pin: &Cid) -> Vec<u8> {
     [PIN.as_bytes(), &name(pin)].concat()
 }
 
+/// What is pinned, as it was named.
+pub fn pins(read: &ReadTransaction) -> Result<Vec<Cid>, Error> {
+    let Some(roots) = open(read, ROOTS)? else { return Ok(Vec::new()) };
+    let mut pins = Vec::new();
+    for row in roots.range((PIN.as_bytes(), &[][..])..)? {
+        let key = row?.0;
+        let Some(pin) = key.value().0.strip_prefix(PIN.as_bytes()) else { break };
+        let pin = Cid::try_from(pin).map_err(damaged)?;
+        if pins.last() != Some(&pin) {
+            pins.push(pin);
+        }
+    }
+    pins.sort();
+    Ok(pins)
+}
+
 impl Index {
     /// Keeps `roots` because `pin` is pinned.
     pub fn pin(&self, pin: &Cid, roots: &[Cid]) -> Result<(), Error> {
         self.0.write(|write| {
-            let mut held = write.open_multimap_table(HELD)?;
-            roots.iter().try_for_each(|root| {
-                held.insert(name(root).as_slice(), pin_key(pin).as_slice())?;
-                Ok(())
-            })
+            let mut rows = Rows::open(write)?;
+            roots.iter().try_for_each(|root| rows.add_root(&pin_key(pin), root, false))
         })
     }
 
@@ -140,42 +162,28 @@ impl Index {
     pub fn unpin(&self, pin: &Cid) -> Result<Option<Vec<Cid>>, Error> {
         let key = pin_key(pin);
         self.0.write(|write| {
-            let mut held = write.open_multimap_table(HELD)?;
-            let mut roots = Vec::new();
-            for row in held.iter()? {
-                let (root, keys) = row?;
-                for other in keys {
-                    if other?.value() == key {
-                        roots.push(Cid::try_from(root.value()).map_err(damaged)?);
-                    }
-                }
-            }
-            let mut free = Vec::new();
-            for root in &roots {
-                held.remove(name(root).as_slice(), key.as_slice())?;
-                if held.get(name(root).as_slice())?.is_empty() {
-                    free.push(*root);
-                }
-            }
-            Ok((!roots.is_empty()).then_some(free))
+            Rows::released(write)?;
+            let mut rows = Rows::open(write)?;
+            let is_pinned = !roots_of(&rows.roots, &key)?.is_empty();
+            is_pinned.then(|| rows.clear(&key)).transpose()
         })
     }
 
-    /// Everything that is held.
-    pub fn holders(&self) -> Result<Holders, Error> {
-        self.0.read(holders)
+    /// What is pinned.
+    pub fn pins(&self) -> Result<Vec<Cid>, Error> {
+        self.0.read(pins)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{collections::HashMap, sync::Arc};
 
     use multihash_codetable::{Code, MultihashDigest};
     use ocipfs_oci::Digest;
 
     use super::*;
-    use crate::content::{CidPath, Holding, store::Database};
+    use crate::content::{CidPath, Holding, hold_for, index::Counts, store::Database};
 
     fn cid(n: u8) -> Cid {
         Cid::new_v1(0x55, Code::Sha2_256.digest(&[n]))
@@ -187,6 +195,20 @@ mod tests {
         (dir, index)
     }
 
+    impl Index {
+        fn classes(&self) -> HashMap<Cid, u8> {
+            let read = |read: &ReadTransaction| {
+                let mut found = HashMap::new();
+                for_each_root(read, |root, class| {
+                    found.insert(root, class.bits());
+                    Ok(())
+                })?;
+                Ok(found)
+            };
+            self.0.read(read).unwrap()
+        }
+    }
+
     fn holding(owned: bool, holder: u8, blobs: &[u8]) -> Holding {
         let roots: Vec<Cid> = [holder].iter().chain(blobs).map(|n| cid(*n)).collect();
         let blobs = blobs.iter().map(|n| (Digest::sha256_of(&[*n]), CidPath::from(cid(*n)))).collect();
@@ -196,18 +218,24 @@ mod tests {
     #[test]
     fn whoever_holds_beside_pulls_keeps() {
         let (_dir, index) = index();
-        assert!(index.holders().unwrap().kept.is_empty());
+        assert!(index.classes().is_empty());
         index.hold(&cid(1), &holding(true, 1, &[2])).unwrap();
         index.hold(&cid(3), &holding(false, 3, &[2, 4, 5])).unwrap();
         index.pin(&cid(9), &[cid(9), cid(4)]).unwrap();
-        let sorted = |mut cids: Vec<Cid>| {
-            cids.sort();
-            cids
-        };
-        let holders = index.holders().unwrap();
-        assert_eq!(sorted(holders.kept), sorted([1, 2, 4, 9].map(cid).into()));
-        assert_eq!(sorted(holders.pulled), sorted([3, 5].map(cid).into()));
-        assert_eq!(holders.pins, [cid(9)]);
+        index.0.write(|write| hold_for(write, "follow/k51", &cid(5))).unwrap();
+        index.0.write(|write| hold_for(write, "repository/app/blobs/x", &cid(6))).unwrap();
+        let (pulled, kept) = (Class::PULLED, Class::KEPT);
+        let classes = [
+            (1, kept),
+            (2, kept.and(pulled)),
+            (3, pulled),
+            (4, Class::PINNED.and(pulled)),
+            (5, Class::FOLLOWED.and(pulled)),
+            (6, kept),
+            (9, Class::PINNED),
+        ];
+        assert_eq!(index.classes(), classes.map(|(n, class)| (cid(n), class.bits())).into());
+        assert_eq!(index.pins().unwrap(), [cid(9)]);
         assert_eq!(index.unpin(&cid(9)).unwrap(), Some(vec![cid(9)]));
         assert_eq!(index.unpin(&cid(9)).unwrap(), None);
     }
@@ -228,6 +256,6 @@ mod tests {
         index.release(&cid(1)).unwrap();
         assert_eq!(give_up(2), Some(vec![]));
         assert_eq!(give_up(5), Some(vec![cid(3)]));
-        assert!(index.holdings().unwrap().is_empty() && index.holders().unwrap().pulled.is_empty());
+        assert!(index.counts().unwrap() == Counts::default() && index.classes().is_empty());
     }
 }

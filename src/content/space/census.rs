@@ -1,36 +1,49 @@
+//! What there is and why, counted in one snapshot of the index.
+
 use std::{collections::HashSet, sync::atomic::Ordering, time::Instant};
 
 use ocipfs_node::Cid;
+use redb::ReadTransaction;
 
-use super::Space;
+use super::{
+    Space,
+    marks::{Evictable, Marking, Marks},
+};
 use crate::content::{
-    index::holders,
+    index::{Class, for_each_root, pins, releases},
     locked,
     store::{
         Error, Store,
-        census::{self, Item, Loose, Reached},
+        census::{self, Graph, Item, Key},
     },
 };
 
-/// Something that nobody keeps.
-pub struct Taken {
-    pub item: Item,
-    /// Whether somebody's pull holds it.
-    pub is_held: bool,
-}
+/// Small content of followed names is never evicted: it leads to the rest.
+const SMALL: u64 = 64 << 10;
 
 /// What there is and why.
-#[derive(Default)]
 pub struct Census {
-    /// What is kept leads here.
-    pub kept: Reached,
-    /// What is held, or on its way, leads here.
-    pub held: Reached,
-    /// Blobs and parts of files that nobody keeps.
-    pub pulled: Vec<Taken>,
-    /// Loose blocks that nobody holds.
-    pub loose: Vec<Loose>,
+    /// Blocks by why they are held, and what may go.
+    pub marks: Marks,
+    /// The sums.
+    pub counted: Counted,
+}
+
+/// What was counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counted {
+    /// How the room is used.
     pub usage: Usage,
+    /// Bytes of blobs and parts of files that may be evicted.
+    pub evictable: u64,
+    /// Bytes of blocks that belong to no file and that nothing holds.
+    pub loose: u64,
+    /// Their number.
+    pub loose_blocks: u64,
+    /// Bytes reserved for what is being fetched now.
+    pub coming: u64,
+    /// How often something had been released.
+    pub releases: u64,
 }
 
 /// How the room is used, in bytes.
@@ -42,6 +55,8 @@ pub struct Usage {
     pub kept: u64,
     /// Pinned, be it added too or not.
     pub pinned: u64,
+    /// Content of followed names that nothing else keeps.
+    pub followed: u64,
     /// Only pulled, with the whole of what is being pulled now.
     pub cached: u64,
     /// How many CIDs are pinned.
@@ -54,62 +69,108 @@ const WORTH: u32 = 10;
 impl Space {
     /// How the room is used.
     pub fn usage(&self, store: &Store) -> Result<Usage, Error> {
-        if let Some((usage, when, took)) = *locked(&self.counted)
+        if let Some((counted, when, took)) = *locked(&self.counted)
             && when.elapsed() < took * WORTH
         {
-            return Ok(usage);
+            return Ok(counted.usage);
         }
-        Ok(self.census(store)?.usage)
+        Ok(self.census(store)?.counted.usage)
     }
 
     /// Counts what there is: in one snapshot, so that what is moved from one holder to another is held at any time.
     pub fn census(&self, store: &Store) -> Result<Census, Error> {
         let begun = Instant::now();
+        #[cfg(test)]
+        self.censuses.fetch_add(1, Ordering::Relaxed);
         // Before the snapshot: what arrived until it is taken is held in it.
         let in_flight = self.arrivals.roots();
-        let arriving = store.arriving()?;
-        let live: HashSet<Cid> = arriving.iter().filter(|file| file.is_live).map(|file| file.root).collect();
+        let live = store.live();
+        let live_roots: HashSet<Cid> = live.iter().map(|(_, file)| file.root).collect();
         let mut census = store.database().read(|read| {
-            let holders = holders(read)?;
-            let (mut kept, mut pinned) = (Reached::default(), Reached::default());
-            kept.add(read, holders.kept)?;
-            pinned.add(read, holders.pinned)?;
-            let mut held = kept.clone();
-            held.add(read, holders.pulled.into_iter().chain(in_flight.iter().copied()))?;
-            let mut all = Census::default();
-            all.usage.pins = holders.pins.len() as u64;
-            census::items(read, |item| {
-                if pinned.has_any(&item) {
-                    all.usage.pinned += item.bytes;
-                }
-                if kept.has_any(&item) {
-                    all.usage.kept += item.bytes;
-                } else if item.is_stored() || !item.layouts.iter().any(|(root, _)| live.contains(root)) {
-                    all.usage.cached += item.bytes;
-                    all.pulled.push(Taken { is_held: held.has_any(&item), item });
-                }
-                Ok(())
+            let mut counted = Counted { releases: releases(read)?, ..Counted::default() };
+            let marks = Marks::fill(store, |marking| {
+                mark(read, marking, &in_flight)?;
+                count(read, marking, &live_roots, &mut counted)
             })?;
-            census::loose(read, |block| {
-                if kept.has(&block) {
-                    all.usage.kept += block.bytes;
-                    return Ok(());
-                }
-                all.usage.cached += block.bytes;
-                if !held.has(&block) {
-                    all.loose.push(block);
-                }
-                Ok(())
-            })?;
-            Ok(Census { kept, held, ..all })
+            counted.usage.pins = pins(read)?.len() as u64;
+            Ok(Census { marks, counted })
         })?;
-        let kept = &census.kept;
-        let coming = arriving.iter().filter(|file| file.is_live && !kept.contains(&file.root));
-        census.usage.cached += coming.map(|file| file.size).sum::<u64>();
-        census.usage.used = store.used_bytes()?;
-        let known = census.usage.cached + store.draft_bytes();
-        self.kept.store(census.usage.used.saturating_sub(known), Ordering::Relaxed);
-        *locked(&self.counted) = Some((census.usage, Instant::now(), begun.elapsed()));
+        for (_, file) in &live {
+            census.counted.coming = census.counted.coming.saturating_add(file.reserved());
+            if !census.marks.class(&file.root)?.contains(Class::KEPT) {
+                census.counted.usage.cached += file.size;
+            }
+        }
+        let usage = &mut census.counted.usage;
+        usage.used = store.used_bytes()?;
+        let known = usage.cached + usage.followed + store.draft_bytes();
+        self.kept.store(usage.used.saturating_sub(known), Ordering::Relaxed);
+        *locked(&self.counted) = Some((census.counted, Instant::now(), begun.elapsed()));
         Ok(census)
+    }
+}
+
+/// Marks everything that is held.
+fn mark(read: &ReadTransaction, marking: &mut Marking, in_flight: &[Cid]) -> Result<(), Error> {
+    let graph = Graph::open(read)?;
+    for_each_root(read, |root, class| marking.mark(&graph, root, class))?;
+    in_flight.iter().try_for_each(|root| marking.mark(&graph, *root, Class::PULLED))
+}
+
+/// Counts blobs and blocks by why they are held, and records what may go.
+fn count(
+    read: &ReadTransaction,
+    marking: &mut Marking,
+    live: &HashSet<Cid>,
+    counted: &mut Counted,
+) -> Result<(), Error> {
+    census::items(read, |item| {
+        let class = class_of(marking, &item)?;
+        let is_live = !item.is_stored() && item.layouts.iter().any(|(root, _)| live.contains(root));
+        counted.usage.add(class, if is_live && !class.contains(Class::KEPT) { 0 } else { item.bytes });
+        counted.usage.pinned += if class.contains(Class::PINNED) { item.bytes } else { 0 };
+        match evictable(class, &item) {
+            Some(item) if !is_live => {
+                counted.evictable += item.bytes;
+                marking.add_evictable(item)
+            }
+            _ => Ok(()),
+        }
+    })?;
+    census::loose(read, |block| {
+        let class = marking.class(&block.key)?;
+        counted.usage.add(class, block.bytes);
+        if class != Class::default() {
+            return Ok(());
+        }
+        counted.loose += block.bytes;
+        counted.loose_blocks += 1;
+        marking.add_loose(&block.key, block.bytes)
+    })
+}
+
+fn class_of(marking: &Marking, item: &Item) -> Result<Class, Error> {
+    item.layouts
+        .iter()
+        .try_fold(Class::default(), |class, (root, _)| Ok(class.and(marking.class(&Key::of(root))?)))
+}
+
+fn evictable(class: Class, item: &Item) -> Option<Evictable> {
+    let is_followed = class.contains(Class::FOLLOWED);
+    let stays = class.contains(Class::KEPT) || is_followed && item.bytes <= SMALL;
+    let (id, is_held) = (item.layouts.first()?.1, class != Class::default());
+    let (bytes, used, is_stored) = (item.bytes, item.used, item.is_stored());
+    (!stays).then_some(Evictable { id, bytes, used, is_followed, is_held, is_stored })
+}
+
+impl Usage {
+    fn add(&mut self, class: Class, bytes: u64) {
+        if class.contains(Class::KEPT) {
+            self.kept += bytes;
+        } else if class.contains(Class::FOLLOWED) {
+            self.followed += bytes;
+        } else {
+            self.cached += bytes;
+        }
     }
 }

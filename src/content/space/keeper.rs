@@ -1,7 +1,6 @@
 //! What is done for the room without being asked: now and then, and when something went.
 
 use std::{
-    collections::HashSet,
     sync::{Arc, Weak, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -12,14 +11,14 @@ use tokio_util::sync::CancellationToken;
 use super::Space;
 use crate::content::{
     Inner,
-    index::holders,
+    index::{is_held, releases},
     locked,
     store::{Error, Store, now},
 };
 
 /// Uses are written down and limits looked at so often.
 const TICK: Duration = Duration::from_secs(15);
-/// What is kept is counted anew so often, where there are limits.
+/// What was released is collected, or counted where there is a limit, so often.
 const RECOUNT: Duration = Duration::from_secs(60);
 /// Files that nobody holds stay for so long after they were used: whoever reads one may be about to hold it.
 const GRACE: Duration = Duration::from_secs(600);
@@ -55,29 +54,35 @@ pub async fn run(content: Weak<Inner>, space: Arc<Space>, stop: CancellationToke
 }
 
 /// Those that did not come again meanwhile.
-fn unheld(store: &Store, mut roots: Vec<Cid>) -> Result<Vec<Cid>, Error> {
-    if !roots.is_empty() {
-        let holders = store.database().read(holders)?;
-        let held: HashSet<Cid> = holders.kept.into_iter().chain(holders.pulled).collect();
-        roots.retain(|root| !held.contains(&Cid::new_v1(root.codec(), *root.hash())));
-    }
-    Ok(roots)
+fn unheld(store: &Store, roots: Vec<Cid>) -> Result<Vec<Cid>, Error> {
+    store.database().read(|read| {
+        let free = roots.iter().map(|root| Ok::<_, Error>((!is_held(read, root)?).then_some(*root)));
+        free.filter_map(Result::transpose).collect()
+    })
 }
 
 impl Space {
     fn tend(&self, store: &Store, recount: bool) -> Result<(), Error> {
         store.save_uses()?;
+        // What a crash, or another writer, left of files that were removed.
+        store.sweep()?;
         if recount && self.wants_collection.swap(false, Ordering::Relaxed) {
             let before = now().saturating_sub(GRACE.as_millis() as u64);
             let collected = self.collect_older(store, false, Some(before))?;
             tracing::debug!(?collected, "what nobody keeps was collected");
-        } else if recount && (self.cache_size.is_some() || self.max_size.is_some()) {
+        } else if recount && self.cache_size.is_some() && self.is_released(store)? {
             self.census(store)?;
         }
         match self.over(store)? {
             0 => Ok(()),
             over => self.make_room(store, over),
         }
+    }
+
+    /// Whether something was released since everything was last counted: less is kept then than is known.
+    fn is_released(&self, store: &Store) -> Result<bool, Error> {
+        let known = locked(&self.counted).map(|(counted, ..)| counted.releases);
+        Ok(known != Some(store.database().read(releases)?))
     }
 
     /// Has limits looked at soon, where one is passed.

@@ -1,3 +1,5 @@
+mod memory;
+
 use bytes::Bytes;
 use multihash_codetable::{Code, MultihashDigest};
 use ocipfs_node::{Block, Cid};
@@ -5,7 +7,11 @@ use ocipfs_oci::Digest;
 use tempfile::TempDir;
 
 use super::*;
-use crate::content::{Document, Holding, Profile, Put, index::Index};
+use crate::content::{
+    Document, Holding, Profile, Put, hold_for,
+    index::{Counts, Index},
+    let_go,
+};
 
 const MIB: usize = 1 << 20;
 
@@ -87,10 +93,14 @@ fn what_was_pulled_goes_by_last_use_and_what_is_kept_stays() {
     let here: Vec<bool> = pulled.iter().map(|root| room.has(root)).collect();
     assert_eq!(here, [true, true, false, true], "the one that was used least lately");
     assert!(room.has(&own));
-    let usage = room.space.census(&room.store).unwrap().usage;
+    let usage = room.space.census(&room.store).unwrap().counted.usage;
     assert!(usage.cached <= 10 * MIB as u64 && usage.kept >= 8 * MIB as u64, "{usage:?}");
     assert_eq!(usage.pinned, 2 * MIB as u64);
-    assert_eq!(room.index.holdings().unwrap().len(), 4, "its holding went too");
+    assert_eq!(
+        room.index.counts().unwrap(),
+        Counts { images: 0, layers: 1, pulled: 3 },
+        "its holding went too"
+    );
 }
 
 #[test]
@@ -163,7 +173,7 @@ fn what_is_released_stays_where_a_pin_leads_to_it() {
     room.index.pin(&directory.root.cid, &[directory.root.cid]).unwrap();
     let holder = room.holder(1);
     let released = room.index.release(&holder).unwrap().unwrap();
-    room.space.release(&room.store, &released.free).unwrap();
+    room.space.release(&room.store, &released).unwrap();
     assert!(room.has(&root) && room.store.get(&holder).unwrap().is_none());
     let free = room.index.unpin(&directory.root.cid).unwrap().unwrap();
     room.space.release(&room.store, &free).unwrap();
@@ -176,7 +186,18 @@ fn uses_are_remembered_and_those_of_removed_files_are_not() {
     let room = room(None, None);
     let root = room.hold(1, 1, false);
     let id = room.store.file(&root).unwrap().unwrap().id;
-    let used = || room.space.census(&room.store).unwrap().pulled.first().map(|taken| taken.item.used);
+    let used = || {
+        let mut used = None;
+        let census = room.space.census(&room.store).unwrap();
+        census
+            .marks
+            .for_each_evictable(|evictable| {
+                used = Some(evictable.used);
+                Ok(false)
+            })
+            .unwrap();
+        used
+    };
     let before = used().unwrap();
     std::thread::sleep(std::time::Duration::from_millis(5));
     room.store.use_file(id);
@@ -186,4 +207,59 @@ fn uses_are_remembered_and_those_of_removed_files_are_not() {
     room.store.use_file(id);
     room.store.save_uses().unwrap();
     assert_eq!(used(), None);
+}
+
+#[test]
+fn followed_content_is_evicted_last_and_its_small_parts_never() {
+    let room = room(Some(10), None);
+    let follow =
+        |root: &Cid| room.store.database().write(|write| hold_for(write, "follow/k51", root)).unwrap();
+    let (large, small) = (room.hold(1, 4, false), room.holder(99));
+    [large, small].iter().for_each(follow);
+    let pulled = room.hold(2, 4, false);
+    room.store.use_file(room.store.file(&pulled).unwrap().unwrap().id);
+    let usage = room.space.census(&room.store).unwrap().counted.usage;
+    assert_eq!((usage.followed, usage.cached, usage.kept), (4 * MIB as u64 + 1, 4 * MIB as u64 + 2, 0));
+    let _first = room.comes(5 * MIB);
+    assert!(room.has(&large) && !room.has(&pulled), "pulled content goes first, though it was used since");
+    let _second = room.comes(4 * MIB);
+    assert!(!room.has(&large) && room.store.get(&small).unwrap().is_some());
+    assert_eq!(room.space.collect(&room.store, false).unwrap().blocks, 0);
+}
+
+#[test]
+fn a_full_store_counts_once_for_all_refused_writes_until_something_is_released() {
+    let room = room(None, Some(10));
+    let holder = "repository/app/blobs/x";
+    let kept = room.put(1, 8).unwrap();
+    room.store.database().write(|write| hold_for(write, holder, &kept)).unwrap();
+    assert!(room.put(2, 4).is_err());
+    let censuses = || room.space.censuses.load(Ordering::Relaxed);
+    let before = censuses();
+    (0..5).for_each(|n| assert!(room.put(n + 3, 4).is_err()));
+    assert_eq!(censuses(), before);
+    room.store.database().write(|write| let_go(write, holder, &kept)).unwrap();
+    room.put(2, 4).unwrap();
+    assert!(!room.has(&kept));
+}
+
+#[test]
+fn a_cache_that_is_full_is_counted_once_for_many_pushes() {
+    let room = room(Some(32), None);
+    // Less than the slack is left.
+    (0..7).for_each(|n| assert!(room.has(&room.hold(n, 4, false))));
+    (7..10).for_each(|n| assert!(room.has(&room.hold(n, 1, false))));
+    room.space.make_room(&room.store, 0).unwrap();
+    let before = room.space.censuses.load(Ordering::Relaxed);
+    for n in 0..16 {
+        let root = room.put(100 + n, 1).unwrap();
+        room.store.database().write(|write| hold_for(write, &format!("repository/app/{n}"), &root)).unwrap();
+        if room.space.over(&room.store).unwrap() > 0 {
+            room.space.make_room(&room.store, 1).unwrap();
+        }
+    }
+    let counted = room.space.censuses.load(Ordering::Relaxed) - before;
+    assert!(counted <= 8, "{counted} censuses for 16 pushes of a MiB");
+    let usage = room.space.census(&room.store).unwrap().counted.usage;
+    assert!(usage.cached > 20 << 20 && usage.cached <= 32 << 20, "{usage:?}");
 }

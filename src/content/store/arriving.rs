@@ -20,6 +20,7 @@ use super::{
     lock,
     pending::Waiting,
     source::Source,
+    sweep::Sweep,
     tables::{self, ARRIVING, FILES, HASHED, ROOTS, Tables},
 };
 
@@ -182,18 +183,27 @@ impl Store {
         Inner { store: self.clone(), id, root, size, file, state, settling, is_passing: false }
     }
 
-    fn remove_arriving_rows(&self, id: u64, root: &Cid) -> Result<(), Error> {
-        self.0.database.write(|write| Tables::open(write)?.remove_arriving(id, root))
+    pub(super) fn remove_arriving_rows(&self, id: u64, root: &Cid) -> Result<(), Error> {
+        self.0.database.write(|write| {
+            let mut tables = Tables::open(write)?;
+            tables.remove_arriving(id, root)?;
+            // A small file goes at once with all of its blocks.
+            Sweep::new(self).lot(&mut tables)
+        })
     }
 
     /// The files that are arriving, here or at the next call of `arrive`.
     pub fn arriving(&self) -> Result<Vec<Progress>, Error> {
         let mut all = self.arriving_rows()?;
-        let live: Vec<Arc<Inner>> = lock(&self.0.live).values().filter_map(Weak::upgrade).collect();
-        for inner in live.iter().filter(|inner| !inner.state().ended) {
-            all.insert(inner.id, inner.progress());
-        }
+        all.extend(self.live());
         Ok(all.into_values().collect())
+    }
+
+    /// Those that are being fetched now, by their ids.
+    pub fn live(&self) -> Vec<(u64, Progress)> {
+        let live: Vec<Arc<Inner>> = lock(&self.0.live).values().filter_map(Weak::upgrade).collect();
+        let is_open = |inner: &&Arc<Inner>| !inner.state().ended;
+        live.iter().filter(is_open).map(|inner| (inner.id, inner.progress())).collect()
     }
 
     fn arriving_rows(&self) -> Result<BTreeMap<u64, Progress>, Error> {

@@ -1,17 +1,16 @@
 //! What there is, in one snapshot of the index: what is reached from where, and what is not.
 
-use std::collections::HashSet;
-
 use bytes::Bytes;
 use ocipfs_node::Cid;
-use redb::{ReadTransaction, ReadableTable};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
 
+pub use super::layout::Key;
 use super::{
     Error,
     blocks::NOBODY,
     extents::Extents,
-    layout::{Key, Place},
-    tables::{self, ARRIVING, BLOCKS, FILES, ROOTS, SHARED, STORED, USED},
+    layout::Place,
+    tables::{self, ARRIVING, BLOCKS, FILES, Hash, ROOTS, SHARED, STORED, USED},
 };
 use crate::content::dag::{DAG_PB, Unit};
 
@@ -28,6 +27,12 @@ pub struct Item {
     pub used: u64,
 }
 
+/// The links between blocks.
+pub struct Graph {
+    blocks: ReadOnlyTable<&'static [u8], (u64, tables::PlaceRow<'static>)>,
+    roots: ReadOnlyTable<&'static [u8], u64>,
+}
+
 /// A block that belongs to no file.
 #[derive(Clone, Debug)]
 pub struct Loose {
@@ -35,19 +40,10 @@ pub struct Loose {
     pub bytes: u64,
 }
 
-/// Blocks that are reached from roots: files by their roots, and whatever is no part of a file.
-#[derive(Clone, Debug, Default)]
-pub struct Reached(HashSet<Key>);
-
 impl Item {
     /// Whether it is here whole.
     pub fn is_stored(&self) -> bool {
         !self.hashes.is_empty()
-    }
-
-    /// Whether all of its layouts are among those that went.
-    pub fn is_among(&self, gone: &HashSet<Cid>) -> bool {
-        self.layouts.iter().all(|(root, _)| gone.contains(root))
     }
 
     /// The roots of its layouts.
@@ -56,39 +52,21 @@ impl Item {
     }
 }
 
-impl Reached {
-    /// Whether it leads here.
-    pub fn contains(&self, cid: &Cid) -> bool {
-        self.0.contains(&Key::of(cid))
+impl Graph {
+    /// The blocks as one snapshot has them.
+    pub fn open(read: &ReadTransaction) -> Result<Self, Error> {
+        Ok(Self { blocks: read.open_table(BLOCKS)?, roots: read.open_table(ROOTS)? })
     }
 
-    /// Whether it leads to a loose block.
-    pub fn has(&self, loose: &Loose) -> bool {
-        self.0.contains(&loose.key)
-    }
-
-    /// Whether it leads to any layout of this.
-    pub fn has_any(&self, item: &Item) -> bool {
-        item.layouts.iter().any(|(root, _)| self.contains(root))
-    }
-
-    /// Walks down from `roots`, as far as it is here.
-    pub fn add(&mut self, read: &ReadTransaction, roots: impl IntoIterator<Item = Cid>) -> Result<(), Error> {
-        let (blocks, files) = (read.open_table(BLOCKS)?, read.open_table(ROOTS)?);
-        let mut waiting: Vec<Cid> = roots.into_iter().collect();
-        while let Some(cid) = waiting.pop() {
-            let key = Key::of(&cid);
-            if self.0.contains(&key) {
-                continue;
-            }
-            // What is below the root of a file is the file's own.
-            if cid.codec() == DAG_PB && files.get(key.bytes())?.is_none() {
-                let row = blocks.get(key.bytes())?.map(|row| Place::from_row(row.value().1));
-                if let Some(Place::Inline(block)) = row {
-                    waiting.extend(children(&cid, block));
-                }
-            }
-            self.0.insert(key);
+    /// Adds what is directly below a block, as far as that is here.
+    pub fn push_children(&self, cid: &Cid, key: &Key, to: &mut Vec<Cid>) -> Result<(), Error> {
+        // What is below the root of a file is the file's own.
+        if cid.codec() != DAG_PB || self.roots.get(key.bytes())?.is_some() {
+            return Ok(());
+        }
+        let row = self.blocks.get(key.bytes())?.map(|row| Place::from_row(row.value().1));
+        if let Some(Place::Inline(block)) = row {
+            to.extend(children(cid, block));
         }
         Ok(())
     }
@@ -111,27 +89,51 @@ fn parse(root: &[u8]) -> Result<Cid, Error> {
 /// Tells every blob, and every file that is arriving.
 pub fn items(read: &ReadTransaction, mut each: impl FnMut(Item) -> Result<(), Error>) -> Result<(), Error> {
     let (files, used) = (read.open_table(FILES)?, read.open_table(USED)?);
-    let last_use = |id: u64| Ok::<_, Error>(used.get(id)?.map_or(0, |row| row.value()));
     for row in read.open_table(STORED)?.iter()? {
         let (sha256, row) = row?;
-        let (bytes, ids, aliases) = row.value();
-        let hashes = std::iter::once(&sha256.value()[..]).chain(aliases).map(Vec::from).collect();
-        let mut item = Item { hashes, layouts: Vec::new(), bytes, used: 0 };
-        for id in ids {
-            let Some(file) = files.get(id)? else { continue };
-            item.layouts.push((parse(file.value().2)?, id));
-            item.used = item.used.max(last_use(id)?);
-        }
-        each(item)?;
+        each(stored(&files, &used, sha256.value(), row.value())?)?;
     }
     for row in read.open_table(ARRIVING)?.iter()? {
         let (id, row) = row?;
-        let (root, _, parts) = row.value();
-        let layouts = vec![(parse(root)?, id.value())];
-        let bytes = Extents::from_rows(parts).length();
-        each(Item { hashes: Vec::new(), layouts, bytes, used: last_use(id.value())? })?;
+        each(arriving(&used, id.value(), row.value())?)?;
     }
     Ok(())
+}
+
+/// The blob of which this file is a layout, or the file that is arriving under this id.
+pub fn item(read: &ReadTransaction, id: u64) -> Result<Option<Item>, Error> {
+    let (files, used) = (read.open_table(FILES)?, read.open_table(USED)?);
+    let Some(file) = files.get(id)? else {
+        let row = read.open_table(ARRIVING)?.get(id)?;
+        return row.map(|row| arriving(&used, id, row.value())).transpose();
+    };
+    let sha256 = file.value().0;
+    let row = read.open_table(STORED)?.get(sha256)?;
+    row.map(|row| stored(&files, &used, sha256, row.value())).transpose()
+}
+
+type Files = ReadOnlyTable<u64, (&'static Hash, u64, &'static [u8])>;
+type Used = ReadOnlyTable<u64, u64>;
+
+fn stored(files: &Files, used: &Used, sha256: &Hash, row: tables::StoredRow) -> Result<Item, Error> {
+    let (bytes, ids, aliases) = row;
+    let hashes = std::iter::once(&sha256[..]).chain(aliases).map(Vec::from).collect();
+    let mut item = Item { hashes, layouts: Vec::new(), bytes, used: 0 };
+    for id in ids {
+        let Some(file) = files.get(id)? else { continue };
+        item.layouts.push((parse(file.value().2)?, id));
+        item.used = item.used.max(last_use(used, id)?);
+    }
+    Ok(item)
+}
+
+fn arriving(used: &Used, id: u64, (root, _, parts): tables::ArrivingRow) -> Result<Item, Error> {
+    let bytes = Extents::from_rows(parts).length();
+    Ok(Item { hashes: Vec::new(), layouts: vec![(parse(root)?, id)], bytes, used: last_use(used, id)? })
+}
+
+fn last_use(used: &Used, id: u64) -> Result<u64, Error> {
+    Ok(used.get(id)?.map_or(0, |row| row.value()))
 }
 
 /// Tells every block that belongs to no file.

@@ -14,7 +14,8 @@ use redb::{ReadTransaction, WriteTransaction};
 use super::{Error, lock};
 
 /// Without a quick repair the first opening after a crash walks the whole file.
-const SETTINGS: Settings = Settings { cache_bytes: 16 << 20, quick_repair: true };
+pub(super) const SETTINGS: Settings =
+    Settings { cache_bytes: if cfg!(test) { 1 << 20 } else { 16 << 20 }, quick_repair: true };
 
 /// The index file, whose commits many changes may share.
 pub struct Database {
@@ -36,8 +37,11 @@ impl Database {
     /// Opens the file, which need not exist.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let closed = |why| Error::Closed { path: path.into(), why };
-        let file = database::Database::open(path, SETTINGS).map_err(closed)?;
-        Ok(Self { file, waiting: Mutex::default(), turn: Mutex::default() })
+        Ok(Self::of(database::Database::open(path, SETTINGS).map_err(closed)?))
+    }
+
+    pub(super) fn of(file: database::Database) -> Self {
+        Self { file, waiting: Mutex::default(), turn: Mutex::default() }
     }
 
     /// Reads what is committed now.

@@ -184,7 +184,8 @@ impl Store {
                 extents.remove(leaf.offset, leaf.offset + leaf.length);
                 tables.disown(&Key::of(&leaf.cid), id)?;
             }
-            tables.arriving.insert(id, (&*root.to_bytes(), size, extents.rows()))?;
+            tables.set_arriving(id, (&*root.to_bytes(), size, extents.rows()))?;
+            tables.hashed.remove(id)?;
             Ok(true)
         })
     }
@@ -214,7 +215,7 @@ impl Store {
         }
         let ids = self.0.database.read(|read| copies(read, root))?;
         for id in ids {
-            self.0.database.write(|write| Tables::open(write)?.remove_arriving(id, root))?;
+            self.remove_arriving_rows(id, root)?;
             self.0.sources.forget(id);
             disk::unlink(&self.0.disk.incoming(id))?;
         }
@@ -251,7 +252,7 @@ impl Remains {
     fn note(&self, tables: &mut Tables) -> Result<(), Error> {
         let Stored { id, root, size, .. } = self.file;
         tables.files.remove(id)?;
-        tables.arriving.insert(id, (&*root.to_bytes(), size, self.extents().rows()))?;
+        tables.set_arriving(id, (&*root.to_bytes(), size, self.extents().rows()))?;
         let wrong: HashSet<Key> = self.wrong.iter().map(|leaf| Key::of(&leaf.cid)).collect();
         wrong.iter().try_for_each(|key| tables.disown(key, id))?;
         // One block may be many parts, of which one is right.

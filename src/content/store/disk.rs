@@ -64,6 +64,16 @@ impl Disk {
         options.read(true).write(true).create(true).truncate(false).open(&path).map_err(Error::at(&path))
     }
 
+    /// A file without a name, which is gone when it is closed.
+    pub fn scratch(&self, number: u64) -> Result<File, Error> {
+        let path = self.incoming.join(format!("scratch-{number}"));
+        let mut options = File::options();
+        let file = options.read(true).write(true).create(true).truncate(true).open(&path);
+        let file = file.map_err(Error::at(&path))?;
+        unlink(&path)?;
+        Ok(file)
+    }
+
     /// Makes the names of unfinished files durable: to be done before a row counts on one.
     /// Who asks while others are at it shares the next time with all that wait.
     pub fn sync_incoming(&self) -> Result<(), Error> {

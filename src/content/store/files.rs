@@ -1,6 +1,6 @@
 //! The rows of stored blobs and of their layouts: added and removed within one transaction.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use ocipfs_node::Cid;
 use ocipfs_oci::{Algorithm, Digest};
@@ -8,11 +8,11 @@ use redb::ReadableTable;
 
 use super::{
     Error, Stored,
+    extents::Extents,
     layout::{Key, Layout, Place},
-    tables::{BYTES, Hash, Tables, add_to},
+    tables::{ARRIVING_BYTES, ArrivingRow, BYTES, Hash, Tables, add_to},
     usage::now,
 };
-use crate::content::dag::{DAG_PB, Unit};
 
 /// Bytes that become a blob.
 pub struct Whole<'a> {
@@ -110,6 +110,11 @@ impl Tables<'_> {
         if let Some(known) = self.stored_root(&Key::of(&layout.root))? {
             return Ok(known);
         }
+        // Of a large layout the blocks were recorded before.
+        if self.removed.remove(id)?.is_some() {
+            self.add_file(id, &layout.root, whole)?;
+            return Ok(id);
+        }
         // In the order of the table: neighbours fall into one page. Of equal blocks one window is enough.
         let leaves = layout.leaves.iter().map(|leaf| (Key::of(&leaf.cid), Place::window(leaf)));
         let nodes = layout.nodes.iter().map(|node| (Key::of(&node.cid), Place::Inline(node.data.clone())));
@@ -126,9 +131,9 @@ impl Tables<'_> {
         Ok(self.files.get(id)?.map(|_| id))
     }
 
-    /// Removes a stored file and says whether its blob went with it.
+    /// Removes a stored file and says whether its blob went with it. Its blocks go with the next sweep.
     pub fn remove_file(&mut self, id: u64, root: &Cid, sha256: &Hash) -> Result<bool, Error> {
-        self.remove_blocks(id, root)?;
+        self.removed.insert(id, root.to_bytes().as_slice())?;
         self.files.remove(id)?;
         self.used.remove(id)?;
         self.roots.remove(Key::of(root).bytes())?;
@@ -154,10 +159,24 @@ impl Tables<'_> {
         Ok(())
     }
 
-    /// Removes what is known of a file that was arriving.
+    /// Records what is here of a file that is arriving.
+    pub fn set_arriving(&mut self, id: u64, row: ArrivingRow) -> Result<(), Error> {
+        self.forget_arriving(id)?;
+        add_to(&mut self.meta, ARRIVING_BYTES, Extents::from_rows(row.2.clone()).length() as i64)?;
+        self.arriving.insert(id, row)?;
+        Ok(())
+    }
+
+    /// Forgets that a file is arriving.
+    pub fn forget_arriving(&mut self, id: u64) -> Result<(), Error> {
+        let before = self.arriving.remove(id)?.map(|row| Extents::from_rows(row.value().2).length());
+        before.map_or(Ok(()), |bytes| add_to(&mut self.meta, ARRIVING_BYTES, -(bytes as i64)))
+    }
+
+    /// Removes what is known of a file that was arriving. Its blocks go with the next sweep.
     pub fn remove_arriving(&mut self, id: u64, root: &Cid) -> Result<(), Error> {
-        self.remove_blocks(id, root)?;
-        self.arriving.remove(id)?;
+        self.removed.insert(id, root.to_bytes().as_slice())?;
+        self.forget_arriving(id)?;
         self.hashed.remove(id)?;
         self.used.remove(id)?;
         self.forget_damage(id)?;
@@ -166,33 +185,6 @@ impl Tables<'_> {
             self.roots.remove(key.bytes())?;
         }
         Ok(())
-    }
-
-    /// Walks the DAG from its root, as far as it is here.
-    fn remove_blocks(&mut self, id: u64, root: &Cid) -> Result<(), Error> {
-        let mut seen = HashSet::new();
-        let mut waiting = vec![*root];
-        while let Some(cid) = waiting.pop() {
-            let key = Key::of(&cid);
-            waiting.extend(self.children(&cid, &key, &mut seen)?);
-            self.disown(&key, id)?;
-        }
-        Ok(())
-    }
-
-    /// The children of an inner node that was not seen before: a DAG may name the same one many times.
-    fn children(&self, cid: &Cid, key: &Key, seen: &mut HashSet<Key>) -> Result<Vec<Cid>, Error> {
-        if cid.codec() != DAG_PB {
-            return Ok(Vec::new());
-        }
-        let Some(row) = self.blocks.get(key.bytes())? else { return Ok(Vec::new()) };
-        let Place::Inline(block) = Place::from_row(row.value().1) else { return Ok(Vec::new()) };
-        Ok(match Unit::decode(cid, block) {
-            Ok(Unit::File { children, .. }) if !children.is_empty() && seen.insert(key.clone()) => {
-                children.into_iter().map(|child| child.cid).collect()
-            }
-            _ => Vec::new(),
-        })
     }
 
     fn change_ids(&mut self, sha256: &Hash, change: impl FnOnce(&mut Vec<u64>)) -> Result<usize, Error> {

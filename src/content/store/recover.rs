@@ -11,9 +11,10 @@ use super::{
     disk,
     layout::Key,
     tables::{self, ARRIVING, DOOMED, FORMAT_ROW, Hash, META, ROOTS, Tables},
+    upgrade::OLDEST,
 };
 
-/// Refuses a directory of another format before anything is changed in it.
+/// Refuses a directory of a newer format, or of one too old to be upgraded, before anything is changed in it.
 pub fn check_format(dir: &Path) -> Result<(), Error> {
     let earlier = || Err(Error::Earlier(dir.into()));
     if dir.join("blocks").exists() {
@@ -31,7 +32,7 @@ pub fn check_format(dir: &Path) -> Result<(), Error> {
     })?;
     match format {
         None if is_empty => Ok(()),
-        Some(FORMAT) => Ok(()),
+        Some(OLDEST..=FORMAT) => Ok(()),
         Some(format) if format > FORMAT => Err(Error::Newer { dir: dir.into(), format }),
         _ => earlier(),
     }
@@ -41,7 +42,8 @@ impl Store {
     pub(super) fn recover(&self) -> Result<(), Error> {
         self.drop_rows_without_files()?;
         self.settle_incoming()?;
-        self.remove_doomed()
+        self.remove_doomed()?;
+        self.sweep()
     }
 
     /// A row says that a file is arriving, and it is not there, or came in another way.

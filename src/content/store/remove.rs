@@ -11,6 +11,7 @@ use super::{
     disk, files,
     layout::Key,
     lock,
+    sweep::Sweep,
     tables::{self, Hash, STORED, Tables},
 };
 
@@ -27,6 +28,7 @@ impl Store {
     /// Removes the layout with this root, and with its last layout the blob; says whether it was stored.
     pub fn remove(&self, root: &Cid) -> Result<bool, Error> {
         let removed = self.remove_layouts_with(std::slice::from_ref(root), |_, _| Ok(true))?;
+        self.sweep()?;
         Ok(!removed.is_empty())
     }
 
@@ -37,9 +39,11 @@ impl Store {
         roots: &[Cid],
         mut may: impl FnMut(&WriteTransaction, &Cid) -> Result<bool, Error>,
     ) -> Result<Vec<Cid>, Error> {
-        self.remove_layouts_with(roots, |write, root| {
+        let removed = self.remove_layouts_with(roots, |write, root| {
             Ok(!self.is_touched(&Key::of(root)) && may(write, root)?)
-        })
+        })?;
+        self.sweep()?;
+        Ok(removed)
     }
 
     fn remove_layouts_with(
@@ -67,6 +71,8 @@ impl Store {
                 let sha256 = files::sha256(&file.digest)?;
                 removed.push((file.root, file.id, sha256, tables.remove_file(file.id, &file.root, &sha256)?));
             }
+            // Small files go at once with all of their blocks.
+            Sweep::new(self).lot(&mut tables)?;
             Ok((removed, done))
         })?;
         self.forgot_doomed(&done);
@@ -143,11 +149,14 @@ impl Store {
                 return Ok(false);
             }
             tables.remove_arriving(id, root)?;
+            Sweep::new(self).lot(&mut tables)?;
             Ok(true)
         })?;
         if removed {
             self.0.sources.forget(id);
             self.unlink_incoming(id);
+            drop(live);
+            self.sweep()?;
         }
         Ok(removed)
     }

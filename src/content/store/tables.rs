@@ -39,6 +39,8 @@ pub const UPLOADS: TableDefinition<&str, (&str, u64, u64, u64)> = TableDefinitio
 pub const DOOMED: TableDefinition<&Hash, ()> = TableDefinition::new("doomed");
 /// The hash of each digest of a blob that was stored and is damaged -> its sha256, and its layouts: arriving files.
 pub const DAMAGED: TableDefinition<&[u8], DamagedRow> = TableDefinition::new("damaged");
+/// File id -> its root: files whose other rows are gone, and whose blocks go in lots.
+pub const REMOVED: TableDefinition<u64, &[u8]> = TableDefinition::new("removed");
 /// File id -> when it was last read, or came, in milliseconds since 1970.
 pub const USED: TableDefinition<u64, u64> = TableDefinition::new("used");
 /// Numbers that stand alone.
@@ -49,6 +51,8 @@ pub const FORMAT_ROW: &str = "format";
 pub const NEXT_ID: &str = "next id";
 pub const BYTES: &str = "bytes";
 pub const LOOSE_BYTES: &str = "loose bytes";
+/// What is here of the files that are arriving.
+pub const ARRIVING_BYTES: &str = "arriving bytes";
 
 /// Every table, open for one transaction that writes.
 pub struct Tables<'t> {
@@ -64,6 +68,7 @@ pub struct Tables<'t> {
     pub uploads: Table<'t, &'static str, (&'static str, u64, u64, u64)>,
     pub doomed: Table<'t, &'static Hash, ()>,
     pub damaged: Table<'t, &'static [u8], DamagedRow<'static>>,
+    pub removed: Table<'t, u64, &'static [u8]>,
     pub used: Table<'t, u64, u64>,
     pub meta: Table<'t, &'static str, u64>,
 }
@@ -83,6 +88,7 @@ impl<'t> Tables<'t> {
             uploads: write.open_table(UPLOADS)?,
             doomed: write.open_table(DOOMED)?,
             damaged: write.open_table(DAMAGED)?,
+            removed: write.open_table(REMOVED)?,
             used: write.open_table(USED)?,
             meta: write.open_table(META)?,
         })

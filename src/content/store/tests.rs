@@ -10,6 +10,7 @@ mod interleaved;
 mod measured;
 mod passing;
 mod stored;
+mod sweep;
 mod verify;
 
 use std::path::{Path, PathBuf};

@@ -10,8 +10,10 @@ use std::{
 };
 
 use super::{
-    Error, Store, lock,
-    tables::{self, BYTES, LOOSE_BYTES, META, Tables},
+    Error, Store,
+    extents::Extents,
+    lock,
+    tables::{self, ARRIVING, ARRIVING_BYTES, BYTES, LOOSE_BYTES, META, Tables},
 };
 
 /// Frees so many bytes, if it can.
@@ -46,12 +48,20 @@ impl Store {
 
     /// Bytes of blobs, stored and on their way, and of blocks that stand alone. What arrives now counts whole.
     pub fn used_bytes(&self) -> Result<u64, Error> {
-        let stored = self.0.database.read(|read| {
-            let meta = read.open_table(META)?;
-            Ok(tables::number(&meta, BYTES)? + tables::number(&meta, LOOSE_BYTES)?)
-        })?;
-        let arriving: u64 = self.arriving()?.iter().map(|file| file.reserved()).sum();
-        Ok(stored + self.draft_bytes() + arriving)
+        let live = self.live();
+        self.0.database.read(|read| {
+            let (meta, arriving) = (read.open_table(META)?, read.open_table(ARRIVING)?);
+            let mut used = self.draft_bytes();
+            for row in [BYTES, LOOSE_BYTES, ARRIVING_BYTES] {
+                used = used.saturating_add(tables::number(&meta, row)?);
+            }
+            // What is being fetched now counts as reserved instead of as saved.
+            for (id, file) in &live {
+                let saved = arriving.get(id)?.map_or(0, |row| Extents::from_rows(row.value().2).length());
+                used = used.saturating_add(file.reserved()).saturating_sub(saved);
+            }
+            Ok(used)
+        })
     }
 
     /// Bytes of what is being written from one end to the other, and of saved uploads.

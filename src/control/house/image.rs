@@ -104,16 +104,16 @@ impl House {
     }
 
     async fn image_ls(&self) -> Result<Vec<ImageInfo>, Failure> {
-        let holdings = self.content().holdings().await.map_err(content_failure)?;
+        let held = self.content().held_images().await.map_err(content_failure)?;
         let mut images: Vec<ImageInfo> = Vec::new();
-        for (cid, holding) in holdings {
+        for (cid, named) in held {
             let info = |named: &Named| ImageInfo {
                 reference: format!("{}/{}", self.0.registry, named.reference),
                 cid: cid.to_string(),
                 digest: named.digest.to_string(),
                 size: named.size,
             };
-            images.extend(holding.images.iter().map(info));
+            images.extend(named.iter().map(info));
         }
         images.sort_by(|one, other| one.reference.cmp(&other.reference));
         Ok(images)
@@ -142,14 +142,19 @@ impl House {
 
     /// What was imported under a name, a root's CID, or below it.
     async fn imported(&self, name: &str) -> Result<(Cid, crate::content::Holding), Failure> {
-        let holdings = self.content().holdings().await.map_err(content_failure)?;
-        let found = holdings.into_iter().find(|(cid, holding)| {
+        let images = self.content().held_images().await.map_err(content_failure)?;
+        let found = images.into_iter().find(|(cid, images)| {
             let cid = cid.to_string();
             let is_name = |named: &Named| named.reference.split(':').next() == Some(name);
-            let is_root = name.split('/').any(|component| component == cid);
-            !holding.images.is_empty() && (is_root || holding.images.iter().any(is_name))
+            name.split('/').any(|component| component == cid) || images.iter().any(is_name)
         });
-        found.ok_or_else(|| {
+        let held = match found {
+            Some((cid, _)) => {
+                self.content().held(&cid).await.map_err(content_failure)?.map(|held| (cid, held))
+            }
+            None => None,
+        };
+        held.ok_or_else(|| {
             Failure::new(format!("no image {name} was imported here"))
                 .hint("`ocipfs image ls` lists what was imported")
         })

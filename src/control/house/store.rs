@@ -45,7 +45,7 @@ impl House {
 
     pub(super) async fn room(&self) -> Result<Room, Failure> {
         let usage = self.content().usage().await.map_err(content_failure)?;
-        let content::Usage { used, kept, pinned, cached, pins } = usage;
+        let content::Usage { used, kept, pinned, followed, cached, pins } = usage;
         let uploads = self.content().uploads().usage().await.map_err(|e| content_failure(e.into()))?;
         let (cache_size, max_size) = self.content().limits();
         Ok(Room {
@@ -57,6 +57,7 @@ impl House {
             used_bytes: used,
             owned_bytes: kept,
             pinned_bytes: pinned,
+            followed_bytes: followed,
             cached_bytes: cached,
             pins,
             cache_size,

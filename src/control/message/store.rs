@@ -87,6 +87,8 @@ pub struct Room {
     pub owned_bytes: u64,
     /// Pinned, be it added too or not.
     pub pinned_bytes: u64,
+    /// Content of followed names that nothing else keeps.
+    pub followed_bytes: u64,
     /// Only pulled.
     pub cached_bytes: u64,
     /// How many CIDs are pinned.

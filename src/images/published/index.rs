@@ -1,12 +1,15 @@
 //! `index.json`: one entry a tag, and one for each manifest that nothing else leads to.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use ocipfs_oci::{Descriptor, Digest, Index, Name, media_type};
 
-use super::{PAGE, Published, pages};
+use super::Published;
 use crate::{
-    content::{Error, StoreError},
+    content::{Chunked, Document, Error, Profile, StoreError},
     images::{
         import::REF_NAME,
         layout::{MAX_BYTES, MAX_ENTRIES, SUBJECT},
@@ -16,44 +19,33 @@ use crate::{
 
 impl Published {
     /// The index of a repository, the same bytes for the same repository; none where there is no such.
-    pub(super) fn index(&self, name: &Name) -> Result<Option<Vec<u8>>, Error> {
+    pub(super) fn index(&self, name: &Name) -> Result<Option<Document>, Error> {
         if !self.repositories.has(name)? {
             return Ok(None);
         }
-        let mut json = Json::new();
+        let mut json = Json::new(self.profile);
+        let listing = self.repositories.listing(name)?;
+        let by_digest: HashMap<&Digest, &Pushed> =
+            listing.manifests.iter().map(|manifest| (&manifest.piece.digest, manifest)).collect();
         let (mut tagged, mut reached) = (HashSet::new(), HashSet::new());
-        pages(
-            |last| self.repositories.tags(name, last, PAGE),
-            |(tag, digest)| {
-                let manifest = self.repositories.manifest(name, &digest)?;
-                if let Some(manifest) = manifest {
-                    let mut entry = descriptor(&manifest);
-                    entry.annotations.insert(REF_NAME.into(), tag.to_string());
-                    json.push(&entry)?;
-                    tagged.insert(digest);
-                }
-                Ok::<_, StoreError>(tag.to_string())
-            },
-        )?;
-        let mut others = Vec::new();
-        pages(
-            |last| self.repositories.manifests(name, last, PAGE),
-            |manifest| {
-                let digest = manifest.piece.digest.clone();
-                if manifest.media_type.is_index() {
-                    reached.extend(self.children(&digest)?.iter().cloned());
-                }
-                let text = digest.to_string();
-                others.push(manifest);
-                Ok::<_, StoreError>(text)
-            },
-        )?;
-        others.retain(|manifest| {
+        for (tag, digest) in &listing.tags {
+            if let Some(manifest) = by_digest.get(digest) {
+                let mut entry = descriptor(manifest);
+                entry.annotations.insert(REF_NAME.into(), tag.to_string());
+                json.push(tag.as_str(), &entry)?;
+                tagged.insert(digest);
+            }
+        }
+        for manifest in listing.manifests.iter().filter(|manifest| manifest.media_type.is_index()) {
+            reached.extend(self.children(&manifest.piece.digest)?.iter().cloned());
+        }
+        for manifest in &listing.manifests {
             let digest = &manifest.piece.digest;
             // What refers to something is found by its entry alone.
-            !tagged.contains(digest) && (manifest.subject.is_some() || !reached.contains(digest))
-        });
-        others.iter().try_for_each(|manifest| json.push(&descriptor(manifest)))?;
+            if !tagged.contains(digest) && (manifest.subject.is_some() || !reached.contains(digest)) {
+                json.push(&digest.to_string(), &descriptor(manifest))?;
+            }
+        }
         if json.left_out > 0 {
             tracing::warn!(
                 repository = %name,
@@ -90,9 +82,10 @@ fn descriptor(manifest: &Pushed) -> Descriptor {
     }
 }
 
-/// An index as it is written, within the bounds of those who read it.
+/// An index as it is written, within the bounds of those who read it, and cut at its entries.
 struct Json {
-    bytes: Vec<u8>,
+    file: Chunked,
+    length: u64,
     entries: usize,
     left_out: usize,
 }
@@ -100,36 +93,40 @@ struct Json {
 const END: &[u8] = b"]}";
 
 impl Json {
-    fn new() -> Self {
+    fn new(profile: Profile) -> Self {
         let kind = media_type::OCI_INDEX;
-        let bytes = format!(r#"{{"schemaVersion":2,"mediaType":"{kind}","manifests":["#).into_bytes();
-        Self { bytes, entries: 0, left_out: 0 }
+        let begin = format!(r#"{{"schemaVersion":2,"mediaType":"{kind}","manifests":["#);
+        let mut file = Chunked::new(profile);
+        file.write(begin.as_bytes());
+        Self { file, length: begin.len() as u64, entries: 0, left_out: 0 }
     }
 
-    fn push(&mut self, entry: &Descriptor) -> Result<(), StoreError> {
+    fn push(&mut self, name: &str, entry: &Descriptor) -> Result<(), StoreError> {
         let entry = serde_json::to_vec(entry).map_err(|e| StoreError::Damaged(e.to_string()))?;
-        let length = (self.bytes.len() + 1 + entry.len() + END.len()) as u64;
-        if self.left_out > 0 || self.entries == MAX_ENTRIES || length > MAX_BYTES {
+        let length = self.length + 1 + entry.len() as u64;
+        if self.left_out > 0 || self.entries == MAX_ENTRIES || length + END.len() as u64 > MAX_BYTES {
             self.left_out += 1;
             return Ok(());
         }
         if self.entries > 0 {
-            self.bytes.push(b',');
+            self.file.write(b",");
         }
-        self.bytes.extend_from_slice(&entry);
+        self.file.entry(name, &entry);
+        self.length = length;
         self.entries += 1;
         Ok(())
     }
 
-    fn finish(mut self) -> Vec<u8> {
-        self.bytes.extend_from_slice(END);
-        self.bytes
+    fn finish(mut self) -> Document {
+        self.file.write(END);
+        self.file.finish()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::images::published::tests::bytes_of;
 
     #[test]
     fn what_is_written_is_an_index_and_ends_at_its_bounds() {
@@ -140,10 +137,10 @@ mod tests {
             entry
         };
         let written = |entries: usize| {
-            let mut json = Json::new();
-            (0..entries).for_each(|n| json.push(&entry(n)).unwrap());
+            let mut json = Json::new(Profile::UnixfsV1);
+            (0..entries).for_each(|n| json.push(&format!("v{n}"), &entry(n)).unwrap());
             let left_out = json.left_out;
-            (json.finish(), left_out)
+            (bytes_of(&json.finish()), left_out)
         };
         for entries in [0, 1, 3] {
             let whole = Index::new((0..entries).map(entry).collect());

@@ -11,6 +11,11 @@ use crate::{
 
 const PROFILE: Profile = Profile::UnixfsV1;
 
+thread_local! {
+    /// Nodes of the tree that were read.
+    pub(super) static READS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
 /// Pushes as the registry makes them.
 pub(crate) struct Pusher {
     pub store: Store,
@@ -84,16 +89,27 @@ impl Registry {
         self.published.advance().unwrap().expect("something changed").version.root.cid
     }
 
+    /// Advances until nothing is left; how often that was.
+    fn catch_up(&self) -> usize {
+        std::iter::from_fn(|| self.published.advance().unwrap()).count()
+    }
+
     fn names(&self, path: &str) -> Vec<String> {
         let current = self.published.current().unwrap();
         self.published.names_in(current, path).unwrap()
     }
 
     fn index(&self, name: &str) -> Vec<(Option<String>, Digest)> {
-        let bytes = self.published.index(&name.parse().unwrap()).unwrap().unwrap();
-        let entries = Index::parse(&bytes).unwrap().manifests.into_iter();
+        let document = self.published.index(&name.parse().unwrap()).unwrap().unwrap();
+        let entries = Index::parse(&bytes_of(&document)).unwrap().manifests.into_iter();
         entries.map(|entry| (entry.annotation(REF_NAME).map(Into::into), entry.digest)).collect()
     }
+}
+
+/// The bytes of a file that was cut into chunks.
+pub(super) fn bytes_of(document: &Document) -> Vec<u8> {
+    let leaves = document.blocks.iter().filter(|block| block.cid.codec() == 0x55);
+    leaves.flat_map(|block| block.data.to_vec()).collect()
 }
 
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -112,7 +128,7 @@ fn each_repository_is_a_layout_and_names_nest() {
     assert_eq!(registry.names("team/app"), ["blobs", "index.json", "oci-layout"]);
     assert_eq!(registry.names("team/app/blobs/sha256").len(), 3);
     assert!(registry.published.advance().unwrap().is_none());
-    assert_eq!(registry.published.behind().unwrap(), (0, false));
+    assert_eq!((registry.published.behind().unwrap(), registry.published.matters(0).unwrap().0), (0, false));
 }
 
 #[test]
@@ -153,9 +169,12 @@ fn a_repository_that_is_emptied_leaves_the_tree() {
 fn blobs_alone_do_not_matter_yet() {
     let registry = Registry::new();
     registry.push_blob("app", b"blob");
-    assert_eq!(registry.published.behind().unwrap(), (1, false));
+    assert_eq!(
+        (registry.published.behind().unwrap(), registry.published.matters(0).unwrap()),
+        (1, (false, 1))
+    );
     registry.push("app", "image", Some("1"));
-    assert!(registry.published.behind().unwrap().1);
+    assert!(registry.published.matters(1).unwrap().0);
 }
 
 #[test]
@@ -167,6 +186,92 @@ fn digests_of_both_algorithms_have_their_directories() {
     registry.edit(move |edit| edit.add_piece(&"app".parse().unwrap(), &piece));
     registry.advance();
     assert_eq!(registry.names("app/blobs"), ["sha512"]);
+}
+
+/// Manifests of which only the rows are there.
+fn rows(names: &[&str], tags: std::ops::Range<u32>) -> Vec<(Name, Pushed, Tag)> {
+    let kind = MediaType::from_static(media_type::OCI_MANIFEST);
+    let row = |name: &&str, n: u32| {
+        let digest = Digest::sha256_of(format!("{name} {n}").as_bytes());
+        let hash = multihash_codetable::MultihashDigest::digest(
+            &multihash_codetable::Code::Sha2_256,
+            digest.bytes(),
+        );
+        let piece = Piece { digest, size: 500, root: Cid::new_v1(0x55, hash) };
+        let pushed = Pushed { piece, media_type: kind.clone(), subject: None, artifact_type: None, at: 0 };
+        (name.parse().unwrap(), pushed, format!("v{n:06}").parse().unwrap())
+    };
+    names.iter().flat_map(|name| tags.clone().map(move |n| row(name, n))).collect()
+}
+
+impl Registry {
+    fn put_rows(&self, rows: Vec<(Name, Pushed, Tag)>) {
+        self.edit(move |edit| {
+            rows.iter().try_for_each(|(name, pushed, tag)| {
+                edit.put_manifest(name, pushed, std::slice::from_ref(tag), None)
+            })
+        });
+    }
+
+    /// The nodes of the tree, each with its length.
+    fn nodes(&self) -> std::collections::HashMap<Cid, usize> {
+        let mut waiting = vec![self.published.current().unwrap().unwrap().root.cid];
+        let mut nodes = std::collections::HashMap::new();
+        while let Some(cid) = waiting.pop() {
+            let Some(block) = self.store.get(&cid).unwrap() else { continue };
+            if nodes.insert(cid, block.len()).is_none() && cid.codec() != 0x55 {
+                waiting.extend(
+                    ipld_dagpb::PbNode::from_bytes(block).unwrap().links.into_iter().map(|link| link.cid),
+                );
+            }
+        }
+        nodes
+    }
+}
+
+/// Bytes of the nodes that a follower lacks after one tag more in a repository of so many.
+fn bytes_of_a_tag(tags: u32) -> usize {
+    let registry = Registry::new();
+    registry.put_rows(rows(&["app"], 0..tags));
+    registry.catch_up();
+    let before = registry.nodes();
+    registry.put_rows(
+        rows(&["app"], tags / 2..tags / 2 + 1)
+            .into_iter()
+            .map(|(name, mut pushed, _)| {
+                pushed.piece.digest = Digest::sha256_of(b"another");
+                (name, pushed, "v000500-rc1".parse().unwrap())
+            })
+            .collect(),
+    );
+    registry.catch_up();
+    registry.nodes().iter().filter(|(cid, _)| !before.contains_key(cid)).map(|(_, length)| length).sum()
+}
+
+#[test]
+fn a_tag_in_a_repository_of_10000_tags_changes_less_than_64_kib() {
+    let [few, many] = [2500, 10_000].map(bytes_of_a_tag);
+    assert!(many < 60 << 10 && many < few * 2, "{few} bytes at 2,500 tags, {many} at 10,000");
+}
+
+/// Nodes that are read for each repository to publish so many, of which all changed.
+fn reads_to_catch_up(repositories: u32) -> u64 {
+    let registry = Registry::new();
+    // Long names, so that the directory of all is sharded early.
+    let names: Vec<String> = (0..repositories).map(|n| format!("{n:0200}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    registry.put_rows(rows(&names, 0..1));
+    registry.catch_up();
+    registry.put_rows(rows(&names, 1..2));
+    READS.with(|reads| reads.set(0));
+    assert!(registry.catch_up() > 1, "in lots");
+    READS.with(std::cell::Cell::get) / u64::from(repositories)
+}
+
+#[test]
+fn catching_up_reads_no_more_for_each_repository_however_many_there_are() {
+    let [few, many] = [500, 2000].map(reads_to_catch_up);
+    assert!(few < 40 && many < 40, "{few} nodes read for each of 500 repositories, {many} for each of 2,000");
 }
 
 /// What may happen to a repository.
@@ -227,7 +332,7 @@ proptest! {
                 Step::Advance => drop(registry.published.advance().unwrap()),
             }
         }
-        registry.published.advance().unwrap();
+        registry.catch_up();
         let fresh = Registry::new();
         for (name, images) in NAMES.iter().zip(&there).rev() {
             images.keys().rev().for_each(|text| drop(fresh.push(name, &format!("{text}"), None)));
@@ -235,7 +340,7 @@ proptest! {
         for (name, tags) in NAMES.iter().zip(&tags) {
             tags.iter().for_each(|(tag, text)| drop(fresh.push(name, &format!("{text}"), Some(&format!("t{tag}")))));
         }
-        fresh.published.advance().unwrap();
+        fresh.catch_up();
         let root = |registry: &Registry| registry.published.current().unwrap().map(|version| version.root);
         prop_assert!(root(&registry) == root(&fresh) || there.iter().all(BTreeMap::is_empty));
     }

@@ -1,16 +1,21 @@
 //! What changed and is not yet in the published root: one row for each thing, so that nobody who does not publish
 //! gathers more rows than there are things.
 
+mod rows;
+
 use ocipfs_oci::Name;
 use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use super::{
     Piece, Repositories,
-    tables::{CHANGES, ChangeRow, LAST_CHANGES, NEXT_CHANGE, damaged, key, open, piece},
+    tables::{CHANGES, ChangeRow, LAST_CHANGES, STALE, below, damaged, open, piece},
 };
 use crate::content::StoreError;
+#[cfg(test)]
+pub use rows::MERGED;
+use rows::{Rows, last_key, stale_key};
 
-/// More rows are merged to one for each repository.
+/// More rows are merged to one for each repository. Those are no part of the count, so that each merge settles as many.
 const MOST: u64 = if cfg!(test) { 40 } else { 100_000 };
 
 const PIECE: u8 = b'b';
@@ -78,79 +83,113 @@ impl What {
     }
 }
 
-/// Where the last change of the same thing is remembered.
-fn last_key(row: &ChangeRow) -> String {
-    key(&[row.0, std::str::from_utf8(&[row.1]).unwrap_or_default(), row.3])
-}
-
 /// Notes a change in place of an earlier one of the same thing.
 pub fn note(write: &WriteTransaction, repository: &Name, what: &What) -> Result<(), StoreError> {
+    let mut rows = Rows::open(write)?;
+    // Again, with a new number: whoever reads all of it now may have read it before this.
+    if rows.is_stale(repository.as_str())? {
+        return rows.add_stale(repository.as_str());
+    }
     let digest = what.piece().map(|piece| piece.digest.to_string()).unwrap_or_default();
     let root = what.piece().map(|piece| piece.root.to_bytes()).unwrap_or_default();
-    let row = what.as_row(repository.as_str(), &digest, &root);
-    let mut changes = write.open_table(CHANGES)?;
-    let mut last = write.open_table(LAST_CHANGES)?;
-    let mut next = write.open_table(NEXT_CHANGE)?;
-    let number = next.get(())?.map_or(1, |row| row.value());
-    next.insert((), number + 1)?;
-    if let Some(earlier) = last.insert(last_key(&row).as_str(), number)? {
-        changes.remove(earlier.value())?;
-    }
-    changes.insert(number, row)?;
-    let too_many = changes.len()? > MOST;
-    drop((changes, last, next));
-    if too_many { merge(write) } else { Ok(()) }
-}
-
-/// Makes one row for each repository of all that there are.
-fn merge(write: &WriteTransaction) -> Result<(), StoreError> {
-    let mut names = std::collections::BTreeSet::new();
-    {
-        let mut changes = write.open_table(CHANGES)?;
-        for row in changes.iter()? {
-            names.insert(row?.1.value().0.to_string());
-        }
-        changes.retain(|_, _| false)?;
-        write.open_table(LAST_CHANGES)?.retain(|_, _| false)?;
-    }
-    let mut changes = write.open_table(CHANGES)?;
-    let mut last = write.open_table(LAST_CHANGES)?;
-    let mut next = write.open_table(NEXT_CHANGE)?;
-    let mut number = next.get(())?.map_or(1, |row| row.value());
-    for name in names {
-        let row = What::Everything.as_row(&name, "", &[]);
-        last.insert(last_key(&row).as_str(), number)?;
-        changes.insert(number, row)?;
-        number += 1;
-    }
-    next.insert((), number)?;
-    Ok(())
+    rows.add(what.as_row(repository.as_str(), &digest, &root))?;
+    if rows.changes.len()? > MOST { rows.merge() } else { Ok(()) }
 }
 
 /// The oldest changes, each with its number.
 pub fn changes(repositories: &Repositories, most: usize) -> Result<Vec<(u64, Change)>, StoreError> {
     repositories.database().read(|read| {
-        let Some(table) = open(read, CHANGES)? else { return Ok(Vec::new()) };
         let mut all = Vec::new();
-        for row in table.iter()?.take(most) {
-            let (number, row) = row?;
-            let repository = row.value().0.parse().map_err(damaged)?;
-            all.push((number.value(), Change { repository, what: What::from_row(row.value())? }));
+        if let Some(table) = open(read, CHANGES)? {
+            for row in table.iter()?.take(most) {
+                let (number, row) = row?;
+                all.push((number.value(), change(row.value())?));
+            }
+        }
+        if let Some(table) = open(read, STALE)? {
+            for row in table.iter()?.take(most) {
+                let (number, repository) = row?;
+                let repository = repository.value().parse().map_err(damaged)?;
+                all.push((number.value(), Change { repository, what: What::Everything }));
+            }
+        }
+        all.sort_by_key(|(number, _)| *number);
+        all.truncate(most);
+        Ok(all)
+    })
+}
+
+fn change(row: ChangeRow) -> Result<Change, StoreError> {
+    Ok(Change { repository: row.0.parse().map_err(damaged)?, what: What::from_row(row)? })
+}
+
+/// What changed in one repository after a number.
+pub fn changes_of(
+    repositories: &Repositories,
+    repository: &Name,
+    after: u64,
+) -> Result<Vec<Change>, StoreError> {
+    repositories.database().read(|read| {
+        let (Some(last), Some(changes)) = (open(read, LAST_CHANGES)?, open(read, CHANGES)?) else {
+            return Ok(Vec::new());
+        };
+        let range = below(repository.as_str(), "");
+        let mut all = Vec::new();
+        for row in last.range(range.start.as_str()..range.end.as_str())? {
+            let number = row?.1.value();
+            if number > after
+                && let Some(row) = changes.get(number)?
+            {
+                all.push(change(row.value())?);
+            }
         }
         Ok(all)
     })
 }
 
+/// How many changes there are.
+pub fn pending(repositories: &Repositories) -> Result<u64, StoreError> {
+    repositories.database().read(|read| {
+        let changes = open(read, CHANGES)?.map_or(Ok(0), |table| table.len())?;
+        Ok(changes + open(read, STALE)?.map_or(Ok(0), |table| table.len())?)
+    })
+}
+
+/// Whether any change after a number is more than a blob that came, and the number of the last change.
+pub fn matters(repositories: &Repositories, after: u64) -> Result<(bool, u64), StoreError> {
+    repositories.database().read(|read| {
+        let is_stale = match open(read, STALE)? {
+            Some(table) => table.range(after + 1..)?.next().is_some(),
+            None => false,
+        };
+        let (mut matters, mut last) = (is_stale, after);
+        if let Some(table) = open(read, CHANGES)? {
+            for row in table.range(after + 1..)? {
+                let (number, row) = row?;
+                last = number.value();
+                matters |= !matches!(row.value(), (_, PIECE, true, ..));
+            }
+        }
+        Ok((matters, last))
+    })
+}
+
 /// Forgets the changes up to a number: in the transaction that records what they became.
 pub fn settle(write: &WriteTransaction, up_to: u64) -> Result<(), StoreError> {
-    let mut changes = write.open_table(CHANGES)?;
-    let mut last = write.open_table(LAST_CHANGES)?;
-    for row in changes.extract_from_if(..=up_to, |_, _| true)? {
-        let (number, row) = row?;
-        let key = last_key(&row.value());
-        if last.get(key.as_str())?.is_some_and(|last| last.value() == number.value()) {
+    let Rows { mut changes, mut stale, mut last, .. } = Rows::open(write)?;
+    let mut forget = |key: String, number: u64| -> Result<(), StoreError> {
+        if last.get(key.as_str())?.is_some_and(|last| last.value() == number) {
             last.remove(key.as_str())?;
         }
+        Ok(())
+    };
+    for row in changes.extract_from_if(..=up_to, |_, _| true)? {
+        let (number, row) = row?;
+        forget(last_key(&row.value()), number.value())?;
+    }
+    for row in stale.extract_from_if(..=up_to, |_, _| true)? {
+        let (number, repository) = row?;
+        forget(stale_key(repository.value()), number.value())?;
     }
     Ok(())
 }

@@ -26,6 +26,8 @@ pub const PIECES: TableDefinition<&str, PieceRow> = TableDefinition::new("pieces
 pub const REFERRERS: TableDefinition<&str, &str> = TableDefinition::new("referrers");
 /// Number -> what changed.
 pub const CHANGES: TableDefinition<u64, ChangeRow> = TableDefinition::new("changes");
+/// Number -> a repository of which so much changed that all of it is to be read again: one row a repository.
+pub const STALE: TableDefinition<u64, &str> = TableDefinition::new("stale repositories");
 /// Repository, kind, digest -> the number of its last change.
 pub const LAST_CHANGES: TableDefinition<&str, u64> = TableDefinition::new("last changes");
 /// The number of the next change, which never goes back.

@@ -1,6 +1,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 use multihash_codetable::{Code, MultihashDigest};
@@ -10,6 +10,7 @@ use redb::WriteTransaction;
 use tempfile::TempDir;
 
 use super::*;
+use crate::content::counting;
 
 fn repositories() -> (TempDir, Repositories) {
     let dir = tempfile::tempdir().unwrap();
@@ -259,4 +260,29 @@ proptest! {
             prop_assert_eq!(is_held(&repositories, blob(n).root), held);
         }
     }
+}
+
+/// Bytes that are written for a push into one of so many repositories, of which all changed, and rows that merges read.
+fn written_for_a_push(count: u32) -> (u64, u64) {
+    let (database, written) = counting();
+    let repositories = Repositories::new(database.clone());
+    let push = |n: u32, to: u32| {
+        let digest = Digest::sha256_of(&n.to_be_bytes());
+        let piece = Piece { digest, ..blob(1) };
+        let name = name(&format!("r{to}"));
+        repositories.edit(move |edit| edit.add_piece(&name, &piece)).unwrap();
+    };
+    (0..count).for_each(|n| push(n, n));
+    changes::MERGED.with(|merged| merged.set(0));
+    let before = written.load(Ordering::Relaxed);
+    // Into those that changed before, and into new ones.
+    (0..80).for_each(|n| push(count + n, if n % 2 == 0 { n % count } else { count + n }));
+    (written.load(Ordering::Relaxed) - before, changes::MERGED.with(std::cell::Cell::get))
+}
+
+#[test]
+fn a_push_costs_the_same_however_many_repositories_changed_before() {
+    let [few, many] = [100, 400].map(written_for_a_push);
+    assert!(many.0 * 2 < few.0 * 3, "{few:?} at 100 repositories, {many:?} at 400");
+    assert!(many.1 <= 160, "{many:?}: merges are amortized");
 }

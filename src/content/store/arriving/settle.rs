@@ -201,7 +201,7 @@ impl Inner {
 impl Rows {
     fn save(&self, tables: &mut Tables) -> Result<(), Error> {
         self.own(tables)?;
-        tables.arriving.insert(self.id, (&*self.root.to_bytes(), self.size, self.extents.clone()))?;
+        tables.set_arriving(self.id, (&*self.root.to_bytes(), self.size, self.extents.clone()))?;
         if let Some(Hashed { length, state }) = &self.hashed {
             tables.hashed.insert(self.id, (*length, state.as_slice()))?;
         }
@@ -227,7 +227,7 @@ impl Rows {
             return Ok(known);
         }
         self.own(tables)?;
-        tables.arriving.remove(self.id)?;
+        tables.forget_arriving(self.id)?;
         tables.hashed.remove(self.id)?;
         tables.add_file(self.id, &self.root, whole)?;
         Ok(self.id)

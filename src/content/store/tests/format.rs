@@ -1,7 +1,10 @@
 use redb::TableDefinition;
 
 use super::*;
-use crate::content::store::{Database, FORMAT};
+use crate::content::{
+    index::{Counts, Index, releases},
+    store::{Database, FORMAT, upgrade::upgrade},
+};
 
 #[test]
 fn a_directory_of_an_earlier_version_is_refused_and_not_changed() {
@@ -39,4 +42,73 @@ fn a_directory_of_a_newer_version_is_refused() {
     drop(store);
     let error = Store::open(dir.path()).err().unwrap();
     assert!(matches!(error, Error::Newer { format, .. } if format == FORMAT + 1));
+}
+
+/// A node directory of format 2.
+fn format_2() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/format-2/node.tar.zst");
+    let archive = zstd::Decoder::new(std::fs::File::open(archive).unwrap()).unwrap();
+    tar::Archive::new(archive).unpack(dir.path()).unwrap();
+    dir
+}
+
+fn format_of(database: &Database) -> u64 {
+    let meta = TableDefinition::<&str, u64>::new("meta");
+    database.read(|read| Ok(read.open_table(meta)?.get("format")?.unwrap().value())).unwrap()
+}
+
+#[test]
+fn an_upgrade_that_is_killed_in_the_middle_leaves_the_earlier_format_and_is_done_again() {
+    let dir = format_2();
+    {
+        let database = Database::open(&dir.path().join("index.redb")).unwrap();
+        let killed = database.write(|write| {
+            upgrade(write)?;
+            Err::<(), _>(Error::Stopped)
+        });
+        assert!(killed.is_err());
+        assert_eq!(format_of(&database), 2);
+    }
+    for _ in 0..2 {
+        let store = Store::open(dir.path()).unwrap();
+        let index = Index::new(store.database());
+        assert_eq!(format_of(&store.database()), FORMAT);
+        let counts = index.counts().unwrap();
+        assert_eq!((counts.images, counts.layers), (1, 1));
+        assert!(counts.pulled > 2, "{counts:?}");
+        assert_eq!(index.pins().unwrap().len(), 1);
+        let (image, _) = index.images().unwrap().pop().unwrap();
+        assert!(index.holding(&image).unwrap().unwrap().blobs.len() >= 3);
+        assert_eq!(store.stat().unwrap().arriving_bytes, MIB as u64);
+    }
+}
+
+#[test]
+fn an_upgrade_drops_keys_whose_holding_is_gone() {
+    let dir = format_2();
+    let held = redb::MultimapTableDefinition::<&[u8], &[u8]>::new("held");
+    let orphan = cid(b"orphan").to_bytes();
+    let holder = cid(b"holder").to_bytes();
+    {
+        let database = Database::open(&dir.path().join("index.redb")).unwrap();
+        database
+            .write(|write| {
+                write.open_multimap_table(held)?.insert(orphan.as_slice(), holder.as_slice())?;
+                Ok(())
+            })
+            .unwrap();
+    }
+    let store = Store::open(dir.path()).unwrap();
+    let is_there = |read: &redb::ReadTransaction| {
+        Ok(!read.open_multimap_table(held)?.get(orphan.as_slice())?.is_empty())
+    };
+    assert!(!store.database().read(is_there).unwrap());
+    assert_eq!(store.database().read(releases).unwrap(), 0);
+    assert_ne!(Index::new(store.database()).counts().unwrap(), Counts::default());
+}
+
+fn cid(bytes: &[u8]) -> Cid {
+    use multihash_codetable::{Code, MultihashDigest};
+    Cid::new_v1(0x55, Code::Sha2_256.digest(bytes))
 }

@@ -1,0 +1,43 @@
+//! The rows of an earlier format made into those of this one: in one transaction, so that a crash leaves either.
+
+use redb::{ReadableTable, TableHandle, WriteTransaction};
+
+use super::{
+    Error, FORMAT,
+    database::Database,
+    extents::Extents,
+    tables::{self, ARRIVING_BYTES, FORMAT_ROW, META, Tables},
+};
+use crate::content::index;
+
+/// The oldest format that is upgraded: holdings were JSON, and nothing counted what is arriving.
+pub const OLDEST: u64 = 2;
+
+/// Makes the tables of an empty index, or upgrades those of an earlier format.
+pub fn prepare(database: &Database) -> Result<(), Error> {
+    match database.read(|read| {
+        let has_meta = read.list_tables()?.any(|table| table.name() == META.name());
+        if has_meta { tables::row(read, META, FORMAT_ROW, |format| format) } else { Ok(None) }
+    })? {
+        Some(FORMAT) => Ok(()),
+        _ => database.write(upgrade),
+    }
+}
+
+/// Brings every row up to date, whatever of it was done before.
+pub fn upgrade(write: &WriteTransaction) -> Result<(), Error> {
+    let mut tables = Tables::open(write)?;
+    let arriving = arriving_bytes(&tables)?;
+    tables.meta.insert(ARRIVING_BYTES, arriving)?;
+    tables.meta.insert(FORMAT_ROW, FORMAT)?;
+    drop(tables);
+    index::from_format_2(write)
+}
+
+fn arriving_bytes(tables: &Tables) -> Result<u64, Error> {
+    let mut sum = 0u64;
+    for row in tables.arriving.iter()? {
+        sum = sum.saturating_add(Extents::from_rows(row?.1.value().2).length());
+    }
+    Ok(sum)
+}

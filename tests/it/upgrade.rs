@@ -1,0 +1,98 @@
+//! Node directories of earlier formats are upgraded in place, and newer ones are refused.
+
+use std::{fs, path::Path};
+
+use libtest_mimic::Trial;
+use ocipfs_oci::Digest;
+use serde_json::Value;
+
+use crate::{
+    harness::{Serve, files_below, finish, ocipfs, stored, trials},
+    http::get,
+};
+
+pub fn trials() -> Vec<Trial> {
+    trials![a_node_directory_of_format_2_is_upgraded_in_place, a_node_directory_of_a_newer_format_is_refused]
+}
+
+const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/format-2");
+
+/// Unpacks the directory of format 2, and tells what is in it.
+fn format_2(dir: &Path) -> Value {
+    let archive = fs::File::open(format!("{FIXTURE}/node.tar.zst")).expect("a fixture");
+    let archive = zstd::Decoder::new(archive).expect("zstd");
+    tar::Archive::new(archive).unpack(dir).expect("a tar");
+    serde_json::from_slice(&fs::read(format!("{FIXTURE}/expected.json")).expect("a fixture")).expect("JSON")
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().expect("a text")
+}
+
+/// Pulls an image or a layer whole, without any peer.
+async fn pull(node: &Serve, name: &str, reference: &str) -> String {
+    let manifest = get(&node.url(&format!("/v2/{name}/manifests/{reference}"))).await;
+    assert_eq!(manifest.status, 200, "{name}:{reference}: {manifest:?}");
+    let json = manifest.json();
+    let blobs = json["layers"].as_array().into_iter().flatten().chain(json.get("config"));
+    for digest in blobs.map(|blob| text(&blob["digest"]).to_string()) {
+        let blob = get(&node.url(&format!("/v2/{name}/blobs/{digest}"))).await;
+        assert!(blob.status == 200 && Digest::sha256_of(&blob.body).to_string() == digest, "{name} {digest}");
+    }
+    Digest::sha256_of(&manifest.body).to_string()
+}
+
+async fn a_node_directory_of_format_2_is_upgraded_in_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let expected = format_2(dir.path());
+    for what in ["blobs", "bytes", "layouts", "blocks", "arriving", "arriving_bytes", "pinned_bytes", "pins"]
+    {
+        assert_eq!(stored(dir.path(), what), expected["stat"][what].as_u64().unwrap(), "{what}");
+    }
+    let node = Serve::start_in(dir.path(), &["--find-timeout", "1s"]);
+    for (reference, digest) in expected["tags"].as_object().unwrap() {
+        let (name, tag) = reference.split_once(':').unwrap();
+        assert_eq!(pull(&node, name, tag).await, text(digest), "{reference}");
+    }
+    for what in ["added", "pulled", "pinned", "imported"] {
+        let (name, tag) = text(&expected[what]).rsplit_once(':').unwrap();
+        pull(&node, name, tag).await;
+    }
+    let followed = format!("ipfs/{}/theirs/app", text(&expected["followed_root"]));
+    for (tag, digest) in expected["followed_tags"].as_object().unwrap() {
+        assert_eq!(pull(&node, &followed, tag).await, text(digest));
+    }
+    let multi = text(&expected["tags"]["app:multi"]);
+    let referrers = get(&node.url(&format!("/v2/app/referrers/{multi}"))).await.json();
+    assert_eq!(referrers["manifests"][0]["digest"], expected["referrer"]);
+    let status = node.status();
+    assert_eq!(status["followed"][0]["name"], expected["followed"]);
+    assert_eq!((status["layers"].as_u64(), status["images"].as_u64()), (Some(1), Some(1)));
+    assert_eq!(node.ask(&["store", "ls"]), text(&expected["pin"]));
+    // What is held is held for those who held it before.
+    node.ask(&["store", "gc"]);
+    let (name, tag) = text(&expected["pulled"]).rsplit_once(':').unwrap();
+    pull(&node, name, tag).await;
+    node.ask(&["store", "unpin", text(&expected["pin"])]);
+    node.ask(&["image", "rm", text(&expected["imported"])]);
+    node.ask(&["layer", "rm", text(&expected["added"])]);
+    assert_eq!(node.command(&["store", "verify"]).code, Some(0));
+    assert_eq!(node.status()["images"], 0);
+    assert!(node.stop().success());
+    // Nothing is upgraded twice.
+    let again = Serve::start_in(dir.path(), &["--find-timeout", "1s"]);
+    assert_eq!(pull(&again, "app", "latest").await, text(&expected["tags"]["app:latest"]));
+    assert!(files_below(dir.path(), "blobs") > 0);
+}
+
+async fn a_node_directory_of_a_newer_format_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    Serve::start_in(dir.path(), &[]).stop();
+    let meta = redb::TableDefinition::<&str, u64>::new("meta");
+    let database = redb::Database::open(dir.path().join("index.redb")).unwrap();
+    let write = database.begin_write().unwrap();
+    write.open_table(meta).unwrap().insert("format", 4).unwrap();
+    write.commit().unwrap();
+    drop(database);
+    finish(ocipfs(dir.path()).args(["store", "stat"])).failed(1, &["format 4"]);
+}
