@@ -28,7 +28,7 @@ pub struct BlobFile {
 
 /// The running hash of a blob that is read from one end to the other.
 pub struct Check {
-    hasher: Hasher,
+    hasher: Box<Hasher>,
     at: u64,
 }
 
@@ -66,7 +66,7 @@ impl BlobFile {
     pub fn check(&self, range: &Range<u64>) -> Option<Check> {
         let sha256 = files::sha256(&self.stored.digest).ok()?;
         let is_due = *range == (0..self.size()) && self.store.0.last_hashed.is_due(&sha256);
-        is_due.then(|| Check { hasher: Hasher::new(Algorithm::Sha256), at: 0 })
+        is_due.then(|| Check { hasher: Box::new(Hasher::new(Algorithm::Sha256)), at: 0 })
     }
 
     /// Reads the next bytes of a blob that is checked. Where the last of them show that it is damaged, it is an error.
