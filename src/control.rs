@@ -13,7 +13,8 @@ mod socket;
 pub use house::{House, Naming, Options};
 pub use message::{
     Added, AddedLayer, Collected, DamageInfo, Failure, FollowedName, Identity, ImageInfo, ImageReply,
-    ImageRequest, Inspected, InspectedImage, LayerRequest, Note, PeerInfo, Pin, Publication, Reply, Request,
+    ImageRequest, Inspected, InspectedImage, LayerRequest, Note, PeerInfo, Pin, Publication, RemovedInfo,
+    Reply, RepoCollected, RepoContents, RepoInfo, RepoManifest, RepoReply, RepoRequest, RepoTag, Request,
     Room, Source, Status, StoreReply, StoreRequest, Stored, Verified,
 };
 pub use names::{NameRequest, NameTarget, OwnName, Published};

@@ -24,6 +24,9 @@ const HOLDINGS: TableDefinition<&[u8], &str> = TableDefinition::new("holdings");
 /// Root CID -> the keys it is held under: CIDs of holdings, and names of holders (`repository/...`, `pin/...`).
 const HELD: MultimapTableDefinition<&[u8], &[u8]> = MultimapTableDefinition::new("held");
 
+/// Root CID -> nothing: let go of by its last holder, and not collected yet.
+const FREED: TableDefinition<&[u8], ()> = TableDefinition::new("freed");
+
 /// What one reference keeps: a layer manifest and the layer it names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holding {
@@ -120,7 +123,29 @@ pub fn hold_for(write: &WriteTransaction, holder: &str, root: &Cid) -> Result<()
 pub fn let_go(write: &WriteTransaction, holder: &str, root: &Cid) -> Result<bool, Error> {
     let mut held = write.open_multimap_table(HELD)?;
     held.remove(name(root).as_slice(), holder.as_bytes())?;
-    Ok(held.get(name(root).as_slice())?.is_empty())
+    let is_free = held.get(name(root).as_slice())?.is_empty();
+    if is_free {
+        write.open_table(FREED)?.insert(name(root).as_slice(), ())?;
+    }
+    Ok(is_free)
+}
+
+/// At most `most` roots that were let go of and are not collected yet.
+pub fn freed(read: &ReadTransaction, most: usize) -> Result<Vec<Cid>, Error> {
+    let freed = match read.open_table(FREED) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        freed => freed?,
+    };
+    freed.iter()?.take(most).map(|row| Cid::try_from(row?.0.value()).map_err(damaged)).collect()
+}
+
+/// Forgets that roots were let go of: they are collected, or held again.
+pub fn settle_freed(write: &WriteTransaction, roots: &[Cid]) -> Result<(), Error> {
+    let mut freed = write.open_table(FREED)?;
+    for root in roots {
+        freed.remove(name(root).as_slice())?;
+    }
+    Ok(())
 }
 
 /// Whether something that a command added, or that came from peers, keeps a root: not only repositories and pins.

@@ -11,6 +11,7 @@
 
 mod ask;
 mod census;
+mod freed;
 mod keeper;
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,7 @@ mod tests;
 use std::{
     collections::HashSet,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -59,8 +60,15 @@ pub struct Space {
     /// Roots that went and are still announced.
     withdrawn: Mutex<Vec<Cid>>,
     wants_collection: AtomicBool,
+    /// Something was let go of since it was last collected.
+    has_freed: AtomicBool,
+    /// Has those above let go of so many bytes, and tells how many they let go of.
+    when_full: OnceLock<WhenFull>,
     wake: Notify,
 }
+
+/// Lets go of at least so many bytes where it can; those that nothing holds any more.
+pub type WhenFull = Box<dyn Fn(u64) -> Result<u64, Error> + Send + Sync>;
 
 /// What was collected, or would be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,6 +94,9 @@ impl Space {
             turn: Mutex::default(),
             withdrawn: Mutex::default(),
             wants_collection: AtomicBool::default(),
+            // Of the process before.
+            has_freed: AtomicBool::new(true),
+            when_full: OnceLock::new(),
             wake: Notify::default(),
         }
     }
@@ -124,14 +135,18 @@ impl Space {
         let mut census = self.census(store)?;
         // Others may have made room, and only now it is known what is kept.
         let over = self.over(store)?.min(over);
-        let here: u64 = census.pulled.iter().map(|taken| taken.item.bytes).sum();
-        let loose: u64 = census.loose.iter().map(|block| block.bytes).sum();
-        if over == 0 || here + loose < over {
+        if over > census.removable() && self.let_go(store, over - census.removable())? > 0 {
+            census = self.census(store)?;
+        }
+        if over == 0 || census.removable() < over {
             return Ok(());
         }
         let slack = self.cache_size.or(self.max_size).unwrap_or(0) / SLACK;
         let mut freed = self.remove_loose(store, &census.loose)?.bytes;
-        census.pulled.sort_by_key(|taken| (taken.item.used, taken.item.layouts.first().map(|first| first.1)));
+        // What nothing holds goes before what somebody pulled.
+        census.pulled.sort_by_key(|Taken { item, is_held }| {
+            (*is_held, item.used, item.layouts.first().map(|first| first.1))
+        });
         for Taken { item, .. } in &census.pulled {
             if freed >= over + slack {
                 break;
@@ -163,15 +178,15 @@ impl Space {
         Ok(went)
     }
 
-    /// Removes roots that nobody holds, be they files or blocks, and announces them no more.
-    fn remove_free(&self, store: &Store, roots: &[Cid]) -> Result<(), Error> {
-        store.remove_layouts(roots, is_free)?;
+    /// Removes roots that nobody holds, be they files or blocks, and announces them no more. The files that went.
+    fn remove_free(&self, store: &Store, roots: &[Cid]) -> Result<Vec<Cid>, Error> {
+        let files = store.remove_layouts(roots, is_free)?;
         store.remove_blocks(roots, is_free)?;
         if !roots.is_empty() {
             locked(&self.withdrawn).extend(roots);
             self.wake.notify_one();
         }
-        Ok(())
+        Ok(files)
     }
 
     /// Removes what was held until now, but for what others lead to.

@@ -115,6 +115,7 @@ impl Published {
         for (number, change) in changes(&self.repositories, usize::MAX)? {
             if let (true, Some(piece)) = (number > last, piece_of(&change.what))
                 && names.contains(&change.repository)
+                && self.repositories.has(&change.repository)?
                 && let Some(root) = self.root(piece)?
             {
                 all.set(&path(&change.repository, &piece.digest), root);
@@ -165,6 +166,8 @@ impl Published {
         let digest = &piece.digest;
         let now = match self.repositories.manifest(name, digest)? {
             Some(manifest) => Some(manifest.piece),
+            // Blobs without any manifest are not published.
+            None if !self.repositories.has(name)? => None,
             None => self.repositories.piece(name, digest)?,
         };
         let root = now.map(|now| self.root(&now)).transpose()?.flatten();
@@ -189,8 +192,9 @@ impl Published {
         name: &Name,
         came: &mut Vec<Cid>,
     ) -> Result<(), Error> {
+        let is_there = self.repositories.has(name)?;
         let mut add = |piece: &Piece| -> Result<(), Error> {
-            if let Some(root) = self.root(piece)? {
+            if is_there && let Some(root) = self.root(piece)? {
                 came.push(root.cid);
                 all.set(&path(name, &piece.digest), root);
             }

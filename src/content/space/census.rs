@@ -48,6 +48,14 @@ pub struct Usage {
     pub pins: u64,
 }
 
+impl Census {
+    /// Bytes that nobody keeps, be it that somebody pulled them.
+    pub fn removable(&self) -> u64 {
+        let pulled: u64 = self.pulled.iter().map(|taken| taken.item.bytes).sum();
+        pulled + self.loose.iter().map(|block| block.bytes).sum::<u64>()
+    }
+}
+
 /// What was counted is taken for true for so many times as long as counting took.
 const WORTH: u32 = 10;
 

@@ -21,17 +21,28 @@ use crate::content::{
 const TICK: Duration = Duration::from_secs(15);
 /// What is kept is counted anew so often, where there are limits.
 const RECOUNT: Duration = Duration::from_secs(60);
+/// What is let go of is collected after this time, together with what follows it.
+const SETTLE: Duration = Duration::from_millis(500);
+/// Between two counts of all that there is it rests for so many times as long as one took.
+const REST: u32 = 10;
 /// Files that nobody holds stay for so long after they were used: whoever reads one may be about to hold it.
 const GRACE: Duration = Duration::from_secs(600);
 
 /// Looks after the room until `stop`, or until the content is gone.
 pub async fn run(content: Weak<Inner>, space: Arc<Space>, stop: CancellationToken) {
     let mut counted = Instant::now();
+    let mut rest = Duration::ZERO;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = space.wake.notified() => {}
             () = tokio::time::sleep(TICK) => {}
+        }
+        if space.has_freed.load(Ordering::Relaxed) {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(SETTLE.max(rest)) => {}
+            }
         }
         let Some(inner) = content.upgrade() else { return };
         let withdrawn = std::mem::take(&mut *locked(&space.withdrawn));
@@ -47,10 +58,12 @@ pub async fn run(content: Weak<Inner>, space: Arc<Space>, stop: CancellationToke
         if recount {
             counted = Instant::now();
         }
-        let space = space.clone();
-        if let Err(error) = inner.store.run(move |store| space.tend(store, recount)).await {
+        let begun = Instant::now();
+        let work = space.clone();
+        if let Err(error) = inner.store.run(move |store| work.tend(store, recount)).await {
             tracing::warn!("the room on the disk was not looked after: {error}");
         }
+        rest = begun.elapsed() * REST;
     }
 }
 
@@ -67,6 +80,10 @@ fn unheld(store: &Store, mut roots: Vec<Cid>) -> Result<Vec<Cid>, Error> {
 impl Space {
     fn tend(&self, store: &Store, recount: bool) -> Result<(), Error> {
         store.save_uses()?;
+        if self.has_freed.swap(false, Ordering::Relaxed) {
+            let collected = self.collect_freed(store)?;
+            tracing::debug!(?collected, "what was let go of was collected");
+        }
         if recount && self.wants_collection.swap(false, Ordering::Relaxed) {
             let before = now().saturating_sub(GRACE.as_millis() as u64);
             let collected = self.collect_older(store, false, Some(before))?;
@@ -78,6 +95,12 @@ impl Space {
             0 => Ok(()),
             over => self.make_room(store, over),
         }
+    }
+
+    /// Has what was let go of collected soon.
+    pub fn freed(&self) {
+        self.has_freed.store(true, Ordering::Relaxed);
+        self.wake.notify_one();
     }
 
     /// Has limits looked at soon, where one is passed.

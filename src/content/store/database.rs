@@ -68,7 +68,17 @@ impl Database {
         result
     }
 
-    /// The same in one commit with what others change at this time. Where one of them fails, each is done again by
+    /// Does what `write` would do, and undoes it: nothing is changed.
+    pub fn rehearse<T>(&self, with: impl FnOnce(&WriteTransaction) -> Result<T, Error>) -> Result<T, Error> {
+        self.with(|database| {
+            let write = database.begin_write()?;
+            let value = with(&write)?;
+            write.abort()?;
+            Ok(value)
+        })
+    }
+
+    /// Like `write`, in one commit with what others change at this time. Where one of them fails, each is done again by
     /// itself, so `with` may run twice; only the changes of its last run are kept.
     pub fn write_together<T: Send + 'static>(
         &self,

@@ -75,7 +75,7 @@ impl Registry {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        let repositories = Repositories::new(store.database());
+        let repositories = Repositories::open(&store).unwrap();
         let published = Published::new(store.clone(), repositories.clone(), PROFILE);
         Self { published, pusher: Pusher { store, repositories }, _dir: dir }
     }

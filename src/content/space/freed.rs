@@ -1,0 +1,83 @@
+//! What its last holder let go of: collected soon, without a look at all that there is where nothing was.
+
+use std::{collections::HashSet, sync::atomic::Ordering};
+
+use ocipfs_node::Cid;
+
+use super::{Collected, Space, WhenFull};
+use crate::content::{
+    Content, Error as ContentError,
+    index::{freed, is_free, settle_freed},
+    locked,
+    store::{Error, Store, census::Item},
+};
+
+/// Roots that are looked at in one census.
+const AT_ONCE: usize = 4096;
+
+impl Space {
+    /// Has those above let go of so many bytes beyond a limit on all that is stored; what they let go of.
+    pub(super) fn let_go(&self, store: &Store, over: u64) -> Result<u64, Error> {
+        let Some(when_full) = self.when_full.get() else { return Ok(0) };
+        let is_full =
+            self.max_size.map_or(Ok(false), |max| Ok::<_, Error>(store.used_bytes()? + over > max))?;
+        if is_full { when_full(over) } else { Ok(0) }
+    }
+
+    /// Removes what was let go of, unless something else leads to it or somebody is at it.
+    pub fn collect_freed(&self, store: &Store) -> Result<Collected, Error> {
+        let _turn = locked(&self.turn);
+        let mut all = Collected::default();
+        loop {
+            let roots = store.database().read(|read| freed(read, AT_ONCE))?;
+            if roots.is_empty() {
+                return Ok(all);
+            }
+            let (collected, settled) = self.collect_roots(store, &roots)?;
+            all = all + collected;
+            // What somebody is at stays until the next time.
+            if settled < roots.len() {
+                self.has_freed.store(true, Ordering::Relaxed);
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Collects roots that were let go of; what went, and how many roots are settled.
+    fn collect_roots(&self, store: &Store, roots: &[Cid]) -> Result<(Collected, usize), Error> {
+        let _guard = store.guard();
+        let census = self.census(store)?;
+        let free: Vec<Cid> = roots.iter().filter(|root| !census.held.contains(root)).copied().collect();
+        let gone: HashSet<Cid> = self.remove_free(store, &free)?.into_iter().collect();
+        let items = census.pulled.iter().map(|taken| &taken.item);
+        let items: Vec<&Item> = items.filter(|item| item.is_stored() && item.is_among(&gone)).collect();
+        let is_here = free.iter().map(|root| Ok(!gone.contains(root) && store.file(root)?.is_some()));
+        let is_here = is_here.collect::<Result<Vec<bool>, Error>>()?;
+        let left: HashSet<&Cid> =
+            free.iter().zip(is_here).filter(|(_, here)| *here).map(|(root, _)| root).collect();
+        let settled = store.database().write(|write| {
+            let mut settled = Vec::new();
+            for root in roots {
+                if !left.contains(root) || !is_free(write, root)? {
+                    settled.push(*root);
+                }
+            }
+            settle_freed(write, &settled)?;
+            Ok(settled.len())
+        })?;
+        Ok((Collected::of_items(&items), settled))
+    }
+}
+
+impl Content {
+    /// Removes what was let go of, now.
+    pub async fn collect_freed(&self) -> Result<Collected, ContentError> {
+        let space = self.0.space.clone();
+        Ok(self.0.store.run(move |store| space.collect_freed(store)).await?)
+    }
+
+    /// Has `let_go` called when there is no room below `--max-size` and nothing that was only pulled is left. Said once.
+    pub fn when_full(&self, let_go: WhenFull) {
+        let _ = self.0.space.when_full.set(let_go);
+    }
+}
