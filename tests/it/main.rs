@@ -13,6 +13,7 @@ mod arriving;
 mod bad_input;
 mod clock;
 mod commands;
+mod deleting;
 mod disk_full;
 mod finding;
 mod following;
@@ -40,6 +41,7 @@ fn main() {
         bad_input::trials(),
         clock::trials(),
         commands::trials(),
+        deleting::trials(),
         disk_full::trials(),
         finding::trials(),
         following::trials(),

@@ -5,7 +5,7 @@ use ocipfs_oci::Digest;
 use tempfile::TempDir;
 
 use super::*;
-use crate::content::{Document, Holding, Profile, Put, index::Index};
+use crate::content::{Document, Holding, Profile, Put, hold_for, index::Index, let_go};
 
 const MIB: usize = 1 << 20;
 
@@ -186,4 +186,46 @@ fn uses_are_remembered_and_those_of_removed_files_are_not() {
     room.store.use_file(id);
     room.store.save_uses().unwrap();
     assert_eq!(used(), None);
+}
+
+#[test]
+fn what_is_let_go_of_is_collected_unless_something_leads_to_it_or_somebody_is_at_it() {
+    let room = room(None, None);
+    let roots = [1, 2, 3].map(|n| room.put(n, 1).unwrap());
+    let database = room.store.database();
+    for root in &roots {
+        database.write(|write| hold_for(write, "repository/a", root)).unwrap();
+    }
+    room.index.pin(&roots[1], &[roots[1]]).unwrap();
+    let guard = room.store.guard();
+    room.put(3, 1).unwrap();
+    for root in &roots {
+        database.write(|write| let_go(write, "repository/a", root)).unwrap();
+    }
+    assert_eq!(room.space.collect_freed(&room.store).unwrap().blobs, 1);
+    assert_eq!(roots.map(|root| room.has(&root)), [false, true, true]);
+    drop(guard);
+    let collected = room.space.collect_freed(&room.store).unwrap();
+    assert_eq!((collected.blobs, collected.bytes), (1, MIB as u64));
+    assert_eq!(room.space.collect_freed(&room.store).unwrap(), Collected::default());
+}
+
+#[test]
+fn a_full_node_directory_has_those_above_let_go_after_what_was_pulled_is_gone() {
+    let room = room(None, Some(10));
+    let old: Vec<Cid> = (1..4).map(|n| room.put(n, 3).unwrap()).collect();
+    let database = room.store.database();
+    for root in &old {
+        database.write(|write| hold_for(write, "repository/a", root)).unwrap();
+    }
+    let left = Mutex::new(old.clone());
+    let let_go = move |bytes: u64| {
+        let gone = left.lock().unwrap().remove(0);
+        database.write(|write| let_go(write, "repository/a", &gone))?;
+        Ok(bytes.min(3 * MIB as u64))
+    };
+    assert!(room.space.when_full.set(Box::new(let_go)).is_ok());
+    room.put(4, 3).unwrap();
+    let here: Vec<bool> = old.iter().map(|root| room.has(root)).collect();
+    assert_eq!(here, [false, true, true], "the oldest, and no more than was needed");
 }

@@ -87,4 +87,12 @@ impl Ages {
         let Some(queue) = open(read, self.queue)? else { return Ok(false) };
         Ok(queue.first()?.is_some_and(|(row, _)| row.value().0 <= until))
     }
+
+    /// Removes the tables.
+    #[cfg(test)]
+    pub fn forget(&self, write: &WriteTransaction) -> Result<(), StoreError> {
+        write.delete_table(self.rows)?;
+        write.delete_table(self.queue)?;
+        Ok(())
+    }
 }

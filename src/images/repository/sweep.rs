@@ -194,25 +194,38 @@ impl Edit<'_> {
 
     /// Removes the tags that a rule does not keep; what they pointed at is untagged from now on.
     fn expire(&self, name: &Name, rule: &Rule) -> Result<(), StoreError> {
-        let mut tags = {
-            let range = below(name.as_str(), "");
-            let table = self.write.open_table(TAGS_OF)?;
-            let rows = table.range(range.start.as_str()..range.end.as_str())?;
-            rows.map(|row| row.map(|(key, pushed)| (pushed.value(), key.value().to_string())))
-                .collect::<Result<Vec<_>, _>>()?
-        };
-        tags.sort_by(|one, other| other.cmp(one));
-        for (newer, (pushed, of)) in tags.iter().enumerate() {
-            if rule.keeps(newer, *pushed, self.now) {
-                continue;
+        let mut newer = 0;
+        for (pushed, tag, target) in self.tags_by_age(name)? {
+            let is_kept = match subject_of(&tag) {
+                Some(subject) => self.has_manifest(name, &subject)?,
+                None => {
+                    newer += 1;
+                    rule.keeps(newer - 1, pushed, self.now)
+                }
+            };
+            if !is_kept {
+                self.remove_tag(name, &tag)?;
+                self.removed.borrow_mut().push(Removed::tag(name, tag.as_str(), &target));
             }
-            let parts: Vec<&str> = of.split('\0').collect();
-            let [_, target, tag] = parts[..] else { return Err(damaged(of)) };
-            let tag: Tag = tag.parse().map_err(damaged)?;
-            self.remove_tag(name, &tag)?;
-            self.removed.borrow_mut().push(Removed::tag(name, tag.as_str(), &digest(target)?));
         }
         Ok(())
+    }
+
+    /// All tags of a repository, the newest first: when each was pushed, and what it points at.
+    fn tags_by_age(&self, name: &Name) -> Result<Vec<(u64, Tag, Digest)>, StoreError> {
+        let range = below(name.as_str(), "");
+        let table = self.write.open_table(TAGS_OF)?;
+        let mut tags = Vec::new();
+        for row in table.range(range.start.as_str()..range.end.as_str())? {
+            let (of, pushed) = row?;
+            let parts: Vec<&str> = of.value().split('\0').collect();
+            let [_, target, tag] = parts[..] else { return Err(damaged(of.value())) };
+            tags.push((pushed.value(), tag.parse().map_err(damaged)?, digest(target)?));
+        }
+        tags.sort_by(|one: &(u64, Tag, Digest), other| {
+            (other.0, other.1.as_str()).cmp(&(one.0, one.1.as_str()))
+        });
+        Ok(tags)
     }
 
     /// Looks at the next row of a stage; true where there is none.
@@ -280,4 +293,12 @@ impl Edit<'_> {
     fn is_led_to(&self, name: &Name, text: &str) -> Result<bool, StoreError> {
         Ok(!self.is_index(name, text)? && self.subject_here(name, text)?.is_some())
     }
+}
+
+/// What a tag belongs to that is made of a digest, as signatures have it (`sha256-<hex>.sig`): it is not counted as a
+/// version of the image, and stays as long as its subject.
+fn subject_of(tag: &Tag) -> Option<Digest> {
+    let (algorithm, rest) = tag.as_str().split_once('-')?;
+    let hex = rest.split('.').next()?;
+    format!("{algorithm}:{hex}").parse().ok()
 }

@@ -84,3 +84,14 @@ pub fn open<K: redb::Key + 'static, V: redb::Value + 'static>(
         table => Ok(Some(table?)),
     }
 }
+
+/// Removes the rows that format 2 did not have.
+#[cfg(test)]
+pub fn forget_new(write: &redb::WriteTransaction) -> Result<(), StoreError> {
+    use super::ages::{NEVER_TAGGED, UNREFERENCED, UNTAGGED};
+    write.delete_table(REFERENCES)?;
+    write.delete_table(REFERENCED_BY)?;
+    write.delete_table(TAGS_OF)?;
+    write.delete_table(META)?;
+    [UNREFERENCED, UNTAGGED, NEVER_TAGGED].iter().try_for_each(|ages| ages.forget(write))
+}
