@@ -74,7 +74,7 @@ pub struct Settings {
     /// How long a manifest can still be pulled by digest after its last tag was moved or removed [default: 7d]
     #[arg(long, value_name = "TIME", env = "OCIPFS_KEEP_UNTAGGED")]
     keep_untagged: Option<Age>,
-    /// Which tags are kept, by repository: the newest so many and those of so long; the first match applies [default: all]
+    /// Keep the newest TAGS tags of matching repositories and those younger than TIME; the first matching rule applies, rules are separated by `;` [default: keep all tags]
     #[arg(long, value_name = "PATTERN=TAGS,TIME", env = "OCIPFS_RETENTION", value_delimiter = ';', num_args = 1..)]
     retention: Option<Vec<Rule>>,
     /// Who may push: users and their bcrypt hashes, as `htpasswd -B` writes them [default: everybody on loopback]
@@ -143,7 +143,7 @@ impl TryFrom<String> for Time {
     }
 }
 
-/// A duration that may be nothing: `7d`, `0s`.
+/// A duration that may be zero: `7d`, `0s`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Age(Duration);

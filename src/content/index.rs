@@ -24,7 +24,7 @@ const HOLDINGS: TableDefinition<&[u8], &str> = TableDefinition::new("holdings");
 /// Root CID -> the keys it is held under: CIDs of holdings, and names of holders (`repository/...`, `pin/...`).
 const HELD: MultimapTableDefinition<&[u8], &[u8]> = MultimapTableDefinition::new("held");
 
-/// Root CID -> nothing: let go of by its last holder, and not collected yet.
+/// Root CID -> nothing: released by its last holder, and not collected yet.
 const FREED: TableDefinition<&[u8], ()> = TableDefinition::new("freed");
 
 /// What one reference keeps: a layer manifest and the layer it names.
@@ -130,7 +130,7 @@ pub fn let_go(write: &WriteTransaction, holder: &str, root: &Cid) -> Result<bool
     Ok(is_free)
 }
 
-/// At most `most` roots that were let go of and are not collected yet.
+/// Returns at most `most` roots that were released and are not collected yet.
 pub fn freed(read: &ReadTransaction, most: usize) -> Result<Vec<Cid>, Error> {
     let freed = match read.open_table(FREED) {
         Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
@@ -139,7 +139,7 @@ pub fn freed(read: &ReadTransaction, most: usize) -> Result<Vec<Cid>, Error> {
     freed.iter()?.take(most).map(|row| Cid::try_from(row?.0.value()).map_err(damaged)).collect()
 }
 
-/// Forgets that roots were let go of: they are collected, or held again.
+/// Forgets that roots were released: they are collected, or held again.
 pub fn settle_freed(write: &WriteTransaction, roots: &[Cid]) -> Result<(), Error> {
     let mut freed = write.open_table(FREED)?;
     for root in roots {

@@ -60,14 +60,14 @@ pub struct Space {
     /// Roots that went and are still announced.
     withdrawn: Mutex<Vec<Cid>>,
     wants_collection: AtomicBool,
-    /// Something was let go of since it was last collected.
+    /// Roots were released since the last collection.
     has_freed: AtomicBool,
-    /// Has those above let go of so many bytes, and tells how many they let go of.
+    /// Releases content of the layers above.
     when_full: OnceLock<WhenFull>,
     wake: Notify,
 }
 
-/// Lets go of at least so many bytes where it can; those that nothing holds any more.
+/// Releases at least so many bytes if it can, and returns how many are unreferenced now.
 pub type WhenFull = Box<dyn Fn(u64) -> Result<u64, Error> + Send + Sync>;
 
 /// What was collected, or would be.

@@ -115,7 +115,7 @@ impl Repositories {
         Ok(value)
     }
 
-    /// Tells of what was committed.
+    /// Tells the watchers what a commit removed.
     fn removed(&self, removed: &[Removed]) {
         if removed.iter().any(|one| one.freed) {
             self.0.freed.send_replace(());
@@ -123,7 +123,7 @@ impl Repositories {
         self.wake();
     }
 
-    /// Wakes when bytes were let go of.
+    /// Wakes when content was released.
     pub fn freed(&self) -> watch::Receiver<()> {
         self.0.freed.subscribe()
     }

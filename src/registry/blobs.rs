@@ -55,8 +55,12 @@ async fn renew(registry: &Registry, name: &str, digest: &Digest) -> Result<(), R
     if since.is_none_or(|since| since >= content::now()) {
         return Ok(());
     }
-    let digest = digest.clone();
-    registry.edit(move |edit| edit.renew_piece(&name, &digest)).await
+    let (of, blob) = (name.clone(), digest.clone());
+    match registry.edit(move |edit| edit.renew_piece(&of, &blob)).await? {
+        true => Ok(()),
+        // Its grace period ended since it was found.
+        false => Err(Refusal::unknown_blob(&name, digest)),
+    }
 }
 
 /// `GET` of a blob or of one range of it.

@@ -24,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
         daily_pushes_of_one_tag_never_fill_a_node_with_a_maximum_size,
         peers_no_longer_get_what_was_deleted,
         referrers_go_with_their_subject,
+        what_was_deleted_before_a_kill_is_collected_after_the_restart,
     ]
 }
 
@@ -280,4 +281,17 @@ async fn referrers_go_with_their_subject() {
     assert_eq!(removed(&node, &["repo", "gc", "--untagged"]), json!([]));
     node.ask(&["repo", "rm", "app:all"]);
     assert_eq!((files(&node), catalog(&node).await), (0, json!([])));
+}
+
+async fn what_was_deleted_before_a_kill_is_collected_after_the_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Serve::start_in(dir.path(), &[]);
+    let app = Repository::new(&node, "app");
+    let deleted = app.push_image("1", &layer(1, LAYER)).await;
+    app.push_image("2", &layer(2, LAYER)).await;
+    assert_eq!(app.delete(&format!("manifests/{deleted}")).await.status, 202);
+    node.kill();
+    let node = Serve::start_in(dir.path(), &[]);
+    until("its file is gone", || files(&node) == 1).await;
+    Repository::new(&node, "app").has(&layer(2, LAYER)).await;
 }

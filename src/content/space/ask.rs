@@ -21,7 +21,7 @@ impl Content {
         Ok(self.0.store.run(move |store| space.collect(store, dry)).await?)
     }
 
-    /// Has what was let go of removed within seconds, in the background.
+    /// Collects released roots within seconds, in the background.
     pub fn collect_later(&self) {
         self.0.space.freed();
     }

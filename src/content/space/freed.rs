@@ -1,4 +1,4 @@
-//! What its last holder let go of: collected soon, without a look at all that there is where nothing was.
+//! Roots whose last holder released them: collected within seconds, where there are any.
 
 use std::{collections::HashSet, sync::atomic::Ordering};
 
@@ -16,7 +16,7 @@ use crate::content::{
 const AT_ONCE: usize = 4096;
 
 impl Space {
-    /// Has those above let go of so many bytes beyond a limit on all that is stored; what they let go of.
+    /// Asks the layers above to release so many bytes, if `--max-size` is exceeded; returns the bytes that were released.
     pub(super) fn let_go(&self, store: &Store, over: u64) -> Result<u64, Error> {
         let Some(when_full) = self.when_full.get() else { return Ok(0) };
         let is_full =
@@ -24,7 +24,7 @@ impl Space {
         if is_full { when_full(over) } else { Ok(0) }
     }
 
-    /// Removes what was let go of, unless something else leads to it or somebody is at it.
+    /// Removes released roots, unless another root reaches them or they are in use.
     pub fn collect_freed(&self, store: &Store) -> Result<Collected, Error> {
         let _turn = locked(&self.turn);
         let mut all = Collected::default();
@@ -35,7 +35,7 @@ impl Space {
             }
             let (collected, settled) = self.collect_roots(store, &roots)?;
             all = all + collected;
-            // What somebody is at stays until the next time.
+            // What is in use stays until the next time.
             if settled < roots.len() {
                 self.has_freed.store(true, Ordering::Relaxed);
                 return Ok(all);
@@ -43,7 +43,7 @@ impl Space {
         }
     }
 
-    /// Collects roots that were let go of; what went, and how many roots are settled.
+    /// Collects released roots; returns what was removed, and how many roots are settled.
     fn collect_roots(&self, store: &Store, roots: &[Cid]) -> Result<(Collected, usize), Error> {
         let _guard = store.guard();
         let census = self.census(store)?;
@@ -70,13 +70,13 @@ impl Space {
 }
 
 impl Content {
-    /// Removes what was let go of, now.
+    /// Removes released roots now.
     pub async fn collect_freed(&self) -> Result<Collected, ContentError> {
         let space = self.0.space.clone();
         Ok(self.0.store.run(move |store| space.collect_freed(store)).await?)
     }
 
-    /// Has `let_go` called when there is no room below `--max-size` and nothing that was only pulled is left. Said once.
+    /// Sets what releases content when `--max-size` is reached and the pull cache is empty. Set once.
     pub fn when_full(&self, let_go: WhenFull) {
         let _ = self.0.space.when_full.set(let_go);
     }

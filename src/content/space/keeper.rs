@@ -21,9 +21,9 @@ use crate::content::{
 const TICK: Duration = Duration::from_secs(15);
 /// What is kept is counted anew so often, where there are limits.
 const RECOUNT: Duration = Duration::from_secs(60);
-/// What is let go of is collected after this time, together with what follows it.
+/// Released roots are collected after this time, together with those released meanwhile.
 const SETTLE: Duration = Duration::from_millis(500);
-/// Between two counts of all that there is it rests for so many times as long as one took.
+/// The pause before the next collection, as a multiple of the time that the last one took.
 const REST: u32 = 10;
 /// Files that nobody holds stay for so long after they were used: whoever reads one may be about to hold it.
 const GRACE: Duration = Duration::from_secs(600);
@@ -32,6 +32,8 @@ const GRACE: Duration = Duration::from_secs(600);
 pub async fn run(content: Weak<Inner>, space: Arc<Space>, stop: CancellationToken) {
     let mut counted = Instant::now();
     let mut rest = Duration::ZERO;
+    // The process before may have released roots and not collected them.
+    space.wake.notify_one();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -82,7 +84,7 @@ impl Space {
         store.save_uses()?;
         if self.has_freed.swap(false, Ordering::Relaxed) {
             let collected = self.collect_freed(store)?;
-            tracing::debug!(?collected, "what was let go of was collected");
+            tracing::debug!(?collected, "released roots were collected");
         }
         if recount && self.wants_collection.swap(false, Ordering::Relaxed) {
             let before = now().saturating_sub(GRACE.as_millis() as u64);
@@ -97,7 +99,7 @@ impl Space {
         }
     }
 
-    /// Has what was let go of collected soon.
+    /// Has released roots collected soon.
     pub fn freed(&self) {
         self.has_freed.store(true, Ordering::Relaxed);
         self.wake.notify_one();

@@ -189,7 +189,7 @@ fn uses_are_remembered_and_those_of_removed_files_are_not() {
 }
 
 #[test]
-fn what_is_let_go_of_is_collected_unless_something_leads_to_it_or_somebody_is_at_it() {
+fn released_roots_are_collected_unless_a_pin_reaches_them_or_a_guard_is_open() {
     let room = room(None, None);
     let roots = [1, 2, 3].map(|n| room.put(n, 1).unwrap());
     let database = room.store.database();
@@ -211,7 +211,7 @@ fn what_is_let_go_of_is_collected_unless_something_leads_to_it_or_somebody_is_at
 }
 
 #[test]
-fn a_full_node_directory_has_those_above_let_go_after_what_was_pulled_is_gone() {
+fn a_full_node_directory_releases_untagged_content_the_oldest_first() {
     let room = room(None, Some(10));
     let old: Vec<Cid> = (1..4).map(|n| room.put(n, 3).unwrap()).collect();
     let database = room.store.database();

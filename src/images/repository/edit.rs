@@ -64,13 +64,14 @@ impl<'t> Edit<'t> {
         note(self.write, name, &What::Piece { piece: piece.clone(), added: true })
     }
 
-    /// Begins the grace period of a blob again, if no manifest ever referenced it: a client was told that it is here.
-    pub fn renew_piece(&self, name: &Name, digest: &Digest) -> Result<(), StoreError> {
+    /// Begins the grace period of a blob again, if no manifest ever referenced it: a client is told that it is here.
+    /// False where it is not.
+    pub fn renew_piece(&self, name: &Name, digest: &Digest) -> Result<bool, StoreError> {
         let key = key(&[name.as_str(), &digest.to_string()]);
-        match UNREFERENCED.since(self.write, &key)? {
-            Some(_) => UNREFERENCED.start(self.write, &key, self.now),
-            None => Ok(()),
+        if UNREFERENCED.since(self.write, &key)?.is_some() {
+            UNREFERENCED.start(self.write, &key, self.now)?;
         }
+        Ok(self.piece(name, digest)?.is_some())
     }
 
     /// The blob of this digest.

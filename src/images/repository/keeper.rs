@@ -14,7 +14,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 /// Retention rules read all tags of the repositories that they are about, so they are applied less often.
 const RETENTION_PAUSE: Duration = Duration::from_secs(60 * 60);
 
-/// Sweeps until `stop`, and has collected what was let go of.
+/// Sweeps until `stop`, and has released content collected.
 pub async fn run(repositories: Repositories, content: Content, policy: Arc<Policy>, stop: CancellationToken) {
     let work = async {
         let mut freed = repositories.freed();
@@ -65,13 +65,13 @@ async fn sweep_once(
     Ok(content.store().run(work).await?)
 }
 
-/// Has a full node directory let go of untagged manifests, the oldest first.
+/// Lets a full node directory release untagged manifests, the oldest first.
 pub fn make_room(repositories: &Repositories, content: &Content, policy: Arc<Policy>) {
     let repositories = repositories.clone();
     content.when_full(Box::new(move |bytes| room(&repositories, &policy, now(), bytes)));
 }
 
-/// Lets go of at least `bytes`, if untagged manifests hold so many; the bytes that nothing holds any more.
+/// Releases at least `bytes`, if untagged manifests hold so many; returns the bytes that nothing holds any more.
 fn room(repositories: &Repositories, policy: &Policy, now: u64, bytes: u64) -> Result<u64, StoreError> {
     let mut freed = 0;
     let sweep = Sweep::room(policy, now, bytes);

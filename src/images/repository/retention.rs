@@ -27,7 +27,7 @@ impl Default for Policy {
     }
 }
 
-/// Which tags of some repositories are kept: the newest ones, and those that were pushed of late.
+/// Which tags of some repositories are kept: the newest ones, and those that were pushed recently.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, try_from = "Fields")]
 pub struct Rule {
