@@ -197,7 +197,7 @@ fn remove(
 }
 
 fn collected(removed: &[Removed], dry: bool) -> RepoCollected {
-    let bytes = removed.iter().filter(|one| one.freed).map(|one| one.size).sum();
+    let bytes = removed.iter().map(Removed::freed_bytes).sum();
     RepoCollected { removed: removed.iter().map(removed_info).collect(), bytes, dry }
 }
 

@@ -117,7 +117,7 @@ impl House {
         // What was not removed from its repository is not counted as unheld yet.
         for removed in swept.iter().filter(|removed| dry && removed.freed) {
             blobs += 1;
-            bytes += removed.size;
+            bytes += removed.freed_bytes();
         }
         Ok(Collected { blobs, partial, blocks, bytes, dry })
     }

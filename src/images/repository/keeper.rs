@@ -78,7 +78,7 @@ fn room(repositories: &Repositories, policy: &Policy, now: u64, bytes: u64) -> R
     if repositories.is_due(&sweep)? {
         repositories.sweep(&sweep, false, |removed| {
             tracing::info!(repository = %removed.repository, digest = %removed.digest, "removed for room");
-            freed += if removed.freed { removed.size } else { 0 };
+            freed += removed.freed_bytes();
         })?;
     }
     Ok(freed)

@@ -29,6 +29,11 @@ pub enum Kind {
 }
 
 impl Removed {
+    /// Returns the bytes that nothing else holds.
+    pub fn freed_bytes(&self) -> u64 {
+        if self.freed { self.size } else { 0 }
+    }
+
     pub(super) fn tag(repository: &Name, tag: &str, digest: &Digest) -> Self {
         let kind = Kind::Tag(tag.into());
         Self { repository: repository.clone(), kind, digest: digest.clone(), size: 0, freed: false }

@@ -159,12 +159,12 @@ fn step(
         if is_at_end {
             at = Position { stage: at.stage + 1, freed: at.freed, ..Position::default() };
         }
-        let freed = edit.removed.borrow().iter().filter(|one| one.freed).map(|one| one.size).sum::<u64>();
+        let freed: u64 = edit.removed.borrow().iter().map(Removed::freed_bytes).sum();
         if at.freed + freed >= sweep.enough {
             return Ok((edit.take_removed(), None));
         }
     }
     let removed = edit.take_removed();
-    at.freed += removed.iter().filter(|one| one.freed).map(|one| one.size).sum::<u64>();
+    at.freed += removed.iter().map(Removed::freed_bytes).sum::<u64>();
     Ok((removed, Some(at)))
 }
