@@ -99,38 +99,32 @@ impl<'t> Edit<'t> {
         references: &[Digest],
     ) -> Result<(), StoreError> {
         let text = pushed.piece.digest.to_string();
-        let subject = pushed.subject.as_ref().map(ToString::to_string).unwrap_or_default();
-        let root = pushed.piece.root.to_bytes();
-        let kind = pushed.artifact_type.as_deref().unwrap_or_default();
-        let row = (
-            pushed.piece.size,
-            root.as_slice(),
-            pushed.media_type.as_str(),
-            subject.as_str(),
-            kind,
-            pushed.at,
-        );
-        let known = {
-            let mut manifests = self.write.open_table(MANIFESTS)?;
-            manifests.insert(key(&[name.as_str(), &text]).as_str(), row)?.is_some()
-        };
-        if let Some(referrer) = referrer {
+        let is_known = self.insert_manifest(name, &text, pushed)?;
+        if let (Some(referrer), Some(subject)) = (referrer, &pushed.subject) {
             let json = serde_json::to_string(referrer).map_err(damaged)?;
-            let key = key(&[name.as_str(), &subject, &text]);
+            let key = key(&[name.as_str(), &subject.to_string(), &text]);
             self.write.open_table(REFERRERS)?.insert(key.as_str(), json.as_str())?;
         }
         self.set_references(name, &text, references)?;
-        if !known {
+        if !is_known {
             self.begin_repository(name)?;
-            content::hold_for(
-                self.write,
-                &holder(name, MANIFESTS_OF, &pushed.piece.digest),
-                &pushed.piece.root,
-            )?;
+            let holder = holder(name, MANIFESTS_OF, &pushed.piece.digest);
+            content::hold_for(self.write, &holder, &pushed.piece.root)?;
             note(self.write, name, &What::Manifest { piece: pushed.piece.clone(), added: true })?;
         }
         self.set_tags(name, &text, tags)?;
         self.count_age(name, &text)
+    }
+
+    /// Writes the row of a manifest; true where there was one.
+    fn insert_manifest(&self, name: &Name, text: &str, pushed: &Pushed) -> Result<bool, StoreError> {
+        let subject = pushed.subject.as_ref().map(ToString::to_string).unwrap_or_default();
+        let (size, root) = (pushed.piece.size, pushed.piece.root.to_bytes());
+        let kind = pushed.artifact_type.as_deref().unwrap_or_default();
+        let media_type = pushed.media_type.as_str();
+        let row = (size, root.as_slice(), media_type, subject.as_str(), kind, pushed.at);
+        let mut manifests = self.write.open_table(MANIFESTS)?;
+        Ok(manifests.insert(key(&[name.as_str(), text]).as_str(), row)?.is_some())
     }
 
     /// A repository is there, and published, from its first manifest on: the blobs that came before it count from now.

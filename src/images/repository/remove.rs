@@ -119,11 +119,12 @@ impl Edit<'_> {
         Ok(is_here.then_some(subject))
     }
 
-    /// Whether a manifest is an index.
-    pub(super) fn is_index(&self, name: &Name, text: &str) -> Result<bool, StoreError> {
+    /// Whether a manifest is an index with a subject: only such a one may, over several steps, be kept by what it keeps.
+    pub(super) fn may_keep_itself(&self, name: &Name, text: &str) -> Result<bool, StoreError> {
         let manifests = self.write.open_table(MANIFESTS)?;
-        let row = manifests.get(key(&[name.as_str(), text]).as_str())?;
-        Ok(row.is_some_and(|row| row.value().2.parse::<MediaType>().is_ok_and(|kind| kind.is_index())))
+        let Some(row) = manifests.get(key(&[name.as_str(), text]).as_str())? else { return Ok(false) };
+        let (_, _, media_type, subject, ..) = row.value();
+        Ok(!subject.is_empty() && media_type.parse::<MediaType>().is_ok_and(|kind| kind.is_index()))
     }
 
     /// The manifests that would keep this one if a tag led to them: what references it, what refers to it, its

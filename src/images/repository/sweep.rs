@@ -101,6 +101,8 @@ struct Position {
     repository: String,
     place: Place,
     freed: u64,
+    /// A manifest was removed since stage 2, so that others may be free that were looked at before it.
+    goes_on: bool,
 }
 
 impl Repositories {
@@ -150,14 +152,20 @@ fn step(
 ) -> Result<(Vec<Removed>, Option<Position>), StoreError> {
     let edit = Edit::at(write, sweep.now);
     for _ in 0..AT_ONCE {
+        let before = edit.removed.borrow().len();
         let is_at_end = match sweep.stage(at.stage) {
+            None if at.goes_on => {
+                at = Position { stage: 2, freed: at.freed, ..Position::default() };
+                continue;
+            }
             None if at.stage > 0 => return Ok((edit.take_removed(), None)),
             None => edit.expire_next(sweep, &mut at)?,
             Some((_, None)) => true,
             Some((ages, Some(until))) => edit.sweep_next(sweep, ages, until, &mut at)?,
         };
+        at.goes_on |= at.stage > 1 && edit.removed.borrow().len() > before;
         if is_at_end {
-            at = Position { stage: at.stage + 1, freed: at.freed, ..Position::default() };
+            at = Position { repository: String::new(), place: Place::default(), stage: at.stage + 1, ..at };
         }
         let freed: u64 = edit.removed.borrow().iter().map(Removed::freed_bytes).sum();
         if at.freed + freed >= sweep.enough {

@@ -1,5 +1,7 @@
 //! What one step of a sweep does: to the tags of one repository, to one blob, to one manifest.
 
+use std::collections::HashSet;
+
 use ocipfs_oci::{Digest, Name, Tag};
 use redb::ReadableTable;
 
@@ -111,21 +113,21 @@ impl Edit<'_> {
         let text = digest.to_string();
         let of = key(&[name.as_str(), &text]);
         let is_settled = !self.has_manifest(name, digest)? || self.has_rows(TAGS_OF, &of)?;
+        let may_keep_itself = self.may_keep_itself(name, &text)?;
+        let goes_with_subject = !may_keep_itself && self.subject_here(name, &text)?.is_some();
         // What another manifest keeps goes with that one, whose age counts.
-        if is_settled || self.has_rows(REFERENCED_BY, &of)? || self.is_led_to(name, &text)? {
-            return ages.stop(self.write, &of).map(drop);
+        if is_settled || self.has_rows(REFERENCED_BY, &of)? || goes_with_subject {
+            ages.stop(self.write, &of)?;
+            return match may_keep_itself && !is_settled {
+                true => NEVER_TAGGED.start(self.write, &of, sweep.now),
+                false => Ok(()),
+            };
         }
         let Some(related) = self.related(name, &text)? else {
             // A tag leads to it: it is looked at again when it may be old enough.
             return ages.start(self.write, &of, sweep.now);
         };
-        let mut youngest = 0;
-        for other in &related {
-            let other = key(&[name.as_str(), other]);
-            for ages in [UNTAGGED, NEVER_TAGGED] {
-                youngest = youngest.max(ages.since(self.write, &other)?.unwrap_or(0));
-            }
-        }
+        let youngest = self.youngest(name, &related)?;
         let is_due = sweep.keep_untagged == 0 || youngest.saturating_add(sweep.keep_untagged) <= sweep.now;
         match is_due {
             true => self.remove_manifest(name, digest).map(drop),
@@ -133,10 +135,16 @@ impl Edit<'_> {
         }
     }
 
-    /// Whether a manifest has its subject here, which takes it along. An index may be a referrer of something that it
-    /// keeps itself, so it has an age of its own.
-    fn is_led_to(&self, name: &Name, text: &str) -> Result<bool, StoreError> {
-        Ok(!self.is_index(name, text)? && self.subject_here(name, text)?.is_some())
+    /// When the last of these manifests was pushed without a tag, or lost it.
+    fn youngest(&self, name: &Name, manifests: &HashSet<String>) -> Result<u64, StoreError> {
+        let mut youngest = 0;
+        for text in manifests {
+            let of = key(&[name.as_str(), text]);
+            for ages in [UNTAGGED, NEVER_TAGGED] {
+                youngest = youngest.max(ages.since(self.write, &of)?.unwrap_or(0));
+            }
+        }
+        Ok(youngest)
     }
 }
 

@@ -95,6 +95,24 @@ fn an_index_takes_its_manifests_along_and_those_their_referrers() {
 }
 
 #[test]
+fn an_index_whose_subject_is_one_of_its_own_manifests_is_collected() {
+    let (_dir, repositories) = repositories();
+    let put_index = |n: u8, subject: Option<u8>, child: u8| {
+        at(&repositories, 0, move |edit| {
+            let media_type = MediaType::from_static(media_type::OCI_INDEX);
+            let index = Pushed { media_type, ..pushed(n, subject.map(|n| blob(n).digest)) };
+            let referrer = Descriptor::new(index.media_type.clone(), blob(n).digest, 1);
+            let told = subject.is_some().then_some(&referrer);
+            edit.put_manifest(&name(A), &index, &[], told, &[blob(child).digest])
+        });
+    };
+    put_index(1, Some(0), 0);
+    at(&repositories, 0, |edit| put(edit, 0, None, &[], &[]));
+    put_index(5, None, 1);
+    assert_eq!(swept(&repositories, &Sweep::untagged(&Policy::default(), 9)).len(), 3);
+}
+
+#[test]
 fn an_overwritten_tag_leaves_its_manifest_until_it_was_untagged_for_long_enough() {
     let (_dir, repositories) = repositories();
     let policy = Policy { keep_untagged: Duration::from_secs(100), ..Policy::default() };
