@@ -117,10 +117,10 @@ impl Edit<'_> {
         let goes_with_subject = !may_keep_itself && self.subject_here(name, &text)?.is_some();
         // What another manifest keeps goes with that one, whose age counts.
         if is_settled || self.has_rows(REFERENCED_BY, &of)? || goes_with_subject {
-            ages.stop(self.write, &of)?;
+            // One that may keep itself is looked at again, at the age that it has.
             return match may_keep_itself && !is_settled {
-                true => NEVER_TAGGED.start(self.write, &of, sweep.now),
-                false => Ok(()),
+                true => Ok(()),
+                false => ages.stop(self.write, &of).map(drop),
             };
         }
         let Some(related) = self.related(name, &text)? else {

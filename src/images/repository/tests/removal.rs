@@ -110,6 +110,12 @@ fn an_index_whose_subject_is_one_of_its_own_manifests_is_collected() {
     at(&repositories, 0, |edit| put(edit, 0, None, &[], &[]));
     put_index(5, None, 1);
     assert_eq!(swept(&repositories, &Sweep::untagged(&Policy::default(), 9)).len(), 3);
+    // Both have a subject, and one of them is young whenever the other is looked at.
+    let policy = Policy { keep_untagged: Duration::from_secs(40), ..Policy::default() };
+    put_index(2, Some(0), 9);
+    put_index(3, Some(2), 2);
+    let removed = [4000, 4040, 4080].map(|now| swept(&repositories, &Sweep::due(&policy, now)).len());
+    assert_eq!(removed, [2, 0, 0]);
 }
 
 #[test]
