@@ -4,6 +4,7 @@ mod image;
 mod layer;
 mod name;
 mod output;
+mod repo;
 mod serve;
 mod settings;
 mod status;
@@ -67,6 +68,8 @@ enum Command {
     #[command(subcommand)]
     Swarm(swarm::Swarm),
     #[command(subcommand)]
+    Repo(repo::Repo),
+    #[command(subcommand)]
     Store(store::Store),
     Status(status::Status),
 }
@@ -104,6 +107,7 @@ async fn dispatch(cli: Cli) -> Result<(), Exit> {
         Command::Image(image) => image::run(&global, image).await,
         Command::Name(name) => name::run(&global, name).await,
         Command::Swarm(swarm) => swarm::run(&global, swarm).await,
+        Command::Repo(repo) => repo::run(&global, repo).await,
         Command::Store(store) => store::run(&global, store).await,
         Command::Status(_) => status::run(&global).await,
     }

@@ -54,7 +54,7 @@ pub use open::Reader;
 pub use path::{CidPath, Error as PathError};
 pub use put::{Put, Written};
 pub use share::{Share, Shared};
-pub use space::{Collected, Usage};
+pub use space::{Collected, Usage, WhenFull};
 #[cfg(test)]
 pub use store::counting::counting;
 pub use store::{Database, Error as StoreError, Guard, Stat as StoreStat, Store, Stored, Version, add_tree};

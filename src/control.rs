@@ -14,6 +14,7 @@ pub use house::{House, Naming, Options};
 pub use message::{
     Added, AddedLayer, Collected, DamageInfo, Dropped, Failure, FollowedName, Identity, ImageInfo,
     ImageReply, ImageRequest, Inspected, InspectedImage, LayerRequest, Note, PeerInfo, Pin, Publication,
-    Reply, Request, Room, Source, Status, StoreReply, StoreRequest, Stored, Verified,
+    RemovedInfo, Reply, RepoCollected, RepoContents, RepoInfo, RepoManifest, RepoReply, RepoRequest, RepoTag,
+    Request, Room, Source, Status, StoreReply, StoreRequest, Stored, Verified,
 };
 pub use names::{NameRequest, NameTarget, OwnName, Published};

@@ -16,6 +16,7 @@ use super::{Exit, Global};
 use crate::{
     content::{self, Profile, Share},
     control::{Failure, Naming, Options},
+    images::repository::{Policy, Rule},
     names::prefetch::Prefetch,
     registry::{Access, PublicUrl, Users},
 };
@@ -67,6 +68,15 @@ pub struct Settings {
     /// The most that is stored at all: what is added beyond it is refused, pulls stream through [default: no limit]
     #[arg(long, value_name = "SIZE", env = "OCIPFS_MAX_SIZE")]
     max_size: Option<ByteSize>,
+    /// How long a pushed blob waits for a manifest that references it [default: 1h]
+    #[arg(long, value_name = "TIME", env = "OCIPFS_UPLOAD_GRACE")]
+    upload_grace: Option<Age>,
+    /// How long a manifest can still be pulled by digest after its last tag was moved or removed [default: 7d]
+    #[arg(long, value_name = "TIME", env = "OCIPFS_KEEP_UNTAGGED")]
+    keep_untagged: Option<Age>,
+    /// Keep the newest TAGS tags of matching repositories and those younger than TIME; the first matching rule applies, rules are separated by `;` [default: keep all tags]
+    #[arg(long, value_name = "PATTERN=TAGS,TIME", env = "OCIPFS_RETENTION", value_delimiter = ';', num_args = 1..)]
+    retention: Option<Vec<Rule>>,
     /// Who may push: users and their bcrypt hashes, as `htpasswd -B` writes them [default: everybody on loopback]
     #[arg(long, value_name = "FILE", env = "OCIPFS_HTPASSWD")]
     htpasswd: Option<PathBuf>,
@@ -126,6 +136,28 @@ impl FromStr for Time {
 }
 
 impl TryFrom<String> for Time {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// A duration that may be zero: `7d`, `0s`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Age(Duration);
+
+impl FromStr for Age {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = humantime::parse_duration(text);
+        parsed.map(Self).map_err(|error| format!("{error}; times are written as 7d or 1h 30m"))
+    }
+}
+
+impl TryFrom<String> for Age {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -208,6 +240,9 @@ impl Settings {
             profile: self.profile.or(file.profile),
             cache_size: self.cache_size.or(file.cache_size),
             max_size: self.max_size.or(file.max_size),
+            upload_grace: self.upload_grace.or(file.upload_grace),
+            keep_untagged: self.keep_untagged.or(file.keep_untagged),
+            retention: self.retention.or(file.retention),
             htpasswd: self.htpasswd.or(file.htpasswd),
             public_url: self.public_url.or(file.public_url),
             share: self.share.or(file.share),
@@ -262,6 +297,15 @@ impl Settings {
         }
     }
 
+    fn policy(&self) -> Policy {
+        let default = Policy::default();
+        Policy {
+            upload_grace: self.upload_grace.map_or(default.upload_grace, |age| age.0),
+            keep_untagged: self.keep_untagged.map_or(default.keep_untagged, |age| age.0),
+            retention: self.retention.clone().unwrap_or_default(),
+        }
+    }
+
     /// What a command in the process works with.
     pub fn offline(&self) -> Options {
         let registry = self.listen.map_or_else(|| LISTEN.into(), |address| address.to_string());
@@ -269,6 +313,7 @@ impl Settings {
             swarm: None,
             data_dir: self.data_dir(),
             content: self.content(),
+            policy: self.policy(),
             registry,
             naming: self.naming(Share::All),
         }
@@ -314,6 +359,7 @@ impl Settings {
             swarm: Some(swarm),
             data_dir: self.data_dir(),
             content: self.content(),
+            policy: self.policy(),
             registry,
             naming: self.naming(share),
         })
@@ -378,6 +424,9 @@ mod tests {
             share = "added"
             prefetch = "all"
             follow = ["k51qzi5uqu5dlvj2baxnqndepeb86cbk3ng7n3i46uzyxzyqj2xjonzllnv0v8"]
+            upload-grace = "2h"
+            keep-untagged = "0s"
+            retention = [{ repositories = "team/*", keep-tags = 10, keep-days = 30 }]
             "#,
         )
         .unwrap();
@@ -389,6 +438,9 @@ mod tests {
         assert!(file("dns-resolver = [\"dns.example\"]").unwrap_err().to_string().contains("no address"));
         assert_eq!(settings.content().cache_size, Some(10 << 30));
         assert_eq!(settings.content().max_size, Some(4096));
+        let policy = settings.policy();
+        assert_eq!((policy.upload_grace.as_secs(), policy.keep_untagged), (7200, Duration::ZERO));
+        assert_eq!(policy.retention, ["team/*=10,30d".parse().unwrap()]);
         assert!(file("cache-size = \"much\"").is_err());
         let naming = settings.naming(Share::All);
         assert_eq!((naming.share, naming.follow.len(), naming.prefetch), (Share::Added, 1, Prefetch::All));

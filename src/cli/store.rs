@@ -41,7 +41,8 @@ pub struct UnpinArgs {
 /// Remove what nobody keeps and nobody reads: what was deleted, came in part, or was only looked at
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Images that were pulled stay: --cache-size of `serve` says how much of them.")]
+Images that were pulled stay: --cache-size of `serve` says how much of them. What repositories do not keep any more
+is removed first, as `ocipfs repo gc` does.")]
 pub struct Gc {
     /// Only tell what would go
     #[arg(long)]

@@ -22,6 +22,9 @@ pub use holding::{Holding, Named};
 use rows::{BLOBS, HEADERS, HELD, RELEASES, ROOTS, Rows, blobs_of, open, roots_of};
 pub use upgrade::from_format_2;
 
+/// Root CID -> nothing: released by its last holder, and not collected yet.
+const FREED: TableDefinition<&[u8], ()> = TableDefinition::new("freed");
+
 /// How many holdings there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -55,7 +58,29 @@ pub fn let_go(write: &WriteTransaction, holder: &str, root: &Cid) -> Result<bool
     let mut held = write.open_multimap_table(HELD)?;
     held.remove(name(root).as_slice(), holder.as_bytes())?;
     Rows::released(write)?;
-    Ok(held.get(name(root).as_slice())?.is_empty())
+    let is_free = held.get(name(root).as_slice())?.is_empty();
+    if is_free {
+        write.open_table(FREED)?.insert(name(root).as_slice(), ())?;
+    }
+    Ok(is_free)
+}
+
+/// Returns at most `most` roots that were released and are not collected yet.
+pub fn freed(read: &ReadTransaction, most: usize) -> Result<Vec<Cid>, Error> {
+    let freed = match read.open_table(FREED) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        freed => freed?,
+    };
+    freed.iter()?.take(most).map(|row| Cid::try_from(row?.0.value()).map_err(damaged)).collect()
+}
+
+/// Forgets that roots were released: they are collected, or held again.
+pub fn settle_freed(write: &WriteTransaction, roots: &[Cid]) -> Result<(), Error> {
+    let mut freed = write.open_table(FREED)?;
+    for root in roots {
+        freed.remove(name(root).as_slice())?;
+    }
+    Ok(())
 }
 
 /// Whether something that a command added, or that came from peers, keeps a root: not only repositories and pins.

@@ -12,6 +12,7 @@
 mod ask;
 mod census;
 mod collected;
+mod freed;
 mod keeper;
 mod marks;
 #[cfg(test)]
@@ -20,7 +21,7 @@ mod tests;
 use std::{
     collections::HashSet,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -65,11 +66,18 @@ pub struct Space {
     /// Roots that went and are still announced.
     withdrawn: Mutex<Vec<Cid>>,
     wants_collection: AtomicBool,
+    /// Roots were released since the last collection.
+    has_freed: AtomicBool,
+    /// Releases content of the layers above.
+    when_full: OnceLock<WhenFull>,
     wake: Notify,
     /// How often everything was counted.
     #[cfg(test)]
     censuses: AtomicU64,
 }
+
+/// Releases at least so many bytes if it can, and returns how many are unreferenced now.
+pub type WhenFull = Box<dyn Fn(u64) -> Result<u64, Error> + Send + Sync>;
 
 impl Space {
     pub fn new(cache_size: Option<u64>, max_size: Option<u64>, arrivals: Arc<Arrivals>) -> Self {
@@ -83,6 +91,9 @@ impl Space {
             turn: Mutex::default(),
             withdrawn: Mutex::default(),
             wants_collection: AtomicBool::default(),
+            // Of the process before.
+            has_freed: AtomicBool::new(true),
+            when_full: OnceLock::new(),
             wake: Notify::default(),
             #[cfg(test)]
             censuses: AtomicU64::default(),
@@ -125,16 +136,22 @@ impl Space {
     /// enough.
     pub fn make_room(&self, store: &Store, over: u64) -> Result<(), Error> {
         let _turn = locked(&self.turn);
-        if self.is_exhausted(store, over)? {
+        // What was released a moment ago by the layers above is not known to be evictable yet.
+        if self.is_exhausted(store, over)? && self.let_go(store, over)? == 0 {
             return Ok(());
         }
         let _guard = store.guard();
         store.save_uses()?;
-        let Census { marks, counted } = self.census(store)?;
+        let mut census = self.census(store)?;
         // Others may have made room, and only now it is known what is kept.
         let over = self.over(store)?.min(over);
+        let removable = census.counted.removable();
+        if over > removable && self.let_go(store, over - removable)? > 0 {
+            census = self.census(store)?;
+        }
+        let Census { marks, counted } = census;
         let enough = over + self.slack_missing(&counted.usage, over);
-        if counted.evictable + counted.loose < over {
+        if counted.removable() < over {
             return self.remember_exhausted(store, &counted);
         }
         if enough == 0 {
@@ -200,17 +217,18 @@ impl Space {
         Ok(went)
     }
 
-    /// Removes roots that nobody holds, be they files or blocks, and announces them no more.
-    fn remove_free(&self, store: &Store, roots: &[Cid]) -> Result<(), Error> {
+    /// Removes roots that nobody holds, be they files or blocks, and announces them no more. The files that went.
+    fn remove_free(&self, store: &Store, roots: &[Cid]) -> Result<Vec<Cid>, Error> {
+        let mut files = Vec::new();
         for roots in roots.chunks(AT_ONCE) {
-            store.remove_layouts(roots, is_free)?;
+            files.extend(store.remove_layouts(roots, is_free)?);
             store.remove_blocks(roots, is_free)?;
         }
         if !roots.is_empty() {
             locked(&self.withdrawn).extend(roots);
             self.wake.notify_one();
         }
-        Ok(())
+        Ok(files)
     }
 
     /// Removes what was held until now, but for what others lead to.

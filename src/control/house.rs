@@ -1,6 +1,7 @@
 mod export;
 mod image;
 mod layer;
+mod repo;
 mod store;
 
 use std::{path::PathBuf, sync::Arc, time::Instant};
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::{
     content::{self, Content, Settings, Share, Shared, Store},
-    images::repository::Repositories,
+    images::repository::{Policy, Repositories, keeper},
     names::{
         Resolver,
         followed::Followed,
@@ -33,6 +34,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// How content waits and what it writes.
     pub content: Settings,
+    /// What of the repositories is kept for how long.
+    pub policy: Policy,
     /// The registry's address as references show it.
     pub registry: String,
     /// What is shared and followed.
@@ -60,6 +63,7 @@ struct Inner {
     resolver: Resolver,
     publisher: Publisher,
     prefetch: Prefetch,
+    policy: Arc<Policy>,
     stop: CancellationToken,
     tasks: TaskTracker,
     registry: String,
@@ -81,8 +85,12 @@ impl House {
             _ => "own",
         };
         let dir = options.data_dir.clone();
-        let opened = tokio::task::spawn_blocking(move || Store::open(&dir)).await.map_err(Failure::new)?;
-        let store = opened.map_err(store_failure)?;
+        let open = move || {
+            let store = Store::open(&dir)?;
+            Ok((store.clone(), Repositories::open(&store)?))
+        };
+        let opened = tokio::task::spawn_blocking(open).await.map_err(Failure::new)?;
+        let (store, repositories) = opened.map_err(store_failure)?;
         let shared = Shared { store: store.clone(), share: options.naming.share };
         let online = options.swarm.is_some();
         let node = match options.swarm {
@@ -91,10 +99,11 @@ impl House {
         };
         let node = node.map_err(start_failure)?;
         let Naming { share, follow, prefetch, publish_key } = options.naming;
+        let policy = Arc::new(options.policy);
         let parts = async {
-            let repositories = Repositories::new(store.database());
             let settings = Settings { share, ..options.content };
             let content = Content::new(store, node.clone(), settings).map_err(content_failure)?;
+            keeper::make_room(&repositories, &content, policy.clone());
             let key = node.find_key(&publish_key).await.map_err(key_failure)?;
             let followed = Followed::open(&node, repositories.database().clone(), follow, prefetch);
             let followed = followed.await.map_err(Failure::new)?;
@@ -110,7 +119,8 @@ impl House {
         };
         let (registry, started, stop) = (options.registry, Instant::now(), CancellationToken::new());
         let (tasks, _lock) = (TaskTracker::new(), lock);
-        let house = Inner { resolver, publisher, prefetch, stop, tasks, registry, network, started, _lock };
+        let house =
+            Inner { resolver, publisher, prefetch, policy, stop, tasks, registry, network, started, _lock };
         let house = Self(Arc::new(house));
         if online {
             house.spawn_tasks();
@@ -119,8 +129,10 @@ impl House {
     }
 
     fn spawn_tasks(&self) {
-        let Inner { resolver, publisher, prefetch, stop, tasks, .. } = &*self.0;
+        let Inner { resolver, publisher, prefetch, policy, stop, tasks, .. } = &*self.0;
         tasks.spawn(publisher.clone().run(stop.clone()));
+        let (repositories, content) = (resolver.repositories().clone(), resolver.content().clone());
+        tasks.spawn(keeper::run(repositories, content, policy.clone(), stop.clone()));
         tasks.spawn(prefetch::run(resolver.clone(), *prefetch, stop.clone()));
     }
 
@@ -167,6 +179,7 @@ impl House {
             Request::SwarmPeers => Ok(Reply::Peers { peers: self.peers() }),
             Request::SwarmConnect { address } => self.connect(&address).await,
             Request::Name(request) => self.name(request).await,
+            Request::Repo(request) => Ok(Reply::Repo(self.repo(request).await?)),
             Request::Store(request) => Ok(Reply::Store(self.store(request, notes).await?)),
             Request::Status => self.status().await,
         }
@@ -276,9 +289,11 @@ fn content_failure(error: content::Error) -> Failure {
         }
         content::Error::Stalled { .. } => "try again: what came so far is kept",
         content::Error::Quota { .. } => {
-            "remove what is not needed (`ocipfs store unpin`, `layer rm`, `image rm`, then `store gc`), or raise --max-size"
+            "remove what is not needed (`ocipfs repo rm` or `repo gc --untagged` for what was pushed, else `store unpin`, `layer rm`, `image rm`, then `store gc`), or raise --max-size"
         }
-        content::Error::Full => "make room on the disk, or remove layers with `ocipfs layer rm`",
+        content::Error::Full => {
+            "make room on the disk: `ocipfs repo rm`, `repo gc --untagged` or `layer rm` removes content"
+        }
         content::Error::NotAFile { .. } | content::Error::NoEntry { .. } => {
             "name a file in the directory: <cid>/<file>"
         }

@@ -2,6 +2,7 @@
 
 mod image;
 mod layer;
+mod repo;
 mod store;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,9 @@ pub use super::names::{FollowedName, Publication};
 use super::names::{NameRequest, NameTarget, OwnName, Published};
 pub use image::{ImageInfo, ImageReply, ImageRequest, InspectedImage};
 pub use layer::{Added, AddedLayer, Inspected, LayerRequest, Source};
+pub use repo::{
+    RemovedInfo, RepoCollected, RepoContents, RepoInfo, RepoManifest, RepoReply, RepoRequest, RepoTag,
+};
 pub use store::{Collected, DamageInfo, Dropped, Pin, Room, StoreReply, StoreRequest, Stored, Verified};
 
 /// What a command asks.
@@ -31,6 +35,8 @@ pub enum Request {
     },
     /// About names.
     Name(NameRequest),
+    /// What is asked about repositories that were pushed.
+    Repo(RepoRequest),
     /// What is asked about the node directory's blobs.
     Store(StoreRequest),
     /// How the node is.
@@ -85,6 +91,8 @@ pub enum Reply {
         /// The node's own first.
         names: Vec<OwnName>,
     },
+    /// To `Repo`.
+    Repo(RepoReply),
     /// To `Store`.
     Store(StoreReply),
     /// To `Follow` and `Unfollow`.

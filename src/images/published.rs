@@ -143,6 +143,10 @@ impl Published {
     /// Adds what came to a repository after these changes: it may be in the index by now, so it is there, and settled
     /// the next time.
     fn later(&self, all: &mut Changes, name: &Name, after: u64) -> Result<(), Error> {
+        // One without manifests is not published.
+        if !self.repositories.has(name)? {
+            return Ok(());
+        }
         for change in changes_of(&self.repositories, name, after)? {
             if let Some(piece) = piece_of(&change.what)
                 && let Some(root) = self.root(piece)?
@@ -178,6 +182,8 @@ impl Published {
         let digest = &piece.digest;
         let now = match self.repositories.manifest(name, digest)? {
             Some(manifest) => Some(manifest.piece),
+            // Blobs without any manifest are not published.
+            None if !self.repositories.has(name)? => None,
             None => self.repositories.piece(name, digest)?,
         };
         let root = now.map(|now| self.root(&now)).transpose()?.flatten();
@@ -202,8 +208,9 @@ impl Published {
         name: &Name,
         came: &mut Vec<Cid>,
     ) -> Result<(), Error> {
+        let is_there = self.repositories.has(name)?;
         let mut add = |piece: &Piece| -> Result<(), Error> {
-            if let Some(root) = self.root(piece)? {
+            if is_there && let Some(root) = self.root(piece)? {
                 came.push(root.cid);
                 all.set(&path(name, &piece.digest), root);
             }

@@ -1,18 +1,27 @@
 //! Repositories that are pushed to: what each has, as rows in the store's index.
 //!
 //! ```text
-//! Repositories ──► Edit   changes, within one transaction (edit)
-//!              └─► pages of names, tags, manifests, blobs, referrers (read)
+//! Repositories ──► Edit   changes, within one transaction (edit, remove)
+//!              ├─► pages of names, tags, manifests, blobs, referrers (read)
+//!              └─► Sweep  what a Policy (retention) does not keep, by its age (ages)
 //! changes               what changed since the root was published
+//! keeper                sweeps in the background
 //! ```
 //!
 //! The bytes are blobs of `content`; a repository holds the root of each of them (`content::hold_for`). A repository is
-//! there as long as it has a blob or a manifest. Every call blocks.
+//! there as long as it has a manifest. Every call blocks.
 
+mod ages;
+mod backfill;
 mod changes;
 mod edit;
 mod inspect;
+pub mod keeper;
 mod read;
+mod remove;
+mod removed;
+mod retention;
+mod sweep;
 mod tables;
 
 #[cfg(test)]
@@ -24,12 +33,15 @@ use ocipfs_node::Cid;
 use ocipfs_oci::{Digest, MediaType, Name};
 use tokio::sync::watch;
 
-use crate::content::{Database, StoreError};
+use crate::content::{Database, Store, StoreError, now};
 
 pub use changes::{Change, What, changes, changes_of, matters, pending, settle};
 pub use edit::Edit;
 pub use inspect::{Inspected, inspect};
-pub use read::Listing;
+pub use read::{Listing, Summary};
+pub use removed::{Kind, Removed};
+pub use retention::{Policy, Rule};
+pub use sweep::Sweep;
 
 /// A blob that a repository has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,23 +76,56 @@ pub struct Repositories(Arc<Inner>);
 struct Inner {
     database: Arc<Database>,
     changed: watch::Sender<()>,
+    freed: watch::Sender<()>,
 }
 
 impl Repositories {
-    /// Those whose rows are in this index.
+    /// Those whose rows are in this index, as this version writes them.
     pub fn new(database: Arc<Database>) -> Self {
-        Self(Arc::new(Inner { database, changed: watch::Sender::default() }))
+        let (changed, freed) = Default::default();
+        Self(Arc::new(Inner { database, changed, freed }))
+    }
+
+    /// Those of a store, which an earlier version may have written.
+    pub fn open(store: &Store) -> Result<Self, StoreError> {
+        backfill::run(store, now())?;
+        Ok(Self::new(store.database()))
     }
 
     /// Changes some, all or nothing, in one commit with what others change at this time.
     /// `with` may run twice, so it is to look before it changes anything.
     pub fn edit<T: Send + 'static>(
         &self,
+        with: impl FnMut(&Edit) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.edit_at(now, with)
+    }
+
+    /// The same with a clock that tells the seconds since 1970.
+    pub fn edit_at<T: Send + 'static>(
+        &self,
+        clock: impl Fn() -> u64 + Send + 'static,
         mut with: impl FnMut(&Edit) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let value = self.0.database.write_together(move |write| with(&Edit::new(write)))?;
-        self.wake();
+        let (value, removed) = self.0.database.write_together(move |write| {
+            let edit = Edit::at(write, clock());
+            Ok((with(&edit)?, edit.take_removed()))
+        })?;
+        self.removed(&removed);
         Ok(value)
+    }
+
+    /// Tells the watchers what a commit removed.
+    fn removed(&self, removed: &[Removed]) {
+        if removed.iter().any(|one| one.freed) {
+            self.0.freed.send_replace(());
+        }
+        self.wake();
+    }
+
+    /// Wakes when content was released.
+    pub fn freed(&self) -> watch::Receiver<()> {
+        self.0.freed.subscribe()
     }
 
     /// Tells who watches that there are changes: for who edits in a transaction of another.

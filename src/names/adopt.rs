@@ -19,7 +19,15 @@ const MAX_MANIFESTS: usize = 1_000;
 pub struct Adopted {
     pieces: BTreeMap<Digest, Piece>,
     /// Children before the indexes that name them.
-    manifests: Vec<(Pushed, Option<Descriptor>)>,
+    manifests: Vec<Manifest>,
+}
+
+/// A manifest, as its repository keeps it.
+#[derive(Clone)]
+struct Manifest {
+    pushed: Pushed,
+    referrer: Option<Descriptor>,
+    references: Vec<Digest>,
 }
 
 impl Adopted {
@@ -27,10 +35,9 @@ impl Adopted {
     pub fn add(&self, write: &WriteTransaction, name: &Name) -> Result<(), StoreError> {
         let edit = Edit::new(write);
         self.pieces.values().try_for_each(|piece| edit.add_piece(name, piece))?;
-        let manifests = self.manifests.iter();
-        manifests
-            .into_iter()
-            .try_for_each(|(pushed, referrer)| edit.put_manifest(name, pushed, &[], referrer.as_ref()))
+        self.manifests.iter().try_for_each(|Manifest { pushed, referrer, references }| {
+            edit.put_manifest(name, pushed, &[], referrer.as_ref(), references)
+        })
     }
 
     /// Returns the one blob that was adopted.
@@ -123,9 +130,10 @@ fn children(index: &[u8]) -> Vec<Digest> {
     entries.into_iter().map(|entry| entry.digest).collect()
 }
 
-fn pushed(piece: Piece, inspected: Inspected) -> (Pushed, Option<Descriptor>) {
-    let Inspected { media_type, subject, referrer, .. } = inspected;
+fn pushed(piece: Piece, inspected: Inspected) -> Manifest {
+    let Inspected { media_type, subject, referrer, references, .. } = inspected;
     let artifact_type = referrer.artifact_type.as_ref().map(ToString::to_string);
     let referrer = subject.is_some().then_some(referrer);
-    (Pushed { piece, media_type, subject, artifact_type, at: content::now() }, referrer)
+    let pushed = Pushed { piece, media_type, subject, artifact_type, at: content::now() };
+    Manifest { pushed, referrer, references }
 }

@@ -12,9 +12,12 @@ use super::{
     error::{Refusal, Wanted},
     not_modified,
 };
-use crate::names::{Meaning, Source, followed};
+use crate::{
+    content,
+    names::{Meaning, Source, followed},
+};
 
-fn refusal(error: crate::content::Error) -> Refusal {
+fn refusal(error: content::Error) -> Refusal {
     Refusal::content(error, Wanted::Blob)
 }
 
@@ -36,11 +39,28 @@ pub async fn head(
         Source::Made(bytes) => bytes.len() as u64,
         Source::Stored(blob) => {
             registry.resolver.content().check(&blob).await.map_err(refusal)?;
+            renew(registry, name, &digest).await?;
             blob.size
         }
     };
     let whole = || (head_of(&digest, size), Body::empty()).into_response();
     Ok(not_modified(headers, &digest).unwrap_or_else(whole))
+}
+
+/// Begins the grace period of a blob again, before the client is told that it need not be pushed.
+async fn renew(registry: &Registry, name: &str, digest: &Digest) -> Result<(), Refusal> {
+    let Ok(Meaning::Local { name }) = Meaning::parse(name) else { return Ok(()) };
+    let (of, blob) = (name.clone(), digest.clone());
+    let since = registry.ask(move |all| all.unreferenced_since(&of, &blob)).await?;
+    if since.is_none_or(|since| since >= content::now()) {
+        return Ok(());
+    }
+    let (of, blob) = (name.clone(), digest.clone());
+    match registry.edit(move |edit| edit.renew_piece(&of, &blob)).await? {
+        true => Ok(()),
+        // Its grace period ended since it was found.
+        false => Err(Refusal::unknown_blob(&name, digest)),
+    }
 }
 
 /// `GET` of a blob or of one range of it.

@@ -183,7 +183,17 @@ impl Refusal {
 
     pub fn content(error: content::Error, wanted: Wanted) -> Self {
         let (status, code) = content_answer(&error, wanted);
-        Self::new(status, code, error)
+        Self::new(status, code, format!("{error}{}", advice(&error)))
+    }
+}
+
+/// What helps where there is no room.
+fn advice(error: &content::Error) -> &'static str {
+    match error {
+        content::Error::Quota { .. } | content::Error::Full => {
+            "; on the node, `ocipfs repo rm` and `ocipfs repo gc --untagged` remove what was pushed"
+        }
+        _ => "",
     }
 }
 

@@ -114,7 +114,7 @@ fn adding(
         if let Some(digest) = inspected.lacks(&is_here.collect::<Result<Vec<_>, StoreError>>()?).pop() {
             return Err(StoreError::Gone(digest));
         }
-        let Inspected { media_type, subject, referrer, .. } = &inspected;
+        let Inspected { media_type, subject, referrer, references, .. } = &inspected;
         let pushed = Pushed {
             piece: Piece { digest: digest.clone(), size, root: stored.root },
             media_type: media_type.clone(),
@@ -122,7 +122,7 @@ fn adding(
             artifact_type: referrer.artifact_type.as_ref().map(ToString::to_string),
             at: content::now(),
         };
-        edit.put_manifest(&name, &pushed, &tags, subject.is_some().then_some(referrer))
+        edit.put_manifest(&name, &pushed, &tags, subject.is_some().then_some(referrer), references)
     }
 }
 
@@ -164,7 +164,8 @@ async fn check_blobs(
     if missing.is_empty() { Ok(()) } else { Err(Refusal::missing(name, &missing)) }
 }
 
-/// `DELETE` of a tag, or of a manifest and all tags that point at it.
+/// `DELETE` of a tag, whose manifest is untagged then, or of a manifest with its tags, its referrers and all that
+/// nothing else in the repository references.
 pub async fn delete(registry: &Registry, name: &Name, reference: &str) -> Result<Response, Refusal> {
     let reference: Reference = reference.parse()?;
     let (of, what) = (name.clone(), reference.clone());

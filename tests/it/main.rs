@@ -14,6 +14,7 @@ mod bad_input;
 mod clock;
 mod commands;
 mod damage;
+mod deleting;
 mod disk_full;
 mod finding;
 mod following;
@@ -44,6 +45,7 @@ fn main() {
         clock::trials(),
         commands::trials(),
         damage::trials(),
+        deleting::trials(),
         disk_full::trials(),
         finding::trials(),
         following::trials(),

@@ -137,8 +137,6 @@ async fn nothing_is_lost_to_a_collection_under_load() {
             let image = repository.push_image(&format!("v{n}"), layer).await;
             if n % 2 == 0 {
                 assert_eq!(repository.delete(&format!("manifests/{image}")).await.status, 202);
-                let blob = format!("blobs/{}", ocipfs_oci::Digest::sha256_of(layer));
-                assert_eq!(repository.delete(&blob).await.status, 202);
             }
             n += 1;
         }

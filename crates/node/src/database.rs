@@ -93,6 +93,19 @@ impl Database {
         result
     }
 
+    /// Does what `write` would do, and undoes it: nothing is changed.
+    pub fn rehearse<T, E: Failure>(
+        &self,
+        with: impl FnOnce(&WriteTransaction) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.with(|database| {
+            let write = database.begin_write().map_err(redb::Error::from)?;
+            let value = with(&write)?;
+            write.abort().map_err(redb::Error::from)?;
+            Ok(value)
+        })
+    }
+
     fn is_closed(&self) -> bool {
         self.open.read().unwrap_or_else(PoisonError::into_inner).is_none()
     }

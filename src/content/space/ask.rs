@@ -21,9 +21,9 @@ impl Content {
         Ok(self.0.store.run(move |store| space.collect(store, dry)).await?)
     }
 
-    /// Has what nobody holds any more removed before long, in the background.
+    /// Collects released roots within seconds, in the background.
     pub fn collect_later(&self) {
-        self.0.space.collect_later();
+        self.0.space.freed();
     }
 
     /// How the room on the disk is used; where counting takes long, as it was a short while ago.

@@ -63,6 +63,13 @@ pub struct Usage {
     pub pins: u64,
 }
 
+impl Counted {
+    /// Returns the bytes that can be freed.
+    pub fn removable(&self) -> u64 {
+        self.evictable + self.loose
+    }
+}
+
 /// What was counted is taken for true for so many times as long as counting took.
 const WORTH: u32 = 10;
 

@@ -20,17 +20,30 @@ use crate::content::{
 const TICK: Duration = Duration::from_secs(15);
 /// What was released is collected, or counted where there is a limit, so often.
 const RECOUNT: Duration = Duration::from_secs(60);
+/// Released roots are collected after this time, together with those released meanwhile.
+const SETTLE: Duration = Duration::from_millis(500);
+/// The pause before the next collection, as a multiple of the time that the last one took.
+const REST: u32 = 10;
 /// Files that nobody holds stay for so long after they were used: whoever reads one may be about to hold it.
 const GRACE: Duration = Duration::from_secs(600);
 
 /// Looks after the room until `stop`, or until the content is gone.
 pub async fn run(content: Weak<Inner>, space: Arc<Space>, stop: CancellationToken) {
     let mut counted = Instant::now();
+    let mut rest = Duration::ZERO;
+    // The process before may have released roots and not collected them.
+    space.wake.notify_one();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = space.wake.notified() => {}
             () = tokio::time::sleep(TICK) => {}
+        }
+        if space.has_freed.load(Ordering::Relaxed) {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(SETTLE.max(rest)) => {}
+            }
         }
         let Some(inner) = content.upgrade() else { return };
         let withdrawn = std::mem::take(&mut *locked(&space.withdrawn));
@@ -46,10 +59,12 @@ pub async fn run(content: Weak<Inner>, space: Arc<Space>, stop: CancellationToke
         if recount {
             counted = Instant::now();
         }
-        let space = space.clone();
-        if let Err(error) = inner.store.run(move |store| space.tend(store, recount)).await {
+        let begun = Instant::now();
+        let work = space.clone();
+        if let Err(error) = inner.store.run(move |store| work.tend(store, recount)).await {
             tracing::warn!("the room on the disk was not looked after: {error}");
         }
+        rest = begun.elapsed() * REST;
     }
 }
 
@@ -66,6 +81,10 @@ impl Space {
         store.save_uses()?;
         // What a crash, or another writer, left of files that were removed.
         store.sweep()?;
+        if self.has_freed.swap(false, Ordering::Relaxed) {
+            let collected = self.collect_freed(store)?;
+            tracing::debug!(?collected, "released roots were collected");
+        }
         if recount && self.wants_collection.swap(false, Ordering::Relaxed) {
             let before = now().saturating_sub(GRACE.as_millis() as u64);
             let collected = self.collect_older(store, false, Some(before))?;
@@ -83,6 +102,12 @@ impl Space {
     fn is_released(&self, store: &Store) -> Result<bool, Error> {
         let known = locked(&self.counted).map(|(counted, ..)| counted.releases);
         Ok(known != Some(store.database().read(releases)?))
+    }
+
+    /// Has released roots collected soon.
+    pub fn freed(&self) {
+        self.has_freed.store(true, Ordering::Relaxed);
+        self.wake.notify_one();
     }
 
     /// Has limits looked at soon, where one is passed.

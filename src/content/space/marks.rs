@@ -18,8 +18,9 @@ const CACHE: usize = if cfg!(test) { 256 << 10 } else { 4 << 20 };
 
 /// Block -> why it is held, as the bits of a class.
 const MARKS: TableDefinition<&[u8], u8> = TableDefinition::new("marks");
-/// Whether it is followed, when it was used, file id -> its bytes, whether something holds it, whether it is whole.
-const EVICTABLE: TableDefinition<(bool, u64, u64), (u64, bool, bool)> = TableDefinition::new("evictable");
+/// Whether it is followed, whether something holds it, when it was used, file id -> its bytes, whether it is whole. What
+/// nothing holds goes first.
+const EVICTABLE: TableDefinition<(bool, bool, u64, u64), (u64, bool)> = TableDefinition::new("evictable");
 /// Block that belongs to no file and that nothing holds -> its length.
 const LOOSE: TableDefinition<&[u8], u64> = TableDefinition::new("loose");
 
@@ -46,7 +47,7 @@ pub struct Marks(Database);
 /// The tables while they are written.
 pub struct Marking<'t> {
     marks: Table<'t, &'static [u8], u8>,
-    evictable: Table<'t, (bool, u64, u64), (u64, bool, bool)>,
+    evictable: Table<'t, (bool, bool, u64, u64), (u64, bool)>,
     loose: Table<'t, &'static [u8], u64>,
 }
 
@@ -80,8 +81,8 @@ impl Marks {
     ) -> Result<(), Error> {
         for row in self.0.begin_read()?.open_table(EVICTABLE)?.iter()? {
             let (key, row) = row?;
-            let (is_followed, used, id) = key.value();
-            let (bytes, is_held, is_stored) = row.value();
+            let (is_followed, is_held, used, id) = key.value();
+            let (bytes, is_stored) = row.value();
             if !each(Evictable { id, bytes, used, is_followed, is_held, is_stored })? {
                 break;
             }
@@ -130,7 +131,7 @@ impl Marking<'_> {
     /// Records what may be evicted.
     pub fn add_evictable(&mut self, item: Evictable) -> Result<(), Error> {
         let Evictable { id, bytes, used, is_followed, is_held, is_stored } = item;
-        self.evictable.insert((is_followed, used, id), (bytes, is_held, is_stored))?;
+        self.evictable.insert((is_followed, is_held, used, id), (bytes, is_stored))?;
         Ok(())
     }
 

@@ -263,3 +263,45 @@ fn a_cache_that_is_full_is_counted_once_for_many_pushes() {
     let usage = room.space.census(&room.store).unwrap().counted.usage;
     assert!(usage.cached > 20 << 20 && usage.cached <= 32 << 20, "{usage:?}");
 }
+
+#[test]
+fn released_roots_are_collected_unless_a_pin_reaches_them_or_a_guard_is_open() {
+    let room = room(None, None);
+    let roots = [1, 2, 3].map(|n| room.put(n, 1).unwrap());
+    let database = room.store.database();
+    for root in &roots {
+        database.write(|write| hold_for(write, "repository/a", root)).unwrap();
+    }
+    room.index.pin(&roots[1], &[roots[1]]).unwrap();
+    let guard = room.store.guard();
+    room.put(3, 1).unwrap();
+    for root in &roots {
+        database.write(|write| let_go(write, "repository/a", root)).unwrap();
+    }
+    assert_eq!(room.space.collect_freed(&room.store).unwrap().blobs, 1);
+    assert_eq!(roots.map(|root| room.has(&root)), [false, true, true]);
+    drop(guard);
+    let collected = room.space.collect_freed(&room.store).unwrap();
+    assert_eq!((collected.blobs, collected.bytes), (1, MIB as u64));
+    assert_eq!(room.space.collect_freed(&room.store).unwrap(), Collected::default());
+}
+
+#[test]
+fn a_full_node_directory_releases_untagged_content_the_oldest_first() {
+    let room = room(None, Some(10));
+    let old: Vec<Cid> = (1..4).map(|n| room.put(n, 3).unwrap()).collect();
+    let database = room.store.database();
+    for root in &old {
+        database.write(|write| hold_for(write, "repository/a", root)).unwrap();
+    }
+    let left = Mutex::new(old.clone());
+    let let_go = move |bytes: u64| {
+        let gone = left.lock().unwrap().remove(0);
+        database.write(|write| let_go(write, "repository/a", &gone))?;
+        Ok(bytes.min(3 * MIB as u64))
+    };
+    assert!(room.space.when_full.set(Box::new(let_go)).is_ok());
+    room.put(4, 3).unwrap();
+    let here: Vec<bool> = old.iter().map(|root| room.has(root)).collect();
+    assert_eq!(here, [false, true, true], "the oldest, and no more than was needed");
+}

@@ -54,7 +54,12 @@ impl Database {
         self.file.write(with)
     }
 
-    /// The same in one commit with what others change at this time. Where one of them fails, each is done again by
+    /// Does what `write` would do, and undoes it: nothing is changed.
+    pub fn rehearse<T>(&self, with: impl FnOnce(&WriteTransaction) -> Result<T, Error>) -> Result<T, Error> {
+        self.file.rehearse(with)
+    }
+
+    /// Like `write`, in one commit with what others change at this time. Where one of them fails, each is done again by
     /// itself, so `with` may run twice; only the changes of its last run are kept.
     pub fn write_together<T: Send + 'static>(
         &self,

@@ -125,8 +125,14 @@ impl House {
     }
 
     async fn store_collect(&self, dry: bool) -> Result<Collected, Failure> {
+        let swept = self.sweep_due(dry).await?;
         let collected = self.content().collect(dry).await.map_err(content_failure)?;
-        let content::Collected { blobs, partial, blocks, bytes } = collected;
+        let content::Collected { mut blobs, partial, blocks, mut bytes } = collected;
+        // What was not removed from its repository is not counted as unheld yet.
+        for removed in swept.iter().filter(|removed| dry && removed.freed) {
+            blobs += 1;
+            bytes += removed.freed_bytes();
+        }
         Ok(Collected { blobs, partial, blocks, bytes, dry })
     }
 

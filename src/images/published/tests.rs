@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     content::Put,
-    images::repository::{Edit, Pushed},
+    images::repository::{Edit, Pushed, inspect},
 };
 
 const PROFILE: Profile = Profile::UnixfsV1;
@@ -48,7 +48,8 @@ impl Pusher {
         let descriptor = Descriptor::new(kind.clone(), piece.digest.clone(), piece.size);
         let pushed = Pushed { piece, media_type: kind, subject: None, artifact_type: None, at: 0 };
         let tags: Vec<Tag> = tag.into_iter().map(|tag| tag.parse().unwrap()).collect();
-        self.edit(move |edit| edit.put_manifest(&name, &pushed, &tags, None));
+        let references = inspect(json, &descriptor.digest, None).unwrap().references;
+        self.edit(move |edit| edit.put_manifest(&name, &pushed, &tags, None, &references));
         descriptor
     }
 
@@ -80,7 +81,7 @@ impl Registry {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        let repositories = Repositories::new(store.database());
+        let repositories = Repositories::open(&store).unwrap();
         let published = Published::new(store.clone(), repositories.clone(), PROFILE);
         Self { published, pusher: Pusher { store, repositories }, _dir: dir }
     }
@@ -156,13 +157,10 @@ fn a_repository_that_is_emptied_leaves_the_tree() {
     let image = registry.push("gone/deep", "gone", Some("1"));
     assert_ne!(registry.advance(), before);
     let name: Name = "gone/deep".parse().unwrap();
-    let blobs = registry.published.repositories.pieces(&name, "", 10).unwrap();
-    registry.edit(move |edit| {
-        assert!(edit.remove_manifest(&name, &image.digest)?);
-        blobs.iter().try_for_each(|blob| edit.remove_piece(&name, &blob.digest).map(drop))
-    });
+    registry.push_blob("gone/deep", b"still waiting for a manifest");
+    registry.edit(move |edit| edit.remove_manifest(&name, &image.digest).map(drop));
     let advanced = registry.published.advance().unwrap().unwrap();
-    assert_eq!((advanced.version.root.cid, advanced.went.len()), (before, 3));
+    assert_eq!((advanced.version.root.cid, advanced.went.len()), (before, 4));
 }
 
 #[test]
@@ -184,8 +182,21 @@ fn digests_of_both_algorithms_have_their_directories() {
     hasher.update(b"blob");
     let piece = Piece { digest: hasher.finish(), ..registry.put(b"blob") };
     registry.edit(move |edit| edit.add_piece(&"app".parse().unwrap(), &piece));
+    registry.push("app", "image", None);
     registry.advance();
-    assert_eq!(registry.names("app/blobs"), ["sha512"]);
+    assert_eq!(registry.names("app/blobs"), ["sha256", "sha512"]);
+}
+
+#[test]
+fn blobs_that_wait_for_their_manifest_are_published_with_it_and_not_before() {
+    let registry = Registry::new();
+    registry.push("other", "image", Some("1"));
+    let before = registry.advance();
+    registry.push_blob("app", b"layer");
+    assert_eq!(registry.advance(), before);
+    registry.push("app", "image", Some("1"));
+    registry.advance();
+    assert_eq!(registry.names("app/blobs/sha256").len(), 4, "two blobs, the manifest, and the layer");
 }
 
 /// Manifests of which only the rows are there.
@@ -208,7 +219,7 @@ impl Registry {
     fn put_rows(&self, rows: Vec<(Name, Pushed, Tag)>) {
         self.edit(move |edit| {
             rows.iter().try_for_each(|(name, pushed, tag)| {
-                edit.put_manifest(name, pushed, std::slice::from_ref(tag), None)
+                edit.put_manifest(name, pushed, std::slice::from_ref(tag), None, &[])
             })
         });
     }
@@ -320,14 +331,8 @@ proptest! {
                 Step::Delete(name, text) => {
                     let Some(image) = there[name as usize].remove(&text) else { continue };
                     tags[name as usize].retain(|_, to| *to != text);
-                    let blobs = [format!("config of {text}"), format!("{text}")];
                     let name = NAMES[name as usize].parse().unwrap();
-                    registry.edit(move |edit| {
-                        edit.remove_manifest(&name, &image.digest)?;
-                        blobs.iter().try_for_each(|blob| {
-                            edit.remove_piece(&name, &Digest::sha256_of(blob.as_bytes())).map(drop)
-                        })
-                    });
+                    registry.edit(move |edit| edit.remove_manifest(&name, &image.digest).map(drop));
                 }
                 Step::Advance => drop(registry.published.advance().unwrap()),
             }

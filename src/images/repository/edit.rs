@@ -1,46 +1,83 @@
+use std::cell::RefCell;
+
 use ocipfs_oci::{Descriptor, Digest, Name, Tag};
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
 use super::{
-    Piece, Pushed,
+    Piece, Pushed, Removed,
+    ages::{NEVER_TAGGED, UNREFERENCED, UNTAGGED},
     changes::{What, note},
     holder,
     tables::{
-        MANIFESTS, PIECES, REFERRERS, REPOSITORIES, TAGS, below, damaged, digest, key, last_part, piece,
+        MANIFESTS, PIECES, REFERENCED_BY, REFERENCES, REFERRERS, REPOSITORIES, TAGS, TAGS_OF, below, damaged,
+        key, piece,
     },
 };
 use crate::content::{self, StoreError};
 
-const PIECES_OF: &str = "blobs";
-const MANIFESTS_OF: &str = "manifests";
+pub(super) const PIECES_OF: &str = "blobs";
+pub(super) const MANIFESTS_OF: &str = "manifests";
 
 /// Changes of repositories within one transaction.
-pub struct Edit<'t>(&'t WriteTransaction);
+pub struct Edit<'t> {
+    pub(super) write: &'t WriteTransaction,
+    /// Seconds since 1970.
+    pub(super) now: u64,
+    pub(super) removed: RefCell<Vec<Removed>>,
+}
 
 impl<'t> Edit<'t> {
     /// Changes them in this transaction; afterwards [`Repositories::wake`](super::Repositories::wake).
     pub fn new(write: &'t WriteTransaction) -> Self {
-        Self(write)
+        Self::at(write, content::now())
     }
 
-    /// Adds a blob, whose bytes are stored.
+    /// The same at a given time, in seconds since 1970.
+    pub fn at(write: &'t WriteTransaction, now: u64) -> Self {
+        Self { write, now, removed: RefCell::default() }
+    }
+
+    /// Takes what was removed since the last call.
+    pub(super) fn take_removed(&self) -> Vec<Removed> {
+        self.removed.take()
+    }
+
+    /// Returns what was removed in this transaction.
+    pub fn removed_so_far(&self) -> Vec<Removed> {
+        self.removed.borrow().clone()
+    }
+
+    /// Adds a blob, whose bytes are stored. Until a manifest references it, it stays for the grace period from now on.
     pub fn add_piece(&self, name: &Name, piece: &Piece) -> Result<(), StoreError> {
         let text = piece.digest.to_string();
         let row = (piece.size, piece.root.to_bytes());
         let row = (row.0, row.1.as_slice());
         let key = key(&[name.as_str(), &text]);
-        if self.0.open_table(PIECES)?.insert(key.as_str(), row)?.is_some() {
+        let is_known = self.write.open_table(PIECES)?.insert(key.as_str(), row)?.is_some();
+        if !self.has_rows(REFERENCED_BY, &key)? {
+            UNREFERENCED.start(self.write, &key, self.now)?;
+        }
+        if is_known {
             return Ok(());
         }
-        self.0.open_table(REPOSITORIES)?.insert(name.as_str(), ())?;
-        content::hold_for(self.0, &holder(name, PIECES_OF, &piece.digest), &piece.root)?;
-        note(self.0, name, &What::Piece { piece: piece.clone(), added: true })
+        content::hold_for(self.write, &holder(name, PIECES_OF, &piece.digest), &piece.root)?;
+        note(self.write, name, &What::Piece { piece: piece.clone(), added: true })
+    }
+
+    /// Begins the grace period of a blob again, if no manifest ever referenced it: a client is told that it is here.
+    /// False where it is not.
+    pub fn renew_piece(&self, name: &Name, digest: &Digest) -> Result<bool, StoreError> {
+        let key = key(&[name.as_str(), &digest.to_string()]);
+        if UNREFERENCED.since(self.write, &key)?.is_some() {
+            UNREFERENCED.start(self.write, &key, self.now)?;
+        }
+        Ok(self.piece(name, digest)?.is_some())
     }
 
     /// The blob of this digest.
     pub fn piece(&self, name: &Name, digest: &Digest) -> Result<Option<Piece>, StoreError> {
         let text = digest.to_string();
-        let table = self.0.open_table(PIECES)?;
+        let table = self.write.open_table(PIECES)?;
         let row = table.get(key(&[name.as_str(), &text]).as_str())?;
         row.map(|row| piece(&text, row.value().0, row.value().1)).transpose()
     }
@@ -48,132 +85,151 @@ impl<'t> Edit<'t> {
     /// Whether there is a manifest of this digest.
     pub fn has_manifest(&self, name: &Name, digest: &Digest) -> Result<bool, StoreError> {
         let key = key(&[name.as_str(), &digest.to_string()]);
-        Ok(self.0.open_table(MANIFESTS)?.get(key.as_str())?.is_some())
+        Ok(self.write.open_table(MANIFESTS)?.get(key.as_str())?.is_some())
     }
 
-    /// Adds a manifest, whose bytes are stored, and points tags at it. `referrer` is how its subject tells of it.
+    /// Adds a manifest, whose bytes are stored, and points tags at it. `referrer` is how its subject tells of it,
+    /// `references` are the blobs and manifests that it cannot be pulled without.
     pub fn put_manifest(
         &self,
         name: &Name,
         pushed: &Pushed,
         tags: &[Tag],
         referrer: Option<&Descriptor>,
+        references: &[Digest],
     ) -> Result<(), StoreError> {
         let text = pushed.piece.digest.to_string();
-        let subject = pushed.subject.as_ref().map(ToString::to_string).unwrap_or_default();
-        let root = pushed.piece.root.to_bytes();
-        let kind = pushed.artifact_type.as_deref().unwrap_or_default();
-        let row = (
-            pushed.piece.size,
-            root.as_slice(),
-            pushed.media_type.as_str(),
-            subject.as_str(),
-            kind,
-            pushed.at,
-        );
-        let known = {
-            let mut manifests = self.0.open_table(MANIFESTS)?;
-            manifests.insert(key(&[name.as_str(), &text]).as_str(), row)?.is_some()
-        };
-        if let Some(referrer) = referrer {
+        let is_known = self.insert_manifest(name, &text, pushed)?;
+        if let (Some(referrer), Some(subject)) = (referrer, &pushed.subject) {
             let json = serde_json::to_string(referrer).map_err(damaged)?;
-            let key = key(&[name.as_str(), &subject, &text]);
-            self.0.open_table(REFERRERS)?.insert(key.as_str(), json.as_str())?;
+            let key = key(&[name.as_str(), &subject.to_string(), &text]);
+            self.write.open_table(REFERRERS)?.insert(key.as_str(), json.as_str())?;
         }
-        if !known {
-            self.0.open_table(REPOSITORIES)?.insert(name.as_str(), ())?;
-            content::hold_for(self.0, &holder(name, MANIFESTS_OF, &pushed.piece.digest), &pushed.piece.root)?;
-            note(self.0, name, &What::Manifest { piece: pushed.piece.clone(), added: true })?;
+        self.set_references(name, &text, references)?;
+        if !is_known {
+            self.begin_repository(name)?;
+            let holder = holder(name, MANIFESTS_OF, &pushed.piece.digest);
+            content::hold_for(self.write, &holder, &pushed.piece.root)?;
+            note(self.write, name, &What::Manifest { piece: pushed.piece.clone(), added: true })?;
         }
-        self.set_tags(name, &text, tags)
+        self.set_tags(name, &text, tags)?;
+        self.count_age(name, &text)
+    }
+
+    /// Writes the row of a manifest; true where there was one.
+    fn insert_manifest(&self, name: &Name, text: &str, pushed: &Pushed) -> Result<bool, StoreError> {
+        let subject = pushed.subject.as_ref().map(ToString::to_string).unwrap_or_default();
+        let (size, root) = (pushed.piece.size, pushed.piece.root.to_bytes());
+        let kind = pushed.artifact_type.as_deref().unwrap_or_default();
+        let media_type = pushed.media_type.as_str();
+        let row = (size, root.as_slice(), media_type, subject.as_str(), kind, pushed.at);
+        let mut manifests = self.write.open_table(MANIFESTS)?;
+        Ok(manifests.insert(key(&[name.as_str(), text]).as_str(), row)?.is_some())
+    }
+
+    /// A repository is there, and published, from its first manifest on: the blobs that came before it count from now.
+    fn begin_repository(&self, name: &Name) -> Result<(), StoreError> {
+        let is_new = self.write.open_table(REPOSITORIES)?.insert(name.as_str(), ())?.is_none();
+        if is_new && self.has_rows(PIECES, name.as_str())? {
+            note(self.write, name, &What::Everything)?;
+        }
+        Ok(())
+    }
+
+    /// Records what a manifest references: none of it is in its grace period any more.
+    pub(super) fn set_references(
+        &self,
+        name: &Name,
+        manifest: &str,
+        references: &[Digest],
+    ) -> Result<(), StoreError> {
+        let texts: Vec<String> = references.iter().map(ToString::to_string).collect();
+        let row: Vec<&str> = texts.iter().map(String::as_str).collect();
+        self.write.open_table(REFERENCES)?.insert(key(&[name.as_str(), manifest]).as_str(), row)?;
+        let mut referenced_by = self.write.open_table(REFERENCED_BY)?;
+        for text in &texts {
+            referenced_by.insert(key(&[name.as_str(), text, manifest]).as_str(), ())?;
+            UNREFERENCED.stop(self.write, &key(&[name.as_str(), text]))?;
+        }
+        Ok(())
     }
 
     fn set_tags(&self, name: &Name, digest: &str, tags: &[Tag]) -> Result<(), StoreError> {
         let mut changed = false;
         for tag in tags {
-            let mut table = self.0.open_table(TAGS)?;
-            let before = table.insert(key(&[name.as_str(), tag.as_str()]).as_str(), digest)?;
-            changed |= before.is_none_or(|before| before.value() != digest);
-        }
-        if changed { note(self.0, name, &What::Tags) } else { Ok(()) }
-    }
-
-    /// Removes a tag; what it pointed at stays. False where there is none.
-    pub fn remove_tag(&self, name: &Name, tag: &Tag) -> Result<bool, StoreError> {
-        if self.0.open_table(TAGS)?.remove(key(&[name.as_str(), tag.as_str()]).as_str())?.is_none() {
-            return Ok(false);
-        }
-        note(self.0, name, &What::Tags)?;
-        Ok(true)
-    }
-
-    /// Removes a manifest, and the tags that point at it. False where there is none.
-    pub fn remove_manifest(&self, name: &Name, of: &Digest) -> Result<bool, StoreError> {
-        let text = of.to_string();
-        let removed = {
-            let mut manifests = self.0.open_table(MANIFESTS)?;
-            let row = manifests.remove(key(&[name.as_str(), &text]).as_str())?;
-            let Some(row) = row else { return Ok(false) };
-            let (size, root, _, subject, ..) = row.value();
-            (piece(&text, size, root)?, (!subject.is_empty()).then(|| digest(subject)).transpose()?)
-        };
-        let (piece, subject) = removed;
-        if let Some(subject) = subject {
-            let key = key(&[name.as_str(), &subject.to_string(), &text]);
-            self.0.open_table(REFERRERS)?.remove(key.as_str())?;
-        }
-        if self.remove_tags_of(name, &text)? {
-            note(self.0, name, &What::Tags)?;
-        }
-        self.let_go(name, MANIFESTS_OF, &piece)?;
-        note(self.0, name, &What::Manifest { piece, added: false })?;
-        Ok(true)
-    }
-
-    fn remove_tags_of(&self, name: &Name, digest: &str) -> Result<bool, StoreError> {
-        let mut tags = self.0.open_table(TAGS)?;
-        let range = below(name.as_str(), "");
-        let before = tags.range(range.start.as_str()..range.end.as_str())?;
-        let mut gone = Vec::new();
-        for row in before {
-            let (key, to) = row?;
-            if to.value() == digest {
-                gone.push(last_part(key.value()).to_string());
+            let before = {
+                let mut table = self.write.open_table(TAGS)?;
+                let before = table.insert(key(&[name.as_str(), tag.as_str()]).as_str(), digest)?;
+                before.map(|before| before.value().to_string())
+            };
+            let of = key(&[name.as_str(), digest, tag.as_str()]);
+            self.write.open_table(TAGS_OF)?.insert(of.as_str(), self.now)?;
+            changed |= before.as_deref() != Some(digest);
+            if let Some(before) = before.filter(|before| before != digest) {
+                self.tag_left(name, &before, tag)?;
             }
         }
-        for tag in &gone {
-            tags.remove(key(&[name.as_str(), tag]).as_str())?;
-        }
-        Ok(!gone.is_empty())
+        if changed { note(self.write, name, &What::Tags) } else { Ok(()) }
     }
 
-    /// Removes a blob of this repository alone. False where there is none.
-    pub fn remove_piece(&self, name: &Name, digest: &Digest) -> Result<bool, StoreError> {
-        let Some(piece) = self.piece(name, digest)? else { return Ok(false) };
-        let key = key(&[name.as_str(), &digest.to_string()]);
-        self.0.open_table(PIECES)?.remove(key.as_str())?;
-        self.let_go(name, PIECES_OF, &piece)?;
-        note(self.0, name, &What::Piece { piece, added: false })?;
+    /// Removes a tag; what it pointed at stays, untagged. False where there is none.
+    pub fn remove_tag(&self, name: &Name, tag: &Tag) -> Result<bool, StoreError> {
+        let before = {
+            let mut tags = self.write.open_table(TAGS)?;
+            let before = tags.remove(key(&[name.as_str(), tag.as_str()]).as_str())?;
+            before.map(|before| before.value().to_string())
+        };
+        let Some(before) = before else { return Ok(false) };
+        self.tag_left(name, &before, tag)?;
+        note(self.write, name, &What::Tags)?;
         Ok(true)
     }
 
-    /// Lets go of the bytes, and of the repository with the last of them.
-    fn let_go(&self, name: &Name, kind: &str, piece: &Piece) -> Result<(), StoreError> {
-        content::let_go(self.0, &holder(name, kind, &piece.digest), &piece.root)?;
-        if self.is_empty(name, PIECES)? && self.is_empty(name, MANIFESTS)? {
-            self.0.open_table(REPOSITORIES)?.remove(name.as_str())?;
+    /// A tag points elsewhere now: the age of a manifest without tags counts from here.
+    fn tag_left(&self, name: &Name, digest: &str, tag: &Tag) -> Result<(), StoreError> {
+        let of = key(&[name.as_str(), digest]);
+        self.write.open_table(TAGS_OF)?.remove(key(&[&of, tag.as_str()]).as_str())?;
+        if !self.has_rows(TAGS_OF, &of)? {
+            NEVER_TAGGED.stop(self.write, &of)?;
+            UNTAGGED.start(self.write, &of, self.now)?;
         }
         Ok(())
     }
 
-    fn is_empty<V: redb::Value + 'static>(
+    /// Counts the age of a manifest that was just pushed, if no tag points at it.
+    fn count_age(&self, name: &Name, digest: &str) -> Result<(), StoreError> {
+        let of = key(&[name.as_str(), digest]);
+        let had_tag = UNTAGGED.stop(self.write, &of)?;
+        match (self.has_rows(TAGS_OF, &of)?, had_tag) {
+            (true, _) => NEVER_TAGGED.stop(self.write, &of).map(drop),
+            (false, true) => UNTAGGED.start(self.write, &of, self.now),
+            (false, false) => NEVER_TAGGED.start(self.write, &of, self.now),
+        }
+    }
+
+    /// Whether a table has something below a key.
+    pub(super) fn has_rows<V: redb::Value + 'static>(
         &self,
-        name: &Name,
         table: TableDefinition<&'static str, V>,
+        of: &str,
     ) -> Result<bool, StoreError> {
-        let range = below(name.as_str(), "");
-        let table = self.0.open_table(table)?;
+        let range = below(of, "");
+        let table = self.write.open_table(table)?;
         let first = table.range(range.start.as_str()..range.end.as_str())?.next();
-        Ok(first.transpose()?.is_none())
+        Ok(first.transpose()?.is_some())
+    }
+
+    /// The last parts of at most `most` keys below a key.
+    pub(super) fn parts_below<V: redb::Value + 'static>(
+        &self,
+        table: TableDefinition<&'static str, V>,
+        of: &str,
+        last: &str,
+        most: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        let range = below(of, last);
+        let table = self.write.open_table(table)?;
+        let rows = table.range(range.start.as_str()..range.end.as_str())?.take(most);
+        rows.map(|row| Ok(super::tables::last_part(row?.0.value()).to_string())).collect()
     }
 }

@@ -2,6 +2,7 @@
 
 use ocipfs_oci::{Descriptor, Digest, Index, Manifest, MediaType, media_type};
 use serde::{Deserialize, de::IgnoredAny};
+use serde_json::Value;
 
 /// As much as is needed to keep a manifest, whose bytes stay as they are.
 #[derive(Clone, Debug)]
@@ -14,6 +15,8 @@ pub struct Inspected {
     pub referrer: Descriptor,
     /// The blobs that it leads to, the configuration first.
     pub blobs: Vec<Digest>,
+    /// All that it references but its subject: what is removed with it, if nothing else references that.
+    pub references: Vec<Digest>,
 }
 
 impl Inspected {
@@ -50,22 +53,39 @@ pub fn inspect(bytes: &[u8], digest: &Digest, said: Option<&str>) -> Result<Insp
         let manifest = Manifest::parse(bytes).map_err(|e| e.to_string())?;
         let blobs = manifest.blobs().filter(|blob| !is_elsewhere(blob)).map(|blob| blob.digest.clone());
         let blobs = blobs.collect();
+        let references = manifest.blobs().map(|blob| blob.digest.clone()).collect();
         let artifact_type = manifest.artifact_type.or(Some(manifest.config.media_type));
         let referrer = Descriptor { artifact_type, annotations: manifest.annotations, ..referrer };
         let subject = manifest.subject.map(|subject| subject.digest);
-        return Ok(Inspected { media_type: kind, subject, referrer, blobs });
+        return Ok(Inspected { media_type: kind, subject, referrer, blobs, references });
     }
     if kind.is_index() {
-        let Index { artifact_type, annotations, subject, .. } =
+        let Index { artifact_type, annotations, subject, manifests, .. } =
             Index::parse(bytes).map_err(|e| e.to_string())?;
+        let references = manifests.into_iter().map(|manifest| manifest.digest).collect();
         let referrer = Descriptor { artifact_type, annotations, ..referrer };
         let subject = subject.map(|subject| subject.digest);
-        return Ok(Inspected { media_type: kind, subject, referrer, blobs: Vec::new() });
+        return Ok(Inspected { media_type: kind, subject, referrer, blobs: Vec::new(), references });
     }
     let Shape { subject, artifact_type, .. } = json.unwrap_or_default();
     let subject = subject.map(|subject| subject.digest);
     let referrer = Descriptor { artifact_type, ..referrer };
-    Ok(Inspected { media_type: kind, subject, referrer, blobs: Vec::new() })
+    let mut references = Vec::new();
+    add_digests(&serde_json::from_slice(bytes).unwrap_or_default(), &mut references);
+    references.retain(|reference| Some(reference) != subject.as_ref());
+    Ok(Inspected { media_type: kind, subject, referrer, blobs: Vec::new(), references })
+}
+
+/// The digests of all descriptors in a document of a kind that is not known, wherever they are.
+fn add_digests(value: &Value, found: &mut Vec<Digest>) {
+    match value {
+        Value::Object(fields) => {
+            found.extend(fields.get("digest").and_then(Value::as_str).and_then(|text| text.parse().ok()));
+            fields.values().for_each(|field| add_digests(field, found));
+        }
+        Value::Array(values) => values.iter().for_each(|value| add_digests(value, found)),
+        _ => {}
+    }
 }
 
 /// Two that differ are refused: one digest must not mean two things to two clients (CVE-2021-41190).
@@ -135,6 +155,8 @@ mod tests {
             let json = image(media_type::OCI_MANIFEST, &descriptor(kind, more));
             assert_eq!(of(&json, None).unwrap().blobs.len(), blobs, "{json}");
         }
+        let foreign = image(media_type::OCI_MANIFEST, &descriptor(media_type::DOCKER_FOREIGN_TAR_GZIP, ""));
+        assert_eq!(of(&foreign, None).unwrap().references.len(), 2, "it goes with the manifest all the same");
         let inspected = of(&image(media_type::OCI_MANIFEST, ""), Some(media_type::OCI_MANIFEST)).unwrap();
         assert_eq!(inspected.referrer.artifact_type.unwrap(), media_type::OCI_CONFIG);
     }
@@ -159,6 +181,9 @@ mod tests {
         assert_eq!(of("no JSON", Some("text/x-mine; charset=utf-8")).unwrap().media_type, "text/x-mine");
         let subject = format!(r#"{{"subject":{}}}"#, descriptor(media_type::OCI_MANIFEST, ""));
         assert!(of(&subject, Some("application/vnd.mine")).unwrap().subject.is_some());
+        let artifact =
+            format!(r#"{{"blobs":[{}],"in":{{"it":{}}}}}"#, descriptor("a/b", ""), descriptor("a/b", ""));
+        assert_eq!(of(&artifact, Some("application/vnd.mine")).unwrap().references.len(), 2);
         let index = r#"{"schemaVersion":2,"manifests":[]}"#;
         assert_eq!(of(index, Some("application/json")).unwrap().media_type, media_type::OCI_INDEX);
         for (json, said, told) in [

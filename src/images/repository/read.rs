@@ -5,8 +5,9 @@ use redb::{TableDefinition, Value};
 
 use super::{
     Piece, Pushed, Repositories,
+    ages::{NEVER_TAGGED, UNREFERENCED, UNTAGGED},
     tables::{
-        MANIFESTS, ManifestRow, PIECES, REFERRERS, REPOSITORIES, TAGS, below, damaged, digest, key,
+        MANIFESTS, ManifestRow, PIECES, REFERRERS, REPOSITORIES, TAGS, TAGS_OF, below, damaged, digest, key,
         last_part, open, piece,
     },
 };
@@ -32,10 +33,82 @@ fn pushed(text: &str, row: ManifestRow) -> Result<Pushed, StoreError> {
     })
 }
 
+/// How much a repository has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Tags.
+    pub tags: u64,
+    /// Manifests and indexes.
+    pub manifests: u64,
+    /// Blobs.
+    pub blobs: u64,
+    /// Bytes of manifests and blobs, of which other repositories may have some too.
+    pub bytes: u64,
+    /// When a manifest was pushed last, in seconds since 1970.
+    pub last_push: u64,
+}
+
 impl Repositories {
+    /// How much there is in a repository.
+    pub fn summary(&self, name: &Name) -> Result<Summary, StoreError> {
+        self.0.database.read(|read| {
+            let range = below(name.as_str(), "");
+            let mut all = Summary::default();
+            if let Some(tags) = open(read, TAGS)? {
+                all.tags = tags.range(range.start.as_str()..range.end.as_str())?.count() as u64;
+            }
+            if let Some(manifests) = open(read, MANIFESTS)? {
+                for row in manifests.range(range.start.as_str()..range.end.as_str())? {
+                    let (size, .., at) = row?.1.value();
+                    all.manifests += 1;
+                    all.bytes += size;
+                    all.last_push = all.last_push.max(at);
+                }
+            }
+            if let Some(pieces) = open(read, PIECES)? {
+                for row in pieces.range(range.start.as_str()..range.end.as_str())? {
+                    all.blobs += 1;
+                    all.bytes += row?.1.value().0;
+                }
+            }
+            Ok(all)
+        })
+    }
+
+    /// Since when a blob waits for a manifest that references it; none where one does.
+    pub fn unreferenced_since(&self, name: &Name, digest: &Digest) -> Result<Option<u64>, StoreError> {
+        let key = key(&[name.as_str(), &digest.to_string()]);
+        self.0.database.read(|read| UNREFERENCED.since_now(read, &key))
+    }
+
+    /// Since when a manifest ages because no tag points at it.
+    pub fn untagged_since(&self, name: &Name, digest: &Digest) -> Result<Option<u64>, StoreError> {
+        let key = key(&[name.as_str(), &digest.to_string()]);
+        self.0.database.read(|read| {
+            let untagged = UNTAGGED.since_now(read, &key)?;
+            Ok(untagged.or(NEVER_TAGGED.since_now(read, &key)?))
+        })
+    }
+
+    /// The tags of a manifest.
+    pub fn tags_of(&self, name: &Name, digest: &Digest) -> Result<Vec<String>, StoreError> {
+        let of = key(&[name.as_str(), &digest.to_string()]);
+        self.page(TAGS_OF, &of, "", usize::MAX, |tag, _| Ok(tag.into()))
+    }
+
+    /// When a tag was pushed, in seconds since 1970.
+    pub fn tagged_at(&self, name: &Name, tag: &Tag, digest: &Digest) -> Result<Option<u64>, StoreError> {
+        self.row(TAGS_OF, &key(&[name.as_str(), &digest.to_string(), tag.as_str()]), Ok)
+    }
+
     /// Whether there is a repository of this name.
     pub fn has(&self, name: &Name) -> Result<bool, StoreError> {
         Ok(self.row(REPOSITORIES, name.as_str(), |()| Ok(()))?.is_some())
+    }
+
+    /// Whether there is anything under this name, be it only blobs that wait for their manifest.
+    pub fn has_any(&self, name: &Name) -> Result<bool, StoreError> {
+        Ok(self.has(name)? || !self.pieces(name, "", 1)?.is_empty())
     }
 
     /// What a tag points at.

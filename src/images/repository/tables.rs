@@ -1,7 +1,7 @@
 //! The tables. Keys are texts joined by NUL, so that what belongs together is one range, in the order of pages.
 
 use ocipfs_node::Cid;
-use ocipfs_oci::Digest;
+use ocipfs_oci::{Digest, Name};
 use redb::{ReadOnlyTable, ReadTransaction, TableDefinition, TableError};
 
 use super::Piece;
@@ -33,6 +33,15 @@ pub const LAST_CHANGES: TableDefinition<&str, u64> = TableDefinition::new("last 
 /// The number of the next change, which never goes back.
 pub const NEXT_CHANGE: TableDefinition<(), u64> = TableDefinition::new("next change");
 
+/// Repository, manifest -> the digests that it references: blobs, and manifests of an index.
+pub const REFERENCES: TableDefinition<&str, Vec<&str>> = TableDefinition::new("references");
+/// Repository, digest, manifest -> nothing: the manifests that reference a digest.
+pub const REFERENCED_BY: TableDefinition<&str, ()> = TableDefinition::new("referenced by");
+/// Repository, digest, tag -> when the tag was pushed, in seconds since 1970.
+pub const TAGS_OF: TableDefinition<&str, u64> = TableDefinition::new("tags of manifests");
+/// Numbers that stand alone.
+pub const META: TableDefinition<&str, u64> = TableDefinition::new("repositories meta");
+
 pub fn key(parts: &[&str]) -> String {
     parts.join("\0")
 }
@@ -47,6 +56,12 @@ pub fn below(of: &str, last: &str) -> std::ops::Range<String> {
 /// The last part of a key.
 pub fn last_part(key: &str) -> &str {
     key.rsplit_once('\0').map_or(key, |(_, last)| last)
+}
+
+/// The repository and the digest of a key that has just these two parts.
+pub fn parse_key(text: &str) -> Result<(Name, Digest), StoreError> {
+    let (name, text) = text.split_once('\0').ok_or_else(|| damaged(format!("key {text:?}")))?;
+    Ok((name.parse().map_err(damaged)?, digest(text)?))
 }
 
 pub fn damaged(error: impl std::fmt::Display) -> StoreError {
@@ -70,4 +85,15 @@ pub fn open<K: redb::Key + 'static, V: redb::Value + 'static>(
         Err(TableError::TableDoesNotExist(_)) => Ok(None),
         table => Ok(Some(table?)),
     }
+}
+
+/// Removes the rows that format 2 did not have.
+#[cfg(test)]
+pub fn forget_new(write: &redb::WriteTransaction) -> Result<(), StoreError> {
+    use super::ages::{NEVER_TAGGED, UNREFERENCED, UNTAGGED};
+    write.delete_table(REFERENCES)?;
+    write.delete_table(REFERENCED_BY)?;
+    write.delete_table(TAGS_OF)?;
+    write.delete_table(META)?;
+    [UNREFERENCED, UNTAGGED, NEVER_TAGGED].iter().try_for_each(|ages| ages.forget(write))
 }

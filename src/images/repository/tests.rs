@@ -1,3 +1,6 @@
+mod histories;
+mod removal;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::Ordering},
@@ -55,8 +58,14 @@ fn what_is_pushed_is_there_and_deleted_in_one_repository_alone() {
     for name in [a.clone(), b.clone()] {
         repositories.edit(move |edit| edit.add_piece(&name, &blob(1))).unwrap();
     }
+    assert!(repositories.names("", 9).unwrap().is_empty(), "blobs alone are no repository");
+    for name in [a.clone(), b.clone()] {
+        repositories.edit(move |edit| edit.put_manifest(&name, &pushed(2, None), &[], None, &[])).unwrap();
+    }
     assert_eq!(repositories.names("", 9).unwrap(), [a.clone(), b.clone()]);
     assert_eq!(repositories.names("a", 9).unwrap(), std::slice::from_ref(&b));
+    let delete = a.clone();
+    assert!(repositories.edit(move |edit| edit.remove_manifest(&delete, &blob(2).digest)).unwrap());
     let remove =
         |name: Name| repositories.edit(move |edit| edit.remove_piece(&name, &blob(1).digest)).unwrap();
     assert!(remove(a.clone()) && !remove(a.clone()));
@@ -74,7 +83,7 @@ fn two_digests_of_the_same_bytes_hold_them_each() {
     repositories
         .edit(move |edit| both.iter().try_for_each(|piece| edit.add_piece(&name("a"), piece)))
         .unwrap();
-    repositories.edit(|edit| edit.put_manifest(&name("a"), &pushed(1, None), &[], None)).unwrap();
+    repositories.edit(|edit| edit.put_manifest(&name("a"), &pushed(1, None), &[], None, &[])).unwrap();
     for digest in [other.digest, blob(1).digest] {
         assert!(is_held(&repositories, blob(1).root));
         repositories.edit(move |edit| edit.remove_piece(&name("a"), &digest)).unwrap();
@@ -94,8 +103,8 @@ fn a_deleted_manifest_takes_its_tags_and_its_entry_as_a_referrer_with_it() {
     let told = descriptor.clone();
     repositories
         .edit(move |edit| {
-            edit.put_manifest(&name("a"), &referrer, &[tag("x"), tag("y")], Some(&told))?;
-            edit.put_manifest(&name("a"), &pushed(2, None), &[tag("z")], None)
+            edit.put_manifest(&name("a"), &referrer, &[tag("x"), tag("y")], Some(&told), &[])?;
+            edit.put_manifest(&name("a"), &pushed(2, None), &[tag("z")], None, &[])
         })
         .unwrap();
     assert_eq!(repositories.referrers(&a, &subject, "", 9).unwrap(), [descriptor]);
@@ -125,13 +134,18 @@ fn changes_are_told_once_for_each_thing_and_forgotten_when_they_are_settled() {
     let change = |what| Change { repository: name("a"), what };
     let came = change(What::Piece { piece: blob(1), added: true });
     assert_eq!(changes(&repositories, 9).unwrap(), [(3, came)]);
-    repositories.edit(|edit| edit.put_manifest(&name("a"), &pushed(2, None), &[tag("x")], None)).unwrap();
+    repositories
+        .edit(|edit| edit.put_manifest(&name("a"), &pushed(2, None), &[tag("x")], None, &[]))
+        .unwrap();
     repositories.database().write(|write| settle(write, 4)).unwrap();
-    assert_eq!(changes(&repositories, 9).unwrap(), [(5, change(What::Tags))]);
-    repositories.database().write(|write| settle(write, 5)).unwrap();
+    assert_eq!(
+        changes(&repositories, 9).unwrap(),
+        [(5, change(What::Manifest { piece: blob(2), added: true })), (6, change(What::Tags))]
+    );
+    repositories.database().write(|write| settle(write, 6)).unwrap();
     assert_eq!(changes(&repositories, 9).unwrap(), []);
     repositories.edit(|edit| edit.remove_tag(&name("a"), &tag("x"))).unwrap();
-    assert_eq!(changes(&repositories, 9).unwrap(), [(6, change(What::Tags))], "numbers never go back");
+    assert_eq!(changes(&repositories, 9).unwrap(), [(7, change(What::Tags))], "numbers never go back");
 }
 
 #[test]
@@ -216,7 +230,7 @@ fn apply(edit: &Edit, of: &Name, op: &Op) -> Result<(), StoreError> {
         Op::Remove(n) => edit.remove_piece(of, &blob(*n).digest).map(drop),
         Op::Put(n, tags) => {
             let tags: Vec<Tag> = tags.iter().map(|n| tag(&format!("t{n}"))).collect();
-            edit.put_manifest(of, &pushed(*n, None), &tags, None)
+            edit.put_manifest(of, &pushed(*n, None), &tags, None, &[])
         }
         Op::Untag(n) => edit.remove_tag(of, &tag(&format!("t{n}"))).map(drop),
         Op::Delete(n) => edit.remove_manifest(of, &blob(*n).digest).map(drop),
@@ -236,8 +250,8 @@ proptest! {
             repositories.edit(move |edit| apply(edit, &of, &op)).unwrap();
         }
         let digests = |set: &BTreeSet<u8>| set.iter().map(|n| blob(*n).digest).collect::<BTreeSet<_>>();
-        models.retain(|_, model| !model.pieces.is_empty() || !model.manifests.is_empty());
-        let names: Vec<Name> = models.keys().map(|of| name(of)).collect();
+        let listed = models.iter().filter(|(_, model)| !model.manifests.is_empty());
+        let names: Vec<Name> = listed.map(|(of, _)| name(of)).collect();
         prop_assert_eq!(repositories.names("", 9).unwrap(), names);
         for (of, model) in &models {
             let of = name(of);

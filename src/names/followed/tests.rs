@@ -36,7 +36,7 @@ impl Machine {
         let node = Node::start(options, Arc::new(shared)).await.unwrap();
         let settings = Settings { find_timeout: Duration::from_secs(2), ..Settings::default() };
         let content = Content::new(store.clone(), node.clone(), settings).unwrap();
-        let repositories = Repositories::new(store.database());
+        let repositories = Repositories::open(&store).unwrap();
         let key = node.own_key().clone();
         let publisher = Publisher::new(content.clone(), repositories.clone(), key, share);
         let names = follow.iter().map(|machine| machine.publisher.name()).collect();

@@ -115,7 +115,7 @@ async fn an_unknown_digest_is_said_so_at_once_and_peers_are_not_asked() {
     let digest = Repository::new(&source, "a").push(&bytes).await;
     let node = Serve::start(&["--peer", source.address()]);
     let a = Repository::new(&node, "a");
-    a.push(b"{}").await;
+    a.push_image("x", b"layer").await;
     node.until("they meet", |status| status["peers"] == 1).await;
     a.get(&format!("blobs/{digest}")).await.refused(404, "BLOB_UNKNOWN", &[&digest]);
     a.get(&format!("manifests/{digest}")).await.refused(404, "MANIFEST_UNKNOWN", &[&digest]);

@@ -92,7 +92,7 @@ async fn a_manifest_without_its_blobs_is_refused() {
     let json = manifest(b"{}", &[b"layer"]);
     let missing = Digest::sha256_of(b"layer").to_string();
     a.put("x", &json).await.refused(404, "MANIFEST_BLOB_UNKNOWN", &[&missing, "before it"]);
-    a.get("manifests/x").await.refused(404, "MANIFEST_UNKNOWN", &[]);
+    a.get("manifests/x").await.refused(404, "NAME_UNKNOWN", &[]);
     a.push(b"layer").await;
     assert_eq!(a.put("x", &json).await.status, 201);
     // An image may be sparse.
@@ -181,5 +181,5 @@ async fn bad_manifests_are_refused_by_name() {
     let schema1 = json!({ "schemaVersion": 1, "name": "a", "tag": "x" }).to_string();
     let kind1 = "application/vnd.docker.distribution.manifest.v1+json";
     put("x", kind1, schema1).await.refused(400, "MANIFEST_INVALID", &["schema 1"]);
-    a.get("manifests/x").await.refused(404, "MANIFEST_UNKNOWN", &[]);
+    a.get("manifests/x").await.refused(404, "NAME_UNKNOWN", &[]);
 }

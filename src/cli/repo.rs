@@ -1,0 +1,164 @@
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::{Args, Subcommand};
+use indicatif::HumanBytes;
+
+use super::{Exit, Global, ask, output, unexpected};
+use crate::control::{
+    RemovedInfo, Reply, RepoCollected, RepoContents, RepoInfo, RepoReply, RepoRequest, Request,
+};
+
+/// Show and remove repositories that were pushed
+#[derive(Debug, Subcommand)]
+pub enum Repo {
+    Ls(Ls),
+    Inspect(Inspect),
+    Rm(Rm),
+    Gc(Gc),
+}
+
+/// List the repositories that were pushed: size, tags, last push
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  ocipfs repo ls
+  ocipfs -q repo ls                              names alone, one a line
+  ocipfs repo ls --json")]
+pub struct Ls {}
+
+/// Show the tags and manifests of a repository
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  ocipfs repo inspect team/app
+  ocipfs repo inspect team/app --json            with the manifests that no tag points at")]
+pub struct Inspect {
+    /// The name of the repository
+    name: String,
+}
+
+/// Remove a repository, or one image of it, and delete the files that nothing else needs
+#[derive(Args, Debug)]
+#[command(after_help = "\
+A tag is removed with the image that it points at, unless another tag, an index or a subject keeps that image. A
+manifest is removed with its tags and its referrers.
+
+Examples:
+  ocipfs repo rm team/app                        the whole repository
+  ocipfs repo rm team/app:1.0                    one tag
+  ocipfs repo rm team/app@sha256:...             one manifest")]
+pub struct Rm {
+    /// The repository, a tag or a manifest of it
+    #[arg(value_name = "NAME[:TAG|@DIGEST]")]
+    what: String,
+}
+
+/// Remove what the repositories do not keep any more, and delete its files
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The settings of `serve` say what is kept: --upload-grace, --keep-untagged and --retention. `serve` removes the rest
+by itself; this command does it at once. `store gc` includes it.
+
+Examples:
+  ocipfs repo gc                                 in all repositories
+  ocipfs repo gc team/app --untagged             all manifests of one that no tag leads to, however new
+  ocipfs repo gc --dry-run                       list what would be removed")]
+pub struct Gc {
+    /// Only in this repository [default: all]
+    name: Option<String>,
+    /// Remove all manifests that no tag, index or subject leads to, however new
+    #[arg(long)]
+    untagged: bool,
+    /// List what would be removed, and remove nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub async fn run(global: &Global, repo: Repo) -> Result<(), Exit> {
+    let request = match repo {
+        Repo::Ls(Ls {}) => RepoRequest::Ls,
+        Repo::Inspect(Inspect { name }) => RepoRequest::Inspect { name },
+        Repo::Rm(Rm { what }) => RepoRequest::Rm { what },
+        Repo::Gc(Gc { name, untagged, dry_run }) => RepoRequest::Collect { name, untagged, dry: dry_run },
+    };
+    let Reply::Repo(reply) = ask(global, Request::Repo(request)).await? else { return Err(unexpected()) };
+    match reply {
+        RepoReply::Listed { repositories } => {
+            output::print_all(global, &repositories, || print_list(global, &repositories))
+        }
+        RepoReply::Inspected(contents) => output::print_all(global, &contents, || print_contents(&contents)),
+        RepoReply::Collected(collected) => {
+            output::print_all(global, &collected, || print_collected(global, &collected))
+        }
+    }
+}
+
+/// Seconds since 1970, as people read them.
+fn time(seconds: u64) -> String {
+    let time = UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap_or(SystemTime::UNIX_EPOCH);
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+fn print_list(global: &Global, repositories: &[RepoInfo]) {
+    let width = repositories.iter().map(|repository| repository.name.len()).max().unwrap_or(0);
+    for RepoInfo { name, tags, bytes, last_push, .. } in repositories {
+        match global.quiet {
+            true => println!("{name}"),
+            false => {
+                let (size, pushed) = (HumanBytes(*bytes).to_string(), time(*last_push));
+                println!("{name:width$}  {size:>10}  {tags:>5} tags  pushed {pushed}");
+            }
+        }
+    }
+}
+
+fn print_contents(contents: &RepoContents) {
+    let RepoContents { info, tag_list, manifest_list } = contents;
+    println!("name        {}", info.name);
+    println!(
+        "size        {} in {} blobs and {} manifests",
+        HumanBytes(info.bytes),
+        info.blobs,
+        info.manifests
+    );
+    println!("last push   {}", time(info.last_push));
+    for tag in tag_list {
+        println!("tag         {}  {}  pushed {}", tag.tag, tag.digest, time(tag.pushed));
+    }
+    for manifest in manifest_list {
+        if let Some(since) = manifest.untagged_since {
+            println!("untagged    {}  since {}", manifest.digest, time(since));
+        }
+    }
+    let listed = tag_list.len() as u64;
+    if listed < info.tags {
+        println!("            and {} more tags", info.tags - listed);
+    }
+}
+
+fn print_collected(global: &Global, collected: &RepoCollected) {
+    let RepoCollected { removed, bytes, dry } = collected;
+    if !global.quiet {
+        removed.iter().for_each(print_removed);
+    }
+    let verb = if *dry { "would be removed" } else { "removed" };
+    let count = |kind: &str| removed.iter().filter(|one| one.kind == kind).count();
+    println!(
+        "{} tags, {} manifests and {} blobs {verb}: {} freed",
+        count("tag"),
+        count("manifest"),
+        count("blob"),
+        HumanBytes(*bytes)
+    );
+}
+
+fn print_removed(removed: &RemovedInfo) {
+    let RemovedInfo { repository, kind, tag, digest, size, freed } = removed;
+    match tag {
+        Some(tag) => println!("{kind:8}  {repository}:{tag}  {digest}"),
+        None => {
+            let shared = if *freed { "" } else { ", needed elsewhere" };
+            println!("{kind:8}  {repository}@{digest}  {}{shared}", HumanBytes(*size));
+        }
+    }
+}

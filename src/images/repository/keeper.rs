@@ -1,0 +1,85 @@
+//! Sweeps in the background: by the clock, and when the node directory is full.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Policy, Repositories, Sweep};
+use crate::content::{Content, StoreError, now};
+
+/// Between two sweeps, where nothing is kept for a shorter time.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+/// Retention rules read all tags of the repositories that they are about, so they are applied less often.
+const RETENTION_PAUSE: Duration = Duration::from_secs(60 * 60);
+
+/// Sweeps until `stop`, and has released content collected.
+pub async fn run(repositories: Repositories, content: Content, policy: Arc<Policy>, stop: CancellationToken) {
+    let work = async {
+        let mut freed = repositories.freed();
+        let (mut next, mut retention) = (Instant::now(), Instant::now());
+        loop {
+            tokio::select! {
+                woken = freed.changed() => match woken {
+                    Ok(()) => content.collect_later(),
+                    Err(_) => return,
+                },
+                () = tokio::time::sleep_until(next) => {
+                    let sweep = Sweep::due(&policy, now());
+                    let applies_rules = Instant::now() >= retention;
+                    let sweep = if applies_rules { sweep } else { sweep.without_retention() };
+                    if applies_rules {
+                        retention = Instant::now() + RETENTION_PAUSE;
+                    }
+                    if let Err(error) = sweep_once(&repositories, &content, sweep).await {
+                        tracing::warn!("the repositories are not swept now: {error}");
+                    }
+                    next = Instant::now() + pause(&policy);
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = work => {}
+    }
+}
+
+fn pause(policy: &Policy) -> Duration {
+    (policy.upload_grace.min(policy.keep_untagged) / 4).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
+}
+
+async fn sweep_once(
+    repositories: &Repositories,
+    content: &Content,
+    sweep: Sweep,
+) -> Result<(), crate::content::Error> {
+    let repositories = repositories.clone();
+    let work = move |_: &_| {
+        if repositories.is_due(&sweep)? {
+            repositories.sweep(&sweep, false, |removed| tracing::debug!(?removed, "swept"))?;
+        }
+        Ok(())
+    };
+    Ok(content.store().run(work).await?)
+}
+
+/// Lets a full node directory release untagged manifests, the oldest first.
+pub fn make_room(repositories: &Repositories, content: &Content, policy: Arc<Policy>) {
+    let repositories = repositories.clone();
+    content.when_full(Box::new(move |bytes| room(&repositories, &policy, now(), bytes)));
+}
+
+/// Releases at least `bytes`, if untagged manifests hold so many; returns the bytes that nothing holds any more.
+fn room(repositories: &Repositories, policy: &Policy, now: u64, bytes: u64) -> Result<u64, StoreError> {
+    let mut freed = 0;
+    let sweep = Sweep::room(policy, now, bytes);
+    if repositories.is_due(&sweep)? {
+        repositories.sweep(&sweep, false, |removed| {
+            tracing::info!(repository = %removed.repository, digest = %removed.digest, "removed for room");
+            freed += removed.freed_bytes();
+        })?;
+    }
+    Ok(freed)
+}

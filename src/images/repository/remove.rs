@@ -1,0 +1,213 @@
+//! Removal: a manifest goes with its tags, its referrers, and all that nothing else in the repository references.
+
+use std::collections::HashSet;
+
+use ocipfs_oci::{Digest, MediaType, Name, Tag};
+use redb::ReadableTable;
+
+use super::{
+    Edit, Piece, Removed,
+    ages::{NEVER_TAGGED, UNREFERENCED, UNTAGGED},
+    changes::{What, note},
+    edit::{MANIFESTS_OF, PIECES_OF},
+    holder,
+    tables::{
+        MANIFESTS, PIECES, REFERENCED_BY, REFERENCES, REFERRERS, REPOSITORIES, TAGS, TAGS_OF, digest, key,
+        piece,
+    },
+};
+use crate::content::{self, StoreError};
+
+const ALL: usize = usize::MAX;
+
+impl Edit<'_> {
+    /// Removes a manifest and the tags that point at it; then what it referenced and what refers to it, unless
+    /// something else keeps that. False where there is none.
+    pub fn remove_manifest(&self, name: &Name, of: &Digest) -> Result<bool, StoreError> {
+        if !self.has_manifest(name, of)? {
+            return Ok(false);
+        }
+        let mut waiting = self.remove_one(name, &of.to_string())?;
+        while let Some(next) = waiting.pop() {
+            let is_here = self.has_manifest(name, &digest(&next)?)?;
+            if is_here && !self.is_kept(name, &next)? {
+                waiting.extend(self.remove_one(name, &next)?);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Removes one manifest, and the blobs that no other references; gives the manifests that it kept.
+    fn remove_one(&self, name: &Name, text: &str) -> Result<Vec<String>, StoreError> {
+        let of = key(&[name.as_str(), text]);
+        let (piece, subject) = {
+            let mut manifests = self.write.open_table(MANIFESTS)?;
+            let Some(row) = manifests.remove(of.as_str())? else { return Ok(Vec::new()) };
+            let (size, root, _, subject, ..) = row.value();
+            (piece(text, size, root)?, subject.to_string())
+        };
+        if !subject.is_empty() {
+            let referrer = key(&[name.as_str(), &subject, text]);
+            self.write.open_table(REFERRERS)?.remove(referrer.as_str())?;
+        }
+        self.remove_tags_of(name, text)?;
+        UNTAGGED.stop(self.write, &of)?;
+        NEVER_TAGGED.stop(self.write, &of)?;
+        let freed = self.let_go(name, MANIFESTS_OF, &piece)?;
+        note(self.write, name, &What::Manifest { piece: piece.clone(), added: false })?;
+        self.removed.borrow_mut().push(Removed::manifest(name, &piece, freed));
+        let mut kept = self.remove_references(name, text)?;
+        kept.extend(self.parts_below(REFERRERS, &of, "", ALL)?);
+        self.end_repository(name)?;
+        Ok(kept)
+    }
+
+    fn remove_tags_of(&self, name: &Name, digest_text: &str) -> Result<(), StoreError> {
+        let of = key(&[name.as_str(), digest_text]);
+        let tags = self.parts_below(TAGS_OF, &of, "", ALL)?;
+        for tag in &tags {
+            self.write.open_table(TAGS)?.remove(key(&[name.as_str(), tag]).as_str())?;
+            self.write.open_table(TAGS_OF)?.remove(key(&[&of, tag]).as_str())?;
+            let removed = Removed::tag(name, tag, &digest(digest_text)?);
+            self.removed.borrow_mut().push(removed);
+        }
+        if tags.is_empty() { Ok(()) } else { note(self.write, name, &What::Tags) }
+    }
+
+    /// Removes what only this manifest referenced, if it is a blob, and gives it, if it may be a manifest.
+    fn remove_references(&self, name: &Name, manifest: &str) -> Result<Vec<String>, StoreError> {
+        let references: Vec<String> = {
+            let mut table = self.write.open_table(REFERENCES)?;
+            let row = table.remove(key(&[name.as_str(), manifest]).as_str())?;
+            row.map(|row| row.value().into_iter().map(String::from).collect()).unwrap_or_default()
+        };
+        let mut free = Vec::new();
+        for text in references {
+            let of = key(&[name.as_str(), &text]);
+            self.write.open_table(REFERENCED_BY)?.remove(key(&[&of, manifest]).as_str())?;
+            if !self.has_rows(REFERENCED_BY, &of)? {
+                self.remove_piece(name, &digest(&text)?)?;
+                free.push(text);
+            }
+        }
+        Ok(free)
+    }
+
+    /// Whether something keeps a manifest: a tag, its own age as one that lost its tags, or another manifest.
+    fn is_kept(&self, name: &Name, text: &str) -> Result<bool, StoreError> {
+        let of = key(&[name.as_str(), text]);
+        if self.has_rows(TAGS_OF, &of)? || UNTAGGED.since(self.write, &of)?.is_some() {
+            return Ok(true);
+        }
+        if self.has_rows(REFERENCED_BY, &of)? || self.subject_here(name, text)?.is_some() {
+            return Ok(true);
+        }
+        let is_kept = self.has_rows(REFERRERS, &of)? && self.related(name, text)?.is_none();
+        if is_kept && NEVER_TAGGED.since(self.write, &of)?.is_none() {
+            NEVER_TAGGED.start(self.write, &of, self.now)?;
+        }
+        Ok(is_kept)
+    }
+
+    /// The subject of a manifest, if it is in the repository.
+    pub(super) fn subject_here(&self, name: &Name, text: &str) -> Result<Option<String>, StoreError> {
+        let manifests = self.write.open_table(MANIFESTS)?;
+        let row = manifests.get(key(&[name.as_str(), text]).as_str())?;
+        let subject = row.map(|row| row.value().3.to_string()).filter(|subject| !subject.is_empty());
+        let Some(subject) = subject else { return Ok(None) };
+        let is_here = manifests.get(key(&[name.as_str(), &subject]).as_str())?.is_some();
+        Ok(is_here.then_some(subject))
+    }
+
+    /// Whether a manifest is an index with a subject: only such a one may, over several steps, be kept by what it keeps.
+    pub(super) fn may_keep_itself(&self, name: &Name, text: &str) -> Result<bool, StoreError> {
+        let manifests = self.write.open_table(MANIFESTS)?;
+        let Some(row) = manifests.get(key(&[name.as_str(), text]).as_str())? else { return Ok(false) };
+        let (_, _, media_type, subject, ..) = row.value();
+        Ok(!subject.is_empty() && media_type.parse::<MediaType>().is_ok_and(|kind| kind.is_index()))
+    }
+
+    /// The manifests that would keep this one if a tag led to them: what references it, what refers to it, its
+    /// subject, and so on, with itself; none if a tag does lead to one of them.
+    pub(super) fn related(&self, name: &Name, text: &str) -> Result<Option<HashSet<String>>, StoreError> {
+        let (mut seen, mut waiting) = (HashSet::from([text.to_string()]), vec![text.to_string()]);
+        while let Some(next) = waiting.pop() {
+            let of = key(&[name.as_str(), &next]);
+            if self.has_rows(TAGS_OF, &of)? {
+                return Ok(None);
+            }
+            let mut keepers = self.parts_below(REFERENCED_BY, &of, "", ALL)?;
+            keepers.extend(self.parts_below(REFERRERS, &of, "", ALL)?);
+            keepers.extend(self.subject_here(name, &next)?);
+            waiting.extend(keepers.into_iter().filter(|keeper| seen.insert(keeper.clone())));
+        }
+        Ok(Some(seen))
+    }
+
+    /// Removes a tag, and what it pointed at if nothing else keeps that. False where there is none.
+    pub fn remove_image(&self, name: &Name, tag: &Tag) -> Result<bool, StoreError> {
+        let target = {
+            let tags = self.write.open_table(TAGS)?;
+            let row = tags.get(key(&[name.as_str(), tag.as_str()]).as_str())?;
+            row.map(|row| row.value().to_string())
+        };
+        let Some(target) = target else { return Ok(false) };
+        self.remove_tag(name, tag)?;
+        let target = digest(&target)?;
+        self.removed.borrow_mut().push(Removed::tag(name, tag.as_str(), &target));
+        let of = key(&[name.as_str(), &target.to_string()]);
+        // It is removed on purpose, so it does not wait as one that was overwritten does.
+        if !self.has_rows(TAGS_OF, &of)? && UNTAGGED.stop(self.write, &of)? {
+            match self.is_kept(name, &target.to_string())? {
+                true => NEVER_TAGGED.start(self.write, &of, self.now)?,
+                false => drop(self.remove_manifest(name, &target)?),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Removes at most `most` manifests of a repository and what they keep, then its blobs; true while there is more.
+    pub fn remove_some(&self, name: &Name, most: usize) -> Result<bool, StoreError> {
+        let manifests = self.parts_below(MANIFESTS, name.as_str(), "", most)?;
+        for text in &manifests {
+            self.remove_manifest(name, &digest(text)?)?;
+        }
+        if !manifests.is_empty() {
+            return Ok(true);
+        }
+        let pieces = self.parts_below(PIECES, name.as_str(), "", most)?;
+        for text in &pieces {
+            self.remove_piece(name, &digest(text)?)?;
+        }
+        Ok(!pieces.is_empty())
+    }
+
+    /// Removes a blob of this repository alone. False where there is none.
+    pub fn remove_piece(&self, name: &Name, digest: &Digest) -> Result<bool, StoreError> {
+        let Some(piece) = self.piece(name, digest)? else { return Ok(false) };
+        let key = key(&[name.as_str(), &digest.to_string()]);
+        self.write.open_table(PIECES)?.remove(key.as_str())?;
+        UNREFERENCED.stop(self.write, &key)?;
+        let freed = self.let_go(name, PIECES_OF, &piece)?;
+        self.removed.borrow_mut().push(Removed::blob(name, &piece, freed));
+        note(self.write, name, &What::Piece { piece, added: false })?;
+        Ok(true)
+    }
+
+    /// Lets go of the bytes; true where nothing else holds them.
+    fn let_go(&self, name: &Name, kind: &str, piece: &Piece) -> Result<bool, StoreError> {
+        content::let_go(self.write, &holder(name, kind, &piece.digest), &piece.root)
+    }
+
+    /// Removes a repository without manifests from the list; blobs that are in their grace period are not published.
+    fn end_repository(&self, name: &Name) -> Result<(), StoreError> {
+        if self.has_rows(MANIFESTS, name.as_str())? {
+            return Ok(());
+        }
+        self.write.open_table(REPOSITORIES)?.remove(name.as_str())?;
+        match self.has_rows(PIECES, name.as_str())? {
+            true => note(self.write, name, &What::Everything),
+            false => Ok(()),
+        }
+    }
+}
