@@ -191,7 +191,7 @@ impl Space {
         Ok(())
     }
 
-    /// Removes what was only pulled or followed, unless somebody keeps it by now.
+    /// Removes pulled or followed content, unless another holder keeps it by now.
     fn evict(&self, store: &Store, evictable: Evictable, marks: &Marks) -> Result<bool, Error> {
         let Some(item) = store.database().read(|read| item(read, evictable.id))? else { return Ok(false) };
         let (mut given, mut free) = (Vec::new(), Vec::new());

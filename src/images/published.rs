@@ -77,7 +77,7 @@ impl Published {
         repository::pending(&self.repositories)
     }
 
-    /// Whether any change after a number is more than a blob, which nobody asks for before its manifest, and the number
+    /// Whether any change after a number is more than a blob, which is of no use before its manifest, and the number
     /// of the last change.
     pub fn matters(&self, after: u64) -> Result<(bool, u64), StoreError> {
         repository::matters(&self.repositories, after)

@@ -97,7 +97,7 @@ pub fn is_free(write: &WriteTransaction, root: &Cid) -> Result<bool, Error> {
     Ok(write.open_multimap_table(HELD)?.get(name(root).as_slice())?.is_empty())
 }
 
-/// Takes a root, the blob of which has these `hashes`, from those who only pulled or follow it; none if somebody keeps it.
+/// Takes a root, the blob of which has these `hashes`, from holders that only pulled or follow it; none if any other keeps it.
 /// A holding goes with its last blob: the roots that nobody holds then are given.
 pub fn give_up(write: &WriteTransaction, root: &Cid, hashes: &[Vec<u8>]) -> Result<Option<Vec<Cid>>, Error> {
     let mut rows = Rows::open(write)?;

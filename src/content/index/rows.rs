@@ -16,7 +16,7 @@ pub const HELD: MultimapTableDefinition<&[u8], &[u8]> = MultimapTableDefinition:
 /// Holder key -> whether a command added it, the number of its images, and those as JSON.
 pub const HEADERS: TableDefinition<&[u8], HeaderRow> = TableDefinition::new("holding headers");
 /// Holder key (of a holding or a pin), root -> the root as it was named, and whether it is announced.
-pub const ROOTS: TableDefinition<(&[u8], &[u8]), (&[u8], bool)> = TableDefinition::new("holding roots");
+pub const ROOTS: TableDefinition<RootKey, RootRow> = TableDefinition::new("holding roots");
 /// Holder key, digest -> where the blob's bytes are.
 pub const BLOBS: TableDefinition<(&[u8], &str), &str> = TableDefinition::new("holding blobs");
 
@@ -26,11 +26,16 @@ pub const RELEASES: TableDefinition<(), u64> = TableDefinition::new("releases");
 /// Whether a command added it, the number of its images, and those as JSON.
 pub type HeaderRow<'a> = (bool, u64, &'a str);
 
+/// Holder key, and the root as the key of `HELD`.
+pub type RootKey<'a> = (&'a [u8], &'a [u8]);
+/// The root as it was named, and whether it is announced.
+pub type RootRow<'a> = (&'a [u8], bool);
+
 /// The tables, open for one transaction that writes.
 pub struct Rows<'t> {
     pub held: MultimapTable<'t, &'static [u8], &'static [u8]>,
     pub headers: Table<'t, &'static [u8], HeaderRow<'static>>,
-    pub roots: Table<'t, (&'static [u8], &'static [u8]), (&'static [u8], bool)>,
+    pub roots: Table<'t, RootKey<'static>, RootRow<'static>>,
     pub blobs: Table<'t, (&'static [u8], &'static str), &'static str>,
 }
 
@@ -98,7 +103,7 @@ impl<'t> Rows<'t> {
 
 /// The roots of one holder, and whether each is announced.
 pub fn roots_of(
-    table: &impl ReadableTable<(&'static [u8], &'static [u8]), (&'static [u8], bool)>,
+    table: &impl ReadableTable<RootKey<'static>, RootRow<'static>>,
     holder: &[u8],
 ) -> Result<Vec<(Cid, bool)>, Error> {
     let mut all = Vec::new();

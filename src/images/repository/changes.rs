@@ -86,7 +86,7 @@ impl What {
 /// Notes a change in place of an earlier one of the same thing.
 pub fn note(write: &WriteTransaction, repository: &Name, what: &What) -> Result<(), StoreError> {
     let mut rows = Rows::open(write)?;
-    // Again, with a new number: whoever reads all of it now may have read it before this.
+    // Again, with a new number: a reader of all of it may have read it before this.
     if rows.is_stale(repository.as_str())? {
         return rows.add_stale(repository.as_str());
     }
