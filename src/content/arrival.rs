@@ -18,7 +18,6 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     ops::Range,
     sync::{Arc, Mutex, atomic::AtomicU64},
-    time::Duration,
 };
 
 use bytes::Bytes;
