@@ -7,6 +7,7 @@
 //! ```
 
 mod interest;
+mod part;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -16,11 +17,7 @@ mod whole;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     ops::Range,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, Mutex, atomic::AtomicU64},
 };
 
 use bytes::Bytes;
@@ -35,6 +32,7 @@ use super::{
     store::{self, Arriving, Stored},
 };
 use interest::Interest;
+pub use part::Part;
 
 /// What one read gives at most.
 const WINDOW: u64 = 1 << 20;
@@ -263,7 +261,7 @@ impl Shared {
         locked(&self.readers).promised.get(known..).unwrap_or_default().to_vec()
     }
 
-    /// Whether somebody reads the file who was promised nothing about it.
+    /// Whether a reader was promised nothing about the file.
     fn is_read_by_cid(&self) -> bool {
         locked(&self.readers).all.values().any(|reader| reader.is_by_cid)
     }
@@ -278,128 +276,5 @@ impl Shared {
 
     fn end(&self, outcome: Result<Arc<Settled>, Error>) {
         self.progress.send_modify(|progress| progress.outcome = Some(outcome));
-    }
-}
-
-/// A reader's share of a file that arrives; the fetch goes on without it.
-pub struct Part {
-    shared: Arc<Shared>,
-    number: u64,
-    range: Range<u64>,
-    /// Where it told last that it waits.
-    waits_at: Option<u64>,
-    progress: watch::Receiver<Progress>,
-    stall_timeout: Duration,
-}
-
-impl Part {
-    fn new(shared: Arc<Shared>, range: Range<u64>, promised: Option<&Blob>, stall_timeout: Duration) -> Self {
-        let mut readers = locked(&shared.readers);
-        readers.counter += 1;
-        let number = readers.counter;
-        let state = ReaderState { range: range.clone(), is_by_cid: promised.is_none(), waits_at: None };
-        readers.all.insert(number, state);
-        if let Some(blob) = promised
-            && !readers.promised.contains(blob)
-        {
-            readers.promised.push(blob.clone());
-        }
-        drop(readers);
-        shared.moved.notify_one();
-        let progress = shared.progress.subscribe();
-        Self { shared, number, range, waits_at: None, progress, stall_timeout }
-    }
-
-    /// How many bytes it will give.
-    pub fn left(&self) -> u64 {
-        self.range.end - self.range.start
-    }
-
-    /// The next bytes, when they are here; none at the end.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
-        let Range { start, end } = self.range;
-        if start >= end {
-            return Ok(None);
-        }
-        loop {
-            let here = self.shared.file.available(start).min(end - start).min(WINDOW);
-            if here > 0 {
-                let (file, hashed) = (self.shared.file.clone(), self.shared.hashed.load(Ordering::Relaxed));
-                let read = tokio::task::spawn_blocking(move || {
-                    file.forget_before(start.min(hashed))?;
-                    Ok::<_, Error>(file.read_at(start, here as usize)?)
-                });
-                let bytes = read.await.map_err(Error::stopped)??;
-                self.read_on(here);
-                return Ok(Some(bytes));
-            }
-            self.wait().await?;
-        }
-    }
-
-    /// Counts bytes as read; of a file that is only passed on more is fetched.
-    fn read_on(&mut self, length: u64) {
-        self.range.start += length;
-        let is_passing = self.shared.file.is_passing();
-        if is_passing || self.waits_at.take().is_some() {
-            let start = self.range.start;
-            self.shared.tell(self.number, |reader| {
-                reader.waits_at = None;
-                reader.range.start = if is_passing { start } else { reader.range.start };
-            });
-        }
-    }
-
-    async fn wait(&mut self) -> Result<(), Error> {
-        if let Some(Err(error)) = &self.progress.borrow_and_update().outcome {
-            return Err(error.clone());
-        }
-        // What came between the look at the file and this is told by the next change or found there now.
-        let start = self.range.start;
-        if self.shared.file.available(start) > 0 {
-            return Ok(());
-        }
-        if self.waits_at != Some(start) {
-            self.waits_at = Some(start);
-            self.shared.tell(self.number, |reader| reader.waits_at = Some(start));
-        }
-        self.changed().await
-    }
-
-    async fn changed(&mut self) -> Result<(), Error> {
-        if self.progress.borrow().is_settling {
-            return self.progress.changed().await.map_err(Error::stopped);
-        }
-        let after = self.stall_timeout;
-        match tokio::time::timeout(after, self.progress.changed()).await {
-            Ok(changed) => changed.map_err(Error::stopped),
-            Err(_) => Err(Error::Stalled { at: self.shared.root.into(), after }),
-        }
-    }
-
-    /// The same, and tells the bytes that are here whenever more are.
-    pub async fn settle(&mut self, progress: &mut (dyn FnMut(u64) + Send)) -> Result<(), Error> {
-        while self.progress.borrow_and_update().outcome.is_none() {
-            progress(self.shared.file.written());
-            self.changed().await?;
-        }
-        self.outcome().await.map(drop)
-    }
-
-    /// Waits until the whole file is here and was hashed.
-    pub async fn outcome(&mut self) -> Result<Arc<Settled>, Error> {
-        loop {
-            if let Some(outcome) = self.progress.borrow_and_update().outcome.clone() {
-                return outcome;
-            }
-            self.changed().await?;
-        }
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        locked(&self.shared.readers).all.remove(&self.number);
-        self.shared.moved.notify_one();
     }
 }

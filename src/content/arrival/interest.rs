@@ -35,7 +35,7 @@ impl Interest {
         self.ranges.get(next).is_some_and(|range| range.end <= gap.end)
     }
 
-    /// Whether nothing is needed any more.
+    /// Whether nothing is needed.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }

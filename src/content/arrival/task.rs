@@ -1,5 +1,7 @@
 //! The task behind one arriving file.
 
+mod settle;
+
 use std::{
     collections::HashMap,
     ops::Range,
@@ -9,19 +11,19 @@ use std::{
 
 use bytes::Bytes;
 use ocipfs_node::{Block, Cid, Fetched, Session};
-use ocipfs_oci::{Algorithm, Digest};
+use ocipfs_oci::Digest;
 use tokio::task::JoinHandle;
 
 use super::{
-    Settled, Shared, Start,
+    Shared, Start,
     interest::Interest,
     tree::{Place, Tree},
-    whole::{Whole, hash},
+    whole::Whole,
 };
 use crate::content::{
-    Blob, Content, Error,
+    Content, Error,
     dag::{Child, Unit},
-    store::{self, Arriving, Leaf, Store, Stored},
+    store::{self, Arriving, Leaf, Store},
 };
 
 /// Parts that are wanted at once.
@@ -37,8 +39,6 @@ const CHECKPOINT: Duration = Duration::from_millis(250);
 /// What it is worth it for, at once or after a while.
 const WORTH: u64 = 8 << 20;
 const AFTER_ALL: Duration = Duration::from_secs(5);
-/// The id of a file that has none, because it was only passed on.
-const PASSED: u64 = 0;
 /// Fetches a file as far as its readers need it.
 pub async fn run(content: Content, shared: Arc<Shared>, start: Start) {
     let Start { root, unit, block, mut session } = start;
@@ -110,7 +110,7 @@ impl Task {
             tokio::select! {
                 () = std::future::ready(()), if self.has_more_to_hash() => {}
                 () = self.shared.moved.notified() => self.retarget(session),
-                // Also where nothing is lacking: blocks that nothing needs any more hold memory of the connection.
+                // Also where nothing is lacking: blocks that came for a reader who left hold memory of their connection.
                 fetched = session.next() => self.take(session, fetched?).await?,
             }
         }
@@ -279,110 +279,6 @@ impl Task {
                 tracing::warn!("what came so far may have to be fetched again after a crash: {error}");
             }
         })
-    }
-
-    async fn end(mut self, ended: Result<Option<Digest>, Error>) {
-        let all_here = Instant::now();
-        if let Ok(Some(_)) = &ended {
-            self.shared.settling();
-        }
-        if let Some(checkpoint) = self.checkpoint.take() {
-            let _ = checkpoint.await;
-        }
-        let outcome = match ended {
-            Ok(Some(digest)) => self.settle(digest).await,
-            Ok(None) => {
-                let _ = self.save().await;
-                return;
-            }
-            Err(error) => Err(error),
-        };
-        match &outcome {
-            Ok(_) => {}
-            Err(Error::Corrupt { .. } | Error::Mismatch { .. }) => {
-                let file = self.shared.file.clone();
-                let _ = tokio::task::spawn_blocking(move || file.discard()).await;
-            }
-            // Good data stays, whatever went wrong here.
-            Err(_) => drop(self.save().await),
-        }
-        let (size, root) = (self.shared.file.size(), self.shared.root);
-        let (took, settling) = (self.begun.elapsed().as_millis(), all_here.elapsed().as_millis());
-        tracing::debug!(%root, size, took, settling, "a file has arrived: {}", outcome.is_ok());
-        self.content.0.arrivals.leave(&self.shared, true);
-        let outcome = match outcome {
-            Ok(settled) => self.settle_late(settled).await,
-            Err(error) => Err(error),
-        };
-        self.shared.end(outcome.map(Arc::new));
-    }
-
-    /// Stores a file that is here whole, if it is what a reader was promised, or a reader was promised nothing.
-    async fn settle(&self, digest: Digest) -> Result<Settled, Error> {
-        let promised = self.shared.promised(0);
-        let (kept, mismatch) = self.judge(&promised, &digest).await?;
-        if let Some(mismatch) = mismatch
-            && kept.is_empty()
-            && !self.shared.is_read_by_cid()
-        {
-            return Err(mismatch);
-        }
-        let verified: Vec<Digest> = kept.iter().map(|blob| blob.digest.clone()).collect();
-        let (size, root) = (self.shared.file.size(), self.shared.root);
-        let stored = match self.shared.file.is_passing() {
-            true => Stored { id: PASSED, digest, size, root },
-            false => self.finish(digest, &verified).await?,
-        };
-        self.keep(&kept).await?;
-        Ok(Settled { stored, verified, promises: promised.len() })
-    }
-
-    /// Judges what those were promised who joined while the file was stored; none can join any more.
-    async fn settle_late(&self, mut settled: Settled) -> Result<Settled, Error> {
-        let promised = self.shared.promised(settled.promises);
-        let (kept, _) = self.judge(&promised, &settled.stored.digest).await?;
-        self.keep(&kept).await?;
-        settled.verified.extend(kept.into_iter().map(|blob| blob.digest));
-        Ok(settled)
-    }
-
-    /// The promises that hold, and the error about one that does not.
-    async fn judge(&self, promised: &[Blob], digest: &Digest) -> Result<(Vec<Blob>, Option<Error>), Error> {
-        let (mut kept, mut mismatch) = (Vec::new(), None);
-        for blob in promised {
-            match self.found(blob, digest).await? {
-                found if found == blob.digest => kept.push(blob.clone()),
-                found => mismatch = Some(self.content.reject(blob, &found)),
-            }
-        }
-        Ok((kept, mismatch))
-    }
-
-    async fn finish(&self, digest: Digest, verified: &[Digest]) -> Result<Stored, Error> {
-        let aliases: Vec<Digest> = verified.iter().filter(|other| **other != digest).cloned().collect();
-        let file = self.shared.file.clone();
-        let finish = tokio::task::spawn_blocking(move || file.finish(&digest, &aliases));
-        Ok(finish.await.map_err(Error::stopped)??)
-    }
-
-    async fn keep(&self, kept: &[Blob]) -> Result<(), Error> {
-        if !self.shared.file.is_passing() {
-            for blob in kept {
-                self.content.keep(blob, self.shared.root, false).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// What the bytes hash to under the algorithm that a promise was made in.
-    async fn found(&self, blob: &Blob, sha256: &Digest) -> Result<Digest, Error> {
-        let algorithm = blob.digest.algorithm();
-        if algorithm == Algorithm::Sha256 {
-            return Ok(sha256.clone());
-        }
-        let (file, step) = (self.shared.file.clone(), self.hash_step());
-        let hashed = tokio::task::spawn_blocking(move || hash(&file, algorithm, step));
-        hashed.await.map_err(Error::stopped)?
     }
 }
 

@@ -1,6 +1,6 @@
 //! Files that arrive in a node without a swarm: what they need is here, and hashing is as slow as a test wants.
 
-use std::sync::mpsc;
+use std::{sync::mpsc, time::Duration};
 
 use ocipfs_node::Node;
 use tempfile::TempDir;

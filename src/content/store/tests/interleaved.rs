@@ -133,7 +133,7 @@ fn files_below(dir: &Path) -> usize {
     entries.map(|path| if path.is_dir() { files_below(&path) } else { 1 }).sum()
 }
 
-/// Holds that the file can be had now, by whoever comes.
+/// Holds that the file can be fetched and read now.
 fn can_be_had(store: &Store, (bytes, dag): &(Bytes, Dag)) {
     if store.file(&dag.root()).unwrap().is_none() {
         let arriving = store.arrive(dag.root(), size(dag)).unwrap();

@@ -1,0 +1,122 @@
+//! The end of an arriving file: stored if it is what was promised, saved for later, or removed.
+
+use std::{sync::Arc, time::Instant};
+
+use ocipfs_oci::{Algorithm, Digest};
+
+use super::Task;
+use crate::content::{
+    Blob, Error,
+    arrival::{Settled, whole::hash},
+    store::Stored,
+};
+
+/// The id of a file that has none, because it was only passed on.
+const PASSED: u64 = 0;
+
+impl Task {
+    /// Stores, keeps or removes what came, and tells the readers.
+    pub(super) async fn end(mut self, ended: Result<Option<Digest>, Error>) {
+        let all_here = Instant::now();
+        if let Ok(Some(_)) = &ended {
+            self.shared.settling();
+        }
+        if let Some(checkpoint) = self.checkpoint.take() {
+            let _ = checkpoint.await;
+        }
+        let outcome = match ended {
+            Ok(Some(digest)) => self.settle(digest).await,
+            Ok(None) => {
+                let _ = self.save().await;
+                return;
+            }
+            Err(error) => Err(error),
+        };
+        match &outcome {
+            Ok(_) => {}
+            Err(Error::Corrupt { .. } | Error::Mismatch { .. }) => {
+                let file = self.shared.file.clone();
+                let _ = tokio::task::spawn_blocking(move || file.discard()).await;
+            }
+            // Good data stays, whatever went wrong here.
+            Err(_) => drop(self.save().await),
+        }
+        let (size, root) = (self.shared.file.size(), self.shared.root);
+        let (took, settling) = (self.begun.elapsed().as_millis(), all_here.elapsed().as_millis());
+        tracing::debug!(%root, size, took, settling, "a file has arrived: {}", outcome.is_ok());
+        self.content.0.arrivals.leave(&self.shared, true);
+        let outcome = match outcome {
+            Ok(settled) => self.settle_late(settled).await,
+            Err(error) => Err(error),
+        };
+        self.shared.end(outcome.map(Arc::new));
+    }
+
+    /// Stores a file that is here whole, if it is what a reader was promised, or a reader was promised nothing.
+    async fn settle(&self, digest: Digest) -> Result<Settled, Error> {
+        let promised = self.shared.promised(0);
+        let (kept, mismatch) = self.judge(&promised, &digest).await?;
+        if let Some(mismatch) = mismatch
+            && kept.is_empty()
+            && !self.shared.is_read_by_cid()
+        {
+            return Err(mismatch);
+        }
+        let verified: Vec<Digest> = kept.iter().map(|blob| blob.digest.clone()).collect();
+        let (size, root) = (self.shared.file.size(), self.shared.root);
+        let stored = match self.shared.file.is_passing() {
+            true => Stored { id: PASSED, digest, size, root },
+            false => self.finish(digest, &verified).await?,
+        };
+        self.keep(&kept).await?;
+        Ok(Settled { stored, verified, promises: promised.len() })
+    }
+
+    /// Judges the promises of readers that joined while the file was stored; now none can join.
+    async fn settle_late(&self, mut settled: Settled) -> Result<Settled, Error> {
+        let promised = self.shared.promised(settled.promises);
+        let (kept, _) = self.judge(&promised, &settled.stored.digest).await?;
+        self.keep(&kept).await?;
+        settled.verified.extend(kept.into_iter().map(|blob| blob.digest));
+        Ok(settled)
+    }
+
+    /// The promises that hold, and the error about one that does not.
+    async fn judge(&self, promised: &[Blob], digest: &Digest) -> Result<(Vec<Blob>, Option<Error>), Error> {
+        let (mut kept, mut mismatch) = (Vec::new(), None);
+        for blob in promised {
+            match self.found(blob, digest).await? {
+                found if found == blob.digest => kept.push(blob.clone()),
+                found => mismatch = Some(self.content.reject(blob, &found)),
+            }
+        }
+        Ok((kept, mismatch))
+    }
+
+    async fn finish(&self, digest: Digest, verified: &[Digest]) -> Result<Stored, Error> {
+        let aliases: Vec<Digest> = verified.iter().filter(|other| **other != digest).cloned().collect();
+        let file = self.shared.file.clone();
+        let finish = tokio::task::spawn_blocking(move || file.finish(&digest, &aliases));
+        Ok(finish.await.map_err(Error::stopped)??)
+    }
+
+    async fn keep(&self, kept: &[Blob]) -> Result<(), Error> {
+        if !self.shared.file.is_passing() {
+            for blob in kept {
+                self.content.keep(blob, self.shared.root, false).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the bytes hash to under the algorithm that a promise was made in.
+    async fn found(&self, blob: &Blob, sha256: &Digest) -> Result<Digest, Error> {
+        let algorithm = blob.digest.algorithm();
+        if algorithm == Algorithm::Sha256 {
+            return Ok(sha256.clone());
+        }
+        let (file, step) = (self.shared.file.clone(), self.hash_step());
+        let hashed = tokio::task::spawn_blocking(move || hash(&file, algorithm, step));
+        hashed.await.map_err(Error::stopped)?
+    }
+}
