@@ -116,10 +116,10 @@ impl Names {
         if signed.is_empty() {
             return;
         }
-        let keys = self.blocking(Self::own_keys).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "own names are not looked up");
-            Vec::new()
-        });
+        let keys = match self.blocking(Self::own_keys).await {
+            Ok(keys) => keys,
+            Err(error) => return tracing::warn!(%error, "own names are not looked up"),
+        };
         let known: HashSet<_> = keys.iter().map(|key| key.public().to_peer_id()).collect();
         left.extend(signed.difference(&known));
         let keys = keys.into_iter().filter(|key| signed.contains(&key.public().to_peer_id()));
