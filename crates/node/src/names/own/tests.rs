@@ -135,6 +135,21 @@ fn a_clone_of_a_node_directory_that_publishes_under_the_same_identity_is_a_rival
 }
 
 #[test]
+fn a_rival_is_noticed_although_a_newer_record_was_signed_before_it_was_heard() {
+    let [(_one, first), (_other, second)] = [machine(), machine()];
+    let key = shared_key(&first, &second);
+    let name = key.public().to_peer_id();
+    [&first, &second].into_iter().for_each(|names| names.0.own.mark_asked(name));
+    let theirs = signed(&second, &key, "/ipfs/theirs");
+    let own = signed(&first, &key, "/ipfs/own");
+    signed(&first, &key, "/ipfs/newer");
+    assert_eq!(verdict(&first, name, &own), "ignore", "its own, told back");
+    assert!(first.0.own.rivals().is_empty());
+    assert_eq!(verdict(&first, name, &theirs), "ignore");
+    assert_eq!(first.0.own.rivals(), [(Name::from(name), 0)]);
+}
+
+#[test]
 fn a_restored_backup_that_published_nothing_yet_learns_the_newest_sequence_and_counts_on_from_it() {
     let (key, dir) = (Keypair::generate_ed25519(), tempfile::tempdir().unwrap());
     let (name, elsewhere) = (key.public().to_peer_id(), machine().1);
