@@ -42,7 +42,7 @@ fn the_sequence_counts_changes_and_survives_a_restart() {
 }
 
 #[test]
-fn what_expired_while_nobody_was_here_is_signed_anew_unless_the_name_has_moved_on() {
+fn a_record_that_expired_while_the_node_was_off_is_signed_again_unless_the_name_has_moved_on() {
     let (dir, key) = (tempfile::tempdir().unwrap(), Keypair::generate_ed25519());
     let names = || Names::offline(dir.path(), &key).unwrap();
     let record = |value: &[u8], until: SystemTime, sequence| {
