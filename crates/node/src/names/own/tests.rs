@@ -107,7 +107,7 @@ fn what_is_published_before_peers_were_asked_is_signed_above_the_record_of_the_o
     let key = shared_key(&first, &second);
     let name = key.public().to_peer_id();
     signed(&second, &key, "/ipfs/imported");
-    let newest = (0..4).map(|n| signed(&first, &key, &format!("/ipfs/{n}"))).last().unwrap();
+    let newest = (0..4).fold(Vec::new(), |_, n| signed(&first, &key, &format!("/ipfs/{n}")));
     assert_eq!(verdict(&second, name, &newest), "accept");
     let own = second.own(&Name::from(name)).unwrap();
     assert_eq!((own.value(), own.sequence()), (&b"/ipfs/imported"[..], 4));
@@ -154,7 +154,7 @@ fn a_restored_backup_that_published_nothing_yet_learns_the_newest_sequence_and_c
     let (key, dir) = (Keypair::generate_ed25519(), tempfile::tempdir().unwrap());
     let (name, elsewhere) = (key.public().to_peer_id(), machine().1);
     signed(&Names::offline(dir.path(), &key).unwrap(), &key, "/ipfs/backup");
-    let newest = (0..8).map(|n| signed(&elsewhere, &key, &format!("/ipfs/{n}"))).last().unwrap();
+    let newest = (0..8).fold(Vec::new(), |_, n| signed(&elsewhere, &key, &format!("/ipfs/{n}")));
     let restored = Names::offline(dir.path(), &key).unwrap();
     assert_eq!(verdict(&restored, name, &newest), "accept");
     assert!(restored.0.own.rivals().is_empty());
