@@ -76,6 +76,8 @@ async fn a_provider_that_is_frozen_is_given_up_in_time_and_works_when_thawed() {
     let source = Serve::start(&["--peer", hub.address()]);
     let layer = Layer::add(&source, &noise(1 << 20));
     source.until("the layer is announced", |s| s["announcing"] == 0 && s["announced"] != 0).await;
+    // An announcement is not acknowledged. A record is, and what was sent before it has left by then.
+    source.ask(&["name", "publish", "--key", "flushed", layer.cid()]);
     source.signal("STOP");
     let reader = Serve::start(&["--find-timeout", "5s", "--peer", hub.address()]);
     reader.until("the hub is connected", |status| status["peers"] == 1).await;

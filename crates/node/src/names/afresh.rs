@@ -22,7 +22,7 @@ pub struct Afresh(Mutex<HashMap<Pointer, Turn>>);
 type Turn = Arc<sync::Mutex<Option<Instant>>>;
 
 impl Afresh {
-    /// Asks for a name, whose answer comes with whether anybody gave it; nothing where it is too soon and the last answer
+    /// Asks for a name, whose answer comes with whether it is one of a peer or DNS; nothing where it is too soon and the last answer
     /// is as good. Callers that come while it is asked for wait for that.
     pub async fn ask<T>(
         &self,
@@ -36,7 +36,7 @@ impl Afresh {
             return None;
         }
         let (answer, is_answered) = ask.await;
-        // Where nobody answers, each request would wait for that.
+        // Without an answer each request would wait for the whole timeout.
         *next = Some(clock() + if is_answered { INTERVAL } else { SILENCE });
         Some(answer)
     }
@@ -83,7 +83,7 @@ mod tests {
         now.set(INTERVAL);
         assert_eq!(ask(false).await, Some(2));
         now.set(2 * INTERVAL);
-        assert_eq!(ask(true).await, None, "nobody answered just now");
+        assert_eq!(ask(true).await, None, "there was no answer just now");
         now.set(INTERVAL + SILENCE);
         assert_eq!(ask(true).await, Some(3));
     }

@@ -14,11 +14,11 @@ type Records = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 /// Name -> the record this node signed for it.
 const OWN: Records = TableDefinition::new("own");
-/// Own name -> the newest record that somebody else signed under it.
+/// Own name -> the newest record that another node signed under it.
 const FOREIGN: Records = TableDefinition::new("foreign");
 /// Name -> its place among the followed ones (0: it is followed only where `serve` is told so), and its last record.
 const FOLLOWED: TableDefinition<&[u8], (u64, &[u8])> = TableDefinition::new("followed");
-/// Name -> the last verified record of somebody else.
+/// Name -> the last verified record of another node.
 const SEEN: Aged = Aged::new("seen", "seen-turns");
 /// Domain -> what it last was a link to.
 const LINKS: Aged = Aged::new("links", "links-turns");

@@ -6,7 +6,7 @@
 //! another process writes the name now.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -16,6 +16,9 @@ use libp2p::{PeerId, identity::Keypair};
 use super::{LIFETIME, Name, Names, once_valid, pubsub::Verdict};
 use crate::{Error, routing::ipns};
 
+/// Own records that are remembered, so that another's of the same sequence is noticed although a newer one was signed.
+const MAX_BEFORE: usize = 16;
+
 /// The state of own names.
 #[derive(Default)]
 pub struct Own(Mutex<State>);
@@ -24,6 +27,8 @@ pub struct Own(Mutex<State>);
 struct State {
     /// What this node signed last, as it is in `kept`.
     records: HashMap<PeerId, ipns::Record>,
+    /// The last records before that, of this process.
+    before: HashMap<PeerId, VecDeque<ipns::Record>>,
     /// Published since the start of this process.
     published: HashSet<PeerId>,
     /// Peers were asked for the newest record since the start.
@@ -44,6 +49,22 @@ impl Own {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn insert(&self, name: PeerId, record: ipns::Record) {
+        let mut state = self.lock();
+        if let Some(last) = state.records.insert(name, record) {
+            let before = state.before.entry(name).or_default();
+            before.push_front(last);
+            before.truncate(MAX_BEFORE);
+        }
+    }
+
+    /// Whether this node signed another value with the sequence of `record` before its last one.
+    fn contradicts(&self, name: &PeerId, record: &ipns::Record) -> bool {
+        let state = self.lock();
+        let mut before = state.before.get(name).into_iter().flatten();
+        before.any(|own| own.sequence() == record.sequence() && own.value() != record.value())
     }
 
     /// The names that this node signed.
@@ -119,7 +140,7 @@ impl Names {
             record.encode().map_err(Error::names)
         })?;
         let record = ipns::Record::verify(name, bytes, now).map_err(Error::names)?;
-        self.0.own.lock().records.insert(name, record.clone());
+        self.0.own.insert(name, record.clone());
         Ok(record)
     }
 
@@ -146,19 +167,22 @@ impl Names {
         if own.as_ref().is_some_and(is_here) {
             return Ok(Verdict::Accept);
         }
-        if own.as_ref().is_some_and(|own| own.sequence() > record.sequence()) {
+        let is_older = own.as_ref().is_some_and(|own| own.sequence() > record.sequence());
+        if is_older && !self.0.own.contradicts(&name, record) {
             return Ok(Verdict::Ignore);
         }
+        let verdict = if is_older { Verdict::Ignore } else { Verdict::Accept };
         // Peers tell the same more than once, and what was counted on from before is not news.
         if self.foreign(&name)?.is_some_and(|known| known >= *record) {
-            return Ok(Verdict::Accept);
+            return Ok(verdict);
         }
         self.0.kept.see_foreign(&name, record.bytes())?;
         match own {
             Some(_) if self.0.own.is_asked(&name) => self.note_rival(name, record.sequence()),
+            _ if is_older => {}
             own => self.count_on(key, own, record, now)?,
         }
-        Ok(Verdict::Accept)
+        Ok(verdict)
     }
 
     fn note_rival(&self, name: PeerId, sequence: u64) {

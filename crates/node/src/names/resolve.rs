@@ -47,7 +47,7 @@ impl Node {
     /// Resolves a name by asking peers or DNS although the last answer may still be used: for a caller that misses
     /// something there.
     ///
-    /// A name is asked for at most once a second, or once in half a minute where nobody answers; callers that come in
+    /// A name is asked for at most once a second, or once in half a minute where there is no answer; callers that come in
     /// between get the last answer, and those that come meanwhile wait for this one. What this node publishes itself needs
     /// no asking.
     pub async fn resolve_afresh(&self, pointer: &Pointer, patience: Duration) -> Result<Resolved, Error> {

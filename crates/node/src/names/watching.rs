@@ -31,7 +31,7 @@ const LOOK_UPS_AT_ONCE: usize = 16;
 const FIRST_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Names {
-    /// Looks followed names up, beside what is heard of them.
+    /// Looks followed names up: their publishers may not use pubsub.
     pub async fn look_up_followed(self, routing: mpsc::Sender<Command>, mut joins: watch::Receiver<usize>) {
         let mut changes = self.0.hearing.changes();
         let mut pause = LOOK_UP_UNKNOWN;
@@ -52,7 +52,7 @@ impl Names {
                     joined = joins.changed(), if unknown() > 0 => match joined {
                         Ok(()) => {
                             tokio::time::sleep(JOIN_PAUSE).await;
-                            // In a larger swarm somebody joins all the time.
+                            // In a larger swarm peers join all the time.
                             if *joins.borrow_and_update() <= SMALL_SWARM {
                                 pause = LOOK_UP_UNKNOWN;
                                 break;
@@ -116,10 +116,10 @@ impl Names {
         if signed.is_empty() {
             return;
         }
-        let keys = self.blocking(Self::own_keys).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "own names are not looked up");
-            Vec::new()
-        });
+        let keys = match self.blocking(Self::own_keys).await {
+            Ok(keys) => keys,
+            Err(error) => return tracing::warn!(%error, "own names are not looked up"),
+        };
         let known: HashSet<_> = keys.iter().map(|key| key.public().to_peer_id()).collect();
         left.extend(signed.difference(&known));
         let keys = keys.into_iter().filter(|key| signed.contains(&key.public().to_peer_id()));

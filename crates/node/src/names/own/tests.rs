@@ -42,7 +42,7 @@ fn the_sequence_counts_changes_and_survives_a_restart() {
 }
 
 #[test]
-fn what_expired_while_nobody_was_here_is_signed_anew_unless_the_name_has_moved_on() {
+fn a_record_that_expired_while_the_node_was_off_is_signed_again_unless_the_name_has_moved_on() {
     let (dir, key) = (tempfile::tempdir().unwrap(), Keypair::generate_ed25519());
     let names = || Names::offline(dir.path(), &key).unwrap();
     let record = |value: &[u8], until: SystemTime, sequence| {
@@ -107,7 +107,7 @@ fn what_is_published_before_peers_were_asked_is_signed_above_the_record_of_the_o
     let key = shared_key(&first, &second);
     let name = key.public().to_peer_id();
     signed(&second, &key, "/ipfs/imported");
-    let newest = (0..4).map(|n| signed(&first, &key, &format!("/ipfs/{n}"))).last().unwrap();
+    let newest = (0..4).fold(Vec::new(), |_, n| signed(&first, &key, &format!("/ipfs/{n}")));
     assert_eq!(verdict(&second, name, &newest), "accept");
     let own = second.own(&Name::from(name)).unwrap();
     assert_eq!((own.value(), own.sequence()), (&b"/ipfs/imported"[..], 4));
@@ -135,11 +135,26 @@ fn a_clone_of_a_node_directory_that_publishes_under_the_same_identity_is_a_rival
 }
 
 #[test]
+fn a_rival_is_noticed_although_a_newer_record_was_signed_before_it_was_heard() {
+    let [(_one, first), (_other, second)] = [machine(), machine()];
+    let key = shared_key(&first, &second);
+    let name = key.public().to_peer_id();
+    [&first, &second].into_iter().for_each(|names| names.0.own.mark_asked(name));
+    let theirs = signed(&second, &key, "/ipfs/theirs");
+    let own = signed(&first, &key, "/ipfs/own");
+    signed(&first, &key, "/ipfs/newer");
+    assert_eq!(verdict(&first, name, &own), "ignore", "its own, told back");
+    assert!(first.0.own.rivals().is_empty());
+    assert_eq!(verdict(&first, name, &theirs), "ignore");
+    assert_eq!(first.0.own.rivals(), [(Name::from(name), 0)]);
+}
+
+#[test]
 fn a_restored_backup_that_published_nothing_yet_learns_the_newest_sequence_and_counts_on_from_it() {
     let (key, dir) = (Keypair::generate_ed25519(), tempfile::tempdir().unwrap());
     let (name, elsewhere) = (key.public().to_peer_id(), machine().1);
     signed(&Names::offline(dir.path(), &key).unwrap(), &key, "/ipfs/backup");
-    let newest = (0..8).map(|n| signed(&elsewhere, &key, &format!("/ipfs/{n}"))).last().unwrap();
+    let newest = (0..8).fold(Vec::new(), |_, n| signed(&elsewhere, &key, &format!("/ipfs/{n}")));
     let restored = Names::offline(dir.path(), &key).unwrap();
     assert_eq!(verdict(&restored, name, &newest), "accept");
     assert!(restored.0.own.rivals().is_empty());
