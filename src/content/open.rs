@@ -13,7 +13,7 @@ use super::{
     arrival::{Part, Purpose, Start},
     dag::{self, Fetcher, Unit},
     index, locked,
-    store::{BlobFile, Check, Layout, Leaf, Stored},
+    store::{BlobFile, Check, Layout, Leaf, Stored, note_fetched},
 };
 
 /// What is read of a stored blob in one piece.
@@ -391,7 +391,7 @@ impl Content {
         let blob = blob.clone();
         let hold = move |write: &WriteTransaction| match &holding {
             Some((holder, holding)) => index::hold_also(write, holder, holding),
-            None => Ok(()),
+            None => note_fetched(write, &file),
         };
         let store = move |store: &Store| {
             let Some((data, layout)) = single(store, &blob, file)? else {

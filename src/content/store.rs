@@ -67,6 +67,7 @@ pub use draft::{Draft, Ready, Sealed};
 pub use error::Error;
 pub use layout::{Layout, Leaf};
 pub use lost::Lost;
+pub use owners::note_fetched;
 pub use touched::Guard;
 pub use trees::{Version, add_tree};
 pub use uploads::{Saved, forget_upload};

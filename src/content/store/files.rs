@@ -137,6 +137,7 @@ impl Tables<'_> {
         self.files.remove(id)?;
         self.used.remove(id)?;
         self.roots.remove(Key::of(root).bytes())?;
+        self.fetched.remove(Key::of(root).bytes())?;
         let left = self.change_ids(sha256, |ids| ids.retain(|other| *other != id))?;
         if left > 0 {
             return Ok(false);

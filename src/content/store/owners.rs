@@ -1,14 +1,14 @@
 //! Whose a block is, as far as others may have it.
 
 use ocipfs_node::Cid;
-use redb::ReadTransaction;
+use redb::{ReadTransaction, WriteTransaction};
 
 use super::{
     Error, Store,
     blocks::NOBODY,
     layout::Key,
     lost::is_damaged,
-    tables::{ARRIVING, BLOCKS, FILES, SHARED, row},
+    tables::{ARRIVING, BLOCKS, FETCHED, FILES, SHARED, row},
     trees::TREE,
 };
 use crate::content::index;
@@ -37,6 +37,12 @@ impl Store {
     }
 }
 
+/// Notes that a stored file came from peers, where no holding says so.
+pub fn note_fetched(write: &WriteTransaction, root: &Cid) -> Result<(), Error> {
+    write.open_table(FETCHED)?.insert(Key::of(root).bytes(), ())?;
+    Ok(())
+}
+
 fn is_pushed(read: &ReadTransaction, owner: u64) -> Result<bool, Error> {
     match owner {
         NOBODY => Ok(false),
@@ -52,7 +58,10 @@ fn is_pushed(read: &ReadTransaction, owner: u64) -> Result<bool, Error> {
                 None => row(read, FILES, id, |(_, _, root)| Cid::try_from(root))?,
             };
             match root.transpose().map_err(|e| Error::Damaged(e.to_string()))? {
-                Some(root) => Ok(!index::is_added(read, &root)?),
+                Some(root) => {
+                    let is_fetched = row(read, FETCHED, Key::of(&root).bytes(), |()| ())?.is_some();
+                    Ok(!is_fetched && !index::is_added(read, &root)?)
+                }
                 None => Ok(true),
             }
         }

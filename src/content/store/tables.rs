@@ -41,6 +41,8 @@ pub const DOOMED: TableDefinition<&Hash, ()> = TableDefinition::new("doomed");
 pub const DAMAGED: TableDefinition<&[u8], DamagedRow> = TableDefinition::new("damaged");
 /// File id -> its root: files whose other rows are gone, and whose blocks go in lots.
 pub const REMOVED: TableDefinition<u64, &[u8]> = TableDefinition::new("removed");
+/// Root of a stored file that came from peers, for a followed name.
+pub const FETCHED: TableDefinition<&[u8], ()> = TableDefinition::new("fetched");
 /// File id -> when it was last read, or came, in milliseconds since 1970.
 pub const USED: TableDefinition<u64, u64> = TableDefinition::new("used");
 /// Numbers that stand alone.
@@ -69,6 +71,7 @@ pub struct Tables<'t> {
     pub doomed: Table<'t, &'static Hash, ()>,
     pub damaged: Table<'t, &'static [u8], DamagedRow<'static>>,
     pub removed: Table<'t, u64, &'static [u8]>,
+    pub fetched: Table<'t, &'static [u8], ()>,
     pub used: Table<'t, u64, u64>,
     pub meta: Table<'t, &'static str, u64>,
 }
@@ -89,6 +92,7 @@ impl<'t> Tables<'t> {
             doomed: write.open_table(DOOMED)?,
             damaged: write.open_table(DAMAGED)?,
             removed: write.open_table(REMOVED)?,
+            fetched: write.open_table(FETCHED)?,
             used: write.open_table(USED)?,
             meta: write.open_table(META)?,
         })

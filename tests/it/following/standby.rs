@@ -25,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
         a_tag_that_only_the_newest_root_has_is_streamed_from_there,
         retags_and_new_images_do_not_grow_the_follower,
         unfollowing_releases_everything,
+        a_follower_that_shares_only_what_was_added_passes_followed_content_on,
         repositories_that_are_removed_at_the_publisher_go_at_the_follower,
         a_push_while_hundreds_of_repositories_are_fetched_loses_nothing,
     ];
@@ -282,6 +283,20 @@ async fn remove(publisher: &Serve, image: &Image) {
         let path = format!("/v2/app/blobs/{}", Digest::sha256_of(blob));
         client.delete(publisher.url(&path)).send().await.unwrap();
     }
+}
+
+async fn a_follower_that_shares_only_what_was_added_passes_followed_content_on() {
+    let publisher = Serve::start(&["--share", "all"]);
+    let name = name_of(&publisher);
+    let image = Image::of("public", 3 << 20);
+    push(&publisher, "app", "1", &image).await;
+    let shared = [&arguments(&name, publisher.address(), "all")[..], &["--share", "added"]].concat();
+    let follower = Serve::start(&shared);
+    current(&follower, &publisher).await;
+    publisher.kill();
+    let late = Serve::start(&arguments(&name, follower.address(), "all"));
+    late.until("the late follower is current", is_current).await;
+    pulls(&late, "app", "1", &image).await;
 }
 
 async fn unfollowing_releases_everything() {
