@@ -10,6 +10,7 @@
 //! | `<anything else>[:tag]` | a repository: what was pushed to it here, and what followed names have of it |
 
 mod adopt;
+mod below;
 mod descriptor;
 mod dockerized;
 mod error;
@@ -37,6 +38,7 @@ use crate::{
         tree::Places,
     },
 };
+use below::Below;
 use dockerized::Dockerized;
 use followed::Followed;
 use repository::Repository;
@@ -134,12 +136,6 @@ impl Resolver {
             Meaning::Layer { .. } | Meaning::Path { .. } | Meaning::Dockerized { .. } => false,
         }
     }
-
-    /// What a key or a domain means, and what it meant before: a client that began with that goes on with it.
-    async fn targets(&self, name: &Name, key: &Pointer, below: &str) -> Result<Vec<CidPath>, Error> {
-        let found = self.targets.follow(&self.content, key, below).await;
-        found.map_err(|why| Error::Ipns { name: name.clone(), why })
-    }
 }
 
 /// Where a blob comes from.
@@ -195,20 +191,7 @@ impl Meaning {
                 layer::open(&resolver.content, name, *cid).await?.manifest(reference)
             }
             Self::Path { name, at } => path::open(resolver, name, at).await?.manifest(reference).await,
-            Self::Ipns { name, key, below } => {
-                let mut unknown = None;
-                for at in resolver.targets(name, key, below).await? {
-                    match path::open(resolver, name, &at).await?.manifest(reference).await {
-                        Err(error @ Error::UnknownReference { .. })
-                            if matches!(reference, Reference::Digest(_)) =>
-                        {
-                            unknown.get_or_insert(error);
-                        }
-                        found => return found,
-                    }
-                }
-                Err(unknown.unwrap_or_else(|| Error::UnknownName(name.clone())))
-            }
+            Self::Ipns { name, key, below } => Below { resolver, name, key, below }.manifest(reference).await,
             Self::Dockerized { name, at } => {
                 Dockerized { content: &resolver.content, name, at }.manifest(reference).await
             }
@@ -221,15 +204,7 @@ impl Meaning {
         match self {
             Self::Layer { name, cid } => layer::open(&resolver.content, name, *cid).await?.blob(digest),
             Self::Path { name, at } => path::open(resolver, name, at).await?.blob(digest).await,
-            Self::Ipns { name, key, below } => {
-                for at in resolver.targets(name, key, below).await? {
-                    match path::open(resolver, name, &at).await?.blob(digest).await {
-                        Err(Error::UnknownBlob { .. }) => {}
-                        found => return found,
-                    }
-                }
-                Err(Error::UnknownBlob { name: name.clone(), digest: digest.clone() })
-            }
+            Self::Ipns { name, key, below } => Below { resolver, name, key, below }.blob(digest).await,
             Self::Dockerized { name, at } => {
                 Dockerized { content: &resolver.content, name, at }.blob(digest).await
             }
@@ -251,10 +226,7 @@ impl Meaning {
         match self {
             Self::Layer { name, cid } => Ok(layer::open(&resolver.content, name, *cid).await?.tags()),
             Self::Path { name, at } => path::open(resolver, name, at).await?.tags().await,
-            Self::Ipns { name, key, below } => match resolver.targets(name, key, below).await?.first() {
-                Some(at) => path::open(resolver, name, at).await?.tags().await,
-                None => Err(Error::UnknownName(name.clone())),
-            },
+            Self::Ipns { name, key, below } => Below { resolver, name, key, below }.tags().await,
             Self::Dockerized { name, at } => Dockerized { content: &resolver.content, name, at }.tags().await,
             Self::Local { name } => Repository { resolver, name }.tags("", usize::MAX).await,
         }
@@ -269,10 +241,9 @@ impl Meaning {
     ) -> Result<Referrers, Error> {
         match self {
             Self::Path { name, at } => path::open(resolver, name, at).await?.referrers(subject, last).await,
-            Self::Ipns { name, key, below } => match resolver.targets(name, key, below).await?.first() {
-                Some(at) => path::open(resolver, name, at).await?.referrers(subject, last).await,
-                None => Err(Error::UnknownName(name.clone())),
-            },
+            Self::Ipns { name, key, below } => {
+                Below { resolver, name, key, below }.referrers(subject, last).await
+            }
             Self::Local { name } => Repository { resolver, name }.referrers(subject, last).await,
             Self::Layer { .. } | Self::Dockerized { .. } => Ok(Referrers::default()),
         }

@@ -97,16 +97,26 @@ impl fmt::Display for Path {
 pub async fn follow(node: &Node, path: Path, patience: Duration) -> Result<Target, Error> {
     match path {
         Path::Content(at) => Ok(Target { at, stale: false }),
-        Path::Name(name, below) => follow_name(node, name, &below, patience).await,
+        Path::Name(name, below) => follow_name(node, name, &below, patience, false).await,
     }
 }
 
-/// Follows a name, and the names that it leads to; `below` is the path that was asked for under it.
-async fn follow_name(node: &Node, name: Pointer, below: &str, patience: Duration) -> Result<Target, Error> {
+/// Follows a name, and the names that it leads to; `below` is the path that was asked for under it. With `afresh` what was
+/// resolved before does not count.
+async fn follow_name(
+    node: &Node,
+    name: Pointer,
+    below: &str,
+    patience: Duration,
+    afresh: bool,
+) -> Result<Target, Error> {
     let (mut at, mut below) = (name.clone(), below.to_string());
     let mut stale = false;
     for _ in 0..DEEPEST {
-        let found = node.resolve(&at, patience).await?;
+        let found = match afresh {
+            true => node.resolve_afresh(&at, patience).await?,
+            false => node.resolve(&at, patience).await?,
+        };
         stale |= found.stale;
         let target = |why: String| Error::Target { name: at.clone(), value: found.value.clone(), why };
         match found.value.parse().map_err(|e: Error| target(e.to_string()))? {
@@ -142,8 +152,14 @@ impl Targets {
     }
 
     /// Follows a name; what it means now comes first, then what it meant before.
-    pub async fn follow(&self, content: &Content, key: &Pointer, below: &str) -> Result<Vec<CidPath>, Error> {
-        let found = follow_name(content.node(), key.clone(), below, content.find_timeout()).await?;
+    pub async fn follow(
+        &self,
+        content: &Content,
+        key: &Pointer,
+        below: &str,
+        afresh: bool,
+    ) -> Result<Vec<CidPath>, Error> {
+        let found = follow_name(content.node(), key.clone(), below, content.find_timeout(), afresh).await?;
         let mut targets = self.lock();
         let name = (key.clone(), below.to_string());
         // Rarely: whoever is in the middle of a pull then has to begin it again at worst.
@@ -204,13 +220,13 @@ mod tests {
         let (_dir, node) = node();
         let (key, circle) = node.name_key("circle").await.unwrap();
         node.publish(&key, &format!("/ipns/{circle}"), TTL).await.unwrap();
-        let error = follow_name(&node, circle.into(), "", PATIENCE).await.unwrap_err();
+        let error = follow_name(&node, circle.into(), "", PATIENCE, false).await.unwrap_err();
         assert!(matches!(error, Error::TooDeep(_)), "{error}");
         node.publish(&key, "https://example.org", TTL).await.unwrap();
-        let error = follow_name(&node, circle.into(), "", PATIENCE).await.unwrap_err().to_string();
+        let error = follow_name(&node, circle.into(), "", PATIENCE, false).await.unwrap_err().to_string();
         assert!(error.contains("https://example.org"), "{error}");
         let (_, unknown) = node.name_key("unknown").await.unwrap();
-        assert!(matches!(follow_name(&node, unknown.into(), "", PATIENCE).await, Err(Error::Node(_))));
+        assert!(matches!(follow_name(&node, unknown.into(), "", PATIENCE, false).await, Err(Error::Node(_))));
     }
 
     #[test]

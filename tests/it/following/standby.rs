@@ -27,6 +27,7 @@ pub fn trials() -> Vec<Trial> {
         unfollowing_releases_everything,
         a_follower_that_shares_only_what_was_added_passes_followed_content_on,
         repositories_that_are_removed_at_the_publisher_go_at_the_follower,
+        a_tag_in_a_repository_of_ten_thousand_sends_a_follower_less_than_64_kib,
         a_push_while_hundreds_of_repositories_are_fetched_loses_nothing,
     ];
     all.push(trial_within(
@@ -336,6 +337,33 @@ async fn repositories_that_are_removed_at_the_publisher_go_at_the_follower() {
     assert_eq!(get(&follower.url("/v2/_catalog")).await.json()["repositories"], json!(["app/sub"]));
     get(&follower.url("/v2/app/manifests/1")).await.refused(404, "NAME_UNKNOWN", &["app"]);
     known(&follower, "app/sub", "1", &image).await;
+}
+
+async fn a_tag_in_a_repository_of_ten_thousand_sends_a_follower_less_than_64_kib() {
+    const TAGS: usize = 10_000;
+    let publisher = Serve::start(&[]);
+    let image = Image::of("any", 1000);
+    push(&publisher, "app", "0", &image).await;
+    let client = reqwest::Client::new();
+    let put = |tags: std::ops::Range<usize>| {
+        let tags: Vec<String> = tags.map(|n| format!("tag=v{n}")).collect();
+        let url = publisher.url(&format!("/v2/app/manifests/{}?{}", image.digest(), tags.join("&")));
+        client.put(url).header("content-type", image.media_type).body(image.manifest.clone()).send()
+    };
+    for first in (0..TAGS).step_by(100) {
+        assert_eq!(put(first..first + 100).await.unwrap().status(), 201);
+    }
+    published(&publisher).await;
+    let name = name_of(&publisher);
+    let follower = Serve::start(&arguments(&name, publisher.address(), "all"));
+    current(&follower, &publisher).await;
+    let received = || follower.status()["received_bytes"].as_u64().unwrap_or_default();
+    let before = received();
+    push(&publisher, "app", "one-more", &Image::of("other", 1000)).await;
+    current(&follower, &publisher).await;
+    let bytes = received() - before;
+    assert!(bytes < 64 << 10, "{bytes} bytes came for one tag");
+    known(&follower, "app", "one-more", &Image::of("other", 1000)).await;
 }
 
 async fn a_push_while_hundreds_of_repositories_are_fetched_loses_nothing() {

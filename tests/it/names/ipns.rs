@@ -9,7 +9,11 @@ use super::{
     folder::Shape,
     image::{Image, layout, tagged},
 };
-use crate::harness::{Serve, trials};
+use crate::{
+    following,
+    harness::{Serve, trials},
+    http::get,
+};
 
 const PLAIN: Shape = Shape::Plain(Profile::UnixfsV1);
 
@@ -18,6 +22,7 @@ pub fn trials() -> Vec<Trial> {
         a_name_is_pulled_and_follows_what_it_is_made_to_mean,
         a_name_outlives_its_publisher_and_the_answer_says_so,
         a_name_that_nobody_knows_or_that_is_none_is_refused,
+        a_tag_that_is_absent_below_a_cached_name_is_resolved_afresh_before_it_is_refused,
     ]
 }
 
@@ -60,6 +65,26 @@ async fn a_name_is_pulled_and_follows_what_it_is_made_to_mean() {
     let names = source.json(&["name", "ls"]);
     assert_eq!((&names[0]["key"], &names[1]["key"]), (&"self".into(), &"releases".into()), "{names}");
     assert_eq!(names[1]["name"], name.as_str());
+}
+
+async fn a_tag_that_is_absent_below_a_cached_name_is_resolved_afresh_before_it_is_refused() {
+    let publisher = Serve::start(&[]);
+    let reader = Serve::start(&["--peer", publisher.address()]);
+    reader.until("the publisher is connected", |status| status["peers"] == 1).await;
+    let name = following::name_of(&publisher);
+    let images = [Image::of("old", 1000), Image::of("new", 2000)];
+    following::push(&publisher, "app", "old", &images[0]).await;
+    following::published(&publisher).await;
+    let repository = format!("ipns/{name}/app");
+    following::known(&reader, &repository, "old", &images[0]).await;
+    // The record may be used for a minute, which is longer than `known` waits.
+    for (tag, repository) in [("new", "app"), ("1", "other")] {
+        following::push(&publisher, repository, tag, &images[1]).await;
+        following::published(&publisher).await;
+        following::known(&reader, &format!("ipns/{name}/{repository}"), tag, &images[1]).await;
+    }
+    let none = reader.url(&format!("/v2/{repository}/manifests/none"));
+    get(&none).await.refused(404, "MANIFEST_UNKNOWN", &["none"]);
 }
 
 async fn a_name_outlives_its_publisher_and_the_answer_says_so() {
