@@ -14,7 +14,7 @@ use crate::{
     following::{known, name_of, published, pulls, push},
     harness::{Serve, trials},
     names::image::Image,
-    push::Repository,
+    push::{self as pushing, Repository},
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -71,6 +71,9 @@ async fn what_was_pushed_under_a_wrong_clock_stays_and_what_comes_later_counts()
     let app = Repository::new(&node, "app");
     let end = app.end(&node.url(&upload), &Digest::sha256_of(&bytes).to_string(), &bytes[200_000..]).await;
     assert_eq!(end.status, 201, "{end:?}");
+    // A blob that no manifest references goes after a time.
+    app.push(b"{}").await;
+    assert_eq!(app.put("blob", &pushing::manifest(b"{}", &[&bytes])).await.status, 201);
     push(&node, "app", "1", &images[1]).await;
     published(&node).await;
     assert!(sequence(&node) > before);

@@ -30,6 +30,7 @@ use crate::content::{
 const WANTED: usize = 2048;
 /// Parts that readers wait for, wanted at once beyond those.
 const URGENT: usize = 64;
+const WANTED_AT_MOST: usize = WANTED + URGENT;
 /// The node directory is searched for so many parts at a time.
 const SEARCHED: usize = 1024;
 /// Blocks written in one go.
@@ -122,8 +123,11 @@ impl Task {
             let mut interest = self.shared.interest();
             self.tree.make_room(&interest);
             self.fetch(session, &interest);
-            if self.tree.wanted() >= WANTED {
-                interest = interest.only_urgent();
+            match self.tree.wanted() {
+                // Folding and expanding the same nodes again would bring nothing nearer.
+                WANTED_AT_MOST.. => return Ok(()),
+                WANTED.. => interest = interest.only_urgent(),
+                _ => {}
             }
             let unknown = self.tree.take_new(&interest, SEARCHED);
             if unknown.is_empty() {
@@ -139,7 +143,7 @@ impl Task {
     }
 
     fn fetch(&mut self, session: &mut Session, interest: &Interest) {
-        let mut missing = self.tree.take_urgent(interest.urgent(), WANTED + URGENT);
+        let mut missing = self.tree.take_urgent(interest.urgent(), WANTED_AT_MOST);
         missing.extend(self.tree.take_missing(interest.ranges(), WANTED));
         if !missing.is_empty() {
             session.want(missing);

@@ -107,11 +107,11 @@ impl Tree {
         interest: &Interest,
         here: impl Fn(&Range<u64>) -> bool,
     ) -> Result<(), Error> {
-        if children.is_empty() {
-            return Ok(());
-        }
         if places.iter().any(|place| place.depth > MAX_DEPTH) {
             return Err(Error::Corrupt { cid: *node, why: format!("its DAG is deeper than {MAX_DEPTH}") });
+        }
+        if children.is_empty() {
+            return Ok(());
         }
         let mut room = self.room();
         for place in places {

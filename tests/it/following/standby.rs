@@ -350,8 +350,9 @@ async fn a_tag_in_a_repository_of_ten_thousand_sends_a_follower_less_than_64_kib
         let url = publisher.url(&format!("/v2/app/manifests/{}?{}", image.digest(), tags.join("&")));
         client.put(url).header("content-type", image.media_type).body(image.manifest.clone()).send()
     };
-    for first in (0..TAGS).step_by(100) {
-        assert_eq!(put(first..first + 100).await.unwrap().status(), 201);
+    // Each tag is a header of the answer, and clients take a hundred.
+    for first in (0..TAGS).step_by(50) {
+        assert_eq!(put(first..first + 50).await.unwrap().status(), 201);
     }
     published(&publisher).await;
     let name = name_of(&publisher);
