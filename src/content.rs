@@ -57,7 +57,9 @@ pub use share::{Share, Shared};
 pub use space::{Collected, Usage, WhenFull};
 #[cfg(test)]
 pub use store::counting::counting;
-pub use store::{Database, Error as StoreError, Guard, Stat as StoreStat, Store, Stored, Version, add_tree};
+pub use store::{
+    Database, Error as StoreError, Guard, Stat as StoreStat, Store, Stored, Version, add_tree, is_stored,
+};
 pub use uploads::{Error as UploadError, Upload, UploadUsage, Uploads, now};
 pub use verify::{Damage, Verified};
 

@@ -65,6 +65,7 @@ pub use blob_file::{BlobFile, Check};
 pub use database::Database;
 pub use draft::{Draft, Ready, Sealed};
 pub use error::Error;
+pub use files::is_stored;
 pub use layout::{Layout, Leaf};
 pub use lost::Lost;
 pub use owners::note_fetched;

@@ -41,7 +41,7 @@ pub use inspect::{Inspected, inspect};
 pub use read::{Listing, Summary};
 pub use removed::{Kind, Removed};
 pub use retention::{Policy, Rule};
-pub use sweep::Sweep;
+pub use sweep::{Sweep, subject_of};
 
 /// A blob that a repository has.
 #[derive(Clone, Debug, PartialEq, Eq)]

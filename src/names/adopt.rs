@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ocipfs_oci::{Descriptor, Digest, Index, Name, Reference};
+use ocipfs_oci::{Descriptor, Digest, Index, Name, Reference, Tag};
 use redb::WriteTransaction;
 
 use super::{Error, Resolver, Source, followed, local::Local};
 use crate::{
     content::{self, StoreError},
-    images::repository::{Edit, Inspected, Piece, Pushed, inspect},
+    images::repository::{Edit, Inspected, Piece, Pushed, inspect, subject_of},
 };
 
 /// Manifests that one index may bring with it.
@@ -20,6 +20,8 @@ pub struct Adopted {
     pieces: BTreeMap<Digest, Piece>,
     /// Children before the indexes that name them.
     manifests: Vec<Manifest>,
+    /// Manifests that followed names have, and what is pushed refers to.
+    elsewhere: Vec<Digest>,
 }
 
 /// A manifest, as its repository keeps it.
@@ -32,12 +34,22 @@ struct Manifest {
 
 impl Adopted {
     /// Adds it in a transaction. A guard (`Content::storing`) must be open since before it was fetched.
+    ///
+    /// # Errors
+    /// Fails with [`StoreError::Gone`] where something of it was removed meanwhile.
     pub fn add(&self, write: &WriteTransaction, name: &Name) -> Result<(), StoreError> {
         let edit = Edit::new(write);
+        let pieces = self.pieces.values().chain(self.manifests.iter().map(|manifest| &manifest.pushed.piece));
+        for Piece { root, digest, .. } in pieces {
+            if !content::is_stored(write, root)? {
+                return Err(StoreError::Gone(digest.clone()));
+            }
+        }
         self.pieces.values().try_for_each(|piece| edit.add_piece(name, piece))?;
         self.manifests.iter().try_for_each(|Manifest { pushed, referrer, references }| {
             edit.put_manifest(name, pushed, &[], referrer.as_ref(), references)
-        })
+        })?;
+        self.elsewhere.iter().try_for_each(|digest| edit.note_elsewhere(name, digest))
     }
 
     /// Returns the one blob that was adopted.
@@ -56,10 +68,23 @@ impl Resolver {
 
     /// Fetches what a manifest of `name` needs and followed names have: the blobs of an image, the manifests of an index.
     /// What they do not have is left out.
-    pub async fn adopt(&self, name: &Name, manifest: &Inspected, bytes: &[u8]) -> Result<Adopted, Error> {
+    pub async fn adopt(
+        &self,
+        name: &Name,
+        (digest, tags): (&Digest, &[Tag]),
+        manifest: &Inspected,
+        bytes: &[u8],
+    ) -> Result<Adopted, Error> {
         let mut adopted = Adopted::default();
         if self.followed().names().is_empty() {
             return Ok(adopted);
+        }
+        let subjects = tags.iter().filter_map(subject_of).chain(manifest.subject.clone());
+        for digest in subjects.chain([digest.clone()]) {
+            let reference = Reference::Digest(digest.clone());
+            if followed::origin(self, name, &followed::Wanted::Manifest(&reference)).await.is_some() {
+                adopted.elsewhere.push(digest);
+            }
         }
         self.adopt_blobs(name, &manifest.blobs, &mut adopted).await?;
         if manifest.media_type.is_index() {
@@ -82,8 +107,11 @@ impl Resolver {
                 continue;
             }
             let document = match followed::manifest(self, name, &reference).await {
-                Err(error) if error.is_absence() => continue,
-                document => document?,
+                Ok(document) => document,
+                Err(error) => {
+                    tracing::debug!(repository = %name, %digest, %error, "a manifest of an index is not adopted");
+                    continue;
+                }
             };
             let kind = Some(document.media_type.as_str());
             let Ok(inspected) = inspect(&document.bytes, &digest, kind) else { continue };
@@ -108,8 +136,10 @@ impl Resolver {
             let blob = match followed::blob(self, name, digest).await {
                 Ok(Source::Stored(blob)) => blob,
                 Ok(Source::Made(_)) => continue,
-                Err(error) if error.is_absence() => continue,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    tracing::debug!(repository = %name, %digest, %error, "a blob is not adopted");
+                    continue;
+                }
             };
             self.content().fetch(&blob).await?.settle(&mut |_| {}).await?;
             if let Some(piece) = self.stored(digest).await? {

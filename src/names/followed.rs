@@ -187,7 +187,9 @@ impl Followed {
         edit: impl FnOnce(&Rows) -> Result<bool, content::StoreError> + Send + 'static,
     ) -> Result<(), content::Error> {
         if self.ask(content, edit).await? {
+            // A directory leads to much that has no row of its own among what is released.
             content.collect_later();
+            content.collect_unreachable_later();
         }
         Ok(())
     }
@@ -219,6 +221,12 @@ impl Followed {
     pub async fn root(&self, content: &Content, name: &IpnsName) -> Result<Option<Root>, content::Error> {
         let name = *name;
         self.ask(content, move |rows| rows.root(&name)).await
+    }
+
+    /// Returns whether a walk has begun since the last one that ended.
+    pub async fn is_unfinished(&self, content: &Content, name: &IpnsName) -> Result<bool, content::Error> {
+        let name = *name;
+        self.ask(content, move |rows| rows.is_unfinished(&name)).await
     }
 
     /// Holds a root while it is fetched, and announces it.

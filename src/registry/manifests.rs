@@ -73,7 +73,7 @@ pub async fn put(
     let inspected = inspect(&bytes, &digest, said).map_err(Refusal::manifest)?;
     // Until the manifest holds it, what is fetched for it stays.
     let _storing = registry.resolver.content().storing().await;
-    let adopted = registry.resolver.adopt(name, &inspected, &bytes).await;
+    let adopted = registry.resolver.adopt(name, (&digest, &tags), &inspected, &bytes).await;
     let adopted = adopted.map_err(|error| Refusal::names(error, Wanted::Blob))?;
     check_blobs(registry, name, &inspected, &adopted).await?;
     let subject = inspected.subject.clone();

@@ -26,6 +26,11 @@ impl Content {
         self.0.space.freed();
     }
 
+    /// Collects what no holder leads to any more within minutes, in the background.
+    pub fn collect_unreachable_later(&self) {
+        self.0.space.collect_later();
+    }
+
     /// How the room on the disk is used; where counting takes long, as it was a short while ago.
     pub async fn usage(&self) -> Result<Usage, Error> {
         let space = self.0.space.clone();

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use ocipfs_node::Cid;
 use ocipfs_oci::{Algorithm, Digest};
-use redb::ReadableTable;
+use redb::{ReadableTable, WriteTransaction};
 
 use super::{
     Error, Stored,
     extents::Extents,
     layout::{Key, Layout, Place},
-    tables::{ARRIVING_BYTES, ArrivingRow, BYTES, Hash, Tables, add_to},
+    tables::{ARRIVING_BYTES, ArrivingRow, BYTES, FILES, Hash, ROOTS, Tables, add_to},
     usage::now,
 };
 
@@ -55,6 +55,12 @@ pub fn stored(id: u64, (sha256, size, root): (&Hash, u64, &[u8])) -> Result<Stor
     let digest = Digest::new(Algorithm::Sha256, sha256).map_err(|e| Error::Damaged(e.to_string()))?;
     let root = Cid::try_from(root).map_err(|e| Error::Damaged(e.to_string()))?;
     Ok(Stored { id, digest, size, root })
+}
+
+/// Whether a file with this root is stored.
+pub fn is_stored(write: &WriteTransaction, root: &Cid) -> Result<bool, Error> {
+    let id = write.open_table(ROOTS)?.get(Key::of(root).bytes())?.map(|row| row.value());
+    id.map_or(Ok(false), |id| Ok(write.open_table(FILES)?.get(id)?.is_some()))
 }
 
 impl Tables<'_> {

@@ -11,7 +11,7 @@ use super::{
     referrers::is_unfit,
 };
 use crate::{
-    content::{self, Content},
+    content::{self, CidPath, Content},
     images::Error,
 };
 
@@ -108,7 +108,21 @@ impl Layout {
         size: u64,
         done: &mut Prefetched,
     ) -> Result<(), Error> {
-        if !content.has(digest).await? {
+        let root = match content.stat(&self.path(digest)).await {
+            Ok(stat) => stat.cid,
+            // It is here for another reason, and the layout does not have it.
+            Err(content::Error::NoEntry { .. }) => {
+                done.is_sparse = true;
+                return Ok(());
+            }
+            Err(error) => {
+                done.fail(size, error.into());
+                return Ok(());
+            }
+        };
+        content.settled().await;
+        // The bytes may be here as another DAG than the layout's.
+        if !content.has(digest).await? || !content.is_here(&root).await? {
             let limit = content.limits().1.unwrap_or_default();
             done.fail(size, content::Error::Quota { limit }.into());
         }
@@ -117,12 +131,18 @@ impl Layout {
 
     /// Fetches a blob of any kind.
     async fn fetch(&self, content: &Content, digest: &Digest) -> Result<(), Error> {
-        if content.has(digest).await? {
-            return Ok(());
-        }
         let fetched = async {
             let Some(blob) = self.blob(content, digest).await? else { return Ok(()) };
-            Ok(content.cache(&blob).await?)
+            let root = content.stat(&blob.at).await?.cid;
+            match content.has(digest).await? {
+                true if content.is_stored(&root).await? => Ok(()),
+                // The same bytes are here as another DAG, which this layout does not hold.
+                true => {
+                    let at = CidPath::from(root).found_by(blob.at.announced());
+                    Ok(content.fetch_at(&at).await?.settle(&mut |_| {}).await?)
+                }
+                false => Ok(content.cache(&blob).await?),
+            }
         };
         match fetched.await {
             // What does not fit into the cache is passed over: it can still be streamed.

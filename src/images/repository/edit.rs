@@ -9,8 +9,8 @@ use super::{
     changes::{What, note},
     holder,
     tables::{
-        MANIFESTS, PIECES, REFERENCED_BY, REFERENCES, REFERRERS, REPOSITORIES, TAGS, TAGS_OF, below, damaged,
-        key, piece,
+        ELSEWHERE, MANIFESTS, PIECES, REFERENCED_BY, REFERENCES, REFERRERS, REPOSITORIES, TAGS, TAGS_OF,
+        below, damaged, key, piece,
     },
 };
 use crate::content::{self, StoreError};
@@ -86,6 +86,18 @@ impl<'t> Edit<'t> {
     pub fn has_manifest(&self, name: &Name, digest: &Digest) -> Result<bool, StoreError> {
         let key = key(&[name.as_str(), &digest.to_string()]);
         Ok(self.write.open_table(MANIFESTS)?.get(key.as_str())?.is_some())
+    }
+
+    /// Notes that a followed name has a manifest: what refers to it is kept, whether it is here or not.
+    pub fn note_elsewhere(&self, name: &Name, digest: &Digest) -> Result<(), StoreError> {
+        let key = key(&[name.as_str(), &digest.to_string()]);
+        self.write.open_table(ELSEWHERE)?.insert(key.as_str(), ())?;
+        Ok(())
+    }
+
+    /// Whether a followed name has a manifest.
+    pub(super) fn is_elsewhere(&self, name: &Name, digest: &str) -> Result<bool, StoreError> {
+        Ok(self.write.open_table(ELSEWHERE)?.get(key(&[name.as_str(), digest]).as_str())?.is_some())
     }
 
     /// Adds a manifest, whose bytes are stored, and points tags at it. `referrer` is how its subject tells of it,

@@ -12,8 +12,8 @@ use super::{
     edit::{MANIFESTS_OF, PIECES_OF},
     holder,
     tables::{
-        MANIFESTS, PIECES, REFERENCED_BY, REFERENCES, REFERRERS, REPOSITORIES, TAGS, TAGS_OF, digest, key,
-        piece,
+        ELSEWHERE, MANIFESTS, PIECES, REFERENCED_BY, REFERENCES, REFERRERS, REPOSITORIES, TAGS, TAGS_OF,
+        digest, key, piece,
     },
 };
 use crate::content::{self, StoreError};
@@ -102,6 +102,9 @@ impl Edit<'_> {
         if self.has_rows(REFERENCED_BY, &of)? || self.subject_here(name, text)?.is_some() {
             return Ok(true);
         }
+        if self.subject_elsewhere(name, text)? {
+            return Ok(true);
+        }
         let is_kept = self.has_rows(REFERRERS, &of)? && self.related(name, text)?.is_none();
         if is_kept && NEVER_TAGGED.since(self.write, &of)?.is_none() {
             NEVER_TAGGED.start(self.write, &of, self.now)?;
@@ -111,12 +114,22 @@ impl Edit<'_> {
 
     /// The subject of a manifest, if it is in the repository.
     pub(super) fn subject_here(&self, name: &Name, text: &str) -> Result<Option<String>, StoreError> {
+        let Some(subject) = self.subject(name, text)? else { return Ok(None) };
         let manifests = self.write.open_table(MANIFESTS)?;
-        let row = manifests.get(key(&[name.as_str(), text]).as_str())?;
-        let subject = row.map(|row| row.value().3.to_string()).filter(|subject| !subject.is_empty());
-        let Some(subject) = subject else { return Ok(None) };
         let is_here = manifests.get(key(&[name.as_str(), &subject]).as_str())?.is_some();
         Ok(is_here.then_some(subject))
+    }
+
+    /// Whether a followed name has the subject of a manifest.
+    pub(super) fn subject_elsewhere(&self, name: &Name, text: &str) -> Result<bool, StoreError> {
+        let subject = self.subject(name, text)?;
+        subject.map_or(Ok(false), |subject| self.is_elsewhere(name, &subject))
+    }
+
+    fn subject(&self, name: &Name, text: &str) -> Result<Option<String>, StoreError> {
+        let manifests = self.write.open_table(MANIFESTS)?;
+        let row = manifests.get(key(&[name.as_str(), text]).as_str())?;
+        Ok(row.map(|row| row.value().3.to_string()).filter(|subject| !subject.is_empty()))
     }
 
     /// Whether a manifest is an index with a subject: only such a one may, over several steps, be kept by what it keeps.
@@ -205,6 +218,9 @@ impl Edit<'_> {
             return Ok(());
         }
         self.write.open_table(REPOSITORIES)?.remove(name.as_str())?;
+        for digest in self.parts_below(ELSEWHERE, name.as_str(), "", ALL)? {
+            self.write.open_table(ELSEWHERE)?.remove(key(&[name.as_str(), &digest]).as_str())?;
+        }
         match self.has_rows(PIECES, name.as_str())? {
             true => note(self.write, name, &What::Everything),
             false => Ok(()),

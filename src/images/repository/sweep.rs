@@ -13,6 +13,7 @@ use super::{
     ages::{Ages, NEVER_TAGGED, Place, UNREFERENCED, UNTAGGED},
 };
 use crate::content::StoreError;
+pub use stages::subject_of;
 
 /// Rows that are looked at in one transaction.
 const AT_ONCE: usize = if cfg!(test) { 3 } else { 200 };

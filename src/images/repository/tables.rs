@@ -39,6 +39,8 @@ pub const REFERENCES: TableDefinition<&str, Vec<&str>> = TableDefinition::new("r
 pub const REFERENCED_BY: TableDefinition<&str, ()> = TableDefinition::new("referenced by");
 /// Repository, digest, tag -> when the tag was pushed, in seconds since 1970.
 pub const TAGS_OF: TableDefinition<&str, u64> = TableDefinition::new("tags of manifests");
+/// Repository, digest -> nothing: manifests that a followed name has of it, so that what refers to them is kept.
+pub const ELSEWHERE: TableDefinition<&str, ()> = TableDefinition::new("manifests elsewhere");
 /// Numbers that stand alone.
 pub const META: TableDefinition<&str, u64> = TableDefinition::new("repositories meta");
 

@@ -15,8 +15,9 @@ type VersionRow<'a> = (&'a [u8], u8, bool, u64);
 const REPOSITORIES: TableDefinition<&str, VersionRow> = TableDefinition::new("followed repositories");
 /// Name -> the newest root of which every repository is complete, and the sequence of its record.
 const ROOTS: TableDefinition<&str, (&[u8], u8, u64, u64)> = TableDefinition::new("followed roots");
-/// Name -> the root that is being fetched.
-const NEXT: TableDefinition<&str, &[u8]> = TableDefinition::new("followed next roots");
+/// Name -> the root that is being fetched, and whether that has begun and not ended: then versions of repositories may be
+/// newer than those of the complete root.
+const NEXT: TableDefinition<&str, (&[u8], bool)> = TableDefinition::new("followed next roots");
 
 /// A complete version of a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,15 +173,30 @@ impl Rows {
         Ok(count?.unwrap_or_default())
     }
 
+    /// Returns whether a walk has begun since the last one that ended.
+    pub fn is_unfinished(&self, name: &IpnsName) -> Result<bool, StoreError> {
+        Ok(self.next(name)?.is_some_and(|(_, is_unfinished)| is_unfinished))
+    }
+
+    fn next(&self, name: &IpnsName) -> Result<Option<(Cid, bool)>, StoreError> {
+        self.read(|read| {
+            let row = read.open_table(NEXT)?.get(name.to_string().as_str())?;
+            row.map(|row| Ok((cid(row.value().0)?, row.value().1))).transpose()
+        })
+    }
+
     /// Holds a root while it is fetched, in place of the one before.
     pub fn begin(&self, name: &IpnsName, root: &Cid) -> Result<bool, StoreError> {
+        if self.next(name)? == Some((*root, true)) {
+            return Ok(false);
+        }
         let (name, root, holder) = (name.to_string(), *root, next_holder(name));
         self.0.write_together(move |write| {
-            let before = write
-                .open_table(NEXT)?
-                .insert(name.as_str(), root.to_bytes().as_slice())?
-                .map(|row| cid(row.value()))
-                .transpose()?;
+            let before = {
+                let mut table = write.open_table(NEXT)?;
+                let before = table.insert(name.as_str(), (root.to_bytes().as_slice(), true))?;
+                before.map(|row| cid(row.value().0)).transpose()?
+            };
             replace(write, &holder, before, Some(root))
         })
     }
@@ -188,7 +204,11 @@ impl Rows {
     /// Serves another version of a repository from now on.
     pub fn complete(&self, name: &IpnsName, repository: &str, new: Version) -> Result<bool, StoreError> {
         let (key, holder) = (key(name, repository), repository_holder(&name.to_string(), repository));
+        let name = name.to_string();
         self.0.write_together(move |write| {
+            if !is_followed(write, &name)? {
+                return Ok(false);
+            }
             let bytes = new.directory.to_bytes();
             let row = (bytes.as_slice(), new.depth.row(), new.is_sparse, new.since);
             let before = {
@@ -204,6 +224,17 @@ impl Rows {
     pub fn finish(&self, name: &IpnsName, root: Root) -> Result<bool, StoreError> {
         let (key, holder) = (name.to_string(), root_holder(name));
         self.0.write_together(move |write| {
+            if !is_followed(write, &key)? {
+                return Ok(false);
+            }
+            let next = {
+                let table = write.open_table(NEXT)?;
+                let row = table.get(key.as_str())?;
+                row.map(|row| row.value().0.to_vec())
+            };
+            if let Some(next) = next {
+                write.open_table(NEXT)?.insert(key.as_str(), (next.as_slice(), false))?;
+            }
             let bytes = root.directory.to_bytes();
             let row = (bytes.as_slice(), root.depth.row(), root.sequence, root.since);
             let before = {
@@ -240,7 +271,7 @@ impl Rows {
             let fetching = {
                 let mut table = write.open_table(NEXT)?;
                 let row = table.remove(text.as_str())?;
-                row.map(|row| cid(row.value())).transpose()?
+                row.map(|row| cid(row.value().0)).transpose()?
             };
             Ok(is_free | replace(write, &next, fetching, None)?)
         })
@@ -261,6 +292,11 @@ impl Rows {
 
 fn version((directory, depth, is_sparse, since): VersionRow) -> Result<Version, StoreError> {
     Ok(Version { directory: cid(directory)?, depth: Depth::of(depth), is_sparse, since })
+}
+
+/// Whether a name is followed still: one that was forgotten while a walk went on gets no rows.
+fn is_followed(write: &WriteTransaction, name: &str) -> Result<bool, StoreError> {
+    Ok(write.open_table(NEXT)?.get(name)?.is_some())
 }
 
 /// Lets a holder hold another root; whether the one before is free now.
@@ -357,6 +393,12 @@ mod tests {
         };
         assert_eq!((page("", 1), page("apple", 9)), (vec!["apple".into()], vec!["team/app".into()]));
         assert_eq!((rows.count(&name).unwrap(), rows.names().unwrap()), (2, vec![name]));
+        assert!(!rows.is_unfinished(&name).unwrap());
+        rows.begin(&name, &cid(12)).unwrap();
+        assert!(rows.is_unfinished(&name).unwrap());
         assert!(rows.forget(&name).unwrap() && held(&database).is_empty() && page("", 9).is_empty());
+        // A walk that went on meanwhile.
+        assert!(!rows.complete(&name, "app", version(1)).unwrap() && !rows.finish(&name, root).unwrap());
+        assert!(held(&database).is_empty() && page("", 9).is_empty());
     }
 }

@@ -140,8 +140,8 @@ async fn asked<'a, T>(
     ask: &impl Fn(path::Image<'a>) -> BoxFuture<'a, Result<T, Error>>,
 ) -> Result<Answer<T>, Error> {
     let all = resolver.followed();
-    let Versions { places, is_current } = all.versions(resolver, followed, name, older).await?;
-    let (mut absent, mut failed) = (None, None);
+    let Versions { places, is_current, is_decided } = all.versions(resolver, followed, name, older).await?;
+    let (mut absent, mut failed, mut is_behind) = (None, None, false);
     for place in places {
         let is_newest = matches!(place, Place::Newest(_));
         let opened = match &place {
@@ -155,13 +155,13 @@ async fn asked<'a, T>(
         };
         match answer {
             Ok(found) => {
-                let is_behind =
-                    !is_newest && !is_current && (failed.is_some() || all.is_unreachable(followed));
-                all.answered(resolver, followed, name, is_behind && !older);
+                is_behind |= failed.is_some() || all.is_unreachable(followed);
+                all.answered(resolver, followed, name, is_behind && !is_newest && !is_current && !older);
                 return Ok(Answer::Found(found));
             }
             // An earlier version only helps a pull that began with it.
             Err(_) if matches!(place, Place::Older(_)) => {}
+            Err(error) if is_newest && is_decided && !error.is_absence() => is_behind = true,
             Err(error) if !error.is_absence() => drop(failed.get_or_insert(error)),
             Err(error) if is_there => drop(absent.get_or_insert(error)),
             Err(_) => {}
@@ -179,6 +179,8 @@ struct Versions {
     places: Vec<Place>,
     /// Whether the complete version is that of the newest root.
     is_current: bool,
+    /// Whether what the complete versions do not have counts as absent where the newest root cannot be had.
+    is_decided: bool,
 }
 
 impl Followed {
@@ -203,8 +205,12 @@ impl Followed {
             Some(served.sequence) == sequence
                 && (!target.names().is_empty() || served.directory == *target.root())
         });
+        // What is asked for by its digest, or is no repository of the complete root, does not wait for a root that cannot be
+        // had.
+        let is_decided = served.is_some() && (older || complete.is_none());
+        let is_asked = !is_current && !(self.is_silent(followed) && (is_decided || complete.is_some()));
         let complete = complete.map(|version| Place::Here(at(version.directory)));
-        let newest = target.filter(|_| !is_current).map(|at| Place::Newest(at.below(name.components())));
+        let newest = target.filter(|_| is_asked).map(|at| Place::Newest(at.below(name.components())));
         // Where nothing is fetched beforehand, the newest root is asked first.
         let is_newest_first = self.0.policy == Prefetch::None && !self.is_silent(followed);
         let mut places: Vec<Place> = match is_newest_first {
@@ -218,7 +224,7 @@ impl Followed {
                 }
             }
         }
-        Ok(Versions { places, is_current })
+        Ok(Versions { places, is_current, is_decided })
     }
 
     /// The versions of a repository before the complete one.

@@ -72,11 +72,14 @@ impl<'a> Walk<'a> {
     /// Fetches what is new below the root. Gives what could not be had, and why.
     pub async fn run(mut self) -> Result<(Missing, Option<String>), Error> {
         let followed = self.resolver.followed();
+        let is_unfinished = followed.is_unfinished(self.content(), self.name).await?;
         followed.begin(self.content(), self.name, self.root.root()).await?;
         let top = self.content().directory(self.root).await?;
         let before = followed.root(self.content(), self.name).await?;
-        // A root of which less was fetched says nothing of what is here.
-        let before = before.filter(|before| before.depth >= self.depth).map(|before| before.directory);
+        // A root of which less was fetched says nothing of what is here; nor does one after which a walk began and did not
+        // end, which took up some of a newer one.
+        let before = before.filter(|before| before.depth >= self.depth && !is_unfinished);
+        let before = before.map(|before| before.directory);
         if before != Some(top) {
             let repositories = self.directories(top, before).await?;
             self.repositories(repositories).await?;
@@ -230,10 +233,16 @@ impl<'a> Walk<'a> {
         if let Some(error) = self.nodes.failure() {
             self.why.get_or_insert_with(|| error.to_string());
         }
+        let has_failed = self.nodes.failure().is_some();
         let added = |(first, algorithms): (usize, Vec<String>)| {
             let mut added = BTreeSet::new();
             for (algorithm, difference) in algorithms.iter().zip(&compared[first..]) {
-                let hexes = difference.as_ref()?.changed.keys();
+                let hexes = match difference {
+                    Some(difference) => difference.changed.keys(),
+                    None if has_failed => return None,
+                    // A file beside the directories of the algorithms.
+                    None => continue,
+                };
                 added.extend(hexes.filter_map(|hex| format!("{algorithm}:{hex}").parse::<Digest>().ok()));
             }
             Some(added)

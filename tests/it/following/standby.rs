@@ -25,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
         a_tag_that_only_the_newest_root_has_is_streamed_from_there,
         retags_and_new_images_do_not_grow_the_follower,
         unfollowing_releases_everything,
+        a_tree_that_becomes_what_it_was_after_a_root_that_was_taken_up_in_part_is_served_as_it_is,
         a_follower_that_shares_only_what_was_added_passes_followed_content_on,
         repositories_that_are_removed_at_the_publisher_go_at_the_follower,
         a_tag_in_a_repository_of_ten_thousand_sends_a_follower_less_than_64_kib,
@@ -284,6 +285,41 @@ async fn remove(publisher: &Serve, image: &Image) {
         let path = format!("/v2/app/blobs/{}", Digest::sha256_of(blob));
         client.delete(publisher.url(&path)).send().await.unwrap();
     }
+}
+
+async fn a_tree_that_becomes_what_it_was_after_a_root_that_was_taken_up_in_part_is_served_as_it_is() {
+    let image = Image::of("kept", 1000);
+    let pointed = Pointed::start(&image).await;
+    let first = published(&pointed.publisher).await;
+    push(&pointed.publisher, "b", "1", &image).await;
+    let second = published(&pointed.publisher).await;
+    let large = Image::of("large", 64 << 20);
+    push(&pointed.publisher, "c", "1", &large).await;
+    push(&pointed.publisher, "d", "1", &image).await;
+    let third = published(&pointed.publisher).await;
+    let arguments = arguments(&pointed.name, pointed.publisher.address(), "all");
+    let follower = Serve::start(&arguments);
+    pointed.point(&second);
+    let serves = |root: String| {
+        move |status: &Value| is_current(status) && status["followed"][0]["served"]["root"] == root.as_str()
+    };
+    follower.until("the second root is served", serves(second.clone())).await;
+    // Some of the third is taken up before the name means the first again.
+    pointed.point(&third);
+    follower
+        .until("a repository of the third root is complete", |status| {
+            let all = status["followed"][0]["repositories"].as_array();
+            all.is_some_and(|all| all.iter().any(|one| one["name"] == "d" || one["name"] == "c"))
+        })
+        .await;
+    pointed.point(&first);
+    follower.until("the first root is served", serves(first)).await;
+    let listed = get(&follower.url("/v2/_catalog")).await.json();
+    assert_eq!(listed["repositories"], json!(["app"]));
+    get(&follower.url("/v2/d/manifests/1")).await.refused(404, "NAME_UNKNOWN", &["d"]);
+    pointed.point(&second);
+    follower.until("the second root is served again", serves(second)).await;
+    pulls(&follower, "b", "1", &image).await;
 }
 
 async fn a_follower_that_shares_only_what_was_added_passes_followed_content_on() {

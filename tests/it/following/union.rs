@@ -23,6 +23,7 @@ pub fn trials() -> Vec<Trial> {
             a_blob_is_mounted_from_a_followed_repository,
             what_only_a_followed_name_has_cannot_be_deleted_here,
             a_referrer_pushed_at_a_follower_joins_the_followed_ones,
+            a_signature_of_a_followed_image_is_not_collected,
             catalog_and_tags_are_paged_over_pushed_and_followed_repositories,
         ],
         trials![needs Skopeo::available(); skopeo_retags_a_followed_image],
@@ -175,6 +176,40 @@ async fn a_referrer_pushed_at_a_follower_joins_the_followed_ones() {
     paged.sort();
     assert_eq!(paged, both);
     assert_eq!(kinds(&get(&publisher.url(&path)).await.json()), both[..1]);
+}
+
+async fn a_signature_of_a_followed_image_is_not_collected() {
+    let image = Image::of("signed", 1000);
+    let publisher = Serve::start(&[]);
+    push(&publisher, "app", "1", &image).await;
+    let name = name_of(&publisher);
+    let follower = Serve::start(&[
+        "--peer",
+        publisher.address(),
+        "--follow",
+        &name,
+        "--upload-grace",
+        "0s",
+        "--keep-untagged",
+        "0s",
+    ]);
+    current(&follower, &publisher).await;
+    let app = Repository::new(&follower, "app");
+    app.push(b"{}").await;
+    let referrer = |subject: serde_json::Value| {
+        let artifact = pushing::manifest(b"{}", &[]);
+        with(with(artifact, "artifactType", "application/vnd.signature"), "subject", subject)
+    };
+    let none = descriptor(image.media_type, b"nothing has this");
+    let (kept, other) = (referrer(descriptor(image.media_type, &image.manifest)), referrer(none));
+    let digest_of =
+        |artifact: &serde_json::Value| Digest::sha256_of(artifact.to_string().as_bytes()).to_string();
+    for artifact in [&kept, &other] {
+        assert_eq!(app.put(&digest_of(artifact), artifact).await.status, 201);
+    }
+    follower.ask(&["repo", "gc", "--untagged"]);
+    let status = async |artifact| app.get(&format!("manifests/{}", digest_of(artifact))).await.status;
+    assert_eq!((status(&kept).await, status(&other).await), (200, 404));
 }
 
 async fn catalog_and_tags_are_paged_over_pushed_and_followed_repositories() {

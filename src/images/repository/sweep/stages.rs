@@ -44,7 +44,9 @@ impl Edit<'_> {
         let mut newer = 0;
         for (pushed, tag, target) in self.tags_by_age(name)? {
             let is_kept = match subject_of(&tag) {
-                Some(subject) => self.has_manifest(name, &subject)?,
+                Some(subject) => {
+                    self.has_manifest(name, &subject)? || self.is_elsewhere(name, &subject.to_string())?
+                }
                 None => {
                     newer += 1;
                     rule.keeps(newer - 1, pushed, self.now)
@@ -112,6 +114,9 @@ impl Edit<'_> {
     ) -> Result<(), StoreError> {
         let text = digest.to_string();
         let of = key(&[name.as_str(), &text]);
+        if self.subject_elsewhere(name, &text)? {
+            return Ok(());
+        }
         let is_settled = !self.has_manifest(name, digest)? || self.has_rows(TAGS_OF, &of)?;
         let may_keep_itself = self.may_keep_itself(name, &text)?;
         let goes_with_subject = !may_keep_itself && self.subject_here(name, &text)?.is_some();
@@ -150,7 +155,7 @@ impl Edit<'_> {
 
 /// What a tag belongs to that is made of a digest, as signatures have it (`sha256-<hex>.sig`): it is not counted as a
 /// version of the image, and stays as long as its subject.
-fn subject_of(tag: &Tag) -> Option<Digest> {
+pub fn subject_of(tag: &Tag) -> Option<Digest> {
     let (algorithm, rest) = tag.as_str().split_once('-')?;
     let hex = rest.split('.').next()?;
     format!("{algorithm}:{hex}").parse().ok()
