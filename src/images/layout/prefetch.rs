@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     content::{self, CidPath, Content},
-    images::Error,
+    images::{Document, Error},
 };
 
 const AT_ONCE: usize = 8;
@@ -77,19 +77,21 @@ impl Layout {
         level: Vec<Entry>,
         done: &mut Prefetched,
     ) -> Result<Vec<Entry>, Error> {
-        let mut documents = stream::iter(level)
-            .map(|entry| async move { (self.document(content, &entry).await, entry) })
+        // Nothing is waited for between two of them: those that go on may hold what that waits for.
+        let documents = stream::iter(level)
+            .map(|entry| async move { (self.kept_document(content, &entry).await, entry) })
             .buffer_unordered(AT_ONCE);
+        let documents: Vec<_> = documents.collect().await;
         let mut below = Vec::new();
-        while let Some((document, entry)) = documents.next().await {
+        for (document, entry) in documents {
             match document {
+                Ok(document) if entry.is_index() => {
+                    below.extend(entries(&document.bytes).unwrap_or_default());
+                }
                 Ok(document) => {
-                    if entry.is_index() {
-                        below.extend(entries(&document.bytes).unwrap_or_default());
-                    } else if let Ok(manifest) = Manifest::parse(&document.bytes) {
+                    if let Ok(manifest) = Manifest::parse(&document.bytes) {
                         done.sizes.extend(manifest.blobs().map(|blob| (blob.digest.clone(), blob.size)));
                     }
-                    self.check(content, &entry.digest, entry.size, done).await?;
                 }
                 Err(Error::Content(content::Error::NoEntry { .. })) => done.is_sparse = true,
                 // What is wrong stays so.
@@ -100,33 +102,17 @@ impl Layout {
         Ok(below)
     }
 
-    /// Counts what came and could not be stored.
-    async fn check(
-        &self,
-        content: &Content,
-        digest: &Digest,
-        size: u64,
-        done: &mut Prefetched,
-    ) -> Result<(), Error> {
-        let root = match content.stat(&self.path(digest)).await {
-            Ok(stat) => stat.cid,
-            // It is here for another reason, and the layout does not have it.
-            Err(content::Error::NoEntry { .. }) => {
-                done.is_sparse = true;
-                return Ok(());
-            }
-            Err(error) => {
-                done.fail(size, error.into());
-                return Ok(());
-            }
-        };
+    /// Reads a manifest, and sees that it is kept. Where the layout does not have it, it may be here for another reason: that
+    /// is no entry, too.
+    async fn kept_document(&self, content: &Content, entry: &Entry) -> Result<Document, Error> {
+        let document = self.document(content, entry).await?;
+        let root = content.stat(&self.path(&entry.digest)).await?.cid;
         content.settled().await;
         // The bytes may be here as another DAG than the layout's.
-        if !content.has(digest).await? || !content.is_here(&root).await? {
-            let limit = content.limits().1.unwrap_or_default();
-            done.fail(size, content::Error::Quota { limit }.into());
+        match content.has(&entry.digest).await? && content.is_here(&root).await? {
+            true => Ok(document),
+            false => Err(content::Error::Quota { limit: content.limits().1.unwrap_or_default() }.into()),
         }
-        Ok(())
     }
 
     /// Fetches a blob of any kind.

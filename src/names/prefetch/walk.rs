@@ -198,7 +198,6 @@ impl<'a> Walk<'a> {
                 return Ok(());
             }
         };
-        self.content().settled().await;
         let Repository { name, directory, .. } = repository;
         let version = Version { directory: *directory, depth: self.depth, is_sparse, since: content::now() };
         self.resolver.followed().complete(self.content(), self.name, name, version).await?;
@@ -281,12 +280,18 @@ async fn fetch(
     depth: Depth,
 ) -> Result<Prefetched, Error> {
     let at = CidPath::from(repository.directory).found_by(announced);
-    let layout = resolver.layouts.read(resolver.content(), &at, None).await?;
-    if depth == Depth::Index {
-        return Ok(Prefetched::default());
-    }
-    let all_indexes = repository.before.is_some_and(|before| before.is_sparse);
-    Ok(layout.prefetch(resolver.content(), added, all_indexes, depth == Depth::Blobs).await?)
+    let content = resolver.content();
+    let layout = resolver.layouts.read(content, &at, None).await?;
+    let prefetched = match depth {
+        Depth::Index => Prefetched::default(),
+        Depth::Manifests | Depth::Blobs => {
+            let all_indexes = repository.before.is_some_and(|before| before.is_sparse);
+            layout.prefetch(content, added, all_indexes, depth == Depth::Blobs).await?
+        }
+    };
+    // Here, and not by the caller: others that go on beside this may hold what it waits for.
+    content.settled().await;
+    Ok(prefetched)
 }
 
 /// Whether an entry belongs to the layout in a directory.
