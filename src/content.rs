@@ -179,7 +179,7 @@ impl Content {
         let space = Arc::new(Space::new(settings.cache_size, settings.max_size, arrivals.clone()));
         if let Some(limit) = settings.max_size {
             let space = space.clone();
-            store.limit(limit, Box::new(move |store, over| space.make_room(store, over)));
+            store.limit(limit, Box::new(move |store, over, more| space.make_room(store, over, more)));
         }
         let content = Self(Arc::new(Inner {
             uploads: Uploads::new(store.clone(), settings.profile, settings.stall_timeout),
@@ -406,10 +406,15 @@ impl Content {
         Ok(self.stored_blob(digest).await?.is_some())
     }
 
-    /// A stored blob whose file is there, by any of its digests.
+    /// A stored blob whose file is there, by any of its digests. Under a guard it is not collected.
     pub async fn stored_blob(&self, digest: &Digest) -> Result<Option<Stored>, Error> {
         let digest = digest.clone();
-        Ok(self.0.store.run(move |store| store.present(&digest)).await?)
+        let find = move |store: &Store| {
+            let found = store.present(&digest)?;
+            found.iter().for_each(|stored| store.touch_cid(&stored.root));
+            Ok(found)
+        };
+        Ok(self.0.store.run(find).await?)
     }
 
     /// Keeps the blocks of a document.

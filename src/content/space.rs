@@ -109,7 +109,7 @@ impl Space {
             _ if self.max_size.is_some_and(|max| self.kept.load(Ordering::Relaxed) + size > max) => {
                 return Ok(false);
             }
-            (_, over) => self.make_room(store, over)?,
+            (_, over) => self.make_room(store, over, 0)?,
         }
         Ok(self.over(store)? == 0)
     }
@@ -123,30 +123,35 @@ impl Space {
 
     /// By how many bytes a limit is passed, as far as is known without counting.
     pub fn over(&self, store: &Store) -> Result<u64, Error> {
+        self.over_with(store, 0)
+    }
+
+    /// The same once `more` bytes are stored, for which `--cache-size` is looked at only when they came.
+    fn over_with(&self, store: &Store, more: u64) -> Result<u64, Error> {
         if self.cache_size.is_none() && self.max_size.is_none() {
             return Ok(0);
         }
         let used = store.used_bytes()?;
         let pulled = used.saturating_sub(store.draft_bytes() + self.kept.load(Ordering::Relaxed));
         let over = |limit: Option<u64>, bytes: u64| limit.map_or(0, |limit| bytes.saturating_sub(limit));
-        Ok(over(self.max_size, used).max(over(self.cache_size, pulled)))
+        Ok(over(self.max_size, used.saturating_add(more)).max(over(self.cache_size, pulled)))
     }
 
     /// Frees at least `over` bytes of what was only pulled, what was used least lately first; nothing if that is not
-    /// enough.
-    pub fn make_room(&self, store: &Store, over: u64) -> Result<(), Error> {
+    /// enough. They count with the `more` bytes that are about to be stored.
+    pub fn make_room(&self, store: &Store, over: u64, more: u64) -> Result<(), Error> {
         let _turn = locked(&self.turn);
         // What was released a moment ago by the layers above is not known to be evictable yet.
-        if self.is_exhausted(store, over)? && self.let_go(store, over)? == 0 {
+        if self.is_exhausted(store, over)? && self.let_go(store, over, more)? == 0 {
             return Ok(());
         }
         let _guard = store.guard();
         store.save_uses()?;
         let mut census = self.census(store)?;
         // Others may have made room, and only now it is known what is kept.
-        let over = self.over(store)?.min(over);
+        let over = self.over_with(store, more)?.min(over);
         let removable = census.counted.removable();
-        if over > removable && self.let_go(store, over - removable)? > 0 {
+        if over > removable && self.let_go(store, over - removable, more)? > 0 {
             census = self.census(store)?;
         }
         let Census { marks, counted } = census;

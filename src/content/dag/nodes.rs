@@ -100,8 +100,19 @@ impl Nodes {
                 }
             }
         }
-        content.put_fetched(came.clone()).await?;
+        keep(content, came.clone()).await?;
         Ok(came)
+    }
+}
+
+/// Keeps blocks that came, if there is room: without it they can be read all the same.
+async fn keep(content: &Content, blocks: Vec<Block>) -> Result<(), Error> {
+    match content.put_fetched(blocks).await {
+        Err(error @ (Error::Quota { .. } | Error::Full)) => {
+            tracing::debug!("nodes that came are not kept: {error}");
+            Ok(())
+        }
+        kept => kept,
     }
 }
 
@@ -113,4 +124,25 @@ async fn next(content: &Content, session: &mut Session, at: Cid, is_first: bool)
     let after = content.stall_timeout();
     let stalled = |_| Error::Stalled { at: at.into(), after };
     Ok(tokio::time::timeout(after, session.next()).await.map_err(stalled)??)
+}
+
+#[cfg(test)]
+mod tests {
+    use multihash_codetable::{Code, MultihashDigest};
+    use ocipfs_node::Node;
+
+    use super::*;
+    use crate::content::Settings;
+
+    #[tokio::test]
+    async fn fetched_nodes_are_read_where_the_quota_has_no_room_for_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, node) = (Store::open(dir.path()).unwrap(), Node::offline(dir.path()).unwrap());
+        let settings = Settings { max_size: Some(1), ..Settings::default() };
+        let content = Content::new(store, node, settings).unwrap();
+        let cid = Cid::new_v1(0x55, Code::Sha2_256.digest(b"node"));
+        let block = Block { cid, data: Bytes::from_static(b"node") };
+        assert!(matches!(content.put_fetched(vec![block.clone()]).await, Err(Error::Quota { limit: 1 })));
+        keep(&content, vec![block]).await.unwrap();
+    }
 }

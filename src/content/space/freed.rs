@@ -9,18 +9,20 @@ use crate::content::{
     Content, Error as ContentError,
     index::{Class, freed, is_free, settle_freed},
     locked,
-    store::{Error, Store, Stored},
+    store::{Error, Store, Stored, census::item},
 };
 
 /// Roots that are looked at in one census.
 const AT_ONCE: usize = 4096;
 
 impl Space {
-    /// Asks the layers above to release so many bytes, if `--max-size` is exceeded; returns the bytes that were released.
-    pub(super) fn let_go(&self, store: &Store, over: u64) -> Result<u64, Error> {
+    /// Asks the layers above to release so many bytes, if `more` bytes exceed `--max-size`; returns the bytes that were
+    /// released.
+    pub(super) fn let_go(&self, store: &Store, over: u64, more: u64) -> Result<u64, Error> {
         let Some(when_full) = self.when_full.get() else { return Ok(0) };
-        let is_full =
-            self.max_size.map_or(Ok(false), |max| Ok::<_, Error>(store.used_bytes()? + over > max))?;
+        let is_full = self
+            .max_size
+            .map_or(Ok(false), |max| Ok::<_, Error>(store.used_bytes()?.saturating_add(more) > max))?;
         if is_full { when_full(over) } else { Ok(0) }
     }
 
@@ -55,8 +57,10 @@ impl Space {
             }
         }
         let gone: HashSet<Cid> = self.remove_free(store, &free)?.into_iter().collect();
-        let collected = removed(store, files)?;
-        let is_here = free.iter().map(|root| Ok(!gone.contains(root) && store.file(root)?.is_some()));
+        let collected = removed(store, files)? + remove_parts(store, &free)?;
+        let is_here = free.iter().map(|root| {
+            Ok(store.arriving_id(root)?.is_some() || !gone.contains(root) && store.file(root)?.is_some())
+        });
         let is_here = is_here.collect::<Result<Vec<bool>, Error>>()?;
         let left: HashSet<&Cid> =
             free.iter().zip(is_here).filter(|(_, here)| *here).map(|(root, _)| root).collect();
@@ -72,6 +76,19 @@ impl Space {
         })?;
         Ok((collected, settled))
     }
+}
+
+/// Removes what is here in part of roots that nothing holds: a damaged blob is arriving.
+fn remove_parts(store: &Store, roots: &[Cid]) -> Result<Collected, Error> {
+    let mut removed = Collected::default();
+    for root in roots {
+        let Some(id) = store.arriving_id(root)? else { continue };
+        let bytes = store.database().read(|read| item(read, id))?.map_or(0, |item| item.bytes);
+        if store.remove_arriving(root, id, |write| is_free(write, root))? {
+            removed = removed + Collected { partial: 1, bytes, ..Collected::default() };
+        }
+    }
+    Ok(removed)
 }
 
 /// Counts the blobs that went with the last of their layouts.

@@ -94,7 +94,7 @@ impl Space {
         }
         match self.over(store)? {
             0 => Ok(()),
-            over => self.make_room(store, over),
+            over => self.make_room(store, over, 0),
         }
     }
 

@@ -1,4 +1,6 @@
+mod limits;
 mod memory;
+mod released;
 
 use bytes::Bytes;
 use multihash_codetable::{Code, MultihashDigest};
@@ -29,7 +31,7 @@ fn room(cache: Option<usize>, max: Option<usize>) -> Room {
     let space = Arc::new(Space::new(bytes(cache), bytes(max), Arc::default()));
     if let Some(limit) = bytes(max) {
         let space = space.clone();
-        store.limit(limit, Box::new(move |store, over| space.make_room(store, over)));
+        store.limit(limit, Box::new(move |store, over, more| space.make_room(store, over, more)));
     }
     Room { index: Index::new(store.database()), _dir: dir, store, space }
 }
@@ -249,13 +251,13 @@ fn a_cache_that_is_full_is_counted_once_for_many_pushes() {
     // Less than the slack is left.
     (0..7).for_each(|n| assert!(room.has(&room.hold(n, 4, false))));
     (7..10).for_each(|n| assert!(room.has(&room.hold(n, 1, false))));
-    room.space.make_room(&room.store, 0).unwrap();
+    room.space.make_room(&room.store, 0, 0).unwrap();
     let before = room.space.censuses.load(Ordering::Relaxed);
     for n in 0..16 {
         let root = room.put(100 + n, 1).unwrap();
         room.store.database().write(|write| hold_for(write, &format!("repository/app/{n}"), &root)).unwrap();
         if room.space.over(&room.store).unwrap() > 0 {
-            room.space.make_room(&room.store, 1).unwrap();
+            room.space.make_room(&room.store, 1, 0).unwrap();
         }
     }
     let counted = room.space.censuses.load(Ordering::Relaxed) - before;

@@ -196,14 +196,17 @@ impl Store {
         self.0.database.read(|read| {
             let mut arriving = Vec::new();
             for root in roots.clone() {
-                if let Some(id) = tables::row(read, ROOTS, Key::of(&root).bytes(), |id| id)?
-                    && tables::row(read, ARRIVING, id, |_| ())?.is_some()
-                {
+                if arriving_id(read, &root)?.is_some() {
                     arriving.push(root);
                 }
             }
             Ok(arriving)
         })
+    }
+
+    /// Returns the id of the arriving file that a root leads to, as far as rows say.
+    pub fn arriving_id(&self, root: &Cid) -> Result<Option<u64>, Error> {
+        self.0.database.read(|read| arriving_id(read, root))
     }
 
     /// Removes what had arrived of a file that was stored in another way meanwhile.
@@ -221,6 +224,11 @@ impl Store {
         }
         Ok(())
     }
+}
+
+fn arriving_id(read: &redb::ReadTransaction, root: &Cid) -> Result<Option<u64>, Error> {
+    let Some(id) = tables::row(read, ROOTS, Key::of(root).bytes(), |id| id)? else { return Ok(None) };
+    tables::row(read, ARRIVING, id, |_| id)
 }
 
 /// Arriving files with this root that the root does not lead to.

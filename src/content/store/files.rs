@@ -190,6 +190,7 @@ impl Tables<'_> {
         let key = Key::of(root);
         if self.roots.get(key.bytes())?.is_some_and(|row| row.value() == id) {
             self.roots.remove(key.bytes())?;
+            self.fetched.remove(key.bytes())?;
         }
         Ok(())
     }

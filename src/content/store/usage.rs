@@ -16,8 +16,8 @@ use super::{
     tables::{self, ARRIVING, ARRIVING_BYTES, BYTES, LOOSE_BYTES, META, Tables},
 };
 
-/// Frees so many bytes, if it can.
-pub type MakeRoom = Box<dyn Fn(&Store, u64) -> Result<(), Error> + Send + Sync>;
+/// Frees so many bytes, if it can, for a write that adds so many more.
+pub type MakeRoom = Box<dyn Fn(&Store, u64, u64) -> Result<(), Error> + Send + Sync>;
 
 #[derive(Default)]
 pub struct Usage {
@@ -75,7 +75,7 @@ impl Store {
         let over = || Ok::<_, Error>((self.used_bytes()? + more).saturating_sub(*limit));
         match over()? {
             0 => return Ok(()),
-            over => make_room(self, over)?,
+            over => make_room(self, over, more)?,
         }
         if over()? == 0 { Ok(()) } else { Err(Error::Quota { limit: *limit }) }
     }

@@ -276,7 +276,7 @@ async fn a_saved_upload_counts_once_against_a_limit_and_after_a_restart_too() {
     let dir = tempfile::tempdir().unwrap();
     let open = || {
         let here = uploads(dir.path(), Duration::from_secs(5));
-        here.store.limit(10 << 20, Box::new(|_, _| Ok(())));
+        here.store.limit(10 << 20, Box::new(|_, _, _| Ok(())));
         here
     };
     let part = vec![7; 6 << 20];

@@ -1,5 +1,6 @@
 use std::cell::RefCell;
 
+use ocipfs_node::Cid;
 use ocipfs_oci::{Descriptor, Digest, Name, Tag};
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
@@ -53,15 +54,38 @@ impl<'t> Edit<'t> {
         let row = (piece.size, piece.root.to_bytes());
         let row = (row.0, row.1.as_slice());
         let key = key(&[name.as_str(), &text]);
-        let is_known = self.write.open_table(PIECES)?.insert(key.as_str(), row)?.is_some();
+        let before = {
+            let mut pieces = self.write.open_table(PIECES)?;
+            let before = pieces.insert(key.as_str(), row)?;
+            before.map(|before| before.value().1.to_vec())
+        };
         if !self.has_rows(REFERENCED_BY, &key)? {
             UNREFERENCED.start(self.write, &key, self.now)?;
         }
-        if is_known {
+        if !self.hold_in_place_of(name, PIECES_OF, piece, before)? {
             return Ok(());
         }
-        content::hold_for(self.write, &holder(name, PIECES_OF, &piece.digest), &piece.root)?;
         note(self.write, name, &What::Piece { piece: piece.clone(), added: true })
+    }
+
+    /// Holds a blob or a manifest by its root, in place of the root that its row had before. False where that is the
+    /// same: a damaged blob that is pushed again may get another.
+    fn hold_in_place_of(
+        &self,
+        name: &Name,
+        kind: &str,
+        piece: &Piece,
+        before: Option<Vec<u8>>,
+    ) -> Result<bool, StoreError> {
+        if before.as_ref().is_some_and(|before| *before == piece.root.to_bytes()) {
+            return Ok(false);
+        }
+        let holder = holder(name, kind, &piece.digest);
+        content::hold_for(self.write, &holder, &piece.root)?;
+        if let Some(before) = before {
+            content::let_go(self.write, &holder, &Cid::try_from(before).map_err(damaged)?)?;
+        }
+        Ok(true)
     }
 
     /// Begins the grace period of a blob again, if no manifest ever referenced it: a client is told that it is here.
@@ -111,32 +135,38 @@ impl<'t> Edit<'t> {
         references: &[Digest],
     ) -> Result<(), StoreError> {
         let text = pushed.piece.digest.to_string();
-        let is_known = self.insert_manifest(name, &text, pushed)?;
+        let before = self.insert_manifest(name, &text, pushed)?;
         if let (Some(referrer), Some(subject)) = (referrer, &pushed.subject) {
             let json = serde_json::to_string(referrer).map_err(damaged)?;
             let key = key(&[name.as_str(), &subject.to_string(), &text]);
             self.write.open_table(REFERRERS)?.insert(key.as_str(), json.as_str())?;
         }
         self.set_references(name, &text, references)?;
-        if !is_known {
+        if before.is_none() {
             self.begin_repository(name)?;
-            let holder = holder(name, MANIFESTS_OF, &pushed.piece.digest);
-            content::hold_for(self.write, &holder, &pushed.piece.root)?;
+        }
+        if self.hold_in_place_of(name, MANIFESTS_OF, &pushed.piece, before)? {
             note(self.write, name, &What::Manifest { piece: pushed.piece.clone(), added: true })?;
         }
         self.set_tags(name, &text, tags)?;
         self.count_age(name, &text)
     }
 
-    /// Writes the row of a manifest; true where there was one.
-    fn insert_manifest(&self, name: &Name, text: &str, pushed: &Pushed) -> Result<bool, StoreError> {
+    /// Writes the row of a manifest, and returns the root of the row that it replaces.
+    fn insert_manifest(
+        &self,
+        name: &Name,
+        text: &str,
+        pushed: &Pushed,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
         let subject = pushed.subject.as_ref().map(ToString::to_string).unwrap_or_default();
         let (size, root) = (pushed.piece.size, pushed.piece.root.to_bytes());
         let kind = pushed.artifact_type.as_deref().unwrap_or_default();
         let media_type = pushed.media_type.as_str();
         let row = (size, root.as_slice(), media_type, subject.as_str(), kind, pushed.at);
         let mut manifests = self.write.open_table(MANIFESTS)?;
-        Ok(manifests.insert(key(&[name.as_str(), text]).as_str(), row)?.is_some())
+        let before = manifests.insert(key(&[name.as_str(), text]).as_str(), row)?;
+        Ok(before.map(|before| before.value().1.to_vec()))
     }
 
     /// A repository is there, and published, from its first manifest on: the blobs that came before it count from now.

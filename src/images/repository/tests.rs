@@ -94,6 +94,37 @@ fn two_digests_of_the_same_bytes_hold_them_each() {
 }
 
 #[test]
+fn a_blob_or_manifest_pushed_again_with_another_root_is_held_and_published_by_the_new_root() {
+    let (_dir, repositories) = repositories();
+    let [blob_again, manifest_again] = [1, 2].map(|n| Piece { root: blob(n + 10).root, ..blob(n) });
+    let (first, again) = ([blob(1), blob(2)], [blob_again.clone(), manifest_again.clone()]);
+    for [piece, manifest] in [first, again] {
+        repositories.database().write(|write| settle(write, u64::MAX)).unwrap();
+        let manifest = Pushed { piece: manifest, ..pushed(2, None) };
+        repositories
+            .edit(move |edit| {
+                edit.add_piece(&name("a"), &piece)?;
+                edit.put_manifest(&name("a"), &manifest, &[], None, &[])
+            })
+            .unwrap();
+    }
+    assert!(is_held(&repositories, blob_again.root) && is_held(&repositories, manifest_again.root));
+    assert!(!is_held(&repositories, blob(1).root) && !is_held(&repositories, blob(2).root));
+    let roots: Vec<Cid> = changes(&repositories, 9)
+        .unwrap()
+        .into_iter()
+        .filter_map(|(_, change)| match change.what {
+            What::Piece { piece, .. } | What::Manifest { piece, .. } => Some(piece.root),
+            What::Tags | What::Everything => None,
+        })
+        .collect();
+    assert_eq!(roots, [blob_again.root, manifest_again.root]);
+    repositories.edit(|edit| edit.remove_manifest(&name("a"), &blob(2).digest)).unwrap();
+    repositories.edit(|edit| edit.remove_piece(&name("a"), &blob(1).digest)).unwrap();
+    assert!(!is_held(&repositories, blob_again.root) && !is_held(&repositories, manifest_again.root));
+}
+
+#[test]
 fn a_deleted_manifest_takes_its_tags_and_its_entry_as_a_referrer_with_it() {
     let (_dir, repositories) = repositories();
     let a = name("a");

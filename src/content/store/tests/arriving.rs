@@ -1,9 +1,10 @@
 use std::thread;
 
 use ocipfs_node::Block;
+use redb::ReadableTableMetadata;
 
 use super::*;
-use crate::content::store::Arriving;
+use crate::content::store::{Arriving, note_fetched, tables::FETCHED};
 
 fn begin(store: &Store, dag: &Dag, bytes: &Bytes) -> Arriving {
     let arriving = store.arrive(dag.root(), bytes.len() as u64).unwrap();
@@ -216,4 +217,18 @@ fn a_leaf_that_is_framed_in_another_way_is_kept_as_it_is() {
     let stored = arriving.finish(&Digest::sha256_of(&bytes), &[]).unwrap();
     assert_eq!((store.get(&cid).unwrap().unwrap(), whole(&store, &stored)), (block, bytes));
     assert_eq!(store.size(&cid).unwrap(), Some((head.len() + 100_000 + tail.len()) as u64));
+}
+
+#[test]
+fn a_removed_partial_file_is_no_longer_noted_as_fetched() {
+    let (_dir, store) = temp();
+    let bytes = bytes(1, 2 * MIB);
+    let dag = Dag::new(Profile::UnixfsV1, &bytes);
+    let arriving = begin(&store, &dag, &bytes);
+    write(&arriving, &dag.leaves[0]);
+    arriving.checkpoint().unwrap();
+    store.database().write(|write| note_fetched(write, &dag.root())).unwrap();
+    arriving.discard().unwrap();
+    let fetched = store.database().read(|read| Ok(read.open_table(FETCHED)?.len()?)).unwrap();
+    assert_eq!(fetched, 0);
 }

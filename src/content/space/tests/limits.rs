@@ -1,0 +1,31 @@
+//! Writes near `--max-size`.
+
+use super::*;
+
+#[test]
+fn blocks_near_max_size_evict_cached_content() {
+    let room = room(None, Some(10));
+    let pulled = room.hold(1, 9, false);
+    let block = block(&vec![7; 2 * MIB]);
+    room.store.put_blocks(std::slice::from_ref(&block)).unwrap();
+    assert!(!room.has(&pulled) && room.store.get(&block.cid).unwrap().is_some());
+    assert!(room.store.used_bytes().unwrap() <= 10 * MIB as u64);
+}
+
+#[test]
+fn blocks_near_max_size_release_untagged_content() {
+    let room = room(None, Some(10));
+    let old: Vec<Cid> = (1..4).map(|n| room.put(n, 3).unwrap()).collect();
+    let database = room.store.database();
+    for root in &old {
+        database.write(|write| hold_for(write, "repository/a", root)).unwrap();
+    }
+    let gone = old[0];
+    let let_go = move |bytes: u64| {
+        database.write(|write| let_go(write, "repository/a", &gone))?;
+        Ok(bytes)
+    };
+    assert!(room.space.when_full.set(Box::new(let_go)).is_ok());
+    room.store.put_blocks(&[block(&vec![7; 2 * MIB])]).unwrap();
+    assert_eq!(old.iter().map(|root| room.has(root)).collect::<Vec<_>>(), [false, true, true]);
+}
