@@ -38,7 +38,7 @@ fn put(content: &Content, blob: &Bytes, profile: Profile) -> Cid {
 }
 
 fn blob_at(bytes: &Bytes, cid: Cid) -> Blob {
-    Blob { digest: Digest::sha256_of(bytes), size: SIZE as u64, at: cid.into(), holder: cid }
+    Blob { digest: Digest::sha256_of(bytes), size: SIZE as u64, at: cid.into(), holder: Some(cid) }
 }
 
 async fn read(mut reader: Reader) -> usize {

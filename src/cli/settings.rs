@@ -74,8 +74,8 @@ pub struct Settings {
     /// How long a manifest can still be pulled by digest after its last tag was moved or removed [default: 7d]
     #[arg(long, value_name = "TIME", env = "OCIPFS_KEEP_UNTAGGED")]
     keep_untagged: Option<Age>,
-    /// Keep the newest TAGS tags of matching repositories and those younger than TIME; the first matching rule applies, rules are separated by `;` [default: keep all tags]
-    #[arg(long, value_name = "PATTERN=TAGS,TIME", env = "OCIPFS_RETENTION", value_delimiter = ';', num_args = 1..)]
+    /// Keep the newest TAGS tags of matching repositories and those younger than TIME, either of which may be left out; applied at the start, each hour and by `repo gc`; the first matching rule applies, rules are separated by `;` [default: keep all tags]
+    #[arg(long, value_name = "PATTERN=TAGS[,TIME]", env = "OCIPFS_RETENTION", value_delimiter = ';', num_args = 1..)]
     retention: Option<Vec<Rule>>,
     /// Who may push: users and their bcrypt hashes, as `htpasswd -B` writes them [default: everybody on loopback]
     #[arg(long, value_name = "FILE", env = "OCIPFS_HTPASSWD")]
@@ -89,7 +89,7 @@ pub struct Settings {
     /// Names whose repositories are known here by their own names, in this order, before those of `ocipfs name follow`
     #[arg(long, value_name = "NAME", env = "OCIPFS_FOLLOW", value_delimiter = ',', num_args = 1..)]
     follow: Option<Vec<IpnsName>>,
-    /// What of followed names is fetched before it is asked for: `none`, `manifests` or `all` [default: manifests]
+    /// What of followed names is fetched before it is asked for: `none`, `manifests`, or `all`, which includes the layers: only then are they here when the publisher is gone [default: manifests]
     #[arg(long, value_name = "POLICY", env = "OCIPFS_PREFETCH")]
     prefetch: Option<Prefetch>,
     /// The key under whose name the pushed repositories are published [default: self]

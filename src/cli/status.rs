@@ -56,10 +56,13 @@ fn followed(name: &FollowedName) {
             let served =
                 served.as_ref().map_or("nothing".into(), |served| format!("sequence {}", served.sequence));
             let missing = indicatif::HumanBytes(name.missing_bytes);
-            println!(
-                "            complete: {served}; missing of the newest: {} repositories, {missing}",
-                name.missing_repositories
-            );
+            match (name.missing_repositories, &name.failing) {
+                (0, None) => println!("            complete: {served}; the newest is being fetched"),
+                (0, Some(_)) => println!("            complete: {served}; the newest cannot be read"),
+                (repositories, _) => println!(
+                    "            complete: {served}; missing of the newest: {repositories} repositories, at least {missing}"
+                ),
+            }
         }
     }
     if let Some(why) = &name.failing {

@@ -36,7 +36,7 @@ pub struct CidPath {
     names: Vec<String>,
     /// The CID whose providers have the content, where its own root is not announced. It does not change what the path
     /// means.
-    announced: Option<Cid>,
+    announced: Option<Box<Cid>>,
 }
 
 impl PartialEq for CidPath {
@@ -77,12 +77,12 @@ impl CidPath {
 
     /// The same path, whose providers are those of `announced`: a part of a tree of which only the top is announced.
     pub fn found_by(self, announced: Cid) -> Self {
-        Self { announced: Some(announced), ..self }
+        Self { announced: Some(Box::new(announced)), ..self }
     }
 
     /// The CID whose providers have the content.
     pub fn announced(&self) -> Cid {
-        self.announced.unwrap_or(self.root)
+        self.announced.as_deref().copied().unwrap_or(self.root)
     }
 
     /// A file in the directory `root`.

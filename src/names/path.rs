@@ -17,7 +17,7 @@ const LISTED: usize = 20;
 
 /// What was found there.
 pub enum Image<'a> {
-    Layout(Path<'a>),
+    Layout(Box<Path<'a>>),
     Descriptor(Box<descriptor::Image<'a>>),
 }
 
@@ -49,7 +49,7 @@ pub async fn open_below<'a>(
 pub async fn open_here<'a>(resolver: &'a Resolver, name: &'a Name, at: &CidPath) -> Result<Image<'a>, Error> {
     let content = &resolver.content;
     let layout = resolver.layouts.read(content, at, None).await.map_err(|why| Error::image(name, why))?;
-    Ok(Image::Layout(Path { content, name, layout }))
+    Ok(Image::Layout(Box::new(Path { content, name, layout })))
 }
 
 async fn open_for<'a>(
@@ -60,7 +60,7 @@ async fn open_for<'a>(
 ) -> Result<Image<'a>, Error> {
     let content = &resolver.content;
     if let Some(layout) = resolver.layouts.known(at, holder) {
-        return Ok(Image::Layout(Path { content, name, layout }));
+        return Ok(Image::Layout(Box::new(Path { content, name, layout })));
     }
     match content.look(at).await {
         Ok(Found::File(file)) => {
@@ -77,7 +77,7 @@ async fn open_for<'a>(
                 layout => layout,
             };
             let layout = layout.map_err(|why| Error::image(name, why))?;
-            Ok(Image::Layout(Path { content, name, layout }))
+            Ok(Image::Layout(Box::new(Path { content, name, layout })))
         }
         Ok(Found::Link) => Err(Error::image(name, images::Error::Link(at.clone()))),
         Err(error @ content::Error::NoEntry { .. }) => {

@@ -189,6 +189,9 @@ async fn fetch(resolver: &Resolver, name: &Name, policy: Prefetch) -> bool {
         // What leads to no content now may lead to some later.
         None => return false,
     };
+    let before = followed.fetching(name).filter(|before| before.sequence == head.sequence);
+    let (missing, why) = before.map(|before| (before.missing, before.why)).unwrap_or_default();
+    followed.set_fetching(name, Fetching { root: *root.root(), sequence: head.sequence, missing, why });
     let walk = Walk::new(resolver, name, policy, &root, head.sequence);
     let (missing, why) = match walk.run().await {
         Ok(missing) => missing,

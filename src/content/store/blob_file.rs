@@ -5,7 +5,7 @@ use std::{
     io::{self, ErrorKind},
     ops::Range,
     sync::Mutex,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -34,7 +34,7 @@ pub struct Check {
 
 /// When blobs were hashed or written last.
 #[derive(Default)]
-pub struct LastHashed(Mutex<HashMap<Hash, Instant>>);
+pub struct LastHashed(Mutex<HashMap<Hash, (Instant, SystemTime)>>);
 
 impl LastHashed {
     pub fn note(&self, sha256: &Hash) {
@@ -42,11 +42,14 @@ impl LastHashed {
         if all.len() >= REMEMBERED {
             all.clear();
         }
-        all.insert(*sha256, Instant::now());
+        all.insert(*sha256, (Instant::now(), SystemTime::now()));
     }
 
-    fn is_due(&self, sha256: &Hash) -> bool {
-        lock(&self.0).get(sha256).is_none_or(|when| when.elapsed() >= HASH_AGAIN)
+    /// Whether a blob is to be hashed; also where its file was written to since.
+    fn is_due(&self, sha256: &Hash, written: Option<SystemTime>) -> bool {
+        let all = lock(&self.0);
+        let Some((when, hashed)) = all.get(sha256) else { return true };
+        when.elapsed() >= HASH_AGAIN || written.is_some_and(|written| written > *hashed)
     }
 }
 
@@ -65,7 +68,8 @@ impl BlobFile {
     /// Begins to hash what is read; nothing where only a part is read, or the blob was hashed within a day.
     pub fn check(&self, range: &Range<u64>) -> Option<Check> {
         let sha256 = files::sha256(&self.stored.digest).ok()?;
-        let is_due = *range == (0..self.size()) && self.store.0.last_hashed.is_due(&sha256);
+        let is_due =
+            *range == (0..self.size()) && self.store.0.last_hashed.is_due(&sha256, self.source.written());
         is_due.then(|| Check { hasher: Box::new(Hasher::new(Algorithm::Sha256)), at: 0 })
     }
 

@@ -6,6 +6,7 @@ use std::{
     io::{self, ErrorKind},
     os::unix::fs::FileExt,
     sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
 };
 
 use bytes::Bytes;
@@ -32,6 +33,14 @@ impl Source {
         match self {
             Self::File(file) => Ok(file.metadata()?.len()),
             Self::Bytes(bytes) => Ok(bytes.len() as u64),
+        }
+    }
+
+    /// When the file was written to last; none of bytes in memory.
+    pub fn written(&self) -> Option<SystemTime> {
+        match self {
+            Self::File(file) => file.metadata().ok()?.modified().ok(),
+            Self::Bytes(_) => None,
         }
     }
 }

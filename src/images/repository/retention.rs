@@ -97,7 +97,8 @@ impl FromStr for Rule {
 
     /// Takes `<pattern>=<tags>`, `<pattern>=<time>` and `<pattern>=<tags>,<time>`.
     fn from_str(text: &str) -> Result<Self, String> {
-        let (pattern, kept) = text.split_once('=').ok_or(format!("expected PATTERN=KEPT; {EXAMPLE}"))?;
+        let (pattern, kept) =
+            text.split_once('=').ok_or(format!("expected PATTERN=TAGS[,TIME]; {EXAMPLE}"))?;
         let (mut tags, mut keep) = (None, None);
         for part in kept.split(',').map(str::trim) {
             match (part.parse(), humantime::parse_duration(part)) {
