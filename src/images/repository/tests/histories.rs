@@ -201,12 +201,16 @@ impl History {
             Step::Wait(seconds) => self.now += seconds,
             Step::Sweep(untagged) => self.sweep(*untagged),
         }
-        self.note_lost(&before);
+        self.note_lost(&before, step);
     }
 
-    fn note_lost(&mut self, before: &There) {
+    fn note_lost(&mut self, before: &There, step: &Step) {
         let after = self.there();
         self.lost.retain(|n, _| after.nodes.contains(n) && !after.tagged.contains(n));
+        // What is removed by command does not stay for its age.
+        if matches!(step, Step::Image(_)) {
+            return;
+        }
         for n in before.tagged.iter().filter(|n| after.nodes.contains(n) && !after.tagged.contains(n)) {
             self.lost.insert(*n, self.now);
         }
