@@ -199,7 +199,7 @@ impl Names {
 impl Node {
     /// Asks peers for the newest record under a key before another is signed.
     ///
-    /// The first publication of this process waits for all answers, so that its sequence counts on from them; without peers
+    /// The first publication of this process waits for the answers, so that its sequence counts on from them; without peers
     /// it goes on, and they are asked when they connect.
     pub(super) async fn ask_before_signing(&self, key: &Keypair) {
         let (names, name) = (self.names(), Name::of(key));
