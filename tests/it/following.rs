@@ -176,7 +176,9 @@ async fn the_same_pushes_in_any_order_give_the_same_root() {
 }
 
 async fn a_key_is_taken_over_by_another_machine_and_two_writers_are_said() {
-    let first = Serve::start(&[]);
+    // The first one has asked a peer when it publishes: what it hears later is written at the same time.
+    let peer = Serve::start(&[]);
+    let first = Serve::start(&["--peer", peer.address()]);
     let name = name_of(&first);
     let images = [Image::of("first", 1000), Image::of("second", 2000), Image::of("third", 3000)];
     push(&first, "app", "1", &images[0]).await;

@@ -53,7 +53,9 @@ pub(crate) enum Command {
     Find(Cid, mpsc::UnboundedSender<PeerId>),
     /// Tell others a value; answers whether at least one could be told.
     PutValue(kad::Record, oneshot::Sender<bool>),
-    /// Ask connected peers and the routing system for the values of a key; the channel closes when all have answered.
+    /// Ask connected peers for the values of a key; the channel closes when all have answered.
+    Fetch(RecordKey, mpsc::UnboundedSender<Vec<u8>>),
+    /// Ask the routing system for the values of a key; the channel closes when the query has ended.
     Values(RecordKey, mpsc::UnboundedSender<Vec<u8>>),
     /// Hear of what a name means.
     Listen(RecordKey),
@@ -165,6 +167,7 @@ impl Behaviour {
                 self.searches.insert(query, Search { found, dialled: 0 });
             }
             Command::PutValue(record, reply) => self.put_value(record, reply),
+            Command::Fetch(key, found) => self.fetch_values(&key, &found),
             Command::Values(key, found) => self.find_values(key, found),
             Command::Listen(key) => self.listen(&key),
             Command::ListenNoMore(key) => self.listen_no_more(&key),

@@ -36,11 +36,14 @@ impl Behaviour {
         }
     }
 
-    pub(super) fn find_values(&mut self, key: RecordKey, found: mpsc::UnboundedSender<Vec<u8>>) {
+    pub(super) fn fetch_values(&mut self, key: &RecordKey, found: &mpsc::UnboundedSender<Vec<u8>>) {
         for peer in self.peers.list().into_iter().take(PEERS_FETCHED_FROM) {
             let id = self.parts.fetch.send_request(&peer.id, key.to_vec());
             self.fetches.insert(id, Asker::Resolver(found.clone()));
         }
+    }
+
+    pub(super) fn find_values(&mut self, key: RecordKey, found: mpsc::UnboundedSender<Vec<u8>>) {
         let query = self.parts.kad.get_record(key);
         self.values.insert(query, found);
     }

@@ -165,7 +165,7 @@ impl Names {
 
 /// The newest valid record that peers have.
 pub async fn newest(routing: &mpsc::Sender<Command>, name: &Name, deadline: Instant) -> Option<ipns::Record> {
-    best_of(ask_peers(routing, name).await?, name, deadline).await
+    best_of(&mut ask_peers(routing, name).await?, name, deadline).await
 }
 
 /// What peers answer, as it comes.
@@ -174,12 +174,27 @@ pub type Answers = mpsc::UnboundedReceiver<Vec<u8>>;
 /// Asks connected peers and the routing system for the record of a name.
 pub async fn ask_peers(routing: &mpsc::Sender<Command>, name: &Name) -> Option<Answers> {
     let (out, values) = mpsc::unbounded_channel();
+    routing.send(Command::Fetch(name.key(), out.clone())).await.ok()?;
+    routing.send(Command::Values(name.key(), out)).await.ok()?;
+    Some(values)
+}
+
+/// Asks connected peers alone.
+pub async fn ask_connected(routing: &mpsc::Sender<Command>, name: &Name) -> Option<Answers> {
+    let (out, values) = mpsc::unbounded_channel();
+    routing.send(Command::Fetch(name.key(), out)).await.ok()?;
+    Some(values)
+}
+
+/// Asks the routing system alone.
+pub async fn ask_routing(routing: &mpsc::Sender<Command>, name: &Name) -> Option<Answers> {
+    let (out, values) = mpsc::unbounded_channel();
     routing.send(Command::Values(name.key(), out)).await.ok()?;
     Some(values)
 }
 
 /// Waits for the newest valid record of what peers answer.
-pub async fn best_of(mut values: Answers, name: &Name, mut deadline: Instant) -> Option<ipns::Record> {
+pub async fn best_of(values: &mut Answers, name: &Name, mut deadline: Instant) -> Option<ipns::Record> {
     let mut best: Option<ipns::Record> = None;
     while let Ok(Some(value)) = timeout_at(deadline, values.recv()).await {
         let Ok(record) = ipns::Record::verify(*name.peer(), value, SystemTime::now()) else { continue };

@@ -16,10 +16,10 @@ use tokio::{
 
 use super::{
     Name, Names,
-    resolve::{Answers, ask_peers, best_of, newest},
+    resolve::{Answers, ask_connected, ask_peers, ask_routing, best_of, newest},
     telling::JOIN_PAUSE,
 };
-use crate::{Error, Node, announcer::SMALL_SWARM, behaviour::Command, peers::Peers};
+use crate::{Error, Node, announcer::SMALL_SWARM, behaviour::Command, node::Online, peers::Peers};
 
 const LOOK_UP: Duration = Duration::from_secs(5 * 60);
 /// A followed name that is not known yet is looked up sooner, and each time later.
@@ -29,6 +29,8 @@ const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(20);
 const LOOK_UPS_AT_ONCE: usize = 16;
 /// Peers that do not answer hold up the first publication of a name no longer than this.
 const FIRST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connected peers that do not answer hold up later publications no longer than this.
+const LATER_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Names {
     /// Looks followed names up: their publishers may not use pubsub.
@@ -126,8 +128,8 @@ impl Names {
         let asked = stream::iter(keys)
             .map(|key| async {
                 let name = key.public().to_peer_id();
-                let answers = ask_peers(routing, &Name::from(name)).await;
-                (name, self.take_own(answers, key, LOOK_UP_TIMEOUT, !left.contains(&name)).await)
+                let mut answers = ask_peers(routing, &Name::from(name)).await;
+                (name, self.take_own(answers.as_mut(), key, LOOK_UP_TIMEOUT, !left.contains(&name)).await)
             })
             .buffer_unordered(LOOK_UPS_AT_ONCE)
             .collect::<Vec<_>>();
@@ -148,7 +150,7 @@ impl Names {
     /// Takes the newest record that peers answer under an own key.
     async fn take_own(
         &self,
-        answers: Option<Answers>,
+        answers: Option<&mut Answers>,
         key: Keypair,
         timeout: Duration,
         may_renew: bool,
@@ -184,32 +186,54 @@ enum Own {
     Left,
 }
 
+impl Names {
+    /// Takes what is answered because of a publication.
+    async fn take_before_signing(&self, answers: Option<&mut Answers>, key: Keypair, timeout: Duration) {
+        let name = Name::of(&key);
+        if let Err(error) = self.take_own(answers, key, timeout, false).await {
+            tracing::warn!(%name, %error, "the newest record of the name is not known");
+        }
+    }
+}
+
 impl Node {
     /// Asks peers for the newest record under a key before another is signed.
     ///
-    /// The first publication of this process waits for the answer, so that its sequence counts on from that; without peers
-    /// it goes on, and they are asked when they connect. Later ones do not wait: the answer tells whether another node
-    /// writes the name, and it is asked for before peers hear of the new record, which may take the place of the other's.
+    /// The first publication of this process waits for the answers, so that its sequence counts on from them; without peers
+    /// it goes on, and they are asked when they connect.
     pub(super) async fn ask_before_signing(&self, key: &Keypair) {
-        let (names, name) = (self.names().clone(), Name::of(key));
+        let (names, name) = (self.names(), Name::of(key));
         let Some(online) = self.online() else { return };
         let is_first = !names.0.own.is_asked(name.peer());
         if is_first {
             online.peers.settled().await;
         }
-        if online.peers.count() == 0 || (!is_first && !names.0.own.begin_look_up(*name.peer())) {
+        if online.peers.count() == 0 {
             return;
         }
-        let (answers, key) = (ask_peers(&online.routing, &name).await, key.clone());
-        let take = async move {
-            if let Err(error) = names.take_own(answers, key, FIRST_TIMEOUT, false).await {
-                tracing::warn!(%name, %error, "the newest record of the name is not known");
-            }
-            names.0.own.end_look_up(name.peer());
-        };
-        match is_first {
-            true => take.await,
-            false => online.spawn(take),
+        if !is_first {
+            return self.ask_again(online, key).await;
         }
+        let mut answers = ask_peers(&online.routing, &name).await;
+        names.take_before_signing(answers.as_mut(), key.clone(), FIRST_TIMEOUT).await;
+    }
+
+    /// Asks whether another node writes a name. Connected peers answer, if they do so soon, before the new record is
+    /// signed: once they hear of it, they forget the other's, which then stays unnoticed. Later answers and those of the
+    /// routing system are waited for in the background.
+    async fn ask_again(&self, online: &Online, key: &Keypair) {
+        let (names, name) = (self.names().clone(), Name::of(key));
+        if names.0.own.begin_look_up(*name.peer()) {
+            let mut answers = ask_routing(&online.routing, &name).await;
+            let (names, key) = (names.clone(), key.clone());
+            online.spawn(async move {
+                names.take_before_signing(answers.as_mut(), key, FIRST_TIMEOUT).await;
+                names.0.own.end_look_up(name.peer());
+            });
+        }
+        let mut answers = ask_connected(&online.routing, &name).await;
+        names.take_before_signing(answers.as_mut(), key.clone(), LATER_TIMEOUT).await;
+        let key = key.clone();
+        online.spawn(async move { names.take_before_signing(answers.as_mut(), key, FIRST_TIMEOUT).await });
     }
 }
