@@ -210,7 +210,7 @@ async fn retention_keeps_the_newest_tags_of_a_pattern() {
     assert_eq!(app.get("tags/list").await.json()["tags"], json!(["v2", "v3"]));
     assert_eq!(other.get("tags/list").await.json()["tags"].as_array().unwrap().len(), 4);
     let said = finish(ocipfs(node.data_dir()).args(["serve", "--retention", "team/*"]));
-    said.failed(2, &["--retention", "expected PATTERN=KEPT"]);
+    said.failed(2, &["--retention", "expected PATTERN=TAGS"]);
 }
 
 /// Of 20 MB where `OCIPFS_FULL_SIZE=1`, else of a tenth.
