@@ -139,10 +139,10 @@ async fn follow(resolver: Resolver, name: Name, policy: Prefetch) {
     let mut pause = FIRST_PAUSE;
     loop {
         heads.mark_unchanged();
-        let sequence = resolver.content().node().head(&name).map(|head| head.sequence);
+        let meant = meant(&resolver, &name);
         let is_whole = tokio::select! {
             whole = fetch(&resolver, &name, policy) => Some(whole),
-            () = newer(&resolver, &name, sequence) => None,
+            () = newer(&resolver, &name, &meant) => None,
         };
         let Some(is_whole) = is_whole else {
             pause = FIRST_PAUSE;
@@ -150,7 +150,7 @@ async fn follow(resolver: Resolver, name: Name, policy: Prefetch) {
         };
         // Its record may have changed while it was fetched.
         let wait = async {
-            while resolver.content().node().head(&name).map(|head| head.sequence) == sequence {
+            while self::meant(&resolver, &name) == meant {
                 if heads.changed().await.is_err() {
                     return std::future::pending().await;
                 }
@@ -163,11 +163,15 @@ async fn follow(resolver: Resolver, name: Name, policy: Prefetch) {
     }
 }
 
-/// Waits until there is a newer record than that of `sequence`, and the walk has had its turn.
-async fn newer(resolver: &Resolver, name: &Name, sequence: Option<u64>) {
-    let node = resolver.content().node();
-    let (mut heads, turn) = (node.heads(), Instant::now() + TURN);
-    while node.head(name).map(|head| head.sequence) == sequence {
+/// What the newest record of a name says. Two nodes with one key may sign two values with one sequence.
+fn meant(resolver: &Resolver, name: &Name) -> Option<(u64, String)> {
+    resolver.content().node().head(name).map(|head| (head.sequence, head.value))
+}
+
+/// Waits until a record says something else, and the walk has had its turn.
+async fn newer(resolver: &Resolver, name: &Name, before: &Option<(u64, String)>) {
+    let (mut heads, turn) = (resolver.content().node().heads(), Instant::now() + TURN);
+    while meant(resolver, name) == *before {
         if heads.changed().await.is_err() {
             return std::future::pending().await;
         }

@@ -21,6 +21,7 @@ pub fn trials() -> Vec<Trial> {
         a_standby_follower_serves_manifests_and_tags_after_its_publisher_was_killed,
         a_standby_follower_with_prefetch_all_serves_everything_after_its_publisher_was_killed,
         an_unreachable_new_root_does_not_take_down_what_was_served,
+        a_record_that_says_the_same_with_a_higher_sequence_is_current,
         without_prefetch_what_was_pulled_is_served_when_the_new_root_is_unreachable,
         a_tag_that_only_the_newest_root_has_is_streamed_from_there,
         retags_and_new_images_do_not_grow_the_follower,
@@ -200,6 +201,36 @@ async fn an_unreachable_new_root_does_not_take_down_what_was_served() {
         follower.until("the follower is current", is_current).await;
         assert_eq!(get(&follower.url("/v2/app/manifests/1")).await.header("warning"), "");
     }
+}
+
+async fn a_record_that_says_the_same_with_a_higher_sequence_is_current() {
+    let image = Image::of("kept", 1000);
+    let pointed = Pointed::start(&image).await;
+    let root = published(&pointed.publisher).await;
+    let arguments = arguments(&pointed.name, pointed.publisher.address(), "all");
+    let follower = Serve::start(&arguments);
+    follower.until("the follower is current", is_current).await;
+    // Signed by a machine that took the key over, above what was signed before.
+    let (dir, key) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let key = key.path().join("team.key");
+    pointed.publisher.ask(&["name", "key", "export", "team", key.to_str().unwrap()]);
+    crate::harness::last_line(crate::harness::ocipfs(dir.path()).args([
+        "name",
+        "key",
+        "import",
+        "team",
+        key.to_str().unwrap(),
+    ]));
+    let other = Serve::start_in(dir.path(), &["--peer", follower.address()]);
+    other.until("it is connected", |status| status["peers"] != 0).await;
+    other.ask(&["name", "publish", "--key", "team", NOWHERE]);
+    other.ask(&["name", "publish", "--key", "team", &root]);
+    follower
+        .until("the follower is current with the newest record", |status| {
+            is_current(status) && status["followed"][0]["sequence"].as_u64() > Some(1)
+        })
+        .await;
+    pulls(&follower, "app", "1", &image).await;
 }
 
 async fn without_prefetch_what_was_pulled_is_served_when_the_new_root_is_unreachable() {

@@ -127,14 +127,12 @@ impl Names {
         if head.as_ref().is_some_and(|head| ipns::select([head, record]) == Some(head)) {
             return Ok(Some(Verdict::Ignore));
         }
-        let is_other = head.as_ref().is_none_or(|head| head.value() != record.value());
+        // Also where it says the same with another sequence: who follows it compares sequences.
         *head = Some(record.clone());
         drop(heads);
         let resolved = Resolved { value: record.text(), stale: false };
         self.0.lately.put(Pointer::Key(Name::from(name)), resolved, record.ttl(), 0, Instant::now());
-        if is_other {
-            self.0.hearing.changed.send_modify(|n| *n += 1);
-        }
+        self.0.hearing.changed.send_modify(|n| *n += 1);
         self.0.kept.set_head(&name, record.bytes())?;
         Ok(Some(Verdict::Accept))
     }
