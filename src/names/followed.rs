@@ -18,7 +18,7 @@ use std::{
 
 use ocipfs_node::{Cid, Name as IpnsName, Node};
 use ocipfs_oci::Name;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{Prefetch, ipns};
 use crate::content::{self, CidPath, Content, Database};
@@ -43,6 +43,8 @@ struct Inner {
     policy: Prefetch,
     rows: Rows,
     state: Mutex<State>,
+    /// Told when other names are followed.
+    changed: Notify,
 }
 
 #[derive(Default)]
@@ -94,7 +96,13 @@ impl Followed {
         }
         let by_command = node.followed_for_good().await?;
         let state = Mutex::new(State { by_command, ..State::default() });
-        Ok(Self(Arc::new(Inner { settled, policy, rows: Rows::new(database), state })))
+        Ok(Self(Arc::new(Inner {
+            settled,
+            policy,
+            rows: Rows::new(database),
+            state,
+            changed: Notify::new(),
+        })))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -118,7 +126,14 @@ impl Followed {
     pub async fn refresh(&self, node: &Node) -> Result<(), ocipfs_node::Error> {
         let by_command = node.followed_for_good().await?;
         self.lock().by_command = by_command;
+        // The node has told of the change before this list had it.
+        self.0.changed.notify_one();
         Ok(())
+    }
+
+    /// Waits until other names are followed. One task may wait.
+    pub async fn changed(&self) {
+        self.0.changed.notified().await;
     }
 
     /// Returns what a name means now; none where it was never heard of, or leads to no content.

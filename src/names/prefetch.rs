@@ -100,7 +100,6 @@ impl From<StoreError> for Error {
 /// Fetches what followed names mean, and releases those that are not followed any more, until `stop`.
 pub async fn run(resolver: Resolver, policy: Prefetch, stop: CancellationToken) {
     let mut tasks: HashMap<Name, CancellationToken> = HashMap::new();
-    let mut heads = resolver.content().node().heads();
     loop {
         let names = resolver.followed().names();
         tasks.retain(|name, stop| {
@@ -110,7 +109,8 @@ pub async fn run(resolver: Resolver, policy: Prefetch, stop: CancellationToken) 
             }
             is_followed
         });
-        if let Err(error) = resolver.followed().forget_others(resolver.content()).await {
+        let forgotten = resolver.followed().forget_others(resolver.content()).await;
+        if let Err(error) = &forgotten {
             tracing::warn!(%error, "a name that is not followed any more is not released yet");
         }
         for name in names {
@@ -122,7 +122,8 @@ pub async fn run(resolver: Resolver, policy: Prefetch, stop: CancellationToken) 
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            changed = heads.changed() => if changed.is_err() { return },
+            () = resolver.followed().changed() => {}
+            () = tokio::time::sleep(FIRST_PAUSE), if forgotten.is_err() => {}
         }
     }
 }
