@@ -136,7 +136,8 @@ impl Scene {
         let reader = self.reader();
         assert_eq!(pull(layer.url(&reader), layer.clone()).await, Got::Whole, "it was acknowledged");
         for node in [&reader, self.source()] {
-            assert_eq!(node.command(&["layer", "rm", &layer.name]).code, Some(0));
+            let said = node.command(&["layer", "rm", &layer.name]);
+            assert_eq!(said.code, Some(0), "{}", said.stderr);
         }
     }
 }
