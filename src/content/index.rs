@@ -214,7 +214,7 @@ impl Index {
     }
 }
 
-/// Holds what `holding` names beside what the key holds already, in a transaction that may do more.
+/// Holds what `holding` names in addition to what the key holds already, in a transaction that may do more.
 pub fn hold_also(write: &WriteTransaction, key: &Cid, holding: &Holding) -> Result<(), Error> {
     let (mut rows, holder) = (Rows::open(write)?, key.to_bytes());
     match rows.is_owned(&holder)? {

@@ -407,7 +407,7 @@ impl Content {
     }
 }
 
-/// The bytes and the layout of a file that is one block; none where the blob is stored already, or is no such file.
+/// The bytes and the layout of a file that is one block; none where the blob is stored already, or is another kind of file.
 fn single(store: &Store, blob: &Blob, file: Cid) -> Result<Option<(Bytes, Layout)>, StoreError> {
     if store.blob(&blob.digest)?.is_some() {
         return Ok(None);

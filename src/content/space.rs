@@ -59,7 +59,7 @@ pub struct Space {
     kept: AtomicU64,
     /// What was counted last, when, and how long that took.
     counted: Mutex<Option<(Counted, Instant, Duration)>>,
-    /// What was found when too little could be evicted: the releases, and the bytes stored beside those.
+    /// What was found when too little could be evicted: the releases, and the bytes stored apart from those.
     exhausted: Mutex<Option<(u64, u64)>>,
     /// Held by the one that is removing.
     turn: Mutex<()>,
@@ -222,7 +222,7 @@ impl Space {
         Ok(went)
     }
 
-    /// Removes roots that nobody holds, be they files or blocks, and announces them no more. The files that went.
+    /// Removes roots without a holder, files or blocks, and stops announcing them. Returns the files that went.
     fn remove_free(&self, store: &Store, roots: &[Cid]) -> Result<Vec<Cid>, Error> {
         let mut files = Vec::new();
         for roots in roots.chunks(AT_ONCE) {

@@ -131,7 +131,7 @@ impl Session {
         }
     }
 
-    /// Searches the root's providers beside what goes on, unless a search is under way.
+    /// Searches for the root's providers while the fetch goes on, unless a search is under way.
     fn search_again(&mut self) {
         self.awaited.searched(Instant::now());
         if self.searching.as_ref().is_some_and(|search| !search.is_finished()) {

@@ -4,18 +4,18 @@
 //! ```text
 //! Node ── publish ─► own ─► kept (names.redb) ─► telling ─► routing system, pubsub
 //!      ── follow ──► hearing ◄─ pubsub, fetch, routing system
-//!      ── resolve ─► own, lately ─► key: connected peers (fetch), routing system; the best that is signed counts
+//!      ── resolve ─► own, cache ─► key: connected peers (fetch), routing system; the best that is signed counts
 //!                                └► domain: dnslink (TXT records)
 //!                                   nobody answers ─► kept, what was seen last
 //! ```
 
 mod afresh;
+mod cache;
 mod dnslink;
 pub(crate) mod fetch;
 mod hearing;
 mod kept;
 mod keys;
-mod lately;
 mod name;
 mod own;
 pub(crate) mod pubsub;
@@ -34,9 +34,9 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::{Error, Node, Options, behaviour::Command, routing::ipns};
 use afresh::Afresh;
+use cache::Cache;
 use hearing::Hearing;
 use kept::Kept;
-use lately::Lately;
 use own::Own;
 
 pub use hearing::Head;
@@ -70,7 +70,7 @@ struct Inner {
     /// Says that the routing system is to be told of something new.
     signed: Notify,
     own: Own,
-    lately: Lately,
+    cache: Cache,
     afresh: Afresh,
     dns: dnslink::Resolver,
 }
@@ -97,7 +97,7 @@ impl Names {
             hearing: Hearing::default(),
             signed: Notify::default(),
             own: Own::new(own),
-            lately: Lately::default(),
+            cache: Cache::default(),
             afresh: Afresh::default(),
             dns,
         }));

@@ -262,7 +262,7 @@ impl Task {
         }
     }
 
-    /// Makes what came so far durable, and how far it is hashed, beside the fetch.
+    /// Makes what came so far durable, and how far it is hashed, while the fetch goes on.
     fn checkpoint(&mut self) {
         let busy = self.checkpoint.as_ref().is_some_and(|task| !task.is_finished());
         let due = if self.since_checkpoint < WORTH { AFTER_ALL } else { CHECKPOINT };

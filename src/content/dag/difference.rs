@@ -66,7 +66,7 @@ impl Node {
 }
 
 /// Compares directories with their earlier versions, which are read only where they are here. The answer is in the order of
-/// `pairs`: none for what is no directory or could not be had (see [`Nodes::failure`]).
+/// `pairs`: none for what is not a directory or could not be had (see [`Nodes::failure`]).
 ///
 /// # Errors
 /// Fails where the store does, and where there are more nodes than a directory can have.
@@ -129,7 +129,7 @@ async fn compare(nodes: &mut Nodes, level: &[Part], sides: &mut [Sides]) -> Resu
 }
 
 impl Sides {
-    /// An entry that moved within the directory, since another came or went beside it, is on both sides.
+    /// An entry that moved within the directory, since another came or went, is on both sides.
     fn difference(self) -> Option<Difference> {
         let Self { is_known, new, old } = self;
         let removed = old.keys().filter(|name| !new.contains_key(*name)).cloned().collect();

@@ -13,7 +13,7 @@ use crate::content::CidPath;
 /// What one reference keeps: a layer manifest and the layer it names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holding {
-    /// Added by a command, not merely fetched for somebody's pull.
+    /// Added by a command, not merely fetched for a client's pull.
     pub owned: bool,
     /// The roots of its DAGs; they are announced.
     pub(super) roots: Vec<Cid>,

@@ -49,7 +49,7 @@ impl<'t> Rows<'t> {
         })
     }
 
-    /// Whether a command added this holding; none where there is no such holding.
+    /// Whether a command added this holding; none without such a holding.
     pub fn is_owned(&self, holder: &[u8]) -> Result<Option<bool>, Error> {
         Ok(self.headers.get(holder)?.map(|row| row.value().0))
     }

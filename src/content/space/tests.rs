@@ -305,5 +305,5 @@ fn a_full_node_directory_releases_untagged_content_the_oldest_first() {
     assert!(room.space.when_full.set(Box::new(let_go)).is_ok());
     room.put(4, 3).unwrap();
     let here: Vec<bool> = old.iter().map(|root| room.has(root)).collect();
-    assert_eq!(here, [false, true, true], "the oldest, and no more than was needed");
+    assert_eq!(here, [false, true, true], "the oldest, and only what was needed");
 }

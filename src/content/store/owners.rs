@@ -99,7 +99,7 @@ mod tests {
         // Deleted, and not yet collected.
         database.write(|write| let_go(write, "repository/app/blobs/x", &root.cid)).unwrap();
         assert_eq!(hidden(), [true, true]);
-        // Damaged: its right windows are no more public than before.
+        // Damaged: its right windows are as public as before.
         database.write(|write| hold_for(write, "repository/app/blobs/x", &root.cid)).unwrap();
         let hex = ocipfs_oci::Digest::sha256_of(&bytes).hex().to_string();
         let path = dir.path().join("blobs").join(&hex[..2]).join(&hex);

@@ -94,7 +94,7 @@ impl Store {
         Ok(())
     }
 
-    /// Counts an upload no more whose row is gone.
+    /// Stops counting an upload whose row is gone.
     pub fn uncount_saved(&self, bytes: u64) {
         self.0.usage.drafts.fetch_sub(bytes, Ordering::Relaxed);
     }

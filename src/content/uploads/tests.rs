@@ -16,7 +16,7 @@ async fn what_was_saved_goes_when_it_is_stale_and_not_while_somebody_is_at_it() 
     let (soon, late) = (now() + STALE.as_secs() - 60, now() + STALE.as_secs() + 60);
     let files = || std::fs::read_dir(dir.path().join("incoming")).unwrap().count();
     uploads.sweep_at(late).await.unwrap();
-    assert_eq!((upload.length(), files()), (100_000, 1), "somebody is at it");
+    assert_eq!((upload.length(), files()), (100_000, 1), "a client is writing to it");
     drop(upload);
     uploads.forget(&id);
     uploads.sweep_at(soon).await.unwrap();
@@ -105,7 +105,7 @@ async fn abandoned_uploads_are_told_apart_from_those_under_way_and_dropped_at_on
     drop(saved);
     let usage = uploads.usage().await.unwrap();
     assert_eq!((usage.under_way, usage.under_way_bytes), (2, 400_000));
-    assert_eq!((usage.abandoned, usage.abandoned_bytes), (1, 500_000), "nobody has it in memory");
+    assert_eq!((usage.abandoned, usage.abandoned_bytes), (1, 500_000), "it is not in memory");
     let late = now() + IDLE.as_secs() + 1;
     let abandoned = UploadUsage { under_way: 1, under_way_bytes: 100_000, abandoned: 2, ..usage };
     for dry in [true, false] {

@@ -102,8 +102,8 @@ impl Layout {
         Ok(below)
     }
 
-    /// Reads a manifest, and sees that it is kept. Where the layout does not have it, it may be here for another reason: that
-    /// is no entry, too.
+    /// Reads a manifest, and sees that it is kept. One that the layout does not have may be here for another reason, and is
+    /// not an entry either.
     async fn kept_document(&self, content: &Content, entry: &Entry) -> Result<Document, Error> {
         let document = self.document(content, entry).await?;
         let root = content.stat(&self.path(&entry.digest)).await?.cid;
@@ -155,7 +155,7 @@ impl Layout {
             let bytes = content.read_blob(&blob, crate::images::MAX_MANIFEST).await?;
             if let Ok(manifest) = Manifest::parse(&bytes) {
                 for blob in manifest.blobs() {
-                    // One that the publisher has not either is no part of the image here.
+                    // One that the publisher has not either does not belong to the image here.
                     let is_part = self.blob(content, &blob.digest).await?.is_some();
                     if is_part && !content.has(&blob.digest).await? {
                         return Ok(false);

@@ -67,7 +67,7 @@ impl Ages {
         Ok(rows.get(key)?.map(|row| row.value()))
     }
 
-    /// The next after a place, if it is no younger than `until`.
+    /// The next after a place, if it is at least as old as `until`.
     pub fn next(
         &self,
         write: &WriteTransaction,

@@ -15,7 +15,7 @@ use crate::content::StoreError;
 pub use rows::MERGED;
 use rows::{Rows, last_key, stale_key};
 
-/// More rows are merged to one for each repository. Those are no part of the count, so that each merge settles as many.
+/// More rows are merged to one for each repository. Those are not counted, so that each merge settles as many.
 const MOST: u64 = if cfg!(test) { 40 } else { 100_000 };
 
 const PIECE: u8 = b'b';

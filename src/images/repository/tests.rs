@@ -58,7 +58,7 @@ fn what_is_pushed_is_there_and_deleted_in_one_repository_alone() {
     for name in [a.clone(), b.clone()] {
         repositories.edit(move |edit| edit.add_piece(&name, &blob(1))).unwrap();
     }
-    assert!(repositories.names("", 9).unwrap().is_empty(), "blobs alone are no repository");
+    assert!(repositories.names("", 9).unwrap().is_empty(), "a repository needs more than blobs");
     for name in [a.clone(), b.clone()] {
         repositories.edit(move |edit| edit.put_manifest(&name, &pushed(2, None), &[], None, &[])).unwrap();
     }

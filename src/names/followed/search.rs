@@ -205,7 +205,7 @@ impl Followed {
             Some(served.sequence) == sequence
                 && (!target.names().is_empty() || served.directory == *target.root())
         });
-        // What is asked for by its digest, or is no repository of the complete root, does not wait for a root that cannot be
+        // What is asked for by its digest, or is not a repository of the complete root, does not wait for a root that cannot be
         // had.
         let is_decided = served.is_some() && (older || complete.is_none());
         let is_asked = !is_current && !(self.is_silent(followed) && (is_decided || complete.is_some()));

@@ -239,7 +239,7 @@ impl<'a> Walk<'a> {
                 let hexes = match difference {
                     Some(difference) => difference.changed.keys(),
                     None if has_failed => return None,
-                    // A file beside the directories of the algorithms.
+                    // A file among the directories of the algorithms.
                     None => continue,
                 };
                 added.extend(hexes.filter_map(|hex| format!("{algorithm}:{hex}").parse::<Digest>().ok()));
@@ -289,7 +289,7 @@ async fn fetch(
             layout.prefetch(content, added, all_indexes, depth == Depth::Blobs).await?
         }
     };
-    // Here, and not by the caller: others that go on beside this may hold what it waits for.
+    // Here, and not by the caller: others that run at the same time may hold what it waits for.
     content.settled().await;
     Ok(prefetched)
 }

@@ -468,7 +468,7 @@ async fn a_push_while_hundreds_of_repositories_are_fetched_loses_nothing() {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     });
-    assert!(waited.await.is_ok(), "not all repositories are complete beside a steady stream of pushes");
+    assert!(waited.await.is_ok(), "not all repositories are complete during a steady stream of pushes");
 }
 
 /// 20 rounds, or as many as `OCIPFS_TEST_KILLS` says.

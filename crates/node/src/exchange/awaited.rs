@@ -87,7 +87,7 @@ mod tests {
         awaited.want([&cid(3)], second(6));
         assert_eq!(awaited.overdue(), Some(second(10)));
         awaited.came(&cid(9), second(7));
-        assert_eq!(awaited.overdue(), Some(second(10)), "a block that was not awaited is no progress");
+        assert_eq!(awaited.overdue(), Some(second(10)), "only an awaited block counts as progress");
         awaited.came(&cid(1), second(8));
         assert_eq!(awaited.overdue(), Some(second(13)));
         awaited.came(&cid(3), second(9));

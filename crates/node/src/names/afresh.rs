@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{sync, time::Instant};
 
-use super::{Pointer, lately::SILENCE};
+use super::{Pointer, cache::SILENCE};
 
 /// A name is not asked for more often than this.
 const INTERVAL: Duration = Duration::from_secs(1);

@@ -131,7 +131,7 @@ impl Names {
         *head = Some(record.clone());
         drop(heads);
         let resolved = Resolved { value: record.text(), stale: false };
-        self.0.lately.put(Pointer::Key(Name::from(name)), resolved, record.ttl(), 0, Instant::now());
+        self.0.cache.put(Pointer::Key(Name::from(name)), resolved, record.ttl(), 0, Instant::now());
         self.0.hearing.changed.send_modify(|n| *n += 1);
         self.0.kept.set_head(&name, record.bytes())?;
         Ok(Some(Verdict::Accept))

@@ -40,7 +40,7 @@ impl Node {
         if resolved.stale {
             tracing::warn!(name = %pointer, "nobody answered for it, so it is taken for what it was");
         }
-        self.names().0.lately.put(pointer.clone(), resolved.clone(), ttl, joins, Instant::now());
+        self.names().0.cache.put(pointer.clone(), resolved.clone(), ttl, joins, Instant::now());
         Ok(resolved)
     }
 
@@ -63,7 +63,7 @@ impl Node {
         match self.names().0.afresh.ask(pointer, Instant::now, asking).await {
             None => self.resolve(pointer, patience).await,
             Some(Ok((resolved, ttl))) if !resolved.stale => {
-                self.names().0.lately.put(pointer.clone(), resolved.clone(), ttl, joins, Instant::now());
+                self.names().0.cache.put(pointer.clone(), resolved.clone(), ttl, joins, Instant::now());
                 Ok(resolved)
             }
             // Silence does not outdate what may still be used.
@@ -152,7 +152,7 @@ impl Node {
 impl Names {
     /// What is known without asking anybody, and without the disk.
     fn known(&self, pointer: &Pointer, joins: usize) -> Option<Resolved> {
-        self.known_own(pointer).or_else(|| self.0.lately.get(pointer, joins, Instant::now()))
+        self.known_own(pointer).or_else(|| self.0.cache.get(pointer, joins, Instant::now()))
     }
 
     /// What this node publishes under the name.

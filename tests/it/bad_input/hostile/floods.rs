@@ -22,7 +22,7 @@ use crate::{
 
 /// No node reads more of a message.
 const ENTRIES: usize = 8192;
-/// An honest pull of a few MiB that lasts longer beside a flood, on a busy machine, is not served.
+/// An honest pull of a few MiB that lasts longer during a flood, on a busy machine, is not served.
 const SERVED_WITHIN: Duration = Duration::from_secs(60);
 
 pub fn trials() -> Vec<Trial> {

@@ -1,4 +1,4 @@
-//! What names meant when they were looked up lately, and whether anybody answered then.
+//! What names meant when they were resolved, until that expires, and whether a peer answered.
 
 use std::{
     collections::HashMap,
@@ -19,7 +19,7 @@ const REMEMBERED: usize = 4096;
 
 /// The memory of it.
 #[derive(Default)]
-pub struct Lately(Mutex<HashMap<Pointer, Meant>>);
+pub struct Cache(Mutex<HashMap<Pointer, Meant>>);
 
 struct Meant {
     resolved: Resolved,
@@ -28,7 +28,7 @@ struct Meant {
     joins: usize,
 }
 
-impl Lately {
+impl Cache {
     fn lock(&self) -> MutexGuard<'_, HashMap<Pointer, Meant>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -62,11 +62,11 @@ mod tests {
 
     #[test]
     fn an_answer_is_used_for_its_time_and_silence_for_a_while_or_until_somebody_joins() {
-        let (lately, pointer) = (Lately::default(), "example.org".parse::<Pointer>().unwrap());
+        let (cache, pointer) = (Cache::default(), "example.org".parse::<Pointer>().unwrap());
         let resolved = |stale| Resolved { value: "/ipfs/x".into(), stale };
         let start = Instant::now();
-        let put = |stale, ttl, joins| lately.put(pointer.clone(), resolved(stale), ttl, joins, start);
-        let get = |joins, later| lately.get(&pointer, joins, start + later);
+        let put = |stale, ttl, joins| cache.put(pointer.clone(), resolved(stale), ttl, joins, start);
+        let get = |joins, later| cache.get(&pointer, joins, start + later);
         assert_eq!(get(0, Duration::ZERO), None);
 
         put(false, TTL, 0);
