@@ -13,6 +13,8 @@ mod afresh;
 mod cache;
 mod dnslink;
 pub(crate) mod fetch;
+#[cfg(test)]
+mod fixtures;
 mod hearing;
 mod kept;
 mod keys;

@@ -200,27 +200,7 @@ mod tests {
     use libp2p::identity::Keypair;
 
     use super::*;
-
-    const TTL: Duration = Duration::from_secs(60);
-
-    /// The names of a machine, and the directory that they are in.
-    fn machine() -> (tempfile::TempDir, Names) {
-        let dir = tempfile::tempdir().unwrap();
-        let names = Names::offline(dir.path(), &Keypair::generate_ed25519()).unwrap();
-        (dir, names)
-    }
-
-    fn signed(by: &Names, key: &Keypair, value: &str) -> Vec<u8> {
-        by.sign(key, value.into(), TTL, SystemTime::now()).unwrap().bytes().to_vec()
-    }
-
-    fn verdict(names: &Names, name: PeerId, record: &[u8]) -> &'static str {
-        match names.hear(name, record.to_vec(), SystemTime::now()).unwrap() {
-            Verdict::Accept => "accept",
-            Verdict::Reject => "reject",
-            Verdict::Ignore => "ignore",
-        }
-    }
+    use crate::names::fixtures::{machine, signed, verdict};
 
     #[test]
     fn of_a_followed_name_the_newest_record_counts_and_nothing_else_changes_it() {

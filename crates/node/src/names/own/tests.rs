@@ -1,26 +1,12 @@
 use super::*;
-use crate::names::keys;
-
-const TTL: Duration = Duration::from_secs(60);
-
-/// The names of a machine, and the directory that they are in.
-fn machine() -> (tempfile::TempDir, Names) {
-    let dir = tempfile::tempdir().unwrap();
-    let names = Names::offline(dir.path(), &Keypair::generate_ed25519()).unwrap();
-    (dir, names)
-}
+use crate::names::{
+    fixtures::{self, TTL, machine, verdict},
+    keys,
+};
 
 fn signed(by: &Names, key: &Keypair, value: &str) -> Vec<u8> {
     by.0.own.mark_published(key.public().to_peer_id());
-    by.sign(key, value.into(), TTL, SystemTime::now()).unwrap().bytes().to_vec()
-}
-
-fn verdict(names: &Names, name: PeerId, record: &[u8]) -> &'static str {
-    match names.hear(name, record.to_vec(), SystemTime::now()).unwrap() {
-        Verdict::Accept => "accept",
-        Verdict::Reject => "reject",
-        Verdict::Ignore => "ignore",
-    }
+    fixtures::signed(by, key, value)
 }
 
 /// A key that both machines have.
