@@ -25,13 +25,7 @@ impl<K: Hash + Eq, V: Clone> Cache<K, V> {
     }
 
     pub fn get(&self, key: &K) -> Option<V> {
-        let mut halves = self.halves();
-        if let Some((value, _)) = halves.young.get(key) {
-            return Some(value.clone());
-        }
-        let (key, (value, weight)) = halves.old.remove_entry(key)?;
-        halves.insert(key, value.clone(), weight, self.half);
-        Some(value)
+        self.halves().get(key, self.half)
     }
 
     pub fn insert(&self, key: K, value: V, weight: usize) {
@@ -44,10 +38,10 @@ impl<K: Hash + Eq, V: Clone> Cache<K, V> {
         K: Clone,
     {
         let mut halves = self.halves();
-        if let Some((value, _)) = halves.young.get(key) {
-            return value.clone();
+        if let Some(value) = halves.get(key, self.half) {
+            return value;
         }
-        let (value, weight) = halves.old.remove(key).unwrap_or_else(make);
+        let (value, weight) = make();
         halves.insert(key.clone(), value.clone(), weight, self.half);
         value
     }
@@ -57,7 +51,16 @@ impl<K: Hash + Eq, V: Clone> Cache<K, V> {
     }
 }
 
-impl<K: Hash + Eq, V> Halves<K, V> {
+impl<K: Hash + Eq, V: Clone> Halves<K, V> {
+    fn get(&mut self, key: &K, half: usize) -> Option<V> {
+        if let Some((value, _)) = self.young.get(key) {
+            return Some(value.clone());
+        }
+        let (key, (value, weight)) = self.old.remove_entry(key)?;
+        self.insert(key, value.clone(), weight, half);
+        Some(value)
+    }
+
     fn insert(&mut self, key: K, value: V, weight: usize, half: usize) {
         if self.weight + weight > half {
             self.old = std::mem::take(&mut self.young);

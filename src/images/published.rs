@@ -124,7 +124,7 @@ impl Published {
         }
         let (mut came, mut went) = (Vec::new(), Vec::new());
         for (_, change) in &due {
-            match (&change.what, piece_of(&change.what)) {
+            match (&change.what, change.what.piece()) {
                 (_, Some(piece)) => self.piece(&mut all, &change.repository, piece, &mut came, &mut went)?,
                 (What::Everything, None) => {
                     self.everything(&mut all, before, &change.repository, &mut came)?
@@ -148,7 +148,7 @@ impl Published {
             return Ok(());
         }
         for change in changes_of(&self.repositories, name, after)? {
-            if let Some(piece) = piece_of(&change.what)
+            if let Some(piece) = change.what.piece()
                 && let Some(root) = self.root(piece)?
             {
                 all.set(&path(name, &piece.digest), root);
@@ -269,13 +269,6 @@ impl Published {
                 all.erase(&path);
             }
         }
-    }
-}
-
-fn piece_of(what: &What) -> Option<&Piece> {
-    match what {
-        What::Piece { piece, .. } | What::Manifest { piece, .. } => Some(piece),
-        What::Tags | What::Everything => None,
     }
 }
 

@@ -156,8 +156,8 @@ impl Layout {
             if let Ok(manifest) = Manifest::parse(&bytes) {
                 for blob in manifest.blobs() {
                     // One that the publisher has not either does not belong to the image here.
-                    let is_part = self.blob(content, &blob.digest).await?.is_some();
-                    if is_part && !content.has(&blob.digest).await? {
+                    if !content.has(&blob.digest).await? && self.blob(content, &blob.digest).await?.is_some()
+                    {
                         return Ok(false);
                     }
                 }

@@ -8,7 +8,7 @@ use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use super::{
     Piece, Repositories,
-    tables::{CHANGES, ChangeRow, LAST_CHANGES, STALE, below, damaged, open, piece},
+    tables::{CHANGES, ChangeRow, LAST_CHANGES, STALE, damaged, open, piece, rows_below},
 };
 use crate::content::StoreError;
 #[cfg(test)]
@@ -75,7 +75,8 @@ impl What {
         })
     }
 
-    fn piece(&self) -> Option<&Piece> {
+    /// The blob or manifest that came or went.
+    pub fn piece(&self) -> Option<&Piece> {
         match self {
             Self::Piece { piece, .. } | Self::Manifest { piece, .. } => Some(piece),
             Self::Tags | Self::Everything => None,
@@ -133,9 +134,8 @@ pub fn changes_of(
         let (Some(last), Some(changes)) = (open(read, LAST_CHANGES)?, open(read, CHANGES)?) else {
             return Ok(Vec::new());
         };
-        let range = below(repository.as_str(), "");
         let mut all = Vec::new();
-        for row in last.range(range.start.as_str()..range.end.as_str())? {
+        for row in rows_below(&last, repository.as_str(), "")? {
             let number = row?.1.value();
             if number > after
                 && let Some(row) = changes.get(number)?

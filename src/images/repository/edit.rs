@@ -11,7 +11,7 @@ use super::{
     holder,
     tables::{
         ELSEWHERE, MANIFESTS, PIECES, REFERENCED_BY, REFERENCES, REFERRERS, REPOSITORIES, TAGS, TAGS_OF,
-        below, damaged, key, piece,
+        damaged, digest, key, piece, rows_below,
     },
 };
 use crate::content::{self, StoreError};
@@ -223,6 +223,7 @@ impl<'t> Edit<'t> {
         };
         let Some(before) = before else { return Ok(false) };
         self.tag_left(name, &before, tag)?;
+        self.removed.borrow_mut().push(Removed::tag(name, tag.as_str(), &digest(&before)?));
         note(self.write, name, &What::Tags)?;
         Ok(true)
     }
@@ -255,9 +256,8 @@ impl<'t> Edit<'t> {
         table: TableDefinition<&'static str, V>,
         of: &str,
     ) -> Result<bool, StoreError> {
-        let range = below(of, "");
         let table = self.write.open_table(table)?;
-        let first = table.range(range.start.as_str()..range.end.as_str())?.next();
+        let first = rows_below(&table, of, "")?.next();
         Ok(first.transpose()?.is_some())
     }
 
@@ -269,9 +269,8 @@ impl<'t> Edit<'t> {
         last: &str,
         most: usize,
     ) -> Result<Vec<String>, StoreError> {
-        let range = below(of, last);
         let table = self.write.open_table(table)?;
-        let rows = table.range(range.start.as_str()..range.end.as_str())?.take(most);
+        let rows = rows_below(&table, of, last)?.take(most);
         rows.map(|row| Ok(super::tables::last_part(row?.0.value()).to_string())).collect()
     }
 }

@@ -7,8 +7,8 @@ use super::{
     Piece, Pushed, Repositories,
     ages::{NEVER_TAGGED, UNREFERENCED, UNTAGGED},
     tables::{
-        MANIFESTS, ManifestRow, PIECES, REFERRERS, REPOSITORIES, TAGS, TAGS_OF, below, damaged, digest, key,
-        last_part, open, piece,
+        MANIFESTS, ManifestRow, PIECES, REFERRERS, REPOSITORIES, TAGS, TAGS_OF, damaged, digest, key,
+        last_part, open, piece, rows_below,
     },
 };
 use crate::content::StoreError;
@@ -52,13 +52,12 @@ impl Repositories {
     /// How much there is in a repository.
     pub fn summary(&self, name: &Name) -> Result<Summary, StoreError> {
         self.0.database.read(|read| {
-            let range = below(name.as_str(), "");
             let mut all = Summary::default();
             if let Some(tags) = open(read, TAGS)? {
-                all.tags = tags.range(range.start.as_str()..range.end.as_str())?.count() as u64;
+                all.tags = rows_below(&tags, name.as_str(), "")?.count() as u64;
             }
             if let Some(manifests) = open(read, MANIFESTS)? {
-                for row in manifests.range(range.start.as_str()..range.end.as_str())? {
+                for row in rows_below(&manifests, name.as_str(), "")? {
                     let (size, .., at) = row?.1.value();
                     all.manifests += 1;
                     all.bytes += size;
@@ -66,7 +65,7 @@ impl Repositories {
                 }
             }
             if let Some(pieces) = open(read, PIECES)? {
-                for row in pieces.range(range.start.as_str()..range.end.as_str())? {
+                for row in rows_below(&pieces, name.as_str(), "")? {
                     all.blobs += 1;
                     all.bytes += row?.1.value().0;
                 }
@@ -171,18 +170,17 @@ impl Repositories {
 
     /// All tags and manifests of a repository, as they are at one moment.
     pub fn listing(&self, name: &Name) -> Result<Listing, StoreError> {
-        let range = below(name.as_str(), "");
         self.0.database.read(|read| {
             let mut listing = Listing::default();
             if let Some(tags) = open(read, TAGS)? {
-                for row in tags.range(range.start.as_str()..range.end.as_str())? {
+                for row in rows_below(&tags, name.as_str(), "")? {
                     let (key, to) = row?;
                     let tag = last_part(key.value()).parse().map_err(damaged)?;
                     listing.tags.push((tag, digest(to.value())?));
                 }
             }
             if let Some(manifests) = open(read, MANIFESTS)? {
-                for row in manifests.range(range.start.as_str()..range.end.as_str())? {
+                for row in rows_below(&manifests, name.as_str(), "")? {
                     let (key, row) = row?;
                     listing.manifests.push(pushed(last_part(key.value()), row.value())?);
                 }
@@ -213,8 +211,7 @@ impl Repositories {
     ) -> Result<Vec<T>, StoreError> {
         self.0.database.read(|read| {
             let Some(table) = open(read, table)? else { return Ok(Vec::new()) };
-            let range = below(of, last);
-            let rows = table.range(range.start.as_str()..range.end.as_str())?.take(most);
+            let rows = rows_below(&table, of, last)?.take(most);
             rows.map(|row| row.map(|(key, row)| with(last_part(key.value()), row.value()))?).collect()
         })
     }

@@ -166,14 +166,12 @@ impl Edit<'_> {
         };
         let Some(target) = target else { return Ok(false) };
         self.remove_tag(name, tag)?;
-        let target = digest(&target)?;
-        self.removed.borrow_mut().push(Removed::tag(name, tag.as_str(), &target));
-        let of = key(&[name.as_str(), &target.to_string()]);
+        let of = key(&[name.as_str(), &target]);
         // It is removed on purpose, so it does not wait as one that was overwritten does.
         if !self.has_rows(TAGS_OF, &of)? && UNTAGGED.stop(self.write, &of)? {
-            match self.is_kept(name, &target.to_string())? {
+            match self.is_kept(name, &target)? {
                 true => NEVER_TAGGED.start(self.write, &of, self.now)?,
-                false => drop(self.remove_manifest(name, &target)?),
+                false => drop(self.remove_manifest(name, &digest(&target)?)?),
             }
         }
         Ok(true)

@@ -164,16 +164,17 @@ fn step(
             Some((_, None)) => true,
             Some((ages, Some(until))) => edit.sweep_next(sweep, ages, until, &mut at)?,
         };
-        at.goes_on |= at.stage > 1 && edit.removed.borrow().len() > before;
+        {
+            let removed = edit.removed.borrow();
+            at.goes_on |= at.stage > 1 && removed.len() > before;
+            at.freed += removed[before..].iter().map(Removed::freed_bytes).sum::<u64>();
+        }
         if is_at_end {
             at = Position { repository: String::new(), place: Place::default(), stage: at.stage + 1, ..at };
         }
-        let freed: u64 = edit.removed.borrow().iter().map(Removed::freed_bytes).sum();
-        if at.freed + freed >= sweep.enough {
+        if at.freed >= sweep.enough {
             return Ok((edit.take_removed(), None));
         }
     }
-    let removed = edit.take_removed();
-    at.freed += removed.iter().map(Removed::freed_bytes).sum::<u64>();
-    Ok((removed, Some(at)))
+    Ok((edit.take_removed(), Some(at)))
 }

@@ -2,7 +2,7 @@
 
 use ocipfs_node::Cid;
 use ocipfs_oci::{Digest, Name};
-use redb::{ReadOnlyTable, ReadTransaction, TableDefinition, TableError};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition, TableError};
 
 use super::Piece;
 use crate::content::StoreError;
@@ -48,8 +48,18 @@ pub fn key(parts: &[&str]) -> String {
     parts.join("\0")
 }
 
+/// The rows below `of`, after the entry `last`.
+pub fn rows_below<'t, V: redb::Value + 'static>(
+    table: &'t impl ReadableTable<&'static str, V>,
+    of: &str,
+    last: &str,
+) -> Result<redb::Range<'t, &'static str, V>, StoreError> {
+    let range = below(of, last);
+    Ok(table.range(range.start.as_str()..range.end.as_str())?)
+}
+
 /// Keys of what is below `of`, after the entry `last`.
-pub fn below(of: &str, last: &str) -> std::ops::Range<String> {
+fn below(of: &str, last: &str) -> std::ops::Range<String> {
     // An entry of that name, and all that is below it, sorts before this.
     let start = if last.is_empty() { format!("{of}\0") } else { format!("{of}\0{last}\x01") };
     start..format!("{of}\x01")

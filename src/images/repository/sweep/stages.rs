@@ -7,9 +7,9 @@ use redb::ReadableTable;
 
 use super::{
     super::{
-        Edit, Removed, Rule,
+        Edit, Rule,
         ages::{Ages, NEVER_TAGGED, UNREFERENCED, UNTAGGED},
-        tables::{REFERENCED_BY, REPOSITORIES, TAGS_OF, below, damaged, digest, key, parse_key},
+        tables::{REFERENCED_BY, REPOSITORIES, TAGS_OF, damaged, key, parse_key, rows_below},
     },
     Position, Sweep,
 };
@@ -42,7 +42,7 @@ impl Edit<'_> {
     /// Removes the tags that a rule does not keep; what they pointed at is untagged from now on.
     fn expire(&self, name: &Name, rule: &Rule) -> Result<(), StoreError> {
         let mut newer = 0;
-        for (pushed, tag, target) in self.tags_by_age(name)? {
+        for (pushed, tag) in self.tags_by_age(name)? {
             let is_kept = match subject_of(&tag) {
                 Some(subject) => {
                     self.has_manifest(name, &subject)? || self.is_elsewhere(name, &subject.to_string())?
@@ -54,26 +54,22 @@ impl Edit<'_> {
             };
             if !is_kept {
                 self.remove_tag(name, &tag)?;
-                self.removed.borrow_mut().push(Removed::tag(name, tag.as_str(), &target));
             }
         }
         Ok(())
     }
 
-    /// All tags of a repository, the newest first: when each was pushed, and what it points at.
-    fn tags_by_age(&self, name: &Name) -> Result<Vec<(u64, Tag, Digest)>, StoreError> {
-        let range = below(name.as_str(), "");
+    /// All tags of a repository, the newest first, and when each was pushed.
+    fn tags_by_age(&self, name: &Name) -> Result<Vec<(u64, Tag)>, StoreError> {
         let table = self.write.open_table(TAGS_OF)?;
         let mut tags = Vec::new();
-        for row in table.range(range.start.as_str()..range.end.as_str())? {
+        for row in rows_below(&table, name.as_str(), "")? {
             let (of, pushed) = row?;
             let parts: Vec<&str> = of.value().split('\0').collect();
-            let [_, target, tag] = parts[..] else { return Err(damaged(of.value())) };
-            tags.push((pushed.value(), tag.parse().map_err(damaged)?, digest(target)?));
+            let [_, _, tag] = parts[..] else { return Err(damaged(of.value())) };
+            tags.push((pushed.value(), tag.parse().map_err(damaged)?));
         }
-        tags.sort_by(|one: &(u64, Tag, Digest), other| {
-            (other.0, other.1.as_str()).cmp(&(one.0, one.1.as_str()))
-        });
+        tags.sort_by(|one: &(u64, Tag), other| (other.0, other.1.as_str()).cmp(&(one.0, one.1.as_str())));
         Ok(tags)
     }
 

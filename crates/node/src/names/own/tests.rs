@@ -65,9 +65,8 @@ fn the_sequence_counts_up_also_where_the_clock_goes_back() {
 #[test]
 fn a_second_writer_is_noticed_and_counted_on_from() {
     let [(_one, first), (_other, second)] = [machine(), machine()];
-    let key = keys::load_or_create(&first.0.data_dir, "team").unwrap();
+    let key = shared_key(&first, &second);
     let name = key.public().to_peer_id();
-    keys::import(&second.0.data_dir, "team", &key.to_protobuf_encoding().unwrap()).unwrap();
     signed(&first, &key, "/ipfs/a");
     let old = signed(&first, &key, "/ipfs/b");
     // The second machine takes over: it has signed nothing, so there is nothing wrong.
