@@ -381,14 +381,6 @@ impl Content {
         }
     }
 
-    /// All entries of a directory and the CID of each, at most `most`.
-    pub async fn entries(&self, at: &CidPath, most: usize) -> Result<Vec<(String, Cid)>, Error> {
-        let mut fetcher = Fetcher::new(self.clone(), at);
-        let entries = dag::entries(&mut fetcher, at, most).await;
-        self.keep_blocks(fetcher.take_fetched()).await;
-        entries
-    }
-
     /// Whether a block is here.
     pub async fn is_here(&self, cid: &Cid) -> Result<bool, Error> {
         let cid = *cid;

@@ -215,7 +215,7 @@ impl Arrivals {
     /// Removes a file that nobody reads any more, or that `must` end; whether it is gone.
     fn leave(&self, shared: &Arc<Shared>, must: bool) -> bool {
         let mut arrivals = locked(&self.all);
-        if !must && !locked(&shared.readers).all.is_empty() {
+        if !must && !shared.is_unread() {
             return false;
         }
         if arrivals.get(&shared.name).is_some_and(|known| Arc::ptr_eq(known, shared)) {
@@ -226,6 +226,11 @@ impl Arrivals {
 }
 
 impl Shared {
+    /// Whether it has no reader.
+    fn is_unread(&self) -> bool {
+        locked(&self.readers).all.is_empty()
+    }
+
     fn interest(&self) -> Interest {
         let ahead = if self.file.is_passing() { PASSED_AHEAD } else { u64::MAX };
         let readers = locked(&self.readers);

@@ -26,5 +26,5 @@ pub use document::Document;
 pub use fetch::Fetcher;
 pub use nodes::Nodes;
 pub use read::read;
-pub use resolve::{entries, resolve, walk};
+pub use resolve::{resolve, walk};
 pub use unixfs::{Child, DAG_PB, RAW, Unit, leaf_frame};

@@ -121,7 +121,7 @@ impl Content {
 
 /// What is wrong with a stored blob, which is not stored any more then.
 fn take_back_if_damaged(store: &Store, file: &Stored) -> Result<Option<Damaged>, StoreError> {
-    let damaged = store.verify_blob(file, &mut |_| ())?;
+    let damaged = store.verify_blob(file)?;
     if damaged.is_some() {
         store.demote(file)?;
     }
@@ -130,7 +130,7 @@ fn take_back_if_damaged(store: &Store, file: &Stored) -> Result<Option<Damaged>,
 
 /// What is wrong with a file that has come in part, and is not part of it any more then.
 fn drop_damaged_parts(store: &Store, file: &Stored) -> Result<Option<Damaged>, StoreError> {
-    let damaged = store.verify_arriving(file, &mut |_| ())?;
+    let damaged = store.verify_arriving(file)?;
     match &damaged {
         // Who fetches it hashes it in the end.
         Some(found) if !store.drop_parts(&file.root, file.id, &found.windows)? => Ok(None),

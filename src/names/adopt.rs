@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ocipfs_oci::{Descriptor, Digest, Index, Name, Reference, Tag};
+use ocipfs_oci::{Digest, Index, Name, Reference, Tag};
 use redb::WriteTransaction;
 
 use super::{Error, Resolver, Source, followed, local::Local};
@@ -28,8 +28,7 @@ pub struct Adopted {
 #[derive(Clone)]
 struct Manifest {
     pushed: Pushed,
-    referrer: Option<Descriptor>,
-    references: Vec<Digest>,
+    inspected: Inspected,
 }
 
 impl Adopted {
@@ -46,8 +45,8 @@ impl Adopted {
             }
         }
         self.pieces.values().try_for_each(|piece| edit.add_piece(name, piece))?;
-        self.manifests.iter().try_for_each(|Manifest { pushed, referrer, references }| {
-            edit.put_manifest(name, pushed, &[], referrer.as_ref(), references)
+        self.manifests.iter().try_for_each(|Manifest { pushed, inspected }| {
+            edit.put_manifest(name, pushed, &[], Some(&inspected.referrer), &inspected.references)
         })?;
         self.elsewhere.iter().try_for_each(|digest| edit.note_elsewhere(name, digest))
     }
@@ -120,7 +119,7 @@ impl Resolver {
                 waiting.extend(children(&document.bytes));
             }
             if let Some(piece) = self.stored(&digest).await? {
-                found.push(pushed(piece, inspected));
+                found.push(Manifest { pushed: inspected.pushed(piece, content::now()), inspected });
             }
         }
         adopted.manifests.extend(found.into_iter().rev());
@@ -158,12 +157,4 @@ impl Resolver {
 fn children(index: &[u8]) -> Vec<Digest> {
     let entries = Index::parse(index).map(|index| index.manifests).unwrap_or_default();
     entries.into_iter().map(|entry| entry.digest).collect()
-}
-
-fn pushed(piece: Piece, inspected: Inspected) -> Manifest {
-    let Inspected { media_type, subject, referrer, references, .. } = inspected;
-    let artifact_type = referrer.artifact_type.as_ref().map(ToString::to_string);
-    let referrer = subject.is_some().then_some(referrer);
-    let pushed = Pushed { piece, media_type, subject, artifact_type, at: content::now() };
-    Manifest { pushed, referrer, references }
 }

@@ -57,8 +57,8 @@ struct State {
     older: HashMap<(IpnsName, Name), VecDeque<Cid>>,
     /// Repositories that were last answered from an older version because the newest could not be had.
     stale: HashSet<Name>,
-    /// Roots that could not be had, and when.
-    unreachable: HashMap<IpnsName, (Cid, Instant)>,
+    /// When a root of each could not be had.
+    unreachable: HashMap<IpnsName, Instant>,
 }
 
 /// What could not be had yet of the newest root of a name.

@@ -16,7 +16,7 @@ use crate::{
     content::{self, StoreError, Stored, UploadError},
     images::{
         MAX_MANIFEST,
-        repository::{Edit, Inspected, Piece, Pushed, inspect},
+        repository::{Edit, Inspected, Piece, inspect},
     },
     names::{Adopted, Meaning, followed},
 };
@@ -114,15 +114,9 @@ fn adding(
         if let Some(digest) = inspected.lacks(&is_here.collect::<Result<Vec<_>, StoreError>>()?).pop() {
             return Err(StoreError::Gone(digest));
         }
-        let Inspected { media_type, subject, referrer, references, .. } = &inspected;
-        let pushed = Pushed {
-            piece: Piece { digest: digest.clone(), size, root: stored.root },
-            media_type: media_type.clone(),
-            subject: subject.clone(),
-            artifact_type: referrer.artifact_type.as_ref().map(ToString::to_string),
-            at: content::now(),
-        };
-        edit.put_manifest(&name, &pushed, &tags, subject.is_some().then_some(referrer), references)
+        let pushed =
+            inspected.pushed(Piece { digest: digest.clone(), size, root: stored.root }, content::now());
+        edit.put_manifest(&name, &pushed, &tags, Some(&inspected.referrer), &inspected.references)
     }
 }
 

@@ -34,11 +34,6 @@ impl Interest {
         let next = self.ranges.partition_point(|range| range.start < gap.start);
         self.ranges.get(next).is_some_and(|range| range.end <= gap.end)
     }
-
-    /// Whether nothing is needed.
-    pub fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
-    }
 }
 
 /// Whether a range overlaps any of those, which are disjoint and in order.

@@ -105,7 +105,7 @@ impl Task {
             if let Some(digest) = self.hash_what_is_here().await? {
                 return Ok(Some(digest));
             }
-            if self.shared.interest().is_empty() && self.content.0.arrivals.leave(&self.shared, false) {
+            if self.shared.is_unread() && self.content.0.arrivals.leave(&self.shared, false) {
                 return Ok(None);
             }
             tokio::select! {

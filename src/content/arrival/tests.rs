@@ -207,5 +207,5 @@ async fn many_readers_that_wait_at_one_place_are_one_preference() {
     assert_eq!(shared.waits(), BTreeSet::from([0]));
     assert_eq!((shared.interest().ranges().len(), shared.interest().urgent().len()), (1, 1));
     drop(parts);
-    assert!(shared.interest().is_empty() && shared.waits().is_empty());
+    assert!(shared.interest().ranges().is_empty() && shared.waits().is_empty());
 }

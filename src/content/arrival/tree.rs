@@ -16,7 +16,7 @@ use std::{
 
 use ocipfs_node::Cid;
 
-use super::interest::Interest;
+use super::interest::{Interest, overlaps};
 use crate::content::{Error, dag::Child};
 
 /// No peer sends a longer block, so a longer part is an inner node.
@@ -254,12 +254,10 @@ impl Tree {
         };
     }
 
-    /// What is wanted and in none of the ranges; it counts as missing again.
+    /// What is wanted and in none of the ranges, which are disjoint and in order; it counts as missing again.
     pub fn take_surplus(&mut self, ranges: &[Range<u64>]) -> Vec<Cid> {
-        let is_surplus = |offset: &u64| {
-            let end = self.parts.get(offset).map_or(*offset, |part| part.place.covers.end);
-            !ranges.iter().any(|range| *offset < range.end && end > range.start)
-        };
+        let is_surplus =
+            |offset: &u64| self.parts.get(offset).is_none_or(|part| !overlaps(ranges, &part.place.covers));
         let surplus: Vec<u64> = self.wanted.iter().copied().filter(is_surplus).collect();
         surplus.into_iter().filter_map(|offset| Some(self.advance(offset, Stage::Missing)?.0)).collect()
     }

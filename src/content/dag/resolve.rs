@@ -53,35 +53,6 @@ pub async fn walk(fetcher: &mut Fetcher, at: &CidPath) -> Result<(Cid, Unit), Er
     Ok((cid, unit))
 }
 
-/// All entries of the directory that `at` names, in no order, at most `most`.
-pub async fn entries(fetcher: &mut Fetcher, at: &CidPath, most: usize) -> Result<Vec<(String, Cid)>, Error> {
-    let (_, top) = walk(fetcher, at).await?;
-    let mut all = Vec::new();
-    let mut waiting = vec![(0, top)];
-    while let Some((depth, unit)) = waiting.pop() {
-        match unit {
-            Unit::Directory(links) => all.extend(links),
-            Unit::Shard { width, links, .. } => {
-                for (name, cid) in links {
-                    match name.get(width..) {
-                        Some("") if depth < MAX_SHARD_DEPTH => {
-                            waiting.push((depth + 1, fetcher.inner(at, &cid).await?));
-                        }
-                        Some(name) if !name.is_empty() => all.push((name.into(), cid)),
-                        _ => {}
-                    }
-                }
-            }
-            other => return Err(Error::NotAFile { at: at.clone(), kind: other.kind() }),
-        }
-        if all.len() > most {
-            let (size, limit) = (all.len() as u64, most as u64);
-            return Err(Error::TooLarge { at: at.clone(), size, limit });
-        }
-    }
-    Ok(all)
-}
-
 fn no_entry(at: &CidPath, name: &str) -> Error {
     Error::NoEntry { at: at.clone(), entry: name.into() }
 }

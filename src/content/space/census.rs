@@ -103,7 +103,7 @@ impl Space {
             Ok(Census { marks, counted })
         })?;
         for (_, file) in &live {
-            census.counted.coming = census.counted.coming.saturating_add(file.reserved());
+            census.counted.coming = census.counted.coming.saturating_add(file.size);
             if !census.marks.class(&file.root)?.contains(Class::KEPT) {
                 census.counted.usage.cached += file.size;
             }

@@ -1,7 +1,7 @@
 //! A file that comes in any order: a sparse file, what of it is written, and rows that follow the disk.
 
 use std::{
-    collections::BTreeMap,
+    collections::HashMap,
     fs::File,
     io::{self, ErrorKind},
     ops::Range,
@@ -45,11 +45,9 @@ pub struct Progress {
     pub is_live: bool,
 }
 
-impl Progress {
-    /// What it takes of the room there is: all of it while it comes.
-    pub fn reserved(&self) -> u64 {
-        if self.is_live { self.size } else { self.written }
-    }
+/// Whether a fetch is at the file of this root. The lock is to be held as long as that counts.
+pub(super) fn is_fetched(live: &HashMap<Key, Weak<Inner>>, key: &Key) -> bool {
+    live.get(key).is_some_and(|inner| inner.strong_count() > 0)
 }
 
 pub(super) struct Inner {
@@ -193,6 +191,7 @@ impl Store {
     }
 
     /// The files that are arriving, here or at the next call of `arrive`.
+    #[cfg(test)]
     pub fn arriving(&self) -> Result<Vec<Progress>, Error> {
         let mut all = self.arriving_rows()?;
         all.extend(self.live());
@@ -206,10 +205,11 @@ impl Store {
         live.iter().filter(is_open).map(|inner| (inner.id, inner.progress())).collect()
     }
 
-    fn arriving_rows(&self) -> Result<BTreeMap<u64, Progress>, Error> {
+    #[cfg(test)]
+    fn arriving_rows(&self) -> Result<std::collections::BTreeMap<u64, Progress>, Error> {
         use redb::ReadableTable;
         self.0.database.read(|read| {
-            let mut all = BTreeMap::new();
+            let mut all = std::collections::BTreeMap::new();
             for row in read.open_table(ARRIVING)?.iter()? {
                 let (id, row) = row?;
                 let (root, size, parts) = row.value();

@@ -16,7 +16,9 @@ use ocipfs_oci::Digest;
 use redb::ReadableTable;
 
 use super::{
-    Error, Leaf, Store, Stored, disk,
+    Error, Leaf, Store, Stored,
+    arriving::is_fetched,
+    disk,
     extents::Extents,
     files::{self, Finished, sha256},
     layout::{Key, Place},
@@ -172,7 +174,7 @@ impl Store {
     pub fn drop_parts(&self, root: &Cid, id: u64, wrong: &[Leaf]) -> Result<bool, Error> {
         let key = Key::of(root);
         let live = lock(&self.0.live);
-        if live.get(&key).is_some_and(|inner| inner.strong_count() > 0) {
+        if is_fetched(&live, &key) {
             return Ok(false);
         }
         self.0.database.write(|write| {
@@ -213,7 +215,7 @@ impl Store {
     pub(super) fn drop_copy(&self, root: &Cid) -> Result<(), Error> {
         let key = Key::of(root);
         let live = lock(&self.0.live);
-        if live.get(&key).is_some_and(|inner| inner.strong_count() > 0) {
+        if is_fetched(&live, &key) {
             return Ok(());
         }
         let ids = self.0.database.read(|read| copies(read, root))?;

@@ -3,15 +3,15 @@
 use std::{collections::BTreeMap, path::Path};
 
 use ocipfs_node::Cid;
-use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, TableHandle};
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
 
 use super::{
     Error, FORMAT, Store,
     database::Database,
     disk,
     layout::Key,
-    tables::{self, ARRIVING, DOOMED, FORMAT_ROW, Hash, META, ROOTS, Tables},
-    upgrade::OLDEST,
+    tables::{self, ARRIVING, DOOMED, Hash, ROOTS, Tables},
+    upgrade::{OLDEST, format_of},
 };
 
 /// Refuses a directory of a newer format, or of one too old to be upgraded, before anything is changed in it.
@@ -26,9 +26,7 @@ pub fn check_format(dir: &Path) -> Result<(), Error> {
     }
     let (is_empty, format) = Database::open(&path)?.read(|read| {
         let is_empty = read.list_tables()?.next().is_none();
-        let has_meta = read.list_tables()?.any(|table| table.name() == META.name());
-        let format = if has_meta { tables::row(read, META, FORMAT_ROW, |format| format)? } else { None };
-        Ok((is_empty, format))
+        Ok((is_empty, format_of(read)?))
     })?;
     match format {
         None if is_empty => Ok(()),

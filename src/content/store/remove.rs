@@ -7,6 +7,7 @@ use redb::WriteTransaction;
 
 use super::{
     Error, Store,
+    arriving::is_fetched,
     blocks::NOBODY,
     disk, files,
     layout::Key,
@@ -139,7 +140,7 @@ impl Store {
         let key = Key::of(root);
         // Held, so that nobody goes on with it meanwhile.
         let live = lock(&self.0.live);
-        if live.get(&key).is_some_and(|inner| inner.strong_count() > 0) {
+        if is_fetched(&live, &key) {
             return Ok(false);
         }
         let removed = self.0.database.write(|write| {

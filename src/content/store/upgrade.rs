@@ -1,6 +1,6 @@
 //! The rows of an earlier format made into those of this one: in one transaction, so that a crash leaves either.
 
-use redb::{ReadableTable, TableHandle, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, TableHandle, WriteTransaction};
 
 use super::{
     Error, FORMAT,
@@ -13,12 +13,15 @@ use crate::content::index;
 /// The oldest format that is upgraded: holdings were JSON, and nothing counted what is arriving.
 pub const OLDEST: u64 = 2;
 
+/// The format that an index says it has; none where it says nothing.
+pub fn format_of(read: &ReadTransaction) -> Result<Option<u64>, Error> {
+    let has_meta = read.list_tables()?.any(|table| table.name() == META.name());
+    if has_meta { tables::row(read, META, FORMAT_ROW, |format| format) } else { Ok(None) }
+}
+
 /// Makes the tables of an empty index, or upgrades those of an earlier format.
 pub fn prepare(database: &Database) -> Result<(), Error> {
-    match database.read(|read| {
-        let has_meta = read.list_tables()?.any(|table| table.name() == META.name());
-        if has_meta { tables::row(read, META, FORMAT_ROW, |format| format) } else { Ok(None) }
-    })? {
+    match database.read(format_of)? {
         Some(FORMAT) => Ok(()),
         _ => database.write(upgrade),
     }

@@ -58,7 +58,7 @@ impl Store {
             // What is being fetched now counts as reserved instead of as saved.
             for (id, file) in &live {
                 let saved = arriving.get(id)?.map_or(0, |row| Extents::from_rows(row.value().2).length());
-                used = used.saturating_add(file.reserved()).saturating_sub(saved);
+                used = used.saturating_add(file.size).saturating_sub(saved);
             }
             Ok(used)
         })

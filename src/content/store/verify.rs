@@ -32,9 +32,6 @@ pub struct Damaged {
     pub why: String,
 }
 
-/// Told how many bytes more were hashed.
-pub type Hashed<'a> = &'a mut dyn FnMut(u64);
-
 impl Store {
     /// The first layout of every stored blob, and every file that is arriving with nobody at it.
     pub fn all_files(&self) -> Result<Vec<(Stored, bool)>, Error> {
@@ -53,13 +50,13 @@ impl Store {
     }
 
     /// Hashes a stored blob, and its blocks; what is wrong with it, unless it was removed meanwhile.
-    pub fn verify_blob(&self, file: &Stored, hashed: Hashed) -> Result<Option<Damaged>, Error> {
+    pub fn verify_blob(&self, file: &Stored) -> Result<Option<Damaged>, Error> {
         let sha256 = files::sha256(&file.digest)?;
         let source = self.blob_source(&sha256)?;
         let leaves = self.leaves(&file.root, file.size)?;
         let (why, windows) = match &source {
             None => ("its file is missing".to_string(), leaves),
-            Some(source) => match self.hash(source, file.size, &leaves, hashed) {
+            Some(source) => match self.hash(source, file.size, &leaves) {
                 (Ok(digest), wrong) if digest == file.digest && wrong.is_empty() => return Ok(None),
                 (Ok(digest), wrong) if digest == file.digest => ("its blocks are others".into(), wrong),
                 (Ok(digest), wrong) => (format!("it hashes to {digest}"), wrong),
@@ -73,7 +70,7 @@ impl Store {
     }
 
     /// Hashes the blocks of a file that has come in part.
-    pub fn verify_arriving(&self, file: &Stored, hashed: Hashed) -> Result<Option<Damaged>, Error> {
+    pub fn verify_arriving(&self, file: &Stored) -> Result<Option<Damaged>, Error> {
         let row = |read: &redb::ReadTransaction| {
             tables::row(read, ARRIVING, file.id, |(_, size, parts)| (size, Extents::from_rows(parts)))
         };
@@ -84,9 +81,7 @@ impl Store {
         };
         let mut windows = self.leaves(&file.root, size)?;
         windows.retain(|leaf| {
-            let is_here = here.contain(leaf.offset, leaf.offset + leaf.length);
-            hashed(if is_here { leaf.length } else { 0 });
-            is_here && !self.is_right(&source, leaf)
+            here.contain(leaf.offset, leaf.offset + leaf.length) && !self.is_right(&source, leaf)
         });
         let why = "a part that came is damaged".to_string();
         Ok((!windows.is_empty()).then(|| Damaged { file: file.clone(), windows, why }))
@@ -119,13 +114,7 @@ impl Store {
     }
 
     /// Hashes a file and, read once, the windows in it; its digest, and the windows that are wrong.
-    fn hash(
-        &self,
-        source: &Source,
-        size: u64,
-        leaves: &[Leaf],
-        hashed: Hashed,
-    ) -> (io::Result<Digest>, Vec<Leaf>) {
+    fn hash(&self, source: &Source, size: u64, leaves: &[Leaf]) -> (io::Result<Digest>, Vec<Leaf>) {
         let (mut hasher, mut wrong, mut at, mut failed) =
             (Hasher::new(Algorithm::Sha256), Vec::new(), 0, Ok(()));
         let gap = Leaf { cid: Cid::default(), offset: size, length: 0 };
@@ -135,7 +124,6 @@ impl Store {
                 let length = PIECE.min(leaf.offset - at);
                 failed = self.window(source, at, length).map(|bytes| hasher.update(&bytes));
                 at += length;
-                hashed(length);
             }
             let read = self.window(source, leaf.offset, leaf.length);
             if leaf.length > 0 && !read.as_ref().is_ok_and(|bytes| is_leaf(leaf, bytes)) {
@@ -147,7 +135,6 @@ impl Store {
                 Err(error) => failed = Err(error),
             }
             at = at.max(leaf.offset + leaf.length);
-            hashed(leaf.length);
         }
         (failed.map(|()| hasher.finish()), wrong)
     }

@@ -61,10 +61,11 @@ impl House {
         dry: bool,
     ) -> Result<RepoCollected, Failure> {
         let only = name.as_deref().map(parse_name).transpose()?;
-        if let Some(name) = only.clone()
-            && !self.on_repositories(move |all| all.has_any(&name)).await?
-        {
-            return Err(unknown(&name_text(only.as_ref())));
+        if let Some(name) = &only {
+            let of = name.clone();
+            if !self.on_repositories(move |all| all.has_any(&of)).await? {
+                return Err(unknown(&name.to_string()));
+            }
         }
         let sweep = if untagged { Sweep::untagged } else { Sweep::due };
         let removed = self.sweep(sweep(&self.0.policy, now()).only(only), dry).await?;
@@ -103,10 +104,6 @@ impl House {
             None => Ok((parse_name(what)?, None)),
         }
     }
-}
-
-fn name_text(name: Option<&Name>) -> String {
-    name.map(ToString::to_string).unwrap_or_default()
 }
 
 fn parse_name(text: &str) -> Result<Name, Failure> {

@@ -4,6 +4,8 @@ use ocipfs_oci::{Descriptor, Digest, Index, Manifest, MediaType, media_type};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 
+use super::{Piece, Pushed};
+
 /// As much as is needed to keep a manifest, whose bytes stay as they are.
 #[derive(Clone, Debug)]
 pub struct Inspected {
@@ -20,6 +22,18 @@ pub struct Inspected {
 }
 
 impl Inspected {
+    /// Returns its row, where its bytes are stored as `piece` and came at `at`.
+    pub fn pushed(&self, piece: Piece, at: u64) -> Pushed {
+        let artifact_type = self.referrer.artifact_type.as_ref().map(ToString::to_string);
+        Pushed {
+            piece,
+            media_type: self.media_type.clone(),
+            subject: self.subject.clone(),
+            artifact_type,
+            at,
+        }
+    }
+
     /// The blobs without which it is refused, given which of its blobs are here: an image may be sparse, but one whose
     /// configuration is missing, or every layer, was pushed before its blobs.
     pub fn lacks(&self, is_here: &[bool]) -> Vec<Digest> {

@@ -143,6 +143,11 @@ async fn asked<'a, T>(
     let Versions { places, is_current, is_decided } = all.versions(resolver, followed, name, older).await?;
     let (mut absent, mut failed, mut is_behind) = (None, None, false);
     for place in places {
+        if let Place::Older(at) = &place
+            && !resolver.content().is_here(at.root()).await?
+        {
+            continue;
+        }
         let is_newest = matches!(place, Place::Newest(_));
         let opened = match &place {
             Place::Here(at) | Place::Older(at) => path::open_here(resolver, name, at).await,
@@ -192,8 +197,9 @@ impl Followed {
         older: bool,
     ) -> Result<Versions, content::Error> {
         let content = resolver.content();
-        let complete = self.version(content, followed, name.as_str()).await?;
-        let served = self.root(content, followed).await?;
+        let (of, repository) = (*followed, name.to_string());
+        let rows = move |rows: &super::Rows| Ok((rows.version(&of, &repository)?, rows.root(&of)?));
+        let (complete, served) = self.ask(content, rows).await?;
         let target = self.target(content, followed).await;
         let announced = target.as_ref().map(CidPath::announced);
         let at = |directory: Cid| {
@@ -218,11 +224,8 @@ impl Followed {
             false => complete.into_iter().chain(newest).collect(),
         };
         if older {
-            for directory in self.older(followed, name) {
-                if content.is_here(&directory).await? {
-                    places.push(Place::Older(at(directory)));
-                }
-            }
+            places
+                .extend(self.older(followed, name).into_iter().map(|directory| Place::Older(at(directory))));
         }
         Ok(Versions { places, is_current, is_decided })
     }
@@ -257,8 +260,7 @@ impl Followed {
             }
             Err(error) => {
                 if !error.is_absence() {
-                    let now = tokio::time::Instant::now();
-                    self.lock().unreachable.insert(*followed, (*at.root(), now));
+                    self.lock().unreachable.insert(*followed, tokio::time::Instant::now());
                 }
                 Err(error)
             }
@@ -281,7 +283,7 @@ impl Followed {
 
     /// Whether the newest root of a name could not be had just now.
     pub(super) fn is_silent(&self, followed: &IpnsName) -> bool {
-        self.lock().unreachable.get(followed).is_some_and(|(_, when)| when.elapsed() < SILENCE)
+        self.lock().unreachable.get(followed).is_some_and(|when| when.elapsed() < SILENCE)
     }
 
     /// Whether something of the newest root could not be had when that was tried last.

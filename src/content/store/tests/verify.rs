@@ -10,7 +10,7 @@ pub fn flip(path: &Path, offset: u64) {
 }
 
 fn verify(store: &Store, stored: &Stored) -> Option<super::super::Damaged> {
-    store.verify_blob(stored, &mut |_| ()).unwrap()
+    store.verify_blob(stored).unwrap()
 }
 
 #[test]
@@ -72,12 +72,12 @@ fn a_damaged_part_of_a_file_that_has_come_in_part_is_found() {
     drop(arriving);
     let files = store.all_files().unwrap();
     let [(file, false)] = files.as_slice() else { panic!("{files:?}") };
-    assert!(store.verify_arriving(file, &mut |_| ()).unwrap().is_none());
+    assert!(store.verify_arriving(file).unwrap().is_none());
     flip(&incoming(dir.path())[0], leaf.offset + 9);
-    let damaged = store.verify_arriving(file, &mut |_| ()).unwrap().unwrap();
+    let damaged = store.verify_arriving(file).unwrap().unwrap();
     assert_eq!(damaged.windows, [*leaf]);
     assert!(store.drop_parts(&file.root, file.id, &damaged.windows).unwrap());
-    assert!(store.verify_arriving(file, &mut |_| ()).unwrap().is_none());
+    assert!(store.verify_arriving(file).unwrap().is_none());
     assert!(store.get(&leaf.cid).unwrap().is_none() && store.arriving().unwrap()[0].written == 0);
 }
 
