@@ -169,6 +169,7 @@ impl Space {
             }
             Ok(freed < enough)
         })?;
+        self.forget_counted();
         tracing::debug!(over, freed, "room was made");
         Ok(())
     }
@@ -248,6 +249,7 @@ impl Space {
             }
         }
         self.remove_free(store, &free)?;
+        self.forget_counted();
         self.collect_later();
         Ok(())
     }

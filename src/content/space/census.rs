@@ -74,14 +74,19 @@ impl Counted {
 const WORTH: u32 = 10;
 
 impl Space {
-    /// How the room is used.
+    /// How the room is used; what of it is kept and cached may be what was counted last.
     pub fn usage(&self, store: &Store) -> Result<Usage, Error> {
         if let Some((counted, when, took)) = *locked(&self.counted)
             && when.elapsed() < took * WORTH
         {
-            return Ok(counted.usage);
+            return Ok(Usage { used: store.used_bytes()?, ..counted.usage });
         }
         Ok(self.census(store)?.counted.usage)
+    }
+
+    /// What was counted is not true any more: something was removed.
+    pub(super) fn forget_counted(&self) {
+        *locked(&self.counted) = None;
     }
 
     /// Counts what there is: in one snapshot, so that what is moved from one holder to another is held at any time.

@@ -58,6 +58,7 @@ impl Space {
         }
         let gone: HashSet<Cid> = self.remove_free(store, &free)?.into_iter().collect();
         let collected = removed(store, files)? + remove_parts(store, &free)?;
+        self.forget_counted();
         let is_here = free.iter().map(|root| {
             Ok(store.arriving_id(root)?.is_some() || !gone.contains(root) && store.file(root)?.is_some())
         });

@@ -2,7 +2,7 @@
 
 mod aged;
 
-use std::{path::Path, sync::Mutex};
+use std::path::Path;
 
 use super::Domain;
 use crate::database::{Database, Settings};
@@ -29,18 +29,20 @@ const SETTINGS: Settings = Settings { cache_bytes: 1 << 20, quick_repair: false 
 /// The file `names.redb` of a node directory.
 pub struct Kept {
     database: Database,
-    /// One publication at a time: each counts on from the one before.
-    publishing: Mutex<()>,
 }
 
 impl Kept {
     pub fn open(data_dir: &Path) -> Result<Self, Error> {
         let database = Database::open(&data_dir.join("names.redb"), SETTINGS)?;
-        Ok(Self { database, publishing: Mutex::default() })
+        Ok(Self { database })
     }
 
     pub fn own(&self, name: &PeerId) -> Result<Option<Vec<u8>>, Error> {
         self.row(OWN, &name.to_bytes())
+    }
+
+    pub fn set_own(&self, name: &PeerId, record: &[u8]) -> Result<(), Error> {
+        self.write(OWN, &name.to_bytes(), record)
     }
 
     pub fn seen(&self, name: &PeerId) -> Result<Option<Vec<u8>>, Error> {
@@ -136,18 +138,6 @@ impl Kept {
         })
     }
 
-    /// Replaces the record of an own name by what `next` makes of the one before.
-    pub fn publish<E: From<Error>>(
-        &self,
-        name: &PeerId,
-        next: impl FnOnce(Option<Vec<u8>>) -> Result<Vec<u8>, E>,
-    ) -> Result<Vec<u8>, E> {
-        let _alone = self.publishing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let record = next(self.own(name)?)?;
-        self.write(OWN, &name.to_bytes(), &record)?;
-        Ok(record)
-    }
-
     /// Remembers a record of another node's name; beyond the limit the one seen longest ago is forgotten.
     pub fn see(&self, name: &PeerId, record: &[u8]) -> Result<(), Error> {
         self.database.write(|write| SEEN.insert(write, &name.to_bytes(), record, MAX_SEEN))
@@ -209,11 +199,7 @@ mod tests {
         {
             let kept = Kept::open(dir.path()).unwrap();
             assert_eq!(kept.own(&mine).unwrap(), None);
-            kept.publish::<redb::Error>(&mine, |before| {
-                assert_eq!(before, None);
-                Ok(vec![1])
-            })
-            .unwrap();
+            kept.set_own(&mine, &[1]).unwrap();
             kept.see(&other, &[2]).unwrap();
         }
         let domain: Domain = "example.org".parse().unwrap();
@@ -225,9 +211,8 @@ mod tests {
         }
         assert_eq!(kept.all_own().unwrap(), [(mine, vec![1])]);
         assert_eq!((kept.seen(&other).unwrap(), kept.own(&other).unwrap()), (Some(vec![2]), None));
-        let next =
-            kept.publish::<redb::Error>(&mine, |before| Ok([before.unwrap(), vec![3]].concat())).unwrap();
-        assert_eq!(next, [1, 3]);
+        kept.set_own(&mine, &[3]).unwrap();
+        assert_eq!(kept.own(&mine).unwrap(), Some(vec![3]));
     }
 
     #[test]

@@ -21,7 +21,14 @@ const MAX_BEFORE: usize = 16;
 
 /// The state of own names.
 #[derive(Default)]
-pub struct Own(Mutex<State>);
+pub struct Own {
+    state: Mutex<State>,
+    /// One record at a time, signed or heard: what becomes of it depends on those before.
+    turn: Mutex<()>,
+}
+
+/// Whose turn it is.
+struct Turn<'a>(#[expect(dead_code, reason = "it is held")] MutexGuard<'a, ()>);
 
 #[derive(Default)]
 struct State {
@@ -44,11 +51,15 @@ struct State {
 impl Own {
     pub fn new(records: impl IntoIterator<Item = (PeerId, ipns::Record)>) -> Self {
         let records = records.into_iter().collect();
-        Self(Mutex::new(State { records, ..State::default() }))
+        Self { state: Mutex::new(State { records, ..State::default() }), turn: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turn(&self) -> Turn<'_> {
+        Turn(self.turn.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn insert(&self, name: PeerId, record: ipns::Record) {
@@ -126,32 +137,54 @@ impl Names {
         ttl: Duration,
         now: SystemTime,
     ) -> Result<ipns::Record, Error> {
+        self.sign_in(&self.0.own.turn(), key, value, ttl, now)
+    }
+
+    fn sign_in(
+        &self,
+        _turn: &Turn,
+        key: &Keypair,
+        value: Vec<u8>,
+        ttl: Duration,
+        now: SystemTime,
+    ) -> Result<ipns::Record, Error> {
         let name = key.public().to_peer_id();
         let foreign = self.foreign(&name)?.map(|foreign| foreign.sequence());
-        let bytes = self.0.kept.publish(&name, |before| {
-            let before = once_valid(name, before);
-            let last = before.as_ref().map(|before| before.sequence());
-            let sequence = match before {
-                Some(before) if before.value() == value && foreign < last => before.sequence(),
-                _ => next(last.max(foreign)).ok_or(Error::LastSequence(Name::from(name)))?,
-            };
-            let until = chrono::DateTime::<chrono::Utc>::from(now + LIFETIME);
-            let record = rust_ipns::Record::new(key, &value, until, sequence, ttl).map_err(Error::names)?;
-            record.encode().map_err(Error::names)
-        })?;
+        let before = once_valid(name, self.0.kept.own(&name)?);
+        let last = before.as_ref().map(|before| before.sequence());
+        let sequence = match before {
+            Some(before) if before.value() == value && foreign < last => before.sequence(),
+            _ => next(last.max(foreign)).ok_or(Error::LastSequence(Name::from(name)))?,
+        };
+        let until = chrono::DateTime::<chrono::Utc>::from(now + LIFETIME);
+        let record = rust_ipns::Record::new(key, &value, until, sequence, ttl).map_err(Error::names)?;
+        let bytes = record.encode().map_err(Error::names)?;
+        self.0.kept.set_own(&name, &bytes)?;
         let record = ipns::Record::verify(name, bytes, now).map_err(Error::names)?;
         self.0.own.insert(name, record.clone());
         Ok(record)
     }
 
+    /// Signs what a name means anew, where its record has lived half of its life.
+    pub fn prolong(&self, key: &Keypair, now: SystemTime) -> Result<Option<ipns::Record>, Error> {
+        let turn = self.0.own.turn();
+        match self.own(&Name::of(key)) {
+            Some(own) if own.until() < now + LIFETIME / 2 => {
+                self.sign_in(&turn, key, own.value().to_vec(), own.ttl(), now).map(Some)
+            }
+            own => Ok(own),
+        }
+    }
+
     /// Signs a record in the background: subscribers and the routing system are told soon.
-    pub fn sign_again(
+    fn sign_again(
         &self,
+        turn: &Turn,
         key: &Keypair,
         own: &ipns::Record,
         now: SystemTime,
     ) -> Result<ipns::Record, Error> {
-        let record = self.sign(key, own.value().to_vec(), own.ttl(), now)?;
+        let record = self.sign_in(turn, key, own.value().to_vec(), own.ttl(), now)?;
         self.0.own.lock().untold.insert(key.public().to_peer_id());
         self.0.signed.notify_one();
         Ok(record)
@@ -161,6 +194,7 @@ impl Names {
     /// elsewhere.
     pub fn hear_own(&self, key: &Keypair, record: &ipns::Record, now: SystemTime) -> Result<Verdict, Error> {
         let name = key.public().to_peer_id();
+        let turn = self.0.own.turn();
         let own = self.own(&Name::from(name));
         let is_here =
             |own: &ipns::Record| own.sequence() == record.sequence() && own.value() == record.value();
@@ -180,7 +214,7 @@ impl Names {
         match own {
             Some(_) if self.0.own.is_asked(&name) => self.note_rival(name, record.sequence()),
             _ if is_older => {}
-            own => self.count_on(key, own, record, now)?,
+            own => self.count_on(&turn, key, own, record, now)?,
         }
         Ok(verdict)
     }
@@ -199,6 +233,7 @@ impl Names {
     /// Counts on from what was signed elsewhere before this node asked: what it published meanwhile is signed again.
     fn count_on(
         &self,
+        turn: &Turn,
         key: &Keypair,
         own: Option<ipns::Record>,
         record: &ipns::Record,
@@ -207,7 +242,7 @@ impl Names {
         let name = key.public().to_peer_id();
         let is_published = self.0.own.lock().published.contains(&name);
         let signed = match own.filter(|_| is_published) {
-            Some(own) => Some(self.sign_again(key, &own, now)?.sequence()),
+            Some(own) => Some(self.sign_again(turn, key, &own, now)?.sequence()),
             None => None,
         };
         let sequence = record.sequence();
@@ -218,6 +253,7 @@ impl Names {
     /// Signs what a name meant last, unless `found`, which is valid, says something else.
     pub fn renew(&self, key: &Keypair, found: Option<ipns::Record>, now: SystemTime) -> Result<bool, Error> {
         let peer = key.public().to_peer_id();
+        let turn = self.0.own.turn();
         let Some(own) = self.own(&Name::from(peer)) else { return Ok(false) };
         let found = found.max(self.foreign(&peer)?.filter(|foreign| foreign.until() > now));
         if let Some(found) = found.filter(|found| found.value() != own.value()) {
@@ -226,10 +262,11 @@ impl Names {
                 sequence = found.sequence(),
                 "its record expired here, and another machine writes it now: what was published here is not published any more"
             );
+            drop(turn);
             self.hear(peer, found.bytes().to_vec(), now)?;
             return Ok(false);
         }
-        self.sign_again(key, &own, now)?;
+        self.sign_again(&turn, key, &own, now)?;
         Ok(true)
     }
 }

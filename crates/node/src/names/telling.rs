@@ -12,7 +12,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{LIFETIME, Name, Names};
+use super::{Name, Names};
 use crate::{Error, announcer::SMALL_SWARM, behaviour::Command, routing::ipns};
 
 /// The routing system is told so often; what has lived half of its life is signed anew then.
@@ -129,10 +129,8 @@ impl Names {
             let record = match self.own(&Name::from(name)).filter(valid) {
                 // Another machine has moved the name on.
                 Some(old) if self.foreign(&name)? > Some(old.clone()) => None,
-                Some(old) if old.until() < now + LIFETIME / 2 => {
-                    Some(self.sign(&key, old.value().to_vec(), old.ttl(), now)?)
-                }
-                record => record,
+                Some(_) => self.prolong(&key, now)?,
+                None => None,
             };
             all.push((name, record.map(|record| record.bytes().to_vec())));
         }

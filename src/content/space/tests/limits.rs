@@ -29,3 +29,20 @@ fn blocks_near_max_size_release_untagged_content() {
     room.store.put_blocks(&[block(&vec![7; 2 * MIB])]).unwrap();
     assert_eq!(old.iter().map(|root| room.has(root)).collect::<Vec<_>>(), [false, true, true]);
 }
+
+#[test]
+fn what_was_counted_before_room_was_made_is_not_told_after_it() {
+    let room = room(None, Some(10));
+    for n in 1..5 {
+        room.hold(n, 2, false);
+    }
+    // Its last bytes pass the limit, and are counted with what goes for them.
+    room.put(5, 3).unwrap();
+    if let Some((_, _, took)) = &mut *locked(&room.space.counted) {
+        *took = Duration::from_secs(3600);
+    }
+    let usage = room.space.usage(&room.store).unwrap();
+    assert_eq!(usage.used, room.store.used_bytes().unwrap());
+    assert!(usage.used <= 10 * MIB as u64, "{usage:?}");
+    assert_eq!(usage.used, usage.kept + usage.cached + usage.followed, "{usage:?}");
+}

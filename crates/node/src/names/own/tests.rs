@@ -37,7 +37,7 @@ fn a_record_that_expired_while_the_node_was_off_is_signed_again_unless_the_name_
     };
     let (name, hour) = (key.public().to_peer_id(), Duration::from_secs(3600));
     let expired = record(b"/ipfs/a", SystemTime::now() - hour, 7);
-    names().0.kept.publish::<Error>(&name, |_| Ok(expired)).unwrap();
+    names().0.kept.set_own(&name, &expired).unwrap();
     let names = names();
     let moved = record(b"/ipfs/b", SystemTime::now() + hour, 3);
     let moved = ipns::Record::verify(name, moved, SystemTime::now()).unwrap();
@@ -57,7 +57,7 @@ fn the_sequence_counts_up_also_where_the_clock_goes_back() {
     let until = SystemTime::now() + Duration::from_secs(365 * 24 * 60 * 60);
     let ahead = rust_ipns::Record::new(&key, b"/ipfs/a", until.into(), 7, Duration::from_secs(1));
     let ahead = ahead.unwrap().encode().unwrap();
-    names.0.kept.publish::<Error>(&key.public().to_peer_id(), |_| Ok(ahead)).unwrap();
+    names.0.kept.set_own(&key.public().to_peer_id(), &ahead).unwrap();
     let sequence = |value: &str| names.sign(&key, value.into(), TTL, SystemTime::now()).unwrap().sequence();
     assert_eq!(["/ipfs/b", "/ipfs/a"].map(sequence), [8, 9]);
 }
@@ -152,6 +152,47 @@ fn a_restored_backup_that_published_nothing_yet_learns_the_newest_sequence_and_c
     assert_eq!(again.sequence(), 8);
 }
 
+/// By pubsub and as an answer, at the same time.
+#[test]
+fn a_record_that_is_heard_twice_at_once_before_peers_were_asked_is_no_rival() {
+    for _ in 0..20 {
+        let [(_elsewhere, other), (_dir, names)] = [machine(), machine()];
+        let key = shared_key(&names, &other);
+        let name = key.public().to_peer_id();
+        signed(&names, &key, "/ipfs/backup");
+        let newest = (0..3).fold(Vec::new(), |_, n| signed(&other, &key, &format!("/ipfs/{n}")));
+        std::thread::scope(|scope| {
+            scope.spawn(|| verdict(&names, name, &newest));
+            scope.spawn(|| {
+                verdict(&names, name, &newest);
+                names.0.own.mark_asked(name);
+            });
+        });
+        assert!(names.0.own.rivals().is_empty());
+    }
+}
+
+/// What is signed in the background is what the name means by then.
+#[test]
+fn a_record_that_is_heard_during_publications_does_not_bring_an_older_value_back() {
+    let [(_one, names), (_two, other)] = [machine(), machine()];
+    let key = shared_key(&names, &other);
+    let name = key.public().to_peer_id();
+    signed(&names, &key, "/ipfs/own-0");
+    for n in 0..50 {
+        let theirs = (0..3).fold(Vec::new(), |_, m| signed(&other, &key, &format!("/ipfs/{n}-{m}")));
+        let published = std::thread::scope(|scope| {
+            scope.spawn(|| verdict(&names, name, &theirs));
+            scope.spawn(|| signed(&names, &key, &format!("/ipfs/own-{n}"))).join().unwrap()
+        });
+        let published = ipns::Record::verify(name, published, SystemTime::now()).unwrap();
+        let last = names.own(&Name::from(name)).unwrap();
+        assert_eq!(last.text(), published.text());
+        assert_eq!(Some(last.bytes().to_vec()), names.0.kept.own(&name).unwrap());
+        verdict(&other, name, last.bytes());
+    }
+}
+
 #[test]
 fn after_the_greatest_sequence_a_publication_is_refused_and_does_not_overflow() {
     let (_dir, names) = machine();
@@ -160,7 +201,7 @@ fn after_the_greatest_sequence_a_publication_is_refused_and_does_not_overflow() 
     let last =
         rust_ipns::Record::new(&key, b"/ipfs/a", until.into(), u64::MAX, TTL).unwrap().encode().unwrap();
     let name = key.public().to_peer_id();
-    names.0.kept.publish::<Error>(&name, |_| Ok(last)).unwrap();
+    names.0.kept.set_own(&name, &last).unwrap();
     let sign = |value: &[u8]| names.sign(&key, value.into(), TTL, SystemTime::now());
     assert_eq!(sign(b"/ipfs/a").unwrap().sequence(), u64::MAX, "the same is valid for longer");
     let refused = sign(b"/ipfs/b").unwrap_err();
