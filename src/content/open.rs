@@ -362,37 +362,26 @@ impl Content {
     pub async fn keep(&self, blob: &Blob, file: Cid, owned: bool) -> Result<(), Error> {
         let _guard = self.storing().await;
         // What led here is kept before it is said to be.
-        drop(self.0.keeping.write().await);
-        let holding = blob.holder.map(|holder| {
-            let roots: BTreeSet<Cid> = [holder, *blob.at.root(), file].into();
-            let roots: Vec<Cid> = roots.into_iter().collect();
-            (holder, Holding::new(owned, &roots, vec![(blob.digest.clone(), blob.at.clone())]))
-        });
-        let roots = holding.as_ref().map_or(vec![file], |(_, holding)| holding.roots());
-        self.store_single(blob, file, holding).await?;
-        self.node().announce(roots);
+        self.settled().await;
+        self.store_single(blob, file, Kept::of(blob, file, owned)).await?;
+        self.announce_kept(&[Kept::of(blob, file, owned)]).await
+    }
+
+    /// Tells peers of what is held from now on, and has the limits looked at.
+    pub(super) async fn announce_kept(&self, kept: &[Kept]) -> Result<(), Error> {
+        kept.iter().for_each(|kept| self.node().announce(kept.roots()));
         let space = self.0.space.clone();
-        Ok(self
-            .store()
-            .run(move |store| {
-                space.came(store);
-                Ok(())
-            })
-            .await?)
+        let came = move |store: &Store| {
+            space.came(store);
+            Ok(())
+        };
+        Ok(self.store().run(came).await?)
     }
 
     /// Makes a blob of a file that is one block, which is how it came, and holds it where a holder is given: in one commit.
-    async fn store_single(
-        &self,
-        blob: &Blob,
-        file: Cid,
-        holding: Option<(Cid, Holding)>,
-    ) -> Result<(), Error> {
+    async fn store_single(&self, blob: &Blob, file: Cid, kept: Kept) -> Result<(), Error> {
         let blob = blob.clone();
-        let hold = move |write: &WriteTransaction| match &holding {
-            Some((holder, holding)) => index::hold_also(write, holder, holding),
-            None => note_fetched(write, &file),
-        };
+        let hold = move |write: &WriteTransaction| kept.hold(write);
         let store = move |store: &Store| {
             let Some((data, layout)) = single(store, &blob, file)? else {
                 return store.database().write_together(hold);
@@ -404,6 +393,35 @@ impl Content {
             draft.seal()?.finish_with(&digest, &aliases, &[layout], &[], hold).map(drop)
         };
         Ok(self.store().run(store).await?)
+    }
+}
+
+/// What is written of a blob that came from peers, beside its bytes.
+pub(super) struct Kept {
+    file: Cid,
+    /// What it is held under, and what that holds with it.
+    holding: Option<(Cid, Holding)>,
+}
+
+impl Kept {
+    pub(super) fn of(blob: &Blob, file: Cid, owned: bool) -> Self {
+        let holding = blob.holder.map(|holder| {
+            let roots: BTreeSet<Cid> = [holder, *blob.at.root(), file].into();
+            let roots: Vec<Cid> = roots.into_iter().collect();
+            (holder, Holding::new(owned, &roots, vec![(blob.digest.clone(), blob.at.clone())]))
+        });
+        Self { file, holding }
+    }
+
+    pub(super) fn hold(&self, write: &WriteTransaction) -> Result<(), StoreError> {
+        match &self.holding {
+            Some((holder, holding)) => index::hold_also(write, holder, holding),
+            None => note_fetched(write, &self.file),
+        }
+    }
+
+    fn roots(&self) -> Vec<Cid> {
+        self.holding.as_ref().map_or(vec![self.file], |(_, holding)| holding.roots())
     }
 }
 

@@ -3,11 +3,13 @@
 use std::{sync::Arc, time::Instant};
 
 use ocipfs_oci::{Algorithm, Digest};
+use redb::WriteTransaction;
 
 use super::Task;
 use crate::content::{
     Blob, Error,
     arrival::{Settled, whole::hash},
+    open::Kept,
     store::Stored,
 };
 
@@ -66,9 +68,8 @@ impl Task {
         let (size, root) = (self.shared.file.size(), self.shared.root);
         let stored = match self.shared.file.is_passing() {
             true => Stored { id: PASSED, digest, size, root },
-            false => self.finish(digest, &verified).await?,
+            false => self.finish(digest, &verified, &kept).await?,
         };
-        self.keep(&kept).await?;
         Ok(Settled { stored, verified, promises: promised.len() })
     }
 
@@ -93,11 +94,18 @@ impl Task {
         Ok((kept, mismatch))
     }
 
-    async fn finish(&self, digest: Digest, verified: &[Digest]) -> Result<Stored, Error> {
+    /// Stores the file and holds it, in one commit: a crash does not leave it to nobody.
+    async fn finish(&self, digest: Digest, verified: &[Digest], promised: &[Blob]) -> Result<Stored, Error> {
         let aliases: Vec<Digest> = verified.iter().filter(|other| **other != digest).cloned().collect();
-        let file = self.shared.file.clone();
-        let finish = tokio::task::spawn_blocking(move || file.finish(&digest, &aliases));
-        Ok(finish.await.map_err(Error::stopped)??)
+        let kept = || promised.iter().map(|blob| Kept::of(blob, self.shared.root, false)).collect::<Vec<_>>();
+        let (file, held) = (self.shared.file.clone(), kept());
+        let hold = move |write: &WriteTransaction| held.iter().try_for_each(|kept| kept.hold(write));
+        // What led here is kept before it is said to be.
+        self.content.settled().await;
+        let finish = tokio::task::spawn_blocking(move || file.finish(&digest, &aliases, hold));
+        let stored = finish.await.map_err(Error::stopped)??;
+        self.content.announce_kept(&kept()).await?;
+        Ok(stored)
     }
 
     async fn keep(&self, kept: &[Blob]) -> Result<(), Error> {

@@ -8,7 +8,7 @@ use std::{
 
 use ocipfs_node::Cid;
 use ocipfs_oci::Digest;
-use redb::ReadableTable;
+use redb::{ReadableTable, WriteTransaction};
 
 use super::{Arriving, Hashed, Inner};
 use crate::content::store::{
@@ -47,8 +47,14 @@ impl Arriving {
         })
     }
 
-    /// Stores the file, whose bytes the caller has seen to have the sha256 `digest`.
-    pub fn finish(&self, digest: &Digest, aliases: &[Digest]) -> Result<Stored, Error> {
+    /// Stores the file, whose bytes the caller has seen to have the sha256 `digest`, and does something else in the same
+    /// commit, which others share: `also` may run twice.
+    pub fn finish(
+        &self,
+        digest: &Digest,
+        aliases: &[Digest],
+        also: impl FnMut(&WriteTransaction) -> Result<(), Error> + Send + 'static,
+    ) -> Result<Stored, Error> {
         let inner = &self.0;
         let sha256 = sha256(digest)?;
         let _alone = lock(&inner.settling);
@@ -57,7 +63,7 @@ impl Arriving {
         if small.is_none() {
             inner.check_name()?;
         }
-        let id = inner.settle(|rows| inner.promote(rows, sha256, aliases.to_vec(), small))?;
+        let id = inner.settle(|rows| inner.promote(rows, sha256, aliases.to_vec(), small, also))?;
         inner.end();
         Ok(Stored { id, digest: digest.clone(), size: inner.size, root: inner.root })
     }
@@ -115,6 +121,7 @@ impl Inner {
         sha256: Hash,
         aliases: Vec<Digest>,
         small: Option<Vec<u8>>,
+        mut also: impl FnMut(&WriteTransaction) -> Result<(), Error> + Send + 'static,
     ) -> Result<u64, Error> {
         let (disk, is_small, size) = (&self.store.0.disk, small.is_some(), self.size);
         disk.check_space()?;
@@ -124,7 +131,9 @@ impl Inner {
         let _placing = self.store.0.placing.read().unwrap_or_else(PoisonError::into_inner);
         let id = self.store.0.database.write_together(move |write| {
             let whole = Whole { sha256, size, aliases: &aliases, small: small.as_deref() };
-            rows.promote(&mut Tables::open(write)?, &whole)
+            let id = rows.promote(&mut Tables::open(write)?, &whole)?;
+            also(write)?;
+            Ok(id)
         })?;
         self.store.settle_file(self.id, &sha256, is_small);
         Ok(id)

@@ -74,7 +74,7 @@ proptest! {
         for (leaf, block) in dag.leaves.iter().filter(|(leaf, _)| !arriving.has(leaf)) {
             arriving.write(leaf, block, 0..block.len()).unwrap();
         }
-        let stored = arriving.finish(&Digest::sha256_of(&bytes), &[]).unwrap();
+        let stored = arriving.finish(&Digest::sha256_of(&bytes), &[], |_| Ok(())).unwrap();
         prop_assert_eq!(whole(&store, &stored), bytes);
         prop_assert!(dag.is_in(&store));
     }

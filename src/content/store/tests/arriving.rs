@@ -57,7 +57,7 @@ fn blocks_come_in_any_order_from_several_threads_and_are_served_at_once() {
         assert!(dag.is_in(&store));
         assert_eq!(arriving.read_at(MIB as u64 - 7, 99).unwrap(), bytes[MIB - 7..][..99]);
         assert!(store.file(&dag.root()).unwrap().is_none() && !blob_path(dir.path(), &bytes).exists());
-        let stored = arriving.finish(&Digest::sha256_of(&bytes), &[]).unwrap();
+        let stored = arriving.finish(&Digest::sha256_of(&bytes), &[], |_| Ok(())).unwrap();
         assert!(
             dag.is_in(&store) && incoming(dir.path()).is_empty() && blob_path(dir.path(), &bytes).exists()
         );
@@ -93,9 +93,12 @@ fn what_was_checkpointed_is_here_after_another_opening_and_no_more() {
     let is_written = |n: usize| arriving.has(&dag.leaves[n].0);
     assert_eq!([0, 1, 2, 3, 4, 5].map(is_written), [false, true, true, false, true, false]);
     assert!(arriving.read_at(0, 9).is_err(), "a hole is not read as zeros");
-    assert!(matches!(arriving.finish(&Digest::sha256_of(&bytes), &[]), Err(Error::Incomplete { .. })));
+    assert!(matches!(
+        arriving.finish(&Digest::sha256_of(&bytes), &[], |_| Ok(())),
+        Err(Error::Incomplete { .. })
+    ));
     [0, 3, 5].iter().for_each(|n| write(&arriving, &dag.leaves[*n]));
-    let stored = arriving.finish(&Digest::sha256_of(&bytes), &[]).unwrap();
+    let stored = arriving.finish(&Digest::sha256_of(&bytes), &[], |_| Ok(())).unwrap();
     assert!(dag.is_in(&store) && whole(&store, &stored) == bytes);
 }
 
@@ -162,7 +165,7 @@ fn a_file_that_came_in_another_way_meanwhile_is_stored_once() {
     arriving.checkpoint().unwrap();
     let stored = put(&store, &bytes, &[&dag]);
     dag.leaves[1..].iter().for_each(|leaf| write(&arriving, leaf));
-    assert_eq!(arriving.finish(&stored.digest, &[]).unwrap(), stored);
+    assert_eq!(arriving.finish(&stored.digest, &[], |_| Ok(())).unwrap(), stored);
     assert!(dag.is_in(&store) && incoming(dir.path()).is_empty());
     assert_eq!(store.stat().unwrap().layouts, 1);
     store.remove(&dag.root()).unwrap();
@@ -177,7 +180,7 @@ fn another_layout_of_stored_bytes_arrives_without_a_second_copy() {
     put(&store, &bytes, &[&v1]);
     let arriving = begin(&store, &legacy, &bytes);
     legacy.leaves.iter().for_each(|leaf| write(&arriving, leaf));
-    arriving.finish(&Digest::sha256_of(&bytes), &[]).unwrap();
+    arriving.finish(&Digest::sha256_of(&bytes), &[], |_| Ok(())).unwrap();
     assert!(incoming(dir.path()).is_empty() && v1.is_in(&store) && legacy.is_in(&store));
     store.remove(&v1.root()).unwrap();
     assert!(legacy.is_in(&store) && blob_path(dir.path(), &bytes).exists());
@@ -191,7 +194,7 @@ fn a_small_file_moves_into_the_index() {
         let dag = Dag::new(Profile::Legacy, &bytes);
         let arriving = begin(&store, &dag, &bytes);
         write(&arriving, &dag.leaves[0]);
-        let stored = arriving.finish(&Digest::sha256_of(&bytes), &[]).unwrap();
+        let stored = arriving.finish(&Digest::sha256_of(&bytes), &[], |_| Ok(())).unwrap();
         assert!(dag.is_in(&store) && whole(&store, &stored) == bytes && incoming(dir.path()).is_empty());
         assert!(!blob_path(dir.path(), &bytes).exists());
         store.remove(&dag.root()).unwrap();
@@ -214,7 +217,7 @@ fn a_leaf_that_is_framed_in_another_way_is_kept_as_it_is() {
     let leaf = Leaf { cid, offset: 0, length: 100_000 };
     arriving.write(&leaf, &block, head.len()..head.len() + 100_000).unwrap();
     assert_eq!(store.get(&cid).unwrap().unwrap(), block);
-    let stored = arriving.finish(&Digest::sha256_of(&bytes), &[]).unwrap();
+    let stored = arriving.finish(&Digest::sha256_of(&bytes), &[], |_| Ok(())).unwrap();
     assert_eq!((store.get(&cid).unwrap().unwrap(), whole(&store, &stored)), (block, bytes));
     assert_eq!(store.size(&cid).unwrap(), Some((head.len() + 100_000 + tail.len()) as u64));
 }
@@ -231,4 +234,21 @@ fn a_removed_partial_file_is_no_longer_noted_as_fetched() {
     arriving.discard().unwrap();
     let fetched = store.database().read(|read| Ok(read.open_table(FETCHED)?.len()?)).unwrap();
     assert_eq!(fetched, 0);
+}
+
+#[test]
+fn a_file_that_cannot_be_held_is_not_stored_and_stays_arriving() {
+    let (_dir, store) = temp();
+    let bytes = bytes(1, 2 * MIB);
+    let dag = Dag::new(Profile::UnixfsV1, &bytes);
+    let arriving = begin(&store, &dag, &bytes);
+    dag.leaves.iter().for_each(|leaf| write(&arriving, leaf));
+    let digest = Digest::sha256_of(&bytes);
+    let unheld = arriving.finish(&digest, &[], |_| Err(Error::Damaged("no holder".into())));
+    assert!(matches!(unheld, Err(Error::Damaged(_))), "{unheld:?}");
+    assert!(store.file(&dag.root()).unwrap().is_none() && dag.is_in(&store));
+    let root = dag.root();
+    arriving.finish(&digest, &[], move |write| note_fetched(write, &root)).unwrap();
+    let fetched = store.database().read(|read| Ok(read.open_table(FETCHED)?.len()?)).unwrap();
+    assert_eq!((store.file(&dag.root()).unwrap().is_some(), fetched), (true, 1));
 }

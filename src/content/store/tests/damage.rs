@@ -37,7 +37,7 @@ fn a_damaged_blob_is_not_stored_over_a_restart_and_its_right_windows_are() {
     let arriving = store.arrive(dag.root(), bytes.len() as u64).unwrap();
     assert_eq!([0, 1, 2].map(|n| arriving.has(&dag.leaves[n].0)), [true, false, true]);
     write(&arriving, &dag, 1);
-    let again = arriving.finish(&stored.digest, &[]).unwrap();
+    let again = arriving.finish(&stored.digest, &[], |_| Ok(())).unwrap();
     assert!(whole(&store, &again) == bytes && dag.is_in(&store) && incoming(dir.path()).is_empty());
     assert!(store.lost().unwrap().is_empty() && !store.is_lost(&sha512).unwrap());
     assert_eq!(store.blob(&sha512).unwrap().map(|stored| stored.digest), Some(stored.digest));
@@ -98,7 +98,7 @@ fn a_blob_with_two_layouts_keeps_both_when_it_is_damaged() {
     assert_eq!(written, [MIB as u64, 7 * MIB as u64 / 4]);
     let arriving = store.arrive(dags[0].root(), bytes.len() as u64).unwrap();
     write(&arriving, &dags[0], 1);
-    let again = arriving.finish(&stored.digest, &[]).unwrap();
+    let again = arriving.finish(&stored.digest, &[], |_| Ok(())).unwrap();
     assert!(whole(&store, &again) == bytes && dags[0].is_in(&store));
     let other = store.arrive(dags[1].root(), bytes.len() as u64).unwrap();
     assert_eq!(other.written(), 7 * MIB as u64 / 4);

@@ -80,7 +80,9 @@ fn take(store: &Store, (bytes, dag): &(Bytes, Dag), handle: &mut Option<Arriving
             arriving.write(leaf, block, 0..block.len())
         }),
         (Step::Checkpoint, Some(arriving)) => arriving.checkpoint(),
-        (Step::Finish, Some(arriving)) => arriving.finish(&Digest::sha256_of(bytes), &[]).map(drop),
+        (Step::Finish, Some(arriving)) => {
+            arriving.finish(&Digest::sha256_of(bytes), &[], |_| Ok(())).map(drop)
+        }
         (Step::Discard, Some(arriving)) => arriving.discard(),
         (Step::Collect, _) => collect(store, dag),
         (Step::Drop, _) => {
@@ -139,7 +141,7 @@ fn can_be_had(store: &Store, (bytes, dag): &(Bytes, Dag)) {
         let arriving = store.arrive(dag.root(), size(dag)).unwrap();
         nodes(&arriving, dag).unwrap();
         dag.leaves.iter().for_each(|(leaf, block)| arriving.write(leaf, block, 0..block.len()).unwrap());
-        arriving.finish(&Digest::sha256_of(bytes), &[]).unwrap();
+        arriving.finish(&Digest::sha256_of(bytes), &[], |_| Ok(())).unwrap();
     }
     let stored = store.file(&dag.root()).unwrap().expect("it is stored");
     // What was opened before must not hide that the file is missing.
@@ -230,7 +232,7 @@ fn a_missing_name_is_found_before_the_file_is_said_to_be_stored() {
     }
     incoming(dir.path()).iter().for_each(|path| std::fs::remove_file(path).unwrap());
     let arriving = handle.unwrap();
-    assert!(matches!(arriving.finish(&Digest::sha256_of(&file.0), &[]), Err(Error::File { .. })));
+    assert!(matches!(arriving.finish(&Digest::sha256_of(&file.0), &[], |_| Ok(())), Err(Error::File { .. })));
     drop(arriving);
     rows_and_files_agree(dir.path(), &store);
     can_be_had(&store, &file);

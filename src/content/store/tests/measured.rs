@@ -99,7 +99,7 @@ fn blocks_of_256_mib_are_read_and_arrive() {
     }
     println!("written, checkpointed: {:?}", start.elapsed());
     let start = Instant::now();
-    arriving.finish(&Digest::sha256_of(b"whatever"), &[]).unwrap();
+    arriving.finish(&Digest::sha256_of(b"whatever"), &[], |_| Ok(())).unwrap();
     println!("finished: {:?}", start.elapsed());
     for round in ["first", "second"] {
         let start = Instant::now();
