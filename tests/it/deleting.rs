@@ -7,7 +7,8 @@ use ocipfs_oci::{Digest, media_type};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Serve, files_below, finish, noise, ocipfs, trial_within, trials, until},
+    clients::{CRANE, ORAS, Tool},
+    harness::{Serve, blocking, files_below, finish, noise, ocipfs, trial_within, trials, until},
     http::{ask, get},
     push::{Repository, descriptor, manifest},
 };
@@ -25,6 +26,8 @@ pub fn trials() -> Vec<Trial> {
         referrers_go_with_their_subject,
         what_was_deleted_before_a_kill_is_collected_after_the_restart,
     ];
+    all.extend(trials![needs CRANE.available(); crane_delete_frees_the_space_of_an_image]);
+    all.extend(trials![needs ORAS.available(); oras_manifest_delete_frees_the_space_of_an_image]);
     let name = "it::deleting::daily_pushes_of_one_tag_never_fill_a_node_with_a_maximum_size";
     let limit = Duration::from_secs(if is_full_size() { 1800 } else { 180 });
     all.push(trial_within(name, limit, daily_pushes_of_one_tag_never_fill_a_node_with_a_maximum_size));
@@ -77,6 +80,27 @@ async fn a_deleted_image_leaves_the_disk_the_catalog_and_the_published_root() {
     assert_eq!(app.get(&format!("manifests/{digest}")).await.status, 200);
     node.ask(&["repo", "gc", "--untagged"]);
     assert_eq!(files(&node), 1);
+}
+
+async fn crane_delete_frees_the_space_of_an_image() {
+    client_deletes(&CRANE, &["delete"]).await;
+}
+
+async fn oras_manifest_delete_frees_the_space_of_an_image() {
+    client_deletes(&ORAS, &["manifest", "delete", "--plain-http", "--force"]).await;
+}
+
+async fn client_deletes(client: &'static Tool, command: &'static [&'static str]) {
+    let node = Serve::start(&[]);
+    let app = Repository::new(&node, "app");
+    app.push_image("kept", &layer(1, LAYER)).await;
+    let digest = app.push_image("1", &layer(2, LAYER)).await;
+    assert_eq!(files(&node), 2);
+    let reference = format!("{}/app@{digest}", node.registry());
+    blocking(move || client.start().unwrap().run(&[command, &[&reference]].concat()).unwrap()).await;
+    until("its file is gone", || files(&node) == 1).await;
+    assert_eq!(app.get("tags/list").await.json()["tags"], json!(["kept"]));
+    app.has(&layer(1, LAYER)).await;
 }
 
 async fn an_overwritten_tag_is_pulled_by_digest_until_it_is_collected() {

@@ -2,6 +2,7 @@
 //! followed.
 
 mod standby;
+mod tools;
 mod union;
 
 use std::time::Duration;
@@ -31,6 +32,7 @@ pub fn trials() -> Vec<Trial> {
             what_refers_to_an_image_is_known_at_a_follower,
         ],
         standby::trials(),
+        tools::trials(),
         union::trials(),
         trials![needs Skopeo::available(); skopeo_pulls_from_the_published_root_by_its_name],
         trials![needs boxo::available(); another_peer_is_given_what_was_pushed_only_where_it_is_shared],

@@ -3,6 +3,8 @@
 #[path = "../clients/mod.rs"]
 mod clients;
 mod dns;
+#[path = "../go.rs"]
+mod go;
 mod harness;
 mod http;
 mod offline;

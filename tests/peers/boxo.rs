@@ -2,9 +2,8 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fs::{self, File},
+    fs,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
     sync::OnceLock,
     time::{Duration, SystemTime},
 };
@@ -12,13 +11,11 @@ use std::{
 use tempfile::TempDir;
 
 use super::program::{Fetched, Program, Served};
+use crate::go;
 
 const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/boxo");
 
 const PROGRAM: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/boxo-peer");
-
-/// The oldest Go that boxo is built with.
-const GO: (u32, u32) = (1, 25);
 
 /// Builds the program if need be, which takes Go minutes from nothing, and otherwise names what is missing.
 pub fn available() -> Result<(), String> {
@@ -27,19 +24,7 @@ pub fn available() -> Result<(), String> {
 }
 
 fn build() -> Result<(), String> {
-    // Held by the system, so a process that dies while it builds leaves no lock behind.
-    let lock = format!("{PROGRAM}.lock");
-    let lock = File::create(&lock).map_err(|error| format!("{lock}: {error}"))?;
-    lock.lock().map_err(|error| format!("{PROGRAM}: {error}"))?;
-    if built() {
-        return Ok(());
-    }
-    check_version()?;
-    let done = go(&["build", "-o", PROGRAM, "./peer"]).map_err(|error| error.to_string())?;
-    if done.status.success() {
-        return Ok(());
-    }
-    Err(format!("go build ended with {}:\n{}", done.status, String::from_utf8_lossy(&done.stderr)))
+    go::build(Path::new(PROGRAM), built, Path::new(DIR), &["build", "-o", PROGRAM, "./peer"])
 }
 
 /// Whether the program is there, and newer than all that it is made of.
@@ -50,36 +35,6 @@ fn built() -> bool {
     let newest: Option<SystemTime> =
         sources.chain(["go.mod", "go.sum"].map(|name| dir.join(name))).map(modified).max().flatten();
     modified(PROGRAM.into()).is_some_and(|built| newest.is_some_and(|newest| built > newest))
-}
-
-fn check_version() -> Result<(), String> {
-    let wanted = format!("Go {}.{} or newer, from https://go.dev/dl", GO.0, GO.1);
-    let said = go(&["env", "GOVERSION"]).map_err(|error| format!("go: {error} ({wanted})"))?;
-    let said = String::from_utf8_lossy(&said.stdout).trim().to_owned();
-    match version(&said) {
-        Some(version) if version >= GO => Ok(()),
-        _ => Err(format!("{said:?} is too old ({wanted})")),
-    }
-}
-
-/// Of `go1.26.8` the first two numbers.
-fn version(said: &str) -> Option<(u32, u32)> {
-    let mut numbers = said.strip_prefix("go")?.split(|c: char| !c.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
-/// Runs Go, which must not fetch a newer one of itself, nor need a C compiler.
-fn go(args: &[&str]) -> std::io::Result<Output> {
-    let mut path = std::env::var_os("PATH").unwrap_or_default();
-    path.push(":/usr/local/go/bin");
-    Command::new("go")
-        .args(args)
-        .current_dir(DIR)
-        .env("PATH", path)
-        .env("GOTOOLCHAIN", "local")
-        .env("CGO_ENABLED", "0")
-        .stdin(Stdio::null())
-        .output()
 }
 
 /// A peer that serves files until it is dropped, or the test process ends.

@@ -35,7 +35,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// A publisher with `app:1`, and a follower that knows it.
-async fn pair(image: &Image) -> (Serve, Serve) {
+pub async fn pair(image: &Image) -> (Serve, Serve) {
     let publisher = Serve::start(&[]);
     push(&publisher, "app", "1", image).await;
     let follower = follower(&[&publisher], &[]);
@@ -43,7 +43,7 @@ async fn pair(image: &Image) -> (Serve, Serve) {
     (publisher, follower)
 }
 
-async fn tags(node: &Serve, name: &str) -> serde_json::Value {
+pub async fn tags(node: &Serve, name: &str) -> serde_json::Value {
     get(&node.url(&format!("/v2/{name}/tags/list"))).await.json()["tags"].clone()
 }
 
