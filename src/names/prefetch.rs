@@ -141,6 +141,7 @@ async fn follow(resolver: Resolver, name: Name, policy: Prefetch) {
     loop {
         heads.mark_unchanged();
         let meant = meant(&resolver, &name);
+        let joined = resolver.content().node().joined();
         let is_whole = tokio::select! {
             whole = fetch(&resolver, &name, policy) => Some(whole),
             () = newer(&resolver, &name, &meant) => None,
@@ -160,6 +161,8 @@ async fn follow(resolver: Resolver, name: Name, policy: Prefetch) {
         tokio::select! {
             () = wait => pause = FIRST_PAUSE,
             () = tokio::time::sleep(pause), if !is_whole => pause = (pause * 2).min(LONGEST_PAUSE),
+            // A publisher that was away may be back.
+            () = joined, if !is_whole => pause = FIRST_PAUSE,
         }
     }
 }

@@ -237,7 +237,15 @@ impl Serve {
 
     /// Waits until the status is as `holds` wants it.
     pub async fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) {
-        until(what, || holds(&self.status())).await;
+        let start = Instant::now();
+        loop {
+            let status = self.status();
+            if holds(&status) {
+                return;
+            }
+            assert!(start.elapsed() < PATIENCE, "still waiting: {what}: {status}");
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
     }
 
     pub fn log(&self) -> String {
@@ -297,10 +305,13 @@ pub async fn within<T>(limit: Duration, waiting: impl Future<Output = T>) -> T {
 pub async fn until(what: &str, holds: impl Fn() -> bool) {
     let start = Instant::now();
     while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(60), "still waiting: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(start.elapsed() < PATIENCE, "still waiting: {what}");
+        tokio::time::sleep(BETWEEN_LOOKS).await;
     }
 }
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 /// Deterministic bytes that do not compress: the same in every run and on every machine.
 pub fn noise(length: usize) -> Vec<u8> {

@@ -44,6 +44,7 @@ use own::Own;
 pub use hearing::Head;
 pub use name::{Domain, Name, NotAName, Pointer};
 pub use resolve::Resolved;
+pub(crate) use telling::JOIN_PAUSE;
 
 /// How long what is published is valid, as in Kubo.
 const LIFETIME: Duration = Duration::from_secs(48 * 60 * 60);

@@ -7,11 +7,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Announcing, Blocks, Bootstrap, Cid, Error, Options, Peer, Session, Traffic,
-    announcer::Announcer,
+    announcer::{Announcer, SMALL_SWARM},
     behaviour::{Behaviour, Command, Settings},
     bitswap::{self, Commands, Server},
     identity,
-    names::Names,
+    names::{JOIN_PAUSE, Names},
     peers::{self, Peers},
     routing::Keeper,
     swarm,
@@ -139,6 +139,21 @@ impl Node {
     /// The connected peers, the oldest connection first.
     pub fn peers(&self) -> Vec<Peer> {
         self.0.online.as_ref().map(|online| online.peers.list()).unwrap_or_default()
+    }
+
+    /// Ends when a peer has joined since this call that may have what others lacked: any in a small swarm. In a larger one
+    /// peers join all the time, and this never ends.
+    pub fn joined(&self) -> impl Future<Output = ()> + Send + use<> {
+        let joins = self.online().map(|online| online.peers.joins());
+        async move {
+            let Some(mut joins) = joins else { return std::future::pending().await };
+            while joins.changed().await.is_ok() {
+                if *joins.borrow_and_update() <= SMALL_SWARM {
+                    return tokio::time::sleep(JOIN_PAUSE).await;
+                }
+            }
+            std::future::pending().await
+        }
     }
 
     /// Dials a peer by an address that ends in its peer id.

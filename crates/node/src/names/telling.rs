@@ -21,7 +21,7 @@ const REPEAT: Duration = Duration::from_secs(60 * 60);
 const REPEAT_PUBSUB: Duration = Duration::from_secs(10 * 60);
 /// Where one record follows another, the routing system is told the last.
 const SIGNED_PAUSE: Duration = Duration::from_secs(1);
-pub(super) const JOIN_PAUSE: Duration = Duration::from_millis(300);
+pub(crate) const JOIN_PAUSE: Duration = Duration::from_millis(300);
 
 /// Who kept nothing of a record is told it again, each time later.
 const RETRY: Duration = Duration::from_secs(5);
