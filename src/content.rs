@@ -181,6 +181,10 @@ impl Content {
             let space = space.clone();
             store.limit(limit, Box::new(move |store, over, more| space.make_room(store, over, more)));
         }
+        if settings.cache_size.is_some() || settings.max_size.is_some() {
+            let space = space.clone();
+            store.limit_cached(Box::new(move |store, more| space.make_way(store, more)));
+        }
         let content = Self(Arc::new(Inner {
             uploads: Uploads::new(store.clone(), settings.profile, settings.stall_timeout),
             node,

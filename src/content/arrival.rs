@@ -169,14 +169,18 @@ impl Content {
         let is_known = locked(&self.0.arrivals.all).contains_key(&name(&root));
         let space = self.0.space.clone();
         let arrive = move |store: &store::Store| {
-            // Its room is reserved first, so that what others reserve is seen.
+            // Its size is claimed first, so that what others claim is seen.
             let file = store.arrive(root, size)?;
             if is_known {
                 return Ok(file);
             }
             match purpose {
-                Purpose::Keep => store.check_room(0).map(|()| file),
-                Purpose::Read | Purpose::Cache if space.admits(store, size)? => Ok(file),
+                Purpose::Keep if space.admits_kept(store)? => Ok(file),
+                Purpose::Keep => Err(store.quota()),
+                Purpose::Read | Purpose::Cache if space.admits(store)? => {
+                    file.cache();
+                    Ok(file)
+                }
                 Purpose::Cache => Err(store::Error::NoRoom { size }),
                 Purpose::Read => {
                     drop(file);

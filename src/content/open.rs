@@ -256,8 +256,10 @@ impl Content {
 
     /// Fetches the whole of a blob into the cache, to be read later; refused at once where it does not fit.
     pub async fn cache(&self, blob: &Blob) -> Result<(), Error> {
-        if self.stored_file(&blob.digest).await?.is_none() && !self.0.space.fits(blob.size) {
-            return Err(Error::NoRoom { size: blob.size });
+        let (space, size) = (self.0.space.clone(), blob.size);
+        let fits = move |store: &Store| space.fits(store, size);
+        if self.stored_file(&blob.digest).await?.is_none() && !self.store().run(fits).await? {
+            return Err(Error::NoRoom { size });
         }
         self.open_blob(blob, 0..blob.size, Purpose::Cache).await?.settle(&mut |_| {}).await
     }

@@ -50,6 +50,11 @@ const AT_ONCE: usize = 128;
 /// So much of a limit is freed beyond what is needed, so that not every file that comes has to look for room.
 const SLACK: u64 = 16;
 
+/// Files that come, and that nobody asked to keep, take this part of what is free on the disk.
+const SHARE: u64 = 2;
+/// Nothing was counted yet.
+const UNKNOWN: u64 = u64::MAX;
+
 /// What decides about room, for one store.
 pub struct Space {
     cache_size: Option<u64>,
@@ -85,7 +90,7 @@ impl Space {
             cache_size,
             max_size,
             arrivals,
-            kept: AtomicU64::default(),
+            kept: AtomicU64::new(UNKNOWN),
             counted: Mutex::default(),
             exhausted: Mutex::default(),
             turn: Mutex::default(),
@@ -100,25 +105,54 @@ impl Space {
         }
     }
 
-    /// Whether a file of this size, whose room is reserved, may be kept, be it that others go for it.
-    pub fn admits(&self, store: &Store, size: u64) -> Result<bool, Error> {
-        let least = [self.cache_size, self.max_size].into_iter().flatten().min();
-        match (least, self.over(store)?) {
-            (_, 0) => return Ok(true),
-            (Some(limit), _) if size > limit => return Ok(false),
-            _ if self.max_size.is_some_and(|max| self.kept.load(Ordering::Relaxed) + size > max) => {
-                return Ok(false);
-            }
-            (_, over) => self.make_room(store, over, 0)?,
+    /// Whether a file that comes, and was begun, may be kept beside the others that come: others go for it as its bytes
+    /// come, since its size is only a claim.
+    pub fn admits(&self, store: &Store) -> Result<bool, Error> {
+        let (claimed, missing) = store.claimed_bytes();
+        Ok(self.cache_size.is_none_or(|limit| claimed <= limit)
+            && self.admits_kept(store)?
+            && missing <= store.free_bytes()? / SHARE)
+    }
+
+    /// The same of one that is to be kept: it does not count as cached, and may take all of the disk.
+    pub fn admits_kept(&self, store: &Store) -> Result<bool, Error> {
+        let Some(max) = self.max_size else { return Ok(true) };
+        let missing = store.claimed_bytes().1;
+        let over = store.used_bytes()?.saturating_add(missing).saturating_sub(max);
+        if over == 0 {
+            return Ok(true);
         }
-        Ok(self.over(store)? == 0)
+        if self.is_exhausted(store, over)? {
+            return Ok(false);
+        }
+        let counted = self.census(store)?.counted;
+        if counted.removable() < over {
+            self.remember_exhausted(store, &counted)?;
+        }
+        Ok(counted.removable() >= over)
     }
 
     /// Whether a file of this size has room within the limits, were all else that is not kept evicted.
-    pub fn fits(&self, size: u64) -> bool {
-        let kept = self.kept.load(Ordering::Relaxed);
-        self.cache_size.is_none_or(|limit| size <= limit)
-            && self.max_size.is_none_or(|limit| kept.saturating_add(size) <= limit)
+    pub fn fits(&self, store: &Store, size: u64) -> Result<bool, Error> {
+        let is_cached = self.cache_size.is_none_or(|limit| size <= limit);
+        let Some(limit) = self.max_size else { return Ok(is_cached) };
+        Ok(is_cached && self.kept(store)?.saturating_add(size) <= limit)
+    }
+
+    /// Bytes that somebody keeps, as they were last counted.
+    fn kept(&self, store: &Store) -> Result<u64, Error> {
+        if self.kept.load(Ordering::Relaxed) == UNKNOWN {
+            self.census(store)?;
+        }
+        Ok(self.kept.load(Ordering::Relaxed))
+    }
+
+    /// Has cached content go for so many bytes that are about to come, if they pass a limit.
+    pub fn make_way(&self, store: &Store, more: u64) -> Result<(), Error> {
+        match self.over_with(store, more)? {
+            0 => Ok(()),
+            over => self.make_room(store, over, more),
+        }
     }
 
     /// By how many bytes a limit is passed, as far as is known without counting.
@@ -132,7 +166,7 @@ impl Space {
             return Ok(0);
         }
         let used = store.used_bytes()?;
-        let pulled = used.saturating_sub(store.draft_bytes() + self.kept.load(Ordering::Relaxed));
+        let pulled = used.saturating_sub(store.draft_bytes() + self.kept(store)?);
         let over = |limit: Option<u64>, bytes: u64| limit.map_or(0, |limit| bytes.saturating_sub(limit));
         Ok(over(self.max_size, used.saturating_add(more)).max(over(self.cache_size, pulled)))
     }

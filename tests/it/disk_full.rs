@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::{
     following::{known, name_of, published, push},
-    harness::{Layer, Serve, files_below, noise, tar_of, trials},
+    harness::{Layer, Serve, files_below, noise, tar_of, trials, until},
     http::{Answer, get},
     names::image::Image,
     push::Repository,
@@ -20,7 +20,8 @@ use crate::{
 
 pub fn trials() -> Vec<Trial> {
     trials![needs SmallDisk::available();
-        a_pull_larger_than_the_disk_fails_by_name_and_works_when_there_is_room,
+        a_pull_larger_than_the_disk_streams_through_and_is_kept_when_there_is_room,
+        a_pull_that_fails_on_a_full_disk_gives_its_room_back,
         an_added_layer_larger_than_the_disk_fails_by_name_and_works_when_there_is_room,
         a_disk_without_a_byte_left_is_survived,
         a_push_larger_than_the_disk_fails_by_name_and_works_when_there_is_room,
@@ -81,12 +82,7 @@ async fn pulled(node: &Serve, layer: &Layer) {
     assert!(answer.status == 200 && answer.body == layer.bytes, "{}", answer.status);
 }
 
-/// Pulls what there is no room for: refused before its first byte, or broken off and named in the log.
-async fn is_full(node: &Serve, layer: &Layer) {
-    assert!(!is_stored_or_full(node, layer).await, "a good end");
-}
-
-/// The same of what may have come whole before; whether it has.
+/// Pulls what there may be no room for: whole, refused before its first byte, or broken off and named in the log.
 async fn is_stored_or_full(node: &Serve, layer: &Layer) -> bool {
     let response = reqwest::get(node.url(&layer.blob_path())).await.expect("an answer");
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
@@ -110,21 +106,40 @@ fn nothing_is_left(node: &Serve) {
     assert!(!node.log().contains("panicked"), "{}", node.log());
 }
 
-async fn a_pull_larger_than_the_disk_fails_by_name_and_works_when_there_is_room() {
+async fn a_pull_larger_than_the_disk_streams_through_and_is_kept_when_there_is_room() {
     let source = Serve::start(&[]);
     let [small, other] = [3, 4].map(|mib| Layer::add(&source, &noise(mib << 20)[1..]));
     let large = Layer::add(&source, &noise(120 << 20));
     let disk = SmallDisk::mount(96);
     let node = Serve::start_in(&disk.node_dir(), &["--peer", source.address()]);
+    let blobs = || files_below(&disk.node_dir(), "blobs");
     pulled(&node, &small).await;
-    futures::join!(is_full(&node, &large), pulled(&node, &small));
-    is_full(&node, &large).await;
-    pulled(&node, &small).await;
+    futures::join!(pulled(&node, &large), pulled(&node, &small));
+    assert_eq!(blobs(), 1);
     nothing_is_left(&node);
     disk.grow(400);
     for layer in [&other, &large, &small] {
         pulled(&node, layer).await;
     }
+    assert_eq!(blobs(), 3);
+    nothing_is_left(&node);
+}
+
+/// Pulls that each may have a part of the disk, and together pass what is left of it, which a neighbour takes meanwhile.
+async fn a_pull_that_fails_on_a_full_disk_gives_its_room_back() {
+    let source = Serve::start(&[]);
+    let large = Layer::add(&source, &noise(90 << 20));
+    let disk = SmallDisk::mount(300);
+    let node = Serve::start_in(&disk.node_dir(), &["--peer", source.address()]);
+    let response = reqwest::get(node.url(&large.blob_path())).await.expect("an answer");
+    assert_eq!(response.status(), 200);
+    let neighbour = disk.disk.path().join("neighbour");
+    until("it has begun", || files_below(&disk.node_dir(), "incoming") == 1).await;
+    fs::write(&neighbour, vec![1; 225 << 20]).expect("room");
+    assert!(response.bytes().await.is_err(), "the disk is full");
+    until("what had come is gone", || node.stored("arriving") == 0).await;
+    fs::remove_file(&neighbour).expect("a file");
+    pulled(&node, &large).await;
     nothing_is_left(&node);
 }
 

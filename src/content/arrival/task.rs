@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::{
     Shared, Start,
-    interest::Interest,
+    interest::{Interest, overlaps},
     tree::{Place, Tree},
     whole::Whole,
 };
@@ -33,8 +33,9 @@ const URGENT: usize = 64;
 const WANTED_AT_MOST: usize = WANTED + URGENT;
 /// The node directory is searched for so many parts at a time.
 const SEARCHED: usize = 1024;
-/// Blocks written in one go.
+/// Blocks written in one go, and bytes where they belong in several places.
 const WRITTEN: usize = 8;
+const WRITTEN_BYTES: usize = 32 << 20;
 /// What came is made durable so often, where it is worth it: so little is lost in a crash, and left to do at the end.
 const CHECKPOINT: Duration = Duration::from_millis(250);
 /// What it is worth it for, at once or after a while.
@@ -195,14 +196,45 @@ impl Task {
     }
 
     /// Writes blocks where they belong, and takes up what they lead to. `held` is what their memory is counted by.
+    ///
+    /// One block may belong in very many places: where the last reader leaves, the rest of them is not written.
     async fn absorb(&mut self, mut found: Vec<(Block, Vec<Place>)>, held: Vec<Fetched>) -> Result<(), Error> {
         // What came in several streams is out of order by a little.
         found.sort_by_key(|(_, places)| places.first().map(|place| place.offset));
+        if self.shared.file.is_passing() {
+            self.leave_for_later(&mut found);
+        }
+        let mut lots = in_lots(found).into_iter();
+        if let Some(lot) = lots.next() {
+            self.absorb_lot(lot).await?;
+        }
+        for lot in lots {
+            if self.shared.is_unread() {
+                self.tree.put_back(lot);
+            } else {
+                self.absorb_lot(lot).await?;
+            }
+        }
+        drop(held);
+        Ok(())
+    }
+
+    /// Keeps of the places only those that a reader is near to: the others would take room before they are read.
+    fn leave_for_later(&mut self, found: &mut [(Block, Vec<Place>)]) {
+        let interest = self.shared.interest();
+        for (block, places) in found {
+            let is_near = |place: &mut Place| overlaps(interest.ranges(), &place.range());
+            let near = places.extract_if(.., is_near).collect();
+            let far = std::mem::replace(places, near);
+            self.tree.put_back(vec![(block.clone(), far)]);
+        }
+    }
+
+    async fn absorb_lot(&mut self, found: Vec<(Block, Vec<Place>)>) -> Result<(), Error> {
         let (file, mut whole) = (self.shared.file.clone(), self.whole.take());
         let write = move || {
             let absorbed = found.into_iter().map(|(block, places)| write(&file, block, places, &mut whole));
             let absorbed = absorbed.collect::<Result<Vec<_>, Error>>();
-            drop(held);
             absorbed.map(|absorbed| (absorbed, whole))
         };
         let (absorbed, whole) = tokio::task::spawn_blocking(write).await.map_err(Error::stopped)??;
@@ -284,6 +316,27 @@ impl Task {
             }
         })
     }
+}
+
+/// Parts blocks and their places into lots of which each writes a bounded number of bytes.
+fn in_lots(found: Vec<(Block, Vec<Place>)>) -> Vec<Vec<(Block, Vec<Place>)>> {
+    let (mut lots, mut bytes) = (vec![Vec::new()], 0);
+    for (block, mut places) in found {
+        while !places.is_empty() {
+            if bytes >= WRITTEN_BYTES {
+                lots.push(Vec::new());
+                bytes = 0;
+            }
+            let most = (WRITTEN_BYTES - bytes) / block.data.len().max(1) + 1;
+            let rest = places.split_off(most.min(places.len()));
+            bytes += places.len() * block.data.len();
+            lots.last_mut()
+                .into_iter()
+                .for_each(|lot| lot.push((block.clone(), std::mem::take(&mut places))));
+            places = rest;
+        }
+    }
+    lots
 }
 
 /// Which of these blocks are here.

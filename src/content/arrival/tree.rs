@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
 };
 
-use ocipfs_node::Cid;
+use ocipfs_node::{Block, Cid};
 
 use super::interest::{Interest, overlaps};
 use crate::content::{Error, dag::Child};
@@ -89,6 +89,11 @@ impl Place {
         Self { offset: 0, length: size, depth: 0, covers: 0..size, parent: None }
     }
 
+    /// What of the file is to come with it.
+    pub fn range(&self) -> Range<u64> {
+        self.covers.clone()
+    }
+
     /// Whether nothing of it was taken up before.
     pub fn is_whole(&self) -> bool {
         self.covers.end - self.covers.start == self.length
@@ -127,6 +132,13 @@ impl Tree {
     pub fn make_room(&mut self, interest: &Interest) {
         if !self.has_room() {
             self.fold(interest);
+        }
+    }
+
+    /// Takes back blocks that came and were not written.
+    pub fn put_back(&mut self, blocks: Vec<(Block, Vec<Place>)>) {
+        for (block, places) in blocks {
+            places.into_iter().for_each(|place| self.add(block.cid, place));
         }
     }
 

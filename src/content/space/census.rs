@@ -40,7 +40,7 @@ pub struct Counted {
     pub loose: u64,
     /// Their number.
     pub loose_blocks: u64,
-    /// Bytes reserved for what is being fetched now.
+    /// Bytes of what is being fetched now.
     pub coming: u64,
     /// How often something had been released.
     pub releases: u64,
@@ -57,7 +57,7 @@ pub struct Usage {
     pub pinned: u64,
     /// Content of followed names that nothing else keeps.
     pub followed: u64,
-    /// Only pulled, with the whole of what is being pulled now.
+    /// Only pulled, with what has come of what is being pulled now.
     pub cached: u64,
     /// How many CIDs are pinned.
     pub pins: u64,
@@ -108,9 +108,9 @@ impl Space {
             Ok(Census { marks, counted })
         })?;
         for (_, file) in &live {
-            census.counted.coming = census.counted.coming.saturating_add(file.size);
+            census.counted.coming = census.counted.coming.saturating_add(file.written);
             if !census.marks.class(&file.root)?.contains(Class::KEPT) {
-                census.counted.usage.cached += file.size;
+                census.counted.usage.cached += file.written;
             }
         }
         let usage = &mut census.counted.usage;

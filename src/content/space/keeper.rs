@@ -92,10 +92,7 @@ impl Space {
         } else if recount && self.cache_size.is_some() && self.is_released(store)? {
             self.census(store)?;
         }
-        match self.over(store)? {
-            0 => Ok(()),
-            over => self.make_room(store, over, 0),
-        }
+        self.make_way(store, 0)
     }
 
     /// Whether something was released since everything was last counted: less is kept then than is known.

@@ -6,7 +6,10 @@ use std::{
     io::{self, ErrorKind},
     ops::Range,
     os::unix::fs::FileExt,
-    sync::{Arc, Mutex, MutexGuard, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -23,6 +26,9 @@ use super::{
     sweep::Sweep,
     tables::{self, ARRIVING, FILES, HASHED, ROOTS, Tables},
 };
+
+/// Looking at the limit costs little beside a MiB.
+const WEIGH_EVERY: u64 = 1 << 20;
 
 mod settle;
 #[cfg(test)]
@@ -59,6 +65,8 @@ pub(super) struct Inner {
     state: Mutex<State>,
     /// Held by the one checkpoint, `finish` or `discard` that is at work.
     settling: Mutex<()>,
+    /// Others that are only cached go for it.
+    is_cached: AtomicBool,
     /// Only passed on: it has no rows and no name on the disk, and its parts go when they were read.
     is_passing: bool,
 }
@@ -71,7 +79,9 @@ struct State {
     hashed: Option<Hashed>,
     /// How far the hash is that was committed last.
     hash_saved: u64,
+    /// Bytes since the disk was looked at, and since the limit was.
     unchecked: u64,
+    unweighed: u64,
     /// A sync failed: it is unknown what of the unsynced data the disk has.
     broken: bool,
     ended: bool,
@@ -178,7 +188,8 @@ impl Store {
         self.0.sources.insert(id, Source::File(file.clone()));
         self.use_file(id);
         let (state, settling) = (Mutex::new(state), Mutex::default());
-        Inner { store: self.clone(), id, root, size, file, state, settling, is_passing: false }
+        let is_cached = AtomicBool::default();
+        Inner { store: self.clone(), id, root, size, file, state, settling, is_cached, is_passing: false }
     }
 
     pub(super) fn remove_arriving_rows(&self, id: u64, root: &Cid) -> Result<(), Error> {
@@ -288,6 +299,11 @@ impl Arriving {
         }
     }
 
+    /// Has other cached content go for it from now on.
+    pub fn cache(&self) {
+        self.0.is_cached.store(true, Ordering::Relaxed);
+    }
+
     /// Whether it is only passed on.
     pub fn is_passing(&self) -> bool {
         self.0.is_passing
@@ -338,15 +354,33 @@ impl Inner {
         Ok(())
     }
 
+    /// Holds that there is room for so many bytes more, which others may have to make.
     fn check_space(&self, length: u64) -> Result<(), Error> {
-        let mut state = self.state();
-        state.unchecked += length;
-        if state.unchecked < CHECK_EVERY {
+        let due = |count: &mut u64, every: u64| {
+            *count += length;
+            let is_due = *count >= every;
+            *count = if is_due { 0 } else { *count };
+            is_due
+        };
+        let (disk, limit) = {
+            let mut state = self.state();
+            (due(&mut state.unchecked, CHECK_EVERY), due(&mut state.unweighed, WEIGH_EVERY))
+        };
+        if disk {
+            self.store.0.disk.check_space()?;
+        }
+        if limit { self.weigh(length) } else { Ok(()) }
+    }
+
+    /// Looks at the limits before so many bytes come.
+    fn weigh(&self, length: u64) -> Result<(), Error> {
+        if self.is_passing {
             return Ok(());
         }
-        state.unchecked = 0;
-        drop(state);
-        self.store.0.disk.check_space()
+        if self.is_cached.load(Ordering::Relaxed) {
+            self.store.make_way(length)?;
+        }
+        self.store.check_room(length)
     }
 
     /// Whether a row names the file. Where that is unknown, one may.

@@ -101,9 +101,18 @@ impl Disk {
 
     /// Refuses to go on where less is free than the index may need.
     pub fn check_space(&self) -> Result<(), Error> {
+        if self.available()? < HEADROOM { Err(Error::Full) } else { Ok(()) }
+    }
+
+    /// Bytes that are free beyond those that the index may need.
+    pub fn free(&self) -> Result<u64, Error> {
+        Ok(self.available()?.saturating_sub(HEADROOM))
+    }
+
+    fn available(&self) -> Result<u64, Error> {
         let at = |errno: rustix::io::Errno| Error::at(&self.incoming)(errno.into());
         let stat = rustix::fs::statvfs(&self.incoming).map_err(at)?;
-        if stat.f_bavail.saturating_mul(stat.f_frsize) < HEADROOM { Err(Error::Full) } else { Ok(()) }
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 }
 

@@ -18,10 +18,13 @@ use super::{
 
 /// Frees so many bytes, if it can, for a write that adds so many more.
 pub type MakeRoom = Box<dyn Fn(&Store, u64, u64) -> Result<(), Error> + Send + Sync>;
+/// Has other cached content go for so many bytes that are about to come.
+pub type MakeWay = Box<dyn Fn(&Store, u64) -> Result<(), Error> + Send + Sync>;
 
 #[derive(Default)]
 pub struct Usage {
     limit: OnceLock<(u64, MakeRoom)>,
+    make_way: OnceLock<MakeWay>,
     /// Bytes of drafts that are open, and of uploads that are saved.
     drafts: AtomicU64,
     /// Uses that are not written down yet, by file id.
@@ -46,7 +49,17 @@ impl Store {
         let _ = self.0.usage.limit.set((bytes, make_room));
     }
 
-    /// Bytes of blobs, stored and on their way, and of blocks that stand alone. What arrives now counts whole.
+    /// Calls `make_way` from now on before bytes of cached files come. Said once.
+    pub fn limit_cached(&self, make_way: MakeWay) {
+        let _ = self.0.usage.make_way.set(make_way);
+    }
+
+    /// Has other cached content go for so many bytes of a file that is only cached.
+    pub(super) fn make_way(&self, more: u64) -> Result<(), Error> {
+        self.0.usage.make_way.get().map_or(Ok(()), |make_way| make_way(self, more))
+    }
+
+    /// Bytes of blobs, stored and on their way, and of blocks that stand alone.
     pub fn used_bytes(&self) -> Result<u64, Error> {
         let live = self.live();
         self.0.database.read(|read| {
@@ -55,13 +68,25 @@ impl Store {
             for row in [BYTES, LOOSE_BYTES, ARRIVING_BYTES] {
                 used = used.saturating_add(tables::number(&meta, row)?);
             }
-            // What is being fetched now counts as reserved instead of as saved.
+            // What is being fetched now counts as written instead of as saved.
             for (id, file) in &live {
                 let saved = arriving.get(id)?.map_or(0, |row| Extents::from_rows(row.value().2).length());
-                used = used.saturating_add(file.size).saturating_sub(saved);
+                used = used.saturating_add(file.written).saturating_sub(saved);
             }
             Ok(used)
         })
+    }
+
+    /// Bytes of the files that are being fetched now, and how many of them are still to come.
+    pub fn claimed_bytes(&self) -> (u64, u64) {
+        let live = self.live();
+        let all = live.iter().fold(0u64, |sum, (_, file)| sum.saturating_add(file.size));
+        (all, all.saturating_sub(live.iter().map(|(_, file)| file.written).sum()))
+    }
+
+    /// Bytes that are free on the disk, beyond those that the index may need.
+    pub fn free_bytes(&self) -> Result<u64, Error> {
+        self.0.disk.free()
     }
 
     /// Bytes of what is being written from one end to the other, and of saved uploads.
@@ -77,7 +102,12 @@ impl Store {
             0 => return Ok(()),
             over => make_room(self, over, more)?,
         }
-        if over()? == 0 { Ok(()) } else { Err(Error::Quota { limit: *limit }) }
+        if over()? == 0 { Ok(()) } else { Err(self.quota()) }
+    }
+
+    /// The error where the limit leaves no room.
+    pub fn quota(&self) -> Error {
+        Error::Quota { limit: self.0.usage.limit.get().map_or(u64::MAX, |(limit, _)| *limit) }
     }
 
     /// Counts a draft of `bytes` so far, of which `saved` are counted already.

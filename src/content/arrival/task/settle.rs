@@ -40,6 +40,11 @@ impl Task {
                 let file = self.shared.file.clone();
                 let _ = tokio::task::spawn_blocking(move || file.discard()).await;
             }
+            // What there is no room for on the disk does not stand in the way of others.
+            Err(Error::Full) => {
+                let file = self.shared.file.clone();
+                let _ = tokio::task::spawn_blocking(move || file.discard_new()).await;
+            }
             // Good data stays, whatever went wrong here.
             Err(_) => drop(self.save().await),
         }

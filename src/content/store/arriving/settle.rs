@@ -17,6 +17,7 @@ use crate::content::store::{
     files::{Whole, sha256},
     layout::{Key, Place},
     lock,
+    lost::is_damaged,
     tables::{Hash, Tables},
     usage::now,
 };
@@ -59,6 +60,7 @@ impl Arriving {
         let sha256 = sha256(digest)?;
         let _alone = lock(&inner.settling);
         inner.check_whole()?;
+        inner.weigh(0)?;
         let small = inner.small().map_err(|e| inner.failed(e))?;
         if small.is_none() {
             inner.check_name()?;
@@ -72,6 +74,15 @@ impl Arriving {
     pub fn discard(&self) -> Result<(), Error> {
         let _alone = lock(&self.0.settling);
         self.0.remove()
+    }
+
+    /// The same, unless it was stored before, and is damaged.
+    pub fn discard_new(&self) -> Result<(), Error> {
+        let inner = &self.0;
+        if inner.store.0.database.read(|read| is_damaged(read, inner.id))? {
+            return self.checkpoint();
+        }
+        self.discard()
     }
 }
 

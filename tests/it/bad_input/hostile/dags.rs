@@ -9,10 +9,10 @@ use ocipfs_oci::Digest;
 
 use super::{Failed, Made, Stage, fails};
 use crate::{
-    harness::{noise, trials},
+    harness::{Layer, Serve, noise, trials, until},
     http::{ask, get},
     offline::layer_manifest,
-    peers::hostile::{Answer, Blocks, honest},
+    peers::hostile::{Answer, Blocks, Hostile, honest},
 };
 
 const RAW: u64 = 0x55;
@@ -23,8 +23,9 @@ pub fn trials() -> Vec<Trial> {
     trials![
         a_dag_that_is_too_deep_is_refused,
         a_dag_of_more_parts_than_are_known_at_once_ends_in_bounded_memory,
-        a_few_blocks_that_say_they_are_a_huge_file_end_in_bounded_memory,
+        a_few_blocks_that_say_they_are_a_huge_file_end_in_bounded_memory_and_disk,
         a_dag_whose_sizes_lie_is_refused,
+        the_size_that_a_hostile_root_claims_evicts_nothing_from_the_cache,
         a_file_of_more_bytes_than_any_disk_has_is_refused,
         parts_of_no_bytes_are_passed_over,
         a_directory_or_a_link_where_a_part_belongs_is_refused,
@@ -148,14 +149,46 @@ async fn a_dag_of_more_parts_than_are_known_at_once_ends_in_bounded_memory() {
     is_not_had(dag.layer(root, NODES * CHILDREN, vec![])).await;
 }
 
-async fn a_few_blocks_that_say_they_are_a_huge_file_end_in_bounded_memory() {
+async fn a_few_blocks_that_say_they_are_a_huge_file_end_in_bounded_memory_and_disk() {
     const TIMES: usize = 5_000;
     let mut dag = Dag::default();
     let mut top = (dag.leaf(vec![7; 1 << 10]), 1 << 10);
     for _ in 0..4 {
         top = (dag.node(&vec![top; TIMES]), top.1 * TIMES as u64);
     }
-    is_not_had(dag.layer(top.0, top.1, vec![])).await;
+    let made = dag.layer(top.0, top.1, vec![]);
+    let stage = stage(&made).await;
+    let mut response = reqwest::get(stage.reader.url(&made.layer.blob_path())).await.expect("an answer");
+    let mut read = 0;
+    // It is passed on as far as the client reads: nothing of it is wrong until its end, which no client comes to.
+    while read < 8 << 20
+        && let Ok(Some(bytes)) = response.chunk().await
+    {
+        read += bytes.len();
+    }
+    drop(response);
+    until("nothing of it is left", || stage.reader.stored("arriving") == 0).await;
+    assert!(stage.reader.stored("used_bytes") < 16 << 20);
+    stage.ends_well().await;
+}
+
+async fn the_size_that_a_hostile_root_claims_evicts_nothing_from_the_cache() {
+    const CLAIMED: u64 = 9 * MIB;
+    let mut dag = Dag::default();
+    let missing = Cid::new_v1(RAW, Code::Sha2_256.digest(b"never served"));
+    let root = dag.node(&[(missing, MIB); 9]);
+    let made = dag.layer(root, CLAIMED, vec![]);
+    let source = Serve::start(&[]);
+    let cached = Layer::add(&source, &noise(8 << 20));
+    let blocks = made.blocks.clone();
+    let hostile =
+        Hostile::start(&[made.manifest(), made.root], Box::new(move |want| honest(&blocks, want))).await;
+    let arguments = ["--peer", source.address(), "--peer", hostile.address(), "--cache-size", "10MiB"];
+    let reader = Serve::start(&[&arguments[..], &["--find-timeout", "2s", "--stall-timeout", "2s"]].concat());
+    assert!(get(&reader.url(&cached.blob_path())).await.body == cached.bytes);
+    source.kill();
+    fails(&reader, &made.layer).await;
+    assert!(get(&reader.url(&cached.blob_path())).await.body == cached.bytes, "it is cached still");
 }
 
 async fn a_dag_whose_sizes_lie_is_refused() {
