@@ -10,6 +10,7 @@
 //! Nothing above this module knows blocks.
 
 mod arrival;
+mod budget;
 mod dag;
 mod error;
 mod index;
@@ -64,6 +65,7 @@ pub use uploads::{Error as UploadError, Upload, UploadUsage, Uploads, now};
 pub use verify::{Damage, Verified};
 
 use arrival::Arrivals;
+use budget::Budget;
 pub use dag::{Difference, Nodes, differences};
 use dag::{Fetcher, Unit};
 use index::Index;
@@ -148,6 +150,8 @@ struct Inner {
     space: Arc<Space>,
     stop: CancellationToken,
     uploads: Uploads,
+    /// What downloads may have in memory.
+    sending: Budget,
     /// Blobs whose bytes were fetched whole and did not match; asked again, they are refused at once.
     rejected: Mutex<HashSet<Blob>>,
     /// Blobs of other algorithms than sha256 whose stored bytes were seen to match.
@@ -194,6 +198,7 @@ impl Content {
             arrivals,
             space: space.clone(),
             stop: CancellationToken::new(),
+            sending: Budget::default(),
             rejected: Mutex::default(),
             verified: Mutex::default(),
             keeping: Arc::default(),

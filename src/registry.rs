@@ -6,21 +6,26 @@ mod body;
 mod catalog;
 mod endpoint;
 mod error;
+mod hosts;
 mod htpasswd;
+mod listener;
 mod manifests;
+mod origin;
+mod public_url;
 mod query;
 mod referrers;
 mod tags;
 mod token;
 mod uploads;
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use axum::{
     Router,
     body::BodyDataStream,
     extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
+    middleware::{Next, from_fn_with_state, map_response},
     response::{IntoResponse, Response},
     routing::{any, get},
 };
@@ -38,11 +43,13 @@ use crate::{
 use access::is_read;
 use endpoint::Endpoint;
 use error::{Refusal, Wanted};
+use listener::Limits;
+use origin::Place;
 use query::Query;
 
-pub use access::Access;
+pub use access::{Access, Pull};
 pub use htpasswd::{Error as UsersError, Users};
-pub use token::{NoPublicUrl, PublicUrl};
+pub use public_url::{NoPublicUrl, PublicUrl};
 
 /// Between two looks at stale uploads.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -52,6 +59,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 pub struct Registry {
     resolver: Resolver,
     access: Access,
+    place: Place,
 }
 
 impl Registry {
@@ -73,6 +81,12 @@ impl Registry {
     }
 }
 
+/// Why no client may push to a registry that listens at this address; none where some may.
+pub fn read_only(access: &Access, address: SocketAddr) -> Option<String> {
+    let remote = Place::new(address, access.public_url().cloned()).never_local()?;
+    (!access.has_users()).then(|| remote.to_string())
+}
+
 /// Serves the registry until `stop`, then finishes what is being sent.
 pub async fn serve(
     listener: TcpListener,
@@ -81,7 +95,8 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let content = resolver.content().clone();
-    let app = router(Registry { resolver, access });
+    let place = Place::new(listener.local_addr()?, access.public_url().cloned());
+    let app = router(Registry { resolver, access, place });
     let sweeping = tokio::spawn(stop.clone().run_until_cancelled_owned({
         let content = content.clone();
         async move {
@@ -93,9 +108,9 @@ pub async fn serve(
             }
         }
     }));
-    let served = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await;
+    listener::serve(listener, app, Limits::default(), stop).await;
     let _ = sweeping.await;
-    served
+    Ok(())
 }
 
 fn router(registry: Registry) -> Router {
@@ -106,7 +121,8 @@ fn router(registry: Registry) -> Router {
         .route("/v2/{*path}", any(dispatch))
         .route(token::PATH, get(token::get))
         .fallback(async || Refusal::no_endpoint())
-        .layer(axum::middleware::map_response(common_headers))
+        .layer(from_fn_with_state(registry.clone(), check_origin))
+        .layer(map_response(common_headers))
         .layer(TraceLayer::new_for_http().on_response(DefaultOnResponse::new().level(Level::DEBUG)))
         .with_state(registry)
 }
@@ -127,6 +143,18 @@ async fn version(
     }
     registry.access.greet(&headers).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], "{}"))
+}
+
+/// Refuses what a page in a browser sends, before anything is done for it.
+async fn check_origin(State(registry): State<Registry>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let Err(refusal) = registry.place.check(&parts) else {
+        return next.run(Request::from_parts(parts, body)).await;
+    };
+    if !is_read(&parts.method) {
+        body::drain(&parts.headers, &mut body.into_data_stream()).await;
+    }
+    refusal.into_response()
 }
 
 async fn common_headers(mut response: Response) -> Response {
@@ -163,6 +191,7 @@ async fn read(registry: &Registry, parts: &Parts) -> Result<Response, Refusal> {
     let endpoint = Endpoint::parse(parts.uri.path()).ok_or_else(Refusal::no_endpoint)?;
     let (head, headers) = (parts.method == Method::HEAD, &parts.headers);
     let query = Query::parse(parts.uri.query());
+    registry.access.check_read(headers, &endpoint).await?;
     match endpoint {
         Endpoint::Manifest { name, reference } => manifests::get(registry, name, reference, headers).await,
         Endpoint::Blob { name, digest } if head => blobs::head(registry, name, digest, headers).await,
@@ -177,7 +206,7 @@ async fn read(registry: &Registry, parts: &Parts) -> Result<Response, Refusal> {
 
 async fn write(registry: &Registry, parts: &Parts, body: &mut BodyDataStream) -> Result<Response, Refusal> {
     let endpoint = Endpoint::parse(parts.uri.path());
-    registry.access.check(&parts.headers, endpoint.as_ref().and_then(Endpoint::name)).await?;
+    registry.access.check_write(&registry.place, parts, endpoint.as_ref()).await?;
     let endpoint = endpoint.ok_or_else(Refusal::no_endpoint)?;
     let not_taken = || Refusal::method(&parts.method, endpoint.methods());
     let name = local(endpoint.name().ok_or_else(not_taken)?)?;

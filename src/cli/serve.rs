@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{net::TcpListener, signal::unix};
 use tokio_util::sync::CancellationToken;
 
@@ -11,6 +12,8 @@ use crate::{
     registry::{self, Access},
 };
 
+/// More than all connections of clients and peers need.
+const MAX_OPEN_FILES: u64 = 1 << 16;
 /// What is being sent or answered gets this long to end.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -39,6 +42,7 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
     // What makes no sense is said before anything is bound or written.
     settings.online(String::new())?;
     let access = settings.access()?;
+    raise_open_files();
     let listener = TcpListener::bind(address).await.map_err(|e| {
         Failure::new(format!("cannot listen on {address} for the registry: {e}"))
             .hint("is another registry running there? choose another address with --listen")
@@ -70,13 +74,15 @@ async fn run_in(
     let control = Server::bind(&settings.data_dir())?;
     let control = tokio::spawn(control.run(house.clone(), stop.clone()));
     let trimming = tokio::spawn(allocator::trim(stop.clone()));
+    let read_only = listener.local_addr().ok().and_then(|address| registry::read_only(&access, address));
+    let reloading = tokio::spawn(stop.clone().run_until_cancelled_owned(reload(access.clone())?));
     let registry = tokio::spawn(registry::serve(listener, house.resolver().clone(), access, stop.clone()));
-    say_ready(global, house).await?;
+    say_ready(global, house, read_only).await?;
     signals.next().await;
     tracing::info!("stopping; a second signal stops at once");
     stop.cancel();
     tokio::select! {
-        drained = tokio::time::timeout(DRAIN, async { tokio::join!(registry, control, trimming) }) => {
+        drained = tokio::time::timeout(DRAIN, async { tokio::join!(registry, control, trimming, reloading) }) => {
             if drained.is_err() {
                 tracing::warn!("some transfers were broken off");
             }
@@ -87,8 +93,37 @@ async fn run_in(
     Ok(())
 }
 
-/// Says what a person needs next.
-async fn say_ready(global: &Global, house: &House) -> Result<(), Exit> {
+/// Lets the process open more files than the usual 1,024: connections, peers, blobs and the database need one each.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(MAX_OPEN_FILES, |most| most.min(MAX_OPEN_FILES));
+    if limit.current.is_some_and(|current| current < wanted)
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit })
+    {
+        tracing::debug!("the limit of open files stays as it is: {error}");
+    }
+}
+
+/// Reads the file of users again at each SIGHUP. Without users SIGHUP ends the process, as elsewhere.
+fn reload(access: Access) -> Result<impl Future<Output = ()>, Exit> {
+    let mut hangups = match access.has_users() {
+        true => Some(listen(unix::SignalKind::hangup())?),
+        false => None,
+    };
+    Ok(async move {
+        while let Some(hangups) = &mut hangups
+            && hangups.recv().await.is_some()
+        {
+            access.reload().await;
+        }
+    })
+}
+
+/// Says what a person needs next, and why nothing can be pushed where that is so.
+async fn say_ready(global: &Global, house: &House, read_only: Option<String>) -> Result<(), Exit> {
+    if let Some(why) = &read_only {
+        tracing::warn!("the registry is read-only ({why}); with --htpasswd FILE users can push");
+    }
     let (notes, _) = tokio::sync::mpsc::unbounded_channel();
     let Reply::Status(status) = house.handle(Request::Status, notes).await? else { return Ok(()) };
     if global.json {
@@ -98,11 +133,16 @@ async fn say_ready(global: &Global, house: &House) -> Result<(), Exit> {
     let identity = &status.identity;
     let address = identity.announced.first().or(identity.listen.first()).unwrap_or(&identity.peer);
     println!(
-        "ready: registry http://{registry}, peer {address}, sharing {}; try: docker pull {registry}/layer/<cid>",
+        "ready: registry http://{registry}{}, peer {address}, sharing {}; try: docker pull {registry}/layer/<cid>",
+        read_only.map(|why| format!(" (read-only until --htpasswd names users: {why})")).unwrap_or_default(),
         super::status::shared(&status.published.share),
         registry = status.registry,
     );
     Ok(())
+}
+
+fn listen(kind: unix::SignalKind) -> Result<unix::Signal, Failure> {
+    unix::signal(kind).map_err(|e| Failure::new(format!("no signal handler: {e}")))
 }
 
 /// SIGINT and SIGTERM, from the moment that it is made.
@@ -113,7 +153,6 @@ struct Signals {
 
 impl Signals {
     fn listen() -> Result<Self, Exit> {
-        let listen = |kind| unix::signal(kind).map_err(|e| Failure::new(format!("no signal handler: {e}")));
         let (interrupt, terminate) = (unix::SignalKind::interrupt(), unix::SignalKind::terminate());
         Ok(Self { interrupt: listen(interrupt)?, terminate: listen(terminate)? })
     }

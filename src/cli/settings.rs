@@ -18,7 +18,7 @@ use crate::{
     control::{Failure, Naming, Options},
     images::repository::{Policy, Rule},
     names::prefetch::Prefetch,
-    registry::{Access, PublicUrl, Users},
+    registry::{Access, PublicUrl, Pull, Users},
 };
 
 const LISTEN: &str = "127.0.0.1:5050";
@@ -80,9 +80,12 @@ pub struct Settings {
     /// Who may push: users and their bcrypt hashes, as `htpasswd -B` writes them [default: everybody on loopback]
     #[arg(long, value_name = "FILE", env = "OCIPFS_HTPASSWD")]
     htpasswd: Option<PathBuf>,
-    /// Where clients reach the registry if a proxy stands before it, as in https://registry.example [default: as they ask for it]
+    /// Where clients reach the registry if a proxy stands before it, as in https://registry.example; without --htpasswd pushes are refused then [default: as they ask for it]
     #[arg(long, value_name = "URL", env = "OCIPFS_PUBLIC_URL")]
     public_url: Option<PublicUrl>,
+    /// Who may pull: `everybody`, or the `users` of --htpasswd, who log in [default: everybody]
+    #[arg(long, value_name = "users|everybody", env = "OCIPFS_PULL")]
+    pull: Option<Pull>,
     /// What peers are given: `added`, which leaves out what is pushed here, or `all` [default: added on the public network, else all]
     #[arg(long, value_name = "added|all", env = "OCIPFS_SHARE")]
     share: Option<Share>,
@@ -245,6 +248,7 @@ impl Settings {
             retention: self.retention.or(file.retention),
             htpasswd: self.htpasswd.or(file.htpasswd),
             public_url: self.public_url.or(file.public_url),
+            pull: self.pull.or(file.pull),
             share: self.share.or(file.share),
             follow: self.follow.or(file.follow),
             prefetch: self.prefetch.or(file.prefetch),
@@ -272,17 +276,15 @@ impl Settings {
         self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 5050)))
     }
 
-    /// Who may push.
+    /// Who may push and pull.
     pub fn access(&self) -> Result<Access, Exit> {
-        match &self.htpasswd {
-            Some(path) => {
-                let users = Users::read(path);
-                let users = users.map_err(|e| usage(e, "`htpasswd -B -c FILE NAME` makes such a file"))?;
-                Ok(Access::users(users, self.public_url.clone()))
-            }
-            None if self.listen().ip().is_loopback() => Ok(Access::Everybody),
-            None => Ok(Access::Nobody),
+        let hint = "`htpasswd -B -c FILE NAME` makes such a file";
+        let read = |path: &PathBuf| Users::read(path).map_err(|e| usage(e, hint));
+        let (users, pull) = (self.htpasswd.as_ref().map(read).transpose()?, self.pull.unwrap_or_default());
+        if pull == Pull::Users && users.is_none() {
+            return Err(usage("--pull users needs a file of users", "name it with --htpasswd FILE"));
         }
+        Ok(Access::new(users, pull, self.public_url.clone()))
     }
 
     fn content(&self) -> content::Settings {
@@ -422,6 +424,7 @@ mod tests {
             cache-size = "10GiB"
             max-size = 4096
             share = "added"
+            pull = "users"
             prefetch = "all"
             follow = ["k51qzi5uqu5dlvj2baxnqndepeb86cbk3ng7n3i46uzyxzyqj2xjonzllnv0v8"]
             upload-grace = "2h"
@@ -442,6 +445,8 @@ mod tests {
         assert_eq!((policy.upload_grace.as_secs(), policy.keep_untagged), (7200, Duration::ZERO));
         assert_eq!(policy.retention, ["team/*=10,30d".parse().unwrap()]);
         assert!(file("cache-size = \"much\"").is_err());
+        assert!(settings.pull == Some(Pull::Users) && settings.access().is_err(), "there are no users");
+        assert!(file("pull = \"nobody\"").unwrap_err().to_string().contains("everybody"));
         let naming = settings.naming(Share::All);
         assert_eq!((naming.share, naming.follow.len(), naming.prefetch), (Share::Added, 1, Prefetch::All));
         assert!(file("follow = [\"nonsense\"]").is_err());

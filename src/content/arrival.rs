@@ -137,12 +137,12 @@ impl Content {
             Err(store::Error::Stored(_)) => return Ok(None),
             file => file?,
         };
-        let stall_timeout = self.0.settings.stall_timeout;
+        let (stall_timeout, budget) = (self.0.settings.stall_timeout, &self.0.sending);
         let mut arrivals = locked(&self.0.arrivals.all);
         let name = name(&start.root);
         let is_passing = file.is_passing();
         if let Some(shared) = arrivals.get(&name).filter(|_| !is_passing) {
-            return Ok(Some(Part::new(shared.clone(), range, promised, stall_timeout)));
+            return Ok(Some(Part::new(shared.clone(), range, promised, stall_timeout, budget)));
         }
         let is_whole = range == (0..start.unit.size());
         let shared = Arc::new(Shared {
@@ -154,7 +154,7 @@ impl Content {
             progress: watch::Sender::default(),
             hashed: AtomicU64::new(if is_whole { 0 } else { u64::MAX }),
         });
-        let part = Part::new(shared.clone(), range, promised, stall_timeout);
+        let part = Part::new(shared.clone(), range, promised, stall_timeout, budget);
         if !is_passing {
             arrivals.insert(name, shared.clone());
         }

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use super::{
     Blob, CidPath, Content, Error, Holding, Store, StoreError,
     arrival::{Part, Purpose, Start},
+    budget::{Budget, Room},
     dag::{self, Fetcher, Unit},
     index, locked,
     store::{BlobFile, Check, Layout, Leaf, Stored, note_fetched},
@@ -48,41 +49,53 @@ enum Last {
     Digest(Digest),
 }
 
-/// A stored blob, the next piece of which is read while the one before is sent.
+type Piece = (Option<Check>, std::io::Result<Bytes>);
+
+/// A stored blob, the next piece of which is read while the one before is sent, where there is memory for it.
 struct Pieces {
     file: BlobFile,
     range: Range<u64>,
     check: Option<Check>,
-    ahead: Option<JoinHandle<(Option<Check>, std::io::Result<Bytes>)>>,
+    budget: Budget,
+    ahead: Option<JoinHandle<Piece>>,
 }
 
 impl Pieces {
-    fn new(file: BlobFile, range: Range<u64>) -> Self {
+    fn new(file: BlobFile, range: Range<u64>, budget: Budget) -> Self {
         let check = file.check(&range);
-        let mut pieces = Self { file, range, check, ahead: None };
-        pieces.read_ahead();
-        pieces
+        Self { file, range, check, budget, ahead: None }
     }
 
-    fn read_ahead(&mut self) {
-        let Range { start, end } = self.range;
-        let length = PIECE.min(end.saturating_sub(start));
+    /// How long the next piece is to be.
+    fn wanted(&self) -> u64 {
+        PIECE.min(self.range.end.saturating_sub(self.range.start))
+    }
+
+    fn read(&mut self, room: Room) -> JoinHandle<Piece> {
+        let (start, length) = (self.range.start, room.length());
         let (file, mut check) = (self.file.clone(), self.check.take());
-        self.ahead = (length > 0).then(|| {
-            tokio::task::spawn_blocking(move || {
-                let read = file.read_next(&mut check, start, length as usize);
-                (check, read)
-            })
-        });
         self.range.start += length;
+        tokio::task::spawn_blocking(move || {
+            let read = file.read_next(&mut check, start, length as usize);
+            (check, read.map(|bytes| room.hold(bytes)))
+        })
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
-        let Some(ahead) = self.ahead.take() else { return Ok(None) };
-        let (check, read) = ahead.await.map_err(Error::stopped)?;
+        let reading = match self.ahead.take() {
+            Some(ahead) => ahead,
+            None if self.wanted() == 0 => return Ok(None),
+            None => {
+                let room = self.budget.take(self.wanted()).await?;
+                self.read(room)
+            }
+        };
+        let (check, read) = reading.await.map_err(Error::stopped)?;
         self.check = check;
         let bytes = read?;
-        self.read_ahead();
+        if self.wanted() > 0 {
+            self.ahead = self.budget.spare(self.wanted()).map(|room| self.read(room));
+        }
         Ok(Some(bytes))
     }
 }
@@ -235,7 +248,7 @@ impl Content {
         loop {
             if let Some(file) = self.stored_file(&blob.digest).await? {
                 right_size(blob, file.size())?;
-                match Reader::begin(size, Source::File(Pieces::new(file, range.clone()))).await {
+                match Reader::begin(size, Source::File(self.pieces(file, range.clone()))).await {
                     // Found damaged before anything was sent: it can come from peers.
                     Err(_) if !self.has(&blob.digest).await? => continue,
                     begun => return begun,
@@ -272,6 +285,10 @@ impl Content {
         }
         self.refuse_lost(blob).await?;
         right_size(blob, self.stat(&blob.at).await?.size)
+    }
+
+    fn pieces(&self, file: BlobFile, range: Range<u64>) -> Pieces {
+        Pieces::new(file, range, self.0.sending.clone())
     }
 
     async fn stored_file(&self, digest: &Digest) -> Result<Option<BlobFile>, Error> {
@@ -315,7 +332,7 @@ impl Content {
             return Ok(None);
         }
         let file = self.store().run(move |store| open_if_there(store, &stored)).await?;
-        Ok(file.map(|file| Source::File(Pieces::new(file, range))))
+        Ok(file.map(|file| Source::File(self.pieces(file, range))))
     }
 
     /// Holds a stored file against the digest it was asked for by, which may not be the one it is stored under; false where
@@ -334,7 +351,7 @@ impl Content {
         let file = self.store().run(move |store| open_if_there(store, &stored)).await?;
         let Some(file) = file else { return Ok(false) };
         let (mut hasher, size) = (Hasher::new(blob.digest.algorithm()), file.size());
-        let mut pieces = Pieces::new(file, 0..size);
+        let mut pieces = self.pieces(file, 0..size);
         while let Some(bytes) = pieces.next().await? {
             hasher.update(&bytes);
         }

@@ -1,60 +1,136 @@
-//! Who may change something: everybody on loopback, users where there are some, and no page in a browser.
+//! Who may do what: users where there are some; else this machine may change something, and pulls are open to all.
 
-use std::time::Instant;
+use std::{str::FromStr, time::Instant};
 
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{HeaderMap, Method, header, request::Parts};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::Deserialize;
 
 use super::{
+    endpoint::Endpoint,
     error::Refusal,
-    htpasswd::Users,
-    token::{Holder, PublicUrl, Tokens},
+    htpasswd::{LoginError, Users},
+    origin::Place,
+    public_url::PublicUrl,
+    token::{Holder, Tokens},
 };
 
-/// Who may push and delete. What is here may be read by whoever reaches it.
-#[derive(Clone)]
-pub enum Access {
-    /// Everybody: only this machine reaches the registry.
+/// Who may pull.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Pull {
+    /// Every client that reaches the registry.
+    #[default]
     Everybody,
-    /// Nobody: others reach it, and there are no users.
-    Nobody,
-    /// These users, by their passwords and by what they get in place of them.
-    Users(Users, Tokens),
+    /// Users only.
+    Users,
+}
+
+impl FromStr for Pull {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "everybody" => Ok(Self::Everybody),
+            "users" => Ok(Self::Users),
+            _ => Err(format!("invalid value {text:?}: expected `everybody` or `users`")),
+        }
+    }
+}
+
+impl TryFrom<String> for Pull {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// Who may push, delete and pull.
+#[derive(Clone, Default)]
+pub struct Access {
+    users: Option<(Users, Tokens)>,
+    pull: Pull,
+    public_url: Option<PublicUrl>,
 }
 
 impl Access {
-    /// Whoever is in such a file; clients reach this at `public_url`, if that is elsewhere than where it listens.
-    pub fn users(users: Users, public_url: Option<PublicUrl>) -> Self {
-        Self::Users(users, Tokens::new(public_url))
+    /// Access for these users. Without users a program on this machine may push, unless clients come through `public_url`.
+    pub fn new(users: Option<Users>, pull: Pull, public_url: Option<PublicUrl>) -> Self {
+        let users = users.map(|users| (users, Tokens::new(public_url.clone())));
+        Self { users, pull, public_url }
     }
 
-    /// Refuses a request that would change something of a repository and may not.
-    pub async fn check(&self, headers: &HeaderMap, name: Option<&str>) -> Result<(), Refusal> {
-        if headers.contains_key(header::ORIGIN) {
-            let message =
-                "a page in a browser may not change anything here (the request has an Origin header)";
-            return Err(Refusal::denied(message));
+    /// Where clients reach the registry, if a proxy stands before it.
+    pub fn public_url(&self) -> Option<&PublicUrl> {
+        self.public_url.as_ref()
+    }
+
+    /// The users and their tokens, if there are users.
+    pub(super) fn users(&self) -> Option<&(Users, Tokens)> {
+        self.users.as_ref()
+    }
+
+    /// Reads the file of users again, if there is one.
+    pub async fn reload(&self) {
+        if let Some((users, _)) = &self.users {
+            users.reload().await;
         }
-        match self {
-            Self::Everybody => Ok(()),
-            Self::Nobody => Err(Refusal::denied(
-                "pushes are taken on loopback only until there are users: start serve with --htpasswd FILE, \
-                 which `htpasswd -B` makes",
-            )),
-            Self::Users(users, tokens) => match holder(users, tokens, headers).await {
-                Some(Holder::User) => Ok(()),
-                Some(Holder::Anybody) | None => Err(Refusal::unauthorized(tokens.challenge(headers, name))),
-            },
+    }
+
+    /// Whether there are users.
+    pub fn has_users(&self) -> bool {
+        self.users.is_some()
+    }
+
+    /// Refuses a request that would change something and may not.
+    pub(super) async fn check_write(
+        &self,
+        place: &Place,
+        request: &Parts,
+        endpoint: Option<&Endpoint<'_>>,
+    ) -> Result<(), Refusal> {
+        let Some((users, tokens)) = &self.users else {
+            return place.local(request).map_err(|why| Refusal::needs_users(&why));
+        };
+        let scope = endpoint.and_then(|endpoint| endpoint.scope("pull,push"));
+        admit_user(users, tokens, &request.headers, scope.as_deref()).await
+    }
+
+    /// Refuses a pull without a login where only users pull.
+    pub(super) async fn check_read(
+        &self,
+        headers: &HeaderMap,
+        endpoint: &Endpoint<'_>,
+    ) -> Result<(), Refusal> {
+        match &self.users {
+            Some((users, tokens)) if self.pull == Pull::Users => {
+                admit_user(users, tokens, headers, endpoint.scope("pull").as_deref()).await
+            }
+            _ => Ok(()),
         }
     }
 
     /// Refuses who shows neither a password nor a token, where there are users: so clients learn that they can.
-    pub async fn greet(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let Self::Users(users, tokens) = self else { return Ok(()) };
-        match holder(users, tokens, headers).await {
+    pub(super) async fn greet(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let Some((users, tokens)) = &self.users else { return Ok(()) };
+        match holder(users, tokens, headers).await? {
             Some(_) => Ok(()),
             None => Err(Refusal::unauthorized(tokens.challenge(headers, None))),
         }
+    }
+}
+
+/// Holds that a request has a user's password or token.
+async fn admit_user(
+    users: &Users,
+    tokens: &Tokens,
+    headers: &HeaderMap,
+    scope: Option<&str>,
+) -> Result<(), Refusal> {
+    match holder(users, tokens, headers).await? {
+        Some(Holder::User(_)) => Ok(()),
+        Some(Holder::Anybody) | None => Err(Refusal::unauthorized(tokens.challenge(headers, scope))),
     }
 }
 
@@ -62,14 +138,27 @@ pub fn is_read(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
 
-async fn holder(users: &Users, tokens: &Tokens, headers: &HeaderMap) -> Option<Holder> {
-    let shown = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+/// The user or the token that a request shows; none where it shows nothing, or nothing that is valid.
+async fn holder(users: &Users, tokens: &Tokens, headers: &HeaderMap) -> Result<Option<Holder>, Refusal> {
+    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let Some(shown) = shown else { return Ok(None) };
+    users.refresh().await;
     if let Some((user, password)) = login(shown) {
-        return users.know(&user, &password).await.then_some(Holder::User);
+        return match users.login(&user, &password).await {
+            Ok(login) => Ok(Some(Holder::User(login))),
+            Err(LoginError::Wrong) => Ok(None),
+            Err(error @ (LoginError::Busy | LoginError::TooLong(_))) => Err(error.into()),
+        };
     }
-    let (scheme, token) = shown.split_once(' ')?;
-    let is_token = scheme.eq_ignore_ascii_case("bearer");
-    is_token.then(|| tokens.holder(token.trim(), Instant::now())).flatten()
+    let Some((scheme, token)) = shown.split_once(' ') else { return Ok(None) };
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Ok(None);
+    }
+    let holder = tokens.holder(token.trim(), Instant::now());
+    Ok(holder.filter(|holder| match holder {
+        Holder::User(login) => users.still_has(login),
+        Holder::Anybody => true,
+    }))
 }
 
 /// The name and the password of `Basic` (RFC 7617).

@@ -13,7 +13,7 @@ use super::{
     query::Query,
 };
 
-/// `_catalog`: the repositories that were pushed here and those of followed names, in pages where `n` asks for them.
+/// `_catalog`: the repositories that were pushed here and those of followed names, in pages as of tags.
 pub async fn list(registry: &Registry, query: &Query) -> Result<Response, Refusal> {
     let (last, most) = (query.last().to_string(), query.to_read());
     let (resolver, after) = (&registry.resolver, last.clone());

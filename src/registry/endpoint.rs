@@ -1,3 +1,5 @@
+use ocipfs_oci::Name;
+
 /// What a path asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint<'a> {
@@ -55,6 +57,15 @@ impl<'a> Endpoint<'a> {
             Self::Catalog => None,
         }
     }
+
+    /// What a token is asked for: <https://distribution.github.io/distribution/spec/auth/scope/>. None where the name cannot
+    /// be one.
+    pub fn scope(&self, actions: &str) -> Option<String> {
+        match self.name() {
+            None => Some("registry:catalog:*".into()),
+            Some(name) => name.parse::<Name>().is_ok().then(|| format!("repository:{name}:{actions}")),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -82,5 +93,13 @@ mod tests {
         ] {
             assert_eq!(Endpoint::parse(path), endpoint, "{path}");
         }
+    }
+
+    #[test]
+    fn token_scope_is_of_the_repository_or_of_the_catalog() {
+        let scope = |path: &str| Endpoint::parse(path).unwrap().scope("pull");
+        assert_eq!(scope("/v2/a/b/tags/list").as_deref(), Some("repository:a/b:pull"));
+        assert_eq!(scope("/v2/_catalog").as_deref(), Some("registry:catalog:*"));
+        assert_eq!(scope("/v2/a\"b/tags/list"), None);
     }
 }

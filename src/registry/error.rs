@@ -10,10 +10,16 @@ use axum::{
 use ocipfs_oci::{Digest, Name, Reference, Unsatisfiable, digest, reference};
 use serde_json::json;
 
+use super::{htpasswd::LoginError, origin::Remote};
 use crate::{
     content::{self, StoreError, UploadError},
     images, names,
 };
+
+/// When a client that was refused as one too many may try again.
+const RETRY_AFTER_SECONDS: u64 = 5;
+/// Characters of a foreign host in a message.
+const MAX_SHOWN_HOST: usize = 100;
 
 /// What was asked for, which decides how its absence is called.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +66,42 @@ impl Refusal {
 
     pub fn denied(message: impl ToString) -> Self {
         Self::new(StatusCode::FORBIDDEN, "DENIED", message)
+    }
+
+    /// A request that a page in a browser sent, which this header says.
+    pub fn page(header: &str) -> Self {
+        let message = format!(
+            "a page in a browser may not use this registry (the request has the header {header:?}); use a registry client, \
+             or open the address yourself"
+        );
+        Self::denied(message)
+    }
+
+    /// A change by a client that is not known to be on this machine, where there are no users.
+    pub fn needs_users(why: &Remote) -> Self {
+        let message = format!(
+            "pushes and deletions need a login here ({why}), and there are no users: start serve with --htpasswd FILE, \
+             which `htpasswd -B` makes"
+        );
+        Self::denied(message)
+    }
+
+    /// A request to another host (RFC 9110, section 15.5.20), as DNS rebinding sends it.
+    pub fn misdirected(host: &str) -> Self {
+        let host: String =
+            host.chars().take(MAX_SHOWN_HOST).map(|c| if c.is_ascii() { c } else { '?' }).collect();
+        let message = format!(
+            "the host {host:?} is not a name of this registry, which listens on loopback: ask for localhost, or start serve \
+             with --public-url URL where clients reach it by that name"
+        );
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "DENIED", message)
+    }
+
+    /// A limit that passes: clients try again after some seconds (RFC 9110, section 10.2.3). Docker tries again after 503,
+    /// and gives up at 429.
+    fn busy(message: impl ToString) -> Self {
+        let refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", message);
+        refusal.with(header::RETRY_AFTER, RETRY_AFTER_SECONDS)
     }
 
     /// With the challenge to fetch a token (RFC 6750), or to send a name and a password (RFC 7617).
@@ -255,12 +297,20 @@ impl From<StoreError> for Refusal {
 impl From<UploadError> for Refusal {
     fn from(error: UploadError) -> Self {
         match error {
-            UploadError::TooMany | UploadError::Busy => {
-                Self::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", error)
-            }
+            UploadError::TooMany | UploadError::Busy => Self::busy(error),
             UploadError::BrokenOff(why) => Self::body(why),
             UploadError::Mismatch { expected, found } => Self::digest_differs(&found, &expected),
             UploadError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<LoginError> for Refusal {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::Wrong => Self::unauthorized(None),
+            LoginError::TooLong(_) => Self { message: error.to_string(), ..Self::unauthorized(None) },
+            LoginError::Busy => Self::busy(error),
         }
     }
 }

@@ -1,41 +1,52 @@
 //! Users in a file of `htpasswd -B`: a name, a colon and the bcrypt hash of a password in each line.
 
+mod table;
+
 use std::{
-    collections::{HashMap, HashSet},
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    collections::HashSet,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use ocipfs_oci::Digest;
 use tokio::sync::Semaphore;
 
+pub use table::Error;
+use table::{Stamp, Table};
+
 /// Logins that need no second look.
 const REMEMBERED: usize = 1_000;
 /// bcrypt is slow by intent: so many are computed at once.
 const AT_ONCE: usize = 2;
+/// Logins that are computed or wait for it: some seconds of work at usual costs.
+const MAX_QUEUED: usize = 32;
+/// bcrypt does not look at what comes after, so two longer passwords would be the same.
+const MAX_PASSWORD_BYTES: usize = 72;
+/// Between two looks at the file.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Why a file gives no users.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// It cannot be read.
-    #[error("cannot read the users in {path}: {why}")]
-    Read {
-        /// The file.
-        path: String,
-        /// What the system said.
-        why: std::io::Error,
-    },
-    /// A line of another form.
-    #[error("{path}, line {line}: a user is written as <name>:<bcrypt hash>")]
-    Line {
-        /// The file.
-        path: String,
-        /// Which line.
-        line: usize,
-    },
-    /// There is nobody.
-    #[error("{0} has no users")]
-    Empty(String),
+/// A user, and the hash that the password matched: good for as long as the file has both.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Login {
+    user: String,
+    hash: String,
+}
+
+/// Why a login fails.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoginError {
+    /// There is no such user, or the password is another.
+    #[error("the name or the password is wrong")]
+    Wrong,
+    /// Not all of it would count.
+    #[error(
+        "the password has {0} bytes, and bcrypt takes at most {MAX_PASSWORD_BYTES}: choose a shorter one"
+    )]
+    TooLong(usize),
+    /// Others wait already.
+    #[error("{MAX_QUEUED} other logins are being checked: try again later")]
+    Busy,
 }
 
 /// Users, by their names. Clones share what is remembered.
@@ -43,97 +54,233 @@ pub enum Error {
 pub struct Users(Arc<Inner>);
 
 struct Inner {
-    hashes: HashMap<String, String>,
-    /// For who is no user: it takes as long to refuse them.
-    decoy: String,
+    path: PathBuf,
+    file: Mutex<File>,
     known: Mutex<HashSet<Digest>>,
-    computing: Semaphore,
+    queue: Arc<Semaphore>,
+    computing: Arc<Semaphore>,
+}
+
+/// What the file said when it was read last.
+struct File {
+    table: Arc<Table>,
+    stamp: Option<Stamp>,
+    looked: Instant,
+    /// Why its newest content is not used.
+    failing: Option<String>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Users {
     /// Reads a file.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|why| Error::Read { path: name.clone(), why })?;
-        let mut hashes = HashMap::new();
-        for (n, line) in text.lines().map(str::trim).enumerate() {
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let user = line.split_once(':').filter(|(user, hash)| !user.is_empty() && is_bcrypt(hash));
-            let (user, hash) = user.ok_or(Error::Line { path: name.clone(), line: n + 1 })?;
-            hashes.insert(user.to_string(), hash.to_string());
+        let (table, stamp) = Table::read(path)?;
+        if table.is_empty() {
+            return Err(Error::Empty(path.display().to_string()));
         }
-        let decoy = hashes.values().next().cloned().ok_or(Error::Empty(name))?;
-        let (known, computing) = (Mutex::default(), Semaphore::new(AT_ONCE));
-        Ok(Self(Arc::new(Inner { hashes, decoy, known, computing })))
+        let file = File { table: Arc::new(table), stamp, looked: Instant::now(), failing: None };
+        Ok(Self(Arc::new(Inner {
+            path: path.into(),
+            file: Mutex::new(file),
+            known: Mutex::default(),
+            queue: Arc::new(Semaphore::new(MAX_QUEUED)),
+            computing: Arc::new(Semaphore::new(AT_ONCE)),
+        })))
     }
 
-    /// Whether a user has this password.
-    pub async fn know(&self, user: &str, password: &str) -> bool {
-        // No user's name holds a colon.
-        let login = Digest::sha256_of(format!("{user}:{password}").as_bytes());
-        if self.known(|known| known.contains(&login)) {
-            return true;
+    /// Reads the file again if it was changed; looks at most once a second.
+    pub async fn refresh(&self) {
+        if locked(&self.0.file).looked.elapsed() >= LOOK_EVERY {
+            self.look(Instant::now()).await;
         }
-        let Ok(_turn) = self.0.computing.acquire().await else { return false };
-        let (hash, is_user) = match self.0.hashes.get(user) {
-            Some(hash) => (hash.clone(), true),
-            None => (self.0.decoy.clone(), false),
-        };
-        let password = password.to_string();
-        let verify = move || bcrypt::verify(password, &hash).unwrap_or(false);
-        let matches = tokio::task::spawn_blocking(verify).await.unwrap_or(false);
-        let knows = is_user && matches;
-        if knows {
-            self.known(|known| {
-                if known.len() >= REMEMBERED {
-                    known.clear();
+    }
+
+    /// Reads the file again at once.
+    pub async fn reload(&self) {
+        locked(&self.0.file).stamp = None;
+        self.look(Instant::now()).await;
+    }
+
+    async fn look(&self, now: Instant) {
+        let users = self.clone();
+        let _ = tokio::task::spawn_blocking(move || users.read_changed(now)).await;
+    }
+
+    /// Keeps the users it has where the file cannot be read: it may be half written.
+    fn read_changed(&self, now: Instant) {
+        let path = &self.0.path;
+        let mut file = locked(&self.0.file);
+        file.looked = now;
+        if file.stamp.is_some() && file.stamp == Stamp::of(path) {
+            return;
+        }
+        match Table::read(path) {
+            Ok((table, stamp)) => {
+                if *file.table != table {
+                    tracing::info!(path = %path.display(), users = table.len(), "users were read again");
                 }
-                known.insert(login)
-            });
+                (file.table, file.stamp, file.failing) = (Arc::new(table), stamp, None);
+            }
+            Err(error) => {
+                let why = error.to_string();
+                if file.failing.as_ref() != Some(&why) {
+                    tracing::warn!("the users from before are kept: {why}");
+                }
+                (file.stamp, file.failing) = (None, Some(why));
+            }
         }
-        knows
     }
 
-    fn known<T>(&self, with: impl FnOnce(&mut HashSet<Digest>) -> T) -> T {
-        with(&mut self.0.known.lock().unwrap_or_else(PoisonError::into_inner))
+    fn table(&self) -> Arc<Table> {
+        locked(&self.0.file).table.clone()
     }
-}
 
-fn is_bcrypt(hash: &str) -> bool {
-    ["$2a$", "$2b$", "$2y$"].iter().any(|prefix| hash.starts_with(prefix)) && hash.len() == 60
+    /// Whether a login from before is one still.
+    pub fn still_has(&self, login: &Login) -> bool {
+        self.table().hash(&login.user) == Some(&login.hash)
+    }
+
+    /// Checks a user's password.
+    pub async fn login(&self, user: &str, password: &str) -> Result<Login, LoginError> {
+        if password.len() > MAX_PASSWORD_BYTES {
+            return Err(LoginError::TooLong(password.len()));
+        }
+        let table = self.table();
+        let own = table.hash(user);
+        let hash = own.or_else(|| table.decoy(user)).ok_or(LoginError::Wrong)?.to_string();
+        // Neither a hash nor a user's name holds a colon.
+        let proof = Digest::sha256_of(format!("{hash}:{user}:{password}").as_bytes());
+        let login = own.map(|_| Login { user: user.into(), hash: hash.clone() }).ok_or(LoginError::Wrong);
+        if login.is_ok() && locked(&self.0.known).contains(&proof) {
+            return login;
+        }
+        if !self.verify(password.into(), hash).await? {
+            return Err(LoginError::Wrong);
+        }
+        if login.is_ok() {
+            self.remember(proof);
+        }
+        login
+    }
+
+    /// Computes bcrypt in turn. It keeps its place when the client goes away, since the work goes on.
+    async fn verify(&self, password: String, hash: String) -> Result<bool, LoginError> {
+        let place = self.0.queue.clone().try_acquire_owned().map_err(|_| LoginError::Busy)?;
+        let turn = self.0.computing.clone().acquire_owned().await.map_err(|_| LoginError::Busy)?;
+        let verify = move || {
+            let _held = (place, turn);
+            bcrypt::verify(password, &hash).unwrap_or(false)
+        };
+        Ok(tokio::task::spawn_blocking(verify).await.unwrap_or(false))
+    }
+
+    fn remember(&self, proof: Digest) {
+        let mut known = locked(&self.0.known);
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        known.insert(proof);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn file(lines: &[(&str, &str)]) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        write(&file, lines);
+        file
+    }
+
+    fn write(file: &tempfile::NamedTempFile, lines: &[(&str, &str)]) {
+        let line =
+            |(user, password): &(&str, &str)| format!("{user}:{}\n", bcrypt::hash(password, 4).unwrap());
+        std::fs::write(file.path(), lines.iter().map(line).collect::<String>()).unwrap();
+    }
+
     #[tokio::test]
     async fn a_user_is_known_by_the_password() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let hash = bcrypt::hash("secret", 4).unwrap();
-        std::fs::write(file.path(), format!("# users\n\nme:{hash}\n")).unwrap();
+        let file = file(&[("me", "secret")]);
         let users = Users::read(file.path()).unwrap();
         for _ in 0..2 {
-            assert!(users.know("me", "secret").await);
-            assert!(!users.know("me", "other").await && !users.know("you", "secret").await);
+            assert!(users.login("me", "secret").await.is_ok());
+            for (user, password) in [("me", "other"), ("you", "secret"), ("me", "")] {
+                assert_eq!(users.login(user, password).await, Err(LoginError::Wrong));
+            }
         }
     }
 
-    #[test]
-    fn other_files_are_refused_with_the_line() {
+    #[tokio::test]
+    async fn passwords_over_72_bytes_are_refused_since_bcrypt_ignores_the_rest() {
+        let longest = "x".repeat(72);
+        let file = file(&[("me", &longest)]);
+        let users = Users::read(file.path()).unwrap();
+        assert!(users.login("me", &longest).await.is_ok());
+        assert_eq!(users.login("me", &format!("{longest}y")).await, Err(LoginError::TooLong(73)));
+    }
+
+    #[tokio::test]
+    async fn beyond_the_queue_of_bcrypt_logins_are_refused_as_busy_and_remembered_ones_pass() {
+        let file = file(&[("me", "secret"), ("new", "secret")]);
+        let users = Users::read(file.path()).unwrap();
+        users.login("me", "secret").await.unwrap();
+        let _all = users.0.queue.clone().try_acquire_many_owned(MAX_QUEUED as u32).unwrap();
+        assert_eq!(users.login("new", "secret").await, Err(LoginError::Busy));
+        assert_eq!(users.login("nobody", "secret").await, Err(LoginError::Busy));
+        assert!(users.login("me", "secret").await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_goes_away_leaves_its_place_in_the_queue_only_when_bcrypt_has_ended() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        for (text, told) in [
-            ("", "no users"),
-            ("me:secret", "line 1"),
-            ("# x\nme:$apr1$abc$def", "line 2"),
-            ("$2y$05$abc", "line 1"),
-        ] {
-            std::fs::write(file.path(), text).unwrap();
-            let error = Users::read(file.path()).err().unwrap().to_string();
-            assert!(error.contains(told), "{text}: {error}");
-        }
-        assert!(matches!(Users::read(Path::new("/nowhere")), Err(Error::Read { .. })));
+        std::fs::write(file.path(), format!("me:{}\n", bcrypt::hash("secret", 10).unwrap())).unwrap();
+        let users = Users::read(file.path()).unwrap();
+        let gone = Box::pin(users.login("me", "other"));
+        // Polled once, it has begun.
+        assert!(futures::FutureExt::now_or_never(gone).is_none());
+        assert_eq!(users.0.computing.available_permits(), AT_ONCE - 1);
+        drop(users.0.computing.acquire_many(AT_ONCE as u32).await.unwrap());
+        assert_eq!(users.0.queue.available_permits(), MAX_QUEUED);
+    }
+
+    #[tokio::test]
+    async fn a_removed_user_and_a_changed_password_stop_working_when_the_file_is_read_again() {
+        let file = file(&[("me", "secret"), ("gone", "secret")]);
+        let users = Users::read(file.path()).unwrap();
+        let me = users.login("me", "secret").await.unwrap();
+        let gone = users.login("gone", "secret").await.unwrap();
+        write(&file, &[("me", "other")]);
+        users.look(Instant::now()).await;
+        assert_eq!(users.login("me", "secret").await, Err(LoginError::Wrong));
+        assert_eq!(users.login("gone", "secret").await, Err(LoginError::Wrong));
+        assert!(users.login("me", "other").await.is_ok());
+        assert!(!users.still_has(&me) && !users.still_has(&gone));
+        // A file that is half written changes nothing; one without users has none.
+        std::fs::write(file.path(), "me:$2y$").unwrap();
+        users.reload().await;
+        assert!(users.login("me", "other").await.is_ok());
+        std::fs::write(file.path(), "").unwrap();
+        users.look(Instant::now()).await;
+        assert_eq!(users.login("me", "other").await, Err(LoginError::Wrong));
+    }
+
+    #[tokio::test]
+    async fn the_file_is_looked_at_once_a_second_and_not_read_while_it_is_the_same() {
+        let file = file(&[("me", "secret")]);
+        let users = Users::read(file.path()).unwrap();
+        write(&file, &[("you", "secret")]);
+        users.refresh().await;
+        assert!(users.table().hash("you").is_none(), "a second is not over");
+        locked(&users.0.file).looked = Instant::now().checked_sub(LOOK_EVERY).unwrap();
+        users.refresh().await;
+        assert!(users.table().hash("you").is_some());
+        let before = users.table();
+        locked(&users.0.file).stamp = Stamp::of(file.path());
+        users.look(Instant::now()).await;
+        assert!(Arc::ptr_eq(&before, &users.table()));
     }
 }

@@ -2,6 +2,9 @@
 
 use axum::http::{HeaderName, header};
 
+/// Entries of a page where the client names no number, or a larger one.
+const MAX_PAGE: usize = 1_000;
+
 /// The pairs of a query, decoded.
 pub struct Query(Vec<(String, String)>);
 
@@ -30,14 +33,19 @@ impl Query {
         self.value("n").and_then(|n| n.parse().ok())
     }
 
+    /// How many entries a page of a list has.
+    fn page_size(&self) -> usize {
+        self.most().map_or(MAX_PAGE, |n| n.min(MAX_PAGE))
+    }
+
     /// How many entries to read, so that it shows whether there are more.
     pub fn to_read(&self) -> usize {
-        self.most().map_or(usize::MAX, |n| n.saturating_add(1))
+        self.page_size() + 1
     }
 
     /// Cuts what was read to a page, and links to the next if there is one.
     pub fn page<T: ToString>(&self, path: &str, entries: &mut Vec<T>) -> Option<[(HeaderName, String); 1]> {
-        let most = self.most()?;
+        let most = self.page_size();
         if entries.len() <= most {
             return None;
         }
@@ -59,18 +67,26 @@ mod tests {
     #[test]
     fn entries_come_in_pages() {
         for (query, read, page, next) in [
-            ("", usize::MAX, 3, None),
-            ("ns=example.org", usize::MAX, 3, None),
+            ("", 1001, 3, None),
+            ("ns=example.org", 1001, 3, None),
             ("n=2", 3, 2, Some("</x?n=2&last=b>; rel=\"next\"")),
             ("n=3", 4, 3, None),
             ("n=0", 1, 0, None),
-            ("n=x", usize::MAX, 3, None),
+            ("n=x", 1001, 3, None),
+            ("n=1001", 1001, 3, None),
+            ("n=18446744073709551615", 1001, 3, None),
         ] {
             let query = Query::parse(Some(query));
             let mut entries: Vec<&str> = ["a", "b", "c"].into_iter().take(query.to_read()).collect();
             let link = query.page("/x", &mut entries);
             assert_eq!((query.to_read(), entries.len()), (read, page));
             assert_eq!(link.map(|[(_, link)]| link), next.map(String::from));
+        }
+        for query in ["", "n=5000"] {
+            let mut entries: Vec<usize> = (0..1001).collect();
+            let link = Query::parse(Some(query)).page("/x", &mut entries);
+            assert_eq!(link.map(|[(_, link)]| link).as_deref(), Some("</x?n=1000&last=999>; rel=\"next\""));
+            assert_eq!(entries.len(), 1000);
         }
         let query = Query::parse(Some("digest=sha256%3A00&tag=a&tag=b"));
         assert_eq!(query.value("digest"), Some("sha256:00"));

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::names::Meaning;
 
-/// `tags/list`, in pages where `n` asks for them.
+/// `tags/list`, in pages of `n` entries; of 1,000 where `n` is larger or absent.
 pub async fn list(registry: &Registry, name: &str, query: &Query) -> Result<Response, Refusal> {
     let refusal = |error| Refusal::names(error, Wanted::Manifest);
     let meaning = Meaning::parse(name).map_err(refusal)?;

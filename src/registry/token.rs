@@ -3,7 +3,6 @@
 
 use std::{
     collections::HashMap,
-    str::FromStr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -11,18 +10,19 @@ use std::{
 use axum::{
     Json,
     extract::State,
-    http::{HeaderMap, Uri, header, uri::Authority},
+    http::{HeaderMap, header, uri::Authority},
     response::IntoResponse,
 };
-use ocipfs_oci::Name;
-use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
 use super::{
     Registry,
-    access::{Access, login},
+    access::login,
     error::Refusal,
+    htpasswd::{Login, LoginError},
+    origin::forwarding,
+    public_url::PublicUrl,
 };
 
 /// Where they are had.
@@ -32,43 +32,8 @@ const LIFETIME: Duration = Duration::from_secs(300);
 const GRACE: Duration = Duration::from_secs(60);
 /// Tokens that are good at one time; after that the oldest goes.
 const MOST: usize = 10_000;
-/// Each of these says that a proxy stands before this.
-const PROXIED: [&str; 4] = ["forwarded", "via", "x-forwarded-for", "x-real-ip"];
 /// The token of who has no name.
 const ANYBODY: &str = "anybody";
-
-/// Where clients reach the registry, if a proxy stands before it: `https://registry.example`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct PublicUrl(String);
-
-/// Why a text is no such URL.
-#[derive(Debug, thiserror::Error)]
-#[error("{0:?} is no URL of a registry: https://registry.example would be one")]
-pub struct NoPublicUrl(String);
-
-impl FromStr for PublicUrl {
-    type Err = NoPublicUrl;
-
-    fn from_str(text: &str) -> Result<Self, NoPublicUrl> {
-        let refused = || NoPublicUrl(text.chars().take(100).collect());
-        let uri: Uri = text.parse().map_err(|_| refused())?;
-        let (scheme, host) = (uri.scheme_str().unwrap_or_default(), uri.authority().ok_or_else(refused)?);
-        let is_bare = uri.path() == "/" && uri.query().is_none() && !host.as_str().contains('@');
-        match ["http", "https"].contains(&scheme) && is_bare {
-            true => Ok(Self(format!("{scheme}://{host}"))),
-            false => Err(refused()),
-        }
-    }
-}
-
-impl TryFrom<String> for PublicUrl {
-    type Error = NoPublicUrl;
-
-    fn try_from(text: String) -> Result<Self, NoPublicUrl> {
-        text.parse()
-    }
-}
 
 /// Tokens of users. Clones share them.
 #[derive(Clone, Default)]
@@ -77,34 +42,41 @@ pub struct Tokens(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     public_url: Option<PublicUrl>,
-    /// The end of each token's time.
-    ends: Mutex<HashMap<String, Instant>>,
+    granted: Mutex<HashMap<String, Grant>>,
+}
+
+/// What a token stands for, and until when.
+struct Grant {
+    login: Login,
+    end: Instant,
 }
 
 /// Whom a token belongs to.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Holder {
-    User,
+    /// This user, if the file of users still has the login.
+    User(Login),
     Anybody,
 }
 
 impl Tokens {
     pub fn new(public_url: Option<PublicUrl>) -> Self {
-        Self(Arc::new(Inner { public_url, ends: Mutex::default() }))
+        Self(Arc::new(Inner { public_url, granted: Mutex::default() }))
     }
 
-    fn issue(&self, now: Instant) -> String {
+    fn issue(&self, login: Login, now: Instant) -> String {
         let token = Uuid::new_v4().simple().to_string();
-        let mut tokens = self.0.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tokens = self.0.granted.lock().unwrap_or_else(PoisonError::into_inner);
         if tokens.len() >= MOST {
-            tokens.retain(|_, end| *end > now);
+            tokens.retain(|_, grant| grant.end > now);
         }
         if tokens.len() >= MOST
-            && let Some(oldest) = tokens.iter().min_by_key(|(_, end)| **end).map(|(token, _)| token.clone())
+            && let Some(oldest) =
+                tokens.iter().min_by_key(|(_, grant)| grant.end).map(|(token, _)| token.clone())
         {
             tokens.remove(&oldest);
         }
-        tokens.insert(token.clone(), now + LIFETIME + GRACE);
+        tokens.insert(token.clone(), Grant { login, end: now + LIFETIME + GRACE });
         token
     }
 
@@ -113,23 +85,23 @@ impl Tokens {
         if token == ANYBODY {
             return Some(Holder::Anybody);
         }
-        let tokens = self.0.ends.lock().unwrap_or_else(PoisonError::into_inner);
-        tokens.get(token).is_some_and(|end| *end > now).then_some(Holder::User)
+        let tokens = self.0.granted.lock().unwrap_or_else(PoisonError::into_inner);
+        let grant = tokens.get(token).filter(|grant| grant.end > now)?;
+        Some(Holder::User(grant.login.clone()))
     }
 
-    /// The challenge that leads a client to a token, for the repository that it wants to change. A password is never
+    /// The challenge that leads a client to a token for what it wants to do. A password is never
     /// led to where nobody said that it is safe: then the client is asked for the password itself.
     pub fn challenge(&self, headers: &HeaderMap, scope: Option<&str>) -> Option<String> {
         let text = |name| headers.get(name)?.to_str().ok();
         let url = match &self.0.public_url {
-            Some(PublicUrl(url)) => url.clone(),
+            Some(url) => url.as_str().to_string(),
             None => {
-                let is_proxied = PROXIED.iter().any(|name| headers.contains_key(*name));
                 let proto = text("x-forwarded-proto").and_then(|all| all.split(',').next()).map(str::trim);
                 let scheme = match proto {
                     Some(proto) if proto.eq_ignore_ascii_case("https") => "https",
                     Some(proto) if proto.eq_ignore_ascii_case("http") => "http",
-                    None if !is_proxied => "http",
+                    None if forwarding(headers).is_none() => "http",
                     _ => return None,
                 };
                 let host = text("x-forwarded-host").or_else(|| text("host"))?;
@@ -144,21 +116,21 @@ impl Tokens {
             Some((scheme, _)) if scheme.eq_ignore_ascii_case("bearer") => ",error=\"invalid_token\"",
             _ => "",
         };
-        let scope = scope.filter(|name| name.parse::<Name>().is_ok());
-        let scope = scope.map(|name| format!(",scope=\"repository:{name}:pull,push\"")).unwrap_or_default();
+        let scope = scope.map(|scope| format!(",scope=\"{scope}\"")).unwrap_or_default();
         Some(format!("Bearer realm=\"{url}{PATH}\",service=\"ocipfs\"{scope}{error}"))
     }
 }
 
 /// Gives a token: a user's for a name and a password, else one that reads.
 pub async fn get(State(registry): State<Registry>, headers: HeaderMap) -> Result<impl IntoResponse, Refusal> {
-    let Access::Users(users, tokens) = &registry.access else { return Err(Refusal::no_endpoint()) };
+    let Some((users, tokens)) = registry.access.users() else { return Err(Refusal::no_endpoint()) };
     let token = match headers.get(header::AUTHORIZATION) {
         None => ANYBODY.to_string(),
-        Some(value) => match value.to_str().ok().and_then(login) {
-            Some((user, password)) if users.know(&user, &password).await => tokens.issue(Instant::now()),
-            _ => return Err(Refusal::unauthorized(None)),
-        },
+        Some(value) => {
+            users.refresh().await;
+            let (user, password) = value.to_str().ok().and_then(login).ok_or(LoginError::Wrong)?;
+            tokens.issue(users.login(&user, &password).await?, Instant::now())
+        }
     };
     let lifetime = LIFETIME.as_secs();
     let answer = Json(json!({ "token": token, "access_token": token, "expires_in": lifetime }));
@@ -172,18 +144,19 @@ mod tests {
     #[test]
     fn a_token_is_good_for_its_time_and_the_oldest_goes_first() {
         let (tokens, now) = (Tokens::default(), Instant::now());
-        let first = tokens.issue(now);
-        assert_eq!(tokens.holder(&first, now), Some(Holder::User));
+        let me = || Login::default();
+        let first = tokens.issue(me(), now);
+        assert_eq!(tokens.holder(&first, now), Some(Holder::User(me())));
         assert_eq!(tokens.holder(&first, now + LIFETIME + GRACE), None);
         assert_eq!(tokens.holder(ANYBODY, now), Some(Holder::Anybody));
         assert_eq!(tokens.holder("", now), None);
         for n in 0..MOST as u64 {
-            tokens.issue(now + Duration::from_millis(n + 1));
+            tokens.issue(me(), now + Duration::from_millis(n + 1));
         }
         assert_eq!(tokens.holder(&first, now), None);
-        let last = tokens.issue(now + Duration::from_secs(3600));
-        assert_eq!(tokens.0.ends.lock().unwrap().len(), 1);
-        assert_eq!(tokens.holder(&last, now), Some(Holder::User));
+        let last = tokens.issue(me(), now + Duration::from_secs(3600));
+        assert_eq!(tokens.0.granted.lock().unwrap().len(), 1);
+        assert_eq!(tokens.holder(&last, now), Some(Holder::User(me())));
     }
 
     #[test]
@@ -196,7 +169,7 @@ mod tests {
         let bearer =
             |url: &str, more: &str| Some(format!("Bearer realm=\"{url}/token\",service=\"ocipfs\"{more}"));
         let (own, example) = ("http://localhost:5050", "https://r.example");
-        let scope = ",scope=\"repository:a/b:pull,push\"";
+        let (wanted, scope) = ("repository:a/b:pull,push", ",scope=\"repository:a/b:pull,push\"");
         for (pairs, found) in [
             (&[("host", "localhost:5050")][..], bearer(own, scope)),
             (&[("host", "r.example"), ("x-forwarded-proto", "HTTPS, http")], bearer(example, scope)),
@@ -209,15 +182,12 @@ mod tests {
             (&[], None),
             (&[("host", "x\",y=\"z")], None),
         ] {
-            assert_eq!(of(None, pairs, Some("a/b")), found, "{pairs:?}");
+            assert_eq!(of(None, pairs, Some(wanted)), found, "{pairs:?}");
         }
         assert_eq!(of(Some("https://r.example/"), &[("via", "x")], None), bearer(example, ""));
         let shown = [("host", "localhost:5050"), ("authorization", "Bearer anybody")];
         assert_eq!(of(None, &shown, None), bearer(own, ",error=\"insufficient_scope\""));
         let shown = [("host", "localhost:5050"), ("authorization", "Bearer x")];
-        assert_eq!(of(None, &shown, Some("\"")), bearer(own, ",error=\"invalid_token\""));
-        for wrong in ["", "r.example", "ftp://r.example", "https://r.example/path", "https://me@r.example"] {
-            assert!(wrong.parse::<PublicUrl>().is_err(), "{wrong}");
-        }
+        assert_eq!(of(None, &shown, None), bearer(own, ",error=\"invalid_token\""));
     }
 }

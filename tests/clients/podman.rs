@@ -31,6 +31,17 @@ impl Podman {
         self.room.run(&["podman", "push", "--tls-verify=false", reference])
     }
 
+    /// Logs in to a registry.
+    pub fn login(&self, registry: &str, user: &str, password: &str) -> Result<String, String> {
+        let flags = ["--tls-verify=false", "--username", user, "--password", password];
+        self.room.run(&[&["podman", "login"][..], &flags, &[registry]].concat())
+    }
+
+    /// Logs out of a registry.
+    pub fn logout(&self, registry: &str) -> Result<String, String> {
+        self.room.run(&["podman", "logout", registry])
+    }
+
     /// Lists the paths in an image that was pulled.
     pub fn image_files(&self, reference: &str) -> Result<Vec<String>, String> {
         // With vfs that is no mount, only a directory, so it needs no end either.

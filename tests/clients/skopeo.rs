@@ -28,6 +28,17 @@ impl Skopeo {
         self.room.run(&["skopeo", "inspect", "--raw", "--tls-verify=false", &format!("docker://{reference}")])
     }
 
+    /// Lists the tags of a repository, as JSON.
+    pub fn list_tags(&self, repository: &str) -> Result<String, String> {
+        self.room.run(&["skopeo", "list-tags", "--tls-verify=false", &format!("docker://{repository}")])
+    }
+
+    /// Logs in to a registry.
+    pub fn login(&self, registry: &str, user: &str, password: &str) -> Result<String, String> {
+        let flags = ["--tls-verify=false", "--username", user, "--password", password];
+        self.room.run(&[&["skopeo", "login"][..], &flags, &[registry]].concat())
+    }
+
     /// Copies an image to `destination`: `oci:DIR:TAG`, `dir:DIR`.
     pub fn copy(&self, reference: &str, destination: &str) -> Result<String, String> {
         let source = format!("docker://{reference}");

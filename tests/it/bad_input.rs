@@ -9,6 +9,8 @@ mod startup;
 
 use libtest_mimic::Trial;
 
+pub use hostile::Memory;
+
 pub fn trials() -> Vec<Trial> {
     let stories =
         [commands::trials(), hostile::trials(), manifests::trials(), peers::trials(), startup::trials()];

@@ -18,6 +18,7 @@ mod commands;
 mod damage;
 mod deleting;
 mod disk_full;
+mod exposed;
 mod finding;
 mod following;
 mod foreign;
@@ -49,6 +50,7 @@ fn main() {
         damage::trials(),
         deleting::trials(),
         disk_full::trials(),
+        exposed::trials(),
         finding::trials(),
         following::trials(),
         foreign::trials(),

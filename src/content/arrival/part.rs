@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{Progress, ReaderState, Settled, Shared, WINDOW};
-use crate::content::{Blob, Error, locked};
+use crate::content::{Blob, Error, budget::Budget, locked};
 
 /// A reader's share of a file that arrives; the fetch goes on without it.
 pub struct Part {
@@ -21,6 +21,7 @@ pub struct Part {
     waits_at: Option<u64>,
     pub(super) progress: watch::Receiver<Progress>,
     stall_timeout: Duration,
+    budget: Budget,
 }
 
 impl Part {
@@ -29,6 +30,7 @@ impl Part {
         range: Range<u64>,
         promised: Option<&Blob>,
         stall_timeout: Duration,
+        budget: &Budget,
     ) -> Self {
         let mut readers = locked(&shared.readers);
         readers.counter += 1;
@@ -43,7 +45,7 @@ impl Part {
         drop(readers);
         shared.moved.notify_one();
         let progress = shared.progress.subscribe();
-        Self { shared, number, range, waits_at: None, progress, stall_timeout }
+        Self { shared, number, range, waits_at: None, progress, stall_timeout, budget: budget.clone() }
     }
 
     /// How many bytes it will give.
@@ -60,10 +62,12 @@ impl Part {
         loop {
             let here = self.shared.file.available(start).min(end - start).min(WINDOW);
             if here > 0 {
+                let room = self.budget.take(here).await?;
+                let here = room.length();
                 let (file, hashed) = (self.shared.file.clone(), self.shared.hashed.load(Ordering::Relaxed));
                 let read = tokio::task::spawn_blocking(move || {
                     file.forget_before(start.min(hashed))?;
-                    Ok::<_, Error>(file.read_at(start, here as usize)?)
+                    Ok::<_, Error>(room.hold(file.read_at(start, here as usize)?))
                 });
                 let bytes = read.await.map_err(Error::stopped)??;
                 self.read_on(here);

@@ -65,6 +65,30 @@ async fn bodies_that_make_no_progress_give_up_their_place_to_others() {
 }
 
 #[tokio::test]
+async fn bodies_that_come_without_a_pause_take_turns_with_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let uploads = Arc::new(uploads(dir.path(), Duration::from_secs(20)));
+    let begun = Arc::new(Semaphore::new(0));
+    let endless: Vec<_> = (0..BODIES)
+        .map(|_| {
+            let (uploads, begun) = (uploads.clone(), begun.clone());
+            tokio::spawn(async move {
+                let mut upload = uploads.begin("endless").unwrap();
+                let parts = stream::repeat_with(|| Ok::<_, String>(Bytes::from_static(&[1; 1 << 16])));
+                let parts = parts.inspect(move |_| begun.add_permits(1));
+                upload.take(parts).await
+            })
+        })
+        .collect();
+    drop(begun.acquire_many(2 * BODIES as u32).await.unwrap());
+    let mut upload = uploads.begin("fast").unwrap();
+    let taken = upload.take(body(&[2; 1000])).await;
+    endless.iter().for_each(tokio::task::JoinHandle::abort);
+    taken.unwrap();
+    assert_eq!(upload.length(), 1000);
+}
+
+#[tokio::test]
 async fn beyond_the_limit_the_upload_that_loses_least_and_rests_longest_gives_way() {
     let dir = tempfile::tempdir().unwrap();
     let uploads = uploads(dir.path(), Duration::from_secs(5));

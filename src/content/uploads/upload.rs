@@ -20,6 +20,8 @@ use crate::content::{
 const WAITING: usize = 3;
 /// A body of which nothing comes for so long gives up its place until more comes.
 const PATIENCE: Duration = Duration::from_millis(250);
+/// A body of which more comes all the time gives up its place after so many bytes, where all places are taken.
+const TURN_BYTES: u64 = 16 << 20;
 
 /// One upload. A request that works on it has it alone.
 pub struct Upload {
@@ -138,14 +140,14 @@ impl Upload {
         Ok(())
     }
 
-    /// Takes parts until none comes at once; whether that was the end of the body.
+    /// Takes parts until none comes at once, or others had to wait long enough; whether that was the end of the body.
     async fn take_while_it_comes<E: std::fmt::Display>(
         &mut self,
         first: Bytes,
         body: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin),
     ) -> Result<bool, Error> {
         let (parts, mut waiting) = channel::<Bytes>(WAITING);
-        let mut first = Some(first);
+        let (mut first, mut given) = (Some(first), 0);
         let put = self.put();
         let writing = tokio::task::spawn_blocking(move || {
             let mut put = put()?;
@@ -162,6 +164,9 @@ impl Upload {
                 Some(first) => Ok(Some(first)),
                 None => {
                     let others_wait = self.bodies.available_permits() == 0;
+                    if others_wait && given >= TURN_BYTES {
+                        break Ok(false);
+                    }
                     let patience = if others_wait { Duration::ZERO } else { PATIENCE };
                     match tokio::time::timeout(patience, self.part(body)).await {
                         Ok(part) => part,
@@ -171,6 +176,7 @@ impl Upload {
             };
             match part {
                 Ok(Some(part)) => {
+                    given += part.len() as u64;
                     // It hangs up before the end only with an error.
                     if parts.send(part).await.is_err() {
                         break Ok(true);

@@ -19,7 +19,7 @@ use crate::{
     offline::{Offline, layer_manifest},
     peers::hostile::{Answer, Blocks, Hostile},
 };
-use memory::Memory;
+pub use memory::Memory;
 
 /// A reader waits 3 s for a root, and for progress: a pull that lasts longer than this, on a busy machine, hangs.
 const PULL_TIMEOUT: Duration = Duration::from_secs(60);

@@ -149,7 +149,7 @@ async fn a_manifest_has_at_most_4_mib() {
         let path = url.trim_start_matches(&node.url(""));
         let kind = media_type::OCI_MANIFEST;
         let head = format!(
-            "PUT {path} HTTP/1.1\r\nhost: registry\r\nconnection: close\r\ncontent-type: {kind}\r\n{length}\r\n"
+            "PUT {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: {kind}\r\n{length}\r\n"
         );
         let body =
             if length.starts_with('t') { format!("400001\r\n{more}\r\n0\r\n\r\n") } else { more.clone() };

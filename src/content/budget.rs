@@ -1,0 +1,113 @@
+//! The memory that pieces of blobs take between the disk and the clients, over all downloads.
+//!
+//! A client that does not read leaves its piece here until its connection is closed. So pieces are large only while much of the
+//! budget is free; beyond that they are small, and still each download has one.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Error;
+
+/// All pieces at one time.
+const TOTAL_BYTES: u64 = 64 << 20;
+/// A piece where half of that is taken: room for as many downloads as there may be connections.
+const SMALL_BYTES: u64 = 32 << 10;
+/// What a permit of the semaphore stands for.
+const UNIT_BYTES: u64 = 1 << 10;
+
+/// A budget. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Budget(Arc<Semaphore>);
+
+/// Memory for one piece, given back with it.
+#[derive(Debug)]
+pub struct Room {
+    length: u64,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new((TOTAL_BYTES / UNIT_BYTES) as usize)))
+    }
+}
+
+impl Budget {
+    /// Takes room for a piece of at most `wanted` bytes; waits for a small one where all is taken.
+    pub async fn take(&self, wanted: u64) -> Result<Room, Error> {
+        if let Some(room) = self.spare(wanted) {
+            return Ok(room);
+        }
+        let length = wanted.min(SMALL_BYTES);
+        let permit = self.0.clone().acquire_many_owned(units(length)).await.map_err(Error::stopped)?;
+        Ok(Room { length, _permit: permit })
+    }
+
+    /// Takes room for a piece of `wanted` bytes if more than half of the budget is free.
+    pub fn spare(&self, wanted: u64) -> Option<Room> {
+        let free = self.0.available_permits() as u64 * UNIT_BYTES;
+        if free <= TOTAL_BYTES / 2 {
+            return None;
+        }
+        let permit = self.0.clone().try_acquire_many_owned(units(wanted)).ok()?;
+        Some(Room { length: wanted, _permit: permit })
+    }
+}
+
+fn units(length: u64) -> u32 {
+    u32::try_from(length.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX)
+}
+
+impl Room {
+    /// How long the piece may be.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Holds the room for as long as these bytes are somewhere.
+    pub fn hold(self, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(Held { bytes, _room: self })
+    }
+}
+
+struct Held {
+    bytes: Bytes,
+    _room: Room,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn pieces_are_small_when_half_of_the_budget_is_taken_and_wait_at_its_end() {
+        let (budget, large) = (Budget::default(), 512 << 10);
+        let mut taken = Vec::new();
+        while let Some(room) = budget.spare(large) {
+            assert_eq!(room.length(), large);
+            taken.push(room);
+        }
+        assert_eq!(taken.len() as u64, TOTAL_BYTES / 2 / large);
+        while let Some(room) = budget.take(large).now_or_never() {
+            taken.push(room.unwrap());
+            assert_eq!(taken.last().unwrap().length(), SMALL_BYTES);
+        }
+        assert_eq!(taken.iter().map(Room::length).sum::<u64>(), TOTAL_BYTES);
+        let bytes = taken.pop().unwrap().hold(Bytes::from_static(b"piece"));
+        let rest = bytes.slice(1..);
+        drop(bytes);
+        assert!(budget.take(large).now_or_never().is_none(), "a part of the piece is still somewhere");
+        drop(rest);
+        assert_eq!(budget.take(1).now_or_never().unwrap().unwrap().length(), 1);
+    }
+}

@@ -1,0 +1,140 @@
+//! The content of a file of users.
+
+use std::{
+    collections::BTreeMap,
+    fs::Metadata,
+    hash::{BuildHasher, RandomState},
+    os::unix::fs::MetadataExt,
+    path::Path,
+    sync::LazyLock,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// A file that was changed so few seconds ago may change again without a change of its times.
+const UNSETTLED_SECONDS: i64 = 2;
+
+/// Why a file gives no users.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It cannot be read.
+    #[error("cannot read the users in {path}: {why}")]
+    Read {
+        /// The file.
+        path: String,
+        /// What the system said.
+        why: std::io::Error,
+    },
+    /// A line of another form.
+    #[error("{path}, line {line}: a user is written as <name>:<bcrypt hash>")]
+    Line {
+        /// The file.
+        path: String,
+        /// Which line.
+        line: usize,
+    },
+    /// There is nobody.
+    #[error("{0} has no users")]
+    Empty(String),
+}
+
+/// Users and the hashes of their passwords.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Table(BTreeMap<String, String>);
+
+/// By what a file differs from its other versions: inode, length, and when it was changed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Stamp(u64, u64, i64, i64);
+
+impl Stamp {
+    /// The stamp of a file that is there.
+    pub fn of(path: &Path) -> Option<Self> {
+        std::fs::metadata(path).ok().map(|metadata| Self::from(&metadata))
+    }
+
+    fn is_settled(&self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+        now.saturating_sub(self.2) >= UNSETTLED_SECONDS
+    }
+}
+
+impl From<&Metadata> for Stamp {
+    fn from(metadata: &Metadata) -> Self {
+        Self(metadata.ino(), metadata.len(), metadata.ctime(), metadata.ctime_nsec())
+    }
+}
+
+impl Table {
+    /// Reads a file, and its stamp unless it may change without another.
+    pub fn read(path: &Path) -> Result<(Self, Option<Stamp>), Error> {
+        let stamp = Stamp::of(path).filter(Stamp::is_settled);
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|why| Error::Read { path: name.clone(), why })?;
+        let mut hashes = BTreeMap::new();
+        for (n, line) in text.lines().map(str::trim).enumerate() {
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let user = line.split_once(':').filter(|(user, hash)| !user.is_empty() && is_bcrypt(hash));
+            let (user, hash) = user.ok_or(Error::Line { path: name.clone(), line: n + 1 })?;
+            hashes.insert(user.to_string(), hash.to_string());
+        }
+        Ok((Self(hashes), stamp))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn hash(&self, user: &str) -> Option<&String> {
+        self.0.get(user)
+    }
+
+    /// A hash of the file for a name that is not in it, always the same: refusing the name costs what a wrong password of a
+    /// user costs, and tells nothing where costs differ.
+    pub fn decoy(&self, name: &str) -> Option<&String> {
+        static CHOICE: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        let number = CHOICE.hash_one(name) as usize;
+        self.0.values().nth(number.checked_rem(self.0.len())?)
+    }
+}
+
+fn is_bcrypt(hash: &str) -> bool {
+    ["$2a$", "$2b$", "$2y$"].iter().any(|prefix| hash.starts_with(prefix)) && hash.len() == 60
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_files_are_refused_with_the_line() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (text, told) in
+            [("me:secret", "line 1"), ("# x\nme:$apr1$abc$def", "line 2"), ("$2y$05$abc", "line 1")]
+        {
+            std::fs::write(file.path(), text).unwrap();
+            let error = Table::read(file.path()).err().unwrap().to_string();
+            assert!(error.contains(told), "{text}: {error}");
+        }
+        assert!(matches!(Table::read(Path::new("/nowhere")), Err(Error::Read { .. })));
+    }
+
+    #[test]
+    fn bcrypt_cost_of_unknown_names_does_not_tell_them_from_users() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let line = |user: &str, cost| format!("{user}:{}\n", bcrypt::hash("secret", cost).unwrap());
+        std::fs::write(file.path(), format!("# users\n\n{}{}", line("me", 4), line("you", 5))).unwrap();
+        let table = Table::read(file.path()).unwrap().0;
+        let decoys: Vec<&String> = (0..100).filter_map(|n| table.decoy(&format!("user{n}"))).collect();
+        for cost in ["$04$", "$05$"] {
+            assert!(decoys.iter().any(|hash| hash.contains(cost)), "{cost}");
+        }
+        assert!(decoys.iter().all(|hash| table.0.values().any(|own| own == *hash)));
+        assert_eq!(table.decoy("user1"), table.decoy("user1"));
+        assert!(Table::default().decoy("x").is_none());
+    }
+}

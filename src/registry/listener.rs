@@ -1,0 +1,167 @@
+//! Accepts connections, and closes those that stop: a head of a request that does not come, an answer that is not read.
+
+mod stall;
+
+#[cfg(test)]
+mod tests;
+
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body, extract::Request, http, response::Response};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+};
+use rustix::process::{Resource, getrlimit};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower_service::Service;
+
+use super::origin::Peer;
+use stall::Stall;
+
+/// Connections at one time, where the process may open enough files.
+const MAX_CONNECTIONS: usize = 1_024;
+/// How many of the files that the process may open connections may be: a download opens its blob besides, and peers and the
+/// database need the rest.
+const FILES_SHARE: u64 = 4;
+/// How long the head of a request may take, and how long a connection may be idle between requests.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may take none of the bytes that wait for it.
+const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// HTTP/2: a client without a request is asked whether it is there, and has so long to answer.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// HTTP/2: requests at one time on one connection.
+const MAX_STREAMS: u32 = 100;
+/// After an error that is not of one connection, such as too many open files.
+const RETRY_ACCEPT: Duration = Duration::from_secs(1);
+
+/// What connections may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub connections: usize,
+    pub header_timeout: Duration,
+    pub write_stall_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let connections = usize::try_from(files / FILES_SHARE).unwrap_or(usize::MAX);
+        Self {
+            connections: connections.clamp(1, MAX_CONNECTIONS),
+            header_timeout: HEADER_TIMEOUT,
+            write_stall_timeout: WRITE_STALL_TIMEOUT,
+        }
+    }
+}
+
+/// Serves until `stop`, then until the last request is answered.
+pub async fn serve(listener: TcpListener, app: Router, limits: Limits, stop: CancellationToken) {
+    let (builder, connections) = (builder(&limits), TaskTracker::new());
+    let places = Arc::new(Semaphore::new(limits.connections));
+    while let Some(accepted) = stop.run_until_cancelled(accept(&listener, &places)).await {
+        let connection = Connection { accepted, app: app.clone(), limits, stop: stop.clone() };
+        connections.spawn(connection.run(builder.clone()));
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+fn builder(limits: &Limits) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .max_concurrent_streams(MAX_STREAMS);
+    builder
+}
+
+struct Accepted {
+    stream: TcpStream,
+    peer: SocketAddr,
+    /// Held until the connection is closed.
+    place: OwnedSemaphorePermit,
+}
+
+/// Accepts the next connection once there is a place for it.
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Accepted {
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { std::future::pending().await };
+        match listener.accept().await {
+            Ok((stream, peer)) => return Accepted { stream, peer, place },
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!("the registry cannot accept connections: {error}");
+                tokio::time::sleep(RETRY_ACCEPT).await;
+            }
+        }
+    }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+struct Connection {
+    accepted: Accepted,
+    app: Router,
+    limits: Limits,
+    stop: CancellationToken,
+}
+
+impl Connection {
+    async fn run(self, builder: Builder<TokioExecutor>) {
+        let Accepted { stream, peer, place } = self.accepted;
+        let begun = Arc::new(Notify::new());
+        let (app, has_begun) = (self.app, begun.clone());
+        let service = service_fn(move |request: http::Request<Incoming>| {
+            has_begun.notify_one();
+            answer(app.clone(), request.map(Body::new), peer)
+        });
+        let io = TokioIo::new(Stall::new(stream, self.limits.write_stall_timeout));
+        let mut connection = pin!(builder.serve_connection(io, service));
+        let mut silence = pin!(silence(&begun, self.limits.header_timeout));
+        let mut is_stopping = false;
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => break log(peer, ended.err()),
+                () = silence.as_mut() => break log(peer, Some("no request came".into())),
+                () = self.stop.cancelled(), if !is_stopping => {
+                    is_stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+        drop(place);
+    }
+}
+
+fn log(peer: SocketAddr, error: Option<Box<dyn std::error::Error + Send + Sync>>) {
+    if let Some(error) = error {
+        tracing::debug!(%peer, "a connection is closed: {error}");
+    }
+}
+
+/// Waits for a time in which no request begins; for ever where one does. The library waits without a limit for the bytes that
+/// tell HTTP/2 from HTTP/1.
+async fn silence(begun: &Notify, limit: Duration) {
+    if tokio::time::timeout(limit, begun.notified()).await.is_ok() {
+        std::future::pending().await
+    }
+}
+
+async fn answer(mut app: Router, mut request: Request, peer: SocketAddr) -> Result<Response, Infallible> {
+    request.extensions_mut().insert(Peer(peer));
+    app.call(request).await
+}

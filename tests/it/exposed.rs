@@ -1,0 +1,30 @@
+//! A registry that others reach: through a proxy, through a page in a browser, or as users with a login.
+
+mod crowd;
+mod login;
+mod pages;
+mod proxied;
+mod users;
+
+use std::{fs, path::Path};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use libtest_mimic::Trial;
+
+pub fn trials() -> Vec<Trial> {
+    let stories = [crowd::trials(), login::trials(), pages::trials(), proxied::trials(), users::trials()];
+    stories.into_iter().flatten().collect()
+}
+
+/// Writes a file of users, each with a password.
+fn users(path: &Path, users: &[(&str, &str)]) -> String {
+    let line =
+        |(user, password): &(&str, &str)| format!("{user}:{}\n", bcrypt::hash(password, 4).expect("a hash"));
+    fs::write(path, users.iter().map(line).collect::<String>()).expect("a file");
+    path.to_str().expect("UTF-8").into()
+}
+
+/// The header that logs a user in.
+fn basic(user: &str, password: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
+}

@@ -1,0 +1,80 @@
+//! Changes of the file of users reach a running registry.
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use ocipfs_oci::Digest;
+
+use super::{basic, users};
+use crate::{
+    harness::{Serve, trials, within},
+    http::{ask, get, send},
+};
+
+const SOON: Duration = Duration::from_secs(30);
+
+pub fn trials() -> Vec<Trial> {
+    trials![
+        a_removed_user_and_an_old_password_stop_working_without_a_restart,
+        on_sighup_the_file_of_users_is_read_again_and_the_registry_goes_on,
+        a_password_that_bcrypt_would_cut_is_refused_by_name,
+    ]
+}
+
+/// Whether a login, or a token, pushes.
+async fn pushes(node: &Serve, authorization: &str) -> bool {
+    let url = node.url(&format!("/v2/a/blobs/uploads/?digest={}", Digest::sha256_of(b"blob")));
+    let answer = send("POST", &url, &[("authorization", authorization)], "blob").await;
+    assert!([201, 401].contains(&answer.status), "{answer:?}");
+    answer.status == 201
+}
+
+async fn token(node: &Serve, login: &str) -> String {
+    let answer = ask("GET", &node.url("/token"), &[("authorization", login)]).await;
+    format!("Bearer {}", answer.json()["token"].as_str().expect("a token"))
+}
+
+/// Waits until the registry looks at the file, which it does once a second.
+async fn stops(node: &Serve, authorization: &str) {
+    within(SOON, async { while pushes(node, authorization).await {} }).await;
+}
+
+async fn a_removed_user_and_an_old_password_stop_working_without_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("users");
+    let node = Serve::start(&["--htpasswd", &users(&path, &[("me", "secret"), ("gone", "secret")])]);
+    let (me, gone) = (basic("me", "secret"), basic("gone", "secret"));
+    let (my_token, gone_token) = (token(&node, &me).await, token(&node, &gone).await);
+    for good in [&me, &gone, &my_token, &gone_token] {
+        assert!(pushes(&node, good).await);
+    }
+    users(&path, &[("me", "other")]);
+    for old in [&gone_token, &gone, &me, &my_token] {
+        stops(&node, old).await;
+    }
+    assert!(pushes(&node, &basic("me", "other")).await);
+    let refused = ask("GET", &node.url("/token"), &[("authorization", &gone)]).await;
+    refused.refused(401, "UNAUTHORIZED", &[]);
+}
+
+async fn on_sighup_the_file_of_users_is_read_again_and_the_registry_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("users");
+    let node = Serve::start(&["--htpasswd", &users(&path, &[("me", "secret")])]);
+    users(&path, &[("you", "secret")]);
+    node.signal("HUP");
+    // Read without any login that would look at the file.
+    crate::harness::until("the users are read again", || node.log().contains("users were read again")).await;
+    assert!(!pushes(&node, &basic("me", "secret")).await && pushes(&node, &basic("you", "secret")).await);
+    assert_eq!(get(&node.url("/v2/_catalog")).await.status, 200);
+}
+
+async fn a_password_that_bcrypt_would_cut_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let longest = "x".repeat(72);
+    let node = Serve::start(&["--htpasswd", &users(&dir.path().join("users"), &[("me", &longest)])]);
+    assert!(pushes(&node, &basic("me", &longest)).await);
+    let longer = basic("me", &format!("{longest}y"));
+    let answer = ask("GET", &node.url("/token"), &[("authorization", &longer)]).await;
+    answer.refused(401, "UNAUTHORIZED", &["73 bytes", "at most 72"]);
+}
