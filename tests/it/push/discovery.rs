@@ -7,13 +7,15 @@ use super::{
     client::{descriptor, manifest},
 };
 use crate::{
-    harness::{Serve, trials},
+    clients::Skopeo,
+    harness::{Serve, blocking, trials},
     http::get,
 };
 
 pub fn trials() -> Vec<Trial> {
     trials![
         tags_and_repositories_are_listed_in_pages,
+        without_n_a_page_of_tags_or_repositories_has_1000_entries_and_a_link_to_the_rest,
         what_refers_to_a_manifest_is_listed_and_filtered,
         referrers_under_a_tag_are_read_too,
         an_unknown_digest_is_said_so_at_once_and_peers_are_not_asked,
@@ -46,6 +48,34 @@ async fn tags_and_repositories_are_listed_in_pages() {
     let paged = pages("/v2/_catalog?n=3".into(), "repositories").await;
     assert_eq!(paged, [json!(["a", "a/b", "ab"]), json!(["b"])]);
     get(&node.url("/v2/nobody/tags/list")).await.refused(404, "NAME_UNKNOWN", &["nobody"]);
+}
+
+async fn without_n_a_page_of_tags_or_repositories_has_1000_entries_and_a_link_to_the_rest() {
+    let node = Serve::start(&[]);
+    let a = Repository::new(&node, "a");
+    let digest = a.push_image("0000", b"layer").await;
+    let tags: Vec<String> = (0..1_001).map(|n| format!("{n:04}")).collect();
+    for lot in tags.chunks(90) {
+        let query: Vec<String> = lot.iter().map(|tag| format!("tag={tag}")).collect();
+        let image = manifest(b"{}", &[b"layer"]);
+        let answer = a.put(&format!("{digest}?{}", query.join("&")), &image).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+    }
+    for query in ["", "?n=5000", "?n=1000"] {
+        let answer = a.get(&format!("tags/list{query}")).await;
+        assert_eq!(answer.json()["tags"], json!(tags[..1_000]), "{query}");
+        assert_eq!(answer.header("link"), "</v2/a/tags/list?n=1000&last=0999>; rel=\"next\"");
+    }
+    let rest = a.get("tags/list?n=1000&last=0999").await;
+    assert_eq!((&rest.json()["tags"], rest.header("link")), (&json!(["1000"]), ""));
+    let none = a.get("tags/list?n=0").await;
+    assert_eq!((&none.json()["tags"], none.header("link")), (&json!([]), ""));
+    if Skopeo::available().is_ok() {
+        let repository = format!("{}/a", node.registry());
+        let listed = blocking(move || Skopeo::new().unwrap().list_tags(&repository).unwrap()).await;
+        let listed: Value = serde_json::from_str(&listed).expect("JSON");
+        assert_eq!(listed["Tags"], json!(tags), "it follows the link");
+    }
 }
 
 /// An artifact of this kind that refers to a manifest.

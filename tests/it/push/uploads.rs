@@ -18,6 +18,7 @@ pub fn trials() -> Vec<Trial> {
         a_blob_of_another_digest_is_refused_and_leaves_nothing,
         a_blob_that_is_here_is_mounted,
         many_pushes_of_one_blob_cost_one_file,
+        slow_uploads_do_not_hold_up_a_fast_one_and_all_of_them_end,
         bad_uploads_are_refused_by_name,
         a_body_that_breaks_off_can_be_gone_on_with,
         abandoned_uploads_are_shown_and_dropped_at_once,
@@ -160,6 +161,45 @@ async fn many_pushes_of_one_blob_cost_one_file() {
     for n in 0..4 {
         Repository::new(&node, &format!("r{n}")).has(&bytes).await;
     }
+}
+
+async fn slow_uploads_do_not_hold_up_a_fast_one_and_all_of_them_end() {
+    const SLOW: usize = 40;
+    let node = Serve::start(&[]);
+    let a = Repository::new(&node, "a");
+    let mut slow = Vec::new();
+    for n in 0..SLOW {
+        let (more, parts) = futures::channel::mpsc::unbounded::<Result<Bytes, std::io::Error>>();
+        let url = format!("{}?digest={}", a.begin().await, sha256(&slow_blob(n)));
+        let request = reqwest::Client::new().put(url).body(reqwest::Body::wrap_stream(parts));
+        slow.push((more, tokio::spawn(request.send())));
+    }
+    // Each sends a piece again and again until the fast ones are done.
+    let pieces =
+        (0..SLOW).map(|n| slow_blob(n).chunks(PIECE).map(Bytes::copy_from_slice).collect::<Vec<_>>());
+    let pieces: Vec<Vec<Bytes>> = pieces.collect();
+    for round in 0..PIECES {
+        for (n, (more, _)) in slow.iter().enumerate() {
+            more.unbounded_send(Ok(pieces[n][round].clone())).expect("it is sent");
+        }
+        let fast = noise(1_000_000 + round);
+        let took = crate::harness::within(std::time::Duration::from_secs(20), a.push(&fast)).await;
+        assert_eq!(took, sha256(&fast));
+    }
+    for (n, (more, answer)) in slow.into_iter().enumerate() {
+        drop(more);
+        let status = answer.await.expect("a task").expect("an answer").status();
+        assert_eq!(status, 201, "upload {n}");
+        a.has(&slow_blob(n)).await;
+    }
+}
+
+const PIECE: usize = 20_000;
+const PIECES: usize = 10;
+
+/// A blob of some pieces, another for each number.
+fn slow_blob(number: usize) -> Vec<u8> {
+    noise(PIECE * PIECES).into_iter().map(|byte| byte ^ number as u8).collect()
 }
 
 async fn bad_uploads_are_refused_by_name() {
