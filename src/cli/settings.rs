@@ -77,7 +77,7 @@ pub struct Settings {
     /// Keep the newest TAGS tags of matching repositories and those younger than TIME, either of which may be left out; applied at the start, each hour and by `repo gc`; the first matching rule applies, rules are separated by `;` [default: keep all tags]
     #[arg(long, value_name = "PATTERN=TAGS[,TIME]", env = "OCIPFS_RETENTION", value_delimiter = ';', num_args = 1..)]
     retention: Option<Vec<Rule>>,
-    /// Who may push: users and their bcrypt hashes, as `htpasswd -B` writes them [default: everybody on loopback]
+    /// Who may push: users and their bcrypt hashes, as `htpasswd -B` writes them [default: none; clients on this machine push through a loopback address]
     #[arg(long, value_name = "FILE", env = "OCIPFS_HTPASSWD")]
     htpasswd: Option<PathBuf>,
     /// Where clients reach the registry if a proxy stands before it, as in https://registry.example; without --htpasswd pushes are refused then [default: as they ask for it]

@@ -1,13 +1,20 @@
 //! Accepts connections, and closes those that stop: a head of a request that does not come, an answer that is not read.
 
 mod stall;
+mod unread;
 
 #[cfg(test)]
 mod tests;
 
 use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body, extract::Request, http, response::Response};
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    http::{self, Version},
+    response::Response,
+};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -23,6 +30,7 @@ use tower_service::Service;
 
 use super::origin::Peer;
 use stall::Stall;
+use unread::Unread;
 
 /// Connections at one time, where the process may open enough files.
 const MAX_CONNECTIONS: usize = 1_024;
@@ -124,19 +132,22 @@ impl Connection {
     async fn run(self, builder: Builder<TokioExecutor>) {
         let Accepted { stream, peer, place } = self.accepted;
         let begun = Arc::new(Notify::new());
-        let (app, has_begun) = (self.app, begun.clone());
+        let unread = Unread::default();
+        let (app, has_begun, watch) = (self.app, begun.clone(), unread.clone());
         let service = service_fn(move |request: http::Request<Incoming>| {
             has_begun.notify_one();
-            answer(app.clone(), request.map(Body::new), peer)
+            answer(app.clone(), request.map(Body::new), peer, watch.clone())
         });
         let io = TokioIo::new(Stall::new(stream, self.limits.write_stall_timeout));
         let mut connection = pin!(builder.serve_connection(io, service));
         let mut silence = pin!(silence(&begun, self.limits.header_timeout));
+        let mut stall = pin!(unread.stalls(self.limits.write_stall_timeout));
         let mut is_stopping = false;
         loop {
             tokio::select! {
                 ended = connection.as_mut() => break log(peer, ended.err()),
                 () = silence.as_mut() => break log(peer, Some("no request came".into())),
+                () = stall.as_mut() => break log(peer, Some("the client takes nothing of an answer".into())),
                 () = self.stop.cancelled(), if !is_stopping => {
                     is_stopping = true;
                     connection.as_mut().graceful_shutdown();
@@ -153,7 +164,7 @@ fn log(peer: SocketAddr, error: Option<Box<dyn std::error::Error + Send + Sync>>
     }
 }
 
-/// Waits for a time in which no request begins; for ever where one does. The library waits without a limit for the bytes that
+/// Waits for a time in which no request begins, and does not end where one does. The library waits without a limit for the bytes that
 /// tell HTTP/2 from HTTP/1.
 async fn silence(begun: &Notify, limit: Duration) {
     if tokio::time::timeout(limit, begun.notified()).await.is_ok() {
@@ -161,7 +172,14 @@ async fn silence(begun: &Notify, limit: Duration) {
     }
 }
 
-async fn answer(mut app: Router, mut request: Request, peer: SocketAddr) -> Result<Response, Infallible> {
+async fn answer(
+    mut app: Router,
+    mut request: Request,
+    peer: SocketAddr,
+    unread: Unread,
+) -> Result<Response, Infallible> {
     request.extensions_mut().insert(Peer(peer));
-    app.call(request).await
+    let has_windows = request.version() == Version::HTTP_2;
+    let answer = app.call(request).await?;
+    Ok(if has_windows { answer.map(|body| unread.watch(body)) } else { answer })
 }

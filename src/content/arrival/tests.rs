@@ -197,7 +197,8 @@ async fn many_readers_that_wait_at_one_place_are_one_preference() {
     });
     let mut parts = Vec::new();
     for _ in 0..1000 {
-        let mut part = Part::new(shared.clone(), 0..MIB as u64, None, SOON, &Budget::default());
+        let mut part =
+            Part::new(shared.clone(), 0..MIB as u64, None, SOON, &crate::content::Budget::default());
         // What it waits for is told at the first poll.
         assert!(futures::poll!(std::pin::pin!(part.next())).is_pending());
         shared.step();

@@ -32,7 +32,7 @@ pub enum Error {
         /// Which line.
         line: usize,
     },
-    /// There is nobody.
+    /// It has no users.
     #[error("{0} has no users")]
     Empty(String),
 }

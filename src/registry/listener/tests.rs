@@ -106,6 +106,24 @@ async fn a_client_that_stops_reading_is_dropped_after_the_write_stall_timeout() 
     tokio::time::timeout(SOON, dropped.notified()).await.expect("the client is dropped");
 }
 
+/// Frames of HTTP/2: a preface, settings with a window of one byte for each answer, and `GET /`.
+fn narrow_http2_request() -> Vec<u8> {
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream], payload].concat()
+    };
+    let settings = frame(4, 0, 0, &[0, 4, 0, 0, 0, 1]);
+    // `:method: GET`, `:scheme: http` and `:path: /` of the static table, and `:authority`.
+    let headers = frame(1, 0b101, 1, &[&[0x82, 0x86, 0x84, 0x01, 9][..], b"localhost"].concat());
+    [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), settings, headers].concat()
+}
+
+#[tokio::test]
+async fn an_http2_client_that_opens_no_window_is_dropped_after_the_write_stall_timeout() {
+    let server = Server::start(hello(), limits()).await;
+    let stream = server.connect(&narrow_http2_request()).await;
+    closes(stream).await;
+}
+
 #[tokio::test]
 async fn a_request_that_is_being_answered_is_finished_at_a_stop_and_idle_connections_are_closed() {
     let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));

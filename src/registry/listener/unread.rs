@@ -1,0 +1,149 @@
+//! HTTP/2: bytes of answers that wait in a connection because the client opens no window for them. Its frames for other purposes
+//! still pass, so the stream below makes progress.
+
+use std::{
+    collections::BTreeMap,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::body::{Body, HttpBody};
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// What is given to a connection at once: a client takes it within the limit if it reads at all.
+const MAX_FRAME_BYTES: usize = 32 << 10;
+
+/// What waits in one connection, by its number, and since when. Clones share it.
+#[derive(Clone, Default)]
+pub struct Unread(Arc<Mutex<Waiting>>);
+
+#[derive(Default)]
+struct Waiting {
+    counter: u64,
+    since: BTreeMap<u64, Instant>,
+}
+
+impl Unread {
+    fn locked(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until some bytes have waited for so long.
+    pub async fn stalls(&self, limit: Duration) {
+        loop {
+            let oldest = self.locked().since.first_key_value().map(|(_, since)| *since);
+            match oldest {
+                Some(since) if since.elapsed() >= limit => return,
+                Some(since) => sleep_until(since + limit).await,
+                None => sleep(limit).await,
+            }
+        }
+    }
+
+    /// Watches the bytes of an answer.
+    pub fn watch(&self, body: Body) -> Body {
+        Body::new(Watched { body, rest: Bytes::new(), unread: self.clone() })
+    }
+
+    fn note(&self, bytes: Bytes) -> Bytes {
+        let mut waiting = self.locked();
+        waiting.counter += 1;
+        let number = waiting.counter;
+        waiting.since.insert(number, Instant::now());
+        Bytes::from_owner(Noted { bytes, number, unread: self.clone() })
+    }
+}
+
+/// Bytes that leave the list when the connection has sent them.
+struct Noted {
+    bytes: Bytes,
+    number: u64,
+    unread: Unread,
+}
+
+impl AsRef<[u8]> for Noted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        self.unread.locked().since.remove(&self.number);
+    }
+}
+
+struct Watched {
+    body: Body,
+    /// What the body gave, and the connection did not ask for yet.
+    rest: Bytes,
+    unread: Unread,
+}
+
+impl HttpBody for Watched {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)).map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(bytes))) => self.rest = bytes,
+                Some(Ok(Err(other))) => return Poll::Ready(Some(Ok(other))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
+        }
+        let length = self.rest.len().min(MAX_FRAME_BYTES);
+        let bytes = self.rest.split_to(length);
+        Poll::Ready(Some(Ok(Frame::data(self.unread.note(bytes)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (rest, mut hint) = (self.rest.len() as u64, self.body.size_hint());
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint.set_lower(hint.lower() + rest);
+        hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{FutureExt, StreamExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn bytes_wait_from_when_they_are_given_to_the_connection_until_it_drops_them() {
+        let (unread, bytes) = (Unread::default(), vec![7; 100_000]);
+        let body = unread.watch(Body::from(bytes.clone()));
+        assert_eq!(body.size_hint().exact(), Some(100_000));
+        let mut frames = body.into_data_stream();
+        let (mut came, mut lengths) = (Vec::new(), Vec::new());
+        while let Some(frame) = frames.next().await {
+            let frame = frame.unwrap();
+            assert!(unread.stalls(Duration::from_secs(60)).now_or_never().is_none(), "it waits for a moment");
+            unread.stalls(Duration::ZERO).now_or_never().expect("it waits");
+            came.extend_from_slice(&frame);
+            lengths.push(frame.len());
+            let part = frame.slice(1..2);
+            drop(frame);
+            unread.stalls(Duration::ZERO).now_or_never().expect("a part of it waits");
+            drop(part);
+            assert!(unread.stalls(Duration::ZERO).now_or_never().is_none(), "nothing waits");
+        }
+        assert!(came == bytes && lengths == [32 << 10, 32 << 10, 32 << 10, 100_000 - (96 << 10)]);
+    }
+}
