@@ -4,6 +4,7 @@ mod access;
 mod blobs;
 mod body;
 mod catalog;
+mod documents;
 mod endpoint;
 mod error;
 mod hosts;
@@ -25,7 +26,7 @@ use axum::{
     body::BodyDataStream,
     extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
-    middleware::{Next, from_fn_with_state, map_response},
+    middleware::{Next, from_fn_with_state, map_response, map_response_with_state},
     response::{IntoResponse, Response},
     routing::{any, get},
 };
@@ -41,6 +42,7 @@ use crate::{
     names::{self, Meaning, Resolver},
 };
 use access::is_read;
+use documents::Documents;
 use endpoint::Endpoint;
 use error::{Refusal, Wanted};
 use listener::Limits;
@@ -121,6 +123,7 @@ fn router(registry: Registry) -> Router {
         .route("/v2/{*path}", any(dispatch))
         .route(token::PATH, get(token::get))
         .fallback(async || Refusal::no_endpoint())
+        .layer(map_response_with_state(Documents::default(), documents::count))
         .layer(from_fn_with_state(registry.clone(), check_origin))
         .layer(map_response(common_headers))
         .layer(TraceLayer::new_for_http().on_response(DefaultOnResponse::new().level(Level::DEBUG)))

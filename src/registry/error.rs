@@ -99,7 +99,7 @@ impl Refusal {
 
     /// A limit that passes: clients try again after some seconds (RFC 9110, section 10.2.3). Docker tries again after 503,
     /// and gives up at 429.
-    fn busy(message: impl ToString) -> Self {
+    pub fn busy(message: impl ToString) -> Self {
         let refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", message);
         refusal.with(header::RETRY_AFTER, RETRY_AFTER_SECONDS)
     }

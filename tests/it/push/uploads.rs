@@ -19,6 +19,7 @@ pub fn trials() -> Vec<Trial> {
         a_blob_that_is_here_is_mounted,
         many_pushes_of_one_blob_cost_one_file,
         slow_uploads_do_not_hold_up_a_fast_one_and_all_of_them_end,
+        too_many_uploads_are_refused_with_503_and_retry_after_which_docker_heeds,
         bad_uploads_are_refused_by_name,
         a_body_that_breaks_off_can_be_gone_on_with,
         abandoned_uploads_are_shown_and_dropped_at_once,
@@ -192,6 +193,26 @@ async fn slow_uploads_do_not_hold_up_a_fast_one_and_all_of_them_end() {
         assert_eq!(status, 201, "upload {n}");
         a.has(&slow_blob(n)).await;
     }
+}
+
+async fn too_many_uploads_are_refused_with_503_and_retry_after_which_docker_heeds() {
+    let node = Serve::start(&[]);
+    let url = Repository::new(&node, "a").url("blobs/uploads/");
+    let client = reqwest::Client::new();
+    let begin = |_| client.post(&url).send();
+    let answers = futures::future::try_join_all((0..550).map(begin)).await.expect("answers");
+    let (mut begun, mut refused) = (0, 0);
+    for answer in answers {
+        match answer.status().as_u16() {
+            202 => begun += 1,
+            503 => {
+                refused += 1;
+                assert_eq!(answer.headers()["retry-after"], "5");
+            }
+            other => panic!("{other}"),
+        }
+    }
+    assert!(begun >= 500 && refused > 0, "{begun} were begun, {refused} refused");
 }
 
 const PIECE: usize = 20_000;
