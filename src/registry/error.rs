@@ -339,8 +339,13 @@ impl From<Unsatisfiable> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        if self.status.is_server_error() {
-            tracing::warn!(status = self.status.as_u16(), code = self.code, "{}", self.message);
+        match self.status {
+            // As many as clients like to send.
+            StatusCode::SERVICE_UNAVAILABLE => tracing::debug!(code = self.code, "{}", self.message),
+            status if status.is_server_error() => {
+                tracing::warn!(status = status.as_u16(), code = self.code, "{}", self.message);
+            }
+            _ => {}
         }
         let body = json!({ "errors": [{ "code": self.code, "message": self.message, "detail": null }] });
         let mut headers = HeaderMap::new();
