@@ -5,6 +5,7 @@ mod layer;
 mod name;
 mod output;
 mod repo;
+mod secrets;
 mod serve;
 mod settings;
 mod status;
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::control::{Failure, House, Options, Reply, Request, client};
 use output::Output;
+pub use output::printable_lines;
 use settings::Settings;
 
 /// An IPFS peer and an OCI registry in one process.

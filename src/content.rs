@@ -59,7 +59,8 @@ pub use space::{Collected, Usage, WhenFull};
 #[cfg(test)]
 pub use store::counting::counting;
 pub use store::{
-    Database, Error as StoreError, Guard, Stat as StoreStat, Store, Stored, Version, add_tree, is_stored,
+    Database, Error as StoreError, Guard, Origin, Stat as StoreStat, Store, Stored, Version, add_tree,
+    is_stored, share_again,
 };
 pub use uploads::{Error as UploadError, Upload, UploadUsage, Uploads, now};
 pub use verify::{Damage, Verified};
@@ -173,12 +174,9 @@ impl Content {
     /// Content over a store, and a node that serves it; what is held is announced.
     pub fn new(store: Store, node: Node, settings: Settings) -> Result<Self, Error> {
         let index = Index::new(store.database());
-        index.for_each_announced(|root| node.announce([root]))?;
-        for pin in index.pins()? {
-            if settings.share.shows(&store, &pin)? {
-                node.announce([pin]);
-            }
-        }
+        let announce = |roots| settings.share.shown(&store, roots).map(|shown| node.announce(shown));
+        index.for_each_announced(|root| announce(vec![root]))?;
+        announce(index.pins()?)?;
         let arrivals = Arc::new(Arrivals::default());
         let space = Arc::new(Space::new(settings.cache_size, settings.max_size, arrivals.clone()));
         if let Some(limit) = settings.max_size {
@@ -436,20 +434,26 @@ impl Content {
         self.0.store.guard()
     }
 
+    /// Announces those of these roots that peers may know of.
+    pub async fn announce(&self, roots: Vec<Cid>) -> Result<(), Error> {
+        let share = self.settings().share;
+        let shown = self.0.store.run(move |store| share.shown(store, roots)).await?;
+        self.0.node.announce(shown);
+        Ok(())
+    }
+
     /// Keeps and announces what `holding` names, until it is released under the same `key`.
     pub async fn hold(&self, key: Cid, holding: Holding) -> Result<(), Error> {
         let roots = holding.roots();
         self.index(move |index| index.hold(&key, &holding)).await?;
-        self.0.node.announce(roots);
-        Ok(())
+        self.announce(roots).await
     }
 
     /// Keeps and announces what `holding` names beside what is held under the same `key`.
     pub async fn hold_also(&self, key: Cid, holding: Holding) -> Result<(), Error> {
         let roots = holding.roots();
         self.index(move |index| index.hold_also(&key, holding)).await?;
-        self.0.node.announce(roots);
-        Ok(())
+        self.announce(roots).await
     }
 
     /// What is held under `key`.

@@ -7,8 +7,10 @@ mod input;
 mod lock;
 mod message;
 mod names;
+mod network;
 pub mod server;
 mod socket;
+mod trust;
 
 pub use house::{House, Naming, Options};
 pub use message::{
@@ -18,3 +20,4 @@ pub use message::{
     Request, Room, Source, Status, StoreReply, StoreRequest, Stored, Verified,
 };
 pub use names::{NameRequest, NameTarget, OwnName, Published};
+pub use network::Network;

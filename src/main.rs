@@ -1,16 +1,16 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use ocipfs::cli::{Cli, Exit};
+use ocipfs::cli::{Cli, Exit, printable_lines};
 
 fn main() -> ExitCode {
     ocipfs::allocator::configure();
     let cli = Cli::parse();
     let outcome = ocipfs::cli::run(cli);
     if let Err(Exit::Usage(failure) | Exit::Failed(failure)) = &outcome {
-        eprintln!("error: {failure}");
+        eprintln!("error: {}", printable_lines(&failure.message));
         if let Some(hint) = &failure.hint {
-            eprintln!("hint: {hint}");
+            eprintln!("hint: {}", printable_lines(hint));
         }
     }
     match outcome {

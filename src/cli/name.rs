@@ -2,7 +2,7 @@ mod key;
 
 use clap::{Args, Subcommand};
 
-use super::{Exit, Global, ask, output, unexpected};
+use super::{Exit, Global, ask, output, output::printable, unexpected};
 use crate::control::{NameRequest, Reply, Request};
 
 /// IPNS names: what a key says that it means, changeable, for others to follow; and domains
@@ -66,17 +66,22 @@ pub async fn run(global: &Global, name: Name) -> Result<(), Exit> {
     };
     match ask(global, Request::Name(request)).await? {
         Reply::Published(published) => output::print(global, &published, &published.name, || {
-            println!("{} (sequence {})", published.value, published.sequence);
+            println!("{} (sequence {})", printable(&published.value), published.sequence);
         }),
         Reply::Resolved(target) => {
             if target.stale && !global.quiet {
                 eprintln!("warning: nobody answered for it, so this is what was seen last");
             }
-            output::print(global, &target, &target.path, || {})
+            output::print(global, &target, &printable(&target.path), || {})
         }
         Reply::Names { names } => output::print_all(global, &names, || {
             for name in &names {
-                println!("{}  {:12}  {}", name.name, name.key, name.value.as_deref().unwrap_or("-"));
+                println!(
+                    "{}  {:12}  {}",
+                    name.name,
+                    name.key,
+                    printable(name.value.as_deref().unwrap_or("-"))
+                );
             }
         }),
         Reply::Followed { name, changed } => {

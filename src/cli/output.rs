@@ -1,6 +1,6 @@
 //! What people and scripts see: results on stdout, notes and bars on stderr.
 
-use std::io::IsTerminal;
+use std::{borrow::Cow, io::IsTerminal};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -23,10 +23,13 @@ impl Output {
 
     pub fn note(&mut self, note: Note) {
         match note {
-            Note::Warning(text) if !self.quiet => match &self.bar {
-                Some(bar) => bar.suspend(|| eprintln!("warning: {text}")),
-                None => eprintln!("warning: {text}"),
-            },
+            Note::Warning(text) if !self.quiet => {
+                let say = || eprintln!("warning: {}", printable(&text));
+                match &self.bar {
+                    Some(bar) => bar.suspend(say),
+                    None => say(),
+                }
+            }
             Note::Progress { done, total } if self.bars => {
                 let bar = self.bar.get_or_insert_with(|| bar(total));
                 bar.set_position(done);
@@ -40,6 +43,31 @@ impl Output {
             bar.finish_and_clear();
         }
     }
+}
+
+/// A text that peers may have chosen, without what a terminal would take for a command: control characters are escaped,
+/// and those that turn the direction of writing.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let is_command = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(is_command) {
+        return text.into();
+    }
+    let mut escaped = String::new();
+    for c in text.chars() {
+        match is_command(c) {
+            true => escaped.extend(c.escape_default()),
+            false => escaped.push(c),
+        }
+    }
+    escaped.into()
+}
+
+/// The same for a text of several lines.
+pub fn printable_lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }
 
 fn bar(total: Option<u64>) -> ProgressBar {
@@ -77,4 +105,18 @@ pub fn print_all(global: &Global, value: &impl Serialize, text: impl FnOnce()) -
         false => text(),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn terminal_escapes_of_peers_are_printed_as_text() {
+        for plain in ["", "/ipfs/bafy/Grüße", "a \\ b"] {
+            assert_eq!(printable(plain), plain);
+        }
+        assert_eq!(printable("\x1b]0;owned\x07\n"), "\\u{1b}]0;owned\\u{7}\\n");
+        assert_eq!(printable("a\u{9b}31m\u{202e}b"), "a\\u{9b}31m\\u{202e}b");
+    }
 }

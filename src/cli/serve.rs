@@ -5,10 +5,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{net::TcpListener, signal::unix};
 use tokio_util::sync::CancellationToken;
 
-use super::{Exit, Global, open, settings::Settings};
+use super::{Exit, Global, open, secrets, settings::Settings};
 use crate::{
     allocator,
-    control::{Failure, House, Reply, Request, server::Server},
+    control::{Failure, House, Network, Options, Reply, Request, server::Server},
     registry::{self, Access},
 };
 
@@ -23,6 +23,9 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub struct Serve {
     #[command(flatten)]
     settings: Settings,
+    /// Move a node directory to another network: its peer id and the names it follows become visible there, what is stored is hidden until it is pushed or added again, or removed and pulled again
+    #[arg(long)]
+    change_network: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -40,7 +43,10 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
     let settings = serve.settings.or_file(global)?;
     let address = settings.listen();
     // What makes no sense is said before anything is bound or written.
-    settings.online(String::new())?;
+    let options = settings.online(String::new())?;
+    if let Some(swarm) = &options.swarm {
+        Network::of(swarm).check(&options.data_dir, serve.change_network).map_err(Exit::Usage)?;
+    }
     let access = settings.access()?;
     raise_open_files();
     let listener = TcpListener::bind(address).await.map_err(|e| {
@@ -52,7 +58,9 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
         // Nobody can pull from 0.0.0.0; from this machine, loopback is right.
         shown.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
-    let house = open(settings.online(shown.to_string())?).await?;
+    secrets::check(&options.data_dir, settings.swarm_key());
+    let options = Options { change_network: serve.change_network, ..settings.online(shown.to_string())? };
+    let house = open(options).await?;
     // Before it is said to be ready: whoever reads that may stop it at once.
     let mut signals = Signals::listen()?;
     let outcome = run_in(global, &house, &settings, (listener, access), &mut signals).await;

@@ -272,6 +272,11 @@ impl Settings {
         self.data_dir.clone().unwrap_or_default()
     }
 
+    /// The file of the swarm key.
+    pub fn swarm_key(&self) -> Option<&std::path::Path> {
+        self.swarm_key.as_deref()
+    }
+
     pub fn listen(&self) -> SocketAddr {
         self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 5050)))
     }
@@ -313,6 +318,7 @@ impl Settings {
         let registry = self.listen.map_or_else(|| LISTEN.into(), |address| address.to_string());
         Options {
             swarm: None,
+            change_network: false,
             data_dir: self.data_dir(),
             content: self.content(),
             policy: self.policy(),
@@ -359,6 +365,7 @@ impl Settings {
         let share = if swarm.bootstrap == Bootstrap::Public { Share::Added } else { Share::All };
         Ok(Options {
             swarm: Some(swarm),
+            change_network: false,
             data_dir: self.data_dir(),
             content: self.content(),
             policy: self.policy(),

@@ -1,6 +1,6 @@
 use clap::Args;
 
-use super::{Exit, Global, ask, output, store::print_room, unexpected};
+use super::{Exit, Global, ask, output, output::printable, store::print_room, unexpected};
 use crate::control::{FollowedName, Publication, Reply, Request};
 
 /// How the running node is: peers, reachability, what is announced and kept
@@ -22,6 +22,9 @@ pub async fn run(global: &Global) -> Result<(), Exit> {
             }
         }
         println!("network     {}, {} peers connected", status.network, status.peers);
+        for address in &status.rejected_handshakes {
+            println!("            peer at {address} rejected the handshake: different swarm key?");
+        }
         let lag = status.announce_lag_seconds;
         println!("roots       {} announced, {} not yet, {lag} s behind", status.announced, status.announcing);
         println!(
@@ -44,7 +47,11 @@ const SHOWN: usize = 10;
 
 fn followed(name: &FollowedName) {
     let stale = if name.stale { ", its record has expired" } else { "" };
-    println!("followed    {}  {}{stale}", name.name, name.value.as_deref().unwrap_or("never heard of"));
+    println!(
+        "followed    {}  {}{stale}",
+        name.name,
+        printable(name.value.as_deref().unwrap_or("never heard of"))
+    );
     match &name.served {
         Some(served) if Some(served.sequence) == name.sequence => {
             println!(
@@ -66,7 +73,7 @@ fn followed(name: &FollowedName) {
         }
     }
     if let Some(why) = &name.failing {
-        println!("            warning: {why}");
+        println!("            warning: {}", printable(why));
     }
     for repository in &name.repositories {
         let shown: Vec<&str> = repository.tags.iter().take(SHOWN).map(String::as_str).collect();
@@ -90,7 +97,7 @@ fn published(published: &Publication) {
         (None, _) => println!("published   nothing: nothing was pushed"),
     }
     if *behind > 0 || failing.is_some() {
-        let why = failing.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        let why = failing.as_ref().map(|why| format!(": {}", printable(why))).unwrap_or_default();
         println!("            {behind} changes behind{why}");
     }
     for rival in rivals {

@@ -1,7 +1,9 @@
+use std::path::PathBuf;
+
 use clap::Subcommand;
 use ocipfs_node::SwarmKey;
 
-use super::{Exit, Global, ask, output, unexpected};
+use super::{Exit, Global, ask, output, output::printable, secrets, unexpected};
 use crate::control::{Reply, Request};
 
 /// This node among its peers
@@ -16,8 +18,11 @@ pub enum Swarm {
         /// A multiaddr that ends in /p2p/<peer id>
         address: String,
     },
-    /// Print a new key for a private swarm (redirect it to swarm.key, and give it to every node)
-    Key,
+    /// Write a new key for a private swarm to a file that only this user can read, or print it; every node needs it
+    Key {
+        /// The new file, such as swarm.key
+        file: Option<PathBuf>,
+    },
 }
 
 pub async fn run(global: &Global, swarm: Swarm) -> Result<(), Exit> {
@@ -25,8 +30,14 @@ pub async fn run(global: &Global, swarm: Swarm) -> Result<(), Exit> {
         Swarm::Id => Request::SwarmId,
         Swarm::Peers => Request::SwarmPeers,
         Swarm::Connect { address } => Request::SwarmConnect { address },
-        Swarm::Key => {
+        Swarm::Key { file: Some(file) } => {
+            return secrets::write_new(&file, &SwarmKey::generate().to_string());
+        }
+        Swarm::Key { file: None } => {
             println!("{}", SwarmKey::generate());
+            if !global.quiet {
+                eprintln!("hint: `ocipfs swarm key FILE` writes a file that only this user can read");
+            }
             return Ok(());
         }
     };
@@ -39,7 +50,7 @@ pub async fn run(global: &Global, swarm: Swarm) -> Result<(), Exit> {
         }),
         Reply::Peers { peers } => output::print_all(global, &peers, || {
             for peer in &peers {
-                let agent = peer.agent.as_deref().unwrap_or("-");
+                let agent = printable(peer.agent.as_deref().unwrap_or("-"));
                 println!(
                     "{}  {:3}  {:>6}s  {}  {}",
                     peer.peer, peer.direction, peer.seconds, peer.address, agent

@@ -83,12 +83,29 @@ pub fn settle_freed(write: &WriteTransaction, roots: &[Cid]) -> Result<(), Error
     Ok(())
 }
 
-/// Whether something that a command added, or that came from peers, keeps a root: not only repositories and pins.
+/// Whether a command added a root: not only pulls, followed names, pins and repositories hold it.
 pub fn is_added(read: &ReadTransaction, root: &Cid) -> Result<bool, Error> {
-    let held = match read.open_multimap_table(HELD) {
+    let (held, headers) = match read.open_multimap_table(HELD) {
         Err(TableError::TableDoesNotExist(_)) => return Ok(false),
-        held => held?,
+        held => (held?, open(read, HEADERS)?),
     };
+    let Some(headers) = headers else { return Ok(false) };
+    for key in held.get(name(root).as_slice())? {
+        let key = key?;
+        // The keys are sorted: CIDs, which holdings have, come before names.
+        if Cid::try_from(key.value()).is_err() {
+            break;
+        }
+        if headers.get(key.value())?.is_some_and(|row| row.value().0) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a holding or a followed name holds a root: that was taken for public where origins had no rows.
+pub fn was_public(write: &WriteTransaction, root: &Cid) -> Result<bool, Error> {
+    let held = write.open_multimap_table(HELD)?;
     // The keys are sorted: CIDs come before names, and what is followed before pins and repositories.
     let first = held.get(name(root).as_slice())?.next().transpose()?;
     Ok(first.is_some_and(|key| holders::came_from_peers(key.value())))
@@ -151,10 +168,10 @@ impl Index {
     }
 
     /// Tells every root that is announced; one that several holdings have more than once.
-    pub fn for_each_announced(&self, mut each: impl FnMut(Cid)) -> Result<(), Error> {
+    pub fn for_each_announced(&self, mut each: impl FnMut(Cid) -> Result<(), Error>) -> Result<(), Error> {
         self.for_each_row(ROOTS, |_, (root, announced)| {
             if announced {
-                each(Cid::try_from(root).map_err(damaged)?);
+                each(Cid::try_from(root).map_err(damaged)?)?;
             }
             Ok(())
         })

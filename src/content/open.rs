@@ -14,7 +14,7 @@ use super::{
     budget::{Budget, Room},
     dag::{self, Fetcher, Unit},
     index, locked,
-    store::{BlobFile, Check, Layout, Leaf, Stored, note_fetched},
+    store::{BlobFile, Check, Layout, Leaf, Origin, Stored, note_from_peers},
 };
 
 /// What is read of a stored blob in one piece.
@@ -388,7 +388,9 @@ impl Content {
 
     /// Tells peers of what is held from now on, and has the limits looked at.
     pub(super) async fn announce_kept(&self, kept: &[Kept]) -> Result<(), Error> {
-        kept.iter().for_each(|kept| self.node().announce(kept.roots()));
+        for kept in kept {
+            self.announce(kept.roots()).await?;
+        }
         let space = self.0.space.clone();
         let came = move |store: &Store| {
             space.came(store);
@@ -400,9 +402,16 @@ impl Content {
     /// Makes a blob of a file that is one block, which is how it came, and holds it where a holder is given: in one commit.
     async fn store_single(&self, blob: &Blob, file: Cid, kept: Kept) -> Result<(), Error> {
         let blob = blob.clone();
-        let hold = move |write: &WriteTransaction| kept.hold(write);
         let store = move |store: &Store| {
-            let Some((data, layout)) = single(store, &blob, file)? else {
+            let found = single(store, &blob, file)?;
+            let is_public = store.origin(&file)? == Some(Origin::Peers);
+            let hold = move |write: &WriteTransaction| {
+                if is_public {
+                    note_from_peers(write, &file)?;
+                }
+                kept.hold(write)
+            };
+            let Some((data, layout)) = found else {
                 return store.database().write_together(hold);
             };
             let mut draft = store.draft()?;
@@ -433,10 +442,8 @@ impl Kept {
     }
 
     pub(super) fn hold(&self, write: &WriteTransaction) -> Result<(), StoreError> {
-        match &self.holding {
-            Some((holder, holding)) => index::hold_also(write, holder, holding),
-            None => note_fetched(write, &self.file),
-        }
+        let mut holdings = self.holding.iter();
+        holdings.try_for_each(|(holder, holding)| index::hold_also(write, holder, holding))
     }
 
     fn roots(&self) -> Vec<Cid> {

@@ -17,11 +17,7 @@ impl Content {
     /// Keeps `roots`, and all that is here below them, because `pin` is pinned.
     pub async fn pin(&self, pin: Cid, roots: Vec<Cid>) -> Result<(), Error> {
         self.index(move |index| index.pin(&pin, &roots)).await?;
-        let share = self.settings().share;
-        if self.0.store.run(move |store| share.shows(store, &pin)).await? {
-            self.node().announce([pin]);
-        }
-        Ok(())
+        self.announce(vec![pin]).await
     }
 
     /// Keeps it no more; whether it was pinned.

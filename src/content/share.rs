@@ -6,7 +6,10 @@ use bytes::Bytes;
 use ocipfs_node::{Blocks, Cid};
 use serde::Deserialize;
 
-use super::{Store, StoreError, dag::Unit};
+use super::{Origin, Store, StoreError, dag::Unit, store::Arriving};
+
+#[cfg(test)]
+mod tests;
 
 /// What is announced and served to peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -56,9 +59,42 @@ pub struct Shared {
 }
 
 impl Share {
-    /// Whether peers may know that a block is here.
+    /// Whether peers may know of what came this way: the one rule behind all that they can learn.
+    pub fn permits(self, origin: Origin) -> bool {
+        match self {
+            Self::Added => origin > Origin::Pushed,
+            Self::All => origin > Origin::FormerNetwork,
+        }
+    }
+
+    /// Whether peers may be told of a block, be it here or not.
     pub fn shows(self, store: &Store, cid: &Cid) -> Result<bool, StoreError> {
-        Ok(self == Self::All || !store.is_only_pushed(cid)?)
+        let hides_nothing = self == Self::All && !store.has_left_network();
+        Ok(hides_nothing || store.origin(cid)?.is_none_or(|origin| self.permits(origin)))
+    }
+
+    /// Those of these blocks that are here for an arriving file to take over. What peers may not know of counts as missing:
+    /// the author of a file that names such a block would be shown it, while a peer that sends it proves that it has it.
+    pub fn take_over(self, store: &Store, file: &Arriving, cids: Vec<Cid>) -> Result<Vec<Cid>, StoreError> {
+        let mut here = Vec::new();
+        for cid in cids {
+            if let Some(origin) = store.origin(&cid)?.filter(|origin| self.permits(*origin)) {
+                file.take_over(origin);
+                here.push(cid);
+            }
+        }
+        Ok(here)
+    }
+
+    /// Those of these blocks that peers may be told of.
+    pub fn shown(self, store: &Store, cids: Vec<Cid>) -> Result<Vec<Cid>, StoreError> {
+        let mut shown = Vec::new();
+        for cid in cids {
+            if self.shows(store, &cid)? {
+                shown.push(cid);
+            }
+        }
+        Ok(shown)
     }
 }
 

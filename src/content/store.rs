@@ -27,7 +27,8 @@ mod layout;
 mod lost;
 mod lots;
 mod mend;
-mod owners;
+mod network;
+mod origin;
 mod pending;
 mod recover;
 mod remove;
@@ -51,7 +52,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -68,7 +69,8 @@ pub use error::Error;
 pub use files::is_stored;
 pub use layout::{Layout, Leaf};
 pub use lost::Lost;
-pub use owners::note_fetched;
+pub use network::share_again;
+pub use origin::{Origin, note_from_peers};
 pub use touched::Guard;
 pub use trees::{Version, add_tree};
 pub use uploads::{Saved, forget_upload};
@@ -109,6 +111,8 @@ struct Inner {
     /// Blobs that are unlinked while DOOMED still names them, and those that could not be.
     unlinked: Mutex<Unlinked>,
     next: AtomicU64,
+    /// Whether the node ever left a network.
+    left_network: AtomicBool,
     live: Mutex<HashMap<Key, Weak<arriving::Inner>>>,
     /// Files that are about to be stored, and whose blocks are being recorded.
     begun: Mutex<HashSet<u64>>,
@@ -162,6 +166,7 @@ impl Store {
         let database = Database::open(&dir.join("index.redb"))?;
         upgrade::prepare(&database)?;
         let next = database.read(|read| tables::number(&read.open_table(META)?, NEXT_ID))?.max(1);
+        let left_network = database.read(network::left_network)?;
         let store = Self(Arc::new(Inner {
             database: Arc::new(database),
             disk,
@@ -173,6 +178,7 @@ impl Store {
             last_hashed: LastHashed::default(),
             unlinked: Mutex::default(),
             next: AtomicU64::new(next),
+            left_network: AtomicBool::new(left_network),
             live: Mutex::default(),
             begun: Mutex::default(),
             placing: RwLock::default(),
@@ -378,6 +384,7 @@ impl Store {
                 }
                 let (size, small) = (stored.size, small.as_deref());
                 tables.add_blob(&Whole { sha256, size, aliases: &aliases, small })?;
+                tables.share_again(stored.id)?;
             }
             also(write, &stored)
         })

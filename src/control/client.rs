@@ -1,6 +1,9 @@
 //! A command's side: over the socket where `serve` runs, in the process where it does not.
 
-use std::io::ErrorKind;
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -13,12 +16,20 @@ use super::{
     input::{self, Input},
     message::Line,
     socket,
+    trust::Trusted,
 };
 
 /// Has `request` answered; `offline` is the house to open where no `serve` runs.
 pub async fn ask(request: Request, offline: Options, mut note: impl FnMut(Note)) -> Result<Reply, Failure> {
-    match UnixStream::connect(socket::path(&offline.data_dir)).await {
-        Ok(stream) => over_socket(stream, request, note).await,
+    match connect(&offline.data_dir).await {
+        Ok((stream, path)) => {
+            let trusted = Trusted::of(&offline.data_dir).map_err(Failure::new)?;
+            trusted.check_peer(&stream)?;
+            if let Some(dir) = path.parent().filter(|_| socket::is_elsewhere(&offline.data_dir)) {
+                trusted.check_dir(dir)?;
+            }
+            over_socket(stream, request, note).await
+        }
         // A directory that cannot be is no other than one that is not there yet: opening it tells why.
         Err(e)
             if matches!(
@@ -52,6 +63,18 @@ pub async fn ask(request: Request, offline: Options, mut note: impl FnMut(Note))
         Err(e) => Err(Failure::new(format!("the control socket of {}: {e}", offline.data_dir.display()))
             .hint("the node may be another user's; run the command as that user")),
     }
+}
+
+/// Connects to the socket of a node directory, wherever it is.
+async fn connect(data_dir: &Path) -> std::io::Result<(UnixStream, PathBuf)> {
+    let mut failed = None;
+    for path in socket::all(data_dir) {
+        match UnixStream::connect(&path).await {
+            Ok(stream) => return Ok((stream, path)),
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    Err(failed.unwrap_or_else(|| ErrorKind::NotFound.into()))
 }
 
 async fn over_socket(

@@ -6,7 +6,7 @@ mod store;
 
 use std::{path::PathBuf, sync::Arc, time::Instant};
 
-use ocipfs_node::{Bootstrap, Multiaddr, Node};
+use ocipfs_node::{Multiaddr, Node};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -14,6 +14,7 @@ use super::{
     Failure, Identity, Note, PeerInfo, Reply, Request, Status,
     input::Input,
     lock::{self, Lock},
+    network::Network,
 };
 use crate::{
     content::{self, Content, Settings, Share, Shared, Store},
@@ -30,6 +31,8 @@ use crate::{
 pub struct Options {
     /// The swarm; none works on the node directory alone.
     pub swarm: Option<ocipfs_node::Options>,
+    /// Whether a node directory of another network joins that of the swarm.
+    pub change_network: bool,
     /// The node directory.
     pub data_dir: PathBuf,
     /// How content waits and what it writes.
@@ -53,6 +56,14 @@ pub struct Naming {
     pub prefetch: Prefetch,
     /// The key under whose name what was pushed is published.
     pub publish_key: String,
+}
+
+impl Naming {
+    /// Where pushes are not shared, the record that names them is not either.
+    fn in_swarm(&self, swarm: ocipfs_node::Options) -> ocipfs_node::Options {
+        let unshared_key = (self.share == Share::Added).then(|| self.publish_key.clone());
+        ocipfs_node::Options { unshared_key, ..swarm }
+    }
 }
 
 /// A node, its content and the lock on their directory.
@@ -79,11 +90,7 @@ impl House {
     /// Locks the node directory and opens what is in it.
     pub async fn open(options: Options) -> Result<Self, Failure> {
         let lock = lock::lock(&options.data_dir)?;
-        let network = match &options.swarm {
-            Some(swarm) if swarm.swarm_key.is_some() => "private",
-            Some(swarm) if swarm.bootstrap == Bootstrap::Public => "public",
-            _ => "own",
-        };
+        let network = options.swarm.as_ref().map(Network::of);
         let dir = options.data_dir.clone();
         let open = move || {
             let store = Store::open(&dir)?;
@@ -91,10 +98,17 @@ impl House {
         };
         let opened = tokio::task::spawn_blocking(open).await.map_err(Failure::new)?;
         let (store, repositories) = opened.map_err(store_failure)?;
+        if let Some(network) = &network {
+            let (network, dir, store) = (network.clone(), options.data_dir.clone(), store.clone());
+            let change = options.change_network;
+            let enter = move || network.enter(&dir, change, &store);
+            tokio::task::spawn_blocking(enter).await.map_err(Failure::new)??;
+        }
+        let network = network.map_or("own", |network| network.word());
         let shared = Shared { store: store.clone(), share: options.naming.share };
         let online = options.swarm.is_some();
         let node = match options.swarm {
-            Some(swarm) => Node::start(swarm, Arc::new(shared)).await,
+            Some(swarm) => Node::start(options.naming.in_swarm(swarm), Arc::new(shared)).await,
             None => Node::offline(&options.data_dir),
         };
         let node = node.map_err(start_failure)?;
@@ -232,6 +246,7 @@ impl House {
             identity,
             network: self.0.network.into(),
             peers: node.peers().len(),
+            rejected_handshakes: node.rejected_handshakes(),
             announced: announcing.announced,
             announcing: announcing.pending,
             sent_bytes: traffic.sent_bytes,
@@ -267,7 +282,7 @@ fn key_failure(error: ocipfs_node::Error) -> Failure {
         .hint("`ocipfs name ls` lists the keys; `ocipfs name key import` takes one of another machine")
 }
 
-fn store_failure(error: content::StoreError) -> Failure {
+pub(super) fn store_failure(error: content::StoreError) -> Failure {
     let hint = match &error {
         // It says itself what to do.
         content::StoreError::Earlier(_) | content::StoreError::Newer { .. } => return Failure::new(error),

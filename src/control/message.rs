@@ -159,6 +159,9 @@ pub struct Status {
     pub network: String,
     /// How many peers are connected.
     pub peers: usize,
+    /// Addresses of peers that rejected the handshake in a private swarm: a sign of another swarm key.
+    #[serde(default)]
+    pub rejected_handshakes: Vec<String>,
     /// Keys that somebody was told of.
     pub announced: usize,
     /// Keys that nobody was told of yet.

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -18,6 +18,7 @@ use super::{
     input::{self, Input},
     message::Line,
     socket,
+    trust::{self, Trusted},
 };
 
 /// A request is a line of a few hundred bytes.
@@ -55,10 +56,10 @@ impl Server {
                 path.display()
             );
             fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
+            // It may have been there before.
+            Trusted::of(data_dir).map_err(failed)?.check_dir(dir)?;
         }
-        let _ = fs::remove_file(&path);
-        let listener = UnixListener::bind(&path).map_err(failed)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        let listener = trust::bind(&path).map_err(failed)?;
         Ok(Self { listener, path, own_dir })
     }
 

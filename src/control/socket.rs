@@ -12,13 +12,26 @@ const LONGEST: usize = 107;
 
 /// The socket's path: in the node directory, or a short one derived from it where that is too long.
 pub fn path(data_dir: &Path) -> PathBuf {
+    paths(data_dir, std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)).swap_remove(0)
+}
+
+/// Every path that the socket may have: the process that bound it may have had no directory at run time.
+pub fn all(data_dir: &Path) -> Vec<PathBuf> {
+    paths(data_dir, std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from))
+}
+
+/// The first is where a socket is bound. `runtime` is the user's own directory, which nobody else can write to.
+fn paths(data_dir: &Path, runtime: Option<PathBuf>) -> Vec<PathBuf> {
     let full = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.into());
     let inside = full.join("control.sock");
     if inside.as_os_str().len() <= LONGEST {
-        return inside;
+        return vec![inside];
     }
     let name = &Digest::sha256_of(full.as_os_str().as_bytes()).hex()[..16];
-    std::env::temp_dir().join(format!("ocipfs-{name}")).join("sock")
+    let below = |dir: PathBuf| dir.join(format!("ocipfs-{name}")).join("sock");
+    let runtime = runtime.filter(|dir| dir.is_absolute() && dir.is_dir()).map(below);
+    let runtime = runtime.filter(|path| path.as_os_str().len() <= LONGEST);
+    runtime.into_iter().chain([below(std::env::temp_dir())]).collect()
 }
 
 /// Whether the socket is elsewhere than in the node directory.
@@ -38,5 +51,9 @@ mod tests {
         assert!(path(one).as_os_str().len() <= LONGEST && is_elsewhere(one));
         assert_eq!(path(one), path(one));
         assert_ne!(path(one), path(two));
+        let own = tempfile::tempdir().unwrap();
+        let [first, second] = paths(one, Some(own.path().into())).try_into().unwrap();
+        assert!(first.starts_with(own.path()) && second.starts_with(std::env::temp_dir()));
+        assert_eq!(paths(one, Some("relative".into())), [second]);
     }
 }

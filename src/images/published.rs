@@ -23,7 +23,7 @@ use super::{
     export::OCI_LAYOUT,
     repository::{self, Piece, Repositories, What, changes, changes_of},
 };
-use crate::content::{self, Changes, Document, Error, Profile, Root, Store, StoreError, Version};
+use crate::content::{self, Changes, Document, Error, Profile, Root, Share, Store, StoreError, Version};
 
 /// What indexes list is remembered up to so many digests.
 const REMEMBERED: usize = 200_000;
@@ -84,21 +84,21 @@ impl Published {
     }
 
     /// Gives the root of every blob and manifest that was pushed.
-    pub fn for_each_root(&self, each: impl Fn(Cid)) -> Result<(), StoreError> {
+    pub fn for_each_root(&self, each: impl Fn(Cid) -> Result<(), StoreError>) -> Result<(), StoreError> {
         pages(
             |last| self.repositories.names(last, PAGE),
             |name| {
                 pages(
                     |last| self.repositories.manifests(&name, last, PAGE),
                     |manifest| {
-                        each(manifest.piece.root);
+                        each(manifest.piece.root)?;
                         Ok::<_, StoreError>(manifest.piece.digest.to_string())
                     },
                 )?;
                 pages(
                     |last| self.repositories.pieces(&name, last, PAGE),
                     |piece| {
-                        each(piece.root);
+                        each(piece.root)?;
                         Ok::<_, StoreError>(piece.digest.to_string())
                     },
                 )?;
@@ -246,9 +246,12 @@ impl Published {
         self.store.get(cid)?.ok_or_else(|| ocipfs_node::Error::Offline(*cid).into())
     }
 
-    /// The top of a blob's DAG; none where it is gone.
+    /// The top of a blob's DAG; none where it is gone, or hidden since the node left a network.
     fn root(&self, piece: &Piece) -> Result<Option<Root>, Error> {
         const RAW: u64 = 0x55;
+        if !Share::All.shows(&self.store, &piece.root)? {
+            return Ok(None);
+        }
         if piece.root.codec() == RAW {
             return Ok(Some(Root { cid: piece.root, size: piece.size, dag_size: piece.size }));
         }

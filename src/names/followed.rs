@@ -248,8 +248,7 @@ impl Followed {
     pub async fn begin(&self, content: &Content, name: &IpnsName, root: &Cid) -> Result<(), content::Error> {
         let (name, root) = (*name, *root);
         self.edit(content, move |rows| rows.begin(&name, &root)).await?;
-        content.node().announce([root]);
-        Ok(())
+        content.announce(vec![root]).await
     }
 
     /// Serves another version of a repository from now on.

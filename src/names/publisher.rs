@@ -194,7 +194,7 @@ impl Publisher {
 
     async fn announce(&self, came: Vec<Cid>, went: Vec<Cid>) -> Result<(), Error> {
         if self.0.share == Share::All {
-            self.0.content.node().announce(came);
+            self.0.content.announce(came).await?;
             for root in went {
                 if !self.0.content.is_held(&root).await? {
                     self.0.content.node().withdraw(root).await;
@@ -209,9 +209,12 @@ impl Publisher {
         if self.0.share == Share::Added {
             return;
         }
-        let node = self.0.content.node().clone();
-        let announced =
-            self.blocking(move |published| published.for_each_root(|root| node.announce([root]))).await;
+        let content = self.0.content.clone();
+        let announce = move |root| {
+            content.node().announce(Share::All.shown(content.store(), vec![root])?);
+            Ok(())
+        };
+        let announced = self.blocking(move |published| published.for_each_root(announce)).await;
         if let Err(error) | Ok(Err(error)) = announced.map(|result| result.map_err(Error::from)) {
             tracing::warn!(%error, "not all that was pushed is announced");
         }

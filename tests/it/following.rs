@@ -30,6 +30,7 @@ pub fn trials() -> Vec<Trial> {
             names_are_followed_and_unfollowed_by_command,
             what_is_pushed_stays_published_over_a_kill,
             what_refers_to_an_image_is_known_at_a_follower,
+            a_published_root_is_not_told_again_once_pushes_are_no_longer_shared,
         ],
         standby::trials(),
         tools::trials(),
@@ -305,6 +306,30 @@ async fn what_refers_to_an_image_is_known_at_a_follower() {
     let none = Digest::sha256_of(b"none");
     let answer = get(&follower.url(&format!("/v2/app/referrers/{none}"))).await;
     assert_eq!((answer.status, &answer.json()["manifests"]), (200, &serde_json::json!([])));
+}
+
+async fn a_published_root_is_not_told_again_once_pushes_are_no_longer_shared() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Serve::start_in(dir.path(), &[]);
+    push(&node, "app", "1", &Image::of("1", 10_000)).await;
+    published(&node).await;
+    let before = node.status()["published"]["sequence"].clone();
+    assert!(before.is_u64());
+    node.stop();
+    let node = Serve::start_in(dir.path(), &["--share", "added"]);
+    assert!(node.log().contains("until its record expires"), "{}", node.log());
+    assert!(node.status()["published"]["sequence"].is_null());
+    // A version that was never published, so that the one before is not here any more when it starts again.
+    push(&node, "app", "1", &Image::of("2", 10_000)).await;
+    published(&node).await;
+    node.stop();
+    let node = Serve::start_in(dir.path(), &["--share", "added"]);
+    assert!(node.status()["published"]["sequence"].is_null());
+    node.stop();
+    // Shared again, the sequence counts on.
+    let node = Serve::start_in(dir.path(), &[]);
+    published(&node).await;
+    node.until("it is published", |status| status["published"]["sequence"].as_u64() > before.as_u64()).await;
 }
 
 async fn skopeo_pulls_from_the_published_root_by_its_name() {

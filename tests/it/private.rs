@@ -4,20 +4,29 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use libtest_mimic::Trial;
 use tempfile::TempDir;
 
-use crate::harness::{Layer, Serve, finish, noise, ocipfs, trials};
+use crate::{
+    following::{known, name_of, published, pulls, push},
+    harness::{Layer, Serve, finish, noise, ocipfs, trials, within},
+    http::get,
+    names::image::Image,
+};
 
 pub fn trials() -> Vec<Trial> {
     trials![
         two_nodes_with_one_key_move_a_layer,
         who_has_no_key_or_another_learns_nothing,
         a_node_with_a_key_opens_no_udp_socket,
+        a_wrong_swarm_key_is_said_on_both_sides,
         a_key_as_kubo_writes_it_is_read,
         what_is_no_key_is_refused_before_anything_starts,
+        a_node_directory_is_refused_in_another_network_until_it_is_changed,
+        a_changed_network_hides_what_was_stored_until_it_is_pushed_or_added_again,
     ]
 }
 
@@ -70,6 +79,33 @@ async fn a_node_with_a_key_opens_no_udp_socket() {
     assert_ne!(udp_sockets(open.pid()), 0);
 }
 
+async fn a_wrong_swarm_key_is_said_on_both_sides() {
+    let dir = tempfile::tempdir().unwrap();
+    let (key, other) = (new_key(&dir, "swarm.key"), new_key(&dir, "other.key"));
+    let node = keyed(&key, &[]);
+    let stranger = keyed(&other, &["--peer", node.address()]);
+    let address = node.address().split("/p2p/").next().unwrap();
+    let says = |what: &str| {
+        let what = what.to_string();
+        move |status: &serde_json::Value| {
+            status["rejected_handshakes"].as_array().is_some_and(|all| all.iter().any(|one| one == &what))
+        }
+    };
+    stranger.until("the dialling side says so", says(address)).await;
+    node.until("the listening side says so", says("/ip4/127.0.0.1")).await;
+    for (node, address) in [(&stranger, address), (&node, "/ip4/127.0.0.1")] {
+        let text = format!("peer at {address} rejected the handshake: different swarm key?");
+        assert_eq!(node.log().matches(&format!("{text}\n")).count(), 1, "{}", node.log());
+        assert!(node.command(&["status"]).stdout.contains(&text));
+    }
+    // A peer that cannot be reached says nothing of its key.
+    let gone = stranger.address().to_string();
+    stranger.stop();
+    let alone = keyed(&key, &["--peer", &gone]);
+    alone.command(&["swarm", "connect", &gone]).failed(1, &["cannot reach"]);
+    assert_eq!(alone.status()["rejected_handshakes"], serde_json::json!([]));
+}
+
 async fn a_key_as_kubo_writes_it_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("swarm.key");
@@ -104,6 +140,78 @@ async fn what_is_no_key_is_refused_before_anything_starts() {
     finish(ocipfs(&data).arg("serve").env("LIBP2P_FORCE_PNET", "1"))
         .failed(2, &["LIBP2P_FORCE_PNET", "hint: "]);
     assert!(!data.exists());
+}
+
+async fn a_node_directory_is_refused_in_another_network_until_it_is_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let [key, other] = ["swarm.key", "other.key"].map(|name| new_key(&dir, name));
+    let [key, other] = [&key, &other].map(|key| key.to_str().unwrap());
+    let data = dir.path().join("node");
+    let peer = {
+        let node = Serve::start_in(&data, &["--swarm-key", key]);
+        let peer = node.peer().to_string();
+        node.stop();
+        peer
+    };
+    let refused = |arguments: &[&str]| {
+        let tcp = ["--listen", "127.0.0.1:0", "--swarm-listen", "/ip4/127.0.0.1/tcp/0"];
+        finish(ocipfs(&data).arg("serve").args(arguments).args(tcp))
+            .failed(2, &["private swarm", "hint: ", "--change-network", "--swarm-key"]);
+    };
+    refused(&["--swarm-key", other]);
+    refused(&["--bootstrap", "none"]);
+    refused(&["--bootstrap", "public"]);
+    // Commands without a network work as before.
+    assert_eq!(finish(ocipfs(&data).args(["store", "stat"])).code, Some(0));
+    assert_eq!(Serve::start_in(&data, &["--swarm-key", key]).peer(), peer);
+    let moved = Serve::start_in(&data, &["--change-network"]);
+    assert_eq!((moved.peer(), moved.status()["network"].as_str()), (peer.as_str(), Some("own")));
+    assert!(moved.log().contains("become visible there"), "{}", moved.log());
+    moved.stop();
+    finish(ocipfs(&data).args(["serve", "--swarm-key", key])).failed(2, &["without a key", "hint: "]);
+    Serve::start_in(&data, &[]).stop();
+}
+
+async fn a_changed_network_hides_what_was_stored_until_it_is_pushed_or_added_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = new_key(&dir, "swarm.key");
+    let (key, data) = (key.to_str().unwrap(), dir.path().join("node"));
+    let (old, new) = (Image::of("old", 300_000), Image::of("new", 2000));
+    let private = Serve::start_in(&data, &["--swarm-key", key]);
+    push(&private, "app", "1", &old).await;
+    let layer = Layer::add(&private, &noise(5 << 20));
+    let before = published(&private).await;
+    private.stop();
+
+    let moved = Serve::start_in(&data, &["--change-network"]);
+    let find = ["--find-timeout", "2s", "--follow", &name_of(&moved), "--peer", moved.address()];
+    let reader = Serve::start(&find);
+    reader.until("they are connected", |status| status["peers"] == 1).await;
+    assert!(moved.status()["published"]["root"].is_null(), "{}", moved.status());
+    let status = async |path: &str| get(&reader.url(path)).await.status;
+    let digest = |bytes: &[u8]| ocipfs_oci::Digest::sha256_of(bytes);
+    for path in
+        [layer.blob_path(), format!("/v2/ipfs/{before}/app/manifests/1"), "/v2/app/manifests/1".into()]
+    {
+        assert!([404, 504].contains(&status(&path).await), "{path}");
+        assert_eq!(
+            get(&moved.url(&path.replace(&format!("ipfs/{before}/"), ""))).await.status,
+            200,
+            "{path}"
+        );
+    }
+    // What is pushed now is shared, and says nothing of what was there before.
+    push(&moved, "app", "2", &new).await;
+    known(&reader, "app", "2", &new).await;
+    let tags = get(&reader.url("/v2/app/tags/list")).await.json();
+    assert_eq!(tags["tags"], serde_json::json!(["2"]));
+    push(&moved, "app", "1", &old).await;
+    pulls(&reader, "app", "1", &old).await;
+    assert_eq!(status(&format!("/v2/app/blobs/{}", digest(&old.layer))).await, 200);
+    Layer::add(&moved, &noise(5 << 20));
+    // The reader takes a while to ask again.
+    let is_had = async { while status(&layer.blob_path()).await != 200 {} };
+    within(Duration::from_secs(60), is_had).await;
 }
 
 /// A key as `ocipfs swarm key` prints it.

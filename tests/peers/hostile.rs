@@ -45,11 +45,21 @@ struct Parts {
     stream: libp2p_stream::Behaviour,
 }
 
+/// What other peers sent it.
+#[derive(Default)]
+pub struct Answered {
+    /// The bytes of blocks.
+    pub blocks: Vec<Bytes>,
+    /// Whether peers said that they have a block.
+    pub presences: Vec<(Cid, bool)>,
+}
+
 /// Runs until it is dropped.
 pub struct Hostile {
     address: String,
     control: Control,
     asked: Arc<AtomicUsize>,
+    answered: Arc<Mutex<Answered>>,
     connected: watch::Receiver<HashSet<PeerId>>,
     tasks: [JoinHandle<()>; 2],
 }
@@ -65,12 +75,14 @@ impl Hostile {
     pub async fn start(roots: &[Cid], answer: Answer) -> Self {
         let (mut hostile, mut incoming) = Self::listen(roots).await;
         let (asked, control) = (hostile.asked.clone(), hostile.control.clone());
+        let answered = hostile.answered.clone();
         hostile.tasks[1] = tokio::spawn(async move {
             let answer = Arc::new(Mutex::new(answer));
             while let Some((peer, stream)) = incoming.next().await {
                 let (answers, queue) = mpsc::channel(16);
                 tokio::spawn(write_all(control.clone(), peer, queue));
-                tokio::spawn(read_all(stream, asked.clone(), answer.clone(), answers));
+                let heard = (asked.clone(), answered.clone());
+                tokio::spawn(read_all(stream, heard, answer.clone(), answers));
             }
         });
         hostile
@@ -116,7 +128,8 @@ impl Hostile {
         });
         let tasks = [running, tokio::spawn(async {})];
         let address = format!("{address}/p2p/{me}");
-        (Self { address, control, asked: Arc::default(), connected, tasks }, incoming)
+        let (asked, answered) = Default::default();
+        (Self { address, control, asked, answered, connected, tasks }, incoming)
     }
 
     /// Where it listens, with its peer id.
@@ -127,6 +140,11 @@ impl Hostile {
     /// How many wants it was told of.
     pub fn asked(&self) -> usize {
         self.asked.load(Ordering::Relaxed)
+    }
+
+    /// What it was sent since the last call.
+    pub fn take_answered(&self) -> Answered {
+        std::mem::take(&mut self.answered.lock().expect("no answer panicked"))
     }
 
     /// Opens a stream to a peer that has dialled it, to say there what the test likes.
@@ -168,11 +186,16 @@ fn swarm() -> Swarm<Parts> {
 /// Takes the wants on a stream and queues what is answered.
 async fn read_all(
     mut stream: Stream,
-    asked: Arc<AtomicUsize>,
+    (asked, answered): (Arc<AtomicUsize>, Arc<Mutex<Answered>>),
     answer: Arc<Mutex<Answer>>,
     answers: mpsc::Sender<Bytes>,
 ) {
     while let Some(message) = read(&mut stream).await {
+        {
+            let mut answered = answered.lock().expect("no answer panicked");
+            answered.blocks.extend(message.blocks.iter().map(|block| block.data.clone()));
+            answered.presences.extend(&message.presences);
+        }
         for want in message.wants.iter().filter(|want| !want.cancel) {
             asked.fetch_add(1, Ordering::Relaxed);
             let pieces = answer.lock().expect("no answer panicked")(want);

@@ -26,6 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     Cid, Error, bitswap,
+    handshakes::Handshakes,
     names::{
         fetch,
         pubsub::{self, Heard, Verdict},
@@ -74,6 +75,8 @@ pub(crate) struct Settings {
     pub announce: Vec<Multiaddr>,
     pub trust_listen_addresses: bool,
     pub always_serve_dht: bool,
+    /// Where there is a swarm key: takes note of handshakes that fail.
+    pub handshakes: Option<Handshakes>,
 }
 
 #[derive(NetworkBehaviour)]
@@ -96,6 +99,7 @@ pub(crate) struct Behaviour {
     parts: Parts,
     commands: mpsc::Receiver<Command>,
     peers: Peers,
+    handshakes: Option<Handshakes>,
     trust_listen_addresses: bool,
     provides: HashMap<QueryId, oneshot::Sender<bool>>,
     searches: HashMap<QueryId, Search>,
@@ -132,6 +136,7 @@ impl Behaviour {
             },
             commands,
             peers,
+            handshakes: settings.handshakes,
             trust_listen_addresses: settings.trust_listen_addresses,
             provides: HashMap::new(),
             searches: HashMap::new(),
@@ -329,6 +334,9 @@ impl NetworkBehaviour for Behaviour {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
+        if let Some(handshakes) = &self.handshakes {
+            handshakes.note(&event);
+        }
         match &event {
             FromSwarm::ConnectionEstablished(e) => self.peers.connected(e.peer_id, e.endpoint),
             FromSwarm::ConnectionClosed(e) if e.remaining_established == 0 => {

@@ -24,8 +24,10 @@ pub(crate) mod pubsub;
 mod resolve;
 mod telling;
 mod watching;
+mod withheld;
 
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -34,7 +36,7 @@ use std::{
 use libp2p::{PeerId, identity::Keypair};
 use tokio::sync::{Notify, oneshot};
 
-use crate::{Error, Node, Options, behaviour::Command, routing::ipns};
+use crate::{Blocks, Error, Node, Options, behaviour::Command, routing::ipns};
 use afresh::Afresh;
 use cache::Cache;
 use hearing::Hearing;
@@ -45,6 +47,7 @@ pub use hearing::Head;
 pub use name::{Domain, Name, NotAName, Pointer};
 pub use resolve::Resolved;
 pub(crate) use telling::JOIN_PAUSE;
+pub(crate) use withheld::leave_network;
 
 /// How long what is published is valid, as in Kubo.
 const LIFETIME: Duration = Duration::from_secs(48 * 60 * 60);
@@ -79,20 +82,34 @@ struct Inner {
 }
 
 impl Names {
-    pub fn open(options: &Options, identity: &Keypair) -> Result<Self, Error> {
-        Self::with(&options.data_dir, identity, dnslink::Resolver::new(options))
+    pub fn open(options: &Options, identity: &Keypair, blocks: &dyn Blocks) -> Result<Self, Error> {
+        let dir = &options.data_dir;
+        // One that does not exist published nothing.
+        let unshared = options.unshared_key.as_ref().and_then(|word| Self::key_of(dir, identity, word).ok());
+        Self::with(dir, identity, dnslink::Resolver::new(options), |own| match &unshared {
+            Some(key) => withheld::withhold(own, key, blocks),
+            None => Ok(()),
+        })
     }
 
     /// Those of a node that asks nobody.
     pub fn offline(data_dir: &Path, identity: &Keypair) -> Result<Self, Error> {
-        Self::with(data_dir, identity, dnslink::Resolver::offline())
+        Self::with(data_dir, identity, dnslink::Resolver::offline(), |_| Ok(()))
     }
 
-    fn with(data_dir: &Path, identity: &Keypair, dns: dnslink::Resolver) -> Result<Self, Error> {
+    /// `withhold` takes away the records that are not to be told.
+    fn with(
+        data_dir: &Path,
+        identity: &Keypair,
+        dns: dnslink::Resolver,
+        withhold: impl FnOnce(&mut HashMap<PeerId, ipns::Record>) -> Result<(), Error>,
+    ) -> Result<Self, Error> {
         let kept = Kept::open(data_dir).map_err(Error::names)?;
         let own = kept.all_own().map_err(Error::names)?.into_iter();
         // One that has expired still tells the sequence to count on from.
         let own = own.filter_map(|(name, bytes)| Some((name, once_valid(name, Some(bytes))?)));
+        let mut own = own.collect();
+        withhold(&mut own)?;
         let names = Self(Arc::new(Inner {
             data_dir: data_dir.into(),
             identity: identity.clone(),

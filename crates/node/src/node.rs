@@ -10,6 +10,7 @@ use crate::{
     announcer::{Announcer, SMALL_SWARM},
     behaviour::{Behaviour, Command, Settings},
     bitswap::{self, Commands, Server},
+    handshakes::Handshakes,
     identity,
     names::{JOIN_PAUSE, Names},
     peers::{self, Peers},
@@ -36,6 +37,7 @@ struct Inner {
 pub(crate) struct Online {
     pub(crate) ipfs: Ipfs,
     pub(crate) peers: Peers,
+    handshakes: Handshakes,
     pub(crate) commands: Commands,
     server: Arc<Server>,
     announcer: Announcer,
@@ -58,14 +60,15 @@ impl Node {
                 .map_err(|e| Error::Listen { address: address.clone(), why: e.to_string() })?;
         }
         let key = identity::load_or_create(&options.data_dir)?;
-        let names = Names::open(&options, &key)?;
-        let peers = Peers::new(dialled.len());
+        let names = Names::open(&options, &key, &*blocks)?;
+        let (peers, handshakes) = (Peers::new(dialled.len()), Handshakes::default());
         let (routing, inbox) = mpsc::channel(COMMANDS);
         let (hear, heard) = mpsc::channel(HEARD);
         let settings = Settings {
             announce: options.announce.clone(),
             trust_listen_addresses: options.trusts_listen_addresses(),
             always_serve_dht: options.bootstrap != Bootstrap::Public,
+            handshakes: options.swarm_key.is_some().then(|| handshakes.clone()),
         };
         let keeper = Keeper::open(&options.data_dir, key.public().to_peer_id()).await;
         let (stop, tasks, announcer) = (CancellationToken::new(), TaskTracker::new(), Announcer::default());
@@ -73,7 +76,7 @@ impl Node {
         let behaviour =
             Behaviour::new(&key, settings, bitswap, (inbox, hear), peers.clone(), keeper.store())?;
         let ipfs = swarm::start(&options, &key, behaviour).await?;
-        let online = Online { ipfs, peers, commands, server, announcer, routing, stop, tasks };
+        let online = Online { ipfs, peers, handshakes, commands, server, announcer, routing, stop, tasks };
         if let Err(error) = swarm::listen(&online.ipfs, &options.listen).await {
             online.stop.cancel();
             online.ipfs.clone().exit_daemon().await;
@@ -154,6 +157,12 @@ impl Node {
             }
             std::future::pending().await
         }
+    }
+
+    /// The addresses of peers that rejected the handshake in a private swarm, and did not connect since: a sign of another
+    /// swarm key.
+    pub fn rejected_handshakes(&self) -> Vec<String> {
+        self.0.online.as_ref().map(|online| online.handshakes.failed()).unwrap_or_default()
     }
 
     /// Dials a peer by an address that ends in its peer id.

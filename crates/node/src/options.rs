@@ -60,6 +60,9 @@ pub struct Options {
     pub swarm_key: Option<SwarmKey>,
     /// Who is asked what a domain means.
     pub dns: Dns,
+    /// The word of the key that pushes are published under where they are shared, and are not: its record is told only if
+    /// peers may have the root that it leads to.
+    pub unshared_key: Option<String>,
     /// How often what is announced is announced again. Provider records live 48 hours at most.
     pub announce_every: Duration,
 }
@@ -75,6 +78,7 @@ impl Options {
             peers: Vec::new(),
             swarm_key: None,
             dns: Dns::System,
+            unshared_key: None,
             announce_every: Duration::from_secs(12 * 60 * 60),
         }
     }

@@ -37,7 +37,7 @@ mod providers;
 mod rate;
 mod values;
 
-pub(crate) use keeper::Keeper;
+pub(crate) use keeper::{FILE, Keeper};
 
 /// What is not said again in this time is forgotten, as everywhere in the network.
 const LIFETIME: Duration = Duration::from_secs(48 * 60 * 60);

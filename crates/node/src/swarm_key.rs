@@ -43,6 +43,12 @@ impl SwarmKey {
         String::from_utf8(text).map_err(|_| file("not text".into()))?.parse()
     }
 
+    /// Returns the sha256 of the key in hexadecimal digits: it tells keys apart, and does not tell the key.
+    pub fn fingerprint(&self) -> String {
+        use multihash_codetable::{Code, MultihashDigest};
+        hex::encode(Code::Sha2_256.digest(&self.0).digest())
+    }
+
     /// The key's bytes.
     pub(crate) fn bytes(&self) -> [u8; 32] {
         self.0

@@ -95,6 +95,8 @@ impl Task {
     async fn begin(&mut self, root: Cid, unit: Unit, block: Bytes) -> Result<(), Error> {
         let place = Place::root(unit.size());
         let found = vec![(Block { cid: root, data: block }, vec![place])];
+        let origin = self.content.store().run(move |store| store.origin(&root)).await?;
+        origin.into_iter().for_each(|origin| self.shared.file.take_over(origin));
         self.absorb(found, Vec::new()).await
     }
 
@@ -134,7 +136,8 @@ impl Task {
             if unknown.is_empty() {
                 return Ok(());
             }
-            let here = self.content.store().run(move |store| find(store, unknown)).await?;
+            let (share, file) = (self.content.settings().share, self.shared.file.clone());
+            let here = self.content.store().run(move |store| share.take_over(store, &file, unknown)).await?;
             for cids in here.chunks(WRITTEN) {
                 let cids = cids.to_vec();
                 let blocks = self.content.store().run(move |store| read(store, cids)).await?;
@@ -337,19 +340,6 @@ fn in_lots(found: Vec<(Block, Vec<Place>)>) -> Vec<Vec<(Block, Vec<Place>)>> {
         }
     }
     lots
-}
-
-/// Which of these blocks are here.
-fn find(store: &Store, mut cids: Vec<Cid>) -> Result<Vec<Cid>, store::Error> {
-    let mut failed = Ok(());
-    cids.retain(|cid| match store.size(cid) {
-        Ok(size) => size.is_some(),
-        Err(error) => {
-            failed = Err(error);
-            false
-        }
-    });
-    failed.map(|()| cids)
 }
 
 fn read(store: &Store, cids: Vec<Cid>) -> Result<Vec<Block>, store::Error> {

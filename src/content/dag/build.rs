@@ -70,7 +70,7 @@ impl Profile {
     }
 
     /// A leaf of any length, and its block.
-    pub(super) fn leaf_block(self, chunk: Bytes) -> (Root, Block) {
+    pub(in crate::content) fn leaf_block(self, chunk: Bytes) -> (Root, Block) {
         let mut framed = Vec::new();
         let (cid, size) = (self.leaf(&chunk, &mut framed), chunk.len() as u64);
         let data = if cid.codec() == RAW { chunk } else { framed.into() };
@@ -105,7 +105,7 @@ impl Profile {
     }
 
     /// An inner node of a file above these children.
-    pub(super) fn file_node(self, children: &[Root]) -> (Root, Block) {
+    pub(in crate::content) fn file_node(self, children: &[Root]) -> (Root, Block) {
         let data = unixfs::file_data(&[], children.iter().map(|child| child.size));
         let link =
             |child: &Root| PbLink { cid: child.cid, name: Some(String::new()), size: Some(child.dag_size) };

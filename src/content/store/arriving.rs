@@ -16,7 +16,7 @@ use bytes::Bytes;
 use ocipfs_node::Cid;
 
 use super::{
-    Error, Leaf, Store, disk,
+    Error, Leaf, Origin, Store, disk,
     draft::CHECK_EVERY,
     extents::Extents,
     layout::{Key, Place, frame},
@@ -77,6 +77,8 @@ struct State {
     /// Rows to be committed when what they name is synced.
     pending: Vec<(Key, Place)>,
     hashed: Option<Hashed>,
+    /// The least public of what the file is made of.
+    origin: Origin,
     /// How far the hash is that was committed last.
     hash_saved: u64,
     /// Bytes since the disk was looked at, and since the limit was.
@@ -158,7 +160,8 @@ impl Store {
             if let Some(file) = self.open_known(&known)? {
                 let Known { id, size, extents, hashed } = known;
                 let hash_saved = hashed.as_ref().map_or(0, |hashed| hashed.length);
-                let state = State { extents, hashed, hash_saved, ..State::default() };
+                let origin = self.origin_of_file(id)?;
+                let state = State { extents, hashed, hash_saved, origin, ..State::default() };
                 return Ok(self.handle(id, root, size, file, state));
             }
             // Without its file a row is worth nothing.
@@ -286,6 +289,14 @@ impl Arriving {
         inner.take(Key::of(&leaf.cid), place, (leaf.offset, end))
     }
 
+    /// Notes that the file takes over a block that came in this way: peers may know no more of the file than of that block.
+    pub fn take_over(&self, origin: Origin) {
+        if origin < Origin::Added {
+            let mut state = self.0.state();
+            state.origin = state.origin.min(origin);
+        }
+    }
+
     /// How far the file is hashed, as far as that was told.
     pub fn hashed(&self) -> Option<Hashed> {
         self.0.state().hashed.clone()
@@ -349,8 +360,8 @@ impl Inner {
         }
         state.pending.push((key.clone(), place.clone()));
         // Within the lock, so that a checkpoint that commits the row finds it here to be forgotten.
-        let source = Source::File(self.file.clone());
-        self.store.0.pending.insert(key, Waiting { owner: self.id, place, source });
+        let (source, origin) = (Source::File(self.file.clone()), state.origin);
+        self.store.0.pending.insert(key, Waiting { owner: self.id, place, source, origin });
         Ok(())
     }
 

@@ -12,6 +12,13 @@ use super::{
 
 /// The owner of blocks that belong to no file.
 pub const NOBODY: u64 = 0;
+/// The owner of such blocks that came before the node left another network.
+pub const FORMER: u64 = u64::MAX - 1;
+
+/// Whether blocks of this owner belong to no file.
+pub fn is_loose(owner: u64) -> bool {
+    owner == NOBODY || owner == FORMER
+}
 
 impl Place {
     pub fn from_row((window, block): PlaceRow) -> Self {
@@ -75,7 +82,7 @@ impl Tables<'_> {
     /// The bytes of blocks that belong to no file are part of what is stored.
     fn count(&mut self, owner: u64, place: &Place, times: i64) -> Result<(), Error> {
         match place {
-            Place::Inline(block) if owner == NOBODY => {
+            Place::Inline(block) if is_loose(owner) => {
                 add_to(&mut self.meta, LOOSE_BYTES, times * block.len() as i64)
             }
             _ => Ok(()),

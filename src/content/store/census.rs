@@ -7,7 +7,7 @@ use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
 pub use super::layout::Key;
 use super::{
     Error,
-    blocks::NOBODY,
+    blocks::is_loose,
     extents::Extents,
     layout::Place,
     tables::{self, ARRIVING, BLOCKS, FILES, Hash, ROOTS, SHARED, STORED, USED},
@@ -144,14 +144,14 @@ pub fn loose(read: &ReadTransaction, mut each: impl FnMut(Loose) -> Result<(), E
     for row in read.open_table(BLOCKS)?.iter()? {
         let (key, row) = row?;
         let (owner, place) = row.value();
-        if owner == NOBODY {
+        if is_loose(owner) {
             tell(key.value(), place)?;
         }
     }
     for row in read.open_table(SHARED)?.iter()? {
         let (key, place) = row?;
         let (key, owner) = key.value();
-        if owner == NOBODY {
+        if is_loose(owner) {
             tell(key, place.value())?;
         }
     }

@@ -114,6 +114,7 @@ impl Tables<'_> {
     /// Adds a layout of a blob that is recorded, and gives its id: `id`, unless the layout is there already.
     pub fn add_layout(&mut self, id: u64, layout: &Layout, whole: &Whole) -> Result<u64, Error> {
         if let Some(known) = self.stored_root(&Key::of(&layout.root))? {
+            self.share_again(known)?;
             return Ok(known);
         }
         // Of a large layout the blocks were recorded before.
@@ -143,7 +144,7 @@ impl Tables<'_> {
         self.files.remove(id)?;
         self.used.remove(id)?;
         self.roots.remove(Key::of(root).bytes())?;
-        self.fetched.remove(Key::of(root).bytes())?;
+        self.origins.remove(id)?;
         let left = self.change_ids(sha256, |ids| ids.retain(|other| *other != id))?;
         if left > 0 {
             return Ok(false);
@@ -186,11 +187,11 @@ impl Tables<'_> {
         self.forget_arriving(id)?;
         self.hashed.remove(id)?;
         self.used.remove(id)?;
+        self.origins.remove(id)?;
         self.forget_damage(id)?;
         let key = Key::of(root);
         if self.roots.get(key.bytes())?.is_some_and(|row| row.value() == id) {
             self.roots.remove(key.bytes())?;
-            self.fetched.remove(key.bytes())?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    Origin,
     layout::{Key, Place},
     source::Source,
 };
@@ -16,6 +17,7 @@ pub struct Waiting {
     pub owner: u64,
     pub place: Place,
     pub source: Source,
+    pub origin: Origin,
 }
 
 /// Those of every arriving file; where two have the same block, the later one shows.

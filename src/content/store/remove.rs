@@ -8,7 +8,7 @@ use redb::WriteTransaction;
 use super::{
     Error, Store,
     arriving::is_fetched,
-    blocks::NOBODY,
+    blocks::{FORMER, NOBODY},
     disk, files,
     layout::Key,
     lock,
@@ -174,7 +174,7 @@ impl Store {
             for cid in cids {
                 let key = Key::of(cid);
                 if !self.is_touched(&key) && may(write, cid)? {
-                    tables.disown(&key, NOBODY)?;
+                    [NOBODY, FORMER].iter().try_for_each(|owner| tables.disown(&key, *owner))?;
                     removed.push(*cid);
                 }
             }

@@ -41,7 +41,9 @@ pub const DOOMED: TableDefinition<&Hash, ()> = TableDefinition::new("doomed");
 pub const DAMAGED: TableDefinition<&[u8], DamagedRow> = TableDefinition::new("damaged");
 /// File id -> its root: files whose other rows are gone, and whose blocks go in lots.
 pub const REMOVED: TableDefinition<u64, &[u8]> = TableDefinition::new("removed");
-/// Root of a stored file that came from peers, for a followed name.
+/// File id -> where its bytes came from, where that is not a push.
+pub const ORIGINS: TableDefinition<u64, u8> = TableDefinition::new("origins");
+/// Root of a stored file that came from peers: in directories without `ORIGINS`.
 pub const FETCHED: TableDefinition<&[u8], ()> = TableDefinition::new("fetched");
 /// File id -> when it was last read, or came, in milliseconds since 1970.
 pub const USED: TableDefinition<u64, u64> = TableDefinition::new("used");
@@ -53,6 +55,8 @@ pub const FORMAT_ROW: &str = "format";
 pub const NEXT_ID: &str = "next id";
 pub const BYTES: &str = "bytes";
 pub const LOOSE_BYTES: &str = "loose bytes";
+/// Whether the node ever left a network.
+pub const LEFT_NETWORK: &str = "left network";
 /// What is here of the files that are arriving.
 pub const ARRIVING_BYTES: &str = "arriving bytes";
 
@@ -71,7 +75,7 @@ pub struct Tables<'t> {
     pub doomed: Table<'t, &'static Hash, ()>,
     pub damaged: Table<'t, &'static [u8], DamagedRow<'static>>,
     pub removed: Table<'t, u64, &'static [u8]>,
-    pub fetched: Table<'t, &'static [u8], ()>,
+    pub origins: Table<'t, u64, u8>,
     pub used: Table<'t, u64, u64>,
     pub meta: Table<'t, &'static str, u64>,
 }
@@ -92,7 +96,7 @@ impl<'t> Tables<'t> {
             doomed: write.open_table(DOOMED)?,
             damaged: write.open_table(DAMAGED)?,
             removed: write.open_table(REMOVED)?,
-            fetched: write.open_table(FETCHED)?,
+            origins: write.open_table(ORIGINS)?,
             used: write.open_table(USED)?,
             meta: write.open_table(META)?,
         })

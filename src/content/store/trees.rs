@@ -86,6 +86,20 @@ impl Store {
     }
 }
 
+/// Forgets every version.
+pub fn forget_trees(write: &WriteTransaction) -> Result<(), Error> {
+    let mut keys = Vec::new();
+    for row in write.open_table(PLACES)?.iter()? {
+        keys.push(row?.0.value().to_vec());
+    }
+    let mut tables = Tables::open(write)?;
+    keys.iter().try_for_each(|key| tables.disown(&Key::from_row(key), TREE))?;
+    write.delete_table(PLACES)?;
+    write.delete_table(VERSIONS)?;
+    write.delete_table(LEFT)?;
+    Ok(())
+}
+
 /// Adds a version that was made of the last one.
 pub fn add_tree(write: &WriteTransaction, changed: &Changed) -> Result<Version, Error> {
     let mut made: BTreeMap<Key, (u64, &[u8])> = BTreeMap::new();

@@ -1,12 +1,13 @@
 //! The rows of an earlier format made into those of this one: in one transaction, so that a crash leaves either.
 
-use redb::{ReadTransaction, ReadableTable, TableHandle, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, TableHandle, UntypedTableHandle, WriteTransaction};
 
 use super::{
     Error, FORMAT,
     database::Database,
     extents::Extents,
-    tables::{self, ARRIVING_BYTES, FORMAT_ROW, META, Tables},
+    origin,
+    tables::{self, ARRIVING_BYTES, FORMAT_ROW, META, ORIGINS, Tables},
 };
 use crate::content::index;
 
@@ -21,20 +22,26 @@ pub fn format_of(read: &ReadTransaction) -> Result<Option<u64>, Error> {
 
 /// Makes the tables of an empty index, or upgrades those of an earlier format.
 pub fn prepare(database: &Database) -> Result<(), Error> {
-    match database.read(format_of)? {
-        Some(FORMAT) => Ok(()),
+    match database.read(|read| Ok((format_of(read)?, has_origins(read.list_tables()?))))? {
+        (Some(FORMAT), true) => Ok(()),
         _ => database.write(upgrade),
     }
 }
 
+fn has_origins(mut tables: impl Iterator<Item = UntypedTableHandle>) -> bool {
+    tables.any(|table| table.name() == ORIGINS.name())
+}
+
 /// Brings every row up to date, whatever of it was done before.
 pub fn upgrade(write: &WriteTransaction) -> Result<(), Error> {
+    let has_origins = has_origins(write.list_tables()?);
     let mut tables = Tables::open(write)?;
     let arriving = arriving_bytes(&tables)?;
     tables.meta.insert(ARRIVING_BYTES, arriving)?;
     tables.meta.insert(FORMAT_ROW, FORMAT)?;
     drop(tables);
-    index::from_format_2(write)
+    index::from_format_2(write)?;
+    if has_origins { Ok(()) } else { origin::from_holders(write) }
 }
 
 fn arriving_bytes(tables: &Tables) -> Result<u64, Error> {

@@ -9,7 +9,7 @@ use ocipfs_oci::{Descriptor, Digest, Index, Name, media_type};
 
 use super::Published;
 use crate::{
-    content::{Chunked, Document, Error, Profile, StoreError},
+    content::{Chunked, Document, Error, Profile, Share, StoreError},
     images::{
         import::REF_NAME,
         layout::{MAX_BYTES, MAX_ENTRIES, SUBJECT},
@@ -24,7 +24,8 @@ impl Published {
             return Ok(None);
         }
         let mut json = Json::new(self.profile);
-        let listing = self.repositories.listing(name)?;
+        let mut listing = self.repositories.listing(name)?;
+        self.leave_out_hidden(&mut listing.manifests)?;
         let by_digest: HashMap<&Digest, &Pushed> =
             listing.manifests.iter().map(|manifest| (&manifest.piece.digest, manifest)).collect();
         let (mut tagged, mut reached) = (HashSet::new(), HashSet::new());
@@ -55,6 +56,18 @@ impl Published {
             );
         }
         Ok(Some(json.finish()))
+    }
+
+    /// Leaves out manifests that are hidden since the node left a network.
+    fn leave_out_hidden(&self, manifests: &mut Vec<Pushed>) -> Result<(), StoreError> {
+        let mut shown = Vec::new();
+        for manifest in std::mem::take(manifests) {
+            if Share::All.shows(&self.store, &manifest.piece.root)? {
+                shown.push(manifest);
+            }
+        }
+        *manifests = shown;
+        Ok(())
     }
 
     /// What an index lists; nothing where it cannot be read as one.

@@ -148,8 +148,24 @@ impl<'t> Edit<'t> {
         if self.hold_in_place_of(name, MANIFESTS_OF, &pushed.piece, before)? {
             note(self.write, name, &What::Manifest { piece: pushed.piece.clone(), added: true })?;
         }
+        self.share_again(name, pushed, references)?;
         self.set_tags(name, &text, tags)?;
         self.count_age(name, &text)
+    }
+
+    /// Shares a manifest that is pushed again, and what it needs, where that was hidden since the node left a network.
+    fn share_again(&self, name: &Name, pushed: &Pushed, references: &[Digest]) -> Result<(), StoreError> {
+        if !content::share_again(self.write, &pushed.piece.root)? {
+            return Ok(());
+        }
+        note(self.write, name, &What::Manifest { piece: pushed.piece.clone(), added: true })?;
+        for digest in references {
+            if let Some(piece) = self.piece(name, digest)? {
+                content::share_again(self.write, &piece.root)?;
+                note(self.write, name, &What::Piece { piece, added: true })?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes the row of a manifest, and returns the root of the row that it replaces.

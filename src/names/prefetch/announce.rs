@@ -14,7 +14,7 @@ const PAGE: usize = 500;
 pub async fn announce(resolver: &Resolver, name: &IpnsName) -> Result<(), content::Error> {
     let (content, followed) = (resolver.content(), resolver.followed());
     let root = followed.root(content, name).await?;
-    content.node().announce(root.map(|root| root.directory));
+    content.announce(root.map(|root| root.directory).into_iter().collect()).await?;
     let mut last = String::new();
     loop {
         let page = followed.page(content, name, &last, PAGE).await?;
@@ -33,7 +33,7 @@ async fn blobs(content: &Content, version: &Version) -> Result<(), content::Erro
     for algorithm in entries(content, blobs).await? {
         for blob in entries(content, algorithm).await? {
             if content.is_stored(&blob).await? {
-                content.node().announce([blob]);
+                content.announce(vec![blob]).await?;
             }
         }
     }

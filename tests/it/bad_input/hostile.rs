@@ -4,6 +4,7 @@ mod dags;
 mod floods;
 mod lies;
 mod memory;
+mod provenance;
 
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ pub use memory::Memory;
 const PULL_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub fn trials() -> Vec<Trial> {
-    [dags::trials(), floods::trials(), lies::trials()].into_iter().flatten().collect()
+    [dags::trials(), floods::trials(), lies::trials(), provenance::trials()].into_iter().flatten().collect()
 }
 
 /// A layer whose blocks a hostile peer knows.

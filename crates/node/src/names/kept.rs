@@ -123,6 +123,26 @@ impl Kept {
         self.database.write(|write| change(&mut write.open_table(FOLLOWED)?))
     }
 
+    /// Forgets every record, own and others'. Names that are followed stay so.
+    pub fn forget_records(&self) -> Result<(), Error> {
+        self.database.write(|write| {
+            write.delete_table(OWN)?;
+            SEEN.forget(write)?;
+            LINKS.forget(write)?;
+            let mut followed = write.open_table(FOLLOWED)?;
+            followed.retain(|_, (place, _)| place > 0)?;
+            let names: Vec<_> = followed
+                .iter()?
+                .map(|row| row.map(|(name, _)| name.value().to_vec()))
+                .collect::<Result<_, _>>()?;
+            for name in names {
+                let place = followed.get(&*name)?.map_or(0, |row| row.value().0);
+                followed.insert(&*name, (place, &[][..]))?;
+            }
+            Ok(())
+        })
+    }
+
     /// All names that this node published, and their records.
     pub fn all_own(&self) -> Result<Vec<(PeerId, Vec<u8>)>, Error> {
         self.database.read(|read| {

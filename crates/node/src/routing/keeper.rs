@@ -17,7 +17,7 @@ use super::{
     disk::{self, File},
 };
 
-const FILE: &str = "routing.redb";
+pub(crate) const FILE: &str = "routing.redb";
 const WRITE_EVERY: Duration = Duration::from_secs(10);
 /// In rounds of writing. Reads look at the time themselves: a sweep only gives the room back.
 const SWEEP_EVERY: u32 = 30;

@@ -12,7 +12,7 @@ use redb::{ReadableTable, WriteTransaction};
 
 use super::{Arriving, Hashed, Inner};
 use crate::content::store::{
-    Error, Store, Stored, disk,
+    Error, Origin, Store, Stored, disk,
     draft::SMALL,
     files::{Whole, sha256},
     layout::{Key, Place},
@@ -31,6 +31,7 @@ struct Rows {
     blocks: Vec<(Key, Place)>,
     extents: Vec<(u64, u64)>,
     hashed: Option<Hashed>,
+    origin: Origin,
 }
 
 impl Arriving {
@@ -117,12 +118,12 @@ impl Inner {
             return Err(Error::Ended(self.root));
         }
         let mut blocks = std::mem::take(&mut state.pending);
-        let (extents, hashed) = (state.extents.rows(), state.hashed.clone());
+        let (extents, hashed, origin) = (state.extents.rows(), state.hashed.clone(), state.origin);
         drop(state);
         // In the order of the table: neighbours fall into one page.
         blocks.sort_by(|(one, _), (other, _)| one.cmp(other));
         let (store, id, root, size) = (self.store.clone(), self.id, self.root, self.size);
-        Ok(Arc::new(Rows { store, id, root, size, blocks, extents, hashed }))
+        Ok(Arc::new(Rows { store, id, root, size, blocks, extents, hashed, origin }))
     }
 
     /// Makes the file a stored one; its id, or that of the file with this root that is stored already.
@@ -221,6 +222,7 @@ impl Inner {
 impl Rows {
     fn save(&self, tables: &mut Tables) -> Result<(), Error> {
         self.own(tables)?;
+        tables.set_origin(self.id, self.origin)?;
         tables.set_arriving(self.id, (&*self.root.to_bytes(), self.size, self.extents.clone()))?;
         if let Some(Hashed { length, state }) = &self.hashed {
             tables.hashed.insert(self.id, (*length, state.as_slice()))?;
@@ -243,10 +245,14 @@ impl Rows {
         if let Some(known) = tables.stored_root(&Key::of(&self.root))? {
             if known != self.id {
                 tables.remove_arriving(self.id, &self.root)?;
+                if self.origin == Origin::Peers {
+                    tables.set_origin(known, self.origin)?;
+                }
             }
             return Ok(known);
         }
         self.own(tables)?;
+        tables.set_origin(self.id, self.origin)?;
         tables.forget_arriving(self.id)?;
         tables.hashed.remove(self.id)?;
         tables.add_file(self.id, &self.root, whole)?;

@@ -4,7 +4,10 @@ use ocipfs_node::Block;
 use redb::ReadableTableMetadata;
 
 use super::*;
-use crate::content::store::{Arriving, note_fetched, tables::FETCHED};
+use crate::content::{
+    hold_for, is_held,
+    store::{Arriving, tables::ORIGINS},
+};
 
 fn begin(store: &Store, dag: &Dag, bytes: &Bytes) -> Arriving {
     let arriving = store.arrive(dag.root(), bytes.len() as u64).unwrap();
@@ -223,17 +226,17 @@ fn a_leaf_that_is_framed_in_another_way_is_kept_as_it_is() {
 }
 
 #[test]
-fn a_removed_partial_file_is_no_longer_noted_as_fetched() {
+fn a_removed_partial_file_is_no_longer_noted_as_from_peers() {
     let (_dir, store) = temp();
     let bytes = bytes(1, 2 * MIB);
     let dag = Dag::new(Profile::UnixfsV1, &bytes);
     let arriving = begin(&store, &dag, &bytes);
     write(&arriving, &dag.leaves[0]);
     arriving.checkpoint().unwrap();
-    store.database().write(|write| note_fetched(write, &dag.root())).unwrap();
+    let noted = || store.database().read(|read| Ok(read.open_table(ORIGINS)?.len()?)).unwrap();
+    assert_eq!(noted(), 1);
     arriving.discard().unwrap();
-    let fetched = store.database().read(|read| Ok(read.open_table(FETCHED)?.len()?)).unwrap();
-    assert_eq!(fetched, 0);
+    assert_eq!(noted(), 0);
 }
 
 #[test]
@@ -248,7 +251,7 @@ fn a_file_that_cannot_be_held_is_not_stored_and_stays_arriving() {
     assert!(matches!(unheld, Err(Error::Damaged(_))), "{unheld:?}");
     assert!(store.file(&dag.root()).unwrap().is_none() && dag.is_in(&store));
     let root = dag.root();
-    arriving.finish(&digest, &[], move |write| note_fetched(write, &root)).unwrap();
-    let fetched = store.database().read(|read| Ok(read.open_table(FETCHED)?.len()?)).unwrap();
-    assert_eq!((store.file(&dag.root()).unwrap().is_some(), fetched), (true, 1));
+    arriving.finish(&digest, &[], move |write| hold_for(write, "repository/a", &root)).unwrap();
+    let is_held = store.database().read(|read| is_held(read, &root)).unwrap();
+    assert!(store.file(&root).unwrap().is_some() && is_held);
 }

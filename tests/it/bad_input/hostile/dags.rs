@@ -34,15 +34,15 @@ pub fn trials() -> Vec<Trial> {
 
 /// Blocks, put from the leaves up.
 #[derive(Default)]
-struct Dag(Blocks);
+pub(super) struct Dag(Blocks);
 
 impl Dag {
-    fn leaf(&mut self, data: Vec<u8>) -> Cid {
+    pub(super) fn leaf(&mut self, data: Vec<u8>) -> Cid {
         self.put(RAW, data)
     }
 
     /// A part of a file with these children and the sizes they are said to have.
-    fn node(&mut self, children: &[(Cid, u64)]) -> Cid {
+    pub(super) fn node(&mut self, children: &[(Cid, u64)]) -> Cid {
         let sum = children.iter().fold(0, |sum: u64, (_, size)| sum.wrapping_add(*size));
         self.node_of(children, sum)
     }
@@ -76,7 +76,7 @@ impl Dag {
     }
 
     /// A layer manifest that says `root` is a file of `size` bytes, which are `bytes`.
-    fn layer(self, root: Cid, size: u64, bytes: Vec<u8>) -> Made {
+    pub(super) fn layer(self, root: Cid, size: u64, bytes: Vec<u8>) -> Made {
         let mut manifest = layer_manifest(&bytes, root);
         manifest["layer"]["size"] = size.into();
         let digest = Digest::sha256_of(&bytes).to_string();

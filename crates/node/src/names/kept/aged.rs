@@ -13,6 +13,13 @@ impl Aged {
         Self { rows: TableDefinition::new(rows), turns: TableDefinition::new(turns) }
     }
 
+    /// Forgets every row.
+    pub fn forget(&self, write: &WriteTransaction) -> Result<(), Error> {
+        write.delete_table(self.rows)?;
+        write.delete_table(self.turns)?;
+        Ok(())
+    }
+
     /// Writes a row; where there are more than `most` then, the oldest goes. Rows without a turn were written by a version
     /// that kept none, and are older than all others.
     pub fn insert(&self, write: &WriteTransaction, key: &[u8], value: &[u8], most: u64) -> Result<(), Error> {

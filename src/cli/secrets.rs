@@ -1,0 +1,61 @@
+//! Files that only their owner may read: warnings where other users of the machine can.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use super::Exit;
+use crate::control::Failure;
+
+/// Warns of key files that other users can read, and says so of the node directory.
+pub fn check(data_dir: &Path, swarm_key: Option<&Path>) {
+    let named = fs::read_dir(data_dir.join("keys")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let keys: Vec<PathBuf> =
+        named.chain([data_dir.join("identity.key")]).chain(swarm_key.map(PathBuf::from)).collect();
+    for (path, mode) in keys.iter().filter_map(|path| Some((path, open_to_others(path)?))) {
+        let path = path.display();
+        tracing::warn!("other users can read the key {path} (mode {mode:04o}); hint: run `chmod 600 {path}`");
+    }
+    if let Some(mode) = open_to_others(data_dir) {
+        let dir = data_dir.display();
+        tracing::info!(
+            "other users can read the node directory (mode {mode:04o}); hint: run `chmod 700 {dir}`"
+        );
+    }
+}
+
+/// The mode of a file that others than its owner may use.
+fn open_to_others(path: &Path) -> Option<u32> {
+    let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
+    (mode & 0o077 != 0).then_some(mode)
+}
+
+/// Writes a key to a new file that only its owner can read.
+pub fn write_new(path: &Path, text: &str) -> Result<(), Exit> {
+    let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.and_then(|mut file| writeln!(file, "{text}")).map_err(|e| {
+        let message = format!("cannot write the key to {}: {e}", path.display());
+        Exit::Failed(Failure::new(message).hint("name a file that does not exist, in a directory that does"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_key_file_is_its_owners_alone_and_replaces_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("swarm.key");
+        write_new(&path, "secret").unwrap();
+        assert_eq!(open_to_others(&path), None);
+        assert!(write_new(&path, "other").is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "secret\n");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        assert_eq!(open_to_others(&path), Some(0o640));
+        assert_eq!(open_to_others(&dir.path().join("missing")), None);
+    }
+}

@@ -1,0 +1,97 @@
+//! Leaving a network: nothing that is here then is shown in the next one until it is shared again.
+//!
+//! Every file gets a row that says so, blocks that belong to no file pass to the owner `FORMER`, and the published tree
+//! is forgotten. What is pushed, added or sent by peers from then on has rows of its own, as anywhere; what comes again
+//! while it is still here loses its row ([`share_again`]).
+
+use std::sync::atomic::Ordering;
+
+use ocipfs_node::Cid;
+use redb::{ReadTransaction, ReadableTable, WriteTransaction};
+
+use super::{
+    Error, Origin, Store,
+    blocks::{FORMER, NOBODY},
+    layout::{Key, Place},
+    tables::{self, LEFT_NETWORK, META, Tables},
+    trees::forget_trees,
+};
+
+impl Store {
+    /// Hides everything that is here from the peers of the network that is entered next.
+    pub fn leave_network(&self) -> Result<(), Error> {
+        self.0.database.write(|write| {
+            let mut tables = Tables::open(write)?;
+            tables.meta.insert(LEFT_NETWORK, 1)?;
+            for id in file_ids(&tables)? {
+                tables.set_origin(id, Origin::FormerNetwork)?;
+            }
+            for (key, place) in loose(&tables)? {
+                tables.own(&key, FORMER, &place)?;
+                tables.disown(&key, NOBODY)?;
+            }
+            drop(tables);
+            forget_trees(write)
+        })?;
+        self.0.left_network.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether the node ever left a network: what peers may not know of is looked for only then.
+    pub fn has_left_network(&self) -> bool {
+        self.0.left_network.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether an index says that the node left a network.
+pub fn left_network(read: &ReadTransaction) -> Result<bool, Error> {
+    Ok(tables::number(&read.open_table(META)?, LEFT_NETWORK)? > 0)
+}
+
+/// Shares a stored file again that was hidden since the node left a network; false where none ever was.
+pub fn share_again(write: &WriteTransaction, root: &Cid) -> Result<bool, Error> {
+    let mut tables = Tables::open(write)?;
+    let has_left = tables::number(&tables.meta, LEFT_NETWORK)? > 0;
+    if has_left && let Some(id) = tables.stored_root(&Key::of(root))? {
+        tables.share_again(id)?;
+    }
+    Ok(has_left)
+}
+
+fn file_ids(tables: &Tables) -> Result<Vec<u64>, Error> {
+    let mut ids = Vec::new();
+    for row in tables.files.iter()? {
+        ids.push(row?.0.value());
+    }
+    for row in tables.arriving.iter()? {
+        ids.push(row?.0.value());
+    }
+    Ok(ids)
+}
+
+/// The blocks that belong to no file.
+fn loose(tables: &Tables) -> Result<Vec<(Key, Place)>, Error> {
+    let mut all = Vec::new();
+    for row in tables.blocks.iter()? {
+        let (key, row) = row?;
+        if let (NOBODY, place) = row.value() {
+            all.push((Key::from_row(key.value()), Place::from_row(place)));
+        }
+    }
+    for row in tables.shared.iter()? {
+        let (key, place) = row?;
+        if let (key, NOBODY) = key.value() {
+            all.push((Key::from_row(key), Place::from_row(place.value())));
+        }
+    }
+    Ok(all)
+}
+
+impl Tables<'_> {
+    /// A file that a client pushed or a command added again is hidden no longer.
+    pub(super) fn share_again(&mut self, id: u64) -> Result<(), Error> {
+        let is_hidden =
+            self.origins.get(id)?.is_some_and(|row| row.value() == super::origin::FROM_FORMER_NETWORK);
+        if is_hidden { self.set_origin(id, Origin::Pushed) } else { Ok(()) }
+    }
+}
