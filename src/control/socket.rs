@@ -20,7 +20,7 @@ pub fn all(data_dir: &Path) -> Vec<PathBuf> {
     paths(data_dir, std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from))
 }
 
-/// The first is where a socket is bound. `runtime` is the user's own directory, which nobody else can write to.
+/// The first is where a socket is bound. `runtime` is the user's own directory, which other users cannot write to.
 fn paths(data_dir: &Path, runtime: Option<PathBuf>) -> Vec<PathBuf> {
     let full = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.into());
     let inside = full.join("control.sock");

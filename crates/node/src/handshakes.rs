@@ -82,7 +82,7 @@ fn dialled(address: &Multiaddr) -> String {
     address.iter().take_while(is_place).collect::<Multiaddr>().to_string()
 }
 
-/// Whether somebody accepted the connection that failed then.
+/// Whether a peer accepted the connection that failed then.
 fn is_answered(error: &TransportError<io::Error>) -> bool {
     let TransportError::Other(error) = error else { return false };
     let mut kinds = vec![error.kind()];

@@ -84,7 +84,7 @@ impl Dag {
 struct World {
     dir: TempDir,
     shared: Option<Shared>,
-    /// Blocks that somebody but a client's push gave to the node.
+    /// Blocks that came in another way than a push.
     public: HashSet<Cid>,
     /// Blocks that came since the last change of the network.
     came: HashSet<Cid>,
