@@ -48,7 +48,7 @@ use ocipfs_oci::Digest;
 use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
-pub use dag::{Changed, Changes, Chunked, Document, Profile, Root, names_in};
+pub use dag::{Changed, Changes, Document, Edit, Edited, Form, Key, Profile, Root, find, names_in};
 pub use error::Error;
 pub use index::{Counts as HeldCounts, Holding, Named, hold_for, is_held, let_go};
 pub use open::Reader;

@@ -19,9 +19,9 @@ mod tests;
 
 pub use build::{Builder, Profile, Root};
 pub use changes::Changes;
-pub use chunked::Chunked;
+pub use chunked::{Edit, Edited, Form, Key};
 pub use difference::{Difference, differences};
-pub use directory::{Changed, names_in};
+pub use directory::{Changed, find, names_in};
 pub use document::Document;
 pub use fetch::Fetcher;
 pub use nodes::Nodes;

@@ -118,6 +118,18 @@ struct Inner {
     begun: Mutex<HashSet<u64>>,
     /// Held from a commit until the files are where the rows say: read by who stores blobs, written by who removes one.
     placing: RwLock<()>,
+    #[cfg(test)]
+    work: Work,
+}
+
+/// What was done with a store.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub struct Work {
+    /// Blocks that were looked for.
+    pub reads: AtomicU64,
+    /// Blocks that came from peers.
+    pub puts: AtomicU64,
 }
 
 /// A blob that is here whole and was verified, with one of its layouts.
@@ -182,6 +194,8 @@ impl Store {
             live: Mutex::default(),
             begun: Mutex::default(),
             placing: RwLock::default(),
+            #[cfg(test)]
+            work: Work::default(),
         }));
         store.count_saved()?;
         store.recover()?;
@@ -202,6 +216,12 @@ impl Store {
         self.0.database.clone()
     }
 
+    /// What was done with the store so far.
+    #[cfg(test)]
+    pub fn work(&self) -> &Work {
+        &self.0.work
+    }
+
     /// A file without a name for what is too much for the memory.
     pub fn scratch_file(&self) -> Result<File, Error> {
         self.0.disk.scratch(self.next_id())
@@ -219,6 +239,8 @@ impl Store {
 
     /// The bytes of a block that is here.
     pub fn get(&self, cid: &Cid) -> Result<Option<Bytes>, Error> {
+        #[cfg(test)]
+        self.work().reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let key = Key::of(cid);
         // Before the index: what is committed in between is found there.
         if let Some(waiting) = self.0.pending.get(&key) {
@@ -252,6 +274,8 @@ impl Store {
 
     /// Keeps blocks that belong to no file, whose bytes the caller has verified.
     pub fn put_blocks(&self, blocks: &[Block]) -> Result<(), Error> {
+        #[cfg(test)]
+        self.work().puts.fetch_add(blocks.len() as u64, std::sync::atomic::Ordering::Relaxed);
         self.0.disk.check_space()?;
         self.check_room(blocks.iter().map(|block| block.data.len() as u64).sum())?;
         self.touch(blocks.iter().map(|block| Key::of(&block.cid)));

@@ -11,7 +11,7 @@ mod index;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use ocipfs_node::Cid;
@@ -24,9 +24,10 @@ use super::{
     repository::{self, Piece, Repositories, What, changes, changes_of},
 };
 use crate::content::{self, Changes, Document, Error, Profile, Root, Share, Store, StoreError, Version};
+use index::Index;
 
-/// What indexes list is remembered up to so many digests.
-const REMEMBERED: usize = 200_000;
+/// Indexes of which it is remembered what they take up.
+const INDEXES: usize = 50_000;
 /// Changes that one version takes up, so that catching up needs little memory.
 const LOT: usize = if cfg!(test) { 30 } else { 2000 };
 /// Rows that are read at a time.
@@ -37,8 +38,9 @@ pub struct Published {
     store: Store,
     repositories: Repositories,
     profile: Profile,
-    /// What an index lists, which never changes.
-    children: Cache<Digest, Arc<[Digest]>>,
+    /// What indexes that were written here take up, by their roots: true of them for good, whether they were published or
+    /// not.
+    indexes: Cache<(Name, Cid), index::Written>,
 }
 
 /// What one step took up.
@@ -59,7 +61,7 @@ pub struct Advanced {
 impl Published {
     /// The tree of these repositories, as it is kept in this store.
     pub fn new(store: Store, repositories: Repositories, profile: Profile) -> Self {
-        Self { store, repositories, profile, children: Cache::new(REMEMBERED) }
+        Self { store, repositories, profile, indexes: Cache::new(INDEXES) }
     }
 
     /// The repositories.
@@ -116,7 +118,7 @@ impl Published {
         let names: BTreeSet<&Name> = due.iter().map(|(_, change)| &change.repository).collect();
         let mut indexes = Vec::new();
         for name in &names {
-            indexes.push((*name, self.index(name)?));
+            indexes.push((*name, self.index(before, name)?));
         }
         let mut all = Changes::default();
         for name in &names {
@@ -160,6 +162,8 @@ impl Published {
     fn commit(&self, before: Option<Version>, changes: &Changes, last: u64) -> Result<Version, Error> {
         let read = |cid: &Cid| self.node(cid);
         let changed = self.profile.change(before.map(|before| before.root), changes, &read)?;
+        #[cfg(test)]
+        tests::count(|counts| counts.made += changed.made.len() as u64);
         let same = before.filter(|before| before.root.cid == changed.root.cid);
         Ok(self.store.database().write(|write| {
             repository::settle(write, last)?;
@@ -234,6 +238,11 @@ impl Published {
         Ok(())
     }
 
+    fn find(&self, before: Option<Version>, path: &str) -> Result<Option<Cid>, Error> {
+        let Some(before) = before else { return Ok(None) };
+        content::find(before.root.cid, path, &|cid| self.node(cid))
+    }
+
     fn names_in(&self, before: Option<Version>, path: &str) -> Result<Vec<String>, Error> {
         let Some(before) = before else { return Ok(Vec::new()) };
         content::names_in(before.root.cid, path, &|cid| self.node(cid))
@@ -242,7 +251,7 @@ impl Published {
     /// A node of the tree.
     fn node(&self, cid: &Cid) -> Result<Bytes, Error> {
         #[cfg(test)]
-        tests::READS.with(|reads| reads.set(reads.get() + 1));
+        tests::count(|counts| counts.reads += 1);
         self.store.get(cid)?.ok_or_else(|| ocipfs_node::Error::Offline(*cid).into())
     }
 
@@ -260,18 +269,17 @@ impl Published {
     }
 
     /// `oci-layout` and `index.json`, which go with the repository.
-    fn documents(&self, all: &mut Changes, name: &Name, index: Option<Document>) {
+    fn documents(&self, all: &mut Changes, name: &Name, index: Option<Index>) {
         let (layout, path) = (format!("{name}/oci-layout"), format!("{name}/index.json"));
         match index {
-            Some(index) => {
-                all.write(&layout, Document::file(Bytes::from_static(OCI_LAYOUT), self.profile));
-                all.write(&path, index);
-            }
-            None => {
-                all.erase(&layout);
-                all.erase(&path);
-            }
-        }
+            Some(_) => all.write(&layout, Document::file(Bytes::from_static(OCI_LAYOUT), self.profile)),
+            None => all.erase(&layout),
+        };
+        match index {
+            Some(Index::Whole(document)) => all.write(&path, document),
+            Some(Index::Edited(edited)) => all.edit(&path, edited),
+            None => all.erase(&path),
+        };
     }
 }
 

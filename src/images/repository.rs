@@ -4,6 +4,7 @@
 //! Repositories ──► Edit   changes, within one transaction (edit, remove)
 //!              ├─► pages of names, tags, manifests, blobs, referrers (read)
 //!              └─► Sweep  what a Policy (retention) does not keep, by its age (ages)
+//! listing               the entries of index.json, all or those that changed
 //! changes               what changed since the root was published
 //! keeper                sweeps in the background
 //! ```
@@ -17,6 +18,7 @@ mod changes;
 mod edit;
 mod inspect;
 pub mod keeper;
+mod listing;
 mod read;
 mod remove;
 mod removed;
@@ -38,7 +40,10 @@ use crate::content::{Database, Store, StoreError, now};
 pub use changes::{Change, What, changes, changes_of, matters, pending, settle};
 pub use edit::Edit;
 pub use inspect::{Inspected, inspect};
-pub use read::{Listing, Summary};
+#[cfg(test)]
+pub use listing::ROWS;
+pub use listing::{Listing, is_digest};
+pub use read::Summary;
 pub use removed::{Kind, Removed};
 pub use retention::{Policy, Rule};
 pub use sweep::{Sweep, subject_of};

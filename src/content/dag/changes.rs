@@ -1,6 +1,8 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use super::{build::Root, document::Document};
+use ocipfs_node::{Block, Cid};
+
+use super::{build::Root, chunked::Edited, document::Document};
 
 /// What is to become of a tree of directories, by path. A directory that nothing is left in goes too.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +17,8 @@ pub(super) enum Change {
     Unset,
     /// A file whose blocks belong to the tree.
     Write(Document),
+    /// What such a file was made into.
+    Edit(Edited),
     /// That such a file goes.
     Erase,
     /// A directory, in which something changes.
@@ -35,6 +39,11 @@ impl Changes {
     /// Writes a file that belongs to the tree.
     pub fn write(&mut self, path: &str, document: Document) -> bool {
         self.insert(path, Change::Write(document))
+    }
+
+    /// Puts a file in the place of the one that it was made of, which belongs to the tree.
+    pub fn edit(&mut self, path: &str, edited: Edited) -> bool {
+        self.insert(path, Change::Edit(edited))
     }
 
     /// Removes a file that was written.
@@ -59,4 +68,22 @@ impl Changes {
             }
         }
     }
+}
+
+/// Takes away what is both in `before` and in `made`, as often as it is in both. What is left of them: the nodes that are new
+/// at their places, and those that are not there any more.
+pub(super) fn difference(before: Vec<Cid>, mut made: Vec<Block>) -> (Vec<Block>, Vec<Cid>) {
+    let mut counts: HashMap<Cid, usize> = HashMap::new();
+    for cid in before {
+        *counts.entry(cid).or_default() += 1;
+    }
+    made.retain(|block| match counts.get_mut(&block.cid) {
+        Some(count) if *count > 0 => {
+            *count -= 1;
+            false
+        }
+        _ => true,
+    });
+    let left = counts.into_iter().flat_map(|(cid, count)| std::iter::repeat_n(cid, count));
+    (made, left.collect())
 }

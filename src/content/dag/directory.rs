@@ -9,7 +9,8 @@ use ocipfs_node::{Block, Cid};
 
 use super::{
     build::{Profile, Root},
-    changes::{Change, Changes},
+    changes::{Change, Changes, difference},
+    chunked::Edited,
     document::Document,
     shard::{Found, Shard},
     unixfs::{self, RAW, Unit},
@@ -111,13 +112,24 @@ pub fn names_in(
     path: &str,
     read: &dyn Fn(&Cid) -> Result<Bytes, Error>,
 ) -> Result<Vec<String>, Error> {
+    let Some(at) = find(root, path, read)? else { return Ok(Vec::new()) };
+    let editor = Editor::new(Profile::default(), read);
+    Ok(editor.all(&at)?.into_keys().collect())
+}
+
+/// What a path leads to in a tree; none where there is no such.
+pub fn find(
+    root: Cid,
+    path: &str,
+    read: &dyn Fn(&Cid) -> Result<Bytes, Error>,
+) -> Result<Option<Cid>, Error> {
     let editor = Editor::new(Profile::default(), read);
     let mut at = root;
     for name in path.split('/').filter(|name| !name.is_empty()) {
-        let Some(root) = editor.find(at, name)? else { return Ok(Vec::new()) };
+        let Some(root) = editor.find(at, name)? else { return Ok(None) };
         at = root.cid;
     }
-    Ok(editor.all(&at)?.into_keys().collect())
+    Ok(Some(at))
 }
 
 pub(super) struct Editor<'a> {
@@ -204,6 +216,10 @@ impl Editor<'_> {
                 }
                 Some(document.root)
             }
+            Change::Edit(edited) => {
+                self.edit_file(old, edited)?;
+                Some(edited.root)
+            }
             Change::Erase => {
                 let mut left = self.nodes_of(old)?;
                 self.left.append(&mut left);
@@ -221,18 +237,20 @@ impl Editor<'_> {
 
     /// Puts a file in the place of another: the nodes that both have stay where they are.
     fn replace_file(&mut self, old: Option<Root>, new: &Document) -> Result<(), Error> {
-        let mut before: HashMap<Cid, usize> = HashMap::new();
-        for cid in self.nodes_of(old)? {
-            *before.entry(cid).or_default() += 1;
-        }
-        for block in &new.blocks {
-            match before.get_mut(&block.cid) {
-                Some(count) if *count > 0 => *count -= 1,
-                _ => self.make(block.clone()),
-            }
-        }
-        let left = before.into_iter().flat_map(|(cid, count)| std::iter::repeat_n(cid, count));
+        let (made, left) = difference(self.nodes_of(old)?, new.blocks.clone());
+        made.into_iter().for_each(|block| self.make(block));
         self.left.extend(left);
+        Ok(())
+    }
+
+    /// Takes over a file that was made of the one at its place.
+    fn edit_file(&mut self, old: Option<Root>, edited: &Edited) -> Result<(), Error> {
+        if old.map(|old| old.cid) != Some(edited.before) {
+            let why = "it was made of a file that is not at its place in the tree".into();
+            return Err(Error::Corrupt { cid: edited.root.cid, why });
+        }
+        edited.made.iter().for_each(|block| self.make(block.clone()));
+        self.left.extend(&edited.left);
         Ok(())
     }
 

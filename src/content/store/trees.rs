@@ -63,6 +63,15 @@ impl Store {
         }
     }
 
+    /// How many places all nodes have.
+    #[cfg(test)]
+    pub fn tree_places(&self) -> Result<u64, Error> {
+        self.0.database.read(|read| {
+            let places = read.open_table(PLACES)?;
+            places.iter()?.map(|row| Ok(row?.1.value())).sum()
+        })
+    }
+
     /// Forgets the oldest version, which must not be the only one, with the nodes that no other has.
     pub fn forget_oldest_tree(&self) -> Result<(), Error> {
         self.0.database.write(|write| {

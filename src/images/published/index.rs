@@ -1,165 +1,200 @@
 //! `index.json`: one entry a tag, and one for each manifest that nothing else leads to.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
-
-use ocipfs_oci::{Descriptor, Digest, Index, Name, media_type};
+use ocipfs_node::Cid;
+use ocipfs_oci::{Descriptor, Name, media_type};
+use serde_json::Deserializer;
 
 use super::Published;
 use crate::{
-    content::{Chunked, Document, Error, Profile, Share, StoreError},
+    content::{Document, Edited, Error, Form, Key, Share, StoreError, Version},
     images::{
         import::REF_NAME,
         layout::{MAX_BYTES, MAX_ENTRIES, SUBJECT},
-        repository::Pushed,
+        repository::{Listing, Pushed, is_digest},
     },
 };
 
+/// What becomes of the index of a repository.
+pub(super) enum Index {
+    /// It is written from nothing.
+    Whole(Document),
+    /// It is made of the one before.
+    Edited(Edited),
+}
+
+/// What is known of an index that was written.
+#[derive(Clone, Copy)]
+pub(super) struct Written {
+    /// The last change that it takes up.
+    last_change: u64,
+    entries: usize,
+}
+
 impl Published {
-    /// The index of a repository, the same bytes for the same repository; none where there is no such.
-    pub(super) fn index(&self, name: &Name) -> Result<Option<Document>, Error> {
-        if !self.repositories.has(name)? {
+    /// The index of a repository, the same bytes for the same repository; none where there is no such. Where what is known
+    /// of the one before allows it, no more of that is read than changes.
+    pub(super) fn index(&self, before: Option<Version>, name: &Name) -> Result<Option<Index>, Error> {
+        if let Some(before) = self.find(before, &format!("{name}/index.json"))?
+            && let Some(written) = self.indexes.get(&(name.clone(), before))
+            && let Some(edited) = self.edit_index(name, before, written)?
+        {
+            return Ok(Some(Index::Edited(edited)));
+        }
+        Ok(self.write_index(name)?.map(Index::Whole))
+    }
+
+    /// Makes an index of the one before. None where it has to be written from nothing.
+    fn edit_index(&self, name: &Name, before: Cid, written: Written) -> Result<Option<Edited>, Error> {
+        let changed = self.repositories.changed_entries(name, written.last_change)?;
+        let Some(Listing { last_change, entries }) = changed else { return Ok(None) };
+        let edits = entries.into_iter().map(|(text, manifest)| {
+            let shown = manifest.map(|manifest| self.shown(manifest)).transpose()?.flatten();
+            let bytes = shown.map(|manifest| bytes(&text, &manifest)).transpose()?;
+            Ok((key(text), bytes))
+        });
+        let edits = edits.collect::<Result<Vec<_>, StoreError>>()?;
+        let edited = form().edit(self.profile, before, &edits, &|cid| self.node(cid))?;
+        let entries = written.entries.saturating_add_signed(edited.more);
+        // Each entry counts with a comma, also the first.
+        if entries > MAX_ENTRIES || edited.root.size + 1 > MAX_BYTES {
             return Ok(None);
         }
-        let mut json = Json::new(self.profile);
-        let mut listing = self.repositories.listing(name)?;
-        self.leave_out_hidden(&mut listing.manifests)?;
-        let by_digest: HashMap<&Digest, &Pushed> =
-            listing.manifests.iter().map(|manifest| (&manifest.piece.digest, manifest)).collect();
-        let (mut tagged, mut reached) = (HashSet::new(), HashSet::new());
-        for (tag, digest) in &listing.tags {
-            if let Some(manifest) = by_digest.get(digest) {
-                let mut entry = descriptor(manifest);
-                entry.annotations.insert(REF_NAME.into(), tag.to_string());
-                json.push(tag.as_str(), &entry)?;
-                tagged.insert(digest);
+        #[cfg(test)]
+        super::tests::count(|counts| counts.edits += 1);
+        self.remember(name, edited.root.cid, Written { last_change, entries });
+        Ok(Some(edited))
+    }
+
+    pub(super) fn write_index(&self, name: &Name) -> Result<Option<Document>, Error> {
+        let Some(Listing { last_change, entries: manifests }) = self.repositories.listing(name)? else {
+            return Ok(None);
+        };
+        let (mut all, mut room, mut is_full) = (0, Room::new(), false);
+        let mut entries = Vec::new();
+        for (text, manifest) in manifests {
+            let Some(manifest) = self.shown(manifest)? else { continue };
+            let bytes = bytes(&text, &manifest)?;
+            all += 1;
+            is_full |= !room.take(bytes.len());
+            if !is_full {
+                entries.push((key(text), bytes));
             }
         }
-        for manifest in listing.manifests.iter().filter(|manifest| manifest.media_type.is_index()) {
-            reached.extend(self.children(&manifest.piece.digest)?.iter().cloned());
-        }
-        for manifest in &listing.manifests {
-            let digest = &manifest.piece.digest;
-            // What refers to something is found by its entry alone.
-            if !tagged.contains(digest) && (manifest.subject.is_some() || !reached.contains(digest)) {
-                json.push(&digest.to_string(), &descriptor(manifest))?;
-            }
-        }
-        if json.left_out > 0 {
+        let count = entries.len();
+        let document = form().write(self.profile, entries)?;
+        if count < all {
             tracing::warn!(
                 repository = %name,
-                "its index.json has room for {} of {} entries: the others are found by digest alone",
-                json.entries,
-                json.entries + json.left_out
+                "its index.json has room for {count} of {all} entries: the others are found by digest alone"
             );
+        } else {
+            self.remember(name, document.root.cid, Written { last_change, entries: count });
         }
-        Ok(Some(json.finish()))
+        Ok(Some(document))
     }
 
-    /// Leaves out manifests that are hidden since the node left a network.
-    fn leave_out_hidden(&self, manifests: &mut Vec<Pushed>) -> Result<(), StoreError> {
-        let mut shown = Vec::new();
-        for manifest in std::mem::take(manifests) {
-            if Share::All.shows(&self.store, &manifest.piece.root)? {
-                shown.push(manifest);
-            }
-        }
-        *manifests = shown;
-        Ok(())
+    /// Leaves out a manifest that is hidden since the node left a network.
+    fn shown(&self, manifest: Pushed) -> Result<Option<Pushed>, StoreError> {
+        Ok(Share::All.shows(&self.store, &manifest.piece.root)?.then_some(manifest))
     }
 
-    /// What an index lists; nothing where it cannot be read as one.
-    fn children(&self, digest: &Digest) -> Result<Arc<[Digest]>, StoreError> {
-        if let Some(children) = self.children.get(digest) {
-            return Ok(children);
-        }
-        let Some(stored) = self.store.present(digest)? else { return Ok([].into()) };
-        let file = self.store.open_file(&stored)?;
-        let bytes = file.read_at(0, stored.size as usize).map_err(|e| StoreError::Damaged(e.to_string()))?;
-        let index = Index::parse(&bytes).map(|index| index.manifests).unwrap_or_default();
-        let children: Arc<[Digest]> = index.into_iter().map(|child| child.digest).collect();
-        self.children.insert(digest.clone(), children.clone(), children.len() + 1);
-        Ok(children)
+    fn remember(&self, name: &Name, index: Cid, written: Written) {
+        self.indexes.insert((name.clone(), index), written, 1);
     }
 }
 
-fn descriptor(manifest: &Pushed) -> Descriptor {
+fn descriptor(text: &str, manifest: &Pushed) -> Descriptor {
     let kind = manifest.artifact_type.as_ref();
     let subject = manifest.subject.iter().map(|subject| (SUBJECT.into(), subject.to_string()));
+    let tag = (!is_digest(text)).then(|| (REF_NAME.into(), text.into()));
     Descriptor {
         artifact_type: kind.and_then(|kind| kind.parse().ok()),
-        annotations: subject.collect(),
+        annotations: subject.chain(tag).collect(),
         ..Descriptor::new(manifest.media_type.clone(), manifest.piece.digest.clone(), manifest.piece.size)
     }
 }
 
-/// An index as it is written, within the bounds of those who read it, and cut at its entries.
-struct Json {
-    file: Chunked,
-    length: u64,
-    entries: usize,
-    left_out: usize,
+fn bytes(text: &str, manifest: &Pushed) -> Result<Vec<u8>, StoreError> {
+    #[cfg(test)]
+    super::tests::count(|counts| counts.entries += 1);
+    serde_json::to_vec(&descriptor(text, manifest)).map_err(|e| StoreError::Damaged(e.to_string()))
 }
 
-const END: &[u8] = b"]}";
+fn key(text: String) -> Key {
+    Key { rank: is_digest(&text).into(), name: text }
+}
 
-impl Json {
-    fn new(profile: Profile) -> Self {
-        let kind = media_type::OCI_INDEX;
-        let begin = format!(r#"{{"schemaVersion":2,"mediaType":"{kind}","manifests":["#);
-        let mut file = Chunked::new(profile);
-        file.write(begin.as_bytes());
-        Self { file, length: begin.len() as u64, entries: 0, left_out: 0 }
+fn form() -> Form {
+    let kind = media_type::OCI_INDEX;
+    let begin = format!(r#"{{"schemaVersion":2,"mediaType":"{kind}","manifests":["#);
+    Form { begin, between: ",", end: "]}", read }
+}
+
+/// Reads an entry as it was written.
+fn read(bytes: &[u8]) -> Result<(Key, usize), String> {
+    let mut entries = Deserializer::from_slice(bytes).into_iter::<Descriptor>();
+    let entry = entries.next().ok_or("no entry")?.map_err(|e| e.to_string())?;
+    let text = entry.annotation(REF_NAME).map_or_else(|| entry.digest.to_string(), Into::into);
+    Ok((key(text), entries.byte_offset()))
+}
+
+/// The room for entries, within the bounds of those who read an index.
+struct Room {
+    entries: usize,
+    bytes: u64,
+}
+
+impl Room {
+    fn new() -> Self {
+        let form = form();
+        Self { entries: MAX_ENTRIES, bytes: MAX_BYTES - (form.begin.len() + form.end.len()) as u64 }
     }
 
-    fn push(&mut self, name: &str, entry: &Descriptor) -> Result<(), StoreError> {
-        let entry = serde_json::to_vec(entry).map_err(|e| StoreError::Damaged(e.to_string()))?;
-        let length = self.length + 1 + entry.len() as u64;
-        if self.left_out > 0 || self.entries == MAX_ENTRIES || length + END.len() as u64 > MAX_BYTES {
-            self.left_out += 1;
-            return Ok(());
-        }
-        if self.entries > 0 {
-            self.file.write(b",");
-        }
-        self.file.entry(name, &entry);
-        self.length = length;
-        self.entries += 1;
-        Ok(())
-    }
-
-    fn finish(mut self) -> Document {
-        self.file.write(END);
-        self.file.finish()
+    /// Takes the room of an entry, if there is as much.
+    fn take(&mut self, length: usize) -> bool {
+        let bytes = self.bytes.checked_sub(1 + length as u64);
+        let (Some(entries), Some(bytes)) = (self.entries.checked_sub(1), bytes) else { return false };
+        (self.entries, self.bytes) = (entries, bytes);
+        true
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use ocipfs_oci::{Digest, Index};
+
     use super::*;
-    use crate::images::published::tests::bytes_of;
+    use crate::{content::Profile, images::published::tests::bytes_of};
+
+    fn entry(n: usize) -> Descriptor {
+        let digest = Digest::sha256_of(&n.to_le_bytes());
+        let mut entry = Descriptor::new(media_type::OCI_MANIFEST.parse().unwrap(), digest, 7);
+        entry.annotations.insert(REF_NAME.into(), format!("v{n}"));
+        entry
+    }
 
     #[test]
-    fn what_is_written_is_an_index_and_ends_at_its_bounds() {
-        let entry = |n: usize| {
-            let digest = Digest::sha256_of(&n.to_le_bytes());
-            let mut entry = Descriptor::new(media_type::OCI_MANIFEST.parse().unwrap(), digest, 7);
-            entry.annotations.insert(REF_NAME.into(), format!("v{n}"));
-            entry
-        };
-        let written = |entries: usize| {
-            let mut json = Json::new(Profile::UnixfsV1);
-            (0..entries).for_each(|n| json.push(&format!("v{n}"), &entry(n)).unwrap());
-            let left_out = json.left_out;
-            (bytes_of(&json.finish()), left_out)
-        };
-        for entries in [0, 1, 3] {
-            let whole = Index::new((0..entries).map(entry).collect());
-            assert_eq!(written(entries), (serde_json::to_vec(&whole).unwrap(), 0));
+    fn an_index_json_that_is_written_reads_as_an_index_and_each_entry_as_itself() {
+        for count in [0, 1, 3] {
+            let whole = Index::new((0..count).map(entry).collect());
+            let entries = (0..count).map(|n| (key(format!("v{n}")), serde_json::to_vec(&entry(n)).unwrap()));
+            let document = form().write(Profile::UnixfsV1, entries).unwrap();
+            assert_eq!(bytes_of(&document), serde_json::to_vec(&whole).unwrap());
         }
-        let (bytes, left_out) = written(MAX_ENTRIES + 2);
-        assert_eq!((Index::parse(&bytes).unwrap().manifests.len(), left_out), (MAX_ENTRIES, 2));
+        let bytes = serde_json::to_vec(&entry(5)).unwrap();
+        let followed = [bytes.as_slice(), b",{"].concat();
+        assert_eq!(read(&followed).unwrap(), (key("v5".into()), bytes.len()));
+        assert!(read(b"]}").is_err());
+    }
+
+    #[test]
+    fn an_index_json_has_room_for_as_many_entries_and_bytes_as_are_read() {
+        let taken = |length: usize| {
+            let mut room = Room::new();
+            std::iter::repeat_with(|| room.take(length)).take_while(|taken| *taken).count()
+        };
+        assert_eq!(taken(1), MAX_ENTRIES);
+        let half = (MAX_BYTES / 2) as usize;
+        assert_eq!((taken(half - 100), taken(half)), (2, 1));
     }
 }

@@ -1,3 +1,5 @@
+mod histories;
+
 use std::collections::BTreeMap;
 
 use ocipfs_oci::{Algorithm, Descriptor, Hasher, Index, Manifest, MediaType, Tag, media_type};
@@ -11,9 +13,28 @@ use crate::{
 
 const PROFILE: Profile = Profile::UnixfsV1;
 
-thread_local! {
+/// What publishing took.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
     /// Nodes of the tree that were read.
-    pub(super) static READS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    pub reads: u64,
+    /// Nodes that were made.
+    pub made: u64,
+    /// Entries of indexes that were serialized.
+    pub entries: u64,
+    /// Indexes that were made of those before.
+    pub edits: u64,
+}
+
+thread_local! {
+    static COUNTS: std::cell::Cell<Counts> =
+        const { std::cell::Cell::new(Counts { reads: 0, made: 0, entries: 0, edits: 0 }) };
+}
+
+pub(super) fn count(with: impl FnOnce(&mut Counts)) {
+    let mut counts = COUNTS.get();
+    with(&mut counts);
+    COUNTS.set(counts);
 }
 
 /// Pushes as the registry makes them.
@@ -44,12 +65,12 @@ impl Pusher {
 
     fn push_manifest(&self, name: &str, json: &[u8], kind: &'static str, tag: Option<&str>) -> Descriptor {
         let (name, piece) = (name.parse().unwrap(), self.put(json));
-        let kind = MediaType::from_static(kind);
-        let descriptor = Descriptor::new(kind.clone(), piece.digest.clone(), piece.size);
-        let pushed = Pushed { piece, media_type: kind, subject: None, artifact_type: None, at: 0 };
+        let descriptor = Descriptor::new(MediaType::from_static(kind), piece.digest.clone(), piece.size);
         let tags: Vec<Tag> = tag.into_iter().map(|tag| tag.parse().unwrap()).collect();
-        let references = inspect(json, &descriptor.digest, None).unwrap().references;
-        self.edit(move |edit| edit.put_manifest(&name, &pushed, &tags, None, &references));
+        let inspected = inspect(json, &descriptor.digest, None).unwrap();
+        let pushed = inspected.pushed(piece, 0);
+        let (referrer, references) = (Some(inspected.referrer), inspected.references);
+        self.edit(move |edit| edit.put_manifest(&name, &pushed, &tags, referrer.as_ref(), &references));
         descriptor
     }
 
@@ -79,7 +100,8 @@ impl std::ops::Deref for Registry {
 
 impl Registry {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        // Of many short histories each commit would wait for a disk.
+        let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let store = Store::open(dir.path()).unwrap();
         let repositories = Repositories::open(&store).unwrap();
         let published = Published::new(store.clone(), repositories.clone(), PROFILE);
@@ -101,7 +123,10 @@ impl Registry {
     }
 
     fn index(&self, name: &str) -> Vec<(Option<String>, Digest)> {
-        let document = self.published.index(&name.parse().unwrap()).unwrap().unwrap();
+        let Some(index::Index::Whole(document)) = self.published.index(None, &name.parse().unwrap()).unwrap()
+        else {
+            panic!("a whole index")
+        };
         let entries = Index::parse(&bytes_of(&document)).unwrap().manifests.into_iter();
         entries.map(|entry| (entry.annotation(REF_NAME).map(Into::into), entry.digest)).collect()
     }
@@ -274,9 +299,9 @@ fn reads_to_catch_up(repositories: u32) -> u64 {
     registry.put_rows(rows(&names, 0..1));
     registry.catch_up();
     registry.put_rows(rows(&names, 1..2));
-    READS.with(|reads| reads.set(0));
+    COUNTS.set(Counts::default());
     assert!(registry.catch_up() > 1, "in lots");
-    READS.with(std::cell::Cell::get) / u64::from(repositories)
+    COUNTS.get().reads / u64::from(repositories)
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn manifests(store: &Store, edit: &Edit) -> Result<HashSet<Name>, StoreError> {
         for (of, media_type) in &page {
             let (name, digest) = parse_key(of)?;
             match references(store, &digest, media_type) {
-                Ok(references) => edit.set_references(&name, &digest.to_string(), &references)?,
+                Ok(references) => drop(edit.set_references(&name, &digest.to_string(), &references)?),
                 Err(why) => {
                     tracing::warn!(repository = %name, %digest, "a manifest cannot be read, so no blob of its repository is removed for being unreferenced: {why}");
                     unread.insert(name);

@@ -4,7 +4,7 @@
 mod rows;
 
 use ocipfs_oci::Name;
-use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use super::{
     Piece, Repositories,
@@ -20,7 +20,7 @@ const MOST: u64 = if cfg!(test) { 40 } else { 100_000 };
 
 const PIECE: u8 = b'b';
 const MANIFEST: u8 = b'm';
-const TAGS: u8 = b't';
+const ENTRY: u8 = b't';
 const EVERYTHING: u8 = b'e';
 
 /// Something changed in a repository.
@@ -49,18 +49,18 @@ pub enum What {
         /// Whether it came.
         added: bool,
     },
-    /// Tags changed.
-    Tags,
+    /// The entry of a tag in `index.json` changed, or that of a manifest by its digest.
+    Entry(String),
     /// So much that its rows are to be read anew.
     Everything,
 }
 
 impl What {
-    fn as_row<'a>(&self, repository: &'a str, digest: &'a str, root: &'a [u8]) -> ChangeRow<'a> {
+    fn as_row<'a>(&'a self, repository: &'a str, digest: &'a str, root: &'a [u8]) -> ChangeRow<'a> {
         match self {
             Self::Piece { piece, added } => (repository, PIECE, *added, digest, piece.size, root),
             Self::Manifest { piece, added } => (repository, MANIFEST, *added, digest, piece.size, root),
-            Self::Tags => (repository, TAGS, true, "", 0, &[]),
+            Self::Entry(text) => (repository, ENTRY, true, text, 0, &[]),
             Self::Everything => (repository, EVERYTHING, true, "", 0, &[]),
         }
     }
@@ -69,7 +69,9 @@ impl What {
         Ok(match kind {
             PIECE => Self::Piece { piece: piece(digest, size, root)?, added },
             MANIFEST => Self::Manifest { piece: piece(digest, size, root)?, added },
-            TAGS => Self::Tags,
+            // Earlier versions do not say which tag changed.
+            ENTRY if digest.is_empty() => Self::Everything,
+            ENTRY => Self::Entry(digest.into()),
             EVERYTHING => Self::Everything,
             kind => return Err(damaged(format!("change {kind}"))),
         })
@@ -79,7 +81,7 @@ impl What {
     pub fn piece(&self) -> Option<&Piece> {
         match self {
             Self::Piece { piece, .. } | Self::Manifest { piece, .. } => Some(piece),
-            Self::Tags | Self::Everything => None,
+            Self::Entry(_) | Self::Everything => None,
         }
     }
 }
@@ -130,21 +132,32 @@ pub fn changes_of(
     repository: &Name,
     after: u64,
 ) -> Result<Vec<Change>, StoreError> {
-    repositories.database().read(|read| {
-        let (Some(last), Some(changes)) = (open(read, LAST_CHANGES)?, open(read, CHANGES)?) else {
-            return Ok(Vec::new());
-        };
-        let mut all = Vec::new();
-        for row in rows_below(&last, repository.as_str(), "")? {
-            let number = row?.1.value();
-            if number > after
-                && let Some(row) = changes.get(number)?
-            {
-                all.push(change(row.value())?);
-            }
+    repositories.database().read(|read| changes_after(read, repository, after))
+}
+
+/// The same at the moment of a transaction; where too much changed, that alone.
+pub(super) fn changes_after(
+    read: &ReadTransaction,
+    repository: &Name,
+    after: u64,
+) -> Result<Vec<Change>, StoreError> {
+    let (Some(last), Some(changes)) = (open(read, LAST_CHANGES)?, open(read, CHANGES)?) else {
+        return Ok(Vec::new());
+    };
+    let stale = last.get(stale_key(repository.as_str()).as_str())?;
+    if stale.is_some_and(|number| number.value() > after) {
+        return Ok(vec![Change { repository: repository.clone(), what: What::Everything }]);
+    }
+    let mut all = Vec::new();
+    for row in rows_below(&last, repository.as_str(), "")? {
+        let number = row?.1.value();
+        if number > after
+            && let Some(row) = changes.get(number)?
+        {
+            all.push(change(row.value())?);
         }
-        Ok(all)
-    })
+    }
+    Ok(all)
 }
 
 /// How many changes there are.

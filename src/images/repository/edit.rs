@@ -135,15 +135,20 @@ impl<'t> Edit<'t> {
         references: &[Digest],
     ) -> Result<(), StoreError> {
         let text = pushed.piece.digest.to_string();
-        let before = self.insert_manifest(name, &text, pushed)?;
+        let (before, is_other) = self.insert_manifest(name, &text, pushed)?;
         if let (Some(referrer), Some(subject)) = (referrer, &pushed.subject) {
             let json = serde_json::to_string(referrer).map_err(damaged)?;
             let key = key(&[name.as_str(), &subject.to_string(), &text]);
             self.write.open_table(REFERRERS)?.insert(key.as_str(), json.as_str())?;
         }
-        self.set_references(name, &text, references)?;
-        if before.is_none() {
-            self.begin_repository(name)?;
+        let referenced = self.set_references(name, &text, references)?;
+        match before {
+            None => self.begin_repository(name)?,
+            Some(_) if is_other => self.note_entries(name, &text)?,
+            Some(_) => {}
+        }
+        if is_other {
+            self.note_referenced(name, &referenced)?;
         }
         if self.hold_in_place_of(name, MANIFESTS_OF, &pushed.piece, before)? {
             note(self.write, name, &What::Manifest { piece: pushed.piece.clone(), added: true })?;
@@ -158,23 +163,23 @@ impl<'t> Edit<'t> {
         if !content::share_again(self.write, &pushed.piece.root)? {
             return Ok(());
         }
-        note(self.write, name, &What::Manifest { piece: pushed.piece.clone(), added: true })?;
         for digest in references {
             if let Some(piece) = self.piece(name, digest)? {
                 content::share_again(self.write, &piece.root)?;
-                note(self.write, name, &What::Piece { piece, added: true })?;
             }
         }
-        Ok(())
+        // Every tag of it has an entry again.
+        note(self.write, name, &What::Everything)
     }
 
-    /// Writes the row of a manifest, and returns the root of the row that it replaces.
+    /// Writes the row of a manifest. Returns the root of the row that it replaces, and whether `index.json` says
+    /// something else of it than of that row.
     fn insert_manifest(
         &self,
         name: &Name,
         text: &str,
         pushed: &Pushed,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
+    ) -> Result<(Option<Vec<u8>>, bool), StoreError> {
         let subject = pushed.subject.as_ref().map(ToString::to_string).unwrap_or_default();
         let (size, root) = (pushed.piece.size, pushed.piece.root.to_bytes());
         let kind = pushed.artifact_type.as_deref().unwrap_or_default();
@@ -182,7 +187,28 @@ impl<'t> Edit<'t> {
         let row = (size, root.as_slice(), media_type, subject.as_str(), kind, pushed.at);
         let mut manifests = self.write.open_table(MANIFESTS)?;
         let before = manifests.insert(key(&[name.as_str(), text]).as_str(), row)?;
-        Ok(before.map(|before| before.value().1.to_vec()))
+        let before = before.as_ref().map(|before| before.value());
+        let is_same = before.is_some_and(|(size, _, media_type, subject, kind, _)| {
+            (size, media_type, subject, kind) == (row.0, row.2, row.3, row.4)
+        });
+        Ok((before.map(|before| before.1.to_vec()), !is_same))
+    }
+
+    /// Notes that the entries of a manifest, by its digest and by each of its tags, may be others now.
+    fn note_entries(&self, name: &Name, manifest: &str) -> Result<(), StoreError> {
+        let tags = self.parts_below(TAGS_OF, &key(&[name.as_str(), manifest]), "", usize::MAX)?;
+        let mut texts = tags.into_iter().chain([manifest.into()]);
+        texts.try_for_each(|text| note(self.write, name, &What::Entry(text)))
+    }
+
+    /// Notes the manifests among the digests that a manifest references: an index leads to them or does not any more.
+    pub(super) fn note_referenced(&self, name: &Name, references: &[String]) -> Result<(), StoreError> {
+        for text in references {
+            if self.has_manifest(name, &digest(text)?)? {
+                note(self.write, name, &What::Entry(text.clone()))?;
+            }
+        }
+        Ok(())
     }
 
     /// A repository is there, and published, from its first manifest on: the blobs that came before it count from now.
@@ -194,26 +220,33 @@ impl<'t> Edit<'t> {
         Ok(())
     }
 
-    /// Records what a manifest references: none of it is in its grace period any more.
+    /// Records what a manifest references: none of it is in its grace period any more. Returns all that it references:
+    /// one that is pushed again as another media type keeps what it referenced before.
     pub(super) fn set_references(
         &self,
         name: &Name,
         manifest: &str,
         references: &[Digest],
-    ) -> Result<(), StoreError> {
-        let texts: Vec<String> = references.iter().map(ToString::to_string).collect();
-        let row: Vec<&str> = texts.iter().map(String::as_str).collect();
-        self.write.open_table(REFERENCES)?.insert(key(&[name.as_str(), manifest]).as_str(), row)?;
+    ) -> Result<Vec<String>, StoreError> {
+        let of = key(&[name.as_str(), manifest]);
+        let mut table = self.write.open_table(REFERENCES)?;
+        let mut texts: Vec<String> = references.iter().map(ToString::to_string).collect();
+        if let Some(before) = table.get(of.as_str())? {
+            texts.extend(before.value().into_iter().map(String::from));
+        }
+        texts.sort_unstable();
+        texts.dedup();
+        table.insert(of.as_str(), texts.iter().map(String::as_str).collect::<Vec<_>>())?;
         let mut referenced_by = self.write.open_table(REFERENCED_BY)?;
         for text in &texts {
             referenced_by.insert(key(&[name.as_str(), text, manifest]).as_str(), ())?;
             UNREFERENCED.stop(self.write, &key(&[name.as_str(), text]))?;
         }
-        Ok(())
+        Ok(texts)
     }
 
     fn set_tags(&self, name: &Name, digest: &str, tags: &[Tag]) -> Result<(), StoreError> {
-        let mut changed = false;
+        let mut is_changed = false;
         for tag in tags {
             let before = {
                 let mut table = self.write.open_table(TAGS)?;
@@ -222,12 +255,16 @@ impl<'t> Edit<'t> {
             };
             let of = key(&[name.as_str(), digest, tag.as_str()]);
             self.write.open_table(TAGS_OF)?.insert(of.as_str(), self.now)?;
-            changed |= before.as_deref() != Some(digest);
-            if let Some(before) = before.filter(|before| before != digest) {
+            if before.as_deref() == Some(digest) {
+                continue;
+            }
+            is_changed = true;
+            note(self.write, name, &What::Entry(tag.to_string()))?;
+            if let Some(before) = before {
                 self.tag_left(name, &before, tag)?;
             }
         }
-        if changed { note(self.write, name, &What::Tags) } else { Ok(()) }
+        if is_changed { note(self.write, name, &What::Entry(digest.into())) } else { Ok(()) }
     }
 
     /// Removes a tag; what it pointed at stays, untagged. False where there is none.
@@ -240,7 +277,7 @@ impl<'t> Edit<'t> {
         let Some(before) = before else { return Ok(false) };
         self.tag_left(name, &before, tag)?;
         self.removed.borrow_mut().push(Removed::tag(name, tag.as_str(), &digest(&before)?));
-        note(self.write, name, &What::Tags)?;
+        note(self.write, name, &What::Entry(tag.to_string()))?;
         Ok(true)
     }
 
@@ -252,7 +289,7 @@ impl<'t> Edit<'t> {
             NEVER_TAGGED.stop(self.write, &of)?;
             UNTAGGED.start(self.write, &of, self.now)?;
         }
-        Ok(())
+        note(self.write, name, &What::Entry(digest.into()))
     }
 
     /// Counts the age of a manifest that was just pushed, if no tag points at it.

@@ -13,16 +13,7 @@ use super::{
 };
 use crate::content::StoreError;
 
-/// What a repository lists.
-#[derive(Clone, Debug, Default)]
-pub struct Listing {
-    /// Its tags, and what they point at.
-    pub tags: Vec<(Tag, Digest)>,
-    /// Its manifests, by their digests.
-    pub manifests: Vec<Pushed>,
-}
-
-fn pushed(text: &str, row: ManifestRow) -> Result<Pushed, StoreError> {
+pub(super) fn pushed(text: &str, row: ManifestRow) -> Result<Pushed, StoreError> {
     let (size, root, media_type, subject, artifact_type, at) = row;
     Ok(Pushed {
         piece: piece(text, size, root)?,
@@ -166,27 +157,6 @@ impl Repositories {
     ) -> Result<Vec<Descriptor>, StoreError> {
         let of = key(&[name.as_str(), &subject.to_string()]);
         self.page(REFERRERS, &of, last, most, |_, json| serde_json::from_str(json).map_err(damaged))
-    }
-
-    /// All tags and manifests of a repository, as they are at one moment.
-    pub fn listing(&self, name: &Name) -> Result<Listing, StoreError> {
-        self.0.database.read(|read| {
-            let mut listing = Listing::default();
-            if let Some(tags) = open(read, TAGS)? {
-                for row in rows_below(&tags, name.as_str(), "")? {
-                    let (key, to) = row?;
-                    let tag = last_part(key.value()).parse().map_err(damaged)?;
-                    listing.tags.push((tag, digest(to.value())?));
-                }
-            }
-            if let Some(manifests) = open(read, MANIFESTS)? {
-                for row in rows_below(&manifests, name.as_str(), "")? {
-                    let (key, row) = row?;
-                    listing.manifests.push(pushed(last_part(key.value()), row.value())?);
-                }
-            }
-            Ok(listing)
-        })
     }
 
     fn row<V: Value + 'static, T>(

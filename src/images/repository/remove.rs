@@ -70,8 +70,9 @@ impl Edit<'_> {
             self.write.open_table(TAGS_OF)?.remove(key(&[&of, tag]).as_str())?;
             let removed = Removed::tag(name, tag, &digest(digest_text)?);
             self.removed.borrow_mut().push(removed);
+            note(self.write, name, &What::Entry(tag.clone()))?;
         }
-        if tags.is_empty() { Ok(()) } else { note(self.write, name, &What::Tags) }
+        Ok(())
     }
 
     /// Removes what only this manifest referenced, if it is a blob, and gives it, if it may be a manifest.
@@ -81,6 +82,7 @@ impl Edit<'_> {
             let row = table.remove(key(&[name.as_str(), manifest]).as_str())?;
             row.map(|row| row.value().into_iter().map(String::from).collect()).unwrap_or_default()
         };
+        self.note_referenced(name, &references)?;
         let mut free = Vec::new();
         for text in references {
             let of = key(&[name.as_str(), &text]);

@@ -115,7 +115,7 @@ fn a_blob_or_manifest_pushed_again_with_another_root_is_held_and_published_by_th
         .into_iter()
         .filter_map(|(_, change)| match change.what {
             What::Piece { piece, .. } | What::Manifest { piece, .. } => Some(piece.root),
-            What::Tags | What::Everything => None,
+            What::Entry(_) | What::Everything => None,
         })
         .collect();
     assert_eq!(roots, [blob_again.root, manifest_again.root]);
@@ -170,11 +170,13 @@ fn changes_are_told_once_for_each_thing_and_forgotten_when_they_are_settled() {
         .unwrap();
     repositories.database().write(|write| settle(write, 4)).unwrap();
     // The blobs that came before its first manifest are published with that.
-    assert_eq!(changes(&repositories, 9).unwrap(), [(6, change(What::Everything))]);
-    repositories.database().write(|write| settle(write, 6)).unwrap();
+    assert_eq!(changes(&repositories, 9).unwrap(), [(7, change(What::Everything))]);
+    repositories.database().write(|write| settle(write, 7)).unwrap();
     assert_eq!(changes(&repositories, 9).unwrap(), []);
     repositories.edit(|edit| edit.remove_tag(&name("a"), &tag("x"))).unwrap();
-    assert_eq!(changes(&repositories, 9).unwrap(), [(7, change(What::Tags))], "numbers never go back");
+    let entries = [blob(2).digest.to_string(), "x".into()].map(|text| change(What::Entry(text)));
+    let numbered: Vec<_> = (8..).zip(entries).collect();
+    assert_eq!(changes(&repositories, 9).unwrap(), numbered, "numbers never go back");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Push here, pull there: machines on loopback, each with all but the HTTP around it.
 
+mod work;
+
 use std::time::{Duration, Instant};
 
 use ocipfs_node::{Node, Options};
