@@ -42,6 +42,9 @@ pub struct Key {
     pub name: String,
 }
 
+/// Reads the entry that some bytes begin with: its key, and its length.
+pub type ReadEntry = fn(&[u8]) -> Result<(Key, usize), String>;
+
 /// How entries are written into a file, and read from it.
 #[derive(Clone, Debug)]
 pub struct Form {
@@ -51,8 +54,8 @@ pub struct Form {
     pub between: &'static str,
     /// What the file ends with; no entry begins so.
     pub end: &'static str,
-    /// Reads the entry that some bytes begin with: its key, and its length.
-    pub read: fn(&[u8]) -> Result<(Key, usize), String>,
+    /// Reads an entry.
+    pub read: ReadEntry,
 }
 
 /// What becomes of the entry of a key: its new bytes, or none where it goes.

@@ -38,11 +38,9 @@ impl Repositories {
             let Some(last_change) = moment(read, name)? else { return Ok(None) };
             let rows = Rows::open(read)?;
             let mut entries = Vec::new();
-            for tag in rows.parts(&rows.tags, name)? {
-                rows.entry(name, &tag)?.map(|manifest| entries.push((tag, manifest)));
-            }
-            for digest in rows.parts(&rows.manifests, name)? {
-                rows.entry(name, &digest)?.map(|manifest| entries.push((digest, manifest)));
+            for text in rows.parts(&rows.tags, name)?.into_iter().chain(rows.parts(&rows.manifests, name)?) {
+                let manifest = rows.entry(name, &text)?;
+                entries.extend(manifest.map(|manifest| (text, manifest)));
             }
             Ok(Some(Listing { last_change, entries }))
         })
@@ -68,9 +66,12 @@ impl Repositories {
                 texts.insert((is_digest(&text), text));
             }
             let rows = Rows::open(read)?;
-            let entries = texts.into_iter().map(|(_, text)| Ok((rows.entry(name, &text)?, text)));
-            let entries = entries.map(|entry| entry.map(|(manifest, text)| (text, manifest)));
-            Ok(Some(Listing { last_change, entries: entries.collect::<Result<_, StoreError>>()? }))
+            let mut entries = Vec::new();
+            for (_, text) in texts {
+                let manifest = rows.entry(name, &text)?;
+                entries.push((text, manifest));
+            }
+            Ok(Some(Listing { last_change, entries }))
         })
     }
 }
@@ -150,11 +151,12 @@ fn get<'t, V: Value + 'static>(
     Ok(table.as_ref().map(|table| table.get(key(parts).as_str())).transpose()?.flatten())
 }
 
+type Row<'t, V> = redb::Result<(AccessGuard<'t, &'static str>, AccessGuard<'t, V>)>;
+
 fn below<'t, V: Value + 'static>(
     table: &'t Table<V>,
     of: &str,
-) -> Result<impl Iterator<Item = redb::Result<(AccessGuard<'t, &'static str>, AccessGuard<'t, V>)>>, StoreError>
-{
+) -> Result<impl Iterator<Item = Row<'t, V>>, StoreError> {
     let rows = table.as_ref().map(|table| rows_below(table, of, "")).transpose()?;
     Ok(rows.into_iter().flatten().inspect(|_| count_row()))
 }

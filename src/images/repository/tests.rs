@@ -180,6 +180,26 @@ fn changes_are_told_once_for_each_thing_and_forgotten_when_they_are_settled() {
 }
 
 #[test]
+fn a_change_of_tags_that_an_earlier_version_noted_is_one_of_everything() {
+    let (_dir, repositories) = repositories();
+    repositories.edit(|edit| edit.put_manifest(&name("a"), &pushed(1, None), &[], None, &[])).unwrap();
+    let before = |write: &redb::WriteTransaction| {
+        settle(write, u64::MAX)?;
+        write.open_table(tables::CHANGES)?.insert(7, ("a", b't', true, "", 0, [].as_slice()))?;
+        write.open_table(tables::LAST_CHANGES)?.insert("a\0t\0", 7)?;
+        write.open_table(tables::NEXT_CHANGE)?.insert((), 8)?;
+        Ok(())
+    };
+    repositories.database().write(before).unwrap();
+    let everything = Change { repository: name("a"), what: What::Everything };
+    assert_eq!(changes(&repositories, 9).unwrap(), [(7, everything)]);
+    assert!(repositories.changed_entries(&name("a"), 6).unwrap().is_none());
+    assert_eq!(repositories.changed_entries(&name("a"), 7).unwrap().unwrap().entries, []);
+    repositories.database().write(|write| settle(write, 7)).unwrap();
+    assert_eq!(changes(&repositories, 9).unwrap(), []);
+}
+
+#[test]
 fn too_many_changes_become_one_for_each_repository() {
     let (_dir, repositories) = repositories();
     for n in 0..50 {

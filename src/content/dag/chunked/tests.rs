@@ -139,10 +139,12 @@ fn an_edit_of_nothing_and_one_that_changes_nothing_give_the_same_file() {
 fn work(count: usize) -> [usize; 3] {
     let mut work = [0; 3];
     for n in [0, 1, count / 3, count / 2, count - 1, count] {
-        for bytes in [Some(format!("v{n:06}a={:0250};", 1)), Some(format!("v{n:06}a={:0200};", 2)), None] {
-            let mut file = File::new(Profile::UnixfsV1, lines(count));
-            file.edit(BTreeMap::from([(key(&format!("v{n:06}a")), bytes.map(String::into_bytes))]));
-            file.edit(BTreeMap::from([(key(&format!("v{n:06}")), None)]));
+        let mut file = File::new(Profile::UnixfsV1, lines(count));
+        let more = key(&format!("v{n:06}a"));
+        let line = |value: usize| Some(format!("{}={value:0250};", more.name).into_bytes());
+        let edits = [(more.clone(), line(1)), (more.clone(), line(2)), (key(&format!("v{n:06}")), None)];
+        for edit in edits {
+            file.edit(BTreeMap::from([edit]));
             for (most, this) in work.iter_mut().zip([file.read, file.made, file.bytes]) {
                 *most = (*most).max(this);
             }
@@ -161,9 +163,9 @@ fn one_entry_reads_and_writes_few_nodes_however_many_entries_there_are() {
 }
 
 /// Some lines: where they begin and how many there are, in what steps, how long they are, and whether they go.
-type Some_ = (usize, usize, usize, usize, bool);
+type Lines = (usize, usize, usize, usize, bool);
 
-fn some() -> impl Strategy<Value = Some_> {
+fn some() -> impl Strategy<Value = Lines> {
     let few = (
         0..3000usize,
         1..4usize,

@@ -175,6 +175,22 @@ proptest! {
     }
 }
 
+#[test]
+fn a_manifest_is_listed_again_when_the_index_that_led_to_it_is_deleted() {
+    let registry = Registry::new();
+    let steps = [Step::Image(0, Some(4)), Step::Untag(4), Step::Index(0, Some(5))];
+    steps.into_iter().for_each(|step| registry.apply("app", step));
+    registry.catch_up();
+    let (image, index) = (image(0, None).1.digest, index_of(0).1.digest);
+    assert_eq!(registry.index("app"), [(Some(tag(5)), index)]);
+    COUNTS.set(Counts::default());
+    registry.apply("app", Step::Remove(2 * TEXTS));
+    registry.catch_up();
+    assert_eq!(registry.index("app"), [(None, image)]);
+    registry.indexes_are_as_written();
+    assert!(COUNTS.get().edits > 0);
+}
+
 /// What publishing one change takes in a repository of so many tags: nodes read, nodes made, entries serialized, rows read.
 fn work(tags: u32) -> BTreeMap<&'static str, [u64; 4]> {
     let registry = Registry::new();
@@ -243,9 +259,11 @@ fn publishing_a_tag_reads_and_writes_no_more_in_a_repository_of_four_times_as_ma
     for (what, many) in many {
         let few = few[what];
         for (few, many) in few.into_iter().zip(many) {
-            assert!(many <= few + few / 2 + 2, "{what}: {few:?} at 2,500 tags, {many:?} at 10,000");
+            assert!(many < few * 2 + 4, "{what}: {few:?} at 2,500 tags, {many:?} at 10,000");
         }
         let [reads, made, entries, rows] = many;
-        assert!(reads < 200 && made < 30 && entries < 10 && rows < 40, "{what}: {many:?}");
+        // Where a blob goes, its directory is read as far as it takes to see that it does not fit into one block.
+        let most = if what.ends_with("goes") { 400 } else { 100 };
+        assert!(reads < most && made < 20 && entries < 6 && rows < 20, "{what}: {many:?}");
     }
 }
