@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::{
     PeerId, Stream, StreamProtocol, Swarm, identify,
+    identity::Keypair,
     kad::{self, ProviderRecord, RecordKey, store::MemoryStore, store::RecordStore},
     noise,
     swarm::{NetworkBehaviour, SwarmEvent},
@@ -73,7 +74,19 @@ impl Drop for Hostile {
 impl Hostile {
     /// Starts one that calls itself a provider of `roots`, and answers.
     pub async fn start(roots: &[Cid], answer: Answer) -> Self {
-        let (mut hostile, mut incoming) = Self::listen(roots).await;
+        Self::start_as(Keypair::generate_ed25519(), roots, answer).await
+    }
+
+    /// Starts one that answers nothing, and whose peer id is smaller than another's.
+    pub async fn silent_before(peer: &str) -> Self {
+        let peer: PeerId = peer.parse().expect("a peer id");
+        let mut keys = std::iter::repeat_with(Keypair::generate_ed25519);
+        let key = keys.find(|key| key.public().to_peer_id() < peer).expect("a smaller id");
+        Self::start_as(key, &[], Box::new(|_| vec![])).await
+    }
+
+    async fn start_as(key: Keypair, roots: &[Cid], answer: Answer) -> Self {
+        let (mut hostile, mut incoming) = Self::listen(key, roots).await;
         let (asked, control) = (hostile.asked.clone(), hostile.control.clone());
         let answered = hostile.answered.clone();
         hostile.tasks[1] = tokio::spawn(async move {
@@ -90,7 +103,7 @@ impl Hostile {
 
     /// Starts one that takes what is said to it, and never reads it.
     pub async fn deaf() -> Self {
-        let (mut hostile, mut incoming) = Self::listen(&[]).await;
+        let (mut hostile, mut incoming) = Self::listen(Keypair::generate_ed25519(), &[]).await;
         hostile.tasks[1] = tokio::spawn(async move {
             let mut unread = Vec::new();
             while let Some((_, stream)) = incoming.next().await {
@@ -100,8 +113,8 @@ impl Hostile {
         hostile
     }
 
-    async fn listen(roots: &[Cid]) -> (Self, libp2p_stream::IncomingStreams) {
-        let mut swarm = swarm();
+    async fn listen(key: Keypair, roots: &[Cid]) -> (Self, libp2p_stream::IncomingStreams) {
+        let mut swarm = swarm(key);
         swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().expect("a multiaddr")).expect("it listens");
         let address = loop {
             if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
@@ -161,8 +174,8 @@ async fn open(control: &mut Control, peer: PeerId) -> Option<Stream> {
     time::timeout(SOON, control.open_stream(peer, BITSWAP)).await.ok()?.ok()
 }
 
-fn swarm() -> Swarm<Parts> {
-    libp2p::SwarmBuilder::with_new_identity()
+fn swarm(key: Keypair) -> Swarm<Parts> {
+    libp2p::SwarmBuilder::with_existing_identity(key)
         .with_tokio()
         .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
         .expect("noise")

@@ -45,6 +45,7 @@ pub use engine::Fetched;
 use engine::{Engine, Event};
 use handler::Handler;
 pub(crate) use server::Server;
+pub(crate) use session::Inquiry;
 
 /// Messages between the connections and the hashing, all peers together.
 const UNVERIFIED: usize = 64;

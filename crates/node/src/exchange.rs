@@ -10,10 +10,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{Cid, Error, Fetched, Node, node::Online};
+use crate::{Cid, Error, Fetched, Node, bitswap::Inquiry, node::Online};
 use awaited::Awaited;
 
 /// Peers that are connected are asked first; this long, before anybody is searched.
@@ -85,11 +88,14 @@ impl Session {
     pub async fn root(&mut self, patience: Duration) -> Result<Fetched, Error> {
         let (search, root) = (self.search.clone(), self.search.root);
         let online = search.node.online().ok_or(Error::Offline(root))?;
+        let inquiry = self.fetch.as_ref().map(|fetch| online.commands.inquire(fetch.id, root));
         self.want(vec![(root, 0)]);
-        let Some(fetch) = &mut self.fetch else { return Err(Error::Offline(root)) };
+        let (Some(fetch), Some(inquiry)) = (&mut self.fetch, inquiry) else {
+            return Err(Error::Offline(root));
+        };
         let fetched = tokio::select! {
             block = fetch.blocks.recv() => block.ok_or(Error::Stopped),
-            error = search.verdict(online, patience) => Err(error),
+            error = search.verdict(online, patience, inquiry) => Err(error),
         }?;
         self.awaited.came(&fetched.block.cid, Instant::now());
         Ok(fetched)
@@ -155,7 +161,14 @@ impl Drop for Session {
 }
 
 impl Search {
-    async fn verdict(&self, online: &Online, patience: Duration) -> Error {
+    /// Says that the root is not found once a search ended with no provider and all connected peers had their time, or that
+    /// it did not come within `patience`.
+    async fn verdict(
+        &self,
+        online: &Online,
+        patience: Duration,
+        mut inquiry: watch::Receiver<Option<Inquiry>>,
+    ) -> Error {
         let start = Instant::now();
         let deadline = start + patience;
         let search = async {
@@ -166,15 +179,18 @@ impl Search {
             self.search(online).await;
             if self.providers() == 0 && online.peers.count() > 0 {
                 tokio::time::sleep(LAST_CALL).await;
+                all_asked(&mut inquiry, start).await;
             }
         };
         let _ = tokio::time::timeout_at(deadline, search).await;
-        if self.providers() == 0 {
+        let holders = inquiry.borrow().map_or(0, |inquiry| inquiry.holders);
+        if self.providers() == 0 && holders == 0 {
             let asked = online.peers.count();
             return Error::NotFound { cid: self.root, asked, waited: start.elapsed() };
         }
         tokio::time::sleep_until(deadline).await;
-        Error::Unanswered { cid: self.root, providers: self.providers(), waited: start.elapsed() }
+        let providers = self.providers().max(holders);
+        Error::Unanswered { cid: self.root, providers, waited: start.elapsed() }
     }
 
     fn providers(&self) -> usize {
@@ -188,6 +204,24 @@ impl Search {
         while let Some(peer) = found.recv().await {
             providers += usize::from(peer != self.node.peer_id());
             self.providers.fetch_max(providers, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Waits until every peer was asked and had its time to answer, which is never where one says that it has the block.
+async fn all_asked(inquiry: &mut watch::Receiver<Option<Inquiry>>, begun: Instant) {
+    loop {
+        let ends = inquiry.borrow_and_update().and_then(|inquiry| inquiry.ends(begun));
+        let changed = inquiry.changed();
+        let stopped = match ends {
+            Some(at) => match tokio::time::timeout_at(at, changed).await {
+                Ok(changed) => changed.is_err(),
+                Err(_) => return,
+            },
+            None => changed.await.is_err(),
+        };
+        if stopped {
+            return;
         }
     }
 }

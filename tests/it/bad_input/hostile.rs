@@ -5,6 +5,7 @@ mod floods;
 mod lies;
 mod memory;
 mod provenance;
+mod silence;
 
 use std::time::Duration;
 
@@ -26,7 +27,10 @@ pub use memory::Memory;
 const PULL_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub fn trials() -> Vec<Trial> {
-    [dags::trials(), floods::trials(), lies::trials(), provenance::trials()].into_iter().flatten().collect()
+    [dags::trials(), floods::trials(), lies::trials(), provenance::trials(), silence::trials()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// A layer whose blocks a hostile peer knows.

@@ -12,7 +12,7 @@ use std::{
 
 use libp2p::{PeerId, swarm::ConnectionId};
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc},
+    sync::{OwnedSemaphorePermit, mpsc, watch},
     time::Instant,
 };
 
@@ -20,7 +20,7 @@ use super::{
     Counters,
     handler::Heard,
     ledger::URGENT,
-    session::{Ask, Reach, Session, Wanted},
+    session::{Ask, Inquiry, Reach, Session, Wanted},
     verify::Verified,
     wire::{Entry, Kind, Message, Version},
 };
@@ -60,6 +60,8 @@ pub enum Event {
     Closed(PeerId, ConnectionId),
     /// A session begins; its blocks go there.
     Begin(u64, mpsc::UnboundedSender<Fetched>),
+    /// How far the question who has a block has come is told there.
+    Inquire(u64, Cid, watch::Sender<Option<Inquiry>>),
     Want(u64, Vec<Wanted>),
     Prefer(u64, Cid),
     Unwant(u64, Vec<Cid>),
@@ -92,6 +94,13 @@ impl Commands {
         let (out, blocks) = mpsc::unbounded_channel();
         self.send(Event::Begin(id, out));
         (id, blocks)
+    }
+
+    /// Follows the question who has a block; none before it was asked.
+    pub(crate) fn inquire(&self, id: u64, cid: Cid) -> watch::Receiver<Option<Inquiry>> {
+        let (sender, inquiry) = watch::channel(None);
+        self.send(Event::Inquire(id, cid, sender));
+        inquiry
     }
 
     pub(crate) fn want(&self, id: u64, wanted: Vec<(Cid, u64)>) {
@@ -156,6 +165,17 @@ struct Fetch {
     out: mpsc::UnboundedSender<Fetched>,
     /// Something happened to it since its last plan.
     changed: bool,
+    /// A block of which somebody follows whether any peer has it.
+    inquiry: Option<(Cid, watch::Sender<Option<Inquiry>>)>,
+}
+
+impl Fetch {
+    fn report(&mut self) {
+        self.inquiry = self.inquiry.take().filter(|(_, told)| !told.is_closed());
+        let Some((cid, told)) = &self.inquiry else { return };
+        let inquiry = Some(self.session.inquiry(cid));
+        told.send_if_modified(|last| std::mem::replace(last, inquiry) != inquiry);
+    }
 }
 
 /// All sessions and all peers that can be asked.
@@ -227,6 +247,9 @@ impl Engine {
             Event::Opened(peer) => self.opened(peer),
             Event::Closed(peer, connection) => self.closed(peer, connection),
             Event::Begin(id, out) => self.begin(id, out),
+            Event::Inquire(id, cid, told) => {
+                self.fetches.entry(id).and_modify(|fetch| fetch.inquiry = Some((cid, told)));
+            }
             Event::Want(id, wanted) => self.want(id, wanted),
             Event::Prefer(id, cid) => self.with(id, |session| session.prefer(&cid)),
             Event::Unwant(id, cids) => self.unwant(id, &cids),
@@ -305,7 +328,7 @@ impl Engine {
         {
             session.presume(&peer);
         }
-        self.fetches.insert(id, Fetch { session, out, changed: false });
+        self.fetches.insert(id, Fetch { session, out, changed: false, inquiry: None });
     }
 
     fn end(&mut self, id: u64) {
@@ -414,7 +437,7 @@ impl Engine {
             self.cancel(&name, [peer]);
         }
         for fetch in self.fetches.values_mut() {
-            fetch.session.left(&peer);
+            fetch.session.lied(&peer);
             fetch.changed = true;
         }
     }
@@ -454,6 +477,7 @@ impl Engine {
                 }
                 outbox.entry(peer).or_default().push(Entry { priority, ..entry(cid, kind) });
             }
+            fetch.report();
         }
     }
 

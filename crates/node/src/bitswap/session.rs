@@ -4,6 +4,8 @@
 //! - A peer has a window of bytes asked of it, which grows while blocks come quickly.
 //! - The first needed goes first. A want that stalls is asked elsewhere, one at the front sooner than others.
 
+mod presences;
+mod rescue;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -18,19 +20,13 @@ use libp2p::PeerId;
 use tokio::time::Instant;
 
 use crate::{Cid, blocks::key};
+pub use presences::Inquiry;
 use source::{Role, Source};
 
 /// Peers that are asked for a small block at once while nobody is known to have it.
 const DIRECT: usize = 3;
 /// A block of a known length above this is asked of one unknown peer only.
 const SMALL: u64 = 64 << 10;
-/// Peers asked whether they have the first block.
-const BROADCAST: usize = 64;
-/// How far ahead a peer that has parts is asked what it has.
-const LOOK_AHEAD: usize = 256;
-/// Peers of whom nothing is known that are asked ahead too: they may be about to get what we are about to get.
-const SCOUTS: usize = 16;
-const SCOUTED: usize = 64;
 /// Wants looked at in one plan.
 const SCAN: usize = 512;
 /// Wants at the front that keep their order where peers pull the same at once.
@@ -39,8 +35,7 @@ const FRONT: usize = 2;
 const STALL: Duration = Duration::from_secs(3);
 /// A want without an answer for so long was lost.
 const LOST: Duration = Duration::from_secs(30);
-/// Wants at the front that may be asked of a second peer.
-const RESCUED: usize = 8;
+/// A block that does not come for so long is asked of a further peer.
 const RESCUE_AFTER: Duration = Duration::from_millis(500);
 /// Presences are asked for in lots, not one at every block that comes.
 const PRESENCES_EVERY: Duration = Duration::from_millis(20);
@@ -94,7 +89,13 @@ struct Want {
     order: i64,
     asked: Vec<Asked>,
     holders: Vec<PeerId>,
-    lacking: Vec<PeerId>,
+    lacking: HashSet<PeerId>,
+}
+
+impl Want {
+    fn is_asked_of(&self, peer: &PeerId) -> bool {
+        self.asked.iter().any(|asked| asked.peer == *peer)
+    }
 }
 
 /// The wants of one DAG and who may have them.
@@ -109,6 +110,8 @@ pub struct Session {
     last: i64,
     first: i64,
     presences_asked: Option<Instant>,
+    /// Peers that sent wrong bytes since the last block came.
+    liars: usize,
     /// Makes each node's order another where several pull the same.
     salt: std::hash::RandomState,
 }
@@ -175,6 +178,8 @@ impl Session {
 
     /// Adds a peer to ask; the lower its `rank`, the sooner. One that knows no presences is asked for blocks only.
     pub fn joined(&mut self, peer: PeerId, rank: u64, knows_presences: bool) {
+        // A peer chooses its id, and must not choose its turn.
+        let rank = (rank, self.salt.hash_one(peer));
         self.sources.entry(peer).or_insert_with(|| Source::new(rank, knows_presences));
         self.presences_asked = None;
     }
@@ -192,8 +197,14 @@ impl Session {
         self.release(peer, |_| true);
         for want in self.wants.values_mut() {
             want.holders.retain(|holder| holder != peer);
-            want.lacking.retain(|lacking| lacking != peer);
+            want.lacking.remove(peer);
         }
+    }
+
+    /// Forgets a peer that sent wrong bytes: as there may be many, more peers are asked at once until a block comes.
+    pub fn lied(&mut self, peer: &PeerId) {
+        self.left(peer);
+        self.liars += 1;
     }
 
     /// Takes back what was asked of a peer.
@@ -221,7 +232,7 @@ impl Session {
         let Some(source) = self.sources.get_mut(peer) else { return };
         source.has_something();
         if let Some(want) = self.wants.get_mut(&key(cid)) {
-            want.lacking.retain(|lacking| lacking != peer);
+            want.lacking.remove(peer);
             if !want.holders.contains(peer) {
                 want.holders.push(*peer);
             }
@@ -235,9 +246,7 @@ impl Session {
             return;
         };
         want.holders.retain(|holder| holder != peer);
-        if !want.lacking.contains(peer) {
-            want.lacking.push(*peer);
-        }
+        want.lacking.insert(*peer);
         source.lacks_something();
         // Where it wants to be told of presences, it waits for this one already.
         source.told.insert(name);
@@ -255,9 +264,14 @@ impl Session {
     /// Takes a block; whether it was wanted.
     pub fn came(&mut self, peer: &PeerId, cid: &Cid, size: u64, now: Instant) -> bool {
         let Some(want) = self.remove(&key(cid)) else { return false };
+        self.liars = 0;
         if let Some(source) = self.sources.get_mut(peer) {
             let asked = want.asked.iter().find(|asked| asked.peer == *peer);
             source.delivered(size, asked.map(|asked| now.duration_since(asked.at)));
+        }
+        let late = |asked: &&Asked| asked.peer != *peer && now.duration_since(asked.at) >= RESCUE_AFTER;
+        for asked in want.asked.iter().filter(late) {
+            self.sources.entry(asked.peer).and_modify(Source::was_outrun);
         }
         true
     }
@@ -274,9 +288,9 @@ impl Session {
         self.spare_who_has_all(now, &mut room, &mut asks);
         if self.presences_asked.is_none_or(|at| now.duration_since(at) >= PRESENCES_EVERY) {
             self.presences_asked = Some(now);
-            self.ask_presences(&mut room, &mut asks);
+            self.ask_presences(now, reach, &mut room, &mut asks);
         }
-        self.rescue(now, &mut room, &mut asks);
+        self.rescue(now, reach, &mut room, &mut asks);
         asks
     }
 
@@ -314,7 +328,7 @@ impl Session {
             let peers = match self.holder_for(want, now, room) {
                 Some(peer) => vec![peer],
                 None if !self.flying.is_empty() || self.somebody_may_have(want) => continue,
-                None => self.unknown_for(want, room),
+                None => self.unknown_for(want, now, room),
             };
             let urgent = self.flying.first_key_value().is_none_or(|(first, _)| order < *first);
             for peer in peers {
@@ -336,7 +350,7 @@ impl Session {
             return;
         };
         source.asked(want.size);
-        source.told.insert(*name);
+        source.tell(*name, now);
         want.asked.push(Asked { peer, at: now });
         self.todo.remove(&order);
         self.flying.insert(order, *name);
@@ -347,7 +361,7 @@ impl Session {
     fn holder_for(&self, want: &Want, now: Instant, room: &HashMap<PeerId, usize>) -> Option<PeerId> {
         let fits = |peer: &&PeerId| {
             let Some(source) = self.sources.get(*peer) else { return false };
-            room[*peer] > 0 && source.fits(want.size) && want.asked.iter().all(|asked| asked.peer != **peer)
+            room[*peer] > 0 && source.fits(want.size) && !want.is_asked_of(peer)
         };
         let holders = want.holders.iter().filter(fits);
         let all = self.sources.iter().filter(|(peer, source)| {
@@ -366,7 +380,7 @@ impl Session {
     }
 
     /// While nobody is known to have anything, a few are asked for the first block itself: that saves a round trip.
-    fn unknown_for(&self, want: &Want, room: &HashMap<PeerId, usize>) -> Vec<PeerId> {
+    fn unknown_for(&self, want: &Want, now: Instant, room: &HashMap<PeerId, usize>) -> Vec<PeerId> {
         let most = if want.size > SMALL { 1 } else { DIRECT };
         let mut unknown: Vec<_> = self
             .sources
@@ -375,103 +389,11 @@ impl Session {
                 let open = source.is_promising() || !source.knows_presences;
                 open && source.owes() == 0 && room[*peer] > 0 && !want.lacking.contains(peer)
             })
-            .map(|(peer, source)| (source.rank, *peer))
+            .map(|(peer, source)| (source.is_paused(now), source.rank, *peer))
             .collect();
         unknown.sort_unstable();
         unknown.truncate(most);
-        unknown.into_iter().map(|(_, peer)| peer).collect()
-    }
-
-    fn ask_presences(&mut self, room: &mut HashMap<PeerId, usize>, asks: &mut Vec<Ask>) {
-        let ahead: Vec<Cid> =
-            self.flying.values().chain(self.todo.values()).take(LOOK_AHEAD).copied().collect();
-        let front = ahead.first().and_then(|name| self.wants.get(name));
-        let nobody_has_it = front.is_some_and(|want| !self.somebody_may_have(want));
-        let first: Vec<Cid> = ahead.iter().take(1).copied().collect();
-        let mut broadcast = BROADCAST;
-        let scouts = self.scouts();
-        for (peer, source) in self.sources.iter_mut().filter(|(_, source)| source.knows_presences) {
-            let names = match source.role {
-                Role::All => continue,
-                Role::Parts => &ahead[..],
-                Role::Unknown if scouts.contains(peer) => &ahead[..ahead.len().min(SCOUTED)],
-                // Once, and again where nobody else could have it: there may be hundreds of them.
-                Role::Unknown if broadcast == 0 || source.greeted && !nobody_has_it => continue,
-                Role::Unknown => {
-                    broadcast -= 1;
-                    source.greeted = true;
-                    &first[..]
-                }
-            };
-            let Some(left) = room.get_mut(peer) else { continue };
-            for name in names {
-                if *left == 0 {
-                    break;
-                }
-                if source.told.insert(*name)
-                    && let Some(want) = self.wants.get(name)
-                {
-                    *left -= 1;
-                    asks.push(Ask::Have { peer: *peer, cid: want.cid });
-                }
-            }
-        }
-    }
-
-    fn scouts(&self) -> HashSet<PeerId> {
-        let unknown = self.sources.iter().filter(|(_, source)| source.role == Role::Unknown);
-        let mut unknown: Vec<_> = unknown.map(|(peer, source)| (source.rank, *peer)).collect();
-        unknown.sort_unstable();
-        unknown.into_iter().take(SCOUTS).map(|(_, peer)| peer).collect()
-    }
-
-    /// Takes wants back from a peer that has all where one with parts has the block by now: others need that one more.
-    fn spare_who_has_all(&mut self, now: Instant, room: &mut HashMap<PeerId, usize>, asks: &mut Vec<Ask>) {
-        if !self.is_shared() {
-            return;
-        }
-        let later = self.flying.iter().skip(FRONT).take(SCAN);
-        let later: Vec<(i64, Cid)> = later.map(|(order, name)| (*order, *name)).collect();
-        for (order, name) in later {
-            let Some(want) = self.wants.get(&name) else { continue };
-            let [asked] = want.asked.as_slice() else { continue };
-            let (first, cid) = (asked.peer, want.cid);
-            if !self.sources.get(&first).is_some_and(|source| source.role == Role::All) {
-                continue;
-            }
-            let peer = self.holder_for(want, now, room);
-            let Some(peer) = peer.filter(|peer| self.sources[peer].role == Role::Parts) else { continue };
-            if let (Some(want), Some(source)) = (self.wants.get_mut(&name), self.sources.get_mut(&first)) {
-                want.asked.clear();
-                source.settle(want.size);
-                source.told.remove(&name);
-            }
-            self.ask(peer, &name, order, now);
-            room.entry(peer).and_modify(|room| *room -= 1);
-            asks.extend([Ask::Cancel { peer: first, cid }, Ask::Block { peer, cid, urgent: false }]);
-        }
-    }
-
-    /// Asks a second peer for what the reader waits for, or what is left at the end, where the first is slow.
-    fn rescue(&mut self, now: Instant, room: &mut HashMap<PeerId, usize>, asks: &mut Vec<Ask>) {
-        let front: Vec<(i64, Cid)> =
-            self.flying.iter().take(RESCUED).map(|(order, name)| (*order, *name)).collect();
-        for (order, name) in front {
-            let Some(want) = self.wants.get(&name) else { continue };
-            let [asked] = want.asked.as_slice() else { continue };
-            let Some(first) = self.sources.get(&asked.peer) else { continue };
-            let late = RESCUE_AFTER.max(first.latency() * 2);
-            if now.duration_since(asked.at) < late {
-                continue;
-            }
-            let Some(peer) = self.holder_for(want, now, room) else { continue };
-            if self.sources[&peer].is_idle() {
-                let cid = want.cid;
-                self.ask(peer, &name, order, now);
-                room.entry(peer).and_modify(|room| *room -= 1);
-                asks.push(Ask::Block { peer, cid, urgent: true });
-            }
-        }
+        unknown.into_iter().map(|(.., peer)| peer).collect()
     }
 
     /// The peers that were told of a want in any way.

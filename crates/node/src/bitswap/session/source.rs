@@ -27,10 +27,11 @@ pub enum Role {
 #[derive(Debug)]
 pub struct Source {
     pub role: Role,
-    pub rank: u64,
+    /// The lower, the sooner it is asked; the second number decides between equals.
+    pub rank: (u64, u64),
     pub knows_presences: bool,
-    /// It was asked whether it has the first block.
-    pub greeted: bool,
+    /// When it was first asked for anything.
+    pub greeted: Option<Instant>,
     /// It had not got something.
     lacked: bool,
     /// The wants it was sent, for the block or for its presence.
@@ -43,6 +44,8 @@ pub struct Source {
     latency: Duration,
     pause: Duration,
     paused_until: Option<Instant>,
+    /// It owed a block for long and never delivered any.
+    doubtful: bool,
 }
 
 fn cost(size: u64) -> u64 {
@@ -50,12 +53,12 @@ fn cost(size: u64) -> u64 {
 }
 
 impl Source {
-    pub fn new(rank: u64, knows_presences: bool) -> Self {
+    pub fn new(rank: (u64, u64), knows_presences: bool) -> Self {
         Self {
             role: Role::Unknown,
             rank,
             knows_presences,
-            greeted: false,
+            greeted: None,
             lacked: false,
             told: HashSet::new(),
             window: FIRST_WINDOW,
@@ -65,6 +68,7 @@ impl Source {
             latency: Duration::ZERO,
             pause: FIRST_PAUSE,
             paused_until: None,
+            doubtful: false,
         }
     }
 
@@ -86,10 +90,21 @@ impl Source {
         self.in_flight <= self.window / 2
     }
 
-    /// Who is asked last: one that stalled, then one that has all, then the busiest.
-    pub fn reluctance(&self, now: Instant) -> (bool, bool, u64) {
-        let paused = self.paused_until.is_some_and(|until| until > now);
-        (paused, self.role == Role::All, self.in_flight * 1024 / self.window.max(1))
+    pub fn is_paused(&self, now: Instant) -> bool {
+        self.paused_until.is_some_and(|until| until > now)
+    }
+
+    /// Who is asked last: one that stalled, then one that never delivered what it owed, then one that has all, then the
+    /// busiest.
+    pub fn reluctance(&self, now: Instant) -> (bool, bool, bool, u64) {
+        let load = self.in_flight * 1024 / self.window;
+        (self.is_paused(now), self.doubtful, self.role == Role::All, load)
+    }
+
+    /// Notes that it is told of a want; whether it was not yet.
+    pub fn tell(&mut self, name: Cid, now: Instant) -> bool {
+        self.greeted.get_or_insert(now);
+        self.told.insert(name)
     }
 
     pub fn latency(&self) -> Duration {
@@ -131,6 +146,8 @@ impl Source {
             self.role = Role::All;
         }
         self.paused_until = None;
+        self.doubtful = false;
+        self.window = self.window.max(FIRST_WINDOW);
         self.pause = FIRST_PAUSE;
         let Some(took) = took else { return };
         let quickest = self.quickest.map_or(took, |quickest| quickest.min(took));
@@ -141,9 +158,15 @@ impl Source {
         }
     }
 
-    /// Asks it last for a while, longer each time.
+    /// Notes that another peer delivered a block that this one owed for long.
+    pub fn was_outrun(&mut self) {
+        self.doubtful |= self.quickest.is_none();
+    }
+
+    /// Asks it last for a while, longer each time, and then for one block at a time until it delivers.
     pub fn stalled(&mut self, now: Instant) {
-        self.window = FIRST_WINDOW;
+        self.window = 1;
+        self.doubtful = true;
         self.paused_until = Some(now + self.pause);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         // It may have lost what it was told.

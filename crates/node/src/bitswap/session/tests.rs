@@ -1,3 +1,5 @@
+mod crowds;
+
 use libp2p::multihash::Multihash;
 
 use super::*;

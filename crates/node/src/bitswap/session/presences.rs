@@ -1,0 +1,153 @@
+//! Asking peers which blocks they have, and how far that has come.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use libp2p::PeerId;
+use tokio::time::Instant;
+
+use super::{Ask, RESCUE_AFTER, Reach, Role, STALL, Session, Want};
+use crate::{Cid, blocks::key};
+
+/// Peers asked in one round whether they have the first block; further rounds ask the others.
+const BROADCAST: usize = 64;
+/// How far ahead a peer that has parts is asked what it has.
+const LOOK_AHEAD: usize = 256;
+/// Peers of which nothing is known that are asked ahead too: they may be about to get what we are about to get.
+const SCOUTS: usize = 16;
+const SCOUTED: usize = 64;
+/// How long a peer has to answer before it counts as one that does not have the block.
+const ANSWER_TIME: Duration = Duration::from_millis(2500);
+
+/// How far the question who has a block has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Inquiry {
+    /// Peers that were not asked yet.
+    pub unasked: usize,
+    /// Peers that said that they have it.
+    pub holders: usize,
+    /// When the last peer was asked.
+    pub last_asked: Option<Instant>,
+}
+
+impl Inquiry {
+    /// Returns when every peer had its time to answer; none while some were not asked, or one has the block.
+    pub fn ends(&self, begun: Instant) -> Option<Instant> {
+        let is_open = self.unasked > 0 || self.holders > 0;
+        (!is_open).then(|| self.last_asked.map_or(begun, |at| at + ANSWER_TIME))
+    }
+}
+
+impl Session {
+    /// Returns how far the question who has a block has come.
+    pub fn inquiry(&self, cid: &Cid) -> Inquiry {
+        let name = key(cid);
+        let lacks = |peer: &PeerId| self.wants.get(&name).is_some_and(|want| want.lacking.contains(peer));
+        let unasked =
+            |(peer, source): &(&PeerId, &super::Source)| !source.told.contains(&name) && !lacks(peer);
+        Inquiry {
+            unasked: self.sources.iter().filter(unasked).count(),
+            holders: self.wants.get(&name).map_or(0, |want| want.holders.len()),
+            last_asked: self.sources.values().filter_map(|source| source.greeted).max(),
+        }
+    }
+
+    pub(super) fn ask_presences(
+        &mut self,
+        now: Instant,
+        reach: &dyn Fn(&PeerId) -> Reach,
+        room: &mut HashMap<PeerId, usize>,
+        asks: &mut Vec<Ask>,
+    ) {
+        let ahead: Vec<Cid> =
+            self.flying.values().chain(self.todo.values()).take(LOOK_AHEAD).copied().collect();
+        let Some(first) = ahead.first() else { return };
+        for (peer, names) in self.asked_ahead(&ahead) {
+            self.ask_presences_of(peer, names, now, room, asks);
+        }
+        for peer in self.strangers(first, now, reach, room) {
+            self.ask_presences_of(peer, &ahead[..1], now, room, asks);
+        }
+    }
+
+    fn ask_presences_of(
+        &mut self,
+        peer: PeerId,
+        names: &[Cid],
+        now: Instant,
+        room: &mut HashMap<PeerId, usize>,
+        asks: &mut Vec<Ask>,
+    ) {
+        let (Some(source), Some(left)) = (self.sources.get_mut(&peer), room.get_mut(&peer)) else { return };
+        for name in names {
+            if *left == 0 {
+                return;
+            }
+            if let Some(want) = self.wants.get(name)
+                && source.tell(*name, now)
+            {
+                *left -= 1;
+                asks.push(Ask::Have { peer, cid: want.cid });
+            }
+        }
+    }
+
+    /// The peers that are asked for more than the first block, each with its names.
+    fn asked_ahead<'a>(&self, ahead: &'a [Cid]) -> Vec<(PeerId, &'a [Cid])> {
+        let scouts = self.scouts();
+        let names = |peer: &PeerId, role| match role {
+            Role::Parts => Some(ahead),
+            Role::Unknown if scouts.contains(peer) => Some(&ahead[..ahead.len().min(SCOUTED)]),
+            Role::Unknown | Role::All => None,
+        };
+        let asked = self.sources.iter().filter(|(_, source)| source.knows_presences);
+        asked.filter_map(|(peer, source)| Some((*peer, names(peer, source.role)?))).collect()
+    }
+
+    fn scouts(&self) -> HashSet<PeerId> {
+        let unknown = self.sources.iter().filter(|(_, source)| source.role == Role::Unknown);
+        let mut unknown: Vec<_> = unknown.map(|(peer, source)| (source.rank, *peer)).collect();
+        unknown.sort_unstable();
+        unknown.into_iter().take(SCOUTS).map(|(_, peer)| peer).collect()
+    }
+
+    /// The next round of peers of which nothing is known: each is asked once, and again where it is in doubt that a block
+    /// comes from those that are known.
+    fn strangers(
+        &self,
+        first: &Cid,
+        now: Instant,
+        reach: &dyn Fn(&PeerId) -> Reach,
+        room: &HashMap<PeerId, usize>,
+    ) -> Vec<PeerId> {
+        let is_in_doubt = self.wants.get(first).is_some_and(|want| self.is_in_doubt(want, now, reach));
+        let unasked = self.sources.iter().filter(|(peer, source)| {
+            source.knows_presences
+                && source.role == Role::Unknown
+                && (is_in_doubt || source.greeted.is_none())
+                && !source.told.contains(first)
+                && room[*peer] > 0
+        });
+        let mut unasked: Vec<_> = unasked.map(|(peer, source)| (source.rank, *peer)).collect();
+        unasked.sort_unstable();
+        unasked.into_iter().take(BROADCAST).map(|(_, peer)| peer).collect()
+    }
+
+    /// Whether a block may come from none of the peers that are known to have something.
+    fn is_in_doubt(&self, want: &Want, now: Instant, reach: &dyn Fn(&PeerId) -> Reach) -> bool {
+        !self.somebody_may_have(want)
+            || self.is_unanswered(want, now, reach)
+            || want.asked.iter().any(|asked| now.duration_since(asked.at) >= STALL)
+    }
+
+    /// Whether those that were asked for a block are silent.
+    pub(super) fn is_unanswered(&self, want: &Want, now: Instant, reach: &dyn Fn(&PeerId) -> Reach) -> bool {
+        let is_silent = |asked: &super::Asked| {
+            let heard = reach(&asked.peer).heard.map_or(asked.at, |heard| heard.max(asked.at));
+            now.saturating_duration_since(heard) >= RESCUE_AFTER
+        };
+        !want.asked.is_empty() && want.asked.iter().all(is_silent)
+    }
+}

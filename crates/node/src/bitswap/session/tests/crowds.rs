@@ -1,0 +1,212 @@
+//! One honest peer among many that are silent, slow, lie or have nothing: the pull succeeds within its deadlines.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A DAG's root, whose length is not known, and its leaves.
+const ROOT: u32 = 0;
+const LEAVES: std::ops::Range<u32> = 1..9;
+/// The defaults of `--find-timeout` and `--stall-timeout`.
+const FIND_TIMEOUT: Duration = Duration::from_secs(10);
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+const TICK: Duration = Duration::from_millis(100);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Manner {
+    Honest,
+    /// Honest, with a round trip of 1.5 s.
+    Slow,
+    Silent,
+    /// Says that it has everything, and sends nothing.
+    Claims,
+    /// Says that it has everything, and sends other bytes.
+    Forges,
+    /// Has nothing and says so.
+    Lacks,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Stranger {
+    manner: Manner,
+    knows_presences: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Said {
+    Have,
+    DontHave,
+    Block,
+    Forged,
+}
+
+impl Stranger {
+    fn answer(self, wants_block: bool) -> Option<(Duration, Said)> {
+        let soon = Duration::from_millis(30);
+        let slow = Duration::from_millis(1500);
+        let have = if wants_block { Said::Block } else { Said::Have };
+        match self.manner {
+            Manner::Honest => Some((soon, have)),
+            Manner::Slow => Some((slow, have)),
+            Manner::Silent => None,
+            Manner::Claims => (!wants_block).then_some((soon, Said::Have)),
+            Manner::Forges => Some((soon, if wants_block { Said::Forged } else { Said::Have })),
+            Manner::Lacks => wants_block.then_some((soon, Said::DontHave)),
+        }
+    }
+}
+
+/// A session among strangers, and what they will say.
+struct Crowd {
+    session: Session,
+    strangers: HashMap<PeerId, Stranger>,
+    now: Instant,
+    heard: HashMap<PeerId, Instant>,
+    coming: Vec<(Instant, PeerId, Cid, Said)>,
+}
+
+impl Crowd {
+    /// The first strangers have the smallest ids.
+    fn new(strangers: Vec<Stranger>) -> Self {
+        let mut ids: Vec<PeerId> = strangers.iter().map(|_| PeerId::random()).collect();
+        ids.sort_unstable();
+        let mut session = Session::default();
+        for (id, stranger) in ids.iter().zip(&strangers) {
+            session.joined(*id, u64::MAX, stranger.knows_presences);
+        }
+        let strangers = ids.into_iter().zip(strangers).collect();
+        let (heard, coming) = Default::default();
+        Self { session, strangers, now: Instant::now(), heard, coming }
+    }
+
+    /// Plans once, and lets time pass until the next answer or the next tick; whether a block came.
+    fn step(&mut self) -> bool {
+        let heard = self.heard.clone();
+        let room = 1000;
+        let reach = |peer: &PeerId| Reach { heard: heard.get(peer).copied(), room };
+        for ask in self.session.plan(self.now, &reach) {
+            let (peer, cid, wants_block) = match ask {
+                Ask::Block { peer, cid, .. } => (peer, cid, true),
+                Ask::Have { peer, cid } => (peer, cid, false),
+                Ask::Cancel { .. } => continue,
+            };
+            if let Some((delay, said)) = self.strangers[&peer].answer(wants_block) {
+                self.coming.push((self.now + delay, peer, cid, said));
+            }
+        }
+        let next = self.coming.iter().map(|(at, ..)| *at).min();
+        self.now = next.map_or(self.now + TICK, |at| at.min(self.now + TICK));
+        let due = self.coming.extract_if(.., |(at, ..)| *at <= self.now).collect::<Vec<_>>();
+        due.into_iter().filter(|(_, peer, cid, said)| self.hear(peer, cid, *said)).count() > 0
+    }
+
+    fn hear(&mut self, peer: &PeerId, cid: &Cid, said: Said) -> bool {
+        self.heard.insert(*peer, self.now);
+        match said {
+            Said::Have => self.session.has(peer, cid),
+            Said::DontHave => self.session.lacks(peer, cid),
+            Said::Block => return self.session.came(peer, cid, MIB, self.now),
+            // As the engine does with one that sent wrong bytes.
+            Said::Forged => self.session.lied(peer),
+        }
+        false
+    }
+
+    fn finds_the_root(&mut self) -> Result<(), String> {
+        self.session.want([Wanted { cid: cid(ROOT), size: 0 }]);
+        let begun = self.now;
+        while !self.step() {
+            let inquiry = self.session.inquiry(&cid(ROOT));
+            let waited = self.now - begun;
+            if inquiry.ends(begun).is_some_and(|at| at <= self.now) {
+                return Err(format!("not found after {waited:?}: {inquiry:?}"));
+            }
+            if waited > FIND_TIMEOUT {
+                return Err(format!("timed out: {inquiry:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn gets_the_leaves(&mut self) -> Result<(), String> {
+        self.session.want(LEAVES.map(|n| Wanted { cid: cid(n), size: MIB }));
+        let mut last = self.now;
+        while self.session.wants().next().is_some() {
+            if self.step() {
+                last = self.now;
+            }
+            if self.now - last > STALL_TIMEOUT {
+                return Err(format!("no block for {STALL_TIMEOUT:?}, {} left", self.session.wants().count()));
+            }
+        }
+        Ok(())
+    }
+
+    fn pulls(&mut self) -> Result<(), String> {
+        self.finds_the_root()?;
+        self.gets_the_leaves()
+    }
+}
+
+fn strangers(manner: Manner, count: usize) -> Vec<Stranger> {
+    vec![Stranger { manner, knows_presences: true }; count]
+}
+
+#[test]
+fn an_honest_peer_is_found_among_hundreds_of_silent_ones_whatever_its_id() {
+    for manner in [Manner::Silent, Manner::Claims, Manner::Forges, Manner::Lacks] {
+        for honest in [Manner::Honest, Manner::Slow] {
+            let mut crowd = Crowd::new([strangers(manner, 400), strangers(honest, 1)].concat());
+            assert_eq!(crowd.pulls(), Ok(()), "{honest:?} among {manner:?}");
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_says_it_has_the_block_is_asked_at_once_whatever_silent_peers_owe() {
+    let mut crowd = Crowd::new([strangers(Manner::Silent, 30), strangers(Manner::Honest, 1)].concat());
+    let begun = crowd.now;
+    assert_eq!(crowd.finds_the_root(), Ok(()));
+    assert!(crowd.now - begun < RESCUE_AFTER, "{:?}", crowd.now - begun);
+}
+
+#[test]
+fn not_found_is_said_once_every_peer_was_asked_and_had_its_time() {
+    for manner in [Manner::Silent, Manner::Lacks] {
+        let mut crowd = Crowd::new(strangers(manner, 300));
+        let begun = crowd.now;
+        let error = crowd.finds_the_root().unwrap_err();
+        assert!(error.contains("not found") && error.contains("unasked: 0"), "{error}");
+        assert!(crowd.now - begun < Duration::from_secs(5), "{error}");
+    }
+    let mut nobody = Crowd::new(vec![]);
+    assert!(nobody.finds_the_root().unwrap_err().contains("not found after 100ms"));
+}
+
+fn stranger() -> impl Strategy<Value = Stranger> {
+    let manner = prop_oneof![
+        1 => Just(Manner::Slow),
+        4 => Just(Manner::Silent),
+        4 => Just(Manner::Claims),
+        1 => Just(Manner::Forges),
+        2 => Just(Manner::Lacks),
+    ];
+    (manner, prop::bool::weighted(0.9))
+        .prop_map(|(manner, knows_presences)| Stranger { manner, knows_presences })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn with_one_honest_peer_in_any_crowd_a_pull_succeeds(
+        mut crowd in prop_oneof![prop::collection::vec(stranger(), 0..40), prop::collection::vec(stranger(), 300..320)],
+        at in any::<prop::sample::Index>(),
+        knows_presences in prop::bool::weighted(0.9),
+        manner in prop_oneof![Just(Manner::Honest), Just(Manner::Slow)],
+    ) {
+        let at = at.index(crowd.len() + 1);
+        crowd.insert(at, Stranger { manner, knows_presences });
+        prop_assert_eq!(Crowd::new(crowd).pulls(), Ok(()));
+    }
+}
