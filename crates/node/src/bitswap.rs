@@ -6,8 +6,10 @@
 //! (streams)  └── out: wants ◄── engine
 //! ```
 //!
+//! What peers sent and is not stored yet is bounded by the `budget`.
 //! The swarm's own task sees none of it but the handlers, each polled by its connection's task.
 
+mod budget;
 mod engine;
 mod handler;
 mod ledger;
@@ -20,19 +22,21 @@ mod verify;
 pub mod wire;
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use libp2p::{
     Multiaddr, PeerId,
     core::{Endpoint, transport::PortUse},
     swarm::{
-        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
+        CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
         THandlerOutEvent, ToSwarm,
     },
 };
@@ -40,6 +44,7 @@ use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::Blocks;
+use budget::Budget;
 pub(crate) use engine::Commands;
 pub use engine::Fetched;
 use engine::{Engine, Event};
@@ -49,6 +54,9 @@ pub(crate) use session::Inquiry;
 
 /// Messages between the connections and the hashing, all peers together.
 const UNVERIFIED: usize = 64;
+/// How long a peer is kept away that sent too much that was not requested.
+const BAN: Duration = Duration::from_secs(300);
+const MAX_BANNED: usize = 4096;
 
 /// What went over Bitswap since the start, blocks alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,10 +107,37 @@ struct Shared {
     events: mpsc::UnboundedSender<Event>,
     unverified: mpsc::Sender<verify::Received>,
     server: Arc<Server>,
+    budget: Arc<Budget>,
 }
 
-/// Bitswap as a part of the node's behaviour: it gives each connection its handler.
-pub(crate) struct Behaviour(Shared);
+/// Bitswap as a part of the node's behaviour: it gives each connection its handler, and keeps peers away for a while that
+/// sent too much that nobody asked for.
+pub(crate) struct Behaviour {
+    shared: Shared,
+    offenders: mpsc::UnboundedReceiver<PeerId>,
+    banned: HashMap<PeerId, Instant>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("it sent too much that it was not asked for")]
+struct Banned;
+
+impl Behaviour {
+    fn handler(&mut self, peer: PeerId, id: ConnectionId) -> Result<Handler, ConnectionDenied> {
+        match self.banned.get(&peer) {
+            Some(since) if since.elapsed() < BAN => Err(ConnectionDenied::new(Banned)),
+            _ => Ok(Handler::new(peer, id, self.shared.clone())),
+        }
+    }
+
+    fn ban(&mut self, peer: PeerId) {
+        tracing::warn!(%peer, "it sent many blocks that nobody asked for, and is disconnected for {} s", BAN.as_secs());
+        if self.banned.len() >= MAX_BANNED {
+            self.banned.retain(|_, since| since.elapsed() < BAN);
+        }
+        self.banned.insert(peer, Instant::now());
+    }
+}
 
 /// Starts the tasks behind the behaviour; they end with `stop`.
 pub(crate) fn start(
@@ -119,8 +154,10 @@ pub(crate) fn start(
     let (hashing, fetching) = (stop.clone(), stop.clone());
     tasks.spawn(async move { hashing.run_until_cancelled(verify::run(received, verified)).await });
     tasks.spawn(async move { fetching.run_until_cancelled(engine.run(inbox, found)).await });
-    let shared = Shared { events: events.clone(), unverified, server: server.clone() };
-    (Behaviour(shared), Commands::new(events), server)
+    let (budget, offenders) = Budget::new();
+    let shared = Shared { events: events.clone(), unverified, server: server.clone(), budget };
+    let behaviour = Behaviour { shared, offenders, banned: HashMap::new() };
+    (behaviour, Commands::new(events), server)
 }
 
 impl NetworkBehaviour for Behaviour {
@@ -134,7 +171,7 @@ impl NetworkBehaviour for Behaviour {
         _local: &Multiaddr,
         _remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Handler::new(peer, id, self.0.clone()))
+        self.handler(peer, id)
     }
 
     fn handle_established_outbound_connection(
@@ -145,7 +182,7 @@ impl NetworkBehaviour for Behaviour {
         _role: Endpoint,
         _port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Handler::new(peer, id, self.0.clone()))
+        self.handler(peer, id)
     }
 
     fn on_swarm_event(&mut self, _event: FromSwarm) {}
@@ -154,7 +191,13 @@ impl NetworkBehaviour for Behaviour {
         match event {}
     }
 
-    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Infallible, THandlerInEvent<Self>>> {
-        Poll::Pending
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Infallible, THandlerInEvent<Self>>> {
+        match self.offenders.poll_recv(cx) {
+            Poll::Ready(Some(peer_id)) => {
+                self.ban(peer_id);
+                Poll::Ready(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::All })
+            }
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
     }
 }

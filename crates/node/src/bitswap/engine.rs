@@ -12,12 +12,16 @@ use std::{
 
 use libp2p::{PeerId, swarm::ConnectionId};
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, watch},
+    sync::{
+        mpsc::{self, error::TrySendError},
+        watch,
+    },
     time::Instant,
 };
 
 use super::{
     Counters,
+    budget::{Room, Share},
     handler::Heard,
     ledger::URGENT,
     session::{Ask, Inquiry, Reach, Session, Wanted},
@@ -47,9 +51,10 @@ const HIGHEST: i32 = 1 << 30;
 pub struct Peer {
     pub peer: PeerId,
     pub connection: ConnectionId,
-    pub wants: mpsc::UnboundedSender<Message>,
+    pub wants: mpsc::Sender<Message>,
     pub version: Version,
     pub heard: Arc<Heard>,
+    pub share: Arc<Share>,
 }
 
 /// What the engine is told.
@@ -73,7 +78,7 @@ pub enum Event {
 pub struct Fetched {
     /// The block.
     pub block: Block,
-    _room: Option<Arc<OwnedSemaphorePermit>>,
+    _room: Option<Arc<Room>>,
 }
 
 /// The way to the engine.
@@ -128,6 +133,7 @@ impl Commands {
 
 struct Remote {
     connections: Vec<Peer>,
+    share: Arc<Share>,
     /// Wants that it has of us.
     standing: HashSet<Cid>,
     /// Wants that it had lately, and those before them: to forget one lot at a time costs nothing at each block.
@@ -148,7 +154,11 @@ impl Remote {
         }
         self.before[0].insert(*name);
         self.settled = Some(Instant::now());
-        self.standing.remove(name)
+        let was_standing = self.standing.remove(name);
+        if self.standing.is_empty() {
+            self.share.settled();
+        }
+        was_standing
     }
 
     fn expects_late_blocks(&self) -> bool {
@@ -281,6 +291,7 @@ impl Engine {
         let id = peer.peer;
         let remote = self.remotes.entry(id).or_insert_with(|| Remote {
             connections: Vec::new(),
+            share: peer.share.clone(),
             standing: HashSet::new(),
             before: Default::default(),
             settled: None,
@@ -393,7 +404,7 @@ impl Engine {
     }
 
     /// Takes a block, or gives it back if it was never asked of this peer.
-    fn on_block(&mut self, peer: &PeerId, block: Block, room: &Arc<OwnedSemaphorePermit>) -> Option<Block> {
+    fn on_block(&mut self, peer: &PeerId, block: Block, room: &Arc<Room>) -> Option<Block> {
         let name = key(&block.cid);
         let remote = self.remotes.get_mut(peer)?;
         if !remote.was_asked(&name) {
@@ -406,6 +417,7 @@ impl Engine {
         // Before anybody has it, who may look at the count at once.
         if self.fetches.values().any(|fetch| fetch.session.wants_block(&name)) {
             self.counters.received(block.data.len());
+            remote.share.delivered();
         }
         let mut told = HashSet::new();
         for fetch in self.fetches.values_mut() {
@@ -435,6 +447,9 @@ impl Engine {
             self.remotes.get(&peer).into_iter().flat_map(|r| &r.standing).copied().collect();
         for name in standing {
             self.cancel(&name, [peer]);
+        }
+        if let Some(remote) = self.remotes.get(&peer) {
+            remote.share.distrusted();
         }
         for fetch in self.fetches.values_mut() {
             fetch.session.lied(&peer);
@@ -482,11 +497,17 @@ impl Engine {
     }
 
     fn flush(&mut self) {
-        for (peer, wants) in self.outbox.drain() {
-            let connection = self.remotes.get(&peer).and_then(|remote| remote.connections.first());
-            if let Some(connection) = connection {
-                // A connection that has just closed says so by itself.
-                let _ = connection.wants.send(Message { wants, ..Message::default() });
+        for (peer, wants) in std::mem::take(&mut self.outbox) {
+            let Some(remote) = self.remotes.get(&peer) else { continue };
+            let Some(connection) = remote.connections.first() else { continue };
+            if !remote.standing.is_empty() {
+                remote.share.asked();
+            }
+            // A connection that has just closed says so by itself.
+            let sent = connection.wants.try_send(Message { wants, ..Message::default() });
+            if matches!(sent, Err(TrySendError::Full(_))) {
+                tracing::debug!(%peer, "it does not read what it is asked for, and is asked for nothing");
+                self.closed(peer, connection.connection);
             }
         }
     }

@@ -25,12 +25,13 @@ use libp2p::{
     },
 };
 use tokio::{
-    sync::{Mutex, Semaphore, mpsc},
+    sync::{Mutex, mpsc},
     time::Instant,
 };
 
 use super::{
     Shared,
+    budget::{Counted, Share},
     engine::{Event, Peer},
     parts::{self, Open, Part, Queue},
     server::Outgoing,
@@ -39,10 +40,10 @@ use super::{
     wire::{Message, Version},
 };
 
-/// Some peers open a stream for each message.
-const MOST_INBOUND: usize = 256;
-/// What of one connection may be in memory, from its reading until it is stored.
-const ROOM_KIB: usize = 12 << 10;
+/// Messages with wants that a peer has not read yet. One that leaves more unread is not asked for anything.
+const WANTS_QUEUED: usize = 4096;
+/// What a block that was not requested counts as at least.
+const SHORTEST: usize = 64;
 /// Messages with blocks between the reading of the disk and the stream.
 pub const LANE: usize = 1;
 /// Further streams for answers once the peer wants something. A stream's window begins at 256 KiB and doubles with each
@@ -137,7 +138,7 @@ pub enum Lane {
 
 /// What is written to a lane, and what was to be written when its stream broke.
 enum Outbox {
-    Wants(mpsc::UnboundedReceiver<Message>, Option<Message>),
+    Wants(mpsc::Receiver<Message>, Option<Message>),
     Answers(Lane, Arc<Answers>, Option<Answer>),
 }
 
@@ -227,7 +228,7 @@ pub struct Handler {
     connection: ConnectionId,
     shared: Shared,
     heard: Arc<Heard>,
-    room: Arc<Semaphore>,
+    share: Arc<Share>,
     /// Whether the peer ever wanted something.
     asked: Arc<AtomicBool>,
     reading: FuturesUnordered<BoxFuture<'static, Result<(), stream::Error>>>,
@@ -243,12 +244,13 @@ pub struct Handler {
     /// What comes in parts.
     open: Arc<Open>,
     /// How the peer is reached; told to the engine when the first lane is open.
-    unannounced: Option<(mpsc::UnboundedSender<Message>, mpsc::Sender<Outgoing>)>,
+    unannounced: Option<(mpsc::Sender<Message>, mpsc::Sender<Outgoing>)>,
 }
 
 impl Handler {
     pub(super) fn new(peer: PeerId, connection: ConnectionId, shared: Shared) -> Self {
-        let (wants, want_queue) = mpsc::unbounded_channel();
+        let (wants, want_queue) = mpsc::channel(WANTS_QUEUED);
+        let share = shared.budget.share(peer);
         let (answers, answer_queue) = mpsc::channel(LANE);
         let queue = Mutex::new(Queue::new(answer_queue));
         let queued = Arc::new(Answers { queue, in_parts: AtomicBool::new(false) });
@@ -257,7 +259,7 @@ impl Handler {
             connection,
             shared,
             heard: Arc::new(Heard::new()),
-            room: Arc::new(Semaphore::new(ROOM_KIB)),
+            share,
             asked: Arc::default(),
             reading: FuturesUnordered::new(),
             writing: FuturesUnordered::new(),
@@ -286,7 +288,9 @@ impl Handler {
         if let Some((wants, answers)) = self.unannounced.take() {
             let (peer, connection, heard) = (self.peer, self.connection, self.heard.clone());
             self.shared.server.opened(peer, connection, answers);
-            let _ = self.shared.events.send(Event::Opened(Peer { peer, connection, wants, version, heard }));
+            let share = self.share.clone();
+            let opened = Peer { peer, connection, wants, version, heard, share };
+            let _ = self.shared.events.send(Event::Opened(opened));
         }
         let Some(index) = self.waiting.iter().position(|outbox| outbox.lane() == lane) else { return };
         let outbox = self.waiting.swap_remove(index);
@@ -295,15 +299,16 @@ impl Handler {
 
     fn accepted(&mut self, mut negotiated: Negotiated) {
         negotiated.stream.ignore_for_keep_alive();
-        if self.reading.len() < MOST_INBOUND {
+        if let Some(stream) = self.share.stream() {
             let inbox = Inbox {
                 peer: self.peer,
                 connection: self.connection,
                 shared: self.shared.clone(),
                 heard: self.heard.clone(),
-                room: self.room.clone(),
+                share: self.share.clone(),
                 open: self.open.clone(),
                 asked: self.asked.clone(),
+                _stream: stream,
             };
             self.reading.push(inbox.read_all(negotiated).boxed());
         }
@@ -353,17 +358,18 @@ struct Inbox {
     connection: ConnectionId,
     shared: Shared,
     heard: Arc<Heard>,
-    room: Arc<Semaphore>,
+    share: Arc<Share>,
     open: Arc<Open>,
     asked: Arc<AtomicBool>,
+    _stream: Counted,
 }
 
 impl Inbox {
     async fn next(&self, from: &mut Negotiated) -> Result<Option<Incoming>, stream::Error> {
         let heard = || self.heard.now();
         match from.parts {
-            true => self.open.read(&mut from.stream, &self.room, heard).await,
-            false => stream::read(&mut from.stream, &self.room, heard).await,
+            true => self.open.read(&mut from.stream, &self.share, heard).await,
+            false => stream::read(&mut from.stream, &self.share, heard).await,
         }
     }
 
@@ -374,7 +380,9 @@ impl Inbox {
                 self.asked.store(true, Ordering::Relaxed);
                 self.shared.server.wanted(self.peer, self.connection, full, wants);
             }
-            if !blocks.is_empty() || !presences.is_empty() {
+            if !self.share.owes() {
+                self.share.unrequested(blocks.iter().map(|block| block.data.len().max(SHORTEST)).sum());
+            } else if !blocks.is_empty() || !presences.is_empty() {
                 let received = Received { peer: self.peer, presences, blocks, room: incoming.room };
                 if self.shared.unverified.send(received).await.is_err() {
                     break;

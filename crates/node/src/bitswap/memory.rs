@@ -24,18 +24,15 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// A buffer of this length, filled with anything.
-    pub fn new(length: usize) -> Self {
-        let mut bytes = if length < SHORT { Vec::new() } else { spare(Vec::pop).unwrap_or_default() };
-        if bytes.len() < length {
-            // Of a length that most others fit in, too.
-            bytes.resize(if length < SHORT { length } else { length.next_multiple_of(SHORT) }, 0);
-        }
-        Self { bytes, length }
+    /// Returns memory to read `length` bytes into, which has to grow as they come: its own length is anything.
+    pub fn spare(length: usize) -> Vec<u8> {
+        if length < SHORT { Vec::new() } else { spare(Vec::pop).unwrap_or_default() }
     }
 
-    pub fn as_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[..self.length]
+    /// Takes the first `length` bytes.
+    pub fn of(bytes: Vec<u8>, length: usize) -> Self {
+        debug_assert!(length <= bytes.len());
+        Self { bytes, length }
     }
 
     pub fn freeze(self) -> Bytes {
@@ -69,9 +66,10 @@ mod tests {
     #[test]
     fn a_buffer_is_as_long_as_asked_for_whatever_it_held_before() {
         for length in [10, SHORT, 3 * SHORT + 5, 100, SHORT + 1, LONG + SHORT, SHORT] {
-            let mut buffer = Buffer::new(length);
-            buffer.as_mut().fill(7);
-            let bytes = buffer.freeze();
+            let mut bytes = Buffer::spare(length);
+            bytes.resize(length.max(bytes.len()), 0);
+            bytes[..length].fill(7);
+            let bytes = Buffer::of(bytes, length).freeze();
             assert_eq!(bytes.len(), length);
             assert!(bytes.iter().all(|byte| *byte == 7));
         }

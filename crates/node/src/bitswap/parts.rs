@@ -14,16 +14,21 @@
 mod tests;
 
 use std::{
-    collections::{HashMap, VecDeque, hash_map::Entry},
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeMap, HashMap, VecDeque, hash_map::Entry},
+    future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::{Bytes, BytesMut};
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::StreamProtocol;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::{self, Instant},
+};
 
 use super::{
+    budget::{Reservation, Share},
     memory::Buffer,
     server::Outgoing,
     stream::{self, Error, Incoming},
@@ -135,10 +140,24 @@ pub struct Open {
 }
 
 struct Growing {
-    bytes: Buffer,
+    parts: BTreeMap<usize, Vec<u8>>,
     length: usize,
-    came: u64,
-    _room: OwnedSemaphorePermit,
+    /// When its last part must have come.
+    deadline: Instant,
+    room: Reservation,
+    _claim: OwnedSemaphorePermit,
+}
+
+impl Growing {
+    /// The message, whose room counts from now on among that of whole messages.
+    async fn finish(mut self) -> Result<Incoming, Error> {
+        self.room.claim(self.length).await?;
+        let mut bytes = Buffer::spare(self.length);
+        bytes.clear();
+        self.parts.into_values().for_each(|part| bytes.extend(part));
+        let message = Message::decode(Buffer::of(bytes, self.length).freeze())?;
+        Ok(Incoming { message, room: self.room.finish() })
+    }
 }
 
 impl Default for Open {
@@ -148,53 +167,81 @@ impl Default for Open {
 }
 
 impl Open {
+    fn messages(&self) -> MutexGuard<'_, HashMap<u64, Growing>> {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes a part; the message if it is whole now.
-    fn add(&self, number: u64, length: usize, index: usize, part: &[u8]) -> Result<Option<Growing>, Error> {
-        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
-        let growing = match messages.entry(number) {
-            Entry::Occupied(known) => known.into_mut(),
+    fn add(
+        &self,
+        number: u64,
+        length: usize,
+        (index, part): (usize, Vec<u8>),
+        room: Reservation,
+    ) -> Result<Option<Growing>, Error> {
+        let mut messages = self.messages();
+        match messages.entry(number) {
             Entry::Vacant(new) => {
-                let kib = length.div_ceil(1024) as u32;
-                let room = self.room.clone().try_acquire_many_owned(kib);
-                let room = room.map_err(|_| Malformed("too much is sent in parts"))?;
-                new.insert(Growing { bytes: Buffer::new(length), length, came: 0, _room: room })
+                let claim = self.room.clone().try_acquire_many_owned(length.div_ceil(1024) as u32);
+                let _claim = claim.map_err(|_| Malformed("too much is sent in parts"))?;
+                let deadline = Instant::now() + stream::longest(length);
+                new.insert(Growing { parts: BTreeMap::from([(index, part)]), length, deadline, room, _claim });
             }
-        };
-        if growing.length != length {
-            return Err(Malformed("two lengths of one message").into());
+            Entry::Occupied(mut known) => {
+                let growing = known.get_mut();
+                if growing.length != length {
+                    return Err(Malformed("two lengths of one message").into());
+                }
+                if growing.parts.insert(index, part).is_none() {
+                    growing.room.merge(room);
+                }
+            }
         }
-        growing.bytes.as_mut()[index * PART..][..part.len()].copy_from_slice(part);
-        growing.came |= 1 << index;
-        let is_whole = growing.came.count_ones() as usize == length.div_ceil(PART);
-        Ok(if is_whole { messages.remove(&number) } else { None })
+        let is_whole = |growing: &Growing| growing.parts.len() == length.div_ceil(PART);
+        Ok(if messages.get(&number).is_some_and(is_whole) { messages.remove(&number) } else { None })
+    }
+
+    /// Waits until a message that was begun should be whole, or other peers need its memory; then all that were begun are
+    /// dropped.
+    async fn overdue(&self) -> Error {
+        let first = {
+            let messages = self.messages();
+            let first = messages.values().min_by_key(|growing| growing.deadline);
+            first.map(|growing| (growing.deadline, growing.room.evicted()))
+        };
+        let Some((deadline, evicted)) = first else { return future::pending().await };
+        let waited = time::timeout_at(deadline, evicted.cancelled()).await;
+        self.messages().clear();
+        waited.map_or(Error::Slow, |()| Error::Evicted)
     }
 
     /// Reads until a message is whole; none at the end.
     pub async fn read(
         &self,
         stream: &mut (impl AsyncRead + Unpin),
-        room: &Arc<Semaphore>,
+        share: &Arc<Share>,
         heard: impl Fn(),
     ) -> Result<Option<Incoming>, Error> {
-        while let Some(length) = stream::read_length(stream).await? {
+        loop {
+            let length = tokio::select! {
+                length = stream::read_length(stream) => length?,
+                error = self.overdue() => return Err(error),
+            };
+            let Some(length) = length else { return Ok(None) };
             let number = stream::read_varint(stream).await?;
             if number == 0 {
-                return stream::read_message(stream, length, room, heard).await.map(Some);
+                return stream::read_message(stream, length, share, heard).await.map(Some);
             }
             let index = stream::read_varint(stream).await? as usize;
             let start = index.checked_mul(PART).filter(|start| *start < length);
             let start = start.ok_or(Malformed("a part beyond its message"))?;
-            // Not a `Buffer`, whose memory may be that of a whole message, for each stream.
-            let mut part = vec![0; (length - start).min(PART)];
-            stream::fill(stream, &mut part, &heard).await?;
-            if let Some(whole) = self.add(number, length, index, &part)? {
-                let kib = length.div_ceil(1024) as u32;
-                let room = room.clone().acquire_many_owned(kib).await.map_err(std::io::Error::other)?;
-                let message = Message::decode(whole.bytes.freeze())?;
-                return Ok(Some(Incoming { message, room: Arc::new(room) }));
+            let mut room = share.begin(length)?;
+            let (mut part, size) = (Vec::new(), (length - start).min(PART));
+            stream::read_bytes(stream, &mut part, size, &mut room, &heard).await?;
+            if let Some(whole) = self.add(number, length, (index, part), room)? {
+                return whole.finish().await.map(Some);
             }
         }
-        Ok(None)
     }
 }
 

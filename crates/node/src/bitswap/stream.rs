@@ -4,16 +4,19 @@ use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::time::timeout;
 
-use super::memory::Buffer;
-use super::wire::{MAX_MESSAGE, Malformed, Message};
+use super::{
+    budget::{Reservation, Room, STEP, Share},
+    memory::Buffer,
+    wire::{MAX_MESSAGE, Malformed, Message},
+};
 
 /// A message that stands still in the middle is not waited for any longer.
 const STALL: Duration = Duration::from_secs(30);
+/// Bytes that come of a message in a second at least, once it has lasted longer than a [`STALL`]: one of 1 MiB may be one of
+/// nine that share 80 KiB/s.
+const SLOWEST: usize = 8 << 10;
 
 /// Why a stream is given up.
 #[derive(Debug, thiserror::Error)]
@@ -22,8 +25,16 @@ pub enum Error {
     Malformed(#[from] Malformed),
     #[error("a message of {0} bytes, more than {MAX_MESSAGE}")]
     TooLong(u64),
+    #[error("a message of {0} bytes, of which nothing was requested")]
+    Unrequested(usize),
     #[error("it stood still for {} s", STALL.as_secs())]
     Stalled,
+    #[error("it came at less than {SLOWEST} bytes a second")]
+    Slow,
+    #[error("too many messages of one peer wait for memory")]
+    TooMany,
+    #[error("other peers needed the memory")]
+    Evicted,
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -31,17 +42,17 @@ pub enum Error {
 /// A message that was read, and its share of what its connection may have in memory.
 pub struct Incoming {
     pub message: Message,
-    pub room: Arc<OwnedSemaphorePermit>,
+    pub room: Arc<Room>,
 }
 
-/// Reads the next message; none at the end. `room` counts KiB, `heard` is told whenever bytes come.
+/// Reads the next message; none at the end. `heard` is told whenever bytes come.
 pub async fn read(
     stream: &mut (impl AsyncRead + Unpin),
-    room: &Arc<Semaphore>,
+    share: &Arc<Share>,
     heard: impl Fn(),
 ) -> Result<Option<Incoming>, Error> {
     match read_length(stream).await? {
-        Some(length) => read_message(stream, length, room, heard).await.map(Some),
+        Some(length) => read_message(stream, length, share, heard).await.map(Some),
         None => Ok(None),
     }
 }
@@ -50,14 +61,56 @@ pub async fn read(
 pub async fn read_message(
     stream: &mut (impl AsyncRead + Unpin),
     length: usize,
-    room: &Arc<Semaphore>,
+    share: &Arc<Share>,
     heard: impl Fn(),
 ) -> Result<Incoming, Error> {
-    let kib = length.div_ceil(1024) as u32;
-    let room = room.clone().acquire_many_owned(kib).await.map_err(io::Error::other)?;
-    let mut bytes = Buffer::new(length);
-    fill(stream, bytes.as_mut(), &heard).await?;
-    Ok(Incoming { message: Message::decode(bytes.freeze())?, room: Arc::new(room) })
+    let mut room = share.reserve(length).await?;
+    let mut bytes = Buffer::spare(length);
+    read_bytes(stream, &mut bytes, length, &mut room, &heard).await?;
+    let message = Message::decode(Buffer::of(bytes, length).freeze())?;
+    Ok(Incoming { message, room: room.finish() })
+}
+
+/// Reads so many bytes to the front of `bytes`, which grows as they come.
+pub async fn read_bytes(
+    stream: &mut (impl AsyncRead + Unpin),
+    bytes: &mut Vec<u8>,
+    length: usize,
+    room: &mut Reservation,
+    heard: &impl Fn(),
+) -> Result<(), Error> {
+    read_within(longest(length), stream, bytes, length, room, heard).await
+}
+
+async fn read_within(
+    limit: Duration,
+    stream: &mut (impl AsyncRead + Unpin),
+    bytes: &mut Vec<u8>,
+    length: usize,
+    room: &mut Reservation,
+    heard: &impl Fn(),
+) -> Result<(), Error> {
+    let evicted = room.evicted();
+    let reading = async {
+        let mut filled = 0;
+        while filled < length {
+            let next = (2 * filled).max(STEP).min(length);
+            room.grow(next - filled).await?;
+            if bytes.len() < next {
+                bytes.resize(next, 0);
+            }
+            fill(stream, &mut bytes[filled..next], heard).await?;
+            filled = next;
+        }
+        Ok(())
+    };
+    let read = timeout(limit, evicted.run_until_cancelled(reading)).await;
+    read.map_err(|_| Error::Slow)?.unwrap_or(Err(Error::Evicted))
+}
+
+/// How long a message of this length may take.
+pub fn longest(length: usize) -> Duration {
+    STALL + Duration::from_secs((length / SLOWEST) as u64)
 }
 
 /// Reads until `bytes` is full.
@@ -142,16 +195,25 @@ pub async fn write(
 #[cfg(test)]
 mod tests {
     use futures::io::Cursor;
+    use libp2p::PeerId;
 
     use super::*;
-    use crate::bitswap::wire::Version;
+    use crate::bitswap::{
+        budget::Budget,
+        wire::{Payload, Prefix, Version},
+    };
 
-    const KIB: usize = 8 << 10;
+    /// The share of a peer that was asked for blocks.
+    fn share() -> Arc<Share> {
+        let share = Budget::new().0.share(PeerId::random());
+        share.asked();
+        share
+    }
 
     async fn read_all(bytes: Vec<u8>) -> Result<usize, Error> {
-        let (mut stream, room) = (Cursor::new(bytes), Arc::new(Semaphore::new(KIB)));
+        let (mut stream, share) = (Cursor::new(bytes), share());
         let mut count = 0;
-        while read(&mut stream, &room, || ()).await?.is_some() {
+        while read(&mut stream, &share, || ()).await?.is_some() {
             count += 1;
         }
         Ok(count)
@@ -179,18 +241,43 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_has_no_more_in_memory_than_its_room() {
-        let mut out = Cursor::new(Vec::new());
-        let message = Message { pending: 1, ..Message::default() };
-        write(&mut out, &message.encode(Version::V1_2), || ()).await.unwrap();
-        out.set_position(0);
-        let room = Arc::new(Semaphore::new(1));
-        let first = read(&mut out, &room, || ()).await.unwrap().unwrap();
-        out.set_position(0);
-        let next = read(&mut out, &room, || ());
+    async fn a_peer_has_no_more_in_memory_than_its_share() {
+        let payload = Payload { prefix: Prefix::V0, data: vec![0; 3 << 20].into() };
+        let message = Message { blocks: vec![payload], ..Message::default() }.encode(Version::V1_2).concat();
+        let share = share();
+        let read = async || read(&mut Cursor::new(&message), &share, || ()).await.unwrap().unwrap();
+        let mut held = vec![read().await, read().await, read().await];
+        let next = read();
         futures::pin_mut!(next);
         assert!(futures::poll!(&mut next).is_pending());
-        drop(first);
-        assert!(next.await.unwrap().is_some());
+        held.pop();
+        next.await;
+    }
+
+    /// A byte each few milliseconds, which is progress.
+    struct Dripping(std::pin::Pin<Box<tokio::time::Sleep>>);
+
+    impl AsyncRead for Dripping {
+        fn poll_read(
+            mut self: std::pin::Pin<&mut Self>,
+            cx: &mut std::task::Context<'_>,
+            bytes: &mut [u8],
+        ) -> std::task::Poll<io::Result<usize>> {
+            std::task::ready!(self.0.as_mut().poll(cx));
+            self.0 = Box::pin(tokio::time::sleep(Duration::from_millis(5)));
+            bytes[0] = 0;
+            std::task::Poll::Ready(Ok(1))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_that_comes_byte_by_byte_is_given_up_after_its_time() {
+        let mut stream = Dripping(Box::pin(tokio::time::sleep(Duration::ZERO)));
+        let mut room = share().reserve(MAX_MESSAGE).await.unwrap();
+        let (limit, mut bytes) = (Duration::from_millis(50), Vec::new());
+        let read = read_within(limit, &mut stream, &mut bytes, MAX_MESSAGE, &mut room, &|| ()).await;
+        assert!(matches!(read, Err(Error::Slow)));
+        assert!(bytes.capacity() <= STEP, "memory grows with what came");
+        assert!(longest(MAX_MESSAGE) < Duration::from_secs(600));
     }
 }

@@ -6,9 +6,12 @@ use bytes::Bytes;
 use futures::{StreamExt, stream::FuturesOrdered};
 use libp2p::PeerId;
 use multihash_codetable::{Code, MultihashDigest};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
-use super::wire::{MAX_BLOCK, Payload};
+use super::{
+    budget::Room,
+    wire::{MAX_BLOCK, Payload},
+};
 use crate::{Block, Cid};
 
 /// Messages hashed at once.
@@ -19,7 +22,7 @@ pub struct Received {
     pub peer: PeerId,
     pub presences: Vec<(Cid, bool)>,
     pub blocks: Vec<Payload>,
-    pub room: Arc<OwnedSemaphorePermit>,
+    pub room: Arc<Room>,
 }
 
 /// The same, with blocks that have their true CIDs.
@@ -29,7 +32,7 @@ pub struct Verified {
     pub blocks: Vec<Block>,
     /// Blocks that nobody can have asked for: too long, or of a hash that is not known here.
     pub unusable: usize,
-    pub room: Arc<OwnedSemaphorePermit>,
+    pub room: Arc<Room>,
 }
 
 /// Hashes what is received until there is no more, and gives it on in the order in which it came: a file that comes

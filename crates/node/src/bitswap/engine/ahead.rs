@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
+
 use crate::{Block, Cid, blocks::key};
 
 /// No longer block is taken unasked.
@@ -18,7 +20,9 @@ impl Ahead {
     pub fn keep(&mut self, blocks: Vec<Block>) -> bool {
         let are_short = blocks.iter().all(|block| block.data.len() <= LONGEST);
         if are_short {
-            self.0.extend(blocks);
+            // Copied: a slice would hold the memory of its whole message.
+            let copied = |block: Block| Block { data: Bytes::copy_from_slice(&block.data), ..block };
+            self.0.extend(blocks.into_iter().map(copied));
             self.0.drain(..self.0.len().saturating_sub(MOST));
         }
         are_short

@@ -1,6 +1,7 @@
 use libp2p::multihash::Multihash;
 
 use super::*;
+use crate::bitswap::budget::Budget;
 
 const LEAF: u64 = 1 << 20;
 
@@ -18,19 +19,19 @@ fn wanted(numbers: std::ops::Range<u32>) -> Vec<Wanted> {
 struct Scene {
     engine: Engine,
     peer: PeerId,
-    told: mpsc::UnboundedReceiver<Message>,
-    room: Arc<OwnedSemaphorePermit>,
+    told: mpsc::Receiver<Message>,
+    room: Arc<Room>,
 }
 
 impl Scene {
     fn new() -> Self {
         let mut engine = Engine::new(Arc::default());
-        let (wants, told) = mpsc::unbounded_channel();
+        let (wants, told) = mpsc::channel(100);
         let (peer, connection) = (PeerId::random(), ConnectionId::new_unchecked(1));
         let (version, heard) = (Version::V1_2, Arc::new(Heard::new()));
-        engine.on_event(Event::Opened(Peer { peer, connection, wants, version, heard }));
-        let room = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
-        Self { engine, peer, told, room: Arc::new(room) }
+        let share = Budget::new().0.share(peer);
+        engine.on_event(Event::Opened(Peer { peer, connection, wants, version, heard, share }));
+        Self { engine, peer, told, room: Arc::default() }
     }
 
     fn begin(&mut self, id: u64, numbers: std::ops::Range<u32>) -> mpsc::UnboundedReceiver<Fetched> {
@@ -107,4 +108,50 @@ async fn what_comes_along_with_what_was_asked_for_is_there_when_it_is_wanted() {
     scene.asks();
     scene.engine.on_verified(verified(&scene, vec![block(1, 10), block(8, ahead::LONGEST + 1)]));
     assert!(scene.engine.is_liar(&scene.peer));
+}
+
+#[tokio::test]
+async fn blocks_count_as_requested_while_they_are_wanted_and_a_moment_longer() {
+    let mut scene = Scene::new();
+    let owes = |scene: &Scene| scene.engine.remotes[&scene.peer].share.owes();
+    assert!(!owes(&scene), "it was asked for nothing");
+    let _blocks = scene.begin(1, 0..1);
+    scene.asks();
+    assert!(owes(&scene));
+    scene.engine.on_event(Event::End(1));
+    scene.asks();
+    assert!(owes(&scene), "what was on its way may still come");
+    scene.engine.remotes[&scene.peer].share.forget_late_blocks();
+    assert!(!owes(&scene));
+}
+
+#[tokio::test]
+async fn blocks_of_a_liar_are_not_hashed_even_a_moment_later() {
+    let mut scene = Scene::new();
+    let _blocks = scene.begin(1, 0..10);
+    scene.asks();
+    let block = Block { cid: cid(77), data: vec![0; 100_000].into() };
+    let (peer, room) = (scene.peer, scene.room.clone());
+    let wrong = Verified { peer, presences: Vec::new(), blocks: vec![block], unusable: 0, room };
+    scene.engine.on_verified(wrong);
+    scene.engine.on_event(Event::End(1));
+    scene.asks();
+    assert!(!scene.engine.remotes[&peer].share.owes());
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_what_it_is_asked_for_is_asked_for_nothing_more() {
+    let mut scene = Scene::new();
+    for session in 0..100 {
+        scene.begin(session, 0..1);
+        scene.engine.on_event(Event::End(session));
+        let _blocks = scene.begin(1000 + session, session as u32..session as u32 + 1);
+        scene.engine.plan();
+        scene.engine.flush();
+    }
+    assert!(scene.engine.remotes[&scene.peer].connections.len() == 1, "a hundred messages are kept for it");
+    let _blocks = scene.begin(5000, 5000..5001);
+    scene.engine.plan();
+    scene.engine.flush();
+    assert!(scene.engine.remotes[&scene.peer].connections.is_empty());
 }

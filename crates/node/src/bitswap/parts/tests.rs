@@ -1,7 +1,11 @@
 use futures::io::Cursor;
+use libp2p::PeerId;
 
 use super::*;
-use crate::bitswap::wire::{Payload, Prefix};
+use crate::bitswap::{
+    budget::Budget,
+    wire::{Payload, Prefix},
+};
 
 fn message(length: usize) -> Message {
     let data = (0..length).map(|at| (at / 7) as u8).collect::<Vec<_>>().into();
@@ -26,10 +30,21 @@ async fn parts(queue: &mut Queue) -> Vec<Vec<u8>> {
     all
 }
 
+/// The share of a peer that was asked for blocks.
+fn share() -> Arc<Share> {
+    let share = Budget::new().0.share(PeerId::random());
+    share.asked();
+    share
+}
+
 async fn read(open: &Open, bytes: Vec<u8>) -> Result<Vec<Message>, Error> {
-    let (mut stream, room) = (Cursor::new(bytes), Arc::new(Semaphore::new(MAX_MESSAGE >> 10)));
+    read_as(open, &share(), bytes).await
+}
+
+async fn read_as(open: &Open, share: &Arc<Share>, bytes: Vec<u8>) -> Result<Vec<Message>, Error> {
+    let mut stream = Cursor::new(bytes);
     let mut all = Vec::new();
-    while let Some(incoming) = open.read(&mut stream, &room, || ()).await? {
+    while let Some(incoming) = open.read(&mut stream, share, || ()).await? {
         all.push(incoming.message);
     }
     Ok(all)
@@ -49,10 +64,10 @@ async fn parts_are_put_together_whatever_stream_they_came_on() {
         parts.reverse();
         parts.insert(1, parts[0].clone());
         parts.insert(1, small);
-        let open = Open::default();
+        let (open, share) = (Open::default(), share());
         let mut found = Vec::new();
         for part in parts {
-            found.extend(read(&open, part).await.unwrap());
+            found.extend(read_as(&open, &share, part).await.unwrap());
         }
         assert_eq!(found, [message(10), sent], "{length}");
         assert!(open.messages.lock().unwrap().is_empty());

@@ -1,0 +1,107 @@
+use super::*;
+use crate::bitswap::stream::Error;
+
+const MIB: usize = 1 << 20;
+
+fn owing(budget: &Arc<Budget>) -> Arc<Share> {
+    let share = budget.share(PeerId::random());
+    share.asked();
+    share
+}
+
+#[tokio::test]
+async fn a_peer_that_owes_nothing_has_room_for_want_lists_only() {
+    let (budget, _) = Budget::new();
+    let stranger = budget.share(PeerId::random());
+    assert!(matches!(stranger.reserve(4 * MIB).await, Err(Error::Unrequested(_))));
+    assert!(matches!(stranger.begin(4 * MIB), Err(Error::Unrequested(_))), "nor in parts");
+    let held = stranger.reserve(LIST).await.unwrap();
+    let next = stranger.reserve(1000);
+    futures::pin_mut!(next);
+    assert!(futures::poll!(&mut next).is_pending());
+    drop(held);
+    assert!(next.await.is_ok());
+}
+
+#[tokio::test]
+async fn all_connections_of_a_peer_have_one_share() {
+    let (budget, _) = Budget::new();
+    let peer = PeerId::random();
+    assert!(Arc::ptr_eq(&budget.share(peer), &budget.share(peer)));
+    assert_eq!(locked(&budget.shares).len(), 1);
+    budget.share(PeerId::random());
+    assert_eq!(locked(&budget.shares).len(), 1, "peers that are gone are forgotten");
+}
+
+#[tokio::test]
+async fn a_peer_that_sends_many_unrequested_bytes_is_disconnected() {
+    let (budget, mut offenders) = Budget::new();
+    let peer = PeerId::random();
+    for _ in 0..MAX_UNREQUESTED / MIB as u64 {
+        budget.share(peer).unrequested(0);
+    }
+    let share = budget.share(peer);
+    share.unrequested(MAX_UNREQUESTED as usize);
+    assert!(offenders.try_recv().is_err());
+    share.unrequested(1);
+    assert_eq!(offenders.try_recv(), Ok(peer));
+}
+
+/// Holds a message as a stream does, until it is broken off.
+fn hold(message: Reservation) {
+    tokio::spawn(async move {
+        message.evicted().cancelled().await;
+        drop(message);
+    });
+}
+
+#[tokio::test]
+async fn unproven_peers_that_hold_memory_give_it_to_one_that_needs_it() {
+    let (budget, _) = Budget::new();
+    for _ in 0..16 {
+        let hostile = owing(&budget);
+        for _ in 0..3 {
+            let mut message = hostile.reserve(4 * MIB).await.unwrap();
+            message.grow(MIB / 2).await.unwrap();
+            hold(message);
+        }
+    }
+    assert_eq!(budget.others.available_permits(), 0);
+    let mut honest = owing(&budget).reserve(2 * MIB).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(30), honest.grow(2 * MIB)).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn proven_peers_that_send_nothing_give_their_memory_to_one_that_does() {
+    let (budget, _) = Budget::new();
+    for _ in 0..10 {
+        let stalled = owing(&budget);
+        stalled.delivered();
+        hold(stalled.reserve(4 * MIB).await.unwrap());
+    }
+    assert_eq!(budget.proven.available_permits(), 0);
+    let honest = owing(&budget);
+    honest.delivered();
+    // The first look forgets what they sent before, the second finds that they sent nothing.
+    for _ in 0..2 {
+        *locked(&budget.looked) -= STALLED_FOR;
+        budget.evict_stalled();
+    }
+    let reserved = tokio::time::timeout(Duration::from_secs(30), honest.reserve(2 * MIB)).await;
+    reserved.unwrap().unwrap().grow(2 * MIB).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_streams_of_a_peer_are_few_until_it_delivers() {
+    let (budget, _) = Budget::new();
+    let share = budget.share(PeerId::random());
+    let open = |share: &Arc<Share>| (0..1000).map_while(|_| share.stream()).collect::<Vec<_>>();
+    assert_eq!(open(&share).len(), 16);
+    share.asked();
+    assert_eq!(open(&share).len(), 64);
+    share.delivered();
+    let streams = open(&share);
+    assert_eq!(streams.len(), 128);
+    drop(streams);
+    assert_eq!(share.streams.load(Ordering::Relaxed), 0);
+}
