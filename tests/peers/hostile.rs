@@ -168,6 +168,11 @@ impl Hostile {
         time::timeout(SOON, dialled).await.expect("it was dialled").expect("it runs");
         open(&mut self.control.clone(), peer).await.expect("a stream")
     }
+
+    /// Opens a stream to a peer, unless it is disconnected.
+    pub async fn try_open(&self, peer: &str) -> Option<Stream> {
+        open(&mut self.control.clone(), peer.parse().expect("a peer id")).await
+    }
 }
 
 async fn open(control: &mut Control, peer: PeerId) -> Option<Stream> {

@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use multihash_codetable::{Code, MultihashDigest};
-use ocipfs_node::{Block, Cid, Session};
+use ocipfs_node::{Block, Cid, Session, is_trusted_cid};
 
 use super::unixfs::{RAW, Unit};
 use crate::content::{CidPath, Content, Error};
@@ -37,6 +37,10 @@ impl Fetcher {
         }
         if is_nothing(&root) {
             return self.keep(Block { cid: root, data: Bytes::new() });
+        }
+        if !is_trusted_cid(&root) {
+            let why = format!("hash function 0x{:x} is not trusted", root.hash().code());
+            return Err(Error::Corrupt { cid: root, why });
         }
         let patience = self.content.settings().find_timeout;
         let block = self.session().root(patience).await?.block;

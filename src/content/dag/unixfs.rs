@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use ipld_dagpb::{PbLink, PbNode};
-use ocipfs_node::Cid;
+use ocipfs_node::{Cid, is_trusted_cid};
 
 use crate::content::Error;
 
@@ -87,6 +87,12 @@ impl Unit {
             RAW => Ok((Self::File { data: block, children: Vec::new() }, Vec::new())),
             DAG_PB => {
                 let node = PbNode::from_bytes(block).map_err(|e| corrupt(&e.to_string()))?;
+                if let Some(link) = node.links.iter().find(|link| !is_trusted_cid(&link.cid)) {
+                    let code = link.cid.hash().code();
+                    return Err(corrupt(&format!(
+                        "a link under hash function 0x{code:x}, which is not trusted"
+                    )));
+                }
                 let data = node.data.ok_or_else(|| corrupt("a dag-pb node without data"))?;
                 let sizes = node.links.iter().map(|link| link.size.unwrap_or_default()).collect();
                 let unit = Message::decode(&data).and_then(|message| message.unit(node.links));
@@ -274,6 +280,21 @@ mod tests {
     fn link(n: u8) -> PbLink {
         let cid = Cid::new_v1(RAW, Code::Sha2_256.digest(&[n]));
         PbLink { cid, name: Some(String::new()), size: Some(1) }
+    }
+
+    #[test]
+    fn a_link_under_a_hash_function_that_is_not_trusted_is_refused() {
+        // RIPEMD-128 and -160, BLAKE2s-128, SHA-2-256 cut short, and an unknown one.
+        let codes: [(&[u8], u8); 5] =
+            [(&[0xd2, 0x20], 16), (&[0xd3, 0x20], 20), (&[0xd0, 0xe4, 2], 16), (&[0x12], 16), (&[0x77], 32)];
+        for (code, length) in codes {
+            let bytes = [&[1, 0x55], code, &[length], &vec![7; length.into()]].concat();
+            let cid = Cid::try_from(bytes).unwrap();
+            let link = PbLink { cid, name: Some(String::new()), size: Some(1) };
+            let refused = decode(vec![link], file_data(b"", [1].into_iter()));
+            let Err(Error::Corrupt { why, .. }) = refused else { panic!("{refused:?}") };
+            assert!(why.contains("not trusted"), "{why}");
+        }
     }
 
     #[test]

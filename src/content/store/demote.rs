@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use ocipfs_node::Cid;
+use ocipfs_node::{Cid, is_block};
 use ocipfs_oci::Digest;
 use redb::ReadableTable;
 
@@ -25,7 +25,6 @@ use super::{
     lock,
     source::Source,
     tables::{self, ARRIVING, FILES, Hash, ROOTS, STORED, Tables},
-    verify::is_block,
 };
 
 /// One layout of a damaged blob.

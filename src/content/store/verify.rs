@@ -3,8 +3,7 @@
 use std::io;
 
 use bytes::Bytes;
-use multihash_codetable::{Code, MultihashDigest};
-use ocipfs_node::Cid;
+use ocipfs_node::{Cid, is_block};
 use ocipfs_oci::{Algorithm, Digest, Hasher};
 use redb::ReadableTable;
 
@@ -180,10 +179,4 @@ fn is_leaf(leaf: &Leaf, data: &[u8]) -> bool {
         true => is_block(&leaf.cid, data),
         false => is_block(&leaf.cid, &[&head, data, &tail].concat()),
     }
-}
-
-/// Whether these bytes are the block; what is hashed in an unknown way counts as right.
-pub fn is_block(cid: &Cid, bytes: &[u8]) -> bool {
-    let Ok(code) = Code::try_from(cid.hash().code()) else { return true };
-    code.digest(bytes) == *cid.hash()
 }

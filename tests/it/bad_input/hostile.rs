@@ -6,6 +6,7 @@ mod lies;
 mod memory;
 mod provenance;
 mod silence;
+mod unasked;
 
 use std::time::Duration;
 
@@ -27,10 +28,17 @@ pub use memory::Memory;
 const PULL_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub fn trials() -> Vec<Trial> {
-    [dags::trials(), floods::trials(), lies::trials(), provenance::trials(), silence::trials()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        dags::trials(),
+        floods::trials(),
+        lies::trials(),
+        provenance::trials(),
+        silence::trials(),
+        unasked::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// A layer whose blocks a hostile peer knows.

@@ -13,6 +13,7 @@ use crate::{Cid, blocks::key};
 
 /// As many as boxo keeps for a peer.
 pub const MAX_WANTS: usize = 1024;
+const FORGOTTEN_AT_ONCE: usize = MAX_WANTS / 16;
 /// The priority of what a reader waits for; boxo gives it to the first block of a session.
 pub const URGENT: i32 = i32::MAX;
 
@@ -90,12 +91,16 @@ impl Ledger {
         self.lines.insert(name, Line { want, priority, number: self.counter, stage: Stage::Ready });
     }
 
-    /// Forgets the least of what only waits.
+    /// Forgets the least of what only waits; some of it at once, so that not each further want looks at all others.
     fn make_room(&mut self) -> bool {
         let waiting = self.lines.iter().filter(|(_, line)| line.stage == Stage::Waiting);
-        let least = waiting.min_by_key(|(_, line)| (line.priority, Reverse(line.number)));
-        let least = least.map(|(name, _)| *name);
-        least.is_some_and(|name| self.lines.remove(&name).is_some())
+        let mut waiting: Vec<_> =
+            waiting.map(|(name, line)| ((line.priority, Reverse(line.number)), *name)).collect();
+        waiting.sort_unstable_by_key(|(rank, _)| *rank);
+        for (_, name) in waiting.iter().take(FORGOTTEN_AT_ONCE) {
+            self.lines.remove(name);
+        }
+        !waiting.is_empty()
     }
 
     /// Whether nothing is wanted, not even waited for.

@@ -185,7 +185,13 @@ impl Open {
                 let claim = self.room.clone().try_acquire_many_owned(length.div_ceil(1024) as u32);
                 let _claim = claim.map_err(|_| Malformed("too much is sent in parts"))?;
                 let deadline = Instant::now() + stream::longest(length);
-                new.insert(Growing { parts: BTreeMap::from([(index, part)]), length, deadline, room, _claim });
+                new.insert(Growing {
+                    parts: BTreeMap::from([(index, part)]),
+                    length,
+                    deadline,
+                    room,
+                    _claim,
+                });
             }
             Entry::Occupied(mut known) => {
                 let growing = known.get_mut();

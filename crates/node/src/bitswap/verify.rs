@@ -12,7 +12,7 @@ use super::{
     budget::Room,
     wire::{MAX_BLOCK, Payload},
 };
-use crate::{Block, Cid};
+use crate::{Block, Cid, hash::is_trusted};
 
 /// Messages hashed at once.
 const AT_ONCE: usize = 3;
@@ -72,7 +72,7 @@ fn block(Payload { prefix, data }: Payload) -> Option<Block> {
 }
 
 fn cid_of(version: u64, codec: u64, code: u64, size: u64, data: &Bytes) -> Option<Cid> {
-    let code = Code::try_from(code).ok()?;
+    let code = Code::try_from(code).ok().filter(|_| is_trusted(code, size))?;
     let hash = code.digest(data);
     if u64::from(hash.size()) != size {
         return None;
@@ -113,6 +113,9 @@ mod tests {
             (Prefix { version: 2, ..raw }, 1),
             (Prefix { hash_code: 0x7777, ..raw }, 1),
             (Prefix { hash_size: 20, ..raw }, 1),
+            // BLAKE2s-128 and RIPEMD-160.
+            (Prefix { hash_code: 0xb250, hash_size: 16, ..raw }, 1),
+            (Prefix { hash_code: 0x1053, hash_size: 20, ..raw }, 1),
             (raw, MAX_BLOCK + 1),
         ] {
             assert!(block(Payload { prefix, data: vec![0; length].into() }).is_none(), "{prefix:?}");

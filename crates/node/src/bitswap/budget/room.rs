@@ -68,7 +68,11 @@ impl Share {
 }
 
 /// Waits for the peer's own share, which only the peer's other messages can hold up.
-async fn acquire_own(share: &Arc<Share>, own: &Arc<Semaphore>, kib: u32) -> Result<OwnedSemaphorePermit, Error> {
+async fn acquire_own(
+    share: &Arc<Share>,
+    own: &Arc<Semaphore>,
+    kib: u32,
+) -> Result<OwnedSemaphorePermit, Error> {
     if let Ok(permit) = own.clone().try_acquire_many_owned(kib) {
         return Ok(permit);
     }

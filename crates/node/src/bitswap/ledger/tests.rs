@@ -148,6 +148,19 @@ fn a_million_wants_are_as_many_as_a_peer_may_have() {
 }
 
 #[test]
+fn wants_that_only_wait_make_room_many_at_once_so_that_a_full_list_costs_little() {
+    let mut ledger = ledger((0..MAX_WANTS as u32).map(block).collect());
+    for n in order(&mut ledger, |_| 0) {
+        ledger.missing(&cid(n));
+    }
+    ledger.apply(false, vec![block(2_000_000)]);
+    assert_eq!(ledger.lines.len(), MAX_WANTS - FORGOTTEN_AT_ONCE + 1);
+    assert!(ledger.arrived(&cid(0)), "the oldest stay");
+    ledger.apply(false, (3_000_000..3_010_000).map(block).collect());
+    assert_eq!(ledger.lines.len(), MAX_WANTS);
+}
+
+#[test]
 fn both_versions_of_a_cid_are_one_want() {
     let v0 = Cid::new_v0(*cid(1).hash()).unwrap();
     let mut ledger = ledger(vec![Entry { cid: v0, ..block(1) }]);

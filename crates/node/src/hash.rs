@@ -1,0 +1,91 @@
+//! The hash functions that blocks are trusted under: those of boxo's `verifcid`, as far as they are known here.
+
+use multihash_codetable::{Code, MultihashDigest};
+
+use crate::Cid;
+
+const IDENTITY: u64 = 0x00;
+/// Shorter digests can be forged, longer ones are no digests.
+const DIGEST_BYTES: std::ops::RangeInclusive<u64> = 20..=128;
+/// A CID that carries its bytes in itself must not become a way to carry any.
+const IDENTITY_BYTES: std::ops::RangeInclusive<u64> = 0..=128;
+
+/// Returns whether blocks are trusted under a hash function with digests of `size` bytes.
+pub fn is_trusted(code: u64, size: u64) -> bool {
+    match code {
+        IDENTITY => IDENTITY_BYTES.contains(&size),
+        // SHA-1, for Git; SHA-2-256 and -512; SHA-3; SHAKE-256; Keccak; BLAKE3; SHA-2-256 twice.
+        0x11..=0x17 | 0x19..=0x1e | 0x56 => DIGEST_BYTES.contains(&size),
+        // BLAKE2b and BLAKE2s, whose codes count the bytes of their digests from one.
+        0xb201..=0xb240 => code - 0xb200 == size && DIGEST_BYTES.contains(&size),
+        0xb241..=0xb260 => code - 0xb240 == size && DIGEST_BYTES.contains(&size),
+        _ => false,
+    }
+}
+
+/// Returns whether a block can be trusted to be what its CID names.
+pub fn is_trusted_cid(cid: &Cid) -> bool {
+    is_trusted(cid.hash().code(), cid.hash().size().into())
+}
+
+/// Returns whether these bytes are the block. Under a hash function that is unknown or not trusted, no bytes are.
+pub fn is_block(cid: &Cid, bytes: &[u8]) -> bool {
+    let hash = cid.hash();
+    match hash.code() {
+        _ if !is_trusted_cid(cid) => false,
+        IDENTITY => hash.digest() == bytes,
+        code => Code::try_from(code).is_ok_and(|code| code.digest(bytes) == *hash),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cid::multihash::Multihash;
+
+    use super::*;
+
+    #[test]
+    fn hash_functions_are_trusted_as_boxo_does_and_short_digests_are_not() {
+        for (code, size) in [
+            (0x00, 0),
+            (0x00, 128),
+            (0x11, 20),
+            (0x12, 32),
+            (0x13, 64),
+            (0x14, 64),
+            (0x1b, 32),
+            (0x1e, 32),
+            (0x56, 32),
+            (0xb220, 32),
+            (0xb240, 64),
+            (0xb260, 32),
+        ] {
+            assert!(is_trusted(code, size), "0x{code:x}, {size}");
+        }
+        for (code, size) in [
+            (0x00, 129),
+            (0x12, 19),
+            (0x1e, 16),
+            (0x1e, 129),
+            (0xd5, 16),
+            (0x1052, 16),
+            (0x1053, 20),
+            (0x1054, 32),
+            (0xb210, 16),
+            (0xb250, 16),
+            (0x7777, 32),
+        ] {
+            assert!(!is_trusted(code, size), "0x{code:x}, {size}");
+        }
+    }
+
+    #[test]
+    fn bytes_under_an_unknown_or_weak_hash_function_are_no_block() {
+        let cid = |code, digest: &[u8]| Cid::new_v1(0x55, Multihash::wrap(code, digest).unwrap());
+        let sha256 = Cid::new_v1(0x55, Code::Sha2_256.digest(b"hello"));
+        assert!(is_block(&sha256, b"hello") && !is_block(&sha256, b"other"));
+        assert!(is_block(&cid(IDENTITY, b"hello"), b"hello") && !is_block(&cid(IDENTITY, b"hello"), b""));
+        assert!(!is_block(&cid(0x7777, &[0; 32]), b"hello"), "an unknown one");
+        assert!(!is_block(&cid(0x1052, &[0; 20]), b"hello"), "RIPEMD-128");
+    }
+}
