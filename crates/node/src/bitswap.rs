@@ -54,7 +54,7 @@ pub(crate) use session::Inquiry;
 
 /// Messages between the connections and the hashing, all peers together.
 const UNVERIFIED: usize = 64;
-/// How long a peer is kept away that sent too much that was not requested.
+/// How long a peer is banned that sent too many unrequested bytes.
 const BAN: Duration = Duration::from_secs(300);
 const MAX_BANNED: usize = 4096;
 
@@ -110,8 +110,8 @@ struct Shared {
     budget: Arc<Budget>,
 }
 
-/// Bitswap as a part of the node's behaviour: it gives each connection its handler, and keeps peers away for a while that
-/// sent too much that nobody asked for.
+/// Bitswap as a part of the node's behaviour: it gives each connection its handler, and bans peers for a while that
+/// sent too many unrequested bytes.
 pub(crate) struct Behaviour {
     shared: Shared,
     offenders: mpsc::UnboundedReceiver<PeerId>,
@@ -119,7 +119,7 @@ pub(crate) struct Behaviour {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("it sent too much that it was not asked for")]
+#[error("peer is banned: it sent too many unrequested bytes")]
 struct Banned;
 
 impl Behaviour {
@@ -131,7 +131,7 @@ impl Behaviour {
     }
 
     fn ban(&mut self, peer: PeerId) {
-        tracing::warn!(%peer, "it sent many blocks that nobody asked for, and is disconnected for {} s", BAN.as_secs());
+        tracing::warn!(%peer, "peer sent too many unrequested bytes and is disconnected for {} s", BAN.as_secs());
         if self.banned.len() >= MAX_BANNED {
             self.banned.retain(|_, since| since.elapsed() < BAN);
         }

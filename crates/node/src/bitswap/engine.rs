@@ -65,7 +65,7 @@ pub enum Event {
     Closed(PeerId, ConnectionId),
     /// A session begins; its blocks go there.
     Begin(u64, mpsc::UnboundedSender<Fetched>),
-    /// How far the question who has a block has come is told there.
+    /// The progress of asking connected peers for a block goes there.
     Inquire(u64, Cid, watch::Sender<Option<Inquiry>>),
     Want(u64, Vec<Wanted>),
     Prefer(u64, Cid),
@@ -101,7 +101,7 @@ impl Commands {
         (id, blocks)
     }
 
-    /// Follows the question who has a block; none before it was asked.
+    /// Follows the progress of asking connected peers for a block; none before it has begun.
     pub(crate) fn inquire(&self, id: u64, cid: Cid) -> watch::Receiver<Option<Inquiry>> {
         let (sender, inquiry) = watch::channel(None);
         self.send(Event::Inquire(id, cid, sender));
@@ -175,7 +175,7 @@ struct Fetch {
     out: mpsc::UnboundedSender<Fetched>,
     /// Something happened to it since its last plan.
     changed: bool,
-    /// A block of which somebody follows whether any peer has it.
+    /// The block whose progress is followed.
     inquiry: Option<(Cid, watch::Sender<Option<Inquiry>>)>,
 }
 
@@ -395,11 +395,10 @@ impl Engine {
             return;
         }
         for fetch in self.fetches.values_mut() {
-            match have {
+            fetch.changed |= match have {
                 true => fetch.session.has(peer, cid),
                 false => fetch.session.lacks(peer, cid),
-            }
-            fetch.changed = true;
+            };
         }
     }
 

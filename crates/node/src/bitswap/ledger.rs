@@ -58,16 +58,18 @@ impl Ledger {
         if full {
             self.lines.clear();
         }
+        // Nothing begins to wait meanwhile: where no want gives way to one, none does to those after it.
+        let mut gives_way = true;
         for entry in entries {
             if entry.cancel {
                 self.lines.remove(&key(&entry.cid));
             } else {
-                self.add(entry);
+                self.add(entry, &mut gives_way);
             }
         }
     }
 
-    fn add(&mut self, entry: Entry) {
+    fn add(&mut self, entry: Entry, gives_way: &mut bool) {
         let Entry { cid, priority, kind, send_dont_have, .. } = entry;
         let name = key(&cid);
         if let Some(line) = self.lines.get_mut(&name) {
@@ -83,8 +85,11 @@ impl Ledger {
             }
             return;
         }
-        if self.lines.len() >= MAX_WANTS && !self.make_room() {
-            return;
+        if self.lines.len() >= MAX_WANTS {
+            *gives_way = *gives_way && self.make_room();
+            if !*gives_way {
+                return;
+            }
         }
         self.counter += 1;
         let want = Want { cid, kind, send_dont_have };

@@ -227,23 +227,27 @@ impl Session {
         }
     }
 
-    /// Notes that a peer has a block.
-    pub fn has(&mut self, peer: &PeerId, cid: &Cid) {
-        let Some(source) = self.sources.get_mut(peer) else { return };
-        source.has_something();
-        if let Some(want) = self.wants.get_mut(&key(cid)) {
-            want.lacking.remove(peer);
-            if !want.holders.contains(peer) {
-                want.holders.push(*peer);
-            }
+    /// Notes that a peer has a block; whether that matters here. A session that did not ask the peer learns nothing of it.
+    pub fn has(&mut self, peer: &PeerId, cid: &Cid) -> bool {
+        let name = key(cid);
+        let Some(source) = self.sources.get_mut(peer) else { return false };
+        let was_asked = source.was_asked(&name);
+        if was_asked {
+            source.has_something();
         }
+        let Some(want) = self.wants.get_mut(&name) else { return was_asked };
+        want.lacking.remove(peer);
+        if !want.holders.contains(peer) {
+            want.holders.push(*peer);
+        }
+        true
     }
 
-    /// Notes that a peer has not got a block.
-    pub fn lacks(&mut self, peer: &PeerId, cid: &Cid) {
+    /// Notes that a peer has not got a block; whether that matters here.
+    pub fn lacks(&mut self, peer: &PeerId, cid: &Cid) -> bool {
         let name = key(cid);
         let (Some(source), Some(want)) = (self.sources.get_mut(peer), self.wants.get_mut(&name)) else {
-            return;
+            return false;
         };
         want.holders.retain(|holder| holder != peer);
         want.lacking.insert(*peer);
@@ -259,6 +263,7 @@ impl Session {
                 self.todo.insert(want.order, name);
             }
         }
+        true
     }
 
     /// Takes a block; whether it was wanted.

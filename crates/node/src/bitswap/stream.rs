@@ -64,6 +64,9 @@ pub async fn read_message(
     share: &Arc<Share>,
     heard: impl Fn(),
 ) -> Result<Incoming, Error> {
+    if length == 0 {
+        return Ok(Incoming { message: Message::default(), room: Arc::default() });
+    }
     let mut room = share.reserve(length).await?;
     let mut bytes = Buffer::spare(length);
     read_bytes(stream, &mut bytes, length, &mut room, &heard).await?;

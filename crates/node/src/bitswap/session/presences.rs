@@ -21,7 +21,7 @@ const SCOUTED: usize = 64;
 /// How long a peer has to answer before it counts as one that does not have the block.
 const ANSWER_TIME: Duration = Duration::from_millis(2500);
 
-/// How far the question who has a block has come.
+/// Progress of asking the connected peers for one block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Inquiry {
     /// Peers that were not asked yet.
@@ -41,7 +41,7 @@ impl Inquiry {
 }
 
 impl Session {
-    /// Returns how far the question who has a block has come.
+    /// Returns the progress of asking the connected peers for a block.
     pub fn inquiry(&self, cid: &Cid) -> Inquiry {
         let name = key(cid);
         let lacks = |peer: &PeerId| self.wants.get(&name).is_some_and(|want| want.lacking.contains(peer));

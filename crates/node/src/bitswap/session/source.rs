@@ -32,6 +32,8 @@ pub struct Source {
     pub knows_presences: bool,
     /// When it was first asked for anything.
     pub greeted: Option<Instant>,
+    /// What it was asked for then.
+    greeting: Option<Cid>,
     /// It had not got something.
     lacked: bool,
     /// The wants it was sent, for the block or for its presence.
@@ -59,6 +61,7 @@ impl Source {
             rank,
             knows_presences,
             greeted: None,
+            greeting: None,
             lacked: false,
             told: HashSet::new(),
             window: FIRST_WINDOW,
@@ -104,7 +107,13 @@ impl Source {
     /// Notes that it is told of a want; whether it was not yet.
     pub fn tell(&mut self, name: Cid, now: Instant) -> bool {
         self.greeted.get_or_insert(now);
+        self.greeting.get_or_insert(name);
         self.told.insert(name)
+    }
+
+    /// Whether it was asked for this, also where it answers the first question only once others have.
+    pub fn was_asked(&self, name: &Cid) -> bool {
+        self.told.contains(name) || self.greeting.as_ref() == Some(name)
     }
 
     pub fn latency(&self) -> Duration {

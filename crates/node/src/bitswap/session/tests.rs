@@ -145,6 +145,19 @@ fn a_peer_that_has_parts_is_asked_for_them_before_one_that_has_all() {
 }
 
 #[test]
+fn a_presence_that_another_session_asked_for_changes_nothing() {
+    let mut scene = Scene::new(2, 3);
+    scene.plan();
+    let peer = scene.peers[1];
+    assert!(!scene.session.has(&peer, &cid(77)) && !scene.session.lacks(&peer, &cid(78)));
+    assert_eq!(scene.session.sources[&peer].role, Role::Unknown);
+    scene.pass(MOMENT);
+    scene.came(0, 0);
+    assert!(scene.session.has(&peer, &cid(0)), "its answer to the first question counts however late it is");
+    assert_eq!(scene.session.sources[&peer].role, Role::Parts);
+}
+
+#[test]
 fn what_a_peer_has_not_got_is_asked_of_another() {
     let mut scene = Scene::new(2, 3);
     scene.plan();

@@ -103,8 +103,8 @@ impl Crowd {
     fn hear(&mut self, peer: &PeerId, cid: &Cid, said: Said) -> bool {
         self.heard.insert(*peer, self.now);
         match said {
-            Said::Have => self.session.has(peer, cid),
-            Said::DontHave => self.session.lacks(peer, cid),
+            Said::Have => _ = self.session.has(peer, cid),
+            Said::DontHave => _ = self.session.lacks(peer, cid),
             Said::Block => return self.session.came(peer, cid, MIB, self.now),
             // As the engine does with one that sent wrong bytes.
             Said::Forged => self.session.lied(peer),
