@@ -31,6 +31,7 @@ use tokio::{
 };
 
 const BITSWAP: StreamProtocol = StreamProtocol::new("/ipfs/bitswap/1.2.0");
+const PUBSUB: StreamProtocol = StreamProtocol::new("/meshsub/1.1.0");
 const SOON: Duration = Duration::from_secs(30);
 
 /// Blocks by their CIDs.
@@ -113,6 +114,19 @@ impl Hostile {
         hostile
     }
 
+    /// Starts one that speaks pubsub, and never reads it.
+    pub async fn of_pubsub() -> Self {
+        let (mut hostile, _) = Self::listen(Keypair::generate_ed25519(), &[]).await;
+        let mut incoming = hostile.control.accept(PUBSUB).expect("nobody else accepts it");
+        hostile.tasks[1] = tokio::spawn(async move {
+            let mut unread = Vec::new();
+            while let Some((_, stream)) = incoming.next().await {
+                unread.push(stream);
+            }
+        });
+        hostile
+    }
+
     async fn listen(key: Keypair, roots: &[Cid]) -> (Self, libp2p_stream::IncomingStreams) {
         let mut swarm = swarm(key);
         swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().expect("a multiaddr")).expect("it listens");
@@ -162,21 +176,30 @@ impl Hostile {
 
     /// Opens a stream to a peer that has dialled it, to say there what the test likes.
     pub async fn open(&self, peer: &str) -> Stream {
+        self.open_as(peer, BITSWAP).await
+    }
+
+    /// The same for pubsub.
+    pub async fn open_pubsub(&self, peer: &str) -> Stream {
+        self.open_as(peer, PUBSUB).await
+    }
+
+    async fn open_as(&self, peer: &str, protocol: StreamProtocol) -> Stream {
         let peer = peer.parse().expect("a peer id");
         let mut connected = self.connected.clone();
         let dialled = connected.wait_for(|peers| peers.contains(&peer));
         time::timeout(SOON, dialled).await.expect("it was dialled").expect("it runs");
-        open(&mut self.control.clone(), peer).await.expect("a stream")
+        open(&mut self.control.clone(), peer, protocol).await.expect("a stream")
     }
 
     /// Opens a stream to a peer, unless it is disconnected.
     pub async fn try_open(&self, peer: &str) -> Option<Stream> {
-        open(&mut self.control.clone(), peer.parse().expect("a peer id")).await
+        open(&mut self.control.clone(), peer.parse().expect("a peer id"), BITSWAP).await
     }
 }
 
-async fn open(control: &mut Control, peer: PeerId) -> Option<Stream> {
-    time::timeout(SOON, control.open_stream(peer, BITSWAP)).await.ok()?.ok()
+async fn open(control: &mut Control, peer: PeerId, protocol: StreamProtocol) -> Option<Stream> {
+    time::timeout(SOON, control.open_stream(peer, protocol)).await.ok()?.ok()
 }
 
 fn swarm(key: Keypair) -> Swarm<Parts> {
@@ -246,7 +269,7 @@ async fn write_all(mut control: Control, peer: PeerId, mut queue: mpsc::Receiver
     let mut stream = None;
     while let Some(piece) = queue.recv().await {
         if stream.is_none() {
-            stream = open(&mut control, peer).await;
+            stream = open(&mut control, peer, BITSWAP).await;
         }
         let Some(writer) = &mut stream else { return };
         if writer.write_all(&piece).await.is_err() || writer.flush().await.is_err() {

@@ -1,6 +1,7 @@
 //! Real IPFS peers of other projects, each a process on loopback or a task of the test.
 
 pub mod boxo;
+pub mod gossip;
 pub mod helia;
 pub mod hostile;
 pub mod program;

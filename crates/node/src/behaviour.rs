@@ -1,6 +1,8 @@
 //! What this node says to the swarm: identify, Kademlia, Bitswap and pubsub in one behaviour, their events handled
 //! here, so that rust-ipfs only has to poll it.
 
+mod inbox;
+mod limits;
 mod naming;
 
 use std::{
@@ -18,14 +20,14 @@ use libp2p::{
     kad::{self, InboundRequest, QueryId, QueryResult, RecordKey, store::RecordStore},
     request_response::OutboundRequestId,
     swarm::{
-        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
-        THandlerOutEvent, ToSwarm, dial_opts::DialOpts,
+        CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler,
+        THandlerInEvent, THandlerOutEvent, ToSwarm, dial_opts::DialOpts,
     },
 };
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    Cid, Error, bitswap,
+    Cid, Error, Limits, address, bitswap,
     handshakes::Handshakes,
     names::{
         fetch,
@@ -34,6 +36,8 @@ use crate::{
     peers::Peers,
     routing,
 };
+use inbox::Inbox;
+use limits::{Connections, Newcomer};
 use naming::Asker;
 
 const KADEMLIA: StreamProtocol = StreamProtocol::new("/ipfs/kad/1.0.0");
@@ -66,17 +70,19 @@ pub(crate) enum Command {
     Tell(kad::Record),
     /// Have it here alone.
     Keep(kad::Record),
-    /// What became of a message that was heard.
-    Judge(MessageId, PeerId, Verdict),
+    /// What became of a record that this peer told, and of the message that it came in.
+    Judge(PeerId, Option<MessageId>, Verdict),
 }
 
 /// How the behaviour differs from one network to another.
 pub(crate) struct Settings {
     pub announce: Vec<Multiaddr>,
     pub trust_listen_addresses: bool,
-    pub always_serve_dht: bool,
     /// Where there is a swarm key: takes note of handshakes that fail.
     pub handshakes: Option<Handshakes>,
+    /// Whether this is the public network, whose peers are strangers.
+    pub public: bool,
+    pub limits: Limits,
 }
 
 #[derive(NetworkBehaviour)]
@@ -101,12 +107,14 @@ pub(crate) struct Behaviour {
     peers: Peers,
     handshakes: Option<Handshakes>,
     trust_listen_addresses: bool,
+    public: bool,
+    connections: Connections,
     provides: HashMap<QueryId, oneshot::Sender<bool>>,
     searches: HashMap<QueryId, Search>,
     puts: HashMap<QueryId, oneshot::Sender<bool>>,
     values: HashMap<QueryId, mpsc::UnboundedSender<Vec<u8>>>,
     fetches: HashMap<OutboundRequestId, Asker>,
-    heard: mpsc::Sender<Heard>,
+    inbox: Inbox,
     queue: VecDeque<ToSwarm<Infallible, THandlerInEvent<Parts>>>,
 }
 
@@ -129,7 +137,7 @@ impl Behaviour {
         Ok(Self {
             parts: Parts {
                 identify: identify::Behaviour::new(identify),
-                kad: kademlia(id, store, settings.always_serve_dht),
+                kad: kademlia(id, store, !settings.public),
                 bitswap,
                 fetch: fetch::behaviour(),
                 pubsub: pubsub::behaviour()?,
@@ -138,12 +146,14 @@ impl Behaviour {
             peers,
             handshakes: settings.handshakes,
             trust_listen_addresses: settings.trust_listen_addresses,
+            public: settings.public,
+            connections: Connections::new(settings.limits),
             provides: HashMap::new(),
             searches: HashMap::new(),
             puts: HashMap::new(),
             values: HashMap::new(),
             fetches: HashMap::new(),
-            heard,
+            inbox: Inbox::new(heard),
             queue: settings.announce.into_iter().map(confirm).collect(),
         })
     }
@@ -178,7 +188,7 @@ impl Behaviour {
             Command::ListenNoMore(key) => self.listen_no_more(&key),
             Command::Tell(record) => self.tell(record),
             Command::Keep(record) => self.keep(record),
-            Command::Judge(message, from, verdict) => self.judge(&message, &from, verdict),
+            Command::Judge(from, message, verdict) => self.judge(&from, message.as_ref(), verdict),
         }
     }
 
@@ -206,7 +216,7 @@ impl Behaviour {
             }) => {
                 let (key, value) = (record.key.clone(), record.value.clone());
                 match self.parts.kad.store_mut().offer(source, record) {
-                    Ok(()) => self.hear(&key, value),
+                    Ok(()) => self.hear(source, &key, value),
                     Err(error) => tracing::debug!(peer = %source, %error, "value not kept"),
                 }
             }
@@ -258,6 +268,29 @@ impl Behaviour {
         }
     }
 
+    /// Admits a connection, which another may have to give way to.
+    fn admit(&mut self, peer: PeerId, address: &Multiaddr, inbound: bool) -> Result<(), ConnectionDenied> {
+        let Self { connections, parts, peers, queue, .. } = self;
+        let new = Newcomer { address, inbound, wanted: peers.is_wanted(&peer) };
+        let gone = connections.admit(&new, |peer| peers.is_wanted(peer), |id| parts.bitswap.heard(id));
+        if let Some((peer_id, id)) =
+            gone.inspect_err(|refused| tracing::debug!(%peer, %refused, "peer refused"))?
+        {
+            tracing::debug!(peer = %peer_id, "idle connection closed for another one");
+            queue.push_back(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::One(id) });
+        }
+        Ok(())
+    }
+
+    /// Whether an address that a peer told is dialled. Only this node's own settings may cause look-ups in DNS of a small
+    /// swarm, and strangers of the public network have no say in what is dialled in this one.
+    fn is_dialled(&self, address: &Multiaddr) -> bool {
+        match self.public {
+            true => !address::ip(address).is_some_and(address::is_private),
+            false => !address::is_dns(address),
+        }
+    }
+
     /// Dials while the query still lives: only then does Kademlia know the providers' addresses.
     fn on_providers(&mut self, id: QueryId, providers: impl IntoIterator<Item = PeerId>) {
         let Some(search) = self.searches.get_mut(&id) else { return };
@@ -265,6 +298,7 @@ impl Behaviour {
             let _ = search.found.send(peer);
             if !self.peers.is_connected(&peer) && search.dialled < PROVIDERS_DIALLED {
                 search.dialled += 1;
+                self.peers.want(peer);
                 self.queue.push_back(ToSwarm::Dial { opts: DialOpts::peer_id(peer).build() });
             }
         }
@@ -299,6 +333,7 @@ impl NetworkBehaviour for Behaviour {
         local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
+        self.connections.begin(id, remote)?;
         self.parts.handle_pending_inbound_connection(id, local, remote)
     }
 
@@ -309,6 +344,8 @@ impl NetworkBehaviour for Behaviour {
         local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.connections.end(&id);
+        self.admit(peer, remote, true)?;
         self.parts.handle_established_inbound_connection(id, peer, local, remote)
     }
 
@@ -319,7 +356,11 @@ impl NetworkBehaviour for Behaviour {
         addresses: &[Multiaddr],
         role: libp2p::core::Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        self.parts.handle_pending_outbound_connection(id, peer, addresses, role)
+        let mut known = self.parts.handle_pending_outbound_connection(id, peer, addresses, role)?;
+        if !peer.is_some_and(|peer| self.peers.is_configured(&peer)) {
+            known.retain(|address| self.is_dialled(address));
+        }
+        Ok(known)
     }
 
     fn handle_established_outbound_connection(
@@ -330,6 +371,7 @@ impl NetworkBehaviour for Behaviour {
         role: libp2p::core::Endpoint,
         port: libp2p::core::transport::PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.admit(peer, address, false)?;
         self.parts.handle_established_outbound_connection(id, peer, address, role, port)
     }
 
@@ -338,9 +380,22 @@ impl NetworkBehaviour for Behaviour {
             handshakes.note(&event);
         }
         match &event {
-            FromSwarm::ConnectionEstablished(e) => self.peers.connected(e.peer_id, e.endpoint),
-            FromSwarm::ConnectionClosed(e) if e.remaining_established == 0 => {
-                self.peers.disconnected(&e.peer_id)
+            FromSwarm::ConnectionEstablished(e) => {
+                let address = e.endpoint.get_remote_address();
+                self.connections.opened(e.connection_id, e.peer_id, address, e.endpoint.is_listener());
+                self.peers.connected(e.peer_id, e.endpoint);
+            }
+            FromSwarm::ConnectionClosed(e) => {
+                self.connections.closed(&e.connection_id);
+                if e.remaining_established == 0 {
+                    self.peers.disconnected(&e.peer_id);
+                }
+            }
+            FromSwarm::ListenFailure(e) => self.connections.end(&e.connection_id),
+            FromSwarm::DialFailure(e) => {
+                if let Some(peer) = e.peer_id.filter(|peer| !self.peers.is_connected(peer)) {
+                    self.peers.want_no_more(&peer);
+                }
             }
             FromSwarm::NewListenAddr(e) if self.trust_listen_addresses => {
                 self.queue.push_back(ToSwarm::ExternalAddrConfirmed(e.addr.clone()));
@@ -376,3 +431,6 @@ impl NetworkBehaviour for Behaviour {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

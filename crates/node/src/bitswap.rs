@@ -48,7 +48,7 @@ use budget::Budget;
 pub(crate) use engine::Commands;
 pub use engine::Fetched;
 use engine::{Engine, Event};
-use handler::Handler;
+use handler::{Handler, Heard};
 pub(crate) use server::Server;
 pub(crate) use session::Inquiry;
 
@@ -116,6 +116,7 @@ pub(crate) struct Behaviour {
     shared: Shared,
     offenders: mpsc::UnboundedReceiver<PeerId>,
     banned: HashMap<PeerId, Instant>,
+    heard: HashMap<ConnectionId, Arc<Heard>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -123,11 +124,18 @@ pub(crate) struct Behaviour {
 struct Banned;
 
 impl Behaviour {
+    /// When bytes last moved on a connection.
+    pub(crate) fn heard(&self, id: &ConnectionId) -> Option<Instant> {
+        self.heard.get(id).map(|heard| heard.last().into_std())
+    }
+
     fn handler(&mut self, peer: PeerId, id: ConnectionId) -> Result<Handler, ConnectionDenied> {
-        match self.banned.get(&peer) {
-            Some(since) if since.elapsed() < BAN => Err(ConnectionDenied::new(Banned)),
-            _ => Ok(Handler::new(peer, id, self.shared.clone())),
+        if self.banned.get(&peer).is_some_and(|since| since.elapsed() < BAN) {
+            return Err(ConnectionDenied::new(Banned));
         }
+        let handler = Handler::new(peer, id, self.shared.clone());
+        self.heard.insert(id, handler.heard());
+        Ok(handler)
     }
 
     fn ban(&mut self, peer: PeerId) {
@@ -156,7 +164,7 @@ pub(crate) fn start(
     tasks.spawn(async move { fetching.run_until_cancelled(engine.run(inbox, found)).await });
     let (budget, offenders) = Budget::new();
     let shared = Shared { events: events.clone(), unverified, server: server.clone(), budget };
-    let behaviour = Behaviour { shared, offenders, banned: HashMap::new() };
+    let behaviour = Behaviour { shared, offenders, banned: HashMap::new(), heard: HashMap::new() };
     (behaviour, Commands::new(events), server)
 }
 
@@ -185,7 +193,15 @@ impl NetworkBehaviour for Behaviour {
         self.handler(peer, id)
     }
 
-    fn on_swarm_event(&mut self, _event: FromSwarm) {}
+    fn on_swarm_event(&mut self, event: FromSwarm) {
+        match event {
+            FromSwarm::ConnectionClosed(closed) => drop(self.heard.remove(&closed.connection_id)),
+            // Another part of the behaviour may refuse what this one took.
+            FromSwarm::ListenFailure(failed) => drop(self.heard.remove(&failed.connection_id)),
+            FromSwarm::DialFailure(failed) => drop(self.heard.remove(&failed.connection_id)),
+            _ => {}
+        }
+    }
 
     fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
         match event {}

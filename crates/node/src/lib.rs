@@ -15,6 +15,7 @@
 
 #![warn(missing_docs)]
 
+mod address;
 mod announcer;
 mod behaviour;
 pub mod bitswap;
@@ -46,6 +47,6 @@ pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
 pub use names::{Domain, Head, Name, NotAName, Pointer, Published, Resolved};
 pub use network::leave_network;
 pub use node::Node;
-pub use options::{Bootstrap, Dns, Options};
+pub use options::{Bootstrap, Dns, Limits, Options};
 pub use peers::Peer;
 pub use swarm_key::SwarmKey;

@@ -29,7 +29,7 @@ mod withheld;
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -71,6 +71,8 @@ struct Inner {
     data_dir: PathBuf,
     /// The node's own key, which is a name too.
     identity: Keypair,
+    /// All keys, once they were read.
+    keys: Mutex<Option<Arc<[Keypair]>>>,
     kept: Kept,
     hearing: Hearing,
     /// Says that the routing system is to be told of something new.
@@ -113,6 +115,7 @@ impl Names {
         let names = Self(Arc::new(Inner {
             data_dir: data_dir.into(),
             identity: identity.clone(),
+            keys: Mutex::default(),
             kept,
             hearing: Hearing::default(),
             signed: Notify::default(),
@@ -128,10 +131,23 @@ impl Names {
     }
 
     /// All keys of this node, its own the first.
-    fn own_keys(&self) -> Result<Vec<Keypair>, Error> {
+    fn own_keys(&self) -> Result<Arc<[Keypair]>, Error> {
+        let mut known = self.0.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(keys) = &*known {
+            return Ok(keys.clone());
+        }
         let words = keys::list(&self.0.data_dir)?;
         let named = words.iter().map(|word| keys::load(&self.0.data_dir, word));
-        [Ok(self.0.identity.clone())].into_iter().chain(named).collect()
+        let keys: Arc<[Keypair]> =
+            [Ok(self.0.identity.clone())].into_iter().chain(named).collect::<Result<_, Error>>()?;
+        Ok(known.insert(keys).clone())
+    }
+
+    /// Does what may make a key.
+    fn change_keys<T>(&self, change: impl FnOnce(&Path) -> Result<T, Error>) -> Result<T, Error> {
+        let changed = change(&self.0.data_dir);
+        *self.0.keys.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        changed
     }
 
     /// The newest that was signed elsewhere under an own name.
@@ -169,7 +185,8 @@ impl Node {
     /// The key of a word, made where there is none, and its name.
     pub async fn name_key(&self, word: &str) -> Result<(Keypair, Name), Error> {
         let word = word.to_string();
-        let key = self.names().blocking(move |names| keys::load_or_create(&names.0.data_dir, &word)).await?;
+        let make = move |names: &Names| names.change_keys(|dir| keys::load_or_create(dir, &word));
+        let key = self.names().blocking(make).await?;
         let name = Name::of(&key);
         Ok((key, name))
     }
@@ -198,10 +215,8 @@ impl Node {
     /// Makes a key, which must not exist.
     pub async fn new_key(&self, word: &str) -> Result<Name, Error> {
         let word = word.to_string();
-        self.names()
-            .blocking(move |names| keys::create(&names.0.data_dir, &word))
-            .await
-            .map(|key| Name::of(&key))
+        let create = move |names: &Names| names.change_keys(|dir| keys::create(dir, &word));
+        self.names().blocking(create).await.map(|key| Name::of(&key))
     }
 
     /// The key of a word, which must exist; `self` is this node's own.
@@ -221,7 +236,7 @@ impl Node {
     /// Takes a key that was exported.
     pub async fn import_key(&self, word: &str, bytes: &[u8]) -> Result<Name, Error> {
         let (word, bytes) = (word.to_string(), bytes.to_vec());
-        let import = move |names: &Names| keys::import(&names.0.data_dir, &word, &bytes);
+        let import = move |names: &Names| names.change_keys(|dir| keys::import(dir, &word, &bytes));
         self.names().blocking(import).await.map(|key| Name::of(&key))
     }
 

@@ -20,7 +20,7 @@ use crate::{
 
 const COMMANDS: usize = 256;
 /// Records of followed names that wait to be verified.
-const HEARD: usize = 64;
+const HEARD: usize = 512;
 const SHUTDOWN: Duration = Duration::from_secs(5);
 
 /// One peer of the swarm. Clones are handles on the same node.
@@ -61,14 +61,15 @@ impl Node {
         }
         let key = identity::load_or_create(&options.data_dir)?;
         let names = Names::open(&options, &key, &*blocks)?;
-        let (peers, handshakes) = (Peers::new(dialled.len()), Handshakes::default());
+        let (peers, handshakes) = (Peers::new(&dialled), Handshakes::default());
         let (routing, inbox) = mpsc::channel(COMMANDS);
         let (hear, heard) = mpsc::channel(HEARD);
         let settings = Settings {
             announce: options.announce.clone(),
             trust_listen_addresses: options.trusts_listen_addresses(),
-            always_serve_dht: options.bootstrap != Bootstrap::Public,
             handshakes: options.swarm_key.is_some().then(|| handshakes.clone()),
+            public: options.bootstrap == Bootstrap::Public,
+            limits: options.limits,
         };
         let keeper = Keeper::open(&options.data_dir, key.public().to_peer_id()).await;
         let (stop, tasks, announcer) = (CancellationToken::new(), TaskTracker::new(), Announcer::default());

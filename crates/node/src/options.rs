@@ -43,6 +43,38 @@ fn public_peers() -> impl Iterator<Item = Multiaddr> {
     lines.filter_map(|line| Multiaddr::from_str(line).ok())
 }
 
+/// How many connections a node has.
+///
+/// Above `inbound` and `connections` an idle connection gives way to a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// All connections.
+    pub connections: usize,
+    /// Those of them that peers opened.
+    pub inbound: usize,
+    /// Those of them that come from one IPv4 address or one IPv6 /64.
+    pub of_a_network: usize,
+    /// Whether loopback and private addresses are bounded so, too.
+    pub count_private: bool,
+    /// A connection without a byte of Bitswap for so long is idle.
+    pub idle: Duration,
+    /// A younger connection does not give way.
+    pub settled: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 512,
+            inbound: 384,
+            of_a_network: 32,
+            count_private: false,
+            idle: Duration::from_secs(10),
+            settled: Duration::from_secs(20),
+        }
+    }
+}
+
 /// How a node is started. Plain values: who reads flags and files is `cli`.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -65,6 +97,8 @@ pub struct Options {
     pub unshared_key: Option<String>,
     /// How often what is announced is announced again. Provider records live 48 hours at most.
     pub announce_every: Duration,
+    /// How many connections it has.
+    pub limits: Limits,
 }
 
 impl Options {
@@ -80,6 +114,7 @@ impl Options {
             dns: Dns::System,
             unshared_key: None,
             announce_every: Duration::from_secs(12 * 60 * 60),
+            limits: Limits::default(),
         }
     }
 

@@ -3,7 +3,7 @@
 mod dial;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -16,6 +16,8 @@ pub(crate) use dial::peer_id;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// A connection that is closed sooner was refused, or its peer is in trouble.
+const LIVED: Duration = Duration::from_secs(60);
 /// How long a fresh node's first dials may hold up the verdict that there is nobody to ask.
 const SETTLING: Duration = Duration::from_secs(5);
 
@@ -44,19 +46,25 @@ struct Shared {
     changes: watch::Sender<u64>,
     /// The routing table's size, said again whenever somebody joins it.
     joins: watch::Sender<usize>,
+    /// Peers that this node is to be connected to, whatever the limits are.
+    configured: HashSet<PeerId>,
+    /// Peers that it dialled by itself, until they are gone.
+    wanted: Mutex<HashSet<PeerId>>,
     /// First dials that have not ended yet.
     dialling: watch::Sender<usize>,
     started: Instant,
 }
 
 impl Peers {
-    /// A table that is settled once `first_dials` have ended.
-    pub(crate) fn new(first_dials: usize) -> Self {
+    /// A table that is settled once the first dials of all `configured` peers have ended.
+    pub(crate) fn new(configured: &[Multiaddr]) -> Self {
         Self(Arc::new(Shared {
             table: Mutex::default(),
             changes: watch::Sender::new(0),
             joins: watch::Sender::new(0),
-            dialling: watch::Sender::new(first_dials),
+            configured: configured.iter().filter_map(|address| peer_id(address).ok()).collect(),
+            wanted: Mutex::default(),
+            dialling: watch::Sender::new(configured.len()),
             started: Instant::now(),
         }))
     }
@@ -79,7 +87,29 @@ impl Peers {
 
     pub(crate) fn disconnected(&self, id: &PeerId) {
         self.table().remove(id);
+        self.want_no_more(id);
         self.0.changes.send_modify(|n| *n += 1);
+    }
+
+    /// Keeps the next connection to a peer whatever the limits are.
+    pub(crate) fn want(&self, id: PeerId) {
+        self.wanted().insert(id);
+    }
+
+    pub(crate) fn want_no_more(&self, id: &PeerId) {
+        self.wanted().remove(id);
+    }
+
+    pub(crate) fn is_wanted(&self, id: &PeerId) -> bool {
+        self.is_configured(id) || self.wanted().contains(id)
+    }
+
+    pub(crate) fn is_configured(&self, id: &PeerId) -> bool {
+        self.0.configured.contains(id)
+    }
+
+    fn wanted(&self) -> MutexGuard<'_, HashSet<PeerId>> {
+        self.0.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes what a peer calls itself; whether it is the first time since it connected.
@@ -128,21 +158,53 @@ impl Peers {
         while holds(self) && changes.changed().await.is_ok() {}
     }
 
-    /// Dials `address` whenever the table is not `enough`, for ever, pausing longer after each failure.
+    /// Dials `address` whenever the table is not `enough`, pausing longer each time until a connection has lived.
     pub(crate) async fn keep(self, ipfs: Ipfs, address: Multiaddr, enough: impl Fn(&Self) -> bool) {
-        let mut pause = FIRST_PAUSE;
+        let mut pause = Pause::default();
         let mut first = true;
         loop {
-            match self.dial(&ipfs, &address).await {
-                Ok(_) => pause = FIRST_PAUSE,
-                Err(error) => tracing::debug!(%address, %error, "peer not reached, will try again"),
+            if let Err(error) = self.dial(&ipfs, &address).await {
+                tracing::debug!(%address, %error, "peer not reached, will try again");
             }
+            let dialled = Instant::now();
             if std::mem::take(&mut first) {
                 self.0.dialling.send_modify(|left| *left = left.saturating_sub(1));
             }
             self.wait_while(&enough).await;
+            let pause = pause.next(dialled.elapsed());
             tokio::time::sleep(pause.mul_f64(rand::random_range(0.8..1.2))).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+}
+
+/// The pause before a peer is dialled again.
+struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(FIRST_PAUSE)
+    }
+}
+
+impl Pause {
+    /// Twice as long each time, also where a peer takes a connection only to close it.
+    fn next(&mut self, lived: Duration) -> Duration {
+        let pause = if lived < LIVED { self.0 } else { FIRST_PAUSE };
+        self.0 = (pause * 2).min(LONGEST_PAUSE);
+        pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_before_a_redial_grows_until_a_connection_has_lived() {
+        let mut pause = Pause::default();
+        let refused: Vec<_> = (0..9).map(|_| pause.next(Duration::from_millis(20)).as_millis()).collect();
+        assert_eq!(refused, [500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]);
+        assert_eq!(pause.next(LIVED), FIRST_PAUSE);
+        assert_eq!(pause.next(Duration::ZERO), FIRST_PAUSE * 2);
     }
 }

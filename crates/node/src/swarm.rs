@@ -13,7 +13,7 @@ use crate::{Bootstrap, Error, Options, behaviour::Behaviour};
 const IDLE_SECONDS: u64 = 60 * 60;
 /// On the public network others come and go by the thousand.
 const IDLE_SECONDS_PUBLIC: u64 = 60;
-const MAX_CONNECTIONS: u32 = 512;
+/// How many there are in all is bounded by the node's own behaviour, which also says which one gives way.
 const MAX_CONNECTIONS_OF_A_PEER: u32 = 8;
 const MAX_PENDING: u32 = 128;
 
@@ -35,7 +35,6 @@ async fn build(options: &Options, key: &Keypair, behaviour: Behaviour) -> Result
         .with_ping(Default::default())
         .set_connection_limits(|limits| {
             limits
-                .with_max_established(Some(MAX_CONNECTIONS))
                 .with_max_established_per_peer(Some(MAX_CONNECTIONS_OF_A_PEER))
                 .with_max_pending_incoming(Some(MAX_PENDING))
                 .with_max_pending_outgoing(Some(MAX_PENDING))

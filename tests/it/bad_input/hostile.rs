@@ -5,6 +5,7 @@ mod floods;
 mod lies;
 mod memory;
 mod provenance;
+mod pubsub;
 mod silence;
 mod unasked;
 
@@ -33,6 +34,7 @@ pub fn trials() -> Vec<Trial> {
         floods::trials(),
         lies::trials(),
         provenance::trials(),
+        pubsub::trials(),
         silence::trials(),
         unasked::trials(),
     ]

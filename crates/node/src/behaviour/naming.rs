@@ -58,9 +58,8 @@ impl Behaviour {
             Err(error) => return tracing::warn!(%error, "a name is not listened for"),
         }
         let topic = topic.hash();
-        let peers = self.parts.pubsub.all_peers();
-        let peers = peers.filter(|(_, topics)| topics.contains(&&topic)).map(|(peer, _)| *peer);
-        for peer in peers.take(PEERS_FETCHED_FROM).collect::<Vec<_>>() {
+        let peers: Vec<_> = self.parts.pubsub.subscribers(&topic).take(PEERS_FETCHED_FROM).collect();
+        for peer in peers {
             self.ask_for(peer, &topic);
         }
     }
@@ -68,6 +67,7 @@ impl Behaviour {
     pub(super) fn listen_no_more(&mut self, key: &RecordKey) {
         self.parts.kad.store_mut().release(key.clone());
         self.parts.pubsub.unsubscribe(&pubsub::topic(key));
+        self.inbox.forget();
     }
 
     /// Has a record here, for those who ask for it.
@@ -86,8 +86,11 @@ impl Behaviour {
         }
     }
 
-    pub(super) fn judge(&mut self, message: &gossipsub::MessageId, from: &PeerId, verdict: Verdict) {
-        self.parts.pubsub.report_message_validation_result(message, from, verdict);
+    pub(super) fn judge(&mut self, from: &PeerId, message: Option<&gossipsub::MessageId>, verdict: Verdict) {
+        self.inbox.done(from);
+        if let Some(message) = message {
+            self.parts.pubsub.judge(message, from, verdict);
+        }
     }
 
     pub(super) fn on_pubsub(&mut self, event: pubsub::Event) {
@@ -97,14 +100,15 @@ impl Behaviour {
                 let heard = name.map(|name| Heard {
                     name,
                     record: message.data,
-                    message: Some((message_id.clone(), propagation_source)),
+                    from: propagation_source,
+                    message: Some(message_id.clone()),
                 });
-                if heard.is_none_or(|heard| self.heard.try_send(heard).is_err()) {
-                    self.judge(&message_id, &propagation_source, Verdict::Ignore);
+                if heard.is_none_or(|heard| !self.inbox.put(heard)) {
+                    self.parts.pubsub.judge(&message_id, &propagation_source, Verdict::Ignore);
                 }
             }
             gossipsub::Event::Subscribed { peer_id, topic } => {
-                if self.parts.pubsub.topics().any(|mine| *mine == topic) {
+                if self.parts.pubsub.is_subscribed(&topic) {
                     self.ask_for(peer_id, &topic);
                 }
             }
@@ -122,13 +126,13 @@ impl Behaviour {
     }
 
     /// Takes a record that was put here as one that was heard, if its name is listened for.
-    pub(super) fn hear(&mut self, key: &RecordKey, record: Vec<u8>) {
+    pub(super) fn hear(&mut self, from: PeerId, key: &RecordKey, record: Vec<u8>) {
         let topic = pubsub::topic(key).hash();
-        if self.parts.pubsub.topics().any(|mine| *mine == topic)
+        if self.parts.pubsub.is_subscribed(&topic)
             && let Some(name) = pubsub::name_of(&topic)
         {
             // Where there are too many, it will be told again.
-            let _ = self.heard.try_send(Heard { name, record, message: None });
+            self.inbox.put(Heard { name, record, from, message: None });
         }
     }
 
@@ -142,11 +146,11 @@ impl Behaviour {
                 // Who is gone by now needs no answer.
                 let _ = self.parts.fetch.send_response(channel, value);
             }
-            Event::Message { message: Message::Response { request_id, response }, .. } => {
+            Event::Message { peer: from, message: Message::Response { request_id, response }, .. } => {
                 match (self.fetches.remove(&request_id), response) {
                     (Some(Asker::Resolver(values)), Some(value)) => drop(values.send(value)),
                     (Some(Asker::Listener(name)), Some(record)) => {
-                        let _ = self.heard.try_send(Heard { name, record, message: None });
+                        self.inbox.put(Heard { name, record, from, message: None });
                     }
                     _ => {}
                 }

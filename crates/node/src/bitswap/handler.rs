@@ -277,6 +277,11 @@ impl Handler {
         }
     }
 
+    /// When this connection was last heard.
+    pub(super) fn heard(&self) -> Arc<Heard> {
+        self.heard.clone()
+    }
+
     fn opened(&mut self, mut negotiated: Negotiated, lane: Lane) {
         let version = negotiated.version;
         negotiated.stream.ignore_for_keep_alive();

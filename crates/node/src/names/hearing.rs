@@ -1,7 +1,7 @@
 //! What is heard of names: of those that are followed, the newest record is kept; of own ones, see `own`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
@@ -82,18 +82,22 @@ impl Hearing {
 impl Names {
     /// Judges what is heard, and keeps what is newer.
     pub async fn hear_all(self, mut heard: mpsc::Receiver<Heard>, commands: mpsc::Sender<Command>) {
-        while let Some(Heard { name, record, message }) = heard.recv().await {
+        let mut passed_on = HashMap::new();
+        while let Some(Heard { name, record, from, message }) = heard.recv().await {
             let bytes = record.clone();
-            let hearing = self.blocking(move |names| names.hear(name, bytes, SystemTime::now()));
-            let verdict = hearing.await.unwrap_or_else(|error| {
+            let hearing = self.blocking(move |names| names.judge(name, bytes, SystemTime::now()));
+            let (verdict, known) = hearing.await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "what was heard of a name is not kept");
-                Verdict::Ignore
+                (Verdict::Ignore, None)
             });
+            let is_right = matches!(verdict, Verdict::Accept);
+            let verdict = match known {
+                Some(known) if is_right && message.is_some() => once(&mut passed_on, name, known),
+                _ => verdict,
+            };
             // Others may ask for it here.
-            let keep =
-                matches!(verdict, Verdict::Accept).then(|| Command::Keep(Name::from(name).record(record)));
-            let judge = message.map(|(message, from)| Command::Judge(message, from, verdict));
-            for command in judge.into_iter().chain(keep) {
+            let keep = is_right.then(|| Command::Keep(Name::from(name).record(record)));
+            for command in [Command::Judge(from, message, verdict)].into_iter().chain(keep) {
                 if commands.send(command).await.is_err() {
                     return;
                 }
@@ -101,21 +105,32 @@ impl Names {
         }
     }
 
-    /// Takes a record as a peer told it, and says whether it is to be passed on.
+    /// Takes a record as a peer told it, and says whether it is the newest that is known.
     pub fn hear(&self, name: PeerId, bytes: Vec<u8>, now: SystemTime) -> Result<Verdict, Error> {
+        self.judge(name, bytes, now).map(|(verdict, _)| verdict)
+    }
+
+    /// The same with the record, if it is one.
+    fn judge(
+        &self,
+        name: PeerId,
+        bytes: Vec<u8>,
+        now: SystemTime,
+    ) -> Result<(Verdict, Option<ipns::Record>), Error> {
         if bytes.len() > ipns::MAX_BYTES {
-            return Ok(Verdict::Reject);
+            return Ok((Verdict::Reject, None));
         }
         let record = match ipns::Record::verify(name, bytes, now) {
             Ok(record) => record,
             // True once, so whoever passes it on is behind, and no liar.
-            Err(ipns::Error::Expired) => return Ok(Verdict::Ignore),
-            Err(ipns::Error::Invalid(_)) => return Ok(Verdict::Reject),
+            Err(ipns::Error::Expired) => return Ok((Verdict::Ignore, None)),
+            Err(ipns::Error::Invalid(_)) => return Ok((Verdict::Reject, None)),
         };
         let followed = self.hear_followed(name, &record)?;
-        let key = self.own_keys()?.into_iter().find(|key| key.public().to_peer_id() == name);
-        let own = key.map(|key| self.hear_own(&key, &record, now)).transpose()?;
-        Ok(own.or(followed).unwrap_or(Verdict::Ignore))
+        let keys = self.own_keys()?;
+        let key = keys.iter().find(|key| key.public().to_peer_id() == name);
+        let own = key.map(|key| self.hear_own(key, &record, now)).transpose()?;
+        Ok((own.or(followed).unwrap_or(Verdict::Ignore), Some(record)))
     }
 
     fn hear_followed(&self, name: PeerId, record: &ipns::Record) -> Result<Option<Verdict>, Error> {
@@ -136,6 +151,17 @@ impl Names {
         self.0.kept.set_head(&name, record.bytes())?;
         Ok(Some(Verdict::Accept))
     }
+}
+
+/// Passes a record on unless it, or a newer one of its name, was passed on before.
+///
+/// The newest one may have come by another way first, and peers behind this node wait for it all the same.
+fn once(passed_on: &mut HashMap<PeerId, ipns::Record>, name: PeerId, record: ipns::Record) -> Verdict {
+    if passed_on.get(&name).is_some_and(|passed| *passed >= record) {
+        return Verdict::Ignore;
+    }
+    passed_on.insert(name, record);
+    Verdict::Accept
 }
 
 impl Node {
@@ -226,6 +252,12 @@ mod tests {
         assert_eq!(follower.0.hearing.head(&name).unwrap().value(), b"/ipfs/b");
         assert_eq!(follower.0.kept.head(&name).unwrap(), Some(second.clone()));
         assert_eq!(*changes.borrow() - before, 2);
+        let mut passed_on = HashMap::new();
+        let mut pass = |bytes: &[u8]| {
+            let record = ipns::Record::verify(name, bytes.to_vec(), SystemTime::now()).unwrap();
+            matches!(once(&mut passed_on, name, record), Verdict::Accept)
+        };
+        assert_eq!([&first, &second, &second, &first].map(|record| pass(record)), [true, true, false, false]);
         let late = SystemTime::now() + Duration::from_secs(3 * 24 * 60 * 60);
         assert!(matches!(follower.hear(name, second, late), Ok(Verdict::Ignore)), "it has expired");
     }

@@ -1,28 +1,25 @@
 //! IPNS over pubsub, as Kubo has it: a topic for each name, whose messages are records. Whoever follows a name hears of a
 //! change at once; whoever joins asks for the last record by `fetch`. <https://specs.ipfs.tech/ipns/ipns-pubsub-router/>
 
+mod guard;
+mod topics;
+
 use cid::multibase::Base;
 use libp2p::{
     PeerId,
-    gossipsub::{
-        self, AllowAllSubscriptionFilter, ConfigBuilder, IdentTopic, IdentityTransform,
-        MaxCountSubscriptionFilter, MessageAuthenticity, MessageId, TopicHash,
-    },
+    gossipsub::{self, ConfigBuilder, IdentTopic, MessageAuthenticity, MessageId, TopicHash},
     identity::Keypair,
     kad::RecordKey,
 };
 
+pub use guard::Behaviour;
 pub use libp2p::gossipsub::MessageAcceptance as Verdict;
 
 use crate::Error;
 
-/// Topics that one peer may subscribe to.
-const TOPICS_OF_A_PEER: usize = 4096;
 /// Messages that wait for one peer.
 const WAITING: usize = 512;
 
-pub type Behaviour =
-    gossipsub::Behaviour<IdentityTransform, MaxCountSubscriptionFilter<AllowAllSubscriptionFilter>>;
 pub type Event = gossipsub::Event;
 
 /// A record of a name that is listened for, as a peer told it.
@@ -30,8 +27,10 @@ pub type Event = gossipsub::Event;
 pub struct Heard {
     pub name: PeerId,
     pub record: Vec<u8>,
-    /// The message to be passed on, if it is right, and who sent it.
-    pub message: Option<(MessageId, PeerId)>,
+    /// The peer that told it.
+    pub from: PeerId,
+    /// The message to be passed on, if it is right and new.
+    pub message: Option<MessageId>,
 }
 
 /// Passes on only what was found to be right.
@@ -41,17 +40,13 @@ pub struct Heard {
 pub fn behaviour() -> Result<Behaviour, Error> {
     let failed = |e: &dyn std::fmt::Display| Error::Start(e.to_string());
     let config = ConfigBuilder::default().validate_messages().connection_handler_queue_len(WAITING).build();
-    let filter = MaxCountSubscriptionFilter {
-        filter: AllowAllSubscriptionFilter {},
-        max_subscribed_topics: TOPICS_OF_A_PEER,
-        max_subscriptions_per_request: TOPICS_OF_A_PEER,
-    };
     let author = MessageAuthenticity::Signed(Keypair::generate_ed25519());
-    let behaviour = Behaviour::new_with_subscription_filter(author, config.map_err(|e| failed(&e))?, filter);
-    behaviour.map_err(|e| failed(&e))
+    Behaviour::new(author, config.map_err(|e| failed(&e))?).map_err(|e| failed(&e))
 }
 
 const PREFIX: &str = "/record/";
+/// The topic of a name has some 70 bytes, that of the longest peer id some 110.
+const MAX_TOPIC_BYTES: usize = 128;
 
 /// The topic of a record's key.
 pub fn topic(key: &RecordKey) -> IdentTopic {
@@ -60,6 +55,9 @@ pub fn topic(key: &RecordKey) -> IdentTopic {
 
 /// The name whose topic it is.
 pub fn name_of(topic: &TopicHash) -> Option<PeerId> {
+    if topic.as_str().len() > MAX_TOPIC_BYTES {
+        return None;
+    }
     let key = Base::Base64Url.decode(topic.as_str().strip_prefix(PREFIX)?).ok()?;
     PeerId::from_bytes(key.strip_prefix(b"/ipns/")?).ok()
 }

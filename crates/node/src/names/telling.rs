@@ -124,12 +124,12 @@ impl Names {
     pub fn due(&self, now: SystemTime) -> Result<Vec<Due>, Error> {
         let valid = |record: &ipns::Record| record.until() > now;
         let mut all = Vec::new();
-        for key in self.own_keys()? {
+        for key in self.own_keys()?.iter() {
             let name = key.public().to_peer_id();
             let record = match self.own(&Name::from(name)).filter(valid) {
                 // Another machine has moved the name on.
                 Some(old) if self.foreign(&name)? > Some(old.clone()) => None,
-                Some(_) => self.prolong(&key, now)?,
+                Some(_) => self.prolong(key, now)?,
                 None => None,
             };
             all.push((name, record.map(|record| record.bytes().to_vec())));

@@ -124,7 +124,8 @@ impl Names {
         };
         let known: HashSet<_> = keys.iter().map(|key| key.public().to_peer_id()).collect();
         left.extend(signed.difference(&known));
-        let keys = keys.into_iter().filter(|key| signed.contains(&key.public().to_peer_id()));
+        let keys: Vec<_> =
+            keys.iter().filter(|key| signed.contains(&key.public().to_peer_id())).cloned().collect();
         let asked = stream::iter(keys)
             .map(|key| async {
                 let name = key.public().to_peer_id();

@@ -28,6 +28,7 @@ impl Peers {
         if self.is_connected(&id) {
             return Ok(id);
         }
+        self.want(id);
         let target = DialOpts::peer_id(id).condition(PeerCondition::Always);
         let dial = ipfs.connect(target.addresses(vec![address.clone()]).build());
         let dial = tokio::time::timeout(DIAL_TIMEOUT, dial);

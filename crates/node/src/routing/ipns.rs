@@ -1,6 +1,9 @@
 //! IPNS records: verified, and the best of several.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    cmp::Ordering,
+    time::{Duration, SystemTime},
+};
 
 use libp2p::PeerId;
 
@@ -18,9 +21,11 @@ pub enum Error {
     Expired,
 }
 
-/// A verified record. The greater of two is the one that counts: the higher sequence, then the
-/// later end; the bytes only so that everybody chooses the same.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A verified record. The greater of two is the one that counts: the higher sequence, then the later end; the rest only
+/// so that all peers choose the same.
+///
+/// Two of the same signed content are equal: a peer may write the bytes around it in any number of ways.
+#[derive(Clone, Debug)]
 pub struct Record {
     sequence: u64,
     until: SystemTime,
@@ -69,11 +74,35 @@ impl Record {
         self.until
     }
 
+    fn signed(&self) -> (u64, SystemTime, &[u8], Duration) {
+        (self.sequence, self.until, &self.value, self.ttl)
+    }
+
     /// The record as it came.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 }
+
+impl Ord for Record {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.signed().cmp(&other.signed())
+    }
+}
+
+impl PartialOrd for Record {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Record {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Record {}
 
 /// The record that counts, of those of one name.
 pub fn select<'a>(records: impl IntoIterator<Item = &'a Record>) -> Option<&'a Record> {

@@ -5,29 +5,37 @@ use std::{
 
 use libp2p::PeerId;
 
-/// One verification takes a tenth of a millisecond, so a peer costs less than a hundredth of a core.
-const EVERY: Duration = Duration::from_millis(40);
-/// What a peer may send at once: another node's hourly replication is one burst.
-const BURST: u32 = 256;
 /// Peers remembered before those that are idle are forgotten.
 const PEERS: usize = 1024;
 
-/// How often each peer may have something verified.
-#[derive(Default)]
+/// How much each peer may cost this node.
 pub struct Rates {
+    /// In what time one unit of an allowance comes back.
+    every: Duration,
+    /// The units of a whole allowance.
+    burst: u32,
     /// When a peer's allowance will be whole again.
     whole: HashMap<PeerId, Instant>,
 }
 
 impl Rates {
+    pub fn new(every: Duration, burst: u32) -> Self {
+        Self { every, burst, whole: HashMap::new() }
+    }
+
     /// Takes one from the allowance of `peer`; false where it is used up.
     pub fn allow(&mut self, peer: PeerId, now: Instant) -> bool {
+        self.allow_many(peer, 1, now)
+    }
+
+    /// Takes `units` from the allowance of `peer`; false where fewer are left.
+    pub fn allow_many(&mut self, peer: PeerId, units: u32, now: Instant) -> bool {
         if self.whole.len() >= PEERS {
             self.whole.retain(|_, whole| *whole > now);
         }
         let whole = self.whole.entry(peer).or_insert(now);
-        let next = (*whole).max(now) + EVERY;
-        let allowed = next <= now + EVERY * BURST;
+        let next = (*whole).max(now) + self.every * units;
+        let allowed = next <= now + self.every * self.burst;
         if allowed {
             *whole = next;
         }
@@ -39,9 +47,12 @@ impl Rates {
 mod tests {
     use super::*;
 
+    const EVERY: Duration = Duration::from_millis(40);
+    const BURST: u32 = 256;
+
     #[test]
     fn a_burst_is_allowed_and_then_the_rate_and_others_do_not_feel_it() {
-        let (mut rates, now, peer) = (Rates::default(), Instant::now(), PeerId::random());
+        let (mut rates, now, peer) = (Rates::new(EVERY, BURST), Instant::now(), PeerId::random());
         assert_eq!((0..1000).filter(|_| rates.allow(peer, now)).count(), BURST as usize);
         assert!(rates.allow(PeerId::random(), now));
         let later = now + EVERY * 10;
@@ -49,8 +60,15 @@ mod tests {
     }
 
     #[test]
+    fn what_costs_more_than_is_left_is_refused_and_takes_nothing() {
+        let (mut rates, now, peer) = (Rates::new(EVERY, BURST), Instant::now(), PeerId::random());
+        assert!(!rates.allow_many(peer, BURST + 1, now));
+        assert!(rates.allow_many(peer, BURST, now) && !rates.allow(peer, now));
+    }
+
+    #[test]
     fn peers_that_are_idle_are_forgotten() {
-        let (mut rates, now) = (Rates::default(), Instant::now());
+        let (mut rates, now) = (Rates::new(EVERY, BURST), Instant::now());
         (0..PEERS).for_each(|_| assert!(rates.allow(PeerId::random(), now)));
         assert!(rates.allow(PeerId::random(), now + EVERY * 2));
         assert_eq!(rates.whole.len(), 1);

@@ -69,12 +69,13 @@ impl Peer {
     async fn start(dial: Option<&Multiaddr>) -> Self {
         let key = Keypair::generate_ed25519();
         let id = key.public().to_peer_id();
-        let (store, peers, (commands, inbox)) = (Store::new(id), Peers::new(0), mpsc::channel(256));
+        let (store, peers, (commands, inbox)) = (Store::new(id), Peers::new(&[]), mpsc::channel(256));
         let settings = Settings {
             announce: Vec::new(),
             trust_listen_addresses: true,
-            always_serve_dht: true,
             handshakes: None,
+            public: false,
+            limits: crate::Limits::default(),
         };
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (bitswap, ..) = bitswap::start(Arc::new(Nothing), &tasks, &stop);

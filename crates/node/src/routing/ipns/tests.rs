@@ -79,3 +79,17 @@ fn the_higher_sequence_counts_and_then_the_later_end() {
     assert_eq!(select(&all[..2]), Some(&all[1]));
     assert_eq!(select([]), None);
 }
+
+#[test]
+fn records_of_the_same_signed_content_are_equal_whatever_bytes_stand_around_it() {
+    let (key, now) = (Keypair::generate_ed25519(), SystemTime::now());
+    let good = record(&key, 1, now + HOUR);
+    let verified = |bytes| Record::verify(name(&key), bytes, now).unwrap();
+    // Field 99, which no reader knows: a peer makes as many of them as it likes.
+    let padded = [&good[..], &[0x9a, 0x06, 3, b'a', b'b', b'c']].concat();
+    let (good, padded) = (verified(good), verified(padded));
+    assert_ne!(good.bytes(), padded.bytes());
+    assert_eq!(good, padded);
+    assert_eq!(select([&good, &padded]).unwrap().sequence(), 1);
+    assert_ne!(good, verified(record(&key, 1, now + HOUR * 2)));
+}

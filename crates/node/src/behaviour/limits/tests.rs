@@ -1,0 +1,138 @@
+use super::*;
+
+const LIMITS: Limits = Limits {
+    connections: 8,
+    inbound: 6,
+    of_a_network: 3,
+    count_private: false,
+    idle: Duration::ZERO,
+    settled: Duration::ZERO,
+};
+
+struct Table {
+    connections: Connections,
+    next: usize,
+    wanted: Vec<PeerId>,
+    heard: HashMap<ConnectionId, Instant>,
+}
+
+impl Table {
+    fn new(limits: Limits) -> Self {
+        Self { connections: Connections::new(limits), next: 0, wanted: Vec::new(), heard: HashMap::new() }
+    }
+
+    /// Opens a connection where it is admitted; which peer had to go for it.
+    fn open(&mut self, peer: PeerId, address: &str, inbound: bool) -> Result<Option<PeerId>, Refused> {
+        let address: Multiaddr = address.parse().unwrap();
+        let new = Newcomer { address: &address, inbound, wanted: self.wanted.contains(&peer) };
+        let heard = |id: &ConnectionId| self.heard.get(id).copied();
+        let closed = self.connections.admit(&new, |peer| self.wanted.contains(peer), heard)?;
+        self.next += 1;
+        self.connections.opened(ConnectionId::new_unchecked(self.next), peer, &address, inbound);
+        Ok(closed.map(|(peer, _)| peer))
+    }
+
+    fn fill(&mut self, count: usize, inbound: bool) -> Vec<PeerId> {
+        let peers: Vec<_> = (0..count).map(|_| PeerId::random()).collect();
+        for peer in &peers {
+            assert!(matches!(self.open(*peer, "/ip4/127.0.0.1/tcp/1", inbound), Ok(None)));
+        }
+        peers
+    }
+}
+
+fn public(n: u8) -> String {
+    format!("/ip4/203.0.113.{n}/tcp/1")
+}
+
+#[test]
+fn inbound_connections_leave_room_for_outbound_ones() {
+    let busy = Limits { settled: Duration::from_secs(3600), ..LIMITS };
+    let mut table = Table::new(busy);
+    table.fill(6, true);
+    assert!(matches!(table.open(PeerId::random(), &public(1), true), Err(Refused::Full(6))));
+    table.fill(2, false);
+    assert!(matches!(table.open(PeerId::random(), &public(1), false), Err(Refused::Full(8))));
+    // A peer that this node wants is neither refused nor counted out.
+    table.wanted.push(PeerId::random());
+    assert!(matches!(table.open(table.wanted[0], &public(1), true), Ok(None)));
+    assert!(matches!(table.open(table.wanted[0], &public(1), false), Ok(None)));
+}
+
+#[test]
+fn connections_from_one_public_network_are_bounded_and_private_ones_are_not() {
+    let mut table = Table::new(LIMITS);
+    for _ in 0..3 {
+        assert!(table.open(PeerId::random(), &public(1), true).is_ok());
+    }
+    assert!(matches!(table.open(PeerId::random(), &public(1), true), Err(Refused::Network(3))));
+    assert!(table.open(PeerId::random(), &public(2), true).is_ok());
+    assert!(
+        table.open(PeerId::random(), &public(1), false).is_ok(),
+        "what this node dials is not bounded so"
+    );
+    let mut table = Table::new(LIMITS);
+    for n in 0..3 {
+        assert!(table.open(PeerId::random(), &format!("/ip6/2001:db8::{n}/tcp/1"), true).is_ok());
+    }
+    let other_half = ["/ip6/2001:db8::ffff:1/tcp/1", "/ip6/2001:db8:0:1::1/tcp/1"];
+    let admitted = other_half.map(|address| table.open(PeerId::random(), address, true).is_ok());
+    assert_eq!(admitted, [false, true], "a /64 is one network");
+    let mut table = Table::new(Limits { count_private: true, ..LIMITS });
+    table.fill(3, true);
+    assert!(matches!(table.open(PeerId::random(), "/ip4/127.0.0.1/tcp/2", true), Err(Refused::Network(3))));
+}
+
+#[test]
+fn handshakes_of_one_network_are_bounded() {
+    let mut connections = Connections::new(LIMITS);
+    let [one, other] = [1, 2].map(|n| public(n).parse::<Multiaddr>().unwrap());
+    let id = ConnectionId::new_unchecked;
+    assert!((0..MAX_PENDING_OF_A_NETWORK).all(|n| connections.begin(id(n), &one).is_ok()));
+    assert!(connections.begin(id(100), &one).is_err() && connections.begin(id(101), &other).is_ok());
+    connections.end(&id(0));
+    assert!(connections.begin(id(102), &one).is_ok());
+}
+
+#[test]
+fn further_connections_of_a_peer_give_way_first() {
+    let mut table = Table::new(Limits { settled: Duration::from_secs(3600), ..LIMITS });
+    table.fill(4, true);
+    let greedy = PeerId::random();
+    for _ in 0..2 {
+        assert!(matches!(table.open(greedy, "/ip4/127.0.0.1/tcp/1", true), Ok(None)));
+    }
+    assert_eq!(table.open(PeerId::random(), &public(1), true).unwrap(), Some(greedy));
+    assert!(table.open(PeerId::random(), &public(1), true).is_err(), "its last one stays");
+}
+
+#[test]
+fn a_crowded_network_gives_way_before_others_and_then_the_longest_idle() {
+    let mut table = Table::new(LIMITS);
+    let peers: Vec<_> = (0..6).map(|_| PeerId::random()).collect();
+    for (n, peer) in peers.iter().enumerate() {
+        assert!(matches!(table.open(*peer, &public([1, 2, 3, 3, 4, 5][n]), true), Ok(None)));
+    }
+    let gone = table.open(PeerId::random(), &public(6), true).unwrap().unwrap();
+    assert!(peers[2..4].contains(&gone));
+    // Bytes came last from the one that is here for longest.
+    table.heard.insert(ConnectionId::new_unchecked(1), Instant::now() + Duration::from_secs(9));
+    assert_eq!(table.open(PeerId::random(), &public(7), true).unwrap(), Some(peers[1]));
+}
+
+#[test]
+fn a_busy_connection_and_a_fresh_one_do_not_give_way() {
+    let hour = Duration::from_secs(3600);
+    for limits in [Limits { idle: hour, ..LIMITS }, Limits { settled: hour, ..LIMITS }] {
+        let mut table = Table::new(limits);
+        table.fill(6, true);
+        assert!(matches!(table.open(PeerId::random(), &public(1), true), Err(Refused::Full(6))));
+    }
+}
+
+#[test]
+fn wanted_peers_do_not_give_way() {
+    let mut table = Table::new(LIMITS);
+    table.wanted = table.fill(6, true);
+    assert!(matches!(table.open(PeerId::random(), &public(1), true), Err(Refused::Full(6))));
+}

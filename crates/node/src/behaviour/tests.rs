@@ -1,0 +1,64 @@
+use std::{io, sync::Arc};
+
+use libp2p::core::Endpoint;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::*;
+use crate::{Blocks, routing::Keeper};
+
+struct Nothing;
+
+impl Blocks for Nothing {
+    fn size(&self, _: &Cid) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
+
+    fn get(&self, _: &Cid) -> io::Result<Option<bytes::Bytes>> {
+        Ok(None)
+    }
+}
+
+/// What is dialled of a peer that says of itself that it is everywhere, sorted.
+async fn dialled(public: bool, peer: PeerId, configured: &[Multiaddr]) -> Vec<String> {
+    let (dir, key) = (tempfile::tempdir().unwrap(), Keypair::generate_ed25519());
+    let (_, inbox) = mpsc::channel(1);
+    let (hear, _) = mpsc::channel(1);
+    let (bitswap, ..) = bitswap::start(Arc::new(Nothing), &TaskTracker::new(), &CancellationToken::new());
+    let store = Keeper::open(dir.path(), key.public().to_peer_id()).await.store();
+    let settings = Settings {
+        announce: vec![],
+        trust_listen_addresses: false,
+        handshakes: None,
+        public,
+        limits: Limits::default(),
+    };
+    let peers = Peers::new(configured);
+    let mut behaviour = Behaviour::new(&key, settings, bitswap, (inbox, hear), peers, store).unwrap();
+    for address in
+        ["/dns4/example.org/tcp/1", "/ip4/10.0.0.1/tcp/22", "/ip4/127.0.0.1/tcp/22", "/ip4/203.0.113.9/tcp/1"]
+    {
+        behaviour.parts.kad.add_address(&peer, address.parse().unwrap());
+    }
+    let id = ConnectionId::new_unchecked(1);
+    let addresses = behaviour.handle_pending_outbound_connection(id, Some(peer), &[], Endpoint::Dialer);
+    let without_id = |address: Multiaddr| address.to_string().replace(&format!("/p2p/{peer}"), "");
+    let mut addresses: Vec<_> = addresses.unwrap().into_iter().map(without_id).collect();
+    addresses.sort();
+    addresses
+}
+
+#[tokio::test]
+async fn dns_and_private_addresses_that_strangers_tell_are_not_dialled_without_consent() {
+    let peer = PeerId::random();
+    let (dns, lan, here, public) = (
+        "/dns4/example.org/tcp/1",
+        "/ip4/10.0.0.1/tcp/22",
+        "/ip4/127.0.0.1/tcp/22",
+        "/ip4/203.0.113.9/tcp/1",
+    );
+    assert_eq!(dialled(false, peer, &[]).await, [lan, here, public], "a small swarm is on private addresses");
+    assert_eq!(dialled(true, peer, &[]).await, [dns, public]);
+    // Of a peer that the user named, all that it says counts.
+    let configured = [format!("{public}/p2p/{peer}").parse().unwrap()];
+    assert_eq!(dialled(false, peer, &configured).await, [dns, lan, here, public]);
+}

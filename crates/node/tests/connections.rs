@@ -1,0 +1,274 @@
+//! How many connections a node has, and who gets through when strangers hold them all.
+
+use std::{
+    collections::HashMap,
+    io,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use libp2p::{
+    PeerId, Swarm,
+    multiaddr::Protocol,
+    noise,
+    swarm::{
+        SwarmEvent,
+        dial_opts::{DialOpts, PeerCondition},
+        dummy,
+    },
+    tcp, yamux,
+};
+use multihash_codetable::{Code, MultihashDigest};
+use ocipfs_node::{Blocks, Cid, Limits, Multiaddr, Name, Node, Options};
+use tokio::{sync::watch, task::JoinHandle};
+
+const SOON: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(20);
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[derive(Default)]
+struct Memory(Mutex<HashMap<Cid, Bytes>>);
+
+impl Blocks for Memory {
+    fn size(&self, cid: &Cid) -> io::Result<Option<u64>> {
+        Ok(self.0.lock().unwrap().get(cid).map(|data| data.len() as u64))
+    }
+
+    fn get(&self, cid: &Cid) -> io::Result<Option<Bytes>> {
+        Ok(self.0.lock().unwrap().get(cid).cloned())
+    }
+}
+
+/// Starts a node that has one block, which is named by the node.
+async fn start(dir: &Path, limits: Limits, peers: Vec<Multiaddr>) -> (Node, Cid) {
+    let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
+    let data = Bytes::from(dir.display().to_string());
+    let cid = Cid::new_v1(0x55, Code::Sha2_256.digest(&data));
+    let store = Memory(Mutex::new([(cid, data)].into()));
+    let options = Options { listen, limits, peers, ..Options::new(dir) };
+    (Node::start(options, Arc::new(store)).await.unwrap(), cid)
+}
+
+async fn address(node: &Node) -> Multiaddr {
+    node.listen_addresses().await.swap_remove(0)
+}
+
+async fn soon<T>(what: &str, wait: impl Future<Output = T>) -> T {
+    tokio::time::timeout(SOON, wait).await.unwrap_or_else(|_| panic!("still waiting: {what}"))
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    soon(what, waiting).await;
+}
+
+fn has(node: &Node, peer: PeerId) -> bool {
+    node.peers().iter().any(|known| known.id == peer)
+}
+
+/// Whether a peer is connected and has said what it is.
+fn is_identified(node: &Node, peer: PeerId) -> bool {
+    node.peers().iter().any(|known| known.id == peer && known.agent.is_some())
+}
+
+/// A peer that holds connections and says nothing.
+struct Stranger {
+    open: watch::Receiver<usize>,
+    running: JoinHandle<()>,
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+impl Stranger {
+    /// Dials a node so often at once, and waits for what comes of it.
+    async fn dial(node: &Multiaddr, connections: usize) -> Self {
+        let mut swarm = swarm();
+        let Some(Protocol::P2p(peer)) = node.iter().last() else { panic!("an address with a peer id") };
+        for _ in 0..connections {
+            let dial = DialOpts::peer_id(peer).condition(PeerCondition::Always);
+            swarm.dial(dial.addresses(vec![node.clone()]).build()).unwrap();
+        }
+        let (count, open) = watch::channel(0);
+        let (mut left, (done, mut all)) = (connections, watch::channel(false));
+        let running = tokio::spawn(async move {
+            loop {
+                match swarm.select_next_some().await {
+                    SwarmEvent::ConnectionEstablished { .. } => count.send_modify(|open| *open += 1),
+                    SwarmEvent::ConnectionClosed { .. } => {
+                        count.send_modify(|open| *open -= 1);
+                        continue;
+                    }
+                    SwarmEvent::OutgoingConnectionError { .. } => {}
+                    _ => continue,
+                }
+                left -= 1;
+                done.send_replace(left == 0);
+            }
+        });
+        soon("all dials end", all.wait_for(|all| *all)).await.unwrap();
+        Self { open, running }
+    }
+
+    fn open(&self) -> usize {
+        *self.open.borrow()
+    }
+}
+
+fn swarm() -> Swarm<dummy::Behaviour> {
+    libp2p::SwarmBuilder::with_new_identity()
+        .with_tokio()
+        .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
+        .unwrap()
+        .with_behaviour(|_| dummy::Behaviour)
+        .unwrap()
+        .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(600)))
+        .build()
+}
+
+/// Fetches a block from whoever has it.
+async fn fetches(node: &Node, cid: Cid) {
+    let mut session = node.session(cid);
+    let fetched = soon("a block", session.root(PATIENCE)).await;
+    assert_eq!(fetched.unwrap().block.cid, cid);
+}
+
+/// A node full of strangers, the router that it is configured with, and a provider that only the router knows.
+async fn pulls_through(limits: Limits, strangers: usize, connections: usize) {
+    let dirs = [(); 5].map(|()| tempfile::tempdir().unwrap());
+    let (router, routed) = start(dirs[0].path(), Limits::default(), vec![]).await;
+    let (late, _) = start(dirs[1].path(), Limits::default(), vec![]).await;
+    let configured = vec![address(&router).await, address(&late).await];
+    late.shutdown().await;
+    drop(late);
+    let (provider, provided) = start(dirs[2].path(), Limits::default(), vec![]).await;
+    provider.connect(&configured[0]).await.unwrap();
+    provider.announce([provided]);
+    until("it is announced", || provider.announcing().announced == 1).await;
+
+    let (node, _) = start(dirs[3].path(), limits, configured).await;
+    let to = address(&node).await;
+    until("the router is connected", || has(&node, router.peer_id())).await;
+    let mut all = Vec::new();
+    for _ in 0..strangers {
+        all.push(Stranger::dial(&to, connections).await);
+    }
+    let open = || all.iter().map(Stranger::open).sum::<usize>();
+    until("those above the limit are closed", || open() <= limits.inbound).await;
+    assert!(open() + 8 >= limits.inbound, "strangers hold {} connections", open());
+
+    fetches(&node, routed).await;
+    fetches(&node, provided).await;
+    assert!(has(&node, provider.peer_id()), "it was dialled");
+    // One that it is configured with, which comes by itself.
+    let (late, _) = start(dirs[1].path(), Limits::default(), vec![]).await;
+    late.connect(&to).await.unwrap();
+    until("a configured peer gets in", || is_identified(&node, late.peer_id())).await;
+    let (other, _) = start(dirs[4].path(), Limits::default(), vec![]).await;
+    node.connect(&address(&other).await).await.unwrap();
+    until("a peer that a user asks for is connected", || is_identified(&node, other.peer_id())).await;
+    for node in [router, late, provider, node, other] {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_64_peers_with_8_connections_each_hold_all_slots_configured_peers_and_providers_get_through() {
+    pulls_through(Limits::default(), 64, 8).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_busy_or_young_strangers_hold_all_slots_configured_peers_and_providers_get_through() {
+    let limits = Limits { connections: 24, inbound: 16, idle: HOUR, settled: HOUR, ..Limits::default() };
+    pulls_through(limits, 32, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_stranger_gives_way_to_a_new_peer_when_the_node_is_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        connections: 6,
+        inbound: 4,
+        idle: Duration::ZERO,
+        settled: Duration::ZERO,
+        ..Limits::default()
+    };
+    let (node, _) = start(dir.path(), limits, vec![]).await;
+    let to = address(&node).await;
+    let mut all = Vec::new();
+    for _ in 0..12 {
+        all.push(Stranger::dial(&to, 1).await);
+    }
+    until("the first gave way", || all[..8].iter().all(|stranger| stranger.open() == 0)).await;
+    assert!(all[8..].iter().all(|stranger| stranger.open() == 1));
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_from_one_address_are_bounded() {
+    let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let limits = Limits { of_a_network: 3, count_private: true, ..Limits::default() };
+    let (node, _) = start(dirs[0].path(), limits, vec![]).await;
+    let to = address(&node).await;
+    let mut all = Vec::new();
+    for _ in 0..6 {
+        all.push(Stranger::dial(&to, 1).await);
+    }
+    until("those above the limit are closed", || all[3..].iter().all(|stranger| stranger.open() == 0)).await;
+    assert!(all[..3].iter().all(|stranger| stranger.open() == 1));
+    // What the node dials itself is not bounded so.
+    let (other, _) = start(dirs[1].path(), Limits::default(), vec![]).await;
+    node.connect(&address(&other).await).await.unwrap();
+    for node in [node, other] {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "thirty nodes in one process take minutes on two busy cores"]
+async fn a_publisher_with_three_times_as_many_followers_as_connections_reaches_them_all() {
+    const FOLLOWERS: usize = 30;
+    const TTL: Duration = Duration::from_secs(60);
+    let dirs: Vec<_> = (0..=FOLLOWERS).map(|_| tempfile::tempdir().unwrap()).collect();
+    let limits = Limits {
+        connections: 10,
+        inbound: 8,
+        idle: Duration::ZERO,
+        settled: Duration::from_secs(4),
+        ..Limits::default()
+    };
+    let (publisher, _) = start(dirs[0].path(), limits, vec![]).await;
+    let (name, to) = (Name::of(publisher.own_key()), address(&publisher).await);
+    let mut followers = Vec::new();
+    for dir in &dirs[1..] {
+        let (follower, _) = start(dir.path(), Limits::default(), vec![to.clone()]).await;
+        follower.follow(name).await.unwrap();
+        followers.push(follower);
+    }
+    for n in 0..3 {
+        let value = format!("/ipfs/bafybeiat5rs4tk3kvllj4uu5zr652qnp7kxc4ttewhc5md23gxflqqp7lu/{n}");
+        publisher.publish(publisher.own_key(), &value, TTL).await.unwrap();
+        let means = |follower: &Node| follower.head(&name).is_some_and(|head| head.value == value);
+        let all = async {
+            while !followers.iter().all(means) {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        // The last ones to be let in were refused several times, so they pause for up to a minute.
+        tokio::time::timeout(4 * SOON, all).await.expect("each follower hears of an update");
+    }
+    until("the limit holds", || publisher.peers().len() <= limits.connections).await;
+    for node in followers.into_iter().chain([publisher]) {
+        node.shutdown().await;
+    }
+}
