@@ -3,7 +3,7 @@
 #[path = "../clients/mod.rs"]
 mod clients;
 mod dns;
-#[path = "../go.rs"]
+#[path = "../go/mod.rs"]
 mod go;
 mod harness;
 mod http;
