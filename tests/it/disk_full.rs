@@ -125,17 +125,18 @@ async fn a_pull_larger_than_the_disk_streams_through_and_is_kept_when_there_is_r
     nothing_is_left(&node);
 }
 
-/// Pulls that each may have a part of the disk, and together pass what is left of it, which a neighbour takes meanwhile.
+/// A pull that may have its part of the disk, the rest of which a neighbour takes meanwhile.
 async fn a_pull_that_fails_on_a_full_disk_gives_its_room_back() {
     let source = Serve::start(&[]);
-    let large = Layer::add(&source, &noise(90 << 20));
+    let large = Layer::add(&source, &noise(130 << 20));
     let disk = SmallDisk::mount(300);
     let node = Serve::start_in(&disk.node_dir(), &["--peer", source.address()]);
     let response = reqwest::get(node.url(&large.blob_path())).await.expect("an answer");
     assert_eq!(response.status(), 200);
+    // At once, and before the pull is at its end.
     let neighbour = disk.disk.path().join("neighbour");
-    until("it has begun", || files_below(&disk.node_dir(), "incoming") == 1).await;
-    fs::write(&neighbour, vec![1; 225 << 20]).expect("room");
+    let taken = Command::new("fallocate").args(["--length", "210MiB"]).arg(&neighbour).status();
+    assert!(taken.expect("fallocate").success());
     assert!(response.bytes().await.is_err(), "the disk is full");
     until("what had come is gone", || node.stored("arriving") == 0).await;
     fs::remove_file(&neighbour).expect("a file");

@@ -16,8 +16,6 @@ pub(crate) use dial::peer_id;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// A connection that is closed sooner was refused, or its peer is in trouble.
-const LIVED: Duration = Duration::from_secs(60);
 /// How long a fresh node's first dials may hold up the verdict that there is nobody to ask.
 const SETTLING: Duration = Duration::from_secs(5);
 
@@ -50,6 +48,8 @@ struct Shared {
     configured: HashSet<PeerId>,
     /// Peers that it dialled by itself, until they are gone.
     wanted: Mutex<HashSet<PeerId>>,
+    /// Configured peers that identified themselves since they were last dialled.
+    identified: Mutex<HashSet<PeerId>>,
     /// First dials that have not ended yet.
     dialling: watch::Sender<usize>,
     started: Instant,
@@ -64,6 +64,7 @@ impl Peers {
             joins: watch::Sender::new(0),
             configured: configured.iter().filter_map(|address| peer_id(address).ok()).collect(),
             wanted: Mutex::default(),
+            identified: Mutex::default(),
             dialling: watch::Sender::new(configured.len()),
             started: Instant::now(),
         }))
@@ -108,12 +109,24 @@ impl Peers {
         self.0.configured.contains(id)
     }
 
+    /// Whether a configured peer has identified itself since this was last asked: then it did not refuse the connection.
+    fn was_identified(&self, id: &PeerId) -> bool {
+        self.identified_peers().remove(id)
+    }
+
+    fn identified_peers(&self) -> MutexGuard<'_, HashSet<PeerId>> {
+        self.0.identified.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn wanted(&self) -> MutexGuard<'_, HashSet<PeerId>> {
         self.0.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes what a peer calls itself; whether it is the first time since it connected.
     pub(crate) fn identified(&self, id: &PeerId, agent: String) -> bool {
+        if self.is_configured(id) {
+            self.identified_peers().insert(*id);
+        }
         let mut table = self.table();
         let Some(peer) = table.get_mut(id) else { return false };
         // A peer chooses this text: what is shown of it is short and printable.
@@ -158,7 +171,7 @@ impl Peers {
         while holds(self) && changes.changed().await.is_ok() {}
     }
 
-    /// Dials `address` whenever the table is not `enough`, pausing longer each time until a connection has lived.
+    /// Dials `address` whenever the table is not `enough`, pausing longer each time until the peer has identified itself.
     pub(crate) async fn keep(self, ipfs: Ipfs, address: Multiaddr, enough: impl Fn(&Self) -> bool) {
         let mut pause = Pause::default();
         let mut first = true;
@@ -166,12 +179,11 @@ impl Peers {
             if let Err(error) = self.dial(&ipfs, &address).await {
                 tracing::debug!(%address, %error, "peer not reached, will try again");
             }
-            let dialled = Instant::now();
             if std::mem::take(&mut first) {
                 self.0.dialling.send_modify(|left| *left = left.saturating_sub(1));
             }
             self.wait_while(&enough).await;
-            let pause = pause.next(dialled.elapsed());
+            let pause = pause.next(peer_id(&address).is_ok_and(|id| self.was_identified(&id)));
             tokio::time::sleep(pause.mul_f64(rand::random_range(0.8..1.2))).await;
         }
     }
@@ -188,8 +200,8 @@ impl Default for Pause {
 
 impl Pause {
     /// Twice as long each time, also where a peer takes a connection only to close it.
-    fn next(&mut self, lived: Duration) -> Duration {
-        let pause = if lived < LIVED { self.0 } else { FIRST_PAUSE };
+    fn next(&mut self, was_taken: bool) -> Duration {
+        let pause = if was_taken { FIRST_PAUSE } else { self.0 };
         self.0 = (pause * 2).min(LONGEST_PAUSE);
         pause
     }
@@ -200,11 +212,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pause_before_a_redial_grows_until_a_connection_has_lived() {
+    fn the_pause_before_a_redial_grows_until_the_peer_has_identified_itself() {
         let mut pause = Pause::default();
-        let refused: Vec<_> = (0..9).map(|_| pause.next(Duration::from_millis(20)).as_millis()).collect();
+        let refused: Vec<_> = (0..9).map(|_| pause.next(false).as_millis()).collect();
         assert_eq!(refused, [500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]);
-        assert_eq!(pause.next(LIVED), FIRST_PAUSE);
-        assert_eq!(pause.next(Duration::ZERO), FIRST_PAUSE * 2);
+        assert_eq!(pause.next(true), FIRST_PAUSE);
+        assert_eq!(pause.next(false), FIRST_PAUSE * 2);
     }
 }

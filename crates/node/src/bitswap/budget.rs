@@ -45,8 +45,8 @@ const MAX_UNREQUESTED: u64 = 32 << 20;
 /// A block whose want was cancelled may still come for so long.
 const LATE: Duration = Duration::from_secs(60);
 /// Streams of one peer that are read, and of those how many may wait for memory: each holds a window of 256 KiB or more.
-/// Some peers open a stream for each message.
-const STREAMS: [(usize, usize); 3] = [(16, 8), (64, 8), (128, 128)];
+/// Helia and boxo open a stream for each message, and say nothing again of one that was not read.
+const STREAMS: [(usize, usize); 3] = [(256, 8), (256, 256), (256, 256)];
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -117,7 +117,7 @@ async fn keeps_back(made: &Made, kept_back: Vec<Cid>) -> Hostile {
 
 async fn a_private_push_is_not_shown_to_a_peer_whose_file_embeds_its_blocks() {
     let image = Image::of("secret", 300_000);
-    let secrets = image.blobs().map(|blob| raw(blob)).into_iter().chain([raw(&image.manifest)]);
+    let secrets = image.blobs().map(raw).into_iter().chain([raw(&image.manifest)]);
     let secrets: Vec<Cid> = secrets.collect();
     let (made, filler) = embedding(&image);
     let hostile = keeps_back(&made, [&secrets[..], &[filler]].concat()).await;
@@ -138,8 +138,7 @@ async fn a_private_push_is_not_shown_to_a_peer_whose_file_embeds_its_blocks() {
 
 async fn a_private_push_is_not_shown_because_a_client_pulls_by_its_cid() {
     let image = Image::of("secret", 300_000);
-    let secrets: Vec<Cid> =
-        image.blobs().map(|blob| raw(blob)).into_iter().chain([raw(&image.manifest)]).collect();
+    let secrets: Vec<Cid> = image.blobs().map(raw).into_iter().chain([raw(&image.manifest)]).collect();
     let public = Made::of(noise(1000));
     let hostile = keeps_back(&public, Vec::new()).await;
     let dir = tempfile::tempdir().unwrap();

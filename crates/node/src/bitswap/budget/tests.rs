@@ -92,16 +92,14 @@ async fn proven_peers_that_send_nothing_give_their_memory_to_one_that_does() {
 }
 
 #[tokio::test]
-async fn the_streams_of_a_peer_are_few_until_it_delivers() {
+async fn the_streams_of_a_peer_that_wait_for_memory_are_few_until_it_is_asked() {
     let (budget, _) = Budget::new();
     let share = budget.share(PeerId::random());
-    let open = |share: &Arc<Share>| (0..1000).map_while(|_| share.stream()).collect::<Vec<_>>();
-    assert_eq!(open(&share).len(), 16);
+    assert_eq!(share.streams(), (256, 8));
     share.asked();
-    assert_eq!(open(&share).len(), 64);
-    share.delivered();
-    let streams = open(&share);
-    assert_eq!(streams.len(), 128);
+    assert_eq!(share.streams(), (256, 256));
+    let streams: Vec<_> = (0..1000).map_while(|_| share.stream()).collect();
+    assert_eq!(streams.len(), 256);
     drop(streams);
     assert_eq!(share.streams.load(Ordering::Relaxed), 0);
 }
