@@ -84,6 +84,12 @@ pub enum Error {
     Content(#[from] content::Error),
 }
 
+impl From<content::StoreError> for Error {
+    fn from(error: content::StoreError) -> Self {
+        Self::Content(error.into())
+    }
+}
+
 /// The entries of a directory, as far as a repository name can hold them and a message should.
 fn told(entries: &[String]) -> String {
     const MOST: usize = 20;

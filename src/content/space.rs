@@ -50,7 +50,7 @@ const AT_ONCE: usize = 128;
 /// So much of a limit is freed beyond what is needed, so that not every file that comes has to look for room.
 const SLACK: u64 = 16;
 
-/// Files that come, and that nobody asked to keep, take this part of what is free on the disk.
+/// Files that come only to be cached take this part of what is free on the disk.
 const SHARE: u64 = 2;
 /// Nothing was counted yet.
 const UNKNOWN: u64 = u64::MAX;
@@ -60,7 +60,7 @@ pub struct Space {
     cache_size: Option<u64>,
     max_size: Option<u64>,
     arrivals: Arc<Arrivals>,
-    /// Bytes that somebody keeps, as they were last counted.
+    /// Bytes that a holder keeps, as they were last counted.
     kept: AtomicU64,
     /// What was counted last, when, and how long that took.
     counted: Mutex<Option<(Counted, Instant, Duration)>>,
@@ -139,7 +139,7 @@ impl Space {
         Ok(is_cached && self.kept(store)?.saturating_add(size) <= limit)
     }
 
-    /// Bytes that somebody keeps, as they were last counted.
+    /// Bytes that a holder keeps, as they were last counted.
     fn kept(&self, store: &Store) -> Result<u64, Error> {
         if self.kept.load(Ordering::Relaxed) == UNKNOWN {
             self.census(store)?;

@@ -23,7 +23,7 @@ use super::{
 pub async fn ask(request: Request, offline: Options, mut note: impl FnMut(Note)) -> Result<Reply, Failure> {
     match connect(&offline.data_dir).await {
         Ok((stream, path)) => {
-            let trusted = Trusted::of(&offline.data_dir).map_err(Failure::new)?;
+            let trusted = Trusted::of(&offline.data_dir);
             trusted.check_peer(&stream)?;
             if let Some(dir) = path.parent().filter(|_| socket::is_elsewhere(&offline.data_dir)) {
                 trusted.check_dir(dir)?;

@@ -47,6 +47,11 @@ impl Network {
 
     /// Refuses to start a directory of another network, unless it is to `change`.
     pub fn check(&self, data_dir: &Path, change: bool) -> Result<(), Failure> {
+        self.before(data_dir, change).map(drop)
+    }
+
+    /// Returns the network that a directory belongs to, if it may start in this one.
+    fn before(&self, data_dir: &Path, change: bool) -> Result<Option<Self>, Failure> {
         match recorded(data_dir)? {
             Some(before) if before != *self && !change => Err(Failure::new(format!(
                 "the node directory {} belongs to {before}, and would join {self}: its peer id, the names that it \
@@ -54,14 +59,13 @@ impl Network {
                 data_dir.display()
             ))
             .hint(before.way_back())),
-            _ => Ok(()),
+            before => Ok(before),
         }
     }
 
     /// Records the network of a locked directory. One that changes it shows nothing that is here until it is shared again.
     pub fn enter(&self, data_dir: &Path, change: bool, store: &Store) -> Result<(), Failure> {
-        self.check(data_dir, change)?;
-        let before = recorded(data_dir)?;
+        let before = self.before(data_dir, change)?;
         if before.as_ref() == Some(self) {
             return Ok(());
         }

@@ -57,7 +57,7 @@ impl Server {
             );
             fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
             // It may have been there before.
-            Trusted::of(data_dir).map_err(failed)?.check_dir(dir)?;
+            Trusted::of(data_dir).check_dir(dir)?;
         }
         let listener = trust::bind(&path).map_err(failed)?;
         Ok(Self { listener, path, own_dir })

@@ -12,7 +12,7 @@ const LONGEST: usize = 107;
 
 /// The socket's path: in the node directory, or a short one derived from it where that is too long.
 pub fn path(data_dir: &Path) -> PathBuf {
-    paths(data_dir, std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)).swap_remove(0)
+    all(data_dir).swap_remove(0)
 }
 
 /// Every path that the socket may have: the process that bound it may have had no directory at run time.

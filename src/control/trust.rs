@@ -15,12 +15,11 @@ use super::Failure;
 pub struct Trusted([u32; 3]);
 
 impl Trusted {
-    /// Returns those of a node directory. Needs a runtime.
-    pub fn of(data_dir: &Path) -> io::Result<Self> {
-        // A pair of sockets knows the user of the process.
-        let own = UnixStream::pair()?.0.peer_cred()?.uid();
+    /// Returns those of a node directory.
+    pub fn of(data_dir: &Path) -> Self {
+        let own = rustix::process::geteuid().as_raw();
         let owner = fs::metadata(data_dir).map_or(own, |data| data.uid());
-        Ok(Self([own, 0, owner]))
+        Self([own, 0, owner])
     }
 
     /// Refuses a directory for the socket that another user could have prepared.
@@ -70,11 +69,11 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_socket_directory_that_other_users_can_use_is_refused() {
+    #[test]
+    fn a_socket_directory_that_other_users_can_use_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        let trusted = Trusted::of(dir.path()).unwrap();
+        let trusted = Trusted::of(dir.path());
         trusted.check_dir(dir.path()).unwrap();
         let (open, link, file) = (dir.path().join("open"), dir.path().join("link"), dir.path().join("file"));
         fs::create_dir(&open).unwrap();
@@ -100,7 +99,7 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         let stream = UnixStream::connect(&path).await.unwrap();
         listener.accept().await.unwrap();
-        Trusted::of(dir.path()).unwrap().check_peer(&stream).unwrap();
+        Trusted::of(dir.path()).check_peer(&stream).unwrap();
         let refused = Trusted([u32::MAX; 3]).check_peer(&stream).unwrap_err();
         assert!(refused.message.contains("answered by a process of the user"), "{}", refused.message);
     }

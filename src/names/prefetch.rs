@@ -18,7 +18,6 @@ use super::{
     Resolver,
     followed::{Depth, Fetching},
 };
-use crate::{content::StoreError, images};
 use walk::Walk;
 
 /// How much of followed names is fetched before it is asked for.
@@ -81,21 +80,6 @@ const FIRST_PAUSE: Duration = Duration::from_secs(15);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30 * 60);
 /// A walk that takes longer gives way to a newer root; what it fetched is kept.
 const TURN: Duration = Duration::from_secs(5);
-
-/// Why a walk ended early.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error(transparent)]
-    Images(#[from] images::Error),
-    #[error(transparent)]
-    Content(#[from] crate::content::Error),
-}
-
-impl From<StoreError> for Error {
-    fn from(error: StoreError) -> Self {
-        Self::Content(error.into())
-    }
-}
 
 /// Fetches what followed names mean, and releases those that are not followed any more, until `stop`.
 pub async fn run(resolver: Resolver, policy: Prefetch, stop: CancellationToken) {

@@ -36,7 +36,7 @@ pub struct Login {
 /// Why a login fails.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoginError {
-    /// There is no such user, or the password is another.
+    /// The user is unknown, or the password is another.
     #[error("the name or the password is wrong")]
     Wrong,
     /// Not all of it would count.

@@ -13,9 +13,9 @@ pub struct PublicUrl {
     host: String,
 }
 
-/// Why a text is no such URL.
+/// Why a text is not such a URL.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is no URL of a registry: https://registry.example would be one")]
+#[error("{0:?} is not the URL of a registry: https://registry.example would be one")]
 pub struct NoPublicUrl(String);
 
 impl PublicUrl {

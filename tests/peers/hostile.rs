@@ -117,7 +117,7 @@ impl Hostile {
     /// Starts one that speaks pubsub, and never reads it.
     pub async fn of_pubsub() -> Self {
         let (mut hostile, _) = Self::listen(Keypair::generate_ed25519(), &[]).await;
-        let mut incoming = hostile.control.accept(PUBSUB).expect("nobody else accepts it");
+        let mut incoming = hostile.control.accept(PUBSUB).expect("only this accepts it");
         hostile.tasks[1] = tokio::spawn(async move {
             let mut unread = Vec::new();
             while let Some((_, stream)) = incoming.next().await {
@@ -142,7 +142,7 @@ impl Hostile {
             swarm.behaviour_mut().kad.store_mut().add_provider(record).expect("room for a record");
         }
         let mut control = swarm.behaviour().stream.new_control();
-        let incoming = control.accept(BITSWAP).expect("nobody else accepts it");
+        let incoming = control.accept(BITSWAP).expect("only this accepts it");
         let (connect, connected) = watch::channel(HashSet::new());
         let running = tokio::spawn(async move {
             loop {

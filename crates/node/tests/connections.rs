@@ -136,7 +136,7 @@ fn swarm() -> Swarm<dummy::Behaviour> {
         .build()
 }
 
-/// Fetches a block from whoever has it.
+/// Fetches a block from the peers that have it.
 async fn fetches(node: &Node, cid: Cid) {
     let mut session = node.session(cid);
     let fetched = soon("a block", session.root(PATIENCE)).await;

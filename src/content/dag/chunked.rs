@@ -93,7 +93,7 @@ impl Form {
     }
 
     /// Makes what `write` would make of the entries of a file that it wrote, after `edits`, which are in order. Reads and
-    /// writes no more than a few nodes of each level for each edit.
+    /// writes only a few nodes of each level for each edit.
     ///
     /// # Errors
     /// Fails where a node cannot be read, or where the file was not written here.

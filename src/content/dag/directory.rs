@@ -117,7 +117,7 @@ pub fn names_in(
     Ok(editor.all(&at)?.into_keys().collect())
 }
 
-/// What a path leads to in a tree; none where there is no such.
+/// What a path leads to in a tree; none where it leads nowhere.
 pub fn find(
     root: Cid,
     path: &str,

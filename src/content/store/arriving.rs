@@ -289,7 +289,7 @@ impl Arriving {
         inner.take(Key::of(&leaf.cid), place, (leaf.offset, end))
     }
 
-    /// Notes that the file takes over a block that came in this way: peers may know no more of the file than of that block.
+    /// Notes that the file takes over a block that came in this way: peers may learn of the file at most what they may of that block.
     pub fn take_over(&self, origin: Origin) {
         if origin < Origin::Added {
             let mut state = self.0.state();

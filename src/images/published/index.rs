@@ -31,8 +31,8 @@ pub(super) struct Written {
 }
 
 impl Published {
-    /// The index of a repository, the same bytes for the same repository; none where there is no such. Where what is known
-    /// of the one before allows it, no more of that is read than changes.
+    /// The index of a repository, the same bytes for the same repository; none where it does not exist. Where what is known
+    /// of the one before allows it, only what changes is read of that.
     pub(super) fn index(&self, before: Option<Version>, name: &Name) -> Result<Option<Index>, Error> {
         if let Some(before) = self.find(before, &format!("{name}/index.json"))?
             && let Some(written) = self.indexes.get(&(name.clone(), before))

@@ -32,7 +32,7 @@ pub fn is_digest(text: &str) -> bool {
 }
 
 impl Repositories {
-    /// Returns all entries of a repository; none where there is no such.
+    /// Returns all entries of a repository; none where it does not exist.
     pub fn listing(&self, name: &Name) -> Result<Option<Listing<Pushed>>, StoreError> {
         self.0.database.read(|read| {
             let Some(last_change) = moment(read, name)? else { return Ok(None) };
@@ -46,8 +46,8 @@ impl Repositories {
         })
     }
 
-    /// Returns the entries that may have changed after a number, without a manifest where there is no such entry now. None
-    /// where all are to be read, or where there is no such repository.
+    /// Returns the entries that may have changed after a number, without a manifest where the entry is gone. None
+    /// where all are to be read, or where the repository does not exist.
     pub fn changed_entries(
         &self,
         name: &Name,
@@ -76,7 +76,7 @@ impl Repositories {
     }
 }
 
-/// Returns the number of the last change; none where there is no such repository.
+/// Returns the number of the last change; none where the repository does not exist.
 fn moment(read: &ReadTransaction, name: &Name) -> Result<Option<u64>, StoreError> {
     let Some(repositories) = open(read, REPOSITORIES)? else { return Ok(None) };
     if repositories.get(name.as_str())?.is_none() {

@@ -6,10 +6,10 @@ use futures::{StreamExt, stream};
 use ocipfs_node::{Cid, Name as IpnsName};
 use ocipfs_oci::{Digest, Name};
 
-use super::{Error, Prefetch};
+use super::Prefetch;
 use crate::{
     content::{self, CidPath, Content, Difference, Nodes, differences},
-    images::layout::Prefetched,
+    images::{Error, layout::Prefetched},
     names::{
         Resolver,
         followed::{Depth, Missing, Root, Version},

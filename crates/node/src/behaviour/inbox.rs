@@ -94,7 +94,7 @@ mod tests {
         let later = again();
         assert!(inbox.put(first));
         assert_eq!(replays.into_iter().filter_map(|replay| inbox.put(replay).then_some(())).count(), 0);
-        assert!(inbox.put(asked_for), "an answer is no message");
+        assert!(inbox.put(asked_for), "an answer does not count as a message");
         inbox.forget();
         assert!(inbox.put(later));
         assert_eq!([records.recv().await, records.recv().await].into_iter().flatten().count(), 2);

@@ -165,7 +165,7 @@ impl Names {
         Ok(record)
     }
 
-    /// Signs what a name means anew, where its record has lived half of its life.
+    /// Extends the validity of the record of a name, where it has lived half of its life.
     pub fn prolong(&self, key: &Keypair, now: SystemTime) -> Result<Option<ipns::Record>, Error> {
         let turn = self.0.own.turn();
         match self.own(&Name::of(key)) {

@@ -40,7 +40,7 @@ impl Task {
                 let file = self.shared.file.clone();
                 let _ = tokio::task::spawn_blocking(move || file.discard()).await;
             }
-            // What there is no room for on the disk does not stand in the way of others.
+            // A file that does not fit on the disk gives its space back.
             Err(Error::Full) => {
                 let file = self.shared.file.clone();
                 let _ = tokio::task::spawn_blocking(move || file.discard_new()).await;
@@ -99,7 +99,7 @@ impl Task {
         Ok((kept, mismatch))
     }
 
-    /// Stores the file and holds it, in one commit: a crash does not leave it to nobody.
+    /// Stores the file and holds it, in one commit, so that a crash does not leave it without a holder.
     async fn finish(&self, digest: Digest, verified: &[Digest], promised: &[Blob]) -> Result<Stored, Error> {
         let aliases: Vec<Digest> = verified.iter().filter(|other| **other != digest).cloned().collect();
         let kept = || promised.iter().map(|blob| Kept::of(blob, self.shared.root, false)).collect::<Vec<_>>();

@@ -179,8 +179,8 @@ fn not_found_is_said_once_every_peer_was_asked_and_had_its_time() {
         assert!(error.contains("not found") && error.contains("unasked: 0"), "{error}");
         assert!(crowd.now - begun < Duration::from_secs(5), "{error}");
     }
-    let mut nobody = Crowd::new(vec![]);
-    assert!(nobody.finds_the_root().unwrap_err().contains("not found after 100ms"));
+    let mut empty = Crowd::new(vec![]);
+    assert!(empty.finds_the_root().unwrap_err().contains("not found after 100ms"));
 }
 
 fn stranger() -> impl Strategy<Value = Stranger> {
