@@ -48,6 +48,7 @@ use ocipfs_oci::Digest;
 use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
+pub use budget::hold;
 pub use dag::{Changed, Changes, Document, Edit, Edited, Form, Key, Profile, Root, find, names_in};
 pub use error::Error;
 pub use index::{Counts as HeldCounts, Holding, Named, hold_for, is_held, let_go};
@@ -183,10 +184,8 @@ impl Content {
             let space = space.clone();
             store.limit(limit, Box::new(move |store, over, more| space.make_room(store, over, more)));
         }
-        if settings.cache_size.is_some() || settings.max_size.is_some() {
-            let space = space.clone();
-            store.limit_cached(Box::new(move |store, more| space.make_way(store, more)));
-        }
+        let makes_way = space.clone();
+        store.limit_cached(Box::new(move |store, more| makes_way.make_way(store, more)));
         let content = Self(Arc::new(Inner {
             uploads: Uploads::new(store.clone(), settings.profile, settings.stall_timeout),
             node,

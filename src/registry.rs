@@ -85,8 +85,10 @@ impl Registry {
 
 /// Why no client may push to a registry that listens at this address; none where some may.
 pub fn read_only(access: &Access, address: SocketAddr) -> Option<String> {
-    let remote = Place::new(address, access.public_url().cloned()).never_local()?;
-    (!access.has_users()).then(|| remote.to_string())
+    if access.has_users() {
+        return None;
+    }
+    Place::new(address, access.public_url().cloned()).never_local().map(|remote| remote.to_string())
 }
 
 /// Serves the registry until `stop`, then finishes what is being sent.

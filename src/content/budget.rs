@@ -68,16 +68,21 @@ impl Room {
 
     /// Holds the room for as long as these bytes are somewhere.
     pub fn hold(self, bytes: Bytes) -> Bytes {
-        Bytes::from_owner(Held { bytes, _room: self })
+        hold(bytes, self)
     }
 }
 
-struct Held {
-    bytes: Bytes,
-    _room: Room,
+/// Holds something for as long as these bytes are somewhere.
+pub fn hold<T: Send + 'static>(bytes: Bytes, with: T) -> Bytes {
+    Bytes::from_owner(Held { bytes, _with: with })
 }
 
-impl AsRef<[u8]> for Held {
+struct Held<T> {
+    bytes: Bytes,
+    _with: T,
+}
+
+impl<T> AsRef<[u8]> for Held<T> {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }

@@ -382,15 +382,14 @@ impl Content {
         let _guard = self.storing().await;
         // What led here is kept before it is said to be.
         self.settled().await;
-        self.store_single(blob, file, Kept::of(blob, file, owned)).await?;
-        self.announce_kept(&[Kept::of(blob, file, owned)]).await
+        let kept = Kept::of(blob, file, owned);
+        self.store_single(blob, file, kept.clone()).await?;
+        self.announce_kept(&[kept]).await
     }
 
     /// Tells peers of what is held from now on, and has the limits looked at.
     pub(super) async fn announce_kept(&self, kept: &[Kept]) -> Result<(), Error> {
-        for kept in kept {
-            self.announce(kept.roots()).await?;
-        }
+        self.announce(kept.iter().flat_map(Kept::roots).collect()).await?;
         let space = self.0.space.clone();
         let came = move |store: &Store| {
             space.came(store);
@@ -425,6 +424,7 @@ impl Content {
 }
 
 /// What is written of a blob that came from peers, beside its bytes.
+#[derive(Clone)]
 pub(super) struct Kept {
     file: Cid,
     /// What it is held under, and what that holds with it.
@@ -442,8 +442,10 @@ impl Kept {
     }
 
     pub(super) fn hold(&self, write: &WriteTransaction) -> Result<(), StoreError> {
-        let mut holdings = self.holding.iter();
-        holdings.try_for_each(|(holder, holding)| index::hold_also(write, holder, holding))
+        match &self.holding {
+            Some((holder, holding)) => index::hold_also(write, holder, holding),
+            None => Ok(()),
+        }
     }
 
     fn roots(&self) -> Vec<Cid> {

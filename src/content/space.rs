@@ -110,14 +110,18 @@ impl Space {
     pub fn admits(&self, store: &Store) -> Result<bool, Error> {
         let (claimed, missing) = store.claimed_bytes();
         Ok(self.cache_size.is_none_or(|limit| claimed <= limit)
-            && self.admits_kept(store)?
+            && self.has_room(store, missing)?
             && missing <= store.free_bytes()? / SHARE)
     }
 
     /// The same of one that is to be kept: it does not count as cached, and may take all of the disk.
     pub fn admits_kept(&self, store: &Store) -> Result<bool, Error> {
+        self.has_room(store, store.claimed_bytes().1)
+    }
+
+    /// Whether so many bytes more have room within `--max-size`, be it that others go for them.
+    fn has_room(&self, store: &Store, missing: u64) -> Result<bool, Error> {
         let Some(max) = self.max_size else { return Ok(true) };
-        let missing = store.claimed_bytes().1;
         let over = store.used_bytes()?.saturating_add(missing).saturating_sub(max);
         if over == 0 {
             return Ok(true);
@@ -166,9 +170,10 @@ impl Space {
             return Ok(0);
         }
         let used = store.used_bytes()?;
+        let over = self.max_size.map_or(0, |limit| used.saturating_add(more).saturating_sub(limit));
+        let Some(limit) = self.cache_size else { return Ok(over) };
         let pulled = used.saturating_sub(store.draft_bytes() + self.kept(store)?);
-        let over = |limit: Option<u64>, bytes: u64| limit.map_or(0, |limit| bytes.saturating_sub(limit));
-        Ok(over(self.max_size, used.saturating_add(more)).max(over(self.cache_size, pulled)))
+        Ok(over.max(pulled.saturating_sub(limit)))
     }
 
     /// Frees at least `over` bytes of what was only pulled, what was used least lately first; nothing if that is not

@@ -7,10 +7,10 @@ use axum::{
     extract::State,
     response::Response,
 };
-use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use super::error::Refusal;
+use crate::content;
 
 /// All of them at one time, beside the short ones.
 const TOTAL_BYTES: usize = 32 << 20;
@@ -38,18 +38,7 @@ pub async fn count(State(documents): State<Documents>, answer: Response) -> Resu
     let (parts, body) = answer.into_parts();
     // It is in memory already.
     let bytes = to_bytes(body, length).await.map_err(Refusal::body)?;
-    Ok(Response::from_parts(parts, Body::from(Bytes::from_owner(Counted { bytes, _room: room }))))
-}
-
-struct Counted {
-    bytes: Bytes,
-    _room: OwnedSemaphorePermit,
-}
-
-impl AsRef<[u8]> for Counted {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
+    Ok(Response::from_parts(parts, Body::from(content::hold(bytes, room))))
 }
 
 #[cfg(test)]

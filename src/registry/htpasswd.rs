@@ -94,26 +94,26 @@ impl Users {
     /// Reads the file again if it was changed; looks at most once a second.
     pub async fn refresh(&self) {
         if locked(&self.0.file).looked.elapsed() >= LOOK_EVERY {
-            self.look(Instant::now()).await;
+            self.look().await;
         }
     }
 
     /// Reads the file again at once.
     pub async fn reload(&self) {
         locked(&self.0.file).stamp = None;
-        self.look(Instant::now()).await;
+        self.look().await;
     }
 
-    async fn look(&self, now: Instant) {
+    async fn look(&self) {
         let users = self.clone();
-        let _ = tokio::task::spawn_blocking(move || users.read_changed(now)).await;
+        let _ = tokio::task::spawn_blocking(move || users.read_changed()).await;
     }
 
     /// Keeps the users it has where the file cannot be read: it may be half written.
-    fn read_changed(&self, now: Instant) {
+    fn read_changed(&self) {
         let path = &self.0.path;
         let mut file = locked(&self.0.file);
-        file.looked = now;
+        file.looked = Instant::now();
         if file.stamp.is_some() && file.stamp == Stamp::of(path) {
             return;
         }
@@ -254,7 +254,7 @@ mod tests {
         let me = users.login("me", "secret").await.unwrap();
         let gone = users.login("gone", "secret").await.unwrap();
         write(&file, &[("me", "other")]);
-        users.look(Instant::now()).await;
+        users.look().await;
         assert_eq!(users.login("me", "secret").await, Err(LoginError::Wrong));
         assert_eq!(users.login("gone", "secret").await, Err(LoginError::Wrong));
         assert!(users.login("me", "other").await.is_ok());
@@ -264,7 +264,7 @@ mod tests {
         users.reload().await;
         assert!(users.login("me", "other").await.is_ok());
         std::fs::write(file.path(), "").unwrap();
-        users.look(Instant::now()).await;
+        users.look().await;
         assert_eq!(users.login("me", "other").await, Err(LoginError::Wrong));
     }
 
@@ -280,7 +280,7 @@ mod tests {
         assert!(users.table().hash("you").is_some());
         let before = users.table();
         locked(&users.0.file).stamp = Stamp::of(file.path());
-        users.look(Instant::now()).await;
+        users.look().await;
         assert!(Arc::ptr_eq(&before, &users.table()));
     }
 }

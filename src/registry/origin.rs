@@ -77,11 +77,10 @@ impl Place {
 
     /// Why no request at all counts as local; none where some may.
     pub fn never_local(&self) -> Option<Remote> {
-        match self.listens_on_loopback {
-            _ if self.public_url.is_some() => Some(Remote::PublicUrl),
-            true => None,
-            false => Some(Remote::Listener),
+        if self.public_url.is_some() {
+            return Some(Remote::PublicUrl);
         }
+        (!self.listens_on_loopback).then_some(Remote::Listener)
     }
 
     /// Holds that a program on this machine sent the request.

@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     ops::RangeInclusive,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -14,12 +14,12 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use crate::{Cid, behaviour::Command};
+use crate::{Cid, behaviour::Command, locked};
 
 /// Keys told at the same time: few where a handful waits, more where each would wait for a round trip of many others.
 const AT_ONCE: RangeInclusive<usize> = 16..=64;
 /// Peers join in groups; one round serves them all.
-const JOIN_PAUSE: Duration = Duration::from_millis(300);
+pub(crate) const JOIN_PAUSE: Duration = Duration::from_millis(300);
 const RETRY: Duration = Duration::from_secs(30);
 /// Up to here every peer is among the closest to every key (Kademlia's k), so a newcomer must be told.
 pub(crate) const SMALL_SWARM: usize = 20;
@@ -139,7 +139,7 @@ impl Keys {
 
 impl Announcer {
     fn keys(&self) -> MutexGuard<'_, Keys> {
-        self.0.keys.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0.keys)
     }
 
     pub(crate) fn add(&self, cids: impl IntoIterator<Item = Cid>) {

@@ -33,3 +33,18 @@ pub trait Blocks: Send + Sync + 'static {
 pub(crate) fn key(cid: &Cid) -> Cid {
     Cid::new_v1(cid.codec(), *cid.hash())
 }
+
+/// A store without blocks.
+#[cfg(test)]
+pub(crate) struct Nothing;
+
+#[cfg(test)]
+impl Blocks for Nothing {
+    fn size(&self, _: &Cid) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
+
+    fn get(&self, _: &Cid) -> io::Result<Option<Bytes>> {
+        Ok(None)
+    }
+}

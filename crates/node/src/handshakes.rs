@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeSet, HashSet},
     io::{self, ErrorKind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use libp2p::{
@@ -15,6 +15,8 @@ use libp2p::{
     multiaddr::Protocol,
     swarm::{DialError, FromSwarm, ListenError},
 };
+
+use crate::locked;
 
 /// Addresses that are remembered and logged.
 const MAX_ADDRESSES: usize = 64;
@@ -68,7 +70,7 @@ impl Handshakes {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0)
     }
 }
 

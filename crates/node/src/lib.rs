@@ -35,6 +35,8 @@ mod routing;
 mod swarm;
 mod swarm_key;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 pub use announcer::Announcing;
 pub use bitswap::{Fetched, Traffic};
 pub use blocks::{Block, Blocks};
@@ -50,3 +52,8 @@ pub use node::Node;
 pub use options::{Bootstrap, Dns, Limits, Options};
 pub use peers::Peer;
 pub use swarm_key::SwarmKey;
+
+/// Locks what stays right where a thread panicked while it held it.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -27,16 +27,15 @@ mod watching;
 mod withheld;
 
 use std::{
-    collections::HashMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
 use libp2p::{PeerId, identity::Keypair};
 use tokio::sync::{Notify, oneshot};
 
-use crate::{Blocks, Error, Node, Options, behaviour::Command, routing::ipns};
+use crate::{Blocks, Error, Node, Options, behaviour::Command, locked, routing::ipns};
 use afresh::Afresh;
 use cache::Cache;
 use hearing::Hearing;
@@ -46,7 +45,6 @@ use own::Own;
 pub use hearing::Head;
 pub use name::{Domain, Name, NotAName, Pointer};
 pub use resolve::Resolved;
-pub(crate) use telling::JOIN_PAUSE;
 pub(crate) use withheld::leave_network;
 
 /// How long what is published is valid, as in Kubo.
@@ -85,33 +83,24 @@ struct Inner {
 
 impl Names {
     pub fn open(options: &Options, identity: &Keypair, blocks: &dyn Blocks) -> Result<Self, Error> {
-        let dir = &options.data_dir;
+        let names = Self::with(&options.data_dir, identity, dnslink::Resolver::new(options))?;
         // One that does not exist published nothing.
-        let unshared = options.unshared_key.as_ref().and_then(|word| Self::key_of(dir, identity, word).ok());
-        Self::with(dir, identity, dnslink::Resolver::new(options), |own| match &unshared {
-            Some(key) => withheld::withhold(own, key, blocks),
-            None => Ok(()),
-        })
+        if let Some(key) = options.unshared_key.as_ref().and_then(|word| names.key(word).ok()) {
+            names.withhold(&key, blocks)?;
+        }
+        Ok(names)
     }
 
     /// Those of a node that asks nobody.
     pub fn offline(data_dir: &Path, identity: &Keypair) -> Result<Self, Error> {
-        Self::with(data_dir, identity, dnslink::Resolver::offline(), |_| Ok(()))
+        Self::with(data_dir, identity, dnslink::Resolver::offline())
     }
 
-    /// `withhold` takes away the records that are not to be told.
-    fn with(
-        data_dir: &Path,
-        identity: &Keypair,
-        dns: dnslink::Resolver,
-        withhold: impl FnOnce(&mut HashMap<PeerId, ipns::Record>) -> Result<(), Error>,
-    ) -> Result<Self, Error> {
+    fn with(data_dir: &Path, identity: &Keypair, dns: dnslink::Resolver) -> Result<Self, Error> {
         let kept = Kept::open(data_dir).map_err(Error::names)?;
         let own = kept.all_own().map_err(Error::names)?.into_iter();
         // One that has expired still tells the sequence to count on from.
         let own = own.filter_map(|(name, bytes)| Some((name, once_valid(name, Some(bytes))?)));
-        let mut own = own.collect();
-        withhold(&mut own)?;
         let names = Self(Arc::new(Inner {
             data_dir: data_dir.into(),
             identity: identity.clone(),
@@ -130,9 +119,14 @@ impl Names {
         Ok(names)
     }
 
+    /// The key of a word; `self` is this node's own.
+    fn key(&self, word: &str) -> Result<Keypair, Error> {
+        if word == "self" { Ok(self.0.identity.clone()) } else { keys::load(&self.0.data_dir, word) }
+    }
+
     /// All keys of this node, its own the first.
     fn own_keys(&self) -> Result<Arc<[Keypair]>, Error> {
-        let mut known = self.0.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = locked(&self.0.keys);
         if let Some(keys) = &*known {
             return Ok(keys.clone());
         }
@@ -146,7 +140,7 @@ impl Names {
     /// Does what may make a key.
     fn change_keys<T>(&self, change: impl FnOnce(&Path) -> Result<T, Error>) -> Result<T, Error> {
         let changed = change(&self.0.data_dir);
-        *self.0.keys.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *locked(&self.0.keys) = None;
         changed
     }
 
@@ -221,11 +215,8 @@ impl Node {
 
     /// The key of a word, which must exist; `self` is this node's own.
     pub async fn find_key(&self, word: &str) -> Result<Keypair, Error> {
-        if word == "self" {
-            return Ok(self.own_key().clone());
-        }
         let word = word.to_string();
-        self.names().blocking(move |names| keys::load(&names.0.data_dir, &word)).await
+        self.names().blocking(move |names| names.key(&word)).await
     }
 
     /// A key as `ipfs key export --format=libp2p-protobuf-cleartext` writes it. `self` is this node's own.

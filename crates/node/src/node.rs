@@ -7,12 +7,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Announcing, Blocks, Bootstrap, Cid, Error, Options, Peer, Session, Traffic,
-    announcer::{Announcer, SMALL_SWARM},
+    announcer::{Announcer, JOIN_PAUSE, SMALL_SWARM},
     behaviour::{Behaviour, Command, Settings},
     bitswap::{self, Commands, Server},
     handshakes::Handshakes,
     identity,
-    names::{JOIN_PAUSE, Names},
+    names::Names,
     peers::{self, Peers},
     routing::Keeper,
     swarm,

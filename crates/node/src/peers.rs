@@ -4,13 +4,15 @@ mod dial;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
 use libp2p::{Multiaddr, PeerId, core::ConnectedPoint};
 use rust_ipfs::Ipfs;
 use tokio::sync::watch;
+
+use crate::locked;
 
 pub(crate) use dial::peer_id;
 
@@ -71,7 +73,7 @@ impl Peers {
     }
 
     fn table(&self) -> MutexGuard<'_, HashMap<PeerId, Peer>> {
-        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0.table)
     }
 
     pub(crate) fn connected(&self, id: PeerId, endpoint: &ConnectedPoint) {
@@ -94,15 +96,15 @@ impl Peers {
 
     /// Keeps the next connection to a peer whatever the limits are.
     pub(crate) fn want(&self, id: PeerId) {
-        self.wanted().insert(id);
+        locked(&self.0.wanted).insert(id);
     }
 
     pub(crate) fn want_no_more(&self, id: &PeerId) {
-        self.wanted().remove(id);
+        locked(&self.0.wanted).remove(id);
     }
 
     pub(crate) fn is_wanted(&self, id: &PeerId) -> bool {
-        self.is_configured(id) || self.wanted().contains(id)
+        self.is_configured(id) || locked(&self.0.wanted).contains(id)
     }
 
     pub(crate) fn is_configured(&self, id: &PeerId) -> bool {
@@ -111,21 +113,13 @@ impl Peers {
 
     /// Whether a configured peer has identified itself since this was last asked: then it did not refuse the connection.
     fn was_identified(&self, id: &PeerId) -> bool {
-        self.identified_peers().remove(id)
-    }
-
-    fn identified_peers(&self) -> MutexGuard<'_, HashSet<PeerId>> {
-        self.0.identified.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wanted(&self) -> MutexGuard<'_, HashSet<PeerId>> {
-        self.0.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0.identified).remove(id)
     }
 
     /// Takes what a peer calls itself; whether it is the first time since it connected.
     pub(crate) fn identified(&self, id: &PeerId, agent: String) -> bool {
         if self.is_configured(id) {
-            self.identified_peers().insert(*id);
+            locked(&self.0.identified).insert(*id);
         }
         let mut table = self.table();
         let Some(peer) = table.get_mut(id) else { return false };

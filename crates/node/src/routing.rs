@@ -9,7 +9,7 @@
 
 use std::{
     borrow::Cow,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
     vec,
 };
@@ -26,6 +26,8 @@ use clock::Now;
 use disk::Rows;
 use providers::Providers;
 use values::{Refusal, Values};
+
+use crate::locked;
 
 mod clock;
 mod disk;
@@ -65,7 +67,7 @@ impl Store {
     }
 
     fn lock(&self) -> MutexGuard<'_, Records> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0)
     }
 
     /// Keeps a value that `source` put, if it is valid and counts over what is kept.

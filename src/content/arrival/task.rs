@@ -207,15 +207,10 @@ impl Task {
         if self.shared.file.is_passing() {
             self.leave_for_later(&mut found);
         }
-        let mut lots = in_lots(found).into_iter();
-        if let Some(lot) = lots.next() {
-            self.absorb_lot(lot).await?;
-        }
-        for lot in lots {
-            if self.shared.is_unread() {
-                self.tree.put_back(lot);
-            } else {
-                self.absorb_lot(lot).await?;
+        for (n, lot) in in_lots(found).into_iter().enumerate() {
+            match n > 0 && self.shared.is_unread() {
+                true => self.tree.put_back(lot),
+                false => self.absorb_lot(lot).await?,
             }
         }
         drop(held);
@@ -323,22 +318,21 @@ impl Task {
 
 /// Parts blocks and their places into lots of which each writes a bounded number of bytes.
 fn in_lots(found: Vec<(Block, Vec<Place>)>) -> Vec<Vec<(Block, Vec<Place>)>> {
-    let (mut lots, mut bytes) = (vec![Vec::new()], 0);
+    let (mut lots, mut lot, mut bytes) = (Vec::new(), Vec::new(), 0);
     for (block, mut places) in found {
         while !places.is_empty() {
             if bytes >= WRITTEN_BYTES {
-                lots.push(Vec::new());
+                lots.push(std::mem::take(&mut lot));
                 bytes = 0;
             }
             let most = (WRITTEN_BYTES - bytes) / block.data.len().max(1) + 1;
             let rest = places.split_off(most.min(places.len()));
             bytes += places.len() * block.data.len();
-            lots.last_mut()
-                .into_iter()
-                .for_each(|lot| lot.push((block.clone(), std::mem::take(&mut places))));
+            lot.push((block.clone(), places));
             places = rest;
         }
     }
+    lots.push(lot);
     lots
 }
 

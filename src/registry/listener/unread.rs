@@ -14,6 +14,8 @@ use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::content;
+
 /// What is given to a connection at once: a client takes it within the limit if it reads at all.
 const MAX_FRAME_BYTES: usize = 32 << 10;
 
@@ -54,21 +56,14 @@ impl Unread {
         waiting.counter += 1;
         let number = waiting.counter;
         waiting.since.insert(number, Instant::now());
-        Bytes::from_owner(Noted { bytes, number, unread: self.clone() })
+        content::hold(bytes, Noted { number, unread: self.clone() })
     }
 }
 
-/// Bytes that leave the list when the connection has sent them.
+/// An entry of the list, which goes when the connection has sent the bytes.
 struct Noted {
-    bytes: Bytes,
     number: u64,
     unread: Unread,
-}
-
-impl AsRef<[u8]> for Noted {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
 }
 
 impl Drop for Noted {

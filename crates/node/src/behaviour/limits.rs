@@ -125,6 +125,8 @@ impl Connections {
         is_wanted: impl Fn(&PeerId) -> bool,
         heard: impl Fn(&ConnectionId) -> Option<Instant>,
     ) -> Option<(PeerId, ConnectionId)> {
+        // One moment for all: else the one that is looked at last seems idle for longer than it was.
+        let now = Instant::now();
         let (mut of_peers, mut of_networks) = (HashMap::<_, usize>::new(), HashMap::<_, usize>::new());
         for open in self.open.values() {
             *of_peers.entry(open.peer).or_default() += 1;
@@ -134,7 +136,7 @@ impl Connections {
             self.open.iter().filter(|(_, open)| open.inbound == inbound && !is_wanted(&open.peer));
         let ranked = candidates.filter_map(|(id, open)| {
             let further = of_peers[&open.peer] - 1;
-            let quiet = self.quiet(open, heard(id));
+            let quiet = self.quiet(open, heard(id), now);
             let crowd = open.network.map_or(0, |_| of_networks[&open.network]);
             (further > 0 || quiet.is_some()).then_some(((further, crowd, quiet), open.peer, *id))
         });
@@ -142,9 +144,10 @@ impl Connections {
     }
 
     /// For how long a connection that may give way was idle.
-    fn quiet(&self, open: &Open, heard: Option<Instant>) -> Option<Duration> {
-        let quiet = heard.unwrap_or(open.since).elapsed();
-        (quiet >= self.limits.idle && open.since.elapsed() >= self.limits.settled).then_some(quiet)
+    fn quiet(&self, open: &Open, heard: Option<Instant>, now: Instant) -> Option<Duration> {
+        let since = |moment: Instant| now.saturating_duration_since(moment);
+        let quiet = since(heard.unwrap_or(open.since));
+        (quiet >= self.limits.idle && since(open.since) >= self.limits.settled).then_some(quiet)
     }
 
     /// Outbound connections have places that inbound ones never take.

@@ -1,22 +1,10 @@
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use libp2p::core::Endpoint;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::*;
-use crate::{Blocks, routing::Keeper};
-
-struct Nothing;
-
-impl Blocks for Nothing {
-    fn size(&self, _: &Cid) -> io::Result<Option<u64>> {
-        Ok(None)
-    }
-
-    fn get(&self, _: &Cid) -> io::Result<Option<bytes::Bytes>> {
-        Ok(None)
-    }
-}
+use crate::{blocks::Nothing, routing::Keeper};
 
 /// What is dialled of a peer that says of itself that it is everywhere, sorted.
 async fn dialled(public: bool, peer: PeerId, configured: &[Multiaddr]) -> Vec<String> {

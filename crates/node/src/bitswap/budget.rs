@@ -14,7 +14,7 @@ mod tests;
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -26,6 +26,8 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
+
+use crate::locked;
 
 pub use room::{Reservation, Room};
 
@@ -43,14 +45,11 @@ const STALLED_FOR: Duration = Duration::from_secs(5);
 /// Bytes that a peer may send although it owes nothing: as much as it may have on its way when it is found to lie.
 const MAX_UNREQUESTED: u64 = 32 << 20;
 /// A block whose want was cancelled may still come for so long.
-const LATE: Duration = Duration::from_secs(60);
-/// Streams of one peer that are read, and of those how many may wait for memory: each holds a window of 256 KiB or more.
-/// Helia and boxo open a stream for each message, and say nothing again of one that was not read.
-const STREAMS: [(usize, usize); 3] = [(256, 8), (256, 256), (256, 256)];
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+pub const LATE: Duration = Duration::from_secs(60);
+/// Streams of one peer that are read. Helia and boxo open one for each message, and do not repeat one that was not read.
+const STREAMS: usize = 256;
+/// Of those, how many of a peer that owes nothing may wait for memory: each holds a window of 256 KiB or more.
+const WAITING: usize = 8;
 
 /// The budget of the process.
 pub struct Budget {
@@ -221,7 +220,7 @@ impl Share {
 
     /// Streams that may be read, and that may wait.
     fn streams(&self) -> (usize, usize) {
-        STREAMS[usize::from(self.owes()) + usize::from(self.owes() && self.is_proven())]
+        (STREAMS, if self.owes() { STREAMS } else { WAITING })
     }
 
     /// Takes one more stream of the peer, unless it has too many.

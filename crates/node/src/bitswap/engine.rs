@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     Counters,
-    budget::{Room, Share},
+    budget::{LATE, Room, Share},
     handler::Heard,
     ledger::URGENT,
     session::{Ask, Inquiry, Reach, Session, Wanted},
@@ -39,8 +39,6 @@ const DISTRUST: Duration = Duration::from_secs(300);
 const LIARS: usize = 4096;
 /// A block whose want was cancelled may still come: so many wants of a peer are remembered, twice what it may have.
 const REMEMBERED: usize = 2 * MOST_WANTS;
-/// And so long of a peer that is gone.
-const LATE: Duration = Duration::from_secs(60);
 /// Who sent a block so lately probably has what is asked for next, too: the path to a file, then the file.
 const JUST_NOW: Duration = Duration::from_secs(10);
 /// Inputs taken before anything is said.
@@ -181,7 +179,7 @@ struct Fetch {
 
 impl Fetch {
     fn report(&mut self) {
-        self.inquiry = self.inquiry.take().filter(|(_, told)| !told.is_closed());
+        self.inquiry.take_if(|(_, told)| told.is_closed());
         let Some((cid, told)) = &self.inquiry else { return };
         let inquiry = Some(self.session.inquiry(cid));
         told.send_if_modified(|last| std::mem::replace(last, inquiry) != inquiry);
@@ -258,7 +256,9 @@ impl Engine {
             Event::Closed(peer, connection) => self.closed(peer, connection),
             Event::Begin(id, out) => self.begin(id, out),
             Event::Inquire(id, cid, told) => {
-                self.fetches.entry(id).and_modify(|fetch| fetch.inquiry = Some((cid, told)));
+                if let Some(fetch) = self.fetches.get_mut(&id) {
+                    fetch.inquiry = Some((cid, told));
+                }
             }
             Event::Want(id, wanted) => self.want(id, wanted),
             Event::Prefer(id, cid) => self.with(id, |session| session.prefer(&cid)),

@@ -1,8 +1,10 @@
 //! Memory that messages are read into, used again: new pages cost as much as the copying.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use bytes::Bytes;
+
+use crate::locked;
 
 /// Shorter messages are not worth it.
 const SHORT: usize = 64 << 10;
@@ -14,7 +16,7 @@ const MOST: usize = 8;
 static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
 fn spare<T>(with: impl FnOnce(&mut Vec<Vec<u8>>) -> T) -> T {
-    with(&mut SPARE.lock().unwrap_or_else(PoisonError::into_inner))
+    with(&mut locked(&SPARE))
 }
 
 /// A message's bytes, whose memory is kept for another when the last who reads them is done.

@@ -16,7 +16,7 @@ mod tests;
 use std::{
     collections::{BTreeMap, HashMap, VecDeque, hash_map::Entry},
     future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -34,6 +34,7 @@ use super::{
     stream::{self, Error, Incoming},
     wire::{MAX_MESSAGE, Malformed, Message, Version, fields::put_varint},
 };
+use crate::locked;
 
 /// What a stream of parts speaks; its messages are those of Bitswap 1.2.
 pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/ocipfs/bitswap-parts/1.0.0");
@@ -168,7 +169,7 @@ impl Default for Open {
 
 impl Open {
     fn messages(&self) -> MutexGuard<'_, HashMap<u64, Growing>> {
-        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.messages)
     }
 
     /// Takes a part; the message if it is whole now.

@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -24,7 +24,7 @@ use super::{
     ledger::{Ledger, Want},
     wire::{Entry, MAX_BLOCK, Message, Payload, Prefix},
 };
-use crate::{Blocks, Cid, blocks::key};
+use crate::{Blocks, Cid, blocks::key, locked};
 
 /// A block this small is sent where only its presence was asked for, as boxo does.
 const SMALLER_THAN_ASKING: u64 = 1024;
@@ -185,10 +185,6 @@ impl Client {
             is_kin: AtomicBool::new(false),
         }
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Server {

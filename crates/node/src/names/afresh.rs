@@ -2,13 +2,14 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use tokio::{sync, time::Instant};
 
 use super::{Pointer, cache::SILENCE};
+use crate::locked;
 
 /// A name is not asked for more often than this.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -42,7 +43,7 @@ impl Afresh {
     }
 
     fn turn(&self, pointer: &Pointer, now: Instant) -> Turn {
-        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turns = locked(&self.0);
         if turns.len() >= MAX_NAMES {
             turns.retain(|_, turn| turn.try_lock().map_or(true, |next| next.is_some_and(|next| next > now)));
         }

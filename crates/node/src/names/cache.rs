@@ -2,13 +2,14 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
 use super::{Pointer, Resolved};
+use crate::locked;
 
 /// An answer that may not be kept is kept so long, and one that may be for ever, no longer than a record lives.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -30,7 +31,7 @@ struct Meant {
 
 impl Cache {
     fn lock(&self) -> MutexGuard<'_, HashMap<Pointer, Meant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0)
     }
 
     /// What may be used without asking anybody.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::Mutex,
     time::SystemTime,
 };
 
@@ -16,7 +16,7 @@ use super::{
     Name, Names, Pointer, Resolved,
     pubsub::{Heard, Verdict},
 };
-use crate::{Error, Node, behaviour::Command, routing::ipns};
+use crate::{Error, Node, behaviour::Command, locked, routing::ipns};
 
 /// What a followed name means, by the newest record that was heard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,14 +38,10 @@ pub struct Hearing {
     changed: watch::Sender<u64>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Hearing {
     /// Adds a name with what it meant last; false if it was there.
     pub fn add(&self, name: PeerId, head: Option<ipns::Record>) -> bool {
-        let mut heads = lock(&self.heads);
+        let mut heads = locked(&self.heads);
         let is_new = !heads.contains_key(&name);
         if is_new {
             heads.insert(name, head);
@@ -55,22 +51,22 @@ impl Hearing {
     }
 
     pub fn remove(&self, name: &PeerId) {
-        lock(&self.heads).remove(name);
+        locked(&self.heads).remove(name);
         self.changed.send_modify(|n| *n += 1);
     }
 
     pub fn is_followed(&self, name: &PeerId) -> bool {
-        lock(&self.heads).contains_key(name)
+        locked(&self.heads).contains_key(name)
     }
 
     /// The newest record of a followed name.
     pub fn head(&self, name: &PeerId) -> Option<ipns::Record> {
-        lock(&self.heads).get(name).cloned().flatten()
+        locked(&self.heads).get(name).cloned().flatten()
     }
 
     /// Followed names.
     pub fn names(&self) -> Vec<PeerId> {
-        lock(&self.heads).keys().copied().collect()
+        locked(&self.heads).keys().copied().collect()
     }
 
     /// Follows what followed names mean.
@@ -134,7 +130,7 @@ impl Names {
     }
 
     fn hear_followed(&self, name: PeerId, record: &ipns::Record) -> Result<Option<Verdict>, Error> {
-        let mut heads = lock(&self.0.hearing.heads);
+        let mut heads = locked(&self.0.hearing.heads);
         let Some(head) = heads.get_mut(&name) else { return Ok(None) };
         if head.as_ref() == Some(record) {
             return Ok(Some(Verdict::Accept));

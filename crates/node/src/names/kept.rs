@@ -125,19 +125,15 @@ impl Kept {
 
     /// Forgets every record, own and others'. Names that are followed stay so.
     pub fn forget_records(&self) -> Result<(), Error> {
+        let followed = self.followed()?;
         self.database.write(|write| {
             write.delete_table(OWN)?;
             SEEN.forget(write)?;
             LINKS.forget(write)?;
-            let mut followed = write.open_table(FOLLOWED)?;
-            followed.retain(|_, (place, _)| place > 0)?;
-            let names: Vec<_> = followed
-                .iter()?
-                .map(|row| row.map(|(name, _)| name.value().to_vec()))
-                .collect::<Result<_, _>>()?;
-            for name in names {
-                let place = followed.get(&*name)?.map_or(0, |row| row.value().0);
-                followed.insert(&*name, (place, &[][..]))?;
+            write.delete_table(FOLLOWED)?;
+            let mut table = write.open_table(FOLLOWED)?;
+            for (place, name) in (1..).zip(&followed) {
+                table.insert(&*name.to_bytes(), (place, &[][..]))?;
             }
             Ok(())
         })

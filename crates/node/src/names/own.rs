@@ -7,14 +7,14 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
     time::{Duration, SystemTime},
 };
 
 use libp2p::{PeerId, identity::Keypair};
 
 use super::{LIFETIME, Name, Names, once_valid, pubsub::Verdict};
-use crate::{Error, routing::ipns};
+use crate::{Error, locked, routing::ipns};
 
 /// Own records that are remembered, so that another's of the same sequence is noticed although a newer one was signed.
 const MAX_BEFORE: usize = 16;
@@ -28,7 +28,7 @@ pub struct Own {
 }
 
 /// Whose turn it is.
-struct Turn<'a>(#[expect(dead_code, reason = "it is held")] MutexGuard<'a, ()>);
+type Turn<'a> = MutexGuard<'a, ()>;
 
 #[derive(Default)]
 struct State {
@@ -55,11 +55,16 @@ impl Own {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.state)
     }
 
     fn turn(&self) -> Turn<'_> {
-        Turn(self.turn.lock().unwrap_or_else(PoisonError::into_inner))
+        locked(&self.turn)
+    }
+
+    /// Takes out what this node signed last under a name.
+    pub fn forget(&self, name: &PeerId) -> Option<ipns::Record> {
+        self.lock().records.remove(name)
     }
 
     fn insert(&self, name: PeerId, record: ipns::Record) {

@@ -13,7 +13,12 @@ use tokio::{
 };
 
 use super::{Name, Names};
-use crate::{Error, announcer::SMALL_SWARM, behaviour::Command, routing::ipns};
+use crate::{
+    Error,
+    announcer::{JOIN_PAUSE, SMALL_SWARM},
+    behaviour::Command,
+    routing::ipns,
+};
 
 /// The routing system is told so often; what has lived half of its life is signed anew then.
 const REPEAT: Duration = Duration::from_secs(60 * 60);
@@ -21,7 +26,6 @@ const REPEAT: Duration = Duration::from_secs(60 * 60);
 const REPEAT_PUBSUB: Duration = Duration::from_secs(10 * 60);
 /// Where one record follows another, the routing system is told the last.
 const SIGNED_PAUSE: Duration = Duration::from_secs(1);
-pub(crate) const JOIN_PAUSE: Duration = Duration::from_millis(300);
 
 /// Who kept nothing of a record is told it again, each time later.
 const RETRY: Duration = Duration::from_secs(5);

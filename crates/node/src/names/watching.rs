@@ -17,9 +17,14 @@ use tokio::{
 use super::{
     Name, Names,
     resolve::{Answers, ask_connected, ask_peers, ask_routing, best_of, newest},
-    telling::JOIN_PAUSE,
 };
-use crate::{Error, Node, announcer::SMALL_SWARM, behaviour::Command, node::Online, peers::Peers};
+use crate::{
+    Error, Node,
+    announcer::{JOIN_PAUSE, SMALL_SWARM},
+    behaviour::Command,
+    node::Online,
+    peers::Peers,
+};
 
 const LOOK_UP: Duration = Duration::from_secs(5 * 60);
 /// A followed name that is not known yet is looked up sooner, and each time later.

@@ -1,34 +1,32 @@
 //! Records that a node signed and does not tell: they lead to what its peers are not to know of.
 
-use std::{collections::HashMap, path::Path, time::SystemTime};
+use std::{path::Path, time::SystemTime};
 
-use libp2p::{PeerId, identity::Keypair};
+use libp2p::identity::Keypair;
 
-use super::{Names, dnslink, keys, once_valid};
+use super::{Name, Names};
 use crate::{Blocks, Cid, Error, routing::ipns};
 
-/// Takes the record of the key `word` out of `own`, unless peers may have the root that it leads to. It is neither told
-/// nor signed again until something else is published under the key.
-pub fn withhold(
-    own: &mut HashMap<PeerId, ipns::Record>,
-    key: &Keypair,
-    blocks: &dyn Blocks,
-) -> Result<(), Error> {
-    let name = key.public().to_peer_id();
-    let Some(root) = own.get(&name).and_then(root) else { return Ok(()) };
-    if blocks.size(&root).map_err(Error::names)?.is_none()
-        && let Some(record) = own.remove(&name)
-        && record.until() > SystemTime::now()
-    {
-        tracing::warn!(
-            name = %super::Name::from(name),
-            value = record.text(),
-            expires = %chrono::DateTime::<chrono::Utc>::from(record.until()).format("%FT%TZ"),
-            "pushes are no longer shared: what was published before is not told again, but peers know it until its \
-             record expires"
-        );
+impl Names {
+    /// Takes the own record of a key out of those that are told, unless peers may have the root that it leads to. It is
+    /// neither told nor signed again until something else is published under the key.
+    pub(super) fn withhold(&self, key: &Keypair, blocks: &dyn Blocks) -> Result<(), Error> {
+        let name = Name::of(key);
+        let Some(root) = self.own(&name).as_ref().and_then(root) else { return Ok(()) };
+        if blocks.size(&root).map_err(Error::names)?.is_none()
+            && let Some(record) = self.0.own.forget(name.peer())
+            && record.until() > SystemTime::now()
+        {
+            tracing::warn!(
+                %name,
+                value = record.text(),
+                expires = %chrono::DateTime::<chrono::Utc>::from(record.until()).format("%FT%TZ"),
+                "pushes are no longer shared: what was published before is not told again, but peers know it until its \
+                 record expires"
+            );
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// The root that a record leads to, where that is a CID.
@@ -40,21 +38,14 @@ fn root(record: &ipns::Record) -> Option<Cid> {
 /// Forgets, in a node directory, what the names of a network meant: own records are not told again, although their
 /// sequences count on, and nothing is remembered of others' names.
 pub fn leave_network(data_dir: &Path, identity: &Keypair) -> Result<(), Error> {
-    let names = Names::with(data_dir, identity, dnslink::Resolver::offline(), |_| Ok(()))?;
-    for (name, bytes) in names.0.kept.all_own()? {
-        let own = once_valid(name, Some(bytes));
-        if let Some(own) = own.filter(|own| names.foreign(&name).ok().flatten().as_ref() < Some(own)) {
+    let names = Names::offline(data_dir, identity)?;
+    for name in names.0.own.names() {
+        let foreign = names.foreign(&name).ok().flatten();
+        if let Some(own) = names.own(&Name::from(name)).filter(|own| foreign.as_ref() < Some(own)) {
             names.0.kept.see_foreign(&name, own.bytes())?;
         }
     }
     Ok(names.0.kept.forget_records()?)
-}
-
-impl Names {
-    /// The key that `word` is the name of.
-    pub(super) fn key_of(data_dir: &Path, identity: &Keypair, word: &str) -> Result<Keypair, Error> {
-        if word == "self" { Ok(identity.clone()) } else { keys::load(data_dir, word) }
-    }
 }
 
 #[cfg(test)]
@@ -63,8 +54,10 @@ mod tests {
 
     use bytes::Bytes;
 
+    use libp2p::PeerId;
+
     use super::*;
-    use crate::{Options, names::Name};
+    use crate::Options;
 
     const ROOT: &str = "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy";
 

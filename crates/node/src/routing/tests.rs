@@ -1,5 +1,3 @@
-use std::io;
-
 use futures::StreamExt;
 use libp2p::{
     Multiaddr, Swarm, SwarmBuilder,
@@ -14,10 +12,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{ipns::tests::record, *};
 use crate::{
-    Blocks, Cid,
+    Cid,
     announcer::Announcer,
     behaviour::{Behaviour, Command, Settings},
     bitswap,
+    blocks::Nothing,
     peers::Peers,
 };
 
@@ -39,19 +38,6 @@ async fn swarm<B: NetworkBehaviour>(key: Keypair, behaviour: B) -> (Swarm<B>, Mu
         if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
             return (swarm, address);
         }
-    }
-}
-
-/// A store without blocks.
-struct Nothing;
-
-impl Blocks for Nothing {
-    fn size(&self, _: &Cid) -> io::Result<Option<u64>> {
-        Ok(None)
-    }
-
-    fn get(&self, _: &Cid) -> io::Result<Option<bytes::Bytes>> {
-        Ok(None)
     }
 }
 

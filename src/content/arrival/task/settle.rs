@@ -102,14 +102,14 @@ impl Task {
     /// Stores the file and holds it, in one commit, so that a crash does not leave it without a holder.
     async fn finish(&self, digest: Digest, verified: &[Digest], promised: &[Blob]) -> Result<Stored, Error> {
         let aliases: Vec<Digest> = verified.iter().filter(|other| **other != digest).cloned().collect();
-        let kept = || promised.iter().map(|blob| Kept::of(blob, self.shared.root, false)).collect::<Vec<_>>();
-        let (file, held) = (self.shared.file.clone(), kept());
+        let kept: Vec<Kept> = promised.iter().map(|blob| Kept::of(blob, self.shared.root, false)).collect();
+        let (file, held) = (self.shared.file.clone(), kept.clone());
         let hold = move |write: &WriteTransaction| held.iter().try_for_each(|kept| kept.hold(write));
         // What led here is kept before it is said to be.
         self.content.settled().await;
         let finish = tokio::task::spawn_blocking(move || file.finish(&digest, &aliases, hold));
         let stored = finish.await.map_err(Error::stopped)??;
-        self.content.announce_kept(&kept()).await?;
+        self.content.announce_kept(&kept).await?;
         Ok(stored)
     }
 

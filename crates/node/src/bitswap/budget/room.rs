@@ -11,8 +11,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Counted, LIST, Share, locked};
-use crate::bitswap::stream::Error;
+use super::{Counted, LIST, Share};
+use crate::{bitswap::stream::Error, locked};
 
 /// How long a message waits for memory before that of another peer is taken.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -101,11 +101,7 @@ impl Reservation {
 
     async fn take(&mut self, budget: &Arc<Semaphore>, kib: u32, evict: impl Fn()) -> Result<(), Error> {
         let permit = loop {
-            if let Ok(permit) = budget.clone().try_acquire_many_owned(kib) {
-                break permit;
-            }
-            let waited = timeout(PATIENCE, budget.clone().acquire_many_owned(kib)).await;
-            match waited {
+            match timeout(PATIENCE, budget.clone().acquire_many_owned(kib)).await {
                 Ok(permit) => break permit.map_err(|_| Error::Evicted)?,
                 Err(_) => evict(),
             }

@@ -22,7 +22,7 @@ const SCOUTED: usize = 64;
 const ANSWER_TIME: Duration = Duration::from_millis(2500);
 
 /// Progress of asking the connected peers for one block.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inquiry {
     /// Peers that were not asked yet.
     pub unasked: usize,

@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     hash::{BuildHasher, RandomState},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use libp2p::{
@@ -12,6 +12,7 @@ use libp2p::{
 };
 
 use super::name_of;
+use crate::locked;
 
 /// Topics of one peer that are remembered although this node is not in them: it may follow one of them later, and peers
 /// say what they subscribe to only once.
@@ -34,7 +35,7 @@ struct State {
 
 impl Topics {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0)
     }
 
     pub fn join(&self, topic: TopicHash) {
