@@ -19,7 +19,7 @@ use super::store::{Database, Error};
 pub use holders::{Class, for_each_root, give_up, is_free, pins};
 use holding::images;
 pub use holding::{Holding, Named};
-use rows::{BLOBS, HEADERS, HELD, RELEASES, ROOTS, Rows, blobs_of, open, roots_of};
+use rows::{BLOBS, FORMER, HEADERS, HELD, RELEASES, ROOTS, Rows, blobs_of, open, roots_of};
 pub use upgrade::from_format_2;
 
 /// Root CID -> nothing: released by its last holder, and not collected yet.
@@ -83,20 +83,34 @@ pub fn settle_freed(write: &WriteTransaction, roots: &[Cid]) -> Result<(), Error
     Ok(())
 }
 
-/// Whether a command added a root: not only pulls, followed names, pins and repositories hold it.
+/// Lets what commands added share nothing until they add it again: the node leaves a network.
+pub fn leave_network(write: &WriteTransaction) -> Result<(), Error> {
+    let mut rows = Rows::open(write)?;
+    for row in rows.headers.iter()? {
+        rows.former.insert(row?.0.value(), ())?;
+    }
+    Ok(())
+}
+
+/// Whether a command added a root since the node left a network: not only pulls, followed names, pins and repositories
+/// hold it.
 pub fn is_added(read: &ReadTransaction, root: &Cid) -> Result<bool, Error> {
     let (held, headers) = match read.open_multimap_table(HELD) {
         Err(TableError::TableDoesNotExist(_)) => return Ok(false),
         held => (held?, open(read, HEADERS)?),
     };
     let Some(headers) = headers else { return Ok(false) };
+    let former = open(read, FORMER)?;
     for key in held.get(name(root).as_slice())? {
         let key = key?;
         // The keys are sorted: CIDs, which holdings have, come before names.
         if Cid::try_from(key.value()).is_err() {
             break;
         }
-        if headers.get(key.value())?.is_some_and(|row| row.value().0) {
+        let is_owned = headers.get(key.value())?.is_some_and(|row| row.value().0);
+        let is_former =
+            former.as_ref().map(|former| former.get(key.value())).transpose()?.flatten().is_some();
+        if is_owned && !is_former {
             return Ok(true);
         }
     }
@@ -234,6 +248,9 @@ impl Index {
 /// Holds what `holding` names in addition to what the key holds already, in a transaction that may do more.
 pub fn hold_also(write: &WriteTransaction, key: &Cid, holding: &Holding) -> Result<(), Error> {
     let (mut rows, holder) = (Rows::open(write)?, key.to_bytes());
+    if holding.owned {
+        rows.former.remove(holder.as_slice())?;
+    }
     match rows.is_owned(&holder)? {
         None => holding.set_header(&mut rows, &holder)?,
         Some(false) if holding.owned => {

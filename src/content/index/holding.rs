@@ -68,6 +68,7 @@ impl Holding {
 
     pub(super) fn set_header(&self, rows: &mut Rows, holder: &[u8]) -> Result<(), Error> {
         let images = serde_json::to_string(&self.images).map_err(damaged)?;
+        rows.former.remove(holder)?;
         rows.headers.insert(holder, (self.owned, self.images.len() as u64, images.as_str()))?;
         Ok(())
     }

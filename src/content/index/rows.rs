@@ -20,6 +20,9 @@ pub const ROOTS: TableDefinition<RootKey, RootRow> = TableDefinition::new("holdi
 /// Holder key, digest -> where the blob's bytes are.
 pub const BLOBS: TableDefinition<(&[u8], &str), &str> = TableDefinition::new("holding blobs");
 
+/// Holder keys of what commands added before the node left a network: they keep what they hold, and share nothing.
+pub const FORMER: TableDefinition<&[u8], ()> = TableDefinition::new("holdings of a former network");
+
 /// How often something was released: what could not be evicted before may be then.
 pub const RELEASES: TableDefinition<(), u64> = TableDefinition::new("releases");
 
@@ -37,6 +40,7 @@ pub struct Rows<'t> {
     pub headers: Table<'t, &'static [u8], HeaderRow<'static>>,
     pub roots: Table<'t, RootKey<'static>, RootRow<'static>>,
     pub blobs: Table<'t, (&'static [u8], &'static str), &'static str>,
+    pub former: Table<'t, &'static [u8], ()>,
 }
 
 impl<'t> Rows<'t> {
@@ -46,6 +50,7 @@ impl<'t> Rows<'t> {
             headers: write.open_table(HEADERS)?,
             roots: write.open_table(ROOTS)?,
             blobs: write.open_table(BLOBS)?,
+            former: write.open_table(FORMER)?,
         })
     }
 
@@ -84,6 +89,7 @@ impl<'t> Rows<'t> {
     /// Removes everything that a holder holds, and gives the roots that no holder has any more.
     pub fn clear(&mut self, holder: &[u8]) -> Result<Vec<Cid>, Error> {
         self.headers.remove(holder)?;
+        self.former.remove(holder)?;
         let mut digests = Vec::new();
         for row in blobs_of(&self.blobs, holder)? {
             digests.push(row?.0);

@@ -217,7 +217,7 @@ fn refer(store: &Store, dag: &Dag) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]
     fn private_pushes_are_shown_to_no_peer_whatever_arrives_is_pinned_or_restarted(steps in steps()) {
@@ -227,4 +227,14 @@ proptest! {
             world.holds();
         }
     }
+}
+
+#[test]
+fn a_push_does_not_share_what_was_added_before_the_node_left_a_network() {
+    let mut world = World::new();
+    for step in [Step::Add((1, 0)), Step::LeaveNetwork, Step::Push((1, 0))] {
+        world.take(&step);
+        world.holds();
+    }
+    world.take(&Step::Add((1, 0)));
 }

@@ -1,7 +1,7 @@
 //! Leaving a network: nothing that is here then is shown in the next one until it is shared again.
 //!
-//! Every file gets a row that says so, blocks that belong to no file pass to the owner `FORMER`, and the published tree
-//! is forgotten. What is pushed, added or sent by peers from then on has rows of its own, as anywhere; what comes again
+//! Every file gets a row that says so, what commands added counts as added no longer, blocks that belong to no file pass
+//! to the owner `FORMER`, and the published tree is forgotten. What is pushed, added or sent by peers from then on has rows of its own, as anywhere; what comes again
 //! while it is still here loses its row ([`share_again`]).
 
 use std::sync::atomic::Ordering;
@@ -16,6 +16,7 @@ use super::{
     tables::{self, LEFT_NETWORK, META, Tables},
     trees::forget_trees,
 };
+use crate::content::index;
 
 impl Store {
     /// Hides everything that is here from the peers of the network that is entered next.
@@ -31,6 +32,7 @@ impl Store {
                 tables.disown(&key, NOBODY)?;
             }
             drop(tables);
+            index::leave_network(write)?;
             forget_trees(write)
         })?;
         self.0.left_network.store(true, Ordering::Relaxed);
