@@ -314,6 +314,15 @@ impl Content {
         dag::read(&mut self.nodes(at.announced()), file.cid, file.unit).await
     }
 
+    /// Reads the chunks of a file of at most `limit` bytes that its earlier version `before` does not have.
+    pub async fn new_chunks(&self, at: &CidPath, before: &Cid, limit: u64) -> Result<Vec<Bytes>, Error> {
+        let Stat { cid, size } = self.stat(at).await?;
+        if size > limit {
+            return Err(Error::TooLarge { at: at.clone(), size, limit });
+        }
+        dag::new_chunks(&mut self.nodes(at.announced()), cid, *before, limit).await
+    }
+
     /// Reads nodes of the tree that the providers of `announced` have.
     pub fn nodes(&self, announced: Cid) -> Nodes {
         Nodes::new(self.clone(), announced)

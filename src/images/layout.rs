@@ -16,8 +16,8 @@ use tokio::sync::OnceCell;
 
 use super::{Document, Error, cache::Cache};
 use crate::content::{self, Blob, CidPath, Content};
-use index::{Entry, entries, tags};
-pub use index::{MAX_BYTES, MAX_ENTRIES, SUBJECT};
+pub use index::{BEGIN, BETWEEN, END, MAX_BYTES, MAX_ENTRIES, SUBJECT};
+use index::{Entry, entries, entries_of_chunk, tags};
 pub use prefetch::Prefetched;
 pub use referrers::Referrers;
 use referrers::Referring;
@@ -45,7 +45,7 @@ impl Layouts {
     /// Returns the layout at `at`, if it was read before.
     pub fn known(&self, at: &CidPath, holder: Option<Cid>) -> Option<Layout> {
         let index = self.0.get(at)?.get()?.clone();
-        Some(Layout { at: at.clone(), holder, index })
+        Some(Layout { files: Files { at: at.clone(), holder }, index })
     }
 
     /// Reads the layout that the directory `at` holds, once for all who ask at a time; its blobs are held under `holder`.
@@ -57,17 +57,24 @@ impl Layouts {
         let index =
             cell.get_or_try_init(async || Index::read(content, at).await.map(Arc::new)).await?.clone();
         self.0.insert(at.clone(), cell, index.weight);
-        Ok(Layout { at: at.clone(), holder, index })
+        Ok(Layout { files: Files { at: at.clone(), holder }, index })
     }
 }
 
-/// An image layout: its tags, and where its blobs are.
+/// An image layout, whose index was read.
 #[derive(Clone)]
 pub struct Layout {
+    /// Where its blobs are.
+    pub files: Files,
+    index: Arc<Index>,
+}
+
+/// The files of a layout: its index, and its blobs.
+#[derive(Clone)]
+pub struct Files {
     at: CidPath,
     /// What its blobs are held under; none where a holder leads to the layout already.
     holder: Option<Cid>,
-    index: Arc<Index>,
 }
 
 /// What is known of a layout once its index was read.
@@ -91,22 +98,9 @@ struct Marker {
 
 impl Index {
     async fn read(content: &Content, at: &CidPath) -> Result<Self, Error> {
-        const MARKER: u64 = 64 << 10;
-        let path = at.below(["oci-layout"]);
-        let malformed = |path: &CidPath, why: String| Error::Malformed { at: path.clone(), why };
-        let marker: Marker = serde_json::from_slice(&content.read(&path, MARKER).await?)
-            .map_err(|e| malformed(&path, format!("this is no oci-layout ({e})")))?;
-        if !marker.image_layout_version.starts_with("1.") {
-            let found: String = marker.image_layout_version.chars().take(20).collect();
-            return Err(malformed(&path, format!("image layout version {found:?} is not known: 1.x is")));
-        }
-        let path = at.below(["index.json"]);
-        let bytes = content.read(&path, MAX_BYTES).await?;
-        let parsed = tokio::task::spawn_blocking(move || entries(&bytes)).await;
-        let entries = parsed
-            .map_err(|e| malformed(&path, e.to_string()))?
-            .map_err(|e| malformed(&path, format!("this is no image index ({e})")))?;
-        Ok(Self::new(entries))
+        let files = Files::of(at);
+        files.check(content).await?;
+        files.entries(content).await.map(Self::new)
     }
 
     fn new(entries: Vec<Entry>) -> Self {
@@ -119,11 +113,88 @@ impl Index {
     }
 }
 
+impl Files {
+    /// The files of the layout in the directory `at`, whose blobs a holder leads to already.
+    pub fn of(at: &CidPath) -> Self {
+        Self { at: at.clone(), holder: None }
+    }
+
+    /// Checks that the directory says that it is a layout.
+    pub async fn check(&self, content: &Content) -> Result<(), Error> {
+        const MARKER: u64 = 64 << 10;
+        let path = self.at.below(["oci-layout"]);
+        let marker: Marker = serde_json::from_slice(&content.read(&path, MARKER).await?)
+            .map_err(|e| malformed(&path, format!("this is no oci-layout ({e})")))?;
+        if !marker.image_layout_version.starts_with("1.") {
+            let found: String = marker.image_layout_version.chars().take(20).collect();
+            return Err(malformed(&path, format!("image layout version {found:?} is not known: 1.x is")));
+        }
+        Ok(())
+    }
+
+    /// Reads all entries of the index.
+    async fn entries(&self, content: &Content) -> Result<Vec<Entry>, Error> {
+        let path = self.index();
+        let bytes = content.read(&path, MAX_BYTES).await?;
+        let parsed = tokio::task::spawn_blocking(move || entries(&bytes)).await;
+        parsed
+            .map_err(|e| malformed(&path, e.to_string()))?
+            .map_err(|e| malformed(&path, format!("this is no image index ({e})")))
+    }
+
+    /// Reads the entries of the index that its version in the directory `before` may not have: those in new chunks, where it
+    /// is cut between entries.
+    async fn new_entries(&self, content: &Content, before: Option<&CidPath>) -> Result<Vec<Entry>, Error> {
+        let before = match before {
+            Some(before) => content.stat(&Self::of(before).index()).await.ok(),
+            None => None,
+        };
+        let Some(before) = before else { return self.entries(content).await };
+        let chunks = content.new_chunks(&self.index(), &before.cid, MAX_BYTES).await?;
+        let parsed: Option<Vec<_>> = chunks.iter().map(|chunk| entries_of_chunk(chunk)).collect();
+        match parsed {
+            Some(entries) => Ok(entries.concat()),
+            None => self.entries(content).await,
+        }
+    }
+
+    fn index(&self) -> CidPath {
+        self.at.below(["index.json"])
+    }
+
+    /// A blob of the layout, which is a manifest where its bytes are one.
+    pub async fn blob(&self, content: &Content, digest: &Digest) -> Result<Option<Blob>, Error> {
+        let at = self.path(digest);
+        match content.stat(&at).await {
+            Ok(stat) => Ok(Some(self.at_path(digest.clone(), stat.size, at))),
+            Err(content::Error::NoEntry { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn path(&self, digest: &Digest) -> CidPath {
+        self.at.below(["blobs", digest.algorithm().as_str(), &digest.hex()])
+    }
+
+    fn at_path(&self, digest: Digest, size: u64, at: CidPath) -> Blob {
+        Blob { digest, size, at, holder: self.holder }
+    }
+
+    async fn document(&self, content: &Content, entry: &Entry) -> Result<Document, Error> {
+        let blob = self.at_path(entry.digest.clone(), entry.size, self.path(&entry.digest));
+        Document::read(content, &blob, entry.media_type.as_ref()).await
+    }
+}
+
+fn malformed(at: &CidPath, why: String) -> Error {
+    Error::Malformed { at: at.clone(), why }
+}
+
 impl Layout {
     /// The manifest of a tag. Where nothing has a tag, what stands alone is `latest`.
     pub async fn tagged(&self, content: &Content, tag: &Tag) -> Result<Option<Document>, Error> {
         let Some(entry) = self.entry(content, tag).await? else { return Ok(None) };
-        self.document(content, &entry).await.map(Some)
+        self.files.document(content, &entry).await.map(Some)
     }
 
     async fn entry(&self, content: &Content, tag: &Tag) -> Result<Option<Entry>, Error> {
@@ -153,29 +224,6 @@ impl Layout {
         Ok(tags)
     }
 
-    /// A blob of the layout, which is a manifest where its bytes are one.
-    pub async fn blob(&self, content: &Content, digest: &Digest) -> Result<Option<Blob>, Error> {
-        let at = self.path(digest);
-        match content.stat(&at).await {
-            Ok(stat) => Ok(Some(self.at_path(digest.clone(), stat.size, at))),
-            Err(content::Error::NoEntry { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn path(&self, digest: &Digest) -> CidPath {
-        self.at.below(["blobs", digest.algorithm().as_str(), &digest.hex()])
-    }
-
-    fn at_path(&self, digest: Digest, size: u64, at: CidPath) -> Blob {
-        Blob { digest, size, at, holder: self.holder }
-    }
-
-    async fn document(&self, content: &Content, entry: &Entry) -> Result<Document, Error> {
-        let blob = self.at_path(entry.digest.clone(), entry.size, self.path(&entry.digest));
-        Document::read(content, &blob, entry.media_type.as_ref()).await
-    }
-
     async fn nested(&self, content: &Content) -> Result<&BTreeMap<Tag, Entry>, Error> {
         self.index.nested.get_or_try_init(|| self.search(content)).await
     }
@@ -203,12 +251,12 @@ impl Layout {
 
     /// The entries of an index; none if the layout leaves it out, as one of a single platform may.
     async fn entries_of(&self, content: &Content, index: &Entry) -> Result<Vec<Entry>, Error> {
-        let document = match self.document(content, index).await {
+        let document = match self.files.document(content, index).await {
             Err(Error::Content(content::Error::NoEntry { .. })) => return Ok(Vec::new()),
             document => document?,
         };
         entries(&document.bytes).map_err(|e| Error::Malformed {
-            at: self.path(&index.digest),
+            at: self.files.path(&index.digest),
             why: format!("this is no image index ({e})"),
         })
     }

@@ -150,7 +150,7 @@ impl Path<'_> {
     }
 
     async fn by_digest(&self, digest: &Digest) -> Result<Option<Document>, images::Error> {
-        match self.layout.blob(self.content, digest).await? {
+        match self.layout.files.blob(self.content, digest).await? {
             Some(blob) => Document::read(self.content, &blob, None).await.map(Some),
             None => Ok(None),
         }
@@ -158,7 +158,7 @@ impl Path<'_> {
 
     async fn blob(&self, digest: &Digest) -> Result<Source, Error> {
         let blob =
-            self.layout.blob(self.content, digest).await.map_err(|why| Error::image(self.name, why))?;
+            self.layout.files.blob(self.content, digest).await.map_err(|why| Error::image(self.name, why))?;
         let unknown = || Error::UnknownBlob { name: self.name.clone(), digest: digest.clone() };
         blob.map(|blob| Source::Stored(Box::new(blob))).ok_or_else(unknown)
     }

@@ -49,7 +49,7 @@ pub type ReadEntry = fn(&[u8]) -> Result<(Key, usize), String>;
 #[derive(Clone, Debug)]
 pub struct Form {
     /// What the file begins with.
-    pub begin: String,
+    pub begin: &'static str,
     /// What is between two entries.
     pub between: &'static str,
     /// What the file ends with; no entry begins so.

@@ -12,8 +12,8 @@ use super::{
 use crate::content::Error;
 
 /// Deeper and wider than any document that fits into memory.
-const MAX_DEPTH: usize = 16;
-const MAX_PARTS: usize = 1 << 17;
+pub const MAX_DEPTH: usize = 16;
+pub const MAX_PARTS: usize = 1 << 17;
 
 enum Part {
     Here(Bytes),

@@ -12,6 +12,13 @@ use serde::{
 pub const MAX_BYTES: u64 = 64 << 20;
 /// More entries than any repository has tags.
 pub const MAX_ENTRIES: usize = 100_000;
+/// What an index that is written here begins with.
+pub const BEGIN: &str =
+    r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":["#;
+/// What it has between two entries.
+pub const BETWEEN: &str = ",";
+/// What it ends with.
+pub const END: &str = "]}";
 /// With this annotation an entry says what its manifest refers to.
 pub const SUBJECT: &str = "io.ocipfs.subject";
 /// A longer name gives no tag.
@@ -72,6 +79,15 @@ struct Annotations {
 /// Reads the entries of an index; one whose digest has an algorithm that is not ours is passed over.
 pub fn entries(json: &[u8]) -> Result<Vec<Entry>, serde_json::Error> {
     serde_json::from_slice::<Index>(json).map(|index| index.manifests)
+}
+
+/// Reads the entries in one chunk of an index that was written here, which is cut between entries; none of other bytes.
+pub fn entries_of_chunk(chunk: &[u8]) -> Option<Vec<Entry>> {
+    let begun = chunk.strip_prefix(BEGIN.as_bytes());
+    let rest = begun.unwrap_or_else(|| chunk.strip_prefix(BETWEEN.as_bytes()).unwrap_or(chunk));
+    let rest = rest.strip_suffix(END.as_bytes()).unwrap_or(rest);
+    let list = [b"[", rest, b"]"].concat();
+    manifests(&mut serde_json::Deserializer::from_slice(&list)).ok()
 }
 
 fn manifests<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Entry>, D::Error> {
@@ -187,10 +203,31 @@ mod tests {
         assert!(error.to_string().contains("more than 100000 entries"), "{error}");
     }
 
+    #[test]
+    fn a_chunk_gives_its_entries_where_it_is_cut_between_entries_and_none_elsewhere() {
+        let all = [1, 2, 3].map(|n| entry(n, &n.to_string()).to_string());
+        let whole = format!("{BEGIN}{}{END}", all.join(BETWEEN));
+        let second = whole.find(&all[1]).unwrap();
+        let count = |chunk: &str| entries_of_chunk(chunk.as_bytes()).map(|entries| entries.len());
+        for (cut, before) in [(second - BETWEEN.len(), 1), (whole.len() - END.len(), 3)] {
+            assert_eq!(
+                (count(&whole[..cut]), count(&whole[cut..])),
+                (Some(before), Some(3 - before)),
+                "{cut}"
+            );
+        }
+        for cut in [1, BEGIN.len() - 1, second, second + 1, whole.len() - 3] {
+            assert!(count(&whole[..cut]).is_none() || count(&whole[cut..]).is_none(), "{cut}");
+        }
+        for other in [&format!(" {whole}"), r#"{"manifests":[]}"#] {
+            assert_eq!(count(other), None, "{other}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes: Vec<u8>) {
-            let _ = entries(&bytes);
+            let _ = (entries(&bytes), entries_of_chunk(&bytes));
         }
     }
 }

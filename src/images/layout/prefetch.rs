@@ -6,8 +6,8 @@ use futures::{StreamExt, stream};
 use ocipfs_oci::{Digest, Manifest};
 
 use super::{
-    DEPTH, Layout,
-    index::{Entry, MAX_BYTES, entries},
+    DEPTH, Files,
+    index::{Entry, entries},
     referrers::is_unfit,
 };
 use crate::{
@@ -37,21 +37,30 @@ impl Prefetched {
     }
 }
 
-impl Layout {
-    /// Fetches the manifests among `added`, the blobs that are new in this version; where `all_indexes`, also what earlier
-    /// indexes name of them. With `with_blobs`, fetches all of `added`. What cannot be had does not keep it from the rest.
+impl Files {
+    /// Fetches what the index of a version has and that of the one in the directory `before` has not.
+    pub async fn prefetch_index(
+        &self,
+        content: &Content,
+        before: Option<&CidPath>,
+    ) -> Result<Prefetched, Error> {
+        self.new_entries(content, before).await?;
+        Ok(Prefetched::default())
+    }
+
+    /// Fetches what a version of a layout has and the one in the directory `before` has not: the index, and the manifests
+    /// among the blobs `added`; where `all_indexes`, also what earlier indexes name of those. With `with_blobs`, fetches all
+    /// of `added`. What cannot be had does not keep it from the rest.
     pub async fn prefetch(
         &self,
         content: &Content,
+        before: Option<&CidPath>,
         added: &BTreeSet<Digest>,
         all_indexes: bool,
         with_blobs: bool,
     ) -> Result<Prefetched, Error> {
         let (mut done, mut seen) = (Prefetched::default(), HashSet::new());
-        let path = self.at.below(["index.json"]);
-        let index = content.read(&path, MAX_BYTES).await?;
-        let malformed = |why: serde_json::Error| Error::Malformed { at: path.clone(), why: why.to_string() };
-        let mut level = entries(&index).map_err(malformed)?;
+        let mut level = self.new_entries(content, before.filter(|_| !all_indexes)).await?;
         for _ in 0..DEPTH {
             let is_due = |entry: &Entry| added.contains(&entry.digest) || (all_indexes && entry.is_index());
             level.retain(|entry| is_due(entry) && seen.insert(entry.digest.clone()));

@@ -103,7 +103,7 @@ impl Layout {
             entries.take(READ + 1).map(|(digest, entry)| (digest.clone(), entry.clone())).collect();
         let is_cut = some.len() > READ;
         let mut documents = stream::iter(some.into_iter().take(READ))
-            .map(|(digest, entry)| async move { (digest, self.document(content, &entry).await) })
+            .map(|(digest, entry)| async move { (digest, self.files.document(content, &entry).await) })
             .buffered(AT_ONCE);
         let (mut bytes, mut reached) = (0, None);
         while let Some((digest, document)) = documents.next().await {

@@ -1,7 +1,7 @@
 //! `index.json`: one entry a tag, and one for each manifest that nothing else leads to.
 
 use ocipfs_node::Cid;
-use ocipfs_oci::{Descriptor, Name, media_type};
+use ocipfs_oci::{Descriptor, Name};
 use serde_json::Deserializer;
 
 use super::Published;
@@ -9,7 +9,7 @@ use crate::{
     content::{Document, Edited, Error, Form, Key, Share, StoreError, Version},
     images::{
         import::REF_NAME,
-        layout::{MAX_BYTES, MAX_ENTRIES, SUBJECT},
+        layout::{BEGIN, BETWEEN, END, MAX_BYTES, MAX_ENTRIES, SUBJECT},
         repository::{Listing, Pushed, is_digest},
     },
 };
@@ -125,9 +125,7 @@ fn key(text: String) -> Key {
 }
 
 fn form() -> Form {
-    let kind = media_type::OCI_INDEX;
-    let begin = format!(r#"{{"schemaVersion":2,"mediaType":"{kind}","manifests":["#);
-    Form { begin, between: ",", end: "]}", read }
+    Form { begin: BEGIN, between: BETWEEN, end: END, read }
 }
 
 /// Reads an entry as it was written.
@@ -161,7 +159,7 @@ impl Room {
 
 #[cfg(test)]
 mod tests {
-    use ocipfs_oci::{Digest, Index};
+    use ocipfs_oci::{Digest, Index, media_type};
 
     use super::*;
     use crate::{content::Profile, images::published::tests::bytes_of};

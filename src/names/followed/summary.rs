@@ -84,7 +84,7 @@ async fn complete_tags(
     for tag in tags {
         let digest = layout.digest_of(content, &tag).await?;
         if let Some(digest) = digest
-            && layout.is_whole(content, &digest).await?
+            && layout.files.is_whole(content, &digest).await?
         {
             whole.push(tag);
         }

@@ -9,7 +9,10 @@ use ocipfs_oci::{Digest, Name};
 use super::Prefetch;
 use crate::{
     content::{self, CidPath, Content, Difference, Nodes, differences},
-    images::{Error, layout::Prefetched},
+    images::{
+        Error,
+        layout::{Files, Prefetched},
+    },
     names::{
         Resolver,
         followed::{Depth, Missing, Root, Version},
@@ -281,12 +284,16 @@ async fn fetch(
 ) -> Result<Prefetched, Error> {
     let at = CidPath::from(repository.directory).found_by(announced);
     let content = resolver.content();
-    let layout = resolver.layouts.read(content, &at, None).await?;
+    let files = Files::of(&at);
+    files.check(content).await?;
+    let version = repository.before.filter(|before| before.depth >= depth);
+    let before = version.map(|before| CidPath::from(before.directory));
+    let is_sparse = repository.before.is_some_and(|before| before.is_sparse);
+    let with_blobs = depth == Depth::Blobs;
     let prefetched = match depth {
-        Depth::Index => Prefetched::default(),
+        Depth::Index => files.prefetch_index(content, before.as_ref()).await?,
         Depth::Manifests | Depth::Blobs => {
-            let all_indexes = repository.before.is_some_and(|before| before.is_sparse);
-            layout.prefetch(content, added, all_indexes, depth == Depth::Blobs).await?
+            files.prefetch(content, before.as_ref(), added, is_sparse, with_blobs).await?
         }
     };
     // Here, and not by the caller: others that run at the same time may hold what it waits for.

@@ -72,9 +72,9 @@ async fn a_follower_fetches_and_reads_no_more_for_a_push_where_there_are_four_ti
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_follower_fetches_no_more_for_a_tag_where_there_are_four_times_as_many_tags() {
+async fn a_follower_fetches_and_reads_no_more_for_a_tag_where_there_are_four_times_as_many_tags() {
     let [few, many] = [work_for_a_push(1, 2500).await, work_for_a_push(1, 10_000).await];
-    assert!(many[0] <= few[0] + few[0] / 2 + 4, "{few:?} blocks at 2,500 tags, {many:?} at 10,000");
-    // It parses the whole index of the repository, whose chunks are here: one block for some thirty tags, twice.
-    assert!(many[1] < 800, "{many:?} blocks at 10,000 tags");
+    for (few, many) in few.into_iter().zip(many) {
+        assert!(many <= few + few / 2 + 4, "{few} blocks at 2,500 tags, {many} at 10,000");
+    }
 }

@@ -1,0 +1,119 @@
+//! The chunks of a file that an earlier version of it does not have: equal parts are not read.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use ocipfs_node::Cid;
+
+use super::{
+    nodes::Nodes,
+    read::{MAX_DEPTH, MAX_PARTS},
+    unixfs::Unit,
+};
+use crate::content::Error;
+
+/// Reads the chunks of the file `new` that `old` does not have; `old` is read only where it is here. Of a version that has
+/// more or fewer levels, some may be read although both have them.
+///
+/// # Errors
+/// Fails where a node cannot be had or is not part of a file, and where there are more bytes than `most`.
+pub async fn new_chunks(nodes: &mut Nodes, new: Cid, old: Cid, most: u64) -> Result<Vec<Bytes>, Error> {
+    let (mut chunks, mut bytes, mut known) = (Vec::new(), 0, HashSet::new());
+    let (mut level, mut before) = (HashSet::from([new]), HashSet::from([old]));
+    for _ in 0..MAX_DEPTH {
+        known.extend(before.iter().copied());
+        let changed: Vec<Cid> = level.difference(&known).copied().collect();
+        if changed.is_empty() {
+            return Ok(chunks);
+        }
+        let left = before.difference(&level).copied().collect();
+        let mut below = HashSet::new();
+        for (cid, unit) in files(nodes, &changed).await? {
+            let Unit::File { data, children } = unit else {
+                return Err(corrupt(cid, format!("it is {} within a file", unit.kind())));
+            };
+            below.extend(children.iter().map(|child| child.cid));
+            bytes += data.len() as u64;
+            if bytes > most || below.len() > MAX_PARTS {
+                return Err(corrupt(new, format!("it has more than {most} bytes, or {MAX_PARTS} parts")));
+            }
+            chunks.push(data);
+        }
+        level = below;
+        before = children(nodes, left).await?;
+    }
+    Err(corrupt(new, format!("it is deeper than {MAX_DEPTH} levels")))
+}
+
+async fn files(nodes: &mut Nodes, cids: &[Cid]) -> Result<Vec<(Cid, Unit)>, Error> {
+    let mut units = Vec::new();
+    nodes.each(cids, |cid, unit| units.push((cid, unit))).await?;
+    nodes.failure().map_or(Ok(units), |error| Err(error.clone()))
+}
+
+/// What is below nodes of the earlier version, as far as they are here.
+async fn children(nodes: &Nodes, parents: Vec<Cid>) -> Result<HashSet<Cid>, Error> {
+    let mut below = HashSet::new();
+    let take = |_, unit| {
+        if let Unit::File { children, .. } = unit {
+            below.extend(children.into_iter().map(|child| child.cid));
+        }
+    };
+    nodes.each_local(&parents, take).await?;
+    Ok(below)
+}
+
+fn corrupt(cid: Cid, why: String) -> Error {
+    Error::Corrupt { cid, why }
+}
+
+#[cfg(test)]
+mod tests {
+    use ocipfs_node::Node;
+
+    use super::*;
+    use crate::content::{
+        Content, Settings, Store,
+        dag::{Builder, Profile},
+    };
+
+    /// Puts a file of these chunks.
+    async fn file(content: &Content, chunks: &[String]) -> Cid {
+        let (mut builder, mut blocks) = (Builder::new(Profile::UnixfsV1), Vec::new());
+        for chunk in chunks {
+            blocks.extend(builder.push(Bytes::from(chunk.clone())));
+        }
+        let (root, nodes) = builder.finish();
+        blocks.extend(nodes);
+        content.put_fetched(blocks).await.unwrap();
+        root.cid
+    }
+
+    #[tokio::test]
+    async fn the_new_chunks_of_a_file_are_those_that_its_earlier_version_does_not_have() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, node) = (Store::open(dir.path()).unwrap(), Node::offline(dir.path()).unwrap());
+        let content = Content::new(store, node, Settings::default()).unwrap();
+        let some = |numbers: &[usize]| numbers.iter().map(|n| n.to_string()).collect::<Vec<_>>();
+        let all: Vec<usize> = (0..3000).collect();
+        let (mut changed, mut more) = (all.clone(), all.clone());
+        (changed[7], changed[2000]) = (100_007, 102_000);
+        more.push(3000);
+        for (new, old, expected) in [
+            (&all[..], &all[..], &[][..]),
+            (&changed, &all, &[100_007, 102_000]),
+            (&more, &all, &[3000]),
+            (&all, &more, &[]),
+            (&all[..2], &all[..1], &[1]),
+            (&all[..1], &all[..2], &[0]),
+        ] {
+            let [new, old] = [file(&content, &some(new)).await, file(&content, &some(old)).await];
+            let chunks = new_chunks(&mut content.nodes(new), new, old, 1 << 20).await.unwrap();
+            let chunks: HashSet<_> = chunks.into_iter().filter(|chunk| !chunk.is_empty()).collect();
+            assert_eq!(chunks, some(expected).into_iter().map(Bytes::from).collect());
+        }
+        let root = file(&content, &some(&all)).await;
+        let error = new_chunks(&mut content.nodes(root), root, file(&content, &[]).await, 100).await;
+        assert!(matches!(error, Err(Error::Corrupt { .. })), "{error:?}");
+    }
+}
