@@ -1,10 +1,14 @@
 use std::{
+    collections::HashMap,
     fs,
+    io::Read,
     net::{TcpListener, UdpSocket},
+    os::unix::{fs::PermissionsExt, net::UnixListener},
     path::Path,
 };
 
 use libtest_mimic::Trial;
+use ocipfs_oci::Digest;
 
 use crate::harness::{Said, Serve, finish, last_line, ocipfs, trials};
 
@@ -18,6 +22,8 @@ pub fn trials() -> Vec<Trial> {
         a_node_directory_with_a_damaged_file_is_refused_and_left_as_it_is,
         settings_that_make_no_sense_are_usage_errors_and_nothing_is_written,
         a_half_private_swarm_is_a_usage_error,
+        a_control_socket_directory_that_another_user_prepared_is_refused_by_serve_and_by_commands,
+        key_files_and_a_node_directory_that_other_users_can_read_are_warned_of_at_start,
         flags_win_over_the_environment_which_wins_over_the_file,
     ]
 }
@@ -170,4 +176,54 @@ async fn flags_win_over_the_environment_which_wins_over_the_file() {
     let by_flags = ["--listen", "127.0.0.1:0", "--find-timeout", "1s"];
     let node = Serve::start_with(&data_dir, &by_flags, &environment.into_iter().collect());
     assert_ne!(node.registry(), port.to_string());
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+async fn a_control_socket_directory_that_another_user_prepared_is_refused_by_serve_and_by_commands() {
+    let dir = tempfile::tempdir().unwrap();
+    // Too long for the address of a socket, which is in a directory for temporary files then.
+    let data_dir = dir.path().join("d".repeat(120));
+    let hex = Digest::sha256_of(data_dir.to_str().unwrap().as_bytes()).hex().to_string();
+    let prepared = dir.path().join(format!("ocipfs-{}", &hex[..16]));
+    let environment = HashMap::from([("TMPDIR", dir.path().to_str().unwrap()), ("XDG_RUNTIME_DIR", "")]);
+    fs::create_dir(&prepared).unwrap();
+    set_mode(&prepared, 0o777);
+    let refused = ["error: refused the directory", prepared.to_str().unwrap(), "mode 0777", "hint: "];
+    finish(ocipfs(&data_dir).arg("serve").args(FREE).envs(&environment)).failed(1, &refused);
+    // Who listens there does not learn what a command says.
+    let listener = UnixListener::bind(prepared.join("sock")).unwrap();
+    finish(ocipfs(&data_dir).arg("status").envs(&environment)).failed(1, &refused);
+    let mut heard = Vec::new();
+    listener.accept().unwrap().0.read_to_end(&mut heard).unwrap();
+    assert_eq!(heard, b"");
+    fs::remove_dir_all(&prepared).unwrap();
+    let node = Serve::start_with(&data_dir, &[], &environment);
+    let mode = |path: &Path| fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&prepared), mode(&prepared.join("sock"))), (0o700, 0o600));
+    let said = finish(ocipfs(&data_dir).arg("status").envs(&environment));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    node.stop();
+}
+
+async fn key_files_and_a_node_directory_that_other_users_can_read_are_warned_of_at_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("node");
+    let node = Serve::start_in(&data_dir, &[]);
+    node.ask(&["name", "key", "new", "team"]);
+    assert!(!node.log().contains("other users can read the key"), "{}", node.log());
+    node.stop();
+    for name in ["identity.key", "keys/team.key"] {
+        set_mode(&data_dir.join(name), 0o644);
+    }
+    set_mode(&data_dir, 0o755);
+    let node = Serve::start_in(&data_dir, &[]);
+    for name in ["identity.key", "keys/team.key"] {
+        let path = data_dir.join(name).display().to_string();
+        let told = format!("other users can read the key {path} (mode 0644); hint: run `chmod 600 {path}`");
+        assert!(node.log().contains(&told), "{}", node.log());
+    }
+    assert!(node.log().contains("other users can read the node directory (mode 0755)"), "{}", node.log());
 }
