@@ -125,40 +125,49 @@ impl Ledger {
     }
 
     /// Takes the block to send next: of those that were `sent` to others least often just now, so that peers who
-    /// pull the same thing at once have something to give each other; then by the peer's own priority. Those for
-    /// which `sent` says nothing have to wait; it is told whether a reader waits for the block.
-    pub fn take_block(&mut self, sent: impl Fn(&Cid, bool) -> Option<u32>) -> Option<Want> {
+    /// pull the same thing at once have something to give each other; then by the peer's own priority. `sent` may say until
+    /// when one has to wait, and is told whether a reader waits for the block. Where nothing can be sent, says when that
+    /// ends first, if it does by itself.
+    pub fn take_block<T: Ord>(
+        &mut self,
+        sent: impl Fn(&Cid, bool) -> Result<u32, T>,
+    ) -> Result<Want, Option<T>> {
         let ready = self
             .lines
             .iter_mut()
             .filter(|(_, line)| line.stage == Stage::Ready && line.want.kind == Kind::Block);
+        let mut held: Option<T> = None;
         let ranked = ready.filter_map(|(name, line)| {
             let urgent = line.priority == URGENT;
-            let sent = sent(name, urgent)?;
+            let sent = match sent(name, urgent) {
+                Ok(sent) => sent,
+                Err(until) => {
+                    held = [held.take(), Some(until)].into_iter().flatten().min();
+                    return None;
+                }
+            };
             // What a reader waits for comes first, whoever has it.
             let sent = if urgent { 0 } else { sent };
             Some(((sent, Reverse(line.priority), line.number), line))
         });
-        let (_, line) = ranked.min_by_key(|(rank, _)| *rank)?;
+        let Some((_, line)) = ranked.min_by_key(|(rank, _)| *rank) else { return Err(held) };
         line.stage = Stage::Taken { arrived: false };
-        Some(line.want.clone())
+        Ok(line.want.clone())
     }
 
-    /// Whether something could be sent, now or soon.
-    pub fn has_ready(&self) -> bool {
-        self.lines.values().any(|line| line.stage == Stage::Ready)
+    /// Whether a want can be looked for.
+    pub fn is_ready(&self, cid: &Cid) -> bool {
+        self.lines.get(&key(cid)).is_some_and(|line| line.stage == Stage::Ready)
     }
 
-    /// Whether a want that was taken was neither cancelled nor answered since.
-    pub fn is_taken(&self, cid: &Cid) -> bool {
-        self.lines.get(&key(cid)).is_some_and(|line| matches!(line.stage, Stage::Taken { .. }))
-    }
-
-    /// Ends a want that was taken.
-    pub fn answered(&mut self, cid: &Cid) {
-        if self.is_taken(cid) {
-            self.lines.remove(&key(cid));
+    /// Ends a want that was taken; false where it was cancelled or answered since.
+    pub fn answered(&mut self, cid: &Cid) -> bool {
+        let name = key(cid);
+        let is_taken = self.lines.get(&name).is_some_and(|line| matches!(line.stage, Stage::Taken { .. }));
+        if is_taken {
+            self.lines.remove(&name);
         }
+        is_taken
     }
 
     /// Notes that the block of a want that was taken is not here; whether the peer wants to be told.

@@ -46,7 +46,6 @@ const MOST_HOLDS: usize = 8;
 /// Messages on their way to the only peer that wants something. Where several want something they share these: what
 /// goes out in many streams at once comes whole, and can be passed on, only late.
 const FLYING: usize = MORE_LANES + LANE;
-const HOLD_CHECK: Duration = Duration::from_millis(30);
 
 /// A message for a peer, and its share of what may lie in memory.
 pub struct Outgoing {
@@ -58,7 +57,7 @@ pub struct Outgoing {
 #[cfg(test)]
 impl Outgoing {
     pub fn unbound(message: Message) -> Self {
-        let client = Arc::new(Client::new(PeerId::random()));
+        let client = Arc::new(Client::new(PeerId::random(), Arc::default()));
         Self { message, _room: None, _flight: Flight::begin(&client) }
     }
 }
@@ -84,6 +83,8 @@ impl Drop for Flight {
 pub(crate) struct Server {
     blocks: Arc<dyn Blocks>,
     clients: Mutex<HashMap<PeerId, Arc<Client>>>,
+    /// How many of them want something now.
+    wanting: Arc<AtomicUsize>,
     recent: Mutex<Recent>,
     ahead: Arc<Semaphore>,
     pub(crate) counters: Arc<Counters>,
@@ -94,7 +95,7 @@ pub(crate) struct Server {
 /// One peer: what it wants, and the ways to it.
 struct Client {
     peer: PeerId,
-    ledger: Mutex<Ledger>,
+    wants: Wants,
     more: Notify,
     ways: Mutex<Ways>,
     /// Room for one message, which nobody else can take: peers that do not read keep no others from being served.
@@ -103,6 +104,36 @@ struct Client {
     flying: AtomicUsize,
     /// It is a node of this kind, which takes what comes along with what it asked for.
     is_kin: AtomicBool,
+}
+
+/// What one peer wants, and the count of peers that want something.
+struct Wants {
+    ledger: Mutex<Ledger>,
+    wanting: Arc<AtomicUsize>,
+}
+
+impl Wants {
+    fn new(wanting: Arc<AtomicUsize>) -> Self {
+        Self { ledger: Mutex::default(), wanting }
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut Ledger) -> T) -> T {
+        let mut ledger = locked(&self.ledger);
+        let was_empty = ledger.is_empty();
+        let changed = change(&mut ledger);
+        match (was_empty, ledger.is_empty()) {
+            (true, false) => drop(self.wanting.fetch_add(1, Ordering::Relaxed)),
+            (false, true) => drop(self.wanting.fetch_sub(1, Ordering::Relaxed)),
+            _ => {}
+        }
+        changed
+    }
+}
+
+impl Drop for Wants {
+    fn drop(&mut self) {
+        self.with(|ledger| *ledger = Ledger::default());
+    }
 }
 
 #[derive(Default)]
@@ -160,24 +191,25 @@ impl Recent {
         (moved.to, moved.large) = (Some(to), size >= FULL);
     }
 
-    /// How often a block was sent just now; nothing where `peer` has to wait for it.
-    fn times(&self, cid: &Cid, peer: &PeerId, hold: Duration) -> Option<u32> {
+    /// How often a block was sent just now, or until when `peer` has to wait for it.
+    fn times(&self, cid: &Cid, peer: &PeerId, hold: Duration) -> Result<u32, Instant> {
         let name = key(cid);
-        let Some(moved) = self.young.get(&name).or_else(|| self.old.get(&name)) else { return Some(0) };
-        let elapsed = moved.at.map_or(Duration::MAX, |at| at.elapsed());
+        let Some(moved) = self.young.get(&name).or_else(|| self.old.get(&name)) else { return Ok(0) };
+        let Some(at) = moved.at else { return Ok(0) };
+        let elapsed = at.elapsed();
         if moved.large && !moved.came && moved.to != Some(*peer) && elapsed < hold {
-            return None;
+            return Err(at + hold);
         }
-        Some(if elapsed < JUST_NOW { moved.times } else { 0 })
+        Ok(if elapsed < JUST_NOW { moved.times } else { 0 })
     }
 }
 
 impl Client {
-    fn new(peer: PeerId) -> Self {
+    fn new(peer: PeerId, wanting: Arc<AtomicUsize>) -> Self {
         let own = Arc::new(Semaphore::new(1));
         Self {
             peer,
-            ledger: Mutex::default(),
+            wants: Wants::new(wanting),
             more: Notify::default(),
             ways: Mutex::default(),
             own,
@@ -197,6 +229,7 @@ impl Server {
         Self {
             blocks,
             clients: Mutex::default(),
+            wanting: Arc::default(),
             recent: Mutex::default(),
             ahead: Arc::new(Semaphore::new(AHEAD_KIB)),
             counters,
@@ -210,7 +243,7 @@ impl Server {
         let client = self.client(peer, |ways| {
             ways.heard.insert(connection);
         });
-        locked(&client.ledger).apply(full, entries);
+        client.wants.with(|ledger| ledger.apply(full, entries));
         client.more.notify_one();
     }
 
@@ -237,7 +270,7 @@ impl Server {
     /// The peer, once its ways are changed: nobody may forget it in between.
     fn client(&self, peer: PeerId, change: impl FnOnce(&mut Ways)) -> Arc<Client> {
         let mut clients = locked(&self.clients);
-        let client = clients.entry(peer).or_insert_with(|| Arc::new(Client::new(peer)));
+        let client = clients.entry(peer).or_insert_with(|| Arc::new(Client::new(peer, self.wanting.clone())));
         change(&mut locked(&client.ways));
         client.clone()
     }
@@ -265,8 +298,7 @@ impl Server {
             cids.iter().for_each(|cid| recent.came(cid));
         }
         for client in clients {
-            let mut ledger = locked(&client.ledger);
-            if cids.iter().filter(|cid| ledger.arrived(cid)).count() > 0 {
+            if client.wants.with(|ledger| cids.iter().filter(|cid| ledger.arrived(cid)).count()) > 0 {
                 client.more.notify_one();
             }
         }
@@ -276,7 +308,7 @@ impl Server {
         loop {
             let lane = locked(&client.ways).lanes.first().map(|(_, lane)| lane.clone());
             let Some(lane) = lane else { return };
-            if client.flying.load(Ordering::Relaxed) > FLYING / self.wanting().max(1) {
+            if client.flying.load(Ordering::Relaxed) > FLYING / self.sharing().max(1) {
                 client.more.notified().await;
                 continue;
             }
@@ -288,14 +320,13 @@ impl Server {
             let (server, served) = (self.clone(), client.clone());
             let room = self.room_for(&client).await;
             let message = match tokio::task::spawn_blocking(move || server.next(&served)).await {
-                Ok(Some(message)) => message,
-                Ok(None) => {
+                Ok(Ok(message)) => message,
+                Ok(Err(held)) => {
                     drop((slot, room));
-                    let waits = locked(&client.ledger).has_ready();
                     let more = client.more.notified();
-                    match waits {
-                        true => drop(tokio::time::timeout(HOLD_CHECK, more).await),
-                        false => more.await,
+                    match held {
+                        Some(until) => drop(tokio::time::timeout_at(until, more).await),
+                        None => more.await,
                     }
                     continue;
                 }
@@ -314,32 +345,44 @@ impl Server {
     }
 
     /// How many peers want something, up to a bound.
-    fn wanting(&self) -> usize {
-        let clients: Vec<_> = locked(&self.clients).values().cloned().collect();
-        let wanting = clients.iter().filter(|client| !locked(&client.ledger).is_empty());
-        wanting.take(MOST_HOLDS).count()
+    fn sharing(&self) -> usize {
+        self.wanting.load(Ordering::Relaxed).min(MOST_HOLDS)
     }
 
-    /// Makes the next message for a peer; none while there is nothing to say.
-    fn next(&self, client: &Client) -> Option<Message> {
+    /// Makes the next message for a peer; while there is nothing to say, until when that is so at least, if it ends by itself.
+    fn next(&self, client: &Client) -> Result<Message, Option<Instant>> {
         let mut message = Message::default();
-        let haves = locked(&client.ledger).take_haves(PRESENCES);
+        let haves = client.wants.with(|ledger| ledger.take_haves(PRESENCES));
         for want in haves {
             self.answer_have(client, want, &mut message);
         }
-        let hold = HOLD * self.wanting() as u32;
+        let sharing = self.sharing();
+        let hold = HOLD * sharing as u32;
         let mut size: usize = message.blocks.iter().map(|block| block.data.len()).sum();
+        let mut held = None;
         while size < FULL {
-            let want = {
+            let next = {
                 let recent = locked(&self.recent);
-                locked(&client.ledger).take_block(|cid, urgent| {
-                    recent.times(cid, &client.peer, if urgent { hold.min(URGENT_HOLD) } else { hold })
+                client.wants.with(|ledger| {
+                    ledger.take_block(|cid, urgent| {
+                        recent.times(cid, &client.peer, if urgent { hold.min(URGENT_HOLD) } else { hold })
+                    })
                 })
             };
-            let Some(want) = want else { break };
-            size += self.answer_block(client, want, &mut message);
+            match next {
+                Ok(want) => size += self.answer_block(client, want, &mut message),
+                Err(until) => {
+                    held = until;
+                    break;
+                }
+            }
         }
-        (message != Message::default()).then_some(message)
+        if message != Message::default() {
+            return Ok(message);
+        }
+        // Where fewer share, the wait may become shorter meanwhile.
+        let soon = (sharing < MOST_HOLDS).then(|| Instant::now() + HOLD);
+        Err(held.map(|until| soon.map_or(until, |soon| until.min(soon))))
     }
 
     fn answer_have(&self, client: &Client, want: Want, message: &mut Message) {
@@ -348,7 +391,7 @@ impl Server {
                 self.answer_block(client, want, message);
             }
             Ok(Some(size)) if size <= MAX_BLOCK as u64 => {
-                locked(&client.ledger).answered(&want.cid);
+                client.wants.with(|ledger| ledger.answered(&want.cid));
                 message.presences.push((want.cid, true));
             }
             other => self.missing(client, want, other.err(), message),
@@ -363,12 +406,9 @@ impl Server {
                 return 0;
             }
         };
-        let mut ledger = locked(&client.ledger);
-        if !ledger.is_taken(&want.cid) {
+        if !client.wants.with(|ledger| ledger.answered(&want.cid)) {
             return 0;
         }
-        ledger.answered(&want.cid);
-        drop(ledger);
         let size = data.len();
         locked(&self.recent).sent(&want.cid, client.peer, size);
         let along = self.next_of(client, &want.cid, &data);
@@ -398,15 +438,20 @@ impl Server {
         if let Some(error) = error {
             tracing::warn!(cid = %want.cid, "a block cannot be read: {error}");
         }
-        if locked(&client.ledger).missing(&want.cid) {
+        let (is_told, came) =
+            client.wants.with(|ledger| (ledger.missing(&want.cid), ledger.is_ready(&want.cid)));
+        if is_told {
             message.presences.push((want.cid, false));
+        }
+        if came {
+            client.more.notify_one();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::wire::Kind, *};
 
     fn cid(n: u64) -> Cid {
         Cid::new_v1(0x55, cid::multihash::Multihash::wrap(0x12, &n.to_be_bytes()).expect("it is short"))
@@ -424,6 +469,33 @@ mod tests {
         assert_eq!(recent.moved(&cid(0), later + JUST_NOW).times, 0, "it was long ago");
         recent.moved(&cid(0), later + 2 * JUST_NOW);
         assert!(recent.young.capacity() + recent.old.capacity() < 100);
+    }
+
+    #[test]
+    fn a_peer_waits_for_a_block_that_another_was_just_sent_until_it_may_have_it() {
+        let (mut recent, [one, other]) = (Recent::default(), [PeerId::random(), PeerId::random()]);
+        assert_eq!(recent.times(&cid(0), &one, HOLD), Ok(0));
+        recent.sent(&cid(0), one, FULL);
+        let until = recent.times(&cid(0), &other, HOLD * 100).unwrap_err();
+        assert!(until > Instant::now() + HOLD * 99);
+        assert_eq!(recent.times(&cid(0), &one, HOLD * 100), Ok(1));
+        assert_eq!(recent.times(&cid(0), &other, Duration::ZERO), Ok(1));
+    }
+
+    #[test]
+    fn peers_that_want_something_are_counted_as_their_wants_come_and_go() {
+        let wanting = Arc::default();
+        let [one, other] = [(); 2].map(|()| Wants::new(Arc::clone(&wanting)));
+        let entry =
+            |cancel| Entry { cid: cid(0), priority: 1, cancel, kind: Kind::Block, send_dont_have: true };
+        for wants in [&one, &one, &other] {
+            wants.with(|ledger| ledger.apply(false, vec![entry(false)]));
+        }
+        assert_eq!(wanting.load(Ordering::Relaxed), 2);
+        other.with(|ledger| ledger.apply(false, vec![entry(true)]));
+        assert_eq!(wanting.load(Ordering::Relaxed), 1);
+        drop(one);
+        assert_eq!(wanting.load(Ordering::Relaxed), 0);
     }
 
     #[test]

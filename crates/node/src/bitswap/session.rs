@@ -7,6 +7,7 @@
 mod presences;
 mod rescue;
 mod source;
+mod sources;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +22,10 @@ use tokio::time::Instant;
 
 use crate::{Cid, blocks::key};
 pub use presences::Inquiry;
-use source::{Role, Source};
+#[cfg(test)]
+use source::Role;
+use source::Source;
+use sources::Sources;
 
 /// Peers that are asked for a small block at once while nobody is known to have it.
 const DIRECT: usize = 3;
@@ -90,6 +94,24 @@ struct Want {
     asked: Vec<Asked>,
     holders: Vec<PeerId>,
     lacking: HashSet<PeerId>,
+    /// Peers that were sent the want, for the block or for its presence.
+    told: HashSet<PeerId>,
+}
+
+/// How many more wants peers may be sent in one plan.
+struct Allowance<'a> {
+    reach: &'a dyn Fn(&PeerId) -> Reach,
+    taken: HashMap<PeerId, usize>,
+}
+
+impl Allowance<'_> {
+    fn has_room(&self, peer: &PeerId) -> bool {
+        (self.reach)(peer).room > self.taken.get(peer).copied().unwrap_or_default()
+    }
+
+    fn take(&mut self, peer: PeerId) {
+        *self.taken.entry(peer).or_default() += 1;
+    }
 }
 
 impl Want {
@@ -106,7 +128,7 @@ pub struct Session {
     todo: BTreeMap<i64, Cid>,
     /// Asked of somebody.
     flying: BTreeMap<i64, Cid>,
-    sources: BTreeMap<PeerId, Source>,
+    sources: Sources,
     last: i64,
     first: i64,
     presences_asked: Option<Instant>,
@@ -126,8 +148,8 @@ impl Session {
             }
             self.last += 1;
             let order = self.last;
-            let (asked, holders, lacking) = Default::default();
-            self.wants.insert(name, Want { cid, size, order, asked, holders, lacking });
+            let (asked, holders, lacking, told) = Default::default();
+            self.wants.insert(name, Want { cid, size, order, asked, holders, lacking, told });
             self.todo.insert(order, name);
         }
         self.presences_asked = None;
@@ -156,12 +178,7 @@ impl Session {
         self.todo.remove(&want.order);
         self.flying.remove(&want.order);
         for asked in &want.asked {
-            if let Some(source) = self.sources.get_mut(&asked.peer) {
-                source.settle(want.size);
-            }
-        }
-        for source in self.sources.values_mut() {
-            source.told.remove(name);
+            self.sources.change(&asked.peer, |source| source.settle(want.size));
         }
         Some(want)
     }
@@ -180,15 +197,13 @@ impl Session {
     pub fn joined(&mut self, peer: PeerId, rank: u64, knows_presences: bool) {
         // A peer chooses its id, and must not choose its turn.
         let rank = (rank, self.salt.hash_one(peer));
-        self.sources.entry(peer).or_insert_with(|| Source::new(rank, knows_presences));
+        self.sources.insert(peer, Source::new(rank, knows_presences));
         self.presences_asked = None;
     }
 
     /// Takes a peer for one that has all, until it says otherwise.
     pub fn presume(&mut self, peer: &PeerId) {
-        if let Some(source) = self.sources.get_mut(peer) {
-            source.role = Role::All;
-        }
+        self.sources.change(peer, Source::presume);
     }
 
     /// Forgets a peer: what was asked of it is asked again.
@@ -198,6 +213,7 @@ impl Session {
         for want in self.wants.values_mut() {
             want.holders.retain(|holder| holder != peer);
             want.lacking.remove(peer);
+            want.told.remove(peer);
         }
     }
 
@@ -217,9 +233,7 @@ impl Session {
             if want.asked.len() == before {
                 continue;
             }
-            if let Some(source) = self.sources.get_mut(peer) {
-                source.settle(want.size);
-            }
+            self.sources.change(peer, |source| source.settle(want.size));
             if want.asked.is_empty() {
                 self.flying.remove(&want.order);
                 self.todo.insert(want.order, name);
@@ -230,10 +244,11 @@ impl Session {
     /// Notes that a peer has a block; whether that matters here. A session that did not ask the peer learns nothing of it.
     pub fn has(&mut self, peer: &PeerId, cid: &Cid) -> bool {
         let name = key(cid);
-        let Some(source) = self.sources.get_mut(peer) else { return false };
-        let was_asked = source.was_asked(&name);
+        let Some(source) = self.sources.get(peer) else { return false };
+        let is_told = self.wants.get(&name).is_some_and(|want| want.told.contains(peer));
+        let was_asked = is_told || source.was_asked_first(&name);
         if was_asked {
-            source.has_something();
+            self.sources.change(peer, Source::has_something);
         }
         let Some(want) = self.wants.get_mut(&name) else { return was_asked };
         want.lacking.remove(peer);
@@ -246,18 +261,18 @@ impl Session {
     /// Notes that a peer has not got a block; whether that matters here.
     pub fn lacks(&mut self, peer: &PeerId, cid: &Cid) -> bool {
         let name = key(cid);
-        let (Some(source), Some(want)) = (self.sources.get_mut(peer), self.wants.get_mut(&name)) else {
+        let Some(want) = self.wants.get_mut(&name) else { return false };
+        if self.sources.change(peer, Source::lacks_something).is_none() {
             return false;
-        };
+        }
         want.holders.retain(|holder| holder != peer);
         want.lacking.insert(*peer);
-        source.lacks_something();
         // Where it wants to be told of presences, it waits for this one already.
-        source.told.insert(name);
+        want.told.insert(*peer);
         let before = want.asked.len();
         want.asked.retain(|asked| asked.peer != *peer);
         if want.asked.len() < before {
-            source.settle(want.size);
+            self.sources.change(peer, |source| source.settle(want.size));
             if want.asked.is_empty() {
                 self.flying.remove(&want.order);
                 self.todo.insert(want.order, name);
@@ -270,23 +285,19 @@ impl Session {
     pub fn came(&mut self, peer: &PeerId, cid: &Cid, size: u64, now: Instant) -> bool {
         let Some(want) = self.remove(&key(cid)) else { return false };
         self.liars = 0;
-        if let Some(source) = self.sources.get_mut(peer) {
-            let asked = want.asked.iter().find(|asked| asked.peer == *peer);
-            source.delivered(size, asked.map(|asked| now.duration_since(asked.at)));
-        }
+        let asked = want.asked.iter().find(|asked| asked.peer == *peer);
+        let took = asked.map(|asked| now.duration_since(asked.at));
+        self.sources.change(peer, |source| source.delivered(size, took));
         let late = |asked: &&Asked| asked.peer != *peer && now.duration_since(asked.at) >= RESCUE_AFTER;
         for asked in want.asked.iter().filter(late) {
-            self.sources.entry(asked.peer).and_modify(Source::was_outrun);
+            self.sources.change(&asked.peer, Source::was_outrun);
         }
         true
     }
 
     /// Says what to ask of whom now.
     pub fn plan(&mut self, now: Instant, reach: &dyn Fn(&PeerId) -> Reach) -> Vec<Ask> {
-        let mut room: HashMap<PeerId, usize> = HashMap::new();
-        for peer in self.sources.keys() {
-            room.insert(*peer, reach(peer).room);
-        }
+        let mut room = Allowance { reach, taken: HashMap::new() };
         self.give_up_on_the_silent(now, reach);
         let mut asks = Vec::new();
         self.ask_blocks(now, &mut room, &mut asks);
@@ -308,10 +319,14 @@ impl Session {
             }
         }
         for (peer, first) in oldest {
-            let Some(source) = self.sources.get_mut(&peer) else { continue };
+            let Some(source) = self.sources.get(&peer) else { continue };
             let lost = LOST.max(source.latency() * 4);
             if now.duration_since(reach(&peer).heard.map_or(first, |heard| heard.max(first))) >= STALL {
-                source.stalled(now);
+                self.sources.change(&peer, |source| source.stalled(now));
+                // It may have lost what it was told.
+                for want in self.wants.values_mut() {
+                    want.told.remove(&peer);
+                }
                 self.release(&peer, |_| true);
             } else if now.duration_since(first) >= lost {
                 self.release(&peer, |asked| now.duration_since(asked.at) >= lost);
@@ -319,43 +334,58 @@ impl Session {
         }
     }
 
-    fn ask_blocks(&mut self, now: Instant, room: &mut HashMap<PeerId, usize>, asks: &mut Vec<Ask>) {
+    fn ask_blocks(&mut self, now: Instant, room: &mut Allowance, asks: &mut Vec<Ask>) {
         let mut queue: Vec<(i64, Cid)> =
             self.todo.iter().take(SCAN).map(|(order, name)| (*order, *name)).collect();
-        if self.is_shared() && queue.len() > FRONT {
+        if self.sources.are_mixed() && queue.len() > FRONT {
             queue[FRONT..].sort_by_cached_key(|(_, name)| self.salt.hash_one(name));
         }
+        let (mut open, mut may_ask_unknown) = (self.open_holders(room), true);
         for (order, name) in queue {
-            if !self.sources.iter().any(|(peer, source)| source.has_room() && room[peer] > 0) {
+            if open.is_empty() && !self.flying.is_empty() {
                 break;
             }
             let Some(want) = self.wants.get(&name) else { continue };
             let peers = match self.holder_for(want, now, room) {
                 Some(peer) => vec![peer],
                 None if !self.flying.is_empty() || self.somebody_may_have(want) => continue,
-                None => self.unknown_for(want, now, room),
+                None if may_ask_unknown => self.unknown_for(want, now, room),
+                None => continue,
             };
+            // Where none can be asked for one block, none is looked for at each further one.
+            may_ask_unknown = !peers.is_empty();
             let urgent = self.flying.first_key_value().is_none_or(|(first, _)| order < *first);
             for peer in peers {
                 self.ask(peer, &name, order, now);
-                room.entry(peer).and_modify(|room| *room -= 1);
+                room.take(peer);
                 asks.extend(self.wants.get(&name).map(|want| Ask::Block { peer, cid: want.cid, urgent }));
+                if !self.is_open(&peer, room) {
+                    open.remove(&peer);
+                }
             }
         }
     }
 
-    /// Whether others pull the same at once: some have all, some have parts.
-    fn is_shared(&self) -> bool {
-        let is = |role| self.sources.values().any(|source| source.role == role);
-        is(Role::Parts) && is(Role::All)
+    /// The peers that have something and can be asked for more.
+    fn open_holders(&self, room: &Allowance) -> HashSet<PeerId> {
+        let holders = self.sources.with_all().chain(self.sources.with_parts()).map(|(peer, _)| *peer);
+        holders.filter(|peer| self.is_open(peer, room)).collect()
+    }
+
+    fn is_open(&self, peer: &PeerId, room: &Allowance) -> bool {
+        self.sources.get(peer).is_some_and(Source::has_room) && room.has_room(peer)
     }
 
     fn ask(&mut self, peer: PeerId, name: &Cid, order: i64, now: Instant) {
-        let (Some(want), Some(source)) = (self.wants.get_mut(name), self.sources.get_mut(&peer)) else {
+        let Some(want) = self.wants.get_mut(name) else { return };
+        let asked = self.sources.change(&peer, |source| {
+            source.asked(want.size);
+            source.tell(*name, now);
+        });
+        if asked.is_none() {
             return;
-        };
-        source.asked(want.size);
-        source.tell(*name, now);
+        }
+        want.told.insert(peer);
         want.asked.push(Asked { peer, at: now });
         self.todo.remove(&order);
         self.flying.insert(order, *name);
@@ -363,47 +393,37 @@ impl Session {
 
     /// The least busy of those that have the block and room in their window; whoever has parts is asked before
     /// who has all, since others need that one more.
-    fn holder_for(&self, want: &Want, now: Instant, room: &HashMap<PeerId, usize>) -> Option<PeerId> {
-        let fits = |peer: &&PeerId| {
-            let Some(source) = self.sources.get(*peer) else { return false };
-            room[*peer] > 0 && source.fits(want.size) && !want.is_asked_of(peer)
+    fn holder_for(&self, want: &Want, now: Instant, room: &Allowance) -> Option<PeerId> {
+        let holders = want.holders.iter().filter_map(|peer| Some((peer, self.sources.get(peer)?)));
+        let all = self.sources.with_all();
+        let all = all.filter(|(peer, _)| !want.lacking.contains(peer) && !want.holders.contains(peer));
+        let fits = |(peer, source): &(&PeerId, &Source)| {
+            source.fits(want.size) && room.has_room(peer) && !want.is_asked_of(peer)
         };
-        let holders = want.holders.iter().filter(fits);
-        let all = self.sources.iter().filter(|(peer, source)| {
-            source.role == Role::All && !want.lacking.contains(peer) && !want.holders.contains(peer)
-        });
-        let candidates = holders.chain(all.map(|(peer, _)| peer).filter(fits));
-        candidates.min_by_key(|peer| self.sources[peer].reluctance(now)).copied()
+        let candidates = holders.chain(all).filter(fits);
+        candidates.min_by_key(|(_, source)| source.reluctance(now)).map(|(peer, _)| *peer)
     }
 
     fn somebody_may_have(&self, want: &Want) -> bool {
-        !want.holders.is_empty()
-            || self
-                .sources
-                .iter()
-                .any(|(peer, source)| source.role == Role::All && !want.lacking.contains(peer))
+        !want.holders.is_empty() || self.sources.with_all().any(|(peer, _)| !want.lacking.contains(peer))
     }
 
     /// While nobody is known to have anything, a few are asked for the first block itself: that saves a round trip.
-    fn unknown_for(&self, want: &Want, now: Instant, room: &HashMap<PeerId, usize>) -> Vec<PeerId> {
+    fn unknown_for(&self, want: &Want, now: Instant, room: &Allowance) -> Vec<PeerId> {
         let most = if want.size > SMALL { 1 } else { DIRECT };
-        let mut unknown: Vec<_> = self
-            .sources
-            .iter()
-            .filter(|(peer, source)| {
+        let of = |is_paused: bool| {
+            self.sources.unknown().filter(move |(peer, source)| {
                 let open = source.is_promising() || !source.knows_presences;
-                open && source.owes() == 0 && room[*peer] > 0 && !want.lacking.contains(peer)
+                let fits = source.owes() == 0 && room.has_room(peer) && !want.lacking.contains(*peer);
+                open && fits && source.is_paused(now) == is_paused
             })
-            .map(|(peer, source)| (source.is_paused(now), source.rank, *peer))
-            .collect();
-        unknown.sort_unstable();
-        unknown.truncate(most);
-        unknown.into_iter().map(|(.., peer)| peer).collect()
+        };
+        of(false).chain(of(true)).take(most).map(|(peer, _)| *peer).collect()
     }
 
     /// The peers that were told of a want in any way.
     pub fn told(&self, cid: &Cid) -> HashSet<PeerId> {
         let name = key(cid);
-        self.sources.iter().filter(|(_, source)| source.told.contains(&name)).map(|(peer, _)| *peer).collect()
+        self.wants.get(&name).map(|want| want.told.clone()).unwrap_or_default()
     }
 }

@@ -30,11 +30,15 @@ fn ledger(entries: Vec<Entry>) -> Ledger {
     ledger
 }
 
+fn take(ledger: &mut Ledger) -> Want {
+    ledger.take_block(|_, _| Ok::<_, ()>(0)).unwrap()
+}
+
 /// The blocks that are taken one after another, by number.
 fn order(ledger: &mut Ledger, sent: impl Fn(&Cid) -> u32) -> Vec<u32> {
-    let sent = |cid: &Cid, _| Some(sent(cid));
+    let sent = |cid: &Cid, _| -> Result<u32, ()> { Ok(sent(cid)) };
     let number = |want: Want| u32::from_be_bytes(want.cid.hash().digest()[..4].try_into().unwrap());
-    std::iter::from_fn(|| ledger.take_block(sent).map(number)).collect()
+    std::iter::from_fn(|| ledger.take_block(sent).ok().map(number)).collect()
 }
 
 #[test]
@@ -58,19 +62,19 @@ fn what_a_reader_waits_for_goes_first_whoever_has_it() {
 }
 
 #[test]
-fn what_has_to_wait_is_left_for_later() {
-    let mut ledger = ledger([1, 2].map(block).into());
-    let taken = ledger.take_block(|name, _| (*name != cid(1)).then_some(0)).unwrap();
-    assert_eq!(taken.cid, cid(2));
-    assert_eq!(ledger.take_block(|_, _| None), None);
-    assert!(ledger.has_ready());
+fn a_block_that_has_to_wait_is_left_for_later_and_it_is_said_until_when() {
+    let mut ledger = ledger([1, 2, 3].map(block).into());
+    let until =
+        |name: &Cid, _| if *name == cid(2) { Ok(0) } else { Err(if *name == cid(1) { 7 } else { 5 }) };
+    assert_eq!(ledger.take_block(until).unwrap().cid, cid(2));
+    assert_eq!(ledger.take_block(until), Err(Some(5)), "the first of them");
+    assert!(ledger.is_ready(&cid(1)));
     ledger.apply(false, vec![Entry { priority: URGENT, ..block(1) }]);
-    assert_eq!(
-        ledger.take_block(|_, urgent| (!urgent).then_some(0)),
-        None,
-        "it is said who has a reader that waits"
-    );
-    assert_eq!(ledger.take_block(|_, urgent| urgent.then_some(7)).unwrap().cid, cid(1));
+    let urgent = |_: &Cid, urgent: bool| if urgent { Ok(7) } else { Err(()) };
+    assert_eq!(ledger.take_block(urgent).unwrap().cid, cid(1), "a reader waits for it");
+    assert_eq!(ledger.take_block(urgent), Err(Some(())));
+    ledger.apply(true, vec![]);
+    assert_eq!(ledger.take_block(urgent), Err(None));
 }
 
 #[test]
@@ -78,16 +82,16 @@ fn a_want_is_answered_once() {
     let mut ledger = ledger(vec![block(1), have(2)]);
     assert_eq!(ledger.take_haves(10).len(), 1);
     assert_eq!(order(&mut ledger, |_| 0), [1]);
-    assert!(ledger.is_taken(&cid(1)) && ledger.is_taken(&cid(2)));
-    ledger.answered(&cid(1));
-    ledger.answered(&cid(2));
+    for want in [cid(1), cid(2)] {
+        assert!(ledger.answered(&want) && !ledger.answered(&want));
+    }
     assert!(ledger.is_empty());
 }
 
 #[test]
 fn what_is_not_here_waits_until_it_comes() {
     let mut ledger = ledger(vec![block(1)]);
-    assert!(ledger.take_block(|_, _| Some(0)).is_some());
+    take(&mut ledger);
     assert!(ledger.missing(&cid(1)), "it asked to be told");
     assert_eq!(order(&mut ledger, |_| 0), [0u32; 0]);
     assert!(!ledger.arrived(&cid(2)));
@@ -98,7 +102,7 @@ fn what_is_not_here_waits_until_it_comes() {
 #[test]
 fn a_block_that_comes_while_it_is_looked_for_is_not_overlooked() {
     let mut ledger = ledger(vec![block(1)]);
-    ledger.take_block(|_, _| Some(0)).unwrap();
+    take(&mut ledger);
     assert!(!ledger.arrived(&cid(1)));
     assert!(!ledger.missing(&cid(1)), "it is here, so nobody is told otherwise");
     assert_eq!(order(&mut ledger, |_| 0), [1]);
@@ -164,7 +168,7 @@ fn wants_that_only_wait_make_room_many_at_once_so_that_a_full_list_costs_little(
 fn both_versions_of_a_cid_are_one_want() {
     let v0 = Cid::new_v0(*cid(1).hash()).unwrap();
     let mut ledger = ledger(vec![Entry { cid: v0, ..block(1) }]);
-    let want = ledger.take_block(|_, _| Some(0)).unwrap();
+    let want = take(&mut ledger);
     assert_eq!(want.cid, v0, "answered as it was asked");
     ledger.missing(&v0);
     assert!(ledger.arrived(&cid(1)));

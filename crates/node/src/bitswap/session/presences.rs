@@ -1,14 +1,11 @@
 //! Asking peers which blocks they have, and how far that has come.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+use std::time::Duration;
 
 use libp2p::PeerId;
 use tokio::time::Instant;
 
-use super::{Ask, RESCUE_AFTER, Reach, Role, STALL, Session, Want};
+use super::{Allowance, Ask, RESCUE_AFTER, Reach, STALL, Session, Want, source::Source};
 use crate::{Cid, blocks::key};
 
 /// Peers asked in one round whether they have the first block; further rounds ask the others.
@@ -43,14 +40,12 @@ impl Inquiry {
 impl Session {
     /// Returns the progress of asking the connected peers for a block.
     pub fn inquiry(&self, cid: &Cid) -> Inquiry {
-        let name = key(cid);
-        let lacks = |peer: &PeerId| self.wants.get(&name).is_some_and(|want| want.lacking.contains(peer));
-        let unasked =
-            |(peer, source): &(&PeerId, &super::Source)| !source.told.contains(&name) && !lacks(peer);
+        let want = self.wants.get(&key(cid));
+        let knows = |want: &Want| want.told.union(&want.lacking).count();
         Inquiry {
-            unasked: self.sources.iter().filter(unasked).count(),
-            holders: self.wants.get(&name).map_or(0, |want| want.holders.len()),
-            last_asked: self.sources.values().filter_map(|source| source.greeted).max(),
+            unasked: self.sources.len() - want.map_or(0, knows),
+            holders: want.map_or(0, |want| want.holders.len()),
+            last_asked: self.sources.last_asked(),
         }
     }
 
@@ -58,7 +53,7 @@ impl Session {
         &mut self,
         now: Instant,
         reach: &dyn Fn(&PeerId) -> Reach,
-        room: &mut HashMap<PeerId, usize>,
+        room: &mut Allowance,
         asks: &mut Vec<Ask>,
     ) {
         let ahead: Vec<Cid> =
@@ -77,18 +72,18 @@ impl Session {
         peer: PeerId,
         names: &[Cid],
         now: Instant,
-        room: &mut HashMap<PeerId, usize>,
+        room: &mut Allowance,
         asks: &mut Vec<Ask>,
     ) {
-        let (Some(source), Some(left)) = (self.sources.get_mut(&peer), room.get_mut(&peer)) else { return };
         for name in names {
-            if *left == 0 {
+            if !room.has_room(&peer) {
                 return;
             }
-            if let Some(want) = self.wants.get(name)
-                && source.tell(*name, now)
+            if let Some(want) = self.wants.get_mut(name)
+                && want.told.insert(peer)
             {
-                *left -= 1;
+                self.sources.change(&peer, |source| source.tell(*name, now));
+                room.take(peer);
                 asks.push(Ask::Have { peer, cid: want.cid });
             }
         }
@@ -96,21 +91,11 @@ impl Session {
 
     /// The peers that are asked for more than the first block, each with its names.
     fn asked_ahead<'a>(&self, ahead: &'a [Cid]) -> Vec<(PeerId, &'a [Cid])> {
-        let scouts = self.scouts();
-        let names = |peer: &PeerId, role| match role {
-            Role::Parts => Some(ahead),
-            Role::Unknown if scouts.contains(peer) => Some(&ahead[..ahead.len().min(SCOUTED)]),
-            Role::Unknown | Role::All => None,
-        };
-        let asked = self.sources.iter().filter(|(_, source)| source.knows_presences);
-        asked.filter_map(|(peer, source)| Some((*peer, names(peer, source.role)?))).collect()
-    }
-
-    fn scouts(&self) -> HashSet<PeerId> {
-        let unknown = self.sources.iter().filter(|(_, source)| source.role == Role::Unknown);
-        let mut unknown: Vec<_> = unknown.map(|(peer, source)| (source.rank, *peer)).collect();
-        unknown.sort_unstable();
-        unknown.into_iter().take(SCOUTS).map(|(_, peer)| peer).collect()
+        let scouted = &ahead[..ahead.len().min(SCOUTED)];
+        let parts = self.sources.with_parts().map(|peer| (peer, ahead));
+        let scouts = self.sources.unknown().take(SCOUTS).map(|peer| (peer, scouted));
+        let asked = parts.chain(scouts).filter(|((_, source), _)| source.knows_presences);
+        asked.map(|((peer, _), names)| (*peer, names)).collect()
     }
 
     /// The next round of peers of which nothing is known: each is asked once, and again where it is in doubt that a block
@@ -120,19 +105,19 @@ impl Session {
         first: &Cid,
         now: Instant,
         reach: &dyn Fn(&PeerId) -> Reach,
-        room: &HashMap<PeerId, usize>,
+        room: &Allowance,
     ) -> Vec<PeerId> {
-        let is_in_doubt = self.wants.get(first).is_some_and(|want| self.is_in_doubt(want, now, reach));
-        let unasked = self.sources.iter().filter(|(peer, source)| {
-            source.knows_presences
-                && source.role == Role::Unknown
-                && (is_in_doubt || source.greeted.is_none())
-                && !source.told.contains(first)
-                && room[*peer] > 0
-        });
-        let mut unasked: Vec<_> = unasked.map(|(peer, source)| (source.rank, *peer)).collect();
-        unasked.sort_unstable();
-        unasked.into_iter().take(BROADCAST).map(|(_, peer)| peer).collect()
+        let Some(want) = self.wants.get(first) else { return Vec::new() };
+        let is_next = |(peer, source): &(&PeerId, &Source)| {
+            source.knows_presences && !want.told.contains(*peer) && room.has_room(peer)
+        };
+        let some = |peers: &mut dyn Iterator<Item = (&PeerId, &Source)>| {
+            peers.filter(is_next).take(BROADCAST).map(|(peer, _)| *peer).collect()
+        };
+        match self.is_in_doubt(want, now, reach) {
+            true => some(&mut self.sources.unknown()),
+            false => some(&mut self.sources.unasked()),
+        }
     }
 
     /// Whether a block may come from none of the peers that are known to have something.

@@ -1,11 +1,9 @@
 //! Asking further peers for what others owe.
 
-use std::collections::HashMap;
-
 use libp2p::PeerId;
 use tokio::time::Instant;
 
-use super::{Ask, FRONT, RESCUE_AFTER, Reach, Role, SCAN, STALL, Session, Want};
+use super::{Allowance, Ask, FRONT, RESCUE_AFTER, Reach, SCAN, STALL, Session, Want, source::Role};
 use crate::Cid;
 
 /// Wants at the front that may be asked of further peers.
@@ -15,13 +13,8 @@ const AT_ONCE: usize = 64;
 
 impl Session {
     /// Takes wants back from a peer that has all where one with parts has the block by now: others need that one more.
-    pub(super) fn spare_who_has_all(
-        &mut self,
-        now: Instant,
-        room: &mut HashMap<PeerId, usize>,
-        asks: &mut Vec<Ask>,
-    ) {
-        if !self.is_shared() {
+    pub(super) fn spare_who_has_all(&mut self, now: Instant, room: &mut Allowance, asks: &mut Vec<Ask>) {
+        if !self.sources.are_mixed() {
             return;
         }
         let later = self.flying.iter().skip(FRONT).take(SCAN);
@@ -34,14 +27,16 @@ impl Session {
                 continue;
             }
             let peer = self.holder_for(want, now, room);
-            let Some(peer) = peer.filter(|peer| self.sources[peer].role == Role::Parts) else { continue };
-            if let (Some(want), Some(source)) = (self.wants.get_mut(&name), self.sources.get_mut(&first)) {
+            let has_parts =
+                |peer: &PeerId| self.sources.get(peer).is_some_and(|source| source.role == Role::Parts);
+            let Some(peer) = peer.filter(has_parts) else { continue };
+            if let Some(want) = self.wants.get_mut(&name) {
                 want.asked.clear();
-                source.settle(want.size);
-                source.told.remove(&name);
+                want.told.remove(&first);
+                self.sources.change(&first, |source| source.settle(want.size));
             }
             self.ask(peer, &name, order, now);
-            room.entry(peer).and_modify(|room| *room -= 1);
+            room.take(peer);
             asks.extend([Ask::Cancel { peer: first, cid }, Ask::Block { peer, cid, urgent: false }]);
         }
     }
@@ -52,7 +47,7 @@ impl Session {
         &mut self,
         now: Instant,
         reach: &dyn Fn(&PeerId) -> Reach,
-        room: &mut HashMap<PeerId, usize>,
+        room: &mut Allowance,
         asks: &mut Vec<Ask>,
     ) {
         let front: Vec<(i64, Cid)> =
@@ -64,7 +59,7 @@ impl Session {
                 let Some(peer) = self.rescuer_for(want, now, room) else { break };
                 let cid = want.cid;
                 self.ask(peer, &name, order, now);
-                room.entry(peer).and_modify(|room| *room -= 1);
+                room.take(peer);
                 asks.push(Ask::Block { peer, cid, urgent: true });
             }
         }
@@ -96,16 +91,16 @@ impl Session {
     }
 
     /// One that has the block and is not busy; where none is known, one that can only be asked for the block itself.
-    fn rescuer_for(&self, want: &Want, now: Instant, room: &HashMap<PeerId, usize>) -> Option<PeerId> {
+    fn rescuer_for(&self, want: &Want, now: Instant, room: &Allowance) -> Option<PeerId> {
         if let Some(peer) = self.holder_for(want, now, room) {
-            return self.sources[&peer].is_idle().then_some(peer);
+            return self.sources.get(&peer).filter(|source| source.is_idle()).map(|_| peer);
         }
         if self.somebody_may_have(want) {
             return None;
         }
-        let unknown = self.sources.iter().filter(|(peer, source)| {
+        let unknown = self.sources.unknown().filter(|(peer, source)| {
             let is_open = source.is_promising() && !source.knows_presences && source.owes() == 0;
-            is_open && room[*peer] > 0 && !want.lacking.contains(peer) && !want.is_asked_of(peer)
+            is_open && room.has_room(peer) && !want.lacking.contains(*peer) && !want.is_asked_of(peer)
         });
         unknown.min_by_key(|(_, source)| (source.is_paused(now), source.rank)).map(|(peer, _)| *peer)
     }

@@ -1,6 +1,6 @@
 //! A peer as one session sees it.
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -24,20 +24,28 @@ pub enum Role {
     All,
 }
 
+/// The lower, the sooner a peer is asked; the second number decides between equals.
+pub type Rank = (u64, u64);
+
+/// What decides where a peer is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub role: Role,
+    pub rank: Rank,
+    pub was_asked: bool,
+}
+
 #[derive(Debug)]
 pub struct Source {
     pub role: Role,
-    /// The lower, the sooner it is asked; the second number decides between equals.
-    pub rank: (u64, u64),
+    pub rank: Rank,
     pub knows_presences: bool,
     /// When it was first asked for anything.
-    pub greeted: Option<Instant>,
+    pub asked_at: Option<Instant>,
     /// What it was asked for then.
-    greeting: Option<Cid>,
+    asked_first: Option<Cid>,
     /// It had not got something.
     lacked: bool,
-    /// The wants it was sent, for the block or for its presence.
-    pub told: HashSet<Cid>,
     window: u64,
     in_flight: u64,
     asks: usize,
@@ -55,15 +63,14 @@ fn cost(size: u64) -> u64 {
 }
 
 impl Source {
-    pub fn new(rank: (u64, u64), knows_presences: bool) -> Self {
+    pub fn new(rank: Rank, knows_presences: bool) -> Self {
         Self {
             role: Role::Unknown,
             rank,
             knows_presences,
-            greeted: None,
-            greeting: None,
+            asked_at: None,
+            asked_first: None,
             lacked: false,
-            told: HashSet::new(),
             window: FIRST_WINDOW,
             in_flight: 0,
             asks: 0,
@@ -73,6 +80,10 @@ impl Source {
             paused_until: None,
             doubtful: false,
         }
+    }
+
+    pub fn place(&self) -> Place {
+        Place { role: self.role, rank: self.rank, was_asked: self.asked_at.is_some() }
     }
 
     pub fn has_room(&self) -> bool {
@@ -104,16 +115,15 @@ impl Source {
         (self.is_paused(now), self.doubtful, self.role == Role::All, load)
     }
 
-    /// Notes that it is told of a want; whether it was not yet.
-    pub fn tell(&mut self, name: Cid, now: Instant) -> bool {
-        self.greeted.get_or_insert(now);
-        self.greeting.get_or_insert(name);
-        self.told.insert(name)
+    /// Notes that it is asked for a block or its presence.
+    pub fn tell(&mut self, name: Cid, now: Instant) {
+        self.asked_at.get_or_insert(now);
+        self.asked_first.get_or_insert(name);
     }
 
-    /// Whether it was asked for this, also where it answers the first question only once others have.
-    pub fn was_asked(&self, name: &Cid) -> bool {
-        self.told.contains(name) || self.greeting.as_ref() == Some(name)
+    /// Whether this is what it was asked for first: it may answer only once others have.
+    pub fn was_asked_first(&self, name: &Cid) -> bool {
+        self.asked_first.as_ref() == Some(name)
     }
 
     pub fn latency(&self) -> Duration {
@@ -128,6 +138,11 @@ impl Source {
     pub fn settle(&mut self, size: u64) {
         self.in_flight = self.in_flight.saturating_sub(cost(size));
         self.asks = self.asks.saturating_sub(1);
+    }
+
+    /// Takes it for one that has all.
+    pub fn presume(&mut self) {
+        self.role = Role::All;
     }
 
     pub fn has_something(&mut self) {
@@ -178,7 +193,5 @@ impl Source {
         self.doubtful = true;
         self.paused_until = Some(now + self.pause);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-        // It may have lost what it was told.
-        self.told.clear();
     }
 }

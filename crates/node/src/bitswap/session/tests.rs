@@ -150,11 +150,11 @@ fn a_presence_that_another_session_asked_for_changes_nothing() {
     scene.plan();
     let peer = scene.peers[1];
     assert!(!scene.session.has(&peer, &cid(77)) && !scene.session.lacks(&peer, &cid(78)));
-    assert_eq!(scene.session.sources[&peer].role, Role::Unknown);
+    assert_eq!(scene.session.sources.get(&peer).unwrap().role, Role::Unknown);
     scene.pass(MOMENT);
     scene.came(0, 0);
     assert!(scene.session.has(&peer, &cid(0)), "its answer to the first question counts however late it is");
-    assert_eq!(scene.session.sources[&peer].role, Role::Parts);
+    assert_eq!(scene.session.sources.get(&peer).unwrap().role, Role::Parts);
 }
 
 #[test]
@@ -310,4 +310,33 @@ fn peers_that_pull_the_same_at_once_ask_in_different_orders_but_for_the_front() 
         asked
     };
     assert_ne!(order(), order(), "two of two hundred in an order of their own");
+}
+
+/// Peers that are looked at in the plans of a second, while so many connected peers have nothing of what two others send.
+fn looks(peers: usize) -> usize {
+    let mut scene = Scene::new(peers, 600);
+    for n in 0..peers {
+        match n {
+            0 | 1 => scene.session.presume(&scene.peers[n]),
+            _ => scene.lacks(n, 599),
+        }
+    }
+    for _ in 0..2 * peers / 64 {
+        scene.heard.extend(scene.peers[..2].iter().map(|peer| (*peer, scene.now)));
+        scene.plan();
+        scene.pass(MOMENT);
+    }
+    scene.session.sources.looks.set(0);
+    for n in 0..20 {
+        scene.came(n as usize % 2, n);
+        scene.plan();
+        scene.pass(MOMENT);
+    }
+    scene.session.sources.looks.get()
+}
+
+#[test]
+fn a_plan_looks_at_no_more_peers_where_a_thousand_others_are_connected() {
+    let (few, many) = (looks(100), looks(1000));
+    assert!(many <= few + few / 2, "{few} peers looked at of 100, {many} of 1,000");
 }
