@@ -127,6 +127,11 @@ impl Source {
 }
 
 impl Reader {
+    /// Gives bytes that are here.
+    pub(super) fn made(bytes: Bytes) -> Self {
+        Self { size: bytes.len() as u64, first: None, source: Source::Made(Some(bytes)) }
+    }
+
     /// Waits for the first bytes: what fails before them can still be told as an error.
     async fn begin(size: u64, mut source: Source) -> Result<Self, Error> {
         let first = source.next().await?;
@@ -285,6 +290,13 @@ impl Content {
         }
         self.refuse_lost(blob).await?;
         right_size(blob, self.stat(&blob.at).await?.size)
+    }
+
+    /// Opens a blob that is stored by its digest.
+    pub(super) async fn open_stored(&self, digest: &Digest) -> Result<Option<Reader>, Error> {
+        let Some(file) = self.stored_file(digest).await? else { return Ok(None) };
+        let size = file.size();
+        Reader::begin(size, Source::File(self.pieces(file, 0..size))).await.map(Some)
     }
 
     fn pieces(&self, file: BlobFile, range: Range<u64>) -> Pieces {

@@ -11,7 +11,7 @@ fn owing(budget: &Arc<Budget>) -> Arc<Share> {
 
 #[tokio::test]
 async fn a_peer_that_owes_nothing_has_room_for_want_lists_only() {
-    let (budget, _) = Budget::new();
+    let (budget, _) = Budget::new(BlockMemory::default());
     let stranger = budget.share(PeerId::random());
     assert!(matches!(stranger.reserve(4 * MIB).await, Err(Error::Unrequested(_))));
     assert!(matches!(stranger.begin(4 * MIB), Err(Error::Unrequested(_))), "nor in parts");
@@ -25,7 +25,7 @@ async fn a_peer_that_owes_nothing_has_room_for_want_lists_only() {
 
 #[tokio::test]
 async fn all_connections_of_a_peer_have_one_share() {
-    let (budget, _) = Budget::new();
+    let (budget, _) = Budget::new(BlockMemory::default());
     let peer = PeerId::random();
     assert!(Arc::ptr_eq(&budget.share(peer), &budget.share(peer)));
     assert_eq!(locked(&budget.shares).len(), 1);
@@ -35,7 +35,7 @@ async fn all_connections_of_a_peer_have_one_share() {
 
 #[tokio::test]
 async fn a_peer_that_sends_many_unrequested_bytes_is_disconnected() {
-    let (budget, mut offenders) = Budget::new();
+    let (budget, mut offenders) = Budget::new(BlockMemory::default());
     let peer = PeerId::random();
     for _ in 0..MAX_UNREQUESTED / MIB as u64 {
         budget.share(peer).unrequested(0);
@@ -57,7 +57,7 @@ fn hold(message: Reservation) {
 
 #[tokio::test]
 async fn unproven_peers_that_hold_memory_give_it_to_one_that_needs_it() {
-    let (budget, _) = Budget::new();
+    let (budget, _) = Budget::new(BlockMemory::default());
     for _ in 0..16 {
         let hostile = owing(&budget);
         for _ in 0..3 {
@@ -73,7 +73,7 @@ async fn unproven_peers_that_hold_memory_give_it_to_one_that_needs_it() {
 
 #[tokio::test]
 async fn proven_peers_that_send_nothing_give_their_memory_to_one_that_does() {
-    let (budget, _) = Budget::new();
+    let (budget, _) = Budget::new(BlockMemory::default());
     for _ in 0..10 {
         let stalled = owing(&budget);
         stalled.delivered();
@@ -93,7 +93,7 @@ async fn proven_peers_that_send_nothing_give_their_memory_to_one_that_does() {
 
 #[tokio::test]
 async fn the_streams_of_a_peer_that_wait_for_memory_are_few_until_it_is_asked() {
-    let (budget, _) = Budget::new();
+    let (budget, _) = Budget::new(BlockMemory::default());
     let share = budget.share(PeerId::random());
     assert_eq!(share.streams(), (256, 8));
     share.asked();
