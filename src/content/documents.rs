@@ -116,9 +116,20 @@ impl Content {
     /// The bytes take memory of the share of documents until they are dropped: drop them before the next document is read,
     /// and before anything is awaited that a peer or a client may hold up.
     pub async fn read_blob(&self, blob: &Blob, limit: u64) -> Result<Bytes, Error> {
-        let reader = self.settled_document(blob, limit).await?;
-        let memory = self.0.documents.take(blob.size).await?;
-        Ok(hold(reader.all().await?, memory))
+        // Again where it was collected in between.
+        loop {
+            let reader = self.settled_document(blob, limit).await?;
+            if !self.has(&blob.digest).await? {
+                let reader = reader.without_room();
+                let memory = self.0.documents.take(blob.size).await?;
+                return Ok(hold(reader.all().await?, memory));
+            }
+            drop(reader);
+            let memory = self.0.documents.take(blob.size).await?;
+            if let Some(bytes) = self.read_stored(&blob.digest, blob.size).await? {
+                return Ok(hold(bytes, memory));
+            }
+        }
     }
 
     /// Fetches a blob of at most `limit` bytes, of which nothing stays in memory.
@@ -131,10 +142,15 @@ impl Content {
     pub async fn pieces_of(&self, digest: &Digest, bytes: Bytes) -> Result<Reader, Error> {
         let size = bytes.len() as u64;
         if size <= SMALL_BYTES {
-            let room = self.0.sending.take(size).await?;
-            return Ok(Reader::made(room.hold(Bytes::copy_from_slice(&bytes))));
+            let copy = Bytes::copy_from_slice(&bytes);
+            drop(bytes);
+            return Ok(Reader::made(self.0.sending.take(size).await?.hold(copy)));
         }
-        Ok(self.open_stored(digest).await?.unwrap_or_else(|| Reader::made(bytes)))
+        if !self.has(digest).await? {
+            return Ok(Reader::made(bytes));
+        }
+        drop(bytes);
+        self.open_stored(digest).await
     }
 
     async fn settled_document(&self, blob: &Blob, limit: u64) -> Result<Reader, Error> {
@@ -162,8 +178,9 @@ impl Content {
             return Err(Error::TooLarge { at: at.clone(), size, limit });
         }
         if self.is_stored(&file.cid).await? {
+            let memory = self.0.documents.take(size).await?;
             let source = Source::Stored(self.open_at(&CidPath::from(file.cid)).await?);
-            return Ok(OpenDocument { size, source, memory: self.0.documents.take(size).await? });
+            return Ok(OpenDocument { size, source, memory });
         }
         let is_whole = matches!(&file.unit, Unit::File { children, .. } if children.is_empty());
         if !is_whole {

@@ -138,6 +138,11 @@ impl Reader {
         Ok(Self { size, first, source })
     }
 
+    /// Gives the room of the piece that was read already back: this waits for something else first.
+    pub(super) fn without_room(self) -> Self {
+        Self { first: self.first.map(|first| Bytes::copy_from_slice(&first)), ..self }
+    }
+
     /// How many bytes it will give.
     pub fn size(&self) -> u64 {
         self.size
@@ -293,10 +298,20 @@ impl Content {
     }
 
     /// Opens a blob that is stored by its digest.
-    pub(super) async fn open_stored(&self, digest: &Digest) -> Result<Option<Reader>, Error> {
-        let Some(file) = self.stored_file(digest).await? else { return Ok(None) };
+    pub(super) async fn open_stored(&self, digest: &Digest) -> Result<Reader, Error> {
+        let gone = || StoreError::Gone(digest.clone());
+        let file = self.stored_file(digest).await?.ok_or_else(gone)?;
         let size = file.size();
-        Reader::begin(size, Source::File(self.pieces(file, 0..size))).await.map(Some)
+        Reader::begin(size, Source::File(self.pieces(file, 0..size))).await
+    }
+
+    /// Reads the whole of a blob that is stored, without a client's piece; nothing where it has another size.
+    pub(super) async fn read_stored(&self, digest: &Digest, size: u64) -> Result<Option<Bytes>, Error> {
+        let file = self.stored_file(digest).await?.filter(|file| file.size() == size);
+        let Some(file) = file else { return Ok(None) };
+        let mut check = file.check(&(0..size));
+        let read = move || file.read_next(&mut check, 0, size as usize);
+        Ok(Some(tokio::task::spawn_blocking(read).await.map_err(Error::stopped)??))
     }
 
     fn pieces(&self, file: BlobFile, range: Range<u64>) -> Pieces {

@@ -5,7 +5,10 @@ mod prefetch;
 mod referrers;
 mod search;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use ocipfs_node::Cid;
 use ocipfs_oci::{Digest, Tag};
@@ -130,8 +133,10 @@ struct Gathered {
     count: usize,
     first: Option<Entry>,
     tags: Tags,
+    /// The indexes without a tag, and those with one, each once.
     untagged: Vec<Entry>,
     tagged: Vec<Entry>,
+    seen: HashSet<Digest>,
     referring: referrers::Gathered,
 }
 
@@ -142,7 +147,7 @@ impl Gathered {
             self.first = Some(entry.clone());
         }
         let indexes = if entry.ref_name.is_some() { &mut self.tagged } else { &mut self.untagged };
-        if entry.is_index() && indexes.len() < NESTED {
+        if entry.is_index() && indexes.len() < NESTED && self.seen.insert(entry.digest.clone()) {
             indexes.push(entry.clone());
         }
         self.referring.add(&entry);
@@ -150,7 +155,7 @@ impl Gathered {
     }
 
     fn finish(self) -> Index {
-        let Self { count, first, tags, mut untagged, tagged, referring } = self;
+        let Self { count, first, tags, mut untagged, tagged, referring, .. } = self;
         untagged.extend(tagged);
         let (tags, referring) = (tags.finish(), referring.finish());
         let only = first.filter(|_| count == 1);

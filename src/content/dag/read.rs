@@ -14,9 +14,11 @@ use crate::content::Error;
 /// Deeper and wider than any document that fits into memory.
 const MAX_DEPTH: usize = 16;
 const MAX_PARTS: usize = 1 << 17;
-/// Parts that are fetched at once, and their bytes, where there is memory for them.
+/// Parts that are fetched at once.
 const AT_ONCE: usize = 64;
-pub const WINDOW: u64 = 4 << 20;
+/// Their bytes where there is memory for them, and where there is none.
+pub const WINDOW: u64 = 2 << 20;
+const MIN_WINDOW: u64 = 256 << 10;
 
 enum Part {
     Here(Bytes),
@@ -66,13 +68,14 @@ impl Parts {
 
     /// Fetches the parts that come next, and puts what is in them in their place.
     async fn fetch(&mut self) -> Result<(), Error> {
-        let _memory = self.nodes.memory_for_window();
-        let run = self.next_missing(if _memory.is_some() { WINDOW } else { 0 });
+        let memory = self.nodes.memory_for_window();
+        let run = self.next_missing(if memory.is_some() { WINDOW } else { MIN_WINDOW });
         let mut cids: Vec<Cid> = run.iter().map(|(child, _)| child.cid).collect();
         cids.sort();
         cids.dedup();
         let mut units = HashMap::new();
         self.nodes.each(&cids, |cid, unit| drop(units.insert(cid, unit))).await?;
+        drop(memory);
         for (Child { cid, size }, depth) in run.into_iter().rev() {
             let Some(unit) = units.get(&cid) else {
                 return Err(self.nodes.failure().cloned().unwrap_or(ocipfs_node::Error::Offline(cid).into()));

@@ -222,3 +222,41 @@ fn sizes(json: &[u8], added: &BTreeSet<Digest>) -> Vec<(Digest, u64)> {
     let links = outline::of_manifest(json).unwrap_or_default().into_iter();
     links.filter(|link| added.contains(&link.digest)).map(|link| (link.digest, link.size)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use ocipfs_oci::media_type;
+    use serde_json::json;
+
+    use super::*;
+
+    fn digest(n: u32) -> Digest {
+        Digest::sha256_of(&n.to_be_bytes())
+    }
+
+    fn index(numbers: std::ops::Range<u32>) -> Vec<u8> {
+        let entry =
+            |n| json!({"mediaType": media_type::OCI_INDEX, "digest": digest(n).to_string(), "size": n});
+        json!({"manifests": numbers.map(entry).collect::<Vec<_>>()}).to_string().into_bytes()
+    }
+
+    #[test]
+    fn indexes_below_a_followed_name_have_one_budget_of_entries_and_only_what_is_due_is_kept() {
+        let left = AtomicUsize::new(25);
+        let is_due = |entry: &Entry| entry.size.is_multiple_of(2);
+        assert_eq!(due_entries(&index(0..10), &left, &is_due).len(), 5);
+        assert_eq!(due_entries(&[index(0..10), b"x".to_vec()].concat(), &left, &is_due), [], "no index");
+        assert_eq!(left.load(Ordering::Relaxed), 5);
+        assert_eq!(due_entries(&index(0..10), &left, &is_due).len(), 3, "the first that are left");
+        assert_eq!(due_entries(&index(0..10), &left, &is_due), []);
+    }
+
+    #[test]
+    fn of_a_manifest_of_a_followed_name_only_the_sizes_of_added_blobs_are_kept() {
+        let link = |n| json!({"mediaType": "a/b", "digest": digest(n).to_string(), "size": n});
+        let manifest = json!({"config": link(1), "layers": [link(2), link(3)]}).to_string();
+        let added = BTreeSet::from([digest(1), digest(3), digest(4)]);
+        assert_eq!(sizes(manifest.as_bytes(), &added), [(digest(1), 1), (digest(3), 3)]);
+        assert_eq!(sizes(b"nonsense", &added), []);
+    }
+}

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use ocipfs_oci::Digest;
+
 use super::{
     AT_ONCE, DEPTH, Layout, NESTED, Nested,
     index::{Entry, MAX_ENTRIES, Tags, each},
@@ -22,9 +24,10 @@ impl Layout {
     pub(super) async fn search(&self, content: &Content) -> Result<Nested, Error> {
         let mut nested = Nested::default();
         let mut left = Left { indexes: NESTED, entries: MAX_ENTRIES };
-        let (mut seen, mut level) = (HashSet::new(), self.index.indexes.clone());
+        let mut level = self.index.indexes.clone();
+        let mut seen: HashSet<Digest> = HashSet::new();
+        level.retain(|entry| seen.insert(entry.digest.clone()));
         for _ in 0..DEPTH {
-            level.retain(|entry| seen.insert(entry.digest.clone()));
             level.truncate(left.indexes);
             left.indexes -= level.len();
             let (mut tags, mut below) = (Tags::default(), Vec::new());
@@ -33,7 +36,7 @@ impl Layout {
                 let there = futures::future::try_join_all(fetched).await?;
                 for (index, _) in some.iter().zip(there).filter(|(_, is_there)| *is_there) {
                     let take = |entry: Entry| {
-                        if entry.is_index() && below.len() < NESTED {
+                        if entry.is_index() && below.len() < NESTED && seen.insert(entry.digest.clone()) {
                             below.push(Entry { ref_name: None, ..entry.clone() });
                         }
                         tags.add(entry);

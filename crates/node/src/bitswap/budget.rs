@@ -32,9 +32,9 @@ use crate::locked;
 
 pub use room::{Reservation, Room};
 
-/// For one peer that owes blocks, in bytes: no more than this, nor than this part of the share of the proven peers.
+/// For one peer that owes blocks, in bytes: no more than this, nor than this part of the share of proven peers.
 const MAX_OF_A_PEER: u64 = 12 << 20;
-const PEERS_AT_ONCE: u64 = 3;
+const PERCENT_OF_A_PEER: u64 = 40;
 /// For one peer that owes nothing, and the longest message read of it, in bytes.
 pub const LIST: usize = 512 << 10;
 /// Memory is counted in such steps of bytes as they come, each at most as long as what came before.
@@ -66,7 +66,7 @@ impl BlockMemory {
     pub const MIN: u64 = MAX_MESSAGE as u64;
 
     fn of_a_peer(&self) -> u64 {
-        MAX_OF_A_PEER.min(self.proven / PEERS_AT_ONCE).max(Self::MIN)
+        MAX_OF_A_PEER.min(self.proven / 100 * PERCENT_OF_A_PEER).max(Self::MIN)
     }
 }
 

@@ -9,13 +9,13 @@ use serde_json::json;
 use super::{Memory, dags::Dag};
 use crate::{
     harness::{Serve, trials},
-    http::get,
+    http::{Answer, get},
     peers::hostile::{Hostile, honest},
 };
 
 const MIB: u64 = 1 << 20;
-/// What a node may need for the documents of strangers, with all that it needs when idle.
-const BOUND: u64 = 100 * MIB;
+/// What a node may need beyond what it needs when it is idle.
+const BUDGET: u64 = 64 * MIB;
 /// A document is at most this long.
 const MAX_DOCUMENT: usize = 4 << 20;
 
@@ -27,13 +27,30 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// A node that knows a peer which serves these blocks.
-async fn reader(dag: Dag, roots: &[Cid]) -> (Serve, Hostile) {
-    let blocks = dag.into_blocks();
-    let hostile = Hostile::start(roots, Box::new(move |want| honest(&blocks, want))).await;
-    let reader = Serve::start(&["--peer", hostile.address()]);
-    reader.until("the peer is connected", |status| status["peers"] == 1).await;
-    (reader, hostile)
+/// A node that knows a peer which serves some blocks.
+struct Stage {
+    reader: Serve,
+    memory: Memory,
+    /// What the node may take.
+    bound: u64,
+    _hostile: Hostile,
+}
+
+impl Stage {
+    async fn new(dag: Dag, roots: &[Cid]) -> Self {
+        let blocks = dag.into_blocks();
+        let hostile = Hostile::start(roots, Box::new(move |want| honest(&blocks, want))).await;
+        let reader = Serve::start(&["--peer", hostile.address(), "--max-memory", &BUDGET.to_string()]);
+        reader.until("the peer is connected", |status| status["peers"] == 1).await;
+        let (bound, memory) = (reader.rss_anon() + BUDGET, Memory::watch(&reader));
+        Self { reader, memory, bound, _hostile: hostile }
+    }
+
+    /// Asks for images, all at once.
+    async fn get_all(&self, images: impl Iterator<Item = String>) -> Vec<Answer> {
+        let urls = images.map(|image| self.reader.url(&format!("/v2/{image}")));
+        join_all(urls.map(async |url| get(&url).await)).await
+    }
 }
 
 /// Indexes of 4 MiB that have all leaves in common but the first.
@@ -74,14 +91,18 @@ async fn a_missing_tag_in_a_layout_of_many_nested_indexes_is_searched_in_bounded
     let mut dag = Dag::default();
     let indexes = nested_indexes(&mut dag, 64);
     let root = layout(&mut dag, &indexes);
-    let (reader, _hostile) = reader(dag, &[root]).await;
-    let memory = Memory::watch(&reader);
-    let manifest = |tag: &str| reader.url(&format!("/v2/ipfs/{root}/manifests/{tag}"));
-    let answers = [get(&manifest("missing")).await, get(&manifest("missing")).await];
-    let index = get(&manifest(&indexes[63].0.to_string())).await;
-    memory.stayed_below(BOUND);
-    answers.iter().for_each(|answer| answer.refused(502, "PEER_DATA_INVALID", &["more than 100000 entries"]));
-    assert_eq!((index.status, index.body.len() as u64), (200, indexes[63].1), "by digest no index is read");
+    let stage = Stage::new(dag, &[root]).await;
+    let image = |reference: &str| format!("ipfs/{root}/manifests/{reference}");
+    let missing = [image("missing"), image("missing-too")];
+    let missing = stage.get_all(missing.into_iter()).await;
+    let by_digest = stage.get_all(indexes[48..].iter().map(|(digest, ..)| image(&digest.to_string()))).await;
+    stage.memory.stayed_below(stage.bound);
+    for answer in missing {
+        answer.refused(502, "PEER_DATA_INVALID", &["more than 100000 entries"]);
+    }
+    for (answer, (_, size, _)) in by_digest.iter().zip(&indexes[48..]) {
+        assert_eq!((answer.status, answer.body.len() as u64), (200, *size), "by digest no index is searched");
+    }
 }
 
 /// JSON of lists in a list: a byte of it is many in memory where it is read as any value.
@@ -91,11 +112,9 @@ fn lists(bytes: usize) -> String {
 
 /// Asks for images of these names all at once, and holds that they are refused in bounded memory.
 async fn are_refused(dag: Dag, names: &str, roots: &[Cid], (status, code, told): (u16, &str, &str)) {
-    let (reader, _hostile) = reader(dag, roots).await;
-    let memory = Memory::watch(&reader);
-    let urls = roots.iter().map(|root| reader.url(&format!("/v2/{names}/{root}/manifests/latest")));
-    let answers = join_all(urls.map(async |url| get(&url).await)).await;
-    memory.stayed_below(BOUND);
+    let stage = Stage::new(dag, roots).await;
+    let answers = stage.get_all(roots.iter().map(|root| format!("{names}/{root}/manifests/latest"))).await;
+    stage.memory.stayed_below(stage.bound);
     answers.iter().for_each(|answer| answer.refused(status, code, &[told]));
 }
 
