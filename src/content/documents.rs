@@ -184,8 +184,7 @@ impl Content {
         }
         let is_whole = matches!(&file.unit, Unit::File { children, .. } if children.is_empty());
         if !is_whole {
-            let mut parts = self.parts(at, file.cid, file.unit.clone())?;
-            while parts.next().await?.is_some() {}
+            self.parts(at, file.cid, file.unit.clone())?.fetch_all().await?;
         }
         let memory = self.0.documents.take(size).await?;
         let source = Source::Blocks(Box::new(self.parts(at, file.cid, file.unit)?));

@@ -70,6 +70,20 @@ impl Nodes {
         Ok(())
     }
 
+    /// Returns how many of the first nodes are here; none of them is read.
+    pub async fn count_here(&self, cids: &[Cid]) -> Result<usize, Error> {
+        let cids = cids.to_vec();
+        let count = move |store: &Store| {
+            for (count, cid) in cids.iter().enumerate() {
+                if store.size(cid)?.is_none() {
+                    return Ok(count);
+                }
+            }
+            Ok(cids.len())
+        };
+        Ok(self.content.store().run(count).await?)
+    }
+
     async fn local(&self, cids: &[Cid]) -> Result<Vec<(Cid, Option<Bytes>)>, Error> {
         let cids = cids.to_vec();
         let get = move |store: &Store| {

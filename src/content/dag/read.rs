@@ -7,7 +7,7 @@ use ocipfs_node::Cid;
 
 use super::{
     nodes::Nodes,
-    unixfs::{Child, Unit},
+    unixfs::{Child, RAW, Unit},
 };
 use crate::content::Error;
 
@@ -62,6 +62,33 @@ impl Parts {
                     let why = format!("it has {} bytes, and says {}", self.given, self.size);
                     return Err(Error::Corrupt { cid: self.root, why });
                 }
+            }
+        }
+    }
+
+    /// Fetches the parts that are not here, of which none stays in memory.
+    pub async fn fetch_all(mut self) -> Result<(), Error> {
+        while self.pass_over_what_is_here().await? {
+            self.fetch().await?;
+        }
+        Ok(())
+    }
+
+    /// Goes on to the first part that is no leaf or is not here, without reading any; false at the end.
+    async fn pass_over_what_is_here(&mut self) -> Result<bool, Error> {
+        loop {
+            while let Some(Part::Here(_)) = self.waiting.front() {
+                self.waiting.pop_front();
+            }
+            let leaf = |part: &Part| match part {
+                Part::Missing(child, _) if child.cid.codec() == RAW => Some(child.cid),
+                _ => None,
+            };
+            let leaves: Vec<Cid> = self.waiting.iter().take(AT_ONCE).map_while(leaf).collect();
+            let here = self.nodes.count_here(&leaves).await?;
+            self.waiting.drain(..here);
+            if here == 0 || here < leaves.len() {
+                return Ok(!self.waiting.is_empty());
             }
         }
     }

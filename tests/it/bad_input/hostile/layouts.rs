@@ -98,7 +98,7 @@ async fn a_missing_tag_in_a_layout_of_many_nested_indexes_is_searched_in_bounded
     let by_digest = stage.get_all(indexes[48..].iter().map(|(digest, ..)| image(&digest.to_string()))).await;
     stage.memory.stayed_below(stage.bound);
     for answer in missing {
-        answer.refused(502, "PEER_DATA_INVALID", &["more than 100000 entries"]);
+        answer.refused(502, "MANIFEST_INVALID", &["more than 100000 entries"]);
     }
     for (answer, (_, size, _)) in by_digest.iter().zip(&indexes[48..]) {
         assert_eq!((answer.status, answer.body.len() as u64), (200, *size), "by digest no index is searched");
