@@ -58,7 +58,7 @@ fn hold(message: Reservation) {
 
 #[test]
 fn one_peer_has_no_more_than_part_of_the_memory_and_room_for_a_message() {
-    for (proven, of_a_peer) in [(1, 4), (10, 4), (20, 8), (40, 12), (4000, 12)] {
+    for (proven, of_a_peer) in [(1, 4), (10, 4), (21, 8), (40, 12), (4000, 12)] {
         let memory = BlockMemory { proven: proven << 20, ..MEMORY };
         assert_eq!(memory.of_a_peer() >> 20, of_a_peer, "{proven} MiB");
     }
