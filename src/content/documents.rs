@@ -49,7 +49,8 @@ impl Documents {
 }
 
 fn units(bytes: u64) -> u32 {
-    const MAX: u32 = (Semaphore::MAX_PERMITS & u32::MAX as usize) as u32;
+    // A semaphore of any platform has so many permits.
+    const MAX: u32 = u32::MAX >> 3;
     u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(MAX).min(MAX)
 }
 
@@ -61,7 +62,7 @@ pub struct OpenDocument {
 }
 
 enum Source {
-    Stored(Reader),
+    Stored(Box<Reader>),
     Blocks(Box<Parts>),
 }
 
@@ -179,7 +180,7 @@ impl Content {
         }
         if self.is_stored(&file.cid).await? {
             let memory = self.0.documents.take(size).await?;
-            let source = Source::Stored(self.open_at(&CidPath::from(file.cid)).await?);
+            let source = Source::Stored(Box::new(self.open_at(&CidPath::from(file.cid)).await?));
             return Ok(OpenDocument { size, source, memory });
         }
         let is_whole = matches!(&file.unit, Unit::File { children, .. } if children.is_empty());

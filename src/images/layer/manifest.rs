@@ -74,7 +74,7 @@ pub(super) struct Read<'a> {
 }
 
 /// Reads a list of which each part is read when its turn comes; none where it is no list.
-pub(super) fn parts<'a>(list: Option<&'a RawValue>) -> Option<Vec<&'a RawValue>> {
+pub(super) fn parts(list: Option<&RawValue>) -> Option<Vec<&RawValue>> {
     serde_json::from_str(list?.get()).ok()
 }
 
