@@ -27,6 +27,6 @@ pub use document::Document;
 pub use fetch::Fetcher;
 pub use new_chunks::new_chunks;
 pub use nodes::Nodes;
-pub use read::read;
+pub use read::{Parts, WINDOW};
 pub use resolve::{resolve, walk};
 pub use unixfs::{Child, DAG_PB, RAW, Unit, leaf_frame};

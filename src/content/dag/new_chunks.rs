@@ -2,45 +2,59 @@
 
 use std::collections::HashSet;
 
-use bytes::Bytes;
 use ocipfs_node::Cid;
 
 use super::{
     nodes::Nodes,
     read::{MAX_DEPTH, MAX_PARTS},
-    unixfs::Unit,
+    unixfs::{RAW, Unit},
 };
 use crate::content::Error;
 
-/// Reads the chunks of the file `new` that `old` does not have; `old` is read only where it is here. Of a version that has
-/// more or fewer levels, some may be read although both have them.
+/// Nodes that are in memory at once.
+const AT_ONCE: usize = 16;
+/// No file of longer chunks is read in parts.
+const LONGEST_CHUNK: usize = 64 << 10;
+
+/// Gives `take` the chunks of the file `new` that `old` does not have; `old` is read only where it is here. Of a version that
+/// has more or fewer levels, some may be given although both have them. False where a chunk is long, or `take` refuses one.
 ///
 /// # Errors
-/// Fails where a node cannot be had or is not part of a file, and where there are more bytes than `most`.
-pub async fn new_chunks(nodes: &mut Nodes, new: Cid, old: Cid, most: u64) -> Result<Vec<Bytes>, Error> {
-    let (mut chunks, mut bytes, mut known) = (Vec::new(), 0, HashSet::new());
-    let (mut level, mut before) = (HashSet::from([new]), HashSet::from([old]));
+/// Fails where a node cannot be had or is not part of a file, and where there are too many.
+pub async fn new_chunks(
+    nodes: &mut Nodes,
+    new: Cid,
+    old: Cid,
+    mut take: impl FnMut(&[u8]) -> bool,
+) -> Result<bool, Error> {
+    let (mut known, mut level, mut before) = (HashSet::new(), HashSet::from([new]), HashSet::from([old]));
     for _ in 0..MAX_DEPTH {
         known.extend(before.iter().copied());
         let changed: Vec<Cid> = level.difference(&known).copied().collect();
         if changed.is_empty() {
-            return Ok(chunks);
+            return Ok(true);
         }
-        let left = before.difference(&level).copied().collect();
+        let left: Vec<Cid> = before.difference(&level).copied().collect();
         let mut below = HashSet::new();
-        for (cid, unit) in files(nodes, &changed).await? {
-            let Unit::File { data, children } = unit else {
-                return Err(corrupt(cid, format!("it is {} within a file", unit.kind())));
-            };
-            below.extend(children.iter().map(|child| child.cid));
-            bytes += data.len() as u64;
-            if bytes > most || below.len() > MAX_PARTS {
-                return Err(corrupt(new, format!("it has more than {most} bytes, or {MAX_PARTS} parts")));
+        for some in changed.chunks(AT_ONCE) {
+            for (cid, unit) in files(nodes, some).await? {
+                let Unit::File { data, children } = unit else {
+                    return Err(corrupt(cid, format!("it is {} within a file", unit.kind())));
+                };
+                let is_long = children
+                    .iter()
+                    .any(|child| child.cid.codec() == RAW && child.size > LONGEST_CHUNK as u64);
+                if is_long || data.len() > LONGEST_CHUNK || !take(&data) {
+                    return Ok(false);
+                }
+                below.extend(children.iter().map(|child| child.cid));
+                if below.len() > MAX_PARTS {
+                    return Err(corrupt(new, format!("it has more than {MAX_PARTS} parts")));
+                }
             }
-            chunks.push(data);
         }
         level = below;
-        before = children(nodes, left).await?;
+        before = children(nodes, &left).await?;
     }
     Err(corrupt(new, format!("it is deeper than {MAX_DEPTH} levels")))
 }
@@ -52,14 +66,14 @@ async fn files(nodes: &mut Nodes, cids: &[Cid]) -> Result<Vec<(Cid, Unit)>, Erro
 }
 
 /// What is below nodes of the earlier version, as far as they are here.
-async fn children(nodes: &Nodes, parents: Vec<Cid>) -> Result<HashSet<Cid>, Error> {
+async fn children(nodes: &Nodes, parents: &[Cid]) -> Result<HashSet<Cid>, Error> {
     let mut below = HashSet::new();
     let take = |_, unit| {
         if let Unit::File { children, .. } = unit {
             below.extend(children.into_iter().map(|child| child.cid));
         }
     };
-    nodes.each_local(&parents, take).await?;
+    nodes.each_local(parents, take).await?;
     Ok(below)
 }
 
@@ -69,6 +83,7 @@ fn corrupt(cid: Cid, why: String) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use ocipfs_node::Node;
 
     use super::*;
@@ -108,12 +123,17 @@ mod tests {
             (&all[..1], &all[..2], &[0]),
         ] {
             let [new, old] = [file(&content, &some(new)).await, file(&content, &some(old)).await];
-            let chunks = new_chunks(&mut content.nodes(new), new, old, 1 << 20).await.unwrap();
-            let chunks: HashSet<_> = chunks.into_iter().filter(|chunk| !chunk.is_empty()).collect();
+            let mut chunks = HashSet::new();
+            let take = |chunk: &[u8]| {
+                chunks.extend((!chunk.is_empty()).then(|| Bytes::copy_from_slice(chunk)));
+                true
+            };
+            assert!(new_chunks(&mut content.nodes(new), new, old, take).await.unwrap());
             assert_eq!(chunks, some(expected).into_iter().map(Bytes::from).collect());
         }
-        let root = file(&content, &some(&all)).await;
-        let error = new_chunks(&mut content.nodes(root), root, file(&content, &[]).await, 100).await;
-        assert!(matches!(error, Err(Error::Corrupt { .. })), "{error:?}");
+        let (root, old) = (file(&content, &some(&all)).await, file(&content, &[]).await);
+        assert!(!new_chunks(&mut content.nodes(root), root, old, |_| false).await.unwrap(), "refused");
+        let long = file(&content, &["x".repeat(LONGEST_CHUNK + 1), "y".into()]).await;
+        assert!(!new_chunks(&mut content.nodes(long), long, old, |_| true).await.unwrap(), "too long");
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use ocipfs_node::{Block, Cid, Fetched, Session};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{fetch::begin, unixfs::Unit};
 use crate::content::{Content, Error, Store};
@@ -34,6 +35,11 @@ impl Nodes {
         self.failed.as_ref()
     }
 
+    /// Takes memory to read several parts of a document ahead, where there is some.
+    pub fn memory_for_window(&self) -> Option<OwnedSemaphorePermit> {
+        self.content.memory_for_window()
+    }
+
     /// Gives `take` each node that is here or comes from peers. A node that cannot be had is left out; then
     /// [`Self::failure`] says why.
     pub async fn each(&mut self, cids: &[Cid], mut take: impl FnMut(Cid, Unit)) -> Result<(), Error> {
@@ -62,6 +68,20 @@ impl Nodes {
             }
         }
         Ok(())
+    }
+
+    /// Returns how many of the first nodes are here; none of them is read.
+    pub async fn count_here(&self, cids: &[Cid]) -> Result<usize, Error> {
+        let cids = cids.to_vec();
+        let count = move |store: &Store| {
+            for (count, cid) in cids.iter().enumerate() {
+                if store.size(cid)?.is_none() {
+                    return Ok(count);
+                }
+            }
+            Ok(cids.len())
+        };
+        Ok(self.content.store().run(count).await?)
     }
 
     async fn local(&self, cids: &[Cid]) -> Result<Vec<(Cid, Option<Bytes>)>, Error> {

@@ -1,6 +1,9 @@
 //! Walks from a root to its repositories by what differs from the last complete root, and fetches what each one added.
 
-use std::collections::{BTreeSet, HashSet};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use futures::{StreamExt, stream};
 use ocipfs_node::{Cid, Name as IpnsName};
@@ -171,7 +174,7 @@ impl<'a> Walk<'a> {
             let known =
                 lot.into_iter().zip(added).filter_map(|(repository, added)| Some((repository, added?)));
             let fetched = known.map(|(repository, added)| async move {
-                let fetched = fetch(resolver, root, &repository, &added, depth).await;
+                let fetched = fetch(resolver, root, &repository, &Arc::new(added), depth).await;
                 (repository, fetched)
             });
             let mut fetched = stream::iter(fetched).buffer_unordered(AT_ONCE);
@@ -279,7 +282,7 @@ async fn fetch(
     resolver: &Resolver,
     announced: Cid,
     repository: &Repository,
-    added: &BTreeSet<Digest>,
+    added: &Arc<BTreeSet<Digest>>,
     depth: Depth,
 ) -> Result<Prefetched, Error> {
     let at = CidPath::from(repository.directory).found_by(announced);

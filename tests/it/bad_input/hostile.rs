@@ -2,6 +2,7 @@
 
 mod dags;
 mod floods;
+mod layouts;
 mod lies;
 mod memory;
 mod provenance;
@@ -32,6 +33,7 @@ pub fn trials() -> Vec<Trial> {
     [
         dags::trials(),
         floods::trials(),
+        layouts::trials(),
         lies::trials(),
         provenance::trials(),
         pubsub::trials(),

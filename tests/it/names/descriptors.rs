@@ -180,7 +180,7 @@ async fn a_file_that_is_no_descriptor_is_told_what_it_is() {
             ),
             (Image::of("image", 100).manifest, "digest".into()),
             (descriptor(media_type::OCI_MANIFEST, b"x").to_string().into(), "no url ipfs://<cid>".into()),
-            (noise(5 << 20), "more than one has".into()),
+            (noise(5 << 20), "a descriptor at most 65536".into()),
         ] {
             cases.push((offline.put(document, UnixfsV1).await, told));
         }

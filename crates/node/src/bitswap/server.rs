@@ -32,8 +32,6 @@ const SMALLER_THAN_ASKING: u64 = 1024;
 const PRESENCES: usize = 512;
 /// Small blocks share a message up to here.
 const FULL: usize = 64 << 10;
-/// Bytes read ahead for all peers while the message before is written, in KiB.
-const AHEAD_KIB: usize = 32 << 10;
 /// What was sent so lately may be had from whom it was sent to.
 const JUST_NOW: Duration = Duration::from_secs(5);
 const RECENT: usize = 16_384;
@@ -222,6 +220,7 @@ impl Client {
 impl Server {
     pub(crate) fn new(
         blocks: Arc<dyn Blocks>,
+        ahead: Arc<Semaphore>,
         counters: Arc<Counters>,
         tasks: TaskTracker,
         stop: CancellationToken,
@@ -231,7 +230,7 @@ impl Server {
             clients: Mutex::default(),
             wanting: Arc::default(),
             recent: Mutex::default(),
-            ahead: Arc::new(Semaphore::new(AHEAD_KIB)),
+            ahead,
             counters,
             tasks,
             stop,
