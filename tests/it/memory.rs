@@ -1,5 +1,6 @@
 //! Memory does not grow with the blob, nor with what has come and gone.
 
+mod crowd;
 mod rounds;
 
 use std::{
@@ -20,6 +21,7 @@ const SAMPLE: usize = 4 << 20;
 
 pub fn trials() -> Vec<Trial> {
     let mut all = trials![a_large_blob_is_pulled_and_served_in_bounded_memory];
+    all.extend(crowd::trials());
     all.extend(rounds::trials());
     all
 }
@@ -58,7 +60,7 @@ fn size() -> u64 {
 }
 
 /// A tar of one file of `size` bytes, no two blocks of which are the same, and its digest.
-fn large_tar(dir: &Path, size: u64) -> (PathBuf, Digest) {
+pub fn large_tar(dir: &Path, size: u64) -> (PathBuf, Digest) {
     let path = dir.join("large.tar");
     let mut builder = tar::Builder::new(Hashed {
         file: BufWriter::with_capacity(1 << 20, File::create(&path).unwrap()),

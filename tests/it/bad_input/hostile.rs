@@ -2,11 +2,13 @@
 
 mod dags;
 mod floods;
+mod layouts;
 mod lies;
 mod memory;
 mod provenance;
 mod pubsub;
 mod silence;
+mod together;
 mod unasked;
 
 use std::time::Duration;
@@ -36,6 +38,7 @@ pub fn trials() -> Vec<Trial> {
         provenance::trials(),
         pubsub::trials(),
         silence::trials(),
+        together::trials(),
         unasked::trials(),
     ]
     .into_iter()

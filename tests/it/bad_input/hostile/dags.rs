@@ -64,6 +64,18 @@ impl Dag {
         self.put(DAG_PB, PbNode { links, data: Some(data.into()) }.into_bytes())
     }
 
+    /// A directory with these entries.
+    pub(super) fn directory(&mut self, mut entries: Vec<(String, Cid)>) -> Cid {
+        entries.sort();
+        let link = |(name, cid)| PbLink { cid, name: Some(name), size: Some(0) };
+        let links = entries.into_iter().map(link).collect();
+        self.put(DAG_PB, PbNode { links, data: Some(vec![1 << 3, 1].into()) }.into_bytes())
+    }
+
+    pub(super) fn into_blocks(self) -> Blocks {
+        self.0
+    }
+
     /// A node of this kind without links: 1 is a directory, 4 a symbolic link.
     fn kind(&mut self, kind: u8) -> Cid {
         self.put(DAG_PB, PbNode { links: vec![], data: Some(vec![1 << 3, kind].into()) }.into_bytes())

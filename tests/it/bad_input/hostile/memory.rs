@@ -40,10 +40,16 @@ impl Memory {
     /// Holds that it was never too much.
     #[track_caller]
     pub fn was_bounded(self) {
+        self.stayed_below(BOUND);
+    }
+
+    /// Holds that it was never more than `bound` bytes.
+    #[track_caller]
+    pub fn stayed_below(self, bound: u64) {
         self.stop.store(true, Ordering::Relaxed);
         let peak = self.thread.join().expect("it only reads");
         eprintln!("at most {} MiB", peak >> 20);
-        assert!(peak > 0 && peak <= BOUND, "it took {} MiB", peak >> 20);
+        assert!(peak > 0 && peak <= bound, "it took {} MiB", peak >> 20);
     }
 }
 
