@@ -12,6 +12,7 @@
 mod arrival;
 mod budget;
 mod dag;
+mod documents;
 mod error;
 mod index;
 mod open;
@@ -50,6 +51,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use budget::hold;
 pub use dag::{Changed, Changes, Document, Edit, Edited, Form, Key, Profile, Root, find, names_in};
+pub use documents::OpenDocument;
 pub use error::Error;
 pub use index::{Counts as HeldCounts, Holding, Named, hold_for, is_held, let_go};
 pub use open::Reader;
@@ -70,8 +72,11 @@ use arrival::Arrivals;
 use budget::Budget;
 pub use dag::{Difference, Nodes, differences};
 use dag::{Fetcher, Unit};
+use documents::Documents;
 use index::Index;
 use space::Space;
+
+use crate::memory::Memory;
 
 const MIB: usize = 1 << 20;
 
@@ -90,6 +95,8 @@ pub struct Settings {
     pub max_size: Option<u64>,
     /// What peers may know of.
     pub share: Share,
+    /// What is used of the memory.
+    pub memory: Memory,
 }
 
 impl Default for Settings {
@@ -101,6 +108,7 @@ impl Default for Settings {
             cache_size: None,
             max_size: None,
             share: Share::All,
+            memory: Memory::default(),
         }
     }
 }
@@ -154,6 +162,8 @@ struct Inner {
     uploads: Uploads,
     /// What downloads may have in memory.
     sending: Budget,
+    /// What documents may have in memory.
+    documents: Documents,
     /// Blobs whose bytes were fetched whole and did not match; asked again, they are refused at once.
     rejected: Mutex<HashSet<Blob>>,
     /// Blobs of other algorithms than sha256 whose stored bytes were seen to match.
@@ -186,6 +196,7 @@ impl Content {
         }
         let makes_way = space.clone();
         store.limit_cached(Box::new(move |store, more| makes_way.make_way(store, more)));
+        let shares = settings.memory.shares();
         let content = Self(Arc::new(Inner {
             uploads: Uploads::new(store.clone(), settings.profile, settings.stall_timeout),
             node,
@@ -195,7 +206,8 @@ impl Content {
             arrivals,
             space: space.clone(),
             stop: CancellationToken::new(),
-            sending: Budget::default(),
+            sending: Budget::new(shares.pieces),
+            documents: Documents::new(shares.documents),
             rejected: Mutex::default(),
             verified: Mutex::default(),
             keeping: Arc::default(),
@@ -231,6 +243,11 @@ impl Content {
     /// How long a stream may make no progress.
     pub fn stall_timeout(&self) -> Duration {
         self.0.settings.stall_timeout
+    }
+
+    /// The memory that is divided among all that peers and clients do.
+    pub fn memory(&self) -> Memory {
+        self.0.settings.memory
     }
 
     fn settings(&self) -> &Settings {
@@ -299,21 +316,6 @@ impl Content {
         })
     }
 
-    /// Reads a whole file of at most `limit` bytes. What comes of it stays as blocks and does not become a blob.
-    pub async fn read(&self, at: &CidPath, limit: u64) -> Result<Bytes, Error> {
-        let mut fetcher = Fetcher::new(self.clone(), at);
-        let file = dag::resolve(&mut fetcher, at).await?;
-        self.keep_blocks(fetcher.take_fetched()).await;
-        let size = file.size();
-        if size > limit {
-            return Err(Error::TooLarge { at: at.clone(), size, limit });
-        }
-        if self.is_stored(&file.cid).await? {
-            return self.open_at(&CidPath::from(file.cid)).await?.all().await;
-        }
-        dag::read(&mut self.nodes(at.announced()), file.cid, file.unit).await
-    }
-
     /// Reads nodes of the tree that the providers of `announced` have.
     pub fn nodes(&self, announced: Cid) -> Nodes {
         Nodes::new(self.clone(), announced)
@@ -339,14 +341,6 @@ impl Content {
     /// Waits until the blocks that came so far are in the store.
     pub async fn settled(&self) {
         drop(self.0.keeping.write().await);
-    }
-
-    /// Reads a whole blob of at most `limit` bytes, which are those of its digest.
-    pub async fn read_blob(&self, blob: &Blob, limit: u64) -> Result<Bytes, Error> {
-        if blob.size > limit {
-            return Err(Error::TooLarge { at: blob.at.clone(), size: blob.size, limit });
-        }
-        self.open(blob, 0..blob.size).await?.all().await
     }
 
     /// Remembers that a blob's bytes are not what was promised.

@@ -20,5 +20,6 @@ pub mod cli;
 pub mod content;
 pub mod control;
 pub mod images;
+pub mod memory;
 pub mod names;
 pub mod registry;

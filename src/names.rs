@@ -100,7 +100,7 @@ pub enum Meaning {
 pub struct Resolver {
     content: Content,
     repositories: Repositories,
-    layouts: Arc<Layouts>,
+    layouts: Layouts,
     places: Arc<Places>,
     targets: Arc<ipns::Targets>,
     followed: Followed,
@@ -109,7 +109,9 @@ pub struct Resolver {
 impl Resolver {
     /// One that remembers nothing yet.
     pub fn new(content: Content, repositories: Repositories, followed: Followed) -> Self {
-        let (layouts, places, targets) = Default::default();
+        let shares = content.memory().shares();
+        let layouts = Layouts::new(shares.layouts);
+        let (places, targets) = (Arc::new(Places::new(shares.places)), Arc::default());
         Self { content, repositories, layouts, places, targets, followed }
     }
 

@@ -17,6 +17,7 @@ use crate::{
     content::{self, Profile, Share},
     control::{Failure, Naming, Options},
     images::repository::{Policy, Rule},
+    memory::Memory,
     names::prefetch::Prefetch,
     registry::{Access, PublicUrl, Pull, Users},
 };
@@ -68,6 +69,9 @@ pub struct Settings {
     /// The most that is stored at all: what is added beyond it is refused, pulls stream through [default: no limit]
     #[arg(long, value_name = "SIZE", env = "OCIPFS_MAX_SIZE")]
     max_size: Option<ByteSize>,
+    /// Memory for all that peers and clients do, beyond what an idle node uses; at least 48MiB [default: 150MiB]
+    #[arg(long, value_name = "SIZE", env = "OCIPFS_MAX_MEMORY")]
+    max_memory: Option<Memory>,
     /// How long a pushed blob waits for a manifest that references it [default: 1h]
     #[arg(long, value_name = "TIME", env = "OCIPFS_UPLOAD_GRACE")]
     upload_grace: Option<Age>,
@@ -243,6 +247,7 @@ impl Settings {
             profile: self.profile.or(file.profile),
             cache_size: self.cache_size.or(file.cache_size),
             max_size: self.max_size.or(file.max_size),
+            max_memory: self.max_memory.or(file.max_memory),
             upload_grace: self.upload_grace.or(file.upload_grace),
             keep_untagged: self.keep_untagged.or(file.keep_untagged),
             retention: self.retention.or(file.retention),
@@ -300,8 +305,13 @@ impl Settings {
             stall_timeout: self.stall_timeout.map_or(default.stall_timeout, |time| time.0),
             cache_size: self.cache_size.map(|size| size.0),
             max_size: self.max_size.map(|size| size.0),
+            memory: self.memory(),
             ..default
         }
+    }
+
+    fn memory(&self) -> Memory {
+        self.max_memory.unwrap_or_default()
     }
 
     fn policy(&self) -> Policy {
@@ -357,6 +367,7 @@ impl Settings {
             peers: self.peer.clone().unwrap_or_default(),
             swarm_key,
             dns: dns(self.dns_resolver.as_deref()),
+            memory: self.memory().shares().blocks,
             ..ocipfs_node::Options::new(self.data_dir())
         };
         swarm
@@ -430,6 +441,7 @@ mod tests {
             dns-resolver = ["127.0.0.1", "[::1]:5353"]
             cache-size = "10GiB"
             max-size = 4096
+            max-memory = "64MiB"
             share = "added"
             pull = "users"
             prefetch = "all"
@@ -448,6 +460,8 @@ mod tests {
         assert!(file("dns-resolver = [\"dns.example\"]").unwrap_err().to_string().contains("no address"));
         assert_eq!(settings.content().cache_size, Some(10 << 30));
         assert_eq!(settings.content().max_size, Some(4096));
+        assert_eq!(settings.content().memory.bytes(), 64 << 20);
+        assert!(file("max-memory = \"1MiB\"").unwrap_err().to_string().contains("too small"));
         let policy = settings.policy();
         assert_eq!((policy.upload_grace.as_secs(), policy.keep_untagged), (7200, Duration::ZERO));
         assert_eq!(policy.retention, ["team/*=10,30d".parse().unwrap()]);

@@ -37,6 +37,10 @@ pub async fn run(global: &Global) -> Result<(), Exit> {
         println!("layers      {} added, {} pulled", status.layers, status.cached_layers);
         println!("images      {} imported", status.images);
         print_room(&status.room);
+        println!(
+            "memory      {} at most, beyond that of an idle node",
+            indicatif::HumanBytes(status.max_memory)
+        );
         published(&status.published);
         status.followed.iter().for_each(followed);
     })

@@ -10,16 +10,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Error;
 
-/// All pieces at one time.
-const TOTAL_BYTES: u64 = 64 << 20;
 /// A piece where half of that is taken: room for as many downloads as there may be connections.
-const SMALL_BYTES: u64 = 32 << 10;
+pub const SMALL_BYTES: u64 = 32 << 10;
 /// What a permit of the semaphore stands for.
 const UNIT_BYTES: u64 = 1 << 10;
 
 /// A budget. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Budget(Arc<Semaphore>);
+pub struct Budget {
+    free: Arc<Semaphore>,
+    total: u64,
+}
 
 /// Memory for one piece, given back with it.
 #[derive(Debug)]
@@ -28,30 +29,30 @@ pub struct Room {
     _permit: OwnedSemaphorePermit,
 }
 
-impl Default for Budget {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new((TOTAL_BYTES / UNIT_BYTES) as usize)))
-    }
-}
-
 impl Budget {
+    /// Returns a budget for so many bytes of pieces at one time.
+    pub fn new(bytes: u64) -> Self {
+        let units = (bytes / UNIT_BYTES).min(Semaphore::MAX_PERMITS as u64);
+        Self { free: Arc::new(Semaphore::new(units as usize)), total: units * UNIT_BYTES }
+    }
+
     /// Takes room for a piece of at most `wanted` bytes; waits for a small one where all is taken.
     pub async fn take(&self, wanted: u64) -> Result<Room, Error> {
         if let Some(room) = self.spare(wanted) {
             return Ok(room);
         }
         let length = wanted.min(SMALL_BYTES);
-        let permit = self.0.clone().acquire_many_owned(units(length)).await.map_err(Error::stopped)?;
+        let permit = self.free.clone().acquire_many_owned(units(length)).await.map_err(Error::stopped)?;
         Ok(Room { length, _permit: permit })
     }
 
     /// Takes room for a piece of `wanted` bytes if more than half of the budget is free.
     pub fn spare(&self, wanted: u64) -> Option<Room> {
-        let free = self.0.available_permits() as u64 * UNIT_BYTES;
-        if free <= TOTAL_BYTES / 2 {
+        let free = self.free.available_permits() as u64 * UNIT_BYTES;
+        if free <= self.total / 2 {
             return None;
         }
-        let permit = self.0.clone().try_acquire_many_owned(units(wanted)).ok()?;
+        let permit = self.free.clone().try_acquire_many_owned(units(wanted)).ok()?;
         Some(Room { length: wanted, _permit: permit })
     }
 }
@@ -97,18 +98,19 @@ mod tests {
 
     #[tokio::test]
     async fn pieces_are_small_when_half_of_the_budget_is_taken_and_wait_at_its_end() {
-        let (budget, large) = (Budget::default(), 512 << 10);
+        let (total, large) = (64 << 20, 512 << 10);
+        let budget = Budget::new(total);
         let mut taken = Vec::new();
         while let Some(room) = budget.spare(large) {
             assert_eq!(room.length(), large);
             taken.push(room);
         }
-        assert_eq!(taken.len() as u64, TOTAL_BYTES / 2 / large);
+        assert_eq!(taken.len() as u64, total / 2 / large);
         while let Some(room) = unconstrained(budget.take(large)).now_or_never() {
             taken.push(room.unwrap());
             assert_eq!(taken.last().unwrap().length(), SMALL_BYTES);
         }
-        assert_eq!(taken.iter().map(Room::length).sum::<u64>(), TOTAL_BYTES);
+        assert_eq!(taken.iter().map(Room::length).sum::<u64>(), total);
         let bytes = taken.pop().unwrap().hold(Bytes::from_static(b"piece"));
         let rest = bytes.slice(1..);
         drop(bytes);

@@ -25,6 +25,6 @@ pub use directory::{Changed, find, names_in};
 pub use document::Document;
 pub use fetch::Fetcher;
 pub use nodes::Nodes;
-pub use read::read;
+pub use read::{Parts, WINDOW};
 pub use resolve::{resolve, walk};
 pub use unixfs::{Child, DAG_PB, RAW, Unit, leaf_frame};

@@ -127,10 +127,20 @@ impl Source {
 }
 
 impl Reader {
+    /// Gives bytes that are here.
+    pub(super) fn made(bytes: Bytes) -> Self {
+        Self { size: bytes.len() as u64, first: None, source: Source::Made(Some(bytes)) }
+    }
+
     /// Waits for the first bytes: what fails before them can still be told as an error.
     async fn begin(size: u64, mut source: Source) -> Result<Self, Error> {
         let first = source.next().await?;
         Ok(Self { size, first, source })
+    }
+
+    /// Gives the room of the piece that was read already back: this waits for something else first.
+    pub(super) fn without_room(self) -> Self {
+        Self { first: self.first.map(|first| Bytes::copy_from_slice(&first)), ..self }
     }
 
     /// How many bytes it will give.
@@ -285,6 +295,23 @@ impl Content {
         }
         self.refuse_lost(blob).await?;
         right_size(blob, self.stat(&blob.at).await?.size)
+    }
+
+    /// Opens a blob that is stored by its digest.
+    pub(super) async fn open_stored(&self, digest: &Digest) -> Result<Reader, Error> {
+        let gone = || StoreError::Gone(digest.clone());
+        let file = self.stored_file(digest).await?.ok_or_else(gone)?;
+        let size = file.size();
+        Reader::begin(size, Source::File(self.pieces(file, 0..size))).await
+    }
+
+    /// Reads the whole of a blob that is stored, without a client's piece; nothing where it has another size.
+    pub(super) async fn read_stored(&self, digest: &Digest, size: u64) -> Result<Option<Bytes>, Error> {
+        let file = self.stored_file(digest).await?.filter(|file| file.size() == size);
+        let Some(file) = file else { return Ok(None) };
+        let mut check = file.check(&(0..size));
+        let read = move || file.read_next(&mut check, 0, size as usize);
+        Ok(Some(tokio::task::spawn_blocking(read).await.map_err(Error::stopped)??))
     }
 
     fn pieces(&self, file: BlobFile, range: Range<u64>) -> Pieces {

@@ -258,6 +258,7 @@ impl House {
             images: held.images as usize,
             cached_layers: held.pulled as usize,
             room: self.room().await?,
+            max_memory: self.content().memory().bytes(),
             published,
             followed,
             seconds: self.0.started.elapsed().as_secs(),

@@ -185,6 +185,9 @@ pub struct Status {
     /// How the room on the disk is used.
     #[serde(flatten)]
     pub room: Room,
+    /// Memory for all that peers and clients do, beyond what an idle node uses.
+    #[serde(default)]
+    pub max_memory: u64,
     /// What was pushed, as others see it.
     pub published: Publication,
     /// Names that are followed, in order.

@@ -46,6 +46,20 @@ impl<K: Hash + Eq, V: Clone> Cache<K, V> {
         value
     }
 
+    /// Takes note that a value became heavier.
+    pub fn weigh(&self, key: &K, weight: usize)
+    where
+        K: Clone,
+    {
+        let mut halves = self.halves();
+        if let Some((value, before)) = halves.young.get(key)
+            && *before != weight
+        {
+            let value = value.clone();
+            halves.insert(key.clone(), value, weight, self.half);
+        }
+    }
+
     fn halves(&self) -> MutexGuard<'_, Halves<K, V>> {
         self.halves.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -65,6 +79,10 @@ impl<K: Hash + Eq, V: Clone> Halves<K, V> {
         if self.weight + weight > half {
             self.old = std::mem::take(&mut self.young);
             self.weight = 0;
+            if weight > half {
+                // One that is too heavy is there alone.
+                self.old.retain(|_, (_, weight)| *weight <= half);
+            }
         }
         self.weight += weight;
         if let Some((_, before)) = self.young.insert(key, (value, weight)) {
@@ -99,6 +117,20 @@ mod tests {
             (cache.get(&"heavy"), cache.get(&"light"), cache.get(&"heavy too")),
             (None, Some(2), Some(3))
         );
+    }
+
+    #[test]
+    fn a_value_that_becomes_heavier_counts_so_and_two_heavy_ones_are_not_held() {
+        let cache = Cache::new(20);
+        cache.insert("a", 1, 1);
+        cache.insert("b", 2, 1);
+        cache.weigh(&"b", 10);
+        assert_eq!((cache.get(&"b"), cache.get(&"a")), (Some(2), Some(1)));
+        cache.weigh(&"b", 1000);
+        cache.insert("heavy", 3, 1000);
+        assert_eq!((cache.get(&"b"), cache.get(&"heavy")), (None, Some(3)));
+        cache.weigh(&"unknown", 1);
+        assert_eq!(cache.get(&"unknown"), None);
     }
 
     #[test]

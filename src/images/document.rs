@@ -40,6 +40,11 @@ impl Document {
         Ok(Self { media_type, digest, bytes })
     }
 
+    /// Returns a copy for one who keeps it while other documents are read: it takes no memory of their share.
+    pub fn detached(self) -> Self {
+        Self { bytes: Bytes::copy_from_slice(&self.bytes), ..self }
+    }
+
     /// Takes bytes that were promised no digest.
     pub fn unnamed(at: &CidPath, bytes: Bytes) -> Result<Self, Error> {
         Ok(Self { media_type: media_type(at, &bytes, None)?, digest: Digest::sha256_of(&bytes), bytes })

@@ -3,6 +3,7 @@
 mod index;
 mod prefetch;
 mod referrers;
+mod search;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -14,38 +15,39 @@ use ocipfs_oci::{Digest, Tag};
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 
-use super::{Document, Error, cache::Cache};
+use super::{Document, Error, cache::Cache, parse};
 use crate::content::{self, Blob, CidPath, Content};
-use index::{Entry, entries, tags};
+use index::{Entry, Tags, each_from};
 pub use index::{MAX_BYTES, MAX_ENTRIES, SUBJECT};
 pub use prefetch::Prefetched;
 pub use referrers::Referrers;
 use referrers::Referring;
 
-/// Bytes of the layouts in the cache, about: a publisher makes a layout with each push, so a follower reads many small ones.
-const CACHE_BYTES: usize = 16 << 20;
 /// Bytes of a layout besides its entries, and of each entry: with their texts, and the nodes of the maps.
 const LAYOUT_BYTES: usize = 2048;
 const ENTRY_BYTES: usize = 512;
-/// Nested indexes that are searched for tags, how deep, and how many at a time.
+/// Nested indexes that are searched for tags, and how deep. Together they may have as many entries as one index.
 const NESTED: usize = 256;
 const DEPTH: usize = 8;
+/// Manifests that are read at a time.
 const AT_ONCE: usize = 8;
 
-/// Layouts that were read. A CID never means another, so none is ever stale.
-pub struct Layouts(Cache<CidPath, Arc<OnceCell<Arc<Index>>>>);
+type Remembered = Cache<CidPath, Arc<OnceCell<Arc<Index>>>>;
 
-impl Default for Layouts {
-    fn default() -> Self {
-        Self(Cache::new(CACHE_BYTES))
-    }
-}
+/// Layouts that were read. A CID never means another, so none is ever stale. Clones share them.
+#[derive(Clone)]
+pub struct Layouts(Arc<Remembered>);
 
 impl Layouts {
+    /// Holds layouts of about so many bytes: a publisher makes a layout with each push, so a follower reads many small ones.
+    pub fn new(bytes: u64) -> Self {
+        Self(Arc::new(Cache::new(usize::try_from(bytes).unwrap_or(usize::MAX))))
+    }
+
     /// Returns the layout at `at`, if it was read before.
     pub fn known(&self, at: &CidPath, holder: Option<Cid>) -> Option<Layout> {
         let index = self.0.get(at)?.get()?.clone();
-        Some(Layout { at: at.clone(), holder, index })
+        Some(Layout { at: at.clone(), holder, index, all: self.clone() })
     }
 
     /// Reads the layout that the directory `at` holds, once for all who ask at a time; its blobs are held under `holder`.
@@ -56,8 +58,8 @@ impl Layouts {
         let cell = self.0.get_or_insert_with(at, || (Arc::default(), LAYOUT_BYTES));
         let index =
             cell.get_or_try_init(async || Index::read(content, at).await.map(Arc::new)).await?.clone();
-        self.0.insert(at.clone(), cell, index.weight);
-        Ok(Layout { at: at.clone(), holder, index })
+        self.0.insert(at.clone(), cell, index.weight());
+        Ok(Layout { at: at.clone(), holder, index, all: self.clone() })
     }
 }
 
@@ -68,6 +70,7 @@ pub struct Layout {
     /// What its blobs are held under; none where a holder leads to the layout already.
     holder: Option<Cid>,
     index: Arc<Index>,
+    all: Layouts,
 }
 
 /// What is known of a layout once its index was read.
@@ -79,8 +82,15 @@ struct Index {
     indexes: Vec<Entry>,
     referring: Referring,
     /// The tags within those, once somebody asked for what has no tag above.
-    nested: OnceCell<BTreeMap<Tag, Entry>>,
-    weight: usize,
+    nested: OnceCell<Nested>,
+}
+
+/// The tags of nested indexes.
+#[derive(Default)]
+struct Nested {
+    tags: BTreeMap<Tag, Entry>,
+    /// The indexes have too many entries: not all were searched.
+    is_cut: bool,
 }
 
 #[derive(Deserialize)]
@@ -90,6 +100,12 @@ struct Marker {
 }
 
 impl Index {
+    /// About as many bytes as it has in memory.
+    fn weight(&self) -> usize {
+        let nested = self.nested.get().map_or(0, |nested| nested.tags.len());
+        LAYOUT_BYTES + ENTRY_BYTES * (self.tags.len() + self.indexes.len() + self.referring.len() + nested)
+    }
+
     async fn read(content: &Content, at: &CidPath) -> Result<Self, Error> {
         const MARKER: u64 = 64 << 10;
         let path = at.below(["oci-layout"]);
@@ -101,21 +117,49 @@ impl Index {
             return Err(malformed(&path, format!("image layout version {found:?} is not known: 1.x is")));
         }
         let path = at.below(["index.json"]);
-        let bytes = content.read(&path, MAX_BYTES).await?;
-        let parsed = tokio::task::spawn_blocking(move || entries(&bytes)).await;
-        let entries = parsed
-            .map_err(|e| malformed(&path, e.to_string()))?
-            .map_err(|e| malformed(&path, format!("this is no image index ({e})")))?;
-        Ok(Self::new(entries))
+        let mut gathered = Gathered::default();
+        let document = content.open_document(&path, MAX_BYTES).await?;
+        let read = parse::read(document, move |json| {
+            let mut left = MAX_ENTRIES;
+            each_from(json, &mut left, |entry| gathered.add(entry)).map(|()| gathered.finish())
+        });
+        read.await?.map_err(|e| malformed(&path, format!("this is no image index ({e})")))
+    }
+}
+
+/// What is kept of the entries of an `index.json`, which are seen one by one.
+#[derive(Default)]
+struct Gathered {
+    count: usize,
+    first: Option<Entry>,
+    tags: Tags,
+    /// The indexes without a tag, and those with one, each once.
+    untagged: Vec<Entry>,
+    tagged: Vec<Entry>,
+    seen: HashSet<Digest>,
+    referring: referrers::Gathered,
+}
+
+impl Gathered {
+    fn add(&mut self, entry: Entry) {
+        self.count += 1;
+        if self.first.is_none() {
+            self.first = Some(entry.clone());
+        }
+        let indexes = if entry.ref_name.is_some() { &mut self.tagged } else { &mut self.untagged };
+        if entry.is_index() && indexes.len() < NESTED && self.seen.insert(entry.digest.clone()) {
+            indexes.push(entry.clone());
+        }
+        self.referring.add(&entry);
+        self.tags.add(entry);
     }
 
-    fn new(entries: Vec<Entry>) -> Self {
-        let mut indexes: Vec<Entry> = entries.iter().filter(|entry| entry.is_index()).cloned().collect();
-        indexes.sort_by_key(|entry| entry.ref_name.is_some());
-        let only = if let [only] = entries.as_slice() { Some(only.clone()) } else { None };
-        let referring = Referring::of(&entries);
-        let weight = LAYOUT_BYTES + ENTRY_BYTES * (entries.len() + indexes.len() + referring.len());
-        Self { tags: tags(entries), only, indexes, referring, nested: OnceCell::new(), weight }
+    fn finish(self) -> Index {
+        let Self { count, first, tags, mut untagged, tagged, referring, .. } = self;
+        untagged.extend(tagged);
+        let (tags, referring) = (tags.finish(), referring.finish());
+        let only = first.filter(|_| count == 1);
+        Index { tags, only, indexes: untagged, referring, nested: OnceCell::new() }
     }
 }
 
@@ -131,9 +175,22 @@ impl Layout {
             return Ok(Some(entry.clone()));
         }
         let nested = self.nested(content).await?;
-        let untagged = self.index.tags.is_empty() && nested.is_empty();
-        let only = self.index.only.as_ref().filter(|_| untagged && tag.is_latest());
-        Ok(nested.get(tag).or(only).cloned())
+        if let Some(entry) = nested.tags.get(tag) {
+            return Ok(Some(entry.clone()));
+        }
+        self.is_all_of(nested)?;
+        let untagged = self.index.tags.is_empty() && nested.tags.is_empty();
+        Ok(self.index.only.as_ref().filter(|_| untagged && tag.is_latest()).cloned())
+    }
+
+    /// Refuses tags where not all of them are known.
+    fn is_all_of(&self, nested: &Nested) -> Result<(), Error> {
+        let why =
+            || format!("the indexes within it have more than {MAX_ENTRIES} entries: not all were searched");
+        match nested.is_cut {
+            true => Err(Error::Malformed { at: self.at.clone(), why: why() }),
+            false => Ok(()),
+        }
     }
 
     /// Returns the digest that a tag points at, by what the index says.
@@ -144,7 +201,8 @@ impl Layout {
     /// All tags, sorted.
     pub async fn tags(&self, content: &Content) -> Result<Vec<Tag>, Error> {
         let nested = self.nested(content).await?;
-        let mut tags: Vec<Tag> = self.index.tags.keys().chain(nested.keys()).cloned().collect();
+        self.is_all_of(nested)?;
+        let mut tags: Vec<Tag> = self.index.tags.keys().chain(nested.tags.keys()).cloned().collect();
         if tags.is_empty() && self.index.only.is_some() {
             tags.push(Tag::latest());
         }
@@ -176,40 +234,9 @@ impl Layout {
         Document::read(content, &blob, entry.media_type.as_ref()).await
     }
 
-    async fn nested(&self, content: &Content) -> Result<&BTreeMap<Tag, Entry>, Error> {
-        self.index.nested.get_or_try_init(|| self.search(content)).await
-    }
-
-    /// Reads the indexes level by level, each once: an index that leads to itself ends there.
-    async fn search(&self, content: &Content) -> Result<BTreeMap<Tag, Entry>, Error> {
-        let mut found = BTreeMap::new();
-        let (mut seen, mut left, mut level) = (HashSet::new(), NESTED, self.index.indexes.clone());
-        for _ in 0..DEPTH {
-            level.retain(|entry| seen.insert(entry.digest.clone()));
-            level.truncate(left);
-            left -= level.len();
-            let mut below = Vec::new();
-            for some in level.chunks(AT_ONCE) {
-                let read = some.iter().map(|entry| self.entries_of(content, entry));
-                below.extend(futures::future::try_join_all(read).await?.into_iter().flatten());
-            }
-            level = below.iter().filter(|entry| entry.is_index()).cloned().collect();
-            for (tag, entry) in tags(below) {
-                found.entry(tag).or_insert(entry);
-            }
-        }
-        Ok(found)
-    }
-
-    /// The entries of an index; none if the layout leaves it out, as one of a single platform may.
-    async fn entries_of(&self, content: &Content, index: &Entry) -> Result<Vec<Entry>, Error> {
-        let document = match self.document(content, index).await {
-            Err(Error::Content(content::Error::NoEntry { .. })) => return Ok(Vec::new()),
-            document => document?,
-        };
-        entries(&document.bytes).map_err(|e| Error::Malformed {
-            at: self.path(&index.digest),
-            why: format!("this is no image index ({e})"),
-        })
+    async fn nested(&self, content: &Content) -> Result<&Nested, Error> {
+        let nested = self.index.nested.get_or_try_init(|| self.search(content)).await?;
+        self.all.0.weigh(&self.at, self.index.weight());
+        Ok(nested)
     }
 }

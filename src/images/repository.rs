@@ -15,6 +15,7 @@
 mod ages;
 mod backfill;
 mod changes;
+mod digests;
 mod edit;
 mod inspect;
 pub mod keeper;

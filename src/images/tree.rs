@@ -5,13 +5,20 @@ use std::{
     sync::Arc,
 };
 
-use ocipfs_oci::{Descriptor, Digest, Index, Manifest, MediaType, media_type};
+use ocipfs_oci::{Descriptor, Digest, MediaType, media_type};
+use serde::Deserialize;
 
-use super::{Document, Error, MAX_MANIFEST, cache::Cache};
+use super::{
+    Document, Error,
+    cache::Cache,
+    outline::{self, Link, Urls},
+};
 use crate::content::{Blob, CidPath, Content, Stat};
 
-/// Digests of all images that are remembered together.
-const REMEMBERED: usize = 20_000;
+/// A longer file is no descriptor.
+const MAX_DESCRIPTOR: u64 = 64 << 10;
+/// Bytes of a place besides its texts, with its keys and the nodes of the maps.
+const PLACE_BYTES: usize = 384;
 /// Documents that are read to find one digest, and how deep.
 const DOCUMENTS: usize = 1000;
 const DEPTH: usize = 8;
@@ -19,9 +26,10 @@ const DEPTH: usize = 8;
 /// Where blobs are, by the descriptor file of their image and their digest.
 pub struct Places(Cache<(CidPath, Digest), Arc<Place>>);
 
-impl Default for Places {
-    fn default() -> Self {
-        Self(Cache::new(REMEMBERED))
+impl Places {
+    /// Holds places of about so many bytes.
+    pub fn new(bytes: u64) -> Self {
+        Self(Cache::new(usize::try_from(bytes).unwrap_or(usize::MAX)))
     }
 }
 
@@ -29,29 +37,33 @@ impl Default for Places {
 struct Place {
     media_type: MediaType,
     size: u64,
-    at: Option<CidPath>,
-    urls: Vec<String>,
+    urls: Urls,
 }
 
 impl Place {
-    fn new(descriptor: &Descriptor) -> Self {
-        Self {
-            media_type: descriptor.media_type.clone(),
-            size: descriptor.size,
-            at: descriptor.urls.iter().find_map(|url| ipfs(url)),
-            urls: descriptor.urls.iter().take(3).map(|url| url.chars().take(200).collect()).collect(),
-        }
-    }
-
     fn leads_on(&self) -> bool {
         self.media_type.is_index() || self.media_type.is_manifest()
     }
+
+    /// About as many bytes as it has in memory.
+    fn weight(&self) -> usize {
+        let names = self.urls.at.iter().flat_map(CidPath::names);
+        PLACE_BYTES + names.chain(&self.urls.told).map(String::len).sum::<usize>()
+    }
 }
 
-/// The CID, and the path below it, of an `ipfs://` url that is not absurdly long.
-fn ipfs(url: &str) -> Option<CidPath> {
-    let url = Some(url).filter(|url| url.len() <= 1024)?;
-    url.strip_prefix("ipfs://")?.trim_end_matches('/').parse().ok()
+impl From<Link> for Place {
+    fn from(Link { media_type, size, urls, .. }: Link) -> Self {
+        Self { media_type, size, urls }
+    }
+}
+
+impl From<&Descriptor> for Place {
+    fn from(descriptor: &Descriptor) -> Self {
+        let mut urls = Urls::default();
+        descriptor.urls.iter().for_each(|url| urls.add(url));
+        Self { media_type: descriptor.media_type.clone(), size: descriptor.size, urls }
+    }
 }
 
 /// An image that one descriptor stands for.
@@ -72,10 +84,11 @@ impl<'a> Tree<'a> {
         file: &Stat,
     ) -> Result<Self, Error> {
         let refused = |why: String| Error::NoDescriptor { at: at.clone(), why };
-        if file.size > MAX_MANIFEST {
-            return Err(refused(format!("{} bytes are more than one has", file.size)));
+        if file.size > MAX_DESCRIPTOR {
+            let why = format!("it has {} bytes, and a descriptor at most {MAX_DESCRIPTOR}", file.size);
+            return Err(refused(why));
         }
-        let bytes = content.read(at, MAX_MANIFEST).await?;
+        let bytes = content.read(at, MAX_DESCRIPTOR).await?;
         let root = parse(&bytes, at.root()).map_err(refused)?;
         Ok(Self { content, places, at: at.clone(), root })
     }
@@ -102,8 +115,8 @@ impl<'a> Tree<'a> {
 
     fn blob_at(&self, digest: &Digest, place: &Place) -> Result<Blob, Error> {
         let digest = digest.clone();
-        let Some(at) = place.at.clone() else {
-            let (media_type, urls) = (place.media_type.clone(), place.urls.clone());
+        let Some(at) = place.urls.at.clone() else {
+            let (media_type, urls) = (place.media_type.clone(), place.urls.told.clone());
             return Err(Error::Elsewhere { digest, media_type, urls });
         };
         Ok(Blob { digest, size: place.size, at, holder: Some(*self.at.root()) })
@@ -119,7 +132,7 @@ impl<'a> Tree<'a> {
         if let Some(place) = self.places.0.get(&(self.at.clone(), digest.clone())) {
             return Ok(Some(place));
         }
-        let root = self.remember(&self.root);
+        let root = self.remember(&self.root.digest, Place::from(&self.root));
         if *digest == self.root.digest {
             return Ok(Some(root));
         }
@@ -152,46 +165,54 @@ impl<'a> Tree<'a> {
 
     /// What a document leads to, remembered.
     fn children(&self, document: &Document) -> Result<Vec<(Digest, Arc<Place>)>, Error> {
-        let malformed = |e: ocipfs_oci::manifest::Error| Error::Malformed {
+        let links = match document.media_type.is_index() {
+            true => outline::of_index(&document.bytes),
+            false => outline::of_manifest(&document.bytes),
+        };
+        let links = links.map_err(|e| Error::Malformed {
             at: self.at.clone(),
             why: format!("{} in it: {e}", document.digest),
-        };
-        let descriptors: Vec<Descriptor> = if document.media_type.is_index() {
-            Index::parse(&document.bytes).map_err(malformed)?.manifests
-        } else {
-            Manifest::parse(&document.bytes).map_err(malformed)?.blobs().cloned().collect()
-        };
-        Ok(descriptors.iter().map(|child| (child.digest.clone(), self.remember(child))).collect())
+        })?;
+        let remember = |link: Link| (link.digest.clone(), self.remember(&link.digest.clone(), link.into()));
+        Ok(links.into_iter().map(remember).collect())
     }
 
     /// Keeps what a descriptor says, unless another one said more.
-    fn remember(&self, descriptor: &Descriptor) -> Arc<Place> {
-        let key = (self.at.clone(), descriptor.digest.clone());
-        let place = Arc::new(Place::new(descriptor));
+    fn remember(&self, digest: &Digest, place: Place) -> Arc<Place> {
+        let key = (self.at.clone(), digest.clone());
         match self.places.0.get(&key) {
-            Some(known) if known.at.is_some() || place.at.is_none() => known,
+            Some(known) if known.urls.at.is_some() || place.urls.at.is_none() => known,
             _ => {
-                self.places.0.insert(key, place.clone(), 1);
+                let weight = place.weight();
+                let place = Arc::new(place);
+                self.places.0.insert(key, place.clone(), weight);
                 place
             }
         }
     }
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Kind {
+    media_type: Option<String>,
+}
+
 /// Reads the descriptor that stands for an image; why it is none, otherwise.
 fn parse(bytes: &[u8], cid: &ocipfs_node::Cid) -> Result<Descriptor, String> {
-    let object: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_slice(bytes).map_err(|e| format!("not its JSON ({e})"))?;
-    let value = serde_json::Value::from(object);
-    let kind = value.get("mediaType").and_then(|kind| kind.as_str()).unwrap_or_default().to_owned();
-    if kind == media_type::OCIPFS_LAYER_MANIFEST {
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return Err("not its JSON (it is no object)".into());
+    }
+    let kind: Kind = serde_json::from_slice(bytes).map_err(|e| format!("not its JSON ({e})"))?;
+    if kind.media_type.is_some_and(|kind| kind == media_type::OCIPFS_LAYER_MANIFEST) {
         return Err(format!("it is a layer manifest, which is pulled as layer/{cid}"));
     }
-    let root: Descriptor = serde_json::from_value(value).map_err(|e| e.to_string())?;
-    if !Place::new(&root).leads_on() {
+    let root: Descriptor = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+    let place = Place::from(&root);
+    if !place.leads_on() {
         return Err(format!("its media type {} is that of no manifest and no index", root.media_type));
     }
-    match root.urls.iter().any(|url| ipfs(url).is_some()) {
+    match place.urls.at.is_some() {
         true => Ok(root),
         false => Err("it has no url ipfs://<cid>".into()),
     }
@@ -215,19 +236,8 @@ mod tests {
     }
 
     #[test]
-    fn a_url_is_a_cid_with_or_without_a_path() {
-        for (url, at) in [
-            (format!("ipfs://{CID}"), Some(CID.to_string())),
-            (format!("ipfs://{CID}/"), Some(CID.to_string())),
-            (format!("ipfs://{CID}/a/b.tar"), Some(format!("{CID}/a/b.tar"))),
-            (format!("https://{CID}"), None),
-            ("ipfs://".into(), None),
-            (format!("ipfs://{CID}/../x"), None),
-            ("ipfs://nonsense".into(), None),
-        ] {
-            assert_eq!(ipfs(&url).map(|at| at.to_string()), at, "{url}");
-        }
-        assert_eq!(Place::new(&read(&descriptor()).unwrap()).at, Some(CID.parse().unwrap()));
+    fn a_descriptor_leads_to_its_first_cid() {
+        assert_eq!(Place::from(&read(&descriptor()).unwrap()).urls.at, Some(CID.parse().unwrap()));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ocipfs_oci::{Digest, Index, Name, Reference, Tag};
+use ocipfs_oci::{Digest, Name, Reference, Tag};
 use redb::WriteTransaction;
 
 use super::{Error, Resolver, Source, followed, local::Local};
@@ -72,7 +72,6 @@ impl Resolver {
         name: &Name,
         (digest, tags): (&Digest, &[Tag]),
         manifest: &Inspected,
-        bytes: &[u8],
     ) -> Result<Adopted, Error> {
         let mut adopted = Adopted::default();
         if self.followed().names().is_empty() {
@@ -87,14 +86,19 @@ impl Resolver {
         }
         self.adopt_blobs(name, &manifest.blobs, &mut adopted).await?;
         if manifest.media_type.is_index() {
-            self.adopt_children(name, bytes, &mut adopted).await?;
+            self.adopt_children(name, &manifest.references, &mut adopted).await?;
         }
         Ok(adopted)
     }
 
     /// Fetches the manifests below an index, and their blobs.
-    async fn adopt_children(&self, name: &Name, index: &[u8], adopted: &mut Adopted) -> Result<(), Error> {
-        let (mut waiting, mut seen) = (children(index), BTreeSet::new());
+    async fn adopt_children(
+        &self,
+        name: &Name,
+        children: &[Digest],
+        adopted: &mut Adopted,
+    ) -> Result<(), Error> {
+        let (mut waiting, mut seen) = (children.to_vec(), BTreeSet::new());
         let mut found = Vec::new();
         while let Some(digest) = waiting.pop() {
             if !seen.insert(digest.clone()) || seen.len() > MAX_MANIFESTS {
@@ -112,12 +116,15 @@ impl Resolver {
                     continue;
                 }
             };
+            let turn = self.content().turn_to_parse(document.bytes.len()).await?;
             let kind = Some(document.media_type.as_str());
             let Ok(inspected) = inspect(&document.bytes, &digest, kind) else { continue };
-            self.adopt_blobs(name, &inspected.blobs, adopted).await?;
             if inspected.media_type.is_index() {
-                waiting.extend(children(&document.bytes));
+                waiting.extend(inspected.references.iter().cloned());
             }
+            // Other documents need their memory while blobs are fetched.
+            drop((turn, document));
+            self.adopt_blobs(name, &inspected.blobs, adopted).await?;
             if let Some(piece) = self.stored(&digest).await? {
                 found.push(Manifest { pushed: inspected.pushed(piece, content::now()), inspected });
             }
@@ -152,9 +159,4 @@ impl Resolver {
         let stored = self.content().stored_blob(digest).await?;
         Ok(stored.map(|stored| Piece { digest: digest.clone(), size: stored.size, root: stored.root }))
     }
-}
-
-fn children(index: &[u8]) -> Vec<Digest> {
-    let entries = Index::parse(index).map(|index| index.manifests).unwrap_or_default();
-    entries.into_iter().map(|entry| entry.digest).collect()
 }

@@ -53,9 +53,13 @@ impl Dockerized<'_> {
         }
     }
 
+    fn manifest_path(&self) -> CidPath {
+        self.at.below(["manifests", "latest-v2"])
+    }
+
     /// The manifest, byte for byte.
     async fn document(&self) -> Result<Document, Error> {
-        let at = self.at.below(["manifests", "latest-v2"]);
+        let at = self.manifest_path();
         let bytes = match self.content.read(&at, MAX_MANIFEST).await {
             Err(error @ content::Error::NoEntry { .. }) => return Err(self.no_manifest(error).await),
             bytes => bytes?,
@@ -68,7 +72,7 @@ impl Dockerized<'_> {
         let old = self.at.below(["manifests", "latest"]);
         let why = match self.content.look(&old).await {
             Ok(_) => Some(images::Error::Schema1(old)),
-            Err(_) => path::missing(self.content, &self.at.below(["manifests", "latest-v2"])).await,
+            Err(_) => path::missing(self.content, &self.manifest_path()).await,
         };
         why.map_or(error.into(), |why| Error::image(self.name, why))
     }
@@ -88,8 +92,10 @@ impl Dockerized<'_> {
     /// Clients may ask for the manifest as for any blob.
     async fn manifest_as_blob(&self, digest: &Digest) -> Result<Source, Error> {
         let document = self.document().await?;
+        let size = document.bytes.len() as u64;
+        let (at, holder) = (self.manifest_path(), Some(*self.at.root()));
         match document.digest == *digest {
-            true => Ok(Source::Made(document.bytes)),
+            true => Ok(Source::Stored(Box::new(Blob { digest: digest.clone(), size, at, holder }))),
             false => Err(Error::UnknownBlob { name: self.name.clone(), digest: digest.clone() }),
         }
     }

@@ -22,6 +22,7 @@ pub struct Layers {
 /// Fetches and reads the document `cid`.
 pub async fn open(content: &Content, name: &Name, cid: Cid) -> Result<Layers, Error> {
     let bytes = content.read(&cid.into(), MAX_BYTES).await?;
+    let _turn = content.turn_to_parse(bytes.len()).await?;
     let document = LayerDocument::parse(&bytes).map_err(|why| Error::Layer { name: name.clone(), why })?;
     let (mut manifests, mut configs) = (Vec::new(), Vec::new());
     let images = match &document {

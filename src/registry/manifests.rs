@@ -1,5 +1,5 @@
 use axum::{
-    body::BodyDataStream,
+    body::{Body, BodyDataStream},
     http::{HeaderMap, HeaderName, StatusCode, header},
     response::{AppendHeaders, IntoResponse, Response},
 };
@@ -46,7 +46,10 @@ pub async fn get(
         ("content-type", document.media_type.to_string()),
         ("content-length", document.bytes.len().to_string()),
     ];
-    Ok((stale(registry, &meaning), told, document.bytes).into_response())
+    let content = registry.resolver.content();
+    let reader = content.pieces_of(&document.digest, document.bytes).await;
+    let reader = reader.map_err(|error| refusal(error.into()))?;
+    Ok((stale(registry, &meaning), told, Body::from_stream(reader.into_stream_logged())).into_response())
 }
 
 /// `PUT` of a manifest, by tag or by digest, with further tags in the query.
@@ -70,10 +73,13 @@ pub async fn put(
         return Err(Refusal::digest_differs(&found, &digest));
     }
     let said = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let turn = registry.resolver.content().turn_to_parse(bytes.len()).await;
+    let turn = turn.map_err(|error| Refusal::names(error.into(), Wanted::Manifest))?;
     let inspected = inspect(&bytes, &digest, said).map_err(Refusal::manifest)?;
+    drop(turn);
     // Until the manifest holds it, what is fetched for it stays.
     let _storing = registry.resolver.content().storing().await;
-    let adopted = registry.resolver.adopt(name, (&digest, &tags), &inspected, &bytes).await;
+    let adopted = registry.resolver.adopt(name, (&digest, &tags), &inspected).await;
     let adopted = adopted.map_err(|error| Refusal::names(error, Wanted::Blob))?;
     check_blobs(registry, name, &inspected, &adopted).await?;
     let subject = inspected.subject.clone();

@@ -95,6 +95,7 @@ async fn tagged(registry: &Registry, meaning: &Meaning, digest: &Digest) -> Vec<
     let Ok(tag) = format!("{}-{hex}", digest.algorithm()).parse::<Tag>() else { return Vec::new() };
     match meaning.manifest(&registry.resolver, &Reference::Tag(tag)).await {
         Ok(document) if document.media_type.is_index() => {
+            let _turn = registry.resolver.content().turn_to_parse(document.bytes.len()).await;
             Index::parse(&document.bytes).map(|index| index.manifests).unwrap_or_default()
         }
         _ => Vec::new(),

@@ -1,5 +1,6 @@
 //! Memory does not grow with the blob, nor with what has come and gone.
 
+mod budget;
 mod crowd;
 mod rounds;
 
@@ -21,6 +22,7 @@ const SAMPLE: usize = 4 << 20;
 
 pub fn trials() -> Vec<Trial> {
     let mut all = trials![a_large_blob_is_pulled_and_served_in_bounded_memory];
+    all.extend(budget::trials());
     all.extend(crowd::trials());
     all.extend(rounds::trials());
     all

@@ -44,6 +44,7 @@ use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::Blocks;
+pub use budget::BlockMemory;
 use budget::Budget;
 pub(crate) use engine::Commands;
 pub use engine::Fetched;
@@ -155,11 +156,13 @@ impl Behaviour {
 /// Starts the tasks behind the behaviour; they end with `stop`.
 pub(crate) fn start(
     blocks: Arc<dyn Blocks>,
+    memory: BlockMemory,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> (Behaviour, Commands, Arc<Server>) {
     let counters = Arc::new(Counters::default());
-    let server = Arc::new(Server::new(blocks, counters.clone(), tasks.clone(), stop.clone()));
+    let ahead = budget::semaphore(memory.sent);
+    let server = Arc::new(Server::new(blocks, ahead, counters.clone(), tasks.clone(), stop.clone()));
     let (events, inbox) = mpsc::unbounded_channel();
     let (unverified, received) = mpsc::channel(UNVERIFIED);
     let (verified, found) = mpsc::channel(UNVERIFIED);
@@ -167,7 +170,7 @@ pub(crate) fn start(
     let (hashing, fetching) = (stop.clone(), stop.clone());
     tasks.spawn(async move { hashing.run_until_cancelled(verify::run(received, verified)).await });
     tasks.spawn(async move { fetching.run_until_cancelled(engine.run(inbox, found)).await });
-    let (budget, offenders) = Budget::new();
+    let (budget, offenders) = Budget::new(memory);
     let shared = Shared { events: events.clone(), unverified, server: server.clone(), budget };
     let behaviour = Behaviour { shared, offenders, banned: HashMap::new(), heard: HashMap::new() };
     (behaviour, Commands::new(events), server)

@@ -38,7 +38,7 @@ mod swarm_key;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use announcer::Announcing;
-pub use bitswap::{Fetched, Traffic};
+pub use bitswap::{BlockMemory, Fetched, Traffic};
 pub use blocks::{Block, Blocks};
 pub use cid::Cid;
 pub use error::Error;

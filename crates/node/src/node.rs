@@ -73,7 +73,7 @@ impl Node {
         };
         let keeper = Keeper::open(&options.data_dir, key.public().to_peer_id()).await;
         let (stop, tasks, announcer) = (CancellationToken::new(), TaskTracker::new(), Announcer::default());
-        let (bitswap, commands, server) = bitswap::start(blocks, &tasks, &stop);
+        let (bitswap, commands, server) = bitswap::start(blocks, options.memory, &tasks, &stop);
         let behaviour =
             Behaviour::new(&key, settings, bitswap, (inbox, hear), peers.clone(), keeper.store())?;
         let ipfs = swarm::start(&options, &key, behaviour).await?;

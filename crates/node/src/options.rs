@@ -2,7 +2,7 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 
-use crate::{Error, SwarmKey};
+use crate::{BlockMemory, Error, SwarmKey};
 
 const PUBLIC_PEERS: &str = include_str!("../../../bootstrap/public-peers.txt");
 
@@ -99,6 +99,8 @@ pub struct Options {
     pub announce_every: Duration,
     /// How many connections it has.
     pub limits: Limits,
+    /// How many bytes of blocks it has in memory.
+    pub memory: BlockMemory,
 }
 
 impl Options {
@@ -115,6 +117,7 @@ impl Options {
             unshared_key: None,
             announce_every: Duration::from_secs(12 * 60 * 60),
             limits: Limits::default(),
+            memory: BlockMemory::default(),
         }
     }
 

@@ -198,7 +198,7 @@ async fn many_readers_that_wait_at_one_place_are_one_preference() {
     let mut parts = Vec::new();
     for _ in 0..1000 {
         let mut part =
-            Part::new(shared.clone(), 0..MIB as u64, None, SOON, &crate::content::Budget::default());
+            Part::new(shared.clone(), 0..MIB as u64, None, SOON, &crate::content::Budget::new(64 << 20));
         // What it waits for is told at the first poll.
         assert!(futures::poll!(std::pin::pin!(part.next())).is_pending());
         shared.step();

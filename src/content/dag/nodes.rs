@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use ocipfs_node::{Block, Cid, Fetched, Session};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{fetch::begin, unixfs::Unit};
 use crate::content::{Content, Error, Store};
@@ -32,6 +33,11 @@ impl Nodes {
     /// Why a block could not be had, if one could not.
     pub fn failure(&self) -> Option<&Error> {
         self.failed.as_ref()
+    }
+
+    /// Takes memory to read several parts of a document ahead, where there is some.
+    pub fn memory_for_window(&self) -> Option<OwnedSemaphorePermit> {
+        self.content.memory_for_window()
     }
 
     /// Gives `take` each node that is here or comes from peers. A node that cannot be had is left out; then

@@ -1,6 +1,6 @@
-//! A document read into memory by its blocks, which stay blocks: versions of a document share what they have in common.
+//! A document by its blocks, which stay blocks: versions of a document share what they have in common.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 use ocipfs_node::Cid;
@@ -14,83 +14,114 @@ use crate::content::Error;
 /// Deeper and wider than any document that fits into memory.
 const MAX_DEPTH: usize = 16;
 const MAX_PARTS: usize = 1 << 17;
+/// Parts that are fetched at once.
+const AT_ONCE: usize = 64;
+/// Their bytes where there is memory for them, and where there is none.
+pub const WINDOW: u64 = 2 << 20;
+const MIN_WINDOW: u64 = 256 << 10;
 
 enum Part {
     Here(Bytes),
-    Missing(Child),
+    Missing(Child, usize),
 }
 
-/// Reads the file `top`, whose size the caller has bounded.
-pub async fn read(nodes: &mut Nodes, cid: Cid, top: Unit) -> Result<Bytes, Error> {
-    let size = top.size();
-    let mut parts = vec![Part::Missing(Child { cid, size })];
-    let mut units = HashMap::from([(cid, top)]);
-    for _ in 0..MAX_DEPTH {
-        parts = expand(parts, &units)?;
-        let missing = missing(&parts);
-        if missing.is_empty() {
-            return join(cid, parts, size);
-        }
-        if parts.len() > MAX_PARTS {
-            return Err(corrupt(cid, format!("it has more than {MAX_PARTS} parts")));
-        }
-        units.clear();
-        nodes.each(&missing, |cid, unit| drop(units.insert(cid, unit))).await?;
-        if let Some(lost) = missing.iter().find(|cid| !units.contains_key(cid)) {
-            return Err(nodes.failure().cloned().unwrap_or(ocipfs_node::Error::Offline(*lost).into()));
-        }
+/// The bytes of a file in their order, of which few are in memory at a time.
+pub struct Parts {
+    nodes: Nodes,
+    root: Cid,
+    size: u64,
+    given: u64,
+    /// How many parts are known by now.
+    count: usize,
+    waiting: VecDeque<Part>,
+}
+
+impl Parts {
+    /// Begins to read the file `top`, whose size the caller has bounded.
+    pub fn new(nodes: Nodes, root: Cid, top: Unit) -> Result<Self, Error> {
+        let size = top.size();
+        let waiting = VecDeque::from(expand(root, &top, size, 0)?);
+        Ok(Self { nodes, root, size, given: 0, count: waiting.len(), waiting })
     }
-    Err(corrupt(cid, format!("it is deeper than {MAX_DEPTH} levels")))
-}
 
-fn missing(parts: &[Part]) -> Vec<Cid> {
-    let mut missing: Vec<Cid> = parts
-        .iter()
-        .filter_map(|part| match part {
-            Part::Missing(child) => Some(child.cid),
-            Part::Here(_) => None,
-        })
-        .collect();
-    missing.sort();
-    missing.dedup();
-    missing
-}
-
-/// Puts what came in its place: its own bytes, then its children.
-fn expand(parts: Vec<Part>, units: &HashMap<Cid, Unit>) -> Result<Vec<Part>, Error> {
-    let mut next = Vec::with_capacity(parts.len());
-    for part in parts {
-        let Part::Missing(Child { cid, size }) = part else {
-            next.push(part);
-            continue;
-        };
-        match units.get(&cid) {
-            None => next.push(Part::Missing(Child { cid, size })),
-            Some(unit @ Unit::File { data, children }) if unit.size() == size => {
-                next.push(Part::Here(data.clone()));
-                // An empty part has no bytes to wait for.
-                let children = children.iter().filter(|child| child.size > 0);
-                next.extend(children.cloned().map(Part::Missing));
+    /// Returns the next bytes; none at the end.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            match self.waiting.pop_front() {
+                Some(Part::Here(data)) if data.is_empty() => {}
+                Some(Part::Here(data)) => {
+                    self.given += data.len() as u64;
+                    return Ok(Some(data));
+                }
+                Some(missing) => {
+                    self.waiting.push_front(missing);
+                    self.fetch().await?;
+                }
+                None if self.given == self.size => return Ok(None),
+                None => {
+                    let why = format!("it has {} bytes, and says {}", self.given, self.size);
+                    return Err(Error::Corrupt { cid: self.root, why });
+                }
             }
-            Some(Unit::File { .. }) => {
-                return Err(corrupt(cid, format!("it does not hold the {size} bytes that its parent says")));
-            }
-            Some(other) => return Err(corrupt(cid, format!("it is {} within a file", other.kind()))),
         }
     }
-    Ok(next)
+
+    /// Fetches the parts that come next, and puts what is in them in their place.
+    async fn fetch(&mut self) -> Result<(), Error> {
+        let memory = self.nodes.memory_for_window();
+        let run = self.next_missing(if memory.is_some() { WINDOW } else { MIN_WINDOW });
+        let mut cids: Vec<Cid> = run.iter().map(|(child, _)| child.cid).collect();
+        cids.sort();
+        cids.dedup();
+        let mut units = HashMap::new();
+        self.nodes.each(&cids, |cid, unit| drop(units.insert(cid, unit))).await?;
+        drop(memory);
+        for (Child { cid, size }, depth) in run.into_iter().rev() {
+            let Some(unit) = units.get(&cid) else {
+                return Err(self.nodes.failure().cloned().unwrap_or(ocipfs_node::Error::Offline(cid).into()));
+            };
+            for part in expand(cid, unit, size, depth)?.into_iter().rev() {
+                self.count += 1;
+                self.waiting.push_front(part);
+            }
+            if self.count > MAX_PARTS {
+                return Err(corrupt(self.root, format!("it has more than {MAX_PARTS} parts")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the missing parts at the front: one, and more up to so many bytes.
+    fn next_missing(&mut self, bytes: u64) -> Vec<(Child, usize)> {
+        let (mut run, mut sum) = (Vec::new(), 0);
+        while let Some(Part::Missing(child, depth)) = self.waiting.front() {
+            sum += child.size;
+            if run.len() == AT_ONCE || (sum > bytes && !run.is_empty()) {
+                break;
+            }
+            run.push((child.clone(), *depth));
+            self.waiting.pop_front();
+        }
+        run
+    }
 }
 
-fn join(cid: Cid, parts: Vec<Part>, size: u64) -> Result<Bytes, Error> {
-    let mut all = Vec::with_capacity(size as usize);
-    for part in parts {
-        if let Part::Here(data) = part {
-            all.extend_from_slice(&data);
+/// What a part consists of: its own bytes, then its children.
+fn expand(cid: Cid, unit: &Unit, size: u64, depth: usize) -> Result<Vec<Part>, Error> {
+    match unit {
+        Unit::File { data, children } if unit.size() == size => {
+            if depth == MAX_DEPTH && !children.is_empty() {
+                return Err(corrupt(cid, format!("it is deeper than {MAX_DEPTH} levels")));
+            }
+            // An empty part has no bytes to wait for.
+            let children = children.iter().filter(|child| child.size > 0);
+            let children = children.map(|child| Part::Missing(child.clone(), depth + 1));
+            Ok(std::iter::once(Part::Here(data.clone())).chain(children).collect())
         }
-    }
-    match all.len() as u64 == size {
-        true => Ok(all.into()),
-        false => Err(corrupt(cid, format!("it has {} bytes, and says {size}", all.len()))),
+        Unit::File { .. } => {
+            Err(corrupt(cid, format!("it does not hold the {size} bytes that its parent says")))
+        }
+        other => Err(corrupt(cid, format!("it is {} within a file", other.kind()))),
     }
 }
 

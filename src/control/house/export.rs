@@ -111,7 +111,7 @@ impl House {
         reference: &Reference,
         notes: &Notes,
     ) -> Result<Image, Failure> {
-        let found = meaning.manifest(self.resolver(), reference).await.map_err(names_failure)?;
+        let found = meaning.manifest(self.resolver(), reference).await.map_err(names_failure)?.detached();
         let top = described(&found)?;
         let (documents, manifests, blobs) = Default::default();
         let mut image = Image { top: top.clone(), documents, manifests, blobs };
@@ -135,7 +135,7 @@ impl House {
                     for child in index.manifests.into_iter().filter(Node::is) {
                         let reference = Reference::Digest(child.digest.clone());
                         match meaning.manifest(self.resolver(), &reference).await {
-                            Ok(found) => waiting.push((child, found.bytes)),
+                            Ok(found) => waiting.push((child, found.detached().bytes)),
                             Err(error) => missing.push((child.digest, error)),
                         }
                     }

@@ -96,7 +96,8 @@ impl House {
         let (name, tag) = called(name)?;
         let (_, held) = self.imported(&asked.name).await?;
         let meaning = Meaning::parse(&asked.name).map_err(names_failure)?;
-        let found = meaning.manifest(self.resolver(), &asked.reference).await.map_err(names_failure)?;
+        let found =
+            meaning.manifest(self.resolver(), &asked.reference).await.map_err(names_failure)?.detached();
         let top = described(&found)?;
         let tag = tag.unwrap_or(Tag::latest());
         let tagged = import::tag(self.content(), &held, top, name, tag).await.map_err(import_failure)?;
@@ -122,7 +123,8 @@ impl House {
     async fn image_inspect(&self, reference: &str) -> Result<ImageReply, Failure> {
         let asked = self.asked(reference)?;
         let meaning = Meaning::parse(&asked.name).map_err(names_failure)?;
-        let found = meaning.manifest(self.resolver(), &asked.reference).await.map_err(names_failure)?;
+        let found =
+            meaning.manifest(self.resolver(), &asked.reference).await.map_err(names_failure)?.detached();
         Ok(ImageReply::Inspected(Box::new(InspectedImage {
             reference: format!("{}/{}", self.0.registry, asked.text()),
             digest: found.digest.to_string(),

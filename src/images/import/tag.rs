@@ -72,7 +72,8 @@ async fn below(
         if !Node::is(&next) {
             continue;
         }
-        match Node::parse(&next, &content.read(&at, MAX_MANIFEST).await?)? {
+        let node = Node::parse(&next, &content.read(&at, MAX_MANIFEST).await?)?;
+        match node {
             Node::Index(index) => waiting.extend(index.manifests),
             Node::Manifest(manifest) => waiting.extend(manifest.blobs().cloned()),
         }

@@ -1,12 +1,12 @@
 use std::slice;
 
 use ocipfs_oci::{Tag, media_type};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::{
     Error, Layer, LayerManifest, MAX_BYTES,
-    manifest::{Read, Written},
+    manifest::{Read, Written, parts},
 };
 
 /// What a name of layers leads to.
@@ -31,14 +31,14 @@ impl LayerDocument {
         if bytes.len() as u64 > MAX_BYTES {
             return Err(Error::Kind(format!("{} bytes, more than {MAX_BYTES}", bytes.len())));
         }
-        let read: Read =
+        let read: Read<'_> =
             serde_json::from_slice(bytes).map_err(|e| Error::Kind(format!("not its JSON ({e})")))?;
         match read.media_type.as_str() {
             media_type::OCIPFS_LAYER_MANIFEST | media_type::OCIPFS_LAYER_LIST => {
                 LayerManifest::from_read(read).map(Self::Manifest)
             }
             media_type::OCIPFS_LAYER_INDEX => {
-                let Value::Array(values) = read.manifests else {
+                let Some(values) = parts(read.manifests) else {
                     return Err(Error::malformed("manifests", "this is no list of layer manifests"));
                 };
                 let values = values.into_iter().enumerate();
@@ -108,9 +108,9 @@ impl LayerDocument {
     }
 }
 
-fn manifest_in(value: Value, number: usize) -> Result<LayerManifest, Error> {
+fn manifest_in(value: &RawValue, number: usize) -> Result<LayerManifest, Error> {
     let at = format!("manifests[{number}]");
-    let read = Read::deserialize(value).map_err(|e| Error::malformed(&at, e))?;
+    let read: Read<'_> = serde_json::from_str(value.get()).map_err(|e| Error::malformed(&at, e))?;
     match read.media_type.as_str() {
         media_type::OCIPFS_LAYER_MANIFEST | media_type::OCIPFS_LAYER_LIST => LayerManifest::from_read(read)
             .map_err(|error| match error {

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use ocipfs_node::Cid;
 use ocipfs_oci::{Descriptor, Digest, MediaType, Platform, Tag, media_type};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::content::{Blob, CidPath};
 
@@ -57,20 +57,25 @@ pub struct LayerManifest {
     pub platform: Option<Platform>,
 }
 
-/// A document of the family as it is read.
+/// A document of the family as it is read. Its parts stay text until the one that counts is known.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Read {
+pub(super) struct Read<'a> {
     #[serde(default)]
     pub media_type: String,
-    #[serde(default)]
-    layer: Value,
-    #[serde(default)]
-    layers: Value,
-    #[serde(default)]
-    platform: Option<Value>,
-    #[serde(default)]
-    pub manifests: Value,
+    #[serde(borrow)]
+    layer: Option<&'a RawValue>,
+    #[serde(borrow)]
+    layers: Option<&'a RawValue>,
+    #[serde(borrow)]
+    platform: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub manifests: Option<&'a RawValue>,
+}
+
+/// Reads a list of which each part is read when its turn comes; none where it is no list.
+pub(super) fn parts<'a>(list: Option<&'a RawValue>) -> Option<Vec<&'a RawValue>> {
+    serde_json::from_str(list?.get()).ok()
 }
 
 /// The document as it is written; the order of the keys is part of the format.
@@ -121,14 +126,14 @@ struct Annotations<'a> {
 
 impl LayerManifest {
     /// Reads one that has a single layer, or several.
-    pub(super) fn from_read(read: Read) -> Result<Self, Error> {
+    pub(super) fn from_read(read: Read<'_>) -> Result<Self, Error> {
         if read.media_type == media_type::OCIPFS_LAYER_MANIFEST {
-            let (layer, platform) = Layer::read(read.layer, "layer")?;
+            let (layer, platform) = Layer::read(read.layer.unwrap_or(RawValue::NULL), "layer")?;
             return Ok(Self { layers: vec![layer], platform });
         }
-        let platform = read.platform.map(Platform::deserialize).transpose();
+        let platform = read.platform.map(|platform| serde_json::from_str(platform.get())).transpose();
         let platform = platform.map_err(|e| Error::malformed("platform", e))?;
-        let Value::Array(values) = read.layers else {
+        let Some(values) = parts(read.layers) else {
             return Err(Error::malformed("layers", "this is no list of layers"));
         };
         let mut layers = Vec::new();
@@ -171,8 +176,8 @@ impl LayerManifest {
 
 impl Layer {
     /// Reads a descriptor; `at` names it in errors. A layer that stands alone may say its platform.
-    fn read(value: Value, at: &str) -> Result<(Self, Option<Platform>), Error> {
-        let layer = Descriptor::deserialize(value).map_err(|e| Error::malformed(at, e))?;
+    fn read(value: &RawValue, at: &str) -> Result<(Self, Option<Platform>), Error> {
+        let layer: Descriptor = serde_json::from_str(value.get()).map_err(|e| Error::malformed(at, e))?;
         let malformed = |what: &str, why: String| Error::malformed(format!("{at}.{what}"), why);
         if !layer.media_type.is_layer() {
             return Err(malformed("mediaType", format!("{} is no layer's", layer.media_type)));

@@ -1,11 +1,11 @@
 //! As much of an index as leads to its manifests, in little memory however long it is.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, io::Read};
 
-use ocipfs_oci::{Digest, MediaType, Tag};
+use ocipfs_oci::{Digest, MediaType, Tag, media_type};
 use serde::{
     Deserialize, Deserializer,
-    de::{Error as _, IgnoredAny, SeqAccess, Visitor},
+    de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
 /// A longer `index.json` is refused, or one of more entries.
@@ -16,6 +16,13 @@ pub const MAX_ENTRIES: usize = 100_000;
 pub const SUBJECT: &str = "io.ocipfs.subject";
 /// A longer name gives no tag.
 const MAX_NAME: usize = 512;
+/// Media types of nearly all entries, which take no memory of their own.
+const USUAL: [&str; 4] = [
+    media_type::OCI_MANIFEST,
+    media_type::OCI_INDEX,
+    media_type::DOCKER_MANIFEST,
+    media_type::DOCKER_MANIFEST_LIST,
+];
 
 /// One entry of an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +44,7 @@ impl Entry {
         let text = |text: Option<String>| text.filter(|text| !text.is_empty() && text.len() <= MAX_NAME);
         let (ref_name, subject) = written.annotations.map_or((None, None), |all| (all.ref_name, all.subject));
         Some(Self {
-            media_type: text(written.media_type).and_then(|text| text.parse().ok()),
+            media_type: text(written.media_type).and_then(|text| media_type(&text)),
             digest: written.digest.parse().ok()?,
             size: written.size,
             ref_name: text(ref_name),
@@ -46,10 +53,9 @@ impl Entry {
     }
 }
 
-#[derive(Deserialize)]
-struct Index {
-    #[serde(deserialize_with = "manifests")]
-    manifests: Vec<Entry>,
+fn media_type(text: &str) -> Option<MediaType> {
+    let usual = USUAL.iter().find(|usual| **usual == text);
+    usual.map_or_else(|| text.parse().ok(), |usual| Some(MediaType::from_static(usual)))
 }
 
 #[derive(Deserialize)]
@@ -71,60 +77,149 @@ struct Annotations {
 
 /// Reads the entries of an index; one whose digest has an algorithm that is not ours is passed over.
 pub fn entries(json: &[u8]) -> Result<Vec<Entry>, serde_json::Error> {
-    serde_json::from_slice::<Index>(json).map(|index| index.manifests)
+    let (mut all, mut left) = (Vec::new(), MAX_ENTRIES);
+    each(json, &mut left, |entry| all.push(entry))?;
+    Ok(all)
 }
 
-fn manifests<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Entry>, D::Error> {
-    deserializer.deserialize_any(Manifests)
+/// Gives `take` the entries of an index one by one, and counts them down; it fails where there are more than are `left`.
+pub fn each(json: &[u8], left: &mut usize, take: impl FnMut(Entry)) -> Result<(), serde_json::Error> {
+    read(serde_json::Deserializer::from_slice(json), left, take)
 }
 
-struct Manifests;
+/// The same for an index that is read piece by piece.
+pub fn each_from(
+    json: impl Read,
+    left: &mut usize,
+    take: impl FnMut(Entry),
+) -> Result<(), serde_json::Error> {
+    read(serde_json::Deserializer::from_reader(json), left, take)
+}
 
-impl<'de> Visitor<'de> for Manifests {
-    type Value = Vec<Entry>;
+fn read<'de>(
+    mut json: serde_json::Deserializer<impl serde_json::de::Read<'de>>,
+    left: &mut usize,
+    take: impl FnMut(Entry),
+) -> Result<(), serde_json::Error> {
+    Top { left, take }.deserialize(&mut json)?;
+    json.end()
+}
+
+/// An index, of which only the entries count.
+struct Top<'a, F> {
+    left: &'a mut usize,
+    take: F,
+}
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "lowercase")]
+enum Field {
+    Manifests,
+    #[serde(other)]
+    Other,
+}
+
+impl<'de, F: FnMut(Entry)> DeserializeSeed<'de> for Top<'_, F> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de, F: FnMut(Entry)> Visitor<'de> for Top<'_, F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an image index")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut fields: A) -> Result<(), A::Error> {
+        let mut is_there = false;
+        while let Some(field) = fields.next_key()? {
+            match field {
+                Field::Manifests if is_there => return Err(A::Error::duplicate_field("manifests")),
+                Field::Manifests => {
+                    is_there = true;
+                    fields.next_value_seed(Manifests { left: self.left, take: &mut self.take })?;
+                }
+                Field::Other => drop(fields.next_value::<IgnoredAny>()?),
+            }
+        }
+        if is_there { Ok(()) } else { Err(A::Error::missing_field("manifests")) }
+    }
+}
+
+struct Manifests<'a, F> {
+    left: &'a mut usize,
+    take: &'a mut F,
+}
+
+impl<'de, F: FnMut(Entry)> DeserializeSeed<'de> for Manifests<'_, F> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de, F: FnMut(Entry)> Visitor<'de> for Manifests<'_, F> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list of descriptors")
     }
 
     /// Go writes an empty list as `null`.
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Vec::new())
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let mut entries = Vec::new();
-        for _ in 0..MAX_ENTRIES {
-            let Some(written) = list.next_element()? else { return Ok(entries) };
-            entries.extend(Entry::new(written));
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while let Some(left) = self.left.checked_sub(1) {
+            let Some(written) = list.next_element()? else { return Ok(()) };
+            *self.left = left;
+            Entry::new(written).into_iter().for_each(&mut *self.take);
         }
         match list.next_element::<IgnoredAny>()? {
-            None => Ok(entries),
+            None => Ok(()),
             Some(_) => Err(A::Error::custom(format_args!("it has more than {MAX_ENTRIES} entries"))),
         }
     }
 }
 
-/// The entries by their tags, the first where two have the same. Some tools write a whole reference
-/// (`localhost/foo:1.0`): it gives a tag where that means one image.
-pub fn tags(entries: Vec<Entry>) -> BTreeMap<Tag, Entry> {
-    let mut exact = BTreeMap::new();
-    let mut derived: BTreeMap<Tag, Option<Entry>> = BTreeMap::new();
-    for entry in entries {
-        let Some(name) = &entry.ref_name else { continue };
+/// Gathers entries by their tags, the first where two have the same.
+///
+/// Some tools write a whole reference (`localhost/foo:1.0`): it gives a tag where that means one image.
+#[derive(Default)]
+pub struct Tags {
+    exact: BTreeMap<Tag, Entry>,
+    derived: BTreeMap<Tag, Option<Entry>>,
+}
+
+impl Tags {
+    /// Takes an entry, if it has a tag. Of the entry only what leads to its manifest is kept.
+    pub fn add(&mut self, entry: Entry) {
+        let Some(name) = entry.ref_name else { return };
+        let entry = Entry { ref_name: None, subject: None, ..entry };
         if let Ok(tag) = name.parse() {
-            exact.entry(tag).or_insert(entry);
+            self.exact.entry(tag).or_insert(entry);
         } else if let Some(Ok(tag)) = name.rsplit_once(':').map(|(_, tag)| tag.parse()) {
-            let one = derived.entry(tag).or_insert_with(|| Some(entry.clone()));
+            let one = self.derived.entry(tag).or_insert_with(|| Some(entry.clone()));
             one.take_if(|one| one.digest != entry.digest);
         }
     }
-    for (tag, entry) in derived {
-        if let Some(entry) = entry {
-            exact.entry(tag).or_insert(entry);
+
+    /// Returns what was gathered.
+    pub fn finish(self) -> BTreeMap<Tag, Entry> {
+        let mut tags = self.exact;
+        for (tag, entry) in self.derived {
+            if let Some(entry) = entry {
+                tags.entry(tag).or_insert(entry);
+            }
         }
+        tags
     }
-    exact
 }
 
 #[cfg(test)]
@@ -166,7 +261,8 @@ mod tests {
 
     #[test]
     fn a_tag_is_the_whole_name_or_what_ends_it_where_that_means_one_image() {
-        let tags = tags(read(json!([
+        let mut all = Tags::default();
+        let entries = read(json!([
             entry(1, "one"),
             entry(2, "one"),
             entry(3, "localhost/foo:two"),
@@ -175,7 +271,9 @@ mod tests {
             entry(6, "localhost/foo:one"),
             entry(7, "no tag"),
             entry(8, ""),
-        ])));
+        ]));
+        entries.into_iter().for_each(|entry| all.add(entry));
+        let tags = all.finish();
         let found: Vec<(&str, u64)> = tags.iter().map(|(tag, entry)| (tag.as_str(), entry.size)).collect();
         assert_eq!(found, [("one", 1), ("two", 3)]);
     }
@@ -185,6 +283,18 @@ mod tests {
         let many = vec![json!({"digest": "x", "size": 1}); MAX_ENTRIES + 1];
         let error = entries(json!({"manifests": many}).to_string().as_bytes()).unwrap_err();
         assert!(error.to_string().contains("more than 100000 entries"), "{error}");
+    }
+
+    #[test]
+    fn entries_are_counted_over_several_indexes() {
+        let index =
+            json!({"manifests": [entry(1, "a"), {"digest": "x", "size": 1}, entry(2, "b")]}).to_string();
+        let (mut found, mut left) = (0, 5);
+        each(index.as_bytes(), &mut left, |_| found += 1).unwrap();
+        assert_eq!((found, left), (2, 2));
+        assert!(each_from(index.as_bytes(), &mut left, |_| found += 1).is_err());
+        assert_eq!((found, left), (3, 0));
+        each(br#"{"manifests":[]}"#, &mut left, |_| found += 1).unwrap();
     }
 
     proptest! {

@@ -1,24 +1,27 @@
 //! Fetches what a version of a layout has and the one before had not.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use futures::{StreamExt, stream};
-use ocipfs_oci::{Digest, Manifest};
+use ocipfs_oci::Digest;
 
 use super::{
     DEPTH, Layout,
-    index::{Entry, MAX_BYTES, entries},
+    index::{Entry, MAX_BYTES, MAX_ENTRIES, each, entries},
     referrers::is_unfit,
 };
 use crate::{
     content::{self, CidPath, Content},
-    images::{Document, Error},
+    images::{Document, Error, MAX_MANIFEST, outline},
 };
 
 const AT_ONCE: usize = 8;
 
 /// What became of it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Prefetched {
     /// Bytes that could not be had.
     pub missing: u64,
@@ -28,6 +31,15 @@ pub struct Prefetched {
     pub is_sparse: bool,
     /// What manifests say of the sizes of their blobs.
     sizes: HashMap<Digest, u64>,
+    /// Entries that nested indexes may still have, over all of them.
+    entries_left: usize,
+}
+
+impl Default for Prefetched {
+    fn default() -> Self {
+        let (missing, why, is_sparse, sizes) = Default::default();
+        Self { missing, why, is_sparse, sizes, entries_left: MAX_ENTRIES }
+    }
 }
 
 impl Prefetched {
@@ -58,7 +70,7 @@ impl Layout {
             if level.is_empty() {
                 break;
             }
-            level = self.documents(content, level, &mut done).await?;
+            level = self.documents(content, level, &is_due, added, &mut done).await;
         }
         if with_blobs {
             for digest in added.iter().filter(|digest| !seen.contains(*digest)) {
@@ -70,47 +82,56 @@ impl Layout {
         Ok(done)
     }
 
-    /// Fetches manifests; gives the entries of the indexes among them.
+    /// Fetches manifests; gives the entries of the indexes among them that are due. Of each document no more is kept than
+    /// what counts of it.
     async fn documents(
         &self,
         content: &Content,
         level: Vec<Entry>,
+        is_due: &(dyn Fn(&Entry) -> bool + Sync),
+        added: &BTreeSet<Digest>,
         done: &mut Prefetched,
-    ) -> Result<Vec<Entry>, Error> {
+    ) -> Vec<Entry> {
+        let left = AtomicUsize::new(done.entries_left);
+        let left_now = &left;
         // Nothing is waited for between two of them: those that go on may hold what that waits for.
-        let documents = stream::iter(level)
-            .map(|entry| async move { (self.kept_document(content, &entry).await, entry) })
-            .buffer_unordered(AT_ONCE);
-        let documents: Vec<_> = documents.collect().await;
+        let documents = stream::iter(level).map(|entry| async move {
+            let take = |document: &Document| match entry.is_index() {
+                true => Taken::Entries(due_entries(&document.bytes, left_now, is_due)),
+                false => Taken::Sizes(sizes(&document.bytes, added)),
+            };
+            (self.kept_document(content, &entry, take).await, entry.size)
+        });
+        let mut documents = std::pin::pin!(documents.buffer_unordered(AT_ONCE));
         let mut below = Vec::new();
-        for (document, entry) in documents {
-            match document {
-                Ok(document) if entry.is_index() => {
-                    below.extend(entries(&document.bytes).unwrap_or_default());
-                }
-                Ok(document) => {
-                    if let Ok(manifest) = Manifest::parse(&document.bytes) {
-                        done.sizes.extend(manifest.blobs().map(|blob| (blob.digest.clone(), blob.size)));
-                    }
-                }
+        while let Some((taken, size)) = documents.next().await {
+            match taken {
+                Ok(Taken::Entries(entries)) => below.extend(entries),
+                Ok(Taken::Sizes(sizes)) => done.sizes.extend(sizes),
                 Err(Error::Content(content::Error::NoEntry { .. })) => done.is_sparse = true,
                 // What is wrong stays so.
                 Err(error) if is_unfit(&error) => {}
-                Err(error) => done.fail(entry.size, error),
+                Err(error) => done.fail(size, error),
             }
         }
-        Ok(below)
+        done.entries_left = left.load(Ordering::Relaxed);
+        below
     }
 
-    /// Reads a manifest, and sees that it is kept. One that the layout does not have may be here for another reason, and is
-    /// not an entry either.
-    async fn kept_document(&self, content: &Content, entry: &Entry) -> Result<Document, Error> {
-        let document = self.document(content, entry).await?;
+    /// Reads a manifest, takes what counts of it, and sees that it is kept. One that the layout does not have may be here for
+    /// another reason, and is not an entry either.
+    async fn kept_document<T>(
+        &self,
+        content: &Content,
+        entry: &Entry,
+        take: impl FnOnce(&Document) -> T,
+    ) -> Result<T, Error> {
+        let taken = take(&self.document(content, entry).await?);
         let root = content.stat(&self.path(&entry.digest)).await?.cid;
         content.settled().await;
         // The bytes may be here as another DAG than the layout's.
         match content.has(&entry.digest).await? && content.is_here(&root).await? {
-            true => Ok(document),
+            true => Ok(taken),
             false => Err(content::Error::Quota { limit: content.limits().1.unwrap_or_default() }.into()),
         }
     }
@@ -144,6 +165,7 @@ impl Layout {
     /// Whether a manifest and everything that it leads to is here whole.
     pub async fn is_whole(&self, content: &Content, digest: &Digest) -> Result<bool, Error> {
         let (mut waiting, mut seen) = (vec![digest.clone()], HashSet::new());
+        let mut left = MAX_ENTRIES;
         while let Some(digest) = waiting.pop() {
             if !seen.insert(digest.clone()) {
                 continue;
@@ -152,19 +174,89 @@ impl Layout {
                 return Ok(false);
             }
             let Some(blob) = self.blob(content, &digest).await? else { continue };
-            let bytes = content.read_blob(&blob, crate::images::MAX_MANIFEST).await?;
-            if let Ok(manifest) = Manifest::parse(&bytes) {
-                for blob in manifest.blobs() {
-                    // One that the publisher has not either does not belong to the image here.
-                    if !content.has(&blob.digest).await? && self.blob(content, &blob.digest).await?.is_some()
-                    {
-                        return Ok(false);
-                    }
+            let bytes = content.read_blob(&blob, MAX_MANIFEST).await?;
+            let Ok(links) = outline::of_manifest(&bytes) else {
+                // What is no index leads nowhere, and of one that is too long the first entries count.
+                let _ = each(&bytes, &mut left, |child| waiting.push(child.digest));
+                continue;
+            };
+            drop(bytes);
+            for link in links {
+                // One that the publisher has not either does not belong to the image here.
+                if !content.has(&link.digest).await? && self.blob(content, &link.digest).await?.is_some() {
+                    return Ok(false);
                 }
-            } else if let Ok(children) = entries(&bytes) {
-                waiting.extend(children.into_iter().map(|child| child.digest));
             }
         }
         Ok(true)
+    }
+}
+
+/// What is kept of a document.
+enum Taken {
+    Entries(Vec<Entry>),
+    Sizes(Vec<(Digest, u64)>),
+}
+
+/// The entries of an index that are due, each once, of as many as are left.
+fn due_entries(json: &[u8], left: &AtomicUsize, is_due: &dyn Fn(&Entry) -> bool) -> Vec<Entry> {
+    let (mut due, mut seen) = (Vec::new(), HashSet::new());
+    let mut left_now = left.load(Ordering::Relaxed);
+    let read = each(json, &mut left_now, |entry| {
+        if is_due(&entry) && seen.insert(entry.digest.clone()) {
+            due.push(entry);
+        }
+    });
+    left.store(left_now, Ordering::Relaxed);
+    match read {
+        Err(error) if left_now > 0 => {
+            tracing::debug!(%error, "an index of a followed name cannot be read");
+            Vec::new()
+        }
+        _ => due,
+    }
+}
+
+/// What a manifest says of the sizes of blobs that were added.
+fn sizes(json: &[u8], added: &BTreeSet<Digest>) -> Vec<(Digest, u64)> {
+    let links = outline::of_manifest(json).unwrap_or_default().into_iter();
+    links.filter(|link| added.contains(&link.digest)).map(|link| (link.digest, link.size)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use ocipfs_oci::media_type;
+    use serde_json::json;
+
+    use super::*;
+
+    fn digest(n: u32) -> Digest {
+        Digest::sha256_of(&n.to_be_bytes())
+    }
+
+    fn index(numbers: std::ops::Range<u32>) -> Vec<u8> {
+        let entry =
+            |n| json!({"mediaType": media_type::OCI_INDEX, "digest": digest(n).to_string(), "size": n});
+        json!({"manifests": numbers.map(entry).collect::<Vec<_>>()}).to_string().into_bytes()
+    }
+
+    #[test]
+    fn indexes_below_a_followed_name_have_one_budget_of_entries_and_only_what_is_due_is_kept() {
+        let left = AtomicUsize::new(25);
+        let is_due = |entry: &Entry| entry.size.is_multiple_of(2);
+        assert_eq!(due_entries(&index(0..10), &left, &is_due).len(), 5);
+        assert_eq!(due_entries(&[index(0..10), b"x".to_vec()].concat(), &left, &is_due), [], "no index");
+        assert_eq!(left.load(Ordering::Relaxed), 5);
+        assert_eq!(due_entries(&index(0..10), &left, &is_due).len(), 3, "the first that are left");
+        assert_eq!(due_entries(&index(0..10), &left, &is_due), []);
+    }
+
+    #[test]
+    fn of_a_manifest_of_a_followed_name_only_the_sizes_of_added_blobs_are_kept() {
+        let link = |n| json!({"mediaType": "a/b", "digest": digest(n).to_string(), "size": n});
+        let manifest = json!({"config": link(1), "layers": [link(2), link(3)]}).to_string();
+        let added = BTreeSet::from([digest(1), digest(3), digest(4)]);
+        assert_eq!(sizes(manifest.as_bytes(), &added), [(digest(1), 1), (digest(3), 3)]);
+        assert_eq!(sizes(b"nonsense", &added), []);
     }
 }

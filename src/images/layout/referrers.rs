@@ -1,6 +1,6 @@
 //! What refers to a manifest of a layout: its index says so where it was published here, else its manifests are read.
 
-use std::collections::{BTreeMap, btree_map};
+use std::collections::BTreeMap;
 
 use futures::{StreamExt, stream};
 use ocipfs_oci::{Descriptor, Digest};
@@ -16,12 +16,41 @@ const READ: usize = 256;
 /// Bytes of descriptors in one answer.
 const MOST_BYTES: usize = 3 << 20;
 
-/// The entries that may refer to something, by their digests.
+/// The entries that may refer to something.
 pub enum Referring {
-    /// By what they refer to.
-    Told(BTreeMap<Digest, BTreeMap<String, Entry>>),
-    /// Some of these: what refers to something has no tag.
-    Among(BTreeMap<String, Entry>),
+    /// By what they refer to, then by their digests.
+    Told(Vec<Entry>),
+    /// Some of these, by their digests: what refers to something has no tag.
+    Among(Vec<Entry>),
+}
+
+/// Gathers the entries of an index that may refer to something.
+#[derive(Default)]
+pub struct Gathered {
+    told: Vec<Entry>,
+    untagged: Vec<Entry>,
+}
+
+impl Gathered {
+    pub fn add(&mut self, entry: &Entry) {
+        if entry.subject.is_some() {
+            self.told.push(Entry { ref_name: None, ..entry.clone() });
+        }
+        if entry.ref_name.is_none() && self.untagged.len() < READ {
+            self.untagged.push(entry.clone());
+        }
+    }
+
+    /// Returns what was gathered. Digests are sorted as their texts are.
+    pub fn finish(self) -> Referring {
+        let (is_told, mut entries) = match self.told.is_empty() {
+            true => (false, self.untagged),
+            false => (true, self.told),
+        };
+        entries.sort_by(|one, other| (&one.subject, &one.digest).cmp(&(&other.subject, &other.digest)));
+        entries.dedup_by(|one, other| (&one.subject, &one.digest) == (&other.subject, &other.digest));
+        if is_told { Referring::Told(entries) } else { Referring::Among(entries) }
+    }
 }
 
 /// What refers to a manifest, by digests.
@@ -48,38 +77,22 @@ impl Referrers {
 }
 
 impl Referring {
-    pub fn of(entries: &[Entry]) -> Self {
-        let mut told: BTreeMap<Digest, BTreeMap<String, Entry>> = BTreeMap::new();
-        for entry in entries {
-            if let Some(subject) = &entry.subject {
-                let of = told.entry(Digest::clone(subject)).or_default();
-                of.insert(entry.digest.to_string(), entry.clone());
-            }
-        }
-        match told.is_empty() {
-            true => {
-                let untagged = entries.iter().filter(|entry| entry.ref_name.is_none()).take(READ);
-                Self::Among(untagged.map(|entry| (entry.digest.to_string(), entry.clone())).collect())
-            }
-            false => Self::Told(told),
-        }
-    }
-
     /// How many entries it holds.
     pub fn len(&self) -> usize {
-        match self {
-            Self::Told(told) => told.values().map(BTreeMap::len).sum(),
-            Self::Among(entries) => entries.len(),
-        }
+        let (Self::Told(entries) | Self::Among(entries)) = self;
+        entries.len()
     }
 
-    fn after(&self, subject: &Digest, last: &str) -> Option<btree_map::Range<'_, String, Entry>> {
-        use std::ops::Bound::{Excluded, Unbounded};
+    fn after(&self, subject: &Digest, last: &str) -> &[Entry] {
         let entries = match self {
-            Self::Told(told) => told.get(subject)?,
+            Self::Told(told) => {
+                let is_before = |entry: &Entry| entry.subject.as_deref() < Some(subject);
+                let from = &told[told.partition_point(is_before)..];
+                &from[..from.partition_point(|entry| entry.subject.as_deref() == Some(subject))]
+            }
             Self::Among(entries) => entries,
         };
-        Some(entries.range::<str, _>((Excluded(last), Unbounded)))
+        &entries[entries.partition_point(|entry| entry.digest.to_string().as_str() <= last)..]
     }
 
     /// Whether a manifest that cannot be had may be what was asked for.
@@ -98,41 +111,52 @@ impl Layout {
         last: &str,
     ) -> Result<Referrers, Error> {
         let mut answer = Referrers::default();
-        let Some(entries) = self.index.referring.after(subject, last) else { return Ok(answer) };
-        let some: Vec<(String, Entry)> =
-            entries.take(READ + 1).map(|(digest, entry)| (digest.clone(), entry.clone())).collect();
-        let is_cut = some.len() > READ;
-        let mut documents = stream::iter(some.into_iter().take(READ))
-            .map(|(digest, entry)| async move { (digest, self.document(content, &entry).await) })
-            .buffered(AT_ONCE);
+        let entries = self.index.referring.after(subject, last);
+        let is_cut = entries.len() > READ;
+        let some: Vec<Entry> = entries.iter().take(READ).cloned().collect();
+        let mut referrers =
+            stream::iter(some)
+                .map(|entry| async move {
+                    (entry.digest.to_string(), self.referrer(content, &entry, subject).await)
+                })
+                .buffered(AT_ONCE);
         let (mut bytes, mut reached) = (0, None);
-        while let Some((digest, document)) = documents.next().await {
-            let document = match document {
-                Ok(document) => document,
-                Err(error) if is_unfit(&error) => {
-                    reached = Some(digest);
-                    continue;
+        while let Some((digest, referrer)) = referrers.next().await {
+            match referrer {
+                Ok(Some(referrer)) => {
+                    bytes += serde_json::to_vec(&referrer).map_or(0, |json| json.len());
+                    if bytes > MOST_BYTES && !answer.found.is_empty() {
+                        answer.more_after = reached;
+                        return Ok(answer);
+                    }
+                    answer.found.push(referrer);
                 }
+                Ok(None) => {}
+                Err(error) if is_unfit(&error) => {}
                 Err(error) if self.index.referring.is_told() => return Err(error),
                 // Nothing says that this one refers to anything, and the next would take as long.
                 Err(error) => {
                     tracing::debug!(%error, "what refers to a manifest is not looked for further");
                     return Ok(answer);
                 }
-            };
-            let inspected = inspect(&document.bytes, &document.digest, Some(document.media_type.as_str()));
-            if let Some(it) = inspected.ok().filter(|it| it.subject.as_ref() == Some(subject)) {
-                bytes += serde_json::to_vec(&it.referrer).map_or(0, |json| json.len());
-                if bytes > MOST_BYTES && !answer.found.is_empty() {
-                    answer.more_after = reached;
-                    return Ok(answer);
-                }
-                answer.found.push(it.referrer);
             }
             reached = Some(digest);
         }
         answer.more_after = reached.filter(|_| is_cut);
         Ok(answer)
+    }
+
+    /// How the subject tells of a manifest, if that refers to it.
+    async fn referrer(
+        &self,
+        content: &Content,
+        entry: &Entry,
+        subject: &Digest,
+    ) -> Result<Option<Descriptor>, Error> {
+        let document = self.document(content, entry).await?;
+        let _turn = content.turn_to_parse(document.bytes.len()).await?;
+        let inspected = inspect(&document.bytes, &document.digest, Some(document.media_type.as_str()));
+        Ok(inspected.ok().filter(|it| it.subject.as_ref() == Some(subject)).map(|it| it.referrer))
     }
 }
 

@@ -2,9 +2,8 @@
 
 use ocipfs_oci::{Descriptor, Digest, Index, Manifest, MediaType, media_type};
 use serde::{Deserialize, de::IgnoredAny};
-use serde_json::Value;
 
-use super::{Piece, Pushed};
+use super::{Piece, Pushed, digests::digests_in};
 
 /// As much as is needed to keep a manifest, whose bytes stay as they are.
 #[derive(Clone, Debug)]
@@ -84,22 +83,9 @@ pub fn inspect(bytes: &[u8], digest: &Digest, said: Option<&str>) -> Result<Insp
     let Shape { subject, artifact_type, .. } = json.unwrap_or_default();
     let subject = subject.map(|subject| subject.digest);
     let referrer = Descriptor { artifact_type, ..referrer };
-    let mut references = Vec::new();
-    add_digests(&serde_json::from_slice(bytes).unwrap_or_default(), &mut references);
+    let mut references = digests_in(bytes);
     references.retain(|reference| Some(reference) != subject.as_ref());
     Ok(Inspected { media_type: kind, subject, referrer, blobs: Vec::new(), references })
-}
-
-/// The digests of all descriptors in a document of a kind that is not known, wherever they are.
-fn add_digests(value: &Value, found: &mut Vec<Digest>) {
-    match value {
-        Value::Object(fields) => {
-            found.extend(fields.get("digest").and_then(Value::as_str).and_then(|text| text.parse().ok()));
-            fields.values().for_each(|field| add_digests(field, found));
-        }
-        Value::Array(values) => values.iter().for_each(|value| add_digests(value, found)),
-        _ => {}
-    }
 }
 
 /// Two that differ are refused: one digest must not mean two things to two clients (CVE-2021-41190).

@@ -34,6 +34,7 @@ pub fn trials() -> Vec<Trial> {
     [
         dags::trials(),
         floods::trials(),
+        layouts::trials(),
         lies::trials(),
         provenance::trials(),
         pubsub::trials(),

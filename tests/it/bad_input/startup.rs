@@ -93,6 +93,7 @@ async fn settings_that_make_no_sense_are_usage_errors_and_nothing_is_written() {
         (&["--sahre", "all"], "--sahre"),
         (&["--config", "/nonexistent.toml"], "/nonexistent.toml"),
         (&["--config", config], "swarm-lisen"),
+        (&["--max-memory", "47MiB"], "memory budget \"47.0 MiB\" is too small: the minimum is 48.0 MiB"),
     ] {
         let said = serve(&data_dir, &[&FREE, arguments].concat());
         said.failed(2, &["error: ", told]);

@@ -11,7 +11,8 @@ async fn dialled(public: bool, peer: PeerId, configured: &[Multiaddr]) -> Vec<St
     let (dir, key) = (tempfile::tempdir().unwrap(), Keypair::generate_ed25519());
     let (_, inbox) = mpsc::channel(1);
     let (hear, _) = mpsc::channel(1);
-    let (bitswap, ..) = bitswap::start(Arc::new(Nothing), &TaskTracker::new(), &CancellationToken::new());
+    let (bitswap, ..) =
+        bitswap::start(Arc::new(Nothing), Default::default(), &TaskTracker::new(), &CancellationToken::new());
     let store = Keeper::open(dir.path(), key.public().to_peer_id()).await.store();
     let settings = Settings {
         announce: vec![],

@@ -1,4 +1,4 @@
-//! Memory for what peers sent and this node has not stored yet: one budget for the process, and a share of it for each
+//! Memory for what peers sent and this node has not stored yet: a share of the process's budget, and a part of it for each
 //! peer, however many connections it has.
 //!
 //! - A peer that owes nothing has [`LIST`] bytes, enough for want lists. Longer messages of it are not read, and their bytes
@@ -27,15 +27,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::wire::MAX_MESSAGE;
 use crate::locked;
 
 pub use room::{Reservation, Room};
 
-/// For all peers that delivered blocks, and for all others, in KiB.
-const PROVEN_KIB: usize = 40 << 10;
-const OTHERS_KIB: usize = 24 << 10;
-/// For one peer that owes blocks, in KiB.
-const PEER_KIB: usize = 12 << 10;
+/// For one peer that owes blocks, in bytes: no more than this, nor than this part of the share of proven peers.
+const MAX_OF_A_PEER: u64 = 12 << 20;
+const PERCENT_OF_A_PEER: u64 = 40;
 /// For one peer that owes nothing, and the longest message read of it, in bytes.
 pub const LIST: usize = 512 << 10;
 /// Memory is counted in such steps of bytes as they come, each at most as long as what came before.
@@ -51,8 +50,41 @@ const STREAMS: usize = 256;
 /// Of those, how many of a peer that owes nothing may wait for memory: each holds a window of 256 KiB or more.
 const WAITING: usize = 8;
 
+/// How many bytes of blocks may be in memory, over all peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockMemory {
+    /// Of peers that delivered blocks.
+    pub proven: u64,
+    /// Of all other peers.
+    pub others: u64,
+    /// Blocks that are read ahead for peers.
+    pub sent: u64,
+}
+
+impl BlockMemory {
+    /// What each kind of peer needs at least: one message.
+    pub const MIN: u64 = MAX_MESSAGE as u64;
+
+    fn of_a_peer(&self) -> u64 {
+        MAX_OF_A_PEER.min(self.proven / 100 * PERCENT_OF_A_PEER).max(Self::MIN)
+    }
+}
+
+impl Default for BlockMemory {
+    fn default() -> Self {
+        Self { proven: 33 << 20, others: 21 << 20, sent: 21 << 20 }
+    }
+}
+
+/// As many permits as a share has KiB.
+pub(crate) fn semaphore(bytes: u64) -> Arc<Semaphore> {
+    let kib = usize::try_from(bytes >> 10).unwrap_or(usize::MAX);
+    Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS)))
+}
+
 /// The budget of the process.
 pub struct Budget {
+    memory: BlockMemory,
     proven: Arc<Semaphore>,
     others: Arc<Semaphore>,
     shares: Mutex<HashMap<PeerId, Weak<Share>>>,
@@ -64,11 +96,12 @@ pub struct Budget {
 
 impl Budget {
     /// Returns a budget, and the peers that sent too much that was not requested.
-    pub fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<PeerId>) {
+    pub fn new(memory: BlockMemory) -> (Arc<Self>, mpsc::UnboundedReceiver<PeerId>) {
         let (offenders, cut_off) = mpsc::unbounded_channel();
         let budget = Self {
-            proven: Arc::new(Semaphore::new(PROVEN_KIB)),
-            others: Arc::new(Semaphore::new(OTHERS_KIB)),
+            memory,
+            proven: semaphore(memory.proven),
+            others: semaphore(memory.others),
             shares: Mutex::default(),
             looked: Mutex::new(Instant::now()),
             offenders,
@@ -150,10 +183,10 @@ pub struct Share {
 impl Share {
     fn new(budget: Arc<Budget>, peer: PeerId) -> Self {
         Self {
+            blocks: semaphore(budget.memory.of_a_peer()),
+            lists: semaphore(LIST as u64),
             budget,
             peer,
-            blocks: Arc::new(Semaphore::new(PEER_KIB)),
-            lists: Arc::new(Semaphore::new(LIST >> 10)),
             debt: Mutex::new(Debt::None),
             proven: AtomicBool::new(false),
             unfinished: AtomicUsize::new(0),

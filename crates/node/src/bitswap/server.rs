@@ -32,8 +32,6 @@ const SMALLER_THAN_ASKING: u64 = 1024;
 const PRESENCES: usize = 512;
 /// Small blocks share a message up to here.
 const FULL: usize = 64 << 10;
-/// Bytes read ahead for all peers while the message before is written, in KiB.
-const AHEAD_KIB: usize = 32 << 10;
 /// What was sent so lately may be had from whom it was sent to.
 const JUST_NOW: Duration = Duration::from_secs(5);
 const RECENT: usize = 16_384;
@@ -190,19 +188,12 @@ impl Client {
 impl Server {
     pub(crate) fn new(
         blocks: Arc<dyn Blocks>,
+        ahead: Arc<Semaphore>,
         counters: Arc<Counters>,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        Self {
-            blocks,
-            clients: Mutex::default(),
-            recent: Mutex::default(),
-            ahead: Arc::new(Semaphore::new(AHEAD_KIB)),
-            counters,
-            tasks,
-            stop,
-        }
+        Self { blocks, clients: Mutex::default(), recent: Mutex::default(), ahead, counters, tasks, stop }
     }
 
     /// Takes a peer's want list.

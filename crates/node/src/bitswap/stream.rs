@@ -202,13 +202,13 @@ mod tests {
 
     use super::*;
     use crate::bitswap::{
-        budget::Budget,
+        budget::{BlockMemory, Budget},
         wire::{Payload, Prefix, Version},
     };
 
     /// The share of a peer that was asked for blocks.
     fn share() -> Arc<Share> {
-        let share = Budget::new().0.share(PeerId::random());
+        let share = Budget::new(BlockMemory::default()).0.share(PeerId::random());
         share.asked();
         share
     }

@@ -64,7 +64,7 @@ impl Peer {
             limits: crate::Limits::default(),
         };
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let (bitswap, ..) = bitswap::start(Arc::new(Nothing), &tasks, &stop);
+        let (bitswap, ..) = bitswap::start(Arc::new(Nothing), Default::default(), &tasks, &stop);
         let (hear, _) = mpsc::channel(1);
         let behaviour =
             Behaviour::new(&key, settings, bitswap, (inbox, hear), peers.clone(), store.clone()).unwrap();

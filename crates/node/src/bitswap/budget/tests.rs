@@ -2,6 +2,7 @@ use super::*;
 use crate::bitswap::stream::Error;
 
 const MIB: usize = 1 << 20;
+const MEMORY: BlockMemory = BlockMemory { proven: 40 << 20, others: 24 << 20, sent: 1 << 20 };
 
 fn owing(budget: &Arc<Budget>) -> Arc<Share> {
     let share = budget.share(PeerId::random());
@@ -11,7 +12,7 @@ fn owing(budget: &Arc<Budget>) -> Arc<Share> {
 
 #[tokio::test]
 async fn a_peer_that_owes_nothing_has_room_for_want_lists_only() {
-    let (budget, _) = Budget::new();
+    let (budget, _) = Budget::new(MEMORY);
     let stranger = budget.share(PeerId::random());
     assert!(matches!(stranger.reserve(4 * MIB).await, Err(Error::Unrequested(_))));
     assert!(matches!(stranger.begin(4 * MIB), Err(Error::Unrequested(_))), "nor in parts");
@@ -25,7 +26,7 @@ async fn a_peer_that_owes_nothing_has_room_for_want_lists_only() {
 
 #[tokio::test]
 async fn all_connections_of_a_peer_have_one_share() {
-    let (budget, _) = Budget::new();
+    let (budget, _) = Budget::new(MEMORY);
     let peer = PeerId::random();
     assert!(Arc::ptr_eq(&budget.share(peer), &budget.share(peer)));
     assert_eq!(locked(&budget.shares).len(), 1);
@@ -35,7 +36,7 @@ async fn all_connections_of_a_peer_have_one_share() {
 
 #[tokio::test]
 async fn a_peer_that_sends_many_unrequested_bytes_is_disconnected() {
-    let (budget, mut offenders) = Budget::new();
+    let (budget, mut offenders) = Budget::new(MEMORY);
     let peer = PeerId::random();
     for _ in 0..MAX_UNREQUESTED / MIB as u64 {
         budget.share(peer).unrequested(0);
@@ -55,9 +56,17 @@ fn hold(message: Reservation) {
     });
 }
 
+#[test]
+fn one_peer_has_no_more_than_part_of_the_memory_and_room_for_a_message() {
+    for (proven, of_a_peer) in [(1, 4), (10, 4), (20, 8), (40, 12), (4000, 12)] {
+        let memory = BlockMemory { proven: proven << 20, ..MEMORY };
+        assert_eq!(memory.of_a_peer() >> 20, of_a_peer, "{proven} MiB");
+    }
+}
+
 #[tokio::test]
 async fn unproven_peers_that_hold_memory_give_it_to_one_that_needs_it() {
-    let (budget, _) = Budget::new();
+    let (budget, _) = Budget::new(MEMORY);
     for _ in 0..16 {
         let hostile = owing(&budget);
         for _ in 0..3 {
@@ -73,7 +82,7 @@ async fn unproven_peers_that_hold_memory_give_it_to_one_that_needs_it() {
 
 #[tokio::test]
 async fn proven_peers_that_send_nothing_give_their_memory_to_one_that_does() {
-    let (budget, _) = Budget::new();
+    let (budget, _) = Budget::new(MEMORY);
     for _ in 0..10 {
         let stalled = owing(&budget);
         stalled.delivered();
@@ -93,7 +102,7 @@ async fn proven_peers_that_send_nothing_give_their_memory_to_one_that_does() {
 
 #[tokio::test]
 async fn the_streams_of_a_peer_that_wait_for_memory_are_few_until_it_is_asked() {
-    let (budget, _) = Budget::new();
+    let (budget, _) = Budget::new(MEMORY);
     let share = budget.share(PeerId::random());
     assert_eq!(share.streams(), (256, 8));
     share.asked();

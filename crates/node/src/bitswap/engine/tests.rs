@@ -1,7 +1,7 @@
 use libp2p::multihash::Multihash;
 
 use super::*;
-use crate::bitswap::budget::Budget;
+use crate::bitswap::budget::{BlockMemory, Budget};
 
 const LEAF: u64 = 1 << 20;
 
@@ -29,7 +29,7 @@ impl Scene {
         let (wants, told) = mpsc::channel(100);
         let (peer, connection) = (PeerId::random(), ConnectionId::new_unchecked(1));
         let (version, heard) = (Version::V1_2, Arc::new(Heard::new()));
-        let share = Budget::new().0.share(peer);
+        let share = Budget::new(BlockMemory::default()).0.share(peer);
         engine.on_event(Event::Opened(Peer { peer, connection, wants, version, heard, share }));
         Self { engine, peer, told, room: Arc::default() }
     }

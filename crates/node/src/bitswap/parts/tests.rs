@@ -3,7 +3,7 @@ use libp2p::PeerId;
 
 use super::*;
 use crate::bitswap::{
-    budget::Budget,
+    budget::{BlockMemory, Budget},
     wire::{Payload, Prefix},
 };
 
@@ -32,7 +32,7 @@ async fn parts(queue: &mut Queue) -> Vec<Vec<u8>> {
 
 /// The share of a peer that was asked for blocks.
 fn share() -> Arc<Share> {
-    let share = Budget::new().0.share(PeerId::random());
+    let share = Budget::new(BlockMemory::default()).0.share(PeerId::random());
     share.asked();
     share
 }
