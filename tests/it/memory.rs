@@ -14,6 +14,7 @@ use libtest_mimic::Trial;
 use ocipfs_oci::{Algorithm, Digest, Hasher};
 
 use crate::harness::{Serve, trials};
+pub use budget::pulled;
 
 /// What a node may need while it pulls or serves.
 const BOUND: u64 = 150 << 20;

@@ -20,6 +20,7 @@ async fn six_hundred_connected_peers_take_bounded_memory_and_most_of_it_is_retur
     let peers: Vec<&str> = crowd.addresses().flat_map(|address| ["--peer", address]).collect();
     let node = Serve::start(&peers);
     node.until("all are connected", |status| status["peers"] == PEERS).await;
+    eprintln!("{} MiB with {PEERS} peers", node.rss_anon() >> 20);
     until("what the handshakes took is returned", || node.rss_anon() <= BOUND).await;
     let (idle, connected) = (alone.rss_anon(), node.rss_anon());
     eprintln!("idle {} MiB, with {PEERS} peers {} MiB", idle >> 20, connected >> 20);
