@@ -133,7 +133,8 @@ fn unexpected() -> Exit {
 }
 
 fn log(global: &Global) {
-    let quiet_libraries = "libp2p=error,connexa=error,rust_ipfs=error,hickory_proto=error";
+    // connexa says an error of each connection that fails or is refused: strangers would fill the log.
+    let quiet_libraries = "libp2p=error,connexa=off,rust_ipfs=error,hickory_proto=error";
     let default = match (global.quiet, global.verbose) {
         (true, _) => "error".into(),
         (_, 0) => format!("warn,{quiet_libraries},ocipfs=info,ocipfs_node=info"),

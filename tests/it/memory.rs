@@ -1,6 +1,7 @@
 //! Memory does not grow with the blob, nor with what has come and gone.
 
 mod budget;
+mod crowd;
 mod rounds;
 
 use std::{
@@ -13,6 +14,7 @@ use libtest_mimic::Trial;
 use ocipfs_oci::{Algorithm, Digest, Hasher};
 
 use crate::harness::{Serve, trials};
+pub use budget::pulled;
 
 /// What a node may need while it pulls or serves.
 const BOUND: u64 = 150 << 20;
@@ -22,6 +24,7 @@ const SAMPLE: usize = 4 << 20;
 pub fn trials() -> Vec<Trial> {
     let mut all = trials![a_large_blob_is_pulled_and_served_in_bounded_memory];
     all.extend(budget::trials());
+    all.extend(crowd::trials());
     all.extend(rounds::trials());
     all
 }
@@ -60,7 +63,7 @@ fn size() -> u64 {
 }
 
 /// A tar of one file of `size` bytes, no two blocks of which are the same, and its digest.
-fn large_tar(dir: &Path, size: u64) -> (PathBuf, Digest) {
+pub fn large_tar(dir: &Path, size: u64) -> (PathBuf, Digest) {
     let path = dir.join("large.tar");
     let mut builder = tar::Builder::new(Hashed {
         file: BufWriter::with_capacity(1 << 20, File::create(&path).unwrap()),

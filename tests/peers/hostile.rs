@@ -1,7 +1,7 @@
 //! A peer that speaks Bitswap as a test decides: what it answers to a want, and what it says unasked.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -10,28 +10,34 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
+use futures::StreamExt;
 use libp2p::{
-    PeerId, Stream, StreamProtocol, Swarm, identify,
+    Multiaddr, PeerId, Stream, StreamProtocol, Swarm, identify,
     identity::Keypair,
     kad::{self, ProviderRecord, RecordKey, store::MemoryStore, store::RecordStore},
+    multiaddr::Protocol,
     noise,
-    swarm::{NetworkBehaviour, SwarmEvent},
+    swarm::{
+        NetworkBehaviour, SwarmEvent,
+        dial_opts::{DialOpts, PeerCondition},
+    },
     tcp, yamux,
 };
-use libp2p_stream::Control;
+use libp2p_stream::{Control, IncomingStreams};
 use ocipfs_node::{
     Cid,
     bitswap::wire::{Entry, Kind, Message, Payload, Prefix, Version},
 };
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinHandle,
+    task::JoinSet,
     time,
 };
 
-const BITSWAP: StreamProtocol = StreamProtocol::new("/ipfs/bitswap/1.2.0");
+use super::bitswap::{self, BITSWAP};
+
 const PUBSUB: StreamProtocol = StreamProtocol::new("/meshsub/1.1.0");
+const PARTS: StreamProtocol = StreamProtocol::new("/ocipfs/bitswap-parts/1.0.0");
 const SOON: Duration = Duration::from_secs(30);
 
 /// Blocks by their CIDs.
@@ -62,14 +68,10 @@ pub struct Hostile {
     control: Control,
     asked: Arc<AtomicUsize>,
     answered: Arc<Mutex<Answered>>,
-    connected: watch::Receiver<HashSet<PeerId>>,
-    tasks: [JoinHandle<()>; 2],
-}
-
-impl Drop for Hostile {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
-    }
+    /// The connections of each peer.
+    connected: watch::Receiver<HashMap<PeerId, usize>>,
+    dial: mpsc::UnboundedSender<DialOpts>,
+    tasks: JoinSet<()>,
 }
 
 impl Hostile {
@@ -90,7 +92,7 @@ impl Hostile {
         let (mut hostile, mut incoming) = Self::listen(key, roots).await;
         let (asked, control) = (hostile.asked.clone(), hostile.control.clone());
         let answered = hostile.answered.clone();
-        hostile.tasks[1] = tokio::spawn(async move {
+        hostile.tasks.spawn(async move {
             let answer = Arc::new(Mutex::new(answer));
             while let Some((peer, stream)) = incoming.next().await {
                 let (answers, queue) = mpsc::channel(16);
@@ -104,30 +106,25 @@ impl Hostile {
 
     /// Starts one that takes what is said to it, and never reads it.
     pub async fn deaf() -> Self {
-        let (mut hostile, mut incoming) = Self::listen(Keypair::generate_ed25519(), &[]).await;
-        hostile.tasks[1] = tokio::spawn(async move {
-            let mut unread = Vec::new();
-            while let Some((_, stream)) = incoming.next().await {
-                unread.push(stream);
-            }
-        });
+        let (mut hostile, incoming) = Self::listen(Keypair::generate_ed25519(), &[]).await;
+        hostile.tasks.spawn(never_read(incoming));
         hostile
     }
 
     /// Starts one that speaks pubsub, and never reads it.
     pub async fn of_pubsub() -> Self {
         let (mut hostile, _) = Self::listen(Keypair::generate_ed25519(), &[]).await;
-        let mut incoming = hostile.control.accept(PUBSUB).expect("only this accepts it");
-        hostile.tasks[1] = tokio::spawn(async move {
-            let mut unread = Vec::new();
-            while let Some((_, stream)) = incoming.next().await {
-                unread.push(stream);
-            }
-        });
+        hostile.take_pubsub();
         hostile
     }
 
-    async fn listen(key: Keypair, roots: &[Cid]) -> (Self, libp2p_stream::IncomingStreams) {
+    /// Lets it speak pubsub, too, and never read it: before anybody is connected.
+    pub fn take_pubsub(&mut self) {
+        let incoming = self.control.accept(PUBSUB).expect("only this accepts it");
+        self.tasks.spawn(never_read(incoming));
+    }
+
+    async fn listen(key: Keypair, roots: &[Cid]) -> (Self, IncomingStreams) {
         let mut swarm = swarm(key);
         swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().expect("a multiaddr")).expect("it listens");
         let address = loop {
@@ -143,20 +140,13 @@ impl Hostile {
         }
         let mut control = swarm.behaviour().stream.new_control();
         let incoming = control.accept(BITSWAP).expect("only this accepts it");
-        let (connect, connected) = watch::channel(HashSet::new());
-        let running = tokio::spawn(async move {
-            loop {
-                if let SwarmEvent::ConnectionEstablished { peer_id, .. } = swarm.select_next_some().await {
-                    connect.send_modify(|peers: &mut HashSet<PeerId>| {
-                        peers.insert(peer_id);
-                    });
-                }
-            }
-        });
-        let tasks = [running, tokio::spawn(async {})];
+        let (count, connected) = watch::channel(HashMap::new());
+        let (dial, dials) = mpsc::unbounded_channel();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(run(swarm, count, dials));
         let address = format!("{address}/p2p/{me}");
         let (asked, answered) = Default::default();
-        (Self { address, control, asked, answered, connected, tasks }, incoming)
+        (Self { address, control, asked, answered, connected, dial, tasks }, incoming)
     }
 
     /// Where it listens, with its peer id.
@@ -186,15 +176,76 @@ impl Hostile {
 
     async fn open_as(&self, peer: &str, protocol: StreamProtocol) -> Stream {
         let peer = peer.parse().expect("a peer id");
-        let mut connected = self.connected.clone();
-        let dialled = connected.wait_for(|peers| peers.contains(&peer));
-        time::timeout(SOON, dialled).await.expect("it was dialled").expect("it runs");
+        self.has_connections(peer, 1).await;
         open(&mut self.control.clone(), peer, protocol).await.expect("a stream")
+    }
+
+    /// Opens so many connections to the peer at an address that ends in its peer id.
+    pub async fn connect(&self, address: &str, connections: usize) {
+        let address: Multiaddr = address.parse().expect("a multiaddr");
+        let Some(Protocol::P2p(peer)) = address.iter().last() else { panic!("no peer id: {address}") };
+        for _ in 0..connections {
+            let dial = DialOpts::peer_id(peer).condition(PeerCondition::Always);
+            self.dial.send(dial.addresses(vec![address.clone()]).build()).expect("it runs");
+        }
+        self.has_connections(peer, connections).await;
+    }
+
+    async fn has_connections(&self, peer: PeerId, connections: usize) {
+        let mut connected = self.connected.clone();
+        let are_open = connected.wait_for(|open| open.get(&peer) >= Some(&connections));
+        time::timeout(SOON, are_open).await.expect("it is connected").expect("it runs");
     }
 
     /// Opens a stream to a peer, unless it is disconnected.
     pub async fn try_open(&self, peer: &str) -> Option<Stream> {
-        open(&mut self.control.clone(), peer.parse().expect("a peer id"), BITSWAP).await
+        self.try_open_as(peer, BITSWAP).await
+    }
+
+    /// The same for pubsub.
+    pub async fn try_open_pubsub(&self, peer: &str) -> Option<Stream> {
+        self.try_open_as(peer, PUBSUB).await
+    }
+
+    /// The same for messages in parts.
+    pub async fn try_open_parts(&self, peer: &str) -> Option<Stream> {
+        self.try_open_as(peer, PARTS).await
+    }
+
+    async fn try_open_as(&self, peer: &str, protocol: StreamProtocol) -> Option<Stream> {
+        open(&mut self.control.clone(), peer.parse().expect("a peer id"), protocol).await
+    }
+}
+
+/// Drives a swarm, and counts the connections of each peer.
+async fn run(
+    mut swarm: Swarm<Parts>,
+    count: watch::Sender<HashMap<PeerId, usize>>,
+    mut dials: mpsc::UnboundedReceiver<DialOpts>,
+) {
+    loop {
+        let (peer, open) = tokio::select! {
+            event = swarm.select_next_some() => match event {
+                SwarmEvent::ConnectionEstablished { peer_id, num_established, .. } => (peer_id, num_established.get()),
+                SwarmEvent::ConnectionClosed { peer_id, num_established, .. } => (peer_id, num_established),
+                _ => continue,
+            },
+            Some(dial) = dials.recv() => {
+                let _ = swarm.dial(dial);
+                continue;
+            }
+        };
+        count.send_modify(|connected| {
+            connected.insert(peer, open as usize);
+        });
+    }
+}
+
+/// Holds streams, and never reads them.
+async fn never_read(mut incoming: IncomingStreams) {
+    let mut unread = Vec::new();
+    while let Some((_, stream)) = incoming.next().await {
+        unread.push(stream);
     }
 }
 
@@ -231,7 +282,7 @@ async fn read_all(
     answer: Arc<Mutex<Answer>>,
     answers: mpsc::Sender<Bytes>,
 ) {
-    while let Some(message) = read(&mut stream).await {
+    while let Some(message) = bitswap::read(&mut stream).await {
         {
             let mut answered = answered.lock().expect("no answer panicked");
             answered.blocks.extend(message.blocks.iter().map(|block| block.data.clone()));
@@ -249,21 +300,6 @@ async fn read_all(
     }
 }
 
-async fn read(stream: &mut Stream) -> Option<Message> {
-    let mut length = 0;
-    for shift in (0..28).step_by(7) {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).await.ok()?;
-        length |= usize::from(byte[0] & 0x7f) << shift;
-        if byte[0] & 0x80 == 0 {
-            break;
-        }
-    }
-    let mut bytes = vec![0; length];
-    stream.read_exact(&mut bytes).await.ok()?;
-    Message::decode(bytes.into()).ok()
-}
-
 /// Writes to a stream of its own, and to another where that one breaks.
 async fn write_all(mut control: Control, peer: PeerId, mut queue: mpsc::Receiver<Bytes>) {
     let mut stream = None;
@@ -272,7 +308,7 @@ async fn write_all(mut control: Control, peer: PeerId, mut queue: mpsc::Receiver
             stream = open(&mut control, peer, BITSWAP).await;
         }
         let Some(writer) = &mut stream else { return };
-        if writer.write_all(&piece).await.is_err() || writer.flush().await.is_err() {
+        if bitswap::write(writer, &[piece]).await.is_err() {
             stream = None;
         }
     }
@@ -286,7 +322,7 @@ pub fn block(cid: &Cid, data: Bytes) -> Vec<Bytes> {
 
 /// A message that says whether there is a block.
 pub fn presence(cid: &Cid, have: bool) -> Vec<Bytes> {
-    Message { presences: vec![(*cid, have)], ..Message::default() }.encode(Version::V1_2)
+    bitswap::presences(vec![(*cid, have)])
 }
 
 /// What an honest peer answers that has these blocks.

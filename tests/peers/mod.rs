@@ -1,8 +1,11 @@
 //! Real IPFS peers of other projects, each a process on loopback or a task of the test.
 
+pub mod bitswap;
 pub mod boxo;
 pub mod gossip;
 pub mod helia;
 pub mod hostile;
+pub mod light;
 pub mod program;
 pub mod router;
+pub mod unread;

@@ -10,7 +10,7 @@
 //!
 //! ```text
 //! scenarios   what is measured, one file each; room: its directory and children; turns: A B A B
-//! server      the programs as children: ocipfs, docker-registry, nginx, boxo, a bare libp2p stream
+//! server      the programs as children: ocipfs, docker-registry, nginx, boxo, a bare libp2p stream, light peers
 //! proxy       links with a delay and a cap
 //! client      HTTP by hand: a blocking socket and one buffer, so that the servers are measured
 //! push        blobs and manifests by HTTP
@@ -22,8 +22,10 @@
 //! `TMPDIR` (up to 20 GB) and is gone with it.
 
 mod client;
+mod cpu;
 mod interrupt;
 mod memory;
+mod peers;
 mod proxy;
 mod push;
 mod report;
@@ -81,7 +83,7 @@ struct Arguments {
     svg: Option<PathBuf>,
 }
 
-/// The two ends of a bare libp2p stream, which are processes of their own.
+/// The two ends of a bare libp2p stream, and a crowd of peers: they are processes of their own.
 #[derive(Subcommand)]
 #[command(hide = true)]
 enum End {
@@ -89,6 +91,8 @@ enum End {
     StreamSource { mib: usize },
     #[command(hide = true)]
     StreamSink { address: Multiaddr },
+    #[command(hide = true)]
+    Crowd { peers: usize },
 }
 
 fn names() -> PossibleValuesParser {
@@ -100,6 +104,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.end {
         Some(End::StreamSource { mib }) => server::stream::source(mib).map(|()| true),
         Some(End::StreamSink { address }) => server::stream::sink(address).map(|()| true),
+        Some(End::Crowd { peers }) => server::crowd::crowd(peers).map(|()| true),
         None => compare(&arguments),
     };
     match outcome {

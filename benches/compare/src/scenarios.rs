@@ -2,6 +2,7 @@
 
 mod added;
 mod cold;
+mod crowd;
 mod delayed;
 mod fetched;
 mod first_byte;
@@ -47,7 +48,7 @@ const fn scenario(name: &'static str, what: &'static str, run: fn(&Room) -> Resu
 }
 
 /// All of them, in the order of a full run.
-pub const ALL: [Scenario; 16] = [
+pub const ALL: [Scenario; 17] = [
     scenario("get", "GET of a stored blob", stored::run),
     scenario("add", "add a tar of new bytes", added::run),
     scenario("import", "import a docker archive", imported::run),
@@ -58,6 +59,7 @@ pub const ALL: [Scenario; 16] = [
     scenario("first-byte", "first byte of a cold blob at 50 ms", first_byte::run),
     scenario("swarm", "eight nodes pull one blob at once", mesh::run),
     scenario("capped-swarm", "the same at 200 Mbit/s a node", mesh::run_capped),
+    scenario("crowd", "cold pull among six hundred peers", crowd::run),
     scenario("range", "64 KiB of a cold blob", range::run),
     scenario("push", "push of a blob, and GET of it", pushed::run),
     scenario("push-many", "many clients push at once", pushed::run_many),

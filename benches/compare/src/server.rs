@@ -1,6 +1,7 @@
 //! The programs as children, each with a directory of its own, on loopback.
 
 pub mod boxo;
+pub mod crowd;
 mod docker_registry;
 mod nginx;
 mod ocipfs;
@@ -15,6 +16,7 @@ use std::{
 };
 
 pub use boxo::Boxo;
+pub use crowd::Crowd;
 pub use docker_registry::DockerRegistry;
 pub use nginx::Nginx;
 pub use ocipfs::{Added, Ocipfs, Serve, command as ocipfs_command};

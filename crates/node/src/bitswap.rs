@@ -130,10 +130,15 @@ impl Behaviour {
         self.heard.get(id).map(|heard| heard.last().into_std())
     }
 
-    fn handler(&mut self, peer: PeerId, id: ConnectionId) -> Result<Handler, ConnectionDenied> {
-        if self.banned.get(&peer).is_some_and(|since| since.elapsed() < BAN) {
-            return Err(ConnectionDenied::new(Banned));
+    fn check(&self, peer: &PeerId) -> Result<(), ConnectionDenied> {
+        match self.banned.get(peer) {
+            Some(since) if since.elapsed() < BAN => Err(ConnectionDenied::new(Banned)),
+            _ => Ok(()),
         }
+    }
+
+    fn handler(&mut self, peer: PeerId, id: ConnectionId) -> Result<Handler, ConnectionDenied> {
+        self.check(&peer)?;
         let handler = Handler::new(peer, id, self.shared.clone());
         self.heard.insert(id, handler.heard());
         Ok(handler)
@@ -183,6 +188,17 @@ impl NetworkBehaviour for Behaviour {
         _remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.handler(peer, id)
+    }
+
+    /// Refuses banned peers before the handshake: the routing system still names them.
+    fn handle_pending_outbound_connection(
+        &mut self,
+        _id: ConnectionId,
+        peer: Option<PeerId>,
+        _addresses: &[Multiaddr],
+        _role: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        peer.map_or(Ok(()), |peer| self.check(&peer)).map(|()| Vec::new())
     }
 
     fn handle_established_outbound_connection(

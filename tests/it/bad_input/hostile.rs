@@ -8,6 +8,7 @@ mod memory;
 mod provenance;
 mod pubsub;
 mod silence;
+mod together;
 mod unasked;
 
 use std::time::Duration;
@@ -38,6 +39,7 @@ pub fn trials() -> Vec<Trial> {
         provenance::trials(),
         pubsub::trials(),
         silence::trials(),
+        together::trials(),
         unasked::trials(),
     ]
     .into_iter()

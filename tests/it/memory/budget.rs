@@ -40,7 +40,7 @@ async fn a_node_with_a_small_memory_budget_pulls_and_serves_within_it() {
 }
 
 /// Reads a blob in little memory, and returns its digest.
-async fn pulled(url: &str) -> Digest {
+pub async fn pulled(url: &str) -> Digest {
     let mut response = reqwest::get(url).await.unwrap();
     let mut hasher = Hasher::new(Algorithm::Sha256);
     while let Some(chunk) = response.chunk().await.unwrap() {

@@ -1,4 +1,4 @@
-//! A new node that has nothing, is connected to one peer, and gets a blob.
+//! A new node that has nothing, is connected to a peer that has a blob, and gets it.
 
 use std::time::{Duration, Instant};
 
@@ -21,8 +21,8 @@ pub fn fetch(room: &Room, address: &str, added: &Added) -> Result<Taken, Failure
 }
 
 /// Gets the blob over HTTP.
-pub fn get(room: &Room, address: &str, added: &Added) -> Result<Taken, Failure> {
-    let node = Ocipfs::connected_to(room, &[address])?;
+pub fn get(room: &Room, addresses: &[&str], added: &Added) -> Result<Taken, Failure> {
+    let node = Ocipfs::connected_to(room, addresses)?;
     let memory = Memory::watch(node.pid());
     let (length, _, took) = node.blob(added)?.timed()?;
     let taken = Taken::rate(length, took).with_memory(memory.most());

@@ -59,7 +59,7 @@ fn at(
     let bare = Stream::serve(room, room.plan.mib, Some(link()))?;
     let contenders = vec![
         Contender::new("ocipfs", || cold::fetch(room, &from, added)),
-        Contender::new("ocipfs, cold GET", || cold::get(room, &from, added)),
+        Contender::new("ocipfs, cold GET", || cold::get(room, &[&from], added)),
         Contender::new("boxo, read", || cold::boxo(room, &boxo, "read", less)),
         Contender::new("boxo, graph", || cold::boxo(room, &boxo, "graph", less)),
         Contender::new("bare libp2p stream", || cold::stream(room, &bare, room.plan.mib)),

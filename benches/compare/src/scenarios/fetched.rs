@@ -20,7 +20,7 @@ pub fn run(room: &Room) -> Result<(), Failure> {
     let from = source.address();
     let contenders = vec![
         Contender::new("ocipfs", || cold::fetch(room, from, &added)),
-        Contender::new("ocipfs, cold GET", || cold::get(room, from, &added)),
+        Contender::new("ocipfs, cold GET", || cold::get(room, &[from], &added)),
         Contender::new("boxo, graph", || cold::boxo(room, &boxo, "graph", mib)),
         Contender::new("boxo, read", || cold::boxo(room, &boxo, "read", mib)),
         Contender::new("bare libp2p stream", || cold::stream(room, &bare, mib)),

@@ -197,6 +197,17 @@ impl<'a> Ocipfs<'a> {
         Ok(())
     }
 
+    pub fn until_connected_to_none(&self) -> Result<(), Failure> {
+        let start = Instant::now();
+        while self.status()?.peers > 0 {
+            if start.elapsed() > TO_CONNECT {
+                return Err("it is connected still".into());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
     fn ask(&self, arguments: &[&str]) -> Result<String, Failure> {
         let mut command = command(self.room, &self.dir);
         finish(self.room.children.start(command.args(arguments), &self.dir.join("commands"))?)

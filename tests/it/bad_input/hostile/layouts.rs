@@ -54,7 +54,7 @@ impl Stage {
 }
 
 /// Indexes of 4 MiB that have all leaves in common but the first.
-fn nested_indexes(dag: &mut Dag, count: usize) -> Vec<(Digest, u64, Cid)> {
+pub(super) fn nested_indexes(dag: &mut Dag, count: usize) -> Vec<(Digest, u64, Cid)> {
     let entry = json!({"digest": Digest::sha256_of(b"").to_string(), "size": 1}).to_string();
     let some = format!("{entry},").repeat((MIB as usize - 100) / (entry.len() + 1));
     let end = format!("{entry}]}}");
@@ -72,7 +72,7 @@ fn nested_indexes(dag: &mut Dag, count: usize) -> Vec<(Digest, u64, Cid)> {
 }
 
 /// The directory of a layout with these indexes.
-fn layout(dag: &mut Dag, indexes: &[(Digest, u64, Cid)]) -> Cid {
+pub(super) fn layout(dag: &mut Dag, indexes: &[(Digest, u64, Cid)]) -> Cid {
     let entries: Vec<_> = indexes
         .iter()
         .map(|(digest, size, _)| {

@@ -56,19 +56,19 @@ impl Pair {
         assert_eq!(self.follower.command(&["swarm", "connect", address]).code, Some(0));
     }
 
-    /// The topic of the publisher's name.
-    fn topic(&self) -> String {
-        let name: PeerId = self.publisher.peer().parse().expect("a peer id");
-        let key = [&b"/ipns/"[..], &name.to_bytes()].concat();
-        format!("/record/{}", URL_SAFE_NO_PAD.encode(key))
-    }
-
     fn ends_well(self) {
         self.memory.was_bounded();
         let log = self.follower.log();
         assert!(log.len() < 64 << 10, "{} bytes of log", log.len());
         assert!(!log.contains("panicked"), "{log}");
     }
+}
+
+/// The topic of a node's own name.
+pub(super) fn topic_of(node: &Serve) -> String {
+    let name: PeerId = node.peer().parse().expect("a peer id");
+    let key = [&b"/ipns/"[..], &name.to_bytes()].concat();
+    format!("/record/{}", URL_SAFE_NO_PAD.encode(key))
 }
 
 /// A field of protobuf whose value is these bytes.
@@ -107,8 +107,23 @@ fn unwanted(message: &[u8]) -> Vec<u8> {
     field(3, &field(5, &field(1, message)))
 }
 
+/// Messages about so many topics, each as long as a message of pubsub may be.
+fn controls(count: usize) -> impl Iterator<Item = Vec<u8>> {
+    (0..count).map(|n| if n % 2 == 0 { prune(&long(n)) } else { unwanted(&long(n)) })
+}
+
+/// The same, and subscriptions.
+pub(super) fn topics(count: usize) -> impl Iterator<Item = Vec<u8>> {
+    (0..count).map(|n| subscription(&long(n))).chain(controls(count))
+}
+
+/// A record with so many bytes that mean nothing.
+pub(super) fn padded(record: &[u8], bytes: usize) -> Vec<u8> {
+    [record, &field(15, &vec![b'A'; bytes])].concat()
+}
+
 /// Writes messages as long as they are taken.
-async fn write(mut stream: Stream, messages: impl Iterator<Item = Vec<u8>>) {
+pub(super) async fn write(mut stream: Stream, messages: impl Iterator<Item = Vec<u8>>) {
     for message in messages {
         let framed = [length(message.len()), message].concat();
         if stream.write_all(&framed).await.is_err() {
@@ -134,13 +149,12 @@ async fn pubsub_subscriptions_to_long_topics_take_no_memory() {
 }
 
 async fn pubsub_control_messages_of_long_topics_take_no_memory() {
-    let messages = (0..MANY).map(|n| if n % 2 == 0 { prune(&long(n)) } else { unwanted(&long(n)) });
-    flooded_by(messages).await;
+    flooded_by(controls(MANY)).await;
 }
 
 async fn pubsub_replay_is_not_forwarded_twice_and_a_true_update_is_heard() {
     let pair = Pair::new().await;
-    let topic = pair.topic();
+    let topic = topic_of(&pair.publisher);
     let [flooder, third] = [Gossip::start(&topic).await, Gossip::start(&topic).await];
     for peer in [&flooder, &third] {
         pair.meet(peer.address());

@@ -70,37 +70,37 @@ fn begun() -> Bytes {
 }
 
 /// Says that it has everything, and begins to send it.
-fn claims() -> Answer {
-    Box::new(|want: &Entry| match want.kind {
+pub(super) fn claims() -> Answer {
+    let begun = begun();
+    Box::new(move |want: &Entry| match want.kind {
         Kind::Have => presence(&want.cid, true),
-        Kind::Block => vec![begun()],
+        Kind::Block => vec![begun.clone()],
     })
 }
 
+/// Begins a message on each of so many streams, over all connections to the peer; they are to be held open.
+pub(super) async fn begin(hostile: &Hostile, reader: &str, streams: usize) -> Vec<Stream> {
+    let (mut held, begun) = (Vec::new(), begun());
+    for _ in 0..streams {
+        let Some(mut stream) = hostile.try_open(reader).await else { break };
+        // A stream that is given up says so.
+        let _ = tokio::time::timeout(Duration::from_millis(100), stream.write_all(&begun)).await;
+        held.push(stream);
+    }
+    held
+}
+
 async fn messages_that_are_begun_and_not_finished_take_bounded_memory() {
-    const STREAMS: usize = 24;
     let crowd = Crowd::new(16 << 20, 16, claims).await;
-    let pull = crowd.is_pulled();
-    let begin = async {
-        let mut held: Vec<Stream> = Vec::new();
-        for _ in 0..STREAMS {
-            for hostile in &crowd.hostile {
-                let mut stream = hostile.open(crowd.reader.peer()).await;
-                // A stream that is given up says so.
-                let _ = tokio::time::timeout(Duration::from_millis(100), stream.write_all(&begun())).await;
-                held.push(stream);
-            }
-        }
-        held
-    };
-    let ((), held) = futures::future::join(pull, begin).await;
+    let begin = join_all(crowd.hostile.iter().map(|hostile| begin(hostile, crowd.reader.peer(), 24)));
+    let ((), held) = futures::future::join(crowd.is_pulled(), begin).await;
     crowd.is_pulled().await;
     drop(held);
     crowd.ends_well();
 }
 
 /// Sends unrequested blocks, on one stream after the other, until the peer is disconnected.
-async fn flood(hostile: &Hostile, reader: &str) {
+pub(super) async fn flood(hostile: &Hostile, reader: &str) {
     let data = Bytes::from(noise(200_000));
     let cid = Cid::new_v1(0x55, Code::Sha2_256.digest(&data));
     let message = block(&cid, data).concat();

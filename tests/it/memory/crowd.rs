@@ -1,0 +1,31 @@
+//! Hundreds of honest peers that are connected and want nothing.
+
+use libtest_mimic::Trial;
+
+use crate::{
+    harness::{Serve, trials, until},
+    peers::light::Crowd,
+};
+
+const PEERS: usize = 600;
+const BOUND: u64 = 90 << 20;
+
+pub fn trials() -> Vec<Trial> {
+    trials![six_hundred_connected_peers_take_bounded_memory_and_most_of_it_is_returned_when_they_leave]
+}
+
+async fn six_hundred_connected_peers_take_bounded_memory_and_most_of_it_is_returned_when_they_leave() {
+    let alone = Serve::start(&[]);
+    let crowd = Crowd::start(PEERS).await;
+    let peers: Vec<&str> = crowd.addresses().flat_map(|address| ["--peer", address]).collect();
+    let node = Serve::start(&peers);
+    node.until("all are connected", |status| status["peers"] == PEERS).await;
+    eprintln!("{} MiB with {PEERS} peers", node.rss_anon() >> 20);
+    until("what the handshakes took is returned", || node.rss_anon() <= BOUND).await;
+    let (idle, connected) = (alone.rss_anon(), node.rss_anon());
+    eprintln!("idle {} MiB, with {PEERS} peers {} MiB", idle >> 20, connected >> 20);
+    drop(crowd);
+    node.until("all are gone", |status| status["peers"] == 0).await;
+    until("most of it is returned", || node.rss_anon() < idle + (connected - idle) / 2).await;
+    eprintln!("{} MiB once they left", node.rss_anon() >> 20);
+}
