@@ -17,7 +17,7 @@ use libp2p::{
     gossipsub::MessageId,
     identify,
     identity::Keypair,
-    kad::{self, InboundRequest, QueryId, QueryResult, RecordKey, store::RecordStore},
+    kad::{self, InboundRequest, QueryId, QueryResult, RecordKey},
     request_response::OutboundRequestId,
     swarm::{
         CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler,

@@ -174,7 +174,7 @@ fn junk_values_of_100_peers_cost_a_bounded_number_of_verifications() {
     let name = ipns_key(&Keypair::generate_ed25519());
     let verified = |table: &mut Table, rates: &mut Rates| {
         let all = peers.iter().flat_map(|peer| [peer; 1000]);
-        let put = |peer: &PeerId| {
+        let mut put = |peer: &PeerId| {
             let junk = Record::new(name.clone(), b"junk".to_vec());
             let put = table.values.put(junk, table.now, || rates.allow(*peer, table.now.instant));
             !matches!(put, Err(Refusal::TooOften))
