@@ -45,7 +45,7 @@ fn public_peers() -> impl Iterator<Item = Multiaddr> {
 
 /// How many connections a node has.
 ///
-/// Above `inbound` and `connections` an idle connection gives way to a new one, where there is none a visit.
+/// Above `inbound` and `connections` an idle connection gives way to a new one, or a visit where none is idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// All connections.

@@ -280,7 +280,7 @@ async fn a_publisher_with_three_times_as_many_followers_as_connections_reaches_t
     let late = &followers[FOLLOWERS];
     until("a late follower is introduced to others", || late.peers().len() > 1).await;
     until("the limit holds", || publisher.peers().len() <= limits.connections).await;
-    for node in followers.into_iter().chain([publisher]) {
-        node.shutdown().await;
-    }
+    // All at once: else each that is left dials others in place of those that are gone.
+    followers.push(publisher);
+    futures::future::join_all(followers.iter().map(Node::shutdown)).await;
 }
