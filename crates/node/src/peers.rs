@@ -19,7 +19,7 @@ pub(crate) use dial::peer_id;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// The same for a peer that closes connections at once because it is full, while this node knows no other.
+/// The same for a peer that closes connections at once because it is full, while this node has few others.
 const LONGEST_PAUSE_ALONE: Duration = Duration::from_secs(8);
 /// The pauses after a visit to a full peer.
 const PAUSES_AFTER_A_VISIT: RangeInclusive<Duration> = Duration::from_secs(30)..=Duration::from_secs(10 * 60);
@@ -209,7 +209,7 @@ impl Default for Pause {
 #[derive(Clone, Copy)]
 enum End {
     Unreachable,
-    /// It is full, and this node knows no other peer.
+    /// It is full, and this node has few other peers.
     RefusedAlone,
     /// It is full, and closed the connection after a visit; this node knows others.
     Visited,
@@ -222,7 +222,7 @@ impl End {
         match was_identified {
             true if lived < LIVED && others >= ENOUGH_OTHERS => Self::Visited,
             true => Self::Connected,
-            false if reached && others == 0 => Self::RefusedAlone,
+            false if reached && others < ENOUGH_OTHERS => Self::RefusedAlone,
             false => Self::Unreachable,
         }
     }

@@ -268,7 +268,8 @@ async fn a_publisher_with_three_times_as_many_followers_as_connections_reaches_t
     for dir in &dirs[1..=FOLLOWERS] {
         followers.push(follow(dir.path()).await);
     }
-    all_hear(&followers, &name, &value(0), 3 * SOON).await;
+    // The crowd is introduced within a minute, or later on a busy machine.
+    all_hear(&followers, &name, &value(0), 5 * SOON).await;
     for n in 1..3 {
         let apart = followers.iter().filter(|follower| !has(follower, publisher.peer_id())).count();
         assert!(apart >= FOLLOWERS / 2, "{apart} have no connection to the publisher");
