@@ -17,7 +17,7 @@ use libp2p::{
     gossipsub::MessageId,
     identify,
     identity::Keypair,
-    kad::{self, InboundRequest, QueryId, QueryResult, RecordKey, store::RecordStore},
+    kad::{self, InboundRequest, QueryId, QueryResult, RecordKey},
     request_response::OutboundRequestId,
     swarm::{
         CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler,
@@ -205,10 +205,12 @@ impl Behaviour {
                 request: InboundRequest::AddProvider { record: Some(record) },
             }) => {
                 // A record without an address leads nobody anywhere.
-                if !record.addresses.is_empty()
-                    && let Err(error) = self.parts.kad.store_mut().add_provider(record)
-                {
-                    tracing::debug!(%error, "provider record not kept");
+                if !record.addresses.is_empty() {
+                    let peers = &self.peers;
+                    let store = self.parts.kad.store_mut();
+                    if let Err(error) = store.add_provider_preferred(record, |peer| peers.is_wanted(peer)) {
+                        tracing::debug!(%error, "provider record not kept");
+                    }
                 }
             }
             PartsEvent::Kad(kad::Event::InboundRequest {
@@ -356,6 +358,11 @@ impl NetworkBehaviour for Behaviour {
         addresses: &[Multiaddr],
         role: libp2p::core::Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        if peer.is_some_and(|peer| !self.peers.is_wanted(&peer)) {
+            let Self { connections, parts, peers, .. } = &*self;
+            // Before the handshake, which costs both sides more than the rest.
+            connections.check_dial(|peer| peers.is_wanted(peer), |id| parts.bitswap.heard(id))?;
+        }
         let mut known = self.parts.handle_pending_outbound_connection(id, peer, addresses, role)?;
         if !peer.is_some_and(|peer| self.peers.is_configured(&peer)) {
             known.retain(|address| self.is_dialled(address));

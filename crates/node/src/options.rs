@@ -45,7 +45,7 @@ fn public_peers() -> impl Iterator<Item = Multiaddr> {
 
 /// How many connections a node has.
 ///
-/// Above `inbound` and `connections` an idle connection gives way to a new one.
+/// Above `inbound` and `connections` an idle connection gives way to a new one, or a visit where none is idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// All connections.
@@ -58,8 +58,11 @@ pub struct Limits {
     pub count_private: bool,
     /// A connection without a byte of Bitswap for so long is idle.
     pub idle: Duration,
-    /// A younger connection does not give way.
+    /// A younger connection does not give way, unless it is a visit.
     pub settled: Duration,
+    /// Of a full node, the newest connections on which nothing was asked for give way after so long: time to learn of
+    /// other peers.
+    pub visit: Duration,
 }
 
 impl Default for Limits {
@@ -71,6 +74,7 @@ impl Default for Limits {
             count_private: false,
             idle: Duration::from_secs(10),
             settled: Duration::from_secs(20),
+            visit: Duration::from_secs(3),
         }
     }
 }

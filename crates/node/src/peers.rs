@@ -4,6 +4,7 @@ mod dial;
 
 use std::{
     collections::{HashMap, HashSet},
+    ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
@@ -18,6 +19,14 @@ pub(crate) use dial::peer_id;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// The same for a peer that closes connections at once because it is full, while this node has few others.
+const LONGEST_PAUSE_ALONE: Duration = Duration::from_secs(8);
+/// The pauses after a visit to a full peer.
+const PAUSES_AFTER_A_VISIT: RangeInclusive<Duration> = Duration::from_secs(30)..=Duration::from_secs(10 * 60);
+/// A connection that is closed sooner was a visit to a full peer, or that peer is in trouble.
+const LIVED: Duration = Duration::from_secs(60);
+/// With so many other peers this node can wait for a full one; as many are in a gossipsub mesh.
+const ENOUGH_OTHERS: usize = 6;
 /// How long a fresh node's first dials may hold up the verdict that there is nobody to ask.
 const SETTLING: Duration = Duration::from_secs(5);
 
@@ -165,19 +174,23 @@ impl Peers {
         while holds(self) && changes.changed().await.is_ok() {}
     }
 
-    /// Dials `address` whenever the table is not `enough`, pausing longer each time until the peer has identified itself.
+    /// Dials `address` whenever the table is not `enough`, pausing longer each time the peer was not reached, or was full.
     pub(crate) async fn keep(self, ipfs: Ipfs, address: Multiaddr, enough: impl Fn(&Self) -> bool) {
         let mut pause = Pause::default();
         let mut first = true;
         loop {
-            if let Err(error) = self.dial(&ipfs, &address).await {
+            let reached = self.dial(&ipfs, &address).await;
+            if let Err(error) = &reached {
                 tracing::debug!(%address, %error, "peer not reached, will try again");
             }
+            let dialled = Instant::now();
             if std::mem::take(&mut first) {
                 self.0.dialling.send_modify(|left| *left = left.saturating_sub(1));
             }
             self.wait_while(&enough).await;
-            let pause = pause.next(peer_id(&address).is_ok_and(|id| self.was_identified(&id)));
+            let was_identified = peer_id(&address).is_ok_and(|id| self.was_identified(&id));
+            let pause =
+                pause.next(End::new(reached.is_ok(), was_identified, dialled.elapsed(), self.count()));
             tokio::time::sleep(pause.mul_f64(rand::random_range(0.8..1.2))).await;
         }
     }
@@ -192,11 +205,40 @@ impl Default for Pause {
     }
 }
 
+/// What became of the last dial of a peer.
+#[derive(Clone, Copy)]
+enum End {
+    Unreachable,
+    /// It is full, and this node has few other peers.
+    RefusedAlone,
+    /// It is full, and closed the connection after a visit; this node knows others.
+    Visited,
+    Connected,
+}
+
+impl End {
+    /// `others` are connected now that the connection has `lived`, if the peer was `reached` at all.
+    fn new(reached: bool, was_identified: bool, lived: Duration, others: usize) -> Self {
+        match was_identified {
+            true if lived < LIVED && others >= ENOUGH_OTHERS => Self::Visited,
+            true => Self::Connected,
+            false if reached && others < ENOUGH_OTHERS => Self::RefusedAlone,
+            false => Self::Unreachable,
+        }
+    }
+}
+
 impl Pause {
     /// Twice as long each time, also where a peer takes a connection only to close it.
-    fn next(&mut self, was_taken: bool) -> Duration {
-        let pause = if was_taken { FIRST_PAUSE } else { self.0 };
-        self.0 = (pause * 2).min(LONGEST_PAUSE);
+    fn next(&mut self, end: End) -> Duration {
+        let (shortest, longest) = match end {
+            End::Unreachable => (FIRST_PAUSE, LONGEST_PAUSE),
+            End::RefusedAlone => (FIRST_PAUSE, LONGEST_PAUSE_ALONE),
+            End::Visited => PAUSES_AFTER_A_VISIT.into_inner(),
+            End::Connected => (FIRST_PAUSE, FIRST_PAUSE),
+        };
+        let pause = self.0.clamp(shortest, longest);
+        self.0 = pause * 2;
         pause
     }
 }
@@ -205,12 +247,30 @@ impl Pause {
 mod tests {
     use super::*;
 
+    /// The pauses in milliseconds when each of so many dials ends like this.
+    fn pauses(pause: &mut Pause, count: usize, end: End) -> Vec<u128> {
+        (0..count).map(|_| pause.next(end).as_millis()).collect()
+    }
+
     #[test]
     fn the_pause_before_a_redial_grows_until_the_peer_has_identified_itself() {
         let mut pause = Pause::default();
-        let refused: Vec<_> = (0..9).map(|_| pause.next(false).as_millis()).collect();
-        assert_eq!(refused, [500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]);
-        assert_eq!(pause.next(true), FIRST_PAUSE);
-        assert_eq!(pause.next(false), FIRST_PAUSE * 2);
+        let unreachable = End::new(false, false, Duration::ZERO, 0);
+        let growing = [500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000];
+        assert_eq!(pauses(&mut pause, 9, unreachable), growing);
+        for connected in [End::new(true, true, LIVED, ENOUGH_OTHERS), End::new(true, true, Duration::ZERO, 1)]
+        {
+            assert_eq!(pauses(&mut pause, 1, connected), [500]);
+            assert_eq!(pauses(&mut pause, 2, unreachable), [1000, 2000]);
+        }
+    }
+
+    #[test]
+    fn a_full_peer_is_redialled_seldom_by_a_node_that_has_other_peers_and_often_by_one_that_has_none() {
+        let visit = End::new(true, true, Duration::from_secs(3), ENOUGH_OTHERS);
+        let growing = [30_000, 60_000, 120_000, 240_000, 480_000, 600_000, 600_000];
+        assert_eq!(pauses(&mut Pause::default(), 7, visit), growing);
+        let alone = End::new(true, false, Duration::ZERO, 0);
+        assert_eq!(pauses(&mut Pause::default(), 6, alone), [500, 1000, 2000, 4000, 8000, 8000]);
     }
 }

@@ -77,6 +77,15 @@ impl Store {
         values.put(record, now, || rates.allow(source, now.instant))
     }
 
+    /// Keeps who provides a key, those that are preferred before others.
+    pub(crate) fn add_provider_preferred(
+        &self,
+        record: ProviderRecord,
+        is_preferred: impl Fn(&PeerId) -> bool,
+    ) -> Result<()> {
+        self.lock().providers.add_preferred(record, Instant::now(), is_preferred)
+    }
+
     /// Keeps the value of a key of this node, own or followed, whatever peers put.
     pub(crate) fn reserve(&self, key: RecordKey) {
         self.lock().values.reserve(key);
@@ -163,7 +172,7 @@ impl RecordStore for Store {
     }
 
     fn add_provider(&mut self, record: ProviderRecord) -> Result<()> {
-        self.lock().providers.add(record, Instant::now())
+        self.add_provider_preferred(record, |_| false)
     }
 
     fn providers(&self, key: &RecordKey) -> Vec<ProviderRecord> {

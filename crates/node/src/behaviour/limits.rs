@@ -1,9 +1,11 @@
 //! How many connections there are, and which one gives way to another.
 //!
 //! A connection is refused only where none gives way. Peers that this node wants, because they are configured or because
-//! it dialled them itself, are neither refused nor closed.
+//! it dialled them itself, are neither refused nor closed. Some connections of a full node are visits: long enough to learn
+//! of other peers, so that a newcomer that knows this node alone finds the rest of the swarm.
 
 use std::{
+    cmp::Reverse,
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
     time::{Duration, Instant},
@@ -18,6 +20,9 @@ use crate::{Limits, address};
 
 /// Handshakes that one network has under way.
 const MAX_PENDING_OF_A_NETWORK: usize = 16;
+/// Of the inbound connections of a full node, the newest of each so many are visits: a crowd of newcomers is introduced
+/// soon, and a flood of them leaves the older connections alone.
+const ONE_VISIT_OF: usize = 2;
 
 /// Why a connection is refused.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +100,7 @@ impl Connections {
         heard: impl Fn(&ConnectionId) -> Option<Instant>,
     ) -> Result<Option<(PeerId, ConnectionId)>, Refused> {
         self.check_network(new)?;
-        if self.has_room(new.inbound) {
+        if self.has_room(new.inbound, new.wanted) {
             return Ok(None);
         }
         match self.least_needed(new.inbound, is_wanted, heard) {
@@ -105,6 +110,18 @@ impl Connections {
             }
             None if new.wanted => Ok(None),
             None => Err(Refused::Full(self.open.len())),
+        }
+    }
+
+    /// Whether a dial of a peer that is not wanted in any case would be admitted.
+    pub(super) fn check_dial(
+        &self,
+        is_wanted: impl Fn(&PeerId) -> bool,
+        heard: impl Fn(&ConnectionId) -> Option<Instant>,
+    ) -> Result<(), Refused> {
+        match self.has_room(false, false) || self.least_needed(false, is_wanted, heard).is_some() {
+            true => Ok(()),
+            false => Err(Refused::Full(self.open.len())),
         }
     }
 
@@ -118,7 +135,7 @@ impl Connections {
     }
 
     /// The connection that gives way: first a further one of a peer that has several, then an idle one of the network with
-    /// the most, then the one that was idle for longest. Neither direction takes a place of the other.
+    /// the most, then the one that was idle for longest, at last a visit.
     fn least_needed(
         &self,
         inbound: bool,
@@ -132,13 +149,24 @@ impl Connections {
             *of_peers.entry(open.peer).or_default() += 1;
             *of_networks.entry(open.network).or_default() += 1;
         }
-        let candidates =
-            self.open.iter().filter(|(_, open)| open.inbound == inbound && !is_wanted(&open.peer));
-        let ranked = candidates.filter_map(|(id, open)| {
+        let from_outbound = inbound && self.inbound() < self.limits.inbound;
+        let mut candidates: Vec<_> = self
+            .open
+            .iter()
+            .filter(|(_, open)| (open.inbound == inbound || from_outbound) && !is_wanted(&open.peer))
+            .collect();
+        candidates.sort_by_key(|(_, open)| Reverse(open.since));
+        let visits = (self.limits.inbound / ONE_VISIT_OF).max(1);
+        let ranked = candidates.into_iter().enumerate().filter_map(|(place, (id, open))| {
             let further = of_peers[&open.peer] - 1;
             let quiet = self.quiet(open, heard(id), now);
+            let is_visit = inbound && place < visits && self.is_visit_over(open, heard(id), now);
             let crowd = open.network.map_or(0, |_| of_networks[&open.network]);
-            (further > 0 || quiet.is_some()).then_some(((further, crowd, quiet), open.peer, *id))
+            (further > 0 || quiet.is_some() || is_visit).then_some((
+                (further, quiet.is_some(), crowd, quiet, Reverse(open.since)),
+                open.peer,
+                *id,
+            ))
         });
         ranked.max_by_key(|(rank, _, _)| *rank).map(|(_, peer, id)| (peer, id))
     }
@@ -150,14 +178,28 @@ impl Connections {
         (quiet >= self.limits.idle && since(open.since) >= self.limits.settled).then_some(quiet)
     }
 
-    /// Outbound connections have places that inbound ones never take.
-    fn has_room(&self, inbound: bool) -> bool {
-        let all = self.open.len();
-        let from_others = self.open.values().filter(|open| open.inbound).count();
-        let room = all < self.limits.connections;
+    /// Whether a connection has been open for a visit, and no block was asked for on it.
+    fn is_visit_over(&self, open: &Open, heard: Option<Instant>, now: Instant) -> bool {
+        let since = |moment: Instant| now.saturating_duration_since(moment);
+        let is_idle = |heard| heard <= open.since || since(heard) >= self.limits.idle;
+        heard.is_none_or(is_idle) && since(open.since) >= self.limits.visit
+    }
+
+    fn inbound(&self) -> usize {
+        self.open.values().filter(|open| open.inbound).count()
+    }
+
+    /// Outbound connections have places that inbound ones never take. Beyond those, peers that are not wanted are dialled
+    /// only until half of all places are taken: a swarm whose nodes dial all others has no room for a newcomer.
+    fn has_room(&self, inbound: bool, wanted: bool) -> bool {
+        let (all, from_others) = (self.open.len(), self.inbound());
+        let Limits { connections, inbound: most_inbound, .. } = self.limits;
         match inbound {
-            true => room && from_others < self.limits.inbound,
-            false => room || all - from_others < self.limits.connections - self.limits.inbound,
+            true => all < connections && from_others < most_inbound,
+            false => {
+                let most = if wanted { connections } else { connections / 2 };
+                all < most || all - from_others < connections - most_inbound
+            }
         }
     }
 

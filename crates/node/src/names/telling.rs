@@ -79,8 +79,11 @@ impl Names {
                         Ok(()) => {
                             tokio::time::sleep(JOIN_PAUSE).await;
                             // Of a larger swarm a newcomer is hardly among the closest to a name.
+                            // Followed names are told by their publishers, and their followers answer who asks:
+                            // if each follower told each newcomer, a joining crowd would cost its cube.
                             if *joins.borrow_and_update() <= SMALL_SWARM {
-                                told.clear();
+                                let own = self.0.own.names();
+                                told.retain(|name, _| !own.contains(name));
                             }
                         }
                         Err(_) => return,

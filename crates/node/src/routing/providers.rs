@@ -52,6 +52,16 @@ impl Providers {
     }
 
     pub fn add(&mut self, record: ProviderRecord, now: Instant) -> Result<()> {
+        self.add_preferred(record, now, |_| false)
+    }
+
+    /// The same, where records of some peers are kept before those of others.
+    pub fn add_preferred(
+        &mut self,
+        record: ProviderRecord,
+        now: Instant,
+        is_preferred: impl Fn(&PeerId) -> bool,
+    ) -> Result<()> {
         if record.provider == self.me {
             self.own.insert(record.key.clone(), record);
             return Ok(());
@@ -59,7 +69,7 @@ impl Providers {
         let record = bounded(record, now)?;
         let key = record.key.clone();
         let mut providers = self.foreign.remove(&key).unwrap_or_default();
-        let admitted = admit(&mut providers, record, now);
+        let admitted = admit(&mut providers, record, now, is_preferred);
         match self.foreign.put(key, providers) && admitted {
             true => Ok(()),
             false => Err(Error::MaxProvidedKeys),
@@ -120,8 +130,14 @@ fn bounded(mut record: ProviderRecord, now: Instant) -> Result<ProviderRecord> {
 }
 
 /// Where a key has all the providers it may have, one that missed its repetition gives way, and no
-/// other: else newcomers made up for the purpose would push out those who are there.
-fn admit(providers: &mut Vec<ProviderRecord>, record: ProviderRecord, now: Instant) -> bool {
+/// other: else newcomers made up for the purpose would push out those who are there. Those who are there may be made up
+/// as well, so they give way to a peer that is preferred.
+fn admit(
+    providers: &mut Vec<ProviderRecord>,
+    record: ProviderRecord,
+    now: Instant,
+    is_preferred: impl Fn(&PeerId) -> bool,
+) -> bool {
     providers.retain(|known| !known.is_expired(now));
     if let Some(known) = providers.iter_mut().find(|known| known.provider == record.provider) {
         *known = record;
@@ -135,7 +151,9 @@ fn admit(providers: &mut Vec<ProviderRecord>, record: ProviderRecord, now: Insta
     }
     // Everybody repeats within a day: Kubo after 22 hours, others after 12.
     let missed = Some(now + LIFETIME / 2);
-    match providers.iter_mut().min_by_key(|known| known.expires).filter(|stalest| stalest.expires < missed) {
+    let gives_way = |known: &ProviderRecord| known.expires < missed || is_preferred(&record.provider);
+    let others = providers.iter_mut().filter(|known| !is_preferred(&known.provider));
+    match others.min_by_key(|known| known.expires).filter(|stalest| gives_way(stalest)) {
         Some(stalest) => {
             *stalest = record;
             true

@@ -7,6 +7,7 @@ const LIMITS: Limits = Limits {
     count_private: false,
     idle: Duration::ZERO,
     settled: Duration::ZERO,
+    visit: Duration::from_secs(3600),
 };
 
 struct Table {
@@ -135,4 +136,47 @@ fn wanted_peers_do_not_give_way() {
     let mut table = Table::new(LIMITS);
     table.wanted = table.fill(6, true);
     assert!(matches!(table.open(PeerId::random(), &public(1), true), Err(Refused::Full(6))));
+}
+
+#[test]
+fn a_full_node_takes_a_newcomer_for_a_visit_and_leaves_busy_and_older_connections_alone() {
+    let hour = Duration::from_secs(3600);
+    let mut table = Table::new(Limits { idle: hour, settled: hour, visit: Duration::ZERO, ..LIMITS });
+    let peers = table.fill(6, true);
+    // Blocks are on their way to the newest.
+    table.heard.insert(ConnectionId::new_unchecked(6), Instant::now() + Duration::from_millis(1));
+    let gone = [(); 4].map(|()| table.open(PeerId::random(), &public(1), true).unwrap().unwrap());
+    assert!(gone.iter().all(|gone| !peers[..3].contains(gone) && *gone != peers[5]), "{gone:?} of {peers:?}");
+    assert_eq!(table.connections.open.len(), 6);
+}
+
+#[test]
+fn no_further_peers_are_dialled_once_half_of_all_places_are_taken_unless_they_are_wanted() {
+    let busy = Limits { connections: 10, inbound: 8, settled: Duration::from_secs(3600), ..LIMITS };
+    let mut table = Table::new(busy);
+    table.fill(5, false);
+    let may_dial = |table: &Table| table.connections.check_dial(|_| false, |_| None).is_ok();
+    assert!(!may_dial(&table));
+    assert!(table.open(PeerId::random(), &public(1), false).is_err());
+    table.fill(5, true);
+    assert!(matches!(table.open(PeerId::random(), &public(1), true), Err(Refused::Full(10))));
+    let mut table = Table::new(busy);
+    table.fill(8, true);
+    assert!(may_dial(&table), "places that inbound connections never take");
+    table.fill(1, false);
+    table.wanted.push(PeerId::random());
+    assert!(matches!(table.open(table.wanted[0], &public(1), false), Ok(None)));
+}
+
+#[test]
+fn idle_outbound_connections_give_way_to_inbound_ones_that_have_places() {
+    let mut table = Table::new(LIMITS);
+    table.wanted = table.fill(4, true);
+    let dialled = PeerId::random();
+    table.wanted.push(dialled);
+    for _ in 0..4 {
+        table.open(dialled, &public(1), false).unwrap();
+    }
+    table.wanted.pop();
+    assert_eq!(table.open(PeerId::random(), &public(2), true).unwrap(), Some(dialled));
 }

@@ -84,3 +84,21 @@ fn a_key_has_twenty_providers_and_who_missed_its_repetition_gives_way() {
     assert!(kept.contains(&newcomer) && !kept.contains(&first[0]));
     assert_eq!(kept.len(), PROVIDERS_OF_A_KEY);
 }
+
+#[test]
+fn twenty_sybil_providers_of_a_key_do_not_hide_a_preferred_one_that_comes_later() {
+    let (mut providers, now) = (Providers::new(PeerId::random()), Instant::now());
+    let [real, stranger] = [(); 2].map(|()| PeerId::random());
+    let mut add = |peer| providers.add_preferred(record(1, peer), now, |peer| *peer == real).is_ok();
+    assert!((0..PROVIDERS_OF_A_KEY).all(|_| add(PeerId::random())));
+    assert!(!add(stranger) && add(real));
+    assert!((0..100).all(|_| !add(PeerId::random())));
+    let kept = peers(&providers, 1, now);
+    assert!(kept.contains(&real) && kept.len() == PROVIDERS_OF_A_KEY);
+    // One that missed its repetition is still kept before strangers.
+    let later = now + HOUR * 30;
+    for _ in 0..100 {
+        let _ = providers.add_preferred(record(1, PeerId::random()), later, |peer| *peer == real);
+    }
+    assert!(peers(&providers, 1, later).contains(&real));
+}

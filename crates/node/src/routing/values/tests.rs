@@ -2,7 +2,10 @@ use std::time::Duration;
 
 use libp2p::identity::Keypair;
 
-use super::{super::ipns::tests::record, *};
+use super::{
+    super::{Rates, VERIFIED_AT_ONCE, VERIFIED_EVERY, ipns::tests::record},
+    *,
+};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -162,4 +165,27 @@ fn own_and_followed_names_are_not_crowded_out_by_a_flood_of_nearer_keys() {
     assert_eq!(table.get(&followed), Some(newer));
     table.values.release(followed.clone());
     assert_eq!(table.get(&followed), None, "it is one of many now, and the farthest");
+}
+
+#[test]
+fn junk_values_of_100_peers_cost_a_bounded_number_of_verifications() {
+    let (mut table, mut rates) = (Table::new(), Rates::new(VERIFIED_EVERY, VERIFIED_AT_ONCE));
+    let (peers, honest) = ([(); 100].map(|()| PeerId::random()), PeerId::random());
+    let name = ipns_key(&Keypair::generate_ed25519());
+    let verified = |table: &mut Table, rates: &mut Rates| {
+        let all = peers.iter().flat_map(|peer| [peer; 1000]);
+        let mut put = |peer: &PeerId| {
+            let junk = Record::new(name.clone(), b"junk".to_vec());
+            let put = table.values.put(junk, table.now, || rates.allow(*peer, table.now.instant));
+            !matches!(put, Err(Refusal::TooOften))
+        };
+        all.filter(|peer| put(peer)).count()
+    };
+    assert_eq!(verified(&mut table, &mut rates), 100 * VERIFIED_AT_ONCE as usize);
+    assert_eq!(verified(&mut table, &mut rates), 0);
+    table.now = table.now.after(Duration::from_secs(1));
+    assert_eq!(verified(&mut table, &mut rates), 100 * 25);
+    let key = Keypair::generate_ed25519();
+    let record = Record::new(ipns_key(&key), table.record(&key, 1, 1));
+    table.values.put(record, table.now, || rates.allow(honest, table.now.instant)).unwrap();
 }
