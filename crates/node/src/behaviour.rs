@@ -347,8 +347,10 @@ impl NetworkBehaviour for Behaviour {
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.connections.end(&id);
+        // A peer that is refused must not take the place of another.
+        let handler = self.parts.handle_established_inbound_connection(id, peer, local, remote)?;
         self.admit(peer, remote, true)?;
-        self.parts.handle_established_inbound_connection(id, peer, local, remote)
+        Ok(handler)
     }
 
     fn handle_pending_outbound_connection(
@@ -378,8 +380,9 @@ impl NetworkBehaviour for Behaviour {
         role: libp2p::core::Endpoint,
         port: libp2p::core::transport::PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        let handler = self.parts.handle_established_outbound_connection(id, peer, address, role, port)?;
         self.admit(peer, address, false)?;
-        self.parts.handle_established_outbound_connection(id, peer, address, role, port)
+        Ok(handler)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm) {

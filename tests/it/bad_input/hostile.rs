@@ -7,7 +7,9 @@ mod lies;
 mod memory;
 mod provenance;
 mod pubsub;
+mod returned;
 mod silence;
+mod streams;
 mod together;
 mod unasked;
 
@@ -38,7 +40,9 @@ pub fn trials() -> Vec<Trial> {
         lies::trials(),
         provenance::trials(),
         pubsub::trials(),
+        returned::trials(),
         silence::trials(),
+        streams::trials(),
         together::trials(),
         unasked::trials(),
     ]

@@ -12,7 +12,7 @@ fn form() -> Form {
         let name = bytes[..end].split(|byte| *byte == b'=').next().unwrap_or_default();
         Ok((key(std::str::from_utf8(name).map_err(|e| e.to_string())?), end + 1))
     };
-    Form { begin: "lines[".into(), between: ",", end: "]", read }
+    Form { begin: "lines[", between: ",", end: "]", read }
 }
 
 fn key(name: &str) -> Key {

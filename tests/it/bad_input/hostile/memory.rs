@@ -53,8 +53,20 @@ impl Memory {
     }
 }
 
+/// Waits until a node's anonymous memory is no more than this.
+pub async fn falls_to(node: &Serve, bytes: u64, limit: Duration) {
+    let falls = async {
+        while rss_anon(node.pid()) > bytes {
+            tokio::time::sleep(SAMPLE_EVERY).await;
+        }
+    };
+    if tokio::time::timeout(limit, falls).await.is_err() {
+        panic!("{} MiB instead of {} MiB", rss_anon(node.pid()) >> 20, bytes >> 20);
+    }
+}
+
 /// Nothing of a process that has ended.
-fn rss_anon(pid: u32) -> u64 {
+pub fn rss_anon(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
     line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) << 10

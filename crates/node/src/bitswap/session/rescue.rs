@@ -56,7 +56,7 @@ impl Session {
             let further = self.wants.get(&name).map_or(0, |want| self.further(want, now, reach));
             for _ in 0..further {
                 let Some(want) = self.wants.get(&name) else { break };
-                let Some(peer) = self.rescuer_for(want, now, room) else { break };
+                let Some(peer) = self.rescuer_for(want, now, reach, room) else { break };
                 let cid = want.cid;
                 self.ask(peer, &name, order, now);
                 room.take(peer);
@@ -90,12 +90,19 @@ impl Session {
         }
     }
 
-    /// One that has the block and is not busy; where none is known, one that can only be asked for the block itself.
-    fn rescuer_for(&self, want: &Want, now: Instant, room: &Allowance) -> Option<PeerId> {
+    /// One that has the block and is not busy; where none is known, or those that are do not answer, one that can only be asked
+    /// for the block itself.
+    fn rescuer_for(
+        &self,
+        want: &Want,
+        now: Instant,
+        reach: &dyn Fn(&PeerId) -> Reach,
+        room: &Allowance,
+    ) -> Option<PeerId> {
         if let Some(peer) = self.holder_for(want, now, room) {
             return self.sources.get(&peer).filter(|source| source.is_idle()).map(|_| peer);
         }
-        if self.somebody_may_have(want) {
+        if self.somebody_may_have(want) && !self.is_unanswered(want, now, reach) {
             return None;
         }
         let unknown = self.sources.unknown().filter(|(peer, source)| {
