@@ -329,7 +329,7 @@ impl Content {
         if size > limit {
             return Err(Error::TooLarge { at: at.clone(), size, limit });
         }
-        dag::new_chunks(&mut self.nodes(at.announced()), cid, *before, take).await
+        dag::new_chunks(&mut self.nodes(at.announced()), cid, *before, limit, take).await
     }
 
     /// Reads nodes of the tree that the providers of `announced` have.

@@ -12,7 +12,7 @@ use super::{
 use crate::content::Error;
 
 /// Nodes that are in memory at once.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 4;
 /// No file of longer chunks is read in parts.
 const LONGEST_CHUNK: usize = 64 << 10;
 
@@ -20,14 +20,16 @@ const LONGEST_CHUNK: usize = 64 << 10;
 /// has more or fewer levels, some may be given although both have them. False where a chunk is long, or `take` refuses one.
 ///
 /// # Errors
-/// Fails where a node cannot be had or is not part of a file, and where there are too many.
+/// Fails where a node cannot be had or is not part of a file, and where there are more bytes than `most`, or too many nodes.
 pub async fn new_chunks(
     nodes: &mut Nodes,
     new: Cid,
     old: Cid,
+    most: u64,
     mut take: impl FnMut(&[u8]) -> bool,
 ) -> Result<bool, Error> {
     let (mut known, mut level, mut before) = (HashSet::new(), HashSet::from([new]), HashSet::from([old]));
+    let mut left_bytes = most;
     for _ in 0..MAX_DEPTH {
         known.extend(before.iter().copied());
         let changed: Vec<Cid> = level.difference(&known).copied().collect();
@@ -47,10 +49,11 @@ pub async fn new_chunks(
                 if is_long || data.len() > LONGEST_CHUNK || !take(&data) {
                     return Ok(false);
                 }
-                below.extend(children.iter().map(|child| child.cid));
-                if below.len() > MAX_PARTS {
-                    return Err(corrupt(new, format!("it has more than {MAX_PARTS} parts")));
-                }
+                below.extend(children.iter().filter(|child| child.size > 0).map(|child| child.cid));
+                let rest = left_bytes.checked_sub(data.len() as u64).filter(|_| below.len() <= MAX_PARTS);
+                let too_large =
+                    || corrupt(new, format!("it has more than {most} bytes or {MAX_PARTS} parts"));
+                left_bytes = rest.ok_or_else(too_large)?;
             }
         }
         level = below;
@@ -128,12 +131,20 @@ mod tests {
                 chunks.extend((!chunk.is_empty()).then(|| Bytes::copy_from_slice(chunk)));
                 true
             };
-            assert!(new_chunks(&mut content.nodes(new), new, old, take).await.unwrap());
+            assert!(new_chunks(&mut content.nodes(new), new, old, 1 << 20, take).await.unwrap());
             assert_eq!(chunks, some(expected).into_iter().map(Bytes::from).collect());
         }
         let (root, old) = (file(&content, &some(&all)).await, file(&content, &[]).await);
-        assert!(!new_chunks(&mut content.nodes(root), root, old, |_| false).await.unwrap(), "refused");
+        assert!(
+            !new_chunks(&mut content.nodes(root), root, old, 1 << 20, |_| false).await.unwrap(),
+            "refused"
+        );
+        let many = new_chunks(&mut content.nodes(root), root, old, 100, |_| true).await;
+        assert!(matches!(many, Err(Error::Corrupt { .. })), "{many:?}");
         let long = file(&content, &["x".repeat(LONGEST_CHUNK + 1), "y".into()]).await;
-        assert!(!new_chunks(&mut content.nodes(long), long, old, |_| true).await.unwrap(), "too long");
+        assert!(
+            !new_chunks(&mut content.nodes(long), long, old, 1 << 20, |_| true).await.unwrap(),
+            "too long"
+        );
     }
 }

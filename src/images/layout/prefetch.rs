@@ -75,15 +75,12 @@ impl Files {
         with_blobs: bool,
     ) -> Result<Prefetched, Error> {
         let (mut done, mut seen) = (Prefetched::default(), HashSet::new());
-        let of = added.clone();
-        let is_due = move |entry: &Entry| of.contains(&entry.digest) || (all_indexes && entry.is_index());
-        let mut level = self.due_entries(content, before.filter(|_| !all_indexes), is_due.clone()).await?;
-        for _ in 0..DEPTH {
-            level.retain(|entry| seen.insert(entry.digest.clone()));
-            if level.is_empty() {
-                break;
-            }
-            level = self.documents(content, level, &is_due, added, &mut done).await;
+        let before = before.filter(|_| !all_indexes);
+        self.prefetch_manifests(content, before, added, all_indexes, &mut done, &mut seen).await?;
+        // What no new entry leads to may be a manifest that the layout named before it had it.
+        let is_explained = |digest: &Digest| seen.contains(digest) || done.sizes.contains_key(digest);
+        if !all_indexes && !added.iter().all(is_explained) {
+            self.prefetch_manifests(content, None, added, true, &mut done, &mut seen).await?;
         }
         if with_blobs {
             for digest in added.iter().filter(|digest| !seen.contains(*digest)) {
@@ -93,6 +90,29 @@ impl Files {
             }
         }
         Ok(done)
+    }
+
+    /// Fetches manifests level by level, each once.
+    async fn prefetch_manifests(
+        &self,
+        content: &Content,
+        before: Option<&CidPath>,
+        added: &Arc<BTreeSet<Digest>>,
+        all_indexes: bool,
+        done: &mut Prefetched,
+        seen: &mut HashSet<Digest>,
+    ) -> Result<(), Error> {
+        let of = added.clone();
+        let is_due = move |entry: &Entry| of.contains(&entry.digest) || (all_indexes && entry.is_index());
+        let mut level = self.due_entries(content, before, is_due.clone()).await?;
+        for _ in 0..DEPTH {
+            level.retain(|entry| seen.insert(entry.digest.clone()));
+            if level.is_empty() {
+                break;
+            }
+            level = self.documents(content, level, &is_due, added, done).await;
+        }
+        Ok(())
     }
 
     /// Fetches manifests; gives the entries of the indexes among them that are due. Of each document no more is kept than

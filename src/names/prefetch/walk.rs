@@ -290,7 +290,7 @@ async fn fetch(
     let files = Files::of(&at);
     files.check(content).await?;
     let version = repository.before.filter(|before| before.depth >= depth);
-    let before = version.map(|before| CidPath::from(before.directory));
+    let before = version.map(|before| CidPath::from(before.directory).found_by(announced));
     let is_sparse = repository.before.is_some_and(|before| before.is_sparse);
     let with_blobs = depth == Depth::Blobs;
     let prefetched = match depth {

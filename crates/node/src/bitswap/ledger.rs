@@ -170,6 +170,15 @@ impl Ledger {
         is_taken
     }
 
+    /// Ends a want for a presence that was taken. Where its block is wanted by now, that is looked for next.
+    pub fn told(&mut self, cid: &Cid) {
+        let name = key(cid);
+        match self.lines.get_mut(&name) {
+            Some(line) if line.want.kind == Kind::Block => line.stage = Stage::Ready,
+            _ => drop(self.lines.remove(&name)),
+        }
+    }
+
     /// Notes that the block of a want that was taken is not here; whether the peer wants to be told.
     pub fn missing(&mut self, cid: &Cid) -> bool {
         let Some(line) = self.lines.get_mut(&key(cid)) else { return false };

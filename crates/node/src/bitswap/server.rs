@@ -351,12 +351,18 @@ impl Server {
     /// Makes the next message for a peer; while there is nothing to say, until when that is so at least, if it ends by itself.
     fn next(&self, client: &Client) -> Result<Message, Option<Instant>> {
         let mut message = Message::default();
-        let haves = client.wants.with(|ledger| ledger.take_haves(PRESENCES));
-        for want in haves {
-            self.answer_have(client, want, &mut message);
+        loop {
+            let haves = client.wants.with(|ledger| ledger.take_haves(PRESENCES));
+            let are_all = haves.len() < PRESENCES;
+            for want in haves {
+                self.answer_have(client, want, &mut message);
+            }
+            // Of some nothing is said.
+            if are_all || message != Message::default() {
+                break;
+            }
         }
-        let sharing = self.sharing();
-        let hold = HOLD * sharing as u32;
+        let hold = HOLD * self.sharing() as u32;
         let mut size: usize = message.blocks.iter().map(|block| block.data.len()).sum();
         let mut held = None;
         while size < FULL {
@@ -379,9 +385,8 @@ impl Server {
         if message != Message::default() {
             return Ok(message);
         }
-        // Where fewer share, the wait may become shorter meanwhile.
-        let soon = (sharing < MOST_HOLDS).then(|| Instant::now() + HOLD);
-        Err(held.map(|until| soon.map_or(until, |soon| until.min(soon))))
+        // The fewer share, the shorter the wait, and some may leave.
+        Err(held.map(|until| until.min(Instant::now() + HOLD)))
     }
 
     fn answer_have(&self, client: &Client, want: Want, message: &mut Message) {
@@ -390,7 +395,7 @@ impl Server {
                 self.answer_block(client, want, message);
             }
             Ok(Some(size)) if size <= MAX_BLOCK as u64 => {
-                client.wants.with(|ledger| ledger.answered(&want.cid));
+                client.wants.with(|ledger| ledger.told(&want.cid));
                 message.presences.push((want.cid, true));
             }
             other => self.missing(client, want, other.err(), message),

@@ -342,18 +342,18 @@ impl Session {
         }
         let (mut open, mut may_ask_unknown) = (self.open_holders(room), true);
         for (order, name) in queue {
-            if open.is_empty() && !self.flying.is_empty() {
-                break;
-            }
             let Some(want) = self.wants.get(&name) else { continue };
+            if open.is_empty() && !self.flying.is_empty() && want.holders.is_empty() {
+                continue;
+            }
             let peers = match self.holder_for(want, now, room) {
                 Some(peer) => vec![peer],
                 None if !self.flying.is_empty() || self.somebody_may_have(want) => continue,
                 None if may_ask_unknown => self.unknown_for(want, now, room),
                 None => continue,
             };
-            // Where none can be asked for one block, none is looked for at each further one.
-            may_ask_unknown = !peers.is_empty();
+            // Where none can be asked for one block, none is looked for at each further one, unless it lacks only that.
+            may_ask_unknown = may_ask_unknown && (!peers.is_empty() || self.sources.knows_silent_ones());
             let urgent = self.flying.first_key_value().is_none_or(|(first, _)| order < *first);
             for peer in peers {
                 self.ask(peer, &name, order, now);

@@ -78,6 +78,16 @@ fn a_block_that_has_to_wait_is_left_for_later_and_it_is_said_until_when() {
 }
 
 #[test]
+fn a_block_that_is_wanted_while_its_presence_is_looked_for_is_sent_too() {
+    let mut ledger = ledger(vec![have(1), have(2)]);
+    assert_eq!(ledger.take_haves(10).len(), 2);
+    ledger.apply(false, vec![block(1)]);
+    ledger.told(&cid(1));
+    ledger.told(&cid(2));
+    assert_eq!(order(&mut ledger, |_| 0), [1]);
+}
+
+#[test]
 fn a_want_is_answered_once() {
     let mut ledger = ledger(vec![block(1), have(2)]);
     assert_eq!(ledger.take_haves(10).len(), 1);

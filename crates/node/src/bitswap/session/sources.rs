@@ -18,6 +18,8 @@ pub struct Sources {
     /// Those among them that were never asked for anything.
     unasked: BTreeSet<(Rank, PeerId)>,
     last_asked: Option<Instant>,
+    /// Peers that know no presences.
+    silent: usize,
     /// Peers that were looked at.
     #[cfg(test)]
     pub looks: std::cell::Cell<usize>,
@@ -70,6 +72,11 @@ impl Sources {
         !self.with_all.is_empty() && !self.with_parts.is_empty()
     }
 
+    /// Returns whether there are peers that do not say what they have.
+    pub fn knows_silent_ones(&self) -> bool {
+        self.silent > 0
+    }
+
     /// Returns when a peer was last asked for the first time.
     pub fn last_asked(&self) -> Option<Instant> {
         self.last_asked
@@ -79,6 +86,7 @@ impl Sources {
     pub fn insert(&mut self, peer: PeerId, source: Source) {
         if !self.known.contains_key(&peer) {
             self.file(peer, source.place());
+            self.silent += usize::from(!source.knows_presences);
             self.known.insert(peer, source);
         }
     }
@@ -87,6 +95,7 @@ impl Sources {
     pub fn remove(&mut self, peer: &PeerId) {
         if let Some(source) = self.known.remove(peer) {
             self.unfile(*peer, source.place());
+            self.silent -= usize::from(!source.knows_presences);
         }
     }
 
