@@ -10,8 +10,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Error;
 
-/// A piece where half of that is taken: room for as many downloads as there may be connections.
-pub const SMALL_BYTES: u64 = 32 << 10;
+/// Where half of the budget is taken, the other half is so many small pieces: room for the downloads of a crowd that does not
+/// read, and for those beside it.
+const SMALL_PIECES: u64 = 1_024;
+const SMALLEST_BYTES: u64 = 4 << 10;
 /// What a permit of the semaphore stands for.
 const UNIT_BYTES: u64 = 1 << 10;
 
@@ -20,6 +22,8 @@ const UNIT_BYTES: u64 = 1 << 10;
 pub struct Budget {
     free: Arc<Semaphore>,
     total: u64,
+    /// The length of a small piece.
+    small: u64,
 }
 
 /// Memory for one piece, given back with it.
@@ -33,7 +37,8 @@ impl Budget {
     /// Returns a budget for so many bytes of pieces at one time.
     pub fn new(bytes: u64) -> Self {
         let units = (bytes / UNIT_BYTES).min(Semaphore::MAX_PERMITS as u64);
-        Self { free: Arc::new(Semaphore::new(units as usize)), total: units * UNIT_BYTES }
+        let small = (units / 2 / SMALL_PIECES * UNIT_BYTES).max(SMALLEST_BYTES);
+        Self { free: Arc::new(Semaphore::new(units as usize)), total: units * UNIT_BYTES, small }
     }
 
     /// Takes room for a piece of at most `wanted` bytes; waits for a small one where all is taken.
@@ -41,7 +46,7 @@ impl Budget {
         if let Some(room) = self.spare(wanted) {
             return Ok(room);
         }
-        let length = wanted.min(SMALL_BYTES);
+        let length = wanted.min(self.small);
         let permit = self.free.clone().acquire_many_owned(units(length)).await.map_err(Error::stopped)?;
         Ok(Room { length, _permit: permit })
     }
@@ -108,9 +113,10 @@ mod tests {
         assert_eq!(taken.len() as u64, total / 2 / large);
         while let Some(room) = unconstrained(budget.take(large)).now_or_never() {
             taken.push(room.unwrap());
-            assert_eq!(taken.last().unwrap().length(), SMALL_BYTES);
+            assert_eq!(taken.last().unwrap().length(), budget.small);
         }
         assert_eq!(taken.iter().map(Room::length).sum::<u64>(), total);
+        assert_eq!(taken.len() as u64, total / 2 / large + SMALL_PIECES);
         let bytes = taken.pop().unwrap().hold(Bytes::from_static(b"piece"));
         let rest = bytes.slice(1..);
         drop(bytes);

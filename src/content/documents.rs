@@ -9,7 +9,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     Blob, CidPath, Content, Error,
-    budget::SMALL_BYTES,
     dag::{self, Fetcher, Parts, Unit, WINDOW},
     hold,
     open::Reader,
@@ -19,6 +18,8 @@ use super::{
 const UNIT_BYTES: u64 = 1 << 10;
 /// What a document takes for each of its bytes: the byte itself, and what is made of it when it is parsed.
 const FACTOR: u64 = 2;
+/// Documents up to here are copied for the client that they are sent to.
+const SHORT_BYTES: u64 = 32 << 10;
 /// Shorter documents are parsed without waiting for others.
 const LONG: usize = 64 << 10;
 
@@ -142,7 +143,7 @@ impl Content {
     /// documents, but for those of a long one that is not stored.
     pub async fn pieces_of(&self, digest: &Digest, bytes: Bytes) -> Result<Reader, Error> {
         let size = bytes.len() as u64;
-        if size <= SMALL_BYTES {
+        if size <= SHORT_BYTES {
             let copy = Bytes::copy_from_slice(&bytes);
             drop(bytes);
             return Ok(Reader::made(self.0.sending.take(size).await?.hold(copy)));

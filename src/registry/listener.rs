@@ -39,6 +39,8 @@ const MAX_CONNECTIONS: usize = 1_024;
 const FILES_SHARE: u64 = 4;
 /// How long the head of a request may take, and how long a connection may be idle between requests.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// HTTP/1: bytes that a connection takes of an answer before it is sent, beyond one piece, and the longest head of a request.
+const MAX_BUFFERED: usize = 32 << 10;
 /// How long a client may take none of the bytes that wait for it.
 const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// HTTP/2: a client without a request is asked whether it is there, and has so long to answer.
@@ -84,7 +86,8 @@ pub async fn serve(listener: TcpListener, app: Router, limits: Limits, stop: Can
 
 fn builder(limits: &Limits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
+    let mut http1 = builder.http1();
+    http1.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_buf_size(MAX_BUFFERED);
     builder
         .http2()
         .timer(TokioTimer::new())

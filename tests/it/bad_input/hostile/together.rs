@@ -40,7 +40,8 @@ const UNREAD: usize = 4;
 const FLOODING: usize = 6;
 /// All that one peer may have.
 const CONNECTIONS: usize = 8;
-const STREAMS: usize = 30;
+/// What streams hold unread is bounded for each connection, not for all together: more of them have a story of their own.
+const STREAMS: usize = 10;
 const MULTISTREAM: &[u8] = b"\x13/multistream/1.0.0\n";
 const SILENT: usize = 30;
 /// What a node may need beyond its idle size.
