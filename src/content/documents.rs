@@ -96,7 +96,7 @@ impl OpenDocument {
     }
 }
 
-// Whoever holds memory of the share of documents must not wait for more of it, nor for a peer or a client: others wait for
+// A task that holds memory of the share of documents must not wait for more of it, nor for a peer or a client: others wait for
 // what it holds.
 impl Content {
     /// Waits for its turn to parse a document of this length as a whole, which may take many times its length. Nothing is

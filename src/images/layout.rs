@@ -282,7 +282,7 @@ impl Layout {
         let why =
             || format!("the indexes within it have more than {MAX_ENTRIES} entries: not all were searched");
         match nested.is_cut {
-            true => Err(Error::Malformed { at: self.files.at.clone(), why: why() }),
+            true => Err(malformed(&self.files.at, why())),
             false => Ok(()),
         }
     }

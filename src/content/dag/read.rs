@@ -74,7 +74,7 @@ impl Parts {
         Ok(())
     }
 
-    /// Goes on to the first part that is no leaf or is not here, without reading any; false at the end.
+    /// Goes on to the first part that is not a leaf or not here, without reading any; false at the end.
     async fn pass_over_what_is_here(&mut self) -> Result<bool, Error> {
         loop {
             while let Some(Part::Here(_)) = self.waiting.front() {

@@ -73,7 +73,7 @@ pub(super) struct Read<'a> {
     pub manifests: Option<&'a RawValue>,
 }
 
-/// Reads a list of which each part is read when its turn comes; none where it is no list.
+/// Reads a list of which each part is read when its turn comes; none where it is not a list.
 pub(super) fn parts(list: Option<&RawValue>) -> Option<Vec<&RawValue>> {
     serde_json::from_str(list?.get()).ok()
 }

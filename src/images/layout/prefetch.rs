@@ -115,8 +115,8 @@ impl Files {
         Ok(())
     }
 
-    /// Fetches manifests; gives the entries of the indexes among them that are due. Of each document no more is kept than
-    /// what counts of it.
+    /// Fetches manifests; gives the entries of the indexes among them that are due. Of each document only
+    /// what counts is kept.
     async fn documents(
         &self,
         content: &Content,
@@ -209,7 +209,7 @@ impl Files {
             let Some(blob) = self.blob(content, &digest).await? else { continue };
             let bytes = content.read_blob(&blob, MAX_MANIFEST).await?;
             let Ok(links) = outline::of_manifest(&bytes) else {
-                // What is no index leads nowhere, and of one that is too long the first entries count.
+                // What is not an index leads nowhere, and of one that is too long the first entries count.
                 let _ = each(&bytes, &mut left, |child| waiting.push(child.digest));
                 continue;
             };

@@ -7,6 +7,7 @@ use ocipfs_oci::Digest;
 use super::{
     AT_ONCE, DEPTH, Layout, NESTED, Nested,
     index::{Entry, MAX_ENTRIES, Tags, each},
+    malformed,
 };
 use crate::{
     content::{self, Content},
@@ -80,10 +81,9 @@ impl Layout {
         match each(&document.bytes, &mut left.entries, take) {
             Ok(()) => Ok(true),
             Err(_) if left.entries == 0 => Ok(false),
-            Err(e) => Err(Error::Malformed {
-                at: self.files.path(&index.digest),
-                why: format!("this is no image index ({e})"),
-            }),
+            Err(e) => {
+                Err(malformed(&self.files.path(&index.digest), format!("this is no image index ({e})")))
+            }
         }
     }
 }

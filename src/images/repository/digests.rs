@@ -8,7 +8,7 @@ use serde::{
     de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor},
 };
 
-/// Returns the digests of all descriptors in a JSON document, wherever they are; none where it is no JSON.
+/// Returns the digests of all descriptors in a JSON document, wherever they are; none where it is not JSON.
 pub fn digests_in(json: &[u8]) -> Vec<Digest> {
     let mut found = Vec::new();
     let mut json = serde_json::Deserializer::from_slice(json);

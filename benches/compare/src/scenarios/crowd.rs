@@ -45,7 +45,7 @@ fn pulls(room: &Room, crowd: &Crowd) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What connections cost that nobody uses.
+/// What idle connections cost.
 fn idle(room: &Room, crowd: Crowd) -> Result<(), Failure> {
     let seconds = if room.plan.quick { 5 } else { 20 };
     let alone = Ocipfs::start(room, &Serve::default())?;

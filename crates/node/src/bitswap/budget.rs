@@ -32,7 +32,7 @@ use crate::locked;
 
 pub use room::{Reservation, Room};
 
-/// For one peer that owes blocks, in bytes: no more than this, nor than this part of the share of proven peers.
+/// For one peer that owes blocks, in bytes: at most this, and at most this part of the share of proven peers.
 const MAX_OF_A_PEER: u64 = 12 << 20;
 const PERCENT_OF_A_PEER: u64 = 40;
 /// For one peer that owes nothing, and the longest message read of it, in bytes.

@@ -53,7 +53,7 @@ impl Memory {
     }
 }
 
-/// Waits until a node's anonymous memory is no more than this.
+/// Waits until a node's anonymous memory is at most this.
 pub async fn falls_to(node: &Serve, bytes: u64, limit: Duration) {
     let falls = async {
         while rss_anon(node.pid()) > bytes {

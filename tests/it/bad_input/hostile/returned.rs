@@ -28,7 +28,7 @@ pub fn trials() -> Vec<Trial> {
     trials![memory_that_a_burst_of_deaf_clients_and_peers_took_is_given_back]
 }
 
-/// Asks for a blob, and reads no more than the first byte of the answer.
+/// Asks for a blob, and reads only the first byte of the answer.
 async fn deaf_client(node: &Serve, path: &str) -> TcpStream {
     let mut client = TcpStream::connect(node.registry()).await.expect("a connection");
     let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", node.registry());
