@@ -13,7 +13,7 @@ use std::{
 use crate::harness::Serve;
 
 /// What a node may need, whatever its peers do.
-const BOUND: u64 = 150 << 20;
+pub const BOUND: u64 = 150 << 20;
 const SAMPLE_EVERY: Duration = Duration::from_millis(20);
 
 /// Looks at a node's anonymous memory until it is asked.

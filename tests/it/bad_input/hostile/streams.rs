@@ -6,7 +6,7 @@ use futures::future::{join, join_all};
 use libp2p::{core::muxing::SubstreamBox, identity::Keypair};
 use libtest_mimic::Trial;
 
-use super::memory::Memory;
+use super::memory::{BOUND, Memory};
 use crate::{
     harness::{Layer, Serve, noise, trials, within},
     http::get,
@@ -47,8 +47,8 @@ async fn leave_unread(node: &Serve, bytes: &[u8]) -> Vec<(Connection, Vec<Substr
     join_all(connections).await
 }
 
-/// Holds that memory is bounded while a file of 256 MiB is pulled beside streams with these bytes.
-async fn a_pull_finishes_beside_streams_with(bytes: Vec<u8>) {
+/// Holds that memory stays below `bound` while a file of 256 MiB is pulled beside streams with these bytes.
+async fn a_pull_finishes_beside_streams_with(bytes: Vec<u8>, bound: u64) {
     let provider = Serve::start(&[]);
     let layer = Layer::add(&provider, &noise(256 << 20));
     let reader = Serve::start(&["--peer", provider.address()]);
@@ -58,18 +58,20 @@ async fn a_pull_finishes_beside_streams_with(bytes: Vec<u8>) {
     let pull = within(PULLED_WITHIN, get(&url));
     let (answer, unread) = join(pull, leave_unread(&reader, &bytes)).await;
     assert!(answer.status == 200 && answer.body == layer.bytes, "{}", answer.status);
-    memory.was_bounded();
+    memory.stayed_below(bound);
     drop(unread);
     within(SOON, reader.until("only the provider is connected", |status| status["peers"] == 1)).await;
     assert!(!reader.log().contains("panicked"), "{}", reader.log());
 }
 
 /// Each question is answered with a list of protocols. The answers are not read, so the further questions are not either.
+/// What the transport holds of them is bounded for each stream alone: it is in no budget of the process.
 async fn unread_streams_in_negotiation_take_bounded_memory_while_a_pull_goes_on() {
-    a_pull_finishes_beside_streams_with(carrying(&b"\x03ls\n".repeat(5000))).await;
+    let held = (CONNECTIONS * STREAMS * WINDOW) as u64;
+    a_pull_finishes_beside_streams_with(carrying(&b"\x03ls\n".repeat(5000)), BOUND + held).await;
 }
 
 /// A message that is as long as one may be, of a peer that was asked for nothing.
 async fn unread_bitswap_streams_take_bounded_memory_while_a_pull_goes_on() {
-    a_pull_finishes_beside_streams_with(carrying(b"\x13/ipfs/bitswap/1.2.0\n\x80\x80\x80\x02")).await;
+    a_pull_finishes_beside_streams_with(carrying(b"\x13/ipfs/bitswap/1.2.0\n\x80\x80\x80\x02"), BOUND).await;
 }
