@@ -2,6 +2,7 @@
 //!
 //! | share | holds |
 //! |---|---|
+//! | `unread` | bytes that came on streams of TCP connections and are not read yet |
 //! | `blocks.proven` | messages of peers that delivered blocks, until they are stored |
 //! | `blocks.others` | messages of all other peers, until they are stored |
 //! | `blocks.sent` | blocks that are read ahead for peers |
@@ -10,8 +11,8 @@
 //! | `layouts` | layouts that are remembered |
 //! | `places` | places of blobs that descriptors told, remembered |
 //!
-//! What no share names is the reserve: windows of streams, queues of pubsub and want lists, each bounded for one peer and
-//! by the number of connections.
+//! What no share names is the reserve: windows of QUIC, queues of pubsub and want lists, each bounded for one peer and by the
+//! number of connections.
 
 use std::{fmt, str::FromStr};
 
@@ -37,6 +38,8 @@ pub struct TooSmall(u64);
 /// The parts of the budget, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shares {
+    /// Bytes that streams hold unread.
+    pub unread: u64,
     /// Blocks from and for peers.
     pub blocks: BlockMemory,
     /// Pieces of blobs on their way to clients.
@@ -59,8 +62,9 @@ impl Memory {
     pub fn shares(self) -> Shares {
         let percent = |percent: u64| self.0 / 100 * percent;
         Shares {
-            blocks: BlockMemory { proven: percent(22), others: percent(14), sent: percent(14) },
-            pieces: percent(20),
+            unread: percent(8),
+            blocks: BlockMemory { proven: percent(20), others: percent(13), sent: percent(13) },
+            pieces: percent(19),
             documents: percent(18),
             layouts: percent(4),
             places: percent(3),
@@ -119,8 +123,8 @@ mod tests {
         #[test]
         fn the_shares_of_any_memory_budget_sum_up_to_no_more_than_the_budget(bytes in MIN..=u64::MAX) {
             let memory = Memory::try_from(ByteSize(bytes)).unwrap();
-            let Shares { blocks, pieces, documents, layouts, places } = memory.shares();
-            let all = [blocks.proven, blocks.others, blocks.sent, pieces, documents, layouts, places];
+            let Shares { unread, blocks, pieces, documents, layouts, places } = memory.shares();
+            let all = [unread, blocks.proven, blocks.others, blocks.sent, pieces, documents, layouts, places];
             let sum: u128 = all.iter().map(|share| u128::from(*share)).sum();
             prop_assert!(sum <= u128::from(bytes));
             prop_assert!(all.iter().all(|share| *share > MIB), "{all:?}");

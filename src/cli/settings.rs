@@ -368,6 +368,7 @@ impl Settings {
             swarm_key,
             dns: dns(self.dns_resolver.as_deref()),
             memory: self.memory().shares().blocks,
+            unread: self.memory().shares().unread,
             ..ocipfs_node::Options::new(self.data_dir())
         };
         swarm

@@ -105,6 +105,8 @@ pub struct Options {
     pub limits: Limits,
     /// How many bytes of blocks it has in memory.
     pub memory: BlockMemory,
+    /// How many bytes the streams of all TCP connections of the process hold unread.
+    pub unread: u64,
 }
 
 impl Options {
@@ -122,6 +124,7 @@ impl Options {
             announce_every: Duration::from_secs(12 * 60 * 60),
             limits: Limits::default(),
             memory: BlockMemory::default(),
+            unread: 12 << 20,
         }
     }
 

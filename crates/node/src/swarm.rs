@@ -1,8 +1,11 @@
 //! Building the swarm: transports, limits and listeners, on what rust-ipfs brings.
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::{
+    net::{SocketAddr, TcpListener, UdpSocket},
+    time::Duration,
+};
 
-use connexa::prelude::transport::{dns::DnsResolver, pnet::PreSharedKey};
+use connexa::prelude::transport::{dns::DnsResolver, pnet::PreSharedKey, quic};
 use futures::{FutureExt, future::LocalBoxFuture};
 use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol};
 use rust_ipfs::{FDLimit, Ipfs, builder::IpfsBuilder};
@@ -16,6 +19,10 @@ const IDLE_SECONDS_PUBLIC: u64 = 60;
 /// How many there are in all is bounded by the node's own behaviour, which also says which one gives way.
 const MAX_CONNECTIONS_OF_A_PEER: u32 = 8;
 const MAX_PENDING: u32 = 128;
+/// What one QUIC connection may hold unread, in bytes: 40 MB/s where a round trip takes 100 ms.
+const QUIC_WINDOW: u32 = 4 << 20;
+const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(3);
+const QUIC_IDLE_MILLISECONDS: u32 = 10_000;
 
 /// Builds the swarm. Boxed, so that its code is made in this crate and not again in each that waits for it.
 pub(crate) fn start<'a>(
@@ -28,6 +35,7 @@ pub(crate) fn start<'a>(
 
 async fn build(options: &Options, key: &Keypair, behaviour: Behaviour) -> Result<Ipfs, Error> {
     let public = options.bootstrap == Bootstrap::Public;
+    libp2p_yamux::process().set_limit(options.unread as usize);
     let started = |e: &dyn std::fmt::Display| Error::Start(e.to_string());
     let mut builder = IpfsBuilder::<Behaviour>::with_keypair(key)
         .map_err(|e| started(&e))?
@@ -45,12 +53,21 @@ async fn build(options: &Options, key: &Keypair, behaviour: Behaviour) -> Result
     builder = match &options.swarm_key {
         // QUIC and DNS stay out: neither knows the pre-shared key.
         Some(psk) => builder.enable_pnet(PreSharedKey::new(psk.bytes())),
-        None => builder.enable_quic().enable_dns_with_resolver(DnsResolver::Local),
+        None => builder.enable_quic_with_config(quic).enable_dns_with_resolver(DnsResolver::Local),
     };
     if public {
         builder = builder.with_autonat().with_upnp();
     }
     builder.start().await.map_err(|e| started(&e))
+}
+
+/// QUIC connections with bounded windows, which outlive a second of bad network.
+fn quic(mut config: quic::Config) -> quic::Config {
+    config.keep_alive_interval = QUIC_KEEP_ALIVE;
+    config.max_idle_timeout = QUIC_IDLE_MILLISECONDS;
+    config.max_stream_data = QUIC_WINDOW;
+    config.max_connection_data = QUIC_WINDOW;
+    config
 }
 
 /// Listens on every address, each of which must be free.

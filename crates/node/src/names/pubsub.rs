@@ -17,8 +17,9 @@ pub use libp2p::gossipsub::MessageAcceptance as Verdict;
 
 use crate::Error;
 
-/// Messages that wait for one peer.
-const WAITING: usize = 512;
+/// Messages that wait for one peer: half of its own, half of what is passed on. Room for all of the latter is allocated for
+/// each peer that connects.
+const WAITING: usize = 128;
 
 pub type Event = gossipsub::Event;
 

@@ -1,0 +1,228 @@
+//! What streams hold unread, counted for each connection and for the process.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    task::Waker,
+};
+
+/// What a frame costs beside its bytes: its buffer's header and its place in two queues. Frames of one byte would
+/// otherwise hold seventy times what is counted.
+pub(crate) const FRAME_OVERHEAD: usize = 68;
+
+/// The longest piece a frame is read in.
+pub(crate) const MAX_PIECE: usize = 16 * 1024;
+
+/// What a connection may hold always, so that it goes on once its streams are read.
+const LEAST: usize = MAX_PIECE + FRAME_OVERHEAD;
+
+const DEFAULT_LIMIT: usize = 16 * 1024 * 1024;
+
+/// Returns the account of this process.
+pub fn process() -> &'static Arc<Account> {
+    static PROCESS: LazyLock<Arc<Account>> = LazyLock::new(|| Arc::new(Account::new(DEFAULT_LIMIT)));
+    &PROCESS
+}
+
+/// Bytes that many connections hold unread.
+///
+/// Half of the limit is free for all. Where that half is used up, a connection may hold only its part of the other
+/// half; where that is used up too, one piece of a frame. A connection that holds more is not read.
+#[derive(Debug)]
+pub struct Account {
+    limit: AtomicUsize,
+    held: AtomicUsize,
+    connections: AtomicUsize,
+    /// Connections that are not read until others hold less.
+    paused: Mutex<Vec<Weak<Streams>>>,
+    any_paused: AtomicBool,
+}
+
+impl Account {
+    /// Returns an account with a limit in bytes.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit: AtomicUsize::new(limit),
+            held: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+            paused: Mutex::default(),
+            any_paused: AtomicBool::new(false),
+        }
+    }
+
+    /// Changes the limit, in bytes.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Relaxed);
+    }
+
+    /// Returns the bytes that are held now.
+    pub fn held(&self) -> usize {
+        self.held.load(Relaxed)
+    }
+
+    fn free_for_all(&self) -> usize {
+        self.limit.load(Relaxed) / 2
+    }
+
+    /// Returns whether a connection that holds `held` bytes may hold `cost` more.
+    fn has_room(&self, held: usize, cost: usize) -> bool {
+        let all = self.held() + cost;
+        all <= self.free_for_all()
+            || all <= self.limit.load(Relaxed) && held + cost <= self.share()
+            || held + cost <= LEAST
+    }
+
+    /// Returns what each connection may hold where the half that is free for all is used up.
+    fn share(&self) -> usize {
+        (self.free_for_all() / self.connections.load(Relaxed).max(1)).max(LEAST)
+    }
+
+    fn pause(&self, streams: &Arc<Streams>) {
+        lock(&self.paused).push(Arc::downgrade(streams));
+        self.any_paused.store(true, Relaxed);
+    }
+
+    fn release(&self, bytes: usize) {
+        let held = self.held.fetch_sub(bytes, Relaxed) - bytes;
+        // An eighth is kept free, so that the paused ones are not woken for each frame that is read elsewhere.
+        let free = self.free_for_all();
+        if held < free - free / 8 && self.any_paused.swap(false, Relaxed) {
+            let paused = std::mem::take(&mut *lock(&self.paused));
+            paused.iter().filter_map(Weak::upgrade).for_each(|streams| streams.resume());
+        }
+    }
+}
+
+/// The streams of one connection, and what each holds unread.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    account: Arc<Account>,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    held: usize,
+    /// The lengths of the frames that each stream holds, in their order. What was read of the first is taken off.
+    streams: HashMap<u32, VecDeque<u32>>,
+    /// Bytes that were read from streams so far.
+    read: u64,
+    /// The task that reads the connection, while it waits for room.
+    reader: Option<Waker>,
+    /// Whether the account knows of the pause.
+    paused: bool,
+}
+
+impl Streams {
+    /// Returns the table of a new connection. [`Streams::closed`] ends it.
+    pub(crate) fn new(account: Arc<Account>) -> Arc<Self> {
+        account.connections.fetch_add(1, Relaxed);
+        Arc::new(Self { account, table: Mutex::default() })
+    }
+
+    /// The connection takes no share any more. Its streams hold their bytes until they are dropped.
+    pub(crate) fn closed(&self) {
+        self.account.connections.fetch_sub(1, Relaxed);
+    }
+
+    /// A stream begins, opened by either side.
+    pub(crate) fn opened(&self, id: u32) {
+        lock(&self.table).streams.entry(id).or_default();
+    }
+
+    /// Charges a frame of `length` bytes to a stream, before its bytes are read from the socket. Returns `false` where
+    /// the account has no room for it: `reader` is woken when there is, or may ask again after a while.
+    pub(crate) fn charge(self: &Arc<Self>, id: u32, length: u32, reader: &Waker) -> bool {
+        let cost = cost(length);
+        let mut table = lock(&self.table);
+        let Table { held, streams, .. } = &mut *table;
+        // What comes for a stream that was dropped is dropped as well.
+        let Some(stream) = streams.get_mut(&id) else { return true };
+        if !self.account.has_room(*held, cost) {
+            table.reader = Some(reader.clone());
+            let known = std::mem::replace(&mut table.paused, true);
+            drop(table);
+            if !known {
+                self.account.pause(self);
+            }
+            return false;
+        }
+        stream.push_back(length);
+        *held += cost;
+        self.account.held.fetch_add(cost, Relaxed);
+        true
+    }
+
+    /// `bytes` were read from a stream.
+    pub(crate) fn read(&self, id: u32, bytes: usize) {
+        let mut table = lock(&self.table);
+        table.read += bytes as u64;
+        let Some(stream) = table.streams.get_mut(&id) else { return };
+        let (mut left, mut released) = (bytes, 0);
+        while let Some(first) = stream.front_mut() {
+            let length = *first as usize;
+            if left < length {
+                *first -= left as u32;
+                released += left;
+                break;
+            }
+            stream.pop_front();
+            left -= length;
+            released += length + FRAME_OVERHEAD;
+        }
+        self.release(table, released);
+    }
+
+    /// A stream was dropped with all that it held.
+    pub(crate) fn dropped(&self, id: u32) {
+        let mut table = lock(&self.table);
+        let frames = table.streams.remove(&id).unwrap_or_default();
+        let released = frames.into_iter().map(cost).sum();
+        self.release(table, released);
+    }
+
+    /// Returns the bytes that were read from the connection's streams so far: whether they are read at all.
+    pub(crate) fn progress(&self) -> u64 {
+        lock(&self.table).read
+    }
+
+    /// Returns the bytes that the connection holds.
+    pub(crate) fn held(&self) -> usize {
+        lock(&self.table).held
+    }
+
+    fn release(&self, mut table: MutexGuard<'_, Table>, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        table.held -= bytes;
+        let reader = if table.held < self.account.share() { table.reader.take() } else { None };
+        drop(table);
+        self.account.release(bytes);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    fn resume(&self) {
+        let reader = {
+            let mut table = lock(&self.table);
+            table.paused = false;
+            table.reader.take()
+        };
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+}
+
+fn cost(length: u32) -> usize {
+    length as usize + FRAME_OVERHEAD
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
