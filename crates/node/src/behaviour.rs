@@ -207,8 +207,10 @@ impl Behaviour {
                 // A record without an address leads nobody anywhere.
                 if !record.addresses.is_empty() {
                     let peers = &self.peers;
-                    let store = self.parts.kad.store_mut();
-                    if let Err(error) = store.add_provider_preferred(record, |peer| peers.is_wanted(peer)) {
+                    let network = self.connections.network_of(&record.provider);
+                    let sender =
+                        routing::Sender { network, is_preferred: |peer: &PeerId| peers.is_wanted(peer) };
+                    if let Err(error) = self.parts.kad.store_mut().add_provider_from(record, sender) {
                         tracing::debug!(%error, "provider record not kept");
                     }
                 }

@@ -15,6 +15,7 @@ mod handler;
 mod ledger;
 mod memory;
 mod parts;
+mod recent;
 mod server;
 mod session;
 mod stream;

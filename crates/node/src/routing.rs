@@ -25,6 +25,7 @@ use libp2p::{
 use clock::Now;
 use disk::Rows;
 use providers::Providers;
+pub(crate) use providers::Sender;
 use values::{Refusal, Values};
 
 use crate::locked;
@@ -77,13 +78,13 @@ impl Store {
         values.put(record, now, || rates.allow(source, now.instant))
     }
 
-    /// Keeps who provides a key, those that are preferred before others.
-    pub(crate) fn add_provider_preferred(
+    /// Keeps a provider record that a peer sent.
+    pub(crate) fn add_provider_from(
         &self,
         record: ProviderRecord,
-        is_preferred: impl Fn(&PeerId) -> bool,
+        sender: Sender<impl Fn(&PeerId) -> bool>,
     ) -> Result<()> {
-        self.lock().providers.add_preferred(record, Instant::now(), is_preferred)
+        self.lock().providers.add_from(record, Instant::now(), sender)
     }
 
     /// Keeps the value of a key of this node, own or followed, whatever peers put.
@@ -172,7 +173,8 @@ impl RecordStore for Store {
     }
 
     fn add_provider(&mut self, record: ProviderRecord) -> Result<()> {
-        self.add_provider_preferred(record, |_| false)
+        let sender = Sender { network: None, is_preferred: |_: &PeerId| false };
+        self.add_provider_from(record, sender)
     }
 
     fn providers(&self, key: &RecordKey) -> Vec<ProviderRecord> {

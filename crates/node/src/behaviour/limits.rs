@@ -92,6 +92,11 @@ impl Connections {
         self.open.remove(id);
     }
 
+    /// The network that a peer's connections come from, where that is counted.
+    pub(super) fn network_of(&self, peer: &PeerId) -> Option<IpAddr> {
+        self.open.values().find(|open| open.peer == *peer)?.network
+    }
+
     /// Admits a connection, and says which one is to be closed for it. `heard` says when bytes last moved on one.
     pub(super) fn admit(
         &mut self,

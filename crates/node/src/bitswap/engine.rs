@@ -24,6 +24,7 @@ use super::{
     budget::{LATE, Room, Share},
     handler::Heard,
     ledger::URGENT,
+    recent::Recent,
     session::{Ask, Inquiry, Reach, Session, Wanted},
     verify::Verified,
     wire::{Entry, Kind, Message, Version},
@@ -134,8 +135,7 @@ struct Remote {
     share: Arc<Share>,
     /// Wants that it has of us.
     standing: HashSet<Cid>,
-    /// Wants that it had lately, and those before them: to forget one lot at a time costs nothing at each block.
-    before: [HashSet<Cid>; 2],
+    recent: Recent,
     settled: Option<Instant>,
     /// Counts up with every block that came of it: who was useful is asked first.
     useful: u64,
@@ -143,14 +143,11 @@ struct Remote {
 
 impl Remote {
     fn was_asked(&self, name: &Cid) -> bool {
-        self.standing.contains(name) || self.before.iter().any(|lot| lot.contains(name))
+        self.standing.contains(name) || self.recent.contains(name)
     }
 
     fn settle(&mut self, name: &Cid) -> bool {
-        if self.before[0].len() >= REMEMBERED {
-            self.before[1] = std::mem::take(&mut self.before[0]);
-        }
-        self.before[0].insert(*name);
+        self.recent.add(name, REMEMBERED);
         self.settled = Some(Instant::now());
         let was_standing = self.standing.remove(name);
         if self.standing.is_empty() {
@@ -293,7 +290,7 @@ impl Engine {
             connections: Vec::new(),
             share: peer.share.clone(),
             standing: HashSet::new(),
-            before: Default::default(),
+            recent: Recent::default(),
             settled: None,
             useful: 0,
         });

@@ -19,7 +19,7 @@ const PROVIDERS: TableDefinition<&[u8], Vec<Provider>> = TableDefinition::new("p
 /// Key -> when the value ends, and the value.
 const VALUES: TableDefinition<&[u8], (u64, &[u8])> = TableDefinition::new("values");
 /// It is read once, and written in batches.
-const SETTINGS: Settings = Settings { cache_bytes: 4 << 20, quick_repair: false };
+const SETTINGS: Settings = Settings { cache_bytes: 1 << 20, quick_repair: false };
 
 /// What is kept under each key; nothing means that the key is gone.
 #[derive(Default)]

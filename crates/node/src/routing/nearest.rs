@@ -81,12 +81,16 @@ impl<R: Row> Nearest<R> {
         if let Some((_, old)) = self.rows.insert(at, (key, row)) {
             self.bytes -= old.weight();
         }
-        while self.rows.len() > self.room.keys || self.bytes > self.room.bytes {
-            let Some((_, (key, row))) = self.rows.pop_last() else { break };
-            self.bytes -= row.weight();
-            self.changes.add(key);
-        }
+        while (self.rows.len() > self.room.keys || self.bytes > self.room.bytes) && self.drop_farthest() {}
         self.rows.contains_key(&at)
+    }
+
+    /// Drops the row of the farthest key; false where there is none.
+    pub fn drop_farthest(&mut self) -> bool {
+        let Some((_, (key, row))) = self.rows.pop_last() else { return false };
+        self.bytes -= row.weight();
+        self.changes.add(key);
+        true
     }
 
     /// Takes a row out, to be put back or not.

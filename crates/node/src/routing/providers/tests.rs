@@ -89,7 +89,8 @@ fn a_key_has_twenty_providers_and_who_missed_its_repetition_gives_way() {
 fn twenty_sybil_providers_of_a_key_do_not_hide_a_preferred_one_that_comes_later() {
     let (mut providers, now) = (Providers::new(PeerId::random()), Instant::now());
     let [real, stranger] = [(); 2].map(|()| PeerId::random());
-    let mut add = |peer| providers.add_preferred(record(1, peer), now, |peer| *peer == real).is_ok();
+    let sender = || Sender { network: None, is_preferred: |peer: &PeerId| *peer == real };
+    let mut add = |peer| providers.add_from(record(1, peer), now, sender()).is_ok();
     assert!((0..PROVIDERS_OF_A_KEY).all(|_| add(PeerId::random())));
     assert!(!add(stranger) && add(real));
     assert!((0..100).all(|_| !add(PeerId::random())));
@@ -98,7 +99,47 @@ fn twenty_sybil_providers_of_a_key_do_not_hide_a_preferred_one_that_comes_later(
     // One that missed its repetition is still kept before strangers.
     let later = now + HOUR * 30;
     for _ in 0..100 {
-        let _ = providers.add_preferred(record(1, PeerId::random()), later, |peer| *peer == real);
+        let _ = providers.add_from(record(1, PeerId::random()), later, sender());
     }
     assert!(peers(&providers, 1, later).contains(&real));
+}
+
+#[test]
+fn sybil_providers_of_one_network_do_not_hide_a_stranger_from_another_network() {
+    let (mut providers, now) = (Providers::new(PeerId::random()), Instant::now());
+    let mut add = |peer, network: u8| {
+        let sender = Sender { network: Some([192, 0, 2, network].into()), is_preferred: |_: &PeerId| false };
+        providers.add_from(record(1, peer), now, sender).is_ok()
+    };
+    assert!((0..PROVIDERS_OF_A_KEY).all(|_| add(PeerId::random(), 1)));
+    let strangers: Vec<_> = (2..12).map(|network| (PeerId::random(), network)).collect();
+    assert!(strangers.iter().all(|(peer, network)| add(*peer, *network)));
+    assert!((0..100).all(|_| !add(PeerId::random(), 1)), "the crowd comes back");
+    // Nor does a second network with many.
+    for _ in 0..100 {
+        let _ = add(PeerId::random(), 200);
+    }
+    let kept = peers(&providers, 1, now);
+    assert!(strangers.iter().all(|(peer, _)| kept.contains(peer)) && kept.len() == PROVIDERS_OF_A_KEY);
+}
+
+#[test]
+fn records_of_one_provider_share_its_addresses_and_many_providers_are_bounded() {
+    let (mut providers, now) = (Providers::new(PeerId::random()), Instant::now());
+    let peer = PeerId::random();
+    (0..1000).for_each(|n| providers.add(record(n, peer), now).unwrap());
+    assert!(providers.sources.bytes() < 1000, "{}", providers.sources.bytes());
+    let long: Vec<Multiaddr> =
+        (1000..1016).map(|n| format!("/ip4/127.0.0.1/tcp/{n}").parse().unwrap()).collect();
+    for n in 0..20_000 {
+        let addresses = long.clone();
+        let _ = providers.add(ProviderRecord { addresses, ..record(n, PeerId::random()) }, now);
+        assert!(providers.sources.bytes() <= SOURCES_BYTES);
+    }
+    assert!(providers.foreign.iter().count() > 1000);
+    let (mut from, later) = (None, now + LIFETIME);
+    while let Some(last) = providers.sweep(from, later) {
+        from = Some(last);
+    }
+    assert_eq!(providers.sources.bytes(), 0);
 }
