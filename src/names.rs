@@ -312,8 +312,8 @@ fn no_cid(name: &Name, component: &str, why: String) -> Error {
 fn parse_cid(name: &Name, component: &str) -> Result<Cid, Error> {
     Cid::try_from(component).map_err(|e| {
         let why = match component.contains('.') {
-            true => format!("{e}; a domain stands behind ipns/, as in ipns/{component}"),
-            false => format!("{e}; a CIDv1 in small letters, bafy... or bafk..., would be one"),
+            true => format!("{e}; for a domain, use ipns/{component}"),
+            false => format!("{e}; expected a CIDv1 in lower case, bafy... or bafk..."),
         };
         no_cid(name, component, why)
     })
@@ -325,12 +325,10 @@ fn unixfs_cid(name: &Name, component: &str) -> Result<Cid, Error> {
     match cid.codec() {
         RAW | DAG_PB => Ok(cid),
         LIBP2P_KEY => {
-            let why = format!("it is an IPNS key, which stands behind ipns/, as in ipns/{component}");
+            let why = format!("it is an IPNS key: use ipns/{component}");
             Err(no_cid(name, component, why))
         }
-        codec => {
-            Err(no_cid(name, component, format!("codec 0x{codec:x} is that of no file and no directory")))
-        }
+        codec => Err(no_cid(name, component, format!("codec 0x{codec:x} is not a file or directory"))),
     }
 }
 

@@ -106,7 +106,7 @@ pub async fn serve(
         async move {
             loop {
                 if let Err(error) = content.uploads().sweep().await {
-                    tracing::warn!("stale uploads are not removed: {error}");
+                    tracing::warn!("cannot remove stale uploads: {error}");
                 }
                 tokio::time::sleep(SWEEP_EVERY).await;
             }
@@ -243,8 +243,8 @@ fn local(name: &str) -> Result<Name, Refusal> {
         | Err(
             names::Error::UnknownName(_) | names::Error::Unfinished { .. } | names::Error::Misplaced { .. },
         ) => {
-            let why = "what it means is said by a CID or a key, so nothing can be pushed to it";
-            Err(Refusal::denied(format!("{name}: {why}; choose a name that does not begin like it")))
+            let why = "this name is defined by a CID or key";
+            Err(Refusal::denied(format!("{name} is read-only: {why}; push to another name")))
         }
         Err(error) => Err(Refusal::names(error, Wanted::Manifest)),
     }

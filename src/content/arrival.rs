@@ -184,7 +184,7 @@ impl Content {
                 Purpose::Cache => Err(store::Error::NoRoom { size }),
                 Purpose::Read => {
                     drop(file);
-                    tracing::info!(%root, size, "there is no room to keep a file: it is passed on");
+                    tracing::info!(%root, size, "a file does not fit in the cache: streaming it through");
                     store.pass_on(root, size)
                 }
             }

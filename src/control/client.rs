@@ -60,8 +60,10 @@ pub async fn ask(request: Request, offline: Options, mut note: impl FnMut(Note))
                 }
             }
         }
-        Err(e) => Err(Failure::new(format!("the control socket of {}: {e}", offline.data_dir.display()))
-            .hint("the node may be another user's; run the command as that user")),
+        Err(e) => {
+            Err(Failure::new(format!("cannot use the control socket of {}: {e}", offline.data_dir.display()))
+                .hint("run the command as the user that runs the node"))
+        }
     }
 }
 
@@ -82,7 +84,7 @@ async fn over_socket(
     request: Request,
     mut note: impl FnMut(Note),
 ) -> Result<Reply, Failure> {
-    let lost = |e: std::io::Error| Failure::new(format!("the running node hung up: {e}"));
+    let lost = |e: std::io::Error| Failure::new(format!("connection to the running node failed: {e}"));
     let mut json = serde_json::to_vec(&request).map_err(Failure::new)?;
     json.push(b'\n');
     let (answers, mut stream) = stream.into_split();
@@ -100,10 +102,10 @@ async fn over_socket(
             Ok(Line::Done(reply)) => return Ok(reply),
             Ok(Line::Failed(failure)) => return Err(failure),
             Err(error) => {
-                return Err(Failure::new(format!("the running node's answer was not understood ({error})"))
-                    .hint("is it of the same version as this command?"));
+                return Err(Failure::new(format!("cannot parse the reply of the running node: {error}"))
+                    .hint("use the same version of ocipfs for the node and the command"));
             }
         }
     }
-    Err(Failure::new("the running node stopped before it had answered"))
+    Err(Failure::new("the running node stopped before it replied"))
 }

@@ -222,12 +222,13 @@ impl House {
 
     async fn connect(&self, address: &str) -> Result<Reply, Failure> {
         let parsed: Multiaddr = address.parse().map_err(|e| {
-            Failure::new(format!("{address:?} is no multiaddr: {e}"))
-                .hint("an example: /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW...")
+            Failure::new(format!("invalid multiaddr {address:?}: {e}"))
+                .hint("expected for example /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW...")
         })?;
         let peer = self.content().node().connect(&parsed).await.map_err(|e| {
-            Failure::new(e)
-                .hint("is the other node running, and are both public or both in one private swarm?")
+            Failure::new(e).hint(
+                "check that the other node is running, and that both are public or in the same private swarm",
+            )
         })?;
         Ok(Reply::Connected { peer: peer.to_string() })
     }
@@ -269,10 +270,10 @@ impl House {
 fn start_failure(error: ocipfs_node::Error) -> Failure {
     use ocipfs_node::Error::*;
     let hint = match &error {
-        Listen { .. } => "is another node running there? choose other addresses with --swarm-listen",
+        Listen { .. } => "another node may be running there: choose other addresses with --swarm-listen",
         SwarmKey(_) | HalfPrivate { .. } => "see `ocipfs serve --help` on private swarms",
-        NoPeerId(_) => "an address ends in the peer id that `ocipfs swarm id` prints on that node",
-        Identity { .. } => "restore the key from a backup, or move it away: the node then has a new peer id",
+        NoPeerId(_) => "end the address with the peer id that `ocipfs swarm id` prints on that node",
+        Identity { .. } => "restore the key from a backup, or move it away to start with a new peer id",
         _ => return Failure::new(error),
     };
     Failure::new(error).hint(hint)
@@ -280,14 +281,14 @@ fn start_failure(error: ocipfs_node::Error) -> Failure {
 
 fn key_failure(error: ocipfs_node::Error) -> Failure {
     Failure::new(error)
-        .hint("`ocipfs name ls` lists the keys; `ocipfs name key import` takes one of another machine")
+        .hint("`ocipfs name ls` lists the keys; `ocipfs name key import` imports one from another machine")
 }
 
 pub(super) fn store_failure(error: content::StoreError) -> Failure {
     let hint = match &error {
         // It says itself what to do.
         content::StoreError::Earlier(_) | content::StoreError::Newer { .. } => return Failure::new(error),
-        content::StoreError::Full => "make room on the disk, or choose another directory with --data-dir",
+        content::StoreError::Full => "free disk space, or choose another directory with --data-dir",
         _ => "choose another directory with --data-dir, or restore this one from a backup",
     };
     Failure::new(error).hint(hint)
@@ -298,23 +299,23 @@ fn content_failure(error: content::Error) -> Failure {
     let hint = match &error {
         content::Error::Node(Offline(_)) => "start `ocipfs serve` with this node directory, and try again",
         content::Error::Node(NotFound { .. }) => {
-            "dial somebody who has it with `ocipfs swarm connect`, or give serve a --peer"
+            "connect to a peer that has it with `ocipfs swarm connect`, or start serve with --peer"
         }
         content::Error::Node(Unanswered { .. }) => {
             "try again, or give the peers more time with --find-timeout"
         }
-        content::Error::Stalled { .. } => "try again: what came so far is kept",
+        content::Error::Stalled { .. } => "try again: the download resumes where it stopped",
         content::Error::Quota { .. } => {
-            "remove what is not needed (`ocipfs repo rm` or `repo gc --untagged` for what was pushed, else `store unpin`, `layer rm`, `image rm`, then `store gc`), or raise --max-size"
+            "remove pushed images (`ocipfs repo rm`, `repo gc --untagged`) or other content (`store unpin`, `layer rm`, `image rm`, then `store gc`), or raise --max-size"
         }
         content::Error::Full => {
-            "make room on the disk: `ocipfs repo rm`, `repo gc --untagged` or `layer rm` removes content"
+            "free disk space: `ocipfs repo rm`, `repo gc --untagged` and `layer rm` remove content"
         }
         content::Error::NotAFile { .. } | content::Error::NoEntry { .. } => {
-            "name a file in the directory: <cid>/<file>"
+            "give a file in the directory: <cid>/<file>"
         }
         content::Error::TooLarge { .. } => {
-            "give a reference as `layer add` printed it; a layer's own CID is added with ipfs://<cid>"
+            "give a reference printed by `layer add`; to add a layer by its own CID, use ipfs://<cid>"
         }
         _ => return Failure::new(error),
     };

@@ -38,7 +38,7 @@ impl Read for Input {
         while self.open.is_empty() && !self.ended {
             match self.chunks.blocking_recv() {
                 Some(chunk) => self.open = chunk?,
-                None => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the client went away")),
+                None => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the client disconnected")),
             }
             self.ended = self.open.is_empty();
         }

@@ -205,8 +205,8 @@ impl House {
         let (node, name) = (self.content().node(), parse_name(text)?);
         let followed = self.resolver().followed();
         if followed.is_settled(&name) {
-            let failure = Failure::new(format!("{name} is followed because `serve` is told so"));
-            return Err(failure.hint("take it out of --follow, OCIPFS_FOLLOW or the settings file"));
+            let failure = Failure::new(format!("{name} is followed by configuration"));
+            return Err(failure.hint("remove it from --follow, OCIPFS_FOLLOW or the settings file"));
         }
         let changed = node.unfollow(name).await.map_err(Failure::new)?;
         followed.refresh(node).await.map_err(Failure::new)?;
@@ -285,7 +285,7 @@ impl House {
         let node = self.content().node();
         let path: ipns::Path = target.parse().map_err(|error: ipns::Error| {
             Failure::new(error)
-                .hint("give what the name shall mean: /ipfs/<cid>[/path], a CID, or /ipns/<name>[/path]")
+                .hint("give the target of the name: /ipfs/<cid>[/path], a CID, or /ipns/<name>[/path]")
         })?;
         let (key, name) = node.name_key(word).await.map_err(Failure::new)?;
         let published = node.publish(&key, &path.to_string(), ttl).await.map_err(Failure::new)?;
@@ -334,7 +334,7 @@ fn key_failure(error: ocipfs_node::Error) -> Failure {
             "export it with `ocipfs name key export`, or `ipfs key export --format=libp2p-protobuf-cleartext`"
         }
         ocipfs_node::Error::NoKey(_) => "`ocipfs name ls` lists the keys",
-        ocipfs_node::Error::KeyExists(_) => "choose another word: a key is never overwritten",
+        ocipfs_node::Error::KeyExists(_) => "choose another key name: keys are never overwritten",
         _ => return Failure::new(error),
     };
     Failure::new(error).hint(hint)
@@ -347,7 +347,7 @@ fn resolve_failure(error: ipns::Error) -> Failure {
             "no peer is connected: see `ocipfs swarm peers`, and dial one with `ocipfs swarm connect`"
         }
         ipns::Error::Node(Dns { .. }) => {
-            "start `ocipfs serve` if it does not run; another server is asked with --dns-resolver"
+            "start `ocipfs serve` if it is not running; choose another DNS server with --dns-resolver"
         }
         ipns::Error::NoName(_) => "`ocipfs name ls` lists this node's own names and their keys",
         _ => return Failure::new(error),

@@ -52,7 +52,7 @@ impl Server {
             path.parent().filter(|_| socket::is_elsewhere(data_dir)).map(|parent| parent.to_path_buf());
         if let Some(dir) = &own_dir {
             tracing::info!(
-                "the node directory's path is too long for a socket; commands are taken at {}",
+                "the node directory's path is too long for a socket; listening for commands at {}",
                 path.display()
             );
             fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
@@ -97,8 +97,8 @@ async fn answer(house: House, stream: UnixStream) {
                 chunks.map(|chunks| tokio::spawn(input::receive(input, chunks)));
                 house.handle_with(request, body, notes).await
             }
-            Err(error) => Err(Failure::new(format!("the running node does not know this request ({error})"))
-                .hint("is it of the same version as this command?")),
+            Err(error) => Err(Failure::new(format!("request unknown to the running node: {error}"))
+                .hint("use the same version of ocipfs for the node and the command")),
         }
     };
     let mut work = std::pin::pin!(work);

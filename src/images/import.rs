@@ -47,7 +47,7 @@ pub enum Error {
     #[error(transparent)]
     Content(#[from] content::Error),
     /// The reading thread is gone.
-    #[error("reading was broken off")]
+    #[error("read aborted")]
     BrokenOff,
 }
 
@@ -77,7 +77,9 @@ impl FromStr for Form {
             "layout" => Ok(Self::Layout),
             "descriptor" => Ok(Self::Descriptor),
             "dockerized" => Ok(Self::Dockerized),
-            _ => Err(format!("no form {text:?}: `layout`, `descriptor` and `dockerized` are known")),
+            _ => Err(format!(
+                "unknown import format {text:?}: expected `layout`, `descriptor` or `dockerized`"
+            )),
         }
     }
 }

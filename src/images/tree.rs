@@ -85,7 +85,7 @@ impl<'a> Tree<'a> {
     ) -> Result<Self, Error> {
         let refused = |why: String| Error::NoDescriptor { at: at.clone(), why };
         if file.size > MAX_DESCRIPTOR {
-            let why = format!("it has {} bytes, and a descriptor at most {MAX_DESCRIPTOR}", file.size);
+            let why = format!("too large for a descriptor: {} bytes, limit {MAX_DESCRIPTOR}", file.size);
             return Err(refused(why));
         }
         let bytes = content.read(at, MAX_DESCRIPTOR).await?;
@@ -201,20 +201,20 @@ struct Kind {
 /// Reads the descriptor that stands for an image; why it is none, otherwise.
 fn parse(bytes: &[u8], cid: &ocipfs_node::Cid) -> Result<Descriptor, String> {
     if !bytes.trim_ascii_start().starts_with(b"{") {
-        return Err("not its JSON (it is no object)".into());
+        return Err("invalid JSON: expected an object".into());
     }
-    let kind: Kind = serde_json::from_slice(bytes).map_err(|e| format!("not its JSON ({e})"))?;
+    let kind: Kind = serde_json::from_slice(bytes).map_err(|e| format!("invalid JSON: {e}"))?;
     if kind.media_type.is_some_and(|kind| kind == media_type::OCIPFS_LAYER_MANIFEST) {
-        return Err(format!("it is a layer manifest, which is pulled as layer/{cid}"));
+        return Err(format!("it is a layer manifest: pull layer/{cid}"));
     }
     let root: Descriptor = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
     let place = Place::from(&root);
     if !place.leads_on() {
-        return Err(format!("its media type {} is that of no manifest and no index", root.media_type));
+        return Err(format!("media type {} is not a manifest or index", root.media_type));
     }
     match place.urls.at.is_some() {
         true => Ok(root),
-        false => Err("it has no url ipfs://<cid>".into()),
+        false => Err("it has no url of the form ipfs://<cid>".into()),
     }
 }
 
@@ -252,9 +252,9 @@ mod tests {
             (json!({}), "mediaType"),
             (with("digest", json!("md5:00")), "md5"),
             (with("size", json!(-1)), "size"),
-            (with("urls", json!([])), "no url ipfs://<cid>"),
-            (with("urls", json!(["https://example.org"])), "no url ipfs://<cid>"),
-            (with("mediaType", json!(media_type::OCI_CONFIG)), "of no manifest and no index"),
+            (with("urls", json!([])), "no url of the form ipfs://<cid>"),
+            (with("urls", json!(["https://example.org"])), "no url of the form ipfs://<cid>"),
+            (with("mediaType", json!(media_type::OCI_CONFIG)), "not a manifest or index"),
             (with("mediaType", json!(media_type::OCIPFS_LAYER_MANIFEST)), &format!("layer/{CID}")),
         ] {
             let why = read(&value).unwrap_err();

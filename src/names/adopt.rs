@@ -112,7 +112,7 @@ impl Resolver {
             let document = match followed::manifest(self, name, &reference).await {
                 Ok(document) => document,
                 Err(error) => {
-                    tracing::debug!(repository = %name, %digest, %error, "a manifest of an index is not adopted");
+                    tracing::debug!(repository = %name, %digest, %error, "cannot adopt a manifest of an index");
                     continue;
                 }
             };
@@ -143,7 +143,7 @@ impl Resolver {
                 Ok(Source::Stored(blob)) => blob,
                 Ok(Source::Made(_)) => continue,
                 Err(error) => {
-                    tracing::debug!(repository = %name, %digest, %error, "a blob is not adopted");
+                    tracing::debug!(repository = %name, %digest, %error, "cannot adopt a blob");
                     continue;
                 }
             };

@@ -22,7 +22,7 @@ pub fn parse(component: &str) -> Option<Result<Cid, String>> {
     match Cid::try_from(format!("{multibase}{component}")) {
         Ok(cid) if component.len() == length => Some(Ok(cid)),
         _ if component.len() > MEANT => {
-            Some(Err(format!("{length} characters, {base} of the 34 bytes of a CIDv0, would be one")))
+            Some(Err(format!("expected {length} characters, {base} of the 34 bytes of a CIDv0")))
         }
         _ => None,
     }

@@ -144,7 +144,7 @@ impl Followed {
         match following.await {
             Ok(target) => Some(target.at),
             Err(error) => {
-                tracing::warn!(%name, %error, "a followed name leads nowhere");
+                tracing::warn!(%name, %error, "cannot resolve a followed name");
                 None
             }
         }

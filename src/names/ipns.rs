@@ -25,13 +25,13 @@ const REMEMBERED: usize = 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Neither `/ipfs/<cid>...` nor `/ipns/<name>...`.
-    #[error("{0:?} is no path: it should be /ipfs/<cid>[/path] or /ipns/<name>[/path]")]
+    #[error("invalid path {0:?}: expected /ipfs/<cid>[/path] or /ipns/<name>[/path]")]
     NoPath(String),
     /// What should be a name is none.
     #[error(transparent)]
     NoName(#[from] ocipfs_node::NotAName),
     /// Names lead to names without an end.
-    #[error("{0} leads through more than {DEEPEST} names")]
+    #[error("{0} resolves through more than {DEEPEST} names")]
     TooDeep(Pointer),
     /// What the name leads to is no path below a CID.
     #[error("{name} leads to {value:?}: {why}")]

@@ -46,7 +46,7 @@ impl Local<'_> {
             return Ok(Error::UnknownName(self.name.clone()));
         }
         let tags: Vec<String> = tags.into_iter().map(|(tag, _)| tag.to_string()).collect();
-        let instead = if tags.is_empty() { "a manifest that is pushed".into() } else { tags.join(" or ") };
+        let instead = if tags.is_empty() { "a tag, but it has none".into() } else { tags.join(" or ") };
         Ok(Error::UnknownReference { name: self.name.clone(), reference: reference.clone(), instead })
     }
 

@@ -177,7 +177,7 @@ impl Path<'_> {
 pub fn listed(tags: &[Tag]) -> String {
     let shown: Vec<&str> = tags.iter().take(LISTED).map(Tag::as_str).collect();
     match (shown.is_empty(), tags.len() - shown.len()) {
-        (true, _) => "it has no tags, so a digest".into(),
+        (true, _) => "a digest, since it has no tags".into(),
         (false, 0) => shown.join(" or "),
         (false, more) => format!("{} or one of {more} more", shown.join(" or ")),
     }
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn the_tags_there_are_are_listed_up_to_a_bound() {
         let tags: Vec<Tag> = (100..125).map(|n| format!("v{n}").parse().unwrap()).collect();
-        assert_eq!(listed(&[]), "it has no tags, so a digest");
+        assert_eq!(listed(&[]), "a digest, since it has no tags");
         assert_eq!(listed(&tags[..2]), "v100 or v101");
         let many = listed(&tags);
         assert!(many.starts_with("v100 or v101") && many.ends_with("v119 or one of 5 more"), "{many}");

@@ -41,7 +41,7 @@ impl FromStr for Prefetch {
             "none" => Ok(Self::None),
             "manifests" => Ok(Self::Manifests),
             "all" => Ok(Self::All),
-            _ => Err(format!("no such policy {text:?}: `none`, `manifests` and `all` are known")),
+            _ => Err(format!("invalid prefetch policy {text:?}: expected `none`, `manifests` or `all`")),
         }
     }
 }
@@ -95,7 +95,7 @@ pub async fn run(resolver: Resolver, policy: Prefetch, stop: CancellationToken) 
         });
         let forgotten = resolver.followed().forget_others(resolver.content()).await;
         if let Err(error) = &forgotten {
-            tracing::warn!(%error, "a name that is not followed any more is not released yet");
+            tracing::warn!(%error, "cannot release an unfollowed name");
         }
         for name in names {
             tasks.entry(name).or_insert_with(|| {
@@ -115,7 +115,7 @@ pub async fn run(resolver: Resolver, policy: Prefetch, stop: CancellationToken) 
 /// Fetches what one name means, again and again.
 async fn follow(resolver: Resolver, name: Name, policy: Prefetch) {
     if let Err(error) = announce::announce(&resolver, &name).await {
-        tracing::warn!(%name, %error, "not all that is here of a followed name is announced");
+        tracing::warn!(%name, %error, "cannot announce all content of a followed name");
     }
     if policy == Prefetch::None {
         return;
@@ -190,7 +190,7 @@ async fn fetch(resolver: &Resolver, name: &Name, policy: Prefetch) -> bool {
         Err(error) => (Default::default(), Some(error.to_string())),
     };
     if let Some(why) = &why {
-        tracing::debug!(%name, %root, why, "not all of a followed name could be fetched, will try again");
+        tracing::debug!(%name, %root, why, "prefetch of a followed name is incomplete, will try again");
     }
     let is_whole = why.is_none();
     followed.set_fetching(name, Fetching { root: *root.root(), sequence: head.sequence, missing, why });

@@ -55,7 +55,7 @@ pub async fn whole(
             Ok(Some(Ok(part))) => all.extend_from_slice(&part),
             Ok(Some(Err(error))) => return Err(Refusal::body(error)),
             Ok(None) => return Ok(all.freeze()),
-            Err(_) => return Err(Refusal::body(format!("nothing came for {} s", stall.as_secs()))),
+            Err(_) => return Err(Refusal::body(format!("no bytes received for {} s", stall.as_secs()))),
         }
         if all.len() as u64 > limit {
             return Err(Refusal::too_large(limit));

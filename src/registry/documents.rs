@@ -33,7 +33,7 @@ pub async fn count(State(documents): State<Documents>, answer: Response) -> Resu
     let Some(length) = length.filter(|length| *length > SHORT_BYTES) else { return Ok(answer) };
     let units = u32::try_from(length).unwrap_or(u32::MAX);
     let Ok(room) = documents.0.try_acquire_many_owned(units) else {
-        return Err(Refusal::busy("other clients do not read what they asked for: try again later"));
+        return Err(Refusal::busy("too many responses are waiting for slow clients: try again later"));
     };
     let (parts, body) = answer.into_parts();
     // It is in memory already.

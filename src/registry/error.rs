@@ -54,12 +54,12 @@ impl Refusal {
     pub fn no_endpoint() -> Self {
         let known = "manifests/<reference>, blobs/<digest>, blobs/uploads/, tags/list and referrers/<digest> below \
                      /v2/<name>/, and /v2/_catalog";
-        Self::new(StatusCode::NOT_FOUND, "UNSUPPORTED", format!("no such endpoint: {known} are served"))
+        Self::new(StatusCode::NOT_FOUND, "UNSUPPORTED", format!("unknown endpoint: expected {known}"))
     }
 
     /// RFC 9110, section 15.5.6.
     pub fn method(method: &Method, allowed: &str) -> Self {
-        let message = format!("{method} is not taken here: {allowed} are");
+        let message = format!("method {method} not allowed: expected {allowed}");
         let refusal = Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message);
         refusal.with(header::ALLOW, allowed)
     }
@@ -71,8 +71,7 @@ impl Refusal {
     /// A request that a page in a browser sent, which this header says.
     pub fn page(header: &str) -> Self {
         let message = format!(
-            "a page in a browser may not use this registry (the request has the header {header:?}); use a registry client, \
-             or open the address yourself"
+            "requests from web pages are not allowed (the request has the header {header:?}): use a registry client, or open the address directly"
         );
         Self::denied(message)
     }
@@ -80,8 +79,7 @@ impl Refusal {
     /// A change by a client that is not known to be on this machine, where there are no users.
     pub fn needs_users(why: &Remote) -> Self {
         let message = format!(
-            "pushes and deletions need a login here ({why}), and there are no users: start serve with --htpasswd FILE, \
-             which `htpasswd -B` makes"
+            "pushes and deletions require a login ({why}), and there are no users: start serve with --htpasswd FILE, created with `htpasswd -B`"
         );
         Self::denied(message)
     }
@@ -91,8 +89,7 @@ impl Refusal {
         let host: String =
             host.chars().take(MAX_SHOWN_HOST).map(|c| if c.is_ascii() { c } else { '?' }).collect();
         let message = format!(
-            "the host {host:?} is not a name of this registry, which listens on loopback: ask for localhost, or start serve \
-             with --public-url URL where clients reach it by that name"
+            "host {host:?} is not a name of this registry, which listens on loopback: use localhost, or start serve with --public-url URL if clients reach it by that name"
         );
         Self::new(StatusCode::MISDIRECTED_REQUEST, "DENIED", message)
     }
@@ -106,36 +103,35 @@ impl Refusal {
 
     /// With the challenge to fetch a token (RFC 6750), or to send a name and a password (RFC 7617).
     pub fn unauthorized(challenge: Option<String>) -> Self {
-        let message =
-            "this needs the name and password of a user of this registry: log in with `docker login`";
+        let message = "authentication required: log in with `docker login`";
         let refusal = Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message);
         let basic = || "Basic realm=\"ocipfs\", charset=\"UTF-8\"".into();
         refusal.with(header::WWW_AUTHENTICATE, challenge.unwrap_or_else(basic))
     }
 
     pub fn no_digest() -> Self {
-        let message = "an upload ends with its digest: ?digest=sha256:<hex>";
+        let message = "missing digest: expected ?digest=sha256:<hex>";
         Self::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", message)
     }
 
     pub fn digest_differs(found: &Digest, expected: &Digest) -> Self {
-        let message = format!("the digest of what was sent is {found}, not {expected}");
+        let message = format!("digest mismatch: expected {expected}, found {found}");
         Self::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", message)
     }
 
     pub fn unknown_upload(id: &str) -> Self {
-        let message = format!("no upload {id:?} is under way in this repository: begin it anew");
+        let message = format!("unknown upload {id:?} in this repository: start a new one");
         Self::new(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN", message)
     }
 
     /// A part that does not begin where the upload ends.
     pub fn out_of_order(begins: u64, length: u64) -> Self {
-        let message = format!("the part begins at byte {begins}, and the upload goes on at {length}");
+        let message = format!("invalid offset: the part begins at byte {begins}, expected {length}");
         Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID", message)
     }
 
     pub fn content_range(text: &str) -> Self {
-        let message = format!("Content-Range {text:?} is no part of an upload: <first>-<last> would be");
+        let message = format!("invalid Content-Range {text:?}: expected <first>-<last>");
         Self::new(StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID", message)
     }
 
@@ -144,17 +140,17 @@ impl Refusal {
     }
 
     pub fn too_large(limit: u64) -> Self {
-        let message = format!("a manifest has at most {limit} bytes");
+        let message = format!("manifest is too large: the limit is {limit} bytes");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", message)
     }
 
     pub fn too_many_tags(limit: usize) -> Self {
-        let message = format!("a push sets at most {limit} tags");
+        let message = format!("too many tags: a push sets at most {limit}");
         Self::new(StatusCode::URI_TOO_LONG, "TAG_INVALID", message)
     }
 
     pub fn body(error: impl std::fmt::Display) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "SIZE_INVALID", format!("the body did not come whole: {error}"))
+        Self::new(StatusCode::BAD_REQUEST, "SIZE_INVALID", format!("request body was truncated: {error}"))
     }
 
     pub fn manifest(why: impl std::fmt::Display) -> Self {
@@ -164,12 +160,13 @@ impl Refusal {
     /// Blobs that were not pushed before the manifest that needs them.
     pub fn missing(name: &Name, digests: &[Digest]) -> Self {
         let texts: Vec<String> = digests.iter().map(ToString::to_string).collect();
-        let message = format!("{name} has no {}: push the blobs of a manifest before it", texts.join(", "));
+        let message =
+            format!("{name} has no {}: push the blobs of a manifest before the manifest", texts.join(", "));
         Self::new(StatusCode::NOT_FOUND, "MANIFEST_BLOB_UNKNOWN", message)
     }
 
     pub fn unknown_manifest(name: &Name, reference: &Reference) -> Self {
-        let message = format!("{name} has no {reference}");
+        let message = format!("manifest {reference} unknown to {name}");
         Self::new(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", message)
     }
 
@@ -182,11 +179,10 @@ impl Refusal {
     }
 
     pub fn unknown_blob(name: &Name, digest: &Digest) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", format!("{name} has no blob {digest}"))
+        Self::new(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", format!("blob {digest} unknown to {name}"))
     }
 
-    /// The same with a header.
-    /// The same where a 404 would mean something else: nobody who has it answered.
+    /// Replaces a 404 by 504: a provider exists, but did not answer.
     pub fn not_answered(self) -> Self {
         match self.status {
             StatusCode::NOT_FOUND => Self { status: StatusCode::GATEWAY_TIMEOUT, ..self },
@@ -194,6 +190,7 @@ impl Refusal {
         }
     }
 
+    /// Adds a header.
     pub fn with(self, name: HeaderName, value: impl ToString) -> Self {
         Self { headers: [self.headers, vec![(name, value.to_string())]].concat(), ..self }
     }
@@ -233,7 +230,7 @@ impl Refusal {
 fn advice(error: &content::Error) -> &'static str {
     match error {
         content::Error::Quota { .. } | content::Error::Full => {
-            "; on the node, `ocipfs repo rm` and `ocipfs repo gc --untagged` remove what was pushed"
+            "; on the node, `ocipfs repo rm` and `ocipfs repo gc --untagged` remove pushed images"
         }
         _ => "",
     }

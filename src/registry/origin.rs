@@ -64,7 +64,7 @@ pub enum Remote {
     #[error("the header {0:?} says that a proxy forwarded the request")]
     Forwarded(String),
     /// It was sent to another name.
-    #[error("the Host header names no loopback address")]
+    #[error("the Host header is not a loopback address")]
     Host,
 }
 

@@ -84,7 +84,7 @@ async fn is_adopted(registry: &Registry, from: &Name, digest: &Digest) -> bool {
     match registry.resolver.adopt_blob(from, digest).await {
         Ok(adopted) => adopted.piece(digest).is_some(),
         Err(error) => {
-            tracing::debug!(repository = %from, %digest, %error, "a blob is not mounted from a followed repository");
+            tracing::debug!(repository = %from, %digest, %error, "cannot mount a blob from a followed repository");
             false
         }
     }
@@ -190,7 +190,7 @@ async fn take(
     let length = last - first + 1;
     if body::length(headers).is_some_and(|said| said != length) {
         return Err(Refusal::size(format!(
-            "Content-Range {text} has {length} bytes, and the body has others"
+            "Content-Range {text} covers {length} bytes, but the body has another length"
         )));
     }
     upload.take(body).await?;
@@ -199,7 +199,7 @@ async fn take(
         false => {
             let came = upload.length() - before;
             Err(Refusal::size(format!(
-                "{came} bytes came for Content-Range {text}: ask how far the upload is"
+                "received {came} bytes for Content-Range {text}: query the offset of the upload and resume"
             )))
         }
     }

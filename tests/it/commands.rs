@@ -87,7 +87,7 @@ async fn a_node_directory_with_a_long_path_takes_commands_as_others_do() {
     assert!(reference.starts_with(node.registry()), "the running node answered: {reference}");
     assert_eq!(node.status()["layers"], 1);
     let log = node.log();
-    let socket = log.split("commands are taken at ").nth(1).and_then(|rest| rest.lines().next()).unwrap();
+    let socket = log.split("listening for commands at ").nth(1).and_then(|rest| rest.lines().next()).unwrap();
     let socket = std::path::Path::new(socket.trim());
     assert!(socket.exists(), "{socket:?}");
     assert!(node.stop().success());

@@ -234,7 +234,7 @@ async fn names_are_followed_and_unfollowed_by_command() {
     node.command(&["name", "follow", "nonsense"]).failed(1, &["is no IPNS name"]);
     node.command(&["name", "key", "export", "none", "/dev/null"]).failed(1, &["has no key \"none\""]);
     let told = Serve::start(&["--follow", &name]);
-    told.command(&["name", "unfollow", &name]).failed(1, &["because `serve` is told so"]);
+    told.command(&["name", "unfollow", &name]).failed(1, &["is followed by configuration"]);
 }
 
 async fn what_is_pushed_stays_published_over_a_kill() {

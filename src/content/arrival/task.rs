@@ -310,7 +310,7 @@ impl Task {
         }
         tokio::task::spawn_blocking(move || {
             if let Err(error) = file.checkpoint() {
-                tracing::warn!("what came so far may have to be fetched again after a crash: {error}");
+                tracing::warn!("cannot checkpoint a download: {error}");
             }
         })
     }
@@ -357,10 +357,10 @@ fn write(
     let unit = Unit::decode(&cid, bytes.clone())?;
     let size = unit.size();
     let (kind, Unit::File { data, children }) = (unit.kind(), unit) else {
-        return Err(Error::Corrupt { cid, why: "a directory or link where a part of a file belongs".into() });
+        return Err(Error::Corrupt { cid, why: "expected part of a file, found a directory or link".into() });
     };
     if let Some(place) = places.iter().find(|place| place.length != size) {
-        let why = format!("{kind} of {size} bytes where a file's part of {} belongs", place.length);
+        let why = format!("expected a file part of {} bytes, found {kind} of {size} bytes", place.length);
         return Err(Error::Corrupt { cid, why });
     }
     // What was folded and came again is kept already.

@@ -39,7 +39,7 @@ impl Fetcher {
             return self.keep(Block { cid: root, data: Bytes::new() });
         }
         if !is_trusted_cid(&root) {
-            let why = format!("hash function 0x{:x} is not trusted", root.hash().code());
+            let why = format!("untrusted hash function 0x{:x}", root.hash().code());
             return Err(Error::Corrupt { cid: root, why });
         }
         let patience = self.content.settings().find_timeout;

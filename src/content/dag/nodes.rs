@@ -129,7 +129,7 @@ impl Nodes {
 async fn keep(content: &Content, blocks: Vec<Block>) -> Result<(), Error> {
     match content.put_fetched(blocks).await {
         Err(error @ (Error::Quota { .. } | Error::Full)) => {
-            tracing::debug!("nodes that came are not kept: {error}");
+            tracing::debug!("cannot store fetched nodes: {error}");
             Ok(())
         }
         kept => kept,

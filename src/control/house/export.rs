@@ -90,7 +90,9 @@ impl House {
             };
             if blob.size != *size {
                 let has = blob.size;
-                return Err(Failure::new(format!("{digest} has {has} bytes, and its image says {size}")));
+                return Err(Failure::new(format!(
+                    "size mismatch of {digest}: expected {size} bytes, found {has}"
+                )));
             }
             let mut reader = self.content().open(&blob, 0..blob.size).await.map_err(content_failure)?;
             target.file(&blob_path(digest), blob.size).await.map_err(failed)?;
@@ -143,7 +145,7 @@ impl House {
                         if waiting.len() == before {
                             return Err(names_failure(error));
                         }
-                        let text = format!("{digest} is not exported: {error}");
+                        let text = format!("skipped {digest}: {error}");
                         let _ = notes.send(Note::Warning(text));
                     }
                 }
@@ -195,9 +197,9 @@ fn single(image: &Image) -> Result<&Manifest, Failure> {
     };
     chosen.map(|(_, manifest)| manifest).ok_or_else(|| {
         Failure::new(format!(
-            "the image has no linux/{architecture}, and a docker archive holds one platform"
+            "the image has no linux/{architecture}, and a docker archive holds a single platform"
         ))
-        .hint("use --format oci-archive, which holds them all")
+        .hint("use --format oci-archive, which holds all platforms")
     })
 }
 
@@ -226,7 +228,7 @@ async fn write(target: &mut Target, path: &str, bytes: Bytes) -> io::Result<()> 
 fn unwritable(dest: &Path, error: io::Error) -> Failure {
     let failure = Failure::new(format!("cannot write {}: {error}", dest.display()));
     match error.kind() {
-        io::ErrorKind::AlreadyExists => failure.hint("name a file or a folder that is not there yet"),
+        io::ErrorKind::AlreadyExists => failure.hint("give a file or a folder that does not exist yet"),
         _ => failure,
     }
 }

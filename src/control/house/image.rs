@@ -72,7 +72,7 @@ impl House {
         let source = match (path, input) {
             (Some(path), _) => Source::Path(path),
             (None, Some(input)) => Source::Stream(Box::new(input)),
-            (None, None) => return Err(Failure::new("there is no input to import from")),
+            (None, None) => return Err(Failure::new("no input to import from")),
         };
         let progress = {
             let notes = notes.clone();
@@ -157,8 +157,8 @@ impl House {
             None => None,
         };
         held.ok_or_else(|| {
-            Failure::new(format!("no image {name} was imported here"))
-                .hint("`ocipfs image ls` lists what was imported")
+            Failure::new(format!("image {name} not found among the imported images"))
+                .hint("`ocipfs image ls` lists the imported images")
         })
     }
 
@@ -167,8 +167,8 @@ impl House {
         let registry = format!("{}/", self.0.registry);
         let text = text.strip_prefix(&registry).unwrap_or_else(|| archive::without_registry(text));
         let refused = |e: &dyn std::fmt::Display| {
-            Failure::new(format!("{text:?} is no reference: {e}"))
-                .hint("give a reference as `ocipfs image import` printed it")
+            Failure::new(format!("invalid reference {text:?}: {e}"))
+                .hint("give a reference printed by `ocipfs image import`")
         };
         let (rest, digest) = text.split_once('@').map_or((text, None), |(rest, digest)| (rest, Some(digest)));
         let (name, tag) = rest.split_once(':').map_or((rest, "latest"), |(name, tag)| (name, tag));
@@ -202,7 +202,7 @@ fn info(registry: &str, image: &Imported) -> ImageInfo {
 
 fn called(text: &str) -> Result<(Name, Option<Tag>), Failure> {
     archive::split(text)
-        .map_err(|e| Failure::new(e).hint("a name is lower-case: `foo`, `foo:1.0`, `org/foo`"))
+        .map_err(|e| Failure::new(e).hint("names are lower case: `foo`, `foo:1.0`, `org/foo`"))
 }
 
 /// The file's own name, where it can be one.
@@ -230,20 +230,18 @@ fn import_failure(error: import::Error) -> Failure {
             };
         }
         import::Error::Archive(error) => match error {
-            Read { .. } => "give a file, a folder, or - for the standard input",
+            Read { .. } => "give a file, a folder, or - for standard input",
             Unknown(_) => {
                 "`docker save`, `podman save` and `skopeo copy oci-archive:` write archives; \
                  a layer's tar is added with `ocipfs layer add`"
             }
-            Truncated(_) => "write or copy the archive again: it is not whole",
-            Missing { .. } | Lie { .. } => {
-                "save the image again: the archive is damaged, or was changed by hand"
-            }
-            Name { .. } => "call the image otherwise with --name",
+            Truncated(_) => "create or copy the archive again: it is truncated",
+            Missing { .. } | Lie { .. } => "save the image again: the archive is damaged, or was edited",
+            Name { .. } => "choose another name with --name",
             _ => return Failure::new(error),
         },
         import::Error::Names(_) => "give --name without a tag, or save the images one by one",
-        import::Error::Form { .. } => "use --as layout, which takes every image",
+        import::Error::Form { .. } => "use --as layout, which accepts every image",
         import::Error::BrokenOff => return Failure::new(error),
     };
     Failure::new(error).hint(hint)

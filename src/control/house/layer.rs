@@ -12,9 +12,10 @@ use crate::{
     images::layer::{self, Image, Index, Layer, LayerDocument, LayerManifest, add, join},
 };
 
-const OLD_DOCKER: &str = "the layer is compressed with zstd, which Docker before 23 does not unpack; use gzip where such clients pull";
+const OLD_DOCKER: &str =
+    "the layer is compressed with zstd, which Docker before 23 cannot unpack; use gzip for such clients";
 const AS_PRINTED: &str =
-    "give a reference as `layer add` printed it; a layer's own CID is added with ipfs://<cid>";
+    "give a reference printed by `layer add`; to add a layer by its own CID, use ipfs://<cid>";
 
 impl House {
     pub(super) async fn layer(&self, request: LayerRequest, notes: Notes) -> Result<Reply, Failure> {
@@ -96,7 +97,10 @@ impl House {
         let parts = references.iter().map(|text| parse_reference(text)).collect::<Result<Vec<_>, _>>()?;
         let joined = join::join(self.content(), &parts, profile).await.map_err(join_failure)?;
         if joined.missing > 0 {
-            let text = format!("{} of the layers are not here, and stay where they are", joined.missing);
+            let text = format!(
+                "{} of the layers are not stored here, and are fetched from their peers when they are pulled",
+                joined.missing
+            );
             let _ = notes.send(Note::Warning(text));
         }
         Ok(self.added(&joined.cid, &joined.document))
@@ -130,8 +134,8 @@ impl House {
         let cid = parse_reference(reference)?;
         match self.content().release(&cid).await.map_err(content_failure)? {
             true => Ok(Reply::Removed { cid: cid.to_string() }),
-            false => Err(Failure::new(format!("no layer {cid} is kept here"))
-                .hint("`ocipfs layer inspect` tells what a reference means and whether it is kept")),
+            false => Err(Failure::new(format!("layer {cid} not found among the added layers"))
+                .hint("`ocipfs layer inspect` shows a reference's layers, and whether they are stored")),
         }
     }
 }
@@ -158,7 +162,7 @@ fn size_of(source: &Source) -> Option<u64> {
 
 fn parse_path(text: &str) -> Result<CidPath, Failure> {
     text.parse().map_err(|e: content::PathError| {
-        Failure::new(e).hint("a layer on IPFS is given as ipfs://<cid> or ipfs://<cid>/<file>")
+        Failure::new(e).hint("give a layer on IPFS as ipfs://<cid> or ipfs://<cid>/<file>")
     })
 }
 
@@ -167,8 +171,8 @@ fn parse_reference(text: &str) -> Result<Cid, Failure> {
     let name = text.split_once("layer/").map_or(text, |(_, name)| name);
     let cid = name.split([':', '@']).next().unwrap_or_default();
     let cid = Cid::from_str(cid).map_err(|e| {
-        Failure::new(format!("{text:?} is no layer: {e}"))
-            .hint("give a reference as `layer add` printed it, or its CID")
+        Failure::new(format!("invalid layer reference {text:?}: {e}"))
+            .hint("give a reference printed by `layer add`, or its CID")
     })?;
     Ok(Cid::new_v1(cid.codec(), *cid.hash()))
 }
@@ -185,7 +189,7 @@ fn add_failure(error: add::Error) -> Failure {
             Failure::new(error).hint("move or link it to a path whose last component is its name")
         }
         add::Error::Pack(_) => {
-            Failure::new(error).hint("a folder is packed when all in it can be read, and holds no socket")
+            Failure::new(error).hint("every file in the folder must be readable, and none may be a socket")
         }
         add::Error::BrokenOff => Failure::new(error),
     }

@@ -114,9 +114,10 @@ fn parse_name(text: &str) -> Result<Name, Failure> {
 }
 
 fn unknown(what: &impl ToString) -> Failure {
-    let message = format!("{} was not pushed here", what.to_string());
-    Failure::new(message)
-        .hint("`ocipfs repo ls` lists the repositories, `ocipfs repo inspect NAME` what is in one")
+    let message = format!("{} not found among the pushed repositories", what.to_string());
+    Failure::new(message).hint(
+        "`ocipfs repo ls` lists the repositories, `ocipfs repo inspect NAME` the tags and manifests of one",
+    )
 }
 
 fn info(name: &Name, summary: Summary) -> RepoInfo {

@@ -105,7 +105,7 @@ impl House {
             root.get_or_insert(*blob.at.root());
             roots.extend(blob.holder.into_iter().chain([*blob.at.root(), file.cid]));
         }
-        let root = root.ok_or_else(|| Failure::new(format!("{} has no blobs to keep", asked.text())))?;
+        let root = root.ok_or_else(|| Failure::new(format!("{} has no blobs to pin", asked.text())))?;
         roots.insert(root);
         Ok((root, roots.into_iter().collect()))
     }
@@ -115,9 +115,10 @@ impl House {
             Some(cid) => Some(cid),
             None => root_of(&Meaning::parse(&self.asked(what)?.name).map_err(names_failure)?),
         };
-        let listed = "`ocipfs store ls` lists what is pinned, by CID";
-        let cid =
-            cid.ok_or_else(|| Failure::new(format!("{what} does not mean one CID for ever")).hint(listed))?;
+        let listed = "`ocipfs store ls` lists the pins by CID";
+        let cid = cid.ok_or_else(|| {
+            Failure::new(format!("{what} is mutable: unpin it by the CID that `store ls` shows")).hint(listed)
+        })?;
         match self.content().unpin(&cid).await.map_err(content_failure)? {
             true => Ok(pin(&cid)),
             false => Err(Failure::new(format!("{cid} is not pinned")).hint(listed)),

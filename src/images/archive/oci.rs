@@ -45,7 +45,7 @@ pub fn read(parts: &mut Parts, index: &Bytes) -> Result<Images, Error> {
         walk.images.pictures.push(Picture { repository, tag, top });
     }
     match walk.images.pictures.is_empty() {
-        true => Err(Error::Unknown("its index.json names no image")),
+        true => Err(Error::Unknown("its index.json lists no image")),
         false => Ok(walk.images),
     }
 }
@@ -96,7 +96,7 @@ impl Walk<'_> {
         }
         let bytes = match self.parts.find(&path)? {
             Some(Found::Document(bytes)) => bytes,
-            Some(Found::Taken(_)) => return Err(Error::document(path, "it is no JSON of at most 4 MiB")),
+            Some(Found::Taken(_)) => return Err(Error::document(path, "expected JSON of at most 4 MiB")),
             None => return Ok(None),
         };
         right_size(descriptor, bytes.len() as u64)?;
@@ -134,7 +134,7 @@ impl Walk<'_> {
                     None => child.digest.to_string(),
                 });
                 let platforms: Vec<_> = platforms.collect();
-                let text = format!("the archive has nothing of {}, which {by} names", platforms.join(", "));
+                let text = format!("the archive has no image for {}, which {by} lists", platforms.join(", "));
                 self.images.warnings.push(text);
             }
             None => {}
@@ -251,6 +251,6 @@ fn right_size(descriptor: &Descriptor, size: u64) -> Result<(), Error> {
     if descriptor.size == size {
         return Ok(());
     }
-    let why = format!("it has {size} bytes, not {}", descriptor.size);
+    let why = format!("size is {size} bytes, expected {}", descriptor.size);
     Err(Error::Lie { what: descriptor.digest.to_string(), why })
 }

@@ -130,7 +130,7 @@ impl Parts {
     /// What stops before the first entry was no tar at all.
     fn no_entry(&self, what: &str) -> Error {
         match self.entries.is_empty() {
-            true => Error::Unknown("it is no tar and no folder"),
+            true => Error::Unknown("not a tar or a folder"),
             false => Error::Truncated(what.into()),
         }
     }
@@ -196,7 +196,7 @@ impl Parts {
             let bytes = read_document(path, size, MAX_MANIFEST, input)?;
             return match digest {
                 Some(digest) if !hashes_to(&bytes, &digest) => {
-                    Err(Error::Lie { what: path.into(), why: "its bytes have another digest".into() })
+                    Err(Error::Lie { what: path.into(), why: "digest mismatch".into() })
                 }
                 _ => Ok(Some(Part::Document(bytes))),
             };
@@ -239,7 +239,7 @@ impl Parts {
                 self.entries.insert(path.into(), Part::Document(bytes.clone()));
                 Ok(Some(bytes))
             }
-            Some(Found::Taken(_)) => Err(Error::document(path, "it is no JSON")),
+            Some(Found::Taken(_)) => Err(Error::document(path, "not JSON")),
             None => Ok(None),
         }
     }
@@ -268,7 +268,7 @@ impl Parts {
                 _ => return Ok(path),
             }
         }
-        Err(Error::document(path, "its links lead nowhere"))
+        Err(Error::document(path, "dangling links"))
     }
 
     fn in_folder(&self, path: &str) -> Result<Option<Part>, Error> {
@@ -283,7 +283,7 @@ impl Parts {
         }
         let meta = fs::metadata(&full).map_err(failed)?;
         if !meta.is_file() {
-            return Err(Error::document(path, "it is no file"));
+            return Err(Error::document(path, "not a file"));
         }
         self.take(path, meta.len(), fs::File::open(&full).map_err(failed)?)
     }

@@ -41,7 +41,7 @@ impl FromStr for Compress {
             "none" => Ok(Self::None),
             "gzip" => Ok(Self::Gzip),
             "zstd" => Ok(Self::Zstd),
-            _ => Err(format!("no compression {text:?}: `gzip`, `zstd` and `none` are known")),
+            _ => Err(format!("unknown compression {text:?}: expected `gzip`, `zstd` or `none`")),
         }
     }
 }
@@ -157,7 +157,7 @@ impl Taker<'_> {
         let found = hashed.or_else(|| kept.as_ref().map(|piece| piece.digest.clone()));
         let found = found.ok_or(StoreError::BrokenOff)?;
         if self.expected.is_some_and(|expected| *expected != found) {
-            return Err(Error::Lie { what: what.into(), why: format!("its digest is {found}") });
+            return Err(Error::Lie { what: what.into(), why: format!("digest is {found}") });
         }
         Ok(Taken {
             kept,

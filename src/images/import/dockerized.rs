@@ -21,7 +21,7 @@ pub fn make(bench: &mut Bench, called: &[Called]) -> Result<Made, Error> {
             }
             return Err(refused(
                 image,
-                "its repository has another image, and there is but one name, latest",
+                "its repository has another image, and only the tag latest is available",
             ));
         }
         let mut manifest = single(bench, image, &image.top)?;
@@ -68,10 +68,10 @@ fn single(bench: &Bench, image: &Called, top: &Descriptor) -> Result<Manifest, E
             let children: Vec<&Descriptor> = index.manifests.iter().filter(is_image).collect();
             match children[..] {
                 [child] => single(bench, image, child),
-                _ => Err(refused(image, "it is of several platforms, and a dockerized image is of one")),
+                _ => Err(refused(image, "it has several platforms, and a dockerized image has one")),
             }
         }
-        None => Err(refused(image, "it is no image")),
+        None => Err(refused(image, "not an image")),
     }
 }
 
@@ -79,7 +79,7 @@ fn single(bench: &Bench, image: &Called, top: &Descriptor) -> Result<Manifest, E
 fn schema2(image: &Called, manifest: &mut Manifest) -> Result<(), Error> {
     let sha256 = |blob: &Descriptor| match blob.digest.algorithm() {
         Algorithm::Sha256 => Ok(Descriptor::new(CONFIG, blob.digest.clone(), blob.size)),
-        _ => Err(refused(image, "a blob of it is named by another hash than sha256")),
+        _ => Err(refused(image, "expected sha256 for all of its blobs")),
     };
     let config = sha256(&manifest.config)?;
     let mut layers = Vec::new();
@@ -89,7 +89,9 @@ fn schema2(image: &Called, manifest: &mut Manifest) -> Result<(), Error> {
             media_type::OCI_LAYER_TAR | media_type::DOCKER_LAYER_TAR => {
                 MediaType::from_static(media_type::DOCKER_LAYER_TAR)
             }
-            other => return Err(refused(image, &format!("Docker's schema 2 has no layer of {other}"))),
+            other => {
+                return Err(refused(image, &format!("Docker schema 2 has no layer of media type {other}")));
+            }
         };
         layers.push(Descriptor { media_type, ..sha256(layer)? });
     }

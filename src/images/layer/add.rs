@@ -38,13 +38,13 @@ pub enum Error {
         why: String,
     },
     /// The path's last component cannot name a layer.
-    #[error("{} cannot name a layer: its last component must be a name in UTF-8", .0.display())]
+    #[error("invalid layer path {}: expected a last component in UTF-8", .0.display())]
     Name(PathBuf),
     /// The folder cannot be packed.
     #[error(transparent)]
     Pack(#[from] folder::Error),
     /// The bytes are no layer.
-    #[error("{what} is no layer: {why}")]
+    #[error("{what} is not a layer: {why}")]
     NoLayer {
         /// Which source.
         what: String,
@@ -55,7 +55,7 @@ pub enum Error {
     #[error(transparent)]
     Content(#[from] content::Error),
     /// The reading thread is gone.
-    #[error("reading was broken off")]
+    #[error("read aborted")]
     BrokenOff,
 }
 

@@ -22,10 +22,10 @@ const WAITING: usize = 16;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No byte was given.
-    #[error("the layer is empty: not even an empty tar has no bytes")]
+    #[error("the layer is empty: expected a tar")]
     Empty,
     /// The compressed stream stops before its end.
-    #[error("the layer is truncated: its {0} stream stops before its end")]
+    #[error("the layer is truncated: its {0} stream ends early")]
     Truncated(Compression),
     /// The compressed stream breaks its format, its checksum, or the limit on memory.
     #[error("the layer cannot be decompressed as {compression}: {reason}")]
@@ -36,16 +36,16 @@ pub enum Error {
         reason: io::Error,
     },
     /// Something follows the last gzip member, and is no member itself.
-    #[error("the layer has trailing garbage: bytes that are not gzip follow its gzip stream")]
+    #[error("the layer has trailing garbage after its gzip stream")]
     TrailingGarbage,
     /// The content starts with no tar header.
-    #[error("the layer is no tar, neither plain nor compressed by gzip or zstd")]
+    #[error("the layer is not a tar, plain or compressed with gzip or zstd")]
     NotTar,
     /// The tar does not fill its last block.
-    #[error("the tar of the layer is cut short: its {0} bytes are no multiple of 512")]
+    #[error("the layer is truncated: its tar of {0} bytes is not a multiple of 512")]
     PartialBlock(u64),
     /// The meter was used again after it had returned an error.
-    #[error("the layer was refused before its end")]
+    #[error("the layer was rejected before its end")]
     Refused,
     /// The system has no thread left for the meter.
     #[error("cannot start a thread to unpack the layer: {0}")]

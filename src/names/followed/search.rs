@@ -296,7 +296,7 @@ impl Followed {
         let head = resolver.content().node().head(followed);
         let is_stale = is_behind || head.is_some_and(|head| head.stale);
         if is_stale && !self.is_stale(name) {
-            tracing::warn!(%followed, repository = %name, "the publisher is unreachable: an earlier version is served");
+            tracing::warn!(%followed, repository = %name, "the publisher is unreachable: serving an earlier version");
         }
         self.set_stale(name, is_stale);
     }

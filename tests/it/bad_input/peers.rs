@@ -136,7 +136,7 @@ async fn a_source_that_dies_in_mid_blob_breaks_the_pull_off_and_its_return_compl
         }
     };
     assert!(broken_off && got < layer.bytes.len(), "{got} of {} bytes came", layer.bytes.len());
-    assert!(reader.log().contains("came for 2.0 s"), "the reason is logged");
+    assert!(reader.log().contains("received for 2.0 s"), "the reason is logged");
     assert_eq!(reader.status()["cached_layers"], 0);
 
     let source = Serve::start_in(dir.path(), &[]);

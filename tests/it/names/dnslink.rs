@@ -158,7 +158,7 @@ async fn a_domain_that_leads_nowhere_says_why() {
     dns.set("_dnslink.bad.example", LONG, &["dnslink=/ipfs/nonsense"]);
     dns.set("_dnslink.other.example", LONG, &["dnslink=/hyper/x", "v=spf1 -all"]);
     for (path, status, code, says) in [
-        ("good.example/app/manifests/2", 404, "MANIFEST_UNKNOWN", "1 would be"),
+        ("good.example/app/manifests/2", 404, "MANIFEST_UNKNOWN", "expected 1"),
         ("good.example/other/manifests/1", 404, "NAME_UNKNOWN", "it has app"),
         ("none.example/manifests/1", 404, "NAME_UNKNOWN", "neither _dnslink.none.example nor none.example"),
         ("other.example/manifests/1", 404, "NAME_UNKNOWN", "a TXT record dnslink=/ipfs/<cid>"),

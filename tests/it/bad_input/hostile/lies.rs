@@ -55,7 +55,9 @@ async fn is_survived(lie: Lie) {
     let stage = Stage::new(&made, lying(&made, lie)).await;
     match fails(&stage.reader, &made.layer).await {
         Failed::Refused(status, text) => assert!(status == 504 && text.contains("PEER_TIMEOUT"), "{text}"),
-        Failed::BrokenOff => assert!(stage.reader.log().contains("came for 3.0 s"), "{}", stage.reader.log()),
+        Failed::BrokenOff => {
+            assert!(stage.reader.log().contains("received for 3.0 s"), "{}", stage.reader.log())
+        }
     }
     assert!(stage.hostile.asked() >= 3, "the liar was asked");
     stage.ends_well().await;
