@@ -276,7 +276,8 @@ impl Behaviour {
     fn admit(&mut self, peer: PeerId, address: &Multiaddr, inbound: bool) -> Result<(), ConnectionDenied> {
         let Self { connections, parts, peers, queue, .. } = self;
         let new = Newcomer { address, inbound, wanted: peers.is_wanted(&peer) };
-        let gone = connections.admit(&new, |peer| peers.is_wanted(peer), |id| parts.bitswap.heard(id));
+        let gone =
+            connections.admit(&new, |peer| peers.is_wanted(peer), |id| parts.bitswap.last_activity(id));
         if let Some((peer_id, id)) =
             gone.inspect_err(|refused| tracing::debug!(%peer, %refused, "peer refused"))?
         {
@@ -365,7 +366,7 @@ impl NetworkBehaviour for Behaviour {
         if peer.is_some_and(|peer| !self.peers.is_wanted(&peer)) {
             let Self { connections, parts, peers, .. } = &*self;
             // Before the handshake, which costs both sides more than the rest.
-            connections.check_dial(|peer| peers.is_wanted(peer), |id| parts.bitswap.heard(id))?;
+            connections.check_dial(|peer| peers.is_wanted(peer), |id| parts.bitswap.last_activity(id))?;
         }
         let mut known = self.parts.handle_pending_outbound_connection(id, peer, addresses, role)?;
         if !peer.is_some_and(|peer| self.peers.is_configured(&peer)) {

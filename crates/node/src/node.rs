@@ -6,10 +6,10 @@ use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Announcing, Blocks, Bootstrap, Cid, Error, Options, Peer, Session, Traffic,
+    Announcing, Blocks, Bootstrap, Cid, Error, FetchSession, Options, Peer, Traffic,
     announcer::{Announcer, JOIN_PAUSE, SMALL_SWARM},
     behaviour::{Behaviour, Command, Settings},
-    bitswap::{self, Commands, Server},
+    bitswap::{self, ClientHandle, Server},
     handshakes::Handshakes,
     identity,
     names::Names,
@@ -38,7 +38,7 @@ pub(crate) struct Online {
     pub(crate) ipfs: Ipfs,
     pub(crate) peers: Peers,
     handshakes: Handshakes,
-    pub(crate) commands: Commands,
+    pub(crate) bitswap: ClientHandle,
     server: Arc<Server>,
     announcer: Announcer,
     pub(crate) routing: mpsc::Sender<Command>,
@@ -73,11 +73,11 @@ impl Node {
         };
         let keeper = Keeper::open(&options.data_dir, key.public().to_peer_id()).await;
         let (stop, tasks, announcer) = (CancellationToken::new(), TaskTracker::new(), Announcer::default());
-        let (bitswap, commands, server) = bitswap::start(blocks, options.memory, &tasks, &stop);
+        let (bitswap_behaviour, bitswap, server) = bitswap::start(blocks, options.memory, &tasks, &stop);
         let behaviour =
-            Behaviour::new(&key, settings, bitswap, (inbox, hear), peers.clone(), keeper.store())?;
+            Behaviour::new(&key, settings, bitswap_behaviour, (inbox, hear), peers.clone(), keeper.store())?;
         let ipfs = swarm::start(&options, &key, behaviour).await?;
-        let online = Online { ipfs, peers, handshakes, commands, server, announcer, routing, stop, tasks };
+        let online = Online { ipfs, peers, handshakes, bitswap, server, announcer, routing, stop, tasks };
         if let Err(error) = swarm::listen(&online.ipfs, &options.listen).await {
             online.stop.cancel();
             online.ipfs.clone().exit_daemon().await;
@@ -173,13 +173,13 @@ impl Node {
     }
 
     /// Begins to fetch the DAG below `root` from peers.
-    pub fn session(&self, root: Cid) -> Session {
+    pub fn session(&self, root: Cid) -> FetchSession {
         self.session_below(root, root)
     }
 
     /// The same for a part of a larger DAG: where connected peers lack it, the providers of `announced` are searched.
-    pub fn session_below(&self, announced: Cid, root: Cid) -> Session {
-        Session::new(self.clone(), root, announced)
+    pub fn session_below(&self, announced: Cid, root: Cid) -> FetchSession {
+        FetchSession::new(self.clone(), root, announced)
     }
 
     /// Tells peers that wait for them that blocks are here now.
