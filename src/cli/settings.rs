@@ -107,10 +107,10 @@ pub struct Settings {
 /// A name as the file has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub struct IpnsName(ocipfs_node::Name);
+pub struct IpnsName(ocipfs_node::IpnsName);
 
 impl FromStr for IpnsName {
-    type Err = ocipfs_node::NotAName;
+    type Err = ocipfs_node::InvalidName;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.strip_prefix("/ipns/").unwrap_or(text).parse().map(Self)
@@ -118,7 +118,7 @@ impl FromStr for IpnsName {
 }
 
 impl TryFrom<String> for IpnsName {
-    type Error = ocipfs_node::NotAName;
+    type Error = ocipfs_node::InvalidName;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         text.parse()
