@@ -45,7 +45,7 @@ pub use exchange::FetchSession;
 pub use hash::{is_block, is_trusted_cid};
 pub use identity::write_secret;
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
-pub use names::{Domain, Head, Name, NotAName, Pointer, Published, Resolved};
+pub use names::{Domain, FollowedRecord, InvalidName, IpnsName, IpnsTarget, Published, Resolved};
 pub use network::leave_network;
 pub use node::Node;
 pub use options::{Bootstrap, Dns, Limits, Options};

@@ -18,10 +18,10 @@ use crate::{
     swarm,
 };
 
-const COMMANDS: usize = 256;
+const MAX_QUEUED_COMMANDS: usize = 256;
 /// Records of followed names that wait to be verified.
-const HEARD: usize = 512;
-const SHUTDOWN: Duration = Duration::from_secs(5);
+const MAX_UNVERIFIED_RECORDS: usize = 512;
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One peer of the swarm. Clones are handles on the same node.
 #[derive(Clone)]
@@ -62,8 +62,8 @@ impl Node {
         let key = identity::load_or_create(&options.data_dir)?;
         let names = Names::open(&options, &key, &*blocks)?;
         let (peers, handshakes) = (Peers::new(&dialled), Handshakes::default());
-        let (routing, inbox) = mpsc::channel(COMMANDS);
-        let (hear, heard) = mpsc::channel(HEARD);
+        let (routing, inbox) = mpsc::channel(MAX_QUEUED_COMMANDS);
+        let (unverified_sender, unverified) = mpsc::channel(MAX_UNVERIFIED_RECORDS);
         let settings = Settings {
             announce: options.announce.clone(),
             trust_listen_addresses: options.trusts_listen_addresses(),
@@ -74,8 +74,14 @@ impl Node {
         let keeper = Keeper::open(&options.data_dir, key.public().to_peer_id()).await;
         let (stop, tasks, announcer) = (CancellationToken::new(), TaskTracker::new(), Announcer::default());
         let (bitswap_behaviour, bitswap, server) = bitswap::start(blocks, options.memory, &tasks, &stop);
-        let behaviour =
-            Behaviour::new(&key, settings, bitswap_behaviour, (inbox, hear), peers.clone(), keeper.store())?;
+        let behaviour = Behaviour::new(
+            &key,
+            settings,
+            bitswap_behaviour,
+            (inbox, unverified_sender),
+            peers.clone(),
+            keeper.store(),
+        )?;
         let ipfs = swarm::start(&options, &key, behaviour).await?;
         let online = Online { ipfs, peers, handshakes, bitswap, server, announcer, routing, stop, tasks };
         if let Err(error) = swarm::listen(&online.ipfs, &options.listen).await {
@@ -84,10 +90,10 @@ impl Node {
             return Err(error);
         }
         online.spawn_tasks(&options);
-        online.spawn(names.clone().run(online.routing.clone(), online.peers.joins()));
-        online.spawn(names.clone().hear_all(heard, online.routing.clone()));
-        online.spawn(names.clone().look_up_followed(online.routing.clone(), online.peers.joins()));
-        online.spawn(names.clone().watch_own(online.routing.clone(), online.peers.clone()));
+        online.spawn(names.clone().republish(online.routing.clone(), online.peers.joins()));
+        online.spawn(names.clone().verify_received(unverified, online.routing.clone()));
+        online.spawn(names.clone().poll_followed(online.routing.clone(), online.peers.joins()));
+        online.spawn(names.clone().poll_own(online.routing.clone(), online.peers.clone()));
         // Stopped by itself: what changed last is written then.
         online.tasks.spawn(keeper.run(online.stop.clone()));
         Ok(Self(Arc::new(Inner { key, names, online: Some(online) })))
@@ -219,7 +225,7 @@ impl Node {
         let Some(online) = &self.0.online else { return };
         online.stop.cancel();
         online.tasks.close();
-        let _ = tokio::time::timeout(SHUTDOWN, online.tasks.wait()).await;
+        let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, online.tasks.wait()).await;
         online.ipfs.clone().exit_daemon().await;
     }
 }
@@ -228,7 +234,7 @@ impl Online {
     /// Searches the providers of `cid`, dialling them; the channel closes when the search has ended.
     pub(crate) async fn find_providers(&self, cid: Cid) -> Result<mpsc::UnboundedReceiver<PeerId>, Error> {
         let (found, providers) = mpsc::unbounded_channel();
-        self.routing.send(Command::Find(cid, found)).await.map_err(|_| Error::Stopped)?;
+        self.routing.send(Command::FindProviders(cid, found)).await.map_err(|_| Error::Stopped)?;
         Ok(providers)
     }
 

@@ -29,10 +29,10 @@ from_text!(IpnsName, Time, Age, Size, Listen, DnsServer);
 /// An IPNS name, with or without `/ipns/` in front.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub struct IpnsName(pub ocipfs_node::Name);
+pub struct IpnsName(pub ocipfs_node::IpnsName);
 
 impl FromStr for IpnsName {
-    type Err = ocipfs_node::NotAName;
+    type Err = ocipfs_node::InvalidName;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.strip_prefix("/ipns/").unwrap_or(text).parse().map(Self)

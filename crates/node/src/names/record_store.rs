@@ -1,37 +1,37 @@
-//! Records that outlive a restart: those this node published, and the last that was seen of others' names.
+//! Records kept over a restart: those that this node published, and the last ones of other names.
 
-mod aged;
+mod bounded_table;
 
 use std::path::Path;
 
 use super::Domain;
 use crate::database::{Database, Settings};
-use aged::Aged;
+use bounded_table::BoundedTable;
 use libp2p::PeerId;
 use redb::{Error, ReadTransaction, ReadableTable, Table, TableDefinition, TableError};
 
-type Records = TableDefinition<'static, &'static [u8], &'static [u8]>;
+type RecordTable = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
-/// Name -> the record this node signed for it.
-const OWN: Records = TableDefinition::new("own");
+/// Name -> the record that this node signed.
+const OWN: RecordTable = TableDefinition::new("own");
 /// Own name -> the newest record that another node signed under it.
-const FOREIGN: Records = TableDefinition::new("foreign");
-/// Name -> its place among the followed ones (0: it is followed only where `serve` is told so), and its last record.
+const FOREIGN: RecordTable = TableDefinition::new("foreign");
+/// Name -> its position among the followed names (0: followed by configuration only), and its last record.
 const FOLLOWED: TableDefinition<&[u8], (u64, &[u8])> = TableDefinition::new("followed");
 /// Name -> the last verified record of another node.
-const SEEN: Aged = Aged::new("seen", "seen-turns");
-/// Domain -> what it last was a link to.
-const LINKS: Aged = Aged::new("links", "links-turns");
-/// More names of others, or domains, are not remembered.
+const SEEN: BoundedTable = BoundedTable::new("seen", "seen-turns");
+/// Domain -> its last DNSLink.
+const LINKS: BoundedTable = BoundedTable::new("links", "links-turns");
+/// Other names, or domains, that are remembered.
 const MAX_SEEN: u64 = 4096;
 const SETTINGS: Settings = Settings { cache_bytes: 1 << 20, quick_repair: false };
 
 /// The file `names.redb` of a node directory.
-pub struct Kept {
+pub struct RecordStore {
     database: Database,
 }
 
-impl Kept {
+impl RecordStore {
     pub fn open(data_dir: &Path) -> Result<Self, Error> {
         let database = Database::open(&data_dir.join("names.redb"), SETTINGS)?;
         Ok(Self { database })
@@ -41,7 +41,7 @@ impl Kept {
         self.row(OWN, &name.to_bytes())
     }
 
-    pub fn set_own(&self, name: &PeerId, record: &[u8]) -> Result<(), Error> {
+    pub fn put_own(&self, name: &PeerId, record: &[u8]) -> Result<(), Error> {
         self.write(OWN, &name.to_bytes(), record)
     }
 
@@ -49,16 +49,16 @@ impl Kept {
         self.row(SEEN.rows, &name.to_bytes())
     }
 
-    /// The newest record under an own name that was not signed here.
+    /// Returns the newest record under an own name that was signed elsewhere.
     pub fn foreign(&self, name: &PeerId) -> Result<Option<Vec<u8>>, Error> {
         self.row(FOREIGN, &name.to_bytes())
     }
 
-    pub fn see_foreign(&self, name: &PeerId, record: &[u8]) -> Result<(), Error> {
+    pub fn put_foreign(&self, name: &PeerId, record: &[u8]) -> Result<(), Error> {
         self.write(FOREIGN, &name.to_bytes(), record)
     }
 
-    /// The names that are followed by command, in order.
+    /// Returns the persistently followed names in order.
     pub fn followed(&self) -> Result<Vec<PeerId>, Error> {
         self.database.read(|read| {
             let Some(table) = existing(read, FOLLOWED)? else { return Ok(Vec::new()) };
@@ -74,7 +74,7 @@ impl Kept {
         })
     }
 
-    /// Follows a name from now on, behind those before; false if that was so.
+    /// Appends a name to the followed ones. Returns false if it was followed already.
     pub fn follow(&self, name: &PeerId) -> Result<bool, Error> {
         self.change_followed(|table| {
             let mut last = 0;
@@ -88,7 +88,7 @@ impl Kept {
         })
     }
 
-    /// Follows a name no more; false if it was not followed. What it meant last is kept.
+    /// Stops following a name. Returns false if it was not followed. Its last record is kept.
     pub fn unfollow(&self, name: &PeerId) -> Result<bool, Error> {
         self.change_followed(|table| {
             let (place, record) = followed_row(table, name)?;
@@ -99,8 +99,8 @@ impl Kept {
         })
     }
 
-    /// The last record of a name that is followed.
-    pub fn head(&self, name: &PeerId) -> Result<Option<Vec<u8>>, Error> {
+    /// Returns the last record of a followed name.
+    pub fn followed_record(&self, name: &PeerId) -> Result<Option<Vec<u8>>, Error> {
         self.database.read(|read| {
             let Some(table) = existing(read, FOLLOWED)? else { return Ok(None) };
             let row = table.get(&*name.to_bytes())?;
@@ -108,7 +108,7 @@ impl Kept {
         })
     }
 
-    pub fn set_head(&self, name: &PeerId, record: &[u8]) -> Result<(), Error> {
+    pub fn put_followed_record(&self, name: &PeerId, record: &[u8]) -> Result<(), Error> {
         self.change_followed(|table| {
             let (place, _) = followed_row(table, name)?;
             table.insert(&*name.to_bytes(), (place, record))?;
@@ -123,13 +123,13 @@ impl Kept {
         self.database.write(|write| change(&mut write.open_table(FOLLOWED)?))
     }
 
-    /// Forgets every record, own and others'. Names that are followed stay so.
-    pub fn forget_records(&self) -> Result<(), Error> {
+    /// Deletes all records, own and others'. Followed names stay followed.
+    pub fn delete_records(&self) -> Result<(), Error> {
         let followed = self.followed()?;
         self.database.write(|write| {
             write.delete_table(OWN)?;
-            SEEN.forget(write)?;
-            LINKS.forget(write)?;
+            SEEN.clear(write)?;
+            LINKS.clear(write)?;
             write.delete_table(FOLLOWED)?;
             let mut table = write.open_table(FOLLOWED)?;
             for (place, name) in (1..).zip(&followed) {
@@ -139,7 +139,7 @@ impl Kept {
         })
     }
 
-    /// All names that this node published, and their records.
+    /// Returns all names that this node published, with their records.
     pub fn all_own(&self) -> Result<Vec<(PeerId, Vec<u8>)>, Error> {
         self.database.read(|read| {
             let Some(table) = existing(read, OWN)? else { return Ok(Vec::new()) };
@@ -154,8 +154,8 @@ impl Kept {
         })
     }
 
-    /// Remembers a record of another node's name; beyond the limit the one seen longest ago is forgotten.
-    pub fn see(&self, name: &PeerId, record: &[u8]) -> Result<(), Error> {
+    /// Stores a record of another node's name; beyond the limit the oldest one is evicted.
+    pub fn put_seen(&self, name: &PeerId, record: &[u8]) -> Result<(), Error> {
         self.database.write(|write| SEEN.insert(write, &name.to_bytes(), record, MAX_SEEN))
     }
 
@@ -164,8 +164,8 @@ impl Kept {
         Ok(link.and_then(|link| String::from_utf8(link).ok()))
     }
 
-    /// Remembers a link, where it is another than before.
-    pub fn see_link(&self, domain: &Domain, link: &str) -> Result<(), Error> {
+    /// Stores a DNSLink if it has changed.
+    pub fn put_link(&self, domain: &Domain, link: &str) -> Result<(), Error> {
         if self.link(domain)?.as_deref() == Some(link) {
             return Ok(());
         }
@@ -173,14 +173,14 @@ impl Kept {
         self.database.write(|write| LINKS.insert(write, key, link.as_bytes(), MAX_SEEN))
     }
 
-    fn row(&self, table: Records, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+    fn row(&self, table: RecordTable, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         self.database.read(|read| {
             let Some(table) = existing(read, table)? else { return Ok(None) };
             Ok(table.get(key)?.map(|record| record.value().to_vec()))
         })
     }
 
-    fn write(&self, table: Records, key: &[u8], value: &[u8]) -> Result<(), Error> {
+    fn write(&self, table: RecordTable, key: &[u8], value: &[u8]) -> Result<(), Error> {
         self.database.write(|write| {
             write.open_table(table)?.insert(key, value)?;
             Ok(())
@@ -188,7 +188,7 @@ impl Kept {
     }
 }
 
-/// Opens a table for reading, if anything was ever written to it.
+/// Opens a table for reading, or returns `None` if it was never written.
 fn existing<K: redb::Key + 'static, V: redb::Value + 'static>(
     read: &ReadTransaction,
     table: TableDefinition<K, V>,
@@ -209,49 +209,58 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_outlive_a_restart_and_own_ones_are_apart() {
+    fn records_survive_a_restart_and_own_ones_are_separate() {
         let dir = tempfile::tempdir().unwrap();
         let (mine, other) = (PeerId::random(), PeerId::random());
         {
-            let kept = Kept::open(dir.path()).unwrap();
-            assert_eq!(kept.own(&mine).unwrap(), None);
-            kept.set_own(&mine, &[1]).unwrap();
-            kept.see(&other, &[2]).unwrap();
+            let record_store = RecordStore::open(dir.path()).unwrap();
+            assert_eq!(record_store.own(&mine).unwrap(), None);
+            record_store.put_own(&mine, &[1]).unwrap();
+            record_store.put_seen(&other, &[2]).unwrap();
         }
         let domain: Domain = "example.org".parse().unwrap();
-        let kept = Kept::open(dir.path()).unwrap();
-        assert_eq!(kept.link(&domain).unwrap(), None);
+        let record_store = RecordStore::open(dir.path()).unwrap();
+        assert_eq!(record_store.link(&domain).unwrap(), None);
         for link in ["/ipfs/a", "/ipfs/a", "/ipfs/b"] {
-            kept.see_link(&domain, link).unwrap();
-            assert_eq!(kept.link(&domain).unwrap().as_deref(), Some(link));
+            record_store.put_link(&domain, link).unwrap();
+            assert_eq!(record_store.link(&domain).unwrap().as_deref(), Some(link));
         }
-        assert_eq!(kept.all_own().unwrap(), [(mine, vec![1])]);
-        assert_eq!((kept.seen(&other).unwrap(), kept.own(&other).unwrap()), (Some(vec![2]), None));
-        kept.set_own(&mine, &[3]).unwrap();
-        assert_eq!(kept.own(&mine).unwrap(), Some(vec![3]));
+        assert_eq!(record_store.all_own().unwrap(), [(mine, vec![1])]);
+        assert_eq!(
+            (record_store.seen(&other).unwrap(), record_store.own(&other).unwrap()),
+            (Some(vec![2]), None)
+        );
+        record_store.put_own(&mine, &[3]).unwrap();
+        assert_eq!(record_store.own(&mine).unwrap(), Some(vec![3]));
     }
 
     #[test]
-    fn followed_names_stay_in_order_and_keep_their_records() {
+    fn followed_names_keep_their_order_and_records() {
         let dir = tempfile::tempdir().unwrap();
         let [one, other, third] = [(); 3].map(|()| PeerId::random());
         {
-            let kept = Kept::open(dir.path()).unwrap();
-            assert!(kept.followed().unwrap().is_empty() && kept.head(&one).unwrap().is_none());
-            assert_eq!([other, one, other].map(|name| kept.follow(&name).unwrap()), [true, true, false]);
-            kept.set_head(&one, &[1]).unwrap();
-            // Followed because `serve` is told so.
-            kept.set_head(&third, &[3]).unwrap();
+            let record_store = RecordStore::open(dir.path()).unwrap();
+            assert!(
+                record_store.followed().unwrap().is_empty()
+                    && record_store.followed_record(&one).unwrap().is_none()
+            );
+            assert_eq!(
+                [other, one, other].map(|name| record_store.follow(&name).unwrap()),
+                [true, true, false]
+            );
+            record_store.put_followed_record(&one, &[1]).unwrap();
+            // Followed by configuration.
+            record_store.put_followed_record(&third, &[3]).unwrap();
         }
-        let kept = Kept::open(dir.path()).unwrap();
-        assert_eq!(kept.followed().unwrap(), [other, one]);
+        let record_store = RecordStore::open(dir.path()).unwrap();
+        assert_eq!(record_store.followed().unwrap(), [other, one]);
         assert_eq!(
-            [one, other, third].map(|name| kept.head(&name).unwrap()),
+            [one, other, third].map(|name| record_store.followed_record(&name).unwrap()),
             [Some(vec![1]), None, Some(vec![3])]
         );
-        assert_eq!([one, one].map(|name| kept.unfollow(&name).unwrap()), [true, false]);
-        assert!(kept.follow(&third).unwrap() && kept.follow(&one).unwrap());
-        assert_eq!(kept.followed().unwrap(), [other, third, one]);
-        assert_eq!(kept.head(&one).unwrap(), Some(vec![1]));
+        assert_eq!([one, one].map(|name| record_store.unfollow(&name).unwrap()), [true, false]);
+        assert!(record_store.follow(&third).unwrap() && record_store.follow(&one).unwrap());
+        assert_eq!(record_store.followed().unwrap(), [other, third, one]);
+        assert_eq!(record_store.followed_record(&one).unwrap(), Some(vec![1]));
     }
 }

@@ -1,28 +1,34 @@
-//! A table that forgets the row written longest ago when it is full.
+//! A table that evicts its oldest row when it is full.
 
 use redb::{Error, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 
-/// The rows, and for each the turn in which it was written.
-pub struct Aged {
+/// The rows, and for each the counter at which it was written.
+pub struct BoundedTable {
     pub rows: TableDefinition<'static, &'static [u8], &'static [u8]>,
     turns: TableDefinition<'static, &'static [u8], u64>,
 }
 
-impl Aged {
+impl BoundedTable {
     pub const fn new(rows: &'static str, turns: &'static str) -> Self {
         Self { rows: TableDefinition::new(rows), turns: TableDefinition::new(turns) }
     }
 
-    /// Forgets every row.
-    pub fn forget(&self, write: &WriteTransaction) -> Result<(), Error> {
+    /// Deletes all rows.
+    pub fn clear(&self, write: &WriteTransaction) -> Result<(), Error> {
         write.delete_table(self.rows)?;
         write.delete_table(self.turns)?;
         Ok(())
     }
 
-    /// Writes a row; where there are more than `most` then, the oldest goes. Rows without a turn were written by a version
-    /// that kept none, and are older than all others.
-    pub fn insert(&self, write: &WriteTransaction, key: &[u8], value: &[u8], most: u64) -> Result<(), Error> {
+    /// Writes a row, and evicts the oldest ones beyond `max_rows`. Rows without a counter were written by an older
+    /// version, and are the oldest.
+    pub fn insert(
+        &self,
+        write: &WriteTransaction,
+        key: &[u8],
+        value: &[u8],
+        max_rows: u64,
+    ) -> Result<(), Error> {
         let (mut rows, mut turns) = (write.open_table(self.rows)?, write.open_table(self.turns)?);
         let mut last = 0;
         for row in turns.iter()? {
@@ -30,7 +36,7 @@ impl Aged {
         }
         rows.insert(key, value)?;
         turns.insert(key, last + 1)?;
-        while rows.len()? > most {
+        while rows.len()? > max_rows {
             let mut oldest: Option<(u64, Vec<u8>)> = None;
             for row in rows.iter()? {
                 let key = row?.0.value().to_vec();
@@ -53,14 +59,14 @@ mod tests {
 
     use super::*;
 
-    const SEEN: Aged = Aged::new("seen", "turns");
+    const SEEN: BoundedTable = BoundedTable::new("seen", "turns");
 
     #[test]
-    fn when_it_is_full_the_row_written_longest_ago_is_evicted_whatever_its_key() {
+    fn a_full_table_evicts_the_oldest_row() {
         let database =
             redb::Builder::new().create_with_backend(redb::backends::InMemoryBackend::new()).unwrap();
         let write = database.begin_write().unwrap();
-        // Of a version that kept no turns.
+        // A row of a version without counters.
         write.open_table(SEEN.rows).unwrap().insert(&b"m"[..], &b""[..]).unwrap();
         for key in [b"z", b"a", b"y", b"z", b"b"] {
             SEEN.insert(&write, key, b"", 3).unwrap();
