@@ -14,7 +14,7 @@ mod swarm;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::control::{Failure, House, Options, Reply, Request, client};
+use crate::control::{Failure, Instance, Options, Reply, Request, client};
 use output::Output;
 pub use output::printable_lines;
 use settings::Settings;
@@ -148,9 +148,9 @@ fn log(global: &Global) {
     log.with_env_filter(filter).with_writer(std::io::stderr).init();
 }
 
-/// Opens the house of a `serve`.
-async fn open(options: Options) -> Result<House, Exit> {
-    Ok(House::open(options).await?)
+/// Opens the instance of a `serve`.
+async fn open(options: Options) -> Result<Instance, Exit> {
+    Ok(Instance::open(options).await?)
 }
 
 #[cfg(test)]
