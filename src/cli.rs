@@ -20,7 +20,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::control::{Failure, House, Options, Reply, Request, client};
+use crate::control::{Failure, Instance, Options, Reply, Request, client};
 use output::Output;
 use settings::{LogFormat, Settings};
 
@@ -186,9 +186,9 @@ fn unexpected() -> Exit {
     )
 }
 
-/// Opens the house of a `serve`.
-async fn open(options: Options) -> Result<House, Exit> {
-    Ok(House::open(options).await?)
+/// Opens the instance of a `serve`.
+async fn open(options: Options) -> Result<Instance, Exit> {
+    Ok(Instance::open(options).await?)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 pub mod archive;
 pub(crate) mod cache;
+pub mod descriptor;
 mod document;
 pub mod export;
 pub mod import;
@@ -13,7 +14,6 @@ pub mod pack;
 mod parse;
 pub mod published;
 pub mod repository;
-pub mod tree;
 
 use ocipfs_oci::{Digest, MediaType};
 

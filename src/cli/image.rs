@@ -178,7 +178,7 @@ fn import_request(import: Import) -> Result<ImageRequest, Exit> {
     Ok(ImageRequest::Import { path, name, form, compress, profile, registry })
 }
 
-/// The house may be in another process, with a working directory of its own.
+/// The instance may be in another process, with a working directory of its own.
 fn absolute(path: &str) -> Result<PathBuf, Exit> {
     Ok(std::path::absolute(path).map_err(|e| Failure::new(format!("{path:?} is no path: {e}")))?)
 }

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Exit, Global, log, open, secrets, settings::Settings};
 use crate::{
     allocator,
-    control::{Failure, House, Network, Options, Reply, Request, server::Server},
+    control::{Failure, Instance, Network, Options, Reply, Request, server::Server},
     registry::{self, Access},
 };
 
@@ -62,12 +62,12 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
     }
     secrets::check(&options.data_dir, settings.swarm_key());
     let options = Options { change_network: serve.change_network, ..settings.online(shown.to_string())? };
-    let house = open(options).await?;
+    let instance = open(options).await?;
     // Before it is said to be ready: whoever reads that may stop it at once.
     let mut signals = Signals::listen()?;
-    let outcome = run_in(global, &house, &settings, (listener, access), &mut signals).await;
+    let outcome = run_in(global, &instance, &settings, (listener, access), &mut signals).await;
     tokio::select! {
-        () = house.close() => {}
+        () = instance.close() => {}
         () = signals.next() => {}
     }
     outcome
@@ -75,19 +75,19 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
 
 async fn run_in(
     global: &Global,
-    house: &House,
+    instance: &Instance,
     settings: &Settings,
     (listener, access): (TcpListener, Access),
     signals: &mut Signals,
 ) -> Result<(), Exit> {
     let stop = CancellationToken::new();
     let control = Server::bind(&settings.data_dir())?;
-    let control = tokio::spawn(control.run(house.clone(), stop.clone()));
+    let control = tokio::spawn(control.run(instance.clone(), stop.clone()));
     let trimming = tokio::spawn(allocator::trim(stop.clone()));
     let read_only = listener.local_addr().ok().and_then(|address| registry::read_only(&access, address));
     let reloading = tokio::spawn(stop.clone().run_until_cancelled_owned(reload(access.clone())?));
-    let registry = tokio::spawn(registry::serve(listener, house.resolver().clone(), access, stop.clone()));
-    say_ready(global, house, read_only).await?;
+    let registry = tokio::spawn(registry::serve(listener, instance.resolver().clone(), access, stop.clone()));
+    say_ready(global, instance, read_only).await?;
     signals.next().await;
     tracing::info!("stopping; a second signal stops at once");
     stop.cancel();
@@ -99,7 +99,7 @@ async fn run_in(
         }
         () = signals.next() => {}
     }
-    house.content().uploads().save_all().await;
+    instance.content().uploads().save_all().await;
     Ok(())
 }
 
@@ -130,12 +130,12 @@ fn reload(access: Access) -> Result<impl Future<Output = ()>, Exit> {
 }
 
 /// Says what a person needs next, and why nothing can be pushed where that is so.
-async fn say_ready(global: &Global, house: &House, read_only: Option<String>) -> Result<(), Exit> {
+async fn say_ready(global: &Global, instance: &Instance, read_only: Option<String>) -> Result<(), Exit> {
     if let Some(why) = &read_only {
         tracing::warn!("the registry is read-only ({why}); with --htpasswd FILE users can push");
     }
     let (notes, _) = tokio::sync::mpsc::unbounded_channel();
-    let Reply::Status(status) = house.handle(Request::Status, notes).await? else { return Ok(()) };
+    let Reply::Status(status) = instance.handle(Request::Status, notes).await? else { return Ok(()) };
     if global.json {
         println!("{}", serde_json::to_string(&status).map_err(Failure::new)?);
         return Ok(());

@@ -12,14 +12,14 @@ use tokio::{
 };
 
 use super::{
-    Failure, House, Note, Options, Reply, Request,
+    Failure, Instance, Note, Options, Reply, Request,
     input::{self, Input},
     message::Line,
     socket,
     trust::Trusted,
 };
 
-/// Has `request` answered; `offline` is the house to open where no `serve` runs.
+/// Has `request` answered; `offline` is the instance to open where no `serve` runs.
 pub async fn ask(request: Request, offline: Options, mut note: impl FnMut(Note)) -> Result<Reply, Failure> {
     match connect(&offline.data_dir).await {
         Ok((stream, path)) => {
@@ -42,11 +42,11 @@ pub async fn ask(request: Request, offline: Options, mut note: impl FnMut(Note))
                 return Err(Failure::new(message)
                     .hint("start one with `ocipfs serve`, or name its directory with --data-dir"));
             }
-            let house = House::open(offline).await?;
+            let instance = Instance::open(offline).await?;
             let (notes, mut noted) = mpsc::unbounded_channel();
             let (chunks, input) = request.has_input().then(Input::new).unzip();
             chunks.map(|chunks| tokio::spawn(input::fill(tokio::io::stdin(), chunks)));
-            let mut work = std::pin::pin!(house.handle_with(request, input, notes));
+            let mut work = std::pin::pin!(instance.handle_with(request, input, notes));
             loop {
                 tokio::select! {
                     biased;

@@ -1,4 +1,4 @@
-//! What commands ask of a house about IPNS names.
+//! What commands ask of an instance about IPNS names.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use ocipfs_node::IpnsName;
 use serde::{Deserialize, Serialize};
 
-use super::{Failure, House, Reply};
+use super::{Failure, Instance, Reply};
 use crate::names::ipns;
 
 /// What a command asks about names.
@@ -168,7 +168,7 @@ pub struct OwnName {
     pub value: Option<String>,
 }
 
-impl House {
+impl Instance {
     pub(super) async fn name(&self, request: NameRequest) -> Result<Reply, Failure> {
         match request {
             NameRequest::Publish { key, target, ttl } => {

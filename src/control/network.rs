@@ -12,7 +12,7 @@ use std::{
 
 use ocipfs_node::{Bootstrap, Options, write_secret};
 
-use super::{Failure, house::store_failure};
+use super::{Failure, instance::store_failure};
 use crate::content::Store;
 
 /// A network that a node can be part of.

@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Failure, House, Request,
+    Failure, Instance, Request,
     input::{self, Input},
     message::Line,
     socket,
@@ -64,13 +64,13 @@ impl Server {
     }
 
     /// Answers commands until `stop`; those that are being answered are finished.
-    pub async fn run(self, house: House, stop: CancellationToken) {
+    pub async fn run(self, instance: Instance, stop: CancellationToken) {
         let tasks = TaskTracker::new();
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
                 accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => drop(tasks.spawn(answer(house.clone(), stream))),
+                    Ok((stream, _)) => drop(tasks.spawn(answer(instance.clone(), stream))),
                     Err(error) => tracing::warn!(%error, "the control socket failed"),
                 }
             }
@@ -80,7 +80,7 @@ impl Server {
     }
 }
 
-async fn answer(house: House, stream: UnixStream) {
+async fn answer(instance: Instance, stream: UnixStream) {
     let (input, mut output) = stream.into_split();
     let mut text = String::new();
     let mut input = BufReader::new(input);
@@ -95,7 +95,7 @@ async fn answer(house: House, stream: UnixStream) {
                 let (chunks, body) = body.unzip();
                 // It ends with the client, or when nobody reads any more.
                 chunks.map(|chunks| tokio::spawn(input::receive(input, chunks)));
-                house.handle_with(request, body, notes).await
+                instance.handle_with(request, body, notes).await
             }
             Err(error) => Err(Failure::new(format!("request unknown to the running node: {error}"))
                 .hint("use the same version of ocipfs for the node and the command")),

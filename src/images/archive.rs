@@ -12,7 +12,7 @@ mod input;
 mod name;
 mod oci;
 mod parts;
-mod take;
+mod stage;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -28,12 +28,12 @@ use ocipfs_oci::{Descriptor, Digest, Index, Manifest, Name, Tag};
 
 use crate::{
     content::{Profile, Store, StoreError},
-    images::pack::meter,
+    images::pack::inspect,
 };
 
 pub use name::{split, without_registry};
 pub use parts::blob_path;
-pub use take::{Compress, Piece, put_as};
+pub use stage::{Compress, StagedBlob, put_as};
 
 use parts::Parts;
 
@@ -113,7 +113,7 @@ pub enum Error {
         /// The entry.
         what: String,
         /// What is wrong with it.
-        why: meter::Error,
+        why: inspect::Error,
     },
     /// It could not be stored.
     #[error(transparent)]
@@ -176,7 +176,7 @@ pub struct Images {
     /// Manifests, indexes and configurations.
     pub documents: BTreeMap<Digest, Bytes>,
     /// Every other blob.
-    pub pieces: BTreeMap<Digest, Piece>,
+    pub pieces: BTreeMap<Digest, StagedBlob>,
     /// For people.
     pub warnings: Vec<String>,
     /// Blobs that were taken out of `pieces`.
@@ -229,7 +229,7 @@ impl Images {
     }
 
     /// Takes out a blob; it still counts as here.
-    pub fn take(&mut self, digest: &Digest) -> Option<Piece> {
+    pub fn take(&mut self, digest: &Digest) -> Option<StagedBlob> {
         let piece = self.pieces.remove(digest)?;
         self.taken.insert(digest.clone());
         Some(piece)

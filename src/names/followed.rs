@@ -25,7 +25,7 @@ use crate::content::{self, CidPath, Content, Database};
 use rows::Rows;
 
 pub use rows::{Depth, Root, Version};
-pub use search::{Wanted, blob, manifest, origin, referrers, tags};
+pub use search::{Target, blob, manifest, origin, referrers, tags};
 pub use summary::{Repository, Summary};
 
 /// Versions before the complete one that are remembered, for clients in the middle of a pull.

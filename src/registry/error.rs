@@ -23,12 +23,12 @@ const MAX_SHOWN_HOST: usize = 100;
 
 /// What was asked for, which decides how its absence is called.
 #[derive(Clone, Copy, Debug)]
-pub enum Wanted {
+pub enum ResourceKind {
     Manifest,
     Blob,
 }
 
-impl Wanted {
+impl ResourceKind {
     fn unknown(self) -> &'static str {
         match self {
             Self::Manifest => "MANIFEST_UNKNOWN",
@@ -39,14 +39,14 @@ impl Wanted {
 
 /// A status, a code of the specification and a message for people.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct ApiError {
     status: StatusCode,
     code: &'static str,
     message: String,
     headers: Vec<(HeaderName, String)>,
 }
 
-impl Refusal {
+impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl ToString) -> Self {
         Self { status, code, message: message.to_string(), headers: Vec::new() }
     }
@@ -60,8 +60,8 @@ impl Refusal {
     /// RFC 9110, section 15.5.6.
     pub fn method(method: &Method, allowed: &str) -> Self {
         let message = format!("method {method} not allowed: expected {allowed}");
-        let refusal = Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message);
-        refusal.with(header::ALLOW, allowed)
+        let error = Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message);
+        error.with(header::ALLOW, allowed)
     }
 
     pub fn denied(message: impl ToString) -> Self {
@@ -97,16 +97,16 @@ impl Refusal {
     /// A limit that passes: clients try again after some seconds (RFC 9110, section 10.2.3). Docker tries again after 503,
     /// and gives up at 429.
     pub fn busy(message: impl ToString) -> Self {
-        let refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", message);
-        refusal.with(header::RETRY_AFTER, RETRY_AFTER_SECONDS)
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", message);
+        error.with(header::RETRY_AFTER, RETRY_AFTER_SECONDS)
     }
 
     /// With the challenge to fetch a token (RFC 6750), or to send a name and a password (RFC 7617).
     pub fn unauthorized(challenge: Option<String>) -> Self {
         let message = "authentication required: log in with `docker login`";
-        let refusal = Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message);
+        let error = Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message);
         let basic = || "Basic realm=\"ocipfs\", charset=\"UTF-8\"".into();
-        refusal.with(header::WWW_AUTHENTICATE, challenge.unwrap_or_else(basic))
+        error.with(header::WWW_AUTHENTICATE, challenge.unwrap_or_else(basic))
     }
 
     pub fn no_digest() -> Self {
@@ -195,7 +195,7 @@ impl Refusal {
         Self { headers: [self.headers, vec![(name, value.to_string())]].concat(), ..self }
     }
 
-    pub fn names(error: names::Error, wanted: Wanted) -> Self {
+    pub fn names(error: names::Error, kind: ResourceKind) -> Self {
         use names::Error::*;
         let (status, code) = match &error {
             Syntax(_)
@@ -208,20 +208,20 @@ impl Refusal {
             UnknownName(_) | Misplaced { .. } | Unfinished { .. } => (StatusCode::NOT_FOUND, "NAME_UNKNOWN"),
             UnknownReference { .. } => (StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN"),
             UnknownBlob { .. } => (StatusCode::NOT_FOUND, "BLOB_UNKNOWN"),
-            Layer { why: images::layer::Error::Kind(_), .. } => (StatusCode::NOT_FOUND, wanted.unknown()),
+            Layer { why: images::layer::Error::Kind(_), .. } => (StatusCode::NOT_FOUND, kind.unknown()),
             Layer { why: images::layer::Error::Malformed(_), .. } => {
                 (StatusCode::BAD_GATEWAY, "MANIFEST_INVALID")
             }
-            Image { why, .. } => image_answer(why, wanted),
-            Ipns { why: names::ipns::Error::Node(error), .. } => node_answer(error, wanted),
+            Image { why, .. } => image_answer(why, kind),
+            Ipns { why: names::ipns::Error::Node(error), .. } => node_answer(error, kind),
             Ipns { .. } => (StatusCode::BAD_GATEWAY, "NAME_INVALID"),
-            Content(error) => content_answer(error, wanted),
+            Content(error) => content_answer(error, kind),
         };
         Self::new(status, code, error)
     }
 
-    pub fn content(error: content::Error, wanted: Wanted) -> Self {
-        let (status, code) = content_answer(&error, wanted);
+    pub fn content(error: content::Error, kind: ResourceKind) -> Self {
+        let (status, code) = content_answer(&error, kind);
         Self::new(status, code, format!("{error}{}", advice(&error)))
     }
 }
@@ -236,23 +236,23 @@ fn advice(error: &content::Error) -> &'static str {
     }
 }
 
-fn image_answer(error: &images::Error, wanted: Wanted) -> (StatusCode, &'static str) {
+fn image_answer(error: &images::Error, kind: ResourceKind) -> (StatusCode, &'static str) {
     use images::Error::*;
     match error {
         NoLayout { .. } | NoEntry { .. } | NoDescriptor { .. } | Link(_) => {
             (StatusCode::NOT_FOUND, "NAME_UNKNOWN")
         }
-        Schema1(_) | Elsewhere { .. } => (StatusCode::NOT_FOUND, wanted.unknown()),
+        Schema1(_) | Elsewhere { .. } => (StatusCode::NOT_FOUND, kind.unknown()),
         Malformed { .. } => (StatusCode::BAD_GATEWAY, "MANIFEST_INVALID"),
-        Content(error) => content_answer(error, wanted),
+        Content(error) => content_answer(error, kind),
     }
 }
 
-fn content_answer(error: &content::Error, wanted: Wanted) -> (StatusCode, &'static str) {
+fn content_answer(error: &content::Error, kind: ResourceKind) -> (StatusCode, &'static str) {
     use content::Error::*;
     match error {
-        Node(error) => node_answer(error, wanted),
-        NotAFile { .. } | NoEntry { .. } | TooLarge { .. } => (StatusCode::NOT_FOUND, wanted.unknown()),
+        Node(error) => node_answer(error, kind),
+        NotAFile { .. } | NoEntry { .. } | TooLarge { .. } => (StatusCode::NOT_FOUND, kind.unknown()),
         Corrupt { .. } | Mismatch { .. } => (StatusCode::BAD_GATEWAY, "PEER_DATA_INVALID"),
         Stalled { .. } => (StatusCode::GATEWAY_TIMEOUT, "PEER_TIMEOUT"),
         Full => (StatusCode::INSUFFICIENT_STORAGE, "STORAGE_FULL"),
@@ -261,10 +261,10 @@ fn content_answer(error: &content::Error, wanted: Wanted) -> (StatusCode, &'stat
     }
 }
 
-fn node_answer(error: &ocipfs_node::Error, wanted: Wanted) -> (StatusCode, &'static str) {
+fn node_answer(error: &ocipfs_node::Error, kind: ResourceKind) -> (StatusCode, &'static str) {
     use ocipfs_node::Error::*;
     match error {
-        NotFound { .. } | Offline(_) => (StatusCode::NOT_FOUND, wanted.unknown()),
+        NotFound { .. } | Offline(_) => (StatusCode::NOT_FOUND, kind.unknown()),
         NoRecord { .. } | NoDnsLink(_) | PrivateDns(_) => (StatusCode::NOT_FOUND, "NAME_UNKNOWN"),
         Dns { .. } => (StatusCode::GATEWAY_TIMEOUT, "DNS_UNANSWERED"),
         Unanswered { .. } => (StatusCode::GATEWAY_TIMEOUT, "PEER_TIMEOUT"),
@@ -285,13 +285,13 @@ fn node_answer(error: &ocipfs_node::Error, wanted: Wanted) -> (StatusCode, &'sta
     }
 }
 
-impl From<StoreError> for Refusal {
+impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        Self::content(error.into(), Wanted::Blob)
+        Self::content(error.into(), ResourceKind::Blob)
     }
 }
 
-impl From<UploadError> for Refusal {
+impl From<UploadError> for ApiError {
     fn from(error: UploadError) -> Self {
         match error {
             UploadError::TooMany | UploadError::Busy => Self::busy(error),
@@ -302,7 +302,7 @@ impl From<UploadError> for Refusal {
     }
 }
 
-impl From<LoginError> for Refusal {
+impl From<LoginError> for ApiError {
     fn from(error: LoginError) -> Self {
         match error {
             LoginError::Wrong => Self::unauthorized(None),
@@ -312,13 +312,13 @@ impl From<LoginError> for Refusal {
     }
 }
 
-impl From<digest::Error> for Refusal {
+impl From<digest::Error> for ApiError {
     fn from(error: digest::Error) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", error)
     }
 }
 
-impl From<reference::Error> for Refusal {
+impl From<reference::Error> for ApiError {
     fn from(error: reference::Error) -> Self {
         match error {
             reference::Error::Tag(_) => Self::new(StatusCode::BAD_REQUEST, "TAG_INVALID", error),
@@ -327,14 +327,14 @@ impl From<reference::Error> for Refusal {
     }
 }
 
-impl From<Unsatisfiable> for Refusal {
+impl From<Unsatisfiable> for ApiError {
     fn from(error: Unsatisfiable) -> Self {
-        let refusal = Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID", error);
-        refusal.with(header::CONTENT_RANGE, error.content_range())
+        let answer = Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID", error);
+        answer.with(header::CONTENT_RANGE, error.content_range())
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         match self.status {
             // As many as clients like to send.

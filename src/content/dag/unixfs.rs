@@ -291,7 +291,7 @@ mod tests {
             let link = PbLink { cid, name: Some(String::new()), size: Some(1) };
             let refused = decode(vec![link], file_data(b"", [1].into_iter()));
             let Err(Error::Corrupt { why, .. }) = refused else { panic!("{refused:?}") };
-            assert!(why.contains("not trusted"), "{why}");
+            assert!(why.contains("untrusted"), "{why}");
         }
     }
 

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::{
     Error, Images, Parts, Picture, name,
     parts::Found,
-    take::{Piece, Taken},
+    stage::{StagedBlob, StagedEntry},
 };
 
 #[derive(Deserialize)]
@@ -108,12 +108,12 @@ fn image(
 }
 
 fn layer(images: &mut Images, path: &str, found: Found) -> Result<Layer, Error> {
-    let Found::Taken(taken) = found else { return Err(Error::document(path, "not a layer")) };
-    let Taken { kept, compressed, diff_id } = *taken;
+    let Found::Staged(taken) = found else { return Err(Error::document(path, "not a layer")) };
+    let StagedEntry { kept, compressed, diff_id } = *taken;
     let (Some(piece), Some(diff_id)) = (compressed.or(kept), diff_id) else {
         return Err(Error::document(path, "not a layer"));
     };
-    let Piece { digest, size, compression, .. } = &piece;
+    let StagedBlob { digest, size, compression, .. } = &piece;
     let kind = MediaType::from_static(compression.media_type());
     let descriptor = Descriptor::new(kind, digest.clone(), *size);
     images.pieces.insert(digest.clone(), piece);

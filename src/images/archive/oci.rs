@@ -9,9 +9,9 @@ use serde::Deserialize;
 use super::{
     Error, Images, MAX_DEPTH, MAX_MANIFEST, Node, Parts, Picture, name,
     parts::{Found, blob_path},
-    take::Taken,
+    stage::StagedEntry,
 };
-use crate::images::pack::meter::Compression;
+use crate::images::pack::inspect::Compression;
 
 /// What names an entry of `index.json` within its repository, or altogether.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -96,7 +96,7 @@ impl Walk<'_> {
         }
         let bytes = match self.parts.find(&path)? {
             Some(Found::Document(bytes)) => bytes,
-            Some(Found::Taken(_)) => return Err(Error::document(path, "expected JSON of at most 4 MiB")),
+            Some(Found::Staged(_)) => return Err(Error::document(path, "expected JSON of at most 4 MiB")),
             None => return Ok(None),
         };
         right_size(descriptor, bytes.len() as u64)?;
@@ -193,25 +193,25 @@ impl Walk<'_> {
                 self.images.documents.insert(descriptor.digest.clone(), bytes);
                 descriptor.clone()
             }
-            Some(Found::Taken(taken)) => self.taken(descriptor, *taken, by)?,
+            Some(Found::Staged(taken)) => self.taken(descriptor, *taken, by)?,
         };
         self.known.insert(descriptor.digest.clone(), made.clone());
         Ok(Some(made))
     }
 
-    fn taken(&mut self, descriptor: &Descriptor, taken: Taken, by: &str) -> Result<Descriptor, Error> {
+    fn taken(&mut self, descriptor: &Descriptor, taken: StagedEntry, by: &str) -> Result<Descriptor, Error> {
         let is_plain = matches!(
             descriptor.media_type.as_str(),
             media_type::OCI_LAYER_TAR | media_type::DOCKER_LAYER_TAR
         );
         let (piece, descriptor) = match taken {
-            Taken { compressed: Some(piece), kept, .. } if is_plain && self.parts.replaces() => {
+            StagedEntry { compressed: Some(piece), kept, .. } if is_plain && self.parts.replaces() => {
                 drop(kept);
                 let media_type = compressed_type(descriptor, piece.compression);
                 let (digest, size) = (piece.digest.clone(), piece.size);
                 (piece, Descriptor { media_type, digest, size, data: None, ..descriptor.clone() })
             }
-            Taken { kept: Some(piece), .. } => {
+            StagedEntry { kept: Some(piece), .. } => {
                 right_size(descriptor, piece.size)?;
                 (piece, descriptor.clone())
             }

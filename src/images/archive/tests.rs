@@ -157,7 +157,7 @@ fn all_that_docker_writes_gives_the_same_image() {
             assert_eq!(picture.tag.as_ref().unwrap().as_str(), "1.0");
             digests.insert(picture.top.digest.to_string());
             assert_eq!(images.below(&picture.top).unwrap().len(), 4);
-            assert!(images.pieces.values().all(|piece| piece.compression == meter::Compression::Gzip));
+            assert!(images.pieces.values().all(|piece| piece.compression == inspect::Compression::Gzip));
         }
     }
     assert_eq!(digests.len(), 1, "{digests:?}");
@@ -179,7 +179,7 @@ fn a_layout_is_kept_byte_for_byte_unless_it_is_told_otherwise() {
         );
     }
     for (how, compression) in
-        [(Compress::Gzip, meter::Compression::Gzip), (Compress::Zstd, meter::Compression::Zstd)]
+        [(Compress::Gzip, inspect::Compression::Gzip), (Compress::Zstd, inspect::Compression::Zstd)]
     {
         let source = Source::Stream(Box::new(Cursor::new(bytes.clone())));
         let images = read(source, bed.options(Some(how))).unwrap();

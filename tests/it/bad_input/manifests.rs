@@ -123,7 +123,7 @@ async fn a_cid_of_something_else_is_unknown_and_told_what_it_is() {
         (bytes.clone(), "not a layer manifest"),
         (Vec::new(), "not a layer manifest"),
         (b"{\"mediaType\": \"application/vnd.ocipfs".to_vec(), "not a layer manifest"),
-        (other.to_string().into_bytes(), "its media type is \"application/json\""),
+        (other.to_string().into_bytes(), "media type \"application/json\""),
         (vec![b' '; (1 << 20) + 1], "limit 1048576"),
     ] {
         cases.push((offline.put(document, UnixfsV1).await, told));

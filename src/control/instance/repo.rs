@@ -1,8 +1,8 @@
-//! What a house answers about repositories that were pushed: what is in them, and what of it goes.
+//! What an instance answers about repositories that were pushed: what is in them, and what of it goes.
 
 use ocipfs_oci::{Digest, Name, Reference, Tag};
 
-use super::{House, content_failure};
+use super::{Instance, content_failure};
 use crate::{
     content::{StoreError, now},
     control::{
@@ -17,7 +17,7 @@ const PAGE: usize = 500;
 /// Tags and manifests that are listed of a repository.
 const MAX_LISTED: usize = 10_000;
 
-impl House {
+impl Instance {
     pub(super) async fn repo(&self, request: RepoRequest) -> Result<RepoReply, Failure> {
         Ok(match request {
             RepoRequest::Ls => RepoReply::Listed { repositories: self.on_repositories(list).await? },

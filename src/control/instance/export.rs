@@ -11,8 +11,8 @@ use bytes::Bytes;
 use ocipfs_oci::{Descriptor, Digest, Manifest, Reference};
 
 use super::{
-    House, Notes, content_failure,
-    image::{Asked, names_failure},
+    Instance, Notes, content_failure,
+    image::{ImageRef, names_failure},
 };
 use crate::{
     control::{Failure, ImageInfo, ImageReply, Note},
@@ -20,7 +20,7 @@ use crate::{
         archive::{Node, blob_path},
         export::{self, Format, Target},
     },
-    names::{Document, Meaning, Source},
+    names::{BlobSource, Document, NameKind},
 };
 
 /// Indexes within indexes, and manifests of one image.
@@ -34,7 +34,7 @@ pub(super) struct Image {
     pub blobs: BTreeMap<Digest, u64>,
 }
 
-impl House {
+impl Instance {
     pub(super) async fn image_export(
         &self,
         reference: &str,
@@ -44,19 +44,19 @@ impl House {
     ) -> Result<ImageReply, Failure> {
         let format = format.map(|text| Format::from_str(&text)).transpose().map_err(Failure::new)?;
         let format = format.unwrap_or_else(|| Format::of(&dest));
-        let asked = self.asked(reference)?;
-        let meaning = Meaning::parse(&asked.name).map_err(names_failure)?;
-        let image = self.image_below(&meaning, &asked.reference, &notes).await?;
-        let first = heads(&image, &asked, format)?;
+        let image_ref = self.image_ref(reference)?;
+        let kind = NameKind::parse(&image_ref.name).map_err(names_failure)?;
+        let image = self.image_below(&kind, &image_ref.reference, &notes).await?;
+        let first = heads(&image, &image_ref, format)?;
         let failed = |e| unwritable(&dest, e);
         let mut target = Target::create(format, &dest).map_err(failed)?;
-        if let Err(failure) = self.fill(&mut target, &dest, &meaning, first, &image, &notes).await {
+        if let Err(failure) = self.fill(&mut target, &dest, &kind, first, &image, &notes).await {
             target.abandon().await;
             return Err(failure);
         }
         target.finish().await.map_err(failed)?;
         let image = ImageInfo {
-            reference: format!("{}/{}", self.0.registry, asked.text()),
+            reference: format!("{}/{}", self.0.registry, image_ref.text()),
             cid: String::new(),
             digest: image.top.digest.to_string(),
             size: image.blobs.values().sum(),
@@ -69,7 +69,7 @@ impl House {
         &self,
         target: &mut Target,
         dest: &Path,
-        meaning: &Meaning,
+        kind: &NameKind,
         first: Vec<(String, Bytes)>,
         image: &Image,
         notes: &Notes,
@@ -81,12 +81,12 @@ impl House {
             write(target, &path, bytes).await.map_err(failed)?;
         }
         for (digest, size) in &image.blobs {
-            let blob = match meaning.blob(self.resolver(), digest).await.map_err(names_failure)? {
-                Source::Made(bytes) => {
+            let blob = match kind.blob(self.resolver(), digest).await.map_err(names_failure)? {
+                BlobSource::Inline(bytes) => {
                     write(target, &blob_path(digest), bytes).await.map_err(failed)?;
                     continue;
                 }
-                Source::Stored(blob) => blob,
+                BlobSource::Blob(blob) => blob,
             };
             if blob.size != *size {
                 let has = blob.size;
@@ -109,11 +109,11 @@ impl House {
     /// Reads the manifests of an image, all that can be had.
     pub(super) async fn image_below(
         &self,
-        meaning: &Meaning,
+        kind: &NameKind,
         reference: &Reference,
         notes: &Notes,
     ) -> Result<Image, Failure> {
-        let found = meaning.manifest(self.resolver(), reference).await.map_err(names_failure)?.detached();
+        let found = kind.manifest(self.resolver(), reference).await.map_err(names_failure)?.detached();
         let top = described(&found)?;
         let (documents, manifests, blobs) = Default::default();
         let mut image = Image { top: top.clone(), documents, manifests, blobs };
@@ -136,7 +136,7 @@ impl House {
                     let before = waiting.len();
                     for child in index.manifests.into_iter().filter(Node::is) {
                         let reference = Reference::Digest(child.digest.clone());
-                        match meaning.manifest(self.resolver(), &reference).await {
+                        match kind.manifest(self.resolver(), &reference).await {
                             Ok(found) => waiting.push((child, found.detached().bytes)),
                             Err(error) => missing.push((child.digest, error)),
                         }
@@ -161,8 +161,8 @@ pub(super) fn described(found: &Document) -> Result<Descriptor, Failure> {
 }
 
 /// All files that are not fetched blobs: what says what the rest is comes first.
-fn heads(image: &Image, asked: &Asked, format: Format) -> Result<Vec<(String, Bytes)>, Failure> {
-    let (name, tag) = (repository(&asked.name), tag(&asked.reference));
+fn heads(image: &Image, image_ref: &ImageRef, format: Format) -> Result<Vec<(String, Bytes)>, Failure> {
+    let (name, tag) = (repository(&image_ref.name), tag(&image_ref.reference));
     let index = export::index(&image.top, name, tag).map_err(Failure::new)?;
     let mut files = vec![("oci-layout".into(), Bytes::from_static(export::OCI_LAYOUT))];
     files.push(("index.json".to_string(), index.into()));

@@ -40,11 +40,11 @@ fn digest(bytes: &[u8]) -> Digest {
 }
 
 fn measure(bytes: &[u8], piece: usize) -> Result<Layer, Error> {
-    let mut meter = Meter::new();
+    let mut inspector = LayerInspector::new();
     for piece in bytes.chunks(piece) {
-        meter.update(&Bytes::copy_from_slice(piece))?;
+        inspector.update(&Bytes::copy_from_slice(piece))?;
     }
-    meter.finish()
+    inspector.finish()
 }
 
 #[track_caller]
@@ -99,9 +99,9 @@ fn each_compression_has_its_media_type() {
 
 #[test]
 fn a_layer_without_bytes_is_refused() {
-    let mut meter = Meter::new();
-    meter.update(&Bytes::new()).unwrap();
-    assert!(matches!(meter.finish(), Err(Error::Empty)));
+    let mut inspector = LayerInspector::new();
+    inspector.update(&Bytes::new()).unwrap();
+    assert!(matches!(inspector.finish(), Err(Error::Empty)));
 }
 
 #[test]
@@ -185,16 +185,16 @@ fn a_tar_that_is_cut_short_is_refused() {
 
 #[test]
 fn a_refused_layer_is_refused_before_its_end_and_stays_so() {
-    let mut meter = Meter::new();
+    let mut inspector = LayerInspector::new();
     let error = loop {
         // More than the channel holds, so that the refusal has to come back this way.
-        if let Err(error) = meter.update(&Bytes::from_static(&[b'x'; 4096])) {
+        if let Err(error) = inspector.update(&Bytes::from_static(&[b'x'; 4096])) {
             break error;
         }
     };
     assert!(matches!(error, Error::NotTar), "{error}");
-    assert!(matches!(meter.update(&tarball().into()), Err(Error::Refused)));
-    assert!(matches!(meter.finish(), Err(Error::Refused)));
+    assert!(matches!(inspector.update(&tarball().into()), Err(Error::Refused)));
+    assert!(matches!(inspector.finish(), Err(Error::Refused)));
 }
 
 proptest! {

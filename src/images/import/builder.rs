@@ -9,11 +9,11 @@ use ocipfs_oci::{Descriptor, Digest};
 use super::Error;
 use crate::{
     content::{Profile, Root, Store},
-    images::archive::{self, Images, Piece},
+    images::archive::{self, Images, StagedBlob},
 };
 
 /// The blobs of an archive, and what a form takes of them.
-pub struct Bench {
+pub struct ImageBuilder {
     store: Store,
     pub profile: Profile,
     pub images: Images,
@@ -21,12 +21,12 @@ pub struct Bench {
 }
 
 struct Used {
-    piece: Piece,
+    piece: StagedBlob,
     /// A manifest or a layer, which may be asked for alone.
     is_image: bool,
 }
 
-impl Bench {
+impl ImageBuilder {
     pub fn new(store: Store, profile: Profile, images: Images) -> Self {
         Self { store, profile, images, used: BTreeMap::new() }
     }
@@ -55,7 +55,7 @@ impl Bench {
         Ok((digest, root))
     }
 
-    fn take(&mut self, digest: Digest, piece: Piece, is_image: bool) -> Root {
+    fn take(&mut self, digest: Digest, piece: StagedBlob, is_image: bool) -> Root {
         let root = piece.root;
         self.used.insert(digest, Used { piece, is_image });
         root
@@ -74,7 +74,7 @@ impl Bench {
     }
 
     /// What is to be stored.
-    pub fn into_pieces(self) -> Vec<Piece> {
+    pub fn into_pieces(self) -> Vec<StagedBlob> {
         self.used.into_values().map(|used| used.piece).collect()
     }
 }

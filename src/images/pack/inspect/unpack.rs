@@ -1,4 +1,4 @@
-//! The other half of the meter: decompresses a layer and reads its tar.
+//! The other half of the inspector: decompresses a layer and reads its tar.
 
 use std::io::{BufRead, ErrorKind, Read};
 
@@ -80,7 +80,7 @@ impl Sink {
         }
     }
 
-    /// Takes a tar that is not compressed: the meter hashes what is stored, which is the tar itself.
+    /// Takes a tar that is not compressed: the inspector hashes what is stored, which is the tar itself.
     fn look_at(&mut self, mut tar: Input) -> Result<(), Error> {
         loop {
             let bytes = tar.fill_buf().map_err(|error| self.refuse(error))?;

@@ -14,7 +14,7 @@ use crate::{
     content::{Profile, Put, Root, Store, StoreError, Written},
     images::pack::{
         gzip::GzipWriter,
-        meter::{Compression, Meter},
+        inspect::{Compression, LayerInspector},
     },
 };
 
@@ -47,7 +47,7 @@ impl FromStr for Compress {
 }
 
 /// A blob that is written and not yet stored.
-pub struct Piece {
+pub struct StagedBlob {
     /// The digest of its bytes.
     pub digest: Digest,
     /// Their number.
@@ -62,7 +62,7 @@ pub struct Piece {
     written: Written,
 }
 
-impl Piece {
+impl StagedBlob {
     fn new(written: Written, digest: Option<&Digest>, compression: Compression) -> Result<Self, StoreError> {
         let sha256 = written.digest.clone().ok_or(StoreError::BrokenOff)?;
         let aliases = digest.filter(|digest| **digest != sha256).cloned().into_iter().collect();
@@ -79,8 +79,13 @@ impl Piece {
 }
 
 /// Writes a few bytes that are known to have this digest.
-pub fn put_as(store: &Store, profile: Profile, bytes: Bytes, digest: &Digest) -> Result<Piece, StoreError> {
-    Piece::new(Written::of(store, profile, bytes)?, Some(digest), Compression::None)
+pub fn put_as(
+    store: &Store,
+    profile: Profile,
+    bytes: Bytes,
+    digest: &Digest,
+) -> Result<StagedBlob, StoreError> {
+    StagedBlob::new(Written::of(store, profile, bytes)?, Some(digest), Compression::None)
 }
 
 /// What is to become of a file.
@@ -96,17 +101,17 @@ pub struct Plan {
 
 /// A file that was taken.
 #[derive(Default)]
-pub struct Taken {
+pub struct StagedEntry {
     /// As it came.
-    pub kept: Option<Piece>,
+    pub kept: Option<StagedBlob>,
     /// As it was compressed.
-    pub compressed: Option<Piece>,
+    pub compressed: Option<StagedBlob>,
     /// The digest of the uncompressed layer, where it was asked for or is that of the file.
     pub diff_id: Option<Digest>,
 }
 
 /// Where the bytes of a file are put.
-pub struct Taker<'a> {
+pub struct Stager<'a> {
     pub store: &'a Store,
     pub profile: Profile,
     pub plan: Plan,
@@ -114,13 +119,13 @@ pub struct Taker<'a> {
     pub expected: Option<&'a Digest>,
 }
 
-impl Taker<'_> {
+impl Stager<'_> {
     /// Reads `size` bytes; `what` names them in errors.
-    pub fn take(self, what: &str, mut input: impl Read, size: u64) -> Result<Taken, Error> {
+    pub fn stage(self, what: &str, mut input: impl Read, size: u64) -> Result<StagedEntry, Error> {
         let Plan { keep, compress, unpack } = self.plan;
         let mut kept = keep.then(|| Put::new(self.store, self.profile)).transpose()?;
         let mut squeezed = compress.map(|how| Squeeze::new(self.store, self.profile, how)).transpose()?;
-        let mut meter = unpack.then(Meter::new);
+        let mut inspect = unpack.then(LayerInspector::new);
         let algorithm = self.expected.map_or(Algorithm::Sha256, Digest::algorithm);
         // What is kept is hashed by a thread of its own.
         let mut hasher = (!keep || algorithm != Algorithm::Sha256).then(|| Hasher::new(algorithm));
@@ -139,8 +144,8 @@ impl Taker<'_> {
             if let Some(kept) = &mut kept {
                 kept.write(chunk.clone())?;
             }
-            if let Some(meter) = &mut meter {
-                meter.update(&chunk).map_err(|why| Error::Layer { what: what.into(), why })?;
+            if let Some(inspect) = &mut inspect {
+                inspect.update(&chunk).map_err(|why| Error::Layer { what: what.into(), why })?;
             }
             if let Some(squeezed) = &mut squeezed {
                 squeezed.write_all(&chunk).map_err(|e| Error::of_io(what, e))?;
@@ -149,17 +154,17 @@ impl Taker<'_> {
         if done != size {
             return Err(Error::Truncated(what.into()));
         }
-        let measured = meter.map(Meter::finish).transpose();
+        let measured = inspect.map(LayerInspector::finish).transpose();
         let measured = measured.map_err(|why| Error::Layer { what: what.into(), why })?;
         let compression = measured.as_ref().map_or(Compression::None, |layer| layer.compression);
         let hashed = hasher.map(Hasher::finish);
-        let kept = kept.map(|put| Piece::new(put.close()?, hashed.as_ref(), compression)).transpose()?;
+        let kept = kept.map(|put| StagedBlob::new(put.close()?, hashed.as_ref(), compression)).transpose()?;
         let found = hashed.or_else(|| kept.as_ref().map(|piece| piece.digest.clone()));
         let found = found.ok_or(StoreError::BrokenOff)?;
         if self.expected.is_some_and(|expected| *expected != found) {
             return Err(Error::Lie { what: what.into(), why: format!("digest is {found}") });
         }
-        Ok(Taken {
+        Ok(StagedEntry {
             kept,
             compressed: squeezed.map(|squeezed| squeezed.finish(what)).transpose()?,
             diff_id: Some(measured.map_or(found, |layer| layer.diff_id)),
@@ -208,7 +213,7 @@ impl Squeeze {
         }
     }
 
-    fn finish(self, what: &str) -> Result<Piece, Error> {
+    fn finish(self, what: &str) -> Result<StagedBlob, Error> {
         let failed = |e| Error::of_io(what, e);
         let inner = |out: BufWriter<PutWriter>| out.into_inner().map_err(|e| failed(e.into_error()));
         let (put, compression) = match self {
@@ -216,6 +221,6 @@ impl Squeeze {
             Self::Gzip(out) => (inner(out.finish().map_err(failed)?)?, Compression::Gzip),
             Self::Zstd(out) => (inner(out.finish().map_err(failed)?)?, Compression::Zstd),
         };
-        Ok(Piece::new(put.0.close()?, None, compression)?)
+        Ok(StagedBlob::new(put.0.close()?, None, compression)?)
     }
 }

@@ -3,7 +3,7 @@
 use ocipfs_node::Cid;
 use ocipfs_oci::{Digest, Name, Reference, Tag};
 
-use super::{Document, Error, Resolver, Source, descriptor};
+use super::{BlobSource, Document, Error, Resolver, descriptor};
 use crate::{
     content::{self, CidPath, Content, Found},
     images::{
@@ -16,20 +16,20 @@ use crate::{
 const LISTED: usize = 20;
 
 /// What was found there.
-pub enum Image<'a> {
-    Layout(Box<Path<'a>>),
-    Descriptor(Box<descriptor::Image<'a>>),
+pub enum IpfsImage<'a> {
+    Layout(Box<LayoutRepository<'a>>),
+    Descriptor(Box<descriptor::DescriptorRepository<'a>>),
 }
 
 /// An image layout.
-pub struct Path<'a> {
+pub struct LayoutRepository<'a> {
     content: &'a Content,
     name: &'a Name,
     layout: Layout,
 }
 
 /// Tells what is at `at`, and reads as much of it as says which images it holds. What comes is held under the root.
-pub async fn open<'a>(resolver: &'a Resolver, name: &'a Name, at: &CidPath) -> Result<Image<'a>, Error> {
+pub async fn open<'a>(resolver: &'a Resolver, name: &'a Name, at: &CidPath) -> Result<IpfsImage<'a>, Error> {
     open_for(resolver, name, at, Some(*at.root())).await
 }
 
@@ -38,7 +38,7 @@ pub async fn open_below<'a>(
     resolver: &'a Resolver,
     name: &'a Name,
     at: &CidPath,
-) -> Result<(Image<'a>, Cid), Error> {
+) -> Result<(IpfsImage<'a>, Cid), Error> {
     let directory = resolver.content.directory(at).await?;
     // By its own CID, so that what changes elsewhere below the root does not matter to it.
     let here = CidPath::from(directory).found_by(at.announced());
@@ -46,10 +46,14 @@ pub async fn open_below<'a>(
 }
 
 /// Opens the layout in a directory that a holder holds and that is here.
-pub async fn open_here<'a>(resolver: &'a Resolver, name: &'a Name, at: &CidPath) -> Result<Image<'a>, Error> {
+pub async fn open_here<'a>(
+    resolver: &'a Resolver,
+    name: &'a Name,
+    at: &CidPath,
+) -> Result<IpfsImage<'a>, Error> {
     let content = &resolver.content;
     let layout = resolver.layouts.read(content, at, None).await.map_err(|why| Error::image(name, why))?;
-    Ok(Image::Layout(Box::new(Path { content, name, layout })))
+    Ok(IpfsImage::Layout(Box::new(LayoutRepository { content, name, layout })))
 }
 
 async fn open_for<'a>(
@@ -57,15 +61,15 @@ async fn open_for<'a>(
     name: &'a Name,
     at: &CidPath,
     holder: Option<Cid>,
-) -> Result<Image<'a>, Error> {
+) -> Result<IpfsImage<'a>, Error> {
     let content = &resolver.content;
     if let Some(layout) = resolver.layouts.known(at, holder) {
-        return Ok(Image::Layout(Box::new(Path { content, name, layout })));
+        return Ok(IpfsImage::Layout(Box::new(LayoutRepository { content, name, layout })));
     }
     match content.look(at).await {
         Ok(Found::File(file)) => {
             let image = descriptor::open(resolver, name, at, &file).await?;
-            Ok(Image::Descriptor(Box::new(image)))
+            Ok(IpfsImage::Descriptor(Box::new(image)))
         }
         Ok(Found::Directory(entries)) => {
             let layout = match resolver.layouts.read(content, at, holder).await {
@@ -77,7 +81,7 @@ async fn open_for<'a>(
                 layout => layout,
             };
             let layout = layout.map_err(|why| Error::image(name, why))?;
-            Ok(Image::Layout(Box::new(Path { content, name, layout })))
+            Ok(IpfsImage::Layout(Box::new(LayoutRepository { content, name, layout })))
         }
         Ok(Found::Link) => Err(Error::image(name, images::Error::Link(at.clone()))),
         Err(error @ content::Error::NoEntry { .. }) => {
@@ -102,7 +106,7 @@ pub async fn missing(content: &Content, at: &CidPath) -> Option<images::Error> {
     None
 }
 
-impl Image<'_> {
+impl IpfsImage<'_> {
     pub async fn manifest(&self, reference: &Reference) -> Result<Document, Error> {
         match self {
             Self::Layout(path) => path.manifest(reference).await,
@@ -110,7 +114,7 @@ impl Image<'_> {
         }
     }
 
-    pub async fn blob(&self, digest: &Digest) -> Result<Source, Error> {
+    pub async fn blob(&self, digest: &Digest) -> Result<BlobSource, Error> {
         match self {
             Self::Layout(path) => path.blob(digest).await,
             Self::Descriptor(image) => image.blob(digest).await,
@@ -133,7 +137,7 @@ impl Image<'_> {
     }
 }
 
-impl Path<'_> {
+impl LayoutRepository<'_> {
     async fn manifest(&self, reference: &Reference) -> Result<Document, Error> {
         let found = match reference {
             Reference::Tag(tag) => self.layout.tagged(self.content, tag).await,
@@ -156,11 +160,11 @@ impl Path<'_> {
         }
     }
 
-    async fn blob(&self, digest: &Digest) -> Result<Source, Error> {
+    async fn blob(&self, digest: &Digest) -> Result<BlobSource, Error> {
         let blob =
             self.layout.files.blob(self.content, digest).await.map_err(|why| Error::image(self.name, why))?;
         let unknown = || Error::UnknownBlob { name: self.name.clone(), digest: digest.clone() };
-        blob.map(|blob| Source::Stored(Box::new(blob))).ok_or_else(unknown)
+        blob.map(|blob| BlobSource::Blob(Box::new(blob))).ok_or_else(unknown)
     }
 
     async fn referrers(&self, subject: &Digest, last: &str) -> Result<Referrers, Error> {

@@ -17,30 +17,30 @@ use crate::content::{Blob, CidPath, Content, Stat};
 
 /// A longer file is not a descriptor.
 const MAX_DESCRIPTOR: u64 = 64 << 10;
-/// Bytes of a place besides its texts, with its keys and the nodes of the maps.
+/// Bytes of a location besides its texts, with its keys and the nodes of the maps.
 const PLACE_BYTES: usize = 384;
 /// Documents that are read to find one digest, and how deep.
 const DOCUMENTS: usize = 1000;
 const DEPTH: usize = 8;
 
 /// Where blobs are, by the descriptor file of their image and their digest.
-pub struct Places(Cache<(CidPath, Digest), Arc<Place>>);
+pub struct BlobLocations(Cache<(CidPath, Digest), Arc<BlobLocation>>);
 
-impl Places {
-    /// Holds places of about so many bytes.
+impl BlobLocations {
+    /// Holds locations of about so many bytes.
     pub fn new(bytes: u64) -> Self {
         Self(Cache::new(usize::try_from(bytes).unwrap_or(usize::MAX)))
     }
 }
 
 /// What a descriptor says of a blob.
-struct Place {
+struct BlobLocation {
     media_type: MediaType,
     size: u64,
     urls: Urls,
 }
 
-impl Place {
+impl BlobLocation {
     fn leads_on(&self) -> bool {
         self.media_type.is_index() || self.media_type.is_manifest()
     }
@@ -52,13 +52,13 @@ impl Place {
     }
 }
 
-impl From<Link> for Place {
+impl From<Link> for BlobLocation {
     fn from(Link { media_type, size, urls, .. }: Link) -> Self {
         Self { media_type, size, urls }
     }
 }
 
-impl From<&Descriptor> for Place {
+impl From<&Descriptor> for BlobLocation {
     fn from(descriptor: &Descriptor) -> Self {
         let mut urls = Urls::default();
         descriptor.urls.iter().for_each(|url| urls.add(url));
@@ -67,19 +67,19 @@ impl From<&Descriptor> for Place {
 }
 
 /// An image that one descriptor stands for.
-pub struct Tree<'a> {
+pub struct DescriptorImage<'a> {
     content: &'a Content,
-    places: &'a Places,
+    locations: &'a BlobLocations,
     /// The file that holds the descriptor.
     at: CidPath,
     root: Descriptor,
 }
 
-impl<'a> Tree<'a> {
+impl<'a> DescriptorImage<'a> {
     /// Reads the descriptor in the file `at`.
     pub async fn open(
         content: &'a Content,
-        places: &'a Places,
+        locations: &'a BlobLocations,
         at: &CidPath,
         file: &Stat,
     ) -> Result<Self, Error> {
@@ -90,7 +90,7 @@ impl<'a> Tree<'a> {
         }
         let bytes = content.read(at, MAX_DESCRIPTOR).await?;
         let root = parse(&bytes, at.root()).map_err(refused)?;
-        Ok(Self { content, places, at: at.clone(), root })
+        Ok(Self { content, locations, at: at.clone(), root })
     }
 
     /// The digest of the manifest or index at the top.
@@ -100,8 +100,10 @@ impl<'a> Tree<'a> {
 
     /// A manifest or index of the image.
     pub async fn document(&self, digest: &Digest) -> Result<Option<Document>, Error> {
-        let Some(place) = self.find(digest).await?.filter(|place| place.leads_on()) else { return Ok(None) };
-        let document = self.read(digest, &place).await?;
+        let Some(location) = self.find(digest).await?.filter(|location| location.leads_on()) else {
+            return Ok(None);
+        };
+        let document = self.read(digest, &location).await?;
         // What is asked for next is known then.
         self.children(&document)?;
         Ok(Some(document))
@@ -109,54 +111,54 @@ impl<'a> Tree<'a> {
 
     /// A blob of the image.
     pub async fn blob(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
-        let place = self.find(digest).await?;
-        place.map(|place| self.blob_at(digest, &place)).transpose()
+        let location = self.find(digest).await?;
+        location.map(|location| self.blob_at(digest, &location)).transpose()
     }
 
-    fn blob_at(&self, digest: &Digest, place: &Place) -> Result<Blob, Error> {
+    fn blob_at(&self, digest: &Digest, location: &BlobLocation) -> Result<Blob, Error> {
         let digest = digest.clone();
-        let Some(at) = place.urls.at.clone() else {
-            let (media_type, urls) = (place.media_type.clone(), place.urls.told.clone());
+        let Some(at) = location.urls.at.clone() else {
+            let (media_type, urls) = (location.media_type.clone(), location.urls.told.clone());
             return Err(Error::Elsewhere { digest, media_type, urls });
         };
-        Ok(Blob { digest, size: place.size, at, holder: Some(*self.at.root()) })
+        Ok(Blob { digest, size: location.size, at, holder: Some(*self.at.root()) })
     }
 
-    async fn read(&self, digest: &Digest, place: &Place) -> Result<Document, Error> {
-        let blob = self.blob_at(digest, place)?;
-        Document::read(self.content, &blob, Some(&place.media_type)).await
+    async fn read(&self, digest: &Digest, location: &BlobLocation) -> Result<Document, Error> {
+        let blob = self.blob_at(digest, location)?;
+        Document::read(self.content, &blob, Some(&location.media_type)).await
     }
 
     /// Where a digest is, as was seen before, or by reading the tree from its top.
-    async fn find(&self, digest: &Digest) -> Result<Option<Arc<Place>>, Error> {
-        if let Some(place) = self.places.0.get(&(self.at.clone(), digest.clone())) {
-            return Ok(Some(place));
+    async fn find(&self, digest: &Digest) -> Result<Option<Arc<BlobLocation>>, Error> {
+        if let Some(location) = self.locations.0.get(&(self.at.clone(), digest.clone())) {
+            return Ok(Some(location));
         }
-        let root = self.remember(&self.root.digest, Place::from(&self.root));
+        let root = self.remember(&self.root.digest, BlobLocation::from(&self.root));
         if *digest == self.root.digest {
             return Ok(Some(root));
         }
         let mut seen = HashSet::from([self.root.digest.clone()]);
         let mut unread = VecDeque::from([(self.root.digest.clone(), root, 0)]);
         let mut failed = None;
-        while let Some((next, place, depth)) = unread.pop_front() {
-            let children = match self.read(&next, &place).await.and_then(|document| self.children(&document))
-            {
-                Ok(children) => children,
-                // What has no address leads nowhere; any other may be what stands before the digest.
-                Err(Error::Elsewhere { .. }) => continue,
-                Err(error) => {
-                    failed.get_or_insert(error);
-                    continue;
-                }
-            };
-            if let Some((_, place)) = children.iter().find(|(child, _)| child == digest) {
-                return Ok(Some(place.clone()));
+        while let Some((next, location, depth)) = unread.pop_front() {
+            let children =
+                match self.read(&next, &location).await.and_then(|document| self.children(&document)) {
+                    Ok(children) => children,
+                    // What has no address leads nowhere; any other may be what stands before the digest.
+                    Err(Error::Elsewhere { .. }) => continue,
+                    Err(error) => {
+                        failed.get_or_insert(error);
+                        continue;
+                    }
+                };
+            if let Some((_, location)) = children.iter().find(|(child, _)| child == digest) {
+                return Ok(Some(location.clone()));
             }
-            let deeper = children.into_iter().filter(|(_, place)| place.leads_on() && depth < DEPTH);
-            for (child, place) in deeper {
+            let deeper = children.into_iter().filter(|(_, location)| location.leads_on() && depth < DEPTH);
+            for (child, location) in deeper {
                 if seen.len() < DOCUMENTS && seen.insert(child.clone()) {
-                    unread.push_back((child, place, depth + 1));
+                    unread.push_back((child, location, depth + 1));
                 }
             }
         }
@@ -164,7 +166,7 @@ impl<'a> Tree<'a> {
     }
 
     /// What a document leads to, remembered.
-    fn children(&self, document: &Document) -> Result<Vec<(Digest, Arc<Place>)>, Error> {
+    fn children(&self, document: &Document) -> Result<Vec<(Digest, Arc<BlobLocation>)>, Error> {
         let links = match document.media_type.is_index() {
             true => outline::of_index(&document.bytes),
             false => outline::of_manifest(&document.bytes),
@@ -178,15 +180,15 @@ impl<'a> Tree<'a> {
     }
 
     /// Keeps what a descriptor says, unless another one said more.
-    fn remember(&self, digest: &Digest, place: Place) -> Arc<Place> {
+    fn remember(&self, digest: &Digest, location: BlobLocation) -> Arc<BlobLocation> {
         let key = (self.at.clone(), digest.clone());
-        match self.places.0.get(&key) {
-            Some(known) if known.urls.at.is_some() || place.urls.at.is_none() => known,
+        match self.locations.0.get(&key) {
+            Some(known) if known.urls.at.is_some() || location.urls.at.is_none() => known,
             _ => {
-                let weight = place.weight();
-                let place = Arc::new(place);
-                self.places.0.insert(key, place.clone(), weight);
-                place
+                let weight = location.weight();
+                let location = Arc::new(location);
+                self.locations.0.insert(key, location.clone(), weight);
+                location
             }
         }
     }
@@ -208,11 +210,11 @@ fn parse(bytes: &[u8], cid: &ocipfs_node::Cid) -> Result<Descriptor, String> {
         return Err(format!("it is a layer manifest: pull layer/{cid}"));
     }
     let root: Descriptor = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
-    let place = Place::from(&root);
-    if !place.leads_on() {
+    let location = BlobLocation::from(&root);
+    if !location.leads_on() {
         return Err(format!("media type {} is not a manifest or index", root.media_type));
     }
-    match place.urls.at.is_some() {
+    match location.urls.at.is_some() {
         true => Ok(root),
         false => Err("it has no url of the form ipfs://<cid>".into()),
     }
@@ -237,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_descriptor_leads_to_its_first_cid() {
-        assert_eq!(Place::from(&read(&descriptor()).unwrap()).urls.at, Some(CID.parse().unwrap()));
+        assert_eq!(BlobLocation::from(&read(&descriptor()).unwrap()).urls.at, Some(CID.parse().unwrap()));
     }
 
     #[test]

@@ -4,11 +4,11 @@ use futures::{FutureExt, future::BoxFuture};
 use ocipfs_node::IpnsTarget;
 use ocipfs_oci::{Digest, Name, Reference, Tag};
 
-use super::{Document, Error, Resolver, Source, path};
+use super::{BlobSource, Document, Error, Resolver, layout};
 use crate::{content::CidPath, images::layout::Referrers};
 
 /// An image, by the repository name that leads to it.
-pub struct Below<'a> {
+pub struct IpnsRepository<'a> {
     pub resolver: &'a Resolver,
     pub name: &'a Name,
     /// The key or the domain.
@@ -17,13 +17,13 @@ pub struct Below<'a> {
     pub below: &'a str,
 }
 
-impl<'a> Below<'a> {
+impl<'a> IpnsRepository<'a> {
     pub async fn manifest(&self, reference: &'a Reference) -> Result<Document, Error> {
         let by_digest = matches!(reference, Reference::Digest(_));
         self.ask(by_digest, |image| async move { image.manifest(reference).await }.boxed()).await
     }
 
-    pub async fn blob(&self, digest: &'a Digest) -> Result<Source, Error> {
+    pub async fn blob(&self, digest: &'a Digest) -> Result<BlobSource, Error> {
         self.ask(true, |image| async move { image.blob(digest).await }.boxed()).await
     }
 
@@ -40,7 +40,7 @@ impl<'a> Below<'a> {
     async fn ask<T>(
         &self,
         older: bool,
-        ask: impl Fn(path::Image<'a>) -> BoxFuture<'a, Result<T, Error>>,
+        ask: impl Fn(layout::IpfsImage<'a>) -> BoxFuture<'a, Result<T, Error>>,
     ) -> Result<T, Error> {
         let targets = self.targets(false).await?;
         let absent = match self.first(&targets, older, &ask).await {
@@ -64,11 +64,11 @@ impl<'a> Below<'a> {
         &self,
         targets: &[CidPath],
         older: bool,
-        ask: &impl Fn(path::Image<'a>) -> BoxFuture<'a, Result<T, Error>>,
+        ask: &impl Fn(layout::IpfsImage<'a>) -> BoxFuture<'a, Result<T, Error>>,
     ) -> Result<T, Error> {
         let mut absent = None;
         for at in targets.iter().take(if older { usize::MAX } else { 1 }) {
-            let answer = match path::open(self.resolver, self.name, at).await {
+            let answer = match layout::open(self.resolver, self.name, at).await {
                 Ok(image) => ask(image).await,
                 Err(error) => Err(error),
             };

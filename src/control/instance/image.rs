@@ -1,31 +1,31 @@
-//! What a house answers about images.
+//! What an instance answers about images.
 
 use std::{path::PathBuf, str::FromStr};
 
 use ocipfs_node::Cid;
 use ocipfs_oci::{Name, Reference, Tag};
 
-use super::{House, Notes, content_failure, export::described};
+use super::{Instance, Notes, content_failure, export::described};
 use crate::{
     content::{Named, Profile},
     control::{Failure, ImageInfo, ImageReply, ImageRequest, InspectedImage, Note, Reply, input::Input},
     images::{
         archive::{self, Compress, Source},
-        import::{self, Form, Imported},
+        import::{self, ImportFormat, Imported},
     },
-    names::{self, Meaning},
+    names::{self, NameKind},
 };
 
 /// What an image from a stream is called where nothing says it.
 const UNNAMED: &str = "image";
 
 /// A reference, without its registry.
-pub struct Asked {
+pub struct ImageRef {
     pub name: String,
     pub reference: Reference,
 }
 
-impl House {
+impl Instance {
     pub(super) async fn image(
         &self,
         request: ImageRequest,
@@ -35,7 +35,7 @@ impl House {
         let reply = match request {
             ImageRequest::Import { path, name, form, compress, profile, registry } => {
                 let options = import::Options {
-                    form: Form::from_str(&form).map_err(Failure::new)?,
+                    form: ImportFormat::from_str(&form).map_err(Failure::new)?,
                     compress: compress
                         .map(|text| Compress::from_str(&text))
                         .transpose()
@@ -92,12 +92,12 @@ impl House {
     }
 
     async fn image_tag(&self, reference: &str, name: &str) -> Result<ImageReply, Failure> {
-        let asked = self.asked(reference)?;
+        let image_ref = self.image_ref(reference)?;
         let (name, tag) = called(name)?;
-        let (_, held) = self.imported(&asked.name).await?;
-        let meaning = Meaning::parse(&asked.name).map_err(names_failure)?;
+        let (_, held) = self.imported(&image_ref.name).await?;
+        let kind = NameKind::parse(&image_ref.name).map_err(names_failure)?;
         let found =
-            meaning.manifest(self.resolver(), &asked.reference).await.map_err(names_failure)?.detached();
+            kind.manifest(self.resolver(), &image_ref.reference).await.map_err(names_failure)?.detached();
         let top = described(&found)?;
         let tag = tag.unwrap_or(Tag::latest());
         let tagged = import::tag(self.content(), &held, top, name, tag).await.map_err(import_failure)?;
@@ -121,22 +121,22 @@ impl House {
     }
 
     async fn image_inspect(&self, reference: &str) -> Result<ImageReply, Failure> {
-        let asked = self.asked(reference)?;
-        let meaning = Meaning::parse(&asked.name).map_err(names_failure)?;
+        let image_ref = self.image_ref(reference)?;
+        let kind = NameKind::parse(&image_ref.name).map_err(names_failure)?;
         let found =
-            meaning.manifest(self.resolver(), &asked.reference).await.map_err(names_failure)?.detached();
+            kind.manifest(self.resolver(), &image_ref.reference).await.map_err(names_failure)?.detached();
         Ok(ImageReply::Inspected(Box::new(InspectedImage {
-            reference: format!("{}/{}", self.0.registry, asked.text()),
+            reference: format!("{}/{}", self.0.registry, image_ref.text()),
             digest: found.digest.to_string(),
             media_type: found.media_type.to_string(),
-            owned: self.imported(&asked.name).await.is_ok(),
+            owned: self.imported(&image_ref.name).await.is_ok(),
             manifest: serde_json::from_slice(&found.bytes).map_err(Failure::new)?,
         })))
     }
 
     async fn image_rm(&self, reference: &str) -> Result<ImageReply, Failure> {
-        let asked = self.asked(reference)?;
-        let (cid, holding) = self.imported(&asked.name).await?;
+        let image_ref = self.image_ref(reference)?;
+        let (cid, holding) = self.imported(&image_ref.name).await?;
         self.content().release(&cid).await.map_err(content_failure)?;
         let references = holding.images.into_iter().map(|named| named.reference).collect();
         Ok(ImageReply::Removed { cid: cid.to_string(), references })
@@ -163,7 +163,7 @@ impl House {
     }
 
     /// Takes `[registry/]name[:tag][@digest]`.
-    pub(super) fn asked(&self, text: &str) -> Result<Asked, Failure> {
+    pub(super) fn image_ref(&self, text: &str) -> Result<ImageRef, Failure> {
         let registry = format!("{}/", self.0.registry);
         let text = text.strip_prefix(&registry).unwrap_or_else(|| archive::without_registry(text));
         let refused = |e: &dyn std::fmt::Display| {
@@ -174,14 +174,14 @@ impl House {
         let (name, tag) = rest.split_once(':').map_or((rest, "latest"), |(name, tag)| (name, tag));
         let reference =
             digest.unwrap_or(tag).parse().map_err(|e: ocipfs_oci::reference::Error| refused(&e))?;
-        Ok(Asked { name: name.into(), reference })
+        Ok(ImageRef { name: name.into(), reference })
     }
 }
 
 /// Bytes between two notes of progress.
 const PROGRESS: u64 = 1 << 20;
 
-impl Asked {
+impl ImageRef {
     /// As a client would pull it, without the registry.
     pub fn text(&self) -> String {
         match &self.reference {
@@ -241,7 +241,7 @@ fn import_failure(error: import::Error) -> Failure {
             _ => return Failure::new(error),
         },
         import::Error::Names(_) => "give --name without a tag, or save the images one by one",
-        import::Error::Form { .. } => "use --as layout, which accepts every image",
+        import::Error::ImportFormat { .. } => "use --as layout, which accepts every image",
         import::Error::BrokenOff => return Failure::new(error),
     };
     Failure::new(error).hint(hint)

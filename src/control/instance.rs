@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// What a house is built with.
+/// What an instance is built with.
 pub struct Options {
     /// The swarm; none works on the node directory alone.
     pub swarm: Option<ocipfs_node::Options>,
@@ -68,7 +68,7 @@ impl Naming {
 
 /// A node, its content and the lock on their directory.
 #[derive(Clone)]
-pub struct House(Arc<Inner>);
+pub struct Instance(Arc<Inner>);
 
 struct Inner {
     resolver: Resolver,
@@ -86,7 +86,7 @@ struct Inner {
 /// Takes notes on the way to a reply.
 pub type Notes = UnboundedSender<Note>;
 
-impl House {
+impl Instance {
     /// Locks the node directory and opens what is in it.
     pub async fn open(options: Options) -> Result<Self, Failure> {
         let lock = lock::lock(&options.data_dir)?;
@@ -133,13 +133,13 @@ impl House {
         };
         let (registry, started, stop) = (options.registry, Instant::now(), CancellationToken::new());
         let (tasks, _lock) = (TaskTracker::new(), lock);
-        let house =
+        let instance =
             Inner { resolver, publisher, prefetch, policy, stop, tasks, registry, network, started, _lock };
-        let house = Self(Arc::new(house));
+        let instance = Self(Arc::new(instance));
         if online {
-            house.spawn_tasks();
+            instance.spawn_tasks();
         }
-        Ok(house)
+        Ok(instance)
     }
 
     fn spawn_tasks(&self) {

@@ -44,10 +44,10 @@ pub enum Error {
     /// The tar does not fill its last block.
     #[error("the layer is truncated: its tar of {0} bytes is not a multiple of 512")]
     PartialBlock(u64),
-    /// The meter was used again after it had returned an error.
+    /// The inspector was used again after it had returned an error.
     #[error("the layer was rejected before its end")]
     Refused,
-    /// The system has no thread left for the meter.
+    /// The system has no thread left for the inspector.
     #[error("cannot start a thread to unpack the layer: {0}")]
     Thread(io::Error),
 }
@@ -114,7 +114,7 @@ pub struct Layer {
 /// most 4 MiB behind. Memory stays bounded whatever the bytes claim; time does not, as a small
 /// layer may unpack to a huge tar.
 #[derive(Debug)]
-pub struct Meter {
+pub struct LayerInspector {
     /// Absent where somebody else hashes what is stored.
     stored: Option<Hasher>,
     size: u64,
@@ -128,13 +128,13 @@ struct Unpacker {
     thread: JoinHandle<Result<unpack::Content, Error>>,
 }
 
-impl Default for Meter {
+impl Default for LayerInspector {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Meter {
+impl LayerInspector {
     /// Starts with no bytes.
     pub fn new() -> Self {
         Self { stored: Some(Hasher::new(Algorithm::Sha256)), size: 0, unpacker: None }
@@ -219,7 +219,7 @@ impl Unpacker {
     fn start() -> Result<Self, Error> {
         let (chunks, waiting) = sync_channel(WAITING);
         let thread = thread::Builder::new()
-            .name("meter".into())
+            .name("inspector".into())
             .spawn(move || unpack::unpack(input::Input::new(waiting)))
             .map_err(Error::Thread)?;
         Ok(Self { chunks, thread })

@@ -1,22 +1,22 @@
-//! What a house answers about its blobs: how much there is, what is pinned, what can go, and whether it is sound.
+//! What an instance answers about its blobs: how much there is, what is pinned, what can go, and whether it is sound.
 
 use std::collections::BTreeSet;
 
 use ocipfs_node::Cid;
 
 use super::{
-    House, Notes, content_failure,
-    image::{Asked, names_failure},
+    Instance, Notes, content_failure,
+    image::{ImageRef, names_failure},
 };
 use crate::{
     content::{self, Content},
     control::{
         Collected, DamageInfo, Dropped, Failure, Note, Pin, Room, StoreReply, StoreRequest, Stored, Verified,
     },
-    names::{Meaning, Source},
+    names::{BlobSource, NameKind},
 };
 
-impl House {
+impl Instance {
     pub(super) async fn store(&self, request: StoreRequest, notes: Notes) -> Result<StoreReply, Failure> {
         Ok(match request {
             StoreRequest::Stat => StoreReply::Stored(Box::new(self.store_stat().await?)),
@@ -74,22 +74,22 @@ impl House {
                 self.content().fetch_all(cid, progress).await.map_err(content_failure)?;
                 (cid, vec![cid])
             }
-            None => self.fetch_image(&self.asked(what)?, &notes).await?,
+            None => self.fetch_image(&self.image_ref(what)?, &notes).await?,
         };
         self.content().pin(cid, roots).await.map_err(content_failure)?;
         Ok(pin(&cid))
     }
 
     /// Fetches an image whole: the CID in its name, or that its name leads to, and the roots it consists of.
-    async fn fetch_image(&self, asked: &Asked, notes: &Notes) -> Result<(Cid, Vec<Cid>), Failure> {
-        let meaning = Meaning::parse(&asked.name).map_err(names_failure)?;
-        let image = self.image_below(&meaning, &asked.reference, notes).await?;
+    async fn fetch_image(&self, image_ref: &ImageRef, notes: &Notes) -> Result<(Cid, Vec<Cid>), Failure> {
+        let kind = NameKind::parse(&image_ref.name).map_err(names_failure)?;
+        let image = self.image_below(&kind, &image_ref.reference, notes).await?;
         let (mut roots, mut done) = (BTreeSet::new(), 0);
-        let (total, mut root) = (Some(image.blobs.values().sum()), root_of(&meaning));
+        let (total, mut root) = (Some(image.blobs.values().sum()), root_of(&kind));
         for digest in image.documents.keys().chain(image.blobs.keys()) {
-            let found = meaning.blob(self.resolver(), digest).await;
+            let found = kind.blob(self.resolver(), digest).await;
             // Some documents are made here, and are no blobs.
-            let Ok(Source::Stored(blob)) = found else {
+            let Ok(BlobSource::Blob(blob)) = found else {
                 if image.blobs.contains_key(digest) {
                     found.map_err(names_failure)?;
                 }
@@ -105,7 +105,7 @@ impl House {
             root.get_or_insert(*blob.at.root());
             roots.extend(blob.holder.into_iter().chain([*blob.at.root(), file.cid]));
         }
-        let root = root.ok_or_else(|| Failure::new(format!("{} has no blobs to pin", asked.text())))?;
+        let root = root.ok_or_else(|| Failure::new(format!("{} has no blobs to pin", image_ref.text())))?;
         roots.insert(root);
         Ok((root, roots.into_iter().collect()))
     }
@@ -113,7 +113,7 @@ impl House {
     async fn store_unpin(&self, what: &str) -> Result<Pin, Failure> {
         let cid = match cid_of(what) {
             Some(cid) => Some(cid),
-            None => root_of(&Meaning::parse(&self.asked(what)?.name).map_err(names_failure)?),
+            None => root_of(&NameKind::parse(&self.image_ref(what)?.name).map_err(names_failure)?),
         };
         let listed = "`ocipfs store ls` lists the pins by CID";
         let cid = cid.ok_or_else(|| {
@@ -178,11 +178,11 @@ fn cid_of(text: &str) -> Option<Cid> {
 }
 
 /// The CID that a name has in it.
-fn root_of(meaning: &Meaning) -> Option<Cid> {
-    let cid = match meaning {
-        Meaning::Layer { cid, .. } => *cid,
-        Meaning::Path { at, .. } | Meaning::Dockerized { at, .. } => *at.root(),
-        Meaning::Ipns { .. } | Meaning::Local { .. } => return None,
+fn root_of(kind: &NameKind) -> Option<Cid> {
+    let cid = match kind {
+        NameKind::Layer { cid, .. } => *cid,
+        NameKind::Ipfs { at, .. } | NameKind::Dockerized { at, .. } => *at.root(),
+        NameKind::Ipns { .. } | NameKind::Hosted { .. } => return None,
     };
     Some(Cid::new_v1(cid.codec(), *cid.hash()))
 }

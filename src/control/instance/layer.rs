@@ -1,11 +1,11 @@
-//! What a house answers about layers.
+//! What an instance answers about layers.
 
 use std::{path::Path, str::FromStr, sync::Arc};
 
 use ocipfs_node::Cid;
 use ocipfs_oci::Platform;
 
-use super::{House, Notes, content_failure};
+use super::{Instance, Notes, content_failure};
 use crate::{
     content::{self, CidPath, Profile},
     control::{Added, AddedLayer, Failure, Inspected, LayerRequest, Note, Reply, Source},
@@ -17,7 +17,7 @@ const OLD_DOCKER: &str =
 const AS_PRINTED: &str =
     "give a reference printed by `layer add`; to add a layer by its own CID, use ipfs://<cid>";
 
-impl House {
+impl Instance {
     pub(super) async fn layer(&self, request: LayerRequest, notes: Notes) -> Result<Reply, Failure> {
         match request {
             LayerRequest::Add { sources, platform, epoch, profile } => {
