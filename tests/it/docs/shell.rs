@@ -29,8 +29,8 @@ settle() {
 
 /// `ocipfs` as documents call it: what `serve` prints is kept, so that it is known to be ready.
 const WRAPPER: &str = r#"#!/bin/bash
-case " $* " in *" serve "*) exec "$OCIPFS_PROGRAM" "$@" > >(tee "$HOME/serving/$$") ;; esac
-exec "$OCIPFS_PROGRAM" "$@"
+case " $* " in *" serve "*) exec "$PROGRAM" "$@" > >(tee "$HOME/serving/$$") ;; esac
+exec "$PROGRAM" "$@"
 "#;
 
 const DOCKERD: &str = r#"
@@ -138,7 +138,7 @@ fn set_up(room: &mut Room) {
     let built = [&clients::CRANE, &clients::ORAS, &clients::COSIGN].map(|tool| tool.program());
     let built = built.iter().filter_map(|program| program.parent()).map(|dir| format!(":{}", dir.display()));
     room.set("PATH", format!("{bin}:{}{}", clients::search_path(), built.collect::<String>()));
-    room.set("OCIPFS_PROGRAM", env!("CARGO_BIN_EXE_ocipfs").into());
+    room.set("PROGRAM", env!("CARGO_BIN_EXE_ocipfs").into());
     room.set("COSIGN_PASSWORD", String::new());
     room.set("CONTAINERD_SNAPSHOTTER", "native".into());
 }
