@@ -6,7 +6,7 @@ use std::{hint::black_box, io::Write, time::Duration};
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ocipfs::images::pack::{gzip::GzipWriter, meter::Meter};
+use ocipfs::images::pack::{gzip::GzipWriter, inspect::LayerInspector};
 
 const SIZE: usize = 64 << 20;
 
@@ -33,11 +33,11 @@ fn gzip(layer: &[u8]) -> Vec<u8> {
 }
 
 fn measure(layer: &[u8]) -> u64 {
-    let mut meter = Meter::new();
+    let mut inspect = LayerInspector::new();
     for piece in layer.chunks(1 << 20) {
-        meter.update(&Bytes::copy_from_slice(piece)).expect("a layer");
+        inspect.update(&Bytes::copy_from_slice(piece)).expect("a layer");
     }
-    meter.finish().expect("a layer").size
+    inspect.finish().expect("a layer").size
 }
 
 fn benches(c: &mut Criterion) {
@@ -47,9 +47,9 @@ fn benches(c: &mut Criterion) {
     group.sample_size(10).warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(4));
     group.throughput(Throughput::Bytes(tar.len() as u64));
     group.bench_function("gzip", |b| b.iter(|| black_box(gzip(&tar))));
-    group.bench_function("meter/tar", |b| b.iter(|| black_box(measure(&tar))));
+    group.bench_function("inspect/tar", |b| b.iter(|| black_box(measure(&tar))));
     group.throughput(Throughput::Bytes(gzipped.len() as u64));
-    group.bench_function("meter/tar.gz", |b| b.iter(|| black_box(measure(&gzipped))));
+    group.bench_function("inspect/tar.gz", |b| b.iter(|| black_box(measure(&gzipped))));
 }
 
 criterion_group!(all, benches);

@@ -221,7 +221,7 @@ impl Content {
     pub async fn close(&self) {
         self.0.stop.cancel();
         if let Err(error) = self.0.store.run(Store::save_uses).await {
-            tracing::warn!("what was used lately is not remembered: {error}");
+            tracing::warn!("cannot save last-use times: {error}");
         }
     }
 
@@ -286,7 +286,7 @@ impl Content {
         tokio::task::spawn_blocking(move || {
             match content.0.store.put_blocks(&blocks) {
                 Ok(()) => content.0.space.came(&content.0.store),
-                Err(error) => tracing::warn!("blocks that came are not kept: {error}"),
+                Err(error) => tracing::warn!("cannot store fetched blocks: {error}"),
             }
             let cids: Vec<Cid> = blocks.iter().map(|block| block.cid).collect();
             let mut fresh = locked(&content.0.fresh);
@@ -362,7 +362,7 @@ impl Content {
     /// Remembers that a blob's bytes are not what was promised.
     fn reject(&self, blob: &Blob, found: &Digest) -> Error {
         self.remember(&self.0.rejected, blob);
-        Error::Mismatch { at: blob.at.clone(), why: format!("its digest is {found}, not {}", blob.digest) }
+        Error::Mismatch { at: blob.at.clone(), why: format!("digest is {found}, expected {}", blob.digest) }
     }
 
     fn remember(&self, blobs: &Mutex<HashSet<Blob>>, blob: &Blob) {
@@ -374,7 +374,7 @@ impl Content {
 
     fn refuse_rejected(&self, blob: &Blob) -> Result<(), Error> {
         if locked(&self.0.rejected).contains(blob) {
-            let why = "it was fetched before, and its digest differs".into();
+            let why = "fetched before with another digest".into();
             return Err(Error::Mismatch { at: blob.at.clone(), why });
         }
         Ok(())

@@ -1,9 +1,9 @@
-//! What the commands ask of a house: one handler, reached over the socket of a running `serve`,
+//! What the commands ask of an instance: one handler, reached over the socket of a running `serve`,
 //! or in the process where none runs.
 
 pub mod client;
-mod house;
 mod input;
+mod instance;
 mod lock;
 mod message;
 mod names;
@@ -12,7 +12,7 @@ pub mod server;
 mod socket;
 mod trust;
 
-pub use house::{House, Naming, Options};
+pub use instance::{Instance, Naming, Options};
 pub use message::{
     Added, AddedLayer, Collected, DamageInfo, Dropped, Failure, FollowedName, Identity, ImageInfo,
     ImageReply, ImageRequest, Inspected, InspectedImage, LayerRequest, Note, PeerInfo, Pin, Publication,

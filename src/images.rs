@@ -3,6 +3,7 @@
 
 pub mod archive;
 pub(crate) mod cache;
+pub mod descriptor;
 mod document;
 pub mod export;
 pub mod import;
@@ -13,7 +14,6 @@ pub mod pack;
 mod parse;
 pub mod published;
 pub mod repository;
-pub mod tree;
 
 use ocipfs_oci::{Digest, MediaType};
 
@@ -28,7 +28,7 @@ pub const MAX_MANIFEST: u64 = 4 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A directory that is no image layout.
-    #[error("{at} is a directory without the file oci-layout, so it is no OCI image layout; {}", told(.entries))]
+    #[error("{at} is not an OCI image layout: the directory has no file oci-layout; {}", told(.entries))]
     NoLayout {
         /// The directory.
         at: CidPath,
@@ -46,7 +46,7 @@ pub enum Error {
         entries: Vec<String>,
     },
     /// A file that is no descriptor.
-    #[error("{at} is a file, but no JSON descriptor of an image: {why}")]
+    #[error("{at} is not an image descriptor: {why}")]
     NoDescriptor {
         /// The file.
         at: CidPath,
@@ -55,12 +55,12 @@ pub enum Error {
     },
     /// Neither a file nor a directory.
     #[error(
-        "{0} is a symbolic link: a directory with an OCI image layout or a file with a descriptor would be an image"
+        "{0} is a symbolic link: expected a directory with an OCI image layout, or a file with a descriptor"
     )]
     Link(CidPath),
     /// A manifest of the first schema, which clients do not take any more.
     #[error(
-        "{0} is a manifest of Docker schema 1, which is not served: make the image again with a tool that writes schema 2"
+        "{0} is a Docker schema 1 manifest, which is not supported: rebuild the image with a tool that writes schema 2"
     )]
     Schema1(CidPath),
     /// A document that is not what it should be.
@@ -98,7 +98,7 @@ fn told(entries: &[String]) -> String {
     let names = entries.iter().filter(|entry| entry.parse::<ocipfs_oci::Name>().is_ok());
     let names: Vec<&str> = names.map(String::as_str).take(MOST).collect();
     match names.is_empty() {
-        true => "nothing in it can be named here".into(),
+        true => "it has no entry with a valid name".into(),
         false => format!("it has {}", names.join(", ")),
     }
 }

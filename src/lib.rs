@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! cli        flags, environment, file; one file a subcommand
-//! control    what commands ask of a house, over its socket or in the process
+//! control    what commands ask of an instance, over its socket or in the process
 //! registry   the OCI distribution API: statuses and error codes
 //! names      what a repository name and a reference mean
 //! images     manifests, layers, synthesised images

@@ -10,15 +10,15 @@
 //! | `<anything else>[:tag]` | a repository: what was pushed to it here, and what followed names have of it |
 
 mod adopt;
-mod below;
 mod descriptor;
 mod dockerized;
 mod error;
 pub mod followed;
 pub mod ipns;
+mod ipns_repository;
 mod layer;
+mod layout;
 mod local;
-mod path;
 pub mod prefetch;
 pub mod publisher;
 mod repository;
@@ -26,21 +26,21 @@ mod repository;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ocipfs_node::{Cid, Pointer};
+use ocipfs_node::{Cid, IpnsTarget};
 use ocipfs_oci::{Digest, Name, Reference, Tag};
 
 use crate::{
     content::{Blob, CidPath, Content},
     images::{
         self,
+        descriptor::BlobLocations,
         layout::{Layouts, Referrers},
         repository::Repositories,
-        tree::Places,
     },
 };
-use below::Below;
 use dockerized::Dockerized;
 use followed::Followed;
+use ipns_repository::IpnsRepository;
 use repository::Repository;
 
 pub use adopt::Adopted;
@@ -57,7 +57,7 @@ const RESERVED: [&str; 3] = ["blobs", "index.json", "oci-layout"];
 
 /// A repository name, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Meaning {
+pub enum NameKind {
     /// The image of one layer.
     Layer {
         /// The name itself.
@@ -66,7 +66,7 @@ pub enum Meaning {
         cid: Cid,
     },
     /// What is behind a CID and a path: an image layout, or the descriptor of an image.
-    Path {
+    Ipfs {
         /// The name itself.
         name: Name,
         /// The directory or file.
@@ -77,7 +77,7 @@ pub enum Meaning {
         /// The name itself.
         name: Name,
         /// The key or the domain.
-        key: Pointer,
+        key: IpnsTarget,
         /// The path below what that means.
         below: String,
     },
@@ -89,7 +89,7 @@ pub enum Meaning {
         at: CidPath,
     },
     /// A repository that was pushed here, or of a followed name.
-    Local {
+    Hosted {
         /// The name itself.
         name: Name,
     },
@@ -101,7 +101,7 @@ pub struct Resolver {
     content: Content,
     repositories: Repositories,
     layouts: Layouts,
-    places: Arc<Places>,
+    locations: Arc<BlobLocations>,
     targets: Arc<ipns::Targets>,
     followed: Followed,
 }
@@ -111,8 +111,8 @@ impl Resolver {
     pub fn new(content: Content, repositories: Repositories, followed: Followed) -> Self {
         let shares = content.memory().shares();
         let layouts = Layouts::new(shares.layouts);
-        let (places, targets) = (Arc::new(Places::new(shares.places)), Arc::default());
-        Self { content, repositories, layouts, places, targets, followed }
+        let (locations, targets) = (Arc::new(BlobLocations::new(shares.places)), Arc::default());
+        Self { content, repositories, layouts, locations, targets, followed }
     }
 
     /// What was pushed here.
@@ -131,25 +131,25 @@ impl Resolver {
     }
 
     /// Whether nobody answered for a name when it was last looked up, so that it was taken for what it was.
-    pub fn is_stale(&self, meaning: &Meaning) -> bool {
-        match meaning {
-            Meaning::Ipns { key, below, .. } => self.targets.is_stale(key, below),
-            Meaning::Local { name } => self.followed.is_stale(name),
-            Meaning::Layer { .. } | Meaning::Path { .. } | Meaning::Dockerized { .. } => false,
+    pub fn is_stale(&self, kind: &NameKind) -> bool {
+        match kind {
+            NameKind::Ipns { key, below, .. } => self.targets.is_stale(key, below),
+            NameKind::Hosted { name } => self.followed.is_stale(name),
+            NameKind::Layer { .. } | NameKind::Ipfs { .. } | NameKind::Dockerized { .. } => false,
         }
     }
 }
 
 /// Where a blob comes from.
 #[derive(Clone, Debug)]
-pub enum Source {
-    /// Made up here.
-    Made(Bytes),
-    /// Stored, or to be fetched.
-    Stored(Box<Blob>),
+pub enum BlobSource {
+    /// Bytes that are made here and not stored.
+    Inline(Bytes),
+    /// A blob that is stored, or is fetched when it is opened.
+    Blob(Box<Blob>),
 }
 
-impl Meaning {
+impl NameKind {
     /// Understands a repository name.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let name: Name = text.parse().map_err(|error| other_base(text).unwrap_or(Error::Syntax(error)))?;
@@ -163,7 +163,7 @@ impl Meaning {
             ["ipfs"] => Err(Error::Unfinished { name, instead: "ipfs/<cid>[/<dir>...]" }),
             ["ipfs", cid, names @ ..] => {
                 let at = path_below(&name, unixfs_cid(&name, cid)?, names)?;
-                Ok(Self::Path { name, at })
+                Ok(NameKind::Ipfs { name, at })
             }
             ["ipns"] => Err(Error::Unfinished { name, instead: "ipns/<k51... or domain>[/<dir>...]" }),
             ["ipns", key, names @ ..] => {
@@ -192,31 +192,35 @@ impl Meaning {
             Self::Layer { name, cid } => {
                 layer::open(&resolver.content, name, *cid).await?.manifest(reference)
             }
-            Self::Path { name, at } => path::open(resolver, name, at).await?.manifest(reference).await,
-            Self::Ipns { name, key, below } => Below { resolver, name, key, below }.manifest(reference).await,
+            Self::Ipfs { name, at } => layout::open(resolver, name, at).await?.manifest(reference).await,
+            Self::Ipns { name, key, below } => {
+                IpnsRepository { resolver, name, key, below }.manifest(reference).await
+            }
             Self::Dockerized { name, at } => {
                 Dockerized { content: &resolver.content, name, at }.manifest(reference).await
             }
-            Self::Local { name } => Repository { resolver, name }.manifest(reference).await,
+            Self::Hosted { name } => Repository { resolver, name }.manifest(reference).await,
         }
     }
 
     /// The blob of a digest.
-    pub async fn blob(&self, resolver: &Resolver, digest: &Digest) -> Result<Source, Error> {
+    pub async fn blob(&self, resolver: &Resolver, digest: &Digest) -> Result<BlobSource, Error> {
         match self {
             Self::Layer { name, cid } => layer::open(&resolver.content, name, *cid).await?.blob(digest),
-            Self::Path { name, at } => path::open(resolver, name, at).await?.blob(digest).await,
-            Self::Ipns { name, key, below } => Below { resolver, name, key, below }.blob(digest).await,
+            Self::Ipfs { name, at } => layout::open(resolver, name, at).await?.blob(digest).await,
+            Self::Ipns { name, key, below } => {
+                IpnsRepository { resolver, name, key, below }.blob(digest).await
+            }
             Self::Dockerized { name, at } => {
                 Dockerized { content: &resolver.content, name, at }.blob(digest).await
             }
-            Self::Local { name } => Repository { resolver, name }.blob(digest).await,
+            Self::Hosted { name } => Repository { resolver, name }.blob(digest).await,
         }
     }
 
     /// The tags after `last`, sorted, at most so many.
     pub async fn tags_after(&self, resolver: &Resolver, last: &str, most: usize) -> Result<Vec<Tag>, Error> {
-        if let Self::Local { name } = self {
+        if let Self::Hosted { name } = self {
             return Repository { resolver, name }.tags(last, most).await;
         }
         let tags = self.tags(resolver).await?;
@@ -227,10 +231,10 @@ impl Meaning {
     pub async fn tags(&self, resolver: &Resolver) -> Result<Vec<Tag>, Error> {
         match self {
             Self::Layer { name, cid } => Ok(layer::open(&resolver.content, name, *cid).await?.tags()),
-            Self::Path { name, at } => path::open(resolver, name, at).await?.tags().await,
-            Self::Ipns { name, key, below } => Below { resolver, name, key, below }.tags().await,
+            Self::Ipfs { name, at } => layout::open(resolver, name, at).await?.tags().await,
+            Self::Ipns { name, key, below } => IpnsRepository { resolver, name, key, below }.tags().await,
             Self::Dockerized { name, at } => Dockerized { content: &resolver.content, name, at }.tags().await,
-            Self::Local { name } => Repository { resolver, name }.tags("", usize::MAX).await,
+            Self::Hosted { name } => Repository { resolver, name }.tags("", usize::MAX).await,
         }
     }
 
@@ -242,11 +246,11 @@ impl Meaning {
         last: &str,
     ) -> Result<Referrers, Error> {
         match self {
-            Self::Path { name, at } => path::open(resolver, name, at).await?.referrers(subject, last).await,
+            Self::Ipfs { name, at } => layout::open(resolver, name, at).await?.referrers(subject, last).await,
             Self::Ipns { name, key, below } => {
-                Below { resolver, name, key, below }.referrers(subject, last).await
+                IpnsRepository { resolver, name, key, below }.referrers(subject, last).await
             }
-            Self::Local { name } => Repository { resolver, name }.referrers(subject, last).await,
+            Self::Hosted { name } => Repository { resolver, name }.referrers(subject, last).await,
             Self::Layer { .. } | Self::Dockerized { .. } => Ok(Referrers::default()),
         }
     }
@@ -255,10 +259,10 @@ impl Meaning {
     pub fn name(&self) -> &Name {
         match self {
             Self::Layer { name, .. }
-            | Self::Path { name, .. }
+            | Self::Ipfs { name, .. }
             | Self::Ipns { name, .. }
             | Self::Dockerized { name, .. }
-            | Self::Local { name } => name,
+            | Self::Hosted { name } => name,
         }
     }
 }
@@ -268,7 +272,7 @@ fn other_base(text: &str) -> Option<Error> {
     let has_capitals = |component: &&str| component.contains(|c: char| c.is_ascii_uppercase());
     if let Some(key) = text.strip_prefix("ipns/") {
         let given = key.split('/').next().filter(has_capitals)?;
-        let instead = given.parse::<Pointer>().ok()?.to_string();
+        let instead = given.parse::<IpnsTarget>().ok()?.to_string();
         return Some(Error::UpperCase { given: given.into(), instead });
     }
     text.split('/').filter(has_capitals).find_map(|component| {
@@ -282,14 +286,14 @@ fn other_base(text: &str) -> Option<Error> {
 }
 
 /// A repository that may have been pushed.
-fn local(name: Name) -> Result<Meaning, Error> {
+fn local(name: Name) -> Result<NameKind, Error> {
     if let Some(instead) = misplaced(&name) {
         return Err(Error::Misplaced { name, instead });
     }
     let reserved = name.components().skip(1).find(|component| RESERVED.contains(component)).map(String::from);
     match reserved {
         Some(component) => Err(Error::Reserved { component, name }),
-        None => Ok(Meaning::Local { name }),
+        None => Ok(NameKind::Hosted { name }),
     }
 }
 
@@ -312,8 +316,8 @@ fn no_cid(name: &Name, component: &str, why: String) -> Error {
 fn parse_cid(name: &Name, component: &str) -> Result<Cid, Error> {
     Cid::try_from(component).map_err(|e| {
         let why = match component.contains('.') {
-            true => format!("{e}; a domain stands behind ipns/, as in ipns/{component}"),
-            false => format!("{e}; a CIDv1 in small letters, bafy... or bafk..., would be one"),
+            true => format!("{e}; for a domain, use ipns/{component}"),
+            false => format!("{e}; expected a CIDv1 in lower case, bafy... or bafk..."),
         };
         no_cid(name, component, why)
     })
@@ -325,12 +329,10 @@ fn unixfs_cid(name: &Name, component: &str) -> Result<Cid, Error> {
     match cid.codec() {
         RAW | DAG_PB => Ok(cid),
         LIBP2P_KEY => {
-            let why = format!("it is an IPNS key, which stands behind ipns/, as in ipns/{component}");
+            let why = format!("it is an IPNS key: use ipns/{component}");
             Err(no_cid(name, component, why))
         }
-        codec => {
-            Err(no_cid(name, component, format!("codec 0x{codec:x} is that of no file and no directory")))
-        }
+        codec => Err(no_cid(name, component, format!("codec 0x{codec:x} is not a file or directory"))),
     }
 }
 

@@ -15,6 +15,7 @@ mod origin;
 mod public_url;
 mod query;
 mod referrers;
+mod request_log;
 mod tags;
 mod token;
 mod uploads;
@@ -39,12 +40,12 @@ use tracing::Level;
 use crate::{
     content::StoreError,
     images::repository::{Edit, Repositories},
-    names::{self, Meaning, Resolver},
+    names::{self, NameKind, Resolver},
 };
 use access::is_read;
 use documents::Documents;
 use endpoint::Endpoint;
-use error::{Refusal, Wanted};
+use error::{ApiError, ResourceKind};
 use listener::Limits;
 use origin::Place;
 use query::Query;
@@ -69,7 +70,7 @@ impl Registry {
     async fn ask<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&Repositories) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, Refusal> {
+    ) -> Result<T, ApiError> {
         let repositories = self.resolver.repositories().clone();
         Ok(self.resolver.content().store().run(move |_| ask(&repositories)).await?)
     }
@@ -78,7 +79,7 @@ impl Registry {
     async fn edit<T: Send + 'static>(
         &self,
         with: impl FnMut(&Edit) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, Refusal> {
+    ) -> Result<T, ApiError> {
         self.ask(move |repositories| repositories.edit(with)).await
     }
 }
@@ -106,7 +107,7 @@ pub async fn serve(
         async move {
             loop {
                 if let Err(error) = content.uploads().sweep().await {
-                    tracing::warn!("stale uploads are not removed: {error}");
+                    tracing::warn!("cannot remove stale uploads: {error}");
                 }
                 tokio::time::sleep(SWEEP_EVERY).await;
             }
@@ -124,17 +125,18 @@ fn router(registry: Registry) -> Router {
         .route("/v2/", any(version))
         .route("/v2/{*path}", any(dispatch))
         .route(token::PATH, get(token::get))
-        .fallback(async || Refusal::no_endpoint())
+        .fallback(async || ApiError::no_endpoint())
         .layer(map_response_with_state(Documents::default(), documents::count))
         .layer(from_fn_with_state(registry.clone(), check_origin))
         .layer(map_response(common_headers))
+        .layer(from_fn_with_state(registry.clone(), request_log::log))
         .layer(TraceLayer::new_for_http().on_response(DefaultOnResponse::new().level(Level::DEBUG)))
         .with_state(registry)
 }
 
 /// Tells where an answer is what was seen last, since nobody could be asked: RFC 9111, section 5.5, as RFC 7234 had it.
-fn stale(registry: &Registry, meaning: &Meaning) -> Option<[(HeaderName, &'static str); 1]> {
-    registry.resolver.is_stale(meaning).then_some([(header::WARNING, "110 - \"Response is Stale\"")])
+fn stale(registry: &Registry, kind: &NameKind) -> Option<[(HeaderName, &'static str); 1]> {
+    registry.resolver.is_stale(kind).then_some([(header::WARNING, "110 - \"Response is Stale\"")])
 }
 
 /// Where there are users, this is where a client learns that it has to log in.
@@ -142,9 +144,9 @@ async fn version(
     State(registry): State<Registry>,
     method: Method,
     headers: HeaderMap,
-) -> Result<impl IntoResponse, Refusal> {
+) -> Result<impl IntoResponse, ApiError> {
     if !is_read(&method) {
-        return Err(Refusal::method(&method, "GET, HEAD"));
+        return Err(ApiError::method(&method, "GET, HEAD"));
     }
     registry.access.greet(&headers).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], "{}"))
@@ -175,7 +177,7 @@ fn not_modified(headers: &HeaderMap, digest: &Digest) -> Option<Response> {
     digest.is_among(known).then(|| (StatusCode::NOT_MODIFIED, told).into_response())
 }
 
-async fn dispatch(State(registry): State<Registry>, request: Request) -> Result<Response, Refusal> {
+async fn dispatch(State(registry): State<Registry>, request: Request) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     if is_read(&parts.method) {
         return read(&registry, &parts).await;
@@ -192,8 +194,8 @@ async fn dispatch(State(registry): State<Registry>, request: Request) -> Result<
     answer.await.unwrap_or_else(|_| Err(StoreError::Stopped.into()))
 }
 
-async fn read(registry: &Registry, parts: &Parts) -> Result<Response, Refusal> {
-    let endpoint = Endpoint::parse(parts.uri.path()).ok_or_else(Refusal::no_endpoint)?;
+async fn read(registry: &Registry, parts: &Parts) -> Result<Response, ApiError> {
+    let endpoint = Endpoint::parse(parts.uri.path()).ok_or_else(ApiError::no_endpoint)?;
     let (head, headers) = (parts.method == Method::HEAD, &parts.headers);
     let query = Query::parse(parts.uri.query());
     registry.access.check_read(headers, &endpoint).await?;
@@ -205,15 +207,15 @@ async fn read(registry: &Registry, parts: &Parts) -> Result<Response, Refusal> {
         Endpoint::Referrers { name, digest } => referrers::list(registry, name, digest, &query).await,
         Endpoint::Catalog => catalog::list(registry, &query).await,
         Endpoint::Upload { name, id } => uploads::status(registry, &local(name)?, id).await,
-        Endpoint::Uploads { .. } => Err(Refusal::method(&parts.method, endpoint.methods())),
+        Endpoint::Uploads { .. } => Err(ApiError::method(&parts.method, endpoint.methods())),
     }
 }
 
-async fn write(registry: &Registry, parts: &Parts, body: &mut BodyDataStream) -> Result<Response, Refusal> {
+async fn write(registry: &Registry, parts: &Parts, body: &mut BodyDataStream) -> Result<Response, ApiError> {
     let endpoint = Endpoint::parse(parts.uri.path());
     registry.access.check_write(&registry.place, parts, endpoint.as_ref()).await?;
-    let endpoint = endpoint.ok_or_else(Refusal::no_endpoint)?;
-    let not_taken = || Refusal::method(&parts.method, endpoint.methods());
+    let endpoint = endpoint.ok_or_else(ApiError::no_endpoint)?;
+    let not_taken = || ApiError::method(&parts.method, endpoint.methods());
     let name = local(endpoint.name().ok_or_else(not_taken)?)?;
     let query = Query::parse(parts.uri.query());
     let headers = &parts.headers;
@@ -236,16 +238,16 @@ async fn write(registry: &Registry, parts: &Parts, body: &mut BodyDataStream) ->
 }
 
 /// A repository that may be pushed to: what other names mean is what a CID or a key means, and nothing else.
-fn local(name: &str) -> Result<Name, Refusal> {
-    match Meaning::parse(name) {
-        Ok(Meaning::Local { name }) => Ok(name),
+fn local(name: &str) -> Result<Name, ApiError> {
+    match NameKind::parse(name) {
+        Ok(NameKind::Hosted { name }) => Ok(name),
         Ok(_)
         | Err(
             names::Error::UnknownName(_) | names::Error::Unfinished { .. } | names::Error::Misplaced { .. },
         ) => {
-            let why = "what it means is said by a CID or a key, so nothing can be pushed to it";
-            Err(Refusal::denied(format!("{name}: {why}; choose a name that does not begin like it")))
+            let why = "this name is defined by a CID or key";
+            Err(ApiError::denied(format!("{name} is read-only: {why}; push to another name")))
         }
-        Err(error) => Err(Refusal::names(error, Wanted::Manifest)),
+        Err(error) => Err(ApiError::names(error, ResourceKind::Manifest)),
     }
 }

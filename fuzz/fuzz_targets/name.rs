@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ocipfs::names::{Meaning, ipns};
+use ocipfs::names::{NameKind, ipns};
 
 /// Beginnings that a fuzzer would be long in finding.
 const BEGINNINGS: [&str; 12] = [
@@ -24,9 +24,9 @@ fuzz_target!(|bytes: &[u8]| {
     let Some((first, rest)) = bytes.split_first() else { return };
     let Ok(rest) = std::str::from_utf8(rest) else { return };
     let text = format!("{}{rest}", BEGINNINGS[usize::from(*first) % BEGINNINGS.len()]);
-    match Meaning::parse(&text) {
+    match NameKind::parse(&text) {
         Ok(meaning) => {
-            assert_eq!(Meaning::parse(meaning.name().as_str()).expect("it was understood"), meaning);
+            assert_eq!(NameKind::parse(meaning.name().as_str()).expect("it was understood"), meaning);
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }

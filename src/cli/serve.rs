@@ -5,10 +5,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{net::TcpListener, signal::unix};
 use tokio_util::sync::CancellationToken;
 
-use super::{Exit, Global, open, secrets, settings::Settings};
+use super::{Exit, Global, log, open, secrets, settings::Settings};
 use crate::{
     allocator,
-    control::{Failure, House, Network, Options, Reply, Request, server::Server},
+    control::{Failure, Instance, Network, Options, Reply, Request, server::Server},
     registry::{self, Access},
 };
 
@@ -17,30 +17,32 @@ const MAX_OPEN_FILES: u64 = 1 << 16;
 /// What is being sent or answered gets this long to end.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Run the node and the registry in the foreground
+/// Run the node and its registry in the foreground
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Serve {
     #[command(flatten)]
     settings: Settings,
-    /// Move a node directory to another network: its peer id and the names it follows become visible there, what is stored is hidden until it is pushed or added again, or removed and pulled again
+    /// Move the node directory to another network. Its peer id and the names that it follows become visible there; stored content stays hidden until it is pushed or added again, or removed and pulled again
     #[arg(long)]
     change_network: bool,
 }
 
 const EXAMPLES: &str = "\
 Every setting has one name in three places: --find-timeout, OCIPFS_FIND_TIMEOUT (lists separated by
-commas) and find-timeout in the TOML file. Flags win over the environment, which wins over the file.
+commas) and find-timeout in the TOML file. Flags override the environment, which overrides the file.
+An empty variable counts as unset.
 
 Examples:
   ocipfs serve                                        on the public IPFS network
-  ocipfs serve --bootstrap none                       alone, or with those who dial it
-  ocipfs swarm key > swarm.key
+  ocipfs serve --bootstrap none                       alone, or with the peers that dial it
+  ocipfs swarm key swarm.key
   ocipfs serve --swarm-key swarm.key --peer /ip4/10.0.0.1/tcp/4001/p2p/12D3KooW...
                                                       in a private swarm";
 
 pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
     let settings = serve.settings.or_file(global)?;
+    log::start(global, settings.log_format(), settings.access_log());
     let address = settings.listen();
     // What makes no sense is said before anything is bound or written.
     let options = settings.online(String::new())?;
@@ -60,12 +62,12 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
     }
     secrets::check(&options.data_dir, settings.swarm_key());
     let options = Options { change_network: serve.change_network, ..settings.online(shown.to_string())? };
-    let house = open(options).await?;
+    let instance = open(options).await?;
     // Before it is said to be ready: whoever reads that may stop it at once.
     let mut signals = Signals::listen()?;
-    let outcome = run_in(global, &house, &settings, (listener, access), &mut signals).await;
+    let outcome = run_in(global, &instance, &settings, (listener, access), &mut signals).await;
     tokio::select! {
-        () = house.close() => {}
+        () = instance.close() => {}
         () = signals.next() => {}
     }
     outcome
@@ -73,19 +75,19 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
 
 async fn run_in(
     global: &Global,
-    house: &House,
+    instance: &Instance,
     settings: &Settings,
     (listener, access): (TcpListener, Access),
     signals: &mut Signals,
 ) -> Result<(), Exit> {
     let stop = CancellationToken::new();
     let control = Server::bind(&settings.data_dir())?;
-    let control = tokio::spawn(control.run(house.clone(), stop.clone()));
+    let control = tokio::spawn(control.run(instance.clone(), stop.clone()));
     let trimming = tokio::spawn(allocator::trim(stop.clone()));
     let read_only = listener.local_addr().ok().and_then(|address| registry::read_only(&access, address));
     let reloading = tokio::spawn(stop.clone().run_until_cancelled_owned(reload(access.clone())?));
-    let registry = tokio::spawn(registry::serve(listener, house.resolver().clone(), access, stop.clone()));
-    say_ready(global, house, read_only).await?;
+    let registry = tokio::spawn(registry::serve(listener, instance.resolver().clone(), access, stop.clone()));
+    say_ready(global, instance, read_only).await?;
     signals.next().await;
     tracing::info!("stopping; a second signal stops at once");
     stop.cancel();
@@ -97,7 +99,7 @@ async fn run_in(
         }
         () = signals.next() => {}
     }
-    house.content().uploads().save_all().await;
+    instance.content().uploads().save_all().await;
     Ok(())
 }
 
@@ -128,12 +130,12 @@ fn reload(access: Access) -> Result<impl Future<Output = ()>, Exit> {
 }
 
 /// Says what a person needs next, and why nothing can be pushed where that is so.
-async fn say_ready(global: &Global, house: &House, read_only: Option<String>) -> Result<(), Exit> {
+async fn say_ready(global: &Global, instance: &Instance, read_only: Option<String>) -> Result<(), Exit> {
     if let Some(why) = &read_only {
         tracing::warn!("the registry is read-only ({why}); with --htpasswd FILE users can push");
     }
     let (notes, _) = tokio::sync::mpsc::unbounded_channel();
-    let Reply::Status(status) = house.handle(Request::Status, notes).await? else { return Ok(()) };
+    let Reply::Status(status) = instance.handle(Request::Status, notes).await? else { return Ok(()) };
     if global.json {
         println!("{}", serde_json::to_string(&status).map_err(Failure::new)?);
         return Ok(());

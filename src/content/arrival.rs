@@ -21,7 +21,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use ocipfs_node::{Cid, Session};
+use ocipfs_node::{Cid, FetchSession};
 use ocipfs_oci::Digest;
 use tokio::sync::{Notify, watch};
 
@@ -121,7 +121,7 @@ pub struct Start {
     pub root: Cid,
     pub unit: Unit,
     pub block: Bytes,
-    pub session: Session,
+    pub session: FetchSession,
 }
 
 impl Content {
@@ -184,7 +184,7 @@ impl Content {
                 Purpose::Cache => Err(store::Error::NoRoom { size }),
                 Purpose::Read => {
                     drop(file);
-                    tracing::info!(%root, size, "there is no room to keep a file: it is passed on");
+                    tracing::info!(%root, size, "a file does not fit in the cache: streaming it through");
                     store.pass_on(root, size)
                 }
             }

@@ -11,7 +11,7 @@ pub enum Error {
     #[error(transparent)]
     Node(#[from] ocipfs_node::Error),
     /// The CID names something else than a file.
-    #[error("{at} is {kind}, where a file is needed")]
+    #[error("{at} is {kind}, expected a file")]
     NotAFile {
         /// What was opened.
         at: CidPath,
@@ -27,7 +27,7 @@ pub enum Error {
         entry: String,
     },
     /// A block is not what its DAG says.
-    #[error("block {cid} is damaged or no UnixFS: {why}")]
+    #[error("invalid block {cid}: {why}")]
     Corrupt {
         /// The block.
         cid: Cid,
@@ -35,7 +35,7 @@ pub enum Error {
         why: String,
     },
     /// The bytes behind a CID are not those that the digest promised.
-    #[error("{at} does not hold what was promised: {why}")]
+    #[error("content of {at} does not match: {why}")]
     Mismatch {
         /// Where the bytes are.
         at: CidPath,
@@ -43,7 +43,7 @@ pub enum Error {
         why: String,
     },
     /// More bytes than a document of its kind may have.
-    #[error("{at} has {size} bytes, more than the {limit} allowed here")]
+    #[error("{at} is too large: {size} bytes, limit {limit}")]
     TooLarge {
         /// What was opened.
         at: CidPath,
@@ -53,7 +53,7 @@ pub enum Error {
         limit: u64,
     },
     /// The stream made no progress.
-    #[error("no bytes of {at} came for {:.1} s", after.as_secs_f64())]
+    #[error("{at} timed out: no bytes received for {:.1} s", after.as_secs_f64())]
     Stalled {
         /// What was read.
         at: CidPath,
@@ -64,19 +64,19 @@ pub enum Error {
     #[error("the disk that holds the node directory is full")]
     Full,
     /// There is as much as may be.
-    #[error("the node directory holds as much as --max-size allows, {}", indicatif::HumanBytes(*limit))]
+    #[error("store is full: the limit set by --max-size is {}", indicatif::HumanBytes(*limit))]
     Quota {
         /// The most that may be stored, in bytes.
         limit: u64,
     },
     /// What is only to be cached does not fit.
-    #[error("{} do not fit into the cache, see --cache-size and --max-size", indicatif::HumanBytes(*size))]
+    #[error("content of {} does not fit in the cache, see --cache-size and --max-size", indicatif::HumanBytes(*size))]
     NoRoom {
         /// Its size in bytes.
         size: u64,
     },
     /// The node directory failed.
-    #[error("the store: {0}")]
+    #[error("store error: {0}")]
     Store(String),
 }
 

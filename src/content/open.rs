@@ -118,7 +118,7 @@ impl Source {
         let settled = part.outcome().await?;
         match last {
             Last::Digest(digest) if !settled.has(digest) => {
-                let why = format!("its digest is {}, not {digest}", settled.stored.digest);
+                let why = format!("digest is {}, expected {digest}", settled.stored.digest);
                 Err(Error::Mismatch { at: settled.stored.root.into(), why })
             }
             _ => Ok(next),
@@ -179,7 +179,7 @@ impl Reader {
             let mut reader = reader?;
             let item = reader.next().await?;
             if let Err(error) = &item {
-                tracing::warn!("a stream was broken off: {error}");
+                tracing::warn!("stream aborted: {error}");
                 return Some((item, None));
             }
             Some((item, Some(reader)))
@@ -515,5 +515,5 @@ fn right_size(blob: &Blob, size: u64) -> Result<(), Error> {
     if size == blob.size {
         return Ok(());
     }
-    Err(Error::Mismatch { at: blob.at.clone(), why: format!("it has {size} bytes, not {}", blob.size) })
+    Err(Error::Mismatch { at: blob.at.clone(), why: format!("size is {size} bytes, expected {}", blob.size) })
 }

@@ -22,9 +22,7 @@ pub enum Error {
         why: String,
     },
     /// A component is empty, `.` or `..`, or there are too many.
-    #[error(
-        "{0:?} is no path below a CID: components may not be empty, \".\" or \"..\", {MAX_DEPTH} at most"
-    )]
+    #[error("invalid path {0:?}: components must not be empty, \".\" or \"..\", at most {MAX_DEPTH} of them")]
     Path(String),
 }
 

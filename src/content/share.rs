@@ -28,7 +28,7 @@ impl FromStr for Share {
         match text {
             "added" => Ok(Self::Added),
             "all" => Ok(Self::All),
-            _ => Err(format!("no such sharing {text:?}: `added` and `all` are known")),
+            _ => Err(format!("invalid share policy {text:?}: expected `added` or `all`")),
         }
     }
 }

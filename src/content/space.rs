@@ -209,7 +209,7 @@ impl Space {
             Ok(freed < enough)
         })?;
         self.forget_counted();
-        tracing::debug!(over, freed, "room was made");
+        tracing::debug!(over, freed, "evicted cached content");
         Ok(())
     }
 

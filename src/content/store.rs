@@ -374,7 +374,7 @@ impl Store {
         places.iter().for_each(|(id, sha256, in_index)| self.settle_file(*id, sha256, *in_index));
         for root in &roots {
             if let Err(error) = self.drop_copy(root) {
-                tracing::warn!(%root, "what had arrived of a stored blob is left until the next start: {error}");
+                tracing::warn!(%root, "partial download of a stored blob stays until the next start: {error}");
             }
         }
         Ok(added)
@@ -435,7 +435,9 @@ impl Store {
         };
         match settled {
             Ok(()) => self.0.last_hashed.note(sha256),
-            Err(error) => tracing::warn!("a stored blob is not in its place yet: {error}"),
+            Err(error) => {
+                tracing::warn!("cannot move a stored blob into place before the next start: {error}")
+            }
         }
         self.0.sources.forget(id);
     }

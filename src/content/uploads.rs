@@ -42,16 +42,16 @@ const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There are too many.
-    #[error("{MOST} uploads are under way: finish some, or cancel them")]
+    #[error("too many uploads: the limit is {MOST}; finish or cancel some")]
     TooMany,
     /// So many bodies come that this one had no turn.
-    #[error("{BODIES} other uploads are being read, and none came to its end: try again later")]
+    #[error("too many concurrent upload requests: the limit is {BODIES}; try again later")]
     Busy,
     /// The client's stream ended early; what came is kept.
-    #[error("the body broke off: {0}")]
+    #[error("request body was truncated: {0}")]
     BrokenOff(String),
     /// The bytes are others.
-    #[error("the digest of what was uploaded is {found}, not {expected}")]
+    #[error("digest mismatch: expected {expected}, found {found}")]
     Mismatch {
         /// What the client said.
         expected: Digest,
@@ -193,10 +193,10 @@ impl Uploads {
         let live: Vec<Slot> = locked(&self.live).values().map(|live| live.slot.clone()).collect();
         let save = |slot: Slot| async move {
             let Ok(mut upload) = tokio::time::timeout(LEAVE, slot.lock_owned()).await else {
-                return tracing::warn!("an upload is not saved: a request still works on it");
+                return tracing::warn!("cannot save an upload: a request is still using it");
             };
             if let Err(error) = upload.save().await {
-                tracing::warn!("an upload is not saved: {error}");
+                tracing::warn!("cannot save an upload: {error}");
             }
         };
         futures::future::join_all(live.into_iter().map(save)).await;
@@ -230,7 +230,7 @@ impl Content {
             if let Ok(Some(mut upload)) = content.0.uploads.find(&owner, &id).await
                 && let Err(error) = upload.save().await
             {
-                tracing::warn!("an upload is not saved: {error}");
+                tracing::warn!("cannot save an upload: {error}");
             }
         });
     }

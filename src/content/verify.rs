@@ -74,7 +74,7 @@ impl Content {
         // First the nodes that tell where the parts of a file belong.
         for cid in wrong {
             let mut damage =
-                Damage { name: cid.to_string(), cid, why: "its bytes differ".into(), repaired: None };
+                Damage { name: cid.to_string(), cid, why: "content differs".into(), repaired: None };
             if repair {
                 damage.repaired = Some(self.repair_block(&cid).await?);
             }
@@ -113,7 +113,7 @@ impl Content {
         };
         // Also where there is no room for it, no peer has it.
         if let Err(error) = fetched.await {
-            tracing::info!(digest = %lost.digest, "a damaged blob was not repaired: {error}");
+            tracing::info!(digest = %lost.digest, "cannot repair a damaged blob: {error}");
         }
         self.has(&lost.digest).await
     }
@@ -149,5 +149,5 @@ fn described(damaged: &Damaged) -> String {
 
 fn missing(lost: &Lost) -> String {
     let missing = indicatif::HumanBytes(lost.size - lost.right);
-    format!("{missing} of it are missing since it was found damaged")
+    format!("{missing} missing since the damage was found")
 }

@@ -12,14 +12,14 @@ use tokio::{
 };
 
 use super::{
-    Failure, House, Note, Options, Reply, Request,
+    Failure, Instance, Note, Options, Reply, Request,
     input::{self, Input},
     message::Line,
     socket,
     trust::Trusted,
 };
 
-/// Has `request` answered; `offline` is the house to open where no `serve` runs.
+/// Has `request` answered; `offline` is the instance to open where no `serve` runs.
 pub async fn ask(request: Request, offline: Options, mut note: impl FnMut(Note)) -> Result<Reply, Failure> {
     match connect(&offline.data_dir).await {
         Ok((stream, path)) => {
@@ -42,11 +42,11 @@ pub async fn ask(request: Request, offline: Options, mut note: impl FnMut(Note))
                 return Err(Failure::new(message)
                     .hint("start one with `ocipfs serve`, or name its directory with --data-dir"));
             }
-            let house = House::open(offline).await?;
+            let instance = Instance::open(offline).await?;
             let (notes, mut noted) = mpsc::unbounded_channel();
             let (chunks, input) = request.has_input().then(Input::new).unzip();
             chunks.map(|chunks| tokio::spawn(input::fill(tokio::io::stdin(), chunks)));
-            let mut work = std::pin::pin!(house.handle_with(request, input, notes));
+            let mut work = std::pin::pin!(instance.handle_with(request, input, notes));
             loop {
                 tokio::select! {
                     biased;
@@ -60,8 +60,10 @@ pub async fn ask(request: Request, offline: Options, mut note: impl FnMut(Note))
                 }
             }
         }
-        Err(e) => Err(Failure::new(format!("the control socket of {}: {e}", offline.data_dir.display()))
-            .hint("the node may be another user's; run the command as that user")),
+        Err(e) => {
+            Err(Failure::new(format!("cannot use the control socket of {}: {e}", offline.data_dir.display()))
+                .hint("run the command as the user that runs the node"))
+        }
     }
 }
 
@@ -82,7 +84,7 @@ async fn over_socket(
     request: Request,
     mut note: impl FnMut(Note),
 ) -> Result<Reply, Failure> {
-    let lost = |e: std::io::Error| Failure::new(format!("the running node hung up: {e}"));
+    let lost = |e: std::io::Error| Failure::new(format!("connection to the running node failed: {e}"));
     let mut json = serde_json::to_vec(&request).map_err(Failure::new)?;
     json.push(b'\n');
     let (answers, mut stream) = stream.into_split();
@@ -100,10 +102,10 @@ async fn over_socket(
             Ok(Line::Done(reply)) => return Ok(reply),
             Ok(Line::Failed(failure)) => return Err(failure),
             Err(error) => {
-                return Err(Failure::new(format!("the running node's answer was not understood ({error})"))
-                    .hint("is it of the same version as this command?"));
+                return Err(Failure::new(format!("cannot parse the reply of the running node: {error}"))
+                    .hint("use the same version of ocipfs for the node and the command"));
             }
         }
     }
-    Err(Failure::new("the running node stopped before it had answered"))
+    Err(Failure::new("the running node stopped before it replied"))
 }

@@ -1,4 +1,4 @@
-//! What a command reads from its own standard input, on its way to the house that wants it.
+//! What a command reads from its own standard input, on its way to the instance that wants it.
 //!
 //! Over the socket it follows the request: chunks, each behind its length (4 bytes, big-endian), and a chunk of no bytes
 //! at the end; so a client that died is told from one that is done.
@@ -38,7 +38,7 @@ impl Read for Input {
         while self.open.is_empty() && !self.ended {
             match self.chunks.blocking_recv() {
                 Some(chunk) => self.open = chunk?,
-                None => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the client went away")),
+                None => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the client disconnected")),
             }
             self.ended = self.open.is_empty();
         }

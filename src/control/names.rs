@@ -1,12 +1,12 @@
-//! What commands ask of a house about IPNS names.
+//! What commands ask of an instance about IPNS names.
 
 use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use ocipfs_node::Name;
+use ocipfs_node::IpnsName;
 use serde::{Deserialize, Serialize};
 
-use super::{Failure, House, Reply};
+use super::{Failure, Instance, Reply};
 use crate::names::ipns;
 
 /// What a command asks about names.
@@ -168,7 +168,7 @@ pub struct OwnName {
     pub value: Option<String>,
 }
 
-impl House {
+impl Instance {
     pub(super) async fn name(&self, request: NameRequest) -> Result<Reply, Failure> {
         match request {
             NameRequest::Publish { key, target, ttl } => {
@@ -196,7 +196,7 @@ impl House {
 
     async fn name_follow(&self, text: &str) -> Result<Reply, Failure> {
         let (node, name) = (self.content().node(), parse_name(text)?);
-        let changed = node.follow_for_good(name).await.map_err(Failure::new)?;
+        let changed = node.follow_persistently(name).await.map_err(Failure::new)?;
         self.resolver().followed().refresh(node).await.map_err(Failure::new)?;
         Ok(Reply::Followed { name: name.to_string(), changed })
     }
@@ -205,8 +205,8 @@ impl House {
         let (node, name) = (self.content().node(), parse_name(text)?);
         let followed = self.resolver().followed();
         if followed.is_settled(&name) {
-            let failure = Failure::new(format!("{name} is followed because `serve` is told so"));
-            return Err(failure.hint("take it out of --follow, OCIPFS_FOLLOW or the settings file"));
+            let failure = Failure::new(format!("{name} is followed by configuration"));
+            return Err(failure.hint("remove it from --follow, OCIPFS_FOLLOW or the settings file"));
         }
         let changed = node.unfollow(name).await.map_err(Failure::new)?;
         followed.refresh(node).await.map_err(Failure::new)?;
@@ -223,7 +223,7 @@ impl House {
         let behind = publisher.behind().await.map_err(Failure::new)?;
         let state = publisher.state();
         let node = self.content().node();
-        let rivals = node.rivals().into_iter();
+        let rivals = node.conflicting_writers().into_iter();
         // The node may have signed it again since: the state tells the first record of a root.
         let signed = state.sequence.and_then(|_| node.published(&publisher.name()));
         Ok(Publication {
@@ -246,10 +246,10 @@ impl House {
         Ok(all)
     }
 
-    async fn followed_name(&self, name: Name) -> Result<FollowedName, Failure> {
+    async fn followed_name(&self, name: IpnsName) -> Result<FollowedName, Failure> {
         let summary =
             self.resolver().followed().summary(self.resolver(), &name).await.map_err(Failure::new)?;
-        let head = self.content().node().head(&name);
+        let head = self.content().node().followed_record(&name);
         let heard = head.as_ref().map(|head| head.sequence);
         // Of a root that was only just heard of, what is missing is not known yet.
         let fetching = summary.fetching.filter(|fetching| Some(fetching.sequence) == heard);
@@ -285,7 +285,7 @@ impl House {
         let node = self.content().node();
         let path: ipns::Path = target.parse().map_err(|error: ipns::Error| {
             Failure::new(error)
-                .hint("give what the name shall mean: /ipfs/<cid>[/path], a CID, or /ipns/<name>[/path]")
+                .hint("give the target of the name: /ipfs/<cid>[/path], a CID, or /ipns/<name>[/path]")
         })?;
         let (key, name) = node.name_key(word).await.map_err(Failure::new)?;
         let published = node.publish(&key, &path.to_string(), ttl).await.map_err(Failure::new)?;
@@ -308,7 +308,7 @@ impl House {
 
     async fn name_ls(&self) -> Result<Reply, Failure> {
         let node = self.content().node();
-        let own = ("self".to_string(), Name::from(node.peer_id()));
+        let own = ("self".to_string(), IpnsName::from(node.peer_id()));
         let mut names = Vec::new();
         for (key, name) in [own].into_iter().chain(node.name_keys().await.map_err(Failure::new)?) {
             names.push(OwnName {
@@ -321,7 +321,7 @@ impl House {
     }
 }
 
-fn parse_name(text: &str) -> Result<Name, Failure> {
+fn parse_name(text: &str) -> Result<IpnsName, Failure> {
     let name = text.strip_prefix("/ipns/").unwrap_or(text);
     name.parse().map_err(|error| {
         Failure::new(error).hint("`ocipfs name ls` on the node that publishes it prints its name first")
@@ -334,7 +334,7 @@ fn key_failure(error: ocipfs_node::Error) -> Failure {
             "export it with `ocipfs name key export`, or `ipfs key export --format=libp2p-protobuf-cleartext`"
         }
         ocipfs_node::Error::NoKey(_) => "`ocipfs name ls` lists the keys",
-        ocipfs_node::Error::KeyExists(_) => "choose another word: a key is never overwritten",
+        ocipfs_node::Error::KeyExists(_) => "choose another key name: keys are never overwritten",
         _ => return Failure::new(error),
     };
     Failure::new(error).hint(hint)
@@ -347,7 +347,7 @@ fn resolve_failure(error: ipns::Error) -> Failure {
             "no peer is connected: see `ocipfs swarm peers`, and dial one with `ocipfs swarm connect`"
         }
         ipns::Error::Node(Dns { .. }) => {
-            "start `ocipfs serve` if it does not run; another server is asked with --dns-resolver"
+            "start `ocipfs serve` if it is not running; choose another DNS server with --dns-resolver"
         }
         ipns::Error::NoName(_) => "`ocipfs name ls` lists this node's own names and their keys",
         _ => return Failure::new(error),

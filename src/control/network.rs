@@ -12,7 +12,7 @@ use std::{
 
 use ocipfs_node::{Bootstrap, Options, write_secret};
 
-use super::{Failure, house::store_failure};
+use super::{Failure, instance::store_failure};
 use crate::content::Store;
 
 /// A network that a node can be part of.
@@ -54,8 +54,7 @@ impl Network {
     fn before(&self, data_dir: &Path, change: bool) -> Result<Option<Self>, Failure> {
         match recorded(data_dir)? {
             Some(before) if before != *self && !change => Err(Failure::new(format!(
-                "the node directory {} belongs to {before}, and would join {self}: its peer id, the names that it \
-                 follows and what it shares would become visible there",
+                "the node directory {} belongs to {before}, and would join {self}: its peer id, followed names and shared content would become visible there",
                 data_dir.display()
             ))
             .hint(before.way_back())),
@@ -71,8 +70,7 @@ impl Network {
         }
         if let Some(before) = before {
             tracing::warn!(
-                "this node leaves {before} and joins {self}: its peer id and the names that it follows become visible \
-                 there; what is stored here is hidden until it is pushed or added again, or removed and pulled again"
+                "this node leaves {before} and joins {self}: its peer id and followed names become visible there; stored content stays hidden until it is pushed or added again, or removed and pulled again"
             );
             store.leave_network().map_err(store_failure)?;
             ocipfs_node::leave_network(data_dir).map_err(Failure::new)?;
@@ -97,8 +95,7 @@ impl Network {
             Self::Public => "start it without --swarm-key and without --bootstrap",
         };
         format!(
-            "{way}, choose another directory with --data-dir, or move this one with --change-network, which hides what is \
-             stored here until it is shared again"
+            "{way}, choose another directory with --data-dir, or move this one with --change-network, which hides stored content until it is shared again"
         )
     }
 }
@@ -137,7 +134,7 @@ fn recorded(data_dir: &Path) -> Result<Option<Network>, Failure> {
     let path = file(data_dir);
     let damaged = |why: String| {
         Failure::new(format!("cannot read the network of this node in {}: {why}", path.display()))
-            .hint("it is a line: own, public, or private and the sha256 of the swarm key")
+            .hint("expected one line: own, public, or private and the sha256 of the swarm key")
     };
     match fs::read_to_string(&path) {
         Ok(text) => text.parse().map(Some).map_err(|()| damaged(format!("{text:?} is not a network"))),

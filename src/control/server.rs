@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Failure, House, Request,
+    Failure, Instance, Request,
     input::{self, Input},
     message::Line,
     socket,
@@ -52,7 +52,7 @@ impl Server {
             path.parent().filter(|_| socket::is_elsewhere(data_dir)).map(|parent| parent.to_path_buf());
         if let Some(dir) = &own_dir {
             tracing::info!(
-                "the node directory's path is too long for a socket; commands are taken at {}",
+                "the node directory's path is too long for a socket; listening for commands at {}",
                 path.display()
             );
             fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
@@ -64,13 +64,13 @@ impl Server {
     }
 
     /// Answers commands until `stop`; those that are being answered are finished.
-    pub async fn run(self, house: House, stop: CancellationToken) {
+    pub async fn run(self, instance: Instance, stop: CancellationToken) {
         let tasks = TaskTracker::new();
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
                 accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => drop(tasks.spawn(answer(house.clone(), stream))),
+                    Ok((stream, _)) => drop(tasks.spawn(answer(instance.clone(), stream))),
                     Err(error) => tracing::warn!(%error, "the control socket failed"),
                 }
             }
@@ -80,7 +80,7 @@ impl Server {
     }
 }
 
-async fn answer(house: House, stream: UnixStream) {
+async fn answer(instance: Instance, stream: UnixStream) {
     let (input, mut output) = stream.into_split();
     let mut text = String::new();
     let mut input = BufReader::new(input);
@@ -95,10 +95,10 @@ async fn answer(house: House, stream: UnixStream) {
                 let (chunks, body) = body.unzip();
                 // It ends with the client, or when nobody reads any more.
                 chunks.map(|chunks| tokio::spawn(input::receive(input, chunks)));
-                house.handle_with(request, body, notes).await
+                instance.handle_with(request, body, notes).await
             }
-            Err(error) => Err(Failure::new(format!("the running node does not know this request ({error})"))
-                .hint("is it of the same version as this command?")),
+            Err(error) => Err(Failure::new(format!("request unknown to the running node: {error}"))
+                .hint("use the same version of ocipfs for the node and the command")),
         }
     };
     let mut work = std::pin::pin!(work);

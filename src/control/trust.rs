@@ -35,7 +35,7 @@ impl Trusted {
             _ => return Ok(()),
         };
         Err(Failure::new(format!("refused the directory {} for the control socket: {why}", dir.display()))
-            .hint("remove it, or choose a node directory with a shorter path (--data-dir): then the socket is in it"))
+            .hint("remove it, or choose a node directory with a shorter path (--data-dir), which then holds the socket"))
     }
 
     /// Refuses to speak to a process of another user.
@@ -45,7 +45,7 @@ impl Trusted {
             return Ok(());
         }
         Err(Failure::new(format!("the control socket is answered by a process of the user with id {uid}"))
-            .hint("run the command as that user if the node is theirs; else remove the socket"))
+            .hint("run the command as that user if the node is theirs, else remove the socket"))
     }
 }
 

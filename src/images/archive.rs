@@ -12,7 +12,7 @@ mod input;
 mod name;
 mod oci;
 mod parts;
-mod take;
+mod stage;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -28,12 +28,12 @@ use ocipfs_oci::{Descriptor, Digest, Index, Manifest, Name, Tag};
 
 use crate::{
     content::{Profile, Store, StoreError},
-    images::pack::meter,
+    images::pack::inspect,
 };
 
 pub use name::{split, without_registry};
 pub use parts::blob_path;
-pub use take::{Compress, Piece, put_as};
+pub use stage::{Compress, StagedBlob, put_as};
 
 use parts::Parts;
 
@@ -56,16 +56,16 @@ pub enum Error {
         why: String,
     },
     /// It holds no images.
-    #[error("this is neither a docker archive nor an OCI image layout: {0}")]
+    #[error("not a docker archive or OCI image layout: {0}")]
     Unknown(&'static str),
     /// It stops before its end.
-    #[error("the archive is truncated: {0} stops before its end")]
+    #[error("the archive is truncated: {0} ends early")]
     Truncated(String),
     /// An entry would be outside of the tree.
-    #[error("the archive has the path {0:?}, which leads out of it")]
+    #[error("invalid path {0:?}: it leads out of the archive")]
     Outside(String),
     /// Something that is named is not there.
-    #[error("the archive has no {what}, which {by} names")]
+    #[error("the archive has no {what}, which {by} references")]
     Missing {
         /// What is missing.
         what: String,
@@ -73,7 +73,7 @@ pub enum Error {
         by: String,
     },
     /// Bytes that are not what their name says.
-    #[error("{what} is not what its name says: {why}")]
+    #[error("{what} does not match its name: {why}")]
     Lie {
         /// The entry.
         what: String,
@@ -89,7 +89,7 @@ pub enum Error {
         why: String,
     },
     /// More bytes than a document may have, or more documents than the memory may hold.
-    #[error("{what} is larger than the {limit} bytes allowed")]
+    #[error("{what} is too large: the limit is {limit} bytes")]
     TooLarge {
         /// The entry.
         what: String,
@@ -97,10 +97,10 @@ pub enum Error {
         limit: u64,
     },
     /// An index that holds itself, or too many within each other.
-    #[error("index {0} is within itself, or more than {MAX_DEPTH} deep")]
+    #[error("index {0} contains itself, or is nested more than {MAX_DEPTH} deep")]
     Cycle(Digest),
     /// What cannot be a name.
-    #[error("{text:?} cannot name an image: {why}")]
+    #[error("invalid image name {text:?}: {why}")]
     Name {
         /// The text.
         text: String,
@@ -113,7 +113,7 @@ pub enum Error {
         /// The entry.
         what: String,
         /// What is wrong with it.
-        why: meter::Error,
+        why: inspect::Error,
     },
     /// It could not be stored.
     #[error(transparent)]
@@ -176,7 +176,7 @@ pub struct Images {
     /// Manifests, indexes and configurations.
     pub documents: BTreeMap<Digest, Bytes>,
     /// Every other blob.
-    pub pieces: BTreeMap<Digest, Piece>,
+    pub pieces: BTreeMap<Digest, StagedBlob>,
     /// For people.
     pub warnings: Vec<String>,
     /// Blobs that were taken out of `pieces`.
@@ -229,7 +229,7 @@ impl Images {
     }
 
     /// Takes out a blob; it still counts as here.
-    pub fn take(&mut self, digest: &Digest) -> Option<Piece> {
+    pub fn take(&mut self, digest: &Digest) -> Option<StagedBlob> {
         let piece = self.pieces.remove(digest)?;
         self.taken.insert(digest.clone());
         Some(piece)

@@ -33,7 +33,7 @@ impl Document {
         let bytes = content.read_blob(blob, MAX_MANIFEST).await?;
         let digest = Hasher::of(blob.digest.algorithm(), &bytes);
         if digest != blob.digest {
-            let why = format!("its digest is {digest}, not {}", blob.digest);
+            let why = format!("digest is {digest}, expected {}", blob.digest);
             return Err(crate::content::Error::Mismatch { at: blob.at.clone(), why }.into());
         }
         let media_type = media_type(&blob.at, &bytes, said)?;
@@ -55,26 +55,26 @@ impl Document {
 /// One digest must not mean two things to two clients (CVE-2021-41190), so no other word counts.
 fn media_type(at: &CidPath, bytes: &[u8], said: Option<&MediaType>) -> Result<MediaType, Error> {
     let malformed = |why: String| Error::Malformed { at: at.clone(), why };
-    let shape: Shape = serde_json::from_slice(bytes)
-        .map_err(|e| malformed(format!("this is no manifest and no index: not their JSON ({e})")))?;
+    let shape: Shape =
+        serde_json::from_slice(bytes).map_err(|e| malformed(format!("not a manifest or index: {e}")))?;
     if shape.schema_version == Some(1) {
         return Err(Error::Schema1(at.clone()));
     }
     let (index, image) = (shape.manifests.is_some(), shape.config.is_some() || shape.layers.is_some());
     let own = shape.media_type.filter(|text| !text.is_empty());
     let kind = match (own, index, image) {
-        (_, true, true) => return Err(malformed("it is a manifest and an index at once".into())),
+        (_, true, true) => return Err(malformed("both a manifest and an index".into())),
         (Some(own), _, _) => own.parse().map_err(|e| malformed(format!("mediaType: {e}")))?,
         (None, true, false) => MediaType::from_static(media_type::OCI_INDEX),
         (None, false, true) => MediaType::from_static(media_type::OCI_MANIFEST),
-        (None, false, false) => return Err(malformed("this is no manifest and no index".into())),
+        (None, false, false) => return Err(malformed("not a manifest or index".into())),
     };
     if (kind.is_index() && !index) || (kind.is_manifest() && !image) {
-        return Err(malformed(format!("it says that it is {kind}, and looks otherwise")));
+        return Err(malformed(format!("declared as {kind}, but its fields differ")));
     }
     match said {
         Some(said) if *said != kind => {
-            Err(malformed(format!("it is {kind}, but the descriptor that leads to it says {said}")))
+            Err(malformed(format!("it is {kind}, but its descriptor declares {said}")))
         }
         _ => Ok(kind),
     }
@@ -110,13 +110,13 @@ mod tests {
     #[test]
     fn other_documents_are_refused() {
         for (json, told) in [
-            ("", "not their JSON"),
-            ("[]", "not their JSON"),
-            ("{}", "no manifest and no index"),
-            (r#"{"architecture":"amd64","os":"linux"}"#, "no manifest and no index"),
-            (r#"{"manifests":[],"layers":[]}"#, "at once"),
+            ("", "not a manifest or index: "),
+            ("[]", "not a manifest or index: "),
+            ("{}", "not a manifest or index"),
+            (r#"{"architecture":"amd64","os":"linux"}"#, "not a manifest or index"),
+            (r#"{"manifests":[],"layers":[]}"#, "both a manifest and an index"),
             (r#"{"mediaType":"nonsense","layers":[]}"#, "mediaType"),
-            (r#"{"mediaType":"application/vnd.oci.image.index.v1+json","layers":[]}"#, "looks otherwise"),
+            (r#"{"mediaType":"application/vnd.oci.image.index.v1+json","layers":[]}"#, "its fields differ"),
             (r#"{"schemaVersion":1,"fsLayers":[]}"#, "schema 1"),
         ] {
             let error = media_type(&at(), json.as_bytes(), None).unwrap_err().to_string();

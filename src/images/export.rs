@@ -41,7 +41,7 @@ impl FromStr for Format {
             "oci" => Ok(Self::Oci),
             "oci-archive" => Ok(Self::OciArchive),
             "docker-archive" => Ok(Self::DockerArchive),
-            _ => Err(format!("no format {text:?}: `oci`, `oci-archive` and `docker-archive` are known")),
+            _ => Err(format!("unknown format {text:?}: expected `oci`, `oci-archive` or `docker-archive`")),
         }
     }
 }
@@ -111,7 +111,7 @@ impl Target {
         let (tell, outcome) = oneshot::channel();
         let dest = dest.to_path_buf();
         let write = move || {
-            let mut written = Err(io::Error::other("the export was broken off"));
+            let mut written = Err(io::Error::other("export aborted"));
             while let Some(order) = received.blocking_recv() {
                 let done = match order {
                     Order::File { path, size } => sink.file(&path, size),
@@ -151,7 +151,7 @@ impl Target {
     /// Waits until all of it is on the disk.
     pub async fn finish(mut self) -> io::Result<()> {
         self.order(Order::Finish).await?;
-        self.outcome.await.unwrap_or_else(|_| Err(io::Error::other("the export was broken off")))
+        self.outcome.await.unwrap_or_else(|_| Err(io::Error::other("export aborted")))
     }
 
     /// Waits until nothing of it is left.
@@ -165,7 +165,7 @@ impl Target {
             Ok(()) => Ok(()),
             Err(_) => match (&mut self.outcome).await {
                 Ok(Err(error)) => Err(error),
-                _ => Err(io::Error::other("the export was broken off")),
+                _ => Err(io::Error::other("export aborted")),
             },
         }
     }

@@ -4,7 +4,7 @@
 //! archive::read ─► Images ─► named ─► layout | descriptor | dockerized ─► stored, then held and announced
 //! ```
 
-mod bench;
+mod builder;
 mod descriptor;
 mod dockerized;
 mod layout;
@@ -22,7 +22,7 @@ use ocipfs_oci::{Descriptor, Name, Tag};
 
 use super::archive::{self, Compress, Images, Source};
 use crate::content::{self, Content, Document, Holding, Named, Profile, Store};
-use bench::Bench;
+use builder::ImageBuilder;
 pub use layout::REF_NAME;
 pub use tag::tag;
 
@@ -37,7 +37,7 @@ pub enum Error {
     Names(String),
     /// An image cannot have this form.
     #[error("{image} cannot be dockerized: {why}")]
-    Form {
+    ImportFormat {
         /// The image.
         image: String,
         /// Why not.
@@ -47,7 +47,7 @@ pub enum Error {
     #[error(transparent)]
     Content(#[from] content::Error),
     /// The reading thread is gone.
-    #[error("reading was broken off")]
+    #[error("read aborted")]
     BrokenOff,
 }
 
@@ -59,7 +59,7 @@ impl From<content::StoreError> for Error {
 
 /// What an import is kept as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Form {
+pub enum ImportFormat {
     /// An OCI image layout for each repository, under one directory: `ipfs/<cid>/<name>:<tag>`.
     #[default]
     Layout,
@@ -69,7 +69,7 @@ pub enum Form {
     Dockerized,
 }
 
-impl FromStr for Form {
+impl FromStr for ImportFormat {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -77,7 +77,9 @@ impl FromStr for Form {
             "layout" => Ok(Self::Layout),
             "descriptor" => Ok(Self::Descriptor),
             "dockerized" => Ok(Self::Dockerized),
-            _ => Err(format!("no form {text:?}: `layout`, `descriptor` and `dockerized` are known")),
+            _ => Err(format!(
+                "unknown import format {text:?}: expected `layout`, `descriptor` or `dockerized`"
+            )),
         }
     }
 }
@@ -86,7 +88,7 @@ impl FromStr for Form {
 #[derive(Clone, Debug)]
 pub struct Options {
     /// What it is kept as.
-    pub form: Form,
+    pub form: ImportFormat,
     /// What uncompressed layers become, where it is said.
     pub compress: Option<Compress>,
     /// The shape of the DAGs.
@@ -141,7 +143,7 @@ pub async fn import(
     let prepared = tokio::task::spawn_blocking(work).await.map_err(|_| Error::BrokenOff)??;
     let Prepared { pieces, roots, blocks, warnings } = prepared;
     let cids: Vec<Cid> = blocks.iter().map(|block| block.cid).collect();
-    content.store().run(move |store| archive::Piece::store_all(store, &pieces, &blocks)).await?;
+    content.store().run(move |store| archive::StagedBlob::store_all(store, &pieces, &blocks)).await?;
     content.node().arrived(&cids);
     let mut all = Vec::new();
     for (cid, holding, images) in roots {
@@ -154,7 +156,7 @@ pub async fn import(
 
 /// What is ready to be stored.
 struct Prepared {
-    pieces: Vec<archive::Piece>,
+    pieces: Vec<archive::StagedBlob>,
     roots: Vec<(Cid, Holding, Vec<Imported>)>,
     blocks: Vec<Block>,
     warnings: Vec<String>,
@@ -171,11 +173,11 @@ fn make(
     let mut images = archive::read(source, reading)?;
     let called = called(&images, options)?;
     let warnings = std::mem::take(&mut images.warnings);
-    let mut bench = Bench::new(store, profile, images);
+    let mut builder = ImageBuilder::new(store, profile, images);
     let made = match form {
-        Form::Layout => vec![layout::make(&mut bench, &called)?],
-        Form::Descriptor => descriptor::make(&mut bench, &called)?,
-        Form::Dockerized => vec![dockerized::make(&mut bench, &called)?],
+        ImportFormat::Layout => vec![layout::make(&mut builder, &called)?],
+        ImportFormat::Descriptor => descriptor::make(&mut builder, &called)?,
+        ImportFormat::Dockerized => vec![dockerized::make(&mut builder, &called)?],
     };
     let mut blocks = Vec::new();
     let mut roots = Vec::new();
@@ -184,7 +186,7 @@ fn make(
         let directories: Vec<Block> = directories.collect();
         let (mut announced, mut below, mut blobs) = (vec![cid], Vec::new(), Vec::new());
         for digest in files {
-            let Some((root, is_image)) = bench.file(&digest) else { continue };
+            let Some((root, is_image)) = builder.file(&digest) else { continue };
             if is_image && root != cid {
                 announced.push(root)
             } else {
@@ -202,7 +204,7 @@ fn make(
         blocks.extend(directories);
         roots.push((cid, holding, images));
     }
-    Ok(Prepared { pieces: bench.into_pieces(), roots, blocks, warnings })
+    Ok(Prepared { pieces: builder.into_pieces(), roots, blocks, warnings })
 }
 
 /// What each image is called, once for each name.

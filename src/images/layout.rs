@@ -173,10 +173,13 @@ impl Files {
         const MARKER: u64 = 64 << 10;
         let path = self.at.below(["oci-layout"]);
         let marker: Marker = serde_json::from_slice(&content.read(&path, MARKER).await?)
-            .map_err(|e| malformed(&path, format!("this is no oci-layout ({e})")))?;
+            .map_err(|e| malformed(&path, format!("invalid oci-layout: {e}")))?;
         if !marker.image_layout_version.starts_with("1.") {
             let found: String = marker.image_layout_version.chars().take(20).collect();
-            return Err(malformed(&path, format!("image layout version {found:?} is not known: 1.x is")));
+            return Err(malformed(
+                &path,
+                format!("unsupported image layout version {found:?}: expected 1.x"),
+            ));
         }
         Ok(())
     }
@@ -190,7 +193,7 @@ impl Files {
         let path = self.index();
         let document = content.open_document(&path, MAX_BYTES).await?;
         let parsed = parse::read(document, parse).await?;
-        parsed.map_err(|e| malformed(&path, format!("this is no image index ({e})")))
+        parsed.map_err(|e| malformed(&path, format!("invalid image index: {e}")))
     }
 
     /// Fetches the index, and gives its entries that are due. Where its version in the directory `before` is here, and it is
@@ -280,7 +283,7 @@ impl Layout {
     /// Refuses tags where not all of them are known.
     fn is_all_of(&self, nested: &Nested) -> Result<(), Error> {
         let why =
-            || format!("the indexes within it have more than {MAX_ENTRIES} entries: not all were searched");
+            || format!("the nested indexes have more than {MAX_ENTRIES} entries: not all were searched");
         match nested.is_cut {
             true => Err(malformed(&self.files.at, why())),
             false => Ok(()),

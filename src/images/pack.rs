@@ -4,14 +4,14 @@
 //! reproduced by whoever has the folder:
 //!
 //! ```text
-//! folder ──pack──▶ tar ──GzipWriter──▶ tar.gz ──Meter──▶ digest, diff id, size, compression
+//! folder ──pack──▶ tar ──GzipWriter──▶ tar.gz ──LayerInspector──▶ digest, diff id, size, compression
 //! ```
 //!
 //! Everything here is synchronous: callers in an async context use `spawn_blocking`.
 
 pub mod folder;
 pub mod gzip;
-pub mod meter;
+pub mod inspect;
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ocipfs_oci::{Digest, Name, Reference, Tag};
 use redb::WriteTransaction;
 
-use super::{Error, Resolver, Source, followed, local::Local};
+use super::{BlobSource, Error, Resolver, followed, local::LocalRepository};
 use crate::{
     content::{self, StoreError},
     images::repository::{Edit, Inspected, Piece, Pushed, inspect, subject_of},
@@ -80,7 +80,7 @@ impl Resolver {
         let subjects = tags.iter().filter_map(subject_of).chain(manifest.subject.clone());
         for digest in subjects.chain([digest.clone()]) {
             let reference = Reference::Digest(digest.clone());
-            if followed::origin(self, name, &followed::Wanted::Manifest(&reference)).await.is_some() {
+            if followed::origin(self, name, &followed::Target::Manifest(&reference)).await.is_some() {
                 adopted.elsewhere.push(digest);
             }
         }
@@ -105,14 +105,14 @@ impl Resolver {
                 continue;
             }
             let reference = Reference::Digest(digest.clone());
-            let local = Local { resolver: self, name };
+            let local = LocalRepository { resolver: self, name };
             if local.has_manifest(&digest).await? {
                 continue;
             }
             let document = match followed::manifest(self, name, &reference).await {
                 Ok(document) => document,
                 Err(error) => {
-                    tracing::debug!(repository = %name, %digest, %error, "a manifest of an index is not adopted");
+                    tracing::debug!(repository = %name, %digest, %error, "cannot adopt a manifest of an index");
                     continue;
                 }
             };
@@ -135,15 +135,15 @@ impl Resolver {
 
     async fn adopt_blobs(&self, name: &Name, digests: &[Digest], adopted: &mut Adopted) -> Result<(), Error> {
         for digest in digests {
-            let local = Local { resolver: self, name };
+            let local = LocalRepository { resolver: self, name };
             if adopted.pieces.contains_key(digest) || local.has_blob(digest).await? {
                 continue;
             }
             let blob = match followed::blob(self, name, digest).await {
-                Ok(Source::Stored(blob)) => blob,
-                Ok(Source::Made(_)) => continue,
+                Ok(BlobSource::Blob(blob)) => blob,
+                Ok(BlobSource::Inline(_)) => continue,
                 Err(error) => {
-                    tracing::debug!(repository = %name, %digest, %error, "a blob is not adopted");
+                    tracing::debug!(repository = %name, %digest, %error, "cannot adopt a blob");
                     continue;
                 }
             };

@@ -2,16 +2,16 @@
 
 use ocipfs_oci::{Digest, Name, Reference};
 
-use super::{Document, Error, Resolver, Source};
+use super::{BlobSource, Document, Error, Resolver};
 use crate::{
     content::{CidPath, Stat},
-    images::tree::Tree,
+    images::descriptor::DescriptorImage,
 };
 
 /// The image of one descriptor.
-pub struct Image<'a> {
+pub struct DescriptorRepository<'a> {
     name: &'a Name,
-    tree: Tree<'a>,
+    image: DescriptorImage<'a>,
 }
 
 /// Reads the descriptor.
@@ -20,30 +20,30 @@ pub async fn open<'a>(
     name: &'a Name,
     at: &CidPath,
     file: &Stat,
-) -> Result<Image<'a>, Error> {
-    let tree = Tree::open(&resolver.content, &resolver.places, at, file).await;
-    Ok(Image { name, tree: tree.map_err(|why| Error::image(name, why))? })
+) -> Result<DescriptorRepository<'a>, Error> {
+    let image = DescriptorImage::open(&resolver.content, &resolver.locations, at, file).await;
+    Ok(DescriptorRepository { name, image: image.map_err(|why| Error::image(name, why))? })
 }
 
-impl Image<'_> {
+impl DescriptorRepository<'_> {
     pub async fn manifest(&self, reference: &Reference) -> Result<Document, Error> {
         let unknown = || Error::UnknownReference {
             name: self.name.clone(),
             reference: reference.clone(),
-            instead: format!("latest or {}", self.tree.digest()),
+            instead: format!("latest or {}", self.image.digest()),
         };
         let digest = match reference {
             Reference::Digest(digest) => digest,
-            Reference::Tag(tag) if tag.is_latest() => self.tree.digest(),
+            Reference::Tag(tag) if tag.is_latest() => self.image.digest(),
             Reference::Tag(_) => return Err(unknown()),
         };
-        let document = self.tree.document(digest).await.map_err(|why| Error::image(self.name, why))?;
+        let document = self.image.document(digest).await.map_err(|why| Error::image(self.name, why))?;
         document.ok_or_else(unknown)
     }
 
-    pub async fn blob(&self, digest: &Digest) -> Result<Source, Error> {
+    pub async fn blob(&self, digest: &Digest) -> Result<BlobSource, Error> {
         let unknown = || Error::UnknownBlob { name: self.name.clone(), digest: digest.clone() };
-        let blob = self.tree.blob(digest).await.map_err(|why| Error::image(self.name, why))?;
-        blob.map(|blob| Source::Stored(Box::new(blob))).ok_or_else(unknown)
+        let blob = self.image.blob(digest).await.map_err(|why| Error::image(self.name, why))?;
+        blob.map(|blob| BlobSource::Blob(Box::new(blob))).ok_or_else(unknown)
     }
 }

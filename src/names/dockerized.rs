@@ -3,7 +3,7 @@
 use ocipfs_node::Cid;
 use ocipfs_oci::{Digest, Name, Reference, Tag};
 
-use super::{Document, Error, Source, path};
+use super::{BlobSource, Document, Error, layout};
 use crate::{
     content::{self, Blob, CidPath, Content},
     images::{self, MAX_MANIFEST},
@@ -22,7 +22,7 @@ pub fn parse(component: &str) -> Option<Result<Cid, String>> {
     match Cid::try_from(format!("{multibase}{component}")) {
         Ok(cid) if component.len() == length => Some(Ok(cid)),
         _ if component.len() > MEANT => {
-            Some(Err(format!("{length} characters, {base} of the 34 bytes of a CIDv0, would be one")))
+            Some(Err(format!("expected {length} characters, {base} of the 34 bytes of a CIDv0")))
         }
         _ => None,
     }
@@ -72,17 +72,17 @@ impl Dockerized<'_> {
         let old = self.at.below(["manifests", "latest"]);
         let why = match self.content.look(&old).await {
             Ok(_) => Some(images::Error::Schema1(old)),
-            Err(_) => path::missing(self.content, &self.manifest_path()).await,
+            Err(_) => layout::missing(self.content, &self.manifest_path()).await,
         };
         why.map_or(error.into(), |why| Error::image(self.name, why))
     }
 
-    pub async fn blob(&self, digest: &Digest) -> Result<Source, Error> {
+    pub async fn blob(&self, digest: &Digest) -> Result<BlobSource, Error> {
         let at = self.at.below(["blobs", &digest.to_string()]);
         match self.content.stat(&at).await {
             Ok(stat) => {
                 let holder = Some(*at.root());
-                Ok(Source::Stored(Box::new(Blob { digest: digest.clone(), size: stat.size, at, holder })))
+                Ok(BlobSource::Blob(Box::new(Blob { digest: digest.clone(), size: stat.size, at, holder })))
             }
             Err(content::Error::NoEntry { .. }) => self.manifest_as_blob(digest).await,
             Err(error) => Err(error.into()),
@@ -90,12 +90,12 @@ impl Dockerized<'_> {
     }
 
     /// Clients may ask for the manifest as for any blob.
-    async fn manifest_as_blob(&self, digest: &Digest) -> Result<Source, Error> {
+    async fn manifest_as_blob(&self, digest: &Digest) -> Result<BlobSource, Error> {
         let document = self.document().await?;
         let size = document.bytes.len() as u64;
         let (at, holder) = (self.manifest_path(), Some(*self.at.root()));
         match document.digest == *digest {
-            true => Ok(Source::Stored(Box::new(Blob { digest: digest.clone(), size, at, holder }))),
+            true => Ok(BlobSource::Blob(Box::new(Blob { digest: digest.clone(), size, at, holder }))),
             false => Err(Error::UnknownBlob { name: self.name.clone(), digest: digest.clone() }),
         }
     }

@@ -14,7 +14,7 @@ pub enum Error {
     #[error(transparent)]
     Syntax(#[from] name::Error),
     /// A CIDv0 is case-sensitive, and repository names are lower-case.
-    #[error("{given} is a CIDv0, and a repository name has no upper-case letters: use its CIDv1, {instead}")]
+    #[error("{given} is a CIDv0, and repository names are lower case: use its CIDv1, {instead}")]
     CidV0 {
         /// The component as it was given.
         given: String,
@@ -22,7 +22,7 @@ pub enum Error {
         instead: Cid,
     },
     /// A CID in a base whose letters a repository name cannot hold, or a key or a domain in such letters.
-    #[error("{given} has upper-case letters, and a repository name has none: use the same as {instead}")]
+    #[error("{given} has upper-case letters, and repository names are lower case: use {instead}")]
     UpperCase {
         /// The component as it was given.
         given: String,
@@ -38,7 +38,7 @@ pub enum Error {
         why: PathError,
     },
     /// The name ends too early.
-    #[error("{name} is not a whole name: {instead} would be")]
+    #[error("incomplete repository name {name}: expected {instead}")]
     Unfinished {
         /// The name so far.
         name: Name,
@@ -46,7 +46,7 @@ pub enum Error {
         instead: &'static str,
     },
     /// What should be a CID is none.
-    #[error("{found:?} in {name} is no CID: {why}")]
+    #[error("invalid CID {found:?} in {name}: {why}")]
     NoCid {
         /// The whole name.
         name: String,
@@ -56,7 +56,7 @@ pub enum Error {
         why: String,
     },
     /// No kind of name looks like this, but for a part that is missing or too much.
-    #[error("no repository is called {name}: {instead} would be")]
+    #[error("repository {name} not found: expected {instead}")]
     Misplaced {
         /// The whole name.
         name: Name,
@@ -65,13 +65,11 @@ pub enum Error {
     },
     /// Nothing was pushed under it, and no other kind of name looks like this.
     #[error(
-        "no repository is called {0}, here or at a name that is followed: this registry knows what was pushed to it, and layer/<cid>, ipfs/<cid>[/<dir>...], ipns/<k51... or domain>[/<dir>...] and <ciq... or 1220...>/<name>"
+        "repository {0} not found, locally or under a followed name; content-addressed images are layer/<cid>, ipfs/<cid>[/<dir>...], ipns/<k51... or domain>[/<dir>...] and <ciq... or 1220...>/<name>"
     )]
     UnknownName(Name),
     /// A repository is published as a directory with these entries, which would be in the way.
-    #[error(
-        "{name} cannot be a repository: {component:?} is what the image layout of a repository has in it; choose another component"
-    )]
+    #[error("invalid repository name {name}: component {component:?} is reserved for the image layout")]
     Reserved {
         /// The whole name.
         name: Name,
@@ -79,7 +77,7 @@ pub enum Error {
         component: String,
     },
     /// The name is right, the reference is not.
-    #[error("{name} has no {reference}: {instead} would be")]
+    #[error("manifest {reference} unknown to {name}: expected {instead}")]
     UnknownReference {
         /// The repository.
         name: Name,
@@ -89,7 +87,7 @@ pub enum Error {
         instead: String,
     },
     /// The image has no such blob.
-    #[error("{name} has no blob {digest}")]
+    #[error("blob {digest} unknown to {name}")]
     UnknownBlob {
         /// The repository.
         name: Name,
@@ -118,7 +116,7 @@ pub enum Error {
         /// The whole name.
         name: Name,
         /// What the parser said.
-        why: ocipfs_node::NotAName,
+        why: ocipfs_node::InvalidName,
     },
     /// The IPNS name leads nowhere.
     #[error("{name}: {why}")]

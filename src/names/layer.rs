@@ -3,7 +3,7 @@
 use ocipfs_node::Cid;
 use ocipfs_oci::{Digest, MediaType, Name, Reference, Tag};
 
-use super::{Document, Error, Source, path::listed};
+use super::{BlobSource, Document, Error, layout::listed};
 use crate::{
     content::Content,
     images::layer::{Image, Index, LayerDocument, MAX_BYTES},
@@ -64,13 +64,13 @@ impl Layers {
         }
     }
 
-    pub fn blob(self, digest: &Digest) -> Result<Source, Error> {
+    pub fn blob(self, digest: &Digest) -> Result<BlobSource, Error> {
         let mut made = self.configs.iter().chain(&self.manifests);
         if let Some(document) = made.find(|document| document.digest == *digest) {
-            return Ok(Source::Made(document.bytes.clone()));
+            return Ok(BlobSource::Inline(document.bytes.clone()));
         }
         match self.document.layers().find(|layer| layer.digest == *digest) {
-            Some(layer) => Ok(Source::Stored(Box::new(layer.blob(self.cid)))),
+            Some(layer) => Ok(BlobSource::Blob(Box::new(layer.blob(self.cid)))),
             None => Err(Error::UnknownBlob { name: self.name, digest: digest.clone() }),
         }
     }

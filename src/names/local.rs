@@ -2,7 +2,7 @@
 
 use ocipfs_oci::{Descriptor, Digest, Name, Reference, Tag};
 
-use super::{Document, Error, Resolver, Source};
+use super::{BlobSource, Document, Error, Resolver};
 use crate::{
     content::{self, Blob, StoreError},
     images::{
@@ -16,12 +16,12 @@ use crate::{
 const REFERRERS: usize = 500;
 
 /// The part of a repository that was pushed here.
-pub struct Local<'a> {
+pub struct LocalRepository<'a> {
     pub resolver: &'a Resolver,
     pub name: &'a Name,
 }
 
-impl Local<'_> {
+impl LocalRepository<'_> {
     pub async fn manifest(&self, reference: &Reference) -> Result<Document, Error> {
         let (wanted, name) = (reference.clone(), self.name.clone());
         let pushed = self.ask(move |all| {
@@ -46,15 +46,15 @@ impl Local<'_> {
             return Ok(Error::UnknownName(self.name.clone()));
         }
         let tags: Vec<String> = tags.into_iter().map(|(tag, _)| tag.to_string()).collect();
-        let instead = if tags.is_empty() { "a manifest that is pushed".into() } else { tags.join(" or ") };
+        let instead = if tags.is_empty() { "a tag, but it has none".into() } else { tags.join(" or ") };
         Ok(Error::UnknownReference { name: self.name.clone(), reference: reference.clone(), instead })
     }
 
-    pub async fn blob(&self, digest: &Digest) -> Result<Source, Error> {
+    pub async fn blob(&self, digest: &Digest) -> Result<BlobSource, Error> {
         let (of, name) = (digest.clone(), self.name.clone());
         let (piece, is_there) = self.ask(move |all| Ok((all.piece(&name, &of)?, all.has(&name)?))).await?;
         match piece {
-            Some(piece) => Ok(Source::Stored(Box::new(blob(piece)))),
+            Some(piece) => Ok(BlobSource::Blob(Box::new(blob(piece)))),
             None if is_there => Err(Error::UnknownBlob { name: self.name.clone(), digest: digest.clone() }),
             None => Err(Error::UnknownName(self.name.clone())),
         }

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ocipfs_node::{Cid, Keypair, Name};
+use ocipfs_node::{Cid, IpnsName, Keypair};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -71,8 +71,8 @@ impl Publisher {
     }
 
     /// The name that it is published under.
-    pub fn name(&self) -> Name {
-        Name::of(&self.0.key)
+    pub fn name(&self) -> IpnsName {
+        IpnsName::of(&self.0.key)
     }
 
     /// What of that peers are given.
@@ -105,7 +105,7 @@ impl Publisher {
                         }
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "what was pushed is not published yet, will try again");
+                        tracing::warn!(%error, "publishing failed, will try again");
                         self.0.state.send_modify(|state| state.failing = Some(error.to_string()));
                         tokio::time::sleep(pause).await;
                         pause = (pause * 2).min(LONGEST_PAUSE);
@@ -216,7 +216,7 @@ impl Publisher {
         };
         let announced = self.blocking(move |published| published.for_each_root(announce)).await;
         if let Err(error) | Ok(Err(error)) = announced.map(|result| result.map_err(Error::from)) {
-            tracing::warn!(%error, "not all that was pushed is announced");
+            tracing::warn!(%error, "cannot announce all pushed content");
         }
     }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use ocipfs_oci::{Digest, Name, Reference, Tag};
 
-use super::{Document, Error, Resolver, Source, followed, local::Local, path::listed};
+use super::{BlobSource, Document, Error, Resolver, followed, layout::listed, local::LocalRepository};
 use crate::images::layout::Referrers;
 
 /// A repository of this name.
@@ -16,8 +16,8 @@ pub struct Repository<'a> {
 }
 
 impl<'a> Repository<'a> {
-    fn local(&self) -> Local<'a> {
-        Local { resolver: self.resolver, name: self.name }
+    fn local(&self) -> LocalRepository<'a> {
+        LocalRepository { resolver: self.resolver, name: self.name }
     }
 
     pub async fn manifest(&self, reference: &Reference) -> Result<Document, Error> {
@@ -32,7 +32,7 @@ impl<'a> Repository<'a> {
         }
     }
 
-    pub async fn blob(&self, digest: &Digest) -> Result<Source, Error> {
+    pub async fn blob(&self, digest: &Digest) -> Result<BlobSource, Error> {
         let here = match self.local().blob(digest).await {
             Err(error) if error.is_absence() => error,
             found => return found,

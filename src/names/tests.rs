@@ -22,11 +22,11 @@ fn base32(bytes: &[u8]) -> String {
 }
 
 fn path_of(name: &str) -> String {
-    match Meaning::parse(name).unwrap() {
-        Meaning::Path { at, .. } | Meaning::Dockerized { at, .. } => at.to_string(),
-        Meaning::Layer { cid, .. } => cid.to_string(),
-        Meaning::Ipns { key, below, .. } => format!("{key}/{below}"),
-        Meaning::Local { name } => name.to_string(),
+    match NameKind::parse(name).unwrap() {
+        NameKind::Ipfs { at, .. } | NameKind::Dockerized { at, .. } => at.to_string(),
+        NameKind::Layer { cid, .. } => cid.to_string(),
+        NameKind::Ipns { key, below, .. } => format!("{key}/{below}"),
+        NameKind::Hosted { name } => name.to_string(),
     }
 }
 
@@ -53,26 +53,26 @@ fn a_name_is_a_cid_and_a_path() {
 fn a_cidv0_is_refused_with_the_cidv1_to_use() {
     for name in [format!("layer/{V0}"), format!("ipfs/{V0}"), format!("ipfs/{V0}/busybox"), format!("{V0}/x")]
     {
-        let error = Meaning::parse(&name).unwrap_err();
+        let error = NameKind::parse(&name).unwrap_err();
         assert!(matches!(error, Error::CidV0 { .. }) && error.to_string().contains(V1), "{error}");
     }
 }
 
 #[test]
 fn a_cid_in_capitals_is_refused_with_the_same_in_small_letters() {
-    let error = Meaning::parse(&format!("ipfs/{}", V1.to_uppercase())).unwrap_err();
+    let error = NameKind::parse(&format!("ipfs/{}", V1.to_uppercase())).unwrap_err();
     assert!(matches!(error, Error::UpperCase { .. }) && error.to_string().contains(V1), "{error}");
 }
 
 #[test]
 fn a_key_or_a_domain_in_capitals_is_refused_with_the_same_in_small_letters() {
-    let key: ocipfs_node::Name = KEY.parse().unwrap();
+    let key: ocipfs_node::IpnsName = KEY.parse().unwrap();
     for (name, instead) in [
         (format!("ipns/{}/app", key.peer()), KEY),
         (format!("ipns/{}", KEY.to_uppercase()), KEY),
         ("ipns/Example.org/app".into(), "example.org"),
     ] {
-        let error = Meaning::parse(&name).unwrap_err();
+        let error = NameKind::parse(&name).unwrap_err();
         assert!(matches!(error, Error::UpperCase { .. }) && error.to_string().contains(instead), "{error}");
     }
 }
@@ -80,7 +80,7 @@ fn a_key_or_a_domain_in_capitals_is_refused_with_the_same_in_small_letters() {
 #[test]
 fn any_other_name_is_that_of_a_repository() {
     for text in ["busybox", "library/busybox", "ciqual/busybox", "layers/x", "ipns-x/y"] {
-        assert_eq!(Meaning::parse(text).unwrap(), Meaning::Local { name: text.parse().unwrap() });
+        assert_eq!(NameKind::parse(text).unwrap(), NameKind::Hosted { name: text.parse().unwrap() });
     }
 }
 
@@ -91,29 +91,29 @@ fn other_names_are_refused_for_what_they_are() {
     let [cbor, key] = [0x71, LIBP2P_KEY].map(|codec| Cid::new_v1(codec, *cid.hash()));
     let deep = format!("ipfs/{V1}{}", "/a".repeat(65));
     for (name, told) in [
-        ("layer/nonsense".to_string(), "bafy... or bafk..., would be one"),
-        ("ipfs/example.org/app".into(), "as in ipns/example.org"),
-        ("ipfs/nonsense".into(), "\"nonsense\" in ipfs/nonsense is no CID"),
+        ("layer/nonsense".to_string(), "expected a CIDv1 in lower case"),
+        ("ipfs/example.org/app".into(), "use ipns/example.org"),
+        ("ipfs/nonsense".into(), "invalid CID \"nonsense\" in ipfs/nonsense"),
         (format!("ipfs/{cbor}"), "codec 0x71"),
-        (format!("ipfs/{key}"), "IPNS key, which stands behind ipns/"),
+        (format!("ipfs/{key}"), "IPNS key: use ipns/"),
         (format!("{}/busybox", &hex[..60]), "68 characters"),
         (format!("{}/busybox", &base32[..50]), "55 characters"),
-        ("ipfs".into(), "ipfs/<cid>[/<dir>...] would be"),
-        ("layer".into(), "layer/<cid> would be"),
-        (hex, "<ciq... or 1220...>/<name> would be"),
-        (deep, "64 at most"),
-        ("ipns".into(), "ipns/<k51... or domain>[/<dir>...] would be"),
-        ("ipns/localhost".into(), "it should be the CID of a key, k51..., or a domain"),
-        (format!("ipns/{V1}"), "it should be the CID of a key, k51..., or a domain"),
+        ("ipfs".into(), "expected ipfs/<cid>[/<dir>...]"),
+        ("layer".into(), "expected layer/<cid>"),
+        (hex, "expected <ciq... or 1220...>/<name>"),
+        (deep, "at most 64"),
+        ("ipns".into(), "expected ipns/<k51... or domain>[/<dir>...]"),
+        ("ipns/localhost".into(), "expected the CID of a key (k51...) or a domain"),
+        (format!("ipns/{V1}"), "expected the CID of a key (k51...) or a domain"),
         (format!("ipns/{}.org", "a".repeat(64)), "1 to 63 letters"),
-        (format!("layer/{V1}/more"), &format!("layer/{V1} would be")),
-        (V1.into(), &format!("ipfs/{V1} or layer/{V1} would be")),
-        (format!("{V1}/app"), &format!("ipfs/{V1}/app would be")),
-        (format!("{KEY}/app"), &format!("ipns/{KEY}/app would be")),
+        (format!("layer/{V1}/more"), &format!("expected layer/{V1}")),
+        (V1.into(), &format!("expected ipfs/{V1} or layer/{V1}")),
+        (format!("{V1}/app"), &format!("expected ipfs/{V1}/app")),
+        (format!("{KEY}/app"), &format!("expected ipns/{KEY}/app")),
         ("Layer/x".into(), "upper-case"),
         (String::new(), "empty"),
     ] {
-        let error = Meaning::parse(&name).unwrap_err().to_string();
+        let error = NameKind::parse(&name).unwrap_err().to_string();
         assert!(error.contains(told), "{name}: {error}");
     }
 }
@@ -121,7 +121,7 @@ fn other_names_are_refused_for_what_they_are() {
 proptest! {
     #[test]
     fn no_text_makes_the_parser_panic(text in "\\PC*") {
-        let _ = Meaning::parse(&text);
+        let _ = NameKind::parse(&text);
     }
 
     /// Names near to those that are understood: what is read once is read the same again.
@@ -134,8 +134,8 @@ proptest! {
         second in prop_oneof![Just(V1.to_string()), Just(V0.into()), Just(KEY.into()), "[a-z2-7]{0,60}", "[a-zA-Z0-9_.-]{0,30}"],
         rest in "(/[a-z0-9._-]{0,8}){0,4}",
     ) {
-        if let Ok(meaning) = Meaning::parse(&format!("{first}/{second}{rest}")) {
-            prop_assert_eq!(Meaning::parse(meaning.name().as_str()).unwrap(), meaning);
+        if let Ok(kind) = NameKind::parse(&format!("{first}/{second}{rest}")) {
+            prop_assert_eq!(NameKind::parse(kind.name().as_str()).unwrap(), kind);
         }
     }
 }

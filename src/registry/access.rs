@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{
     endpoint::Endpoint,
-    error::Refusal,
+    error::ApiError,
     htpasswd::{LoginError, Users},
     origin::Place,
     public_url::PublicUrl,
@@ -83,15 +83,28 @@ impl Access {
         self.users.is_some()
     }
 
+    /// Returns the user that a request shows a password or a token of, whether or not the password is right.
+    pub(super) fn claimed_user(&self, headers: &HeaderMap) -> Option<String> {
+        let (_, tokens) = self.users.as_ref()?;
+        let shown = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+        if let Some((user, _)) = login(shown) {
+            return Some(user);
+        }
+        match tokens.holder(shown.split_once(' ')?.1.trim(), Instant::now())? {
+            Holder::User(login) => Some(login.user().into()),
+            Holder::Anybody => None,
+        }
+    }
+
     /// Refuses a request that would change something and may not.
     pub(super) async fn check_write(
         &self,
         place: &Place,
         request: &Parts,
         endpoint: Option<&Endpoint<'_>>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ApiError> {
         let Some((users, tokens)) = &self.users else {
-            return place.local(request).map_err(|why| Refusal::needs_users(&why));
+            return place.local(request).map_err(|why| ApiError::needs_users(&why));
         };
         let scope = endpoint.and_then(|endpoint| endpoint.scope("pull,push"));
         admit_user(users, tokens, &request.headers, scope.as_deref()).await
@@ -102,7 +115,7 @@ impl Access {
         &self,
         headers: &HeaderMap,
         endpoint: &Endpoint<'_>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ApiError> {
         match &self.users {
             Some((users, tokens)) if self.pull == Pull::Users => {
                 admit_user(users, tokens, headers, endpoint.scope("pull").as_deref()).await
@@ -112,11 +125,11 @@ impl Access {
     }
 
     /// Refuses who shows neither a password nor a token, where there are users: so clients learn that they can.
-    pub(super) async fn greet(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    pub(super) async fn greet(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         let Some((users, tokens)) = &self.users else { return Ok(()) };
         match holder(users, tokens, headers).await? {
             Some(_) => Ok(()),
-            None => Err(Refusal::unauthorized(tokens.challenge(headers, None))),
+            None => Err(ApiError::unauthorized(tokens.challenge(headers, None))),
         }
     }
 }
@@ -127,10 +140,10 @@ async fn admit_user(
     tokens: &Tokens,
     headers: &HeaderMap,
     scope: Option<&str>,
-) -> Result<(), Refusal> {
+) -> Result<(), ApiError> {
     match holder(users, tokens, headers).await? {
         Some(Holder::User(_)) => Ok(()),
-        Some(Holder::Anybody) | None => Err(Refusal::unauthorized(tokens.challenge(headers, scope))),
+        Some(Holder::Anybody) | None => Err(ApiError::unauthorized(tokens.challenge(headers, scope))),
     }
 }
 
@@ -139,7 +152,7 @@ pub fn is_read(method: &Method) -> bool {
 }
 
 /// The user or the token that a request shows; none where it shows nothing, or nothing that is valid.
-async fn holder(users: &Users, tokens: &Tokens, headers: &HeaderMap) -> Result<Option<Holder>, Refusal> {
+async fn holder(users: &Users, tokens: &Tokens, headers: &HeaderMap) -> Result<Option<Holder>, ApiError> {
     let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let Some(shown) = shown else { return Ok(None) };
     users.refresh().await;

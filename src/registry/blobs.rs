@@ -9,22 +9,22 @@ use ocipfs_oci::{ByteRange, Digest, Name, range};
 
 use super::{
     Registry,
-    error::{Refusal, Wanted},
+    error::{ApiError, ResourceKind},
     not_modified,
 };
 use crate::{
     content,
-    names::{Meaning, Source, followed},
+    names::{BlobSource, NameKind, followed},
 };
 
-fn refusal(error: content::Error) -> Refusal {
-    Refusal::content(error, Wanted::Blob)
+fn refusal(error: content::Error) -> ApiError {
+    ApiError::content(error, ResourceKind::Blob)
 }
 
-async fn find(registry: &Registry, name: &str, digest: &Digest) -> Result<Source, Refusal> {
-    let refusal = |error| Refusal::names(error, Wanted::Blob);
-    let meaning = Meaning::parse(name).map_err(refusal)?;
-    meaning.blob(&registry.resolver, digest).await.map_err(refusal)
+async fn find(registry: &Registry, name: &str, digest: &Digest) -> Result<BlobSource, ApiError> {
+    let refusal = |error| ApiError::names(error, ResourceKind::Blob);
+    let kind = NameKind::parse(name).map_err(refusal)?;
+    kind.blob(&registry.resolver, digest).await.map_err(refusal)
 }
 
 /// `HEAD` of a blob: 200 only where a `GET` would begin.
@@ -33,11 +33,11 @@ pub async fn head(
     name: &str,
     digest: &str,
     headers: &HeaderMap,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ApiError> {
     let digest: Digest = digest.parse()?;
     let size = match find(registry, name, &digest).await? {
-        Source::Made(bytes) => bytes.len() as u64,
-        Source::Stored(blob) => {
+        BlobSource::Inline(bytes) => bytes.len() as u64,
+        BlobSource::Blob(blob) => {
             registry.resolver.content().check(&blob).await.map_err(refusal)?;
             renew(registry, name, &digest).await?;
             blob.size
@@ -48,8 +48,8 @@ pub async fn head(
 }
 
 /// Begins the grace period of a blob again, before the client is told that it need not be pushed.
-async fn renew(registry: &Registry, name: &str, digest: &Digest) -> Result<(), Refusal> {
-    let Ok(Meaning::Local { name }) = Meaning::parse(name) else { return Ok(()) };
+async fn renew(registry: &Registry, name: &str, digest: &Digest) -> Result<(), ApiError> {
+    let Ok(NameKind::Hosted { name }) = NameKind::parse(name) else { return Ok(()) };
     let (of, blob) = (name.clone(), digest.clone());
     let since = registry.ask(move |all| all.unreferenced_since(&of, &blob)).await?;
     if since.is_none_or(|since| since >= content::now()) {
@@ -59,7 +59,7 @@ async fn renew(registry: &Registry, name: &str, digest: &Digest) -> Result<(), R
     match registry.edit(move |edit| edit.renew_piece(&of, &blob)).await? {
         true => Ok(()),
         // Its grace period ended since it was found.
-        false => Err(Refusal::unknown_blob(&name, digest)),
+        false => Err(ApiError::unknown_blob(&name, digest)),
     }
 }
 
@@ -69,20 +69,20 @@ pub async fn get(
     name: &str,
     digest: &str,
     headers: &HeaderMap,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ApiError> {
     let digest: Digest = digest.parse()?;
     let source = find(registry, name, &digest).await?;
     if let Some(answer) = not_modified(headers, &digest) {
         return Ok(answer);
     }
     match source {
-        Source::Made(bytes) => {
+        BlobSource::Inline(bytes) => {
             let size = bytes.len() as u64;
             let part = wanted(headers, &digest, size)?;
             let Range { start, end } = part.clone().unwrap_or(0..size);
             Ok(answer(&digest, size, part, Body::from(bytes.slice(start as usize..end as usize))))
         }
-        Source::Stored(blob) => {
+        BlobSource::Blob(blob) => {
             let part = wanted(headers, &digest, blob.size)?;
             let content = registry.resolver.content();
             let reader = content.open(&blob, part.clone().unwrap_or(0..blob.size)).await.map_err(refusal)?;
@@ -93,23 +93,23 @@ pub async fn get(
 }
 
 /// `DELETE` of a blob: of this repository alone.
-pub async fn delete(registry: &Registry, name: &Name, digest: &str) -> Result<Response, Refusal> {
+pub async fn delete(registry: &Registry, name: &Name, digest: &str) -> Result<Response, ApiError> {
     let digest: Digest = digest.parse()?;
     let (of, what) = (name.clone(), digest.clone());
     match registry.edit(move |edit| edit.remove_piece(&of, &what)).await? {
         true => Ok(StatusCode::ACCEPTED.into_response()),
         false => {
-            let wanted = followed::Wanted::Blob(&digest);
+            let wanted = followed::Target::Blob(&digest);
             match followed::origin(&registry.resolver, name, &wanted).await {
-                Some(origin) => Err(Refusal::followed(name, &digest, &origin)),
-                None => Err(Refusal::unknown_blob(name, &digest)),
+                Some(origin) => Err(ApiError::followed(name, &digest, &origin)),
+                None => Err(ApiError::unknown_blob(name, &digest)),
             }
         }
     }
 }
 
 /// The part that the headers ask for; none means the whole.
-fn wanted(headers: &HeaderMap, digest: &Digest, size: u64) -> Result<Option<Range<u64>>, Refusal> {
+fn wanted(headers: &HeaderMap, digest: &Digest, size: u64) -> Result<Option<Range<u64>>, ApiError> {
     let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
     if !range::if_range_holds(text(header::IF_RANGE), &digest.etag()) {
         return Ok(None);

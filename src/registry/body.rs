@@ -9,7 +9,7 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 
-use super::error::Refusal;
+use super::error::ApiError;
 
 /// So much of a body is read though nobody wants it.
 const DRAIN: usize = 64 << 20;
@@ -45,20 +45,20 @@ pub async fn whole(
     parts: &mut BodyDataStream,
     limit: u64,
     stall: Duration,
-) -> Result<Bytes, Refusal> {
+) -> Result<Bytes, ApiError> {
     if length(headers).is_some_and(|length| length > limit) {
-        return Err(Refusal::too_large(limit));
+        return Err(ApiError::too_large(limit));
     }
     let mut all = BytesMut::new();
     loop {
         match tokio::time::timeout(stall, parts.next()).await {
             Ok(Some(Ok(part))) => all.extend_from_slice(&part),
-            Ok(Some(Err(error))) => return Err(Refusal::body(error)),
+            Ok(Some(Err(error))) => return Err(ApiError::body(error)),
             Ok(None) => return Ok(all.freeze()),
-            Err(_) => return Err(Refusal::body(format!("nothing came for {} s", stall.as_secs()))),
+            Err(_) => return Err(ApiError::body(format!("no bytes received for {} s", stall.as_secs()))),
         }
         if all.len() as u64 > limit {
-            return Err(Refusal::too_large(limit));
+            return Err(ApiError::too_large(limit));
         }
     }
 }

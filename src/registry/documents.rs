@@ -9,7 +9,7 @@ use axum::{
 };
 use tokio::sync::Semaphore;
 
-use super::error::Refusal;
+use super::error::ApiError;
 use crate::content;
 
 /// All of them at one time, beside the short ones.
@@ -28,16 +28,16 @@ impl Default for Documents {
 }
 
 /// Counts an answer until it is sent, and refuses it where clients leave too much unread.
-pub async fn count(State(documents): State<Documents>, answer: Response) -> Result<Response, Refusal> {
+pub async fn count(State(documents): State<Documents>, answer: Response) -> Result<Response, ApiError> {
     let length = answer.body().size_hint().exact().and_then(|length| usize::try_from(length).ok());
     let Some(length) = length.filter(|length| *length > SHORT_BYTES) else { return Ok(answer) };
     let units = u32::try_from(length).unwrap_or(u32::MAX);
     let Ok(room) = documents.0.try_acquire_many_owned(units) else {
-        return Err(Refusal::busy("other clients do not read what they asked for: try again later"));
+        return Err(ApiError::busy("too many responses are waiting for slow clients: try again later"));
     };
     let (parts, body) = answer.into_parts();
     // It is in memory already.
-    let bytes = to_bytes(body, length).await.map_err(Refusal::body)?;
+    let bytes = to_bytes(body, length).await.map_err(ApiError::body)?;
     Ok(Response::from_parts(parts, Body::from(content::hold(bytes, room))))
 }
 

@@ -23,12 +23,12 @@ const MAX_SHOWN_HOST: usize = 100;
 
 /// What was asked for, which decides how its absence is called.
 #[derive(Clone, Copy, Debug)]
-pub enum Wanted {
+pub enum ResourceKind {
     Manifest,
     Blob,
 }
 
-impl Wanted {
+impl ResourceKind {
     fn unknown(self) -> &'static str {
         match self {
             Self::Manifest => "MANIFEST_UNKNOWN",
@@ -39,14 +39,14 @@ impl Wanted {
 
 /// A status, a code of the specification and a message for people.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct ApiError {
     status: StatusCode,
     code: &'static str,
     message: String,
     headers: Vec<(HeaderName, String)>,
 }
 
-impl Refusal {
+impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl ToString) -> Self {
         Self { status, code, message: message.to_string(), headers: Vec::new() }
     }
@@ -54,14 +54,14 @@ impl Refusal {
     pub fn no_endpoint() -> Self {
         let known = "manifests/<reference>, blobs/<digest>, blobs/uploads/, tags/list and referrers/<digest> below \
                      /v2/<name>/, and /v2/_catalog";
-        Self::new(StatusCode::NOT_FOUND, "UNSUPPORTED", format!("no such endpoint: {known} are served"))
+        Self::new(StatusCode::NOT_FOUND, "UNSUPPORTED", format!("unknown endpoint: expected {known}"))
     }
 
     /// RFC 9110, section 15.5.6.
     pub fn method(method: &Method, allowed: &str) -> Self {
-        let message = format!("{method} is not taken here: {allowed} are");
-        let refusal = Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message);
-        refusal.with(header::ALLOW, allowed)
+        let message = format!("method {method} not allowed: expected {allowed}");
+        let error = Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message);
+        error.with(header::ALLOW, allowed)
     }
 
     pub fn denied(message: impl ToString) -> Self {
@@ -71,8 +71,7 @@ impl Refusal {
     /// A request that a page in a browser sent, which this header says.
     pub fn page(header: &str) -> Self {
         let message = format!(
-            "a page in a browser may not use this registry (the request has the header {header:?}); use a registry client, \
-             or open the address yourself"
+            "requests from web pages are not allowed (the request has the header {header:?}): use a registry client, or open the address directly"
         );
         Self::denied(message)
     }
@@ -80,8 +79,7 @@ impl Refusal {
     /// A change by a client that is not known to be on this machine, where there are no users.
     pub fn needs_users(why: &Remote) -> Self {
         let message = format!(
-            "pushes and deletions need a login here ({why}), and there are no users: start serve with --htpasswd FILE, \
-             which `htpasswd -B` makes"
+            "pushes and deletions require a login ({why}), and there are no users: start serve with --htpasswd FILE, created with `htpasswd -B`"
         );
         Self::denied(message)
     }
@@ -91,8 +89,7 @@ impl Refusal {
         let host: String =
             host.chars().take(MAX_SHOWN_HOST).map(|c| if c.is_ascii() { c } else { '?' }).collect();
         let message = format!(
-            "the host {host:?} is not a name of this registry, which listens on loopback: ask for localhost, or start serve \
-             with --public-url URL where clients reach it by that name"
+            "host {host:?} is not a name of this registry, which listens on loopback: use localhost, or start serve with --public-url URL if clients reach it by that name"
         );
         Self::new(StatusCode::MISDIRECTED_REQUEST, "DENIED", message)
     }
@@ -100,42 +97,41 @@ impl Refusal {
     /// A limit that passes: clients try again after some seconds (RFC 9110, section 10.2.3). Docker tries again after 503,
     /// and gives up at 429.
     pub fn busy(message: impl ToString) -> Self {
-        let refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", message);
-        refusal.with(header::RETRY_AFTER, RETRY_AFTER_SECONDS)
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", message);
+        error.with(header::RETRY_AFTER, RETRY_AFTER_SECONDS)
     }
 
     /// With the challenge to fetch a token (RFC 6750), or to send a name and a password (RFC 7617).
     pub fn unauthorized(challenge: Option<String>) -> Self {
-        let message =
-            "this needs the name and password of a user of this registry: log in with `docker login`";
-        let refusal = Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message);
+        let message = "authentication required: log in with `docker login`";
+        let error = Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message);
         let basic = || "Basic realm=\"ocipfs\", charset=\"UTF-8\"".into();
-        refusal.with(header::WWW_AUTHENTICATE, challenge.unwrap_or_else(basic))
+        error.with(header::WWW_AUTHENTICATE, challenge.unwrap_or_else(basic))
     }
 
     pub fn no_digest() -> Self {
-        let message = "an upload ends with its digest: ?digest=sha256:<hex>";
+        let message = "missing digest: expected ?digest=sha256:<hex>";
         Self::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", message)
     }
 
     pub fn digest_differs(found: &Digest, expected: &Digest) -> Self {
-        let message = format!("the digest of what was sent is {found}, not {expected}");
+        let message = format!("digest mismatch: expected {expected}, found {found}");
         Self::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", message)
     }
 
     pub fn unknown_upload(id: &str) -> Self {
-        let message = format!("no upload {id:?} is under way in this repository: begin it anew");
+        let message = format!("unknown upload {id:?} in this repository: start a new one");
         Self::new(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN", message)
     }
 
     /// A part that does not begin where the upload ends.
     pub fn out_of_order(begins: u64, length: u64) -> Self {
-        let message = format!("the part begins at byte {begins}, and the upload goes on at {length}");
+        let message = format!("invalid offset: the part begins at byte {begins}, expected {length}");
         Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID", message)
     }
 
     pub fn content_range(text: &str) -> Self {
-        let message = format!("Content-Range {text:?} is no part of an upload: <first>-<last> would be");
+        let message = format!("invalid Content-Range {text:?}: expected <first>-<last>");
         Self::new(StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID", message)
     }
 
@@ -144,17 +140,17 @@ impl Refusal {
     }
 
     pub fn too_large(limit: u64) -> Self {
-        let message = format!("a manifest has at most {limit} bytes");
+        let message = format!("manifest is too large: the limit is {limit} bytes");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", message)
     }
 
     pub fn too_many_tags(limit: usize) -> Self {
-        let message = format!("a push sets at most {limit} tags");
+        let message = format!("too many tags: a push sets at most {limit}");
         Self::new(StatusCode::URI_TOO_LONG, "TAG_INVALID", message)
     }
 
     pub fn body(error: impl std::fmt::Display) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "SIZE_INVALID", format!("the body did not come whole: {error}"))
+        Self::new(StatusCode::BAD_REQUEST, "SIZE_INVALID", format!("request body was truncated: {error}"))
     }
 
     pub fn manifest(why: impl std::fmt::Display) -> Self {
@@ -164,17 +160,18 @@ impl Refusal {
     /// Blobs that were not pushed before the manifest that needs them.
     pub fn missing(name: &Name, digests: &[Digest]) -> Self {
         let texts: Vec<String> = digests.iter().map(ToString::to_string).collect();
-        let message = format!("{name} has no {}: push the blobs of a manifest before it", texts.join(", "));
+        let message =
+            format!("{name} has no {}: push the blobs of a manifest before the manifest", texts.join(", "));
         Self::new(StatusCode::NOT_FOUND, "MANIFEST_BLOB_UNKNOWN", message)
     }
 
     pub fn unknown_manifest(name: &Name, reference: &Reference) -> Self {
-        let message = format!("{name} has no {reference}");
+        let message = format!("manifest {reference} unknown to {name}");
         Self::new(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", message)
     }
 
     /// What only a followed name has cannot be deleted here.
-    pub fn followed(name: &Name, what: &impl fmt::Display, origin: &ocipfs_node::Name) -> Self {
+    pub fn followed(name: &Name, what: &impl fmt::Display, origin: &ocipfs_node::IpnsName) -> Self {
         Self::denied(format!(
             "{name} has {what} from the followed name {origin}: delete it at its publisher, or stop following the name \
              (`ocipfs name unfollow {origin}`)"
@@ -182,11 +179,10 @@ impl Refusal {
     }
 
     pub fn unknown_blob(name: &Name, digest: &Digest) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", format!("{name} has no blob {digest}"))
+        Self::new(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", format!("blob {digest} unknown to {name}"))
     }
 
-    /// The same with a header.
-    /// The same where a 404 would mean something else: nobody who has it answered.
+    /// Replaces a 404 by 504: a provider exists, but did not answer.
     pub fn not_answered(self) -> Self {
         match self.status {
             StatusCode::NOT_FOUND => Self { status: StatusCode::GATEWAY_TIMEOUT, ..self },
@@ -194,11 +190,12 @@ impl Refusal {
         }
     }
 
+    /// Adds a header.
     pub fn with(self, name: HeaderName, value: impl ToString) -> Self {
         Self { headers: [self.headers, vec![(name, value.to_string())]].concat(), ..self }
     }
 
-    pub fn names(error: names::Error, wanted: Wanted) -> Self {
+    pub fn names(error: names::Error, kind: ResourceKind) -> Self {
         use names::Error::*;
         let (status, code) = match &error {
             Syntax(_)
@@ -211,20 +208,20 @@ impl Refusal {
             UnknownName(_) | Misplaced { .. } | Unfinished { .. } => (StatusCode::NOT_FOUND, "NAME_UNKNOWN"),
             UnknownReference { .. } => (StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN"),
             UnknownBlob { .. } => (StatusCode::NOT_FOUND, "BLOB_UNKNOWN"),
-            Layer { why: images::layer::Error::Kind(_), .. } => (StatusCode::NOT_FOUND, wanted.unknown()),
+            Layer { why: images::layer::Error::Kind(_), .. } => (StatusCode::NOT_FOUND, kind.unknown()),
             Layer { why: images::layer::Error::Malformed(_), .. } => {
                 (StatusCode::BAD_GATEWAY, "MANIFEST_INVALID")
             }
-            Image { why, .. } => image_answer(why, wanted),
-            Ipns { why: names::ipns::Error::Node(error), .. } => node_answer(error, wanted),
+            Image { why, .. } => image_answer(why, kind),
+            Ipns { why: names::ipns::Error::Node(error), .. } => node_answer(error, kind),
             Ipns { .. } => (StatusCode::BAD_GATEWAY, "NAME_INVALID"),
-            Content(error) => content_answer(error, wanted),
+            Content(error) => content_answer(error, kind),
         };
         Self::new(status, code, error)
     }
 
-    pub fn content(error: content::Error, wanted: Wanted) -> Self {
-        let (status, code) = content_answer(&error, wanted);
+    pub fn content(error: content::Error, kind: ResourceKind) -> Self {
+        let (status, code) = content_answer(&error, kind);
         Self::new(status, code, format!("{error}{}", advice(&error)))
     }
 }
@@ -233,29 +230,29 @@ impl Refusal {
 fn advice(error: &content::Error) -> &'static str {
     match error {
         content::Error::Quota { .. } | content::Error::Full => {
-            "; on the node, `ocipfs repo rm` and `ocipfs repo gc --untagged` remove what was pushed"
+            "; on the node, `ocipfs repo rm` and `ocipfs repo gc --untagged` remove pushed images"
         }
         _ => "",
     }
 }
 
-fn image_answer(error: &images::Error, wanted: Wanted) -> (StatusCode, &'static str) {
+fn image_answer(error: &images::Error, kind: ResourceKind) -> (StatusCode, &'static str) {
     use images::Error::*;
     match error {
         NoLayout { .. } | NoEntry { .. } | NoDescriptor { .. } | Link(_) => {
             (StatusCode::NOT_FOUND, "NAME_UNKNOWN")
         }
-        Schema1(_) | Elsewhere { .. } => (StatusCode::NOT_FOUND, wanted.unknown()),
+        Schema1(_) | Elsewhere { .. } => (StatusCode::NOT_FOUND, kind.unknown()),
         Malformed { .. } => (StatusCode::BAD_GATEWAY, "MANIFEST_INVALID"),
-        Content(error) => content_answer(error, wanted),
+        Content(error) => content_answer(error, kind),
     }
 }
 
-fn content_answer(error: &content::Error, wanted: Wanted) -> (StatusCode, &'static str) {
+fn content_answer(error: &content::Error, kind: ResourceKind) -> (StatusCode, &'static str) {
     use content::Error::*;
     match error {
-        Node(error) => node_answer(error, wanted),
-        NotAFile { .. } | NoEntry { .. } | TooLarge { .. } => (StatusCode::NOT_FOUND, wanted.unknown()),
+        Node(error) => node_answer(error, kind),
+        NotAFile { .. } | NoEntry { .. } | TooLarge { .. } => (StatusCode::NOT_FOUND, kind.unknown()),
         Corrupt { .. } | Mismatch { .. } => (StatusCode::BAD_GATEWAY, "PEER_DATA_INVALID"),
         Stalled { .. } => (StatusCode::GATEWAY_TIMEOUT, "PEER_TIMEOUT"),
         Full => (StatusCode::INSUFFICIENT_STORAGE, "STORAGE_FULL"),
@@ -264,10 +261,10 @@ fn content_answer(error: &content::Error, wanted: Wanted) -> (StatusCode, &'stat
     }
 }
 
-fn node_answer(error: &ocipfs_node::Error, wanted: Wanted) -> (StatusCode, &'static str) {
+fn node_answer(error: &ocipfs_node::Error, kind: ResourceKind) -> (StatusCode, &'static str) {
     use ocipfs_node::Error::*;
     match error {
-        NotFound { .. } | Offline(_) => (StatusCode::NOT_FOUND, wanted.unknown()),
+        NotFound { .. } | Offline(_) => (StatusCode::NOT_FOUND, kind.unknown()),
         NoRecord { .. } | NoDnsLink(_) | PrivateDns(_) => (StatusCode::NOT_FOUND, "NAME_UNKNOWN"),
         Dns { .. } => (StatusCode::GATEWAY_TIMEOUT, "DNS_UNANSWERED"),
         Unanswered { .. } => (StatusCode::GATEWAY_TIMEOUT, "PEER_TIMEOUT"),
@@ -288,13 +285,13 @@ fn node_answer(error: &ocipfs_node::Error, wanted: Wanted) -> (StatusCode, &'sta
     }
 }
 
-impl From<StoreError> for Refusal {
+impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        Self::content(error.into(), Wanted::Blob)
+        Self::content(error.into(), ResourceKind::Blob)
     }
 }
 
-impl From<UploadError> for Refusal {
+impl From<UploadError> for ApiError {
     fn from(error: UploadError) -> Self {
         match error {
             UploadError::TooMany | UploadError::Busy => Self::busy(error),
@@ -305,7 +302,7 @@ impl From<UploadError> for Refusal {
     }
 }
 
-impl From<LoginError> for Refusal {
+impl From<LoginError> for ApiError {
     fn from(error: LoginError) -> Self {
         match error {
             LoginError::Wrong => Self::unauthorized(None),
@@ -315,13 +312,13 @@ impl From<LoginError> for Refusal {
     }
 }
 
-impl From<digest::Error> for Refusal {
+impl From<digest::Error> for ApiError {
     fn from(error: digest::Error) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", error)
     }
 }
 
-impl From<reference::Error> for Refusal {
+impl From<reference::Error> for ApiError {
     fn from(error: reference::Error) -> Self {
         match error {
             reference::Error::Tag(_) => Self::new(StatusCode::BAD_REQUEST, "TAG_INVALID", error),
@@ -330,14 +327,14 @@ impl From<reference::Error> for Refusal {
     }
 }
 
-impl From<Unsatisfiable> for Refusal {
+impl From<Unsatisfiable> for ApiError {
     fn from(error: Unsatisfiable) -> Self {
-        let refusal = Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID", error);
-        refusal.with(header::CONTENT_RANGE, error.content_range())
+        let answer = Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID", error);
+        answer.with(header::CONTENT_RANGE, error.content_range())
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         match self.status {
             // As many as clients like to send.

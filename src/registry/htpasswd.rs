@@ -33,19 +33,24 @@ pub struct Login {
     hash: String,
 }
 
+impl Login {
+    /// Returns the name of the user.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+}
+
 /// Why a login fails.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoginError {
     /// The user is unknown, or the password is another.
-    #[error("the name or the password is wrong")]
+    #[error("wrong user name or password")]
     Wrong,
     /// Not all of it would count.
-    #[error(
-        "the password has {0} bytes, and bcrypt takes at most {MAX_PASSWORD_BYTES}: choose a shorter one"
-    )]
+    #[error("password is too long: {0} bytes, limit {MAX_PASSWORD_BYTES} (bcrypt)")]
     TooLong(usize),
     /// Others wait already.
-    #[error("{MAX_QUEUED} other logins are being checked: try again later")]
+    #[error("too many concurrent logins: the limit is {MAX_QUEUED}; try again later")]
     Busy,
 }
 
@@ -120,14 +125,14 @@ impl Users {
         match Table::read(path) {
             Ok((table, stamp)) => {
                 if *file.table != table {
-                    tracing::info!(path = %path.display(), users = table.len(), "users were read again");
+                    tracing::info!(path = %path.display(), users = table.len(), "reloaded the users");
                 }
                 (file.table, file.stamp, file.failing) = (Arc::new(table), stamp, None);
             }
             Err(error) => {
                 let why = error.to_string();
                 if file.failing.as_ref() != Some(&why) {
-                    tracing::warn!("the users from before are kept: {why}");
+                    tracing::warn!("cannot reload the users, the previous ones stay: {why}");
                 }
                 (file.stamp, file.failing) = (None, Some(why));
             }

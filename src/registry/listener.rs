@@ -149,8 +149,8 @@ impl Connection {
         loop {
             tokio::select! {
                 ended = connection.as_mut() => break log(peer, ended.err()),
-                () = silence.as_mut() => break log(peer, Some("no request came".into())),
-                () = stall.as_mut() => break log(peer, Some("the client takes nothing of an answer".into())),
+                () = silence.as_mut() => break log(peer, Some("no request received".into())),
+                () = stall.as_mut() => break log(peer, Some("the client stopped reading the response".into())),
                 () = self.stop.cancelled(), if !is_stopping => {
                     is_stopping = true;
                     connection.as_mut().graceful_shutdown();
@@ -163,7 +163,7 @@ impl Connection {
 
 fn log(peer: SocketAddr, error: Option<Box<dyn std::error::Error + Send + Sync>>) {
     if let Some(error) = error {
-        tracing::debug!(%peer, "a connection is closed: {error}");
+        tracing::debug!(%peer, "connection closed: {error}");
     }
 }
 

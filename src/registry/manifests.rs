@@ -7,7 +7,7 @@ use ocipfs_oci::{Digest, Hasher, Name, Reference, Tag};
 
 use super::{
     Registry, body,
-    error::{Refusal, Wanted},
+    error::{ApiError, ResourceKind},
     not_modified,
     query::Query,
     stale,
@@ -18,7 +18,7 @@ use crate::{
         MAX_MANIFEST,
         repository::{Edit, Inspected, Piece, inspect},
     },
-    names::{Adopted, Meaning, followed},
+    names::{Adopted, NameKind, followed},
 };
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -32,15 +32,15 @@ pub async fn get(
     name: &str,
     reference: &str,
     headers: &HeaderMap,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ApiError> {
     let reference: Reference = reference.parse()?;
-    let refusal = |error| Refusal::names(error, Wanted::Manifest);
-    let meaning = Meaning::parse(name).map_err(refusal)?;
-    let document = meaning.manifest(&registry.resolver, &reference).await.map_err(refusal)?;
+    let refusal = |error| ApiError::names(error, ResourceKind::Manifest);
+    let kind = NameKind::parse(name).map_err(refusal)?;
+    let document = kind.manifest(&registry.resolver, &reference).await.map_err(refusal)?;
     if let Some(answer) = not_modified(headers, &document.digest) {
         return Ok(answer);
     }
-    let told = [
+    let headers = [
         ("docker-content-digest", document.digest.to_string()),
         ("etag", document.digest.etag()),
         ("content-type", document.media_type.to_string()),
@@ -49,7 +49,7 @@ pub async fn get(
     let content = registry.resolver.content();
     let reader = content.pieces_of(&document.digest, document.bytes).await;
     let reader = reader.map_err(|error| refusal(error.into()))?;
-    Ok((stale(registry, &meaning), told, Body::from_stream(reader.into_stream_logged())).into_response())
+    Ok((stale(registry, &kind), headers, Body::from_stream(reader.into_stream_logged())).into_response())
 }
 
 /// `PUT` of a manifest, by tag or by digest, with further tags in the query.
@@ -60,7 +60,7 @@ pub async fn put(
     query: &Query,
     headers: &HeaderMap,
     body: &mut BodyDataStream,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ApiError> {
     let reference: Reference = reference.parse()?;
     let tags = tags(&reference, query)?;
     let bytes = body::whole(headers, body, MAX_MANIFEST, registry.resolver.content().stall_timeout()).await?;
@@ -70,36 +70,36 @@ pub async fn put(
     };
     let found = Hasher::of(digest.algorithm(), &bytes);
     if found != digest {
-        return Err(Refusal::digest_differs(&found, &digest));
+        return Err(ApiError::digest_differs(&found, &digest));
     }
     let said = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let turn = registry.resolver.content().turn_to_parse(bytes.len()).await;
-    let turn = turn.map_err(|error| Refusal::names(error.into(), Wanted::Manifest))?;
-    let inspected = inspect(&bytes, &digest, said).map_err(Refusal::manifest)?;
+    let turn = turn.map_err(|error| ApiError::names(error.into(), ResourceKind::Manifest))?;
+    let inspected = inspect(&bytes, &digest, said).map_err(ApiError::manifest)?;
     drop(turn);
     // Until the manifest holds it, what is fetched for it stays.
     let _storing = registry.resolver.content().storing().await;
     let adopted = registry.resolver.adopt(name, (&digest, &tags), &inspected).await;
-    let adopted = adopted.map_err(|error| Refusal::names(error, Wanted::Blob))?;
+    let adopted = adopted.map_err(|error| ApiError::names(error, ResourceKind::Blob))?;
     check_blobs(registry, name, &inspected, &adopted).await?;
     let subject = inspected.subject.clone();
     let add = adding(name, &digest, tags.clone(), (inspected, adopted), bytes.len() as u64);
     let stored = registry.resolver.content().store_bytes(bytes, &digest, add);
     match stored.await {
         // Deleted while it was pushed.
-        Err(UploadError::Store(StoreError::Gone(needed))) => return Err(Refusal::missing(name, &[needed])),
+        Err(UploadError::Store(StoreError::Gone(needed))) => return Err(ApiError::missing(name, &[needed])),
         stored => stored?,
     }
     registry.resolver.repositories().wake();
     let location = [(header::LOCATION, format!("/v2/{name}/manifests/{digest}"))];
-    let told = [("docker-content-digest", digest.to_string()), ("etag", digest.etag())];
+    let headers = [("docker-content-digest", digest.to_string()), ("etag", digest.etag())];
     let subject = AppendHeaders(subject.map(|subject| (OCI_SUBJECT, subject.to_string())));
     let tags = match reference {
         Reference::Digest(_) => tags,
         Reference::Tag(_) => Vec::new(),
     };
     let tags = AppendHeaders(tags.into_iter().map(|tag| (OCI_TAG, tag.to_string())));
-    Ok((StatusCode::CREATED, location, told, subject, tags).into_response())
+    Ok((StatusCode::CREATED, location, headers, subject, tags).into_response())
 }
 
 /// Adds a stored manifest to a repository, unless a blob that it needs is gone by then.
@@ -127,7 +127,7 @@ fn adding(
 }
 
 /// The tags that a push sets.
-fn tags(reference: &Reference, query: &Query) -> Result<Vec<Tag>, Refusal> {
+fn tags(reference: &Reference, query: &Query) -> Result<Vec<Tag>, ApiError> {
     let own = match reference {
         Reference::Tag(tag) => vec![tag.clone()],
         Reference::Digest(_) => Vec::new(),
@@ -139,7 +139,7 @@ fn tags(reference: &Reference, query: &Query) -> Result<Vec<Tag>, Refusal> {
             tags.push(tag);
         }
     }
-    if tags.len() > MOST_TAGS { Err(Refusal::too_many_tags(MOST_TAGS)) } else { Ok(tags) }
+    if tags.len() > MOST_TAGS { Err(ApiError::too_many_tags(MOST_TAGS)) } else { Ok(tags) }
 }
 
 /// Refuses a manifest without its blobs before anything of it is stored.
@@ -148,7 +148,7 @@ async fn check_blobs(
     name: &Name,
     inspected: &Inspected,
     adopted: &Adopted,
-) -> Result<(), Refusal> {
+) -> Result<(), ApiError> {
     let (of, blobs) = (name.clone(), inspected.blobs.clone());
     let is_here = registry.ask(move |all| {
         let is_here = |digest| Ok(all.piece(&of, digest)?.is_some() || all.manifest(&of, digest)?.is_some());
@@ -161,12 +161,12 @@ async fn check_blobs(
         .map(|(is_here, digest)| is_here || adopted.piece(digest).is_some())
         .collect();
     let missing = inspected.lacks(&is_here);
-    if missing.is_empty() { Ok(()) } else { Err(Refusal::missing(name, &missing)) }
+    if missing.is_empty() { Ok(()) } else { Err(ApiError::missing(name, &missing)) }
 }
 
 /// `DELETE` of a tag, whose manifest is untagged then, or of a manifest with its tags, its referrers and all that
 /// nothing else in the repository references.
-pub async fn delete(registry: &Registry, name: &Name, reference: &str) -> Result<Response, Refusal> {
+pub async fn delete(registry: &Registry, name: &Name, reference: &str) -> Result<Response, ApiError> {
     let reference: Reference = reference.parse()?;
     let (of, what) = (name.clone(), reference.clone());
     let removed = registry.edit(move |edit| match &what {
@@ -176,10 +176,10 @@ pub async fn delete(registry: &Registry, name: &Name, reference: &str) -> Result
     match removed.await? {
         true => Ok(StatusCode::ACCEPTED.into_response()),
         false => {
-            let wanted = followed::Wanted::Manifest(&reference);
+            let wanted = followed::Target::Manifest(&reference);
             match followed::origin(&registry.resolver, name, &wanted).await {
-                Some(origin) => Err(Refusal::followed(name, &reference, &origin)),
-                None => Err(Refusal::unknown_manifest(name, &reference)),
+                Some(origin) => Err(ApiError::followed(name, &reference, &origin)),
+                None => Err(ApiError::unknown_manifest(name, &reference)),
             }
         }
     }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use axum::http::{HeaderMap, Method, header, request::Parts, uri::Authority};
 
-use super::{error::Refusal, hosts, public_url::PublicUrl};
+use super::{error::ApiError, hosts, public_url::PublicUrl};
 
 /// Headers by which proxies say for which client they ask, beside those that begin with [`FORWARDED`].
 const PROXIED: [&str; 8] = [
@@ -64,7 +64,7 @@ pub enum Remote {
     #[error("the header {0:?} says that a proxy forwarded the request")]
     Forwarded(String),
     /// It was sent to another name.
-    #[error("the Host header names no loopback address")]
+    #[error("the Host header is not a loopback address")]
     Host,
 }
 
@@ -102,10 +102,10 @@ impl Place {
     }
 
     /// Refuses what a page in a browser sends, and where only this machine connects, what is sent to another host.
-    pub fn check(&self, request: &Parts) -> Result<(), Refusal> {
+    pub fn check(&self, request: &Parts) -> Result<(), ApiError> {
         refuse_pages(request)?;
         match self.host(request) {
-            Host::Foreign(host) if self.listens_on_loopback => Err(Refusal::misdirected(&host)),
+            Host::Foreign(host) if self.listens_on_loopback => Err(ApiError::misdirected(&host)),
             _ => Ok(()),
         }
     }
@@ -146,10 +146,10 @@ pub fn forwarding(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Refuses what another site's page makes a browser send. <https://www.w3.org/TR/fetch-metadata/>
-fn refuse_pages(request: &Parts) -> Result<(), Refusal> {
+fn refuse_pages(request: &Parts) -> Result<(), ApiError> {
     let text = |name: &str| request.headers.get(name).map(|value| value.to_str().unwrap_or_default());
     if text("origin").is_some() {
-        return Err(Refusal::page("Origin"));
+        return Err(ApiError::page("Origin"));
     }
     // A link in another page may lead to the front page, which changes nothing and asks no peer.
     let navigates = request.method == Method::GET
@@ -159,7 +159,7 @@ fn refuse_pages(request: &Parts) -> Result<(), Refusal> {
     match text("sec-fetch-site") {
         None | Some("same-origin" | "none") => Ok(()),
         Some(_) if navigates => Ok(()),
-        Some(_) => Err(Refusal::page("Sec-Fetch-Site")),
+        Some(_) => Err(ApiError::page("Sec-Fetch-Site")),
     }
 }
 

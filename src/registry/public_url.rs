@@ -15,7 +15,7 @@ pub struct PublicUrl {
 
 /// Why a text is not such a URL.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is not the URL of a registry: https://registry.example would be one")]
+#[error("invalid registry URL {0:?}: expected a URL like https://registry.example")]
 pub struct NoPublicUrl(String);
 
 impl PublicUrl {

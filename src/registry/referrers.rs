@@ -8,28 +8,33 @@ use ocipfs_oci::{Descriptor, Digest, Index, Reference, Tag, media_type};
 
 use super::{
     Registry,
-    error::{Refusal, Wanted},
+    error::{ApiError, ResourceKind},
     query::{Query, link},
 };
-use crate::{images::layout::Referrers, names::Meaning};
+use crate::{images::layout::Referrers, names::NameKind};
 
 /// Bytes of an answer: clients take no larger index than registries take manifests.
 const MOST_BYTES: usize = 3 << 20;
 
 /// `referrers/<digest>`: an empty index where nothing refers to it, whether the repository is there or not.
-pub async fn list(registry: &Registry, name: &str, digest: &str, query: &Query) -> Result<Response, Refusal> {
+pub async fn list(
+    registry: &Registry,
+    name: &str,
+    digest: &str,
+    query: &Query,
+) -> Result<Response, ApiError> {
     let digest: Digest = digest.parse()?;
-    let refusal = |error| Refusal::names(error, Wanted::Manifest);
-    let meaning = Meaning::parse(name).map_err(refusal)?;
-    let kind = query.value("artifactType");
-    let wanted = |referrer: &Descriptor| match kind {
-        Some(kind) => referrer.artifact_type.as_ref().is_some_and(|own| own == kind),
+    let refusal = |error| ApiError::names(error, ResourceKind::Manifest);
+    let kind = NameKind::parse(name).map_err(refusal)?;
+    let artifact_type = query.value("artifactType");
+    let wanted = |referrer: &Descriptor| match artifact_type {
+        Some(artifact_type) => referrer.artifact_type.as_ref().is_some_and(|own| own == artifact_type),
         None => true,
     };
     let mut page = Page { entries: Vec::new(), bytes: 0, seen: HashSet::new(), next: None };
     let mut last = query.last().to_string();
     loop {
-        let more_after = match meaning.referrers(&registry.resolver, &digest, &last).await {
+        let more_after = match kind.referrers(&registry.resolver, &digest, &last).await {
             Ok(Referrers { found, more_after }) => {
                 page.add(found, wanted, query.most());
                 more_after
@@ -40,7 +45,7 @@ pub async fn list(registry: &Registry, name: &str, digest: &str, query: &Query) 
         };
         match more_after.filter(|_| page.next.is_none()) {
             // What was pushed is in rows; elsewhere each page costs as many manifests as it has entries.
-            Some(after) if matches!(meaning, Meaning::Local { .. }) => last = after,
+            Some(after) if matches!(kind, NameKind::Hosted { .. }) => last = after,
             Some(after) => page.next = Some(after),
             None => break,
         }
@@ -49,7 +54,7 @@ pub async fn list(registry: &Registry, name: &str, digest: &str, query: &Query) 
         }
     }
     if page.next.is_none() {
-        let tagged = tagged(registry, &meaning, &digest).await;
+        let tagged = tagged(registry, &kind, &digest).await;
         page.add(tagged, wanted, None);
         // They are of one index, which has no second page.
         page.next = None;
@@ -90,10 +95,10 @@ impl Page {
 }
 
 /// What clients that know no referrers keep under a tag that is made of the digest ("Referrers Tag Schema").
-async fn tagged(registry: &Registry, meaning: &Meaning, digest: &Digest) -> Vec<Descriptor> {
+async fn tagged(registry: &Registry, kind: &NameKind, digest: &Digest) -> Vec<Descriptor> {
     let hex: String = digest.hex().chars().take(64).collect();
     let Ok(tag) = format!("{}-{hex}", digest.algorithm()).parse::<Tag>() else { return Vec::new() };
-    match meaning.manifest(&registry.resolver, &Reference::Tag(tag)).await {
+    match kind.manifest(&registry.resolver, &Reference::Tag(tag)).await {
         Ok(document) if document.media_type.is_index() => {
             let _turn = registry.resolver.content().turn_to_parse(document.bytes.len()).await;
             Index::parse(&document.bytes).map(|index| index.manifests).unwrap_or_default()
@@ -109,8 +114,8 @@ fn answer(page: Page, name: &str, digest: &Digest, query: &Query) -> Response {
         pairs.extend(["n", "artifactType"].into_iter().filter_map(|key| Some((key, query.value(key)?))));
         link(&format!("/v2/{name}/referrers/{digest}"), &pairs)
     });
-    let kind = [(header::CONTENT_TYPE, media_type::OCI_INDEX)];
+    let artifact_type = [(header::CONTENT_TYPE, media_type::OCI_INDEX)];
     // An index of descriptors always has a JSON form.
     let json = serde_json::to_vec(&Index::new(page.entries)).unwrap_or_default();
-    (applied, next, kind, json).into_response()
+    (applied, next, artifact_type, json).into_response()
 }

@@ -6,18 +6,18 @@ use serde_json::json;
 
 use super::{
     Registry,
-    error::{Refusal, Wanted},
+    error::{ApiError, ResourceKind},
     query::Query,
     stale,
 };
-use crate::names::Meaning;
+use crate::names::NameKind;
 
 /// `tags/list`, in pages of `n` entries; of 1,000 where `n` is larger or absent.
-pub async fn list(registry: &Registry, name: &str, query: &Query) -> Result<Response, Refusal> {
-    let refusal = |error| Refusal::names(error, Wanted::Manifest);
-    let meaning = Meaning::parse(name).map_err(refusal)?;
-    let tags = meaning.tags_after(&registry.resolver, query.last(), query.to_read());
+pub async fn list(registry: &Registry, name: &str, query: &Query) -> Result<Response, ApiError> {
+    let refusal = |error| ApiError::names(error, ResourceKind::Manifest);
+    let kind = NameKind::parse(name).map_err(refusal)?;
+    let tags = kind.tags_after(&registry.resolver, query.last(), query.to_read());
     let mut tags = tags.await.map_err(refusal)?;
     let link = query.page(&format!("/v2/{name}/tags/list"), &mut tags);
-    Ok((stale(registry, &meaning), link, Json(json!({ "name": name, "tags": tags }))).into_response())
+    Ok((stale(registry, &kind), link, Json(json!({ "name": name, "tags": tags }))).into_response())
 }

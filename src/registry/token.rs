@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::{
     Registry,
     access::login,
-    error::Refusal,
+    error::ApiError,
     htpasswd::{Login, LoginError},
     origin::forwarding,
     public_url::PublicUrl,
@@ -122,8 +122,11 @@ impl Tokens {
 }
 
 /// Gives a token: a user's for a name and a password, else one that reads.
-pub async fn get(State(registry): State<Registry>, headers: HeaderMap) -> Result<impl IntoResponse, Refusal> {
-    let Some((users, tokens)) = registry.access.users() else { return Err(Refusal::no_endpoint()) };
+pub async fn get(
+    State(registry): State<Registry>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, ApiError> {
+    let Some((users, tokens)) = registry.access.users() else { return Err(ApiError::no_endpoint()) };
     let token = match headers.get(header::AUTHORIZATION) {
         None => ANYBODY.to_string(),
         Some(value) => {

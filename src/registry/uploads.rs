@@ -8,11 +8,11 @@ use axum::{
 use ocipfs_oci::{Algorithm, Digest, Name};
 use tokio::sync::OwnedMutexGuard;
 
-use super::{Registry, body, error::Refusal, query::Query};
+use super::{Registry, body, error::ApiError, query::Query};
 use crate::{
     content::{StoreError, Stored, Upload},
     images::repository::{Edit, Piece},
-    names::Meaning,
+    names::NameKind,
 };
 
 /// What a client does well to send at once; a shorter part is taken too, and costs as much.
@@ -24,7 +24,7 @@ pub async fn begin(
     name: &Name,
     query: &Query,
     body: &mut BodyDataStream,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ApiError> {
     if let Some(algorithm) = query.value("digest-algorithm") {
         algorithm.parse::<Algorithm>()?;
     }
@@ -53,12 +53,12 @@ async fn mount(
     name: &Name,
     digest: &Digest,
     from: Option<&str>,
-) -> Result<bool, Refusal> {
+) -> Result<bool, ApiError> {
     let content = registry.resolver.content();
     let _storing = content.storing().await;
     // Of a repository it has to be a blob, which is fetched where only followed names have it; of another name it is enough
     // that it is here.
-    if let Some(Ok(Meaning::Local { name: from })) = from.map(Meaning::parse) {
+    if let Some(Ok(NameKind::Hosted { name: from })) = from.map(NameKind::parse) {
         let (of, name) = (digest.clone(), from.clone());
         let is_pushed = registry.ask(move |all| all.piece(&name, &of)).await?.is_some();
         if !is_pushed && !is_adopted(registry, &from, digest).await {
@@ -66,7 +66,8 @@ async fn mount(
         }
     }
     let stored = content.stored_blob(digest).await;
-    let Some(stored) = stored.map_err(|error| Refusal::content(error, super::error::Wanted::Blob))? else {
+    let Some(stored) = stored.map_err(|error| ApiError::content(error, super::error::ResourceKind::Blob))?
+    else {
         return Ok(false);
     };
     let add = adding(name, digest);
@@ -84,7 +85,7 @@ async fn is_adopted(registry: &Registry, from: &Name, digest: &Digest) -> bool {
     match registry.resolver.adopt_blob(from, digest).await {
         Ok(adopted) => adopted.piece(digest).is_some(),
         Err(error) => {
-            tracing::debug!(repository = %from, %digest, %error, "a blob is not mounted from a followed repository");
+            tracing::debug!(repository = %from, %digest, %error, "cannot mount a blob from a followed repository");
             false
         }
     }
@@ -102,13 +103,13 @@ fn adding(
     }
 }
 
-async fn find(registry: &Registry, name: &Name, id: &str) -> Result<OwnedMutexGuard<Upload>, Refusal> {
+async fn find(registry: &Registry, name: &Name, id: &str) -> Result<OwnedMutexGuard<Upload>, ApiError> {
     let found = registry.resolver.content().uploads().find(name.as_str(), id).await?;
-    found.ok_or_else(|| Refusal::unknown_upload(id))
+    found.ok_or_else(|| ApiError::unknown_upload(id))
 }
 
 /// `GET`: how far an upload is.
-pub async fn status(registry: &Registry, name: &Name, id: &str) -> Result<Response, Refusal> {
+pub async fn status(registry: &Registry, name: &Name, id: &str) -> Result<Response, ApiError> {
     let upload = find(registry, name, id).await?;
     Ok(under_way(StatusCode::NO_CONTENT, name, &upload))
 }
@@ -120,7 +121,7 @@ pub async fn part(
     id: &str,
     headers: &HeaderMap,
     body: &mut BodyDataStream,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ApiError> {
     let mut upload = find(registry, name, id).await?;
     // What an earlier part brought was acknowledged, and this one may take long.
     upload.save().await?;
@@ -140,15 +141,15 @@ pub async fn end(
     query: &Query,
     headers: &HeaderMap,
     body: &mut BodyDataStream,
-) -> Result<Response, Refusal> {
-    let digest: Digest = query.value("digest").ok_or_else(Refusal::no_digest)?.parse()?;
+) -> Result<Response, ApiError> {
+    let digest: Digest = query.value("digest").ok_or_else(ApiError::no_digest)?.parse()?;
     let mut upload = find(registry, name, id).await?;
     take(name, &mut upload, headers, body).await?;
     finish(registry, name, upload, &digest).await
 }
 
 /// `DELETE`: cancels an upload.
-pub async fn cancel(registry: &Registry, name: &Name, id: &str) -> Result<Response, Refusal> {
+pub async fn cancel(registry: &Registry, name: &Name, id: &str) -> Result<Response, ApiError> {
     let mut upload = find(registry, name, id).await?;
     upload.cancel().await?;
     registry.resolver.content().uploads().forget(id);
@@ -160,7 +161,7 @@ async fn finish(
     name: &Name,
     upload: OwnedMutexGuard<Upload>,
     digest: &Digest,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ApiError> {
     registry.resolver.content().finish_upload(upload, digest, adding(name, digest)).await?;
     registry.resolver.repositories().wake();
     Ok(created(name, digest))
@@ -172,7 +173,7 @@ async fn take(
     upload: &mut Upload,
     headers: &HeaderMap,
     body: &mut BodyDataStream,
-) -> Result<bool, Refusal> {
+) -> Result<bool, ApiError> {
     let range = headers.get(header::CONTENT_RANGE).map(|value| value.to_str().unwrap_or_default());
     let Some(text) = range else {
         if body::length(headers) != Some(0) {
@@ -180,17 +181,17 @@ async fn take(
         }
         return Ok(false);
     };
-    let (first, last) = content_range(text).ok_or_else(|| Refusal::content_range(text))?;
+    let (first, last) = content_range(text).ok_or_else(|| ApiError::content_range(text))?;
     let before = upload.length();
     if first != before {
         let refusal =
-            Refusal::out_of_order(first, before).with(header::LOCATION, location(name, upload.id()));
+            ApiError::out_of_order(first, before).with(header::LOCATION, location(name, upload.id()));
         return Err(refusal.with(header::RANGE, range_of(before)));
     }
     let length = last - first + 1;
     if body::length(headers).is_some_and(|said| said != length) {
-        return Err(Refusal::size(format!(
-            "Content-Range {text} has {length} bytes, and the body has others"
+        return Err(ApiError::size(format!(
+            "Content-Range {text} covers {length} bytes, but the body has another length"
         )));
     }
     upload.take(body).await?;
@@ -198,8 +199,8 @@ async fn take(
         true => Ok(true),
         false => {
             let came = upload.length() - before;
-            Err(Refusal::size(format!(
-                "{came} bytes came for Content-Range {text}: ask how far the upload is"
+            Err(ApiError::size(format!(
+                "received {came} bytes for Content-Range {text}: query the offset of the upload and resume"
             )))
         }
     }
@@ -223,21 +224,21 @@ fn location(name: &Name, id: &str) -> String {
 }
 
 fn under_way(status: StatusCode, name: &Name, upload: &Upload) -> Response {
-    let told = [
+    let headers = [
         (header::LOCATION, location(name, upload.id())),
         (header::RANGE, range_of(upload.length())),
         (HeaderName::from_static("docker-upload-uuid"), upload.id().into()),
         (HeaderName::from_static("oci-chunk-min-length"), CHUNK_MIN_LENGTH.into()),
     ];
-    (status, told).into_response()
+    (status, headers).into_response()
 }
 
 fn created(name: &Name, digest: &Digest) -> Response {
-    let told = [
+    let headers = [
         (header::LOCATION, format!("/v2/{name}/blobs/{digest}")),
         (HeaderName::from_static("docker-content-digest"), digest.to_string()),
     ];
-    (StatusCode::CREATED, told).into_response()
+    (StatusCode::CREATED, headers).into_response()
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ async fn roots_are_announced_and_no_other_blocks() {
     // What is left are the files, whose sizes a refusal to take them for layer manifests tells.
     let refusals: Vec<_> = keys.iter().map(|key| said_of(&node, key)).collect();
     for layer in [&first, &second] {
-        let size = format!("has {} bytes", layer.bytes.len());
+        let size = format!("too large: {} bytes", layer.bytes.len());
         assert!(refusals.iter().any(|said| said.contains(&size)), "{size}: {refusals:?}");
     }
     let more = router

@@ -169,10 +169,10 @@ async fn an_archive_is_read_from_the_input() {
     assert_eq!(file, format!("registry.example/{}", name(alone.last_line())));
     let cut = with_input(node.data_dir(), &["image", "import", "-"], &bytes[..1 << 20]);
     cut.failed(1, &["truncated", "hint: "]);
-    with_input(node.data_dir(), &["image", "import", "-"], b"").failed(1, &["neither a docker archive nor"]);
+    with_input(node.data_dir(), &["image", "import", "-"], b"").failed(1, &["not a docker archive or"]);
     // Far more than any queue holds, none of which is read.
     with_input(node.data_dir(), &["image", "import", "-"], &vec![b'x'; 16 << 20])
-        .failed(1, &["neither a docker archive nor"]);
+        .failed(1, &["not a docker archive or"]);
 }
 
 fn document(said: &Said) -> Value {
@@ -194,7 +194,7 @@ async fn images_are_listed_named_and_removed() {
     assert_eq!((&status["images"], &status["layers"]), (&json!(1), &json!(0)));
     let cid = imported[0]["cid"].as_str().expect("a CID");
     assert_eq!(node.ask(&["image", "rm", reference]), cid);
-    node.command(&["image", "rm", reference]).failed(1, &["was imported here", "image ls"]);
+    node.command(&["image", "rm", reference]).failed(1, &["not found among the imported images", "image ls"]);
     assert_eq!((node.stored("blobs"), node.stored("blocks")), (0, before));
     assert_eq!(files_below(node.data_dir(), "blobs"), 0);
     node.command(&["image", "import", &path, "--name", "Foo"]).failed(1, &["upper-case"]);
@@ -257,7 +257,7 @@ async fn an_image_that_a_layer_is_made_into_is_exported() {
         assert_eq!(imported[0]["digest"], digest, "{name}");
     }
     node.command(&["image", "export", "nowhere/at/all", &dest("none")])
-        .failed(1, &["no repository is called"]);
+        .failed(1, &["not found, locally or under a followed name"]);
     assert!(!Path::new(&dest("none")).exists());
 }
 

@@ -88,7 +88,7 @@ impl Database {
         if result.as_ref().is_err_and(E::closes_database)
             && let Err(error) = self.reopen()
         {
-            tracing::warn!(path = %self.path.display(), %error, "the database cannot be reopened now");
+            tracing::warn!(path = %self.path.display(), %error, "cannot reopen the database; will retry");
         }
         result
     }

@@ -15,8 +15,9 @@ pub fn load_or_create(data_dir: &Path) -> Result<Keypair, Error> {
 pub fn load_or_create_at(path: &Path) -> Result<Keypair, Error> {
     let error = |why: String| Error::Identity { path: path.into(), why };
     match fs::read(path) {
-        Ok(bytes) => Keypair::from_protobuf_encoding(&bytes)
-            .map_err(|e| error(format!("not a libp2p private key ({e}); move it away to get a new one"))),
+        Ok(bytes) => Keypair::from_protobuf_encoding(&bytes).map_err(|e| {
+            error(format!("not a libp2p private key ({e}); move the file away to create a new key"))
+        }),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             let key = Keypair::generate_ed25519();
             let bytes = key.to_protobuf_encoding().map_err(|e| error(e.to_string()))?;

@@ -6,10 +6,10 @@ use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Announcing, Blocks, Bootstrap, Cid, Error, Options, Peer, Session, Traffic,
+    Announcing, Blocks, Bootstrap, Cid, Error, FetchSession, Options, Peer, Traffic,
     announcer::{Announcer, JOIN_PAUSE, SMALL_SWARM},
     behaviour::{Behaviour, Command, Settings},
-    bitswap::{self, Commands, Server},
+    bitswap::{self, ClientHandle, Server},
     handshakes::Handshakes,
     identity,
     names::Names,
@@ -18,10 +18,10 @@ use crate::{
     swarm,
 };
 
-const COMMANDS: usize = 256;
+const MAX_QUEUED_COMMANDS: usize = 256;
 /// Records of followed names that wait to be verified.
-const HEARD: usize = 512;
-const SHUTDOWN: Duration = Duration::from_secs(5);
+const MAX_UNVERIFIED_RECORDS: usize = 512;
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One peer of the swarm. Clones are handles on the same node.
 #[derive(Clone)]
@@ -38,7 +38,7 @@ pub(crate) struct Online {
     pub(crate) ipfs: Ipfs,
     pub(crate) peers: Peers,
     handshakes: Handshakes,
-    pub(crate) commands: Commands,
+    pub(crate) bitswap: ClientHandle,
     server: Arc<Server>,
     announcer: Announcer,
     pub(crate) routing: mpsc::Sender<Command>,
@@ -62,8 +62,8 @@ impl Node {
         let key = identity::load_or_create(&options.data_dir)?;
         let names = Names::open(&options, &key, &*blocks)?;
         let (peers, handshakes) = (Peers::new(&dialled), Handshakes::default());
-        let (routing, inbox) = mpsc::channel(COMMANDS);
-        let (hear, heard) = mpsc::channel(HEARD);
+        let (routing, inbox) = mpsc::channel(MAX_QUEUED_COMMANDS);
+        let (unverified_sender, unverified) = mpsc::channel(MAX_UNVERIFIED_RECORDS);
         let settings = Settings {
             announce: options.announce.clone(),
             trust_listen_addresses: options.trusts_listen_addresses(),
@@ -73,21 +73,27 @@ impl Node {
         };
         let keeper = Keeper::open(&options.data_dir, key.public().to_peer_id()).await;
         let (stop, tasks, announcer) = (CancellationToken::new(), TaskTracker::new(), Announcer::default());
-        let (bitswap, commands, server) = bitswap::start(blocks, options.memory, &tasks, &stop);
-        let behaviour =
-            Behaviour::new(&key, settings, bitswap, (inbox, hear), peers.clone(), keeper.store())?;
+        let (bitswap_behaviour, bitswap, server) = bitswap::start(blocks, options.memory, &tasks, &stop);
+        let behaviour = Behaviour::new(
+            &key,
+            settings,
+            bitswap_behaviour,
+            (inbox, unverified_sender),
+            peers.clone(),
+            keeper.store(),
+        )?;
         let ipfs = swarm::start(&options, &key, behaviour).await?;
-        let online = Online { ipfs, peers, handshakes, commands, server, announcer, routing, stop, tasks };
+        let online = Online { ipfs, peers, handshakes, bitswap, server, announcer, routing, stop, tasks };
         if let Err(error) = swarm::listen(&online.ipfs, &options.listen).await {
             online.stop.cancel();
             online.ipfs.clone().exit_daemon().await;
             return Err(error);
         }
         online.spawn_tasks(&options);
-        online.spawn(names.clone().run(online.routing.clone(), online.peers.joins()));
-        online.spawn(names.clone().hear_all(heard, online.routing.clone()));
-        online.spawn(names.clone().look_up_followed(online.routing.clone(), online.peers.joins()));
-        online.spawn(names.clone().watch_own(online.routing.clone(), online.peers.clone()));
+        online.spawn(names.clone().republish(online.routing.clone(), online.peers.joins()));
+        online.spawn(names.clone().verify_received(unverified, online.routing.clone()));
+        online.spawn(names.clone().poll_followed(online.routing.clone(), online.peers.joins()));
+        online.spawn(names.clone().poll_own(online.routing.clone(), online.peers.clone()));
         // Stopped by itself: what changed last is written then.
         online.tasks.spawn(keeper.run(online.stop.clone()));
         Ok(Self(Arc::new(Inner { key, names, online: Some(online) })))
@@ -173,13 +179,13 @@ impl Node {
     }
 
     /// Begins to fetch the DAG below `root` from peers.
-    pub fn session(&self, root: Cid) -> Session {
+    pub fn session(&self, root: Cid) -> FetchSession {
         self.session_below(root, root)
     }
 
     /// The same for a part of a larger DAG: where connected peers lack it, the providers of `announced` are searched.
-    pub fn session_below(&self, announced: Cid, root: Cid) -> Session {
-        Session::new(self.clone(), root, announced)
+    pub fn session_below(&self, announced: Cid, root: Cid) -> FetchSession {
+        FetchSession::new(self.clone(), root, announced)
     }
 
     /// Tells peers that wait for them that blocks are here now.
@@ -219,7 +225,7 @@ impl Node {
         let Some(online) = &self.0.online else { return };
         online.stop.cancel();
         online.tasks.close();
-        let _ = tokio::time::timeout(SHUTDOWN, online.tasks.wait()).await;
+        let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, online.tasks.wait()).await;
         online.ipfs.clone().exit_daemon().await;
     }
 }
@@ -228,7 +234,7 @@ impl Online {
     /// Searches the providers of `cid`, dialling them; the channel closes when the search has ended.
     pub(crate) async fn find_providers(&self, cid: Cid) -> Result<mpsc::UnboundedReceiver<PeerId>, Error> {
         let (found, providers) = mpsc::unbounded_channel();
-        self.routing.send(Command::Find(cid, found)).await.map_err(|_| Error::Stopped)?;
+        self.routing.send(Command::FindProviders(cid, found)).await.map_err(|_| Error::Stopped)?;
         Ok(providers)
     }
 

@@ -99,7 +99,7 @@ impl Peers {
 
     pub(crate) fn disconnected(&self, id: &PeerId) {
         self.table().remove(id);
-        self.want_no_more(id);
+        self.unwant(id);
         self.0.changes.send_modify(|n| *n += 1);
     }
 
@@ -108,7 +108,7 @@ impl Peers {
         locked(&self.0.wanted).insert(id);
     }
 
-    pub(crate) fn want_no_more(&self, id: &PeerId) {
+    pub(crate) fn unwant(&self, id: &PeerId) {
         locked(&self.0.wanted).remove(id);
     }
 
@@ -181,7 +181,7 @@ impl Peers {
         loop {
             let reached = self.dial(&ipfs, &address).await;
             if let Err(error) = &reached {
-                tracing::debug!(%address, %error, "peer not reached, will try again");
+                tracing::debug!(%address, %error, "cannot reach peer; will retry");
             }
             let dialled = Instant::now();
             if std::mem::take(&mut first) {

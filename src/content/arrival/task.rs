@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use ocipfs_node::{Block, Cid, Fetched, Session};
+use ocipfs_node::{Block, Cid, FetchSession, FetchedBlock};
 use ocipfs_oci::Digest;
 use tokio::task::JoinHandle;
 
@@ -101,7 +101,7 @@ impl Task {
     }
 
     /// Ends well with the digest of the whole, or with none when the last reader has gone.
-    async fn work(&mut self, session: &mut Session) -> Result<Option<Digest>, Error> {
+    async fn work(&mut self, session: &mut FetchSession) -> Result<Option<Digest>, Error> {
         loop {
             self.search_here(session).await?;
             self.prefer(session);
@@ -121,7 +121,7 @@ impl Task {
     }
 
     /// Takes from the node directory what other files or an earlier attempt left there, as far as more can be wanted.
-    async fn search_here(&mut self, session: &mut Session) -> Result<(), Error> {
+    async fn search_here(&mut self, session: &mut FetchSession) -> Result<(), Error> {
         loop {
             let mut interest = self.shared.interest();
             self.tree.make_room(&interest);
@@ -146,7 +146,7 @@ impl Task {
         }
     }
 
-    fn fetch(&mut self, session: &mut Session, interest: &Interest) {
+    fn fetch(&mut self, session: &mut FetchSession, interest: &Interest) {
         let mut missing = self.tree.take_urgent(interest.urgent(), WANTED_AT_MOST);
         missing.extend(self.tree.take_missing(interest.ranges(), WANTED));
         if !missing.is_empty() {
@@ -155,7 +155,7 @@ impl Task {
     }
 
     /// Puts the blocks that readers wait for before all others, each once.
-    fn prefer(&mut self, session: &Session) {
+    fn prefer(&mut self, session: &FetchSession) {
         let waits = self.shared.waits();
         self.preferred.retain(|offset, _| waits.contains(offset));
         for offset in waits {
@@ -167,7 +167,7 @@ impl Task {
         }
     }
 
-    fn retarget(&mut self, session: &mut Session) {
+    fn retarget(&mut self, session: &mut FetchSession) {
         let surplus = self.tree.take_surplus(self.shared.interest().ranges());
         if !surplus.is_empty() {
             session.unwant(surplus);
@@ -175,10 +175,10 @@ impl Task {
     }
 
     /// Takes a block that came, and those that came with it.
-    async fn take(&mut self, session: &mut Session, first: Fetched) -> Result<(), Error> {
+    async fn take(&mut self, session: &mut FetchSession, first: FetchedBlock) -> Result<(), Error> {
         let mut fetched = vec![first];
         while fetched.len() < WRITTEN
-            && let Some(next) = session.ready()
+            && let Some(next) = session.try_next()
         {
             fetched.push(next);
         }
@@ -186,7 +186,7 @@ impl Task {
         self.absorb_all(blocks, fetched).await
     }
 
-    async fn absorb_all(&mut self, blocks: Vec<Block>, held: Vec<Fetched>) -> Result<(), Error> {
+    async fn absorb_all(&mut self, blocks: Vec<Block>, held: Vec<FetchedBlock>) -> Result<(), Error> {
         let found = blocks.into_iter().map(|block| {
             let places = self.tree.arrived(&block.cid);
             (block, places)
@@ -201,7 +201,11 @@ impl Task {
     /// Writes blocks where they belong, and takes up what they lead to. `held` is what their memory is counted by.
     ///
     /// One block may belong in very many places: where the last reader leaves, the rest of them is not written.
-    async fn absorb(&mut self, mut found: Vec<(Block, Vec<Place>)>, held: Vec<Fetched>) -> Result<(), Error> {
+    async fn absorb(
+        &mut self,
+        mut found: Vec<(Block, Vec<Place>)>,
+        held: Vec<FetchedBlock>,
+    ) -> Result<(), Error> {
         // What came in several streams is out of order by a little.
         found.sort_by_key(|(_, places)| places.first().map(|place| place.offset));
         if self.shared.file.is_passing() {
@@ -310,7 +314,7 @@ impl Task {
         }
         tokio::task::spawn_blocking(move || {
             if let Err(error) = file.checkpoint() {
-                tracing::warn!("what came so far may have to be fetched again after a crash: {error}");
+                tracing::warn!("cannot checkpoint a download: {error}");
             }
         })
     }
@@ -357,10 +361,10 @@ fn write(
     let unit = Unit::decode(&cid, bytes.clone())?;
     let size = unit.size();
     let (kind, Unit::File { data, children }) = (unit.kind(), unit) else {
-        return Err(Error::Corrupt { cid, why: "a directory or link where a part of a file belongs".into() });
+        return Err(Error::Corrupt { cid, why: "expected part of a file, found a directory or link".into() });
     };
     if let Some(place) = places.iter().find(|place| place.length != size) {
-        let why = format!("{kind} of {size} bytes where a file's part of {} belongs", place.length);
+        let why = format!("expected a file part of {} bytes, found {kind} of {size} bytes", place.length);
         return Err(Error::Corrupt { cid, why });
     }
     // What was folded and came again is kept already.

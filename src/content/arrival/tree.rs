@@ -113,7 +113,7 @@ impl Tree {
         here: impl Fn(&Range<u64>) -> bool,
     ) -> Result<(), Error> {
         if places.iter().any(|place| place.depth > MAX_DEPTH) {
-            return Err(Error::Corrupt { cid: *node, why: format!("its DAG is deeper than {MAX_DEPTH}") });
+            return Err(Error::Corrupt { cid: *node, why: format!("DAG is deeper than {MAX_DEPTH} levels") });
         }
         if children.is_empty() {
             return Ok(());

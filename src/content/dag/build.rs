@@ -32,7 +32,7 @@ impl FromStr for Profile {
         match text {
             "unixfs-v1-2025" => Ok(Self::UnixfsV1),
             "legacy" => Ok(Self::Legacy),
-            _ => Err(format!("no profile {text:?}: `unixfs-v1-2025` and `legacy` are known")),
+            _ => Err(format!("unknown profile {text:?}: expected `unixfs-v1-2025` or `legacy`")),
         }
     }
 }

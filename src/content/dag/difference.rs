@@ -86,7 +86,7 @@ pub async fn differences(
             break;
         }
         if level.len() > MAX_NODES {
-            let why = format!("more than {MAX_NODES} shards of a directory on one level");
+            let why = format!("directory has more than {MAX_NODES} shards on one level");
             return Err(Error::Corrupt { cid: pairs[0].0, why });
         }
         level = compare(nodes, &level, &mut sides).await?;

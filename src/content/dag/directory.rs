@@ -246,7 +246,7 @@ impl Editor<'_> {
     /// Takes over a file that was made of the one at its place.
     fn edit_file(&mut self, old: Option<Root>, edited: &Edited) -> Result<(), Error> {
         if old.map(|old| old.cid) != Some(edited.before) {
-            let why = "it was made of a file that is not at its place in the tree".into();
+            let why = "expected the previous file at its place in the tree".into();
             return Err(Error::Corrupt { cid: edited.root.cid, why });
         }
         edited.made.iter().for_each(|block| self.make(block.clone()));
@@ -318,12 +318,12 @@ impl Editor<'_> {
                 let links = links.into_iter().zip(sizes);
                 let links = links.map(|((name, cid), size)| (name, root((cid, size))));
                 let shard = Shard::read(fanout_bits, links.collect());
-                let why = || "a shard that was not written here".to_string();
+                let why = || "unsupported shard layout".to_string();
                 shard.map(Directory::Sharded).ok_or_else(|| Error::Corrupt { cid: *cid, why: why() })
             }
             other => Err(Error::Corrupt {
                 cid: *cid,
-                why: format!("it is {}, where a directory is needed", other.kind()),
+                why: format!("expected a directory, found {}", other.kind()),
             }),
         }
     }
@@ -332,7 +332,7 @@ impl Editor<'_> {
         match self.open(cid)? {
             Directory::Sharded(shard) => Ok(shard),
             Directory::Plain(_) => {
-                Err(Error::Corrupt { cid: *cid, why: "a plain directory in a shard's place".into() })
+                Err(Error::Corrupt { cid: *cid, why: "expected a shard, found a plain directory".into() })
             }
         }
     }

@@ -41,7 +41,7 @@ pub async fn new_chunks(
         for some in changed.chunks(AT_ONCE) {
             for (cid, unit) in files(nodes, some).await? {
                 let Unit::File { data, children } = unit else {
-                    return Err(corrupt(cid, format!("it is {} within a file", unit.kind())));
+                    return Err(corrupt(cid, format!("found {} inside a file", unit.kind())));
                 };
                 let is_long = children
                     .iter()
@@ -51,15 +51,14 @@ pub async fn new_chunks(
                 }
                 below.extend(children.iter().filter(|child| child.size > 0).map(|child| child.cid));
                 let rest = left_bytes.checked_sub(data.len() as u64).filter(|_| below.len() <= MAX_PARTS);
-                let too_large =
-                    || corrupt(new, format!("it has more than {most} bytes or {MAX_PARTS} parts"));
+                let too_large = || corrupt(new, format!("more than {most} bytes or {MAX_PARTS} parts"));
                 left_bytes = rest.ok_or_else(too_large)?;
             }
         }
         level = below;
         before = children(nodes, &left).await?;
     }
-    Err(corrupt(new, format!("it is deeper than {MAX_DEPTH} levels")))
+    Err(corrupt(new, format!("deeper than {MAX_DEPTH} levels")))
 }
 
 async fn files(nodes: &mut Nodes, cids: &[Cid]) -> Result<Vec<(Cid, Unit)>, Error> {

@@ -59,7 +59,7 @@ impl Parts {
                 }
                 None if self.given == self.size => return Ok(None),
                 None => {
-                    let why = format!("it has {} bytes, and says {}", self.given, self.size);
+                    let why = format!("file has {} bytes, but declares {}", self.given, self.size);
                     return Err(Error::Corrupt { cid: self.root, why });
                 }
             }
@@ -112,7 +112,7 @@ impl Parts {
                 self.waiting.push_front(part);
             }
             if self.count > MAX_PARTS {
-                return Err(corrupt(self.root, format!("it has more than {MAX_PARTS} parts")));
+                return Err(corrupt(self.root, format!("more than {MAX_PARTS} parts")));
             }
         }
         Ok(())
@@ -138,7 +138,7 @@ fn expand(cid: Cid, unit: &Unit, size: u64, depth: usize) -> Result<Vec<Part>, E
     match unit {
         Unit::File { data, children } if unit.size() == size => {
             if depth == MAX_DEPTH && !children.is_empty() {
-                return Err(corrupt(cid, format!("it is deeper than {MAX_DEPTH} levels")));
+                return Err(corrupt(cid, format!("deeper than {MAX_DEPTH} levels")));
             }
             // An empty part has no bytes to wait for.
             let children = children.iter().filter(|child| child.size > 0);
@@ -146,9 +146,9 @@ fn expand(cid: Cid, unit: &Unit, size: u64, depth: usize) -> Result<Vec<Part>, E
             Ok(std::iter::once(Part::Here(data.clone())).chain(children).collect())
         }
         Unit::File { .. } => {
-            Err(corrupt(cid, format!("it does not hold the {size} bytes that its parent says")))
+            Err(corrupt(cid, format!("size differs from the {size} bytes that its parent declares")))
         }
-        other => Err(corrupt(cid, format!("it is {} within a file", other.kind()))),
+        other => Err(corrupt(cid, format!("found {} inside a file", other.kind()))),
     }
 }
 

@@ -89,11 +89,9 @@ impl Unit {
                 let node = PbNode::from_bytes(block).map_err(|e| corrupt(&e.to_string()))?;
                 if let Some(link) = node.links.iter().find(|link| !is_trusted_cid(&link.cid)) {
                     let code = link.cid.hash().code();
-                    return Err(corrupt(&format!(
-                        "a link under hash function 0x{code:x}, which is not trusted"
-                    )));
+                    return Err(corrupt(&format!("link uses untrusted hash function 0x{code:x}")));
                 }
-                let data = node.data.ok_or_else(|| corrupt("a dag-pb node without data"))?;
+                let data = node.data.ok_or_else(|| corrupt("dag-pb node without data"))?;
                 let sizes = node.links.iter().map(|link| link.size.unwrap_or_default()).collect();
                 let unit = Message::decode(&data).and_then(|message| message.unit(node.links));
                 Ok((unit.map_err(corrupt)?, sizes))
@@ -136,7 +134,7 @@ impl Message {
                 (_, 2) => drop(chunk(&mut rest)?),
                 (_, 5) => drop(take(&mut rest, 4)?),
                 (_, 1) => drop(take(&mut rest, 8)?),
-                _ => return Err("a field of unknown wire type"),
+                _ => return Err("unknown wire type"),
             }
         }
         Ok(message)
@@ -157,7 +155,7 @@ impl Message {
                     width: format!("{:X}", fanout - 1).len(),
                     links: named(links),
                 }),
-                _ => Err("a shard whose fanout is no power of two from 8 to 1024"),
+                _ => Err("invalid shard fanout: expected a power of two from 8 to 1024"),
             },
             _ => Err("neither a file nor a directory"),
         }
@@ -165,15 +163,15 @@ impl Message {
 
     fn file(self, links: Vec<PbLink>) -> Result<Unit, &'static str> {
         if links.len() != self.block_sizes.len() {
-            return Err("as many sizes as links are needed");
+            return Err("number of block sizes differs from number of links");
         }
         let children =
             links.into_iter().zip(self.block_sizes).map(|(link, size)| Child { cid: link.cid, size });
         let children: Vec<_> = children.collect();
         let sum = children.iter().try_fold(self.data.len() as u64, |sum, child| sum.checked_add(child.size));
         match (sum, self.file_size) {
-            (None, _) => Err("sizes that overflow"),
-            (Some(sum), Some(size)) if size != sum => Err("its parts do not add up to its size"),
+            (None, _) => Err("block sizes overflow"),
+            (Some(sum), Some(size)) if size != sum => Err("block sizes do not add up to the file size"),
             _ => Ok(Unit::File { data: self.data, children }),
         }
     }
@@ -182,14 +180,14 @@ impl Message {
 fn varint(bytes: &mut Bytes) -> Result<u64, &'static str> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
-        let byte = *bytes.first().ok_or("it ends inside a number")?;
+        let byte = *bytes.first().ok_or("truncated varint")?;
         let _ = bytes.split_to(1);
         value |= u64::from(byte & 0x7f) << shift;
         if byte & 0x80 == 0 {
             return Ok(value);
         }
     }
-    Err("a number of more than 64 bits")
+    Err("varint exceeds 64 bits")
 }
 
 fn chunk(bytes: &mut Bytes) -> Result<Bytes, &'static str> {
@@ -199,7 +197,7 @@ fn chunk(bytes: &mut Bytes) -> Result<Bytes, &'static str> {
 
 fn take(bytes: &mut Bytes, length: usize) -> Result<Bytes, &'static str> {
     if length > bytes.len() {
-        return Err("it ends inside a field");
+        return Err("truncated field");
     }
     Ok(bytes.split_to(length))
 }
@@ -293,7 +291,7 @@ mod tests {
             let link = PbLink { cid, name: Some(String::new()), size: Some(1) };
             let refused = decode(vec![link], file_data(b"", [1].into_iter()));
             let Err(Error::Corrupt { why, .. }) = refused else { panic!("{refused:?}") };
-            assert!(why.contains("not trusted"), "{why}");
+            assert!(why.contains("untrusted"), "{why}");
         }
     }
 

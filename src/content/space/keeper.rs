@@ -53,7 +53,7 @@ pub async fn run(content: Weak<Inner>, space: Arc<Space>, stop: CancellationToke
                     inner.node.withdraw(root).await;
                 }
             }
-            Err(error) => tracing::warn!("what was removed is announced until the next start: {error}"),
+            Err(error) => tracing::warn!("removed content stays announced until the next start: {error}"),
         }
         let recount = counted.elapsed() >= RECOUNT;
         if recount {
@@ -62,7 +62,7 @@ pub async fn run(content: Weak<Inner>, space: Arc<Space>, stop: CancellationToke
         let begun = Instant::now();
         let work = space.clone();
         if let Err(error) = inner.store.run(move |store| work.tend(store, recount)).await {
-            tracing::warn!("the room on the disk was not looked after: {error}");
+            tracing::warn!("garbage collection failed: {error}");
         }
         rest = begun.elapsed() * REST;
     }
@@ -83,12 +83,12 @@ impl Space {
         store.sweep()?;
         if self.has_freed.swap(false, Ordering::Relaxed) {
             let collected = self.collect_freed(store)?;
-            tracing::debug!(?collected, "released roots were collected");
+            tracing::debug!(?collected, "collected released roots");
         }
         if recount && self.wants_collection.swap(false, Ordering::Relaxed) {
             let before = now().saturating_sub(GRACE.as_millis() as u64);
             let collected = self.collect_older(store, false, Some(before))?;
-            tracing::debug!(?collected, "what nobody keeps was collected");
+            tracing::debug!(?collected, "collected unreferenced content");
         } else if recount && self.cache_size.is_some() && self.is_released(store)? {
             self.census(store)?;
         }

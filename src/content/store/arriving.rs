@@ -421,7 +421,7 @@ impl Drop for Inner {
         }
         self.store.0.sources.forget(self.id);
         if let Err(error) = disk::unlink(&self.store.0.disk.incoming(self.id)) {
-            tracing::warn!("an unsaved file is left behind until the next start: {error}");
+            tracing::warn!("unfinished download stays until the next start: {error}");
         }
     }
 }

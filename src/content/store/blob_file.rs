@@ -85,7 +85,7 @@ impl BlobFile {
         let digest = check.take().map(|check| check.hasher.finish());
         if digest.is_none_or(|digest| digest != self.stored.digest) {
             self.take_back();
-            return Err(io::Error::new(ErrorKind::InvalidData, "its bytes are not those of its digest"));
+            return Err(io::Error::new(ErrorKind::InvalidData, "content does not match its digest"));
         }
         if let Ok(sha256) = files::sha256(&self.stored.digest) {
             self.store.0.last_hashed.note(&sha256);
@@ -95,7 +95,7 @@ impl BlobFile {
 
     fn take_back(&self) {
         if let Err(error) = self.store.demote(&self.stored) {
-            tracing::warn!(digest = %self.stored.digest, "a damaged blob is still stored: {error}");
+            tracing::warn!(digest = %self.stored.digest, "cannot demote a damaged blob: {error}");
         }
     }
 }

@@ -87,7 +87,7 @@ impl Store {
         }
         noted?;
         self.unlinked(hash);
-        tracing::warn!(digest = %file.digest, "a blob is damaged: it has to be pulled or pushed again");
+        tracing::warn!(digest = %file.digest, "damaged blob: pull or push it again");
         Ok(true)
     }
 

@@ -306,7 +306,7 @@ impl Drop for Draft {
             && let (Some(sheet), Some(length)) = (&self.file, self.counted.cut())
             && let Err(error) = sheet.file.set_len(length)
         {
-            tracing::warn!("an upload takes more room than is counted: {error}");
+            tracing::warn!("cannot count the size of an upload: {error}");
         }
         // A commit that failed late may yet be on the disk: then the file is needed.
         let needed = || self.saved || !matches!(self.store.file_row(self.id), Ok(None));
@@ -314,7 +314,7 @@ impl Drop for Draft {
             return;
         }
         if let Err(error) = disk::unlink(&self.store.0.disk.incoming(self.id)) {
-            tracing::warn!("a draft is left behind until the next start: {error}");
+            tracing::warn!("draft stays until the next start: {error}");
         }
     }
 }

@@ -13,13 +13,13 @@ pub enum Error {
     #[error("the disk that holds the node directory is full")]
     Full,
     /// There is as much as may be.
-    #[error("the node directory holds as much as --max-size allows, {}", indicatif::HumanBytes(*limit))]
+    #[error("store is full: the limit set by --max-size is {}", indicatif::HumanBytes(*limit))]
     Quota {
         /// The most that may be stored, in bytes.
         limit: u64,
     },
     /// What is only to be cached does not fit.
-    #[error("{} do not fit into the cache", indicatif::HumanBytes(*size))]
+    #[error("content of {} does not fit in the cache", indicatif::HumanBytes(*size))]
     NoRoom {
         /// Its size in bytes.
         size: u64,
@@ -33,7 +33,7 @@ pub enum Error {
         why: io::Error,
     },
     /// The bytes of a block cannot be read.
-    #[error("block {cid} cannot be read: {why}")]
+    #[error("cannot read block {cid}: {why}")]
     Read {
         /// The block.
         cid: Cid,
@@ -41,7 +41,7 @@ pub enum Error {
         why: io::Error,
     },
     /// The index cannot be opened.
-    #[error("the index {}: {why}", path.display())]
+    #[error("cannot open the index {}: {why}", path.display())]
     Closed {
         /// Its file.
         path: PathBuf,
@@ -49,20 +49,19 @@ pub enum Error {
         why: redb::DatabaseError,
     },
     /// The database failed.
-    #[error("the index of the node directory: {0}")]
+    #[error("index error: {0}")]
     Index(redb::Error),
     /// A row is none that this version writes.
-    #[error("the index of the node directory has a row that is damaged: {0}")]
+    #[error("damaged row in the index: {0}")]
     Damaged(String),
     /// The node directory keeps its blocks in another way.
     #[error(
-        "{} was written by an earlier version, which kept blocks in another way: start with an empty \
-         --data-dir (identity.key may be copied into it) and add or pull the layers again",
+        "{} was written by an earlier version, whose format is not supported: start with an empty --data-dir (identity.key may be copied into it) and add or pull the layers again",
         .0.display()
     )]
     Earlier(PathBuf),
     /// The node directory is of a format that is not known yet.
-    #[error("{} has format {format}, and this version knows {}: use the newer version that wrote it", dir.display(), super::FORMAT)]
+    #[error("{} has format {format}, this version supports up to {}: use the newer version that wrote it", dir.display(), super::FORMAT)]
     Newer {
         /// The node directory.
         dir: PathBuf,
@@ -70,13 +69,13 @@ pub enum Error {
         format: u64,
     },
     /// What is to arrive is here.
-    #[error("the file {0} is stored already")]
+    #[error("file {0} is already stored")]
     Stored(Cid),
     /// The handle outlived what it was for.
-    #[error("the file {0} arrives no more: it was finished or discarded")]
+    #[error("download of {0} has ended: it was committed or discarded")]
     Ended(Cid),
     /// Two callers disagree about a file.
-    #[error("the file {root} is {size} bytes long, and the part {offset}+{length} lies outside")]
+    #[error("range {offset}+{length} is outside file {root} of {size} bytes")]
     Outside {
         /// The file's root.
         root: Cid,
@@ -88,7 +87,7 @@ pub enum Error {
         length: u64,
     },
     /// Something of the file has not come yet.
-    #[error("of the file {root} {written} of {size} bytes are here")]
+    #[error("file {root} is incomplete: {written} of {size} bytes written")]
     Incomplete {
         /// The file's root.
         root: Cid,
@@ -98,10 +97,10 @@ pub enum Error {
         size: u64,
     },
     /// Blobs are named by their sha256; other digests are aliases.
-    #[error("a blob is stored under its sha256, and {0} is none")]
+    #[error("invalid blob digest {0}: expected sha256")]
     NotSha256(Digest),
     /// A blob without a DAG could not be found by a peer.
-    #[error("a blob is stored with at least one layout")]
+    #[error("a stored blob needs at least one layout")]
     NoLayout,
     /// The process ends.
     #[error("the process is shutting down")]
@@ -110,10 +109,10 @@ pub enum Error {
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
     /// Writing ended early; the end says why.
-    #[error("writing was broken off")]
+    #[error("write aborted")]
     BrokenOff,
     /// It was removed meanwhile.
-    #[error("the blob {0} is not stored any more")]
+    #[error("blob {0} was removed")]
     Gone(Digest),
 }
 

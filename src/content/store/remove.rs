@@ -97,7 +97,7 @@ impl Store {
             match if is_stored { Ok(()) } else { disk::unlink(&self.0.disk.blob(&sha256)) } {
                 Ok(()) => self.unlinked(sha256),
                 Err(error) => {
-                    tracing::warn!("a blob that was removed still takes room: {error}");
+                    tracing::warn!("cannot delete the file of a removed blob: {error}");
                     lock(&self.0.unlinked).failed.insert(sha256);
                 }
             }
@@ -126,7 +126,7 @@ impl Store {
 
     fn unlink_incoming(&self, id: u64) {
         if let Err(error) = disk::unlink(&self.0.disk.incoming(id)) {
-            tracing::warn!("a file is left behind until the next start: {error}");
+            tracing::warn!("file stays until the next start: {error}");
         }
     }
 

@@ -54,12 +54,12 @@ impl Store {
         let source = self.blob_source(&sha256)?;
         let leaves = self.leaves(&file.root, file.size)?;
         let (why, windows) = match &source {
-            None => ("its file is missing".to_string(), leaves),
+            None => ("file is missing".to_string(), leaves),
             Some(source) => match self.hash(source, file.size, &leaves) {
                 (Ok(digest), wrong) if digest == file.digest && wrong.is_empty() => return Ok(None),
-                (Ok(digest), wrong) if digest == file.digest => ("its blocks are others".into(), wrong),
-                (Ok(digest), wrong) => (format!("it hashes to {digest}"), wrong),
-                (Err(error), wrong) => (format!("it cannot be read: {error}"), wrong),
+                (Ok(digest), wrong) if digest == file.digest => ("blocks differ".into(), wrong),
+                (Ok(digest), wrong) => (format!("digest is {digest}"), wrong),
+                (Err(error), wrong) => (format!("cannot be read: {error}"), wrong),
             },
         };
         if self.file(&file.root)?.is_none_or(|now| now.digest != file.digest) {
@@ -82,7 +82,7 @@ impl Store {
         windows.retain(|leaf| {
             here.contain(leaf.offset, leaf.offset + leaf.length) && !self.is_right(&source, leaf)
         });
-        let why = "a part that came is damaged".to_string();
+        let why = "a downloaded part is damaged".to_string();
         Ok((!windows.is_empty()).then(|| Damaged { file: file.clone(), windows, why }))
     }
 

@@ -204,9 +204,9 @@ impl Upload {
             biased;
             part = tokio::time::timeout(self.stall_timeout, body.next()) => match part {
                 Ok(part) => part.transpose().or_else(|error| broken_off(error.to_string())),
-                Err(_) => broken_off(format!("nothing came for {} s", self.stall_timeout.as_secs())),
+                Err(_) => broken_off(format!("no bytes received for {} s", self.stall_timeout.as_secs())),
             },
-            () = self.stop.cancelled() => broken_off("the registry is stopping".into()),
+            () = self.stop.cancelled() => broken_off("the registry is shutting down".into()),
         }
     }
 

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::{
     Error, Images, Parts, Picture, name,
     parts::Found,
-    take::{Piece, Taken},
+    stage::{StagedBlob, StagedEntry},
 };
 
 #[derive(Deserialize)]
@@ -44,7 +44,7 @@ pub fn read(parts: &mut Parts, manifest: &Bytes) -> Result<Images, Error> {
     let entries: Vec<Entry> =
         serde_json::from_slice(manifest).map_err(|e| Error::document("manifest.json", e))?;
     if entries.is_empty() {
-        return Err(Error::Unknown("its manifest.json names no image"));
+        return Err(Error::Unknown("its manifest.json lists no image"));
     }
     let (mut images, mut layers) = (Images::default(), HashMap::new());
     for entry in entries {
@@ -76,7 +76,7 @@ fn image(
         && stated.len() == digest.hex().len()
         && stated != digest.hex()
     {
-        return Err(Error::Lie { what: entry.config.clone(), why: format!("its digest is {digest}") });
+        return Err(Error::Lie { what: entry.config.clone(), why: format!("digest is {digest}") });
     }
     let paths = entry.layers.as_deref().unwrap_or_default();
     let diff_ids = config.rootfs.diff_ids.unwrap_or_default();
@@ -93,7 +93,7 @@ fn image(
         }
         let layer = layers.get(&at).ok_or_else(|| missing(path))?;
         if layer.diff_id != *stated {
-            let why = format!("its digest is {}, and the configuration says {stated}", layer.diff_id);
+            let why = format!("digest is {}, the configuration declares {stated}", layer.diff_id);
             return Err(Error::Lie { what: path.clone(), why });
         }
         descriptors.push(layer.descriptor.clone());
@@ -108,12 +108,12 @@ fn image(
 }
 
 fn layer(images: &mut Images, path: &str, found: Found) -> Result<Layer, Error> {
-    let Found::Taken(taken) = found else { return Err(Error::document(path, "it is no layer")) };
-    let Taken { kept, compressed, diff_id } = *taken;
+    let Found::Staged(taken) = found else { return Err(Error::document(path, "not a layer")) };
+    let StagedEntry { kept, compressed, diff_id } = *taken;
     let (Some(piece), Some(diff_id)) = (compressed.or(kept), diff_id) else {
-        return Err(Error::document(path, "it is no layer"));
+        return Err(Error::document(path, "not a layer"));
     };
-    let Piece { digest, size, compression, .. } = &piece;
+    let StagedBlob { digest, size, compression, .. } = &piece;
     let kind = MediaType::from_static(compression.media_type());
     let descriptor = Descriptor::new(kind, digest.clone(), *size);
     images.pieces.insert(digest.clone(), piece);

@@ -9,7 +9,7 @@ use std::{
 
 use flate2::bufread::MultiGzDecoder;
 
-use crate::images::pack::meter::Compression;
+use crate::images::pack::inspect::Compression;
 
 /// What the headers of one entry may take: its long names and attributes.
 const MAX_HEADERS: u64 = 1 << 20;

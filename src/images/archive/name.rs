@@ -18,7 +18,7 @@ pub fn split(text: &str) -> Result<(Name, Option<Tag>), Error> {
     // They would stand where the layout's own files are.
     if let Some(taken) = name.components().find(|name| matches!(*name, "blobs" | "index.json" | "oci-layout"))
     {
-        return Err(failed(format!("{taken:?} is a part of every image layout")));
+        return Err(failed(format!("{taken:?} is reserved for the image layout")));
     }
     let tag =
         tag.map(str::parse).transpose().map_err(|e: ocipfs_oci::reference::Error| failed(e.to_string()))?;

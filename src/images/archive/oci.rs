@@ -9,9 +9,9 @@ use serde::Deserialize;
 use super::{
     Error, Images, MAX_DEPTH, MAX_MANIFEST, Node, Parts, Picture, name,
     parts::{Found, blob_path},
-    take::Taken,
+    stage::StagedEntry,
 };
-use crate::images::pack::meter::Compression;
+use crate::images::pack::inspect::Compression;
 
 /// What names an entry of `index.json` within its repository, or altogether.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -45,7 +45,7 @@ pub fn read(parts: &mut Parts, index: &Bytes) -> Result<Images, Error> {
         walk.images.pictures.push(Picture { repository, tag, top });
     }
     match walk.images.pictures.is_empty() {
-        true => Err(Error::Unknown("its index.json names no image")),
+        true => Err(Error::Unknown("its index.json lists no image")),
         false => Ok(walk.images),
     }
 }
@@ -96,7 +96,7 @@ impl Walk<'_> {
         }
         let bytes = match self.parts.find(&path)? {
             Some(Found::Document(bytes)) => bytes,
-            Some(Found::Taken(_)) => return Err(Error::document(path, "it is no JSON of at most 4 MiB")),
+            Some(Found::Staged(_)) => return Err(Error::document(path, "expected JSON of at most 4 MiB")),
             None => return Ok(None),
         };
         right_size(descriptor, bytes.len() as u64)?;
@@ -134,7 +134,7 @@ impl Walk<'_> {
                     None => child.digest.to_string(),
                 });
                 let platforms: Vec<_> = platforms.collect();
-                let text = format!("the archive has nothing of {}, which {by} names", platforms.join(", "));
+                let text = format!("the archive has no image for {}, which {by} lists", platforms.join(", "));
                 self.images.warnings.push(text);
             }
             None => {}
@@ -193,25 +193,25 @@ impl Walk<'_> {
                 self.images.documents.insert(descriptor.digest.clone(), bytes);
                 descriptor.clone()
             }
-            Some(Found::Taken(taken)) => self.taken(descriptor, *taken, by)?,
+            Some(Found::Staged(taken)) => self.taken(descriptor, *taken, by)?,
         };
         self.known.insert(descriptor.digest.clone(), made.clone());
         Ok(Some(made))
     }
 
-    fn taken(&mut self, descriptor: &Descriptor, taken: Taken, by: &str) -> Result<Descriptor, Error> {
+    fn taken(&mut self, descriptor: &Descriptor, taken: StagedEntry, by: &str) -> Result<Descriptor, Error> {
         let is_plain = matches!(
             descriptor.media_type.as_str(),
             media_type::OCI_LAYER_TAR | media_type::DOCKER_LAYER_TAR
         );
         let (piece, descriptor) = match taken {
-            Taken { compressed: Some(piece), kept, .. } if is_plain && self.parts.replaces() => {
+            StagedEntry { compressed: Some(piece), kept, .. } if is_plain && self.parts.replaces() => {
                 drop(kept);
                 let media_type = compressed_type(descriptor, piece.compression);
                 let (digest, size) = (piece.digest.clone(), piece.size);
                 (piece, Descriptor { media_type, digest, size, data: None, ..descriptor.clone() })
             }
-            Taken { kept: Some(piece), .. } => {
+            StagedEntry { kept: Some(piece), .. } => {
                 right_size(descriptor, piece.size)?;
                 (piece, descriptor.clone())
             }
@@ -251,6 +251,6 @@ fn right_size(descriptor: &Descriptor, size: u64) -> Result<(), Error> {
     if descriptor.size == size {
         return Ok(());
     }
-    let why = format!("it has {size} bytes, not {}", descriptor.size);
+    let why = format!("size is {size} bytes, expected {}", descriptor.size);
     Err(Error::Lie { what: descriptor.digest.to_string(), why })
 }

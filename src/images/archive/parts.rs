@@ -13,9 +13,9 @@ use ocipfs_oci::{Digest, Hasher};
 use super::{
     Compress, Error, MAX_INDEX, MAX_MANIFEST, Options, Source, input,
     input::{Counted, Limit, Limited},
-    take::{Plan, Taken, Taker},
+    stage::{Plan, StagedEntry, Stager},
 };
-use crate::images::pack::meter::{self, Compression};
+use crate::images::pack::inspect::{self, Compression};
 
 /// Documents and small blobs that may be in memory. With what is made of them an import stays below 150 MB.
 const MAX_MEMORY: u64 = 80 << 20;
@@ -43,7 +43,7 @@ pub struct Parts {
 
 enum Part {
     Document(Bytes),
-    Taken(Box<Taken>),
+    Staged(Box<StagedEntry>),
     Link(String),
 }
 
@@ -52,7 +52,7 @@ pub enum Found {
     /// In memory.
     Document(Bytes),
     /// In the store.
-    Taken(Box<Taken>),
+    Staged(Box<StagedEntry>),
 }
 
 /// A path within the archive, without `.`; what would lead out of it is refused.
@@ -130,7 +130,7 @@ impl Parts {
     /// What stops before the first entry was no tar at all.
     fn no_entry(&self, what: &str) -> Error {
         match self.entries.is_empty() {
-            true => Error::Unknown("it is no tar and no folder"),
+            true => Error::Unknown("not a tar or a folder"),
             false => Error::Truncated(what.into()),
         }
     }
@@ -154,7 +154,7 @@ impl Parts {
             return Ok(());
         }
         let size = entry.size();
-        match self.take(&path, size, entry)? {
+        match self.stage(&path, size, entry)? {
             Some(part) => self.keep(path, size, part),
             None => Ok(()),
         }
@@ -176,7 +176,7 @@ impl Parts {
     }
 
     /// Takes a file for what its name and its beginning say that it is.
-    fn take(&self, path: &str, size: u64, mut input: impl Read) -> Result<Option<Part>, Error> {
+    fn stage(&self, path: &str, size: u64, mut input: impl Read) -> Result<Option<Part>, Error> {
         let failed = |e| Error::of_io(path, e);
         let limit = match path {
             "index.json" => Some(MAX_INDEX),
@@ -190,13 +190,13 @@ impl Parts {
         input.by_ref().take(HEAD.min(size)).read_to_end(&mut head).map_err(failed)?;
         let digest = digest_of(path);
         let is_json = head.trim_ascii_start().first().is_some_and(|byte| matches!(byte, b'{' | b'['));
-        let layer = meter::compression_of(&head);
+        let layer = inspect::compression_of(&head);
         let input = Cursor::new(head).chain(input);
         if is_json && size <= MAX_MANIFEST {
             let bytes = read_document(path, size, MAX_MANIFEST, input)?;
             return match digest {
                 Some(digest) if !hashes_to(&bytes, &digest) => {
-                    Err(Error::Lie { what: path.into(), why: "its bytes have another digest".into() })
+                    Err(Error::Lie { what: path.into(), why: "digest mismatch".into() })
                 }
                 _ => Ok(Some(Part::Document(bytes))),
             };
@@ -212,8 +212,8 @@ impl Parts {
             (None, None) => return Ok(None),
         };
         let Options { store, profile, .. } = &self.options;
-        let taker = Taker { store, profile: *profile, plan, expected: digest.as_ref() };
-        taker.take(path, input, size).map(|taken| Some(Part::Taken(Box::new(taken))))
+        let stager = Stager { store, profile: *profile, plan, expected: digest.as_ref() };
+        stager.stage(path, input, size).map(|taken| Some(Part::Staged(Box::new(taken))))
     }
 
     /// What becomes of a blob that looks like an uncompressed layer.
@@ -239,7 +239,7 @@ impl Parts {
                 self.entries.insert(path.into(), Part::Document(bytes.clone()));
                 Ok(Some(bytes))
             }
-            Some(Found::Taken(_)) => Err(Error::document(path, "it is no JSON")),
+            Some(Found::Staged(_)) => Err(Error::document(path, "not JSON")),
             None => Ok(None),
         }
     }
@@ -249,11 +249,11 @@ impl Parts {
         let path = self.follow(path)?;
         match self.entries.remove(&path) {
             Some(Part::Document(bytes)) => Ok(Some(Found::Document(bytes))),
-            Some(Part::Taken(taken)) => Ok(Some(Found::Taken(taken))),
+            Some(Part::Staged(taken)) => Ok(Some(Found::Staged(taken))),
             Some(Part::Link(_)) => Ok(None),
             None => match self.in_folder(&path)? {
                 Some(Part::Document(bytes)) => Ok(Some(Found::Document(bytes))),
-                Some(Part::Taken(taken)) => Ok(Some(Found::Taken(taken))),
+                Some(Part::Staged(taken)) => Ok(Some(Found::Staged(taken))),
                 _ => Ok(None),
             },
         }
@@ -268,7 +268,7 @@ impl Parts {
                 _ => return Ok(path),
             }
         }
-        Err(Error::document(path, "its links lead nowhere"))
+        Err(Error::document(path, "dangling links"))
     }
 
     fn in_folder(&self, path: &str) -> Result<Option<Part>, Error> {
@@ -283,9 +283,9 @@ impl Parts {
         }
         let meta = fs::metadata(&full).map_err(failed)?;
         if !meta.is_file() {
-            return Err(Error::document(path, "it is no file"));
+            return Err(Error::document(path, "not a file"));
         }
-        self.take(path, meta.len(), fs::File::open(&full).map_err(failed)?)
+        self.stage(path, meta.len(), fs::File::open(&full).map_err(failed)?)
     }
 }
 

@@ -157,7 +157,7 @@ fn all_that_docker_writes_gives_the_same_image() {
             assert_eq!(picture.tag.as_ref().unwrap().as_str(), "1.0");
             digests.insert(picture.top.digest.to_string());
             assert_eq!(images.below(&picture.top).unwrap().len(), 4);
-            assert!(images.pieces.values().all(|piece| piece.compression == meter::Compression::Gzip));
+            assert!(images.pieces.values().all(|piece| piece.compression == inspect::Compression::Gzip));
         }
     }
     assert_eq!(digests.len(), 1, "{digests:?}");
@@ -179,7 +179,7 @@ fn a_layout_is_kept_byte_for_byte_unless_it_is_told_otherwise() {
         );
     }
     for (how, compression) in
-        [(Compress::Gzip, meter::Compression::Gzip), (Compress::Zstd, meter::Compression::Zstd)]
+        [(Compress::Gzip, inspect::Compression::Gzip), (Compress::Zstd, inspect::Compression::Zstd)]
     {
         let source = Source::Stream(Box::new(Cursor::new(bytes.clone())));
         let images = read(source, bed.options(Some(how))).unwrap();
@@ -275,10 +275,10 @@ fn an_index_keeps_its_attestations_and_the_platforms_that_are_here() {
 #[test]
 fn what_is_no_archive_is_refused_and_leaves_nothing() {
     let bed = Bed::new();
-    bed.refuses(vec![], "neither a docker archive nor");
-    bed.refuses(b"no tar at all ".repeat(100), "neither a docker archive nor");
+    bed.refuses(vec![], "not a docker archive or");
+    bed.refuses(b"no tar at all ".repeat(100), "not a docker archive or");
     bed.refuses(layer("etc/passwd", 1000), "neither index.json nor manifest.json");
-    bed.refuses(vec![0x1f, 0x8b, 8, 0, 0], "neither a docker archive nor");
+    bed.refuses(vec![0x1f, 0x8b, 8, 0, 0], "not a docker archive or");
 }
 
 #[test]
@@ -301,13 +301,16 @@ fn hostile_archives_are_refused_and_leave_nothing() {
     bed.refuses(without(&classic, &hex(&layers[1])), "has no");
     bed.refuses(without(&oci, &hex(&layers[1])), "has no blobs/sha256/");
     bed.refuses(without(&oci, "oci-layout"), "has no oci-layout");
-    bed.refuses(changed(&classic, &format!("{}/layer", hex(&layers[0])), &layer("other", 10)), "is not what");
-    bed.refuses(changed(&oci, &hex(&layers[0]), &layer("other", 200_000)), "is not what its name says");
+    bed.refuses(
+        changed(&classic, &format!("{}/layer", hex(&layers[0])), &layer("other", 10)),
+        "does not match",
+    );
+    bed.refuses(changed(&oci, &hex(&layers[0]), &layer("other", 200_000)), "does not match its name");
     bed.refuses(changed(&oci, "index.json", b"[]"), "index.json: ");
     bed.refuses(changed(&classic, "manifest.json", b"{}"), "manifest.json: ");
-    bed.refuses(changed(&classic, "manifest.json", b"[]"), "names no image");
+    bed.refuses(changed(&classic, "manifest.json", b"[]"), "lists no image");
     let name = json!([{ "Config": "../../etc/passwd", "RepoTags": ["foo:1"], "Layers": [] }]).to_string();
-    bed.refuses(changed(&classic, "manifest.json", name.as_bytes()), "leads out of it");
+    bed.refuses(changed(&classic, "manifest.json", name.as_bytes()), "leads out of the archive");
 }
 
 #[test]
@@ -329,7 +332,7 @@ fn paths_and_links_that_lead_out_are_refused() {
         }
         header.set_cksum();
         let bytes = [header.as_bytes().as_slice(), &tar(&classic(&[], &[]))].concat();
-        bed.refuses(bytes, "leads out of it");
+        bed.refuses(bytes, "leads out of the archive");
     }
 }
 
@@ -364,7 +367,7 @@ fn a_gibibyte_of_json_is_refused_before_it_is_read() {
         ("index.json".into(), index),
         ("oci-layout".into(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
     ];
-    bed.refuses(tar(&files), "larger than");
+    bed.refuses(tar(&files), "too large");
 }
 
 #[test]
@@ -384,13 +387,13 @@ fn indexes_that_go_on_and_on_are_refused() {
         "index.json".into(),
         json!({ "schemaVersion": 2, "manifests": [top] }).to_string().into_bytes(),
     ));
-    bed.refuses(tar(&deep), "within itself");
+    bed.refuses(tar(&deep), "contains itself");
     // One that names itself can only lie about its digest.
     let lie = json!({ "mediaType": kind, "size": 10, "digest": Digest::sha256_of(b"lie").to_string() });
     let index = json!({ "schemaVersion": 2, "manifests": [lie] }).to_string().into_bytes();
     files.push((format!("blobs/sha256/{}", hex(b"lie")), index.clone()));
     files.push(("index.json".into(), index));
-    bed.refuses(tar(&files), "is not what its name says");
+    bed.refuses(tar(&files), "does not match its name");
 }
 
 #[test]

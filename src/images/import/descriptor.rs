@@ -4,28 +4,28 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ocipfs_oci::{Descriptor, Digest};
 
-use super::{Bench, Called, Error, Imported, Made, cid_v1, reference};
+use super::{Called, Error, ImageBuilder, Imported, Made, cid_v1, reference};
 use crate::{content::Root, images::archive::Node};
 
 /// What an attestation is about.
 const ATTESTED: &str = "vnd.docker.reference.digest";
 
-pub fn make(bench: &mut Bench, called: &[Called]) -> Result<Vec<Made>, Error> {
+pub fn make(builder: &mut ImageBuilder, called: &[Called]) -> Result<Vec<Made>, Error> {
     let mut known = BTreeMap::new();
     let mut all: Vec<Made> = Vec::new();
     for image in called {
-        let top = enabled(bench, &mut known, &image.top)?;
+        let top = enabled(builder, &mut known, &image.top)?;
         let plain = Descriptor::new(top.media_type.clone(), top.digest.clone(), top.size);
         let root = Descriptor { urls: top.urls.clone(), ..plain };
-        let mut files = bench.images.below(&top)?;
+        let mut files = builder.images.below(&top)?;
         let json = serde_json::to_vec(&root).map_err(|e| Error::Names(e.to_string()))?;
-        let (digest, file) = bench.made(json)?;
+        let (digest, file) = builder.made(json)?;
         files.insert(digest);
         let cid = cid_v1(&file.cid);
         if all.iter().any(|made| made.cid == cid) {
             continue;
         }
-        let size = bench.size(&top)?;
+        let size = builder.size(&top)?;
         let reference = reference(format!("ipfs/{cid}"), None)?;
         let images = vec![Imported { reference, cid, top, size }];
         all.push(Made { cid, document: None, images, files });
@@ -39,7 +39,7 @@ fn url(root: &Root) -> Vec<String> {
 
 /// The descriptor with the place of its bytes, which are others where they name blobs themselves.
 fn enabled(
-    bench: &mut Bench,
+    builder: &mut ImageBuilder,
     known: &mut BTreeMap<Digest, Descriptor>,
     descriptor: &Descriptor,
 ) -> Result<Descriptor, Error> {
@@ -47,21 +47,21 @@ fn enabled(
         let Descriptor { digest, size, urls, .. } = made.clone();
         return Ok(Descriptor { digest, size, urls, data: None, ..descriptor.clone() });
     }
-    let made = match bench.images.node(descriptor)? {
+    let made = match builder.images.node(descriptor)? {
         None => descriptor.clone(),
         Some(Node::Manifest(mut manifest)) => {
             manifest.media_type.get_or_insert(descriptor.media_type.clone());
-            manifest.config = enabled(bench, known, &manifest.config)?;
+            manifest.config = enabled(builder, known, &manifest.config)?;
             for layer in &mut manifest.layers {
-                *layer = enabled(bench, known, layer)?;
+                *layer = enabled(builder, known, layer)?;
             }
-            add(bench, &manifest, descriptor)?
+            add(builder, &manifest, descriptor)?
         }
         Some(Node::Index(mut index)) => {
             index.media_type.get_or_insert(descriptor.media_type.clone());
             let before: BTreeSet<Digest> = index.manifests.iter().map(|child| child.digest.clone()).collect();
             for child in &mut index.manifests {
-                *child = enabled(bench, known, child)?;
+                *child = enabled(builder, known, child)?;
             }
             for child in &mut index.manifests {
                 let attested = child.annotations.get_mut(ATTESTED);
@@ -72,16 +72,20 @@ fn enabled(
                     *digest = made.digest.to_string();
                 }
             }
-            add(bench, &index, descriptor)?
+            add(builder, &index, descriptor)?
         }
     };
-    let Some(root) = bench.blob(&made.digest)? else { return Ok(made) };
+    let Some(root) = builder.blob(&made.digest)? else { return Ok(made) };
     let made = Descriptor { urls: url(&root), ..made };
     known.insert(descriptor.digest.clone(), made.clone());
     Ok(made)
 }
 
-fn add(bench: &mut Bench, node: &impl serde::Serialize, as_in: &Descriptor) -> Result<Descriptor, Error> {
+fn add(
+    builder: &mut ImageBuilder,
+    node: &impl serde::Serialize,
+    as_in: &Descriptor,
+) -> Result<Descriptor, Error> {
     let json = serde_json::to_vec(node).map_err(|e| Error::Names(e.to_string()))?;
-    Ok(bench.images.add(json, as_in))
+    Ok(builder.images.add(json, as_in))
 }

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use ocipfs_oci::{Algorithm, Descriptor, Manifest, MediaType, media_type};
 
-use super::{Bench, Called, Error, Imported, Made, cid_v1, reference};
+use super::{Called, Error, ImageBuilder, Imported, Made, cid_v1, reference};
 use crate::{content::Changes, images::archive::Node};
 
 const MANIFEST: MediaType = MediaType::from_static(media_type::DOCKER_MANIFEST);
 const CONFIG: MediaType = MediaType::from_static(media_type::DOCKER_CONFIG);
 const GZIP: MediaType = MediaType::from_static(media_type::DOCKER_LAYER_TAR_GZIP);
 
-pub fn make(bench: &mut Bench, called: &[Called]) -> Result<Made, Error> {
+pub fn make(builder: &mut ImageBuilder, called: &[Called]) -> Result<Made, Error> {
     let (mut folder, mut files) = (Changes::default(), BTreeSet::new());
     let mut tops: Vec<(&Called, Descriptor)> = Vec::new();
     for image in called {
@@ -21,57 +21,57 @@ pub fn make(bench: &mut Bench, called: &[Called]) -> Result<Made, Error> {
             }
             return Err(refused(
                 image,
-                "its repository has another image, and there is but one name, latest",
+                "its repository has another image, and only the tag latest is available",
             ));
         }
-        let mut manifest = single(bench, image, &image.top)?;
+        let mut manifest = single(builder, image, &image.top)?;
         schema2(image, &mut manifest)?;
         for blob in manifest.blobs() {
-            let Some(root) = bench.blob(&blob.digest)? else { continue };
+            let Some(root) = builder.blob(&blob.digest)? else { continue };
             folder.set(&format!("{}/blobs/{}", image.name, blob.digest), root);
             files.insert(blob.digest.clone());
         }
         let json = serde_json::to_vec(&manifest).map_err(|e| refused(image, &e.to_string()))?;
-        let top = bench.images.add(json, &Descriptor::new(MANIFEST, image.top.digest.clone(), 0));
-        if let Some(root) = bench.blob(&top.digest)? {
+        let top = builder.images.add(json, &Descriptor::new(MANIFEST, image.top.digest.clone(), 0));
+        if let Some(root) = builder.blob(&top.digest)? {
             folder.set(&format!("{}/manifests/latest-v2", image.name), root);
             files.insert(top.digest.clone());
         }
         tops.push((image, top));
     }
-    let document = folder.document(bench.profile)?;
+    let document = folder.document(builder.profile)?;
     let cid = cid_v1(&document.root.cid);
     let hash = base32(&cid.hash().to_bytes());
     let images = tops.into_iter().map(|(image, top)| {
         let latest = ocipfs_oci::Tag::latest();
         let reference = reference(format!("{hash}/{}", image.name), Some(&latest))?;
-        Ok(Imported { reference, cid, size: bench.size(&top)?, top })
+        Ok(Imported { reference, cid, size: builder.size(&top)?, top })
     });
     let images = images.collect::<Result<_, Error>>()?;
     Ok(Made { cid, document: Some(document), images, files })
 }
 
 fn refused(image: &Called, why: &str) -> Error {
-    Error::Form { image: format!("{}:{}", image.name, image.tag), why: why.into() }
+    Error::ImportFormat { image: format!("{}:{}", image.name, image.tag), why: why.into() }
 }
 
 /// The one manifest of an image; attestations do not count.
-fn single(bench: &Bench, image: &Called, top: &Descriptor) -> Result<Manifest, Error> {
-    match bench.images.node(top)? {
+fn single(builder: &ImageBuilder, image: &Called, top: &Descriptor) -> Result<Manifest, Error> {
+    match builder.images.node(top)? {
         Some(Node::Manifest(manifest)) => Ok(*manifest),
         Some(Node::Index(index)) => {
             let is_image = |child: &&Descriptor| {
                 let platform = child.platform.as_ref();
                 let is_known = platform.is_none_or(|platform| platform.os != "unknown");
-                is_known && bench.images.documents.contains_key(&child.digest)
+                is_known && builder.images.documents.contains_key(&child.digest)
             };
             let children: Vec<&Descriptor> = index.manifests.iter().filter(is_image).collect();
             match children[..] {
-                [child] => single(bench, image, child),
-                _ => Err(refused(image, "it is of several platforms, and a dockerized image is of one")),
+                [child] => single(builder, image, child),
+                _ => Err(refused(image, "it has several platforms, and a dockerized image has one")),
             }
         }
-        None => Err(refused(image, "it is no image")),
+        None => Err(refused(image, "not an image")),
     }
 }
 
@@ -79,7 +79,7 @@ fn single(bench: &Bench, image: &Called, top: &Descriptor) -> Result<Manifest, E
 fn schema2(image: &Called, manifest: &mut Manifest) -> Result<(), Error> {
     let sha256 = |blob: &Descriptor| match blob.digest.algorithm() {
         Algorithm::Sha256 => Ok(Descriptor::new(CONFIG, blob.digest.clone(), blob.size)),
-        _ => Err(refused(image, "a blob of it is named by another hash than sha256")),
+        _ => Err(refused(image, "expected sha256 for all of its blobs")),
     };
     let config = sha256(&manifest.config)?;
     let mut layers = Vec::new();
@@ -89,7 +89,9 @@ fn schema2(image: &Called, manifest: &mut Manifest) -> Result<(), Error> {
             media_type::OCI_LAYER_TAR | media_type::DOCKER_LAYER_TAR => {
                 MediaType::from_static(media_type::DOCKER_LAYER_TAR)
             }
-            other => return Err(refused(image, &format!("Docker's schema 2 has no layer of {other}"))),
+            other => {
+                return Err(refused(image, &format!("Docker schema 2 has no layer of media type {other}")));
+            }
         };
         layers.push(Descriptor { media_type, ..sha256(layer)? });
     }

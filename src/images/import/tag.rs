@@ -8,7 +8,7 @@ use ocipfs_oci::{Descriptor, Digest, Index, Name, Tag};
 use super::{Error, Imported, cid_v1, layout, reference};
 use crate::{
     content::{Changes, CidPath, Content, Holding, Named, Root, Store},
-    images::archive::{self, MAX_MANIFEST, Node, Piece},
+    images::archive::{self, MAX_MANIFEST, Node, StagedBlob},
 };
 
 /// Calls the image `top` of what is held `name:tag`, as a layout.
@@ -43,7 +43,7 @@ pub async fn tag(
     let blocks = document.blocks;
     let mut below: Vec<Cid> = pieces.iter().map(|piece| piece.root.cid).collect();
     let directories: Vec<Cid> = blocks.iter().map(|block| block.cid).collect();
-    content.store().run(move |store| Piece::store_all(store, &pieces, &blocks)).await?;
+    content.store().run(move |store| StagedBlob::store_all(store, &pieces, &blocks)).await?;
     content.node().arrived(&directories);
     below.extend(directories);
     let size = blobs.values().map(|(root, _)| root.size).sum();

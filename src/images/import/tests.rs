@@ -14,7 +14,7 @@ async fn content(dir: &std::path::Path) -> Content {
     Content::new(store, node, Settings::default()).unwrap()
 }
 
-fn options(form: Form, profile: Profile) -> Options {
+fn options(form: ImportFormat, profile: Profile) -> Options {
     Options { form, compress: None, profile, name: None, otherwise: "image".parse().unwrap() }
 }
 
@@ -30,7 +30,7 @@ fn archive() -> Vec<u8> {
 #[tokio::test]
 async fn each_form_has_its_cid_for_ever() {
     let mut found = Vec::new();
-    for form in [Form::Layout, Form::Descriptor, Form::Dockerized] {
+    for form in [ImportFormat::Layout, ImportFormat::Descriptor, ImportFormat::Dockerized] {
         for profile in [Profile::UnixfsV1, Profile::Legacy] {
             let dir = tempfile::tempdir().unwrap();
             let content = content(dir.path()).await;
@@ -60,7 +60,8 @@ async fn a_layout_is_read_by_path_and_goes_with_all_its_blocks() {
     let dir = tempfile::tempdir().unwrap();
     let content = content(dir.path()).await;
     let before = content.store_stat().await.unwrap();
-    let images = imported(&content, archive(), options(Form::Layout, Profile::UnixfsV1)).await.unwrap();
+    let images =
+        imported(&content, archive(), options(ImportFormat::Layout, Profile::UnixfsV1)).await.unwrap();
     let Imported { cid, top, size, .. } = &images[0];
     let root = format!("{cid}/foo");
     assert_eq!(read(&content, &format!("{root}/oci-layout")).await, br#"{"imageLayoutVersion":"1.0.0"}"#);
@@ -95,7 +96,8 @@ async fn a_layout_is_read_by_path_and_goes_with_all_its_blocks() {
 async fn each_descriptor_of_a_descriptor_image_leads_to_its_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let content = content(dir.path()).await;
-    let images = imported(&content, archive(), options(Form::Descriptor, Profile::Legacy)).await.unwrap();
+    let images =
+        imported(&content, archive(), options(ImportFormat::Descriptor, Profile::Legacy)).await.unwrap();
     let root: Descriptor = serde_json::from_slice(&read(&content, &images[0].cid.to_string()).await).unwrap();
     let follow = async |descriptor: &Descriptor| {
         let [url] = &descriptor.urls[..] else { panic!("{descriptor:?}") };
@@ -115,7 +117,8 @@ async fn each_descriptor_of_a_descriptor_image_leads_to_its_bytes() {
 async fn a_dockerized_image_is_of_dockers_schema_2() {
     let dir = tempfile::tempdir().unwrap();
     let content = content(dir.path()).await;
-    let images = imported(&content, archive(), options(Form::Dockerized, Profile::Legacy)).await.unwrap();
+    let images =
+        imported(&content, archive(), options(ImportFormat::Dockerized, Profile::Legacy)).await.unwrap();
     assert!(
         images[0].reference.starts_with("ciq") && images[0].reference.ends_with("/foo:latest"),
         "{images:?}"
@@ -128,9 +131,10 @@ async fn a_dockerized_image_is_of_dockers_schema_2() {
         let bytes = read(&content, &format!("{root}/blobs/{}", blob.digest)).await;
         assert_eq!(ocipfs_oci::Digest::sha256_of(&bytes), blob.digest);
     }
-    let zstd = Options { compress: Some(Compress::Zstd), ..options(Form::Dockerized, Profile::Legacy) };
+    let zstd =
+        Options { compress: Some(Compress::Zstd), ..options(ImportFormat::Dockerized, Profile::Legacy) };
     let error = imported(&content, archive(), zstd).await.unwrap_err();
-    assert!(matches!(error, Error::Form { .. }), "{error}");
+    assert!(matches!(error, Error::ImportFormat { .. }), "{error}");
 }
 
 #[tokio::test]
@@ -138,7 +142,8 @@ async fn several_images_are_several_repositories_under_one_root() {
     let dir = tempfile::tempdir().unwrap();
     let content = content(dir.path()).await;
     let bytes = tar(&classic(&[layer("a", 100)], &["foo:1.0", "foo:2.0", "org/foo:1.0", "foo/bar:1.0"]));
-    let images = imported(&content, bytes.clone(), options(Form::Layout, Profile::UnixfsV1)).await.unwrap();
+    let images =
+        imported(&content, bytes.clone(), options(ImportFormat::Layout, Profile::UnixfsV1)).await.unwrap();
     let cid = images[0].cid;
     let references: Vec<_> = images.iter().map(|image| image.reference.clone()).collect();
     let expected =
@@ -153,7 +158,7 @@ async fn several_images_are_several_repositories_under_one_root() {
     }
     let called = |name: &str| Options {
         name: Some(archive::split(name).unwrap()),
-        ..options(Form::Layout, Profile::UnixfsV1)
+        ..options(ImportFormat::Layout, Profile::UnixfsV1)
     };
     let one = imported(&content, bytes.clone(), called("mine:3")).await.unwrap();
     assert!(one.len() == 1 && one[0].reference.ends_with("/mine:3"), "{one:?}");
@@ -168,7 +173,7 @@ async fn an_image_is_called_otherwise_under_a_root_of_its_own() {
     let bytes = tar(&oci(&[layer("a", 3 << 20)], ocipfs_oci::media_type::OCI_LAYER_TAR, &[]));
     let named = |name: &str| Options {
         name: Some(archive::split(name).unwrap()),
-        ..options(Form::Layout, Profile::UnixfsV1)
+        ..options(ImportFormat::Layout, Profile::UnixfsV1)
     };
     let first = imported(&content, bytes.clone(), named("foo:1")).await.unwrap().remove(0);
     let held = content.held(&first.cid).await.unwrap().unwrap();

@@ -18,7 +18,7 @@ use crate::{
     images::pack::{
         folder,
         gzip::GzipWriter,
-        meter::{self, Layer as Measured, Meter},
+        inspect::{self, Layer as Measured, LayerInspector},
     },
 };
 
@@ -38,24 +38,24 @@ pub enum Error {
         why: String,
     },
     /// The path's last component cannot name a layer.
-    #[error("{} cannot name a layer: its last component must be a name in UTF-8", .0.display())]
+    #[error("invalid layer path {}: expected a last component in UTF-8", .0.display())]
     Name(PathBuf),
     /// The folder cannot be packed.
     #[error(transparent)]
     Pack(#[from] folder::Error),
     /// The bytes are no layer.
-    #[error("{what} is no layer: {why}")]
+    #[error("{what} is not a layer: {why}")]
     NoLayer {
         /// Which source.
         what: String,
         /// What is wrong with its bytes.
-        why: meter::Error,
+        why: inspect::Error,
     },
     /// It could not be stored or fetched.
     #[error(transparent)]
     Content(#[from] content::Error),
     /// The reading thread is gone.
-    #[error("reading was broken off")]
+    #[error("read aborted")]
     BrokenOff,
 }
 
@@ -123,7 +123,7 @@ pub async fn add(
         before += next.layer.size;
         taken.push(next);
     }
-    let has_zstd = taken.iter().any(|taken| taken.layer.compression == meter::Compression::Zstd);
+    let has_zstd = taken.iter().any(|taken| taken.layer.compression == inspect::Compression::Zstd);
     let manifest =
         LayerManifest { layers: taken.iter().map(Taken::described).collect(), platform: options.platform };
     let mut files = Vec::new();
@@ -168,10 +168,11 @@ async fn take(content: &Content, path: PathBuf, options: &Options, progress: Tol
     let (content, epoch, profile) = (content.clone(), options.epoch, options.profile);
     let taking = move || {
         let put = Put::unhashed(content.store(), profile).map_err(content::Error::from)?;
-        let mut sink = Sink { meter: Meter::new(), put, progress, done: 0, refused: None };
+        let mut sink = Sink { inspect: LayerInspector::new(), put, progress, done: 0, refused: None };
         if is_dir { sink.folder(&path, epoch) } else { sink.file(&path) }?;
-        let Sink { meter, put, .. } = sink;
-        let layer = meter.finish().map_err(|why| Error::NoLayer { what: path.display().to_string(), why })?;
+        let Sink { inspect, put, .. } = sink;
+        let layer =
+            inspect.finish().map_err(|why| Error::NoLayer { what: path.display().to_string(), why })?;
         let written = put.close().map_err(content::Error::from)?;
         let file = written.root.cid;
         let directory = Document::directory(&name, &written.root, profile);
@@ -196,16 +197,16 @@ async fn measure(content: &Content, at: CidPath, mut progress: Told) -> Result<T
     let first = reader.next().await.transpose()?.unwrap_or_default();
     // Of a plain tar only the beginning is looked at: whoever fetches the whole hashes it already.
     let unknown = Digest::sha256_of(b"");
-    if meter::plain(&first, size, &unknown).map_err(no_layer)?.is_some() {
+    if inspect::plain(&first, size, &unknown).map_err(no_layer)?.is_some() {
         reader.settle(&mut progress).await?;
         let digest = content.digest_of(&file).await?;
-        if let Some(layer) = meter::plain(&first, size, &digest).map_err(no_layer)? {
+        if let Some(layer) = inspect::plain(&first, size, &digest).map_err(no_layer)? {
             return Ok(Taken { layer, at, file, unstored: None });
         }
     }
-    let meter = unpack(first, reader, progress).await?.map_err(no_layer)?;
+    let inspect = unpack(first, reader, progress).await?.map_err(no_layer)?;
     let digest = content.digest_of(&file).await?;
-    let layer = meter.finish_as(digest).map_err(no_layer)?;
+    let layer = inspect.finish_as(digest).map_err(no_layer)?;
     Ok(Taken { layer, at, file, unstored: None })
 }
 
@@ -214,14 +215,14 @@ async fn unpack(
     first: Bytes,
     mut reader: Reader,
     mut progress: Told,
-) -> Result<Result<Meter, meter::Error>, Error> {
+) -> Result<Result<LayerInspector, inspect::Error>, Error> {
     let (chunks, mut incoming) = mpsc::channel::<Bytes>(BUFFERED);
     let measuring = tokio::task::spawn_blocking(move || {
-        let mut meter = Meter::unhashed();
+        let mut inspect = LayerInspector::unhashed();
         while let Some(chunk) = incoming.blocking_recv() {
-            meter.update(&chunk)?;
+            inspect.update(&chunk)?;
         }
-        Ok(meter)
+        Ok(inspect)
     });
     let mut done = 0;
     let mut next = Some(Ok(first));
@@ -252,16 +253,16 @@ fn name_of(path: &Path, is_dir: bool) -> Result<String, Error> {
 
 /// Measures what is written to it and hands it on to the store.
 struct Sink {
-    meter: Meter,
+    inspect: LayerInspector,
     put: Put,
     progress: Told,
     done: u64,
     /// Kept here, since `Write` has only `io::Error` to say it with.
-    refused: Option<Refusal>,
+    refused: Option<Rejection>,
 }
 
-enum Refusal {
-    Meter(meter::Error),
+enum Rejection {
+    Layer(inspect::Error),
     Store(StoreError),
 }
 
@@ -292,26 +293,26 @@ impl Sink {
     }
 
     fn take(&mut self, chunk: Bytes) -> io::Result<()> {
-        if let Err(error) = self.meter.update(&chunk) {
-            return self.refuse(Refusal::Meter(error));
+        if let Err(error) = self.inspect.update(&chunk) {
+            return self.refuse(Rejection::Layer(error));
         }
         self.done += chunk.len() as u64;
         (self.progress)(self.done);
         match self.put.write(chunk) {
             Ok(()) => Ok(()),
-            Err(error) => self.refuse(Refusal::Store(error)),
+            Err(error) => self.refuse(Rejection::Store(error)),
         }
     }
 
-    fn refuse(&mut self, why: Refusal) -> io::Result<()> {
+    fn refuse(&mut self, why: Rejection) -> io::Result<()> {
         self.refused = Some(why);
         Err(io::Error::other("refused"))
     }
 
     fn reason(&mut self, path: &Path) -> Error {
         match self.refused.take() {
-            Some(Refusal::Meter(why)) => Error::NoLayer { what: path.display().to_string(), why },
-            Some(Refusal::Store(why)) => content::Error::from(why).into(),
+            Some(Rejection::Layer(why)) => Error::NoLayer { what: path.display().to_string(), why },
+            Some(Rejection::Store(why)) => content::Error::from(why).into(),
             None => Error::BrokenOff,
         }
     }

@@ -32,14 +32,14 @@ impl LayerDocument {
             return Err(Error::Kind(format!("{} bytes, more than {MAX_BYTES}", bytes.len())));
         }
         let read: Read<'_> =
-            serde_json::from_slice(bytes).map_err(|e| Error::Kind(format!("not its JSON ({e})")))?;
+            serde_json::from_slice(bytes).map_err(|e| Error::Kind(format!("invalid JSON: {e}")))?;
         match read.media_type.as_str() {
             media_type::OCIPFS_LAYER_MANIFEST | media_type::OCIPFS_LAYER_LIST => {
                 LayerManifest::from_read(read).map(Self::Manifest)
             }
             media_type::OCIPFS_LAYER_INDEX => {
                 let Some(values) = parts(read.manifests) else {
-                    return Err(Error::malformed("manifests", "this is no list of layer manifests"));
+                    return Err(Error::malformed("manifests", "not a list of layer manifests"));
                 };
                 let values = values.into_iter().enumerate();
                 let manifests =
@@ -49,7 +49,7 @@ impl LayerDocument {
             other => {
                 let found: String = other.chars().take(80).collect();
                 Err(Error::Kind(format!(
-                    "its media type is {found:?}, not {}",
+                    "media type is {found:?}, expected {}",
                     media_type::OCIPFS_LAYER_MANIFEST
                 )))
             }
@@ -59,14 +59,14 @@ impl LayerDocument {
     /// Makes an index: each platform once.
     pub fn index(manifests: Vec<LayerManifest>) -> Result<Self, Error> {
         if manifests.is_empty() {
-            return Err(Error::malformed("manifests", "there is none"));
+            return Err(Error::malformed("manifests", "expected at least one"));
         }
         for (number, manifest) in manifests.iter().enumerate() {
             let platform = |manifest: &LayerManifest| manifest.platform.clone().unwrap_or_default();
             let platform_here = platform(manifest);
             if manifests[..number].iter().any(|other| platform(other) == platform_here) {
                 let at = format!("manifests[{number}]");
-                return Err(Error::malformed(at, format!("there are two for {platform_here}")));
+                return Err(Error::malformed(at, format!("duplicate platform {platform_here}")));
             }
         }
         Ok(Self::Index(manifests))
@@ -121,7 +121,7 @@ fn manifest_in(value: &RawValue, number: usize) -> Result<LayerManifest, Error> 
             let found: String = other.chars().take(80).collect();
             Err(Error::malformed(
                 at,
-                format!("its media type is {found:?}, that of no layer manifest and no layer list"),
+                format!("unknown media type {found:?}: expected a layer manifest or layer list"),
             ))
         }
     }

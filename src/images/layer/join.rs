@@ -20,7 +20,7 @@ pub enum Error {
         why: super::Error,
     },
     /// They cannot stand in one index.
-    #[error("these make no index: {0}")]
+    #[error("cannot create an index: {0}")]
     Index(super::Error),
     /// It could not be stored or fetched.
     #[error(transparent)]

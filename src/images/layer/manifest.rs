@@ -134,7 +134,7 @@ impl LayerManifest {
         let platform = read.platform.map(|platform| serde_json::from_str(platform.get())).transpose();
         let platform = platform.map_err(|e| Error::malformed("platform", e))?;
         let Some(values) = parts(read.layers) else {
-            return Err(Error::malformed("layers", "this is no list of layers"));
+            return Err(Error::malformed("layers", "not a list of layers"));
         };
         let mut layers = Vec::new();
         for (number, value) in values.into_iter().enumerate() {
@@ -142,12 +142,12 @@ impl LayerManifest {
             match Layer::read(value, &at)? {
                 (layer, None) => layers.push(layer),
                 (_, Some(_)) => {
-                    return Err(Error::malformed(at, "the platform stands beside the list, not in a layer"));
+                    return Err(Error::malformed(at, "the platform belongs beside the list, not in a layer"));
                 }
             }
         }
         match layers.is_empty() {
-            true => Err(Error::malformed("layers", "there is none")),
+            true => Err(Error::malformed("layers", "expected at least one")),
             false => Ok(Self { layers, platform }),
         }
     }

@@ -191,17 +191,17 @@ fn an_index_and_a_list_that_are_not_sound_are_refused_with_the_place() {
     let mut platform_within = list.clone();
     platform_within["layers"][1]["platform"] = amd.clone();
     for (document, reason) in [
-        (changed(&list, "/layers", json!([])), "layers: there is none"),
-        (changed(&list, "/layers", json!({})), "layers: this is no list"),
+        (changed(&list, "/layers", json!([])), "layers: expected at least one"),
+        (changed(&list, "/layers", json!({})), "layers: not a list"),
         (changed(&list, "/layers/1/size", json!(-1)), "layers[1]: "),
         (changed(&list, "/layers/1/mediaType", json!("text/plain")), "layers[1].mediaType: "),
         (changed(&list, "/platform", json!(7)), "platform: "),
-        (platform_within, "layers[1]: the platform stands beside the list"),
-        (changed(&whole, "/manifests", json!([])), "manifests: there is none"),
-        (changed(&whole, "/manifests", json!("x")), "manifests: this is no list"),
-        (changed(&whole, "/manifests/1/platform", amd), "manifests[1]: there are two for linux/amd64"),
+        (platform_within, "layers[1]: the platform belongs beside the list"),
+        (changed(&whole, "/manifests", json!([])), "manifests: expected at least one"),
+        (changed(&whole, "/manifests", json!("x")), "manifests: not a list"),
+        (changed(&whole, "/manifests/1/platform", amd), "manifests[1]: duplicate platform linux/amd64"),
         (changed(&whole, "/manifests/1/layers/0/digest", json!("x")), "manifests[1].layers[0]: "),
-        (changed(&whole, "/manifests/0", whole.clone()), "manifests[0]: its media type is"),
+        (changed(&whole, "/manifests/0", whole.clone()), "manifests[0]: media type is"),
         (changed(&whole, "/manifests/0", json!(1)), "manifests[0]: "),
     ] {
         let error = LayerDocument::parse(document.to_string().as_bytes()).unwrap_err();

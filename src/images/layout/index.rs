@@ -195,7 +195,7 @@ impl<'de, F: FnMut(Entry)> Visitor<'de> for Manifests<'_, F> {
         }
         match list.next_element::<IgnoredAny>()? {
             None => Ok(()),
-            Some(_) => Err(A::Error::custom(format_args!("it has more than {MAX_ENTRIES} entries"))),
+            Some(_) => Err(A::Error::custom(format_args!("more than {MAX_ENTRIES} entries"))),
         }
     }
 }

@@ -187,7 +187,7 @@ impl Files {
         match fetched.await {
             // What does not fit into the cache is passed over: it can still be streamed.
             Err(Error::Content(content::Error::NoRoom { size })) => {
-                tracing::debug!(%digest, size, "not prefetched: it does not fit into the cache");
+                tracing::debug!(%digest, size, "not prefetched: it does not fit in the cache");
                 Ok(())
             }
             Err(error) if is_unfit(&error) => Ok(()),
@@ -243,7 +243,7 @@ fn due_entries(json: &[u8], left: &AtomicUsize, is_due: &dyn Fn(&Entry) -> bool)
     left.store(left_now, Ordering::Relaxed);
     match read {
         Err(error) if left_now > 0 => {
-            tracing::debug!(%error, "an index of a followed name cannot be read");
+            tracing::debug!(%error, "cannot read an index of a followed name");
             Vec::new()
         }
         _ => due,

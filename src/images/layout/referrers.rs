@@ -136,7 +136,7 @@ impl Layout {
                 Err(error) if self.index.referring.is_told() => return Err(error),
                 // Nothing says that this one refers to anything, and the next would take as long.
                 Err(error) => {
-                    tracing::debug!(%error, "what refers to a manifest is not looked for further");
+                    tracing::debug!(%error, "referrers are incomplete: the search limit was reached");
                     return Ok(answer);
                 }
             }

@@ -81,9 +81,7 @@ impl Layout {
         match each(&document.bytes, &mut left.entries, take) {
             Ok(()) => Ok(true),
             Err(_) if left.entries == 0 => Ok(false),
-            Err(e) => {
-                Err(malformed(&self.files.path(&index.digest), format!("this is no image index ({e})")))
-            }
+            Err(e) => Err(malformed(&self.files.path(&index.digest), format!("invalid image index: {e}"))),
         }
     }
 }

@@ -7,7 +7,7 @@ use ocipfs_oci::{Algorithm, Hasher};
 
 use super::folder::pack;
 use super::gzip::GzipWriter;
-use super::meter::{Compression, Meter};
+use super::inspect::{Compression, LayerInspector};
 
 /// The same folder whatever the umask and the order of creation.
 fn golden_folder(dir: &Path) {
@@ -68,9 +68,9 @@ fn what_is_packed_measures_as_a_layer() {
     let gzip = writer.finish().unwrap();
 
     for (stored, compression) in [(&tar, Compression::None), (&gzip, Compression::Gzip)] {
-        let mut meter = Meter::new();
-        meter.update(&stored.clone().into()).unwrap();
-        let layer = meter.finish().unwrap();
+        let mut inspector = LayerInspector::new();
+        inspector.update(&stored.clone().into()).unwrap();
+        let layer = inspector.finish().unwrap();
         assert_eq!(layer.digest.to_string(), digest(stored));
         assert_eq!(layer.diff_id.to_string(), digest(&tar));
         assert_eq!(layer.size, stored.len() as u64);

@@ -85,7 +85,7 @@ impl Published {
         if count < all {
             tracing::warn!(
                 repository = %name,
-                "its index.json has room for {count} of {all} entries: the others are found by digest alone"
+                "index.json has room for {count} of {all} entries: the others can only be pulled by digest"
             );
         } else {
             self.remember(name, document.root.cid, Written { last_change, entries: count });

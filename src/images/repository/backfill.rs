@@ -74,7 +74,7 @@ fn manifests(store: &Store, edit: &Edit) -> Result<HashSet<Name>, StoreError> {
             match references(store, &digest, media_type) {
                 Ok(references) => drop(edit.set_references(&name, &digest.to_string(), &references)?),
                 Err(why) => {
-                    tracing::warn!(repository = %name, %digest, "a manifest cannot be read, so no blob of its repository is removed for being unreferenced: {why}");
+                    tracing::warn!(repository = %name, %digest, "cannot read a manifest, so unreferenced blobs of its repository are not removed: {why}");
                     unread.insert(name);
                 }
             }

@@ -99,16 +99,16 @@ fn kind(said: Option<&str>, shape: Option<&Shape>) -> Result<MediaType, String> 
     let index = shape.is_some_and(|shape| shape.manifests.is_some());
     let image = shape.is_some_and(|shape| shape.config.is_some() || shape.layers.is_some());
     if index && image {
-        return Err("it is a manifest and an index at once".into());
+        return Err("both a manifest and an index".into());
     }
     if shape.is_some_and(|shape| shape.schema_version == Some(1)) {
         return Err(
-            "it is a manifest of Docker schema 1: push it again with a client that writes schema 2".into()
+            "Docker schema 1 manifests are not supported: push with a client that writes schema 2".into()
         );
     }
     match (said, own) {
         (Some(said), Some(own)) if said != own => {
-            Err(format!("it says that it is {own}, and the Content-Type says {said}"))
+            Err(format!("its mediaType is {own}, but the Content-Type is {said}"))
         }
         (Some(kind), _) | (None, Some(kind)) => Ok(kind),
         (None, None) if index => Ok(MediaType::from_static(media_type::OCI_INDEX)),
@@ -188,8 +188,8 @@ mod tests {
         assert_eq!(of(index, Some("application/json")).unwrap().media_type, media_type::OCI_INDEX);
         for (json, said, told) in [
             (index, Some(media_type::OCI_MANIFEST), "no image manifest"),
-            (r#"{"manifests":[],"layers":[]}"#, None, "at once"),
-            (r#"{"mediaType":"application/vnd.a"}"#, Some("application/vnd.b"), "Content-Type says"),
+            (r#"{"manifests":[],"layers":[]}"#, None, "both a manifest and an index"),
+            (r#"{"mediaType":"application/vnd.a"}"#, Some("application/vnd.b"), "Content-Type is"),
             (r#"{"schemaVersion":1}"#, Some("application/vnd.b"), "schema 1"),
             ("{}", None, "says what it is"),
             ("{}", Some("nonsense"), "no media type"),

@@ -33,7 +33,7 @@ pub async fn run(repositories: Repositories, content: Content, policy: Arc<Polic
                         retention = Instant::now() + RETENTION_PAUSE;
                     }
                     if let Err(error) = sweep_once(&repositories, &content, sweep).await {
-                        tracing::warn!("the repositories are not swept now: {error}");
+                        tracing::warn!("repository sweep failed: {error}");
                     }
                     next = Instant::now() + pause(&policy);
                 }
@@ -77,7 +77,7 @@ fn room(repositories: &Repositories, policy: &Policy, now: u64, bytes: u64) -> R
     let sweep = Sweep::room(policy, now, bytes);
     if repositories.is_due(&sweep)? {
         repositories.sweep(&sweep, false, |removed| {
-            tracing::info!(repository = %removed.repository, digest = %removed.digest, "removed for room");
+            tracing::info!(repository = %removed.repository, digest = %removed.digest, "removed manifests to make room");
             freed += removed.freed_bytes();
         })?;
     }

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use futures::{FutureExt, future::BoxFuture};
-use ocipfs_node::{Cid, Name as IpnsName};
+use ocipfs_node::{Cid, IpnsName};
 use ocipfs_oci::{Digest, Name, Reference, Tag};
 
 use super::{Depth, Followed, Version};
 use crate::{
     content::{self, CidPath},
     images::layout::Referrers,
-    names::{Document, Error, Prefetch, Resolver, Source, path},
+    names::{BlobSource, Document, Error, Prefetch, Resolver, layout},
 };
 
 /// A root that could not be had is not asked for again for so long, where there is an older version to serve.
@@ -44,12 +44,12 @@ pub async fn manifest(resolver: &Resolver, name: &Name, reference: &Reference) -
 }
 
 /// Returns a blob of a repository: of the first name that has it.
-pub async fn blob(resolver: &Resolver, name: &Name, digest: &Digest) -> Result<Source, Error> {
+pub async fn blob(resolver: &Resolver, name: &Name, digest: &Digest) -> Result<BlobSource, Error> {
     first(resolver, name, true, |image| async move { image.blob(digest).await }.boxed()).await
 }
 
 /// What is looked for in a repository.
-pub enum Wanted<'a> {
+pub enum Target<'a> {
     /// A manifest, by a tag or its digest.
     Manifest(&'a Reference),
     /// A blob.
@@ -57,11 +57,11 @@ pub enum Wanted<'a> {
 }
 
 /// Returns the followed name that has it.
-pub async fn origin<'a>(resolver: &'a Resolver, name: &'a Name, wanted: &'a Wanted<'a>) -> Option<IpnsName> {
+pub async fn origin<'a>(resolver: &'a Resolver, name: &'a Name, target: &'a Target<'a>) -> Option<IpnsName> {
     for followed in resolver.followed().names() {
-        let ask = |image: path::Image<'a>| match wanted {
-            Wanted::Manifest(reference) => async move { image.manifest(reference).await.map(drop) }.boxed(),
-            Wanted::Blob(digest) => async move { image.blob(digest).await.map(drop) }.boxed(),
+        let ask = |image: layout::IpfsImage<'a>| match target {
+            Target::Manifest(reference) => async move { image.manifest(reference).await.map(drop) }.boxed(),
+            Target::Blob(digest) => async move { image.blob(digest).await.map(drop) }.boxed(),
         };
         if let Ok(Answer::Found(())) = asked(resolver, &followed, name, false, &ask).await {
             return Some(followed);
@@ -97,7 +97,7 @@ async fn first<'a, T>(
     resolver: &'a Resolver,
     name: &'a Name,
     older: bool,
-    ask: impl Fn(path::Image<'a>) -> BoxFuture<'a, Result<T, Error>>,
+    ask: impl Fn(layout::IpfsImage<'a>) -> BoxFuture<'a, Result<T, Error>>,
 ) -> Result<T, Error> {
     let (mut failed, mut absent) = (None, None);
     for followed in resolver.followed().names() {
@@ -115,7 +115,7 @@ async fn first<'a, T>(
 async fn all<'a, T>(
     resolver: &'a Resolver,
     name: &'a Name,
-    ask: impl Fn(path::Image<'a>) -> BoxFuture<'a, Result<T, Error>>,
+    ask: impl Fn(layout::IpfsImage<'a>) -> BoxFuture<'a, Result<T, Error>>,
 ) -> Result<Vec<T>, Error> {
     let (mut failed, mut found) = (None, Vec::new());
     for followed in resolver.followed().names() {
@@ -137,7 +137,7 @@ async fn asked<'a, T>(
     followed: &IpnsName,
     name: &'a Name,
     older: bool,
-    ask: &impl Fn(path::Image<'a>) -> BoxFuture<'a, Result<T, Error>>,
+    ask: &impl Fn(layout::IpfsImage<'a>) -> BoxFuture<'a, Result<T, Error>>,
 ) -> Result<Answer<T>, Error> {
     let all = resolver.followed();
     let Versions { places, is_current, is_decided } = all.versions(resolver, followed, name, older).await?;
@@ -150,7 +150,7 @@ async fn asked<'a, T>(
         }
         let is_newest = matches!(place, Place::Newest(_));
         let opened = match &place {
-            Place::Here(at) | Place::Older(at) => path::open_here(resolver, name, at).await,
+            Place::Here(at) | Place::Older(at) => layout::open_here(resolver, name, at).await,
             Place::Newest(at) => all.open_newest(resolver, followed, name, at).await,
         };
         let is_there = opened.is_ok();
@@ -206,7 +206,7 @@ impl Followed {
             let at = CidPath::from(directory);
             announced.map_or(at.clone(), |announced| at.found_by(announced))
         };
-        let sequence = content.node().head(followed).map(|head| head.sequence);
+        let sequence = content.node().followed_record(followed).map(|head| head.sequence);
         let is_current = served.zip(target.as_ref()).is_some_and(|(served, target)| {
             Some(served.sequence) == sequence
                 && (!target.names().is_empty() || served.directory == *target.root())
@@ -243,9 +243,9 @@ impl Followed {
         followed: &IpnsName,
         name: &'a Name,
         at: &CidPath,
-    ) -> Result<path::Image<'a>, Error> {
+    ) -> Result<layout::IpfsImage<'a>, Error> {
         let content = resolver.content();
-        let opened = path::open_below(resolver, name, at).await;
+        let opened = layout::open_below(resolver, name, at).await;
         match opened {
             Ok((image, directory)) => {
                 if self.0.policy == Prefetch::None {
@@ -293,10 +293,10 @@ impl Followed {
 
     /// Notes whether a repository was answered from what its name meant before.
     fn answered(&self, resolver: &Resolver, followed: &IpnsName, name: &Name, is_behind: bool) {
-        let head = resolver.content().node().head(followed);
+        let head = resolver.content().node().followed_record(followed);
         let is_stale = is_behind || head.is_some_and(|head| head.stale);
         if is_stale && !self.is_stale(name) {
-            tracing::warn!(%followed, repository = %name, "the publisher is unreachable: an earlier version is served");
+            tracing::warn!(%followed, repository = %name, "the publisher is unreachable: serving an earlier version");
         }
         self.set_stale(name, is_stale);
     }

@@ -13,7 +13,7 @@ use crate::{
     content::{Content, Settings, Share, Shared, Store},
     images::{published::tests::Pusher, repository::Repositories},
     names::{
-        Document, Error, Meaning, Resolver, Source,
+        BlobSource, Document, Error, NameKind, Resolver,
         prefetch::{self, Prefetch},
         publisher::Publisher,
     },
@@ -60,7 +60,7 @@ impl Machine {
     }
 
     async fn manifest(&self, name: &str, reference: &str) -> Result<Document, Error> {
-        Meaning::parse(name).unwrap().manifest(&self.resolver, &reference.parse().unwrap()).await
+        NameKind::parse(name).unwrap().manifest(&self.resolver, &reference.parse().unwrap()).await
     }
 
     /// Waits until a tag is this manifest here.
@@ -78,10 +78,10 @@ impl Machine {
     /// Reads the layer of an image.
     async fn layer(&self, name: &str, manifest: &[u8]) -> Result<bytes::Bytes, Error> {
         let manifest = ocipfs_oci::Manifest::parse(manifest).unwrap();
-        let meaning = Meaning::parse(name).unwrap();
+        let meaning = NameKind::parse(name).unwrap();
         match meaning.blob(&self.resolver, &manifest.layers[0].digest).await? {
-            Source::Stored(blob) => Ok(self.resolver.content().read_blob(&blob, 1 << 20).await?),
-            Source::Made(bytes) => Ok(bytes),
+            BlobSource::Blob(blob) => Ok(self.resolver.content().read_blob(&blob, 1 << 20).await?),
+            BlobSource::Inline(bytes) => Ok(bytes),
         }
     }
 }
@@ -99,7 +99,7 @@ async fn what_is_pushed_is_pulled_where_the_name_is_followed_and_outlives_its_pu
     assert_eq!(follower.layer("team/app", &before.bytes).await.unwrap(), "one");
     let now = follower.manifest("team/app", "1").await.unwrap();
     assert_eq!(follower.layer("team/app", &now.bytes).await.unwrap(), "two");
-    assert_eq!(Meaning::parse("team/app").unwrap().tags(&follower.resolver).await.unwrap().len(), 1);
+    assert_eq!(NameKind::parse("team/app").unwrap().tags(&follower.resolver).await.unwrap().len(), 1);
     for (name, tag) in [("team/app", "2"), ("team", "1"), ("other", "1")] {
         let error = follower.manifest(name, tag).await.unwrap_err();
         assert!(error.is_absence(), "{error}");
@@ -109,7 +109,7 @@ async fn what_is_pushed_is_pulled_where_the_name_is_followed_and_outlives_its_pu
     assert_eq!(follower.layer("team/app", &now.bytes).await.unwrap(), "two");
     // And it tells others, who never knew the publisher.
     let late = Machine::start(Share::All, &[]).await;
-    late.node.follow_for_good(publisher.publisher.name()).await.unwrap();
+    late.node.follow_persistently(publisher.publisher.name()).await.unwrap();
     late.resolver.followed().refresh(&late.node).await.unwrap();
     late.node.connect(&follower.node.listen_addresses().await[0]).await.unwrap();
     late.until("team/app", "1", &two.digest).await;
@@ -144,7 +144,7 @@ async fn what_is_not_shared_is_neither_published_nor_given_away() {
         }
     };
     assert_eq!(publisher.publisher.state().sequence, None);
-    assert!(follower.node.head(&publisher.publisher.name()).is_none());
+    assert!(follower.node.followed_record(&publisher.publisher.name()).is_none());
     let error = follower.resolver.content().look(&root.into()).await.unwrap_err();
     assert!(matches!(error, content::Error::Node(_)), "{error}");
     publisher.end().await;

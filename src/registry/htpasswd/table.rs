@@ -25,7 +25,7 @@ pub enum Error {
         why: std::io::Error,
     },
     /// A line of another form.
-    #[error("{path}, line {line}: a user is written as <name>:<bcrypt hash>")]
+    #[error("{path}, line {line}: expected <name>:<bcrypt hash>")]
     Line {
         /// The file.
         path: String,

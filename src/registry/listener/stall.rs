@@ -33,7 +33,7 @@ impl<S> Stall<S> {
         let limit = self.limit;
         let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(limit)));
         ready!(deadline.as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "the client reads nothing")))
+        Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "the client stopped reading")))
     }
 }
 

@@ -38,10 +38,10 @@ fn bad_sources(dir: &Path) -> Vec<(String, &'static str)> {
         ("flipped.tar.gz", &flipped, "gzip"),
         ("tail.tar.gz", &[&packed[..], b"tail"].concat(), "trailing garbage"),
         ("cut.tar.zst", &zstd[..zstd.len() - 1000], "truncated"),
-        ("cut.tar", &tar[..tar.len() - 1000], "cut short"),
+        ("cut.tar", &tar[..tar.len() - 1000], "truncated"),
         ("empty.tar", b"", "empty"),
-        ("note.txt", b"no tar at all", "is no layer"),
-        ("text.gz", &gzip(&[b'x'; 4096]), "no tar"),
+        ("note.txt", b"no tar at all", "is not a layer"),
+        ("text.gz", &gzip(&[b'x'; 4096]), "not a tar"),
     ] {
         let path = dir.join(name);
         fs::write(&path, bytes).unwrap();
@@ -60,7 +60,7 @@ async fn what_is_no_layer_is_refused_and_leaves_nothing_behind() {
     let _socket = UnixListener::bind(with_socket.join("zzz.sock")).unwrap();
     sources.push((with_socket.to_str().unwrap().into(), "zzz.sock is a socket"));
     sources.push(("ipfs://nonsense/foo.tar".into(), "CID"));
-    sources.push(("/".into(), "cannot name a layer"));
+    sources.push(("/".into(), "invalid layer path"));
 
     let home = tempfile::tempdir().unwrap();
     let node = Serve::start_in(home.path(), &[]);
@@ -106,10 +106,10 @@ async fn references_and_addresses_that_are_none_are_refused_with_an_example() {
     let node = Serve::start(&[]);
     let cid = "bafybeiat5rs4tk3kvllj4uu5zr652qnp7kxc4ttewhc5md23gxflqqp7lu";
     for (arguments, told) in [
-        (["layer", "inspect", "nonsense"], "is no layer"),
-        (["layer", "rm", "127.0.0.1:5050/layer/nonsense:foo"], "is no layer"),
-        (["layer", "rm", cid], "is kept here"),
-        (["swarm", "connect", "127.0.0.1:4001"], "is no multiaddr"),
+        (["layer", "inspect", "nonsense"], "invalid layer reference"),
+        (["layer", "rm", "127.0.0.1:5050/layer/nonsense:foo"], "invalid layer reference"),
+        (["layer", "rm", cid], "not found among the added layers"),
+        (["swarm", "connect", "127.0.0.1:4001"], "invalid multiaddr"),
         (["swarm", "connect", "/ip4/127.0.0.1/tcp/1"], "/p2p/"),
         (
             [

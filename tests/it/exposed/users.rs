@@ -64,7 +64,7 @@ async fn on_sighup_the_file_of_users_is_read_again_and_the_registry_goes_on() {
     users(&path, &[("you", "secret")]);
     node.signal("HUP");
     // Read without any login that would look at the file.
-    crate::harness::until("the users are read again", || node.log().contains("users were read again")).await;
+    crate::harness::until("the users are read again", || node.log().contains("reloaded the users")).await;
     assert!(!pushes(&node, &basic("me", "secret")).await && pushes(&node, &basic("you", "secret")).await);
     assert_eq!(get(&node.url("/v2/_catalog")).await.status, 200);
 }

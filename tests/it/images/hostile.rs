@@ -53,10 +53,10 @@ async fn hostile_archives_are_refused_and_leave_nothing() {
         (whole[..whole.len() / 2].to_vec(), "truncated"),
         (without(&hex(&layer)), "has no blobs/sha256/"),
         (without("oci-layout"), "has no oci-layout"),
-        (lie, "is not what its name says"),
-        (outside, "leads out of it"),
-        (link, "leads out of it"),
-        (vec![b'x'; 4096], "neither a docker archive nor"),
+        (lie, "does not match its name"),
+        (outside, "leads out of the archive"),
+        (link, "leads out of the archive"),
+        (vec![b'x'; 4096], "not a docker archive or"),
     ] {
         let path = write(dir.path(), "hostile.tar", &bytes);
         finish(ocipfs(&data_dir).args(["image", "import", &path])).failed(1, &[text]);
@@ -75,13 +75,13 @@ async fn references_that_mean_nothing_are_refused_by_every_command() {
     let out = node.data_dir().join("out");
     let [cid, out] = [name(&reference).split('/').nth(1).expect("a CID"), out.to_str().expect("UTF-8")];
     for (reference, told, rm) in [
-        ("../../etc/passwd", "", "was imported here"),
-        ("", "", "was imported here"),
-        ("ipfs/nonsense/foo:1.0", "is no CID", "was imported here"),
+        ("../../etc/passwd", "", "not found among the imported images"),
+        ("", "", "not found among the imported images"),
+        ("ipfs/nonsense/foo:1.0", "invalid CID", "not found among the imported images"),
         (&format!("ipfs/{cid}/Foo:1.0"), "\"Foo\"", ""),
-        (&format!("ipfs/{cid}/foo:2.0"), "1.0 would be", ""),
-        (&format!("ipfs/{cid}/foo@sha256:abc"), "is no reference", "is no reference"),
-        (&format!("{}@sha256:{}", layer, hex(b"other")), "", "was imported here"),
+        (&format!("ipfs/{cid}/foo:2.0"), "expected 1.0", ""),
+        (&format!("ipfs/{cid}/foo@sha256:abc"), "invalid reference", "invalid reference"),
+        (&format!("{}@sha256:{}", layer, hex(b"other")), "", "not found among the imported images"),
     ] {
         node.command(&["image", "inspect", reference]).failed(1, &[told]);
         node.command(&["image", "tag", reference, "other:1"]).failed(1, &[]);
@@ -91,7 +91,7 @@ async fn references_that_mean_nothing_are_refused_by_every_command() {
             node.command(&["image", "rm", reference]).failed(1, &[rm]);
         }
     }
-    node.command(&["image", "rm", &layer]).failed(1, &["was imported here"]);
+    node.command(&["image", "rm", &layer]).failed(1, &["not found among the imported images"]);
     node.command(&["image", "tag", &reference, "Other:1"]).failed(1, &["upper-case"]);
     assert_eq!((node.stored("blobs"), node.stored("blocks")), before);
     assert_eq!(document(&node.command(&["--json", "image", "ls"])).as_array().map(Vec::len), Some(1));
@@ -109,7 +109,7 @@ async fn an_image_whose_bytes_are_others_is_not_exported() {
     for name in ["layout", "image.tar", "image.oci.tar"] {
         let dest = reader.data_dir().join(name);
         let said = reader.command(&["image", "export", &lie, dest.to_str().expect("UTF-8")]);
-        said.failed(1, &["does not hold what was promised"]);
+        said.failed(1, &["does not match"]);
         assert!(!dest.exists(), "{name}");
     }
     assert_eq!(reader.stored("blobs"), 0);

@@ -97,7 +97,7 @@ async fn an_image_is_pulled_by_its_descriptor_and_again_when_its_source_is_gone(
             }
             assert_eq!(pair.tags(name).await, ["latest"]);
             let refused = pair.get(format!("{name}/manifests/1.0")).await;
-            refused.refused(404, "MANIFEST_UNKNOWN", &["has no 1.0: latest or sha256:"]);
+            refused.refused(404, "MANIFEST_UNKNOWN", &["expected latest or sha256:"]);
         }
         if round == 0 {
             pair.end_source();
@@ -113,7 +113,7 @@ async fn a_blob_is_found_without_its_manifest_being_asked_for() {
         }
     }
     let unknown = Digest::sha256_of(b"unknown");
-    pair.get(format!("{name}/blobs/{unknown}")).await.refused(404, "BLOB_UNKNOWN", &["has no blob"]);
+    pair.get(format!("{name}/blobs/{unknown}")).await.refused(404, "BLOB_UNKNOWN", &["blob sha"]);
     pair.get(format!("{name}/manifests/{unknown}")).await.refused(404, "MANIFEST_UNKNOWN", &["latest or"]);
     // A layer is no manifest.
     let layer = Digest::sha256_of(&images[1].layer);
@@ -146,14 +146,9 @@ async fn a_descriptor_that_lies_is_refused() {
             put_image(offline, "image", &[(media_type::OCI_LAYER_TAR, noise(100))], &[], UnixfsV1).await;
         let mut names = Vec::new();
         for (key, value, code, told) in [
-            ("digest", json!(Digest::sha256_of(b"other").to_string()), "PEER_DATA_INVALID", "its digest is"),
+            ("digest", json!(Digest::sha256_of(b"other").to_string()), "PEER_DATA_INVALID", "digest is"),
             ("size", json!(7), "PEER_DATA_INVALID", "bytes, not 7"),
-            (
-                "mediaType",
-                json!(media_type::DOCKER_MANIFEST),
-                "MANIFEST_INVALID",
-                "the descriptor that leads to it says",
-            ),
+            ("mediaType", json!(media_type::DOCKER_MANIFEST), "MANIFEST_INVALID", "its descriptor declares"),
         ] {
             let wrong = with(top.clone(), key, value);
             names.push((put_descriptor(offline, &wrong, UnixfsV1).await, code, told));
@@ -172,14 +167,17 @@ async fn a_file_that_is_no_descriptor_is_told_what_it_is() {
         let layer = offline.put(&bytes, UnixfsV1).await;
         let mut cases = Vec::new();
         for (document, told) in [
-            (bytes.clone(), "not its JSON".to_string()),
-            (Vec::new(), "not its JSON".into()),
+            (bytes.clone(), "invalid JSON".to_string()),
+            (Vec::new(), "invalid JSON".into()),
             (
                 layer_manifest(&bytes, layer).to_string().into(),
                 "it is a layer manifest, which is pulled as layer/bafk".into(),
             ),
             (Image::of("image", 100).manifest, "digest".into()),
-            (descriptor(media_type::OCI_MANIFEST, b"x").to_string().into(), "no url ipfs://<cid>".into()),
+            (
+                descriptor(media_type::OCI_MANIFEST, b"x").to_string().into(),
+                "no url of the form ipfs://<cid>".into(),
+            ),
             (noise(5 << 20), "a descriptor at most 65536".into()),
         ] {
             cases.push((offline.put(document, UnixfsV1).await, told));
@@ -195,10 +193,10 @@ async fn a_file_that_is_no_descriptor_is_told_what_it_is() {
             pair.get(format!("ipfs/{name}/{rest}")).await.refused(
                 404,
                 "NAME_UNKNOWN",
-                &["no JSON descriptor", told],
+                &["is not an image descriptor", told],
             );
         }
     }
     let below = pair.get(format!("ipfs/{folder}/a/file/manifests/latest")).await;
-    below.refused(404, "NAME_UNKNOWN", &["no JSON descriptor"]);
+    below.refused(404, "NAME_UNKNOWN", &["is not an image descriptor"]);
 }

@@ -31,11 +31,11 @@ async fn names_that_lead_nowhere_are_told_what_would_be() {
         (format!("ipfs/{V0}/library/busybox"), 400, "NAME_INVALID", V1),
         (format!("ipfs/{}", V1.to_uppercase()), 400, "NAME_INVALID", V1),
         (format!("ipfs/{V1}/Busybox"), 400, "NAME_INVALID", "\"Busybox\""),
-        ("ipfs/nonsense".into(), 400, "NAME_INVALID", "\"nonsense\" in ipfs/nonsense is no CID"),
-        ("ipfs".into(), 404, "NAME_UNKNOWN", "ipfs/<cid>[/<dir>...] would be"),
+        ("ipfs/nonsense".into(), 400, "NAME_INVALID", "invalid CID \"nonsense\" in ipfs/nonsense"),
+        ("ipfs".into(), 404, "NAME_UNKNOWN", "expected ipfs/<cid>[/<dir>...]"),
         (format!("1220{}/busybox", "0".repeat(60)), 400, "NAME_INVALID", "68 characters"),
         ("library/busybox".into(), 404, "NAME_UNKNOWN", "layer/<cid>, ipfs/<cid>"),
-        (format!("ipfs/{V1}"), 404, "MANIFEST_UNKNOWN", "nobody has"),
+        (format!("ipfs/{V1}"), 404, "MANIFEST_UNKNOWN", "no provider found for"),
     ] {
         for rest in ["manifests/latest", "tags/list"] {
             pair.get(format!("{name}/{rest}")).await.refused(status, code, &[told]);
@@ -57,8 +57,8 @@ async fn a_directory_that_is_no_layout_is_told_what_it_has() {
     .await;
     for cid in cids {
         for (path, told) in [
-            ("", "without the file oci-layout, so it is no OCI image layout; it has library"),
-            ("/library", "without the file oci-layout, so it is no OCI image layout; it has busybox"),
+            ("", "is not an OCI image layout: the directory has no file oci-layout; it has library"),
+            ("/library", "is not an OCI image layout: the directory has no file oci-layout; it has busybox"),
             ("/library/alpine", "has no entry \"alpine\"; it has busybox"),
             ("/other/busybox", "has no entry \"other\"; it has library"),
             ("/library/busybox/index.json/x", "has no entry \"x\""),
@@ -90,29 +90,34 @@ async fn a_layout_with_a_fault_is_refused_with_the_fault() {
     let lying = index(&[tagged(image.descriptor(), "inner")]);
     let nested = || with(descriptor(media_type::OCI_INDEX, &lying), "digest", json!(image.digest()));
     let cases: Vec<(Files, u16, &str, &str)> = vec![
-        (replaced("oci-layout", b"1.0.0"), 502, "MANIFEST_INVALID", "this is no oci-layout"),
-        (replaced("oci-layout", br#"{"imageLayoutVersion":"2.0.0"}"#), 502, "MANIFEST_INVALID", "1.x is"),
-        (replaced("index.json", b"{}"), 502, "MANIFEST_INVALID", "this is no image index"),
-        (replaced("index.json", &vec![b'['; 1 << 20]), 502, "MANIFEST_INVALID", "this is no image index"),
-        (without("index.json"), 404, "MANIFEST_UNKNOWN", "\"index.json\""),
-        (without(&manifest), 404, "MANIFEST_UNKNOWN", "no entry"),
-        (replaced(&manifest, &vec![b' '; image.manifest.len()]), 502, "PEER_DATA_INVALID", "its digest is"),
-        (of(with(image.descriptor(), "size", 7)), 502, "PEER_DATA_INVALID", "bytes, not 7"),
-        (of(with(image.descriptor(), "mediaType", media_type::OCI_INDEX)), 502, "MANIFEST_INVALID", "says"),
+        (replaced("oci-layout", b"1.0.0"), 502, "MANIFEST_INVALID", "invalid oci-layout"),
         (
-            of(descriptor(media_type::OCI_MANIFEST, b"{}")),
+            replaced("oci-layout", br#"{"imageLayoutVersion":"2.0.0"}"#),
             502,
             "MANIFEST_INVALID",
-            "no manifest and no index",
+            "expected 1.x",
         ),
-        (of(with(image.descriptor(), "size", 5 << 20)), 404, "MANIFEST_UNKNOWN", "more than the 4194304"),
+        (replaced("index.json", b"{}"), 502, "MANIFEST_INVALID", "invalid image index"),
+        (replaced("index.json", &vec![b'['; 1 << 20]), 502, "MANIFEST_INVALID", "invalid image index"),
+        (without("index.json"), 404, "MANIFEST_UNKNOWN", "\"index.json\""),
+        (without(&manifest), 404, "MANIFEST_UNKNOWN", "no entry"),
+        (replaced(&manifest, &vec![b' '; image.manifest.len()]), 502, "PEER_DATA_INVALID", "digest is"),
+        (of(with(image.descriptor(), "size", 7)), 502, "PEER_DATA_INVALID", "bytes, expected 7"),
+        (
+            of(with(image.descriptor(), "mediaType", media_type::OCI_INDEX)),
+            502,
+            "MANIFEST_INVALID",
+            "declares",
+        ),
+        (of(descriptor(media_type::OCI_MANIFEST, b"{}")), 502, "MANIFEST_INVALID", "not a manifest or index"),
+        (of(with(image.descriptor(), "size", 5 << 20)), 404, "MANIFEST_UNKNOWN", "limit 4194304"),
         (
             layout("", &[tagged(descriptor("application/vnd.x", schema1), "latest")], &[], &[schema1]),
             404,
             "MANIFEST_UNKNOWN",
             "Docker schema 1",
         ),
-        (layout("", &[nested()], &[&image], &[]), 502, "PEER_DATA_INVALID", "bytes, not"),
+        (layout("", &[nested()], &[&image], &[]), 502, "PEER_DATA_INVALID", "bytes, expected"),
     ];
     let (pair, cases) = Pair::new(async |offline| {
         let mut stored = Vec::new();

@@ -127,8 +127,8 @@ async fn a_blob_that_the_image_does_not_have_is_unknown() {
     let node = Serve::start(&[]);
     let layer = Layer::add(&node, &noise(1000));
     for (digest, status, code, told) in [
-        (format!("sha256:{}", "0".repeat(64)), 404, "BLOB_UNKNOWN", "has no blob sha256:0000"),
-        (format!("sha512:{}", "0".repeat(128)), 404, "BLOB_UNKNOWN", "has no blob sha512:0000"),
+        (format!("sha256:{}", "0".repeat(64)), 404, "BLOB_UNKNOWN", "blob sha256:0000"),
+        (format!("sha512:{}", "0".repeat(128)), 404, "BLOB_UNKNOWN", "blob sha512:0000"),
         ("latest".into(), 400, "DIGEST_INVALID", "latest"),
         ("sha256:".into(), 400, "DIGEST_INVALID", "64"),
         (format!("{}0", layer.digest), 400, "DIGEST_INVALID", "64"),

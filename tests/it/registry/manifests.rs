@@ -70,8 +70,8 @@ async fn a_reference_that_the_layer_does_not_have_is_told_the_right_one() {
     let (_, digest) = manifest(&node, &layer).await;
     let (zeros, long) = ("0".repeat(64), "0".repeat(128));
     for (reference, status, code, told) in [
-        ("other.tar", 404, "MANIFEST_UNKNOWN", "layer.tar would be"),
-        ("LATEST", 404, "MANIFEST_UNKNOWN", "layer.tar would be"),
+        ("other.tar", 404, "MANIFEST_UNKNOWN", "expected layer.tar"),
+        ("LATEST", 404, "MANIFEST_UNKNOWN", "expected layer.tar"),
         (&format!("sha256:{zeros}"), 404, "MANIFEST_UNKNOWN", digest.as_str()),
         (&format!("sha512:{long}"), 404, "MANIFEST_UNKNOWN", &digest),
         (&"a".repeat(129), 400, "TAG_INVALID", "is no tag"),

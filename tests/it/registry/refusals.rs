@@ -77,11 +77,11 @@ async fn names_that_mean_nothing_here_are_refused_with_what_would() {
     for (name, status, code, told) in [
         (format!("layer/{V0}"), 400, "NAME_INVALID", V1),
         (format!("Layer/{V1}"), 400, "NAME_INVALID", "upper-case"),
-        ("layer/nonsense".into(), 400, "NAME_INVALID", "is no CID"),
+        ("layer/nonsense".into(), 400, "NAME_INVALID", "invalid CID"),
         ("layer/%41".into(), 400, "NAME_INVALID", ""),
         ("layer".into(), 404, "NAME_UNKNOWN", "layer/<cid>"),
         ("library/busybox".into(), 404, "NAME_UNKNOWN", "layer/<cid>"),
-        (format!("layer/{V1}/more"), 404, "NAME_UNKNOWN", "would be"),
+        (format!("layer/{V1}/more"), 404, "NAME_UNKNOWN", "expected layer/"),
         ("a//b".into(), 400, "NAME_INVALID", "empty component"),
         ("a".repeat(256), 400, "NAME_INVALID", "255"),
     ] {

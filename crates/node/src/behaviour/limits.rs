@@ -19,28 +19,28 @@ use libp2p::{
 use crate::{Limits, address};
 
 /// Handshakes that one network has under way.
-const MAX_PENDING_OF_A_NETWORK: usize = 16;
+const MAX_PENDING_PER_NETWORK: usize = 16;
 /// Of the inbound connections of a full node, the newest of each so many are visits: a crowd of newcomers is introduced
 /// soon, and a flood of them leaves the older connections alone.
-const ONE_VISIT_OF: usize = 2;
+const VISIT_DIVISOR: usize = 2;
 
 /// Why a connection is refused.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refused {
+pub(super) enum LimitError {
     #[error("connection limit reached: {0} connections are open and none of them is idle")]
     Full(usize),
     #[error("connection limit reached: {0} connections come from the same network")]
     Network(usize),
 }
 
-impl From<Refused> for ConnectionDenied {
-    fn from(refused: Refused) -> Self {
+impl From<LimitError> for ConnectionDenied {
+    fn from(refused: LimitError) -> Self {
         Self::new(refused)
     }
 }
 
 /// An open connection.
-struct Open {
+struct OpenConnection {
     peer: PeerId,
     /// The address or the /64 it came from, where that is counted.
     network: Option<IpAddr>,
@@ -49,7 +49,7 @@ struct Open {
 }
 
 /// What is to be known of a connection that asks for a place.
-pub(super) struct Newcomer<'a> {
+pub(super) struct NewConnection<'a> {
     pub address: &'a Multiaddr,
     pub inbound: bool,
     /// Whether this node wants it in any case.
@@ -59,7 +59,7 @@ pub(super) struct Newcomer<'a> {
 /// All connections, and those whose handshake is under way.
 pub(super) struct Connections {
     limits: Limits,
-    open: HashMap<ConnectionId, Open>,
+    open: HashMap<ConnectionId, OpenConnection>,
     pending: HashMap<ConnectionId, IpAddr>,
 }
 
@@ -69,10 +69,10 @@ impl Connections {
     }
 
     /// Takes note of a handshake that begins, unless its network has too many under way.
-    pub(super) fn begin(&mut self, id: ConnectionId, address: &Multiaddr) -> Result<(), Refused> {
+    pub(super) fn begin(&mut self, id: ConnectionId, address: &Multiaddr) -> Result<(), LimitError> {
         let Some(network) = self.network(address) else { return Ok(()) };
-        if self.pending.values().filter(|other| **other == network).count() >= MAX_PENDING_OF_A_NETWORK {
-            return Err(Refused::Network(MAX_PENDING_OF_A_NETWORK));
+        if self.pending.values().filter(|other| **other == network).count() >= MAX_PENDING_PER_NETWORK {
+            return Err(LimitError::Network(MAX_PENDING_PER_NETWORK));
         }
         self.pending.insert(id, network);
         Ok(())
@@ -84,7 +84,7 @@ impl Connections {
     }
 
     pub(super) fn opened(&mut self, id: ConnectionId, peer: PeerId, address: &Multiaddr, inbound: bool) {
-        let open = Open { peer, network: self.network(address), inbound, since: Instant::now() };
+        let open = OpenConnection { peer, network: self.network(address), inbound, since: Instant::now() };
         self.open.insert(id, open);
     }
 
@@ -97,24 +97,24 @@ impl Connections {
         self.open.values().find(|open| open.peer == *peer)?.network
     }
 
-    /// Admits a connection, and says which one is to be closed for it. `heard` says when bytes last moved on one.
+    /// Admits a connection, and says which one is to be closed for it. `last_activity` says when bytes last moved on one.
     pub(super) fn admit(
         &mut self,
-        new: &Newcomer,
+        new: &NewConnection,
         is_wanted: impl Fn(&PeerId) -> bool,
-        heard: impl Fn(&ConnectionId) -> Option<Instant>,
-    ) -> Result<Option<(PeerId, ConnectionId)>, Refused> {
+        last_activity: impl Fn(&ConnectionId) -> Option<Instant>,
+    ) -> Result<Option<(PeerId, ConnectionId)>, LimitError> {
         self.check_network(new)?;
-        if self.has_room(new.inbound, new.wanted) {
+        if self.has_slot(new.inbound, new.wanted) {
             return Ok(None);
         }
-        match self.least_needed(new.inbound, is_wanted, heard) {
+        match self.connection_to_close(new.inbound, is_wanted, last_activity) {
             Some((peer, id)) => {
                 self.open.remove(&id);
                 Ok(Some((peer, id)))
             }
             None if new.wanted => Ok(None),
-            None => Err(Refused::Full(self.open.len())),
+            None => Err(LimitError::Full(self.open.len())),
         }
     }
 
@@ -122,30 +122,32 @@ impl Connections {
     pub(super) fn check_dial(
         &self,
         is_wanted: impl Fn(&PeerId) -> bool,
-        heard: impl Fn(&ConnectionId) -> Option<Instant>,
-    ) -> Result<(), Refused> {
-        match self.has_room(false, false) || self.least_needed(false, is_wanted, heard).is_some() {
+        last_activity: impl Fn(&ConnectionId) -> Option<Instant>,
+    ) -> Result<(), LimitError> {
+        match self.has_slot(false, false)
+            || self.connection_to_close(false, is_wanted, last_activity).is_some()
+        {
             true => Ok(()),
-            false => Err(Refused::Full(self.open.len())),
+            false => Err(LimitError::Full(self.open.len())),
         }
     }
 
-    fn check_network(&self, new: &Newcomer) -> Result<(), Refused> {
+    fn check_network(&self, new: &NewConnection) -> Result<(), LimitError> {
         let network = self.network(new.address).filter(|_| new.inbound && !new.wanted);
-        let same = |open: &&Open| open.inbound && open.network == network;
+        let same = |open: &&OpenConnection| open.inbound && open.network == network;
         match network.is_some() && self.open.values().filter(same).count() >= self.limits.of_a_network {
-            true => Err(Refused::Network(self.limits.of_a_network)),
+            true => Err(LimitError::Network(self.limits.of_a_network)),
             false => Ok(()),
         }
     }
 
     /// The connection that gives way: first a further one of a peer that has several, then an idle one of the network with
     /// the most, then the one that was idle for longest, at last a visit.
-    fn least_needed(
+    fn connection_to_close(
         &self,
         inbound: bool,
         is_wanted: impl Fn(&PeerId) -> bool,
-        heard: impl Fn(&ConnectionId) -> Option<Instant>,
+        last_activity: impl Fn(&ConnectionId) -> Option<Instant>,
     ) -> Option<(PeerId, ConnectionId)> {
         // One moment for all: else the one that is looked at last seems idle for longer than it was.
         let now = Instant::now();
@@ -161,11 +163,11 @@ impl Connections {
             .filter(|(_, open)| (open.inbound == inbound || from_outbound) && !is_wanted(&open.peer))
             .collect();
         candidates.sort_by_key(|(_, open)| Reverse(open.since));
-        let visits = (self.limits.inbound / ONE_VISIT_OF).max(1);
+        let visits = (self.limits.inbound / VISIT_DIVISOR).max(1);
         let ranked = candidates.into_iter().enumerate().filter_map(|(place, (id, open))| {
             let further = of_peers[&open.peer] - 1;
-            let quiet = self.quiet(open, heard(id), now);
-            let is_visit = inbound && place < visits && self.is_visit_over(open, heard(id), now);
+            let quiet = self.idle_time(open, last_activity(id), now);
+            let is_visit = inbound && place < visits && self.is_visit_over(open, last_activity(id), now);
             let crowd = open.network.map_or(0, |_| of_networks[&open.network]);
             (further > 0 || quiet.is_some() || is_visit).then_some((
                 (further, quiet.is_some(), crowd, quiet, Reverse(open.since)),
@@ -177,17 +179,22 @@ impl Connections {
     }
 
     /// For how long a connection that may give way was idle.
-    fn quiet(&self, open: &Open, heard: Option<Instant>, now: Instant) -> Option<Duration> {
+    fn idle_time(
+        &self,
+        open: &OpenConnection,
+        last_activity: Option<Instant>,
+        now: Instant,
+    ) -> Option<Duration> {
         let since = |moment: Instant| now.saturating_duration_since(moment);
-        let quiet = since(heard.unwrap_or(open.since));
+        let quiet = since(last_activity.unwrap_or(open.since));
         (quiet >= self.limits.idle && since(open.since) >= self.limits.settled).then_some(quiet)
     }
 
     /// Whether a connection has been open for a visit, and no block was asked for on it.
-    fn is_visit_over(&self, open: &Open, heard: Option<Instant>, now: Instant) -> bool {
+    fn is_visit_over(&self, open: &OpenConnection, last_activity: Option<Instant>, now: Instant) -> bool {
         let since = |moment: Instant| now.saturating_duration_since(moment);
-        let is_idle = |heard| heard <= open.since || since(heard) >= self.limits.idle;
-        heard.is_none_or(is_idle) && since(open.since) >= self.limits.visit
+        let is_idle = |last_activity| last_activity <= open.since || since(last_activity) >= self.limits.idle;
+        last_activity.is_none_or(is_idle) && since(open.since) >= self.limits.visit
     }
 
     fn inbound(&self) -> usize {
@@ -196,14 +203,14 @@ impl Connections {
 
     /// Outbound connections have places that inbound ones never take. Beyond those, peers that are not wanted are dialled
     /// only until half of all places are taken: a swarm whose nodes dial all others has no room for a newcomer.
-    fn has_room(&self, inbound: bool, wanted: bool) -> bool {
+    fn has_slot(&self, inbound: bool, wanted: bool) -> bool {
         let (all, from_others) = (self.open.len(), self.inbound());
-        let Limits { connections, inbound: most_inbound, .. } = self.limits;
+        let Limits { connections, inbound: max_inbound, .. } = self.limits;
         match inbound {
-            true => all < connections && from_others < most_inbound,
+            true => all < connections && from_others < max_inbound,
             false => {
-                let most = if wanted { connections } else { connections / 2 };
-                all < most || all - from_others < connections - most_inbound
+                let max = if wanted { connections } else { connections / 2 };
+                all < max || all - from_others < connections - max_inbound
             }
         }
     }

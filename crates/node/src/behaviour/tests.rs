@@ -26,7 +26,7 @@ async fn dialled(public: bool, peer: PeerId, configured: &[Multiaddr]) -> Vec<St
     for address in
         ["/dns4/example.org/tcp/1", "/ip4/10.0.0.1/tcp/22", "/ip4/127.0.0.1/tcp/22", "/ip4/203.0.113.9/tcp/1"]
     {
-        behaviour.parts.kad.add_address(&peer, address.parse().unwrap());
+        behaviour.behaviours.kad.add_address(&peer, address.parse().unwrap());
     }
     let id = ConnectionId::new_unchecked(1);
     let addresses = behaviour.handle_pending_outbound_connection(id, Some(peer), &[], Endpoint::Dialer);
@@ -37,7 +37,7 @@ async fn dialled(public: bool, peer: PeerId, configured: &[Multiaddr]) -> Vec<St
 }
 
 #[tokio::test]
-async fn dns_and_private_addresses_that_strangers_tell_are_not_dialled_without_consent() {
+async fn dns_and_private_addresses_from_untrusted_peers_are_not_dialled() {
     let peer = PeerId::random();
     let (dns, lan, here, public) = (
         "/dns4/example.org/tcp/1",

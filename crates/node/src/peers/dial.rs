@@ -53,14 +53,16 @@ impl Peers {
 fn reason(error: &DialError) -> String {
     match error {
         DialError::LocalPeerId { .. } => {
-            "that is this node's own peer id: the address is its own, or another node runs with a copy of its identity"
+            "peer id is this node's own: the address is its own, or another node uses a copy of its identity"
                 .into()
         }
-        DialError::WrongPeerId { obtained, .. } => format!("another peer answered there: {obtained}"),
+        DialError::WrongPeerId { obtained, .. } => format!("another peer answered: {obtained}"),
         DialError::NoAddresses => "the address is this node's own".into(),
         DialError::DialPeerConditionFalse(_) => "another dial of this peer is under way".into(),
         DialError::Aborted => "the dial was aborted".into(),
-        DialError::Denied { cause } => cause.source().map_or("refused by this node".into(), ToString::to_string),
+        DialError::Denied { cause } => {
+            cause.source().map_or("refused by this node".into(), ToString::to_string)
+        }
         DialError::Transport(errors) => {
             let mut all: Vec<String> = errors.iter().map(|(_, error)| transport_reason(error)).collect();
             all.dedup();

@@ -39,7 +39,7 @@ impl Keeper {
         let (store, path) = (Store::new(me), data_dir.join(FILE));
         let file = restored(path.clone(), store.clone()).await.inspect_err(|error| {
             let path = path.display();
-            tracing::warn!(%path, %error, "what peers tell the routing system is not kept over a restart");
+            tracing::warn!(%path, %error, "cannot open the routing store; its records are lost at the next restart");
         });
         Self { store, file: file.ok().map(Arc::new), is_failing: false }
     }
@@ -76,7 +76,7 @@ impl Keeper {
     /// Says it once, until it works again.
     fn failed(&mut self, error: &dyn std::fmt::Display) {
         if !std::mem::replace(&mut self.is_failing, true) {
-            tracing::warn!(%error, "the routing store is not written now, will try again");
+            tracing::warn!(%error, "cannot write the routing store; will retry");
         }
     }
 }
@@ -95,7 +95,7 @@ async fn restored(path: PathBuf, store: Store) -> Result<File, redb::Error> {
         // Bytes that make the reader panic are damaged too.
         Err(panicked) => panicked.to_string(),
     };
-    tracing::warn!(path = %path.display(), why, "the routing store is damaged, so it starts empty");
+    tracing::warn!(path = %path.display(), why, "routing store is damaged; starting with an empty one");
     File::replace(&path)
 }
 

@@ -50,7 +50,7 @@ impl Task {
         }
         let (size, root) = (self.shared.file.size(), self.shared.root);
         let (took, settling) = (self.begun.elapsed().as_millis(), all_here.elapsed().as_millis());
-        tracing::debug!(%root, size, took, settling, "a file has arrived: {}", outcome.is_ok());
+        tracing::debug!(%root, size, took, settling, ok = outcome.is_ok(), "download finished");
         self.content.0.arrivals.leave(&self.shared, true);
         let outcome = match outcome {
             Ok(settled) => self.settle_late(settled).await,

@@ -232,10 +232,7 @@ impl Editor<'_> {
     fn links(&self, cid: Cid) -> Result<Vec<Root>, Error> {
         let (unit, sizes) = Unit::decode_with_sizes(&cid, (self.read)(&cid)?)?;
         let Unit::File { children, .. } = unit else {
-            return Err(Error::Corrupt {
-                cid,
-                why: format!("it is {}, where a file is needed", unit.kind()),
-            });
+            return Err(Error::Corrupt { cid, why: format!("expected a file, found {}", unit.kind()) });
         };
         let links = children.into_iter().zip(sizes);
         Ok(links.map(|(child, dag_size)| Root { cid: child.cid, size: child.size, dag_size }).collect())
@@ -246,7 +243,7 @@ impl Editor<'_> {
         let cid = node.root.cid;
         match Unit::decode(&cid, (self.read)(&cid)?)? {
             Unit::File { data, children } if children.is_empty() => Ok(data),
-            _ => Err(Error::Corrupt { cid, why: "it is not a chunk of a file".into() }),
+            _ => Err(Error::Corrupt { cid, why: "not a chunk of a file".into() }),
         }
     }
 

@@ -56,7 +56,7 @@ impl Form {
     fn entry<'b>(&self, text: &'b [u8]) -> Result<(Key, &'b [u8], &'b [u8]), String> {
         let text = text.strip_prefix(self.between.as_bytes()).unwrap_or(text);
         let (key, length) = (self.read)(text)?;
-        let (entry, after) = text.split_at_checked(length).ok_or("an entry ends behind its chunk")?;
+        let (entry, after) = text.split_at_checked(length).ok_or("entry extends past its chunk")?;
         Ok((key, entry, after))
     }
 }

@@ -205,7 +205,7 @@ async fn the_size_that_a_hostile_root_claims_evicts_nothing_from_the_cache() {
 
 async fn a_dag_whose_sizes_lie_is_refused() {
     let bytes = noise(4 << 20);
-    for (lie, why) in [(1, "do not add up"), (2, "where a file's part of"), (3, "where a file's part of")] {
+    for (lie, why) in [(1, "do not add up"), (2, "expected a file part of"), (3, "expected a file part of")] {
         let mut dag = Dag::default();
         let leaves: Vec<_> = bytes.chunks(MIB as usize).map(|data| (dag.leaf(data.to_vec()), MIB)).collect();
         let mut children = leaves.clone();
@@ -263,6 +263,6 @@ async fn a_directory_or_a_link_where_a_part_belongs_is_refused() {
         let leaf = dag.leaf(bytes.clone());
         let other = dag.kind(kind);
         let root = dag.node(&[(leaf, MIB), (other, MIB)]);
-        is_refused(dag.layer(root, 2 * MIB, bytes), "where a part of a file belongs").await;
+        is_refused(dag.layer(root, 2 * MIB, bytes), "expected part of a file").await;
     }
 }

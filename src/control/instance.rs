@@ -1,0 +1,323 @@
+mod export;
+mod image;
+mod layer;
+mod repo;
+mod store;
+
+use std::{path::PathBuf, sync::Arc, time::Instant};
+
+use ocipfs_node::{Multiaddr, Node};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    Failure, Identity, Note, PeerInfo, Reply, Request, Status,
+    input::Input,
+    lock::{self, Lock},
+    network::Network,
+};
+use crate::{
+    content::{self, Content, Settings, Share, Shared, Store},
+    images::repository::{Policy, Repositories, keeper},
+    names::{
+        Resolver,
+        followed::Followed,
+        prefetch::{self, Prefetch},
+        publisher::Publisher,
+    },
+};
+
+/// What an instance is built with.
+pub struct Options {
+    /// The swarm; none works on the node directory alone.
+    pub swarm: Option<ocipfs_node::Options>,
+    /// Whether a node directory of another network joins that of the swarm.
+    pub change_network: bool,
+    /// The node directory.
+    pub data_dir: PathBuf,
+    /// How content waits and what it writes.
+    pub content: Settings,
+    /// What of the repositories is kept for how long.
+    pub policy: Policy,
+    /// The registry's address as references show it.
+    pub registry: String,
+    /// What is shared and followed.
+    pub naming: Naming,
+}
+
+/// What is shared under which name, and what is followed.
+#[derive(Clone, Debug)]
+pub struct Naming {
+    /// What peers are given.
+    pub share: Share,
+    /// Names that are followed before those of `name follow`.
+    pub follow: Vec<ocipfs_node::IpnsName>,
+    /// What of them is fetched before it is asked for.
+    pub prefetch: Prefetch,
+    /// The key under whose name what was pushed is published.
+    pub publish_key: String,
+}
+
+impl Naming {
+    /// Where pushes are not shared, the record that names them is not either.
+    fn in_swarm(&self, swarm: ocipfs_node::Options) -> ocipfs_node::Options {
+        let unshared_key = (self.share == Share::Added).then(|| self.publish_key.clone());
+        ocipfs_node::Options { unshared_key, ..swarm }
+    }
+}
+
+/// A node, its content and the lock on their directory.
+#[derive(Clone)]
+pub struct Instance(Arc<Inner>);
+
+struct Inner {
+    resolver: Resolver,
+    publisher: Publisher,
+    prefetch: Prefetch,
+    policy: Arc<Policy>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    registry: String,
+    network: &'static str,
+    started: Instant,
+    _lock: Lock,
+}
+
+/// Takes notes on the way to a reply.
+pub type Notes = UnboundedSender<Note>;
+
+impl Instance {
+    /// Locks the node directory and opens what is in it.
+    pub async fn open(options: Options) -> Result<Self, Failure> {
+        let lock = lock::lock(&options.data_dir)?;
+        let network = options.swarm.as_ref().map(Network::of);
+        let dir = options.data_dir.clone();
+        let open = move || {
+            let store = Store::open(&dir)?;
+            Ok((store.clone(), Repositories::open(&store)?))
+        };
+        let opened = tokio::task::spawn_blocking(open).await.map_err(Failure::new)?;
+        let (store, repositories) = opened.map_err(store_failure)?;
+        if let Some(network) = &network {
+            let (network, dir, store) = (network.clone(), options.data_dir.clone(), store.clone());
+            let change = options.change_network;
+            let enter = move || network.enter(&dir, change, &store);
+            tokio::task::spawn_blocking(enter).await.map_err(Failure::new)??;
+        }
+        let network = network.map_or("own", |network| network.word());
+        let shared = Shared { store: store.clone(), share: options.naming.share };
+        let online = options.swarm.is_some();
+        let node = match options.swarm {
+            Some(swarm) => Node::start(options.naming.in_swarm(swarm), Arc::new(shared)).await,
+            None => Node::offline(&options.data_dir),
+        };
+        let node = node.map_err(start_failure)?;
+        let Naming { share, follow, prefetch, publish_key } = options.naming;
+        let policy = Arc::new(options.policy);
+        let parts = async {
+            let settings = Settings { share, ..options.content };
+            let content = Content::new(store, node.clone(), settings).map_err(content_failure)?;
+            keeper::make_room(&repositories, &content, policy.clone());
+            let key = node.find_key(&publish_key).await.map_err(key_failure)?;
+            let followed = Followed::open(&node, repositories.database().clone(), follow, prefetch);
+            let followed = followed.await.map_err(Failure::new)?;
+            let publisher = Publisher::new(content.clone(), repositories.clone(), key, share);
+            Ok((Resolver::new(content, repositories, followed), publisher))
+        };
+        let (resolver, publisher) = match parts.await {
+            Ok(parts) => parts,
+            Err(failure) => {
+                node.shutdown().await;
+                return Err(failure);
+            }
+        };
+        let (registry, started, stop) = (options.registry, Instant::now(), CancellationToken::new());
+        let (tasks, _lock) = (TaskTracker::new(), lock);
+        let instance =
+            Inner { resolver, publisher, prefetch, policy, stop, tasks, registry, network, started, _lock };
+        let instance = Self(Arc::new(instance));
+        if online {
+            instance.spawn_tasks();
+        }
+        Ok(instance)
+    }
+
+    fn spawn_tasks(&self) {
+        let Inner { resolver, publisher, prefetch, policy, stop, tasks, .. } = &*self.0;
+        tasks.spawn(publisher.clone().run(stop.clone()));
+        let (repositories, content) = (resolver.repositories().clone(), resolver.content().clone());
+        tasks.spawn(keeper::run(repositories, content, policy.clone(), stop.clone()));
+        tasks.spawn(prefetch::run(resolver.clone(), *prefetch, stop.clone()));
+    }
+
+    /// What is published of what was pushed.
+    pub(super) fn publisher(&self) -> &Publisher {
+        &self.0.publisher
+    }
+
+    /// What names mean.
+    pub fn resolver(&self) -> &Resolver {
+        &self.0.resolver
+    }
+
+    /// The bytes behind it all.
+    pub fn content(&self) -> &Content {
+        self.0.resolver.content()
+    }
+
+    /// Closes the swarm, and ends what goes on in the background.
+    pub async fn close(&self) {
+        self.0.stop.cancel();
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+        self.content().close().await;
+        self.content().node().shutdown().await;
+    }
+
+    /// Answers a command.
+    pub async fn handle(&self, request: Request, notes: Notes) -> Result<Reply, Failure> {
+        self.handle_with(request, None, notes).await
+    }
+
+    /// Answers a command that has an input of its own.
+    pub(super) async fn handle_with(
+        &self,
+        request: Request,
+        input: Option<Input>,
+        notes: Notes,
+    ) -> Result<Reply, Failure> {
+        match request {
+            Request::Layer(request) => self.layer(request, notes).await,
+            Request::Image(request) => self.image(request, input, notes).await,
+            Request::SwarmId => Ok(Reply::Identity(self.identity().await)),
+            Request::SwarmPeers => Ok(Reply::Peers { peers: self.peers() }),
+            Request::SwarmConnect { address } => self.connect(&address).await,
+            Request::Name(request) => self.name(request).await,
+            Request::Repo(request) => Ok(Reply::Repo(self.repo(request).await?)),
+            Request::Store(request) => Ok(Reply::Store(self.store(request, notes).await?)),
+            Request::Status => self.status().await,
+        }
+    }
+
+    async fn identity(&self) -> Identity {
+        let node = self.content().node();
+        let text = |addresses: Vec<Multiaddr>| addresses.iter().map(ToString::to_string).collect();
+        Identity {
+            peer: node.peer_id().to_string(),
+            listen: text(node.listen_addresses().await),
+            announced: text(node.external_addresses().await),
+        }
+    }
+
+    fn peers(&self) -> Vec<PeerInfo> {
+        let info = |peer: ocipfs_node::Peer| PeerInfo {
+            peer: peer.id.to_string(),
+            address: peer.address.to_string(),
+            direction: if peer.dialled { "out" } else { "in" }.into(),
+            agent: peer.agent,
+            seconds: peer.since.elapsed().as_secs(),
+        };
+        self.content().node().peers().into_iter().map(info).collect()
+    }
+
+    async fn connect(&self, address: &str) -> Result<Reply, Failure> {
+        let parsed: Multiaddr = address.parse().map_err(|e| {
+            Failure::new(format!("invalid multiaddr {address:?}: {e}"))
+                .hint("expected for example /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW...")
+        })?;
+        let peer = self.content().node().connect(&parsed).await.map_err(|e| {
+            Failure::new(e).hint(
+                "check that the other node is running, and that both are public or in the same private swarm",
+            )
+        })?;
+        Ok(Reply::Connected { peer: peer.to_string() })
+    }
+
+    async fn status(&self) -> Result<Reply, Failure> {
+        let node = self.content().node();
+        let announcing = node.announcing();
+        let held = self.content().held_counts().await.map_err(content_failure)?;
+        let traffic = node.traffic();
+        let identity = self.identity().await;
+        let (published, followed) = (self.publication().await?, self.followed_names().await?);
+        Ok(Reply::Status(Box::new(Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            registry: self.0.registry.clone(),
+            reachable: !identity.announced.is_empty(),
+            identity,
+            network: self.0.network.into(),
+            peers: node.peers().len(),
+            rejected_handshakes: node.rejected_handshakes(),
+            announced: announcing.announced,
+            announcing: announcing.pending,
+            sent_bytes: traffic.sent_bytes,
+            sent_blocks: traffic.sent_blocks,
+            received_bytes: traffic.received_bytes,
+            received_blocks: traffic.received_blocks,
+            announce_lag_seconds: announcing.lag.as_secs(),
+            layers: held.layers as usize,
+            images: held.images as usize,
+            cached_layers: held.pulled as usize,
+            room: self.room().await?,
+            max_memory: self.content().memory().bytes(),
+            published,
+            followed,
+            seconds: self.0.started.elapsed().as_secs(),
+        })))
+    }
+}
+
+fn start_failure(error: ocipfs_node::Error) -> Failure {
+    use ocipfs_node::Error::*;
+    let hint = match &error {
+        Listen { .. } => "another node may be running there: choose other addresses with --swarm-listen",
+        SwarmKey(_) | HalfPrivate { .. } => "see `ocipfs serve --help` on private swarms",
+        NoPeerId(_) => "end the address with the peer id that `ocipfs swarm id` prints on that node",
+        Identity { .. } => "restore the key from a backup, or move it away to start with a new peer id",
+        _ => return Failure::new(error),
+    };
+    Failure::new(error).hint(hint)
+}
+
+fn key_failure(error: ocipfs_node::Error) -> Failure {
+    Failure::new(error)
+        .hint("`ocipfs name ls` lists the keys; `ocipfs name key import` imports one from another machine")
+}
+
+pub(super) fn store_failure(error: content::StoreError) -> Failure {
+    let hint = match &error {
+        // It says itself what to do.
+        content::StoreError::Earlier(_) | content::StoreError::Newer { .. } => return Failure::new(error),
+        content::StoreError::Full => "free disk space, or choose another directory with --data-dir",
+        _ => "choose another directory with --data-dir, or restore this one from a backup",
+    };
+    Failure::new(error).hint(hint)
+}
+
+fn content_failure(error: content::Error) -> Failure {
+    use ocipfs_node::Error::*;
+    let hint = match &error {
+        content::Error::Node(Offline(_)) => "start `ocipfs serve` with this node directory, and try again",
+        content::Error::Node(NotFound { .. }) => {
+            "connect to a peer that has it with `ocipfs swarm connect`, or start serve with --peer"
+        }
+        content::Error::Node(Unanswered { .. }) => {
+            "try again, or give the peers more time with --find-timeout"
+        }
+        content::Error::Stalled { .. } => "try again: the download resumes where it stopped",
+        content::Error::Quota { .. } => {
+            "remove pushed images (`ocipfs repo rm`, `repo gc --untagged`) or other content (`store unpin`, `layer rm`, `image rm`, then `store gc`), or raise --max-size"
+        }
+        content::Error::Full => {
+            "free disk space: `ocipfs repo rm`, `repo gc --untagged` and `layer rm` remove content"
+        }
+        content::Error::NotAFile { .. } | content::Error::NoEntry { .. } => {
+            "give a file in the directory: <cid>/<file>"
+        }
+        content::Error::TooLarge { .. } => {
+            "give a reference printed by `layer add`; to add a layer by its own CID, use ipfs://<cid>"
+        }
+        _ => return Failure::new(error),
+    };
+    Failure::new(error).hint(hint)
+}

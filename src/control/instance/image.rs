@@ -1,0 +1,248 @@
+//! What an instance answers about images.
+
+use std::{path::PathBuf, str::FromStr};
+
+use ocipfs_node::Cid;
+use ocipfs_oci::{Name, Reference, Tag};
+
+use super::{Instance, Notes, content_failure, export::described};
+use crate::{
+    content::{Named, Profile},
+    control::{Failure, ImageInfo, ImageReply, ImageRequest, InspectedImage, Note, Reply, input::Input},
+    images::{
+        archive::{self, Compress, Source},
+        import::{self, ImportFormat, Imported},
+    },
+    names::{self, NameKind},
+};
+
+/// What an image from a stream is called where nothing says it.
+const UNNAMED: &str = "image";
+
+/// A reference, without its registry.
+pub struct ImageRef {
+    pub name: String,
+    pub reference: Reference,
+}
+
+impl Instance {
+    pub(super) async fn image(
+        &self,
+        request: ImageRequest,
+        input: Option<Input>,
+        notes: Notes,
+    ) -> Result<Reply, Failure> {
+        let reply = match request {
+            ImageRequest::Import { path, name, form, compress, profile, registry } => {
+                let options = import::Options {
+                    form: ImportFormat::from_str(&form).map_err(Failure::new)?,
+                    compress: compress
+                        .map(|text| Compress::from_str(&text))
+                        .transpose()
+                        .map_err(Failure::new)?,
+                    profile: profile
+                        .map_or(Ok(self.content().profile()), |text| Profile::from_str(&text))
+                        .map_err(Failure::new)?,
+                    name: name.map(|text| called(&text)).transpose()?,
+                    otherwise: otherwise(path.as_ref())?,
+                };
+                self.image_import(path, input, options, registry, notes).await?
+            }
+            ImageRequest::Export { reference, dest, format } => {
+                self.image_export(&reference, dest, format, notes).await?
+            }
+            ImageRequest::Ls => ImageReply::Listed { images: self.image_ls().await? },
+            ImageRequest::Inspect { reference } => self.image_inspect(&reference).await?,
+            ImageRequest::Rm { reference } => self.image_rm(&reference).await?,
+            ImageRequest::Tag { reference, name } => self.image_tag(&reference, &name).await?,
+        };
+        Ok(Reply::Image(reply))
+    }
+
+    async fn image_import(
+        &self,
+        path: Option<PathBuf>,
+        input: Option<Input>,
+        options: import::Options,
+        registry: Option<String>,
+        notes: Notes,
+    ) -> Result<ImageReply, Failure> {
+        let total = path.as_ref().and_then(|path| std::fs::metadata(path).ok());
+        let total = total.filter(|meta| meta.is_file()).map(|meta| meta.len());
+        let source = match (path, input) {
+            (Some(path), _) => Source::Path(path),
+            (None, Some(input)) => Source::Stream(Box::new(input)),
+            (None, None) => return Err(Failure::new("no input to import from")),
+        };
+        let progress = {
+            let notes = notes.clone();
+            let mut told = 0;
+            Box::new(move |done| {
+                if done >= told + PROGRESS {
+                    told = done;
+                    let _ = notes.send(Note::Progress { done, total });
+                }
+            })
+        };
+        let imported = import::import(self.content(), source, options, progress).await;
+        let (images, warnings) = imported.map_err(import_failure)?;
+        warnings.into_iter().for_each(|text| drop(notes.send(Note::Warning(text))));
+        let registry = registry.unwrap_or_else(|| self.0.registry.clone());
+        Ok(ImageReply::Imported { images: images.iter().map(|image| info(&registry, image)).collect() })
+    }
+
+    async fn image_tag(&self, reference: &str, name: &str) -> Result<ImageReply, Failure> {
+        let image_ref = self.image_ref(reference)?;
+        let (name, tag) = called(name)?;
+        let (_, held) = self.imported(&image_ref.name).await?;
+        let kind = NameKind::parse(&image_ref.name).map_err(names_failure)?;
+        let found =
+            kind.manifest(self.resolver(), &image_ref.reference).await.map_err(names_failure)?.detached();
+        let top = described(&found)?;
+        let tag = tag.unwrap_or(Tag::latest());
+        let tagged = import::tag(self.content(), &held, top, name, tag).await.map_err(import_failure)?;
+        Ok(ImageReply::Imported { images: vec![info(&self.0.registry, &tagged)] })
+    }
+
+    async fn image_ls(&self) -> Result<Vec<ImageInfo>, Failure> {
+        let held = self.content().held_images().await.map_err(content_failure)?;
+        let mut images: Vec<ImageInfo> = Vec::new();
+        for (cid, named) in held {
+            let info = |named: &Named| ImageInfo {
+                reference: format!("{}/{}", self.0.registry, named.reference),
+                cid: cid.to_string(),
+                digest: named.digest.to_string(),
+                size: named.size,
+            };
+            images.extend(named.iter().map(info));
+        }
+        images.sort_by(|one, other| one.reference.cmp(&other.reference));
+        Ok(images)
+    }
+
+    async fn image_inspect(&self, reference: &str) -> Result<ImageReply, Failure> {
+        let image_ref = self.image_ref(reference)?;
+        let kind = NameKind::parse(&image_ref.name).map_err(names_failure)?;
+        let found =
+            kind.manifest(self.resolver(), &image_ref.reference).await.map_err(names_failure)?.detached();
+        Ok(ImageReply::Inspected(Box::new(InspectedImage {
+            reference: format!("{}/{}", self.0.registry, image_ref.text()),
+            digest: found.digest.to_string(),
+            media_type: found.media_type.to_string(),
+            owned: self.imported(&image_ref.name).await.is_ok(),
+            manifest: serde_json::from_slice(&found.bytes).map_err(Failure::new)?,
+        })))
+    }
+
+    async fn image_rm(&self, reference: &str) -> Result<ImageReply, Failure> {
+        let image_ref = self.image_ref(reference)?;
+        let (cid, holding) = self.imported(&image_ref.name).await?;
+        self.content().release(&cid).await.map_err(content_failure)?;
+        let references = holding.images.into_iter().map(|named| named.reference).collect();
+        Ok(ImageReply::Removed { cid: cid.to_string(), references })
+    }
+
+    /// What was imported under a name, a root's CID, or below it.
+    async fn imported(&self, name: &str) -> Result<(Cid, crate::content::Holding), Failure> {
+        let images = self.content().held_images().await.map_err(content_failure)?;
+        let found = images.into_iter().find(|(cid, images)| {
+            let cid = cid.to_string();
+            let is_name = |named: &Named| named.reference.split(':').next() == Some(name);
+            name.split('/').any(|component| component == cid) || images.iter().any(is_name)
+        });
+        let held = match found {
+            Some((cid, _)) => {
+                self.content().held(&cid).await.map_err(content_failure)?.map(|held| (cid, held))
+            }
+            None => None,
+        };
+        held.ok_or_else(|| {
+            Failure::new(format!("image {name} not found among the imported images"))
+                .hint("`ocipfs image ls` lists the imported images")
+        })
+    }
+
+    /// Takes `[registry/]name[:tag][@digest]`.
+    pub(super) fn image_ref(&self, text: &str) -> Result<ImageRef, Failure> {
+        let registry = format!("{}/", self.0.registry);
+        let text = text.strip_prefix(&registry).unwrap_or_else(|| archive::without_registry(text));
+        let refused = |e: &dyn std::fmt::Display| {
+            Failure::new(format!("invalid reference {text:?}: {e}"))
+                .hint("give a reference printed by `ocipfs image import`")
+        };
+        let (rest, digest) = text.split_once('@').map_or((text, None), |(rest, digest)| (rest, Some(digest)));
+        let (name, tag) = rest.split_once(':').map_or((rest, "latest"), |(name, tag)| (name, tag));
+        let reference =
+            digest.unwrap_or(tag).parse().map_err(|e: ocipfs_oci::reference::Error| refused(&e))?;
+        Ok(ImageRef { name: name.into(), reference })
+    }
+}
+
+/// Bytes between two notes of progress.
+const PROGRESS: u64 = 1 << 20;
+
+impl ImageRef {
+    /// As a client would pull it, without the registry.
+    pub fn text(&self) -> String {
+        match &self.reference {
+            Reference::Tag(tag) => format!("{}:{tag}", self.name),
+            Reference::Digest(digest) => format!("{}@{digest}", self.name),
+        }
+    }
+}
+
+fn info(registry: &str, image: &Imported) -> ImageInfo {
+    ImageInfo {
+        reference: format!("{registry}/{}", image.reference),
+        cid: image.cid.to_string(),
+        digest: image.top.digest.to_string(),
+        size: image.size,
+    }
+}
+
+fn called(text: &str) -> Result<(Name, Option<Tag>), Failure> {
+    archive::split(text)
+        .map_err(|e| Failure::new(e).hint("names are lower case: `foo`, `foo:1.0`, `org/foo`"))
+}
+
+/// The file's own name, where it can be one.
+fn otherwise(path: Option<&PathBuf>) -> Result<Name, Failure> {
+    let file = path.and_then(|path| path.file_name()).map(|name| name.to_string_lossy());
+    let name = file.and_then(|name| import::name_of_file(&name));
+    name.map_or_else(|| UNNAMED.parse().map_err(Failure::new), Ok)
+}
+
+pub(super) fn names_failure(error: names::Error) -> Failure {
+    match error {
+        names::Error::Content(error) => content_failure(error),
+        other => Failure::new(other),
+    }
+}
+
+fn import_failure(error: import::Error) -> Failure {
+    use archive::Error::*;
+    let hint = match &error {
+        import::Error::Content(_) | import::Error::Archive(Store(_)) => {
+            return match error {
+                import::Error::Content(error) => content_failure(error),
+                import::Error::Archive(Store(error)) => content_failure(error.into()),
+                other => Failure::new(other),
+            };
+        }
+        import::Error::Archive(error) => match error {
+            Read { .. } => "give a file, a folder, or - for standard input",
+            Unknown(_) => {
+                "`docker save`, `podman save` and `skopeo copy oci-archive:` write archives; \
+                 a layer's tar is added with `ocipfs layer add`"
+            }
+            Truncated(_) => "create or copy the archive again: it is truncated",
+            Missing { .. } | Lie { .. } => "save the image again: the archive is damaged, or was edited",
+            Name { .. } => "choose another name with --name",
+            _ => return Failure::new(error),
+        },
+        import::Error::Names(_) => "give --name without a tag, or save the images one by one",
+        import::Error::ImportFormat { .. } => "use --as layout, which accepts every image",
+        import::Error::BrokenOff => return Failure::new(error),
+    };
+    Failure::new(error).hint(hint)
+}

@@ -1,0 +1,206 @@
+//! What an instance answers about layers.
+
+use std::{path::Path, str::FromStr, sync::Arc};
+
+use ocipfs_node::Cid;
+use ocipfs_oci::Platform;
+
+use super::{Instance, Notes, content_failure};
+use crate::{
+    content::{self, CidPath, Profile},
+    control::{Added, AddedLayer, Failure, Inspected, LayerRequest, Note, Reply, Source},
+    images::layer::{self, Image, Index, Layer, LayerDocument, LayerManifest, add, join},
+};
+
+const OLD_DOCKER: &str =
+    "the layer is compressed with zstd, which Docker before 23 cannot unpack; use gzip for such clients";
+const AS_PRINTED: &str =
+    "give a reference printed by `layer add`; to add a layer by its own CID, use ipfs://<cid>";
+
+impl Instance {
+    pub(super) async fn layer(&self, request: LayerRequest, notes: Notes) -> Result<Reply, Failure> {
+        match request {
+            LayerRequest::Add { sources, platform, epoch, profile } => {
+                let platform = platform.map(|text| Platform::from_str(&text)).transpose();
+                let options = add::Options {
+                    platform: platform.map_err(Failure::new)?,
+                    epoch,
+                    profile: self.profile(profile)?,
+                };
+                self.layer_add(sources, options, notes).await
+            }
+            LayerRequest::Index { references, profile } => {
+                self.layer_index(&references, self.profile(profile)?, notes).await
+            }
+            LayerRequest::Inspect { reference } => self.layer_inspect(&reference).await,
+            LayerRequest::Rm { reference } => self.layer_rm(&reference).await,
+        }
+    }
+
+    /// The profile that was asked for, else the node's.
+    fn profile(&self, text: Option<String>) -> Result<Profile, Failure> {
+        let profile = text.map_or(Ok(self.content().profile()), |text| Profile::from_str(&text));
+        profile.map_err(Failure::new)
+    }
+
+    fn reference(&self, cid: &Cid, document: &LayerDocument) -> String {
+        // Of several files none stands for all.
+        let tag = match document.file_tags().as_slice() {
+            [tag] => format!(":{tag}"),
+            _ => String::new(),
+        };
+        format!("{}/layer/{cid}{tag}", self.0.registry)
+    }
+
+    fn added(&self, cid: &Cid, document: &LayerDocument) -> Reply {
+        let of = |manifest: &LayerManifest| {
+            let platform = manifest.platform.as_ref().map(ToString::to_string);
+            let layers = manifest.layers.iter().map(move |layer| added_layer(layer, platform.clone()));
+            layers.collect::<Vec<_>>()
+        };
+        Reply::Added(Added {
+            reference: self.reference(cid, document),
+            cid: cid.to_string(),
+            layers: document.manifests().iter().flat_map(of).collect(),
+        })
+    }
+
+    async fn layer_add(
+        &self,
+        sources: Vec<Source>,
+        options: add::Options,
+        notes: Notes,
+    ) -> Result<Reply, Failure> {
+        let total = sources.iter().map(size_of).sum::<Option<u64>>();
+        let sources = sources.into_iter().map(|source| match source {
+            Source::Path(path) => Ok(add::Source::Path(path)),
+            Source::Ipfs(text) => parse_path(&text).map(add::Source::Ipfs),
+        });
+        let sources = sources.collect::<Result<Vec<_>, Failure>>()?;
+        let progress = {
+            let notes = notes.clone();
+            Arc::new(move |done| drop(notes.send(Note::Progress { done, total })))
+        };
+        let added = add::add(self.content(), sources, options, progress).await.map_err(add_failure)?;
+        if added.has_zstd {
+            let _ = notes.send(Note::Warning(OLD_DOCKER.into()));
+        }
+        Ok(self.added(&added.cid, &LayerDocument::Manifest(added.manifest)))
+    }
+
+    async fn layer_index(
+        &self,
+        references: &[String],
+        profile: Profile,
+        notes: Notes,
+    ) -> Result<Reply, Failure> {
+        let parts = references.iter().map(|text| parse_reference(text)).collect::<Result<Vec<_>, _>>()?;
+        let joined = join::join(self.content(), &parts, profile).await.map_err(join_failure)?;
+        if joined.missing > 0 {
+            let text = format!(
+                "{} of the layers are not stored here, and are fetched from their peers when they are pulled",
+                joined.missing
+            );
+            let _ = notes.send(Note::Warning(text));
+        }
+        Ok(self.added(&joined.cid, &joined.document))
+    }
+
+    async fn layer_inspect(&self, reference: &str) -> Result<Reply, Failure> {
+        let cid = parse_reference(reference)?;
+        let bytes = self.content().read(&cid.into(), layer::MAX_BYTES).await.map_err(content_failure)?;
+        let document = LayerDocument::parse(&bytes)
+            .map_err(|e| Failure::new(format!("{cid} is {e}")).hint(AS_PRINTED))?;
+        let image_digest = match &document {
+            LayerDocument::Manifest(manifest) => Image::of(manifest).manifest_digest,
+            LayerDocument::Index(manifests) => Index::of(manifests).digest,
+        };
+        let mut local = true;
+        for layer in document.layers() {
+            local &= self.content().has(&layer.digest).await.map_err(content_failure)?;
+        }
+        let held = self.content().held(&cid).await.map_err(content_failure)?;
+        Ok(Reply::Inspected(Box::new(Inspected {
+            reference: self.reference(&cid, &document),
+            cid: cid.to_string(),
+            image_digest: image_digest.to_string(),
+            local,
+            owned: held.is_some_and(|held| held.owned),
+            manifest: serde_json::from_slice(&bytes).map_err(Failure::new)?,
+        })))
+    }
+
+    async fn layer_rm(&self, reference: &str) -> Result<Reply, Failure> {
+        let cid = parse_reference(reference)?;
+        match self.content().release(&cid).await.map_err(content_failure)? {
+            true => Ok(Reply::Removed { cid: cid.to_string() }),
+            false => Err(Failure::new(format!("layer {cid} not found among the added layers"))
+                .hint("`ocipfs layer inspect` shows a reference's layers, and whether they are stored")),
+        }
+    }
+}
+
+fn added_layer(layer: &Layer, platform: Option<String>) -> AddedLayer {
+    AddedLayer {
+        platform,
+        layer: layer.at.to_string(),
+        digest: layer.digest.to_string(),
+        diff_id: layer.diff_id.to_string(),
+        size: layer.size,
+        media_type: layer.media_type.to_string(),
+    }
+}
+
+/// The bytes of a file; those of a folder and of what is on IPFS are not known before.
+fn size_of(source: &Source) -> Option<u64> {
+    let of_file = |path: &Path| path.metadata().ok().filter(|meta| meta.is_file()).map(|meta| meta.len());
+    match source {
+        Source::Path(path) => of_file(path),
+        Source::Ipfs(_) => None,
+    }
+}
+
+fn parse_path(text: &str) -> Result<CidPath, Failure> {
+    text.parse().map_err(|e: content::PathError| {
+        Failure::new(e).hint("give a layer on IPFS as ipfs://<cid> or ipfs://<cid>/<file>")
+    })
+}
+
+/// Takes `[registry/]layer/<cid>[:tag][@digest]`, or the CID alone.
+fn parse_reference(text: &str) -> Result<Cid, Failure> {
+    let name = text.split_once("layer/").map_or(text, |(_, name)| name);
+    let cid = name.split([':', '@']).next().unwrap_or_default();
+    let cid = Cid::from_str(cid).map_err(|e| {
+        Failure::new(format!("invalid layer reference {text:?}: {e}"))
+            .hint("give a reference printed by `layer add`, or its CID")
+    })?;
+    Ok(Cid::new_v1(cid.codec(), *cid.hash()))
+}
+
+fn add_failure(error: add::Error) -> Failure {
+    match error {
+        add::Error::Content(error) => content_failure(error),
+        add::Error::Read { .. } => {
+            Failure::new(error).hint("give a tar, a tar.gz, a tar.zst, a folder or ipfs://<cid>/<file>")
+        }
+        add::Error::NoLayer { .. } => Failure::new(error)
+            .hint("a layer is a tar, plain or compressed with gzip or zstd; a folder is packed"),
+        add::Error::Name(_) => {
+            Failure::new(error).hint("move or link it to a path whose last component is its name")
+        }
+        add::Error::Pack(_) => {
+            Failure::new(error).hint("every file in the folder must be readable, and none may be a socket")
+        }
+        add::Error::BrokenOff => Failure::new(error),
+    }
+}
+
+fn join_failure(error: join::Error) -> Failure {
+    match error {
+        join::Error::Add(error) => add_failure(error),
+        join::Error::Part { .. } => Failure::new(error).hint(AS_PRINTED),
+        join::Error::Index(_) => Failure::new(error).hint(
+            "add the layers of each platform with `ocipfs layer add --platform OS/ARCH`, and name each once",
+        ),
+    }
+}

@@ -1,0 +1,188 @@
+//! What an instance answers about its blobs: how much there is, what is pinned, what can go, and whether it is sound.
+
+use std::collections::BTreeSet;
+
+use ocipfs_node::Cid;
+
+use super::{
+    Instance, Notes, content_failure,
+    image::{ImageRef, names_failure},
+};
+use crate::{
+    content::{self, Content},
+    control::{
+        Collected, DamageInfo, Dropped, Failure, Note, Pin, Room, StoreReply, StoreRequest, Stored, Verified,
+    },
+    names::{BlobSource, NameKind},
+};
+
+impl Instance {
+    pub(super) async fn store(&self, request: StoreRequest, notes: Notes) -> Result<StoreReply, Failure> {
+        Ok(match request {
+            StoreRequest::Stat => StoreReply::Stored(Box::new(self.store_stat().await?)),
+            StoreRequest::Pin { what } => StoreReply::Pinned(self.store_pin(&what, notes).await?),
+            StoreRequest::Unpin { what } => StoreReply::Unpinned(self.store_unpin(&what).await?),
+            StoreRequest::Pins => {
+                let pins = self.content().pins().await.map_err(content_failure)?;
+                StoreReply::Pins { pins: pins.iter().map(pin).collect() }
+            }
+            StoreRequest::Collect { dry, uploads: false } => {
+                StoreReply::Collected(self.store_collect(dry).await?)
+            }
+            StoreRequest::Collect { dry, uploads: true } => {
+                StoreReply::Dropped(self.drop_uploads(dry).await?)
+            }
+            StoreRequest::Verify { repair } => StoreReply::Verified(self.store_verify(repair, notes).await?),
+        })
+    }
+
+    async fn store_stat(&self) -> Result<Stored, Failure> {
+        let stat = self.content().store_stat().await.map_err(content_failure)?;
+        let content::StoreStat { blobs, bytes, layouts, blocks, arriving, arriving_bytes, damaged } = stat;
+        let room = self.room().await?;
+        Ok(Stored { blobs, bytes, layouts, blocks, arriving, arriving_bytes, damaged, room })
+    }
+
+    pub(super) async fn room(&self) -> Result<Room, Failure> {
+        let usage = self.content().usage().await.map_err(content_failure)?;
+        let content::Usage { used, kept, pinned, followed, cached, pins } = usage;
+        let uploads = self.content().uploads().usage().await.map_err(|e| content_failure(e.into()))?;
+        let (cache_size, max_size) = self.content().limits();
+        Ok(Room {
+            uploads: uploads.under_way,
+            upload_bytes: uploads.under_way_bytes,
+            abandoned_uploads: uploads.abandoned,
+            abandoned_upload_bytes: uploads.abandoned_bytes,
+            oldest_upload_seconds: uploads.oldest_seconds,
+            used_bytes: used,
+            owned_bytes: kept,
+            pinned_bytes: pinned,
+            followed_bytes: followed,
+            cached_bytes: cached,
+            pins,
+            cache_size,
+            max_size,
+        })
+    }
+
+    async fn store_pin(&self, what: &str, notes: Notes) -> Result<Pin, Failure> {
+        // What is found here on the way must not go before it is held.
+        let _storing = self.content().storing().await;
+        let (cid, roots) = match cid_of(what) {
+            Some(cid) => {
+                let progress = &mut |done| drop(notes.send(Note::Progress { done, total: None }));
+                self.content().fetch_all(cid, progress).await.map_err(content_failure)?;
+                (cid, vec![cid])
+            }
+            None => self.fetch_image(&self.image_ref(what)?, &notes).await?,
+        };
+        self.content().pin(cid, roots).await.map_err(content_failure)?;
+        Ok(pin(&cid))
+    }
+
+    /// Fetches an image whole: the CID in its name, or that its name leads to, and the roots it consists of.
+    async fn fetch_image(&self, image_ref: &ImageRef, notes: &Notes) -> Result<(Cid, Vec<Cid>), Failure> {
+        let kind = NameKind::parse(&image_ref.name).map_err(names_failure)?;
+        let image = self.image_below(&kind, &image_ref.reference, notes).await?;
+        let (mut roots, mut done) = (BTreeSet::new(), 0);
+        let (total, mut root) = (Some(image.blobs.values().sum()), root_of(&kind));
+        for digest in image.documents.keys().chain(image.blobs.keys()) {
+            let found = kind.blob(self.resolver(), digest).await;
+            // Some documents are made here, and are no blobs.
+            let Ok(BlobSource::Blob(blob)) = found else {
+                if image.blobs.contains_key(digest) {
+                    found.map_err(names_failure)?;
+                }
+                continue;
+            };
+            let content = self.content();
+            let mut reader = content.fetch(&blob).await.map_err(content_failure)?;
+            let progress = &mut |here| drop(notes.send(Note::Progress { done: done + here, total }));
+            reader.settle(progress).await.map_err(content_failure)?;
+            done += blob.size;
+            is_kept(content, digest).await?;
+            let file = content.stat(&blob.at).await.map_err(content_failure)?;
+            root.get_or_insert(*blob.at.root());
+            roots.extend(blob.holder.into_iter().chain([*blob.at.root(), file.cid]));
+        }
+        let root = root.ok_or_else(|| Failure::new(format!("{} has no blobs to pin", image_ref.text())))?;
+        roots.insert(root);
+        Ok((root, roots.into_iter().collect()))
+    }
+
+    async fn store_unpin(&self, what: &str) -> Result<Pin, Failure> {
+        let cid = match cid_of(what) {
+            Some(cid) => Some(cid),
+            None => root_of(&NameKind::parse(&self.image_ref(what)?.name).map_err(names_failure)?),
+        };
+        let listed = "`ocipfs store ls` lists the pins by CID";
+        let cid = cid.ok_or_else(|| {
+            Failure::new(format!("{what} is mutable: unpin it by the CID that `store ls` shows")).hint(listed)
+        })?;
+        match self.content().unpin(&cid).await.map_err(content_failure)? {
+            true => Ok(pin(&cid)),
+            false => Err(Failure::new(format!("{cid} is not pinned")).hint(listed)),
+        }
+    }
+
+    async fn store_collect(&self, dry: bool) -> Result<Collected, Failure> {
+        let swept = self.sweep_due(dry).await?;
+        let collected = self.content().collect(dry).await.map_err(content_failure)?;
+        let content::Collected { mut blobs, partial, blocks, mut bytes } = collected;
+        // What was not removed from its repository is not counted as unheld yet.
+        for removed in swept.iter().filter(|removed| dry && removed.freed) {
+            blobs += 1;
+            bytes += removed.freed_bytes();
+        }
+        Ok(Collected { blobs, partial, blocks, bytes, dry })
+    }
+
+    async fn drop_uploads(&self, dry: bool) -> Result<Dropped, Failure> {
+        let dropped = self.content().uploads().drop_abandoned(dry).await;
+        let dropped = dropped.map_err(|error| content_failure(error.into()))?;
+        Ok(Dropped { uploads: dropped.abandoned, bytes: dropped.abandoned_bytes, dry })
+    }
+
+    async fn store_verify(&self, repair: bool, notes: Notes) -> Result<Verified, Failure> {
+        let progress = &mut |done, total| drop(notes.send(Note::Progress { done, total: Some(total) }));
+        let verified = self.content().verify(repair, progress).await.map_err(content_failure)?;
+        let content::Verified { blobs, blocks, bytes, damage } = verified;
+        let info = |damage: content::Damage| DamageInfo {
+            name: damage.name,
+            cid: damage.cid.to_string(),
+            why: damage.why,
+            repaired: damage.repaired,
+        };
+        Ok(Verified { blobs, blocks, bytes, damage: damage.into_iter().map(info).collect() })
+    }
+}
+
+/// A blob may be given to who reads it and yet not be kept, where there is no room.
+async fn is_kept(content: &Content, digest: &ocipfs_oci::Digest) -> Result<(), Failure> {
+    let limit = content.limits().1.unwrap_or_default();
+    match content.has(digest).await.map_err(content_failure)? {
+        true => Ok(()),
+        false => Err(content_failure(content::Error::Quota { limit })),
+    }
+}
+
+fn pin(cid: &Cid) -> Pin {
+    Pin { cid: cid.to_string() }
+}
+
+/// Takes `<cid>`, `ipfs://<cid>` and `/ipfs/<cid>`.
+fn cid_of(text: &str) -> Option<Cid> {
+    let text = text.strip_prefix("ipfs://").or(text.strip_prefix("/ipfs/")).unwrap_or(text);
+    let cid: Cid = text.parse().ok()?;
+    Some(Cid::new_v1(cid.codec(), *cid.hash()))
+}
+
+/// The CID that a name has in it.
+fn root_of(kind: &NameKind) -> Option<Cid> {
+    let cid = match kind {
+        NameKind::Layer { cid, .. } => *cid,
+        NameKind::Ipfs { at, .. } | NameKind::Dockerized { at, .. } => *at.root(),
+        NameKind::Ipns { .. } | NameKind::Hosted { .. } => return None,
+    };
+    Some(Cid::new_v1(cid.codec(), *cid.hash()))
+}

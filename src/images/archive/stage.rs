@@ -1,0 +1,226 @@
+//! One file of an archive becomes a blob that is written and not yet stored, compressed on the way or not.
+
+use std::{
+    io::{self, BufWriter, Read, Write},
+    str::FromStr,
+};
+
+use bytes::Bytes;
+use ocipfs_node::Block;
+use ocipfs_oci::{Algorithm, Digest, Hasher};
+
+use super::Error;
+use crate::{
+    content::{Profile, Put, Root, Store, StoreError, Written},
+    images::pack::{
+        gzip::GzipWriter,
+        inspect::{Compression, LayerInspector},
+    },
+};
+
+/// A fixed length, so that no encoder sees the input in other pieces elsewhere.
+const CHUNK: usize = 1 << 20;
+const ZSTD_LEVEL: i32 = 3;
+
+/// How an uncompressed layer is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compress {
+    /// As it is.
+    None,
+    /// By the encoder `ocipfs-gzip-2`.
+    Gzip,
+    /// By zstd at level 3, on one core.
+    Zstd,
+}
+
+impl FromStr for Compress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self::None),
+            "gzip" => Ok(Self::Gzip),
+            "zstd" => Ok(Self::Zstd),
+            _ => Err(format!("unknown compression {text:?}: expected `gzip`, `zstd` or `none`")),
+        }
+    }
+}
+
+/// A blob that is written and not yet stored.
+pub struct StagedBlob {
+    /// The digest of its bytes.
+    pub digest: Digest,
+    /// Their number.
+    pub size: u64,
+    /// The top of its DAG.
+    pub root: Root,
+    /// How it is compressed, where it is a layer.
+    pub compression: Compression,
+    sha256: Digest,
+    /// Other digests of the same bytes.
+    aliases: Vec<Digest>,
+    written: Written,
+}
+
+impl StagedBlob {
+    fn new(written: Written, digest: Option<&Digest>, compression: Compression) -> Result<Self, StoreError> {
+        let sha256 = written.digest.clone().ok_or(StoreError::BrokenOff)?;
+        let aliases = digest.filter(|digest| **digest != sha256).cloned().into_iter().collect();
+        let (root, digest) = (written.root, digest.unwrap_or(&sha256).clone());
+        Ok(Self { digest, size: root.size, root, compression, sha256, aliases, written })
+    }
+
+    /// Stores all of them, and blocks that belong to no file, or nothing.
+    pub fn store_all(store: &Store, pieces: &[Self], blocks: &[Block]) -> Result<(), StoreError> {
+        let ready: Vec<_> =
+            pieces.iter().map(|piece| piece.written.ready(&piece.sha256, &piece.aliases)).collect();
+        store.store_all(&ready, blocks).map(drop)
+    }
+}
+
+/// Writes a few bytes that are known to have this digest.
+pub fn put_as(
+    store: &Store,
+    profile: Profile,
+    bytes: Bytes,
+    digest: &Digest,
+) -> Result<StagedBlob, StoreError> {
+    StagedBlob::new(Written::of(store, profile, bytes)?, Some(digest), Compression::None)
+}
+
+/// What is to become of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Keep it as it is.
+    pub keep: bool,
+    /// Compress it.
+    pub compress: Option<Compress>,
+    /// Find the digest of what is in it.
+    pub unpack: bool,
+}
+
+/// A file that was taken.
+#[derive(Default)]
+pub struct StagedEntry {
+    /// As it came.
+    pub kept: Option<StagedBlob>,
+    /// As it was compressed.
+    pub compressed: Option<StagedBlob>,
+    /// The digest of the uncompressed layer, where it was asked for or is that of the file.
+    pub diff_id: Option<Digest>,
+}
+
+/// Where the bytes of a file are put.
+pub struct Stager<'a> {
+    pub store: &'a Store,
+    pub profile: Profile,
+    pub plan: Plan,
+    /// What the bytes must hash to.
+    pub expected: Option<&'a Digest>,
+}
+
+impl Stager<'_> {
+    /// Reads `size` bytes; `what` names them in errors.
+    pub fn stage(self, what: &str, mut input: impl Read, size: u64) -> Result<StagedEntry, Error> {
+        let Plan { keep, compress, unpack } = self.plan;
+        let mut kept = keep.then(|| Put::new(self.store, self.profile)).transpose()?;
+        let mut squeezed = compress.map(|how| Squeeze::new(self.store, self.profile, how)).transpose()?;
+        let mut inspect = unpack.then(LayerInspector::new);
+        let algorithm = self.expected.map_or(Algorithm::Sha256, Digest::algorithm);
+        // What is kept is hashed by a thread of its own.
+        let mut hasher = (!keep || algorithm != Algorithm::Sha256).then(|| Hasher::new(algorithm));
+        let mut done = 0;
+        loop {
+            let mut chunk = Vec::with_capacity(CHUNK.min(size as usize + 1));
+            input.by_ref().take(CHUNK as u64).read_to_end(&mut chunk).map_err(|e| Error::of_io(what, e))?;
+            if chunk.is_empty() {
+                break;
+            }
+            done += chunk.len() as u64;
+            let chunk = Bytes::from(chunk);
+            if let Some(hasher) = &mut hasher {
+                hasher.update(&chunk);
+            }
+            if let Some(kept) = &mut kept {
+                kept.write(chunk.clone())?;
+            }
+            if let Some(inspect) = &mut inspect {
+                inspect.update(&chunk).map_err(|why| Error::Layer { what: what.into(), why })?;
+            }
+            if let Some(squeezed) = &mut squeezed {
+                squeezed.write_all(&chunk).map_err(|e| Error::of_io(what, e))?;
+            }
+        }
+        if done != size {
+            return Err(Error::Truncated(what.into()));
+        }
+        let measured = inspect.map(LayerInspector::finish).transpose();
+        let measured = measured.map_err(|why| Error::Layer { what: what.into(), why })?;
+        let compression = measured.as_ref().map_or(Compression::None, |layer| layer.compression);
+        let hashed = hasher.map(Hasher::finish);
+        let kept = kept.map(|put| StagedBlob::new(put.close()?, hashed.as_ref(), compression)).transpose()?;
+        let found = hashed.or_else(|| kept.as_ref().map(|piece| piece.digest.clone()));
+        let found = found.ok_or(StoreError::BrokenOff)?;
+        if self.expected.is_some_and(|expected| *expected != found) {
+            return Err(Error::Lie { what: what.into(), why: format!("digest is {found}") });
+        }
+        Ok(StagedEntry {
+            kept,
+            compressed: squeezed.map(|squeezed| squeezed.finish(what)).transpose()?,
+            diff_id: Some(measured.map_or(found, |layer| layer.diff_id)),
+        })
+    }
+}
+
+/// An encoder that writes into the store.
+enum Squeeze {
+    None(PutWriter),
+    Gzip(GzipWriter<BufWriter<PutWriter>>),
+    Zstd(zstd::Encoder<'static, BufWriter<PutWriter>>),
+}
+
+struct PutWriter(Put);
+
+impl Write for PutWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(Bytes::copy_from_slice(bytes)).map_err(io::Error::other)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Squeeze {
+    fn new(store: &Store, profile: Profile, how: Compress) -> Result<Self, Error> {
+        let put = PutWriter(Put::new(store, profile)?);
+        let buffered = |put| BufWriter::with_capacity(CHUNK, put);
+        Ok(match how {
+            Compress::None => Self::None(put),
+            Compress::Gzip => Self::Gzip(GzipWriter::new(buffered(put))),
+            Compress::Zstd => Self::Zstd(
+                zstd::Encoder::new(buffered(put), ZSTD_LEVEL).map_err(|e| Error::of_io("zstd", e))?,
+            ),
+        })
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::None(out) => out.write_all(bytes),
+            Self::Gzip(out) => out.write_all(bytes),
+            Self::Zstd(out) => out.write_all(bytes),
+        }
+    }
+
+    fn finish(self, what: &str) -> Result<StagedBlob, Error> {
+        let failed = |e| Error::of_io(what, e);
+        let inner = |out: BufWriter<PutWriter>| out.into_inner().map_err(|e| failed(e.into_error()));
+        let (put, compression) = match self {
+            Self::None(out) => (out, Compression::None),
+            Self::Gzip(out) => (inner(out.finish().map_err(failed)?)?, Compression::Gzip),
+            Self::Zstd(out) => (inner(out.finish().map_err(failed)?)?, Compression::Zstd),
+        };
+        Ok(StagedBlob::new(put.0.close()?, None, compression)?)
+    }
+}
