@@ -1,26 +1,26 @@
 //! Blobs as bytes: what is stored under a digest or a CID, read and written as streams.
 //!
 //! ```text
-//! stat, open, read ──► store (here) or dag::resolve, arrival ──► node (peers)
+//! stat, open, read ──► store (here) or dag::resolve, download ──► node (peers)
 //! uploads          ──► put, in parts, over several requests
 //! put              ──► dag::build ──► store: a blob is a file, a block a window into it
-//! hold, release    ──► index: what is kept for whom
+//! retain, release  ──► index: what is kept for whom
 //! ```
 //!
 //! Nothing above this module knows blocks.
 
-mod arrival;
 mod budget;
 mod dag;
 mod documents;
+mod download;
 mod error;
+mod gc;
 mod index;
 mod open;
 mod path;
 mod pin;
 mod put;
 mod share;
-mod space;
 mod store;
 mod uploads;
 mod verify;
@@ -31,7 +31,7 @@ pub mod fuzzing {
     /// Decodes bytes as a dag-pb block.
     pub fn decode_block(bytes: &[u8]) {
         let cid = "bafybeihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku".parse().expect("a CID");
-        if let Ok(unit) = super::Unit::decode(&cid, bytes::Bytes::copy_from_slice(bytes)) {
+        if let Ok(unit) = super::UnixfsNode::decode(&cid, bytes::Bytes::copy_from_slice(bytes)) {
             let _ = (unit.kind(), unit.size());
         }
     }
@@ -53,28 +53,28 @@ pub use budget::hold;
 pub use dag::{Changed, Changes, Document, Edit, Edited, Form, Key, Profile, Root, find, names_in};
 pub use documents::OpenDocument;
 pub use error::Error;
-pub use index::{Counts as HeldCounts, Holding, Named, hold_for, is_held, let_go};
+pub use gc::{Collected, Usage, WhenFull};
+pub use index::{Counts as HeldCounts, Named, RootReference, is_held, release_root, retain_root};
 pub use open::Reader;
 pub use path::{CidPath, Error as PathError};
 pub use put::{Put, Written};
 pub use share::{Share, Shared};
-pub use space::{Collected, Usage, WhenFull};
 #[cfg(test)]
 pub use store::counting::counting;
 pub use store::{
-    Database, Error as StoreError, Guard, Origin, Stat as StoreStat, Store, Stored, Version, add_tree,
+    Database, Error as StoreError, GcGuard, Origin, Stat as StoreStat, Store, Stored, Version, add_tree,
     is_stored, share_again,
 };
 pub use uploads::{Error as UploadError, Upload, UploadUsage, Uploads, now};
 pub use verify::{Damage, Verified};
 
-use arrival::Arrivals;
 use budget::Budget;
 pub use dag::{Difference, Nodes, differences};
-use dag::{Fetcher, Unit};
+use dag::{Fetcher, UnixfsNode};
 use documents::Documents;
+use download::Downloads;
+use gc::GarbageCollector;
 use index::Index;
-use space::Space;
 
 use crate::memory::Memory;
 
@@ -156,8 +156,8 @@ struct Inner {
     store: Store,
     index: Index,
     settings: Settings,
-    arrivals: Arc<Arrivals>,
-    space: Arc<Space>,
+    downloads: Arc<Downloads>,
+    gc: Arc<GarbageCollector>,
     stop: CancellationToken,
     uploads: Uploads,
     /// What downloads may have in memory.
@@ -188,13 +188,13 @@ impl Content {
         let announce = |roots| settings.share.shown(&store, roots).map(|shown| node.announce(shown));
         index.for_each_announced(|root| announce(vec![root]))?;
         announce(index.pins()?)?;
-        let arrivals = Arc::new(Arrivals::default());
-        let space = Arc::new(Space::new(settings.cache_size, settings.max_size, arrivals.clone()));
+        let downloads = Arc::new(Downloads::default());
+        let gc = Arc::new(GarbageCollector::new(settings.cache_size, settings.max_size, downloads.clone()));
         if let Some(limit) = settings.max_size {
-            let space = space.clone();
-            store.limit(limit, Box::new(move |store, over, more| space.make_room(store, over, more)));
+            let gc = gc.clone();
+            store.limit(limit, Box::new(move |store, over, more| gc.make_room(store, over, more)));
         }
-        let makes_way = space.clone();
+        let makes_way = gc.clone();
         store.limit_cached(Box::new(move |store, more| makes_way.make_way(store, more)));
         let shares = settings.memory.shares();
         let content = Self(Arc::new(Inner {
@@ -203,8 +203,8 @@ impl Content {
             store,
             index,
             settings,
-            arrivals,
-            space: space.clone(),
+            downloads,
+            gc: gc.clone(),
             stop: CancellationToken::new(),
             sending: Budget::new(shares.pieces),
             documents: Documents::new(shares.documents),
@@ -213,7 +213,7 @@ impl Content {
             keeping: Arc::default(),
             fresh: Mutex::default(),
         }));
-        tokio::spawn(space::keep(Arc::downgrade(&content.0), space, content.0.stop.clone()));
+        tokio::spawn(gc::run(Arc::downgrade(&content.0), gc, content.0.stop.clone()));
         Ok(content)
     }
 
@@ -285,7 +285,7 @@ impl Content {
         locked(&content.0.fresh).extend(blocks.iter().map(|block| (block.cid, block.data.clone())));
         tokio::task::spawn_blocking(move || {
             match content.0.store.put_blocks(&blocks) {
-                Ok(()) => content.0.space.came(&content.0.store),
+                Ok(()) => content.0.gc.came(&content.0.store),
                 Err(error) => tracing::warn!("cannot store fetched blocks: {error}"),
             }
             let cids: Vec<Cid> = blocks.iter().map(|block| block.cid).collect();
@@ -310,9 +310,9 @@ impl Content {
         let (cid, unit) = dag::walk(&mut fetcher, at).await?;
         self.keep_blocks(fetcher.take_fetched()).await;
         Ok(match unit {
-            Unit::File { .. } => Found::File(Stat { cid, size: unit.size() }),
-            Unit::Directory(_) | Unit::Shard { .. } => Found::Directory(unit.entries()),
-            Unit::Symlink => Found::Link,
+            UnixfsNode::File { .. } => Found::File(Stat { cid, size: unit.size() }),
+            UnixfsNode::Directory(_) | UnixfsNode::Shard { .. } => Found::Directory(unit.entries()),
+            UnixfsNode::Symlink => Found::Link,
         })
     }
 
@@ -343,10 +343,10 @@ impl Content {
             return Ok(());
         }
         let cids: Vec<Cid> = blocks.iter().map(|block| block.cid).collect();
-        let space = self.0.space.clone();
+        let gc = self.0.gc.clone();
         let put = move |store: &Store| {
             store.put_blocks(&blocks)?;
-            space.came(store);
+            gc.came(store);
             Ok(())
         };
         self.0.store.run(put).await?;
@@ -355,7 +355,7 @@ impl Content {
     }
 
     /// Waits until the blocks that came so far are in the store.
-    pub async fn settled(&self) {
+    pub async fn wait_for_blocks(&self) {
         drop(self.0.keeping.write().await);
     }
 
@@ -392,7 +392,7 @@ impl Content {
         let (cid, unit) = dag::walk(&mut fetcher, at).await?;
         self.keep_blocks(fetcher.take_fetched()).await;
         match unit {
-            Unit::Directory(_) | Unit::Shard { .. } => Ok(cid),
+            UnixfsNode::Directory(_) | UnixfsNode::Shard { .. } => Ok(cid),
             _ => Err(Error::NoEntry { at: at.clone(), entry: at.file_name().unwrap_or_default().into() }),
         }
     }
@@ -439,8 +439,8 @@ impl Content {
     }
 
     /// Keeps what is put or found from now on from being removed before it is held.
-    pub async fn storing(&self) -> Guard {
-        self.0.store.guard()
+    pub async fn gc_guard(&self) -> GcGuard {
+        self.0.store.gc_guard()
     }
 
     /// Announces those of these roots that peers may know of.
@@ -452,23 +452,23 @@ impl Content {
     }
 
     /// Keeps and announces what `holding` names, until it is released under the same `key`.
-    pub async fn hold(&self, key: Cid, holding: Holding) -> Result<(), Error> {
-        let roots = holding.roots();
-        self.index(move |index| index.hold(&key, &holding)).await?;
+    pub async fn retain(&self, key: Cid, reference: RootReference) -> Result<(), Error> {
+        let roots = reference.roots();
+        self.index(move |index| index.retain(&key, &reference)).await?;
         self.announce(roots).await
     }
 
     /// Keeps and announces what `holding` names beside what is held under the same `key`.
-    pub async fn hold_also(&self, key: Cid, holding: Holding) -> Result<(), Error> {
-        let roots = holding.roots();
-        self.index(move |index| index.hold_also(&key, holding)).await?;
+    pub async fn retain_also(&self, key: Cid, reference: RootReference) -> Result<(), Error> {
+        let roots = reference.roots();
+        self.index(move |index| index.retain_also(&key, reference)).await?;
         self.announce(roots).await
     }
 
     /// What is held under `key`.
-    pub async fn held(&self, key: &Cid) -> Result<Option<Holding>, Error> {
+    pub async fn held(&self, key: &Cid) -> Result<Option<RootReference>, Error> {
         let key = *key;
-        self.index(move |index| index.holding(&key)).await
+        self.index(move |index| index.reference(&key)).await
     }
 
     /// How many layers and images are held.

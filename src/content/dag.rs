@@ -29,4 +29,4 @@ pub use new_chunks::new_chunks;
 pub use nodes::Nodes;
 pub use read::{Parts, WINDOW};
 pub use resolve::{resolve, walk};
-pub use unixfs::{Child, DAG_PB, RAW, Unit, leaf_frame};
+pub use unixfs::{Child, DAG_PB, RAW, UnixfsNode, leaf_frame};

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     Blob, CidPath, Content, Error,
-    dag::{self, Fetcher, Parts, Unit, WINDOW},
+    dag::{self, Fetcher, Parts, UnixfsNode, WINDOW},
     hold,
     open::Reader,
 };
@@ -160,7 +160,7 @@ impl Content {
             return Err(Error::TooLarge { at: blob.at.clone(), size: blob.size, limit });
         }
         let mut reader = self.open(blob, 0..blob.size).await?;
-        reader.settle(&mut |_| {}).await?;
+        reader.wait_until_stored(&mut |_| {}).await?;
         Ok(reader)
     }
 
@@ -184,7 +184,7 @@ impl Content {
             let source = Source::Stored(Box::new(self.open_at(&CidPath::from(file.cid)).await?));
             return Ok(OpenDocument { size, source, memory });
         }
-        let is_whole = matches!(&file.unit, Unit::File { children, .. } if children.is_empty());
+        let is_whole = matches!(&file.unit, UnixfsNode::File { children, .. } if children.is_empty());
         if !is_whole {
             self.parts(at, file.cid, file.unit.clone())?.fetch_all().await?;
         }
@@ -193,7 +193,7 @@ impl Content {
         Ok(OpenDocument { size, source, memory })
     }
 
-    fn parts(&self, at: &CidPath, root: Cid, top: Unit) -> Result<Parts, Error> {
+    fn parts(&self, at: &CidPath, root: Cid, top: UnixfsNode) -> Result<Parts, Error> {
         Parts::new(self.nodes(at.announced()), root, top)
     }
 }

@@ -1,7 +1,7 @@
 //! What is held, and for whom, in the store's index: a committed write is on disk.
 
 mod holders;
-mod holding;
+mod root_reference;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -16,9 +16,9 @@ use redb::{
 
 use super::store::{Database, Error};
 
-pub use holders::{Class, for_each_root, give_up, is_free, pins};
-use holding::images;
-pub use holding::{Holding, Named};
+pub use holders::{Class, evict_root, for_each_root, is_unreferenced, pins};
+use root_reference::images;
+pub use root_reference::{Named, RootReference};
 use rows::{BLOBS, FORMER, HEADERS, HELD, RELEASES, ROOTS, Rows, blobs_of, open, roots_of};
 pub use upgrade::from_format_2;
 
@@ -48,21 +48,21 @@ fn name(cid: &Cid) -> Vec<u8> {
 }
 
 /// Holds a root for a holder that has a name of its own: a repository, a pin.
-pub fn hold_for(write: &WriteTransaction, holder: &str, root: &Cid) -> Result<(), Error> {
+pub fn retain_root(write: &WriteTransaction, holder: &str, root: &Cid) -> Result<(), Error> {
     write.open_multimap_table(HELD)?.insert(name(root).as_slice(), holder.as_bytes())?;
     Ok(())
 }
 
 /// Lets go of a root that such a holder holds; true where nobody holds it any more, so that it may be collected.
-pub fn let_go(write: &WriteTransaction, holder: &str, root: &Cid) -> Result<bool, Error> {
+pub fn release_root(write: &WriteTransaction, holder: &str, root: &Cid) -> Result<bool, Error> {
     let mut held = write.open_multimap_table(HELD)?;
     held.remove(name(root).as_slice(), holder.as_bytes())?;
     Rows::released(write)?;
-    let is_free = held.get(name(root).as_slice())?.is_empty();
-    if is_free {
+    let is_unreferenced = held.get(name(root).as_slice())?.is_empty();
+    if is_unreferenced {
         write.open_table(FREED)?.insert(name(root).as_slice(), ())?;
     }
-    Ok(is_free)
+    Ok(is_unreferenced)
 }
 
 /// Returns at most `most` roots that were released and are not collected yet.
@@ -145,25 +145,25 @@ impl Index {
     }
 
     /// Holds what `holding` names in place of what the key held before.
-    pub fn hold(&self, key: &Cid, holding: &Holding) -> Result<(), Error> {
+    pub fn retain(&self, key: &Cid, reference: &RootReference) -> Result<(), Error> {
         let holder = key.to_bytes();
         self.0.write(|write| {
             Rows::released(write)?;
             let mut rows = Rows::open(write)?;
             rows.clear(&holder)?;
-            holding.set_header(&mut rows, &holder)?;
-            holding.add(&mut rows, &holder)
+            reference.set_header(&mut rows, &holder)?;
+            reference.add(&mut rows, &holder)
         })
     }
 
     /// The same beside what the key holds already.
-    pub fn hold_also(&self, key: &Cid, holding: Holding) -> Result<(), Error> {
+    pub fn retain_also(&self, key: &Cid, reference: RootReference) -> Result<(), Error> {
         let key = *key;
-        self.0.write_together(move |write| hold_also(write, &key, &holding))
+        self.0.write_together(move |write| retain_also(write, &key, &reference))
     }
 
     /// What is held under a key.
-    pub fn holding(&self, key: &Cid) -> Result<Option<Holding>, Error> {
+    pub fn reference(&self, key: &Cid) -> Result<Option<RootReference>, Error> {
         let holder = key.to_bytes();
         self.0.read(|read| {
             let (Some(headers), Some(roots), Some(blobs)) =
@@ -177,7 +177,7 @@ impl Index {
             let cids = |roots: Vec<(Cid, bool)>| roots.into_iter().map(|(cid, _)| cid).collect();
             let blobs = blobs_of(&blobs, &holder)?.collect::<Result<_, _>>()?;
             let (owned, images) = (header.value().0, images(header.value())?);
-            Ok(Some(Holding { owned, roots: cids(announced), blobs, below: cids(below), images }))
+            Ok(Some(RootReference { owned, roots: cids(announced), blobs, below: cids(below), images }))
         })
     }
 
@@ -246,19 +246,19 @@ impl Index {
 }
 
 /// Holds what `holding` names in addition to what the key holds already, in a transaction that may do more.
-pub fn hold_also(write: &WriteTransaction, key: &Cid, holding: &Holding) -> Result<(), Error> {
+pub fn retain_also(write: &WriteTransaction, key: &Cid, reference: &RootReference) -> Result<(), Error> {
     let (mut rows, holder) = (Rows::open(write)?, key.to_bytes());
-    if holding.owned {
+    if reference.owned {
         rows.former.remove(holder.as_slice())?;
     }
     match rows.is_owned(&holder)? {
-        None => holding.set_header(&mut rows, &holder)?,
-        Some(false) if holding.owned => {
+        None => reference.set_header(&mut rows, &holder)?,
+        Some(false) if reference.owned => {
             let images = rows.headers.get(holder.as_slice())?.map(|row| images(row.value())).transpose()?;
-            let holding = Holding { images: images.unwrap_or_default(), ..holding.clone() };
-            holding.set_header(&mut rows, &holder)?;
+            let reference = RootReference { images: images.unwrap_or_default(), ..reference.clone() };
+            reference.set_header(&mut rows, &holder)?;
         }
         Some(_) => {}
     }
-    holding.add(&mut rows, &holder)
+    reference.add(&mut rows, &holder)
 }

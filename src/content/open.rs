@@ -9,10 +9,10 @@ use redb::WriteTransaction;
 use tokio::task::JoinHandle;
 
 use super::{
-    Blob, CidPath, Content, Error, Holding, Store, StoreError,
-    arrival::{Part, Purpose, Start},
+    Blob, CidPath, Content, Error, RootReference, Store, StoreError,
     budget::{Budget, Room},
-    dag::{self, Fetcher, Unit},
+    dag::{self, Fetcher, UnixfsNode},
+    download::{Purpose, RangeReader, Start},
     index, locked,
     store::{BlobFile, Check, Layout, Leaf, Origin, Stored, note_from_peers},
 };
@@ -32,14 +32,14 @@ enum Source {
     /// All bytes are here.
     Made(Option<Bytes>),
     File(Pieces),
-    Arriving {
-        part: Part,
+    Download {
+        part: RangeReader,
         last: Last,
         ended: bool,
     },
 }
 
-/// What the last bytes of a file that arrives wait for: a client that has them all would believe them.
+/// What the last bytes of a partial file wait for: a client that has them all would believe them.
 enum Last {
     /// Nothing: this is a part.
     Nothing,
@@ -105,7 +105,7 @@ impl Source {
         let (part, last, ended) = match self {
             Self::Made(bytes) => return Ok(bytes.take()),
             Self::File(pieces) => return pieces.next().await,
-            Self::Arriving { part, last, ended } => (part, last, ended),
+            Self::Download { part, last, ended } => (part, last, ended),
         };
         if *ended {
             return Ok(None);
@@ -115,11 +115,11 @@ impl Source {
         if !*ended || matches!(last, Last::Nothing) {
             return Ok(next);
         }
-        let settled = part.outcome().await?;
+        let completed = part.outcome().await?;
         match last {
-            Last::Digest(digest) if !settled.has(digest) => {
-                let why = format!("digest is {}, expected {digest}", settled.stored.digest);
-                Err(Error::Mismatch { at: settled.stored.root.into(), why })
+            Last::Digest(digest) if !completed.has(digest) => {
+                let why = format!("digest is {}, expected {digest}", completed.stored.digest);
+                Err(Error::Mismatch { at: completed.stored.root.into(), why })
             }
             _ => Ok(next),
         }
@@ -157,9 +157,9 @@ impl Reader {
     }
 
     /// Waits until the file is stored, without reading on; `progress` is told the bytes that are here.
-    pub async fn settle(&mut self, progress: &mut (dyn FnMut(u64) + Send)) -> Result<(), Error> {
+    pub async fn wait_until_stored(&mut self, progress: &mut (dyn FnMut(u64) + Send)) -> Result<(), Error> {
         match &mut self.source {
-            Source::Arriving { part, .. } => part.settle(progress).await,
+            Source::Download { part, .. } => part.wait_until_stored(progress).await,
             Source::Made(_) | Source::File(_) => Ok(()),
         }
     }
@@ -200,7 +200,7 @@ impl Content {
     }
 
     async fn open_file(&self, at: &CidPath, purpose: Purpose) -> Result<Reader, Error> {
-        let _guard = self.storing().await;
+        let _guard = self.gc_guard().await;
         loop {
             let found = self.find(at).await?;
             let size = found.unit.size();
@@ -208,7 +208,7 @@ impl Content {
                 return Reader::begin(size, source).await;
             }
             if let Some(part) = self.join(found, 0..size, None, purpose).await? {
-                return Reader::begin(size, Source::Arriving { part, last: Last::Stored, ended: false })
+                return Reader::begin(size, Source::Download { part, last: Last::Stored, ended: false })
                     .await;
             }
         }
@@ -221,8 +221,8 @@ impl Content {
         }
         let missing = || ocipfs_node::Error::Offline(*root);
         let block = self.local(root).await?.ok_or_else(missing)?;
-        match Unit::decode(root, block)? {
-            Unit::File { data, children } if children.is_empty() => Ok(Digest::sha256_of(&data)),
+        match UnixfsNode::decode(root, block)? {
+            UnixfsNode::File { data, children } if children.is_empty() => Ok(Digest::sha256_of(&data)),
             _ => Err(missing().into()),
         }
     }
@@ -252,7 +252,7 @@ impl Content {
 
     async fn open_blob(&self, blob: &Blob, range: Range<u64>, purpose: Purpose) -> Result<Reader, Error> {
         self.refuse_rejected(blob)?;
-        let _guard = self.storing().await;
+        let _guard = self.gc_guard().await;
         let size = range.end.saturating_sub(range.start);
         // Again where somebody else stored the file in between.
         loop {
@@ -272,19 +272,19 @@ impl Content {
             let whole = range == (0..blob.size);
             let last = if whole { Last::Digest(blob.digest.clone()) } else { Last::Nothing };
             if let Some(part) = self.join(found, range.clone(), Some(blob), purpose).await? {
-                return Reader::begin(size, Source::Arriving { part, last, ended: false }).await;
+                return Reader::begin(size, Source::Download { part, last, ended: false }).await;
             }
         }
     }
 
     /// Fetches the whole of a blob into the cache, to be read later; refused at once where it does not fit.
     pub async fn cache(&self, blob: &Blob) -> Result<(), Error> {
-        let (space, size) = (self.0.space.clone(), blob.size);
-        let fits = move |store: &Store| space.fits(store, size);
+        let (gc, size) = (self.0.gc.clone(), blob.size);
+        let fits = move |store: &Store| gc.fits(store, size);
         if self.stored_file(&blob.digest).await?.is_none() && !self.store().run(fits).await? {
             return Err(Error::NoRoom { size });
         }
-        self.open_blob(blob, 0..blob.size, Purpose::Cache).await?.settle(&mut |_| {}).await
+        self.open_blob(blob, 0..blob.size, Purpose::Cache).await?.wait_until_stored(&mut |_| {}).await
     }
 
     /// Whether the blob can be had: it is here, or its first block came and its size is right.
@@ -344,7 +344,7 @@ impl Content {
         blob: Option<&Blob>,
         range: Range<u64>,
     ) -> Result<Option<Source>, Error> {
-        if let Unit::File { data, children } = &found.unit
+        if let UnixfsNode::File { data, children } = &found.unit
             && children.is_empty()
         {
             if let Some(blob) = blob {
@@ -406,9 +406,9 @@ impl Content {
 
     /// Holds a blob whose bytes are here and were seen to match, and announces it.
     pub async fn keep(&self, blob: &Blob, file: Cid, owned: bool) -> Result<(), Error> {
-        let _guard = self.storing().await;
+        let _guard = self.gc_guard().await;
         // What led here is kept before it is said to be.
-        self.settled().await;
+        self.wait_for_blocks().await;
         let kept = Kept::of(blob, file, owned);
         self.store_single(blob, file, kept.clone()).await?;
         self.announce_kept(&[kept]).await
@@ -417,9 +417,9 @@ impl Content {
     /// Tells peers of what is held from now on, and has the limits looked at.
     pub(super) async fn announce_kept(&self, kept: &[Kept]) -> Result<(), Error> {
         self.announce(kept.iter().flat_map(Kept::roots).collect()).await?;
-        let space = self.0.space.clone();
+        let gc = self.0.gc.clone();
         let came = move |store: &Store| {
-            space.came(store);
+            gc.came(store);
             Ok(())
         };
         Ok(self.store().run(came).await?)
@@ -435,7 +435,7 @@ impl Content {
                 if is_public {
                     note_from_peers(write, &file)?;
                 }
-                kept.hold(write)
+                kept.retain(write)
             };
             let Some((data, layout)) = found else {
                 return store.database().write_together(hold);
@@ -455,28 +455,28 @@ impl Content {
 pub(super) struct Kept {
     file: Cid,
     /// What it is held under, and what that holds with it.
-    holding: Option<(Cid, Holding)>,
+    reference: Option<(Cid, RootReference)>,
 }
 
 impl Kept {
     pub(super) fn of(blob: &Blob, file: Cid, owned: bool) -> Self {
-        let holding = blob.holder.map(|holder| {
+        let reference = blob.holder.map(|holder| {
             let roots: BTreeSet<Cid> = [holder, *blob.at.root(), file].into();
             let roots: Vec<Cid> = roots.into_iter().collect();
-            (holder, Holding::new(owned, &roots, vec![(blob.digest.clone(), blob.at.clone())]))
+            (holder, RootReference::new(owned, &roots, vec![(blob.digest.clone(), blob.at.clone())]))
         });
-        Self { file, holding }
+        Self { file, reference }
     }
 
-    pub(super) fn hold(&self, write: &WriteTransaction) -> Result<(), StoreError> {
-        match &self.holding {
-            Some((holder, holding)) => index::hold_also(write, holder, holding),
+    pub(super) fn retain(&self, write: &WriteTransaction) -> Result<(), StoreError> {
+        match &self.reference {
+            Some((holder, reference)) => index::retain_also(write, holder, reference),
             None => Ok(()),
         }
     }
 
     fn roots(&self) -> Vec<Cid> {
-        self.holding.as_ref().map_or(vec![self.file], |(_, holding)| holding.roots())
+        self.reference.as_ref().map_or(vec![self.file], |(_, reference)| reference.roots())
     }
 }
 
@@ -486,8 +486,8 @@ fn single(store: &Store, blob: &Blob, file: Cid) -> Result<Option<(Bytes, Layout
         return Ok(None);
     }
     let Some(block) = store.get(&file)? else { return Ok(None) };
-    Ok(match Unit::decode(&file, block.clone()) {
-        Ok(Unit::File { data, children }) if children.is_empty() => {
+    Ok(match UnixfsNode::decode(&file, block.clone()) {
+        Ok(UnixfsNode::File { data, children }) if children.is_empty() => {
             let leaf = Leaf { cid: file, offset: 0, length: data.len() as u64 };
             let nodes = vec![Block { cid: file, data: block }];
             let layout = match data.len() {

@@ -6,7 +6,7 @@ use ocipfs_node::Cid;
 
 use super::{
     CidPath, Content, Error,
-    dag::{Fetcher, Unit},
+    dag::{Fetcher, UnixfsNode},
     index::Index,
 };
 
@@ -53,16 +53,16 @@ impl Content {
             self.store().run(move |store| store.put_blocks(&blocks)).await?;
             self.node().arrived(&cids);
             match unit {
-                Unit::Directory(links) | Unit::Shard { links, .. } => {
+                UnixfsNode::Directory(links) | UnixfsNode::Shard { links, .. } => {
                     waiting.extend(links.into_iter().map(|(_, cid)| cid));
                 }
-                Unit::File { ref children, .. } if !children.is_empty() => {
+                UnixfsNode::File { ref children, .. } if !children.is_empty() => {
                     let mut reader = self.fetch_at(&cid.into()).await?;
-                    reader.settle(&mut |here| progress(done + here)).await?;
+                    reader.wait_until_stored(&mut |here| progress(done + here)).await?;
                     done += unit.size();
                     progress(done);
                 }
-                Unit::File { .. } | Unit::Symlink => {}
+                UnixfsNode::File { .. } | UnixfsNode::Symlink => {}
             }
         }
         Ok(())

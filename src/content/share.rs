@@ -6,7 +6,7 @@ use bytes::Bytes;
 use ocipfs_node::{Blocks, Cid};
 use serde::Deserialize;
 
-use super::{Origin, Store, StoreError, dag::Unit, store::Arriving};
+use super::{Origin, Store, StoreError, dag::UnixfsNode, store::PartialBlob};
 
 #[cfg(test)]
 mod tests;
@@ -73,9 +73,14 @@ impl Share {
         Ok(hides_nothing || store.origin(cid)?.is_none_or(|origin| self.permits(origin)))
     }
 
-    /// Those of these blocks that are here for an arriving file to take over. What peers may not know of counts as missing:
+    /// Those of these blocks that are here for a partial file to take over. What peers may not know of counts as missing:
     /// the author of a file that names such a block would be shown it, while a peer that sends it proves that it has it.
-    pub fn take_over(self, store: &Store, file: &Arriving, cids: Vec<Cid>) -> Result<Vec<Cid>, StoreError> {
+    pub fn take_over(
+        self,
+        store: &Store,
+        file: &PartialBlob,
+        cids: Vec<Cid>,
+    ) -> Result<Vec<Cid>, StoreError> {
         let mut here = Vec::new();
         for cid in cids {
             if let Some(origin) = store.origin(&cid)?.filter(|origin| self.permits(*origin)) {
@@ -115,6 +120,6 @@ impl Blocks for Shared {
     }
 
     fn next(&self, cid: &Cid, block: &Bytes) -> Option<Cid> {
-        Unit::decode(cid, block.clone()).ok()?.next()
+        UnixfsNode::decode(cid, block.clone()).ok()?.next()
     }
 }

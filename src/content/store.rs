@@ -2,18 +2,16 @@
 //!
 //! ```text
 //! blobs/<hex[0..2]>/<hex>   whole, named by their sha256
-//! incoming/<id>             drafts (one end to the other) and arriving files (sparse, any order)
-//! index.redb                block -> owner and window; root, digest -> file; what is arriving
+//! incoming/<id>             drafts (one end to the other) and partial files (sparse, any order)
+//! index.redb                block -> owner and window; root, digest -> file; what is being downloaded
 //! ```
 //!
 //! Data is on the disk before a row names it, one commit makes a blob stored, and only then is its file renamed:
 //! whatever the moment of a crash, what was acknowledged is here and what is half is not served. Ids are never used
 //! twice. Every call blocks.
 
-mod arriving;
 mod blob_file;
 mod blocks;
-pub mod census;
 #[cfg(test)]
 pub mod counting;
 mod database;
@@ -23,19 +21,21 @@ mod draft;
 mod error;
 mod extents;
 mod files;
+mod gc_guard;
+pub mod graph;
 mod layout;
 mod lost;
 mod lots;
-mod mend;
 mod network;
 mod origin;
+mod partial;
 mod pending;
 mod recover;
 mod remove;
+mod repair;
 mod source;
 mod sweep;
 mod tables;
-mod touched;
 mod trees;
 mod upgrade;
 mod uploads;
@@ -61,17 +61,17 @@ use ocipfs_node::{Block, Cid};
 use ocipfs_oci::Digest;
 use redb::{ReadableTableMetadata, WriteTransaction};
 
-pub use arriving::{Arriving, Hashed};
 pub use blob_file::{BlobFile, Check};
 pub use database::Database;
 pub use draft::{Draft, Ready, Sealed};
 pub use error::Error;
 pub use files::is_stored;
+pub use gc_guard::GcGuard;
 pub use layout::{Layout, Leaf};
 pub use lost::Lost;
 pub use network::share_again;
 pub use origin::{Origin, note_from_peers};
-pub use touched::Guard;
+pub use partial::{Hashed, PartialBlob};
 pub use trees::{Version, add_tree};
 pub use uploads::{Saved, forget_upload};
 pub use usage::now;
@@ -81,15 +81,15 @@ use blob_file::LastHashed;
 use disk::Disk;
 use extents::Extents;
 use files::{Finished, Whole};
+use gc_guard::Touched;
 use layout::{Key, Place, frame};
 use pending::Pending;
 use remove::Unlinked;
 use source::{Buffers, Source, Sources};
 use tables::{
-    ALIASES, ARRIVING, ARRIVING_BYTES, BLOCKS, BYTES, FILES, Hash, META, NEXT_ID, ROOTS, SHARED, SMALL,
-    STORED, Tables,
+    ALIASES, BLOCKS, BYTES, FILES, Hash, META, NEXT_ID, PARTIAL, PARTIAL_BYTES, ROOTS, SHARED, SMALL, STORED,
+    Tables,
 };
-use touched::Touched;
 use usage::Usage;
 
 /// What this version writes. Format 1 kept each block in a file, format 2 the blobs of a holding in one value.
@@ -113,7 +113,7 @@ struct Inner {
     next: AtomicU64,
     /// Whether the node ever left a network.
     left_network: AtomicBool,
-    live: Mutex<HashMap<Key, Weak<arriving::Inner>>>,
+    live: Mutex<HashMap<Key, Weak<partial::Inner>>>,
     /// Files that are about to be stored, and whose blocks are being recorded.
     begun: Mutex<HashSet<u64>>,
     /// Held from a commit until the files are where the rows say: read by who stores blobs, written by who removes one.
@@ -156,10 +156,10 @@ pub struct Stat {
     pub layouts: u64,
     /// Blocks that have a row.
     pub blocks: u64,
-    /// Files that are arriving.
-    pub arriving: u64,
+    /// Files that are being downloaded.
+    pub partial: u64,
     /// What of those is here.
-    pub arriving_bytes: u64,
+    pub partial_bytes: u64,
     /// Blobs that were found damaged and are not stored since.
     pub damaged: u64,
 }
@@ -350,7 +350,7 @@ impl Store {
         self.touch(blocks.iter().map(|block| Key::of(&block.cid)));
         let places: Vec<_> =
             drafts.iter().map(|draft| (draft.id, draft.sha256, draft.small.is_some())).collect();
-        let roots = self.arriving_among(&drafts)?;
+        let roots = self.partial_among(&drafts)?;
         let mut begun = Vec::new();
         for draft in &drafts {
             if let Some(layout) = draft.layouts.first() {
@@ -453,13 +453,13 @@ impl Store {
     pub fn stat(&self) -> Result<Stat, Error> {
         let (live, damaged) = (self.live(), self.lost()?.len() as u64);
         self.0.database.read(|read| {
-            let (meta, rows) = (read.open_table(META)?, read.open_table(ARRIVING)?);
-            let (mut arriving, mut arriving_bytes) = (rows.len()?, tables::number(&meta, ARRIVING_BYTES)?);
+            let (meta, rows) = (read.open_table(META)?, read.open_table(PARTIAL)?);
+            let (mut partial, mut partial_bytes) = (rows.len()?, tables::number(&meta, PARTIAL_BYTES)?);
             for (id, file) in &live {
                 let saved = redb::ReadableTable::get(&rows, id)?.map(|row| row.value().2);
-                arriving += u64::from(saved.is_none());
+                partial += u64::from(saved.is_none());
                 let saved = saved.map_or(0, |parts| Extents::from_rows(parts).length());
-                arriving_bytes = (arriving_bytes + file.written).saturating_sub(saved);
+                partial_bytes = (partial_bytes + file.written).saturating_sub(saved);
             }
             Ok(Stat {
                 damaged,
@@ -467,8 +467,8 @@ impl Store {
                 bytes: tables::number(&meta, BYTES)?,
                 layouts: read.open_table(FILES)?.len()?,
                 blocks: read.open_table(BLOCKS)?.len()?,
-                arriving,
-                arriving_bytes,
+                partial,
+                partial_bytes,
             })
         })
     }
@@ -504,7 +504,7 @@ impl Store {
         self.0.database.read(|read| tables::row(read, FILES, id, |(sha256, size, _)| (*sha256, size)))
     }
 
-    /// The bytes of a stored or an arriving file; none if it was removed.
+    /// The bytes of a stored or a partial file; none if it was removed.
     fn source(&self, id: u64) -> Result<Option<Source>, Error> {
         if let Some(source) = self.0.sources.get(id) {
             return Ok(Some(source));

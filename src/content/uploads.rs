@@ -242,7 +242,7 @@ impl Content {
         digest: &Digest,
         also: impl FnMut(&redb::WriteTransaction, &Stored) -> Result<T, StoreError> + Clone + Send + 'static,
     ) -> Result<T, Error> {
-        let _storing = self.storing().await;
+        let _storing = self.gc_guard().await;
         let result = upload.finish(digest, also).await;
         if upload.has_ended() {
             self.0.uploads.forget(upload.id());
@@ -257,7 +257,7 @@ impl Content {
         digest: &Digest,
         also: impl FnMut(&redb::WriteTransaction, &Stored) -> Result<T, StoreError> + Clone + Send + 'static,
     ) -> Result<T, Error> {
-        let _storing = self.storing().await;
+        let _storing = self.gc_guard().await;
         let (profile, digest) = (self.profile(), digest.clone());
         let store = self.store().clone();
         let work = move || {

@@ -101,7 +101,7 @@ impl Content {
         let patience = self.settings().find_timeout;
         let Ok(fetched) = self.node().session(*cid).root(patience).await else { return Ok(false) };
         let block = Block { cid: *cid, data: fetched.block.data };
-        self.store().run(move |store| store.mend_block(&block)).await?;
+        self.store().run(move |store| store.repair_block(&block)).await?;
         Ok(true)
     }
 
@@ -109,7 +109,7 @@ impl Content {
     async fn repair(&self, lost: &Lost, progress: Progress<'_>) -> Result<bool, Error> {
         let fetched = async {
             let mut reader = self.fetch_at(&lost.root.into()).await?;
-            reader.settle(&mut |here| progress(here, lost.size)).await
+            reader.wait_until_stored(&mut |here| progress(here, lost.size)).await
         };
         // Also where there is no room for it, no peer has it.
         if let Err(error) = fetched.await {
@@ -130,7 +130,7 @@ fn take_back_if_damaged(store: &Store, file: &Stored) -> Result<Option<Damaged>,
 
 /// What is wrong with a file that has come in part, and is not part of it any more then.
 fn drop_damaged_parts(store: &Store, file: &Stored) -> Result<Option<Damaged>, StoreError> {
-    let damaged = store.verify_arriving(file)?;
+    let damaged = store.verify_partial(file)?;
     match &damaged {
         // Who fetches it hashes it in the end.
         Some(found) if !store.drop_parts(&file.root, file.id, &found.windows)? => Ok(None),

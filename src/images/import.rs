@@ -21,7 +21,7 @@ use ocipfs_node::{Block, Cid};
 use ocipfs_oci::{Descriptor, Name, Tag};
 
 use super::archive::{self, Compress, Images, Source};
-use crate::content::{self, Content, Document, Holding, Named, Profile, Store};
+use crate::content::{self, Content, Document, Named, Profile, RootReference, Store};
 use builder::ImageBuilder;
 pub use layout::REF_NAME;
 pub use tag::tag;
@@ -137,7 +137,7 @@ pub async fn import(
     options: Options,
     progress: Box<dyn FnMut(u64) + Send>,
 ) -> Result<(Vec<Imported>, Vec<String>), Error> {
-    let storing = content.storing().await;
+    let guard = content.gc_guard().await;
     let store = content.store().clone();
     let work = move || make(store, source, &options, progress);
     let prepared = tokio::task::spawn_blocking(work).await.map_err(|_| Error::BrokenOff)??;
@@ -146,18 +146,18 @@ pub async fn import(
     content.store().run(move |store| archive::StagedBlob::store_all(store, &pieces, &blocks)).await?;
     content.node().arrived(&cids);
     let mut all = Vec::new();
-    for (cid, holding, images) in roots {
-        content.hold(cid, holding).await?;
+    for (cid, reference, images) in roots {
+        content.retain(cid, reference).await?;
         all.extend(images);
     }
-    drop(storing);
+    drop(guard);
     Ok((all, warnings))
 }
 
 /// What is ready to be stored.
 struct Prepared {
     pieces: Vec<archive::StagedBlob>,
-    roots: Vec<(Cid, Holding, Vec<Imported>)>,
+    roots: Vec<(Cid, RootReference, Vec<Imported>)>,
     blocks: Vec<Block>,
     warnings: Vec<String>,
 }
@@ -200,9 +200,9 @@ fn make(
             digest: image.top.digest.clone(),
             size: image.size,
         });
-        let holding = Holding::new(true, &announced, blobs).of_images(&below, named.collect());
+        let reference = RootReference::new(true, &announced, blobs).of_images(&below, named.collect());
         blocks.extend(directories);
-        roots.push((cid, holding, images));
+        roots.push((cid, reference, images));
     }
     Ok(Prepared { pieces: builder.into_pieces(), roots, blocks, warnings })
 }

@@ -9,7 +9,7 @@
 //! keeper                sweeps in the background
 //! ```
 //!
-//! The bytes are blobs of `content`; a repository holds the root of each of them (`content::hold_for`). A repository is
+//! The bytes are blobs of `content`; a repository holds the root of each of them (`content::retain_root`). A repository is
 //! there as long as it has a manifest. Every call blocks.
 
 mod ages;

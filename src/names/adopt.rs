@@ -32,7 +32,7 @@ struct Manifest {
 }
 
 impl Adopted {
-    /// Adds it in a transaction. A guard (`Content::storing`) must be open since before it was fetched.
+    /// Adds it in a transaction. A guard (`Content::gc_guard`) must be open since before it was fetched.
     ///
     /// # Errors
     /// Fails with [`StoreError::Gone`] where something of it was removed meanwhile.
@@ -147,7 +147,7 @@ impl Resolver {
                     continue;
                 }
             };
-            self.content().fetch(&blob).await?.settle(&mut |_| {}).await?;
+            self.content().fetch(&blob).await?.wait_until_stored(&mut |_| {}).await?;
             if let Some(piece) = self.stored(digest).await? {
                 adopted.pieces.insert(digest.clone(), piece);
             }

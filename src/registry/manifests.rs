@@ -78,7 +78,7 @@ pub async fn put(
     let inspected = inspect(&bytes, &digest, said).map_err(ApiError::manifest)?;
     drop(turn);
     // Until the manifest holds it, what is fetched for it stays.
-    let _storing = registry.resolver.content().storing().await;
+    let _storing = registry.resolver.content().gc_guard().await;
     let adopted = registry.resolver.adopt(name, (&digest, &tags), &inspected).await;
     let adopted = adopted.map_err(|error| ApiError::names(error, ResourceKind::Blob))?;
     check_blobs(registry, name, &inspected, &adopted).await?;

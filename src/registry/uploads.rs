@@ -55,7 +55,7 @@ async fn mount(
     from: Option<&str>,
 ) -> Result<bool, ApiError> {
     let content = registry.resolver.content();
-    let _storing = content.storing().await;
+    let _storing = content.gc_guard().await;
     // Of a repository it has to be a blob, which is fetched where only followed names have it; of another name it is enough
     // that it is here.
     if let Some(Ok(NameKind::Hosted { name: from })) = from.map(NameKind::parse) {

@@ -75,7 +75,7 @@ pub(crate) enum Command {
 }
 
 /// The settings that depend on the network.
-pub(crate) struct Settings {
+pub(crate) struct BehaviourSettings {
     pub announce: Vec<Multiaddr>,
     pub trust_listen_addresses: bool,
     /// Records failed handshakes in a private swarm.
@@ -122,7 +122,7 @@ pub(crate) struct Behaviour {
 impl Behaviour {
     pub(crate) fn new(
         key: &Keypair,
-        settings: Settings,
+        settings: BehaviourSettings,
         bitswap: bitswap::Behaviour,
         (commands, received): (mpsc::Receiver<Command>, mpsc::Sender<ReceivedRecord>),
         peers: Peers,
@@ -212,7 +212,7 @@ impl Behaviour {
                     let peers = &self.peers;
                     let network = self.connections.network_of(&record.provider);
                     let sender =
-                        routing::Sender { network, is_preferred: |peer: &PeerId| peers.is_wanted(peer) };
+                        routing::SenderInfo { network, is_preferred: |peer: &PeerId| peers.is_wanted(peer) };
                     if let Err(error) = self.behaviours.kad.store_mut().add_provider_from(record, sender) {
                         tracing::debug!(%error, "cannot store provider record");
                     }
@@ -395,7 +395,7 @@ impl NetworkBehaviour for Behaviour {
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
         if let Some(handshakes) = &self.handshakes {
-            handshakes.note(&event);
+            handshakes.on_swarm_event(&event);
         }
         match &event {
             FromSwarm::ConnectionEstablished(e) => {

@@ -36,10 +36,10 @@ pub(crate) fn key(cid: &Cid) -> Cid {
 
 /// A store without blocks.
 #[cfg(test)]
-pub(crate) struct Nothing;
+pub(crate) struct NoBlocks;
 
 #[cfg(test)]
-impl Blocks for Nothing {
+impl Blocks for NoBlocks {
     fn size(&self, _: &Cid) -> io::Result<Option<u64>> {
         Ok(None)
     }

@@ -63,9 +63,9 @@ pub struct Published {
 
 /// The IPNS names of one node.
 #[derive(Clone)]
-pub(crate) struct Names(Arc<Inner>);
+pub(crate) struct Names(Arc<NamesInner>);
 
-struct Inner {
+struct NamesInner {
     data_dir: PathBuf,
     /// The node's own key, which also has a name.
     identity: Keypair,
@@ -101,7 +101,7 @@ impl Names {
         let own = record_store.all_own().map_err(Error::names)?.into_iter();
         // An expired record still holds the last sequence.
         let own = own.filter_map(|(name, bytes)| Some((name, verify_ignoring_expiry(name, Some(bytes))?)));
-        let names = Self(Arc::new(Inner {
+        let names = Self(Arc::new(NamesInner {
             data_dir: data_dir.into(),
             identity: identity.clone(),
             keys: Mutex::default(),

@@ -217,7 +217,7 @@ async fn a_full_node_closes_an_idle_connection_for_a_new_peer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_from_one_address_are_bounded() {
     let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
-    let limits = Limits { of_a_network: 3, count_private: true, ..Limits::default() };
+    let limits = Limits { per_network: 3, count_private: true, ..Limits::default() };
     let (node, _) = start(dirs[0].path(), limits, vec![]).await;
     let to = address(&node).await;
     let mut all = Vec::new();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use ocipfs_node::Cid;
 
-use super::{nodes::Nodes, unixfs::Unit};
+use super::{nodes::Nodes, unixfs::UnixfsNode};
 use crate::content::Error;
 
 /// Deeper than 64 bits of hash can lead.
@@ -46,11 +46,11 @@ struct Node {
 
 impl Node {
     /// Reads a node of a directory; none where it is something else.
-    fn of(unit: Unit) -> Option<Self> {
+    fn of(unit: UnixfsNode) -> Option<Self> {
         let mut node = Self::default();
         match unit {
-            Unit::Directory(links) => node.entries.extend(links),
-            Unit::Shard { width, links, .. } => {
+            UnixfsNode::Directory(links) => node.entries.extend(links),
+            UnixfsNode::Shard { width, links, .. } => {
                 for (link, cid) in links {
                     match link.split_at_checked(width) {
                         Some((slot, "")) => drop(node.shards.insert(slot.into(), cid)),
@@ -59,7 +59,7 @@ impl Node {
                     }
                 }
             }
-            Unit::File { .. } | Unit::Symlink => return None,
+            UnixfsNode::File { .. } | UnixfsNode::Symlink => return None,
         }
         Some(node)
     }

@@ -13,7 +13,7 @@ use super::{
     chunked::Edited,
     document::Document,
     shard::{Found, Shard},
-    unixfs::{self, RAW, Unit},
+    unixfs::{self, RAW, UnixfsNode},
 };
 use crate::content::Error;
 
@@ -260,7 +260,7 @@ impl Editor<'_> {
         let mut all = Vec::new();
         while let Some(cid) = waiting.pop() {
             if cid.codec() != RAW
-                && let Unit::File { children, .. } = Unit::decode(&cid, self.block(&cid)?)?
+                && let UnixfsNode::File { children, .. } = UnixfsNode::decode(&cid, self.block(&cid)?)?
             {
                 waiting.extend(children.into_iter().map(|child| child.cid));
             }
@@ -307,14 +307,14 @@ impl Editor<'_> {
     }
 
     fn open(&self, cid: &Cid) -> Result<Directory, Error> {
-        let (unit, sizes) = Unit::decode_with_sizes(cid, self.block(cid)?)?;
+        let (unit, sizes) = UnixfsNode::decode_with_sizes(cid, self.block(cid)?)?;
         let root = |(cid, dag_size)| Root { cid, size: 0, dag_size };
         match unit {
-            Unit::Directory(links) => {
+            UnixfsNode::Directory(links) => {
                 let entries = links.into_iter().zip(sizes);
                 Ok(Directory::Plain(entries.map(|((name, cid), size)| (name, root((cid, size)))).collect()))
             }
-            Unit::Shard { fanout_bits, links, .. } => {
+            UnixfsNode::Shard { fanout_bits, links, .. } => {
                 let links = links.into_iter().zip(sizes);
                 let links = links.map(|((name, cid), size)| (name, root((cid, size))));
                 let shard = Shard::read(fanout_bits, links.collect());

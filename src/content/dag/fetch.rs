@@ -2,7 +2,7 @@ use bytes::Bytes;
 use multihash_codetable::{Code, MultihashDigest};
 use ocipfs_node::{Block, Cid, FetchSession, is_trusted_cid};
 
-use super::unixfs::{RAW, Unit};
+use super::unixfs::{RAW, UnixfsNode};
 use crate::content::{CidPath, Content, Error};
 
 /// The multihash code of a CID that carries its bytes in itself.
@@ -30,10 +30,10 @@ impl Fetcher {
     }
 
     /// The root: looked for until the find time-out.
-    pub async fn root(&mut self) -> Result<Unit, Error> {
+    pub async fn root(&mut self) -> Result<UnixfsNode, Error> {
         let root = self.root;
         if let Some(data) = self.local(&root).await? {
-            return Unit::decode(&root, data);
+            return UnixfsNode::decode(&root, data);
         }
         if is_nothing(&root) {
             return self.keep(Block { cid: root, data: Bytes::new() });
@@ -48,9 +48,9 @@ impl Fetcher {
     }
 
     /// A block below the root, on the way to a file: it must come within the stall time-out.
-    pub async fn inner(&mut self, at: &CidPath, cid: &Cid) -> Result<Unit, Error> {
+    pub async fn inner(&mut self, at: &CidPath, cid: &Cid) -> Result<UnixfsNode, Error> {
         if let Some(data) = self.local(cid).await? {
-            return Unit::decode(cid, data);
+            return UnixfsNode::decode(cid, data);
         }
         if is_nothing(cid) {
             return self.keep(Block { cid: *cid, data: Bytes::new() });
@@ -76,7 +76,7 @@ impl Fetcher {
 
     /// The first block that is not here: it is looked for as a root is, so that one that is nowhere is told from one that is
     /// late.
-    async fn first(&mut self, cid: &Cid) -> Result<Unit, Error> {
+    async fn first(&mut self, cid: &Cid) -> Result<UnixfsNode, Error> {
         let session = begin(&self.content, self.announced, *cid);
         let patience = self.content.settings().find_timeout;
         let block = self.session.insert(session).root(patience).await?.block;
@@ -118,8 +118,8 @@ impl Fetcher {
         session.get_or_insert_with(|| begin(content, *announced, *root))
     }
 
-    fn keep(&mut self, block: Block) -> Result<Unit, Error> {
-        let unit = Unit::decode(&block.cid, block.data.clone())?;
+    fn keep(&mut self, block: Block) -> Result<UnixfsNode, Error> {
+        let unit = UnixfsNode::decode(&block.cid, block.data.clone())?;
         self.fetched.push(block);
         Ok(unit)
     }

@@ -7,7 +7,7 @@ use ocipfs_node::Cid;
 
 use super::{
     nodes::Nodes,
-    unixfs::{Child, RAW, Unit},
+    unixfs::{Child, RAW, UnixfsNode},
 };
 use crate::content::Error;
 
@@ -38,7 +38,7 @@ pub struct Parts {
 
 impl Parts {
     /// Begins to read the file `top`, whose size the caller has bounded.
-    pub fn new(nodes: Nodes, root: Cid, top: Unit) -> Result<Self, Error> {
+    pub fn new(nodes: Nodes, root: Cid, top: UnixfsNode) -> Result<Self, Error> {
         let size = top.size();
         let waiting = VecDeque::from(expand(root, &top, size, 0)?);
         Ok(Self { nodes, root, size, given: 0, count: waiting.len(), waiting })
@@ -134,9 +134,9 @@ impl Parts {
 }
 
 /// What a part consists of: its own bytes, then its children.
-fn expand(cid: Cid, unit: &Unit, size: u64, depth: usize) -> Result<Vec<Part>, Error> {
+fn expand(cid: Cid, unit: &UnixfsNode, size: u64, depth: usize) -> Result<Vec<Part>, Error> {
     match unit {
-        Unit::File { data, children } if unit.size() == size => {
+        UnixfsNode::File { data, children } if unit.size() == size => {
             if depth == MAX_DEPTH && !children.is_empty() {
                 return Err(corrupt(cid, format!("deeper than {MAX_DEPTH} levels")));
             }
@@ -145,7 +145,7 @@ fn expand(cid: Cid, unit: &Unit, size: u64, depth: usize) -> Result<Vec<Part>, E
             let children = children.map(|child| Part::Missing(child.clone(), depth + 1));
             Ok(std::iter::once(Part::Here(data.clone())).chain(children).collect())
         }
-        Unit::File { .. } => {
+        UnixfsNode::File { .. } => {
             Err(corrupt(cid, format!("size differs from the {size} bytes that its parent declares")))
         }
         other => Err(corrupt(cid, format!("found {} inside a file", other.kind()))),

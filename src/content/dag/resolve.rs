@@ -5,7 +5,7 @@ use ocipfs_node::Cid;
 use super::{
     fetch::Fetcher,
     hamt::{self, Bits, Slot},
-    unixfs::Unit,
+    unixfs::UnixfsNode,
 };
 use crate::content::{CidPath, Error};
 
@@ -16,7 +16,7 @@ const MAX_SHARD_DEPTH: usize = 32;
 #[derive(Debug)]
 pub struct File {
     pub cid: Cid,
-    pub unit: Unit,
+    pub unit: UnixfsNode,
 }
 
 impl File {
@@ -29,23 +29,23 @@ impl File {
 pub async fn resolve(fetcher: &mut Fetcher, at: &CidPath) -> Result<File, Error> {
     let (cid, unit) = walk(fetcher, at).await?;
     match unit {
-        Unit::File { .. } => Ok(File { cid, unit }),
+        UnixfsNode::File { .. } => Ok(File { cid, unit }),
         other => Err(Error::NotAFile { at: at.clone(), kind: other.kind() }),
     }
 }
 
 /// Finds what `at` names, whatever it is.
-pub async fn walk(fetcher: &mut Fetcher, at: &CidPath) -> Result<(Cid, Unit), Error> {
+pub async fn walk(fetcher: &mut Fetcher, at: &CidPath) -> Result<(Cid, UnixfsNode), Error> {
     let mut cid = *at.root();
     let mut unit = fetcher.root().await?;
     for name in at.names() {
         cid = match &unit {
-            Unit::Directory(links) => links
+            UnixfsNode::Directory(links) => links
                 .iter()
                 .find(|(link, _)| link == name)
                 .map(|(_, cid)| *cid)
                 .ok_or_else(|| no_entry(at, name))?,
-            Unit::Shard { .. } => in_shard(fetcher, at, &unit, name).await?,
+            UnixfsNode::Shard { .. } => in_shard(fetcher, at, &unit, name).await?,
             _ => return Err(no_entry(at, name)),
         };
         unit = fetcher.inner(at, &cid).await?;
@@ -57,12 +57,12 @@ fn no_entry(at: &CidPath, name: &str) -> Error {
     Error::NoEntry { at: at.clone(), entry: name.into() }
 }
 
-async fn in_shard(fetcher: &mut Fetcher, at: &CidPath, shard: &Unit, name: &str) -> Result<Cid, Error> {
+async fn in_shard(fetcher: &mut Fetcher, at: &CidPath, shard: &UnixfsNode, name: &str) -> Result<Cid, Error> {
     let mut bits = Bits::of(name);
     let mut deeper;
     let mut shard = shard;
     for _ in 0..MAX_SHARD_DEPTH {
-        let Unit::Shard { fanout_bits, width, links } = shard else { break };
+        let UnixfsNode::Shard { fanout_bits, width, links } = shard else { break };
         match hamt::find(&mut bits, name, *width, *fanout_bits, links) {
             Slot::Entry(cid) => return Ok(*cid),
             Slot::Deeper(cid) => deeper = fetcher.inner(at, cid).await?,

@@ -93,13 +93,17 @@ pub fn came_from_peers(holder: &[u8]) -> bool {
 }
 
 /// Whether nobody holds a root.
-pub fn is_free(write: &WriteTransaction, root: &Cid) -> Result<bool, Error> {
+pub fn is_unreferenced(write: &WriteTransaction, root: &Cid) -> Result<bool, Error> {
     Ok(write.open_multimap_table(HELD)?.get(name(root).as_slice())?.is_empty())
 }
 
 /// Takes a root, the blob of which has these `hashes`, from holders that only pulled or follow it; none if any other keeps it.
 /// A holding goes with its last blob: the roots that nobody holds then are given.
-pub fn give_up(write: &WriteTransaction, root: &Cid, hashes: &[Vec<u8>]) -> Result<Option<Vec<Cid>>, Error> {
+pub fn evict_root(
+    write: &WriteTransaction,
+    root: &Cid,
+    hashes: &[Vec<u8>],
+) -> Result<Option<Vec<Cid>>, Error> {
     let mut rows = Rows::open(write)?;
     let mut holders = Vec::new();
     for key in rows.held.get(name(root).as_slice())? {
@@ -183,7 +187,7 @@ mod tests {
     use ocipfs_oci::Digest;
 
     use super::*;
-    use crate::content::{CidPath, Holding, hold_for, index::Counts, store::Database};
+    use crate::content::{CidPath, RootReference, index::Counts, retain_root, store::Database};
 
     fn cid(n: u8) -> Cid {
         Cid::new_v1(0x55, Code::Sha2_256.digest(&[n]))
@@ -209,21 +213,21 @@ mod tests {
         }
     }
 
-    fn holding(owned: bool, holder: u8, blobs: &[u8]) -> Holding {
+    fn reference(owned: bool, holder: u8, blobs: &[u8]) -> RootReference {
         let roots: Vec<Cid> = [holder].iter().chain(blobs).map(|n| cid(*n)).collect();
         let blobs = blobs.iter().map(|n| (Digest::sha256_of(&[*n]), CidPath::from(cid(*n)))).collect();
-        Holding::new(owned, &roots, blobs)
+        RootReference::new(owned, &roots, blobs)
     }
 
     #[test]
     fn whoever_holds_beside_pulls_keeps() {
         let (_dir, index) = index();
         assert!(index.classes().is_empty());
-        index.hold(&cid(1), &holding(true, 1, &[2])).unwrap();
-        index.hold(&cid(3), &holding(false, 3, &[2, 4, 5])).unwrap();
+        index.retain(&cid(1), &reference(true, 1, &[2])).unwrap();
+        index.retain(&cid(3), &reference(false, 3, &[2, 4, 5])).unwrap();
         index.pin(&cid(9), &[cid(9), cid(4)]).unwrap();
-        index.0.write(|write| hold_for(write, "follow/k51", &cid(5))).unwrap();
-        index.0.write(|write| hold_for(write, "repository/app/blobs/x", &cid(6))).unwrap();
+        index.0.write(|write| retain_root(write, "follow/k51", &cid(5))).unwrap();
+        index.0.write(|write| retain_root(write, "repository/app/blobs/x", &cid(6))).unwrap();
         let (pulled, kept) = (Class::PULLED, Class::KEPT);
         let classes = [
             (1, kept),
@@ -243,19 +247,19 @@ mod tests {
     #[test]
     fn what_was_only_pulled_is_given_up_blob_by_blob_and_what_is_kept_is_not() {
         let (_dir, index) = index();
-        index.hold(&cid(1), &holding(true, 1, &[2])).unwrap();
-        index.hold(&cid(3), &holding(false, 3, &[2, 4, 5])).unwrap();
-        let give_up = |n: u8| {
+        index.retain(&cid(1), &reference(true, 1, &[2])).unwrap();
+        index.retain(&cid(3), &reference(false, 3, &[2, 4, 5])).unwrap();
+        let evict_root = |n: u8| {
             let hashes = [Digest::sha256_of(&[n]).bytes().to_vec()];
-            index.0.write(|write| super::give_up(write, &cid(n), &hashes)).unwrap()
+            index.0.write(|write| super::evict_root(write, &cid(n), &hashes)).unwrap()
         };
-        assert_eq!(give_up(2), None);
-        assert_eq!(give_up(4), Some(vec![]));
-        let left = index.holding(&cid(3)).unwrap().unwrap();
+        assert_eq!(evict_root(2), None);
+        assert_eq!(evict_root(4), Some(vec![]));
+        let left = index.reference(&cid(3)).unwrap().unwrap();
         assert_eq!((left.roots().len(), left.blobs.len()), (3, 2));
         index.release(&cid(1)).unwrap();
-        assert_eq!(give_up(2), Some(vec![]));
-        assert_eq!(give_up(5), Some(vec![cid(3)]));
+        assert_eq!(evict_root(2), Some(vec![]));
+        assert_eq!(evict_root(5), Some(vec![cid(3)]));
         assert!(index.counts().unwrap() == Counts::default() && index.classes().is_empty());
     }
 }

@@ -11,10 +11,10 @@ fn cid(n: u8) -> Cid {
     Cid::new_v1(0x55, Code::Sha2_256.digest(&[n]))
 }
 
-fn sorted(mut holding: Holding) -> Holding {
-    holding.roots.sort();
-    holding.blobs.sort_by_key(|(digest, _)| digest.to_string());
-    holding
+fn sorted(mut reference: RootReference) -> RootReference {
+    reference.roots.sort();
+    reference.blobs.sort_by_key(|(digest, _)| digest.to_string());
+    reference
 }
 
 #[test]
@@ -23,18 +23,18 @@ fn what_is_held_survives_and_what_only_the_released_held_is_free() {
     let path = dir.path().join("index.redb");
     let open = || Index::new(Arc::new(Database::open(&path).unwrap()));
     let blobs = vec![(Digest::sha256_of(b"shared"), CidPath::from(cid(8)))];
-    let one = Holding::new(true, &[cid(1), cid(8)], blobs);
-    let two = Holding::new(false, &[cid(2), cid(8)], vec![]);
+    let one = RootReference::new(true, &[cid(1), cid(8)], blobs);
+    let two = RootReference::new(false, &[cid(2), cid(8)], vec![]);
     {
         let index = open();
-        assert!(index.counts().unwrap() == Counts::default() && index.holding(&cid(1)).unwrap().is_none());
-        index.hold(&cid(1), &one).unwrap();
-        index.hold(&cid(1), &one).unwrap();
-        index.hold(&cid(2), &two).unwrap();
+        assert!(index.counts().unwrap() == Counts::default() && index.reference(&cid(1)).unwrap().is_none());
+        index.retain(&cid(1), &one).unwrap();
+        index.retain(&cid(1), &one).unwrap();
+        index.retain(&cid(2), &two).unwrap();
     }
     let index = open();
     assert_eq!(index.counts().unwrap(), Counts { images: 0, layers: 1, pulled: 1 });
-    let held = [1, 2].map(|n| index.holding(&cid(n)).unwrap().map(sorted));
+    let held = [1, 2].map(|n| index.reference(&cid(n)).unwrap().map(sorted));
     assert_eq!(held, [Some(sorted(one)), Some(sorted(two))]);
     assert_eq!(index.release(&cid(1)).unwrap(), Some(vec![cid(1)]));
     assert_eq!(index.release(&cid(1)).unwrap(), None);
@@ -47,13 +47,13 @@ fn a_root_is_free_when_its_last_holder_lets_go() {
     let dir = tempfile::tempdir().unwrap();
     let database = Arc::new(Database::open(&dir.path().join("index.redb")).unwrap());
     let index = Index::new(database.clone());
-    index.hold(&cid(1), &Holding::new(true, &[cid(8)], vec![])).unwrap();
+    index.retain(&cid(1), &RootReference::new(true, &[cid(8)], vec![])).unwrap();
     let holders = ["repository/a", "repository/b"];
     for holder in holders {
-        database.write(|write| hold_for(write, holder, &cid(8))).unwrap();
+        database.write(|write| retain_root(write, holder, &cid(8))).unwrap();
     }
     assert_eq!(index.release(&cid(1)).unwrap().unwrap(), []);
-    let free = holders.map(|holder| database.write(|write| let_go(write, holder, &cid(8))).unwrap());
+    let free = holders.map(|holder| database.write(|write| release_root(write, holder, &cid(8))).unwrap());
     assert_eq!(free, [false, true]);
 }
 
@@ -63,14 +63,14 @@ fn one_holder_holds_many_blobs_and_stays_owned() {
     let index = Index::new(Arc::new(Database::open(&dir.path().join("index.redb")).unwrap()));
     let part = |n: u8, owned| {
         let blob = (Digest::sha256_of(&[n]), CidPath::from(cid(n)));
-        Holding::new(owned, &[cid(1), cid(n)], vec![blob])
+        RootReference::new(owned, &[cid(1), cid(n)], vec![blob])
     };
     for (n, owned) in [(2, true), (3, false), (3, false)] {
-        index.hold_also(&cid(1), part(n, owned)).unwrap();
+        index.retain_also(&cid(1), part(n, owned)).unwrap();
     }
-    let held = index.holding(&cid(1)).unwrap().unwrap();
+    let held = index.reference(&cid(1)).unwrap().unwrap();
     let blobs = [part(2, true).blobs, part(3, true).blobs].concat();
-    assert_eq!(sorted(held.clone()), sorted(Holding::new(true, &[cid(1), cid(2), cid(3)], blobs)));
+    assert_eq!(sorted(held.clone()), sorted(RootReference::new(true, &[cid(1), cid(2), cid(3)], blobs)));
     assert_eq!(index.release(&cid(1)).unwrap().unwrap(), held.roots());
 }
 
@@ -84,7 +84,7 @@ fn written_for_a_blob(blobs: u32) -> u64 {
                     let bytes = n.to_be_bytes();
                     let root = Cid::new_v1(0x55, Code::Sha2_256.digest(&bytes));
                     let blob = (Digest::sha256_of(&bytes), CidPath::from(root));
-                    hold_also(write, &cid(1), &Holding::new(false, &[cid(1), root], vec![blob]))
+                    retain_also(write, &cid(1), &RootReference::new(false, &[cid(1), root], vec![blob]))
                 })
             })
             .unwrap();
@@ -107,7 +107,9 @@ fn a_release_and_a_pull_under_the_same_key_leave_no_key_without_a_holding() {
     let index = Index::new(database.clone());
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            (0..200).for_each(|n| index.hold_also(&cid(1), Holding::new(true, &[cid(n)], vec![])).unwrap())
+            (0..200).for_each(|n| {
+                index.retain_also(&cid(1), RootReference::new(true, &[cid(n)], vec![])).unwrap()
+            })
         });
         scope.spawn(|| (0..200).for_each(|_| drop(index.release(&cid(1)).unwrap())));
     });

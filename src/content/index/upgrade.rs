@@ -5,7 +5,7 @@ use ocipfs_oci::Digest;
 use redb::{ReadableMultimapTable, ReadableTable, TableDefinition, TableHandle, WriteTransaction};
 use serde::Deserialize;
 
-use super::{Error, Holding, Named, damaged, holders::PIN, rows::Rows};
+use super::{Error, Named, RootReference, damaged, holders::PIN, rows::Rows};
 use crate::content::CidPath;
 
 /// Key CID -> what is kept under it, as JSON.
@@ -30,9 +30,9 @@ pub fn from_format_2(write: &WriteTransaction) -> Result<(), Error> {
     let mut rows = Rows::open(write)?;
     for row in write.open_table(HOLDINGS)?.iter()? {
         let (key, json) = row?;
-        let holding = Holding::from(serde_json::from_str::<Old>(json.value()).map_err(damaged)?);
-        holding.set_header(&mut rows, key.value())?;
-        holding.add(&mut rows, key.value())?;
+        let reference = RootReference::from(serde_json::from_str::<Old>(json.value()).map_err(damaged)?);
+        reference.set_header(&mut rows, key.value())?;
+        reference.add(&mut rows, key.value())?;
     }
     let (pinned, orphans) = sort_out(&rows)?;
     for (pin, root) in pinned {
@@ -66,7 +66,7 @@ fn sort_out(rows: &Rows) -> Result<(Held, Held), Error> {
     Ok((pinned, orphans))
 }
 
-impl From<Old> for Holding {
+impl From<Old> for RootReference {
     fn from(old: Old) -> Self {
         let cids = |texts: Vec<String>| texts.iter().filter_map(|text| text.parse().ok()).collect();
         let Old { owned, roots, blobs, below, images } = old;

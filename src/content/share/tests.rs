@@ -10,8 +10,9 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::content::{
-    Holding, Profile, hold_for,
+    Profile, RootReference,
     index::Index,
+    retain_root,
     store::{Layout, Leaf},
 };
 
@@ -160,8 +161,8 @@ impl World {
         draft.write(&dag.bytes).unwrap();
         draft.finish(&Digest::sha256_of(&dag.bytes), &[], &[layout]).unwrap();
         if is_added {
-            let holding = Holding::new(true, &[dag.root.cid], vec![]);
-            Index::new(store.database()).hold(&dag.root.cid, &holding).unwrap();
+            let reference = RootReference::new(true, &[dag.root.cid], vec![]);
+            Index::new(store.database()).retain(&dag.root.cid, &reference).unwrap();
         }
         self.came(dag.cids(), is_added);
         assert!(!is_added || dag.cids().iter().all(|cid| self.shows(cid)), "what is added is shared");
@@ -169,7 +170,7 @@ impl World {
 
     fn arrive(&mut self, store: &Store, dag: &Dag, whole: bool) {
         let share = self.shared().share;
-        let Ok(file) = store.arrive(dag.root.cid, dag.bytes.len() as u64) else { return };
+        let Ok(file) = store.begin_partial(dag.root.cid, dag.bytes.len() as u64) else { return };
         file.insert_node(dag.root.cid, dag.root.data.clone()).unwrap();
         self.came([dag.root.cid], true);
         for (leaf, data) in dag.leaves.iter().take(if whole { 2 } else { 1 }) {
@@ -210,10 +211,10 @@ impl World {
 
 fn refer(store: &Store, dag: &Dag) {
     let (root, index) = (dag.root.cid, Index::new(store.database()));
-    let holding = Holding::new(false, &dag.cids(), vec![]);
-    index.hold_also(&dag.leaves[0].0.cid, holding).unwrap();
+    let reference = RootReference::new(false, &dag.cids(), vec![]);
+    index.retain_also(&dag.leaves[0].0.cid, reference).unwrap();
     index.pin(&root, &[root]).unwrap();
-    store.database().write(|write| hold_for(write, "follow/k51", &root)).unwrap();
+    store.database().write(|write| retain_root(write, "follow/k51", &root)).unwrap();
 }
 
 proptest! {

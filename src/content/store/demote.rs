@@ -1,4 +1,4 @@
-//! A stored blob that is damaged becomes a file that is arriving: what is right of it stays, the rest can come again.
+//! A stored blob that is damaged becomes a partial file: what is right of it stays, the rest can come again.
 //! Its digests are noted (`lost`) until it is stored again.
 
 use std::{
@@ -16,15 +16,14 @@ use ocipfs_oci::Digest;
 use redb::ReadableTable;
 
 use super::{
-    Error, Leaf, Store, Stored,
-    arriving::is_fetched,
-    disk,
+    Error, Leaf, Store, Stored, disk,
     extents::Extents,
     files::{self, Finished, sha256},
     layout::{Key, Place},
     lock,
+    partial::is_fetched,
     source::Source,
-    tables::{self, ARRIVING, FILES, Hash, ROOTS, STORED, Tables},
+    tables::{self, FILES, Hash, PARTIAL, ROOTS, STORED, Tables},
 };
 
 /// One layout of a damaged blob.
@@ -55,7 +54,7 @@ impl Store {
         })
     }
 
-    /// Takes the damaged parts of a blob out of the store: its layouts are arriving from then on, with what is right of
+    /// Takes the damaged parts of a blob out of the store: its layouts are being downloaded from then on, with what is right of
     /// them. Says whether something was wrong; where the file was replaced meanwhile, nothing is.
     pub fn demote(&self, file: &Stored) -> Result<bool, Error> {
         let hash = sha256(&file.digest)?;
@@ -113,7 +112,7 @@ impl Store {
         };
         let file = self.0.database.read(|read| {
             let stored = tables::row(read, FILES, owner, |row| files::stored(owner, row))?.transpose()?;
-            let root = tables::row(read, ARRIVING, owner, |(root, ..)| Cid::try_from(root).ok())?.flatten();
+            let root = tables::row(read, PARTIAL, owner, |(root, ..)| Cid::try_from(root).ok())?.flatten();
             Ok((stored, root))
         })?;
         match file {
@@ -144,7 +143,7 @@ impl Store {
         Ok(Remains { file, right, wrong })
     }
 
-    /// Moves the file of a blob to where arriving files are, one name for each layout. Where there is none, nothing is
+    /// Moves the file of a blob to where partial files are, one name for each layout. Where there is none, nothing is
     /// left of it.
     fn move_back(&self, hash: &Hash, remains: &mut [Remains], source: Option<&Source>) -> Result<(), Error> {
         let disk = &self.0.disk;
@@ -178,36 +177,36 @@ impl Store {
         }
         self.0.database.write(|write| {
             let mut tables = Tables::open(write)?;
-            let known = tables.arriving.get(id)?.map(|row| (row.value().1, row.value().2));
+            let known = tables.partial.get(id)?.map(|row| (row.value().1, row.value().2));
             let Some((size, parts)) = known else { return Ok(false) };
             let mut extents = Extents::from_rows(parts);
             for leaf in wrong {
                 extents.remove(leaf.offset, leaf.offset + leaf.length);
                 tables.disown(&Key::of(&leaf.cid), id)?;
             }
-            tables.set_arriving(id, (&*root.to_bytes(), size, extents.rows()))?;
+            tables.set_partial(id, (&*root.to_bytes(), size, extents.rows()))?;
             tables.hashed.remove(id)?;
             Ok(true)
         })
     }
 
-    /// Roots of layouts that are arriving, as far as rows say.
-    pub(super) fn arriving_among(&self, drafts: &[Finished]) -> Result<Vec<Cid>, Error> {
+    /// Roots of layouts that are being downloaded, as far as rows say.
+    pub(super) fn partial_among(&self, drafts: &[Finished]) -> Result<Vec<Cid>, Error> {
         let roots = drafts.iter().flat_map(|draft| &draft.layouts).map(|layout| layout.root);
         self.0.database.read(|read| {
-            let mut arriving = Vec::new();
+            let mut partial = Vec::new();
             for root in roots.clone() {
-                if arriving_id(read, &root)?.is_some() {
-                    arriving.push(root);
+                if partial_id(read, &root)?.is_some() {
+                    partial.push(root);
                 }
             }
-            Ok(arriving)
+            Ok(partial)
         })
     }
 
     /// Returns the id of the arriving file that a root leads to, as far as rows say.
-    pub fn arriving_id(&self, root: &Cid) -> Result<Option<u64>, Error> {
-        self.0.database.read(|read| arriving_id(read, root))
+    pub fn partial_id(&self, root: &Cid) -> Result<Option<u64>, Error> {
+        self.0.database.read(|read| partial_id(read, root))
     }
 
     /// Removes what had arrived of a file that was stored in another way meanwhile.
@@ -227,16 +226,16 @@ impl Store {
     }
 }
 
-fn arriving_id(read: &redb::ReadTransaction, root: &Cid) -> Result<Option<u64>, Error> {
+fn partial_id(read: &redb::ReadTransaction, root: &Cid) -> Result<Option<u64>, Error> {
     let Some(id) = tables::row(read, ROOTS, Key::of(root).bytes(), |id| id)? else { return Ok(None) };
-    tables::row(read, ARRIVING, id, |_| id)
+    tables::row(read, PARTIAL, id, |_| id)
 }
 
-/// Arriving files with this root that the root does not lead to.
+/// Partial files with this root that the root does not lead to.
 fn copies(read: &redb::ReadTransaction, root: &Cid) -> Result<Vec<u64>, Error> {
     let current = tables::row(read, ROOTS, Key::of(root).bytes(), |id| id)?;
     let mut ids = Vec::new();
-    for row in read.open_table(ARRIVING)?.iter()? {
+    for row in read.open_table(PARTIAL)?.iter()? {
         let (id, row) = row?;
         let is_copy = Some(id.value()) != current
             && Cid::try_from(row.value().0).is_ok_and(|other| Key::of(&other) == Key::of(root));
@@ -257,11 +256,11 @@ impl Remains {
         extents
     }
 
-    /// Makes the rows of a stored layout those of an arriving file.
+    /// Makes the rows of a stored layout those of a partial file.
     fn note(&self, tables: &mut Tables) -> Result<(), Error> {
         let Stored { id, root, size, .. } = self.file;
         tables.files.remove(id)?;
-        tables.set_arriving(id, (&*root.to_bytes(), size, self.extents().rows()))?;
+        tables.set_partial(id, (&*root.to_bytes(), size, self.extents().rows()))?;
         let wrong: HashSet<Key> = self.wrong.iter().map(|leaf| Key::of(&leaf.cid)).collect();
         wrong.iter().try_for_each(|key| tables.disown(key, id))?;
         // One block may be many parts, of which one is right.

@@ -10,7 +10,7 @@ use super::{
     Error, Stored,
     extents::Extents,
     layout::{Key, Layout, Place},
-    tables::{ARRIVING_BYTES, ArrivingRow, BYTES, FILES, Hash, ROOTS, Tables, add_to},
+    tables::{BYTES, FILES, Hash, PARTIAL_BYTES, PartialRow, ROOTS, Tables, add_to},
     usage::now,
 };
 
@@ -167,24 +167,24 @@ impl Tables<'_> {
         Ok(())
     }
 
-    /// Records what is here of a file that is arriving.
-    pub fn set_arriving(&mut self, id: u64, row: ArrivingRow) -> Result<(), Error> {
-        self.forget_arriving(id)?;
-        add_to(&mut self.meta, ARRIVING_BYTES, Extents::from_rows(row.2.clone()).length() as i64)?;
-        self.arriving.insert(id, row)?;
+    /// Records what is here of a partial file.
+    pub fn set_partial(&mut self, id: u64, row: PartialRow) -> Result<(), Error> {
+        self.forget_partial(id)?;
+        add_to(&mut self.meta, PARTIAL_BYTES, Extents::from_rows(row.2.clone()).length() as i64)?;
+        self.partial.insert(id, row)?;
         Ok(())
     }
 
-    /// Forgets that a file is arriving.
-    pub fn forget_arriving(&mut self, id: u64) -> Result<(), Error> {
-        let before = self.arriving.remove(id)?.map(|row| Extents::from_rows(row.value().2).length());
-        before.map_or(Ok(()), |bytes| add_to(&mut self.meta, ARRIVING_BYTES, -(bytes as i64)))
+    /// Forgets that a file is being downloaded.
+    pub fn forget_partial(&mut self, id: u64) -> Result<(), Error> {
+        let before = self.partial.remove(id)?.map(|row| Extents::from_rows(row.value().2).length());
+        before.map_or(Ok(()), |bytes| add_to(&mut self.meta, PARTIAL_BYTES, -(bytes as i64)))
     }
 
     /// Removes what is known of a file that was arriving. Its blocks go with the next sweep.
-    pub fn remove_arriving(&mut self, id: u64, root: &Cid) -> Result<(), Error> {
+    pub fn remove_partial(&mut self, id: u64, root: &Cid) -> Result<(), Error> {
         self.removed.insert(id, root.to_bytes().as_slice())?;
-        self.forget_arriving(id)?;
+        self.forget_partial(id)?;
         self.hashed.remove(id)?;
         self.used.remove(id)?;
         self.origins.remove(id)?;

@@ -10,7 +10,7 @@ use super::{
     Error, Store, Stored,
     extents::Extents,
     files,
-    tables::{self, ARRIVING, DAMAGED, Hash, Tables},
+    tables::{self, DAMAGED, Hash, PARTIAL, Tables},
 };
 
 /// A blob that was stored, and of which bytes are missing since it was found damaged.
@@ -40,11 +40,11 @@ impl Store {
                 let (_, row) = row?;
                 let (hash, ids) = row.value();
                 let Some(id) = ids.first().copied().filter(|id| seen.insert(*id)) else { continue };
-                let arriving = tables::row(read, ARRIVING, id, |(root, size, parts)| {
+                let partial = tables::row(read, PARTIAL, id, |(root, size, parts)| {
                     let stored = files::stored(id, (hash, size, root))?;
                     Ok::<_, Error>((stored, Extents::from_rows(parts).length()))
                 })?;
-                if let Some((Stored { digest, root, size, .. }, right)) = arriving.transpose()? {
+                if let Some((Stored { digest, root, size, .. }, right)) = partial.transpose()? {
                     lost.push(Lost { digest, root, size, right });
                 }
             }
@@ -53,7 +53,7 @@ impl Store {
     }
 }
 
-/// Whether an arriving file was stored and is damaged.
+/// Whether a partial file was stored and is damaged.
 pub fn is_damaged(read: &ReadTransaction, id: u64) -> Result<bool, Error> {
     for row in read.open_table(DAMAGED)?.iter()? {
         if row?.1.value().1.contains(&id) {
@@ -64,7 +64,7 @@ pub fn is_damaged(read: &ReadTransaction, id: u64) -> Result<bool, Error> {
 }
 
 impl Tables<'_> {
-    /// Forgets that a blob is stored, and notes under each of its digests that its layouts, `ids`, are arriving.
+    /// Forgets that a blob is stored, and notes under each of its digests that its layouts, `ids`, are being downloaded.
     pub(super) fn unstore(&mut self, hash: &Hash, ids: Vec<u64>) -> Result<(), Error> {
         let Some((size, _, aliases)) = self.stored_row(hash)? else { return Ok(()) };
         self.stored.remove(hash)?;

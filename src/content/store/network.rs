@@ -65,7 +65,7 @@ fn file_ids(tables: &Tables) -> Result<Vec<u64>, Error> {
     for row in tables.files.iter()? {
         ids.push(row?.0.value());
     }
-    for row in tables.arriving.iter()? {
+    for row in tables.partial.iter()? {
         ids.push(row?.0.value());
     }
     Ok(ids)

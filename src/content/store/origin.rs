@@ -11,7 +11,7 @@ use super::{
     blocks::{FORMER, NOBODY},
     layout::Key,
     sweep::is_removed,
-    tables::{ARRIVING, BLOCKS, FETCHED, FILES, ORIGINS, ROOTS, SHARED, Tables, row},
+    tables::{BLOCKS, FETCHED, FILES, ORIGINS, PARTIAL, ROOTS, SHARED, Tables, row},
     trees::TREE,
 };
 use crate::content::index;
@@ -45,7 +45,7 @@ impl Store {
         Ok(waiting.max(self.0.database.read(|read| of_block(read, &key))?))
     }
 
-    /// Returns where an arriving file came from, as far as its rows say.
+    /// Returns where a partial file came from, as far as its rows say.
     pub(super) fn origin_of_file(&self, id: u64) -> Result<Origin, Error> {
         Ok(self.0.database.read(|read| noted(read, id))?.unwrap_or(Origin::Pushed))
     }
@@ -125,7 +125,7 @@ fn of_owner(read: &ReadTransaction, owner: u64) -> Result<Option<Origin>, Error>
     }
     let root = match row(read, FILES, owner, |(_, _, root)| Cid::try_from(root))? {
         Some(root) => Some(root),
-        None => row(read, ARRIVING, owner, |(root, ..)| Cid::try_from(root))?,
+        None => row(read, PARTIAL, owner, |(root, ..)| Cid::try_from(root))?,
     };
     let root = root.transpose().map_err(|e| Error::Damaged(e.to_string()))?;
     let is_added = root.map(|root| index::is_added(read, &root)).transpose()?;
@@ -135,7 +135,7 @@ fn of_owner(read: &ReadTransaction, owner: u64) -> Result<Option<Origin>, Error>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::content::{Holding, Profile, Put, hold_for, index::Index, let_go};
+    use crate::content::{Profile, Put, RootReference, index::Index, release_root, retain_root};
 
     const PUSHED: [Option<Origin>; 2] = [Some(Origin::Pushed); 2];
     const ADDED: [Option<Origin>; 2] = [Some(Origin::Added); 2];
@@ -157,27 +157,27 @@ mod tests {
             ),
         );
         let origins = || [root.cid, leaf].map(|cid| store.origin(&cid).unwrap());
-        database.write(|write| hold_for(write, "repository/app/blobs/x", &root.cid)).unwrap();
+        database.write(|write| retain_root(write, "repository/app/blobs/x", &root.cid)).unwrap();
         assert_eq!(origins(), PUSHED);
         // Whatever a client was led to pull, and whatever a followed name means.
-        index.hold(&leaf, &Holding::new(false, &[root.cid], vec![])).unwrap();
-        database.write(|write| hold_for(write, "follow/k51", &root.cid)).unwrap();
+        index.retain(&leaf, &RootReference::new(false, &[root.cid], vec![])).unwrap();
+        database.write(|write| retain_root(write, "follow/k51", &root.cid)).unwrap();
         assert_eq!(origins(), PUSHED);
-        index.hold(&root.cid, &Holding::new(true, &[root.cid], vec![])).unwrap();
+        index.retain(&root.cid, &RootReference::new(true, &[root.cid], vec![])).unwrap();
         assert_eq!(origins(), ADDED);
         index.release(&root.cid).unwrap();
         assert_eq!(origins(), PUSHED);
         // Deleted, and not yet collected.
-        database.write(|write| let_go(write, "repository/app/blobs/x", &root.cid)).unwrap();
+        database.write(|write| release_root(write, "repository/app/blobs/x", &root.cid)).unwrap();
         assert_eq!(origins(), PUSHED);
         // Damaged: its right windows are as public as before.
-        database.write(|write| hold_for(write, "repository/app/blobs/x", &root.cid)).unwrap();
+        database.write(|write| retain_root(write, "repository/app/blobs/x", &root.cid)).unwrap();
         let hex = ocipfs_oci::Digest::sha256_of(&bytes).hex().to_string();
         let path = dir.path().join("blobs").join(&hex[..2]).join(&hex);
         std::fs::File::options().write(true).open(path).unwrap().set_len(2 << 20).unwrap();
         assert!(store.demote(&store.file(&root.cid).unwrap().unwrap()).unwrap());
         assert_eq!((origins(), store.get(&leaf).unwrap().is_some()), (PUSHED, true));
-        index.hold(&root.cid, &Holding::new(true, &[root.cid], vec![])).unwrap();
+        index.retain(&root.cid, &RootReference::new(true, &[root.cid], vec![])).unwrap();
         assert_eq!(origins(), ADDED);
         assert_eq!(store.origin(&"bafkqaaa".parse().unwrap()).unwrap(), None);
     }

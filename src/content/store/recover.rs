@@ -10,7 +10,7 @@ use super::{
     database::Database,
     disk,
     layout::Key,
-    tables::{self, ARRIVING, DOOMED, Hash, ROOTS, Tables},
+    tables::{self, DOOMED, Hash, PARTIAL, ROOTS, Tables},
     upgrade::{OLDEST, format_of},
 };
 
@@ -44,9 +44,9 @@ impl Store {
         self.sweep()
     }
 
-    /// A row says that a file is arriving, and it is not there, or came in another way.
+    /// A row says that a file is being downloaded, and it is not there, or came in another way.
     fn drop_rows_without_files(&self) -> Result<(), Error> {
-        let rows = self.0.database.read(arriving_roots)?;
+        let rows = self.0.database.read(partial_roots)?;
         let mut lost = BTreeMap::new();
         for (id, (root, is_current)) in rows {
             if !is_current || !self.0.disk.incoming(id).exists() {
@@ -58,11 +58,11 @@ impl Store {
         }
         self.0.database.write(|write| {
             let mut tables = Tables::open(write)?;
-            lost.iter().try_for_each(|(id, root)| tables.remove_arriving(*id, root))
+            lost.iter().try_for_each(|(id, root)| tables.remove_partial(*id, root))
         })
     }
 
-    /// Moves what is stored to its place, keeps what is arriving, and removes what no row names.
+    /// Moves what is stored to its place, keeps what is being downloaded, and removes what no row names.
     fn settle_incoming(&self) -> Result<(), Error> {
         let uploads = self.upload_files()?;
         for id in self.0.disk.all_incoming()? {
@@ -70,7 +70,7 @@ impl Store {
                 Some((sha256, ..)) if !self.0.disk.blob(&sha256).exists() && !self.is_small(&sha256)? => {
                     self.0.disk.place(id, &sha256)?;
                 }
-                None if uploads.contains(&id) || self.is_arriving(id)? => {}
+                None if uploads.contains(&id) || self.is_partial(id)? => {}
                 _ => disk::unlink(&self.0.disk.incoming(id))?,
             }
         }
@@ -95,8 +95,8 @@ impl Store {
         Ok(())
     }
 
-    pub(super) fn is_arriving(&self, id: u64) -> Result<bool, Error> {
-        Ok(self.0.database.read(|read| tables::row(read, ARRIVING, id, |_| ()))?.is_some())
+    pub(super) fn is_partial(&self, id: u64) -> Result<bool, Error> {
+        Ok(self.0.database.read(|read| tables::row(read, PARTIAL, id, |_| ()))?.is_some())
     }
 
     fn is_small(&self, sha256: &Hash) -> Result<bool, Error> {
@@ -104,10 +104,10 @@ impl Store {
     }
 }
 
-/// The arriving files, each with its root and whether the root still leads to it.
-fn arriving_roots(read: &ReadTransaction) -> Result<BTreeMap<u64, (Cid, bool)>, Error> {
+/// The partial files, each with its root and whether the root still leads to it.
+fn partial_roots(read: &ReadTransaction) -> Result<BTreeMap<u64, (Cid, bool)>, Error> {
     let mut all = BTreeMap::new();
-    for row in read.open_table(ARRIVING)?.iter()? {
+    for row in read.open_table(PARTIAL)?.iter()? {
         let (id, row) = row?;
         let root = Cid::try_from(row.value().0).map_err(|e| Error::Damaged(e.to_string()))?;
         let leads_to = tables::row(read, ROOTS, Key::of(&root).bytes(), |id| id)?;

@@ -7,11 +7,11 @@ use redb::WriteTransaction;
 
 use super::{
     Error, Store,
-    arriving::is_fetched,
     blocks::{FORMER, NOBODY},
     disk, files,
     layout::Key,
     lock,
+    partial::is_fetched,
     sweep::Sweep,
     tables::{self, Hash, STORED, Tables},
 };
@@ -131,7 +131,7 @@ impl Store {
     }
 
     /// Removes a file that was arriving and that nobody is at, if `may` says so; whether it went.
-    pub fn remove_arriving(
+    pub fn remove_partial(
         &self,
         root: &Cid,
         id: u64,
@@ -145,11 +145,11 @@ impl Store {
         }
         let removed = self.0.database.write(|write| {
             let mut tables = Tables::open(write)?;
-            let is_arriving = redb::ReadableTable::get(&tables.arriving, id)?.is_some();
+            let is_arriving = redb::ReadableTable::get(&tables.partial, id)?.is_some();
             if !is_arriving || self.is_touched(&key) || !may(write)? {
                 return Ok(false);
             }
-            tables.remove_arriving(id, root)?;
+            tables.remove_partial(id, root)?;
             Sweep::new(self).lot(&mut tables)?;
             Ok(true)
         })?;

@@ -13,7 +13,7 @@ use super::{
     lock,
     tables::{self, REMOVED, Tables},
 };
-use crate::content::dag::{DAG_PB, Unit};
+use crate::content::dag::{DAG_PB, UnixfsNode};
 
 /// Steps of the walk in one commit.
 pub const LOT: usize = if cfg!(test) { 32 } else { 8192 };
@@ -110,8 +110,8 @@ impl Tables<'_> {
         }
         let Some(row) = self.blocks.get(key.bytes())? else { return Ok(Vec::new()) };
         let Place::Inline(block) = Place::from_row(row.value().1) else { return Ok(Vec::new()) };
-        Ok(match Unit::decode(cid, block) {
-            Ok(Unit::File { children, .. }) => children.into_iter().map(|child| child.cid).collect(),
+        Ok(match UnixfsNode::decode(cid, block) {
+            Ok(UnixfsNode::File { children, .. }) => children.into_iter().map(|child| child.cid).collect(),
             _ => Vec::new(),
         })
     }

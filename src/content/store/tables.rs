@@ -13,7 +13,7 @@ pub type StoredRow<'a> = (u64, Vec<u64>, Vec<&'a [u8]>);
 /// sha256, file ids.
 pub type DamagedRow<'a> = (&'a Hash, Vec<u64>);
 /// Root CID, size, and the extents that are synced.
-pub type ArrivingRow<'a> = (&'a [u8], u64, Vec<(u64, u64)>);
+pub type PartialRow<'a> = (&'a [u8], u64, Vec<(u64, u64)>);
 
 /// Block key -> its (first) owner and its place.
 pub const BLOCKS: TableDefinition<&[u8], (u64, PlaceRow)> = TableDefinition::new("blocks");
@@ -30,14 +30,14 @@ pub const ALIASES: TableDefinition<&[u8], &Hash> = TableDefinition::new("aliases
 /// sha256 -> the bytes of a blob that is too small for a file.
 pub const SMALL: TableDefinition<&Hash, &[u8]> = TableDefinition::new("small");
 /// File id -> root CID, size, and the extents that are synced.
-pub const ARRIVING: TableDefinition<u64, ArrivingRow> = TableDefinition::new("arriving");
-/// File id of an arriving file -> how many of its first bytes are hashed, and the state of their sha256.
+pub const PARTIAL: TableDefinition<u64, PartialRow> = TableDefinition::new("arriving");
+/// File id of a partial file -> how many of its first bytes are hashed, and the state of their sha256.
 pub const HASHED: TableDefinition<u64, (u64, &[u8])> = TableDefinition::new("hashed");
 /// Upload -> its owner, file id, when it was saved (seconds since 1970), and how long it was then.
 pub const UPLOADS: TableDefinition<&str, (&str, u64, u64, u64)> = TableDefinition::new("uploads");
 /// sha256 of blobs whose rows are gone and whose files may not be yet.
 pub const DOOMED: TableDefinition<&Hash, ()> = TableDefinition::new("doomed");
-/// The hash of each digest of a blob that was stored and is damaged -> its sha256, and its layouts: arriving files.
+/// The hash of each digest of a blob that was stored and is damaged -> its sha256, and its layouts: partial files.
 pub const DAMAGED: TableDefinition<&[u8], DamagedRow> = TableDefinition::new("damaged");
 /// File id -> its root: files whose other rows are gone, and whose blocks go in lots.
 pub const REMOVED: TableDefinition<u64, &[u8]> = TableDefinition::new("removed");
@@ -57,8 +57,8 @@ pub const BYTES: &str = "bytes";
 pub const LOOSE_BYTES: &str = "loose bytes";
 /// Whether the node ever left a network.
 pub const LEFT_NETWORK: &str = "left network";
-/// What is here of the files that are arriving.
-pub const ARRIVING_BYTES: &str = "arriving bytes";
+/// What is here of the partial files.
+pub const PARTIAL_BYTES: &str = "arriving bytes";
 
 /// Every table, open for one transaction that writes.
 pub struct Tables<'t> {
@@ -69,7 +69,7 @@ pub struct Tables<'t> {
     pub stored: Table<'t, &'static Hash, StoredRow<'static>>,
     pub aliases: Table<'t, &'static [u8], &'static Hash>,
     pub small: Table<'t, &'static Hash, &'static [u8]>,
-    pub arriving: Table<'t, u64, ArrivingRow<'static>>,
+    pub partial: Table<'t, u64, PartialRow<'static>>,
     pub hashed: Table<'t, u64, (u64, &'static [u8])>,
     pub uploads: Table<'t, &'static str, (&'static str, u64, u64, u64)>,
     pub doomed: Table<'t, &'static Hash, ()>,
@@ -90,7 +90,7 @@ impl<'t> Tables<'t> {
             stored: write.open_table(STORED)?,
             aliases: write.open_table(ALIASES)?,
             small: write.open_table(SMALL)?,
-            arriving: write.open_table(ARRIVING)?,
+            partial: write.open_table(PARTIAL)?,
             hashed: write.open_table(HASHED)?,
             uploads: write.open_table(UPLOADS)?,
             doomed: write.open_table(DOOMED)?,

@@ -1,15 +1,15 @@
 //! The store on real files.
 
 mod any_order;
-mod arriving;
 mod crash;
 mod damage;
 mod format;
 mod full;
 mod interleaved;
 mod measured;
-mod passing;
+mod partial;
 mod stored;
+mod streamed;
 mod sweep;
 mod verify;
 

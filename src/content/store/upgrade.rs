@@ -7,11 +7,11 @@ use super::{
     database::Database,
     extents::Extents,
     origin,
-    tables::{self, ARRIVING_BYTES, FORMAT_ROW, META, ORIGINS, Tables},
+    tables::{self, FORMAT_ROW, META, ORIGINS, PARTIAL_BYTES, Tables},
 };
 use crate::content::index;
 
-/// The oldest format that is upgraded: holdings were JSON, and nothing counted what is arriving.
+/// The oldest format that is upgraded: holdings were JSON, and nothing counted what is being downloaded.
 pub const OLDEST: u64 = 2;
 
 /// The format that an index says it has; none where it says nothing.
@@ -36,17 +36,17 @@ fn has_origins(mut tables: impl Iterator<Item = UntypedTableHandle>) -> bool {
 pub fn upgrade(write: &WriteTransaction) -> Result<(), Error> {
     let has_origins = has_origins(write.list_tables()?);
     let mut tables = Tables::open(write)?;
-    let arriving = arriving_bytes(&tables)?;
-    tables.meta.insert(ARRIVING_BYTES, arriving)?;
+    let partial = partial_bytes(&tables)?;
+    tables.meta.insert(PARTIAL_BYTES, partial)?;
     tables.meta.insert(FORMAT_ROW, FORMAT)?;
     drop(tables);
     index::from_format_2(write)?;
     if has_origins { Ok(()) } else { origin::from_holders(write) }
 }
 
-fn arriving_bytes(tables: &Tables) -> Result<u64, Error> {
+fn partial_bytes(tables: &Tables) -> Result<u64, Error> {
     let mut sum = 0u64;
-    for row in tables.arriving.iter()? {
+    for row in tables.partial.iter()? {
         sum = sum.saturating_add(Extents::from_rows(row?.1.value().2).length());
     }
     Ok(sum)

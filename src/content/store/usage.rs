@@ -13,7 +13,7 @@ use super::{
     Error, Store,
     extents::Extents,
     lock,
-    tables::{self, ARRIVING, ARRIVING_BYTES, BYTES, LOOSE_BYTES, META, Tables},
+    tables::{self, BYTES, LOOSE_BYTES, META, PARTIAL, PARTIAL_BYTES, Tables},
 };
 
 /// Frees so many bytes, if it can, for a write that adds so many more.
@@ -63,14 +63,14 @@ impl Store {
     pub fn used_bytes(&self) -> Result<u64, Error> {
         let live = self.live();
         self.0.database.read(|read| {
-            let (meta, arriving) = (read.open_table(META)?, read.open_table(ARRIVING)?);
+            let (meta, partial) = (read.open_table(META)?, read.open_table(PARTIAL)?);
             let mut used = self.draft_bytes();
-            for row in [BYTES, LOOSE_BYTES, ARRIVING_BYTES] {
+            for row in [BYTES, LOOSE_BYTES, PARTIAL_BYTES] {
                 used = used.saturating_add(tables::number(&meta, row)?);
             }
             // What is being fetched now counts as written instead of as saved.
             for (id, file) in &live {
-                let saved = arriving.get(id)?.map_or(0, |row| Extents::from_rows(row.value().2).length());
+                let saved = partial.get(id)?.map_or(0, |row| Extents::from_rows(row.value().2).length());
                 used = used.saturating_add(file.written).saturating_sub(saved);
             }
             Ok(used)

@@ -8,14 +8,14 @@ use ocipfs_oci::{Algorithm, Digest, Hasher};
 use redb::ReadableTable;
 
 use super::{
-    Error, Leaf, Store, Stored, census,
+    Error, Leaf, Store, Stored,
     extents::Extents,
-    files,
+    files, graph,
     layout::{Key, Place, frame},
     source::Source,
-    tables::{self, ARRIVING, BLOCKS, SHARED},
+    tables::{self, BLOCKS, PARTIAL, SHARED},
 };
-use crate::content::dag::{DAG_PB, Unit};
+use crate::content::dag::{DAG_PB, UnixfsNode};
 
 /// Read in one piece.
 const PIECE: u64 = 1 << 20;
@@ -23,7 +23,7 @@ const PIECE: u64 = 1 << 20;
 /// A file whose bytes are not what its digest or its blocks say.
 #[derive(Clone, Debug)]
 pub struct Damaged {
-    /// One of its layouts; of a file that is arriving, the digest is that of nothing.
+    /// One of its layouts; of a partial file, the digest is that of nothing.
     pub file: Stored,
     /// The windows that are wrong, as far as its DAG tells.
     pub windows: Vec<Leaf>,
@@ -32,11 +32,11 @@ pub struct Damaged {
 }
 
 impl Store {
-    /// The first layout of every stored blob, and every file that is arriving with nobody at it.
+    /// The first layout of every stored blob, and every partial file with nobody at it.
     pub fn all_files(&self) -> Result<Vec<(Stored, bool)>, Error> {
         self.0.database.read(|read| {
             let mut all = Vec::new();
-            census::items(read, |item| {
+            graph::items(read, |item| {
                 let Some((root, id)) = item.layouts.first() else { return Ok(()) };
                 let hash = item.hashes.first().map_or(&[0; 32][..], Vec::as_slice);
                 let digest =
@@ -69,9 +69,9 @@ impl Store {
     }
 
     /// Hashes the blocks of a file that has come in part.
-    pub fn verify_arriving(&self, file: &Stored) -> Result<Option<Damaged>, Error> {
+    pub fn verify_partial(&self, file: &Stored) -> Result<Option<Damaged>, Error> {
         let row = |read: &redb::ReadTransaction| {
-            tables::row(read, ARRIVING, file.id, |(_, size, parts)| (size, Extents::from_rows(parts)))
+            tables::row(read, PARTIAL, file.id, |(_, size, parts)| (size, Extents::from_rows(parts)))
         };
         let (Some((size, here)), Some(source)) =
             (self.0.database.read(row)?, self.open_at(&self.0.disk.incoming(file.id))?)
@@ -158,7 +158,9 @@ impl Store {
             match place {
                 Some(Place::Window { .. }) => leaves.push(part),
                 Some(Place::Inline(block)) => {
-                    let Ok(Unit::File { data, children }) = Unit::decode(&part.cid, block) else { continue };
+                    let Ok(UnixfsNode::File { data, children }) = UnixfsNode::decode(&part.cid, block) else {
+                        continue;
+                    };
                     let mut offset = part.offset + data.len() as u64;
                     for child in children {
                         waiting.push(Leaf { cid: child.cid, offset, length: child.size });

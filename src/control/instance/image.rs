@@ -136,14 +136,14 @@ impl Instance {
 
     async fn image_rm(&self, reference: &str) -> Result<ImageReply, Failure> {
         let image_ref = self.image_ref(reference)?;
-        let (cid, holding) = self.imported(&image_ref.name).await?;
+        let (cid, reference) = self.imported(&image_ref.name).await?;
         self.content().release(&cid).await.map_err(content_failure)?;
-        let references = holding.images.into_iter().map(|named| named.reference).collect();
+        let references = reference.images.into_iter().map(|named| named.reference).collect();
         Ok(ImageReply::Removed { cid: cid.to_string(), references })
     }
 
     /// What was imported under a name, a root's CID, or below it.
-    async fn imported(&self, name: &str) -> Result<(Cid, crate::content::Holding), Failure> {
+    async fn imported(&self, name: &str) -> Result<(Cid, crate::content::RootReference), Failure> {
         let images = self.content().held_images().await.map_err(content_failure)?;
         let found = images.into_iter().find(|(cid, images)| {
             let cid = cid.to_string();

@@ -38,9 +38,18 @@ impl Instance {
 
     async fn store_stat(&self) -> Result<Stored, Failure> {
         let stat = self.content().store_stat().await.map_err(content_failure)?;
-        let content::StoreStat { blobs, bytes, layouts, blocks, arriving, arriving_bytes, damaged } = stat;
+        let content::StoreStat { blobs, bytes, layouts, blocks, partial, partial_bytes, damaged } = stat;
         let room = self.room().await?;
-        Ok(Stored { blobs, bytes, layouts, blocks, arriving, arriving_bytes, damaged, room })
+        Ok(Stored {
+            blobs,
+            bytes,
+            layouts,
+            blocks,
+            arriving: partial,
+            arriving_bytes: partial_bytes,
+            damaged,
+            room,
+        })
     }
 
     pub(super) async fn room(&self) -> Result<Room, Failure> {
@@ -67,7 +76,7 @@ impl Instance {
 
     async fn store_pin(&self, what: &str, notes: Notes) -> Result<Pin, Failure> {
         // What is found here on the way must not go before it is held.
-        let _storing = self.content().storing().await;
+        let _storing = self.content().gc_guard().await;
         let (cid, roots) = match cid_of(what) {
             Some(cid) => {
                 let progress = &mut |done| drop(notes.send(Note::Progress { done, total: None }));
@@ -98,7 +107,7 @@ impl Instance {
             let content = self.content();
             let mut reader = content.fetch(&blob).await.map_err(content_failure)?;
             let progress = &mut |here| drop(notes.send(Note::Progress { done: done + here, total }));
-            reader.settle(progress).await.map_err(content_failure)?;
+            reader.wait_until_stored(progress).await.map_err(content_failure)?;
             done += blob.size;
             is_kept(content, digest).await?;
             let file = content.stat(&blob.at).await.map_err(content_failure)?;

@@ -7,19 +7,19 @@ use ocipfs_oci::{Descriptor, Digest, Index, Name, Tag};
 
 use super::{Error, Imported, cid_v1, layout, reference};
 use crate::{
-    content::{Changes, CidPath, Content, Holding, Named, Root, Store},
+    content::{Changes, CidPath, Content, Named, Root, RootReference, Store},
     images::archive::{self, MAX_MANIFEST, Node, StagedBlob},
 };
 
 /// Calls the image `top` of what is held `name:tag`, as a layout.
 pub async fn tag(
     content: &Content,
-    held: &Holding,
+    held: &RootReference,
     top: Descriptor,
     name: Name,
     tag: Tag,
 ) -> Result<Imported, Error> {
-    let storing = content.storing().await;
+    let guard = content.gc_guard().await;
     let profile = content.profile();
     let blobs = below(content, held, &top).await?;
     let mut folder = Changes::default();
@@ -50,16 +50,16 @@ pub async fn tag(
     let roots: Vec<_> = std::iter::once(cid).chain(blobs.values().map(|(root, _)| root.cid)).collect();
     let files = blobs.into_iter().map(|(digest, (_, at))| (digest, at)).collect();
     let named = Named { reference: reference.clone(), digest: top.digest.clone(), size };
-    let holding = Holding::new(true, &roots, files).of_images(&below, vec![named]);
-    content.hold(cid, holding).await?;
-    drop(storing);
+    let root_reference = RootReference::new(true, &roots, files).of_images(&below, vec![named]);
+    content.retain(cid, root_reference).await?;
+    drop(guard);
     Ok(Imported { reference, cid, top, size })
 }
 
 /// The blobs of an image, of those that are held.
 async fn below(
     content: &Content,
-    held: &Holding,
+    held: &RootReference,
     top: &Descriptor,
 ) -> Result<BTreeMap<Digest, (Root, CidPath)>, Error> {
     let mut found = BTreeMap::new();

@@ -111,7 +111,7 @@ pub async fn add(
     options: Options,
     progress: Progress,
 ) -> Result<Added, Error> {
-    let _storing = content.storing().await;
+    let _storing = content.gc_guard().await;
     let (mut taken, mut before) = (Vec::new(), 0);
     for source in sources {
         let (progress, start) = (progress.clone(), before);
@@ -183,8 +183,8 @@ async fn take(content: &Content, path: PathBuf, options: &Options, progress: Tol
 }
 
 async fn store(layer: Measured, written: Written, directory: Document) -> Result<(), Error> {
-    let storing = move || written.store(&layer.digest, &[], &directory.blocks).map(drop);
-    let stored = tokio::task::spawn_blocking(storing).await.map_err(|_| Error::BrokenOff)?;
+    let gc_guard = move || written.store(&layer.digest, &[], &directory.blocks).map(drop);
+    let stored = tokio::task::spawn_blocking(gc_guard).await.map_err(|_| Error::BrokenOff)?;
     Ok(stored.map_err(content::Error::from)?)
 }
 
@@ -198,7 +198,7 @@ async fn measure(content: &Content, at: CidPath, mut progress: Told) -> Result<T
     // Of a plain tar only the beginning is looked at: whoever fetches the whole hashes it already.
     let unknown = Digest::sha256_of(b"");
     if inspect::plain(&first, size, &unknown).map_err(no_layer)?.is_some() {
-        reader.settle(&mut progress).await?;
+        reader.wait_until_stored(&mut progress).await?;
         let digest = content.digest_of(&file).await?;
         if let Some(layer) = inspect::plain(&first, size, &digest).map_err(no_layer)? {
             return Ok(Taken { layer, at, file, unstored: None });

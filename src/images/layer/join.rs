@@ -6,7 +6,7 @@ use super::{
     LayerDocument, MAX_BYTES,
     add::{self, put},
 };
-use crate::content::{self, Content, Holding, Profile};
+use crate::content::{self, Content, Profile, RootReference};
 
 /// Why nothing was joined.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +46,7 @@ pub struct Joined {
 
 /// Stores an index of what `parts` name, in their order, and holds with it those of the layers that are here.
 pub async fn join(content: &Content, parts: &[Cid], profile: Profile) -> Result<Joined, Error> {
-    let _storing = content.storing().await;
+    let _storing = content.gc_guard().await;
     let mut manifests = Vec::new();
     for cid in parts {
         let bytes = content.read(&(*cid).into(), MAX_BYTES).await?;
@@ -55,7 +55,7 @@ pub async fn join(content: &Content, parts: &[Cid], profile: Profile) -> Result<
     }
     let document = LayerDocument::index(manifests).map_err(Error::Index)?;
     let cid = put(content, &document, profile).await?;
-    content.hold_also(cid, Holding::new(true, &[cid], Vec::new())).await?;
+    content.retain_also(cid, RootReference::new(true, &[cid], Vec::new())).await?;
     let mut missing = 0;
     for layer in document.layers() {
         match content.has(&layer.digest).await? {

@@ -161,7 +161,7 @@ impl Files {
     ) -> Result<T, Error> {
         let taken = take(&self.document(content, entry).await?);
         let root = content.stat(&self.path(&entry.digest)).await?.cid;
-        content.settled().await;
+        content.wait_for_blocks().await;
         // The bytes may be here as another DAG than the layout's.
         match content.has(&entry.digest).await? && content.is_here(&root).await? {
             true => Ok(taken),
@@ -179,7 +179,7 @@ impl Files {
                 // The same bytes are here as another DAG, which this layout does not hold.
                 true => {
                     let at = CidPath::from(root).found_by(blob.at.announced());
-                    Ok(content.fetch_at(&at).await?.settle(&mut |_| {}).await?)
+                    Ok(content.fetch_at(&at).await?.wait_until_stored(&mut |_| {}).await?)
                 }
                 false => Ok(content.cache(&blob).await?),
             }

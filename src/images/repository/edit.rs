@@ -81,9 +81,9 @@ impl<'t> Edit<'t> {
             return Ok(false);
         }
         let holder = holder(name, kind, &piece.digest);
-        content::hold_for(self.write, &holder, &piece.root)?;
+        content::retain_root(self.write, &holder, &piece.root)?;
         if let Some(before) = before {
-            content::let_go(self.write, &holder, &Cid::try_from(before).map_err(damaged)?)?;
+            content::release_root(self.write, &holder, &Cid::try_from(before).map_err(damaged)?)?;
         }
         Ok(true)
     }

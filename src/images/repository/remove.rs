@@ -53,7 +53,7 @@ impl Edit<'_> {
         self.remove_tags_of(name, text)?;
         UNTAGGED.stop(self.write, &of)?;
         NEVER_TAGGED.stop(self.write, &of)?;
-        let freed = self.let_go(name, MANIFESTS_OF, &piece)?;
+        let freed = self.release_root(name, MANIFESTS_OF, &piece)?;
         note(self.write, name, &What::Manifest { piece: piece.clone(), added: false })?;
         self.removed.borrow_mut().push(Removed::manifest(name, &piece, freed));
         let mut kept = self.remove_references(name, text)?;
@@ -201,15 +201,15 @@ impl Edit<'_> {
         let key = key(&[name.as_str(), &digest.to_string()]);
         self.write.open_table(PIECES)?.remove(key.as_str())?;
         UNREFERENCED.stop(self.write, &key)?;
-        let freed = self.let_go(name, PIECES_OF, &piece)?;
+        let freed = self.release_root(name, PIECES_OF, &piece)?;
         self.removed.borrow_mut().push(Removed::blob(name, &piece, freed));
         note(self.write, name, &What::Piece { piece, added: false })?;
         Ok(true)
     }
 
     /// Lets go of the bytes; true where nothing else holds them.
-    fn let_go(&self, name: &Name, kind: &str, piece: &Piece) -> Result<bool, StoreError> {
-        content::let_go(self.write, &holder(name, kind, &piece.digest), &piece.root)
+    fn release_root(&self, name: &Name, kind: &str, piece: &Piece) -> Result<bool, StoreError> {
+        content::release_root(self.write, &holder(name, kind, &piece.digest), &piece.root)
     }
 
     /// Removes a repository without manifests from the list; blobs that are in their grace period are not published.

@@ -46,7 +46,7 @@ fn pushed(n: u8, subject: Option<Digest>) -> Pushed {
 
 /// Whether somebody holds the bytes.
 fn is_held(repositories: &Repositories, root: Cid) -> bool {
-    let free = |write: &WriteTransaction| crate::content::let_go(write, "nobody", &root);
+    let free = |write: &WriteTransaction| crate::content::release_root(write, "nobody", &root);
     !repositories.database().write(free).unwrap()
 }
 

@@ -6,7 +6,7 @@ use ocipfs_node::{Cid, IpnsName};
 use ocipfs_oci::Name;
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
-use crate::content::{Database, StoreError, hold_for, let_go};
+use crate::content::{Database, StoreError, release_root, retain_root};
 
 /// The directory, how much of it is here, whether manifests may come later, and since when, in seconds since 1970.
 type VersionRow<'a> = (&'a [u8], u8, bool, u64);
@@ -307,10 +307,10 @@ fn replace(
     now: Option<Cid>,
 ) -> Result<bool, StoreError> {
     if let Some(now) = now {
-        hold_for(write, holder, &now)?;
+        retain_root(write, holder, &now)?;
     }
     match before.filter(|before| now != Some(*before)) {
-        Some(before) => let_go(write, holder, &before),
+        Some(before) => release_root(write, holder, &before),
         None => Ok(false),
     }
 }

@@ -250,7 +250,7 @@ impl Followed {
             Ok((image, directory)) => {
                 if self.0.policy == Prefetch::None {
                     self.begin(content, followed, at.root()).await?;
-                    content.settled().await;
+                    content.wait_for_blocks().await;
                     let since = content::now();
                     let version = Version { directory, depth: Depth::Index, is_sparse: false, since };
                     self.complete_once(content, followed, name, version).await?;

@@ -300,7 +300,7 @@ async fn fetch(
         }
     };
     // Here, and not by the caller: others that run at the same time may hold what it waits for.
-    content.settled().await;
+    content.wait_for_blocks().await;
     Ok(prefetched)
 }
 

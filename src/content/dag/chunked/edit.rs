@@ -14,7 +14,7 @@ use crate::content::{
     Error,
     dag::{
         build::{Profile, Root},
-        unixfs::Unit,
+        unixfs::UnixfsNode,
     },
 };
 
@@ -230,8 +230,8 @@ impl Editor<'_> {
     }
 
     fn links(&self, cid: Cid) -> Result<Vec<Root>, Error> {
-        let (unit, sizes) = Unit::decode_with_sizes(&cid, (self.read)(&cid)?)?;
-        let Unit::File { children, .. } = unit else {
+        let (unit, sizes) = UnixfsNode::decode_with_sizes(&cid, (self.read)(&cid)?)?;
+        let UnixfsNode::File { children, .. } = unit else {
             return Err(Error::Corrupt { cid, why: format!("expected a file, found {}", unit.kind()) });
         };
         let links = children.into_iter().zip(sizes);
@@ -241,8 +241,8 @@ impl Editor<'_> {
     /// The bytes of a chunk.
     fn text(&self, node: Node) -> Result<Bytes, Error> {
         let cid = node.root.cid;
-        match Unit::decode(&cid, (self.read)(&cid)?)? {
-            Unit::File { data, children } if children.is_empty() => Ok(data),
+        match UnixfsNode::decode(&cid, (self.read)(&cid)?)? {
+            UnixfsNode::File { data, children } if children.is_empty() => Ok(data),
             _ => Err(Error::Corrupt { cid, why: "not a chunk of a file".into() }),
         }
     }

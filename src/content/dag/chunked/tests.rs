@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::content::dag::{Unit, build::Builder};
+use crate::content::dag::{UnixfsNode, build::Builder};
 
 /// Lists of lines: a name, and as many marks as a line is to be long.
 fn form() -> Form {
@@ -42,7 +42,10 @@ fn bytes_of(document: &Document) -> Vec<u8> {
     let (mut waiting, mut bytes) = (vec![document.root.cid], Vec::new());
     while let Some(cid) = waiting.pop() {
         let block = document.blocks.iter().find(|block| block.cid == cid).unwrap();
-        let Unit::File { data, children } = Unit::decode(&cid, block.data.clone()).unwrap() else { panic!() };
+        let UnixfsNode::File { data, children } = UnixfsNode::decode(&cid, block.data.clone()).unwrap()
+        else {
+            panic!()
+        };
         bytes.extend_from_slice(&data);
         waiting.extend(children.iter().rev().map(|child| child.cid));
     }

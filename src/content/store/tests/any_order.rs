@@ -4,7 +4,7 @@ use super::*;
 
 const SIZE: usize = 700 << 10;
 
-/// What may happen to an arriving file.
+/// What may happen to a partial file.
 #[derive(Clone, Debug)]
 enum Step {
     Write(prop::sample::Index),
@@ -45,36 +45,36 @@ proptest! {
         let bytes = bytes(7, SIZE);
         let dag = dag(&bytes);
         let mut store = Store::open(dir.path()).unwrap();
-        let mut arriving = store.arrive(dag.root(), SIZE as u64).unwrap();
+        let mut partial = store.begin_partial(dag.root(), SIZE as u64).unwrap();
         let (mut written, mut saved) = (vec![false; dag.leaves.len()], vec![false; dag.leaves.len()]);
         for step in steps {
             match step {
                 Step::Write(index) => {
                     let n = index.index(dag.leaves.len());
                     let (leaf, block) = &dag.leaves[n];
-                    arriving.write(leaf, block, 0..block.len()).unwrap();
+                    partial.write(leaf, block, 0..block.len()).unwrap();
                     written[n] = true;
                 }
                 Step::Checkpoint => {
-                    arriving.checkpoint().unwrap();
+                    partial.checkpoint().unwrap();
                     saved.clone_from(&written);
                 }
                 Step::Reopen => {
-                    drop((arriving, store));
+                    drop((partial, store));
                     store = Store::open(dir.path()).unwrap();
-                    arriving = store.arrive(dag.root(), SIZE as u64).unwrap();
+                    partial = store.begin_partial(dag.root(), SIZE as u64).unwrap();
                     written.clone_from(&saved);
                 }
             }
             for ((leaf, block), is_written) in dag.leaves.iter().zip(&written) {
-                prop_assert_eq!(arriving.has(leaf), *is_written);
+                prop_assert_eq!(partial.has(leaf), *is_written);
                 prop_assert_eq!(store.get(&leaf.cid).unwrap(), is_written.then(|| block.clone()));
             }
         }
-        for (leaf, block) in dag.leaves.iter().filter(|(leaf, _)| !arriving.has(leaf)) {
-            arriving.write(leaf, block, 0..block.len()).unwrap();
+        for (leaf, block) in dag.leaves.iter().filter(|(leaf, _)| !partial.has(leaf)) {
+            partial.write(leaf, block, 0..block.len()).unwrap();
         }
-        let stored = arriving.finish(&Digest::sha256_of(&bytes), &[], |_| Ok(())).unwrap();
+        let stored = partial.finish(&Digest::sha256_of(&bytes), &[], |_| Ok(())).unwrap();
         prop_assert_eq!(whole(&store, &stored), bytes);
         prop_assert!(dag.is_in(&store));
     }

@@ -5,7 +5,7 @@ use std::fs;
 use super::*;
 use crate::content::store::{disk::Disk, tables::Tables};
 
-/// A directory where one blob is stored and another, of whose four leaves two are saved, is arriving.
+/// A directory where one blob is stored and another, of whose four leaves two are saved, is being downloaded.
 fn house() -> (TempDir, Bytes, Dag, Dag) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
@@ -13,12 +13,12 @@ fn house() -> (TempDir, Bytes, Dag, Dag) {
     let dag = Dag::new(Profile::UnixfsV1, &bytes_stored);
     put(&store, &bytes_stored, &[&dag]);
     let other = Dag::new(Profile::UnixfsV1, &bytes(2, 4 * MIB));
-    let arriving = store.arrive(other.root(), 4 * MIB as u64).unwrap();
-    other.layout.nodes.iter().for_each(|node| arriving.insert_node(node.cid, node.data.clone()).unwrap());
+    let partial = store.begin_partial(other.root(), 4 * MIB as u64).unwrap();
+    other.layout.nodes.iter().for_each(|node| partial.insert_node(node.cid, node.data.clone()).unwrap());
     for (leaf, block) in &other.leaves[..2] {
-        arriving.write(leaf, block, 0..block.len()).unwrap();
+        partial.write(leaf, block, 0..block.len()).unwrap();
     }
-    arriving.checkpoint().unwrap();
+    partial.checkpoint().unwrap();
     (dir, bytes_stored, dag, other)
 }
 
@@ -63,7 +63,7 @@ fn a_file_that_no_row_names_is_removed_and_one_that_arrives_is_kept() {
     let store = Store::open(dir.path()).unwrap();
     assert!(dag.is_in(&store) && incoming(dir.path()).len() == 1);
     assert!(store.get(&other.leaves[1].0.cid).unwrap().is_some());
-    assert_eq!(store.stat().unwrap().arriving_bytes, 2 * MIB as u64);
+    assert_eq!(store.stat().unwrap().partial_bytes, 2 * MIB as u64);
 }
 
 #[test]
@@ -72,9 +72,9 @@ fn an_arriving_row_without_its_file_is_dropped_with_its_blocks() {
     fs::remove_file(&incoming(dir.path())[0]).unwrap();
     let store = Store::open(dir.path()).unwrap();
     assert!(dag.is_in(&store) && other.is_gone_from(&store));
-    assert_eq!(store.stat().unwrap().arriving, 0);
-    let arriving = store.arrive(other.root(), 4 * MIB as u64).unwrap();
-    assert_eq!(arriving.written(), 0);
+    assert_eq!(store.stat().unwrap().partial, 0);
+    let partial = store.begin_partial(other.root(), 4 * MIB as u64).unwrap();
+    assert_eq!(partial.written(), 0);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_file_that_arrives_and_was_stored_meanwhile_is_dropped() {
     put(&Store::open(dir.path()).unwrap(), &bytes(2, 4 * MIB), &[&other]);
     let store = Store::open(dir.path()).unwrap();
     assert!(dag.is_in(&store) && other.is_in(&store) && incoming(dir.path()).is_empty());
-    assert_eq!(store.stat().unwrap().arriving, 0);
+    assert_eq!(store.stat().unwrap().partial, 0);
 }
 
 #[test]

@@ -1,11 +1,11 @@
 use std::fs;
 
 use super::{verify::flip, *};
-use crate::content::store::Arriving;
+use crate::content::store::PartialBlob;
 
-fn write(arriving: &Arriving, dag: &Dag, n: usize) {
+fn write(partial: &PartialBlob, dag: &Dag, n: usize) {
     let (leaf, block) = &dag.leaves[n];
-    arriving.write(leaf, block, 0..block.len()).unwrap();
+    partial.write(leaf, block, 0..block.len()).unwrap();
 }
 
 fn damaged(store: &Store, dir: &Path, bytes: &Bytes, stored: &Stored) {
@@ -34,10 +34,10 @@ fn a_damaged_blob_is_not_stored_over_a_restart_and_its_right_windows_are() {
     let lost = store.lost().unwrap();
     assert_eq!((lost.len(), lost[0].root, lost[0].right), (1, dag.root(), 2 * MIB as u64));
     assert_eq!((store.stat().unwrap().damaged, store.used_bytes().unwrap()), (1, 2 * MIB as u64));
-    let arriving = store.arrive(dag.root(), bytes.len() as u64).unwrap();
-    assert_eq!([0, 1, 2].map(|n| arriving.has(&dag.leaves[n].0)), [true, false, true]);
-    write(&arriving, &dag, 1);
-    let again = arriving.finish(&stored.digest, &[], |_| Ok(())).unwrap();
+    let partial = store.begin_partial(dag.root(), bytes.len() as u64).unwrap();
+    assert_eq!([0, 1, 2].map(|n| partial.has(&dag.leaves[n].0)), [true, false, true]);
+    write(&partial, &dag, 1);
+    let again = partial.finish(&stored.digest, &[], |_| Ok(())).unwrap();
     assert!(whole(&store, &again) == bytes && dag.is_in(&store) && incoming(dir.path()).is_empty());
     assert!(store.lost().unwrap().is_empty() && !store.is_lost(&sha512).unwrap());
     assert_eq!(store.blob(&sha512).unwrap().map(|stored| stored.digest), Some(stored.digest));
@@ -62,7 +62,7 @@ fn a_push_takes_the_place_of_a_damaged_blob_in_every_case() {
             damage();
             let again = put(&store, &bytes, &[&dag]);
             assert!(whole(&store, &again) == bytes && dag.is_in(&store), "case {n}, {size} bytes");
-            assert_eq!((store.stat().unwrap().blobs, store.stat().unwrap().arriving), (1, 0), "case {n}");
+            assert_eq!((store.stat().unwrap().blobs, store.stat().unwrap().partial), (1, 0), "case {n}");
             assert_eq!((incoming(dir.path()).len(), store.used_bytes().unwrap()), (0, size as u64));
         }
     }
@@ -94,15 +94,15 @@ fn a_blob_with_two_layouts_keeps_both_when_it_is_damaged() {
     let dags = [Profile::UnixfsV1, Profile::Legacy].map(|profile| Dag::new(profile, &bytes));
     let stored = put(&store, &bytes, &[&dags[0], &dags[1]]);
     damaged(&store, dir.path(), &bytes, &stored);
-    let written: Vec<u64> = store.arriving().unwrap().iter().map(|file| file.written).collect();
+    let written: Vec<u64> = store.partial().unwrap().iter().map(|file| file.written).collect();
     assert_eq!(written, [MIB as u64, 7 * MIB as u64 / 4]);
-    let arriving = store.arrive(dags[0].root(), bytes.len() as u64).unwrap();
-    write(&arriving, &dags[0], 1);
-    let again = arriving.finish(&stored.digest, &[], |_| Ok(())).unwrap();
+    let partial = store.begin_partial(dags[0].root(), bytes.len() as u64).unwrap();
+    write(&partial, &dags[0], 1);
+    let again = partial.finish(&stored.digest, &[], |_| Ok(())).unwrap();
     assert!(whole(&store, &again) == bytes && dags[0].is_in(&store));
-    let other = store.arrive(dags[1].root(), bytes.len() as u64).unwrap();
+    let other = store.begin_partial(dags[1].root(), bytes.len() as u64).unwrap();
     assert_eq!(other.written(), 7 * MIB as u64 / 4);
-    drop((arriving, other, store));
+    drop((partial, other, store));
     let store = Store::open(dir.path()).unwrap();
     assert!(whole(&store, &again) == bytes && dags[0].is_in(&store));
 }
@@ -202,7 +202,7 @@ fn a_crash_while_a_damaged_blob_is_moved_leaves_it_stored_or_gone() {
     // The rows changed, and the file is where it was.
     fs::rename(&moved, &place).unwrap();
     let store = Store::open(dir.path()).unwrap();
-    assert!(!place.exists() && incoming(dir.path()).is_empty() && store.arriving().unwrap().is_empty());
+    assert!(!place.exists() && incoming(dir.path()).is_empty() && store.partial().unwrap().is_empty());
     assert!(!store.is_lost(&stored.digest).unwrap() && dag.is_gone_from(&store));
     assert_eq!(store.used_bytes().unwrap(), 0);
     assert!(whole(&store, &put(&store, &bytes, &[&dag])) == bytes);

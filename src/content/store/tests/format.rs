@@ -79,8 +79,8 @@ fn an_upgrade_that_is_killed_in_the_middle_leaves_the_earlier_format_and_is_done
         assert!(counts.pulled > 2, "{counts:?}");
         assert_eq!(index.pins().unwrap().len(), 1);
         let (image, _) = index.images().unwrap().pop().unwrap();
-        assert!(index.holding(&image).unwrap().unwrap().blobs.len() >= 3);
-        assert_eq!(store.stat().unwrap().arriving_bytes, MIB as u64);
+        assert!(index.reference(&image).unwrap().unwrap().blobs.len() >= 3);
+        assert_eq!(store.stat().unwrap().partial_bytes, MIB as u64);
     }
 }
 

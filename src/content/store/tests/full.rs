@@ -32,16 +32,16 @@ fn a_full_disk_refuses_what_is_new_and_keeps_what_is_stored() {
     let dag = Dag::new(Profile::UnixfsV1, &stored_bytes);
     let stored = put(&store, &stored_bytes, &[&dag]);
     let other = Dag::new(Profile::UnixfsV1, &bytes(2, 40 * MIB));
-    let arriving = store.arrive(other.root(), 40 * MIB as u64).unwrap();
+    let partial = store.begin_partial(other.root(), 40 * MIB as u64).unwrap();
     let (leaf, block) = &other.leaves[0];
-    arriving.write(leaf, block, 0..block.len()).unwrap();
+    partial.write(leaf, block, 0..block.len()).unwrap();
 
     // Less than the headroom: nothing is begun or committed.
     let ballast = disk.0.path().join("ballast");
     std::fs::write(&ballast, vec![1; 70 * MIB]).unwrap();
     assert!(matches!(store.draft(), Err(Error::Full)));
     assert!(matches!(store.put_blocks(&[]), Err(Error::Full)));
-    assert!(matches!(arriving.checkpoint(), Err(Error::Full)));
+    assert!(matches!(partial.checkpoint(), Err(Error::Full)));
     assert!(dag.is_in(&store) && store.get(&leaf.cid).unwrap().is_some());
 
     // Nothing at all: the index itself cannot grow, and is opened again.
@@ -55,17 +55,17 @@ fn a_full_disk_refuses_what_is_new_and_keeps_what_is_stored() {
     assert!(matches!(grown, Err(Error::Full)), "{grown:?}");
     assert!(dag.is_in(&store) && whole(&store, &stored) == stored_bytes);
     let (leaf, block) = &other.leaves[5];
-    assert!(matches!(arriving.write(leaf, block, 0..block.len()), Err(Error::Full)));
+    assert!(matches!(partial.write(leaf, block, 0..block.len()), Err(Error::Full)));
 
     // And with room again all goes on where it was.
     std::fs::remove_file(&ballast).unwrap();
     std::fs::remove_file(disk.0.path().join("rest")).unwrap();
-    arriving.write(leaf, block, 0..block.len()).unwrap();
-    arriving.checkpoint().unwrap();
+    partial.write(leaf, block, 0..block.len()).unwrap();
+    partial.checkpoint().unwrap();
     assert!(store.remove(&dag.root()).unwrap());
     put(&store, &stored_bytes, &[&dag]);
-    drop((arriving, store));
+    drop((partial, store));
     let store = Store::open(&dir).unwrap();
     assert!(dag.is_in(&store));
-    assert_eq!(store.stat().unwrap().arriving_bytes, 2 * MIB as u64);
+    assert_eq!(store.stat().unwrap().partial_bytes, 2 * MIB as u64);
 }

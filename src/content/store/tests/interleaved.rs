@@ -1,4 +1,4 @@
-//! Rows and files agree, whatever the order in which handles on arriving files come, write, save, finish and go.
+//! Rows and files agree, whatever the order in which handles on partial files come, write, save, finish and go.
 
 use std::{
     collections::BTreeSet,
@@ -12,8 +12,8 @@ use redb::{ReadableTable, TableDefinition};
 
 use super::*;
 use crate::content::store::{
-    Arriving,
-    tables::{ARRIVING, FILES, HASHED, Hash},
+    PartialBlob,
+    tables::{FILES, HASHED, Hash, PARTIAL},
 };
 
 /// A deadlock shows as a test that did not end by then.
@@ -70,20 +70,20 @@ fn size(dag: &Dag) -> u64 {
 }
 
 /// Takes one step; that a handle has ended, or the file is stored or incomplete, is not an error here.
-fn take(store: &Store, (bytes, dag): &(Bytes, Dag), handle: &mut Option<Arriving>, step: Step) {
+fn take(store: &Store, (bytes, dag): &(Bytes, Dag), handle: &mut Option<PartialBlob>, step: Step) {
     let result = match (step, &*handle) {
-        (Step::Arrive, _) => store.arrive(dag.root(), size(dag)).map(|arriving| *handle = Some(arriving)),
-        (Step::Node, Some(arriving)) => nodes(arriving, dag),
-        // Parents come before children.
-        (Step::Leaf(n), Some(arriving)) => nodes(arriving, dag).and_then(|()| {
-            let (leaf, block) = &dag.leaves[n];
-            arriving.write(leaf, block, 0..block.len())
-        }),
-        (Step::Checkpoint, Some(arriving)) => arriving.checkpoint(),
-        (Step::Finish, Some(arriving)) => {
-            arriving.finish(&Digest::sha256_of(bytes), &[], |_| Ok(())).map(drop)
+        (Step::Arrive, _) => {
+            store.begin_partial(dag.root(), size(dag)).map(|partial| *handle = Some(partial))
         }
-        (Step::Discard, Some(arriving)) => arriving.discard(),
+        (Step::Node, Some(partial)) => nodes(partial, dag),
+        // Parents come before children.
+        (Step::Leaf(n), Some(partial)) => nodes(partial, dag).and_then(|()| {
+            let (leaf, block) = &dag.leaves[n];
+            partial.write(leaf, block, 0..block.len())
+        }),
+        (Step::Checkpoint, Some(partial)) => partial.checkpoint(),
+        (Step::Finish, Some(partial)) => partial.finish(&Digest::sha256_of(bytes), &[], |_| Ok(())).map(drop),
+        (Step::Discard, Some(partial)) => partial.discard(),
         (Step::Collect, _) => collect(store, dag),
         (Step::Drop, _) => {
             *handle = None;
@@ -97,13 +97,13 @@ fn take(store: &Store, (bytes, dag): &(Bytes, Dag), handle: &mut Option<Arriving
     }
 }
 
-fn nodes(arriving: &Arriving, dag: &Dag) -> Result<(), Error> {
-    dag.layout.nodes.iter().try_for_each(|node| arriving.insert_node(node.cid, node.data.clone()))
+fn nodes(partial: &PartialBlob, dag: &Dag) -> Result<(), Error> {
+    dag.layout.nodes.iter().try_for_each(|node| partial.insert_node(node.cid, node.data.clone()))
 }
 
 fn collect(store: &Store, dag: &Dag) -> Result<(), Error> {
-    for id in ids(store, ARRIVING) {
-        store.remove_arriving(&dag.root(), id, |_| Ok(true))?;
+    for id in ids(store, PARTIAL) {
+        store.remove_partial(&dag.root(), id, |_| Ok(true))?;
     }
     store.remove(&dag.root()).map(drop)
 }
@@ -120,12 +120,12 @@ fn ids<V: redb::Value + 'static>(store: &Store, table: TableDefinition<u64, V>) 
 
 /// Holds that each row has its file and each file its row.
 fn rows_and_files_agree(dir: &Path, store: &Store) {
-    let (arriving, hashed) = (ids(store, ARRIVING), ids(store, HASHED));
+    let (partial, hashed) = (ids(store, PARTIAL), ids(store, HASHED));
     let stored: BTreeSet<Hash> =
         ids(store, FILES).into_iter().map(|id| store.file_row(id).unwrap().expect("its row").0).collect();
     let files = store.0.disk.all_incoming().unwrap().into_iter().collect::<BTreeSet<u64>>();
-    assert_eq!(arriving, files, "the rows of arriving files, and the files");
-    assert!(hashed.is_subset(&arriving), "{hashed:?} are hashes of files of {arriving:?}");
+    assert_eq!(partial, files, "the rows of arriving files, and the files");
+    assert!(hashed.is_subset(&partial), "{hashed:?} are hashes of files of {partial:?}");
     assert!(stored.iter().all(|sha256| store.0.disk.blob(sha256).exists()), "a stored blob has its file");
     assert_eq!(stored.len(), files_below(&dir.join("blobs")), "a file has its stored blob");
 }
@@ -138,10 +138,10 @@ fn files_below(dir: &Path) -> usize {
 /// Holds that the file can be fetched and read now.
 fn can_be_had(store: &Store, (bytes, dag): &(Bytes, Dag)) {
     if store.file(&dag.root()).unwrap().is_none() {
-        let arriving = store.arrive(dag.root(), size(dag)).unwrap();
-        nodes(&arriving, dag).unwrap();
-        dag.leaves.iter().for_each(|(leaf, block)| arriving.write(leaf, block, 0..block.len()).unwrap());
-        arriving.finish(&Digest::sha256_of(bytes), &[], |_| Ok(())).unwrap();
+        let partial = store.begin_partial(dag.root(), size(dag)).unwrap();
+        nodes(&partial, dag).unwrap();
+        dag.leaves.iter().for_each(|(leaf, block)| partial.write(leaf, block, 0..block.len()).unwrap());
+        partial.finish(&Digest::sha256_of(bytes), &[], |_| Ok(())).unwrap();
     }
     let stored = store.file(&dag.root()).unwrap().expect("it is stored");
     // What was opened before must not hide that the file is missing.
@@ -215,9 +215,9 @@ fn an_arriving_file_whose_name_is_missing_begins_again() {
         take(&store, &file, &mut handle, step);
     }
     incoming(dir.path()).iter().for_each(|path| std::fs::remove_file(path).unwrap());
-    let arriving = store.arrive(file.1.root(), size(&file.1)).unwrap();
-    assert_eq!(arriving.written(), 0);
-    drop(arriving);
+    let partial = store.begin_partial(file.1.root(), size(&file.1)).unwrap();
+    assert_eq!(partial.written(), 0);
+    drop(partial);
     rows_and_files_agree(dir.path(), &store);
     can_be_had(&store, &file);
 }
@@ -231,9 +231,9 @@ fn a_missing_name_is_found_before_the_file_is_said_to_be_stored() {
         take(&store, &file, &mut handle, step);
     }
     incoming(dir.path()).iter().for_each(|path| std::fs::remove_file(path).unwrap());
-    let arriving = handle.unwrap();
-    assert!(matches!(arriving.finish(&Digest::sha256_of(&file.0), &[], |_| Ok(())), Err(Error::File { .. })));
-    drop(arriving);
+    let partial = handle.unwrap();
+    assert!(matches!(partial.finish(&Digest::sha256_of(&file.0), &[], |_| Ok(())), Err(Error::File { .. })));
+    drop(partial);
     rows_and_files_agree(dir.path(), &store);
     can_be_had(&store, &file);
 }

@@ -89,17 +89,17 @@ fn blocks_of_256_mib_are_read_and_arrive() {
     let store = Store::open(dir.path()).unwrap();
     let bytes = bytes(1, 256 * MIB);
     let dag = Dag::new(Profile::UnixfsV1, &bytes);
-    let arriving = store.arrive(dag.root(), bytes.len() as u64).unwrap();
+    let partial = store.begin_partial(dag.root(), bytes.len() as u64).unwrap();
     let start = Instant::now();
     for (n, (leaf, block)) in dag.leaves.iter().enumerate().rev() {
-        arriving.write(leaf, block, 0..block.len()).unwrap();
+        partial.write(leaf, block, 0..block.len()).unwrap();
         if n % 64 == 0 {
-            arriving.checkpoint().unwrap();
+            partial.checkpoint().unwrap();
         }
     }
     println!("written, checkpointed: {:?}", start.elapsed());
     let start = Instant::now();
-    arriving.finish(&Digest::sha256_of(b"whatever"), &[], |_| Ok(())).unwrap();
+    partial.finish(&Digest::sha256_of(b"whatever"), &[], |_| Ok(())).unwrap();
     println!("finished: {:?}", start.elapsed());
     for round in ["first", "second"] {
         let start = Instant::now();

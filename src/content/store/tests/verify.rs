@@ -53,7 +53,7 @@ fn a_blob_that_was_stored_under_the_digest_of_wrong_bytes_is_found_by_its_blocks
     let damaged = verify(&store, &stored).unwrap();
     assert_eq!(damaged.windows, [dag.leaves[1].0]);
     assert!(store.demote(&stored).unwrap() && store.blob(&stored.digest).unwrap().is_none());
-    assert_eq!(store.arriving().unwrap()[0].written, MIB as u64);
+    assert_eq!(store.partial().unwrap()[0].written, MIB as u64);
     assert_eq!(incoming(dir.path()).len(), 1);
 }
 
@@ -62,23 +62,23 @@ fn a_damaged_part_of_a_file_that_has_come_in_part_is_found() {
     let (dir, store) = temp();
     let bytes = bytes(3, 2 * MIB);
     let dag = Dag::new(Profile::UnixfsV1, &bytes);
-    let arriving = store.arrive(dag.root(), bytes.len() as u64).unwrap();
+    let partial = store.begin_partial(dag.root(), bytes.len() as u64).unwrap();
     for Block { cid, data } in &dag.layout.nodes {
-        arriving.insert_node(*cid, data.clone()).unwrap();
+        partial.insert_node(*cid, data.clone()).unwrap();
     }
     let (leaf, block) = &dag.leaves[1];
-    arriving.write(leaf, block, 0..block.len()).unwrap();
-    arriving.checkpoint().unwrap();
-    drop(arriving);
+    partial.write(leaf, block, 0..block.len()).unwrap();
+    partial.checkpoint().unwrap();
+    drop(partial);
     let files = store.all_files().unwrap();
     let [(file, false)] = files.as_slice() else { panic!("{files:?}") };
-    assert!(store.verify_arriving(file).unwrap().is_none());
+    assert!(store.verify_partial(file).unwrap().is_none());
     flip(&incoming(dir.path())[0], leaf.offset + 9);
-    let damaged = store.verify_arriving(file).unwrap().unwrap();
+    let damaged = store.verify_partial(file).unwrap().unwrap();
     assert_eq!(damaged.windows, [*leaf]);
     assert!(store.drop_parts(&file.root, file.id, &damaged.windows).unwrap());
-    assert!(store.verify_arriving(file).unwrap().is_none());
-    assert!(store.get(&leaf.cid).unwrap().is_none() && store.arriving().unwrap()[0].written == 0);
+    assert!(store.verify_partial(file).unwrap().is_none());
+    assert!(store.get(&leaf.cid).unwrap().is_none() && store.partial().unwrap()[0].written == 0);
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_damaged_block_of_the_index_is_found_and_mended() {
     let Block { cid, data } = Dag::new(Profile::Legacy, &bytes).layout.nodes.remove(0);
     store.put_blocks(&[Block { cid, data: Bytes::from_static(b"something else") }]).unwrap();
     assert_eq!(store.verify_blocks().unwrap(), (1, vec![Cid::new_v1(cid.codec(), *cid.hash())]));
-    store.mend_block(&Block { cid, data: data.clone() }).unwrap();
+    store.repair_block(&Block { cid, data: data.clone() }).unwrap();
     assert_eq!(store.verify_blocks().unwrap(), (1, vec![]));
     assert_eq!(store.get(&cid).unwrap(), Some(data));
 }

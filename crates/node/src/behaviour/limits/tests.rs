@@ -3,7 +3,7 @@ use super::*;
 const LIMITS: Limits = Limits {
     connections: 8,
     inbound: 6,
-    of_a_network: 3,
+    per_network: 3,
     count_private: false,
     idle: Duration::ZERO,
     settled: Duration::ZERO,
@@ -27,7 +27,7 @@ impl Table {
         }
     }
 
-    /// Opens a connection where it is admitted; which peer had to go for it.
+    /// Opens a connection if it is admitted. Returns the peer whose connection was closed for it.
     fn open(&mut self, peer: PeerId, address: &str, inbound: bool) -> Result<Option<PeerId>, LimitError> {
         let address: Multiaddr = address.parse().unwrap();
         let new = NewConnection { address: &address, inbound, wanted: self.wanted.contains(&peer) };
@@ -59,7 +59,7 @@ fn inbound_connections_leave_slots_for_outbound_ones() {
     assert!(matches!(table.open(PeerId::random(), &public(1), true), Err(LimitError::Full(6))));
     table.fill(2, false);
     assert!(matches!(table.open(PeerId::random(), &public(1), false), Err(LimitError::Full(8))));
-    // A peer that this node wants is neither refused nor counted out.
+    // A wanted peer is neither refused nor counted.
     table.wanted.push(PeerId::random());
     assert!(matches!(table.open(table.wanted[0], &public(1), true), Ok(None)));
     assert!(matches!(table.open(table.wanted[0], &public(1), false), Ok(None)));
@@ -124,7 +124,7 @@ fn connections_of_the_most_crowded_network_are_closed_first_then_the_longest_idl
     }
     let gone = table.open(PeerId::random(), &public(6), true).unwrap().unwrap();
     assert!(peers[2..4].contains(&gone));
-    // Bytes came last from the one that is here for longest.
+    // The oldest connection was active last.
     table.last_activity.insert(ConnectionId::new_unchecked(1), Instant::now() + Duration::from_secs(9));
     assert_eq!(table.open(PeerId::random(), &public(7), true).unwrap(), Some(peers[1]));
 }
@@ -151,7 +151,7 @@ fn a_full_node_admits_a_new_peer_for_a_short_visit() {
     let hour = Duration::from_secs(3600);
     let mut table = Table::new(Limits { idle: hour, settled: hour, visit: Duration::ZERO, ..LIMITS });
     let peers = table.fill(6, true);
-    // Blocks are on their way to the newest.
+    // The newest one is transferring blocks.
     table.last_activity.insert(ConnectionId::new_unchecked(6), Instant::now() + Duration::from_millis(1));
     let gone = [(); 4].map(|()| table.open(PeerId::random(), &public(1), true).unwrap().unwrap());
     assert!(gone.iter().all(|gone| !peers[..3].contains(gone) && *gone != peers[5]), "{gone:?} of {peers:?}");

@@ -20,7 +20,7 @@ use libp2p::{
 };
 
 use super::topics::Topics;
-use crate::routing::Rates;
+use crate::routing::RateLimiter;
 
 /// Bytes that one peer may send at once: a few thousand subscriptions when it connects, or some hundred records.
 const BURST: u32 = 1 << 20;
@@ -40,7 +40,7 @@ type Inner = gossipsub::Behaviour<IdentityTransform, Topics>;
 pub struct Behaviour {
     inner: Inner,
     topics: Topics,
-    rates: Rates,
+    limiter: RateLimiter,
 }
 
 impl Behaviour {
@@ -50,7 +50,7 @@ impl Behaviour {
     ) -> Result<Self, &'static str> {
         let topics = Topics::default();
         let inner = Inner::new_with_subscription_filter(author, config, topics.clone())?;
-        Ok(Self { inner, topics, rates: Rates::new(EVERY, BURST) })
+        Ok(Self { inner, topics, limiter: RateLimiter::new(EVERY, BURST) })
     }
 
     /// Joins a topic. Returns false if this node has joined it already.
@@ -86,7 +86,7 @@ impl Behaviour {
     fn admits(&mut self, peer: PeerId, event: &impl fmt::Debug) -> bool {
         let text = format!("{event:?}");
         let units = u32::try_from(text.len()).unwrap_or(u32::MAX).min(BURST);
-        self.rates.allow_many(peer, units, Instant::now())
+        self.limiter.allow_many(peer, units, Instant::now())
             && pruned(&text).all(|topic| self.topics.is_own(&TopicHash::from_raw(topic)))
     }
 }

@@ -1,0 +1,289 @@
+//! Files that are being downloaded: one task a file fetches what its readers need, each block once, however many read.
+//!
+//! ```text
+//! readers ─► join, prefer ─► task: tree (what is missing) ─► session (peers)
+//!    ▲                         │                                 │ blocks, verified
+//!    └── windows, outcome ◄────┴── hash (in order) ◄── store ◄───┘ written in place
+//! ```
+
+mod interest;
+mod range_reader;
+mod task;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod whole;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Range,
+    sync::{Arc, Mutex, atomic::AtomicU64},
+};
+
+use bytes::Bytes;
+use ocipfs_node::{Cid, FetchSession};
+use ocipfs_oci::Digest;
+use tokio::sync::{Notify, watch};
+
+use super::{
+    Blob, Content, Error,
+    dag::UnixfsNode,
+    locked,
+    store::{self, PartialBlob, Stored},
+};
+use interest::Interest;
+pub use range_reader::RangeReader;
+
+/// What one read gives at most.
+const WINDOW: u64 = 1 << 20;
+
+/// All files that somebody reads while they arrive, by their roots.
+#[derive(Default)]
+pub struct Downloads {
+    all: Mutex<HashMap<Cid, Arc<Download>>>,
+    /// Called for each piece that is hashed: makes hashing slow.
+    #[cfg(test)]
+    slow: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
+}
+
+/// What a file that comes is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be read: where there is no room for it, it is streamed through and not kept.
+    Read,
+    /// To be kept: where there is no room for it, it is refused.
+    Keep,
+    /// To be read later: where there is no room for it, it is refused at once.
+    Cache,
+}
+
+/// How far ahead of its reader a file comes that is only streamed through.
+const MAX_STREAM_AHEAD: u64 = 32 << 20;
+
+/// What readers and the task have in common.
+struct Download {
+    /// The root under version 1.
+    name: Cid,
+    root: Cid,
+    file: PartialBlob,
+    readers: Mutex<Readers>,
+    /// Told when a reader came, went, read on or waits: however many do, the task looks once.
+    moved: Notify,
+    progress: watch::Sender<DownloadState>,
+    /// How far a file that is only streamed through was hashed, if it is read whole.
+    hashed: AtomicU64,
+}
+
+#[derive(Default)]
+struct Readers {
+    all: BTreeMap<u64, ReaderState>,
+    counter: u64,
+    /// What the whole must be, according to those who read it.
+    promised: Vec<Blob>,
+}
+
+struct ReaderState {
+    range: Range<u64>,
+    /// Whether it was promised nothing about the whole.
+    is_by_cid: bool,
+    /// Where it waits for bytes.
+    waits_at: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct DownloadState {
+    /// Counts the blocks that came and the pieces that were hashed.
+    steps: u64,
+    /// All is here, and the disk has its turn: that has an end, and no steps to count.
+    is_committing: bool,
+    outcome: Option<Result<Arc<Completed>, Error>>,
+}
+
+/// A file that is here whole.
+#[derive(Debug)]
+pub struct Completed {
+    pub stored: Stored,
+    /// The digests that were promised and found right.
+    verified: Vec<Digest>,
+    /// How many promises were judged.
+    promises: usize,
+}
+
+impl Completed {
+    /// Whether the bytes were seen to have this digest.
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.stored.digest == *digest || self.verified.contains(digest)
+    }
+}
+
+/// A file to be fetched, whose first block is here.
+pub struct Start {
+    pub root: Cid,
+    pub unit: UnixfsNode,
+    pub block: Bytes,
+    pub session: FetchSession,
+}
+
+impl Content {
+    /// Joins those who read a file while it arrives, or begins to fetch it; none if it is stored by now.
+    pub(super) async fn join(
+        &self,
+        start: Start,
+        range: Range<u64>,
+        promised: Option<&Blob>,
+        purpose: Purpose,
+    ) -> Result<Option<RangeReader>, Error> {
+        let file = match self.begin_download(&start, purpose).await {
+            Err(store::Error::Stored(_)) => return Ok(None),
+            file => file?,
+        };
+        let (stall_timeout, budget) = (self.0.settings.stall_timeout, &self.0.sending);
+        let mut downloads = locked(&self.0.downloads.all);
+        let name = name(&start.root);
+        let is_streaming_through = file.is_streaming_through();
+        if let Some(shared) = downloads.get(&name).filter(|_| !is_streaming_through) {
+            return Ok(Some(RangeReader::new(shared.clone(), range, promised, stall_timeout, budget)));
+        }
+        let is_whole = range == (0..start.unit.size());
+        let shared = Arc::new(Download {
+            name,
+            root: start.root,
+            file,
+            readers: Mutex::default(),
+            moved: Notify::new(),
+            progress: watch::Sender::default(),
+            hashed: AtomicU64::new(if is_whole { 0 } else { u64::MAX }),
+        });
+        let part = RangeReader::new(shared.clone(), range, promised, stall_timeout, budget);
+        if !is_streaming_through {
+            downloads.insert(name, shared.clone());
+        }
+        drop(downloads);
+        tokio::spawn(task::run(self.clone(), shared, start));
+        Ok(Some(part))
+    }
+
+    /// Has the store take a file, or only pass it on where there is no room and none can be made.
+    async fn begin_download(&self, start: &Start, purpose: Purpose) -> Result<PartialBlob, store::Error> {
+        let (root, size) = (start.root, start.unit.size());
+        let is_known = locked(&self.0.downloads.all).contains_key(&name(&root));
+        let gc = self.0.gc.clone();
+        let arrive = move |store: &store::Store| {
+            // Its size is claimed first, so that what others claim is seen.
+            let file = store.begin_partial(root, size)?;
+            if is_known {
+                return Ok(file);
+            }
+            match purpose {
+                Purpose::Keep if gc.admits_kept(store)? => Ok(file),
+                Purpose::Keep => Err(store.quota()),
+                Purpose::Read | Purpose::Cache if gc.admits(store)? => {
+                    file.cache();
+                    Ok(file)
+                }
+                Purpose::Cache => Err(store::Error::NoRoom { size }),
+                Purpose::Read => {
+                    drop(file);
+                    tracing::info!(%root, size, "a file does not fit in the cache: streaming it through");
+                    store.stream_through(root, size)
+                }
+            }
+        };
+        self.store().run(arrive).await
+    }
+}
+
+/// A root under version 1.
+fn name(root: &Cid) -> Cid {
+    Cid::new_v1(root.codec(), *root.hash())
+}
+
+impl Downloads {
+    /// What must stay for the partial files: they themselves, and what led to them.
+    pub fn roots(&self) -> Vec<Cid> {
+        let mut roots = Vec::new();
+        for shared in locked(&self.all).values() {
+            roots.push(shared.root);
+            let promised = &locked(&shared.readers).promised;
+            roots.extend(promised.iter().flat_map(|blob| blob.holder.into_iter().chain([*blob.at.root()])));
+        }
+        roots
+    }
+
+    #[cfg(test)]
+    fn slow(&self) -> impl Fn() + Send + 'static {
+        let slow = locked(&self.slow).clone();
+        move || slow.iter().for_each(|slow| slow())
+    }
+
+    /// Removes a file that nobody reads any more, or that `must` end; whether it is gone.
+    fn leave(&self, shared: &Arc<Download>, must: bool) -> bool {
+        let mut downloads = locked(&self.all);
+        if !must && !shared.is_unread() {
+            return false;
+        }
+        if downloads.get(&shared.name).is_some_and(|known| Arc::ptr_eq(known, shared)) {
+            downloads.remove(&shared.name);
+        }
+        true
+    }
+}
+
+impl Download {
+    /// Whether it has no reader.
+    fn is_unread(&self) -> bool {
+        locked(&self.readers).all.is_empty()
+    }
+
+    fn interest(&self) -> Interest {
+        let ahead = if self.file.is_streaming_through() { MAX_STREAM_AHEAD } else { u64::MAX };
+        let readers = locked(&self.readers);
+        let near = |reader: &ReaderState| {
+            let Range { start, end } = reader.range;
+            start..end.min(start.saturating_add(ahead))
+        };
+        let waited_for = |reader: &ReaderState| {
+            let (at, end) = (reader.waits_at?, near(reader).end);
+            Some(at..end.min(at.saturating_add(WINDOW)))
+        };
+        Interest::new(
+            readers.all.values().map(near).collect(),
+            readers.all.values().filter_map(waited_for).collect(),
+        )
+    }
+
+    /// Where readers wait.
+    fn waits(&self) -> BTreeSet<u64> {
+        locked(&self.readers).all.values().filter_map(|reader| reader.waits_at).collect()
+    }
+
+    /// Has the task look at what readers need, unless it will anyway.
+    fn tell(&self, number: u64, change: impl FnOnce(&mut ReaderState)) {
+        if let Some(reader) = locked(&self.readers).all.get_mut(&number) {
+            change(reader);
+        }
+        self.moved.notify_one();
+    }
+
+    /// What was promised, but for the first promises, which are known.
+    fn promised(&self, known: usize) -> Vec<Blob> {
+        locked(&self.readers).promised.get(known..).unwrap_or_default().to_vec()
+    }
+
+    /// Whether a reader was promised nothing about the file.
+    fn is_read_by_cid(&self) -> bool {
+        locked(&self.readers).all.values().any(|reader| reader.is_by_cid)
+    }
+
+    fn step(&self) {
+        self.progress.send_modify(|progress| progress.steps += 1);
+    }
+
+    fn committing(&self) {
+        self.progress.send_modify(|progress| progress.is_committing = true);
+    }
+
+    fn end(&self, outcome: Result<Arc<Completed>, Error>) {
+        self.progress.send_modify(|progress| progress.outcome = Some(outcome));
+    }
+}

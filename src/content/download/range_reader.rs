@@ -1,0 +1,145 @@
+//! A reader of a partial file.
+
+use std::{
+    ops::Range,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::{Completed, Download, DownloadState, ReaderState, WINDOW};
+use crate::content::{Blob, Error, budget::Budget, locked};
+
+/// A reader's share of a partial file; the fetch goes on without it.
+pub struct RangeReader {
+    shared: Arc<Download>,
+    number: u64,
+    range: Range<u64>,
+    /// Where it told last that it waits.
+    waits_at: Option<u64>,
+    pub(super) progress: watch::Receiver<DownloadState>,
+    stall_timeout: Duration,
+    budget: Budget,
+}
+
+impl RangeReader {
+    pub(super) fn new(
+        shared: Arc<Download>,
+        range: Range<u64>,
+        promised: Option<&Blob>,
+        stall_timeout: Duration,
+        budget: &Budget,
+    ) -> Self {
+        let mut readers = locked(&shared.readers);
+        readers.counter += 1;
+        let number = readers.counter;
+        let state = ReaderState { range: range.clone(), is_by_cid: promised.is_none(), waits_at: None };
+        readers.all.insert(number, state);
+        if let Some(blob) = promised
+            && !readers.promised.contains(blob)
+        {
+            readers.promised.push(blob.clone());
+        }
+        drop(readers);
+        shared.moved.notify_one();
+        let progress = shared.progress.subscribe();
+        Self { shared, number, range, waits_at: None, progress, stall_timeout, budget: budget.clone() }
+    }
+
+    /// How many bytes it will give.
+    pub fn left(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+
+    /// The next bytes, when they are here; none at the end.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        let Range { start, end } = self.range;
+        if start >= end {
+            return Ok(None);
+        }
+        loop {
+            let here = self.shared.file.available(start).min(end - start).min(WINDOW);
+            if here > 0 {
+                let room = self.budget.take(here).await?;
+                let here = room.length();
+                let (file, hashed) = (self.shared.file.clone(), self.shared.hashed.load(Ordering::Relaxed));
+                let read = tokio::task::spawn_blocking(move || {
+                    file.forget_before(start.min(hashed))?;
+                    Ok::<_, Error>(room.hold(file.read_at(start, here as usize)?))
+                });
+                let bytes = read.await.map_err(Error::stopped)??;
+                self.read_on(here);
+                return Ok(Some(bytes));
+            }
+            self.wait().await?;
+        }
+    }
+
+    /// Counts bytes as read; of a file that is only streamed through more is fetched.
+    fn read_on(&mut self, length: u64) {
+        self.range.start += length;
+        let is_streaming_through = self.shared.file.is_streaming_through();
+        if is_streaming_through || self.waits_at.take().is_some() {
+            let start = self.range.start;
+            self.shared.tell(self.number, |reader| {
+                reader.waits_at = None;
+                reader.range.start = if is_streaming_through { start } else { reader.range.start };
+            });
+        }
+    }
+
+    async fn wait(&mut self) -> Result<(), Error> {
+        if let Some(Err(error)) = &self.progress.borrow_and_update().outcome {
+            return Err(error.clone());
+        }
+        // What came between the look at the file and this is told by the next change or found there now.
+        let start = self.range.start;
+        if self.shared.file.available(start) > 0 {
+            return Ok(());
+        }
+        if self.waits_at != Some(start) {
+            self.waits_at = Some(start);
+            self.shared.tell(self.number, |reader| reader.waits_at = Some(start));
+        }
+        self.changed().await
+    }
+
+    async fn changed(&mut self) -> Result<(), Error> {
+        if self.progress.borrow().is_committing {
+            return self.progress.changed().await.map_err(Error::stopped);
+        }
+        let after = self.stall_timeout;
+        match tokio::time::timeout(after, self.progress.changed()).await {
+            Ok(changed) => changed.map_err(Error::stopped),
+            Err(_) => Err(Error::Stalled { at: self.shared.root.into(), after }),
+        }
+    }
+
+    /// The same, and tells the bytes that are here whenever more are.
+    pub async fn wait_until_stored(&mut self, progress: &mut (dyn FnMut(u64) + Send)) -> Result<(), Error> {
+        while self.progress.borrow_and_update().outcome.is_none() {
+            progress(self.shared.file.written());
+            self.changed().await?;
+        }
+        self.outcome().await.map(drop)
+    }
+
+    /// Waits until the whole file is here and was hashed.
+    pub async fn outcome(&mut self) -> Result<Arc<Completed>, Error> {
+        loop {
+            if let Some(outcome) = self.progress.borrow_and_update().outcome.clone() {
+                return outcome;
+            }
+            self.changed().await?;
+        }
+    }
+}
+
+impl Drop for RangeReader {
+    fn drop(&mut self) {
+        locked(&self.shared.readers).all.remove(&self.number);
+        self.shared.moved.notify_one();
+    }
+}

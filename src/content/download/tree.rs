@@ -1,0 +1,288 @@
+//! What of a file's DAG is still to come: which parts, where they belong, and who reads where. It knows no peers.
+//!
+//! An inner node stands for its children until it is expanded. Of a node with many children, or where many parts are
+//! known already, only those near a reader are taken up: the others stay folded in it, and parts that no reader is near
+//! to are folded back.
+
+mod fold;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Range,
+    sync::Arc,
+};
+
+use ocipfs_node::{Block, Cid};
+
+use super::interest::{Interest, overlaps};
+use crate::content::{Error, dag::Child};
+
+/// No peer sends a longer block, so a longer part is an inner node.
+const MAX_BLOCK: u64 = 2 << 20;
+const MAX_DEPTH: usize = 32;
+/// Parts known at once, but for what readers wait for.
+const MAX_PARTS: usize = 1 << 16;
+/// Children of one node taken up at once.
+const MAX_EXPANDED: usize = 2048;
+/// Inner nodes wanted at once, or searched for: what is known of a file stays near to where it is read.
+const MAX_INNER: usize = 4;
+/// Inner nodes wanted at once where readers wait for them.
+const MAX_URGENT_INNER: usize = 64;
+
+/// How far getting a part is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PartState {
+    /// The node directory was not searched for it.
+    New,
+    Missing,
+    Wanted,
+}
+
+#[derive(Clone, Debug)]
+struct FilePart {
+    cid: Cid,
+    place: Position,
+    stage: PartState,
+}
+
+/// Where a block belongs in the file.
+#[derive(Clone, Debug)]
+pub struct Position {
+    pub offset: u64,
+    pub length: u64,
+    pub depth: usize,
+    /// What of it is to come: of an inner node not all, where children were taken up before.
+    covers: Range<u64>,
+    parent: Option<Arc<Parent>>,
+}
+
+/// The inner node that a part was a child of.
+#[derive(Debug)]
+struct Parent {
+    cid: Cid,
+    place: Position,
+}
+
+/// The parts that are not here, by their offset.
+#[derive(Debug, Default)]
+pub struct Tree {
+    parts: BTreeMap<u64, FilePart>,
+    /// One block may be many parts: think of zeros.
+    offsets: HashMap<Cid, BTreeSet<u64>>,
+    /// The offsets of the parts in each stage, since a file may have very many that nothing is to be done with.
+    new: BTreeSet<u64>,
+    missing: BTreeSet<u64>,
+    wanted: BTreeSet<u64>,
+    wanted_inner: usize,
+}
+
+/// The one name of a block under both versions of its CID.
+fn key(cid: &Cid) -> Cid {
+    Cid::new_v1(cid.codec(), *cid.hash())
+}
+
+impl Position {
+    /// The place of a file's root.
+    pub fn root(size: u64) -> Self {
+        Self { offset: 0, length: size, depth: 0, covers: 0..size, parent: None }
+    }
+
+    /// What of the file is to come with it.
+    pub fn range(&self) -> Range<u64> {
+        self.covers.clone()
+    }
+
+    /// Whether nothing of it was taken up before.
+    pub fn is_whole(&self) -> bool {
+        self.covers.end - self.covers.start == self.length
+    }
+}
+
+impl Tree {
+    /// Takes up the children of a node that belongs at `places`, behind its `own` bytes, as far as there is room; but
+    /// for those that are `here`.
+    pub fn expand(
+        &mut self,
+        node: &Cid,
+        places: &[Position],
+        own: u64,
+        children: &[Child],
+        interest: &Interest,
+        here: impl Fn(&Range<u64>) -> bool,
+    ) -> Result<(), Error> {
+        if places.iter().any(|place| place.depth > MAX_DEPTH) {
+            return Err(Error::Corrupt { cid: *node, why: format!("DAG is deeper than {MAX_DEPTH} levels") });
+        }
+        if children.is_empty() {
+            return Ok(());
+        }
+        let mut room = self.room();
+        for place in places {
+            let before = self.parts.len();
+            self.expand_at(node, place, own, children, (interest, room.min(MAX_EXPANDED)), &here);
+            room = room.saturating_sub(self.parts.len().saturating_sub(before));
+        }
+        Ok(())
+    }
+
+    /// Folds back what no reader is near to, where too many parts are known: not between the arrival of a block and its
+    /// expansion, when no part stands for its children.
+    pub fn make_room(&mut self, interest: &Interest) {
+        if !self.has_room() {
+            self.fold(interest);
+        }
+    }
+
+    /// Takes back blocks that came and were not written.
+    pub fn put_back(&mut self, blocks: Vec<(Block, Vec<Position>)>) {
+        for (block, places) in blocks {
+            places.into_iter().for_each(|place| self.add(block.cid, place));
+        }
+    }
+
+    fn add(&mut self, cid: Cid, place: Position) {
+        let offset = place.covers.start;
+        self.offsets.entry(key(&cid)).or_default().insert(offset);
+        self.new.insert(offset);
+        self.parts.insert(offset, FilePart { cid, place, stage: PartState::New });
+    }
+
+    fn remove(&mut self, offset: u64) -> Option<FilePart> {
+        self.leave_stage(offset);
+        let part = self.parts.remove(&offset)?;
+        let name = key(&part.cid);
+        if let Some(offsets) = self.offsets.get_mut(&name) {
+            offsets.remove(&offset);
+            if offsets.is_empty() {
+                self.offsets.remove(&name);
+            }
+        }
+        Some(part)
+    }
+
+    /// The parts that overlap a range.
+    fn within(&self, range: &Range<u64>) -> impl Iterator<Item = (u64, &FilePart)> {
+        let first = self.parts.range(..=range.start).next_back();
+        let first = first
+            .filter(|(_, part)| part.place.covers.end > range.start)
+            .map_or(range.start, |(offset, _)| *offset);
+        self.parts.range(first..range.end.max(first)).map(|(offset, part)| (*offset, part))
+    }
+
+    /// The parts that readers need and for which the node directory was not searched, what they wait for first; they
+    /// count as missing now.
+    pub fn take_new(&mut self, interest: &Interest, limit: usize) -> Vec<Cid> {
+        let mut taken = Vec::new();
+        let may_grow = self.has_room() || self.wanted.is_empty();
+        for (ranges, may_grow) in [(interest.urgent(), true), (interest.ranges(), may_grow)] {
+            let mut inner = if may_grow { MAX_INNER } else { 0 };
+            for range in ranges {
+                let room = limit.saturating_sub(taken.len());
+                for offset in self.overlapping(&self.new, range).take(room).collect::<Vec<_>>() {
+                    if self.is_inner(offset) {
+                        if inner == 0 {
+                            continue;
+                        }
+                        inner -= 1;
+                    }
+                    taken.extend(self.advance(offset, PartState::Missing).map(|(cid, _)| cid));
+                }
+            }
+        }
+        taken
+    }
+
+    /// The parts in the ranges that are missing, with the length of their blocks where it is known; they count as
+    /// wanted now. No more than `limit` are wanted at once.
+    pub fn take_missing(&mut self, ranges: &[Range<u64>], limit: usize) -> Vec<(Cid, u64)> {
+        self.take_missing_with(ranges, limit, MAX_INNER)
+    }
+
+    /// The same of parts that readers wait for.
+    pub fn take_urgent(&mut self, ranges: &[Range<u64>], limit: usize) -> Vec<(Cid, u64)> {
+        self.take_missing_with(ranges, limit, MAX_URGENT_INNER)
+    }
+
+    fn take_missing_with(&mut self, ranges: &[Range<u64>], limit: usize, inner: usize) -> Vec<(Cid, u64)> {
+        let mut taken = Vec::new();
+        for range in ranges {
+            let room = limit.saturating_sub(self.wanted.len());
+            for offset in self.overlapping(&self.missing, range).take(room).collect::<Vec<_>>() {
+                if self.is_inner(offset) && self.wanted_inner >= inner {
+                    continue;
+                }
+                taken.extend(self.advance(offset, PartState::Wanted));
+            }
+        }
+        taken.into_iter().map(|(cid, size)| (cid, if size > MAX_BLOCK { 0 } else { size })).collect()
+    }
+
+    /// How many parts are wanted.
+    pub fn wanted(&self) -> usize {
+        self.wanted.len()
+    }
+
+    /// Those of one stage that overlap a range.
+    fn overlapping<'a>(
+        &self,
+        stage: &'a BTreeSet<u64>,
+        range: &Range<u64>,
+    ) -> impl Iterator<Item = u64> + use<'a> {
+        let first = self.within(range).next().map_or(range.end, |(offset, _)| offset);
+        stage.range(first..range.end.max(first)).copied()
+    }
+
+    fn is_inner(&self, offset: u64) -> bool {
+        self.parts.get(&offset).is_some_and(|part| part.place.length > MAX_BLOCK)
+    }
+
+    fn advance(&mut self, offset: u64, to: PartState) -> Option<(Cid, u64)> {
+        self.leave_stage(offset);
+        let part = self.parts.get_mut(&offset)?;
+        part.stage = to;
+        let (cid, size) = (part.cid, part.place.length);
+        match to {
+            PartState::New => self.new.insert(offset),
+            PartState::Missing => self.missing.insert(offset),
+            PartState::Wanted => {
+                self.wanted_inner += usize::from(size > MAX_BLOCK);
+                self.wanted.insert(offset)
+            }
+        };
+        Some((cid, size))
+    }
+
+    fn leave_stage(&mut self, offset: u64) {
+        match self.parts.get(&offset).map(|part| part.stage) {
+            Some(PartState::New) => self.new.remove(&offset),
+            Some(PartState::Missing) => self.missing.remove(&offset),
+            Some(PartState::Wanted) => {
+                self.wanted_inner -= usize::from(self.is_inner(offset));
+                self.wanted.remove(&offset)
+            }
+            None => false,
+        };
+    }
+
+    /// What is wanted and in none of the ranges, which are disjoint and in order; it counts as missing again.
+    pub fn take_surplus(&mut self, ranges: &[Range<u64>]) -> Vec<Cid> {
+        let is_surplus =
+            |offset: &u64| self.parts.get(offset).is_none_or(|part| !overlaps(ranges, &part.place.covers));
+        let surplus: Vec<u64> = self.wanted.iter().copied().filter(is_surplus).collect();
+        surplus.into_iter().filter_map(|offset| Some(self.advance(offset, PartState::Missing)?.0)).collect()
+    }
+
+    /// The wanted part that covers an offset.
+    pub fn wanted_at(&self, offset: u64) -> Option<Cid> {
+        let (_, part) = self.within(&(offset..offset + 1)).next()?;
+        (part.stage == PartState::Wanted).then_some(part.cid)
+    }
+
+    /// Where a block belongs that came; its parts are here now.
+    pub fn arrived(&mut self, cid: &Cid) -> Vec<Position> {
+        let offsets = self.offsets.get(&key(cid)).cloned().unwrap_or_default();
+        offsets.into_iter().filter_map(|offset| Some(self.remove(offset)?.place)).collect()
+    }
+}

@@ -1,0 +1,116 @@
+//! What is done for the room without being asked: now and then, and when something went.
+
+use std::{
+    sync::{Arc, Weak, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use ocipfs_node::Cid;
+use tokio_util::sync::CancellationToken;
+
+use super::GarbageCollector;
+use crate::content::{
+    Inner,
+    index::{is_held, releases},
+    locked,
+    store::{Error, Store, now},
+};
+
+/// Uses are written down and limits looked at so often.
+const TICK: Duration = Duration::from_secs(15);
+/// What was released is collected, or counted where there is a limit, so often.
+const RECOUNT: Duration = Duration::from_secs(60);
+/// Released roots are collected after this time, together with those released meanwhile.
+const SETTLE: Duration = Duration::from_millis(500);
+/// The pause before the next collection, as a multiple of the time that the last one took.
+const REST: u32 = 10;
+/// Files that nobody holds stay for so long after they were used: whoever reads one may be about to hold it.
+const GRACE: Duration = Duration::from_secs(600);
+
+/// Looks after the room until `stop`, or until the content is gone.
+pub async fn run(content: Weak<Inner>, gc: Arc<GarbageCollector>, stop: CancellationToken) {
+    let mut counted = Instant::now();
+    let mut rest = Duration::ZERO;
+    // The process before may have released roots and not collected them.
+    gc.wake.notify_one();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = gc.wake.notified() => {}
+            () = tokio::time::sleep(TICK) => {}
+        }
+        if gc.has_freed.load(Ordering::Relaxed) {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(SETTLE.max(rest)) => {}
+            }
+        }
+        let Some(inner) = content.upgrade() else { return };
+        let withdrawn = std::mem::take(&mut *locked(&gc.withdrawn));
+        match inner.store.run(move |store| unheld(store, withdrawn)).await {
+            Ok(roots) => {
+                for root in roots {
+                    inner.node.withdraw(root).await;
+                }
+            }
+            Err(error) => tracing::warn!("removed content stays announced until the next start: {error}"),
+        }
+        let recount = counted.elapsed() >= RECOUNT;
+        if recount {
+            counted = Instant::now();
+        }
+        let begun = Instant::now();
+        let work = gc.clone();
+        if let Err(error) = inner.store.run(move |store| work.run_once(store, recount)).await {
+            tracing::warn!("garbage collection failed: {error}");
+        }
+        rest = begun.elapsed() * REST;
+    }
+}
+
+/// Those that did not come again meanwhile.
+fn unheld(store: &Store, roots: Vec<Cid>) -> Result<Vec<Cid>, Error> {
+    store.database().read(|read| {
+        let free = roots.iter().map(|root| Ok::<_, Error>((!is_held(read, root)?).then_some(*root)));
+        free.filter_map(Result::transpose).collect()
+    })
+}
+
+impl GarbageCollector {
+    fn run_once(&self, store: &Store, recount: bool) -> Result<(), Error> {
+        store.save_uses()?;
+        // What a crash, or another writer, left of files that were removed.
+        store.sweep()?;
+        if self.has_freed.swap(false, Ordering::Relaxed) {
+            let collected = self.collect_freed(store)?;
+            tracing::debug!(?collected, "collected released roots");
+        }
+        if recount && self.wants_collection.swap(false, Ordering::Relaxed) {
+            let before = now().saturating_sub(GRACE.as_millis() as u64);
+            let collected = self.collect_older(store, false, Some(before))?;
+            tracing::debug!(?collected, "collected unreferenced content");
+        } else if recount && self.cache_size.is_some() && self.is_released(store)? {
+            self.mark_all(store)?;
+        }
+        self.make_way(store, 0)
+    }
+
+    /// Whether something was released since everything was last counted: less is kept then than is known.
+    fn is_released(&self, store: &Store) -> Result<bool, Error> {
+        let known = locked(&self.counted).map(|(counted, ..)| counted.releases);
+        Ok(known != Some(store.database().read(releases)?))
+    }
+
+    /// Has released roots collected soon.
+    pub fn freed(&self) {
+        self.has_freed.store(true, Ordering::Relaxed);
+        self.wake.notify_one();
+    }
+
+    /// Has limits looked at soon, where one is passed.
+    pub fn came(&self, store: &Store) {
+        if self.over(store).is_ok_and(|over| over > 0) {
+            self.wake.notify_one();
+        }
+    }
+}

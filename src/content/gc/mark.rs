@@ -1,0 +1,188 @@
+//! What there is and why, counted in one snapshot of the index.
+
+use std::{collections::HashSet, sync::atomic::Ordering, time::Instant};
+
+use ocipfs_node::Cid;
+use redb::ReadTransaction;
+
+use super::{
+    GarbageCollector,
+    marks::{Evictable, Marking, Marks},
+};
+use crate::content::{
+    index::{Class, for_each_root, pins, releases},
+    locked,
+    store::{
+        Error, Store,
+        graph::{self, Graph, Item, Key},
+    },
+};
+
+/// Small content of followed names is never evicted: it leads to the rest.
+const SMALL: u64 = 64 << 10;
+
+/// What there is and why.
+pub struct Marked {
+    /// Blocks by why they are held, and what may go.
+    pub marks: Marks,
+    /// The sums.
+    pub counted: Totals,
+}
+
+/// What was counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    /// How the room is used.
+    pub usage: Usage,
+    /// Bytes of blobs and parts of files that may be evicted.
+    pub evictable: u64,
+    /// Bytes of blocks that belong to no file and that nothing holds.
+    pub loose: u64,
+    /// Their number.
+    pub loose_blocks: u64,
+    /// Bytes of what is being fetched now.
+    pub coming: u64,
+    /// How often something had been released.
+    pub releases: u64,
+}
+
+/// How the room is used, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// All of it, with what is on its way.
+    pub used: u64,
+    /// Added, imported, pushed or pinned.
+    pub kept: u64,
+    /// Pinned, be it added too or not.
+    pub pinned: u64,
+    /// Content of followed names that nothing else keeps.
+    pub followed: u64,
+    /// Only pulled, with what has come of what is being pulled now.
+    pub cached: u64,
+    /// How many CIDs are pinned.
+    pub pins: u64,
+}
+
+impl Totals {
+    /// Returns the bytes that can be freed.
+    pub fn removable(&self) -> u64 {
+        self.evictable + self.loose
+    }
+}
+
+/// What was counted is taken for true for so many times as long as counting took.
+const WORTH: u32 = 10;
+
+impl GarbageCollector {
+    /// How the room is used; what of it is kept and cached may be what was counted last.
+    pub fn usage(&self, store: &Store) -> Result<Usage, Error> {
+        if let Some((counted, when, took)) = *locked(&self.counted)
+            && when.elapsed() < took * WORTH
+        {
+            return Ok(Usage { used: store.used_bytes()?, ..counted.usage });
+        }
+        Ok(self.mark_all(store)?.counted.usage)
+    }
+
+    /// What was counted is not true any more: something was removed.
+    pub(super) fn forget_counted(&self) {
+        *locked(&self.counted) = None;
+    }
+
+    /// Counts what there is: in one snapshot, so that what is moved from one holder to another is held at any time.
+    pub fn mark_all(&self, store: &Store) -> Result<Marked, Error> {
+        let begun = Instant::now();
+        #[cfg(test)]
+        self.marks_taken.fetch_add(1, Ordering::Relaxed);
+        // Before the snapshot: what arrived until it is taken is held in it.
+        let in_flight = self.downloads.roots();
+        let live = store.live();
+        let live_roots: HashSet<Cid> = live.iter().map(|(_, file)| file.root).collect();
+        let mut marked = store.database().read(|read| {
+            let mut counted = Totals { releases: releases(read)?, ..Totals::default() };
+            let marks = Marks::fill(store, |marking| {
+                mark(read, marking, &in_flight)?;
+                count(read, marking, &live_roots, &mut counted)
+            })?;
+            counted.usage.pins = pins(read)?.len() as u64;
+            Ok(Marked { marks, counted })
+        })?;
+        for (_, file) in &live {
+            marked.counted.coming = marked.counted.coming.saturating_add(file.written);
+            if !marked.marks.class(&file.root)?.contains(Class::KEPT) {
+                marked.counted.usage.cached += file.written;
+            }
+        }
+        let usage = &mut marked.counted.usage;
+        usage.used = store.used_bytes()?;
+        let known = usage.cached + usage.followed + store.draft_bytes();
+        self.kept.store(usage.used.saturating_sub(known), Ordering::Relaxed);
+        *locked(&self.counted) = Some((marked.counted, Instant::now(), begun.elapsed()));
+        Ok(marked)
+    }
+}
+
+/// Marks everything that is held.
+fn mark(read: &ReadTransaction, marking: &mut Marking, in_flight: &[Cid]) -> Result<(), Error> {
+    let graph = Graph::open(read)?;
+    for_each_root(read, |root, class| marking.mark(&graph, root, class))?;
+    in_flight.iter().try_for_each(|root| marking.mark(&graph, *root, Class::PULLED))
+}
+
+/// Counts blobs and blocks by why they are held, and records what may go.
+fn count(
+    read: &ReadTransaction,
+    marking: &mut Marking,
+    live: &HashSet<Cid>,
+    counted: &mut Totals,
+) -> Result<(), Error> {
+    graph::items(read, |item| {
+        let class = class_of(marking, &item)?;
+        let is_live = !item.is_stored() && item.layouts.iter().any(|(root, _)| live.contains(root));
+        counted.usage.add(class, if is_live && !class.contains(Class::KEPT) { 0 } else { item.bytes });
+        counted.usage.pinned += if class.contains(Class::PINNED) { item.bytes } else { 0 };
+        match evictable(class, &item) {
+            Some(item) if !is_live => {
+                counted.evictable += item.bytes;
+                marking.add_evictable(item)
+            }
+            _ => Ok(()),
+        }
+    })?;
+    graph::loose(read, |block| {
+        let class = marking.class(&block.key)?;
+        counted.usage.add(class, block.bytes);
+        if class != Class::default() {
+            return Ok(());
+        }
+        counted.loose += block.bytes;
+        counted.loose_blocks += 1;
+        marking.add_loose(&block.key, block.bytes)
+    })
+}
+
+fn class_of(marking: &Marking, item: &Item) -> Result<Class, Error> {
+    item.layouts
+        .iter()
+        .try_fold(Class::default(), |class, (root, _)| Ok(class.and(marking.class(&Key::of(root))?)))
+}
+
+fn evictable(class: Class, item: &Item) -> Option<Evictable> {
+    let is_followed = class.contains(Class::FOLLOWED);
+    let stays = class.contains(Class::KEPT) || is_followed && item.bytes <= SMALL;
+    let (id, is_held) = (item.layouts.first()?.1, class != Class::default());
+    let (bytes, used, is_stored) = (item.bytes, item.used, item.is_stored());
+    (!stays).then_some(Evictable { id, bytes, used, is_followed, is_held, is_stored })
+}
+
+impl Usage {
+    fn add(&mut self, class: Class, bytes: u64) {
+        if class.contains(Class::KEPT) {
+            self.kept += bytes;
+        } else if class.contains(Class::FOLLOWED) {
+            self.followed += bytes;
+        } else {
+            self.cached += bytes;
+        }
+    }
+}

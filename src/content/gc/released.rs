@@ -1,0 +1,118 @@
+//! Roots whose last holder released them: collected within seconds, where there are any.
+
+use std::{collections::HashSet, sync::atomic::Ordering};
+
+use ocipfs_node::Cid;
+
+use super::{Collected, GarbageCollector, WhenFull};
+use crate::content::{
+    Content, Error as ContentError,
+    index::{Class, freed, is_unreferenced, settle_freed},
+    locked,
+    store::{Error, Store, Stored, graph::item},
+};
+
+/// Roots that are looked at in one census.
+const AT_ONCE: usize = 4096;
+
+impl GarbageCollector {
+    /// Asks the layers above to release so many bytes, if `more` bytes exceed `--max-size`; returns the bytes that were
+    /// released.
+    pub(super) fn release_more(&self, store: &Store, over: u64, more: u64) -> Result<u64, Error> {
+        let Some(when_full) = self.when_full.get() else { return Ok(0) };
+        let is_full = self
+            .max_size
+            .map_or(Ok(false), |max| Ok::<_, Error>(store.used_bytes()?.saturating_add(more) > max))?;
+        if is_full { when_full(over) } else { Ok(0) }
+    }
+
+    /// Removes released roots, unless another root reaches them or they are in use.
+    pub fn collect_freed(&self, store: &Store) -> Result<Collected, Error> {
+        let _turn = locked(&self.turn);
+        let mut all = Collected::default();
+        loop {
+            let roots = store.database().read(|read| freed(read, AT_ONCE))?;
+            if roots.is_empty() {
+                return Ok(all);
+            }
+            let (collected, settled) = self.collect_roots(store, &roots)?;
+            all = all + collected;
+            // What is in use stays until the next time.
+            if settled < roots.len() {
+                self.has_freed.store(true, Ordering::Relaxed);
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Collects released roots; returns what was removed, and how many roots are settled.
+    fn collect_roots(&self, store: &Store, roots: &[Cid]) -> Result<(Collected, usize), Error> {
+        let _guard = store.gc_guard();
+        let marks = self.mark_all(store)?.marks;
+        let (mut free, mut files) = (Vec::new(), Vec::new());
+        for root in roots {
+            if marks.class(root)? == Class::default() {
+                free.push(*root);
+                files.extend(store.file(root)?);
+            }
+        }
+        let gone: HashSet<Cid> = self.remove_free(store, &free)?.into_iter().collect();
+        let collected = removed(store, files)? + remove_parts(store, &free)?;
+        self.forget_counted();
+        let is_here = free.iter().map(|root| {
+            Ok(store.partial_id(root)?.is_some() || !gone.contains(root) && store.file(root)?.is_some())
+        });
+        let is_here = is_here.collect::<Result<Vec<bool>, Error>>()?;
+        let left: HashSet<&Cid> =
+            free.iter().zip(is_here).filter(|(_, here)| *here).map(|(root, _)| root).collect();
+        let settled = store.database().write(|write| {
+            let mut settled = Vec::new();
+            for root in roots {
+                if !left.contains(root) || !is_unreferenced(write, root)? {
+                    settled.push(*root);
+                }
+            }
+            settle_freed(write, &settled)?;
+            Ok(settled.len())
+        })?;
+        Ok((collected, settled))
+    }
+}
+
+/// Removes what is here in part of roots that nothing holds: a damaged blob is being downloaded.
+fn remove_parts(store: &Store, roots: &[Cid]) -> Result<Collected, Error> {
+    let mut removed = Collected::default();
+    for root in roots {
+        let Some(id) = store.partial_id(root)? else { continue };
+        let bytes = store.database().read(|read| item(read, id))?.map_or(0, |item| item.bytes);
+        if store.remove_partial(root, id, |write| is_unreferenced(write, root))? {
+            removed = removed + Collected { partial: 1, bytes, ..Collected::default() };
+        }
+    }
+    Ok(removed)
+}
+
+/// Counts the blobs that went with the last of their layouts.
+fn removed(store: &Store, files: Vec<Stored>) -> Result<Collected, Error> {
+    let (mut collected, mut seen) = (Collected::default(), HashSet::new());
+    for Stored { digest, size, .. } in files {
+        if store.blob(&digest)?.is_none() && seen.insert(digest) {
+            collected.blobs += 1;
+            collected.bytes += size;
+        }
+    }
+    Ok(collected)
+}
+
+impl Content {
+    /// Removes released roots now.
+    pub async fn collect_freed(&self) -> Result<Collected, ContentError> {
+        let gc = self.0.gc.clone();
+        Ok(self.0.store.run(move |store| gc.collect_freed(store)).await?)
+    }
+
+    /// Sets what releases content when `--max-size` is reached and the pull cache is empty. Set once.
+    pub fn when_full(&self, release_more: WhenFull) {
+        let _ = self.0.gc.when_full.set(release_more);
+    }
+}

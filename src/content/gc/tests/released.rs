@@ -1,0 +1,46 @@
+//! Collection of released roots that are damaged, and of roots that were found a moment ago.
+
+use ocipfs_node::Node;
+
+use super::*;
+use crate::content::{Content, Settings};
+
+/// Has a stored blob lose its file, so that it is being downloaded.
+fn lose(room: &Room, root: &Cid) {
+    let stored = room.store.file(root).unwrap().unwrap();
+    let hex = stored.digest.hex();
+    std::fs::remove_file(room._dir.path().join("blobs").join(&hex[..2]).join(hex)).unwrap();
+    assert!(room.store.present(&stored.digest).unwrap().is_none());
+}
+
+#[test]
+fn a_released_root_whose_file_is_damaged_is_collected_unless_a_guard_is_open() {
+    let room = room(None, None);
+    let root = room.put(1, 2).unwrap();
+    let database = room.store.database();
+    database.write(|write| retain_root(write, "repository/a", &root)).unwrap();
+    lose(&room, &root);
+    database.write(|write| release_root(write, "repository/a", &root)).unwrap();
+    let guard = room.store.gc_guard();
+    room.store.touch_cid(&root);
+    assert_eq!(room.gc.collect_freed(&room.store).unwrap(), Collected::default());
+    assert_eq!(room.store.partial().unwrap().len(), 1);
+    drop(guard);
+    assert_eq!(room.gc.collect_freed(&room.store).unwrap().partial, 1);
+    assert!(room.store.partial().unwrap().is_empty() && room.store.lost().unwrap().is_empty());
+    assert_eq!(room.gc.collect_freed(&room.store).unwrap(), Collected::default());
+}
+
+#[tokio::test]
+async fn a_blob_found_under_a_guard_is_not_collected() {
+    let room = room(None, None);
+    let node = Node::offline(room._dir.path()).unwrap();
+    let content = Content::new(room.store.clone(), node, Settings::default()).unwrap();
+    let root = room.put(1, 1).unwrap();
+    let digest = room.store.file(&root).unwrap().unwrap().digest;
+    let guard = content.gc_guard().await;
+    assert!(content.stored_blob(&digest).await.unwrap().is_some());
+    assert_eq!(room.gc.collect(&room.store, false).unwrap(), Collected::default());
+    drop(guard);
+    assert_eq!(room.gc.collect(&room.store, false).unwrap().blobs, 1);
+}

@@ -1,0 +1,80 @@
+//! What one key holds.
+
+use ocipfs_node::Cid;
+use ocipfs_oci::Digest;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Error, damaged,
+    rows::{HeaderRow, Rows},
+};
+use crate::content::CidPath;
+
+/// What one reference keeps: a layer manifest and the layer it names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootReference {
+    /// Added by a command, not merely fetched for a client's pull.
+    pub owned: bool,
+    /// The roots of its DAGs; they are announced.
+    pub(super) roots: Vec<Cid>,
+    /// The blobs that are here because of it, and where the bytes of each are.
+    pub blobs: Vec<(Digest, CidPath)>,
+    /// What belongs to it and is reached from its roots: kept, and not announced.
+    pub(super) below: Vec<Cid>,
+    /// What a command imported: images by the names they are pulled under.
+    pub images: Vec<Named>,
+}
+
+/// An image that is held, as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// The repository name and the tag, without a registry.
+    pub reference: String,
+    /// The digest of its manifest or index.
+    pub digest: Digest,
+    /// Bytes of all its blobs.
+    pub size: u64,
+}
+
+impl RootReference {
+    /// A holding of `roots` with `blobs` below them.
+    pub fn new(owned: bool, roots: &[Cid], blobs: Vec<(Digest, CidPath)>) -> Self {
+        Self { owned, roots: roots.to_vec(), blobs, below: Vec::new(), images: Vec::new() }
+    }
+
+    /// The same, with what belongs to it below its roots, and the images that it is.
+    pub fn of_images(self, below: &[Cid], images: Vec<Named>) -> Self {
+        Self { below: below.to_vec(), images, ..self }
+    }
+
+    /// The roots of its DAGs.
+    pub fn roots(&self) -> Vec<Cid> {
+        self.roots.clone()
+    }
+
+    /// Adds its rows to those of its holder.
+    pub(super) fn add(&self, rows: &mut Rows, holder: &[u8]) -> Result<(), Error> {
+        for root in &self.roots {
+            rows.add_root(holder, root, true)?;
+        }
+        for root in &self.below {
+            rows.add_root(holder, root, false)?;
+        }
+        for (digest, at) in &self.blobs {
+            rows.blobs.insert((holder, digest.to_string().as_str()), at.to_string().as_str())?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn set_header(&self, rows: &mut Rows, holder: &[u8]) -> Result<(), Error> {
+        let images = serde_json::to_string(&self.images).map_err(damaged)?;
+        rows.former.remove(holder)?;
+        rows.headers.insert(holder, (self.owned, self.images.len() as u64, images.as_str()))?;
+        Ok(())
+    }
+}
+
+/// The images of a holding, from its header.
+pub(super) fn images((_, count, json): HeaderRow) -> Result<Vec<Named>, Error> {
+    if count == 0 { Ok(Vec::new()) } else { serde_json::from_str(json).map_err(damaged) }
+}

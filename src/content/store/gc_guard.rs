@@ -1,0 +1,115 @@
+//! What is put or found while somebody counts on it, which nobody may remove then.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Mutex,
+};
+
+use super::{
+    Store,
+    layout::{Key, Layout},
+    lock,
+};
+
+/// Beyond so many entries those that nobody counts on are cleared away.
+const MANY: usize = 1024;
+
+#[derive(Default)]
+pub struct Touched(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    clock: u64,
+    /// When each of the open guards began.
+    guards: BTreeSet<u64>,
+    /// When each block was touched last.
+    blocks: HashMap<Key, u64>,
+    /// How many there were when they were cleared away last.
+    cleared: usize,
+}
+
+/// While it lives, nothing is removed that is put or found after it began.
+pub struct GcGuard {
+    store: Store,
+    began: u64,
+}
+
+impl Store {
+    /// Begins to count on what is put or found from now on, until it is held.
+    pub fn gc_guard(&self) -> GcGuard {
+        let mut state = lock(&self.0.touched.0);
+        state.clock += 1;
+        let began = state.clock;
+        state.guards.insert(began);
+        GcGuard { store: self.clone(), began }
+    }
+
+    /// Says that somebody counts on these blocks.
+    pub fn touch(&self, keys: impl IntoIterator<Item = Key>) {
+        let mut state = lock(&self.0.touched.0);
+        if state.guards.is_empty() {
+            return;
+        }
+        let now = state.clock;
+        state.blocks.extend(keys.into_iter().map(|key| (key, now)));
+        state.clear();
+    }
+
+    pub(super) fn touch_layouts(&self, layouts: &[Layout]) {
+        self.touch(layouts.iter().map(|layout| Key::of(&layout.root)));
+    }
+
+    /// Whether somebody may count on a block: to be asked within the transaction that removes it.
+    pub(super) fn is_touched(&self, key: &Key) -> bool {
+        let state = lock(&self.0.touched.0);
+        let oldest = state.guards.first();
+        state.blocks.get(key).is_some_and(|when| oldest.is_some_and(|oldest| when >= oldest))
+    }
+}
+
+impl State {
+    fn clear(&mut self) {
+        if self.blocks.len() < 2 * self.cleared + MANY {
+            return;
+        }
+        let oldest = self.guards.first().copied().unwrap_or(u64::MAX);
+        self.blocks.retain(|_, when| *when >= oldest);
+        self.cleared = self.blocks.len();
+    }
+}
+
+impl Drop for GcGuard {
+    fn drop(&mut self) {
+        let mut state = lock(&self.store.0.touched.0);
+        state.guards.remove(&self.began);
+        if state.guards.is_empty() {
+            (state.blocks, state.cleared) = Default::default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use multihash_codetable::{Code, MultihashDigest};
+    use ocipfs_node::Cid;
+
+    use super::*;
+
+    #[test]
+    fn what_was_touched_counts_as_long_as_a_guard_that_saw_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let [one, two] = [1, 2].map(|n| Key::of(&Cid::new_v1(0x55, Code::Sha2_256.digest(&[n]))));
+        store.touch([one.clone()]);
+        let first = store.gc_guard();
+        assert!(!store.is_touched(&one), "it was touched before");
+        store.touch([one.clone()]);
+        let second = store.gc_guard();
+        store.touch([two.clone()]);
+        assert!(store.is_touched(&one) && store.is_touched(&two));
+        drop(first);
+        assert!(!store.is_touched(&one) && store.is_touched(&two));
+        drop(second);
+        assert!(!store.is_touched(&two));
+    }
+}

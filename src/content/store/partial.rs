@@ -1,0 +1,436 @@
+//! A file that comes in any order: a sparse file, what of it is written, and rows that follow the disk.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, ErrorKind},
+    ops::Range,
+    os::unix::fs::FileExt,
+    sync::{
+        Arc, Mutex, MutexGuard, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use ocipfs_node::Cid;
+
+use super::{
+    Error, Leaf, Origin, Store, disk,
+    draft::CHECK_EVERY,
+    extents::Extents,
+    layout::{Key, Place, frame},
+    lock,
+    pending::Waiting,
+    source::Source,
+    sweep::Sweep,
+    tables::{self, FILES, HASHED, PARTIAL, ROOTS, Tables},
+};
+
+/// Looking at the limit costs little beside a MiB.
+const WEIGH_EVERY: u64 = 1 << 20;
+
+mod commit;
+#[cfg(test)]
+mod tests;
+
+/// A partial file. Clones write the same; there is one for each root.
+#[derive(Clone)]
+pub struct PartialBlob(Arc<Inner>);
+
+/// How far a partial file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Its root.
+    pub root: Cid,
+    /// Its size.
+    pub size: u64,
+    /// The bytes of it that are here.
+    pub written: u64,
+    /// Whether somebody is at it.
+    pub is_live: bool,
+}
+
+/// Whether a fetch is at the file of this root. The lock is to be held as long as that counts.
+pub(super) fn is_fetched(live: &HashMap<Key, Weak<Inner>>, key: &Key) -> bool {
+    live.get(key).is_some_and(|inner| inner.strong_count() > 0)
+}
+
+pub(super) struct Inner {
+    store: Store,
+    id: u64,
+    root: Cid,
+    size: u64,
+    file: Arc<File>,
+    state: Mutex<State>,
+    /// Held by the one checkpoint, `finish` or `discard` that is at work.
+    settling: Mutex<()>,
+    /// Others that are only cached go for it.
+    is_cached: AtomicBool,
+    /// Only streamed through: it has no rows and no name on the disk, and its parts go when they were read.
+    is_streaming_through: bool,
+}
+
+#[derive(Default)]
+struct State {
+    extents: Extents,
+    /// Rows to be committed when what they name is synced.
+    pending: Vec<(Key, Place)>,
+    hashed: Option<Hashed>,
+    /// The least public of what the file is made of.
+    origin: Origin,
+    /// How far the hash is that was committed last.
+    hash_saved: u64,
+    /// Bytes since the disk was looked at, and since the limit was.
+    unchecked: u64,
+    unweighed: u64,
+    /// A sync failed: it is unknown what of the unsynced data the disk has.
+    broken: bool,
+    ended: bool,
+}
+
+/// The sha256 of a file's first bytes, to be resumed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hashed {
+    /// How many bytes are hashed.
+    pub length: u64,
+    /// The state of the hash.
+    pub state: Vec<u8>,
+}
+
+/// What the rows say of a partial file.
+struct Known {
+    id: u64,
+    size: u64,
+    extents: Extents,
+    hashed: Option<Hashed>,
+}
+
+impl Store {
+    /// Begins a file, or goes on where its rows say; the handle of who is at it already is shared.
+    pub fn begin_partial(&self, root: Cid, size: u64) -> Result<PartialBlob, Error> {
+        let key = Key::of(&root);
+        self.touch([key.clone()]);
+        // Dropped after `live` is unlocked, since the drop of the last handle locks it.
+        let _ended;
+        let mut live = lock(&self.0.live);
+        let inner = match live.get(&key).and_then(Weak::upgrade) {
+            Some(inner) if !inner.state().ended => inner,
+            ended => {
+                _ended = ended;
+                let inner = Arc::new(self.begin(root, size, self.known(&key, &root)?)?);
+                live.insert(key, Arc::downgrade(&inner));
+                inner
+            }
+        };
+        drop(live);
+        if inner.size != size {
+            return Err(Error::Outside { root, size: inner.size, offset: 0, length: size });
+        }
+        Ok(PartialBlob(inner))
+    }
+
+    /// Begins a file that is only streamed through to one reader, and not kept.
+    pub fn stream_through(&self, root: Cid, size: u64) -> Result<PartialBlob, Error> {
+        let mut inner = self.begin(root, size, None)?;
+        inner.is_streaming_through = true;
+        self.0.sources.forget(inner.id);
+        disk::unlink(&self.0.disk.incoming(inner.id))?;
+        Ok(PartialBlob(Arc::new(inner)))
+    }
+
+    fn known(&self, key: &Key, root: &Cid) -> Result<Option<Known>, Error> {
+        self.0.database.read(|read| {
+            let Some(id) = tables::row(read, ROOTS, key.bytes(), |id| id)? else { return Ok(None) };
+            if tables::row(read, FILES, id, |_| ())?.is_some() {
+                return Err(Error::Stored(*root));
+            }
+            let known = tables::row(read, PARTIAL, id, |(_, size, parts)| (size, Extents::from_rows(parts)))?;
+            let Some((size, extents)) = known else { return Ok(None) };
+            let hashed =
+                tables::row(read, HASHED, id, |(length, state)| Hashed { length, state: state.into() })?;
+            let hashed = hashed.filter(|hashed| extents.contain(0, hashed.length));
+            Ok(Some(Known { id, size, extents, hashed }))
+        })
+    }
+
+    fn begin(&self, root: Cid, size: u64, known: Option<Known>) -> Result<Inner, Error> {
+        if let Some(known) = known {
+            if let Some(file) = self.open_known(&known)? {
+                let Known { id, size, extents, hashed } = known;
+                let hash_saved = hashed.as_ref().map_or(0, |hashed| hashed.length);
+                let origin = self.origin_of_file(id)?;
+                let state = State { extents, hashed, hash_saved, origin, ..State::default() };
+                return Ok(self.handle(id, root, size, file, state));
+            }
+            // Without its file a row is worth nothing.
+            self.remove_arriving_rows(known.id, &root)?;
+        }
+        self.0.disk.check_space()?;
+        let id = self.next_id();
+        let file = self.0.disk.create(id)?;
+        Ok(self.handle(id, root, size, file, State::default()))
+    }
+
+    /// The file that a row names, if it has all that the row says.
+    fn open_known(&self, known: &Known) -> Result<Option<File>, Error> {
+        let path = self.0.disk.incoming(known.id);
+        match File::options().read(true).write(true).open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::at(&path)(error)),
+            Ok(file) => {
+                let length = file.metadata().map_err(Error::at(&path))?.len();
+                Ok((length >= known.extents.end()).then_some(file))
+            }
+        }
+    }
+
+    fn handle(&self, id: u64, root: Cid, size: u64, file: File, state: State) -> Inner {
+        let file = Arc::new(file);
+        self.0.sources.insert(id, Source::File(file.clone()));
+        self.use_file(id);
+        let (state, settling) = (Mutex::new(state), Mutex::default());
+        let is_cached = AtomicBool::default();
+        Inner {
+            store: self.clone(),
+            id,
+            root,
+            size,
+            file,
+            state,
+            settling,
+            is_cached,
+            is_streaming_through: false,
+        }
+    }
+
+    pub(super) fn remove_arriving_rows(&self, id: u64, root: &Cid) -> Result<(), Error> {
+        self.0.database.write(|write| {
+            let mut tables = Tables::open(write)?;
+            tables.remove_partial(id, root)?;
+            // A small file goes at once with all of its blocks.
+            Sweep::new(self).lot(&mut tables)
+        })
+    }
+
+    /// The partial files, here or at the next call of `begin_partial`.
+    #[cfg(test)]
+    pub fn partial(&self) -> Result<Vec<Progress>, Error> {
+        let mut all = self.partial_rows()?;
+        all.extend(self.live());
+        Ok(all.into_values().collect())
+    }
+
+    /// Those that are being fetched now, by their ids.
+    pub fn live(&self) -> Vec<(u64, Progress)> {
+        let live: Vec<Arc<Inner>> = lock(&self.0.live).values().filter_map(Weak::upgrade).collect();
+        let is_open = |inner: &&Arc<Inner>| !inner.state().ended;
+        live.iter().filter(is_open).map(|inner| (inner.id, inner.progress())).collect()
+    }
+
+    #[cfg(test)]
+    fn partial_rows(&self) -> Result<std::collections::BTreeMap<u64, Progress>, Error> {
+        use redb::ReadableTable;
+        self.0.database.read(|read| {
+            let mut all = std::collections::BTreeMap::new();
+            for row in read.open_table(PARTIAL)?.iter()? {
+                let (id, row) = row?;
+                let (root, size, parts) = row.value();
+                let root = Cid::try_from(root).map_err(|e| Error::Damaged(e.to_string()))?;
+                let written = Extents::from_rows(parts).length();
+                all.insert(id.value(), Progress { root, size, written, is_live: false });
+            }
+            Ok(all)
+        })
+    }
+}
+
+impl PartialBlob {
+    /// The root of its DAG.
+    pub fn root(&self) -> Cid {
+        self.0.root
+    }
+
+    /// The file's length in bytes.
+    pub fn size(&self) -> u64 {
+        self.0.size
+    }
+
+    /// How many bytes of it are written.
+    pub fn written(&self) -> u64 {
+        self.0.progress().written
+    }
+
+    /// Whether the data of this leaf is written here, at this place.
+    pub fn has(&self, leaf: &Leaf) -> bool {
+        self.has_range(leaf.offset, leaf.length)
+    }
+
+    /// Whether every byte of a range is written.
+    pub fn has_range(&self, offset: u64, length: u64) -> bool {
+        self.0.state().extents.contain(offset, offset.saturating_add(length))
+    }
+
+    /// How many bytes from an offset on are written without a gap.
+    pub fn available(&self, offset: u64) -> u64 {
+        self.0.state().extents.from(offset)
+    }
+
+    /// Keeps an inner node of the DAG, whose bytes the caller has verified; parents come before children.
+    pub fn insert_node(&self, cid: Cid, block: Bytes) -> Result<(), Error> {
+        self.0.take(Key::of(&cid), Place::Inline(block), (0, 0))
+    }
+
+    /// Writes the data of a leaf, which is `data` of its `block` that the caller has verified.
+    pub fn write(&self, leaf: &Leaf, block: &Bytes, data: Range<usize>) -> Result<(), Error> {
+        let inner = &self.0;
+        let end = leaf.offset.checked_add(leaf.length).filter(|end| *end <= inner.size);
+        let bytes = block.get(data.clone()).filter(|bytes| bytes.len() as u64 == leaf.length);
+        let (Some(end), Some(bytes)) = (end, bytes) else {
+            let Leaf { offset, length, .. } = *leaf;
+            return Err(Error::Outside { root: inner.root, size: inner.size, offset, length });
+        };
+        inner.check_space(leaf.length)?;
+        inner.file.write_all_at(bytes, leaf.offset).map_err(|e| inner.failed(e))?;
+        let (head, tail) = frame(&leaf.cid, leaf.length);
+        let is_framed = block[..data.start] == head && block[data.end..] == tail;
+        let place = if is_framed { Place::window(leaf) } else { Place::Inline(block.clone()) };
+        inner.take(Key::of(&leaf.cid), place, (leaf.offset, end))
+    }
+
+    /// Notes that the file takes over a block that came in this way: peers may learn of the file at most what they may of that block.
+    pub fn take_over(&self, origin: Origin) {
+        if origin < Origin::Added {
+            let mut state = self.0.state();
+            state.origin = state.origin.min(origin);
+        }
+    }
+
+    /// How far the file is hashed, as far as that was told.
+    pub fn hashed(&self) -> Option<Hashed> {
+        self.0.state().hashed.clone()
+    }
+
+    /// Takes how far the file is hashed; the next checkpoint saves it.
+    pub fn set_hashed(&self, hashed: Hashed) {
+        let mut state = self.0.state();
+        if !self.0.is_streaming_through && state.extents.contain(0, hashed.length) {
+            state.hashed = Some(hashed);
+        }
+    }
+
+    /// Has other cached content go for it from now on.
+    pub fn cache(&self) {
+        self.0.is_cached.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is only streamed through.
+    pub fn is_streaming_through(&self) -> bool {
+        self.0.is_streaming_through
+    }
+
+    /// Gives back the disk's room before an offset, where the file is only streamed through: it is not read there again.
+    pub fn forget_before(&self, offset: u64) -> Result<(), Error> {
+        match self.0.is_streaming_through && offset > 0 {
+            true => disk::punch(&self.0.file, offset).map_err(|e| self.0.failed(e)),
+            false => Ok(()),
+        }
+    }
+
+    /// Reads what is written; where something of it is not, it is an error of kind `UnexpectedEof`.
+    pub fn read_at(&self, offset: u64, length: usize) -> io::Result<Bytes> {
+        if !self.has_range(offset, length as u64) {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        let source = Source::File(self.0.file.clone());
+        self.0.store.0.buffers.read(&source, offset, length, (&[], &[]))
+    }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    fn progress(&self) -> Progress {
+        let written = self.state().extents.length();
+        Progress { root: self.root, size: self.size, written, is_live: true }
+    }
+
+    /// Takes up a block whose data, if it has any here, is in the file from `start` to `end`.
+    fn take(&self, key: Key, place: Place, (start, end): (u64, u64)) -> Result<(), Error> {
+        let mut state = self.state();
+        if state.ended {
+            return Err(Error::Ended(self.root));
+        }
+        state.extents.insert(start, end);
+        if self.is_streaming_through {
+            return Ok(());
+        }
+        state.pending.push((key.clone(), place.clone()));
+        // Within the lock, so that a checkpoint that commits the row finds it here to be forgotten.
+        let (source, origin) = (Source::File(self.file.clone()), state.origin);
+        self.store.0.pending.insert(key, Waiting { owner: self.id, place, source, origin });
+        Ok(())
+    }
+
+    /// Holds that there is room for so many bytes more, which others may have to make.
+    fn check_space(&self, length: u64) -> Result<(), Error> {
+        let due = |count: &mut u64, every: u64| {
+            *count += length;
+            let is_due = *count >= every;
+            *count = if is_due { 0 } else { *count };
+            is_due
+        };
+        let (disk, limit) = {
+            let mut state = self.state();
+            (due(&mut state.unchecked, CHECK_EVERY), due(&mut state.unweighed, WEIGH_EVERY))
+        };
+        if disk {
+            self.store.0.disk.check_space()?;
+        }
+        if limit { self.weigh(length) } else { Ok(()) }
+    }
+
+    /// Looks at the limits before so many bytes come.
+    fn weigh(&self, length: u64) -> Result<(), Error> {
+        if self.is_streaming_through {
+            return Ok(());
+        }
+        if self.is_cached.load(Ordering::Relaxed) {
+            self.store.make_way(length)?;
+        }
+        self.store.check_room(length)
+    }
+
+    /// Whether a row names the file. Where that is unknown, one may.
+    fn has_rows(&self) -> bool {
+        let rows = (self.store.file_row(self.id), self.store.is_partial(self.id));
+        !matches!(rows, (Ok(None), Ok(false)))
+    }
+
+    fn failed(&self, error: io::Error) -> Error {
+        Error::at(&self.store.0.disk.incoming(self.id))(error)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let pending = std::mem::take(&mut self.state().pending);
+        self.store.0.pending.forget(self.id, pending.iter().map(|(key, _)| key));
+        let key = Key::of(&self.root);
+        // Held to the end: another handle begins with the file, or after it is gone.
+        let mut live = lock(&self.store.0.live);
+        // Another may have begun since.
+        if live.get(&key).is_some_and(|inner| inner.strong_count() == 0) {
+            live.remove(&key);
+        }
+        if self.is_streaming_through || self.has_rows() {
+            return;
+        }
+        self.store.0.sources.forget(self.id);
+        if let Err(error) = disk::unlink(&self.store.0.disk.incoming(self.id)) {
+            tracing::warn!("unfinished download stays until the next start: {error}");
+        }
+    }
+}
