@@ -118,7 +118,7 @@ impl OwnRecords {
     }
 
     /// Returns whether the subscribers of a name have to be notified, and resets that.
-    pub fn take_unannounced(&self, name: &PeerId) -> bool {
+    pub fn clear_unannounced(&self, name: &PeerId) -> bool {
         self.lock().unannounced.remove(name)
     }
 

@@ -100,7 +100,7 @@ async fn restored(path: PathBuf, store: Store) -> Result<File, redb::Error> {
 }
 
 fn write_changes(store: &Store, file: Option<&File>) -> Result<(), redb::Error> {
-    let (providers, values) = store.take_changes();
+    let (providers, values) = store.drain_changes();
     let Some(file) = file else { return Ok(()) };
     let write = || {
         let now = Now::read();
