@@ -248,7 +248,7 @@ async fn all_hear(followers: &[Node], name: &IpnsName, value: &str, deadline: Du
 }
 
 /// The followers know only the publisher, which has slots for a third of them. The others learn of more peers in a
-/// short visit, and receive each record from them.
+/// temporary slot, and receive each record from them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publisher_reaches_three_times_as_many_followers_as_it_has_connections() {
     const FOLLOWERS: usize = 60;

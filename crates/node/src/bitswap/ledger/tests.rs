@@ -119,7 +119,7 @@ fn a_block_that_arrives_during_its_lookup_is_sent() {
 }
 
 #[test]
-fn cancels_and_repeated_wants_change_the_want_list() {
+fn cancels_and_repeated_wants_change_the_wantlist() {
     for (first, then, blocks, haves, what) in [
         (vec![block(1)], vec![cancel(1)], 0, 0, "a cancel takes back"),
         (vec![have(1)], vec![block(1)], 1, 0, "a block is more than its presence"),
