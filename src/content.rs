@@ -179,7 +179,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// A peer cannot fill the memory with lies.
-const REMEMBERED: usize = 10_000;
+const CACHE_ENTRIES: usize = 10_000;
 
 impl Content {
     /// Content over a store, and a node that serves it; what is held is announced.
@@ -367,7 +367,7 @@ impl Content {
 
     fn remember(&self, blobs: &Mutex<HashSet<Blob>>, blob: &Blob) {
         let mut blobs = locked(blobs);
-        if blobs.len() < REMEMBERED {
+        if blobs.len() < CACHE_ENTRIES {
             blobs.insert(blob.clone());
         }
     }

@@ -94,9 +94,9 @@ impl From<content::StoreError> for Error {
 
 /// The entries of a directory, as far as a repository name can hold them and a message should.
 fn told(entries: &[String]) -> String {
-    const MOST: usize = 20;
+    const MAX_SHOWN: usize = 20;
     let names = entries.iter().filter(|entry| entry.parse::<ocipfs_oci::Name>().is_ok());
-    let names: Vec<&str> = names.map(String::as_str).take(MOST).collect();
+    let names: Vec<&str> = names.map(String::as_str).take(MAX_SHOWN).collect();
     match names.is_empty() {
         true => "it has no entry with a valid name".into(),
         false => format!("it has {}", names.join(", ")),

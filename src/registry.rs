@@ -54,7 +54,7 @@ pub use htpasswd::{Error as UsersError, Users};
 pub use public_url::{NoPublicUrl, PublicUrl};
 
 /// Between two looks at stale uploads.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What every handler works with.
 #[derive(Clone)]
@@ -108,7 +108,7 @@ pub async fn serve(
                 if let Err(error) = content.uploads().sweep().await {
                     tracing::warn!("cannot remove stale uploads: {error}");
                 }
-                tokio::time::sleep(SWEEP_EVERY).await;
+                tokio::time::sleep(SWEEP_INTERVAL).await;
             }
         }
     }));

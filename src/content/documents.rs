@@ -17,7 +17,7 @@ use super::{
 /// What a permit of the semaphores stands for.
 const UNIT_BYTES: u64 = 1 << 10;
 /// What a document takes for each of its bytes: the byte itself, and what is made of it when it is parsed.
-const FACTOR: u64 = 2;
+const PARSE_FACTOR: u64 = 2;
 /// Documents up to here are copied for the client that they are sent to.
 const SHORT_BYTES: u64 = 32 << 10;
 /// Shorter documents are parsed without waiting for others.
@@ -44,7 +44,7 @@ impl Documents {
 
     /// Waits for memory for a document of this length; one that is larger than the share takes all of it.
     pub async fn take(&self, length: u64) -> Result<OwnedSemaphorePermit, Error> {
-        let units = units(length.saturating_mul(FACTOR)).min(self.units);
+        let units = units(length.saturating_mul(PARSE_FACTOR)).min(self.units);
         self.free.clone().acquire_many_owned(units).await.map_err(Error::stopped)
     }
 }

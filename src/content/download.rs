@@ -35,7 +35,7 @@ use interest::Interest;
 pub use range_reader::RangeReader;
 
 /// What one read gives at most.
-const WINDOW: u64 = 1 << 20;
+const WINDOW_BYTES: u64 = 1 << 20;
 
 /// All files that somebody reads while they arrive, by their roots.
 #[derive(Default)]
@@ -244,7 +244,7 @@ impl Download {
         };
         let waited_for = |reader: &ReaderState| {
             let (at, end) = (reader.waits_at?, near(reader).end);
-            Some(at..end.min(at.saturating_add(WINDOW)))
+            Some(at..end.min(at.saturating_add(WINDOW_BYTES)))
         };
         Interest::new(
             readers.all.values().map(near).collect(),

@@ -46,12 +46,12 @@ use mark::{Marked, Totals};
 use marks::{Evictable, Marks};
 
 /// Removed in one commit.
-const AT_ONCE: usize = 128;
+const BATCH_SIZE: usize = 128;
 /// So much of a limit is freed beyond what is needed, so that not every file that comes has to look for room.
-const SLACK: u64 = 16;
+const SLACK_DIVISOR: u64 = 16;
 
 /// Files that come only to be cached take this part of what is free on the disk.
-const SHARE: u64 = 2;
+const FREE_SPACE_DIVISOR: u64 = 2;
 /// Nothing was counted yet.
 const UNKNOWN: u64 = u64::MAX;
 
@@ -111,7 +111,7 @@ impl GarbageCollector {
         let (claimed, missing) = store.claimed_bytes();
         Ok(self.cache_size.is_none_or(|limit| claimed <= limit)
             && self.has_room(store, missing)?
-            && missing <= store.free_bytes()? / SHARE)
+            && missing <= store.free_bytes()? / FREE_SPACE_DIVISOR)
     }
 
     /// The same of one that is to be kept: it does not count as cached, and may take all of the disk.
@@ -215,7 +215,7 @@ impl GarbageCollector {
 
     /// What is to be freed beyond what is over, so that the next census comes only after so much has come.
     fn slack_missing(&self, usage: &Usage, over: u64) -> u64 {
-        let slack = self.cache_size.or(self.max_size).unwrap_or(0) / SLACK;
+        let slack = self.cache_size.or(self.max_size).unwrap_or(0) / SLACK_DIVISOR;
         let spare =
             self.cache_size.map_or(u64::MAX, |limit| limit.saturating_sub(usage.cached + usage.followed));
         if over > 0 { slack } else { slack.saturating_sub(spare) }
@@ -265,7 +265,7 @@ impl GarbageCollector {
     /// Removes roots without a holder, files or blocks, and stops announcing them. Returns the files that went.
     fn remove_free(&self, store: &Store, roots: &[Cid]) -> Result<Vec<Cid>, Error> {
         let mut files = Vec::new();
-        for roots in roots.chunks(AT_ONCE) {
+        for roots in roots.chunks(BATCH_SIZE) {
             files.extend(store.remove_layouts(roots, is_unreferenced)?);
             store.remove_blocks(roots, is_unreferenced)?;
         }
@@ -318,7 +318,7 @@ impl GarbageCollector {
                 return Ok(true);
             }
             lot.push(evictable);
-            if lot.len() == AT_ONCE {
+            if lot.len() == BATCH_SIZE {
                 collected = collected + self.collect_lot(store, std::mem::take(&mut lot), dry)?;
             }
             Ok(true)
@@ -361,7 +361,7 @@ impl GarbageCollector {
 
     fn remove_loose(&self, store: &Store, marks: &Marks) -> Result<Collected, Error> {
         let mut removed = Collected::default();
-        marks.for_each_loose(AT_ONCE, |blocks| {
+        marks.for_each_loose(BATCH_SIZE, |blocks| {
             let cids: Vec<Cid> = blocks.iter().map(|(cid, _)| *cid).collect();
             let gone: HashSet<Cid> = store.remove_blocks(&cids, is_unreferenced)?.into_iter().collect();
             let gone = blocks.iter().filter(|(cid, _)| gone.contains(cid));

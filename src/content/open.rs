@@ -18,7 +18,7 @@ use super::{
 };
 
 /// What is read of a stored blob in one piece.
-const PIECE: u64 = 512 << 10;
+const PIECE_BYTES: u64 = 512 << 10;
 
 /// A stream of bytes.
 pub struct Reader {
@@ -68,7 +68,7 @@ impl Pieces {
 
     /// How long the next piece is to be.
     fn wanted(&self) -> u64 {
-        PIECE.min(self.range.end.saturating_sub(self.range.start))
+        PIECE_BYTES.min(self.range.end.saturating_sub(self.range.start))
     }
 
     fn read(&mut self, room: Room) -> JoinHandle<Piece> {

@@ -22,7 +22,7 @@ use super::{
 };
 
 /// A request is a line of a few hundred bytes.
-const LONGEST_REQUEST: u64 = 64 << 10;
+const MAX_REQUEST_BYTES: u64 = 64 << 10;
 
 /// A bound socket, unlinked when it is dropped.
 pub struct Server {
@@ -84,7 +84,7 @@ async fn answer(instance: Instance, stream: UnixStream) {
     let (input, mut output) = stream.into_split();
     let mut text = String::new();
     let mut input = BufReader::new(input);
-    if (&mut input).take(LONGEST_REQUEST).read_line(&mut text).await.is_err() {
+    if (&mut input).take(MAX_REQUEST_BYTES).read_line(&mut text).await.is_err() {
         return;
     }
     let (notes, mut noted) = mpsc::unbounded_channel();

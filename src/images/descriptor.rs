@@ -20,8 +20,8 @@ const MAX_DESCRIPTOR: u64 = 64 << 10;
 /// Bytes of a location besides its texts, with its keys and the nodes of the maps.
 const PLACE_BYTES: usize = 384;
 /// Documents that are read to find one digest, and how deep.
-const DOCUMENTS: usize = 1000;
-const DEPTH: usize = 8;
+const MAX_DOCUMENTS: usize = 1000;
+const MAX_DEPTH: usize = 8;
 
 /// Where blobs are, by the descriptor file of their image and their digest.
 pub struct BlobLocations(Cache<(CidPath, Digest), Arc<BlobLocation>>);
@@ -155,9 +155,10 @@ impl<'a> DescriptorImage<'a> {
             if let Some((_, location)) = children.iter().find(|(child, _)| child == digest) {
                 return Ok(Some(location.clone()));
             }
-            let deeper = children.into_iter().filter(|(_, location)| location.leads_on() && depth < DEPTH);
+            let deeper =
+                children.into_iter().filter(|(_, location)| location.leads_on() && depth < MAX_DEPTH);
             for (child, location) in deeper {
-                if seen.len() < DOCUMENTS && seen.insert(child.clone()) {
+                if seen.len() < MAX_DOCUMENTS && seen.insert(child.clone()) {
                     unread.push_back((child, location, depth + 1));
                 }
             }

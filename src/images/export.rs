@@ -20,7 +20,7 @@ pub const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const IMAGE_NAME: &str = "io.containerd.image.name";
 /// Chunks that wait for the disk.
-const WAITING: usize = 16;
+const QUEUE_LENGTH: usize = 16;
 
 /// What an image is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +107,7 @@ impl Target {
             Format::Oci => Sink::folder(dest)?,
             Format::OciArchive | Format::DockerArchive => Sink::tar(dest)?,
         };
-        let (orders, mut received) = mpsc::channel(WAITING);
+        let (orders, mut received) = mpsc::channel(QUEUE_LENGTH);
         let (tell, outcome) = oneshot::channel();
         let dest = dest.to_path_buf();
         let write = move || {

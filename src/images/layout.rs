@@ -28,10 +28,10 @@ use referrers::Referring;
 const LAYOUT_BYTES: usize = 2048;
 const ENTRY_BYTES: usize = 512;
 /// Nested indexes that are searched for tags, and how deep. Together they may have as many entries as one index.
-const NESTED: usize = 256;
-const DEPTH: usize = 8;
+const MAX_NESTED: usize = 256;
+const MAX_DEPTH: usize = 8;
 /// Manifests that are read at a time.
-const AT_ONCE: usize = 8;
+const CONCURRENCY: usize = 8;
 
 type Remembered = Cache<CidPath, Arc<OnceCell<Arc<Index>>>>;
 
@@ -146,7 +146,7 @@ impl Gathered {
             self.first = Some(entry.clone());
         }
         let indexes = if entry.ref_name.is_some() { &mut self.tagged } else { &mut self.untagged };
-        if entry.is_index() && indexes.len() < NESTED && self.seen.insert(entry.digest.clone()) {
+        if entry.is_index() && indexes.len() < MAX_NESTED && self.seen.insert(entry.digest.clone()) {
             indexes.push(entry.clone());
         }
         self.referring.add(&entry);
@@ -170,9 +170,9 @@ impl Files {
 
     /// Checks that the directory says that it is a layout.
     pub async fn check(&self, content: &Content) -> Result<(), Error> {
-        const MARKER: u64 = 64 << 10;
+        const MAX_MARKER_BYTES: u64 = 64 << 10;
         let path = self.at.below(["oci-layout"]);
-        let marker: Marker = serde_json::from_slice(&content.read(&path, MARKER).await?)
+        let marker: Marker = serde_json::from_slice(&content.read(&path, MAX_MARKER_BYTES).await?)
             .map_err(|e| malformed(&path, format!("invalid oci-layout: {e}")))?;
         if !marker.image_layout_version.starts_with("1.") {
             let found: String = marker.image_layout_version.chars().take(20).collect();

@@ -11,8 +11,8 @@ use serde::{
 use crate::content::CidPath;
 
 /// Addresses of a blob that a message tells, and their lengths.
-const TOLD: usize = 3;
-const TOLD_CHARS: usize = 200;
+const MAX_SHOWN_URLS: usize = 3;
+const MAX_SHOWN_CHARS: usize = 200;
 /// A longer address leads nowhere.
 const MAX_URL: usize = 1024;
 
@@ -41,8 +41,8 @@ impl Urls {
         if self.at.is_none() {
             self.at = ipfs(url);
         }
-        if self.told.len() < TOLD {
-            self.told.push(url.chars().take(TOLD_CHARS).collect());
+        if self.told.len() < MAX_SHOWN_URLS {
+            self.told.push(url.chars().take(MAX_SHOWN_CHARS).collect());
         }
     }
 }

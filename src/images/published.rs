@@ -27,11 +27,11 @@ use crate::content::{self, Changes, Document, Error, Profile, Root, Share, Store
 use index::Index;
 
 /// Indexes of which it is remembered what they take up.
-const INDEXES: usize = 50_000;
+const INDEX_CACHE_ENTRIES: usize = 50_000;
 /// Changes that one version takes up, so that catching up needs little memory.
-const LOT: usize = if cfg!(test) { 30 } else { 2000 };
+const BATCH_SIZE: usize = if cfg!(test) { 30 } else { 2000 };
 /// Rows that are read at a time.
-const PAGE: usize = 1000;
+const PAGE_SIZE: usize = 1000;
 
 /// The tree, and the repositories that it shows.
 pub struct Published {
@@ -61,7 +61,7 @@ pub struct Advanced {
 impl Published {
     /// The tree of these repositories, as it is kept in this store.
     pub fn new(store: Store, repositories: Repositories, profile: Profile) -> Self {
-        Self { store, repositories, profile, indexes: Cache::new(INDEXES) }
+        Self { store, repositories, profile, indexes: Cache::new(INDEX_CACHE_ENTRIES) }
     }
 
     /// The repositories.
@@ -88,17 +88,17 @@ impl Published {
     /// Gives the root of every blob and manifest that was pushed.
     pub fn for_each_root(&self, each: impl Fn(Cid) -> Result<(), StoreError>) -> Result<(), StoreError> {
         pages(
-            |last| self.repositories.names(last, PAGE),
+            |last| self.repositories.names(last, PAGE_SIZE),
             |name| {
                 pages(
-                    |last| self.repositories.manifests(&name, last, PAGE),
+                    |last| self.repositories.manifests(&name, last, PAGE_SIZE),
                     |manifest| {
                         each(manifest.piece.root)?;
                         Ok::<_, StoreError>(manifest.piece.digest.to_string())
                     },
                 )?;
                 pages(
-                    |last| self.repositories.pieces(&name, last, PAGE),
+                    |last| self.repositories.pieces(&name, last, PAGE_SIZE),
                     |piece| {
                         each(piece.root)?;
                         Ok::<_, StoreError>(piece.digest.to_string())
@@ -111,7 +111,7 @@ impl Published {
 
     /// Takes up a lot of what changed, if anything did. Blocks.
     pub fn advance(&self) -> Result<Option<Advanced>, Error> {
-        let due = changes(&self.repositories, LOT)?;
+        let due = changes(&self.repositories, BATCH_SIZE)?;
         let Some((last, _)) = due.last() else { return Ok(None) };
         let last = *last;
         let before = self.current()?;
@@ -139,7 +139,7 @@ impl Published {
         }
         let version = self.commit(before, &all, last)?;
         let replaced = before.filter(|before| before.number != version.number);
-        Ok(Some(Advanced { version, replaced, came, went, is_behind: due.len() == LOT }))
+        Ok(Some(Advanced { version, replaced, came, went, is_behind: due.len() == BATCH_SIZE }))
     }
 
     /// Adds what came to a repository after these changes: it may be in the index by now, so it is there, and settled
@@ -221,11 +221,11 @@ impl Published {
             Ok(())
         };
         pages(
-            |last| self.repositories.manifests(name, last, PAGE),
+            |last| self.repositories.manifests(name, last, PAGE_SIZE),
             |manifest| add(&manifest.piece).map(|()| manifest.piece.digest.to_string()),
         )?;
         pages(
-            |last| self.repositories.pieces(name, last, PAGE),
+            |last| self.repositories.pieces(name, last, PAGE_SIZE),
             |piece| add(&piece).map(|()| piece.digest.to_string()),
         )?;
         for algorithm in ["sha256", "sha512"] {
@@ -295,7 +295,7 @@ fn pages<T, E: From<StoreError>>(
     let mut last = String::new();
     loop {
         let rows = page(&last)?;
-        let full = rows.len() == PAGE;
+        let full = rows.len() == PAGE_SIZE;
         for row in rows {
             last = each(row)?;
         }

@@ -29,9 +29,9 @@ pub use search::{Target, blob, manifest, origin, referrers, tags};
 pub use summary::{Repository, Summary};
 
 /// Versions before the complete one that are remembered, for clients in the middle of a pull.
-const OLDER: usize = 2;
+const MAX_OLDER_VERSIONS: usize = 2;
 /// Repositories whose older versions are remembered.
-const REMEMBERED: usize = 10_000;
+const CACHE_ENTRIES: usize = 10_000;
 
 /// The names that are followed, in order. Clones share that.
 #[derive(Clone)]
@@ -164,7 +164,7 @@ impl Followed {
         let mut state = self.lock();
         if !is_stale {
             state.stale.remove(repository);
-        } else if state.stale.len() < REMEMBERED {
+        } else if state.stale.len() < CACHE_ENTRIES {
             state.stale.insert(repository.clone());
         }
     }
@@ -262,13 +262,13 @@ impl Followed {
         let before = self.version(content, name, repository.as_str()).await?;
         if let Some(before) = before.filter(|before| before.directory != version.directory) {
             let mut state = self.lock();
-            if state.older.len() >= REMEMBERED {
+            if state.older.len() >= CACHE_ENTRIES {
                 state.older.clear();
             }
             let older = state.older.entry((*name, repository.clone())).or_default();
             older.retain(|directory| *directory != before.directory);
             older.push_front(before.directory);
-            older.truncate(OLDER);
+            older.truncate(MAX_OLDER_VERSIONS);
         }
         let (name, repository) = (*name, repository.to_string());
         self.edit(content, move |rows| rows.complete(&name, &repository, version)).await

@@ -14,12 +14,12 @@ use ocipfs_node::{Node, Pointer};
 use crate::content::{CidPath, Content, PathError};
 
 /// More names that lead to names are a circle, or meant to cost time.
-const DEEPEST: usize = 8;
+const MAX_DEPTH: usize = 8;
 
 /// What a name meant before is remembered so far back.
-const VERSIONS: usize = 3;
+const MAX_VERSIONS: usize = 3;
 /// Names whose meanings are remembered.
-const REMEMBERED: usize = 1024;
+const CACHE_ENTRIES: usize = 1024;
 
 /// Why a name leads to no content.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +31,7 @@ pub enum Error {
     #[error(transparent)]
     NoName(#[from] ocipfs_node::NotAName),
     /// Names lead to names without an end.
-    #[error("{0} resolves through more than {DEEPEST} names")]
+    #[error("{0} resolves through more than {MAX_DEPTH} names")]
     TooDeep(Pointer),
     /// What the name leads to is no path below a CID.
     #[error("{name} leads to {value:?}: {why}")]
@@ -112,7 +112,7 @@ async fn follow_name(
 ) -> Result<Target, Error> {
     let (mut at, mut below) = (name.clone(), below.to_string());
     let mut stale = false;
-    for _ in 0..DEEPEST {
+    for _ in 0..MAX_DEPTH {
         let found = match afresh {
             true => node.resolve_afresh(&at, patience).await?,
             false => node.resolve(&at, patience).await?,
@@ -163,14 +163,14 @@ impl Targets {
         let mut targets = self.lock();
         let name = (key.clone(), below.to_string());
         // Rarely: whoever is in the middle of a pull then has to begin it again at worst.
-        if targets.len() >= REMEMBERED && !targets.contains_key(&name) {
+        if targets.len() >= CACHE_ENTRIES && !targets.contains_key(&name) {
             targets.clear();
         }
         let meant = targets.entry(name).or_default();
         meant.stale = found.stale;
         meant.versions.retain(|version| *version != found.at);
         meant.versions.push_front(found.at);
-        meant.versions.truncate(VERSIONS);
+        meant.versions.truncate(MAX_VERSIONS);
         Ok(meant.versions.iter().cloned().collect())
     }
 

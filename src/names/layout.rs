@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Tags that a refusal lists.
-const LISTED: usize = 20;
+const MAX_LISTED_TAGS: usize = 20;
 
 /// What was found there.
 pub enum IpfsImage<'a> {
@@ -179,7 +179,7 @@ impl LayoutRepository<'_> {
 
 /// The tags there are, as a refusal tells them.
 pub fn listed(tags: &[Tag]) -> String {
-    let shown: Vec<&str> = tags.iter().take(LISTED).map(Tag::as_str).collect();
+    let shown: Vec<&str> = tags.iter().take(MAX_LISTED_TAGS).map(Tag::as_str).collect();
     match (shown.is_empty(), tags.len() - shown.len()) {
         (true, _) => "a digest, since it has no tags".into(),
         (false, 0) => shown.join(" or "),

@@ -24,7 +24,7 @@ use crate::{
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 /// Tags that one push may set.
-const MOST_TAGS: usize = 100;
+const MAX_TAGS: usize = 100;
 
 /// `GET` and `HEAD` of a manifest; axum takes the body off where it was a `HEAD`.
 pub async fn get(
@@ -139,7 +139,7 @@ fn tags(reference: &Reference, query: &Query) -> Result<Vec<Tag>, ApiError> {
             tags.push(tag);
         }
     }
-    if tags.len() > MOST_TAGS { Err(ApiError::too_many_tags(MOST_TAGS)) } else { Ok(tags) }
+    if tags.len() > MAX_TAGS { Err(ApiError::too_many_tags(MAX_TAGS)) } else { Ok(tags) }
 }
 
 /// Refuses a manifest without its blobs before anything of it is stored.

@@ -14,7 +14,7 @@ use super::{
 use crate::{images::layout::Referrers, names::NameKind};
 
 /// Bytes of an answer: clients take no larger index than registries take manifests.
-const MOST_BYTES: usize = 3 << 20;
+const MAX_RESPONSE_BYTES: usize = 3 << 20;
 
 /// `referrers/<digest>`: an empty index where nothing refers to it, whether the repository is there or not.
 pub async fn list(
@@ -76,12 +76,12 @@ impl Page {
         for mut referrer in all.into_iter().filter(wanted) {
             let length_of = |referrer: &Descriptor| serde_json::to_vec(referrer).map_or(0, |json| json.len());
             let mut length = length_of(&referrer);
-            if length > MOST_BYTES {
+            if length > MAX_RESPONSE_BYTES {
                 referrer.annotations.clear();
                 length = length_of(&referrer);
             }
-            let is_full =
-                self.bytes + length > MOST_BYTES || most.is_some_and(|most| self.entries.len() >= most);
+            let is_full = self.bytes + length > MAX_RESPONSE_BYTES
+                || most.is_some_and(|most| self.entries.len() >= most);
             if is_full {
                 self.next = self.entries.last().map(|last| last.digest.to_string());
                 return;

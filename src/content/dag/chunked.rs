@@ -25,13 +25,13 @@ use crate::content::Error;
 use edit::Editor;
 
 /// A shorter chunk goes on, so that a small file is one block.
-const SHORTEST: usize = 4 << 10;
+const MIN_CHUNK_BYTES: usize = 4 << 10;
 /// A longer one ends.
-const LONGEST: usize = 16 << 10;
+const MAX_CHUNK_BYTES: usize = 16 << 10;
 /// After one of so many entries, or nodes, there is a cut.
 const CUT_EVERY: u32 = 32;
 /// Links of a node of which none says that it is cut.
-const MOST_LINKS: usize = 128;
+const MAX_LINKS: usize = 128;
 
 /// Where an entry stands: by its rank, then by its name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

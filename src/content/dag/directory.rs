@@ -18,7 +18,7 @@ use super::{
 use crate::content::Error;
 
 /// Beyond this size a directory is sharded.
-const LARGEST: usize = 256 << 10;
+const MAX_DIRECTORY_BYTES: usize = 256 << 10;
 
 /// The entries of a directory, by name.
 pub(super) type Entries = BTreeMap<String, Root>;
@@ -79,7 +79,8 @@ impl Profile {
             Self::Legacy => 0,
             Self::UnixfsV1 => 2 + unixfs::directory_data().len(),
         };
-        frame + entries.iter().map(|(name, root)| self.weight(name, root)).sum::<usize>() <= LARGEST
+        frame + entries.iter().map(|(name, root)| self.weight(name, root)).sum::<usize>()
+            <= MAX_DIRECTORY_BYTES
     }
 
     pub(super) fn node(self, links: Vec<PbLink>, data: Vec<u8>) -> (Root, Block) {

@@ -15,7 +15,7 @@ use crate::content::Error;
 pub const MAX_DEPTH: usize = 16;
 pub const MAX_PARTS: usize = 1 << 17;
 /// Parts that are fetched at once.
-const AT_ONCE: usize = 64;
+const MAX_WANTS: usize = 64;
 /// Their bytes where there is memory for them, and where there is none.
 pub const WINDOW: u64 = 2 << 20;
 const MIN_WINDOW: u64 = 256 << 10;
@@ -84,7 +84,7 @@ impl Parts {
                 Part::Missing(child, _) if child.cid.codec() == RAW => Some(child.cid),
                 _ => None,
             };
-            let leaves: Vec<Cid> = self.waiting.iter().take(AT_ONCE).map_while(leaf).collect();
+            let leaves: Vec<Cid> = self.waiting.iter().take(MAX_WANTS).map_while(leaf).collect();
             let here = self.nodes.count_here(&leaves).await?;
             self.waiting.drain(..here);
             if here == 0 || here < leaves.len() {
@@ -123,7 +123,7 @@ impl Parts {
         let (mut run, mut sum) = (Vec::new(), 0);
         while let Some(Part::Missing(child, depth)) = self.waiting.front() {
             sum += child.size;
-            if run.len() == AT_ONCE || (sum > bytes && !run.is_empty()) {
+            if run.len() == MAX_WANTS || (sum > bytes && !run.is_empty()) {
                 break;
             }
             run.push((child.clone(), *depth));

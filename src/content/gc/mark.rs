@@ -19,7 +19,7 @@ use crate::content::{
 };
 
 /// Small content of followed names is never evicted: it leads to the rest.
-const SMALL: u64 = 64 << 10;
+const SMALL_BYTES: u64 = 64 << 10;
 
 /// What there is and why.
 pub struct Marked {
@@ -71,13 +71,13 @@ impl Totals {
 }
 
 /// What was counted is taken for true for so many times as long as counting took.
-const WORTH: u32 = 10;
+const TOTALS_VALIDITY: u32 = 10;
 
 impl GarbageCollector {
     /// How the room is used; what of it is kept and cached may be what was counted last.
     pub fn usage(&self, store: &Store) -> Result<Usage, Error> {
         if let Some((counted, when, took)) = *locked(&self.counted)
-            && when.elapsed() < took * WORTH
+            && when.elapsed() < took * TOTALS_VALIDITY
         {
             return Ok(Usage { used: store.used_bytes()?, ..counted.usage });
         }
@@ -169,7 +169,7 @@ fn class_of(marking: &Marking, item: &Item) -> Result<Class, Error> {
 
 fn evictable(class: Class, item: &Item) -> Option<Evictable> {
     let is_followed = class.contains(Class::FOLLOWED);
-    let stays = class.contains(Class::KEPT) || is_followed && item.bytes <= SMALL;
+    let stays = class.contains(Class::KEPT) || is_followed && item.bytes <= SMALL_BYTES;
     let (id, is_held) = (item.layouts.first()?.1, class != Class::default());
     let (bytes, used, is_stored) = (item.bytes, item.used, item.is_stored());
     (!stays).then_some(Evictable { id, bytes, used, is_followed, is_held, is_stored })

@@ -13,7 +13,7 @@ use crate::content::{
 };
 
 /// Roots that are looked at in one census.
-const AT_ONCE: usize = 4096;
+const BATCH_SIZE: usize = 4096;
 
 impl GarbageCollector {
     /// Asks the layers above to release so many bytes, if `more` bytes exceed `--max-size`; returns the bytes that were
@@ -31,7 +31,7 @@ impl GarbageCollector {
         let _turn = locked(&self.turn);
         let mut all = Collected::default();
         loop {
-            let roots = store.database().read(|read| freed(read, AT_ONCE))?;
+            let roots = store.database().read(|read| freed(read, BATCH_SIZE))?;
             if roots.is_empty() {
                 return Ok(all);
             }

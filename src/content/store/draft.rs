@@ -22,7 +22,7 @@ use super::{
 };
 
 /// Blobs up to this size live in the index: a file would cost more than it holds.
-pub const SMALL: usize = 64 << 10;
+pub const SMALL_BLOB_BYTES: usize = 64 << 10;
 /// Written between two looks at the free space.
 pub const CHECK_EVERY: u64 = 16 << 20;
 /// Handed to the disk at once while more is written, so that the last sync has little to wait for.
@@ -118,7 +118,7 @@ impl Draft {
         self.size += bytes.len() as u64;
         self.counted.add(bytes.len() as u64)?;
         if self.file.is_none() {
-            if self.small.len() + bytes.len() <= SMALL {
+            if self.small.len() + bytes.len() <= SMALL_BLOB_BYTES {
                 self.small.extend_from_slice(bytes);
                 return Ok(());
             }
@@ -151,7 +151,7 @@ impl Draft {
     }
 
     fn has_file(&self) -> bool {
-        self.size > SMALL as u64
+        self.size > SMALL_BLOB_BYTES as u64
     }
 
     /// The id of its file.
@@ -217,7 +217,7 @@ impl Draft {
     pub fn discard(mut self) {
         self.saved = false;
         // Also where it is short, and has a file only since it was saved.
-        self.size = self.size.max(SMALL as u64 + 1);
+        self.size = self.size.max(SMALL_BLOB_BYTES as u64 + 1);
     }
 
     /// Waits until all of it is on the disk.

@@ -12,7 +12,7 @@ use super::{
 };
 
 /// Beyond so many entries those that nobody counts on are cleared away.
-const MANY: usize = 1024;
+const CLEAR_THRESHOLD: usize = 1024;
 
 #[derive(Default)]
 pub struct Touched(Mutex<State>);
@@ -69,7 +69,7 @@ impl Store {
 
 impl State {
     fn clear(&mut self) {
-        if self.blocks.len() < 2 * self.cleared + MANY {
+        if self.blocks.len() < 2 * self.cleared + CLEAR_THRESHOLD {
             return;
         }
         let oldest = self.guards.first().copied().unwrap_or(u64::MAX);

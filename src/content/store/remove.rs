@@ -7,7 +7,7 @@ use redb::WriteTransaction;
 
 use super::{
     Error, Store,
-    blocks::{FORMER, NOBODY},
+    blocks::{FORMER_OWNER, NO_OWNER},
     disk, files,
     layout::Key,
     lock,
@@ -174,7 +174,7 @@ impl Store {
             for cid in cids {
                 let key = Key::of(cid);
                 if !self.is_touched(&key) && may(write, cid)? {
-                    [NOBODY, FORMER].iter().try_for_each(|owner| tables.disown(&key, *owner))?;
+                    [NO_OWNER, FORMER_OWNER].iter().try_for_each(|owner| tables.disown(&key, *owner))?;
                     removed.push(*cid);
                 }
             }

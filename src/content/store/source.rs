@@ -12,13 +12,13 @@ use std::{
 use bytes::Bytes;
 
 /// Buffers kept for the next reads: enough for two streams, with blocks of 1 MiB.
-const MOST_SPARE: usize = 16;
+const MAX_SPARE: usize = 16;
 /// Shorter reads are not worth a buffer of their own kind.
-const SHORT: usize = 64 << 10;
+const MIN_BUFFER_BYTES: usize = 64 << 10;
 /// Longer buffers are not kept.
-const LONG: usize = 2 << 20;
+const MAX_BUFFER_BYTES: usize = 2 << 20;
 /// Files kept open for the next reads.
-const MOST_OPEN: usize = 128;
+const MAX_OPEN: usize = 128;
 
 /// Where the bytes of a file are.
 #[derive(Clone, Debug)]
@@ -78,7 +78,8 @@ impl Buffers {
     }
 
     fn buffer(&self, length: usize) -> Buffer {
-        let spare = if length >= SHORT { self.locked(Vec::pop).unwrap_or_default() } else { Vec::new() };
+        let spare =
+            if length >= MIN_BUFFER_BYTES { self.locked(Vec::pop).unwrap_or_default() } else { Vec::new() };
         let bytes = if spare.len() >= length { spare } else { vec![0; length.next_multiple_of(64)] };
         Buffer { bytes, length, spare: self.clone() }
     }
@@ -104,9 +105,9 @@ impl AsRef<[u8]> for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
-        if (SHORT..=LONG).contains(&bytes.len()) {
+        if (MIN_BUFFER_BYTES..=MAX_BUFFER_BYTES).contains(&bytes.len()) {
             self.spare.locked(|spare| {
-                if spare.len() < MOST_SPARE {
+                if spare.len() < MAX_SPARE {
                     spare.push(bytes);
                 }
             });
@@ -138,7 +139,7 @@ impl Sources {
         self.locked(|recent| {
             recent.clock += 1;
             recent.open.insert(id, (recent.clock, source));
-            if recent.open.len() > MOST_OPEN {
+            if recent.open.len() > MAX_OPEN {
                 let oldest = recent.open.iter().min_by_key(|(_, (used, _))| *used).map(|(id, _)| *id);
                 oldest.map(|id| recent.open.remove(&id));
             }
@@ -161,14 +162,14 @@ mod tests {
     #[test]
     fn a_buffer_is_not_used_again_while_it_is_read() {
         let file = Arc::new(tempfile::tempfile().unwrap());
-        file.write_all_at(&[1; SHORT], 0).unwrap();
-        file.write_all_at(&[2; SHORT], SHORT as u64).unwrap();
+        file.write_all_at(&[1; MIN_BUFFER_BYTES], 0).unwrap();
+        file.write_all_at(&[2; MIN_BUFFER_BYTES], MIN_BUFFER_BYTES as u64).unwrap();
         let (source, buffers) = (Source::File(file), Buffers::default());
-        let read = |at: usize| buffers.read(&source, at as u64, SHORT, (b"<", b">")).unwrap();
-        let one = read(0).slice(1..=SHORT);
-        let other = read(SHORT);
-        assert!(one == vec![1; SHORT] && other[1..=SHORT] == [2; SHORT]);
-        assert_eq!((other[0], other[SHORT + 1]), (b'<', b'>'));
+        let read = |at: usize| buffers.read(&source, at as u64, MIN_BUFFER_BYTES, (b"<", b">")).unwrap();
+        let one = read(0).slice(1..=MIN_BUFFER_BYTES);
+        let other = read(MIN_BUFFER_BYTES);
+        assert!(one == vec![1; MIN_BUFFER_BYTES] && other[1..=MIN_BUFFER_BYTES] == [2; MIN_BUFFER_BYTES]);
+        assert_eq!((other[0], other[MIN_BUFFER_BYTES + 1]), (b'<', b'>'));
         drop((one, other));
         assert_eq!(buffers.locked(|spare| spare.len()), 2);
         drop(read(0));
@@ -187,7 +188,7 @@ mod tests {
     #[test]
     fn the_file_that_was_read_least_lately_is_closed() {
         let sources = Sources::default();
-        for id in 0..MOST_OPEN as u64 {
+        for id in 0..MAX_OPEN as u64 {
             sources.insert(id, Source::Bytes(Bytes::new()));
         }
         assert!(sources.get(0).is_some());

@@ -16,7 +16,7 @@ use super::{
 use crate::content::dag::{DAG_PB, UnixfsNode};
 
 /// Steps of the walk in one commit.
-pub const LOT: usize = if cfg!(test) { 32 } else { 8192 };
+pub const BATCH_SIZE: usize = if cfg!(test) { 32 } else { 8192 };
 
 /// Whether an owner of blocks was removed.
 pub fn is_removed(read: &ReadTransaction, owner: u64) -> Result<bool, Error> {
@@ -61,7 +61,7 @@ impl<'s> Sweep<'s> {
 
     /// Takes one lot of the files that were removed.
     pub fn lot(&mut self, tables: &mut Tables) -> Result<(), Error> {
-        for _ in 0..LOT {
+        for _ in 0..BATCH_SIZE {
             match self.waiting.pop() {
                 Some((cid, is_visited)) => self.step(tables, cid, is_visited)?,
                 None if !self.next_file(tables)? => break,

@@ -18,7 +18,7 @@ use super::{
 use crate::content::dag::{DAG_PB, UnixfsNode};
 
 /// Read in one piece.
-const PIECE: u64 = 1 << 20;
+const PIECE_BYTES: u64 = 1 << 20;
 
 /// A file whose bytes are not what its digest or its blocks say.
 #[derive(Clone, Debug)]
@@ -120,7 +120,7 @@ impl Store {
         for leaf in leaves.iter().chain([&gap]) {
             // What no window covers is hashed for the whole alone.
             while at < leaf.offset && failed.is_ok() {
-                let length = PIECE.min(leaf.offset - at);
+                let length = PIECE_BYTES.min(leaf.offset - at);
                 failed = self.window(source, at, length).map(|bytes| hasher.update(&bytes));
                 at += length;
             }

@@ -17,9 +17,9 @@ use crate::content::{
 };
 
 /// Parts of a body that wait to be hashed and written.
-const WAITING: usize = 3;
+const QUEUE_LENGTH: usize = 3;
 /// A body of which nothing comes for so long gives up its place until more comes.
-const PATIENCE: Duration = Duration::from_millis(250);
+const BODY_TURN_TIMEOUT: Duration = Duration::from_millis(250);
 /// A body of which more comes all the time gives up its place after so many bytes, where all places are taken.
 const TURN_BYTES: u64 = 16 << 20;
 
@@ -146,7 +146,7 @@ impl Upload {
         first: Bytes,
         body: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin),
     ) -> Result<bool, Error> {
-        let (parts, mut waiting) = channel::<Bytes>(WAITING);
+        let (parts, mut waiting) = channel::<Bytes>(QUEUE_LENGTH);
         let (mut first, mut given) = (Some(first), 0);
         let put = self.put();
         let writing = tokio::task::spawn_blocking(move || {
@@ -167,7 +167,7 @@ impl Upload {
                     if others_wait && given >= TURN_BYTES {
                         break Ok(false);
                     }
-                    let patience = if others_wait { Duration::ZERO } else { PATIENCE };
+                    let patience = if others_wait { Duration::ZERO } else { BODY_TURN_TIMEOUT };
                     match tokio::time::timeout(patience, self.part(body)).await {
                         Ok(part) => part,
                         Err(_) => break Ok(false),

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use super::{IDLE, Slot, Store, StoreError, Uploads, locked, now};
+use super::{SAVE_IDLE_AFTER, Slot, Store, StoreError, Uploads, locked, now};
 use crate::content::store::Saved;
 
 /// What may be seen of an upload that a request has alone.
@@ -45,7 +45,7 @@ impl UploadUsage {
     fn count_live(&mut self, seen: &Seen, is_busy: bool, now: u64) -> bool {
         let (length, used) = (seen.length.load(Ordering::Relaxed), seen.used.load(Ordering::Relaxed));
         let idle = now.saturating_sub(used);
-        if is_busy || idle < IDLE.as_secs() {
+        if is_busy || idle < SAVE_IDLE_AFTER.as_secs() {
             self.under_way += 1;
             self.under_way_bytes += length;
             return false;

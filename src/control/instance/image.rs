@@ -78,7 +78,7 @@ impl Instance {
             let notes = notes.clone();
             let mut told = 0;
             Box::new(move |done| {
-                if done >= told + PROGRESS {
+                if done >= told + PROGRESS_STEP_BYTES {
                     told = done;
                     let _ = notes.send(Note::Progress { done, total });
                 }
@@ -179,7 +179,7 @@ impl Instance {
 }
 
 /// Bytes between two notes of progress.
-const PROGRESS: u64 = 1 << 20;
+const PROGRESS_STEP_BYTES: u64 = 1 << 20;
 
 impl ImageRef {
     /// As a client would pull it, without the registry.

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Rows that are read at a time, and manifests that are removed at a time.
-const PAGE: usize = 500;
+const PAGE_SIZE: usize = 500;
 /// Tags and manifests that are listed of a repository.
 const MAX_LISTED: usize = 10_000;
 
@@ -128,7 +128,7 @@ fn info(name: &Name, summary: Summary) -> RepoInfo {
 fn list(all: &Repositories) -> Result<Vec<RepoInfo>, StoreError> {
     let (mut listed, mut last) = (Vec::new(), String::new());
     loop {
-        let page = all.names(&last, PAGE)?;
+        let page = all.names(&last, PAGE_SIZE)?;
         let Some(end) = page.last() else { return Ok(listed) };
         last = end.to_string();
         for name in &page {
@@ -178,7 +178,7 @@ fn remove(
         let (of, what) = (of.clone(), what.clone());
         let (goes_on, gone) = all.edit(move |edit| {
             let goes_on = match &what {
-                None => edit.remove_some(&of, PAGE)?,
+                None => edit.remove_some(&of, PAGE_SIZE)?,
                 Some(Reference::Tag(tag)) => edit.remove_image(&of, tag)?,
                 Some(Reference::Digest(digest)) => edit.remove_manifest(&of, digest)?,
             };

@@ -20,13 +20,13 @@ use crate::images::pack::inspect::{self, Compression};
 /// Documents and small blobs that may be in memory. With what is made of them an import stays below 150 MB.
 const MAX_MEMORY: u64 = 80 << 20;
 /// What an entry costs whatever is in it, until it is stored and held.
-const ENTRY: u64 = 2560;
+const ENTRY_BYTES: u64 = 2560;
 /// What each byte of `index.json` costs: as it is, and as images that are named.
-const PARSED: u64 = 4;
+const PARSED_FACTOR: u64 = 4;
 /// Blobs up to this size are in memory until they are stored.
-const SMALL: u64 = 64 << 10;
+const SMALL_BYTES: u64 = 64 << 10;
 /// What a tar is known by.
-const HEAD: u64 = 512;
+const HEAD_BYTES: u64 = 512;
 /// Links that lead to links.
 const MAX_LINKS: usize = 16;
 
@@ -161,13 +161,13 @@ impl Parts {
     }
 
     fn keep(&mut self, path: String, size: u64, part: Part) -> Result<(), Error> {
-        let in_memory = matches!(part, Part::Document(_)) || size <= SMALL;
+        let in_memory = matches!(part, Part::Document(_)) || size <= SMALL_BYTES;
         let bytes = match path.as_str() {
-            "index.json" => size * PARSED,
+            "index.json" => size * PARSED_FACTOR,
             _ if in_memory => size,
             _ => 0,
         };
-        self.memory += ENTRY + path.len() as u64 + bytes;
+        self.memory += ENTRY_BYTES + path.len() as u64 + bytes;
         if self.memory > MAX_MEMORY {
             return Err(Error::TooLarge { what: "all of its small files".into(), limit: MAX_MEMORY });
         }
@@ -187,7 +187,7 @@ impl Parts {
             return read_document(path, size, limit, input).map(|bytes| Some(Part::Document(bytes)));
         }
         let mut head = Vec::new();
-        input.by_ref().take(HEAD.min(size)).read_to_end(&mut head).map_err(failed)?;
+        input.by_ref().take(HEAD_BYTES.min(size)).read_to_end(&mut head).map_err(failed)?;
         let digest = digest_of(path);
         let is_json = head.trim_ascii_start().first().is_some_and(|byte| matches!(byte, b'{' | b'['));
         let layer = inspect::compression_of(&head);

@@ -24,7 +24,7 @@ use crate::{
 
 const CHUNK: usize = 1 << 20;
 /// Chunks between the stream and the thread that measures it.
-const BUFFERED: usize = 8;
+const QUEUE_LENGTH: usize = 8;
 
 /// Why no layer was added.
 #[derive(Debug, thiserror::Error)]
@@ -216,7 +216,7 @@ async fn unpack(
     mut reader: Reader,
     mut progress: Told,
 ) -> Result<Result<LayerInspector, inspect::Error>, Error> {
-    let (chunks, mut incoming) = mpsc::channel::<Bytes>(BUFFERED);
+    let (chunks, mut incoming) = mpsc::channel::<Bytes>(QUEUE_LENGTH);
     let measuring = tokio::task::spawn_blocking(move || {
         let mut inspect = LayerInspector::unhashed();
         while let Some(chunk) = incoming.blocking_recv() {

@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use futures::{StreamExt, stream};
 use ocipfs_oci::{Descriptor, Digest};
 
-use super::{AT_ONCE, Entry, Layout};
+use super::{CONCURRENCY, Entry, Layout};
 use crate::{
     content::{self, Content},
     images::{Error, repository::inspect},
 };
 
 /// Manifests that are read for one answer.
-const READ: usize = 256;
+const MAX_READ: usize = 256;
 /// Bytes of descriptors in one answer.
-const MOST_BYTES: usize = 3 << 20;
+const MAX_RESPONSE_BYTES: usize = 3 << 20;
 
 /// The entries that may refer to something.
 pub enum Referring {
@@ -36,7 +36,7 @@ impl Gathered {
         if entry.subject.is_some() {
             self.told.push(Entry { ref_name: None, ..entry.clone() });
         }
-        if entry.ref_name.is_none() && self.untagged.len() < READ {
+        if entry.ref_name.is_none() && self.untagged.len() < MAX_READ {
             self.untagged.push(entry.clone());
         }
     }
@@ -112,20 +112,20 @@ impl Layout {
     ) -> Result<Referrers, Error> {
         let mut answer = Referrers::default();
         let entries = self.index.referring.after(subject, last);
-        let is_cut = entries.len() > READ;
-        let some: Vec<Entry> = entries.iter().take(READ).cloned().collect();
+        let is_cut = entries.len() > MAX_READ;
+        let some: Vec<Entry> = entries.iter().take(MAX_READ).cloned().collect();
         let mut referrers =
             stream::iter(some)
                 .map(|entry| async move {
                     (entry.digest.to_string(), self.referrer(content, &entry, subject).await)
                 })
-                .buffered(AT_ONCE);
+                .buffered(CONCURRENCY);
         let (mut bytes, mut reached) = (0, None);
         while let Some((digest, referrer)) = referrers.next().await {
             match referrer {
                 Ok(Some(referrer)) => {
                     bytes += serde_json::to_vec(&referrer).map_or(0, |json| json.len());
-                    if bytes > MOST_BYTES && !answer.found.is_empty() {
+                    if bytes > MAX_RESPONSE_BYTES && !answer.found.is_empty() {
                         answer.more_after = reached;
                         return Ok(answer);
                     }

@@ -16,7 +16,7 @@ mod unpack;
 
 /// The most that one message to the unpacking thread holds, and how many may wait: 4 MiB.
 const CHUNK: usize = 1 << 18;
-const WAITING: usize = 16;
+const QUEUE_LENGTH: usize = 16;
 
 /// Why bytes are no layer.
 #[derive(Debug, thiserror::Error)]
@@ -217,7 +217,7 @@ pub fn plain(first: &[u8], size: u64, digest: &Digest) -> Result<Option<Layer>, 
 
 impl Unpacker {
     fn start() -> Result<Self, Error> {
-        let (chunks, waiting) = sync_channel(WAITING);
+        let (chunks, waiting) = sync_channel(QUEUE_LENGTH);
         let thread = thread::Builder::new()
             .name("inspector".into())
             .spawn(move || unpack::unpack(input::Input::new(waiting)))

@@ -16,7 +16,7 @@ use crate::content::StoreError;
 pub use stages::subject_of;
 
 /// Rows that are looked at in one transaction.
-const AT_ONCE: usize = if cfg!(test) { 3 } else { 200 };
+const BATCH_SIZE: usize = if cfg!(test) { 3 } else { 200 };
 
 /// What is swept.
 #[derive(Clone, Debug)]
@@ -152,7 +152,7 @@ fn step(
     mut at: Position,
 ) -> Result<(Vec<Removed>, Option<Position>), StoreError> {
     let edit = Edit::at(write, sweep.now);
-    for _ in 0..AT_ONCE {
+    for _ in 0..BATCH_SIZE {
         let before = edit.removed.borrow().len();
         let is_at_end = match sweep.stage(at.stage) {
             None if at.goes_on => {

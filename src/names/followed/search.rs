@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// A root that could not be had is not asked for again for so long, where there is an older version to serve.
-const SILENCE: Duration = Duration::from_secs(30);
+const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A version of a repository.
 enum Place {
@@ -283,7 +283,7 @@ impl Followed {
 
     /// Whether the newest root of a name could not be had just now.
     pub(super) fn is_silent(&self, followed: &IpnsName) -> bool {
-        self.lock().unreachable.get(followed).is_some_and(|when| when.elapsed() < SILENCE)
+        self.lock().unreachable.get(followed).is_some_and(|when| when.elapsed() < RETRY_INTERVAL)
     }
 
     /// Whether something of the newest root could not be had when that was tried last.

@@ -23,9 +23,9 @@ use crate::{
 };
 
 /// Repositories whose blobs are compared at once.
-const LOT: usize = 128;
+const BATCH_SIZE: usize = 128;
 /// Repositories that are fetched at a time.
-const AT_ONCE: usize = 4;
+const CONCURRENCY: usize = 4;
 /// A deeper tree of directories is not looked into.
 const MAX_DEPTH: usize = 64;
 const DAG_PB: u64 = 0x70;
@@ -167,7 +167,7 @@ impl<'a> Walk<'a> {
         self.missing.repositories = all.len() as u64;
         self.resolver.followed().set_missing(self.name, self.missing);
         while !all.is_empty() {
-            let lot: Vec<Repository> = all.drain(..all.len().min(LOT)).collect();
+            let lot: Vec<Repository> = all.drain(..all.len().min(BATCH_SIZE)).collect();
             let added = self.added(&lot).await?;
             let (resolver, root) = (self.resolver, self.root.announced());
             // Those whose directories could not be had are left for the next walk.
@@ -177,7 +177,7 @@ impl<'a> Walk<'a> {
                 let fetched = fetch(resolver, root, &repository, &Arc::new(added), depth).await;
                 (repository, fetched)
             });
-            let mut fetched = stream::iter(fetched).buffer_unordered(AT_ONCE);
+            let mut fetched = stream::iter(fetched).buffer_unordered(CONCURRENCY);
             while let Some((repository, fetched)) = fetched.next().await {
                 self.complete(&repository, fetched).await?;
                 self.resolver.followed().set_missing(self.name, self.missing);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ocipfs_node::{Block, Cid};
 
 use super::{
-    Edit, Form, Key, MOST_LINKS, is_cut,
+    Edit, Form, Key, MAX_LINKS, is_cut,
     leaf::{Chunk, Item, Leaf},
 };
 use crate::content::{
@@ -190,7 +190,7 @@ impl<'a> Editor<'a> {
             }
             children.push(node.root);
             let is_cut = children.len() > 1 && is_cut(&node.root.cid.hash().to_bytes());
-            if is_cut || children.len() >= MOST_LINKS || below.is_empty() {
+            if is_cut || children.len() >= MAX_LINKS || below.is_empty() {
                 let (root, block) = self.profile.file_node(&std::mem::take(&mut children));
                 self.made.push(block);
                 nodes.push(Node { level, root });

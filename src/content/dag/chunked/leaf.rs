@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Form, Key, LONGEST, SHORTEST, is_cut};
+use super::{Form, Key, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES, is_cut};
 
 /// What a chunk consists of.
 pub enum Item {
@@ -97,7 +97,7 @@ impl<'a> Chunk<'a> {
         }
         self.bytes.extend_from_slice(&entry);
         let length = self.bytes.len();
-        length >= LONGEST || length >= SHORTEST && is_cut(key.name.as_bytes())
+        length >= MAX_CHUNK_BYTES || length >= MIN_CHUNK_BYTES && is_cut(key.name.as_bytes())
     }
 
     /// Takes the bytes, to go on with the chunk after it.

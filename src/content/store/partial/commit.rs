@@ -13,7 +13,7 @@ use redb::{ReadableTable, WriteTransaction};
 use super::{Hashed, Inner, PartialBlob};
 use crate::content::store::{
     Error, Origin, Store, Stored, disk,
-    draft::SMALL,
+    draft::SMALL_BLOB_BYTES,
     files::{Whole, sha256},
     layout::{Key, Place},
     lock,
@@ -189,7 +189,7 @@ impl Inner {
 
     /// The bytes, where they are few enough for the index.
     fn small(&self) -> io::Result<Option<Vec<u8>>> {
-        if self.size > SMALL as u64 {
+        if self.size > SMALL_BLOB_BYTES as u64 {
             return Ok(None);
         }
         let mut bytes = vec![0; self.size as usize];
