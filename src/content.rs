@@ -50,11 +50,13 @@ use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
 pub use budget::hold;
-pub use dag::{Changed, Changes, Document, Edit, Edited, Form, Key, Profile, Root, find, names_in};
+pub use dag::{
+    Changed, Changes, ChunkedFormat, Document, Edit, Edited, EntryKey, Profile, Root, find, names_in,
+};
 pub use documents::OpenDocument;
 pub use error::Error;
 pub use gc::{Collected, Usage, WhenFull};
-pub use index::{Counts as HeldCounts, Named, RootReference, is_held, release_root, retain_root};
+pub use index::{Named, RetainedCounts as HeldCounts, RootReference, is_held, release_root, retain_root};
 pub use open::Reader;
 pub use path::{CidPath, Error as PathError};
 pub use put::{Put, Written};
@@ -62,7 +64,7 @@ pub use share::{Share, Shared};
 #[cfg(test)]
 pub use store::counting::counting;
 pub use store::{
-    Database, Error as StoreError, GcGuard, Origin, Stat as StoreStat, Store, Stored, Version, add_tree,
+    Database, Error as StoreError, GcGuard, Origin, Store, StoreStat, Stored, TreeVersion, add_tree,
     is_stored, share_again,
 };
 pub use uploads::{Error as UploadError, Upload, UploadUsage, Uploads, now};

@@ -42,7 +42,7 @@ use crate::{
     names::{self, NameKind, Resolver},
 };
 use access::is_read;
-use documents::Documents;
+use documents::ResponseBudget;
 use endpoint::Endpoint;
 use error::{ApiError, ResourceKind};
 use listener::Limits;
@@ -125,7 +125,7 @@ fn router(registry: Registry) -> Router {
         .route("/v2/{*path}", any(dispatch))
         .route(token::PATH, get(token::get))
         .fallback(async || ApiError::no_endpoint())
-        .layer(map_response_with_state(Documents::default(), documents::count))
+        .layer(map_response_with_state(ResponseBudget::default(), documents::count))
         .layer(from_fn_with_state(registry.clone(), check_origin))
         .layer(map_response(common_headers))
         .layer(TraceLayer::new_for_http().on_response(DefaultOnResponse::new().level(Level::DEBUG)))

@@ -36,7 +36,7 @@ use super::{
     locked,
     store::{
         Error, Store,
-        graph::{Item, item},
+        graph::{StoredItem, item},
     },
 };
 pub use collected::Collected;
@@ -335,7 +335,7 @@ impl GarbageCollector {
         if dry {
             return Ok(Collected::of_files(lot.iter()));
         }
-        let items: Vec<Item> = store.database().read(|read| {
+        let items: Vec<StoredItem> = store.database().read(|read| {
             let found = lot.iter().map(|evictable| item(read, evictable.id));
             found.filter_map(Result::transpose).collect()
         })?;
@@ -344,7 +344,7 @@ impl GarbageCollector {
     }
 
     /// Removes files that nothing holds; the ids of the first layouts of those that went whole.
-    fn remove_unheld(&self, store: &Store, items: &[Item]) -> Result<HashSet<u64>, Error> {
+    fn remove_unheld(&self, store: &Store, items: &[StoredItem]) -> Result<HashSet<u64>, Error> {
         let roots: Vec<Cid> =
             items.iter().filter(|item| item.is_stored()).flat_map(|item| item.roots()).collect();
         let mut gone: HashSet<Cid> = store.remove_layouts(&roots, is_unreferenced)?.into_iter().collect();
@@ -355,7 +355,7 @@ impl GarbageCollector {
                 }
             }
         }
-        let went = |item: &&Item| item.layouts.iter().all(|(root, _)| gone.contains(root));
+        let went = |item: &&StoredItem| item.layouts.iter().all(|(root, _)| gone.contains(root));
         Ok(items.iter().filter(went).filter_map(|item| item.layouts.first().map(|(_, id)| *id)).collect())
     }
 

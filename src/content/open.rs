@@ -10,11 +10,11 @@ use tokio::task::JoinHandle;
 
 use super::{
     Blob, CidPath, Content, Error, RootReference, Store, StoreError,
-    budget::{Budget, Room},
+    budget::{Budget, Reservation},
     dag::{self, Fetcher, UnixfsNode},
     download::{Purpose, RangeReader, Start},
     index, locked,
-    store::{BlobFile, Check, Layout, Leaf, Origin, Stored, note_from_peers},
+    store::{BlobFile, BlobLayout, Check, Leaf, Origin, Stored, note_from_peers},
 };
 
 /// What is read of a stored blob in one piece.
@@ -25,10 +25,10 @@ pub struct Reader {
     size: u64,
     /// What was waited for already.
     first: Option<Bytes>,
-    source: Source,
+    source: ByteSource,
 }
 
-enum Source {
+enum ByteSource {
     /// All bytes are here.
     Made(Option<Bytes>),
     File(Pieces),
@@ -71,7 +71,7 @@ impl Pieces {
         PIECE_BYTES.min(self.range.end.saturating_sub(self.range.start))
     }
 
-    fn read(&mut self, room: Room) -> JoinHandle<Piece> {
+    fn read(&mut self, room: Reservation) -> JoinHandle<Piece> {
         let (start, length) = (self.range.start, room.length());
         let (file, mut check) = (self.file.clone(), self.check.take());
         self.range.start += length;
@@ -100,7 +100,7 @@ impl Pieces {
     }
 }
 
-impl Source {
+impl ByteSource {
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         let (part, last, ended) = match self {
             Self::Made(bytes) => return Ok(bytes.take()),
@@ -129,11 +129,11 @@ impl Source {
 impl Reader {
     /// Gives bytes that are here.
     pub(super) fn made(bytes: Bytes) -> Self {
-        Self { size: bytes.len() as u64, first: None, source: Source::Made(Some(bytes)) }
+        Self { size: bytes.len() as u64, first: None, source: ByteSource::Made(Some(bytes)) }
     }
 
     /// Waits for the first bytes: what fails before them can still be told as an error.
-    async fn begin(size: u64, mut source: Source) -> Result<Self, Error> {
+    async fn begin(size: u64, mut source: ByteSource) -> Result<Self, Error> {
         let first = source.next().await?;
         Ok(Self { size, first, source })
     }
@@ -159,8 +159,8 @@ impl Reader {
     /// Waits until the file is stored, without reading on; `progress` is told the bytes that are here.
     pub async fn wait_until_stored(&mut self, progress: &mut (dyn FnMut(u64) + Send)) -> Result<(), Error> {
         match &mut self.source {
-            Source::Download { part, .. } => part.wait_until_stored(progress).await,
-            Source::Made(_) | Source::File(_) => Ok(()),
+            ByteSource::Download { part, .. } => part.wait_until_stored(progress).await,
+            ByteSource::Made(_) | ByteSource::File(_) => Ok(()),
         }
     }
 
@@ -208,7 +208,7 @@ impl Content {
                 return Reader::begin(size, source).await;
             }
             if let Some(part) = self.join(found, 0..size, None, purpose).await? {
-                return Reader::begin(size, Source::Download { part, last: Last::Stored, ended: false })
+                return Reader::begin(size, ByteSource::Download { part, last: Last::Stored, ended: false })
                     .await;
             }
         }
@@ -258,7 +258,7 @@ impl Content {
         loop {
             if let Some(file) = self.stored_file(&blob.digest).await? {
                 right_size(blob, file.size())?;
-                match Reader::begin(size, Source::File(self.pieces(file, range.clone()))).await {
+                match Reader::begin(size, ByteSource::File(self.pieces(file, range.clone()))).await {
                     // Found damaged before anything was sent: it can come from peers.
                     Err(_) if !self.has(&blob.digest).await? => continue,
                     begun => return begun,
@@ -272,7 +272,7 @@ impl Content {
             let whole = range == (0..blob.size);
             let last = if whole { Last::Digest(blob.digest.clone()) } else { Last::Nothing };
             if let Some(part) = self.join(found, range.clone(), Some(blob), purpose).await? {
-                return Reader::begin(size, Source::Download { part, last, ended: false }).await;
+                return Reader::begin(size, ByteSource::Download { part, last, ended: false }).await;
             }
         }
     }
@@ -302,7 +302,7 @@ impl Content {
         let gone = || StoreError::Gone(digest.clone());
         let file = self.stored_file(digest).await?.ok_or_else(gone)?;
         let size = file.size();
-        Reader::begin(size, Source::File(self.pieces(file, 0..size))).await
+        Reader::begin(size, ByteSource::File(self.pieces(file, 0..size))).await
     }
 
     /// Reads the whole of a blob that is stored, without a client's piece; nothing where it has another size.
@@ -343,14 +343,14 @@ impl Content {
         found: &Start,
         blob: Option<&Blob>,
         range: Range<u64>,
-    ) -> Result<Option<Source>, Error> {
+    ) -> Result<Option<ByteSource>, Error> {
         if let UnixfsNode::File { data, children } = &found.unit
             && children.is_empty()
         {
             if let Some(blob) = blob {
                 self.verify_single(blob, found, data).await?;
             }
-            return Ok(Some(Source::Made(Some(data.slice(range.start as usize..range.end as usize)))));
+            return Ok(Some(ByteSource::Made(Some(data.slice(range.start as usize..range.end as usize)))));
         }
         let Some(stored) = self.stored(&found.root).await? else { return Ok(None) };
         if let Some(blob) = blob
@@ -359,7 +359,7 @@ impl Content {
             return Ok(None);
         }
         let file = self.store().run(move |store| open_if_there(store, &stored)).await?;
-        Ok(file.map(|file| Source::File(self.pieces(file, range))))
+        Ok(file.map(|file| ByteSource::File(self.pieces(file, range))))
     }
 
     /// Holds a stored file against the digest it was asked for by, which may not be the one it is stored under; false where
@@ -481,7 +481,7 @@ impl Kept {
 }
 
 /// The bytes and the layout of a file that is one block; none where the blob is stored already, or is another kind of file.
-fn single(store: &Store, blob: &Blob, file: Cid) -> Result<Option<(Bytes, Layout)>, StoreError> {
+fn single(store: &Store, blob: &Blob, file: Cid) -> Result<Option<(Bytes, BlobLayout)>, StoreError> {
     if store.blob(&blob.digest)?.is_some() {
         return Ok(None);
     }
@@ -491,8 +491,8 @@ fn single(store: &Store, blob: &Blob, file: Cid) -> Result<Option<(Bytes, Layout
             let leaf = Leaf { cid: file, offset: 0, length: data.len() as u64 };
             let nodes = vec![Block { cid: file, data: block }];
             let layout = match data.len() {
-                0 => Layout { root: file, leaves: vec![], nodes },
-                _ => Layout { root: file, leaves: vec![leaf], nodes: vec![] },
+                0 => BlobLayout { root: file, leaves: vec![], nodes },
+                _ => BlobLayout { root: file, leaves: vec![leaf], nodes: vec![] },
             };
             Some((data, layout))
         }

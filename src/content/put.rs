@@ -28,7 +28,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::{
     MIB, Profile,
     dag::Root,
-    store::{Draft, Error, Layout, Ready, Sealed, Store, Stored},
+    store::{BlobLayout, Draft, Error, Ready, Sealed, Store, Stored},
 };
 use cut::Cut;
 use stage::Stage;
@@ -58,7 +58,7 @@ pub struct Written {
     pub root: Root,
     /// Its sha256, where it was not left to the caller.
     pub digest: Option<Digest>,
-    layout: Layout,
+    layout: BlobLayout,
     draft: Sealed,
 }
 

@@ -197,7 +197,7 @@ impl<'a> DescriptorImage<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Kind {
+struct MediaTypeOnly {
     media_type: Option<String>,
 }
 
@@ -206,7 +206,7 @@ fn parse(bytes: &[u8], cid: &ocipfs_node::Cid) -> Result<Descriptor, String> {
     if !bytes.trim_ascii_start().starts_with(b"{") {
         return Err("invalid JSON: expected an object".into());
     }
-    let kind: Kind = serde_json::from_slice(bytes).map_err(|e| format!("invalid JSON: {e}"))?;
+    let kind: MediaTypeOnly = serde_json::from_slice(bytes).map_err(|e| format!("invalid JSON: {e}"))?;
     if kind.media_type.is_some_and(|kind| kind == media_type::OCIPFS_LAYER_MANIFEST) {
         return Err(format!("it is a layer manifest: pull layer/{cid}"));
     }

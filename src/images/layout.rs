@@ -117,7 +117,7 @@ impl Index {
     async fn read(content: &Content, at: &CidPath) -> Result<Self, Error> {
         let files = Files::of(at);
         files.check(content).await?;
-        let mut gathered = Gathered::default();
+        let mut gathered = GatheredReferrers::default();
         let read = files.read_index(content, move |json| {
             let mut left = MAX_ENTRIES;
             each_from(json, &mut left, |entry| gathered.add(entry)).map(|()| gathered.finish())
@@ -128,7 +128,7 @@ impl Index {
 
 /// What is kept of the entries of an `index.json`, which are seen one by one.
 #[derive(Default)]
-struct Gathered {
+struct GatheredReferrers {
     count: usize,
     first: Option<Entry>,
     tags: Tags,
@@ -136,10 +136,10 @@ struct Gathered {
     untagged: Vec<Entry>,
     tagged: Vec<Entry>,
     seen: HashSet<Digest>,
-    referring: referrers::Gathered,
+    referring: referrers::GatheredReferrers,
 }
 
-impl Gathered {
+impl GatheredReferrers {
     fn add(&mut self, entry: Entry) {
         self.count += 1;
         if self.first.is_none() {

@@ -23,7 +23,7 @@ use super::{
     export::OCI_LAYOUT,
     repository::{self, Piece, Repositories, What, changes, changes_of},
 };
-use crate::content::{self, Changes, Document, Error, Profile, Root, Share, Store, StoreError, Version};
+use crate::content::{self, Changes, Document, Error, Profile, Root, Share, Store, StoreError, TreeVersion};
 use index::Index;
 
 /// Indexes of which it is remembered what they take up.
@@ -47,9 +47,9 @@ pub struct Published {
 #[derive(Debug)]
 pub struct Advanced {
     /// The tree as it is now.
-    pub version: Version,
+    pub version: TreeVersion,
     /// The version before, where there is another now.
-    pub replaced: Option<Version>,
+    pub replaced: Option<TreeVersion>,
     /// Roots of blobs and manifests that came.
     pub came: Vec<Cid>,
     /// Roots of those that went.
@@ -70,7 +70,7 @@ impl Published {
     }
 
     /// The tree as it is now, if anything was ever pushed.
-    pub fn current(&self) -> Result<Option<Version>, StoreError> {
+    pub fn current(&self) -> Result<Option<TreeVersion>, StoreError> {
         Ok(self.store.tree_versions()?.pop())
     }
 
@@ -159,7 +159,12 @@ impl Published {
         Ok(())
     }
 
-    fn commit(&self, before: Option<Version>, changes: &Changes, last: u64) -> Result<Version, Error> {
+    fn commit(
+        &self,
+        before: Option<TreeVersion>,
+        changes: &Changes,
+        last: u64,
+    ) -> Result<TreeVersion, Error> {
         let read = |cid: &Cid| self.node(cid);
         let changed = self.profile.change(before.map(|before| before.root), changes, &read)?;
         #[cfg(test)]
@@ -208,7 +213,7 @@ impl Published {
     fn everything(
         &self,
         all: &mut Changes,
-        before: Option<Version>,
+        before: Option<TreeVersion>,
         name: &Name,
         came: &mut Vec<Cid>,
     ) -> Result<(), Error> {
@@ -238,12 +243,12 @@ impl Published {
         Ok(())
     }
 
-    fn find(&self, before: Option<Version>, path: &str) -> Result<Option<Cid>, Error> {
+    fn find(&self, before: Option<TreeVersion>, path: &str) -> Result<Option<Cid>, Error> {
         let Some(before) = before else { return Ok(None) };
         content::find(before.root.cid, path, &|cid| self.node(cid))
     }
 
-    fn names_in(&self, before: Option<Version>, path: &str) -> Result<Vec<String>, Error> {
+    fn names_in(&self, before: Option<TreeVersion>, path: &str) -> Result<Vec<String>, Error> {
         let Some(before) = before else { return Ok(Vec::new()) };
         content::names_in(before.root.cid, path, &|cid| self.node(cid))
     }

@@ -37,7 +37,7 @@ const TTL: Duration = Duration::from_secs(60);
 
 /// What is published.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct State {
+pub struct PublisherState {
     /// The root of all that was pushed.
     pub root: Option<Cid>,
     /// The record that says so, where pushes are shared.
@@ -55,7 +55,7 @@ struct Inner {
     published: Published,
     key: Keypair,
     share: Share,
-    state: watch::Sender<State>,
+    state: watch::Sender<PublisherState>,
 }
 
 impl Publisher {
@@ -66,7 +66,7 @@ impl Publisher {
     }
 
     /// What is published now.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> PublisherState {
         self.0.state.borrow().clone()
     }
 
@@ -188,7 +188,7 @@ impl Publisher {
         }
         let behind = self.blocking(|published| published.behind()).await??;
         tracing::info!(%root, sequence, behind, "published");
-        self.0.state.send_replace(State { root: Some(root), sequence, failing: None });
+        self.0.state.send_replace(PublisherState { root: Some(root), sequence, failing: None });
         Ok(())
     }
 

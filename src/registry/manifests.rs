@@ -16,7 +16,7 @@ use crate::{
     content::{self, StoreError, Stored, UploadError},
     images::{
         MAX_MANIFEST,
-        repository::{Edit, Inspected, Piece, inspect},
+        repository::{Edit, InspectedManifest, Piece, inspect},
     },
     names::{Adopted, NameKind, followed},
 };
@@ -107,7 +107,7 @@ fn adding(
     name: &Name,
     digest: &Digest,
     tags: Vec<Tag>,
-    (inspected, adopted): (Inspected, Adopted),
+    (inspected, adopted): (InspectedManifest, Adopted),
     size: u64,
 ) -> impl FnMut(&redb::WriteTransaction, &Stored) -> Result<(), StoreError> + Clone + Send + 'static {
     let (name, digest) = (name.clone(), digest.clone());
@@ -146,7 +146,7 @@ fn tags(reference: &Reference, query: &Query) -> Result<Vec<Tag>, ApiError> {
 async fn check_blobs(
     registry: &Registry,
     name: &Name,
-    inspected: &Inspected,
+    inspected: &InspectedManifest,
     adopted: &Adopted,
 ) -> Result<(), ApiError> {
     let (of, blobs) = (name.clone(), inspected.blobs.clone());

@@ -9,10 +9,10 @@ use ocipfs_node::{Block, Cid};
 
 use super::{
     build::{Profile, Root},
-    changes::{Change, Changes, difference},
+    changes::{Changes, EntryChange, difference},
     chunked::Edited,
     document::Document,
-    shard::{Found, Shard},
+    shard::{Shard, ShardEntry},
     unixfs::{self, RAW, UnixfsNode},
 };
 use crate::content::Error;
@@ -48,7 +48,7 @@ impl Profile {
         changes: &Changes,
         read: &dyn Fn(&Cid) -> Result<Bytes, Error>,
     ) -> Result<Changed, Error> {
-        let mut editor = Editor::new(self, read);
+        let mut editor = DirectoryEditor::new(self, read);
         let root = match editor.directory(before, changes)? {
             Some(root) => root,
             None => {
@@ -114,7 +114,7 @@ pub fn names_in(
     read: &dyn Fn(&Cid) -> Result<Bytes, Error>,
 ) -> Result<Vec<String>, Error> {
     let Some(at) = find(root, path, read)? else { return Ok(Vec::new()) };
-    let editor = Editor::new(Profile::default(), read);
+    let editor = DirectoryEditor::new(Profile::default(), read);
     Ok(editor.all(&at)?.into_keys().collect())
 }
 
@@ -124,7 +124,7 @@ pub fn find(
     path: &str,
     read: &dyn Fn(&Cid) -> Result<Bytes, Error>,
 ) -> Result<Option<Cid>, Error> {
-    let editor = Editor::new(Profile::default(), read);
+    let editor = DirectoryEditor::new(Profile::default(), read);
     let mut at = root;
     for name in path.split('/').filter(|name| !name.is_empty()) {
         let Some(root) = editor.find(at, name)? else { return Ok(None) };
@@ -133,7 +133,7 @@ pub fn find(
     Ok(Some(at))
 }
 
-pub(super) struct Editor<'a> {
+pub(super) struct DirectoryEditor<'a> {
     profile: Profile,
     read: &'a dyn Fn(&Cid) -> Result<Bytes, Error>,
     made: Vec<Block>,
@@ -142,7 +142,7 @@ pub(super) struct Editor<'a> {
     left: Vec<Cid>,
 }
 
-impl<'a> Editor<'a> {
+impl<'a> DirectoryEditor<'a> {
     fn new(profile: Profile, read: &'a dyn Fn(&Cid) -> Result<Bytes, Error>) -> Self {
         Self { profile, read, made: Vec::new(), by_cid: HashMap::new(), left: Vec::new() }
     }
@@ -159,8 +159,8 @@ impl<'a> Editor<'a> {
             match self.open(&at)? {
                 Directory::Plain(entries) => return Ok(entries.get(name).copied()),
                 Directory::Sharded(shard) => match shard.find(name, depth) {
-                    Found::Entry(root) => return Ok(root),
-                    Found::Deeper(cid) => at = cid,
+                    ShardEntry::Entry(root) => return Ok(root),
+                    ShardEntry::Deeper(cid) => at = cid,
                 },
             }
             depth += 1;
@@ -168,7 +168,7 @@ impl<'a> Editor<'a> {
     }
 }
 
-impl Editor<'_> {
+impl DirectoryEditor<'_> {
     /// The directory after its changes; none where nothing is in it.
     fn directory(&mut self, before: Option<Root>, changes: &Changes) -> Result<Option<Root>, Error> {
         let directory = match before {
@@ -206,27 +206,27 @@ impl Editor<'_> {
     }
 
     /// Changes one entry, and says whether it weighs less than before.
-    pub fn entry(&mut self, entries: &mut Entries, name: &str, change: &Change) -> Result<bool, Error> {
+    pub fn entry(&mut self, entries: &mut Entries, name: &str, change: &EntryChange) -> Result<bool, Error> {
         let old = entries.get(name).copied();
         let new = match change {
-            Change::Set(root) => Some(*root),
-            Change::Unset => None,
-            Change::Write(document) => {
+            EntryChange::Set(root) => Some(*root),
+            EntryChange::Unset => None,
+            EntryChange::Write(document) => {
                 if old.map(|old| old.cid) != Some(document.root.cid) {
                     self.replace_file(old, document)?;
                 }
                 Some(document.root)
             }
-            Change::Edit(edited) => {
+            EntryChange::Edit(edited) => {
                 self.edit_file(old, edited)?;
                 Some(edited.root)
             }
-            Change::Erase => {
+            EntryChange::Erase => {
                 let mut left = self.nodes_of(old)?;
                 self.left.append(&mut left);
                 None
             }
-            Change::Within(changes) => self.directory(old, changes)?,
+            EntryChange::Within(changes) => self.directory(old, changes)?,
         };
         match new {
             Some(root) => drop(entries.insert(name.into(), root)),

@@ -18,7 +18,7 @@ use super::{
     Download, Start,
     interest::{Interest, overlaps},
     tree::{Position, Tree},
-    whole::Whole,
+    whole::WholeHasher,
 };
 use crate::content::{
     Content, Error,
@@ -45,7 +45,7 @@ const MAX_CHECKPOINT_DELAY: Duration = Duration::from_secs(5);
 pub async fn run(content: Content, shared: Arc<Download>, start: Start) {
     let Start { root, unit, block, mut session } = start;
     let is_hashed = shared.hashed.load(Ordering::Relaxed) == 0 || !shared.file.is_streaming_through();
-    let whole = is_hashed.then(|| Whole::of(&shared.file));
+    let whole = is_hashed.then(|| WholeHasher::of(&shared.file));
     let mut task = Task {
         content,
         shared,
@@ -79,7 +79,7 @@ struct Task {
     checkpointed: Instant,
     begun: Instant,
     /// Absent while it is worked on.
-    whole: Option<Whole>,
+    whole: Option<WholeHasher>,
 }
 
 /// A block that was found, and what it says.
@@ -281,7 +281,7 @@ impl Task {
         }
         let size = self.shared.file.size();
         let whole = self.whole.take_if(|whole| whole.length() == size);
-        Ok(whole.map(Whole::finish))
+        Ok(whole.map(WholeHasher::finish))
     }
 
     /// A piece that was hashed is progress, as a block that came is.
@@ -310,7 +310,7 @@ impl Task {
 
     fn save(&self) -> JoinHandle<()> {
         let file = self.shared.file.clone();
-        if let Some(hashed) = self.whole.as_ref().and_then(Whole::state) {
+        if let Some(hashed) = self.whole.as_ref().and_then(WholeHasher::state) {
             file.set_hashed(hashed);
         }
         tokio::task::spawn_blocking(move || {
@@ -356,7 +356,7 @@ fn write(
     file: &PartialBlob,
     block: Block,
     places: Vec<Position>,
-    whole: &mut Option<Whole>,
+    whole: &mut Option<WholeHasher>,
 ) -> Result<Absorbed, Error> {
     let Block { cid, data: bytes } = block;
     let unit = UnixfsNode::decode(&cid, bytes.clone())?;

@@ -13,13 +13,13 @@ const PIECE_BYTES: u64 = 1 << 20;
 const MAX_HASHED_BYTES: u64 = 8 << 20;
 
 /// The sha256 of the first bytes of a file.
-pub struct Whole {
+pub struct WholeHasher {
     hasher: Hasher,
     /// How many bytes it has taken.
     length: u64,
 }
 
-impl Whole {
+impl WholeHasher {
     /// Goes on where the file's rows say, else begins.
     pub fn of(file: &PartialBlob) -> Self {
         let saved = file.hashed();

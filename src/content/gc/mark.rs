@@ -14,7 +14,7 @@ use crate::content::{
     locked,
     store::{
         Error, Store,
-        graph::{self, Graph, Item, Key},
+        graph::{self, Graph, Key, StoredItem},
     },
 };
 
@@ -161,13 +161,13 @@ fn count(
     })
 }
 
-fn class_of(marking: &Marking, item: &Item) -> Result<Class, Error> {
+fn class_of(marking: &Marking, item: &StoredItem) -> Result<Class, Error> {
     item.layouts
         .iter()
         .try_fold(Class::default(), |class, (root, _)| Ok(class.and(marking.class(&Key::of(root))?)))
 }
 
-fn evictable(class: Class, item: &Item) -> Option<Evictable> {
+fn evictable(class: Class, item: &StoredItem) -> Option<Evictable> {
     let is_followed = class.contains(Class::FOLLOWED);
     let stays = class.contains(Class::KEPT) || is_followed && item.bytes <= SMALL_BYTES;
     let (id, is_held) = (item.layouts.first()?.1, class != Class::default());

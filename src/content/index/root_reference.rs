@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Error, damaged,
-    rows::{HeaderRow, Rows},
+    rows::{HeaderRow, ReferenceRows},
 };
 use crate::content::CidPath;
 
@@ -53,7 +53,7 @@ impl RootReference {
     }
 
     /// Adds its rows to those of its holder.
-    pub(super) fn add(&self, rows: &mut Rows, holder: &[u8]) -> Result<(), Error> {
+    pub(super) fn add(&self, rows: &mut ReferenceRows, holder: &[u8]) -> Result<(), Error> {
         for root in &self.roots {
             rows.add_root(holder, root, true)?;
         }
@@ -66,7 +66,7 @@ impl RootReference {
         Ok(())
     }
 
-    pub(super) fn set_header(&self, rows: &mut Rows, holder: &[u8]) -> Result<(), Error> {
+    pub(super) fn set_header(&self, rows: &mut ReferenceRows, holder: &[u8]) -> Result<(), Error> {
         let images = serde_json::to_string(&self.images).map_err(damaged)?;
         rows.former.remove(holder)?;
         rows.headers.insert(holder, (self.owned, self.images.len() as u64, images.as_str()))?;

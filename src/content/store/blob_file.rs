@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use ocipfs_oci::{Algorithm, Hasher};
 
-use super::{Store, Stored, files, lock, source::Source, tables::Hash};
+use super::{Store, Stored, files, lock, source::OpenBytes, tables::Hash};
 
 /// A blob that is read whole is hashed on the way, unless that was done within this time.
 const REHASH_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
@@ -23,7 +23,7 @@ const CACHE_ENTRIES: usize = 1 << 16;
 pub struct BlobFile {
     pub(super) store: Store,
     pub(super) stored: Stored,
-    pub(super) source: Source,
+    pub(super) source: OpenBytes,
 }
 
 /// The running hash of a blob that is read from one end to the other.

@@ -16,9 +16,9 @@ use ocipfs_oci::Digest;
 use redb::WriteTransaction;
 
 use super::{
-    Error, Layout, Store, Stored, disk,
+    BlobLayout, Error, Store, Stored, disk,
     files::{Finished, sha256},
-    usage::Counted,
+    usage::CountedBytes,
 };
 
 /// Blobs up to this size live in the index: a file would cost more than it holds.
@@ -38,7 +38,7 @@ pub struct Draft {
     size: u64,
     /// A row says that its file is needed.
     saved: bool,
-    counted: Counted,
+    counted: CountedBytes,
 }
 
 /// The file of a draft that outgrew the index.
@@ -61,7 +61,7 @@ pub struct Ready<'a> {
     /// Other digests of the same bytes.
     pub aliases: &'a [Digest],
     /// Every DAG over them, at least one.
-    pub layouts: &'a [Layout],
+    pub layouts: &'a [BlobLayout],
 }
 
 struct WriteBack {
@@ -229,7 +229,12 @@ impl Draft {
     }
 
     /// Stores what was written under `digest`, its sha256, with every layout; the first one's file is returned.
-    pub fn finish(self, digest: &Digest, aliases: &[Digest], layouts: &[Layout]) -> Result<Stored, Error> {
+    pub fn finish(
+        self,
+        digest: &Digest,
+        aliases: &[Digest],
+        layouts: &[BlobLayout],
+    ) -> Result<Stored, Error> {
         let (stored, ()) = self.seal()?.finish_with(digest, aliases, layouts, &[], |_, _| Ok(()))?;
         Ok(stored)
     }
@@ -273,7 +278,7 @@ impl Sealed {
         self,
         digest: &Digest,
         aliases: &[Digest],
-        layouts: &[Layout],
+        layouts: &[BlobLayout],
         blocks: &[Block],
         mut also: impl FnMut(&WriteTransaction, &Stored) -> Result<T, Error> + Send + 'static,
     ) -> Result<(Stored, T), Error> {

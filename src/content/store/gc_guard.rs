@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Store,
-    layout::{Key, Layout},
+    layout::{BlobLayout, Key},
     lock,
 };
 
@@ -15,10 +15,10 @@ use super::{
 const CLEAR_THRESHOLD: usize = 1024;
 
 #[derive(Default)]
-pub struct Touched(Mutex<State>);
+pub struct Touched(Mutex<GuardState>);
 
 #[derive(Default)]
-struct State {
+struct GuardState {
     clock: u64,
     /// When each of the open guards began.
     guards: BTreeSet<u64>,
@@ -55,7 +55,7 @@ impl Store {
         state.clear();
     }
 
-    pub(super) fn touch_layouts(&self, layouts: &[Layout]) {
+    pub(super) fn touch_layouts(&self, layouts: &[BlobLayout]) {
         self.touch(layouts.iter().map(|layout| Key::of(&layout.root)));
     }
 
@@ -67,7 +67,7 @@ impl Store {
     }
 }
 
-impl State {
+impl GuardState {
     fn clear(&mut self) {
         if self.blocks.len() < 2 * self.cleared + CLEAR_THRESHOLD {
             return;

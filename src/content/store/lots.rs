@@ -5,7 +5,7 @@
 use ocipfs_node::Cid;
 
 use super::{
-    Error, Layout, Store,
+    BlobLayout, Error, Store,
     layout::{Key, Place},
     lock,
     sweep::BATCH_SIZE,
@@ -29,7 +29,7 @@ impl Drop for Begun {
 
 impl Store {
     /// Records the blocks of a layout, if they are too many for the commit that stores it.
-    pub(super) fn begin_layout(&self, id: u64, layout: &Layout) -> Result<Option<Begun>, Error> {
+    pub(super) fn begin_layout(&self, id: u64, layout: &BlobLayout) -> Result<Option<Begun>, Error> {
         let bytes: usize = layout.nodes.iter().map(|node| node.data.len()).sum();
         let is_small = layout.leaves.len() <= BATCH_SIZE && bytes <= LOT_BYTES;
         if is_small || self.file(&layout.root)?.is_some() {

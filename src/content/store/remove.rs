@@ -12,7 +12,7 @@ use super::{
     layout::Key,
     lock,
     partial::is_fetched,
-    sweep::Sweep,
+    sweep::BlockSweep,
     tables::{self, Hash, STORED, Tables},
 };
 
@@ -73,7 +73,7 @@ impl Store {
                 removed.push((file.root, file.id, sha256, tables.remove_file(file.id, &file.root, &sha256)?));
             }
             // Small files go at once with all of their blocks.
-            Sweep::new(self).lot(&mut tables)?;
+            BlockSweep::new(self).lot(&mut tables)?;
             Ok((removed, done))
         })?;
         self.forgot_doomed(&done);
@@ -150,7 +150,7 @@ impl Store {
                 return Ok(false);
             }
             tables.remove_partial(id, root)?;
-            Sweep::new(self).lot(&mut tables)?;
+            BlockSweep::new(self).lot(&mut tables)?;
             Ok(true)
         })?;
         if removed {

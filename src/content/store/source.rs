@@ -22,12 +22,12 @@ const MAX_OPEN: usize = 128;
 
 /// Where the bytes of a file are.
 #[derive(Clone, Debug)]
-pub enum Source {
+pub enum OpenBytes {
     File(Arc<File>),
     Bytes(Bytes),
 }
 
-impl Source {
+impl OpenBytes {
     /// How many bytes there are.
     pub fn length(&self) -> io::Result<u64> {
         match self {
@@ -53,14 +53,14 @@ impl Buffers {
     /// Reads `length` bytes and puts a head and a tail around them.
     pub fn read(
         &self,
-        source: &Source,
+        source: &OpenBytes,
         offset: u64,
         length: usize,
         (head, tail): (&[u8], &[u8]),
     ) -> io::Result<Bytes> {
         let file = match source {
-            Source::File(file) => file,
-            Source::Bytes(bytes) => {
+            OpenBytes::File(file) => file,
+            OpenBytes::Bytes(bytes) => {
                 let end = offset.saturating_add(length as u64);
                 let part = usize::try_from(offset).ok().zip(usize::try_from(end).ok());
                 let part = part.filter(|(_, end)| *end <= bytes.len()).ok_or(ErrorKind::UnexpectedEof)?;
@@ -122,11 +122,11 @@ pub struct Sources(Mutex<Recent>);
 #[derive(Default)]
 struct Recent {
     clock: u64,
-    open: HashMap<u64, (u64, Source)>,
+    open: HashMap<u64, (u64, OpenBytes)>,
 }
 
 impl Sources {
-    pub fn get(&self, id: u64) -> Option<Source> {
+    pub fn get(&self, id: u64) -> Option<OpenBytes> {
         self.locked(|recent| {
             recent.clock += 1;
             let (used, source) = recent.open.get_mut(&id)?;
@@ -135,7 +135,7 @@ impl Sources {
         })
     }
 
-    pub fn insert(&self, id: u64, source: Source) {
+    pub fn insert(&self, id: u64, source: OpenBytes) {
         self.locked(|recent| {
             recent.clock += 1;
             recent.open.insert(id, (recent.clock, source));
@@ -164,7 +164,7 @@ mod tests {
         let file = Arc::new(tempfile::tempfile().unwrap());
         file.write_all_at(&[1; MIN_BUFFER_BYTES], 0).unwrap();
         file.write_all_at(&[2; MIN_BUFFER_BYTES], MIN_BUFFER_BYTES as u64).unwrap();
-        let (source, buffers) = (Source::File(file), Buffers::default());
+        let (source, buffers) = (OpenBytes::File(file), Buffers::default());
         let read = |at: usize| buffers.read(&source, at as u64, MIN_BUFFER_BYTES, (b"<", b">")).unwrap();
         let one = read(0).slice(1..=MIN_BUFFER_BYTES);
         let other = read(MIN_BUFFER_BYTES);
@@ -178,8 +178,8 @@ mod tests {
 
     #[test]
     fn a_read_past_the_end_is_an_error() {
-        let file = Source::File(Arc::new(tempfile::tempfile().unwrap()));
-        for source in [file, Source::Bytes(Bytes::new())] {
+        let file = OpenBytes::File(Arc::new(tempfile::tempfile().unwrap()));
+        for source in [file, OpenBytes::Bytes(Bytes::new())] {
             let error = Buffers::default().read(&source, 0, 1, (&[], &[])).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
         }
@@ -189,10 +189,10 @@ mod tests {
     fn the_file_that_was_read_least_lately_is_closed() {
         let sources = Sources::default();
         for id in 0..MAX_OPEN as u64 {
-            sources.insert(id, Source::Bytes(Bytes::new()));
+            sources.insert(id, OpenBytes::Bytes(Bytes::new()));
         }
         assert!(sources.get(0).is_some());
-        sources.insert(1000, Source::Bytes(Bytes::new()));
+        sources.insert(1000, OpenBytes::Bytes(Bytes::new()));
         assert!(sources.get(0).is_some() && sources.get(1).is_none() && sources.get(2).is_some());
     }
 }

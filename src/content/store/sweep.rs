@@ -24,7 +24,7 @@ pub fn is_removed(read: &ReadTransaction, owner: u64) -> Result<bool, Error> {
 }
 
 /// Where a sweep is: the file whose blocks go, what of its DAG is to be visited, and whether its children were already.
-pub struct Sweep<'s> {
+pub struct BlockSweep<'s> {
     store: &'s Store,
     owner: Option<u64>,
     waiting: Vec<(Cid, bool)>,
@@ -33,7 +33,7 @@ pub struct Sweep<'s> {
 impl Store {
     /// Removes the blocks of all files that were removed.
     pub fn sweep(&self) -> Result<(), Error> {
-        let mut sweep = Sweep::new(self);
+        let mut sweep = BlockSweep::new(self);
         while self.0.database.read(|read| Ok(sweep.first(&read.open_table(REMOVED)?)?.is_some()))? {
             self.0.database.write(|write| sweep.lot(&mut Tables::open(write)?))?;
         }
@@ -41,7 +41,7 @@ impl Store {
     }
 }
 
-impl<'s> Sweep<'s> {
+impl<'s> BlockSweep<'s> {
     /// A sweep of whatever was removed.
     pub fn new(store: &'s Store) -> Self {
         Self { store, owner: None, waiting: Vec::new() }

@@ -12,7 +12,7 @@ use super::{
     extents::Extents,
     files, graph,
     layout::{Key, Place, frame},
-    source::Source,
+    source::OpenBytes,
     tables::{self, BLOCKS, PARTIAL, SHARED},
 };
 use crate::content::dag::{DAG_PB, UnixfsNode};
@@ -113,7 +113,7 @@ impl Store {
     }
 
     /// Hashes a file and, read once, the windows in it; its digest, and the windows that are wrong.
-    fn hash(&self, source: &Source, size: u64, leaves: &[Leaf]) -> (io::Result<Digest>, Vec<Leaf>) {
+    fn hash(&self, source: &OpenBytes, size: u64, leaves: &[Leaf]) -> (io::Result<Digest>, Vec<Leaf>) {
         let (mut hasher, mut wrong, mut at, mut failed) =
             (Hasher::new(Algorithm::Sha256), Vec::new(), 0, Ok(()));
         let gap = Leaf { cid: Cid::default(), offset: size, length: 0 };
@@ -138,12 +138,12 @@ impl Store {
         (failed.map(|()| hasher.finish()), wrong)
     }
 
-    fn window(&self, source: &Source, offset: u64, length: u64) -> io::Result<Bytes> {
+    fn window(&self, source: &OpenBytes, offset: u64, length: u64) -> io::Result<Bytes> {
         self.0.buffers.read(source, offset, length as usize, (&[], &[]))
     }
 
     /// Whether a window has the bytes of its block.
-    pub(super) fn is_right(&self, source: &Source, leaf: &Leaf) -> bool {
+    pub(super) fn is_right(&self, source: &OpenBytes, leaf: &Leaf) -> bool {
         self.window(source, leaf.offset, leaf.length).is_ok_and(|data| is_leaf(leaf, &data))
     }
 

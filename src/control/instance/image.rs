@@ -10,7 +10,7 @@ use crate::{
     content::{Named, Profile},
     control::{Failure, ImageInfo, ImageReply, ImageRequest, InspectedImage, Note, Reply, input::Input},
     images::{
-        archive::{self, Compress, Source},
+        archive::{self, ArchiveSource, Compress},
         import::{self, ImportFormat, Imported},
     },
     names::{self, NameKind},
@@ -70,8 +70,8 @@ impl Instance {
         let total = path.as_ref().and_then(|path| std::fs::metadata(path).ok());
         let total = total.filter(|meta| meta.is_file()).map(|meta| meta.len());
         let source = match (path, input) {
-            (Some(path), _) => Source::Path(path),
-            (None, Some(input)) => Source::Stream(Box::new(input)),
+            (Some(path), _) => ArchiveSource::Path(path),
+            (None, Some(input)) => ArchiveSource::Stream(Box::new(input)),
             (None, None) => return Err(Failure::new("no input to import from")),
         };
         let progress = {

@@ -9,7 +9,7 @@ use crate::{
         Failure, RemovedInfo, RepoCollected, RepoContents, RepoInfo, RepoManifest, RepoReply, RepoRequest,
         RepoTag,
     },
-    images::repository::{Kind, Pushed, Removed, Repositories, Summary, Sweep},
+    images::repository::{Pushed, Removed, RemovedKind, Repositories, Summary, Sweep},
 };
 
 /// Rows that are read at a time, and manifests that are removed at a time.
@@ -201,9 +201,9 @@ fn collected(removed: &[Removed], dry: bool) -> RepoCollected {
 
 fn removed_info(removed: &Removed) -> RemovedInfo {
     let (kind, tag) = match &removed.kind {
-        Kind::Tag(tag) => ("tag", Some(tag.clone())),
-        Kind::Manifest => ("manifest", None),
-        Kind::Blob => ("blob", None),
+        RemovedKind::Tag(tag) => ("tag", Some(tag.clone())),
+        RemovedKind::Manifest => ("manifest", None),
+        RemovedKind::Blob => ("blob", None),
     };
     RemovedInfo {
         repository: removed.repository.to_string(),

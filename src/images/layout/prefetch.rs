@@ -130,8 +130,8 @@ impl Files {
         // Nothing is waited for between two of them: those that go on may hold what that waits for.
         let documents = stream::iter(level).map(|entry| async move {
             let take = |document: &Document| match entry.is_index() {
-                true => Taken::Entries(due_entries(&document.bytes, left_now, is_due)),
-                false => Taken::Sizes(sizes(&document.bytes, added)),
+                true => ReadDocument::Entries(due_entries(&document.bytes, left_now, is_due)),
+                false => ReadDocument::Sizes(sizes(&document.bytes, added)),
             };
             (self.kept_document(content, &entry, take).await, entry.size)
         });
@@ -139,8 +139,8 @@ impl Files {
         let mut below = Vec::new();
         while let Some((taken, size)) = documents.next().await {
             match taken {
-                Ok(Taken::Entries(entries)) => below.extend(entries),
-                Ok(Taken::Sizes(sizes)) => done.sizes.extend(sizes),
+                Ok(ReadDocument::Entries(entries)) => below.extend(entries),
+                Ok(ReadDocument::Sizes(sizes)) => done.sizes.extend(sizes),
                 Err(Error::Content(content::Error::NoEntry { .. })) => done.is_sparse = true,
                 // What is wrong stays so.
                 Err(error) if is_unfit(&error) => {}
@@ -226,7 +226,7 @@ impl Files {
 }
 
 /// What is kept of a document.
-enum Taken {
+enum ReadDocument {
     Entries(Vec<Entry>),
     Sizes(Vec<(Digest, u64)>),
 }

@@ -26,12 +26,12 @@ pub enum Referring {
 
 /// Gathers the entries of an index that may refer to something.
 #[derive(Default)]
-pub struct Gathered {
+pub struct GatheredReferrers {
     told: Vec<Entry>,
     untagged: Vec<Entry>,
 }
 
-impl Gathered {
+impl GatheredReferrers {
     pub fn add(&mut self, entry: &Entry) {
         if entry.subject.is_some() {
             self.told.push(Entry { ref_name: None, ..entry.clone() });

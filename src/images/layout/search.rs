@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What is left of the bounds of a search.
-struct Left {
+struct SearchBudget {
     indexes: usize,
     entries: usize,
 }
@@ -24,7 +24,7 @@ impl Layout {
     /// Reads the indexes level by level, each once: an index that leads to itself ends there.
     pub(super) async fn search(&self, content: &Content) -> Result<Nested, Error> {
         let mut nested = Nested::default();
-        let mut left = Left { indexes: MAX_NESTED, entries: MAX_ENTRIES };
+        let mut left = SearchBudget { indexes: MAX_NESTED, entries: MAX_ENTRIES };
         let mut level = self.index.indexes.clone();
         let mut seen: HashSet<Digest> = HashSet::new();
         level.retain(|entry| seen.insert(entry.digest.clone()));
@@ -74,7 +74,7 @@ impl Layout {
         &self,
         content: &Content,
         index: &Entry,
-        left: &mut Left,
+        left: &mut SearchBudget,
         take: impl FnMut(Entry),
     ) -> Result<bool, Error> {
         let document = self.files.document(content, index).await?;
