@@ -27,7 +27,7 @@ pub const MAX_MANIFEST: u64 = 4 << 20;
 /// Why no image could be read of what a CID names.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A directory that is no image layout.
+    /// A directory that is not an image layout.
     #[error("{at} is not an OCI image layout: the directory has no file oci-layout; {}", told(.entries))]
     NoLayout {
         /// The directory.
@@ -45,7 +45,7 @@ pub enum Error {
         /// What is in it.
         entries: Vec<String>,
     },
-    /// A file that is no descriptor.
+    /// A file that is not a descriptor.
     #[error("{at} is not an image descriptor: {why}")]
     NoDescriptor {
         /// The file.
@@ -81,7 +81,7 @@ pub enum Error {
         /// Where it is.
         urls: Vec<String>,
     },
-    /// Its bytes could not be had.
+    /// The content could not be read.
     #[error(transparent)]
     Content(#[from] content::Error),
 }

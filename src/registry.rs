@@ -132,7 +132,7 @@ fn router(registry: Registry) -> Router {
         .with_state(registry)
 }
 
-/// Tells where an answer is what was seen last, since nobody could be asked: RFC 9111, section 5.5, as RFC 7234 had it.
+/// Returns the `Warning` header of a stale answer (RFC 9111, section 5.5; RFC 7234).
 fn stale(registry: &Registry, kind: &NameKind) -> Option<[(HeaderName, &'static str); 1]> {
     registry.resolver.is_stale(kind).then_some([(header::WARNING, "110 - \"Response is Stale\"")])
 }

@@ -1,4 +1,4 @@
-//! Room on the disk: what was only pulled goes when others need its place, and what nobody keeps is collected.
+//! Garbage collection: evicts cached content when space is needed, and collects unreferenced content.
 //!
 //! ```text
 //! holders ─► Marks (mark)   ─┬─► kept: stays
@@ -55,16 +55,16 @@ const FREE_SPACE_DIVISOR: u64 = 2;
 /// Nothing was counted yet.
 const UNKNOWN: u64 = u64::MAX;
 
-/// What decides about room, for one store.
+/// The garbage collector of one store.
 pub struct GarbageCollector {
     cache_size: Option<u64>,
     max_size: Option<u64>,
     downloads: Arc<Downloads>,
     /// Bytes that a holder keeps, as they were last counted.
     kept: AtomicU64,
-    /// What was counted last, when, and how long that took.
+    /// The last sums, when they were taken, and how long that took.
     counted: Mutex<Option<(Totals, Instant, Duration)>>,
-    /// What was found when too little could be evicted: the releases, and the bytes stored apart from those.
+    /// Set when too little could be evicted: the number of releases, and the bytes that cannot be evicted.
     exhausted: Mutex<Option<(u64, u64)>>,
     /// Held by the one that is removing.
     turn: Mutex<()>,
@@ -151,7 +151,7 @@ impl GarbageCollector {
         Ok(self.kept.load(Ordering::Relaxed))
     }
 
-    /// Has cached content go for so many bytes that are about to come, if they pass a limit.
+    /// Evicts cached content for `more` bytes that are about to be stored, if they exceed a limit.
     pub fn make_way(&self, store: &Store, more: u64) -> Result<(), Error> {
         match self.over_with(store, more)? {
             0 => Ok(()),
@@ -176,11 +176,11 @@ impl GarbageCollector {
         Ok(over.max(pulled.saturating_sub(limit)))
     }
 
-    /// Frees at least `over` bytes of what was only pulled, what was used least lately first; nothing if that is not
+    /// Evicts at least `over` bytes of cached content, the least recently used first; nothing if that is not
     /// enough. They count with the `more` bytes that are about to be stored.
     pub fn make_room(&self, store: &Store, over: u64, more: u64) -> Result<(), Error> {
         let _turn = locked(&self.turn);
-        // What was released a moment ago by the layers above is not known to be evictable yet.
+        // Content that the layers above released a moment ago is not known to be evictable yet.
         if self.is_exhausted(store, over)? && self.release_more(store, over, more)? == 0 {
             return Ok(());
         }
@@ -276,7 +276,7 @@ impl GarbageCollector {
         Ok(files)
     }
 
-    /// Removes what was held until now, but for what others lead to.
+    /// Removes released roots, except content that other roots reach.
     pub fn release(&self, store: &Store, roots: &[Cid]) -> Result<(), Error> {
         let _turn = locked(&self.turn);
         let _guard = store.gc_guard();
@@ -293,7 +293,7 @@ impl GarbageCollector {
         Ok(())
     }
 
-    /// Removes everything that no holder leads to and nobody is at; `dry` only counts it.
+    /// Removes everything that is unreachable and not in use; `dry` only counts it.
     pub fn collect(&self, store: &Store, dry: bool) -> Result<Collected, Error> {
         self.collect_older(store, dry, None)
     }
@@ -371,7 +371,7 @@ impl GarbageCollector {
         Ok(removed)
     }
 
-    /// Has what nobody keeps collected soon, in the background.
+    /// Schedules a collection of unreferenced content in the background.
     pub fn collect_later(&self) {
         self.wants_collection.store(true, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! What is held, and for whom, in the store's index: a committed write is on disk.
+//! Root references in the store's index: what is retained, and for which holder.
 
 mod holders;
 mod root_reference;
@@ -32,7 +32,7 @@ pub struct RetainedCounts {
     pub images: u64,
     /// Layers that a command added.
     pub layers: u64,
-    /// Holdings of what was only pulled.
+    /// Root references of cached content.
     pub pulled: u64,
 }
 
@@ -47,13 +47,13 @@ fn name(cid: &Cid) -> Vec<u8> {
     Cid::new_v1(cid.codec(), *cid.hash()).to_bytes()
 }
 
-/// Holds a root for a holder that has a name of its own: a repository, a pin.
+/// Retains a root for a holder with a name of its own: a repository, a pin.
 pub fn retain_root(write: &WriteTransaction, holder: &str, root: &Cid) -> Result<(), Error> {
     write.open_multimap_table(HELD)?.insert(name(root).as_slice(), holder.as_bytes())?;
     Ok(())
 }
 
-/// Lets go of a root that such a holder holds; true where nobody holds it any more, so that it may be collected.
+/// Releases a root of such a holder. Returns whether it has no holder left, so that it may be collected.
 pub fn release_root(write: &WriteTransaction, holder: &str, root: &Cid) -> Result<bool, Error> {
     let mut held = write.open_multimap_table(HELD)?;
     held.remove(name(root).as_slice(), holder.as_bytes())?;
@@ -191,7 +191,7 @@ impl Index {
         })
     }
 
-    /// What was imported, by the root it was imported under.
+    /// Imported images by their root.
     pub fn images(&self) -> Result<Vec<(Cid, Vec<Named>)>, Error> {
         let mut all = Vec::new();
         self.for_each_row(HEADERS, |key, header| {

@@ -1,4 +1,4 @@
-//! Bytes going out: of a stored blob from its file, of another while it arrives; never a good end with wrong bytes.
+//! Reads blobs as streams: stored blobs from their file, others while they are downloaded. A stream with wrong bytes never ends successfully.
 
 use std::{collections::BTreeSet, ops::Range};
 
@@ -23,7 +23,7 @@ const PIECE_BYTES: u64 = 512 << 10;
 /// A stream of bytes.
 pub struct Reader {
     size: u64,
-    /// What was waited for already.
+    /// The first bytes, if they were awaited already.
     first: Option<Bytes>,
     source: ByteSource,
 }
@@ -39,7 +39,7 @@ enum ByteSource {
     },
 }
 
-/// What the last bytes of a partial file wait for: a client that has them all would believe them.
+/// What the last bytes of a download wait for: a client that has all bytes trusts them.
 enum Last {
     /// Nothing: this is a part.
     Nothing,
@@ -188,13 +188,13 @@ impl Reader {
 }
 
 impl Content {
-    /// Opens a file by its CID alone: each block is verified, there is no digest to hold the whole against.
+    /// Opens a file by its CID alone: each block is verified, the whole has no digest.
     /// A file of several blocks is stored when its stream has ended.
     pub async fn open_at(&self, at: &CidPath) -> Result<Reader, Error> {
         self.open_file(at, Purpose::Read).await
     }
 
-    /// The same, where the file is to stay: it is refused where there is no room for it.
+    /// Opens a file that is to be kept; fails if it does not fit.
     pub async fn fetch_at(&self, at: &CidPath) -> Result<Reader, Error> {
         self.open_file(at, Purpose::Keep).await
     }
@@ -245,7 +245,7 @@ impl Content {
         self.open_blob(blob, range, Purpose::Read).await
     }
 
-    /// Opens the whole of a blob that is to stay: it is refused where there is no room for it.
+    /// Opens the whole of a blob that is to be kept; fails if it does not fit.
     pub async fn fetch(&self, blob: &Blob) -> Result<Reader, Error> {
         self.open_blob(blob, 0..blob.size, Purpose::Keep).await
     }
@@ -254,7 +254,7 @@ impl Content {
         self.refuse_rejected(blob)?;
         let _guard = self.gc_guard().await;
         let size = range.end.saturating_sub(range.start);
-        // Again where somebody else stored the file in between.
+        // Retries if another task stored the file in between.
         loop {
             if let Some(file) = self.stored_file(&blob.digest).await? {
                 right_size(blob, file.size())?;
@@ -327,7 +327,7 @@ impl Content {
         Ok(self.store().run(open).await?)
     }
 
-    /// What a file is and where: its path is walked, and what came on the way is kept.
+    /// Resolves a path to a file, and stores the blocks fetched on the way.
     async fn find(&self, at: &CidPath) -> Result<Start, Error> {
         let mut fetcher = Fetcher::new(self.clone(), at);
         let file = dag::resolve(&mut fetcher, at).await?;
@@ -337,7 +337,7 @@ impl Content {
         Ok(Start { root: file.cid, unit: file.unit, block, session })
     }
 
-    /// A file that needs no fetching: of one block, or stored under another digest than was asked for.
+    /// Returns the bytes of a file that is local: of one block, or stored under another digest.
     async fn here(
         &self,
         found: &Start,
@@ -404,7 +404,7 @@ impl Content {
         }
     }
 
-    /// Holds a blob whose bytes are here and were seen to match, and announces it.
+    /// Retains a verified local blob, and announces it.
     pub async fn keep(&self, blob: &Blob, file: Cid, owned: bool) -> Result<(), Error> {
         let _guard = self.gc_guard().await;
         // What led here is kept before it is said to be.
@@ -450,7 +450,7 @@ impl Content {
     }
 }
 
-/// What is written of a blob that came from peers, beside its bytes.
+/// The rows of a downloaded blob: its file and its root reference.
 #[derive(Clone)]
 pub(super) struct Kept {
     file: Cid,
@@ -500,7 +500,7 @@ fn single(store: &Store, blob: &Blob, file: Cid) -> Result<Option<(Bytes, BlobLa
     })
 }
 
-/// Opens what was found to be stored; nothing where it was collected since, or has lost its file.
+/// Opens a stored file. Returns none if it was collected since, or lost its file.
 fn open_if_there(store: &Store, stored: &Stored) -> Result<Option<BlobFile>, StoreError> {
     match store.open_file(stored) {
         Err(StoreError::Gone(_)) => {

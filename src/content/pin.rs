@@ -20,7 +20,7 @@ impl Content {
         self.announce(vec![pin]).await
     }
 
-    /// Keeps it no more; whether it was pinned.
+    /// Unpins a CID. Returns whether it was pinned.
     pub async fn unpin(&self, pin: &Cid) -> Result<bool, Error> {
         let pin = *pin;
         let Some(free) = self.index(move |index| index.unpin(&pin)).await? else { return Ok(false) };

@@ -52,7 +52,7 @@ pub struct Put {
     lane: Option<OwnedSemaphorePermit>,
 }
 
-/// A blob that is written and hashed, and that nobody sees yet.
+/// A blob that is written and hashed, and not visible yet.
 pub struct Written {
     /// The top of its DAG.
     pub root: Root,
@@ -255,7 +255,7 @@ impl Written {
         Ok(hasher.finish())
     }
 
-    /// Removes it, also what was saved of it.
+    /// Removes it and its saved part.
     pub fn discard(self) {
         self.draft.discard();
     }

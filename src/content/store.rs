@@ -122,7 +122,7 @@ struct Inner {
     work: Work,
 }
 
-/// What was done with a store.
+/// Counters of the work of a store.
 #[cfg(test)]
 #[derive(Debug, Default)]
 pub struct Work {
@@ -216,7 +216,7 @@ impl Store {
         self.0.database.clone()
     }
 
-    /// What was done with the store so far.
+    /// The work of the store so far.
     #[cfg(test)]
     pub fn work(&self) -> &Work {
         &self.0.work
@@ -283,7 +283,7 @@ impl Store {
         self.0.database.write_together(move |write| Tables::open(write)?.put_blocks(&blocks))
     }
 
-    /// Says that somebody counts on a block, or on the file that it is the root of.
+    /// Marks a block, or the file that it is the root of, as in use.
     pub fn touch_cid(&self, cid: &Cid) {
         self.touch([Key::of(cid)]);
     }

@@ -1,4 +1,4 @@
-//! Blobs that come in parts, over several requests. What was saved of one outlives the process.
+//! Blobs that come in parts, over several requests. The saved part of an upload outlives the process.
 
 #[cfg(test)]
 mod tests;
@@ -123,7 +123,7 @@ impl Uploads {
 
     /// An upload of this owner, once no other request works on it.
     pub async fn find(&self, owner: &str, id: &str) -> Result<Option<OwnedMutexGuard<Upload>>, Error> {
-        // Again where it failed in the middle, or left the memory: what was saved of it is there.
+        // Again where it failed in the middle, or left the memory: its saved part is there.
         for _ in 0..2 {
             let live = locked(&self.live).get(id).map(|live| live.slot.clone());
             let slot = match live {
@@ -235,7 +235,7 @@ impl Content {
         });
     }
 
-    /// Stores what was uploaded, if it is what the client says, and does something in the same commit.
+    /// Stores an upload if it matches the client's digest, and runs a closure in the same commit.
     pub async fn finish_upload<T: Send + 'static>(
         &self,
         mut upload: OwnedMutexGuard<Upload>,

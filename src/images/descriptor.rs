@@ -15,7 +15,7 @@ use super::{
 };
 use crate::content::{Blob, CidPath, Content, Stat};
 
-/// A longer file is not a descriptor.
+/// Maximum size of a descriptor file.
 const MAX_DESCRIPTOR: u64 = 64 << 10;
 /// Bytes of a location besides its texts, with its keys and the nodes of the maps.
 const PLACE_BYTES: usize = 384;

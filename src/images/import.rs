@@ -95,7 +95,7 @@ pub struct Options {
     pub profile: Profile,
     /// What the images are called, whatever the archive says.
     pub name: Option<(Name, Option<Tag>)>,
-    /// What they are called where nobody says anything.
+    /// The default name.
     pub otherwise: Name,
 }
 

@@ -89,7 +89,7 @@ struct Index {
     /// The entries that are indexes, those without a tag first.
     indexes: Vec<Entry>,
     referring: Referring,
-    /// The tags within those, once somebody asked for what has no tag above.
+    /// The tags within those; filled by the first request for a tag that the top index lacks.
     nested: OnceCell<Nested>,
 }
 

@@ -1,4 +1,4 @@
-//! What was pushed, as one tree of image layouts: `/<repository>/{oci-layout,index.json,blobs/<algorithm>/<hex>}`.
+//! Pushed repositories as one tree of image layouts: `/<repository>/{oci-layout,index.json,blobs/<algorithm>/<hex>}`.
 //!
 //! ```text
 //! repository::changes ─► Published::advance ─► a version of the tree more (content), the changes settled: one commit

@@ -67,7 +67,7 @@ impl Dockerized<'_> {
         Document::unnamed(&at, bytes).map_err(|why| Error::image(self.name, why))
     }
 
-    /// Why there is no manifest that could be served.
+    /// Why no manifest can be served.
     async fn no_manifest(&self, error: content::Error) -> Error {
         let old = self.at.below(["manifests", "latest"]);
         let why = match self.content.look(&old).await {

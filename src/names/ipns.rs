@@ -33,7 +33,7 @@ pub enum Error {
     /// Names lead to names without an end.
     #[error("{0} resolves through more than {MAX_DEPTH} names")]
     TooDeep(Pointer),
-    /// What the name leads to is no path below a CID.
+    /// The name does not resolve to a path below a CID.
     #[error("{name} leads to {value:?}: {why}")]
     Target {
         /// The name.
@@ -43,7 +43,7 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
-    /// Nobody knows.
+    /// No lookup has ended yet.
     #[error(transparent)]
     Node(#[from] ocipfs_node::Error),
 }
@@ -53,7 +53,7 @@ pub enum Error {
 pub struct Target {
     /// The content.
     pub at: CidPath,
-    /// Nobody answered for one of the names on the way, so it is what was seen last.
+    /// A name on the way could not be resolved, so the last known value was used.
     pub stale: bool,
 }
 
@@ -135,7 +135,7 @@ async fn follow_name(
     Err(Error::TooDeep(name))
 }
 
-/// What names meant lately, with the path that was asked for below them.
+/// Recent values of names, by the path that was asked for below them.
 #[derive(Default)]
 pub struct Targets(Mutex<HashMap<(Pointer, String), Meant>>);
 
@@ -162,7 +162,7 @@ impl Targets {
         let found = follow_name(content.node(), key.clone(), below, content.find_timeout(), afresh).await?;
         let mut targets = self.lock();
         let name = (key.clone(), below.to_string());
-        // Rarely: whoever is in the middle of a pull then has to begin it again at worst.
+        // Rarely: at worst a client has to restart its pull.
         if targets.len() >= CACHE_ENTRIES && !targets.contains_key(&name) {
             targets.clear();
         }
@@ -174,7 +174,7 @@ impl Targets {
         Ok(meant.versions.iter().cloned().collect())
     }
 
-    /// Whether nobody answered when the name was followed last.
+    /// Whether the last resolution of the name failed.
     pub fn is_stale(&self, key: &Pointer, below: &str) -> bool {
         self.lock().get(&(key.clone(), below.to_string())).is_some_and(|meant| meant.stale)
     }

@@ -1,4 +1,4 @@
-//! What was pushed here, of a repository.
+//! The locally pushed part of a repository.
 
 use ocipfs_oci::{Descriptor, Digest, Name, Reference, Tag};
 

@@ -1,4 +1,4 @@
-//! What was pushed here, published under a name of this node: beside the pushes, never in their way.
+//! Publishes pushed repositories under a name of this node, in the background.
 //!
 //! ```text
 //! repositories ── changed ─► images::published (a root) ─► node (signed, told to who follows and to the routing system)
@@ -204,7 +204,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// What was announced is forgotten with the process.
+    /// Announcements do not outlive the process.
     async fn announce_all(&self) {
         if self.0.share == Share::Added {
             return;
@@ -220,7 +220,7 @@ impl Publisher {
         }
     }
 
-    /// For each version of the tree before the current one, since when it is no longer that.
+    /// Returns when each earlier version of the tree was replaced.
     async fn old_versions(&self) -> VecDeque<Instant> {
         let versions = self.0.content.store().run(|store| store.tree_versions()).await.unwrap_or_default();
         versions.iter().skip(1).map(|_| Instant::now()).collect()

@@ -11,7 +11,7 @@ use futures::StreamExt;
 
 use super::error::ApiError;
 
-/// So much of a body is read though nobody wants it.
+/// Bytes of an unwanted body that are still read.
 const MAX_DRAIN_BYTES: usize = 64 << 20;
 /// And for so long.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);

@@ -40,11 +40,11 @@ pub async fn list(
                 more_after
             }
             Err(error) if error.is_absence() => None,
-            // A 404 would say that there is no such endpoint, and nothing that nothing refers to it.
+            // A 404 would mean that the endpoint does not exist, not that there are no referrers.
             Err(error) => return Err(refusal(error).not_answered()),
         };
         match more_after.filter(|_| page.next.is_none()) {
-            // What was pushed is in rows; elsewhere each page costs as many manifests as it has entries.
+            // Pushed repositories have rows; elsewhere a page reads one manifest per entry.
             Some(after) if matches!(kind, NameKind::Hosted { .. }) => last = after,
             Some(after) => page.next = Some(after),
             None => break,

@@ -91,7 +91,7 @@ impl Tokens {
     }
 
     /// The challenge that leads a client to a token for what it wants to do. A password is never
-    /// led to where nobody said that it is safe: then the client is asked for the password itself.
+    /// sent over a connection that is not known to be safe: then the client is asked for the password itself.
     pub fn challenge(&self, headers: &HeaderMap, scope: Option<&str>) -> Option<String> {
         let text = |name| headers.get(name)?.to_str().ok();
         let url = match &self.0.public_url {
@@ -180,7 +180,7 @@ mod tests {
                 &[("host", "x"), ("x-forwarded-host", "r.example"), ("x-forwarded-proto", "https")],
                 bearer(example, scope),
             ),
-            // Somebody stands between, and does not say how the client came.
+            // A proxy forwarded the request, and does not say how the client connected.
             (&[("host", "r.example"), ("x-forwarded-for", "192.0.2.1")], None),
             (&[], None),
             (&[("host", "x\",y=\"z")], None),

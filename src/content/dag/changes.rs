@@ -13,7 +13,7 @@ pub struct Changes(pub(super) BTreeMap<String, EntryChange>);
 pub(super) enum EntryChange {
     /// A file that is kept elsewhere.
     Set(Root),
-    /// That it is no longer named; it is kept elsewhere.
+    /// The entry is removed; its content is kept elsewhere.
     Unset,
     /// A file whose blocks belong to the tree.
     Write(Document),
@@ -31,7 +31,7 @@ impl Changes {
         self.insert(path, EntryChange::Set(file))
     }
 
-    /// Names it no more.
+    /// Removes an entry.
     pub fn unset(&mut self, path: &str) -> bool {
         self.insert(path, EntryChange::Unset)
     }

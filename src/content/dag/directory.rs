@@ -36,7 +36,7 @@ pub struct Changed {
     pub root: Root,
     /// Nodes that were not at their places before.
     pub made: Vec<Block>,
-    /// Nodes that are at their places no more.
+    /// Nodes that were removed from their places.
     pub left: Vec<Cid>,
 }
 
@@ -107,7 +107,7 @@ impl Changes {
     }
 }
 
-/// The names in a directory of a tree, sorted; none where there is no such.
+/// The names in a directory of a tree, sorted; empty if there is none.
 pub fn names_in(
     root: Cid,
     path: &str,

@@ -1,4 +1,4 @@
-//! A reader of a partial file.
+//! Reads a range of a download.
 
 use std::{
     ops::Range,
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::{Completed, Download, DownloadState, ReaderState, WINDOW_BYTES};
 use crate::content::{Blob, Error, budget::Budget, locked};
 
-/// A reader's share of a partial file; the fetch goes on without it.
+/// A reader of a range of a download; the download continues without it.
 pub struct RangeReader {
     shared: Arc<Download>,
     number: u64,

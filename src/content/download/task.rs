@@ -1,4 +1,4 @@
-//! The task behind one arriving file.
+//! The task of one download.
 
 mod commit;
 
@@ -71,7 +71,7 @@ struct Task {
     content: Content,
     shared: Arc<Download>,
     tree: Tree,
-    /// What was asked for first because a reader waits there, by offset.
+    /// Preferred blocks, because a reader waits there, by offset.
     preferred: HashMap<u64, Cid>,
     since_checkpoint: u64,
     checkpoint: Option<JoinHandle<()>>,

@@ -1,4 +1,4 @@
-//! What is done for the room without being asked: now and then, and when something went.
+//! The garbage collection task: runs at intervals, and when something was released.
 
 use std::{
     sync::{Arc, Weak, atomic::Ordering},
@@ -18,16 +18,16 @@ use crate::content::{
 
 /// Uses are written down and limits looked at so often.
 const INTERVAL: Duration = Duration::from_secs(15);
-/// What was released is collected, or counted where there is a limit, so often.
+/// Interval of collections of released content, and of mark phases if there is a limit.
 const RECOUNT_INTERVAL: Duration = Duration::from_secs(60);
 /// Released roots are collected after this time, together with those released meanwhile.
 const RELEASE_DELAY: Duration = Duration::from_millis(500);
 /// The pause before the next collection, as a multiple of the time that the last one took.
 const PAUSE_FACTOR: u32 = 10;
-/// Files that nobody holds stay for so long after they were used: whoever reads one may be about to hold it.
+/// Files without a holder stay for this long after their last use: their reader may be about to retain them.
 const GRACE_PERIOD: Duration = Duration::from_secs(600);
 
-/// Looks after the room until `stop`, or until the content is gone.
+/// Runs garbage collection until `stop`, or until the content is dropped.
 pub async fn run(content: Weak<Inner>, gc: Arc<GarbageCollector>, stop: CancellationToken) {
     let mut counted = Instant::now();
     let mut rest = Duration::ZERO;

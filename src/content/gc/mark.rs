@@ -1,4 +1,4 @@
-//! What there is and why, counted in one snapshot of the index.
+//! The mark phase: what is stored and why, in one snapshot of the index.
 
 use std::{collections::HashSet, sync::atomic::Ordering, time::Instant};
 
@@ -21,7 +21,7 @@ use crate::content::{
 /// Small content of followed names is never evicted: it leads to the rest.
 const SMALL_BYTES: u64 = 64 << 10;
 
-/// What there is and why.
+/// The result of a mark phase.
 pub struct Marked {
     /// Blocks by why they are held, and what may go.
     pub marks: Marks,
@@ -29,7 +29,7 @@ pub struct Marked {
     pub counted: Totals,
 }
 
-/// What was counted.
+/// The sums of a mark phase.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
     /// How the room is used.
@@ -70,11 +70,11 @@ impl Totals {
     }
 }
 
-/// What was counted is taken for true for so many times as long as counting took.
+/// The sums stay valid for this many times the duration of their mark phase.
 const TOTALS_VALIDITY: u32 = 10;
 
 impl GarbageCollector {
-    /// How the room is used; what of it is kept and cached may be what was counted last.
+    /// Returns how the space is used. The kept and cached sums may be those of the last mark phase.
     pub fn usage(&self, store: &Store) -> Result<Usage, Error> {
         if let Some((counted, when, took)) = *locked(&self.counted)
             && when.elapsed() < took * TOTALS_VALIDITY
@@ -84,7 +84,7 @@ impl GarbageCollector {
         Ok(self.mark_all(store)?.counted.usage)
     }
 
-    /// What was counted is not true any more: something was removed.
+    /// Invalidates the sums, because something was removed.
     pub(super) fn forget_counted(&self) {
         *locked(&self.counted) = None;
     }

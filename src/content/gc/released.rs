@@ -1,4 +1,4 @@
-//! Roots whose last holder released them: collected within seconds, where there are any.
+//! Collects roots whose last holder released them, within seconds.
 
 use std::{collections::HashSet, sync::atomic::Ordering};
 
@@ -45,7 +45,7 @@ impl GarbageCollector {
         }
     }
 
-    /// Collects released roots; returns what was removed, and how many roots are settled.
+    /// Collects released roots. Returns the sums, and how many roots are done.
     fn collect_roots(&self, store: &Store, roots: &[Cid]) -> Result<(Collected, usize), Error> {
         let _guard = store.gc_guard();
         let marks = self.mark_all(store)?.marks;

@@ -176,7 +176,7 @@ fn what_somebody_counts_on_is_not_collected() {
     let room = room(None, None);
     let root = room.put(1, 1).unwrap();
     let guard = room.store.gc_guard();
-    // Somebody finds that it is here already.
+    // A caller finds that it is here already.
     room.put(1, 1).unwrap();
     room.store.put_blocks(&[block(b"found")]).unwrap();
     assert_eq!(room.gc.collect(&room.store, false).unwrap(), Collected::default());

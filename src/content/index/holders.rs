@@ -1,4 +1,4 @@
-//! Who keeps what, seen as a whole: holdings, and whoever else has a key among the holders of a root.
+//! All root references and other holders of roots, seen as a whole.
 
 use ocipfs_node::Cid;
 use ocipfs_oci::{Algorithm, Digest};
@@ -92,13 +92,13 @@ pub fn came_from_peers(holder: &[u8]) -> bool {
     holder.starts_with(FOLLOW.as_bytes()) || Cid::try_from(holder).is_ok()
 }
 
-/// Whether nobody holds a root.
+/// Whether a root has no holder.
 pub fn is_unreferenced(write: &WriteTransaction, root: &Cid) -> Result<bool, Error> {
     Ok(write.open_multimap_table(HELD)?.get(name(root).as_slice())?.is_empty())
 }
 
 /// Takes a root, the blob of which has these `hashes`, from holders that only pulled or follow it; none if any other keeps it.
-/// A holding goes with its last blob: the roots that nobody holds then are given.
+/// A root reference goes with its last blob. Returns the roots that have no holder then.
 pub fn evict_root(
     write: &WriteTransaction,
     root: &Cid,
@@ -162,7 +162,7 @@ impl Index {
         })
     }
 
-    /// Undoes it; the roots that nobody holds any more, or none if it was not pinned.
+    /// Removes a pin. Returns the roots that have no holder left, or none if it was not pinned.
     pub fn unpin(&self, pin: &Cid) -> Result<Option<Vec<Cid>>, Error> {
         let key = pin_key(pin);
         self.0.write(|write| {

@@ -1,4 +1,4 @@
-//! What one key holds.
+//! What one key retains.
 
 use ocipfs_node::Cid;
 use ocipfs_oci::Digest;
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::content::CidPath;
 
-/// What one reference keeps: a layer manifest and the layer it names.
+/// A root reference: the roots and blobs that one key retains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RootReference {
     /// Added by a command, not merely fetched for a client's pull.

@@ -54,7 +54,7 @@ impl<S: Send + 'static> Stage<S> {
         }
     }
 
-    /// Waits for what was given, and lets the thread go.
+    /// Waits until the queue is processed, and ends the thread.
     pub fn stop(&mut self) -> Result<(), Error> {
         if let Some((pieces, thread)) = self.thread.take() {
             drop(pieces);

@@ -56,7 +56,7 @@ impl Tables<'_> {
         self.count(owner, place, 1)
     }
 
-    /// Records that `owner` has the block no more; another owner takes its place.
+    /// Records that `owner` lost the block; another owner takes its place.
     pub fn disown(&mut self, key: &Key, owner: u64) -> Result<(), Error> {
         let first = self.blocks.get(key.bytes())?.map(|row| {
             let (owner, place) = row.value();

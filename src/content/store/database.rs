@@ -73,7 +73,7 @@ impl Database {
         };
         let (done, committed) = sync_channel(1);
         lock(&self.waiting).push(QueuedWrites { work: Box::new(work), done });
-        // Whoever comes while a commit is under way waits here, and the first of them commits for all.
+        // Writers that come during a commit wait here, and the first of them commits for all.
         let turn = lock(&self.turn);
         let mut result = committed.try_recv();
         if result.is_err() {

@@ -47,7 +47,7 @@ pub struct Progress {
     pub size: u64,
     /// The bytes of it that are here.
     pub written: u64,
-    /// Whether somebody is at it.
+    /// Whether it is in use.
     pub is_live: bool,
 }
 

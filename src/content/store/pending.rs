@@ -1,4 +1,4 @@
-//! Blocks that are written and not yet in the index: they can be served, and nobody counts on them.
+//! Blocks that are written and not yet in the index: they can be served, but are not durable.
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,4 @@
-//! What is taken away: rows and files, in one commit, and only what nobody counts on.
+//! Removal of rows and files, in one commit, and only of what is not in use.
 
 use std::{collections::HashSet, sync::PoisonError};
 
@@ -34,7 +34,7 @@ impl Store {
     }
 
     /// Removes of these layouts those of which `may` says, within the transaction, that they may go, but for those
-    /// that somebody counts on; a blob goes with its last layout. Those that went.
+    /// that is in use; a blob is removed with its last layout. Returns those that were removed.
     pub fn remove_layouts(
         &self,
         roots: &[Cid],
@@ -130,7 +130,7 @@ impl Store {
         }
     }
 
-    /// Removes a file that was arriving and that nobody is at, if `may` says so; whether it went.
+    /// Removes a partial file that is not in use, if `may` agrees. Returns whether it was removed.
     pub fn remove_partial(
         &self,
         root: &Cid,
@@ -138,7 +138,7 @@ impl Store {
         may: impl FnOnce(&WriteTransaction) -> Result<bool, Error>,
     ) -> Result<bool, Error> {
         let key = Key::of(root);
-        // Held, so that nobody goes on with it meanwhile.
+        // Held, so that no download resumes it meanwhile.
         let live = lock(&self.0.live);
         if is_fetched(&live, &key) {
             return Ok(false);

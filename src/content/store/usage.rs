@@ -1,4 +1,4 @@
-//! How much is stored and how much may be, and what was used when.
+//! The stored bytes, their limit, and last-use times.
 
 use std::{
     collections::HashMap,
@@ -134,7 +134,7 @@ impl Store {
         lock(&self.0.usage.uses).insert(id, now());
     }
 
-    /// Writes down what was used since the last call.
+    /// Saves the last-use times since the last call.
     pub fn save_uses(&self) -> Result<(), Error> {
         let uses = std::mem::take(&mut *lock(&self.0.usage.uses));
         if uses.is_empty() {

@@ -32,7 +32,7 @@ pub struct Damaged {
 }
 
 impl Store {
-    /// The first layout of every stored blob, and every partial file with nobody at it.
+    /// The first layout of every stored blob, and every partial file that is not in use.
     pub fn all_files(&self) -> Result<Vec<(Stored, bool)>, Error> {
         self.0.database.read(|read| {
             let mut all = Vec::new();

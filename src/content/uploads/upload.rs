@@ -118,7 +118,7 @@ impl Upload {
         (lost.min(1), std::cmp::Reverse(self.idle()))
     }
 
-    /// What was saved stays on the disk.
+    /// The saved part stays on the disk.
     pub(super) fn drop_from_memory(&mut self) {
         self.state = UploadState::Ended;
     }
@@ -285,7 +285,7 @@ impl Upload {
     }
 }
 
-/// Stores what was written under its sha256, with `digest` as an alias where that is another.
+/// Stores the content under its sha256, with `digest` as an alias if it differs.
 pub fn store<T: Send + 'static>(
     store: &Store,
     written: Written,

@@ -142,7 +142,7 @@ impl Instance {
         Ok(ImageReply::Removed { cid: cid.to_string(), references })
     }
 
-    /// What was imported under a name, a root's CID, or below it.
+    /// Returns the images imported under a name, a root's CID, or below it.
     async fn imported(&self, name: &str) -> Result<(Cid, crate::content::RootReference), Failure> {
         let images = self.content().held_images().await.map_err(content_failure)?;
         let found = images.into_iter().find(|(cid, images)| {

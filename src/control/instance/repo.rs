@@ -163,7 +163,7 @@ fn inspect(all: &Repositories, name: &Name) -> Result<RepoContents, StoreError> 
     })
 }
 
-/// Removes what was named; none where that is not there.
+/// Removes the named content. Returns none if it does not exist.
 fn remove(
     all: &Repositories,
     name: &Name,

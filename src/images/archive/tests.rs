@@ -360,7 +360,7 @@ fn a_gibibyte_of_json_is_refused_before_it_is_read() {
         assert!(is_right, "{error}");
         bed.is_empty();
     }
-    // As a blob it is no manifest that could be read.
+    // As a blob it is not read as a manifest.
     let top = json!({ "mediaType": ocipfs_oci::media_type::OCI_MANIFEST, "size": 5 << 20,
         "digest": Digest::sha256_of(&vec![b' '; 5 << 20]).to_string() });
     let index = json!({ "schemaVersion": 2, "manifests": [top] }).to_string().into_bytes();

@@ -202,7 +202,7 @@ async fn measure(content: &Content, at: CidPath, mut progress: Told) -> Result<R
     let mut reader = content.fetch_at(&at).await?;
     let size = reader.size();
     let first = reader.next().await.transpose()?.unwrap_or_default();
-    // Of a plain tar only the beginning is looked at: whoever fetches the whole hashes it already.
+    // Of a plain tar only the beginning is looked at: the download hashes the whole anyway.
     let unknown = Digest::sha256_of(b"");
     if inspect::plain(&first, size, &unknown).map_err(no_layer)?.is_some() {
         reader.wait_until_stored(&mut progress).await?;

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::content::{Blob, CidPath};
 
-/// A longer document is no layer manifest.
+/// Maximum size of a layer manifest.
 pub const MAX_BYTES: u64 = 1 << 20;
 
 pub(super) const CID: &str = "io.ocipfs.layer.ipfs.cid";

@@ -41,7 +41,7 @@ impl GatheredReferrers {
         }
     }
 
-    /// Returns what was gathered. Digests are sorted as their texts are.
+    /// Returns the gathered entries. Digests are sorted as their texts are.
     pub fn finish(self) -> Referring {
         let (is_told, mut entries) = match self.told.is_empty() {
             true => (false, self.untagged),
@@ -95,7 +95,7 @@ impl Referring {
         &entries[entries.partition_point(|entry| entry.digest.to_string().as_str() <= last)..]
     }
 
-    /// Whether a manifest that cannot be had may be what was asked for.
+    /// Whether a missing manifest may be the requested one.
     fn is_told(&self) -> bool {
         matches!(self, Self::Told(_))
     }
@@ -160,7 +160,7 @@ impl Layout {
     }
 }
 
-/// Whether something is no document of a layout, or none that is there, wherever it is read.
+/// Whether an error means that a document is missing or is not part of the layout.
 pub(super) fn is_unfit(error: &Error) -> bool {
     use content::Error::{Corrupt, Mismatch, NoEntry, NotAFile, TooLarge};
     match error {

@@ -35,7 +35,7 @@ pub enum Error {
         /// What the decoder says.
         reason: io::Error,
     },
-    /// Something follows the last gzip member, and is no member itself.
+    /// Bytes that are not gzip follow the last gzip member.
     #[error("the layer has trailing garbage after its gzip stream")]
     TrailingGarbage,
     /// The content starts with no tar header.
@@ -115,7 +115,7 @@ pub struct InspectedLayer {
 /// layer may unpack to a huge tar.
 #[derive(Debug)]
 pub struct LayerInspector {
-    /// Absent where somebody else hashes what is stored.
+    /// Absent where another component hashes the stored bytes.
     stored: Option<Hasher>,
     size: u64,
     /// Absent before the first byte and after an error.

@@ -1,4 +1,4 @@
-//! What changed and is not yet in the published root: one row for each thing, so that nobody who does not publish
+//! What changed and is not yet in the published root: one row for each thing, so that a node that does not publish
 //! gathers more rows than there are things.
 
 mod rows;
@@ -51,7 +51,7 @@ pub enum What {
     },
     /// The entry of a tag in `index.json` changed, or that of a manifest by its digest.
     Entry(String),
-    /// So much that its rows are to be read anew.
+    /// So much changed that all rows are read again.
     Everything,
 }
 

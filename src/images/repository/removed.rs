@@ -17,7 +17,7 @@ pub struct Removed {
     pub freed: bool,
 }
 
-/// What was removed.
+/// Removed content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RemovedKind {
     /// A tag, of this name.

@@ -145,7 +145,7 @@ impl Repositories {
     }
 }
 
-/// Goes on with a sweep; gives what was removed, and the next position.
+/// Continues a sweep. Returns the removed content and the next position.
 fn step(
     write: &WriteTransaction,
     sweep: &Sweep,

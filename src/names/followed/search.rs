@@ -29,7 +29,7 @@ enum VersionLocation {
 /// What one followed name answers.
 enum Answer<T> {
     Found(T),
-    /// It has the repository, and not what was asked for.
+    /// It has the repository, but not the requested content.
     Absent(Error),
     /// What it has cannot be known.
     Failed(Error),

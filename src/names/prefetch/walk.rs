@@ -30,7 +30,7 @@ const CONCURRENCY: usize = 4;
 const MAX_DEPTH: usize = 64;
 const DAG_PB: u64 = 0x70;
 
-/// A directory of the tree, and what was there before.
+/// A directory of the tree, and its previous version.
 struct WalkedDirectory {
     path: String,
     new: Cid,

@@ -10,7 +10,7 @@ use crate::content::{
     download::interest::{Interest, overlaps},
 };
 
-/// Children taken up of a node that a reader waits for, though there is no room.
+/// Children of an urgent node that are expanded even if the tree is full.
 const MIN_EXPANDED: usize = 64;
 /// Parts that stay when others are folded: so many at the beginning of the ranges.
 const MAX_KEPT_PARTS: usize = MAX_PARTS / 2;

@@ -1,4 +1,4 @@
-//! Whether bytes are plausibly a tar: enough to refuse what was never one.
+//! Checks whether bytes are plausibly a tar.
 
 use super::Error;
 
