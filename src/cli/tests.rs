@@ -60,7 +60,12 @@ fn error_hint_and_log_texts_are_as_reviewed() {
     files.sort();
     let literal = r#""(?:[^"\\]|\\.)*""#;
     for (snapshot, pattern) in [
-        ("errors", format!(r"#\[error\(({literal})[^\]]*\)\]\s*(?:\#\[[^\]]*\]\s*)*(?:pub(?:\(\w+\))?\s+)?(?:struct\s+)?(\w+)")),
+        (
+            "errors",
+            format!(
+                r"#\[error\(({literal})[^\]]*\)\]\s*(?:\#\[[^\]]*\]\s*)*(?:pub(?:\(\w+\))?\s+)?(?:struct\s+)?(\w+)"
+            ),
+        ),
         ("hints", format!(r"hint\((?:&?format!\()?\s*({literal})")),
         ("log", format!(r"tracing::(?:info|warn|error)!\([^;]*?({literal})[^;]*\);")),
     ] {

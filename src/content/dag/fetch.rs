@@ -18,7 +18,7 @@ pub struct Fetcher {
     session: Option<BlockFetcher>,
     /// What came of peers.
     fetched: Vec<Block>,
-    /// What was here, the last of it: it may be collected as soon as it was read.
+    /// The last local block: it may be collected as soon as it is read.
     last: Option<Block>,
 }
 
