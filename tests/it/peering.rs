@@ -4,7 +4,7 @@ use std::{net::TcpListener, process::Command};
 
 use libtest_mimic::Trial;
 
-use crate::harness::{Layer, Said, Serve, finish, noise, ocipfs, tar_of, trials};
+use crate::harness::{Layer, Said, Serve, finish, noise, ocipfs, tar_of, trials, until};
 
 pub fn trials() -> Vec<Trial> {
     let mut all = trials![
@@ -13,6 +13,8 @@ pub fn trials() -> Vec<Trial> {
         a_wrong_peer_id_or_a_dead_port_is_not_reached,
         a_layer_moves_over_quic_alone,
         a_stopped_node_lets_go_of_its_ports,
+        a_node_never_dials_itself,
+        a_dead_peer_is_one_log_line_per_redial,
     ];
     all.extend(trials![needs namespaces(); a_node_without_any_network_serves_what_it_has]);
     all
@@ -134,4 +136,33 @@ fn peers(node: &Serve) -> String {
 
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+async fn a_node_never_dials_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Serve::start_in(dir.path(), &[]);
+    let address = node.address().to_string();
+    node.command(&["swarm", "connect", &address]).failed(1, &[&address, "this is the node itself"]);
+    // It provides a layer, and then looks for providers of another one.
+    let layer = Layer::add(&node, &noise(1000));
+    node.until("the layer is announced", |status| status["layers"] == 1).await;
+    node.ask(&["layer", "rm", layer.cid()]);
+    assert_eq!(crate::http::get(&node.url(&layer.manifest_path())).await.status, 404);
+    node.stop();
+    let node = Serve::start_in(dir.path(), &["--peer", &address]);
+    until("it says so", || node.log().contains("this is the node itself")).await;
+    assert!(!node.log().contains("ERROR"), "{}", node.log());
+    assert_eq!(node.status()["peers"], 0);
+}
+
+async fn a_dead_peer_is_one_log_line_per_redial() {
+    let dead = Serve::start(&[]);
+    let address = dead.address().to_string();
+    dead.stop();
+    let node = Serve::start(&["--peer", &address]);
+    let lines = || node.log().lines().filter(|line| line.contains(&address)).count();
+    until("it is dialled again", || lines() >= 2).await;
+    let log = node.log();
+    assert!(log.contains("configured peer not connected") && log.contains("retry_seconds"), "{log}");
+    assert!(!log.contains("ERROR") && log.lines().count() < 10 + lines(), "{log}");
 }

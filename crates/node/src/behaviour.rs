@@ -37,7 +37,7 @@ use crate::{
     routing,
 };
 use ipns::FetchPurpose;
-use limits::{Connections, NewConnection};
+use limits::{Connections, LimitError, NewConnection};
 use record_queue::RecordQueue;
 
 const KADEMLIA: StreamProtocol = StreamProtocol::new("/ipfs/kad/1.0.0");
@@ -103,6 +103,7 @@ struct ProviderQuery {
 /// The behaviour given to rust-ipfs. It emits no events to the outer swarm; commands are answered through their
 /// channels.
 pub(crate) struct Behaviour {
+    me: PeerId,
     behaviours: Behaviours,
     commands: mpsc::Receiver<Command>,
     peers: Peers,
@@ -136,6 +137,7 @@ impl Behaviour {
             .with_hide_listen_addrs(!settings.announce.is_empty());
         let confirm = |address| ToSwarm::ExternalAddrConfirmed(address);
         Ok(Self {
+            me: id,
             behaviours: Behaviours {
                 identify: identify::Behaviour::new(identify),
                 kad: kademlia(id, store, !settings.public),
@@ -304,7 +306,7 @@ impl Behaviour {
         let Some(search) = self.provider_queries.get_mut(&id) else { return };
         for peer in providers {
             let _ = search.found.send(peer);
-            if !self.peers.is_connected(&peer) && search.dialled < MAX_DIALLED_PROVIDERS {
+            if peer != self.me && !self.peers.is_connected(&peer) && search.dialled < MAX_DIALLED_PROVIDERS {
                 search.dialled += 1;
                 self.peers.want(peer);
                 self.queue.push_back(ToSwarm::Dial { opts: DialOpts::peer_id(peer).build() });
@@ -366,6 +368,9 @@ impl NetworkBehaviour for Behaviour {
         addresses: &[Multiaddr],
         role: libp2p::core::Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        if peer == Some(self.me) {
+            return Err(LimitError::Itself.into());
+        }
         if peer.is_some_and(|peer| !self.peers.is_wanted(&peer)) {
             let Self { connections, behaviours, peers, .. } = &*self;
             // Before the handshake, which is the expensive part for both sides.

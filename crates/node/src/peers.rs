@@ -182,9 +182,6 @@ impl Peers {
         let mut first = true;
         loop {
             let reached = self.dial(&ipfs, &address).await;
-            if let Err(error) = &reached {
-                tracing::debug!(%address, %error, "cannot reach peer; will retry");
-            }
             let dialled = Instant::now();
             if std::mem::take(&mut first) {
                 self.0.dialling.send_modify(|left| *left = left.saturating_sub(1));
@@ -197,7 +194,11 @@ impl Peers {
                 dialled.elapsed(),
                 self.count(),
             ));
-            tokio::time::sleep(pause.mul_f64(rand::random_range(0.8..1.2))).await;
+            let pause = pause.mul_f64(rand::random_range(0.8..1.2));
+            if let Err(error) = &reached {
+                tracing::info!(%error, retry_seconds = pause.as_secs_f32().ceil(), "configured peer not connected");
+            }
+            tokio::time::sleep(pause).await;
         }
     }
 }

@@ -31,6 +31,8 @@ pub(super) enum LimitError {
     Full(usize),
     #[error("connection limit reached: {0} connections come from the same network")]
     Network(usize),
+    #[error("this is the node itself")]
+    Itself,
 }
 
 impl From<LimitError> for ConnectionDenied {
