@@ -36,11 +36,13 @@ pub struct BlockFetcher {
     searching: Option<AbortOnDropHandle<()>>,
 }
 
+/// The session of the Bitswap client.
 struct ClientSession {
     id: u64,
     blocks: mpsc::UnboundedReceiver<FetchedBlock>,
 }
 
+/// Searches for providers of a DAG.
 struct ProviderSearch {
     node: Node,
     root: Cid,

@@ -129,6 +129,7 @@ impl ClientHandle {
     }
 }
 
+/// A connected peer.
 struct RemotePeer {
     connections: Vec<PeerConnection>,
     share: Arc<Share>,
@@ -148,11 +149,11 @@ impl RemotePeer {
     fn end_want(&mut self, name: &Cid) -> bool {
         self.recent.add(name, MAX_RECENT_WANTS);
         self.last_ended = Some(Instant::now());
-        let was_standing = self.open_wants.remove(name);
+        let was_open = self.open_wants.remove(name);
         if self.open_wants.is_empty() {
             self.share.requests_ended();
         }
-        was_standing
+        was_open
     }
 
     fn expects_late_blocks(&self) -> bool {
@@ -164,6 +165,7 @@ impl RemotePeer {
     }
 }
 
+/// A session, and the channel to its block fetcher.
 struct ActiveSession {
     session: Session,
     out: mpsc::UnboundedSender<FetchedBlock>,
@@ -175,10 +177,10 @@ struct ActiveSession {
 
 impl ActiveSession {
     fn report(&mut self) {
-        self.inquiry.take_if(|(_, notified)| notified.is_closed());
-        let Some((cid, notified)) = &self.inquiry else { return };
+        self.inquiry.take_if(|(_, progress)| progress.is_closed());
+        let Some((cid, progress)) = &self.inquiry else { return };
         let inquiry = Some(self.session.inquiry(cid));
-        notified.send_if_modified(|last| std::mem::replace(last, inquiry) != inquiry);
+        progress.send_if_modified(|last| std::mem::replace(last, inquiry) != inquiry);
     }
 }
 
@@ -191,7 +193,7 @@ pub struct Client {
     outbox: HashMap<PeerId, Vec<Entry>>,
     unsolicited: UnsolicitedBlocks,
     /// Wants sent so far by all sessions.
-    asked: u32,
+    sent_wants: u32,
     useful: u64,
     /// The sender of the last block, and its time.
     last: Option<(PeerId, Instant)>,
@@ -206,7 +208,7 @@ impl Client {
             banned_peers: HashMap::new(),
             outbox: HashMap::new(),
             unsolicited: UnsolicitedBlocks::default(),
-            asked: 0,
+            sent_wants: 0,
             useful: 0,
             last: None,
         }
@@ -283,6 +285,7 @@ impl Client {
         }
     }
 
+    /// Adds a connection; its peer joins all sessions.
     fn opened(&mut self, peer: PeerConnection) {
         let id = peer.peer;
         let remote = self.remotes.entry(id).or_insert_with(|| RemotePeer {
@@ -452,9 +455,10 @@ impl Client {
         }
     }
 
+    /// Turns the requests of all changed sessions into wantlist entries for their peers.
     fn plan(&mut self) {
         let now = Instant::now();
-        let Self { sessions, remotes, outbox, asked, .. } = self;
+        let Self { sessions, remotes, outbox, sent_wants, .. } = self;
         for active in sessions.values_mut() {
             if !std::mem::take(&mut active.changed) {
                 continue;
@@ -473,12 +477,12 @@ impl Client {
             let requests = active.session.plan(now, &peer_state);
             for request in requests {
                 // Earlier wants keep a higher priority: a peer that always has newer wants would never reach them.
-                *asked = asked.saturating_add(1);
-                let place = MAX_PRIORITY.saturating_sub_unsigned(*asked).max(1);
+                *sent_wants = sent_wants.saturating_add(1);
+                let later = MAX_PRIORITY.saturating_sub_unsigned(*sent_wants).max(1);
                 let (peer, cid, kind, priority) = match request {
                     Request::Block { peer, cid, urgent: true } => (peer, cid, Kind::Block, URGENT),
-                    Request::Block { peer, cid, urgent: false } => (peer, cid, Kind::Block, place),
-                    Request::Have { peer, cid } => (peer, cid, Kind::Have, place),
+                    Request::Block { peer, cid, urgent: false } => (peer, cid, Kind::Block, later),
+                    Request::Have { peer, cid } => (peer, cid, Kind::Have, later),
                     Request::Cancel { peer, cid } => {
                         if remotes.get_mut(&peer).is_some_and(|remote| remote.end_want(&key(&cid))) {
                             outbox.entry(peer).or_default().push(cancel(cid));
@@ -495,6 +499,7 @@ impl Client {
         }
     }
 
+    /// Sends the new wantlist entries to each peer over its first connection.
     fn flush(&mut self) {
         for (peer, wants) in std::mem::take(&mut self.outbox) {
             let Some(remote) = self.remotes.get(&peer) else { continue };

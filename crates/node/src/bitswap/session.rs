@@ -303,16 +303,17 @@ impl Session {
         let mut quota = WantQuota { peer_state, taken: HashMap::new() };
         self.drop_silent_peers(now, peer_state);
         let mut requests = Vec::new();
-        self.ask_blocks(now, &mut quota, &mut requests);
+        self.request_blocks(now, &mut quota, &mut requests);
         self.move_to_partial_holders(now, &mut quota, &mut requests);
         if self.presences_asked.is_none_or(|at| now.duration_since(at) >= PRESENCE_INTERVAL) {
             self.presences_asked = Some(now);
-            self.ask_presences(now, peer_state, &mut quota, &mut requests);
+            self.request_presences(now, peer_state, &mut quota, &mut requests);
         }
         self.hedge(now, peer_state, &mut quota, &mut requests);
         requests
     }
 
+    /// Drops the requests of silent peers, and requests that were lost.
     fn drop_silent_peers(&mut self, now: Instant, peer_state: &dyn Fn(&PeerId) -> PeerState) {
         let mut oldest: HashMap<PeerId, Instant> = HashMap::new();
         for name in self.in_flight.values() {
@@ -324,7 +325,7 @@ impl Session {
         for (peer, first) in oldest {
             let Some(state) = self.peers.get(&peer) else { continue };
             let lost = LOST_WANT_TIMEOUT.max(state.latency() * 4);
-            if now.duration_since(peer_state(&peer).last_activity.map_or(first, |heard| heard.max(first)))
+            if now.duration_since(peer_state(&peer).last_activity.map_or(first, |at| at.max(first)))
                 >= STALL_TIMEOUT
             {
                 self.peers.change(&peer, |state| state.stalled(now));
@@ -339,7 +340,8 @@ impl Session {
         }
     }
 
-    fn ask_blocks(&mut self, now: Instant, quota: &mut WantQuota, requests: &mut Vec<Request>) {
+    /// Requests blocks from the peers that have them; the first one also from unproven peers.
+    fn request_blocks(&mut self, now: Instant, quota: &mut WantQuota, requests: &mut Vec<Request>) {
         let mut queue: Vec<(i64, Cid)> =
             self.unrequested.iter().take(MAX_PLANNED_WANTS).map(|(order, name)| (*order, *name)).collect();
         if self.peers.are_mixed() && queue.len() > ORDERED_WANTS {
@@ -363,7 +365,7 @@ impl Session {
                 may_ask_unknown && (!peers.is_empty() || self.peers.has_peers_without_presences());
             let urgent = self.in_flight.first_key_value().is_none_or(|(first, _)| order < *first);
             for peer in peers {
-                self.ask(peer, &name, order, now);
+                self.record_request(peer, &name, order, now);
                 quota.reserve(peer);
                 requests.extend(self.wants.get(&name).map(|want| Request::Block {
                     peer,
@@ -387,7 +389,8 @@ impl Session {
         self.peers.get(peer).is_some_and(SessionPeer::has_room) && quota.has_room(peer)
     }
 
-    fn ask(&mut self, peer: PeerId, name: &Cid, order: i64, now: Instant) {
+    /// Records that a block is requested from a peer.
+    fn record_request(&mut self, peer: PeerId, name: &Cid, order: i64, now: Instant) {
         let Some(want) = self.wants.get_mut(name) else { return };
         let sent = self.peers.change(&peer, |state| {
             state.block_requested(want.size);

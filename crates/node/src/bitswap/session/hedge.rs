@@ -45,7 +45,7 @@ impl Session {
                 want.notified.remove(&first);
                 self.peers.change(&first, |state| state.request_done(want.size));
             }
-            self.ask(peer, &name, order, now);
+            self.record_request(peer, &name, order, now);
             quota.reserve(peer);
             requests
                 .extend([Request::Cancel { peer: first, cid }, Request::Block { peer, cid, urgent: false }]);
@@ -69,7 +69,7 @@ impl Session {
                 let Some(want) = self.wants.get(&name) else { break };
                 let Some(peer) = self.hedge_peer_for(want, now, peer_state, quota) else { break };
                 let cid = want.cid;
-                self.ask(peer, &name, order, now);
+                self.record_request(peer, &name, order, now);
                 quota.reserve(peer);
                 requests.push(Request::Block { peer, cid, urgent: true });
             }

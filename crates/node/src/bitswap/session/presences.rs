@@ -51,7 +51,8 @@ impl Session {
         }
     }
 
-    pub(super) fn ask_presences(
+    /// Asks peers which of the next blocks they have.
+    pub(super) fn request_presences(
         &mut self,
         now: Instant,
         peer_state: &dyn Fn(&PeerId) -> PeerState,
@@ -67,14 +68,14 @@ impl Session {
             .collect();
         let Some(first) = ahead.first() else { return };
         for (peer, cids) in self.asked_ahead(&ahead) {
-            self.ask_presences_of(peer, cids, now, quota, requests);
+            self.request_presences_of(peer, cids, now, quota, requests);
         }
         for peer in self.next_broadcast(first, now, peer_state, quota) {
-            self.ask_presences_of(peer, &ahead[..1], now, quota, requests);
+            self.request_presences_of(peer, &ahead[..1], now, quota, requests);
         }
     }
 
-    fn ask_presences_of(
+    fn request_presences_of(
         &mut self,
         peer: PeerId,
         cids: &[Cid],
@@ -146,8 +147,8 @@ impl Session {
         peer_state: &dyn Fn(&PeerId) -> PeerState,
     ) -> bool {
         let is_silent = |sent: &super::SentRequest| {
-            let heard = peer_state(&sent.peer).last_activity.map_or(sent.at, |heard| heard.max(sent.at));
-            now.saturating_duration_since(heard) >= HEDGE_DELAY
+            let active = peer_state(&sent.peer).last_activity.map_or(sent.at, |at| at.max(sent.at));
+            now.saturating_duration_since(active) >= HEDGE_DELAY
         };
         !want.sent.is_empty() && want.sent.iter().all(is_silent)
     }
