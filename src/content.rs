@@ -50,11 +50,13 @@ use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
 pub use budget::hold;
-pub use dag::{Changed, Changes, Document, Edit, Edited, Form, Key, Profile, Root, find, names_in};
+pub use dag::{
+    Changed, Changes, ChunkedFormat, Document, Edit, Edited, EntryKey, Profile, Root, find, names_in,
+};
 pub use documents::OpenDocument;
 pub use error::Error;
 pub use gc::{Collected, Usage, WhenFull};
-pub use index::{Counts as HeldCounts, Named, RootReference, is_held, release_root, retain_root};
+pub use index::{Named, RetainedCounts as HeldCounts, RootReference, is_held, release_root, retain_root};
 pub use open::Reader;
 pub use path::{CidPath, Error as PathError};
 pub use put::{Put, Written};
@@ -62,7 +64,7 @@ pub use share::{Share, Shared};
 #[cfg(test)]
 pub use store::counting::counting;
 pub use store::{
-    Database, Error as StoreError, GcGuard, Origin, Stat as StoreStat, Store, Stored, Version, add_tree,
+    Database, Error as StoreError, GcGuard, Origin, Store, StoreStat, Stored, TreeVersion, add_tree,
     is_stored, share_again,
 };
 pub use uploads::{Error as UploadError, Upload, UploadUsage, Uploads, now};
@@ -89,7 +91,7 @@ pub struct Settings {
     pub find_timeout: Duration,
     /// How long a stream may make no progress.
     pub stall_timeout: Duration,
-    /// The most bytes that are kept of what was only pulled.
+    /// The maximum size of the pull cache in bytes.
     pub cache_size: Option<u64>,
     /// The most bytes that are stored at all.
     pub max_size: Option<u64>,
@@ -179,7 +181,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// A peer cannot fill the memory with lies.
-const REMEMBERED: usize = 10_000;
+const CACHE_ENTRIES: usize = 10_000;
 
 impl Content {
     /// Content over a store, and a node that serves it; what is held is announced.
@@ -217,7 +219,7 @@ impl Content {
         Ok(content)
     }
 
-    /// Ends what goes on in the background, and writes down what was used.
+    /// Stops the background tasks and saves last-use times.
     pub async fn close(&self) {
         self.0.stop.cancel();
         if let Err(error) = self.0.store.run(Store::save_uses).await {
@@ -254,7 +256,7 @@ impl Content {
         &self.0.settings
     }
 
-    /// Where the blobs are.
+    /// Returns the content.
     pub fn store(&self) -> &Store {
         &self.0.store
     }
@@ -359,7 +361,7 @@ impl Content {
         drop(self.0.keeping.write().await);
     }
 
-    /// Remembers that a blob's bytes are not what was promised.
+    /// Remembers that a blob does not match its digest.
     fn reject(&self, blob: &Blob, found: &Digest) -> Error {
         self.remember(&self.0.rejected, blob);
         Error::Mismatch { at: blob.at.clone(), why: format!("digest is {found}, expected {}", blob.digest) }
@@ -367,7 +369,7 @@ impl Content {
 
     fn remember(&self, blobs: &Mutex<HashSet<Blob>>, blob: &Blob) {
         let mut blobs = locked(blobs);
-        if blobs.len() < REMEMBERED {
+        if blobs.len() < CACHE_ENTRIES {
             blobs.insert(blob.clone());
         }
     }
@@ -438,7 +440,7 @@ impl Content {
         Ok(self.0.store.run(Store::stat).await?)
     }
 
-    /// Keeps what is put or found from now on from being removed before it is held.
+    /// Opens a guard: content stored or found while it lives is not collected.
     pub async fn gc_guard(&self) -> GcGuard {
         self.0.store.gc_guard()
     }
@@ -451,14 +453,14 @@ impl Content {
         Ok(())
     }
 
-    /// Keeps and announces what `holding` names, until it is released under the same `key`.
+    /// Retains and announces the roots of `reference` until `key` is released.
     pub async fn retain(&self, key: Cid, reference: RootReference) -> Result<(), Error> {
         let roots = reference.roots();
         self.index(move |index| index.retain(&key, &reference)).await?;
         self.announce(roots).await
     }
 
-    /// Keeps and announces what `holding` names beside what is held under the same `key`.
+    /// Adds the roots of `reference` to those that `key` retains, and announces them.
     pub async fn retain_also(&self, key: Cid, reference: RootReference) -> Result<(), Error> {
         let roots = reference.roots();
         self.index(move |index| index.retain_also(&key, reference)).await?;

@@ -27,7 +27,7 @@ pub const MAX_MANIFEST: u64 = 4 << 20;
 /// Why no image could be read of what a CID names.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A directory that is no image layout.
+    /// A directory that is not an image layout.
     #[error("{at} is not an OCI image layout: the directory has no file oci-layout; {}", told(.entries))]
     NoLayout {
         /// The directory.
@@ -45,7 +45,7 @@ pub enum Error {
         /// What is in it.
         entries: Vec<String>,
     },
-    /// A file that is no descriptor.
+    /// A file that is not a descriptor.
     #[error("{at} is not an image descriptor: {why}")]
     NoDescriptor {
         /// The file.
@@ -81,7 +81,7 @@ pub enum Error {
         /// Where it is.
         urls: Vec<String>,
     },
-    /// Its bytes could not be had.
+    /// The content could not be read.
     #[error(transparent)]
     Content(#[from] content::Error),
 }
@@ -94,9 +94,9 @@ impl From<content::StoreError> for Error {
 
 /// The entries of a directory, as far as a repository name can hold them and a message should.
 fn told(entries: &[String]) -> String {
-    const MOST: usize = 20;
+    const MAX_SHOWN: usize = 20;
     let names = entries.iter().filter(|entry| entry.parse::<ocipfs_oci::Name>().is_ok());
-    let names: Vec<&str> = names.map(String::as_str).take(MOST).collect();
+    let names: Vec<&str> = names.map(String::as_str).take(MAX_SHOWN).collect();
     match names.is_empty() {
         true => "it has no entry with a valid name".into(),
         false => format!("it has {}", names.join(", ")),

@@ -1,4 +1,4 @@
-//! What a repository name and a reference mean. One file for each kind of name; this one lists them.
+//! Resolves a repository name and a reference. One file for each kind of name; this one lists them.
 //!
 //! | name | means |
 //! |---|---|
@@ -7,7 +7,7 @@
 //! | `ipfs/<cid>[:latest]` | the image whose descriptor is this file, and whose blobs are at `ipfs://` urls |
 //! | `ipns/<k51... or domain>[/<dir>...][:tag]` | the same below what an IPNS name or a DNSLink means now |
 //! | `<ciq... or 1220...>/<name>[:latest]` | an image of image2ipfs, by its CIDv0 in base32 or hex |
-//! | `<anything else>[:tag]` | a repository: what was pushed to it here, and what followed names have of it |
+//! | `<anything else>[:tag]` | a repository: pushed here, or found at followed names |
 
 mod adopt;
 mod descriptor;
@@ -26,7 +26,7 @@ mod repository;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ocipfs_node::{Cid, IpnsTarget};
+use ocipfs_node::{Cid, MutableName};
 use ocipfs_oci::{Digest, Name, Reference, Tag};
 
 use crate::{
@@ -48,14 +48,14 @@ pub use error::Error;
 pub use images::Document;
 pub use prefetch::Prefetch;
 
-/// What follows a CID that a name can hold: files and directories are of these codecs.
+/// Codecs of CIDs in names.
 const RAW: u64 = 0x55;
 const DAG_PB: u64 = 0x70;
 const LIBP2P_KEY: u64 = 0x72;
-/// What is in the directory of a repository (OCI image layout).
+/// Entries of an OCI image layout, reserved in repository names.
 const RESERVED: [&str; 3] = ["blobs", "index.json", "oci-layout"];
 
-/// A repository name, understood.
+/// A repository name, classified by its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NameKind {
     /// The image of one layer.
@@ -77,7 +77,7 @@ pub enum NameKind {
         /// The name itself.
         name: Name,
         /// The key or the domain.
-        key: IpnsTarget,
+        key: MutableName,
         /// The path below what that means.
         below: String,
     },
@@ -95,7 +95,7 @@ pub enum NameKind {
     },
 }
 
-/// Looks up what names mean, and remembers of images what was read already. Clones share that.
+/// Resolves names to images, and caches parsed layouts. Clones share the cache.
 #[derive(Clone)]
 pub struct Resolver {
     content: Content,
@@ -107,7 +107,7 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// One that remembers nothing yet.
+    /// Creates a resolver with an empty cache.
     pub fn new(content: Content, repositories: Repositories, followed: Followed) -> Self {
         let shares = content.memory().shares();
         let layouts = Layouts::new(shares.layouts);
@@ -115,22 +115,22 @@ impl Resolver {
         Self { content, repositories, layouts, locations, targets, followed }
     }
 
-    /// What was pushed here.
+    /// Returns the pushed repositories.
     pub fn repositories(&self) -> &Repositories {
         &self.repositories
     }
 
-    /// The names whose repositories are known by their own names here.
+    /// Returns the followed names.
     pub fn followed(&self) -> &Followed {
         &self.followed
     }
 
-    /// Where the blobs are.
+    /// Returns the content.
     pub fn content(&self) -> &Content {
         &self.content
     }
 
-    /// Whether nobody answered for a name when it was last looked up, so that it was taken for what it was.
+    /// Whether the last lookup of a name failed, so that its last known value is used.
     pub fn is_stale(&self, kind: &NameKind) -> bool {
         match kind {
             NameKind::Ipns { key, below, .. } => self.targets.is_stale(key, below),
@@ -140,7 +140,7 @@ impl Resolver {
     }
 }
 
-/// Where a blob comes from.
+/// Where the bytes of a blob come from.
 #[derive(Clone, Debug)]
 pub enum BlobSource {
     /// Bytes that are made here and not stored.
@@ -150,7 +150,7 @@ pub enum BlobSource {
 }
 
 impl NameKind {
-    /// Understands a repository name.
+    /// Parses a repository name.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let name: Name = text.parse().map_err(|error| other_base(text).unwrap_or(Error::Syntax(error)))?;
         let components: Vec<&str> = name.components().collect();
@@ -186,7 +186,7 @@ impl NameKind {
         }
     }
 
-    /// The manifest behind a reference.
+    /// Returns the manifest of a reference.
     pub async fn manifest(&self, resolver: &Resolver, reference: &Reference) -> Result<Document, Error> {
         match self {
             Self::Layer { name, cid } => {
@@ -203,7 +203,7 @@ impl NameKind {
         }
     }
 
-    /// The blob of a digest.
+    /// Returns the source of a blob.
     pub async fn blob(&self, resolver: &Resolver, digest: &Digest) -> Result<BlobSource, Error> {
         match self {
             Self::Layer { name, cid } => layer::open(&resolver.content, name, *cid).await?.blob(digest),
@@ -218,7 +218,7 @@ impl NameKind {
         }
     }
 
-    /// The tags after `last`, sorted, at most so many.
+    /// Returns the tags after `last`, sorted, at most `most`.
     pub async fn tags_after(&self, resolver: &Resolver, last: &str, most: usize) -> Result<Vec<Tag>, Error> {
         if let Self::Hosted { name } = self {
             return Repository { resolver, name }.tags(last, most).await;
@@ -227,7 +227,7 @@ impl NameKind {
         Ok(tags.into_iter().filter(|tag| tag.as_str() > last).take(most).collect())
     }
 
-    /// The tags, sorted.
+    /// Returns the tags, sorted.
     pub async fn tags(&self, resolver: &Resolver) -> Result<Vec<Tag>, Error> {
         match self {
             Self::Layer { name, cid } => Ok(layer::open(&resolver.content, name, *cid).await?.tags()),
@@ -238,7 +238,7 @@ impl NameKind {
         }
     }
 
-    /// What refers to a manifest, of what comes after `last`.
+    /// Returns the referrers of a manifest after `last`.
     pub async fn referrers(
         &self,
         resolver: &Resolver,
@@ -255,7 +255,7 @@ impl NameKind {
         }
     }
 
-    /// The name as it was parsed.
+    /// Returns the parsed name.
     pub fn name(&self) -> &Name {
         match self {
             Self::Layer { name, .. }
@@ -267,12 +267,12 @@ impl NameKind {
     }
 }
 
-/// The refusal of a name that would be right but for a CID, a key or a domain in upper-case letters.
+/// Returns the error for a CID, key or domain in upper case, with the same in lower case.
 fn other_base(text: &str) -> Option<Error> {
     let has_capitals = |component: &&str| component.contains(|c: char| c.is_ascii_uppercase());
     if let Some(key) = text.strip_prefix("ipns/") {
         let given = key.split('/').next().filter(has_capitals)?;
-        let instead = given.parse::<IpnsTarget>().ok()?.to_string();
+        let instead = given.parse::<MutableName>().ok()?.to_string();
         return Some(Error::UpperCase { given: given.into(), instead });
     }
     text.split('/').filter(has_capitals).find_map(|component| {
@@ -285,7 +285,7 @@ fn other_base(text: &str) -> Option<Error> {
     })
 }
 
-/// A repository that may have been pushed.
+/// Parses the name of a hosted repository.
 fn local(name: Name) -> Result<NameKind, Error> {
     if let Some(instead) = misplaced(&name) {
         return Err(Error::Misplaced { name, instead });
@@ -297,7 +297,7 @@ fn local(name: Name) -> Result<NameKind, Error> {
     }
 }
 
-/// What starts with a CID or a key lacks the word that says how it is meant; `layer/<cid>` has nothing below it.
+/// Returns the intended name if a prefix is missing (`ipfs/`, `ipns/`) or `layer/<cid>` has more components.
 fn misplaced(name: &Name) -> Option<String> {
     let (first, rest) = name.as_str().split_once('/').unwrap_or((name.as_str(), ""));
     match (first, Cid::try_from(first)) {
@@ -323,7 +323,7 @@ fn parse_cid(name: &Name, component: &str) -> Result<Cid, Error> {
     })
 }
 
-/// A CID that a file or a directory can have.
+/// Parses a CID that a file or a directory can have.
 fn unixfs_cid(name: &Name, component: &str) -> Result<Cid, Error> {
     let cid = parse_cid(name, component)?;
     match cid.codec() {

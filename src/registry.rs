@@ -43,7 +43,7 @@ use crate::{
     names::{self, NameKind, Resolver},
 };
 use access::is_read;
-use documents::Documents;
+use documents::ResponseBudget;
 use endpoint::Endpoint;
 use error::{ApiError, ResourceKind};
 use listener::Limits;
@@ -55,7 +55,7 @@ pub use htpasswd::{Error as UsersError, Users};
 pub use public_url::{NoPublicUrl, PublicUrl};
 
 /// Between two looks at stale uploads.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What every handler works with.
 #[derive(Clone)]
@@ -109,7 +109,7 @@ pub async fn serve(
                 if let Err(error) = content.uploads().sweep().await {
                     tracing::warn!("cannot remove stale uploads: {error}");
                 }
-                tokio::time::sleep(SWEEP_EVERY).await;
+                tokio::time::sleep(SWEEP_INTERVAL).await;
             }
         }
     }));
@@ -126,7 +126,7 @@ fn router(registry: Registry) -> Router {
         .route("/v2/{*path}", any(dispatch))
         .route(token::PATH, get(token::get))
         .fallback(async || ApiError::no_endpoint())
-        .layer(map_response_with_state(Documents::default(), documents::count))
+        .layer(map_response_with_state(ResponseBudget::default(), documents::count))
         .layer(from_fn_with_state(registry.clone(), check_origin))
         .layer(map_response(common_headers))
         .layer(from_fn_with_state(registry.clone(), request_log::log))
@@ -134,7 +134,7 @@ fn router(registry: Registry) -> Router {
         .with_state(registry)
 }
 
-/// Tells where an answer is what was seen last, since nobody could be asked: RFC 9111, section 5.5, as RFC 7234 had it.
+/// Returns the `Warning` header of a stale answer (RFC 9111, section 5.5; RFC 7234).
 fn stale(registry: &Registry, kind: &NameKind) -> Option<[(HeaderName, &'static str); 1]> {
     registry.resolver.is_stale(kind).then_some([(header::WARNING, "110 - \"Response is Stale\"")])
 }

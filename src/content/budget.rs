@@ -28,7 +28,7 @@ pub struct Budget {
 
 /// Memory for one piece, given back with it.
 #[derive(Debug)]
-pub struct Room {
+pub struct Reservation {
     length: u64,
     _permit: OwnedSemaphorePermit,
 }
@@ -42,23 +42,23 @@ impl Budget {
     }
 
     /// Takes room for a piece of at most `wanted` bytes; waits for a small one where all is taken.
-    pub async fn take(&self, wanted: u64) -> Result<Room, Error> {
+    pub async fn take(&self, wanted: u64) -> Result<Reservation, Error> {
         if let Some(room) = self.spare(wanted) {
             return Ok(room);
         }
         let length = wanted.min(self.small);
         let permit = self.free.clone().acquire_many_owned(units(length)).await.map_err(Error::stopped)?;
-        Ok(Room { length, _permit: permit })
+        Ok(Reservation { length, _permit: permit })
     }
 
     /// Takes room for a piece of `wanted` bytes if more than half of the budget is free.
-    pub fn spare(&self, wanted: u64) -> Option<Room> {
+    pub fn spare(&self, wanted: u64) -> Option<Reservation> {
         let free = self.free.available_permits() as u64 * UNIT_BYTES;
         if free <= self.total / 2 {
             return None;
         }
         let permit = self.free.clone().try_acquire_many_owned(units(wanted)).ok()?;
-        Some(Room { length: wanted, _permit: permit })
+        Some(Reservation { length: wanted, _permit: permit })
     }
 }
 
@@ -66,7 +66,7 @@ fn units(length: u64) -> u32 {
     u32::try_from(length.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX)
 }
 
-impl Room {
+impl Reservation {
     /// How long the piece may be.
     pub fn length(&self) -> u64 {
         self.length
@@ -115,7 +115,7 @@ mod tests {
             taken.push(room.unwrap());
             assert_eq!(taken.last().unwrap().length(), budget.small);
         }
-        assert_eq!(taken.iter().map(Room::length).sum::<u64>(), total);
+        assert_eq!(taken.iter().map(Reservation::length).sum::<u64>(), total);
         assert_eq!(taken.len() as u64, total / 2 / large + SMALL_PIECES);
         let bytes = taken.pop().unwrap().hold(Bytes::from_static(b"piece"));
         let rest = bytes.slice(1..);

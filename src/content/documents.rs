@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     Blob, CidPath, Content, Error,
-    dag::{self, Fetcher, Parts, UnixfsNode, WINDOW},
+    dag::{self, Fetcher, FileParts, UnixfsNode, WINDOW},
     hold,
     open::Reader,
 };
@@ -17,7 +17,7 @@ use super::{
 /// What a permit of the semaphores stands for.
 const UNIT_BYTES: u64 = 1 << 10;
 /// What a document takes for each of its bytes: the byte itself, and what is made of it when it is parsed.
-const FACTOR: u64 = 2;
+const PARSE_FACTOR: u64 = 2;
 /// Documents up to here are copied for the client that they are sent to.
 const SHORT_BYTES: u64 = 32 << 10;
 /// Shorter documents are parsed without waiting for others.
@@ -44,7 +44,7 @@ impl Documents {
 
     /// Waits for memory for a document of this length; one that is larger than the share takes all of it.
     pub async fn take(&self, length: u64) -> Result<OwnedSemaphorePermit, Error> {
-        let units = units(length.saturating_mul(FACTOR)).min(self.units);
+        let units = units(length.saturating_mul(PARSE_FACTOR)).min(self.units);
         self.free.clone().acquire_many_owned(units).await.map_err(Error::stopped)
     }
 }
@@ -58,16 +58,16 @@ fn units(bytes: u64) -> u32 {
 /// A document whose bytes are here, and the memory to parse it, which is given back when this is dropped.
 pub struct OpenDocument {
     size: u64,
-    source: Source,
+    source: DocumentSource,
     memory: OwnedSemaphorePermit,
 }
 
-enum Source {
+enum DocumentSource {
     Stored(Box<Reader>),
-    Blocks(Box<Parts>),
+    Blocks(Box<FileParts>),
 }
 
-impl Source {
+impl DocumentSource {
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         match self {
             Self::Stored(reader) => reader.next().await.transpose(),
@@ -181,7 +181,7 @@ impl Content {
         }
         if self.is_stored(&file.cid).await? {
             let memory = self.0.documents.take(size).await?;
-            let source = Source::Stored(Box::new(self.open_at(&CidPath::from(file.cid)).await?));
+            let source = DocumentSource::Stored(Box::new(self.open_at(&CidPath::from(file.cid)).await?));
             return Ok(OpenDocument { size, source, memory });
         }
         let is_whole = matches!(&file.unit, UnixfsNode::File { children, .. } if children.is_empty());
@@ -189,12 +189,12 @@ impl Content {
             self.parts(at, file.cid, file.unit.clone())?.fetch_all().await?;
         }
         let memory = self.0.documents.take(size).await?;
-        let source = Source::Blocks(Box::new(self.parts(at, file.cid, file.unit)?));
+        let source = DocumentSource::Blocks(Box::new(self.parts(at, file.cid, file.unit)?));
         Ok(OpenDocument { size, source, memory })
     }
 
-    fn parts(&self, at: &CidPath, root: Cid, top: UnixfsNode) -> Result<Parts, Error> {
-        Parts::new(self.nodes(at.announced()), root, top)
+    fn parts(&self, at: &CidPath, root: Cid, top: UnixfsNode) -> Result<FileParts, Error> {
+        FileParts::new(self.nodes(at.announced()), root, top)
     }
 }
 

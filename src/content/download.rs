@@ -21,7 +21,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use ocipfs_node::{Cid, FetchSession};
+use ocipfs_node::{BlockFetcher, Cid};
 use ocipfs_oci::Digest;
 use tokio::sync::{Notify, watch};
 
@@ -35,9 +35,9 @@ use interest::Interest;
 pub use range_reader::RangeReader;
 
 /// What one read gives at most.
-const WINDOW: u64 = 1 << 20;
+const WINDOW_BYTES: u64 = 1 << 20;
 
-/// All files that somebody reads while they arrive, by their roots.
+/// All downloads in progress, by their roots.
 #[derive(Default)]
 pub struct Downloads {
     all: Mutex<HashMap<Cid, Arc<Download>>>,
@@ -49,18 +49,18 @@ pub struct Downloads {
 /// What a file that comes is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// To be read: where there is no room for it, it is streamed through and not kept.
+    /// To be read; streamed through and not kept if it does not fit.
     Read,
-    /// To be kept: where there is no room for it, it is refused.
+    /// To be kept; fails if it does not fit.
     Keep,
-    /// To be read later: where there is no room for it, it is refused at once.
+    /// To be read later; fails at once if it does not fit.
     Cache,
 }
 
 /// How far ahead of its reader a file comes that is only streamed through.
 const MAX_STREAM_AHEAD: u64 = 32 << 20;
 
-/// What readers and the task have in common.
+/// The state that readers and the task of a download share.
 struct Download {
     /// The root under version 1.
     name: Cid,
@@ -121,11 +121,11 @@ pub struct Start {
     pub root: Cid,
     pub unit: UnixfsNode,
     pub block: Bytes,
-    pub session: FetchSession,
+    pub session: BlockFetcher,
 }
 
 impl Content {
-    /// Joins those who read a file while it arrives, or begins to fetch it; none if it is stored by now.
+    /// Joins a download, or begins one. Returns none if the file is stored by now.
     pub(super) async fn join(
         &self,
         start: Start,
@@ -163,7 +163,7 @@ impl Content {
         Ok(Some(part))
     }
 
-    /// Has the store take a file, or only pass it on where there is no room and none can be made.
+    /// Begins a download into the store, or streams it through if it does not fit and nothing can be evicted.
     async fn begin_download(&self, start: &Start, purpose: Purpose) -> Result<PartialBlob, store::Error> {
         let (root, size) = (start.root, start.unit.size());
         let is_known = locked(&self.0.downloads.all).contains_key(&name(&root));
@@ -216,7 +216,7 @@ impl Downloads {
         move || slow.iter().for_each(|slow| slow())
     }
 
-    /// Removes a file that nobody reads any more, or that `must` end; whether it is gone.
+    /// Removes a download that has no reader left, or that `must` end. Returns whether it was removed.
     fn leave(&self, shared: &Arc<Download>, must: bool) -> bool {
         let mut downloads = locked(&self.all);
         if !must && !shared.is_unread() {
@@ -244,7 +244,7 @@ impl Download {
         };
         let waited_for = |reader: &ReaderState| {
             let (at, end) = (reader.waits_at?, near(reader).end);
-            Some(at..end.min(at.saturating_add(WINDOW)))
+            Some(at..end.min(at.saturating_add(WINDOW_BYTES)))
         };
         Interest::new(
             readers.all.values().map(near).collect(),
@@ -265,7 +265,7 @@ impl Download {
         self.moved.notify_one();
     }
 
-    /// What was promised, but for the first promises, which are known.
+    /// The expected blobs after the first `known` ones.
     fn promised(&self, known: usize) -> Vec<Blob> {
         locked(&self.readers).promised.get(known..).unwrap_or_default().to_vec()
     }

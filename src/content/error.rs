@@ -4,16 +4,16 @@ use ocipfs_node::Cid;
 
 use super::{CidPath, store};
 
-/// What can go wrong with the bytes of a blob.
+/// An error of reading or writing a blob.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// The blocks could not be had, for the reason that the node gives.
+    /// The blocks could not be fetched.
     #[error(transparent)]
     Node(#[from] ocipfs_node::Error),
     /// The CID names something else than a file.
     #[error("{at} is {kind}, expected a file")]
     NotAFile {
-        /// What was opened.
+        /// The path that was opened.
         at: CidPath,
         /// What it is instead.
         kind: &'static str,
@@ -21,7 +21,7 @@ pub enum Error {
     /// The directory has no such entry.
     #[error("{at}: the directory has no entry {entry:?}")]
     NoEntry {
-        /// What was opened.
+        /// The path that was opened.
         at: CidPath,
         /// The missing name.
         entry: String,
@@ -45,7 +45,7 @@ pub enum Error {
     /// More bytes than a document of its kind may have.
     #[error("{at} is too large: {size} bytes, limit {limit}")]
     TooLarge {
-        /// What was opened.
+        /// The path that was opened.
         at: CidPath,
         /// Its size.
         size: u64,
@@ -55,7 +55,7 @@ pub enum Error {
     /// The stream made no progress.
     #[error("{at} timed out: no bytes received for {:.1} s", after.as_secs_f64())]
     Stalled {
-        /// What was read.
+        /// The path that was read.
         at: CidPath,
         /// The stall time-out.
         after: Duration,
@@ -63,13 +63,13 @@ pub enum Error {
     /// The disk is full.
     #[error("the disk that holds the node directory is full")]
     Full,
-    /// There is as much as may be.
+    /// The limit of the store is reached.
     #[error("store is full: the limit set by --max-size is {}", indicatif::HumanBytes(*limit))]
     Quota {
-        /// The most that may be stored, in bytes.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// What is only to be cached does not fit.
+    /// Content does not fit in the cache.
     #[error("content of {} does not fit in the cache, see --cache-size and --max-size", indicatif::HumanBytes(*size))]
     NoRoom {
         /// Its size in bytes.
@@ -81,7 +81,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What work that was waited for is told at the end of the process.
+    /// The error of background work at shutdown.
     pub(super) fn stopped(_: impl std::error::Error) -> Self {
         Self::Node(ocipfs_node::Error::Stopped)
     }

@@ -1,4 +1,4 @@
-//! Room on the disk: what was only pulled goes when others need its place, and what nobody keeps is collected.
+//! Garbage collection: evicts cached content when space is needed, and collects unreferenced content.
 //!
 //! ```text
 //! holders ─► Marks (mark)   ─┬─► kept: stays
@@ -36,7 +36,7 @@ use super::{
     locked,
     store::{
         Error, Store,
-        graph::{Item, item},
+        graph::{StoredItem, item},
     },
 };
 pub use collected::Collected;
@@ -46,25 +46,25 @@ use mark::{Marked, Totals};
 use marks::{Evictable, Marks};
 
 /// Removed in one commit.
-const AT_ONCE: usize = 128;
+const BATCH_SIZE: usize = 128;
 /// So much of a limit is freed beyond what is needed, so that not every file that comes has to look for room.
-const SLACK: u64 = 16;
+const SLACK_DIVISOR: u64 = 16;
 
 /// Files that come only to be cached take this part of what is free on the disk.
-const SHARE: u64 = 2;
+const FREE_SPACE_DIVISOR: u64 = 2;
 /// Nothing was counted yet.
 const UNKNOWN: u64 = u64::MAX;
 
-/// What decides about room, for one store.
+/// The garbage collector of one store.
 pub struct GarbageCollector {
     cache_size: Option<u64>,
     max_size: Option<u64>,
     downloads: Arc<Downloads>,
     /// Bytes that a holder keeps, as they were last counted.
     kept: AtomicU64,
-    /// What was counted last, when, and how long that took.
+    /// The last sums, when they were taken, and how long that took.
     counted: Mutex<Option<(Totals, Instant, Duration)>>,
-    /// What was found when too little could be evicted: the releases, and the bytes stored apart from those.
+    /// Set when too little could be evicted: the number of releases, and the bytes that cannot be evicted.
     exhausted: Mutex<Option<(u64, u64)>>,
     /// Held by the one that is removing.
     turn: Mutex<()>,
@@ -111,7 +111,7 @@ impl GarbageCollector {
         let (claimed, missing) = store.claimed_bytes();
         Ok(self.cache_size.is_none_or(|limit| claimed <= limit)
             && self.has_room(store, missing)?
-            && missing <= store.free_bytes()? / SHARE)
+            && missing <= store.free_bytes()? / FREE_SPACE_DIVISOR)
     }
 
     /// The same of one that is to be kept: it does not count as cached, and may take all of the disk.
@@ -151,7 +151,7 @@ impl GarbageCollector {
         Ok(self.kept.load(Ordering::Relaxed))
     }
 
-    /// Has cached content go for so many bytes that are about to come, if they pass a limit.
+    /// Evicts cached content for `more` bytes that are about to be stored, if they exceed a limit.
     pub fn make_way(&self, store: &Store, more: u64) -> Result<(), Error> {
         match self.over_with(store, more)? {
             0 => Ok(()),
@@ -176,11 +176,11 @@ impl GarbageCollector {
         Ok(over.max(pulled.saturating_sub(limit)))
     }
 
-    /// Frees at least `over` bytes of what was only pulled, what was used least lately first; nothing if that is not
+    /// Evicts at least `over` bytes of cached content, the least recently used first; nothing if that is not
     /// enough. They count with the `more` bytes that are about to be stored.
     pub fn make_room(&self, store: &Store, over: u64, more: u64) -> Result<(), Error> {
         let _turn = locked(&self.turn);
-        // What was released a moment ago by the layers above is not known to be evictable yet.
+        // Content that the layers above released a moment ago is not known to be evictable yet.
         if self.is_exhausted(store, over)? && self.release_more(store, over, more)? == 0 {
             return Ok(());
         }
@@ -215,7 +215,7 @@ impl GarbageCollector {
 
     /// What is to be freed beyond what is over, so that the next census comes only after so much has come.
     fn slack_missing(&self, usage: &Usage, over: u64) -> u64 {
-        let slack = self.cache_size.or(self.max_size).unwrap_or(0) / SLACK;
+        let slack = self.cache_size.or(self.max_size).unwrap_or(0) / SLACK_DIVISOR;
         let spare =
             self.cache_size.map_or(u64::MAX, |limit| limit.saturating_sub(usage.cached + usage.followed));
         if over > 0 { slack } else { slack.saturating_sub(spare) }
@@ -265,7 +265,7 @@ impl GarbageCollector {
     /// Removes roots without a holder, files or blocks, and stops announcing them. Returns the files that went.
     fn remove_free(&self, store: &Store, roots: &[Cid]) -> Result<Vec<Cid>, Error> {
         let mut files = Vec::new();
-        for roots in roots.chunks(AT_ONCE) {
+        for roots in roots.chunks(BATCH_SIZE) {
             files.extend(store.remove_layouts(roots, is_unreferenced)?);
             store.remove_blocks(roots, is_unreferenced)?;
         }
@@ -276,7 +276,7 @@ impl GarbageCollector {
         Ok(files)
     }
 
-    /// Removes what was held until now, but for what others lead to.
+    /// Removes released roots, except content that other roots reach.
     pub fn release(&self, store: &Store, roots: &[Cid]) -> Result<(), Error> {
         let _turn = locked(&self.turn);
         let _guard = store.gc_guard();
@@ -293,7 +293,7 @@ impl GarbageCollector {
         Ok(())
     }
 
-    /// Removes everything that no holder leads to and nobody is at; `dry` only counts it.
+    /// Removes everything that is unreachable and not in use; `dry` only counts it.
     pub fn collect(&self, store: &Store, dry: bool) -> Result<Collected, Error> {
         self.collect_older(store, dry, None)
     }
@@ -318,7 +318,7 @@ impl GarbageCollector {
                 return Ok(true);
             }
             lot.push(evictable);
-            if lot.len() == AT_ONCE {
+            if lot.len() == BATCH_SIZE {
                 collected = collected + self.collect_lot(store, std::mem::take(&mut lot), dry)?;
             }
             Ok(true)
@@ -335,7 +335,7 @@ impl GarbageCollector {
         if dry {
             return Ok(Collected::of_files(lot.iter()));
         }
-        let items: Vec<Item> = store.database().read(|read| {
+        let items: Vec<StoredItem> = store.database().read(|read| {
             let found = lot.iter().map(|evictable| item(read, evictable.id));
             found.filter_map(Result::transpose).collect()
         })?;
@@ -344,7 +344,7 @@ impl GarbageCollector {
     }
 
     /// Removes files that nothing holds; the ids of the first layouts of those that went whole.
-    fn remove_unheld(&self, store: &Store, items: &[Item]) -> Result<HashSet<u64>, Error> {
+    fn remove_unheld(&self, store: &Store, items: &[StoredItem]) -> Result<HashSet<u64>, Error> {
         let roots: Vec<Cid> =
             items.iter().filter(|item| item.is_stored()).flat_map(|item| item.roots()).collect();
         let mut gone: HashSet<Cid> = store.remove_layouts(&roots, is_unreferenced)?.into_iter().collect();
@@ -355,13 +355,13 @@ impl GarbageCollector {
                 }
             }
         }
-        let went = |item: &&Item| item.layouts.iter().all(|(root, _)| gone.contains(root));
+        let went = |item: &&StoredItem| item.layouts.iter().all(|(root, _)| gone.contains(root));
         Ok(items.iter().filter(went).filter_map(|item| item.layouts.first().map(|(_, id)| *id)).collect())
     }
 
     fn remove_loose(&self, store: &Store, marks: &Marks) -> Result<Collected, Error> {
         let mut removed = Collected::default();
-        marks.for_each_loose(AT_ONCE, |blocks| {
+        marks.for_each_loose(BATCH_SIZE, |blocks| {
             let cids: Vec<Cid> = blocks.iter().map(|(cid, _)| *cid).collect();
             let gone: HashSet<Cid> = store.remove_blocks(&cids, is_unreferenced)?.into_iter().collect();
             let gone = blocks.iter().filter(|(cid, _)| gone.contains(cid));
@@ -371,7 +371,7 @@ impl GarbageCollector {
         Ok(removed)
     }
 
-    /// Has what nobody keeps collected soon, in the background.
+    /// Schedules a collection of unreferenced content in the background.
     pub fn collect_later(&self) {
         self.wants_collection.store(true, Ordering::Relaxed);
     }

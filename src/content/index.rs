@@ -1,4 +1,4 @@
-//! What is held, and for whom, in the store's index: a committed write is on disk.
+//! Root references in the store's index: what is retained, and for which holder.
 
 mod holders;
 mod root_reference;
@@ -19,7 +19,7 @@ use super::store::{Database, Error};
 pub use holders::{Class, evict_root, for_each_root, is_unreferenced, pins};
 use root_reference::images;
 pub use root_reference::{Named, RootReference};
-use rows::{BLOBS, FORMER, HEADERS, HELD, RELEASES, ROOTS, Rows, blobs_of, open, roots_of};
+use rows::{BLOBS, FORMER, HEADERS, HELD, RELEASES, ROOTS, ReferenceRows, blobs_of, open, roots_of};
 pub use upgrade::from_format_2;
 
 /// Root CID -> nothing: released by its last holder, and not collected yet.
@@ -27,12 +27,12 @@ const FREED: TableDefinition<&[u8], ()> = TableDefinition::new("freed");
 
 /// How many holdings there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct RetainedCounts {
     /// Images that a command imported.
     pub images: u64,
     /// Layers that a command added.
     pub layers: u64,
-    /// Holdings of what was only pulled.
+    /// Root references of cached content.
     pub pulled: u64,
 }
 
@@ -47,17 +47,17 @@ fn name(cid: &Cid) -> Vec<u8> {
     Cid::new_v1(cid.codec(), *cid.hash()).to_bytes()
 }
 
-/// Holds a root for a holder that has a name of its own: a repository, a pin.
+/// Retains a root for a holder with a name of its own: a repository, a pin.
 pub fn retain_root(write: &WriteTransaction, holder: &str, root: &Cid) -> Result<(), Error> {
     write.open_multimap_table(HELD)?.insert(name(root).as_slice(), holder.as_bytes())?;
     Ok(())
 }
 
-/// Lets go of a root that such a holder holds; true where nobody holds it any more, so that it may be collected.
+/// Releases a root of such a holder. Returns whether it has no holder left, so that it may be collected.
 pub fn release_root(write: &WriteTransaction, holder: &str, root: &Cid) -> Result<bool, Error> {
     let mut held = write.open_multimap_table(HELD)?;
     held.remove(name(root).as_slice(), holder.as_bytes())?;
-    Rows::released(write)?;
+    ReferenceRows::released(write)?;
     let is_unreferenced = held.get(name(root).as_slice())?.is_empty();
     if is_unreferenced {
         write.open_table(FREED)?.insert(name(root).as_slice(), ())?;
@@ -85,7 +85,7 @@ pub fn settle_freed(write: &WriteTransaction, roots: &[Cid]) -> Result<(), Error
 
 /// Lets what commands added share nothing until they add it again: the node leaves a network.
 pub fn leave_network(write: &WriteTransaction) -> Result<(), Error> {
-    let mut rows = Rows::open(write)?;
+    let mut rows = ReferenceRows::open(write)?;
     for row in rows.headers.iter()? {
         rows.former.insert(row?.0.value(), ())?;
     }
@@ -148,8 +148,8 @@ impl Index {
     pub fn retain(&self, key: &Cid, reference: &RootReference) -> Result<(), Error> {
         let holder = key.to_bytes();
         self.0.write(|write| {
-            Rows::released(write)?;
-            let mut rows = Rows::open(write)?;
+            ReferenceRows::released(write)?;
+            let mut rows = ReferenceRows::open(write)?;
             rows.clear(&holder)?;
             reference.set_header(&mut rows, &holder)?;
             reference.add(&mut rows, &holder)
@@ -191,7 +191,7 @@ impl Index {
         })
     }
 
-    /// What was imported, by the root it was imported under.
+    /// Imported images by their root.
     pub fn images(&self) -> Result<Vec<(Cid, Vec<Named>)>, Error> {
         let mut all = Vec::new();
         self.for_each_row(HEADERS, |key, header| {
@@ -204,8 +204,8 @@ impl Index {
     }
 
     /// How many holdings there are.
-    pub fn counts(&self) -> Result<Counts, Error> {
-        let mut counts = Counts::default();
+    pub fn counts(&self) -> Result<RetainedCounts, Error> {
+        let mut counts = RetainedCounts::default();
         self.for_each_row(HEADERS, |_, (owned, images, _)| {
             counts.images += images;
             counts.layers += u64::from(images == 0 && owned);
@@ -235,8 +235,8 @@ impl Index {
     pub fn release(&self, key: &Cid) -> Result<Option<Vec<Cid>>, Error> {
         let holder = key.to_bytes();
         self.0.write(|write| {
-            Rows::released(write)?;
-            let mut rows = Rows::open(write)?;
+            ReferenceRows::released(write)?;
+            let mut rows = ReferenceRows::open(write)?;
             match rows.is_owned(&holder)? {
                 Some(_) => rows.clear(&holder).map(Some),
                 None => Ok(None),
@@ -247,7 +247,7 @@ impl Index {
 
 /// Holds what `holding` names in addition to what the key holds already, in a transaction that may do more.
 pub fn retain_also(write: &WriteTransaction, key: &Cid, reference: &RootReference) -> Result<(), Error> {
-    let (mut rows, holder) = (Rows::open(write)?, key.to_bytes());
+    let (mut rows, holder) = (ReferenceRows::open(write)?, key.to_bytes());
     if reference.owned {
         rows.former.remove(holder.as_slice())?;
     }

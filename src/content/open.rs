@@ -1,4 +1,4 @@
-//! Bytes going out: of a stored blob from its file, of another while it arrives; never a good end with wrong bytes.
+//! Reads blobs as streams: stored blobs from their file, others while they are downloaded. A stream with wrong bytes never ends successfully.
 
 use std::{collections::BTreeSet, ops::Range};
 
@@ -10,25 +10,25 @@ use tokio::task::JoinHandle;
 
 use super::{
     Blob, CidPath, Content, Error, RootReference, Store, StoreError,
-    budget::{Budget, Room},
+    budget::{Budget, Reservation},
     dag::{self, Fetcher, UnixfsNode},
     download::{Purpose, RangeReader, Start},
     index, locked,
-    store::{BlobFile, Check, Layout, Leaf, Origin, Stored, note_from_peers},
+    store::{BlobFile, BlobLayout, Check, Leaf, Origin, Stored, note_from_peers},
 };
 
 /// What is read of a stored blob in one piece.
-const PIECE: u64 = 512 << 10;
+const PIECE_BYTES: u64 = 512 << 10;
 
 /// A stream of bytes.
 pub struct Reader {
     size: u64,
-    /// What was waited for already.
+    /// The first bytes, if they were awaited already.
     first: Option<Bytes>,
-    source: Source,
+    source: ByteSource,
 }
 
-enum Source {
+enum ByteSource {
     /// All bytes are here.
     Made(Option<Bytes>),
     File(Pieces),
@@ -39,7 +39,7 @@ enum Source {
     },
 }
 
-/// What the last bytes of a partial file wait for: a client that has them all would believe them.
+/// What the last bytes of a download wait for: a client that has all bytes trusts them.
 enum Last {
     /// Nothing: this is a part.
     Nothing,
@@ -68,10 +68,10 @@ impl Pieces {
 
     /// How long the next piece is to be.
     fn wanted(&self) -> u64 {
-        PIECE.min(self.range.end.saturating_sub(self.range.start))
+        PIECE_BYTES.min(self.range.end.saturating_sub(self.range.start))
     }
 
-    fn read(&mut self, room: Room) -> JoinHandle<Piece> {
+    fn read(&mut self, room: Reservation) -> JoinHandle<Piece> {
         let (start, length) = (self.range.start, room.length());
         let (file, mut check) = (self.file.clone(), self.check.take());
         self.range.start += length;
@@ -100,7 +100,7 @@ impl Pieces {
     }
 }
 
-impl Source {
+impl ByteSource {
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         let (part, last, ended) = match self {
             Self::Made(bytes) => return Ok(bytes.take()),
@@ -129,11 +129,11 @@ impl Source {
 impl Reader {
     /// Gives bytes that are here.
     pub(super) fn made(bytes: Bytes) -> Self {
-        Self { size: bytes.len() as u64, first: None, source: Source::Made(Some(bytes)) }
+        Self { size: bytes.len() as u64, first: None, source: ByteSource::Made(Some(bytes)) }
     }
 
     /// Waits for the first bytes: what fails before them can still be told as an error.
-    async fn begin(size: u64, mut source: Source) -> Result<Self, Error> {
+    async fn begin(size: u64, mut source: ByteSource) -> Result<Self, Error> {
         let first = source.next().await?;
         Ok(Self { size, first, source })
     }
@@ -159,8 +159,8 @@ impl Reader {
     /// Waits until the file is stored, without reading on; `progress` is told the bytes that are here.
     pub async fn wait_until_stored(&mut self, progress: &mut (dyn FnMut(u64) + Send)) -> Result<(), Error> {
         match &mut self.source {
-            Source::Download { part, .. } => part.wait_until_stored(progress).await,
-            Source::Made(_) | Source::File(_) => Ok(()),
+            ByteSource::Download { part, .. } => part.wait_until_stored(progress).await,
+            ByteSource::Made(_) | ByteSource::File(_) => Ok(()),
         }
     }
 
@@ -188,13 +188,13 @@ impl Reader {
 }
 
 impl Content {
-    /// Opens a file by its CID alone: each block is verified, there is no digest to hold the whole against.
+    /// Opens a file by its CID alone: each block is verified, the whole has no digest.
     /// A file of several blocks is stored when its stream has ended.
     pub async fn open_at(&self, at: &CidPath) -> Result<Reader, Error> {
         self.open_file(at, Purpose::Read).await
     }
 
-    /// The same, where the file is to stay: it is refused where there is no room for it.
+    /// Opens a file that is to be kept; fails if it does not fit.
     pub async fn fetch_at(&self, at: &CidPath) -> Result<Reader, Error> {
         self.open_file(at, Purpose::Keep).await
     }
@@ -208,7 +208,7 @@ impl Content {
                 return Reader::begin(size, source).await;
             }
             if let Some(part) = self.join(found, 0..size, None, purpose).await? {
-                return Reader::begin(size, Source::Download { part, last: Last::Stored, ended: false })
+                return Reader::begin(size, ByteSource::Download { part, last: Last::Stored, ended: false })
                     .await;
             }
         }
@@ -245,7 +245,7 @@ impl Content {
         self.open_blob(blob, range, Purpose::Read).await
     }
 
-    /// Opens the whole of a blob that is to stay: it is refused where there is no room for it.
+    /// Opens the whole of a blob that is to be kept; fails if it does not fit.
     pub async fn fetch(&self, blob: &Blob) -> Result<Reader, Error> {
         self.open_blob(blob, 0..blob.size, Purpose::Keep).await
     }
@@ -254,11 +254,11 @@ impl Content {
         self.refuse_rejected(blob)?;
         let _guard = self.gc_guard().await;
         let size = range.end.saturating_sub(range.start);
-        // Again where somebody else stored the file in between.
+        // Retries if another task stored the file in between.
         loop {
             if let Some(file) = self.stored_file(&blob.digest).await? {
                 right_size(blob, file.size())?;
-                match Reader::begin(size, Source::File(self.pieces(file, range.clone()))).await {
+                match Reader::begin(size, ByteSource::File(self.pieces(file, range.clone()))).await {
                     // Found damaged before anything was sent: it can come from peers.
                     Err(_) if !self.has(&blob.digest).await? => continue,
                     begun => return begun,
@@ -272,7 +272,7 @@ impl Content {
             let whole = range == (0..blob.size);
             let last = if whole { Last::Digest(blob.digest.clone()) } else { Last::Nothing };
             if let Some(part) = self.join(found, range.clone(), Some(blob), purpose).await? {
-                return Reader::begin(size, Source::Download { part, last, ended: false }).await;
+                return Reader::begin(size, ByteSource::Download { part, last, ended: false }).await;
             }
         }
     }
@@ -302,7 +302,7 @@ impl Content {
         let gone = || StoreError::Gone(digest.clone());
         let file = self.stored_file(digest).await?.ok_or_else(gone)?;
         let size = file.size();
-        Reader::begin(size, Source::File(self.pieces(file, 0..size))).await
+        Reader::begin(size, ByteSource::File(self.pieces(file, 0..size))).await
     }
 
     /// Reads the whole of a blob that is stored, without a client's piece; nothing where it has another size.
@@ -327,7 +327,7 @@ impl Content {
         Ok(self.store().run(open).await?)
     }
 
-    /// What a file is and where: its path is walked, and what came on the way is kept.
+    /// Resolves a path to a file, and stores the blocks fetched on the way.
     async fn find(&self, at: &CidPath) -> Result<Start, Error> {
         let mut fetcher = Fetcher::new(self.clone(), at);
         let file = dag::resolve(&mut fetcher, at).await?;
@@ -337,20 +337,20 @@ impl Content {
         Ok(Start { root: file.cid, unit: file.unit, block, session })
     }
 
-    /// A file that needs no fetching: of one block, or stored under another digest than was asked for.
+    /// Returns the bytes of a file that is local: of one block, or stored under another digest.
     async fn here(
         &self,
         found: &Start,
         blob: Option<&Blob>,
         range: Range<u64>,
-    ) -> Result<Option<Source>, Error> {
+    ) -> Result<Option<ByteSource>, Error> {
         if let UnixfsNode::File { data, children } = &found.unit
             && children.is_empty()
         {
             if let Some(blob) = blob {
                 self.verify_single(blob, found, data).await?;
             }
-            return Ok(Some(Source::Made(Some(data.slice(range.start as usize..range.end as usize)))));
+            return Ok(Some(ByteSource::Made(Some(data.slice(range.start as usize..range.end as usize)))));
         }
         let Some(stored) = self.stored(&found.root).await? else { return Ok(None) };
         if let Some(blob) = blob
@@ -359,7 +359,7 @@ impl Content {
             return Ok(None);
         }
         let file = self.store().run(move |store| open_if_there(store, &stored)).await?;
-        Ok(file.map(|file| Source::File(self.pieces(file, range))))
+        Ok(file.map(|file| ByteSource::File(self.pieces(file, range))))
     }
 
     /// Holds a stored file against the digest it was asked for by, which may not be the one it is stored under; false where
@@ -404,7 +404,7 @@ impl Content {
         }
     }
 
-    /// Holds a blob whose bytes are here and were seen to match, and announces it.
+    /// Retains a verified local blob, and announces it.
     pub async fn keep(&self, blob: &Blob, file: Cid, owned: bool) -> Result<(), Error> {
         let _guard = self.gc_guard().await;
         // What led here is kept before it is said to be.
@@ -450,7 +450,7 @@ impl Content {
     }
 }
 
-/// What is written of a blob that came from peers, beside its bytes.
+/// The rows of a downloaded blob: its file and its root reference.
 #[derive(Clone)]
 pub(super) struct Kept {
     file: Cid,
@@ -481,7 +481,7 @@ impl Kept {
 }
 
 /// The bytes and the layout of a file that is one block; none where the blob is stored already, or is another kind of file.
-fn single(store: &Store, blob: &Blob, file: Cid) -> Result<Option<(Bytes, Layout)>, StoreError> {
+fn single(store: &Store, blob: &Blob, file: Cid) -> Result<Option<(Bytes, BlobLayout)>, StoreError> {
     if store.blob(&blob.digest)?.is_some() {
         return Ok(None);
     }
@@ -491,8 +491,8 @@ fn single(store: &Store, blob: &Blob, file: Cid) -> Result<Option<(Bytes, Layout
             let leaf = Leaf { cid: file, offset: 0, length: data.len() as u64 };
             let nodes = vec![Block { cid: file, data: block }];
             let layout = match data.len() {
-                0 => Layout { root: file, leaves: vec![], nodes },
-                _ => Layout { root: file, leaves: vec![leaf], nodes: vec![] },
+                0 => BlobLayout { root: file, leaves: vec![], nodes },
+                _ => BlobLayout { root: file, leaves: vec![leaf], nodes: vec![] },
             };
             Some((data, layout))
         }
@@ -500,7 +500,7 @@ fn single(store: &Store, blob: &Blob, file: Cid) -> Result<Option<(Bytes, Layout
     })
 }
 
-/// Opens what was found to be stored; nothing where it was collected since, or has lost its file.
+/// Opens a stored file. Returns none if it was collected since, or lost its file.
 fn open_if_there(store: &Store, stored: &Stored) -> Result<Option<BlobFile>, StoreError> {
     match store.open_file(stored) {
         Err(StoreError::Gone(_)) => {

@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 /// Deeper paths than any layer has.
 const MAX_DEPTH: usize = 64;
 
-/// Why a text is no CID with a path.
+/// Why a text is not a CID with a path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The first component is no CID.
+    /// The first component is not a CID.
     #[error("{text:?} does not begin with a CID: {why}")]
     Cid {
-        /// What was read.
+        /// The path that was read.
         text: String,
         /// What the parser said.
         why: String,

@@ -11,7 +11,7 @@ use super::{
 };
 
 /// A DAG of more directories and files is not pinned as one.
-const MOST: usize = 1_000_000;
+const MAX_NODES: usize = 1_000_000;
 
 impl Content {
     /// Keeps `roots`, and all that is here below them, because `pin` is pinned.
@@ -20,7 +20,7 @@ impl Content {
         self.announce(vec![pin]).await
     }
 
-    /// Keeps it no more; whether it was pinned.
+    /// Unpins a CID. Returns whether it was pinned.
     pub async fn unpin(&self, pin: &Cid) -> Result<bool, Error> {
         let pin = *pin;
         let Some(free) = self.index(move |index| index.unpin(&pin)).await? else { return Ok(false) };
@@ -43,9 +43,9 @@ impl Content {
             if !seen.insert(cid) {
                 continue;
             }
-            if seen.len() > MOST {
+            if seen.len() > MAX_NODES {
                 let size = seen.len() as u64;
-                return Err(Error::TooLarge { at: top, size, limit: MOST as u64 });
+                return Err(Error::TooLarge { at: top, size, limit: MAX_NODES as u64 });
             }
             let unit = fetcher.inner(&top, &cid).await?;
             let blocks = fetcher.take_fetched();

@@ -28,13 +28,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::{
     MIB, Profile,
     dag::Root,
-    store::{Draft, Error, Layout, Ready, Sealed, Store, Stored},
+    store::{BlobLayout, Draft, Error, Ready, Sealed, Store, Stored},
 };
 use cut::Cut;
 use stage::Stage;
 
 /// A whole number of leaves of either profile.
-const PIECE: usize = MIB;
+const PIECE_BYTES: usize = MIB;
 
 /// Puts that have threads of their own; what comes beside them is hashed and written by who brings it.
 static LANES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
@@ -52,13 +52,13 @@ pub struct Put {
     lane: Option<OwnedSemaphorePermit>,
 }
 
-/// A blob that is written and hashed, and that nobody sees yet.
+/// A blob that is written and hashed, and not visible yet.
 pub struct Written {
     /// The top of its DAG.
     pub root: Root,
     /// Its sha256, where it was not left to the caller.
     pub digest: Option<Digest>,
-    layout: Layout,
+    layout: BlobLayout,
     draft: Sealed,
 }
 
@@ -77,14 +77,14 @@ impl Put {
 
     /// Goes on with one that was saved: what is there of it is hashed again.
     pub fn resume(store: &Store, profile: Profile, file: u64, length: u64) -> Result<Self, Error> {
-        let whole_pieces = length - length % PIECE as u64;
+        let whole_pieces = length - length % PIECE_BYTES as u64;
         let all = store.resume_draft(file, length, length)?;
         all.cut_off()?;
         let mut put = Self::of(store.resume_draft(file, whole_pieces, length)?, profile);
         put.whole = Some(hash_whole());
         all.replay(|bytes| {
             put.open.extend_from_slice(bytes);
-            if put.open.len() == PIECE {
+            if put.open.len() == PIECE_BYTES {
                 let piece = put.open.split().freeze();
                 put.whole.iter_mut().for_each(|whole| drop(whole.work(&piece)));
                 drop(put.leaves.work(&piece));
@@ -105,18 +105,18 @@ impl Put {
     /// Takes the next bytes, and waits where they come faster than they are hashed and written.
     pub fn write(&mut self, mut bytes: Bytes) -> Result<(), Error> {
         while !bytes.is_empty() {
-            let missing = PIECE - self.open.len();
+            let missing = PIECE_BYTES - self.open.len();
             let part = bytes.split_to(missing.min(bytes.len()));
-            if part.len() == PIECE {
+            if part.len() == PIECE_BYTES {
                 self.give(part)?;
                 continue;
             }
             // Room for a few bytes, or for a whole piece: many uploads may rest with what they have.
-            if self.open.len() + part.len() > PIECE / 16 {
+            if self.open.len() + part.len() > PIECE_BYTES / 16 {
                 self.open.reserve(missing);
             }
             self.open.extend_from_slice(&part);
-            if self.open.len() == PIECE {
+            if self.open.len() == PIECE_BYTES {
                 let piece = self.open.split().freeze();
                 self.give(piece)?;
             }
@@ -255,7 +255,7 @@ impl Written {
         Ok(hasher.finish())
     }
 
-    /// Removes it, also what was saved of it.
+    /// Removes it and its saved part.
     pub fn discard(self) {
         self.draft.discard();
     }

@@ -1,4 +1,4 @@
-//! What peers are served: everything that is here, or all but what was only pushed.
+//! Decides what peers are served: all content, or all except content that was only pushed.
 
 use std::{fmt, io, str::FromStr};
 
@@ -17,7 +17,7 @@ mod tests;
 pub enum Share {
     /// What commands added and what came from peers.
     Added,
-    /// What was pushed, too.
+    /// Pushed content, too.
     All,
 }
 

@@ -67,12 +67,12 @@ pub use draft::{Draft, Ready, Sealed};
 pub use error::Error;
 pub use files::is_stored;
 pub use gc_guard::GcGuard;
-pub use layout::{Layout, Leaf};
+pub use layout::{BlobLayout, Leaf};
 pub use lost::Lost;
 pub use network::share_again;
 pub use origin::{Origin, note_from_peers};
 pub use partial::{Hashed, PartialBlob};
-pub use trees::{Version, add_tree};
+pub use trees::{TreeVersion, add_tree};
 pub use uploads::{Saved, forget_upload};
 pub use usage::now;
 pub use verify::Damaged;
@@ -80,17 +80,17 @@ pub use verify::Damaged;
 use blob_file::LastHashed;
 use disk::Disk;
 use extents::Extents;
-use files::{Finished, Whole};
+use files::{Finished, WholeFile};
 use gc_guard::Touched;
 use layout::{Key, Place, frame};
 use pending::Pending;
 use remove::Unlinked;
-use source::{Buffers, Source, Sources};
+use source::{Buffers, OpenBytes, Sources};
 use tables::{
     ALIASES, BLOCKS, BYTES, FILES, Hash, META, NEXT_ID, PARTIAL, PARTIAL_BYTES, ROOTS, SHARED, SMALL, STORED,
     Tables,
 };
-use usage::Usage;
+use usage::UsageCounters;
 
 /// What this version writes. Format 1 kept each block in a file, format 2 the blobs of a holding in one value.
 pub const FORMAT: u64 = 3;
@@ -106,7 +106,7 @@ struct Inner {
     buffers: Buffers,
     pending: Pending,
     touched: Touched,
-    usage: Usage,
+    usage: UsageCounters,
     last_hashed: LastHashed,
     /// Blobs that are unlinked while DOOMED still names them, and those that could not be.
     unlinked: Mutex<Unlinked>,
@@ -122,7 +122,7 @@ struct Inner {
     work: Work,
 }
 
-/// What was done with a store.
+/// Counters of the work of a store.
 #[cfg(test)]
 #[derive(Debug, Default)]
 pub struct Work {
@@ -147,7 +147,7 @@ pub struct Stored {
 
 /// How much there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stat {
+pub struct StoreStat {
     /// Stored blobs.
     pub blobs: u64,
     /// Their bytes.
@@ -186,7 +186,7 @@ impl Store {
             buffers: Buffers::default(),
             pending: Pending::default(),
             touched: Touched::default(),
-            usage: Usage::default(),
+            usage: UsageCounters::default(),
             last_hashed: LastHashed::default(),
             unlinked: Mutex::default(),
             next: AtomicU64::new(next),
@@ -216,7 +216,7 @@ impl Store {
         self.0.database.clone()
     }
 
-    /// What was done with the store so far.
+    /// The work of the store so far.
     #[cfg(test)]
     pub fn work(&self) -> &Work {
         &self.0.work
@@ -261,7 +261,7 @@ impl Store {
         Ok(None)
     }
 
-    fn read(&self, cid: &Cid, place: Place, source: &Source) -> Result<Bytes, Error> {
+    fn read(&self, cid: &Cid, place: Place, source: &OpenBytes) -> Result<Bytes, Error> {
         match place {
             Place::Inline(block) => Ok(block),
             Place::Window { offset, length } => {
@@ -283,7 +283,7 @@ impl Store {
         self.0.database.write_together(move |write| Tables::open(write)?.put_blocks(&blocks))
     }
 
-    /// Says that somebody counts on a block, or on the file that it is the root of.
+    /// Marks a block, or the file that it is the root of, as in use.
     pub fn touch_cid(&self, cid: &Cid) {
         self.touch([Key::of(cid)]);
     }
@@ -321,9 +321,9 @@ impl Store {
     }
 
     /// Adds another DAG over a stored blob.
-    pub fn add_layout(&self, stored: &Stored, layout: &Layout) -> Result<Stored, Error> {
+    pub fn add_layout(&self, stored: &Stored, layout: &BlobLayout) -> Result<Stored, Error> {
         let sha256 = files::sha256(&stored.digest)?;
-        let whole = Whole { sha256, size: stored.size, aliases: &[], small: None };
+        let whole = WholeFile { sha256, size: stored.size, aliases: &[], small: None };
         self.0.disk.check_space()?;
         self.touch_layouts(std::slice::from_ref(layout));
         let id = self.next_id();
@@ -407,7 +407,7 @@ impl Store {
                     return Err(Error::Gone(stored.digest.clone()));
                 }
                 let (size, small) = (stored.size, small.as_deref());
-                tables.add_blob(&Whole { sha256, size, aliases: &aliases, small })?;
+                tables.add_blob(&WholeFile { sha256, size, aliases: &aliases, small })?;
                 tables.share_again(stored.id)?;
             }
             also(write, &stored)
@@ -450,7 +450,7 @@ impl Store {
     }
 
     /// How much there is.
-    pub fn stat(&self) -> Result<Stat, Error> {
+    pub fn stat(&self) -> Result<StoreStat, Error> {
         let (live, damaged) = (self.live(), self.lost()?.len() as u64);
         self.0.database.read(|read| {
             let (meta, rows) = (read.open_table(META)?, read.open_table(PARTIAL)?);
@@ -461,7 +461,7 @@ impl Store {
                 let saved = saved.map_or(0, |parts| Extents::from_rows(parts).length());
                 partial_bytes = (partial_bytes + file.written).saturating_sub(saved);
             }
-            Ok(Stat {
+            Ok(StoreStat {
                 damaged,
                 blobs: read.open_table(STORED)?.len()?,
                 bytes: tables::number(&meta, BYTES)?,
@@ -505,7 +505,7 @@ impl Store {
     }
 
     /// The bytes of a stored or a partial file; none if it was removed.
-    fn source(&self, id: u64) -> Result<Option<Source>, Error> {
+    fn source(&self, id: u64) -> Result<Option<OpenBytes>, Error> {
         if let Some(source) = self.0.sources.get(id) {
             return Ok(Some(source));
         }
@@ -520,10 +520,10 @@ impl Store {
     }
 
     /// A blob is in the index, in its place, or still under the id it came in by, in this order.
-    fn blob_source(&self, sha256: &Hash) -> Result<Option<Source>, Error> {
+    fn blob_source(&self, sha256: &Hash) -> Result<Option<OpenBytes>, Error> {
         let small = self.0.database.read(|read| tables::row(read, SMALL, sha256, Bytes::copy_from_slice))?;
         if let Some(bytes) = small {
-            return Ok(Some(Source::Bytes(bytes)));
+            return Ok(Some(OpenBytes::Bytes(bytes)));
         }
         let ids = self.0.database.read(|read| tables::row(read, STORED, sha256, |(_, ids, _)| ids))?;
         let incoming = ids.unwrap_or_default().into_iter().map(|id| self.0.disk.incoming(id));
@@ -537,10 +537,10 @@ impl Store {
         Ok(None)
     }
 
-    fn open_at(&self, path: &Path) -> Result<Option<Source>, Error> {
+    fn open_at(&self, path: &Path) -> Result<Option<OpenBytes>, Error> {
         match File::open(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            other => other.map(|file| Some(Source::File(Arc::new(file)))).map_err(Error::at(path)),
+            other => other.map(|file| Some(OpenBytes::File(Arc::new(file)))).map_err(Error::at(path)),
         }
     }
 }

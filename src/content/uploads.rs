@@ -1,4 +1,4 @@
-//! Blobs that come in parts, over several requests. What was saved of one outlives the process.
+//! Blobs that come in parts, over several requests. The saved part of an upload outlives the process.
 
 #[cfg(test)]
 mod tests;
@@ -24,28 +24,28 @@ pub use usage::UploadUsage;
 use usage::Seen;
 
 /// Under way at one time, in memory: one that rests between its parts may have a piece of less than a MiB there.
-const MOST: usize = 500;
+const MAX_UPLOADS: usize = 500;
 /// Beyond that one gives way of which nothing came for so long.
-const RESTING: Duration = Duration::from_secs(10);
+const EVICT_IDLE_AFTER: Duration = Duration::from_secs(10);
 /// At a stop, a request that works on an upload gets so long to leave it.
-const LEAVE: Duration = Duration::from_secs(5);
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bodies that are read at one time. Each takes a thread and some 4 MiB; the others wait, and those that make no progress.
-const BODIES: usize = 32;
+const MAX_BODIES: usize = 32;
 /// Kept in memory beyond that only where it is not saved.
-const IDLE: Duration = Duration::from_secs(60);
+const SAVE_IDLE_AFTER: Duration = Duration::from_secs(60);
 /// An upload of which nothing came, or nothing could be saved, is given up after this time.
-const EMPTY: Duration = Duration::from_secs(60 * 60);
+const EMPTY_LIFETIME: Duration = Duration::from_secs(60 * 60);
 /// A saved one is given up after this time.
-const STALE: Duration = Duration::from_secs(24 * 60 * 60);
+const SAVED_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why an upload does not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There are too many.
-    #[error("too many uploads: the limit is {MOST}; finish or cancel some")]
+    #[error("too many uploads: the limit is {MAX_UPLOADS}; finish or cancel some")]
     TooMany,
     /// So many bodies come that this one had no turn.
-    #[error("too many concurrent upload requests: the limit is {BODIES}; try again later")]
+    #[error("too many concurrent upload requests: the limit is {MAX_BODIES}; try again later")]
     Busy,
     /// The client's stream ended early; what came is kept.
     #[error("request body was truncated: {0}")]
@@ -95,13 +95,13 @@ pub fn now() -> u64 {
 
 impl Uploads {
     pub(super) fn new(store: Store, profile: Profile, stall_timeout: Duration) -> Self {
-        let bodies = Arc::new(Semaphore::new(BODIES));
+        let bodies = Arc::new(Semaphore::new(MAX_BODIES));
         Self { store, profile, stall_timeout, bodies, stop: CancellationToken::new(), live: Mutex::default() }
     }
 
     /// Begins an upload.
     pub fn begin(&self, owner: &str) -> Result<OwnedMutexGuard<Upload>, Error> {
-        self.begin_among(owner, MOST, RESTING)
+        self.begin_among(owner, MAX_UPLOADS, EVICT_IDLE_AFTER)
     }
 
     fn begin_among(
@@ -123,7 +123,7 @@ impl Uploads {
 
     /// An upload of this owner, once no other request works on it.
     pub async fn find(&self, owner: &str, id: &str) -> Result<Option<OwnedMutexGuard<Upload>>, Error> {
-        // Again where it failed in the middle, or left the memory: what was saved of it is there.
+        // Again where it failed in the middle, or left the memory: its saved part is there.
         for _ in 0..2 {
             let live = locked(&self.live).get(id).map(|live| live.slot.clone());
             let slot = match live {
@@ -170,14 +170,14 @@ impl Uploads {
         for (id, slot) in live {
             // What is locked is in use.
             let Ok(mut upload) = slot.try_lock_owned() else { continue };
-            let limit = if upload.is_saved() { IDLE } else { EMPTY };
+            let limit = if upload.is_saved() { SAVE_IDLE_AFTER } else { EMPTY_LIFETIME };
             if upload.idle() > limit {
                 // In this order: who goes on with it may not find its file before it is left.
                 upload.drop_from_memory();
                 self.forget(&id);
             }
         }
-        let stale = |at: u64| now.saturating_sub(at) > STALE.as_secs();
+        let stale = |at: u64| now.saturating_sub(at) > SAVED_LIFETIME.as_secs();
         let saved = self.store.run(Store::saved_uploads).await?;
         for saved in saved.into_iter().filter(|saved| stale(saved.at)) {
             if !locked(&self.live).contains_key(&saved.id) {
@@ -192,7 +192,7 @@ impl Uploads {
         self.stop.cancel();
         let live: Vec<Slot> = locked(&self.live).values().map(|live| live.slot.clone()).collect();
         let save = |slot: Slot| async move {
-            let Ok(mut upload) = tokio::time::timeout(LEAVE, slot.lock_owned()).await else {
+            let Ok(mut upload) = tokio::time::timeout(STOP_TIMEOUT, slot.lock_owned()).await else {
                 return tracing::warn!("cannot save an upload: a request is still using it");
             };
             if let Err(error) = upload.save().await {
@@ -235,7 +235,7 @@ impl Content {
         });
     }
 
-    /// Stores what was uploaded, if it is what the client says, and does something in the same commit.
+    /// Stores an upload if it matches the client's digest, and runs a closure in the same commit.
     pub async fn finish_upload<T: Send + 'static>(
         &self,
         mut upload: OwnedMutexGuard<Upload>,

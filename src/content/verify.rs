@@ -12,7 +12,7 @@ use super::{
 /// Told how many bytes were hashed or fetched so far, and of how many.
 pub type Progress<'a> = &'a mut (dyn FnMut(u64, u64) + Send);
 
-/// What was looked at, and what is wrong with it.
+/// The result of a verification.
 #[derive(Clone, Debug, Default)]
 pub struct Verified {
     /// Stored blobs.
@@ -21,14 +21,14 @@ pub struct Verified {
     pub blocks: u64,
     /// The bytes that were hashed.
     pub bytes: u64,
-    /// What was damaged.
+    /// The damage found.
     pub damage: Vec<Damage>,
 }
 
 /// A blob or a block that was not what its name says.
 #[derive(Clone, Debug)]
 pub struct Damage {
-    /// The blob's digest, or of what is no blob the CID.
+    /// The blob's digest, or the CID of anything else.
     pub name: String,
     /// Its root, or its own CID.
     pub cid: Cid,
@@ -111,7 +111,7 @@ impl Content {
             let mut reader = self.fetch_at(&lost.root.into()).await?;
             reader.wait_until_stored(&mut |here| progress(here, lost.size)).await
         };
-        // Also where there is no room for it, no peer has it.
+        // Content that does not fit counts as not found.
         if let Err(error) = fetched.await {
             tracing::info!(digest = %lost.digest, "cannot repair a damaged blob: {error}");
         }

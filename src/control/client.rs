@@ -30,7 +30,7 @@ pub async fn ask(request: Request, offline: Options, mut note: impl FnMut(Note))
             }
             over_socket(stream, request, note).await
         }
-        // A directory that cannot be is no other than one that is not there yet: opening it tells why.
+        // An impossible directory is treated like a missing one: opening it says why.
         Err(e)
             if matches!(
                 e.kind(),

@@ -13,7 +13,7 @@ use tokio::{
 
 const CHUNK: usize = 256 << 10;
 /// Chunks that wait.
-const WAITING: usize = 8;
+const QUEUE_LENGTH: usize = 8;
 
 /// The bytes as a reader that blocks.
 pub struct Input {
@@ -28,7 +28,7 @@ pub type Chunks = mpsc::Sender<io::Result<Bytes>>;
 impl Input {
     /// An input and the way into it, which says by an empty chunk that it is done.
     pub fn new() -> (Chunks, Self) {
-        let (sender, chunks) = mpsc::channel(WAITING);
+        let (sender, chunks) = mpsc::channel(QUEUE_LENGTH);
         (sender, Self { chunks, open: Bytes::new(), ended: false })
     }
 }

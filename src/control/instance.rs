@@ -54,7 +54,7 @@ pub struct Naming {
     pub follow: Vec<ocipfs_node::IpnsName>,
     /// What of them is fetched before it is asked for.
     pub prefetch: Prefetch,
-    /// The key under whose name what was pushed is published.
+    /// The key whose name the pushed repositories are published under.
     pub publish_key: String,
 }
 
@@ -150,7 +150,7 @@ impl Instance {
         tasks.spawn(prefetch::run(resolver.clone(), *prefetch, stop.clone()));
     }
 
-    /// What is published of what was pushed.
+    /// Returns the publisher.
     pub(super) fn publisher(&self) -> &Publisher {
         &self.0.publisher
     }

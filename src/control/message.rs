@@ -59,11 +59,11 @@ impl Request {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "kebab-case")]
 pub enum Reply {
-    /// To `Layer`: what was added or joined.
+    /// To `Layer`: the added or joined layers.
     Added(Added),
     /// To `Layer`: what a reference means.
     Inspected(Box<Inspected>),
-    /// To `Layer`: what was forgotten.
+    /// To `Layer`: the removed layer manifest.
     Removed {
         /// The layer manifest that is gone.
         cid: String,
@@ -162,9 +162,9 @@ pub struct Status {
     /// Addresses of peers that rejected the handshake in a private swarm: a sign of another swarm key.
     #[serde(default)]
     pub rejected_handshakes: Vec<String>,
-    /// Keys that somebody was told of.
+    /// Announced keys.
     pub announced: usize,
-    /// Keys that nobody was told of yet.
+    /// Keys that are not announced yet.
     pub announcing: usize,
     /// Bytes of blocks sent to peers since the start.
     pub sent_bytes: u64,
@@ -188,7 +188,7 @@ pub struct Status {
     /// Memory for all that peers and clients do, beyond what an idle node uses.
     #[serde(default)]
     pub max_memory: u64,
-    /// What was pushed, as others see it.
+    /// The published repositories.
     pub published: Publication,
     /// Names that are followed, in order.
     pub followed: Vec<FollowedName>,
@@ -214,7 +214,7 @@ pub enum Note {
 /// Why a command failed and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// What was tried and why it failed.
+    /// What failed, and why.
     pub message: String,
     /// What to do.
     pub hint: Option<String>,

@@ -34,7 +34,7 @@ pub enum NameRequest {
         /// `k51...`.
         name: String,
     },
-    /// No more.
+    /// Unfollow a name.
     Unfollow {
         /// `k51...`.
         name: String,
@@ -74,14 +74,14 @@ pub struct Published {
 pub struct NameTarget {
     /// `/ipfs/<cid>[/path]`.
     pub path: String,
-    /// Nobody answered for it, so it is what was seen last.
+    /// The name could not be resolved; this is the last known value.
     pub stale: bool,
 }
 
-/// What was pushed, as others see it.
+/// The published repositories.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Publication {
-    /// `added` or `all`: whether peers are given what was pushed.
+    /// `added` or `all`: whether peers are served pushed content.
     pub share: String,
     /// The name that it is published under.
     pub name: String,
@@ -217,7 +217,7 @@ impl Instance {
         }
     }
 
-    /// What of what was pushed others see.
+    /// Returns the state of publication.
     pub(super) async fn publication(&self) -> Result<Publication, Failure> {
         let publisher = self.publisher();
         let behind = publisher.behind().await.map_err(Failure::new)?;

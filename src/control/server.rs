@@ -22,7 +22,7 @@ use super::{
 };
 
 /// A request is a line of a few hundred bytes.
-const LONGEST_REQUEST: u64 = 64 << 10;
+const MAX_REQUEST_BYTES: u64 = 64 << 10;
 
 /// A bound socket, unlinked when it is dropped.
 pub struct Server {
@@ -84,7 +84,7 @@ async fn answer(instance: Instance, stream: UnixStream) {
     let (input, mut output) = stream.into_split();
     let mut text = String::new();
     let mut input = BufReader::new(input);
-    if (&mut input).take(LONGEST_REQUEST).read_line(&mut text).await.is_err() {
+    if (&mut input).take(MAX_REQUEST_BYTES).read_line(&mut text).await.is_err() {
         return;
     }
     let (notes, mut noted) = mpsc::unbounded_channel();
@@ -93,7 +93,7 @@ async fn answer(instance: Instance, stream: UnixStream) {
             Ok(request) => {
                 let body = request.has_input().then(Input::new);
                 let (chunks, body) = body.unzip();
-                // It ends with the client, or when nobody reads any more.
+                // It ends with the client, or when the reader is dropped.
                 chunks.map(|chunks| tokio::spawn(input::receive(input, chunks)));
                 instance.handle_with(request, body, notes).await
             }
@@ -115,7 +115,7 @@ async fn answer(instance: Instance, stream: UnixStream) {
     send(&mut output, &outcome.map_or_else(Line::Failed, Line::Done)).await;
 }
 
-/// A client that went away is no reason to stop its work half done.
+/// The work of a client that disconnects is finished.
 async fn send(output: &mut (impl AsyncWriteExt + Unpin), line: &Line) {
     if let Ok(mut json) = serde_json::to_vec(line) {
         json.push(b'\n');

@@ -8,7 +8,7 @@ use std::{
 use ocipfs_oci::Digest;
 
 /// What a Unix socket address has room for.
-const LONGEST: usize = 107;
+const MAX_PATH_BYTES: usize = 107;
 
 /// The socket's path: in the node directory, or a short one derived from it where that is too long.
 pub fn path(data_dir: &Path) -> PathBuf {
@@ -24,13 +24,13 @@ pub fn all(data_dir: &Path) -> Vec<PathBuf> {
 fn paths(data_dir: &Path, runtime: Option<PathBuf>) -> Vec<PathBuf> {
     let full = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.into());
     let inside = full.join("control.sock");
-    if inside.as_os_str().len() <= LONGEST {
+    if inside.as_os_str().len() <= MAX_PATH_BYTES {
         return vec![inside];
     }
     let name = &Digest::sha256_of(full.as_os_str().as_bytes()).hex()[..16];
     let below = |dir: PathBuf| dir.join(format!("ocipfs-{name}")).join("sock");
     let runtime = runtime.filter(|dir| dir.is_absolute() && dir.is_dir()).map(below);
-    let runtime = runtime.filter(|path| path.as_os_str().len() <= LONGEST);
+    let runtime = runtime.filter(|path| path.as_os_str().len() <= MAX_PATH_BYTES);
     runtime.into_iter().chain([below(std::env::temp_dir())]).collect()
 }
 
@@ -48,7 +48,7 @@ mod tests {
         assert_eq!(path(Path::new("/data")), Path::new("/data/control.sock"));
         let (one, two) = (format!("/{}/1", "d".repeat(120)), format!("/{}/2", "d".repeat(120)));
         let (one, two) = (Path::new(&one), Path::new(&two));
-        assert!(path(one).as_os_str().len() <= LONGEST && is_elsewhere(one));
+        assert!(path(one).as_os_str().len() <= MAX_PATH_BYTES && is_elsewhere(one));
         assert_eq!(path(one), path(one));
         assert_ne!(path(one), path(two));
         let own = tempfile::tempdir().unwrap();

@@ -35,7 +35,7 @@ pub use name::{split, without_registry};
 pub use parts::blob_path;
 pub use stage::{Compress, StagedBlob, put_as};
 
-use parts::Parts;
+use parts::ArchiveParts;
 
 /// The largest manifest, index in an index, or configuration.
 pub const MAX_MANIFEST: u64 = 4 << 20;
@@ -138,7 +138,7 @@ impl Error {
 }
 
 /// Where images come from.
-pub enum Source {
+pub enum ArchiveSource {
     /// A tar, compressed or not, or a layout folder.
     Path(PathBuf),
     /// A tar as a stream.
@@ -184,8 +184,8 @@ pub struct Images {
 }
 
 /// Reads all images of `source`. It blocks.
-pub fn read(source: Source, options: Options) -> Result<Images, Error> {
-    let mut parts = Parts::read(source, options)?;
+pub fn read(source: ArchiveSource, options: Options) -> Result<Images, Error> {
+    let mut parts = ArchiveParts::read(source, options)?;
     match parts.document("index.json")? {
         Some(index) => oci::read(&mut parts, &index),
         None => match parts.document("manifest.json")? {
@@ -196,14 +196,14 @@ pub fn read(source: Source, options: Options) -> Result<Images, Error> {
 }
 
 /// A manifest or an index, as its media type says, or where that says nothing, as it looks.
-pub enum Node {
+pub enum ManifestOrIndex {
     /// One image, or an artifact.
     Manifest(Box<Manifest>),
     /// A list of them.
     Index(Box<Index>),
 }
 
-impl Node {
+impl ManifestOrIndex {
     /// Reads what `descriptor` names.
     pub fn parse(descriptor: &Descriptor, bytes: &[u8]) -> Result<Self, Error> {
         let failed = |why: ocipfs_oci::manifest::Error| Error::document(&descriptor.digest, why);
@@ -221,9 +221,11 @@ impl Node {
 
 impl Images {
     /// The document of this digest.
-    pub fn node(&self, descriptor: &Descriptor) -> Result<Option<Node>, Error> {
+    pub fn node(&self, descriptor: &Descriptor) -> Result<Option<ManifestOrIndex>, Error> {
         match self.documents.get(&descriptor.digest) {
-            Some(bytes) if Node::is(descriptor) => Node::parse(descriptor, bytes).map(Some),
+            Some(bytes) if ManifestOrIndex::is(descriptor) => {
+                ManifestOrIndex::parse(descriptor, bytes).map(Some)
+            }
             _ => Ok(None),
         }
     }
@@ -248,8 +250,8 @@ impl Images {
                 continue;
             }
             match self.node(&next)? {
-                Some(Node::Index(index)) => waiting.extend(index.manifests),
-                Some(Node::Manifest(manifest)) => waiting.extend(manifest.blobs().cloned()),
+                Some(ManifestOrIndex::Index(index)) => waiting.extend(index.manifests),
+                Some(ManifestOrIndex::Manifest(manifest)) => waiting.extend(manifest.blobs().cloned()),
                 None => {}
             }
         }

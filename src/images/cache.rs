@@ -4,7 +4,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// A bounded map of what never changes: what was not used for longest is forgotten, half of all at a time.
+/// A bounded cache of immutable values; the least recently used half is evicted at a time.
 pub struct Cache<K, V> {
     /// What each half may weigh before it is set aside.
     half: usize,

@@ -15,13 +15,13 @@ use super::{
 };
 use crate::content::{Blob, CidPath, Content, Stat};
 
-/// A longer file is not a descriptor.
+/// Maximum size of a descriptor file.
 const MAX_DESCRIPTOR: u64 = 64 << 10;
 /// Bytes of a location besides its texts, with its keys and the nodes of the maps.
 const PLACE_BYTES: usize = 384;
 /// Documents that are read to find one digest, and how deep.
-const DOCUMENTS: usize = 1000;
-const DEPTH: usize = 8;
+const MAX_DOCUMENTS: usize = 1000;
+const MAX_DEPTH: usize = 8;
 
 /// Where blobs are, by the descriptor file of their image and their digest.
 pub struct BlobLocations(Cache<(CidPath, Digest), Arc<BlobLocation>>);
@@ -155,9 +155,10 @@ impl<'a> DescriptorImage<'a> {
             if let Some((_, location)) = children.iter().find(|(child, _)| child == digest) {
                 return Ok(Some(location.clone()));
             }
-            let deeper = children.into_iter().filter(|(_, location)| location.leads_on() && depth < DEPTH);
+            let deeper =
+                children.into_iter().filter(|(_, location)| location.leads_on() && depth < MAX_DEPTH);
             for (child, location) in deeper {
-                if seen.len() < DOCUMENTS && seen.insert(child.clone()) {
+                if seen.len() < MAX_DOCUMENTS && seen.insert(child.clone()) {
                     unread.push_back((child, location, depth + 1));
                 }
             }
@@ -196,7 +197,7 @@ impl<'a> DescriptorImage<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Kind {
+struct MediaTypeOnly {
     media_type: Option<String>,
 }
 
@@ -205,7 +206,7 @@ fn parse(bytes: &[u8], cid: &ocipfs_node::Cid) -> Result<Descriptor, String> {
     if !bytes.trim_ascii_start().starts_with(b"{") {
         return Err("invalid JSON: expected an object".into());
     }
-    let kind: Kind = serde_json::from_slice(bytes).map_err(|e| format!("invalid JSON: {e}"))?;
+    let kind: MediaTypeOnly = serde_json::from_slice(bytes).map_err(|e| format!("invalid JSON: {e}"))?;
     if kind.media_type.is_some_and(|kind| kind == media_type::OCIPFS_LAYER_MANIFEST) {
         return Err(format!("it is a layer manifest: pull layer/{cid}"));
     }

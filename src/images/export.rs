@@ -20,7 +20,7 @@ pub const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const IMAGE_NAME: &str = "io.containerd.image.name";
 /// Chunks that wait for the disk.
-const WAITING: usize = 16;
+const QUEUE_LENGTH: usize = 16;
 
 /// What an image is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ pub fn docker_manifest(manifest: &Manifest, name: Option<String>) -> Result<Vec<
 }
 
 /// An archive that is being written by a thread of its own; dropped before its end, it leaves nothing.
-pub struct Target {
+pub struct ExportTarget {
     orders: mpsc::Sender<Order>,
     outcome: oneshot::Receiver<io::Result<()>>,
 }
@@ -100,14 +100,14 @@ enum Order {
     Finish,
 }
 
-impl Target {
+impl ExportTarget {
     /// Makes `dest`, which must not be there, or be an empty folder.
     pub fn create(format: Format, dest: &Path) -> io::Result<Self> {
         let mut sink = match format {
-            Format::Oci => Sink::folder(dest)?,
-            Format::OciArchive | Format::DockerArchive => Sink::tar(dest)?,
+            Format::Oci => ExportSink::folder(dest)?,
+            Format::OciArchive | Format::DockerArchive => ExportSink::tar(dest)?,
         };
-        let (orders, mut received) = mpsc::channel(WAITING);
+        let (orders, mut received) = mpsc::channel(QUEUE_LENGTH);
         let (tell, outcome) = oneshot::channel();
         let dest = dest.to_path_buf();
         let write = move || {
@@ -171,7 +171,7 @@ impl Target {
     }
 }
 
-enum Sink {
+enum ExportSink {
     Folder {
         dir: PathBuf,
         open: Option<BufWriter<File>>,
@@ -183,7 +183,7 @@ enum Sink {
     },
 }
 
-impl Sink {
+impl ExportSink {
     fn folder(dir: &Path) -> io::Result<Self> {
         match fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
             Ok(true) => {}
@@ -272,7 +272,7 @@ mod tests {
     async fn a_tar_is_whole_or_not_there() {
         let dir = tempfile::tempdir().unwrap();
         let dest = dir.path().join("a.tar");
-        let mut target = Target::create(Format::OciArchive, &dest).unwrap();
+        let mut target = ExportTarget::create(Format::OciArchive, &dest).unwrap();
         for (path, bytes) in [("one", &b"1"[..]), ("a/two", &[2; 512]), ("none", b"")] {
             target.file(path, bytes.len() as u64).await.unwrap();
             target.write(Bytes::copy_from_slice(bytes)).await.unwrap();
@@ -285,12 +285,12 @@ mod tests {
         });
         let expected = [("one", 1), ("a/two", 512), ("none", 0)];
         assert_eq!(entries.collect::<Vec<_>>(), expected.map(|(path, size)| (path.to_string(), size)));
-        let taken = Target::create(Format::OciArchive, &dest).map(drop).unwrap_err();
+        let taken = ExportTarget::create(Format::OciArchive, &dest).map(drop).unwrap_err();
         assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
-        assert!(Target::create(Format::Oci, dir.path()).is_err(), "it is not empty");
+        assert!(ExportTarget::create(Format::Oci, dir.path()).is_err(), "it is not empty");
         let half = dir.path().join("half");
-        let target = Target::create(Format::Oci, &half).unwrap();
-        let Target { orders, outcome } = target;
+        let target = ExportTarget::create(Format::Oci, &half).unwrap();
+        let ExportTarget { orders, outcome } = target;
         drop(orders);
         assert!(outcome.await.unwrap().is_err() && !half.exists());
     }

@@ -20,7 +20,7 @@ use std::{
 use ocipfs_node::{Block, Cid};
 use ocipfs_oci::{Descriptor, Name, Tag};
 
-use super::archive::{self, Compress, Images, Source};
+use super::archive::{self, ArchiveSource, Compress, Images};
 use crate::content::{self, Content, Document, Named, Profile, RootReference, Store};
 use builder::ImageBuilder;
 pub use layout::REF_NAME;
@@ -95,7 +95,7 @@ pub struct Options {
     pub profile: Profile,
     /// What the images are called, whatever the archive says.
     pub name: Option<(Name, Option<Tag>)>,
-    /// What they are called where nobody says anything.
+    /// The default name.
     pub otherwise: Name,
 }
 
@@ -133,7 +133,7 @@ struct Made {
 /// Imports all images of `source`; also what is worth a warning.
 pub async fn import(
     content: &Content,
-    source: Source,
+    source: ArchiveSource,
     options: Options,
     progress: Box<dyn FnMut(u64) + Send>,
 ) -> Result<(Vec<Imported>, Vec<String>), Error> {
@@ -164,7 +164,7 @@ struct Prepared {
 
 fn make(
     store: Store,
-    source: Source,
+    source: ArchiveSource,
     options: &Options,
     progress: Box<dyn FnMut(u64) + Send>,
 ) -> Result<Prepared, Error> {

@@ -1,7 +1,7 @@
 //! The layer manifest of ocipfs and the image that is synthesised from it: of one layer, of several, or for several
 //! platforms. `docs/layer-manifest.md` has the format.
 //!
-//! The image's bytes must stay as they are for ever: their digest is what people pin.
+//! The image's bytes must never change: people pin their digest.
 
 pub mod add;
 mod document;

@@ -28,10 +28,10 @@ use referrers::Referring;
 const LAYOUT_BYTES: usize = 2048;
 const ENTRY_BYTES: usize = 512;
 /// Nested indexes that are searched for tags, and how deep. Together they may have as many entries as one index.
-const NESTED: usize = 256;
-const DEPTH: usize = 8;
+const MAX_NESTED: usize = 256;
+const MAX_DEPTH: usize = 8;
 /// Manifests that are read at a time.
-const AT_ONCE: usize = 8;
+const CONCURRENCY: usize = 8;
 
 type Remembered = Cache<CidPath, Arc<OnceCell<Arc<Index>>>>;
 
@@ -89,7 +89,7 @@ struct Index {
     /// The entries that are indexes, those without a tag first.
     indexes: Vec<Entry>,
     referring: Referring,
-    /// The tags within those, once somebody asked for what has no tag above.
+    /// The tags within those; filled by the first request for a tag that the top index lacks.
     nested: OnceCell<Nested>,
 }
 
@@ -117,7 +117,7 @@ impl Index {
     async fn read(content: &Content, at: &CidPath) -> Result<Self, Error> {
         let files = Files::of(at);
         files.check(content).await?;
-        let mut gathered = Gathered::default();
+        let mut gathered = GatheredReferrers::default();
         let read = files.read_index(content, move |json| {
             let mut left = MAX_ENTRIES;
             each_from(json, &mut left, |entry| gathered.add(entry)).map(|()| gathered.finish())
@@ -128,7 +128,7 @@ impl Index {
 
 /// What is kept of the entries of an `index.json`, which are seen one by one.
 #[derive(Default)]
-struct Gathered {
+struct GatheredReferrers {
     count: usize,
     first: Option<Entry>,
     tags: Tags,
@@ -136,17 +136,17 @@ struct Gathered {
     untagged: Vec<Entry>,
     tagged: Vec<Entry>,
     seen: HashSet<Digest>,
-    referring: referrers::Gathered,
+    referring: referrers::GatheredReferrers,
 }
 
-impl Gathered {
+impl GatheredReferrers {
     fn add(&mut self, entry: Entry) {
         self.count += 1;
         if self.first.is_none() {
             self.first = Some(entry.clone());
         }
         let indexes = if entry.ref_name.is_some() { &mut self.tagged } else { &mut self.untagged };
-        if entry.is_index() && indexes.len() < NESTED && self.seen.insert(entry.digest.clone()) {
+        if entry.is_index() && indexes.len() < MAX_NESTED && self.seen.insert(entry.digest.clone()) {
             indexes.push(entry.clone());
         }
         self.referring.add(&entry);
@@ -170,9 +170,9 @@ impl Files {
 
     /// Checks that the directory says that it is a layout.
     pub async fn check(&self, content: &Content) -> Result<(), Error> {
-        const MARKER: u64 = 64 << 10;
+        const MAX_MARKER_BYTES: u64 = 64 << 10;
         let path = self.at.below(["oci-layout"]);
-        let marker: Marker = serde_json::from_slice(&content.read(&path, MARKER).await?)
+        let marker: Marker = serde_json::from_slice(&content.read(&path, MAX_MARKER_BYTES).await?)
             .map_err(|e| malformed(&path, format!("invalid oci-layout: {e}")))?;
         if !marker.image_layout_version.starts_with("1.") {
             let found: String = marker.image_layout_version.chars().take(20).collect();

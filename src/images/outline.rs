@@ -11,8 +11,8 @@ use serde::{
 use crate::content::CidPath;
 
 /// Addresses of a blob that a message tells, and their lengths.
-const TOLD: usize = 3;
-const TOLD_CHARS: usize = 200;
+const MAX_SHOWN_URLS: usize = 3;
+const MAX_SHOWN_CHARS: usize = 200;
 /// A longer address leads nowhere.
 const MAX_URL: usize = 1024;
 
@@ -41,8 +41,8 @@ impl Urls {
         if self.at.is_none() {
             self.at = ipfs(url);
         }
-        if self.told.len() < TOLD {
-            self.told.push(url.chars().take(TOLD_CHARS).collect());
+        if self.told.len() < MAX_SHOWN_URLS {
+            self.told.push(url.chars().take(MAX_SHOWN_CHARS).collect());
         }
     }
 }
@@ -81,19 +81,19 @@ impl<'de> Deserialize<'de> for Urls {
 }
 
 #[derive(Deserialize)]
-struct Manifest {
+struct ManifestOutline {
     config: Link,
     layers: Option<Vec<Link>>,
 }
 
 #[derive(Deserialize)]
-struct Index {
+struct IndexOutline {
     manifests: Option<Vec<Link>>,
 }
 
 /// Reads the configuration and the layers of an image.
 pub fn of_manifest(json: &[u8]) -> Result<Vec<Link>, serde_json::Error> {
-    let Manifest { config, layers } = serde_json::from_slice(json)?;
+    let ManifestOutline { config, layers } = serde_json::from_slice(json)?;
     let mut links = layers.unwrap_or_default();
     links.insert(0, config);
     Ok(links)
@@ -101,7 +101,7 @@ pub fn of_manifest(json: &[u8]) -> Result<Vec<Link>, serde_json::Error> {
 
 /// Reads the entries of an index.
 pub fn of_index(json: &[u8]) -> Result<Vec<Link>, serde_json::Error> {
-    serde_json::from_slice::<Index>(json).map(|index| index.manifests.unwrap_or_default())
+    serde_json::from_slice::<IndexOutline>(json).map(|index| index.manifests.unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What was pushed, as one tree of image layouts: `/<repository>/{oci-layout,index.json,blobs/<algorithm>/<hex>}`.
+//! Pushed repositories as one tree of image layouts: `/<repository>/{oci-layout,index.json,blobs/<algorithm>/<hex>}`.
 //!
 //! ```text
 //! repository::changes ─► Published::advance ─► a version of the tree more (content), the changes settled: one commit
@@ -23,15 +23,15 @@ use super::{
     export::OCI_LAYOUT,
     repository::{self, Piece, Repositories, What, changes, changes_of},
 };
-use crate::content::{self, Changes, Document, Error, Profile, Root, Share, Store, StoreError, Version};
+use crate::content::{self, Changes, Document, Error, Profile, Root, Share, Store, StoreError, TreeVersion};
 use index::Index;
 
 /// Indexes of which it is remembered what they take up.
-const INDEXES: usize = 50_000;
+const INDEX_CACHE_ENTRIES: usize = 50_000;
 /// Changes that one version takes up, so that catching up needs little memory.
-const LOT: usize = if cfg!(test) { 30 } else { 2000 };
+const BATCH_SIZE: usize = if cfg!(test) { 30 } else { 2000 };
 /// Rows that are read at a time.
-const PAGE: usize = 1000;
+const PAGE_SIZE: usize = 1000;
 
 /// The tree, and the repositories that it shows.
 pub struct Published {
@@ -47,9 +47,9 @@ pub struct Published {
 #[derive(Debug)]
 pub struct Advanced {
     /// The tree as it is now.
-    pub version: Version,
+    pub version: TreeVersion,
     /// The version before, where there is another now.
-    pub replaced: Option<Version>,
+    pub replaced: Option<TreeVersion>,
     /// Roots of blobs and manifests that came.
     pub came: Vec<Cid>,
     /// Roots of those that went.
@@ -61,7 +61,7 @@ pub struct Advanced {
 impl Published {
     /// The tree of these repositories, as it is kept in this store.
     pub fn new(store: Store, repositories: Repositories, profile: Profile) -> Self {
-        Self { store, repositories, profile, indexes: Cache::new(INDEXES) }
+        Self { store, repositories, profile, indexes: Cache::new(INDEX_CACHE_ENTRIES) }
     }
 
     /// The repositories.
@@ -70,7 +70,7 @@ impl Published {
     }
 
     /// The tree as it is now, if anything was ever pushed.
-    pub fn current(&self) -> Result<Option<Version>, StoreError> {
+    pub fn current(&self) -> Result<Option<TreeVersion>, StoreError> {
         Ok(self.store.tree_versions()?.pop())
     }
 
@@ -88,17 +88,17 @@ impl Published {
     /// Gives the root of every blob and manifest that was pushed.
     pub fn for_each_root(&self, each: impl Fn(Cid) -> Result<(), StoreError>) -> Result<(), StoreError> {
         pages(
-            |last| self.repositories.names(last, PAGE),
+            |last| self.repositories.names(last, PAGE_SIZE),
             |name| {
                 pages(
-                    |last| self.repositories.manifests(&name, last, PAGE),
+                    |last| self.repositories.manifests(&name, last, PAGE_SIZE),
                     |manifest| {
                         each(manifest.piece.root)?;
                         Ok::<_, StoreError>(manifest.piece.digest.to_string())
                     },
                 )?;
                 pages(
-                    |last| self.repositories.pieces(&name, last, PAGE),
+                    |last| self.repositories.pieces(&name, last, PAGE_SIZE),
                     |piece| {
                         each(piece.root)?;
                         Ok::<_, StoreError>(piece.digest.to_string())
@@ -111,7 +111,7 @@ impl Published {
 
     /// Takes up a lot of what changed, if anything did. Blocks.
     pub fn advance(&self) -> Result<Option<Advanced>, Error> {
-        let due = changes(&self.repositories, LOT)?;
+        let due = changes(&self.repositories, BATCH_SIZE)?;
         let Some((last, _)) = due.last() else { return Ok(None) };
         let last = *last;
         let before = self.current()?;
@@ -139,7 +139,7 @@ impl Published {
         }
         let version = self.commit(before, &all, last)?;
         let replaced = before.filter(|before| before.number != version.number);
-        Ok(Some(Advanced { version, replaced, came, went, is_behind: due.len() == LOT }))
+        Ok(Some(Advanced { version, replaced, came, went, is_behind: due.len() == BATCH_SIZE }))
     }
 
     /// Adds what came to a repository after these changes: it may be in the index by now, so it is there, and settled
@@ -159,7 +159,12 @@ impl Published {
         Ok(())
     }
 
-    fn commit(&self, before: Option<Version>, changes: &Changes, last: u64) -> Result<Version, Error> {
+    fn commit(
+        &self,
+        before: Option<TreeVersion>,
+        changes: &Changes,
+        last: u64,
+    ) -> Result<TreeVersion, Error> {
         let read = |cid: &Cid| self.node(cid);
         let changed = self.profile.change(before.map(|before| before.root), changes, &read)?;
         #[cfg(test)]
@@ -208,7 +213,7 @@ impl Published {
     fn everything(
         &self,
         all: &mut Changes,
-        before: Option<Version>,
+        before: Option<TreeVersion>,
         name: &Name,
         came: &mut Vec<Cid>,
     ) -> Result<(), Error> {
@@ -221,11 +226,11 @@ impl Published {
             Ok(())
         };
         pages(
-            |last| self.repositories.manifests(name, last, PAGE),
+            |last| self.repositories.manifests(name, last, PAGE_SIZE),
             |manifest| add(&manifest.piece).map(|()| manifest.piece.digest.to_string()),
         )?;
         pages(
-            |last| self.repositories.pieces(name, last, PAGE),
+            |last| self.repositories.pieces(name, last, PAGE_SIZE),
             |piece| add(&piece).map(|()| piece.digest.to_string()),
         )?;
         for algorithm in ["sha256", "sha512"] {
@@ -238,12 +243,12 @@ impl Published {
         Ok(())
     }
 
-    fn find(&self, before: Option<Version>, path: &str) -> Result<Option<Cid>, Error> {
+    fn find(&self, before: Option<TreeVersion>, path: &str) -> Result<Option<Cid>, Error> {
         let Some(before) = before else { return Ok(None) };
         content::find(before.root.cid, path, &|cid| self.node(cid))
     }
 
-    fn names_in(&self, before: Option<Version>, path: &str) -> Result<Vec<String>, Error> {
+    fn names_in(&self, before: Option<TreeVersion>, path: &str) -> Result<Vec<String>, Error> {
         let Some(before) = before else { return Ok(Vec::new()) };
         content::names_in(before.root.cid, path, &|cid| self.node(cid))
     }
@@ -295,7 +300,7 @@ fn pages<T, E: From<StoreError>>(
     let mut last = String::new();
     loop {
         let rows = page(&last)?;
-        let full = rows.len() == PAGE;
+        let full = rows.len() == PAGE_SIZE;
         for row in rows {
             last = each(row)?;
         }

@@ -40,12 +40,12 @@ use crate::content::{Database, Store, StoreError, now};
 
 pub use changes::{Change, What, changes, changes_of, matters, pending, settle};
 pub use edit::Edit;
-pub use inspect::{Inspected, inspect};
+pub use inspect::{InspectedManifest, inspect};
 #[cfg(test)]
 pub use listing::ROWS;
 pub use listing::{Listing, is_digest};
 pub use read::Summary;
-pub use removed::{Kind, Removed};
+pub use removed::{Removed, RemovedKind};
 pub use retention::{Policy, Rule};
 pub use sweep::{Sweep, subject_of};
 

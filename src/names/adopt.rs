@@ -8,7 +8,7 @@ use redb::WriteTransaction;
 use super::{BlobSource, Error, Resolver, followed, local::LocalRepository};
 use crate::{
     content::{self, StoreError},
-    images::repository::{Edit, Inspected, Piece, Pushed, inspect, subject_of},
+    images::repository::{Edit, InspectedManifest, Piece, Pushed, inspect, subject_of},
 };
 
 /// Manifests that one index may bring with it.
@@ -19,16 +19,16 @@ const MAX_MANIFESTS: usize = 1_000;
 pub struct Adopted {
     pieces: BTreeMap<Digest, Piece>,
     /// Children before the indexes that name them.
-    manifests: Vec<Manifest>,
+    manifests: Vec<AdoptedManifest>,
     /// Manifests that followed names have, and what is pushed refers to.
     elsewhere: Vec<Digest>,
 }
 
 /// A manifest, as its repository keeps it.
 #[derive(Clone)]
-struct Manifest {
+struct AdoptedManifest {
     pushed: Pushed,
-    inspected: Inspected,
+    inspected: InspectedManifest,
 }
 
 impl Adopted {
@@ -45,7 +45,7 @@ impl Adopted {
             }
         }
         self.pieces.values().try_for_each(|piece| edit.add_piece(name, piece))?;
-        self.manifests.iter().try_for_each(|Manifest { pushed, inspected }| {
+        self.manifests.iter().try_for_each(|AdoptedManifest { pushed, inspected }| {
             edit.put_manifest(name, pushed, &[], Some(&inspected.referrer), &inspected.references)
         })?;
         self.elsewhere.iter().try_for_each(|digest| edit.note_elsewhere(name, digest))
@@ -71,7 +71,7 @@ impl Resolver {
         &self,
         name: &Name,
         (digest, tags): (&Digest, &[Tag]),
-        manifest: &Inspected,
+        manifest: &InspectedManifest,
     ) -> Result<Adopted, Error> {
         let mut adopted = Adopted::default();
         if self.followed().names().is_empty() {
@@ -126,7 +126,7 @@ impl Resolver {
             drop((turn, document));
             self.adopt_blobs(name, &inspected.blobs, adopted).await?;
             if let Some(piece) = self.stored(&digest).await? {
-                found.push(Manifest { pushed: inspected.pushed(piece, content::now()), inspected });
+                found.push(AdoptedManifest { pushed: inspected.pushed(piece, content::now()), inspected });
             }
         }
         adopted.manifests.extend(found.into_iter().rev());

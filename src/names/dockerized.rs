@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// A first component that is longer and begins so can only be meant as a hash.
-const MEANT: usize = 40;
+const MIN_HASH_LENGTH: usize = 40;
 
 /// The CID of a dockerized hash, the reason that it is none, or nothing where none is meant.
 pub fn parse(component: &str) -> Option<Result<Cid, String>> {
@@ -21,7 +21,7 @@ pub fn parse(component: &str) -> Option<Result<Cid, String>> {
     };
     match Cid::try_from(format!("{multibase}{component}")) {
         Ok(cid) if component.len() == length => Some(Ok(cid)),
-        _ if component.len() > MEANT => {
+        _ if component.len() > MIN_HASH_LENGTH => {
             Some(Err(format!("expected {length} characters, {base} of the 34 bytes of a CIDv0")))
         }
         _ => None,
@@ -67,7 +67,7 @@ impl Dockerized<'_> {
         Document::unnamed(&at, bytes).map_err(|why| Error::image(self.name, why))
     }
 
-    /// Why there is no manifest that could be served.
+    /// Why no manifest can be served.
     async fn no_manifest(&self, error: content::Error) -> Error {
         let old = self.at.below(["manifests", "latest"]);
         let why = match self.content.look(&old).await {

@@ -7,10 +7,10 @@ use crate::{
     images,
 };
 
-/// Why a name leads nowhere.
+/// Why a name cannot be resolved.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The text is no repository name.
+    /// The text is not a repository name.
     #[error(transparent)]
     Syntax(#[from] name::Error),
     /// A CIDv0 is case-sensitive, and repository names are lower-case.
@@ -60,7 +60,7 @@ pub enum Error {
     Misplaced {
         /// The whole name.
         name: Name,
-        /// What was probably meant.
+        /// The name that was probably meant.
         instead: String,
     },
     /// Nothing was pushed under it, and no other kind of name looks like this.
@@ -81,7 +81,7 @@ pub enum Error {
     UnknownReference {
         /// The repository.
         name: Name,
-        /// What was asked for.
+        /// The requested one.
         reference: Reference,
         /// What is there.
         instead: String,
@@ -91,10 +91,10 @@ pub enum Error {
     UnknownBlob {
         /// The repository.
         name: Name,
-        /// What was asked for.
+        /// The requested one.
         digest: Digest,
     },
-    /// What the CID names is no layer manifest.
+    /// The CID is not a layer manifest.
     #[error("{name}: {why}")]
     Layer {
         /// The repository.
@@ -102,7 +102,7 @@ pub enum Error {
         /// What is wrong with it.
         why: images::layer::Error,
     },
-    /// What the CID names is no image, or not a sound one.
+    /// The CID is not a valid image.
     #[error("{name}: {why}")]
     Image {
         /// The repository.
@@ -126,7 +126,7 @@ pub enum Error {
         /// Why not.
         why: ipns::Error,
     },
-    /// Its bytes could not be had.
+    /// The content could not be read.
     #[error(transparent)]
     Content(#[from] content::Error),
 }

@@ -22,16 +22,16 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{Prefetch, ipns};
 use crate::content::{self, CidPath, Content, Database};
-use rows::Rows;
+use rows::FollowedRows;
 
-pub use rows::{Depth, Root, Version};
+pub use rows::{Depth, FollowedRoot, Version};
 pub use search::{Target, blob, manifest, origin, referrers, tags};
-pub use summary::{Repository, Summary};
+pub use summary::{FollowedRepository, FollowedSummary};
 
 /// Versions before the complete one that are remembered, for clients in the middle of a pull.
-const OLDER: usize = 2;
+const MAX_OLDER_VERSIONS: usize = 2;
 /// Repositories whose older versions are remembered.
-const REMEMBERED: usize = 10_000;
+const CACHE_ENTRIES: usize = 10_000;
 
 /// The names that are followed, in order. Clones share that.
 #[derive(Clone)]
@@ -41,14 +41,14 @@ struct Inner {
     /// Those that `serve` is told, which come first.
     settled: Vec<IpnsName>,
     policy: Prefetch,
-    rows: Rows,
-    state: Mutex<State>,
+    rows: FollowedRows,
+    state: Mutex<FollowedState>,
     /// Told when other names are followed.
     changed: Notify,
 }
 
 #[derive(Default)]
-struct State {
+struct FollowedState {
     /// Those that are followed by command.
     by_command: Vec<IpnsName>,
     /// How far the newest root of each is fetched.
@@ -95,17 +95,17 @@ impl Followed {
             node.follow(*name).await?;
         }
         let by_command = node.persistently_followed().await?;
-        let state = Mutex::new(State { by_command, ..State::default() });
+        let state = Mutex::new(FollowedState { by_command, ..FollowedState::default() });
         Ok(Self(Arc::new(Inner {
             settled,
             policy,
-            rows: Rows::new(database),
+            rows: FollowedRows::new(database),
             state,
             changed: Notify::new(),
         })))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, FollowedState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -164,7 +164,7 @@ impl Followed {
         let mut state = self.lock();
         if !is_stale {
             state.stale.remove(repository);
-        } else if state.stale.len() < REMEMBERED {
+        } else if state.stale.len() < CACHE_ENTRIES {
             state.stale.insert(repository.clone());
         }
     }
@@ -189,7 +189,7 @@ impl Followed {
     async fn ask<T: Send + 'static>(
         &self,
         content: &Content,
-        ask: impl FnOnce(&Rows) -> Result<T, content::StoreError> + Send + 'static,
+        ask: impl FnOnce(&FollowedRows) -> Result<T, content::StoreError> + Send + 'static,
     ) -> Result<T, content::Error> {
         let rows = self.0.rows.clone();
         Ok(content.store().run(move |_| ask(&rows)).await?)
@@ -199,7 +199,7 @@ impl Followed {
     async fn edit(
         &self,
         content: &Content,
-        edit: impl FnOnce(&Rows) -> Result<bool, content::StoreError> + Send + 'static,
+        edit: impl FnOnce(&FollowedRows) -> Result<bool, content::StoreError> + Send + 'static,
     ) -> Result<(), content::Error> {
         if self.ask(content, edit).await? {
             // A directory leads to much that has no row of its own among what is released.
@@ -233,7 +233,11 @@ impl Followed {
     }
 
     /// Returns the newest root of which every repository is complete.
-    pub async fn root(&self, content: &Content, name: &IpnsName) -> Result<Option<Root>, content::Error> {
+    pub async fn root(
+        &self,
+        content: &Content,
+        name: &IpnsName,
+    ) -> Result<Option<FollowedRoot>, content::Error> {
         let name = *name;
         self.ask(content, move |rows| rows.root(&name)).await
     }
@@ -262,20 +266,25 @@ impl Followed {
         let before = self.version(content, name, repository.as_str()).await?;
         if let Some(before) = before.filter(|before| before.directory != version.directory) {
             let mut state = self.lock();
-            if state.older.len() >= REMEMBERED {
+            if state.older.len() >= CACHE_ENTRIES {
                 state.older.clear();
             }
             let older = state.older.entry((*name, repository.clone())).or_default();
             older.retain(|directory| *directory != before.directory);
             older.push_front(before.directory);
-            older.truncate(OLDER);
+            older.truncate(MAX_OLDER_VERSIONS);
         }
         let (name, repository) = (*name, repository.to_string());
         self.edit(content, move |rows| rows.complete(&name, &repository, version)).await
     }
 
     /// Records that every repository below a root is complete.
-    pub async fn finish(&self, content: &Content, name: &IpnsName, root: Root) -> Result<(), content::Error> {
+    pub async fn finish(
+        &self,
+        content: &Content,
+        name: &IpnsName,
+        root: FollowedRoot,
+    ) -> Result<(), content::Error> {
         let name = *name;
         self.edit(content, move |rows| rows.finish(&name, root)).await
     }
@@ -295,7 +304,7 @@ impl Followed {
     /// Releases everything of names that are not followed any more.
     pub async fn forget_others(&self, content: &Content) -> Result<(), content::Error> {
         let names = self.names();
-        for name in self.ask(content, Rows::names).await? {
+        for name in self.ask(content, FollowedRows::names).await? {
             if !names.contains(&name) {
                 self.edit(content, move |rows| rows.forget(&name)).await?;
                 let mut state = self.lock();

@@ -9,17 +9,17 @@ use std::{
     time::Duration,
 };
 
-use ocipfs_node::{IpnsTarget, Node};
+use ocipfs_node::{MutableName, Node};
 
 use crate::content::{CidPath, Content, PathError};
 
 /// More names that lead to names are a circle, or meant to cost time.
-const DEEPEST: usize = 8;
+const MAX_DEPTH: usize = 8;
 
 /// What a name meant before is remembered so far back.
-const VERSIONS: usize = 3;
+const MAX_VERSIONS: usize = 3;
 /// Names whose meanings are remembered.
-const REMEMBERED: usize = 1024;
+const CACHE_ENTRIES: usize = 1024;
 
 /// Why a name leads to no content.
 #[derive(Debug, thiserror::Error)]
@@ -31,19 +31,19 @@ pub enum Error {
     #[error(transparent)]
     NoName(#[from] ocipfs_node::InvalidName),
     /// Names lead to names without an end.
-    #[error("{0} resolves through more than {DEEPEST} names")]
-    TooDeep(IpnsTarget),
-    /// What the name leads to is no path below a CID.
+    #[error("{0} resolves through more than {MAX_DEPTH} names")]
+    TooDeep(MutableName),
+    /// The name does not resolve to a path below a CID.
     #[error("{name} leads to {value:?}: {why}")]
     Target {
         /// The name.
-        name: IpnsTarget,
+        name: MutableName,
         /// What its record says.
         value: String,
         /// What is wrong with it.
         why: String,
     },
-    /// Nobody knows.
+    /// No lookup has ended yet.
     #[error(transparent)]
     Node(#[from] ocipfs_node::Error),
 }
@@ -53,7 +53,7 @@ pub enum Error {
 pub struct Target {
     /// The content.
     pub at: CidPath,
-    /// Nobody answered for one of the names on the way, so it is what was seen last.
+    /// A name on the way could not be resolved, so the last known value was used.
     pub stale: bool,
 }
 
@@ -63,7 +63,7 @@ pub enum Path {
     /// `/ipfs/<cid>[/path]`.
     Content(CidPath),
     /// `/ipns/<name>[/path]`.
-    Name(IpnsTarget, String),
+    Name(MutableName, String),
 }
 
 impl FromStr for Path {
@@ -105,14 +105,14 @@ pub async fn follow(node: &Node, path: Path, patience: Duration) -> Result<Targe
 /// resolved before does not count.
 async fn follow_name(
     node: &Node,
-    name: IpnsTarget,
+    name: MutableName,
     below: &str,
     patience: Duration,
     afresh: bool,
 ) -> Result<Target, Error> {
     let (mut at, mut below) = (name.clone(), below.to_string());
     let mut stale = false;
-    for _ in 0..DEEPEST {
+    for _ in 0..MAX_DEPTH {
         let found = match afresh {
             true => node.resolve_uncached(&at, patience).await?,
             false => node.resolve(&at, patience).await?,
@@ -135,9 +135,9 @@ async fn follow_name(
     Err(Error::TooDeep(name))
 }
 
-/// What names meant lately, with the path that was asked for below them.
+/// Recent values of names, by the path that was asked for below them.
 #[derive(Default)]
-pub struct Targets(Mutex<HashMap<(IpnsTarget, String), Meant>>);
+pub struct Targets(Mutex<HashMap<(MutableName, String), Meant>>);
 
 #[derive(Default)]
 struct Meant {
@@ -147,7 +147,7 @@ struct Meant {
 }
 
 impl Targets {
-    fn lock(&self) -> MutexGuard<'_, HashMap<(IpnsTarget, String), Meant>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(MutableName, String), Meant>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -155,27 +155,27 @@ impl Targets {
     pub async fn follow(
         &self,
         content: &Content,
-        key: &IpnsTarget,
+        key: &MutableName,
         below: &str,
         afresh: bool,
     ) -> Result<Vec<CidPath>, Error> {
         let found = follow_name(content.node(), key.clone(), below, content.find_timeout(), afresh).await?;
         let mut targets = self.lock();
         let name = (key.clone(), below.to_string());
-        // Rarely: whoever is in the middle of a pull then has to begin it again at worst.
-        if targets.len() >= REMEMBERED && !targets.contains_key(&name) {
+        // Rarely: at worst a client has to restart its pull.
+        if targets.len() >= CACHE_ENTRIES && !targets.contains_key(&name) {
             targets.clear();
         }
         let meant = targets.entry(name).or_default();
         meant.stale = found.stale;
         meant.versions.retain(|version| *version != found.at);
         meant.versions.push_front(found.at);
-        meant.versions.truncate(VERSIONS);
+        meant.versions.truncate(MAX_VERSIONS);
         Ok(meant.versions.iter().cloned().collect())
     }
 
-    /// Whether nobody answered when the name was followed last.
-    pub fn is_stale(&self, key: &IpnsTarget, below: &str) -> bool {
+    /// Whether the last resolution of the name failed.
+    pub fn is_stale(&self, key: &MutableName, below: &str) -> bool {
         self.lock().get(&(key.clone(), below.to_string())).is_some_and(|meant| meant.stale)
     }
 }

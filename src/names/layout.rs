@@ -13,9 +13,9 @@ use crate::{
 };
 
 /// Tags that a refusal lists.
-const LISTED: usize = 20;
+const MAX_LISTED_TAGS: usize = 20;
 
-/// What was found there.
+/// The image found at a path.
 pub enum IpfsImage<'a> {
     Layout(Box<LayoutRepository<'a>>),
     Descriptor(Box<descriptor::DescriptorRepository<'a>>),
@@ -91,7 +91,7 @@ async fn open_for<'a>(
     }
 }
 
-/// How far a path leads, and what is there instead of what was named next.
+/// Returns the error of the first missing component of a path, with the entries that exist there.
 pub async fn missing(content: &Content, at: &CidPath) -> Option<images::Error> {
     for (depth, entry) in at.names().iter().enumerate() {
         let reached = CidPath::from(*at.root()).below(at.names()[..depth].iter().map(String::as_str));
@@ -179,7 +179,7 @@ impl LayoutRepository<'_> {
 
 /// The tags there are, as a refusal tells them.
 pub fn listed(tags: &[Tag]) -> String {
-    let shown: Vec<&str> = tags.iter().take(LISTED).map(Tag::as_str).collect();
+    let shown: Vec<&str> = tags.iter().take(MAX_LISTED_TAGS).map(Tag::as_str).collect();
     match (shown.is_empty(), tags.len() - shown.len()) {
         (true, _) => "a digest, since it has no tags".into(),
         (false, 0) => shown.join(" or "),

@@ -1,4 +1,4 @@
-//! What was pushed here, of a repository.
+//! The locally pushed part of a repository.
 
 use ocipfs_oci::{Descriptor, Digest, Name, Reference, Tag};
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Referrers that are read at once.
-const REFERRERS: usize = 500;
+const REFERRERS_PAGE_SIZE: usize = 500;
 
 /// The part of a repository that was pushed here.
 pub struct LocalRepository<'a> {
@@ -86,8 +86,8 @@ impl LocalRepository<'_> {
     pub async fn referrers(&self, subject: &Digest, last: &str) -> Result<Referrers, Error> {
         let (name, subject, last) = (self.name.clone(), subject.clone(), last.to_string());
         let found: Vec<Descriptor> =
-            self.ask(move |all| all.referrers(&name, &subject, &last, REFERRERS)).await?;
-        let more_after = found.get(REFERRERS - 1).map(|referrer| referrer.digest.to_string());
+            self.ask(move |all| all.referrers(&name, &subject, &last, REFERRERS_PAGE_SIZE)).await?;
+        let more_after = found.get(REFERRERS_PAGE_SIZE - 1).map(|referrer| referrer.digest.to_string());
         Ok(Referrers { found, more_after })
     }
 

@@ -76,10 +76,10 @@ impl Prefetch {
 }
 
 /// What could not be had is tried again, each time later.
-const FIRST_PAUSE: Duration = Duration::from_secs(15);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30 * 60);
+const MIN_PAUSE: Duration = Duration::from_secs(15);
+const MAX_PAUSE: Duration = Duration::from_secs(30 * 60);
 /// A walk that takes longer gives way to a newer root; what it fetched is kept.
-const TURN: Duration = Duration::from_secs(5);
+const MIN_WALK_TIME: Duration = Duration::from_secs(5);
 
 /// Fetches what followed names mean, and releases those that are not followed any more, until `stop`.
 pub async fn run(resolver: Resolver, policy: Prefetch, stop: CancellationToken) {
@@ -107,7 +107,7 @@ pub async fn run(resolver: Resolver, policy: Prefetch, stop: CancellationToken) 
         tokio::select! {
             () = stop.cancelled() => return,
             () = resolver.followed().changed() => {}
-            () = tokio::time::sleep(FIRST_PAUSE), if forgotten.is_err() => {}
+            () = tokio::time::sleep(MIN_PAUSE), if forgotten.is_err() => {}
         }
     }
 }
@@ -121,7 +121,7 @@ async fn follow(resolver: Resolver, name: IpnsName, policy: Prefetch) {
         return;
     }
     let mut heads = resolver.content().node().followed_changes();
-    let mut pause = FIRST_PAUSE;
+    let mut pause = MIN_PAUSE;
     loop {
         heads.mark_unchanged();
         let meant = meant(&resolver, &name);
@@ -131,7 +131,7 @@ async fn follow(resolver: Resolver, name: IpnsName, policy: Prefetch) {
             () = newer(&resolver, &name, &meant) => None,
         };
         let Some(is_whole) = is_whole else {
-            pause = FIRST_PAUSE;
+            pause = MIN_PAUSE;
             continue;
         };
         // Its record may have changed while it was fetched.
@@ -143,10 +143,10 @@ async fn follow(resolver: Resolver, name: IpnsName, policy: Prefetch) {
             }
         };
         tokio::select! {
-            () = wait => pause = FIRST_PAUSE,
-            () = tokio::time::sleep(pause), if !is_whole => pause = (pause * 2).min(LONGEST_PAUSE),
+            () = wait => pause = MIN_PAUSE,
+            () = tokio::time::sleep(pause), if !is_whole => pause = (pause * 2).min(MAX_PAUSE),
             // A publisher that was away may be back.
-            () = joined, if !is_whole => pause = FIRST_PAUSE,
+            () = joined, if !is_whole => pause = MIN_PAUSE,
         }
     }
 }
@@ -158,7 +158,7 @@ fn meant(resolver: &Resolver, name: &IpnsName) -> Option<(u64, String)> {
 
 /// Waits until a record says something else, and the walk has had its turn.
 async fn newer(resolver: &Resolver, name: &IpnsName, before: &Option<(u64, String)>) {
-    let (mut heads, turn) = (resolver.content().node().followed_changes(), Instant::now() + TURN);
+    let (mut heads, turn) = (resolver.content().node().followed_changes(), Instant::now() + MIN_WALK_TIME);
     while meant(resolver, name) == *before {
         if heads.changed().await.is_err() {
             return std::future::pending().await;

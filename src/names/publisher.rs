@@ -1,4 +1,4 @@
-//! What was pushed here, published under a name of this node: beside the pushes, never in their way.
+//! Publishes pushed repositories under a name of this node, in the background.
 //!
 //! ```text
 //! repositories ── changed ─► images::published (a root) ─► node (signed, told to who follows and to the routing system)
@@ -25,19 +25,19 @@ use crate::{
 /// Changes of one push come together.
 const DEBOUNCE: Duration = Duration::from_millis(20);
 /// Blobs alone wait so long for the manifest that they are pushed for.
-const BLOBS_ALONE: Duration = Duration::from_secs(2);
+const MANIFEST_WAIT: Duration = Duration::from_secs(2);
 /// Versions that are made before the name means the last of them.
-const LOTS: usize = 16;
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const MAX_BATCHES: usize = 16;
+const MIN_PAUSE: Duration = Duration::from_millis(200);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// A root that was followed by another stays for those who are in the middle of a pull.
-const KEPT: Duration = Duration::from_secs(120);
+const OLD_VERSION_LIFETIME: Duration = Duration::from_secs(120);
 /// How long others may use a record without asking again; who follows the name hears of changes anyway.
 const TTL: Duration = Duration::from_secs(60);
 
 /// What is published.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct State {
+pub struct PublisherState {
     /// The root of all that was pushed.
     pub root: Option<Cid>,
     /// The record that says so, where pushes are shared.
@@ -55,7 +55,7 @@ struct Inner {
     published: Published,
     key: Keypair,
     share: Share,
-    state: watch::Sender<State>,
+    state: watch::Sender<PublisherState>,
 }
 
 impl Publisher {
@@ -66,7 +66,7 @@ impl Publisher {
     }
 
     /// What is published now.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> PublisherState {
         self.0.state.borrow().clone()
     }
 
@@ -95,11 +95,11 @@ impl Publisher {
             let mut changed = self.0.published.repositories().changed();
             let mut old = self.old_versions().await;
             self.announce_all().await;
-            let mut pause = FIRST_PAUSE;
+            let mut pause = MIN_PAUSE;
             loop {
                 match self.step(&mut old).await {
                     Ok(is_behind) => {
-                        pause = FIRST_PAUSE;
+                        pause = MIN_PAUSE;
                         if is_behind {
                             continue;
                         }
@@ -108,11 +108,11 @@ impl Publisher {
                         tracing::warn!(%error, "publishing failed, will try again");
                         self.0.state.send_modify(|state| state.failing = Some(error.to_string()));
                         tokio::time::sleep(pause).await;
-                        pause = (pause * 2).min(LONGEST_PAUSE);
+                        pause = (pause * 2).min(MAX_PAUSE);
                         continue;
                     }
                 }
-                let forget = old.front().map(|since| *since + KEPT);
+                let forget = old.front().map(|since| *since + OLD_VERSION_LIFETIME);
                 tokio::select! {
                     woken = changed.changed() => match woken {
                         Ok(()) => self.debounce(&mut changed).await,
@@ -144,13 +144,13 @@ impl Publisher {
                 }
             }
         };
-        let _ = tokio::time::timeout(BLOBS_ALONE, matters).await;
+        let _ = tokio::time::timeout(MANIFEST_WAIT, matters).await;
     }
 
     /// Publishes some lots of what changed, and says whether there are more.
     async fn step(&self, old: &mut VecDeque<Instant>) -> Result<bool, Error> {
         let mut is_behind = false;
-        for _ in 0..LOTS {
+        for _ in 0..MAX_BATCHES {
             let advanced = self.blocking(|published| published.advance()).await??;
             is_behind = advanced.as_ref().is_some_and(|advanced| advanced.is_behind);
             let Some(Advanced { replaced, came, went, .. }) = advanced else { break };
@@ -160,7 +160,7 @@ impl Publisher {
                 break;
             }
         }
-        if old.front().is_some_and(|since| since.elapsed() >= KEPT) {
+        if old.front().is_some_and(|since| since.elapsed() >= OLD_VERSION_LIFETIME) {
             old.pop_front();
             self.0.content.store().run(|store| store.forget_oldest_tree()).await?;
         }
@@ -188,7 +188,7 @@ impl Publisher {
         }
         let behind = self.blocking(|published| published.behind()).await??;
         tracing::info!(%root, sequence, behind, "published");
-        self.0.state.send_replace(State { root: Some(root), sequence, failing: None });
+        self.0.state.send_replace(PublisherState { root: Some(root), sequence, failing: None });
         Ok(())
     }
 
@@ -204,7 +204,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// What was announced is forgotten with the process.
+    /// Announcements do not outlive the process.
     async fn announce_all(&self) {
         if self.0.share == Share::Added {
             return;
@@ -220,7 +220,7 @@ impl Publisher {
         }
     }
 
-    /// For each version of the tree before the current one, since when it is no longer that.
+    /// Returns when each earlier version of the tree was replaced.
     async fn old_versions(&self) -> VecDeque<Instant> {
         let versions = self.0.content.store().run(|store| store.tree_versions()).await.unwrap_or_default();
         versions.iter().skip(1).map(|_| Instant::now()).collect()

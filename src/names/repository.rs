@@ -1,4 +1,4 @@
-//! Any other name: a repository. What was pushed to it here and what followed names have of it are one repository.
+//! A hosted repository: joins the content pushed here with the content of followed names.
 //!
 //! A tag that was pushed here wins over a followed one, until it is deleted.
 

@@ -11,10 +11,10 @@ use futures::StreamExt;
 
 use super::error::ApiError;
 
-/// So much of a body is read though nobody wants it.
-const DRAIN: usize = 64 << 20;
+/// Bytes of an unwanted body that are still read.
+const MAX_DRAIN_BYTES: usize = 64 << 20;
 /// And for so long.
-const DRAIN_FOR: Duration = Duration::from_secs(10);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Reads the rest of a body: most clients see no answer before they have sent all of it.
 pub async fn drain(headers: &HeaderMap, parts: &mut BodyDataStream) {
@@ -23,7 +23,7 @@ pub async fn drain(headers: &HeaderMap, parts: &mut BodyDataStream) {
         return;
     }
     let read = async {
-        let mut left = DRAIN;
+        let mut left = MAX_DRAIN_BYTES;
         while let Some(Ok(part)) = parts.next().await {
             left = left.saturating_sub(part.len());
             if left == 0 {
@@ -31,7 +31,7 @@ pub async fn drain(headers: &HeaderMap, parts: &mut BodyDataStream) {
             }
         }
     };
-    let _ = tokio::time::timeout(DRAIN_FOR, read).await;
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, read).await;
 }
 
 /// The length that a client says its body has.

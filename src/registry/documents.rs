@@ -19,16 +19,16 @@ const SHORT_BYTES: usize = 64 << 10;
 
 /// What such answers may take. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Documents(Arc<Semaphore>);
+pub struct ResponseBudget(Arc<Semaphore>);
 
-impl Default for Documents {
+impl Default for ResponseBudget {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(TOTAL_BYTES)))
     }
 }
 
 /// Counts an answer until it is sent, and refuses it where clients leave too much unread.
-pub async fn count(State(documents): State<Documents>, answer: Response) -> Result<Response, ApiError> {
+pub async fn count(State(documents): State<ResponseBudget>, answer: Response) -> Result<Response, ApiError> {
     let length = answer.body().size_hint().exact().and_then(|length| usize::try_from(length).ok());
     let Some(length) = length.filter(|length| *length > SHORT_BYTES) else { return Ok(answer) };
     let units = u32::try_from(length).unwrap_or(u32::MAX);
@@ -49,7 +49,7 @@ mod tests {
 
     #[tokio::test]
     async fn unread_manifests_take_bounded_memory_and_beyond_it_answers_are_503_with_retry_after() {
-        let documents = Documents::default();
+        let documents = ResponseBudget::default();
         let large = || count(State(documents.clone()), vec![7; 4 << 20].into_response());
         let mut unread = Vec::new();
         for _ in 0..TOTAL_BYTES / (4 << 20) {

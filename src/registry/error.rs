@@ -21,7 +21,7 @@ const RETRY_AFTER_SECONDS: u64 = 5;
 /// Characters of a foreign host in a message.
 const MAX_SHOWN_HOST: usize = 100;
 
-/// What was asked for, which decides how its absence is called.
+/// The kind of the requested resource; selects the error code of its absence.
 #[derive(Clone, Copy, Debug)]
 pub enum ResourceKind {
     Manifest,
@@ -226,7 +226,7 @@ impl ApiError {
     }
 }
 
-/// What helps where there is no room.
+/// Returns advice for a full store.
 fn advice(error: &content::Error) -> &'static str {
     match error {
         content::Error::Quota { .. } | content::Error::Full => {

@@ -16,15 +16,15 @@ pub use table::Error;
 use table::{Stamp, Table};
 
 /// Logins that need no second look.
-const REMEMBERED: usize = 1_000;
+const CACHE_ENTRIES: usize = 1_000;
 /// bcrypt is slow by intent: so many are computed at once.
-const AT_ONCE: usize = 2;
+const CONCURRENCY: usize = 2;
 /// Logins that are computed or wait for it: some seconds of work at usual costs.
 const MAX_QUEUED: usize = 32;
 /// bcrypt does not look at what comes after, so two longer passwords would be the same.
 const MAX_PASSWORD_BYTES: usize = 72;
 /// Between two looks at the file.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A user, and the hash that the password matched: good for as long as the file has both.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,13 +92,13 @@ impl Users {
             file: Mutex::new(file),
             known: Mutex::default(),
             queue: Arc::new(Semaphore::new(MAX_QUEUED)),
-            computing: Arc::new(Semaphore::new(AT_ONCE)),
+            computing: Arc::new(Semaphore::new(CONCURRENCY)),
         })))
     }
 
     /// Reads the file again if it was changed; looks at most once a second.
     pub async fn refresh(&self) {
-        if locked(&self.0.file).looked.elapsed() >= LOOK_EVERY {
+        if locked(&self.0.file).looked.elapsed() >= RELOAD_INTERVAL {
             self.look().await;
         }
     }
@@ -184,7 +184,7 @@ impl Users {
 
     fn remember(&self, proof: Digest) {
         let mut known = locked(&self.0.known);
-        if known.len() >= REMEMBERED {
+        if known.len() >= CACHE_ENTRIES {
             known.clear();
         }
         known.insert(proof);
@@ -247,8 +247,8 @@ mod tests {
         let gone = Box::pin(users.login("me", "other"));
         // Polled once, it has begun.
         assert!(futures::FutureExt::now_or_never(gone).is_none());
-        assert_eq!(users.0.computing.available_permits(), AT_ONCE - 1);
-        drop(users.0.computing.acquire_many(AT_ONCE as u32).await.unwrap());
+        assert_eq!(users.0.computing.available_permits(), CONCURRENCY - 1);
+        drop(users.0.computing.acquire_many(CONCURRENCY as u32).await.unwrap());
         assert_eq!(users.0.queue.available_permits(), MAX_QUEUED);
     }
 
@@ -280,7 +280,7 @@ mod tests {
         write(&file, &[("you", "secret")]);
         users.refresh().await;
         assert!(users.table().hash("you").is_none(), "a second is not over");
-        locked(&users.0.file).looked = Instant::now().checked_sub(LOOK_EVERY).unwrap();
+        locked(&users.0.file).looked = Instant::now().checked_sub(RELOAD_INTERVAL).unwrap();
         users.refresh().await;
         assert!(users.table().hash("you").is_some());
         let before = users.table();

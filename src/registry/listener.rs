@@ -49,7 +49,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// HTTP/2: requests at one time on one connection.
 const MAX_STREAMS: u32 = 100;
 /// After an error that is not of one connection, such as too many open files.
-const RETRY_ACCEPT: Duration = Duration::from_secs(1);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// What connections may take.
 #[derive(Clone, Copy, Debug)]
@@ -113,7 +113,7 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Accepted {
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 tracing::warn!("the registry cannot accept connections: {error}");
-                tokio::time::sleep(RETRY_ACCEPT).await;
+                tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
     }

@@ -16,7 +16,7 @@ use crate::{
     content::{self, StoreError, Stored, UploadError},
     images::{
         MAX_MANIFEST,
-        repository::{Edit, Inspected, Piece, inspect},
+        repository::{Edit, InspectedManifest, Piece, inspect},
     },
     names::{Adopted, NameKind, followed},
 };
@@ -24,7 +24,7 @@ use crate::{
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 /// Tags that one push may set.
-const MOST_TAGS: usize = 100;
+const MAX_TAGS: usize = 100;
 
 /// `GET` and `HEAD` of a manifest; axum takes the body off where it was a `HEAD`.
 pub async fn get(
@@ -107,7 +107,7 @@ fn adding(
     name: &Name,
     digest: &Digest,
     tags: Vec<Tag>,
-    (inspected, adopted): (Inspected, Adopted),
+    (inspected, adopted): (InspectedManifest, Adopted),
     size: u64,
 ) -> impl FnMut(&redb::WriteTransaction, &Stored) -> Result<(), StoreError> + Clone + Send + 'static {
     let (name, digest) = (name.clone(), digest.clone());
@@ -139,14 +139,14 @@ fn tags(reference: &Reference, query: &Query) -> Result<Vec<Tag>, ApiError> {
             tags.push(tag);
         }
     }
-    if tags.len() > MOST_TAGS { Err(ApiError::too_many_tags(MOST_TAGS)) } else { Ok(tags) }
+    if tags.len() > MAX_TAGS { Err(ApiError::too_many_tags(MAX_TAGS)) } else { Ok(tags) }
 }
 
 /// Refuses a manifest without its blobs before anything of it is stored.
 async fn check_blobs(
     registry: &Registry,
     name: &Name,
-    inspected: &Inspected,
+    inspected: &InspectedManifest,
     adopted: &Adopted,
 ) -> Result<(), ApiError> {
     let (of, blobs) = (name.clone(), inspected.blobs.clone());

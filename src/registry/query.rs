@@ -28,7 +28,7 @@ impl Query {
         self.value("last").unwrap_or_default()
     }
 
-    /// How many entries a page has at most; what is no number asks for nothing.
+    /// Returns the page size; a value that is not a number is ignored.
     pub fn most(&self) -> Option<usize> {
         self.value("n").and_then(|n| n.parse().ok())
     }
@@ -43,7 +43,7 @@ impl Query {
         self.page_size() + 1
     }
 
-    /// Cuts what was read to a page, and links to the next if there is one.
+    /// Cuts entries to a page, and links to the next page if there is one.
     pub fn page<T: ToString>(&self, path: &str, entries: &mut Vec<T>) -> Option<[(HeaderName, String); 1]> {
         let most = self.page_size();
         if entries.len() <= most {

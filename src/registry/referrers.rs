@@ -14,7 +14,7 @@ use super::{
 use crate::{images::layout::Referrers, names::NameKind};
 
 /// Bytes of an answer: clients take no larger index than registries take manifests.
-const MOST_BYTES: usize = 3 << 20;
+const MAX_RESPONSE_BYTES: usize = 3 << 20;
 
 /// `referrers/<digest>`: an empty index where nothing refers to it, whether the repository is there or not.
 pub async fn list(
@@ -40,11 +40,11 @@ pub async fn list(
                 more_after
             }
             Err(error) if error.is_absence() => None,
-            // A 404 would say that there is no such endpoint, and nothing that nothing refers to it.
+            // A 404 would mean that the endpoint does not exist, not that there are no referrers.
             Err(error) => return Err(refusal(error).not_answered()),
         };
         match more_after.filter(|_| page.next.is_none()) {
-            // What was pushed is in rows; elsewhere each page costs as many manifests as it has entries.
+            // Pushed repositories have rows; elsewhere a page reads one manifest per entry.
             Some(after) if matches!(kind, NameKind::Hosted { .. }) => last = after,
             Some(after) => page.next = Some(after),
             None => break,
@@ -76,12 +76,12 @@ impl Page {
         for mut referrer in all.into_iter().filter(wanted) {
             let length_of = |referrer: &Descriptor| serde_json::to_vec(referrer).map_or(0, |json| json.len());
             let mut length = length_of(&referrer);
-            if length > MOST_BYTES {
+            if length > MAX_RESPONSE_BYTES {
                 referrer.annotations.clear();
                 length = length_of(&referrer);
             }
-            let is_full =
-                self.bytes + length > MOST_BYTES || most.is_some_and(|most| self.entries.len() >= most);
+            let is_full = self.bytes + length > MAX_RESPONSE_BYTES
+                || most.is_some_and(|most| self.entries.len() >= most);
             if is_full {
                 self.next = self.entries.last().map(|last| last.digest.to_string());
                 return;

@@ -31,9 +31,9 @@ pub const PATH: &str = "/token";
 const LIFETIME: Duration = Duration::from_secs(300);
 const GRACE: Duration = Duration::from_secs(60);
 /// Tokens that are good at one time; after that the oldest goes.
-const MOST: usize = 10_000;
+const MAX_TOKENS: usize = 10_000;
 /// The token of who has no name.
-const ANYBODY: &str = "anybody";
+const ANONYMOUS: &str = "anybody";
 
 /// Tokens of users. Clones share them.
 #[derive(Clone, Default)]
@@ -67,10 +67,10 @@ impl Tokens {
     fn issue(&self, login: Login, now: Instant) -> String {
         let token = Uuid::new_v4().simple().to_string();
         let mut tokens = self.0.granted.lock().unwrap_or_else(PoisonError::into_inner);
-        if tokens.len() >= MOST {
+        if tokens.len() >= MAX_TOKENS {
             tokens.retain(|_, grant| grant.end > now);
         }
-        if tokens.len() >= MOST
+        if tokens.len() >= MAX_TOKENS
             && let Some(oldest) =
                 tokens.iter().min_by_key(|(_, grant)| grant.end).map(|(token, _)| token.clone())
         {
@@ -82,7 +82,7 @@ impl Tokens {
 
     /// Who shows a token, if it is one that is good.
     pub fn holder(&self, token: &str, now: Instant) -> Option<Holder> {
-        if token == ANYBODY {
+        if token == ANONYMOUS {
             return Some(Holder::Anybody);
         }
         let tokens = self.0.granted.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,7 +91,7 @@ impl Tokens {
     }
 
     /// The challenge that leads a client to a token for what it wants to do. A password is never
-    /// led to where nobody said that it is safe: then the client is asked for the password itself.
+    /// sent over a connection that is not known to be safe: then the client is asked for the password itself.
     pub fn challenge(&self, headers: &HeaderMap, scope: Option<&str>) -> Option<String> {
         let text = |name| headers.get(name)?.to_str().ok();
         let url = match &self.0.public_url {
@@ -110,7 +110,7 @@ impl Tokens {
         };
         let shown = text("authorization").and_then(|shown| shown.split_once(' '));
         let error = match shown {
-            Some((scheme, ANYBODY)) if scheme.eq_ignore_ascii_case("bearer") => {
+            Some((scheme, ANONYMOUS)) if scheme.eq_ignore_ascii_case("bearer") => {
                 ",error=\"insufficient_scope\""
             }
             Some((scheme, _)) if scheme.eq_ignore_ascii_case("bearer") => ",error=\"invalid_token\"",
@@ -128,7 +128,7 @@ pub async fn get(
 ) -> Result<impl IntoResponse, ApiError> {
     let Some((users, tokens)) = registry.access.users() else { return Err(ApiError::no_endpoint()) };
     let token = match headers.get(header::AUTHORIZATION) {
-        None => ANYBODY.to_string(),
+        None => ANONYMOUS.to_string(),
         Some(value) => {
             users.refresh().await;
             let (user, password) = value.to_str().ok().and_then(login).ok_or(LoginError::Wrong)?;
@@ -151,9 +151,9 @@ mod tests {
         let first = tokens.issue(me(), now);
         assert_eq!(tokens.holder(&first, now), Some(Holder::User(me())));
         assert_eq!(tokens.holder(&first, now + LIFETIME + GRACE), None);
-        assert_eq!(tokens.holder(ANYBODY, now), Some(Holder::Anybody));
+        assert_eq!(tokens.holder(ANONYMOUS, now), Some(Holder::Anybody));
         assert_eq!(tokens.holder("", now), None);
-        for n in 0..MOST as u64 {
+        for n in 0..MAX_TOKENS as u64 {
             tokens.issue(me(), now + Duration::from_millis(n + 1));
         }
         assert_eq!(tokens.holder(&first, now), None);
@@ -180,7 +180,7 @@ mod tests {
                 &[("host", "x"), ("x-forwarded-host", "r.example"), ("x-forwarded-proto", "https")],
                 bearer(example, scope),
             ),
-            // Somebody stands between, and does not say how the client came.
+            // A proxy forwarded the request, and does not say how the client connected.
             (&[("host", "r.example"), ("x-forwarded-for", "192.0.2.1")], None),
             (&[], None),
             (&[("host", "x\",y=\"z")], None),

@@ -42,7 +42,7 @@ pub async fn begin(
         Ok(()) => finish(registry, name, upload, &digest).await,
         Err(error) => Err(error.into()),
     };
-    // There is no request that could go on with it.
+    // No request can continue it.
     registry.resolver.content().uploads().forget(&id);
     result
 }

@@ -6,14 +6,14 @@ use super::{build::Root, chunked::Edited, document::Document};
 
 /// What is to become of a tree of directories, by path. A directory that nothing is left in goes too.
 #[derive(Clone, Debug, Default)]
-pub struct Changes(pub(super) BTreeMap<String, Change>);
+pub struct Changes(pub(super) BTreeMap<String, EntryChange>);
 
 /// What is to become of an entry.
 #[derive(Clone, Debug)]
-pub(super) enum Change {
+pub(super) enum EntryChange {
     /// A file that is kept elsewhere.
     Set(Root),
-    /// That it is no longer named; it is kept elsewhere.
+    /// The entry is removed; its content is kept elsewhere.
     Unset,
     /// A file whose blocks belong to the tree.
     Write(Document),
@@ -28,27 +28,27 @@ pub(super) enum Change {
 impl Changes {
     /// Names a file that is kept elsewhere; false where another change is in the way.
     pub fn set(&mut self, path: &str, file: Root) -> bool {
-        self.insert(path, Change::Set(file))
+        self.insert(path, EntryChange::Set(file))
     }
 
-    /// Names it no more.
+    /// Removes an entry.
     pub fn unset(&mut self, path: &str) -> bool {
-        self.insert(path, Change::Unset)
+        self.insert(path, EntryChange::Unset)
     }
 
     /// Writes a file that belongs to the tree.
     pub fn write(&mut self, path: &str, document: Document) -> bool {
-        self.insert(path, Change::Write(document))
+        self.insert(path, EntryChange::Write(document))
     }
 
     /// Puts a file in the place of the one that it was made of, which belongs to the tree.
     pub fn edit(&mut self, path: &str, edited: Edited) -> bool {
-        self.insert(path, Change::Edit(edited))
+        self.insert(path, EntryChange::Edit(edited))
     }
 
     /// Removes a file that was written.
     pub fn erase(&mut self, path: &str) -> bool {
-        self.insert(path, Change::Erase)
+        self.insert(path, EntryChange::Erase)
     }
 
     /// Whether nothing changes.
@@ -56,13 +56,13 @@ impl Changes {
         self.0.is_empty()
     }
 
-    fn insert(&mut self, path: &str, change: Change) -> bool {
+    fn insert(&mut self, path: &str, change: EntryChange) -> bool {
         match path.split_once('/') {
             None if self.0.contains_key(path) => false,
             None => self.0.insert(path.into(), change).is_none(),
             Some((directory, rest)) => {
-                match self.0.entry(directory.into()).or_insert_with(|| Change::Within(Self::default())) {
-                    Change::Within(within) => within.insert(rest, change),
+                match self.0.entry(directory.into()).or_insert_with(|| EntryChange::Within(Self::default())) {
+                    EntryChange::Within(within) => within.insert(rest, change),
                     _ => false,
                 }
             }

@@ -22,20 +22,20 @@ use super::{
     document::Document,
 };
 use crate::content::Error;
-use edit::Editor;
+use edit::ChunkEditor;
 
 /// A shorter chunk goes on, so that a small file is one block.
-const SHORTEST: usize = 4 << 10;
+const MIN_CHUNK_BYTES: usize = 4 << 10;
 /// A longer one ends.
-const LONGEST: usize = 16 << 10;
+const MAX_CHUNK_BYTES: usize = 16 << 10;
 /// After one of so many entries, or nodes, there is a cut.
 const CUT_EVERY: u32 = 32;
 /// Links of a node of which none says that it is cut.
-const MOST_LINKS: usize = 128;
+const MAX_LINKS: usize = 128;
 
 /// Where an entry stands: by its rank, then by its name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Key {
+pub struct EntryKey {
     /// What comes first.
     pub rank: u8,
     /// The name, which decides whether there is a cut after the entry.
@@ -43,11 +43,11 @@ pub struct Key {
 }
 
 /// Reads the entry that some bytes begin with: its key, and its length.
-pub type ReadEntry = fn(&[u8]) -> Result<(Key, usize), String>;
+pub type ReadEntry = fn(&[u8]) -> Result<(EntryKey, usize), String>;
 
 /// How entries are written into a file, and read from it.
 #[derive(Clone, Debug)]
-pub struct Form {
+pub struct ChunkedFormat {
     /// What the file begins with.
     pub begin: &'static str,
     /// What is between two entries.
@@ -59,7 +59,7 @@ pub struct Form {
 }
 
 /// What becomes of the entry of a key: its new bytes, or none where it goes.
-pub type Edit = (Key, Option<Vec<u8>>);
+pub type Edit = (EntryKey, Option<Vec<u8>>);
 
 /// A file that was made of another, and the nodes that make the difference.
 #[derive(Clone, Debug)]
@@ -76,7 +76,7 @@ pub struct Edited {
     pub more: isize,
 }
 
-impl Form {
+impl ChunkedFormat {
     /// Writes a file of these entries, which are in order.
     ///
     /// # Errors
@@ -84,10 +84,10 @@ impl Form {
     pub fn write(
         &self,
         profile: Profile,
-        entries: impl IntoIterator<Item = (Key, Vec<u8>)>,
+        entries: impl IntoIterator<Item = (EntryKey, Vec<u8>)>,
     ) -> Result<Document, Error> {
         let missing = |cid: &Cid| Err(ocipfs_node::Error::Offline(*cid).into());
-        let mut editor = Editor::new(self, profile, &missing);
+        let mut editor = ChunkEditor::new(self, profile, &missing);
         let root = editor.write(entries)?;
         Ok(Document { root, blocks: editor.made })
     }
@@ -104,7 +104,7 @@ impl Form {
         edits: &[Edit],
         read: &dyn Fn(&Cid) -> Result<Bytes, Error>,
     ) -> Result<Edited, Error> {
-        let mut editor = Editor::new(self, profile, read);
+        let mut editor = ChunkEditor::new(self, profile, read);
         let root = editor.edit(before, edits)?;
         let (made, left) = super::changes::difference(editor.left, editor.made);
         Ok(Edited { before, root, made, left, more: editor.more })

@@ -22,7 +22,7 @@ pub struct Difference {
 }
 
 /// A part of one of the directories that are compared.
-struct Part {
+struct ChangedPart {
     /// Which of them.
     number: usize,
     new: Option<Cid>,
@@ -39,12 +39,12 @@ struct Sides {
 
 /// One node: entries, and the shards below by their slots.
 #[derive(Default)]
-struct Node {
+struct DiffNode {
     entries: BTreeMap<String, Cid>,
     shards: BTreeMap<String, Cid>,
 }
 
-impl Node {
+impl DiffNode {
     /// Reads a node of a directory; none where it is something else.
     fn of(unit: UnixfsNode) -> Option<Self> {
         let mut node = Self::default();
@@ -75,10 +75,10 @@ pub async fn differences(
     pairs: &[(Cid, Option<Cid>)],
 ) -> Result<Vec<Option<Difference>>, Error> {
     let mut sides: Vec<Sides> = pairs.iter().map(|_| Sides { is_known: true, ..Sides::default() }).collect();
-    let mut level: Vec<Part> = pairs
+    let mut level: Vec<ChangedPart> = pairs
         .iter()
         .enumerate()
-        .map(|(number, (new, old))| Part { number, new: Some(*new), old: *old })
+        .map(|(number, (new, old))| ChangedPart { number, new: Some(*new), old: *old })
         .collect();
     for _ in 0..MAX_SHARD_DEPTH {
         level.retain(|part| part.new != part.old);
@@ -95,15 +95,19 @@ pub async fn differences(
 }
 
 /// Compares one level; gives the next.
-async fn compare(nodes: &mut Nodes, level: &[Part], sides: &mut [Sides]) -> Result<Vec<Part>, Error> {
+async fn compare(
+    nodes: &mut Nodes,
+    level: &[ChangedPart],
+    sides: &mut [Sides],
+) -> Result<Vec<ChangedPart>, Error> {
     let (mut new, mut old) = (HashMap::new(), HashMap::new());
     let wanted: Vec<Cid> = level.iter().filter_map(|part| part.new).collect();
-    nodes.each(&wanted, |cid, unit| drop(new.insert(cid, Node::of(unit)))).await?;
+    nodes.each(&wanted, |cid, unit| drop(new.insert(cid, DiffNode::of(unit)))).await?;
     let known: Vec<Cid> = level.iter().filter_map(|part| part.old).collect();
-    nodes.each_local(&known, |cid, unit| drop(old.insert(cid, Node::of(unit)))).await?;
+    nodes.each_local(&known, |cid, unit| drop(old.insert(cid, DiffNode::of(unit)))).await?;
     let mut next = Vec::new();
-    let nothing = Node::default();
-    for Part { number, new: new_cid, old: old_cid } in level {
+    let nothing = DiffNode::default();
+    for ChangedPart { number, new: new_cid, old: old_cid } in level {
         let before = old_cid.and_then(|cid| old.get(&cid)?.as_ref()).unwrap_or(&nothing);
         let now = match new_cid.map(|cid| new.get(&cid)) {
             None => &nothing,
@@ -113,16 +117,20 @@ async fn compare(nodes: &mut Nodes, level: &[Part], sides: &mut [Sides]) -> Resu
                 continue;
             }
         };
-        let is_changed = |name: &str, cid: &Cid, other: &Node| other.entries.get(name) != Some(cid);
+        let is_changed = |name: &str, cid: &Cid, other: &DiffNode| other.entries.get(name) != Some(cid);
         let fresh = now.entries.iter().filter(|(name, cid)| is_changed(name, cid, before));
         sides[*number].new.extend(fresh.map(|(name, cid)| (name.clone(), *cid)));
         let gone = before.entries.iter().filter(|(name, cid)| is_changed(name, cid, now));
         sides[*number].old.extend(gone.map(|(name, cid)| (name.clone(), *cid)));
         for (slot, cid) in &now.shards {
-            next.push(Part { number: *number, new: Some(*cid), old: before.shards.get(slot).copied() });
+            next.push(ChangedPart {
+                number: *number,
+                new: Some(*cid),
+                old: before.shards.get(slot).copied(),
+            });
         }
         for (_, cid) in before.shards.iter().filter(|(slot, _)| !now.shards.contains_key(*slot)) {
-            next.push(Part { number: *number, new: None, old: Some(*cid) });
+            next.push(ChangedPart { number: *number, new: None, old: Some(*cid) });
         }
     }
     Ok(next)

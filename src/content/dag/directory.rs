@@ -9,16 +9,16 @@ use ocipfs_node::{Block, Cid};
 
 use super::{
     build::{Profile, Root},
-    changes::{Change, Changes, difference},
+    changes::{Changes, EntryChange, difference},
     chunked::Edited,
     document::Document,
-    shard::{Found, Shard},
+    shard::{Shard, ShardEntry},
     unixfs::{self, RAW, UnixfsNode},
 };
 use crate::content::Error;
 
 /// Beyond this size a directory is sharded.
-const LARGEST: usize = 256 << 10;
+const MAX_DIRECTORY_BYTES: usize = 256 << 10;
 
 /// The entries of a directory, by name.
 pub(super) type Entries = BTreeMap<String, Root>;
@@ -36,7 +36,7 @@ pub struct Changed {
     pub root: Root,
     /// Nodes that were not at their places before.
     pub made: Vec<Block>,
-    /// Nodes that are at their places no more.
+    /// Nodes that were removed from their places.
     pub left: Vec<Cid>,
 }
 
@@ -48,7 +48,7 @@ impl Profile {
         changes: &Changes,
         read: &dyn Fn(&Cid) -> Result<Bytes, Error>,
     ) -> Result<Changed, Error> {
-        let mut editor = Editor::new(self, read);
+        let mut editor = DirectoryEditor::new(self, read);
         let root = match editor.directory(before, changes)? {
             Some(root) => root,
             None => {
@@ -79,7 +79,8 @@ impl Profile {
             Self::Legacy => 0,
             Self::UnixfsV1 => 2 + unixfs::directory_data().len(),
         };
-        frame + entries.iter().map(|(name, root)| self.weight(name, root)).sum::<usize>() <= LARGEST
+        frame + entries.iter().map(|(name, root)| self.weight(name, root)).sum::<usize>()
+            <= MAX_DIRECTORY_BYTES
     }
 
     pub(super) fn node(self, links: Vec<PbLink>, data: Vec<u8>) -> (Root, Block) {
@@ -106,14 +107,14 @@ impl Changes {
     }
 }
 
-/// The names in a directory of a tree, sorted; none where there is no such.
+/// The names in a directory of a tree, sorted; empty if there is none.
 pub fn names_in(
     root: Cid,
     path: &str,
     read: &dyn Fn(&Cid) -> Result<Bytes, Error>,
 ) -> Result<Vec<String>, Error> {
     let Some(at) = find(root, path, read)? else { return Ok(Vec::new()) };
-    let editor = Editor::new(Profile::default(), read);
+    let editor = DirectoryEditor::new(Profile::default(), read);
     Ok(editor.all(&at)?.into_keys().collect())
 }
 
@@ -123,7 +124,7 @@ pub fn find(
     path: &str,
     read: &dyn Fn(&Cid) -> Result<Bytes, Error>,
 ) -> Result<Option<Cid>, Error> {
-    let editor = Editor::new(Profile::default(), read);
+    let editor = DirectoryEditor::new(Profile::default(), read);
     let mut at = root;
     for name in path.split('/').filter(|name| !name.is_empty()) {
         let Some(root) = editor.find(at, name)? else { return Ok(None) };
@@ -132,7 +133,7 @@ pub fn find(
     Ok(Some(at))
 }
 
-pub(super) struct Editor<'a> {
+pub(super) struct DirectoryEditor<'a> {
     profile: Profile,
     read: &'a dyn Fn(&Cid) -> Result<Bytes, Error>,
     made: Vec<Block>,
@@ -141,7 +142,7 @@ pub(super) struct Editor<'a> {
     left: Vec<Cid>,
 }
 
-impl<'a> Editor<'a> {
+impl<'a> DirectoryEditor<'a> {
     fn new(profile: Profile, read: &'a dyn Fn(&Cid) -> Result<Bytes, Error>) -> Self {
         Self { profile, read, made: Vec::new(), by_cid: HashMap::new(), left: Vec::new() }
     }
@@ -158,8 +159,8 @@ impl<'a> Editor<'a> {
             match self.open(&at)? {
                 Directory::Plain(entries) => return Ok(entries.get(name).copied()),
                 Directory::Sharded(shard) => match shard.find(name, depth) {
-                    Found::Entry(root) => return Ok(root),
-                    Found::Deeper(cid) => at = cid,
+                    ShardEntry::Entry(root) => return Ok(root),
+                    ShardEntry::Deeper(cid) => at = cid,
                 },
             }
             depth += 1;
@@ -167,7 +168,7 @@ impl<'a> Editor<'a> {
     }
 }
 
-impl Editor<'_> {
+impl DirectoryEditor<'_> {
     /// The directory after its changes; none where nothing is in it.
     fn directory(&mut self, before: Option<Root>, changes: &Changes) -> Result<Option<Root>, Error> {
         let directory = match before {
@@ -205,27 +206,27 @@ impl Editor<'_> {
     }
 
     /// Changes one entry, and says whether it weighs less than before.
-    pub fn entry(&mut self, entries: &mut Entries, name: &str, change: &Change) -> Result<bool, Error> {
+    pub fn entry(&mut self, entries: &mut Entries, name: &str, change: &EntryChange) -> Result<bool, Error> {
         let old = entries.get(name).copied();
         let new = match change {
-            Change::Set(root) => Some(*root),
-            Change::Unset => None,
-            Change::Write(document) => {
+            EntryChange::Set(root) => Some(*root),
+            EntryChange::Unset => None,
+            EntryChange::Write(document) => {
                 if old.map(|old| old.cid) != Some(document.root.cid) {
                     self.replace_file(old, document)?;
                 }
                 Some(document.root)
             }
-            Change::Edit(edited) => {
+            EntryChange::Edit(edited) => {
                 self.edit_file(old, edited)?;
                 Some(edited.root)
             }
-            Change::Erase => {
+            EntryChange::Erase => {
                 let mut left = self.nodes_of(old)?;
                 self.left.append(&mut left);
                 None
             }
-            Change::Within(changes) => self.directory(old, changes)?,
+            EntryChange::Within(changes) => self.directory(old, changes)?,
         };
         match new {
             Some(root) => drop(entries.insert(name.into(), root)),

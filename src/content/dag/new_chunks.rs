@@ -12,9 +12,9 @@ use super::{
 use crate::content::Error;
 
 /// Nodes that are in memory at once.
-const AT_ONCE: usize = 4;
+const CONCURRENCY: usize = 4;
 /// No file of longer chunks is read in parts.
-const LONGEST_CHUNK: usize = 64 << 10;
+const MAX_CHUNK_BYTES: usize = 64 << 10;
 
 /// Gives `take` the chunks of the file `new` that `old` does not have; `old` is read only where it is here. Of a version that
 /// has more or fewer levels, some may be given although both have them. False where a chunk is long, or `take` refuses one.
@@ -38,15 +38,15 @@ pub async fn new_chunks(
         }
         let left: Vec<Cid> = before.difference(&level).copied().collect();
         let mut below = HashSet::new();
-        for some in changed.chunks(AT_ONCE) {
+        for some in changed.chunks(CONCURRENCY) {
             for (cid, unit) in files(nodes, some).await? {
                 let UnixfsNode::File { data, children } = unit else {
                     return Err(corrupt(cid, format!("found {} inside a file", unit.kind())));
                 };
                 let is_long = children
                     .iter()
-                    .any(|child| child.cid.codec() == RAW && child.size > LONGEST_CHUNK as u64);
-                if is_long || data.len() > LONGEST_CHUNK || !take(&data) {
+                    .any(|child| child.cid.codec() == RAW && child.size > MAX_CHUNK_BYTES as u64);
+                if is_long || data.len() > MAX_CHUNK_BYTES || !take(&data) {
                     return Ok(false);
                 }
                 below.extend(children.iter().filter(|child| child.size > 0).map(|child| child.cid));
@@ -140,7 +140,7 @@ mod tests {
         );
         let many = new_chunks(&mut content.nodes(root), root, old, 100, |_| true).await;
         assert!(matches!(many, Err(Error::Corrupt { .. })), "{many:?}");
-        let long = file(&content, &["x".repeat(LONGEST_CHUNK + 1), "y".into()]).await;
+        let long = file(&content, &["x".repeat(MAX_CHUNK_BYTES + 1), "y".into()]).await;
         assert!(
             !new_chunks(&mut content.nodes(long), long, old, 1 << 20, |_| true).await.unwrap(),
             "too long"

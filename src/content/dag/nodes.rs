@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use ocipfs_node::{Block, Cid, FetchSession, FetchedBlock};
+use ocipfs_node::{Block, BlockFetcher, Cid, FetchedBlock};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{fetch::begin, unixfs::UnixfsNode};
 use crate::content::{Content, Error, Store};
 
 /// Blocks that are asked for at once; so many are in memory before they are decoded.
-const AT_ONCE: usize = 64;
+const BATCH_SIZE: usize = 64;
 
 /// Reads nodes from the store, else from peers. What comes from peers is kept at once, so a walk that is cut short goes on
 /// where it was.
@@ -19,7 +19,7 @@ pub struct Nodes {
     /// The CID whose providers have the tree.
     announced: Cid,
     /// Begun with the first block that is not here.
-    session: Option<FetchSession>,
+    session: Option<BlockFetcher>,
     /// Why peers are not asked any more.
     failed: Option<Error>,
 }
@@ -43,7 +43,7 @@ impl Nodes {
     /// Gives `take` each node that is here or comes from peers. A node that cannot be had is left out; then
     /// [`Self::failure`] says why.
     pub async fn each(&mut self, cids: &[Cid], mut take: impl FnMut(Cid, UnixfsNode)) -> Result<(), Error> {
-        for some in cids.chunks(AT_ONCE) {
+        for some in cids.chunks(BATCH_SIZE) {
             let mut missing = Vec::new();
             for (cid, data) in self.local(some).await? {
                 match data {
@@ -60,7 +60,7 @@ impl Nodes {
 
     /// The same for nodes that are here: peers are not asked.
     pub async fn each_local(&self, cids: &[Cid], mut take: impl FnMut(Cid, UnixfsNode)) -> Result<(), Error> {
-        for some in cids.chunks(AT_ONCE) {
+        for some in cids.chunks(BATCH_SIZE) {
             for (cid, data) in self.local(some).await? {
                 if let Some(unit) = data.and_then(|data| UnixfsNode::decode(&cid, data).ok()) {
                     take(cid, unit);
@@ -139,7 +139,7 @@ async fn keep(content: &Content, blocks: Vec<Block>) -> Result<(), Error> {
 /// The next block. The first one of a session must come within the find time-out, as a root does.
 async fn next(
     content: &Content,
-    session: &mut FetchSession,
+    session: &mut BlockFetcher,
     at: Cid,
     is_first: bool,
 ) -> Result<FetchedBlock, Error> {

@@ -15,28 +15,28 @@ use crate::content::Error;
 pub const MAX_DEPTH: usize = 16;
 pub const MAX_PARTS: usize = 1 << 17;
 /// Parts that are fetched at once.
-const AT_ONCE: usize = 64;
+const MAX_WANTS: usize = 64;
 /// Their bytes where there is memory for them, and where there is none.
 pub const WINDOW: u64 = 2 << 20;
 const MIN_WINDOW: u64 = 256 << 10;
 
-enum Part {
+enum ReadPart {
     Here(Bytes),
     Missing(Child, usize),
 }
 
 /// The bytes of a file in their order, of which few are in memory at a time.
-pub struct Parts {
+pub struct FileParts {
     nodes: Nodes,
     root: Cid,
     size: u64,
     given: u64,
     /// How many parts are known by now.
     count: usize,
-    waiting: VecDeque<Part>,
+    waiting: VecDeque<ReadPart>,
 }
 
-impl Parts {
+impl FileParts {
     /// Begins to read the file `top`, whose size the caller has bounded.
     pub fn new(nodes: Nodes, root: Cid, top: UnixfsNode) -> Result<Self, Error> {
         let size = top.size();
@@ -48,8 +48,8 @@ impl Parts {
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
             match self.waiting.pop_front() {
-                Some(Part::Here(data)) if data.is_empty() => {}
-                Some(Part::Here(data)) => {
+                Some(ReadPart::Here(data)) if data.is_empty() => {}
+                Some(ReadPart::Here(data)) => {
                     self.given += data.len() as u64;
                     return Ok(Some(data));
                 }
@@ -77,14 +77,14 @@ impl Parts {
     /// Goes on to the first part that is not a leaf or not here, without reading any; false at the end.
     async fn pass_over_what_is_here(&mut self) -> Result<bool, Error> {
         loop {
-            while let Some(Part::Here(_)) = self.waiting.front() {
+            while let Some(ReadPart::Here(_)) = self.waiting.front() {
                 self.waiting.pop_front();
             }
-            let leaf = |part: &Part| match part {
-                Part::Missing(child, _) if child.cid.codec() == RAW => Some(child.cid),
+            let leaf = |part: &ReadPart| match part {
+                ReadPart::Missing(child, _) if child.cid.codec() == RAW => Some(child.cid),
                 _ => None,
             };
-            let leaves: Vec<Cid> = self.waiting.iter().take(AT_ONCE).map_while(leaf).collect();
+            let leaves: Vec<Cid> = self.waiting.iter().take(MAX_WANTS).map_while(leaf).collect();
             let here = self.nodes.count_here(&leaves).await?;
             self.waiting.drain(..here);
             if here == 0 || here < leaves.len() {
@@ -121,9 +121,9 @@ impl Parts {
     /// Takes the missing parts at the front: one, and more up to so many bytes.
     fn next_missing(&mut self, bytes: u64) -> Vec<(Child, usize)> {
         let (mut run, mut sum) = (Vec::new(), 0);
-        while let Some(Part::Missing(child, depth)) = self.waiting.front() {
+        while let Some(ReadPart::Missing(child, depth)) = self.waiting.front() {
             sum += child.size;
-            if run.len() == AT_ONCE || (sum > bytes && !run.is_empty()) {
+            if run.len() == MAX_WANTS || (sum > bytes && !run.is_empty()) {
                 break;
             }
             run.push((child.clone(), *depth));
@@ -134,7 +134,7 @@ impl Parts {
 }
 
 /// What a part consists of: its own bytes, then its children.
-fn expand(cid: Cid, unit: &UnixfsNode, size: u64, depth: usize) -> Result<Vec<Part>, Error> {
+fn expand(cid: Cid, unit: &UnixfsNode, size: u64, depth: usize) -> Result<Vec<ReadPart>, Error> {
     match unit {
         UnixfsNode::File { data, children } if unit.size() == size => {
             if depth == MAX_DEPTH && !children.is_empty() {
@@ -142,8 +142,8 @@ fn expand(cid: Cid, unit: &UnixfsNode, size: u64, depth: usize) -> Result<Vec<Pa
             }
             // An empty part has no bytes to wait for.
             let children = children.iter().filter(|child| child.size > 0);
-            let children = children.map(|child| Part::Missing(child.clone(), depth + 1));
-            Ok(std::iter::once(Part::Here(data.clone())).chain(children).collect())
+            let children = children.map(|child| ReadPart::Missing(child.clone(), depth + 1));
+            Ok(std::iter::once(ReadPart::Here(data.clone())).chain(children).collect())
         }
         UnixfsNode::File { .. } => {
             Err(corrupt(cid, format!("size differs from the {size} bytes that its parent declares")))

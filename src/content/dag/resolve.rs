@@ -14,22 +14,22 @@ const MAX_SHARD_DEPTH: usize = 32;
 
 /// A file's first block.
 #[derive(Debug)]
-pub struct File {
+pub struct ResolvedFile {
     pub cid: Cid,
     pub unit: UnixfsNode,
 }
 
-impl File {
+impl ResolvedFile {
     pub fn size(&self) -> u64 {
         self.unit.size()
     }
 }
 
 /// Finds the file that `at` names.
-pub async fn resolve(fetcher: &mut Fetcher, at: &CidPath) -> Result<File, Error> {
+pub async fn resolve(fetcher: &mut Fetcher, at: &CidPath) -> Result<ResolvedFile, Error> {
     let (cid, unit) = walk(fetcher, at).await?;
     match unit {
-        UnixfsNode::File { .. } => Ok(File { cid, unit }),
+        UnixfsNode::File { .. } => Ok(ResolvedFile { cid, unit }),
         other => Err(Error::NotAFile { at: at.clone(), kind: other.kind() }),
     }
 }

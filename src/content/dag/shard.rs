@@ -8,8 +8,8 @@ use ocipfs_node::Cid;
 
 use super::{
     build::Root,
-    changes::Change,
-    directory::{Editor, Entries, link},
+    changes::EntryChange,
+    directory::{DirectoryEditor, Entries, link},
     hamt::Bits,
     unixfs,
 };
@@ -25,18 +25,18 @@ const WIDTH: usize = 2;
 pub(super) struct Shard {
     /// How many shards are above it.
     depth: u32,
-    slots: BTreeMap<u64, Slot>,
+    slots: BTreeMap<u64, ShardSlot>,
 }
 
 #[derive(Clone, Debug)]
-enum Slot {
+enum ShardSlot {
     /// One entry; more only where the whole hashes of their names are equal.
     Entries(Entries),
     Deeper(Root),
 }
 
 /// What a shard has of a name.
-pub(super) enum Found {
+pub(super) enum ShardEntry {
     /// The entry, if there is one.
     Entry(Option<Root>),
     /// A shard below it that may have it.
@@ -55,12 +55,12 @@ fn is_deepest(depth: u32) -> bool {
 
 impl Shard {
     /// A shard of these entries; the shards below it are made.
-    pub fn of(editor: &mut Editor, depth: u32, entries: Entries) -> Self {
+    pub fn of(editor: &mut DirectoryEditor, depth: u32, entries: Entries) -> Self {
         let mut slots: BTreeMap<u64, Entries> = BTreeMap::new();
         for (name, root) in entries {
             slots.entry(slot_of(&name, depth)).or_default().insert(name, root);
         }
-        let slots = slots.into_iter().map(|(slot, entries)| (slot, Slot::of(editor, depth, entries)));
+        let slots = slots.into_iter().map(|(slot, entries)| (slot, ShardSlot::of(editor, depth, entries)));
         Self { depth, slots: slots.collect() }
     }
 
@@ -73,9 +73,9 @@ impl Shard {
         for (prefixed, root) in links {
             let (slot, name) = prefixed.split_at_checked(WIDTH)?;
             let slot = u64::from_str_radix(slot, 16).ok()?;
-            match shard.slots.entry(slot).or_insert_with(|| Slot::Entries(Entries::new())) {
-                Slot::Entries(entries) if !name.is_empty() => drop(entries.insert(name.into(), root)),
-                other => *other = Slot::Deeper(root),
+            match shard.slots.entry(slot).or_insert_with(|| ShardSlot::Entries(Entries::new())) {
+                ShardSlot::Entries(entries) if !name.is_empty() => drop(entries.insert(name.into(), root)),
+                other => *other = ShardSlot::Deeper(root),
             }
         }
         Some(shard)
@@ -84,8 +84,8 @@ impl Shard {
     /// Its links and its data.
     pub fn node(&self) -> (Vec<PbLink>, Vec<u8>) {
         let links = self.slots.iter().flat_map(|(slot, place)| match place {
-            Slot::Deeper(root) => vec![link(format!("{slot:0WIDTH$X}"), root)],
-            Slot::Entries(entries) => {
+            ShardSlot::Deeper(root) => vec![link(format!("{slot:0WIDTH$X}"), root)],
+            ShardSlot::Entries(entries) => {
                 entries.iter().map(|(name, root)| link(format!("{slot:0WIDTH$X}{name}"), root)).collect()
             }
         });
@@ -95,26 +95,26 @@ impl Shard {
     /// The entries in this node.
     pub fn entries(&self) -> impl Iterator<Item = (String, Root)> {
         let entries = self.slots.values().filter_map(|slot| match slot {
-            Slot::Entries(entries) => Some(entries.clone()),
-            Slot::Deeper(_) => None,
+            ShardSlot::Entries(entries) => Some(entries.clone()),
+            ShardSlot::Deeper(_) => None,
         });
         entries.flatten()
     }
 
     /// Where a name is that would be in this node or below it.
-    pub fn find(&self, name: &str, depth: u32) -> Found {
+    pub fn find(&self, name: &str, depth: u32) -> ShardEntry {
         match self.slots.get(&slot_of(name, depth)) {
-            Some(Slot::Entries(entries)) => Found::Entry(entries.get(name).copied()),
-            Some(Slot::Deeper(root)) => Found::Deeper(root.cid),
-            None => Found::Entry(None),
+            Some(ShardSlot::Entries(entries)) => ShardEntry::Entry(entries.get(name).copied()),
+            Some(ShardSlot::Deeper(root)) => ShardEntry::Deeper(root.cid),
+            None => ShardEntry::Entry(None),
         }
     }
 
     /// The shards below it.
     pub fn deeper(&self) -> Vec<Cid> {
         let deeper = self.slots.values().filter_map(|slot| match slot {
-            Slot::Deeper(root) => Some(root.cid),
-            Slot::Entries(_) => None,
+            ShardSlot::Deeper(root) => Some(root.cid),
+            ShardSlot::Entries(_) => None,
         });
         deeper.collect()
     }
@@ -122,26 +122,26 @@ impl Shard {
     /// Changes entries; says whether one weighs less than before.
     pub fn change<'c>(
         &mut self,
-        editor: &mut Editor,
-        changes: impl IntoIterator<Item = (&'c String, &'c Change)>,
+        editor: &mut DirectoryEditor,
+        changes: impl IntoIterator<Item = (&'c String, &'c EntryChange)>,
     ) -> Result<bool, Error> {
-        let mut by_slot: BTreeMap<u64, Vec<(&String, &Change)>> = BTreeMap::new();
+        let mut by_slot: BTreeMap<u64, Vec<(&String, &EntryChange)>> = BTreeMap::new();
         for change in changes {
             by_slot.entry(slot_of(change.0, self.depth)).or_default().push(change);
         }
         let mut lighter = false;
         for (slot, changes) in by_slot {
             let place = match self.slots.remove(&slot) {
-                Some(Slot::Deeper(root)) => self.change_deeper(editor, root, changes, &mut lighter)?,
+                Some(ShardSlot::Deeper(root)) => self.change_deeper(editor, root, changes, &mut lighter)?,
                 other => {
                     let mut entries = match other {
-                        Some(Slot::Entries(entries)) => entries,
+                        Some(ShardSlot::Entries(entries)) => entries,
                         _ => Entries::new(),
                     };
                     for (name, change) in changes {
                         lighter |= editor.entry(&mut entries, name, change)?;
                     }
-                    (!entries.is_empty()).then(|| Slot::of(editor, self.depth, entries))
+                    (!entries.is_empty()).then(|| ShardSlot::of(editor, self.depth, entries))
                 }
             };
             self.slots.extend(place.map(|place| (slot, place)));
@@ -151,26 +151,26 @@ impl Shard {
 
     fn change_deeper(
         &self,
-        editor: &mut Editor,
+        editor: &mut DirectoryEditor,
         root: Root,
-        changes: Vec<(&String, &Change)>,
+        changes: Vec<(&String, &EntryChange)>,
         lighter: &mut bool,
-    ) -> Result<Option<Slot>, Error> {
+    ) -> Result<Option<ShardSlot>, Error> {
         let mut deeper = Self { depth: self.depth + 1, ..editor.open_shard(&root.cid)? };
         *lighter |= deeper.change(editor, changes)?;
         // What is alone needs no shard of its own.
         let mut alone = deeper.entries().take(2);
         let (first, second) = (alone.next(), alone.next());
         if second.is_some() || !deeper.deeper().is_empty() {
-            return Ok(Some(Slot::Deeper(editor.put_shard(Some(root.cid), &deeper))));
+            return Ok(Some(ShardSlot::Deeper(editor.put_shard(Some(root.cid), &deeper))));
         }
         editor.leave(root.cid);
-        Ok(first.map(|entry| Slot::Entries(Entries::from([entry]))))
+        Ok(first.map(|entry| ShardSlot::Entries(Entries::from([entry]))))
     }
 }
 
-impl Slot {
-    fn of(editor: &mut Editor, depth: u32, entries: Entries) -> Self {
+impl ShardSlot {
+    fn of(editor: &mut DirectoryEditor, depth: u32, entries: Entries) -> Self {
         if entries.len() == 1 || is_deepest(depth) {
             return Self::Entries(entries);
         }

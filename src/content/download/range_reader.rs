@@ -1,4 +1,4 @@
-//! A reader of a partial file.
+//! Reads a range of a download.
 
 use std::{
     ops::Range,
@@ -9,10 +9,10 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::{Completed, Download, DownloadState, ReaderState, WINDOW};
+use super::{Completed, Download, DownloadState, ReaderState, WINDOW_BYTES};
 use crate::content::{Blob, Error, budget::Budget, locked};
 
-/// A reader's share of a partial file; the fetch goes on without it.
+/// A reader of a range of a download; the download continues without it.
 pub struct RangeReader {
     shared: Arc<Download>,
     number: u64,
@@ -60,7 +60,7 @@ impl RangeReader {
             return Ok(None);
         }
         loop {
-            let here = self.shared.file.available(start).min(end - start).min(WINDOW);
+            let here = self.shared.file.available(start).min(end - start).min(WINDOW_BYTES);
             if here > 0 {
                 let room = self.budget.take(here).await?;
                 let here = room.length();

@@ -1,4 +1,4 @@
-//! The task behind one arriving file.
+//! The task of one download.
 
 mod commit;
 
@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use ocipfs_node::{Block, Cid, FetchSession, FetchedBlock};
+use ocipfs_node::{Block, BlockFetcher, Cid, FetchedBlock};
 use ocipfs_oci::Digest;
 use tokio::task::JoinHandle;
 
@@ -18,7 +18,7 @@ use super::{
     Download, Start,
     interest::{Interest, overlaps},
     tree::{Position, Tree},
-    whole::Whole,
+    whole::WholeHasher,
 };
 use crate::content::{
     Content, Error,
@@ -27,25 +27,25 @@ use crate::content::{
 };
 
 /// Parts that are wanted at once.
-const WANTED: usize = 2048;
+const MAX_WANTED: usize = 2048;
 /// Parts that readers wait for, wanted at once beyond those.
-const URGENT: usize = 64;
-const WANTED_AT_MOST: usize = WANTED + URGENT;
+const MAX_URGENT: usize = 64;
+const MAX_WANTED_AND_URGENT: usize = MAX_WANTED + MAX_URGENT;
 /// The node directory is searched for so many parts at a time.
-const SEARCHED: usize = 1024;
+const SEARCH_BATCH: usize = 1024;
 /// Blocks written in one go, and bytes where they belong in several places.
-const WRITTEN: usize = 8;
-const WRITTEN_BYTES: usize = 32 << 20;
+const WRITE_BATCH: usize = 8;
+const WRITE_BATCH_BYTES: usize = 32 << 20;
 /// What came is made durable so often, where it is worth it: so little is lost in a crash, and left to do at the end.
-const CHECKPOINT: Duration = Duration::from_millis(250);
+const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(250);
 /// What it is worth it for, at once or after a while.
-const WORTH: u64 = 8 << 20;
-const AFTER_ALL: Duration = Duration::from_secs(5);
+const CHECKPOINT_BYTES: u64 = 8 << 20;
+const MAX_CHECKPOINT_DELAY: Duration = Duration::from_secs(5);
 /// Fetches a file as far as its readers need it.
 pub async fn run(content: Content, shared: Arc<Download>, start: Start) {
     let Start { root, unit, block, mut session } = start;
     let is_hashed = shared.hashed.load(Ordering::Relaxed) == 0 || !shared.file.is_streaming_through();
-    let whole = is_hashed.then(|| Whole::of(&shared.file));
+    let whole = is_hashed.then(|| WholeHasher::of(&shared.file));
     let mut task = Task {
         content,
         shared,
@@ -71,7 +71,7 @@ struct Task {
     content: Content,
     shared: Arc<Download>,
     tree: Tree,
-    /// What was asked for first because a reader waits there, by offset.
+    /// Preferred blocks, because a reader waits there, by offset.
     preferred: HashMap<u64, Cid>,
     since_checkpoint: u64,
     checkpoint: Option<JoinHandle<()>>,
@@ -79,7 +79,7 @@ struct Task {
     checkpointed: Instant,
     begun: Instant,
     /// Absent while it is worked on.
-    whole: Option<Whole>,
+    whole: Option<WholeHasher>,
 }
 
 /// A block that was found, and what it says.
@@ -101,7 +101,7 @@ impl Task {
     }
 
     /// Ends well with the digest of the whole, or with none when the last reader has gone.
-    async fn work(&mut self, session: &mut FetchSession) -> Result<Option<Digest>, Error> {
+    async fn work(&mut self, session: &mut BlockFetcher) -> Result<Option<Digest>, Error> {
         loop {
             self.search_here(session).await?;
             self.prefer(session);
@@ -121,24 +121,24 @@ impl Task {
     }
 
     /// Takes from the node directory what other files or an earlier attempt left there, as far as more can be wanted.
-    async fn search_here(&mut self, session: &mut FetchSession) -> Result<(), Error> {
+    async fn search_here(&mut self, session: &mut BlockFetcher) -> Result<(), Error> {
         loop {
             let mut interest = self.shared.interest();
             self.tree.make_room(&interest);
             self.fetch(session, &interest);
             match self.tree.wanted() {
                 // Folding and expanding the same nodes again would bring nothing nearer.
-                WANTED_AT_MOST.. => return Ok(()),
-                WANTED.. => interest = interest.only_urgent(),
+                MAX_WANTED_AND_URGENT.. => return Ok(()),
+                MAX_WANTED.. => interest = interest.only_urgent(),
                 _ => {}
             }
-            let unknown = self.tree.take_new(&interest, SEARCHED);
+            let unknown = self.tree.take_new(&interest, SEARCH_BATCH);
             if unknown.is_empty() {
                 return Ok(());
             }
             let (share, file) = (self.content.settings().share, self.shared.file.clone());
             let here = self.content.store().run(move |store| share.take_over(store, &file, unknown)).await?;
-            for cids in here.chunks(WRITTEN) {
+            for cids in here.chunks(WRITE_BATCH) {
                 let cids = cids.to_vec();
                 let blocks = self.content.store().run(move |store| read(store, cids)).await?;
                 self.absorb_all(blocks, Vec::new()).await?;
@@ -146,16 +146,16 @@ impl Task {
         }
     }
 
-    fn fetch(&mut self, session: &mut FetchSession, interest: &Interest) {
-        let mut missing = self.tree.take_urgent(interest.urgent(), WANTED_AT_MOST);
-        missing.extend(self.tree.take_missing(interest.ranges(), WANTED));
+    fn fetch(&mut self, session: &mut BlockFetcher, interest: &Interest) {
+        let mut missing = self.tree.take_urgent(interest.urgent(), MAX_WANTED_AND_URGENT);
+        missing.extend(self.tree.take_missing(interest.ranges(), MAX_WANTED));
         if !missing.is_empty() {
             session.want(missing);
         }
     }
 
     /// Puts the blocks that readers wait for before all others, each once.
-    fn prefer(&mut self, session: &FetchSession) {
+    fn prefer(&mut self, session: &BlockFetcher) {
         let waits = self.shared.waits();
         self.preferred.retain(|offset, _| waits.contains(offset));
         for offset in waits {
@@ -167,7 +167,7 @@ impl Task {
         }
     }
 
-    fn retarget(&mut self, session: &mut FetchSession) {
+    fn retarget(&mut self, session: &mut BlockFetcher) {
         let surplus = self.tree.take_surplus(self.shared.interest().ranges());
         if !surplus.is_empty() {
             session.unwant(surplus);
@@ -175,9 +175,9 @@ impl Task {
     }
 
     /// Takes a block that came, and those that came with it.
-    async fn take(&mut self, session: &mut FetchSession, first: FetchedBlock) -> Result<(), Error> {
+    async fn take(&mut self, session: &mut BlockFetcher, first: FetchedBlock) -> Result<(), Error> {
         let mut fetched = vec![first];
-        while fetched.len() < WRITTEN
+        while fetched.len() < WRITE_BATCH
             && let Some(next) = session.try_next()
         {
             fetched.push(next);
@@ -281,7 +281,7 @@ impl Task {
         }
         let size = self.shared.file.size();
         let whole = self.whole.take_if(|whole| whole.length() == size);
-        Ok(whole.map(Whole::finish))
+        Ok(whole.map(WholeHasher::finish))
     }
 
     /// A piece that was hashed is progress, as a block that came is.
@@ -299,7 +299,8 @@ impl Task {
     /// Makes what came so far durable, and how far it is hashed, while the fetch goes on.
     fn checkpoint(&mut self) {
         let busy = self.checkpoint.as_ref().is_some_and(|task| !task.is_finished());
-        let due = if self.since_checkpoint < WORTH { AFTER_ALL } else { CHECKPOINT };
+        let due =
+            if self.since_checkpoint < CHECKPOINT_BYTES { MAX_CHECKPOINT_DELAY } else { CHECKPOINT_INTERVAL };
         if self.shared.file.is_streaming_through() || busy || self.checkpointed.elapsed() < due {
             return;
         }
@@ -309,7 +310,7 @@ impl Task {
 
     fn save(&self) -> JoinHandle<()> {
         let file = self.shared.file.clone();
-        if let Some(hashed) = self.whole.as_ref().and_then(Whole::state) {
+        if let Some(hashed) = self.whole.as_ref().and_then(WholeHasher::state) {
             file.set_hashed(hashed);
         }
         tokio::task::spawn_blocking(move || {
@@ -325,11 +326,11 @@ fn in_lots(found: Vec<(Block, Vec<Position>)>) -> Vec<Vec<(Block, Vec<Position>)
     let (mut lots, mut lot, mut bytes) = (Vec::new(), Vec::new(), 0);
     for (block, mut places) in found {
         while !places.is_empty() {
-            if bytes >= WRITTEN_BYTES {
+            if bytes >= WRITE_BATCH_BYTES {
                 lots.push(std::mem::take(&mut lot));
                 bytes = 0;
             }
-            let most = (WRITTEN_BYTES - bytes) / block.data.len().max(1) + 1;
+            let most = (WRITE_BATCH_BYTES - bytes) / block.data.len().max(1) + 1;
             let rest = places.split_off(most.min(places.len()));
             bytes += places.len() * block.data.len();
             lot.push((block.clone(), places));
@@ -355,7 +356,7 @@ fn write(
     file: &PartialBlob,
     block: Block,
     places: Vec<Position>,
-    whole: &mut Option<Whole>,
+    whole: &mut Option<WholeHasher>,
 ) -> Result<Absorbed, Error> {
     let Block { cid, data: bytes } = block;
     let unit = UnixfsNode::decode(&cid, bytes.clone())?;

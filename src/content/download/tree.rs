@@ -195,7 +195,7 @@ impl Tree {
     }
 
     /// The parts in the ranges that are missing, with the length of their blocks where it is known; they count as
-    /// wanted now. No more than `limit` are wanted at once.
+    /// wanted now. At most `limit` are wanted at once.
     pub fn take_missing(&mut self, ranges: &[Range<u64>], limit: usize) -> Vec<(Cid, u64)> {
         self.take_missing_with(ranges, limit, MAX_INNER)
     }

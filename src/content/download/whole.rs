@@ -8,18 +8,18 @@ use crate::content::{
 };
 
 /// Read for hashing in one piece.
-const PIECE: u64 = 1 << 20;
+const PIECE_BYTES: u64 = 1 << 20;
 /// Hashed in one go.
-const AT_ONCE: u64 = 8 << 20;
+const MAX_HASHED_BYTES: u64 = 8 << 20;
 
 /// The sha256 of the first bytes of a file.
-pub struct Whole {
+pub struct WholeHasher {
     hasher: Hasher,
     /// How many bytes it has taken.
     length: u64,
 }
 
-impl Whole {
+impl WholeHasher {
     /// Goes on where the file's rows say, else begins.
     pub fn of(file: &PartialBlob) -> Self {
         let saved = file.hashed();
@@ -48,9 +48,9 @@ impl Whole {
 
     /// Hashes what is here, up to a bound; `step` is told of each piece.
     pub fn read_on(mut self, file: &PartialBlob, step: impl Fn()) -> Result<Self, Error> {
-        let end = self.length + file.available(self.length).min(AT_ONCE);
+        let end = self.length + file.available(self.length).min(MAX_HASHED_BYTES);
         while self.length < end {
-            let bytes = file.read_at(self.length, PIECE.min(end - self.length) as usize)?;
+            let bytes = file.read_at(self.length, PIECE_BYTES.min(end - self.length) as usize)?;
             self.hasher.update(&bytes);
             self.length += bytes.len() as u64;
             step();
@@ -68,7 +68,7 @@ impl Whole {
 pub fn hash(file: &PartialBlob, algorithm: Algorithm, step: impl Fn()) -> Result<Digest, Error> {
     let (mut hasher, mut at) = (Hasher::new(algorithm), 0);
     while at < file.size() {
-        let bytes = file.read_at(at, PIECE.min(file.size() - at) as usize)?;
+        let bytes = file.read_at(at, PIECE_BYTES.min(file.size() - at) as usize)?;
         hasher.update(&bytes);
         at += bytes.len() as u64;
         step();

@@ -2,7 +2,7 @@
 
 use super::marks::Evictable;
 
-/// What was collected, or would be.
+/// The collected content, or in a dry run the content that would be collected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Collected {
     /// Stored blobs.

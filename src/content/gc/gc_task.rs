@@ -1,4 +1,4 @@
-//! What is done for the room without being asked: now and then, and when something went.
+//! The garbage collection task: runs at intervals, and when something was released.
 
 use std::{
     sync::{Arc, Weak, atomic::Ordering},
@@ -17,17 +17,17 @@ use crate::content::{
 };
 
 /// Uses are written down and limits looked at so often.
-const TICK: Duration = Duration::from_secs(15);
-/// What was released is collected, or counted where there is a limit, so often.
-const RECOUNT: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_secs(15);
+/// Interval of collections of released content, and of mark phases if there is a limit.
+const RECOUNT_INTERVAL: Duration = Duration::from_secs(60);
 /// Released roots are collected after this time, together with those released meanwhile.
-const SETTLE: Duration = Duration::from_millis(500);
+const RELEASE_DELAY: Duration = Duration::from_millis(500);
 /// The pause before the next collection, as a multiple of the time that the last one took.
-const REST: u32 = 10;
-/// Files that nobody holds stay for so long after they were used: whoever reads one may be about to hold it.
-const GRACE: Duration = Duration::from_secs(600);
+const PAUSE_FACTOR: u32 = 10;
+/// Files without a holder stay for this long after their last use: their reader may be about to retain them.
+const GRACE_PERIOD: Duration = Duration::from_secs(600);
 
-/// Looks after the room until `stop`, or until the content is gone.
+/// Runs garbage collection until `stop`, or until the content is dropped.
 pub async fn run(content: Weak<Inner>, gc: Arc<GarbageCollector>, stop: CancellationToken) {
     let mut counted = Instant::now();
     let mut rest = Duration::ZERO;
@@ -37,12 +37,12 @@ pub async fn run(content: Weak<Inner>, gc: Arc<GarbageCollector>, stop: Cancella
         tokio::select! {
             () = stop.cancelled() => return,
             () = gc.wake.notified() => {}
-            () = tokio::time::sleep(TICK) => {}
+            () = tokio::time::sleep(INTERVAL) => {}
         }
         if gc.has_freed.load(Ordering::Relaxed) {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(SETTLE.max(rest)) => {}
+                () = tokio::time::sleep(RELEASE_DELAY.max(rest)) => {}
             }
         }
         let Some(inner) = content.upgrade() else { return };
@@ -55,7 +55,7 @@ pub async fn run(content: Weak<Inner>, gc: Arc<GarbageCollector>, stop: Cancella
             }
             Err(error) => tracing::warn!("removed content stays announced until the next start: {error}"),
         }
-        let recount = counted.elapsed() >= RECOUNT;
+        let recount = counted.elapsed() >= RECOUNT_INTERVAL;
         if recount {
             counted = Instant::now();
         }
@@ -64,7 +64,7 @@ pub async fn run(content: Weak<Inner>, gc: Arc<GarbageCollector>, stop: Cancella
         if let Err(error) = inner.store.run(move |store| work.run_once(store, recount)).await {
             tracing::warn!("garbage collection failed: {error}");
         }
-        rest = begun.elapsed() * REST;
+        rest = begun.elapsed() * PAUSE_FACTOR;
     }
 }
 
@@ -86,7 +86,7 @@ impl GarbageCollector {
             tracing::debug!(?collected, "collected released roots");
         }
         if recount && self.wants_collection.swap(false, Ordering::Relaxed) {
-            let before = now().saturating_sub(GRACE.as_millis() as u64);
+            let before = now().saturating_sub(GRACE_PERIOD.as_millis() as u64);
             let collected = self.collect_older(store, false, Some(before))?;
             tracing::debug!(?collected, "collected unreferenced content");
         } else if recount && self.cache_size.is_some() && self.is_released(store)? {

@@ -1,4 +1,4 @@
-//! What there is and why, counted in one snapshot of the index.
+//! The mark phase: what is stored and why, in one snapshot of the index.
 
 use std::{collections::HashSet, sync::atomic::Ordering, time::Instant};
 
@@ -14,14 +14,14 @@ use crate::content::{
     locked,
     store::{
         Error, Store,
-        graph::{self, Graph, Item, Key},
+        graph::{self, Graph, Key, StoredItem},
     },
 };
 
 /// Small content of followed names is never evicted: it leads to the rest.
-const SMALL: u64 = 64 << 10;
+const SMALL_BYTES: u64 = 64 << 10;
 
-/// What there is and why.
+/// The result of a mark phase.
 pub struct Marked {
     /// Blocks by why they are held, and what may go.
     pub marks: Marks,
@@ -29,7 +29,7 @@ pub struct Marked {
     pub counted: Totals,
 }
 
-/// What was counted.
+/// The sums of a mark phase.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
     /// How the room is used.
@@ -70,21 +70,21 @@ impl Totals {
     }
 }
 
-/// What was counted is taken for true for so many times as long as counting took.
-const WORTH: u32 = 10;
+/// The sums stay valid for this many times the duration of their mark phase.
+const TOTALS_VALIDITY: u32 = 10;
 
 impl GarbageCollector {
-    /// How the room is used; what of it is kept and cached may be what was counted last.
+    /// Returns how the space is used. The kept and cached sums may be those of the last mark phase.
     pub fn usage(&self, store: &Store) -> Result<Usage, Error> {
         if let Some((counted, when, took)) = *locked(&self.counted)
-            && when.elapsed() < took * WORTH
+            && when.elapsed() < took * TOTALS_VALIDITY
         {
             return Ok(Usage { used: store.used_bytes()?, ..counted.usage });
         }
         Ok(self.mark_all(store)?.counted.usage)
     }
 
-    /// What was counted is not true any more: something was removed.
+    /// Invalidates the sums, because something was removed.
     pub(super) fn forget_counted(&self) {
         *locked(&self.counted) = None;
     }
@@ -161,15 +161,15 @@ fn count(
     })
 }
 
-fn class_of(marking: &Marking, item: &Item) -> Result<Class, Error> {
+fn class_of(marking: &Marking, item: &StoredItem) -> Result<Class, Error> {
     item.layouts
         .iter()
         .try_fold(Class::default(), |class, (root, _)| Ok(class.and(marking.class(&Key::of(root))?)))
 }
 
-fn evictable(class: Class, item: &Item) -> Option<Evictable> {
+fn evictable(class: Class, item: &StoredItem) -> Option<Evictable> {
     let is_followed = class.contains(Class::FOLLOWED);
-    let stays = class.contains(Class::KEPT) || is_followed && item.bytes <= SMALL;
+    let stays = class.contains(Class::KEPT) || is_followed && item.bytes <= SMALL_BYTES;
     let (id, is_held) = (item.layouts.first()?.1, class != Class::default());
     let (bytes, used, is_stored) = (item.bytes, item.used, item.is_stored());
     (!stays).then_some(Evictable { id, bytes, used, is_followed, is_held, is_stored })

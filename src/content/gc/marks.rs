@@ -14,7 +14,7 @@ use crate::content::{
 };
 
 /// Memory for the pages of the file.
-const CACHE: usize = if cfg!(test) { 256 << 10 } else { 4 << 20 };
+const CACHE_BYTES: usize = if cfg!(test) { 256 << 10 } else { 4 << 20 };
 
 /// Block -> why it is held, as the bits of a class.
 const MARKS: TableDefinition<&[u8], u8> = TableDefinition::new("marks");
@@ -55,7 +55,7 @@ impl Marks {
     /// Fills the tables of a new census.
     pub fn fill(store: &Store, with: impl FnOnce(&mut Marking) -> Result<(), Error>) -> Result<Self, Error> {
         let file = Scratch(store.scratch_file()?);
-        let database = Database::builder().set_cache_size(CACHE).create_with_backend(file)?;
+        let database = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(file)?;
         let mut write = database.begin_write()?;
         write.set_durability(Durability::None).map_err(redb::Error::from)?;
         with(&mut Marking {

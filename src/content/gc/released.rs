@@ -1,4 +1,4 @@
-//! Roots whose last holder released them: collected within seconds, where there are any.
+//! Collects roots whose last holder released them, within seconds.
 
 use std::{collections::HashSet, sync::atomic::Ordering};
 
@@ -13,7 +13,7 @@ use crate::content::{
 };
 
 /// Roots that are looked at in one census.
-const AT_ONCE: usize = 4096;
+const BATCH_SIZE: usize = 4096;
 
 impl GarbageCollector {
     /// Asks the layers above to release so many bytes, if `more` bytes exceed `--max-size`; returns the bytes that were
@@ -31,7 +31,7 @@ impl GarbageCollector {
         let _turn = locked(&self.turn);
         let mut all = Collected::default();
         loop {
-            let roots = store.database().read(|read| freed(read, AT_ONCE))?;
+            let roots = store.database().read(|read| freed(read, BATCH_SIZE))?;
             if roots.is_empty() {
                 return Ok(all);
             }
@@ -45,7 +45,7 @@ impl GarbageCollector {
         }
     }
 
-    /// Collects released roots; returns what was removed, and how many roots are settled.
+    /// Collects released roots. Returns the sums, and how many roots are done.
     fn collect_roots(&self, store: &Store, roots: &[Cid]) -> Result<(Collected, usize), Error> {
         let _guard = store.gc_guard();
         let marks = self.mark_all(store)?.marks;

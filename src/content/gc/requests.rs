@@ -6,7 +6,7 @@ use super::{Collected, Usage};
 use crate::content::{Content, Error};
 
 impl Content {
-    /// Removes roots that nobody holds any more, unless others lead to them.
+    /// Removes roots without a holder, unless other roots reach them.
     pub(in crate::content) async fn remove_free(&self, roots: Vec<Cid>) -> Result<(), Error> {
         for root in &roots {
             self.0.node.withdraw(*root).await;
@@ -15,7 +15,7 @@ impl Content {
         Ok(self.0.store.run(move |store| gc.release(store, &roots)).await?)
     }
 
-    /// Removes everything that nobody holds and nobody is at; `dry` only counts it.
+    /// Removes everything that is unreachable and not in use; `dry` only counts it.
     pub async fn collect(&self, dry: bool) -> Result<Collected, Error> {
         let gc = self.0.gc.clone();
         Ok(self.0.store.run(move |store| gc.collect(store, dry)).await?)
@@ -37,7 +37,7 @@ impl Content {
         Ok(self.0.store.run(move |store| gc.usage(store)).await?)
     }
 
-    /// The most bytes that are kept of what was only pulled, and the most at all.
+    /// Returns `--cache-size` and `--max-size`, in bytes.
     pub fn limits(&self) -> (Option<u64>, Option<u64>) {
         (self.0.settings.cache_size, self.0.settings.max_size)
     }

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::content::{
     Document, Profile, Put, RootReference,
-    index::{Counts, Index},
+    index::{Index, RetainedCounts},
     release_root, retain_root,
     store::Leaf,
 };
@@ -115,7 +115,7 @@ fn what_was_pulled_goes_by_last_use_and_what_is_kept_stays() {
     assert_eq!(usage.pinned, 2 * MIB as u64);
     assert_eq!(
         room.index.counts().unwrap(),
-        Counts { images: 0, layers: 1, pulled: 3 },
+        RetainedCounts { images: 0, layers: 1, pulled: 3 },
         "its holding went too"
     );
 }
@@ -176,7 +176,7 @@ fn what_somebody_counts_on_is_not_collected() {
     let room = room(None, None);
     let root = room.put(1, 1).unwrap();
     let guard = room.store.gc_guard();
-    // Somebody finds that it is here already.
+    // A caller finds that it is here already.
     room.put(1, 1).unwrap();
     room.store.put_blocks(&[block(b"found")]).unwrap();
     assert_eq!(room.gc.collect(&room.store, false).unwrap(), Collected::default());

@@ -1,4 +1,4 @@
-//! Who keeps what, seen as a whole: holdings, and whoever else has a key among the holders of a root.
+//! All root references and other holders of roots, seen as a whole.
 
 use ocipfs_node::Cid;
 use ocipfs_oci::{Algorithm, Digest};
@@ -6,7 +6,7 @@ use redb::{ReadTransaction, ReadableMultimapTable, ReadableTable, TableError, Wr
 
 use super::{
     Error, Index, damaged, name,
-    rows::{HEADERS, HELD, ROOTS, Rows, open, roots_of},
+    rows::{HEADERS, HELD, ROOTS, ReferenceRows, open, roots_of},
 };
 
 /// What the keys of pins begin with; the pinned CID follows.
@@ -92,19 +92,19 @@ pub fn came_from_peers(holder: &[u8]) -> bool {
     holder.starts_with(FOLLOW.as_bytes()) || Cid::try_from(holder).is_ok()
 }
 
-/// Whether nobody holds a root.
+/// Whether a root has no holder.
 pub fn is_unreferenced(write: &WriteTransaction, root: &Cid) -> Result<bool, Error> {
     Ok(write.open_multimap_table(HELD)?.get(name(root).as_slice())?.is_empty())
 }
 
 /// Takes a root, the blob of which has these `hashes`, from holders that only pulled or follow it; none if any other keeps it.
-/// A holding goes with its last blob: the roots that nobody holds then are given.
+/// A root reference goes with its last blob. Returns the roots that have no holder then.
 pub fn evict_root(
     write: &WriteTransaction,
     root: &Cid,
     hashes: &[Vec<u8>],
 ) -> Result<Option<Vec<Cid>>, Error> {
-    let mut rows = Rows::open(write)?;
+    let mut rows = ReferenceRows::open(write)?;
     let mut holders = Vec::new();
     for key in rows.held.get(name(root).as_slice())? {
         let key = key?.value().to_vec();
@@ -157,17 +157,17 @@ impl Index {
     /// Keeps `roots` because `pin` is pinned.
     pub fn pin(&self, pin: &Cid, roots: &[Cid]) -> Result<(), Error> {
         self.0.write(|write| {
-            let mut rows = Rows::open(write)?;
+            let mut rows = ReferenceRows::open(write)?;
             roots.iter().try_for_each(|root| rows.add_root(&pin_key(pin), root, false))
         })
     }
 
-    /// Undoes it; the roots that nobody holds any more, or none if it was not pinned.
+    /// Removes a pin. Returns the roots that have no holder left, or none if it was not pinned.
     pub fn unpin(&self, pin: &Cid) -> Result<Option<Vec<Cid>>, Error> {
         let key = pin_key(pin);
         self.0.write(|write| {
-            Rows::released(write)?;
-            let mut rows = Rows::open(write)?;
+            ReferenceRows::released(write)?;
+            let mut rows = ReferenceRows::open(write)?;
             let is_pinned = !roots_of(&rows.roots, &key)?.is_empty();
             is_pinned.then(|| rows.clear(&key)).transpose()
         })
@@ -187,7 +187,7 @@ mod tests {
     use ocipfs_oci::Digest;
 
     use super::*;
-    use crate::content::{CidPath, RootReference, index::Counts, retain_root, store::Database};
+    use crate::content::{CidPath, RootReference, index::RetainedCounts, retain_root, store::Database};
 
     fn cid(n: u8) -> Cid {
         Cid::new_v1(0x55, Code::Sha2_256.digest(&[n]))
@@ -260,6 +260,6 @@ mod tests {
         index.release(&cid(1)).unwrap();
         assert_eq!(evict_root(2), Some(vec![]));
         assert_eq!(evict_root(5), Some(vec![cid(3)]));
-        assert!(index.counts().unwrap() == Counts::default() && index.classes().is_empty());
+        assert!(index.counts().unwrap() == RetainedCounts::default() && index.classes().is_empty());
     }
 }

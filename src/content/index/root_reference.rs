@@ -1,4 +1,4 @@
-//! What one key holds.
+//! What one key retains.
 
 use ocipfs_node::Cid;
 use ocipfs_oci::Digest;
@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Error, damaged,
-    rows::{HeaderRow, Rows},
+    rows::{HeaderRow, ReferenceRows},
 };
 use crate::content::CidPath;
 
-/// What one reference keeps: a layer manifest and the layer it names.
+/// A root reference: the roots and blobs that one key retains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RootReference {
     /// Added by a command, not merely fetched for a client's pull.
@@ -53,7 +53,7 @@ impl RootReference {
     }
 
     /// Adds its rows to those of its holder.
-    pub(super) fn add(&self, rows: &mut Rows, holder: &[u8]) -> Result<(), Error> {
+    pub(super) fn add(&self, rows: &mut ReferenceRows, holder: &[u8]) -> Result<(), Error> {
         for root in &self.roots {
             rows.add_root(holder, root, true)?;
         }
@@ -66,7 +66,7 @@ impl RootReference {
         Ok(())
     }
 
-    pub(super) fn set_header(&self, rows: &mut Rows, holder: &[u8]) -> Result<(), Error> {
+    pub(super) fn set_header(&self, rows: &mut ReferenceRows, holder: &[u8]) -> Result<(), Error> {
         let images = serde_json::to_string(&self.images).map_err(damaged)?;
         rows.former.remove(holder)?;
         rows.headers.insert(holder, (self.owned, self.images.len() as u64, images.as_str()))?;

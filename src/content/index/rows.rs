@@ -35,7 +35,7 @@ pub type RootKey<'a> = (&'a [u8], &'a [u8]);
 pub type RootRow<'a> = (&'a [u8], bool);
 
 /// The tables, open for one transaction that writes.
-pub struct Rows<'t> {
+pub struct ReferenceRows<'t> {
     pub held: MultimapTable<'t, &'static [u8], &'static [u8]>,
     pub headers: Table<'t, &'static [u8], HeaderRow<'static>>,
     pub roots: Table<'t, RootKey<'static>, RootRow<'static>>,
@@ -43,7 +43,7 @@ pub struct Rows<'t> {
     pub former: Table<'t, &'static [u8], ()>,
 }
 
-impl<'t> Rows<'t> {
+impl<'t> ReferenceRows<'t> {
     pub fn open(write: &'t WriteTransaction) -> Result<Self, Error> {
         Ok(Self {
             held: write.open_multimap_table(HELD)?,

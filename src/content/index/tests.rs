@@ -27,13 +27,16 @@ fn what_is_held_survives_and_what_only_the_released_held_is_free() {
     let two = RootReference::new(false, &[cid(2), cid(8)], vec![]);
     {
         let index = open();
-        assert!(index.counts().unwrap() == Counts::default() && index.reference(&cid(1)).unwrap().is_none());
+        assert!(
+            index.counts().unwrap() == RetainedCounts::default()
+                && index.reference(&cid(1)).unwrap().is_none()
+        );
         index.retain(&cid(1), &one).unwrap();
         index.retain(&cid(1), &one).unwrap();
         index.retain(&cid(2), &two).unwrap();
     }
     let index = open();
-    assert_eq!(index.counts().unwrap(), Counts { images: 0, layers: 1, pulled: 1 });
+    assert_eq!(index.counts().unwrap(), RetainedCounts { images: 0, layers: 1, pulled: 1 });
     let held = [1, 2].map(|n| index.reference(&cid(n)).unwrap().map(sorted));
     assert_eq!(held, [Some(sorted(one)), Some(sorted(two))]);
     assert_eq!(index.release(&cid(1)).unwrap(), Some(vec![cid(1)]));

@@ -5,7 +5,7 @@ use ocipfs_oci::Digest;
 use redb::{ReadableMultimapTable, ReadableTable, TableDefinition, TableHandle, WriteTransaction};
 use serde::Deserialize;
 
-use super::{Error, Named, RootReference, damaged, holders::PIN, rows::Rows};
+use super::{Error, Named, RootReference, damaged, holders::PIN, rows::ReferenceRows};
 use crate::content::CidPath;
 
 /// Key CID -> what is kept under it, as JSON.
@@ -27,7 +27,7 @@ pub fn from_format_2(write: &WriteTransaction) -> Result<(), Error> {
     if write.list_tables()?.all(|table| table.name() != HOLDINGS.name()) {
         return Ok(());
     }
-    let mut rows = Rows::open(write)?;
+    let mut rows = ReferenceRows::open(write)?;
     for row in write.open_table(HOLDINGS)?.iter()? {
         let (key, json) = row?;
         let reference = RootReference::from(serde_json::from_str::<Old>(json.value()).map_err(damaged)?);
@@ -49,7 +49,7 @@ pub fn from_format_2(write: &WriteTransaction) -> Result<(), Error> {
 type Held = Vec<(Vec<u8>, Cid)>;
 
 /// What is pinned, and what is held by CIDs under which there is no holding.
-fn sort_out(rows: &Rows) -> Result<(Held, Held), Error> {
+fn sort_out(rows: &ReferenceRows) -> Result<(Held, Held), Error> {
     let (mut pinned, mut orphans) = (Vec::new(), Vec::new());
     for row in rows.held.iter()? {
         let (root, keys) = row?;

@@ -3,7 +3,7 @@ use ocipfs_node::Block;
 use crate::content::{
     Profile,
     dag::{Builder, Root},
-    store::{Layout, Leaf},
+    store::{BlobLayout, Leaf},
 };
 
 /// Cuts pieces into leaves, and builds the tree above them.
@@ -29,9 +29,9 @@ impl Cut {
         }
     }
 
-    pub fn finish(mut self) -> (Root, Layout) {
+    pub fn finish(mut self) -> (Root, BlobLayout) {
         let (root, last) = self.builder.finish();
         self.nodes.extend(last);
-        (root, Layout { root: root.cid, leaves: self.leaves, nodes: self.nodes })
+        (root, BlobLayout { root: root.cid, leaves: self.leaves, nodes: self.nodes })
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::content::store::Error;
 
 /// Pieces that wait for one thread.
-const WAITING: usize = 4;
+const QUEUE_LENGTH: usize = 4;
 
 /// Where it takes pieces, and what it ends with.
 type Thread<S> = (SyncSender<Bytes>, JoinHandle<Result<S, Error>>);
@@ -41,7 +41,7 @@ impl<S: Send + 'static> Stage<S> {
     /// Has a thread do it, and waits for room.
     pub fn give(&mut self, piece: Bytes) -> Result<(), Error> {
         if let Some(mut state) = self.rest.take() {
-            let (pieces, waiting) = sync_channel::<Bytes>(WAITING);
+            let (pieces, waiting) = sync_channel::<Bytes>(QUEUE_LENGTH);
             let work = self.work;
             let run = move || waiting.iter().try_for_each(|piece| work(&mut state, &piece)).map(|()| state);
             let thread = thread::Builder::new().name(self.name.into()).spawn(run).map_err(Error::Thread)?;
@@ -54,7 +54,7 @@ impl<S: Send + 'static> Stage<S> {
         }
     }
 
-    /// Waits for what was given, and lets the thread go.
+    /// Waits until the queue is processed, and ends the thread.
     pub fn stop(&mut self) -> Result<(), Error> {
         if let Some((pieces, thread)) = self.thread.take() {
             drop(pieces);

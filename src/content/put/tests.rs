@@ -148,7 +148,7 @@ fn puts_of_256_mib_take() {
         let store = Store::open(&dir.path().join(profile.as_str())).unwrap();
         let start = Instant::now();
         let mut put = Put::new(&store, profile).unwrap();
-        bytes.chunks(PIECE).for_each(|part| put.write(bytes.slice_ref(part)).unwrap());
+        bytes.chunks(PIECE_BYTES).for_each(|part| put.write(bytes.slice_ref(part)).unwrap());
         let written = put.close().unwrap();
         let hashed = start.elapsed();
         let digest = written.digest.clone().unwrap();

@@ -13,7 +13,7 @@ use crate::content::{
     Profile, RootReference,
     index::Index,
     retain_root,
-    store::{Layout, Leaf},
+    store::{BlobLayout, Leaf},
 };
 
 const PROFILE: Profile = Profile::UnixfsV1;
@@ -152,7 +152,7 @@ impl World {
     }
 
     fn put(&mut self, store: &Store, dag: &Dag, is_added: bool) {
-        let layout = Layout {
+        let layout = BlobLayout {
             root: dag.root.cid,
             leaves: dag.leaves.iter().map(|(leaf, _)| *leaf).collect(),
             nodes: vec![dag.root.clone()],

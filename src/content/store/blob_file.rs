@@ -11,19 +11,19 @@ use std::{
 use bytes::Bytes;
 use ocipfs_oci::{Algorithm, Hasher};
 
-use super::{Store, Stored, files, lock, source::Source, tables::Hash};
+use super::{Store, Stored, files, lock, source::OpenBytes, tables::Hash};
 
 /// A blob that is read whole is hashed on the way, unless that was done within this time.
-const HASH_AGAIN: Duration = Duration::from_secs(24 * 60 * 60);
+const REHASH_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 /// Blobs of which it is remembered when they were hashed.
-const REMEMBERED: usize = 1 << 16;
+const CACHE_ENTRIES: usize = 1 << 16;
 
 /// The bytes of one blob. Clones read the same file.
 #[derive(Clone)]
 pub struct BlobFile {
     pub(super) store: Store,
     pub(super) stored: Stored,
-    pub(super) source: Source,
+    pub(super) source: OpenBytes,
 }
 
 /// The running hash of a blob that is read from one end to the other.
@@ -39,7 +39,7 @@ pub struct LastHashed(Mutex<HashMap<Hash, (Instant, SystemTime)>>);
 impl LastHashed {
     pub fn note(&self, sha256: &Hash) {
         let mut all = lock(&self.0);
-        if all.len() >= REMEMBERED {
+        if all.len() >= CACHE_ENTRIES {
             all.clear();
         }
         all.insert(*sha256, (Instant::now(), SystemTime::now()));
@@ -49,7 +49,7 @@ impl LastHashed {
     fn is_due(&self, sha256: &Hash, written: Option<SystemTime>) -> bool {
         let all = lock(&self.0);
         let Some((when, hashed)) = all.get(sha256) else { return true };
-        when.elapsed() >= HASH_AGAIN || written.is_some_and(|written| written > *hashed)
+        when.elapsed() >= REHASH_INTERVAL || written.is_some_and(|written| written > *hashed)
     }
 }
 

@@ -11,13 +11,13 @@ use super::{
 };
 
 /// The owner of blocks that belong to no file.
-pub const NOBODY: u64 = 0;
+pub const NO_OWNER: u64 = 0;
 /// The owner of such blocks that came before the node left another network.
-pub const FORMER: u64 = u64::MAX - 1;
+pub const FORMER_OWNER: u64 = u64::MAX - 1;
 
 /// Whether blocks of this owner belong to no file.
 pub fn is_loose(owner: u64) -> bool {
-    owner == NOBODY || owner == FORMER
+    owner == NO_OWNER || owner == FORMER_OWNER
 }
 
 impl Place {
@@ -39,9 +39,9 @@ impl Place {
 impl Tables<'_> {
     /// Keeps blocks that belong to no file.
     pub fn put_blocks(&mut self, blocks: &[Block]) -> Result<(), Error> {
-        blocks
-            .iter()
-            .try_for_each(|block| self.own(&Key::of(&block.cid), NOBODY, &Place::Inline(block.data.clone())))
+        blocks.iter().try_for_each(|block| {
+            self.own(&Key::of(&block.cid), NO_OWNER, &Place::Inline(block.data.clone()))
+        })
     }
 
     /// Records that `owner` has the block at `place`; where it has it already, nothing changes.
@@ -56,7 +56,7 @@ impl Tables<'_> {
         self.count(owner, place, 1)
     }
 
-    /// Records that `owner` has the block no more; another owner takes its place.
+    /// Records that `owner` lost the block; another owner takes its place.
     pub fn disown(&mut self, key: &Key, owner: u64) -> Result<(), Error> {
         let first = self.blocks.get(key.bytes())?.map(|row| {
             let (owner, place) = row.value();

@@ -20,7 +20,7 @@ pub(super) const SETTINGS: Settings =
 /// The index file, whose commits many changes may share.
 pub struct Database {
     file: database::Database,
-    waiting: Mutex<Vec<Waiting>>,
+    waiting: Mutex<Vec<QueuedWrites>>,
     /// Held by who commits for those that wait.
     turn: Mutex<()>,
 }
@@ -28,7 +28,7 @@ pub struct Database {
 type Work = Box<dyn FnMut(&WriteTransaction) -> Result<(), Error> + Send>;
 
 /// A change that waits to be committed with others.
-struct Waiting {
+struct QueuedWrites {
     work: Work,
     done: SyncSender<Result<(), Error>>,
 }
@@ -72,8 +72,8 @@ impl Database {
             Ok(())
         };
         let (done, committed) = sync_channel(1);
-        lock(&self.waiting).push(Waiting { work: Box::new(work), done });
-        // Whoever comes while a commit is under way waits here, and the first of them commits for all.
+        lock(&self.waiting).push(QueuedWrites { work: Box::new(work), done });
+        // Writers that come during a commit wait here, and the first of them commits for all.
         let turn = lock(&self.turn);
         let mut result = committed.try_recv();
         if result.is_err() {
@@ -88,7 +88,7 @@ impl Database {
     fn commit_waiting(&self) {
         let mut all = std::mem::take(&mut *lock(&self.waiting));
         let together = self.write(|write| all.iter_mut().try_for_each(|one| (one.work)(write)));
-        let tell = |one: &mut Waiting, result| drop(one.done.send(result));
+        let tell = |one: &mut QueuedWrites, result| drop(one.done.send(result));
         match together {
             Ok(()) => all.iter_mut().for_each(|one| tell(one, Ok(()))),
             Err(error) if let [one] = all.as_mut_slice() => tell(one, Err(error)),

@@ -22,7 +22,7 @@ use super::{
     layout::{Key, Place},
     lock,
     partial::is_fetched,
-    source::Source,
+    source::OpenBytes,
     tables::{self, FILES, Hash, PARTIAL, ROOTS, STORED, Tables},
 };
 
@@ -81,7 +81,7 @@ impl Store {
         for layout in &remains {
             self.0.sources.forget(layout.file.id);
             if noted.is_err() {
-                self.settle_file(layout.file.id, &hash, !matches!(source, Some(Source::File(_))));
+                self.settle_file(layout.file.id, &hash, !matches!(source, Some(OpenBytes::File(_))));
             }
         }
         noted?;
@@ -136,7 +136,7 @@ impl Store {
         })
     }
 
-    fn remains(&self, file: Stored, source: Option<&Source>) -> Result<Remains, Error> {
+    fn remains(&self, file: Stored, source: Option<&OpenBytes>) -> Result<Remains, Error> {
         let leaves = self.leaves(&file.root, file.size)?;
         let (right, wrong) =
             leaves.into_iter().partition(|leaf| source.is_some_and(|source| self.is_right(source, leaf)));
@@ -145,18 +145,23 @@ impl Store {
 
     /// Moves the file of a blob to where partial files are, one name for each layout. Where there is none, nothing is
     /// left of it.
-    fn move_back(&self, hash: &Hash, remains: &mut [Remains], source: Option<&Source>) -> Result<(), Error> {
+    fn move_back(
+        &self,
+        hash: &Hash,
+        remains: &mut [Remains],
+        source: Option<&OpenBytes>,
+    ) -> Result<(), Error> {
         let disk = &self.0.disk;
         let from = disk.blob(hash);
         let mut moved = None;
         for layout in remains {
             let to = disk.incoming(layout.file.id);
             let has_bytes = match (source, &moved) {
-                (Some(Source::File(_)), None) => {
+                (Some(OpenBytes::File(_)), None) => {
                     rename(&from, &to).map(|()| true).map_err(Error::at(&from))?
                 }
                 // Not every file system has links.
-                (Some(Source::File(_)), Some(first)) => fs::hard_link(first, &to).is_ok(),
+                (Some(OpenBytes::File(_)), Some(first)) => fs::hard_link(first, &to).is_ok(),
                 _ => false,
             };
             if !has_bytes {
@@ -278,12 +283,12 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Whether both are the same file, or the same bytes.
-fn is_same(one: Option<&Source>, other: Option<&Source>) -> bool {
+fn is_same(one: Option<&OpenBytes>, other: Option<&OpenBytes>) -> bool {
     let inode = |file: &Arc<fs::File>| file.metadata().map(|data: Metadata| (data.dev(), data.ino())).ok();
     match (one, other) {
         (None, None) => true,
-        (Some(Source::File(one)), Some(Source::File(other))) => inode(one) == inode(other),
-        (Some(Source::Bytes(one)), Some(Source::Bytes(other))) => one == other,
+        (Some(OpenBytes::File(one)), Some(OpenBytes::File(other))) => inode(one) == inode(other),
+        (Some(OpenBytes::Bytes(one)), Some(OpenBytes::Bytes(other))) => one == other,
         _ => false,
     }
 }

@@ -16,13 +16,13 @@ use ocipfs_oci::Digest;
 use redb::WriteTransaction;
 
 use super::{
-    Error, Layout, Store, Stored, disk,
+    BlobLayout, Error, Store, Stored, disk,
     files::{Finished, sha256},
-    usage::Counted,
+    usage::CountedBytes,
 };
 
 /// Blobs up to this size live in the index: a file would cost more than it holds.
-pub const SMALL: usize = 64 << 10;
+pub const SMALL_BLOB_BYTES: usize = 64 << 10;
 /// Written between two looks at the free space.
 pub const CHECK_EVERY: u64 = 16 << 20;
 /// Handed to the disk at once while more is written, so that the last sync has little to wait for.
@@ -38,7 +38,7 @@ pub struct Draft {
     size: u64,
     /// A row says that its file is needed.
     saved: bool,
-    counted: Counted,
+    counted: CountedBytes,
 }
 
 /// The file of a draft that outgrew the index.
@@ -61,7 +61,7 @@ pub struct Ready<'a> {
     /// Other digests of the same bytes.
     pub aliases: &'a [Digest],
     /// Every DAG over them, at least one.
-    pub layouts: &'a [Layout],
+    pub layouts: &'a [BlobLayout],
 }
 
 struct WriteBack {
@@ -118,7 +118,7 @@ impl Draft {
         self.size += bytes.len() as u64;
         self.counted.add(bytes.len() as u64)?;
         if self.file.is_none() {
-            if self.small.len() + bytes.len() <= SMALL {
+            if self.small.len() + bytes.len() <= SMALL_BLOB_BYTES {
                 self.small.extend_from_slice(bytes);
                 return Ok(());
             }
@@ -151,7 +151,7 @@ impl Draft {
     }
 
     fn has_file(&self) -> bool {
-        self.size > SMALL as u64
+        self.size > SMALL_BLOB_BYTES as u64
     }
 
     /// The id of its file.
@@ -217,7 +217,7 @@ impl Draft {
     pub fn discard(mut self) {
         self.saved = false;
         // Also where it is short, and has a file only since it was saved.
-        self.size = self.size.max(SMALL as u64 + 1);
+        self.size = self.size.max(SMALL_BLOB_BYTES as u64 + 1);
     }
 
     /// Waits until all of it is on the disk.
@@ -229,7 +229,12 @@ impl Draft {
     }
 
     /// Stores what was written under `digest`, its sha256, with every layout; the first one's file is returned.
-    pub fn finish(self, digest: &Digest, aliases: &[Digest], layouts: &[Layout]) -> Result<Stored, Error> {
+    pub fn finish(
+        self,
+        digest: &Digest,
+        aliases: &[Digest],
+        layouts: &[BlobLayout],
+    ) -> Result<Stored, Error> {
         let (stored, ()) = self.seal()?.finish_with(digest, aliases, layouts, &[], |_, _| Ok(()))?;
         Ok(stored)
     }
@@ -273,7 +278,7 @@ impl Sealed {
         self,
         digest: &Digest,
         aliases: &[Digest],
-        layouts: &[Layout],
+        layouts: &[BlobLayout],
         blocks: &[Block],
         mut also: impl FnMut(&WriteTransaction, &Stored) -> Result<T, Error> + Send + 'static,
     ) -> Result<(Stored, T), Error> {

@@ -6,19 +6,19 @@ use std::{
 use ocipfs_node::{Cid, database};
 use ocipfs_oci::Digest;
 
-/// Why the store did not do what was asked.
+/// An error of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is no room for more; what is stored stays readable.
+    /// The disk is full; what is stored stays readable.
     #[error("the disk that holds the node directory is full")]
     Full,
-    /// There is as much as may be.
+    /// The limit of the store is reached.
     #[error("store is full: the limit set by --max-size is {}", indicatif::HumanBytes(*limit))]
     Quota {
-        /// The most that may be stored, in bytes.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// What is only to be cached does not fit.
+    /// Content does not fit in the cache.
     #[error("content of {} does not fit in the cache", indicatif::HumanBytes(*size))]
     NoRoom {
         /// Its size in bytes.
@@ -51,7 +51,7 @@ pub enum Error {
     /// The database failed.
     #[error("index error: {0}")]
     Index(redb::Error),
-    /// A row is none that this version writes.
+    /// A row is invalid.
     #[error("damaged row in the index: {0}")]
     Damaged(String),
     /// The node directory keeps its blocks in another way.
@@ -68,10 +68,10 @@ pub enum Error {
         /// What it says of itself.
         format: u64,
     },
-    /// What is to arrive is here.
+    /// The file is already stored.
     #[error("file {0} is already stored")]
     Stored(Cid),
-    /// The handle outlived what it was for.
+    /// The download has ended.
     #[error("download of {0} has ended: it was committed or discarded")]
     Ended(Cid),
     /// Two callers disagree about a file.

@@ -9,13 +9,13 @@ use redb::{ReadableTable, WriteTransaction};
 use super::{
     Error, Stored,
     extents::Extents,
-    layout::{Key, Layout, Place},
+    layout::{BlobLayout, Key, Place},
     tables::{BYTES, FILES, Hash, PARTIAL_BYTES, PartialRow, ROOTS, Tables, add_to},
     usage::now,
 };
 
 /// Bytes that become a blob.
-pub struct Whole<'a> {
+pub struct WholeFile<'a> {
     pub sha256: Hash,
     pub size: u64,
     /// Other digests of the same bytes.
@@ -32,13 +32,13 @@ pub struct Finished {
     pub size: u64,
     pub aliases: Vec<Digest>,
     pub small: Option<Vec<u8>>,
-    pub layouts: Vec<Layout>,
+    pub layouts: Vec<BlobLayout>,
 }
 
 impl Finished {
-    pub fn whole(&self) -> Whole<'_> {
+    pub fn whole(&self) -> WholeFile<'_> {
         let Self { sha256, size, aliases, small, .. } = self;
-        Whole { sha256: *sha256, size: *size, aliases, small: small.as_deref() }
+        WholeFile { sha256: *sha256, size: *size, aliases, small: small.as_deref() }
     }
 }
 
@@ -65,7 +65,7 @@ pub fn is_stored(write: &WriteTransaction, root: &Cid) -> Result<bool, Error> {
 
 impl Tables<'_> {
     /// Records the bytes and their digests.
-    pub fn add_blob(&mut self, whole: &Whole) -> Result<(), Error> {
+    pub fn add_blob(&mut self, whole: &WholeFile) -> Result<(), Error> {
         let known = self.stored_row(&whole.sha256)?;
         let is_new = known.is_none();
         let mut row = known.unwrap_or((whole.size, Vec::new(), Vec::new()));
@@ -103,7 +103,7 @@ impl Tables<'_> {
     }
 
     /// Records a file of a blob that is recorded; its blocks have their rows.
-    pub fn add_file(&mut self, id: u64, root: &Cid, whole: &Whole) -> Result<(), Error> {
+    pub fn add_file(&mut self, id: u64, root: &Cid, whole: &WholeFile) -> Result<(), Error> {
         self.files.insert(id, (&whole.sha256, whole.size, root.to_bytes().as_slice()))?;
         self.roots.insert(Key::of(root).bytes(), id)?;
         self.used.insert(id, now())?;
@@ -112,7 +112,7 @@ impl Tables<'_> {
     }
 
     /// Adds a layout of a blob that is recorded, and gives its id: `id`, unless the layout is there already.
-    pub fn add_layout(&mut self, id: u64, layout: &Layout, whole: &Whole) -> Result<u64, Error> {
+    pub fn add_layout(&mut self, id: u64, layout: &BlobLayout, whole: &WholeFile) -> Result<u64, Error> {
         if let Some(known) = self.stored_root(&Key::of(&layout.root))? {
             self.share_again(known)?;
             return Ok(known);

@@ -1,4 +1,4 @@
-//! What is put or found while somebody counts on it, which nobody may remove then.
+//! Guards against garbage collection: what is stored or found while a guard is open is not removed.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -7,18 +7,18 @@ use std::{
 
 use super::{
     Store,
-    layout::{Key, Layout},
+    layout::{BlobLayout, Key},
     lock,
 };
 
-/// Beyond so many entries those that nobody counts on are cleared away.
-const MANY: usize = 1024;
+/// Number of entries beyond which those without a guard are cleared.
+const CLEAR_THRESHOLD: usize = 1024;
 
 #[derive(Default)]
-pub struct Touched(Mutex<State>);
+pub struct Touched(Mutex<GuardState>);
 
 #[derive(Default)]
-struct State {
+struct GuardState {
     clock: u64,
     /// When each of the open guards began.
     guards: BTreeSet<u64>,
@@ -28,14 +28,14 @@ struct State {
     cleared: usize,
 }
 
-/// While it lives, nothing is removed that is put or found after it began.
+/// Protects content that is stored or found while it lives from garbage collection.
 pub struct GcGuard {
     store: Store,
     began: u64,
 }
 
 impl Store {
-    /// Begins to count on what is put or found from now on, until it is held.
+    /// Opens a guard.
     pub fn gc_guard(&self) -> GcGuard {
         let mut state = lock(&self.0.touched.0);
         state.clock += 1;
@@ -44,7 +44,7 @@ impl Store {
         GcGuard { store: self.clone(), began }
     }
 
-    /// Says that somebody counts on these blocks.
+    /// Marks these blocks as in use.
     pub fn touch(&self, keys: impl IntoIterator<Item = Key>) {
         let mut state = lock(&self.0.touched.0);
         if state.guards.is_empty() {
@@ -55,11 +55,11 @@ impl Store {
         state.clear();
     }
 
-    pub(super) fn touch_layouts(&self, layouts: &[Layout]) {
+    pub(super) fn touch_layouts(&self, layouts: &[BlobLayout]) {
         self.touch(layouts.iter().map(|layout| Key::of(&layout.root)));
     }
 
-    /// Whether somebody may count on a block: to be asked within the transaction that removes it.
+    /// Whether a block may be in use. Call it within the transaction that removes the block.
     pub(super) fn is_touched(&self, key: &Key) -> bool {
         let state = lock(&self.0.touched.0);
         let oldest = state.guards.first();
@@ -67,9 +67,9 @@ impl Store {
     }
 }
 
-impl State {
+impl GuardState {
     fn clear(&mut self) {
-        if self.blocks.len() < 2 * self.cleared + MANY {
+        if self.blocks.len() < 2 * self.cleared + CLEAR_THRESHOLD {
             return;
         }
         let oldest = self.guards.first().copied().unwrap_or(u64::MAX);

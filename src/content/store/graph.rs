@@ -16,7 +16,7 @@ use crate::content::dag::{DAG_PB, UnixfsNode};
 
 /// A stored blob with all its layouts, or a partial file.
 #[derive(Clone, Debug)]
-pub struct Item {
+pub struct StoredItem {
     /// Its sha256, then its other digests; none of a partial file.
     pub hashes: Vec<Vec<u8>>,
     /// The roots of its layouts and their ids.
@@ -40,7 +40,7 @@ pub struct Loose {
     pub bytes: u64,
 }
 
-impl Item {
+impl StoredItem {
     /// Whether it is here whole.
     pub fn is_stored(&self) -> bool {
         !self.hashes.is_empty()
@@ -87,7 +87,10 @@ fn parse(root: &[u8]) -> Result<Cid, Error> {
 }
 
 /// Tells every blob, and every partial file.
-pub fn items(read: &ReadTransaction, mut each: impl FnMut(Item) -> Result<(), Error>) -> Result<(), Error> {
+pub fn items(
+    read: &ReadTransaction,
+    mut each: impl FnMut(StoredItem) -> Result<(), Error>,
+) -> Result<(), Error> {
     let (files, used) = (read.open_table(FILES)?, read.open_table(USED)?);
     for row in read.open_table(STORED)?.iter()? {
         let (sha256, row) = row?;
@@ -101,7 +104,7 @@ pub fn items(read: &ReadTransaction, mut each: impl FnMut(Item) -> Result<(), Er
 }
 
 /// The blob of which this file is a layout, or the partial file under this id.
-pub fn item(read: &ReadTransaction, id: u64) -> Result<Option<Item>, Error> {
+pub fn item(read: &ReadTransaction, id: u64) -> Result<Option<StoredItem>, Error> {
     let (files, used) = (read.open_table(FILES)?, read.open_table(USED)?);
     let Some(file) = files.get(id)? else {
         let row = read.open_table(PARTIAL)?.get(id)?;
@@ -115,10 +118,10 @@ pub fn item(read: &ReadTransaction, id: u64) -> Result<Option<Item>, Error> {
 type Files = ReadOnlyTable<u64, (&'static Hash, u64, &'static [u8])>;
 type Used = ReadOnlyTable<u64, u64>;
 
-fn stored(files: &Files, used: &Used, sha256: &Hash, row: tables::StoredRow) -> Result<Item, Error> {
+fn stored(files: &Files, used: &Used, sha256: &Hash, row: tables::StoredRow) -> Result<StoredItem, Error> {
     let (bytes, ids, aliases) = row;
     let hashes = std::iter::once(&sha256[..]).chain(aliases).map(Vec::from).collect();
-    let mut item = Item { hashes, layouts: Vec::new(), bytes, used: 0 };
+    let mut item = StoredItem { hashes, layouts: Vec::new(), bytes, used: 0 };
     for id in ids {
         let Some(file) = files.get(id)? else { continue };
         item.layouts.push((parse(file.value().2)?, id));
@@ -127,9 +130,9 @@ fn stored(files: &Files, used: &Used, sha256: &Hash, row: tables::StoredRow) -> 
     Ok(item)
 }
 
-fn partial(used: &Used, id: u64, (root, _, parts): tables::PartialRow) -> Result<Item, Error> {
+fn partial(used: &Used, id: u64, (root, _, parts): tables::PartialRow) -> Result<StoredItem, Error> {
     let bytes = Extents::from_rows(parts).length();
-    Ok(Item { hashes: Vec::new(), layouts: vec![(parse(root)?, id)], bytes, used: last_use(used, id)? })
+    Ok(StoredItem { hashes: Vec::new(), layouts: vec![(parse(root)?, id)], bytes, used: last_use(used, id)? })
 }
 
 fn last_use(used: &Used, id: u64) -> Result<u64, Error> {

@@ -44,7 +44,7 @@ pub struct Leaf {
 
 /// One DAG over a blob.
 #[derive(Clone, Debug)]
-pub struct Layout {
+pub struct BlobLayout {
     /// Its root.
     pub root: Cid,
     /// The windows.

@@ -5,10 +5,10 @@
 use ocipfs_node::Cid;
 
 use super::{
-    Error, Layout, Store,
+    BlobLayout, Error, Store,
     layout::{Key, Place},
     lock,
-    sweep::LOT,
+    sweep::BATCH_SIZE,
     tables::Tables,
 };
 
@@ -29,9 +29,9 @@ impl Drop for Begun {
 
 impl Store {
     /// Records the blocks of a layout, if they are too many for the commit that stores it.
-    pub(super) fn begin_layout(&self, id: u64, layout: &Layout) -> Result<Option<Begun>, Error> {
+    pub(super) fn begin_layout(&self, id: u64, layout: &BlobLayout) -> Result<Option<Begun>, Error> {
         let bytes: usize = layout.nodes.iter().map(|node| node.data.len()).sum();
-        let is_small = layout.leaves.len() <= LOT && bytes <= LOT_BYTES;
+        let is_small = layout.leaves.len() <= BATCH_SIZE && bytes <= LOT_BYTES;
         if is_small || self.file(&layout.root)?.is_some() {
             return Ok(None);
         }
@@ -49,7 +49,7 @@ impl Store {
             }
         }
         self.record(id, &layout.root, lot)?;
-        for leaves in layout.leaves.chunks(LOT) {
+        for leaves in layout.leaves.chunks(BATCH_SIZE) {
             let places = leaves.iter().map(|leaf| (Key::of(&leaf.cid), Place::window(leaf)));
             self.record(id, &layout.root, places.collect())?;
         }

@@ -1,7 +1,7 @@
 //! Leaving a network: nothing that is here then is shown in the next one until it is shared again.
 //!
 //! Every file gets a row that says so, what commands added counts as added no longer, blocks that belong to no file pass
-//! to the owner `FORMER`, and the published tree is forgotten. What is pushed, added or sent by peers from then on has rows of its own, as anywhere; what comes again
+//! to the owner `FORMER_OWNER`, and the published tree is forgotten. What is pushed, added or sent by peers from then on has rows of its own, as anywhere; what comes again
 //! while it is still here loses its row ([`share_again`]).
 
 use std::sync::atomic::Ordering;
@@ -11,7 +11,7 @@ use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
 use super::{
     Error, Origin, Store,
-    blocks::{FORMER, NOBODY},
+    blocks::{FORMER_OWNER, NO_OWNER},
     layout::{Key, Place},
     tables::{self, LEFT_NETWORK, META, Tables},
     trees::forget_trees,
@@ -28,8 +28,8 @@ impl Store {
                 tables.set_origin(id, Origin::FormerNetwork)?;
             }
             for (key, place) in loose(&tables)? {
-                tables.own(&key, FORMER, &place)?;
-                tables.disown(&key, NOBODY)?;
+                tables.own(&key, FORMER_OWNER, &place)?;
+                tables.disown(&key, NO_OWNER)?;
             }
             drop(tables);
             index::leave_network(write)?;
@@ -76,13 +76,13 @@ fn loose(tables: &Tables) -> Result<Vec<(Key, Place)>, Error> {
     let mut all = Vec::new();
     for row in tables.blocks.iter()? {
         let (key, row) = row?;
-        if let (NOBODY, place) = row.value() {
+        if let (NO_OWNER, place) = row.value() {
             all.push((Key::from_row(key.value()), Place::from_row(place)));
         }
     }
     for row in tables.shared.iter()? {
         let (key, place) = row?;
-        if let (key, NOBODY) = key.value() {
+        if let (key, NO_OWNER) = key.value() {
             all.push((Key::from_row(key), Place::from_row(place.value())));
         }
     }

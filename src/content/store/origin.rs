@@ -8,7 +8,7 @@ use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
 use super::{
     Error, Store,
-    blocks::{FORMER, NOBODY},
+    blocks::{FORMER_OWNER, NO_OWNER},
     layout::Key,
     sweep::is_removed,
     tables::{BLOCKS, FETCHED, FILES, ORIGINS, PARTIAL, ROOTS, SHARED, Tables, row},
@@ -114,8 +114,8 @@ fn of_block(read: &ReadTransaction, key: &Key) -> Result<Option<Origin>, Error> 
 /// Where an owner of a block has it from; none of one that is being removed.
 fn of_owner(read: &ReadTransaction, owner: u64) -> Result<Option<Origin>, Error> {
     match owner {
-        NOBODY => return Ok(Some(Origin::Peers)),
-        FORMER => return Ok(Some(Origin::FormerNetwork)),
+        NO_OWNER => return Ok(Some(Origin::Peers)),
+        FORMER_OWNER => return Ok(Some(Origin::FormerNetwork)),
         TREE => return Ok(Some(Origin::Pushed)),
         id if is_removed(read, id)? => return Ok(None),
         _ => {}

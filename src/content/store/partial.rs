@@ -21,9 +21,9 @@ use super::{
     extents::Extents,
     layout::{Key, Place, frame},
     lock,
-    pending::Waiting,
-    source::Source,
-    sweep::Sweep,
+    pending::PendingBlock,
+    source::OpenBytes,
+    sweep::BlockSweep,
     tables::{self, FILES, HASHED, PARTIAL, ROOTS, Tables},
 };
 
@@ -47,7 +47,7 @@ pub struct Progress {
     pub size: u64,
     /// The bytes of it that are here.
     pub written: u64,
-    /// Whether somebody is at it.
+    /// Whether it is in use.
     pub is_live: bool,
 }
 
@@ -62,7 +62,7 @@ pub(super) struct Inner {
     root: Cid,
     size: u64,
     file: Arc<File>,
-    state: Mutex<State>,
+    state: Mutex<WriteState>,
     /// Held by the one checkpoint, `finish` or `discard` that is at work.
     settling: Mutex<()>,
     /// Others that are only cached go for it.
@@ -72,7 +72,7 @@ pub(super) struct Inner {
 }
 
 #[derive(Default)]
-struct State {
+struct WriteState {
     extents: Extents,
     /// Rows to be committed when what they name is synced.
     pending: Vec<(Key, Place)>,
@@ -160,7 +160,7 @@ impl Store {
                 let Known { id, size, extents, hashed } = known;
                 let hash_saved = hashed.as_ref().map_or(0, |hashed| hashed.length);
                 let origin = self.origin_of_file(id)?;
-                let state = State { extents, hashed, hash_saved, origin, ..State::default() };
+                let state = WriteState { extents, hashed, hash_saved, origin, ..WriteState::default() };
                 return Ok(self.handle(id, root, size, file, state));
             }
             // Without its file a row is worth nothing.
@@ -169,7 +169,7 @@ impl Store {
         self.0.disk.check_space()?;
         let id = self.next_id();
         let file = self.0.disk.create(id)?;
-        Ok(self.handle(id, root, size, file, State::default()))
+        Ok(self.handle(id, root, size, file, WriteState::default()))
     }
 
     /// The file that a row names, if it has all that the row says.
@@ -185,9 +185,9 @@ impl Store {
         }
     }
 
-    fn handle(&self, id: u64, root: Cid, size: u64, file: File, state: State) -> Inner {
+    fn handle(&self, id: u64, root: Cid, size: u64, file: File, state: WriteState) -> Inner {
         let file = Arc::new(file);
-        self.0.sources.insert(id, Source::File(file.clone()));
+        self.0.sources.insert(id, OpenBytes::File(file.clone()));
         self.use_file(id);
         let (state, settling) = (Mutex::new(state), Mutex::default());
         let is_cached = AtomicBool::default();
@@ -209,7 +209,7 @@ impl Store {
             let mut tables = Tables::open(write)?;
             tables.remove_partial(id, root)?;
             // A small file goes at once with all of its blocks.
-            Sweep::new(self).lot(&mut tables)
+            BlockSweep::new(self).lot(&mut tables)
         })
     }
 
@@ -342,13 +342,13 @@ impl PartialBlob {
         if !self.has_range(offset, length as u64) {
             return Err(ErrorKind::UnexpectedEof.into());
         }
-        let source = Source::File(self.0.file.clone());
+        let source = OpenBytes::File(self.0.file.clone());
         self.0.store.0.buffers.read(&source, offset, length, (&[], &[]))
     }
 }
 
 impl Inner {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, WriteState> {
         lock(&self.state)
     }
 
@@ -369,8 +369,8 @@ impl Inner {
         }
         state.pending.push((key.clone(), place.clone()));
         // Within the lock, so that a checkpoint that commits the row finds it here to be forgotten.
-        let (source, origin) = (Source::File(self.file.clone()), state.origin);
-        self.store.0.pending.insert(key, Waiting { owner: self.id, place, source, origin });
+        let (source, origin) = (OpenBytes::File(self.file.clone()), state.origin);
+        self.store.0.pending.insert(key, PendingBlock { owner: self.id, place, source, origin });
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! Blocks that are written and not yet in the index: they can be served, and nobody counts on them.
+//! Blocks that are written and not yet in the index: they can be served, but are not durable.
 
 use std::{
     collections::HashMap,
@@ -8,28 +8,28 @@ use std::{
 use super::{
     Origin,
     layout::{Key, Place},
-    source::Source,
+    source::OpenBytes,
 };
 
 /// A block between its writing and the next checkpoint.
 #[derive(Clone)]
-pub struct Waiting {
+pub struct PendingBlock {
     pub owner: u64,
     pub place: Place,
-    pub source: Source,
+    pub source: OpenBytes,
     pub origin: Origin,
 }
 
 /// Those of every arriving file; where two have the same block, the later one shows.
 #[derive(Default)]
-pub struct Pending(RwLock<HashMap<Key, Waiting>>);
+pub struct Pending(RwLock<HashMap<Key, PendingBlock>>);
 
 impl Pending {
-    pub fn get(&self, key: &Key) -> Option<Waiting> {
+    pub fn get(&self, key: &Key) -> Option<PendingBlock> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
-    pub fn insert(&self, key: Key, waiting: Waiting) {
+    pub fn insert(&self, key: Key, waiting: PendingBlock) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(key, waiting);
     }
 

@@ -11,7 +11,7 @@ use super::{
     disk,
     layout::Key,
     tables::{self, DOOMED, Hash, PARTIAL, ROOTS, Tables},
-    upgrade::{OLDEST, format_of},
+    upgrade::{OLDEST_FORMAT, format_of},
 };
 
 /// Refuses a directory of a newer format, or of one too old to be upgraded, before anything is changed in it.
@@ -30,7 +30,7 @@ pub fn check_format(dir: &Path) -> Result<(), Error> {
     })?;
     match format {
         None if is_empty => Ok(()),
-        Some(OLDEST..=FORMAT) => Ok(()),
+        Some(OLDEST_FORMAT..=FORMAT) => Ok(()),
         Some(format) if format > FORMAT => Err(Error::Newer { dir: dir.into(), format }),
         _ => earlier(),
     }

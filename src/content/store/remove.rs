@@ -1,4 +1,4 @@
-//! What is taken away: rows and files, in one commit, and only what nobody counts on.
+//! Removal of rows and files, in one commit, and only of what is not in use.
 
 use std::{collections::HashSet, sync::PoisonError};
 
@@ -7,12 +7,12 @@ use redb::WriteTransaction;
 
 use super::{
     Error, Store,
-    blocks::{FORMER, NOBODY},
+    blocks::{FORMER_OWNER, NO_OWNER},
     disk, files,
     layout::Key,
     lock,
     partial::is_fetched,
-    sweep::Sweep,
+    sweep::BlockSweep,
     tables::{self, Hash, STORED, Tables},
 };
 
@@ -34,7 +34,7 @@ impl Store {
     }
 
     /// Removes of these layouts those of which `may` says, within the transaction, that they may go, but for those
-    /// that somebody counts on; a blob goes with its last layout. Those that went.
+    /// that is in use; a blob is removed with its last layout. Returns those that were removed.
     pub fn remove_layouts(
         &self,
         roots: &[Cid],
@@ -73,7 +73,7 @@ impl Store {
                 removed.push((file.root, file.id, sha256, tables.remove_file(file.id, &file.root, &sha256)?));
             }
             // Small files go at once with all of their blocks.
-            Sweep::new(self).lot(&mut tables)?;
+            BlockSweep::new(self).lot(&mut tables)?;
             Ok((removed, done))
         })?;
         self.forgot_doomed(&done);
@@ -130,7 +130,7 @@ impl Store {
         }
     }
 
-    /// Removes a file that was arriving and that nobody is at, if `may` says so; whether it went.
+    /// Removes a partial file that is not in use, if `may` agrees. Returns whether it was removed.
     pub fn remove_partial(
         &self,
         root: &Cid,
@@ -138,7 +138,7 @@ impl Store {
         may: impl FnOnce(&WriteTransaction) -> Result<bool, Error>,
     ) -> Result<bool, Error> {
         let key = Key::of(root);
-        // Held, so that nobody goes on with it meanwhile.
+        // Held, so that no download resumes it meanwhile.
         let live = lock(&self.0.live);
         if is_fetched(&live, &key) {
             return Ok(false);
@@ -150,7 +150,7 @@ impl Store {
                 return Ok(false);
             }
             tables.remove_partial(id, root)?;
-            Sweep::new(self).lot(&mut tables)?;
+            BlockSweep::new(self).lot(&mut tables)?;
             Ok(true)
         })?;
         if removed {
@@ -174,7 +174,7 @@ impl Store {
             for cid in cids {
                 let key = Key::of(cid);
                 if !self.is_touched(&key) && may(write, cid)? {
-                    [NOBODY, FORMER].iter().try_for_each(|owner| tables.disown(&key, *owner))?;
+                    [NO_OWNER, FORMER_OWNER].iter().try_for_each(|owner| tables.disown(&key, *owner))?;
                     removed.push(*cid);
                 }
             }

@@ -12,22 +12,22 @@ use std::{
 use bytes::Bytes;
 
 /// Buffers kept for the next reads: enough for two streams, with blocks of 1 MiB.
-const MOST_SPARE: usize = 16;
+const MAX_SPARE: usize = 16;
 /// Shorter reads are not worth a buffer of their own kind.
-const SHORT: usize = 64 << 10;
+const MIN_BUFFER_BYTES: usize = 64 << 10;
 /// Longer buffers are not kept.
-const LONG: usize = 2 << 20;
+const MAX_BUFFER_BYTES: usize = 2 << 20;
 /// Files kept open for the next reads.
-const MOST_OPEN: usize = 128;
+const MAX_OPEN: usize = 128;
 
 /// Where the bytes of a file are.
 #[derive(Clone, Debug)]
-pub enum Source {
+pub enum OpenBytes {
     File(Arc<File>),
     Bytes(Bytes),
 }
 
-impl Source {
+impl OpenBytes {
     /// How many bytes there are.
     pub fn length(&self) -> io::Result<u64> {
         match self {
@@ -53,14 +53,14 @@ impl Buffers {
     /// Reads `length` bytes and puts a head and a tail around them.
     pub fn read(
         &self,
-        source: &Source,
+        source: &OpenBytes,
         offset: u64,
         length: usize,
         (head, tail): (&[u8], &[u8]),
     ) -> io::Result<Bytes> {
         let file = match source {
-            Source::File(file) => file,
-            Source::Bytes(bytes) => {
+            OpenBytes::File(file) => file,
+            OpenBytes::Bytes(bytes) => {
                 let end = offset.saturating_add(length as u64);
                 let part = usize::try_from(offset).ok().zip(usize::try_from(end).ok());
                 let part = part.filter(|(_, end)| *end <= bytes.len()).ok_or(ErrorKind::UnexpectedEof)?;
@@ -78,7 +78,8 @@ impl Buffers {
     }
 
     fn buffer(&self, length: usize) -> Buffer {
-        let spare = if length >= SHORT { self.locked(Vec::pop).unwrap_or_default() } else { Vec::new() };
+        let spare =
+            if length >= MIN_BUFFER_BYTES { self.locked(Vec::pop).unwrap_or_default() } else { Vec::new() };
         let bytes = if spare.len() >= length { spare } else { vec![0; length.next_multiple_of(64)] };
         Buffer { bytes, length, spare: self.clone() }
     }
@@ -104,9 +105,9 @@ impl AsRef<[u8]> for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
-        if (SHORT..=LONG).contains(&bytes.len()) {
+        if (MIN_BUFFER_BYTES..=MAX_BUFFER_BYTES).contains(&bytes.len()) {
             self.spare.locked(|spare| {
-                if spare.len() < MOST_SPARE {
+                if spare.len() < MAX_SPARE {
                     spare.push(bytes);
                 }
             });
@@ -121,11 +122,11 @@ pub struct Sources(Mutex<Recent>);
 #[derive(Default)]
 struct Recent {
     clock: u64,
-    open: HashMap<u64, (u64, Source)>,
+    open: HashMap<u64, (u64, OpenBytes)>,
 }
 
 impl Sources {
-    pub fn get(&self, id: u64) -> Option<Source> {
+    pub fn get(&self, id: u64) -> Option<OpenBytes> {
         self.locked(|recent| {
             recent.clock += 1;
             let (used, source) = recent.open.get_mut(&id)?;
@@ -134,11 +135,11 @@ impl Sources {
         })
     }
 
-    pub fn insert(&self, id: u64, source: Source) {
+    pub fn insert(&self, id: u64, source: OpenBytes) {
         self.locked(|recent| {
             recent.clock += 1;
             recent.open.insert(id, (recent.clock, source));
-            if recent.open.len() > MOST_OPEN {
+            if recent.open.len() > MAX_OPEN {
                 let oldest = recent.open.iter().min_by_key(|(_, (used, _))| *used).map(|(id, _)| *id);
                 oldest.map(|id| recent.open.remove(&id));
             }
@@ -161,14 +162,14 @@ mod tests {
     #[test]
     fn a_buffer_is_not_used_again_while_it_is_read() {
         let file = Arc::new(tempfile::tempfile().unwrap());
-        file.write_all_at(&[1; SHORT], 0).unwrap();
-        file.write_all_at(&[2; SHORT], SHORT as u64).unwrap();
-        let (source, buffers) = (Source::File(file), Buffers::default());
-        let read = |at: usize| buffers.read(&source, at as u64, SHORT, (b"<", b">")).unwrap();
-        let one = read(0).slice(1..=SHORT);
-        let other = read(SHORT);
-        assert!(one == vec![1; SHORT] && other[1..=SHORT] == [2; SHORT]);
-        assert_eq!((other[0], other[SHORT + 1]), (b'<', b'>'));
+        file.write_all_at(&[1; MIN_BUFFER_BYTES], 0).unwrap();
+        file.write_all_at(&[2; MIN_BUFFER_BYTES], MIN_BUFFER_BYTES as u64).unwrap();
+        let (source, buffers) = (OpenBytes::File(file), Buffers::default());
+        let read = |at: usize| buffers.read(&source, at as u64, MIN_BUFFER_BYTES, (b"<", b">")).unwrap();
+        let one = read(0).slice(1..=MIN_BUFFER_BYTES);
+        let other = read(MIN_BUFFER_BYTES);
+        assert!(one == vec![1; MIN_BUFFER_BYTES] && other[1..=MIN_BUFFER_BYTES] == [2; MIN_BUFFER_BYTES]);
+        assert_eq!((other[0], other[MIN_BUFFER_BYTES + 1]), (b'<', b'>'));
         drop((one, other));
         assert_eq!(buffers.locked(|spare| spare.len()), 2);
         drop(read(0));
@@ -177,8 +178,8 @@ mod tests {
 
     #[test]
     fn a_read_past_the_end_is_an_error() {
-        let file = Source::File(Arc::new(tempfile::tempfile().unwrap()));
-        for source in [file, Source::Bytes(Bytes::new())] {
+        let file = OpenBytes::File(Arc::new(tempfile::tempfile().unwrap()));
+        for source in [file, OpenBytes::Bytes(Bytes::new())] {
             let error = Buffers::default().read(&source, 0, 1, (&[], &[])).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
         }
@@ -187,11 +188,11 @@ mod tests {
     #[test]
     fn the_file_that_was_read_least_lately_is_closed() {
         let sources = Sources::default();
-        for id in 0..MOST_OPEN as u64 {
-            sources.insert(id, Source::Bytes(Bytes::new()));
+        for id in 0..MAX_OPEN as u64 {
+            sources.insert(id, OpenBytes::Bytes(Bytes::new()));
         }
         assert!(sources.get(0).is_some());
-        sources.insert(1000, Source::Bytes(Bytes::new()));
+        sources.insert(1000, OpenBytes::Bytes(Bytes::new()));
         assert!(sources.get(0).is_some() && sources.get(1).is_none() && sources.get(2).is_some());
     }
 }

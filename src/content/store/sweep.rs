@@ -16,7 +16,7 @@ use super::{
 use crate::content::dag::{DAG_PB, UnixfsNode};
 
 /// Steps of the walk in one commit.
-pub const LOT: usize = if cfg!(test) { 32 } else { 8192 };
+pub const BATCH_SIZE: usize = if cfg!(test) { 32 } else { 8192 };
 
 /// Whether an owner of blocks was removed.
 pub fn is_removed(read: &ReadTransaction, owner: u64) -> Result<bool, Error> {
@@ -24,7 +24,7 @@ pub fn is_removed(read: &ReadTransaction, owner: u64) -> Result<bool, Error> {
 }
 
 /// Where a sweep is: the file whose blocks go, what of its DAG is to be visited, and whether its children were already.
-pub struct Sweep<'s> {
+pub struct BlockSweep<'s> {
     store: &'s Store,
     owner: Option<u64>,
     waiting: Vec<(Cid, bool)>,
@@ -33,7 +33,7 @@ pub struct Sweep<'s> {
 impl Store {
     /// Removes the blocks of all files that were removed.
     pub fn sweep(&self) -> Result<(), Error> {
-        let mut sweep = Sweep::new(self);
+        let mut sweep = BlockSweep::new(self);
         while self.0.database.read(|read| Ok(sweep.first(&read.open_table(REMOVED)?)?.is_some()))? {
             self.0.database.write(|write| sweep.lot(&mut Tables::open(write)?))?;
         }
@@ -41,7 +41,7 @@ impl Store {
     }
 }
 
-impl<'s> Sweep<'s> {
+impl<'s> BlockSweep<'s> {
     /// A sweep of whatever was removed.
     pub fn new(store: &'s Store) -> Self {
         Self { store, owner: None, waiting: Vec::new() }
@@ -61,7 +61,7 @@ impl<'s> Sweep<'s> {
 
     /// Takes one lot of the files that were removed.
     pub fn lot(&mut self, tables: &mut Tables) -> Result<(), Error> {
-        for _ in 0..LOT {
+        for _ in 0..BATCH_SIZE {
             match self.waiting.pop() {
                 Some((cid, is_visited)) => self.step(tables, cid, is_visited)?,
                 None if !self.next_file(tables)? => break,

@@ -20,7 +20,7 @@ use ocipfs_node::{Block, Cid};
 use ocipfs_oci::Digest;
 use tempfile::TempDir;
 
-use super::{Error, Layout, Leaf, Ready, Sealed, Stat, Store, Stored};
+use super::{BlobLayout, Error, Leaf, Ready, Sealed, Store, StoreStat, Stored};
 use crate::content::dag::{Builder, Profile};
 
 const MIB: usize = 1 << 20;
@@ -40,7 +40,7 @@ fn bytes(seed: u64, length: usize) -> Bytes {
 
 /// A DAG over `bytes`, with its leaves as blocks.
 struct Dag {
-    layout: Layout,
+    layout: BlobLayout,
     leaves: Vec<(Leaf, Bytes)>,
 }
 
@@ -61,7 +61,8 @@ impl Dag {
         }
         let (root, last) = builder.finish();
         nodes.extend(last);
-        let layout = Layout { root: root.cid, leaves: leaves.iter().map(|(leaf, _)| *leaf).collect(), nodes };
+        let layout =
+            BlobLayout { root: root.cid, leaves: leaves.iter().map(|(leaf, _)| *leaf).collect(), nodes };
         Self { layout, leaves }
     }
 
@@ -93,7 +94,7 @@ impl Dag {
 fn put(store: &Store, bytes: &Bytes, dags: &[&Dag]) -> Stored {
     let mut draft = store.draft().unwrap();
     bytes.chunks(100_000).for_each(|part| draft.write(part).unwrap());
-    let layouts: Vec<Layout> = dags.iter().map(|dag| dag.layout.clone()).collect();
+    let layouts: Vec<BlobLayout> = dags.iter().map(|dag| dag.layout.clone()).collect();
     draft.finish(&Digest::sha256_of(bytes), &[], &layouts).unwrap()
 }
 

@@ -27,21 +27,21 @@ const LEFT: TableDefinition<u64, Vec<&[u8]>> = TableDefinition::new("tree left")
 
 /// The tree as it was at some time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Version {
+pub struct TreeVersion {
     /// Counts up.
     pub number: u64,
     /// The directory at the top.
     pub root: Root,
 }
 
-fn version(number: u64, (cid, dag_size): (&[u8], u64)) -> Result<Version, Error> {
+fn version(number: u64, (cid, dag_size): (&[u8], u64)) -> Result<TreeVersion, Error> {
     let cid = Cid::try_from(cid).map_err(|e| Error::Damaged(e.to_string()))?;
-    Ok(Version { number, root: Root { cid, size: 0, dag_size } })
+    Ok(TreeVersion { number, root: Root { cid, size: 0, dag_size } })
 }
 
 impl Store {
     /// The versions that are here, the newest last.
-    pub fn tree_versions(&self) -> Result<Vec<Version>, Error> {
+    pub fn tree_versions(&self) -> Result<Vec<TreeVersion>, Error> {
         self.0.database.read(|read| {
             let versions = match read.open_table(VERSIONS) {
                 Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
@@ -110,7 +110,7 @@ pub fn forget_trees(write: &WriteTransaction) -> Result<(), Error> {
 }
 
 /// Adds a version that was made of the last one.
-pub fn add_tree(write: &WriteTransaction, changed: &Changed) -> Result<Version, Error> {
+pub fn add_tree(write: &WriteTransaction, changed: &Changed) -> Result<TreeVersion, Error> {
     let mut made: BTreeMap<Key, (u64, &[u8])> = BTreeMap::new();
     for block in &changed.made {
         made.entry(Key::of(&block.cid)).or_insert((0, &block.data)).0 += 1;
@@ -138,7 +138,7 @@ pub fn add_tree(write: &WriteTransaction, changed: &Changed) -> Result<Version, 
     }
     let number = last.map_or(1, |last| last + 1);
     versions.insert(number, (changed.root.cid.to_bytes().as_slice(), changed.root.dag_size))?;
-    Ok(Version { number, root: changed.root })
+    Ok(TreeVersion { number, root: changed.root })
 }
 
 fn leave(write: &WriteTransaction, left: &[Cid]) -> Result<(), Error> {
@@ -170,7 +170,7 @@ mod tests {
 
     const PROFILE: Profile = Profile::UnixfsV1;
 
-    fn change(store: &Store, steps: &[(&str, Option<&str>)]) -> Version {
+    fn change(store: &Store, steps: &[(&str, Option<&str>)]) -> TreeVersion {
         let mut changes = Changes::default();
         for (path, text) in steps {
             match text {

@@ -12,7 +12,7 @@ use super::{
 use crate::content::index;
 
 /// The oldest format that is upgraded: holdings were JSON, and nothing counted what is being downloaded.
-pub const OLDEST: u64 = 2;
+pub const OLDEST_FORMAT: u64 = 2;
 
 /// The format that an index says it has; none where it says nothing.
 pub fn format_of(read: &ReadTransaction) -> Result<Option<u64>, Error> {

@@ -9,7 +9,7 @@ use super::{
     tables::{self, Tables, UPLOADS},
 };
 
-/// What was saved of an upload.
+/// The saved part of an upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saved {
     /// Its id.
@@ -42,7 +42,7 @@ impl Store {
         })
     }
 
-    /// What was saved of an upload.
+    /// The saved part of an upload.
     pub fn saved_upload(&self, id: &str) -> Result<Option<Saved>, Error> {
         let saved = |(owner, file, at, length): (&str, u64, u64, u64)| Saved {
             id: id.into(),
@@ -67,7 +67,7 @@ impl Store {
         })
     }
 
-    /// Drops what was saved of an upload.
+    /// Drops the saved part of an upload.
     pub fn drop_upload(&self, saved: &Saved) -> Result<(), Error> {
         let id = saved.id.clone();
         self.0.database.write_together(move |write| forget_upload(write, &id))?;

@@ -1,4 +1,4 @@
-//! How much is stored and how much may be, and what was used when.
+//! The stored bytes, their limit, and last-use times.
 
 use std::{
     collections::HashMap,
@@ -22,7 +22,7 @@ pub type MakeRoom = Box<dyn Fn(&Store, u64, u64) -> Result<(), Error> + Send + S
 pub type MakeWay = Box<dyn Fn(&Store, u64) -> Result<(), Error> + Send + Sync>;
 
 #[derive(Default)]
-pub struct Usage {
+pub struct UsageCounters {
     limit: OnceLock<(u64, MakeRoom)>,
     make_way: OnceLock<MakeWay>,
     /// Bytes of drafts that are open, and of uploads that are saved.
@@ -37,7 +37,7 @@ pub fn now() -> u64 {
 }
 
 /// The bytes of an open draft, counted until it is dropped. What a row says is saved of it stays counted with the row.
-pub struct Counted {
+pub struct CountedBytes {
     store: Store,
     bytes: u64,
     saved: u64,
@@ -111,8 +111,8 @@ impl Store {
     }
 
     /// Counts a draft of `bytes` so far, of which `saved` are counted already.
-    pub(super) fn counted(&self, bytes: u64, saved: u64) -> Counted {
-        let counted = Counted { store: self.clone(), bytes, saved };
+    pub(super) fn counted(&self, bytes: u64, saved: u64) -> CountedBytes {
+        let counted = CountedBytes { store: self.clone(), bytes, saved };
         self.0.usage.drafts.fetch_add(counted.total() - saved, Ordering::Relaxed);
         counted
     }
@@ -134,7 +134,7 @@ impl Store {
         lock(&self.0.usage.uses).insert(id, now());
     }
 
-    /// Writes down what was used since the last call.
+    /// Saves the last-use times since the last call.
     pub fn save_uses(&self) -> Result<(), Error> {
         let uses = std::mem::take(&mut *lock(&self.0.usage.uses));
         if uses.is_empty() {
@@ -153,7 +153,7 @@ impl Store {
     }
 }
 
-impl Counted {
+impl CountedBytes {
     /// The length of its file, of which the end may be saved and not counted as written.
     fn total(&self) -> u64 {
         self.bytes.max(self.saved)
@@ -180,7 +180,7 @@ impl Counted {
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountedBytes {
     fn drop(&mut self) {
         self.store.0.usage.drafts.fetch_sub(self.total() - self.saved, Ordering::Relaxed);
     }

@@ -12,13 +12,13 @@ use super::{
     extents::Extents,
     files, graph,
     layout::{Key, Place, frame},
-    source::Source,
+    source::OpenBytes,
     tables::{self, BLOCKS, PARTIAL, SHARED},
 };
 use crate::content::dag::{DAG_PB, UnixfsNode};
 
 /// Read in one piece.
-const PIECE: u64 = 1 << 20;
+const PIECE_BYTES: u64 = 1 << 20;
 
 /// A file whose bytes are not what its digest or its blocks say.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ pub struct Damaged {
 }
 
 impl Store {
-    /// The first layout of every stored blob, and every partial file with nobody at it.
+    /// The first layout of every stored blob, and every partial file that is not in use.
     pub fn all_files(&self) -> Result<Vec<(Stored, bool)>, Error> {
         self.0.database.read(|read| {
             let mut all = Vec::new();
@@ -113,14 +113,14 @@ impl Store {
     }
 
     /// Hashes a file and, read once, the windows in it; its digest, and the windows that are wrong.
-    fn hash(&self, source: &Source, size: u64, leaves: &[Leaf]) -> (io::Result<Digest>, Vec<Leaf>) {
+    fn hash(&self, source: &OpenBytes, size: u64, leaves: &[Leaf]) -> (io::Result<Digest>, Vec<Leaf>) {
         let (mut hasher, mut wrong, mut at, mut failed) =
             (Hasher::new(Algorithm::Sha256), Vec::new(), 0, Ok(()));
         let gap = Leaf { cid: Cid::default(), offset: size, length: 0 };
         for leaf in leaves.iter().chain([&gap]) {
             // What no window covers is hashed for the whole alone.
             while at < leaf.offset && failed.is_ok() {
-                let length = PIECE.min(leaf.offset - at);
+                let length = PIECE_BYTES.min(leaf.offset - at);
                 failed = self.window(source, at, length).map(|bytes| hasher.update(&bytes));
                 at += length;
             }
@@ -138,12 +138,12 @@ impl Store {
         (failed.map(|()| hasher.finish()), wrong)
     }
 
-    fn window(&self, source: &Source, offset: u64, length: u64) -> io::Result<Bytes> {
+    fn window(&self, source: &OpenBytes, offset: u64, length: u64) -> io::Result<Bytes> {
         self.0.buffers.read(source, offset, length as usize, (&[], &[]))
     }
 
     /// Whether a window has the bytes of its block.
-    pub(super) fn is_right(&self, source: &Source, leaf: &Leaf) -> bool {
+    pub(super) fn is_right(&self, source: &OpenBytes, leaf: &Leaf) -> bool {
         self.window(source, leaf.offset, leaf.length).is_ok_and(|data| is_leaf(leaf, &data))
     }
 

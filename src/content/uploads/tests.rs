@@ -13,7 +13,7 @@ async fn what_was_saved_goes_when_it_is_stale_and_not_while_somebody_is_at_it() 
     let body = [Ok::<_, String>(Bytes::from_static(&[7; 100_000]))];
     upload.take(stream::iter(body)).await.unwrap();
     upload.save().await.unwrap();
-    let (soon, late) = (now() + STALE.as_secs() - 60, now() + STALE.as_secs() + 60);
+    let (soon, late) = (now() + SAVED_LIFETIME.as_secs() - 60, now() + SAVED_LIFETIME.as_secs() + 60);
     let files = || std::fs::read_dir(dir.path().join("incoming")).unwrap().count();
     uploads.sweep_at(late).await.unwrap();
     assert_eq!((upload.length(), files()), (100_000, 1), "a client is writing to it");
@@ -41,7 +41,7 @@ async fn bodies_that_make_no_progress_give_up_their_place_to_others() {
     let dir = tempfile::tempdir().unwrap();
     let uploads = Arc::new(uploads(dir.path(), Duration::from_secs(20)));
     let begun = Arc::new(Semaphore::new(0));
-    let stuck: Vec<_> = (0..2 * BODIES)
+    let stuck: Vec<_> = (0..2 * MAX_BODIES)
         .map(|_| {
             let (uploads, begun) = (uploads.clone(), begun.clone());
             tokio::spawn(async move {
@@ -55,7 +55,7 @@ async fn bodies_that_make_no_progress_give_up_their_place_to_others() {
             })
         })
         .collect();
-    drop(begun.acquire_many(2 * BODIES as u32).await.unwrap());
+    drop(begun.acquire_many(2 * MAX_BODIES as u32).await.unwrap());
     let mut upload = uploads.begin("fast").unwrap();
     let taken = upload.take(body(&[2; 1000])).await;
     // Before anything else, since their threads wait for them.
@@ -69,7 +69,7 @@ async fn bodies_that_come_without_a_pause_take_turns_with_others() {
     let dir = tempfile::tempdir().unwrap();
     let uploads = Arc::new(uploads(dir.path(), Duration::from_secs(20)));
     let begun = Arc::new(Semaphore::new(0));
-    let endless: Vec<_> = (0..BODIES)
+    let endless: Vec<_> = (0..MAX_BODIES)
         .map(|_| {
             let (uploads, begun) = (uploads.clone(), begun.clone());
             tokio::spawn(async move {
@@ -80,7 +80,7 @@ async fn bodies_that_come_without_a_pause_take_turns_with_others() {
             })
         })
         .collect();
-    drop(begun.acquire_many(2 * BODIES as u32).await.unwrap());
+    drop(begun.acquire_many(2 * MAX_BODIES as u32).await.unwrap());
     let mut upload = uploads.begin("fast").unwrap();
     let taken = upload.take(body(&[2; 1000])).await;
     endless.iter().for_each(tokio::task::JoinHandle::abort);
@@ -130,7 +130,7 @@ async fn abandoned_uploads_are_told_apart_from_those_under_way_and_dropped_at_on
     let usage = uploads.usage().await.unwrap();
     assert_eq!((usage.under_way, usage.under_way_bytes), (2, 400_000));
     assert_eq!((usage.abandoned, usage.abandoned_bytes), (1, 500_000), "it is not in memory");
-    let late = now() + IDLE.as_secs() + 1;
+    let late = now() + SAVE_IDLE_AFTER.as_secs() + 1;
     let abandoned = UploadUsage { under_way: 1, under_way_bytes: 100_000, abandoned: 2, ..usage };
     for dry in [true, false] {
         let dropped = uploads.drop_abandoned_at(late, dry).await.unwrap();

@@ -17,9 +17,9 @@ use crate::content::{
 };
 
 /// Parts of a body that wait to be hashed and written.
-const WAITING: usize = 3;
+const QUEUE_LENGTH: usize = 3;
 /// A body of which nothing comes for so long gives up its place until more comes.
-const PATIENCE: Duration = Duration::from_millis(250);
+const BODY_TURN_TIMEOUT: Duration = Duration::from_millis(250);
 /// A body of which more comes all the time gives up its place after so many bytes, where all places are taken.
 const TURN_BYTES: u64 = 16 << 20;
 
@@ -33,13 +33,13 @@ pub struct Upload {
     seen: Arc<Seen>,
     id: String,
     owner: String,
-    state: State,
+    state: UploadState,
     length: u64,
     saved: Option<Saved>,
     used: Instant,
 }
 
-enum State {
+enum UploadState {
     /// Nothing came, or it is on the disk only.
     Idle,
     Here(Box<Put>),
@@ -58,7 +58,7 @@ impl Upload {
             seen: Arc::default(),
             id: id.into(),
             owner: owner.into(),
-            state: State::Idle,
+            state: UploadState::Idle,
             length: 0,
             saved: None,
             used: Instant::now(),
@@ -100,7 +100,7 @@ impl Upload {
     }
 
     pub(super) fn has_ended(&self) -> bool {
-        matches!(self.state, State::Ended)
+        matches!(self.state, UploadState::Ended)
     }
 
     /// Whether all that came is saved, and something did.
@@ -118,9 +118,9 @@ impl Upload {
         (lost.min(1), std::cmp::Reverse(self.idle()))
     }
 
-    /// What was saved stays on the disk.
+    /// The saved part stays on the disk.
     pub(super) fn drop_from_memory(&mut self) {
-        self.state = State::Ended;
+        self.state = UploadState::Ended;
     }
 
     /// Takes the next bytes. Where the body breaks off, what came of it is kept. It has a place among those that are read
@@ -146,7 +146,7 @@ impl Upload {
         first: Bytes,
         body: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin),
     ) -> Result<bool, Error> {
-        let (parts, mut waiting) = channel::<Bytes>(WAITING);
+        let (parts, mut waiting) = channel::<Bytes>(QUEUE_LENGTH);
         let (mut first, mut given) = (Some(first), 0);
         let put = self.put();
         let writing = tokio::task::spawn_blocking(move || {
@@ -167,7 +167,7 @@ impl Upload {
                     if others_wait && given >= TURN_BYTES {
                         break Ok(false);
                     }
-                    let patience = if others_wait { Duration::ZERO } else { PATIENCE };
+                    let patience = if others_wait { Duration::ZERO } else { BODY_TURN_TIMEOUT };
                     match tokio::time::timeout(patience, self.part(body)).await {
                         Ok(part) => part,
                         Err(_) => break Ok(false),
@@ -188,7 +188,7 @@ impl Upload {
         };
         drop(parts);
         let (put, length) = writing.await.map_err(|_| StoreError::Stopped)??;
-        self.state = State::Here(Box::new(put));
+        self.state = UploadState::Here(Box::new(put));
         self.length += length;
         self.tell();
         is_over
@@ -213,12 +213,12 @@ impl Upload {
     /// What goes on with it, on a thread that may block; until it is back, the upload has ended.
     fn put(&mut self) -> impl FnOnce() -> Result<Put, StoreError> + Send + 'static {
         let (store, profile, saved) = (self.store.clone(), self.profile, self.saved.clone());
-        let state = std::mem::replace(&mut self.state, State::Ended);
+        let state = std::mem::replace(&mut self.state, UploadState::Ended);
         move || match (state, saved) {
-            (State::Here(put), _) => Ok(*put),
-            (State::Ended, _) => Err(StoreError::BrokenOff),
-            (State::Idle, None) => Put::new(&store, profile),
-            (State::Idle, Some(saved)) => Put::resume(&store, profile, saved.file, saved.length),
+            (UploadState::Here(put), _) => Ok(*put),
+            (UploadState::Ended, _) => Err(StoreError::BrokenOff),
+            (UploadState::Idle, None) => Put::new(&store, profile),
+            (UploadState::Idle, Some(saved)) => Put::resume(&store, profile, saved.file, saved.length),
         }
     }
 
@@ -237,20 +237,20 @@ impl Upload {
             Ok((put, saved))
         };
         let (put, saved) = self.store.run(save).await?;
-        self.state = State::Here(Box::new(put));
+        self.state = UploadState::Here(Box::new(put));
         self.saved = Some(saved);
         Ok(())
     }
 
     /// Drops it and all that came.
     pub async fn cancel(&mut self) -> Result<(), StoreError> {
-        let state = std::mem::replace(&mut self.state, State::Ended);
+        let state = std::mem::replace(&mut self.state, UploadState::Ended);
         let saved = self.saved.take();
         let cancel = move |store: &Store| {
             if let Some(saved) = saved {
                 store.drop_upload(&saved)?;
             }
-            if let State::Here(put) = state {
+            if let UploadState::Here(put) = state {
                 put.discard();
             }
             Ok(())
@@ -285,7 +285,7 @@ impl Upload {
     }
 }
 
-/// Stores what was written under its sha256, with `digest` as an alias where that is another.
+/// Stores the content under its sha256, with `digest` as an alias if it differs.
 pub fn store<T: Send + 'static>(
     store: &Store,
     written: Written,

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use super::{IDLE, Slot, Store, StoreError, Uploads, locked, now};
+use super::{SAVE_IDLE_AFTER, Slot, Store, StoreError, Uploads, locked, now};
 use crate::content::store::Saved;
 
 /// What may be seen of an upload that a request has alone.
@@ -36,7 +36,7 @@ pub struct UploadUsage {
 }
 
 /// One of them, in memory or only saved.
-enum Left {
+enum UnfinishedUpload {
     Live(String, Slot, u64),
     Saved(Saved),
 }
@@ -45,7 +45,7 @@ impl UploadUsage {
     fn count_live(&mut self, seen: &Seen, is_busy: bool, now: u64) -> bool {
         let (length, used) = (seen.length.load(Ordering::Relaxed), seen.used.load(Ordering::Relaxed));
         let idle = now.saturating_sub(used);
-        if is_busy || idle < IDLE.as_secs() {
+        if is_busy || idle < SAVE_IDLE_AFTER.as_secs() {
             self.under_way += 1;
             self.under_way_bytes += length;
             return false;
@@ -79,8 +79,10 @@ impl Uploads {
         }
         for left in left {
             match left {
-                Left::Saved(saved) => self.store.run(move |store| store.drop_upload(&saved)).await?,
-                Left::Live(id, slot, length) => match slot.try_lock_owned() {
+                UnfinishedUpload::Saved(saved) => {
+                    self.store.run(move |store| store.drop_upload(&saved)).await?
+                }
+                UnfinishedUpload::Live(id, slot, length) => match slot.try_lock_owned() {
                     Ok(mut upload) => {
                         upload.cancel().await?;
                         self.forget(&id);
@@ -96,7 +98,7 @@ impl Uploads {
         Ok(usage)
     }
 
-    async fn look(&self, now: u64) -> Result<(UploadUsage, Vec<Left>), StoreError> {
+    async fn look(&self, now: u64) -> Result<(UploadUsage, Vec<UnfinishedUpload>), StoreError> {
         let saved = self.store.run(Store::saved_uploads).await?;
         let live: HashMap<String, (Slot, Arc<Seen>)> = locked(&self.live)
             .iter()
@@ -105,12 +107,12 @@ impl Uploads {
         let (mut usage, mut left) = (UploadUsage::default(), Vec::new());
         for saved in saved.into_iter().filter(|saved| !live.contains_key(&saved.id)) {
             usage.count_abandoned(saved.length, now.saturating_sub(saved.at));
-            left.push(Left::Saved(saved));
+            left.push(UnfinishedUpload::Saved(saved));
         }
         for (id, (slot, seen)) in live {
             let is_busy = slot.try_lock().is_err();
             if usage.count_live(&seen, is_busy, now) {
-                left.push(Left::Live(id, slot, seen.length.load(Ordering::Relaxed)));
+                left.push(UnfinishedUpload::Live(id, slot, seen.length.load(Ordering::Relaxed)));
             }
         }
         Ok((usage, left))

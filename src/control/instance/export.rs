@@ -17,8 +17,8 @@ use super::{
 use crate::{
     control::{Failure, ImageInfo, ImageReply, Note},
     images::{
-        archive::{Node, blob_path},
-        export::{self, Format, Target},
+        archive::{ManifestOrIndex, blob_path},
+        export::{self, ExportTarget, Format},
     },
     names::{BlobSource, Document, NameKind},
 };
@@ -27,7 +27,7 @@ use crate::{
 const MAX_DOCUMENTS: usize = 10_000;
 
 /// An image that is known down to its blobs.
-pub(super) struct Image {
+pub(super) struct ExportedImage {
     top: Descriptor,
     pub documents: BTreeMap<Digest, Bytes>,
     manifests: Vec<(Descriptor, Manifest)>,
@@ -49,7 +49,7 @@ impl Instance {
         let image = self.image_below(&kind, &image_ref.reference, &notes).await?;
         let first = heads(&image, &image_ref, format)?;
         let failed = |e| unwritable(&dest, e);
-        let mut target = Target::create(format, &dest).map_err(failed)?;
+        let mut target = ExportTarget::create(format, &dest).map_err(failed)?;
         if let Err(failure) = self.fill(&mut target, &dest, &kind, first, &image, &notes).await {
             target.abandon().await;
             return Err(failure);
@@ -67,11 +67,11 @@ impl Instance {
     /// Writes the files that are known, then each blob as it comes.
     async fn fill(
         &self,
-        target: &mut Target,
+        target: &mut ExportTarget,
         dest: &Path,
         kind: &NameKind,
         first: Vec<(String, Bytes)>,
-        image: &Image,
+        image: &ExportedImage,
         notes: &Notes,
     ) -> Result<(), Failure> {
         let failed = |e| unwritable(dest, e);
@@ -112,11 +112,11 @@ impl Instance {
         kind: &NameKind,
         reference: &Reference,
         notes: &Notes,
-    ) -> Result<Image, Failure> {
+    ) -> Result<ExportedImage, Failure> {
         let found = kind.manifest(self.resolver(), reference).await.map_err(names_failure)?.detached();
         let top = described(&found)?;
         let (documents, manifests, blobs) = Default::default();
-        let mut image = Image { top: top.clone(), documents, manifests, blobs };
+        let mut image = ExportedImage { top: top.clone(), documents, manifests, blobs };
         let mut waiting = vec![(top, found.bytes)];
         while let Some((descriptor, bytes)) = waiting.pop() {
             if image.documents.len() >= MAX_DOCUMENTS {
@@ -125,16 +125,16 @@ impl Instance {
             if image.documents.insert(descriptor.digest.clone(), bytes.clone()).is_some() {
                 continue;
             }
-            match Node::parse(&descriptor, &bytes).map_err(Failure::new)? {
-                Node::Manifest(manifest) => {
+            match ManifestOrIndex::parse(&descriptor, &bytes).map_err(Failure::new)? {
+                ManifestOrIndex::Manifest(manifest) => {
                     let here = manifest.blobs().filter(|blob| !blob.media_type.as_str().contains("foreign"));
                     image.blobs.extend(here.map(|blob| (blob.digest.clone(), blob.size)));
                     image.manifests.push((descriptor, *manifest));
                 }
-                Node::Index(index) => {
+                ManifestOrIndex::Index(index) => {
                     let mut missing = Vec::new();
                     let before = waiting.len();
-                    for child in index.manifests.into_iter().filter(Node::is) {
+                    for child in index.manifests.into_iter().filter(ManifestOrIndex::is) {
                         let reference = Reference::Digest(child.digest.clone());
                         match kind.manifest(self.resolver(), &reference).await {
                             Ok(found) => waiting.push((child, found.detached().bytes)),
@@ -161,7 +161,11 @@ pub(super) fn described(found: &Document) -> Result<Descriptor, Failure> {
 }
 
 /// All files that are not fetched blobs: what says what the rest is comes first.
-fn heads(image: &Image, image_ref: &ImageRef, format: Format) -> Result<Vec<(String, Bytes)>, Failure> {
+fn heads(
+    image: &ExportedImage,
+    image_ref: &ImageRef,
+    format: Format,
+) -> Result<Vec<(String, Bytes)>, Failure> {
     let (name, tag) = (repository(&image_ref.name), tag(&image_ref.reference));
     let index = export::index(&image.top, name, tag).map_err(Failure::new)?;
     let mut files = vec![("oci-layout".into(), Bytes::from_static(export::OCI_LAYOUT))];
@@ -178,7 +182,7 @@ fn heads(image: &Image, image_ref: &ImageRef, format: Format) -> Result<Vec<(Str
 }
 
 /// The image of this machine's platform, or the only one.
-fn single(image: &Image) -> Result<&Manifest, Failure> {
+fn single(image: &ExportedImage) -> Result<&Manifest, Failure> {
     let architecture = match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -220,7 +224,7 @@ fn tag(reference: &Reference) -> Option<&str> {
     }
 }
 
-async fn write(target: &mut Target, path: &str, bytes: Bytes) -> io::Result<()> {
+async fn write(target: &mut ExportTarget, path: &str, bytes: Bytes) -> io::Result<()> {
     target.file(path, bytes.len() as u64).await?;
     target.write(bytes).await
 }

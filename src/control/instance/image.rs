@@ -10,7 +10,7 @@ use crate::{
     content::{Named, Profile},
     control::{Failure, ImageInfo, ImageReply, ImageRequest, InspectedImage, Note, Reply, input::Input},
     images::{
-        archive::{self, Compress, Source},
+        archive::{self, ArchiveSource, Compress},
         import::{self, ImportFormat, Imported},
     },
     names::{self, NameKind},
@@ -70,15 +70,15 @@ impl Instance {
         let total = path.as_ref().and_then(|path| std::fs::metadata(path).ok());
         let total = total.filter(|meta| meta.is_file()).map(|meta| meta.len());
         let source = match (path, input) {
-            (Some(path), _) => Source::Path(path),
-            (None, Some(input)) => Source::Stream(Box::new(input)),
+            (Some(path), _) => ArchiveSource::Path(path),
+            (None, Some(input)) => ArchiveSource::Stream(Box::new(input)),
             (None, None) => return Err(Failure::new("no input to import from")),
         };
         let progress = {
             let notes = notes.clone();
             let mut told = 0;
             Box::new(move |done| {
-                if done >= told + PROGRESS {
+                if done >= told + PROGRESS_STEP_BYTES {
                     told = done;
                     let _ = notes.send(Note::Progress { done, total });
                 }
@@ -142,7 +142,7 @@ impl Instance {
         Ok(ImageReply::Removed { cid: cid.to_string(), references })
     }
 
-    /// What was imported under a name, a root's CID, or below it.
+    /// Returns the images imported under a name, a root's CID, or below it.
     async fn imported(&self, name: &str) -> Result<(Cid, crate::content::RootReference), Failure> {
         let images = self.content().held_images().await.map_err(content_failure)?;
         let found = images.into_iter().find(|(cid, images)| {
@@ -179,7 +179,7 @@ impl Instance {
 }
 
 /// Bytes between two notes of progress.
-const PROGRESS: u64 = 1 << 20;
+const PROGRESS_STEP_BYTES: u64 = 1 << 20;
 
 impl ImageRef {
     /// As a client would pull it, without the registry.

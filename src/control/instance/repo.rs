@@ -9,11 +9,11 @@ use crate::{
         Failure, RemovedInfo, RepoCollected, RepoContents, RepoInfo, RepoManifest, RepoReply, RepoRequest,
         RepoTag,
     },
-    images::repository::{Kind, Pushed, Removed, Repositories, Summary, Sweep},
+    images::repository::{Pushed, Removed, RemovedKind, Repositories, Summary, Sweep},
 };
 
 /// Rows that are read at a time, and manifests that are removed at a time.
-const PAGE: usize = 500;
+const PAGE_SIZE: usize = 500;
 /// Tags and manifests that are listed of a repository.
 const MAX_LISTED: usize = 10_000;
 
@@ -128,7 +128,7 @@ fn info(name: &Name, summary: Summary) -> RepoInfo {
 fn list(all: &Repositories) -> Result<Vec<RepoInfo>, StoreError> {
     let (mut listed, mut last) = (Vec::new(), String::new());
     loop {
-        let page = all.names(&last, PAGE)?;
+        let page = all.names(&last, PAGE_SIZE)?;
         let Some(end) = page.last() else { return Ok(listed) };
         last = end.to_string();
         for name in &page {
@@ -163,7 +163,7 @@ fn inspect(all: &Repositories, name: &Name) -> Result<RepoContents, StoreError> 
     })
 }
 
-/// Removes what was named; none where that is not there.
+/// Removes the named content. Returns none if it does not exist.
 fn remove(
     all: &Repositories,
     name: &Name,
@@ -178,7 +178,7 @@ fn remove(
         let (of, what) = (of.clone(), what.clone());
         let (goes_on, gone) = all.edit(move |edit| {
             let goes_on = match &what {
-                None => edit.remove_some(&of, PAGE)?,
+                None => edit.remove_some(&of, PAGE_SIZE)?,
                 Some(Reference::Tag(tag)) => edit.remove_image(&of, tag)?,
                 Some(Reference::Digest(digest)) => edit.remove_manifest(&of, digest)?,
             };
@@ -201,9 +201,9 @@ fn collected(removed: &[Removed], dry: bool) -> RepoCollected {
 
 fn removed_info(removed: &Removed) -> RemovedInfo {
     let (kind, tag) = match &removed.kind {
-        Kind::Tag(tag) => ("tag", Some(tag.clone())),
-        Kind::Manifest => ("manifest", None),
-        Kind::Blob => ("blob", None),
+        RemovedKind::Tag(tag) => ("tag", Some(tag.clone())),
+        RemovedKind::Manifest => ("manifest", None),
+        RemovedKind::Blob => ("blob", None),
     };
     RemovedInfo {
         repository: removed.repository.to_string(),

@@ -138,7 +138,7 @@ impl Instance {
         let swept = self.sweep_due(dry).await?;
         let collected = self.content().collect(dry).await.map_err(content_failure)?;
         let content::Collected { mut blobs, partial, blocks, mut bytes } = collected;
-        // What was not removed from its repository is not counted as unheld yet.
+        // Content that is still in its repository does not count as unreferenced yet.
         for removed in swept.iter().filter(|removed| dry && removed.freed) {
             blobs += 1;
             bytes += removed.freed_bytes();
@@ -166,7 +166,7 @@ impl Instance {
     }
 }
 
-/// A blob may be given to who reads it and yet not be kept, where there is no room.
+/// Fails if a blob was streamed through and not stored, because it did not fit.
 async fn is_kept(content: &Content, digest: &ocipfs_oci::Digest) -> Result<(), Failure> {
     let limit = content.limits().1.unwrap_or_default();
     match content.has(digest).await.map_err(content_failure)? {

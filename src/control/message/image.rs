@@ -32,14 +32,14 @@ pub enum ImageRequest {
         /// `oci`, `oci-archive` or `docker-archive`.
         format: Option<String>,
     },
-    /// What was imported.
+    /// List imported images.
     Ls,
     /// Tell what a reference means.
     Inspect {
         /// A reference or a repository name.
         reference: String,
     },
-    /// Forget what was imported under one root.
+    /// Remove the images imported under one root.
     Rm {
         /// A reference, or the root's CID.
         reference: String,
@@ -66,7 +66,7 @@ pub enum ImageReply {
     Exported {
         /// Where it was written.
         dest: PathBuf,
-        /// What was written.
+        /// The exported image.
         image: ImageInfo,
     },
     /// To `Ls`.

@@ -99,7 +99,7 @@ pub struct RepoManifest {
     pub untagged_since: Option<u64>,
 }
 
-/// What was removed, or would be.
+/// The removed content, or in a dry run the content that would be removed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RepoCollected {
     /// In the order in which it was removed.

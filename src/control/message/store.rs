@@ -11,14 +11,14 @@ pub enum StoreRequest {
         /// A CID, or the reference of an image.
         what: String,
     },
-    /// Keep it no more.
+    /// Unpin it.
     Unpin {
         /// A CID, or the reference of an image.
         what: String,
     },
     /// What is pinned.
     Pins,
-    /// Remove what nobody keeps.
+    /// Remove unreferenced data.
     Collect {
         /// Only count it.
         dry: bool,
@@ -103,7 +103,7 @@ pub struct Room {
     pub abandoned_upload_bytes: u64,
     /// How long nothing came of the oldest of those.
     pub oldest_upload_seconds: u64,
-    /// The most of what was only pulled.
+    /// Maximum size of the pull cache.
     pub cache_size: Option<u64>,
     /// The most at all.
     pub max_size: Option<u64>,
@@ -116,7 +116,7 @@ pub struct Pin {
     pub cid: String,
 }
 
-/// What was collected, or would be.
+/// The collected content, or in a dry run the content that would be collected.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Collected {
     /// Stored blobs.
@@ -142,7 +142,7 @@ pub struct Dropped {
     pub dry: bool,
 }
 
-/// What was hashed again.
+/// The result of a verification.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Verified {
     /// Stored blobs.
@@ -151,14 +151,14 @@ pub struct Verified {
     pub blocks: u64,
     /// The bytes of the blobs.
     pub bytes: u64,
-    /// What was not as it should be.
+    /// The damage found.
     pub damage: Vec<DamageInfo>,
 }
 
 /// A blob or a block that was not what its name says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DamageInfo {
-    /// The blob's digest, or of what is no blob the CID.
+    /// The blob's digest, or the CID of anything else.
     pub name: String,
     /// Its root, or its own CID.
     pub cid: String,

@@ -7,14 +7,14 @@ use ocipfs_oci::{Descriptor, Digest, Manifest, MediaType, media_type};
 use serde::Deserialize;
 
 use super::{
-    Error, Images, Parts, Picture, name,
-    parts::Found,
+    ArchiveParts, Error, Images, Picture, name,
+    parts::ArchiveFile,
     stage::{StagedBlob, StagedEntry},
 };
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Entry {
+struct DockerEntry {
     config: String,
     #[serde(default)]
     repo_tags: Option<Vec<String>>,
@@ -23,25 +23,25 @@ struct Entry {
 }
 
 #[derive(Deserialize)]
-struct Config {
-    rootfs: RootFs,
+struct DockerConfig {
+    rootfs: DockerRootFs,
 }
 
 #[derive(Deserialize)]
-struct RootFs {
+struct DockerRootFs {
     #[serde(default)]
     diff_ids: Option<Vec<Digest>>,
 }
 
 /// A layer that was taken before, by the path at which it is.
-struct Layer {
+struct DockerLayer {
     descriptor: Descriptor,
     diff_id: Digest,
 }
 
 /// Reads the images that `manifest.json` names, as OCI images.
-pub fn read(parts: &mut Parts, manifest: &Bytes) -> Result<Images, Error> {
-    let entries: Vec<Entry> =
+pub fn read(parts: &mut ArchiveParts, manifest: &Bytes) -> Result<Images, Error> {
+    let entries: Vec<DockerEntry> =
         serde_json::from_slice(manifest).map_err(|e| Error::document("manifest.json", e))?;
     if entries.is_empty() {
         return Err(Error::Unknown("its manifest.json lists no image"));
@@ -62,14 +62,15 @@ pub fn read(parts: &mut Parts, manifest: &Bytes) -> Result<Images, Error> {
 }
 
 fn image(
-    parts: &mut Parts,
+    parts: &mut ArchiveParts,
     images: &mut Images,
-    layers: &mut HashMap<String, Layer>,
-    entry: &Entry,
+    layers: &mut HashMap<String, DockerLayer>,
+    entry: &DockerEntry,
 ) -> Result<Descriptor, Error> {
     let missing = |what: &str| Error::Missing { what: what.into(), by: "manifest.json".into() };
     let bytes = parts.document(&entry.config)?.ok_or_else(|| missing(&entry.config))?;
-    let config: Config = serde_json::from_slice(&bytes).map_err(|e| Error::document(&entry.config, e))?;
+    let config: DockerConfig =
+        serde_json::from_slice(&bytes).map_err(|e| Error::document(&entry.config, e))?;
     let digest = Digest::sha256_of(&bytes);
     // docker and podman name it by its digest.
     if let Some(stated) = entry.config.strip_suffix(".json")
@@ -107,8 +108,8 @@ fn image(
     Ok(images.add(bytes, &Descriptor::new(kind, digest, 0)))
 }
 
-fn layer(images: &mut Images, path: &str, found: Found) -> Result<Layer, Error> {
-    let Found::Staged(taken) = found else { return Err(Error::document(path, "not a layer")) };
+fn layer(images: &mut Images, path: &str, found: ArchiveFile) -> Result<DockerLayer, Error> {
+    let ArchiveFile::Staged(taken) = found else { return Err(Error::document(path, "not a layer")) };
     let StagedEntry { kept, compressed, diff_id } = *taken;
     let (Some(piece), Some(diff_id)) = (compressed.or(kept), diff_id) else {
         return Err(Error::document(path, "not a layer"));
@@ -117,5 +118,5 @@ fn layer(images: &mut Images, path: &str, found: Found) -> Result<Layer, Error> 
     let kind = MediaType::from_static(compression.media_type());
     let descriptor = Descriptor::new(kind, digest.clone(), *size);
     images.pieces.insert(digest.clone(), piece);
-    Ok(Layer { descriptor, diff_id })
+    Ok(DockerLayer { descriptor, diff_id })
 }

@@ -18,19 +18,19 @@ const MAX_HEADERS: u64 = 1 << 20;
 pub type Progress = Box<dyn FnMut(u64) + Send>;
 
 /// Counts what is read.
-pub struct Counted<R> {
+pub struct CountingReader<R> {
     inner: R,
     done: u64,
     progress: Progress,
 }
 
-impl<R: Read> Counted<R> {
+impl<R: Read> CountingReader<R> {
     pub fn new(inner: R, progress: Progress) -> Self {
         Self { inner, done: 0, progress }
     }
 }
 
-impl<R: Read> Read for Counted<R> {
+impl<R: Read> Read for CountingReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.inner.read(buffer)?;
         self.done += length as u64;

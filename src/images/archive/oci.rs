@@ -7,8 +7,8 @@ use ocipfs_oci::{Descriptor, Digest, Index, Manifest, MediaType, Tag, media_type
 use serde::Deserialize;
 
 use super::{
-    Error, Images, MAX_DEPTH, MAX_MANIFEST, Node, Parts, Picture, name,
-    parts::{Found, blob_path},
+    ArchiveParts, Error, Images, MAX_DEPTH, MAX_MANIFEST, ManifestOrIndex, Picture, name,
+    parts::{ArchiveFile, blob_path},
     stage::StagedEntry,
 };
 use crate::images::pack::inspect::Compression;
@@ -22,21 +22,23 @@ const ATTESTED: &str = "vnd.docker.reference.digest";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Layout {
+struct LayoutVersion {
     image_layout_version: String,
 }
 
 /// Reads the images that `index.json` names.
-pub fn read(parts: &mut Parts, index: &Bytes) -> Result<Images, Error> {
+pub fn read(parts: &mut ArchiveParts, index: &Bytes) -> Result<Images, Error> {
     let missing = || Error::Missing { what: "oci-layout".into(), by: "the image layout format".into() };
     let layout = parts.document("oci-layout")?.ok_or_else(missing)?;
-    let layout: Layout = serde_json::from_slice(&layout).map_err(|e| Error::document("oci-layout", e))?;
+    let layout: LayoutVersion =
+        serde_json::from_slice(&layout).map_err(|e| Error::document("oci-layout", e))?;
     if !layout.image_layout_version.starts_with("1.") {
         let why = format!("version {:?} is not known", layout.image_layout_version);
         return Err(Error::document("oci-layout", why));
     }
     let index = Index::parse(index).map_err(|e| Error::document("index.json", e))?;
-    let mut walk = Walk { parts, images: Images::default(), known: HashMap::new(), within: HashSet::new() };
+    let mut walk =
+        IndexWalk { parts, images: Images::default(), known: HashMap::new(), within: HashSet::new() };
     for descriptor in &index.manifests {
         let (repository, tag) = names(descriptor)?;
         let mut top = walk.node(descriptor, "index.json")?.ok_or_else(|| absent(descriptor, "index.json"))?;
@@ -69,8 +71,8 @@ fn absent(descriptor: &Descriptor, by: &str) -> Error {
     Error::Missing { what: blob_path(&descriptor.digest), by: by.into() }
 }
 
-struct Walk<'a> {
-    parts: &'a mut Parts,
+struct IndexWalk<'a> {
+    parts: &'a mut ArchiveParts,
     images: Images,
     /// What became of a manifest or an index.
     known: HashMap<Digest, Descriptor>,
@@ -78,13 +80,13 @@ struct Walk<'a> {
     within: HashSet<Digest>,
 }
 
-impl Walk<'_> {
+impl IndexWalk<'_> {
     /// Takes a manifest, an index or another blob with all below it; what it is called from then on.
     fn node(&mut self, descriptor: &Descriptor, by: &str) -> Result<Option<Descriptor>, Error> {
         if let Some(known) = self.known.get(&descriptor.digest) {
             return Ok(Some(renamed(descriptor, known)));
         }
-        if !Node::is(descriptor) {
+        if !ManifestOrIndex::is(descriptor) {
             return self.blob(descriptor, by);
         }
         if self.within.len() >= MAX_DEPTH || self.within.contains(&descriptor.digest) {
@@ -95,16 +97,18 @@ impl Walk<'_> {
             return Err(Error::TooLarge { what: path, limit: MAX_MANIFEST });
         }
         let bytes = match self.parts.find(&path)? {
-            Some(Found::Document(bytes)) => bytes,
-            Some(Found::Staged(_)) => return Err(Error::document(path, "expected JSON of at most 4 MiB")),
+            Some(ArchiveFile::Document(bytes)) => bytes,
+            Some(ArchiveFile::Staged(_)) => {
+                return Err(Error::document(path, "expected JSON of at most 4 MiB"));
+            }
             None => return Ok(None),
         };
         right_size(descriptor, bytes.len() as u64)?;
         self.within.insert(descriptor.digest.clone());
         let by = descriptor.digest.to_string();
-        let made = match Node::parse(descriptor, &bytes)? {
-            Node::Index(index) => self.index(*index, descriptor, &by)?,
-            Node::Manifest(manifest) => self.manifest(*manifest, descriptor, &by)?,
+        let made = match ManifestOrIndex::parse(descriptor, &bytes)? {
+            ManifestOrIndex::Index(index) => self.index(*index, descriptor, &by)?,
+            ManifestOrIndex::Manifest(manifest) => self.manifest(*manifest, descriptor, &by)?,
         };
         self.within.remove(&descriptor.digest);
         let made = made.unwrap_or_else(|| {
@@ -188,12 +192,12 @@ impl Walk<'_> {
         let path = blob_path(&descriptor.digest);
         let made = match self.parts.find(&path)? {
             None => return Ok(None),
-            Some(Found::Document(bytes)) => {
+            Some(ArchiveFile::Document(bytes)) => {
                 right_size(descriptor, bytes.len() as u64)?;
                 self.images.documents.insert(descriptor.digest.clone(), bytes);
                 descriptor.clone()
             }
-            Some(Found::Staged(taken)) => self.taken(descriptor, *taken, by)?,
+            Some(ArchiveFile::Staged(taken)) => self.taken(descriptor, *taken, by)?,
         };
         self.known.insert(descriptor.digest.clone(), made.clone());
         Ok(Some(made))

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use ocipfs_oci::{Digest, Hasher};
 
 use super::{
-    Compress, Error, MAX_INDEX, MAX_MANIFEST, Options, Source, input,
-    input::{Counted, Limit, Limited},
+    ArchiveSource, Compress, Error, MAX_INDEX, MAX_MANIFEST, Options, input,
+    input::{CountingReader, Limit, Limited},
     stage::{Plan, StagedEntry, Stager},
 };
 use crate::images::pack::inspect::{self, Compression};
@@ -20,20 +20,20 @@ use crate::images::pack::inspect::{self, Compression};
 /// Documents and small blobs that may be in memory. With what is made of them an import stays below 150 MB.
 const MAX_MEMORY: u64 = 80 << 20;
 /// What an entry costs whatever is in it, until it is stored and held.
-const ENTRY: u64 = 2560;
+const ENTRY_BYTES: u64 = 2560;
 /// What each byte of `index.json` costs: as it is, and as images that are named.
-const PARSED: u64 = 4;
+const PARSED_FACTOR: u64 = 4;
 /// Blobs up to this size are in memory until they are stored.
-const SMALL: u64 = 64 << 10;
+const SMALL_BYTES: u64 = 64 << 10;
 /// What a tar is known by.
-const HEAD: u64 = 512;
+const HEAD_BYTES: u64 = 512;
 /// Links that lead to links.
 const MAX_LINKS: usize = 16;
 
 /// What is in an archive, by path.
-pub struct Parts {
+pub struct ArchiveParts {
     options: Options,
-    entries: HashMap<String, Part>,
+    entries: HashMap<String, ArchivePart>,
     /// A layout folder, whose blobs are read when they are named.
     folder: Option<PathBuf>,
     /// Whether it is a docker archive; none where only its end tells.
@@ -41,14 +41,14 @@ pub struct Parts {
     memory: u64,
 }
 
-enum Part {
+enum ArchivePart {
     Document(Bytes),
     Staged(Box<StagedEntry>),
     Link(String),
 }
 
 /// A blob or a layer of the archive.
-pub enum Found {
+pub enum ArchiveFile {
     /// In memory.
     Document(Bytes),
     /// In the store.
@@ -89,14 +89,16 @@ pub fn blob_path(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm(), digest.hex())
 }
 
-impl Parts {
+impl ArchiveParts {
     /// Reads a tar to its end, or opens a folder.
-    pub fn read(source: Source, mut options: Options) -> Result<Self, Error> {
+    pub fn read(source: ArchiveSource, mut options: Options) -> Result<Self, Error> {
         let progress = std::mem::replace(&mut options.progress, Box::new(|_| {}));
         let mut parts = Self { options, entries: HashMap::new(), folder: None, is_docker: None, memory: 0 };
         match source {
-            Source::Stream(stream) => parts.read_tar(Counted::new(stream, progress), "the stream")?,
-            Source::Path(path) => {
+            ArchiveSource::Stream(stream) => {
+                parts.read_tar(CountingReader::new(stream, progress), "the stream")?
+            }
+            ArchiveSource::Path(path) => {
                 let what = path.display().to_string();
                 let failed = |e: io::Error| Error::Read { what: what.clone(), why: e.to_string() };
                 if fs::metadata(&path).map_err(failed)?.is_dir() {
@@ -106,7 +108,7 @@ impl Parts {
                 }
                 let mut file = fs::File::open(&path).map_err(failed)?;
                 parts.is_docker = input::is_docker(&mut file);
-                parts.read_tar(Counted::new(file, progress), &what)?;
+                parts.read_tar(CountingReader::new(file, progress), &what)?;
             }
         }
         parts.is_docker = Some(parts.entries.contains_key("manifest.json"));
@@ -148,7 +150,7 @@ impl Parts {
                 }
                 _ => target.into_owned(),
             };
-            return self.keep(path, 0, Part::Link(clean(&whole)?));
+            return self.keep(path, 0, ArchivePart::Link(clean(&whole)?));
         }
         if !kind.is_file() && !kind.is_contiguous() {
             return Ok(());
@@ -160,14 +162,14 @@ impl Parts {
         }
     }
 
-    fn keep(&mut self, path: String, size: u64, part: Part) -> Result<(), Error> {
-        let in_memory = matches!(part, Part::Document(_)) || size <= SMALL;
+    fn keep(&mut self, path: String, size: u64, part: ArchivePart) -> Result<(), Error> {
+        let in_memory = matches!(part, ArchivePart::Document(_)) || size <= SMALL_BYTES;
         let bytes = match path.as_str() {
-            "index.json" => size * PARSED,
+            "index.json" => size * PARSED_FACTOR,
             _ if in_memory => size,
             _ => 0,
         };
-        self.memory += ENTRY + path.len() as u64 + bytes;
+        self.memory += ENTRY_BYTES + path.len() as u64 + bytes;
         if self.memory > MAX_MEMORY {
             return Err(Error::TooLarge { what: "all of its small files".into(), limit: MAX_MEMORY });
         }
@@ -176,7 +178,7 @@ impl Parts {
     }
 
     /// Takes a file for what its name and its beginning say that it is.
-    fn stage(&self, path: &str, size: u64, mut input: impl Read) -> Result<Option<Part>, Error> {
+    fn stage(&self, path: &str, size: u64, mut input: impl Read) -> Result<Option<ArchivePart>, Error> {
         let failed = |e| Error::of_io(path, e);
         let limit = match path {
             "index.json" => Some(MAX_INDEX),
@@ -184,10 +186,10 @@ impl Parts {
             _ => None,
         };
         if let Some(limit) = limit {
-            return read_document(path, size, limit, input).map(|bytes| Some(Part::Document(bytes)));
+            return read_document(path, size, limit, input).map(|bytes| Some(ArchivePart::Document(bytes)));
         }
         let mut head = Vec::new();
-        input.by_ref().take(HEAD.min(size)).read_to_end(&mut head).map_err(failed)?;
+        input.by_ref().take(HEAD_BYTES.min(size)).read_to_end(&mut head).map_err(failed)?;
         let digest = digest_of(path);
         let is_json = head.trim_ascii_start().first().is_some_and(|byte| matches!(byte, b'{' | b'['));
         let layer = inspect::compression_of(&head);
@@ -198,7 +200,7 @@ impl Parts {
                 Some(digest) if !hashes_to(&bytes, &digest) => {
                     Err(Error::Lie { what: path.into(), why: "digest mismatch".into() })
                 }
-                _ => Ok(Some(Part::Document(bytes))),
+                _ => Ok(Some(ArchivePart::Document(bytes))),
             };
         }
         let plan = match (&digest, layer) {
@@ -213,7 +215,7 @@ impl Parts {
         };
         let Options { store, profile, .. } = &self.options;
         let stager = Stager { store, profile: *profile, plan, expected: digest.as_ref() };
-        stager.stage(path, input, size).map(|taken| Some(Part::Staged(Box::new(taken))))
+        stager.stage(path, input, size).map(|taken| Some(ArchivePart::Staged(Box::new(taken))))
     }
 
     /// What becomes of a blob that looks like an uncompressed layer.
@@ -235,25 +237,25 @@ impl Parts {
     /// A document outside of the blobs.
     pub fn document(&mut self, path: &str) -> Result<Option<Bytes>, Error> {
         match self.find(path)? {
-            Some(Found::Document(bytes)) => {
-                self.entries.insert(path.into(), Part::Document(bytes.clone()));
+            Some(ArchiveFile::Document(bytes)) => {
+                self.entries.insert(path.into(), ArchivePart::Document(bytes.clone()));
                 Ok(Some(bytes))
             }
-            Some(Found::Staged(_)) => Err(Error::document(path, "not JSON")),
+            Some(ArchiveFile::Staged(_)) => Err(Error::document(path, "not JSON")),
             None => Ok(None),
         }
     }
 
     /// Takes out what is at `path`, wherever links lead.
-    pub fn find(&mut self, path: &str) -> Result<Option<Found>, Error> {
+    pub fn find(&mut self, path: &str) -> Result<Option<ArchiveFile>, Error> {
         let path = self.follow(path)?;
         match self.entries.remove(&path) {
-            Some(Part::Document(bytes)) => Ok(Some(Found::Document(bytes))),
-            Some(Part::Staged(taken)) => Ok(Some(Found::Staged(taken))),
-            Some(Part::Link(_)) => Ok(None),
+            Some(ArchivePart::Document(bytes)) => Ok(Some(ArchiveFile::Document(bytes))),
+            Some(ArchivePart::Staged(taken)) => Ok(Some(ArchiveFile::Staged(taken))),
+            Some(ArchivePart::Link(_)) => Ok(None),
             None => match self.in_folder(&path)? {
-                Some(Part::Document(bytes)) => Ok(Some(Found::Document(bytes))),
-                Some(Part::Staged(taken)) => Ok(Some(Found::Staged(taken))),
+                Some(ArchivePart::Document(bytes)) => Ok(Some(ArchiveFile::Document(bytes))),
+                Some(ArchivePart::Staged(taken)) => Ok(Some(ArchiveFile::Staged(taken))),
                 _ => Ok(None),
             },
         }
@@ -264,14 +266,14 @@ impl Parts {
         let mut path = clean(path.as_bytes())?;
         for _ in 0..MAX_LINKS {
             match self.entries.get(&path) {
-                Some(Part::Link(target)) => path = target.clone(),
+                Some(ArchivePart::Link(target)) => path = target.clone(),
                 _ => return Ok(path),
             }
         }
         Err(Error::document(path, "dangling links"))
     }
 
-    fn in_folder(&self, path: &str) -> Result<Option<Part>, Error> {
+    fn in_folder(&self, path: &str) -> Result<Option<ArchivePart>, Error> {
         let Some(folder) = &self.folder else { return Ok(None) };
         let failed = |e: io::Error| Error::Read { what: path.into(), why: e.to_string() };
         let full = match fs::canonicalize(folder.join(Path::new(path))) {

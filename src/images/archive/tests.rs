@@ -112,13 +112,13 @@ impl Bed {
     }
 
     fn stream(&self, tar: Vec<u8>) -> Result<Images, Error> {
-        read(Source::Stream(Box::new(Cursor::new(tar))), self.options(None))
+        read(ArchiveSource::Stream(Box::new(Cursor::new(tar))), self.options(None))
     }
 
     fn file(&self, tar: &[u8]) -> Result<Images, Error> {
         let path = self.dir.path().join("archive");
         fs::write(&path, tar).unwrap();
-        read(Source::Path(path), self.options(None))
+        read(ArchiveSource::Path(path), self.options(None))
     }
 
     /// Holds that nothing is left of what was dropped.
@@ -181,10 +181,12 @@ fn a_layout_is_kept_byte_for_byte_unless_it_is_told_otherwise() {
     for (how, compression) in
         [(Compress::Gzip, inspect::Compression::Gzip), (Compress::Zstd, inspect::Compression::Zstd)]
     {
-        let source = Source::Stream(Box::new(Cursor::new(bytes.clone())));
+        let source = ArchiveSource::Stream(Box::new(Cursor::new(bytes.clone())));
         let images = read(source, bed.options(Some(how))).unwrap();
         assert_ne!(images.pictures[0].top.digest, Digest::sha256_of(&manifest));
-        let Some(Node::Manifest(made)) = images.node(&images.pictures[0].top).unwrap() else { panic!() };
+        let Some(ManifestOrIndex::Manifest(made)) = images.node(&images.pictures[0].top).unwrap() else {
+            panic!()
+        };
         assert_eq!(made.layers[0].media_type, compression.media_type());
         assert!(images.pieces.contains_key(&made.layers[0].digest));
     }
@@ -200,15 +202,15 @@ fn a_folder_is_read_as_its_tar_and_nothing_outside_of_it_is() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
     }
-    let images = read(Source::Path(folder.clone()), bed.options(None)).unwrap();
+    let images = read(ArchiveSource::Path(folder.clone()), bed.options(None)).unwrap();
     assert_eq!(images.pictures[0].top, bed.file(&tar(&files)).unwrap().pictures[0].top);
     let blob = folder.join(&files[0].0);
     fs::rename(&blob, bed.dir.path().join("elsewhere")).unwrap();
     std::os::unix::fs::symlink("../../../elsewhere", &blob).unwrap();
-    let error = read(Source::Path(folder.clone()), bed.options(None)).map(drop).unwrap_err();
+    let error = read(ArchiveSource::Path(folder.clone()), bed.options(None)).map(drop).unwrap_err();
     assert!(matches!(error, Error::Outside(_)), "{error}");
     fs::remove_file(&blob).unwrap();
-    let error = read(Source::Path(folder), bed.options(None)).map(drop).unwrap_err();
+    let error = read(ArchiveSource::Path(folder), bed.options(None)).map(drop).unwrap_err();
     assert!(matches!(error, Error::Missing { .. }), "{error}");
 }
 
@@ -265,8 +267,8 @@ fn an_index_keeps_its_attestations_and_the_platforms_that_are_here() {
     assert!(images.warnings[0].contains("plan9/plan9"), "{:?}", images.warnings);
     // Compressed, the image is another, and what attests it says so.
     let images =
-        read(Source::Path(bed.dir.path().join("archive")), bed.options(Some(Compress::Gzip))).unwrap();
-    let Some(Node::Index(made)) = images.node(&images.pictures[0].top).unwrap() else { panic!() };
+        read(ArchiveSource::Path(bed.dir.path().join("archive")), bed.options(Some(Compress::Gzip))).unwrap();
+    let Some(ManifestOrIndex::Index(made)) = images.node(&images.pictures[0].top).unwrap() else { panic!() };
     assert_ne!(made.manifests[0].digest, Digest::sha256_of(&amd64));
     let about = made.manifests[2].annotation("vnd.docker.reference.digest").unwrap();
     assert_eq!(about, made.manifests[0].digest.to_string());
@@ -352,13 +354,13 @@ fn a_gibibyte_of_json_is_refused_before_it_is_read() {
     let regular = tar::EntryType::Regular;
     for (path, kind) in [("index.json", regular), ("manifest.json", regular), ("x", tar::EntryType::XHeader)]
     {
-        let source = Source::Stream(Box::new(endless(path, kind, 1 << 30)));
+        let source = ArchiveSource::Stream(Box::new(endless(path, kind, 1 << 30)));
         let error = read(source, bed.options(None)).map(drop).unwrap_err();
         let is_right = matches!(error, Error::TooLarge { .. } | Error::Unknown(_) | Error::Truncated(_));
         assert!(is_right, "{error}");
         bed.is_empty();
     }
-    // As a blob it is no manifest that could be read.
+    // As a blob it is not read as a manifest.
     let top = json!({ "mediaType": ocipfs_oci::media_type::OCI_MANIFEST, "size": 5 << 20,
         "digest": Digest::sha256_of(&vec![b' '; 5 << 20]).to_string() });
     let index = json!({ "schemaVersion": 2, "manifests": [top] }).to_string().into_bytes();
@@ -412,7 +414,7 @@ fn more_documents_than_memory_may_hold_are_refused() {
     let bed = Bed::new();
     let document = vec![b'{'; 4 << 20];
     let files = (0..25).map(|n| (format!("document{n}"), document.clone()));
-    let source = Source::Stream(Box::new(Cursor::new(tar(&files.collect::<Vec<_>>()))));
+    let source = ArchiveSource::Stream(Box::new(Cursor::new(tar(&files.collect::<Vec<_>>()))));
     let error = read(source, bed.options(None)).map(drop).unwrap_err();
     assert!(matches!(error, Error::TooLarge { .. }), "{error}");
     // Nor may there be any number of empty ones.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ocipfs_oci::{Descriptor, Digest};
 
 use super::{Called, Error, ImageBuilder, Imported, Made, cid_v1, reference};
-use crate::{content::Root, images::archive::Node};
+use crate::{content::Root, images::archive::ManifestOrIndex};
 
 /// What an attestation is about.
 const ATTESTED: &str = "vnd.docker.reference.digest";
@@ -49,7 +49,7 @@ fn enabled(
     }
     let made = match builder.images.node(descriptor)? {
         None => descriptor.clone(),
-        Some(Node::Manifest(mut manifest)) => {
+        Some(ManifestOrIndex::Manifest(mut manifest)) => {
             manifest.media_type.get_or_insert(descriptor.media_type.clone());
             manifest.config = enabled(builder, known, &manifest.config)?;
             for layer in &mut manifest.layers {
@@ -57,7 +57,7 @@ fn enabled(
             }
             add(builder, &manifest, descriptor)?
         }
-        Some(Node::Index(mut index)) => {
+        Some(ManifestOrIndex::Index(mut index)) => {
             index.media_type.get_or_insert(descriptor.media_type.clone());
             let before: BTreeSet<Digest> = index.manifests.iter().map(|child| child.digest.clone()).collect();
             for child in &mut index.manifests {

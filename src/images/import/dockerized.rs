@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ocipfs_oci::{Algorithm, Descriptor, Manifest, MediaType, media_type};
 
 use super::{Called, Error, ImageBuilder, Imported, Made, cid_v1, reference};
-use crate::{content::Changes, images::archive::Node};
+use crate::{content::Changes, images::archive::ManifestOrIndex};
 
 const MANIFEST: MediaType = MediaType::from_static(media_type::DOCKER_MANIFEST);
 const CONFIG: MediaType = MediaType::from_static(media_type::DOCKER_CONFIG);
@@ -58,8 +58,8 @@ fn refused(image: &Called, why: &str) -> Error {
 /// The one manifest of an image; attestations do not count.
 fn single(builder: &ImageBuilder, image: &Called, top: &Descriptor) -> Result<Manifest, Error> {
     match builder.images.node(top)? {
-        Some(Node::Manifest(manifest)) => Ok(*manifest),
-        Some(Node::Index(index)) => {
+        Some(ManifestOrIndex::Manifest(manifest)) => Ok(*manifest),
+        Some(ManifestOrIndex::Index(index)) => {
             let is_image = |child: &&Descriptor| {
                 let platform = child.platform.as_ref();
                 let is_known = platform.is_none_or(|platform| platform.os != "unknown");

@@ -8,7 +8,7 @@ use ocipfs_oci::{Descriptor, Digest, Index, Name, Tag};
 use super::{Error, Imported, cid_v1, layout, reference};
 use crate::{
     content::{Changes, CidPath, Content, Named, Root, RootReference, Store},
-    images::archive::{self, MAX_MANIFEST, Node, StagedBlob},
+    images::archive::{self, MAX_MANIFEST, ManifestOrIndex, StagedBlob},
 };
 
 /// Calls the image `top` of what is held `name:tag`, as a layout.
@@ -69,13 +69,13 @@ async fn below(
         let Some(at) = at.filter(|_| !found.contains_key(&next.digest)) else { continue };
         let root = content.root_of(at.root()).await?;
         found.insert(next.digest.clone(), (root, at.clone()));
-        if !Node::is(&next) {
+        if !ManifestOrIndex::is(&next) {
             continue;
         }
-        let node = Node::parse(&next, &content.read(&at, MAX_MANIFEST).await?)?;
+        let node = ManifestOrIndex::parse(&next, &content.read(&at, MAX_MANIFEST).await?)?;
         match node {
-            Node::Index(index) => waiting.extend(index.manifests),
-            Node::Manifest(manifest) => waiting.extend(manifest.blobs().cloned()),
+            ManifestOrIndex::Index(index) => waiting.extend(index.manifests),
+            ManifestOrIndex::Manifest(manifest) => waiting.extend(manifest.blobs().cloned()),
         }
     }
     Ok(found)

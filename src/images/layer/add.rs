@@ -18,13 +18,13 @@ use crate::{
     images::pack::{
         folder,
         gzip::GzipWriter,
-        inspect::{self, Layer as Measured, LayerInspector},
+        inspect::{self, InspectedLayer as Measured, LayerInspector},
     },
 };
 
 const CHUNK: usize = 1 << 20;
 /// Chunks between the stream and the thread that measures it.
-const BUFFERED: usize = 8;
+const QUEUE_LENGTH: usize = 8;
 
 /// Why no layer was added.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +97,7 @@ pub type Progress = Arc<dyn Fn(u64) + Send + Sync>;
 type Told = Box<dyn FnMut(u64) + Send>;
 
 /// A layer that was read whole, and what is yet to be stored of it.
-struct Taken {
+struct ReadLayer {
     layer: Measured,
     at: CidPath,
     file: Cid,
@@ -124,10 +124,12 @@ pub async fn add(
         taken.push(next);
     }
     let has_zstd = taken.iter().any(|taken| taken.layer.compression == inspect::Compression::Zstd);
-    let manifest =
-        LayerManifest { layers: taken.iter().map(Taken::described).collect(), platform: options.platform };
+    let manifest = LayerManifest {
+        layers: taken.iter().map(ReadLayer::described).collect(),
+        platform: options.platform,
+    };
     let mut files = Vec::new();
-    for Taken { layer, file, unstored, .. } in taken {
+    for ReadLayer { layer, file, unstored, .. } in taken {
         files.push(file);
         if let Some((written, directory)) = unstored {
             store(layer, written, directory).await?;
@@ -148,7 +150,7 @@ pub(super) async fn put(content: &Content, document: &LayerDocument, profile: Pr
     Ok(Cid::new_v1(stored.codec(), *stored.hash()))
 }
 
-impl Taken {
+impl ReadLayer {
     fn described(&self) -> Layer {
         Layer {
             media_type: MediaType::from_static(self.layer.compression.media_type()),
@@ -162,22 +164,27 @@ impl Taken {
 }
 
 /// Reads, measures and writes a layer in one pass, on a thread that may wait for the disk.
-async fn take(content: &Content, path: PathBuf, options: &Options, progress: Told) -> Result<Taken, Error> {
+async fn take(
+    content: &Content,
+    path: PathBuf,
+    options: &Options,
+    progress: Told,
+) -> Result<ReadLayer, Error> {
     let is_dir = fs::metadata(&path).map_err(|e| read(&path, e))?.is_dir();
     let name = name_of(&path, is_dir)?;
     let (content, epoch, profile) = (content.clone(), options.epoch, options.profile);
     let taking = move || {
         let put = Put::unhashed(content.store(), profile).map_err(content::Error::from)?;
-        let mut sink = Sink { inspect: LayerInspector::new(), put, progress, done: 0, refused: None };
+        let mut sink = LayerSink { inspect: LayerInspector::new(), put, progress, done: 0, refused: None };
         if is_dir { sink.folder(&path, epoch) } else { sink.file(&path) }?;
-        let Sink { inspect, put, .. } = sink;
+        let LayerSink { inspect, put, .. } = sink;
         let layer =
             inspect.finish().map_err(|why| Error::NoLayer { what: path.display().to_string(), why })?;
         let written = put.close().map_err(content::Error::from)?;
         let file = written.root.cid;
         let directory = Document::directory(&name, &written.root, profile);
         let at = CidPath::in_directory(directory.root.cid, &name).map_err(|_| Error::Name(name.into()))?;
-        Ok(Taken { layer, at, file, unstored: Some((written, directory)) })
+        Ok(ReadLayer { layer, at, file, unstored: Some((written, directory)) })
     };
     tokio::task::spawn_blocking(taking).await.map_err(|_| Error::BrokenOff)?
 }
@@ -189,25 +196,25 @@ async fn store(layer: Measured, written: Written, directory: Document) -> Result
 }
 
 /// Fetches a layer that is on IPFS, to know its digests; its blocks stay here.
-async fn measure(content: &Content, at: CidPath, mut progress: Told) -> Result<Taken, Error> {
+async fn measure(content: &Content, at: CidPath, mut progress: Told) -> Result<ReadLayer, Error> {
     let no_layer = |why| Error::NoLayer { what: at.to_string(), why };
     let file = content.stat(&at).await?.cid;
     let mut reader = content.fetch_at(&at).await?;
     let size = reader.size();
     let first = reader.next().await.transpose()?.unwrap_or_default();
-    // Of a plain tar only the beginning is looked at: whoever fetches the whole hashes it already.
+    // Of a plain tar only the beginning is looked at: the download hashes the whole anyway.
     let unknown = Digest::sha256_of(b"");
     if inspect::plain(&first, size, &unknown).map_err(no_layer)?.is_some() {
         reader.wait_until_stored(&mut progress).await?;
         let digest = content.digest_of(&file).await?;
         if let Some(layer) = inspect::plain(&first, size, &digest).map_err(no_layer)? {
-            return Ok(Taken { layer, at, file, unstored: None });
+            return Ok(ReadLayer { layer, at, file, unstored: None });
         }
     }
     let inspect = unpack(first, reader, progress).await?.map_err(no_layer)?;
     let digest = content.digest_of(&file).await?;
     let layer = inspect.finish_as(digest).map_err(no_layer)?;
-    Ok(Taken { layer, at, file, unstored: None })
+    Ok(ReadLayer { layer, at, file, unstored: None })
 }
 
 /// Unpacks a layer while it comes.
@@ -216,7 +223,7 @@ async fn unpack(
     mut reader: Reader,
     mut progress: Told,
 ) -> Result<Result<LayerInspector, inspect::Error>, Error> {
-    let (chunks, mut incoming) = mpsc::channel::<Bytes>(BUFFERED);
+    let (chunks, mut incoming) = mpsc::channel::<Bytes>(QUEUE_LENGTH);
     let measuring = tokio::task::spawn_blocking(move || {
         let mut inspect = LayerInspector::unhashed();
         while let Some(chunk) = incoming.blocking_recv() {
@@ -252,7 +259,7 @@ fn name_of(path: &Path, is_dir: bool) -> Result<String, Error> {
 }
 
 /// Measures what is written to it and hands it on to the store.
-struct Sink {
+struct LayerSink {
     inspect: LayerInspector,
     put: Put,
     progress: Told,
@@ -266,7 +273,7 @@ enum Rejection {
     Store(StoreError),
 }
 
-impl Sink {
+impl LayerSink {
     fn file(&mut self, path: &Path) -> Result<(), Error> {
         let mut file = fs::File::open(path).map_err(|e| read(path, e))?;
         loop {
@@ -318,7 +325,7 @@ impl Sink {
     }
 }
 
-impl Write for &mut Sink {
+impl Write for &mut LayerSink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.take(Bytes::copy_from_slice(bytes))?;
         Ok(bytes.len())

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Error, Layer, LayerManifest, MAX_BYTES,
-    manifest::{Read, Written, parts},
+    manifest::{Read, WrittenManifest, parts},
 };
 
 /// What a name of layers leads to.
@@ -22,7 +22,7 @@ pub enum LayerDocument {
 #[serde(rename_all = "camelCase")]
 struct WrittenIndex<'a> {
     media_type: &'static str,
-    manifests: Vec<Written<'a>>,
+    manifests: Vec<WrittenManifest<'a>>,
 }
 
 impl LayerDocument {

@@ -17,15 +17,15 @@ pub struct Index {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Written<'a> {
+struct WrittenTop<'a> {
     schema_version: u8,
     media_type: &'static str,
-    manifests: Vec<Entry<'a>>,
+    manifests: Vec<WrittenEntry<'a>>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Entry<'a> {
+struct WrittenEntry<'a> {
     media_type: &'static str,
     digest: &'a Digest,
     size: usize,
@@ -40,14 +40,17 @@ impl Index {
     pub fn of(manifests: &[LayerManifest]) -> Self {
         let images: Vec<Image> = manifests.iter().map(Image::of).collect();
         let default = Platform::default();
-        let entries = manifests.iter().zip(&images).map(|(manifest, image)| Entry {
+        let entries = manifests.iter().zip(&images).map(|(manifest, image)| WrittenEntry {
             media_type: Image::MEDIA_TYPE,
             digest: &image.manifest_digest,
             size: image.manifest.len(),
             platform: manifest.platform.as_ref().unwrap_or(&default),
         });
-        let bytes =
-            json(&Written { schema_version: 2, media_type: Self::MEDIA_TYPE, manifests: entries.collect() });
+        let bytes = json(&WrittenTop {
+            schema_version: 2,
+            media_type: Self::MEDIA_TYPE,
+            manifests: entries.collect(),
+        });
         Self { digest: Digest::sha256_of(&bytes), bytes, images }
     }
 }

@@ -11,7 +11,7 @@ use crate::content::{self, Content, Profile, RootReference};
 /// Why nothing was joined.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// One of them is no layer manifest.
+    /// One of them is not a layer manifest.
     #[error("{cid} is {why}")]
     Part {
         /// Which.
@@ -33,7 +33,7 @@ impl From<content::Error> for Error {
     }
 }
 
-/// What was joined.
+/// The joined index.
 #[derive(Clone, Debug)]
 pub struct Joined {
     /// The CIDv1 of the index: the name of the images.

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::content::{Blob, CidPath};
 
-/// A longer document is no layer manifest.
+/// Maximum size of a layer manifest.
 pub const MAX_BYTES: u64 = 1 << 20;
 
 pub(super) const CID: &str = "io.ocipfs.layer.ipfs.cid";
@@ -81,7 +81,7 @@ pub(super) fn parts(list: Option<&RawValue>) -> Option<Vec<&RawValue>> {
 /// The document as it is written; the order of the keys is part of the format.
 #[derive(Serialize)]
 #[serde(untagged)]
-pub(super) enum Written<'a> {
+pub(super) enum WrittenManifest<'a> {
     /// One layer, as in the original ocipfs.
     #[serde(rename_all = "camelCase")]
     Single { media_type: &'static str, layer: WrittenLayer<'a> },
@@ -111,11 +111,11 @@ pub(super) struct LayerDescriptor<'a> {
     media_type: &'a MediaType,
     digest: &'a Digest,
     size: u64,
-    annotations: Annotations<'a>,
+    annotations: LayerAnnotations<'a>,
 }
 
 #[derive(Serialize)]
-struct Annotations<'a> {
+struct LayerAnnotations<'a> {
     #[serde(rename = "io.ocipfs.layer.ipfs.cid")]
     cid: &'a CidPath,
     #[serde(rename = "io.ocipfs.layer.fs.digest")]
@@ -153,14 +153,14 @@ impl LayerManifest {
     }
 
     /// The document, as it is written alone or in an index.
-    pub(super) fn written(&self) -> Written<'_> {
+    pub(super) fn written(&self) -> WrittenManifest<'_> {
         let platform = self.platform.as_ref();
         match self.layers.as_slice() {
-            [layer] => Written::Single {
+            [layer] => WrittenManifest::Single {
                 media_type: media_type::OCIPFS_LAYER_MANIFEST,
                 layer: WrittenLayer { layer: layer.descriptor(), platform },
             },
-            layers => Written::List {
+            layers => WrittenManifest::List {
                 media_type: media_type::OCIPFS_LAYER_LIST,
                 platform,
                 layers: layers.iter().map(Layer::descriptor).collect(),
@@ -205,7 +205,11 @@ impl Layer {
             media_type: &self.media_type,
             digest: &self.digest,
             size: self.size,
-            annotations: Annotations { cid: &self.at, diff_id: &self.diff_id, others: &self.annotations },
+            annotations: LayerAnnotations {
+                cid: &self.at,
+                diff_id: &self.diff_id,
+                others: &self.annotations,
+            },
         }
     }
 

@@ -222,7 +222,7 @@ impl Tags {
         }
     }
 
-    /// Returns what was gathered.
+    /// Returns the gathered entries.
     pub fn finish(self) -> BTreeMap<Tag, Entry> {
         let mut tags = self.exact;
         for (tag, entry) in self.derived {

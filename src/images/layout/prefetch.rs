@@ -12,7 +12,7 @@ use futures::{StreamExt, stream};
 use ocipfs_oci::Digest;
 
 use super::{
-    DEPTH, Files,
+    Files, MAX_DEPTH,
     index::{Entry, MAX_ENTRIES, each},
     referrers::is_unfit,
 };
@@ -21,7 +21,7 @@ use crate::{
     images::{Document, Error, MAX_MANIFEST, outline},
 };
 
-const AT_ONCE: usize = 8;
+const CONCURRENCY: usize = 8;
 
 /// What became of it.
 #[derive(Debug)]
@@ -105,7 +105,7 @@ impl Files {
         let of = added.clone();
         let is_due = move |entry: &Entry| of.contains(&entry.digest) || (all_indexes && entry.is_index());
         let mut level = self.due_entries(content, before, is_due.clone()).await?;
-        for _ in 0..DEPTH {
+        for _ in 0..MAX_DEPTH {
             level.retain(|entry| seen.insert(entry.digest.clone()));
             if level.is_empty() {
                 break;
@@ -130,17 +130,17 @@ impl Files {
         // Nothing is waited for between two of them: those that go on may hold what that waits for.
         let documents = stream::iter(level).map(|entry| async move {
             let take = |document: &Document| match entry.is_index() {
-                true => Taken::Entries(due_entries(&document.bytes, left_now, is_due)),
-                false => Taken::Sizes(sizes(&document.bytes, added)),
+                true => ReadDocument::Entries(due_entries(&document.bytes, left_now, is_due)),
+                false => ReadDocument::Sizes(sizes(&document.bytes, added)),
             };
             (self.kept_document(content, &entry, take).await, entry.size)
         });
-        let mut documents = std::pin::pin!(documents.buffer_unordered(AT_ONCE));
+        let mut documents = std::pin::pin!(documents.buffer_unordered(CONCURRENCY));
         let mut below = Vec::new();
         while let Some((taken, size)) = documents.next().await {
             match taken {
-                Ok(Taken::Entries(entries)) => below.extend(entries),
-                Ok(Taken::Sizes(sizes)) => done.sizes.extend(sizes),
+                Ok(ReadDocument::Entries(entries)) => below.extend(entries),
+                Ok(ReadDocument::Sizes(sizes)) => done.sizes.extend(sizes),
                 Err(Error::Content(content::Error::NoEntry { .. })) => done.is_sparse = true,
                 // What is wrong stays so.
                 Err(error) if is_unfit(&error) => {}
@@ -226,7 +226,7 @@ impl Files {
 }
 
 /// What is kept of a document.
-enum Taken {
+enum ReadDocument {
     Entries(Vec<Entry>),
     Sizes(Vec<(Digest, u64)>),
 }

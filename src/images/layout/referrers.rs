@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use futures::{StreamExt, stream};
 use ocipfs_oci::{Descriptor, Digest};
 
-use super::{AT_ONCE, Entry, Layout};
+use super::{CONCURRENCY, Entry, Layout};
 use crate::{
     content::{self, Content},
     images::{Error, repository::inspect},
 };
 
 /// Manifests that are read for one answer.
-const READ: usize = 256;
+const MAX_READ: usize = 256;
 /// Bytes of descriptors in one answer.
-const MOST_BYTES: usize = 3 << 20;
+const MAX_RESPONSE_BYTES: usize = 3 << 20;
 
 /// The entries that may refer to something.
 pub enum Referring {
@@ -26,22 +26,22 @@ pub enum Referring {
 
 /// Gathers the entries of an index that may refer to something.
 #[derive(Default)]
-pub struct Gathered {
+pub struct GatheredReferrers {
     told: Vec<Entry>,
     untagged: Vec<Entry>,
 }
 
-impl Gathered {
+impl GatheredReferrers {
     pub fn add(&mut self, entry: &Entry) {
         if entry.subject.is_some() {
             self.told.push(Entry { ref_name: None, ..entry.clone() });
         }
-        if entry.ref_name.is_none() && self.untagged.len() < READ {
+        if entry.ref_name.is_none() && self.untagged.len() < MAX_READ {
             self.untagged.push(entry.clone());
         }
     }
 
-    /// Returns what was gathered. Digests are sorted as their texts are.
+    /// Returns the gathered entries. Digests are sorted as their texts are.
     pub fn finish(self) -> Referring {
         let (is_told, mut entries) = match self.told.is_empty() {
             true => (false, self.untagged),
@@ -95,7 +95,7 @@ impl Referring {
         &entries[entries.partition_point(|entry| entry.digest.to_string().as_str() <= last)..]
     }
 
-    /// Whether a manifest that cannot be had may be what was asked for.
+    /// Whether a missing manifest may be the requested one.
     fn is_told(&self) -> bool {
         matches!(self, Self::Told(_))
     }
@@ -112,20 +112,20 @@ impl Layout {
     ) -> Result<Referrers, Error> {
         let mut answer = Referrers::default();
         let entries = self.index.referring.after(subject, last);
-        let is_cut = entries.len() > READ;
-        let some: Vec<Entry> = entries.iter().take(READ).cloned().collect();
+        let is_cut = entries.len() > MAX_READ;
+        let some: Vec<Entry> = entries.iter().take(MAX_READ).cloned().collect();
         let mut referrers =
             stream::iter(some)
                 .map(|entry| async move {
                     (entry.digest.to_string(), self.referrer(content, &entry, subject).await)
                 })
-                .buffered(AT_ONCE);
+                .buffered(CONCURRENCY);
         let (mut bytes, mut reached) = (0, None);
         while let Some((digest, referrer)) = referrers.next().await {
             match referrer {
                 Ok(Some(referrer)) => {
                     bytes += serde_json::to_vec(&referrer).map_or(0, |json| json.len());
-                    if bytes > MOST_BYTES && !answer.found.is_empty() {
+                    if bytes > MAX_RESPONSE_BYTES && !answer.found.is_empty() {
                         answer.more_after = reached;
                         return Ok(answer);
                     }
@@ -160,7 +160,7 @@ impl Layout {
     }
 }
 
-/// Whether something is no document of a layout, or none that is there, wherever it is read.
+/// Whether an error means that a document is missing or is not part of the layout.
 pub(super) fn is_unfit(error: &Error) -> bool {
     use content::Error::{Corrupt, Mismatch, NoEntry, NotAFile, TooLarge};
     match error {

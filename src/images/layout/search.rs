@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use ocipfs_oci::Digest;
 
 use super::{
-    AT_ONCE, DEPTH, Layout, NESTED, Nested,
+    CONCURRENCY, Layout, MAX_DEPTH, MAX_NESTED, Nested,
     index::{Entry, MAX_ENTRIES, Tags, each},
     malformed,
 };
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What is left of the bounds of a search.
-struct Left {
+struct SearchBudget {
     indexes: usize,
     entries: usize,
 }
@@ -24,20 +24,20 @@ impl Layout {
     /// Reads the indexes level by level, each once: an index that leads to itself ends there.
     pub(super) async fn search(&self, content: &Content) -> Result<Nested, Error> {
         let mut nested = Nested::default();
-        let mut left = Left { indexes: NESTED, entries: MAX_ENTRIES };
+        let mut left = SearchBudget { indexes: MAX_NESTED, entries: MAX_ENTRIES };
         let mut level = self.index.indexes.clone();
         let mut seen: HashSet<Digest> = HashSet::new();
         level.retain(|entry| seen.insert(entry.digest.clone()));
-        for _ in 0..DEPTH {
+        for _ in 0..MAX_DEPTH {
             level.truncate(left.indexes);
             left.indexes -= level.len();
             let (mut tags, mut below) = (Tags::default(), Vec::new());
-            for some in level.chunks(AT_ONCE) {
+            for some in level.chunks(CONCURRENCY) {
                 let fetched = some.iter().map(|index| self.fetch_document(content, index));
                 let there = futures::future::try_join_all(fetched).await?;
                 for (index, _) in some.iter().zip(there).filter(|(_, is_there)| *is_there) {
                     let take = |entry: Entry| {
-                        if entry.is_index() && below.len() < NESTED && seen.insert(entry.digest.clone()) {
+                        if entry.is_index() && below.len() < MAX_NESTED && seen.insert(entry.digest.clone()) {
                             below.push(Entry { ref_name: None, ..entry.clone() });
                         }
                         tags.add(entry);
@@ -74,7 +74,7 @@ impl Layout {
         &self,
         content: &Content,
         index: &Entry,
-        left: &mut Left,
+        left: &mut SearchBudget,
         take: impl FnMut(Entry),
     ) -> Result<bool, Error> {
         let document = self.files.document(content, index).await?;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use tar::EntryType;
 
-use entry::Entry;
+use entry::TarEntry;
 
 mod entry;
 #[cfg(test)]
@@ -55,7 +55,7 @@ pub enum Error {
 /// Writes what is inside `dir` as a tar, with `epoch` (in seconds) as the time of every entry.
 ///
 /// Modes, symbolic links, hard links inside the folder, devices, fifos and extended attributes
-/// are kept; `dir` itself is no entry. What was written before an error is no whole tar.
+/// are kept; `dir` itself is not an entry. What was written before an error is not a complete tar.
 pub fn pack(dir: &Path, epoch: u64, out: impl Write) -> Result<(), Error> {
     let mut packer = Packer { epoch, first_names: HashMap::new(), out: BufWriter::new(out) };
     for name in walk(dir)? {
@@ -101,11 +101,11 @@ impl<W: Write> Packer<W> {
         } else if metadata.nlink() > 1 {
             let inode = (metadata.dev(), metadata.ino());
             if let Some(first) = self.first_names.get(&inode).cloned() {
-                return self.write(Entry::new(&name, EntryType::Link, metadata.mode()).link(&first));
+                return self.write(TarEntry::new(&name, EntryType::Link, metadata.mode()).link(&first));
             }
             self.first_names.insert(inode, name.clone());
         }
-        let entry = Entry::new(&name, kind, metadata.mode()).attributes(xattrs::read(path)?);
+        let entry = TarEntry::new(&name, kind, metadata.mode()).attributes(xattrs::read(path)?);
         match kind {
             EntryType::Regular => self.append_file(entry, path, &metadata),
             EntryType::Symlink => {
@@ -117,7 +117,7 @@ impl<W: Write> Packer<W> {
         }
     }
 
-    fn append_file(&mut self, entry: Entry<'_>, path: &Path, listed: &Metadata) -> Result<(), Error> {
+    fn append_file(&mut self, entry: TarEntry<'_>, path: &Path, listed: &Metadata) -> Result<(), Error> {
         let mut file = File::open(path).map_err(cannot_read(path))?;
         let opened = file.metadata().map_err(cannot_read(path))?;
         if (opened.dev(), opened.ino()) != (listed.dev(), listed.ino()) {
@@ -129,7 +129,7 @@ impl<W: Write> Packer<W> {
         self.out.write_all(entry::padding(size)).map_err(Error::Write)
     }
 
-    fn write(&mut self, entry: Entry<'_>) -> Result<(), Error> {
+    fn write(&mut self, entry: TarEntry<'_>) -> Result<(), Error> {
         entry.write(self.epoch, &mut self.out).map_err(Error::Write)
     }
 }

@@ -19,7 +19,7 @@ pub const ENCODER: &str = "ocipfs-gzip-2";
 
 const BLOCK: usize = 1 << 20;
 /// Blocks beyond one a core: no core has nothing to do while the oldest is written and the next is read.
-const AHEAD: usize = 2;
+const EXTRA_BLOCKS: usize = 2;
 /// At which zlib-rs is as quick as the encoder of skopeo and docker at their level 6, and its output smaller.
 const LEVEL: u32 = 5;
 
@@ -47,7 +47,7 @@ impl<W: Write> GzipWriter<W> {
     /// Writes to `inner`, which gets nothing before the first block is compressed.
     pub fn new(inner: W) -> Self {
         let threads = thread::available_parallelism().map_or(1, usize::from);
-        Self::with_shape(inner, threads + AHEAD, BLOCK)
+        Self::with_shape(inner, threads + EXTRA_BLOCKS, BLOCK)
     }
 
     fn with_shape(inner: W, threads: usize, block_size: usize) -> Self {

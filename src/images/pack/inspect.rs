@@ -16,7 +16,7 @@ mod unpack;
 
 /// The most that one message to the unpacking thread holds, and how many may wait: 4 MiB.
 const CHUNK: usize = 1 << 18;
-const WAITING: usize = 16;
+const QUEUE_LENGTH: usize = 16;
 
 /// Why bytes are no layer.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +35,7 @@ pub enum Error {
         /// What the decoder says.
         reason: io::Error,
     },
-    /// Something follows the last gzip member, and is no member itself.
+    /// Bytes that are not gzip follow the last gzip member.
     #[error("the layer has trailing garbage after its gzip stream")]
     TrailingGarbage,
     /// The content starts with no tar header.
@@ -97,7 +97,7 @@ impl fmt::Display for Compression {
 
 /// What is known of a layer after its last byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Layer {
+pub struct InspectedLayer {
     /// The digest of the bytes as they are stored.
     pub digest: Digest,
     /// The digest of the uncompressed tar, which image configurations name.
@@ -115,7 +115,7 @@ pub struct Layer {
 /// layer may unpack to a huge tar.
 #[derive(Debug)]
 pub struct LayerInspector {
-    /// Absent where somebody else hashes what is stored.
+    /// Absent where another component hashes the stored bytes.
     stored: Option<Hasher>,
     size: u64,
     /// Absent before the first byte and after an error.
@@ -125,7 +125,7 @@ pub struct LayerInspector {
 #[derive(Debug)]
 struct Unpacker {
     chunks: SyncSender<Bytes>,
-    thread: JoinHandle<Result<unpack::Content, Error>>,
+    thread: JoinHandle<Result<unpack::LayerContent, Error>>,
 }
 
 impl Default for LayerInspector {
@@ -170,19 +170,19 @@ impl LayerInspector {
     }
 
     /// Says what the layer is, now that all its bytes were given.
-    pub fn finish(mut self) -> Result<Layer, Error> {
+    pub fn finish(mut self) -> Result<InspectedLayer, Error> {
         let digest = self.stored.take().unwrap_or_else(|| Hasher::new(Algorithm::Sha256)).finish();
         self.finish_as(digest)
     }
 
     /// The same, with the digest of what is stored.
-    pub fn finish_as(self, digest: Digest) -> Result<Layer, Error> {
+    pub fn finish_as(self, digest: Digest) -> Result<InspectedLayer, Error> {
         let content = match self.unpacker {
             Some(unpacker) => unpacker.finish()?,
             None if self.size == 0 => return Err(Error::Empty),
             None => return Err(Error::Refused),
         };
-        Ok(Layer {
+        Ok(InspectedLayer {
             diff_id: content.diff_id.unwrap_or_else(|| digest.clone()),
             digest,
             size: self.size,
@@ -195,37 +195,37 @@ impl LayerInspector {
 pub fn compression_of(first: &[u8]) -> Option<Compression> {
     match Compression::detect(first) {
         Compression::None if first.len() < 512 => None,
-        Compression::None => tarball::Check::default().update(first).is_ok().then_some(Compression::None),
+        Compression::None => tarball::TarCheck::default().update(first).is_ok().then_some(Compression::None),
         compressed => Some(compressed),
     }
 }
 
 /// Says what a plain tar is by its first bytes, its length and its digest; none where more has to be read.
-pub fn plain(first: &[u8], size: u64, digest: &Digest) -> Result<Option<Layer>, Error> {
+pub fn plain(first: &[u8], size: u64, digest: &Digest) -> Result<Option<InspectedLayer>, Error> {
     let compression = Compression::detect(first);
     if compression != Compression::None {
         return Ok(None);
     }
-    let mut check = tarball::Check::default();
+    let mut check = tarball::TarCheck::default();
     check.update(first)?;
     if !check.skip(size.saturating_sub(first.len() as u64)) {
         return Ok(None);
     }
     check.finish()?;
-    Ok(Some(Layer { digest: digest.clone(), diff_id: digest.clone(), size, compression }))
+    Ok(Some(InspectedLayer { digest: digest.clone(), diff_id: digest.clone(), size, compression }))
 }
 
 impl Unpacker {
     fn start() -> Result<Self, Error> {
-        let (chunks, waiting) = sync_channel(WAITING);
+        let (chunks, waiting) = sync_channel(QUEUE_LENGTH);
         let thread = thread::Builder::new()
             .name("inspector".into())
-            .spawn(move || unpack::unpack(input::Input::new(waiting)))
+            .spawn(move || unpack::unpack(input::LayerInput::new(waiting)))
             .map_err(Error::Thread)?;
         Ok(Self { chunks, thread })
     }
 
-    fn finish(self) -> Result<unpack::Content, Error> {
+    fn finish(self) -> Result<unpack::LayerContent, Error> {
         drop(self.chunks);
         self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }

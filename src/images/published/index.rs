@@ -6,7 +6,7 @@ use serde_json::Deserializer;
 
 use super::Published;
 use crate::{
-    content::{Document, Edited, Error, Form, Key, Share, StoreError, Version},
+    content::{ChunkedFormat, Document, Edited, EntryKey, Error, Share, StoreError, TreeVersion},
     images::{
         import::REF_NAME,
         layout::{BEGIN, BETWEEN, END, MAX_BYTES, MAX_ENTRIES, SUBJECT},
@@ -33,7 +33,7 @@ pub(super) struct Written {
 impl Published {
     /// The index of a repository, the same bytes for the same repository; none where it does not exist. Where what is known
     /// of the one before allows it, only what changes is read of that.
-    pub(super) fn index(&self, before: Option<Version>, name: &Name) -> Result<Option<Index>, Error> {
+    pub(super) fn index(&self, before: Option<TreeVersion>, name: &Name) -> Result<Option<Index>, Error> {
         if let Some(before) = self.find(before, &format!("{name}/index.json"))?
             && let Some(written) = self.indexes.get(&(name.clone(), before))
             && let Some(edited) = self.edit_index(name, before, written)?
@@ -69,7 +69,7 @@ impl Published {
         let Some(Listing { last_change, entries: manifests }) = self.repositories.listing(name)? else {
             return Ok(None);
         };
-        let (mut all, mut room, mut is_full) = (0, Room::new(), false);
+        let (mut all, mut room, mut is_full) = (0, IndexBounds::new(), false);
         let mut entries = Vec::new();
         for (text, manifest) in manifests {
             let Some(manifest) = self.shown(manifest)? else { continue };
@@ -120,16 +120,16 @@ fn bytes(text: &str, manifest: &Pushed) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(&descriptor(text, manifest)).map_err(|e| StoreError::Damaged(e.to_string()))
 }
 
-fn key(text: String) -> Key {
-    Key { rank: is_digest(&text).into(), name: text }
+fn key(text: String) -> EntryKey {
+    EntryKey { rank: is_digest(&text).into(), name: text }
 }
 
-fn form() -> Form {
-    Form { begin: BEGIN, between: BETWEEN, end: END, read }
+fn form() -> ChunkedFormat {
+    ChunkedFormat { begin: BEGIN, between: BETWEEN, end: END, read }
 }
 
 /// Reads an entry as it was written.
-fn read(bytes: &[u8]) -> Result<(Key, usize), String> {
+fn read(bytes: &[u8]) -> Result<(EntryKey, usize), String> {
     let mut entries = Deserializer::from_slice(bytes).into_iter::<Descriptor>();
     let entry = entries.next().ok_or("no entry")?.map_err(|e| e.to_string())?;
     let text = entry.annotation(REF_NAME).map_or_else(|| entry.digest.to_string(), Into::into);
@@ -137,12 +137,12 @@ fn read(bytes: &[u8]) -> Result<(Key, usize), String> {
 }
 
 /// The room for entries, within the bounds of those who read an index.
-struct Room {
+struct IndexBounds {
     entries: usize,
     bytes: u64,
 }
 
-impl Room {
+impl IndexBounds {
     fn new() -> Self {
         let form = form();
         Self { entries: MAX_ENTRIES, bytes: MAX_BYTES - (form.begin.len() + form.end.len()) as u64 }
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn an_index_json_has_room_for_as_many_entries_and_bytes_as_are_read() {
         let taken = |length: usize| {
-            let mut room = Room::new();
+            let mut room = IndexBounds::new();
             std::iter::repeat_with(|| room.take(length)).take_while(|taken| *taken).count()
         };
         assert_eq!(taken(1), MAX_ENTRIES);

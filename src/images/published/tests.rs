@@ -334,7 +334,7 @@ const NAMES: [&str; 3] = ["app", "team", "team/app"];
 proptest! {
     #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
 
-    /// Forty changes that nobody takes up are merged here, so this is the way by `Everything` too.
+    /// Forty changes that are not published are merged here, so this is the way by `Everything` too.
     #[test]
     fn the_root_is_that_of_what_is_there_whatever_led_to_it(steps in steps()) {
         let registry = Registry::new();

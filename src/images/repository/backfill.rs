@@ -20,7 +20,7 @@ use crate::{
 /// The row of `META` that says that nothing is left to do.
 const DONE: &str = "references";
 /// Rows that are read at a time.
-const PAGE: usize = 1000;
+const PAGE_SIZE: usize = 1000;
 
 /// Makes them, if they are not there yet. What is unreferenced or untagged ages from `now` on.
 pub fn run(store: &Store, now: u64) -> Result<(), StoreError> {
@@ -63,7 +63,7 @@ fn manifests(store: &Store, edit: &Edit) -> Result<HashSet<Name>, StoreError> {
     loop {
         let page: Vec<(String, String)> = {
             let table = edit.write.open_table(MANIFESTS)?;
-            let rows = table.range(format!("{last}\0").as_str()..)?.take(PAGE);
+            let rows = table.range(format!("{last}\0").as_str()..)?.take(PAGE_SIZE);
             rows.map(|row| row.map(|(key, row)| (key.value().into(), row.value().2.into())))
                 .collect::<Result<_, _>>()?
         };

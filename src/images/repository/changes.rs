@@ -1,4 +1,4 @@
-//! What changed and is not yet in the published root: one row for each thing, so that nobody who does not publish
+//! What changed and is not yet in the published root: one row for each thing, so that a node that does not publish
 //! gathers more rows than there are things.
 
 mod rows;
@@ -16,7 +16,7 @@ pub use rows::MERGED;
 use rows::{Rows, last_key, stale_key};
 
 /// More rows are merged to one for each repository. Those are not counted, so that each merge settles as many.
-const MOST: u64 = if cfg!(test) { 40 } else { 100_000 };
+const MAX_CHANGES: u64 = if cfg!(test) { 40 } else { 100_000 };
 
 const PIECE: u8 = b'b';
 const MANIFEST: u8 = b'm';
@@ -51,7 +51,7 @@ pub enum What {
     },
     /// The entry of a tag in `index.json` changed, or that of a manifest by its digest.
     Entry(String),
-    /// So much that its rows are to be read anew.
+    /// So much changed that all rows are read again.
     Everything,
 }
 
@@ -96,7 +96,7 @@ pub fn note(write: &WriteTransaction, repository: &Name, what: &What) -> Result<
     let digest = what.piece().map(|piece| piece.digest.to_string()).unwrap_or_default();
     let root = what.piece().map(|piece| piece.root.to_bytes()).unwrap_or_default();
     rows.add(what.as_row(repository.as_str(), &digest, &root))?;
-    if rows.changes.len()? > MOST { rows.merge() } else { Ok(()) }
+    if rows.changes.len()? > MAX_CHANGES { rows.merge() } else { Ok(()) }
 }
 
 /// The oldest changes, each with its number.

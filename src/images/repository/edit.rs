@@ -38,12 +38,12 @@ impl<'t> Edit<'t> {
         Self { write, now, removed: RefCell::default() }
     }
 
-    /// Takes what was removed since the last call.
+    /// Returns the content removed since the last call.
     pub(super) fn take_removed(&self) -> Vec<Removed> {
         self.removed.take()
     }
 
-    /// Returns what was removed in this transaction.
+    /// Returns the content removed in this transaction.
     pub fn removed_so_far(&self) -> Vec<Removed> {
         self.removed.borrow().clone()
     }

@@ -7,7 +7,7 @@ use super::{Piece, Pushed, digests::digests_in};
 
 /// As much as is needed to keep a manifest, whose bytes stay as they are.
 #[derive(Clone, Debug)]
-pub struct Inspected {
+pub struct InspectedManifest {
     /// Its kind.
     pub media_type: MediaType,
     /// What it refers to.
@@ -20,7 +20,7 @@ pub struct Inspected {
     pub references: Vec<Digest>,
 }
 
-impl Inspected {
+impl InspectedManifest {
     /// Returns its row, where its bytes are stored as `piece` and came at `at`.
     pub fn pushed(&self, piece: Piece, at: u64) -> Pushed {
         let artifact_type = self.referrer.artifact_type.as_ref().map(ToString::to_string);
@@ -47,7 +47,7 @@ impl Inspected {
 /// As much of a document as tells what it is.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Shape {
+struct PushedShape {
     schema_version: Option<u64>,
     media_type: Option<String>,
     manifests: Option<IgnoredAny>,
@@ -58,8 +58,8 @@ struct Shape {
 }
 
 /// Reads a manifest, an index, or a document of any other kind that `said`, the header of the push, gives it.
-pub fn inspect(bytes: &[u8], digest: &Digest, said: Option<&str>) -> Result<Inspected, String> {
-    let json = serde_json::from_slice::<Shape>(bytes);
+pub fn inspect(bytes: &[u8], digest: &Digest, said: Option<&str>) -> Result<InspectedManifest, String> {
+    let json = serde_json::from_slice::<PushedShape>(bytes);
     let kind = kind(said, json.as_ref().ok())?;
     let referrer = Descriptor::new(kind.clone(), digest.clone(), bytes.len() as u64);
     if kind.is_manifest() {
@@ -70,7 +70,7 @@ pub fn inspect(bytes: &[u8], digest: &Digest, said: Option<&str>) -> Result<Insp
         let artifact_type = manifest.artifact_type.or(Some(manifest.config.media_type));
         let referrer = Descriptor { artifact_type, annotations: manifest.annotations, ..referrer };
         let subject = manifest.subject.map(|subject| subject.digest);
-        return Ok(Inspected { media_type: kind, subject, referrer, blobs, references });
+        return Ok(InspectedManifest { media_type: kind, subject, referrer, blobs, references });
     }
     if kind.is_index() {
         let Index { artifact_type, annotations, subject, manifests, .. } =
@@ -78,18 +78,18 @@ pub fn inspect(bytes: &[u8], digest: &Digest, said: Option<&str>) -> Result<Insp
         let references = manifests.into_iter().map(|manifest| manifest.digest).collect();
         let referrer = Descriptor { artifact_type, annotations, ..referrer };
         let subject = subject.map(|subject| subject.digest);
-        return Ok(Inspected { media_type: kind, subject, referrer, blobs: Vec::new(), references });
+        return Ok(InspectedManifest { media_type: kind, subject, referrer, blobs: Vec::new(), references });
     }
-    let Shape { subject, artifact_type, .. } = json.unwrap_or_default();
+    let PushedShape { subject, artifact_type, .. } = json.unwrap_or_default();
     let subject = subject.map(|subject| subject.digest);
     let referrer = Descriptor { artifact_type, ..referrer };
     let mut references = digests_in(bytes);
     references.retain(|reference| Some(reference) != subject.as_ref());
-    Ok(Inspected { media_type: kind, subject, referrer, blobs: Vec::new(), references })
+    Ok(InspectedManifest { media_type: kind, subject, referrer, blobs: Vec::new(), references })
 }
 
 /// Two that differ are refused: one digest must not mean two things to two clients (CVE-2021-41190).
-fn kind(said: Option<&str>, shape: Option<&Shape>) -> Result<MediaType, String> {
+fn kind(said: Option<&str>, shape: Option<&PushedShape>) -> Result<MediaType, String> {
     let said = said.map(|text| text.split(';').next().unwrap_or_default().trim());
     let said = said.filter(|text| !text.is_empty() && *text != "application/json");
     let said: Option<MediaType> =
@@ -131,7 +131,7 @@ mod tests {
 
     const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-    fn of(json: &str, said: Option<&str>) -> Result<Inspected, String> {
+    fn of(json: &str, said: Option<&str>) -> Result<InspectedManifest, String> {
         inspect(json.as_bytes(), &DIGEST.parse().unwrap(), said)
     }
 
@@ -187,12 +187,12 @@ mod tests {
         let index = r#"{"schemaVersion":2,"manifests":[]}"#;
         assert_eq!(of(index, Some("application/json")).unwrap().media_type, media_type::OCI_INDEX);
         for (json, said, told) in [
-            (index, Some(media_type::OCI_MANIFEST), "no image manifest"),
+            (index, Some(media_type::OCI_MANIFEST), "invalid image manifest"),
             (r#"{"manifests":[],"layers":[]}"#, None, "both a manifest and an index"),
             (r#"{"mediaType":"application/vnd.a"}"#, Some("application/vnd.b"), "Content-Type is"),
             (r#"{"schemaVersion":1}"#, Some("application/vnd.b"), "schema 1"),
             ("{}", None, "says what it is"),
-            ("{}", Some("nonsense"), "no media type"),
+            ("{}", Some("nonsense"), "invalid media type"),
         ] {
             let error = of(json, said).unwrap_err();
             assert!(error.contains(told), "{json}: {error}");

@@ -9,10 +9,10 @@ use super::{Policy, Repositories, Sweep};
 use crate::content::{Content, StoreError, now};
 
 /// Between two sweeps, where nothing is kept for a shorter time.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+const MIN_PAUSE: Duration = Duration::from_secs(1);
 /// Retention rules read all tags of the repositories that they are about, so they are applied less often.
-const RETENTION_PAUSE: Duration = Duration::from_secs(60 * 60);
+const RETENTION_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// Sweeps until `stop`, and has released content collected.
 pub async fn run(repositories: Repositories, content: Content, policy: Arc<Policy>, stop: CancellationToken) {
@@ -30,7 +30,7 @@ pub async fn run(repositories: Repositories, content: Content, policy: Arc<Polic
                     let applies_rules = Instant::now() >= retention;
                     let sweep = if applies_rules { sweep } else { sweep.without_retention() };
                     if applies_rules {
-                        retention = Instant::now() + RETENTION_PAUSE;
+                        retention = Instant::now() + RETENTION_INTERVAL;
                     }
                     if let Err(error) = sweep_once(&repositories, &content, sweep).await {
                         tracing::warn!("repository sweep failed: {error}");
@@ -47,7 +47,7 @@ pub async fn run(repositories: Repositories, content: Content, policy: Arc<Polic
 }
 
 fn pause(policy: &Policy) -> Duration {
-    (policy.upload_grace.min(policy.keep_untagged) / 4).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
+    (policy.upload_grace.min(policy.keep_untagged) / 4).clamp(MIN_PAUSE, MAX_PAUSE)
 }
 
 async fn sweep_once(

@@ -36,7 +36,7 @@ impl Repositories {
     pub fn listing(&self, name: &Name) -> Result<Option<Listing<Pushed>>, StoreError> {
         self.0.database.read(|read| {
             let Some(last_change) = moment(read, name)? else { return Ok(None) };
-            let rows = Rows::open(read)?;
+            let rows = ListingRows::open(read)?;
             let mut entries = Vec::new();
             for text in rows.parts(&rows.tags, name)?.into_iter().chain(rows.parts(&rows.manifests, name)?) {
                 let manifest = rows.entry(name, &text)?;
@@ -65,7 +65,7 @@ impl Repositories {
                 };
                 texts.insert((is_digest(&text), text));
             }
-            let rows = Rows::open(read)?;
+            let rows = ListingRows::open(read)?;
             let mut entries = Vec::new();
             for (_, text) in texts {
                 let manifest = rows.entry(name, &text)?;
@@ -89,14 +89,14 @@ fn moment(read: &ReadTransaction, name: &Name) -> Result<Option<u64>, StoreError
 type Table<V> = Option<ReadOnlyTable<&'static str, V>>;
 
 /// The tables that entries are made of.
-struct Rows {
+struct ListingRows {
     tags: Table<&'static str>,
     manifests: Table<ManifestRow<'static>>,
     tags_of: Table<u64>,
     referenced_by: Table<()>,
 }
 
-impl Rows {
+impl ListingRows {
     fn open(read: &ReadTransaction) -> Result<Self, StoreError> {
         Ok(Self {
             tags: open(read, TAGS)?,

@@ -8,7 +8,7 @@ pub struct Removed {
     /// The repository.
     pub repository: Name,
     /// What it was there.
-    pub kind: Kind,
+    pub kind: RemovedKind,
     /// Its digest; of a tag, what it pointed at.
     pub digest: Digest,
     /// Its size in bytes; 0 for a tag.
@@ -17,9 +17,9 @@ pub struct Removed {
     pub freed: bool,
 }
 
-/// What was removed.
+/// Removed content.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum RemovedKind {
     /// A tag, of this name.
     Tag(String),
     /// A manifest or an index.
@@ -35,19 +35,19 @@ impl Removed {
     }
 
     pub(super) fn tag(repository: &Name, tag: &str, digest: &Digest) -> Self {
-        let kind = Kind::Tag(tag.into());
+        let kind = RemovedKind::Tag(tag.into());
         Self { repository: repository.clone(), kind, digest: digest.clone(), size: 0, freed: false }
     }
 
     pub(super) fn manifest(repository: &Name, piece: &Piece, freed: bool) -> Self {
-        Self::piece(repository, Kind::Manifest, piece, freed)
+        Self::piece(repository, RemovedKind::Manifest, piece, freed)
     }
 
     pub(super) fn blob(repository: &Name, piece: &Piece, freed: bool) -> Self {
-        Self::piece(repository, Kind::Blob, piece, freed)
+        Self::piece(repository, RemovedKind::Blob, piece, freed)
     }
 
-    fn piece(repository: &Name, kind: Kind, piece: &Piece, freed: bool) -> Self {
+    fn piece(repository: &Name, kind: RemovedKind, piece: &Piece, freed: bool) -> Self {
         let Piece { digest, size, .. } = piece.clone();
         Self { repository: repository.clone(), kind, digest, size, freed }
     }

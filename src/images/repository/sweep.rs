@@ -16,7 +16,7 @@ use crate::content::StoreError;
 pub use stages::subject_of;
 
 /// Rows that are looked at in one transaction.
-const AT_ONCE: usize = if cfg!(test) { 3 } else { 200 };
+const BATCH_SIZE: usize = if cfg!(test) { 3 } else { 200 };
 
 /// What is swept.
 #[derive(Clone, Debug)]
@@ -97,7 +97,7 @@ impl Sweep {
 
 /// How far a sweep is: stage 0 is the retention rules, the others are [`Sweep::stage`].
 #[derive(Clone, Default)]
-struct Position {
+struct SweepPosition {
     stage: usize,
     repository: String,
     place: Place,
@@ -111,7 +111,7 @@ impl Repositories {
     pub fn sweep(&self, sweep: &Sweep, dry: bool, mut each: impl FnMut(Removed)) -> Result<(), StoreError> {
         if dry {
             return self.database().rehearse(|write| {
-                let mut position = Some(Position::default());
+                let mut position = Some(SweepPosition::default());
                 while let Some(now) = position {
                     let (removed, next) = step(write, sweep, now)?;
                     removed.into_iter().for_each(&mut each);
@@ -120,7 +120,7 @@ impl Repositories {
                 Ok(())
             });
         }
-        let mut position = Some(Position::default());
+        let mut position = Some(SweepPosition::default());
         while let Some(now) = position {
             let (removed, next) = self.database().write(|write| step(write, sweep, now))?;
             self.removed(&removed);
@@ -145,18 +145,18 @@ impl Repositories {
     }
 }
 
-/// Goes on with a sweep; gives what was removed, and the next position.
+/// Continues a sweep. Returns the removed content and the next position.
 fn step(
     write: &WriteTransaction,
     sweep: &Sweep,
-    mut at: Position,
-) -> Result<(Vec<Removed>, Option<Position>), StoreError> {
+    mut at: SweepPosition,
+) -> Result<(Vec<Removed>, Option<SweepPosition>), StoreError> {
     let edit = Edit::at(write, sweep.now);
-    for _ in 0..AT_ONCE {
+    for _ in 0..BATCH_SIZE {
         let before = edit.removed.borrow().len();
         let is_at_end = match sweep.stage(at.stage) {
             None if at.goes_on => {
-                at = Position { stage: 2, freed: at.freed, ..Position::default() };
+                at = SweepPosition { stage: 2, freed: at.freed, ..SweepPosition::default() };
                 continue;
             }
             None if at.stage > 0 => return Ok((edit.take_removed(), None)),
@@ -170,7 +170,12 @@ fn step(
             at.freed += removed[before..].iter().map(Removed::freed_bytes).sum::<u64>();
         }
         if is_at_end {
-            at = Position { repository: String::new(), place: Place::default(), stage: at.stage + 1, ..at };
+            at = SweepPosition {
+                repository: String::new(),
+                place: Place::default(),
+                stage: at.stage + 1,
+                ..at
+            };
         }
         if at.freed >= sweep.enough {
             return Ok((edit.take_removed(), None));

@@ -44,7 +44,7 @@ fn pushed(n: u8, subject: Option<Digest>) -> Pushed {
     Pushed { piece: blob(n), media_type, subject, artifact_type: None, at: 7 }
 }
 
-/// Whether somebody holds the bytes.
+/// Whether a holder retains the bytes.
 fn is_held(repositories: &Repositories, root: Cid) -> bool {
     let free = |write: &WriteTransaction| crate::content::release_root(write, "nobody", &root);
     !repositories.database().write(free).unwrap()

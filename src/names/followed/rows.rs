@@ -34,7 +34,7 @@ pub struct Version {
 
 /// A root of which every repository is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Root {
+pub struct FollowedRoot {
     /// The directory at the top of its tree.
     pub directory: Cid,
     /// How much of its repositories is here.
@@ -72,7 +72,7 @@ impl Depth {
 
 /// The rows. Every call blocks. Those that let go of something say so: then it may be collected.
 #[derive(Clone)]
-pub struct Rows(Arc<Database>);
+pub struct FollowedRows(Arc<Database>);
 
 fn cid(bytes: &[u8]) -> Result<Cid, StoreError> {
     Cid::try_from(bytes).map_err(|e| StoreError::Damaged(e.to_string()))
@@ -102,7 +102,7 @@ fn next_holder(name: &IpnsName) -> String {
     format!("follow/{name}:next")
 }
 
-impl Rows {
+impl FollowedRows {
     pub fn new(database: Arc<Database>) -> Self {
         Self(database)
     }
@@ -127,12 +127,12 @@ impl Rows {
     }
 
     /// Returns the newest root of which every repository is complete.
-    pub fn root(&self, name: &IpnsName) -> Result<Option<Root>, StoreError> {
+    pub fn root(&self, name: &IpnsName) -> Result<Option<FollowedRoot>, StoreError> {
         self.read(|read| {
             let row = read.open_table(ROOTS)?.get(name.to_string().as_str())?;
             let Some(row) = row else { return Ok(None) };
             let (directory, depth, sequence, since) = row.value();
-            Ok(Some(Root { directory: cid(directory)?, depth: Depth::of(depth), sequence, since }))
+            Ok(Some(FollowedRoot { directory: cid(directory)?, depth: Depth::of(depth), sequence, since }))
         })
     }
 
@@ -221,7 +221,7 @@ impl Rows {
     }
 
     /// Records that every repository below a root is complete.
-    pub fn finish(&self, name: &IpnsName, root: Root) -> Result<bool, StoreError> {
+    pub fn finish(&self, name: &IpnsName, root: FollowedRoot) -> Result<bool, StoreError> {
         let (key, holder) = (name.to_string(), root_holder(name));
         self.0.write_together(move |write| {
             if !is_followed(write, &key)? {
@@ -372,19 +372,19 @@ mod tests {
     fn a_followed_name_holds_what_it_serves_and_lets_go_of_earlier_versions() {
         let dir = tempfile::tempdir().unwrap();
         let database = Arc::new(Database::open(&dir.path().join("index.redb")).unwrap());
-        let (rows, name) = (Rows::new(database.clone()), IpnsName::of(&Keypair::generate_ed25519()));
+        let (rows, name) = (FollowedRows::new(database.clone()), IpnsName::of(&Keypair::generate_ed25519()));
         assert!(rows.version(&name, "app").unwrap().is_none() && rows.root(&name).unwrap().is_none());
         assert!(!rows.begin(&name, &cid(0)).unwrap());
         for (repository, n) in [("app", 1), ("app/sub", 2), ("apple", 3), ("team/app", 4)] {
             rows.complete(&name, repository, version(n)).unwrap();
         }
-        let root = Root { directory: cid(0), depth: Depth::Manifests, sequence: 5, since: 7 };
+        let root = FollowedRoot { directory: cid(0), depth: Depth::Manifests, sequence: 5, since: 7 };
         rows.finish(&name, root).unwrap();
         assert!(!rows.begin(&name, &cid(10)).unwrap(), "it is served still");
         assert!(rows.complete(&name, "app", version(11)).unwrap());
         assert_eq!(rows.version(&name, "app").unwrap(), Some(version(11)));
         assert_eq!(held(&database), [0, 2, 3, 4, 10, 11].map(cid).into());
-        assert!(rows.finish(&name, Root { directory: cid(10), ..root }).unwrap());
+        assert!(rows.finish(&name, FollowedRoot { directory: cid(10), ..root }).unwrap());
         assert!(rows.remove(&name, "app", |_| false).unwrap());
         assert_eq!(held(&database), [3, 4, 10].map(cid).into());
         let page = |last: &str, most| {

@@ -14,10 +14,10 @@ use crate::{
 };
 
 /// A root that could not be had is not asked for again for so long, where there is an older version to serve.
-const SILENCE: Duration = Duration::from_secs(30);
+const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A version of a repository.
-enum Place {
+enum VersionLocation {
     /// Complete: its directory.
     Here(CidPath),
     /// Complete before: its directory, as far as that was not collected.
@@ -29,7 +29,7 @@ enum Place {
 /// What one followed name answers.
 enum Answer<T> {
     Found(T),
-    /// It has the repository, and not what was asked for.
+    /// It has the repository, but not the requested content.
     Absent(Error),
     /// What it has cannot be known.
     Failed(Error),
@@ -143,15 +143,17 @@ async fn asked<'a, T>(
     let Versions { places, is_current, is_decided } = all.versions(resolver, followed, name, older).await?;
     let (mut absent, mut failed, mut is_behind) = (None, None, false);
     for place in places {
-        if let Place::Older(at) = &place
+        if let VersionLocation::Older(at) = &place
             && !resolver.content().is_here(at.root()).await?
         {
             continue;
         }
-        let is_newest = matches!(place, Place::Newest(_));
+        let is_newest = matches!(place, VersionLocation::Newest(_));
         let opened = match &place {
-            Place::Here(at) | Place::Older(at) => layout::open_here(resolver, name, at).await,
-            Place::Newest(at) => all.open_newest(resolver, followed, name, at).await,
+            VersionLocation::Here(at) | VersionLocation::Older(at) => {
+                layout::open_here(resolver, name, at).await
+            }
+            VersionLocation::Newest(at) => all.open_newest(resolver, followed, name, at).await,
         };
         let is_there = opened.is_ok();
         let answer = match opened {
@@ -165,7 +167,7 @@ async fn asked<'a, T>(
                 return Ok(Answer::Found(found));
             }
             // An earlier version only helps a pull that began with it.
-            Err(_) if matches!(place, Place::Older(_)) => {}
+            Err(_) if matches!(place, VersionLocation::Older(_)) => {}
             Err(error) if is_newest && is_decided && !error.is_absence() => is_behind = true,
             Err(error) if !error.is_absence() => drop(failed.get_or_insert(error)),
             Err(error) if is_there => drop(absent.get_or_insert(error)),
@@ -181,7 +183,7 @@ async fn asked<'a, T>(
 
 /// Where a repository of one name may be, in the order in which that is asked.
 struct Versions {
-    places: Vec<Place>,
+    places: Vec<VersionLocation>,
     /// Whether the complete version is that of the newest root.
     is_current: bool,
     /// Whether what the complete versions do not have counts as absent where the newest root cannot be had.
@@ -198,7 +200,7 @@ impl Followed {
     ) -> Result<Versions, content::Error> {
         let content = resolver.content();
         let (of, repository) = (*followed, name.to_string());
-        let rows = move |rows: &super::Rows| Ok((rows.version(&of, &repository)?, rows.root(&of)?));
+        let rows = move |rows: &super::FollowedRows| Ok((rows.version(&of, &repository)?, rows.root(&of)?));
         let (complete, served) = self.ask(content, rows).await?;
         let target = self.target(content, followed).await;
         let announced = target.as_ref().map(CidPath::announced);
@@ -215,17 +217,19 @@ impl Followed {
         // had.
         let is_decided = served.is_some() && (older || complete.is_none());
         let is_asked = !is_current && !(self.is_silent(followed) && (is_decided || complete.is_some()));
-        let complete = complete.map(|version| Place::Here(at(version.directory)));
-        let newest = target.filter(|_| is_asked).map(|at| Place::Newest(at.below(name.components())));
+        let complete = complete.map(|version| VersionLocation::Here(at(version.directory)));
+        let newest =
+            target.filter(|_| is_asked).map(|at| VersionLocation::Newest(at.below(name.components())));
         // Where nothing is fetched beforehand, the newest root is asked first.
         let is_newest_first = self.0.policy == Prefetch::None && !self.is_silent(followed);
-        let mut places: Vec<Place> = match is_newest_first {
+        let mut places: Vec<VersionLocation> = match is_newest_first {
             true => newest.into_iter().chain(complete).collect(),
             false => complete.into_iter().chain(newest).collect(),
         };
         if older {
-            places
-                .extend(self.older(followed, name).into_iter().map(|directory| Place::Older(at(directory))));
+            places.extend(
+                self.older(followed, name).into_iter().map(|directory| VersionLocation::Older(at(directory))),
+            );
         }
         Ok(Versions { places, is_current, is_decided })
     }
@@ -283,7 +287,7 @@ impl Followed {
 
     /// Whether the newest root of a name could not be had just now.
     pub(super) fn is_silent(&self, followed: &IpnsName) -> bool {
-        self.lock().unreachable.get(followed).is_some_and(|when| when.elapsed() < SILENCE)
+        self.lock().unreachable.get(followed).is_some_and(|when| when.elapsed() < RETRY_INTERVAL)
     }
 
     /// Whether something of the newest root could not be had when that was tried last.

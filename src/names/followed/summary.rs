@@ -3,7 +3,7 @@
 use ocipfs_node::{Cid, IpnsName};
 use ocipfs_oci::Tag;
 
-use super::{Depth, Fetching, Followed, Root};
+use super::{Depth, Fetching, Followed, FollowedRoot};
 use crate::{
     content::{self, CidPath},
     images::{self, layout::Layout},
@@ -16,20 +16,20 @@ const MAX_TAGS: usize = 10_000;
 
 /// What of a followed name is served.
 #[derive(Debug, Default)]
-pub struct Summary {
+pub struct FollowedSummary {
     /// The newest root of which every repository is complete.
-    pub served: Option<Root>,
+    pub served: Option<FollowedRoot>,
     /// How far the newest root that was heard of is fetched.
     pub fetching: Option<Fetching>,
     /// How many repositories have a complete version.
     pub complete: u64,
     /// The first of them.
-    pub repositories: Vec<Repository>,
+    pub repositories: Vec<FollowedRepository>,
 }
 
 /// A repository that has a complete version.
 #[derive(Debug)]
-pub struct Repository {
+pub struct FollowedRepository {
     /// Its name.
     pub name: ocipfs_oci::Name,
     /// The directory of the version.
@@ -42,10 +42,14 @@ pub struct Repository {
 
 impl Followed {
     /// Summarizes what of a name is served.
-    pub async fn summary(&self, resolver: &Resolver, name: &IpnsName) -> Result<Summary, content::Error> {
+    pub async fn summary(
+        &self,
+        resolver: &Resolver,
+        name: &IpnsName,
+    ) -> Result<FollowedSummary, content::Error> {
         let (content, name) = (resolver.content(), *name);
         let served = self.root(content, &name).await?;
-        let read = move |rows: &super::Rows| {
+        let read = move |rows: &super::FollowedRows| {
             Ok((rows.count(&name)?, rows.repositories(&name, "", MAX_REPOSITORIES)?))
         };
         let (complete, page) = self.ask(content, read).await?;
@@ -61,9 +65,14 @@ impl Followed {
             };
             left -= tags.len().min(left);
             let shadowed = shadowed(resolver, &repository, &tags).await?;
-            repositories.push(Repository { name: repository, directory: version.directory, tags, shadowed });
+            repositories.push(FollowedRepository {
+                name: repository,
+                directory: version.directory,
+                tags,
+                shadowed,
+            });
         }
-        Ok(Summary { served, fetching: self.fetching(&name), complete, repositories })
+        Ok(FollowedSummary { served, fetching: self.fetching(&name), complete, repositories })
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Repositories that are read at once.
-const PAGE: usize = 500;
+const PAGE_SIZE: usize = 500;
 
 /// Announces what is here of a followed name.
 pub async fn announce(resolver: &Resolver, name: &IpnsName) -> Result<(), content::Error> {
@@ -17,7 +17,7 @@ pub async fn announce(resolver: &Resolver, name: &IpnsName) -> Result<(), conten
     content.announce(root.map(|root| root.directory).into_iter().collect()).await?;
     let mut last = String::new();
     loop {
-        let page = followed.page(content, name, &last, PAGE).await?;
+        let page = followed.page(content, name, &last, PAGE_SIZE).await?;
         let Some((repository, _)) = page.last() else { return Ok(()) };
         last = repository.to_string();
         for (_, version) in &page {

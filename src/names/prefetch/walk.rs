@@ -18,27 +18,27 @@ use crate::{
     },
     names::{
         Resolver,
-        followed::{Depth, Missing, Root, Version},
+        followed::{Depth, FollowedRoot, Missing, Version},
     },
 };
 
 /// Repositories whose blobs are compared at once.
-const LOT: usize = 128;
+const BATCH_SIZE: usize = 128;
 /// Repositories that are fetched at a time.
-const AT_ONCE: usize = 4;
+const CONCURRENCY: usize = 4;
 /// A deeper tree of directories is not looked into.
 const MAX_DEPTH: usize = 64;
 const DAG_PB: u64 = 0x70;
 
-/// A directory of the tree, and what was there before.
-struct Directory {
+/// A directory of the tree, and its previous version.
+struct WalkedDirectory {
     path: String,
     new: Cid,
     old: Option<Cid>,
 }
 
 /// A repository that may have changed.
-struct Repository {
+struct WalkedRepository {
     name: Name,
     directory: Cid,
     before: Option<Version>,
@@ -96,16 +96,16 @@ impl<'a> Walk<'a> {
         }
         if self.why.is_none() {
             let since = content::now();
-            let root = Root { directory: top, depth: self.depth, sequence: self.sequence, since };
+            let root = FollowedRoot { directory: top, depth: self.depth, sequence: self.sequence, since };
             followed.finish(self.content(), self.name, root).await?;
         }
         Ok((self.missing, self.why))
     }
 
     /// Compares the directories level by level; gives the repositories that may have changed.
-    async fn directories(&mut self, top: Cid, before: Option<Cid>) -> Result<Vec<Repository>, Error> {
+    async fn directories(&mut self, top: Cid, before: Option<Cid>) -> Result<Vec<WalkedRepository>, Error> {
         let mut repositories = Vec::new();
-        let mut level = vec![Directory { path: String::new(), new: top, old: before }];
+        let mut level = vec![WalkedDirectory { path: String::new(), new: top, old: before }];
         for _ in 0..MAX_DEPTH {
             if level.is_empty() {
                 break;
@@ -129,11 +129,11 @@ impl<'a> Walk<'a> {
     /// Takes up what changed in one directory: the repository that it is, if it is one, and the directories below.
     async fn directory(
         &mut self,
-        directory: &Directory,
+        directory: &WalkedDirectory,
         difference: Difference,
-        next: &mut Vec<Directory>,
-    ) -> Result<Option<Repository>, Error> {
-        let Directory { path, new, .. } = directory;
+        next: &mut Vec<WalkedDirectory>,
+    ) -> Result<Option<WalkedRepository>, Error> {
+        let WalkedDirectory { path, new, .. } = directory;
         let followed = self.resolver.followed();
         let before = followed.version(self.content(), self.name, path).await?;
         let is_layout = match difference.changed.contains_key("oci-layout") {
@@ -149,16 +149,16 @@ impl<'a> Walk<'a> {
         }
         for (name, (cid, old)) in difference.changed {
             if !(is_layout && is_part(&name)) && name != "oci-layout" && cid.codec() == DAG_PB {
-                next.push(Directory { path: join(path, &name), new: cid, old });
+                next.push(WalkedDirectory { path: join(path, &name), new: cid, old });
             }
         }
         let name = path.parse::<Name>().ok().filter(|_| is_layout);
         let Some(name) = name else { return Ok(None) };
         self.seen.insert(path.clone());
-        Ok(Some(Repository { name, directory: *new, before }))
+        Ok(Some(WalkedRepository { name, directory: *new, before }))
     }
 
-    async fn repositories(&mut self, mut all: Vec<Repository>) -> Result<(), Error> {
+    async fn repositories(&mut self, mut all: Vec<WalkedRepository>) -> Result<(), Error> {
         let depth = self.depth;
         all.retain(|repository| {
             let before = repository.before;
@@ -167,7 +167,7 @@ impl<'a> Walk<'a> {
         self.missing.repositories = all.len() as u64;
         self.resolver.followed().set_missing(self.name, self.missing);
         while !all.is_empty() {
-            let lot: Vec<Repository> = all.drain(..all.len().min(LOT)).collect();
+            let lot: Vec<WalkedRepository> = all.drain(..all.len().min(BATCH_SIZE)).collect();
             let added = self.added(&lot).await?;
             let (resolver, root) = (self.resolver, self.root.announced());
             // Those whose directories could not be had are left for the next walk.
@@ -177,7 +177,7 @@ impl<'a> Walk<'a> {
                 let fetched = fetch(resolver, root, &repository, &Arc::new(added), depth).await;
                 (repository, fetched)
             });
-            let mut fetched = stream::iter(fetched).buffer_unordered(AT_ONCE);
+            let mut fetched = stream::iter(fetched).buffer_unordered(CONCURRENCY);
             while let Some((repository, fetched)) = fetched.next().await {
                 self.complete(&repository, fetched).await?;
                 self.resolver.followed().set_missing(self.name, self.missing);
@@ -189,7 +189,7 @@ impl<'a> Walk<'a> {
     /// Serves a repository from now on, where all of it is here.
     async fn complete(
         &mut self,
-        repository: &Repository,
+        repository: &WalkedRepository,
         fetched: Result<Prefetched, Error>,
     ) -> Result<(), Error> {
         let is_sparse = match fetched {
@@ -204,7 +204,7 @@ impl<'a> Walk<'a> {
                 return Ok(());
             }
         };
-        let Repository { name, directory, .. } = repository;
+        let WalkedRepository { name, directory, .. } = repository;
         let version = Version { directory: *directory, depth: self.depth, is_sparse, since: content::now() };
         self.resolver.followed().complete(self.content(), self.name, name, version).await?;
         self.missing.repositories -= 1;
@@ -213,7 +213,7 @@ impl<'a> Walk<'a> {
 
     /// For each repository, the blobs that its complete version does not have; none where its directories could not be
     /// had.
-    async fn added(&mut self, lot: &[Repository]) -> Result<Vec<Option<BTreeSet<Digest>>>, Error> {
+    async fn added(&mut self, lot: &[WalkedRepository]) -> Result<Vec<Option<BTreeSet<Digest>>>, Error> {
         let mut blobs = Vec::new();
         for repository in lot {
             blobs.push(self.blobs_of(repository).await);
@@ -257,7 +257,7 @@ impl<'a> Walk<'a> {
 
     /// The directory `blobs` of a repository, if it has one, and that of its complete version; none where that cannot be
     /// known.
-    async fn blobs_of(&mut self, repository: &Repository) -> Option<Option<(Cid, Option<Cid>)>> {
+    async fn blobs_of(&mut self, repository: &WalkedRepository) -> Option<Option<(Cid, Option<Cid>)>> {
         let at = |directory: Cid| CidPath::from(directory).found_by(self.root.announced()).below(["blobs"]);
         let new = match self.content().directory(&at(repository.directory)).await {
             Ok(cid) => cid,
@@ -281,7 +281,7 @@ impl<'a> Walk<'a> {
 async fn fetch(
     resolver: &Resolver,
     announced: Cid,
-    repository: &Repository,
+    repository: &WalkedRepository,
     added: &Arc<BTreeSet<Digest>>,
     depth: Depth,
 ) -> Result<Prefetched, Error> {

@@ -21,16 +21,16 @@ const MAX_FRAME_BYTES: usize = 32 << 10;
 
 /// What waits in one connection, by its number, and since when. Clones share it.
 #[derive(Clone, Default)]
-pub struct Unread(Arc<Mutex<Waiting>>);
+pub struct Unread(Arc<Mutex<UnreadResponses>>);
 
 #[derive(Default)]
-struct Waiting {
+struct UnreadResponses {
     counter: u64,
     since: BTreeMap<u64, Instant>,
 }
 
 impl Unread {
-    fn locked(&self) -> MutexGuard<'_, Waiting> {
+    fn locked(&self) -> MutexGuard<'_, UnreadResponses> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

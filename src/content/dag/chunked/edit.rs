@@ -7,8 +7,8 @@ use bytes::Bytes;
 use ocipfs_node::{Block, Cid};
 
 use super::{
-    Edit, Form, Key, MOST_LINKS, is_cut,
-    leaf::{Chunk, Item, Leaf},
+    ChunkedFormat, Edit, EntryKey, MAX_LINKS, is_cut,
+    leaf::{Chunk, ChunkLeaf, LeafItem},
 };
 use crate::content::{
     Error,
@@ -20,24 +20,24 @@ use crate::content::{
 
 /// A node with all that is below it.
 #[derive(Clone, Copy)]
-struct Node {
+struct EditNode {
     /// How many levels are below it; chunks are on level 0.
     level: usize,
     root: Root,
 }
 
 /// A part of a file, in which nothing or something changes.
-enum Part {
-    Whole(Node),
-    Item(Item),
+enum EditPart {
+    Whole(EditNode),
+    Item(LeafItem),
 }
 
-pub struct Editor<'a> {
-    form: &'a Form,
+pub struct ChunkEditor<'a> {
+    form: &'a ChunkedFormat,
     profile: Profile,
     read: &'a dyn Fn(&Cid) -> Result<Bytes, Error>,
     /// The keys that nodes begin with.
-    firsts: HashMap<Cid, Option<Key>>,
+    firsts: HashMap<Cid, Option<EntryKey>>,
     /// Nodes that were written.
     pub made: Vec<Block>,
     /// Nodes that were opened.
@@ -45,17 +45,21 @@ pub struct Editor<'a> {
     pub more: isize,
 }
 
-impl<'a> Editor<'a> {
-    pub fn new(form: &'a Form, profile: Profile, read: &'a dyn Fn(&Cid) -> Result<Bytes, Error>) -> Self {
+impl<'a> ChunkEditor<'a> {
+    pub fn new(
+        form: &'a ChunkedFormat,
+        profile: Profile,
+        read: &'a dyn Fn(&Cid) -> Result<Bytes, Error>,
+    ) -> Self {
         let (firsts, made, left) = Default::default();
         Self { form, profile, read, firsts, made, left, more: 0 }
     }
 
     /// Writes a file of these entries.
-    pub fn write(&mut self, entries: impl IntoIterator<Item = (Key, Vec<u8>)>) -> Result<Root, Error> {
-        let entries = entries.into_iter().map(|(key, bytes)| Item::Entry(key, bytes));
-        let items = [Item::Begin].into_iter().chain(entries).chain([Item::End]);
-        self.join(items.map(Part::Item))
+    pub fn write(&mut self, entries: impl IntoIterator<Item = (EntryKey, Vec<u8>)>) -> Result<Root, Error> {
+        let entries = entries.into_iter().map(|(key, bytes)| LeafItem::Entry(key, bytes));
+        let items = [LeafItem::Begin].into_iter().chain(entries).chain([LeafItem::End]);
+        self.join(items.map(EditPart::Item))
     }
 
     /// Writes the file `before` with edits of its entries.
@@ -67,9 +71,9 @@ impl<'a> Editor<'a> {
     }
 
     /// Opens the nodes on the way to what is edited, and edits that.
-    fn open(&mut self, node: Node, edits: &[Edit], parts: &mut Vec<Part>) -> Result<(), Error> {
+    fn open(&mut self, node: EditNode, edits: &[Edit], parts: &mut Vec<EditPart>) -> Result<(), Error> {
         if edits.is_empty() {
-            parts.push(Part::Whole(node));
+            parts.push(EditPart::Whole(node));
             return Ok(());
         }
         if node.level == 0 {
@@ -86,15 +90,15 @@ impl<'a> Editor<'a> {
                 }
                 None => rest.len(),
             };
-            parts.extend(children[at..child].iter().copied().map(Part::Whole));
+            parts.extend(children[at..child].iter().copied().map(EditPart::Whole));
             self.open(children[child], &rest[..own], parts)?;
             (at, rest) = (child + 1, &rest[own..]);
         }
-        parts.extend(children[at..].iter().copied().map(Part::Whole));
+        parts.extend(children[at..].iter().copied().map(EditPart::Whole));
         Ok(())
     }
 
-    fn edit_leaf(&mut self, node: Node, edits: &[Edit], parts: &mut Vec<Part>) -> Result<(), Error> {
+    fn edit_leaf(&mut self, node: EditNode, edits: &[Edit], parts: &mut Vec<EditPart>) -> Result<(), Error> {
         let mut leaf = self.leaf(node)?;
         self.left.push(node.root.cid);
         for (key, bytes) in edits {
@@ -104,12 +108,12 @@ impl<'a> Editor<'a> {
             };
             self.more += isize::from(bytes.is_some()) - isize::from(before.is_some());
         }
-        parts.extend(leaf.into_items().map(Part::Item));
+        parts.extend(leaf.into_items().map(EditPart::Item));
         Ok(())
     }
 
     /// How many of some nodes in a row begin at or before a key.
-    fn begin_before(&mut self, nodes: &[Node], key: &Key) -> Result<usize, Error> {
+    fn begin_before(&mut self, nodes: &[EditNode], key: &EntryKey) -> Result<usize, Error> {
         let (mut low, mut high) = (0, nodes.len());
         while low < high {
             let middle = (low + high) / 2;
@@ -122,7 +126,7 @@ impl<'a> Editor<'a> {
     }
 
     /// The key that a node begins with; none where the file ends before an entry.
-    fn first_key(&mut self, node: Node) -> Result<Option<Key>, Error> {
+    fn first_key(&mut self, node: EditNode) -> Result<Option<EntryKey>, Error> {
         if let Some(first) = self.firsts.get(&node.root.cid) {
             return Ok(first.clone());
         }
@@ -137,7 +141,7 @@ impl<'a> Editor<'a> {
     }
 
     /// Writes the chunks that the parts of a file make, and all levels above them.
-    fn join(&mut self, parts: impl Iterator<Item = Part>) -> Result<Root, Error> {
+    fn join(&mut self, parts: impl Iterator<Item = EditPart>) -> Result<Root, Error> {
         let mut nodes = self.join_leaves(parts)?;
         for level in 1.. {
             if nodes.len() == 1 {
@@ -148,23 +152,23 @@ impl<'a> Editor<'a> {
         Ok(nodes[0].root)
     }
 
-    fn join_leaves(&mut self, mut parts: impl Iterator<Item = Part>) -> Result<Vec<Node>, Error> {
+    fn join_leaves(&mut self, mut parts: impl Iterator<Item = EditPart>) -> Result<Vec<EditNode>, Error> {
         let (mut chunk, mut leaves, mut opened) = (Chunk::new(self.form), Vec::new(), Vec::new());
         while let Some(part) = opened.pop().or_else(|| parts.next()) {
             match part {
-                Part::Item(item) => {
+                EditPart::Item(item) => {
                     if chunk.add(item) {
                         leaves.push(self.put_leaf(&mut chunk));
                     }
                 }
-                Part::Whole(node) if chunk.is_empty() => leaves.push(node),
-                Part::Whole(node) if node.level == 0 => {
+                EditPart::Whole(node) if chunk.is_empty() => leaves.push(node),
+                EditPart::Whole(node) if node.level == 0 => {
                     self.left.push(node.root.cid);
-                    opened.extend(self.leaf(node)?.into_items().rev().map(Part::Item));
+                    opened.extend(self.leaf(node)?.into_items().rev().map(EditPart::Item));
                 }
-                Part::Whole(node) => {
+                EditPart::Whole(node) => {
                     self.left.push(node.root.cid);
-                    opened.extend(self.children(node)?.into_iter().rev().map(Part::Whole));
+                    opened.extend(self.children(node)?.into_iter().rev().map(EditPart::Whole));
                 }
             }
         }
@@ -175,7 +179,7 @@ impl<'a> Editor<'a> {
     }
 
     /// Writes the nodes of a level, each above two or more of those below, but the last.
-    fn join_level(&mut self, level: usize, mut below: Vec<Node>) -> Result<Vec<Node>, Error> {
+    fn join_level(&mut self, level: usize, mut below: Vec<EditNode>) -> Result<Vec<EditNode>, Error> {
         let (mut children, mut nodes) = (Vec::new(), Vec::new());
         below.reverse();
         while let Some(node) = below.pop() {
@@ -190,42 +194,42 @@ impl<'a> Editor<'a> {
             }
             children.push(node.root);
             let is_cut = children.len() > 1 && is_cut(&node.root.cid.hash().to_bytes());
-            if is_cut || children.len() >= MOST_LINKS || below.is_empty() {
+            if is_cut || children.len() >= MAX_LINKS || below.is_empty() {
                 let (root, block) = self.profile.file_node(&std::mem::take(&mut children));
                 self.made.push(block);
-                nodes.push(Node { level, root });
+                nodes.push(EditNode { level, root });
             }
         }
         Ok(nodes)
     }
 
-    fn put_leaf(&mut self, chunk: &mut Chunk) -> Node {
+    fn put_leaf(&mut self, chunk: &mut Chunk) -> EditNode {
         let (root, block) = self.profile.leaf_block(chunk.take().into());
         self.made.push(block);
-        Node { level: 0, root }
+        EditNode { level: 0, root }
     }
 }
 
 /// Nodes of the file before.
-impl Editor<'_> {
+impl ChunkEditor<'_> {
     /// The node of a root.
-    fn top(&self, cid: Cid) -> Result<Node, Error> {
+    fn top(&self, cid: Cid) -> Result<EditNode, Error> {
         let root = Root::of(cid, (self.read)(&cid)?)?;
         let (mut level, mut at) = (0, cid);
         while let Some(child) = self.links(at)?.first() {
             (level, at) = (level + 1, child.cid);
         }
-        Ok(Node { level, root })
+        Ok(EditNode { level, root })
     }
 
-    fn children(&self, node: Node) -> Result<Vec<Node>, Error> {
+    fn children(&self, node: EditNode) -> Result<Vec<EditNode>, Error> {
         let links = self.links(node.root.cid)?;
         let why = || Error::Corrupt { cid: node.root.cid, why: "a node without children".into() };
         let level = node.level.checked_sub(1).filter(|_| !links.is_empty()).ok_or_else(why)?;
-        Ok(links.into_iter().map(|root| Node { level, root }).collect())
+        Ok(links.into_iter().map(|root| EditNode { level, root }).collect())
     }
 
-    fn first_child(&self, node: Node) -> Result<Node, Error> {
+    fn first_child(&self, node: EditNode) -> Result<EditNode, Error> {
         Ok(self.children(node)?[0])
     }
 
@@ -239,7 +243,7 @@ impl Editor<'_> {
     }
 
     /// The bytes of a chunk.
-    fn text(&self, node: Node) -> Result<Bytes, Error> {
+    fn text(&self, node: EditNode) -> Result<Bytes, Error> {
         let cid = node.root.cid;
         match UnixfsNode::decode(&cid, (self.read)(&cid)?)? {
             UnixfsNode::File { data, children } if children.is_empty() => Ok(data),
@@ -247,7 +251,7 @@ impl Editor<'_> {
         }
     }
 
-    fn leaf(&self, node: Node) -> Result<Leaf, Error> {
+    fn leaf(&self, node: EditNode) -> Result<ChunkLeaf, Error> {
         let cid = node.root.cid;
         self.form.leaf(&self.text(node)?).map_err(|why| Error::Corrupt { cid, why })
     }

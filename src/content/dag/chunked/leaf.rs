@@ -2,39 +2,39 @@
 
 use std::collections::BTreeMap;
 
-use super::{Form, Key, LONGEST, SHORTEST, is_cut};
+use super::{ChunkedFormat, EntryKey, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES, is_cut};
 
 /// What a chunk consists of.
-pub enum Item {
+pub enum LeafItem {
     /// What the file begins with.
     Begin,
     /// An entry.
-    Entry(Key, Vec<u8>),
+    Entry(EntryKey, Vec<u8>),
     /// What the file ends with.
     End,
 }
 
 /// The entries of a chunk, by their keys.
 #[derive(Default)]
-pub struct Leaf {
+pub struct ChunkLeaf {
     is_first: bool,
-    pub entries: BTreeMap<Key, Vec<u8>>,
+    pub entries: BTreeMap<EntryKey, Vec<u8>>,
     is_last: bool,
 }
 
-impl Leaf {
-    pub fn into_items(self) -> impl DoubleEndedIterator<Item = Item> {
-        let begin = self.is_first.then_some(Item::Begin);
-        let end = self.is_last.then_some(Item::End);
-        let entries = self.entries.into_iter().map(|(key, bytes)| Item::Entry(key, bytes));
+impl ChunkLeaf {
+    pub fn into_items(self) -> impl DoubleEndedIterator<Item = LeafItem> {
+        let begin = self.is_first.then_some(LeafItem::Begin);
+        let end = self.is_last.then_some(LeafItem::End);
+        let entries = self.entries.into_iter().map(|(key, bytes)| LeafItem::Entry(key, bytes));
         begin.into_iter().chain(entries).chain(end)
     }
 }
 
-impl Form {
+impl ChunkedFormat {
     /// Reads a chunk.
-    pub(super) fn leaf(&self, text: &[u8]) -> Result<Leaf, String> {
-        let mut leaf = Leaf::default();
+    pub(super) fn leaf(&self, text: &[u8]) -> Result<ChunkLeaf, String> {
+        let mut leaf = ChunkLeaf::default();
         let mut rest = text;
         if let Some(after) = rest.strip_prefix(self.begin.as_bytes()) {
             (leaf.is_first, rest) = (true, after);
@@ -49,11 +49,11 @@ impl Form {
     }
 
     /// Reads the key that a chunk begins with, which is not the first of the file; none where the file ends before an entry.
-    pub(super) fn first_key(&self, text: &[u8]) -> Result<Option<Key>, String> {
+    pub(super) fn first_key(&self, text: &[u8]) -> Result<Option<EntryKey>, String> {
         if text == self.end.as_bytes() { Ok(None) } else { self.entry(text).map(|(key, ..)| Some(key)) }
     }
 
-    fn entry<'b>(&self, text: &'b [u8]) -> Result<(Key, &'b [u8], &'b [u8]), String> {
+    fn entry<'b>(&self, text: &'b [u8]) -> Result<(EntryKey, &'b [u8], &'b [u8]), String> {
         let text = text.strip_prefix(self.between.as_bytes()).unwrap_or(text);
         let (key, length) = (self.read)(text)?;
         let (entry, after) = text.split_at_checked(length).ok_or("entry extends past its chunk")?;
@@ -63,14 +63,14 @@ impl Form {
 
 /// A chunk while it is written.
 pub struct Chunk<'a> {
-    form: &'a Form,
+    form: &'a ChunkedFormat,
     bytes: Vec<u8>,
     /// Whether no entry of the file came yet.
     is_first: bool,
 }
 
 impl<'a> Chunk<'a> {
-    pub fn new(form: &'a Form) -> Self {
+    pub fn new(form: &'a ChunkedFormat) -> Self {
         Self { form, bytes: Vec::new(), is_first: false }
     }
 
@@ -79,15 +79,15 @@ impl<'a> Chunk<'a> {
     }
 
     /// Adds an item; says whether there is a cut after it, which an entry's name and what is before it in the chunk decide.
-    pub fn add(&mut self, item: Item) -> bool {
+    pub fn add(&mut self, item: LeafItem) -> bool {
         let (key, entry) = match item {
-            Item::Begin => {
+            LeafItem::Begin => {
                 self.bytes.extend_from_slice(self.form.begin.as_bytes());
                 self.is_first = true;
                 return false;
             }
-            Item::Entry(key, entry) => (key, entry),
-            Item::End => {
+            LeafItem::Entry(key, entry) => (key, entry),
+            LeafItem::End => {
                 self.bytes.extend_from_slice(self.form.end.as_bytes());
                 return false;
             }
@@ -97,7 +97,7 @@ impl<'a> Chunk<'a> {
         }
         self.bytes.extend_from_slice(&entry);
         let length = self.bytes.len();
-        length >= LONGEST || length >= SHORTEST && is_cut(key.name.as_bytes())
+        length >= MAX_CHUNK_BYTES || length >= MIN_CHUNK_BYTES && is_cut(key.name.as_bytes())
     }
 
     /// Takes the bytes, to go on with the chunk after it.

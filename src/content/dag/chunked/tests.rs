@@ -6,35 +6,35 @@ use super::*;
 use crate::content::dag::{UnixfsNode, build::Builder};
 
 /// Lists of lines: a name, and as many marks as a line is to be long.
-fn form() -> Form {
+fn form() -> ChunkedFormat {
     let read = |bytes: &[u8]| {
         let end = bytes.iter().position(|byte| *byte == b';').ok_or("a line without an end")?;
         let name = bytes[..end].split(|byte| *byte == b'=').next().unwrap_or_default();
         Ok((key(std::str::from_utf8(name).map_err(|e| e.to_string())?), end + 1))
     };
-    Form { begin: "lines[", between: ",", end: "]", read }
+    ChunkedFormat { begin: "lines[", between: ",", end: "]", read }
 }
 
-fn key(name: &str) -> Key {
-    Key { rank: name.starts_with('z').into(), name: name.into() }
+fn key(name: &str) -> EntryKey {
+    EntryKey { rank: name.starts_with('z').into(), name: name.into() }
 }
 
-fn line(n: usize, value: usize, length: usize) -> (Key, Vec<u8>) {
+fn line(n: usize, value: usize, length: usize) -> (EntryKey, Vec<u8>) {
     let name = format!("v{n:06}");
     let text = format!("{name}={value:0length$};");
     (key(&name), text.into_bytes())
 }
 
-fn lines(count: usize) -> BTreeMap<Key, Vec<u8>> {
+fn lines(count: usize) -> BTreeMap<EntryKey, Vec<u8>> {
     (0..count).map(|n| line(n, 0, 250)).collect()
 }
 
-fn text(lines: &BTreeMap<Key, Vec<u8>>) -> Vec<u8> {
+fn text(lines: &BTreeMap<EntryKey, Vec<u8>>) -> Vec<u8> {
     let lines: Vec<&[u8]> = lines.values().map(Vec::as_slice).collect();
     [b"lines[", lines.join(&b","[..]).as_slice(), b"]"].concat()
 }
 
-fn written(profile: Profile, lines: &BTreeMap<Key, Vec<u8>>) -> Document {
+fn written(profile: Profile, lines: &BTreeMap<EntryKey, Vec<u8>>) -> Document {
     form().write(profile, lines.clone()).unwrap()
 }
 
@@ -57,7 +57,7 @@ struct File {
     profile: Profile,
     root: Root,
     blocks: HashMap<Cid, Bytes>,
-    lines: BTreeMap<Key, Vec<u8>>,
+    lines: BTreeMap<EntryKey, Vec<u8>>,
     /// Nodes that the last edit read, and those that it made.
     read: usize,
     made: usize,
@@ -66,13 +66,13 @@ struct File {
 }
 
 impl File {
-    fn new(profile: Profile, lines: BTreeMap<Key, Vec<u8>>) -> Self {
+    fn new(profile: Profile, lines: BTreeMap<EntryKey, Vec<u8>>) -> Self {
         let document = written(profile, &lines);
         let blocks = document.blocks.into_iter().map(|block| (block.cid, block.data)).collect();
         Self { profile, root: document.root, blocks, lines, read: 0, made: 0, bytes: 0 }
     }
 
-    fn edit(&mut self, edits: BTreeMap<Key, Option<Vec<u8>>>) {
+    fn edit(&mut self, edits: BTreeMap<EntryKey, Option<Vec<u8>>>) {
         let read = std::cell::Cell::new(0);
         let get = |cid: &Cid| {
             read.set(read.get() + 1);

@@ -1,4 +1,4 @@
-//! The end of a partial file: stored if it is what was promised, saved for later, or removed.
+//! The end of a download: committed if it matches an expected digest, saved for later, or removed.
 
 use std::{sync::Arc, time::Instant};
 

@@ -10,10 +10,10 @@ use crate::content::{
     download::interest::{Interest, overlaps},
 };
 
-/// Children taken up of a node that a reader waits for, though there is no room.
-const LEAST: usize = 64;
+/// Children of an urgent node that are expanded even if the tree is full.
+const MIN_EXPANDED: usize = 64;
 /// Parts that stay when others are folded: so many at the beginning of the ranges.
-const KEPT: usize = MAX_PARTS / 2;
+const MAX_KEPT_PARTS: usize = MAX_PARTS / 2;
 
 /// Parts side by side below one inner node.
 struct Run {
@@ -30,7 +30,7 @@ impl Tree {
 
     /// How many parts more may be known.
     pub(super) fn room(&self) -> usize {
-        MAX_PARTS.saturating_sub(self.parts.len()).max(LEAST)
+        MAX_PARTS.saturating_sub(self.parts.len()).max(MIN_EXPANDED)
     }
 
     /// Takes up at most `room` children, those first that readers wait for, then those that they need; the others stay
@@ -98,8 +98,8 @@ impl Tree {
 
     /// The first parts that readers wait for and need.
     fn near(&self, interest: &Interest) -> HashSet<u64> {
-        let each = (KEPT / interest.ranges().len().max(1)).max(1);
-        let urgent = interest.urgent().iter().flat_map(|range| self.within(range).take(LEAST));
+        let each = (MAX_KEPT_PARTS / interest.ranges().len().max(1)).max(1);
+        let urgent = interest.urgent().iter().flat_map(|range| self.within(range).take(MIN_EXPANDED));
         let needed = interest.ranges().iter().flat_map(|range| self.within(range).take(each));
         urgent.chain(needed).map(|(offset, _)| offset).collect()
     }

@@ -13,8 +13,8 @@ use redb::{ReadableTable, WriteTransaction};
 use super::{Hashed, Inner, PartialBlob};
 use crate::content::store::{
     Error, Origin, Store, Stored, disk,
-    draft::SMALL,
-    files::{Whole, sha256},
+    draft::SMALL_BLOB_BYTES,
+    files::{WholeFile, sha256},
     layout::{Key, Place},
     lock,
     lost::is_damaged,
@@ -23,7 +23,7 @@ use crate::content::store::{
 };
 
 /// What one commit makes durable of a partial file.
-struct Rows {
+struct CommitRows {
     store: Store,
     id: u64,
     root: Cid,
@@ -95,7 +95,7 @@ impl Inner {
     }
 
     /// Commits what is pending; where that fails, it stays pending.
-    fn settle<T>(&self, commit: impl FnOnce(Arc<Rows>) -> Result<T, Error>) -> Result<T, Error> {
+    fn settle<T>(&self, commit: impl FnOnce(Arc<CommitRows>) -> Result<T, Error>) -> Result<T, Error> {
         let rows = self.take_rows()?;
         let result = commit(rows.clone());
         let mut state = self.state();
@@ -112,7 +112,7 @@ impl Inner {
         result
     }
 
-    fn take_rows(&self) -> Result<Arc<Rows>, Error> {
+    fn take_rows(&self) -> Result<Arc<CommitRows>, Error> {
         let mut state = self.state();
         if state.ended {
             return Err(Error::Ended(self.root));
@@ -123,13 +123,13 @@ impl Inner {
         // In the order of the table: neighbours fall into one page.
         blocks.sort_by(|(one, _), (other, _)| one.cmp(other));
         let (store, id, root, size) = (self.store.clone(), self.id, self.root, self.size);
-        Ok(Arc::new(Rows { store, id, root, size, blocks, extents, hashed, origin }))
+        Ok(Arc::new(CommitRows { store, id, root, size, blocks, extents, hashed, origin }))
     }
 
     /// Makes the file a stored one; its id, or that of the file with this root that is stored already.
     fn promote(
         &self,
-        rows: Arc<Rows>,
+        rows: Arc<CommitRows>,
         sha256: Hash,
         aliases: Vec<Digest>,
         small: Option<Vec<u8>>,
@@ -142,7 +142,7 @@ impl Inner {
         }
         let _placing = self.store.0.placing.read().unwrap_or_else(PoisonError::into_inner);
         let id = self.store.0.database.write_together(move |write| {
-            let whole = Whole { sha256, size, aliases: &aliases, small: small.as_deref() };
+            let whole = WholeFile { sha256, size, aliases: &aliases, small: small.as_deref() };
             let id = rows.promote(&mut Tables::open(write)?, &whole)?;
             also(write)?;
             Ok(id)
@@ -189,7 +189,7 @@ impl Inner {
 
     /// The bytes, where they are few enough for the index.
     fn small(&self) -> io::Result<Option<Vec<u8>>> {
-        if self.size > SMALL as u64 {
+        if self.size > SMALL_BLOB_BYTES as u64 {
             return Ok(None);
         }
         let mut bytes = vec![0; self.size as usize];
@@ -212,14 +212,14 @@ impl Inner {
         self.end_with(&mut self.state());
     }
 
-    fn end_with(&self, state: &mut super::State) {
+    fn end_with(&self, state: &mut super::WriteState) {
         state.ended = true;
         let rest = std::mem::take(&mut state.pending);
         self.store.0.pending.forget(self.id, rest.iter().map(|(key, _)| key));
     }
 }
 
-impl Rows {
+impl CommitRows {
     fn save(&self, tables: &mut Tables) -> Result<(), Error> {
         self.own(tables)?;
         tables.set_origin(self.id, self.origin)?;
@@ -239,7 +239,7 @@ impl Rows {
     }
 
     /// Turns the rows of a partial file into those of a stored one, unless its layout came in another way.
-    fn promote(&self, tables: &mut Tables, whole: &Whole) -> Result<u64, Error> {
+    fn promote(&self, tables: &mut Tables, whole: &WholeFile) -> Result<u64, Error> {
         tables.used_ids(self.store.ids_used())?;
         tables.add_blob(whole)?;
         if let Some(known) = tables.stored_root(&Key::of(&self.root))? {

@@ -33,7 +33,10 @@ fn dag(bytes: &Bytes) -> Dag {
         offset += chunk.len() as u64;
     }
     let root = Dag::new(Profile::Legacy, bytes).root();
-    Dag { layout: Layout { root, leaves: leaves.iter().map(|leaf| leaf.0).collect(), nodes: vec![] }, leaves }
+    Dag {
+        layout: BlobLayout { root, leaves: leaves.iter().map(|leaf| leaf.0).collect(), nodes: vec![] },
+        leaves,
+    }
 }
 
 proptest! {

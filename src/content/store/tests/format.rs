@@ -2,7 +2,7 @@ use redb::TableDefinition;
 
 use super::*;
 use crate::content::{
-    index::{Counts, Index, releases},
+    index::{Index, RetainedCounts, releases},
     store::{Database, FORMAT, upgrade::upgrade},
 };
 
@@ -105,7 +105,7 @@ fn an_upgrade_drops_keys_whose_holding_is_gone() {
     };
     assert!(!store.database().read(is_there).unwrap());
     assert_eq!(store.database().read(releases).unwrap(), 0);
-    assert_ne!(Index::new(store.database()).counts().unwrap(), Counts::default());
+    assert_ne!(Index::new(store.database()).counts().unwrap(), RetainedCounts::default());
 }
 
 fn cid(bytes: &[u8]) -> Cid {

@@ -11,7 +11,7 @@ use super::*;
 use crate::content::{
     dag::RAW,
     store::{
-        files::Whole,
+        files::WholeFile,
         layout::{Key, Place},
         tables::Tables,
     },
@@ -30,7 +30,7 @@ fn seed(store: &Store, range: std::ops::Range<u64>) {
         let mut tables = Tables::open(write)?;
         for n in range {
             let sha256 = cid(n).hash().digest().try_into().unwrap();
-            let whole = Whole { sha256, size: MIB as u64, aliases: &[], small: None };
+            let whole = WholeFile { sha256, size: MIB as u64, aliases: &[], small: None };
             tables.add_blob(&whole)?;
             tables.own(&Key::of(&cid(n)), n + 1, &Place::Window { offset: 0, length: MIB as u64 })?;
             tables.add_file(n + 1, &cid(n), &whole)?;

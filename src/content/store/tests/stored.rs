@@ -69,7 +69,8 @@ fn layouts_of_the_same_bytes_share_one_file() {
     // The whole as one raw block: what a digest alone is found by.
     let cid = Cid::new_v1(RAW, Code::Sha2_256.digest(&bytes));
     let leaf = Leaf { cid, offset: 0, length: bytes.len() as u64 };
-    let third = store.add_layout(&first, &Layout { root: cid, leaves: vec![leaf], nodes: vec![] }).unwrap();
+    let third =
+        store.add_layout(&first, &BlobLayout { root: cid, leaves: vec![leaf], nodes: vec![] }).unwrap();
     assert_eq!(store.get(&cid).unwrap().unwrap(), bytes);
     assert!(v1.is_in(&store) && legacy.is_in(&store) && incoming(dir.path()).is_empty());
     let stat = store.stat().unwrap();
@@ -192,7 +193,7 @@ fn drafts_are_stored_together_or_not_at_all() {
     let layout = |n: usize| std::slice::from_ref(&dags[n].layout);
     let failed = store.store_all(&[ready(0, layout(0)), ready(1, layout(1)), ready(2, &[])], &[]);
     assert!(matches!(failed, Err(Error::NoLayout)));
-    assert_eq!(store.stat().unwrap(), Stat::default());
+    assert_eq!(store.stat().unwrap(), StoreStat::default());
     let ready: Vec<Ready> = (0..3).map(|n| ready(n, layout(n))).collect();
     let stored = store.store_all(&ready, &[]).unwrap();
     for n in 0..3 {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::content::store::{sweep::Sweep, tables::Tables};
+use crate::content::store::{sweep::BlockSweep, tables::Tables};
 
 /// Bytes of which a DAG has more blocks than go in one commit.
 fn large(seed: u64) -> Bytes {
@@ -29,7 +29,7 @@ fn a_large_file_is_removed_in_lots_with_all_of_its_blocks() {
         let stored = put(&store, &large(1), profile);
         assert!(store.stat().unwrap().blocks > 12);
         assert!(store.remove(&stored.root).unwrap());
-        assert_eq!(store.stat().unwrap(), Stat::default());
+        assert_eq!(store.stat().unwrap(), StoreStat::default());
     }
 }
 
@@ -45,7 +45,7 @@ fn a_crash_between_the_lots_leaves_nothing_and_what_is_shared_is_served_all_the_
     // The first owner of the leaf is the file that is going.
     assert!(before.is_some() && store.get(&leaf).unwrap() == before && store.size(&leaf).unwrap().is_some());
     assert_eq!(store.get(&first.root).unwrap(), None);
-    store.database().write(|write| Sweep::new(&store).lot(&mut Tables::open(write)?)).unwrap();
+    store.database().write(|write| BlockSweep::new(&store).lot(&mut Tables::open(write)?)).unwrap();
     drop(store);
     let store = Store::open(dir.path()).unwrap();
     assert_eq!(store.get(&leaf).unwrap(), before);
@@ -53,7 +53,7 @@ fn a_crash_between_the_lots_leaves_nothing_and_what_is_shared_is_served_all_the_
     put(&alone, &longer, Profile::Legacy);
     assert_eq!(store.stat().unwrap(), alone.stat().unwrap());
     assert!(store.remove(&second.root).unwrap());
-    assert_eq!(store.stat().unwrap(), Stat::default());
+    assert_eq!(store.stat().unwrap(), StoreStat::default());
 }
 
 #[test]
@@ -82,5 +82,5 @@ fn a_large_file_is_recorded_in_lots_and_a_crash_before_it_is_stored_leaves_nothi
     assert!(store.remove(&other.root).unwrap());
     assert!(store.stat().unwrap().blocks > 48);
     drop((begun, store));
-    assert_eq!(Store::open(dir.path()).unwrap().stat().unwrap(), Stat::default());
+    assert_eq!(Store::open(dir.path()).unwrap().stat().unwrap(), StoreStat::default());
 }

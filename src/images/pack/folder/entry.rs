@@ -31,7 +31,7 @@ pub(super) struct Attribute {
 }
 
 /// What the headers of a file say of it.
-pub(super) struct Entry<'a> {
+pub(super) struct TarEntry<'a> {
     name: &'a [u8],
     kind: EntryType,
     mode: u32,
@@ -41,7 +41,7 @@ pub(super) struct Entry<'a> {
     attributes: Vec<Attribute>,
 }
 
-impl<'a> Entry<'a> {
+impl<'a> TarEntry<'a> {
     pub(super) fn new(name: &'a [u8], kind: EntryType, mode: u32) -> Self {
         Self { name, kind, mode, size: 0, link: &[], device: 0, attributes: Vec::new() }
     }
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn a_size_beyond_eleven_octal_digits_has_a_record() {
         for (size, expected) in [(SIZE_MAX, ""), (SIZE_MAX + 1, "19 size=8589934592\n")] {
-            let entry = Entry::new(b"huge", EntryType::Regular, 0o644).size(size);
+            let entry = TarEntry::new(b"huge", EntryType::Regular, 0o644).size(size);
             assert_eq!(entry.records(), expected.as_bytes());
             assert_eq!(entry.header(0).unwrap().size().unwrap(), size);
         }
@@ -189,7 +189,7 @@ mod tests {
         for (length, extended) in [(99, false), (100, false), (101, true)] {
             let name = vec![b'n'; length];
             let link = vec![b'l'; length];
-            let entry = Entry::new(&name, EntryType::Symlink, 0o777).link(&link);
+            let entry = TarEntry::new(&name, EntryType::Symlink, 0o777).link(&link);
             assert_eq!(!entry.records().is_empty(), extended, "{length}");
 
             let mut bytes = Vec::new();

@@ -6,12 +6,12 @@ use std::sync::mpsc::Receiver;
 use bytes::{Buf, Bytes};
 
 /// Reads the chunks of a channel; the end of the layer is the channel's end.
-pub(super) struct Input {
+pub(super) struct LayerInput {
     chunks: Receiver<Bytes>,
     current: Bytes,
 }
 
-impl Input {
+impl LayerInput {
     pub(super) fn new(chunks: Receiver<Bytes>) -> Self {
         Self { chunks, current: Bytes::new() }
     }
@@ -29,7 +29,7 @@ impl Input {
     }
 }
 
-impl BufRead for Input {
+impl BufRead for LayerInput {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         Ok(self.peek(1))
     }
@@ -39,7 +39,7 @@ impl BufRead for Input {
     }
 }
 
-impl Read for Input {
+impl Read for LayerInput {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.peek(1).len().min(buffer.len());
         self.current.copy_to_slice(&mut buffer[..length]);
@@ -53,12 +53,12 @@ mod tests {
 
     use super::*;
 
-    fn input(chunks: &[&'static str]) -> Input {
+    fn input(chunks: &[&'static str]) -> LayerInput {
         let (sender, receiver) = sync_channel(chunks.len());
         for chunk in chunks {
             sender.send(Bytes::from_static(chunk.as_bytes())).unwrap();
         }
-        Input::new(receiver)
+        LayerInput::new(receiver)
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Whether bytes are plausibly a tar: enough to refuse what was never one.
+//! Checks whether bytes are plausibly a tar.
 
 use super::Error;
 
@@ -9,14 +9,14 @@ const CHECKSUM: std::ops::Range<usize> = 148..156;
 
 /// Looks at the first header and at the length of a tar that passes by.
 #[derive(Default)]
-pub(super) struct Check {
+pub(super) struct TarCheck {
     first: Vec<u8>,
     /// Whether the first block is all zero: then the archive is empty and all of it has to be.
     blank: bool,
     length: u64,
 }
 
-impl Check {
+impl TarCheck {
     pub(super) fn update(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.length += bytes.len() as u64;
         let missing = BLOCK - self.first.len();
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     fn judge(bytes: &[u8]) -> Result<(), Error> {
-        let mut check = Check::default();
+        let mut check = TarCheck::default();
         // In odd pieces, as decoders give them.
         for piece in bytes.chunks(100) {
             check.update(piece)?;

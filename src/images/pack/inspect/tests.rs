@@ -39,7 +39,7 @@ fn digest(bytes: &[u8]) -> Digest {
     hasher.finish()
 }
 
-fn measure(bytes: &[u8], piece: usize) -> Result<Layer, Error> {
+fn measure(bytes: &[u8], piece: usize) -> Result<InspectedLayer, Error> {
     let mut inspector = LayerInspector::new();
     for piece in bytes.chunks(piece) {
         inspector.update(&Bytes::copy_from_slice(piece))?;
@@ -49,8 +49,12 @@ fn measure(bytes: &[u8], piece: usize) -> Result<Layer, Error> {
 
 #[track_caller]
 fn assert_layer(stored: &[u8], tar: &[u8], compression: Compression) {
-    let expected =
-        Layer { digest: digest(stored), diff_id: digest(tar), size: stored.len() as u64, compression };
+    let expected = InspectedLayer {
+        digest: digest(stored),
+        diff_id: digest(tar),
+        size: stored.len() as u64,
+        compression,
+    };
     for piece in [1, 7, 4096, usize::MAX] {
         assert_eq!(measure(stored, piece).unwrap(), expected);
     }

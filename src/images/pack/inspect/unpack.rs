@@ -6,8 +6,8 @@ use flate2::bufread::GzDecoder;
 use ocipfs_oci::{Algorithm, Digest, Hasher};
 use zstd::stream::read::Decoder as ZstdDecoder;
 
-use super::input::Input;
-use super::tarball::Check;
+use super::input::LayerInput;
+use super::tarball::TarCheck;
 use super::{Compression, Error};
 
 /// 128 MiB, the most that `zstd -d` accepts without being told to.
@@ -16,19 +16,19 @@ const BUFFER: usize = 1 << 17;
 
 /// What only unpacking tells of a layer.
 #[derive(Debug)]
-pub(super) struct Content {
+pub(super) struct LayerContent {
     pub(super) compression: Compression,
     /// Absent where the layer is stored as the tar itself.
     pub(super) diff_id: Option<Digest>,
 }
 
 /// Reads all of `input`, or up to where it cannot be a layer any more.
-pub(super) fn unpack(mut input: Input) -> Result<Content, Error> {
+pub(super) fn unpack(mut input: LayerInput) -> Result<LayerContent, Error> {
     let compression = Compression::detect(input.peek(4));
-    let mut sink = Sink {
+    let mut sink = TarSink {
         compression,
         hasher: Hasher::new(Algorithm::Sha256),
-        check: Check::default(),
+        check: TarCheck::default(),
         buffer: vec![0; BUFFER],
     };
     match compression {
@@ -37,11 +37,14 @@ pub(super) fn unpack(mut input: Input) -> Result<Content, Error> {
         Compression::Zstd => unzstd(input, &mut sink)?,
     }
     sink.check.finish()?;
-    Ok(Content { compression, diff_id: (compression != Compression::None).then(|| sink.hasher.finish()) })
+    Ok(LayerContent {
+        compression,
+        diff_id: (compression != Compression::None).then(|| sink.hasher.finish()),
+    })
 }
 
 /// Decodes member by member, so that bytes between or after them are seen for what they are.
-fn gunzip(mut input: Input, sink: &mut Sink) -> Result<(), Error> {
+fn gunzip(mut input: LayerInput, sink: &mut TarSink) -> Result<(), Error> {
     loop {
         sink.drain(GzDecoder::new(&mut input))?;
         match input.peek(2) {
@@ -52,21 +55,21 @@ fn gunzip(mut input: Input, sink: &mut Sink) -> Result<(), Error> {
     }
 }
 
-fn unzstd(input: Input, sink: &mut Sink) -> Result<(), Error> {
+fn unzstd(input: LayerInput, sink: &mut TarSink) -> Result<(), Error> {
     let mut decoder = ZstdDecoder::with_buffer(input).map_err(|error| sink.refuse(error))?;
     decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(|error| sink.refuse(error))?;
     sink.drain(decoder)
 }
 
 /// Where the bytes of the tar go.
-struct Sink {
+struct TarSink {
     compression: Compression,
     hasher: Hasher,
-    check: Check,
+    check: TarCheck,
     buffer: Vec<u8>,
 }
 
-impl Sink {
+impl TarSink {
     fn drain(&mut self, mut tar: impl Read) -> Result<(), Error> {
         loop {
             let length = match tar.read(&mut self.buffer) {
@@ -81,7 +84,7 @@ impl Sink {
     }
 
     /// Takes a tar that is not compressed: the inspector hashes what is stored, which is the tar itself.
-    fn look_at(&mut self, mut tar: Input) -> Result<(), Error> {
+    fn look_at(&mut self, mut tar: LayerInput) -> Result<(), Error> {
         loop {
             let bytes = tar.fill_buf().map_err(|error| self.refuse(error))?;
             if bytes.is_empty() {

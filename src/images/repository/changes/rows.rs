@@ -64,7 +64,7 @@ impl<'t> Rows<'t> {
     /// Makes one row for each repository of all that there are.
     pub fn merge(&mut self) -> Result<(), StoreError> {
         #[cfg(test)]
-        MERGED.with(|merged| merged.set(merged.get() + super::MOST));
+        MERGED.with(|merged| merged.set(merged.get() + super::MAX_CHANGES));
         loop {
             let first = self.changes.pop_first()?;
             let Some((repository, key)) =

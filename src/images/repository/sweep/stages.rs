@@ -11,13 +11,13 @@ use super::{
         ages::{Ages, NEVER_TAGGED, UNREFERENCED, UNTAGGED},
         tables::{REFERENCED_BY, REPOSITORIES, TAGS_OF, damaged, key, parse_key, rows_below},
     },
-    Position, Sweep,
+    Sweep, SweepPosition,
 };
 use crate::content::StoreError;
 
 impl Edit<'_> {
     /// Applies the retention rules to the next repository; true where there is none.
-    pub(super) fn expire_next(&self, sweep: &Sweep, at: &mut Position) -> Result<bool, StoreError> {
+    pub(super) fn expire_next(&self, sweep: &Sweep, at: &mut SweepPosition) -> Result<bool, StoreError> {
         if sweep.retention.is_empty() {
             return Ok(true);
         }
@@ -79,7 +79,7 @@ impl Edit<'_> {
         sweep: &Sweep,
         ages: Ages,
         until: u64,
-        at: &mut Position,
+        at: &mut SweepPosition,
     ) -> Result<bool, StoreError> {
         let Some(next) = ages.next(self.write, &at.place, until)? else { return Ok(true) };
         let (name, digest) = parse_key(&next.1)?;

@@ -129,9 +129,9 @@ fn an_overwritten_tag_leaves_its_manifest_until_it_was_untagged_for_long_enough(
     at(&repositories, 2000, |edit| put(edit, 2, None, &["latest"], &[]));
     assert_eq!(swept(&repositories, &Sweep::due(&policy, 2099)), []);
     assert!(repositories.untagged_since(&name(A), &blob(1).digest).unwrap() == Some(2000));
-    let kinds: Vec<Kind> =
+    let kinds: Vec<RemovedKind> =
         swept(&repositories, &Sweep::due(&policy, 2100)).into_iter().map(|one| one.kind).collect();
-    assert_eq!(kinds, [Kind::Manifest, Kind::Blob]);
+    assert_eq!(kinds, [RemovedKind::Manifest, RemovedKind::Blob]);
     assert_eq!(manifests(&repositories), digests([2]));
 }
 
@@ -184,8 +184,8 @@ fn a_retention_rule_keeps_the_newest_tags_and_signatures_with_their_images() {
     let removed = swept(&repositories, &Sweep::due(&policy, 1010).only(Some(name("b"))));
     assert_eq!(removed, []);
     let removed = swept(&repositories, &Sweep::due(&policy, 1010));
-    let names: Vec<Kind> = removed.into_iter().map(|one| one.kind).collect();
-    assert_eq!(names, [Kind::Tag("v1".into()), Kind::Tag("v0".into())]);
+    let names: Vec<RemovedKind> = removed.into_iter().map(|one| one.kind).collect();
+    assert_eq!(names, [RemovedKind::Tag("v1".into()), RemovedKind::Tag("v0".into())]);
     swept(&repositories, &Sweep::untagged(&policy, 1010));
     swept(&repositories, &Sweep::untagged(&policy, 1010));
     assert_eq!(tags().len(), 4, "two images and their signatures: {:?}", tags());
