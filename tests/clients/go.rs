@@ -11,6 +11,8 @@ pub static CRANE: Tool = Tool::new("crane", "github.com/google/go-containerregis
 pub static ORAS: Tool = Tool::new("oras", "oras.land/oras/cmd/oras", "v1.3.6");
 /// cosign, which signs them.
 pub static COSIGN: Tool = Tool::new("cosign", "github.com/sigstore/cosign/v2/cmd/cosign", "v2.6.5");
+/// helm, whose charts are artifacts of a registry.
+pub static HELM: Tool = Tool::new("helm", "helm.sh/helm/v3/cmd/helm", "v3.18.6");
 
 /// A client and where its source is.
 pub struct Tool {

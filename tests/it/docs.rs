@@ -27,6 +27,7 @@ pub fn trials() -> Vec<Trial> {
     let documents: Vec<_> = documents().iter().map(|path| Document::read(&root(), path)).collect();
     let mut trials = vec![
         Trial::test("docs::every_path_in_architecture_exists", paths::every_path_in_architecture_exists),
+        Trial::test("docs::every_type_in_the_glossary_exists", paths::every_type_in_the_glossary_exists),
         Trial::test("docs::every_link_leads_to_a_file", paths::every_link_leads_to_a_file),
         Trial::test("docs::every_setting_is_documented", reference::every_setting_is_documented),
         Trial::test(

@@ -3,8 +3,8 @@
 use std::{fs, path::Path};
 
 /// Clients that a block may need.
-const CLIENTS: [&str; 10] =
-    ["docker", "podman", "buildah", "ctr", "crane", "oras", "cosign", "htpasswd", "nginx", "caddy"];
+const CLIENTS: [&str; 11] =
+    ["docker", "podman", "buildah", "ctr", "crane", "oras", "cosign", "helm", "htpasswd", "nginx", "caddy"];
 /// Languages of blocks that are shown and not run.
 const SHOWN: [&str; 8] = ["toml", "json", "ini", "nginx", "caddyfile", "dockerfile", "mermaid", "yaml"];
 

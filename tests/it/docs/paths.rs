@@ -1,6 +1,6 @@
 //! What documents name exists.
 
-use std::fs;
+use std::{collections::BTreeSet, fs, path::Path};
 
 use libtest_mimic::Failed;
 use regex::Regex;
@@ -29,6 +29,42 @@ pub fn every_path_in_architecture_exists() -> Result<(), Failed> {
     } else {
         Err(format!("ARCHITECTURE.md names what is not there: {missing:?}").into())
     }
+}
+
+/// Each type in the last column of the glossary is a type or a module of the code.
+pub fn every_type_in_the_glossary_exists() -> Result<(), Failed> {
+    let mut names: BTreeSet<String> = ["Cid", "PeerId"].map(Into::into).into();
+    for dir in ["src", "crates"] {
+        names_below(&root().join(dir), &mut names)?;
+    }
+    let glossary = fs::read_to_string(root().join("docs/glossary.md"))?;
+    let code = Regex::new("`([A-Za-z_:]+)`")?;
+    let columns = glossary.lines().filter_map(|line| line.split('|').nth(3));
+    let types: Vec<_> =
+        columns.flat_map(|column| code.captures_iter(column).map(|found| found[1].to_owned())).collect();
+    let missing: Vec<_> = types
+        .iter()
+        .filter(|path| path.rsplit("::").next().is_some_and(|name| !names.contains(name)))
+        .collect();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("the glossary names what is not there: {missing:?}").into())
+    }
+}
+
+fn names_below(dir: &Path, found: &mut BTreeSet<String>) -> Result<(), Failed> {
+    let item = Regex::new(r"(?:struct|enum|trait|type) ([A-Z][A-Za-z]+)")?;
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        found.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+        if path.is_dir() {
+            names_below(&path, found)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.extend(item.captures_iter(&fs::read_to_string(&path)?).map(|item| item[1].to_owned()));
+        }
+    }
+    Ok(())
 }
 
 pub fn every_link_leads_to_a_file() -> Result<(), Failed> {

@@ -65,6 +65,7 @@ pub fn available(client: Option<&'static str>) -> Result<(), String> {
         Some("crane") => clients::CRANE.available(),
         Some("oras") => clients::ORAS.available(),
         Some("cosign") => clients::COSIGN.available(),
+        Some("helm") => clients::HELM.available(),
         Some("htpasswd") => clients::installed(&[HTPASSWD]),
         Some("nginx") => clients::installed(&[("nginx", "nginx-light"), HTPASSWD]),
         Some("caddy") => clients::installed(&[("caddy", "caddy"), HTPASSWD]),
@@ -135,7 +136,8 @@ fn set_up(room: &mut Room) {
     fs::create_dir_all(&bin).expect("a directory");
     let wrapper = room.write("bin/ocipfs", WRAPPER).expect("a file");
     fs::set_permissions(wrapper, fs::Permissions::from_mode(0o755)).expect("a mode");
-    let built = [&clients::CRANE, &clients::ORAS, &clients::COSIGN].map(|tool| tool.program());
+    let built =
+        [&clients::CRANE, &clients::ORAS, &clients::COSIGN, &clients::HELM].map(|tool| tool.program());
     let built = built.iter().filter_map(|program| program.parent()).map(|dir| format!(":{}", dir.display()));
     room.set("PATH", format!("{bin}:{}{}", clients::search_path(), built.collect::<String>()));
     room.set("PROGRAM", env!("CARGO_BIN_EXE_ocipfs").into());
