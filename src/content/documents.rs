@@ -43,7 +43,7 @@ impl Documents {
     }
 
     /// Waits for memory for a document of this length; one that is larger than the share takes all of it.
-    pub async fn take(&self, length: u64) -> Result<OwnedSemaphorePermit, Error> {
+    pub async fn reserve(&self, length: u64) -> Result<OwnedSemaphorePermit, Error> {
         let units = units(length.saturating_mul(PARSE_FACTOR)).min(self.units);
         self.free.clone().acquire_many_owned(units).await.map_err(Error::stopped)
     }
@@ -123,11 +123,11 @@ impl Content {
             let reader = self.settled_document(blob, limit).await?;
             if !self.has(&blob.digest).await? {
                 let reader = reader.without_room();
-                let memory = self.0.documents.take(blob.size).await?;
+                let memory = self.0.documents.reserve(blob.size).await?;
                 return Ok(hold(reader.all().await?, memory));
             }
             drop(reader);
-            let memory = self.0.documents.take(blob.size).await?;
+            let memory = self.0.documents.reserve(blob.size).await?;
             if let Some(bytes) = self.read_stored(&blob.digest, blob.size).await? {
                 return Ok(hold(bytes, memory));
             }
@@ -146,7 +146,7 @@ impl Content {
         if size <= SHORT_BYTES {
             let copy = Bytes::copy_from_slice(&bytes);
             drop(bytes);
-            return Ok(Reader::made(self.0.sending.take(size).await?.hold(copy)));
+            return Ok(Reader::made(self.0.sending.reserve(size).await?.hold(copy)));
         }
         if !self.has(digest).await? {
             return Ok(Reader::made(bytes));
@@ -180,7 +180,7 @@ impl Content {
             return Err(Error::TooLarge { at: at.clone(), size, limit });
         }
         if self.is_stored(&file.cid).await? {
-            let memory = self.0.documents.take(size).await?;
+            let memory = self.0.documents.reserve(size).await?;
             let source = DocumentSource::Stored(Box::new(self.open_at(&CidPath::from(file.cid)).await?));
             return Ok(OpenDocument { size, source, memory });
         }
@@ -188,7 +188,7 @@ impl Content {
         if !is_whole {
             self.parts(at, file.cid, file.unit.clone())?.fetch_all().await?;
         }
-        let memory = self.0.documents.take(size).await?;
+        let memory = self.0.documents.reserve(size).await?;
         let source = DocumentSource::Blocks(Box::new(self.parts(at, file.cid, file.unit)?));
         Ok(OpenDocument { size, source, memory })
     }
@@ -208,7 +208,7 @@ mod tests {
     #[tokio::test]
     async fn documents_wait_for_memory_and_one_that_is_larger_than_the_share_takes_all_of_it() {
         let documents = Documents::new((64 << 10) * 4 / 3);
-        let now = |length| unconstrained(documents.take(length)).now_or_never().map(Result::unwrap);
+        let now = |length| unconstrained(documents.reserve(length)).now_or_never().map(Result::unwrap);
         let half = now(16 << 10).unwrap();
         assert!(now(17 << 10).is_none());
         let other = now(16 << 10).unwrap();

@@ -66,19 +66,19 @@ pub fn release_root(write: &WriteTransaction, holder: &str, root: &Cid) -> Resul
 }
 
 /// Returns at most `most` roots that were released and are not collected yet.
-pub fn freed(read: &ReadTransaction, most: usize) -> Result<Vec<Cid>, Error> {
-    let freed = match read.open_table(FREED) {
+pub fn released(read: &ReadTransaction, most: usize) -> Result<Vec<Cid>, Error> {
+    let released = match read.open_table(FREED) {
         Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-        freed => freed?,
+        released => released?,
     };
-    freed.iter()?.take(most).map(|row| Cid::try_from(row?.0.value()).map_err(damaged)).collect()
+    released.iter()?.take(most).map(|row| Cid::try_from(row?.0.value()).map_err(damaged)).collect()
 }
 
 /// Forgets that roots were released: they are collected, or held again.
-pub fn settle_freed(write: &WriteTransaction, roots: &[Cid]) -> Result<(), Error> {
-    let mut freed = write.open_table(FREED)?;
+pub fn forget_released(write: &WriteTransaction, roots: &[Cid]) -> Result<(), Error> {
+    let mut released = write.open_table(FREED)?;
     for root in roots {
-        freed.remove(name(root).as_slice())?;
+        released.remove(name(root).as_slice())?;
     }
     Ok(())
 }

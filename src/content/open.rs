@@ -86,7 +86,7 @@ impl Pieces {
             Some(ahead) => ahead,
             None if self.wanted() == 0 => return Ok(None),
             None => {
-                let room = self.budget.take(self.wanted()).await?;
+                let room = self.budget.reserve(self.wanted()).await?;
                 self.read(room)
             }
         };

@@ -84,7 +84,7 @@ impl Share {
         let mut here = Vec::new();
         for cid in cids {
             if let Some(origin) = store.origin(&cid)?.filter(|origin| self.permits(*origin)) {
-                file.take_over(origin);
+                file.set_origin(origin);
                 here.push(cid);
             }
         }

@@ -49,7 +49,7 @@ impl Content {
         for (file, is_stored) in files {
             let size = file.size;
             let verify = move |store: &Store| match is_stored {
-                true => take_back_if_damaged(store, &file),
+                true => demote_if_damaged(store, &file),
                 false => drop_damaged_parts(store, &file),
             };
             match self.store().run(verify).await? {
@@ -120,7 +120,7 @@ impl Content {
 }
 
 /// What is wrong with a stored blob, which is not stored any more then.
-fn take_back_if_damaged(store: &Store, file: &Stored) -> Result<Option<Damaged>, StoreError> {
+fn demote_if_damaged(store: &Store, file: &Stored) -> Result<Option<Damaged>, StoreError> {
     let damaged = store.verify_blob(file)?;
     if damaged.is_some() {
         store.demote(file)?;

@@ -231,7 +231,7 @@ impl Images {
     }
 
     /// Takes out a blob; it still counts as here.
-    pub fn take(&mut self, digest: &Digest) -> Option<StagedBlob> {
+    pub fn remove_blob(&mut self, digest: &Digest) -> Option<StagedBlob> {
         let piece = self.pieces.remove(digest)?;
         self.taken.insert(digest.clone());
         Some(piece)

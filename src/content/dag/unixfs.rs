@@ -132,8 +132,8 @@ impl Message {
                 (6, 0) => message.fanout = Some(varint(&mut rest)?),
                 (_, 0) => drop(varint(&mut rest)?),
                 (_, 2) => drop(chunk(&mut rest)?),
-                (_, 5) => drop(take(&mut rest, 4)?),
-                (_, 1) => drop(take(&mut rest, 8)?),
+                (_, 5) => drop(split_to(&mut rest, 4)?),
+                (_, 1) => drop(split_to(&mut rest, 8)?),
                 _ => return Err("unknown wire type"),
             }
         }
@@ -192,10 +192,10 @@ fn varint(bytes: &mut Bytes) -> Result<u64, &'static str> {
 
 fn chunk(bytes: &mut Bytes) -> Result<Bytes, &'static str> {
     let length = varint(bytes)?;
-    take(bytes, usize::try_from(length).unwrap_or(usize::MAX))
+    split_to(bytes, usize::try_from(length).unwrap_or(usize::MAX))
 }
 
-fn take(bytes: &mut Bytes, length: usize) -> Result<Bytes, &'static str> {
+fn split_to(bytes: &mut Bytes, length: usize) -> Result<Bytes, &'static str> {
     if length > bytes.len() {
         return Err("truncated field");
     }

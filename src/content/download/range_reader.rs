@@ -62,7 +62,7 @@ impl RangeReader {
         loop {
             let here = self.shared.file.available(start).min(end - start).min(WINDOW_BYTES);
             if here > 0 {
-                let room = self.budget.take(here).await?;
+                let room = self.budget.reserve(here).await?;
                 let here = room.length();
                 let (file, hashed) = (self.shared.file.clone(), self.shared.hashed.load(Ordering::Relaxed));
                 let read = tokio::task::spawn_blocking(move || {

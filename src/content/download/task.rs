@@ -96,7 +96,7 @@ impl Task {
         let place = Position::root(unit.size());
         let found = vec![(Block { cid: root, data: block }, vec![place])];
         let origin = self.content.store().run(move |store| store.origin(&root)).await?;
-        origin.into_iter().for_each(|origin| self.shared.file.take_over(origin));
+        origin.into_iter().for_each(|origin| self.shared.file.set_origin(origin));
         self.absorb(found, Vec::new()).await
     }
 
@@ -115,7 +115,7 @@ impl Task {
                 () = std::future::ready(()), if self.has_more_to_hash() => {}
                 () = self.shared.moved.notified() => self.retarget(session),
                 // Also where nothing is lacking: blocks that came for a reader who left hold memory of their connection.
-                fetched = session.next() => self.take(session, fetched?).await?,
+                fetched = session.next() => self.receive(session, fetched?).await?,
             }
         }
     }
@@ -175,7 +175,7 @@ impl Task {
     }
 
     /// Takes a block that came, and those that came with it.
-    async fn take(&mut self, session: &mut Session, first: Fetched) -> Result<(), Error> {
+    async fn receive(&mut self, session: &mut Session, first: Fetched) -> Result<(), Error> {
         let mut fetched = vec![first];
         while fetched.len() < WRITE_BATCH
             && let Some(next) = session.ready()
@@ -380,7 +380,7 @@ fn write(
             let leaf = Leaf { cid, offset: place.offset, length: own };
             file.write(&leaf, &bytes, start..start + data.len())?;
             if let Some(whole) = whole {
-                whole.take(place.offset, &data);
+                whole.push(place.offset, &data);
             }
         }
     }

@@ -7,7 +7,7 @@ use ocipfs_node::Cid;
 use super::{Collected, GarbageCollector, WhenFull};
 use crate::content::{
     Content, Error as ContentError,
-    index::{Class, freed, is_unreferenced, settle_freed},
+    index::{Class, forget_released, is_unreferenced, released},
     locked,
     store::{Error, Store, Stored, graph::item},
 };
@@ -31,7 +31,7 @@ impl GarbageCollector {
         let _turn = locked(&self.turn);
         let mut all = Collected::default();
         loop {
-            let roots = store.database().read(|read| freed(read, BATCH_SIZE))?;
+            let roots = store.database().read(|read| released(read, BATCH_SIZE))?;
             if roots.is_empty() {
                 return Ok(all);
             }
@@ -72,7 +72,7 @@ impl GarbageCollector {
                     settled.push(*root);
                 }
             }
-            settle_freed(write, &settled)?;
+            forget_released(write, &settled)?;
             Ok(settled.len())
         })?;
         Ok((collected, settled))

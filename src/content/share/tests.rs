@@ -115,7 +115,7 @@ impl World {
         }
     }
 
-    fn take(&mut self, step: &Step) {
+    fn apply(&mut self, step: &Step) {
         let store = self.store();
         match step {
             Step::Push(file) => self.put(&store, &dag(*file), false),
@@ -224,7 +224,7 @@ proptest! {
     fn private_pushes_are_shown_to_no_peer_whatever_arrives_is_pinned_or_restarted(steps in steps()) {
         let mut world = World::new();
         for step in &steps {
-            world.take(step);
+            world.apply(step);
             world.holds();
         }
     }
@@ -234,8 +234,8 @@ proptest! {
 fn a_push_does_not_share_what_was_added_before_the_node_left_a_network() {
     let mut world = World::new();
     for step in [Step::Add((1, 0)), Step::LeaveNetwork, Step::Push((1, 0))] {
-        world.take(&step);
+        world.apply(&step);
         world.holds();
     }
-    world.take(&Step::Add((1, 0)));
+    world.apply(&Step::Add((1, 0)));
 }

@@ -125,14 +125,14 @@ impl Upload {
 
     /// Takes the next bytes. Where the body breaks off, what came of it is kept. It has a place among those that are read
     /// only while it makes progress.
-    pub async fn take<E: std::fmt::Display>(
+    pub async fn append<E: std::fmt::Display>(
         &mut self,
         mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
     ) -> Result<(), Error> {
         while let Some(first) = self.part(&mut body).await? {
             let turn = tokio::time::timeout(self.stall_timeout, self.bodies.clone().acquire_owned()).await;
             let _turn = turn.map_err(|_| Error::Busy)?.map_err(|_| StoreError::Stopped)?;
-            if self.take_while_it_comes(first, &mut body).await? {
+            if self.append_stream(first, &mut body).await? {
                 break;
             }
         }
@@ -141,7 +141,7 @@ impl Upload {
     }
 
     /// Takes parts until none comes at once, or others had to wait long enough; whether that was the end of the body.
-    async fn take_while_it_comes<E: std::fmt::Display>(
+    async fn append_stream<E: std::fmt::Display>(
         &mut self,
         first: Bytes,
         body: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin),

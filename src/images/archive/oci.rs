@@ -197,13 +197,13 @@ impl IndexWalk<'_> {
                 self.images.documents.insert(descriptor.digest.clone(), bytes);
                 descriptor.clone()
             }
-            Some(ArchiveFile::Staged(taken)) => self.taken(descriptor, *taken, by)?,
+            Some(ArchiveFile::Staged(taken)) => self.staged(descriptor, *taken, by)?,
         };
         self.known.insert(descriptor.digest.clone(), made.clone());
         Ok(Some(made))
     }
 
-    fn taken(&mut self, descriptor: &Descriptor, taken: StagedEntry, by: &str) -> Result<Descriptor, Error> {
+    fn staged(&mut self, descriptor: &Descriptor, taken: StagedEntry, by: &str) -> Result<Descriptor, Error> {
         let is_plain = matches!(
             descriptor.media_type.as_str(),
             media_type::OCI_LAYER_TAR | media_type::DOCKER_LAYER_TAR

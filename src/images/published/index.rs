@@ -75,7 +75,7 @@ impl Published {
             let Some(manifest) = self.shown(manifest)? else { continue };
             let bytes = bytes(&text, &manifest)?;
             all += 1;
-            is_full |= !room.take(bytes.len());
+            is_full |= !room.reserve(bytes.len());
             if !is_full {
                 entries.push((key(text), bytes));
             }
@@ -149,7 +149,7 @@ impl IndexBounds {
     }
 
     /// Takes the room of an entry, if there is as much.
-    fn take(&mut self, length: usize) -> bool {
+    fn reserve(&mut self, length: usize) -> bool {
         let bytes = self.bytes.checked_sub(1 + length as u64);
         let (Some(entries), Some(bytes)) = (self.entries.checked_sub(1), bytes) else { return false };
         (self.entries, self.bytes) = (entries, bytes);
@@ -189,7 +189,7 @@ mod tests {
     fn an_index_json_has_room_for_as_many_entries_and_bytes_as_are_read() {
         let taken = |length: usize| {
             let mut room = IndexBounds::new();
-            std::iter::repeat_with(|| room.take(length)).take_while(|taken| *taken).count()
+            std::iter::repeat_with(|| room.reserve(length)).take_while(|taken| *taken).count()
         };
         assert_eq!(taken(1), MAX_ENTRIES);
         let half = (MAX_BYTES / 2) as usize;

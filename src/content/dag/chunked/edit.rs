@@ -204,7 +204,7 @@ impl<'a> ChunkEditor<'a> {
     }
 
     fn put_leaf(&mut self, chunk: &mut Chunk) -> EditNode {
-        let (root, block) = self.profile.leaf_block(chunk.take().into());
+        let (root, block) = self.profile.leaf_block(chunk.finish().into());
         self.made.push(block);
         EditNode { level: 0, root }
     }

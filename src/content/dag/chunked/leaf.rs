@@ -101,7 +101,7 @@ impl<'a> Chunk<'a> {
     }
 
     /// Takes the bytes, to go on with the chunk after it.
-    pub fn take(&mut self) -> Vec<u8> {
+    pub fn finish(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)
     }
 }

@@ -191,11 +191,11 @@ impl<'a> Fetch<'a> {
         let mut fetch = Self { dag, tree, known: BTreeSet::new(), here: BTreeSet::new(), most: 0, blocks: 0 };
         let whole = needs(&[0..dag.size]);
         fetch.known.insert(dag.root.to_bytes());
-        fetch.take(&dag.root, vec![Position::root(dag.size)], &whole);
+        fetch.receive(&dag.root, vec![Position::root(dag.size)], &whole);
         fetch
     }
 
-    fn take(&mut self, block: &Cid, places: Vec<Position>, interest: &Interest) {
+    fn receive(&mut self, block: &Cid, places: Vec<Position>, interest: &Interest) {
         let Some(children) = self.dag.nodes.get(block) else {
             for place in places {
                 assert_eq!(place.length, MIB);
@@ -222,7 +222,7 @@ impl<'a> Fetch<'a> {
             let places = self.tree.arrived(&first);
             self.known.insert(first.to_bytes());
             self.blocks += 1;
-            self.take(&first, places, interest);
+            self.receive(&first, places, interest);
         }
     }
 
@@ -241,7 +241,7 @@ impl<'a> Fetch<'a> {
             for cid in new {
                 if self.known.contains(&cid.to_bytes()) {
                     let places = self.tree.arrived(&cid);
-                    self.take(&cid, places, interest);
+                    self.receive(&cid, places, interest);
                 }
             }
         }
