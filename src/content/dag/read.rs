@@ -68,14 +68,14 @@ impl FileParts {
 
     /// Fetches the parts that are not here, of which none stays in memory.
     pub async fn fetch_all(mut self) -> Result<(), Error> {
-        while self.pass_over_what_is_here().await? {
+        while self.skip_local().await? {
             self.fetch().await?;
         }
         Ok(())
     }
 
     /// Goes on to the first part that is not a leaf or not here, without reading any; false at the end.
-    async fn pass_over_what_is_here(&mut self) -> Result<bool, Error> {
+    async fn skip_local(&mut self) -> Result<bool, Error> {
         loop {
             while let Some(ReadPart::Here(_)) = self.waiting.front() {
                 self.waiting.pop_front();

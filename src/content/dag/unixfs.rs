@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn unixfs_encode_decode_round_trip() {
         let leaf = decode(vec![], file_data(b"hello", [].into_iter())).unwrap();
         assert_eq!(leaf, UnixfsNode::File { data: "hello".into(), children: vec![] });
         let inner = decode(vec![link(1), link(2)], file_data(b"", [7, 300].into_iter())).unwrap();
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leafs_frame_is_what_encoding_puts_around_its_data() {
+    fn unixfs_leaf_frame_matches_the_encoding() {
         for length in [0, 1, 127, 128, 16_370, 16_384, 1 << 18, 1 << 20] {
             let data = vec![7; length];
             let block = PbNode { links: vec![], data: Some(file_data(&data, [].into_iter()).into()) };

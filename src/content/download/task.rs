@@ -105,7 +105,7 @@ impl Task {
         loop {
             self.search_here(session).await?;
             self.prefer(session);
-            if let Some(digest) = self.hash_what_is_here().await? {
+            if let Some(digest) = self.hash_local().await? {
                 return Ok(Some(digest));
             }
             if self.shared.is_unread() && self.content.0.downloads.leave(&self.shared, false) {
@@ -269,7 +269,7 @@ impl Task {
     }
 
     /// Hashes on where parts came before what stands in front of them; the digest, when that was the last.
-    async fn hash_what_is_here(&mut self) -> Result<Option<Digest>, Error> {
+    async fn hash_local(&mut self) -> Result<Option<Digest>, Error> {
         if self.has_more_to_hash()
             && let Some(whole) = self.whole.take()
         {

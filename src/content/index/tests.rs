@@ -18,7 +18,7 @@ fn sorted(mut reference: RootReference) -> RootReference {
 }
 
 #[test]
-fn what_is_held_survives_and_what_only_the_released_held_is_free() {
+fn root_references_survive_reopen_and_release_frees_unshared_roots() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("index.redb");
     let open = || Index::new(Arc::new(Database::open(&path).unwrap()));

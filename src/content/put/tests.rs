@@ -18,7 +18,7 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 }
 
 #[test]
-fn what_is_put_in_odd_parts_has_the_cid_that_boxo_gives_it() {
+fn put_in_odd_chunks_has_the_cid_of_boxo() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let vectors: Value = serde_json::from_str(include_str!("../../../tests/fixtures/unixfs.json")).unwrap();
@@ -106,7 +106,7 @@ fn cid_of(bytes: &Bytes) -> ocipfs_node::Cid {
 }
 
 #[test]
-fn what_was_saved_and_is_discarded_leaves_nothing() {
+fn discarded_saved_upload_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     for size in [10, 2 * MIB] {

@@ -231,7 +231,7 @@ proptest! {
 }
 
 #[test]
-fn a_push_does_not_share_what_was_added_before_the_node_left_a_network() {
+fn push_does_not_share_content_added_in_a_former_network() {
     let mut world = World::new();
     for step in [Step::Add((1, 0)), Step::LeaveNetwork, Step::Push((1, 0))] {
         world.apply(&step);

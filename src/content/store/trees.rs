@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_that_goes_takes_what_no_other_has() {
+    fn removed_tree_version_takes_its_unshared_nodes() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         assert!(

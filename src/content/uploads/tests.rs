@@ -4,7 +4,7 @@ use futures::{StreamExt, stream};
 use super::*;
 
 #[tokio::test]
-async fn what_was_saved_goes_when_it_is_stale_and_not_while_somebody_is_at_it() {
+async fn stale_saved_upload_is_dropped_unless_in_use() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let uploads = Uploads::new(store, Profile::UnixfsV1, Duration::from_secs(1));

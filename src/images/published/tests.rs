@@ -336,7 +336,7 @@ proptest! {
 
     /// Forty changes that are not published are merged here, so this is the way by `Everything` too.
     #[test]
-    fn the_root_is_that_of_what_is_there_whatever_led_to_it(steps in steps()) {
+    fn published_root_depends_on_content_alone_not_on_history(steps in steps()) {
         let registry = Registry::new();
         let mut there: [BTreeMap<u8, Descriptor>; 3] = Default::default();
         let mut tags: [BTreeMap<u8, u8>; 3] = Default::default();

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_leads_to_what_can_be_had_only_here() {
+    fn manifest_references_that_only_this_registry_has_are_found() {
         for (kind, more, blobs) in [
             (media_type::OCI_LAYER_TAR_GZIP, "", 2),
             (media_type::OCI_NONDISTRIBUTABLE_TAR_GZIP, "", 1),

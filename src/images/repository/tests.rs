@@ -51,7 +51,7 @@ fn is_held(repositories: &Repositories, root: Cid) -> bool {
 }
 
 #[test]
-fn what_is_pushed_is_there_and_deleted_in_one_repository_alone() {
+fn push_and_delete_change_a_single_repository() {
     let (_dir, repositories) = repositories();
     let (a, b) = (name("a"), name("a/b"));
     assert!(!repositories.has(&a).unwrap() && repositories.names("", 9).unwrap().is_empty());
@@ -292,7 +292,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn repositories_are_what_was_done_to_them(ops in vec((select(vec!["a", "a/b", "ab"]), op()), 0..40)) {
+    fn repository_rows_match_a_model_after_any_pushes_and_deletes(ops in vec((select(vec!["a", "a/b", "ab"]), op()), 0..40)) {
         let (_dir, repositories) = repositories();
         let mut models: BTreeMap<&str, Model> = BTreeMap::new();
         for (of, op) in &ops {

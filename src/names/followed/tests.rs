@@ -87,7 +87,7 @@ impl Machine {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_pushed_is_pulled_where_the_name_is_followed_and_outlives_its_publisher() {
+async fn push_is_pulled_by_followers_and_outlives_its_publisher() {
     let publisher = Machine::start(Share::All, &[]).await;
     let follower = Machine::start(Share::All, &[&publisher]).await;
     let one = publisher.pusher.push("team/app", "one", Some("1"));
@@ -133,7 +133,7 @@ async fn the_first_followed_name_that_has_a_repository_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_shared_is_neither_published_nor_given_away() {
+async fn unshared_push_is_not_published_or_served() {
     let publisher = Machine::start(Share::Added, &[]).await;
     let follower = Machine::start(Share::All, &[&publisher]).await;
     publisher.pusher.push("app", "secret", Some("1"));

@@ -74,7 +74,7 @@ fn no_more_is_wanted_than_the_limit_and_more_when_something_came() {
 }
 
 #[test]
-fn what_only_a_reader_who_left_needed_is_surplus() {
+fn wants_of_a_dropped_reader_are_surplus() {
     let mut tree = tree(8);
     let (both, one) = (needs(&[0..4 * MIB, 6 * MIB..8 * MIB]), needs(&[MIB..2 * MIB]));
     tree.take_new(&both, 100);
@@ -84,7 +84,7 @@ fn what_only_a_reader_who_left_needed_is_surplus() {
 }
 
 #[test]
-fn what_a_reader_waits_for_is_taken_before_what_others_need() {
+fn urgent_blocks_are_wanted_first() {
     let mut tree = tree(8);
     let interest = Interest::new(vec![0..8 * MIB], vec![5 * MIB..5 * MIB + 1]);
     assert_eq!(tree.take_new(&interest, 3), [5, 0, 1].map(cid));
