@@ -1,7 +1,11 @@
-//! The command line: flags, environment and file become plain options; one file a subcommand.
+//! The command line: flags, environment and file become plain options; one file per subcommand.
+//!
+//! Results go to stdout, everything else to stderr. Exit codes: 0 success, 1 failure, 2 usage.
 
+mod completions;
 mod image;
 mod layer;
+mod log;
 mod name;
 mod output;
 mod repo;
@@ -12,12 +16,13 @@ mod status;
 mod store;
 mod swarm;
 
-use clap::{Args, Parser, Subcommand};
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::control::{Failure, Instance, Options, Reply, Request, client};
 use output::Output;
-pub use output::printable_lines;
-use settings::Settings;
+use settings::{LogFormat, Settings};
 
 /// An IPFS peer and an OCI registry in one process.
 #[derive(Debug, Parser)]
@@ -32,29 +37,35 @@ pub struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   ocipfs serve                                   run a node and its registry on 127.0.0.1:5050
-  ocipfs layer add foo-0.1.0.tar.gz              make a layer that others can pull by its CID
-  docker pull 127.0.0.1:5050/layer/<cid>         pull it, here or through any other node
-  docker save foo | ocipfs image import -        keep whole images, and give them to others
+  docker push 127.0.0.1:5050/app:1               push to it, as to any registry
+  ocipfs name ls                                 print the name that its repositories are published under
+  ocipfs name follow k51...                      serve the repositories of another node
+  ocipfs layer add foo-0.1.0.tar.gz              make an image of one layer, pulled by CID
+  docker save foo | ocipfs image import -        add whole images
   ocipfs serve --bootstrap none --peer /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW...
-                                                 a swarm of one's own, with no public peers";
+                                                 run a swarm without public peers
+
+Exit codes: 0 success, 1 failure, 2 invalid usage or settings.";
+
+const GLOBAL: &str = "Global options";
 
 /// Options that every command has.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 struct Global {
-    /// The node directory: identity, blocks and index [default: ~/.ocipfs]
-    #[arg(long, global = true, value_name = "DIR", env = "OCIPFS_DATA_DIR")]
+    /// Node directory: identity, blocks and index [default: ~/.ocipfs]
+    #[arg(long, global = true, value_name = "DIR", env = "OCIPFS_DATA_DIR", help_heading = GLOBAL)]
     data_dir: Option<std::path::PathBuf>,
-    /// A TOML file of settings, named as the flags of `serve` are [default: config.toml in the node directory]
-    #[arg(long, global = true, value_name = "FILE", env = "OCIPFS_CONFIG")]
+    /// TOML file of settings, named like the flags of `serve` [default: config.toml in the node directory]
+    #[arg(long, global = true, value_name = "FILE", env = "OCIPFS_CONFIG", help_heading = GLOBAL)]
     config: Option<std::path::PathBuf>,
-    /// Print one JSON document
-    #[arg(long, global = true)]
+    /// Print the result, or the error, as one JSON document
+    #[arg(long, global = true, help_heading = GLOBAL)]
     json: bool,
-    /// Print only the result's last line
-    #[arg(short, long, global = true)]
+    /// Print only the last line of the result
+    #[arg(short, long, global = true, help_heading = GLOBAL)]
     quiet: bool,
-    /// Log more; twice for everything
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    /// Log more; use twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = GLOBAL)]
     verbose: u8,
 }
 
@@ -74,14 +85,16 @@ enum Command {
     #[command(subcommand)]
     Store(store::Store),
     Status(status::Status),
+    Completions(completions::Completions),
+    Man(completions::Man),
 }
 
-/// How a command ends when it does not end well.
+/// A command's error.
 #[derive(Debug)]
-pub enum Exit {
-    /// What was asked makes no sense: exit code 2.
+enum Exit {
+    /// The command line or a setting is invalid: exit code 2.
     Usage(Failure),
-    /// It was tried and failed: exit code 1.
+    /// The command failed: exit code 1.
     Failed(Failure),
 }
 
@@ -91,9 +104,45 @@ impl From<Failure> for Exit {
     }
 }
 
-/// Runs a command to its end.
-pub fn run(cli: Cli) -> Result<(), Exit> {
-    log(&cli.global);
+/// Parses the command line, runs the command and reports its error.
+pub fn main() -> ExitCode {
+    let command = settings::without_empty(Cli::command());
+    let parsed = command.try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && std::env::args().any(|argument| argument == "--json") => {
+            let text = error.to_string();
+            return report(true, &Exit::Usage(Failure::new(text.trim_start_matches("error: ").trim_end())));
+        }
+        Err(error) => error.exit(),
+    };
+    let json = cli.global.json;
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(exit) => report(json, &exit),
+    }
+}
+
+/// Prints an error: to stderr for people, to stdout as JSON.
+fn report(json: bool, exit: &Exit) -> ExitCode {
+    let (failure, code) = match exit {
+        Exit::Usage(failure) => (failure, 2),
+        Exit::Failed(failure) => (failure, 1),
+    };
+    let Failure { message, hint, .. } = failure;
+    if json {
+        println!("{:#}", serde_json::json!({ "error": message, "hint": hint }));
+    } else {
+        eprintln!("error: {}", output::printable_lines(message));
+        if let Some(hint) = hint {
+            eprintln!("hint: {}", output::printable_lines(hint));
+        }
+    }
+    code.into()
+}
+
+fn run(cli: Cli) -> Result<(), Exit> {
+    settings::check_environment(&Cli::command())?;
     let runtime = tokio::runtime::Runtime::new().map_err(|e| Failure::new(format!("no runtime: {e}")))?;
     let outcome = runtime.block_on(dispatch(cli));
     // A thread that still reads a file must not hold up the exit.
@@ -103,6 +152,9 @@ pub fn run(cli: Cli) -> Result<(), Exit> {
 
 async fn dispatch(cli: Cli) -> Result<(), Exit> {
     let Cli { global, command } = cli;
+    if !matches!(command, Command::Serve(_)) {
+        log::start(&global, LogFormat::Text, false);
+    }
     match command {
         Command::Serve(serve) => serve::run(&global, *serve).await,
         Command::Layer(layer) => layer::run(&global, layer).await,
@@ -112,6 +164,8 @@ async fn dispatch(cli: Cli) -> Result<(), Exit> {
         Command::Repo(repo) => repo::run(&global, repo).await,
         Command::Store(store) => store::run(&global, store).await,
         Command::Status(_) => status::run(&global).await,
+        Command::Completions(completions) => completions::completions(completions),
+        Command::Man(man) => completions::man(man),
     }
 }
 
@@ -132,33 +186,10 @@ fn unexpected() -> Exit {
     )
 }
 
-fn log(global: &Global) {
-    // connexa says an error of each connection that fails or is refused: strangers would fill the log.
-    let quiet_libraries = "libp2p=error,connexa=off,rust_ipfs=error,hickory_proto=error";
-    let default = match (global.quiet, global.verbose) {
-        (true, _) => "error".into(),
-        (_, 0) => format!("warn,{quiet_libraries},ocipfs=info,ocipfs_node=info"),
-        (_, 1) => format!("info,{quiet_libraries},ocipfs=debug,ocipfs_node=debug,tower_http=debug"),
-        _ => "debug".into(),
-    };
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
-    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    // A log that cannot be written, for the disk is full, is no reason to panic, as `eprintln` would.
-    let log = tracing_subscriber::fmt().log_internal_errors(false);
-    log.with_env_filter(filter).with_writer(std::io::stderr).init();
-}
-
 /// Opens the instance of a `serve`.
 async fn open(options: Options) -> Result<Instance, Exit> {
     Ok(Instance::open(options).await?)
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_command_tree_is_sound() {
-        super::Cli::command().debug_assert();
-    }
-}
+mod tests;

@@ -15,6 +15,7 @@ mod origin;
 mod public_url;
 mod query;
 mod referrers;
+mod request_log;
 mod tags;
 mod token;
 mod uploads;
@@ -128,6 +129,7 @@ fn router(registry: Registry) -> Router {
         .layer(map_response_with_state(ResponseBudget::default(), documents::count))
         .layer(from_fn_with_state(registry.clone(), check_origin))
         .layer(map_response(common_headers))
+        .layer(from_fn_with_state(registry.clone(), request_log::log))
         .layer(TraceLayer::new_for_http().on_response(DefaultOnResponse::new().level(Level::DEBUG)))
         .with_state(registry)
 }

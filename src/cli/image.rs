@@ -8,7 +8,7 @@ use crate::{
     control::{Failure, ImageInfo, ImageReply, ImageRequest, Reply, Request},
 };
 
-/// Whole images: imported from archives, exported to them
+/// Import images from archives and layouts, export them, and list them
 #[derive(Debug, Subcommand)]
 pub enum Image {
     Import(Import),
@@ -19,84 +19,99 @@ pub enum Image {
     Rm(Rm),
 }
 
-/// Import the images of an archive, and print the reference to pull of each
+/// Import the images of an archive, and print the reference of each
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Uncompressed layers of docker archives are compressed with gzip, the same way everywhere; image layouts are kept
-byte for byte, unless --compress says otherwise. The same archive gives the same references on every machine.
+Uncompressed layers of docker archives are compressed with gzip, with the same result on every machine; OCI layouts
+are kept byte for byte unless --compress is given. The same archive has the same references on every machine.
 
 Examples:
   docker save busybox | ocipfs image import -
   ocipfs image import busybox.tar --name mine/busybox:1.36
   ocipfs image import ./layout                   an OCI image layout: `skopeo copy ... oci:layout`
   ocipfs image import busybox.tar --as descriptor
-                                                 as nerdctl has it: ipfs/<cid>
+                                                 the form that nerdctl uses: ipfs/<cid>
   docker pull $(docker save foo | ocipfs -q image import -)")]
 pub struct Import {
-    /// An archive of `docker save`, an OCI layout (folder or tar), or `-` for the standard input
+    /// Archive of `docker save`, OCI layout (directory or tar), or `-` for standard input
     source: String,
-    /// What the images are called, whatever the archive says
+    /// Name of the image, instead of the one in the archive
     #[arg(long, value_name = "NAME[:TAG]")]
     name: Option<String>,
-    /// What it becomes: a layout (ipfs/<cid>/<name>:<tag>), a descriptor (ipfs/<cid>) or as image2ipfs has it
+    /// Form of the import: `layout` (ipfs/<cid>/<name>:<tag>), `descriptor` (ipfs/<cid>), or `dockerized` (the form of image2ipfs)
     #[arg(long = "as", value_name = "FORM", default_value = "layout",
         value_parser = PossibleValuesParser::new(["layout", "descriptor", "dockerized"]))]
     form: String,
-    /// What uncompressed layers become [default: gzip in docker archives, none in layouts]
-    #[arg(long, value_name = "HOW", value_parser = PossibleValuesParser::new(["gzip", "zstd", "none"]))]
+    /// Compression of uncompressed layers [default: gzip in docker archives, none in layouts]
+    #[arg(long, value_name = "FORMAT", value_parser = PossibleValuesParser::new(["gzip", "zstd", "none"]))]
     compress: Option<String>,
-    /// The shape of the DAGs: `unixfs-v1-2025` or `legacy` [default: the node's]
+    /// Profile of the UnixFS DAGs: `unixfs-v1-2025` or `legacy` [default: the node's]
     #[arg(long)]
     profile: Option<Profile>,
-    /// The registry that the references are shown with [default: the node's]
+    /// Registry in the printed references [default: the node's]
     #[arg(short, long, value_name = "HOST")]
     registry: Option<String>,
 }
 
-/// Write an image to an OCI layout folder, an OCI tar or a docker archive
+/// Export an image to an OCI layout, an OCI archive or a docker archive
 #[derive(Args, Debug)]
 #[command(after_help = "\
-What is not here is fetched from peers. The format follows from the destination: `*.oci.tar` and `*.oci` are OCI
-archives, any other `*.tar` is a docker archive, and the rest are folders.
+Missing blobs are fetched from peers. The destination determines the format: `*.oci.tar` and `*.oci` are OCI
+archives, other `*.tar` are docker archives, everything else is a directory with an OCI layout.
 
 Examples:
   ocipfs image export 127.0.0.1:5050/ipfs/<cid>/foo:1.0 foo.tar && docker load -i foo.tar
   ocipfs image export layer/<cid> ./layout       and `skopeo copy oci:layout ...`")]
 pub struct Export {
-    /// Any reference that this registry answers
+    /// Reference of an image in this registry
     reference: String,
-    /// What is written: it must not be there yet
+    /// File or directory to write; it must not exist
     dest: String,
-    /// Another format than the destination says
+    /// Format, instead of the one that the destination determines
     #[arg(long, value_parser = PossibleValuesParser::new(["oci", "oci-archive", "docker-archive"]))]
     format: Option<String>,
 }
 
-/// List the images that were imported
+/// List the imported images
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  ocipfs image ls
+  ocipfs image ls --json")]
 pub struct Ls {}
 
-/// Tell what a reference means
+/// Show the manifest, size and origin of an image
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  ocipfs image inspect 127.0.0.1:5050/ipfs/<cid>/foo:1.0
+  ocipfs image inspect layer/<cid> --json")]
 pub struct Inspect {
-    /// Any reference that this registry answers
+    /// Reference of an image in this registry
     reference: String,
 }
 
-/// Call an imported image otherwise: it gets a new root and keeps the old one
+/// Give an imported image another name; it gets a new root, and the old one stays
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  ocipfs image tag 127.0.0.1:5050/ipfs/<cid>/foo:1.0 foo:stable")]
 pub struct Tag {
-    /// As `image import` printed it
+    /// Reference as `image import` printed it
     reference: String,
-    /// The new name
+    /// New name
     #[arg(value_name = "NAME[:TAG]")]
     name: String,
 }
 
-/// Forget all images under one root: their blobs are removed unless something else needs them
+/// Remove all images of an import; blobs that nothing else references are deleted
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  ocipfs image rm 127.0.0.1:5050/ipfs/<cid>/foo:1.0
+  ocipfs image rm <cid>")]
 pub struct Rm {
-    /// As `image import` printed it, or the root's CID
+    /// Reference as `image import` printed it, or the CID of the root
     reference: String,
 }
 

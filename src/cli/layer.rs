@@ -6,7 +6,7 @@ use crate::{
     control::{Failure, LayerRequest, Reply, Request, Source},
 };
 
-/// Layers that are pulled by the CID of their manifest
+/// Make single-layer images that are pulled by the CID of their layer manifest
 #[derive(Debug, Subcommand)]
 pub enum Layer {
     Add(Add),
@@ -15,31 +15,31 @@ pub enum Layer {
     Rm(Rm),
 }
 
-/// Make layers and their manifest, and print the reference to pull
+/// Make an image from layers, and print its reference
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   ocipfs layer add foo-0.1.0.tar.gz         a tar, plain or compressed with gzip or zstd
-  ocipfs layer add ./rootfs                 a folder: packed the same way everywhere, owned by root
+  ocipfs layer add ./rootfs                 a directory: packed reproducibly, owned by root
   ocipfs layer add ipfs://bafy.../foo.tar.gz
-                                            a layer that is on IPFS already
+                                            a layer that is already on IPFS
   ocipfs layer add base.tar.gz ./app        an image of two layers, the lowest first
   ocipfs layer add ./app --platform linux/arm64
                                             for another platform: see `ocipfs layer index`
   docker pull $(ocipfs -q layer add ./rootfs)")]
 pub struct Add {
-    /// A tar, a folder, or ipfs://<cid>[/<file>]; of several the lowest layer first
+    /// Tar archives, directories, or ipfs://<cid>[/<file>]; the lowest layer first
     #[arg(required = true)]
     path: Vec<String>,
-    /// The platform of the image [default: linux/amd64]
+    /// Platform of the image [default: linux/amd64]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<ocipfs_oci::Platform>,
-    /// The shape of the DAGs: `unixfs-v1-2025` or `legacy` [default: the node's]
+    /// Profile of the UnixFS DAGs: `unixfs-v1-2025` or `legacy` [default: the node's]
     #[arg(long)]
     profile: Option<Profile>,
 }
 
-/// Join the layers of several platforms under one reference, from which each client takes its own
+/// Make a multi-platform image from single-platform ones, and print its reference
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -48,25 +48,32 @@ Examples:
   ocipfs layer index $amd $arm
   docker pull --platform linux/arm64 $(ocipfs -q layer index $amd $arm)")]
 pub struct Index {
-    /// As `layer add` printed it, or the CID alone; each of another platform
+    /// References as `layer add` printed them, or CIDs; each of another platform
     #[arg(required = true)]
     reference: Vec<String>,
-    /// The shape of the DAGs: `unixfs-v1-2025` or `legacy` [default: the node's]
+    /// Profile of the UnixFS DAGs: `unixfs-v1-2025` or `legacy` [default: the node's]
     #[arg(long)]
     profile: Option<Profile>,
 }
 
-/// Tell what a reference means
+/// Show a layer manifest and the digest of its image
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  ocipfs layer inspect 127.0.0.1:5050/layer/<cid>
+  ocipfs layer inspect <cid> --json")]
 pub struct Inspect {
-    /// As `layer add` printed it, or the CID alone
+    /// Reference as `layer add` printed it, or the CID
     reference: String,
 }
 
-/// Forget a layer: its blocks are removed unless another layer needs them
+/// Remove a layer; blocks that nothing else references are deleted
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  ocipfs layer rm <cid>")]
 pub struct Rm {
-    /// As `layer add` printed it, or the CID alone
+    /// Reference as `layer add` printed it, or the CID
     reference: String,
 }
 
@@ -95,11 +102,11 @@ pub async fn run(global: &Global, layer: Layer) -> Result<(), Exit> {
             println!("{}", serde_json::to_string_pretty(&inspected.manifest).unwrap_or_default());
             println!("image      {}", inspected.image_digest);
             let here = match (inspected.owned, inspected.local) {
-                (true, _) => "added here",
-                (false, true) => "pulled here",
-                (false, false) => "its bytes are not here",
+                (true, _) => "added",
+                (false, true) => "cached",
+                (false, false) => "not stored",
             };
-            println!("kept       {here}");
+            println!("stored     {here}");
         }),
         Reply::Removed { cid } => output::print(global, &serde_json::json!({ "cid": cid }), &cid, || {}),
         _ => Err(unexpected()),
@@ -121,17 +128,16 @@ fn source(path: &str) -> Result<Source, Exit> {
         return Ok(Source::Ipfs(path.into()));
     }
     let absolute = std::path::absolute(path);
-    Ok(Source::Path(absolute.map_err(|e| Failure::new(format!("{path:?} is no path: {e}")))?))
+    Ok(Source::Path(absolute.map_err(|e| Failure::new(format!("invalid path {path:?}: {e}")))?))
 }
 
 /// <https://reproducible-builds.org/specs/source-date-epoch/>
 fn source_date_epoch() -> Result<u64, Exit> {
     match std::env::var("SOURCE_DATE_EPOCH") {
         Ok(text) => text.parse().map_err(|_| {
-            Exit::Usage(
-                Failure::new(format!("SOURCE_DATE_EPOCH is {text:?}"))
-                    .hint("it is a number of seconds since 1970"),
-            )
+            Exit::Usage(Failure::new(format!(
+                "invalid SOURCE_DATE_EPOCH {text:?}: expected seconds since 1970"
+            )))
         }),
         Err(_) => Ok(0),
     }

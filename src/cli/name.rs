@@ -5,21 +5,32 @@ use clap::{Args, Subcommand};
 use super::{Exit, Global, ask, output, output::printable, unexpected};
 use crate::control::{NameRequest, Reply, Request};
 
-/// IPNS names: what a key says that it means, changeable, for others to follow; and domains
+/// Publish, resolve and follow IPNS names
 #[derive(Debug, Subcommand)]
 pub enum Name {
     Publish(Publish),
     Resolve(Resolve),
-    /// This node's names: its own, then those of its keys
+    /// List the names of this node: its own, then those of its keys
+    #[command(after_help = "\
+Examples:
+  ocipfs name ls
+  ocipfs name ls --json")]
     Ls,
-    /// Know the repositories of a name by their own names from now on: `docker pull 127.0.0.1:5050/app:1`
+    /// Follow an IPNS name and serve its repositories under their original names
+    #[command(after_help = "\
+Examples:
+  ocipfs name follow k51...
+  docker pull 127.0.0.1:5050/app:1               the publisher's repository `app`")]
     Follow {
-        /// k51..., as `ocipfs name ls` prints it first where it is published
+        /// Name (k51...), as `ocipfs name ls` prints it first on the publisher
         name: String,
     },
-    /// Follow a name no more
+    /// Stop following a name, and release its content
+    #[command(after_help = "\
+Examples:
+  ocipfs name unfollow k51...")]
     Unfollow {
-        /// k51...
+        /// Name (k51...)
         name: String,
     },
     #[command(subcommand)]
@@ -32,24 +43,29 @@ Examples:
   ocipfs name publish --key latest /ipns/k51.../stable
   docker pull 127.0.0.1:5050/ipns/<the name printed>/app:1";
 
-/// Say what a key's name means from now on; the name is printed last
+/// Publish a CID or a path under the name of a key, and print the name
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Publish {
-    /// The key; it is made where there is none of that name
+    /// Name of the key; it is created if it does not exist
     #[arg(long, value_name = "NAME")]
     key: String,
-    /// How long others may use it without asking again
+    /// How long others may cache the record
     #[arg(long, value_name = "TIME", default_value = "5m")]
     ttl: humantime::Duration,
     /// /ipfs/<cid>[/path], /ipns/<name>[/path], or a CID
     target: String,
 }
 
-/// Tell what a name means: a path below a CID
+/// Resolve a name to a path below a CID
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  ocipfs name resolve k51...
+  ocipfs name resolve example.org                a domain with a DNSLink record
+  ocipfs name resolve releases                   the name of a key of this node")]
 pub struct Resolve {
-    /// k51..., a domain, the name of a key of this node, or a path that begins with a name
+    /// Name (k51...), domain, key of this node, or a path that begins with a name
     name: String,
 }
 
@@ -70,7 +86,7 @@ pub async fn run(global: &Global, name: Name) -> Result<(), Exit> {
         }),
         Reply::Resolved(target) => {
             if target.stale && !global.quiet {
-                eprintln!("warning: nobody answered for it, so this is what was seen last");
+                eprintln!("warning: no answer from the network; this is the last known value");
             }
             output::print(global, &target, &printable(&target.path), || {})
         }

@@ -8,7 +8,7 @@ use crate::control::{
     RemovedInfo, Reply, RepoCollected, RepoContents, RepoInfo, RepoReply, RepoRequest, Request,
 };
 
-/// Show and remove repositories that were pushed
+/// List, inspect and remove pushed repositories
 #[derive(Debug, Subcommand)]
 pub enum Repo {
     Ls(Ls),
@@ -17,12 +17,12 @@ pub enum Repo {
     Gc(Gc),
 }
 
-/// List the repositories that were pushed: size, tags, last push
+/// List pushed repositories: size, tags, last push
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   ocipfs repo ls
-  ocipfs -q repo ls                              names alone, one a line
+  ocipfs -q repo ls                              names only, one per line
   ocipfs repo ls --json")]
 pub struct Ls {}
 
@@ -31,45 +31,45 @@ pub struct Ls {}
 #[command(after_help = "\
 Examples:
   ocipfs repo inspect team/app
-  ocipfs repo inspect team/app --json            with the manifests that no tag points at")]
+  ocipfs repo inspect team/app --json            with untagged manifests")]
 pub struct Inspect {
     /// The name of the repository
     name: String,
 }
 
-/// Remove a repository, or one image of it, and delete the files that nothing else needs
+/// Remove a repository or one of its images; blobs that nothing else references are deleted
 #[derive(Args, Debug)]
 #[command(after_help = "\
-A tag is removed with the image that it points at, unless another tag, an index or a subject keeps that image. A
-manifest is removed with its tags and its referrers.
+Removing a tag also removes its image, unless another tag, an index or a subject references it. Removing a manifest
+also removes its tags and its referrers.
 
 Examples:
   ocipfs repo rm team/app                        the whole repository
   ocipfs repo rm team/app:1.0                    one tag
   ocipfs repo rm team/app@sha256:...             one manifest")]
 pub struct Rm {
-    /// The repository, a tag or a manifest of it
+    /// Repository, or a tag or manifest of it
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     what: String,
 }
 
-/// Remove what the repositories do not keep any more, and delete its files
+/// Delete unreferenced blobs and expired untagged manifests of repositories
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The settings of `serve` say what is kept: --upload-grace, --keep-untagged and --retention. `serve` removes the rest
-by itself; this command does it at once. `store gc` includes it.
+The settings --upload-grace, --keep-untagged and --retention of `serve` determine what is kept. `serve` collects the
+rest in the background; this command does it at once. `store gc` includes it.
 
 Examples:
   ocipfs repo gc                                 in all repositories
-  ocipfs repo gc team/app --untagged             all manifests of one that no tag leads to, however new
+  ocipfs repo gc team/app --untagged             also the untagged manifests that are not expired
   ocipfs repo gc --dry-run                       list what would be removed")]
 pub struct Gc {
-    /// Only in this repository [default: all]
+    /// Repository [default: all]
     name: Option<String>,
-    /// Remove all manifests that no tag, index or subject leads to, however new
+    /// Also remove untagged manifests that are not expired
     #[arg(long)]
     untagged: bool,
-    /// List what would be removed, and remove nothing
+    /// Show what would be removed, and remove nothing
     #[arg(long)]
     dry_run: bool,
 }

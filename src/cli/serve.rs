@@ -5,7 +5,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{net::TcpListener, signal::unix};
 use tokio_util::sync::CancellationToken;
 
-use super::{Exit, Global, open, secrets, settings::Settings};
+use super::{Exit, Global, log, open, secrets, settings::Settings};
 use crate::{
     allocator,
     control::{Failure, Instance, Network, Options, Reply, Request, server::Server},
@@ -17,30 +17,32 @@ const MAX_OPEN_FILES: u64 = 1 << 16;
 /// What is being sent or answered gets this long to end.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Run the node and the registry in the foreground
+/// Run the node and its registry in the foreground
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Serve {
     #[command(flatten)]
     settings: Settings,
-    /// Move a node directory to another network: its peer id and the names it follows become visible there, what is stored is hidden until it is pushed or added again, or removed and pulled again
+    /// Move the node directory to another network. Its peer id and the names that it follows become visible there; stored content stays hidden until it is pushed or added again, or removed and pulled again
     #[arg(long)]
     change_network: bool,
 }
 
 const EXAMPLES: &str = "\
 Every setting has one name in three places: --find-timeout, OCIPFS_FIND_TIMEOUT (lists separated by
-commas) and find-timeout in the TOML file. Flags win over the environment, which wins over the file.
+commas) and find-timeout in the TOML file. Flags override the environment, which overrides the file.
+An empty variable counts as unset.
 
 Examples:
   ocipfs serve                                        on the public IPFS network
-  ocipfs serve --bootstrap none                       alone, or with those who dial it
-  ocipfs swarm key > swarm.key
+  ocipfs serve --bootstrap none                       alone, or with the peers that dial it
+  ocipfs swarm key swarm.key
   ocipfs serve --swarm-key swarm.key --peer /ip4/10.0.0.1/tcp/4001/p2p/12D3KooW...
                                                       in a private swarm";
 
 pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
     let settings = serve.settings.or_file(global)?;
+    log::start(global, settings.log_format(), settings.access_log());
     let address = settings.listen();
     // What makes no sense is said before anything is bound or written.
     let options = settings.online(String::new())?;

@@ -1,16 +1,17 @@
 //! What `serve` can be told, by the same names as flags, in the environment and in the file.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    str::FromStr,
-    time::Duration,
-};
+mod environment;
+mod file;
+mod values;
 
-use bytesize::ByteSize;
-use clap::{Args, Parser};
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser};
 use ocipfs_node::{Bootstrap, Dns, Multiaddr, SwarmKey};
 use serde::Deserialize;
+
+pub use environment::{check as check_environment, without_empty};
+use values::{Age, DnsServer, IpnsName, Listen, Size, Time, list};
 
 use super::{Exit, Global};
 use crate::{
@@ -24,7 +25,6 @@ use crate::{
 
 const LISTEN: &str = "127.0.0.1:5050";
 const SWARM_TCP: &str = "/ip4/0.0.0.0/tcp/4001";
-const DNS_PORT: u16 = 53;
 const SWARM_QUIC: &str = "/ip4/0.0.0.0/udp/4001/quic-v1";
 
 /// Settings as they were given; what is absent has its default.
@@ -33,169 +33,99 @@ const SWARM_QUIC: &str = "/ip4/0.0.0.0/udp/4001/quic-v1";
 pub struct Settings {
     #[arg(skip)]
     data_dir: Option<PathBuf>,
-    /// Where the registry answers; port 0 picks a free one [default: 127.0.0.1:5050]
+    /// Address of the registry: IP:PORT, localhost:PORT, or :PORT for all interfaces; port 0 picks a free port [default: 127.0.0.1:5050]
     #[arg(long, value_name = "ADDRESS", env = "OCIPFS_LISTEN")]
-    listen: Option<SocketAddr>,
-    /// Where peers are listened for [default: TCP and QUIC on port 4001 of every interface]
+    listen: Option<Listen>,
+    /// Addresses to listen on for peers [default: TCP and QUIC on port 4001 of all interfaces]
     #[arg(long, value_name = "MULTIADDR", env = "OCIPFS_SWARM_LISTEN", value_delimiter = ',', num_args = 1..)]
+    #[serde(default, deserialize_with = "list::deserialize")]
     swarm_listen: Option<Vec<Multiaddr>>,
-    /// What peers are told instead: behind NAT, in Docker or Kubernetes
+    /// Addresses to announce to peers instead of those listened on, for nodes behind NAT, in Docker or in Kubernetes
     #[arg(long, value_name = "MULTIADDR", env = "OCIPFS_SWARM_ANNOUNCE", value_delimiter = ',', num_args = 1..)]
+    #[serde(default, deserialize_with = "list::deserialize")]
     swarm_announce: Option<Vec<Multiaddr>>,
-    /// Whom to dial first: `public`, `none`, or peers of one's own [default: public; none with a swarm key]
+    /// Peers to dial at the start: `public` (the public IPFS network), `none`, or multiaddrs [default: public; none with a swarm key]
     #[arg(long, value_name = "public|none|MULTIADDR", env = "OCIPFS_BOOTSTRAP", value_delimiter = ',', num_args = 1..)]
+    #[serde(default, deserialize_with = "list::deserialize")]
     bootstrap: Option<Vec<String>>,
-    /// A peer that is kept connected
+    /// Peers to stay connected to
     #[arg(long, value_name = "MULTIADDR", env = "OCIPFS_PEER", value_delimiter = ',', num_args = 1..)]
+    #[serde(default, deserialize_with = "list::deserialize")]
     peer: Option<Vec<Multiaddr>>,
-    /// The key of a private swarm (`ocipfs swarm key` makes one): TCP only, no public peers, no DNS
+    /// Key file of a private swarm, as `ocipfs swarm key` writes it: TCP only, no public peers, no DNS
     #[arg(long, value_name = "FILE", env = "OCIPFS_SWARM_KEY")]
     swarm_key: Option<PathBuf>,
-    /// How long somebody who has a CID is looked for [default: 10s]
+    /// How long to search for providers of a CID before it counts as not found [default: 10s]
     #[arg(long, value_name = "TIME", env = "OCIPFS_FIND_TIMEOUT")]
     find_timeout: Option<Time>,
-    /// How long a transfer may make no progress [default: 30s]
+    /// How long a transfer may make no progress before it fails [default: 30s]
     #[arg(long, value_name = "TIME", env = "OCIPFS_STALL_TIMEOUT")]
     stall_timeout: Option<Time>,
-    /// A DNS server, with a port or without, for names by domain (`ipns/example.org`) [default: the system's; none with a swarm key]
+    /// DNS servers for names by domain (`ipns/example.org`), as IP or IP:PORT [default: the system's; none with a swarm key]
     #[arg(long, value_name = "ADDRESS", env = "OCIPFS_DNS_RESOLVER", value_delimiter = ',', num_args = 1..)]
+    #[serde(default, deserialize_with = "list::deserialize")]
     dns_resolver: Option<Vec<DnsServer>>,
-    /// The shape of DAGs that are written: `unixfs-v1-2025` or `legacy` [default: unixfs-v1-2025]
+    /// Profile of the UnixFS DAGs that are written: `unixfs-v1-2025` or `legacy`; it determines the CIDs [default: unixfs-v1-2025]
     #[arg(long, value_name = "PROFILE", env = "OCIPFS_PROFILE")]
     profile: Option<Profile>,
-    /// The most that is kept of what was only pulled: beyond it, what was used least lately goes [default: no limit]
+    /// Maximum size of the pull cache; the least recently used content is evicted [default: no limit]
     #[arg(long, value_name = "SIZE", env = "OCIPFS_CACHE_SIZE")]
-    cache_size: Option<ByteSize>,
-    /// The most that is stored at all: what is added beyond it is refused, pulls stream through [default: no limit]
+    cache_size: Option<Size>,
+    /// Maximum size of the store; adds and pushes beyond it are refused, pulls stream through uncached [default: no limit]
     #[arg(long, value_name = "SIZE", env = "OCIPFS_MAX_SIZE")]
-    max_size: Option<ByteSize>,
-    /// Memory for all that peers and clients do, beyond what an idle node uses; at least 48MiB [default: 150MiB]
+    max_size: Option<Size>,
+    /// Memory for requests of peers and clients, beyond what an idle node uses; at least 48MiB [default: 150MiB]
     #[arg(long, value_name = "SIZE", env = "OCIPFS_MAX_MEMORY")]
     max_memory: Option<Memory>,
-    /// How long a pushed blob waits for a manifest that references it [default: 1h]
+    /// How long to keep a pushed blob that no manifest references yet [default: 1h]
     #[arg(long, value_name = "TIME", env = "OCIPFS_UPLOAD_GRACE")]
     upload_grace: Option<Age>,
-    /// How long a manifest can still be pulled by digest after its last tag was moved or removed [default: 7d]
+    /// How long to keep a manifest after its last tag was moved or deleted; until then it can be pulled by digest [default: 7d]
     #[arg(long, value_name = "TIME", env = "OCIPFS_KEEP_UNTAGGED")]
     keep_untagged: Option<Age>,
-    /// Keep the newest TAGS tags of matching repositories and those younger than TIME, either of which may be left out; applied at the start, each hour and by `repo gc`; the first matching rule applies, rules are separated by `;` [default: keep all tags]
+    /// Keep the newest TAGS tags of matching repositories and the tags younger than TIME; either may be left out. Applied at the start, every hour and by `repo gc`. The first matching rule applies; rules are separated by `;` [default: keep all tags]
     #[arg(long, value_name = "PATTERN=TAGS[,TIME]", env = "OCIPFS_RETENTION", value_delimiter = ';', num_args = 1..)]
+    #[serde(default, deserialize_with = "list::deserialize")]
     retention: Option<Vec<Rule>>,
-    /// Who may push: users and their bcrypt hashes, as `htpasswd -B` writes them [default: none; clients on this machine push through a loopback address]
+    /// File of the users who may push, with bcrypt hashes as `htpasswd -B` writes them; reloaded on SIGHUP and on change [default: none; only clients on this machine may push, through a loopback address]
     #[arg(long, value_name = "FILE", env = "OCIPFS_HTPASSWD")]
     htpasswd: Option<PathBuf>,
-    /// Where clients reach the registry if a proxy stands before it, as in https://registry.example; without --htpasswd pushes are refused then [default: as they ask for it]
+    /// URL at which clients reach the registry through a proxy, such as https://registry.example; pushes then require --htpasswd [default: as the Host header says]
     #[arg(long, value_name = "URL", env = "OCIPFS_PUBLIC_URL")]
     public_url: Option<PublicUrl>,
-    /// Who may pull: `everybody`, or the `users` of --htpasswd, who log in [default: everybody]
+    /// Who may pull: `everybody`, or only the `users` of --htpasswd [default: everybody]
     #[arg(long, value_name = "users|everybody", env = "OCIPFS_PULL")]
     pull: Option<Pull>,
-    /// What peers are given: `added`, which leaves out what is pushed here, or `all` [default: added on the public network, else all]
+    /// Content to share with peers: `added` (added and pulled content, not pushed content) or `all` [default: added on the public network, all elsewhere]
     #[arg(long, value_name = "added|all", env = "OCIPFS_SHARE")]
     share: Option<Share>,
-    /// Names whose repositories are known here by their own names, in this order, before those of `ocipfs name follow`
+    /// IPNS names to follow; their repositories are served under their original names, in this order, before those of `ocipfs name follow`
     #[arg(long, value_name = "NAME", env = "OCIPFS_FOLLOW", value_delimiter = ',', num_args = 1..)]
+    #[serde(default, deserialize_with = "list::deserialize")]
     follow: Option<Vec<IpnsName>>,
-    /// What of followed names is fetched before it is asked for: `none`, `manifests`, or `all`, which includes the layers: only then are they here when the publisher is gone [default: manifests]
+    /// Content of followed names to fetch in advance: `none`, `manifests`, or `all` (including layers, so that pulls succeed when the publisher is offline) [default: manifests]
     #[arg(long, value_name = "POLICY", env = "OCIPFS_PREFETCH")]
     prefetch: Option<Prefetch>,
-    /// The key under whose name the pushed repositories are published [default: self]
+    /// Key under whose IPNS name pushed repositories are published [default: self]
     #[arg(long, value_name = "KEY", env = "OCIPFS_PUBLISH_KEY")]
     publish_key: Option<String>,
+    /// Log each HTTP request: client, user, method, path, status, bytes, duration [default: false]
+    #[arg(long, env = "OCIPFS_ACCESS_LOG", num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
+    access_log: Option<bool>,
+    /// Format of the log: `text` or `json`, one object per line [default: text]
+    #[arg(long, value_name = "text|json", env = "OCIPFS_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
 }
 
-/// A name as the file has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct IpnsName(ocipfs_node::Name);
-
-impl FromStr for IpnsName {
-    type Err = ocipfs_node::NotAName;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.strip_prefix("/ipns/").unwrap_or(text).parse().map(Self)
-    }
-}
-
-impl TryFrom<String> for IpnsName {
-    type Error = ocipfs_node::NotAName;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-/// A duration as people write it: `10s`, `1m 30s`, `500ms`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Time(Duration);
-
-impl FromStr for Time {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match humantime::parse_duration(text) {
-            Ok(time) if !time.is_zero() => Ok(Self(time)),
-            Ok(_) => Err("it must be longer than nothing".into()),
-            Err(error) => Err(format!("{error}; times are written as 10s or 1m 30s")),
-        }
-    }
-}
-
-impl TryFrom<String> for Time {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-/// A duration that may be zero: `7d`, `0s`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Age(Duration);
-
-impl FromStr for Age {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parsed = humantime::parse_duration(text);
-        parsed.map(Self).map_err(|error| format!("{error}; times are written as 7d or 1h 30m"))
-    }
-}
-
-impl TryFrom<String> for Age {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-/// Where a DNS server answers: `192.0.2.1`, `192.0.2.1:5353` or `[2001:db8::1]:53`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct DnsServer(SocketAddr);
-
-impl FromStr for DnsServer {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let address = text.parse().or_else(|_| text.parse().map(|ip: IpAddr| SocketAddr::new(ip, DNS_PORT)));
-        address.map(Self).map_err(|_| {
-            format!(
-                "{text:?} is no address of a DNS server: 192.0.2.1, 192.0.2.1:53 or [2001:db8::1]:53 would be"
-            )
-        })
-    }
-}
-
-impl TryFrom<String> for DnsServer {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
+/// The format of log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
 }
 
 /// Reads the environment alone, for commands that have none of the flags.
@@ -210,22 +140,26 @@ fn usage(message: impl ToString, hint: &str) -> Exit {
     Exit::Usage(Failure::new(message).hint(hint))
 }
 
+/// Returns the name that a misspelt one probably means.
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let similar =
+        known.map(|known| (strsim::jaro_winkler(name, known), known)).filter(|(like, _)| *like > 0.8);
+    similar.max_by(|(one, _), (other, _)| one.total_cmp(other)).map(|(_, known)| known)
+}
+
 impl Settings {
     pub fn from_environment() -> Result<Self, Exit> {
-        let environment = Environment::try_parse_from(std::iter::empty::<String>());
+        let command = without_empty(Environment::command());
+        let environment = command.try_get_matches_from(std::iter::empty::<String>());
         environment
-            .map(|e| e.settings)
+            .and_then(|matches| Settings::from_arg_matches(&matches))
             .map_err(|e| Exit::Usage(Failure::new(e.to_string().trim_start_matches("error: ").trim_end())))
     }
 
     /// Takes from the file what neither flags nor environment said.
     pub fn or_file(self, global: &Global) -> Result<Self, Exit> {
         let data_dir = global.data_dir.clone().or_else(default_data_dir);
-        let file = match (&global.config, &data_dir) {
-            (Some(path), _) => Self::read(path)?,
-            (None, Some(dir)) if dir.join("config.toml").is_file() => Self::read(&dir.join("config.toml"))?,
-            _ => Self::default(),
-        };
+        let file = file::read(global, data_dir.as_ref())?;
         let data_dir = global.data_dir.clone().or(file.data_dir).or(data_dir);
         if data_dir.is_none() {
             return Err(usage(
@@ -258,19 +192,19 @@ impl Settings {
             follow: self.follow.or(file.follow),
             prefetch: self.prefetch.or(file.prefetch),
             publish_key: self.publish_key.or(file.publish_key),
+            access_log: self.access_log.or(file.access_log),
+            log_format: self.log_format.or(file.log_format),
         })
     }
 
-    fn read(path: &std::path::Path) -> Result<Self, Exit> {
-        let hint = "its keys are the long flags of `ocipfs serve`, without the dashes in front";
-        let text = std::fs::read_to_string(path).map_err(|e| {
-            usage(
-                format!("cannot read the settings in {}: {e}", path.display()),
-                "name another with --config",
-            )
-        })?;
-        toml::from_str(&text)
-            .map_err(|e| usage(format!("{}: {}", path.display(), e.to_string().trim_end()), hint))
+    /// Whether requests are logged.
+    pub fn access_log(&self) -> bool {
+        self.access_log.unwrap_or_default()
+    }
+
+    /// The format of the log.
+    pub fn log_format(&self) -> LogFormat {
+        self.log_format.unwrap_or_default()
     }
 
     pub fn data_dir(&self) -> PathBuf {
@@ -283,7 +217,7 @@ impl Settings {
     }
 
     pub fn listen(&self) -> SocketAddr {
-        self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 5050)))
+        self.listen.map_or_else(|| SocketAddr::from(([127, 0, 0, 1], 5050)), |listen| listen.0)
     }
 
     /// Who may push and pull.
@@ -325,7 +259,7 @@ impl Settings {
 
     /// What a command in the process works with.
     pub fn offline(&self) -> Options {
-        let registry = self.listen.map_or_else(|| LISTEN.into(), |address| address.to_string());
+        let registry = self.listen.map_or_else(|| LISTEN.into(), |listen| listen.0.to_string());
         Options {
             swarm: None,
             change_network: false,
@@ -436,7 +370,10 @@ mod tests {
             r#"
             listen = "127.0.0.1:6000"
             swarm-listen = ["/ip4/127.0.0.1/tcp/0"]
-            bootstrap = ["none"]
+            bootstrap = "none"
+            peer = "/ip4/127.0.0.1/tcp/1"
+            log-format = "json"
+            access-log = true
             find-timeout = "3s"
             profile = "legacy"
             dns-resolver = ["127.0.0.1", "[::1]:5353"]
@@ -454,17 +391,19 @@ mod tests {
         )
         .unwrap();
         assert_eq!(settings.listen().port(), 6000);
-        assert_eq!(settings.find_timeout, Some(Time(Duration::from_secs(3))));
+        assert_eq!(settings.find_timeout, Some("3s".parse().unwrap()));
         assert_eq!(settings.profile, Some(Profile::Legacy));
         let servers = ["127.0.0.1:53", "[::1]:5353"].map(|text| text.parse().unwrap());
         assert_eq!(dns(settings.dns_resolver.as_deref()), Dns::Servers(servers.to_vec()));
-        assert!(file("dns-resolver = [\"dns.example\"]").unwrap_err().to_string().contains("no address"));
+        assert!(
+            file("dns-resolver = [\"dns.example\"]").unwrap_err().to_string().contains("invalid DNS server")
+        );
         assert_eq!(settings.content().cache_size, Some(10 << 30));
         assert_eq!(settings.content().max_size, Some(4096));
         assert_eq!(settings.content().memory.bytes(), 64 << 20);
         assert!(file("max-memory = \"1MiB\"").unwrap_err().to_string().contains("too small"));
         let policy = settings.policy();
-        assert_eq!((policy.upload_grace.as_secs(), policy.keep_untagged), (7200, Duration::ZERO));
+        assert_eq!((policy.upload_grace.as_secs(), policy.keep_untagged), (7200, std::time::Duration::ZERO));
         assert_eq!(policy.retention, ["team/*=10,30d".parse().unwrap()]);
         assert!(file("cache-size = \"much\"").is_err());
         assert!(settings.pull == Some(Pull::Users) && settings.access().is_err(), "there are no users");
@@ -473,6 +412,9 @@ mod tests {
         assert_eq!((naming.share, naming.follow.len(), naming.prefetch), (Share::Added, 1, Prefetch::All));
         assert!(file("follow = [\"nonsense\"]").is_err());
         assert!(file("liste = 1").unwrap_err().to_string().contains("unknown field"));
+        assert_eq!(bootstrap(settings.bootstrap.as_deref(), false).unwrap(), Bootstrap::None);
+        assert_eq!((settings.peer.as_ref().unwrap().len(), settings.log_format()), (1, LogFormat::Json));
+        assert!(settings.access_log());
         assert!(file("find-timeout = \"soon\"").is_err());
         assert!(file("profile = \"v9\"").is_err());
     }

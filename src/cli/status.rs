@@ -3,8 +3,12 @@ use clap::Args;
 use super::{Exit, Global, ask, output, output::printable, store::print_room, unexpected};
 use crate::control::{FollowedName, Publication, Reply, Request};
 
-/// How the running node is: peers, reachability, what is announced and kept
+/// Show the state of the node: peers, reachability, announcements, store, published and followed names
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  ocipfs status
+  ocipfs status --json")]
 pub struct Status;
 
 pub async fn run(global: &Global) -> Result<(), Exit> {

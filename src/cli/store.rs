@@ -6,12 +6,19 @@ use crate::control::{
     Collected, Dropped, Failure, Pin, Reply, Request, Room, StoreReply, StoreRequest, Stored, Verified,
 };
 
-/// What the node directory holds, and what of it stays
+/// Inspect, pin, verify and clean the store
 #[derive(Debug, Subcommand)]
 pub enum Store {
-    /// How much is stored, and what is on its way
+    /// Show the size of the store, of downloads and of uploads
+    #[command(after_help = "\
+Examples:
+  ocipfs store stat
+  ocipfs store stat --json")]
     Stat,
-    /// What is pinned
+    /// List the pins
+    #[command(after_help = "\
+Examples:
+  ocipfs store ls")]
     Ls,
     Pin(PinArgs),
     Unpin(UnpinArgs),
@@ -19,43 +26,54 @@ pub enum Store {
     Verify(Verify),
 }
 
-/// Fetch what is missing of an image or a DAG, and keep it until it is unpinned
+/// Fetch an image or a DAG completely, and keep it until it is unpinned
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   ocipfs store pin bafy...                     everything below a CID
-  ocipfs store pin ipfs/bafy.../app:1          an image, as it is pulled; what is here of the same root is kept too
-  ocipfs store pin                             what is pinned, as `store ls` does")]
+  ocipfs store pin ipfs/bafy.../app:1          an image; stored content of the same root is kept too
+  ocipfs store pin                             list the pins, as `store ls` does")]
 pub struct PinArgs {
-    /// A CID, or the reference of an image
+    /// CID, or reference of an image
     what: Option<String>,
 }
 
-/// Keep it no more: it goes unless it was added, or is pulled now and then
+/// Remove a pin; the content becomes cached content, unless it was added
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  ocipfs store unpin bafy...")]
 pub struct UnpinArgs {
-    /// A CID as `store ls` shows it, or the reference that was pinned
+    /// CID as `store ls` prints it, or the immutable reference that was pinned
     what: String,
 }
 
-/// Remove what nobody keeps and nobody reads: what was deleted, came in part, or was only looked at
+/// Delete unreferenced data: deleted images, partial downloads, blocks fetched only to resolve a path
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Images that were pulled stay: --cache-size of `serve` says how much of them. What repositories do not keep any more
-is removed first, as `ocipfs repo gc` does.")]
+The pull cache stays; `serve --cache-size` limits it. Content that repositories do not keep is removed first, as
+`ocipfs repo gc` does.
+
+Examples:
+  ocipfs store gc --dry-run                      show what would be deleted
+  ocipfs store gc --uploads                      delete abandoned uploads")]
 pub struct Gc {
-    /// Only tell what would go
+    /// Show what would be deleted, and delete nothing
     #[arg(long)]
     dry_run: bool,
-    /// Drop abandoned uploads instead: those that received nothing for a minute, or not since the start
+    /// Delete abandoned uploads instead: those that received nothing for a minute, or not since the start
     #[arg(long)]
     uploads: bool,
 }
 
-/// Hash every stored blob and block again; damage is named and not served from then on, and the exit code is 1
+/// Verify the digests of all stored blobs and blocks; damaged content is listed and no longer served (exit code 1)
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  ocipfs store verify
+  ocipfs store verify --repair")]
 pub struct Verify {
-    /// Fetch what is damaged again from peers
+    /// Fetch damaged content again from peers
     #[arg(long)]
     repair: bool,
 }

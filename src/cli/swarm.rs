@@ -6,21 +6,36 @@ use ocipfs_node::SwarmKey;
 use super::{Exit, Global, ask, output, output::printable, secrets, unexpected};
 use crate::control::{Reply, Request};
 
-/// This node among its peers
+/// Show and connect peers; make keys of private swarms
 #[derive(Debug, Subcommand)]
 pub enum Swarm {
-    /// Who this node is: its addresses, and its peer id last
+    /// Print the addresses of this node, and its peer ID last
+    #[command(after_help = "\
+Examples:
+  ocipfs swarm id
+  ocipfs -q swarm id                             the peer ID alone")]
     Id,
-    /// Who is connected
+    /// List the connected peers: peer ID, direction, seconds since it connected, address, agent
+    #[command(after_help = "\
+Examples:
+  ocipfs swarm peers
+  ocipfs swarm peers --json")]
     Peers,
-    /// Dial a peer
+    /// Connect to a peer
+    #[command(after_help = "\
+Examples:
+  ocipfs swarm connect /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW...")]
     Connect {
-        /// A multiaddr that ends in /p2p/<peer id>
+        /// Multiaddr that ends in /p2p/<peer ID>
         address: String,
     },
-    /// Write a new key for a private swarm to a file that only this user can read, or print it; every node needs it
+    /// Make a key for a private swarm: print it, or write it to a file that only this user can read
+    #[command(after_help = "\
+Examples:
+  ocipfs swarm key swarm.key
+  ocipfs serve --swarm-key swarm.key             on every node of the swarm, with the same key")]
     Key {
-        /// The new file, such as swarm.key
+        /// New file, such as swarm.key
         file: Option<PathBuf>,
     },
 }
@@ -31,11 +46,14 @@ pub async fn run(global: &Global, swarm: Swarm) -> Result<(), Exit> {
         Swarm::Peers => Request::SwarmPeers,
         Swarm::Connect { address } => Request::SwarmConnect { address },
         Swarm::Key { file: Some(file) } => {
-            return secrets::write_new(&file, &SwarmKey::generate().to_string());
+            secrets::write_new(&file, &SwarmKey::generate().to_string())?;
+            let path = file.display().to_string();
+            return output::print(global, &serde_json::json!({ "file": path }), &path, || {});
         }
         Swarm::Key { file: None } => {
-            println!("{}", SwarmKey::generate());
-            if !global.quiet {
+            let key = SwarmKey::generate().to_string();
+            output::print(global, &serde_json::json!({ "key": key }), &key, || {})?;
+            if !global.quiet && !global.json {
                 eprintln!("hint: `ocipfs swarm key FILE` writes a file that only this user can read");
             }
             return Ok(());

@@ -21,7 +21,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use ocipfs_node::{Cid, Session};
+use ocipfs_node::{Cid, FetchSession};
 use ocipfs_oci::Digest;
 use tokio::sync::{Notify, watch};
 
@@ -121,7 +121,7 @@ pub struct Start {
     pub root: Cid,
     pub unit: UnixfsNode,
     pub block: Bytes,
-    pub session: Session,
+    pub session: FetchSession,
 }
 
 impl Content {

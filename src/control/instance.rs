@@ -51,7 +51,7 @@ pub struct Naming {
     /// What peers are given.
     pub share: Share,
     /// Names that are followed before those of `name follow`.
-    pub follow: Vec<ocipfs_node::Name>,
+    pub follow: Vec<ocipfs_node::IpnsName>,
     /// What of them is fetched before it is asked for.
     pub prefetch: Prefetch,
     /// The key whose name the pushed repositories are published under.

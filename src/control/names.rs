@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use ocipfs_node::Name;
+use ocipfs_node::IpnsName;
 use serde::{Deserialize, Serialize};
 
 use super::{Failure, Instance, Reply};
@@ -196,7 +196,7 @@ impl Instance {
 
     async fn name_follow(&self, text: &str) -> Result<Reply, Failure> {
         let (node, name) = (self.content().node(), parse_name(text)?);
-        let changed = node.follow_for_good(name).await.map_err(Failure::new)?;
+        let changed = node.follow_persistently(name).await.map_err(Failure::new)?;
         self.resolver().followed().refresh(node).await.map_err(Failure::new)?;
         Ok(Reply::Followed { name: name.to_string(), changed })
     }
@@ -223,7 +223,7 @@ impl Instance {
         let behind = publisher.behind().await.map_err(Failure::new)?;
         let state = publisher.state();
         let node = self.content().node();
-        let rivals = node.rivals().into_iter();
+        let rivals = node.conflicting_writers().into_iter();
         // The node may have signed it again since: the state tells the first record of a root.
         let signed = state.sequence.and_then(|_| node.published(&publisher.name()));
         Ok(Publication {
@@ -246,10 +246,10 @@ impl Instance {
         Ok(all)
     }
 
-    async fn followed_name(&self, name: Name) -> Result<FollowedName, Failure> {
+    async fn followed_name(&self, name: IpnsName) -> Result<FollowedName, Failure> {
         let summary =
             self.resolver().followed().summary(self.resolver(), &name).await.map_err(Failure::new)?;
-        let head = self.content().node().head(&name);
+        let head = self.content().node().followed_record(&name);
         let heard = head.as_ref().map(|head| head.sequence);
         // Of a root that was only just heard of, what is missing is not known yet.
         let fetching = summary.fetching.filter(|fetching| Some(fetching.sequence) == heard);
@@ -308,7 +308,7 @@ impl Instance {
 
     async fn name_ls(&self) -> Result<Reply, Failure> {
         let node = self.content().node();
-        let own = ("self".to_string(), Name::from(node.peer_id()));
+        let own = ("self".to_string(), IpnsName::from(node.peer_id()));
         let mut names = Vec::new();
         for (key, name) in [own].into_iter().chain(node.name_keys().await.map_err(Failure::new)?) {
             names.push(OwnName {
@@ -321,7 +321,7 @@ impl Instance {
     }
 }
 
-fn parse_name(text: &str) -> Result<Name, Failure> {
+fn parse_name(text: &str) -> Result<IpnsName, Failure> {
     let name = text.strip_prefix("/ipns/").unwrap_or(text);
     name.parse().map_err(|error| {
         Failure::new(error).hint("`ocipfs name ls` on the node that publishes it prints its name first")

@@ -116,7 +116,7 @@ pub enum Error {
         /// The whole name.
         name: Name,
         /// What the parser said.
-        why: ocipfs_node::NotAName,
+        why: ocipfs_node::InvalidName,
     },
     /// The IPNS name leads nowhere.
     #[error("{name}: {why}")]

@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use ocipfs_node::{Cid, Name as IpnsName, Node};
+use ocipfs_node::{Cid, IpnsName, Node};
 use ocipfs_oci::Name;
 use tokio::{sync::Notify, time::Instant};
 
@@ -94,7 +94,7 @@ impl Followed {
         for name in &settled {
             node.follow(*name).await?;
         }
-        let by_command = node.followed_for_good().await?;
+        let by_command = node.persistently_followed().await?;
         let state = Mutex::new(FollowedState { by_command, ..FollowedState::default() });
         Ok(Self(Arc::new(Inner {
             settled,
@@ -124,7 +124,7 @@ impl Followed {
 
     /// Reads again what is followed by command.
     pub async fn refresh(&self, node: &Node) -> Result<(), ocipfs_node::Error> {
-        let by_command = node.followed_for_good().await?;
+        let by_command = node.persistently_followed().await?;
         self.lock().by_command = by_command;
         // The node has told of the change before this list had it.
         self.0.changed.notify_one();
@@ -139,7 +139,7 @@ impl Followed {
     /// Returns what a name means now; none where it was never heard of, or leads to no content.
     pub async fn target(&self, content: &Content, name: &IpnsName) -> Option<CidPath> {
         let node = content.node();
-        let head = node.head(name)?;
+        let head = node.followed_record(name)?;
         let following = async { ipns::follow(node, head.value.parse()?, content.find_timeout()).await };
         match following.await {
             Ok(target) => Some(target.at),

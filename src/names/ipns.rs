@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use ocipfs_node::{Node, Pointer};
+use ocipfs_node::{IpnsTarget, Node};
 
 use crate::content::{CidPath, Content, PathError};
 
@@ -29,15 +29,15 @@ pub enum Error {
     NoPath(String),
     /// What should be a name is none.
     #[error(transparent)]
-    NoName(#[from] ocipfs_node::NotAName),
+    NoName(#[from] ocipfs_node::InvalidName),
     /// Names lead to names without an end.
     #[error("{0} resolves through more than {MAX_DEPTH} names")]
-    TooDeep(Pointer),
+    TooDeep(IpnsTarget),
     /// The name does not resolve to a path below a CID.
     #[error("{name} leads to {value:?}: {why}")]
     Target {
         /// The name.
-        name: Pointer,
+        name: IpnsTarget,
         /// What its record says.
         value: String,
         /// What is wrong with it.
@@ -63,7 +63,7 @@ pub enum Path {
     /// `/ipfs/<cid>[/path]`.
     Content(CidPath),
     /// `/ipns/<name>[/path]`.
-    Name(Pointer, String),
+    Name(IpnsTarget, String),
 }
 
 impl FromStr for Path {
@@ -105,7 +105,7 @@ pub async fn follow(node: &Node, path: Path, patience: Duration) -> Result<Targe
 /// resolved before does not count.
 async fn follow_name(
     node: &Node,
-    name: Pointer,
+    name: IpnsTarget,
     below: &str,
     patience: Duration,
     afresh: bool,
@@ -114,7 +114,7 @@ async fn follow_name(
     let mut stale = false;
     for _ in 0..MAX_DEPTH {
         let found = match afresh {
-            true => node.resolve_afresh(&at, patience).await?,
+            true => node.resolve_uncached(&at, patience).await?,
             false => node.resolve(&at, patience).await?,
         };
         stale |= found.stale;
@@ -137,7 +137,7 @@ async fn follow_name(
 
 /// Recent values of names, by the path that was asked for below them.
 #[derive(Default)]
-pub struct Targets(Mutex<HashMap<(Pointer, String), Meant>>);
+pub struct Targets(Mutex<HashMap<(IpnsTarget, String), Meant>>);
 
 #[derive(Default)]
 struct Meant {
@@ -147,7 +147,7 @@ struct Meant {
 }
 
 impl Targets {
-    fn lock(&self) -> MutexGuard<'_, HashMap<(Pointer, String), Meant>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(IpnsTarget, String), Meant>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -155,7 +155,7 @@ impl Targets {
     pub async fn follow(
         &self,
         content: &Content,
-        key: &Pointer,
+        key: &IpnsTarget,
         below: &str,
         afresh: bool,
     ) -> Result<Vec<CidPath>, Error> {
@@ -175,14 +175,14 @@ impl Targets {
     }
 
     /// Whether the last resolution of the name failed.
-    pub fn is_stale(&self, key: &Pointer, below: &str) -> bool {
+    pub fn is_stale(&self, key: &IpnsTarget, below: &str) -> bool {
         self.lock().get(&(key.clone(), below.to_string())).is_some_and(|meant| meant.stale)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use ocipfs_node::{Keypair, Name};
+    use ocipfs_node::{IpnsName, Keypair};
 
     use super::*;
 
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_path_is_written_as_a_record_has_it() {
-        let peer = Name::of(&Keypair::generate_ed25519());
+        let peer = IpnsName::of(&Keypair::generate_ed25519());
         for (text, written) in [
             (CID.to_string(), format!("/ipfs/{CID}")),
             (format!("ipfs://{CID}/a/"), format!("/ipfs/{CID}/a")),

@@ -9,7 +9,7 @@ mod walk;
 
 use std::{collections::HashMap, fmt, str::FromStr, time::Duration};
 
-use ocipfs_node::Name;
+use ocipfs_node::IpnsName;
 use serde::Deserialize;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -83,7 +83,7 @@ const MIN_WALK_TIME: Duration = Duration::from_secs(5);
 
 /// Fetches what followed names mean, and releases those that are not followed any more, until `stop`.
 pub async fn run(resolver: Resolver, policy: Prefetch, stop: CancellationToken) {
-    let mut tasks: HashMap<Name, CancellationToken> = HashMap::new();
+    let mut tasks: HashMap<IpnsName, CancellationToken> = HashMap::new();
     loop {
         let names = resolver.followed().names();
         tasks.retain(|name, stop| {
@@ -113,14 +113,14 @@ pub async fn run(resolver: Resolver, policy: Prefetch, stop: CancellationToken) 
 }
 
 /// Fetches what one name means, again and again.
-async fn follow(resolver: Resolver, name: Name, policy: Prefetch) {
+async fn follow(resolver: Resolver, name: IpnsName, policy: Prefetch) {
     if let Err(error) = announce::announce(&resolver, &name).await {
         tracing::warn!(%name, %error, "cannot announce all content of a followed name");
     }
     if policy == Prefetch::None {
         return;
     }
-    let mut heads = resolver.content().node().heads();
+    let mut heads = resolver.content().node().followed_changes();
     let mut pause = MIN_PAUSE;
     loop {
         heads.mark_unchanged();
@@ -152,13 +152,13 @@ async fn follow(resolver: Resolver, name: Name, policy: Prefetch) {
 }
 
 /// What the newest record of a name says. Two nodes with one key may sign two values with one sequence.
-fn meant(resolver: &Resolver, name: &Name) -> Option<(u64, String)> {
-    resolver.content().node().head(name).map(|head| (head.sequence, head.value))
+fn meant(resolver: &Resolver, name: &IpnsName) -> Option<(u64, String)> {
+    resolver.content().node().followed_record(name).map(|head| (head.sequence, head.value))
 }
 
 /// Waits until a record says something else, and the walk has had its turn.
-async fn newer(resolver: &Resolver, name: &Name, before: &Option<(u64, String)>) {
-    let (mut heads, turn) = (resolver.content().node().heads(), Instant::now() + MIN_WALK_TIME);
+async fn newer(resolver: &Resolver, name: &IpnsName, before: &Option<(u64, String)>) {
+    let (mut heads, turn) = (resolver.content().node().followed_changes(), Instant::now() + MIN_WALK_TIME);
     while meant(resolver, name) == *before {
         if heads.changed().await.is_err() {
             return std::future::pending().await;
@@ -168,14 +168,14 @@ async fn newer(resolver: &Resolver, name: &Name, before: &Option<(u64, String)>)
 }
 
 /// Reads which repositories a name has now, and nothing of them but their indexes.
-pub async fn list(resolver: &Resolver, name: &Name) {
+pub async fn list(resolver: &Resolver, name: &IpnsName) {
     fetch(resolver, name, Prefetch::None).await;
 }
 
 /// Fetches what a name means now; whether all of it is here.
-async fn fetch(resolver: &Resolver, name: &Name, policy: Prefetch) -> bool {
+async fn fetch(resolver: &Resolver, name: &IpnsName, policy: Prefetch) -> bool {
     let followed = resolver.followed();
-    let Some(head) = resolver.content().node().head(name) else { return true };
+    let Some(head) = resolver.content().node().followed_record(name) else { return true };
     let root = match followed.target(resolver.content(), name).await {
         Some(root) => root,
         // What leads to no content now may lead to some later.

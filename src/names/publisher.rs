@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ocipfs_node::{Cid, Keypair, Name};
+use ocipfs_node::{Cid, IpnsName, Keypair};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -71,8 +71,8 @@ impl Publisher {
     }
 
     /// The name that it is published under.
-    pub fn name(&self) -> Name {
-        Name::of(&self.0.key)
+    pub fn name(&self) -> IpnsName {
+        IpnsName::of(&self.0.key)
     }
 
     /// What of that peers are given.

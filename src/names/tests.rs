@@ -66,7 +66,7 @@ fn a_cid_in_capitals_is_refused_with_the_same_in_small_letters() {
 
 #[test]
 fn a_key_or_a_domain_in_capitals_is_refused_with_the_same_in_small_letters() {
-    let key: ocipfs_node::Name = KEY.parse().unwrap();
+    let key: ocipfs_node::IpnsName = KEY.parse().unwrap();
     for (name, instead) in [
         (format!("ipns/{}/app", key.peer()), KEY),
         (format!("ipns/{}", KEY.to_uppercase()), KEY),
@@ -103,8 +103,8 @@ fn invalid_repository_name_is_refused_with_the_expected_form() {
         (hex, "expected <ciq... or 1220...>/<name>"),
         (deep, "at most 64"),
         ("ipns".into(), "expected ipns/<k51... or domain>[/<dir>...]"),
-        ("ipns/localhost".into(), "it should be the CID of a key, k51..., or a domain"),
-        (format!("ipns/{V1}"), "it should be the CID of a key, k51..., or a domain"),
+        ("ipns/localhost".into(), "expected the CID of a key (k51...) or a domain"),
+        (format!("ipns/{V1}"), "expected the CID of a key (k51...) or a domain"),
         (format!("ipns/{}.org", "a".repeat(64)), "1 to 63 letters"),
         (format!("layer/{V1}/more"), &format!("expected layer/{V1}")),
         (V1.into(), &format!("expected ipfs/{V1} or layer/{V1}")),

@@ -83,6 +83,19 @@ impl Access {
         self.users.is_some()
     }
 
+    /// Returns the user that a request shows a password or a token of, whether or not the password is right.
+    pub(super) fn claimed_user(&self, headers: &HeaderMap) -> Option<String> {
+        let (_, tokens) = self.users.as_ref()?;
+        let shown = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+        if let Some((user, _)) = login(shown) {
+            return Some(user);
+        }
+        match tokens.holder(shown.split_once(' ')?.1.trim(), Instant::now())? {
+            Holder::User(login) => Some(login.user().into()),
+            Holder::Anybody => None,
+        }
+    }
+
     /// Refuses a request that would change something and may not.
     pub(super) async fn check_write(
         &self,

@@ -171,7 +171,7 @@ impl ApiError {
     }
 
     /// What only a followed name has cannot be deleted here.
-    pub fn followed(name: &Name, what: &impl fmt::Display, origin: &ocipfs_node::Name) -> Self {
+    pub fn followed(name: &Name, what: &impl fmt::Display, origin: &ocipfs_node::IpnsName) -> Self {
         Self::denied(format!(
             "{name} has {what} from the followed name {origin}: delete it at its publisher, or stop following the name \
              (`ocipfs name unfollow {origin}`)"

@@ -33,6 +33,13 @@ pub struct Login {
     hash: String,
 }
 
+impl Login {
+    /// Returns the name of the user.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+}
+
 /// Why a login fails.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoginError {

@@ -40,7 +40,7 @@ impl Tool {
     }
 
     /// Each version has a directory of its own, so that another one is built when it changes.
-    fn program(&self) -> PathBuf {
+    pub fn program(&self) -> PathBuf {
         [env!("CARGO_TARGET_TMPDIR"), "clients", self.version, self.name].iter().collect()
     }
 

@@ -32,17 +32,17 @@ pub use skopeo::Skopeo;
 pub use umoci::Umoci;
 
 use daemon::Daemon;
-use room::Room;
+pub use room::Room;
 
 /// The distribution's programs come first: a newer `docker` in `/usr/local` drives BuildKit only with buildx
 /// installed, and `dockerd` is in `sbin`, which an ordinary `PATH` lacks.
-fn search_path() -> String {
+pub fn search_path() -> String {
     let rest = std::env::var("PATH").unwrap_or_default();
     format!("/usr/sbin:/usr/bin:/sbin:/bin:{rest}")
 }
 
 /// Names the first of `programs` (a command and its Debian package) that is not installed.
-fn installed(programs: &[(&str, &str)]) -> Result<(), String> {
+pub fn installed(programs: &[(&str, &str)]) -> Result<(), String> {
     let path = search_path();
     for (program, package) in programs {
         if !path.split(':').any(|dir| Path::new(dir).join(program).is_file()) {
@@ -57,7 +57,7 @@ fn is_root() -> bool {
 }
 
 /// Refuses `client` where namespaces, and files of any owner, are out of reach.
-fn root_for(client: &str) -> Result<(), String> {
+pub fn root_for(client: &str) -> Result<(), String> {
     if is_root() { Ok(()) } else { Err(format!("{client}: its storage and containers need root")) }
 }
 

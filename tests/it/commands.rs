@@ -13,6 +13,9 @@ pub fn trials() -> Vec<Trial> {
         json_commands_print_one_document_that_says_the_same,
         a_node_directory_with_a_long_path_takes_commands_as_others_do,
         the_ready_line_says_what_a_person_needs_next,
+        errors_are_one_json_document_with_the_flag_json,
+        an_empty_variable_counts_as_unset,
+        completions_and_manual_pages_are_made_from_the_commands,
     ]
 }
 
@@ -116,4 +119,48 @@ async fn the_ready_line_says_what_a_person_needs_next() {
     ] {
         assert!(ready.contains(&text), "{text:?} is not in {ready:?}");
     }
+}
+
+async fn errors_are_one_json_document_with_the_flag_json() {
+    let dir = tempfile::tempdir().unwrap();
+    for (arguments, code, told) in [
+        (&["--json", "layer", "inspect", "bafkreinonsense"][..], 1, "bafkreinonsense"),
+        (&["--json", "serve", "--max-size", "ten"], 2, "invalid size \"ten\""),
+        (&["--json", "layer", "inspct"], 2, "inspct"),
+    ] {
+        let said = finish(ocipfs(dir.path()).args(arguments));
+        assert_eq!((said.code, said.stderr.as_str()), (Some(code), ""), "{said:?}");
+        let document: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|e| panic!("{e}: {said:?}"));
+        assert!(document["error"].as_str().unwrap().contains(told), "{document}");
+        assert!(document.get("hint").is_some(), "{document}");
+    }
+    let key = document(&finish(ocipfs(dir.path()).args(["--json", "swarm", "key"])));
+    assert!(key["key"].as_str().unwrap().starts_with("/key/swarm/psk/1.0.0/"), "{key}");
+}
+
+async fn an_empty_variable_counts_as_unset() {
+    let empty =
+        ["OCIPFS_MAX_SIZE", "OCIPFS_LISTEN", "OCIPFS_PEER", "OCIPFS_LOG_FORMAT"].map(|name| (name, ""));
+    let dir = tempfile::tempdir().unwrap();
+    let node = Serve::start_with(dir.path(), &[], &empty.into());
+    assert_eq!(node.status()["peers"], 0);
+    let said = finish(ocipfs(dir.path()).args(["--json", "status"]).envs(empty));
+    assert_eq!(document(&said)["registry"], node.registry());
+}
+
+async fn completions_and_manual_pages_are_made_from_the_commands() {
+    let dir = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let said = finish(ocipfs(dir.path()).args(["completions", shell]));
+        assert!(said.code == Some(0) && said.stdout.contains("swarm-listen"), "{shell}: {said:?}");
+    }
+    let page = finish(ocipfs(dir.path()).arg("man"));
+    assert!(page.code == Some(0) && page.stdout.contains(".TH ocipfs 1"), "{page:?}");
+    let pages = dir.path().join("man1");
+    fs::create_dir(&pages).unwrap();
+    let said = finish(ocipfs(dir.path()).args(["man", pages.to_str().unwrap()]));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let serve = fs::read_to_string(pages.join("ocipfs-serve.1")).unwrap();
+    assert!(serve.contains("find\\-timeout") && pages.join("ocipfs-layer-add.1").exists(), "{serve}");
+    finish(ocipfs(dir.path()).args(["man", "/nonexistent"])).failed(1, &["/nonexistent", "hint: "]);
 }

@@ -36,7 +36,7 @@ pub fn trials() -> Vec<Trial> {
 
 /// Whether layers have the size of real ones, which takes minutes.
 fn is_full_size() -> bool {
-    std::env::var_os("OCIPFS_FULL_SIZE").is_some_and(|value| value == "1")
+    std::env::var_os("OCIPFS_TEST_FULL_SIZE").is_some_and(|value| value == "1")
 }
 
 /// Larger than what is kept in the index, so that each is a file.
@@ -237,7 +237,7 @@ async fn retention_keeps_the_newest_tags_of_a_pattern() {
     said.failed(2, &["--retention", "expected PATTERN=TAGS"]);
 }
 
-/// Of 20 MB where `OCIPFS_FULL_SIZE=1`, else of a tenth.
+/// Of 20 MB where `OCIPFS_TEST_FULL_SIZE=1`, else of a tenth.
 async fn daily_pushes_of_one_tag_never_fill_a_node_with_a_maximum_size() {
     let size = if is_full_size() { 20_000_000 } else { 2_000_000 };
     let limit = 5 * size as u64;

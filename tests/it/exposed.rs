@@ -1,6 +1,7 @@
 //! A registry that others reach: through a proxy, through a page in a browser, or as users with a login.
 
 mod crowd;
+mod logging;
 mod login;
 mod pages;
 mod proxied;
@@ -12,7 +13,14 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use libtest_mimic::Trial;
 
 pub fn trials() -> Vec<Trial> {
-    let stories = [crowd::trials(), login::trials(), pages::trials(), proxied::trials(), users::trials()];
+    let stories = [
+        crowd::trials(),
+        logging::trials(),
+        login::trials(),
+        pages::trials(),
+        proxied::trials(),
+        users::trials(),
+    ];
     stories.into_iter().flatten().collect()
 }
 

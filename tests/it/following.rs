@@ -198,7 +198,7 @@ async fn a_key_is_taken_over_by_another_machine_and_two_writers_are_said() {
     let sequence = |node: &Serve| node.status()["published"]["sequence"].as_u64();
     let before = sequence(&first).unwrap();
     until("the second machine knows how far the first was", || {
-        second.log().contains("was written elsewhere until now")
+        second.log().contains("another machine published under this name before")
     })
     .await;
     push(&second, "app", "1", &images[1]).await;
@@ -231,8 +231,8 @@ async fn names_are_followed_and_unfollowed_by_command() {
     node.ask(&["name", "unfollow", &name]);
     get(&node.url("/v2/app/manifests/1")).await.refused(404, "NAME_UNKNOWN", &["app"]);
     node.command(&["name", "unfollow", &name]).failed(1, &["is not followed"]);
-    node.command(&["name", "follow", "nonsense"]).failed(1, &["is no IPNS name"]);
-    node.command(&["name", "key", "export", "none", "/dev/null"]).failed(1, &["has no key \"none\""]);
+    node.command(&["name", "follow", "nonsense"]).failed(1, &["invalid IPNS name"]);
+    node.command(&["name", "key", "export", "none", "/dev/null"]).failed(1, &["key \"none\" not found"]);
     let told = Serve::start(&["--follow", &name]);
     told.command(&["name", "unfollow", &name]).failed(1, &["is followed by configuration"]);
 }

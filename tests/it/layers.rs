@@ -49,8 +49,8 @@ async fn a_removed_layer_is_forgotten_with_its_blocks() {
     let layer = Layer::add(&node, &noise(3 << 20));
     assert!(node.stored("blocks") >= before + 4 && files_below(node.data_dir(), "blobs") == 1);
     assert_eq!(node.ask(&["layer", "rm", &layer.reference(&node)]), layer.cid());
-    get(&node.url(&layer.manifest_path())).await.refused(404, "MANIFEST_UNKNOWN", &["nobody has"]);
-    get(&node.url(&layer.blob_path())).await.refused(404, "BLOB_UNKNOWN", &["nobody has"]);
+    get(&node.url(&layer.manifest_path())).await.refused(404, "MANIFEST_UNKNOWN", &["no provider found for"]);
+    get(&node.url(&layer.blob_path())).await.refused(404, "BLOB_UNKNOWN", &["no provider found for"]);
     assert_eq!(node.stored("blocks"), before);
     assert_eq!((node.stored("blobs"), files_below(node.data_dir(), "blobs")), (0, 0));
     assert_eq!(node.status()["layers"], 0);

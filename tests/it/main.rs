@@ -18,6 +18,7 @@ mod commands;
 mod damage;
 mod deleting;
 mod disk_full;
+mod docs;
 mod exposed;
 mod finding;
 mod following;
@@ -50,6 +51,7 @@ fn main() {
         damage::trials(),
         deleting::trials(),
         disk_full::trials(),
+        docs::trials(),
         exposed::trials(),
         finding::trials(),
         following::trials(),

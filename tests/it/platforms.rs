@@ -208,7 +208,7 @@ async fn what_cannot_be_joined_is_refused_with_what_to_do() {
     node.command(&["layer", "index", &directory]).failed(1, &[&directory, "hint: "]);
     node.command(&["layer", "index", "nonsense"]).failed(1, &["invalid layer reference", "hint: "]);
     let unknown = "bafybeiat5rs4tk3kvllj4uu5zr652qnp7kxc4ttewhc5md23gxflqqp7lu";
-    node.command(&["layer", "index", unknown]).failed(1, &["nobody has", "hint: "]);
+    node.command(&["layer", "index", unknown]).failed(1, &["no provider found for", "hint: "]);
     node.command(&["layer", "index"]).failed(2, &["<REFERENCE>"]);
     assert_eq!(node.status()["layers"], 1);
 }

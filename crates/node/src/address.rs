@@ -1,10 +1,10 @@
-//! What an address says of the network that it is in.
+//! Classification of addresses by network.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 
-/// The IP address that a multiaddress begins with.
+/// Returns the IP address at the start of a multiaddress.
 pub(crate) fn ip(address: &Multiaddr) -> Option<IpAddr> {
     match address.iter().next()? {
         Protocol::Ip4(ip) => Some(ip.into()),
@@ -13,7 +13,7 @@ pub(crate) fn ip(address: &Multiaddr) -> Option<IpAddr> {
     }
 }
 
-/// Whether an address means another machine in each network: loopback, link-local, and the private ranges.
+/// Returns whether an address belongs to another machine in each network: loopback, link-local and private ranges.
 pub(crate) fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => {
@@ -30,7 +30,7 @@ fn is_shared(ip: Ipv4Addr) -> bool {
     ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64
 }
 
-/// Whether an address is looked up in DNS before it is dialled.
+/// Returns whether an address needs a DNS lookup before it is dialled.
 pub(crate) fn is_dns(address: &Multiaddr) -> bool {
     let names = |part: Protocol| {
         matches!(part, Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_))

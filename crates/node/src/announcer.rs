@@ -1,5 +1,4 @@
-//! Keeps the routing system told of what this node has: repeated before the records expire, and again
-//! when somebody joins a small swarm.
+//! Announces this node's roots to the routing system, before their records expire and when a peer joins a small swarm.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -16,37 +15,38 @@ use tokio::{
 
 use crate::{Cid, behaviour::Command, locked};
 
-/// Keys told at the same time: few where a handful waits, more where each would wait for a round trip of many others.
-const AT_ONCE: RangeInclusive<usize> = 16..=64;
+/// Keys announced at the same time: few for a short queue, more for a long one, where each has to wait for the round
+/// trips of many others.
+const CONCURRENCY: RangeInclusive<usize> = 16..=64;
 /// Peers join in groups; one round serves them all.
 pub(crate) const JOIN_PAUSE: Duration = Duration::from_millis(300);
-const RETRY: Duration = Duration::from_secs(30);
-/// Up to here every peer is among the closest to every key (Kademlia's k), so a newcomer must be told.
+const RETRY_PAUSE: Duration = Duration::from_secs(30);
+/// Up to this size every peer is among the closest to every key (Kademlia's k), so a new peer needs the records.
 pub(crate) const SMALL_SWARM: usize = 20;
 
-/// How far announcing is.
+/// The progress of announcing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Announcing {
-    /// Keys that at least one peer was told of.
+    /// Keys whose record at least one peer has accepted.
     pub announced: usize,
-    /// Keys that nobody was told of yet.
+    /// Keys whose record no peer has accepted yet.
     pub pending: usize,
-    /// How long the key that has waited longest has been due, new or to be repeated; zero where none is.
+    /// How long the longest waiting key has been due, new or to be repeated; zero if none is due.
     pub lag: Duration,
 }
 
 #[derive(Clone, Copy)]
-struct State {
-    stage: Stage,
+struct KeyState {
+    stage: AnnounceStage,
     announced: bool,
-    /// Since when it should be told, where it should.
+    /// Since when the key has been due.
     due: Option<Instant>,
 }
 
-impl State {
+impl KeyState {
     fn waited(&self, now: Instant) -> Duration {
         let repeated = match self.stage {
-            Stage::Rests { until } if until <= now => Some(until),
+            AnnounceStage::Waiting { until } if until <= now => Some(until),
             _ => None,
         };
         self.due.or(repeated).map(|due| now.saturating_duration_since(due)).unwrap_or_default()
@@ -54,84 +54,84 @@ impl State {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum AnnounceStage {
     /// In the queue.
     Queued,
-    /// Being told; and `again` where somebody joined meanwhile.
-    Telling { again: bool },
-    /// Told, or to be tried again, then.
-    Rests { until: Instant },
+    /// Being announced; `again` if a peer joined meanwhile.
+    InProgress { again: bool },
+    /// Announced, or to be retried, at this time.
+    Waiting { until: Instant },
 }
 
-/// The keys this node announces.
+/// The keys that this node announces.
 #[derive(Clone, Default)]
-pub(crate) struct Announcer(Arc<Shared>);
+pub(crate) struct Announcer(Arc<AnnouncerState>);
 
 #[derive(Default)]
-struct Shared {
+struct AnnouncerState {
     keys: Mutex<Keys>,
     more: Notify,
 }
 
 #[derive(Default)]
 struct Keys {
-    states: BTreeMap<Cid, State>,
-    /// New keys go first: a repetition can wait, somebody may look for a new one already.
+    states: BTreeMap<Cid, KeyState>,
+    /// New keys go first: a peer may be searching for one already, while a repetition can wait.
     queue: VecDeque<Cid>,
 }
 
 impl Keys {
-    /// Queues what rests and `holds`; who is being told of a key hears it again.
-    fn queue(&mut self, now: Instant, holds: impl Fn(&State) -> bool) {
-        for (cid, state) in self.states.iter_mut().filter(|(_, state)| holds(state)) {
+    /// Queues the waiting keys that match; a key that is being announced will be announced again.
+    fn queue(&mut self, now: Instant, matches: impl Fn(&KeyState) -> bool) {
+        for (cid, state) in self.states.iter_mut().filter(|(_, state)| matches(state)) {
             let repeated = match state.stage {
-                Stage::Rests { until } => until.min(now),
+                AnnounceStage::Waiting { until } => until.min(now),
                 _ => now,
             };
             state.due.get_or_insert(repeated);
             match &mut state.stage {
-                Stage::Queued => {}
-                Stage::Telling { again } => *again = true,
-                Stage::Rests { .. } => {
-                    state.stage = Stage::Queued;
+                AnnounceStage::Queued => {}
+                AnnounceStage::InProgress { again } => *again = true,
+                AnnounceStage::Waiting { .. } => {
+                    state.stage = AnnounceStage::Queued;
                     self.queue.push_back(*cid);
                 }
             }
         }
     }
 
-    /// How many may be told at the same time, for as many as wait.
-    fn at_once(&self) -> usize {
-        (self.queue.len() / 8).clamp(*AT_ONCE.start(), *AT_ONCE.end())
+    /// Returns how many keys to announce at the same time, for the length of the queue.
+    fn concurrency(&self) -> usize {
+        (self.queue.len() / 8).clamp(*CONCURRENCY.start(), *CONCURRENCY.end())
     }
 
     fn next(&mut self) -> Option<Cid> {
         loop {
             let cid = self.queue.pop_front()?;
-            // Else it was removed meanwhile.
+            // Otherwise it was removed meanwhile.
             if let Some(state) = self.states.get_mut(&cid)
-                && state.stage == Stage::Queued
+                && state.stage == AnnounceStage::Queued
             {
-                state.stage = Stage::Telling { again: false };
+                state.stage = AnnounceStage::InProgress { again: false };
                 return Some(cid);
             }
         }
     }
 
-    /// Takes an answer; whether the key is to be announced still.
-    fn told(&mut self, cid: Cid, told: bool, every: Duration) -> bool {
+    /// Records an answer. Returns whether the key is still to be announced.
+    fn answered(&mut self, cid: Cid, accepted: bool, every: Duration) -> bool {
         let Some(state) = self.states.get_mut(&cid) else { return false };
-        state.announced |= told;
-        if told {
+        state.announced |= accepted;
+        if accepted {
             state.due = None;
         }
-        if state.stage == (Stage::Telling { again: true }) {
-            state.stage = Stage::Queued;
+        if state.stage == (AnnounceStage::InProgress { again: true }) {
+            state.stage = AnnounceStage::Queued;
             state.due.get_or_insert_with(Instant::now);
             self.queue.push_back(cid);
-        } else if state.stage != Stage::Queued {
-            let pause = if told { every } else { RETRY.min(every) };
-            state.stage = Stage::Rests { until: Instant::now() + pause };
+        } else if state.stage != AnnounceStage::Queued {
+            let pause = if accepted { every } else { RETRY_PAUSE.min(every) };
+            state.stage = AnnounceStage::Waiting { until: Instant::now() + pause };
         }
         true
     }
@@ -148,7 +148,7 @@ impl Announcer {
         for cid in cids {
             states.entry(cid).or_insert_with(|| {
                 queue.push_front(cid);
-                State { stage: Stage::Queued, announced: false, due }
+                KeyState { stage: AnnounceStage::Queued, announced: false, due }
             });
         }
         drop(keys);
@@ -166,28 +166,28 @@ impl Announcer {
         Announcing { announced, pending: keys.states.len() - announced, lag }
     }
 
-    /// Announces what is due, for ever; `joins` holds the swarm's size whenever somebody joins it.
+    /// Announces keys that are due until the node stops; `joins` holds the swarm's size whenever a peer joins it.
     pub(crate) async fn run(
         self,
         commands: mpsc::Sender<Command>,
         mut joins: watch::Receiver<usize>,
         every: Duration,
     ) {
-        let mut telling = FuturesUnordered::new();
-        let mut round = tokio::time::interval(RETRY.min(every));
+        let mut running = FuturesUnordered::new();
+        let mut round = tokio::time::interval(RETRY_PAUSE.min(every));
         round.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut joined = None;
         loop {
-            while telling.len() < { self.keys().at_once() }
+            while running.len() < { self.keys().concurrency() }
                 && let Some(cid) = { self.keys().next() }
             {
-                telling.push(self.tell(cid, &commands, every));
+                running.push(self.announce(cid, &commands, every));
             }
             tokio::select! {
-                Some(()) = telling.next() => {}
+                Some(()) = running.next() => {}
                 () = self.0.more.notified() => {}
                 now = round.tick() => {
-                    self.keys().queue(now, |state| matches!(state.stage, Stage::Rests { until } if until <= now));
+                    self.keys().queue(now, |state| matches!(state.stage, AnnounceStage::Waiting { until } if until <= now));
                 }
                 Ok(()) = joins.changed() => {
                     joins.borrow_and_update();
@@ -202,10 +202,11 @@ impl Announcer {
         }
     }
 
-    async fn tell(&self, cid: Cid, commands: &mpsc::Sender<Command>, every: Duration) {
-        let (reply, told) = oneshot::channel();
-        let told = commands.send(Command::Provide(cid, reply)).await.is_ok() && told.await.unwrap_or(false);
-        let wanted = self.keys().told(cid, told, every);
+    async fn announce(&self, cid: Cid, commands: &mpsc::Sender<Command>, every: Duration) {
+        let (reply, accepted) = oneshot::channel();
+        let accepted =
+            commands.send(Command::Provide(cid, reply)).await.is_ok() && accepted.await.unwrap_or(false);
+        let wanted = self.keys().answered(cid, accepted, every);
         if !wanted {
             // Removed meanwhile: the withdrawal may have overtaken the announcement.
             let _ = commands.send(Command::Withdraw(cid)).await;

@@ -1,9 +1,9 @@
-//! What this node says to the swarm: identify, Kademlia, Bitswap and pubsub in one behaviour, their events handled
-//! here, so that rust-ipfs only has to poll it.
+//! The network behaviour of the node: identify, Kademlia, Bitswap, fetch and pubsub in one. Their events are handled
+//! here, so that rust-ipfs only polls it.
 
-mod inbox;
+mod ipns;
 mod limits;
-mod naming;
+mod record_queue;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -31,63 +31,63 @@ use crate::{
     handshakes::Handshakes,
     names::{
         fetch,
-        pubsub::{self, Heard, Verdict},
+        pubsub::{self, ReceivedRecord, Verdict},
     },
     peers::Peers,
     routing,
 };
-use inbox::Inbox;
-use limits::{Connections, Newcomer};
-use naming::Asker;
+use ipns::FetchPurpose;
+use limits::{Connections, NewConnection};
+use record_queue::RecordQueue;
 
 const KADEMLIA: StreamProtocol = StreamProtocol::new("/ipfs/kad/1.0.0");
 const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Providers dialled for one search; boxo stops at ten too.
-const PROVIDERS_DIALLED: usize = 10;
-/// Listen addresses believed of one peer.
-const ADDRESSES_OF_A_PEER: usize = 16;
+/// Providers dialled per search; boxo stops at ten too.
+const MAX_DIALLED_PROVIDERS: usize = 10;
+/// Listen addresses accepted from one peer.
+const MAX_ADDRESSES_PER_PEER: usize = 16;
 
-/// What the rest of the node asks of the routing system.
+/// A command from the rest of the node to the network behaviour.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Announce `key`; answers whether at least one other peer could be told.
+    /// Announces a CID. Replies whether at least one peer accepted the record.
     Provide(Cid, oneshot::Sender<bool>),
-    /// Stop announcing.
+    /// Stops announcing a CID.
     Withdraw(Cid),
-    /// Search providers and dial them; the channel closes when the search has ended.
-    Find(Cid, mpsc::UnboundedSender<PeerId>),
-    /// Tell others a value; answers whether at least one could be told.
+    /// Searches providers and dials them; the channel closes at the end of the search.
+    FindProviders(Cid, mpsc::UnboundedSender<PeerId>),
+    /// Puts a record into the routing system. Replies whether at least one peer accepted it.
     PutValue(kad::Record, oneshot::Sender<bool>),
-    /// Ask connected peers for the values of a key; the channel closes when all have answered.
-    Fetch(RecordKey, mpsc::UnboundedSender<Vec<u8>>),
-    /// Ask the routing system for the values of a key; the channel closes when the query has ended.
-    Values(RecordKey, mpsc::UnboundedSender<Vec<u8>>),
-    /// Hear of what a name means.
-    Listen(RecordKey),
-    /// Hear no more of it.
-    ListenNoMore(RecordKey),
-    /// Have a name's record here for who asks, and tell whoever listens for the name.
-    Tell(kad::Record),
-    /// Have it here alone.
-    Keep(kad::Record),
-    /// What became of a record that this peer told, and of the message that it came in.
-    Judge(PeerId, Option<MessageId>, Verdict),
+    /// Fetches the value of a key from connected peers; the channel closes when all have answered.
+    FetchValues(RecordKey, mpsc::UnboundedSender<Vec<u8>>),
+    /// Queries the routing system for the values of a key; the channel closes at the end of the query.
+    FindValues(RecordKey, mpsc::UnboundedSender<Vec<u8>>),
+    /// Subscribes to a name.
+    Subscribe(RecordKey),
+    /// Unsubscribes from a name.
+    Unsubscribe(RecordKey),
+    /// Stores a name's record for peers that fetch it, and publishes it to subscribers.
+    Publish(kad::Record),
+    /// Stores a name's record for peers that fetch it.
+    Store(kad::Record),
+    /// Reports the validation of a record that a peer sent, and of its pubsub message.
+    ReportValidation(PeerId, Option<MessageId>, Verdict),
 }
 
-/// How the behaviour differs from one network to another.
-pub(crate) struct Settings {
+/// The settings that depend on the network.
+pub(crate) struct BehaviourSettings {
     pub announce: Vec<Multiaddr>,
     pub trust_listen_addresses: bool,
-    /// Where there is a swarm key: takes note of handshakes that fail.
+    /// Records failed handshakes in a private swarm.
     pub handshakes: Option<Handshakes>,
-    /// Whether this is the public network, whose peers are strangers.
+    /// Whether this is the public network, whose peers are not trusted.
     pub public: bool,
     pub limits: Limits,
 }
 
 #[derive(NetworkBehaviour)]
 #[behaviour(prelude = "libp2p::swarm::derive_prelude")]
-pub(crate) struct Parts {
+pub(crate) struct Behaviours {
     identify: identify::Behaviour,
     kad: kad::Behaviour<routing::Store>,
     bitswap: bitswap::Behaviour,
@@ -95,14 +95,15 @@ pub(crate) struct Parts {
     pubsub: pubsub::Behaviour,
 }
 
-struct Search {
+struct ProviderQuery {
     found: mpsc::UnboundedSender<PeerId>,
     dialled: usize,
 }
 
-/// One wrapper with nothing to tell the outer swarm: it answers commands through their channels.
+/// The behaviour given to rust-ipfs. It emits no events to the outer swarm; commands are answered through their
+/// channels.
 pub(crate) struct Behaviour {
-    parts: Parts,
+    behaviours: Behaviours,
     commands: mpsc::Receiver<Command>,
     peers: Peers,
     handshakes: Option<Handshakes>,
@@ -110,20 +111,20 @@ pub(crate) struct Behaviour {
     public: bool,
     connections: Connections,
     provides: HashMap<QueryId, oneshot::Sender<bool>>,
-    searches: HashMap<QueryId, Search>,
+    provider_queries: HashMap<QueryId, ProviderQuery>,
     puts: HashMap<QueryId, oneshot::Sender<bool>>,
     values: HashMap<QueryId, mpsc::UnboundedSender<Vec<u8>>>,
-    fetches: HashMap<OutboundRequestId, Asker>,
-    inbox: Inbox,
-    queue: VecDeque<ToSwarm<Infallible, THandlerInEvent<Parts>>>,
+    fetches: HashMap<OutboundRequestId, FetchPurpose>,
+    record_queue: RecordQueue,
+    queue: VecDeque<ToSwarm<Infallible, THandlerInEvent<Behaviours>>>,
 }
 
 impl Behaviour {
     pub(crate) fn new(
         key: &Keypair,
-        settings: Settings,
+        settings: BehaviourSettings,
         bitswap: bitswap::Behaviour,
-        (commands, heard): (mpsc::Receiver<Command>, mpsc::Sender<Heard>),
+        (commands, received): (mpsc::Receiver<Command>, mpsc::Sender<ReceivedRecord>),
         peers: Peers,
         store: routing::Store,
     ) -> Result<Self, Error> {
@@ -131,11 +132,11 @@ impl Behaviour {
         let identify = identify::Config::new("ipfs/0.1.0".into(), key.public())
             .with_agent_version(concat!("ocipfs/", env!("CARGO_PKG_VERSION")).into())
             .with_push_listen_addr_updates(true)
-            // What is announced by hand stands instead of what is listened on.
+            // Configured addresses replace the listen addresses.
             .with_hide_listen_addrs(!settings.announce.is_empty());
         let confirm = |address| ToSwarm::ExternalAddrConfirmed(address);
         Ok(Self {
-            parts: Parts {
+            behaviours: Behaviours {
                 identify: identify::Behaviour::new(identify),
                 kad: kademlia(id, store, !settings.public),
                 bitswap,
@@ -149,11 +150,11 @@ impl Behaviour {
             public: settings.public,
             connections: Connections::new(settings.limits),
             provides: HashMap::new(),
-            searches: HashMap::new(),
+            provider_queries: HashMap::new(),
             puts: HashMap::new(),
             values: HashMap::new(),
             fetches: HashMap::new(),
-            inbox: Inbox::new(heard),
+            record_queue: RecordQueue::new(received),
             queue: settings.announce.into_iter().map(confirm).collect(),
         })
     }
@@ -161,9 +162,9 @@ impl Behaviour {
     fn on_command(&mut self, command: Command) {
         match command {
             Command::Provide(cid, reply) => {
-                // With nobody to tell, the query would end well and the record be nowhere.
-                let alone = self.parts.kad.kbuckets().all(|bucket| bucket.is_empty());
-                match self.parts.kad.start_providing(key_of(&cid)) {
+                // Without peers the query would succeed although the record is stored nowhere.
+                let alone = self.behaviours.kad.kbuckets().all(|bucket| bucket.is_empty());
+                match self.behaviours.kad.start_providing(key_of(&cid)) {
                     Ok(query) if !alone => {
                         self.provides.insert(query, reply);
                     }
@@ -176,70 +177,72 @@ impl Behaviour {
                     }
                 }
             }
-            Command::Withdraw(cid) => self.parts.kad.stop_providing(&key_of(&cid)),
-            Command::Find(cid, found) => {
-                let query = self.parts.kad.get_providers(key_of(&cid));
-                self.searches.insert(query, Search { found, dialled: 0 });
+            Command::Withdraw(cid) => self.behaviours.kad.stop_providing(&key_of(&cid)),
+            Command::FindProviders(cid, found) => {
+                let query = self.behaviours.kad.get_providers(key_of(&cid));
+                self.provider_queries.insert(query, ProviderQuery { found, dialled: 0 });
             }
             Command::PutValue(record, reply) => self.put_value(record, reply),
-            Command::Fetch(key, found) => self.fetch_values(&key, &found),
-            Command::Values(key, found) => self.find_values(key, found),
-            Command::Listen(key) => self.listen(&key),
-            Command::ListenNoMore(key) => self.listen_no_more(&key),
-            Command::Tell(record) => self.tell(record),
-            Command::Keep(record) => self.keep(record),
-            Command::Judge(from, message, verdict) => self.judge(&from, message.as_ref(), verdict),
+            Command::FetchValues(key, found) => self.fetch_values(&key, &found),
+            Command::FindValues(key, found) => self.find_values(key, found),
+            Command::Subscribe(key) => self.subscribe(&key),
+            Command::Unsubscribe(key) => self.unsubscribe(&key),
+            Command::Publish(record) => self.publish(record),
+            Command::Store(record) => self.store(record),
+            Command::ReportValidation(from, message, verdict) => {
+                self.report_validation(&from, message.as_ref(), verdict)
+            }
         }
     }
 
-    fn on_event(&mut self, event: PartsEvent) {
+    fn on_event(&mut self, event: BehavioursEvent) {
         match event {
-            PartsEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+            BehavioursEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
                 self.on_identify(peer_id, info)
             }
-            PartsEvent::Identify(_) => {}
-            PartsEvent::Kad(kad::Event::OutboundQueryProgressed { id, result, step, .. }) => {
+            BehavioursEvent::Identify(_) => {}
+            BehavioursEvent::Kad(kad::Event::OutboundQueryProgressed { id, result, step, .. }) => {
                 self.on_query(id, result, step.last);
             }
-            PartsEvent::Kad(kad::Event::InboundRequest {
+            BehavioursEvent::Kad(kad::Event::InboundRequest {
                 request: InboundRequest::AddProvider { record: Some(record) },
             }) => {
-                // A record without an address leads nobody anywhere.
+                // A record without an address is useless.
                 if !record.addresses.is_empty() {
                     let peers = &self.peers;
                     let network = self.connections.network_of(&record.provider);
                     let sender =
-                        routing::Sender { network, is_preferred: |peer: &PeerId| peers.is_wanted(peer) };
-                    if let Err(error) = self.parts.kad.store_mut().add_provider_from(record, sender) {
-                        tracing::debug!(%error, "provider record not kept");
+                        routing::SenderInfo { network, is_preferred: |peer: &PeerId| peers.is_wanted(peer) };
+                    if let Err(error) = self.behaviours.kad.store_mut().add_provider_from(record, sender) {
+                        tracing::debug!(%error, "cannot store provider record");
                     }
                 }
             }
-            PartsEvent::Kad(kad::Event::InboundRequest {
+            BehavioursEvent::Kad(kad::Event::InboundRequest {
                 request: InboundRequest::PutRecord { source, record: Some(record), .. },
             }) => {
                 let (key, value) = (record.key.clone(), record.value.clone());
-                match self.parts.kad.store_mut().offer(source, record) {
-                    Ok(()) => self.hear(source, &key, value),
-                    Err(error) => tracing::debug!(peer = %source, %error, "value not kept"),
+                match self.behaviours.kad.store_mut().offer(source, record) {
+                    Ok(()) => self.on_stored_record(source, &key, value),
+                    Err(error) => tracing::debug!(peer = %source, %error, "cannot store value"),
                 }
             }
-            PartsEvent::Kad(_) => {}
-            PartsEvent::Bitswap(event) => match event {},
-            PartsEvent::Fetch(event) => self.on_fetch(event),
-            PartsEvent::Pubsub(event) => self.on_pubsub(event),
+            BehavioursEvent::Kad(_) => {}
+            BehavioursEvent::Bitswap(event) => match event {},
+            BehavioursEvent::Fetch(event) => self.on_fetch(event),
+            BehavioursEvent::Pubsub(event) => self.on_pubsub(event),
         }
     }
 
     fn on_identify(&mut self, peer: PeerId, info: identify::Info) {
         let new = self.peers.identified(&peer, info.agent_version);
         if info.protocols.contains(&KADEMLIA) {
-            for address in info.listen_addrs.into_iter().take(ADDRESSES_OF_A_PEER) {
-                self.parts.kad.add_address(&peer, address);
+            for address in info.listen_addrs.into_iter().take(MAX_ADDRESSES_PER_PEER) {
+                self.behaviours.kad.add_address(&peer, address);
             }
-            // Not Kademlia's own event: one that restarted is in the table still, and has forgotten all.
+            // Not Kademlia's own event: a restarted peer is still in the table, but has lost its records.
             if new {
-                self.peers.joined(self.parts.kad.kbuckets().map(|bucket| bucket.num_entries()).sum());
+                self.peers.joined(self.behaviours.kad.kbuckets().map(|bucket| bucket.num_entries()).sum());
             }
         }
     }
@@ -267,27 +270,28 @@ impl Behaviour {
             _ => {}
         }
         if last {
-            self.searches.remove(&id);
+            self.provider_queries.remove(&id);
             self.values.remove(&id);
         }
     }
 
-    /// Admits a connection, which another may have to give way to.
+    /// Admits a connection, closing another one if necessary.
     fn admit(&mut self, peer: PeerId, address: &Multiaddr, inbound: bool) -> Result<(), ConnectionDenied> {
-        let Self { connections, parts, peers, queue, .. } = self;
-        let new = Newcomer { address, inbound, wanted: peers.is_wanted(&peer) };
-        let gone = connections.admit(&new, |peer| peers.is_wanted(peer), |id| parts.bitswap.heard(id));
+        let Self { connections, behaviours, peers, queue, .. } = self;
+        let new = NewConnection { address, inbound, wanted: peers.is_wanted(&peer) };
+        let gone =
+            connections.admit(&new, |peer| peers.is_wanted(peer), |id| behaviours.bitswap.last_activity(id));
         if let Some((peer_id, id)) =
-            gone.inspect_err(|refused| tracing::debug!(%peer, %refused, "peer refused"))?
+            gone.inspect_err(|error| tracing::debug!(%peer, %error, "peer refused"))?
         {
-            tracing::debug!(peer = %peer_id, "idle connection closed for another one");
+            tracing::debug!(peer = %peer_id, "closed an idle connection for a new one");
             queue.push_back(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::One(id) });
         }
         Ok(())
     }
 
-    /// Whether an address that a peer told is dialled. Only this node's own settings may cause look-ups in DNS of a small
-    /// swarm, and strangers of the public network have no say in what is dialled in this one.
+    /// Returns whether an address received from a peer may be dialled. In a small swarm only this node's settings may
+    /// cause DNS lookups, and peers of the public network must not direct dials into private networks.
     fn is_dialled(&self, address: &Multiaddr) -> bool {
         match self.public {
             true => !address::ip(address).is_some_and(address::is_private),
@@ -295,12 +299,12 @@ impl Behaviour {
         }
     }
 
-    /// Dials while the query still lives: only then does Kademlia know the providers' addresses.
+    /// Dials while the query is running: only then does Kademlia know the providers' addresses.
     fn on_providers(&mut self, id: QueryId, providers: impl IntoIterator<Item = PeerId>) {
-        let Some(search) = self.searches.get_mut(&id) else { return };
+        let Some(search) = self.provider_queries.get_mut(&id) else { return };
         for peer in providers {
             let _ = search.found.send(peer);
-            if !self.peers.is_connected(&peer) && search.dialled < PROVIDERS_DIALLED {
+            if !self.peers.is_connected(&peer) && search.dialled < MAX_DIALLED_PROVIDERS {
                 search.dialled += 1;
                 self.peers.want(peer);
                 self.queue.push_back(ToSwarm::Dial { opts: DialOpts::peer_id(peer).build() });
@@ -318,7 +322,7 @@ fn kademlia(id: PeerId, store: routing::Store, always_serve: bool) -> kad::Behav
     config
         .set_query_timeout(QUERY_TIMEOUT)
         .set_record_filtering(kad::StoreInserts::FilterBoth)
-        // The announcer repeats what is announced, and can say how far it is.
+        // The announcer republishes provider records and reports its progress.
         .set_provider_publication_interval(None);
     let mut kad = kad::Behaviour::with_config(id, store, config);
     if always_serve {
@@ -328,7 +332,7 @@ fn kademlia(id: PeerId, store: routing::Store, always_serve: bool) -> kad::Behav
 }
 
 impl NetworkBehaviour for Behaviour {
-    type ConnectionHandler = <Parts as NetworkBehaviour>::ConnectionHandler;
+    type ConnectionHandler = <Behaviours as NetworkBehaviour>::ConnectionHandler;
     type ToSwarm = Infallible;
 
     fn handle_pending_inbound_connection(
@@ -338,7 +342,7 @@ impl NetworkBehaviour for Behaviour {
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
         self.connections.begin(id, remote)?;
-        self.parts.handle_pending_inbound_connection(id, local, remote)
+        self.behaviours.handle_pending_inbound_connection(id, local, remote)
     }
 
     fn handle_established_inbound_connection(
@@ -349,8 +353,8 @@ impl NetworkBehaviour for Behaviour {
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.connections.end(&id);
-        // A peer that is refused must not take the place of another.
-        let handler = self.parts.handle_established_inbound_connection(id, peer, local, remote)?;
+        // A refused peer must not take the place of another.
+        let handler = self.behaviours.handle_established_inbound_connection(id, peer, local, remote)?;
         self.admit(peer, remote, true)?;
         Ok(handler)
     }
@@ -363,11 +367,12 @@ impl NetworkBehaviour for Behaviour {
         role: libp2p::core::Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
         if peer.is_some_and(|peer| !self.peers.is_wanted(&peer)) {
-            let Self { connections, parts, peers, .. } = &*self;
-            // Before the handshake, which costs both sides more than the rest.
-            connections.check_dial(|peer| peers.is_wanted(peer), |id| parts.bitswap.heard(id))?;
+            let Self { connections, behaviours, peers, .. } = &*self;
+            // Before the handshake, which is the expensive part for both sides.
+            connections
+                .check_dial(|peer| peers.is_wanted(peer), |id| behaviours.bitswap.last_activity(id))?;
         }
-        let mut known = self.parts.handle_pending_outbound_connection(id, peer, addresses, role)?;
+        let mut known = self.behaviours.handle_pending_outbound_connection(id, peer, addresses, role)?;
         if !peer.is_some_and(|peer| self.peers.is_configured(&peer)) {
             known.retain(|address| self.is_dialled(address));
         }
@@ -382,14 +387,15 @@ impl NetworkBehaviour for Behaviour {
         role: libp2p::core::Endpoint,
         port: libp2p::core::transport::PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        let handler = self.parts.handle_established_outbound_connection(id, peer, address, role, port)?;
+        let handler =
+            self.behaviours.handle_established_outbound_connection(id, peer, address, role, port)?;
         self.admit(peer, address, false)?;
         Ok(handler)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
         if let Some(handshakes) = &self.handshakes {
-            handshakes.note(&event);
+            handshakes.on_swarm_event(&event);
         }
         match &event {
             FromSwarm::ConnectionEstablished(e) => {
@@ -406,7 +412,7 @@ impl NetworkBehaviour for Behaviour {
             FromSwarm::ListenFailure(e) => self.connections.end(&e.connection_id),
             FromSwarm::DialFailure(e) => {
                 if let Some(peer) = e.peer_id.filter(|peer| !self.peers.is_connected(peer)) {
-                    self.peers.want_no_more(&peer);
+                    self.peers.unwant(&peer);
                 }
             }
             FromSwarm::NewListenAddr(e) if self.trust_listen_addresses => {
@@ -417,11 +423,11 @@ impl NetworkBehaviour for Behaviour {
             }
             _ => {}
         }
-        self.parts.on_swarm_event(event);
+        self.behaviours.on_swarm_event(event);
     }
 
     fn on_connection_handler_event(&mut self, peer: PeerId, id: ConnectionId, event: THandlerOutEvent<Self>) {
-        self.parts.on_connection_handler_event(peer, id, event);
+        self.behaviours.on_connection_handler_event(peer, id, event);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Infallible, THandlerInEvent<Self>>> {
@@ -433,7 +439,7 @@ impl NetworkBehaviour for Behaviour {
                 self.on_command(command);
                 continue;
             }
-            match self.parts.poll(cx) {
+            match self.behaviours.poll(cx) {
                 Poll::Ready(ToSwarm::GenerateEvent(event)) => self.on_event(event),
                 Poll::Ready(other) => {
                     return Poll::Ready(other.map_out(|_| unreachable!("events were taken above")));

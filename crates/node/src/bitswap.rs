@@ -1,24 +1,25 @@
-//! Bitswap over a store that the node does not know: `wire`, `ledger` and `session` are pure, the rest joins them.
+//! Bitswap over a block store behind a trait: `wire`, `ledger` and `session` are pure, the other modules connect them.
 //!
 //! ```text
-//!            in: message ──► verify (hashes, off the swarm's task) ──► engine (sessions) ──► who wanted the block
-//! handler ◄──┤   └─ wants ──► server (ledgers) ──► store ──► out: blocks, presences
-//! (streams)  └── out: wants ◄── engine
+//!             in: message ──► verify (hashes, off the swarm's task) ──► client (sessions) ──► the session that wants it
+//!   handler ◄──┤   └─ wants ──► server (ledgers) ──► store ──► out: blocks, presences
+//!   (streams)  └── out: wants ◄── client
 //! ```
 //!
-//! What peers sent and is not stored yet is bounded by the `budget`.
-//! The swarm's own task sees none of it but the handlers, each polled by its connection's task.
+//! The `budget` bounds received bytes that are not stored yet.
+//! The swarm's task only creates the handlers; each is polled by the task of its connection.
 
 mod budget;
-mod engine;
+mod buffer_pool;
+mod client;
 mod handler;
 mod ledger;
-mod memory;
-mod parts;
-mod recent;
+mod recent_wants;
 mod server;
 mod session;
 mod stream;
+mod striping;
+mod unsolicited;
 mod verify;
 pub mod wire;
 
@@ -47,29 +48,29 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::Blocks;
 pub use budget::BlockMemory;
 use budget::Budget;
-pub(crate) use engine::Commands;
-pub use engine::Fetched;
-use engine::{Engine, Event};
-use handler::{Handler, Heard};
+pub(crate) use client::ClientHandle;
+pub use client::FetchedBlock;
+use client::{Client, Event};
+use handler::{Activity, Handler};
 pub(crate) use server::Server;
 pub(crate) use session::Inquiry;
 
-/// Messages between the connections and the hashing, all peers together.
-const UNVERIFIED: usize = 64;
-/// How long a peer is banned that sent too many unrequested bytes.
-const BAN: Duration = Duration::from_secs(300);
+/// Messages between the connections and the hashing task, for all peers together.
+const MAX_UNVERIFIED: usize = 64;
+/// How long a peer is banned after it sent too many unrequested bytes.
+const BAN_DURATION: Duration = Duration::from_secs(300);
 const MAX_BANNED: usize = 4096;
 
-/// What went over Bitswap since the start, blocks alone.
+/// Blocks sent and received over Bitswap since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Bytes of blocks sent.
     pub sent_bytes: u64,
     /// Blocks sent.
     pub sent_blocks: u64,
-    /// Bytes of blocks received and found right.
+    /// Bytes of blocks received and verified.
     pub received_bytes: u64,
-    /// Blocks received and found right.
+    /// Blocks received and verified.
     pub received_blocks: u64,
 }
 
@@ -103,7 +104,7 @@ impl Counters {
     }
 }
 
-/// What every connection shares.
+/// State shared by all connections.
 #[derive(Clone)]
 struct Shared {
     events: mpsc::UnboundedSender<Event>,
@@ -112,13 +113,13 @@ struct Shared {
     budget: Arc<Budget>,
 }
 
-/// Bitswap as a part of the node's behaviour: it gives each connection its handler, and bans peers for a while that
-/// sent too many unrequested bytes.
+/// The Bitswap part of the node's behaviour: creates a handler for each connection, and bans peers that sent too many
+/// unrequested bytes.
 pub(crate) struct Behaviour {
     shared: Shared,
     offenders: mpsc::UnboundedReceiver<PeerId>,
     banned: HashMap<PeerId, Instant>,
-    heard: HashMap<ConnectionId, Arc<Heard>>,
+    activity: HashMap<ConnectionId, Arc<Activity>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -126,14 +127,14 @@ pub(crate) struct Behaviour {
 struct Banned;
 
 impl Behaviour {
-    /// When bytes last moved on a connection.
-    pub(crate) fn heard(&self, id: &ConnectionId) -> Option<Instant> {
-        self.heard.get(id).map(|heard| heard.last().into_std())
+    /// Returns when a connection last sent or received bytes.
+    pub(crate) fn last_activity(&self, id: &ConnectionId) -> Option<Instant> {
+        self.activity.get(id).map(|activity| activity.last().into_std())
     }
 
     fn check(&self, peer: &PeerId) -> Result<(), ConnectionDenied> {
         match self.banned.get(peer) {
-            Some(since) if since.elapsed() < BAN => Err(ConnectionDenied::new(Banned)),
+            Some(since) if since.elapsed() < BAN_DURATION => Err(ConnectionDenied::new(Banned)),
             _ => Ok(()),
         }
     }
@@ -141,40 +142,40 @@ impl Behaviour {
     fn handler(&mut self, peer: PeerId, id: ConnectionId) -> Result<Handler, ConnectionDenied> {
         self.check(&peer)?;
         let handler = Handler::new(peer, id, self.shared.clone());
-        self.heard.insert(id, handler.heard());
+        self.activity.insert(id, handler.activity());
         Ok(handler)
     }
 
     fn ban(&mut self, peer: PeerId) {
-        tracing::warn!(%peer, "peer sent too many unrequested bytes and is disconnected for {} s", BAN.as_secs());
+        tracing::warn!(%peer, "peer sent too many unrequested bytes and is disconnected for {} s", BAN_DURATION.as_secs());
         if self.banned.len() >= MAX_BANNED {
-            self.banned.retain(|_, since| since.elapsed() < BAN);
+            self.banned.retain(|_, since| since.elapsed() < BAN_DURATION);
         }
         self.banned.insert(peer, Instant::now());
     }
 }
 
-/// Starts the tasks behind the behaviour; they end with `stop`.
+/// Starts the Bitswap tasks, which end with `stop`.
 pub(crate) fn start(
     blocks: Arc<dyn Blocks>,
     memory: BlockMemory,
     tasks: &TaskTracker,
     stop: &CancellationToken,
-) -> (Behaviour, Commands, Arc<Server>) {
+) -> (Behaviour, ClientHandle, Arc<Server>) {
     let counters = Arc::new(Counters::default());
-    let ahead = budget::semaphore(memory.sent);
-    let server = Arc::new(Server::new(blocks, ahead, counters.clone(), tasks.clone(), stop.clone()));
+    let read_ahead = budget::semaphore(memory.sent);
+    let server = Arc::new(Server::new(blocks, read_ahead, counters.clone(), tasks.clone(), stop.clone()));
     let (events, inbox) = mpsc::unbounded_channel();
-    let (unverified, received) = mpsc::channel(UNVERIFIED);
-    let (verified, found) = mpsc::channel(UNVERIFIED);
-    let engine = Engine::new(counters);
+    let (unverified, received) = mpsc::channel(MAX_UNVERIFIED);
+    let (verified, found) = mpsc::channel(MAX_UNVERIFIED);
+    let client = Client::new(counters);
     let (hashing, fetching) = (stop.clone(), stop.clone());
     tasks.spawn(async move { hashing.run_until_cancelled(verify::run(received, verified)).await });
-    tasks.spawn(async move { fetching.run_until_cancelled(engine.run(inbox, found)).await });
+    tasks.spawn(async move { fetching.run_until_cancelled(client.run(inbox, found)).await });
     let (budget, offenders) = Budget::new(memory);
     let shared = Shared { events: events.clone(), unverified, server: server.clone(), budget };
-    let behaviour = Behaviour { shared, offenders, banned: HashMap::new(), heard: HashMap::new() };
-    (behaviour, Commands::new(events), server)
+    let behaviour = Behaviour { shared, offenders, banned: HashMap::new(), activity: HashMap::new() };
+    (behaviour, ClientHandle::new(events), server)
 }
 
 impl NetworkBehaviour for Behaviour {
@@ -191,7 +192,7 @@ impl NetworkBehaviour for Behaviour {
         self.handler(peer, id)
     }
 
-    /// Refuses banned peers before the handshake: the routing system still names them.
+    /// Refuses banned peers before the handshake; the routing system may still return them.
     fn handle_pending_outbound_connection(
         &mut self,
         _id: ConnectionId,
@@ -215,10 +216,10 @@ impl NetworkBehaviour for Behaviour {
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
         match event {
-            FromSwarm::ConnectionClosed(closed) => drop(self.heard.remove(&closed.connection_id)),
-            // Another part of the behaviour may refuse what this one took.
-            FromSwarm::ListenFailure(failed) => drop(self.heard.remove(&failed.connection_id)),
-            FromSwarm::DialFailure(failed) => drop(self.heard.remove(&failed.connection_id)),
+            FromSwarm::ConnectionClosed(closed) => drop(self.activity.remove(&closed.connection_id)),
+            // Another behaviour may refuse a connection that this one accepted.
+            FromSwarm::ListenFailure(failed) => drop(self.activity.remove(&failed.connection_id)),
+            FromSwarm::DialFailure(failed) => drop(self.activity.remove(&failed.connection_id)),
             _ => {}
         }
     }

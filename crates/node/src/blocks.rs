@@ -1,4 +1,4 @@
-//! The store that this node serves from, as little as it needs to know of it.
+//! The block store that this node serves from.
 
 use std::io;
 
@@ -6,40 +6,40 @@ use bytes::Bytes;
 
 use crate::Cid;
 
-/// A block and its address.
+/// A block and its CID.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
-    /// The address.
+    /// The CID.
     pub cid: Cid,
-    /// The bytes that hash to it.
+    /// The bytes.
     pub data: Bytes,
 }
 
-/// Where blocks are kept. Calls may read the disk; the node makes them off its own threads.
+/// A block store. Calls may read the disk; the node makes them on blocking threads.
 pub trait Blocks: Send + Sync + 'static {
-    /// The length of a block that is here.
+    /// Returns the length of a stored block.
     fn size(&self, cid: &Cid) -> io::Result<Option<u64>>;
 
-    /// The bytes of a block that is here.
+    /// Returns the bytes of a stored block.
     fn get(&self, cid: &Cid) -> io::Result<Option<Bytes>>;
 
-    /// The one block that whoever asks for this one will ask for next, if that is known: it may be sent along.
+    /// Returns the block that a peer will request after this one, if known: it may be sent along unsolicited.
     fn next(&self, _cid: &Cid, _block: &Bytes) -> Option<Cid> {
         None
     }
 }
 
-/// The one name of a block whose CIDv0 and CIDv1 both lead to it.
+/// Returns a key that is the same for the CIDv0 and the CIDv1 of a block.
 pub(crate) fn key(cid: &Cid) -> Cid {
     Cid::new_v1(cid.codec(), *cid.hash())
 }
 
 /// A store without blocks.
 #[cfg(test)]
-pub(crate) struct Nothing;
+pub(crate) struct NoBlocks;
 
 #[cfg(test)]
-impl Blocks for Nothing {
+impl Blocks for NoBlocks {
     fn size(&self, _: &Cid) -> io::Result<Option<u64>> {
         Ok(None)
     }

@@ -1,4 +1,4 @@
-//! One redb file that works again after a full disk: redb refuses everything after a failed write until it is reopened.
+//! A redb file that recovers from a full disk: after a failed write redb refuses everything until it is reopened.
 
 use std::{
     path::{Path, PathBuf},
@@ -10,15 +10,15 @@ use redb::{Builder, ReadTransaction, ReadableDatabase, WriteTransaction};
 /// How a file is opened and committed to.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Memory for its pages.
+    /// Bytes of the page cache.
     pub cache_bytes: usize,
-    /// Whether each commit saves what an opening after a crash would otherwise find by walking the whole file.
+    /// Whether each commit saves the allocator state, so that opening the file after a crash need not walk all of it.
     pub quick_repair: bool,
 }
 
-/// An error of a transaction, which may be that of the file.
+/// An error of a transaction, possibly of the file itself.
 pub trait Failure: From<redb::Error> {
-    /// Whether redb refuses everything from now on.
+    /// Returns whether redb refuses everything from now on.
     fn closes_database(&self) -> bool;
 }
 
@@ -26,41 +26,41 @@ impl Failure for redb::Error {
     fn closes_database(&self) -> bool {
         match self {
             Self::Io(_) | Self::PreviousIo | Self::DatabaseClosed => true,
-            // Said of a commit that failed, although the file is whole.
+            // Returned by a failed commit although the file is intact.
             Self::Corrupted(why) => why.starts_with("Allocator state was discarded"),
             _ => false,
         }
     }
 }
 
-/// One redb file, reopened in its place when an error of the disk has closed it.
+/// A redb file that is reopened after a disk error has closed it.
 pub struct Database {
     path: PathBuf,
     settings: Settings,
-    /// None only where it could not be reopened.
+    /// `None` only if it could not be reopened.
     open: RwLock<Option<redb::Database>>,
 }
 
 impl Database {
-    /// Opens the file, which need not exist.
+    /// Opens the file, or creates it.
     pub fn open(path: &Path, settings: Settings) -> Result<Self, redb::DatabaseError> {
         let open = RwLock::new(Some(open(path, settings)?));
         Ok(Self { path: path.into(), settings, open })
     }
 
-    /// Wraps a database that is open already, such as one in memory: it cannot be reopened.
+    /// Wraps an open database, such as one in memory, which cannot be reopened.
     pub fn of(open: redb::Database, settings: Settings) -> Self {
         Self { path: PathBuf::new(), settings, open: RwLock::new(Some(open)) }
     }
 
-    /// Verifies every page by its checksum, and repairs what can be repaired.
+    /// Verifies the checksums of all pages, and repairs the file if possible.
     pub fn check(&mut self) -> Result<(), redb::Error> {
         let open = self.open.get_mut().unwrap_or_else(PoisonError::into_inner);
         open.as_mut().ok_or(redb::Error::DatabaseClosed)?.check_integrity()?;
         Ok(())
     }
 
-    /// Reads what is committed now. `with` runs again where the file had to be reopened.
+    /// Reads the committed state. `with` runs again if the file had to be reopened.
     pub fn read<T, E: Failure>(&self, with: impl Fn(&ReadTransaction) -> Result<T, E>) -> Result<T, E> {
         let read = |database: &redb::Database| with(&database.begin_read().map_err(redb::Error::from)?);
         match self.with(read) {
@@ -72,8 +72,8 @@ impl Database {
         }
     }
 
-    /// Changes all or nothing; what is committed is on the disk. After an error of the disk the next call finds the file
-    /// open again.
+    /// Runs a write transaction; when it returns, the changes are on disk. After a disk error the file is reopened for
+    /// the next call.
     pub fn write<T, E: Failure>(&self, with: impl FnOnce(&WriteTransaction) -> Result<T, E>) -> Result<T, E> {
         if self.is_closed() {
             self.reopen()?;
@@ -88,12 +88,12 @@ impl Database {
         if result.as_ref().is_err_and(E::closes_database)
             && let Err(error) = self.reopen()
         {
-            tracing::warn!(path = %self.path.display(), %error, "the database cannot be reopened now");
+            tracing::warn!(path = %self.path.display(), %error, "cannot reopen the database; will retry");
         }
         result
     }
 
-    /// Does what `write` would do, and undoes it: nothing is changed.
+    /// Runs a write transaction and aborts it, for a dry run.
     pub fn rehearse<T, E: Failure>(
         &self,
         with: impl FnOnce(&WriteTransaction) -> Result<T, E>,
@@ -117,11 +117,11 @@ impl Database {
 
     fn reopen(&self) -> Result<(), redb::Error> {
         let mut slot = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        // Another thread may have been here first.
+        // Another thread may have reopened it.
         if slot.as_ref().is_some_and(|database| database.begin_write().is_ok()) {
             return Ok(());
         }
-        // The old one holds the file's lock.
+        // The old instance holds the file's lock.
         drop(slot.take());
         *slot = Some(open(&self.path, self.settings)?);
         Ok(())
@@ -141,7 +141,7 @@ mod tests {
     const ROWS: TableDefinition<u64, u64> = TableDefinition::new("rows");
 
     #[test]
-    fn a_database_that_an_error_of_the_disk_has_closed_is_reopened_with_what_was_committed() {
+    fn a_database_closed_by_a_disk_error_is_reopened_with_its_committed_data() {
         let dir = tempfile::tempdir().unwrap();
         let settings = Settings { cache_bytes: 1 << 20, quick_repair: false };
         let database = Database::open(&dir.path().join("rows.redb"), settings).unwrap();
@@ -157,7 +157,7 @@ mod tests {
             assert!(insert(2, Err(error)).is_err());
             insert(3, Ok(())).unwrap();
         }
-        // As where it could not be reopened at once.
+        // As if it could not be reopened at once.
         drop(database.open.write().unwrap().take());
         insert(4, Ok(())).unwrap();
         drop(database.open.write().unwrap().take());

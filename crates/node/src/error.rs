@@ -2,20 +2,20 @@ use std::{path::PathBuf, time::Duration};
 
 use libp2p::Multiaddr;
 
-use crate::{Cid, Name, names::Domain, swarm_key};
+use crate::{Cid, IpnsName, names::Domain, swarm_key};
 
-/// What can go wrong between this node and its peers.
+/// An error between this node and its peers.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// The key that names this peer cannot be read or written.
-    #[error("the identity key {path}: {why}")]
+    /// A key file cannot be read or written.
+    #[error("cannot use the key file {path}: {why}")]
     Identity {
         /// The key's file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         why: String,
     },
-    /// The swarm key is not one.
+    /// The swarm key is invalid.
     #[error(transparent)]
     SwarmKey(#[from] swarm_key::Error),
     /// An option would reach out of a private swarm.
@@ -26,94 +26,96 @@ pub enum Error {
         /// Why it is not private.
         why: &'static str,
     },
-    /// Another program listens there already.
+    /// Another program listens on the port already.
     #[error("cannot listen on {address} for peers: {why}")]
     Listen {
-        /// The address asked for.
+        /// The address.
         address: Multiaddr,
-        /// What the system said.
+        /// The error of the operating system.
         why: String,
     },
-    /// The address names no peer, so nobody could tell whether the right one answered.
-    #[error("{0} does not end in /p2p/<peer id>")]
+    /// The address lacks a peer id, so the peer that answers could not be verified.
+    #[error("invalid peer address {0}: expected it to end in /p2p/<peer id>")]
     NoPeerId(Multiaddr),
     /// The peer could not be reached.
     #[error("cannot reach {address}: {why}")]
     Dial {
         /// The address dialled.
         address: Multiaddr,
-        /// What the transport said.
+        /// The error of the transport.
         why: String,
     },
-    /// Nobody to ask, or the search ended without a provider.
-    #[error("nobody has {cid} (asked {asked} peers for {:.1} s)", waited.as_secs_f64())]
+    /// No peer is connected, or the search ended without a provider.
+    #[error("no provider found for {cid} (asked {asked} peers for {:.1} s)", waited.as_secs_f64())]
     NotFound {
-        /// The block looked for.
+        /// The missing block.
         cid: Cid,
         /// How many peers were connected.
         asked: usize,
         /// How long the search took.
         waited: Duration,
     },
-    /// Somebody announced it and sent nothing in time.
-    #[error("{providers} peers announce {cid}, but none sent it within {:.1} s", waited.as_secs_f64())]
+    /// Providers were found, but none sent the block in time.
+    #[error("{providers} providers of {cid}, none sent it within {:.1} s", waited.as_secs_f64())]
     Unanswered {
-        /// The block looked for.
+        /// The missing block.
         cid: Cid,
         /// How many providers the search found.
         providers: usize,
-        /// How long they were given.
+        /// How long they had to answer.
         waited: Duration,
     },
     /// This process has no swarm, so no peer could be asked.
-    #[error("{0} is not in the node directory, and without a running node no peer can be asked")]
+    #[error("{0} not found in the node directory; only a running node can ask peers")]
     Offline(Cid),
-    /// Nobody knows what a name means.
-    #[error("nobody has a record of {name} (asked {asked} peers for {:.1} s)", waited.as_secs_f64())]
+    /// No record of a name was found.
+    #[error("no record found for {name} (asked {asked} peers for {:.1} s)", waited.as_secs_f64())]
     NoRecord {
-        /// The name looked for.
-        name: Name,
+        /// The name.
+        name: IpnsName,
         /// How many peers were connected.
         asked: usize,
         /// How long the search took.
         waited: Duration,
     },
-    /// The owner of a domain does not say that it means anything.
+    /// A domain has no DNSLink.
     #[error(
-        "{0} is no DNSLink: neither _dnslink.{0} nor {0} has a TXT record dnslink=/ipfs/<cid> or dnslink=/ipns/<name>"
+        "no DNSLink for {0}: neither _dnslink.{0} nor {0} has a TXT record dnslink=/ipfs/<cid> or dnslink=/ipns/<name>"
     )]
     NoDnsLink(Domain),
-    /// Nobody told what a domain means.
-    #[error("DNS does not tell what {domain} means: {why}")]
+    /// A DNS lookup failed.
+    #[error("DNS lookup of {domain} failed: {why}")]
     Dns {
-        /// The domain looked up.
+        /// The domain.
         domain: Domain,
-        /// What the resolver said.
+        /// The error of the resolver.
         why: String,
     },
-    /// A look-up would leave a private swarm.
-    #[error("{0} is a domain, and a node with a swarm key asks no DNS: name the key instead, ipns/<k51...>")]
+    /// A DNS lookup would leave a private swarm.
+    #[error(
+        "cannot resolve domain {0}: a node with a swarm key does not use DNS; use the key instead, ipns/<k51...>"
+    )]
     PrivateDns(Domain),
-    /// No word for a key.
-    #[error("{0:?} is no name for a key: letters, digits, '-', '_' and '.', at most 64, and not \"self\"")]
+    /// The key name is invalid.
+    #[error("invalid key name {0:?}: expected 1 to 64 letters, digits, '-', '_' or '.', and not \"self\"")]
     KeyName(String),
-    /// There is no key of that name.
-    #[error("this node has no key {0:?}")]
+    /// There is no key with this key name.
+    #[error("key {0:?} not found")]
     NoKey(String),
-    /// There is another key of that name.
-    #[error("there is another key {0:?} already")]
+    /// Another key has this key name.
+    #[error("key {0:?} already exists")]
     KeyExists(String),
-    /// What was imported is no key.
-    #[error("this is no private key as libp2p writes it: {0}")]
+    /// The imported bytes are not a private key.
+    #[error("not a libp2p private key: {0}")]
     NotAKey(String),
-    /// Its key's owner has used up all sequences.
-    #[error("{0} cannot be published again: its last record has the greatest sequence that there is")]
-    LastSequence(Name),
+    /// The last record has the highest sequence.
+    #[error("cannot publish {0} again: its last record has the highest possible sequence")]
+    LastSequence(IpnsName),
     /// The names of this node cannot be read, written or signed.
-    #[error("the names in the node directory: {0}")]
+    #[error("cannot read or write the names in the node directory: {0}")]
     Names(String),
-    /// The swarm could not be built.
-    #[error("the swarm did not start: {0}")]
+    /// The swarm could not be started.
+    #[error("cannot start the swarm: {0}")]
     Start(String),
     /// The swarm has stopped.
     #[error("the node is shutting down")]

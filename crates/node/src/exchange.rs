@@ -1,4 +1,5 @@
-//! Getting the blocks of one DAG from peers: those that are connected, else those that a search finds.
+//! Fetching the blocks of one DAG from peers: from the connected ones first, then from the providers that a search
+//! finds.
 
 mod awaited;
 
@@ -16,120 +17,125 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{Cid, Error, Fetched, Node, bitswap::Inquiry, node::Online};
+use crate::{Cid, Error, FetchedBlock, Node, bitswap::Inquiry, node::Online};
 use awaited::Awaited;
 
-/// Peers that are connected are asked first; this long, before anybody is searched.
-const HEAD_START: Duration = Duration::from_millis(500);
-/// When a search ended with nobody, what connected peers still get to answer.
-const LAST_CALL: Duration = Duration::from_secs(2);
-/// The blocks of one DAG on their way. Only its root is announced, so the root is what providers are found by.
-pub struct Session {
-    search: Arc<Search>,
-    /// None in a process without a swarm.
-    fetch: Option<Fetch>,
+/// How long connected peers have to answer before providers are searched.
+const SEARCH_DELAY: Duration = Duration::from_millis(500);
+/// How long connected peers still have to answer after a search that found no provider.
+const FINAL_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Fetches the blocks of one DAG from peers.
+///
+/// Providers are found by the DAG's root, since only roots are announced.
+pub struct FetchSession {
+    search: Arc<ProviderSearch>,
+    /// `None` in a process without a swarm.
+    session: Option<ClientSession>,
     awaited: Awaited,
-    /// The search for further providers, which goes on whatever becomes of the futures that `next` makes.
+    /// The search for further providers; dropping a future of `next` does not end it.
     searching: Option<AbortOnDropHandle<()>>,
 }
 
-struct Fetch {
+struct ClientSession {
     id: u64,
-    blocks: mpsc::UnboundedReceiver<Fetched>,
+    blocks: mpsc::UnboundedReceiver<FetchedBlock>,
 }
 
-struct Search {
+struct ProviderSearch {
     node: Node,
     root: Cid,
     announced: Cid,
     providers: AtomicUsize,
 }
 
-impl Session {
+impl FetchSession {
     pub(crate) fn new(node: Node, root: Cid, announced: Cid) -> Self {
-        let fetch = node.online().map(|online| {
-            let (id, blocks) = online.commands.begin();
-            Fetch { id, blocks }
+        let session = node.online().map(|online| {
+            let (id, blocks) = online.bitswap.begin();
+            ClientSession { id, blocks }
         });
-        let search = Search { node, root, announced, providers: AtomicUsize::new(0) };
-        Self { search: Arc::new(search), fetch, awaited: Awaited::default(), searching: None }
+        let search = ProviderSearch { node, root, announced, providers: AtomicUsize::new(0) };
+        Self { search: Arc::new(search), session, awaited: Awaited::default(), searching: None }
     }
 
-    /// Searches further providers well within `stall_timeout`, after which the reader gives up.
-    pub fn within(mut self, stall_timeout: Duration) -> Self {
+    /// Searches further providers well before `stall_timeout`, after which the reader gives up.
+    pub fn with_stall_timeout(mut self, stall_timeout: Duration) -> Self {
         self.awaited.set_stall_timeout(stall_timeout);
         self
     }
 
-    /// Asks for blocks, each with its length or 0 where that is unknown; the first needed first.
+    /// Requests blocks in the order in which they are needed, each with its length, or 0 if unknown.
     pub fn want(&mut self, wanted: Vec<(Cid, u64)>) {
         self.awaited.want(wanted.iter().map(|(cid, _)| cid), Instant::now());
-        if let (Some(fetch), Some(online)) = (&self.fetch, self.search.node.online()) {
-            online.commands.want(fetch.id, wanted);
+        if let (Some(session), Some(online)) = (&self.session, self.search.node.online()) {
+            online.bitswap.want(session.id, wanted);
         }
     }
 
-    /// Puts a block that was asked for before all others.
+    /// Gives a requested block the highest priority.
     pub fn prefer(&self, cid: Cid) {
-        if let (Some(fetch), Some(online)) = (&self.fetch, self.search.node.online()) {
-            online.commands.prefer(fetch.id, cid);
+        if let (Some(session), Some(online)) = (&self.session, self.search.node.online()) {
+            online.bitswap.prefer(session.id, cid);
         }
     }
 
-    /// Takes back what was asked for.
+    /// Cancels requests.
     pub fn unwant(&mut self, cids: Vec<Cid>) {
         self.awaited.unwant(&cids);
-        if let (Some(fetch), Some(online)) = (&self.fetch, self.search.node.online()) {
-            online.commands.unwant(fetch.id, cids);
+        if let (Some(session), Some(online)) = (&self.session, self.search.node.online()) {
+            online.bitswap.unwant(session.id, cids);
         }
     }
 
-    /// Fetches the root, or says within `patience` whether nobody has it or nobody answered.
-    pub async fn root(&mut self, patience: Duration) -> Result<Fetched, Error> {
+    /// Fetches the root. Fails after `timeout` at the latest: `NotFound` without a provider, `Unanswered` if a provider
+    /// did not send it.
+    pub async fn root(&mut self, timeout: Duration) -> Result<FetchedBlock, Error> {
         let (search, root) = (self.search.clone(), self.search.root);
         let online = search.node.online().ok_or(Error::Offline(root))?;
-        let inquiry = self.fetch.as_ref().map(|fetch| online.commands.inquire(fetch.id, root));
+        let inquiry = self.session.as_ref().map(|session| online.bitswap.inquire(session.id, root));
         self.want(vec![(root, 0)]);
-        let (Some(fetch), Some(inquiry)) = (&mut self.fetch, inquiry) else {
+        let (Some(session), Some(inquiry)) = (&mut self.session, inquiry) else {
             return Err(Error::Offline(root));
         };
         let fetched = tokio::select! {
-            block = fetch.blocks.recv() => block.ok_or(Error::Stopped),
-            error = search.verdict(online, patience, inquiry) => Err(error),
+            block = session.blocks.recv() => block.ok_or(Error::Stopped),
+            error = search.not_found_or_unanswered(online, timeout, inquiry) => Err(error),
         }?;
-        self.awaited.came(&fetched.block.cid, Instant::now());
+        self.awaited.received(&fetched.block.cid, Instant::now());
         Ok(fetched)
     }
 
-    /// A block that has come already.
-    pub fn ready(&mut self) -> Option<Fetched> {
-        let fetched = self.fetch.as_mut()?.blocks.try_recv().ok()?;
-        self.awaited.came(&fetched.block.cid, Instant::now());
+    /// Returns a block that has been received already.
+    pub fn try_next(&mut self) -> Option<FetchedBlock> {
+        let fetched = self.session.as_mut()?.blocks.try_recv().ok()?;
+        self.awaited.received(&fetched.block.cid, Instant::now());
         Some(fetched)
     }
 
-    /// The next block that comes, in no order, be it awaited still or not. It has no deadline: the reader knows what
-    /// progress is. Its future may be dropped at any time: neither a block nor the wait for a search is lost with it.
-    pub async fn next(&mut self) -> Result<Fetched, Error> {
+    /// Waits for the next block, in any order; it may have been cancelled meanwhile.
+    ///
+    /// It has no deadline: the reader decides what progress is. Cancel safe: dropping the future loses neither a block
+    /// nor the wait for a search.
+    pub async fn next(&mut self) -> Result<FetchedBlock, Error> {
         loop {
-            let overdue = self.awaited.overdue();
-            let Some(fetch) = &mut self.fetch else {
-                return match overdue {
+            let next_search = self.awaited.next_search();
+            let Some(session) = &mut self.session else {
+                return match next_search {
                     Some(_) => Err(Error::Offline(self.search.root)),
                     None => std::future::pending().await,
                 };
             };
             let wait = async {
-                match overdue {
+                match next_search {
                     Some(at) => tokio::time::sleep_until(at).await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 biased;
-                fetched = fetch.blocks.recv() => {
+                fetched = session.blocks.recv() => {
                     let fetched = fetched.ok_or(Error::Stopped)?;
-                    self.awaited.came(&fetched.block.cid, Instant::now());
+                    self.awaited.received(&fetched.block.cid, Instant::now());
                     return Ok(fetched);
                 }
                 () = wait => self.search_again(),
@@ -137,7 +143,7 @@ impl Session {
         }
     }
 
-    /// Searches for the root's providers while the fetch goes on, unless a search is under way.
+    /// Searches the root's providers while blocks are still being fetched, unless a search is running.
     fn search_again(&mut self) {
         self.awaited.searched(Instant::now());
         if self.searching.as_ref().is_some_and(|search| !search.is_finished()) {
@@ -152,34 +158,34 @@ impl Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for FetchSession {
     fn drop(&mut self) {
-        if let (Some(fetch), Some(online)) = (&self.fetch, self.search.node.online()) {
-            online.commands.end(fetch.id);
+        if let (Some(session), Some(online)) = (&self.session, self.search.node.online()) {
+            online.bitswap.end(session.id);
         }
     }
 }
 
-impl Search {
-    /// Says that the root is not found once a search ended with no provider and all connected peers had their time, or that
-    /// it did not come within `patience`.
-    async fn verdict(
+impl ProviderSearch {
+    /// Returns `NotFound` after a search without a provider, once all connected peers had time to answer; else
+    /// `Unanswered` after `timeout`.
+    async fn not_found_or_unanswered(
         &self,
         online: &Online,
-        patience: Duration,
+        timeout: Duration,
         mut inquiry: watch::Receiver<Option<Inquiry>>,
     ) -> Error {
         let start = Instant::now();
-        let deadline = start + patience;
+        let deadline = start + timeout;
         let search = async {
             online.peers.settled().await;
             if online.peers.count() > 0 {
-                tokio::time::sleep(HEAD_START).await;
+                tokio::time::sleep(SEARCH_DELAY).await;
             }
             self.search(online).await;
             if self.providers() == 0 && online.peers.count() > 0 {
-                tokio::time::sleep(LAST_CALL).await;
-                all_asked(&mut inquiry, start).await;
+                tokio::time::sleep(FINAL_ANSWER_TIMEOUT).await;
+                all_peers_answered(&mut inquiry, start).await;
             }
         };
         let _ = tokio::time::timeout_at(deadline, search).await;
@@ -197,7 +203,7 @@ impl Search {
         self.providers.load(Ordering::Relaxed)
     }
 
-    /// Searches providers once, dialling them.
+    /// Searches providers once and dials them.
     async fn search(&self, online: &Online) {
         let Ok(mut found) = online.find_providers(self.announced).await else { return };
         let mut providers = 0;
@@ -208,8 +214,8 @@ impl Search {
     }
 }
 
-/// Waits until every peer was asked and had its time to answer, which is never where one says that it has the block.
-async fn all_asked(inquiry: &mut watch::Receiver<Option<Inquiry>>, begun: Instant) {
+/// Waits until every peer was asked and had time to answer. Never ends if a peer has the block.
+async fn all_peers_answered(inquiry: &mut watch::Receiver<Option<Inquiry>>, begun: Instant) {
     loop {
         let ends = inquiry.borrow_and_update().and_then(|inquiry| inquiry.ends(begun));
         let changed = inquiry.changed();

@@ -1,7 +1,7 @@
-//! Handshakes that failed in a private swarm: what a wrong swarm key looks like from both sides.
+//! Failed handshakes in a private swarm, which are what a wrong swarm key looks like to both sides.
 //!
-//! With another key the bytes of a connection are noise, so what fails is whatever reads them first. That is told from a
-//! peer that cannot be reached at all, which says nothing of its key.
+//! With another key the bytes of a connection are noise, so the first protocol that reads them fails. That differs from
+//! an unreachable peer, which says nothing about its key.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -21,25 +21,25 @@ use crate::locked;
 /// Addresses that are remembered and logged.
 const MAX_ADDRESSES: usize = 64;
 
-/// The addresses whose handshake failed last. Clones are handles on the same.
+/// The addresses whose last handshake failed. Clones share them.
 #[derive(Clone, Default)]
-pub(crate) struct Handshakes(Arc<Mutex<State>>);
+pub(crate) struct Handshakes(Arc<Mutex<HandshakeState>>);
 
 #[derive(Default)]
-struct State {
+struct HandshakeState {
     failed: BTreeSet<String>,
-    /// Those that were logged.
-    said: HashSet<String>,
+    /// Addresses that were logged.
+    logged: HashSet<String>,
 }
 
 impl Handshakes {
-    /// The addresses of peers that rejected the handshake and did not connect since.
+    /// Returns the addresses of peers that rejected the handshake and have not connected since.
     pub fn failed(&self) -> Vec<String> {
         self.lock().failed.iter().cloned().collect()
     }
 
-    /// Takes what happens to connections.
-    pub fn note(&self, event: &FromSwarm) {
+    /// Records connections and failed handshakes.
+    pub fn on_swarm_event(&self, event: &FromSwarm) {
         match event {
             FromSwarm::ConnectionEstablished(e) => {
                 self.lock().failed.remove(&match e.endpoint {
@@ -64,17 +64,17 @@ impl Handshakes {
         if state.failed.len() < MAX_ADDRESSES {
             state.failed.insert(address.clone());
         }
-        if state.said.len() < MAX_ADDRESSES && state.said.insert(address.clone()) {
+        if state.logged.len() < MAX_ADDRESSES && state.logged.insert(address.clone()) {
             tracing::warn!("peer at {address} rejected the handshake: different swarm key?");
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, HandshakeState> {
         locked(&self.0)
     }
 }
 
-/// An inbound connection has a port of its own, so that the host alone tells who it is.
+/// Each inbound connection has another port, so only the host identifies the peer.
 fn host(address: &Multiaddr) -> String {
     address.iter().take(1).collect::<Multiaddr>().to_string()
 }
@@ -84,7 +84,7 @@ fn dialled(address: &Multiaddr) -> String {
     address.iter().take_while(is_place).collect::<Multiaddr>().to_string()
 }
 
-/// Whether a peer accepted the connection that failed then.
+/// Returns whether a peer accepted the connection before it failed.
 fn is_answered(error: &TransportError<io::Error>) -> bool {
     let TransportError::Other(error) = error else { return false };
     let mut kinds = vec![error.kind()];

@@ -1,34 +1,34 @@
-//! The hash functions that blocks are trusted under: those of boxo's `verifcid`, as far as they are known here.
+//! The hash functions that blocks are accepted with: those of boxo's `verifcid` that are implemented here.
 
 use multihash_codetable::{Code, MultihashDigest};
 
 use crate::Cid;
 
 const IDENTITY: u64 = 0x00;
-/// Shorter digests can be forged, longer ones are no digests.
+/// The accepted digest lengths: shorter digests can be forged.
 const DIGEST_BYTES: std::ops::RangeInclusive<u64> = 20..=128;
-/// A CID that carries its bytes in itself must not become a way to carry any.
+/// The accepted lengths of identity digests, which carry their data in the CID.
 const IDENTITY_BYTES: std::ops::RangeInclusive<u64> = 0..=128;
 
-/// Returns whether blocks are trusted under a hash function with digests of `size` bytes.
+/// Returns whether blocks are accepted with a hash function and digests of `size` bytes.
 pub fn is_trusted(code: u64, size: u64) -> bool {
     match code {
         IDENTITY => IDENTITY_BYTES.contains(&size),
-        // SHA-1, for Git; SHA-2-256 and -512; SHA-3; SHAKE-256; Keccak; BLAKE3; SHA-2-256 twice.
+        // SHA-1 (for Git), SHA-2-256 and -512, SHA-3, SHAKE-256, Keccak, BLAKE3, double SHA-2-256.
         0x11..=0x17 | 0x19..=0x1e | 0x56 => DIGEST_BYTES.contains(&size),
-        // BLAKE2b and BLAKE2s, whose codes count the bytes of their digests from one.
+        // BLAKE2b and BLAKE2s, whose codes are numbered by digest length.
         0xb201..=0xb240 => code - 0xb200 == size && DIGEST_BYTES.contains(&size),
         0xb241..=0xb260 => code - 0xb240 == size && DIGEST_BYTES.contains(&size),
         _ => false,
     }
 }
 
-/// Returns whether a block can be trusted to be what its CID names.
+/// Returns whether a CID uses an accepted hash function.
 pub fn is_trusted_cid(cid: &Cid) -> bool {
     is_trusted(cid.hash().code(), cid.hash().size().into())
 }
 
-/// Returns whether these bytes are the block. Under a hash function that is unknown or not trusted, no bytes are.
+/// Returns whether these bytes hash to the CID. Always false for a hash function that is not accepted.
 pub fn is_block(cid: &Cid, bytes: &[u8]) -> bool {
     let hash = cid.hash();
     match hash.code() {

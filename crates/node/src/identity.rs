@@ -1,4 +1,4 @@
-//! The ed25519 key that names this peer, kept in the node directory.
+//! The ed25519 key that identifies this peer, stored in the node directory.
 
 use std::{fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
 
@@ -6,17 +6,18 @@ use libp2p::identity::Keypair;
 
 use crate::Error;
 
-/// Reads this peer's key in `data_dir`, or makes one where there is none.
+/// Loads this peer's key from `data_dir`, or creates it.
 pub fn load_or_create(data_dir: &Path) -> Result<Keypair, Error> {
     load_or_create_at(&data_dir.join("identity.key"))
 }
 
-/// Reads a key, or makes one where there is none.
+/// Loads a key, or creates it.
 pub fn load_or_create_at(path: &Path) -> Result<Keypair, Error> {
     let error = |why: String| Error::Identity { path: path.into(), why };
     match fs::read(path) {
-        Ok(bytes) => Keypair::from_protobuf_encoding(&bytes)
-            .map_err(|e| error(format!("not a libp2p private key ({e}); move it away to get a new one"))),
+        Ok(bytes) => Keypair::from_protobuf_encoding(&bytes).map_err(|e| {
+            error(format!("not a libp2p private key ({e}); move the file away to create a new key"))
+        }),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             let key = Keypair::generate_ed25519();
             let bytes = key.to_protobuf_encoding().map_err(|e| error(e.to_string()))?;
@@ -27,7 +28,7 @@ pub fn load_or_create_at(path: &Path) -> Result<Keypair, Error> {
     }
 }
 
-/// Writes beside and renames, so that a crash leaves no half key behind.
+/// Writes a temporary file and renames it, so that a crash leaves no partial key.
 pub fn write_secret(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let beside = path.with_extension("new");
     let mut file =
@@ -42,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_identity_stays_the_same_and_is_secret() {
+    fn the_identity_key_is_stable_and_has_private_permissions() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let first = load_or_create(dir.path()).unwrap();
@@ -53,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_identity_is_refused_not_replaced() {
+    fn a_damaged_identity_key_is_rejected_and_not_replaced() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("identity.key"), b"nonsense").unwrap();
         let error = load_or_create(dir.path()).unwrap_err().to_string();

@@ -1,17 +1,16 @@
-//! The swarm of ocipfs: one libp2p peer that fetches blocks, serves them, announces what it has
-//! and finds who else has it.
+//! The swarm of ocipfs: one libp2p peer that fetches, serves and announces blocks, and finds their providers.
 //!
 //! ```text
-//! Node ── Session ──► exchange ──► bitswap (engine ◄─ verify ◄─ handler) ──► peers
-//!   │                    └──────► routing (Kademlia)  ──► providers, dialled
-//!   ├── arrived ─────► bitswap (server ─► Blocks, a store it does not know)
-//!   ├── announce ────► announcer ──► routing
+//! Node ── FetchSession ► exchange ──► bitswap (client ◄─ verify ◄─ handler) ──► peers
+//!   │                       └───────► routing (Kademlia) ──► providers, dialled
+//!   ├── arrived ──────────► bitswap (server ─► Blocks, the block store)
+//!   ├── announce ─────────► announcer ──► routing
 //!   ├── publish, resolve ─► names (IPNS, DNSLink) ──► routing, connected peers, DNS
-//!   └── peers, connect ─► peers (table, redial with back-off)
+//!   └── peers, connect ───► peers (table, redial with back-off)
 //! ```
 //!
-//! `routing` holds what peers told this node of the routing system: bounded, verified, kept over a restart.
-//! It knows CIDs, blocks and peers; digests and images are the business of the layers above.
+//! `routing` holds the records of the routing system that peers sent: bounded, verified, kept over a restart.
+//! The crate knows CIDs, blocks and peers; digests and images belong to the layers above.
 
 #![warn(missing_docs)]
 
@@ -38,22 +37,22 @@ mod swarm_key;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use announcer::Announcing;
-pub use bitswap::{BlockMemory, Fetched, Traffic};
+pub use bitswap::{BlockMemory, FetchedBlock, Traffic};
 pub use blocks::{Block, Blocks};
 pub use cid::Cid;
 pub use error::Error;
-pub use exchange::Session;
+pub use exchange::FetchSession;
 pub use hash::{is_block, is_trusted_cid};
 pub use identity::write_secret;
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
-pub use names::{Domain, Head, Name, NotAName, Pointer, Published, Resolved};
+pub use names::{Domain, FollowedRecord, InvalidName, IpnsName, IpnsTarget, Published, Resolved};
 pub use network::leave_network;
 pub use node::Node;
 pub use options::{Bootstrap, Dns, Limits, Options};
 pub use peers::Peer;
 pub use swarm_key::SwarmKey;
 
-/// Locks what stays right where a thread panicked while it held it.
+/// Locks data that stays valid if a thread panics while it holds the lock.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,30 +1,30 @@
-//! Names whose meaning changes: IPNS, what a key's owner says that its name means
-//! (<https://specs.ipfs.tech/ipns/ipns-record/>), and DNSLink, what a domain's owner says.
+//! Mutable names: IPNS (<https://specs.ipfs.tech/ipns/ipns-record/>), where the owner of a key signs the value of its
+//! name, and DNSLink, where the owner of a domain sets it.
 //!
 //! ```text
-//! Node ── publish ─► own ─► kept (names.redb) ─► telling ─► routing system, pubsub
-//!      ── follow ──► hearing ◄─ pubsub, fetch, routing system
-//!      ── resolve ─► own, cache ─► key: connected peers (fetch), routing system; the best that is signed counts
-//!                                └► domain: dnslink (TXT records)
-//!                                   nobody answers ─► kept, what was seen last
+//!   Node ── publish ─► own ─► record_store (names.redb) ─► republisher ─► routing system, pubsub
+//!        ── follow ──► subscriptions ◄─ pubsub, fetch, routing system
+//!        ── resolve ─► own, cache ─► key: connected peers (fetch), routing system; the newest valid record wins
+//!                                  └► domain: dnslink (TXT records)
+//!                                     no answer ─► record_store, the last known value
 //! ```
 
-mod afresh;
 mod cache;
 mod dnslink;
 pub(crate) mod fetch;
 #[cfg(test)]
 mod fixtures;
-mod hearing;
-mod kept;
 mod keys;
 mod name;
 mod own;
+mod polling;
 pub(crate) mod pubsub;
+mod record_store;
+mod refresh;
+mod republisher;
 mod resolve;
-mod telling;
-mod watching;
-mod withheld;
+mod subscriptions;
+mod withhold;
 
 use std::{
     path::{Path, PathBuf},
@@ -36,125 +36,125 @@ use libp2p::{PeerId, identity::Keypair};
 use tokio::sync::{Notify, oneshot};
 
 use crate::{Blocks, Error, Node, Options, behaviour::Command, locked, routing::ipns};
-use afresh::Afresh;
 use cache::Cache;
-use hearing::Hearing;
-use kept::Kept;
-use own::Own;
+use own::OwnRecords;
+use record_store::RecordStore;
+use refresh::Refreshes;
+use subscriptions::Subscriptions;
 
-pub use hearing::Head;
-pub use name::{Domain, Name, NotAName, Pointer};
+pub use name::{Domain, InvalidName, IpnsName, IpnsTarget};
 pub use resolve::Resolved;
-pub(crate) use withheld::leave_network;
+pub use subscriptions::FollowedRecord;
+pub(crate) use withhold::leave_network;
 
-/// How long what is published is valid, as in Kubo.
-const LIFETIME: Duration = Duration::from_secs(48 * 60 * 60);
-/// A command does not wait longer for peers to take a record.
-const TELLING: Duration = Duration::from_secs(5);
+/// How long a published record is valid, as in Kubo.
+const RECORD_LIFETIME: Duration = Duration::from_secs(48 * 60 * 60);
+/// How long a command waits for peers to accept a record.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What was published.
+/// A published record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
     /// `/ipfs/<cid>...` or `/ipns/<name>...`.
     pub value: String,
-    /// Counts up with each change.
+    /// Increases with each change.
     pub sequence: u64,
 }
 
-/// The names of one node.
+/// The IPNS names of one node.
 #[derive(Clone)]
-pub(crate) struct Names(Arc<Inner>);
+pub(crate) struct Names(Arc<NamesInner>);
 
-struct Inner {
+struct NamesInner {
     data_dir: PathBuf,
-    /// The node's own key, which is a name too.
+    /// The node's own key, which also has a name.
     identity: Keypair,
-    /// All keys, once they were read.
+    /// All keys, once they were loaded.
     keys: Mutex<Option<Arc<[Keypair]>>>,
-    kept: Kept,
-    hearing: Hearing,
-    /// Says that the routing system is to be told of something new.
+    record_store: RecordStore,
+    subscriptions: Subscriptions,
+    /// Wakes the republisher after a record was signed.
     signed: Notify,
-    own: Own,
+    own: OwnRecords,
     cache: Cache,
-    afresh: Afresh,
-    dns: dnslink::Resolver,
+    refreshes: Refreshes,
+    dns: dnslink::DnsResolver,
 }
 
 impl Names {
     pub fn open(options: &Options, identity: &Keypair, blocks: &dyn Blocks) -> Result<Self, Error> {
-        let names = Self::with(&options.data_dir, identity, dnslink::Resolver::new(options))?;
-        // One that does not exist published nothing.
-        if let Some(key) = options.unshared_key.as_ref().and_then(|word| names.key(word).ok()) {
+        let names = Self::with(&options.data_dir, identity, dnslink::DnsResolver::new(options))?;
+        // A missing key never published anything.
+        if let Some(key) = options.unshared_key.as_ref().and_then(|key_name| names.key(key_name).ok()) {
             names.withhold(&key, blocks)?;
         }
         Ok(names)
     }
 
-    /// Those of a node that asks nobody.
+    /// Opens the names of a node without a swarm.
     pub fn offline(data_dir: &Path, identity: &Keypair) -> Result<Self, Error> {
-        Self::with(data_dir, identity, dnslink::Resolver::offline())
+        Self::with(data_dir, identity, dnslink::DnsResolver::offline())
     }
 
-    fn with(data_dir: &Path, identity: &Keypair, dns: dnslink::Resolver) -> Result<Self, Error> {
-        let kept = Kept::open(data_dir).map_err(Error::names)?;
-        let own = kept.all_own().map_err(Error::names)?.into_iter();
-        // One that has expired still tells the sequence to count on from.
-        let own = own.filter_map(|(name, bytes)| Some((name, once_valid(name, Some(bytes))?)));
-        let names = Self(Arc::new(Inner {
+    fn with(data_dir: &Path, identity: &Keypair, dns: dnslink::DnsResolver) -> Result<Self, Error> {
+        let record_store = RecordStore::open(data_dir).map_err(Error::names)?;
+        let own = record_store.all_own().map_err(Error::names)?.into_iter();
+        // An expired record still holds the last sequence.
+        let own = own.filter_map(|(name, bytes)| Some((name, verify_ignoring_expiry(name, Some(bytes))?)));
+        let names = Self(Arc::new(NamesInner {
             data_dir: data_dir.into(),
             identity: identity.clone(),
             keys: Mutex::default(),
-            kept,
-            hearing: Hearing::default(),
+            record_store,
+            subscriptions: Subscriptions::default(),
             signed: Notify::default(),
-            own: Own::new(own),
+            own: OwnRecords::new(own),
             cache: Cache::default(),
-            afresh: Afresh::default(),
+            refreshes: Refreshes::default(),
             dns,
         }));
-        for name in names.0.kept.followed()? {
-            names.0.hearing.add(name, names.last_head(&name)?);
+        for name in names.0.record_store.followed()? {
+            names.0.subscriptions.add(name, names.last_followed_record(&name)?);
         }
         Ok(names)
     }
 
-    /// The key of a word; `self` is this node's own.
-    fn key(&self, word: &str) -> Result<Keypair, Error> {
-        if word == "self" { Ok(self.0.identity.clone()) } else { keys::load(&self.0.data_dir, word) }
+    /// Returns a key by its key name; `self` is the node's identity.
+    fn key(&self, key_name: &str) -> Result<Keypair, Error> {
+        if key_name == "self" { Ok(self.0.identity.clone()) } else { keys::load(&self.0.data_dir, key_name) }
     }
 
-    /// All keys of this node, its own the first.
+    /// Returns all keys of this node, its identity first.
     fn own_keys(&self) -> Result<Arc<[Keypair]>, Error> {
         let mut known = locked(&self.0.keys);
         if let Some(keys) = &*known {
             return Ok(keys.clone());
         }
-        let words = keys::list(&self.0.data_dir)?;
-        let named = words.iter().map(|word| keys::load(&self.0.data_dir, word));
+        let key_names = keys::list(&self.0.data_dir)?;
+        let named = key_names.iter().map(|key_name| keys::load(&self.0.data_dir, key_name));
         let keys: Arc<[Keypair]> =
             [Ok(self.0.identity.clone())].into_iter().chain(named).collect::<Result<_, Error>>()?;
         Ok(known.insert(keys).clone())
     }
 
-    /// Does what may make a key.
+    /// Runs an operation that may create a key.
     fn change_keys<T>(&self, change: impl FnOnce(&Path) -> Result<T, Error>) -> Result<T, Error> {
         let changed = change(&self.0.data_dir);
         *locked(&self.0.keys) = None;
         changed
     }
 
-    /// The newest that was signed elsewhere under an own name.
+    /// Returns the newest record under an own name that was signed elsewhere.
     fn foreign(&self, name: &PeerId) -> Result<Option<ipns::Record>, Error> {
-        Ok(once_valid(*name, self.0.kept.foreign(name)?))
+        Ok(verify_ignoring_expiry(*name, self.0.record_store.foreign(name)?))
     }
 
-    /// What a followed name meant last, expired or not.
-    fn last_head(&self, name: &PeerId) -> Result<Option<ipns::Record>, Error> {
-        Ok(once_valid(*name, self.0.kept.head(name)?))
+    /// Returns the last record of a followed name, expired or not.
+    fn last_followed_record(&self, name: &PeerId) -> Result<Option<ipns::Record>, Error> {
+        Ok(verify_ignoring_expiry(*name, self.0.record_store.followed_record(name)?))
     }
 
-    /// Does what waits for the disk.
+    /// Runs blocking work on the disk.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
@@ -164,8 +164,8 @@ impl Names {
     }
 }
 
-/// A kept record, expired or not.
-fn once_valid(name: PeerId, bytes: Option<Vec<u8>>) -> Option<ipns::Record> {
+/// Decodes a stored record, expired or not.
+fn verify_ignoring_expiry(name: PeerId, bytes: Option<Vec<u8>>) -> Option<ipns::Record> {
     ipns::Record::verify(name, bytes?, SystemTime::UNIX_EPOCH).ok()
 }
 
@@ -176,95 +176,104 @@ impl From<redb::Error> for Error {
 }
 
 impl Node {
-    /// The key of a word, made where there is none, and its name.
-    pub async fn name_key(&self, word: &str) -> Result<(Keypair, Name), Error> {
-        let word = word.to_string();
-        let make = move |names: &Names| names.change_keys(|dir| keys::load_or_create(dir, &word));
+    /// Returns the key with this key name and its IPNS name, creating it if it is missing.
+    pub async fn name_key(&self, key_name: &str) -> Result<(Keypair, IpnsName), Error> {
+        let key_name = key_name.to_string();
+        let make = move |names: &Names| names.change_keys(|dir| keys::load_or_create(dir, &key_name));
         let key = self.names().blocking(make).await?;
-        let name = Name::of(&key);
+        let name = IpnsName::of(&key);
         Ok((key, name))
     }
 
-    /// The words of all keys and their names.
-    pub async fn name_keys(&self) -> Result<Vec<(String, Name)>, Error> {
+    /// Returns the key names and IPNS names of all keys.
+    pub async fn name_keys(&self) -> Result<Vec<(String, IpnsName)>, Error> {
         let list = |names: &Names| {
             let dir = &names.0.data_dir;
-            let named = |word: String| Ok((word.clone(), Name::of(&keys::load_or_create(dir, &word)?)));
+            let named = |key_name: String| {
+                Ok((key_name.clone(), IpnsName::of(&keys::load_or_create(dir, &key_name)?)))
+            };
             keys::list(dir)?.into_iter().map(named).collect()
         };
         self.names().blocking(list).await
     }
 
-    /// What this node last published under a name.
-    pub fn published(&self, name: &Name) -> Option<Published> {
+    /// Returns what this node last published under a name.
+    pub fn published(&self, name: &IpnsName) -> Option<Published> {
         let own = self.names().own(name)?;
         Some(Published { value: own.text(), sequence: own.sequence() })
     }
 
-    /// The key that is this node's identity.
+    /// Returns the key of this node's identity.
     pub fn own_key(&self) -> &Keypair {
         &self.names().0.identity
     }
 
-    /// Makes a key, which must not exist.
-    pub async fn new_key(&self, word: &str) -> Result<Name, Error> {
-        let word = word.to_string();
-        let create = move |names: &Names| names.change_keys(|dir| keys::create(dir, &word));
-        self.names().blocking(create).await.map(|key| Name::of(&key))
+    /// Creates a key, which must not exist.
+    pub async fn new_key(&self, key_name: &str) -> Result<IpnsName, Error> {
+        let key_name = key_name.to_string();
+        let create = move |names: &Names| names.change_keys(|dir| keys::create(dir, &key_name));
+        self.names().blocking(create).await.map(|key| IpnsName::of(&key))
     }
 
-    /// The key of a word, which must exist; `self` is this node's own.
-    pub async fn find_key(&self, word: &str) -> Result<Keypair, Error> {
-        let word = word.to_string();
-        self.names().blocking(move |names| names.key(&word)).await
+    /// Returns the key with this key name, which must exist; `self` is the node's identity.
+    pub async fn find_key(&self, key_name: &str) -> Result<Keypair, Error> {
+        let key_name = key_name.to_string();
+        self.names().blocking(move |names| names.key(&key_name)).await
     }
 
-    /// A key as `ipfs key export --format=libp2p-protobuf-cleartext` writes it. `self` is this node's own.
-    pub async fn export_key(&self, word: &str) -> Result<Vec<u8>, Error> {
-        self.find_key(word).await?.to_protobuf_encoding().map_err(Error::names)
+    /// Exports a key as `ipfs key export --format=libp2p-protobuf-cleartext` does; `self` is the node's identity.
+    pub async fn export_key(&self, key_name: &str) -> Result<Vec<u8>, Error> {
+        self.find_key(key_name).await?.to_protobuf_encoding().map_err(Error::names)
     }
 
-    /// Takes a key that was exported.
-    pub async fn import_key(&self, word: &str, bytes: &[u8]) -> Result<Name, Error> {
-        let (word, bytes) = (word.to_string(), bytes.to_vec());
-        let import = move |names: &Names| names.change_keys(|dir| keys::import(dir, &word, &bytes));
-        self.names().blocking(import).await.map(|key| Name::of(&key))
+    /// Imports an exported key.
+    pub async fn import_key(&self, key_name: &str, bytes: &[u8]) -> Result<IpnsName, Error> {
+        let (key_name, bytes) = (key_name.to_string(), bytes.to_vec());
+        let import = move |names: &Names| names.change_keys(|dir| keys::import(dir, &key_name, &bytes));
+        self.names().blocking(import).await.map(|key| IpnsName::of(&key))
     }
 
-    /// Publishes what a name means, which others may use for `ttl` without asking again. Peers that are connected are told
-    /// before it returns, if they take it in time; others when they join.
+    /// Publishes a value under a name; others may cache it for `ttl`.
+    ///
+    /// Waits a few seconds for connected peers to accept the record. Other peers get it when they join.
     pub async fn publish(&self, key: &Keypair, value: &str, ttl: Duration) -> Result<Published, Error> {
-        let record = self.sign_and_tell(key, value, ttl).await?;
+        let record = self.sign_and_publish(key, value, ttl).await?;
         if let Some(online) = self.online() {
-            let (reply, told) = oneshot::channel();
-            let put = Command::PutValue(Name::of(key).record(record.bytes().to_vec()), reply);
+            let (reply, accepted) = oneshot::channel();
+            let put = Command::PutValue(IpnsName::of(key).record(record.bytes().to_vec()), reply);
             online.routing.send(put).await.map_err(|_| Error::Stopped)?;
-            let _ = tokio::time::timeout(TELLING, told).await;
+            let _ = tokio::time::timeout(PUBLISH_TIMEOUT, accepted).await;
         }
         Ok(Published { value: record.text(), sequence: record.sequence() })
     }
 
-    /// The same without waiting for anybody: who follows the name hears of it at once, the routing system soon.
+    /// Publishes without waiting for peers: followers get the record at once over pubsub, the routing system soon
+    /// after.
     pub async fn publish_at_once(
         &self,
         key: &Keypair,
         value: &str,
         ttl: Duration,
     ) -> Result<Published, Error> {
-        let record = self.sign_and_tell(key, value, ttl).await?;
+        let record = self.sign_and_publish(key, value, ttl).await?;
         self.names().0.signed.notify_one();
         Ok(Published { value: record.text(), sequence: record.sequence() })
     }
 
-    async fn sign_and_tell(&self, key: &Keypair, value: &str, ttl: Duration) -> Result<ipns::Record, Error> {
-        let (name, key, bytes) = (Name::of(key), key.clone(), value.as_bytes().to_vec());
-        self.ask_before_signing(&key).await;
+    async fn sign_and_publish(
+        &self,
+        key: &Keypair,
+        value: &str,
+        ttl: Duration,
+    ) -> Result<ipns::Record, Error> {
+        let (name, key, bytes) = (IpnsName::of(key), key.clone(), value.as_bytes().to_vec());
+        self.query_before_signing(&key).await;
         let sign = move |names: &Names| names.sign(&key, bytes, ttl, SystemTime::now());
         self.names().0.own.mark_published(*name.peer());
         let record = self.names().blocking(sign).await?;
         if let Some(online) = self.online() {
-            let tell = Command::Tell(name.record(record.bytes().to_vec()));
-            for command in [Command::Listen(name.key()), tell] {
+            let publish = Command::Publish(name.record(record.bytes().to_vec()));
+            for command in [Command::Subscribe(name.key()), publish] {
                 online.routing.send(command).await.map_err(|_| Error::Stopped)?;
             }
         }

@@ -1,11 +1,11 @@
-//! A node directory that leaves its network: what it knows of the old one is not told in the next.
+//! Moving a node directory to another network: what it knows of the old one is not revealed in the next.
 
 use std::{fs, io::ErrorKind, path::Path};
 
 use crate::{Error, identity, names, routing};
 
-/// Forgets what a node directory knows of its network: the meanings of names, and what peers told of the routing system.
-/// The directory must not be in use. Names that are followed are followed in the next network too.
+/// Deletes what a node directory knows of its network: the records of names and of the routing system. Followed names
+/// stay followed. The directory must not be in use.
 pub fn leave_network(data_dir: &Path) -> Result<(), Error> {
     let identity = identity::load_or_create(data_dir)?;
     names::leave_network(data_dir, &identity)?;

@@ -6,10 +6,10 @@ use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Announcing, Blocks, Bootstrap, Cid, Error, Options, Peer, Session, Traffic,
+    Announcing, Blocks, Bootstrap, Cid, Error, FetchSession, Options, Peer, Traffic,
     announcer::{Announcer, JOIN_PAUSE, SMALL_SWARM},
-    behaviour::{Behaviour, Command, Settings},
-    bitswap::{self, Commands, Server},
+    behaviour::{Behaviour, BehaviourSettings, Command},
+    bitswap::{self, ClientHandle, Server},
     handshakes::Handshakes,
     identity,
     names::Names,
@@ -18,27 +18,27 @@ use crate::{
     swarm,
 };
 
-const COMMANDS: usize = 256;
-/// Records of followed names that wait to be verified.
-const HEARD: usize = 512;
-const SHUTDOWN: Duration = Duration::from_secs(5);
+const MAX_QUEUED_COMMANDS: usize = 256;
+/// Unverified records of followed names in the queue.
+const MAX_UNVERIFIED_RECORDS: usize = 512;
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// One peer of the swarm. Clones are handles on the same node.
+/// A peer of the swarm. Clones share the same node.
 #[derive(Clone)]
-pub struct Node(Arc<Inner>);
+pub struct Node(Arc<NodeInner>);
 
-struct Inner {
+struct NodeInner {
     key: Keypair,
     names: Names,
     online: Option<Online>,
 }
 
-/// What there is where a swarm runs.
+/// The parts of a node with a swarm.
 pub(crate) struct Online {
     pub(crate) ipfs: Ipfs,
     pub(crate) peers: Peers,
     handshakes: Handshakes,
-    pub(crate) commands: Commands,
+    pub(crate) bitswap: ClientHandle,
     server: Arc<Server>,
     announcer: Announcer,
     pub(crate) routing: mpsc::Sender<Command>,
@@ -47,14 +47,14 @@ pub(crate) struct Online {
 }
 
 impl Node {
-    /// Starts a peer that serves `blocks`: it listens, dials its first peers and announces what it is told to.
+    /// Starts a peer that serves `blocks`: listens, dials its first peers and announces its roots.
     pub async fn start(options: Options, blocks: Arc<dyn Blocks>) -> Result<Self, Error> {
         options.check()?;
         let dialled: Vec<_> = options.peers.iter().chain(&options.bootstrap.addresses()).cloned().collect();
         for address in dialled.iter().filter(|_| options.bootstrap != Bootstrap::Public) {
             peers::peer_id(address)?;
         }
-        // Before anything is written: a taken port is the commonest reason not to start.
+        // Before anything is written, since a port in use is the most common error.
         for address in &options.listen {
             swarm::probe(address)
                 .map_err(|e| Error::Listen { address: address.clone(), why: e.to_string() })?;
@@ -62,9 +62,9 @@ impl Node {
         let key = identity::load_or_create(&options.data_dir)?;
         let names = Names::open(&options, &key, &*blocks)?;
         let (peers, handshakes) = (Peers::new(&dialled), Handshakes::default());
-        let (routing, inbox) = mpsc::channel(COMMANDS);
-        let (hear, heard) = mpsc::channel(HEARD);
-        let settings = Settings {
+        let (routing, inbox) = mpsc::channel(MAX_QUEUED_COMMANDS);
+        let (unverified_sender, unverified) = mpsc::channel(MAX_UNVERIFIED_RECORDS);
+        let settings = BehaviourSettings {
             announce: options.announce.clone(),
             trust_listen_addresses: options.trusts_listen_addresses(),
             handshakes: options.swarm_key.is_some().then(|| handshakes.clone()),
@@ -73,34 +73,40 @@ impl Node {
         };
         let keeper = Keeper::open(&options.data_dir, key.public().to_peer_id()).await;
         let (stop, tasks, announcer) = (CancellationToken::new(), TaskTracker::new(), Announcer::default());
-        let (bitswap, commands, server) = bitswap::start(blocks, options.memory, &tasks, &stop);
-        let behaviour =
-            Behaviour::new(&key, settings, bitswap, (inbox, hear), peers.clone(), keeper.store())?;
+        let (bitswap_behaviour, bitswap, server) = bitswap::start(blocks, options.memory, &tasks, &stop);
+        let behaviour = Behaviour::new(
+            &key,
+            settings,
+            bitswap_behaviour,
+            (inbox, unverified_sender),
+            peers.clone(),
+            keeper.store(),
+        )?;
         let ipfs = swarm::start(&options, &key, behaviour).await?;
-        let online = Online { ipfs, peers, handshakes, commands, server, announcer, routing, stop, tasks };
+        let online = Online { ipfs, peers, handshakes, bitswap, server, announcer, routing, stop, tasks };
         if let Err(error) = swarm::listen(&online.ipfs, &options.listen).await {
             online.stop.cancel();
             online.ipfs.clone().exit_daemon().await;
             return Err(error);
         }
         online.spawn_tasks(&options);
-        online.spawn(names.clone().run(online.routing.clone(), online.peers.joins()));
-        online.spawn(names.clone().hear_all(heard, online.routing.clone()));
-        online.spawn(names.clone().look_up_followed(online.routing.clone(), online.peers.joins()));
-        online.spawn(names.clone().watch_own(online.routing.clone(), online.peers.clone()));
-        // Stopped by itself: what changed last is written then.
+        online.spawn(names.clone().republish(online.routing.clone(), online.peers.joins()));
+        online.spawn(names.clone().verify_received(unverified, online.routing.clone()));
+        online.spawn(names.clone().poll_followed(online.routing.clone(), online.peers.joins()));
+        online.spawn(names.clone().poll_own(online.routing.clone(), online.peers.clone()));
+        // It stops by itself, after writing the last changes.
         online.tasks.spawn(keeper.run(online.stop.clone()));
-        Ok(Self(Arc::new(Inner { key, names, online: Some(online) })))
+        Ok(Self(Arc::new(NodeInner { key, names, online: Some(online) })))
     }
 
-    /// A node without a swarm: it has an identity and no peers.
+    /// Creates a node without a swarm, which has an identity and no peers.
     pub fn offline(data_dir: &Path) -> Result<Self, Error> {
         let key = identity::load_or_create(data_dir)?;
         let names = Names::offline(data_dir, &key)?;
-        Ok(Self(Arc::new(Inner { key, names, online: None })))
+        Ok(Self(Arc::new(NodeInner { key, names, online: None })))
     }
 
-    /// This node's identity.
+    /// Returns this node's peer id.
     pub fn peer_id(&self) -> PeerId {
         self.0.key.public().to_peer_id()
     }
@@ -109,12 +115,12 @@ impl Node {
         &self.0.names
     }
 
-    /// The swarm, where there is one.
+    /// Returns the swarm, if there is one.
     pub(crate) fn online(&self) -> Option<&Online> {
         self.0.online.as_ref()
     }
 
-    /// The addresses listened on, ending in this node's peer id.
+    /// Returns the listen addresses, with this node's peer id.
     pub async fn listen_addresses(&self) -> Vec<Multiaddr> {
         match &self.0.online {
             Some(online) => self.dialable(online.ipfs.listening_addresses().await.unwrap_or_default()),
@@ -122,7 +128,7 @@ impl Node {
         }
     }
 
-    /// The addresses that peers are told, ending in this node's peer id; empty while it is not reachable.
+    /// Returns the addresses announced to peers, with this node's peer id; none if it is not reachable.
     pub async fn external_addresses(&self) -> Vec<Multiaddr> {
         match &self.0.online {
             Some(online) => self.dialable(online.ipfs.external_addresses().await.unwrap_or_default()),
@@ -140,13 +146,13 @@ impl Node {
             .collect()
     }
 
-    /// The connected peers, the oldest connection first.
+    /// Returns the connected peers, the oldest connection first.
     pub fn peers(&self) -> Vec<Peer> {
         self.0.online.as_ref().map(|online| online.peers.list()).unwrap_or_default()
     }
 
-    /// Ends when a peer has joined since this call that may have what others lacked: any in a small swarm. In a larger one
-    /// peers join all the time, and this never ends.
+    /// Waits until a peer joins that may have missing blocks: any peer in a small swarm. In a larger one, where peers
+    /// join all the time, it never ends.
     pub fn joined(&self) -> impl Future<Output = ()> + Send + use<> {
         let joins = self.online().map(|online| online.peers.joins());
         async move {
@@ -160,48 +166,48 @@ impl Node {
         }
     }
 
-    /// The addresses of peers that rejected the handshake in a private swarm, and did not connect since: a sign of another
-    /// swarm key.
+    /// Returns the addresses of peers that rejected the handshake in a private swarm and have not connected since,
+    /// which indicates another swarm key.
     pub fn rejected_handshakes(&self) -> Vec<String> {
         self.0.online.as_ref().map(|online| online.handshakes.failed()).unwrap_or_default()
     }
 
-    /// Dials a peer by an address that ends in its peer id.
+    /// Dials a peer by an address with its peer id.
     pub async fn connect(&self, address: &Multiaddr) -> Result<PeerId, Error> {
         let online = self.online().ok_or(Error::Stopped)?;
         online.peers.dial(&online.ipfs, address).await
     }
 
-    /// Begins to fetch the DAG below `root` from peers.
-    pub fn session(&self, root: Cid) -> Session {
+    /// Starts to fetch the DAG below `root` from peers.
+    pub fn session(&self, root: Cid) -> FetchSession {
         self.session_below(root, root)
     }
 
-    /// The same for a part of a larger DAG: where connected peers lack it, the providers of `announced` are searched.
-    pub fn session_below(&self, announced: Cid, root: Cid) -> Session {
-        Session::new(self.clone(), root, announced)
+    /// The same for part of a larger DAG, whose providers are found by `announced`.
+    pub fn session_below(&self, announced: Cid, root: Cid) -> FetchSession {
+        FetchSession::new(self.clone(), root, announced)
     }
 
-    /// Tells peers that wait for them that blocks are here now.
+    /// Answers the wants of peers that wait for these blocks, which are stored now.
     pub fn arrived(&self, cids: &[Cid]) {
         if let Some(online) = &self.0.online {
             online.server.arrived(cids);
         }
     }
 
-    /// What went over Bitswap since the start.
+    /// Returns the Bitswap traffic since the start.
     pub fn traffic(&self) -> Traffic {
         self.0.online.as_ref().map(|online| online.server.counters.traffic()).unwrap_or_default()
     }
 
-    /// Announces `cids` from now on, until they are withdrawn.
+    /// Announces `cids` until they are withdrawn.
     pub fn announce(&self, cids: impl IntoIterator<Item = Cid>) {
         if let Some(online) = &self.0.online {
             online.announcer.add(cids);
         }
     }
 
-    /// Stops announcing `cid`; what others were told expires by itself.
+    /// Stops announcing `cid`; the records that peers have expire.
     pub async fn withdraw(&self, cid: Cid) {
         if let Some(online) = &self.0.online {
             online.announcer.remove(&cid);
@@ -209,26 +215,26 @@ impl Node {
         }
     }
 
-    /// How far announcing is.
+    /// Returns the progress of announcing.
     pub fn announcing(&self) -> Announcing {
         self.0.online.as_ref().map(|online| online.announcer.status()).unwrap_or_default()
     }
 
-    /// Ends the background tasks and closes the swarm.
+    /// Stops the background tasks and closes the swarm.
     pub async fn shutdown(&self) {
         let Some(online) = &self.0.online else { return };
         online.stop.cancel();
         online.tasks.close();
-        let _ = tokio::time::timeout(SHUTDOWN, online.tasks.wait()).await;
+        let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, online.tasks.wait()).await;
         online.ipfs.clone().exit_daemon().await;
     }
 }
 
 impl Online {
-    /// Searches the providers of `cid`, dialling them; the channel closes when the search has ended.
+    /// Searches providers of `cid` and dials them; the channel closes at the end of the search.
     pub(crate) async fn find_providers(&self, cid: Cid) -> Result<mpsc::UnboundedReceiver<PeerId>, Error> {
         let (found, providers) = mpsc::unbounded_channel();
-        self.routing.send(Command::Find(cid, found)).await.map_err(|_| Error::Stopped)?;
+        self.routing.send(Command::FindProviders(cid, found)).await.map_err(|_| Error::Stopped)?;
         Ok(providers)
     }
 
@@ -239,16 +245,16 @@ impl Online {
         let public = options.bootstrap == Bootstrap::Public;
         for address in options.bootstrap.addresses() {
             let id = peers::peer_id(&address).ok();
-            // Of the public network any peer will do; one's own bootstrap nodes are few and wanted.
+            // On the public network any peer is enough; own bootstrap nodes are few, and each is wanted.
             let enough = move |peers: &Peers| {
                 if public { peers.count() > 0 } else { id.is_some_and(|id| peers.is_connected(&id)) }
             };
-            self.spawn(self.peers.clone().keep(self.ipfs.clone(), address, enough));
+            self.spawn(self.peers.clone().keep_connected(self.ipfs.clone(), address, enough));
         }
         for address in &options.peers {
             let id = peers::peer_id(address).ok();
             let enough = move |peers: &Peers| id.is_some_and(|id| peers.is_connected(&id));
-            self.spawn(self.peers.clone().keep(self.ipfs.clone(), address.clone(), enough));
+            self.spawn(self.peers.clone().keep_connected(self.ipfs.clone(), address.clone(), enough));
         }
     }
 

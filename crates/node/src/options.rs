@@ -6,19 +6,19 @@ use crate::{BlockMemory, Error, SwarmKey};
 
 const PUBLIC_PEERS: &str = include_str!("../../../bootstrap/public-peers.txt");
 
-/// Whom a node dials first to find the others.
+/// The peers that a node dials first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bootstrap {
     /// The public IPFS network.
     Public,
-    /// Nobody: the node knows those who dial it, and its static peers.
+    /// None: the node knows only peers that dial it, and its static peers.
     None,
     /// These peers.
     Peers(Vec<Multiaddr>),
 }
 
 impl Bootstrap {
-    /// The addresses to dial.
+    /// Returns the addresses to dial.
     pub fn addresses(&self) -> Vec<Multiaddr> {
         match self {
             Self::Public => public_peers().collect(),
@@ -28,10 +28,10 @@ impl Bootstrap {
     }
 }
 
-/// Who is asked what a domain means.
+/// The DNS servers for DNSLink lookups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Dns {
-    /// The servers of the system's configuration; nobody where there is a swarm key.
+    /// The servers configured in the system; none in a private swarm.
     #[default]
     System,
     /// These servers.
@@ -43,25 +43,25 @@ fn public_peers() -> impl Iterator<Item = Multiaddr> {
     lines.filter_map(|line| Multiaddr::from_str(line).ok())
 }
 
-/// How many connections a node has.
+/// The connection limits of a node.
 ///
-/// Above `inbound` and `connections` an idle connection gives way to a new one, or a visit where none is idle.
+/// Above `inbound` and `connections` an idle connection is closed for a new one, or a visit if none is idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// All connections.
+    /// Maximum number of connections.
     pub connections: usize,
-    /// Those of them that peers opened.
+    /// Maximum number of inbound connections.
     pub inbound: usize,
-    /// Those of them that come from one IPv4 address or one IPv6 /64.
-    pub of_a_network: usize,
-    /// Whether loopback and private addresses are bounded so, too.
+    /// Maximum number of inbound connections from one IPv4 address or one IPv6 /64.
+    pub per_network: usize,
+    /// Whether this also applies to loopback and private addresses.
     pub count_private: bool,
-    /// A connection without a byte of Bitswap for so long is idle.
+    /// A connection without Bitswap traffic for this long is idle.
     pub idle: Duration,
-    /// A younger connection does not give way, unless it is a visit.
+    /// A younger connection is not closed, unless it is a visit.
     pub settled: Duration,
-    /// Of a full node, the newest connections on which nothing was asked for give way after so long: time to learn of
-    /// other peers.
+    /// How long a visit lasts at least: on a full node the newest connections without a request for a block are closed
+    /// after it.
     pub visit: Duration,
 }
 
@@ -70,7 +70,7 @@ impl Default for Limits {
         Self {
             connections: 512,
             inbound: 384,
-            of_a_network: 32,
+            per_network: 32,
             count_private: false,
             idle: Duration::from_secs(10),
             settled: Duration::from_secs(20),
@@ -79,38 +79,38 @@ impl Default for Limits {
     }
 }
 
-/// How a node is started. Plain values: who reads flags and files is `cli`.
+/// The options of a node, as plain values; flags and files are read by `cli`.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The node directory; it must exist.
     pub data_dir: PathBuf,
-    /// Where peers are listened for.
+    /// Listen addresses for peers.
     pub listen: Vec<Multiaddr>,
-    /// What peers are told instead of the listen addresses.
+    /// Addresses announced to peers instead of the listen addresses.
     pub announce: Vec<Multiaddr>,
-    /// Whom to dial first.
+    /// The peers to dial first.
     pub bootstrap: Bootstrap,
-    /// Peers kept connected, redialled for ever.
+    /// Peers to stay connected to; they are redialled until the node stops.
     pub peers: Vec<Multiaddr>,
     /// The key of a private swarm.
     pub swarm_key: Option<SwarmKey>,
-    /// Who is asked what a domain means.
+    /// The DNS servers for DNSLink lookups.
     pub dns: Dns,
-    /// The word of the key that pushes are published under where they are shared, and are not: its record is told only if
-    /// peers may have the root that it leads to.
+    /// The key name under which pushes are published if they are shared. They are not: its record is published only if
+    /// peers may have its root.
     pub unshared_key: Option<String>,
-    /// How often what is announced is announced again. Provider records live 48 hours at most.
+    /// How often announcements are repeated. Provider records live 48 hours at most.
     pub announce_every: Duration,
-    /// How many connections it has.
+    /// The connection limits.
     pub limits: Limits,
-    /// How many bytes of blocks it has in memory.
+    /// The memory limits for blocks.
     pub memory: BlockMemory,
-    /// How many bytes the streams of all TCP connections of the process hold unread.
+    /// Maximum bytes that the streams of all TCP connections of the process hold unread.
     pub unread: u64,
 }
 
 impl Options {
-    /// Plain options for a node in `data_dir` that nobody is told of.
+    /// Returns default options for a node in `data_dir`, without peers.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             data_dir: data_dir.into(),
@@ -128,7 +128,7 @@ impl Options {
         }
     }
 
-    /// Refuses what would reach out of a private swarm: QUIC and DNS know no pre-shared key.
+    /// Rejects options that reach out of a private swarm: QUIC and DNS do not use the pre-shared key.
     pub fn check(&self) -> Result<(), Error> {
         if self.swarm_key.is_none() {
             return Ok(());
@@ -139,7 +139,7 @@ impl Options {
         }
         if let Dns::Servers(servers) = &self.dns {
             let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
-            let what = format!("the DNS resolver {}", servers.join(", "));
+            let what = format!("DNS resolver {}", servers.join(", "));
             return Err(Error::HalfPrivate { what, why: NO_DNS });
         }
         let bootstrap = self.bootstrap.addresses();
@@ -152,13 +152,13 @@ impl Options {
         Ok(())
     }
 
-    /// Whether the node is on a network where its listen addresses can be dialled as they are.
+    /// Returns whether the listen addresses can be dialled as they are on the node's network.
     pub(crate) fn trusts_listen_addresses(&self) -> bool {
         self.announce.is_empty() && self.bootstrap != Bootstrap::Public
     }
 }
 
-const NO_DNS: &str = "a DNS look-up leaves the private network; use IP addresses, and names of keys";
+const NO_DNS: &str = "DNS lookups leave the private network; use IP addresses and IPNS keys";
 
 fn leak(address: &Multiaddr) -> Option<&'static str> {
     address.iter().find_map(|part| match part {
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn a_private_swarm_has_no_dns_resolver() {
         let options = Options { dns: Dns::Servers(vec!["127.0.0.1:53".parse().unwrap()]), ..private() };
-        assert!(options.check().unwrap_err().to_string().contains("the DNS resolver 127.0.0.1:53"));
+        assert!(options.check().unwrap_err().to_string().contains("DNS resolver 127.0.0.1:53"));
         assert!(private().check().is_ok());
     }
 

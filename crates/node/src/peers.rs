@@ -1,4 +1,4 @@
-//! Who is connected, and the redialling of those that always should be.
+//! The connected peers, and redialling of those that should be.
 
 mod dial;
 
@@ -17,59 +17,59 @@ use crate::locked;
 
 pub(crate) use dial::peer_id;
 
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// The same for a peer that closes connections at once because it is full, while this node has few others.
-const LONGEST_PAUSE_ALONE: Duration = Duration::from_secs(8);
+const MIN_PAUSE: Duration = Duration::from_millis(500);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// The maximum pause for a peer that closes connections at once because it is full, while this node has few others.
+const MAX_PAUSE_ALONE: Duration = Duration::from_secs(8);
 /// The pauses after a visit to a full peer.
-const PAUSES_AFTER_A_VISIT: RangeInclusive<Duration> = Duration::from_secs(30)..=Duration::from_secs(10 * 60);
-/// A connection that is closed sooner was a visit to a full peer, or that peer is in trouble.
-const LIVED: Duration = Duration::from_secs(60);
-/// With so many other peers this node can wait for a full one; as many are in a gossipsub mesh.
-const ENOUGH_OTHERS: usize = 6;
-/// How long a fresh node's first dials may hold up the verdict that there is nobody to ask.
-const SETTLING: Duration = Duration::from_secs(5);
+const VISIT_PAUSES: RangeInclusive<Duration> = Duration::from_secs(30)..=Duration::from_secs(10 * 60);
+/// A connection that was closed sooner was a visit to a full peer, or that peer is in trouble.
+const MIN_CONNECTED: Duration = Duration::from_secs(60);
+/// With this many other peers the node can wait for a full one; a gossipsub mesh has as many.
+const ENOUGH_PEERS: usize = 6;
+/// How long the first dials may delay the answer that no peer is connected.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connected peer.
 #[derive(Clone, Debug)]
 pub struct Peer {
     /// Its identity.
     pub id: PeerId,
-    /// Where it was reached, or came from.
+    /// Its address, as dialled or as the remote end.
     pub address: Multiaddr,
     /// Whether this node dialled it.
     pub dialled: bool,
-    /// What it calls itself.
+    /// The agent version it sent.
     pub agent: Option<String>,
-    /// When the connection was made.
+    /// When the connection was opened.
     pub since: Instant,
 }
 
-/// The table of connected peers, shared between the swarm and everybody who asks.
+/// The table of connected peers, shared by the swarm and the rest of the node.
 #[derive(Clone)]
-pub(crate) struct Peers(Arc<Shared>);
+pub(crate) struct Peers(Arc<PeerTable>);
 
-struct Shared {
+struct PeerTable {
     table: Mutex<HashMap<PeerId, Peer>>,
     /// Counts changes of the table.
     changes: watch::Sender<u64>,
-    /// The routing table's size, said again whenever somebody joins it.
+    /// The size of the routing table, sent whenever a peer joins it.
     joins: watch::Sender<usize>,
-    /// Peers that this node is to be connected to, whatever the limits are.
+    /// Peers to stay connected to, beyond the limits.
     configured: HashSet<PeerId>,
-    /// Peers that it dialled by itself, until they are gone.
+    /// Peers that this node dialled, until they disconnect.
     wanted: Mutex<HashSet<PeerId>>,
     /// Configured peers that identified themselves since they were last dialled.
     identified: Mutex<HashSet<PeerId>>,
-    /// First dials that have not ended yet.
+    /// First dials in progress.
     dialling: watch::Sender<usize>,
     started: Instant,
 }
 
 impl Peers {
-    /// A table that is settled once the first dials of all `configured` peers have ended.
+    /// Creates a table that is settled when the first dials of all `configured` peers have ended.
     pub(crate) fn new(configured: &[Multiaddr]) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(PeerTable {
             table: Mutex::default(),
             changes: watch::Sender::new(0),
             joins: watch::Sender::new(0),
@@ -99,16 +99,16 @@ impl Peers {
 
     pub(crate) fn disconnected(&self, id: &PeerId) {
         self.table().remove(id);
-        self.want_no_more(id);
+        self.unwant(id);
         self.0.changes.send_modify(|n| *n += 1);
     }
 
-    /// Keeps the next connection to a peer whatever the limits are.
+    /// Admits the next connection to a peer beyond the limits.
     pub(crate) fn want(&self, id: PeerId) {
         locked(&self.0.wanted).insert(id);
     }
 
-    pub(crate) fn want_no_more(&self, id: &PeerId) {
+    pub(crate) fn unwant(&self, id: &PeerId) {
         locked(&self.0.wanted).remove(id);
     }
 
@@ -120,29 +120,30 @@ impl Peers {
         self.0.configured.contains(id)
     }
 
-    /// Whether a configured peer has identified itself since this was last asked: then it did not refuse the connection.
+    /// Returns whether a configured peer has identified itself since the last call: then it did not refuse the
+    /// connection.
     fn was_identified(&self, id: &PeerId) -> bool {
         locked(&self.0.identified).remove(id)
     }
 
-    /// Takes what a peer calls itself; whether it is the first time since it connected.
+    /// Records a peer's agent version. Returns whether it is the first since it connected.
     pub(crate) fn identified(&self, id: &PeerId, agent: String) -> bool {
         if self.is_configured(id) {
             locked(&self.0.identified).insert(*id);
         }
         let mut table = self.table();
         let Some(peer) = table.get_mut(id) else { return false };
-        // A peer chooses this text: what is shown of it is short and printable.
+        // The peer chooses this text, so it is bounded and made printable.
         let agent = agent.chars().filter(|c| !c.is_control()).take(64).collect();
         peer.agent.replace(agent).is_none()
     }
 
-    /// Says that somebody joined the routing table, which now has `size` peers.
+    /// Records that a peer joined the routing table, which has `size` peers now.
     pub(crate) fn joined(&self, size: usize) {
         self.0.joins.send_replace(size);
     }
 
-    /// Follows who joins the routing table.
+    /// Returns a channel that changes when a peer joins the routing table.
     pub(crate) fn joins(&self) -> watch::Receiver<usize> {
         self.0.joins.subscribe()
     }
@@ -161,27 +162,28 @@ impl Peers {
         all
     }
 
-    /// Waits until the first dials have ended, well or not, or have had their time.
+    /// Waits until the first dials have succeeded, failed or timed out.
     pub(crate) async fn settled(&self) {
-        let left = SETTLING.saturating_sub(self.0.started.elapsed());
+        let left = SETTLE_TIMEOUT.saturating_sub(self.0.started.elapsed());
         let mut dialling = self.0.dialling.subscribe();
         let _ = tokio::time::timeout(left, dialling.wait_for(|left| *left == 0)).await;
     }
 
-    /// Waits until `holds` no longer does of the table.
-    async fn wait_while(&self, holds: impl Fn(&Self) -> bool) {
+    /// Waits while a condition holds.
+    async fn wait_while(&self, condition: impl Fn(&Self) -> bool) {
         let mut changes = self.0.changes.subscribe();
-        while holds(self) && changes.changed().await.is_ok() {}
+        while condition(self) && changes.changed().await.is_ok() {}
     }
 
-    /// Dials `address` whenever the table is not `enough`, pausing longer each time the peer was not reached, or was full.
-    pub(crate) async fn keep(self, ipfs: Ipfs, address: Multiaddr, enough: impl Fn(&Self) -> bool) {
-        let mut pause = Pause::default();
+    /// Dials `address` whenever there are not `enough` peers. The pause grows each time the peer was unreachable or
+    /// full.
+    pub(crate) async fn keep_connected(self, ipfs: Ipfs, address: Multiaddr, enough: impl Fn(&Self) -> bool) {
+        let mut pause = RedialPause::default();
         let mut first = true;
         loop {
             let reached = self.dial(&ipfs, &address).await;
             if let Err(error) = &reached {
-                tracing::debug!(%address, %error, "peer not reached, will try again");
+                tracing::debug!(%address, %error, "cannot reach peer; will retry");
             }
             let dialled = Instant::now();
             if std::mem::take(&mut first) {
@@ -189,53 +191,58 @@ impl Peers {
             }
             self.wait_while(&enough).await;
             let was_identified = peer_id(&address).is_ok_and(|id| self.was_identified(&id));
-            let pause =
-                pause.next(End::new(reached.is_ok(), was_identified, dialled.elapsed(), self.count()));
+            let pause = pause.next(DialOutcome::new(
+                reached.is_ok(),
+                was_identified,
+                dialled.elapsed(),
+                self.count(),
+            ));
             tokio::time::sleep(pause.mul_f64(rand::random_range(0.8..1.2))).await;
         }
     }
 }
 
 /// The pause before a peer is dialled again.
-struct Pause(Duration);
+struct RedialPause(Duration);
 
-impl Default for Pause {
+impl Default for RedialPause {
     fn default() -> Self {
-        Self(FIRST_PAUSE)
+        Self(MIN_PAUSE)
     }
 }
 
-/// What became of the last dial of a peer.
+/// The outcome of the last dial of a peer.
 #[derive(Clone, Copy)]
-enum End {
+enum DialOutcome {
     Unreachable,
     /// It is full, and this node has few other peers.
-    RefusedAlone,
-    /// It is full, and closed the connection after a visit; this node knows others.
-    Visited,
+    FullAlone,
+    /// It is full, and closed the connection after a visit; this node has other peers.
+    FullAfterVisit,
     Connected,
 }
 
-impl End {
-    /// `others` are connected now that the connection has `lived`, if the peer was `reached` at all.
+impl DialOutcome {
+    /// Classifies a dial: whether the peer was `reached`, how long the connection `lived`, and how many `others` are
+    /// connected.
     fn new(reached: bool, was_identified: bool, lived: Duration, others: usize) -> Self {
         match was_identified {
-            true if lived < LIVED && others >= ENOUGH_OTHERS => Self::Visited,
+            true if lived < MIN_CONNECTED && others >= ENOUGH_PEERS => Self::FullAfterVisit,
             true => Self::Connected,
-            false if reached && others < ENOUGH_OTHERS => Self::RefusedAlone,
+            false if reached && others < ENOUGH_PEERS => Self::FullAlone,
             false => Self::Unreachable,
         }
     }
 }
 
-impl Pause {
-    /// Twice as long each time, also where a peer takes a connection only to close it.
-    fn next(&mut self, end: End) -> Duration {
+impl RedialPause {
+    /// Returns the next pause. It doubles, also if the peer accepts connections only to close them.
+    fn next(&mut self, end: DialOutcome) -> Duration {
         let (shortest, longest) = match end {
-            End::Unreachable => (FIRST_PAUSE, LONGEST_PAUSE),
-            End::RefusedAlone => (FIRST_PAUSE, LONGEST_PAUSE_ALONE),
-            End::Visited => PAUSES_AFTER_A_VISIT.into_inner(),
-            End::Connected => (FIRST_PAUSE, FIRST_PAUSE),
+            DialOutcome::Unreachable => (MIN_PAUSE, MAX_PAUSE),
+            DialOutcome::FullAlone => (MIN_PAUSE, MAX_PAUSE_ALONE),
+            DialOutcome::FullAfterVisit => VISIT_PAUSES.into_inner(),
+            DialOutcome::Connected => (MIN_PAUSE, MIN_PAUSE),
         };
         let pause = self.0.clamp(shortest, longest);
         self.0 = pause * 2;
@@ -247,30 +254,32 @@ impl Pause {
 mod tests {
     use super::*;
 
-    /// The pauses in milliseconds when each of so many dials ends like this.
-    fn pauses(pause: &mut Pause, count: usize, end: End) -> Vec<u128> {
+    /// Returns the pauses in milliseconds of `count` dials with the same outcome.
+    fn pauses(pause: &mut RedialPause, count: usize, end: DialOutcome) -> Vec<u128> {
         (0..count).map(|_| pause.next(end).as_millis()).collect()
     }
 
     #[test]
     fn the_pause_before_a_redial_grows_until_the_peer_has_identified_itself() {
-        let mut pause = Pause::default();
-        let unreachable = End::new(false, false, Duration::ZERO, 0);
+        let mut pause = RedialPause::default();
+        let unreachable = DialOutcome::new(false, false, Duration::ZERO, 0);
         let growing = [500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000];
         assert_eq!(pauses(&mut pause, 9, unreachable), growing);
-        for connected in [End::new(true, true, LIVED, ENOUGH_OTHERS), End::new(true, true, Duration::ZERO, 1)]
-        {
+        for connected in [
+            DialOutcome::new(true, true, MIN_CONNECTED, ENOUGH_PEERS),
+            DialOutcome::new(true, true, Duration::ZERO, 1),
+        ] {
             assert_eq!(pauses(&mut pause, 1, connected), [500]);
             assert_eq!(pauses(&mut pause, 2, unreachable), [1000, 2000]);
         }
     }
 
     #[test]
-    fn a_full_peer_is_redialled_seldom_by_a_node_that_has_other_peers_and_often_by_one_that_has_none() {
-        let visit = End::new(true, true, Duration::from_secs(3), ENOUGH_OTHERS);
+    fn a_full_peer_is_redialled_less_often_by_a_node_with_other_peers() {
+        let visit = DialOutcome::new(true, true, Duration::from_secs(3), ENOUGH_PEERS);
         let growing = [30_000, 60_000, 120_000, 240_000, 480_000, 600_000, 600_000];
-        assert_eq!(pauses(&mut Pause::default(), 7, visit), growing);
-        let alone = End::new(true, false, Duration::ZERO, 0);
-        assert_eq!(pauses(&mut Pause::default(), 6, alone), [500, 1000, 2000, 4000, 8000, 8000]);
+        assert_eq!(pauses(&mut RedialPause::default(), 7, visit), growing);
+        let alone = DialOutcome::new(true, false, Duration::ZERO, 0);
+        assert_eq!(pauses(&mut RedialPause::default(), 6, alone), [500, 1000, 2000, 4000, 8000, 8000]);
     }
 }

@@ -1,10 +1,10 @@
-//! What peers tell this node of the routing system: who provides what, and the values they put.
+//! The node's part of the routing system: provider records and values received from peers.
 //!
 //! ```text
-//! Behaviour ── RecordStore ──► Store ──► providers, values ──► nearest (bounded, the farthest gives way)
-//!           └─ offer ─────────►   │         └► ipns, rate (verified before it is kept)
-//! Keeper ──── changes ─────────►  │
-//!           └───────────────────► disk (routing.redb)
+//!   Behaviour ── RecordStore ──► Store ──► providers, values ──► nearest (bounded, the farthest key is evicted)
+//!             └─ offer ─────────►   │         └► ipns, rate (verified before it is stored)
+//!   Keeper ──── changes ─────────►  │
+//!             └───────────────────► disk (routing.redb)
 //! ```
 
 use std::{
@@ -25,8 +25,8 @@ use libp2p::{
 use clock::Now;
 use disk::Rows;
 use providers::Providers;
-pub(crate) use providers::Sender;
-use values::{Refusal, Values};
+pub(crate) use providers::SenderInfo;
+use values::{PutError, Values};
 
 use crate::locked;
 
@@ -40,64 +40,63 @@ mod rate;
 mod values;
 
 pub(crate) use keeper::{FILE, Keeper};
-pub(crate) use rate::Rates;
+pub(crate) use rate::RateLimiter;
 
-/// What is not said again in this time is forgotten, as everywhere in the network.
-const LIFETIME: Duration = Duration::from_secs(48 * 60 * 60);
-/// One verification takes a tenth of a millisecond, so a peer costs less than a hundredth of a core.
-const VERIFIED_EVERY: Duration = Duration::from_millis(40);
-/// What a peer may send at once: another node's hourly replication is one burst.
-const VERIFIED_AT_ONCE: u32 = 256;
+/// The lifetime of a record that is not republished, as everywhere in the network.
+const RECORD_LIFETIME: Duration = Duration::from_secs(48 * 60 * 60);
+/// The allowance of one peer: a verification takes 0.1 ms, so a peer costs less than 1 % of a core.
+const VERIFY_INTERVAL: Duration = Duration::from_millis(40);
+/// Records that a peer may send at once: the hourly replication of another node is one burst.
+const VERIFY_BURST: u32 = 256;
 
-/// The node's part of the routing system, in memory. Clones are handles on the same store: the swarm's
-/// task answers from it, and the keeper writes it down.
+/// The routing store, in memory. Clones share it: the swarm's task answers from it, and the keeper writes it to disk.
 #[derive(Clone)]
 pub(crate) struct Store(Arc<Mutex<Records>>);
 
 struct Records {
     providers: Providers,
     values: Values,
-    rates: Rates,
+    limiter: RateLimiter,
 }
 
 impl Store {
     fn new(me: PeerId) -> Self {
         let (providers, values) = (Providers::new(me), Values::new(me));
-        let rates = Rates::new(VERIFIED_EVERY, VERIFIED_AT_ONCE);
-        Self(Arc::new(Mutex::new(Records { providers, values, rates })))
+        let limiter = RateLimiter::new(VERIFY_INTERVAL, VERIFY_BURST);
+        Self(Arc::new(Mutex::new(Records { providers, values, limiter })))
     }
 
     fn lock(&self) -> MutexGuard<'_, Records> {
         locked(&self.0)
     }
 
-    /// Keeps a value that `source` put, if it is valid and counts over what is kept.
-    pub(crate) fn offer(&self, source: PeerId, record: Record) -> std::result::Result<(), Refusal> {
+    /// Stores a value that `source` put, if it is valid and supersedes the stored one.
+    pub(crate) fn offer(&self, source: PeerId, record: Record) -> std::result::Result<(), PutError> {
         let (now, mut records) = (Now::read(), self.lock());
-        let Records { values, rates, .. } = &mut *records;
-        values.put(record, now, || rates.allow(source, now.instant))
+        let Records { values, limiter, .. } = &mut *records;
+        values.put(record, now, || limiter.allow(source, now.instant))
     }
 
-    /// Keeps a provider record that a peer sent.
+    /// Stores a provider record that a peer sent.
     pub(crate) fn add_provider_from(
         &self,
         record: ProviderRecord,
-        sender: Sender<impl Fn(&PeerId) -> bool>,
+        sender: SenderInfo<impl Fn(&PeerId) -> bool>,
     ) -> Result<()> {
         self.lock().providers.add_from(record, Instant::now(), sender)
     }
 
-    /// Keeps the value of a key of this node, own or followed, whatever peers put.
+    /// Reserves space for the value of an own or followed key, whatever peers put.
     pub(crate) fn reserve(&self, key: RecordKey) {
         self.lock().values.reserve(key);
     }
 
-    /// Keeps the value of a key like any other.
+    /// Stores the value of a key like any other from now on.
     pub(crate) fn release(&self, key: RecordKey) {
         self.lock().values.release(key);
     }
 
-    /// Forgets what has expired.
+    /// Removes expired records.
     fn sweep(&self, now: Instant) {
         let mut from = None;
         while let Some(last) = { self.lock().providers.sweep(from, now) } {
@@ -109,7 +108,7 @@ impl Store {
         }
     }
 
-    /// Takes what the file held, by the rules for what peers say.
+    /// Loads the rows of the file by the rules for records from peers.
     fn restore(&self, rows: Rows, now: Now) {
         let mut records = self.lock();
         let Records { providers, values, .. } = &mut *records;
@@ -124,20 +123,20 @@ impl Store {
         }
     }
 
-    /// The keys of providers and of values that the file has to be told of.
+    /// Returns the keys of providers and of values that changed since the last call.
     fn take_changes(&self) -> (Vec<RecordKey>, Vec<RecordKey>) {
         let mut records = self.lock();
         (records.providers.changes().take(), records.values.changes().take())
     }
 
-    /// Gives back what was taken and could not be written.
+    /// Marks keys as changed again after a failed write.
     fn return_changes(&self, (providers, values): (Vec<RecordKey>, Vec<RecordKey>)) {
         let mut records = self.lock();
         providers.into_iter().for_each(|key| records.providers.changes().add(key));
         values.into_iter().for_each(|key| records.values.changes().add(key));
     }
 
-    /// What is kept under these keys of providers and of values, as the file holds it.
+    /// Returns the records under these keys of providers and of values, as stored in the file.
     fn rows(&self, providers: &[RecordKey], values: &[RecordKey]) -> Rows {
         let (records, now) = (self.lock(), Instant::now());
         let providers =
@@ -157,8 +156,8 @@ impl RecordStore for Store {
 
     fn put(&mut self, record: Record) -> Result<()> {
         self.lock().values.put(record, Now::read(), || true).map_err(|refusal| match refusal {
-            Refusal::TooLarge => Error::ValueTooLarge,
-            // Kademlia knows no other reason.
+            PutError::TooLarge => Error::ValueTooLarge,
+            // Kademlia has no better error.
             _ => Error::MaxRecords,
         })
     }
@@ -173,7 +172,7 @@ impl RecordStore for Store {
     }
 
     fn add_provider(&mut self, record: ProviderRecord) -> Result<()> {
-        let sender = Sender { network: None, is_preferred: |_: &PeerId| false };
+        let sender = SenderInfo { network: None, is_preferred: |_: &PeerId| false };
         self.add_provider_from(record, sender)
     }
 

@@ -1,4 +1,4 @@
-//! Building the swarm: transports, limits and listeners, on what rust-ipfs brings.
+//! Building the swarm with rust-ipfs: transports, limits and listeners.
 
 use std::{
     net::{SocketAddr, TcpListener, UdpSocket},
@@ -12,19 +12,19 @@ use rust_ipfs::{FDLimit, Ipfs, builder::IpfsBuilder};
 
 use crate::{Bootstrap, Error, Options, behaviour::Behaviour};
 
-/// A small swarm's connections may idle: reopening them would cost each pull a round trip more.
+/// Connections of a small swarm may be idle for long: reopening them would cost each pull a round trip.
 const IDLE_SECONDS: u64 = 60 * 60;
-/// On the public network others come and go by the thousand.
+/// On the public network peers come and go by the thousand.
 const IDLE_SECONDS_PUBLIC: u64 = 60;
-/// How many there are in all is bounded by the node's own behaviour, which also says which one gives way.
-const MAX_CONNECTIONS_OF_A_PEER: u32 = 8;
+/// The total is limited by the node's own behaviour, which also chooses the connection to close.
+const MAX_CONNECTIONS_PER_PEER: u32 = 8;
 const MAX_PENDING: u32 = 128;
-/// What one QUIC connection may hold unread, in bytes: 40 MB/s where a round trip takes 100 ms.
+/// Bytes that one QUIC connection may hold unread: 40 MB/s at a round trip of 100 ms.
 const QUIC_WINDOW: u32 = 4 << 20;
 const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(3);
 const QUIC_IDLE_MILLISECONDS: u32 = 10_000;
 
-/// Builds the swarm. Boxed, so that its code is made in this crate and not again in each that waits for it.
+/// Builds the swarm. Boxed, so that its code is generated in this crate only.
 pub(crate) fn start<'a>(
     options: &'a Options,
     key: &'a Keypair,
@@ -43,7 +43,7 @@ async fn build(options: &Options, key: &Keypair, behaviour: Behaviour) -> Result
         .with_ping(Default::default())
         .set_connection_limits(|limits| {
             limits
-                .with_max_established_per_peer(Some(MAX_CONNECTIONS_OF_A_PEER))
+                .with_max_established_per_peer(Some(MAX_CONNECTIONS_PER_PEER))
                 .with_max_pending_incoming(Some(MAX_PENDING))
                 .with_max_pending_outgoing(Some(MAX_PENDING))
         })
@@ -51,7 +51,7 @@ async fn build(options: &Options, key: &Keypair, behaviour: Behaviour) -> Result
         .set_idle_connection_timeout(if public { IDLE_SECONDS_PUBLIC } else { IDLE_SECONDS })
         .enable_tcp();
     builder = match &options.swarm_key {
-        // QUIC and DNS stay out: neither knows the pre-shared key.
+        // Without QUIC and DNS: neither uses the pre-shared key.
         Some(psk) => builder.enable_pnet(PreSharedKey::new(psk.bytes())),
         None => builder.enable_quic_with_config(quic).enable_dns_with_resolver(DnsResolver::Local),
     };
@@ -61,7 +61,7 @@ async fn build(options: &Options, key: &Keypair, behaviour: Behaviour) -> Result
     builder.start().await.map_err(|e| started(&e))
 }
 
-/// QUIC connections with bounded windows, which outlive a second of bad network.
+/// Configures QUIC connections with bounded windows, which survive a second without network.
 fn quic(mut config: quic::Config) -> quic::Config {
     config.keep_alive_interval = QUIC_KEEP_ALIVE;
     config.max_idle_timeout = QUIC_IDLE_MILLISECONDS;
@@ -70,7 +70,7 @@ fn quic(mut config: quic::Config) -> quic::Config {
     config
 }
 
-/// Listens on every address, each of which must be free.
+/// Listens on every address; fails if one is in use.
 pub(crate) async fn listen(ipfs: &Ipfs, addresses: &[Multiaddr]) -> Result<(), Error> {
     for address in addresses {
         let failed = |why: String| Error::Listen { address: address.clone(), why };
@@ -80,7 +80,7 @@ pub(crate) async fn listen(ipfs: &Ipfs, addresses: &[Multiaddr]) -> Result<(), E
     Ok(())
 }
 
-/// Binds the plain way and lets go: libp2p sets SO_REUSEPORT, with which a taken port binds silently.
+/// Tries a plain bind: libp2p sets SO_REUSEPORT, with which binding a port in use succeeds silently.
 pub(crate) fn probe(address: &Multiaddr) -> std::io::Result<()> {
     let mut parts = address.iter();
     let ip = match parts.next() {

@@ -5,23 +5,23 @@ use std::{fmt, fs, path::Path, str::FromStr};
 const HEADER: &str = "/key/swarm/psk/1.0.0/";
 const ENCODING: &str = "/base16/";
 
-/// Why a text is no swarm key.
+/// Why a text is not a swarm key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// One of the three lines is not what it should be.
-    #[error("not a swarm key: line {line} should be {expected}; `ocipfs swarm key` prints a new one")]
+    /// A line is invalid.
+    #[error("invalid swarm key: expected {expected} in line {line}; `ocipfs swarm key` prints a new one")]
     Line {
-        /// Counted from 1.
+        /// The line number, starting at 1.
         line: usize,
-        /// What belongs there.
+        /// The expected content.
         expected: &'static str,
     },
     /// The file cannot be read.
-    #[error("the swarm key {path}: {why}")]
+    #[error("cannot read the swarm key {path}: {why}")]
     File {
-        /// As given.
+        /// The path as given.
         path: String,
-        /// What the system said.
+        /// The error of the operating system.
         why: String,
     },
 }
@@ -31,7 +31,7 @@ pub enum Error {
 pub struct SwarmKey([u8; 32]);
 
 impl SwarmKey {
-    /// Makes a new key from the system's randomness.
+    /// Generates a random key.
     pub fn generate() -> Self {
         Self(rand::random())
     }
@@ -43,13 +43,13 @@ impl SwarmKey {
         String::from_utf8(text).map_err(|_| file("not text".into()))?.parse()
     }
 
-    /// Returns the sha256 of the key in hexadecimal digits: it tells keys apart, and does not tell the key.
+    /// Returns the sha256 of the key in hexadecimal digits, which identifies the key without revealing it.
     pub fn fingerprint(&self) -> String {
         use multihash_codetable::{Code, MultihashDigest};
         hex::encode(Code::Sha2_256.digest(&self.0).digest())
     }
 
-    /// The key's bytes.
+    /// Returns the bytes of the key.
     pub(crate) fn bytes(&self) -> [u8; 32] {
         self.0
     }
@@ -58,7 +58,7 @@ impl SwarmKey {
 impl FromStr for SwarmKey {
     type Err = Error;
 
-    // Checked here in full: the library's own parser panics on 64 bytes that are not ASCII.
+    // Fully validated here: the library's parser panics on 64 bytes that are not ASCII.
     fn from_str(text: &str) -> Result<Self, Error> {
         let mut lines = text.lines().map(str::trim_end);
         for (line, expected) in [(1, HEADER), (2, ENCODING)] {
@@ -85,7 +85,7 @@ impl fmt::Display for SwarmKey {
     }
 }
 
-/// A secret has no business in a log.
+/// Does not print the secret.
 impl fmt::Debug for SwarmKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SwarmKey(..)")
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_refused_by_its_line() {
+    fn an_invalid_swarm_key_is_rejected_with_its_line() {
         let digits = "a".repeat(64);
         for (text, line) in [
             (String::new(), 1),

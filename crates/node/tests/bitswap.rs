@@ -65,7 +65,7 @@ async fn soon<T>(wait: impl Future<Output = T>) -> T {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn blocks_come_from_the_peer_that_has_them() {
+async fn blocks_are_fetched_from_the_peer_that_has_them() {
     let (one, two) = (Peer::start().await, Peer::start().await);
     let blocks: Vec<Block> = (0..100).map(|n| block(n, 100_000)).collect();
     blocks.iter().for_each(|block| one.store.put(block));
@@ -86,7 +86,7 @@ async fn blocks_come_from_the_peer_that_has_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_block_that_is_not_there_yet_comes_when_it_is() {
+async fn a_waiting_want_is_answered_when_the_block_arrives() {
     let (one, two) = (Peer::start().await, Peer::start().await);
     two.connect(&one).await;
     let [root, late] = [block(1, 10), block(2, 100_000)];
@@ -101,7 +101,7 @@ async fn a_block_that_is_not_there_yet_comes_when_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_nobody_has_is_not_found_and_alone_nobody_is_asked() {
+async fn a_block_without_a_provider_is_not_found() {
     let (one, two) = (Peer::start().await, Peer::start().await);
     two.connect(&one).await;
     let missing = block(1, 10).cid;
@@ -113,7 +113,7 @@ async fn what_nobody_has_is_not_found_and_alone_nobody_is_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_that_goes_is_replaced_by_another() {
+async fn a_disconnected_peer_is_replaced_by_another_provider() {
     let (one, two, three) = (Peer::start().await, Peer::start().await, Peer::start().await);
     let blocks: Vec<Block> = (0..40).map(|n| block(n, 500_000)).collect();
     for block in &blocks {

@@ -22,7 +22,7 @@ use libp2p::{
     tcp, yamux,
 };
 use multihash_codetable::{Code, MultihashDigest};
-use ocipfs_node::{Blocks, Cid, Limits, Multiaddr, Name, Node, Options};
+use ocipfs_node::{Blocks, Cid, IpnsName, Limits, Multiaddr, Node, Options};
 use tokio::{sync::watch, task::JoinHandle};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -183,18 +183,18 @@ async fn pulls_through(limits: Limits, strangers: usize, connections: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_64_peers_with_8_connections_each_hold_all_slots_configured_peers_and_providers_get_through() {
+async fn configured_peers_and_providers_connect_although_64_peers_hold_all_connection_slots() {
     pulls_through(Limits::default(), 64, 8).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_busy_or_young_strangers_hold_all_slots_configured_peers_and_providers_get_through() {
+async fn configured_peers_and_providers_connect_although_busy_strangers_hold_all_connection_slots() {
     let limits = Limits { connections: 24, inbound: 16, idle: HOUR, settled: HOUR, ..Limits::default() };
     pulls_through(limits, 32, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_idle_stranger_gives_way_to_a_new_peer_when_the_node_is_full() {
+async fn a_full_node_closes_an_idle_connection_for_a_new_peer() {
     let dir = tempfile::tempdir().unwrap();
     let limits = Limits {
         connections: 6,
@@ -217,7 +217,7 @@ async fn an_idle_stranger_gives_way_to_a_new_peer_when_the_node_is_full() {
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_from_one_address_are_bounded() {
     let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
-    let limits = Limits { of_a_network: 3, count_private: true, ..Limits::default() };
+    let limits = Limits { per_network: 3, count_private: true, ..Limits::default() };
     let (node, _) = start(dirs[0].path(), limits, vec![]).await;
     let to = address(&node).await;
     let mut all = Vec::new();
@@ -235,8 +235,8 @@ async fn connections_from_one_address_are_bounded() {
 }
 
 /// Waits until all followers know what a name means.
-async fn all_hear(followers: &[Node], name: &Name, value: &str, deadline: Duration) {
-    let knows = |follower: &&Node| follower.head(name).is_some_and(|head| head.value == value);
+async fn all_hear(followers: &[Node], name: &IpnsName, value: &str, deadline: Duration) {
+    let knows = |follower: &&Node| follower.followed_record(name).is_some_and(|head| head.value == value);
     let all = async {
         while !followers.iter().all(|follower| knows(&follower)) {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -250,14 +250,14 @@ async fn all_hear(followers: &[Node], name: &Name, value: &str, deadline: Durati
 /// The followers know the publisher alone, which has room for a third of them. Those that it has no room for learn of the
 /// others in a short visit, and hear of each record from them.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_publisher_with_three_times_as_many_followers_as_connections_reaches_them_all() {
+async fn a_publisher_reaches_three_times_as_many_followers_as_it_has_connections() {
     const FOLLOWERS: usize = 60;
     const TTL: Duration = Duration::from_secs(60);
     let value = |n: usize| format!("/ipfs/bafybeiat5rs4tk3kvllj4uu5zr652qnp7kxc4ttewhc5md23gxflqqp7lu/{n}");
     let dirs: Vec<_> = (0..FOLLOWERS + 2).map(|_| tempfile::tempdir().unwrap()).collect();
     let limits = Limits { connections: 20, inbound: 16, ..Limits::default() };
     let (publisher, _) = start(dirs[0].path(), limits, vec![]).await;
-    let (name, to) = (Name::of(publisher.own_key()), address(&publisher).await);
+    let (name, to) = (IpnsName::of(publisher.own_key()), address(&publisher).await);
     publisher.publish(publisher.own_key(), &value(0), TTL).await.unwrap();
     let follow = async |dir: &Path| {
         let (follower, _) = start(dir, limits, vec![to.clone()]).await;

@@ -3,7 +3,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use ocipfs_node::{Blocks, Cid, Error, Name, Node, Options};
+use ocipfs_node::{Blocks, Cid, Error, IpnsName, Node, Options};
 use tempfile::TempDir;
 
 const TTL: Duration = Duration::from_secs(60);
@@ -32,7 +32,7 @@ async fn connect(one: &Node, other: &Node) {
     one.connect(&other.listen_addresses().await[0]).await.unwrap();
 }
 
-async fn resolved(node: &Node, name: &Name, value: &str) {
+async fn resolved(node: &Node, name: &IpnsName, value: &str) {
     let found = async {
         loop {
             match node.resolve(&(*name).into(), PATIENCE).await {
@@ -47,7 +47,7 @@ async fn resolved(node: &Node, name: &Name, value: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_published_name_is_resolved_by_who_is_connected_and_through_others() {
+async fn a_published_name_is_resolved_by_connected_peers_and_through_others() {
     let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
     let [publisher, between, reader] = [start(&dirs[0]).await, start(&dirs[1]).await, start(&dirs[2]).await];
     let (key, name) = publisher.name_key("releases").await.unwrap();
@@ -63,7 +63,7 @@ async fn a_published_name_is_resolved_by_who_is_connected_and_through_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_seen_outlives_its_publisher_and_a_restart_and_says_so() {
+async fn a_resolved_name_survives_its_publisher_and_a_restart_as_stale() {
     let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let [publisher, reader] = [start(&dirs[0]).await, start(&dirs[1]).await];
     let (key, name) = publisher.name_key("releases").await.unwrap();
@@ -79,7 +79,7 @@ async fn what_is_seen_outlives_its_publisher_and_a_restart_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn own_names_need_nobody_and_count_up_over_a_restart() {
+async fn own_names_resolve_without_peers_and_the_sequence_survives_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let name = {
         let node = Node::offline(dir.path()).unwrap();
@@ -97,7 +97,7 @@ async fn own_names_need_nobody_and_count_up_over_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_nobody_knows_is_an_error_that_says_how_many_were_asked() {
+async fn an_unknown_name_is_an_error_with_the_number_of_queried_peers() {
     let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let [one, other] = [start(&dirs[0]).await, start(&dirs[1]).await];
     connect(&one, &other).await;
@@ -109,25 +109,28 @@ async fn a_name_that_nobody_knows_is_an_error_that_says_how_many_were_asked() {
 }
 
 /// Waits until a followed name means `value`.
-async fn heard(node: &Node, name: &Name, value: &str) {
-    let mut heads = node.heads();
-    let means = || node.head(name).is_some_and(|head| head.value == value);
+async fn heard(node: &Node, name: &IpnsName, value: &str) {
+    let mut records = node.followed_changes();
+    let means = || node.followed_record(name).is_some_and(|head| head.value == value);
     let heard = async {
         while !means() {
-            heads.changed().await.unwrap();
+            records.changed().await.unwrap();
         }
     };
     tokio::time::timeout(Duration::from_secs(30), heard).await.expect("it is heard in time");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_follows_a_name_hears_of_each_change_and_tells_others_when_its_publisher_is_gone() {
+async fn a_follower_receives_each_change_over_pubsub_and_republishes_without_the_publisher() {
     let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
     let [publisher, follower] = [start(&dirs[0]).await, start(&dirs[1]).await];
     let key = publisher.own_key().clone();
-    let name = Name::of(&key);
+    let name = IpnsName::of(&key);
     publisher.publish(&key, VALUE, TTL).await.unwrap();
-    assert!(follower.follow_for_good(name).await.unwrap() && !follower.follow_for_good(name).await.unwrap());
+    assert!(
+        follower.follow_persistently(name).await.unwrap()
+            && !follower.follow_persistently(name).await.unwrap()
+    );
     connect(&follower, &publisher).await;
     heard(&follower, &name, VALUE).await;
     for n in 0..20 {
@@ -143,20 +146,20 @@ async fn who_follows_a_name_hears_of_each_change_and_tells_others_when_its_publi
     follower.shutdown().await;
     drop(follower);
     let follower = start(&dirs[1]).await;
-    assert_eq!(follower.followed_for_good().await.unwrap(), [name]);
-    assert_eq!(follower.head(&name).unwrap().value, OTHER);
+    assert_eq!(follower.persistently_followed().await.unwrap(), [name]);
+    assert_eq!(follower.followed_record(&name).unwrap().value, OTHER);
     let late = start(&dirs[2]).await;
     late.follow(name).await.unwrap();
     connect(&late, &follower).await;
     heard(&late, &name, OTHER).await;
     assert!(follower.unfollow(name).await.unwrap() && !follower.unfollow(name).await.unwrap());
-    assert_eq!(follower.head(&name), None);
+    assert_eq!(follower.followed_record(&name), None);
     follower.shutdown().await;
     late.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_moves_to_another_machine_and_two_writers_are_noticed() {
+async fn a_key_moves_to_another_machine_and_conflicting_writers_are_detected() {
     let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
     let [first, second, follower] = [start(&dirs[0]).await, start(&dirs[1]).await, start(&dirs[2]).await];
     let name = second.import_key("team", &first.export_key("self").await.unwrap()).await.unwrap();
@@ -172,19 +175,19 @@ async fn a_key_moves_to_another_machine_and_two_writers_are_noticed() {
     assert_eq!(taken.sequence, 1);
     heard(&follower, &name, OTHER).await;
     let noticed = async {
-        while first.rivals() != [(name, 1)] {
+        while first.conflicting_writers() != [(name, 1)] {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(30), noticed).await.expect("the first one notices");
-    assert!(second.rivals().is_empty());
+    assert!(second.conflicting_writers().is_empty());
     for node in [first, second, follower] {
         node.shutdown().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_whose_cached_answer_misses_something_is_resolved_afresh_within_its_time_to_live() {
+async fn a_name_is_resolved_uncached_before_its_ttl_ends() {
     let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let [publisher, reader] = [start(&dirs[0]).await, start(&dirs[1]).await];
     let (key, name) = publisher.name_key("releases").await.unwrap();
@@ -193,21 +196,21 @@ async fn a_name_whose_cached_answer_misses_something_is_resolved_afresh_within_i
     resolved(&reader, &name, VALUE).await;
     publisher.publish(&key, OTHER, TTL).await.unwrap();
     assert_eq!(reader.resolve(&name.into(), PATIENCE).await.unwrap().value, VALUE, "it is cached");
-    assert_eq!(reader.resolve_afresh(&name.into(), PATIENCE).await.unwrap().value, OTHER);
+    assert_eq!(reader.resolve_uncached(&name.into(), PATIENCE).await.unwrap().value, OTHER);
     assert_eq!(reader.resolve(&name.into(), PATIENCE).await.unwrap().value, OTHER);
     // What a node publishes itself needs no asking, and silence outdates nothing.
     publisher.shutdown().await;
-    assert_eq!(publisher.resolve_afresh(&name.into(), PATIENCE).await.unwrap().value, OTHER);
-    let found = reader.resolve_afresh(&name.into(), PATIENCE).await.unwrap();
+    assert_eq!(publisher.resolve_uncached(&name.into(), PATIENCE).await.unwrap().value, OTHER);
+    let found = reader.resolve_uncached(&name.into(), PATIENCE).await.unwrap();
     assert_eq!((found.value.as_str(), found.stale), (OTHER, false));
     reader.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_comes_from_another_machine_is_published_above_its_newest_record() {
+async fn an_imported_key_continues_the_sequence_of_its_newest_record() {
     let dirs = [(); 4].map(|()| tempfile::tempdir().unwrap());
     let [first, second, hub] = [start(&dirs[0]).await, start(&dirs[1]).await, start(&dirs[2]).await];
-    let name = Name::of(first.own_key());
+    let name = IpnsName::of(first.own_key());
     connect(&hub, &first).await;
     hub.follow(name).await.unwrap();
     for n in 0..4 {
@@ -231,7 +234,7 @@ async fn a_key_that_comes_from_another_machine_is_published_above_its_newest_rec
     connect(&alone, &hub).await;
     heard(&hub, &name, VALUE).await;
     assert_eq!(alone.published(&name).unwrap().sequence, 5);
-    assert!(alone.rivals().is_empty() && second.rivals().is_empty());
+    assert!(alone.conflicting_writers().is_empty() && second.conflicting_writers().is_empty());
     for node in [hub, alone] {
         node.shutdown().await;
     }

@@ -42,8 +42,8 @@ pub use {
 
 /// Cuts foreign text to a length that an error message can carry.
 fn excerpt(text: &str) -> String {
-    const LONGEST: usize = 80;
-    match text.char_indices().nth(LONGEST) {
+    const MAX_EXCERPT: usize = 80;
+    match text.char_indices().nth(MAX_EXCERPT) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text.to_owned(),
     }

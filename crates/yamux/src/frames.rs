@@ -14,9 +14,9 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::unread::{MAX_PIECE, Streams};
 
 /// How long a connection may wait for room while none of its streams is read. Then it is closed.
-const PATIENCE: Duration = Duration::from_secs(10);
+const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a waiting connection looks again whether there is room, without being woken.
-const RECHECK: Duration = Duration::from_secs(1);
+const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 const HEADER_SIZE: usize = 12;
 const DATA: u8 = 0;
@@ -104,18 +104,18 @@ impl<C> Frames<C> {
             let wait = self.wait.get_or_insert_with(|| Wait {
                 since: Instant::now(),
                 progress,
-                timer: Box::pin(sleep(RECHECK)),
+                timer: Box::pin(sleep(RECHECK_INTERVAL)),
             });
             ready!(wait.timer.as_mut().poll(cx));
             if wait.progress != progress {
                 (wait.since, wait.progress) = (Instant::now(), progress);
-            } else if wait.since.elapsed() >= PATIENCE {
+            } else if wait.since.elapsed() >= STALL_TIMEOUT {
                 return Poll::Ready(Err(io::Error::other(format!(
                     "its streams hold {} bytes that are not read, and memory is short",
                     self.streams.held()
                 ))));
             }
-            wait.timer.as_mut().reset(Instant::now() + RECHECK);
+            wait.timer.as_mut().reset(Instant::now() + RECHECK_INTERVAL);
         }
     }
 }

@@ -17,7 +17,7 @@ pub(crate) const FRAME_OVERHEAD: usize = 68;
 pub(crate) const MAX_PIECE: usize = 16 * 1024;
 
 /// What a connection may hold always, so that it goes on once its streams are read.
-const LEAST: usize = MAX_PIECE + FRAME_OVERHEAD;
+const MIN_SHARE: usize = MAX_PIECE + FRAME_OVERHEAD;
 
 const DEFAULT_LIMIT: usize = 16 * 1024 * 1024;
 
@@ -72,12 +72,12 @@ impl Account {
         let all = self.held() + cost;
         all <= self.free_for_all()
             || all <= self.limit.load(Relaxed) && held + cost <= self.share()
-            || held + cost <= LEAST
+            || held + cost <= MIN_SHARE
     }
 
     /// Returns what each connection may hold where the half that is free for all is used up.
     fn share(&self) -> usize {
-        (self.free_for_all() / self.connections.load(Relaxed).max(1)).max(LEAST)
+        (self.free_for_all() / self.connections.load(Relaxed).max(1)).max(MIN_SHARE)
     }
 
     fn pause(&self, streams: &Arc<Streams>) {

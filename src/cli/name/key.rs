@@ -14,28 +14,37 @@ use crate::{
 };
 
 /// A key is a few hundred bytes.
-const LONGEST: u64 = 64 << 10;
+const MAX_KEY_FILE: u64 = 64 << 10;
 
-/// The keys of names: whoever has one can say what its name means
+/// Make, export and import the keys of IPNS names; each key can publish under its name
 #[derive(Debug, Subcommand)]
 pub enum Key {
-    /// Make a key; its name is printed last
+    /// Make a key, and print its IPNS name
+    #[command(after_help = "\
+Examples:
+  ocipfs name key new releases")]
     New {
-        /// What it is called here
+        /// Name of the key on this node
         key: String,
     },
-    /// Write a key into a file that `ocipfs name key import` and `ipfs key import` read (libp2p-protobuf-cleartext)
+    /// Export a key to a file that `ocipfs name key import` and `ipfs key import` read (libp2p-protobuf-cleartext)
+    #[command(after_help = "\
+Examples:
+  ocipfs name key export releases releases.key")]
     Export {
-        /// What it is called here; `self` is the node's own
+        /// Name of the key on this node; `self` is the node's own
         key: String,
-        /// A new file, which others should not see
+        /// New file; only this user can read it
         file: PathBuf,
     },
-    /// Take a key that was exported here or by Kubo; its name is printed last
+    /// Import a key that was exported by ocipfs or Kubo, and print its IPNS name
+    #[command(after_help = "\
+Examples:
+  ocipfs name key import releases releases.key")]
     Import {
-        /// What it is to be called here
+        /// Name of the key on this node
         key: String,
-        /// The file
+        /// File with the key
         file: PathBuf,
     },
 }
@@ -67,13 +76,13 @@ pub async fn run(global: &Global, key: Key) -> Result<(), Exit> {
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let failed = |why: String| Failure::new(format!("cannot read a key from {}: {why}", path.display()));
     let length = fs::metadata(path).map_err(|e| failed(e.to_string()))?.len();
-    if length > LONGEST {
-        return Err(failed(format!("it has {length} bytes, and no key has more than {LONGEST}")));
+    if length > MAX_KEY_FILE {
+        return Err(failed(format!("{length} bytes exceed the maximum of {MAX_KEY_FILE}")));
     }
     fs::read(path).map_err(|e| failed(e.to_string()))
 }
 
-/// Writes a file that nobody else may read, and none that is there.
+/// Writes a new file that only its owner can read.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let failed = |e: io::Error| {
         Failure::new(format!("cannot write the key to {}: {e}", path.display())).hint("name a new file")

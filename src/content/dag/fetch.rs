@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use multihash_codetable::{Code, MultihashDigest};
-use ocipfs_node::{Block, Cid, Session, is_trusted_cid};
+use ocipfs_node::{Block, Cid, FetchSession, is_trusted_cid};
 
 use super::unixfs::{RAW, UnixfsNode};
 use crate::content::{CidPath, Content, Error};
@@ -15,7 +15,7 @@ pub struct Fetcher {
     /// The CID whose providers have the DAG.
     announced: Cid,
     /// Begun with the first block that is not here.
-    session: Option<Session>,
+    session: Option<FetchSession>,
     /// What came of peers.
     fetched: Vec<Block>,
     /// The last local block: it may be collected as soon as it is read.
@@ -89,7 +89,7 @@ impl Fetcher {
     }
 
     /// What came of peers so far, to be kept, and the session that goes on with what is below.
-    pub fn into_parts(self) -> (Vec<Block>, Session) {
+    pub fn into_parts(self) -> (Vec<Block>, FetchSession) {
         let Self { content, root, announced, session, fetched, .. } = self;
         (fetched, session.unwrap_or_else(|| begin(&content, announced, root)))
     }
@@ -113,7 +113,7 @@ impl Fetcher {
         Ok(local)
     }
 
-    fn session(&mut self) -> &mut Session {
+    fn session(&mut self) -> &mut FetchSession {
         let Self { content, root, announced, session, .. } = self;
         session.get_or_insert_with(|| begin(content, *announced, *root))
     }
@@ -126,8 +126,8 @@ impl Fetcher {
 }
 
 /// Begins to fetch a DAG that the providers of `announced` have.
-pub(super) fn begin(content: &Content, announced: Cid, root: Cid) -> Session {
-    content.node().session_below(announced, root).within(content.settings().stall_timeout)
+pub(super) fn begin(content: &Content, announced: Cid, root: Cid) -> FetchSession {
+    content.node().session_below(announced, root).with_stall_timeout(content.settings().stall_timeout)
 }
 
 /// Whether this is the leaf of an empty file. boxo says that it has one, and never sends it.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use ocipfs_node::{Block, Cid, Fetched, Session};
+use ocipfs_node::{Block, Cid, FetchSession, FetchedBlock};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{fetch::begin, unixfs::UnixfsNode};
@@ -19,7 +19,7 @@ pub struct Nodes {
     /// The CID whose providers have the tree.
     announced: Cid,
     /// Begun with the first block that is not here.
-    session: Option<Session>,
+    session: Option<FetchSession>,
     /// Why peers are not asked any more.
     failed: Option<Error>,
 }
@@ -109,7 +109,7 @@ impl Nodes {
         while !waiting.is_empty() {
             let next = next(content, session, announced, is_new && came.is_empty());
             match next.await {
-                Ok(Fetched { block, .. }) => {
+                Ok(FetchedBlock { block, .. }) => {
                     if let Some(cid) = waiting.remove(&block.cid.hash().to_bytes()) {
                         came.push(Block { cid, ..block });
                     }
@@ -137,7 +137,12 @@ async fn keep(content: &Content, blocks: Vec<Block>) -> Result<(), Error> {
 }
 
 /// The next block. The first one of a session must come within the find time-out, as a root does.
-async fn next(content: &Content, session: &mut Session, at: Cid, is_first: bool) -> Result<Fetched, Error> {
+async fn next(
+    content: &Content,
+    session: &mut FetchSession,
+    at: Cid,
+    is_first: bool,
+) -> Result<FetchedBlock, Error> {
     if is_first {
         return Ok(session.root(content.find_timeout()).await?);
     }

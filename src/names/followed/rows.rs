@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ocipfs_node::{Cid, Name as IpnsName};
+use ocipfs_node::{Cid, IpnsName};
 use ocipfs_oci::Name;
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 

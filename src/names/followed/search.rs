@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::{FutureExt, future::BoxFuture};
-use ocipfs_node::{Cid, Name as IpnsName};
+use ocipfs_node::{Cid, IpnsName};
 use ocipfs_oci::{Digest, Name, Reference, Tag};
 
 use super::{Depth, Followed, Version};
@@ -208,7 +208,7 @@ impl Followed {
             let at = CidPath::from(directory);
             announced.map_or(at.clone(), |announced| at.found_by(announced))
         };
-        let sequence = content.node().head(followed).map(|head| head.sequence);
+        let sequence = content.node().followed_record(followed).map(|head| head.sequence);
         let is_current = served.zip(target.as_ref()).is_some_and(|(served, target)| {
             Some(served.sequence) == sequence
                 && (!target.names().is_empty() || served.directory == *target.root())
@@ -297,7 +297,7 @@ impl Followed {
 
     /// Notes whether a repository was answered from what its name meant before.
     fn answered(&self, resolver: &Resolver, followed: &IpnsName, name: &Name, is_behind: bool) {
-        let head = resolver.content().node().head(followed);
+        let head = resolver.content().node().followed_record(followed);
         let is_stale = is_behind || head.is_some_and(|head| head.stale);
         if is_stale && !self.is_stale(name) {
             tracing::warn!(%followed, repository = %name, "the publisher is unreachable: serving an earlier version");

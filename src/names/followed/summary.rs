@@ -1,6 +1,6 @@
 //! What of a followed name is served, for people and for monitoring.
 
-use ocipfs_node::{Cid, Name as IpnsName};
+use ocipfs_node::{Cid, IpnsName};
 use ocipfs_oci::Tag;
 
 use super::{Depth, Fetching, Followed, FollowedRoot};

@@ -109,7 +109,7 @@ async fn push_is_pulled_by_followers_and_outlives_its_publisher() {
     assert_eq!(follower.layer("team/app", &now.bytes).await.unwrap(), "two");
     // And it tells others, who never knew the publisher.
     let late = Machine::start(Share::All, &[]).await;
-    late.node.follow_for_good(publisher.publisher.name()).await.unwrap();
+    late.node.follow_persistently(publisher.publisher.name()).await.unwrap();
     late.resolver.followed().refresh(&late.node).await.unwrap();
     late.node.connect(&follower.node.listen_addresses().await[0]).await.unwrap();
     late.until("team/app", "1", &two.digest).await;
@@ -144,7 +144,7 @@ async fn unshared_push_is_not_published_or_served() {
         }
     };
     assert_eq!(publisher.publisher.state().sequence, None);
-    assert!(follower.node.head(&publisher.publisher.name()).is_none());
+    assert!(follower.node.followed_record(&publisher.publisher.name()).is_none());
     let error = follower.resolver.content().look(&root.into()).await.unwrap_err();
     assert!(matches!(error, content::Error::Node(_)), "{error}");
     publisher.end().await;

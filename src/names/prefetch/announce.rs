@@ -1,6 +1,6 @@
 //! What is announced is forgotten with the process: at a start, the roots and blobs of followed names are announced again.
 
-use ocipfs_node::{Cid, Name as IpnsName};
+use ocipfs_node::{Cid, IpnsName};
 
 use crate::{
     content::{self, CidPath, Content, differences},

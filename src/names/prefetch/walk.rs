@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
-use ocipfs_node::{Cid, Name as IpnsName};
+use ocipfs_node::{Cid, IpnsName};
 use ocipfs_oci::{Digest, Name};
 
 use super::Prefetch;

@@ -39,11 +39,12 @@ async fn a_cid_is_unknown_at_once_where_there_is_nobody_to_ask() {
     let node = Serve::start(&["--find-timeout", "60s"]);
     for (path, code) in paths() {
         let answer = within(WITHOUT_WAITING, get(&node.url(&path))).await;
-        answer.refused(404, code, &["nobody has", NOBODY_HAS, "asked 0 peers"]);
+        answer.refused(404, code, &["no provider found for", NOBODY_HAS, "asked 0 peers"]);
         assert_eq!(within(WITHOUT_WAITING, ask("HEAD", &node.url(&path), &[])).await.status, 404);
     }
-    node.command(&["layer", "inspect", NOBODY_HAS]).failed(1, &["nobody has", "hint: ", "--peer"]);
-    node.command(&["layer", "add", &format!("ipfs://{NOBODY_HAS}/foo")]).failed(1, &["nobody has", "hint: "]);
+    node.command(&["layer", "inspect", NOBODY_HAS]).failed(1, &["no provider found for", "hint: ", "--peer"]);
+    node.command(&["layer", "add", &format!("ipfs://{NOBODY_HAS}/foo")])
+        .failed(1, &["no provider found for", "hint: "]);
 }
 
 async fn a_cid_that_no_connected_peer_has_is_unknown() {
@@ -52,7 +53,7 @@ async fn a_cid_that_no_connected_peer_has_is_unknown() {
     node.until("the peer is connected", |status| status["peers"] == 1).await;
     for (path, code) in paths() {
         let answer = within(WITHOUT_WAITING, get(&node.url(&path))).await;
-        answer.refused(404, code, &["nobody has", NOBODY_HAS, "asked 1 peers"]);
+        answer.refused(404, code, &["no provider found for", NOBODY_HAS, "asked 1 peers"]);
     }
 }
 
@@ -64,7 +65,7 @@ async fn a_provider_that_sends_nothing_is_given_up_in_time() {
         node.until("the peer is connected", |status| status["peers"] == 1).await;
         for (path, _) in paths() {
             let answer = within(IN_TIME, get(&node.url(&path))).await;
-            answer.refused(504, "PEER_TIMEOUT", &["1 peers announce", NOBODY_HAS, "within 3."]);
+            answer.refused(504, "PEER_TIMEOUT", &["1 providers of", NOBODY_HAS, "within 3."]);
         }
         let said = node.command(&["layer", "inspect", NOBODY_HAS]);
         said.failed(1, &["none sent it", "hint: ", "--find-timeout"]);

@@ -94,7 +94,7 @@ async fn settings_that_make_no_sense_are_usage_errors_and_nothing_is_written() {
         (&["--swarm-listen", "127.0.0.1:4001"], "--swarm-listen"),
         (&["--bootstrap", "somewhere"], "--bootstrap somewhere"),
         (&["--find-timeout", "soon"], "10s"),
-        (&["--stall-timeout", "0s"], "longer than nothing"),
+        (&["--stall-timeout", "0s"], "greater than zero"),
         (&["--profile", "v9"], "unixfs-v1-2025"),
         (&["--sahre", "all"], "--sahre"),
         (&["--config", "/nonexistent.toml"], "/nonexistent.toml"),
@@ -109,6 +109,9 @@ async fn settings_that_make_no_sense_are_usage_errors_and_nothing_is_written() {
         finish(ocipfs(&data_dir).args(["serve"]).env(key, value)).failed(2, &["error: "]);
         finish(ocipfs(&data_dir).args(["layer", "add", "/etc"]).env(key, value)).failed(2, &["error: "]);
     }
+    // A typo in a variable would be ignored in silence, as in an air gap that then dials the public network.
+    let misspelt = finish(ocipfs(&data_dir).args(["status"]).env("OCIPFS_BOOTSTAP", "none"));
+    misspelt.failed(2, &["unknown environment variable OCIPFS_BOOTSTAP", "did you mean OCIPFS_BOOTSTRAP?"]);
     fs::create_dir(&data_dir).unwrap();
     fs::write(data_dir.join("config.toml"), "listen = \"127.0.0.1:0\"\nsurprise = 1\n").unwrap();
     serve(&data_dir, &[]).failed(2, &["config.toml", "surprise", "hint: "]);

@@ -110,7 +110,12 @@ async fn a_name_outlives_its_publisher_and_the_answer_says_so() {
     assert!(stale.header("warning").starts_with("110 "), "{}", stale.header("warning"));
     pair.pulls(&repository, "1", &images[0]).await;
     // Only the first request waited for an answer.
-    assert_eq!(pair.reader.log().matches("nobody answered for it").count(), 1, "{}", pair.reader.log());
+    assert_eq!(
+        pair.reader.log().matches("no peer answered for this name").count(),
+        1,
+        "{}",
+        pair.reader.log()
+    );
 }
 
 async fn a_name_that_nobody_knows_or_that_is_none_is_refused() {
@@ -118,20 +123,20 @@ async fn a_name_that_nobody_knows_or_that_is_none_is_refused() {
     let name = publish(&pair, "1m", &cids[0].to_string());
     let unknown = "k51qzi5uqu5dlvj2baxnqndepeb86cbk3ng7n3i46uzyxzyqj2xjonzllnv0v8";
     for (path, status, code, says) in [
-        (format!("ipns/{unknown}/app/manifests/1"), 404, "NAME_UNKNOWN", "nobody has a record of k51"),
+        (format!("ipns/{unknown}/app/manifests/1"), 404, "NAME_UNKNOWN", "no record found for k51"),
         (format!("ipns/{name}/app/manifests/2"), 404, "MANIFEST_UNKNOWN", "expected 1"),
         (format!("ipns/{name}/other/manifests/1"), 404, "NAME_UNKNOWN", "it has app"),
-        ("ipns/nonsense/app/manifests/1".into(), 400, "NAME_INVALID", "it should be the CID of a key"),
-        (format!("ipns/{}/app/manifests/1", cids[0]), 400, "NAME_INVALID", "it should be the CID of a key"),
+        ("ipns/nonsense/app/manifests/1".into(), 400, "NAME_INVALID", "expected the CID of a key"),
+        (format!("ipns/{}/app/manifests/1", cids[0]), 400, "NAME_INVALID", "expected the CID of a key"),
     ] {
         pair.get(&path).await.refused(status, code, &[says]);
     }
     let source = pair.source.as_ref().expect("it runs");
     for (arguments, says) in [
         (&["name", "publish", "--key", "a/b", "/ipfs/x"][..], "invalid path"),
-        (&["name", "publish", "--key", "a/b", &cids[0].to_string()], "is no name for a key"),
-        (&["name", "resolve", "nonsense"], "is no IPNS name"),
-        (&["name", "resolve", unknown], "nobody has a record"),
+        (&["name", "publish", "--key", "a/b", &cids[0].to_string()], "invalid key name"),
+        (&["name", "resolve", "nonsense"], "invalid IPNS name"),
+        (&["name", "resolve", unknown], "no record found for"),
     ] {
         let said = source.command(arguments);
         assert_eq!(said.code, Some(1), "{arguments:?}");

@@ -35,7 +35,7 @@ async fn names_that_lead_nowhere_are_told_what_would_be() {
         ("ipfs".into(), 404, "NAME_UNKNOWN", "expected ipfs/<cid>[/<dir>...]"),
         (format!("1220{}/busybox", "0".repeat(60)), 400, "NAME_INVALID", "68 characters"),
         ("library/busybox".into(), 404, "NAME_UNKNOWN", "layer/<cid>, ipfs/<cid>"),
-        (format!("ipfs/{V1}"), 404, "MANIFEST_UNKNOWN", "nobody has"),
+        (format!("ipfs/{V1}"), 404, "MANIFEST_UNKNOWN", "no provider found for"),
     ] {
         for rest in ["manifests/latest", "tags/list"] {
             pair.get(format!("{name}/{rest}")).await.refused(status, code, &[told]);

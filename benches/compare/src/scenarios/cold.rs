@@ -1,6 +1,9 @@
 //! A new node that has nothing, is connected to a peer that has a blob, and gets it.
 
-use std::time::{Duration, Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use super::{Room, turns::Taken};
 use crate::{
@@ -22,7 +25,18 @@ pub fn fetch(room: &Room, address: &str, added: &Added) -> Result<Taken, Failure
 
 /// Gets the blob over HTTP.
 pub fn get(room: &Room, addresses: &[&str], added: &Added) -> Result<Taken, Failure> {
+    get_after(room, addresses, added, Duration::ZERO)
+}
+
+/// Gets the blob over HTTP once the node was connected for some time.
+pub fn get_after(
+    room: &Room,
+    addresses: &[&str],
+    added: &Added,
+    settled: Duration,
+) -> Result<Taken, Failure> {
     let node = Ocipfs::connected_to(room, addresses)?;
+    thread::sleep(settled);
     let memory = Memory::watch(node.pid());
     let (length, _, took) = node.blob(added)?.timed()?;
     let taken = Taken::rate(length, took).with_memory(memory.most());

@@ -11,7 +11,7 @@ fn numbered(n: u32) -> Cid {
     Cid::new_v1(0x55, cid::multihash::Multihash::wrap(0x12, &[n.to_be_bytes(); 8].concat()).unwrap())
 }
 
-/// A routing system that the test answers for.
+/// A routing system whose answers come from the test.
 struct Routing {
     announcer: Announcer,
     joins: watch::Sender<usize>,
@@ -28,7 +28,7 @@ impl Routing {
         Self { announcer, joins, asked, task }
     }
 
-    /// The next announcement, which waits for its answer.
+    /// Returns the next announcement, which waits for its answer.
     async fn next(&mut self) -> (Cid, oneshot::Sender<bool>) {
         match tokio::time::timeout(SOON, self.asked.recv()).await.expect("an announcement") {
             Some(Command::Provide(cid, reply)) => (cid, reply),
@@ -36,14 +36,14 @@ impl Routing {
         }
     }
 
-    /// Answers `told` to the next announcement.
-    async fn answer(&mut self, told: bool) -> Cid {
+    /// Answers the next announcement.
+    async fn answer(&mut self, accepted: bool) -> Cid {
         let (cid, reply) = self.next().await;
-        reply.send(told).unwrap();
+        reply.send(accepted).unwrap();
         cid
     }
 
-    /// Waits until so many keys are announced.
+    /// Waits until this many keys are announced.
     async fn announced(&self, announced: usize) {
         let settled = async {
             while self.announcer.status().announced != announced {
@@ -71,7 +71,7 @@ impl Drop for Routing {
 }
 
 #[tokio::test]
-async fn what_was_announced_is_announced_again() {
+async fn announcements_are_repeated() {
     let mut routing = Routing::start(Duration::from_millis(20), [cid(1)]);
     for _ in 0..3 {
         assert_eq!(routing.answer(true).await, cid(1));
@@ -81,7 +81,7 @@ async fn what_was_announced_is_announced_again() {
 }
 
 #[tokio::test]
-async fn what_nobody_heard_stays_pending_and_is_said_to_whoever_joins() {
+async fn an_announcement_without_peers_stays_pending_until_one_joins() {
     let mut routing = Routing::start(HOUR, [cid(1), cid(2)]);
     let mut refused = [routing.answer(false).await, routing.answer(false).await];
     refused.sort();
@@ -96,11 +96,11 @@ async fn what_nobody_heard_stays_pending_and_is_said_to_whoever_joins() {
 }
 
 #[tokio::test]
-async fn who_joins_a_small_swarm_hears_everything_and_who_joins_a_large_one_only_what_is_pending() {
+async fn all_keys_are_announced_when_a_peer_joins_a_small_swarm_and_pending_ones_in_a_large_one() {
     let mut routing = Routing::start(HOUR, [cid(1)]);
     routing.answer(true).await;
     routing.announced(1).await;
-    // The same size again: somebody came back.
+    // The same size again: a peer came back.
     for size in [20, 20] {
         routing.joins.send_replace(size);
         assert_eq!(routing.answer(true).await, cid(1));
@@ -117,9 +117,9 @@ async fn who_joins_a_small_swarm_hears_everything_and_who_joins_a_large_one_only
 async fn a_new_key_does_not_wait_for_a_slow_round() {
     let mut routing = Routing::start(HOUR, (0..100).map(cid));
     let (_, first) = routing.next().await;
-    // All others of the first sixteen stay unanswered.
+    // The others of the first sixteen stay unanswered.
     let mut slow = Vec::new();
-    for _ in 1..*AT_ONCE.start() {
+    for _ in 1..*CONCURRENCY.start() {
         slow.push(routing.next().await);
     }
     routing.announcer.add([cid(200)]);
@@ -128,7 +128,7 @@ async fn a_new_key_does_not_wait_for_a_slow_round() {
 }
 
 #[tokio::test]
-async fn the_more_keys_wait_the_more_are_told_at_once_up_to_a_bound() {
+async fn announcing_concurrency_grows_with_the_queue_up_to_a_limit() {
     for (waiting, at_once) in [(10, 10), (100, 16), (255, 28), (2000, 64)] {
         let mut routing = Routing::start(HOUR, (0..waiting).map(numbered));
         let mut answers = Vec::new();
@@ -143,7 +143,7 @@ async fn the_more_keys_wait_the_more_are_told_at_once_up_to_a_bound() {
 }
 
 #[tokio::test]
-async fn the_lag_is_how_long_the_oldest_key_that_is_due_has_waited() {
+async fn the_announcing_lag_is_the_waiting_time_of_the_oldest_due_key() {
     let mut routing = Routing::start(HOUR, []);
     assert_eq!(routing.announcer.status().lag, Duration::ZERO, "nothing is due");
     let before = Instant::now();
@@ -161,7 +161,7 @@ async fn the_lag_is_how_long_the_oldest_key_that_is_due_has_waited() {
     tokio::task::yield_now().await;
     assert!(routing.announcer.status().lag > Duration::ZERO, "nobody heard it");
     routing.joins.send_replace(1);
-    // Either may come first: who joined is told of both.
+    // Either may come first: the new peer gets both.
     routing.answer(true).await;
     routing.answer(true).await;
     routing.announced(2).await;
@@ -169,13 +169,13 @@ async fn the_lag_is_how_long_the_oldest_key_that_is_due_has_waited() {
 }
 
 #[test]
-fn a_repetition_is_due_from_its_time_on() {
+fn a_repeated_announcement_is_due_at_its_time() {
     let (every, mut keys) = (HOUR, Keys::default());
-    let stage = Stage::Telling { again: false };
-    keys.states.insert(cid(1), State { stage, announced: false, due: Some(Instant::now()) });
-    assert!(keys.told(cid(1), true, every));
+    let stage = AnnounceStage::InProgress { again: false };
+    keys.states.insert(cid(1), KeyState { stage, announced: false, due: Some(Instant::now()) });
+    assert!(keys.answered(cid(1), true, every));
     let state = keys.states[&cid(1)];
-    let Stage::Rests { until } = state.stage else { panic!("it rests") };
+    let AnnounceStage::Waiting { until } = state.stage else { panic!("it rests") };
     assert_eq!(state.waited(until - Duration::from_secs(1)), Duration::ZERO);
     let late = until + Duration::from_secs(9);
     assert_eq!(state.waited(late), Duration::from_secs(9));
@@ -184,12 +184,15 @@ fn a_repetition_is_due_from_its_time_on() {
 }
 
 #[tokio::test]
-async fn who_joins_while_a_key_is_told_hears_it_too() {
+async fn a_key_is_announced_again_if_a_peer_joins_meanwhile() {
     let mut routing = Routing::start(HOUR, [cid(1)]);
     let (_, reply) = routing.next().await;
     routing.joins.send_replace(2);
     tokio::time::timeout(SOON, async {
-        while !matches!(routing.announcer.keys().states[&cid(1)].stage, Stage::Telling { again: true }) {
+        while !matches!(
+            routing.announcer.keys().states[&cid(1)].stage,
+            AnnounceStage::InProgress { again: true }
+        ) {
             tokio::task::yield_now().await;
         }
     })
@@ -200,7 +203,7 @@ async fn who_joins_while_a_key_is_told_hears_it_too() {
 }
 
 #[tokio::test]
-async fn what_was_removed_is_not_announced() {
+async fn a_removed_key_is_not_announced() {
     let mut routing = Routing::start(Duration::from_millis(20), [cid(1), cid(2)]);
     routing.announcer.remove(&cid(1));
     for _ in 0..3 {
@@ -209,7 +212,7 @@ async fn what_was_removed_is_not_announced() {
 }
 
 #[tokio::test]
-async fn what_is_removed_while_it_is_told_is_withdrawn() {
+async fn a_key_removed_while_it_is_announced_is_withdrawn() {
     let mut routing = Routing::start(HOUR, [cid(1)]);
     let (_, reply) = routing.next().await;
     routing.announcer.remove(&cid(1));

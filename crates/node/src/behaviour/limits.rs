@@ -1,8 +1,8 @@
-//! How many connections there are, and which one gives way to another.
+//! The connection limits, and which connection is closed for a new one.
 //!
-//! A connection is refused only where none gives way. Peers that this node wants, because they are configured or because
-//! it dialled them itself, are neither refused nor closed. Some connections of a full node are visits: long enough to learn
-//! of other peers, so that a newcomer that knows this node alone finds the rest of the swarm.
+//! A connection is refused only if no other one can be closed. Connections of wanted peers, which are configured or
+//! were dialled by this node, are neither refused nor closed. Some connections of a full node are visits: long enough
+//! for a new peer that knows only this node to find the rest of the swarm.
 
 use std::{
     cmp::Reverse,
@@ -18,48 +18,48 @@ use libp2p::{
 
 use crate::{Limits, address};
 
-/// Handshakes that one network has under way.
-const MAX_PENDING_OF_A_NETWORK: usize = 16;
-/// Of the inbound connections of a full node, the newest of each so many are visits: a crowd of newcomers is introduced
-/// soon, and a flood of them leaves the older connections alone.
-const ONE_VISIT_OF: usize = 2;
+/// Handshakes in progress from one network.
+const MAX_PENDING_PER_NETWORK: usize = 16;
+/// The newest of the inbound connections of a full node are visits, one out of this many: a crowd of new peers is
+/// introduced soon, and a flood of them leaves the older connections alone.
+const VISIT_DIVISOR: usize = 2;
 
 /// Why a connection is refused.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refused {
+pub(super) enum LimitError {
     #[error("connection limit reached: {0} connections are open and none of them is idle")]
     Full(usize),
     #[error("connection limit reached: {0} connections come from the same network")]
     Network(usize),
 }
 
-impl From<Refused> for ConnectionDenied {
-    fn from(refused: Refused) -> Self {
+impl From<LimitError> for ConnectionDenied {
+    fn from(refused: LimitError) -> Self {
         Self::new(refused)
     }
 }
 
 /// An open connection.
-struct Open {
+struct OpenConnection {
     peer: PeerId,
-    /// The address or the /64 it came from, where that is counted.
+    /// The IPv4 address or the IPv6 /64 it came from, if that is limited.
     network: Option<IpAddr>,
     inbound: bool,
     since: Instant,
 }
 
-/// What is to be known of a connection that asks for a place.
-pub(super) struct Newcomer<'a> {
+/// A connection to be admitted.
+pub(super) struct NewConnection<'a> {
     pub address: &'a Multiaddr,
     pub inbound: bool,
-    /// Whether this node wants it in any case.
+    /// Whether it is admitted beyond the limits.
     pub wanted: bool,
 }
 
-/// All connections, and those whose handshake is under way.
+/// Open connections, and those with a handshake in progress.
 pub(super) struct Connections {
     limits: Limits,
-    open: HashMap<ConnectionId, Open>,
+    open: HashMap<ConnectionId, OpenConnection>,
     pending: HashMap<ConnectionId, IpAddr>,
 }
 
@@ -68,23 +68,23 @@ impl Connections {
         Self { limits, open: HashMap::new(), pending: HashMap::new() }
     }
 
-    /// Takes note of a handshake that begins, unless its network has too many under way.
-    pub(super) fn begin(&mut self, id: ConnectionId, address: &Multiaddr) -> Result<(), Refused> {
+    /// Records the start of a handshake, unless its network has too many in progress.
+    pub(super) fn begin(&mut self, id: ConnectionId, address: &Multiaddr) -> Result<(), LimitError> {
         let Some(network) = self.network(address) else { return Ok(()) };
-        if self.pending.values().filter(|other| **other == network).count() >= MAX_PENDING_OF_A_NETWORK {
-            return Err(Refused::Network(MAX_PENDING_OF_A_NETWORK));
+        if self.pending.values().filter(|other| **other == network).count() >= MAX_PENDING_PER_NETWORK {
+            return Err(LimitError::Network(MAX_PENDING_PER_NETWORK));
         }
         self.pending.insert(id, network);
         Ok(())
     }
 
-    /// Takes note that a handshake has ended.
+    /// Records the end of a handshake.
     pub(super) fn end(&mut self, id: &ConnectionId) {
         self.pending.remove(id);
     }
 
     pub(super) fn opened(&mut self, id: ConnectionId, peer: PeerId, address: &Multiaddr, inbound: bool) {
-        let open = Open { peer, network: self.network(address), inbound, since: Instant::now() };
+        let open = OpenConnection { peer, network: self.network(address), inbound, since: Instant::now() };
         self.open.insert(id, open);
     }
 
@@ -92,62 +92,65 @@ impl Connections {
         self.open.remove(id);
     }
 
-    /// The network that a peer's connections come from, where that is counted.
+    /// Returns the network that a peer's connections come from, if that is limited.
     pub(super) fn network_of(&self, peer: &PeerId) -> Option<IpAddr> {
         self.open.values().find(|open| open.peer == *peer)?.network
     }
 
-    /// Admits a connection, and says which one is to be closed for it. `heard` says when bytes last moved on one.
+    /// Admits a connection. Returns the one to close for it. `last_activity` tells when a connection last sent or
+    /// received bytes.
     pub(super) fn admit(
         &mut self,
-        new: &Newcomer,
+        new: &NewConnection,
         is_wanted: impl Fn(&PeerId) -> bool,
-        heard: impl Fn(&ConnectionId) -> Option<Instant>,
-    ) -> Result<Option<(PeerId, ConnectionId)>, Refused> {
+        last_activity: impl Fn(&ConnectionId) -> Option<Instant>,
+    ) -> Result<Option<(PeerId, ConnectionId)>, LimitError> {
         self.check_network(new)?;
-        if self.has_room(new.inbound, new.wanted) {
+        if self.has_slot(new.inbound, new.wanted) {
             return Ok(None);
         }
-        match self.least_needed(new.inbound, is_wanted, heard) {
+        match self.connection_to_close(new.inbound, is_wanted, last_activity) {
             Some((peer, id)) => {
                 self.open.remove(&id);
                 Ok(Some((peer, id)))
             }
             None if new.wanted => Ok(None),
-            None => Err(Refused::Full(self.open.len())),
+            None => Err(LimitError::Full(self.open.len())),
         }
     }
 
-    /// Whether a dial of a peer that is not wanted in any case would be admitted.
+    /// Returns whether a dial of an unwanted peer would be admitted.
     pub(super) fn check_dial(
         &self,
         is_wanted: impl Fn(&PeerId) -> bool,
-        heard: impl Fn(&ConnectionId) -> Option<Instant>,
-    ) -> Result<(), Refused> {
-        match self.has_room(false, false) || self.least_needed(false, is_wanted, heard).is_some() {
+        last_activity: impl Fn(&ConnectionId) -> Option<Instant>,
+    ) -> Result<(), LimitError> {
+        match self.has_slot(false, false)
+            || self.connection_to_close(false, is_wanted, last_activity).is_some()
+        {
             true => Ok(()),
-            false => Err(Refused::Full(self.open.len())),
+            false => Err(LimitError::Full(self.open.len())),
         }
     }
 
-    fn check_network(&self, new: &Newcomer) -> Result<(), Refused> {
+    fn check_network(&self, new: &NewConnection) -> Result<(), LimitError> {
         let network = self.network(new.address).filter(|_| new.inbound && !new.wanted);
-        let same = |open: &&Open| open.inbound && open.network == network;
-        match network.is_some() && self.open.values().filter(same).count() >= self.limits.of_a_network {
-            true => Err(Refused::Network(self.limits.of_a_network)),
+        let same = |open: &&OpenConnection| open.inbound && open.network == network;
+        match network.is_some() && self.open.values().filter(same).count() >= self.limits.per_network {
+            true => Err(LimitError::Network(self.limits.per_network)),
             false => Ok(()),
         }
     }
 
-    /// The connection that gives way: first a further one of a peer that has several, then an idle one of the network with
-    /// the most, then the one that was idle for longest, at last a visit.
-    fn least_needed(
+    /// Returns the connection to close: first one of a peer that has several, then an idle one of the network with the
+    /// most connections, then the one that was idle for longest, finally a visit.
+    fn connection_to_close(
         &self,
         inbound: bool,
         is_wanted: impl Fn(&PeerId) -> bool,
-        heard: impl Fn(&ConnectionId) -> Option<Instant>,
+        last_activity: impl Fn(&ConnectionId) -> Option<Instant>,
     ) -> Option<(PeerId, ConnectionId)> {
-        // One moment for all: else the one that is looked at last seems idle for longer than it was.
+        // The same time for all: otherwise the last one would seem to be idle for longer.
         let now = Instant::now();
         let (mut of_peers, mut of_networks) = (HashMap::<_, usize>::new(), HashMap::<_, usize>::new());
         for open in self.open.values() {
@@ -161,11 +164,11 @@ impl Connections {
             .filter(|(_, open)| (open.inbound == inbound || from_outbound) && !is_wanted(&open.peer))
             .collect();
         candidates.sort_by_key(|(_, open)| Reverse(open.since));
-        let visits = (self.limits.inbound / ONE_VISIT_OF).max(1);
+        let visits = (self.limits.inbound / VISIT_DIVISOR).max(1);
         let ranked = candidates.into_iter().enumerate().filter_map(|(place, (id, open))| {
             let further = of_peers[&open.peer] - 1;
-            let quiet = self.quiet(open, heard(id), now);
-            let is_visit = inbound && place < visits && self.is_visit_over(open, heard(id), now);
+            let quiet = self.idle_time(open, last_activity(id), now);
+            let is_visit = inbound && place < visits && self.is_visit_over(open, last_activity(id), now);
             let crowd = open.network.map_or(0, |_| of_networks[&open.network]);
             (further > 0 || quiet.is_some() || is_visit).then_some((
                 (further, quiet.is_some(), crowd, quiet, Reverse(open.since)),
@@ -176,34 +179,40 @@ impl Connections {
         ranked.max_by_key(|(rank, _, _)| *rank).map(|(_, peer, id)| (peer, id))
     }
 
-    /// For how long a connection that may give way was idle.
-    fn quiet(&self, open: &Open, heard: Option<Instant>, now: Instant) -> Option<Duration> {
+    /// Returns how long a connection has been idle, if it may be closed.
+    fn idle_time(
+        &self,
+        open: &OpenConnection,
+        last_activity: Option<Instant>,
+        now: Instant,
+    ) -> Option<Duration> {
         let since = |moment: Instant| now.saturating_duration_since(moment);
-        let quiet = since(heard.unwrap_or(open.since));
+        let quiet = since(last_activity.unwrap_or(open.since));
         (quiet >= self.limits.idle && since(open.since) >= self.limits.settled).then_some(quiet)
     }
 
-    /// Whether a connection has been open for a visit, and no block was asked for on it.
-    fn is_visit_over(&self, open: &Open, heard: Option<Instant>, now: Instant) -> bool {
+    /// Returns whether a visit is over: long enough, without a request for a block.
+    fn is_visit_over(&self, open: &OpenConnection, last_activity: Option<Instant>, now: Instant) -> bool {
         let since = |moment: Instant| now.saturating_duration_since(moment);
-        let is_idle = |heard| heard <= open.since || since(heard) >= self.limits.idle;
-        heard.is_none_or(is_idle) && since(open.since) >= self.limits.visit
+        let is_idle = |last_activity| last_activity <= open.since || since(last_activity) >= self.limits.idle;
+        last_activity.is_none_or(is_idle) && since(open.since) >= self.limits.visit
     }
 
     fn inbound(&self) -> usize {
         self.open.values().filter(|open| open.inbound).count()
     }
 
-    /// Outbound connections have places that inbound ones never take. Beyond those, peers that are not wanted are dialled
-    /// only until half of all places are taken: a swarm whose nodes dial all others has no room for a newcomer.
-    fn has_room(&self, inbound: bool, wanted: bool) -> bool {
+    /// Returns whether there is a free slot. Some slots are reserved for outbound connections. Beyond those, unwanted
+    /// peers are dialled only until half of all slots are used: a swarm whose nodes dial all others has no slots for
+    /// new peers.
+    fn has_slot(&self, inbound: bool, wanted: bool) -> bool {
         let (all, from_others) = (self.open.len(), self.inbound());
-        let Limits { connections, inbound: most_inbound, .. } = self.limits;
+        let Limits { connections, inbound: max_inbound, .. } = self.limits;
         match inbound {
-            true => all < connections && from_others < most_inbound,
+            true => all < connections && from_others < max_inbound,
             false => {
-                let most = if wanted { connections } else { connections / 2 };
-                all < most || all - from_others < connections - most_inbound
+                let max = if wanted { connections } else { connections / 2 };
+                all < max || all - from_others < connections - max_inbound
             }
         }
     }

@@ -4,17 +4,21 @@ use libp2p::core::Endpoint;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::*;
-use crate::{blocks::Nothing, routing::Keeper};
+use crate::{blocks::NoBlocks, routing::Keeper};
 
-/// What is dialled of a peer that says of itself that it is everywhere, sorted.
+/// Returns the addresses that are dialled, sorted, of a peer that claims to listen on all kinds of addresses.
 async fn dialled(public: bool, peer: PeerId, configured: &[Multiaddr]) -> Vec<String> {
     let (dir, key) = (tempfile::tempdir().unwrap(), Keypair::generate_ed25519());
     let (_, inbox) = mpsc::channel(1);
     let (hear, _) = mpsc::channel(1);
-    let (bitswap, ..) =
-        bitswap::start(Arc::new(Nothing), Default::default(), &TaskTracker::new(), &CancellationToken::new());
+    let (bitswap, ..) = bitswap::start(
+        Arc::new(NoBlocks),
+        Default::default(),
+        &TaskTracker::new(),
+        &CancellationToken::new(),
+    );
     let store = Keeper::open(dir.path(), key.public().to_peer_id()).await.store();
-    let settings = Settings {
+    let settings = BehaviourSettings {
         announce: vec![],
         trust_listen_addresses: false,
         handshakes: None,
@@ -26,7 +30,7 @@ async fn dialled(public: bool, peer: PeerId, configured: &[Multiaddr]) -> Vec<St
     for address in
         ["/dns4/example.org/tcp/1", "/ip4/10.0.0.1/tcp/22", "/ip4/127.0.0.1/tcp/22", "/ip4/203.0.113.9/tcp/1"]
     {
-        behaviour.parts.kad.add_address(&peer, address.parse().unwrap());
+        behaviour.behaviours.kad.add_address(&peer, address.parse().unwrap());
     }
     let id = ConnectionId::new_unchecked(1);
     let addresses = behaviour.handle_pending_outbound_connection(id, Some(peer), &[], Endpoint::Dialer);
@@ -37,7 +41,7 @@ async fn dialled(public: bool, peer: PeerId, configured: &[Multiaddr]) -> Vec<St
 }
 
 #[tokio::test]
-async fn dns_and_private_addresses_that_strangers_tell_are_not_dialled_without_consent() {
+async fn dns_and_private_addresses_from_untrusted_peers_are_not_dialled() {
     let peer = PeerId::random();
     let (dns, lan, here, public) = (
         "/dns4/example.org/tcp/1",
@@ -47,7 +51,7 @@ async fn dns_and_private_addresses_that_strangers_tell_are_not_dialled_without_c
     );
     assert_eq!(dialled(false, peer, &[]).await, [lan, here, public], "a small swarm is on private addresses");
     assert_eq!(dialled(true, peer, &[]).await, [dns, public]);
-    // Of a peer that the user named, all that it says counts.
+    // All addresses of a configured peer are accepted.
     let configured = [format!("{public}/p2p/{peer}").parse().unwrap()];
     assert_eq!(dialled(false, peer, &configured).await, [dns, lan, here, public]);
 }

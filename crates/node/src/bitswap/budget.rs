@@ -1,13 +1,14 @@
-//! Memory for what peers sent and this node has not stored yet: a share of the process's budget, and a part of it for each
-//! peer, however many connections it has.
+//! Memory for received messages that are not stored yet: a share of the process's memory budget, divided among peers,
+//! however many connections each has.
 //!
-//! - A peer that owes nothing has [`LIST`] bytes, enough for want lists. Longer messages of it are not read, and their bytes
-//!   are counted: a peer that sends too many is disconnected.
-//! - For a peer that owes blocks, memory is counted as the bytes come. Where the budget runs out, the peer with the most
-//!   unfinished bytes loses its messages.
-//! - A peer that delivered what was asked for reserves whole messages, so that each that is begun can be finished.
+//! - A peer without open requests has [`WANT_LIST_BYTES`] bytes, enough for want lists. Its longer messages are not
+//!   read; their bytes are counted, and a peer that sends too many is disconnected.
+//! - For a peer with open requests, memory is counted as bytes arrive. When the budget is exhausted, the peer with the
+//!   most unfinished bytes loses its messages.
+//! - A proven peer, which delivered a requested block, reserves whole messages, so that each started message can be
+//!   finished.
 
-mod room;
+mod reservation;
 #[cfg(test)]
 mod tests;
 
@@ -30,43 +31,43 @@ use tokio_util::sync::CancellationToken;
 use super::wire::MAX_MESSAGE;
 use crate::locked;
 
-pub use room::{Reservation, Room};
+pub use reservation::{MemoryLease, Reservation};
 
-/// For one peer that owes blocks, in bytes: at most this, and at most this part of the share of proven peers.
-const MAX_OF_A_PEER: u64 = 12 << 20;
-const PERCENT_OF_A_PEER: u64 = 40;
-/// For one peer that owes nothing, and the longest message read of it, in bytes.
-pub const LIST: usize = 512 << 10;
-/// Memory is counted in such steps of bytes as they come, each at most as long as what came before.
-pub const STEP: usize = 64 << 10;
-/// Proven peers that send less than a step in this time give way when memory is short.
-const STALLED_FOR: Duration = Duration::from_secs(5);
-/// Bytes that a peer may send although it owes nothing: as much as it may have on its way when it is found to lie.
+/// The limit for one peer with open requests, in bytes, and as a percentage of the budget of proven peers.
+const MAX_PER_PEER: u64 = 12 << 20;
+const PERCENT_PER_PEER: u64 = 40;
+/// The limit for one peer without open requests, and for each of its messages, in bytes.
+pub const WANT_LIST_BYTES: usize = 512 << 10;
+/// Memory is counted in steps of this many bytes, each at most as long as all bytes before it.
+pub const READ_STEP: usize = 64 << 10;
+/// Proven peers that send less than a step in this time lose their messages when memory is short.
+const STALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes that a peer may send without open requests: as many as may be in flight when it is banned for wrong blocks.
 const MAX_UNREQUESTED: u64 = 32 << 20;
-/// A block whose want was cancelled may still come for so long.
-pub const LATE: Duration = Duration::from_secs(60);
-/// Streams of one peer that are read. Helia and boxo open one for each message, and do not repeat one that was not read.
-const STREAMS: usize = 256;
-/// Of those, how many of a peer that owes nothing may wait for memory: each holds a window of 256 KiB or more.
-const WAITING: usize = 8;
+/// A block may arrive this long after its want was cancelled.
+pub const LATE_BLOCK_TIMEOUT: Duration = Duration::from_secs(60);
+/// Streams read from one peer. Helia and boxo open one for each message, and do not repeat a message that was not read.
+const MAX_STREAMS: usize = 256;
+/// Streams of a peer without open requests that may wait for memory; each holds a window of at least 256 KiB.
+const MAX_WAITING_STREAMS: usize = 8;
 
-/// How many bytes of blocks may be in memory, over all peers.
+/// Limits in bytes for blocks in memory, over all peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockMemory {
-    /// Of peers that delivered blocks.
+    /// Received from peers that delivered requested blocks.
     pub proven: u64,
-    /// Of all other peers.
+    /// Received from all other peers.
     pub others: u64,
-    /// Blocks that are read ahead for peers.
+    /// Read ahead to be sent to peers.
     pub sent: u64,
 }
 
 impl BlockMemory {
-    /// What each kind of peer needs at least: one message.
+    /// The least limit of each kind: one message.
     pub const MIN: u64 = MAX_MESSAGE as u64;
 
-    fn of_a_peer(&self) -> u64 {
-        MAX_OF_A_PEER.min(self.proven / 100 * PERCENT_OF_A_PEER).max(Self::MIN)
+    fn per_peer(&self) -> u64 {
+        MAX_PER_PEER.min(self.proven / 100 * PERCENT_PER_PEER).max(Self::MIN)
     }
 }
 
@@ -76,37 +77,37 @@ impl Default for BlockMemory {
     }
 }
 
-/// As many permits as a share has KiB.
+/// Returns a semaphore with one permit per KiB.
 pub(crate) fn semaphore(bytes: u64) -> Arc<Semaphore> {
     let kib = usize::try_from(bytes >> 10).unwrap_or(usize::MAX);
     Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS)))
 }
 
-/// The budget of the process.
+/// The memory budget of Bitswap.
 pub struct Budget {
     memory: BlockMemory,
     proven: Arc<Semaphore>,
     others: Arc<Semaphore>,
     shares: Mutex<HashMap<PeerId, Weak<Share>>>,
-    /// When it was last looked which peers send nothing.
-    looked: Mutex<Instant>,
+    /// When stalled peers were last evicted.
+    stalled_checked: Mutex<Instant>,
     /// Peers to disconnect.
     offenders: mpsc::UnboundedSender<PeerId>,
 }
 
 impl Budget {
-    /// Returns a budget, and the peers that sent too much that was not requested.
+    /// Returns a budget, and a channel of the peers that sent too many unrequested bytes.
     pub fn new(memory: BlockMemory) -> (Arc<Self>, mpsc::UnboundedReceiver<PeerId>) {
-        let (offenders, cut_off) = mpsc::unbounded_channel();
+        let (offenders, to_disconnect) = mpsc::unbounded_channel();
         let budget = Self {
             memory,
             proven: semaphore(memory.proven),
             others: semaphore(memory.others),
             shares: Mutex::default(),
-            looked: Mutex::new(Instant::now()),
+            stalled_checked: Mutex::new(Instant::now()),
             offenders,
         };
-        (Arc::new(budget), cut_off)
+        (Arc::new(budget), to_disconnect)
     }
 
     /// Returns a peer's share, which all its connections have in common.
@@ -125,7 +126,7 @@ impl Budget {
         locked(&self.shares).values().filter_map(Weak::upgrade).collect()
     }
 
-    /// Breaks off the unfinished messages of the unproven peer that has most of them.
+    /// Drops the unfinished messages of the unproven peer that has most of them.
     fn evict_largest(&self) {
         let unfinished = |share: &Arc<Share>| share.unfinished.load(Ordering::Relaxed);
         let shares = self.shares().into_iter().filter(|share| !share.is_proven() && unfinished(share) > 0);
@@ -134,17 +135,20 @@ impl Budget {
         }
     }
 
-    /// Breaks off the unfinished messages of proven peers that sent next to nothing since this was last done.
+    /// Drops the unfinished messages of proven peers that sent almost nothing since the last call.
     fn evict_stalled(&self) {
         let now = Instant::now();
-        let mut last = locked(&self.looked);
-        if now.duration_since(*last) < STALLED_FOR {
+        let mut last = locked(&self.stalled_checked);
+        if now.duration_since(*last) < STALL_TIMEOUT {
             return;
         }
         *last = now;
         for share in self.shares() {
-            let came = share.came.swap(0, Ordering::Relaxed);
-            if came < STEP as u64 && share.is_proven() && share.unfinished.load(Ordering::Relaxed) > 0 {
+            let received = share.received.swap(0, Ordering::Relaxed);
+            if received < READ_STEP as u64
+                && share.is_proven()
+                && share.unfinished.load(Ordering::Relaxed) > 0
+            {
                 share.proven.store(false, Ordering::Relaxed);
                 share.evict();
             }
@@ -152,27 +156,27 @@ impl Budget {
     }
 }
 
-/// Whether a peer may send blocks.
+/// Whether a peer has requests that it may answer with blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Debt {
     None,
     Open,
-    /// All was settled; what was on its way may still come.
+    /// All requests ended at this time; their blocks may still arrive.
     Late(Instant),
 }
 
-/// What one peer may have in memory.
+/// The memory of one peer.
 pub struct Share {
     budget: Arc<Budget>,
     peer: PeerId,
     blocks: Arc<Semaphore>,
-    lists: Arc<Semaphore>,
+    want_lists: Arc<Semaphore>,
     debt: Mutex<Debt>,
     proven: AtomicBool,
     /// KiB of messages that are being read.
     unfinished: AtomicUsize,
-    /// Bytes that came since this was last looked at.
-    came: AtomicU64,
+    /// Bytes received since stalled peers were last evicted.
+    received: AtomicU64,
     unrequested: AtomicU64,
     streams: AtomicUsize,
     waiting: AtomicUsize,
@@ -183,14 +187,14 @@ pub struct Share {
 impl Share {
     fn new(budget: Arc<Budget>, peer: PeerId) -> Self {
         Self {
-            blocks: semaphore(budget.memory.of_a_peer()),
-            lists: semaphore(LIST as u64),
+            blocks: semaphore(budget.memory.per_peer()),
+            want_lists: semaphore(WANT_LIST_BYTES as u64),
             budget,
             peer,
             debt: Mutex::new(Debt::None),
             proven: AtomicBool::new(false),
             unfinished: AtomicUsize::new(0),
-            came: AtomicU64::new(0),
+            received: AtomicU64::new(0),
             unrequested: AtomicU64::new(0),
             streams: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
@@ -198,43 +202,43 @@ impl Share {
         }
     }
 
-    /// Notes that the peer was asked for blocks.
-    pub fn asked(&self) {
+    /// Records that blocks were requested from the peer.
+    pub fn requested(&self) {
         *locked(&self.debt) = Debt::Open;
     }
 
-    /// Notes that nothing more is wanted of the peer.
-    pub fn settled(&self) {
+    /// Records that all requests of the peer ended.
+    pub fn requests_ended(&self) {
         let mut debt = locked(&self.debt);
         if *debt == Debt::Open {
             *debt = Debt::Late(Instant::now());
         }
     }
 
-    /// Notes that the peer delivered a block that was asked for.
+    /// Records that the peer delivered a requested block.
     pub fn delivered(&self) {
         self.proven.store(true, Ordering::Relaxed);
     }
 
-    /// Notes that the peer sent wrong bytes: blocks of it are not read until it is asked again.
-    pub fn distrusted(&self) {
+    /// Records that the peer sent wrong blocks: its blocks are not read until it is asked again.
+    pub fn banned(&self) {
         *locked(&self.debt) = Debt::None;
         self.proven.store(false, Ordering::Relaxed);
     }
 
-    /// Whether blocks of the peer may be what this node asked for.
-    pub fn owes(&self) -> bool {
+    /// Returns whether blocks of the peer may be ones that this node requested.
+    pub fn has_open_requests(&self) -> bool {
         match *locked(&self.debt) {
             Debt::None => false,
             Debt::Open => true,
-            Debt::Late(since) => since.elapsed() < LATE,
+            Debt::Late(since) => since.elapsed() < LATE_BLOCK_TIMEOUT,
         }
     }
 
     #[cfg(test)]
     pub fn forget_late_blocks(&self) {
         if let Debt::Late(since) = &mut *locked(&self.debt) {
-            *since -= LATE;
+            *since -= LATE_BLOCK_TIMEOUT;
         }
     }
 
@@ -242,7 +246,7 @@ impl Share {
         self.proven.load(Ordering::Relaxed)
     }
 
-    /// Counts bytes that the peer sent although it owes nothing; with too many it is disconnected.
+    /// Counts unrequested bytes of the peer, which is disconnected if there are too many.
     pub fn unrequested(&self, bytes: usize) {
         let sent = self.unrequested.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
         if sent > MAX_UNREQUESTED {
@@ -251,33 +255,33 @@ impl Share {
         }
     }
 
-    /// Streams that may be read, and that may wait.
+    /// Returns the limits for streams that are read and for streams that wait.
     fn streams(&self) -> (usize, usize) {
-        (STREAMS, if self.owes() { STREAMS } else { WAITING })
+        (MAX_STREAMS, if self.has_open_requests() { MAX_STREAMS } else { MAX_WAITING_STREAMS })
     }
 
-    /// Takes one more stream of the peer, unless it has too many.
-    pub fn stream(self: &Arc<Self>) -> Option<Counted> {
-        Counted::one(self, |share| &share.streams, self.streams().0)
+    /// Counts one more stream of the peer, unless it has too many.
+    pub fn stream(self: &Arc<Self>) -> Option<CountGuard> {
+        CountGuard::one(self, |share| &share.streams, self.streams().0)
     }
 
     fn evict(&self) {
-        tracing::debug!(peer = %self.peer, "memory is short: the messages that it has begun are not read");
+        tracing::debug!(peer = %self.peer, "memory is exhausted; unfinished messages of this peer are dropped");
         std::mem::take(&mut *locked(&self.evicted)).cancel();
     }
 }
 
-/// One of the streams of a peer, until it is dropped.
-pub struct Counted(Arc<Share>, fn(&Share) -> &AtomicUsize);
+/// Counts a stream until it is dropped.
+pub struct CountGuard(Arc<Share>, fn(&Share) -> &AtomicUsize);
 
-impl Counted {
+impl CountGuard {
     fn one(share: &Arc<Share>, counter: fn(&Share) -> &AtomicUsize, limit: usize) -> Option<Self> {
         let counted = Self(share.clone(), counter);
         (counter(share).fetch_add(1, Ordering::Relaxed) < limit).then_some(counted)
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountGuard {
     fn drop(&mut self) {
         (self.1)(&self.0).fetch_sub(1, Ordering::Relaxed);
     }

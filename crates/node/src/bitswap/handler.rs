@@ -1,4 +1,4 @@
-//! The streams of one connection: those that the peer opens are read, some of ours are written to.
+//! The streams of one connection: reads those that the peer opens, and writes to its own.
 
 use std::{
     collections::VecDeque,
@@ -31,68 +31,68 @@ use tokio::{
 
 use super::{
     Shared,
-    budget::{Counted, Share},
-    engine::{Event, Peer},
-    parts::{self, Open, Part, Queue},
+    budget::{CountGuard, Share},
+    client::{Event, PeerConnection},
     server::Outgoing,
     stream::{self, Incoming},
+    striping::{self, Chunk, Reassembly, SendQueue},
     verify::Received,
     wire::{Message, Version},
 };
 
-/// Messages with wants that a peer has not read yet. One that leaves more unread is not asked for anything.
-const WANTS_QUEUED: usize = 4096;
-/// What a block that was not requested counts as at least.
-const SHORTEST: usize = 64;
-/// Messages with blocks between the reading of the disk and the stream.
-pub const LANE: usize = 1;
-/// Further streams for answers once the peer wants something. A stream's window begins at 256 KiB and doubles with each
-/// round trip: over a long way several are wide sooner than one.
-pub const MORE_LANES: usize = 8;
-/// A lane that cannot be opened so often in a row is given up.
-const ATTEMPTS: usize = 3;
-/// A connection without a message for so long may be closed by those who count connections.
-const IDLE: Duration = Duration::from_secs(30);
+/// Want messages queued for a peer that does not read. A peer with a full queue is not asked for anything.
+const MAX_QUEUED_WANTS: usize = 4096;
+/// The least number of bytes that an unrequested block is counted as.
+const MIN_UNREQUESTED_BYTES: usize = 64;
+/// Answers queued between reading the disk and writing the stream.
+pub const QUEUED_ANSWERS: usize = 1;
+/// Further streams for answers, opened once the peer wants something. A stream's window starts at 256 KiB and doubles
+/// with each round trip, so on a long path several streams reach full speed sooner than one.
+pub const STRIPED_STREAMS: usize = 8;
+/// Consecutive failures to open a stream before Bitswap is given up on this connection.
+const MAX_ATTEMPTS: usize = 3;
+/// A connection without a message for this long may be closed by the connection limits.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// When a peer was last heard, in milliseconds since the connection began.
+/// The time of a connection's last activity, in milliseconds since it was opened.
 #[derive(Debug)]
-pub struct Heard {
+pub struct Activity {
     since: Instant,
     millis: AtomicU64,
 }
 
-impl Heard {
+impl Activity {
     pub(super) fn new() -> Self {
         Self { since: Instant::now(), millis: AtomicU64::new(0) }
     }
 
-    fn now(&self) {
+    fn record(&self) {
         self.millis.store(self.since.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// When bytes last moved.
+    /// Returns when bytes were last sent or received.
     pub fn last(&self) -> Instant {
         self.since + Duration::from_millis(self.millis.load(Ordering::Relaxed))
     }
 }
 
-/// The names of Bitswap on a stream, with or without that of messages in parts.
+/// The protocol names offered for a stream, with or without striping.
 #[derive(Clone, Copy, Debug)]
 pub struct Protocols {
-    parts: bool,
+    striped: bool,
 }
 
-/// A stream and what is spoken on it.
+/// A stream and its negotiated protocol.
 pub struct Negotiated {
     stream: Stream,
     version: Version,
-    parts: bool,
+    striped: bool,
 }
 
 impl Protocols {
     fn negotiated(stream: Stream, name: &StreamProtocol) -> Ready<Result<Negotiated, Infallible>> {
-        let (parts, version) = (*name == parts::PROTOCOL, Version::of(name));
-        future::ready(Ok(Negotiated { stream, version, parts }))
+        let (striped, version) = (*name == striping::PROTOCOL, Version::of(name));
+        future::ready(Ok(Negotiated { stream, version, striped }))
     }
 }
 
@@ -101,8 +101,8 @@ impl UpgradeInfo for Protocols {
     type InfoIter = std::vec::IntoIter<StreamProtocol>;
 
     fn protocol_info(&self) -> Self::InfoIter {
-        let parts = self.parts.then_some(parts::PROTOCOL).into_iter();
-        let names: Vec<_> = parts.chain(Version::PROTOCOLS.map(|(name, _)| name)).collect();
+        let striped = self.striped.then_some(striping::PROTOCOL).into_iter();
+        let names: Vec<_> = striped.chain(Version::PROTOCOLS.map(|(name, _)| name)).collect();
         names.into_iter()
     }
 }
@@ -127,43 +127,44 @@ impl OutboundUpgrade<Stream> for Protocols {
     }
 }
 
-/// What a stream of ours carries: wants must not queue behind blocks.
+/// The purpose of an outbound stream: wants must not queue behind blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lane {
+pub enum StreamKind {
     Wants,
     Answers,
-    /// Answers too, in parts where the peer knows how. It is asked only then, since the question may cost a round trip.
-    More,
+    /// Answers, in chunks if the peer supports striping. Opened only when needed, since the negotiation may cost a
+    /// round trip.
+    Striped,
 }
 
-/// What is written to a lane, and what was to be written when its stream broke.
+/// The messages for one outbound stream, and the one that was being written when the stream broke.
 enum Outbox {
     Wants(mpsc::Receiver<Message>, Option<Message>),
-    Answers(Lane, Arc<Answers>, Option<Answer>),
+    Answers(StreamKind, Arc<AnswerQueue>, Option<Answer>),
 }
 
 enum Answer {
     Whole(Outgoing),
-    Part(Part),
+    Chunk(Chunk),
 }
 
-/// The answers to a peer, for whichever lane is free.
-struct Answers {
-    queue: Mutex<Queue>,
-    /// The peer takes parts: what goes whole would only be slower.
-    in_parts: AtomicBool,
+/// The answers to a peer, for the next free stream.
+struct AnswerQueue {
+    queue: Mutex<SendQueue>,
+    /// Whether the peer takes chunks: then whole messages would only be slower.
+    striped: AtomicBool,
 }
 
-impl Answers {
-    async fn next(&self, parts: bool) -> Option<Answer> {
+impl AnswerQueue {
+    async fn next(&self, striped: bool) -> Option<Answer> {
         let mut queue = self.queue.lock().await;
-        if parts {
-            return queue.part().await.map(Answer::Part);
+        if striped {
+            return queue.next_chunk().await.map(Answer::Chunk);
         }
-        if !self.in_parts.load(Ordering::Relaxed) {
-            let whole = queue.whole().await?;
-            // Lanes for parts may have been opened meanwhile.
-            if !self.in_parts.load(Ordering::Relaxed) {
+        if !self.striped.load(Ordering::Relaxed) {
+            let whole = queue.next_whole().await?;
+            // A striped stream may have been opened meanwhile.
+            if !self.striped.load(Ordering::Relaxed) {
                 return Some(Answer::Whole(whole));
             }
             queue.cut(whole);
@@ -174,15 +175,15 @@ impl Answers {
 }
 
 impl Outbox {
-    fn lane(&self) -> Lane {
+    fn kind(&self) -> StreamKind {
         match self {
-            Self::Wants(..) => Lane::Wants,
-            Self::Answers(lane, ..) => *lane,
+            Self::Wants(..) => StreamKind::Wants,
+            Self::Answers(kind, ..) => *kind,
         }
     }
 
-    /// Waits until there is something to say; false when there never will be.
-    async fn fill(&mut self, parts: bool) -> bool {
+    /// Waits for the next message. Returns false at the end of the queue.
+    async fn fill(&mut self, striped: bool) -> bool {
         match self {
             Self::Wants(queue, next) => {
                 if next.is_none() {
@@ -192,22 +193,22 @@ impl Outbox {
             }
             Self::Answers(_, answers, next) => {
                 if next.is_none() {
-                    *next = answers.next(parts).await;
+                    *next = answers.next(striped).await;
                 }
                 next.is_some()
             }
         }
     }
 
-    /// Writes what there is.
-    async fn write(&self, to: &mut Negotiated, heard: &Heard) -> Result<(), stream::Error> {
-        let (stream, heard) = (&mut to.stream, || heard.now());
+    /// Writes the current message.
+    async fn write(&self, to: &mut Negotiated, activity: &Activity) -> Result<(), stream::Error> {
+        let (stream, activity) = (&mut to.stream, || activity.record());
         match self {
             Self::Wants(_, Some(message))
             | Self::Answers(_, _, Some(Answer::Whole(Outgoing { message, .. }))) => {
-                stream::write(stream, &message.encode(to.version), heard).await
+                stream::write(stream, &message.encode(to.version), activity).await
             }
-            Self::Answers(_, _, Some(Answer::Part(part))) => part.write(stream, heard).await,
+            Self::Answers(_, _, Some(Answer::Chunk(chunk))) => chunk.write(stream, activity).await,
             Self::Wants(_, None) | Self::Answers(_, _, None) => Ok(()),
         }
     }
@@ -222,130 +223,130 @@ impl Outbox {
 
 type Written = (Outbox, Result<(), stream::Error>);
 
-/// One connection.
+/// The handler of one connection.
 pub struct Handler {
     peer: PeerId,
     connection: ConnectionId,
     shared: Shared,
-    heard: Arc<Heard>,
+    activity: Arc<Activity>,
     share: Arc<Share>,
     /// Whether the peer ever wanted something.
-    asked: Arc<AtomicBool>,
+    peer_wants: Arc<AtomicBool>,
     reading: FuturesUnordered<BoxFuture<'static, Result<(), stream::Error>>>,
     writing: FuturesUnordered<BoxFuture<'static, Written>>,
-    /// Lanes that wait for a stream.
+    /// Queues that wait for a stream.
     waiting: Vec<Outbox>,
-    /// Lanes to ask a stream for.
-    requests: VecDeque<Lane>,
+    /// Streams to open.
+    requests: VecDeque<StreamKind>,
     failures: usize,
-    answers: Arc<Answers>,
-    /// Whether the further lanes for answers are asked for already.
-    wide: bool,
-    /// What comes in parts.
-    open: Arc<Open>,
-    /// How the peer is reached; told to the engine when the first lane is open.
-    unannounced: Option<(mpsc::Sender<Message>, mpsc::Sender<Outgoing>)>,
+    answers: Arc<AnswerQueue>,
+    /// Whether the striped streams were requested already.
+    striping_started: bool,
+    /// Messages received in chunks.
+    reassembly: Arc<Reassembly>,
+    /// The channels to this peer, given to the client and the server when the first stream is open.
+    pending_senders: Option<(mpsc::Sender<Message>, mpsc::Sender<Outgoing>)>,
 }
 
 impl Handler {
     pub(super) fn new(peer: PeerId, connection: ConnectionId, shared: Shared) -> Self {
-        let (wants, want_queue) = mpsc::channel(WANTS_QUEUED);
+        let (wants, want_queue) = mpsc::channel(MAX_QUEUED_WANTS);
         let share = shared.budget.share(peer);
-        let (answers, answer_queue) = mpsc::channel(LANE);
-        let queue = Mutex::new(Queue::new(answer_queue));
-        let queued = Arc::new(Answers { queue, in_parts: AtomicBool::new(false) });
+        let (answers, answer_queue) = mpsc::channel(QUEUED_ANSWERS);
+        let queue = Mutex::new(SendQueue::new(answer_queue));
+        let queued = Arc::new(AnswerQueue { queue, striped: AtomicBool::new(false) });
         Self {
             peer,
             connection,
             shared,
-            heard: Arc::new(Heard::new()),
+            activity: Arc::new(Activity::new()),
             share,
-            asked: Arc::default(),
+            peer_wants: Arc::default(),
             reading: FuturesUnordered::new(),
             writing: FuturesUnordered::new(),
             waiting: vec![
                 Outbox::Wants(want_queue, None),
-                Outbox::Answers(Lane::Answers, queued.clone(), None),
+                Outbox::Answers(StreamKind::Answers, queued.clone(), None),
             ],
-            // Opened before they are needed: opening costs a round trip.
-            requests: [Lane::Wants, Lane::Answers].into(),
+            // Opened before they are needed, since opening costs a round trip.
+            requests: [StreamKind::Wants, StreamKind::Answers].into(),
             failures: 0,
             answers: queued,
-            wide: false,
-            open: Arc::default(),
-            unannounced: Some((wants, answers)),
+            striping_started: false,
+            reassembly: Arc::default(),
+            pending_senders: Some((wants, answers)),
         }
     }
 
-    /// When this connection was last heard.
-    pub(super) fn heard(&self) -> Arc<Heard> {
-        self.heard.clone()
+    /// Returns the connection's activity clock.
+    pub(super) fn activity(&self) -> Arc<Activity> {
+        self.activity.clone()
     }
 
-    fn opened(&mut self, mut negotiated: Negotiated, lane: Lane) {
+    fn opened(&mut self, mut negotiated: Negotiated, kind: StreamKind) {
         let version = negotiated.version;
         negotiated.stream.ignore_for_keep_alive();
-        if negotiated.parts {
-            self.answers.in_parts.store(true, Ordering::Relaxed);
-            self.shared.server.is_kin(self.peer);
+        if negotiated.striped {
+            self.answers.striped.store(true, Ordering::Relaxed);
+            self.shared.server.mark_striping(self.peer);
         }
         self.failures = 0;
-        if let Some((wants, answers)) = self.unannounced.take() {
-            let (peer, connection, heard) = (self.peer, self.connection, self.heard.clone());
+        if let Some((wants, answers)) = self.pending_senders.take() {
+            let (peer, connection, activity) = (self.peer, self.connection, self.activity.clone());
             self.shared.server.opened(peer, connection, answers);
             let share = self.share.clone();
-            let opened = Peer { peer, connection, wants, version, heard, share };
+            let opened = PeerConnection { peer, connection, wants, version, activity, share };
             let _ = self.shared.events.send(Event::Opened(opened));
         }
-        let Some(index) = self.waiting.iter().position(|outbox| outbox.lane() == lane) else { return };
+        let Some(index) = self.waiting.iter().position(|outbox| outbox.kind() == kind) else { return };
         let outbox = self.waiting.swap_remove(index);
-        self.writing.push(write_all(negotiated, outbox, self.heard.clone()).boxed());
+        self.writing.push(write_all(negotiated, outbox, self.activity.clone()).boxed());
     }
 
     fn accepted(&mut self, mut negotiated: Negotiated) {
         negotiated.stream.ignore_for_keep_alive();
         if let Some(stream) = self.share.stream() {
-            let inbox = Inbox {
+            let reader = StreamReader {
                 peer: self.peer,
                 connection: self.connection,
                 shared: self.shared.clone(),
-                heard: self.heard.clone(),
+                activity: self.activity.clone(),
                 share: self.share.clone(),
-                open: self.open.clone(),
-                asked: self.asked.clone(),
+                reassembly: self.reassembly.clone(),
+                peer_wants: self.peer_wants.clone(),
                 _stream: stream,
             };
-            self.reading.push(inbox.read_all(negotiated).boxed());
+            self.reading.push(reader.read_all(negotiated).boxed());
         }
     }
 
-    /// Opens the further lanes for answers, when they are needed for the first time.
-    fn widen(&mut self) {
-        if self.asked.load(Ordering::Relaxed) && !std::mem::replace(&mut self.wide, true) {
-            for _ in 0..MORE_LANES {
-                self.waiting.push(Outbox::Answers(Lane::More, self.answers.clone(), None));
-                self.requests.push_back(Lane::More);
+    /// Opens the striped streams when they are needed for the first time.
+    fn open_striped_streams(&mut self) {
+        if self.peer_wants.load(Ordering::Relaxed) && !std::mem::replace(&mut self.striping_started, true) {
+            for _ in 0..STRIPED_STREAMS {
+                self.waiting.push(Outbox::Answers(StreamKind::Striped, self.answers.clone(), None));
+                self.requests.push_back(StreamKind::Striped);
             }
         }
     }
 
-    fn failed(&mut self, lane: Lane) {
+    fn failed(&mut self, kind: StreamKind) {
         self.failures += 1;
-        if self.failures < ATTEMPTS {
-            self.requests.push_back(lane);
+        if self.failures < MAX_ATTEMPTS {
+            self.requests.push_back(kind);
         } else {
             self.close();
         }
     }
 
-    /// Tells that the peer does not speak Bitswap, or no longer does.
+    /// Reports that the peer does not speak Bitswap on this connection, or no longer does.
     fn close(&mut self) {
-        self.wide = true;
+        self.striping_started = true;
         self.waiting.clear();
         self.requests.clear();
-        // It may have said what it wants before it could be answered.
+        // The peer may have sent wants before a stream for answers was open.
         self.shared.server.closed(&self.peer, self.connection);
-        if self.unannounced.take().is_none() {
+        if self.pending_senders.take().is_none() {
             let _ = self.shared.events.send(Event::Closed(self.peer, self.connection));
         }
     }
@@ -357,24 +358,24 @@ impl Drop for Handler {
     }
 }
 
-/// Where what is read goes.
-struct Inbox {
+/// Reads the messages of one inbound stream.
+struct StreamReader {
     peer: PeerId,
     connection: ConnectionId,
     shared: Shared,
-    heard: Arc<Heard>,
+    activity: Arc<Activity>,
     share: Arc<Share>,
-    open: Arc<Open>,
-    asked: Arc<AtomicBool>,
-    _stream: Counted,
+    reassembly: Arc<Reassembly>,
+    peer_wants: Arc<AtomicBool>,
+    _stream: CountGuard,
 }
 
-impl Inbox {
+impl StreamReader {
     async fn next(&self, from: &mut Negotiated) -> Result<Option<Incoming>, stream::Error> {
-        let heard = || self.heard.now();
-        match from.parts {
-            true => self.open.read(&mut from.stream, &self.share, heard).await,
-            false => stream::read(&mut from.stream, &self.share, heard).await,
+        let activity = || self.activity.record();
+        match from.striped {
+            true => self.reassembly.read(&mut from.stream, &self.share, activity).await,
+            false => stream::read(&mut from.stream, &self.share, activity).await,
         }
     }
 
@@ -382,13 +383,15 @@ impl Inbox {
         while let Some(incoming) = self.next(&mut from).await? {
             let Message { wants, full, blocks, presences, .. } = incoming.message;
             if full || !wants.is_empty() {
-                self.asked.store(true, Ordering::Relaxed);
+                self.peer_wants.store(true, Ordering::Relaxed);
                 self.shared.server.wanted(self.peer, self.connection, full, wants);
             }
-            if !self.share.owes() {
-                self.share.unrequested(blocks.iter().map(|block| block.data.len().max(SHORTEST)).sum());
+            if !self.share.has_open_requests() {
+                self.share.unrequested(
+                    blocks.iter().map(|block| block.data.len().max(MIN_UNREQUESTED_BYTES)).sum(),
+                );
             } else if !blocks.is_empty() || !presences.is_empty() {
-                let received = Received { peer: self.peer, presences, blocks, room: incoming.room };
+                let received = Received { peer: self.peer, presences, blocks, memory: incoming.memory };
                 if self.shared.unverified.send(received).await.is_err() {
                     break;
                 }
@@ -398,10 +401,10 @@ impl Inbox {
     }
 }
 
-/// Writes what comes until the stream breaks; what could not be written is given back.
-async fn write_all(mut to: Negotiated, mut outbox: Outbox, heard: Arc<Heard>) -> Written {
-    while outbox.fill(to.parts).await {
-        if let Err(error) = outbox.write(&mut to, &heard).await {
+/// Writes messages until the stream breaks. Returns the queue with the unwritten message.
+async fn write_all(mut to: Negotiated, mut outbox: Outbox, activity: Arc<Activity>) -> Written {
+    while outbox.fill(to.striped).await {
+        if let Err(error) = outbox.write(&mut to, &activity).await {
             return (outbox, Err(error));
         }
         outbox.clear();
@@ -415,21 +418,21 @@ impl ConnectionHandler for Handler {
     type InboundProtocol = Protocols;
     type OutboundProtocol = Protocols;
     type InboundOpenInfo = ();
-    type OutboundOpenInfo = Lane;
+    type OutboundOpenInfo = StreamKind;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Protocols> {
-        SubstreamProtocol::new(Protocols { parts: true }, ())
+        SubstreamProtocol::new(Protocols { striped: true }, ())
     }
 
     fn connection_keep_alive(&self) -> bool {
-        self.heard.last().elapsed() < IDLE
+        self.activity.last().elapsed() < IDLE_TIMEOUT
     }
 
     fn on_behaviour_event(&mut self, event: Infallible) {
         match event {}
     }
 
-    fn on_connection_event(&mut self, event: ConnectionEvent<'_, Protocols, Protocols, (), Lane>) {
+    fn on_connection_event(&mut self, event: ConnectionEvent<'_, Protocols, Protocols, (), StreamKind>) {
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, .. }) => {
                 self.accepted(protocol);
@@ -442,23 +445,26 @@ impl ConnectionHandler for Handler {
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<Protocols, Lane, Infallible>> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ConnectionHandlerEvent<Protocols, StreamKind, Infallible>> {
         while let Poll::Ready(Some(read)) = self.reading.poll_next_unpin(cx) {
             if let Err(error) = read {
-                tracing::debug!(peer = %self.peer, %error, "a stream was given up");
+                tracing::debug!(peer = %self.peer, %error, "stream closed");
             }
         }
-        self.widen();
+        self.open_striped_streams();
         while let Poll::Ready(Some((outbox, written))) = self.writing.poll_next_unpin(cx) {
             if let Err(error) = written {
-                tracing::debug!(peer = %self.peer, %error, "a stream broke, another is opened");
-                self.requests.push_back(outbox.lane());
+                tracing::debug!(peer = %self.peer, %error, "stream failed; opening another one");
+                self.requests.push_back(outbox.kind());
                 self.waiting.push(outbox);
             }
         }
         match self.requests.pop_front() {
-            Some(lane) => Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
-                protocol: SubstreamProtocol::new(Protocols { parts: lane == Lane::More }, lane),
+            Some(kind) => Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
+                protocol: SubstreamProtocol::new(Protocols { striped: kind == StreamKind::Striped }, kind),
             }),
             None => Poll::Pending,
         }

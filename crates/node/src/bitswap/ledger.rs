@@ -1,7 +1,7 @@
-//! What one peer wants of this node: a pure state machine.
+//! The wants that one peer has of this node: a pure state machine.
 //!
-//! A want is *ready* until somebody looks for its block, *taken* meanwhile, and *waits* where the block is not
-//! here: it is answered when the block comes, as peers expect of each other.
+//! A want is *ready*, then *in progress* while its block is read, and *waiting* if the block is not stored: it is
+//! answered when the block arrives, as peers expect.
 
 #[cfg(test)]
 mod tests;
@@ -13,56 +13,56 @@ use crate::{Cid, blocks::key};
 
 /// As many as boxo keeps for a peer.
 pub const MAX_WANTS: usize = 1024;
-const FORGOTTEN_AT_ONCE: usize = MAX_WANTS / 16;
-/// The priority of what a reader waits for; boxo gives it to the first block of a session.
+const EVICTED_WANTS: usize = MAX_WANTS / 16;
+/// The priority of a block that a reader waits for. boxo gives it to the first block of a session.
 pub const URGENT: i32 = i32::MAX;
 
-/// A block or its presence, wanted by the peer.
+/// A want of the peer, for a block or its presence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Want {
-    /// As the peer wrote it; so it is answered.
+    /// The CID as the peer wrote it, which is used in the answer.
     pub cid: Cid,
     pub kind: Kind,
     pub send_dont_have: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum WantState {
     Ready,
-    /// And whether the block came meanwhile.
-    Taken {
+    /// The block is being read; `arrived` if it was stored meanwhile.
+    InProgress {
         arrived: bool,
     },
     Waiting,
 }
 
 #[derive(Debug)]
-struct Line {
+struct LedgerEntry {
     want: Want,
     priority: i32,
-    /// Earlier wants go first where nothing else decides.
+    /// Orders wants of equal priority by age.
     number: u64,
-    stage: Stage,
+    state: WantState,
 }
 
 /// The want list of one peer.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    lines: HashMap<Cid, Line>,
+    entries: HashMap<Cid, LedgerEntry>,
     counter: u64,
 }
 
 impl Ledger {
-    /// Takes a want list, or a change of the one before.
+    /// Applies a want list: a full one, or changes.
     pub fn apply(&mut self, full: bool, entries: Vec<Entry>) {
         if full {
-            self.lines.clear();
+            self.entries.clear();
         }
-        // Nothing begins to wait meanwhile: where no want gives way to one, none does to those after it.
+        // No want starts to wait in this loop, so if none can be evicted for one entry, none can for the next.
         let mut gives_way = true;
         for entry in entries {
             if entry.cancel {
-                self.lines.remove(&key(&entry.cid));
+                self.entries.remove(&key(&entry.cid));
             } else {
                 self.add(entry, &mut gives_way);
             }
@@ -72,20 +72,20 @@ impl Ledger {
     fn add(&mut self, entry: Entry, gives_way: &mut bool) {
         let Entry { cid, priority, kind, send_dont_have, .. } = entry;
         let name = key(&cid);
-        if let Some(line) = self.lines.get_mut(&name) {
-            line.priority = priority;
-            // A want for a block is not taken back by one for its presence.
-            if line.want.kind == Kind::Have {
-                line.want.kind = kind;
+        if let Some(entry) = self.entries.get_mut(&name) {
+            entry.priority = priority;
+            // WANT-HAVE does not take back WANT-BLOCK.
+            if entry.want.kind == Kind::Have {
+                entry.want.kind = kind;
             }
-            line.want.send_dont_have |= send_dont_have;
-            // Who asks again wants an answer again.
-            if line.stage == Stage::Waiting {
-                line.stage = Stage::Ready;
+            entry.want.send_dont_have |= send_dont_have;
+            // A repeated want is answered again.
+            if entry.state == WantState::Waiting {
+                entry.state = WantState::Ready;
             }
             return;
         }
-        if self.lines.len() >= MAX_WANTS {
+        if self.entries.len() >= MAX_WANTS {
             *gives_way = *gives_way && self.make_room();
             if !*gives_way {
                 return;
@@ -93,52 +93,57 @@ impl Ledger {
         }
         self.counter += 1;
         let want = Want { cid, kind, send_dont_have };
-        self.lines.insert(name, Line { want, priority, number: self.counter, stage: Stage::Ready });
+        self.entries
+            .insert(name, LedgerEntry { want, priority, number: self.counter, state: WantState::Ready });
     }
 
-    /// Forgets the least of what only waits; some of it at once, so that not each further want looks at all others.
+    /// Evicts some waiting wants with the lowest priority; several at once, so that not every further want scans the
+    /// list.
     fn make_room(&mut self) -> bool {
-        let waiting = self.lines.iter().filter(|(_, line)| line.stage == Stage::Waiting);
+        let waiting = self.entries.iter().filter(|(_, entry)| entry.state == WantState::Waiting);
         let mut waiting: Vec<_> =
-            waiting.map(|(name, line)| ((line.priority, Reverse(line.number)), *name)).collect();
+            waiting.map(|(name, entry)| ((entry.priority, Reverse(entry.number)), *name)).collect();
         waiting.sort_unstable_by_key(|(rank, _)| *rank);
-        for (_, name) in waiting.iter().take(FORGOTTEN_AT_ONCE) {
-            self.lines.remove(name);
+        for (_, name) in waiting.iter().take(EVICTED_WANTS) {
+            self.entries.remove(name);
         }
         !waiting.is_empty()
     }
 
-    /// Whether nothing is wanted, not even waited for.
+    /// Returns whether the peer has no wants, not even waiting ones.
     pub fn is_empty(&self) -> bool {
-        self.lines.is_empty()
+        self.entries.is_empty()
     }
 
-    /// Takes the presences to look for, `limit` at most.
-    pub fn take_haves(&mut self, limit: usize) -> Vec<Want> {
-        let ready = |line: &&mut Line| line.stage == Stage::Ready && line.want.kind == Kind::Have;
-        let taken = self.lines.values_mut().filter(ready).take(limit);
-        let take = |line: &mut Line| {
-            line.stage = Stage::Taken { arrived: false };
-            line.want.clone()
+    /// Takes up to `limit` presences to look up.
+    pub fn next_haves(&mut self, limit: usize) -> Vec<Want> {
+        let ready =
+            |entry: &&mut LedgerEntry| entry.state == WantState::Ready && entry.want.kind == Kind::Have;
+        let taken = self.entries.values_mut().filter(ready).take(limit);
+        let take = |entry: &mut LedgerEntry| {
+            entry.state = WantState::InProgress { arrived: false };
+            entry.want.clone()
         };
         taken.map(take).collect()
     }
 
-    /// Takes the block to send next: of those that were `sent` to others least often just now, so that peers who
-    /// pull the same thing at once have something to give each other; then by the peer's own priority. `sent` may say until
-    /// when one has to wait, and is told whether a reader waits for the block. Where nothing can be sent, says when that
-    /// ends first, if it does by itself.
-    pub fn take_block<T: Ord>(
+    /// Takes the block to send next.
+    ///
+    /// Blocks that other peers were sent least often recently go first, so that peers pulling the same content can
+    /// exchange blocks; then the peer's own priority decides. `sent` returns that count, or until when a block has to
+    /// wait; its second argument tells whether a reader waits for the block. Fails with the earliest time at which a
+    /// block can be sent, if there is one.
+    pub fn next_block<T: Ord>(
         &mut self,
         sent: impl Fn(&Cid, bool) -> Result<u32, T>,
     ) -> Result<Want, Option<T>> {
         let ready = self
-            .lines
+            .entries
             .iter_mut()
-            .filter(|(_, line)| line.stage == Stage::Ready && line.want.kind == Kind::Block);
+            .filter(|(_, entry)| entry.state == WantState::Ready && entry.want.kind == Kind::Block);
         let mut held: Option<T> = None;
-        let ranked = ready.filter_map(|(name, line)| {
-            let urgent = line.priority == URGENT;
+        let ranked = ready.filter_map(|(name, entry)| {
+            let urgent = entry.priority == URGENT;
             let sent = match sent(name, urgent) {
                 Ok(sent) => sent,
                 Err(until) => {
@@ -146,63 +151,64 @@ impl Ledger {
                     return None;
                 }
             };
-            // What a reader waits for comes first, whoever has it.
+            // A block that a reader waits for goes first, even if others have it.
             let sent = if urgent { 0 } else { sent };
-            Some(((sent, Reverse(line.priority), line.number), line))
+            Some(((sent, Reverse(entry.priority), entry.number), entry))
         });
-        let Some((_, line)) = ranked.min_by_key(|(rank, _)| *rank) else { return Err(held) };
-        line.stage = Stage::Taken { arrived: false };
-        Ok(line.want.clone())
+        let Some((_, entry)) = ranked.min_by_key(|(rank, _)| *rank) else { return Err(held) };
+        entry.state = WantState::InProgress { arrived: false };
+        Ok(entry.want.clone())
     }
 
-    /// Whether a want can be looked for.
+    /// Returns whether a want can be processed.
     pub fn is_ready(&self, cid: &Cid) -> bool {
-        self.lines.get(&key(cid)).is_some_and(|line| line.stage == Stage::Ready)
+        self.entries.get(&key(cid)).is_some_and(|entry| entry.state == WantState::Ready)
     }
 
-    /// Ends a want that was taken; false where it was cancelled or answered since.
-    pub fn answered(&mut self, cid: &Cid) -> bool {
+    /// Ends a want whose block was sent. Returns false if it was cancelled or answered meanwhile.
+    pub fn block_sent(&mut self, cid: &Cid) -> bool {
         let name = key(cid);
-        let is_taken = self.lines.get(&name).is_some_and(|line| matches!(line.stage, Stage::Taken { .. }));
+        let is_taken =
+            self.entries.get(&name).is_some_and(|entry| matches!(entry.state, WantState::InProgress { .. }));
         if is_taken {
-            self.lines.remove(&name);
+            self.entries.remove(&name);
         }
         is_taken
     }
 
-    /// Ends a want for a presence that was taken. Where its block is wanted by now, that is looked for next.
-    pub fn told(&mut self, cid: &Cid) {
+    /// Ends a want whose presence was sent. If its block is wanted by now, the want is ready again.
+    pub fn presence_sent(&mut self, cid: &Cid) {
         let name = key(cid);
-        match self.lines.get_mut(&name) {
-            Some(line) if line.want.kind == Kind::Block => line.stage = Stage::Ready,
-            _ => drop(self.lines.remove(&name)),
+        match self.entries.get_mut(&name) {
+            Some(entry) if entry.want.kind == Kind::Block => entry.state = WantState::Ready,
+            _ => drop(self.entries.remove(&name)),
         }
     }
 
-    /// Notes that the block of a want that was taken is not here; whether the peer wants to be told.
-    pub fn missing(&mut self, cid: &Cid) -> bool {
-        let Some(line) = self.lines.get_mut(&key(cid)) else { return false };
-        match line.stage {
-            Stage::Taken { arrived: true } => {
-                line.stage = Stage::Ready;
+    /// Records that a block is not stored. Returns whether to send DONT_HAVE.
+    pub fn not_found(&mut self, cid: &Cid) -> bool {
+        let Some(entry) = self.entries.get_mut(&key(cid)) else { return false };
+        match entry.state {
+            WantState::InProgress { arrived: true } => {
+                entry.state = WantState::Ready;
                 false
             }
-            Stage::Taken { arrived: false } => {
-                line.stage = Stage::Waiting;
-                line.want.send_dont_have
+            WantState::InProgress { arrived: false } => {
+                entry.state = WantState::Waiting;
+                entry.want.send_dont_have
             }
             _ => false,
         }
     }
 
-    /// Notes that a block is here now; whether the peer waits for it.
+    /// Records that a block was stored. Returns whether the peer waits for it.
     pub fn arrived(&mut self, cid: &Cid) -> bool {
-        let Some(line) = self.lines.get_mut(&key(cid)) else { return false };
-        match &mut line.stage {
-            Stage::Waiting => line.stage = Stage::Ready,
-            Stage::Taken { arrived } => *arrived = true,
-            Stage::Ready => {}
+        let Some(entry) = self.entries.get_mut(&key(cid)) else { return false };
+        match &mut entry.state {
+            WantState::Waiting => entry.state = WantState::Ready,
+            WantState::InProgress { arrived } => *arrived = true,
+            WantState::Ready => {}
         }
-        line.stage == Stage::Ready
+        entry.state == WantState::Ready
     }
 }

@@ -1,4 +1,5 @@
-//! Serving: a task a peer takes wants from its ledger, reads their blocks and hands them to the peer's streams.
+//! The Bitswap server: one task per peer takes wants from its ledger, reads the blocks and sends them to the peer's
+//! streams.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -19,60 +20,60 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Counters,
-    engine::ahead,
-    handler::{LANE, MORE_LANES},
+    handler::{QUEUED_ANSWERS, STRIPED_STREAMS},
     ledger::{Ledger, Want},
+    unsolicited,
     wire::{Entry, MAX_BLOCK, Message, Payload, Prefix},
 };
 use crate::{Blocks, Cid, blocks::key, locked};
 
-/// A block this small is sent where only its presence was asked for, as boxo does.
-const SMALLER_THAN_ASKING: u64 = 1024;
+/// A block this small is sent instead of a HAVE, as boxo does.
+const REPLACE_HAVE_WITH_BLOCK: u64 = 1024;
 /// Presences answered in one message.
-const PRESENCES: usize = 512;
-/// Small blocks share a message up to here.
-const FULL: usize = 64 << 10;
-/// What was sent so lately may be had from whom it was sent to.
-const JUST_NOW: Duration = Duration::from_secs(5);
-const RECENT: usize = 16_384;
-/// For each peer that wants something, a second one waits so long for a large block that was just sent to a first, which
-/// may pass it on meanwhile.
-const HOLD: Duration = Duration::from_millis(300);
-/// But no longer than this where its reader waits for the block.
-const URGENT_HOLD: Duration = Duration::from_millis(300);
-const MOST_HOLDS: usize = 8;
-/// Messages on their way to the only peer that wants something. Where several want something they share these: what
-/// goes out in many streams at once comes whole, and can be passed on, only late.
-const FLYING: usize = MORE_LANES + LANE;
+const MAX_PRESENCES: usize = 512;
+/// Small blocks share a message up to this size.
+const TARGET_MESSAGE_SIZE: usize = 64 << 10;
+/// A block sent this recently can probably be fetched from its receiver.
+const RECENT_WINDOW: Duration = Duration::from_secs(5);
+const MAX_RECENT_BLOCKS: usize = 16_384;
+/// For each peer that wants something, a further peer waits this long for a large block that was just sent to another
+/// one, which may pass it on meanwhile.
+const HOLD_TIME: Duration = Duration::from_millis(300);
+/// The maximum wait for a block that the peer's reader is waiting for.
+const URGENT_HOLD_TIME: Duration = Duration::from_millis(300);
+const MAX_SHARING_PEERS: usize = 8;
+/// Messages in flight to a peer that is alone in wanting something. Several peers share them: of many blocks sent at
+/// once, none is complete and can be passed on early.
+const MAX_IN_FLIGHT: usize = STRIPED_STREAMS + QUEUED_ANSWERS;
 
-/// A message for a peer, and its share of what may lie in memory.
+/// A message for a peer, with its share of the memory for answers.
 pub struct Outgoing {
     pub message: Message,
-    _room: Option<OwnedSemaphorePermit>,
-    _flight: Flight,
+    _memory: Option<OwnedSemaphorePermit>,
+    _in_flight: InFlight,
 }
 
 #[cfg(test)]
 impl Outgoing {
     pub fn unbound(message: Message) -> Self {
-        let client = Arc::new(Client::new(PeerId::random(), Arc::default()));
-        Self { message, _room: None, _flight: Flight::begin(&client) }
+        let peer = Arc::new(ServedPeer::new(PeerId::random(), Arc::default()));
+        Self { message, _memory: None, _in_flight: InFlight::begin(&peer) }
     }
 }
 
-/// A message on its way to a peer, until it is written.
-struct Flight(Arc<Client>);
+/// Counts a message as in flight until it is written.
+struct InFlight(Arc<ServedPeer>);
 
-impl Flight {
-    fn begin(client: &Arc<Client>) -> Self {
-        client.flying.fetch_add(1, Ordering::Relaxed);
-        Self(client.clone())
+impl InFlight {
+    fn begin(peer: &Arc<ServedPeer>) -> Self {
+        peer.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(peer.clone())
     }
 }
 
-impl Drop for Flight {
+impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.flying.fetch_sub(1, Ordering::Relaxed);
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.0.more.notify_one();
     }
 }
@@ -80,37 +81,37 @@ impl Drop for Flight {
 /// All peers that want something.
 pub(crate) struct Server {
     blocks: Arc<dyn Blocks>,
-    clients: Mutex<HashMap<PeerId, Arc<Client>>>,
-    /// How many of them want something now.
+    peers: Mutex<HashMap<PeerId, Arc<ServedPeer>>>,
+    /// Number of peers with open wants.
     wanting: Arc<AtomicUsize>,
-    recent: Mutex<Recent>,
-    ahead: Arc<Semaphore>,
+    recent: Mutex<RecentTransfers>,
+    read_ahead: Arc<Semaphore>,
     pub(crate) counters: Arc<Counters>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
-/// One peer: what it wants, and the ways to it.
-struct Client {
-    peer: PeerId,
-    wants: Wants,
+/// A peer with wants, and the streams to it.
+struct ServedPeer {
+    id: PeerId,
+    wants: CountedLedger,
     more: Notify,
-    ways: Mutex<Ways>,
-    /// Room for one message, which nobody else can take: peers that do not read keep no others from being served.
+    streams: Mutex<PeerStreams>,
+    /// Memory for one message, reserved for this peer, so that peers that do not read cannot keep it from being served.
     own: Arc<Semaphore>,
     /// Messages that are not written yet.
-    flying: AtomicUsize,
-    /// It is a node of this kind, which takes what comes along with what it asked for.
-    is_kin: AtomicBool,
+    in_flight: AtomicUsize,
+    /// Whether it is an ocipfs peer, which also accepts unsolicited blocks.
+    supports_striping: AtomicBool,
 }
 
-/// What one peer wants, and the count of peers that want something.
-struct Wants {
+/// The ledger of one peer, counted while it is not empty.
+struct CountedLedger {
     ledger: Mutex<Ledger>,
     wanting: Arc<AtomicUsize>,
 }
 
-impl Wants {
+impl CountedLedger {
     fn new(wanting: Arc<AtomicUsize>) -> Self {
         Self { ledger: Mutex::default(), wanting }
     }
@@ -128,91 +129,91 @@ impl Wants {
     }
 }
 
-impl Drop for Wants {
+impl Drop for CountedLedger {
     fn drop(&mut self) {
         self.with(|ledger| *ledger = Ledger::default());
     }
 }
 
 #[derive(Default)]
-struct Ways {
-    /// Where it is answered.
-    lanes: Vec<(ConnectionId, mpsc::Sender<Outgoing>)>,
-    /// Where it has said what it wants, which may be before it can be answered.
-    heard: HashSet<ConnectionId>,
+struct PeerStreams {
+    /// Channels to the peer's connections.
+    senders: Vec<(ConnectionId, mpsc::Sender<Outgoing>)>,
+    /// Connections on which it sent wants, possibly before it can be answered.
+    wanting: HashSet<ConnectionId>,
 }
 
-/// What was sent and what came just now, in two generations: the older one is dropped whole, so that memory is given back
-/// as soon as nothing moves as fast as before.
+/// Recently sent and received blocks, in two generations: the older one is dropped as a whole, so memory is returned as
+/// soon as traffic slows down.
 #[derive(Default)]
-struct Recent {
-    young: HashMap<Cid, Moved>,
-    old: HashMap<Cid, Moved>,
-    /// When the young generation began.
+struct RecentTransfers {
+    young: HashMap<Cid, Transfer>,
+    old: HashMap<Cid, Transfer>,
+    /// When the young generation started.
     since: Option<Instant>,
 }
 
 #[derive(Default)]
-struct Moved {
+struct Transfer {
     /// How often it was sent.
     times: u32,
     at: Option<Instant>,
-    /// Where it was sent last.
+    /// The last peer that it was sent to.
     to: Option<PeerId>,
     large: bool,
-    /// It came from others just now: who passes things on does not make anybody wait, only who has had them for long.
-    came: bool,
+    /// Whether it was received from others just now: only a seeder makes peers wait, not a peer that passes blocks on.
+    received: bool,
 }
 
-impl Recent {
-    fn moved(&mut self, cid: &Cid, now: Instant) -> &mut Moved {
-        let is_past = |at: Instant| now.duration_since(at) >= JUST_NOW;
-        if self.since.is_none_or(is_past) || self.young.len() >= RECENT / 2 {
+impl RecentTransfers {
+    fn entry(&mut self, cid: &Cid, now: Instant) -> &mut Transfer {
+        let is_past = |at: Instant| now.duration_since(at) >= RECENT_WINDOW;
+        if self.since.is_none_or(is_past) || self.young.len() >= MAX_RECENT_BLOCKS / 2 {
             self.old = std::mem::take(&mut self.young);
             self.since = Some(now);
         }
         let name = key(cid);
         let known = self.young.remove(&name).or_else(|| self.old.remove(&name));
-        let known = known.filter(|moved| moved.at.is_some_and(|at| !is_past(at)));
-        let moved = self.young.entry(name).insert_entry(known.unwrap_or_default()).into_mut();
-        moved.at = Some(now);
-        moved
+        let known = known.filter(|transfer| transfer.at.is_some_and(|at| !is_past(at)));
+        let transfer = self.young.entry(name).insert_entry(known.unwrap_or_default()).into_mut();
+        transfer.at = Some(now);
+        transfer
     }
 
-    fn came(&mut self, cid: &Cid) {
-        self.moved(cid, Instant::now()).came = true;
+    fn received(&mut self, cid: &Cid) {
+        self.entry(cid, Instant::now()).received = true;
     }
 
     fn sent(&mut self, cid: &Cid, to: PeerId, size: usize) {
-        let moved = self.moved(cid, Instant::now());
-        moved.times += 1;
-        (moved.to, moved.large) = (Some(to), size >= FULL);
+        let transfer = self.entry(cid, Instant::now());
+        transfer.times += 1;
+        (transfer.to, transfer.large) = (Some(to), size >= TARGET_MESSAGE_SIZE);
     }
 
-    /// How often a block was sent just now, or until when `peer` has to wait for it.
-    fn times(&self, cid: &Cid, peer: &PeerId, hold: Duration) -> Result<u32, Instant> {
+    /// Returns how often a block was sent recently, or until when `peer` has to wait for it.
+    fn times_sent(&self, cid: &Cid, peer: &PeerId, hold: Duration) -> Result<u32, Instant> {
         let name = key(cid);
-        let Some(moved) = self.young.get(&name).or_else(|| self.old.get(&name)) else { return Ok(0) };
-        let Some(at) = moved.at else { return Ok(0) };
+        let Some(transfer) = self.young.get(&name).or_else(|| self.old.get(&name)) else { return Ok(0) };
+        let Some(at) = transfer.at else { return Ok(0) };
         let elapsed = at.elapsed();
-        if moved.large && !moved.came && moved.to != Some(*peer) && elapsed < hold {
+        if transfer.large && !transfer.received && transfer.to != Some(*peer) && elapsed < hold {
             return Err(at + hold);
         }
-        Ok(if elapsed < JUST_NOW { moved.times } else { 0 })
+        Ok(if elapsed < RECENT_WINDOW { transfer.times } else { 0 })
     }
 }
 
-impl Client {
-    fn new(peer: PeerId, wanting: Arc<AtomicUsize>) -> Self {
+impl ServedPeer {
+    fn new(id: PeerId, wanting: Arc<AtomicUsize>) -> Self {
         let own = Arc::new(Semaphore::new(1));
         Self {
-            peer,
-            wants: Wants::new(wanting),
+            id,
+            wants: CountedLedger::new(wanting),
             more: Notify::default(),
-            ways: Mutex::default(),
+            streams: Mutex::default(),
             own,
-            flying: AtomicUsize::new(0),
-            is_kin: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
+            supports_striping: AtomicBool::new(false),
         }
     }
 }
@@ -220,109 +221,109 @@ impl Client {
 impl Server {
     pub(crate) fn new(
         blocks: Arc<dyn Blocks>,
-        ahead: Arc<Semaphore>,
+        read_ahead: Arc<Semaphore>,
         counters: Arc<Counters>,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
         Self {
             blocks,
-            clients: Mutex::default(),
+            peers: Mutex::default(),
             wanting: Arc::default(),
             recent: Mutex::default(),
-            ahead,
+            read_ahead,
             counters,
             tasks,
             stop,
         }
     }
 
-    /// Takes a peer's want list.
+    /// Applies a want list of a peer.
     pub fn wanted(&self, peer: PeerId, connection: ConnectionId, full: bool, entries: Vec<Entry>) {
-        let client = self.client(peer, |ways| {
-            ways.heard.insert(connection);
+        let peer = self.peer(peer, |streams| {
+            streams.wanting.insert(connection);
         });
-        client.wants.with(|ledger| ledger.apply(full, entries));
-        client.more.notify_one();
+        peer.wants.with(|ledger| ledger.apply(full, entries));
+        peer.more.notify_one();
     }
 
-    /// Takes a way to a peer; with the first one it begins to be served.
-    pub fn opened(self: &Arc<Self>, peer: PeerId, connection: ConnectionId, lane: mpsc::Sender<Outgoing>) {
+    /// Adds a connection to a peer; serving starts with the first one.
+    pub fn opened(self: &Arc<Self>, peer: PeerId, connection: ConnectionId, sender: mpsc::Sender<Outgoing>) {
         let mut is_first = false;
-        let client = self.client(peer, |ways| {
-            ways.lanes.push((connection, lane));
-            is_first = ways.lanes.len() == 1;
+        let peer = self.peer(peer, |streams| {
+            streams.senders.push((connection, sender));
+            is_first = streams.senders.len() == 1;
         });
         if is_first {
             let (server, stop) = (self.clone(), self.stop.clone());
-            self.tasks.spawn(async move { stop.run_until_cancelled(server.serve(client)).await });
+            self.tasks.spawn(async move { stop.run_until_cancelled(server.serve(peer)).await });
         }
     }
 
-    /// Notes that a peer is a node of this kind.
-    pub fn is_kin(&self, peer: PeerId) {
-        if let Some(client) = locked(&self.clients).get(&peer) {
-            client.is_kin.store(true, Ordering::Relaxed);
+    /// Records that a peer supports striping.
+    pub fn mark_striping(&self, peer: PeerId) {
+        if let Some(peer) = locked(&self.peers).get(&peer) {
+            peer.supports_striping.store(true, Ordering::Relaxed);
         }
     }
 
-    /// The peer, once its ways are changed: nobody may forget it in between.
-    fn client(&self, peer: PeerId, change: impl FnOnce(&mut Ways)) -> Arc<Client> {
-        let mut clients = locked(&self.clients);
-        let client = clients.entry(peer).or_insert_with(|| Arc::new(Client::new(peer, self.wanting.clone())));
-        change(&mut locked(&client.ways));
-        client.clone()
+    /// Returns the peer after changing its streams under the lock, so that it cannot be removed in between.
+    fn peer(&self, peer: PeerId, change: impl FnOnce(&mut PeerStreams)) -> Arc<ServedPeer> {
+        let mut peers = locked(&self.peers);
+        let peer = peers.entry(peer).or_insert_with(|| Arc::new(ServedPeer::new(peer, self.wanting.clone())));
+        change(&mut locked(&peer.streams));
+        peer.clone()
     }
 
-    /// Forgets a way to a peer; with the last one, what the peer wanted.
+    /// Removes a connection of a peer; with the last one, its wants.
     pub fn closed(&self, peer: &PeerId, connection: ConnectionId) {
-        let mut clients = locked(&self.clients);
-        let Some(client) = clients.get(peer).cloned() else { return };
-        let mut ways = locked(&client.ways);
-        ways.lanes.retain(|(id, _)| *id != connection);
-        ways.heard.remove(&connection);
-        if ways.lanes.is_empty() {
-            client.more.notify_one();
-            if ways.heard.is_empty() {
-                clients.remove(peer);
+        let mut peers = locked(&self.peers);
+        let Some(served) = peers.get(peer).cloned() else { return };
+        let mut streams = locked(&served.streams);
+        streams.senders.retain(|(id, _)| *id != connection);
+        streams.wanting.remove(&connection);
+        if streams.senders.is_empty() {
+            served.more.notify_one();
+            if streams.wanting.is_empty() {
+                peers.remove(peer);
             }
         }
     }
 
-    /// Tells those who wait for them that blocks are here now.
+    /// Answers the wants that wait for these blocks.
     pub(crate) fn arrived(&self, cids: &[Cid]) {
-        let clients: Vec<_> = locked(&self.clients).values().cloned().collect();
-        if !clients.is_empty() {
+        let peers: Vec<_> = locked(&self.peers).values().cloned().collect();
+        if !peers.is_empty() {
             let mut recent = locked(&self.recent);
-            cids.iter().for_each(|cid| recent.came(cid));
+            cids.iter().for_each(|cid| recent.received(cid));
         }
-        for client in clients {
-            if client.wants.with(|ledger| cids.iter().filter(|cid| ledger.arrived(cid)).count()) > 0 {
-                client.more.notify_one();
+        for peer in peers {
+            if peer.wants.with(|ledger| cids.iter().filter(|cid| ledger.arrived(cid)).count()) > 0 {
+                peer.more.notify_one();
             }
         }
     }
 
-    async fn serve(self: Arc<Self>, client: Arc<Client>) {
+    async fn serve(self: Arc<Self>, peer: Arc<ServedPeer>) {
         loop {
-            let lane = locked(&client.ways).lanes.first().map(|(_, lane)| lane.clone());
-            let Some(lane) = lane else { return };
-            if client.flying.load(Ordering::Relaxed) > FLYING / self.sharing().max(1) {
-                client.more.notified().await;
+            let sender = locked(&peer.streams).senders.first().map(|(_, sender)| sender.clone());
+            let Some(sender) = sender else { return };
+            if peer.in_flight.load(Ordering::Relaxed) > MAX_IN_FLIGHT / self.sharing_peers().max(1) {
+                peer.more.notified().await;
                 continue;
             }
-            // Blocks are read when the stream before them has room, so that little lies in memory.
-            let Ok(slot) = lane.reserve().await else {
-                locked(&client.ways).lanes.retain(|(_, lane)| !lane.is_closed());
+            // Blocks are read once the stream has room, so that few of them are in memory.
+            let Ok(slot) = sender.reserve().await else {
+                locked(&peer.streams).senders.retain(|(_, sender)| !sender.is_closed());
                 continue;
             };
-            let (server, served) = (self.clone(), client.clone());
-            let room = self.room_for(&client).await;
+            let (server, served) = (self.clone(), peer.clone());
+            let memory = self.memory_for(&peer).await;
             let message = match tokio::task::spawn_blocking(move || server.next(&served)).await {
                 Ok(Ok(message)) => message,
                 Ok(Err(held)) => {
-                    drop((slot, room));
-                    let more = client.more.notified();
+                    drop((slot, memory));
+                    let more = peer.more.notified();
                     match held {
                         Some(until) => drop(tokio::time::timeout_at(until, more).await),
                         None => more.await,
@@ -331,51 +332,56 @@ impl Server {
                 }
                 Err(_) => return,
             };
-            slot.send(Outgoing { message, _room: room, _flight: Flight::begin(&client) });
+            slot.send(Outgoing { message, _memory: memory, _in_flight: InFlight::begin(&peer) });
         }
     }
 
-    async fn room_for(&self, client: &Client) -> Option<OwnedSemaphorePermit> {
+    async fn memory_for(&self, peer: &ServedPeer) -> Option<OwnedSemaphorePermit> {
         tokio::select! {
             biased;
-            own = client.own.clone().acquire_owned() => own.ok(),
-            ahead = self.ahead.clone().acquire_many_owned((MAX_BLOCK / 1024) as u32) => ahead.ok(),
+            own = peer.own.clone().acquire_owned() => own.ok(),
+            ahead = self.read_ahead.clone().acquire_many_owned((MAX_BLOCK / 1024) as u32) => ahead.ok(),
         }
     }
 
-    /// How many peers want something, up to a bound.
-    fn sharing(&self) -> usize {
-        self.wanting.load(Ordering::Relaxed).min(MOST_HOLDS)
+    /// Returns the number of peers that want something, up to a bound.
+    fn sharing_peers(&self) -> usize {
+        self.wanting.load(Ordering::Relaxed).min(MAX_SHARING_PEERS)
     }
 
-    /// Makes the next message for a peer; while there is nothing to say, until when that is so at least, if it ends by itself.
-    fn next(&self, client: &Client) -> Result<Message, Option<Instant>> {
+    /// Builds the next message for a peer. If there is nothing to send, returns when to look again at the latest, or
+    /// `None` to wait for an event.
+    fn next(&self, peer: &ServedPeer) -> Result<Message, Option<Instant>> {
         let mut message = Message::default();
         loop {
-            let haves = client.wants.with(|ledger| ledger.take_haves(PRESENCES));
-            let are_all = haves.len() < PRESENCES;
+            let haves = peer.wants.with(|ledger| ledger.next_haves(MAX_PRESENCES));
+            let are_all = haves.len() < MAX_PRESENCES;
             for want in haves {
-                self.answer_have(client, want, &mut message);
+                self.answer_have(peer, want, &mut message);
             }
-            // Of some nothing is said.
+            // Some wants get no answer.
             if are_all || message != Message::default() {
                 break;
             }
         }
-        let hold = HOLD * self.sharing() as u32;
+        let hold = HOLD_TIME * self.sharing_peers() as u32;
         let mut size: usize = message.blocks.iter().map(|block| block.data.len()).sum();
         let mut held = None;
-        while size < FULL {
+        while size < TARGET_MESSAGE_SIZE {
             let next = {
                 let recent = locked(&self.recent);
-                client.wants.with(|ledger| {
-                    ledger.take_block(|cid, urgent| {
-                        recent.times(cid, &client.peer, if urgent { hold.min(URGENT_HOLD) } else { hold })
+                peer.wants.with(|ledger| {
+                    ledger.next_block(|cid, urgent| {
+                        recent.times_sent(
+                            cid,
+                            &peer.id,
+                            if urgent { hold.min(URGENT_HOLD_TIME) } else { hold },
+                        )
                     })
                 })
             };
             match next {
-                Ok(want) => size += self.answer_block(client, want, &mut message),
+                Ok(want) => size += self.answer_block(peer, want, &mut message),
                 Err(until) => {
                     held = until;
                     break;
@@ -385,70 +391,77 @@ impl Server {
         if message != Message::default() {
             return Ok(message);
         }
-        // The fewer share, the shorter the wait, and some may leave.
-        Err(held.map(|until| until.min(Instant::now() + HOLD)))
+        // The hold time shrinks when fewer peers share, and peers may leave.
+        Err(held.map(|until| until.min(Instant::now() + HOLD_TIME)))
     }
 
-    fn answer_have(&self, client: &Client, want: Want, message: &mut Message) {
+    fn answer_have(&self, peer: &ServedPeer, want: Want, message: &mut Message) {
         match self.blocks.size(&want.cid) {
-            Ok(Some(size)) if size <= SMALLER_THAN_ASKING => {
-                self.answer_block(client, want, message);
+            Ok(Some(size)) if size <= REPLACE_HAVE_WITH_BLOCK => {
+                self.answer_block(peer, want, message);
             }
             Ok(Some(size)) if size <= MAX_BLOCK as u64 => {
-                client.wants.with(|ledger| ledger.told(&want.cid));
+                peer.wants.with(|ledger| ledger.presence_sent(&want.cid));
                 message.presences.push((want.cid, true));
             }
-            other => self.missing(client, want, other.err(), message),
+            other => self.answer_missing(peer, want, other.err(), message),
         }
     }
 
-    fn answer_block(&self, client: &Client, want: Want, message: &mut Message) -> usize {
+    fn answer_block(&self, peer: &ServedPeer, want: Want, message: &mut Message) -> usize {
         let data = match self.blocks.get(&want.cid) {
             Ok(Some(data)) if data.len() <= MAX_BLOCK => data,
             other => {
-                self.missing(client, want, other.err(), message);
+                self.answer_missing(peer, want, other.err(), message);
                 return 0;
             }
         };
-        if !client.wants.with(|ledger| ledger.answered(&want.cid)) {
+        if !peer.wants.with(|ledger| ledger.block_sent(&want.cid)) {
             return 0;
         }
         let size = data.len();
-        locked(&self.recent).sent(&want.cid, client.peer, size);
-        let along = self.next_of(client, &want.cid, &data);
-        self.give(want.cid, data, message);
-        size + along.map_or(0, |(cid, data)| self.give(cid, data, message))
+        locked(&self.recent).sent(&want.cid, peer.id, size);
+        let unsolicited = self.unsolicited_after(peer, &want.cid, &data);
+        self.add_block(want.cid, data, message);
+        size + unsolicited.map_or(0, |(cid, data)| self.add_block(cid, data, message))
     }
 
-    fn give(&self, cid: Cid, data: Bytes, message: &mut Message) -> usize {
+    fn add_block(&self, cid: Cid, data: Bytes, message: &mut Message) -> usize {
         let size = data.len();
         self.counters.sent(size);
         message.blocks.push(Payload { prefix: Prefix::of(&cid), data });
         size
     }
 
-    /// The short block that a peer asks for after this one.
-    fn next_of(&self, client: &Client, cid: &Cid, data: &Bytes) -> Option<(Cid, Bytes)> {
-        if data.len() > ahead::LONGEST || !client.is_kin.load(Ordering::Relaxed) {
+    /// Returns a small block that the peer will request after this one.
+    fn unsolicited_after(&self, peer: &ServedPeer, cid: &Cid, data: &Bytes) -> Option<(Cid, Bytes)> {
+        if data.len() > unsolicited::MAX_BLOCK_BYTES || !peer.supports_striping.load(Ordering::Relaxed) {
             return None;
         }
         let next = self.blocks.next(cid, data)?;
         let size = self.blocks.size(&next).ok().flatten()?;
-        let block = (size <= ahead::LONGEST as u64).then(|| self.blocks.get(&next).ok().flatten())?;
+        let block =
+            (size <= unsolicited::MAX_BLOCK_BYTES as u64).then(|| self.blocks.get(&next).ok().flatten())?;
         block.map(|block| (next, block))
     }
 
-    fn missing(&self, client: &Client, want: Want, error: Option<std::io::Error>, message: &mut Message) {
+    fn answer_missing(
+        &self,
+        peer: &ServedPeer,
+        want: Want,
+        error: Option<std::io::Error>,
+        message: &mut Message,
+    ) {
         if let Some(error) = error {
-            tracing::warn!(cid = %want.cid, "a block cannot be read: {error}");
+            tracing::warn!(cid = %want.cid, "cannot read block: {error}");
         }
-        let (is_told, came) =
-            client.wants.with(|ledger| (ledger.missing(&want.cid), ledger.is_ready(&want.cid)));
-        if is_told {
+        let (must_answer, arrived) =
+            peer.wants.with(|ledger| (ledger.not_found(&want.cid), ledger.is_ready(&want.cid)));
+        if must_answer {
             message.presences.push((want.cid, false));
         }
-        if came {
-            client.more.notify_one();
+        if arrived {
+            peer.more.notify_one();
         }
     }
 }
@@ -462,34 +475,34 @@ mod tests {
     }
 
     #[test]
-    fn sent_blocks_are_remembered_for_a_while_and_their_memory_is_returned_afterwards() {
-        let (mut recent, start) = (Recent::default(), Instant::now());
-        recent.moved(&cid(0), start).times = 1;
+    fn recently_sent_blocks_expire_and_their_memory_is_returned() {
+        let (mut recent, start) = (RecentTransfers::default(), Instant::now());
+        recent.entry(&cid(0), start).times = 1;
         for n in 1..2000 {
-            recent.moved(&cid(n), start);
+            recent.entry(&cid(n), start);
         }
-        let later = start + JUST_NOW / 2;
-        assert_eq!(recent.moved(&cid(0), later).times, 1);
-        assert_eq!(recent.moved(&cid(0), later + JUST_NOW).times, 0, "it was long ago");
-        recent.moved(&cid(0), later + 2 * JUST_NOW);
+        let later = start + RECENT_WINDOW / 2;
+        assert_eq!(recent.entry(&cid(0), later).times, 1);
+        assert_eq!(recent.entry(&cid(0), later + RECENT_WINDOW).times, 0, "it was long ago");
+        recent.entry(&cid(0), later + 2 * RECENT_WINDOW);
         assert!(recent.young.capacity() + recent.old.capacity() < 100);
     }
 
     #[test]
-    fn a_peer_waits_for_a_block_that_another_was_just_sent_until_it_may_have_it() {
-        let (mut recent, [one, other]) = (Recent::default(), [PeerId::random(), PeerId::random()]);
-        assert_eq!(recent.times(&cid(0), &one, HOLD), Ok(0));
-        recent.sent(&cid(0), one, FULL);
-        let until = recent.times(&cid(0), &other, HOLD * 100).unwrap_err();
-        assert!(until > Instant::now() + HOLD * 99);
-        assert_eq!(recent.times(&cid(0), &one, HOLD * 100), Ok(1));
-        assert_eq!(recent.times(&cid(0), &other, Duration::ZERO), Ok(1));
+    fn a_peer_waits_for_the_hold_time_of_a_block_that_was_just_sent_to_another() {
+        let (mut recent, [one, other]) = (RecentTransfers::default(), [PeerId::random(), PeerId::random()]);
+        assert_eq!(recent.times_sent(&cid(0), &one, HOLD_TIME), Ok(0));
+        recent.sent(&cid(0), one, TARGET_MESSAGE_SIZE);
+        let until = recent.times_sent(&cid(0), &other, HOLD_TIME * 100).unwrap_err();
+        assert!(until > Instant::now() + HOLD_TIME * 99);
+        assert_eq!(recent.times_sent(&cid(0), &one, HOLD_TIME * 100), Ok(1));
+        assert_eq!(recent.times_sent(&cid(0), &other, Duration::ZERO), Ok(1));
     }
 
     #[test]
-    fn peers_that_want_something_are_counted_as_their_wants_come_and_go() {
+    fn peers_with_open_wants_are_counted() {
         let wanting = Arc::default();
-        let [one, other] = [(); 2].map(|()| Wants::new(Arc::clone(&wanting)));
+        let [one, other] = [(); 2].map(|()| CountedLedger::new(Arc::clone(&wanting)));
         let entry =
             |cancel| Entry { cid: cid(0), priority: 1, cancel, kind: Kind::Block, send_dont_have: true };
         for wants in [&one, &one, &other] {
@@ -503,11 +516,11 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_sent_blocks_is_remembered_in_bounded_memory() {
-        let (mut recent, now) = (Recent::default(), Instant::now());
-        for n in 0..3 * RECENT as u64 {
-            recent.moved(&cid(n), now);
+    fn recently_sent_blocks_use_bounded_memory() {
+        let (mut recent, now) = (RecentTransfers::default(), Instant::now());
+        for n in 0..3 * MAX_RECENT_BLOCKS as u64 {
+            recent.entry(&cid(n), now);
         }
-        assert!(recent.young.len() + recent.old.len() <= RECENT);
+        assert!(recent.young.len() + recent.old.len() <= MAX_RECENT_BLOCKS);
     }
 }

@@ -1,13 +1,14 @@
-//! Getting the blocks of one DAG from several peers: a pure state machine that is told the time and what came.
+//! Fetching the blocks of one DAG from several peers: a pure state machine that is given the time and the events.
 //!
-//! - Who delivered a block is presumed to have the whole DAG, until it says otherwise; others are asked what they have.
-//! - A peer has a window of bytes asked of it, which grows while blocks come quickly.
-//! - The first needed goes first. A want that stalls is asked elsewhere, one at the front sooner than others.
+//! - A peer that delivered a block is presumed to have the whole DAG until it says otherwise; other peers are asked
+//!   which blocks they have.
+//! - Each peer has a window of requested bytes, which grows while blocks arrive quickly.
+//! - The first needed block is requested first. A stalled want is sent to another peer, earlier if it is at the front.
 
+mod hedge;
+mod peer;
+mod peers;
 mod presences;
-mod rescue;
-mod source;
-mod sources;
 #[cfg(test)]
 mod tests;
 
@@ -21,40 +22,40 @@ use libp2p::PeerId;
 use tokio::time::Instant;
 
 use crate::{Cid, blocks::key};
-pub use presences::Inquiry;
 #[cfg(test)]
-use source::Role;
-use source::Source;
-use sources::Sources;
+use peer::Availability;
+use peer::SessionPeer;
+use peers::SessionPeers;
+pub use presences::Inquiry;
 
-/// Peers that are asked for a small block at once while nobody is known to have it.
-const DIRECT: usize = 3;
-/// A block of a known length above this is asked of one unknown peer only.
-const SMALL: u64 = 64 << 10;
-/// Wants looked at in one plan.
-const SCAN: usize = 512;
-/// Wants at the front that keep their order where peers pull the same at once.
-const FRONT: usize = 2;
-/// A peer that owes blocks and says nothing for so long is asked last.
-const STALL: Duration = Duration::from_secs(3);
-/// A want without an answer for so long was lost.
-const LOST: Duration = Duration::from_secs(30);
-/// A block that does not come for so long is asked of a further peer.
-const RESCUE_AFTER: Duration = Duration::from_millis(500);
-/// Presences are asked for in lots, not one at every block that comes.
-const PRESENCES_EVERY: Duration = Duration::from_millis(20);
+/// Peers asked for a small block at once while no peer is known to have it.
+const DIRECT_PEERS: usize = 3;
+/// A block longer than this is requested from one unproven peer only.
+const SMALL_BLOCK_BYTES: u64 = 64 << 10;
+/// Wants considered in one plan.
+const MAX_PLANNED_WANTS: usize = 512;
+/// Wants at the front that keep their order when several peers pull the same DAG at once.
+const ORDERED_WANTS: usize = 2;
+/// A peer with open requests that is silent for this long is asked last.
+const STALL_TIMEOUT: Duration = Duration::from_secs(3);
+/// A want without an answer after this time is presumed lost.
+const LOST_WANT_TIMEOUT: Duration = Duration::from_secs(30);
+/// A block is requested from a further peer after this delay.
+const HEDGE_DELAY: Duration = Duration::from_millis(500);
+/// WANT-HAVEs are sent in batches, not after each block.
+const PRESENCE_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A block to get, and its length where that is known.
+/// A block to fetch, and its length, or 0 if unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct WantedBlock {
     pub cid: Cid,
     pub size: u64,
 }
 
-/// What is to be said to whom.
+/// A want or cancel to send to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ask {
-    /// The block; `urgent` where nothing is needed before it.
+pub enum Request {
+    /// WANT-BLOCK; `urgent` if no other block is needed before it.
     Block {
         peer: PeerId,
         cid: Cid,
@@ -64,191 +65,193 @@ pub enum Ask {
         peer: PeerId,
         cid: Cid,
     },
-    /// Somebody else was asked instead.
+    /// Cancels a want that was moved to another peer.
     Cancel {
         peer: PeerId,
         cid: Cid,
     },
 }
 
-/// What the session cannot know of a peer by itself.
+/// The state of a peer that only its connections know.
 #[derive(Clone, Copy, Debug)]
-pub struct Reach {
-    /// When bytes of it last came.
-    pub heard: Option<Instant>,
+pub struct PeerState {
+    /// When bytes were last received from it.
+    pub last_activity: Option<Instant>,
     /// How many more wants it may be sent.
-    pub room: usize,
+    pub free_wants: usize,
 }
 
 #[derive(Debug)]
-struct Asked {
+struct SentRequest {
     peer: PeerId,
     at: Instant,
 }
 
 #[derive(Debug)]
-struct Want {
+struct SessionWant {
     cid: Cid,
     size: u64,
     order: i64,
-    asked: Vec<Asked>,
+    sent: Vec<SentRequest>,
     holders: Vec<PeerId>,
     lacking: HashSet<PeerId>,
-    /// Peers that were sent the want, for the block or for its presence.
-    told: HashSet<PeerId>,
+    /// Peers that were sent the want, as WANT-BLOCK or WANT-HAVE.
+    notified: HashSet<PeerId>,
 }
 
-/// How many more wants peers may be sent in one plan.
-struct Allowance<'a> {
-    reach: &'a dyn Fn(&PeerId) -> Reach,
+/// How many more wants may be sent to each peer in one plan.
+struct WantQuota<'a> {
+    peer_state: &'a dyn Fn(&PeerId) -> PeerState,
     taken: HashMap<PeerId, usize>,
 }
 
-impl Allowance<'_> {
+impl WantQuota<'_> {
     fn has_room(&self, peer: &PeerId) -> bool {
-        (self.reach)(peer).room > self.taken.get(peer).copied().unwrap_or_default()
+        (self.peer_state)(peer).free_wants > self.taken.get(peer).copied().unwrap_or_default()
     }
 
-    fn take(&mut self, peer: PeerId) {
+    fn reserve(&mut self, peer: PeerId) {
         *self.taken.entry(peer).or_default() += 1;
     }
 }
 
-impl Want {
+impl SessionWant {
     fn is_asked_of(&self, peer: &PeerId) -> bool {
-        self.asked.iter().any(|asked| asked.peer == *peer)
+        self.sent.iter().any(|sent| sent.peer == *peer)
     }
 }
 
-/// The wants of one DAG and who may have them.
+/// The wants of one DAG, and the peers that may have its blocks.
 #[derive(Debug, Default)]
 pub struct Session {
-    wants: HashMap<Cid, Want>,
-    /// Not asked of anybody.
-    todo: BTreeMap<i64, Cid>,
-    /// Asked of somebody.
-    flying: BTreeMap<i64, Cid>,
-    sources: Sources,
+    wants: HashMap<Cid, SessionWant>,
+    /// Wants without an open request.
+    unrequested: BTreeMap<i64, Cid>,
+    /// Wants with an open request.
+    in_flight: BTreeMap<i64, Cid>,
+    peers: SessionPeers,
     last: i64,
     first: i64,
     presences_asked: Option<Instant>,
-    /// Peers that sent wrong bytes since the last block came.
-    liars: usize,
-    /// Makes each node's order another where several pull the same.
+    /// Peers banned since the last block was received.
+    banned_since_block: usize,
+    /// Gives each node its own order when several pull the same DAG.
     salt: std::hash::RandomState,
 }
 
 impl Session {
-    /// Adds blocks to get, the first needed first.
-    pub fn want(&mut self, wanted: impl IntoIterator<Item = Wanted>) {
-        for Wanted { cid, size } in wanted {
+    /// Adds wants in the order in which they are needed.
+    pub fn want(&mut self, wanted: impl IntoIterator<Item = WantedBlock>) {
+        for WantedBlock { cid, size } in wanted {
             let name = key(&cid);
             if self.wants.contains_key(&name) {
                 continue;
             }
             self.last += 1;
             let order = self.last;
-            let (asked, holders, lacking, told) = Default::default();
-            self.wants.insert(name, Want { cid, size, order, asked, holders, lacking, told });
-            self.todo.insert(order, name);
+            let (sent, holders, lacking, notified) = Default::default();
+            self.wants.insert(name, SessionWant { cid, size, order, sent, holders, lacking, notified });
+            self.unrequested.insert(order, name);
         }
         self.presences_asked = None;
     }
 
-    /// Puts a block before all others.
+    /// Moves a want to the front.
     pub fn prefer(&mut self, cid: &Cid) {
         let name = key(cid);
         let Some(want) = self.wants.get_mut(&name) else { return };
         self.first -= 1;
-        let list = if want.asked.is_empty() { &mut self.todo } else { &mut self.flying };
+        let list = if want.sent.is_empty() { &mut self.unrequested } else { &mut self.in_flight };
         list.remove(&want.order);
         want.order = self.first;
         list.insert(want.order, name);
     }
 
-    /// Forgets wants.
+    /// Removes wants.
     pub fn unwant(&mut self, cids: &[Cid]) {
         for cid in cids {
             self.remove(&key(cid));
         }
     }
 
-    fn remove(&mut self, name: &Cid) -> Option<Want> {
+    fn remove(&mut self, name: &Cid) -> Option<SessionWant> {
         let want = self.wants.remove(name)?;
-        self.todo.remove(&want.order);
-        self.flying.remove(&want.order);
-        for asked in &want.asked {
-            self.sources.change(&asked.peer, |source| source.settle(want.size));
+        self.unrequested.remove(&want.order);
+        self.in_flight.remove(&want.order);
+        for sent in &want.sent {
+            self.peers.change(&sent.peer, |state| state.request_done(want.size));
         }
         Some(want)
     }
 
-    /// All that is wanted still.
+    /// Returns all open wants.
     pub fn wants(&self) -> impl Iterator<Item = &Cid> {
         self.wants.keys()
     }
 
-    /// Whether a block is wanted.
+    /// Returns whether a block is wanted.
     pub fn wants_block(&self, cid: &Cid) -> bool {
         self.wants.contains_key(&key(cid))
     }
 
-    /// Adds a peer to ask; the lower its `rank`, the sooner. One that knows no presences is asked for blocks only.
-    pub fn joined(&mut self, peer: PeerId, rank: u64, knows_presences: bool) {
-        // A peer chooses its id, and must not choose its turn.
+    /// Adds a peer; those with the lowest `rank` are asked first. A peer that does not support presences is asked for
+    /// blocks only.
+    pub fn add_peer(&mut self, peer: PeerId, rank: u64, supports_presences: bool) {
+        // The salt keeps a peer from choosing its position by its id.
         let rank = (rank, self.salt.hash_one(peer));
-        self.sources.insert(peer, Source::new(rank, knows_presences));
+        self.peers.insert(peer, SessionPeer::new(rank, supports_presences));
         self.presences_asked = None;
     }
 
-    /// Takes a peer for one that has all, until it says otherwise.
-    pub fn presume(&mut self, peer: &PeerId) {
-        self.sources.change(peer, Source::presume);
+    /// Presumes that a peer has all blocks, until it says otherwise.
+    pub fn presume_complete(&mut self, peer: &PeerId) {
+        self.peers.change(peer, SessionPeer::presume_complete);
     }
 
-    /// Forgets a peer: what was asked of it is asked again.
-    pub fn left(&mut self, peer: &PeerId) {
-        self.sources.remove(peer);
+    /// Removes a peer; its open requests are sent to other peers.
+    pub fn remove_peer(&mut self, peer: &PeerId) {
+        self.peers.remove(peer);
         self.release(peer, |_| true);
         for want in self.wants.values_mut() {
             want.holders.retain(|holder| holder != peer);
             want.lacking.remove(peer);
-            want.told.remove(peer);
+            want.notified.remove(peer);
         }
     }
 
-    /// Forgets a peer that sent wrong bytes: as there may be many, more peers are asked at once until a block comes.
-    pub fn lied(&mut self, peer: &PeerId) {
-        self.left(peer);
-        self.liars += 1;
+    /// Removes a peer that sent wrong blocks. There may be many such peers, so more peers are asked at once until a
+    /// block arrives.
+    pub fn ban_peer(&mut self, peer: &PeerId) {
+        self.remove_peer(peer);
+        self.banned_since_block += 1;
     }
 
-    /// Takes back what was asked of a peer.
-    fn release(&mut self, peer: &PeerId, which: impl Fn(&Asked) -> bool) {
-        let flying: Vec<Cid> = self.flying.values().copied().collect();
-        for name in flying {
+    /// Drops open requests of a peer.
+    fn release(&mut self, peer: &PeerId, which: impl Fn(&SentRequest) -> bool) {
+        let in_flight: Vec<Cid> = self.in_flight.values().copied().collect();
+        for name in in_flight {
             let Some(want) = self.wants.get_mut(&name) else { continue };
-            let before = want.asked.len();
-            want.asked.retain(|asked| asked.peer != *peer || !which(asked));
-            if want.asked.len() == before {
+            let before = want.sent.len();
+            want.sent.retain(|sent| sent.peer != *peer || !which(sent));
+            if want.sent.len() == before {
                 continue;
             }
-            self.sources.change(peer, |source| source.settle(want.size));
-            if want.asked.is_empty() {
-                self.flying.remove(&want.order);
-                self.todo.insert(want.order, name);
+            self.peers.change(peer, |state| state.request_done(want.size));
+            if want.sent.is_empty() {
+                self.in_flight.remove(&want.order);
+                self.unrequested.insert(want.order, name);
             }
         }
     }
 
-    /// Notes that a peer has a block; whether that matters here. A session that did not ask the peer learns nothing of it.
-    pub fn has(&mut self, peer: &PeerId, cid: &Cid) -> bool {
+    /// Records a HAVE. Returns whether it concerns this session, which ignores peers that it did not ask.
+    pub fn on_have(&mut self, peer: &PeerId, cid: &Cid) -> bool {
         let name = key(cid);
-        let Some(source) = self.sources.get(peer) else { return false };
-        let is_told = self.wants.get(&name).is_some_and(|want| want.told.contains(peer));
-        let was_asked = is_told || source.was_asked_first(&name);
+        let Some(state) = self.peers.get(peer) else { return false };
+        let is_notified = self.wants.get(&name).is_some_and(|want| want.notified.contains(peer));
+        let was_asked = is_notified || state.was_asked_first(&name);
         if was_asked {
-            self.sources.change(peer, Source::has_something);
+            self.peers.change(peer, SessionPeer::has_something);
         }
         let Some(want) = self.wants.get_mut(&name) else { return was_asked };
         want.lacking.remove(peer);
@@ -258,172 +261,182 @@ impl Session {
         true
     }
 
-    /// Notes that a peer has not got a block; whether that matters here.
-    pub fn lacks(&mut self, peer: &PeerId, cid: &Cid) -> bool {
+    /// Records a DONT_HAVE. Returns whether it concerns this session.
+    pub fn on_dont_have(&mut self, peer: &PeerId, cid: &Cid) -> bool {
         let name = key(cid);
         let Some(want) = self.wants.get_mut(&name) else { return false };
-        if self.sources.change(peer, Source::lacks_something).is_none() {
+        if self.peers.change(peer, SessionPeer::lacks_something).is_none() {
             return false;
         }
         want.holders.retain(|holder| holder != peer);
         want.lacking.insert(*peer);
-        // Where it wants to be told of presences, it waits for this one already.
-        want.told.insert(*peer);
-        let before = want.asked.len();
-        want.asked.retain(|asked| asked.peer != *peer);
-        if want.asked.len() < before {
-            self.sources.change(peer, |source| source.settle(want.size));
-            if want.asked.is_empty() {
-                self.flying.remove(&want.order);
-                self.todo.insert(want.order, name);
+        // A peer that supports presences has a standing want for the block now.
+        want.notified.insert(*peer);
+        let before = want.sent.len();
+        want.sent.retain(|sent| sent.peer != *peer);
+        if want.sent.len() < before {
+            self.peers.change(peer, |state| state.request_done(want.size));
+            if want.sent.is_empty() {
+                self.in_flight.remove(&want.order);
+                self.unrequested.insert(want.order, name);
             }
         }
         true
     }
 
-    /// Takes a block; whether it was wanted.
-    pub fn came(&mut self, peer: &PeerId, cid: &Cid, size: u64, now: Instant) -> bool {
+    /// Records a received block. Returns whether it was wanted.
+    pub fn on_block(&mut self, peer: &PeerId, cid: &Cid, size: u64, now: Instant) -> bool {
         let Some(want) = self.remove(&key(cid)) else { return false };
-        self.liars = 0;
-        let asked = want.asked.iter().find(|asked| asked.peer == *peer);
-        let took = asked.map(|asked| now.duration_since(asked.at));
-        self.sources.change(peer, |source| source.delivered(size, took));
-        let late = |asked: &&Asked| asked.peer != *peer && now.duration_since(asked.at) >= RESCUE_AFTER;
-        for asked in want.asked.iter().filter(late) {
-            self.sources.change(&asked.peer, Source::was_outrun);
+        self.banned_since_block = 0;
+        let sent = want.sent.iter().find(|sent| sent.peer == *peer);
+        let took = sent.map(|sent| now.duration_since(sent.at));
+        self.peers.change(peer, |state| state.delivered(size, took));
+        let late = |sent: &&SentRequest| sent.peer != *peer && now.duration_since(sent.at) >= HEDGE_DELAY;
+        for sent in want.sent.iter().filter(late) {
+            self.peers.change(&sent.peer, SessionPeer::was_outrun);
         }
         true
     }
 
-    /// Says what to ask of whom now.
-    pub fn plan(&mut self, now: Instant, reach: &dyn Fn(&PeerId) -> Reach) -> Vec<Ask> {
-        let mut room = Allowance { reach, taken: HashMap::new() };
-        self.give_up_on_the_silent(now, reach);
-        let mut asks = Vec::new();
-        self.ask_blocks(now, &mut room, &mut asks);
-        self.spare_who_has_all(now, &mut room, &mut asks);
-        if self.presences_asked.is_none_or(|at| now.duration_since(at) >= PRESENCES_EVERY) {
+    /// Returns the requests to send now.
+    pub fn plan(&mut self, now: Instant, peer_state: &dyn Fn(&PeerId) -> PeerState) -> Vec<Request> {
+        let mut quota = WantQuota { peer_state, taken: HashMap::new() };
+        self.drop_silent_peers(now, peer_state);
+        let mut requests = Vec::new();
+        self.ask_blocks(now, &mut quota, &mut requests);
+        self.move_to_partial_holders(now, &mut quota, &mut requests);
+        if self.presences_asked.is_none_or(|at| now.duration_since(at) >= PRESENCE_INTERVAL) {
             self.presences_asked = Some(now);
-            self.ask_presences(now, reach, &mut room, &mut asks);
+            self.ask_presences(now, peer_state, &mut quota, &mut requests);
         }
-        self.rescue(now, reach, &mut room, &mut asks);
-        asks
+        self.hedge(now, peer_state, &mut quota, &mut requests);
+        requests
     }
 
-    fn give_up_on_the_silent(&mut self, now: Instant, reach: &dyn Fn(&PeerId) -> Reach) {
+    fn drop_silent_peers(&mut self, now: Instant, peer_state: &dyn Fn(&PeerId) -> PeerState) {
         let mut oldest: HashMap<PeerId, Instant> = HashMap::new();
-        for name in self.flying.values() {
-            for asked in self.wants.get(name).into_iter().flat_map(|want| &want.asked) {
-                let first = oldest.entry(asked.peer).or_insert(asked.at);
-                *first = (*first).min(asked.at);
+        for name in self.in_flight.values() {
+            for sent in self.wants.get(name).into_iter().flat_map(|want| &want.sent) {
+                let first = oldest.entry(sent.peer).or_insert(sent.at);
+                *first = (*first).min(sent.at);
             }
         }
         for (peer, first) in oldest {
-            let Some(source) = self.sources.get(&peer) else { continue };
-            let lost = LOST.max(source.latency() * 4);
-            if now.duration_since(reach(&peer).heard.map_or(first, |heard| heard.max(first))) >= STALL {
-                self.sources.change(&peer, |source| source.stalled(now));
-                // It may have lost what it was told.
+            let Some(state) = self.peers.get(&peer) else { continue };
+            let lost = LOST_WANT_TIMEOUT.max(state.latency() * 4);
+            if now.duration_since(peer_state(&peer).last_activity.map_or(first, |heard| heard.max(first)))
+                >= STALL_TIMEOUT
+            {
+                self.peers.change(&peer, |state| state.stalled(now));
+                // The peer may have lost its wants.
                 for want in self.wants.values_mut() {
-                    want.told.remove(&peer);
+                    want.notified.remove(&peer);
                 }
                 self.release(&peer, |_| true);
             } else if now.duration_since(first) >= lost {
-                self.release(&peer, |asked| now.duration_since(asked.at) >= lost);
+                self.release(&peer, |sent| now.duration_since(sent.at) >= lost);
             }
         }
     }
 
-    fn ask_blocks(&mut self, now: Instant, room: &mut Allowance, asks: &mut Vec<Ask>) {
+    fn ask_blocks(&mut self, now: Instant, quota: &mut WantQuota, requests: &mut Vec<Request>) {
         let mut queue: Vec<(i64, Cid)> =
-            self.todo.iter().take(SCAN).map(|(order, name)| (*order, *name)).collect();
-        if self.sources.are_mixed() && queue.len() > FRONT {
-            queue[FRONT..].sort_by_cached_key(|(_, name)| self.salt.hash_one(name));
+            self.unrequested.iter().take(MAX_PLANNED_WANTS).map(|(order, name)| (*order, *name)).collect();
+        if self.peers.are_mixed() && queue.len() > ORDERED_WANTS {
+            queue[ORDERED_WANTS..].sort_by_cached_key(|(_, name)| self.salt.hash_one(name));
         }
-        let (mut open, mut may_ask_unknown) = (self.open_holders(room), true);
+        let (mut open, mut may_ask_unknown) = (self.open_holders(quota), true);
         for (order, name) in queue {
             let Some(want) = self.wants.get(&name) else { continue };
-            if open.is_empty() && !self.flying.is_empty() && want.holders.is_empty() {
+            if open.is_empty() && !self.in_flight.is_empty() && want.holders.is_empty() {
                 continue;
             }
-            let peers = match self.holder_for(want, now, room) {
+            let peers = match self.holder_for(want, now, quota) {
                 Some(peer) => vec![peer],
-                None if !self.flying.is_empty() || self.somebody_may_have(want) => continue,
-                None if may_ask_unknown => self.unknown_for(want, now, room),
+                None if !self.in_flight.is_empty() || self.some_peer_may_have(want) => continue,
+                None if may_ask_unknown => self.unproven_peers_for(want, now, quota),
                 None => continue,
             };
-            // Where none can be asked for one block, none is looked for at each further one, unless it lacks only that.
-            may_ask_unknown = may_ask_unknown && (!peers.is_empty() || self.sources.knows_silent_ones());
-            let urgent = self.flying.first_key_value().is_none_or(|(first, _)| order < *first);
+            // If no peer can be asked for one block, none is searched for the following ones, unless peers lack only
+            // this block.
+            may_ask_unknown =
+                may_ask_unknown && (!peers.is_empty() || self.peers.has_peers_without_presences());
+            let urgent = self.in_flight.first_key_value().is_none_or(|(first, _)| order < *first);
             for peer in peers {
                 self.ask(peer, &name, order, now);
-                room.take(peer);
-                asks.extend(self.wants.get(&name).map(|want| Ask::Block { peer, cid: want.cid, urgent }));
-                if !self.is_open(&peer, room) {
+                quota.reserve(peer);
+                requests.extend(self.wants.get(&name).map(|want| Request::Block {
+                    peer,
+                    cid: want.cid,
+                    urgent,
+                }));
+                if !self.is_open(&peer, quota) {
                     open.remove(&peer);
                 }
             }
         }
     }
 
-    /// The peers that have something and can be asked for more.
-    fn open_holders(&self, room: &Allowance) -> HashSet<PeerId> {
-        let holders = self.sources.with_all().chain(self.sources.with_parts()).map(|(peer, _)| *peer);
-        holders.filter(|peer| self.is_open(peer, room)).collect()
+    /// Returns the peers that have blocks and can be sent more wants.
+    fn open_holders(&self, quota: &WantQuota) -> HashSet<PeerId> {
+        let holders = self.peers.complete().chain(self.peers.partial()).map(|(peer, _)| *peer);
+        holders.filter(|peer| self.is_open(peer, quota)).collect()
     }
 
-    fn is_open(&self, peer: &PeerId, room: &Allowance) -> bool {
-        self.sources.get(peer).is_some_and(Source::has_room) && room.has_room(peer)
+    fn is_open(&self, peer: &PeerId, quota: &WantQuota) -> bool {
+        self.peers.get(peer).is_some_and(SessionPeer::has_room) && quota.has_room(peer)
     }
 
     fn ask(&mut self, peer: PeerId, name: &Cid, order: i64, now: Instant) {
         let Some(want) = self.wants.get_mut(name) else { return };
-        let asked = self.sources.change(&peer, |source| {
-            source.asked(want.size);
-            source.tell(*name, now);
+        let sent = self.peers.change(&peer, |state| {
+            state.block_requested(want.size);
+            state.want_sent(*name, now);
         });
-        if asked.is_none() {
+        if sent.is_none() {
             return;
         }
-        want.told.insert(peer);
-        want.asked.push(Asked { peer, at: now });
-        self.todo.remove(&order);
-        self.flying.insert(order, *name);
+        want.notified.insert(peer);
+        want.sent.push(SentRequest { peer, at: now });
+        self.unrequested.remove(&order);
+        self.in_flight.insert(order, *name);
     }
 
-    /// The least busy of those that have the block and room in their window; whoever has parts is asked before
-    /// who has all, since others need that one more.
-    fn holder_for(&self, want: &Want, now: Instant, room: &Allowance) -> Option<PeerId> {
-        let holders = want.holders.iter().filter_map(|peer| Some((peer, self.sources.get(peer)?)));
-        let all = self.sources.with_all();
+    /// Returns the least busy peer that has the block and room in its window. Peers with part of the DAG are preferred:
+    /// other downloaders need the complete ones more.
+    fn holder_for(&self, want: &SessionWant, now: Instant, quota: &WantQuota) -> Option<PeerId> {
+        let holders = want.holders.iter().filter_map(|peer| Some((peer, self.peers.get(peer)?)));
+        let all = self.peers.complete();
         let all = all.filter(|(peer, _)| !want.lacking.contains(peer) && !want.holders.contains(peer));
-        let fits = |(peer, source): &(&PeerId, &Source)| {
-            source.fits(want.size) && room.has_room(peer) && !want.is_asked_of(peer)
+        let fits = |(peer, state): &(&PeerId, &SessionPeer)| {
+            state.fits(want.size) && quota.has_room(peer) && !want.is_asked_of(peer)
         };
         let candidates = holders.chain(all).filter(fits);
-        candidates.min_by_key(|(_, source)| source.reluctance(now)).map(|(peer, _)| *peer)
+        candidates.min_by_key(|(_, state)| state.reluctance(now)).map(|(peer, _)| *peer)
     }
 
-    fn somebody_may_have(&self, want: &Want) -> bool {
-        !want.holders.is_empty() || self.sources.with_all().any(|(peer, _)| !want.lacking.contains(peer))
+    fn some_peer_may_have(&self, want: &SessionWant) -> bool {
+        !want.holders.is_empty() || self.peers.complete().any(|(peer, _)| !want.lacking.contains(peer))
     }
 
-    /// While nobody is known to have anything, a few are asked for the first block itself: that saves a round trip.
-    fn unknown_for(&self, want: &Want, now: Instant, room: &Allowance) -> Vec<PeerId> {
-        let most = if want.size > SMALL { 1 } else { DIRECT };
+    /// Returns a few unproven peers to request the first block from, while no peer is known to have it: that saves a
+    /// round trip.
+    fn unproven_peers_for(&self, want: &SessionWant, now: Instant, quota: &WantQuota) -> Vec<PeerId> {
+        let most = if want.size > SMALL_BLOCK_BYTES { 1 } else { DIRECT_PEERS };
         let of = |is_paused: bool| {
-            self.sources.unknown().filter(move |(peer, source)| {
-                let open = source.is_promising() || !source.knows_presences;
-                let fits = source.owes() == 0 && room.has_room(peer) && !want.lacking.contains(*peer);
-                open && fits && source.is_paused(now) == is_paused
+            self.peers.unknown().filter(move |(peer, state)| {
+                let open = state.is_promising() || !state.supports_presences;
+                let fits =
+                    state.open_requests() == 0 && quota.has_room(peer) && !want.lacking.contains(*peer);
+                open && fits && state.is_paused(now) == is_paused
             })
         };
         of(false).chain(of(true)).take(most).map(|(peer, _)| *peer).collect()
     }
 
-    /// The peers that were told of a want in any way.
-    pub fn told(&self, cid: &Cid) -> HashSet<PeerId> {
+    /// Returns the peers that were sent a want, as WANT-BLOCK or WANT-HAVE.
+    pub fn notified_peers(&self, cid: &Cid) -> HashSet<PeerId> {
         let name = key(cid);
-        self.wants.get(&name).map(|want| want.told.clone()).unwrap_or_default()
+        self.wants.get(&name).map(|want| want.notified.clone()).unwrap_or_default()
     }
 }

@@ -1,4 +1,4 @@
-//! Messages on a stream: each behind its length.
+//! Length-prefixed messages on a stream.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -7,82 +7,82 @@ use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::{
-    budget::{Reservation, Room, STEP, Share},
-    memory::Buffer,
+    budget::{MemoryLease, READ_STEP, Reservation, Share},
+    buffer_pool::Buffer,
     wire::{MAX_MESSAGE, Malformed, Message},
 };
 
-/// A message that stands still in the middle is not waited for any longer.
-const STALL: Duration = Duration::from_secs(30);
-/// Bytes that come of a message in a second at least, once it has lasted longer than a [`STALL`]: one of 1 MiB may be one of
+/// A message without progress for this long is given up.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// The least rate in bytes per second of a message that takes longer than [`STALL_TIMEOUT`]: one of 1 MiB may be one of
 /// nine that share 80 KiB/s.
-const SLOWEST: usize = 8 << 10;
+const MIN_RATE: usize = 8 << 10;
 
-/// Why a stream is given up.
+/// Why a stream is closed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    #[error("a message of {0} bytes, more than {MAX_MESSAGE}")]
+    #[error("message too long: {0} bytes, limit {MAX_MESSAGE}")]
     TooLong(u64),
-    #[error("a message of {0} bytes, of which nothing was requested")]
+    #[error("message too long for a peer without open requests: {0} bytes")]
     Unrequested(usize),
-    #[error("it stood still for {} s", STALL.as_secs())]
+    #[error("message stalled for {} s", STALL_TIMEOUT.as_secs())]
     Stalled,
-    #[error("it came at less than {SLOWEST} bytes a second")]
+    #[error("message slower than {MIN_RATE} bytes per second")]
     Slow,
-    #[error("too many messages of one peer wait for memory")]
+    #[error("too many messages of this peer are waiting for memory")]
     TooMany,
-    #[error("other peers needed the memory")]
+    #[error("memory needed by other peers")]
     Evicted,
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// A message that was read, and its share of what its connection may have in memory.
+/// A received message, with its share of its connection's memory.
 pub struct Incoming {
     pub message: Message,
-    pub room: Arc<Room>,
+    pub memory: Arc<MemoryLease>,
 }
 
-/// Reads the next message; none at the end. `heard` is told whenever bytes come.
+/// Reads the next message, or `None` at the end. Calls `on_activity` whenever bytes arrive.
 pub async fn read(
     stream: &mut (impl AsyncRead + Unpin),
     share: &Arc<Share>,
-    heard: impl Fn(),
+    on_activity: impl Fn(),
 ) -> Result<Option<Incoming>, Error> {
     match read_length(stream).await? {
-        Some(length) => read_message(stream, length, share, heard).await.map(Some),
+        Some(length) => read_message(stream, length, share, on_activity).await.map(Some),
         None => Ok(None),
     }
 }
 
-/// Reads a message of this length.
+/// Reads a message of `length` bytes.
 pub async fn read_message(
     stream: &mut (impl AsyncRead + Unpin),
     length: usize,
     share: &Arc<Share>,
-    heard: impl Fn(),
+    on_activity: impl Fn(),
 ) -> Result<Incoming, Error> {
     if length == 0 {
-        return Ok(Incoming { message: Message::default(), room: Arc::default() });
+        return Ok(Incoming { message: Message::default(), memory: Arc::default() });
     }
-    let mut room = share.reserve(length).await?;
-    let mut bytes = Buffer::spare(length);
-    read_bytes(stream, &mut bytes, length, &mut room, &heard).await?;
+    let mut memory = share.reserve(length).await?;
+    let mut bytes = Buffer::reusable(length);
+    read_bytes(stream, &mut bytes, length, &mut memory, &on_activity).await?;
     let message = Message::decode(Buffer::of(bytes, length).freeze())?;
-    Ok(Incoming { message, room: room.finish() })
+    Ok(Incoming { message, memory: memory.finish() })
 }
 
-/// Reads so many bytes to the front of `bytes`, which grows as they come.
+/// Reads `length` bytes to the front of `bytes`, which grows as they arrive.
 pub async fn read_bytes(
     stream: &mut (impl AsyncRead + Unpin),
     bytes: &mut Vec<u8>,
     length: usize,
-    room: &mut Reservation,
-    heard: &impl Fn(),
+    memory: &mut Reservation,
+    on_activity: &impl Fn(),
 ) -> Result<(), Error> {
-    read_within(longest(length), stream, bytes, length, room, heard).await
+    read_within(max_duration(length), stream, bytes, length, memory, on_activity).await
 }
 
 async fn read_within(
@@ -90,19 +90,19 @@ async fn read_within(
     stream: &mut (impl AsyncRead + Unpin),
     bytes: &mut Vec<u8>,
     length: usize,
-    room: &mut Reservation,
-    heard: &impl Fn(),
+    memory: &mut Reservation,
+    on_activity: &impl Fn(),
 ) -> Result<(), Error> {
-    let evicted = room.evicted();
+    let evicted = memory.evicted();
     let reading = async {
         let mut filled = 0;
         while filled < length {
-            let next = (2 * filled).max(STEP).min(length);
-            room.grow(next - filled).await?;
+            let next = (2 * filled).max(READ_STEP).min(length);
+            memory.grow(next - filled).await?;
             if bytes.len() < next {
                 bytes.resize(next, 0);
             }
-            fill(stream, &mut bytes[filled..next], heard).await?;
+            fill(stream, &mut bytes[filled..next], on_activity).await?;
             filled = next;
         }
         Ok(())
@@ -111,29 +111,29 @@ async fn read_within(
     read.map_err(|_| Error::Slow)?.unwrap_or(Err(Error::Evicted))
 }
 
-/// How long a message of this length may take.
-pub fn longest(length: usize) -> Duration {
-    STALL + Duration::from_secs((length / SLOWEST) as u64)
+/// Returns how long a message of this length may take.
+pub fn max_duration(length: usize) -> Duration {
+    STALL_TIMEOUT + Duration::from_secs((length / MIN_RATE) as u64)
 }
 
 /// Reads until `bytes` is full.
 pub async fn fill(
     stream: &mut (impl AsyncRead + Unpin),
     mut bytes: &mut [u8],
-    heard: &impl Fn(),
+    on_activity: &impl Fn(),
 ) -> Result<(), Error> {
     while !bytes.is_empty() {
-        heard();
-        match timeout(STALL, stream.read(bytes)).await.map_err(|_| Error::Stalled)?? {
+        on_activity();
+        match timeout(STALL_TIMEOUT, stream.read(bytes)).await.map_err(|_| Error::Stalled)?? {
             0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
             n => bytes = &mut bytes[n..],
         }
     }
-    heard();
+    on_activity();
     Ok(())
 }
 
-/// Reads the length of a message, for which a stream may rest as long as it likes; none at the end.
+/// Reads the length of the next message, or `None` at the end. A stream may be idle before a message for any time.
 pub async fn read_length(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<usize>, Error> {
     let mut first = [0];
     if stream.read(&mut first).await? == 0 {
@@ -145,13 +145,13 @@ pub async fn read_length(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option
     }
 }
 
-/// Reads a number in the midst of something.
+/// Reads a varint inside a message.
 pub async fn read_varint(stream: &mut (impl AsyncRead + Unpin)) -> Result<u64, Error> {
     let first = read_byte(stream).await?;
     read_rest(stream, first).await
 }
 
-/// Reads what follows the first byte of a number.
+/// Reads the bytes of a varint after the first one.
 async fn read_rest(stream: &mut (impl AsyncRead + Unpin), first: u8) -> Result<u64, Error> {
     let (mut byte, mut value) = (first, u64::from(first & 0x7f));
     for shift in (7..64).step_by(7) {
@@ -163,13 +163,13 @@ async fn read_rest(stream: &mut (impl AsyncRead + Unpin), first: u8) -> Result<u
     }
     match byte & 0x80 {
         0 => Ok(value),
-        _ => Err(Malformed("a number of more than 64 bits").into()),
+        _ => Err(Malformed("varint longer than 64 bits").into()),
     }
 }
 
 async fn read_byte(stream: &mut (impl AsyncRead + Unpin)) -> Result<u8, Error> {
     let mut byte = [0];
-    match timeout(STALL, stream.read(&mut byte)).await.map_err(|_| Error::Stalled)?? {
+    match timeout(STALL_TIMEOUT, stream.read(&mut byte)).await.map_err(|_| Error::Stalled)?? {
         0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
         _ => Ok(byte[0]),
     }
@@ -179,19 +179,19 @@ async fn read_byte(stream: &mut (impl AsyncRead + Unpin)) -> Result<u8, Error> {
 pub async fn write(
     stream: &mut (impl AsyncWrite + Unpin),
     pieces: &[Bytes],
-    heard: impl Fn(),
+    on_activity: impl Fn(),
 ) -> Result<(), Error> {
     for piece in pieces {
         let mut rest = &piece[..];
         while !rest.is_empty() {
-            match timeout(STALL, stream.write(rest)).await.map_err(|_| Error::Stalled)?? {
+            match timeout(STALL_TIMEOUT, stream.write(rest)).await.map_err(|_| Error::Stalled)?? {
                 0 => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
                 n => rest = &rest[n..],
             }
-            heard();
+            on_activity();
         }
     }
-    timeout(STALL, stream.flush()).await.map_err(|_| Error::Stalled)??;
+    timeout(STALL_TIMEOUT, stream.flush()).await.map_err(|_| Error::Stalled)??;
     Ok(())
 }
 
@@ -206,10 +206,10 @@ mod tests {
         wire::{Payload, Prefix, Version},
     };
 
-    /// The share of a peer that was asked for blocks.
+    /// Returns the share of a peer with open requests.
     fn share() -> Arc<Share> {
         let share = Budget::new(BlockMemory::default()).0.share(PeerId::random());
-        share.asked();
+        share.requested();
         share
     }
 
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn messages_follow_each_other() {
+    async fn several_messages_are_read_from_one_stream() {
         let mut out = Cursor::new(Vec::new());
         for pending in [1, 300, 70_000] {
             let message = Message { pending, ..Message::default() };
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_message_ends_the_stream_with_its_reason() {
+    async fn a_malformed_message_closes_the_stream_with_an_error() {
         assert_eq!(read_all(vec![]).await.unwrap(), 0);
         assert!(matches!(read_all(vec![5, 1]).await, Err(Error::Io(_))), "half a message");
         assert!(matches!(read_all(vec![0x80]).await, Err(Error::Io(_))), "half a length");
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_peer_has_no_more_in_memory_than_its_share() {
+    async fn messages_of_a_peer_wait_for_its_memory_share() {
         let payload = Payload { prefix: Prefix::V0, data: vec![0; 3 << 20].into() };
         let message = Message { blocks: vec![payload], ..Message::default() }.encode(Version::V1_2).concat();
         let share = share();
@@ -257,7 +257,7 @@ mod tests {
         next.await;
     }
 
-    /// A byte each few milliseconds, which is progress.
+    /// Yields a byte every few milliseconds, which counts as progress.
     struct Dripping(std::pin::Pin<Box<tokio::time::Sleep>>);
 
     impl AsyncRead for Dripping {
@@ -274,13 +274,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_message_that_comes_byte_by_byte_is_given_up_after_its_time() {
+    async fn a_message_that_arrives_byte_by_byte_times_out() {
         let mut stream = Dripping(Box::pin(tokio::time::sleep(Duration::ZERO)));
-        let mut room = share().reserve(MAX_MESSAGE).await.unwrap();
+        let mut memory = share().reserve(MAX_MESSAGE).await.unwrap();
         let (limit, mut bytes) = (Duration::from_millis(50), Vec::new());
-        let read = read_within(limit, &mut stream, &mut bytes, MAX_MESSAGE, &mut room, &|| ()).await;
+        let read = read_within(limit, &mut stream, &mut bytes, MAX_MESSAGE, &mut memory, &|| ()).await;
         assert!(matches!(read, Err(Error::Slow)));
-        assert!(bytes.capacity() <= STEP, "memory grows with what came");
-        assert!(longest(MAX_MESSAGE) < Duration::from_secs(600));
+        assert!(bytes.capacity() <= READ_STEP, "memory grows with what came");
+        assert!(max_duration(MAX_MESSAGE) < Duration::from_secs(600));
     }
 }

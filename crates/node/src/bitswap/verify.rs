@@ -1,4 +1,4 @@
-//! Hashing what comes in, away from the swarm: only then is it known which block it is.
+//! Hashing received blocks on blocking threads, which yields their CIDs.
 
 use std::sync::Arc;
 
@@ -9,39 +9,39 @@ use multihash_codetable::{Code, MultihashDigest};
 use tokio::sync::mpsc;
 
 use super::{
-    budget::Room,
+    budget::MemoryLease,
     wire::{MAX_BLOCK, Payload},
 };
 use crate::{Block, Cid, hash::is_trusted};
 
 /// Messages hashed at once.
-const AT_ONCE: usize = 3;
+const MAX_HASHING: usize = 3;
 
-/// What a peer sent, but for its wants.
+/// The contents of a received message, without its wants.
 pub struct Received {
     pub peer: PeerId,
     pub presences: Vec<(Cid, bool)>,
     pub blocks: Vec<Payload>,
-    pub room: Arc<Room>,
+    pub memory: Arc<MemoryLease>,
 }
 
-/// The same, with blocks that have their true CIDs.
+/// The same, where the blocks have verified CIDs.
 pub struct Verified {
     pub peer: PeerId,
     pub presences: Vec<(Cid, bool)>,
     pub blocks: Vec<Block>,
-    /// Blocks that nobody can have asked for: too long, or of a hash that is not known here.
+    /// Blocks that were certainly not requested: too long, or with a hash function that is not accepted.
     pub unusable: usize,
-    pub room: Arc<Room>,
+    pub memory: Arc<MemoryLease>,
 }
 
-/// Hashes what is received until there is no more, and gives it on in the order in which it came: a file that comes
-/// in order is hashed as a whole while it is written, and need not be read again.
+/// Hashes received messages and passes them on in the same order: a file that arrives in order is hashed as a whole
+/// while it is written, and need not be read again.
 pub async fn run(mut received: mpsc::Receiver<Received>, verified: mpsc::Sender<Verified>) {
     let mut hashing = FuturesOrdered::new();
     loop {
         tokio::select! {
-            Some(message) = received.recv(), if hashing.len() < AT_ONCE => {
+            Some(message) = received.recv(), if hashing.len() < MAX_HASHING => {
                 hashing.push_back(tokio::task::spawn_blocking(move || verify(message)));
             }
             Some(Ok(message)) = hashing.next() => {
@@ -55,10 +55,10 @@ pub async fn run(mut received: mpsc::Receiver<Received>, verified: mpsc::Sender<
 }
 
 fn verify(received: Received) -> Verified {
-    let Received { peer, presences, blocks, room } = received;
+    let Received { peer, presences, blocks, memory } = received;
     let sent = blocks.len();
     let blocks: Vec<Block> = blocks.into_iter().filter_map(block).collect();
-    Verified { peer, presences, unusable: sent - blocks.len(), blocks, room }
+    Verified { peer, presences, unusable: sent - blocks.len(), blocks, memory }
 }
 
 fn block(Payload { prefix, data }: Payload) -> Option<Block> {
@@ -90,7 +90,7 @@ mod tests {
     use crate::bitswap::wire::Prefix;
 
     #[test]
-    fn a_block_is_what_its_bytes_hash_to() {
+    fn the_cid_of_a_received_block_is_computed_from_its_bytes() {
         let raw = Prefix { version: 1, codec: 0x55, ..Prefix::V0 };
         for (prefix, cid) in [
             (raw, "bafkreibm6jg3ux5qumhcn2b3flc3tyu6dmlb4xa7u5bf44yegnrjhc4yeq"),
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_can_have_asked_for_is_dropped() {
+    fn blocks_that_are_too_long_or_have_an_untrusted_hash_are_dropped() {
         let raw = Prefix { version: 1, codec: 0x55, ..Prefix::V0 };
         for (prefix, length) in [
             (Prefix { version: 2, ..raw }, 1),

@@ -1,4 +1,4 @@
-//! Bitswap messages as bytes: <https://specs.ipfs.tech/bitswap-protocol/>. Blocks are not copied in either direction.
+//! The Bitswap wire format: <https://specs.ipfs.tech/bitswap-protocol/>. Blocks are not copied in either direction.
 
 pub(crate) mod fields;
 #[cfg(test)]
@@ -10,34 +10,34 @@ use libp2p::StreamProtocol;
 use crate::Cid;
 use fields::{Value, put_head, put_number, put_slice, put_varint, varint, varint_len};
 
-/// No longer message is read or sent.
+/// The maximum length of a message, read or sent.
 pub const MAX_MESSAGE: usize = 4 << 20;
-/// No longer block is served or taken.
+/// The maximum length of a block, served or accepted.
 pub const MAX_BLOCK: usize = 2 << 20;
-/// Entries read of one message; no peer has a use for more.
+/// Entries read from one message.
 const MAX_ENTRIES: usize = 8192;
-/// Blocks read of one message: as many as this node wants of a peer at most, so that the shortest ones, of which a
-/// message may hold half a million, do not take many times its length.
+/// Blocks read from one message: as many as this node requests from a peer. A message may hold half a million tiny
+/// blocks, which would take many times its length in memory.
 const MAX_BLOCKS: usize = 1024;
 
-/// Why bytes are no message.
+/// Why bytes are not a Bitswap message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no Bitswap message: {0}")]
+#[error("malformed Bitswap message: {0}")]
 pub struct Malformed(pub &'static str);
 
-/// What a stream speaks; the newest comes first.
+/// A protocol version, the newest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
-    /// Presences: have, dont-have.
+    /// With presences: HAVE and DONT_HAVE.
     V1_2,
     /// Blocks with the prefix of their CID.
     V1_1,
-    /// Bare blocks, whose CIDs are of version 0.
+    /// Blocks without a prefix; their CIDs are version 0.
     V1_0,
 }
 
 impl Version {
-    /// All protocol names, in the order in which they are offered.
+    /// All protocol names in the order in which they are offered.
     pub const PROTOCOLS: [(StreamProtocol, Self); 4] = [
         (StreamProtocol::new("/ipfs/bitswap/1.2.0"), Self::V1_2),
         (StreamProtocol::new("/ipfs/bitswap/1.1.0"), Self::V1_1),
@@ -45,56 +45,56 @@ impl Version {
         (StreamProtocol::new("/ipfs/bitswap"), Self::V1_0),
     ];
 
-    /// The version behind a protocol name; others than those known speak the newest.
+    /// Returns the version of a protocol name; unknown names mean the newest version.
     pub fn of(protocol: &StreamProtocol) -> Self {
         let known = Self::PROTOCOLS.into_iter().find(|(name, _)| name == protocol);
         known.map_or(Self::V1_2, |(_, version)| version)
     }
 }
 
-/// What is wanted of a block.
+/// What is wanted: a block or its presence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
-    /// The block.
+    /// WANT-BLOCK.
     #[default]
     Block,
-    /// Whether the other has it.
+    /// WANT-HAVE.
     Have,
 }
 
-/// A line of a want list.
+/// An entry of a want list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The block.
+    /// The CID of the block.
     pub cid: Cid,
-    /// The higher, the sooner.
+    /// Entries with a higher priority are answered first.
     pub priority: i32,
-    /// It is wanted no longer.
+    /// Whether the want is cancelled.
     pub cancel: bool,
     /// The block itself, or its presence.
     pub kind: Kind,
-    /// Whether to be told that the other has it not.
+    /// Whether to answer DONT_HAVE if the block is missing.
     pub send_dont_have: bool,
 }
 
-/// All of a CID but the hash.
+/// A CID without its digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefix {
-    /// 0 or 1.
+    /// The CID version, 0 or 1.
     pub version: u64,
-    /// What the block is.
+    /// The codec of the block.
     pub codec: u64,
-    /// The hash function's code.
+    /// The code of the hash function.
     pub hash_code: u64,
-    /// The hash's length in bytes.
+    /// The length of the digest in bytes.
     pub hash_size: u64,
 }
 
 impl Prefix {
-    /// What a bare block of version 1.0 is: dag-pb under sha2-256.
+    /// The prefix of version 1.0 blocks: CIDv0, which is dag-pb with sha2-256.
     pub const V0: Self = Self { version: 0, codec: 0x70, hash_code: 0x12, hash_size: 32 };
 
-    /// The prefix of a CID.
+    /// Returns the prefix of a CID.
     pub fn of(cid: &Cid) -> Self {
         Self {
             version: cid.version().into(),
@@ -122,32 +122,32 @@ impl Prefix {
     }
 }
 
-/// A block as it travels: its CID is known when it is hashed.
+/// A block as transmitted: hashing it yields its CID.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payload {
-    /// What its CID is but for the hash.
+    /// The prefix of its CID.
     pub prefix: Prefix,
     /// Its bytes.
     pub data: Bytes,
 }
 
-/// One message.
+/// A Bitswap message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
-    /// What the sender wants, or no longer wants.
+    /// Wants and cancels of the sender.
     pub wants: Vec<Entry>,
-    /// The want list replaces the one before.
+    /// Whether the want list replaces the previous one.
     pub full: bool,
-    /// Blocks that the other wants.
+    /// Blocks for the receiver.
     pub blocks: Vec<Payload>,
-    /// Which blocks the sender has, and which it has not.
+    /// Presences: whether the sender has a block.
     pub presences: Vec<(Cid, bool)>,
-    /// What the sender still has queued for us, in bytes.
+    /// Bytes that the sender still has queued for the receiver.
     pub pending: u64,
 }
 
 impl Message {
-    /// Reads a message without its length.
+    /// Decodes a message without its length prefix.
     pub fn decode(mut bytes: Bytes) -> Result<Self, Malformed> {
         let mut message = Self::default();
         while let Some(field) = fields::next(&mut bytes)? {
@@ -184,7 +184,7 @@ impl Message {
         Ok(())
     }
 
-    /// Writes the message behind its length.
+    /// Encodes the message with its length prefix.
     pub fn encode(&self, version: Version) -> Vec<Bytes> {
         let mut pieces = self.pieces(version);
         let length: usize = pieces.iter().map(Bytes::len).sum();
@@ -194,7 +194,7 @@ impl Message {
         pieces
     }
 
-    /// Writes the message; the blocks are pieces of their own.
+    /// Encodes the message without its length; each block is a piece of its own.
     pub fn pieces(&self, version: Version) -> Vec<Bytes> {
         let mut out = Pieces::default();
         if !self.wants.is_empty() || self.full {
@@ -231,7 +231,7 @@ impl Message {
     }
 }
 
-/// A message on its way to bytes: small fields are joined, blocks are kept as they are.
+/// A message being encoded: small fields are joined, blocks are not copied.
 #[derive(Default)]
 struct Pieces {
     open: BytesMut,
@@ -252,7 +252,7 @@ impl Pieces {
 }
 
 fn decode_cid(bytes: &[u8]) -> Result<Cid, Malformed> {
-    Cid::try_from(bytes).map_err(|_| Malformed("a CID is damaged"))
+    Cid::try_from(bytes).map_err(|_| Malformed("invalid CID"))
 }
 
 fn decode_entry(mut bytes: Bytes) -> Result<Entry, Malformed> {
@@ -268,14 +268,14 @@ fn decode_entry(mut bytes: Bytes) -> Result<Entry, Malformed> {
             _ => {}
         }
     }
-    let cid = cid.ok_or(Malformed("a want without a CID"))?;
+    let cid = cid.ok_or(Malformed("want without a CID"))?;
     Ok(Entry { cid, priority, cancel, kind, send_dont_have })
 }
 
 fn encode_entry(entry: &Entry, version: Version) -> BytesMut {
     let mut out = BytesMut::with_capacity(64);
     put_slice(&mut out, 1, &entry.cid.to_bytes());
-    // As protocol buffers write a negative int32.
+    // As protobuf encodes a negative int32.
     put_number(&mut out, 2, i64::from(entry.priority) as u64);
     put_number(&mut out, 3, entry.cancel.into());
     if version == Version::V1_2 {
@@ -294,7 +294,7 @@ fn decode_payload(mut bytes: Bytes) -> Result<Payload, Malformed> {
             _ => {}
         }
     }
-    Ok(Payload { prefix: prefix.ok_or(Malformed("a block without a prefix"))?, data })
+    Ok(Payload { prefix: prefix.ok_or(Malformed("block without a prefix"))?, data })
 }
 
 fn decode_presence(mut bytes: Bytes) -> Result<(Cid, bool), Malformed> {
@@ -306,5 +306,5 @@ fn decode_presence(mut bytes: Bytes) -> Result<(Cid, bool), Malformed> {
             _ => {}
         }
     }
-    Ok((cid.ok_or(Malformed("a presence without a CID"))?, have))
+    Ok((cid.ok_or(Malformed("presence without a CID"))?, have))
 }

@@ -4,15 +4,15 @@ use tokio::time::Instant;
 
 use crate::{Cid, blocks::key};
 
-/// When nothing came for so long, the root's providers are searched (again).
-const SEARCH_AGAIN: Duration = Duration::from_secs(5);
-/// The part of a stall time-out that passes before a search, so that what is found can still deliver.
-const PART: u32 = 4;
+/// The root's providers are searched (again) after this time without a block.
+const SEARCH_INTERVAL: Duration = Duration::from_secs(5);
+/// A search starts after this fraction of a stall timeout, so that the providers it finds can still deliver.
+const STALL_TIMEOUT_FRACTION: u32 = 4;
 
-/// The blocks a session waits for, and since when none has come.
+/// The blocks that a session waits for, and the time since the last one was received.
 pub struct Awaited {
     blocks: HashSet<Cid>,
-    /// When the last block came, or the first was asked for after a time without any.
+    /// When the last block was received, or when the first one was requested after an idle time.
     since: Instant,
     searched: Option<Instant>,
     search_after: Duration,
@@ -21,16 +21,16 @@ pub struct Awaited {
 impl Default for Awaited {
     fn default() -> Self {
         let (blocks, since) = (HashSet::new(), Instant::now());
-        Self { blocks, since, searched: None, search_after: SEARCH_AGAIN }
+        Self { blocks, since, searched: None, search_after: SEARCH_INTERVAL }
     }
 }
 
 impl Awaited {
     pub fn set_stall_timeout(&mut self, timeout: Duration) {
-        self.search_after = SEARCH_AGAIN.min(timeout / PART);
+        self.search_after = SEARCH_INTERVAL.min(timeout / STALL_TIMEOUT_FRACTION);
     }
 
-    /// Takes blocks that are asked for. Where others are awaited already, the wait goes on.
+    /// Adds requested blocks. The wait goes on if other blocks are awaited already.
     pub fn want<'a>(&mut self, cids: impl IntoIterator<Item = &'a Cid>, now: Instant) {
         if self.blocks.is_empty() {
             (self.since, self.searched) = (now, None);
@@ -44,21 +44,21 @@ impl Awaited {
         }
     }
 
-    /// Takes a block that came.
-    pub fn came(&mut self, cid: &Cid, now: Instant) {
+    /// Removes a received block and restarts the wait.
+    pub fn received(&mut self, cid: &Cid, now: Instant) {
         if self.blocks.remove(&key(cid)) {
             (self.since, self.searched) = (now, None);
         }
     }
 
-    /// Takes a search that begins.
+    /// Records the start of a search.
     pub fn searched(&mut self, now: Instant) {
         self.searched = Some(now);
     }
 
-    /// When the next search is due; none while nothing is awaited.
-    pub fn overdue(&self) -> Option<Instant> {
-        let due = self.searched.map_or(self.since + self.search_after, |searched| searched + SEARCH_AGAIN);
+    /// Returns when the next search is due, or `None` if no block is awaited.
+    pub fn next_search(&self) -> Option<Instant> {
+        let due = self.searched.map_or(self.since + self.search_after, |searched| searched + SEARCH_INTERVAL);
         (!self.blocks.is_empty()).then_some(due)
     }
 }
@@ -74,26 +74,26 @@ mod tests {
     }
 
     #[test]
-    fn providers_are_searched_when_no_awaited_block_came_however_often_others_are_wanted() {
+    fn providers_are_searched_after_a_time_without_an_awaited_block() {
         let begun = Instant::now();
         let second = |n: u64| begun + Duration::from_secs(n);
         let mut awaited = Awaited::default();
-        assert_eq!(awaited.overdue(), None, "nothing is awaited");
+        assert_eq!(awaited.next_search(), None, "nothing is awaited");
         awaited.want([&cid(1)], begun);
         awaited.want([&cid(2)], second(3));
         awaited.unwant(&[cid(2)]);
-        assert_eq!(awaited.overdue(), Some(second(5)), "other wants do not start the wait again");
+        assert_eq!(awaited.next_search(), Some(second(5)), "other wants do not start the wait again");
         awaited.searched(second(5));
         awaited.want([&cid(3)], second(6));
-        assert_eq!(awaited.overdue(), Some(second(10)));
-        awaited.came(&cid(9), second(7));
-        assert_eq!(awaited.overdue(), Some(second(10)), "only an awaited block counts as progress");
-        awaited.came(&cid(1), second(8));
-        assert_eq!(awaited.overdue(), Some(second(13)));
-        awaited.came(&cid(3), second(9));
-        assert_eq!(awaited.overdue(), None);
+        assert_eq!(awaited.next_search(), Some(second(10)));
+        awaited.received(&cid(9), second(7));
+        assert_eq!(awaited.next_search(), Some(second(10)), "only an awaited block counts as progress");
+        awaited.received(&cid(1), second(8));
+        assert_eq!(awaited.next_search(), Some(second(13)));
+        awaited.received(&cid(3), second(9));
+        assert_eq!(awaited.next_search(), None);
         awaited.want([&cid(4)], second(60));
-        assert_eq!(awaited.overdue(), Some(second(65)), "idle time is not waiting time");
+        assert_eq!(awaited.next_search(), Some(second(65)), "idle time is not waiting time");
     }
 
     #[test]
@@ -103,7 +103,7 @@ mod tests {
             let mut awaited = Awaited::default();
             awaited.set_stall_timeout(Duration::from_millis(timeout));
             awaited.want([&cid(1)], begun);
-            assert_eq!(awaited.overdue(), Some(begun + Duration::from_millis(first)));
+            assert_eq!(awaited.next_search(), Some(begun + Duration::from_millis(first)));
         }
     }
 }

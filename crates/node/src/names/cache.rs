@@ -1,4 +1,4 @@
-//! What names meant when they were resolved, until that expires, and whether a peer answered.
+//! The cache of resolved names, with negative entries for names that no peer answered for.
 
 use std::{
     collections::HashMap,
@@ -8,49 +8,49 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Pointer, Resolved};
+use super::{IpnsTarget, Resolved};
 use crate::locked;
 
-/// An answer that may not be kept is kept so long, and one that may be for ever, no longer than a record lives.
-const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(48 * 60 * 60);
-/// Where nobody answered, nobody is asked again for so long: a pull has many requests, and none of them should wait.
-pub const SILENCE: Duration = Duration::from_secs(30);
-const REMEMBERED: usize = 4096;
+/// TTLs are clamped: at least 1 s, at most the lifetime of a record.
+const MIN_TTL: Duration = Duration::from_secs(1);
+const MAX_TTL: Duration = Duration::from_secs(48 * 60 * 60);
+/// How long a name without an answer is not queried again: a pull has many requests, and none of them should wait.
+pub const NEGATIVE_TTL: Duration = Duration::from_secs(30);
+const CACHE_ENTRIES: usize = 4096;
 
-/// The memory of it.
+/// The resolved names.
 #[derive(Default)]
-pub struct Cache(Mutex<HashMap<Pointer, Meant>>);
+pub struct Cache(Mutex<HashMap<IpnsTarget, CacheEntry>>);
 
-struct Meant {
+struct CacheEntry {
     resolved: Resolved,
     until: Instant,
-    /// How many had joined by then: somebody new may know more than those who were silent.
+    /// Number of joins at that time: a new peer may know more than the silent ones.
     joins: usize,
 }
 
 impl Cache {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Pointer, Meant>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpnsTarget, CacheEntry>> {
         locked(&self.0)
     }
 
-    /// What may be used without asking anybody.
-    pub fn get(&self, pointer: &Pointer, joins: usize, now: Instant) -> Option<Resolved> {
-        let meanings = self.lock();
-        let meant = meanings.get(pointer)?;
-        let is_good = meant.until > now && (!meant.resolved.stale || meant.joins == joins);
-        is_good.then(|| meant.resolved.clone())
+    /// Returns the cached value, if it can be used without a query.
+    pub fn get(&self, target: &IpnsTarget, joins: usize, now: Instant) -> Option<Resolved> {
+        let entries = self.lock();
+        let entry = entries.get(target)?;
+        let is_good = entry.until > now && (!entry.resolved.stale || entry.joins == joins);
+        is_good.then(|| entry.resolved.clone())
     }
 
-    /// Keeps an answer for its time to live, or what was taken in its place for a while.
-    pub fn put(&self, pointer: Pointer, resolved: Resolved, ttl: Duration, joins: usize, now: Instant) {
-        let mut meanings = self.lock();
-        if meanings.len() >= REMEMBERED {
-            meanings.retain(|_, meant| meant.until > now);
+    /// Caches an answer for its TTL, or a stale value for a while.
+    pub fn put(&self, target: IpnsTarget, resolved: Resolved, ttl: Duration, joins: usize, now: Instant) {
+        let mut entries = self.lock();
+        if entries.len() >= CACHE_ENTRIES {
+            entries.retain(|_, entry| entry.until > now);
         }
-        if meanings.len() < REMEMBERED {
-            let time = if resolved.stale { SILENCE } else { ttl.clamp(SHORTEST, LONGEST) };
-            meanings.insert(pointer, Meant { resolved, until: now + time, joins });
+        if entries.len() < CACHE_ENTRIES {
+            let time = if resolved.stale { NEGATIVE_TTL } else { ttl.clamp(MIN_TTL, MAX_TTL) };
+            entries.insert(target, CacheEntry { resolved, until: now + time, joins });
         }
     }
 }
@@ -62,23 +62,23 @@ mod tests {
     const TTL: Duration = Duration::from_secs(60);
 
     #[test]
-    fn an_answer_is_used_for_its_time_and_silence_for_a_while_or_until_somebody_joins() {
-        let (cache, pointer) = (Cache::default(), "example.org".parse::<Pointer>().unwrap());
+    fn a_cached_answer_expires_after_its_ttl_and_a_negative_one_when_a_peer_joins() {
+        let (cache, target) = (Cache::default(), "example.org".parse::<IpnsTarget>().unwrap());
         let resolved = |stale| Resolved { value: "/ipfs/x".into(), stale };
         let start = Instant::now();
-        let put = |stale, ttl, joins| cache.put(pointer.clone(), resolved(stale), ttl, joins, start);
-        let get = |joins, later| cache.get(&pointer, joins, start + later);
+        let put = |stale, ttl, joins| cache.put(target.clone(), resolved(stale), ttl, joins, start);
+        let get = |joins, later| cache.get(&target, joins, start + later);
         assert_eq!(get(0, Duration::ZERO), None);
 
         put(false, TTL, 0);
-        assert_eq!(get(1, TTL - SHORTEST), Some(resolved(false)));
+        assert_eq!(get(1, TTL - MIN_TTL), Some(resolved(false)));
         assert_eq!(get(0, TTL), None);
         put(false, Duration::ZERO, 0);
-        assert_eq!(get(0, SHORTEST / 2), Some(resolved(false)));
+        assert_eq!(get(0, MIN_TTL / 2), Some(resolved(false)));
 
         put(true, Duration::ZERO, 1);
-        assert_eq!(get(1, SILENCE / 2), Some(resolved(true)));
-        assert_eq!(get(2, SILENCE / 2), None);
-        assert_eq!(get(1, SILENCE), None);
+        assert_eq!(get(1, NEGATIVE_TTL / 2), Some(resolved(true)));
+        assert_eq!(get(2, NEGATIVE_TTL / 2), None);
+        assert_eq!(get(1, NEGATIVE_TTL), None);
     }
 }

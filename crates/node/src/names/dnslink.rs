@@ -13,37 +13,37 @@ use hickory_resolver::{
 use super::Domain;
 use crate::{Dns, Error, Options};
 
-/// A server that is silent for so long is asked again, or the next one is.
-const PATIENCE: Duration = Duration::from_secs(2);
-const ATTEMPTS: usize = 3;
-const MARK: &str = "dnslink=";
+/// A silent server is queried again, or the next one is, after this time.
+const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
+const MAX_ATTEMPTS: usize = 3;
+const PREFIX: &str = "dnslink=";
 
-/// What a domain means, and how long that may be used.
+/// The DNSLink of a domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     /// `/ipfs/...` or `/ipns/...`.
     pub value: String,
-    /// Of the record.
+    /// The TTL of the record.
     pub ttl: Duration,
 }
 
-/// Asks DNS what a domain means.
-pub enum Resolver {
-    /// There are servers.
-    On(Box<TokioResolver>),
-    /// The node is in a private swarm, and a look-up would leave it.
+/// Looks up DNSLinks.
+pub enum DnsResolver {
+    /// Servers are configured.
+    Available(Box<TokioResolver>),
+    /// The node is in a private swarm, which a lookup would leave.
     Private,
-    /// Nobody can be asked, and why.
-    Off(String),
+    /// No server can be queried, with the reason.
+    Unavailable(String),
 }
 
-impl Resolver {
-    /// That of a node without a swarm.
+impl DnsResolver {
+    /// Returns the resolver of a node without a swarm.
     pub fn offline() -> Self {
-        Self::Off("only a running node asks DNS".into())
+        Self::Unavailable("only a running node can query DNS".into())
     }
 
-    /// As the options say it.
+    /// Creates a resolver from the options.
     pub fn new(options: &Options) -> Self {
         let builder = match &options.dns {
             _ if options.swarm_key.is_some() => return Self::Private,
@@ -55,22 +55,22 @@ impl Resolver {
         match builder {
             Ok(mut builder) => {
                 let options = builder.options_mut();
-                (options.timeout, options.attempts) = (PATIENCE, ATTEMPTS);
-                // Answers are remembered where names of keys are, and there for as long as it takes.
+                (options.timeout, options.attempts) = (SERVER_TIMEOUT, MAX_ATTEMPTS);
+                // Answers are cached together with those for keys.
                 options.cache_size = 0;
-                Self::On(Box::new(builder.build()))
+                Self::Available(Box::new(builder.build()))
             }
-            Err(error) => Self::Off(format!("the system's DNS servers are not known: {error}")),
+            Err(error) => Self::Unavailable(format!("cannot read the DNS servers of the system: {error}")),
         }
     }
 
-    /// What the owner of `domain` says now.
+    /// Looks up the current DNSLink of `domain`.
     pub async fn look_up(&self, domain: &Domain) -> Result<Link, Error> {
         let failed = |why: String| Error::Dns { domain: domain.clone(), why };
         let resolver = match self {
-            Self::On(resolver) => resolver,
+            Self::Available(resolver) => resolver,
             Self::Private => return Err(Error::PrivateDns(domain.clone())),
-            Self::Off(why) => return Err(failed(why.clone())),
+            Self::Unavailable(why) => return Err(failed(why.clone())),
         };
         for host in [format!("_dnslink.{domain}."), format!("{domain}.")] {
             match resolver.txt_lookup(host).await {
@@ -94,7 +94,7 @@ fn config(servers: &[SocketAddr]) -> ResolverConfig {
     ResolverConfig::from_parts(None, Vec::new(), servers)
 }
 
-/// Whether a server said that there is no such record, which is an answer.
+/// Returns whether a server answered that there is no such record.
 fn is_absent(error: &ResolveError) -> bool {
     let Some(error) = error.proto() else { return false };
     matches!(
@@ -103,7 +103,7 @@ fn is_absent(error: &ResolveError) -> bool {
     )
 }
 
-/// The first link in the order of the alphabet: of several records, everybody takes the same.
+/// Returns the first link in alphabetical order, so that all nodes choose the same of several records.
 fn link(answer: &TxtLookup) -> Option<Link> {
     let records = answer.as_lookup().records().iter();
     let links = records.filter_map(|record| {
@@ -116,7 +116,7 @@ fn link(answer: &TxtLookup) -> Option<Link> {
 
 fn value(record: &TXT) -> Option<String> {
     let text = String::from_utf8(record.iter().flatten().copied().collect()).ok()?;
-    let value = text.trim().strip_prefix(MARK)?.trim();
+    let value = text.trim().strip_prefix(PREFIX)?.trim();
     ["/ipfs/", "/ipns/"].iter().any(|namespace| value.starts_with(namespace)).then(|| value.to_string())
 }
 
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_a_link_where_it_says_so() {
+    fn a_txt_record_with_a_dnslink_prefix_is_parsed() {
         for (parts, found) in [
             (&["dnslink=/ipfs/bafy/a"][..], Some("/ipfs/bafy/a")),
             (&["dnslink=/ipns/", "k51"], Some("/ipns/k51")),

@@ -1,5 +1,5 @@
-//! `/libp2p/fetch/0.0.1`: asks a connected peer for the value of a key, which is quicker than a search where that peer has it.
-//! <https://github.com/libp2p/specs/tree/master/fetch>
+//! `/libp2p/fetch/0.0.1`: fetching the value of a key from a connected peer, which is faster than a query of the
+//! routing system. <https://github.com/libp2p/specs/tree/master/fetch>
 
 use std::io;
 
@@ -14,25 +14,25 @@ use crate::{
 };
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/libp2p/fetch/0.0.1");
-/// No key is longer.
-const MAX_KEY: usize = 1024;
-const MAX_ANSWER: usize = ipns::MAX_BYTES + 64;
+/// The maximum length of a key, in bytes.
+const MAX_KEY_LENGTH: usize = 1024;
+const MAX_RESPONSE: usize = ipns::MAX_BYTES + 64;
 const OK: u64 = 0;
 const NOT_FOUND: u64 = 1;
 
 pub type Behaviour = request_response::Behaviour<Codec>;
-pub type Event = request_response::Event<Key, Answer>;
+pub type Event = request_response::Event<Key, FetchResponse>;
 
-/// What is asked for.
+/// The requested key.
 pub type Key = Vec<u8>;
 /// The value, if the peer has it.
-pub type Answer = Option<Vec<u8>>;
+pub type FetchResponse = Option<Vec<u8>>;
 
 pub fn behaviour() -> Behaviour {
     Behaviour::new([(PROTOCOL, request_response::ProtocolSupport::Full)], request_response::Config::default())
 }
 
-/// One message each way, behind its length.
+/// One length-prefixed message in each direction.
 #[derive(Clone, Default)]
 pub struct Codec;
 
@@ -40,7 +40,7 @@ pub struct Codec;
 impl request_response::Codec for Codec {
     type Protocol = StreamProtocol;
     type Request = Key;
-    type Response = Answer;
+    type Response = FetchResponse;
 
     async fn read_request<T: AsyncRead + Unpin + Send>(
         &mut self,
@@ -48,7 +48,7 @@ impl request_response::Codec for Codec {
         stream: &mut T,
     ) -> io::Result<Key> {
         let mut key = Key::new();
-        fields(read_message(stream, MAX_KEY + 16).await?, |number, value| {
+        fields(read_message(stream, MAX_KEY_LENGTH + 16).await?, |number, value| {
             if let (1, Value::Slice(bytes)) = (number, value) {
                 key = bytes.into();
             }
@@ -60,9 +60,9 @@ impl request_response::Codec for Codec {
         &mut self,
         _: &StreamProtocol,
         stream: &mut T,
-    ) -> io::Result<Answer> {
+    ) -> io::Result<FetchResponse> {
         let (mut status, mut found) = (OK, Vec::new());
-        fields(read_message(stream, MAX_ANSWER).await?, |number, value| match (number, value) {
+        fields(read_message(stream, MAX_RESPONSE).await?, |number, value| match (number, value) {
             (1, Value::Number(number)) => status = number,
             (2, Value::Slice(bytes)) => found = bytes.into(),
             _ => {}
@@ -70,7 +70,7 @@ impl request_response::Codec for Codec {
         match status {
             OK => Ok(Some(found)),
             NOT_FOUND => Ok(None),
-            _ => Err(invalid("the peer could not look it up")),
+            _ => Err(invalid("peer failed to look up the key")),
         }
     }
 
@@ -89,11 +89,11 @@ impl request_response::Codec for Codec {
         &mut self,
         _: &StreamProtocol,
         stream: &mut T,
-        answer: Answer,
+        response: FetchResponse,
     ) -> io::Result<()> {
         let mut message = BytesMut::new();
-        match answer {
-            // A status of 0 is what is meant where none is written.
+        match response {
+            // Status 0 is the default and not written.
             Some(value) => put_slice(&mut message, 2, &value),
             None => put_number(&mut message, 1, NOT_FOUND),
         }
@@ -108,14 +108,14 @@ async fn read_message(stream: &mut (impl AsyncRead + Unpin), most: usize) -> io:
         stream.read_exact(&mut byte).await?;
         length |= usize::from(byte[0] & 0x7f) << shift;
         if length > most {
-            return Err(invalid("a message that is too long"));
+            return Err(invalid("message too long"));
         }
         if byte[0] & 0x80 == 0 {
             break;
         }
         shift += 7;
         if shift > 21 {
-            return Err(invalid("a length that is too long"));
+            return Err(invalid("length prefix too long"));
         }
     }
     let mut message = vec![0; length];
@@ -131,12 +131,12 @@ async fn write_message(stream: &mut (impl AsyncWrite + Unpin), message: &[u8]) -
     stream.close().await
 }
 
-/// Gives each field to `each`: its number and what it holds.
+/// Calls `each` with the number and value of each field.
 fn fields(message: Vec<u8>, mut each: impl FnMut(u64, Value)) -> io::Result<()> {
     let mut rest = Bytes::from(message);
     while let Some((number, value)) = fields::next(&mut rest).map_err(|malformed| invalid(malformed.0))? {
         match value {
-            Value::Other => return Err(invalid("a field of another type")),
+            Value::Other => return Err(invalid("unknown wire type")),
             value => each(number, value),
         }
     }
@@ -155,26 +155,26 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_written_is_read_again() {
+    async fn encoded_fetch_messages_decode_to_the_same_values() {
         for key in [b"/ipns/\x00\x24".to_vec(), vec![7; 300]] {
             let mut stream = Cursor::new(Vec::new());
             Codec.write_request(&PROTOCOL, &mut stream, key.clone()).await.unwrap();
             stream.set_position(0);
             assert_eq!(Codec.read_request(&PROTOCOL, &mut stream).await.unwrap(), key);
         }
-        for answer in [None, Some(Vec::new()), Some(vec![1; ipns::MAX_BYTES])] {
+        for response in [None, Some(Vec::new()), Some(vec![1; ipns::MAX_BYTES])] {
             let mut stream = Cursor::new(Vec::new());
-            Codec.write_response(&PROTOCOL, &mut stream, answer.clone()).await.unwrap();
+            Codec.write_response(&PROTOCOL, &mut stream, response.clone()).await.unwrap();
             stream.set_position(0);
             assert_eq!(
                 Codec.read_response(&PROTOCOL, &mut stream).await.unwrap().unwrap_or_default(),
-                answer.unwrap_or_default()
+                response.unwrap_or_default()
             );
         }
     }
 
     #[tokio::test]
-    async fn what_is_no_message_is_refused() {
+    async fn malformed_fetch_messages_are_rejected() {
         for bytes in [
             vec![0x80],
             vec![5, 1],

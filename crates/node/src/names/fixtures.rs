@@ -1,4 +1,4 @@
-//! What the tests of names share: the names of a machine without a network, and what it says of a record.
+//! Fixtures of the names tests: the names of a machine without a network, and its verdict on a record.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +8,7 @@ use super::{Names, pubsub::Verdict};
 
 pub const TTL: Duration = Duration::from_secs(60);
 
-/// The names of a machine, and the directory that they are in.
+/// Returns the names of a machine, and its directory.
 pub fn machine() -> (tempfile::TempDir, Names) {
     let dir = tempfile::tempdir().unwrap();
     let names = Names::offline(dir.path(), &Keypair::generate_ed25519()).unwrap();
@@ -20,7 +20,7 @@ pub fn signed(by: &Names, key: &Keypair, value: &str) -> Vec<u8> {
 }
 
 pub fn verdict(names: &Names, name: PeerId, record: &[u8]) -> &'static str {
-    match names.hear(name, record.to_vec(), SystemTime::now()).unwrap() {
+    match names.ingest(name, record.to_vec(), SystemTime::now()).unwrap() {
         Verdict::Accept => "accept",
         Verdict::Reject => "reject",
         Verdict::Ignore => "ignore",

@@ -1,4 +1,4 @@
-//! Named keys: each is a name of its own, `keys/<word>.key` in the node directory.
+//! Named keys, each with an IPNS name of its own: `keys/<key name>.key` in the node directory.
 
 use std::{
     fs, io,
@@ -9,52 +9,51 @@ use libp2p::identity::Keypair;
 
 use crate::{Error, identity};
 
-fn path_of(data_dir: &Path, word: &str) -> Result<PathBuf, Error> {
+fn path_of(data_dir: &Path, key_name: &str) -> Result<PathBuf, Error> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if word.is_empty()
-        || word.len() > 64
-        || word.starts_with('.')
-        || !word.chars().all(fits)
-        || word == "self"
+    if key_name.is_empty()
+        || key_name.len() > 64
+        || key_name.starts_with('.')
+        || !key_name.chars().all(fits)
+        || key_name == "self"
     {
-        return Err(Error::KeyName(word.into()));
+        return Err(Error::KeyName(key_name.into()));
     }
-    Ok(data_dir.join("keys").join(format!("{word}.key")))
+    Ok(data_dir.join("keys").join(format!("{key_name}.key")))
 }
 
-/// The key of this name, made where there is none.
-pub fn load_or_create(data_dir: &Path, word: &str) -> Result<Keypair, Error> {
-    let path = path_of(data_dir, word)?;
+/// Loads a key, creating it if it is missing.
+pub fn load_or_create(data_dir: &Path, key_name: &str) -> Result<Keypair, Error> {
+    let path = path_of(data_dir, key_name)?;
     let failed = |e: io::Error| Error::Identity { path: path.clone(), why: e.to_string() };
     fs::create_dir_all(data_dir.join("keys")).map_err(failed)?;
     identity::load_or_create_at(&path)
 }
 
-/// The key of this name, which must exist.
-pub fn load(data_dir: &Path, word: &str) -> Result<Keypair, Error> {
-    let path = path_of(data_dir, word)?;
+/// Loads a key, which must exist.
+pub fn load(data_dir: &Path, key_name: &str) -> Result<Keypair, Error> {
+    let path = path_of(data_dir, key_name)?;
     match path.exists() {
         true => identity::load_or_create_at(&path),
-        false => Err(Error::NoKey(word.into())),
+        false => Err(Error::NoKey(key_name.into())),
     }
 }
 
-/// Makes the key of this name, which must not exist.
-pub fn create(data_dir: &Path, word: &str) -> Result<Keypair, Error> {
-    match path_of(data_dir, word)?.exists() {
-        true => Err(Error::KeyExists(word.into())),
-        false => load_or_create(data_dir, word),
+/// Creates a key, which must not exist.
+pub fn create(data_dir: &Path, key_name: &str) -> Result<Keypair, Error> {
+    match path_of(data_dir, key_name)?.exists() {
+        true => Err(Error::KeyExists(key_name.into())),
+        false => load_or_create(data_dir, key_name),
     }
 }
 
-/// Keeps a key that was exported under this name, which must be free: libp2p's protobuf, as Kubo's
-/// `libp2p-protobuf-cleartext` has it.
-pub fn import(data_dir: &Path, word: &str, bytes: &[u8]) -> Result<Keypair, Error> {
-    let path = path_of(data_dir, word)?;
+/// Stores an exported key under a free key name, as libp2p's protobuf: Kubo's `libp2p-protobuf-cleartext`.
+pub fn import(data_dir: &Path, key_name: &str, bytes: &[u8]) -> Result<Keypair, Error> {
+    let path = path_of(data_dir, key_name)?;
     let key = Keypair::from_protobuf_encoding(bytes).map_err(|e| Error::NotAKey(e.to_string()))?;
     match path.exists() {
-        true if load(data_dir, word)?.public() == key.public() => Ok(key),
-        true => Err(Error::KeyExists(word.into())),
+        true if load(data_dir, key_name)?.public() == key.public() => Ok(key),
+        true => Err(Error::KeyExists(key_name.into())),
         false => {
             let failed = |e: io::Error| Error::Identity { path: path.clone(), why: e.to_string() };
             fs::create_dir_all(data_dir.join("keys")).map_err(failed)?;
@@ -64,7 +63,7 @@ pub fn import(data_dir: &Path, word: &str, bytes: &[u8]) -> Result<Keypair, Erro
     }
 }
 
-/// The words of all keys, sorted.
+/// Returns all key names, sorted.
 pub fn list(data_dir: &Path) -> Result<Vec<String>, Error> {
     let dir = data_dir.join("keys");
     let failed = |e: io::Error| Error::Identity { path: dir.clone(), why: e.to_string() };
@@ -72,13 +71,13 @@ pub fn list(data_dir: &Path) -> Result<Vec<String>, Error> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(failed)?,
     };
-    let mut words = Vec::new();
+    let mut key_names = Vec::new();
     for entry in entries {
         let name = entry.map_err(failed)?.file_name();
-        words.extend(name.to_str().and_then(|name| name.strip_suffix(".key")).map(String::from));
+        key_names.extend(name.to_str().and_then(|name| name.strip_suffix(".key")).map(String::from));
     }
-    words.sort();
-    Ok(words)
+    key_names.sort();
+    Ok(key_names)
 }
 
 #[cfg(test)]
@@ -86,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_made_once_and_listed() {
+    fn a_key_is_created_once_and_listed() {
         let dir = tempfile::tempdir().unwrap();
         assert!(list(dir.path()).unwrap().is_empty());
         let first = load_or_create(dir.path(), "releases").unwrap();
@@ -96,15 +95,15 @@ mod tests {
     }
 
     #[test]
-    fn words_that_would_lead_elsewhere_are_refused() {
+    fn invalid_key_names_and_path_traversal_are_rejected() {
         let dir = tempfile::tempdir().unwrap();
-        for word in ["", "..", "a/b", ".hidden", "self", "ä", &"x".repeat(65)] {
-            assert!(matches!(load_or_create(dir.path(), word), Err(Error::KeyName(_))), "{word}");
+        for key_name in ["", "..", "a/b", ".hidden", "self", "ä", &"x".repeat(65)] {
+            assert!(matches!(load_or_create(dir.path(), key_name), Err(Error::KeyName(_))), "{key_name}");
         }
     }
 
     #[test]
-    fn a_key_is_imported_where_none_is_in_its_place() {
+    fn a_key_is_imported_under_a_free_key_name_only() {
         let [one, other] = [(); 2].map(|()| tempfile::tempdir().unwrap());
         let key = create(one.path(), "team").unwrap();
         let bytes = key.to_protobuf_encoding().unwrap();

@@ -1,5 +1,5 @@
-//! Model test of names: three machines, two of which have the key of a name that all follow, with clocks of their own.
-//! They publish, hear of each other's records, renew, restart, and their clocks step, in random order.
+//! Model test of names: three machines that follow one name, two of which have its key, each with its own clock. They
+//! publish, receive records, renew, restart and change their clocks in random order.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +7,7 @@ use libp2p::identity::Keypair;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::{Name, Names, keys};
+use super::{IpnsName, Names, keys};
 use crate::routing::ipns;
 
 const TTL: Duration = Duration::from_secs(60);
@@ -17,9 +17,9 @@ const MACHINES: usize = 3;
 #[derive(Clone, Debug)]
 enum Step {
     Publish { writer: usize, value: u8 },
-    Tell { from: usize, to: usize },
+    Send { from: usize, to: usize },
     Renew { writer: usize },
-    Asked { writer: usize },
+    Queried { writer: usize },
     Restart { machine: usize },
     Clock { machine: usize, hours: i64 },
 }
@@ -28,9 +28,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let (writer, machine) = (0..WRITERS, 0..MACHINES);
     let step = prop_oneof![
         3 => (writer.clone(), 0_u8..4).prop_map(|(writer, value)| Step::Publish { writer, value }),
-        6 => (machine.clone(), machine.clone()).prop_map(|(from, to)| Step::Tell { from, to }),
+        6 => (machine.clone(), machine.clone()).prop_map(|(from, to)| Step::Send { from, to }),
         1 => writer.clone().prop_map(|writer| Step::Renew { writer }),
-        1 => writer.prop_map(|writer| Step::Asked { writer }),
+        1 => writer.prop_map(|writer| Step::Queried { writer }),
         1 => machine.clone().prop_map(|machine| Step::Restart { machine }),
         1 => (machine, -60_i64..60).prop_map(|(machine, hours)| Step::Clock { machine, hours }),
     ];
@@ -42,41 +42,41 @@ struct Machine {
     identity: Keypair,
     names: Names,
     now: SystemTime,
-    /// The newest of the records that it took, by the rules alone.
-    heard: Option<ipns::Record>,
-    /// The greatest sequence that it signed.
+    /// The newest record that it accepted, by the rules alone.
+    newest: Option<ipns::Record>,
+    /// The highest sequence that it signed.
     signed: Option<u64>,
 }
 
 struct World {
     key: Keypair,
-    name: Name,
+    name: IpnsName,
     machines: Vec<Machine>,
 }
 
 impl World {
     fn new() -> Self {
         let key = Keypair::generate_ed25519();
-        let name = Name::of(&key);
+        let name = IpnsName::of(&key);
         let machines = (0..MACHINES).map(|n| {
             let (dir, identity) = (tempfile::tempdir().unwrap(), Keypair::generate_ed25519());
             if n < WRITERS {
                 keys::import(dir.path(), "team", &key.to_protobuf_encoding().unwrap()).unwrap();
             }
             let names = Names::offline(dir.path(), &identity).unwrap();
-            names.0.kept.follow(name.peer()).unwrap();
-            names.0.hearing.add(*name.peer(), None);
-            Machine { dir, identity, names, now: SystemTime::now(), heard: None, signed: None }
+            names.0.record_store.follow(name.peer()).unwrap();
+            names.0.subscriptions.add(*name.peer(), None);
+            Machine { dir, identity, names, now: SystemTime::now(), newest: None, signed: None }
         });
         Self { key: key.clone(), name, machines: machines.collect() }
     }
 
-    fn take(&mut self, step: &Step) {
+    fn apply(&mut self, step: &Step) {
         match *step {
             Step::Publish { writer, value } => self.publish(writer, value),
-            Step::Tell { from, to } => self.tell(from, to),
+            Step::Send { from, to } => self.send(from, to),
             Step::Renew { writer } => self.renew(writer),
-            Step::Asked { writer } => self.machines[writer].names.0.own.mark_asked(*self.name.peer()),
+            Step::Queried { writer } => self.machines[writer].names.0.own.mark_queried(*self.name.peer()),
             Step::Restart { machine } => self.machines[machine].restart(),
             Step::Clock { machine, hours } => {
                 let machine = &mut self.machines[machine];
@@ -85,7 +85,7 @@ impl World {
             }
         }
         for machine in &mut self.machines {
-            machine.holds(&self.name);
+            machine.check_invariants(&self.name);
         }
     }
 
@@ -100,26 +100,28 @@ impl World {
         let is_other = before.as_ref().is_some_and(|before| before.value() != value);
         assert!(
             !is_other || Some(signed.sequence()) > before.map(|before| before.sequence()),
-            "it counts up"
+            "the sequence increases"
         );
         assert!(
             foreign.is_none_or(|foreign| signed.sequence() > foreign.sequence()),
-            "also from the other's"
+            "it continues from the other one"
         );
     }
 
-    /// Tells the newest record of one machine to another.
-    fn tell(&mut self, from: usize, to: usize) {
+    /// Sends the newest record of one machine to another.
+    fn send(&mut self, from: usize, to: usize) {
         let names = &self.machines[from].names;
-        let Some(record) = names.own(&self.name).max(names.0.hearing.head(self.name.peer())) else { return };
+        let Some(record) = names.own(&self.name).max(names.0.subscriptions.record(self.name.peer())) else {
+            return;
+        };
         let to = &mut self.machines[to];
-        to.names.hear(*self.name.peer(), record.bytes().to_vec(), to.now).unwrap();
+        to.names.ingest(*self.name.peer(), record.bytes().to_vec(), to.now).unwrap();
         if record.until() > to.now {
-            to.heard = to.heard.take().max(Some(record));
+            to.newest = to.newest.take().max(Some(record));
         }
     }
 
-    /// Signs again what lived half of its life, or expired.
+    /// Renews records after half of their lifetime, or after they expired.
     fn renew(&mut self, writer: usize) {
         let Machine { names, now, .. } = &self.machines[writer];
         names.due(*now).unwrap();
@@ -136,24 +138,24 @@ impl World {
 impl Machine {
     fn restart(&mut self) {
         let elsewhere = tempfile::tempdir().unwrap();
-        // The file is locked by its owner, which goes first.
+        // The old instance is dropped first, since it locks the file.
         self.names = Names::offline(elsewhere.path(), &self.identity).unwrap();
         self.names = Names::offline(self.dir.path(), &self.identity).unwrap();
     }
 
-    /// Holds what must always be so.
-    fn holds(&mut self, name: &Name) {
+    /// Checks the invariants.
+    fn check_invariants(&mut self, name: &IpnsName) {
         let own = self.names.own(name).map(|own| own.sequence());
         assert!(own >= self.signed, "the sequence never falls: {own:?} after {:?}", self.signed);
         self.signed = own;
-        // Expired or not: what was the newest is served until a newer one comes.
+        // Expired or not, the newest record is used until a newer one arrives.
         assert_eq!(
-            self.names.0.hearing.head(name.peer()),
-            self.heard,
+            self.names.0.subscriptions.record(name.peer()),
+            self.newest,
             "the newest record wins and is never lost"
         );
-        let kept = self.names.last_head(name.peer()).unwrap();
-        assert_eq!(kept, self.heard, "also over a restart");
+        let kept = self.names.last_followed_record(name.peer()).unwrap();
+        assert_eq!(kept, self.newest, "it survives a restart");
     }
 }
 
@@ -161,10 +163,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_sequence_never_falls_and_the_newest_record_wins_whatever_restarts_and_clocks_do(steps in steps()) {
+    fn the_ipns_sequence_never_decreases_and_the_newest_record_wins(steps in steps()) {
         let mut world = World::new();
         for step in &steps {
-            world.take(step);
+            world.apply(step);
         }
     }
 }

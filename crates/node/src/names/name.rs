@@ -8,31 +8,31 @@ use libp2p::{
 
 use crate::Cid;
 
-/// The codec of a CID that is a key.
+/// The codec of a CID of a public key.
 const LIBP2P_KEY: u64 = 0x72;
-/// RFC 1035, section 2.3.4: of a label, and of all of them in a text with `_dnslink.` before them.
-const LONGEST_LABEL: usize = 63;
-const LONGEST_DOMAIN: usize = 244;
+/// The limits of RFC 1035, section 2.3.4; that of a domain leaves space for `_dnslink.`.
+const MAX_LABEL_LENGTH: usize = 63;
+const MAX_DOMAIN_LENGTH: usize = 244;
 
 /// Why a text is neither an IPNS name nor a domain.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} is no IPNS name: {why}")]
-pub struct NotAName {
-    given: String,
+#[error("invalid IPNS name {text:?}: {why}")]
+pub struct InvalidName {
+    text: String,
     why: &'static str,
 }
 
-/// An IPNS name: the hash of its key.
+/// An IPNS name: the hash of a public key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Name(PeerId);
+pub struct IpnsName(PeerId);
 
-impl Name {
-    /// The name of a key.
+impl IpnsName {
+    /// Returns the name of a key.
     pub fn of(key: &Keypair) -> Self {
         Self(key.public().to_peer_id())
     }
 
-    /// The hash of the key, which is a peer id.
+    /// Returns the hash of the key, which is a peer id.
     pub fn peer(&self) -> &PeerId {
         &self.0
     }
@@ -46,14 +46,14 @@ impl Name {
     }
 }
 
-impl From<PeerId> for Name {
+impl From<PeerId> for IpnsName {
     fn from(peer: PeerId) -> Self {
         Self(peer)
     }
 }
 
-impl fmt::Display for Name {
-    /// CIDv1 in base36, `k51...` or `k2k4...`, which fits into a host name and into a repository name.
+impl fmt::Display for IpnsName {
+    /// Writes a CIDv1 in base36, `k51...` or `k2k4...`, which is valid in host names and repository names.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text =
             Cid::new_v1(LIBP2P_KEY, *self.0.as_ref()).to_string_of_base(cid::multibase::Base::Base36Lower);
@@ -61,12 +61,12 @@ impl fmt::Display for Name {
     }
 }
 
-impl FromStr for Name {
-    type Err = NotAName;
+impl FromStr for IpnsName {
+    type Err = InvalidName;
 
-    /// Takes a CID of a key in any base, or a peer id.
-    fn from_str(text: &str) -> Result<Self, NotAName> {
-        let error = || no_name(text, "it should be the CID of a key, k51..., or a domain");
+    /// Accepts a CID of a key in any base, or a peer id.
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let error = || invalid_name(text, "expected the CID of a key (k51...) or a domain");
         if let Ok(peer) = text.parse::<PeerId>() {
             return Ok(Self(peer));
         }
@@ -78,12 +78,12 @@ impl FromStr for Name {
     }
 }
 
-/// A domain, in small letters and without the dot at its end. It has one dot at least, which no key has.
+/// A domain in lower case without a final dot. It has at least one dot, which no key has.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Domain(String);
 
 impl Domain {
-    /// The text as it is looked up.
+    /// Returns the text as it is looked up.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -96,44 +96,41 @@ impl fmt::Display for Domain {
 }
 
 impl FromStr for Domain {
-    type Err = NotAName;
+    type Err = InvalidName;
 
-    fn from_str(text: &str) -> Result<Self, NotAName> {
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
         let domain = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
         if !domain.contains('.') {
-            return Err(no_name(text, "a domain has a dot, as example.org"));
+            return Err(invalid_name(text, "expected a domain with a dot, such as example.org"));
         }
-        if domain.len() > LONGEST_DOMAIN {
-            return Err(no_name(text, "a domain is no longer than 244 characters"));
+        if domain.len() > MAX_DOMAIN_LENGTH {
+            return Err(invalid_name(text, "expected at most 244 characters"));
         }
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-        let is_label = |label: &str| (1..=LONGEST_LABEL).contains(&label.len()) && label.chars().all(fits);
+        let is_label = |label: &str| (1..=MAX_LABEL_LENGTH).contains(&label.len()) && label.chars().all(fits);
         match domain.split('.').all(is_label) {
             true => Ok(Self(domain)),
-            false => Err(no_name(
-                text,
-                "between the dots of a domain there are 1 to 63 letters, digits, '-' and '_'",
-            )),
+            false => Err(invalid_name(text, "expected labels of 1 to 63 letters, digits, '-' and '_'")),
         }
     }
 }
 
-/// What stands behind `/ipns/`.
+/// The target of an `/ipns/` path: a key or a domain.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Pointer {
-    /// What a key's owner signed says what it means.
-    Key(Name),
-    /// A TXT record of DNS says it. <https://dnslink.dev>
+pub enum IpnsTarget {
+    /// The value is signed by the owner of the key.
+    Key(IpnsName),
+    /// The value is a TXT record in DNS. <https://dnslink.dev>
     Domain(Domain),
 }
 
-impl From<Name> for Pointer {
-    fn from(name: Name) -> Self {
+impl From<IpnsName> for IpnsTarget {
+    fn from(name: IpnsName) -> Self {
         Self::Key(name)
     }
 }
 
-impl fmt::Display for Pointer {
+impl fmt::Display for IpnsTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Key(name) => name.fmt(f),
@@ -142,10 +139,10 @@ impl fmt::Display for Pointer {
     }
 }
 
-impl FromStr for Pointer {
-    type Err = NotAName;
+impl FromStr for IpnsTarget {
+    type Err = InvalidName;
 
-    fn from_str(text: &str) -> Result<Self, NotAName> {
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
         match text.contains('.') {
             true => text.parse().map(Self::Domain),
             false => text.parse().map(Self::Key),
@@ -153,8 +150,8 @@ impl FromStr for Pointer {
     }
 }
 
-fn no_name(text: &str, why: &'static str) -> NotAName {
-    NotAName { given: text.chars().take(120).collect(), why }
+fn invalid_name(text: &str, why: &'static str) -> InvalidName {
+    InvalidName { text: text.chars().take(120).collect(), why }
 }
 
 #[cfg(test)]
@@ -162,37 +159,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_written_in_base36_and_read_in_any_base() {
-        let name = Name::of(&Keypair::generate_ed25519());
+    fn an_ipns_name_is_formatted_in_base36_and_parsed_in_any_base() {
+        let name = IpnsName::of(&Keypair::generate_ed25519());
         let text = name.to_string();
         assert!(text.starts_with("k51") && text.len() == 62, "{text}");
         assert_eq!(text.parse(), Ok(name));
         assert_eq!(name.0.to_string().parse(), Ok(name), "a peer id");
-        assert_eq!(text.parse(), Ok(Pointer::Key(name)));
+        assert_eq!(text.parse(), Ok(IpnsTarget::Key(name)));
         for bad in ["", "k51", "bafybeiat5rs4tk3kvllj4uu5zr652qnp7kxc4ttewhc5md23gxflqqp7lu"] {
-            assert!(bad.parse::<Name>().is_err() && bad.parse::<Pointer>().is_err(), "{bad}");
+            assert!(bad.parse::<IpnsName>().is_err() && bad.parse::<IpnsTarget>().is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn a_domain_has_a_dot_and_labels_of_dns() {
+    fn a_domain_has_a_dot_and_valid_dns_labels() {
         for (text, domain) in [
             ("example.org", "example.org"),
             ("Images.Example.ORG.", "images.example.org"),
             ("xn--bcher-kva.example", "xn--bcher-kva.example"),
             ("_dnslink.a_b.example", "_dnslink.a_b.example"),
         ] {
-            assert_eq!(text.parse::<Pointer>().unwrap().to_string(), domain);
+            assert_eq!(text.parse::<IpnsTarget>().unwrap().to_string(), domain);
         }
         let long = ["a"; 123].join(".");
         for (bad, why) in [
-            ("localhost", "a domain has a dot"),
-            (".", "a domain has a dot"),
-            ("a..b", "between the dots"),
-            (".a", "between the dots"),
-            ("a.b/c", "between the dots"),
-            ("bücher.example", "between the dots"),
-            (&format!("{}.org", "a".repeat(64)), "between the dots"),
+            ("localhost", "a domain with a dot"),
+            (".", "a domain with a dot"),
+            ("a..b", "labels of 1 to 63"),
+            (".a", "labels of 1 to 63"),
+            ("a.b/c", "labels of 1 to 63"),
+            ("bücher.example", "labels of 1 to 63"),
+            (&format!("{}.org", "a".repeat(64)), "labels of 1 to 63"),
             (&long, "244"),
         ] {
             let error = bad.parse::<Domain>().unwrap_err().to_string();

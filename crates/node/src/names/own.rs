@@ -1,9 +1,9 @@
-//! Own names: signing them, and noticing that another node signs them too.
+//! Own names: signing records, and detecting another node that signs them too.
 //!
-//! A sequence counts on from everything that was signed under the key anywhere. What was signed elsewhere before this
-//! process started (by the machine that a key comes from, or by this node after its backup was made) is not known to a
-//! fresh node: until peers were asked for it once, a newer record only raises the sequence. After that it means that
-//! another process writes the name now.
+//! The sequence continues from every record that was ever signed under the key. A fresh node does not know what was
+//! signed elsewhere before (by the machine that the key comes from, or by this node after its backup was made). So
+//! until peers were queried once, a newer record only raises the sequence; after that it means that another process
+//! publishes under the name now.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -13,128 +13,132 @@ use std::{
 
 use libp2p::{PeerId, identity::Keypair};
 
-use super::{LIFETIME, Name, Names, once_valid, pubsub::Verdict};
+use super::{IpnsName, Names, RECORD_LIFETIME, pubsub::Verdict, verify_ignoring_expiry};
 use crate::{Error, locked, routing::ipns};
 
-/// Own records that are remembered, so that another's of the same sequence is noticed although a newer one was signed.
-const MAX_BEFORE: usize = 16;
+/// Previous own records that are remembered, to detect a conflicting one with the same sequence.
+const MAX_PREVIOUS_RECORDS: usize = 16;
 
-/// The state of own names.
+/// The records of own names.
 #[derive(Default)]
-pub struct Own {
-    state: Mutex<State>,
-    /// One record at a time, signed or heard: what becomes of it depends on those before.
-    turn: Mutex<()>,
+pub struct OwnRecords {
+    state: Mutex<OwnState>,
+    /// Serializes signing and ingesting, whose outcome depends on the previous records.
+    signing: Mutex<()>,
 }
 
-/// Whose turn it is.
-type Turn<'a> = MutexGuard<'a, ()>;
+/// Held while a record is signed or ingested.
+type SigningGuard<'a> = MutexGuard<'a, ()>;
 
 #[derive(Default)]
-struct State {
-    /// What this node signed last, as it is in `kept`.
+struct OwnState {
+    /// The last record that this node signed under each name, as in the record store.
     records: HashMap<PeerId, ipns::Record>,
-    /// The last records before that, of this process.
-    before: HashMap<PeerId, VecDeque<ipns::Record>>,
-    /// Published since the start of this process.
+    /// The records before that, signed by this process.
+    previous: HashMap<PeerId, VecDeque<ipns::Record>>,
+    /// Names published since the start of this process.
     published: HashSet<PeerId>,
-    /// Peers were asked for the newest record since the start.
-    asked: HashSet<PeerId>,
-    /// Peers are being asked because of a publication.
-    looked_up: HashSet<PeerId>,
-    /// Names that another node writes too, and the sequence of what was heard last.
-    rivals: BTreeMap<PeerId, u64>,
-    /// Names signed in the background, whose subscribers are to be told.
-    untold: HashSet<PeerId>,
+    /// Names for whose newest record peers were queried since the start.
+    queried: HashSet<PeerId>,
+    /// Names for which a query before a publication is running.
+    looking_up: HashSet<PeerId>,
+    /// Names that another node publishes too, and its last sequence.
+    conflicting_writers: BTreeMap<PeerId, u64>,
+    /// Names signed in the background whose subscribers were not notified yet.
+    unannounced: HashSet<PeerId>,
 }
 
-impl Own {
+impl OwnRecords {
     pub fn new(records: impl IntoIterator<Item = (PeerId, ipns::Record)>) -> Self {
         let records = records.into_iter().collect();
-        Self { state: Mutex::new(State { records, ..State::default() }), turn: Mutex::default() }
+        Self { state: Mutex::new(OwnState { records, ..OwnState::default() }), signing: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, OwnState> {
         locked(&self.state)
     }
 
-    fn turn(&self) -> Turn<'_> {
-        locked(&self.turn)
+    fn signing(&self) -> SigningGuard<'_> {
+        locked(&self.signing)
     }
 
-    /// Takes out what this node signed last under a name.
-    pub fn forget(&self, name: &PeerId) -> Option<ipns::Record> {
+    /// Removes and returns the last own record of a name.
+    pub fn remove(&self, name: &PeerId) -> Option<ipns::Record> {
         self.lock().records.remove(name)
     }
 
     fn insert(&self, name: PeerId, record: ipns::Record) {
         let mut state = self.lock();
         if let Some(last) = state.records.insert(name, record) {
-            let before = state.before.entry(name).or_default();
-            before.push_front(last);
-            before.truncate(MAX_BEFORE);
+            let previous = state.previous.entry(name).or_default();
+            previous.push_front(last);
+            previous.truncate(MAX_PREVIOUS_RECORDS);
         }
     }
 
-    /// Whether this node signed another value with the sequence of `record` before its last one.
+    /// Returns whether this node signed another value with the sequence of `record` before its last one.
     fn contradicts(&self, name: &PeerId, record: &ipns::Record) -> bool {
         let state = self.lock();
-        let mut before = state.before.get(name).into_iter().flatten();
-        before.any(|own| own.sequence() == record.sequence() && own.value() != record.value())
+        let mut previous = state.previous.get(name).into_iter().flatten();
+        previous.any(|own| own.sequence() == record.sequence() && own.value() != record.value())
     }
 
-    /// The names that this node signed.
+    /// Returns the names that this node signed.
     pub fn names(&self) -> HashSet<PeerId> {
         self.lock().records.keys().copied().collect()
     }
 
-    /// Whether a name that is not `left` was not asked for since the start, or its record has expired.
-    pub fn is_unsettled(&self, now: SystemTime, left: &HashSet<PeerId>) -> bool {
+    /// Returns whether a name that is not in `left` was not queried since the start, or its record has expired.
+    pub fn needs_lookup(&self, now: SystemTime, left: &HashSet<PeerId>) -> bool {
         let state = self.lock();
         let mut watched = state.records.iter().filter(|(name, _)| !left.contains(name));
-        watched.any(|(name, own)| own.until() <= now || !state.asked.contains(name))
+        watched.any(|(name, own)| own.until() <= now || !state.queried.contains(name))
     }
 
-    /// Whether peers were asked for the newest record of a name since the start.
-    pub fn is_asked(&self, name: &PeerId) -> bool {
-        self.lock().asked.contains(name)
+    /// Returns whether peers were queried for a name since the start.
+    pub fn is_queried(&self, name: &PeerId) -> bool {
+        self.lock().queried.contains(name)
     }
 
-    pub fn mark_asked(&self, name: PeerId) {
-        self.lock().asked.insert(name);
+    pub fn mark_queried(&self, name: PeerId) {
+        self.lock().queried.insert(name);
     }
 
-    /// Begins a look-up for a publication; false while another is under way.
-    pub fn begin_look_up(&self, name: PeerId) -> bool {
-        self.lock().looked_up.insert(name)
+    /// Starts a lookup before a publication. Returns false if one is running.
+    pub fn begin_lookup(&self, name: PeerId) -> bool {
+        self.lock().looking_up.insert(name)
     }
 
-    pub fn end_look_up(&self, name: &PeerId) {
-        self.lock().looked_up.remove(name);
+    pub fn end_lookup(&self, name: &PeerId) {
+        self.lock().looking_up.remove(name);
     }
 
     pub fn mark_published(&self, name: PeerId) {
         self.lock().published.insert(name);
     }
 
-    /// Whether subscribers are to be told of a name; they are only once.
-    pub fn take_untold(&self, name: &PeerId) -> bool {
-        self.lock().untold.remove(name)
+    /// Returns whether the subscribers of a name have to be notified, and resets that.
+    pub fn take_unannounced(&self, name: &PeerId) -> bool {
+        self.lock().unannounced.remove(name)
     }
 
-    pub fn rivals(&self) -> Vec<(Name, u64)> {
-        self.lock().rivals.iter().map(|(name, sequence)| (Name::from(*name), *sequence)).collect()
+    pub fn conflicting_writers(&self) -> Vec<(IpnsName, u64)> {
+        self.lock()
+            .conflicting_writers
+            .iter()
+            .map(|(name, sequence)| (IpnsName::from(*name), *sequence))
+            .collect()
     }
 }
 
 impl Names {
-    /// What this node signed last under a name.
-    pub fn own(&self, name: &Name) -> Option<ipns::Record> {
+    /// Returns the last record that this node signed under a name.
+    pub fn own(&self, name: &IpnsName) -> Option<ipns::Record> {
         self.0.own.lock().records.get(name.peer()).cloned()
     }
 
-    /// Signs what a name means now. The sequence counts up where it means something else than before, whatever the clock
-    /// says, and from what was signed elsewhere under the same key.
+    /// Signs a new value of a name. The sequence increases if the value changes, whatever the clock says, and continues
+    /// from records that were signed elsewhere under the same key.
     pub fn sign(
         &self,
         key: &Keypair,
@@ -142,12 +146,12 @@ impl Names {
         ttl: Duration,
         now: SystemTime,
     ) -> Result<ipns::Record, Error> {
-        self.sign_in(&self.0.own.turn(), key, value, ttl, now)
+        self.sign_in(&self.0.own.signing(), key, value, ttl, now)
     }
 
     fn sign_in(
         &self,
-        _turn: &Turn,
+        _turn: &SigningGuard,
         key: &Keypair,
         value: Vec<u8>,
         ttl: Duration,
@@ -155,52 +159,57 @@ impl Names {
     ) -> Result<ipns::Record, Error> {
         let name = key.public().to_peer_id();
         let foreign = self.foreign(&name)?.map(|foreign| foreign.sequence());
-        let before = once_valid(name, self.0.kept.own(&name)?);
-        let last = before.as_ref().map(|before| before.sequence());
-        let sequence = match before {
-            Some(before) if before.value() == value && foreign < last => before.sequence(),
-            _ => next(last.max(foreign)).ok_or(Error::LastSequence(Name::from(name)))?,
+        let previous = verify_ignoring_expiry(name, self.0.record_store.own(&name)?);
+        let last = previous.as_ref().map(|previous| previous.sequence());
+        let sequence = match previous {
+            Some(previous) if previous.value() == value && foreign < last => previous.sequence(),
+            _ => next(last.max(foreign)).ok_or(Error::LastSequence(IpnsName::from(name)))?,
         };
-        let until = chrono::DateTime::<chrono::Utc>::from(now + LIFETIME);
+        let until = chrono::DateTime::<chrono::Utc>::from(now + RECORD_LIFETIME);
         let record = rust_ipns::Record::new(key, &value, until, sequence, ttl).map_err(Error::names)?;
         let bytes = record.encode().map_err(Error::names)?;
-        self.0.kept.set_own(&name, &bytes)?;
+        self.0.record_store.put_own(&name, &bytes)?;
         let record = ipns::Record::verify(name, bytes, now).map_err(Error::names)?;
         self.0.own.insert(name, record.clone());
         Ok(record)
     }
 
-    /// Extends the validity of the record of a name, where it has lived half of its life.
-    pub fn prolong(&self, key: &Keypair, now: SystemTime) -> Result<Option<ipns::Record>, Error> {
-        let turn = self.0.own.turn();
-        match self.own(&Name::of(key)) {
-            Some(own) if own.until() < now + LIFETIME / 2 => {
-                self.sign_in(&turn, key, own.value().to_vec(), own.ttl(), now).map(Some)
+    /// Renews the record of a name after half of its lifetime.
+    pub fn extend_validity(&self, key: &Keypair, now: SystemTime) -> Result<Option<ipns::Record>, Error> {
+        let signing = self.0.own.signing();
+        match self.own(&IpnsName::of(key)) {
+            Some(own) if own.until() < now + RECORD_LIFETIME / 2 => {
+                self.sign_in(&signing, key, own.value().to_vec(), own.ttl(), now).map(Some)
             }
             own => Ok(own),
         }
     }
 
-    /// Signs a record in the background: subscribers and the routing system are told soon.
+    /// Signs a record in the background; subscribers and the routing system get it soon.
     fn sign_again(
         &self,
-        turn: &Turn,
+        signing: &SigningGuard,
         key: &Keypair,
         own: &ipns::Record,
         now: SystemTime,
     ) -> Result<ipns::Record, Error> {
-        let record = self.sign_in(turn, key, own.value().to_vec(), own.ttl(), now)?;
-        self.0.own.lock().untold.insert(key.public().to_peer_id());
+        let record = self.sign_in(signing, key, own.value().to_vec(), own.ttl(), now)?;
+        self.0.own.lock().unannounced.insert(key.public().to_peer_id());
         self.0.signed.notify_one();
         Ok(record)
     }
 
-    /// Takes a record under a key of this node. One that is as new as its own and means something else was signed
+    /// Ingests a record under a key of this node. One that is as new as the own record and has another value was signed
     /// elsewhere.
-    pub fn hear_own(&self, key: &Keypair, record: &ipns::Record, now: SystemTime) -> Result<Verdict, Error> {
+    pub fn ingest_own(
+        &self,
+        key: &Keypair,
+        record: &ipns::Record,
+        now: SystemTime,
+    ) -> Result<Verdict, Error> {
         let name = key.public().to_peer_id();
-        let turn = self.0.own.turn();
-        let own = self.own(&Name::from(name));
+        let signing = self.0.own.signing();
+        let own = self.own(&IpnsName::from(name));
         let is_here =
             |own: &ipns::Record| own.sequence() == record.sequence() && own.value() == record.value();
         if own.as_ref().is_some_and(is_here) {
@@ -211,34 +220,37 @@ impl Names {
             return Ok(Verdict::Ignore);
         }
         let verdict = if is_older { Verdict::Ignore } else { Verdict::Accept };
-        // Peers tell the same more than once, and what was counted on from before is not news.
+        // Peers send a record more than once; one that was already taken into account is ignored.
         if self.foreign(&name)?.is_some_and(|known| known >= *record) {
             return Ok(verdict);
         }
-        self.0.kept.see_foreign(&name, record.bytes())?;
+        self.0.record_store.put_foreign(&name, record.bytes())?;
         match own {
-            Some(_) if self.0.own.is_asked(&name) => self.note_rival(name, record.sequence()),
+            Some(_) if self.0.own.is_queried(&name) => {
+                self.report_conflicting_writer(name, record.sequence())
+            }
             _ if is_older => {}
-            own => self.count_on(&turn, key, own, record, now)?,
+            own => self.continue_sequence(&signing, key, own, record, now)?,
         }
         Ok(verdict)
     }
 
-    fn note_rival(&self, name: PeerId, sequence: u64) {
-        if self.0.own.lock().rivals.insert(name, sequence) != Some(sequence) {
+    fn report_conflicting_writer(&self, name: PeerId, sequence: u64) {
+        if self.0.own.lock().conflicting_writers.insert(name, sequence) != Some(sequence) {
             tracing::warn!(
-                name = %Name::from(name),
+                name = %IpnsName::from(name),
                 sequence,
-                "two nodes write this name: another machine uses a copy of its key or of this node directory, and the \
+                "two nodes write this name: another machine uses a copy of its key or of this node directory; the \
                  last publication wins"
             );
         }
     }
 
-    /// Counts on from what was signed elsewhere before this node asked: what it published meanwhile is signed again.
-    fn count_on(
+    /// Continues the sequence of records that were signed elsewhere before this node queried peers: a value published
+    /// meanwhile is signed again.
+    fn continue_sequence(
         &self,
-        turn: &Turn,
+        signing: &SigningGuard,
         key: &Keypair,
         own: Option<ipns::Record>,
         record: &ipns::Record,
@@ -247,36 +259,36 @@ impl Names {
         let name = key.public().to_peer_id();
         let is_published = self.0.own.lock().published.contains(&name);
         let signed = match own.filter(|_| is_published) {
-            Some(own) => Some(self.sign_again(turn, key, &own, now)?.sequence()),
+            Some(own) => Some(self.sign_again(signing, key, &own, now)?.sequence()),
             None => None,
         };
         let sequence = record.sequence();
-        tracing::info!(name = %Name::from(name), sequence, signed, "this name was written elsewhere until now");
+        tracing::info!(name = %IpnsName::from(name), sequence, signed, "another machine published under this name before");
         Ok(())
     }
 
-    /// Signs what a name meant last, unless `found`, which is valid, says something else.
+    /// Signs the last value of a name again, unless `found`, a valid record, has another value.
     pub fn renew(&self, key: &Keypair, found: Option<ipns::Record>, now: SystemTime) -> Result<bool, Error> {
         let peer = key.public().to_peer_id();
-        let turn = self.0.own.turn();
-        let Some(own) = self.own(&Name::from(peer)) else { return Ok(false) };
+        let signing = self.0.own.signing();
+        let Some(own) = self.own(&IpnsName::from(peer)) else { return Ok(false) };
         let found = found.max(self.foreign(&peer)?.filter(|foreign| foreign.until() > now));
         if let Some(found) = found.filter(|found| found.value() != own.value()) {
             tracing::warn!(
-                name = %Name::from(peer),
+                name = %IpnsName::from(peer),
                 sequence = found.sequence(),
-                "its record expired here, and another machine writes it now: what was published here is not published any more"
+                "IPNS record expired, and another machine publishes under this name now; this node stops publishing it"
             );
-            drop(turn);
-            self.hear(peer, found.bytes().to_vec(), now)?;
+            drop(signing);
+            self.ingest(peer, found.bytes().to_vec(), now)?;
             return Ok(false);
         }
-        self.sign_again(&turn, key, &own, now)?;
+        self.sign_again(&signing, key, &own, now)?;
         Ok(true)
     }
 }
 
-/// The sequence after `last`; none after the greatest, which only a key's owner can have signed.
+/// Returns the next sequence, or `None` after the highest one, which only the key's owner can have signed.
 fn next(last: Option<u64>) -> Option<u64> {
     last.map_or(Some(0), |last| last.checked_add(1))
 }

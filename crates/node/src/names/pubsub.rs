@@ -1,5 +1,5 @@
-//! IPNS over pubsub, as Kubo has it: a topic for each name, whose messages are records. Whoever follows a name hears of a
-//! change at once; whoever joins asks for the last record by `fetch`. <https://specs.ipfs.tech/ipns/ipns-pubsub-router/>
+//! IPNS over pubsub, as in Kubo: one topic per name, whose messages are records. Subscribers receive a change at once;
+//! a new one gets the last record by `fetch`. <https://specs.ipfs.tech/ipns/ipns-pubsub-router/>
 
 mod guard;
 mod topics;
@@ -17,44 +17,48 @@ pub use libp2p::gossipsub::MessageAcceptance as Verdict;
 
 use crate::Error;
 
-/// Messages that wait for one peer: half of its own, half of what is passed on. Room for all of the latter is allocated for
-/// each peer that connects.
-const WAITING: usize = 128;
+/// Messages queued for one peer: half of them own, half forwarded. The memory of the latter half is allocated for each
+/// connected peer.
+const MAX_QUEUED_MESSAGES: usize = 128;
 
 pub type Event = gossipsub::Event;
 
-/// A record of a name that is listened for, as a peer told it.
+/// A record of a subscribed name, as received from a peer.
 #[derive(Debug)]
-pub struct Heard {
+pub struct ReceivedRecord {
     pub name: PeerId,
     pub record: Vec<u8>,
-    /// The peer that told it.
+    /// The peer that sent it.
     pub from: PeerId,
-    /// The message to be passed on, if it is right and new.
+    /// The message to forward if the record is valid and new.
     pub message: Option<MessageId>,
 }
 
-/// Passes on only what was found to be right.
+/// Creates the gossipsub behaviour, which forwards only validated messages.
 ///
-/// Messages are signed by a key of this process, not by the node's identity: gossipsub drops what seems to come from
-/// itself and forwards nothing to its author, so a second node with the same identity would never hear the first.
+/// Messages are signed by a key of this process, not by the node's identity: gossipsub drops messages that seem to come
+/// from itself and forwards none to their author, so a second node with the same identity would receive nothing from
+/// the first.
 pub fn behaviour() -> Result<Behaviour, Error> {
     let failed = |e: &dyn std::fmt::Display| Error::Start(e.to_string());
-    let config = ConfigBuilder::default().validate_messages().connection_handler_queue_len(WAITING).build();
+    let config = ConfigBuilder::default()
+        .validate_messages()
+        .connection_handler_queue_len(MAX_QUEUED_MESSAGES)
+        .build();
     let author = MessageAuthenticity::Signed(Keypair::generate_ed25519());
     Behaviour::new(author, config.map_err(|e| failed(&e))?).map_err(|e| failed(&e))
 }
 
 const PREFIX: &str = "/record/";
-/// The topic of a name has some 70 bytes, that of the longest peer id some 110.
+/// The topic of a name has about 70 bytes, that of the longest peer id about 110.
 const MAX_TOPIC_BYTES: usize = 128;
 
-/// The topic of a record's key.
+/// Returns the topic of a record's key.
 pub fn topic(key: &RecordKey) -> IdentTopic {
     IdentTopic::new(format!("{PREFIX}{}", Base::Base64Url.encode(key)))
 }
 
-/// The name whose topic it is.
+/// Returns the name of a topic.
 pub fn name_of(topic: &TopicHash) -> Option<PeerId> {
     if topic.as_str().len() > MAX_TOPIC_BYTES {
         return None;
@@ -66,11 +70,12 @@ pub fn name_of(topic: &TopicHash) -> Option<PeerId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Name;
+    use crate::IpnsName;
 
     #[test]
-    fn the_topic_of_a_name_is_the_one_that_kubo_uses() {
-        let name: Name = "k51qzi5uqu5dlvj2baxnqndepeb86cbk3ng7n3i46uzyxzyqj2xjonzllnv0v8".parse().unwrap();
+    fn the_pubsub_topic_of_a_name_is_the_one_that_kubo_uses() {
+        let name: IpnsName =
+            "k51qzi5uqu5dlvj2baxnqndepeb86cbk3ng7n3i46uzyxzyqj2xjonzllnv0v8".parse().unwrap();
         let topic = topic(&name.key());
         assert_eq!(
             topic.hash().as_str(),

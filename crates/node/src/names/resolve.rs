@@ -1,24 +1,24 @@
-//! What a name means: from here where that is fresh enough, else from whoever knows.
+//! Resolving names: from the cache while that is valid, else from peers or DNS.
 
 use std::time::{Duration, SystemTime};
 
 use tokio::{
     sync::mpsc,
-    time::{Instant, timeout, timeout_at},
+    time::{self, Instant, timeout_at},
 };
 
-use super::{Domain, Name, Names, Pointer, dnslink::Link};
+use super::{Domain, IpnsName, IpnsTarget, Names, dnslink::Link};
 use crate::{Error, Node, behaviour::Command, routing::ipns};
 
-/// After one answer the others have so long to bring a newer one.
-const GRACE: Duration = Duration::from_millis(500);
+/// After the first answer, how long other peers have to send a newer one.
+const GRACE_PERIOD: Duration = Duration::from_millis(500);
 
-/// What a name means.
+/// The value of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
     /// `/ipfs/<cid>...` or `/ipns/<name>...`.
     pub value: String,
-    /// Nobody could be asked, or nobody answered: it is what was seen last.
+    /// Whether no peer could be queried or answered: it is the last known value.
     pub stale: bool,
 }
 
@@ -29,76 +29,75 @@ impl Resolved {
 }
 
 impl Node {
-    /// What a name means: from here while that is fresh enough, else from peers or DNS; where none answers within `patience`,
-    /// what was seen last. Where nobody answered just now, nobody is asked again for a while.
-    pub async fn resolve(&self, pointer: &Pointer, patience: Duration) -> Result<Resolved, Error> {
+    /// Resolves a name from the cache while that is valid, else from peers or DNS; without an answer within `timeout`,
+    /// returns the last known value. A name without an answer is not queried again for a while.
+    pub async fn resolve(&self, target: &IpnsTarget, timeout: Duration) -> Result<Resolved, Error> {
         let joins = self.online().map_or(0, |online| *online.peers.joins().borrow());
-        if let Some(known) = self.names().known(pointer, joins) {
+        if let Some(known) = self.names().known(target, joins) {
             return Ok(known);
         }
-        let (resolved, ttl) = self.ask(pointer, patience).await?;
+        let (resolved, ttl) = self.query(target, timeout).await?;
         if resolved.stale {
-            tracing::warn!(name = %pointer, "nobody answered for it, so it is taken for what it was");
+            tracing::warn!(name = %target, "no peer answered for this name; using the last known value");
         }
-        self.names().0.cache.put(pointer.clone(), resolved.clone(), ttl, joins, Instant::now());
+        self.names().0.cache.put(target.clone(), resolved.clone(), ttl, joins, Instant::now());
         Ok(resolved)
     }
 
-    /// Resolves a name by asking peers or DNS although the last answer may still be used: for a caller that misses
-    /// something there.
+    /// Resolves a name by querying peers or DNS even if the cached value is still valid, for a caller that misses
+    /// something in it.
     ///
-    /// A name is asked for at most once a second, or once in half a minute where there is no answer; callers that come in
-    /// between get the last answer, and those that come meanwhile wait for this one. What this node publishes itself needs
-    /// no asking.
-    pub async fn resolve_afresh(&self, pointer: &Pointer, patience: Duration) -> Result<Resolved, Error> {
-        if let Some(own) = self.names().known_own(pointer) {
+    /// A name is queried at most once a second, or once in half a minute without an answer. In between callers get the
+    /// last answer; callers that arrive during a query wait for it. Names that this node publishes need no query.
+    pub async fn resolve_uncached(&self, target: &IpnsTarget, timeout: Duration) -> Result<Resolved, Error> {
+        if let Some(own) = self.names().published_here(target) {
             return Ok(own);
         }
         let joins = self.online().map_or(0, |online| *online.peers.joins().borrow());
-        let asking = async {
-            let asked = self.ask(pointer, patience).await;
+        let query = async {
+            let asked = self.query(target, timeout).await;
             let is_answered = asked.as_ref().is_ok_and(|(resolved, _)| !resolved.stale);
             (asked, is_answered)
         };
-        match self.names().0.afresh.ask(pointer, Instant::now, asking).await {
-            None => self.resolve(pointer, patience).await,
+        match self.names().0.refreshes.query(target, Instant::now, query).await {
+            None => self.resolve(target, timeout).await,
             Some(Ok((resolved, ttl))) if !resolved.stale => {
-                self.names().0.cache.put(pointer.clone(), resolved.clone(), ttl, joins, Instant::now());
+                self.names().0.cache.put(target.clone(), resolved.clone(), ttl, joins, Instant::now());
                 Ok(resolved)
             }
-            // Silence does not outdate what may still be used.
-            Some(asked) => match self.names().known(pointer, joins) {
+            // Silence does not invalidate a valid cache entry.
+            Some(asked) => match self.names().known(target, joins) {
                 Some(known) => Ok(known),
                 None => asked.map(|(resolved, _)| resolved),
             },
         }
     }
 
-    async fn ask(&self, pointer: &Pointer, patience: Duration) -> Result<(Resolved, Duration), Error> {
-        match pointer {
-            Pointer::Key(name) => self.resolve_key(name, patience).await,
-            Pointer::Domain(domain) => self.resolve_domain(domain, patience).await,
+    async fn query(&self, target: &IpnsTarget, timeout: Duration) -> Result<(Resolved, Duration), Error> {
+        match target {
+            IpnsTarget::Key(name) => self.resolve_key(name, timeout).await,
+            IpnsTarget::Domain(domain) => self.resolve_domain(domain, timeout).await,
         }
     }
 
-    /// Asks peers for the newest record.
-    async fn resolve_key(&self, name: &Name, patience: Duration) -> Result<(Resolved, Duration), Error> {
+    /// Queries peers for the newest record.
+    async fn resolve_key(&self, name: &IpnsName, timeout: Duration) -> Result<(Resolved, Duration), Error> {
         let (peer, start) = (*name.peer(), Instant::now());
-        let seen = match self.names().0.hearing.is_followed(&peer) {
-            true => self.names().0.hearing.head(&peer),
+        let seen = match self.names().0.subscriptions.is_followed(&peer) {
+            true => self.names().0.subscriptions.record(&peer),
             false => {
-                let seen = self.names().blocking(move |names| Ok(names.0.kept.seen(&peer)?)).await?;
+                let seen = self.names().blocking(move |names| Ok(names.0.record_store.seen(&peer)?)).await?;
                 seen.and_then(|bytes| ipns::Record::verify(peer, bytes, SystemTime::now()).ok())
             }
         };
         let asked = self.peers().len();
         let found = match self.online() {
-            Some(online) => newest(&online.routing, name, start + patience).await,
+            Some(online) => newest(&online.routing, name, start + timeout).await,
             None => None,
         };
         let is_stale = found.is_none();
         let is_new = found > seen;
-        // An own one that expired while nobody was here to sign it anew.
+        // An own record that expired while this node was off.
         let own = || self.names().own(name);
         let best = found.max(seen).or_else(own).ok_or(Error::NoRecord {
             name: *name,
@@ -108,11 +107,11 @@ impl Node {
         if is_new {
             let bytes = best.bytes().to_vec();
             let see = move |names: &Names| {
-                // It may be of a name that is followed, or signed elsewhere under an own key.
-                names.hear(peer, bytes.clone(), SystemTime::now())?;
-                match names.0.hearing.is_followed(&peer) {
+                // The name may be followed, or the record signed elsewhere under an own key.
+                names.ingest(peer, bytes.clone(), SystemTime::now())?;
+                match names.0.subscriptions.is_followed(&peer) {
                     true => Ok(()),
-                    false => Ok(names.0.kept.see(&peer, &bytes)?),
+                    false => Ok(names.0.record_store.put_seen(&peer, &bytes)?),
                 }
             };
             self.names().blocking(see).await?;
@@ -120,27 +119,29 @@ impl Node {
         Ok((Resolved { value: best.text(), stale: is_stale }, best.ttl()))
     }
 
-    /// Asks DNS for the link.
+    /// Queries DNS for the DNSLink.
     async fn resolve_domain(
         &self,
         domain: &Domain,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<(Resolved, Duration), Error> {
-        let asking = timeout(patience, self.names().0.dns.look_up(domain)).await;
+        let query = time::timeout(timeout, self.names().0.dns.look_up(domain)).await;
         let silent = || {
-            let why = format!("no server answered within {:.1} s", patience.as_secs_f64());
+            let why = format!("no server answered within {:.1} s", timeout.as_secs_f64());
             Err(Error::Dns { domain: domain.clone(), why })
         };
         let key = domain.clone();
-        match asking.unwrap_or_else(|_| silent()) {
+        match query.unwrap_or_else(|_| silent()) {
             Ok(Link { value, ttl }) => {
                 let link = value.clone();
-                let see = move |names: &Names| names.0.kept.see_link(&key, &link).map_err(Error::names);
+                let see =
+                    move |names: &Names| names.0.record_store.put_link(&key, &link).map_err(Error::names);
                 self.names().blocking(see).await?;
                 Ok((Resolved::fresh(value), ttl))
             }
             Err(error @ Error::Dns { .. }) => {
-                let seen = self.names().blocking(move |names| names.0.kept.link(&key).map_err(Error::names));
+                let seen =
+                    self.names().blocking(move |names| names.0.record_store.link(&key).map_err(Error::names));
                 let value = seen.await?.ok_or(error)?;
                 Ok((Resolved { value, stale: true }, Duration::ZERO))
             }
@@ -150,55 +151,59 @@ impl Node {
 }
 
 impl Names {
-    /// What is known without asking anybody, and without the disk.
-    fn known(&self, pointer: &Pointer, joins: usize) -> Option<Resolved> {
-        self.known_own(pointer).or_else(|| self.0.cache.get(pointer, joins, Instant::now()))
+    /// Returns the value that is known without a query or the disk.
+    fn known(&self, target: &IpnsTarget, joins: usize) -> Option<Resolved> {
+        self.published_here(target).or_else(|| self.0.cache.get(target, joins, Instant::now()))
     }
 
-    /// What this node publishes under the name.
-    fn known_own(&self, pointer: &Pointer) -> Option<Resolved> {
-        let Pointer::Key(name) = pointer else { return None };
+    /// Returns the value that this node publishes.
+    fn published_here(&self, target: &IpnsTarget) -> Option<Resolved> {
+        let IpnsTarget::Key(name) = target else { return None };
         let own = self.own(name).filter(|record| record.until() > SystemTime::now())?;
         Some(Resolved::fresh(own.text()))
     }
 }
 
-/// The newest valid record that peers have.
-pub async fn newest(routing: &mpsc::Sender<Command>, name: &Name, deadline: Instant) -> Option<ipns::Record> {
-    best_of(&mut ask_peers(routing, name).await?, name, deadline).await
+/// Returns the newest valid record that peers have.
+pub async fn newest(
+    routing: &mpsc::Sender<Command>,
+    name: &IpnsName,
+    deadline: Instant,
+) -> Option<ipns::Record> {
+    best_of(&mut query_peers(routing, name).await?, name, deadline).await
 }
 
-/// What peers answer, as it comes.
+/// A stream of answers from peers.
 pub type Answers = mpsc::UnboundedReceiver<Vec<u8>>;
 
-/// Asks connected peers and the routing system for the record of a name.
-pub async fn ask_peers(routing: &mpsc::Sender<Command>, name: &Name) -> Option<Answers> {
+/// Queries connected peers and the routing system for the record of a name.
+pub async fn query_peers(routing: &mpsc::Sender<Command>, name: &IpnsName) -> Option<Answers> {
     let (out, values) = mpsc::unbounded_channel();
-    routing.send(Command::Fetch(name.key(), out.clone())).await.ok()?;
-    routing.send(Command::Values(name.key(), out)).await.ok()?;
+    routing.send(Command::FetchValues(name.key(), out.clone())).await.ok()?;
+    routing.send(Command::FindValues(name.key(), out)).await.ok()?;
     Some(values)
 }
 
-/// Asks connected peers alone.
-pub async fn ask_connected(routing: &mpsc::Sender<Command>, name: &Name) -> Option<Answers> {
+/// Queries connected peers only.
+pub async fn query_connected(routing: &mpsc::Sender<Command>, name: &IpnsName) -> Option<Answers> {
     let (out, values) = mpsc::unbounded_channel();
-    routing.send(Command::Fetch(name.key(), out)).await.ok()?;
+    routing.send(Command::FetchValues(name.key(), out)).await.ok()?;
     Some(values)
 }
 
-/// Asks the routing system alone.
-pub async fn ask_routing(routing: &mpsc::Sender<Command>, name: &Name) -> Option<Answers> {
+/// Queries the routing system only.
+pub async fn query_routing(routing: &mpsc::Sender<Command>, name: &IpnsName) -> Option<Answers> {
     let (out, values) = mpsc::unbounded_channel();
-    routing.send(Command::Values(name.key(), out)).await.ok()?;
+    routing.send(Command::FindValues(name.key(), out)).await.ok()?;
     Some(values)
 }
 
-/// Waits for the newest valid record of what peers answer.
-pub async fn best_of(values: &mut Answers, name: &Name, mut deadline: Instant) -> Option<ipns::Record> {
+/// Returns the newest valid record among the answers.
+pub async fn best_of(values: &mut Answers, name: &IpnsName, mut deadline: Instant) -> Option<ipns::Record> {
     let mut best: Option<ipns::Record> = None;
     while let Ok(Some(value)) = timeout_at(deadline, values.recv()).await {
         let Ok(record) = ipns::Record::verify(*name.peer(), value, SystemTime::now()) else { continue };
-        deadline = deadline.min(Instant::now() + GRACE);
+        deadline = deadline.min(Instant::now() + GRACE_PERIOD);
         best = best.max(Some(record));
     }
     best

@@ -1,4 +1,4 @@
-//! Dials one peer, and says in plain words why it was not reached.
+//! Dials a peer, and explains failures in plain words.
 
 use std::{error::Error as _, io, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::Error;
 
 const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The peer id that a dialable address ends with.
+/// Returns the peer id at the end of a dialable address.
 pub(crate) fn peer_id(address: &Multiaddr) -> Result<PeerId, Error> {
     match address.iter().last() {
         Some(Protocol::P2p(id)) => Ok(id),
@@ -19,10 +19,10 @@ pub(crate) fn peer_id(address: &Multiaddr) -> Result<PeerId, Error> {
 }
 
 impl Peers {
-    /// Connects to the peer that `address` ends with, unless it is connected.
+    /// Connects to the peer at the end of `address`, unless it is connected.
     ///
-    /// A dial that is already under way does not stand in for this one: it may be to another address, or hang in the
-    /// handshake with a peer that answers again by now. Whichever of the two connects first counts.
+    /// A dial in progress does not replace this one: it may be to another address, or hang in a handshake with a peer
+    /// that has restarted. The first of the two to connect wins.
     pub(crate) async fn dial(&self, ipfs: &Ipfs, address: &Multiaddr) -> Result<PeerId, Error> {
         let id = peer_id(address)?;
         if self.is_connected(&id) {
@@ -49,18 +49,20 @@ impl Peers {
     }
 }
 
-/// Returns why a dial failed, for a person: libp2p's texts speak of its own types.
+/// Returns a readable reason; libp2p's texts mention its own types.
 fn reason(error: &DialError) -> String {
     match error {
         DialError::LocalPeerId { .. } => {
-            "that is this node's own peer id: the address is its own, or another node runs with a copy of its identity"
+            "peer id is this node's own: the address is its own, or another node uses a copy of its identity"
                 .into()
         }
-        DialError::WrongPeerId { obtained, .. } => format!("another peer answered there: {obtained}"),
+        DialError::WrongPeerId { obtained, .. } => format!("another peer answered: {obtained}"),
         DialError::NoAddresses => "the address is this node's own".into(),
         DialError::DialPeerConditionFalse(_) => "another dial of this peer is under way".into(),
         DialError::Aborted => "the dial was aborted".into(),
-        DialError::Denied { cause } => cause.source().map_or("refused by this node".into(), ToString::to_string),
+        DialError::Denied { cause } => {
+            cause.source().map_or("refused by this node".into(), ToString::to_string)
+        }
         DialError::Transport(errors) => {
             let mut all: Vec<String> = errors.iter().map(|(_, error)| transport_reason(error)).collect();
             all.dedup();

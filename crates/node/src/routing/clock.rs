@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// One moment on both clocks: Kademlia counts on the monotonic one, a file and a signature on the wall's.
+/// The same moment on both clocks: Kademlia uses the monotonic one, files and signatures the wall clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     pub instant: Instant,
@@ -12,20 +12,20 @@ impl Now {
         Self { instant: Instant::now(), wall: SystemTime::now() }
     }
 
-    /// The monotonic time of a moment to come; what has passed is now.
+    /// Returns the monotonic time of a future moment; past ones become now.
     pub fn instant_of(&self, wall: SystemTime) -> Instant {
         let left = wall.duration_since(self.wall).unwrap_or_default();
-        // A moment that the clock cannot hold is as good as never, and every caller has a nearer bound.
-        self.instant.checked_add(left).unwrap_or(self.instant + super::LIFETIME)
+        // A moment beyond the range of the clock never comes, and every caller has a nearer bound.
+        self.instant.checked_add(left).unwrap_or(self.instant + super::RECORD_LIFETIME)
     }
 
-    /// The wall's time of `instant`, in seconds since 1970.
+    /// Returns the wall-clock time of `instant`, in seconds since 1970.
     pub fn seconds_of(&self, instant: Instant) -> u64 {
         let wall = self.wall + instant.saturating_duration_since(self.instant);
         wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
     }
 
-    /// The monotonic time of `seconds` since 1970.
+    /// Returns the monotonic time of `seconds` since 1970.
     pub fn instant_of_seconds(&self, seconds: u64) -> Instant {
         self.instant_of(UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap_or(self.wall))
     }

@@ -1,4 +1,4 @@
-//! The store's file: what peers said, with the wall's time at which it ends.
+//! The file of the routing store: records with their expiry in wall-clock time.
 
 use std::{fs, io, path::Path};
 
@@ -11,17 +11,17 @@ use redb::{Error, ReadTransaction, ReadableTable, TableDefinition, TableError, W
 use super::clock::Now;
 use crate::database::{Database, Settings};
 
-/// The provider's peer id, when its record ends, its addresses.
-type Provider<'a> = (&'a [u8], u64, Vec<&'a [u8]>);
+/// The provider's peer id, the expiry of its record, its addresses.
+type ProviderRow<'a> = (&'a [u8], u64, Vec<&'a [u8]>);
 
-/// Key -> who provides it.
-const PROVIDERS: TableDefinition<&[u8], Vec<Provider>> = TableDefinition::new("providers");
-/// Key -> when the value ends, and the value.
+/// Key -> its providers.
+const PROVIDERS: TableDefinition<&[u8], Vec<ProviderRow>> = TableDefinition::new("providers");
+/// Key -> the expiry of the value, and the value.
 const VALUES: TableDefinition<&[u8], (u64, &[u8])> = TableDefinition::new("values");
-/// It is read once, and written in batches.
+/// The file is read once, and written in batches.
 const SETTINGS: Settings = Settings { cache_bytes: 1 << 20, quick_repair: false };
 
-/// What is kept under each key; nothing means that the key is gone.
+/// The records under each key; an empty row means that the key was removed.
 #[derive(Default)]
 pub struct Rows {
     pub providers: Vec<(RecordKey, Vec<ProviderRecord>)>,
@@ -32,15 +32,15 @@ pub struct Rows {
 pub struct File(Database);
 
 impl File {
-    /// Opens the file, or makes it where there is none.
+    /// Opens the file, or creates it.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let mut database = Database::open(path, SETTINGS)?;
-        // All of it is about to be read; a page that went bad is better found by its checksum.
+        // All of it is about to be read, so verify the checksums.
         database.check()?;
         Ok(Self(database))
     }
 
-    /// Makes an empty file in place of a damaged one.
+    /// Replaces a damaged file with an empty one.
     pub fn replace(path: &Path) -> Result<Self, Error> {
         fs::remove_file(path)?;
         Self::open(path)
@@ -51,7 +51,7 @@ impl File {
             .read(|read| Ok(Rows { providers: read_providers(read, now)?, values: read_values(read, now)? }))
     }
 
-    /// Writes rows, all or none.
+    /// Writes all rows in one transaction.
     pub fn write(&self, rows: &Rows, now: Now) -> Result<(), Error> {
         self.0.write(|write| {
             write_providers(write, rows, now)?;
@@ -60,7 +60,7 @@ impl File {
     }
 }
 
-/// Whether `error` says that the file is not what was written, rather than that it cannot be used now.
+/// Returns whether `error` means that the file is damaged, rather than temporarily unusable.
 pub fn is_damage(error: &Error) -> bool {
     match error {
         Error::Corrupted(_) | Error::UpgradeRequired(_) | Error::TableTypeMismatch { .. } => true,
@@ -83,7 +83,7 @@ fn read_providers(read: &ReadTransaction, now: Now) -> Result<Vec<(RecordKey, Ve
     rows.collect()
 }
 
-fn provider(key: &RecordKey, (id, ends, addresses): Provider, now: Now) -> Option<ProviderRecord> {
+fn provider(key: &RecordKey, (id, ends, addresses): ProviderRow, now: Now) -> Option<ProviderRecord> {
     let address = |bytes: &[u8]| Multiaddr::try_from(bytes.to_vec()).ok();
     Some(ProviderRecord {
         key: key.clone(),
@@ -120,7 +120,7 @@ fn write_providers(write: &WriteTransaction, rows: &Rows, now: Now) -> Result<()
             let addresses = record.addresses.iter().map(AsRef::as_ref).collect();
             Some((&id[..], now.seconds_of(record.expires?), addresses))
         });
-        table.insert(key.as_ref(), row.collect::<Vec<Provider>>())?;
+        table.insert(key.as_ref(), row.collect::<Vec<ProviderRow>>())?;
     }
     Ok(())
 }

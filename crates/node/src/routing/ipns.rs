@@ -1,4 +1,4 @@
-//! IPNS records: verified, and the best of several.
+//! Verified IPNS records, and the choice of the best one.
 
 use std::{
     cmp::Ordering,
@@ -7,24 +7,24 @@ use std::{
 
 use libp2p::PeerId;
 
-/// More is no IPNS record.
+/// The maximum length of a record in bytes.
 pub const MAX_BYTES: usize = 10 << 10;
 
-/// Why bytes are no IPNS record of a name.
+/// Why bytes are not an IPNS record of a name.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Not a record, not signed with the name's key, or not telling what was signed.
+    /// Malformed, not signed with the name's key, or with unsigned data.
     #[error(transparent)]
     Invalid(#[from] rust_ipns::Error),
     /// It was valid once.
-    #[error("the record has expired")]
+    #[error("record has expired")]
     Expired,
 }
 
-/// A verified record. The greater of two is the one that counts: the higher sequence, then the later end; the rest only
-/// so that all peers choose the same.
+/// A verified record. The greater of two wins: the one with the higher sequence, then the later expiry; the rest only
+/// makes all peers choose the same.
 ///
-/// Two of the same signed content are equal: a peer may write the bytes around it in any number of ways.
+/// Records with the same signed content are equal: a peer may encode the rest in different ways.
 #[derive(Clone, Debug)]
 pub struct Record {
     sequence: u64,
@@ -40,7 +40,7 @@ impl Record {
         let record = rust_ipns::Record::decode(&bytes)?;
         record.verify_signature(name)?;
         let until = SystemTime::from(record.validity()?);
-        // What was signed, not the copies beside it that version 1 has.
+        // The signed data, not the copies beside it that version 1 has.
         let signed = record.data()?;
         let (value, ttl) = (signed.value().to_vec(), Duration::from_nanos(signed.ttl()));
         match until > now {
@@ -49,27 +49,27 @@ impl Record {
         }
     }
 
-    /// Counts up with each publication.
+    /// Returns the sequence, which increases with each publication.
     pub fn sequence(&self) -> u64 {
         self.sequence
     }
 
-    /// What the name means: `/ipfs/<cid>...` or `/ipns/<name>...`.
+    /// Returns the value: `/ipfs/<cid>...` or `/ipns/<name>...`.
     pub fn value(&self) -> &[u8] {
         &self.value
     }
 
-    /// The same as a text.
+    /// Returns the value as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.value).into_owned()
     }
 
-    /// How long it may be used without asking again.
+    /// Returns how long it may be cached.
     pub fn ttl(&self) -> Duration {
         self.ttl
     }
 
-    /// When its validity ends.
+    /// Returns when its validity ends.
     pub fn until(&self) -> SystemTime {
         self.until
     }
@@ -78,7 +78,7 @@ impl Record {
         (self.sequence, self.until, &self.value, self.ttl)
     }
 
-    /// The record as it came.
+    /// Returns the record as received.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -104,7 +104,7 @@ impl PartialEq for Record {
 
 impl Eq for Record {}
 
-/// The record that counts, of those of one name.
+/// Returns the best of several records of one name.
 pub fn select<'a>(records: impl IntoIterator<Item = &'a Record>) -> Option<&'a Record> {
     records.into_iter().max()
 }

@@ -1,5 +1,5 @@
-//! Brings the store over a restart: read once, then what changed is written in batches. No disk is
-//! touched where the swarm is driven.
+//! Persists the routing store over a restart: reads it once, then writes changes in batches, without disk access in the
+//! swarm's task.
 
 use std::{
     path::{Path, PathBuf},
@@ -18,28 +18,28 @@ use super::{
 };
 
 pub(crate) const FILE: &str = "routing.redb";
-const WRITE_EVERY: Duration = Duration::from_secs(10);
-/// In rounds of writing. Reads look at the time themselves: a sweep only gives the room back.
-const SWEEP_EVERY: u32 = 30;
-/// Keys of one transaction, which are copied while the swarm waits for the store.
-const KEYS_AT_ONCE: usize = 2048;
+const WRITE_INTERVAL: Duration = Duration::from_secs(10);
+/// Rounds of writing between two sweeps. Reads check the expiry themselves, so a sweep only returns memory.
+const SWEEP_ROUNDS: u32 = 30;
+/// Keys in one transaction, which are copied while the swarm waits for the store.
+const WRITE_BATCH: usize = 2048;
 
-/// A store and the file behind it.
+/// A routing store and its file.
 pub(crate) struct Keeper {
     store: Store,
-    /// None where it cannot be used: the store then lives as long as the process.
+    /// `None` if the file cannot be used: the store then lives as long as the process.
     file: Option<Arc<File>>,
     is_failing: bool,
 }
 
 impl Keeper {
-    /// Opens the store of `me` in the node directory. What is in it is said again in time, so whatever is
-    /// wrong with its file, there is a store.
+    /// Opens the store of `me` in the node directory. Peers will send its records again, so an unusable file is not an
+    /// error.
     pub(crate) async fn open(data_dir: &Path, me: PeerId) -> Self {
         let (store, path) = (Store::new(me), data_dir.join(FILE));
         let file = restored(path.clone(), store.clone()).await.inspect_err(|error| {
             let path = path.display();
-            tracing::warn!(%path, %error, "what peers tell the routing system is not kept over a restart");
+            tracing::warn!(%path, %error, "cannot open the routing store; its records are lost at the next restart");
         });
         Self { store, file: file.ok().map(Arc::new), is_failing: false }
     }
@@ -48,11 +48,11 @@ impl Keeper {
         self.store.clone()
     }
 
-    /// Sweeps the store and writes what changed, until it is stopped, and once more then.
+    /// Sweeps the store and writes changes until it is stopped, and once more then.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         for round in 1_u32.. {
-            let stopped = tokio::time::timeout(WRITE_EVERY, stop.cancelled()).await.is_ok();
-            if round.is_multiple_of(SWEEP_EVERY) {
+            let stopped = tokio::time::timeout(WRITE_INTERVAL, stop.cancelled()).await.is_ok();
+            if round.is_multiple_of(SWEEP_ROUNDS) {
                 self.store.sweep(Instant::now());
             }
             self.write().await;
@@ -62,7 +62,7 @@ impl Keeper {
         }
     }
 
-    /// What could not be written, on a full disk for instance, is written with the next changes.
+    /// Writes the changes. If that fails, for instance on a full disk, they are written with the next ones.
     async fn write(&mut self) {
         let (store, file) = (self.store.clone(), self.file.clone());
         let written = spawn_blocking(move || write_changes(&store, file.as_deref())).await;
@@ -73,15 +73,15 @@ impl Keeper {
         }
     }
 
-    /// Says it once, until it works again.
+    /// Logs the first of consecutive failures.
     fn failed(&mut self, error: &dyn std::fmt::Display) {
         if !std::mem::replace(&mut self.is_failing, true) {
-            tracing::warn!(%error, "the routing store is not written now, will try again");
+            tracing::warn!(%error, "cannot write the routing store; will retry");
         }
     }
 }
 
-/// Fills `store` from the file, which is replaced where it is damaged.
+/// Loads `store` from the file, which is replaced if it is damaged.
 async fn restored(path: PathBuf, store: Store) -> Result<File, redb::Error> {
     let found = path.clone();
     let read = spawn_blocking(move || {
@@ -92,10 +92,10 @@ async fn restored(path: PathBuf, store: Store) -> Result<File, redb::Error> {
     let why = match read.await {
         Ok(Err(error)) if disk::is_damage(&error) => error.to_string(),
         Ok(opened) => return opened,
-        // Bytes that make the reader panic are damaged too.
+        // A file that makes the reader panic is damaged too.
         Err(panicked) => panicked.to_string(),
     };
-    tracing::warn!(path = %path.display(), why, "the routing store is damaged, so it starts empty");
+    tracing::warn!(path = %path.display(), why, "routing store is damaged; starting with an empty one");
     File::replace(&path)
 }
 
@@ -104,10 +104,10 @@ fn write_changes(store: &Store, file: Option<&File>) -> Result<(), redb::Error> 
     let Some(file) = file else { return Ok(()) };
     let write = || {
         let now = Now::read();
-        for keys in providers.chunks(KEYS_AT_ONCE) {
+        for keys in providers.chunks(WRITE_BATCH) {
             file.write(&store.rows(keys, &[]), now)?;
         }
-        values.chunks(KEYS_AT_ONCE).try_for_each(|keys| file.write(&store.rows(&[], keys), now))
+        values.chunks(WRITE_BATCH).try_for_each(|keys| file.write(&store.rows(&[], keys), now))
     };
     let written = write();
     if written.is_err() {

@@ -9,47 +9,47 @@ use libp2p::{
     kad::{KBucketDistance, KBucketKey, RecordKey},
 };
 
-/// The swarm waits meanwhile.
-const SWEPT_AT_ONCE: usize = 1024;
+/// Keys swept while the swarm waits.
+const SWEEP_BATCH: usize = 1024;
 
-/// What a table keeps under one key.
+/// The rows of a table.
 pub trait Row {
-    /// About how many bytes it takes.
+    /// Returns the approximate size in bytes.
     fn weight(&self) -> usize;
-    /// Drops what has expired.
-    fn expire(&mut self, now: Instant) -> Left;
+    /// Removes expired records.
+    fn expire(&mut self, now: Instant) -> Remaining;
 }
 
-/// How much of a row an expiry left.
+/// How much of a row remains after a sweep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Left {
+pub enum Remaining {
     All,
-    Part,
+    Some,
     Nothing,
 }
 
-/// How much a table may hold.
+/// The capacity of a table.
 #[derive(Clone, Copy, Debug)]
-pub struct Room {
+pub struct Capacity {
     pub keys: usize,
     pub bytes: usize,
 }
 
-/// Rows by their key's distance from this node. When it is full the farthest gives way: those keys are others' to keep,
-/// and every node of a small swarm drops other ones; were it the oldest, all would drop the same, and
-/// anybody could wash out the whole table with keys made up at random.
+/// Rows ordered by the distance of their key from this node. A full table evicts the farthest key: other nodes are
+/// responsible for it, and every node of a small swarm evicts different keys. If it evicted the oldest, all nodes would
+/// evict the same, and random keys could flush the whole table.
 pub struct Nearest<R> {
     me: KBucketKey<PeerId>,
-    room: Room,
+    capacity: Capacity,
     rows: BTreeMap<KBucketDistance, (RecordKey, R)>,
     bytes: usize,
     changes: Changes,
 }
 
 impl<R: Row> Nearest<R> {
-    pub fn new(me: PeerId, room: Room) -> Self {
-        let changes = Changes { keys: HashSet::new(), most: 2 * room.keys };
-        Self { me: me.into(), room, rows: BTreeMap::new(), bytes: 0, changes }
+    pub fn new(me: PeerId, capacity: Capacity) -> Self {
+        let changes = Changes { keys: HashSet::new(), max: 2 * capacity.keys };
+        Self { me: me.into(), capacity, rows: BTreeMap::new(), bytes: 0, changes }
     }
 
     fn distance(&self, key: &RecordKey) -> KBucketDistance {
@@ -69,11 +69,11 @@ impl<R: Row> Nearest<R> {
         self.rows.values()
     }
 
-    /// Keeps `row` in place of what was under `key`; false where only nearer keys have room.
+    /// Stores `row` under `key`. Returns false if the table is full of nearer keys.
     pub fn put(&mut self, key: RecordKey, row: R) -> bool {
         let at = self.distance(&key);
         let farthest = self.rows.last_key_value().map(|(at, _)| *at);
-        if self.rows.len() >= self.room.keys && farthest < Some(at) {
+        if self.rows.len() >= self.capacity.keys && farthest < Some(at) {
             return false;
         }
         self.bytes += row.weight();
@@ -81,11 +81,13 @@ impl<R: Row> Nearest<R> {
         if let Some((_, old)) = self.rows.insert(at, (key, row)) {
             self.bytes -= old.weight();
         }
-        while (self.rows.len() > self.room.keys || self.bytes > self.room.bytes) && self.drop_farthest() {}
+        while (self.rows.len() > self.capacity.keys || self.bytes > self.capacity.bytes)
+            && self.drop_farthest()
+        {}
         self.rows.contains_key(&at)
     }
 
-    /// Drops the row of the farthest key; false where there is none.
+    /// Evicts the row of the farthest key. Returns false if the table is empty.
     pub fn drop_farthest(&mut self) -> bool {
         let Some((_, (key, row))) = self.rows.pop_last() else { return false };
         self.bytes -= row.weight();
@@ -93,7 +95,7 @@ impl<R: Row> Nearest<R> {
         true
     }
 
-    /// Takes a row out, to be put back or not.
+    /// Removes and returns a row.
     pub fn remove(&mut self, key: &RecordKey) -> Option<R> {
         let (key, row) = self.rows.remove(&self.distance(key))?;
         self.bytes -= row.weight();
@@ -101,18 +103,18 @@ impl<R: Row> Nearest<R> {
         Some(row)
     }
 
-    /// Drops what has expired of the next rows behind `from`; where to go on, until the end.
+    /// Removes expired records from the next rows after `from`. Returns where to continue, or `None` at the end.
     pub fn sweep(&mut self, from: Option<KBucketDistance>, now: Instant) -> Option<KBucketDistance> {
         let (mut last, mut gone) = (None, Vec::new());
         let rows = (from.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
-        for (at, (key, row)) in self.rows.range_mut(rows).take(SWEPT_AT_ONCE) {
+        for (at, (key, row)) in self.rows.range_mut(rows).take(SWEEP_BATCH) {
             let before = row.weight();
             let left = row.expire(now);
             self.bytes -= before - row.weight();
-            if left != Left::All {
+            if left != Remaining::All {
                 self.changes.add(key.clone());
             }
-            if left == Left::Nothing {
+            if left == Remaining::Nothing {
                 self.bytes -= row.weight();
                 gone.push(*at);
             }
@@ -122,26 +124,26 @@ impl<R: Row> Nearest<R> {
         last
     }
 
-    /// The keys whose rows are others than when they were last taken.
+    /// Returns the keys whose rows changed.
     pub fn changes(&mut self) -> &mut Changes {
         &mut self.changes
     }
 }
 
-/// Keys that the file has to be told of. It may miss some of a flood, since all that is in it expires by itself.
+/// Keys to write to the file. It may miss some of a flood, since everything in it expires.
 pub struct Changes {
     keys: HashSet<RecordKey>,
-    most: usize,
+    max: usize,
 }
 
 impl Changes {
     pub fn add(&mut self, key: RecordKey) {
-        if self.keys.len() < self.most {
+        if self.keys.len() < self.max {
             self.keys.insert(key);
         }
     }
 
-    /// Notes what became of a key that was read from the file: `whole`, it need not be written.
+    /// Records that a key was read from the file; it need not be written if all its records were accepted.
     pub fn restored(&mut self, key: RecordKey, whole: bool) {
         match whole {
             true => drop(self.keys.remove(&key)),
@@ -163,8 +165,8 @@ mod tests {
             *self
         }
 
-        fn expire(&mut self, _: Instant) -> Left {
-            Left::All
+        fn expire(&mut self, _: Instant) -> Remaining {
+            Remaining::All
         }
     }
 
@@ -173,11 +175,11 @@ mod tests {
     }
 
     fn table(keys: usize, bytes: usize) -> Nearest<usize> {
-        Nearest::new(PeerId::random(), Room { keys, bytes })
+        Nearest::new(PeerId::random(), Capacity { keys, bytes })
     }
 
     #[test]
-    fn when_it_is_full_the_farthest_keys_give_way() {
+    fn a_full_table_evicts_the_farthest_keys() {
         let mut table = table(10, 1000);
         let kept = (0..100).filter(|n| table.put(key(*n), 1)).count();
         assert!(kept >= 10);
@@ -189,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_bounded_like_keys() {
+    fn the_bytes_of_a_table_are_bounded() {
         let mut table = table(100, 50);
         for n in 0..100 {
             table.put(key(n), 10);
@@ -205,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_and_what_gave_way_is_marked() {
+    fn added_and_evicted_keys_are_marked_as_changed() {
         let mut table = table(1, 100);
         for n in 0..2 {
             table.put(key(n), 1);

@@ -1,4 +1,4 @@
-mod sources;
+mod known;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -15,68 +15,73 @@ use libp2p::{
     },
 };
 
-use self::sources::{Source, Sources};
+use self::known::{KnownProvider, KnownProviders};
 use super::{
-    LIFETIME,
-    nearest::{Changes, Left, Nearest, Room, Row},
+    RECORD_LIFETIME,
+    nearest::{Capacity, Changes, Nearest, Remaining, Row},
 };
 
-const ROOM: Room = Room { keys: 1 << 15, bytes: 12 << 20 };
+const CAPACITY: Capacity = Capacity { keys: 1 << 15, bytes: 12 << 20 };
 /// For the providers themselves, whose records share their addresses.
-const SOURCES_BYTES: usize = 4 << 20;
-const PROVIDERS_OF_A_KEY: usize = 20;
-/// boxo takes no longer one either; a multihash is at most 68 bytes.
-const KEY_BYTES: usize = 80;
-const ADDRESSES_OF_A_PROVIDER: usize = 16;
-const ADDRESS_BYTES: usize = 1024;
-/// What a key takes besides its providers, with some for the allocator.
-const ROW_BYTES: usize = 200;
+const MAX_KNOWN_BYTES: usize = 4 << 20;
+const MAX_PROVIDERS_PER_KEY: usize = 20;
+/// boxo accepts no longer key either; a multihash has at most 68 bytes.
+const MAX_KEY_BYTES: usize = 80;
+const MAX_ADDRESSES_PER_PROVIDER: usize = 16;
+const MAX_ADDRESS_BYTES: usize = 1024;
+/// Bytes of a key besides its providers, with some for the allocator.
+const ROW_OVERHEAD: usize = 200;
 
 /// A record of another peer.
 struct Provider {
-    source: Arc<Source>,
+    provider: Arc<KnownProvider>,
     expires: Instant,
 }
 
 impl Row for Vec<Provider> {
     fn weight(&self) -> usize {
-        ROW_BYTES + self.len() * size_of::<Provider>()
+        ROW_OVERHEAD + self.len() * size_of::<Provider>()
     }
 
-    fn expire(&mut self, now: Instant) -> Left {
+    fn expire(&mut self, now: Instant) -> Remaining {
         let before = self.len();
         self.retain(|known| known.expires > now);
         match self.len() {
-            0 => Left::Nothing,
-            left if left == before => Left::All,
-            _ => Left::Part,
+            0 => Remaining::Nothing,
+            left if left == before => Remaining::All,
+            _ => Remaining::Some,
         }
     }
 }
 
-/// What counts for the admission of a record, beside the record itself.
-pub struct Sender<P> {
+/// The sender of a record, as far as its admission depends on it.
+pub struct SenderInfo<P> {
     /// The network that its connection comes from.
     pub network: Option<IpAddr>,
-    /// Whether records of a peer are kept before those of others.
+    /// Whether records of a peer are preferred to others.
     pub is_preferred: P,
 }
 
-/// Who provides what. What this node provides has a place of its own, which nothing of others can take.
+/// The provider records. Those of this node are stored apart, so that others cannot evict them.
 pub struct Providers {
     me: PeerId,
     own: HashMap<RecordKey, ProviderRecord>,
     foreign: Nearest<Vec<Provider>>,
-    sources: Sources,
+    known: KnownProviders,
 }
 
 impl Providers {
     pub fn new(me: PeerId) -> Self {
-        Self { me, own: HashMap::new(), foreign: Nearest::new(me, ROOM), sources: Sources::default() }
+        Self {
+            me,
+            own: HashMap::new(),
+            foreign: Nearest::new(me, CAPACITY),
+            known: KnownProviders::default(),
+        }
     }
 
     pub fn add(&mut self, record: ProviderRecord, now: Instant) -> Result<()> {
-        self.add_from(record, now, Sender { network: None, is_preferred: |_: &PeerId| false })
+        self.add_from(record, now, SenderInfo { network: None, is_preferred: |_: &PeerId| false })
     }
 
     /// Adds a record that a peer sent.
@@ -84,19 +89,19 @@ impl Providers {
         &mut self,
         record: ProviderRecord,
         now: Instant,
-        sender: Sender<impl Fn(&PeerId) -> bool>,
+        sender: SenderInfo<impl Fn(&PeerId) -> bool>,
     ) -> Result<()> {
         if record.provider == self.me {
             self.own.insert(record.key.clone(), record);
             return Ok(());
         }
         let ProviderRecord { key, provider, expires, addresses } = bounded(record, now)?;
-        let source = self.sources.share(provider, addresses, sender.network);
-        let newcomer = Provider { source, expires: expires.unwrap_or(now + LIFETIME) };
+        let provider = self.known.share(provider, addresses, sender.network);
+        let new_provider = Provider { provider, expires: expires.unwrap_or(now + RECORD_LIFETIME) };
         let mut providers = self.foreign.remove(&key).unwrap_or_default();
-        let admitted = admit(&mut providers, newcomer, now, sender.is_preferred);
+        let admitted = admit(&mut providers, new_provider, now, sender.is_preferred);
         self.foreign.put(key.clone(), providers);
-        while self.sources.bytes() > SOURCES_BYTES && self.foreign.drop_farthest() {}
+        while self.known.bytes() > MAX_KNOWN_BYTES && self.foreign.drop_farthest() {}
         match admitted && self.foreign.get(&key).is_some() {
             true => Ok(()),
             false => Err(Error::MaxProvidedKeys),
@@ -107,7 +112,7 @@ impl Providers {
         if *provider == self.me {
             self.own.remove(key);
         } else if let Some(mut providers) = self.foreign.remove(key) {
-            providers.retain(|known| known.source.peer != *provider);
+            providers.retain(|known| known.provider.peer != *provider);
             if !providers.is_empty() {
                 self.foreign.put(key.clone(), providers);
             }
@@ -118,14 +123,14 @@ impl Providers {
         self.own.get(key).cloned().into_iter().chain(self.foreign(key, now)).collect()
     }
 
-    /// What others said, which is all that a file keeps: what is this node's own it announces anew.
+    /// Returns the records of other peers, which are also those of the file: own ones are announced again.
     pub fn foreign(&self, key: &RecordKey, now: Instant) -> impl Iterator<Item = ProviderRecord> {
         let records = self.foreign.get(key).into_iter().flatten().filter(move |known| known.expires > now);
-        records.map(|Provider { source, expires }| ProviderRecord {
+        records.map(|Provider { provider, expires }| ProviderRecord {
             key: key.clone(),
-            provider: source.peer,
+            provider: provider.peer,
             expires: Some(*expires),
-            addresses: source.addresses.clone(),
+            addresses: provider.addresses.clone(),
         })
     }
 
@@ -134,80 +139,80 @@ impl Providers {
         self.foreign.sweep(from, now)
     }
 
-    /// The keys that others said something new of.
+    /// Returns the keys whose records changed.
     pub fn changes(&mut self) -> &mut Changes {
         self.foreign.changes()
     }
 
-    /// What this node provides itself.
+    /// Returns the provider records of this node.
     pub fn own(&self) -> impl Iterator<Item = &ProviderRecord> {
         self.own.values()
     }
 }
 
-/// Cuts what a peer said down to what is kept of it.
+/// Bounds a received record.
 fn bounded(mut record: ProviderRecord, now: Instant) -> Result<ProviderRecord> {
-    if record.key.as_ref().len() > KEY_BYTES || record.is_expired(now) {
+    if record.key.as_ref().len() > MAX_KEY_BYTES || record.is_expired(now) {
         return Err(Error::ValueTooLarge);
     }
-    let latest = now + LIFETIME;
+    let latest = now + RECORD_LIFETIME;
     record.expires = Some(record.expires.map_or(latest, |expires| expires.min(latest)));
     let mut bytes = 0;
     record.addresses.retain(|address| {
         bytes += address.len();
-        bytes <= ADDRESS_BYTES
+        bytes <= MAX_ADDRESS_BYTES
     });
-    record.addresses.truncate(ADDRESSES_OF_A_PROVIDER);
+    record.addresses.truncate(MAX_ADDRESSES_PER_PROVIDER);
     Ok(record)
 }
 
-/// Adds a record to those of its key. Where the key has all the providers it may have, a newcomer takes the place of
+/// Adds a record to those of its key. If the key has its maximum of providers, a new one replaces
 ///
-/// - one that missed its repetition,
-/// - the oldest of all, if the newcomer is preferred, or
-/// - the oldest of the network that has the most, if the newcomer's has fewer even with it: peers made up for the purpose
-///   come from few networks.
+/// - one that missed its republication,
+/// - the oldest of all, if the new one is preferred, or
+/// - the oldest of the network that has the most, if the network of the new one still has fewer: sybils come from few
+///   networks.
 ///
-/// Otherwise it is refused: else such peers would push out those that are there.
+/// Otherwise it is refused, or sybils would evict the present providers.
 fn admit(
     providers: &mut Vec<Provider>,
-    newcomer: Provider,
+    new_provider: Provider,
     now: Instant,
     is_preferred: impl Fn(&PeerId) -> bool,
 ) -> bool {
     providers.retain(|known| known.expires > now);
-    let (peer, network) = (newcomer.source.peer, newcomer.source.network);
-    if let Some(known) = providers.iter_mut().find(|known| known.source.peer == peer) {
-        *known = newcomer;
+    let (peer, network) = (new_provider.provider.peer, new_provider.provider.network);
+    if let Some(known) = providers.iter_mut().find(|known| known.provider.peer == peer) {
+        *known = new_provider;
         return true;
     }
-    if providers.len() < PROVIDERS_OF_A_KEY {
-        // Most keys have one provider, and a vector that grows by itself begins with room for four.
+    if providers.len() < MAX_PROVIDERS_PER_KEY {
+        // Most keys have one provider, and a vector that grows by itself starts with space for four.
         providers.reserve_exact(1);
-        providers.push(newcomer);
+        providers.push(new_provider);
         return true;
     }
-    // Everybody repeats within a day: Kubo after 22 hours, others after 12.
-    let missed = now + LIFETIME / 2;
+    // Every node republishes within a day: Kubo after 22 hours, others after 12.
+    let missed = now + RECORD_LIFETIME / 2;
     let crowded = crowded(providers, network);
-    let gives_way = |known: &Provider| {
-        known.expires < missed || is_preferred(&peer) || crowded.contains(&known.source.network)
+    let is_replaceable = |known: &Provider| {
+        known.expires < missed || is_preferred(&peer) || crowded.contains(&known.provider.network)
     };
-    let others = providers.iter_mut().filter(|known| !is_preferred(&known.source.peer));
-    match others.filter(|known| gives_way(known)).min_by_key(|known| known.expires) {
+    let others = providers.iter_mut().filter(|known| !is_preferred(&known.provider.peer));
+    match others.filter(|known| is_replaceable(known)).min_by_key(|known| known.expires) {
         Some(oldest) => {
-            *oldest = newcomer;
+            *oldest = new_provider;
             true
         }
         None => false,
     }
 }
 
-/// The networks that have the most providers, if one more of `network` is still fewer.
+/// Returns the networks that have the most providers, if `network` with one more still has fewer.
 fn crowded(providers: &[Provider], network: Option<IpAddr>) -> HashSet<Option<IpAddr>> {
     let mut counts = HashMap::<_, usize>::new();
     for known in providers {
-        *counts.entry(known.source.network).or_default() += 1;
+        *counts.entry(known.provider.network).or_default() += 1;
     }
     let most = counts.values().copied().max().unwrap_or_default();
     let own = counts.get(&network).copied().unwrap_or_default();

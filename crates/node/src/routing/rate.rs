@@ -5,32 +5,32 @@ use std::{
 
 use libp2p::PeerId;
 
-/// Peers remembered before those that are idle are forgotten.
-const PEERS: usize = 1024;
+/// Peers in the table before idle ones are removed.
+const MAX_PEERS: usize = 1024;
 
-/// How much each peer may cost this node.
-pub struct Rates {
-    /// In what time one unit of an allowance comes back.
+/// A rate limit for each peer.
+pub struct RateLimiter {
+    /// The time in which one unit of an allowance is restored.
     every: Duration,
-    /// The units of a whole allowance.
+    /// The units of a full allowance.
     burst: u32,
-    /// When a peer's allowance will be whole again.
+    /// When each peer's allowance will be full again.
     whole: HashMap<PeerId, Instant>,
 }
 
-impl Rates {
+impl RateLimiter {
     pub fn new(every: Duration, burst: u32) -> Self {
         Self { every, burst, whole: HashMap::new() }
     }
 
-    /// Takes one from the allowance of `peer`; false where it is used up.
+    /// Takes one unit from the allowance of `peer`. Returns false if it is used up.
     pub fn allow(&mut self, peer: PeerId, now: Instant) -> bool {
         self.allow_many(peer, 1, now)
     }
 
-    /// Takes `units` from the allowance of `peer`; false where fewer are left.
+    /// Takes `units` from the allowance of `peer`. Returns false if fewer are left.
     pub fn allow_many(&mut self, peer: PeerId, units: u32, now: Instant) -> bool {
-        if self.whole.len() >= PEERS {
+        if self.whole.len() >= MAX_PEERS {
             self.whole.retain(|_, whole| *whole > now);
         }
         let whole = self.whole.entry(peer).or_insert(now);
@@ -51,26 +51,26 @@ mod tests {
     const BURST: u32 = 256;
 
     #[test]
-    fn a_burst_is_allowed_and_then_the_rate_and_others_do_not_feel_it() {
-        let (mut rates, now, peer) = (Rates::new(EVERY, BURST), Instant::now(), PeerId::random());
-        assert_eq!((0..1000).filter(|_| rates.allow(peer, now)).count(), BURST as usize);
-        assert!(rates.allow(PeerId::random(), now));
+    fn the_rate_limit_allows_a_burst_per_peer() {
+        let (mut limiter, now, peer) = (RateLimiter::new(EVERY, BURST), Instant::now(), PeerId::random());
+        assert_eq!((0..1000).filter(|_| limiter.allow(peer, now)).count(), BURST as usize);
+        assert!(limiter.allow(PeerId::random(), now));
         let later = now + EVERY * 10;
-        assert_eq!((0..1000).filter(|_| rates.allow(peer, later)).count(), 10);
+        assert_eq!((0..1000).filter(|_| limiter.allow(peer, later)).count(), 10);
     }
 
     #[test]
-    fn what_costs_more_than_is_left_is_refused_and_takes_nothing() {
-        let (mut rates, now, peer) = (Rates::new(EVERY, BURST), Instant::now(), PeerId::random());
-        assert!(!rates.allow_many(peer, BURST + 1, now));
-        assert!(rates.allow_many(peer, BURST, now) && !rates.allow(peer, now));
+    fn a_request_beyond_the_allowance_is_refused_and_costs_nothing() {
+        let (mut limiter, now, peer) = (RateLimiter::new(EVERY, BURST), Instant::now(), PeerId::random());
+        assert!(!limiter.allow_many(peer, BURST + 1, now));
+        assert!(limiter.allow_many(peer, BURST, now) && !limiter.allow(peer, now));
     }
 
     #[test]
-    fn peers_that_are_idle_are_forgotten() {
-        let (mut rates, now) = (Rates::new(EVERY, BURST), Instant::now());
-        (0..PEERS).for_each(|_| assert!(rates.allow(PeerId::random(), now)));
-        assert!(rates.allow(PeerId::random(), now + EVERY * 2));
-        assert_eq!(rates.whole.len(), 1);
+    fn idle_peers_are_removed_from_the_rate_limiter() {
+        let (mut limiter, now) = (RateLimiter::new(EVERY, BURST), Instant::now());
+        (0..MAX_PEERS).for_each(|_| assert!(limiter.allow(PeerId::random(), now)));
+        assert!(limiter.allow(PeerId::random(), now + EVERY * 2));
+        assert_eq!(limiter.whole.len(), 1);
     }
 }

@@ -14,16 +14,16 @@ use super::{ipns::tests::record, *};
 use crate::{
     Cid,
     announcer::Announcer,
-    behaviour::{Behaviour, Command, Settings},
+    behaviour::{Behaviour, BehaviourSettings, Command},
     bitswap,
-    blocks::Nothing,
+    blocks::NoBlocks,
     peers::Peers,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
 const SOON: Duration = Duration::from_secs(60);
 
-/// A swarm on loopback, and where it listens.
+/// Starts a swarm on loopback, and returns its listen address.
 async fn swarm<B: NetworkBehaviour>(key: Keypair, behaviour: B) -> (Swarm<B>, Multiaddr) {
     let mut swarm = SwarmBuilder::with_existing_identity(key)
         .with_tokio()
@@ -56,7 +56,7 @@ impl Peer {
         let key = Keypair::generate_ed25519();
         let id = key.public().to_peer_id();
         let (store, peers, (commands, inbox)) = (Store::new(id), Peers::new(&[]), mpsc::channel(256));
-        let settings = Settings {
+        let settings = BehaviourSettings {
             announce: Vec::new(),
             trust_listen_addresses: true,
             handshakes: None,
@@ -64,7 +64,7 @@ impl Peer {
             limits: crate::Limits::default(),
         };
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let (bitswap, ..) = bitswap::start(Arc::new(Nothing), Default::default(), &tasks, &stop);
+        let (bitswap, ..) = bitswap::start(Arc::new(NoBlocks), Default::default(), &tasks, &stop);
         let (hear, _) = mpsc::channel(1);
         let behaviour =
             Behaviour::new(&key, settings, bitswap, (inbox, hear), peers.clone(), store.clone()).unwrap();
@@ -83,7 +83,7 @@ impl Drop for Peer {
     }
 }
 
-/// A peer of another make, which keeps and tells whatever it likes.
+/// A peer of another implementation, which stores and sends anything.
 struct Stranger(Swarm<kad::Behaviour<MemoryStore>>);
 
 impl Stranger {
@@ -111,7 +111,7 @@ impl Stranger {
         tokio::time::timeout(SOON, ended).await.expect("the query ends")
     }
 
-    /// Puts a value with everybody it knows.
+    /// Puts a value to every peer that it knows.
     async fn put(&mut self, key: &RecordKey, value: Vec<u8>) {
         self.0.behaviour_mut().put_record(Record::new(key.clone(), value), Quorum::One).unwrap();
         let result = self.result().await;
@@ -120,7 +120,7 @@ impl Stranger {
 }
 
 #[tokio::test]
-async fn a_valid_ipns_record_that_a_peer_puts_is_kept_and_told_and_a_forged_one_is_not() {
+async fn a_valid_ipns_record_is_stored_and_served_and_a_forged_one_is_rejected() {
     let peer = Peer::start(None).await;
     let mut stranger = Stranger::start(&peer).await;
     let (name, forger, until) =
@@ -145,8 +145,8 @@ async fn a_valid_ipns_record_that_a_peer_puts_is_kept_and_told_and_a_forged_one_
     }
 }
 
-/// Passes on so many announcements, and waits until each was answered.
-async fn pass_on(keys: usize, asked: &mut mpsc::Receiver<Command>, to: &mpsc::Sender<Command>) {
+/// Forwards this many announcements, and waits until each was answered.
+async fn forward(keys: usize, asked: &mut mpsc::Receiver<Command>, to: &mpsc::Sender<Command>) {
     let mut answers = tokio::task::JoinSet::new();
     for _ in 0..keys {
         let Some(Command::Provide(cid, reply)) = asked.recv().await else { panic!("no announcement") };
@@ -158,7 +158,7 @@ async fn pass_on(keys: usize, asked: &mut mpsc::Receiver<Command>, to: &mpsc::Se
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn three_thousand_keys_are_told_in_seconds() {
+async fn three_thousand_keys_are_announced_in_seconds() {
     const KEYS: u32 = 3000;
     let hearer = Peer::start(None).await;
     let teller = Peer::start(Some(&hearer.address)).await;
@@ -171,13 +171,13 @@ async fn three_thousand_keys_are_told_in_seconds() {
     let (announcer, (commands, mut asked)) = (Announcer::default(), mpsc::channel(256));
     announcer.add((0..KEYS).map(cid));
     let run = tokio::spawn(announcer.clone().run(commands, teller.peers.joins(), HOUR));
-    let all = pass_on(KEYS as usize, &mut asked, &teller.commands);
+    let all = forward(KEYS as usize, &mut asked, &teller.commands);
     tokio::time::timeout(SOON, all).await.expect("all are told");
     let heard = |n: &u32| {
         let records = hearer.store.providers(&cid(*n).hash().to_bytes().into());
         records.iter().any(|record| record.provider == teller.id && !record.addresses.is_empty())
     };
-    // A provider record has no answer, so the last ones are on their way still.
+    // A provider record has no answer, so the last ones may still be in transit.
     let all = async {
         while !(0..KEYS).all(|n| heard(&n)) {
             tokio::task::yield_now().await;

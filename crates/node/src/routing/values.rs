@@ -10,69 +10,69 @@ use libp2p::{
 };
 
 use super::{
-    LIFETIME,
+    RECORD_LIFETIME,
     clock::Now,
     ipns,
-    nearest::{Changes, Left, Nearest, Room, Row},
+    nearest::{Capacity, Changes, Nearest, Remaining, Row},
 };
 
-const ROOM: Room = Room { keys: 4096, bytes: 4096 * ipns::MAX_BYTES };
+const CAPACITY: Capacity = Capacity { keys: 4096, bytes: 4096 * ipns::MAX_BYTES };
 
-/// Why a value is not kept.
+/// Why a value was not stored.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
-    /// Only what can be verified is kept.
-    #[error("the key is neither an IPNS name nor a public key's")]
+pub enum PutError {
+    /// Only values that can be verified are stored.
+    #[error("key is neither an IPNS name nor a public key")]
     Namespace,
-    /// Its key holds no peer id.
-    #[error("the key names no peer")]
+    /// The key holds no peer id.
+    #[error("key holds no peer id")]
     Name,
-    /// More bytes than any record has.
-    #[error("the value is larger than {} bytes", ipns::MAX_BYTES)]
+    /// The value is longer than any record.
+    #[error("value is longer than {} bytes", ipns::MAX_BYTES)]
     TooLarge,
-    /// No IPNS record of that name.
+    /// The value is not a valid IPNS record of this name.
     #[error(transparent)]
     Ipns(#[from] ipns::Error),
-    /// A public key, if any, of somebody else.
-    #[error("the value is not the public key of the peer that the key names")]
+    /// The value is not the public key with this hash.
+    #[error("value is not the public key of this peer id")]
     OtherKey,
-    /// It came too late.
-    #[error("the value has expired")]
+    /// The record has expired.
+    #[error("value has expired")]
     Expired,
-    /// A better one is known.
-    #[error("a newer record is kept already")]
+    /// A newer record is stored.
+    #[error("a newer record is stored already")]
     Older,
-    /// No room.
-    #[error("the store is full of nearer keys")]
+    /// The store is full of nearer keys.
+    #[error("store is full of nearer keys")]
     Full,
-    /// Its sender has to slow down.
-    #[error("the peer sends more than is verified for one")]
+    /// The sender exceeds its rate limit.
+    #[error("peer exceeds its rate limit")]
     TooOften,
 }
 
 /// A verified value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Value {
+enum VerifiedValue {
     Ipns(ipns::Record),
     PublicKey(Vec<u8>),
 }
 
-impl Value {
-    fn verify(key: &RecordKey, bytes: Vec<u8>, now: SystemTime) -> Result<Self, Refusal> {
-        let name = |id| PeerId::from_bytes(id).map_err(|_| Refusal::Name);
+impl VerifiedValue {
+    fn verify(key: &RecordKey, bytes: Vec<u8>, now: SystemTime) -> Result<Self, PutError> {
+        let name = |id| PeerId::from_bytes(id).map_err(|_| PutError::Name);
         if bytes.len() > ipns::MAX_BYTES {
-            Err(Refusal::TooLarge)
+            Err(PutError::TooLarge)
         } else if let Some(id) = key.as_ref().strip_prefix(b"/ipns/") {
             Ok(Self::Ipns(ipns::Record::verify(name(id)?, bytes, now)?))
         } else if let Some(id) = key.as_ref().strip_prefix(b"/pk/") {
             public_key(name(id)?, bytes)
         } else {
-            Err(Refusal::Namespace)
+            Err(PutError::Namespace)
         }
     }
 
-    /// Whether it is to be kept in place of `known`, which has the same key.
-    fn counts_over(&self, known: &Self) -> bool {
+    /// Returns whether it replaces `known`, a value of the same key.
+    fn supersedes(&self, known: &Self) -> bool {
         match (self, known) {
             (Self::Ipns(offered), Self::Ipns(known)) => ipns::select([known, offered]) == Some(offered),
             // A public key has one encoding.
@@ -95,48 +95,48 @@ impl Value {
     }
 }
 
-fn public_key(id: PeerId, bytes: Vec<u8>) -> Result<Value, Refusal> {
-    let key = PublicKey::try_decode_protobuf(&bytes).map_err(|_| Refusal::OtherKey)?;
-    // Encoded again, so that no peer can append what it likes.
+fn public_key(id: PeerId, bytes: Vec<u8>) -> Result<VerifiedValue, PutError> {
+    let key = PublicKey::try_decode_protobuf(&bytes).map_err(|_| PutError::OtherKey)?;
+    // Compared with its canonical encoding, so that no peer can append bytes.
     match key.to_peer_id() == id && key.encode_protobuf() == bytes {
-        true => Ok(Value::PublicKey(bytes)),
-        false => Err(Refusal::OtherKey),
+        true => Ok(VerifiedValue::PublicKey(bytes)),
+        false => Err(PutError::OtherKey),
     }
 }
 
-struct Kept {
-    value: Value,
+struct StoredValue {
+    value: VerifiedValue,
     publisher: Option<PeerId>,
     expires: Instant,
 }
 
-impl Row for Kept {
+impl Row for StoredValue {
     fn weight(&self) -> usize {
         self.value.bytes().len() + size_of::<Self>()
     }
 
-    fn expire(&mut self, now: Instant) -> Left {
-        if self.expires <= now { Left::Nothing } else { Left::All }
+    fn expire(&mut self, now: Instant) -> Remaining {
+        if self.expires <= now { Remaining::Nothing } else { Remaining::All }
     }
 }
 
-/// The values that peers put: each verified, and the best of each key.
+/// The values that peers put: verified, and the best one of each key.
 pub struct Values {
-    others: Nearest<Kept>,
-    /// Those of keys that this node itself writes or follows: no flood of other keys takes their place.
-    reserved: HashMap<RecordKey, Option<Kept>>,
+    others: Nearest<StoredValue>,
+    /// Values of own and followed keys, which a flood of other keys cannot evict.
+    reserved: HashMap<RecordKey, Option<StoredValue>>,
 }
 
 impl Values {
     pub fn new(me: PeerId) -> Self {
-        Self::with_room(me, ROOM)
+        Self::with_capacity(me, CAPACITY)
     }
 
-    fn with_room(me: PeerId, room: Room) -> Self {
-        Self { others: Nearest::new(me, room), reserved: HashMap::new() }
+    fn with_capacity(me: PeerId, capacity: Capacity) -> Self {
+        Self { others: Nearest::new(me, capacity), reserved: HashMap::new() }
     }
 
-    /// Keeps the value of `key` from now on, however full it is and however far the key.
+    /// Reserves space for the value of `key`, however full the store is and however far the key.
     pub fn reserve(&mut self, key: RecordKey) {
         if !self.reserved.contains_key(&key) {
             let known = self.others.remove(&key);
@@ -144,7 +144,7 @@ impl Values {
         }
     }
 
-    /// Keeps the value of `key` like any other from now on.
+    /// Stores the value of `key` like any other from now on.
     pub fn release(&mut self, key: RecordKey) {
         if let Some(Some(kept)) = self.reserved.remove(&key) {
             self.others.changes().add(key.clone());
@@ -152,24 +152,24 @@ impl Values {
         }
     }
 
-    /// Keeps `record` if it is valid and counts over what is kept; `allow` is asked before anything is verified.
-    pub fn put(&mut self, record: Record, now: Now, allow: impl FnOnce() -> bool) -> Result<(), Refusal> {
+    /// Stores `record` if it is valid and supersedes the stored one; `allow` is called before a verification.
+    pub fn put(&mut self, record: Record, now: Now, allow: impl FnOnce() -> bool) -> Result<(), PutError> {
         let Record { key, value: bytes, publisher, expires } = record;
-        let known = self.kept(&key);
+        let known = self.stored(&key);
         let value = match known.filter(|known| known.value.bytes() == bytes) {
-            // Told again, as every holder does each hour: it lives on.
+            // Republished, as every holder does each hour: its lifetime is extended.
             Some(known) => known.value.clone(),
-            None if allow() => Value::verify(&key, bytes, now.wall)?,
-            None => return Err(Refusal::TooOften),
+            None if allow() => VerifiedValue::verify(&key, bytes, now.wall)?,
+            None => return Err(PutError::TooOften),
         };
-        let expires = ends(expires, &value, now);
+        let expires = expiry(expires, &value, now);
         if expires <= now.instant {
-            return Err(Refusal::Expired);
+            return Err(PutError::Expired);
         }
-        if known.is_some_and(|known| known.expires > now.instant && !value.counts_over(&known.value)) {
-            return Err(Refusal::Older);
+        if known.is_some_and(|known| known.expires > now.instant && !value.supersedes(&known.value)) {
+            return Err(PutError::Older);
         }
-        let kept = Kept { value, publisher, expires };
+        let kept = StoredValue { value, publisher, expires };
         if let Some(place) = self.reserved.get_mut(&key) {
             *place = Some(kept);
             self.others.changes().add(key);
@@ -177,11 +177,11 @@ impl Values {
         }
         match self.others.put(key, kept) {
             true => Ok(()),
-            false => Err(Refusal::Full),
+            false => Err(PutError::Full),
         }
     }
 
-    fn kept(&self, key: &RecordKey) -> Option<&Kept> {
+    fn stored(&self, key: &RecordKey) -> Option<&StoredValue> {
         match self.reserved.get(key) {
             Some(place) => place.as_ref(),
             None => self.others.get(key),
@@ -189,7 +189,7 @@ impl Values {
     }
 
     pub fn get(&self, key: &RecordKey, now: Instant) -> Option<Record> {
-        let kept = self.kept(key).filter(|kept| kept.expires > now)?;
+        let kept = self.stored(key).filter(|kept| kept.expires > now)?;
         Some(kept.record(key))
     }
 
@@ -208,28 +208,28 @@ impl Values {
         }
     }
 
-    /// See [`Nearest::sweep`]. What is reserved is replaced rather than swept: reads look at its end.
+    /// See [`Nearest::sweep`]. Reserved values are replaced rather than swept; reads check their expiry.
     pub fn sweep(&mut self, from: Option<KBucketDistance>, now: Instant) -> Option<KBucketDistance> {
         self.others.sweep(from, now)
     }
 
-    /// The keys whose value is another than when this was last asked.
+    /// Returns the keys whose values changed.
     pub fn changes(&mut self) -> &mut Changes {
         self.others.changes()
     }
 }
 
-impl Kept {
+impl StoredValue {
     fn record(&self, key: &RecordKey) -> Record {
         let value = self.value.bytes().to_vec();
         Record { key: key.clone(), value, publisher: self.publisher, expires: Some(self.expires) }
     }
 }
 
-/// When `value` is to be forgotten: when its sender says so, when it is no longer valid, or when its time is up.
-fn ends(said: Option<Instant>, value: &Value, now: Now) -> Instant {
+/// Returns when `value` expires: as its sender says, when its validity ends, or after [`RECORD_LIFETIME`].
+fn expiry(said: Option<Instant>, value: &VerifiedValue, now: Now) -> Instant {
     let valid = value.until().map(|until| now.instant_of(until));
-    [said, valid].into_iter().flatten().fold(now.instant + LIFETIME, Instant::min)
+    [said, valid].into_iter().flatten().fold(now.instant + RECORD_LIFETIME, Instant::min)
 }
 
 #[cfg(test)]

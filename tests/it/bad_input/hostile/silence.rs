@@ -67,5 +67,5 @@ async fn unknown_content_is_not_found_long_before_the_find_timeout_among_silent_
     let reader = reader(&["--find-timeout", "60s"], silent.iter().map(Hostile::address)).await;
     let path = "/v2/layer/bafybeiat5rs4tk3kvllj4uu5zr652qnp7kxc4ttewhc5md23gxflqqp7lu/manifests/latest";
     let answer = within(WELL_BEFORE, get(&reader.url(path))).await;
-    answer.refused(404, "MANIFEST_UNKNOWN", &["nobody has"]);
+    answer.refused(404, "MANIFEST_UNKNOWN", &["no provider found for"]);
 }

@@ -3,7 +3,7 @@ use super::*;
 const LIMITS: Limits = Limits {
     connections: 8,
     inbound: 6,
-    of_a_network: 3,
+    per_network: 3,
     count_private: false,
     idle: Duration::ZERO,
     settled: Duration::ZERO,
@@ -14,20 +14,25 @@ struct Table {
     connections: Connections,
     next: usize,
     wanted: Vec<PeerId>,
-    heard: HashMap<ConnectionId, Instant>,
+    last_activity: HashMap<ConnectionId, Instant>,
 }
 
 impl Table {
     fn new(limits: Limits) -> Self {
-        Self { connections: Connections::new(limits), next: 0, wanted: Vec::new(), heard: HashMap::new() }
+        Self {
+            connections: Connections::new(limits),
+            next: 0,
+            wanted: Vec::new(),
+            last_activity: HashMap::new(),
+        }
     }
 
-    /// Opens a connection where it is admitted; which peer had to go for it.
-    fn open(&mut self, peer: PeerId, address: &str, inbound: bool) -> Result<Option<PeerId>, Refused> {
+    /// Opens a connection if it is admitted. Returns the peer whose connection was closed for it.
+    fn open(&mut self, peer: PeerId, address: &str, inbound: bool) -> Result<Option<PeerId>, LimitError> {
         let address: Multiaddr = address.parse().unwrap();
-        let new = Newcomer { address: &address, inbound, wanted: self.wanted.contains(&peer) };
-        let heard = |id: &ConnectionId| self.heard.get(id).copied();
-        let closed = self.connections.admit(&new, |peer| self.wanted.contains(peer), heard)?;
+        let new = NewConnection { address: &address, inbound, wanted: self.wanted.contains(&peer) };
+        let last_activity = |id: &ConnectionId| self.last_activity.get(id).copied();
+        let closed = self.connections.admit(&new, |peer| self.wanted.contains(peer), last_activity)?;
         self.next += 1;
         self.connections.opened(ConnectionId::new_unchecked(self.next), peer, &address, inbound);
         Ok(closed.map(|(peer, _)| peer))
@@ -47,14 +52,14 @@ fn public(n: u8) -> String {
 }
 
 #[test]
-fn inbound_connections_leave_room_for_outbound_ones() {
+fn inbound_connections_leave_slots_for_outbound_ones() {
     let busy = Limits { settled: Duration::from_secs(3600), ..LIMITS };
     let mut table = Table::new(busy);
     table.fill(6, true);
-    assert!(matches!(table.open(PeerId::random(), &public(1), true), Err(Refused::Full(6))));
+    assert!(matches!(table.open(PeerId::random(), &public(1), true), Err(LimitError::Full(6))));
     table.fill(2, false);
-    assert!(matches!(table.open(PeerId::random(), &public(1), false), Err(Refused::Full(8))));
-    // A peer that this node wants is neither refused nor counted out.
+    assert!(matches!(table.open(PeerId::random(), &public(1), false), Err(LimitError::Full(8))));
+    // A wanted peer is neither refused nor counted.
     table.wanted.push(PeerId::random());
     assert!(matches!(table.open(table.wanted[0], &public(1), true), Ok(None)));
     assert!(matches!(table.open(table.wanted[0], &public(1), false), Ok(None)));
@@ -66,7 +71,7 @@ fn connections_from_one_public_network_are_bounded_and_private_ones_are_not() {
     for _ in 0..3 {
         assert!(table.open(PeerId::random(), &public(1), true).is_ok());
     }
-    assert!(matches!(table.open(PeerId::random(), &public(1), true), Err(Refused::Network(3))));
+    assert!(matches!(table.open(PeerId::random(), &public(1), true), Err(LimitError::Network(3))));
     assert!(table.open(PeerId::random(), &public(2), true).is_ok());
     assert!(
         table.open(PeerId::random(), &public(1), false).is_ok(),
@@ -81,7 +86,10 @@ fn connections_from_one_public_network_are_bounded_and_private_ones_are_not() {
     assert_eq!(admitted, [false, true], "a /64 is one network");
     let mut table = Table::new(Limits { count_private: true, ..LIMITS });
     table.fill(3, true);
-    assert!(matches!(table.open(PeerId::random(), "/ip4/127.0.0.1/tcp/2", true), Err(Refused::Network(3))));
+    assert!(matches!(
+        table.open(PeerId::random(), "/ip4/127.0.0.1/tcp/2", true),
+        Err(LimitError::Network(3))
+    ));
 }
 
 #[test]
@@ -89,14 +97,14 @@ fn handshakes_of_one_network_are_bounded() {
     let mut connections = Connections::new(LIMITS);
     let [one, other] = [1, 2].map(|n| public(n).parse::<Multiaddr>().unwrap());
     let id = ConnectionId::new_unchecked;
-    assert!((0..MAX_PENDING_OF_A_NETWORK).all(|n| connections.begin(id(n), &one).is_ok()));
+    assert!((0..MAX_PENDING_PER_NETWORK).all(|n| connections.begin(id(n), &one).is_ok()));
     assert!(connections.begin(id(100), &one).is_err() && connections.begin(id(101), &other).is_ok());
     connections.end(&id(0));
     assert!(connections.begin(id(102), &one).is_ok());
 }
 
 #[test]
-fn further_connections_of_a_peer_give_way_first() {
+fn a_peers_second_connection_is_closed_first() {
     let mut table = Table::new(Limits { settled: Duration::from_secs(3600), ..LIMITS });
     table.fill(4, true);
     let greedy = PeerId::random();
@@ -108,7 +116,7 @@ fn further_connections_of_a_peer_give_way_first() {
 }
 
 #[test]
-fn a_crowded_network_gives_way_before_others_and_then_the_longest_idle() {
+fn connections_of_the_most_crowded_network_are_closed_first_then_the_longest_idle() {
     let mut table = Table::new(LIMITS);
     let peers: Vec<_> = (0..6).map(|_| PeerId::random()).collect();
     for (n, peer) in peers.iter().enumerate() {
@@ -116,42 +124,42 @@ fn a_crowded_network_gives_way_before_others_and_then_the_longest_idle() {
     }
     let gone = table.open(PeerId::random(), &public(6), true).unwrap().unwrap();
     assert!(peers[2..4].contains(&gone));
-    // Bytes came last from the one that is here for longest.
-    table.heard.insert(ConnectionId::new_unchecked(1), Instant::now() + Duration::from_secs(9));
+    // The oldest connection was active last.
+    table.last_activity.insert(ConnectionId::new_unchecked(1), Instant::now() + Duration::from_secs(9));
     assert_eq!(table.open(PeerId::random(), &public(7), true).unwrap(), Some(peers[1]));
 }
 
 #[test]
-fn a_busy_connection_and_a_fresh_one_do_not_give_way() {
+fn busy_and_new_connections_are_not_closed() {
     let hour = Duration::from_secs(3600);
     for limits in [Limits { idle: hour, ..LIMITS }, Limits { settled: hour, ..LIMITS }] {
         let mut table = Table::new(limits);
         table.fill(6, true);
-        assert!(matches!(table.open(PeerId::random(), &public(1), true), Err(Refused::Full(6))));
+        assert!(matches!(table.open(PeerId::random(), &public(1), true), Err(LimitError::Full(6))));
     }
 }
 
 #[test]
-fn wanted_peers_do_not_give_way() {
+fn connections_of_wanted_peers_are_not_closed() {
     let mut table = Table::new(LIMITS);
     table.wanted = table.fill(6, true);
-    assert!(matches!(table.open(PeerId::random(), &public(1), true), Err(Refused::Full(6))));
+    assert!(matches!(table.open(PeerId::random(), &public(1), true), Err(LimitError::Full(6))));
 }
 
 #[test]
-fn a_full_node_takes_a_newcomer_for_a_visit_and_leaves_busy_and_older_connections_alone() {
+fn a_full_node_admits_a_new_peer_for_a_short_visit() {
     let hour = Duration::from_secs(3600);
     let mut table = Table::new(Limits { idle: hour, settled: hour, visit: Duration::ZERO, ..LIMITS });
     let peers = table.fill(6, true);
-    // Blocks are on their way to the newest.
-    table.heard.insert(ConnectionId::new_unchecked(6), Instant::now() + Duration::from_millis(1));
+    // The newest one is transferring blocks.
+    table.last_activity.insert(ConnectionId::new_unchecked(6), Instant::now() + Duration::from_millis(1));
     let gone = [(); 4].map(|()| table.open(PeerId::random(), &public(1), true).unwrap().unwrap());
     assert!(gone.iter().all(|gone| !peers[..3].contains(gone) && *gone != peers[5]), "{gone:?} of {peers:?}");
     assert_eq!(table.connections.open.len(), 6);
 }
 
 #[test]
-fn no_further_peers_are_dialled_once_half_of_all_places_are_taken_unless_they_are_wanted() {
+fn only_wanted_peers_are_dialled_beyond_half_of_the_connection_limit() {
     let busy = Limits { connections: 10, inbound: 8, settled: Duration::from_secs(3600), ..LIMITS };
     let mut table = Table::new(busy);
     table.fill(5, false);
@@ -159,7 +167,7 @@ fn no_further_peers_are_dialled_once_half_of_all_places_are_taken_unless_they_ar
     assert!(!may_dial(&table));
     assert!(table.open(PeerId::random(), &public(1), false).is_err());
     table.fill(5, true);
-    assert!(matches!(table.open(PeerId::random(), &public(1), true), Err(Refused::Full(10))));
+    assert!(matches!(table.open(PeerId::random(), &public(1), true), Err(LimitError::Full(10))));
     let mut table = Table::new(busy);
     table.fill(8, true);
     assert!(may_dial(&table), "places that inbound connections never take");
@@ -169,7 +177,7 @@ fn no_further_peers_are_dialled_once_half_of_all_places_are_taken_unless_they_ar
 }
 
 #[test]
-fn idle_outbound_connections_give_way_to_inbound_ones_that_have_places() {
+fn idle_outbound_connections_are_closed_for_inbound_ones_within_their_limit() {
     let mut table = Table::new(LIMITS);
     table.wanted = table.fill(4, true);
     let dialled = PeerId::random();

@@ -6,17 +6,17 @@ const MEMORY: BlockMemory = BlockMemory { proven: 40 << 20, others: 24 << 20, se
 
 fn owing(budget: &Arc<Budget>) -> Arc<Share> {
     let share = budget.share(PeerId::random());
-    share.asked();
+    share.requested();
     share
 }
 
 #[tokio::test]
-async fn a_peer_that_owes_nothing_has_room_for_want_lists_only() {
+async fn a_peer_without_open_requests_has_memory_for_want_lists_only() {
     let (budget, _) = Budget::new(MEMORY);
     let stranger = budget.share(PeerId::random());
     assert!(matches!(stranger.reserve(4 * MIB).await, Err(Error::Unrequested(_))));
-    assert!(matches!(stranger.begin(4 * MIB), Err(Error::Unrequested(_))), "nor in parts");
-    let held = stranger.reserve(LIST).await.unwrap();
+    assert!(matches!(stranger.begin(4 * MIB), Err(Error::Unrequested(_))), "nor in chunks");
+    let held = stranger.reserve(WANT_LIST_BYTES).await.unwrap();
     let next = stranger.reserve(1000);
     futures::pin_mut!(next);
     assert!(futures::poll!(&mut next).is_pending());
@@ -48,7 +48,7 @@ async fn a_peer_that_sends_many_unrequested_bytes_is_disconnected() {
     assert_eq!(offenders.try_recv(), Ok(peer));
 }
 
-/// Holds a message as a stream does, until it is broken off.
+/// Holds a message as a stream does, until it is evicted.
 fn hold(message: Reservation) {
     tokio::spawn(async move {
         message.evicted().cancelled().await;
@@ -57,15 +57,15 @@ fn hold(message: Reservation) {
 }
 
 #[test]
-fn one_peer_has_no_more_than_part_of_the_memory_and_room_for_a_message() {
-    for (proven, of_a_peer) in [(1, 4), (10, 4), (21, 8), (40, 12), (4000, 12)] {
+fn the_memory_limit_of_one_peer_is_a_part_of_the_budget_and_at_least_one_message() {
+    for (proven, per_peer) in [(1, 4), (10, 4), (21, 8), (40, 12), (4000, 12)] {
         let memory = BlockMemory { proven: proven << 20, ..MEMORY };
-        assert_eq!(memory.of_a_peer() >> 20, of_a_peer, "{proven} MiB");
+        assert_eq!(memory.per_peer() >> 20, per_peer, "{proven} MiB");
     }
 }
 
 #[tokio::test]
-async fn unproven_peers_that_hold_memory_give_it_to_one_that_needs_it() {
+async fn memory_of_unproven_peers_is_evicted_for_an_honest_one() {
     let (budget, _) = Budget::new(MEMORY);
     for _ in 0..16 {
         let hostile = owing(&budget);
@@ -81,7 +81,7 @@ async fn unproven_peers_that_hold_memory_give_it_to_one_that_needs_it() {
 }
 
 #[tokio::test]
-async fn proven_peers_that_send_nothing_give_their_memory_to_one_that_does() {
+async fn memory_of_stalled_proven_peers_is_evicted() {
     let (budget, _) = Budget::new(MEMORY);
     for _ in 0..10 {
         let stalled = owing(&budget);
@@ -91,9 +91,9 @@ async fn proven_peers_that_send_nothing_give_their_memory_to_one_that_does() {
     assert_eq!(budget.proven.available_permits(), 0);
     let honest = owing(&budget);
     honest.delivered();
-    // The first look forgets what they sent before, the second finds that they sent nothing.
+    // The first pass resets the counters, the second one finds peers that sent nothing.
     for _ in 0..2 {
-        *locked(&budget.looked) -= STALLED_FOR;
+        *locked(&budget.stalled_checked) -= STALL_TIMEOUT;
         budget.evict_stalled();
     }
     let reserved = tokio::time::timeout(Duration::from_secs(30), honest.reserve(2 * MIB)).await;
@@ -101,11 +101,11 @@ async fn proven_peers_that_send_nothing_give_their_memory_to_one_that_does() {
 }
 
 #[tokio::test]
-async fn the_streams_of_a_peer_that_wait_for_memory_are_few_until_it_is_asked() {
+async fn a_peer_without_open_requests_has_few_streams_that_wait_for_memory() {
     let (budget, _) = Budget::new(MEMORY);
     let share = budget.share(PeerId::random());
     assert_eq!(share.streams(), (256, 8));
-    share.asked();
+    share.requested();
     assert_eq!(share.streams(), (256, 256));
     let streams: Vec<_> = (0..1000).map_while(|_| share.stream()).collect();
     assert_eq!(streams.len(), 256);

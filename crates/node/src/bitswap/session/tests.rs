@@ -12,41 +12,48 @@ fn cid(n: u32) -> Cid {
     Cid::new_v1(0x55, Multihash::wrap(0x12, &hash).unwrap())
 }
 
-/// (peer, block) by their numbers.
+/// (peer, block) by number.
 type Numbered = Vec<(usize, u32)>;
 
-/// A session, its peers and the time, which passes only where a test says so.
+/// A session, its peers, and a clock that the test advances.
 struct Scene {
     session: Session,
     now: Instant,
     peers: Vec<PeerId>,
     heard: HashMap<PeerId, Instant>,
-    room: usize,
+    free_wants: usize,
     cancelled: Vec<(usize, u32)>,
 }
 
 impl Scene {
-    /// `leaves` blocks of 1 MiB are wanted, and so many peers are connected.
+    /// Wants `leaves` blocks of 1 MiB from `peers` connected peers.
     fn new(peers: usize, leaves: u32) -> Self {
         let peers: Vec<PeerId> = (0..peers).map(|_| PeerId::random()).collect();
         let mut session = Session::default();
-        session.want((0..leaves).map(|n| Wanted { cid: cid(n), size: MIB }));
+        session.want((0..leaves).map(|n| WantedBlock { cid: cid(n), size: MIB }));
         for (rank, peer) in peers.iter().enumerate() {
-            session.joined(*peer, rank as u64, true);
+            session.add_peer(*peer, rank as u64, true);
         }
-        Self { session, now: Instant::now(), peers, heard: HashMap::new(), room: 1000, cancelled: Vec::new() }
+        Self {
+            session,
+            now: Instant::now(),
+            peers,
+            heard: HashMap::new(),
+            free_wants: 1000,
+            cancelled: Vec::new(),
+        }
     }
 
-    /// What is asked now: (peer, block) and (peer, presence) by their numbers.
+    /// Returns the requests of one plan: (peer, block) and (peer, presence) by number.
     fn plan(&mut self) -> (Numbered, Numbered) {
-        let (heard, room) = (self.heard.clone(), self.room);
-        let reach = |peer: &PeerId| Reach { heard: heard.get(peer).copied(), room };
+        let (heard, free_wants) = (self.heard.clone(), self.free_wants);
+        let peer_state = |peer: &PeerId| PeerState { last_activity: heard.get(peer).copied(), free_wants };
         let (mut blocks, mut haves) = (Vec::new(), Vec::new());
-        for ask in self.session.plan(self.now, &reach) {
-            let (list, peer, cid) = match ask {
-                Ask::Block { peer, cid, .. } => (&mut blocks, peer, cid),
-                Ask::Have { peer, cid } => (&mut haves, peer, cid),
-                Ask::Cancel { peer, cid } => (&mut self.cancelled, peer, cid),
+        for request in self.session.plan(self.now, &peer_state) {
+            let (list, peer, cid) = match request {
+                Request::Block { peer, cid, .. } => (&mut blocks, peer, cid),
+                Request::Have { peer, cid } => (&mut haves, peer, cid),
+                Request::Cancel { peer, cid } => (&mut self.cancelled, peer, cid),
             };
             let index = self.peers.iter().position(|known| *known == peer).unwrap();
             list.push((index, u32::from_be_bytes(cid.hash().digest()[..4].try_into().unwrap())));
@@ -58,32 +65,32 @@ impl Scene {
         self.now += time;
     }
 
-    fn came(&mut self, peer: usize, n: u32) -> bool {
+    fn on_block(&mut self, peer: usize, n: u32) -> bool {
         self.heard.insert(self.peers[peer], self.now);
-        self.session.came(&self.peers[peer], &cid(n), MIB, self.now)
+        self.session.on_block(&self.peers[peer], &cid(n), MIB, self.now)
     }
 
-    fn has(&mut self, peer: usize, n: u32) {
-        self.session.has(&self.peers[peer], &cid(n));
+    fn on_have(&mut self, peer: usize, n: u32) {
+        self.session.on_have(&self.peers[peer], &cid(n));
     }
 
-    fn lacks(&mut self, peer: usize, n: u32) {
-        self.session.lacks(&self.peers[peer], &cid(n));
+    fn on_dont_have(&mut self, peer: usize, n: u32) {
+        self.session.on_dont_have(&self.peers[peer], &cid(n));
     }
 }
 
-fn numbers(asks: &[(usize, u32)]) -> Vec<u32> {
-    asks.iter().map(|(_, n)| *n).collect()
+fn numbers(requests: &[(usize, u32)]) -> Vec<u32> {
+    requests.iter().map(|(_, n)| *n).collect()
 }
 
 const MOMENT: Duration = Duration::from_millis(50);
 
 #[test]
-fn the_only_peer_is_asked_for_the_first_block_at_once_and_then_for_a_window_in_order() {
+fn a_single_peer_is_asked_for_the_first_block_and_then_for_a_window_in_order() {
     let mut scene = Scene::new(1, 100);
     assert_eq!(scene.plan().0, [(0, 0)], "nothing is known of it yet");
     scene.pass(MOMENT);
-    assert!(scene.came(0, 0));
+    assert!(scene.on_block(0, 0));
     assert_eq!(
         numbers(&scene.plan().0),
         (1..18).collect::<Vec<_>>(),
@@ -93,51 +100,51 @@ fn the_only_peer_is_asked_for_the_first_block_at_once_and_then_for_a_window_in_o
 }
 
 #[test]
-fn who_is_presumed_to_have_all_is_asked_for_a_window_at_once_until_it_says_otherwise() {
+fn a_peer_presumed_complete_is_asked_for_a_window_until_it_sends_dont_have() {
     let mut scene = Scene::new(2, 40);
-    scene.session.presume(&scene.peers[1]);
+    scene.session.presume_complete(&scene.peers[1]);
     let (blocks, _) = scene.plan();
     assert!(blocks.len() > 10 && blocks.iter().all(|(peer, _)| *peer == 1), "{blocks:?}");
-    scene.lacks(1, 0);
-    scene.has(0, 0);
+    scene.on_dont_have(1, 0);
+    scene.on_have(0, 0);
     assert_eq!(scene.plan().0, [(0, 0)]);
 }
 
 #[test]
-fn the_window_grows_while_blocks_come_quickly_and_no_further_than_its_bound() {
+fn the_window_grows_while_blocks_arrive_quickly_up_to_its_maximum() {
     let mut scene = Scene::new(1, 10_000);
-    let mut flying: Vec<u32> = numbers(&scene.plan().0);
+    let mut in_flight: Vec<u32> = numbers(&scene.plan().0);
     for _ in 0..7 {
         scene.pass(MOMENT);
-        for n in std::mem::take(&mut flying) {
-            scene.came(0, n);
+        for n in std::mem::take(&mut in_flight) {
+            scene.on_block(0, n);
         }
-        flying = numbers(&scene.plan().0);
+        in_flight = numbers(&scene.plan().0);
     }
-    assert_eq!(flying.len(), 32);
+    assert_eq!(in_flight.len(), 32);
 }
 
 #[test]
-fn of_many_unknown_peers_the_best_is_asked_for_the_block_and_the_others_whether_they_have_it() {
+fn of_many_unproven_peers_the_best_gets_want_block_and_the_others_want_have() {
     let mut scene = Scene::new(5, 10);
     let (blocks, mut haves) = scene.plan();
     haves.retain(|(_, n)| *n == 0);
     haves.sort();
     assert_eq!(blocks, [(0, 0)]);
     assert_eq!(haves, [(1, 0), (2, 0), (3, 0), (4, 0)]);
-    // A root, whose length nobody knows, is small.
+    // A root of unknown length counts as small.
     let mut scene = Scene::new(5, 0);
-    scene.session.want([Wanted { cid: cid(0), size: 0 }]);
+    scene.session.want([WantedBlock { cid: cid(0), size: 0 }]);
     assert_eq!(scene.plan().0, [(0, 0), (1, 0), (2, 0)]);
 }
 
 #[test]
-fn a_peer_that_has_parts_is_asked_for_them_before_one_that_has_all() {
+fn a_partial_peer_is_asked_before_a_complete_one() {
     let mut scene = Scene::new(2, 3);
     scene.plan();
     scene.pass(MOMENT);
-    scene.came(0, 0);
-    scene.has(1, 2);
+    scene.on_block(0, 0);
+    scene.on_have(1, 2);
     let (mut blocks, haves) = scene.plan();
     blocks.sort();
     assert_eq!(blocks, [(0, 1), (1, 2)]);
@@ -145,68 +152,71 @@ fn a_peer_that_has_parts_is_asked_for_them_before_one_that_has_all() {
 }
 
 #[test]
-fn a_presence_that_another_session_asked_for_changes_nothing() {
+fn a_presence_requested_by_another_session_is_ignored() {
     let mut scene = Scene::new(2, 3);
     scene.plan();
     let peer = scene.peers[1];
-    assert!(!scene.session.has(&peer, &cid(77)) && !scene.session.lacks(&peer, &cid(78)));
-    assert_eq!(scene.session.sources.get(&peer).unwrap().role, Role::Unknown);
+    assert!(!scene.session.on_have(&peer, &cid(77)) && !scene.session.on_dont_have(&peer, &cid(78)));
+    assert_eq!(scene.session.peers.get(&peer).unwrap().availability, Availability::Unknown);
     scene.pass(MOMENT);
-    scene.came(0, 0);
-    assert!(scene.session.has(&peer, &cid(0)), "its answer to the first question counts however late it is");
-    assert_eq!(scene.session.sources.get(&peer).unwrap().role, Role::Parts);
+    scene.on_block(0, 0);
+    assert!(
+        scene.session.on_have(&peer, &cid(0)),
+        "its answer to the first question counts however late it is"
+    );
+    assert_eq!(scene.session.peers.get(&peer).unwrap().availability, Availability::Partial);
 }
 
 #[test]
-fn what_a_peer_has_not_got_is_asked_of_another() {
+fn a_block_that_a_peer_lacks_is_requested_from_another() {
     let mut scene = Scene::new(2, 3);
     scene.plan();
-    scene.lacks(0, 0);
-    scene.has(1, 0);
+    scene.on_dont_have(0, 0);
+    scene.on_have(1, 0);
     assert_eq!(scene.plan().0, [(1, 0)]);
     scene.pass(MOMENT);
-    scene.came(1, 0);
+    scene.on_block(1, 0);
     let (blocks, mut haves) = scene.plan();
     haves.sort();
     assert_eq!((blocks, haves), (vec![], vec![]), "both were asked ahead already");
-    scene.has(1, 1);
-    scene.has(1, 2);
+    scene.on_have(1, 1);
+    scene.on_have(1, 2);
     assert_eq!(scene.plan().0, [(1, 1), (1, 2)]);
-    scene.lacks(1, 1);
-    assert_eq!(scene.plan().0, [], "nobody has it");
-    scene.has(0, 1);
-    assert_eq!(scene.plan().0, [(0, 1)], "until somebody says so");
+    scene.on_dont_have(1, 1);
+    assert_eq!(scene.plan().0, [], "no peer has it");
+    scene.on_have(0, 1);
+    assert_eq!(scene.plan().0, [(0, 1)], "until a peer sends HAVE");
 }
 
 #[test]
-fn wants_of_a_peer_that_left_are_asked_of_another() {
+fn requests_of_a_disconnected_peer_are_sent_to_another() {
     let mut scene = Scene::new(2, 4);
     scene.plan();
     scene.pass(MOMENT);
-    scene.came(0, 0);
+    scene.on_block(0, 0);
     scene.plan();
-    scene.has(1, 2);
+    scene.on_have(1, 2);
     let gone = scene.peers[0];
-    scene.session.left(&gone);
+    scene.session.remove_peer(&gone);
     scene.pass(MOMENT);
     assert_eq!(scene.plan(), (vec![(1, 2)], vec![]));
 }
 
 #[test]
-fn a_silent_peer_is_given_up_for_another_and_asked_again_where_there_is_none() {
+fn requests_of_a_silent_peer_move_to_another_or_are_repeated() {
     let mut scene = Scene::new(2, 2);
     scene.plan();
-    scene.has(1, 0);
-    scene.pass(STALL);
+    scene.on_have(1, 0);
+    scene.pass(STALL_TIMEOUT);
     assert_eq!(scene.plan().0, [(1, 0)]);
     let mut alone = Scene::new(1, 1);
     assert_eq!(alone.plan().0, [(0, 0)]);
-    alone.pass(STALL);
+    alone.pass(STALL_TIMEOUT);
     assert_eq!(alone.plan().0, [(0, 0)]);
 }
 
 #[test]
-fn a_slow_peer_that_is_heard_is_not_given_up() {
+fn requests_stay_with_a_slow_but_active_peer() {
     let mut scene = Scene::new(1, 1);
     scene.plan();
     for _ in 0..14 {
@@ -220,105 +230,105 @@ fn a_slow_peer_that_is_heard_is_not_given_up() {
 }
 
 #[test]
-fn what_the_reader_waits_for_is_asked_of_a_second_peer_where_the_first_is_slow() {
+fn an_urgent_block_is_hedged_with_a_second_peer_if_the_first_is_slow() {
     let mut scene = Scene::new(2, 3);
     scene.plan();
     scene.pass(MOMENT);
-    scene.came(0, 0);
+    scene.on_block(0, 0);
     assert_eq!(numbers(&scene.plan().0), [1, 2]);
-    scene.has(1, 1);
-    scene.pass(RESCUE_AFTER);
+    scene.on_have(1, 1);
+    scene.pass(HEDGE_DELAY);
     scene.heard.insert(scene.peers[0], scene.now);
     assert_eq!(scene.plan().0, [(1, 1)]);
-    scene.pass(RESCUE_AFTER);
+    scene.pass(HEDGE_DELAY);
     scene.heard.insert(scene.peers[0], scene.now);
     assert_eq!(scene.plan().0, [], "and of no third");
-    assert!(scene.came(1, 1));
-    assert!(!scene.came(0, 1), "the second copy is no news");
+    assert!(scene.on_block(1, 1));
+    assert!(!scene.on_block(0, 1), "the second copy is not wanted");
 }
 
 #[test]
-fn a_peer_that_has_all_is_spared_what_one_with_parts_has_by_now() {
+fn requests_move_from_a_complete_peer_to_a_partial_one() {
     let mut scene = Scene::new(2, 10);
     scene.plan();
     scene.pass(MOMENT);
-    scene.came(0, 0);
+    scene.on_block(0, 0);
     assert_eq!(numbers(&scene.plan().0), (1..10).collect::<Vec<_>>());
-    scene.has(1, 1);
-    scene.has(1, 5);
+    scene.on_have(1, 1);
+    scene.on_have(1, 5);
     assert_eq!(scene.plan().0, [(1, 5)], "the front stays where it is");
     assert_eq!(scene.cancelled, [(0, 5)]);
-    scene.lacks(1, 5);
+    scene.on_dont_have(1, 5);
     assert_eq!(scene.plan().0, [(0, 5)], "and comes back where it was an error");
 }
 
 #[test]
-fn what_is_preferred_goes_before_all_others() {
+fn a_preferred_block_has_the_highest_priority() {
     let mut scene = Scene::new(1, 50);
     scene.plan();
     scene.pass(MOMENT);
-    scene.came(0, 0);
+    scene.on_block(0, 0);
     scene.session.prefer(&cid(40));
     assert_eq!(numbers(&scene.plan().0)[..2], [40, 1]);
 }
 
 #[test]
-fn what_is_no_longer_wanted_makes_room() {
+fn cancelled_wants_free_the_window() {
     let mut scene = Scene::new(1, 40);
     scene.plan();
     scene.pass(MOMENT);
-    scene.came(0, 0);
+    scene.on_block(0, 0);
     assert_eq!(numbers(&scene.plan().0), (1..18).collect::<Vec<_>>());
-    assert_eq!(scene.session.told(&cid(2)), HashSet::from([scene.peers[0]]));
+    assert_eq!(scene.session.notified_peers(&cid(2)), HashSet::from([scene.peers[0]]));
     scene.session.unwant(&[cid(1), cid(2), cid(39)]);
     assert_eq!(numbers(&scene.plan().0), [18, 19]);
-    assert!(!scene.came(0, 39));
+    assert!(!scene.on_block(0, 39));
 }
 
 #[test]
-fn no_peer_is_sent_more_wants_than_it_keeps() {
+fn no_peer_is_sent_more_wants_than_its_limit() {
     let mut scene = Scene::new(1, 100);
     scene.plan();
     scene.pass(MOMENT);
-    scene.came(0, 0);
-    scene.room = 2;
+    scene.on_block(0, 0);
+    scene.free_wants = 2;
     assert_eq!(numbers(&scene.plan().0), [1, 2]);
 }
 
 #[test]
-fn a_peer_of_an_old_version_is_asked_for_blocks_only() {
+fn a_peer_without_presences_is_asked_for_blocks_only() {
     let mut scene = Scene::new(0, 3);
     scene.peers.push(PeerId::random());
-    scene.session.joined(scene.peers[0], 0, false);
+    scene.session.add_peer(scene.peers[0], 0, false);
     assert_eq!(scene.plan(), (vec![(0, 0)], vec![]));
     scene.pass(MOMENT);
-    scene.came(0, 0);
+    scene.on_block(0, 0);
     assert_eq!(scene.plan(), (vec![(0, 1), (0, 2)], vec![]));
 }
 
 #[test]
-fn peers_that_pull_the_same_at_once_ask_in_different_orders_but_for_the_front() {
+fn concurrent_downloaders_request_blocks_in_different_orders_except_the_first_ones() {
     let order = || {
         let mut scene = Scene::new(2, 200);
         scene.plan();
         scene.pass(MOMENT);
-        scene.came(0, 0);
-        scene.has(1, 0);
-        scene.has(1, 199);
+        scene.on_block(0, 0);
+        scene.on_have(1, 0);
+        scene.on_have(1, 199);
         let asked = numbers(&scene.plan().0);
-        assert_eq!(asked[..FRONT], [1, 2]);
+        assert_eq!(asked[..ORDERED_WANTS], [1, 2]);
         asked
     };
     assert_ne!(order(), order(), "two of two hundred in an order of their own");
 }
 
-/// Peers that are looked at in the plans of a second, while so many connected peers have nothing of what two others send.
+/// Returns how many peers are scanned in the plans of a second, where two peers send and the others have nothing.
 fn looks(peers: usize) -> usize {
     let mut scene = Scene::new(peers, 600);
     for n in 0..peers {
         match n {
-            0 | 1 => scene.session.presume(&scene.peers[n]),
-            _ => scene.lacks(n, 599),
+            0 | 1 => scene.session.presume_complete(&scene.peers[n]),
+            _ => scene.on_dont_have(n, 599),
         }
     }
     for _ in 0..2 * peers / 64 {
@@ -326,17 +336,17 @@ fn looks(peers: usize) -> usize {
         scene.plan();
         scene.pass(MOMENT);
     }
-    scene.session.sources.looks.set(0);
+    scene.session.peers.looks.set(0);
     for n in 0..20 {
-        scene.came(n as usize % 2, n);
+        scene.on_block(n as usize % 2, n);
         scene.plan();
         scene.pass(MOMENT);
     }
-    scene.session.sources.looks.get()
+    scene.session.peers.looks.get()
 }
 
 #[test]
-fn a_plan_looks_at_no_more_peers_where_a_thousand_others_are_connected() {
+fn the_cost_of_a_plan_does_not_grow_with_idle_peers() {
     let (few, many) = (looks(100), looks(1000));
     assert!(many <= few + few / 2, "{few} peers looked at of 100, {many} of 1,000");
 }

@@ -1,19 +1,19 @@
-//! Protocol buffers as far as Bitswap and fetch need them; slices of a message share its memory.
+//! The part of protobuf that Bitswap and fetch need. Slices share the memory of their message.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::Malformed;
 
-/// What a field holds.
+/// The value of a field.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Value {
     Number(u64),
     Slice(Bytes),
-    /// Of a wire type that no field of theirs has.
+    /// Of a wire type that no known field has.
     Other,
 }
 
-/// Takes the next field: its number and what it holds.
+/// Reads the next field: its number and value.
 pub fn next(bytes: &mut Bytes) -> Result<Option<(u64, Value)>, Malformed> {
     if bytes.is_empty() {
         return Ok(None);
@@ -27,7 +27,7 @@ pub fn next(bytes: &mut Bytes) -> Result<Option<(u64, Value)>, Malformed> {
             Value::Slice(take(bytes, length)?)
         }
         5 => take(bytes, 4).map(|_| Value::Other)?,
-        _ => return Err(Malformed("a field of unknown wire type")),
+        _ => return Err(Malformed("unknown wire type")),
     };
     Ok(Some((tag >> 3, value)))
 }
@@ -35,7 +35,7 @@ pub fn next(bytes: &mut Bytes) -> Result<Option<(u64, Value)>, Malformed> {
 fn take(bytes: &mut Bytes, length: u64) -> Result<Bytes, Malformed> {
     match usize::try_from(length) {
         Ok(length) if length <= bytes.len() => Ok(bytes.split_to(length)),
-        _ => Err(Malformed("it ends inside a field")),
+        _ => Err(Malformed("truncated field")),
     }
 }
 
@@ -44,7 +44,7 @@ pub fn varint(bytes: &mut Bytes) -> Result<u64, Malformed> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
         if bytes.is_empty() {
-            return Err(Malformed("it ends inside a number"));
+            return Err(Malformed("truncated varint"));
         }
         let byte = bytes.get_u8();
         value |= u64::from(byte & 0x7f) << shift;
@@ -52,7 +52,7 @@ pub fn varint(bytes: &mut Bytes) -> Result<u64, Malformed> {
             return Ok(value);
         }
     }
-    Err(Malformed("a number of more than 64 bits"))
+    Err(Malformed("varint longer than 64 bits"))
 }
 
 /// Writes an unsigned LEB128 number.
@@ -64,12 +64,12 @@ pub fn put_varint(out: &mut BytesMut, mut value: u64) {
     out.put_u8(value as u8);
 }
 
-/// The length of a number as it is written.
+/// Returns the encoded length of a varint.
 pub fn varint_len(value: u64) -> usize {
     (u64::BITS - (value | 1).leading_zeros()).div_ceil(7) as usize
 }
 
-/// Writes a number, unless it is the default.
+/// Writes a varint field, unless it is 0, the default.
 pub fn put_number(out: &mut BytesMut, field: u64, value: u64) {
     if value != 0 {
         put_varint(out, field << 3);
@@ -77,13 +77,13 @@ pub fn put_number(out: &mut BytesMut, field: u64, value: u64) {
     }
 }
 
-/// Writes what stands before `length` bytes of a field.
+/// Writes the tag and length of a bytes field.
 pub fn put_head(out: &mut BytesMut, field: u64, length: usize) {
     put_varint(out, field << 3 | 2);
     put_varint(out, length as u64);
 }
 
-/// Writes a field of bytes.
+/// Writes a bytes field.
 pub fn put_slice(out: &mut BytesMut, field: u64, bytes: &[u8]) {
     put_head(out, field, bytes.len());
     out.put_slice(bytes);

@@ -15,7 +15,7 @@ fn joined(pieces: Vec<Bytes>) -> Bytes {
     pieces.concat().into()
 }
 
-/// Reads what `encode` wrote, length included.
+/// Decodes the output of `encode`, length included.
 fn read(pieces: Vec<Bytes>) -> Message {
     let mut bytes = joined(pieces);
     let length = varint(&mut bytes).unwrap();
@@ -24,7 +24,7 @@ fn read(pieces: Vec<Bytes>) -> Message {
 }
 
 #[test]
-fn what_is_written_is_read() {
+fn encoded_messages_decode_to_the_same_message() {
     let message = Message {
         wants: vec![
             entry(1, Kind::Block),
@@ -44,7 +44,7 @@ fn what_is_written_is_read() {
 }
 
 #[test]
-fn older_versions_are_spared_what_they_do_not_know() {
+fn older_protocol_versions_get_no_presences() {
     let message = Message {
         wants: vec![entry(1, Kind::Block)],
         blocks: vec![Payload { prefix: Prefix::of(&cid(4)), data: "four".into() }],
@@ -60,7 +60,7 @@ fn older_versions_are_spared_what_they_do_not_know() {
 }
 
 #[test]
-fn a_block_is_a_slice_of_its_message_and_a_piece_of_what_is_sent() {
+fn blocks_are_encoded_and_decoded_without_copying() {
     let data = Bytes::from(vec![7; 1 << 16]);
     let message = Message {
         blocks: vec![Payload { prefix: Prefix::of(&cid(1)), data: data.clone() }],
@@ -75,9 +75,9 @@ fn a_block_is_a_slice_of_its_message_and_a_piece_of_what_is_sent() {
     assert!(inside.contains(&read.blocks[0].data.as_ptr()), "read without a copy");
 }
 
-/// Bytes as boxo writes them.
+/// The bytes that boxo writes.
 #[test]
-fn the_bytes_are_those_of_the_specification() {
+fn the_encoding_matches_the_specification() {
     let message = Message {
         wants: vec![Entry { priority: 10, ..entry(1, Kind::Have) }],
         presences: vec![(cid(2), false)],
@@ -94,16 +94,16 @@ fn the_bytes_are_those_of_the_specification() {
 }
 
 #[test]
-fn damaged_messages_are_refused_by_what_is_wrong() {
+fn malformed_messages_are_rejected_with_a_reason() {
     for (bytes, why) in [
-        (&[0x0a, 5, 1][..], "inside a field"),
-        (&[0x28], "inside a number"),
-        (&[0x28, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], "more than 64 bits"),
+        (&[0x0a, 5, 1][..], "truncated field"),
+        (&[0x28], "truncated varint"),
+        (&[0x28, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], "longer than 64 bits"),
         (&[0x0b], "unknown wire type"),
-        (&[0x0a, 2, 0x0a, 0], "a want without a CID"),
-        (&[0x1a, 0], "without a prefix"),
+        (&[0x0a, 2, 0x0a, 0], "want without a CID"),
+        (&[0x1a, 0], "block without a prefix"),
         (&[0x22, 0], "presence without a CID"),
-        (&[0x22, 4, 0x0a, 2, 1, 0x55], "a CID is damaged"),
+        (&[0x22, 4, 0x0a, 2, 1, 0x55], "invalid CID"),
     ] {
         let error = Message::decode(Bytes::copy_from_slice(bytes)).unwrap_err();
         assert!(error.to_string().contains(why), "{bytes:x?}: {error}");
@@ -111,20 +111,20 @@ fn damaged_messages_are_refused_by_what_is_wrong() {
 }
 
 #[test]
-fn a_list_of_very_many_wants_is_cut() {
+fn a_want_list_beyond_the_limit_is_truncated() {
     let message = Message { wants: vec![entry(1, Kind::Have); MAX_ENTRIES + 10], ..Message::default() };
     assert_eq!(read(message.encode(Version::V1_2)).wants.len(), MAX_ENTRIES);
 }
 
 #[test]
-fn of_very_many_blocks_no_more_are_read_than_can_have_been_asked_for() {
+fn a_message_with_too_many_blocks_is_truncated() {
     let empty = Payload { prefix: Prefix::of(&cid(1)), data: Bytes::new() };
     let message = Message { blocks: vec![empty; MAX_BLOCKS + 10], ..Message::default() };
     assert_eq!(read(message.encode(Version::V1_2)).blocks.len(), MAX_BLOCKS);
 }
 
 #[test]
-fn a_numbers_length_is_what_is_written() {
+fn varint_len_matches_the_encoding() {
     for value in [0, 1, 0x7f, 0x80, 0x3fff, 0x4000, u64::from(u32::MAX), u64::MAX] {
         let mut out = BytesMut::new();
         put_varint(&mut out, value);
@@ -135,7 +135,7 @@ fn a_numbers_length_is_what_is_written() {
 
 proptest! {
     #[test]
-    fn no_bytes_make_it_panic(bytes: Vec<u8>) {
+    fn arbitrary_bytes_do_not_panic(bytes: Vec<u8>) {
         if let Ok(message) = Message::decode(bytes.into()) {
             prop_assert_eq!(read(message.encode(Version::V1_2)), message);
         }

@@ -9,26 +9,26 @@ fn signed(by: &Names, key: &Keypair, value: &str) -> Vec<u8> {
     fixtures::signed(by, key, value)
 }
 
-/// A key that both machines have.
+/// Returns a key that both machines have.
 fn shared_key(one: &Names, other: &Names) -> Keypair {
     let key = keys::load_or_create(&one.0.data_dir, "team").unwrap();
     keys::import(&other.0.data_dir, "team", &key.to_protobuf_encoding().unwrap()).unwrap()
 }
 
 #[test]
-fn the_sequence_counts_changes_and_survives_a_restart() {
+fn the_sequence_increases_with_each_change_and_survives_a_restart() {
     let (dir, key) = (tempfile::tempdir().unwrap(), Keypair::generate_ed25519());
     let sequence = |value: &str| {
         let names = Names::offline(dir.path(), &key).unwrap();
         let sequence = names.sign(&key, value.into(), TTL, SystemTime::now()).unwrap().sequence();
-        assert_eq!(names.own(&Name::of(&key)).unwrap().value(), value.as_bytes());
+        assert_eq!(names.own(&IpnsName::of(&key)).unwrap().value(), value.as_bytes());
         sequence
     };
     assert_eq!(["/ipfs/a", "/ipfs/a", "/ipfs/b", "/ipfs/a"].map(sequence), [0, 0, 1, 2]);
 }
 
 #[test]
-fn a_record_that_expired_while_the_node_was_off_is_signed_again_unless_the_name_has_moved_on() {
+fn an_expired_record_is_renewed_unless_another_machine_published_a_newer_one() {
     let (dir, key) = (tempfile::tempdir().unwrap(), Keypair::generate_ed25519());
     let names = || Names::offline(dir.path(), &key).unwrap();
     let record = |value: &[u8], until: SystemTime, sequence| {
@@ -37,52 +37,52 @@ fn a_record_that_expired_while_the_node_was_off_is_signed_again_unless_the_name_
     };
     let (name, hour) = (key.public().to_peer_id(), Duration::from_secs(3600));
     let expired = record(b"/ipfs/a", SystemTime::now() - hour, 7);
-    names().0.kept.set_own(&name, &expired).unwrap();
+    names().0.record_store.put_own(&name, &expired).unwrap();
     let names = names();
     let moved = record(b"/ipfs/b", SystemTime::now() + hour, 3);
     let moved = ipns::Record::verify(name, moved, SystemTime::now()).unwrap();
     assert!(!names.renew(&key, Some(moved), SystemTime::now()).unwrap());
-    assert!(names.own(&Name::of(&key)).unwrap().until() < SystemTime::now());
+    assert!(names.own(&IpnsName::of(&key)).unwrap().until() < SystemTime::now());
     assert!(names.renew(&key, None, SystemTime::now()).unwrap());
-    let own = names.own(&Name::of(&key)).unwrap();
+    let own = names.own(&IpnsName::of(&key)).unwrap();
     assert_eq!((own.value(), own.sequence()), (&b"/ipfs/a"[..], 7));
     assert!(own.until() > SystemTime::now());
 }
 
 #[test]
-fn the_sequence_counts_up_also_where_the_clock_goes_back() {
+fn the_sequence_increases_even_if_the_clock_goes_back() {
     let (dir, key) = (tempfile::tempdir().unwrap(), Keypair::generate_ed25519());
     let names = Names::offline(dir.path(), &key).unwrap();
-    // Signed when the clock was a year ahead.
+    // Signed while the clock was a year ahead.
     let until = SystemTime::now() + Duration::from_secs(365 * 24 * 60 * 60);
     let ahead = rust_ipns::Record::new(&key, b"/ipfs/a", until.into(), 7, Duration::from_secs(1));
     let ahead = ahead.unwrap().encode().unwrap();
-    names.0.kept.set_own(&key.public().to_peer_id(), &ahead).unwrap();
+    names.0.record_store.put_own(&key.public().to_peer_id(), &ahead).unwrap();
     let sequence = |value: &str| names.sign(&key, value.into(), TTL, SystemTime::now()).unwrap().sequence();
     assert_eq!(["/ipfs/b", "/ipfs/a"].map(sequence), [8, 9]);
 }
 
 #[test]
-fn a_second_writer_is_noticed_and_counted_on_from() {
+fn a_conflicting_writer_is_detected_and_the_sequence_continues_from_its_record() {
     let [(_one, first), (_other, second)] = [machine(), machine()];
     let key = shared_key(&first, &second);
     let name = key.public().to_peer_id();
     signed(&first, &key, "/ipfs/a");
     let old = signed(&first, &key, "/ipfs/b");
-    // The second machine takes over: it has signed nothing, so there is nothing wrong.
+    // The second machine takes over: it has signed nothing yet, so there is no conflict.
     assert_eq!(verdict(&second, name, &old), "accept");
-    [&first, &second].into_iter().for_each(|names| names.0.own.mark_asked(name));
-    assert!(second.0.own.rivals().is_empty());
+    [&first, &second].into_iter().for_each(|names| names.0.own.mark_queried(name));
+    assert!(second.0.own.conflicting_writers().is_empty());
     let taken = second.sign(&key, "/ipfs/c".into(), TTL, SystemTime::now()).unwrap();
     assert_eq!(taken.sequence(), 2);
     assert_eq!(verdict(&second, name, &old), "ignore");
-    // The first one still runs.
+    // The first one is still running.
     assert_eq!(verdict(&first, name, taken.bytes()), "accept");
-    assert_eq!(first.0.own.rivals(), [(Name::from(name), 2)]);
+    assert_eq!(first.0.own.conflicting_writers(), [(IpnsName::from(name), 2)]);
     let again = first.sign(&key, "/ipfs/d".into(), TTL, SystemTime::now()).unwrap();
     assert_eq!(again.sequence(), 3);
     assert_eq!(verdict(&second, name, again.bytes()), "accept");
-    assert_eq!(second.0.own.rivals(), [(Name::from(name), 3)]);
+    assert_eq!(second.0.own.conflicting_writers(), [(IpnsName::from(name), 3)]);
     assert_eq!(verdict(&first, name, again.bytes()), "accept", "it is its own");
 }
 
@@ -94,9 +94,9 @@ fn what_is_published_before_peers_were_asked_is_signed_above_the_record_of_the_o
     signed(&second, &key, "/ipfs/imported");
     let newest = (0..4).fold(Vec::new(), |_, n| signed(&first, &key, &format!("/ipfs/{n}")));
     assert_eq!(verdict(&second, name, &newest), "accept");
-    let own = second.own(&Name::from(name)).unwrap();
+    let own = second.own(&IpnsName::from(name)).unwrap();
     assert_eq!((own.value(), own.sequence()), (&b"/ipfs/imported"[..], 4));
-    assert!(second.0.own.rivals().is_empty() && second.0.own.take_untold(&name));
+    assert!(second.0.own.conflicting_writers().is_empty() && second.0.own.take_unannounced(&name));
     let due = second.due(SystemTime::now()).unwrap();
     assert!(due.contains(&(name, Some(own.bytes().to_vec()))), "it is told again");
 }
@@ -108,30 +108,30 @@ fn a_clone_of_a_node_directory_that_publishes_under_the_same_identity_is_a_rival
     signed(&Names::offline(dirs[0].path(), &key).unwrap(), &key, "/ipfs/before");
     std::fs::copy(dirs[0].path().join("names.redb"), dirs[1].path().join("names.redb")).unwrap();
     let [original, clone] = [0, 1].map(|n| Names::offline(dirs[n].path(), &key).unwrap());
-    [&original, &clone].into_iter().for_each(|names| names.0.own.mark_asked(name));
+    [&original, &clone].into_iter().for_each(|names| names.0.own.mark_queried(name));
     // The same sequence with another root.
     let (one, other) = (signed(&original, &key, "/ipfs/a"), signed(&clone, &key, "/ipfs/b"));
     verdict(&original, name, &other);
     verdict(&clone, name, &one);
     for names in [&original, &clone] {
-        assert_eq!(names.0.own.rivals(), [(Name::from(name), 1)]);
+        assert_eq!(names.0.own.conflicting_writers(), [(IpnsName::from(name), 1)]);
     }
     assert_eq!(original.sign(&key, b"/ipfs/c".into(), TTL, SystemTime::now()).unwrap().sequence(), 2);
 }
 
 #[test]
-fn a_rival_is_noticed_although_a_newer_record_was_signed_before_it_was_heard() {
+fn a_conflicting_writer_is_detected_even_after_a_newer_record_was_signed() {
     let [(_one, first), (_other, second)] = [machine(), machine()];
     let key = shared_key(&first, &second);
     let name = key.public().to_peer_id();
-    [&first, &second].into_iter().for_each(|names| names.0.own.mark_asked(name));
+    [&first, &second].into_iter().for_each(|names| names.0.own.mark_queried(name));
     let theirs = signed(&second, &key, "/ipfs/theirs");
     let own = signed(&first, &key, "/ipfs/own");
     signed(&first, &key, "/ipfs/newer");
     assert_eq!(verdict(&first, name, &own), "ignore", "its own, told back");
-    assert!(first.0.own.rivals().is_empty());
+    assert!(first.0.own.conflicting_writers().is_empty());
     assert_eq!(verdict(&first, name, &theirs), "ignore");
-    assert_eq!(first.0.own.rivals(), [(Name::from(name), 0)]);
+    assert_eq!(first.0.own.conflicting_writers(), [(IpnsName::from(name), 0)]);
 }
 
 #[test]
@@ -142,9 +142,9 @@ fn a_restored_backup_that_published_nothing_yet_learns_the_newest_sequence_and_c
     let newest = (0..8).fold(Vec::new(), |_, n| signed(&elsewhere, &key, &format!("/ipfs/{n}")));
     let restored = Names::offline(dir.path(), &key).unwrap();
     assert_eq!(verdict(&restored, name, &newest), "accept");
-    assert!(restored.0.own.rivals().is_empty());
+    assert!(restored.0.own.conflicting_writers().is_empty());
     assert_eq!(
-        restored.own(&Name::from(name)).unwrap().sequence(),
+        restored.own(&IpnsName::from(name)).unwrap().sequence(),
         0,
         "nothing is signed without being published"
     );
@@ -152,9 +152,9 @@ fn a_restored_backup_that_published_nothing_yet_learns_the_newest_sequence_and_c
     assert_eq!(again.sequence(), 8);
 }
 
-/// By pubsub and as an answer, at the same time.
+/// By pubsub and by fetch, at the same time.
 #[test]
-fn a_record_that_is_heard_twice_at_once_before_peers_were_asked_is_no_rival() {
+fn a_record_received_twice_at_once_before_the_first_query_is_not_a_conflict() {
     for _ in 0..20 {
         let [(_elsewhere, other), (_dir, names)] = [machine(), machine()];
         let key = shared_key(&names, &other);
@@ -165,14 +165,14 @@ fn a_record_that_is_heard_twice_at_once_before_peers_were_asked_is_no_rival() {
             scope.spawn(|| verdict(&names, name, &newest));
             scope.spawn(|| {
                 verdict(&names, name, &newest);
-                names.0.own.mark_asked(name);
+                names.0.own.mark_queried(name);
             });
         });
-        assert!(names.0.own.rivals().is_empty());
+        assert!(names.0.own.conflicting_writers().is_empty());
     }
 }
 
-/// What is signed in the background is what the name means by then.
+/// A record signed in the background has the current value.
 #[test]
 fn a_record_that_is_heard_during_publications_does_not_bring_an_older_value_back() {
     let [(_one, names), (_two, other)] = [machine(), machine()];
@@ -186,9 +186,9 @@ fn a_record_that_is_heard_during_publications_does_not_bring_an_older_value_back
             scope.spawn(|| signed(&names, &key, &format!("/ipfs/own-{n}"))).join().unwrap()
         });
         let published = ipns::Record::verify(name, published, SystemTime::now()).unwrap();
-        let last = names.own(&Name::from(name)).unwrap();
+        let last = names.own(&IpnsName::from(name)).unwrap();
         assert_eq!(last.text(), published.text());
-        assert_eq!(Some(last.bytes().to_vec()), names.0.kept.own(&name).unwrap());
+        assert_eq!(Some(last.bytes().to_vec()), names.0.record_store.own(&name).unwrap());
         verdict(&other, name, last.bytes());
     }
 }
@@ -201,9 +201,9 @@ fn after_the_greatest_sequence_a_publication_is_refused_and_does_not_overflow() 
     let last =
         rust_ipns::Record::new(&key, b"/ipfs/a", until.into(), u64::MAX, TTL).unwrap().encode().unwrap();
     let name = key.public().to_peer_id();
-    names.0.kept.set_own(&name, &last).unwrap();
+    names.0.record_store.put_own(&name, &last).unwrap();
     let sign = |value: &[u8]| names.sign(&key, value.into(), TTL, SystemTime::now());
     assert_eq!(sign(b"/ipfs/a").unwrap().sequence(), u64::MAX, "the same is valid for longer");
     let refused = sign(b"/ipfs/b").unwrap_err();
-    assert!(matches!(&refused, Error::LastSequence(last) if *last == Name::from(name)), "{refused}");
+    assert!(matches!(&refused, Error::LastSequence(last) if *last == IpnsName::from(name)), "{refused}");
 }

@@ -1,4 +1,4 @@
-//! Gossipsub behind what a peer may cost: messages above its allowance are dropped before gossipsub sees them.
+//! A guard in front of gossipsub: drops a peer's messages beyond its allowance.
 
 use std::{
     fmt,
@@ -20,27 +20,27 @@ use libp2p::{
 };
 
 use super::topics::Topics;
-use crate::routing::Rates;
+use crate::routing::RateLimiter;
 
-/// What one peer may say at once: a few thousand subscriptions when it connects, or some hundred records.
+/// Bytes that one peer may send at once: a few thousand subscriptions when it connects, or some hundred records.
 const BURST: u32 = 1 << 20;
-/// A byte of it comes back in this time: a second is worth some hundred records.
+/// The allowance grows by one byte in this time: a second is worth some hundred records.
 const EVERY: Duration = Duration::from_nanos(1_000_000_000 / (256 << 10));
 
-/// In a message as text, what precedes the topic of a PRUNE.
+/// The text before the topic of a PRUNE in a message's debug form.
 const PRUNE: &str = "Prune(Prune { topic_hash: TopicHash { hash: \"";
 
 type Inner = gossipsub::Behaviour<IdentityTransform, Topics>;
 
-/// Gossipsub with bounds for each peer.
+/// Gossipsub with limits for each peer.
 ///
-/// gossipsub 0.49 remembers the topic of every PRUNE for an hour, also of one that it is not in, and what peers do not
-/// want for seconds, whatever its length. It exports no type of its messages, so what one costs is the length of its
-/// debug form.
+/// gossipsub 0.49 remembers the topic of every PRUNE for an hour, also of topics that it has not joined, and IDONTWANT
+/// entries for seconds, whatever their length. It exports no message types, so the cost of a message is the length of
+/// its debug form.
 pub struct Behaviour {
     inner: Inner,
     topics: Topics,
-    rates: Rates,
+    limiter: RateLimiter,
 }
 
 impl Behaviour {
@@ -50,10 +50,10 @@ impl Behaviour {
     ) -> Result<Self, &'static str> {
         let topics = Topics::default();
         let inner = Inner::new_with_subscription_filter(author, config, topics.clone())?;
-        Ok(Self { inner, topics, rates: Rates::new(EVERY, BURST) })
+        Ok(Self { inner, topics, limiter: RateLimiter::new(EVERY, BURST) })
     }
 
-    /// Joins a topic; false if this node was in it.
+    /// Joins a topic. Returns false if this node has joined it already.
     pub fn subscribe(&mut self, topic: &IdentTopic) -> Result<bool, SubscriptionError> {
         self.topics.join(topic.hash());
         self.inner.subscribe(topic)
@@ -68,7 +68,7 @@ impl Behaviour {
         self.topics.is_own(topic)
     }
 
-    /// The connected peers that are in a topic.
+    /// Returns the connected peers that joined a topic.
     pub fn subscribers(&self, topic: &TopicHash) -> impl Iterator<Item = PeerId> {
         let peers = self.inner.all_peers().filter(move |(_, topics)| topics.contains(&topic));
         peers.map(|(peer, _)| *peer)
@@ -78,7 +78,7 @@ impl Behaviour {
         self.inner.publish(topic, data)
     }
 
-    /// Passes a message on, or not.
+    /// Reports the validation of a message, which forwards or drops it.
     pub fn judge(&mut self, message: &MessageId, from: &PeerId, verdict: MessageAcceptance) {
         self.inner.report_message_validation_result(message, from, verdict);
     }
@@ -86,12 +86,12 @@ impl Behaviour {
     fn admits(&mut self, peer: PeerId, event: &impl fmt::Debug) -> bool {
         let text = format!("{event:?}");
         let units = u32::try_from(text.len()).unwrap_or(u32::MAX).min(BURST);
-        self.rates.allow_many(peer, units, Instant::now())
+        self.limiter.allow_many(peer, units, Instant::now())
             && pruned(&text).all(|topic| self.topics.is_own(&TopicHash::from_raw(topic)))
     }
 }
 
-/// The topics that a message takes its receiver out of.
+/// Returns the topics of the PRUNEs in a message.
 fn pruned(message: &str) -> impl Iterator<Item = &str> {
     message.split(PRUNE).skip(1).filter_map(|rest| rest.split('"').next())
 }

@@ -1,4 +1,4 @@
-//! Which subscriptions of peers are remembered: names only, those of this node always, and few others of each peer.
+//! The topics that peers subscribe to: names only; those of this node always, and few others of each peer.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -14,21 +14,21 @@ use libp2p::{
 use super::name_of;
 use crate::locked;
 
-/// Topics of one peer that are remembered although this node is not in them: it may follow one of them later, and peers
-/// say what they subscribe to only once.
+/// Topics of one peer that are remembered although this node has not joined them: it may join one later, and peers
+/// announce a subscription only once.
 const MAX_OTHERS: usize = 256;
 
-/// The filter of gossipsub's subscriptions; clones share their state.
+/// The subscription filter of gossipsub; clones share their state.
 #[derive(Clone, Default)]
 pub struct Topics(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
-    /// The topics that this node is in.
+    /// The topics that this node has joined.
     own: HashSet<TopicHash>,
-    /// Whose message is being handled: gossipsub does not say whose subscription it asks about.
+    /// The sender of the current message: gossipsub does not tell the filter whose subscription it is.
     sender: Option<PeerId>,
-    /// Hashes of further topics that each peer was in.
+    /// Hashes of further topics that each peer joined.
     others: HashMap<PeerId, HashSet<u64>>,
     hasher: RandomState,
 }
@@ -46,12 +46,12 @@ impl Topics {
         self.lock().own.remove(topic);
     }
 
-    /// Whether this node is in a topic.
+    /// Returns whether this node has joined a topic.
     pub fn is_own(&self, topic: &TopicHash) -> bool {
         self.lock().own.contains(topic)
     }
 
-    /// Says whose subscriptions are asked about until the next call.
+    /// Sets the peer whose subscriptions are filtered until the next call.
     pub fn set_sender(&self, sender: Option<PeerId>) {
         self.lock().sender = sender;
     }
@@ -62,7 +62,7 @@ impl Topics {
 }
 
 impl State {
-    /// Remembers a topic of `peer`, unless that peer has been in too many.
+    /// Remembers a topic of `peer`, unless that peer has joined too many.
     fn remember(&mut self, peer: PeerId, topic: &TopicHash) -> bool {
         let hash = self.hasher.hash_one(topic);
         let others = self.others.entry(peer).or_default();
@@ -84,10 +84,10 @@ impl TopicSubscriptionFilter for Topics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Name, names::pubsub::topic};
+    use crate::{IpnsName, names::pubsub::topic};
 
     fn topic_of_a_name() -> TopicHash {
-        topic(&Name::from(PeerId::random()).key()).hash()
+        topic(&IpnsName::from(PeerId::random()).key()).hash()
     }
 
     #[test]

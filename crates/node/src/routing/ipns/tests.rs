@@ -6,7 +6,7 @@ use super::*;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A record of `key` that ends at `until`.
+/// Returns a record of `key` that is valid until `until`.
 pub fn record(key: &Keypair, sequence: u64, until: SystemTime) -> Vec<u8> {
     let value = "/ipfs/bafkqaaa";
     rust_ipns::Record::new(key, value, until.into(), sequence, HOUR).unwrap().encode().unwrap()
@@ -17,7 +17,7 @@ fn name(key: &Keypair) -> PeerId {
 }
 
 #[test]
-fn a_record_of_every_kind_of_key_is_verified() {
+fn ipns_records_of_all_key_types_are_verified() {
     let now = SystemTime::now();
     for key in [Keypair::generate_ed25519(), Keypair::generate_secp256k1(), Keypair::generate_ecdsa()] {
         let bytes = record(&key, 7, now + HOUR);
@@ -28,7 +28,7 @@ fn a_record_of_every_kind_of_key_is_verified() {
 }
 
 #[test]
-fn what_is_no_valid_record_of_the_name_is_refused() {
+fn an_invalid_ipns_record_is_rejected() {
     let (key, other, now) = (Keypair::generate_ed25519(), Keypair::generate_ed25519(), SystemTime::now());
     let good = record(&key, 1, now + HOUR);
     let with = |extra: &[u8]| [&good[..], extra].concat();
@@ -40,7 +40,7 @@ fn what_is_no_valid_record_of_the_name_is_refused() {
         ("garbage", vec![0xff; 200]),
         ("a cut one", good[..good.len() / 2].to_vec()),
         ("one with another's key in it", signed_by_other),
-        // Field 5, the sequence, once more: it is no longer what was signed.
+        // Field 5, the sequence, once more: it differs from the signed one.
         ("another sequence", with(&[0x28, 9])),
         ("too large", with(&[0; MAX_BYTES])),
     ] {
@@ -52,14 +52,14 @@ fn what_is_no_valid_record_of_the_name_is_refused() {
 }
 
 #[test]
-fn no_byte_of_what_was_signed_can_be_another() {
+fn changing_any_signed_byte_invalidates_an_ipns_record() {
     let (key, now) = (Keypair::generate_ed25519(), SystemTime::now());
     let good = record(&key, 1, now + HOUR);
     let signed = rust_ipns::Record::decode(&good).unwrap();
     for at in 0..good.len() {
         let mut bytes = good.clone();
         bytes[at] ^= 1;
-        // The old signature is nothing that anybody looks at.
+        // The old signature is not checked.
         if Record::verify(name(&key), bytes.clone(), now).is_ok() {
             let accepted = rust_ipns::Record::decode(&bytes).unwrap();
             assert_eq!(accepted.data().unwrap().value(), signed.data().unwrap().value(), "byte {at}");
@@ -69,7 +69,7 @@ fn no_byte_of_what_was_signed_can_be_another() {
 }
 
 #[test]
-fn the_higher_sequence_counts_and_then_the_later_end() {
+fn the_higher_ipns_sequence_wins_and_then_the_later_expiry() {
     let (key, now) = (Keypair::generate_ed25519(), SystemTime::now());
     let verified = |sequence, hours| {
         Record::verify(name(&key), record(&key, sequence, now + HOUR * hours), now).unwrap()
@@ -81,11 +81,11 @@ fn the_higher_sequence_counts_and_then_the_later_end() {
 }
 
 #[test]
-fn records_of_the_same_signed_content_are_equal_whatever_bytes_stand_around_it() {
+fn ipns_records_with_the_same_signed_content_are_equal() {
     let (key, now) = (Keypair::generate_ed25519(), SystemTime::now());
     let good = record(&key, 1, now + HOUR);
     let verified = |bytes| Record::verify(name(&key), bytes, now).unwrap();
-    // Field 99, which no reader knows: a peer makes as many of them as it likes.
+    // Field 99, which no reader knows: a peer can add any number of them.
     let padded = [&good[..], &[0x9a, 0x06, 3, b'a', b'b', b'c']].concat();
     let (good, padded) = (verified(good), verified(padded));
     assert_ne!(good.bytes(), padded.bytes());

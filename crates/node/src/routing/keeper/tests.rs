@@ -26,7 +26,7 @@ async fn close(keeper: Keeper) {
 }
 
 #[tokio::test]
-async fn what_peers_said_survives_a_restart_and_ends_when_it_would_have() {
+async fn received_records_survive_a_restart_with_their_expiry() {
     let (dir, me, peer, name) =
         (tempfile::tempdir().unwrap(), PeerId::random(), PeerId::random(), Keypair::generate_ed25519());
     let ipns: RecordKey = [&b"/ipns/"[..], &name.public().to_peer_id().to_bytes()].concat().into();
@@ -49,7 +49,7 @@ async fn what_peers_said_survives_a_restart_and_ends_when_it_would_have() {
         let due = now.instant + HOUR * hours;
         at.max(due).duration_since(at.min(due))
     };
-    // The file counts in seconds.
+    // The file stores seconds.
     assert!(off(found.expires.unwrap(), 5) <= Duration::from_secs(2));
     let kept = store.get(&ipns).expect("the value").into_owned();
     assert_eq!(kept.value, value);
@@ -65,7 +65,7 @@ async fn what_peers_said_survives_a_restart_and_ends_when_it_would_have() {
 }
 
 #[tokio::test]
-async fn what_expired_while_the_node_was_off_is_not_restored_and_leaves_the_file() {
+async fn records_that_expired_while_the_node_was_off_are_removed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(FILE);
     let now = Now::read();
@@ -113,7 +113,7 @@ async fn a_damaged_file_is_replaced_by_an_empty_one() {
 }
 
 #[test]
-fn what_could_not_be_written_is_written_with_the_next_changes() {
+fn a_failed_write_is_repeated_with_the_next_changes() {
     let (mut store, peer) = (Store::new(PeerId::random()), PeerId::random());
     store.add_provider(provider(1, peer)).unwrap();
     let taken = store.take_changes();
@@ -125,7 +125,7 @@ fn what_could_not_be_written_is_written_with_the_next_changes() {
 }
 
 #[tokio::test]
-async fn where_no_file_can_be_the_store_lives_without() {
+async fn the_routing_store_works_without_a_file() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join(FILE)).unwrap();
     let keeper = Keeper::open(dir.path(), PeerId::random()).await;
@@ -137,7 +137,7 @@ async fn where_no_file_can_be_the_store_lives_without() {
 }
 
 #[test]
-fn a_sweep_passes_over_everything_and_tells_the_file() {
+fn a_sweep_removes_all_expired_records_and_marks_them_as_changed() {
     let (mut store, peer, now) = (Store::new(PeerId::random()), PeerId::random(), Instant::now());
     for n in 0..5000 {
         let expires = Some(now + HOUR * (1 + n % 2));

@@ -3,7 +3,7 @@ use std::time::Duration;
 use libp2p::identity::Keypair;
 
 use super::{
-    super::{Rates, VERIFIED_AT_ONCE, VERIFIED_EVERY, ipns::tests::record},
+    super::{RateLimiter, VERIFY_BURST, VERIFY_INTERVAL, ipns::tests::record},
     *,
 };
 
@@ -13,7 +13,7 @@ fn ipns_key(key: &Keypair) -> RecordKey {
     [&b"/ipns/"[..], &key.public().to_peer_id().to_bytes()].concat().into()
 }
 
-/// A table at one moment, in which everything may be verified.
+/// A table at a fixed time, without a rate limit.
 struct Table {
     values: Values,
     now: Now,
@@ -24,7 +24,7 @@ impl Table {
         Self { values: Values::new(PeerId::random()), now: Now::read() }
     }
 
-    fn put(&mut self, key: &RecordKey, value: Vec<u8>) -> Result<(), Refusal> {
+    fn put(&mut self, key: &RecordKey, value: Vec<u8>) -> Result<(), PutError> {
         self.values.put(Record::new(key.clone(), value), self.now, || true)
     }
 
@@ -32,14 +32,14 @@ impl Table {
         self.values.get(key, self.now.instant).map(|record| record.value)
     }
 
-    /// A record that ends so many hours after the table's time.
+    /// Returns a record that expires this many hours after the table's time.
     fn record(&self, key: &Keypair, sequence: u64, hours: u32) -> Vec<u8> {
         record(key, sequence, self.now.wall + HOUR * hours)
     }
 }
 
 #[test]
-fn only_a_better_record_takes_the_place_of_one() {
+fn only_a_newer_record_replaces_a_stored_one() {
     let (mut table, key) = (Table::new(), Keypair::generate_ed25519());
     let name = ipns_key(&key);
     for (sequence, hours, kept) in
@@ -53,7 +53,7 @@ fn only_a_better_record_takes_the_place_of_one() {
 }
 
 #[test]
-fn what_cannot_be_verified_is_refused() {
+fn a_value_that_cannot_be_verified_is_rejected() {
     let (mut table, key, other) = (Table::new(), Keypair::generate_ed25519(), Keypair::generate_ed25519());
     let (good, late) = (table.record(&key, 1, 1), record(&key, 1, table.now.wall - HOUR));
     let public = key.public().encode_protobuf();
@@ -79,7 +79,7 @@ fn what_cannot_be_verified_is_refused() {
 }
 
 #[test]
-fn a_value_ends_when_its_sender_says_or_its_validity_or_its_time() {
+fn a_value_expires_as_its_sender_says_with_its_validity_or_after_its_lifetime() {
     let (mut table, key) = (Table::new(), Keypair::generate_ed25519());
     let (name, start) = (ipns_key(&key), table.now);
     for (sequence, said, valid, ends) in
@@ -91,7 +91,7 @@ fn a_value_ends_when_its_sender_says_or_its_validity_or_its_time() {
             ..Record::new(name.clone(), table.record(&key, sequence, valid))
         };
         table.values.put(record, start, || true).unwrap();
-        // The record's own end is told to the nanosecond, but rounding is nobody's concern.
+        // The expiry is exact to a nanosecond; rounding does not matter.
         table.now = start.after(HOUR * ends - Duration::from_secs(1));
         assert!(table.get(&name).is_some(), "{sequence}");
         table.now = start.after(HOUR * ends + Duration::from_secs(1));
@@ -102,7 +102,7 @@ fn a_value_ends_when_its_sender_says_or_its_validity_or_its_time() {
 }
 
 #[test]
-fn one_that_has_expired_here_does_not_stand_in_the_way_of_an_older_one() {
+fn an_expired_value_is_replaced_by_an_older_valid_one() {
     let (mut table, key) = (Table::new(), Keypair::generate_ed25519());
     let (name, start) = (ipns_key(&key), table.now);
     let (newer, older) = (table.record(&key, 2, 1), table.record(&key, 1, 9));
@@ -113,13 +113,13 @@ fn one_that_has_expired_here_does_not_stand_in_the_way_of_an_older_one() {
 }
 
 #[test]
-fn what_is_kept_already_lives_on_without_being_verified_again() {
+fn a_republished_value_is_not_verified_again() {
     let (mut table, key) = (Table::new(), Keypair::generate_ed25519());
     let (name, start) = (ipns_key(&key), table.now);
     let bytes = table.record(&key, 1, 90);
     let record = Record::new(name.clone(), bytes.clone());
     let refused = table.values.put(record.clone(), start, || false);
-    assert!(matches!(refused, Err(Refusal::TooOften)), "{refused:?}");
+    assert!(matches!(refused, Err(PutError::TooOften)), "{refused:?}");
     table.put(&name, bytes.clone()).unwrap();
     table.now = start.after(HOUR * 40);
     table.values.put(record, table.now, || false).unwrap();
@@ -130,19 +130,19 @@ fn what_is_kept_already_lives_on_without_being_verified_again() {
 #[test]
 fn values_are_bounded() {
     let mut table = Table::new();
-    let put = (0..ROOM.keys + 50).filter(|_| {
+    let put = (0..CAPACITY.keys + 50).filter(|_| {
         let public = Keypair::generate_ed25519().public();
         let key = [&b"/pk/"[..], &public.to_peer_id().to_bytes()].concat().into();
         table.put(&key, public.encode_protobuf()).is_ok()
     });
-    assert!(put.count() >= ROOM.keys);
-    assert_eq!(table.values.iter().count(), ROOM.keys);
+    assert!(put.count() >= CAPACITY.keys);
+    assert_eq!(table.values.iter().count(), CAPACITY.keys);
 }
 
 #[test]
-fn own_and_followed_names_are_not_crowded_out_by_a_flood_of_nearer_keys() {
+fn a_flood_of_nearer_keys_does_not_evict_own_and_followed_names() {
     let mut table = Table::new();
-    table.values = Values::with_room(PeerId::random(), Room { keys: 4, bytes: 4 * ipns::MAX_BYTES });
+    table.values = Values::with_capacity(PeerId::random(), Capacity { keys: 4, bytes: 4 * ipns::MAX_BYTES });
     let mut keys: Vec<_> = (0..9).map(|_| Keypair::generate_ed25519()).collect();
     keys.sort_by_key(|key| table.values.others.distance_to(&ipns_key(key)));
     let (followed, followed_later) = (ipns_key(&keys[8]), ipns_key(&keys[7]));
@@ -150,7 +150,7 @@ fn own_and_followed_names_are_not_crowded_out_by_a_flood_of_nearer_keys() {
     for key in keys.iter().rev() {
         let _ = table.put(&ipns_key(key), table.record(key, 1, 5));
         if ipns_key(key) == followed_later {
-            // It was put as any other's, and its place is kept from now on.
+            // It was put like any other, and its place is reserved from now on.
             table.values.reserve(followed_later.clone());
         }
     }
@@ -168,24 +168,24 @@ fn own_and_followed_names_are_not_crowded_out_by_a_flood_of_nearer_keys() {
 }
 
 #[test]
-fn junk_values_of_100_peers_cost_a_bounded_number_of_verifications() {
-    let (mut table, mut rates) = (Table::new(), Rates::new(VERIFIED_EVERY, VERIFIED_AT_ONCE));
+fn invalid_values_from_many_peers_are_rate_limited() {
+    let (mut table, mut limiter) = (Table::new(), RateLimiter::new(VERIFY_INTERVAL, VERIFY_BURST));
     let (peers, honest) = ([(); 100].map(|()| PeerId::random()), PeerId::random());
     let name = ipns_key(&Keypair::generate_ed25519());
-    let verified = |table: &mut Table, rates: &mut Rates| {
+    let verified = |table: &mut Table, limiter: &mut RateLimiter| {
         let all = peers.iter().flat_map(|peer| [peer; 1000]);
         let mut put = |peer: &PeerId| {
             let junk = Record::new(name.clone(), b"junk".to_vec());
-            let put = table.values.put(junk, table.now, || rates.allow(*peer, table.now.instant));
-            !matches!(put, Err(Refusal::TooOften))
+            let put = table.values.put(junk, table.now, || limiter.allow(*peer, table.now.instant));
+            !matches!(put, Err(PutError::TooOften))
         };
         all.filter(|peer| put(peer)).count()
     };
-    assert_eq!(verified(&mut table, &mut rates), 100 * VERIFIED_AT_ONCE as usize);
-    assert_eq!(verified(&mut table, &mut rates), 0);
+    assert_eq!(verified(&mut table, &mut limiter), 100 * VERIFY_BURST as usize);
+    assert_eq!(verified(&mut table, &mut limiter), 0);
     table.now = table.now.after(Duration::from_secs(1));
-    assert_eq!(verified(&mut table, &mut rates), 100 * 25);
+    assert_eq!(verified(&mut table, &mut limiter), 100 * 25);
     let key = Keypair::generate_ed25519();
     let record = Record::new(ipns_key(&key), table.record(&key, 1, 1));
-    table.values.put(record, table.now, || rates.allow(honest, table.now.instant)).unwrap();
+    table.values.put(record, table.now, || limiter.allow(honest, table.now.instant)).unwrap();
 }

@@ -1,0 +1,167 @@
+//! Records of IPNS names: put into the routing system, published over pubsub, fetched, and served by `fetch`.
+
+use libp2p::{
+    PeerId, gossipsub,
+    kad::{self, RecordKey, store::RecordStore},
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::Behaviour;
+use crate::names::{
+    fetch,
+    pubsub::{self, ReceivedRecord, Verdict},
+};
+
+/// Connected peers that a value is fetched from, in addition to the routing system.
+const MAX_FETCH_PEERS: usize = 16;
+
+/// Why a record was fetched from a peer.
+pub(super) enum FetchPurpose {
+    /// To resolve a name.
+    Resolve(mpsc::UnboundedSender<Vec<u8>>),
+    /// To follow this name.
+    Follow(PeerId),
+}
+
+impl Behaviour {
+    pub(super) fn put_value(&mut self, record: kad::Record, reply: oneshot::Sender<bool>) {
+        match self.behaviours.kad.put_record(record, kad::Quorum::One) {
+            Ok(query) => {
+                self.puts.insert(query, reply);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot put an IPNS record into the routing system");
+                let _ = reply.send(false);
+            }
+        }
+    }
+
+    pub(super) fn fetch_values(&mut self, key: &RecordKey, found: &mpsc::UnboundedSender<Vec<u8>>) {
+        for peer in self.peers.list().into_iter().take(MAX_FETCH_PEERS) {
+            let id = self.behaviours.fetch.send_request(&peer.id, key.to_vec());
+            self.fetches.insert(id, FetchPurpose::Resolve(found.clone()));
+        }
+    }
+
+    pub(super) fn find_values(&mut self, key: RecordKey, found: mpsc::UnboundedSender<Vec<u8>>) {
+        let query = self.behaviours.kad.get_record(key);
+        self.values.insert(query, found);
+    }
+
+    /// Subscribes to a name, and fetches its current record from the other subscribers.
+    pub(super) fn subscribe(&mut self, key: &RecordKey) {
+        self.behaviours.kad.store_mut().reserve(key.clone());
+        let topic = pubsub::topic(key);
+        match self.behaviours.pubsub.subscribe(&topic) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => return tracing::warn!(%error, "cannot subscribe to an IPNS name"),
+        }
+        let topic = topic.hash();
+        let peers: Vec<_> = self.behaviours.pubsub.subscribers(&topic).take(MAX_FETCH_PEERS).collect();
+        for peer in peers {
+            self.fetch_record(peer, &topic);
+        }
+    }
+
+    pub(super) fn unsubscribe(&mut self, key: &RecordKey) {
+        self.behaviours.kad.store_mut().release(key.clone());
+        self.behaviours.pubsub.unsubscribe(&pubsub::topic(key));
+        self.record_queue.forget();
+    }
+
+    /// Stores a record for peers that fetch it.
+    pub(super) fn store(&mut self, record: kad::Record) {
+        if let Err(error) = self.behaviours.kad.store_mut().put(record) {
+            tracing::debug!(%error, "cannot store an IPNS record for other peers");
+        }
+    }
+
+    /// Stores a record and publishes it to subscribers.
+    pub(super) fn publish(&mut self, record: kad::Record) {
+        self.store(record.clone());
+        match self.behaviours.pubsub.publish(pubsub::topic(&record.key), record.value) {
+            Ok(_) | Err(gossipsub::PublishError::NoPeersSubscribedToTopic) => {}
+            Err(error) => tracing::warn!(%error, "cannot publish an IPNS record to its followers"),
+        }
+    }
+
+    pub(super) fn report_validation(
+        &mut self,
+        from: &PeerId,
+        message: Option<&gossipsub::MessageId>,
+        verdict: Verdict,
+    ) {
+        self.record_queue.done(from);
+        if let Some(message) = message {
+            self.behaviours.pubsub.judge(message, from, verdict);
+        }
+    }
+
+    pub(super) fn on_pubsub(&mut self, event: pubsub::Event) {
+        match event {
+            gossipsub::Event::Message { propagation_source, message_id, message } => {
+                let name = pubsub::name_of(&message.topic);
+                let received = name.map(|name| ReceivedRecord {
+                    name,
+                    record: message.data,
+                    from: propagation_source,
+                    message: Some(message_id.clone()),
+                });
+                if received.is_none_or(|received| !self.record_queue.put(received)) {
+                    self.behaviours.pubsub.judge(&message_id, &propagation_source, Verdict::Ignore);
+                }
+            }
+            gossipsub::Event::Subscribed { peer_id, topic } => {
+                if self.behaviours.pubsub.is_subscribed(&topic) {
+                    self.fetch_record(peer_id, &topic);
+                }
+            }
+            gossipsub::Event::Unsubscribed { .. }
+            | gossipsub::Event::GossipsubNotSupported { .. }
+            | gossipsub::Event::SlowPeer { .. } => {}
+        }
+    }
+
+    fn fetch_record(&mut self, peer: PeerId, topic: &gossipsub::TopicHash) {
+        let Some(name) = pubsub::name_of(topic) else { return };
+        let key = crate::IpnsName::from(name).key();
+        let id = self.behaviours.fetch.send_request(&peer, key.to_vec());
+        self.fetches.insert(id, FetchPurpose::Follow(name));
+    }
+
+    /// Ingests a record that a peer put here, if its name is subscribed to.
+    pub(super) fn on_stored_record(&mut self, from: PeerId, key: &RecordKey, record: Vec<u8>) {
+        let topic = pubsub::topic(key).hash();
+        if self.behaviours.pubsub.is_subscribed(&topic)
+            && let Some(name) = pubsub::name_of(&topic)
+        {
+            // If the queue is full, it will be sent again.
+            self.record_queue.put(ReceivedRecord { name, record, from, message: None });
+        }
+    }
+
+    /// Answers fetch requests, and ingests fetch responses.
+    pub(super) fn on_fetch(&mut self, event: fetch::Event) {
+        use libp2p::request_response::{Event, Message};
+        match event {
+            Event::Message { message: Message::Request { request: key, channel, .. }, .. } => {
+                let value = self.behaviours.kad.store_mut().get(&RecordKey::from(key));
+                let value = value.map(|record| record.value.clone());
+                // The peer may have disconnected.
+                let _ = self.behaviours.fetch.send_response(channel, value);
+            }
+            Event::Message { peer: from, message: Message::Response { request_id, response }, .. } => {
+                match (self.fetches.remove(&request_id), response) {
+                    (Some(FetchPurpose::Resolve(values)), Some(value)) => drop(values.send(value)),
+                    (Some(FetchPurpose::Follow(name)), Some(record)) => {
+                        self.record_queue.put(ReceivedRecord { name, record, from, message: None });
+                    }
+                    _ => {}
+                }
+            }
+            Event::OutboundFailure { request_id, .. } => drop(self.fetches.remove(&request_id)),
+            Event::InboundFailure { .. } | Event::ResponseSent { .. } => {}
+        }
+    }
+}

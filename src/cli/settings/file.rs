@@ -1,0 +1,80 @@
+//! The file of settings: TOML, whose keys are the long flags of `serve`.
+
+use std::path::{Path, PathBuf};
+
+use clap::CommandFactory;
+
+use super::{Environment, Settings, nearest, usage};
+use crate::cli::{Exit, Global};
+
+/// Reads the file that was named, or `config.toml` in the node directory if there is one.
+pub fn read(global: &Global, data_dir: Option<&PathBuf>) -> Result<Settings, Exit> {
+    match (&global.config, data_dir) {
+        (Some(path), _) => parse(path),
+        (None, Some(dir)) if dir.join("config.toml").exists() => parse(&dir.join("config.toml")),
+        _ => Ok(Settings::default()),
+    }
+}
+
+fn parse(path: &Path) -> Result<Settings, Exit> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        usage(format!("cannot read settings from {shown}: {e}"), "name another file with --config")
+    })?;
+    if let Some((key, hint)) = unknown_key(&text) {
+        return Err(usage(format!("unknown setting {key:?} in {shown}"), &hint));
+    }
+    toml::from_str(&text).map_err(|e| {
+        Exit::Usage(crate::control::Failure::new(format!(
+            "invalid setting in {shown}: {}",
+            e.to_string().trim_end()
+        )))
+    })
+}
+
+/// Returns the first key that is not a setting, and a hint.
+fn unknown_key(text: &str) -> Option<(String, String)> {
+    let table: toml::Table = toml::from_str(text).ok()?;
+    let command = Environment::command();
+    let known: Vec<&str> =
+        command.get_arguments().filter_map(clap::Arg::get_long).chain(["data-dir"]).collect();
+    let key = table.keys().find(|key| !known.contains(&key.as_str()))?;
+    let hint = match nearest(key, known.into_iter()) {
+        Some(known) => format!("did you mean `{known}`?"),
+        None => "the keys are the long flags of `ocipfs serve`, without the dashes in front".into(),
+    };
+    Some((key.clone(), hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> (String, Option<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, text).unwrap();
+        match parse(&path) {
+            Err(Exit::Usage(failure)) => (failure.message, failure.hint),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_unknown_setting_is_named_with_the_nearest_one_and_only_then_a_hint_is_shown() {
+        let (message, hint) = refused("liste = \":1\"");
+        assert!(message.contains("unknown setting \"liste\""), "{message}");
+        assert_eq!(hint.as_deref(), Some("did you mean `listen`?"));
+        let (message, hint) = refused("max-size = \"ten\"");
+        assert!(message.contains("invalid size \"ten\""), "{message}");
+        assert_eq!(hint, None);
+    }
+
+    #[test]
+    fn a_config_file_that_is_a_directory_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("config.toml")).unwrap();
+        let global = Global::default();
+        assert!(matches!(read(&global, Some(&dir.path().into())), Err(Exit::Usage(_))));
+    }
+}

@@ -1,0 +1,48 @@
+//! What documents name exists.
+
+use std::fs;
+
+use libtest_mimic::Failed;
+use regex::Regex;
+
+use super::{documents, root};
+
+/// Directories at the top of the repository, or a file that is named there alone.
+const PATH: &str = r"`((?:\.ci|benches|bootstrap|crates|docs|example|fuzz|src|tests)/[A-Za-z0-9_./-]+)`";
+const LINK: &str = r"\]\(([^)#\s]+)(?:#[^)]*)?\)";
+
+/// Each path in backticks, with or without `.rs`: `src/registry` is `src/registry.rs`, a directory, or both.
+pub fn every_path_in_architecture_exists() -> Result<(), Failed> {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md"))?;
+    let path = Regex::new(PATH)?;
+    let named: Vec<_> =
+        path.captures_iter(&text).map(|found| found[1].trim_end_matches('/').to_owned()).collect();
+    if named.len() < 20 {
+        return Err(format!("only {} paths are found in ARCHITECTURE.md", named.len()).into());
+    }
+    let missing: Vec<_> = named
+        .iter()
+        .filter(|name| !["", ".rs"].iter().any(|end| root().join(format!("{name}{end}")).exists()))
+        .collect();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("ARCHITECTURE.md names what is not there: {missing:?}").into())
+    }
+}
+
+pub fn every_link_leads_to_a_file() -> Result<(), Failed> {
+    let link = Regex::new(LINK)?;
+    let mut broken = Vec::new();
+    for document in documents().into_iter().chain(["ARCHITECTURE.md".into(), "CHANGELOG.md".into()]) {
+        let path = root().join(&document);
+        let text = fs::read_to_string(&path)?;
+        let dir = path.parent().expect("a directory");
+        let targets = link.captures_iter(&text).map(|found| found[1].to_owned());
+        let local = targets.filter(|target| !target.contains("://") && !target.starts_with("mailto:"));
+        broken.extend(
+            local.filter(|target| !dir.join(target).exists()).map(|target| format!("{document}: {target}")),
+        );
+    }
+    if broken.is_empty() { Ok(()) } else { Err(format!("links that lead nowhere: {broken:?}").into()) }
+}
