@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     Blob, CidPath, Content, Error,
-    dag::{self, Fetcher, FileParts, UnixfsNode, WINDOW},
+    dag::{self, DagFetcher, DagNode, FileParts, WINDOW},
     hold,
     open::Reader,
 };
@@ -172,7 +172,7 @@ impl Content {
 
     /// Opens a file of at most `limit` bytes to be parsed piece by piece, once all of it was fetched.
     pub async fn open_document(&self, at: &CidPath, limit: u64) -> Result<OpenDocument, Error> {
-        let mut fetcher = Fetcher::new(self.clone(), at);
+        let mut fetcher = DagFetcher::new(self.clone(), at);
         let file = dag::resolve(&mut fetcher, at).await?;
         self.keep_blocks(fetcher.take_fetched()).await;
         let size = file.size();
@@ -184,7 +184,7 @@ impl Content {
             let source = DocumentSource::Stored(Box::new(self.open_at(&CidPath::from(file.cid)).await?));
             return Ok(OpenDocument { size, source, memory });
         }
-        let is_whole = matches!(&file.unit, UnixfsNode::File { children, .. } if children.is_empty());
+        let is_whole = matches!(&file.unit, DagNode::File { children, .. } if children.is_empty());
         if !is_whole {
             self.parts(at, file.cid, file.unit.clone())?.fetch_all().await?;
         }
@@ -193,7 +193,7 @@ impl Content {
         Ok(OpenDocument { size, source, memory })
     }
 
-    fn parts(&self, at: &CidPath, root: Cid, top: UnixfsNode) -> Result<FileParts, Error> {
+    fn parts(&self, at: &CidPath, root: Cid, top: DagNode) -> Result<FileParts, Error> {
         FileParts::new(self.nodes(at.announced()), root, top)
     }
 }

@@ -6,7 +6,7 @@ use ocipfs_node::{Block, Cid};
 
 use super::{
     Blob, Content, Error, Store, StoreError, Stored,
-    store::{Damaged, Lost},
+    store::{Damaged, DamagedBlob},
 };
 
 /// Told how many bytes were hashed or fetched so far, and of how many.
@@ -106,7 +106,7 @@ impl Content {
     }
 
     /// Fetches what is missing of a damaged blob; whether it is stored again.
-    async fn repair(&self, lost: &Lost, progress: Progress<'_>) -> Result<bool, Error> {
+    async fn repair(&self, lost: &DamagedBlob, progress: Progress<'_>) -> Result<bool, Error> {
         let fetched = async {
             let mut reader = self.fetch_at(&lost.root.into()).await?;
             reader.wait_until_stored(&mut |here| progress(here, lost.size)).await
@@ -147,7 +147,7 @@ fn described(damaged: &Damaged) -> String {
     if parts.is_empty() { why.clone() } else { format!("{why} (blocks {}{more})", parts.join(", ")) }
 }
 
-fn missing(lost: &Lost) -> String {
+fn missing(lost: &DamagedBlob) -> String {
     let missing = indicatif::HumanBytes(lost.size - lost.right);
     format!("{missing} missing since the damage was found")
 }

@@ -11,7 +11,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::{Registry, body, error::ApiError, query::Query};
 use crate::{
     content::{StoreError, Stored, Upload},
-    images::repository::{Edit, Piece},
+    images::repository::{Edit, RepositoryBlob},
     names::NameKind,
 };
 
@@ -98,7 +98,7 @@ fn adding(
 ) -> impl FnMut(&redb::WriteTransaction, &Stored) -> Result<(), StoreError> + Clone + Send + 'static {
     let (name, digest) = (name.clone(), digest.clone());
     move |write, stored| {
-        let piece = Piece { digest: digest.clone(), size: stored.size, root: stored.root };
+        let piece = RepositoryBlob { digest: digest.clone(), size: stored.size, root: stored.root };
         Edit::new(write).add_piece(&name, &piece)
     }
 }

@@ -7,7 +7,7 @@ use ocipfs_node::Cid;
 
 use super::{
     nodes::Nodes,
-    unixfs::{Child, RAW, UnixfsNode},
+    unixfs::{Child, DagNode, RAW},
 };
 use crate::content::Error;
 
@@ -38,7 +38,7 @@ pub struct FileParts {
 
 impl FileParts {
     /// Begins to read the file `top`, whose size the caller has bounded.
-    pub fn new(nodes: Nodes, root: Cid, top: UnixfsNode) -> Result<Self, Error> {
+    pub fn new(nodes: Nodes, root: Cid, top: DagNode) -> Result<Self, Error> {
         let size = top.size();
         let waiting = VecDeque::from(expand(root, &top, size, 0)?);
         Ok(Self { nodes, root, size, given: 0, count: waiting.len(), waiting })
@@ -134,9 +134,9 @@ impl FileParts {
 }
 
 /// What a part consists of: its own bytes, then its children.
-fn expand(cid: Cid, unit: &UnixfsNode, size: u64, depth: usize) -> Result<Vec<ReadPart>, Error> {
+fn expand(cid: Cid, unit: &DagNode, size: u64, depth: usize) -> Result<Vec<ReadPart>, Error> {
     match unit {
-        UnixfsNode::File { data, children } if unit.size() == size => {
+        DagNode::File { data, children } if unit.size() == size => {
             if depth == MAX_DEPTH && !children.is_empty() {
                 return Err(corrupt(cid, format!("deeper than {MAX_DEPTH} levels")));
             }
@@ -145,7 +145,7 @@ fn expand(cid: Cid, unit: &UnixfsNode, size: u64, depth: usize) -> Result<Vec<Re
             let children = children.map(|child| ReadPart::Missing(child.clone(), depth + 1));
             Ok(std::iter::once(ReadPart::Here(data.clone())).chain(children).collect())
         }
-        UnixfsNode::File { .. } => {
+        DagNode::File { .. } => {
             Err(corrupt(cid, format!("size differs from the {size} bytes that its parent declares")))
         }
         other => Err(corrupt(cid, format!("found {} inside a file", other.kind()))),

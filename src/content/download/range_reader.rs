@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::{Completed, Download, DownloadState, ReaderState, WINDOW_BYTES};
+use super::{Committed, Download, DownloadState, ReaderState, WINDOW_BYTES};
 use crate::content::{Blob, Error, budget::Budget, locked};
 
 /// A reader of a range of a download; the download continues without it.
@@ -127,7 +127,7 @@ impl RangeReader {
     }
 
     /// Waits until the whole file is here and was hashed.
-    pub async fn outcome(&mut self) -> Result<Arc<Completed>, Error> {
+    pub async fn outcome(&mut self) -> Result<Arc<Committed>, Error> {
         loop {
             if let Some(outcome) = self.progress.borrow_and_update().outcome.clone() {
                 return outcome;

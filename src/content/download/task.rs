@@ -16,13 +16,13 @@ use tokio::task::JoinHandle;
 
 use super::{
     Download, Start,
-    interest::{Interest, overlaps},
+    read_ranges::{ReadRanges, overlaps},
     tree::{Position, Tree},
     whole::WholeHasher,
 };
 use crate::content::{
     Content, Error,
-    dag::{Child, UnixfsNode},
+    dag::{Child, DagNode},
     store::{self, Leaf, PartialBlob, Store},
 };
 
@@ -92,7 +92,7 @@ struct Absorbed {
 }
 
 impl Task {
-    async fn begin(&mut self, root: Cid, unit: UnixfsNode, block: Bytes) -> Result<(), Error> {
+    async fn begin(&mut self, root: Cid, unit: DagNode, block: Bytes) -> Result<(), Error> {
         let place = Position::root(unit.size());
         let found = vec![(Block { cid: root, data: block }, vec![place])];
         let origin = self.content.store().run(move |store| store.origin(&root)).await?;
@@ -146,7 +146,7 @@ impl Task {
         }
     }
 
-    fn fetch(&mut self, session: &mut FetchSession, interest: &Interest) {
+    fn fetch(&mut self, session: &mut FetchSession, interest: &ReadRanges) {
         let mut missing = self.tree.take_urgent(interest.urgent(), MAX_WANTED_AND_URGENT);
         missing.extend(self.tree.take_missing(interest.ranges(), MAX_WANTED));
         if !missing.is_empty() {
@@ -359,9 +359,9 @@ fn write(
     whole: &mut Option<WholeHasher>,
 ) -> Result<Absorbed, Error> {
     let Block { cid, data: bytes } = block;
-    let unit = UnixfsNode::decode(&cid, bytes.clone())?;
+    let unit = DagNode::decode(&cid, bytes.clone())?;
     let size = unit.size();
-    let (kind, UnixfsNode::File { data, children }) = (unit.kind(), unit) else {
+    let (kind, DagNode::File { data, children }) = (unit.kind(), unit) else {
         return Err(Error::Corrupt { cid, why: "expected part of a file, found a directory or link".into() });
     };
     if let Some(place) = places.iter().find(|place| place.length != size) {

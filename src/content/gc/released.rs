@@ -7,7 +7,7 @@ use ocipfs_node::Cid;
 use super::{Collected, GarbageCollector, WhenFull};
 use crate::content::{
     Content, Error as ContentError,
-    index::{Class, forget_released, is_unreferenced, released},
+    index::{RetentionClass, forget_released, is_unreferenced, released},
     locked,
     store::{Error, Store, Stored, graph::item},
 };
@@ -51,7 +51,7 @@ impl GarbageCollector {
         let marks = self.mark_all(store)?.marks;
         let (mut free, mut files) = (Vec::new(), Vec::new());
         for root in roots {
-            if marks.class(root)? == Class::default() {
+            if marks.class(root)? == RetentionClass::default() {
                 free.push(*root);
                 files.extend(store.file(root)?);
             }

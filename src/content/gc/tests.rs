@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::content::{
-    Document, Profile, Put, RootReference,
+    Document, GcRoot, Profile, Put,
     index::{Index, RetainedCounts},
     release_root, retain_root,
     store::Leaf,
@@ -57,7 +57,7 @@ impl Room {
         let root = self.put(n, mib).unwrap();
         let holder = self.holder(n);
         let blobs = vec![(Digest::sha256_of(&bytes(n, mib)), root.into())];
-        self.index.retain(&holder, &RootReference::new(owned, &[holder, root], blobs)).unwrap();
+        self.index.retain(&holder, &GcRoot::new(owned, &[holder, root], blobs)).unwrap();
         root
     }
 

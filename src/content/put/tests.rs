@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::*;
 use crate::content::{
     dag::Document,
-    store::{Saved, forget_upload},
+    store::{SavedUpload, forget_upload},
 };
 
 /// The vectors' input: byte `i` is the top byte of `i` times a constant.
@@ -78,7 +78,7 @@ fn a_put_that_was_saved_goes_on_after_a_restart_with_the_same_cid() {
         let mut put = Put::new(&store, Profile::UnixfsV1).unwrap();
         put.write(bytes.slice(..saved)).unwrap();
         let file = put.save().unwrap();
-        let row = Saved { id: "id".into(), owner: "me".into(), file, at: 0, length: saved as u64 };
+        let row = SavedUpload { id: "id".into(), owner: "me".into(), file, at: 0, length: saved as u64 };
         store.save_upload(row.clone()).unwrap();
         // What came after that is lost.
         put.write(input(99, 4 * MIB)).unwrap();

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Error, Uploads, now, usage::Seen};
 use crate::content::{
     Profile, Put, Store, StoreError, Stored, Written,
-    store::{Saved, forget_upload},
+    store::{SavedUpload, forget_upload},
 };
 
 /// Parts of a body that wait to be hashed and written.
@@ -35,7 +35,7 @@ pub struct Upload {
     owner: String,
     state: UploadState,
     length: u64,
-    saved: Option<Saved>,
+    saved: Option<SavedUpload>,
     used: Instant,
 }
 
@@ -65,7 +65,7 @@ impl Upload {
         }
     }
 
-    pub(super) fn saved(uploads: &Uploads, saved: Saved) -> Self {
+    pub(super) fn saved(uploads: &Uploads, saved: SavedUpload) -> Self {
         let mut upload = Self::new(uploads, &saved.id, &saved.owner);
         upload.length = saved.length;
         upload.saved = Some(saved);
@@ -231,7 +231,7 @@ impl Upload {
         let (id, owner, length) = (self.id.clone(), self.owner.clone(), self.length);
         let save = move |store: &Store| {
             let mut put = put()?;
-            let saved = Saved { id, owner, file: put.save()?, at: now(), length };
+            let saved = SavedUpload { id, owner, file: put.save()?, at: now(), length };
             store.save_upload(saved.clone())?;
             put.count_saved(length)?;
             Ok((put, saved))

@@ -6,7 +6,7 @@ use serde_json::Deserializer;
 
 use super::Published;
 use crate::{
-    content::{ChunkedFormat, Document, Edited, EntryKey, Error, Share, StoreError, TreeVersion},
+    content::{Document, Edited, EntryFormat, EntryKey, Error, SharePolicy, StoreError, TreeVersion},
     images::{
         import::REF_NAME,
         layout::{BEGIN, BETWEEN, END, MAX_BYTES, MAX_ENTRIES, SUBJECT},
@@ -95,7 +95,7 @@ impl Published {
 
     /// Leaves out a manifest that is hidden since the node left a network.
     fn shown(&self, manifest: Pushed) -> Result<Option<Pushed>, StoreError> {
-        Ok(Share::All.shows(&self.store, &manifest.piece.root)?.then_some(manifest))
+        Ok(SharePolicy::All.shows(&self.store, &manifest.piece.root)?.then_some(manifest))
     }
 
     fn remember(&self, name: &Name, index: Cid, written: Written) {
@@ -124,8 +124,8 @@ fn key(text: String) -> EntryKey {
     EntryKey { rank: is_digest(&text).into(), name: text }
 }
 
-fn form() -> ChunkedFormat {
-    ChunkedFormat { begin: BEGIN, between: BETWEEN, end: END, read }
+fn form() -> EntryFormat {
+    EntryFormat { begin: BEGIN, between: BETWEEN, end: END, read }
 }
 
 /// Reads an entry as it was written.

@@ -60,7 +60,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec(step, 1..30)
 }
 
-fn node_piece(n: u8) -> Piece {
+fn node_piece(n: u8) -> RepositoryBlob {
     blob(100 + n)
 }
 
