@@ -31,7 +31,7 @@ pub mod fuzzing {
     /// Decodes bytes as a dag-pb block.
     pub fn decode_block(bytes: &[u8]) {
         let cid = "bafybeihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku".parse().expect("a CID");
-        if let Ok(unit) = super::UnixfsNode::decode(&cid, bytes::Bytes::copy_from_slice(bytes)) {
+        if let Ok(unit) = super::DagNode::decode(&cid, bytes::Bytes::copy_from_slice(bytes)) {
             let _ = (unit.kind(), unit.size());
         }
     }
@@ -51,16 +51,16 @@ use tokio_util::sync::CancellationToken;
 
 pub use budget::hold;
 pub use dag::{
-    Changed, Changes, ChunkedFormat, Document, Edit, Edited, EntryKey, Profile, Root, find, names_in,
+    Changed, Changes, Document, Edit, Edited, EntryFormat, EntryKey, Profile, Root, find, names_in,
 };
 pub use documents::OpenDocument;
 pub use error::Error;
 pub use gc::{Collected, Usage, WhenFull};
-pub use index::{Named, RetainedCounts as HeldCounts, RootReference, is_held, release_root, retain_root};
+pub use index::{GcRoot, Named, RetainedCounts as HeldCounts, is_held, release_root, retain_root};
 pub use open::Reader;
 pub use path::{CidPath, Error as PathError};
 pub use put::{Put, Written};
-pub use share::{Share, Shared};
+pub use share::{SharePolicy, Shared};
 #[cfg(test)]
 pub use store::counting::counting;
 pub use store::{
@@ -71,8 +71,8 @@ pub use uploads::{Error as UploadError, Upload, UploadUsage, Uploads, now};
 pub use verify::{Damage, Verified};
 
 use budget::Budget;
+use dag::{DagFetcher, DagNode};
 pub use dag::{Difference, Nodes, differences};
-use dag::{Fetcher, UnixfsNode};
 use documents::Documents;
 use download::Downloads;
 use gc::GarbageCollector;
@@ -96,7 +96,7 @@ pub struct Settings {
     /// The most bytes that are stored at all.
     pub max_size: Option<u64>,
     /// What peers may know of.
-    pub share: Share,
+    pub share: SharePolicy,
     /// What is used of the memory.
     pub memory: Memory,
 }
@@ -109,7 +109,7 @@ impl Default for Settings {
             stall_timeout: Duration::from_secs(30),
             cache_size: None,
             max_size: None,
-            share: Share::All,
+            share: SharePolicy::All,
             memory: Memory::default(),
         }
     }
@@ -300,7 +300,7 @@ impl Content {
 
     /// Finds a file and its size; its bytes stay where they are.
     pub async fn stat(&self, at: &CidPath) -> Result<Stat, Error> {
-        let mut fetcher = Fetcher::new(self.clone(), at);
+        let mut fetcher = DagFetcher::new(self.clone(), at);
         let file = dag::resolve(&mut fetcher, at).await?;
         self.keep_blocks(fetcher.take_fetched()).await;
         Ok(Stat { cid: file.cid, size: file.size() })
@@ -308,13 +308,13 @@ impl Content {
 
     /// Finds out what is there, be it a file or not.
     pub async fn look(&self, at: &CidPath) -> Result<Found, Error> {
-        let mut fetcher = Fetcher::new(self.clone(), at);
+        let mut fetcher = DagFetcher::new(self.clone(), at);
         let (cid, unit) = dag::walk(&mut fetcher, at).await?;
         self.keep_blocks(fetcher.take_fetched()).await;
         Ok(match unit {
-            UnixfsNode::File { .. } => Found::File(Stat { cid, size: unit.size() }),
-            UnixfsNode::Directory(_) | UnixfsNode::Shard { .. } => Found::Directory(unit.entries()),
-            UnixfsNode::Symlink => Found::Link,
+            DagNode::File { .. } => Found::File(Stat { cid, size: unit.size() }),
+            DagNode::Directory(_) | DagNode::Shard { .. } => Found::Directory(unit.entries()),
+            DagNode::Symlink => Found::Link,
         })
     }
 
@@ -390,11 +390,11 @@ impl Content {
 
     /// The CID of a directory.
     pub async fn directory(&self, at: &CidPath) -> Result<Cid, Error> {
-        let mut fetcher = Fetcher::new(self.clone(), at);
+        let mut fetcher = DagFetcher::new(self.clone(), at);
         let (cid, unit) = dag::walk(&mut fetcher, at).await?;
         self.keep_blocks(fetcher.take_fetched()).await;
         match unit {
-            UnixfsNode::Directory(_) | UnixfsNode::Shard { .. } => Ok(cid),
+            DagNode::Directory(_) | DagNode::Shard { .. } => Ok(cid),
             _ => Err(Error::NoEntry { at: at.clone(), entry: at.file_name().unwrap_or_default().into() }),
         }
     }
@@ -454,21 +454,21 @@ impl Content {
     }
 
     /// Retains and announces the roots of `reference` until `key` is released.
-    pub async fn retain(&self, key: Cid, reference: RootReference) -> Result<(), Error> {
+    pub async fn retain(&self, key: Cid, reference: GcRoot) -> Result<(), Error> {
         let roots = reference.roots();
         self.index(move |index| index.retain(&key, &reference)).await?;
         self.announce(roots).await
     }
 
     /// Adds the roots of `reference` to those that `key` retains, and announces them.
-    pub async fn retain_also(&self, key: Cid, reference: RootReference) -> Result<(), Error> {
+    pub async fn retain_also(&self, key: Cid, reference: GcRoot) -> Result<(), Error> {
         let roots = reference.roots();
         self.index(move |index| index.retain_also(&key, reference)).await?;
         self.announce(roots).await
     }
 
     /// What is held under `key`.
-    pub async fn held(&self, key: &Cid) -> Result<Option<RootReference>, Error> {
+    pub async fn held(&self, key: &Cid) -> Result<Option<GcRoot>, Error> {
         let key = *key;
         self.index(move |index| index.reference(&key)).await
     }

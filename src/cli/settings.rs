@@ -15,7 +15,7 @@ use values::{Age, DnsServer, IpnsName, Listen, Size, Time, list};
 
 use super::{Exit, Global};
 use crate::{
-    content::{self, Profile, Share},
+    content::{self, Profile, SharePolicy},
     control::{Failure, Naming, Options},
     images::repository::{Policy, Rule},
     memory::Memory,
@@ -98,7 +98,7 @@ pub struct Settings {
     pull: Option<Pull>,
     /// Content to share with peers: `added` (added and pulled content, not pushed content) or `all` [default: added on the public network, all elsewhere]
     #[arg(long, value_name = "added|all", env = "OCIPFS_SHARE")]
-    share: Option<Share>,
+    share: Option<SharePolicy>,
     /// IPNS names to follow; their repositories are served under their original names, in this order, before those of `ocipfs name follow`
     #[arg(long, value_name = "NAME", env = "OCIPFS_FOLLOW", value_delimiter = ',', num_args = 1..)]
     #[serde(default, deserialize_with = "list::deserialize")]
@@ -267,11 +267,11 @@ impl Settings {
             content: self.content(),
             policy: self.policy(),
             registry,
-            naming: self.naming(Share::All),
+            naming: self.naming(SharePolicy::All),
         }
     }
 
-    fn naming(&self, share: Share) -> Naming {
+    fn naming(&self, share: SharePolicy) -> Naming {
         Naming {
             share: self.share.unwrap_or(share),
             follow: self.follow.iter().flatten().map(|name| name.0).collect(),
@@ -308,7 +308,7 @@ impl Settings {
         swarm
             .check()
             .map_err(|e| usage(e, "a private swarm is reached over TCP at IP addresses, and only there"))?;
-        let share = if swarm.bootstrap == Bootstrap::Public { Share::Added } else { Share::All };
+        let share = if swarm.bootstrap == Bootstrap::Public { SharePolicy::Added } else { SharePolicy::All };
         Ok(Options {
             swarm: Some(swarm),
             change_network: false,
@@ -408,8 +408,11 @@ mod tests {
         assert!(file("cache-size = \"much\"").is_err());
         assert!(settings.pull == Some(Pull::Users) && settings.access().is_err(), "there are no users");
         assert!(file("pull = \"nobody\"").unwrap_err().to_string().contains("everybody"));
-        let naming = settings.naming(Share::All);
-        assert_eq!((naming.share, naming.follow.len(), naming.prefetch), (Share::Added, 1, Prefetch::All));
+        let naming = settings.naming(SharePolicy::All);
+        assert_eq!(
+            (naming.share, naming.follow.len(), naming.prefetch),
+            (SharePolicy::Added, 1, Prefetch::All)
+        );
         assert!(file("follow = [\"nonsense\"]").is_err());
         assert!(file("liste = 1").unwrap_err().to_string().contains("unknown field"));
         assert_eq!(bootstrap(settings.bootstrap.as_deref(), false).unwrap(), Bootstrap::None);

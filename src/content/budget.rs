@@ -42,7 +42,7 @@ impl Budget {
     }
 
     /// Takes room for a piece of at most `wanted` bytes; waits for a small one where all is taken.
-    pub async fn take(&self, wanted: u64) -> Result<Reservation, Error> {
+    pub async fn reserve(&self, wanted: u64) -> Result<Reservation, Error> {
         if let Some(room) = self.spare(wanted) {
             return Ok(room);
         }
@@ -111,7 +111,7 @@ mod tests {
             taken.push(room);
         }
         assert_eq!(taken.len() as u64, total / 2 / large);
-        while let Some(room) = unconstrained(budget.take(large)).now_or_never() {
+        while let Some(room) = unconstrained(budget.reserve(large)).now_or_never() {
             taken.push(room.unwrap());
             assert_eq!(taken.last().unwrap().length(), budget.small);
         }
@@ -121,10 +121,10 @@ mod tests {
         let rest = bytes.slice(1..);
         drop(bytes);
         assert!(
-            unconstrained(budget.take(large)).now_or_never().is_none(),
+            unconstrained(budget.reserve(large)).now_or_never().is_none(),
             "a part of the piece is still somewhere"
         );
         drop(rest);
-        assert_eq!(budget.take(1).now_or_never().unwrap().unwrap().length(), 1);
+        assert_eq!(budget.reserve(1).now_or_never().unwrap().unwrap().length(), 1);
     }
 }

@@ -20,13 +20,13 @@ mod tests;
 
 pub use build::{Builder, Profile, Root};
 pub use changes::Changes;
-pub use chunked::{ChunkedFormat, Edit, Edited, EntryKey};
+pub use chunked::{Edit, Edited, EntryFormat, EntryKey};
 pub use difference::{Difference, differences};
 pub use directory::{Changed, find, names_in};
 pub use document::Document;
-pub use fetch::Fetcher;
+pub use fetch::DagFetcher;
 pub use new_chunks::new_chunks;
 pub use nodes::Nodes;
 pub use read::{FileParts, WINDOW};
 pub use resolve::{resolve, walk};
-pub use unixfs::{Child, DAG_PB, RAW, UnixfsNode, leaf_frame};
+pub use unixfs::{Child, DAG_PB, DagNode, RAW, leaf_frame};

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     Blob, CidPath, Content, Error,
-    dag::{self, Fetcher, FileParts, UnixfsNode, WINDOW},
+    dag::{self, DagFetcher, DagNode, FileParts, WINDOW},
     hold,
     open::Reader,
 };
@@ -43,7 +43,7 @@ impl Documents {
     }
 
     /// Waits for memory for a document of this length; one that is larger than the share takes all of it.
-    pub async fn take(&self, length: u64) -> Result<OwnedSemaphorePermit, Error> {
+    pub async fn reserve(&self, length: u64) -> Result<OwnedSemaphorePermit, Error> {
         let units = units(length.saturating_mul(PARSE_FACTOR)).min(self.units);
         self.free.clone().acquire_many_owned(units).await.map_err(Error::stopped)
     }
@@ -123,11 +123,11 @@ impl Content {
             let reader = self.settled_document(blob, limit).await?;
             if !self.has(&blob.digest).await? {
                 let reader = reader.without_room();
-                let memory = self.0.documents.take(blob.size).await?;
+                let memory = self.0.documents.reserve(blob.size).await?;
                 return Ok(hold(reader.all().await?, memory));
             }
             drop(reader);
-            let memory = self.0.documents.take(blob.size).await?;
+            let memory = self.0.documents.reserve(blob.size).await?;
             if let Some(bytes) = self.read_stored(&blob.digest, blob.size).await? {
                 return Ok(hold(bytes, memory));
             }
@@ -146,7 +146,7 @@ impl Content {
         if size <= SHORT_BYTES {
             let copy = Bytes::copy_from_slice(&bytes);
             drop(bytes);
-            return Ok(Reader::made(self.0.sending.take(size).await?.hold(copy)));
+            return Ok(Reader::made(self.0.sending.reserve(size).await?.hold(copy)));
         }
         if !self.has(digest).await? {
             return Ok(Reader::made(bytes));
@@ -172,7 +172,7 @@ impl Content {
 
     /// Opens a file of at most `limit` bytes to be parsed piece by piece, once all of it was fetched.
     pub async fn open_document(&self, at: &CidPath, limit: u64) -> Result<OpenDocument, Error> {
-        let mut fetcher = Fetcher::new(self.clone(), at);
+        let mut fetcher = DagFetcher::new(self.clone(), at);
         let file = dag::resolve(&mut fetcher, at).await?;
         self.keep_blocks(fetcher.take_fetched()).await;
         let size = file.size();
@@ -180,20 +180,20 @@ impl Content {
             return Err(Error::TooLarge { at: at.clone(), size, limit });
         }
         if self.is_stored(&file.cid).await? {
-            let memory = self.0.documents.take(size).await?;
+            let memory = self.0.documents.reserve(size).await?;
             let source = DocumentSource::Stored(Box::new(self.open_at(&CidPath::from(file.cid)).await?));
             return Ok(OpenDocument { size, source, memory });
         }
-        let is_whole = matches!(&file.unit, UnixfsNode::File { children, .. } if children.is_empty());
+        let is_whole = matches!(&file.unit, DagNode::File { children, .. } if children.is_empty());
         if !is_whole {
             self.parts(at, file.cid, file.unit.clone())?.fetch_all().await?;
         }
-        let memory = self.0.documents.take(size).await?;
+        let memory = self.0.documents.reserve(size).await?;
         let source = DocumentSource::Blocks(Box::new(self.parts(at, file.cid, file.unit)?));
         Ok(OpenDocument { size, source, memory })
     }
 
-    fn parts(&self, at: &CidPath, root: Cid, top: UnixfsNode) -> Result<FileParts, Error> {
+    fn parts(&self, at: &CidPath, root: Cid, top: DagNode) -> Result<FileParts, Error> {
         FileParts::new(self.nodes(at.announced()), root, top)
     }
 }
@@ -208,7 +208,7 @@ mod tests {
     #[tokio::test]
     async fn documents_wait_for_memory_and_one_that_is_larger_than_the_share_takes_all_of_it() {
         let documents = Documents::new((64 << 10) * 4 / 3);
-        let now = |length| unconstrained(documents.take(length)).now_or_never().map(Result::unwrap);
+        let now = |length| unconstrained(documents.reserve(length)).now_or_never().map(Result::unwrap);
         let half = now(16 << 10).unwrap();
         assert!(now(17 << 10).is_none());
         let other = now(16 << 10).unwrap();

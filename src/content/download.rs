@@ -6,8 +6,8 @@
 //!    └── windows, outcome ◄────┴── hash (in order) ◄── store ◄───┘ written in place
 //! ```
 
-mod interest;
 mod range_reader;
+mod read_ranges;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -27,12 +27,12 @@ use tokio::sync::{Notify, watch};
 
 use super::{
     Blob, Content, Error,
-    dag::UnixfsNode,
+    dag::DagNode,
     locked,
     store::{self, PartialBlob, Stored},
 };
-use interest::Interest;
 pub use range_reader::RangeReader;
+use read_ranges::ReadRanges;
 
 /// What one read gives at most.
 const WINDOW_BYTES: u64 = 1 << 20;
@@ -96,12 +96,12 @@ struct DownloadState {
     steps: u64,
     /// All is here, and the disk has its turn: that has an end, and no steps to count.
     is_committing: bool,
-    outcome: Option<Result<Arc<Completed>, Error>>,
+    outcome: Option<Result<Arc<Committed>, Error>>,
 }
 
 /// A file that is here whole.
 #[derive(Debug)]
-pub struct Completed {
+pub struct Committed {
     pub stored: Stored,
     /// The digests that were promised and found right.
     verified: Vec<Digest>,
@@ -109,7 +109,7 @@ pub struct Completed {
     promises: usize,
 }
 
-impl Completed {
+impl Committed {
     /// Whether the bytes were seen to have this digest.
     pub fn has(&self, digest: &Digest) -> bool {
         self.stored.digest == *digest || self.verified.contains(digest)
@@ -119,7 +119,7 @@ impl Completed {
 /// A file to be fetched, whose first block is here.
 pub struct Start {
     pub root: Cid,
-    pub unit: UnixfsNode,
+    pub unit: DagNode,
     pub block: Bytes,
     pub session: BlockFetcher,
 }
@@ -235,7 +235,7 @@ impl Download {
         locked(&self.readers).all.is_empty()
     }
 
-    fn interest(&self) -> Interest {
+    fn interest(&self) -> ReadRanges {
         let ahead = if self.file.is_streaming_through() { MAX_STREAM_AHEAD } else { u64::MAX };
         let readers = locked(&self.readers);
         let near = |reader: &ReaderState| {
@@ -246,7 +246,7 @@ impl Download {
             let (at, end) = (reader.waits_at?, near(reader).end);
             Some(at..end.min(at.saturating_add(WINDOW_BYTES)))
         };
-        Interest::new(
+        ReadRanges::new(
             readers.all.values().map(near).collect(),
             readers.all.values().filter_map(waited_for).collect(),
         )
@@ -283,7 +283,7 @@ impl Download {
         self.progress.send_modify(|progress| progress.is_committing = true);
     }
 
-    fn end(&self, outcome: Result<Arc<Completed>, Error>) {
+    fn end(&self, outcome: Result<Arc<Committed>, Error>) {
         self.progress.send_modify(|progress| progress.outcome = Some(outcome));
     }
 }

@@ -32,7 +32,7 @@ use tokio::sync::Notify;
 
 use super::{
     download::Downloads,
-    index::{Class, evict_root, is_unreferenced, releases},
+    index::{RetentionClass, evict_root, is_unreferenced, releases},
     locked,
     store::{
         Error, Store,
@@ -42,7 +42,7 @@ use super::{
 pub use collected::Collected;
 pub use gc_task::run;
 pub use mark::Usage;
-use mark::{Marked, Totals};
+use mark::{MarkTotals, Marked};
 use marks::{Evictable, Marks};
 
 /// Removed in one commit.
@@ -63,7 +63,7 @@ pub struct GarbageCollector {
     /// Bytes that a holder keeps, as they were last counted.
     kept: AtomicU64,
     /// The last sums, when they were taken, and how long that took.
-    counted: Mutex<Option<(Totals, Instant, Duration)>>,
+    counted: Mutex<Option<(MarkTotals, Instant, Duration)>>,
     /// Set when too little could be evicted: the number of releases, and the bytes that cannot be evicted.
     exhausted: Mutex<Option<(u64, u64)>>,
     /// Held by the one that is removing.
@@ -229,7 +229,7 @@ impl GarbageCollector {
         Ok(store.database().read(releases)? == known && stored.saturating_sub(fixed) < over)
     }
 
-    fn remember_exhausted(&self, store: &Store, counted: &Totals) -> Result<(), Error> {
+    fn remember_exhausted(&self, store: &Store, counted: &MarkTotals) -> Result<(), Error> {
         let stored = store.used_bytes()?.saturating_sub(store.draft_bytes());
         let fixed = stored.saturating_sub(counted.evictable + counted.loose + counted.coming);
         *locked(&self.exhausted) = Some((counted.releases, fixed));
@@ -254,7 +254,7 @@ impl GarbageCollector {
         };
         for root in free {
             let class = marks.class(&root)?;
-            if !class.contains(Class::KEPT) && !class.contains(Class::FOLLOWED) {
+            if !class.contains(RetentionClass::KEPT) && !class.contains(RetentionClass::FOLLOWED) {
                 given.push(root);
             }
         }
@@ -283,7 +283,7 @@ impl GarbageCollector {
         let marks = self.mark_all(store)?.marks;
         let mut free = Vec::new();
         for root in roots {
-            if marks.class(root)? == Class::default() {
+            if marks.class(root)? == RetentionClass::default() {
                 free.push(*root);
             }
         }

@@ -1,7 +1,7 @@
-//! Root references in the store's index: what is retained, and for which holder.
+//! GC roots in the store's index: what is retained, and for which holder.
 
+mod gc_root;
 mod holders;
-mod root_reference;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -16,9 +16,9 @@ use redb::{
 
 use super::store::{Database, Error};
 
-pub use holders::{Class, evict_root, for_each_root, is_unreferenced, pins};
-use root_reference::images;
-pub use root_reference::{Named, RootReference};
+use gc_root::images;
+pub use gc_root::{GcRoot, Named};
+pub use holders::{RetentionClass, evict_root, for_each_root, is_unreferenced, pins};
 use rows::{BLOBS, FORMER, HEADERS, HELD, RELEASES, ROOTS, ReferenceRows, blobs_of, open, roots_of};
 pub use upgrade::from_format_2;
 
@@ -32,7 +32,7 @@ pub struct RetainedCounts {
     pub images: u64,
     /// Layers that a command added.
     pub layers: u64,
-    /// Root references of cached content.
+    /// GC roots of cached content.
     pub pulled: u64,
 }
 
@@ -66,19 +66,19 @@ pub fn release_root(write: &WriteTransaction, holder: &str, root: &Cid) -> Resul
 }
 
 /// Returns at most `most` roots that were released and are not collected yet.
-pub fn freed(read: &ReadTransaction, most: usize) -> Result<Vec<Cid>, Error> {
-    let freed = match read.open_table(FREED) {
+pub fn released(read: &ReadTransaction, most: usize) -> Result<Vec<Cid>, Error> {
+    let released = match read.open_table(FREED) {
         Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-        freed => freed?,
+        released => released?,
     };
-    freed.iter()?.take(most).map(|row| Cid::try_from(row?.0.value()).map_err(damaged)).collect()
+    released.iter()?.take(most).map(|row| Cid::try_from(row?.0.value()).map_err(damaged)).collect()
 }
 
 /// Forgets that roots were released: they are collected, or held again.
-pub fn settle_freed(write: &WriteTransaction, roots: &[Cid]) -> Result<(), Error> {
-    let mut freed = write.open_table(FREED)?;
+pub fn forget_released(write: &WriteTransaction, roots: &[Cid]) -> Result<(), Error> {
+    let mut released = write.open_table(FREED)?;
     for root in roots {
-        freed.remove(name(root).as_slice())?;
+        released.remove(name(root).as_slice())?;
     }
     Ok(())
 }
@@ -145,7 +145,7 @@ impl Index {
     }
 
     /// Holds what `holding` names in place of what the key held before.
-    pub fn retain(&self, key: &Cid, reference: &RootReference) -> Result<(), Error> {
+    pub fn retain(&self, key: &Cid, reference: &GcRoot) -> Result<(), Error> {
         let holder = key.to_bytes();
         self.0.write(|write| {
             ReferenceRows::released(write)?;
@@ -157,13 +157,13 @@ impl Index {
     }
 
     /// The same beside what the key holds already.
-    pub fn retain_also(&self, key: &Cid, reference: RootReference) -> Result<(), Error> {
+    pub fn retain_also(&self, key: &Cid, reference: GcRoot) -> Result<(), Error> {
         let key = *key;
         self.0.write_together(move |write| retain_also(write, &key, &reference))
     }
 
     /// What is held under a key.
-    pub fn reference(&self, key: &Cid) -> Result<Option<RootReference>, Error> {
+    pub fn reference(&self, key: &Cid) -> Result<Option<GcRoot>, Error> {
         let holder = key.to_bytes();
         self.0.read(|read| {
             let (Some(headers), Some(roots), Some(blobs)) =
@@ -177,7 +177,7 @@ impl Index {
             let cids = |roots: Vec<(Cid, bool)>| roots.into_iter().map(|(cid, _)| cid).collect();
             let blobs = blobs_of(&blobs, &holder)?.collect::<Result<_, _>>()?;
             let (owned, images) = (header.value().0, images(header.value())?);
-            Ok(Some(RootReference { owned, roots: cids(announced), blobs, below: cids(below), images }))
+            Ok(Some(GcRoot { owned, roots: cids(announced), blobs, below: cids(below), images }))
         })
     }
 
@@ -246,7 +246,7 @@ impl Index {
 }
 
 /// Holds what `holding` names in addition to what the key holds already, in a transaction that may do more.
-pub fn retain_also(write: &WriteTransaction, key: &Cid, reference: &RootReference) -> Result<(), Error> {
+pub fn retain_also(write: &WriteTransaction, key: &Cid, reference: &GcRoot) -> Result<(), Error> {
     let (mut rows, holder) = (ReferenceRows::open(write)?, key.to_bytes());
     if reference.owned {
         rows.former.remove(holder.as_slice())?;
@@ -255,7 +255,7 @@ pub fn retain_also(write: &WriteTransaction, key: &Cid, reference: &RootReferenc
         None => reference.set_header(&mut rows, &holder)?,
         Some(false) if reference.owned => {
             let images = rows.headers.get(holder.as_slice())?.map(|row| images(row.value())).transpose()?;
-            let reference = RootReference { images: images.unwrap_or_default(), ..reference.clone() };
+            let reference = GcRoot { images: images.unwrap_or_default(), ..reference.clone() };
             reference.set_header(&mut rows, &holder)?;
         }
         Some(_) => {}

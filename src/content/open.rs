@@ -9,9 +9,9 @@ use redb::WriteTransaction;
 use tokio::task::JoinHandle;
 
 use super::{
-    Blob, CidPath, Content, Error, RootReference, Store, StoreError,
+    Blob, CidPath, Content, Error, GcRoot, Store, StoreError,
     budget::{Budget, Reservation},
-    dag::{self, Fetcher, UnixfsNode},
+    dag::{self, DagFetcher, DagNode},
     download::{Purpose, RangeReader, Start},
     index, locked,
     store::{BlobFile, BlobLayout, Check, Leaf, Origin, Stored, note_from_peers},
@@ -86,7 +86,7 @@ impl Pieces {
             Some(ahead) => ahead,
             None if self.wanted() == 0 => return Ok(None),
             None => {
-                let room = self.budget.take(self.wanted()).await?;
+                let room = self.budget.reserve(self.wanted()).await?;
                 self.read(room)
             }
         };
@@ -221,8 +221,8 @@ impl Content {
         }
         let missing = || ocipfs_node::Error::Offline(*root);
         let block = self.local(root).await?.ok_or_else(missing)?;
-        match UnixfsNode::decode(root, block)? {
-            UnixfsNode::File { data, children } if children.is_empty() => Ok(Digest::sha256_of(&data)),
+        match DagNode::decode(root, block)? {
+            DagNode::File { data, children } if children.is_empty() => Ok(Digest::sha256_of(&data)),
             _ => Err(missing().into()),
         }
     }
@@ -329,7 +329,7 @@ impl Content {
 
     /// Resolves a path to a file, and stores the blocks fetched on the way.
     async fn find(&self, at: &CidPath) -> Result<Start, Error> {
-        let mut fetcher = Fetcher::new(self.clone(), at);
+        let mut fetcher = DagFetcher::new(self.clone(), at);
         let file = dag::resolve(&mut fetcher, at).await?;
         let block = fetcher.block(&file.cid).await?;
         let (fetched, session) = fetcher.into_parts();
@@ -344,7 +344,7 @@ impl Content {
         blob: Option<&Blob>,
         range: Range<u64>,
     ) -> Result<Option<ByteSource>, Error> {
-        if let UnixfsNode::File { data, children } = &found.unit
+        if let DagNode::File { data, children } = &found.unit
             && children.is_empty()
         {
             if let Some(blob) = blob {
@@ -450,12 +450,12 @@ impl Content {
     }
 }
 
-/// The rows of a downloaded blob: its file and its root reference.
+/// The rows of a downloaded blob: its file and its GC root.
 #[derive(Clone)]
 pub(super) struct Kept {
     file: Cid,
     /// What it is held under, and what that holds with it.
-    reference: Option<(Cid, RootReference)>,
+    reference: Option<(Cid, GcRoot)>,
 }
 
 impl Kept {
@@ -463,7 +463,7 @@ impl Kept {
         let reference = blob.holder.map(|holder| {
             let roots: BTreeSet<Cid> = [holder, *blob.at.root(), file].into();
             let roots: Vec<Cid> = roots.into_iter().collect();
-            (holder, RootReference::new(owned, &roots, vec![(blob.digest.clone(), blob.at.clone())]))
+            (holder, GcRoot::new(owned, &roots, vec![(blob.digest.clone(), blob.at.clone())]))
         });
         Self { file, reference }
     }
@@ -486,8 +486,8 @@ fn single(store: &Store, blob: &Blob, file: Cid) -> Result<Option<(Bytes, BlobLa
         return Ok(None);
     }
     let Some(block) = store.get(&file)? else { return Ok(None) };
-    Ok(match UnixfsNode::decode(&file, block.clone()) {
-        Ok(UnixfsNode::File { data, children }) if children.is_empty() => {
+    Ok(match DagNode::decode(&file, block.clone()) {
+        Ok(DagNode::File { data, children }) if children.is_empty() => {
             let leaf = Leaf { cid: file, offset: 0, length: data.len() as u64 };
             let nodes = vec![Block { cid: file, data: block }];
             let layout = match data.len() {

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_below_a_path_has_its_names_first() {
+    fn path_below_appends_names() {
         let path: CidPath = format!("{CID}/a").parse().unwrap();
         assert_eq!(path.below(["b", "c"]), format!("{CID}/a/b/c").parse().unwrap());
         assert_eq!(path.below([]), path);

@@ -6,7 +6,7 @@ use ocipfs_node::Cid;
 
 use super::{
     CidPath, Content, Error,
-    dag::{Fetcher, UnixfsNode},
+    dag::{DagFetcher, DagNode},
     index::Index,
 };
 
@@ -36,7 +36,7 @@ impl Content {
     /// Fetches everything below a root that is not here; `progress` is told the bytes of files so far.
     pub async fn fetch_all(&self, root: Cid, progress: &mut (dyn FnMut(u64) + Send)) -> Result<(), Error> {
         let (top, mut done) = (CidPath::from(root), 0);
-        let mut fetcher = Fetcher::new(self.clone(), &top);
+        let mut fetcher = DagFetcher::new(self.clone(), &top);
         fetcher.root().await?;
         let (mut waiting, mut seen) = (vec![root], HashSet::new());
         while let Some(cid) = waiting.pop() {
@@ -53,16 +53,16 @@ impl Content {
             self.store().run(move |store| store.put_blocks(&blocks)).await?;
             self.node().arrived(&cids);
             match unit {
-                UnixfsNode::Directory(links) | UnixfsNode::Shard { links, .. } => {
+                DagNode::Directory(links) | DagNode::Shard { links, .. } => {
                     waiting.extend(links.into_iter().map(|(_, cid)| cid));
                 }
-                UnixfsNode::File { ref children, .. } if !children.is_empty() => {
+                DagNode::File { ref children, .. } if !children.is_empty() => {
                     let mut reader = self.fetch_at(&cid.into()).await?;
                     reader.wait_until_stored(&mut |here| progress(done + here)).await?;
                     done += unit.size();
                     progress(done);
                 }
-                UnixfsNode::File { .. } | UnixfsNode::Symlink => {}
+                DagNode::File { .. } | DagNode::Symlink => {}
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use ocipfs_node::{Blocks, Cid};
 use serde::Deserialize;
 
-use super::{Origin, Store, StoreError, dag::UnixfsNode, store::PartialBlob};
+use super::{Origin, Store, StoreError, dag::DagNode, store::PartialBlob};
 
 #[cfg(test)]
 mod tests;
@@ -14,14 +14,14 @@ mod tests;
 /// What is announced and served to peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub enum Share {
+pub enum SharePolicy {
     /// What commands added and what came from peers.
     Added,
     /// Pushed content, too.
     All,
 }
 
-impl FromStr for Share {
+impl FromStr for SharePolicy {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -33,7 +33,7 @@ impl FromStr for Share {
     }
 }
 
-impl TryFrom<String> for Share {
+impl TryFrom<String> for SharePolicy {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -41,7 +41,7 @@ impl TryFrom<String> for Share {
     }
 }
 
-impl fmt::Display for Share {
+impl fmt::Display for SharePolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Added => "added",
@@ -55,10 +55,10 @@ pub struct Shared {
     /// Where the blocks are.
     pub store: Store,
     /// Which of them are given away.
-    pub share: Share,
+    pub share: SharePolicy,
 }
 
-impl Share {
+impl SharePolicy {
     /// Whether peers may know of what came this way: the one rule behind all that they can learn.
     pub fn permits(self, origin: Origin) -> bool {
         match self {
@@ -84,7 +84,7 @@ impl Share {
         let mut here = Vec::new();
         for cid in cids {
             if let Some(origin) = store.origin(&cid)?.filter(|origin| self.permits(*origin)) {
-                file.take_over(origin);
+                file.set_origin(origin);
                 here.push(cid);
             }
         }
@@ -120,6 +120,6 @@ impl Blocks for Shared {
     }
 
     fn next(&self, cid: &Cid, block: &Bytes) -> Option<Cid> {
-        UnixfsNode::decode(cid, block.clone()).ok()?.next()
+        DagNode::decode(cid, block.clone()).ok()?.next()
     }
 }

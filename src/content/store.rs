@@ -68,12 +68,12 @@ pub use error::Error;
 pub use files::is_stored;
 pub use gc_guard::GcGuard;
 pub use layout::{BlobLayout, Leaf};
-pub use lost::Lost;
+pub use lost::DamagedBlob;
 pub use network::share_again;
 pub use origin::{Origin, note_from_peers};
 pub use partial::{Hashed, PartialBlob};
 pub use trees::{TreeVersion, add_tree};
-pub use uploads::{Saved, forget_upload};
+pub use uploads::{SavedUpload, forget_upload};
 pub use usage::now;
 pub use verify::Damaged;
 

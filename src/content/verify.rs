@@ -6,7 +6,7 @@ use ocipfs_node::{Block, Cid};
 
 use super::{
     Blob, Content, Error, Store, StoreError, Stored,
-    store::{Damaged, Lost},
+    store::{Damaged, DamagedBlob},
 };
 
 /// Told how many bytes were hashed or fetched so far, and of how many.
@@ -49,7 +49,7 @@ impl Content {
         for (file, is_stored) in files {
             let size = file.size;
             let verify = move |store: &Store| match is_stored {
-                true => take_back_if_damaged(store, &file),
+                true => demote_if_damaged(store, &file),
                 false => drop_damaged_parts(store, &file),
             };
             match self.store().run(verify).await? {
@@ -106,7 +106,7 @@ impl Content {
     }
 
     /// Fetches what is missing of a damaged blob; whether it is stored again.
-    async fn repair(&self, lost: &Lost, progress: Progress<'_>) -> Result<bool, Error> {
+    async fn repair(&self, lost: &DamagedBlob, progress: Progress<'_>) -> Result<bool, Error> {
         let fetched = async {
             let mut reader = self.fetch_at(&lost.root.into()).await?;
             reader.wait_until_stored(&mut |here| progress(here, lost.size)).await
@@ -120,7 +120,7 @@ impl Content {
 }
 
 /// What is wrong with a stored blob, which is not stored any more then.
-fn take_back_if_damaged(store: &Store, file: &Stored) -> Result<Option<Damaged>, StoreError> {
+fn demote_if_damaged(store: &Store, file: &Stored) -> Result<Option<Damaged>, StoreError> {
     let damaged = store.verify_blob(file)?;
     if damaged.is_some() {
         store.demote(file)?;
@@ -147,7 +147,7 @@ fn described(damaged: &Damaged) -> String {
     if parts.is_empty() { why.clone() } else { format!("{why} (blocks {}{more})", parts.join(", ")) }
 }
 
-fn missing(lost: &Lost) -> String {
+fn missing(lost: &DamagedBlob) -> String {
     let missing = indicatif::HumanBytes(lost.size - lost.right);
     format!("{missing} missing since the damage was found")
 }

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_sent_is_received() {
+    async fn control_input_stream_round_trip() {
         let bytes: Vec<u8> = (0..700_000u32).map(|i| i as u8).collect();
         let mut wire = Vec::new();
         send(&bytes[..], &mut wire).await.unwrap();

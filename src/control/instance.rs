@@ -17,7 +17,7 @@ use super::{
     network::Network,
 };
 use crate::{
-    content::{self, Content, Settings, Share, Shared, Store},
+    content::{self, Content, Settings, SharePolicy, Shared, Store},
     images::repository::{Policy, Repositories, keeper},
     names::{
         Resolver,
@@ -49,7 +49,7 @@ pub struct Options {
 #[derive(Clone, Debug)]
 pub struct Naming {
     /// What peers are given.
-    pub share: Share,
+    pub share: SharePolicy,
     /// Names that are followed before those of `name follow`.
     pub follow: Vec<ocipfs_node::IpnsName>,
     /// What of them is fetched before it is asked for.
@@ -61,7 +61,7 @@ pub struct Naming {
 impl Naming {
     /// Where pushes are not shared, the record that names them is not either.
     fn in_swarm(&self, swarm: ocipfs_node::Options) -> ocipfs_node::Options {
-        let unshared_key = (self.share == Share::Added).then(|| self.publish_key.clone());
+        let unshared_key = (self.share == SharePolicy::Added).then(|| self.publish_key.clone());
         ocipfs_node::Options { unshared_key, ..swarm }
     }
 }

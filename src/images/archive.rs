@@ -159,7 +159,7 @@ pub struct Options {
 
 /// An image of an archive.
 #[derive(Clone, Debug)]
-pub struct Picture {
+pub struct ArchivedImage {
     /// The repository, where the archive says it.
     pub repository: Option<Name>,
     /// The tag, where the archive says it.
@@ -172,7 +172,7 @@ pub struct Picture {
 #[derive(Default)]
 pub struct Images {
     /// In the order of the archive.
-    pub pictures: Vec<Picture>,
+    pub pictures: Vec<ArchivedImage>,
     /// Manifests, indexes and configurations.
     pub documents: BTreeMap<Digest, Bytes>,
     /// Every other blob.
@@ -231,7 +231,7 @@ impl Images {
     }
 
     /// Takes out a blob; it still counts as here.
-    pub fn take(&mut self, digest: &Digest) -> Option<StagedBlob> {
+    pub fn remove_blob(&mut self, digest: &Digest) -> Option<StagedBlob> {
         let piece = self.pieces.remove(digest)?;
         self.taken.insert(digest.clone());
         Some(piece)

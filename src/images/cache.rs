@@ -96,7 +96,7 @@ mod tests {
     use super::Cache;
 
     #[test]
-    fn what_is_used_stays_and_the_rest_is_bounded() {
+    fn cache_keeps_used_entries_within_its_bound() {
         let cache = Cache::new(20);
         for key in 0..1000 {
             cache.insert(key, key, 1);

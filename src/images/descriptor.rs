@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_descriptor_of_an_image_is_told_why() {
+    fn invalid_image_descriptor_is_refused_with_the_reason() {
         let with = |key: &str, value: Value| {
             let mut descriptor = descriptor();
             descriptor[key] = value;

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_says_what_it_is_or_looks_like_it() {
+    fn manifest_media_type_is_declared_or_inferred_from_its_fields() {
         let docker = media_type::DOCKER_MANIFEST;
         for (json, kind) in [
             (r#"{"schemaVersion":2,"config":{},"layers":[]}"#.to_string(), media_type::OCI_MANIFEST),

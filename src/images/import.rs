@@ -21,7 +21,7 @@ use ocipfs_node::{Block, Cid};
 use ocipfs_oci::{Descriptor, Name, Tag};
 
 use super::archive::{self, ArchiveSource, Compress, Images};
-use crate::content::{self, Content, Document, Named, Profile, RootReference, Store};
+use crate::content::{self, Content, Document, GcRoot, Named, Profile, Store};
 use builder::ImageBuilder;
 pub use layout::REF_NAME;
 pub use tag::tag;
@@ -157,7 +157,7 @@ pub async fn import(
 /// What is ready to be stored.
 struct Prepared {
     pieces: Vec<archive::StagedBlob>,
-    roots: Vec<(Cid, RootReference, Vec<Imported>)>,
+    roots: Vec<(Cid, GcRoot, Vec<Imported>)>,
     blocks: Vec<Block>,
     warnings: Vec<String>,
 }
@@ -200,7 +200,7 @@ fn make(
             digest: image.top.digest.clone(),
             size: image.size,
         });
-        let reference = RootReference::new(true, &announced, blobs).of_images(&below, named.collect());
+        let reference = GcRoot::new(true, &announced, blobs).of_images(&below, named.collect());
         blocks.extend(directories);
         roots.push((cid, reference, images));
     }

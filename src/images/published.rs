@@ -21,9 +21,11 @@ use super::{
     archive::blob_path,
     cache::Cache,
     export::OCI_LAYOUT,
-    repository::{self, Piece, Repositories, What, changes, changes_of},
+    repository::{self, Repositories, RepositoryBlob, What, changes, changes_of},
 };
-use crate::content::{self, Changes, Document, Error, Profile, Root, Share, Store, StoreError, TreeVersion};
+use crate::content::{
+    self, Changes, Document, Error, Profile, Root, SharePolicy, Store, StoreError, TreeVersion,
+};
 use index::Index;
 
 /// Indexes of which it is remembered what they take up.
@@ -184,7 +186,7 @@ impl Published {
         &self,
         all: &mut Changes,
         name: &Name,
-        piece: &Piece,
+        piece: &RepositoryBlob,
         came: &mut Vec<Cid>,
         went: &mut Vec<Cid>,
     ) -> Result<(), Error> {
@@ -218,7 +220,7 @@ impl Published {
         came: &mut Vec<Cid>,
     ) -> Result<(), Error> {
         let is_there = self.repositories.has(name)?;
-        let mut add = |piece: &Piece| -> Result<(), Error> {
+        let mut add = |piece: &RepositoryBlob| -> Result<(), Error> {
             if is_there && let Some(root) = self.root(piece)? {
                 came.push(root.cid);
                 all.set(&path(name, &piece.digest), root);
@@ -261,9 +263,9 @@ impl Published {
     }
 
     /// The top of a blob's DAG; none where it is gone, or hidden since the node left a network.
-    fn root(&self, piece: &Piece) -> Result<Option<Root>, Error> {
+    fn root(&self, piece: &RepositoryBlob) -> Result<Option<Root>, Error> {
         const RAW: u64 = 0x55;
-        if !Share::All.shows(&self.store, &piece.root)? {
+        if !SharePolicy::All.shows(&self.store, &piece.root)? {
             return Ok(None);
         }
         if piece.root.codec() == RAW {

@@ -51,7 +51,7 @@ pub use sweep::{Sweep, subject_of};
 
 /// A blob that a repository has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Piece {
+pub struct RepositoryBlob {
     /// Its digest, as it was pushed.
     pub digest: Digest,
     /// Its length in bytes.
@@ -64,7 +64,7 @@ pub struct Piece {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pushed {
     /// Where its bytes are.
-    pub piece: Piece,
+    pub piece: RepositoryBlob,
     /// Its kind.
     pub media_type: MediaType,
     /// What it refers to.

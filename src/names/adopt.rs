@@ -8,7 +8,7 @@ use redb::WriteTransaction;
 use super::{BlobSource, Error, Resolver, followed, local::LocalRepository};
 use crate::{
     content::{self, StoreError},
-    images::repository::{Edit, InspectedManifest, Piece, Pushed, inspect, subject_of},
+    images::repository::{Edit, InspectedManifest, Pushed, RepositoryBlob, inspect, subject_of},
 };
 
 /// Manifests that one index may bring with it.
@@ -17,7 +17,7 @@ const MAX_MANIFESTS: usize = 1_000;
 /// What is here now, and becomes part of a repository with [`Adopted::add`].
 #[derive(Clone, Default)]
 pub struct Adopted {
-    pieces: BTreeMap<Digest, Piece>,
+    pieces: BTreeMap<Digest, RepositoryBlob>,
     /// Children before the indexes that name them.
     manifests: Vec<AdoptedManifest>,
     /// Manifests that followed names have, and what is pushed refers to.
@@ -39,7 +39,7 @@ impl Adopted {
     pub fn add(&self, write: &WriteTransaction, name: &Name) -> Result<(), StoreError> {
         let edit = Edit::new(write);
         let pieces = self.pieces.values().chain(self.manifests.iter().map(|manifest| &manifest.pushed.piece));
-        for Piece { root, digest, .. } in pieces {
+        for RepositoryBlob { root, digest, .. } in pieces {
             if !content::is_stored(write, root)? {
                 return Err(StoreError::Gone(digest.clone()));
             }
@@ -52,7 +52,7 @@ impl Adopted {
     }
 
     /// Returns the one blob that was adopted.
-    pub fn piece(&self, digest: &Digest) -> Option<&Piece> {
+    pub fn piece(&self, digest: &Digest) -> Option<&RepositoryBlob> {
         self.pieces.get(digest)
     }
 }
@@ -155,8 +155,12 @@ impl Resolver {
         Ok(())
     }
 
-    async fn stored(&self, digest: &Digest) -> Result<Option<Piece>, content::Error> {
+    async fn stored(&self, digest: &Digest) -> Result<Option<RepositoryBlob>, content::Error> {
         let stored = self.content().stored_blob(digest).await?;
-        Ok(stored.map(|stored| Piece { digest: digest.clone(), size: stored.size, root: stored.root }))
+        Ok(stored.map(|stored| RepositoryBlob {
+            digest: digest.clone(),
+            size: stored.size,
+            root: stored.root,
+        }))
     }
 }

@@ -112,7 +112,7 @@ mod tests {
     const V0: &str = "QmPgRXXDD193VeyEQMgxY2RkNFZ7Ni2cNd3w43Srm59hJc";
 
     #[test]
-    fn a_hash_has_a_length_and_what_is_shorter_may_be_any_name() {
+    fn dockerized_hash_has_a_fixed_length() {
         let cid = Cid::try_from(V0).unwrap();
         let hex = hex::encode(cid.to_bytes());
         let v1 = Cid::new_v1(0x55, *cid.hash());

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_leads_nowhere_says_why() {
+    async fn unresolvable_ipns_name_is_refused_with_the_reason() {
         let (_dir, node) = node();
         let (key, circle) = node.name_key("circle").await.unwrap();
         node.publish(&key, &format!("/ipns/{circle}"), TTL).await.unwrap();

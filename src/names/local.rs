@@ -8,7 +8,7 @@ use crate::{
     images::{
         MAX_MANIFEST,
         layout::Referrers,
-        repository::{Piece, Pushed, Repositories},
+        repository::{Pushed, Repositories, RepositoryBlob},
     },
 };
 
@@ -101,7 +101,7 @@ impl LocalRepository<'_> {
     }
 }
 
-fn blob(piece: Piece) -> Blob {
-    let Piece { digest, size, root } = piece;
+fn blob(piece: RepositoryBlob) -> Blob {
+    let RepositoryBlob { digest, size, root } = piece;
     Blob { digest, size, at: root.into(), holder: Some(root) }
 }

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    content::{Content, Error, Share, StoreError},
+    content::{Content, Error, SharePolicy, StoreError},
     images::{
         published::{Advanced, Published},
         repository::Repositories,
@@ -54,13 +54,13 @@ struct Inner {
     content: Content,
     published: Published,
     key: Keypair,
-    share: Share,
+    share: SharePolicy,
     state: watch::Sender<PublisherState>,
 }
 
 impl Publisher {
     /// One that publishes under `key`, if pushes are shared.
-    pub fn new(content: Content, repositories: Repositories, key: Keypair, share: Share) -> Self {
+    pub fn new(content: Content, repositories: Repositories, key: Keypair, share: SharePolicy) -> Self {
         let published = Published::new(content.store().clone(), repositories, content.profile());
         Self(Arc::new(Inner { content, published, key, share, state: watch::Sender::default() }))
     }
@@ -76,7 +76,7 @@ impl Publisher {
     }
 
     /// What of that peers are given.
-    pub fn share(&self) -> Share {
+    pub fn share(&self) -> SharePolicy {
         self.0.share
     }
 
@@ -176,7 +176,7 @@ impl Publisher {
             return Ok(());
         }
         let mut sequence = None;
-        if self.0.share == Share::All {
+        if self.0.share == SharePolicy::All {
             let node = self.0.content.node();
             node.announce([root]);
             let value = format!("/ipfs/{root}");
@@ -193,7 +193,7 @@ impl Publisher {
     }
 
     async fn announce(&self, came: Vec<Cid>, went: Vec<Cid>) -> Result<(), Error> {
-        if self.0.share == Share::All {
+        if self.0.share == SharePolicy::All {
             self.0.content.announce(came).await?;
             for root in went {
                 if !self.0.content.is_held(&root).await? {
@@ -206,12 +206,12 @@ impl Publisher {
 
     /// Announcements do not outlive the process.
     async fn announce_all(&self) {
-        if self.0.share == Share::Added {
+        if self.0.share == SharePolicy::Added {
             return;
         }
         let content = self.0.content.clone();
         let announce = move |root| {
-            content.node().announce(Share::All.shown(content.store(), vec![root])?);
+            content.node().announce(SharePolicy::All.shown(content.store(), vec![root])?);
             Ok(())
         };
         let announced = self.blocking(move |published| published.for_each_root(announce)).await;

@@ -85,7 +85,7 @@ fn any_other_name_is_that_of_a_repository() {
 }
 
 #[test]
-fn other_names_are_refused_for_what_they_are() {
+fn invalid_repository_name_is_refused_with_the_expected_form() {
     let [base32, hex] = hashes();
     let cid = Cid::try_from(V1).unwrap();
     let [cbor, key] = [0x71, LIBP2P_KEY].map(|codec| Cid::new_v1(codec, *cid.hash()));
@@ -126,7 +126,7 @@ proptest! {
 
     /// Names near to those that are understood: what is read once is read the same again.
     #[test]
-    fn what_is_understood_is_understood_the_same_again(
+    fn parsed_repository_name_round_trips(
         first in prop_oneof![
             Just("ipfs".to_string()), Just("layer".into()), Just("ipns".into()), Just(V1.into()), Just(V0.into()),
             Just(hashes()[0].clone()), Just(hashes()[1].clone()), "[a-zé1-9/]{0,70}",

@@ -16,7 +16,7 @@ use crate::{
     content::{self, StoreError, Stored, UploadError},
     images::{
         MAX_MANIFEST,
-        repository::{Edit, InspectedManifest, Piece, inspect},
+        repository::{Edit, InspectedManifest, RepositoryBlob, inspect},
     },
     names::{Adopted, NameKind, followed},
 };
@@ -120,8 +120,8 @@ fn adding(
         if let Some(digest) = inspected.lacks(&is_here.collect::<Result<Vec<_>, StoreError>>()?).pop() {
             return Err(StoreError::Gone(digest));
         }
-        let pushed =
-            inspected.pushed(Piece { digest: digest.clone(), size, root: stored.root }, content::now());
+        let pushed = inspected
+            .pushed(RepositoryBlob { digest: digest.clone(), size, root: stored.root }, content::now());
         edit.put_manifest(&name, &pushed, &tags, Some(&inspected.referrer), &inspected.references)
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::{Registry, body, error::ApiError, query::Query};
 use crate::{
     content::{StoreError, Stored, Upload},
-    images::repository::{Edit, Piece},
+    images::repository::{Edit, RepositoryBlob},
     names::NameKind,
 };
 
@@ -38,7 +38,7 @@ pub async fn begin(
     let mut upload = registry.resolver.content().uploads().begin(name.as_str())?;
     let Some(digest) = digest else { return Ok(under_way(StatusCode::ACCEPTED, name, &upload)) };
     let id = upload.id().to_string();
-    let result = match upload.take(body).await {
+    let result = match upload.append(body).await {
         Ok(()) => finish(registry, name, upload, &digest).await,
         Err(error) => Err(error.into()),
     };
@@ -98,7 +98,7 @@ fn adding(
 ) -> impl FnMut(&redb::WriteTransaction, &Stored) -> Result<(), StoreError> + Clone + Send + 'static {
     let (name, digest) = (name.clone(), digest.clone());
     move |write, stored| {
-        let piece = Piece { digest: digest.clone(), size: stored.size, root: stored.root };
+        let piece = RepositoryBlob { digest: digest.clone(), size: stored.size, root: stored.root };
         Edit::new(write).add_piece(&name, &piece)
     }
 }
@@ -125,7 +125,7 @@ pub async fn part(
     let mut upload = find(registry, name, id).await?;
     // What an earlier part brought was acknowledged, and this one may take long.
     upload.save().await?;
-    let says_where = take(name, &mut upload, headers, body).await?;
+    let says_where = append(name, &mut upload, headers, body).await?;
     match says_where {
         true => upload.save().await?,
         false => registry.resolver.content().save_upload_soon(name.as_str(), id),
@@ -144,7 +144,7 @@ pub async fn end(
 ) -> Result<Response, ApiError> {
     let digest: Digest = query.value("digest").ok_or_else(ApiError::no_digest)?.parse()?;
     let mut upload = find(registry, name, id).await?;
-    take(name, &mut upload, headers, body).await?;
+    append(name, &mut upload, headers, body).await?;
     finish(registry, name, upload, &digest).await
 }
 
@@ -168,7 +168,7 @@ async fn finish(
 }
 
 /// Takes a body that begins where the upload ends; true where it says so.
-async fn take(
+async fn append(
     name: &Name,
     upload: &mut Upload,
     headers: &HeaderMap,
@@ -177,7 +177,7 @@ async fn take(
     let range = headers.get(header::CONTENT_RANGE).map(|value| value.to_str().unwrap_or_default());
     let Some(text) = range else {
         if body::length(headers) != Some(0) {
-            upload.take(body).await?;
+            upload.append(body).await?;
         }
         return Ok(false);
     };
@@ -194,7 +194,7 @@ async fn take(
             "Content-Range {text} covers {length} bytes, but the body has another length"
         )));
     }
-    upload.take(body).await?;
+    upload.append(body).await?;
     match upload.length() - before == length {
         true => Ok(true),
         false => {

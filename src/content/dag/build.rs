@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{
     directory,
-    unixfs::{self, DAG_PB, RAW, UnixfsNode},
+    unixfs::{self, DAG_PB, DagNode, RAW},
 };
 use crate::content::Error;
 
@@ -136,7 +136,7 @@ pub struct Root {
 impl Root {
     /// What a block says of itself and what is below it.
     pub fn of(cid: Cid, block: Bytes) -> Result<Self, Error> {
-        let (unit, below) = UnixfsNode::decode_with_sizes(&cid, block.clone())?;
+        let (unit, below) = DagNode::decode_with_sizes(&cid, block.clone())?;
         let dag_size = below.into_iter().fold(block.len() as u64, u64::saturating_add);
         Ok(Self { cid, size: unit.size(), dag_size })
     }

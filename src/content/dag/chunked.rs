@@ -47,7 +47,7 @@ pub type ReadEntry = fn(&[u8]) -> Result<(EntryKey, usize), String>;
 
 /// How entries are written into a file, and read from it.
 #[derive(Clone, Debug)]
-pub struct ChunkedFormat {
+pub struct EntryFormat {
     /// What the file begins with.
     pub begin: &'static str,
     /// What is between two entries.
@@ -76,7 +76,7 @@ pub struct Edited {
     pub more: isize,
 }
 
-impl ChunkedFormat {
+impl EntryFormat {
     /// Writes a file of these entries, which are in order.
     ///
     /// # Errors

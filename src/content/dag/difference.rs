@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use ocipfs_node::Cid;
 
-use super::{nodes::Nodes, unixfs::UnixfsNode};
+use super::{nodes::Nodes, unixfs::DagNode};
 use crate::content::Error;
 
 /// Deeper than 64 bits of hash can lead.
@@ -46,11 +46,11 @@ struct DiffNode {
 
 impl DiffNode {
     /// Reads a node of a directory; none where it is something else.
-    fn of(unit: UnixfsNode) -> Option<Self> {
+    fn of(unit: DagNode) -> Option<Self> {
         let mut node = Self::default();
         match unit {
-            UnixfsNode::Directory(links) => node.entries.extend(links),
-            UnixfsNode::Shard { width, links, .. } => {
+            DagNode::Directory(links) => node.entries.extend(links),
+            DagNode::Shard { width, links, .. } => {
                 for (link, cid) in links {
                     match link.split_at_checked(width) {
                         Some((slot, "")) => drop(node.shards.insert(slot.into(), cid)),
@@ -59,7 +59,7 @@ impl DiffNode {
                     }
                 }
             }
-            UnixfsNode::File { .. } | UnixfsNode::Symlink => return None,
+            DagNode::File { .. } | DagNode::Symlink => return None,
         }
         Some(node)
     }

@@ -13,7 +13,7 @@ use super::{
     chunked::Edited,
     document::Document,
     shard::{Shard, ShardEntry},
-    unixfs::{self, RAW, UnixfsNode},
+    unixfs::{self, DagNode, RAW},
 };
 use crate::content::Error;
 
@@ -261,7 +261,7 @@ impl DirectoryEditor<'_> {
         let mut all = Vec::new();
         while let Some(cid) = waiting.pop() {
             if cid.codec() != RAW
-                && let UnixfsNode::File { children, .. } = UnixfsNode::decode(&cid, self.block(&cid)?)?
+                && let DagNode::File { children, .. } = DagNode::decode(&cid, self.block(&cid)?)?
             {
                 waiting.extend(children.into_iter().map(|child| child.cid));
             }
@@ -308,14 +308,14 @@ impl DirectoryEditor<'_> {
     }
 
     fn open(&self, cid: &Cid) -> Result<Directory, Error> {
-        let (unit, sizes) = UnixfsNode::decode_with_sizes(cid, self.block(cid)?)?;
+        let (unit, sizes) = DagNode::decode_with_sizes(cid, self.block(cid)?)?;
         let root = |(cid, dag_size)| Root { cid, size: 0, dag_size };
         match unit {
-            UnixfsNode::Directory(links) => {
+            DagNode::Directory(links) => {
                 let entries = links.into_iter().zip(sizes);
                 Ok(Directory::Plain(entries.map(|((name, cid), size)| (name, root((cid, size)))).collect()))
             }
-            UnixfsNode::Shard { fanout_bits, links, .. } => {
+            DagNode::Shard { fanout_bits, links, .. } => {
                 let links = links.into_iter().zip(sizes);
                 let links = links.map(|((name, cid), size)| (name, root((cid, size))));
                 let shard = Shard::read(fanout_bits, links.collect());

@@ -2,14 +2,14 @@ use bytes::Bytes;
 use multihash_codetable::{Code, MultihashDigest};
 use ocipfs_node::{Block, BlockFetcher, Cid, is_trusted_cid};
 
-use super::unixfs::{RAW, UnixfsNode};
+use super::unixfs::{DagNode, RAW};
 use crate::content::{CidPath, Content, Error};
 
 /// The multihash code of a CID that carries its bytes in itself.
 const IDENTITY: u64 = 0x00;
 
 /// Gets the blocks on the way from a root to a file: from the store, else from peers.
-pub struct Fetcher {
+pub struct DagFetcher {
     content: Content,
     root: Cid,
     /// The CID whose providers have the DAG.
@@ -22,7 +22,7 @@ pub struct Fetcher {
     last: Option<Block>,
 }
 
-impl Fetcher {
+impl DagFetcher {
     /// Starts at the root of `at`.
     pub fn new(content: Content, at: &CidPath) -> Self {
         let (root, announced) = (*at.root(), at.announced());
@@ -30,10 +30,10 @@ impl Fetcher {
     }
 
     /// The root: looked for until the find time-out.
-    pub async fn root(&mut self) -> Result<UnixfsNode, Error> {
+    pub async fn root(&mut self) -> Result<DagNode, Error> {
         let root = self.root;
         if let Some(data) = self.local(&root).await? {
-            return UnixfsNode::decode(&root, data);
+            return DagNode::decode(&root, data);
         }
         if is_nothing(&root) {
             return self.keep(Block { cid: root, data: Bytes::new() });
@@ -48,9 +48,9 @@ impl Fetcher {
     }
 
     /// A block below the root, on the way to a file: it must come within the stall time-out.
-    pub async fn inner(&mut self, at: &CidPath, cid: &Cid) -> Result<UnixfsNode, Error> {
+    pub async fn inner(&mut self, at: &CidPath, cid: &Cid) -> Result<DagNode, Error> {
         if let Some(data) = self.local(cid).await? {
-            return UnixfsNode::decode(cid, data);
+            return DagNode::decode(cid, data);
         }
         if is_nothing(cid) {
             return self.keep(Block { cid: *cid, data: Bytes::new() });
@@ -76,7 +76,7 @@ impl Fetcher {
 
     /// The first block that is not here: it is looked for as a root is, so that one that is nowhere is told from one that is
     /// late.
-    async fn first(&mut self, cid: &Cid) -> Result<UnixfsNode, Error> {
+    async fn first(&mut self, cid: &Cid) -> Result<DagNode, Error> {
         let session = begin(&self.content, self.announced, *cid);
         let patience = self.content.settings().find_timeout;
         let block = self.session.insert(session).root(patience).await?.block;
@@ -118,8 +118,8 @@ impl Fetcher {
         session.get_or_insert_with(|| begin(content, *announced, *root))
     }
 
-    fn keep(&mut self, block: Block) -> Result<UnixfsNode, Error> {
-        let unit = UnixfsNode::decode(&block.cid, block.data.clone())?;
+    fn keep(&mut self, block: Block) -> Result<DagNode, Error> {
+        let unit = DagNode::decode(&block.cid, block.data.clone())?;
         self.fetched.push(block);
         Ok(unit)
     }

@@ -32,7 +32,7 @@ impl Bits {
     }
 
     /// The next bits, as long as there are any.
-    pub fn take(&mut self, bits: u32) -> Option<u64> {
+    pub fn next(&mut self, bits: u32) -> Option<u64> {
         self.left = self.left.checked_sub(bits)?;
         Some((self.hash >> self.left) & ((1 << bits) - 1))
     }
@@ -46,7 +46,7 @@ pub fn find<'a, T>(
     fanout_bits: u32,
     links: &'a [(String, T)],
 ) -> Slot<&'a T> {
-    let Some(slot) = bits.take(fanout_bits) else { return Slot::Empty };
+    let Some(slot) = bits.next(fanout_bits) else { return Slot::Empty };
     let prefix = format!("{slot:0width$X}");
     for (link, target) in links {
         match link.strip_prefix(&prefix) {

@@ -7,7 +7,7 @@ use ocipfs_node::Cid;
 use super::{
     nodes::Nodes,
     read::{MAX_DEPTH, MAX_PARTS},
-    unixfs::{RAW, UnixfsNode},
+    unixfs::{DagNode, RAW},
 };
 use crate::content::Error;
 
@@ -40,7 +40,7 @@ pub async fn new_chunks(
         let mut below = HashSet::new();
         for some in changed.chunks(CONCURRENCY) {
             for (cid, unit) in files(nodes, some).await? {
-                let UnixfsNode::File { data, children } = unit else {
+                let DagNode::File { data, children } = unit else {
                     return Err(corrupt(cid, format!("found {} inside a file", unit.kind())));
                 };
                 let is_long = children
@@ -61,7 +61,7 @@ pub async fn new_chunks(
     Err(corrupt(new, format!("deeper than {MAX_DEPTH} levels")))
 }
 
-async fn files(nodes: &mut Nodes, cids: &[Cid]) -> Result<Vec<(Cid, UnixfsNode)>, Error> {
+async fn files(nodes: &mut Nodes, cids: &[Cid]) -> Result<Vec<(Cid, DagNode)>, Error> {
     let mut units = Vec::new();
     nodes.each(cids, |cid, unit| units.push((cid, unit))).await?;
     nodes.failure().map_or(Ok(units), |error| Err(error.clone()))
@@ -71,7 +71,7 @@ async fn files(nodes: &mut Nodes, cids: &[Cid]) -> Result<Vec<(Cid, UnixfsNode)>
 async fn children(nodes: &Nodes, parents: &[Cid]) -> Result<HashSet<Cid>, Error> {
     let mut below = HashSet::new();
     let take = |_, unit| {
-        if let UnixfsNode::File { children, .. } = unit {
+        if let DagNode::File { children, .. } = unit {
             below.extend(children.into_iter().map(|child| child.cid));
         }
     };

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use ocipfs_node::{Block, BlockFetcher, Cid, FetchedBlock};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{fetch::begin, unixfs::UnixfsNode};
+use super::{fetch::begin, unixfs::DagNode};
 use crate::content::{Content, Error, Store};
 
 /// Blocks that are asked for at once; so many are in memory before they are decoded.
@@ -42,27 +42,27 @@ impl Nodes {
 
     /// Gives `take` each node that is here or comes from peers. A node that cannot be had is left out; then
     /// [`Self::failure`] says why.
-    pub async fn each(&mut self, cids: &[Cid], mut take: impl FnMut(Cid, UnixfsNode)) -> Result<(), Error> {
+    pub async fn each(&mut self, cids: &[Cid], mut take: impl FnMut(Cid, DagNode)) -> Result<(), Error> {
         for some in cids.chunks(BATCH_SIZE) {
             let mut missing = Vec::new();
             for (cid, data) in self.local(some).await? {
                 match data {
-                    Some(data) => take(cid, UnixfsNode::decode(&cid, data)?),
+                    Some(data) => take(cid, DagNode::decode(&cid, data)?),
                     None => missing.push(cid),
                 }
             }
             for Block { cid, data } in self.fetch(missing).await? {
-                take(cid, UnixfsNode::decode(&cid, data)?);
+                take(cid, DagNode::decode(&cid, data)?);
             }
         }
         Ok(())
     }
 
     /// The same for nodes that are here: peers are not asked.
-    pub async fn each_local(&self, cids: &[Cid], mut take: impl FnMut(Cid, UnixfsNode)) -> Result<(), Error> {
+    pub async fn each_local(&self, cids: &[Cid], mut take: impl FnMut(Cid, DagNode)) -> Result<(), Error> {
         for some in cids.chunks(BATCH_SIZE) {
             for (cid, data) in self.local(some).await? {
-                if let Some(unit) = data.and_then(|data| UnixfsNode::decode(&cid, data).ok()) {
+                if let Some(unit) = data.and_then(|data| DagNode::decode(&cid, data).ok()) {
                     take(cid, unit);
                 }
             }

@@ -7,7 +7,7 @@ use ocipfs_node::Cid;
 
 use super::{
     nodes::Nodes,
-    unixfs::{Child, RAW, UnixfsNode},
+    unixfs::{Child, DagNode, RAW},
 };
 use crate::content::Error;
 
@@ -38,7 +38,7 @@ pub struct FileParts {
 
 impl FileParts {
     /// Begins to read the file `top`, whose size the caller has bounded.
-    pub fn new(nodes: Nodes, root: Cid, top: UnixfsNode) -> Result<Self, Error> {
+    pub fn new(nodes: Nodes, root: Cid, top: DagNode) -> Result<Self, Error> {
         let size = top.size();
         let waiting = VecDeque::from(expand(root, &top, size, 0)?);
         Ok(Self { nodes, root, size, given: 0, count: waiting.len(), waiting })
@@ -68,14 +68,14 @@ impl FileParts {
 
     /// Fetches the parts that are not here, of which none stays in memory.
     pub async fn fetch_all(mut self) -> Result<(), Error> {
-        while self.pass_over_what_is_here().await? {
+        while self.skip_local().await? {
             self.fetch().await?;
         }
         Ok(())
     }
 
     /// Goes on to the first part that is not a leaf or not here, without reading any; false at the end.
-    async fn pass_over_what_is_here(&mut self) -> Result<bool, Error> {
+    async fn skip_local(&mut self) -> Result<bool, Error> {
         loop {
             while let Some(ReadPart::Here(_)) = self.waiting.front() {
                 self.waiting.pop_front();
@@ -134,9 +134,9 @@ impl FileParts {
 }
 
 /// What a part consists of: its own bytes, then its children.
-fn expand(cid: Cid, unit: &UnixfsNode, size: u64, depth: usize) -> Result<Vec<ReadPart>, Error> {
+fn expand(cid: Cid, unit: &DagNode, size: u64, depth: usize) -> Result<Vec<ReadPart>, Error> {
     match unit {
-        UnixfsNode::File { data, children } if unit.size() == size => {
+        DagNode::File { data, children } if unit.size() == size => {
             if depth == MAX_DEPTH && !children.is_empty() {
                 return Err(corrupt(cid, format!("deeper than {MAX_DEPTH} levels")));
             }
@@ -145,7 +145,7 @@ fn expand(cid: Cid, unit: &UnixfsNode, size: u64, depth: usize) -> Result<Vec<Re
             let children = children.map(|child| ReadPart::Missing(child.clone(), depth + 1));
             Ok(std::iter::once(ReadPart::Here(data.clone())).chain(children).collect())
         }
-        UnixfsNode::File { .. } => {
+        DagNode::File { .. } => {
             Err(corrupt(cid, format!("size differs from the {size} bytes that its parent declares")))
         }
         other => Err(corrupt(cid, format!("found {} inside a file", other.kind()))),

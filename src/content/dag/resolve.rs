@@ -3,9 +3,9 @@
 use ocipfs_node::Cid;
 
 use super::{
-    fetch::Fetcher,
+    fetch::DagFetcher,
     hamt::{self, Bits, Slot},
-    unixfs::UnixfsNode,
+    unixfs::DagNode,
 };
 use crate::content::{CidPath, Error};
 
@@ -16,7 +16,7 @@ const MAX_SHARD_DEPTH: usize = 32;
 #[derive(Debug)]
 pub struct ResolvedFile {
     pub cid: Cid,
-    pub unit: UnixfsNode,
+    pub unit: DagNode,
 }
 
 impl ResolvedFile {
@@ -26,26 +26,26 @@ impl ResolvedFile {
 }
 
 /// Finds the file that `at` names.
-pub async fn resolve(fetcher: &mut Fetcher, at: &CidPath) -> Result<ResolvedFile, Error> {
+pub async fn resolve(fetcher: &mut DagFetcher, at: &CidPath) -> Result<ResolvedFile, Error> {
     let (cid, unit) = walk(fetcher, at).await?;
     match unit {
-        UnixfsNode::File { .. } => Ok(ResolvedFile { cid, unit }),
+        DagNode::File { .. } => Ok(ResolvedFile { cid, unit }),
         other => Err(Error::NotAFile { at: at.clone(), kind: other.kind() }),
     }
 }
 
 /// Finds what `at` names, whatever it is.
-pub async fn walk(fetcher: &mut Fetcher, at: &CidPath) -> Result<(Cid, UnixfsNode), Error> {
+pub async fn walk(fetcher: &mut DagFetcher, at: &CidPath) -> Result<(Cid, DagNode), Error> {
     let mut cid = *at.root();
     let mut unit = fetcher.root().await?;
     for name in at.names() {
         cid = match &unit {
-            UnixfsNode::Directory(links) => links
+            DagNode::Directory(links) => links
                 .iter()
                 .find(|(link, _)| link == name)
                 .map(|(_, cid)| *cid)
                 .ok_or_else(|| no_entry(at, name))?,
-            UnixfsNode::Shard { .. } => in_shard(fetcher, at, &unit, name).await?,
+            DagNode::Shard { .. } => in_shard(fetcher, at, &unit, name).await?,
             _ => return Err(no_entry(at, name)),
         };
         unit = fetcher.inner(at, &cid).await?;
@@ -57,12 +57,12 @@ fn no_entry(at: &CidPath, name: &str) -> Error {
     Error::NoEntry { at: at.clone(), entry: name.into() }
 }
 
-async fn in_shard(fetcher: &mut Fetcher, at: &CidPath, shard: &UnixfsNode, name: &str) -> Result<Cid, Error> {
+async fn in_shard(fetcher: &mut DagFetcher, at: &CidPath, shard: &DagNode, name: &str) -> Result<Cid, Error> {
     let mut bits = Bits::of(name);
     let mut deeper;
     let mut shard = shard;
     for _ in 0..MAX_SHARD_DEPTH {
-        let UnixfsNode::Shard { fanout_bits, width, links } = shard else { break };
+        let DagNode::Shard { fanout_bits, width, links } = shard else { break };
         match hamt::find(&mut bits, name, *width, *fanout_bits, links) {
             Slot::Entry(cid) => return Ok(*cid),
             Slot::Deeper(cid) => deeper = fetcher.inner(at, cid).await?,

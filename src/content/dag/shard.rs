@@ -45,7 +45,7 @@ pub(super) enum ShardEntry {
 
 /// Which slot a name has `depth` shards below the first.
 fn slot_of(name: &str, depth: u32) -> u64 {
-    Bits::after(name, depth * FANOUT_BITS).take(FANOUT_BITS).unwrap_or_default()
+    Bits::after(name, depth * FANOUT_BITS).next(FANOUT_BITS).unwrap_or_default()
 }
 
 /// Whether no bits of a hash are left for shards below.

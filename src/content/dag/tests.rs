@@ -14,7 +14,7 @@ use super::{
     changes::Changes,
     document::Document,
     hamt::{self, Bits, Slot},
-    unixfs::UnixfsNode,
+    unixfs::DagNode,
 };
 
 fn vectors() -> Value {
@@ -136,7 +136,7 @@ fn directories_are_read() {
     for directory in vectors()["directories"].as_array().unwrap() {
         let cid: Cid = text(directory, "cid").parse().unwrap();
         let block = BASE64_STANDARD.decode(text(directory, "block")).unwrap();
-        let UnixfsNode::Directory(links) = UnixfsNode::decode(&cid, block.into()).unwrap() else {
+        let DagNode::Directory(links) = DagNode::decode(&cid, block.into()).unwrap() else {
             panic!("{directory}")
         };
         let entries = directory["entries"].as_object().unwrap();
@@ -150,7 +150,7 @@ fn directories_are_read() {
 #[test]
 fn every_entry_of_a_sharded_directory_is_found_and_no_other() {
     for directory in vectors()["sharded"].as_array().unwrap() {
-        let blocks: HashMap<Cid, UnixfsNode> =
+        let blocks: HashMap<Cid, DagNode> =
             directory["blocks"].as_array().unwrap().iter().map(shard).collect();
         let root: Cid = text(directory, "cid").parse().unwrap();
         for (name, cid) in directory["entries"].as_object().unwrap() {
@@ -166,19 +166,17 @@ fn every_entry_of_a_sharded_directory_is_found_and_no_other() {
     }
 }
 
-fn shard(block: &Value) -> (Cid, UnixfsNode) {
+fn shard(block: &Value) -> (Cid, DagNode) {
     let cid: Cid = text(block, "cid").parse().unwrap();
     let bytes = BASE64_STANDARD.decode(text(block, "block")).unwrap();
-    (cid, UnixfsNode::decode(&cid, bytes.into()).unwrap())
+    (cid, DagNode::decode(&cid, bytes.into()).unwrap())
 }
 
-fn look_up(blocks: &HashMap<Cid, UnixfsNode>, root: Cid, name: &str) -> Option<Cid> {
+fn look_up(blocks: &HashMap<Cid, DagNode>, root: Cid, name: &str) -> Option<Cid> {
     let mut bits = Bits::of(name);
     let mut cid = root;
     loop {
-        let UnixfsNode::Shard { fanout_bits, width, links } = &blocks[&cid] else {
-            panic!("{cid} is no shard")
-        };
+        let DagNode::Shard { fanout_bits, width, links } = &blocks[&cid] else { panic!("{cid} is no shard") };
         match hamt::find(&mut bits, name, *width, *fanout_bits, links) {
             Slot::Entry(cid) => return Some(*cid),
             Slot::Deeper(deeper) => cid = *deeper,

@@ -23,7 +23,7 @@ pub struct Child {
 
 /// What a block is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UnixfsNode {
+pub enum DagNode {
     /// A file or a part of one: its own bytes, then its children's.
     File { data: Bytes, children: Vec<Child> },
     /// A directory: names and what they lead to.
@@ -34,7 +34,7 @@ pub enum UnixfsNode {
     Symlink,
 }
 
-impl UnixfsNode {
+impl DagNode {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::File { .. } => "a file",
@@ -132,25 +132,25 @@ impl Message {
                 (6, 0) => message.fanout = Some(varint(&mut rest)?),
                 (_, 0) => drop(varint(&mut rest)?),
                 (_, 2) => drop(chunk(&mut rest)?),
-                (_, 5) => drop(take(&mut rest, 4)?),
-                (_, 1) => drop(take(&mut rest, 8)?),
+                (_, 5) => drop(split_to(&mut rest, 4)?),
+                (_, 1) => drop(split_to(&mut rest, 8)?),
                 _ => return Err("unknown wire type"),
             }
         }
         Ok(message)
     }
 
-    fn unit(self, links: Vec<PbLink>) -> Result<UnixfsNode, &'static str> {
+    fn unit(self, links: Vec<PbLink>) -> Result<DagNode, &'static str> {
         let named =
             |links: Vec<PbLink>| links.into_iter().map(|l| (l.name.unwrap_or_default(), l.cid)).collect();
         match self.kind {
             // Kind 0 is the old name of a leaf.
             0 | FILE => self.file(links),
-            DIRECTORY => Ok(UnixfsNode::Directory(named(links))),
-            SYMLINK => Ok(UnixfsNode::Symlink),
+            DIRECTORY => Ok(DagNode::Directory(named(links))),
+            SYMLINK => Ok(DagNode::Symlink),
             SHARD => match self.fanout {
                 // The slot's prefix has as many hex digits as the highest slot.
-                Some(fanout @ 8..=1024) if fanout.is_power_of_two() => Ok(UnixfsNode::Shard {
+                Some(fanout @ 8..=1024) if fanout.is_power_of_two() => Ok(DagNode::Shard {
                     fanout_bits: fanout.trailing_zeros(),
                     width: format!("{:X}", fanout - 1).len(),
                     links: named(links),
@@ -161,7 +161,7 @@ impl Message {
         }
     }
 
-    fn file(self, links: Vec<PbLink>) -> Result<UnixfsNode, &'static str> {
+    fn file(self, links: Vec<PbLink>) -> Result<DagNode, &'static str> {
         if links.len() != self.block_sizes.len() {
             return Err("number of block sizes differs from number of links");
         }
@@ -172,7 +172,7 @@ impl Message {
         match (sum, self.file_size) {
             (None, _) => Err("block sizes overflow"),
             (Some(sum), Some(size)) if size != sum => Err("block sizes do not add up to the file size"),
-            _ => Ok(UnixfsNode::File { data: self.data, children }),
+            _ => Ok(DagNode::File { data: self.data, children }),
         }
     }
 }
@@ -192,10 +192,10 @@ fn varint(bytes: &mut Bytes) -> Result<u64, &'static str> {
 
 fn chunk(bytes: &mut Bytes) -> Result<Bytes, &'static str> {
     let length = varint(bytes)?;
-    take(bytes, usize::try_from(length).unwrap_or(usize::MAX))
+    split_to(bytes, usize::try_from(length).unwrap_or(usize::MAX))
 }
 
-fn take(bytes: &mut Bytes, length: usize) -> Result<Bytes, &'static str> {
+fn split_to(bytes: &mut Bytes, length: usize) -> Result<Bytes, &'static str> {
     if length > bytes.len() {
         return Err("truncated field");
     }
@@ -270,9 +270,9 @@ mod tests {
 
     use super::*;
 
-    fn decode(links: Vec<PbLink>, data: Vec<u8>) -> Result<UnixfsNode, Error> {
+    fn decode(links: Vec<PbLink>, data: Vec<u8>) -> Result<DagNode, Error> {
         let block = PbNode { links, data: Some(data.into()) }.into_bytes();
-        UnixfsNode::decode(&Cid::new_v1(DAG_PB, Code::Sha2_256.digest(&block)), block.into())
+        DagNode::decode(&Cid::new_v1(DAG_PB, Code::Sha2_256.digest(&block)), block.into())
     }
 
     fn link(n: u8) -> PbLink {
@@ -296,16 +296,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn unixfs_encode_decode_round_trip() {
         let leaf = decode(vec![], file_data(b"hello", [].into_iter())).unwrap();
-        assert_eq!(leaf, UnixfsNode::File { data: "hello".into(), children: vec![] });
+        assert_eq!(leaf, DagNode::File { data: "hello".into(), children: vec![] });
         let inner = decode(vec![link(1), link(2)], file_data(b"", [7, 300].into_iter())).unwrap();
         assert_eq!(inner.size(), 307);
-        assert_eq!(decode(vec![], directory_data()).unwrap(), UnixfsNode::Directory(vec![]));
+        assert_eq!(decode(vec![], directory_data()).unwrap(), DagNode::Directory(vec![]));
     }
 
     #[test]
-    fn a_leafs_frame_is_what_encoding_puts_around_its_data() {
+    fn unixfs_leaf_frame_matches_the_encoding() {
         for length in [0, 1, 127, 128, 16_370, 16_384, 1 << 18, 1 << 20] {
             let data = vec![7; length];
             let block = PbNode { links: vec![], data: Some(file_data(&data, [].into_iter()).into()) };
@@ -350,7 +350,7 @@ mod tests {
         fn no_bytes_make_it_panic(bytes: Vec<u8>) {
             let _ = Message::decode(&bytes.clone().into()).and_then(|message| message.unit(vec![link(1)]));
             let cid = Cid::new_v1(DAG_PB, Code::Sha2_256.digest(&bytes));
-            let _ = UnixfsNode::decode(&cid, bytes.into());
+            let _ = DagNode::decode(&cid, bytes.into());
         }
     }
 }

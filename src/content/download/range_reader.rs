@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::{Completed, Download, DownloadState, ReaderState, WINDOW_BYTES};
+use super::{Committed, Download, DownloadState, ReaderState, WINDOW_BYTES};
 use crate::content::{Blob, Error, budget::Budget, locked};
 
 /// A reader of a range of a download; the download continues without it.
@@ -62,7 +62,7 @@ impl RangeReader {
         loop {
             let here = self.shared.file.available(start).min(end - start).min(WINDOW_BYTES);
             if here > 0 {
-                let room = self.budget.take(here).await?;
+                let room = self.budget.reserve(here).await?;
                 let here = room.length();
                 let (file, hashed) = (self.shared.file.clone(), self.shared.hashed.load(Ordering::Relaxed));
                 let read = tokio::task::spawn_blocking(move || {
@@ -127,7 +127,7 @@ impl RangeReader {
     }
 
     /// Waits until the whole file is here and was hashed.
-    pub async fn outcome(&mut self) -> Result<Arc<Completed>, Error> {
+    pub async fn outcome(&mut self) -> Result<Arc<Committed>, Error> {
         loop {
             if let Some(outcome) = self.progress.borrow_and_update().outcome.clone() {
                 return outcome;

@@ -16,13 +16,13 @@ use tokio::task::JoinHandle;
 
 use super::{
     Download, Start,
-    interest::{Interest, overlaps},
+    read_ranges::{ReadRanges, overlaps},
     tree::{Position, Tree},
     whole::WholeHasher,
 };
 use crate::content::{
     Content, Error,
-    dag::{Child, UnixfsNode},
+    dag::{Child, DagNode},
     store::{self, Leaf, PartialBlob, Store},
 };
 
@@ -92,11 +92,11 @@ struct Absorbed {
 }
 
 impl Task {
-    async fn begin(&mut self, root: Cid, unit: UnixfsNode, block: Bytes) -> Result<(), Error> {
+    async fn begin(&mut self, root: Cid, unit: DagNode, block: Bytes) -> Result<(), Error> {
         let place = Position::root(unit.size());
         let found = vec![(Block { cid: root, data: block }, vec![place])];
         let origin = self.content.store().run(move |store| store.origin(&root)).await?;
-        origin.into_iter().for_each(|origin| self.shared.file.take_over(origin));
+        origin.into_iter().for_each(|origin| self.shared.file.set_origin(origin));
         self.absorb(found, Vec::new()).await
     }
 
@@ -105,7 +105,7 @@ impl Task {
         loop {
             self.search_here(session).await?;
             self.prefer(session);
-            if let Some(digest) = self.hash_what_is_here().await? {
+            if let Some(digest) = self.hash_local().await? {
                 return Ok(Some(digest));
             }
             if self.shared.is_unread() && self.content.0.downloads.leave(&self.shared, false) {
@@ -115,7 +115,7 @@ impl Task {
                 () = std::future::ready(()), if self.has_more_to_hash() => {}
                 () = self.shared.moved.notified() => self.retarget(session),
                 // Also where nothing is lacking: blocks that came for a reader who left hold memory of their connection.
-                fetched = session.next() => self.take(session, fetched?).await?,
+                fetched = session.next() => self.receive(session, fetched?).await?,
             }
         }
     }
@@ -146,7 +146,7 @@ impl Task {
         }
     }
 
-    fn fetch(&mut self, session: &mut BlockFetcher, interest: &Interest) {
+    fn fetch(&mut self, session: &mut BlockFetcher, interest: &ReadRanges) {
         let mut missing = self.tree.take_urgent(interest.urgent(), MAX_WANTED_AND_URGENT);
         missing.extend(self.tree.take_missing(interest.ranges(), MAX_WANTED));
         if !missing.is_empty() {
@@ -175,7 +175,7 @@ impl Task {
     }
 
     /// Takes a block that came, and those that came with it.
-    async fn take(&mut self, session: &mut BlockFetcher, first: FetchedBlock) -> Result<(), Error> {
+    async fn receive(&mut self, session: &mut BlockFetcher, first: FetchedBlock) -> Result<(), Error> {
         let mut fetched = vec![first];
         while fetched.len() < WRITE_BATCH
             && let Some(next) = session.try_next()
@@ -269,7 +269,7 @@ impl Task {
     }
 
     /// Hashes on where parts came before what stands in front of them; the digest, when that was the last.
-    async fn hash_what_is_here(&mut self) -> Result<Option<Digest>, Error> {
+    async fn hash_local(&mut self) -> Result<Option<Digest>, Error> {
         if self.has_more_to_hash()
             && let Some(whole) = self.whole.take()
         {
@@ -359,9 +359,9 @@ fn write(
     whole: &mut Option<WholeHasher>,
 ) -> Result<Absorbed, Error> {
     let Block { cid, data: bytes } = block;
-    let unit = UnixfsNode::decode(&cid, bytes.clone())?;
+    let unit = DagNode::decode(&cid, bytes.clone())?;
     let size = unit.size();
-    let (kind, UnixfsNode::File { data, children }) = (unit.kind(), unit) else {
+    let (kind, DagNode::File { data, children }) = (unit.kind(), unit) else {
         return Err(Error::Corrupt { cid, why: "expected part of a file, found a directory or link".into() });
     };
     if let Some(place) = places.iter().find(|place| place.length != size) {
@@ -380,7 +380,7 @@ fn write(
             let leaf = Leaf { cid, offset: place.offset, length: own };
             file.write(&leaf, &bytes, start..start + data.len())?;
             if let Some(whole) = whole {
-                whole.take(place.offset, &data);
+                whole.push(place.offset, &data);
             }
         }
     }

@@ -73,7 +73,7 @@ async fn each_hashed_piece_is_progress_however_slow_hashing_is() {
     let root = arrived(&content, &bytes);
     let (mut pieces, pass) = step_by_step(&content);
     let block = content.store().get(&root).unwrap().unwrap();
-    let unit = UnixfsNode::decode(&root, block.clone()).unwrap();
+    let unit = DagNode::decode(&root, block.clone()).unwrap();
     let start = Start { root, unit, block, session: content.node().session(root) };
     let mut part = content.join(start, 0..bytes.len() as u64, None, Purpose::Keep).await.unwrap().unwrap();
     for _ in 0..20 {

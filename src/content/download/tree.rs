@@ -16,7 +16,7 @@ use std::{
 
 use ocipfs_node::{Block, Cid};
 
-use super::interest::{Interest, overlaps};
+use super::read_ranges::{ReadRanges, overlaps};
 use crate::content::{Error, dag::Child};
 
 /// No peer sends a longer block, so a longer part is an inner node.
@@ -109,7 +109,7 @@ impl Tree {
         places: &[Position],
         own: u64,
         children: &[Child],
-        interest: &Interest,
+        interest: &ReadRanges,
         here: impl Fn(&Range<u64>) -> bool,
     ) -> Result<(), Error> {
         if places.iter().any(|place| place.depth > MAX_DEPTH) {
@@ -129,7 +129,7 @@ impl Tree {
 
     /// Folds back what no reader is near to, where too many parts are known: not between the arrival of a block and its
     /// expansion, when no part stands for its children.
-    pub fn make_room(&mut self, interest: &Interest) {
+    pub fn make_room(&mut self, interest: &ReadRanges) {
         if !self.has_room() {
             self.fold(interest);
         }
@@ -173,7 +173,7 @@ impl Tree {
 
     /// The parts that readers need and for which the node directory was not searched, what they wait for first; they
     /// count as missing now.
-    pub fn take_new(&mut self, interest: &Interest, limit: usize) -> Vec<Cid> {
+    pub fn take_new(&mut self, interest: &ReadRanges, limit: usize) -> Vec<Cid> {
         let mut taken = Vec::new();
         let may_grow = self.has_room() || self.wanted.is_empty();
         for (ranges, may_grow) in [(interest.urgent(), true), (interest.ranges(), may_grow)] {

@@ -39,7 +39,7 @@ impl WholeHasher {
     }
 
     /// Takes data that belongs at `offset`, if it is the next: then it need not be read again.
-    pub fn take(&mut self, offset: u64, data: &[u8]) {
+    pub fn push(&mut self, offset: u64, data: &[u8]) {
         if offset == self.length {
             self.hasher.update(data);
             self.length += data.len() as u64;

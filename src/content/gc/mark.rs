@@ -10,7 +10,7 @@ use super::{
     marks::{Evictable, Marking, Marks},
 };
 use crate::content::{
-    index::{Class, for_each_root, pins, releases},
+    index::{RetentionClass, for_each_root, pins, releases},
     locked,
     store::{
         Error, Store,
@@ -26,12 +26,12 @@ pub struct Marked {
     /// Blocks by why they are held, and what may go.
     pub marks: Marks,
     /// The sums.
-    pub counted: Totals,
+    pub counted: MarkTotals,
 }
 
 /// The sums of a mark phase.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Totals {
+pub struct MarkTotals {
     /// How the room is used.
     pub usage: Usage,
     /// Bytes of blobs and parts of files that may be evicted.
@@ -63,7 +63,7 @@ pub struct Usage {
     pub pins: u64,
 }
 
-impl Totals {
+impl MarkTotals {
     /// Returns the bytes that can be freed.
     pub fn removable(&self) -> u64 {
         self.evictable + self.loose
@@ -99,7 +99,7 @@ impl GarbageCollector {
         let live = store.live();
         let live_roots: HashSet<Cid> = live.iter().map(|(_, file)| file.root).collect();
         let mut marked = store.database().read(|read| {
-            let mut counted = Totals { releases: releases(read)?, ..Totals::default() };
+            let mut counted = MarkTotals { releases: releases(read)?, ..MarkTotals::default() };
             let marks = Marks::fill(store, |marking| {
                 mark(read, marking, &in_flight)?;
                 count(read, marking, &live_roots, &mut counted)
@@ -109,7 +109,7 @@ impl GarbageCollector {
         })?;
         for (_, file) in &live {
             marked.counted.coming = marked.counted.coming.saturating_add(file.written);
-            if !marked.marks.class(&file.root)?.contains(Class::KEPT) {
+            if !marked.marks.class(&file.root)?.contains(RetentionClass::KEPT) {
                 marked.counted.usage.cached += file.written;
             }
         }
@@ -126,7 +126,7 @@ impl GarbageCollector {
 fn mark(read: &ReadTransaction, marking: &mut Marking, in_flight: &[Cid]) -> Result<(), Error> {
     let graph = Graph::open(read)?;
     for_each_root(read, |root, class| marking.mark(&graph, root, class))?;
-    in_flight.iter().try_for_each(|root| marking.mark(&graph, *root, Class::PULLED))
+    in_flight.iter().try_for_each(|root| marking.mark(&graph, *root, RetentionClass::CACHED))
 }
 
 /// Counts blobs and blocks by why they are held, and records what may go.
@@ -134,13 +134,15 @@ fn count(
     read: &ReadTransaction,
     marking: &mut Marking,
     live: &HashSet<Cid>,
-    counted: &mut Totals,
+    counted: &mut MarkTotals,
 ) -> Result<(), Error> {
     graph::items(read, |item| {
         let class = class_of(marking, &item)?;
         let is_live = !item.is_stored() && item.layouts.iter().any(|(root, _)| live.contains(root));
-        counted.usage.add(class, if is_live && !class.contains(Class::KEPT) { 0 } else { item.bytes });
-        counted.usage.pinned += if class.contains(Class::PINNED) { item.bytes } else { 0 };
+        counted
+            .usage
+            .add(class, if is_live && !class.contains(RetentionClass::KEPT) { 0 } else { item.bytes });
+        counted.usage.pinned += if class.contains(RetentionClass::PINNED) { item.bytes } else { 0 };
         match evictable(class, &item) {
             Some(item) if !is_live => {
                 counted.evictable += item.bytes;
@@ -152,7 +154,7 @@ fn count(
     graph::loose(read, |block| {
         let class = marking.class(&block.key)?;
         counted.usage.add(class, block.bytes);
-        if class != Class::default() {
+        if class != RetentionClass::default() {
             return Ok(());
         }
         counted.loose += block.bytes;
@@ -161,25 +163,25 @@ fn count(
     })
 }
 
-fn class_of(marking: &Marking, item: &StoredItem) -> Result<Class, Error> {
+fn class_of(marking: &Marking, item: &StoredItem) -> Result<RetentionClass, Error> {
     item.layouts
         .iter()
-        .try_fold(Class::default(), |class, (root, _)| Ok(class.and(marking.class(&Key::of(root))?)))
+        .try_fold(RetentionClass::default(), |class, (root, _)| Ok(class.and(marking.class(&Key::of(root))?)))
 }
 
-fn evictable(class: Class, item: &StoredItem) -> Option<Evictable> {
-    let is_followed = class.contains(Class::FOLLOWED);
-    let stays = class.contains(Class::KEPT) || is_followed && item.bytes <= SMALL_BYTES;
-    let (id, is_held) = (item.layouts.first()?.1, class != Class::default());
+fn evictable(class: RetentionClass, item: &StoredItem) -> Option<Evictable> {
+    let is_followed = class.contains(RetentionClass::FOLLOWED);
+    let stays = class.contains(RetentionClass::KEPT) || is_followed && item.bytes <= SMALL_BYTES;
+    let (id, is_held) = (item.layouts.first()?.1, class != RetentionClass::default());
     let (bytes, used, is_stored) = (item.bytes, item.used, item.is_stored());
     (!stays).then_some(Evictable { id, bytes, used, is_followed, is_held, is_stored })
 }
 
 impl Usage {
-    fn add(&mut self, class: Class, bytes: u64) {
-        if class.contains(Class::KEPT) {
+    fn add(&mut self, class: RetentionClass, bytes: u64) {
+        if class.contains(RetentionClass::KEPT) {
             self.kept += bytes;
-        } else if class.contains(Class::FOLLOWED) {
+        } else if class.contains(RetentionClass::FOLLOWED) {
             self.followed += bytes;
         } else {
             self.cached += bytes;

@@ -6,7 +6,7 @@ use ocipfs_node::Cid;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, Table, TableDefinition};
 
 use crate::content::{
-    index::Class,
+    index::RetentionClass,
     store::{
         Error, Store,
         graph::{Graph, Key},
@@ -68,10 +68,10 @@ impl Marks {
     }
 
     /// Why a block is held.
-    pub fn class(&self, cid: &Cid) -> Result<Class, Error> {
+    pub fn class(&self, cid: &Cid) -> Result<RetentionClass, Error> {
         let marks = self.0.begin_read()?.open_table(MARKS)?;
         let bits = marks.get(Key::of(cid).bytes())?.map(|row| row.value());
-        Ok(Class::from_bits(bits.unwrap_or_default()))
+        Ok(RetentionClass::from_bits(bits.unwrap_or_default()))
     }
 
     /// Tells what may be evicted, in the order in which it goes, until `each` has enough.
@@ -110,7 +110,7 @@ impl Marks {
 
 impl Marking<'_> {
     /// Marks what `root` leads to, as far as it is here.
-    pub fn mark(&mut self, graph: &Graph, root: Cid, class: Class) -> Result<(), Error> {
+    pub fn mark(&mut self, graph: &Graph, root: Cid, class: RetentionClass) -> Result<(), Error> {
         let mut waiting = vec![root];
         while let Some(cid) = waiting.pop() {
             let key = Key::of(&cid);
@@ -124,8 +124,8 @@ impl Marking<'_> {
     }
 
     /// Why a block is held, as far as is marked.
-    pub fn class(&self, key: &Key) -> Result<Class, Error> {
-        Ok(Class::from_bits(self.marks.get(key.bytes())?.map_or(0, |row| row.value())))
+    pub fn class(&self, key: &Key) -> Result<RetentionClass, Error> {
+        Ok(RetentionClass::from_bits(self.marks.get(key.bytes())?.map_or(0, |row| row.value())))
     }
 
     /// Records what may be evicted.

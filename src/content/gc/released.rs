@@ -7,7 +7,7 @@ use ocipfs_node::Cid;
 use super::{Collected, GarbageCollector, WhenFull};
 use crate::content::{
     Content, Error as ContentError,
-    index::{Class, freed, is_unreferenced, settle_freed},
+    index::{RetentionClass, forget_released, is_unreferenced, released},
     locked,
     store::{Error, Store, Stored, graph::item},
 };
@@ -31,7 +31,7 @@ impl GarbageCollector {
         let _turn = locked(&self.turn);
         let mut all = Collected::default();
         loop {
-            let roots = store.database().read(|read| freed(read, BATCH_SIZE))?;
+            let roots = store.database().read(|read| released(read, BATCH_SIZE))?;
             if roots.is_empty() {
                 return Ok(all);
             }
@@ -51,7 +51,7 @@ impl GarbageCollector {
         let marks = self.mark_all(store)?.marks;
         let (mut free, mut files) = (Vec::new(), Vec::new());
         for root in roots {
-            if marks.class(root)? == Class::default() {
+            if marks.class(root)? == RetentionClass::default() {
                 free.push(*root);
                 files.extend(store.file(root)?);
             }
@@ -72,7 +72,7 @@ impl GarbageCollector {
                     settled.push(*root);
                 }
             }
-            settle_freed(write, &settled)?;
+            forget_released(write, &settled)?;
             Ok(settled.len())
         })?;
         Ok((collected, settled))

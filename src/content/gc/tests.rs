@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::content::{
-    Document, Profile, Put, RootReference,
+    Document, GcRoot, Profile, Put,
     index::{Index, RetainedCounts},
     release_root, retain_root,
     store::Leaf,
@@ -57,7 +57,7 @@ impl Room {
         let root = self.put(n, mib).unwrap();
         let holder = self.holder(n);
         let blobs = vec![(Digest::sha256_of(&bytes(n, mib)), root.into())];
-        self.index.retain(&holder, &RootReference::new(owned, &[holder, root], blobs)).unwrap();
+        self.index.retain(&holder, &GcRoot::new(owned, &[holder, root], blobs)).unwrap();
         root
     }
 
@@ -100,7 +100,7 @@ fn block(data: &[u8]) -> Block {
 }
 
 #[test]
-fn what_was_pulled_goes_by_last_use_and_what_is_kept_stays() {
+fn eviction_is_least_recently_used_and_keeps_kept_content() {
     let room = room(Some(10), None);
     let own = room.hold(1, 6, true);
     let pulled: Vec<Cid> = (2..6).map(|n| room.hold(n, 2, false)).collect();
@@ -121,7 +121,7 @@ fn what_was_pulled_goes_by_last_use_and_what_is_kept_stays() {
 }
 
 #[test]
-fn what_can_not_fit_is_not_admitted_and_nothing_goes_for_it() {
+fn content_larger_than_the_cache_is_not_admitted_and_evicts_nothing() {
     let room = room(Some(10), None);
     let pulled = room.hold(1, 8, false);
     assert!(!room.begins(11 * MIB).1);
@@ -149,7 +149,7 @@ fn beyond_the_most_a_put_is_refused_once_nothing_pulled_is_left() {
 }
 
 #[test]
-fn what_nobody_holds_is_collected_and_what_is_below_a_holder_is_not() {
+fn gc_collects_unreachable_and_keeps_reachable_content() {
     let room = room(None, None);
     let kept = room.hold(1, 1, true);
     let orphan = room.put(2, 1).unwrap();
@@ -172,7 +172,7 @@ fn what_nobody_holds_is_collected_and_what_is_below_a_holder_is_not() {
 }
 
 #[test]
-fn what_somebody_counts_on_is_not_collected() {
+fn gc_keeps_content_under_a_guard() {
     let room = room(None, None);
     let root = room.put(1, 1).unwrap();
     let guard = room.store.gc_guard();
@@ -186,7 +186,7 @@ fn what_somebody_counts_on_is_not_collected() {
 }
 
 #[test]
-fn what_is_released_stays_where_a_pin_leads_to_it() {
+fn released_content_stays_if_a_pin_reaches_it() {
     let room = room(None, None);
     let root = room.hold(1, 1, true);
     let file = crate::content::Root { cid: root, size: MIB as u64, dag_size: MIB as u64 };

@@ -1,4 +1,4 @@
-//! All root references and other holders of roots, seen as a whole.
+//! All GC roots and other holders of roots, seen as a whole.
 
 use ocipfs_node::Cid;
 use ocipfs_oci::{Algorithm, Digest};
@@ -16,11 +16,11 @@ const FOLLOW: &str = "follow/";
 
 /// Why something is held: classes add up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Class(u8);
+pub struct RetentionClass(u8);
 
-impl Class {
+impl RetentionClass {
     /// Only because it was pulled, or is on its way.
-    pub const PULLED: Self = Self(1);
+    pub const CACHED: Self = Self(1);
     /// As content of a followed name.
     pub const FOLLOWED: Self = Self(2);
     /// Added, imported, pushed or pinned.
@@ -41,7 +41,7 @@ impl Class {
     /// Whether marking what is held for `other` too would change nothing that is asked.
     pub fn covers(self, other: Self) -> bool {
         let dominant =
-            if other == Self::PULLED { self != Self::default() } else { self.contains(Self::KEPT) };
+            if other == Self::CACHED { self != Self::default() } else { self.contains(Self::KEPT) };
         self.contains(other) || dominant && !other.contains(Self::PINNED)
     }
 
@@ -59,7 +59,7 @@ impl Class {
 /// Tells every root that is held, and why.
 pub fn for_each_root(
     read: &ReadTransaction,
-    mut each: impl FnMut(Cid, Class) -> Result<(), Error>,
+    mut each: impl FnMut(Cid, RetentionClass) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let held = match read.open_multimap_table(HELD) {
         Err(TableError::TableDoesNotExist(_)) => return Ok(()),
@@ -68,7 +68,7 @@ pub fn for_each_root(
     let headers = open(read, HEADERS)?;
     for row in held.iter()? {
         let (root, keys) = row?;
-        let mut class = Class::default();
+        let mut class = RetentionClass::default();
         for key in keys {
             let key = key?;
             let is_owned = || match &headers {
@@ -76,10 +76,10 @@ pub fn for_each_root(
                 None => Ok(false),
             };
             class = class.and(match key.value() {
-                key if key.starts_with(FOLLOW.as_bytes()) => Class::FOLLOWED,
-                key if key.starts_with(PIN.as_bytes()) => Class::PINNED,
-                key if Cid::try_from(key).is_err() || is_owned()? => Class::KEPT,
-                _ => Class::PULLED,
+                key if key.starts_with(FOLLOW.as_bytes()) => RetentionClass::FOLLOWED,
+                key if key.starts_with(PIN.as_bytes()) => RetentionClass::PINNED,
+                key if Cid::try_from(key).is_err() || is_owned()? => RetentionClass::KEPT,
+                _ => RetentionClass::CACHED,
             });
         }
         each(Cid::try_from(root.value()).map_err(damaged)?, class)?;
@@ -98,7 +98,7 @@ pub fn is_unreferenced(write: &WriteTransaction, root: &Cid) -> Result<bool, Err
 }
 
 /// Takes a root, the blob of which has these `hashes`, from holders that only pulled or follow it; none if any other keeps it.
-/// A root reference goes with its last blob. Returns the roots that have no holder then.
+/// A GC root goes with its last blob. Returns the roots that have no holder then.
 pub fn evict_root(
     write: &WriteTransaction,
     root: &Cid,
@@ -187,7 +187,7 @@ mod tests {
     use ocipfs_oci::Digest;
 
     use super::*;
-    use crate::content::{CidPath, RootReference, index::RetainedCounts, retain_root, store::Database};
+    use crate::content::{CidPath, GcRoot, index::RetainedCounts, retain_root, store::Database};
 
     fn cid(n: u8) -> Cid {
         Cid::new_v1(0x55, Code::Sha2_256.digest(&[n]))
@@ -213,14 +213,14 @@ mod tests {
         }
     }
 
-    fn reference(owned: bool, holder: u8, blobs: &[u8]) -> RootReference {
+    fn reference(owned: bool, holder: u8, blobs: &[u8]) -> GcRoot {
         let roots: Vec<Cid> = [holder].iter().chain(blobs).map(|n| cid(*n)).collect();
         let blobs = blobs.iter().map(|n| (Digest::sha256_of(&[*n]), CidPath::from(cid(*n)))).collect();
-        RootReference::new(owned, &roots, blobs)
+        GcRoot::new(owned, &roots, blobs)
     }
 
     #[test]
-    fn whoever_holds_beside_pulls_keeps() {
+    fn holder_class_of_roots_decides_kept_followed_or_pulled() {
         let (_dir, index) = index();
         assert!(index.classes().is_empty());
         index.retain(&cid(1), &reference(true, 1, &[2])).unwrap();
@@ -228,15 +228,15 @@ mod tests {
         index.pin(&cid(9), &[cid(9), cid(4)]).unwrap();
         index.0.write(|write| retain_root(write, "follow/k51", &cid(5))).unwrap();
         index.0.write(|write| retain_root(write, "repository/app/blobs/x", &cid(6))).unwrap();
-        let (pulled, kept) = (Class::PULLED, Class::KEPT);
+        let (pulled, kept) = (RetentionClass::CACHED, RetentionClass::KEPT);
         let classes = [
             (1, kept),
             (2, kept.and(pulled)),
             (3, pulled),
-            (4, Class::PINNED.and(pulled)),
-            (5, Class::FOLLOWED.and(pulled)),
+            (4, RetentionClass::PINNED.and(pulled)),
+            (5, RetentionClass::FOLLOWED.and(pulled)),
             (6, kept),
-            (9, Class::PINNED),
+            (9, RetentionClass::PINNED),
         ];
         assert_eq!(index.classes(), classes.map(|(n, class)| (cid(n), class.bits())).into());
         assert_eq!(index.pins().unwrap(), [cid(9)]);
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_only_pulled_is_given_up_blob_by_blob_and_what_is_kept_is_not() {
+    fn eviction_takes_cached_blobs_one_by_one_and_no_kept_blob() {
         let (_dir, index) = index();
         index.retain(&cid(1), &reference(true, 1, &[2])).unwrap();
         index.retain(&cid(3), &reference(false, 3, &[2, 4, 5])).unwrap();

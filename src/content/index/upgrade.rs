@@ -5,7 +5,7 @@ use ocipfs_oci::Digest;
 use redb::{ReadableMultimapTable, ReadableTable, TableDefinition, TableHandle, WriteTransaction};
 use serde::Deserialize;
 
-use super::{Error, Named, RootReference, damaged, holders::PIN, rows::ReferenceRows};
+use super::{Error, GcRoot, Named, damaged, holders::PIN, rows::ReferenceRows};
 use crate::content::CidPath;
 
 /// Key CID -> what is kept under it, as JSON.
@@ -30,7 +30,7 @@ pub fn from_format_2(write: &WriteTransaction) -> Result<(), Error> {
     let mut rows = ReferenceRows::open(write)?;
     for row in write.open_table(HOLDINGS)?.iter()? {
         let (key, json) = row?;
-        let reference = RootReference::from(serde_json::from_str::<Old>(json.value()).map_err(damaged)?);
+        let reference = GcRoot::from(serde_json::from_str::<Old>(json.value()).map_err(damaged)?);
         reference.set_header(&mut rows, key.value())?;
         reference.add(&mut rows, key.value())?;
     }
@@ -66,7 +66,7 @@ fn sort_out(rows: &ReferenceRows) -> Result<(Held, Held), Error> {
     Ok((pinned, orphans))
 }
 
-impl From<Old> for RootReference {
+impl From<Old> for GcRoot {
     fn from(old: Old) -> Self {
         let cids = |texts: Vec<String>| texts.iter().filter_map(|text| text.parse().ok()).collect();
         let Old { owned, roots, blobs, below, images } = old;

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::*;
 use crate::content::{
     dag::Document,
-    store::{Saved, forget_upload},
+    store::{SavedUpload, forget_upload},
 };
 
 /// The vectors' input: byte `i` is the top byte of `i` times a constant.
@@ -18,7 +18,7 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 }
 
 #[test]
-fn what_is_put_in_odd_parts_has_the_cid_that_boxo_gives_it() {
+fn put_in_odd_chunks_has_the_cid_of_boxo() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let vectors: Value = serde_json::from_str(include_str!("../../../tests/fixtures/unixfs.json")).unwrap();
@@ -78,7 +78,7 @@ fn a_put_that_was_saved_goes_on_after_a_restart_with_the_same_cid() {
         let mut put = Put::new(&store, Profile::UnixfsV1).unwrap();
         put.write(bytes.slice(..saved)).unwrap();
         let file = put.save().unwrap();
-        let row = Saved { id: "id".into(), owner: "me".into(), file, at: 0, length: saved as u64 };
+        let row = SavedUpload { id: "id".into(), owner: "me".into(), file, at: 0, length: saved as u64 };
         store.save_upload(row.clone()).unwrap();
         // What came after that is lost.
         put.write(input(99, 4 * MIB)).unwrap();
@@ -106,7 +106,7 @@ fn cid_of(bytes: &Bytes) -> ocipfs_node::Cid {
 }
 
 #[test]
-fn what_was_saved_and_is_discarded_leaves_nothing() {
+fn discarded_saved_upload_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     for size in [10, 2 * MIB] {

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::content::{
-    Profile, RootReference,
+    GcRoot, Profile,
     index::Index,
     retain_root,
     store::{BlobLayout, Leaf},
@@ -94,7 +94,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let shared = Shared { store: Store::open(dir.path()).unwrap(), share: Share::Added };
+        let shared = Shared { store: Store::open(dir.path()).unwrap(), share: SharePolicy::Added };
         Self { dir, shared: Some(shared), public: HashSet::new(), came: HashSet::new() }
     }
 
@@ -115,7 +115,7 @@ impl World {
         }
     }
 
-    fn take(&mut self, step: &Step) {
+    fn apply(&mut self, step: &Step) {
         let store = self.store();
         match step {
             Step::Push(file) => self.put(&store, &dag(*file), false),
@@ -136,7 +136,11 @@ impl World {
             }
             Step::Restart => self.restart(store, self.shared().share),
             Step::Switch => {
-                let share = if self.shared().share == Share::All { Share::Added } else { Share::All };
+                let share = if self.shared().share == SharePolicy::All {
+                    SharePolicy::Added
+                } else {
+                    SharePolicy::All
+                };
                 self.restart(store, share);
             }
             Step::LeaveNetwork => {
@@ -146,7 +150,7 @@ impl World {
         }
     }
 
-    fn restart(&mut self, store: Store, share: Share) {
+    fn restart(&mut self, store: Store, share: SharePolicy) {
         drop((store, self.shared.take()));
         self.shared = Some(Shared { store: Store::open(self.dir.path()).unwrap(), share });
     }
@@ -161,7 +165,7 @@ impl World {
         draft.write(&dag.bytes).unwrap();
         draft.finish(&Digest::sha256_of(&dag.bytes), &[], &[layout]).unwrap();
         if is_added {
-            let reference = RootReference::new(true, &[dag.root.cid], vec![]);
+            let reference = GcRoot::new(true, &[dag.root.cid], vec![]);
             Index::new(store.database()).retain(&dag.root.cid, &reference).unwrap();
         }
         self.came(dag.cids(), is_added);
@@ -197,8 +201,8 @@ impl World {
 
     fn holds(&self) {
         let sources = match self.shared().share {
-            Share::Added => &self.public,
-            Share::All => &self.came,
+            SharePolicy::Added => &self.public,
+            SharePolicy::All => &self.came,
         };
         let files = (0..LEAVES).flat_map(|one| (0..LEAVES).map(move |other| (one, other)));
         let all: HashMap<Cid, File> =
@@ -211,7 +215,7 @@ impl World {
 
 fn refer(store: &Store, dag: &Dag) {
     let (root, index) = (dag.root.cid, Index::new(store.database()));
-    let reference = RootReference::new(false, &dag.cids(), vec![]);
+    let reference = GcRoot::new(false, &dag.cids(), vec![]);
     index.retain_also(&dag.leaves[0].0.cid, reference).unwrap();
     index.pin(&root, &[root]).unwrap();
     store.database().write(|write| retain_root(write, "follow/k51", &root)).unwrap();
@@ -224,18 +228,18 @@ proptest! {
     fn private_pushes_are_shown_to_no_peer_whatever_arrives_is_pinned_or_restarted(steps in steps()) {
         let mut world = World::new();
         for step in &steps {
-            world.take(step);
+            world.apply(step);
             world.holds();
         }
     }
 }
 
 #[test]
-fn a_push_does_not_share_what_was_added_before_the_node_left_a_network() {
+fn push_does_not_share_content_added_in_a_former_network() {
     let mut world = World::new();
     for step in [Step::Add((1, 0)), Step::LeaveNetwork, Step::Push((1, 0))] {
-        world.take(&step);
+        world.apply(&step);
         world.holds();
     }
-    world.take(&Step::Add((1, 0)));
+    world.apply(&Step::Add((1, 0)));
 }

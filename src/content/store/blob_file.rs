@@ -62,7 +62,7 @@ impl BlobFile {
     /// Reads exactly `length` bytes from `offset` on.
     pub fn read_at(&self, offset: u64, length: usize) -> io::Result<Bytes> {
         let read = self.store.0.buffers.read(&self.source, offset, length, (&[], &[]));
-        read.inspect_err(|_| self.take_back())
+        read.inspect_err(|_| self.demote())
     }
 
     /// Begins to hash what is read; nothing where only a part is read, or the blob was hashed within a day.
@@ -84,7 +84,7 @@ impl BlobFile {
         }
         let digest = check.take().map(|check| check.hasher.finish());
         if digest.is_none_or(|digest| digest != self.stored.digest) {
-            self.take_back();
+            self.demote();
             return Err(io::Error::new(ErrorKind::InvalidData, "content does not match its digest"));
         }
         if let Ok(sha256) = files::sha256(&self.stored.digest) {
@@ -93,7 +93,7 @@ impl BlobFile {
         Ok(bytes)
     }
 
-    fn take_back(&self) {
+    fn demote(&self) {
         if let Err(error) = self.store.demote(&self.stored) {
             tracing::warn!(digest = %self.stored.digest, "cannot demote a damaged blob: {error}");
         }

@@ -98,7 +98,7 @@ impl Store {
             match self.get(cid) {
                 Ok(Some(block)) if is_block(cid, &block) => return Ok(Some(block)),
                 Ok(None) => return Ok(None),
-                Ok(Some(_)) | Err(Error::Read { .. }) => self.take_back(cid)?,
+                Ok(Some(_)) | Err(Error::Read { .. }) => self.demote_root(cid)?,
                 Err(error) => return Err(error),
             }
         }
@@ -106,7 +106,7 @@ impl Store {
     }
 
     /// Takes a block out of the store whose owner has it wrong.
-    fn take_back(&self, cid: &Cid) -> Result<(), Error> {
+    fn demote_root(&self, cid: &Cid) -> Result<(), Error> {
         let Some((owner, Place::Window { offset, length })) = self.block_row(&Key::of(cid))? else {
             return Ok(());
         };

@@ -77,7 +77,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn they_hold_what_was_inserted_and_no_more(
+        fn extents_contain_exactly_the_inserted_ranges(
             parts in proptest::collection::vec((0u64..64, 0u64..12, proptest::bool::weighted(0.7)), 0..20),
         ) {
             let mut extents = Extents::default();

@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_touched_counts_as_long_as_a_guard_that_saw_it() {
+    fn gc_guard_protects_blocks_touched_while_it_is_open() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let [one, two] = [1, 2].map(|n| Key::of(&Cid::new_v1(0x55, Code::Sha2_256.digest(&[n]))));

@@ -12,7 +12,7 @@ use super::{
     layout::Place,
     tables::{self, BLOCKS, FILES, Hash, PARTIAL, ROOTS, SHARED, STORED, USED},
 };
-use crate::content::dag::{DAG_PB, UnixfsNode};
+use crate::content::dag::{DAG_PB, DagNode};
 
 /// A stored blob with all its layouts, or a partial file.
 #[derive(Clone, Debug)]
@@ -73,12 +73,12 @@ impl Graph {
 }
 
 fn children(cid: &Cid, block: Bytes) -> Vec<Cid> {
-    match UnixfsNode::decode(cid, block) {
-        Ok(UnixfsNode::File { children, .. }) => children.into_iter().map(|child| child.cid).collect(),
-        Ok(UnixfsNode::Directory(links) | UnixfsNode::Shard { links, .. }) => {
+    match DagNode::decode(cid, block) {
+        Ok(DagNode::File { children, .. }) => children.into_iter().map(|child| child.cid).collect(),
+        Ok(DagNode::Directory(links) | DagNode::Shard { links, .. }) => {
             links.into_iter().map(|(_, cid)| cid).collect()
         }
-        Ok(UnixfsNode::Symlink) | Err(_) => Vec::new(),
+        Ok(DagNode::Symlink) | Err(_) => Vec::new(),
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
 
 /// A blob that was stored, and of which bytes are missing since it was found damaged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lost {
+pub struct DamagedBlob {
     /// Its sha256.
     pub digest: Digest,
     /// The root of one of its DAGs.
@@ -33,7 +33,7 @@ impl Store {
     }
 
     /// Every blob that was found damaged, and is not stored since.
-    pub fn lost(&self) -> Result<Vec<Lost>, Error> {
+    pub fn lost(&self) -> Result<Vec<DamagedBlob>, Error> {
         self.0.database.read(|read| {
             let (mut lost, mut seen) = (Vec::new(), HashSet::new());
             for row in read.open_table(DAMAGED)?.iter()? {
@@ -45,7 +45,7 @@ impl Store {
                     Ok::<_, Error>((stored, Extents::from_rows(parts).length()))
                 })?;
                 if let Some((Stored { digest, root, size, .. }, right)) = partial.transpose()? {
-                    lost.push(Lost { digest, root, size, right });
+                    lost.push(DamagedBlob { digest, root, size, right });
                 }
             }
             Ok(lost)

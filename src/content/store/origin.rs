@@ -135,7 +135,7 @@ fn of_owner(read: &ReadTransaction, owner: u64) -> Result<Option<Origin>, Error>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::content::{Profile, Put, RootReference, index::Index, release_root, retain_root};
+    use crate::content::{GcRoot, Profile, Put, index::Index, release_root, retain_root};
 
     const PUSHED: [Option<Origin>; 2] = [Some(Origin::Pushed); 2];
     const ADDED: [Option<Origin>; 2] = [Some(Origin::Added); 2];
@@ -160,10 +160,10 @@ mod tests {
         database.write(|write| retain_root(write, "repository/app/blobs/x", &root.cid)).unwrap();
         assert_eq!(origins(), PUSHED);
         // Whatever a client was led to pull, and whatever a followed name means.
-        index.retain(&leaf, &RootReference::new(false, &[root.cid], vec![])).unwrap();
+        index.retain(&leaf, &GcRoot::new(false, &[root.cid], vec![])).unwrap();
         database.write(|write| retain_root(write, "follow/k51", &root.cid)).unwrap();
         assert_eq!(origins(), PUSHED);
-        index.retain(&root.cid, &RootReference::new(true, &[root.cid], vec![])).unwrap();
+        index.retain(&root.cid, &GcRoot::new(true, &[root.cid], vec![])).unwrap();
         assert_eq!(origins(), ADDED);
         index.release(&root.cid).unwrap();
         assert_eq!(origins(), PUSHED);
@@ -177,7 +177,7 @@ mod tests {
         std::fs::File::options().write(true).open(path).unwrap().set_len(2 << 20).unwrap();
         assert!(store.demote(&store.file(&root.cid).unwrap().unwrap()).unwrap());
         assert_eq!((origins(), store.get(&leaf).unwrap().is_some()), (PUSHED, true));
-        index.retain(&root.cid, &RootReference::new(true, &[root.cid], vec![])).unwrap();
+        index.retain(&root.cid, &GcRoot::new(true, &[root.cid], vec![])).unwrap();
         assert_eq!(origins(), ADDED);
         assert_eq!(store.origin(&"bafkqaaa".parse().unwrap()).unwrap(), None);
     }

@@ -278,7 +278,7 @@ impl PartialBlob {
 
     /// Keeps an inner node of the DAG, whose bytes the caller has verified; parents come before children.
     pub fn insert_node(&self, cid: Cid, block: Bytes) -> Result<(), Error> {
-        self.0.take(Key::of(&cid), Place::Inline(block), (0, 0))
+        self.0.record(Key::of(&cid), Place::Inline(block), (0, 0))
     }
 
     /// Writes the data of a leaf, which is `data` of its `block` that the caller has verified.
@@ -295,11 +295,11 @@ impl PartialBlob {
         let (head, tail) = frame(&leaf.cid, leaf.length);
         let is_framed = block[..data.start] == head && block[data.end..] == tail;
         let place = if is_framed { Place::window(leaf) } else { Place::Inline(block.clone()) };
-        inner.take(Key::of(&leaf.cid), place, (leaf.offset, end))
+        inner.record(Key::of(&leaf.cid), place, (leaf.offset, end))
     }
 
     /// Notes that the file takes over a block that came in this way: peers may learn of the file at most what they may of that block.
-    pub fn take_over(&self, origin: Origin) {
+    pub fn set_origin(&self, origin: Origin) {
         if origin < Origin::Added {
             let mut state = self.0.state();
             state.origin = state.origin.min(origin);
@@ -358,7 +358,7 @@ impl Inner {
     }
 
     /// Takes up a block whose data, if it has any here, is in the file from `start` to `end`.
-    fn take(&self, key: Key, place: Place, (start, end): (u64, u64)) -> Result<(), Error> {
+    fn record(&self, key: Key, place: Place, (start, end): (u64, u64)) -> Result<(), Error> {
         let mut state = self.state();
         if state.ended {
             return Err(Error::Ended(self.root));

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_that_was_read_least_lately_is_closed() {
+    fn least_recently_read_file_is_closed() {
         let sources = Sources::default();
         for id in 0..MAX_OPEN as u64 {
             sources.insert(id, OpenBytes::Bytes(Bytes::new()));

@@ -13,7 +13,7 @@ use super::{
     lock,
     tables::{self, REMOVED, Tables},
 };
-use crate::content::dag::{DAG_PB, UnixfsNode};
+use crate::content::dag::{DAG_PB, DagNode};
 
 /// Steps of the walk in one commit.
 pub const BATCH_SIZE: usize = if cfg!(test) { 32 } else { 8192 };
@@ -110,8 +110,8 @@ impl Tables<'_> {
         }
         let Some(row) = self.blocks.get(key.bytes())? else { return Ok(Vec::new()) };
         let Place::Inline(block) = Place::from_row(row.value().1) else { return Ok(Vec::new()) };
-        Ok(match UnixfsNode::decode(cid, block) {
-            Ok(UnixfsNode::File { children, .. }) => children.into_iter().map(|child| child.cid).collect(),
+        Ok(match DagNode::decode(cid, block) {
+            Ok(DagNode::File { children, .. }) => children.into_iter().map(|child| child.cid).collect(),
             _ => Vec::new(),
         })
     }

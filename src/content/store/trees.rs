@@ -165,7 +165,7 @@ mod tests {
     use super::*;
     use crate::content::{
         Changes, Document, Profile,
-        dag::{Builder, UnixfsNode},
+        dag::{Builder, DagNode},
     };
 
     const PROFILE: Profile = Profile::UnixfsV1;
@@ -189,7 +189,7 @@ mod tests {
         let (mut all, mut waiting) = (std::collections::HashSet::new(), vec![root]);
         while let Some(cid) = waiting.pop() {
             let block = store.get(&cid).unwrap().unwrap_or_else(|| panic!("{cid} is not here"));
-            if let UnixfsNode::Directory(links) = UnixfsNode::decode(&cid, block).unwrap() {
+            if let DagNode::Directory(links) = DagNode::decode(&cid, block).unwrap() {
                 waiting.extend(links.into_iter().map(|(_, cid)| cid));
             }
             all.insert(cid);
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_that_goes_takes_what_no_other_has() {
+    fn removed_tree_version_takes_its_unshared_nodes() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         assert!(

@@ -11,7 +11,7 @@ use super::{
 
 /// The saved part of an upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Saved {
+pub struct SavedUpload {
     /// Its id.
     pub id: String,
     /// Whose it is.
@@ -32,7 +32,7 @@ pub fn forget_upload(write: &WriteTransaction, id: &str) -> Result<(), Error> {
 
 impl Store {
     /// Records an upload, whose bytes are synced.
-    pub fn save_upload(&self, saved: Saved) -> Result<(), Error> {
+    pub fn save_upload(&self, saved: SavedUpload) -> Result<(), Error> {
         let store = self.clone();
         self.0.database.write_together(move |write| {
             let mut tables = Tables::open(write)?;
@@ -43,8 +43,8 @@ impl Store {
     }
 
     /// The saved part of an upload.
-    pub fn saved_upload(&self, id: &str) -> Result<Option<Saved>, Error> {
-        let saved = |(owner, file, at, length): (&str, u64, u64, u64)| Saved {
+    pub fn saved_upload(&self, id: &str) -> Result<Option<SavedUpload>, Error> {
+        let saved = |(owner, file, at, length): (&str, u64, u64, u64)| SavedUpload {
             id: id.into(),
             owner: owner.into(),
             file,
@@ -55,20 +55,20 @@ impl Store {
     }
 
     /// All that are saved.
-    pub fn saved_uploads(&self) -> Result<Vec<Saved>, Error> {
+    pub fn saved_uploads(&self) -> Result<Vec<SavedUpload>, Error> {
         self.0.database.read(|read| {
             let mut all = Vec::new();
             for row in read.open_table(UPLOADS)?.iter()? {
                 let (id, row) = row?;
                 let (owner, file, at, length) = row.value();
-                all.push(Saved { id: id.value().into(), owner: owner.into(), file, at, length });
+                all.push(SavedUpload { id: id.value().into(), owner: owner.into(), file, at, length });
             }
             Ok(all)
         })
     }
 
     /// Drops the saved part of an upload.
-    pub fn drop_upload(&self, saved: &Saved) -> Result<(), Error> {
+    pub fn drop_upload(&self, saved: &SavedUpload) -> Result<(), Error> {
         let id = saved.id.clone();
         self.0.database.write_together(move |write| forget_upload(write, &id))?;
         self.uncount_saved(saved.length);

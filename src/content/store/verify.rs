@@ -15,7 +15,7 @@ use super::{
     source::OpenBytes,
     tables::{self, BLOCKS, PARTIAL, SHARED},
 };
-use crate::content::dag::{DAG_PB, UnixfsNode};
+use crate::content::dag::{DAG_PB, DagNode};
 
 /// Read in one piece.
 const PIECE_BYTES: u64 = 1 << 20;
@@ -158,7 +158,7 @@ impl Store {
             match place {
                 Some(Place::Window { .. }) => leaves.push(part),
                 Some(Place::Inline(block)) => {
-                    let Ok(UnixfsNode::File { data, children }) = UnixfsNode::decode(&part.cid, block) else {
+                    let Ok(DagNode::File { data, children }) = DagNode::decode(&part.cid, block) else {
                         continue;
                     };
                     let mut offset = part.offset + data.len() as u64;

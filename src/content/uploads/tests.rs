@@ -4,14 +4,14 @@ use futures::{StreamExt, stream};
 use super::*;
 
 #[tokio::test]
-async fn what_was_saved_goes_when_it_is_stale_and_not_while_somebody_is_at_it() {
+async fn stale_saved_upload_is_dropped_unless_in_use() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let uploads = Uploads::new(store, Profile::UnixfsV1, Duration::from_secs(1));
     let mut upload = uploads.begin("app").unwrap();
     let id = upload.id().to_string();
     let body = [Ok::<_, String>(Bytes::from_static(&[7; 100_000]))];
-    upload.take(stream::iter(body)).await.unwrap();
+    upload.append(stream::iter(body)).await.unwrap();
     upload.save().await.unwrap();
     let (soon, late) = (now() + SAVED_LIFETIME.as_secs() - 60, now() + SAVED_LIFETIME.as_secs() + 60);
     let files = || std::fs::read_dir(dir.path().join("incoming")).unwrap().count();
@@ -51,13 +51,13 @@ async fn bodies_that_make_no_progress_give_up_their_place_to_others() {
                     begun.add_permits(1);
                     std::future::pending().await
                 });
-                upload.take(body(&[1; 100]).chain(Box::pin(rest))).await
+                upload.append(body(&[1; 100]).chain(Box::pin(rest))).await
             })
         })
         .collect();
     drop(begun.acquire_many(2 * MAX_BODIES as u32).await.unwrap());
     let mut upload = uploads.begin("fast").unwrap();
-    let taken = upload.take(body(&[2; 1000])).await;
+    let taken = upload.append(body(&[2; 1000])).await;
     // Before anything else, since their threads wait for them.
     stuck.iter().for_each(tokio::task::JoinHandle::abort);
     taken.unwrap();
@@ -76,13 +76,13 @@ async fn bodies_that_come_without_a_pause_take_turns_with_others() {
                 let mut upload = uploads.begin("endless").unwrap();
                 let parts = stream::repeat_with(|| Ok::<_, String>(Bytes::from_static(&[1; 1 << 16])));
                 let parts = parts.inspect(move |_| begun.add_permits(1));
-                upload.take(parts).await
+                upload.append(parts).await
             })
         })
         .collect();
     drop(begun.acquire_many(2 * MAX_BODIES as u32).await.unwrap());
     let mut upload = uploads.begin("fast").unwrap();
-    let taken = upload.take(body(&[2; 1000])).await;
+    let taken = upload.append(body(&[2; 1000])).await;
     endless.iter().for_each(tokio::task::JoinHandle::abort);
     taken.unwrap();
     assert_eq!(upload.length(), 1000);
@@ -96,7 +96,7 @@ async fn beyond_the_limit_the_upload_that_loses_least_and_rests_longest_gives_wa
     let mut ids = Vec::new();
     for n in 0..3 {
         let mut upload = begin(Duration::ZERO).unwrap();
-        upload.take(body(&[n; 100])).await.unwrap();
+        upload.append(body(&[n; 100])).await.unwrap();
         if n == 1 {
             upload.save().await.unwrap();
         }
@@ -118,12 +118,12 @@ async fn abandoned_uploads_are_told_apart_from_those_under_way_and_dropped_at_on
     let dir = tempfile::tempdir().unwrap();
     let uploads = uploads(dir.path(), Duration::from_secs(5));
     let (mut busy, mut idle) = (uploads.begin("a").unwrap(), uploads.begin("b").unwrap());
-    busy.take(body(&[1; 100_000])).await.unwrap();
-    idle.take(body(&[2; 300_000])).await.unwrap();
+    busy.append(body(&[1; 100_000])).await.unwrap();
+    idle.append(body(&[2; 300_000])).await.unwrap();
     let id = idle.id().to_string();
     drop(idle);
     let mut saved = uploads.begin("c").unwrap();
-    saved.take(body(&[3; 500_000])).await.unwrap();
+    saved.append(body(&[3; 500_000])).await.unwrap();
     saved.save().await.unwrap();
     uploads.forget(saved.id());
     drop(saved);
@@ -150,12 +150,12 @@ async fn at_a_stop_an_upload_that_is_being_streamed_is_saved_with_all_that_came(
     let dir = tempfile::tempdir().unwrap();
     let uploads = Arc::new(uploads(dir.path(), Duration::from_secs(60)));
     let mut upload = uploads.begin("app").unwrap();
-    upload.take(body(&[1; 70_000])).await.unwrap();
+    upload.append(body(&[1; 70_000])).await.unwrap();
     let id = upload.id().to_string();
     let (more, mut parts) = futures::channel::mpsc::unbounded::<Result<Bytes, String>>();
     more.unbounded_send(Ok(Bytes::from_static(&[2; 30_000]))).unwrap();
     let streaming = tokio::spawn(async move {
-        let result = upload.take(&mut parts).await;
+        let result = upload.append(&mut parts).await;
         drop(upload);
         result
     });
@@ -235,7 +235,7 @@ async fn run_steps(steps: Vec<Step>) {
             }
             (Step::Part(n, size), Some(mut upload)) => {
                 let part: Vec<u8> = (0..size).map(|i| (i * (number + 3)) as u8).collect();
-                upload.take(body(&part)).await.unwrap();
+                upload.append(body(&part)).await.unwrap();
                 sent[n].bytes.extend(part);
             }
             (Step::Save(n), Some(mut upload)) => {
@@ -306,18 +306,18 @@ async fn a_saved_upload_counts_once_against_a_limit_and_after_a_restart_too() {
     let part = vec![7; 6 << 20];
     let here = open();
     let mut upload = here.begin("app").unwrap();
-    upload.take(body(&part)).await.unwrap();
+    upload.append(body(&part)).await.unwrap();
     upload.save().await.unwrap();
     let id = upload.id().to_string();
     drop((upload, here));
     let here = open();
     let mut other = here.begin("app").unwrap();
-    let refused = other.take(body(&part)).await;
+    let refused = other.append(body(&part)).await;
     assert!(matches!(refused, Err(Error::Store(StoreError::Quota { .. }))), "{refused:?}");
     drop(other);
     here.sweep_at(now()).await.unwrap();
     let mut upload = here.find("app", &id).await.unwrap().unwrap();
-    upload.take(body(&part[..3 << 20])).await.unwrap();
+    upload.append(body(&part[..3 << 20])).await.unwrap();
     upload.save().await.unwrap();
     assert_eq!(here.store.used_bytes().unwrap(), 9 << 20);
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Error, Uploads, now, usage::Seen};
 use crate::content::{
     Profile, Put, Store, StoreError, Stored, Written,
-    store::{Saved, forget_upload},
+    store::{SavedUpload, forget_upload},
 };
 
 /// Parts of a body that wait to be hashed and written.
@@ -35,7 +35,7 @@ pub struct Upload {
     owner: String,
     state: UploadState,
     length: u64,
-    saved: Option<Saved>,
+    saved: Option<SavedUpload>,
     used: Instant,
 }
 
@@ -65,7 +65,7 @@ impl Upload {
         }
     }
 
-    pub(super) fn saved(uploads: &Uploads, saved: Saved) -> Self {
+    pub(super) fn saved(uploads: &Uploads, saved: SavedUpload) -> Self {
         let mut upload = Self::new(uploads, &saved.id, &saved.owner);
         upload.length = saved.length;
         upload.saved = Some(saved);
@@ -125,14 +125,14 @@ impl Upload {
 
     /// Takes the next bytes. Where the body breaks off, what came of it is kept. It has a place among those that are read
     /// only while it makes progress.
-    pub async fn take<E: std::fmt::Display>(
+    pub async fn append<E: std::fmt::Display>(
         &mut self,
         mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
     ) -> Result<(), Error> {
         while let Some(first) = self.part(&mut body).await? {
             let turn = tokio::time::timeout(self.stall_timeout, self.bodies.clone().acquire_owned()).await;
             let _turn = turn.map_err(|_| Error::Busy)?.map_err(|_| StoreError::Stopped)?;
-            if self.take_while_it_comes(first, &mut body).await? {
+            if self.append_stream(first, &mut body).await? {
                 break;
             }
         }
@@ -141,7 +141,7 @@ impl Upload {
     }
 
     /// Takes parts until none comes at once, or others had to wait long enough; whether that was the end of the body.
-    async fn take_while_it_comes<E: std::fmt::Display>(
+    async fn append_stream<E: std::fmt::Display>(
         &mut self,
         first: Bytes,
         body: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin),
@@ -231,7 +231,7 @@ impl Upload {
         let (id, owner, length) = (self.id.clone(), self.owner.clone(), self.length);
         let save = move |store: &Store| {
             let mut put = put()?;
-            let saved = Saved { id, owner, file: put.save()?, at: now(), length };
+            let saved = SavedUpload { id, owner, file: put.save()?, at: now(), length };
             store.save_upload(saved.clone())?;
             put.count_saved(length)?;
             Ok((put, saved))

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{SAVE_IDLE_AFTER, Slot, Store, StoreError, Uploads, locked, now};
-use crate::content::store::Saved;
+use crate::content::store::SavedUpload;
 
 /// What may be seen of an upload that a request has alone.
 #[derive(Default)]
@@ -38,7 +38,7 @@ pub struct UploadUsage {
 /// One of them, in memory or only saved.
 enum UnfinishedUpload {
     Live(String, Slot, u64),
-    Saved(Saved),
+    Saved(SavedUpload),
 }
 
 impl UploadUsage {

@@ -143,7 +143,7 @@ impl Instance {
     }
 
     /// Returns the images imported under a name, a root's CID, or below it.
-    async fn imported(&self, name: &str) -> Result<(Cid, crate::content::RootReference), Failure> {
+    async fn imported(&self, name: &str) -> Result<(Cid, crate::content::GcRoot), Failure> {
         let images = self.content().held_images().await.map_err(content_failure)?;
         let found = images.into_iter().find(|(cid, images)| {
             let cid = cid.to_string();

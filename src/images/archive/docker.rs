@@ -7,7 +7,7 @@ use ocipfs_oci::{Descriptor, Digest, Manifest, MediaType, media_type};
 use serde::Deserialize;
 
 use super::{
-    ArchiveParts, Error, Images, Picture, name,
+    ArchiveParts, ArchivedImage, Error, Images, name,
     parts::ArchiveFile,
     stage::{StagedBlob, StagedEntry},
 };
@@ -52,10 +52,10 @@ pub fn read(parts: &mut ArchiveParts, manifest: &Bytes) -> Result<Images, Error>
         let tags = entry.repo_tags.unwrap_or_default();
         for tag in &tags {
             let (repository, tag) = name::split(tag)?;
-            images.pictures.push(Picture { repository: Some(repository), tag, top: top.clone() });
+            images.pictures.push(ArchivedImage { repository: Some(repository), tag, top: top.clone() });
         }
         if tags.is_empty() {
-            images.pictures.push(Picture { repository: None, tag: None, top });
+            images.pictures.push(ArchivedImage { repository: None, tag: None, top });
         }
     }
     Ok(images)

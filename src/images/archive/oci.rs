@@ -7,7 +7,7 @@ use ocipfs_oci::{Descriptor, Digest, Index, Manifest, MediaType, Tag, media_type
 use serde::Deserialize;
 
 use super::{
-    ArchiveParts, Error, Images, MAX_DEPTH, MAX_MANIFEST, ManifestOrIndex, Picture, name,
+    ArchiveParts, ArchivedImage, Error, Images, MAX_DEPTH, MAX_MANIFEST, ManifestOrIndex, name,
     parts::{ArchiveFile, blob_path},
     stage::StagedEntry,
 };
@@ -44,7 +44,7 @@ pub fn read(parts: &mut ArchiveParts, index: &Bytes) -> Result<Images, Error> {
         let mut top = walk.node(descriptor, "index.json")?.ok_or_else(|| absent(descriptor, "index.json"))?;
         top.annotations.remove(IMAGE_NAME);
         top.annotations.remove(REF_NAME);
-        walk.images.pictures.push(Picture { repository, tag, top });
+        walk.images.pictures.push(ArchivedImage { repository, tag, top });
     }
     match walk.images.pictures.is_empty() {
         true => Err(Error::Unknown("its index.json lists no image")),
@@ -197,13 +197,13 @@ impl IndexWalk<'_> {
                 self.images.documents.insert(descriptor.digest.clone(), bytes);
                 descriptor.clone()
             }
-            Some(ArchiveFile::Staged(taken)) => self.taken(descriptor, *taken, by)?,
+            Some(ArchiveFile::Staged(taken)) => self.staged(descriptor, *taken, by)?,
         };
         self.known.insert(descriptor.digest.clone(), made.clone());
         Ok(Some(made))
     }
 
-    fn taken(&mut self, descriptor: &Descriptor, taken: StagedEntry, by: &str) -> Result<Descriptor, Error> {
+    fn staged(&mut self, descriptor: &Descriptor, taken: StagedEntry, by: &str) -> Result<Descriptor, Error> {
         let is_plain = matches!(
             descriptor.media_type.as_str(),
             media_type::OCI_LAYER_TAR | media_type::DOCKER_LAYER_TAR

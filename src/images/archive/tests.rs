@@ -275,7 +275,7 @@ fn an_index_keeps_its_attestations_and_the_platforms_that_are_here() {
 }
 
 #[test]
-fn what_is_no_archive_is_refused_and_leaves_nothing() {
+fn import_refuses_input_that_is_not_an_archive_and_leaves_nothing() {
     let bed = Bed::new();
     bed.refuses(vec![], "not a docker archive or");
     bed.refuses(b"no tar at all ".repeat(100), "not a docker archive or");
@@ -399,7 +399,7 @@ fn indexes_that_go_on_and_on_are_refused() {
 }
 
 #[test]
-fn what_waits_to_be_stored_holds_no_file_open() {
+fn staged_blobs_hold_no_file_open() {
     let bed = Bed::new();
     let layers: Vec<_> = (0..40).map(|n| layer(&format!("{n}"), 100_000 + n)).collect();
     let images = bed.stream(tar(&oci(&layers, PLAIN, &[]))).unwrap();

@@ -36,12 +36,12 @@ impl ImageBuilder {
         if let Some(used) = self.used.get(digest) {
             return Ok(Some(used.piece.root));
         }
-        if let Some(piece) = self.images.take(digest) {
-            return Ok(Some(self.take(digest.clone(), piece, true)));
+        if let Some(piece) = self.images.remove_blob(digest) {
+            return Ok(Some(self.use_blob(digest.clone(), piece, true)));
         }
         let Some(bytes) = self.images.documents.get(digest).cloned() else { return Ok(None) };
         let piece = archive::put_as(&self.store, self.profile, bytes, digest)?;
-        Ok(Some(self.take(digest.clone(), piece, true)))
+        Ok(Some(self.use_blob(digest.clone(), piece, true)))
     }
 
     /// Uses a file that is made here; its digest and its root.
@@ -51,11 +51,11 @@ impl ImageBuilder {
             return Ok((digest, used.piece.root));
         }
         let piece = archive::put_as(&self.store, self.profile, Bytes::from(bytes), &digest)?;
-        let root = self.take(digest.clone(), piece, false);
+        let root = self.use_blob(digest.clone(), piece, false);
         Ok((digest, root))
     }
 
-    fn take(&mut self, digest: Digest, piece: StagedBlob, is_image: bool) -> Root {
+    fn use_blob(&mut self, digest: Digest, piece: StagedBlob, is_image: bool) -> Root {
         let root = piece.root;
         self.used.insert(digest, Used { piece, is_image });
         root

@@ -7,14 +7,14 @@ use ocipfs_oci::{Descriptor, Digest, Index, Name, Tag};
 
 use super::{Error, Imported, cid_v1, layout, reference};
 use crate::{
-    content::{Changes, CidPath, Content, Named, Root, RootReference, Store},
+    content::{Changes, CidPath, Content, GcRoot, Named, Root, Store},
     images::archive::{self, MAX_MANIFEST, ManifestOrIndex, StagedBlob},
 };
 
 /// Calls the image `top` of what is held `name:tag`, as a layout.
 pub async fn tag(
     content: &Content,
-    held: &RootReference,
+    held: &GcRoot,
     top: Descriptor,
     name: Name,
     tag: Tag,
@@ -50,7 +50,7 @@ pub async fn tag(
     let roots: Vec<_> = std::iter::once(cid).chain(blobs.values().map(|(root, _)| root.cid)).collect();
     let files = blobs.into_iter().map(|(digest, (_, at))| (digest, at)).collect();
     let named = Named { reference: reference.clone(), digest: top.digest.clone(), size };
-    let root_reference = RootReference::new(true, &roots, files).of_images(&below, vec![named]);
+    let root_reference = GcRoot::new(true, &roots, files).of_images(&below, vec![named]);
     content.retain(cid, root_reference).await?;
     drop(guard);
     Ok(Imported { reference, cid, top, size })
@@ -59,7 +59,7 @@ pub async fn tag(
 /// The blobs of an image, of those that are held.
 async fn below(
     content: &Content,
-    held: &RootReference,
+    held: &GcRoot,
     top: &Descriptor,
 ) -> Result<BTreeMap<Digest, (Root, CidPath)>, Error> {
     let mut found = BTreeMap::new();

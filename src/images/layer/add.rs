@@ -117,7 +117,7 @@ pub async fn add(
         let (progress, start) = (progress.clone(), before);
         let told: Told = Box::new(move |done| progress(start + done));
         let next = match source {
-            Source::Path(path) => take(content, path, &options, told).await?,
+            Source::Path(path) => read_layer(content, path, &options, told).await?,
             Source::Ipfs(at) => measure(content, at, told).await?,
         };
         before += next.layer.size;
@@ -164,7 +164,7 @@ impl ReadLayer {
 }
 
 /// Reads, measures and writes a layer in one pass, on a thread that may wait for the disk.
-async fn take(
+async fn read_layer(
     content: &Content,
     path: PathBuf,
     options: &Options,
@@ -282,7 +282,7 @@ impl LayerSink {
             if length == 0 {
                 return Ok(());
             }
-            self.take(chunk.into()).map_err(|_| self.reason(path))?;
+            self.push(chunk.into()).map_err(|_| self.reason(path))?;
         }
     }
 
@@ -299,7 +299,7 @@ impl LayerSink {
         }
     }
 
-    fn take(&mut self, chunk: Bytes) -> io::Result<()> {
+    fn push(&mut self, chunk: Bytes) -> io::Result<()> {
         if let Err(error) = self.inspect.update(&chunk) {
             return self.refuse(Rejection::Layer(error));
         }
@@ -327,7 +327,7 @@ impl LayerSink {
 
 impl Write for &mut LayerSink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.take(Bytes::copy_from_slice(bytes))?;
+        self.push(Bytes::copy_from_slice(bytes))?;
         Ok(bytes.len())
     }
 

@@ -6,7 +6,7 @@ use super::{
     LayerDocument, MAX_BYTES,
     add::{self, put},
 };
-use crate::content::{self, Content, Profile, RootReference};
+use crate::content::{self, Content, GcRoot, Profile};
 
 /// Why nothing was joined.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +55,7 @@ pub async fn join(content: &Content, parts: &[Cid], profile: Profile) -> Result<
     }
     let document = LayerDocument::index(manifests).map_err(Error::Index)?;
     let cid = put(content, &document, profile).await?;
-    content.retain_also(cid, RootReference::new(true, &[cid], Vec::new())).await?;
+    content.retain_also(cid, GcRoot::new(true, &[cid], Vec::new())).await?;
     let mut missing = 0;
     for layer in document.layers() {
         match content.has(&layer.digest).await? {

@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_is_the_whole_name_or_what_ends_it_where_that_means_one_image() {
+    fn tag_is_a_full_ref_name_or_an_unambiguous_suffix() {
         let mut all = Tags::default();
         let entries = read(json!([
             entry(1, "one"),

@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn indexes_below_a_followed_name_have_one_budget_of_entries_and_only_what_is_due_is_kept() {
+    fn prefetch_of_nested_indexes_has_one_entry_budget() {
         let left = AtomicUsize::new(25);
         let is_due = |entry: &Entry| entry.size.is_multiple_of(2);
         assert_eq!(due_entries(&index(0..10), &left, &is_due).len(), 5);

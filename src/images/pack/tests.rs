@@ -58,7 +58,7 @@ fn a_folder_becomes_these_bytes_for_ever() {
 }
 
 #[test]
-fn what_is_packed_measures_as_a_layer() {
+fn packed_folder_is_inspected_as_a_layer() {
     let dir = tempfile::tempdir().unwrap();
     golden_folder(dir.path());
     let mut tar = Vec::new();

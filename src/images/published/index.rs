@@ -6,7 +6,7 @@ use serde_json::Deserializer;
 
 use super::Published;
 use crate::{
-    content::{ChunkedFormat, Document, Edited, EntryKey, Error, Share, StoreError, TreeVersion},
+    content::{Document, Edited, EntryFormat, EntryKey, Error, SharePolicy, StoreError, TreeVersion},
     images::{
         import::REF_NAME,
         layout::{BEGIN, BETWEEN, END, MAX_BYTES, MAX_ENTRIES, SUBJECT},
@@ -75,7 +75,7 @@ impl Published {
             let Some(manifest) = self.shown(manifest)? else { continue };
             let bytes = bytes(&text, &manifest)?;
             all += 1;
-            is_full |= !room.take(bytes.len());
+            is_full |= !room.reserve(bytes.len());
             if !is_full {
                 entries.push((key(text), bytes));
             }
@@ -95,7 +95,7 @@ impl Published {
 
     /// Leaves out a manifest that is hidden since the node left a network.
     fn shown(&self, manifest: Pushed) -> Result<Option<Pushed>, StoreError> {
-        Ok(Share::All.shows(&self.store, &manifest.piece.root)?.then_some(manifest))
+        Ok(SharePolicy::All.shows(&self.store, &manifest.piece.root)?.then_some(manifest))
     }
 
     fn remember(&self, name: &Name, index: Cid, written: Written) {
@@ -124,8 +124,8 @@ fn key(text: String) -> EntryKey {
     EntryKey { rank: is_digest(&text).into(), name: text }
 }
 
-fn form() -> ChunkedFormat {
-    ChunkedFormat { begin: BEGIN, between: BETWEEN, end: END, read }
+fn form() -> EntryFormat {
+    EntryFormat { begin: BEGIN, between: BETWEEN, end: END, read }
 }
 
 /// Reads an entry as it was written.
@@ -149,7 +149,7 @@ impl IndexBounds {
     }
 
     /// Takes the room of an entry, if there is as much.
-    fn take(&mut self, length: usize) -> bool {
+    fn reserve(&mut self, length: usize) -> bool {
         let bytes = self.bytes.checked_sub(1 + length as u64);
         let (Some(entries), Some(bytes)) = (self.entries.checked_sub(1), bytes) else { return false };
         (self.entries, self.bytes) = (entries, bytes);
@@ -189,7 +189,7 @@ mod tests {
     fn an_index_json_has_room_for_as_many_entries_and_bytes_as_are_read() {
         let taken = |length: usize| {
             let mut room = IndexBounds::new();
-            std::iter::repeat_with(|| room.take(length)).take_while(|taken| *taken).count()
+            std::iter::repeat_with(|| room.reserve(length)).take_while(|taken| *taken).count()
         };
         assert_eq!(taken(1), MAX_ENTRIES);
         let half = (MAX_BYTES / 2) as usize;

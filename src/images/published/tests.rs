@@ -44,11 +44,11 @@ pub(crate) struct Pusher {
 }
 
 impl Pusher {
-    fn put(&self, bytes: &[u8]) -> Piece {
+    fn put(&self, bytes: &[u8]) -> RepositoryBlob {
         let mut put = Put::new(&self.store, PROFILE).unwrap();
         put.write(Bytes::copy_from_slice(bytes)).unwrap();
         let (stored, root) = put.finish().unwrap();
-        Piece { digest: stored.digest, size: stored.size, root: root.cid }
+        RepositoryBlob { digest: stored.digest, size: stored.size, root: root.cid }
     }
 
     fn edit(&self, with: impl FnMut(&Edit) -> Result<(), StoreError> + Send + 'static) {
@@ -205,7 +205,7 @@ fn digests_of_both_algorithms_have_their_directories() {
     let registry = Registry::new();
     let mut hasher = Hasher::new(Algorithm::Sha512);
     hasher.update(b"blob");
-    let piece = Piece { digest: hasher.finish(), ..registry.put(b"blob") };
+    let piece = RepositoryBlob { digest: hasher.finish(), ..registry.put(b"blob") };
     registry.edit(move |edit| edit.add_piece(&"app".parse().unwrap(), &piece));
     registry.push("app", "image", None);
     registry.advance();
@@ -233,7 +233,7 @@ fn rows(names: &[&str], tags: std::ops::Range<u32>) -> Vec<(Name, Pushed, Tag)> 
             &multihash_codetable::Code::Sha2_256,
             digest.bytes(),
         );
-        let piece = Piece { digest, size: 500, root: Cid::new_v1(0x55, hash) };
+        let piece = RepositoryBlob { digest, size: 500, root: Cid::new_v1(0x55, hash) };
         let pushed = Pushed { piece, media_type: kind.clone(), subject: None, artifact_type: None, at: 0 };
         (name.parse().unwrap(), pushed, format!("v{n:06}").parse().unwrap())
     };
@@ -336,7 +336,7 @@ proptest! {
 
     /// Forty changes that are not published are merged here, so this is the way by `Everything` too.
     #[test]
-    fn the_root_is_that_of_what_is_there_whatever_led_to_it(steps in steps()) {
+    fn published_root_depends_on_content_alone_not_on_history(steps in steps()) {
         let registry = Registry::new();
         let mut there: [BTreeMap<u8, Descriptor>; 3] = Default::default();
         let mut tags: [BTreeMap<u8, u8>; 3] = Default::default();

@@ -7,7 +7,7 @@ use ocipfs_oci::Name;
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use super::{
-    Piece, Repositories,
+    Repositories, RepositoryBlob,
     tables::{CHANGES, ChangeRow, LAST_CHANGES, STALE, damaged, open, piece, rows_below},
 };
 use crate::content::StoreError;
@@ -36,16 +36,16 @@ pub struct Change {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
     /// A blob came or went.
-    Piece {
+    Blob {
         /// The blob.
-        piece: Piece,
+        piece: RepositoryBlob,
         /// Whether it came.
         added: bool,
     },
     /// A manifest came or went.
     Manifest {
         /// Its bytes.
-        piece: Piece,
+        piece: RepositoryBlob,
         /// Whether it came.
         added: bool,
     },
@@ -58,7 +58,7 @@ pub enum What {
 impl What {
     fn as_row<'a>(&'a self, repository: &'a str, digest: &'a str, root: &'a [u8]) -> ChangeRow<'a> {
         match self {
-            Self::Piece { piece, added } => (repository, PIECE, *added, digest, piece.size, root),
+            Self::Blob { piece, added } => (repository, PIECE, *added, digest, piece.size, root),
             Self::Manifest { piece, added } => (repository, MANIFEST, *added, digest, piece.size, root),
             Self::Entry(text) => (repository, ENTRY, true, text, 0, &[]),
             Self::Everything => (repository, EVERYTHING, true, "", 0, &[]),
@@ -67,7 +67,7 @@ impl What {
 
     fn from_row((_, kind, added, digest, size, root): ChangeRow) -> Result<Self, StoreError> {
         Ok(match kind {
-            PIECE => Self::Piece { piece: piece(digest, size, root)?, added },
+            PIECE => Self::Blob { piece: piece(digest, size, root)?, added },
             MANIFEST => Self::Manifest { piece: piece(digest, size, root)?, added },
             // Earlier versions do not say which tag changed.
             ENTRY if digest.is_empty() => Self::Everything,
@@ -78,9 +78,9 @@ impl What {
     }
 
     /// The blob or manifest that came or went.
-    pub fn piece(&self) -> Option<&Piece> {
+    pub fn piece(&self) -> Option<&RepositoryBlob> {
         match self {
-            Self::Piece { piece, .. } | Self::Manifest { piece, .. } => Some(piece),
+            Self::Blob { piece, .. } | Self::Manifest { piece, .. } => Some(piece),
             Self::Entry(_) | Self::Everything => None,
         }
     }

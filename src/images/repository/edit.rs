@@ -5,7 +5,7 @@ use ocipfs_oci::{Descriptor, Digest, Name, Tag};
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
 use super::{
-    Piece, Pushed, Removed,
+    Pushed, Removed, RepositoryBlob,
     ages::{NEVER_TAGGED, UNREFERENCED, UNTAGGED},
     changes::{What, note},
     holder,
@@ -49,7 +49,7 @@ impl<'t> Edit<'t> {
     }
 
     /// Adds a blob, whose bytes are stored. Until a manifest references it, it stays for the grace period from now on.
-    pub fn add_piece(&self, name: &Name, piece: &Piece) -> Result<(), StoreError> {
+    pub fn add_piece(&self, name: &Name, piece: &RepositoryBlob) -> Result<(), StoreError> {
         let text = piece.digest.to_string();
         let row = (piece.size, piece.root.to_bytes());
         let row = (row.0, row.1.as_slice());
@@ -65,7 +65,7 @@ impl<'t> Edit<'t> {
         if !self.hold_in_place_of(name, PIECES_OF, piece, before)? {
             return Ok(());
         }
-        note(self.write, name, &What::Piece { piece: piece.clone(), added: true })
+        note(self.write, name, &What::Blob { piece: piece.clone(), added: true })
     }
 
     /// Holds a blob or a manifest by its root, in place of the root that its row had before. False where that is the
@@ -74,7 +74,7 @@ impl<'t> Edit<'t> {
         &self,
         name: &Name,
         kind: &str,
-        piece: &Piece,
+        piece: &RepositoryBlob,
         before: Option<Vec<u8>>,
     ) -> Result<bool, StoreError> {
         if before.as_ref().is_some_and(|before| *before == piece.root.to_bytes()) {
@@ -99,7 +99,7 @@ impl<'t> Edit<'t> {
     }
 
     /// The blob of this digest.
-    pub fn piece(&self, name: &Name, digest: &Digest) -> Result<Option<Piece>, StoreError> {
+    pub fn piece(&self, name: &Name, digest: &Digest) -> Result<Option<RepositoryBlob>, StoreError> {
         let text = digest.to_string();
         let table = self.write.open_table(PIECES)?;
         let row = table.get(key(&[name.as_str(), &text]).as_str())?;

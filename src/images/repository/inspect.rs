@@ -3,7 +3,7 @@
 use ocipfs_oci::{Descriptor, Digest, Index, Manifest, MediaType, media_type};
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::{Piece, Pushed, digests::digests_in};
+use super::{Pushed, RepositoryBlob, digests::digests_in};
 
 /// As much as is needed to keep a manifest, whose bytes stay as they are.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ pub struct InspectedManifest {
 
 impl InspectedManifest {
     /// Returns its row, where its bytes are stored as `piece` and came at `at`.
-    pub fn pushed(&self, piece: Piece, at: u64) -> Pushed {
+    pub fn pushed(&self, piece: RepositoryBlob, at: u64) -> Pushed {
         let artifact_type = self.referrer.artifact_type.as_ref().map(ToString::to_string);
         Pushed {
             piece,
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_leads_to_what_can_be_had_only_here() {
+    fn manifest_references_that_only_this_registry_has_are_found() {
         for (kind, more, blobs) in [
             (media_type::OCI_LAYER_TAR_GZIP, "", 2),
             (media_type::OCI_NONDISTRIBUTABLE_TAR_GZIP, "", 1),

@@ -60,7 +60,7 @@ impl Repositories {
                 let text = match change.what {
                     What::Entry(text) => text,
                     What::Manifest { piece, .. } => piece.digest.to_string(),
-                    What::Piece { .. } => continue,
+                    What::Blob { .. } => continue,
                     What::Everything => return Ok(None),
                 };
                 texts.insert((is_digest(&text), text));

@@ -4,7 +4,7 @@ use ocipfs_oci::{Descriptor, Digest, Name, Tag};
 use redb::{TableDefinition, Value};
 
 use super::{
-    Piece, Pushed, Repositories,
+    Pushed, Repositories, RepositoryBlob,
     ages::{NEVER_TAGGED, UNREFERENCED, UNTAGGED},
     tables::{
         MANIFESTS, ManifestRow, PIECES, REFERRERS, REPOSITORIES, TAGS, TAGS_OF, damaged, digest, key,
@@ -113,7 +113,7 @@ impl Repositories {
     }
 
     /// The blob of this digest.
-    pub fn piece(&self, name: &Name, digest: &Digest) -> Result<Option<Piece>, StoreError> {
+    pub fn piece(&self, name: &Name, digest: &Digest) -> Result<Option<RepositoryBlob>, StoreError> {
         let text = digest.to_string();
         self.row(PIECES, &key(&[name.as_str(), &text]), |(size, root)| piece(&text, size, root))
     }
@@ -143,7 +143,7 @@ impl Repositories {
     }
 
     /// Blobs, by their digests.
-    pub fn pieces(&self, name: &Name, last: &str, most: usize) -> Result<Vec<Piece>, StoreError> {
+    pub fn pieces(&self, name: &Name, last: &str, most: usize) -> Result<Vec<RepositoryBlob>, StoreError> {
         self.page(PIECES, name.as_str(), last, most, |text, (size, root)| piece(text, size, root))
     }
 

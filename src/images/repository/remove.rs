@@ -6,7 +6,7 @@ use ocipfs_oci::{Digest, MediaType, Name, Tag};
 use redb::ReadableTable;
 
 use super::{
-    Edit, Piece, Removed,
+    Edit, Removed, RepositoryBlob,
     ages::{NEVER_TAGGED, UNREFERENCED, UNTAGGED},
     changes::{What, note},
     edit::{MANIFESTS_OF, PIECES_OF},
@@ -203,12 +203,12 @@ impl Edit<'_> {
         UNREFERENCED.stop(self.write, &key)?;
         let freed = self.release_root(name, PIECES_OF, &piece)?;
         self.removed.borrow_mut().push(Removed::blob(name, &piece, freed));
-        note(self.write, name, &What::Piece { piece, added: false })?;
+        note(self.write, name, &What::Blob { piece, added: false })?;
         Ok(true)
     }
 
     /// Lets go of the bytes; true where nothing else holds them.
-    fn release_root(&self, name: &Name, kind: &str, piece: &Piece) -> Result<bool, StoreError> {
+    fn release_root(&self, name: &Name, kind: &str, piece: &RepositoryBlob) -> Result<bool, StoreError> {
         content::release_root(self.write, &holder(name, kind, &piece.digest), &piece.root)
     }
 

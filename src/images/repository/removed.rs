@@ -1,6 +1,6 @@
 use ocipfs_oci::{Digest, Name};
 
-use super::Piece;
+use super::RepositoryBlob;
 
 /// Something that was removed from a repository, or would be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,16 +39,16 @@ impl Removed {
         Self { repository: repository.clone(), kind, digest: digest.clone(), size: 0, freed: false }
     }
 
-    pub(super) fn manifest(repository: &Name, piece: &Piece, freed: bool) -> Self {
+    pub(super) fn manifest(repository: &Name, piece: &RepositoryBlob, freed: bool) -> Self {
         Self::piece(repository, RemovedKind::Manifest, piece, freed)
     }
 
-    pub(super) fn blob(repository: &Name, piece: &Piece, freed: bool) -> Self {
+    pub(super) fn blob(repository: &Name, piece: &RepositoryBlob, freed: bool) -> Self {
         Self::piece(repository, RemovedKind::Blob, piece, freed)
     }
 
-    fn piece(repository: &Name, kind: RemovedKind, piece: &Piece, freed: bool) -> Self {
-        let Piece { digest, size, .. } = piece.clone();
+    fn piece(repository: &Name, kind: RemovedKind, piece: &RepositoryBlob, freed: bool) -> Self {
+        let RepositoryBlob { digest, size, .. } = piece.clone();
         Self { repository: repository.clone(), kind, digest, size, freed }
     }
 }

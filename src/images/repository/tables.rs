@@ -4,7 +4,7 @@ use ocipfs_node::Cid;
 use ocipfs_oci::{Digest, Name};
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition, TableError};
 
-use super::Piece;
+use super::RepositoryBlob;
 use crate::content::StoreError;
 
 /// Size and root CID.
@@ -84,8 +84,8 @@ pub fn digest(text: &str) -> Result<Digest, StoreError> {
     text.parse().map_err(damaged)
 }
 
-pub fn piece(text: &str, size: u64, root: &[u8]) -> Result<Piece, StoreError> {
-    Ok(Piece { digest: digest(text)?, size, root: Cid::try_from(root).map_err(damaged)? })
+pub fn piece(text: &str, size: u64, root: &[u8]) -> Result<RepositoryBlob, StoreError> {
+    Ok(RepositoryBlob { digest: digest(text)?, size, root: Cid::try_from(root).map_err(damaged)? })
 }
 
 /// A table that is there once something was pushed.

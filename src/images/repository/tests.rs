@@ -29,13 +29,13 @@ fn tag(text: &str) -> Tag {
     text.parse().unwrap()
 }
 
-fn piece(n: u8, algorithm: Algorithm) -> Piece {
+fn piece(n: u8, algorithm: Algorithm) -> RepositoryBlob {
     let mut hasher = Hasher::new(algorithm);
     hasher.update(&[n]);
-    Piece { digest: hasher.finish(), size: 1, root: Cid::new_v1(0x55, Code::Sha2_256.digest(&[n])) }
+    RepositoryBlob { digest: hasher.finish(), size: 1, root: Cid::new_v1(0x55, Code::Sha2_256.digest(&[n])) }
 }
 
-fn blob(n: u8) -> Piece {
+fn blob(n: u8) -> RepositoryBlob {
     piece(n, Algorithm::Sha256)
 }
 
@@ -51,7 +51,7 @@ fn is_held(repositories: &Repositories, root: Cid) -> bool {
 }
 
 #[test]
-fn what_is_pushed_is_there_and_deleted_in_one_repository_alone() {
+fn push_and_delete_change_a_single_repository() {
     let (_dir, repositories) = repositories();
     let (a, b) = (name("a"), name("a/b"));
     assert!(!repositories.has(&a).unwrap() && repositories.names("", 9).unwrap().is_empty());
@@ -96,7 +96,7 @@ fn two_digests_of_the_same_bytes_hold_them_each() {
 #[test]
 fn a_blob_or_manifest_pushed_again_with_another_root_is_held_and_published_by_the_new_root() {
     let (_dir, repositories) = repositories();
-    let [blob_again, manifest_again] = [1, 2].map(|n| Piece { root: blob(n + 10).root, ..blob(n) });
+    let [blob_again, manifest_again] = [1, 2].map(|n| RepositoryBlob { root: blob(n + 10).root, ..blob(n) });
     let (first, again) = ([blob(1), blob(2)], [blob_again.clone(), manifest_again.clone()]);
     for [piece, manifest] in [first, again] {
         repositories.database().write(|write| settle(write, u64::MAX)).unwrap();
@@ -114,7 +114,7 @@ fn a_blob_or_manifest_pushed_again_with_another_root_is_held_and_published_by_th
         .unwrap()
         .into_iter()
         .filter_map(|(_, change)| match change.what {
-            What::Piece { piece, .. } | What::Manifest { piece, .. } => Some(piece.root),
+            What::Blob { piece, .. } | What::Manifest { piece, .. } => Some(piece.root),
             What::Entry(_) | What::Everything => None,
         })
         .collect();
@@ -163,7 +163,7 @@ fn changes_are_told_once_for_each_thing_and_forgotten_when_they_are_settled() {
     }
     assert!(watch.has_changed().unwrap());
     let change = |what| Change { repository: name("a"), what };
-    let came = change(What::Piece { piece: blob(1), added: true });
+    let came = change(What::Blob { piece: blob(1), added: true });
     assert_eq!(changes(&repositories, 9).unwrap(), [(3, came)]);
     repositories
         .edit(|edit| edit.put_manifest(&name("a"), &pushed(2, None), &[tag("x")], None, &[]))
@@ -292,7 +292,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn repositories_are_what_was_done_to_them(ops in vec((select(vec!["a", "a/b", "ab"]), op()), 0..40)) {
+    fn repository_rows_match_a_model_after_any_pushes_and_deletes(ops in vec((select(vec!["a", "a/b", "ab"]), op()), 0..40)) {
         let (_dir, repositories) = repositories();
         let mut models: BTreeMap<&str, Model> = BTreeMap::new();
         for (of, op) in &ops {
@@ -333,7 +333,7 @@ fn written_for_a_push(count: u32) -> (u64, u64) {
     let repositories = Repositories::new(database.clone());
     let push = |n: u32, to: u32| {
         let digest = Digest::sha256_of(&n.to_be_bytes());
-        let piece = Piece { digest, ..blob(1) };
+        let piece = RepositoryBlob { digest, ..blob(1) };
         let name = name(&format!("r{to}"));
         repositories.edit(move |edit| edit.add_piece(&name, &piece)).unwrap();
     };

@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_followed_name_holds_what_it_serves_and_lets_go_of_earlier_versions() {
+    fn followed_name_retains_its_served_version_and_releases_earlier_ones() {
         let dir = tempfile::tempdir().unwrap();
         let database = Arc::new(Database::open(&dir.path().join("index.redb")).unwrap());
         let (rows, name) = (FollowedRows::new(database.clone()), IpnsName::of(&Keypair::generate_ed25519()));

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    content::{Content, Settings, Share, Shared, Store},
+    content::{Content, Settings, SharePolicy, Shared, Store},
     images::{published::tests::Pusher, repository::Repositories},
     names::{
         BlobSource, Document, Error, NameKind, Resolver,
@@ -29,7 +29,7 @@ struct Machine {
 }
 
 impl Machine {
-    async fn start(share: Share, follow: &[&Machine]) -> Self {
+    async fn start(share: SharePolicy, follow: &[&Machine]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
@@ -87,9 +87,9 @@ impl Machine {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_pushed_is_pulled_where_the_name_is_followed_and_outlives_its_publisher() {
-    let publisher = Machine::start(Share::All, &[]).await;
-    let follower = Machine::start(Share::All, &[&publisher]).await;
+async fn push_is_pulled_by_followers_and_outlives_its_publisher() {
+    let publisher = Machine::start(SharePolicy::All, &[]).await;
+    let follower = Machine::start(SharePolicy::All, &[&publisher]).await;
     let one = publisher.pusher.push("team/app", "one", Some("1"));
     follower.until("team/app", "1", &one.digest).await;
     let two = publisher.pusher.push("team/app", "two", Some("1"));
@@ -108,7 +108,7 @@ async fn what_is_pushed_is_pulled_where_the_name_is_followed_and_outlives_its_pu
     assert_eq!(follower.manifest("team/app", "1").await.unwrap().digest, two.digest);
     assert_eq!(follower.layer("team/app", &now.bytes).await.unwrap(), "two");
     // And it tells others, who never knew the publisher.
-    let late = Machine::start(Share::All, &[]).await;
+    let late = Machine::start(SharePolicy::All, &[]).await;
     late.node.follow_persistently(publisher.publisher.name()).await.unwrap();
     late.resolver.followed().refresh(&late.node).await.unwrap();
     late.node.connect(&follower.node.listen_addresses().await[0]).await.unwrap();
@@ -120,8 +120,9 @@ async fn what_is_pushed_is_pulled_where_the_name_is_followed_and_outlives_its_pu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_followed_name_that_has_a_repository_answers() {
-    let [first, second] = [Machine::start(Share::All, &[]).await, Machine::start(Share::All, &[]).await];
-    let reader = Machine::start(Share::All, &[&first, &second]).await;
+    let [first, second] =
+        [Machine::start(SharePolicy::All, &[]).await, Machine::start(SharePolicy::All, &[]).await];
+    let reader = Machine::start(SharePolicy::All, &[&first, &second]).await;
     let both = [&first, &second]
         .map(|machine| machine.pusher.push("both", &machine.publisher.name().to_string(), Some("1")));
     let alone = second.pusher.push("alone", "alone", Some("1"));
@@ -133,9 +134,9 @@ async fn the_first_followed_name_that_has_a_repository_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_shared_is_neither_published_nor_given_away() {
-    let publisher = Machine::start(Share::Added, &[]).await;
-    let follower = Machine::start(Share::All, &[&publisher]).await;
+async fn unshared_push_is_not_published_or_served() {
+    let publisher = Machine::start(SharePolicy::Added, &[]).await;
+    let follower = Machine::start(SharePolicy::All, &[&publisher]).await;
     publisher.pusher.push("app", "secret", Some("1"));
     let root = loop {
         match publisher.publisher.state().root {
@@ -155,8 +156,8 @@ async fn what_is_not_shared_is_neither_published_nor_given_away() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "measures"]
 async fn a_push_is_pullable_at_a_follower_after() {
-    let publisher = Machine::start(Share::All, &[]).await;
-    let follower = Machine::start(Share::All, &[&publisher]).await;
+    let publisher = Machine::start(SharePolicy::All, &[]).await;
+    let follower = Machine::start(SharePolicy::All, &[&publisher]).await;
     let mut took = Vec::new();
     for n in 0..100 {
         let image = publisher.pusher.push("app", &format!("image {n}"), Some("latest"));

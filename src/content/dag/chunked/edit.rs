@@ -7,14 +7,14 @@ use bytes::Bytes;
 use ocipfs_node::{Block, Cid};
 
 use super::{
-    ChunkedFormat, Edit, EntryKey, MAX_LINKS, is_cut,
+    Edit, EntryFormat, EntryKey, MAX_LINKS, is_cut,
     leaf::{Chunk, ChunkLeaf, LeafItem},
 };
 use crate::content::{
     Error,
     dag::{
         build::{Profile, Root},
-        unixfs::UnixfsNode,
+        unixfs::DagNode,
     },
 };
 
@@ -33,7 +33,7 @@ enum EditPart {
 }
 
 pub struct ChunkEditor<'a> {
-    form: &'a ChunkedFormat,
+    form: &'a EntryFormat,
     profile: Profile,
     read: &'a dyn Fn(&Cid) -> Result<Bytes, Error>,
     /// The keys that nodes begin with.
@@ -47,7 +47,7 @@ pub struct ChunkEditor<'a> {
 
 impl<'a> ChunkEditor<'a> {
     pub fn new(
-        form: &'a ChunkedFormat,
+        form: &'a EntryFormat,
         profile: Profile,
         read: &'a dyn Fn(&Cid) -> Result<Bytes, Error>,
     ) -> Self {
@@ -204,7 +204,7 @@ impl<'a> ChunkEditor<'a> {
     }
 
     fn put_leaf(&mut self, chunk: &mut Chunk) -> EditNode {
-        let (root, block) = self.profile.leaf_block(chunk.take().into());
+        let (root, block) = self.profile.leaf_block(chunk.finish().into());
         self.made.push(block);
         EditNode { level: 0, root }
     }
@@ -234,8 +234,8 @@ impl ChunkEditor<'_> {
     }
 
     fn links(&self, cid: Cid) -> Result<Vec<Root>, Error> {
-        let (unit, sizes) = UnixfsNode::decode_with_sizes(&cid, (self.read)(&cid)?)?;
-        let UnixfsNode::File { children, .. } = unit else {
+        let (unit, sizes) = DagNode::decode_with_sizes(&cid, (self.read)(&cid)?)?;
+        let DagNode::File { children, .. } = unit else {
             return Err(Error::Corrupt { cid, why: format!("expected a file, found {}", unit.kind()) });
         };
         let links = children.into_iter().zip(sizes);
@@ -245,8 +245,8 @@ impl ChunkEditor<'_> {
     /// The bytes of a chunk.
     fn text(&self, node: EditNode) -> Result<Bytes, Error> {
         let cid = node.root.cid;
-        match UnixfsNode::decode(&cid, (self.read)(&cid)?)? {
-            UnixfsNode::File { data, children } if children.is_empty() => Ok(data),
+        match DagNode::decode(&cid, (self.read)(&cid)?)? {
+            DagNode::File { data, children } if children.is_empty() => Ok(data),
             _ => Err(Error::Corrupt { cid, why: "not a chunk of a file".into() }),
         }
     }

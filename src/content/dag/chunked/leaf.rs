@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{ChunkedFormat, EntryKey, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES, is_cut};
+use super::{EntryFormat, EntryKey, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES, is_cut};
 
 /// What a chunk consists of.
 pub enum LeafItem {
@@ -31,7 +31,7 @@ impl ChunkLeaf {
     }
 }
 
-impl ChunkedFormat {
+impl EntryFormat {
     /// Reads a chunk.
     pub(super) fn leaf(&self, text: &[u8]) -> Result<ChunkLeaf, String> {
         let mut leaf = ChunkLeaf::default();
@@ -63,14 +63,14 @@ impl ChunkedFormat {
 
 /// A chunk while it is written.
 pub struct Chunk<'a> {
-    form: &'a ChunkedFormat,
+    form: &'a EntryFormat,
     bytes: Vec<u8>,
     /// Whether no entry of the file came yet.
     is_first: bool,
 }
 
 impl<'a> Chunk<'a> {
-    pub fn new(form: &'a ChunkedFormat) -> Self {
+    pub fn new(form: &'a EntryFormat) -> Self {
         Self { form, bytes: Vec::new(), is_first: false }
     }
 
@@ -101,7 +101,7 @@ impl<'a> Chunk<'a> {
     }
 
     /// Takes the bytes, to go on with the chunk after it.
-    pub fn take(&mut self) -> Vec<u8> {
+    pub fn finish(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)
     }
 }

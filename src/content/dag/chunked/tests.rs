@@ -3,16 +3,16 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::content::dag::{UnixfsNode, build::Builder};
+use crate::content::dag::{DagNode, build::Builder};
 
 /// Lists of lines: a name, and as many marks as a line is to be long.
-fn form() -> ChunkedFormat {
+fn form() -> EntryFormat {
     let read = |bytes: &[u8]| {
         let end = bytes.iter().position(|byte| *byte == b';').ok_or("a line without an end")?;
         let name = bytes[..end].split(|byte| *byte == b'=').next().unwrap_or_default();
         Ok((key(std::str::from_utf8(name).map_err(|e| e.to_string())?), end + 1))
     };
-    ChunkedFormat { begin: "lines[", between: ",", end: "]", read }
+    EntryFormat { begin: "lines[", between: ",", end: "]", read }
 }
 
 fn key(name: &str) -> EntryKey {
@@ -42,8 +42,7 @@ fn bytes_of(document: &Document) -> Vec<u8> {
     let (mut waiting, mut bytes) = (vec![document.root.cid], Vec::new());
     while let Some(cid) = waiting.pop() {
         let block = document.blocks.iter().find(|block| block.cid == cid).unwrap();
-        let UnixfsNode::File { data, children } = UnixfsNode::decode(&cid, block.data.clone()).unwrap()
-        else {
+        let DagNode::File { data, children } = DagNode::decode(&cid, block.data.clone()).unwrap() else {
             panic!()
         };
         bytes.extend_from_slice(&data);

@@ -8,7 +8,7 @@ use redb::WriteTransaction;
 use super::Task;
 use crate::content::{
     Blob, Error,
-    download::{Completed, whole::hash},
+    download::{Committed, whole::hash},
     open::Kept,
     store::Stored,
 };
@@ -60,7 +60,7 @@ impl Task {
     }
 
     /// Stores a file that is here whole, if it is what a reader was promised, or a reader was promised nothing.
-    async fn commit(&self, digest: Digest) -> Result<Completed, Error> {
+    async fn commit(&self, digest: Digest) -> Result<Committed, Error> {
         let promised = self.shared.promised(0);
         let (kept, mismatch) = self.judge(&promised, &digest).await?;
         if let Some(mismatch) = mismatch
@@ -75,11 +75,11 @@ impl Task {
             true => Stored { id: STREAMED_ID, digest, size, root },
             false => self.finish(digest, &verified, &kept).await?,
         };
-        Ok(Completed { stored, verified, promises: promised.len() })
+        Ok(Committed { stored, verified, promises: promised.len() })
     }
 
     /// Judges the promises of readers that joined while the file was stored; now none can join.
-    async fn check_late_promises(&self, mut completed: Completed) -> Result<Completed, Error> {
+    async fn check_late_promises(&self, mut completed: Committed) -> Result<Committed, Error> {
         let promised = self.shared.promised(completed.promises);
         let (kept, _) = self.judge(&promised, &completed.stored.digest).await?;
         self.keep(&kept).await?;

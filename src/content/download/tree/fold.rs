@@ -7,7 +7,7 @@ use ocipfs_node::Cid;
 use super::{FilePart, MAX_EXPANDED, MAX_PARTS, Parent, PartState, Position, Tree};
 use crate::content::{
     dag::Child,
-    download::interest::{Interest, overlaps},
+    download::read_ranges::{ReadRanges, overlaps},
 };
 
 /// Children of an urgent node that are expanded even if the tree is full.
@@ -41,7 +41,7 @@ impl Tree {
         place: &Position,
         own: u64,
         children: &[Child],
-        (interest, room): (&Interest, usize),
+        (interest, room): (&ReadRanges, usize),
         here: impl Fn(&Range<u64>) -> bool,
     ) {
         let mut offset = place.offset + own;
@@ -81,7 +81,7 @@ impl Tree {
     }
 
     /// Folds parts that no reader is near to back into their inner nodes.
-    pub(super) fn fold(&mut self, interest: &Interest) {
+    pub(super) fn fold(&mut self, interest: &ReadRanges) {
         let near = self.near(interest);
         loop {
             let runs = self.runs(&near, interest);
@@ -97,7 +97,7 @@ impl Tree {
     }
 
     /// The first parts that readers wait for and need.
-    fn near(&self, interest: &Interest) -> HashSet<u64> {
+    fn near(&self, interest: &ReadRanges) -> HashSet<u64> {
         let each = (MAX_KEPT_PARTS / interest.ranges().len().max(1)).max(1);
         let urgent = interest.urgent().iter().flat_map(|range| self.within(range).take(MIN_EXPANDED));
         let needed = interest.ranges().iter().flat_map(|range| self.within(range).take(each));
@@ -105,7 +105,7 @@ impl Tree {
     }
 
     /// The parts that may be folded, where that makes them fewer.
-    fn runs(&self, near: &HashSet<u64>, interest: &Interest) -> Vec<Run> {
+    fn runs(&self, near: &HashSet<u64>, interest: &ReadRanges) -> Vec<Run> {
         let mut runs: Vec<Run> = Vec::new();
         let mut is_adjacent = false;
         for (offset, part) in &self.parts {
@@ -143,7 +143,7 @@ fn foldable(part: &FilePart) -> Option<&Arc<Parent>> {
 }
 
 /// Which children to take up.
-fn choose(children: &[(Cid, Position)], interest: &Interest, mut room: usize) -> Vec<bool> {
+fn choose(children: &[(Cid, Position)], interest: &ReadRanges, mut room: usize) -> Vec<bool> {
     if children.len() <= room {
         return vec![true; children.len()];
     }

@@ -14,8 +14,8 @@ fn nowhere(_: &Range<u64>) -> bool {
     false
 }
 
-fn needs(ranges: &[Range<u64>]) -> Interest {
-    Interest::new(ranges.to_vec(), Vec::new())
+fn needs(ranges: &[Range<u64>]) -> ReadRanges {
+    ReadRanges::new(ranges.to_vec(), Vec::new())
 }
 
 /// A place deep in no file.
@@ -27,12 +27,12 @@ fn root() -> Position {
 fn tree(leaves: u64) -> Tree {
     let mut tree = Tree::default();
     let children: Vec<_> = (0..leaves).map(|n| Child { cid: cid(n), size: MIB }).collect();
-    tree.expand(&cid(1000), &[root()], 0, &children, &Interest::default(), nowhere).unwrap();
+    tree.expand(&cid(1000), &[root()], 0, &children, &ReadRanges::default(), nowhere).unwrap();
     tree
 }
 
 /// Whether something that is needed is not here.
-fn lacks_any(tree: &Tree, interest: &Interest) -> bool {
+fn lacks_any(tree: &Tree, interest: &ReadRanges) -> bool {
     interest.ranges().iter().any(|range| tree.within(range).next().is_some())
 }
 
@@ -74,7 +74,7 @@ fn no_more_is_wanted_than_the_limit_and_more_when_something_came() {
 }
 
 #[test]
-fn what_only_a_reader_who_left_needed_is_surplus() {
+fn wants_of_a_dropped_reader_are_surplus() {
     let mut tree = tree(8);
     let (both, one) = (needs(&[0..4 * MIB, 6 * MIB..8 * MIB]), needs(&[MIB..2 * MIB]));
     tree.take_new(&both, 100);
@@ -84,9 +84,9 @@ fn what_only_a_reader_who_left_needed_is_surplus() {
 }
 
 #[test]
-fn what_a_reader_waits_for_is_taken_before_what_others_need() {
+fn urgent_blocks_are_wanted_first() {
     let mut tree = tree(8);
-    let interest = Interest::new(vec![0..8 * MIB], vec![5 * MIB..5 * MIB + 1]);
+    let interest = ReadRanges::new(vec![0..8 * MIB], vec![5 * MIB..5 * MIB + 1]);
     assert_eq!(tree.take_new(&interest, 3), [5, 0, 1].map(cid));
     assert_eq!(cids(&tree.take_missing(interest.ranges(), 2)), [0, 1].map(cid));
     assert_eq!(tree.wanted_at(5 * MIB), None);
@@ -130,7 +130,7 @@ fn a_dag_that_is_too_deep_is_refused() {
     let child = [Child { cid: cid(0), size: 1 }];
     for (depth, is_fine) in [(MAX_DEPTH, true), (MAX_DEPTH + 1, false)] {
         let place = Position { depth, ..root() };
-        let expanded = Tree::default().expand(&cid(1), &[place], 0, &child, &Interest::default(), nowhere);
+        let expanded = Tree::default().expand(&cid(1), &[place], 0, &child, &ReadRanges::default(), nowhere);
         assert_eq!(expanded.is_ok(), is_fine, "{expanded:?}");
     }
 }
@@ -191,11 +191,11 @@ impl<'a> Fetch<'a> {
         let mut fetch = Self { dag, tree, known: BTreeSet::new(), here: BTreeSet::new(), most: 0, blocks: 0 };
         let whole = needs(&[0..dag.size]);
         fetch.known.insert(dag.root.to_bytes());
-        fetch.take(&dag.root, vec![Position::root(dag.size)], &whole);
+        fetch.receive(&dag.root, vec![Position::root(dag.size)], &whole);
         fetch
     }
 
-    fn take(&mut self, block: &Cid, places: Vec<Position>, interest: &Interest) {
+    fn receive(&mut self, block: &Cid, places: Vec<Position>, interest: &ReadRanges) {
         let Some(children) = self.dag.nodes.get(block) else {
             for place in places {
                 assert_eq!(place.length, MIB);
@@ -211,7 +211,7 @@ impl<'a> Fetch<'a> {
     }
 
     /// Fetches until nothing is lacking, or so many blocks came.
-    fn run(&mut self, interest: &Interest, blocks: usize) {
+    fn run(&mut self, interest: &ReadRanges, blocks: usize) {
         for _ in 0..blocks {
             self.search(interest);
             if !lacks_any(&self.tree, interest) {
@@ -222,11 +222,11 @@ impl<'a> Fetch<'a> {
             let places = self.tree.arrived(&first);
             self.known.insert(first.to_bytes());
             self.blocks += 1;
-            self.take(&first, places, interest);
+            self.receive(&first, places, interest);
         }
     }
 
-    fn search(&mut self, interest: &Interest) {
+    fn search(&mut self, interest: &ReadRanges) {
         loop {
             self.tree.make_room(interest);
             self.tree.take_urgent(interest.urgent(), 2112);
@@ -241,7 +241,7 @@ impl<'a> Fetch<'a> {
             for cid in new {
                 if self.known.contains(&cid.to_bytes()) {
                     let places = self.tree.arrived(&cid);
-                    self.take(&cid, places, interest);
+                    self.receive(&cid, places, interest);
                 }
             }
         }
@@ -257,7 +257,7 @@ fn sparse_reads_all_over_a_large_file_and_then_the_whole_stay_within_max_parts()
     for n in 0..100 {
         let offset = (n * 1024 + 7 * n) * MIB + 5;
         ranges.push(offset..offset + 3 * MIB);
-        fetch.run(&Interest::new(ranges.clone(), vec![offset..offset + 1]), 10);
+        fetch.run(&ReadRanges::new(ranges.clone(), vec![offset..offset + 1]), 10);
     }
     let sparse = fetch.here.len();
     assert!((300..=401).contains(&sparse), "{sparse} leaves came");
@@ -294,7 +294,7 @@ fn a_node_of_very_many_children_is_taken_up_where_it_is_read() {
     let dag = Dag::new(1, 80_000, false);
     let mut fetch = Fetch::new(&dag);
     let offset = 70_000 * MIB;
-    fetch.run(&Interest::new(vec![0..dag.size], vec![offset..offset + 1]), 3);
+    fetch.run(&ReadRanges::new(vec![0..dag.size], vec![offset..offset + 1]), 3);
     assert!(fetch.tree.wanted_at(offset).is_some() || fetch.here.contains(&offset));
     fetch.run(&needs(&[0..dag.size]), usize::MAX);
     assert_eq!(fetch.here.len(), 80_000);

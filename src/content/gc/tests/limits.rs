@@ -31,7 +31,7 @@ fn blocks_near_max_size_release_untagged_content() {
 }
 
 #[test]
-fn what_was_counted_before_room_was_made_is_not_told_after_it() {
+fn eviction_invalidates_the_usage_sums() {
     let room = room(None, Some(10));
     for n in 1..5 {
         room.hold(n, 2, false);

@@ -96,7 +96,7 @@ impl Inner {
 
     /// Commits what is pending; where that fails, it stays pending.
     fn settle<T>(&self, commit: impl FnOnce(Arc<CommitRows>) -> Result<T, Error>) -> Result<T, Error> {
-        let rows = self.take_rows()?;
+        let rows = self.collect_rows()?;
         let result = commit(rows.clone());
         let mut state = self.state();
         if result.is_err() && !state.broken {
@@ -112,7 +112,7 @@ impl Inner {
         result
     }
 
-    fn take_rows(&self) -> Result<Arc<CommitRows>, Error> {
+    fn collect_rows(&self) -> Result<Arc<CommitRows>, Error> {
         let mut state = self.state();
         if state.ended {
             return Err(Error::Ended(self.root));

@@ -24,7 +24,7 @@ impl Drop for Disk {
 
 #[test]
 #[ignore = "mounts a tmpfs, for which it has to be root"]
-fn a_full_disk_refuses_what_is_new_and_keeps_what_is_stored() {
+fn full_disk_refuses_writes_and_keeps_stored_blobs() {
     let disk = Disk::mount(96);
     let dir = disk.0.path().join("node");
     let store = Store::open(&dir).unwrap();

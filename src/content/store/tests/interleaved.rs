@@ -70,7 +70,7 @@ fn size(dag: &Dag) -> u64 {
 }
 
 /// Takes one step; that a handle has ended, or the file is stored or incomplete, is not an error here.
-fn take(store: &Store, (bytes, dag): &(Bytes, Dag), handle: &mut Option<PartialBlob>, step: Step) {
+fn apply(store: &Store, (bytes, dag): &(Bytes, Dag), handle: &mut Option<PartialBlob>, step: Step) {
     let result = match (step, &*handle) {
         (Step::Arrive, _) => {
             store.begin_partial(dag.root(), size(dag)).map(|partial| *handle = Some(partial))
@@ -159,7 +159,7 @@ proptest! {
         let file = two_leaves(1);
         let mut handles = [None, None];
         for (n, step) in steps {
-            take(&store, &file, &mut handles[n], step);
+            apply(&store, &file, &mut handles[n], step);
         }
         drop(handles);
         rows_and_files_agree(dir.path(), &store);
@@ -181,7 +181,7 @@ proptest! {
                     scope.spawn(move || {
                         let mut handle = None;
                         together.wait();
-                        steps.iter().for_each(|step| take(store, file, &mut handle, *step));
+                        steps.iter().for_each(|step| apply(store, file, &mut handle, *step));
                     });
                 }
             });
@@ -197,7 +197,7 @@ fn a_row_without_extents_keeps_its_file_when_the_next_handle_goes() {
     let file = two_leaves(1);
     let mut handle = None;
     for step in [Step::Arrive, Step::Node, Step::Checkpoint, Step::Drop, Step::Arrive, Step::Drop] {
-        take(&store, &file, &mut handle, step);
+        apply(&store, &file, &mut handle, step);
         if handle.is_none() {
             rows_and_files_agree(dir.path(), &store);
             assert_eq!(incoming(dir.path()).len(), 1);
@@ -212,7 +212,7 @@ fn an_arriving_file_whose_name_is_missing_begins_again() {
     let file = two_leaves(1);
     let mut handle = None;
     for step in [Step::Arrive, Step::Node, Step::Leaf(1), Step::Checkpoint, Step::Drop] {
-        take(&store, &file, &mut handle, step);
+        apply(&store, &file, &mut handle, step);
     }
     incoming(dir.path()).iter().for_each(|path| std::fs::remove_file(path).unwrap());
     let partial = store.begin_partial(file.1.root(), size(&file.1)).unwrap();
@@ -228,7 +228,7 @@ fn a_missing_name_is_found_before_the_file_is_said_to_be_stored() {
     let file = two_leaves(1);
     let mut handle = None;
     for step in [Step::Arrive, Step::Node, Step::Leaf(0), Step::Checkpoint, Step::Leaf(1)] {
-        take(&store, &file, &mut handle, step);
+        apply(&store, &file, &mut handle, step);
     }
     incoming(dir.path()).iter().for_each(|path| std::fs::remove_file(path).unwrap());
     let partial = handle.unwrap();

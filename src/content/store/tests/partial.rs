@@ -74,7 +74,7 @@ fn blocks_come_in_any_order_from_several_threads_and_are_served_at_once() {
 }
 
 #[test]
-fn what_was_checkpointed_is_here_after_another_opening_and_no_more() {
+fn partial_blob_resumes_from_its_last_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = bytes(1, 6 * MIB);
     let dag = Dag::new(Profile::UnixfsV1, &bytes);
@@ -121,7 +121,7 @@ fn one_file_has_one_handle() {
 }
 
 #[test]
-fn what_is_discarded_is_gone_but_for_what_others_have() {
+fn discarded_partial_blob_leaves_only_shared_blocks() {
     let (dir, store) = temp();
     let bytes = bytes(1, 3 * MIB);
     let dag = Dag::new(Profile::UnixfsV1, &bytes);

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn a_file_that_is_only_passed_on_leaves_nothing_and_is_known_to_nobody() {
+fn streamed_through_file_leaves_no_rows_and_is_not_served() {
     let (dir, store) = temp();
     let bytes = bytes(1, 3 * MIB);
     let dag = Dag::new(Profile::UnixfsV1, &bytes);

@@ -34,7 +34,7 @@ fn a_large_file_is_removed_in_lots_with_all_of_its_blocks() {
 }
 
 #[test]
-fn a_crash_between_the_lots_leaves_nothing_and_what_is_shared_is_served_all_the_while() {
+fn crash_between_sweep_batches_leaves_nothing_and_shared_blocks_stay_served() {
     let (dir, store) = temp();
     let shared = large(1);
     let longer: Bytes = [&shared[..], &bytes(2, MIB)].concat().into();

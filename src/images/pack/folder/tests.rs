@@ -273,7 +273,7 @@ fn fifos_and_devices_are_kept() {
 }
 
 #[test]
-fn what_cannot_be_read_is_named() {
+fn unreadable_file_in_a_packed_folder_is_named() {
     let dir = TempDir::new().unwrap();
     let missing = dir.path().join("missing");
     let error = pack(&missing, 0, io::sink()).unwrap_err();

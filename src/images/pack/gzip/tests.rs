@@ -125,7 +125,7 @@ fn the_gzip_tool_reads_it() {
 
 proptest! {
     #[test]
-    fn what_is_packed_is_what_is_read_however_it_was_written(
+    fn gzip_round_trip_is_independent_of_write_sizes(
         input in prop::collection::vec(0_u8..8, 0..5000),
         threads in 1_usize..5,
         block in 1_usize..700,

@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn peeking_at_the_end_gives_what_is_left() {
+    fn peek_near_the_end_returns_the_remaining_bytes() {
         let mut input = input(&["ab"]);
         assert_eq!(input.peek(4), b"ab");
         input.consume(2);

@@ -123,7 +123,7 @@ fn every_truncation_is_refused_as_one() {
 }
 
 #[test]
-fn what_follows_a_gzip_stream_is_refused() {
+fn trailing_garbage_after_gzip_is_refused() {
     for garbage in [&b"\0"[..], b"\x1f", b"garbage"] {
         let stored = [&gzip(&tarball())[..], garbage].concat();
         let error = measure(&stored, usize::MAX).unwrap_err();
@@ -132,7 +132,7 @@ fn what_follows_a_gzip_stream_is_refused() {
 }
 
 #[test]
-fn what_follows_a_zstd_stream_is_refused() {
+fn trailing_garbage_after_zstd_is_refused() {
     let stored = [&zstd(&tarball())[..], b"garbage"].concat();
     let error = measure(&stored, usize::MAX).unwrap_err();
     assert_eq!(error.to_string(), "the layer cannot be decompressed as zstd: Unknown frame descriptor");

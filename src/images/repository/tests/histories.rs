@@ -60,7 +60,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec(step, 1..30)
 }
 
-fn node_piece(n: u8) -> Piece {
+fn node_piece(n: u8) -> RepositoryBlob {
     blob(100 + n)
 }
 
@@ -285,7 +285,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, max_shrink_iters: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn garbage_collection_keeps_what_is_reached_and_a_dry_run_tells_the_truth(
+    fn garbage_collection_keeps_reachable_content_and_matches_its_dry_run(
         nodes in nodes(),
         steps in steps(),
     ) {

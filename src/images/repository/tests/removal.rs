@@ -154,7 +154,7 @@ fn room_is_made_by_the_oldest_untagged_manifests_and_no_more_of_them_than_needed
     let (_dir, repositories) = repositories();
     for n in 0..4 {
         at(&repositories, 1000 + u64::from(n), move |edit| {
-            let large = Piece { size: 100, ..blob(10 + n) };
+            let large = RepositoryBlob { size: 100, ..blob(10 + n) };
             edit.add_piece(&name(A), &large)?;
             put(edit, n, None, &["latest"], &[10 + n])
         });
@@ -229,10 +229,10 @@ fn rows_of_an_earlier_version_are_completed_once() {
         let mut put = Put::new(&store, Profile::UnixfsV1).unwrap();
         put.write(bytes::Bytes::copy_from_slice(bytes)).unwrap();
         let (stored, root) = put.finish().unwrap();
-        Piece { digest: stored.digest, size: stored.size, root: root.cid }
+        RepositoryBlob { digest: stored.digest, size: stored.size, root: root.cid }
     };
     let [config, layer, left_over] = [b"config", b"layer.", b"orphan"].map(|bytes| stored(bytes));
-    let descriptor = |piece: &Piece| {
+    let descriptor = |piece: &RepositoryBlob| {
         Descriptor::new(media_type::OCI_LAYER_TAR.parse().unwrap(), piece.digest.clone(), piece.size)
     };
     let json = Manifest::new(descriptor(&config), vec![descriptor(&layer)]);

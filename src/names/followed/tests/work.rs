@@ -43,7 +43,7 @@ fn put_everywhere(pusher: &Pusher, pushed: Pushed, names: Vec<Name>, tags: Vec<T
 
 /// What one image more in `app` costs a follower, where `app` has so many tags and there are so many other repositories.
 async fn work_for_a_push(repositories: u32, tags: u32) -> [u64; 2] {
-    let publisher = Machine::start(Share::All, &[]).await;
+    let publisher = Machine::start(SharePolicy::All, &[]).await;
     let image = publisher.pusher.push("app", "one", Some("v000000"));
     let app: Name = "app".parse().unwrap();
     let pushed = publisher.pusher.repositories.manifest(&app, &image.digest).unwrap().unwrap();
@@ -52,7 +52,7 @@ async fn work_for_a_push(repositories: u32, tags: u32) -> [u64; 2] {
     let tag = |n: u32| format!("v{n:06}").parse().unwrap();
     put_everywhere(&publisher.pusher, pushed.clone(), names, vec![tag(0)]);
     put_everywhere(&publisher.pusher, pushed, vec![app], (0..tags).map(tag).collect());
-    let follower = Machine::start(Share::All, &[&publisher]).await;
+    let follower = Machine::start(SharePolicy::All, &[&publisher]).await;
     follower.until_current(&publisher).await;
     let before = follower.work();
     publisher.pusher.push("app", "two", Some("v000100-rc1"));

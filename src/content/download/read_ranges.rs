@@ -4,14 +4,14 @@ use std::ops::Range;
 
 /// What readers need of a file, and what they wait for now.
 #[derive(Clone, Debug, Default)]
-pub struct Interest {
+pub struct ReadRanges {
     /// What is needed at all: disjoint, in order.
     ranges: Vec<Range<u64>>,
     /// What readers wait for: disjoint, in order, within the ranges.
     urgent: Vec<Range<u64>>,
 }
 
-impl Interest {
+impl ReadRanges {
     pub fn new(ranges: Vec<Range<u64>>, urgent: Vec<Range<u64>>) -> Self {
         Self { ranges: joined(ranges), urgent: joined(urgent) }
     }
@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn ranges_that_overlap_or_touch_are_one() {
-        let interest = Interest::new(vec![5..9, 0..3, 3..4, 6..7, 20..20, 8..12], vec![]);
+        let interest = ReadRanges::new(vec![5..9, 0..3, 3..4, 6..7, 20..20, 8..12], vec![]);
         assert_eq!(interest.ranges(), [0..4, 5..12]);
         for (gap, expected) in [(5..12, true), (4..13, true), (5..11, false), (6..12, false), (0..4, true)] {
             assert_eq!(interest.has_within(&gap), expected, "{gap:?}");

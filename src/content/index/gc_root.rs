@@ -10,9 +10,9 @@ use super::{
 };
 use crate::content::CidPath;
 
-/// A root reference: the roots and blobs that one key retains.
+/// A GC root: the roots and blobs that one key retains.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RootReference {
+pub struct GcRoot {
     /// Added by a command, not merely fetched for a client's pull.
     pub owned: bool,
     /// The roots of its DAGs; they are announced.
@@ -36,7 +36,7 @@ pub struct Named {
     pub size: u64,
 }
 
-impl RootReference {
+impl GcRoot {
     /// A holding of `roots` with `blobs` below them.
     pub fn new(owned: bool, roots: &[Cid], blobs: Vec<(Digest, CidPath)>) -> Self {
         Self { owned, roots: roots.to_vec(), blobs, below: Vec::new(), images: Vec::new() }
