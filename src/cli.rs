@@ -2,12 +2,14 @@
 //!
 //! Results go to stdout, everything else to stderr. Exit codes: 0 success, 1 failure, 2 usage.
 
+#[macro_use]
+mod output;
+
 mod completions;
 mod image;
 mod layer;
 mod log;
 mod name;
-mod output;
 mod repo;
 mod secrets;
 mod serve;
@@ -131,7 +133,7 @@ fn report(json: bool, exit: &Exit) -> ExitCode {
     };
     let Failure { message, hint, .. } = failure;
     if json {
-        println!("{:#}", serde_json::json!({ "error": message, "hint": hint }));
+        outln!("{:#}", serde_json::json!({ "error": message, "hint": hint }));
     } else {
         eprintln!("error: {}", output::printable_lines(message));
         if let Some(hint) = hint {

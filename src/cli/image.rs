@@ -136,36 +136,36 @@ fn print(global: &Global, reply: ImageReply) -> Result<(), Exit> {
     match reply {
         ImageReply::Imported { images } => output::print_all(global, &images, || {
             let details = |image: &ImageInfo| {
-                println!("digest     {}", image.digest);
-                println!("size       {} bytes", image.size);
+                outln!("digest     {}", image.digest);
+                outln!("size       {} bytes", image.size);
             };
             if !global.quiet {
                 images.iter().for_each(details);
             }
-            images.iter().for_each(|image| println!("{}", image.reference));
+            images.iter().for_each(|image| outln!("{}", image.reference));
         }),
         ImageReply::Exported { dest, image } => {
             let dest = dest.display().to_string();
             output::print(global, &serde_json::json!({ "dest": dest, "image": image }), &dest, || {
-                println!("digest     {}", image.digest);
-                println!("size       {} bytes", image.size);
+                outln!("digest     {}", image.digest);
+                outln!("size       {} bytes", image.size);
             })
         }
         ImageReply::Listed { images } => output::print_all(global, &images, || {
             images.iter().for_each(|image| match global.quiet {
-                true => println!("{}", image.reference),
-                false => println!("{}  {}  {} bytes", image.reference, image.digest, image.size),
+                true => outln!("{}", image.reference),
+                false => outln!("{}  {}  {} bytes", image.reference, image.digest, image.size),
             });
         }),
         ImageReply::Inspected(inspected) => output::print(global, &inspected, &inspected.reference, || {
-            println!("{}", serde_json::to_string_pretty(&inspected.manifest).unwrap_or_default());
-            println!("media type {}", inspected.media_type);
-            println!("digest     {}", inspected.digest);
-            println!("kept       {}", if inspected.owned { "imported here" } else { "not imported here" });
+            outln!("{}", serde_json::to_string_pretty(&inspected.manifest).unwrap_or_default());
+            outln!("media type {}", inspected.media_type);
+            outln!("digest     {}", inspected.digest);
+            outln!("kept       {}", if inspected.owned { "imported here" } else { "not imported here" });
         }),
         ImageReply::Removed { cid, references } => {
             output::print(global, &serde_json::json!({ "cid": cid, "references": references }), &cid, || {
-                references.iter().for_each(|reference| println!("forgotten  {reference}"));
+                references.iter().for_each(|reference| outln!("forgotten  {reference}"));
             })
         }
     }

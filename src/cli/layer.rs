@@ -91,22 +91,22 @@ pub async fn run(global: &Global, layer: Layer) -> Result<(), Exit> {
         Reply::Added(added) => output::print(global, &added, &added.reference, || {
             for layer in &added.layers {
                 if let Some(platform) = &layer.platform {
-                    println!("platform   {platform}");
+                    outln!("platform   {platform}");
                 }
-                println!("layer      {} ({}, {} bytes)", layer.layer, layer.media_type, layer.size);
-                println!("digest     {}", layer.digest);
-                println!("diff id    {}", layer.diff_id);
+                outln!("layer      {} ({}, {} bytes)", layer.layer, layer.media_type, layer.size);
+                outln!("digest     {}", layer.digest);
+                outln!("diff id    {}", layer.diff_id);
             }
         }),
         Reply::Inspected(inspected) => output::print(global, &inspected, &inspected.reference, || {
-            println!("{}", serde_json::to_string_pretty(&inspected.manifest).unwrap_or_default());
-            println!("image      {}", inspected.image_digest);
+            outln!("{}", serde_json::to_string_pretty(&inspected.manifest).unwrap_or_default());
+            outln!("image      {}", inspected.image_digest);
             let here = match (inspected.owned, inspected.local) {
                 (true, _) => "added",
                 (false, true) => "cached",
                 (false, false) => "not stored",
             };
-            println!("stored     {here}");
+            outln!("stored     {here}");
         }),
         Reply::Removed { cid } => output::print(global, &serde_json::json!({ "cid": cid }), &cid, || {}),
         _ => Err(unexpected()),

@@ -82,7 +82,7 @@ pub async fn run(global: &Global, name: Name) -> Result<(), Exit> {
     };
     match ask(global, Request::Name(request)).await? {
         Reply::Published(published) => output::print(global, &published, &published.name, || {
-            println!("{} (sequence {})", printable(&published.value), published.sequence);
+            outln!("{} (sequence {})", printable(&published.value), published.sequence);
         }),
         Reply::Resolved(target) => {
             if target.stale && !global.quiet {
@@ -92,12 +92,7 @@ pub async fn run(global: &Global, name: Name) -> Result<(), Exit> {
         }
         Reply::Names { names } => output::print_all(global, &names, || {
             for name in &names {
-                println!(
-                    "{}  {:12}  {}",
-                    name.name,
-                    name.key,
-                    printable(name.value.as_deref().unwrap_or("-"))
-                );
+                outln!("{}  {:12}  {}", name.name, name.key, printable(name.value.as_deref().unwrap_or("-")));
             }
         }),
         Reply::Followed { name, changed } => {

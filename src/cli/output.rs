@@ -1,12 +1,32 @@
 //! What people and scripts see: results on stdout, notes and bars on stderr.
 
-use std::{borrow::Cow, io::IsTerminal};
+use std::{
+    borrow::Cow,
+    io::{IsTerminal, Write},
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::{Exit, Global};
 use crate::control::{Failure, Note};
+
+/// Prints a line of the result.
+macro_rules! outln {
+    ($($argument:tt)*) => { $crate::cli::output::write_line(format_args!($($argument)*)) };
+}
+
+/// Writes a line to stdout. If its reader has closed the pipe, as `head` does, the command ends without an error.
+pub fn write_line(line: std::fmt::Arguments<'_>) {
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => {
+            eprintln!("error: cannot write the result: {error}");
+            std::process::exit(1);
+        }
+        Ok(()) => {}
+    }
+}
 
 /// Notes on the way to a result.
 pub struct Output {
@@ -94,14 +114,14 @@ pub fn print(
         if !global.quiet {
             details();
         }
-        println!("{last}");
+        outln!("{last}");
     })
 }
 
 /// Prints a result that is a table.
 pub fn print_all(global: &Global, value: &impl Serialize, text: impl FnOnce()) -> Result<(), Exit> {
     match global.json {
-        true => println!("{}", serde_json::to_string_pretty(value).map_err(Failure::new)?),
+        true => outln!("{}", serde_json::to_string_pretty(value).map_err(Failure::new)?),
         false => text(),
     }
     Ok(())

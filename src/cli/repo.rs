@@ -103,10 +103,10 @@ fn print_list(global: &Global, repositories: &[RepoInfo]) {
     let width = repositories.iter().map(|repository| repository.name.len()).max().unwrap_or(0);
     for RepoInfo { name, tags, bytes, last_push, .. } in repositories {
         match global.quiet {
-            true => println!("{name}"),
+            true => outln!("{name}"),
             false => {
                 let (size, pushed) = (HumanBytes(*bytes).to_string(), time(*last_push));
-                println!("{name:width$}  {size:>10}  {tags:>5} tags  pushed {pushed}");
+                outln!("{name:width$}  {size:>10}  {tags:>5} tags  pushed {pushed}");
             }
         }
     }
@@ -114,25 +114,20 @@ fn print_list(global: &Global, repositories: &[RepoInfo]) {
 
 fn print_contents(contents: &RepoContents) {
     let RepoContents { info, tag_list, manifest_list } = contents;
-    println!("name        {}", info.name);
-    println!(
-        "size        {} in {} blobs and {} manifests",
-        HumanBytes(info.bytes),
-        info.blobs,
-        info.manifests
-    );
-    println!("last push   {}", time(info.last_push));
+    outln!("name        {}", info.name);
+    outln!("size        {} in {} blobs and {} manifests", HumanBytes(info.bytes), info.blobs, info.manifests);
+    outln!("last push   {}", time(info.last_push));
     for tag in tag_list {
-        println!("tag         {}  {}  pushed {}", tag.tag, tag.digest, time(tag.pushed));
+        outln!("tag         {}  {}  pushed {}", tag.tag, tag.digest, time(tag.pushed));
     }
     for manifest in manifest_list {
         if let Some(since) = manifest.untagged_since {
-            println!("untagged    {}  since {}", manifest.digest, time(since));
+            outln!("untagged    {}  since {}", manifest.digest, time(since));
         }
     }
     let listed = tag_list.len() as u64;
     if listed < info.tags {
-        println!("            and {} more tags", info.tags - listed);
+        outln!("            and {} more tags", info.tags - listed);
     }
 }
 
@@ -143,7 +138,7 @@ fn print_collected(global: &Global, collected: &RepoCollected) {
     }
     let verb = if *dry { "would be removed" } else { "removed" };
     let count = |kind: &str| removed.iter().filter(|one| one.kind == kind).count();
-    println!(
+    outln!(
         "{} tags, {} manifests and {} blobs {verb}: {} freed",
         count("tag"),
         count("manifest"),
@@ -155,10 +150,10 @@ fn print_collected(global: &Global, collected: &RepoCollected) {
 fn print_removed(removed: &RemovedInfo) {
     let RemovedInfo { repository, kind, tag, digest, size, freed } = removed;
     match tag {
-        Some(tag) => println!("{kind:8}  {repository}:{tag}  {digest}"),
+        Some(tag) => outln!("{kind:8}  {repository}:{tag}  {digest}"),
         None => {
             let shared = if *freed { "" } else { ", needed elsewhere" };
-            println!("{kind:8}  {repository}@{digest}  {}{shared}", HumanBytes(*size));
+            outln!("{kind:8}  {repository}@{digest}  {}{shared}", HumanBytes(*size));
         }
     }
 }

@@ -1,4 +1,7 @@
-use std::time::Duration;
+use std::{
+    io::{Write, stdout},
+    time::Duration,
+};
 
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -137,12 +140,15 @@ async fn say_ready(global: &Global, instance: &Instance, read_only: Option<Strin
     let (notes, _) = tokio::sync::mpsc::unbounded_channel();
     let Reply::Status(status) = instance.handle(Request::Status, notes).await? else { return Ok(()) };
     if global.json {
-        println!("{}", serde_json::to_string(&status).map_err(Failure::new)?);
+        let status = serde_json::to_string(&status).map_err(Failure::new)?;
+        // The node runs on where nothing reads its stdout.
+        let _ = writeln!(stdout(), "{status}");
         return Ok(());
     }
     let identity = &status.identity;
     let address = identity.announced.first().or(identity.listen.first()).unwrap_or(&identity.peer);
-    println!(
+    let _ = writeln!(
+        stdout(),
         "ready: registry http://{registry}{}, peer {address}, sharing {}; try: docker pull {registry}/layer/<cid>",
         read_only.map(|why| format!(" (read-only until --htpasswd names users: {why})")).unwrap_or_default(),
         super::status::shared(&status.published.share),

@@ -14,34 +14,31 @@ pub struct Status;
 pub async fn run(global: &Global) -> Result<(), Exit> {
     let Reply::Status(status) = ask(global, Request::Status).await? else { return Err(unexpected()) };
     output::print_all(global, &status, || {
-        println!(
-            "registry    http://{} (ocipfs {}, up {} s)",
-            status.registry, status.version, status.seconds
-        );
-        println!("peer        {}", status.identity.peer);
+        outln!("registry    http://{} (ocipfs {}, up {} s)", status.registry, status.version, status.seconds);
+        outln!("peer        {}", status.identity.peer);
         match status.reachable {
-            true => status.identity.announced.iter().for_each(|address| println!("announced   {address}")),
+            true => status.identity.announced.iter().for_each(|address| outln!("announced   {address}")),
             false => {
-                println!("announced   nothing: not reachable; tell peers an address with --swarm-announce")
+                outln!("announced   nothing: not reachable; tell peers an address with --swarm-announce")
             }
         }
-        println!("network     {}, {} peers connected", status.network, status.peers);
+        outln!("network     {}, {} peers connected", status.network, status.peers);
         for address in &status.rejected_handshakes {
-            println!("            peer at {address} rejected the handshake: different swarm key?");
+            outln!("            peer at {address} rejected the handshake: different swarm key?");
         }
         let lag = status.announce_lag_seconds;
-        println!("roots       {} announced, {} not yet, {lag} s behind", status.announced, status.announcing);
-        println!(
+        outln!("roots       {} announced, {} not yet, {lag} s behind", status.announced, status.announcing);
+        outln!(
             "blocks      {} sent ({}), {} received ({})",
             status.sent_blocks,
             indicatif::HumanBytes(status.sent_bytes),
             status.received_blocks,
             indicatif::HumanBytes(status.received_bytes)
         );
-        println!("layers      {} added, {} pulled", status.layers, status.cached_layers);
-        println!("images      {} imported", status.images);
+        outln!("layers      {} added, {} pulled", status.layers, status.cached_layers);
+        outln!("images      {} imported", status.images);
         print_room(&status.room);
-        println!(
+        outln!(
             "memory      {} at most, beyond that of an idle node",
             indicatif::HumanBytes(status.max_memory)
         );
@@ -55,16 +52,17 @@ const SHOWN: usize = 10;
 
 fn followed(name: &FollowedName) {
     let stale = if name.stale { ", its record has expired" } else { "" };
-    println!(
+    outln!(
         "followed    {}  {}{stale}",
         name.name,
         printable(name.value.as_deref().unwrap_or("never heard of"))
     );
     match &name.served {
         Some(served) if Some(served.sequence) == name.sequence => {
-            println!(
+            outln!(
                 "            complete: sequence {}, {} repositories",
-                served.sequence, name.complete_repositories
+                served.sequence,
+                name.complete_repositories
             );
         }
         served => {
@@ -72,27 +70,24 @@ fn followed(name: &FollowedName) {
                 served.as_ref().map_or("nothing".into(), |served| format!("sequence {}", served.sequence));
             let missing = indicatif::HumanBytes(name.missing_bytes);
             match (name.missing_repositories, &name.failing) {
-                (0, None) => println!("            complete: {served}; the newest is being fetched"),
-                (0, Some(_)) => println!("            complete: {served}; the newest cannot be read"),
-                (repositories, _) => println!(
+                (0, None) => outln!("            complete: {served}; the newest is being fetched"),
+                (0, Some(_)) => outln!("            complete: {served}; the newest cannot be read"),
+                (repositories, _) => outln!(
                     "            complete: {served}; missing of the newest: {repositories} repositories, at least {missing}"
                 ),
             }
         }
     }
     if let Some(why) = &name.failing {
-        println!("            warning: {}", printable(why));
+        outln!("            warning: {}", printable(why));
     }
     for repository in &name.repositories {
         let shown: Vec<&str> = repository.tags.iter().take(SHOWN).map(String::as_str).collect();
         let more = repository.tags.len() - shown.len();
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        println!("            {}: {}{more}", repository.name, shown.join(", "));
+        outln!("            {}: {}{more}", repository.name, shown.join(", "));
         if !repository.shadowed.is_empty() {
-            println!(
-                "              hidden by tags that were pushed here: {}",
-                repository.shadowed.join(", ")
-            );
+            outln!("              hidden by tags that were pushed here: {}", repository.shadowed.join(", "));
         }
     }
 }
@@ -100,18 +95,18 @@ fn followed(name: &FollowedName) {
 fn published(published: &Publication) {
     let Publication { share, name, root, sequence, behind, failing, rivals } = published;
     match (root, sequence) {
-        (Some(root), Some(sequence)) => println!("published   {name} is /ipfs/{root} (sequence {sequence})"),
-        (Some(root), None) => println!("published   nothing: pushes are not shared; their root is {root}"),
-        (None, _) => println!("published   nothing: nothing was pushed"),
+        (Some(root), Some(sequence)) => outln!("published   {name} is /ipfs/{root} (sequence {sequence})"),
+        (Some(root), None) => outln!("published   nothing: pushes are not shared; their root is {root}"),
+        (None, _) => outln!("published   nothing: nothing was pushed"),
     }
     if *behind > 0 || failing.is_some() {
         let why = failing.as_ref().map(|why| format!(": {}", printable(why))).unwrap_or_default();
-        println!("            {behind} changes behind{why}");
+        outln!("            {behind} changes behind{why}");
     }
     for rival in rivals {
-        println!("            warning: another node writes {} too (sequence {})", rival.name, rival.sequence);
+        outln!("            warning: another node writes {} too (sequence {})", rival.name, rival.sequence);
     }
-    println!("sharing     {}", shared(share));
+    outln!("sharing     {}", shared(share));
 }
 
 /// What peers are given.

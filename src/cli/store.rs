@@ -94,7 +94,7 @@ pub async fn run(global: &Global, store: Store) -> Result<(), Exit> {
             output::print(global, &serde_json::json!({ "cid": cid }), &cid, || {})
         }
         StoreReply::Pins { pins } => output::print_all(global, &pins, || {
-            pins.iter().for_each(|pin| println!("{}", pin.cid));
+            pins.iter().for_each(|pin| outln!("{}", pin.cid));
         }),
         StoreReply::Collected(collected) => {
             output::print_all(global, &collected, || print_collected(&collected))
@@ -105,12 +105,12 @@ pub async fn run(global: &Global, store: Store) -> Result<(), Exit> {
 }
 
 fn print_stat(stat: &Stored) {
-    println!("blobs       {} ({})", stat.blobs, HumanBytes(stat.bytes));
-    println!("layouts     {} DAGs over them", stat.layouts);
-    println!("blocks      {} known by their CIDs", stat.blocks);
-    println!("arriving    {} files, of which {} are here", stat.arriving, HumanBytes(stat.arriving_bytes));
+    outln!("blobs       {} ({})", stat.blobs, HumanBytes(stat.bytes));
+    outln!("layouts     {} DAGs over them", stat.layouts);
+    outln!("blocks      {} known by their CIDs", stat.blocks);
+    outln!("arriving    {} files, of which {} are here", stat.arriving, HumanBytes(stat.arriving_bytes));
     if stat.damaged > 0 {
-        println!("damaged     {} blobs: `ocipfs store verify --repair` fetches them again", stat.damaged);
+        outln!("damaged     {} blobs: `ocipfs store verify --repair` fetches them again", stat.damaged);
     }
     print_room(&stat.room);
 }
@@ -119,11 +119,11 @@ fn print_stat(stat: &Stored) {
 pub fn print_room(room: &Room) {
     let of =
         |limit: Option<u64>| limit.map_or_else(String::new, |limit| format!(" of {}", HumanBytes(limit)));
-    println!("used        {}{}", HumanBytes(room.used_bytes), of(room.max_size));
-    println!("cache       {}{}", HumanBytes(room.cached_bytes), of(room.cache_size));
-    println!("followed    {}", HumanBytes(room.followed_bytes));
-    println!("owned       {}", HumanBytes(room.owned_bytes));
-    println!("pinned      {} ({} CIDs)", HumanBytes(room.pinned_bytes), room.pins);
+    outln!("used        {}{}", HumanBytes(room.used_bytes), of(room.max_size));
+    outln!("cache       {}{}", HumanBytes(room.cached_bytes), of(room.cache_size));
+    outln!("followed    {}", HumanBytes(room.followed_bytes));
+    outln!("owned       {}", HumanBytes(room.owned_bytes));
+    outln!("pinned      {} ({} CIDs)", HumanBytes(room.pinned_bytes), room.pins);
     print_uploads(room);
 }
 
@@ -131,9 +131,9 @@ fn print_uploads(room: &Room) {
     if room.uploads + room.abandoned_uploads == 0 {
         return;
     }
-    println!("uploading   {} uploads ({})", room.uploads, HumanBytes(room.upload_bytes));
+    outln!("uploading   {} uploads ({})", room.uploads, HumanBytes(room.upload_bytes));
     if room.abandoned_uploads > 0 {
-        println!(
+        outln!(
             "            {} abandoned ({}), the oldest for {}; `ocipfs store gc --uploads` drops them",
             room.abandoned_uploads,
             HumanBytes(room.abandoned_upload_bytes),
@@ -144,13 +144,13 @@ fn print_uploads(room: &Room) {
 
 fn print_dropped(dropped: &Dropped) {
     let verb = if dropped.dry { "would be dropped" } else { "dropped" };
-    println!("{} abandoned uploads {verb}: {}", dropped.uploads, HumanBytes(dropped.bytes));
+    outln!("{} abandoned uploads {verb}: {}", dropped.uploads, HumanBytes(dropped.bytes));
 }
 
 fn print_collected(collected: &Collected) {
     let Collected { blobs, partial, blocks, bytes, dry } = collected;
     let verb = if *dry { "would go" } else { "went" };
-    println!(
+    outln!(
         "{blobs} blobs, {partial} files that came in part and {blocks} blocks {verb}: {}",
         HumanBytes(*bytes)
     );
@@ -164,10 +164,10 @@ fn print_verified(global: &Global, verified: &Verified) -> Result<(), Exit> {
                 Some(true) => "repaired",
                 Some(false) => "damaged, and no peer gave it",
             };
-            println!("{}  {state}: {}", damage.name, damage.why);
+            outln!("{}  {state}: {}", damage.name, damage.why);
         }
         let Verified { blobs, blocks, bytes, .. } = verified;
-        println!("{blobs} blobs ({}) and {blocks} blocks were hashed", HumanBytes(*bytes));
+        outln!("{blobs} blobs ({}) and {blocks} blocks were hashed", HumanBytes(*bytes));
     })?;
     let left = verified.damage.iter().filter(|damage| damage.repaired != Some(true)).count();
     if left == 0 {

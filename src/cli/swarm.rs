@@ -63,15 +63,19 @@ pub async fn run(global: &Global, swarm: Swarm) -> Result<(), Exit> {
         Reply::Identity(identity) => output::print(global, &identity, &identity.peer, || {
             for address in if identity.announced.is_empty() { &identity.listen } else { &identity.announced }
             {
-                println!("{address}");
+                outln!("{address}");
             }
         }),
         Reply::Peers { peers } => output::print_all(global, &peers, || {
             for peer in &peers {
                 let agent = printable(peer.agent.as_deref().unwrap_or("-"));
-                println!(
+                outln!(
                     "{}  {:3}  {:>6}s  {}  {}",
-                    peer.peer, peer.direction, peer.seconds, peer.address, agent
+                    peer.peer,
+                    peer.direction,
+                    peer.seconds,
+                    peer.address,
+                    agent
                 );
             }
         }),

@@ -15,6 +15,7 @@ pub fn trials() -> Vec<Trial> {
         the_ready_line_says_what_a_person_needs_next,
         errors_are_one_json_document_with_the_flag_json,
         an_empty_variable_counts_as_unset,
+        a_command_whose_output_is_not_read_to_its_end_does_not_panic,
         completions_and_manual_pages_are_made_from_the_commands,
     ]
 }
@@ -163,4 +164,19 @@ async fn completions_and_manual_pages_are_made_from_the_commands() {
     let serve = fs::read_to_string(pages.join("ocipfs-serve.1")).unwrap();
     assert!(serve.contains("find\\-timeout") && pages.join("ocipfs-layer-add.1").exists(), "{serve}");
     finish(ocipfs(dir.path()).args(["man", "/nonexistent"])).failed(1, &["/nonexistent", "hint: "]);
+}
+
+async fn a_command_whose_output_is_not_read_to_its_end_does_not_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    for arguments in
+        [&["store", "stat"][..], &["--json", "store", "stat"], &["completions", "bash"], &["swarm", "id"]]
+    {
+        let mut command = ocipfs(dir.path());
+        command.args(arguments).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && !stderr.contains("panicked"), "{arguments:?}: {stderr}");
+    }
 }

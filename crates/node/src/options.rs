@@ -82,7 +82,7 @@ impl Default for Limits {
 /// The options of a node, as plain values; flags and files are read by `cli`.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The data directory; it must exist.
+    /// The node directory; it must exist.
     pub data_dir: PathBuf,
     /// Listen addresses for peers.
     pub listen: Vec<Multiaddr>,

@@ -1,4 +1,4 @@
-//! Named keys, each with an IPNS name of its own: `keys/<key name>.key` in the data directory.
+//! Named keys, each with an IPNS name of its own: `keys/<key name>.key` in the node directory.
 
 use std::{
     fs, io,

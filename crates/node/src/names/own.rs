@@ -240,7 +240,7 @@ impl Names {
             tracing::warn!(
                 name = %IpnsName::from(name),
                 sequence,
-                "two nodes write this name: another machine uses a copy of its key or of this data directory; the \
+                "two nodes write this name: another machine uses a copy of its key or of this node directory; the \
                  last publication wins"
             );
         }

@@ -33,7 +33,7 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// Opens the store of `me` in the data directory. Peers will send its records again, so an unusable file is not an
+    /// Opens the store of `me` in the node directory. Peers will send its records again, so an unusable file is not an
     /// error.
     pub(crate) async fn open(data_dir: &Path, me: PeerId) -> Self {
         let (store, path) = (Store::new(me), data_dir.join(FILE));
