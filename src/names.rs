@@ -26,7 +26,7 @@ mod repository;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ocipfs_node::{Cid, IpnsTarget};
+use ocipfs_node::{Cid, MutableName};
 use ocipfs_oci::{Digest, Name, Reference, Tag};
 
 use crate::{
@@ -77,7 +77,7 @@ pub enum NameKind {
         /// The name itself.
         name: Name,
         /// The key or the domain.
-        key: IpnsTarget,
+        key: MutableName,
         /// The path below what that means.
         below: String,
     },
@@ -272,7 +272,7 @@ fn other_base(text: &str) -> Option<Error> {
     let has_capitals = |component: &&str| component.contains(|c: char| c.is_ascii_uppercase());
     if let Some(key) = text.strip_prefix("ipns/") {
         let given = key.split('/').next().filter(has_capitals)?;
-        let instead = given.parse::<IpnsTarget>().ok()?.to_string();
+        let instead = given.parse::<MutableName>().ok()?.to_string();
         return Some(Error::UpperCase { given: given.into(), instead });
     }
     text.split('/').filter(has_capitals).find_map(|component| {

@@ -1,4 +1,7 @@
-use std::fmt::Write;
+use std::{
+    fmt::Write,
+    path::{Path, PathBuf},
+};
 
 use clap::{Command, CommandFactory};
 
@@ -46,4 +49,52 @@ fn the_help_of_all_commands_is_as_reviewed() {
         let _ = writeln!(text, "=== {name}\n\n{}\n", help.trim_end());
     }
     insta::assert_snapshot!("help", text);
+}
+
+/// The language of errors, hints and log lines is reviewed by reading these snapshots: they hold every text in the source.
+#[test]
+fn error_hint_and_log_texts_are_as_reviewed() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    ["src", "crates"].iter().for_each(|dir| sources(&root.join(dir), &mut files));
+    files.sort();
+    let literal = r#""(?:[^"\\]|\\.)*""#;
+    for (snapshot, pattern) in [
+        (
+            "errors",
+            format!(
+                r"#\[error\(({literal})[^\]]*\)\]\s*(?:\#\[[^\]]*\]\s*)*(?:pub(?:\(\w+\))?\s+)?(?:struct\s+)?(\w+)"
+            ),
+        ),
+        ("hints", format!(r"hint\((?:&?format!\()?\s*({literal})")),
+        ("log", format!(r"tracing::(?:info|warn|error)!\([^;]*?({literal})[^;]*\);")),
+    ] {
+        let pattern = regex::Regex::new(&pattern).unwrap();
+        let mut text = String::new();
+        for path in &files {
+            let source = std::fs::read_to_string(path).unwrap();
+            let mut found = pattern.captures_iter(&source).peekable();
+            if found.peek().is_some() {
+                let _ = writeln!(text, "{}", path.strip_prefix(root).unwrap().display());
+            }
+            for captures in found {
+                let name = captures.get(2).map_or(String::new(), |name| format!("{}: ", name.as_str()));
+                let _ = writeln!(text, "    {name}{}", &captures[1]);
+            }
+        }
+        insta::assert_snapshot!(snapshot, text);
+    }
+}
+
+/// The Rust files below a directory that are no tests.
+fn sources(dir: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        match path.is_dir() {
+            true if name != "tests" => sources(&path, files),
+            false if name.ends_with(".rs") && name != "tests.rs" => files.push(path),
+            _ => {}
+        }
+    }
 }

@@ -21,7 +21,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use ocipfs_node::{Cid, FetchSession};
+use ocipfs_node::{BlockFetcher, Cid};
 use ocipfs_oci::Digest;
 use tokio::sync::{Notify, watch};
 
@@ -121,7 +121,7 @@ pub struct Start {
     pub root: Cid,
     pub unit: DagNode,
     pub block: Bytes,
-    pub session: FetchSession,
+    pub session: BlockFetcher,
 }
 
 impl Content {

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use ocipfs_node::{IpnsTarget, Node};
+use ocipfs_node::{MutableName, Node};
 
 use crate::content::{CidPath, Content, PathError};
 
@@ -32,12 +32,12 @@ pub enum Error {
     NoName(#[from] ocipfs_node::InvalidName),
     /// Names lead to names without an end.
     #[error("{0} resolves through more than {MAX_DEPTH} names")]
-    TooDeep(IpnsTarget),
+    TooDeep(MutableName),
     /// The name does not resolve to a path below a CID.
     #[error("{name} leads to {value:?}: {why}")]
     Target {
         /// The name.
-        name: IpnsTarget,
+        name: MutableName,
         /// What its record says.
         value: String,
         /// What is wrong with it.
@@ -63,7 +63,7 @@ pub enum Path {
     /// `/ipfs/<cid>[/path]`.
     Content(CidPath),
     /// `/ipns/<name>[/path]`.
-    Name(IpnsTarget, String),
+    Name(MutableName, String),
 }
 
 impl FromStr for Path {
@@ -105,7 +105,7 @@ pub async fn follow(node: &Node, path: Path, patience: Duration) -> Result<Targe
 /// resolved before does not count.
 async fn follow_name(
     node: &Node,
-    name: IpnsTarget,
+    name: MutableName,
     below: &str,
     patience: Duration,
     afresh: bool,
@@ -137,7 +137,7 @@ async fn follow_name(
 
 /// Recent values of names, by the path that was asked for below them.
 #[derive(Default)]
-pub struct Targets(Mutex<HashMap<(IpnsTarget, String), Meant>>);
+pub struct Targets(Mutex<HashMap<(MutableName, String), Meant>>);
 
 #[derive(Default)]
 struct Meant {
@@ -147,7 +147,7 @@ struct Meant {
 }
 
 impl Targets {
-    fn lock(&self) -> MutexGuard<'_, HashMap<(IpnsTarget, String), Meant>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(MutableName, String), Meant>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -155,7 +155,7 @@ impl Targets {
     pub async fn follow(
         &self,
         content: &Content,
-        key: &IpnsTarget,
+        key: &MutableName,
         below: &str,
         afresh: bool,
     ) -> Result<Vec<CidPath>, Error> {
@@ -175,7 +175,7 @@ impl Targets {
     }
 
     /// Whether the last resolution of the name failed.
-    pub fn is_stale(&self, key: &IpnsTarget, below: &str) -> bool {
+    pub fn is_stale(&self, key: &MutableName, below: &str) -> bool {
         self.lock().get(&(key.clone(), below.to_string())).is_some_and(|meant| meant.stale)
     }
 }

@@ -1,7 +1,7 @@
 //! `ipns/<name>[/<dir>...][:tag]`: an image below what an IPNS name or a domain means now.
 
 use futures::{FutureExt, future::BoxFuture};
-use ocipfs_node::IpnsTarget;
+use ocipfs_node::MutableName;
 use ocipfs_oci::{Digest, Name, Reference, Tag};
 
 use super::{BlobSource, Document, Error, Resolver, layout};
@@ -12,7 +12,7 @@ pub struct IpnsRepository<'a> {
     pub resolver: &'a Resolver,
     pub name: &'a Name,
     /// The key or the domain.
-    pub key: &'a IpnsTarget,
+    pub key: &'a MutableName,
     /// The path below what that means.
     pub below: &'a str,
 }

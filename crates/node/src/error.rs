@@ -66,7 +66,7 @@ pub enum Error {
         waited: Duration,
     },
     /// This process has no swarm, so no peer could be asked.
-    #[error("{0} not found in the node directory; only a running node can ask peers")]
+    #[error("{0} not found in the data directory; only a running node can ask peers")]
     Offline(Cid),
     /// No record of a name was found.
     #[error("no record found for {name} (asked {asked} peers for {:.1} s)", waited.as_secs_f64())]
@@ -112,7 +112,7 @@ pub enum Error {
     #[error("cannot publish {0} again: its last record has the highest possible sequence")]
     LastSequence(IpnsName),
     /// The names of this node cannot be read, written or signed.
-    #[error("cannot read or write the names in the node directory: {0}")]
+    #[error("cannot read or write the names in the data directory: {0}")]
     Names(String),
     /// The swarm could not be started.
     #[error("cannot start the swarm: {0}")]

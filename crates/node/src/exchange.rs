@@ -27,7 +27,7 @@ const FINAL_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Fetches the blocks of one DAG from peers.
 ///
 /// Providers are found by the DAG's root, since only roots are announced.
-pub struct FetchSession {
+pub struct BlockFetcher {
     search: Arc<ProviderSearch>,
     /// `None` in a process without a swarm.
     session: Option<ClientSession>,
@@ -48,7 +48,7 @@ struct ProviderSearch {
     providers: AtomicUsize,
 }
 
-impl FetchSession {
+impl BlockFetcher {
     pub(crate) fn new(node: Node, root: Cid, announced: Cid) -> Self {
         let session = node.online().map(|online| {
             let (id, blocks) = online.bitswap.begin();
@@ -158,7 +158,7 @@ impl FetchSession {
     }
 }
 
-impl Drop for FetchSession {
+impl Drop for BlockFetcher {
     fn drop(&mut self) {
         if let (Some(session), Some(online)) = (&self.session, self.search.node.online()) {
             online.bitswap.end(session.id);

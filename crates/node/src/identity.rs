@@ -1,4 +1,4 @@
-//! The ed25519 key that identifies this peer, stored in the node directory.
+//! The ed25519 key that identifies this peer, stored in the data directory.
 
 use std::{fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
 

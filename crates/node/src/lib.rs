@@ -1,7 +1,7 @@
 //! The swarm of ocipfs: one libp2p peer that fetches, serves and announces blocks, and finds their providers.
 //!
 //! ```text
-//! Node ── FetchSession ► exchange ──► bitswap (client ◄─ verify ◄─ handler) ──► peers
+//! Node ── BlockFetcher ► exchange ──► bitswap (client ◄─ verify ◄─ handler) ──► peers
 //!   │                       └───────► routing (Kademlia) ──► providers, dialled
 //!   ├── arrived ──────────► bitswap (server ─► Blocks, the block store)
 //!   ├── announce ─────────► announcer ──► routing
@@ -41,11 +41,11 @@ pub use bitswap::{BlockMemory, FetchedBlock, Traffic};
 pub use blocks::{Block, Blocks};
 pub use cid::Cid;
 pub use error::Error;
-pub use exchange::FetchSession;
+pub use exchange::BlockFetcher;
 pub use hash::{is_block, is_trusted_cid};
 pub use identity::write_secret;
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
-pub use names::{Domain, FollowedRecord, InvalidName, IpnsName, IpnsTarget, Published, Resolved};
+pub use names::{Domain, FollowedRecord, InvalidName, IpnsName, MutableName, Published, Resolved};
 pub use network::leave_network;
 pub use node::Node;
 pub use options::{Bootstrap, Dns, Limits, Options};

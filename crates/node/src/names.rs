@@ -42,7 +42,7 @@ use record_store::RecordStore;
 use refresh::Refreshes;
 use subscriptions::Subscriptions;
 
-pub use name::{Domain, InvalidName, IpnsName, IpnsTarget};
+pub use name::{Domain, InvalidName, IpnsName, MutableName};
 pub use resolve::Resolved;
 pub use subscriptions::FollowedRecord;
 pub(crate) use withhold::leave_network;

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Announcing, Blocks, Bootstrap, Cid, Error, FetchSession, Options, Peer, Traffic,
+    Announcing, BlockFetcher, Blocks, Bootstrap, Cid, Error, Options, Peer, Traffic,
     announcer::{Announcer, JOIN_PAUSE, SMALL_SWARM},
     behaviour::{Behaviour, BehaviourSettings, Command},
     bitswap::{self, ClientHandle, Server},
@@ -179,13 +179,13 @@ impl Node {
     }
 
     /// Starts to fetch the DAG below `root` from peers.
-    pub fn session(&self, root: Cid) -> FetchSession {
+    pub fn session(&self, root: Cid) -> BlockFetcher {
         self.session_below(root, root)
     }
 
     /// The same for part of a larger DAG, whose providers are found by `announced`.
-    pub fn session_below(&self, announced: Cid, root: Cid) -> FetchSession {
-        FetchSession::new(self.clone(), root, announced)
+    pub fn session_below(&self, announced: Cid, root: Cid) -> BlockFetcher {
+        BlockFetcher::new(self.clone(), root, announced)
     }
 
     /// Answers the wants of peers that wait for these blocks, which are stored now.

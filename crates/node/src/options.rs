@@ -45,7 +45,7 @@ fn public_peers() -> impl Iterator<Item = Multiaddr> {
 
 /// The connection limits of a node.
 ///
-/// Above `inbound` and `connections` an idle connection is closed for a new one, or a visit if none is idle.
+/// Above `inbound` and `connections` an idle connection is closed for a new one, or one in a temporary slot if none is idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Maximum number of connections.
@@ -58,11 +58,11 @@ pub struct Limits {
     pub count_private: bool,
     /// A connection without Bitswap traffic for this long is idle.
     pub idle: Duration,
-    /// A younger connection is not closed, unless it is a visit.
+    /// A younger connection is not closed, unless it is in a temporary slot.
     pub settled: Duration,
-    /// How long a visit lasts at least: on a full node the newest connections without a request for a block are closed
+    /// How long a temporary slot lasts: on a full node the newest connections without a request for a block are closed
     /// after it.
-    pub visit: Duration,
+    pub temporary: Duration,
 }
 
 impl Default for Limits {
@@ -74,7 +74,7 @@ impl Default for Limits {
             count_private: false,
             idle: Duration::from_secs(10),
             settled: Duration::from_secs(20),
-            visit: Duration::from_secs(3),
+            temporary: Duration::from_secs(3),
         }
     }
 }
@@ -82,7 +82,7 @@ impl Default for Limits {
 /// The options of a node, as plain values; flags and files are read by `cli`.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The node directory; it must exist.
+    /// The data directory; it must exist.
     pub data_dir: PathBuf,
     /// Listen addresses for peers.
     pub listen: Vec<Multiaddr>,

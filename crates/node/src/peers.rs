@@ -21,9 +21,9 @@ const MIN_PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// The maximum pause for a peer that closes connections at once because it is full, while this node has few others.
 const MAX_PAUSE_ALONE: Duration = Duration::from_secs(8);
-/// The pauses after a visit to a full peer.
-const VISIT_PAUSES: RangeInclusive<Duration> = Duration::from_secs(30)..=Duration::from_secs(10 * 60);
-/// A connection that was closed sooner was a visit to a full peer, or that peer is in trouble.
+/// The pauses before a full peer is dialled again.
+const FULL_PEER_PAUSES: RangeInclusive<Duration> = Duration::from_secs(30)..=Duration::from_secs(10 * 60);
+/// A connection that was closed sooner had a temporary slot of a full peer, or that peer is in trouble.
 const MIN_CONNECTED: Duration = Duration::from_secs(60);
 /// With this many other peers the node can wait for a full one; a gossipsub mesh has as many.
 const ENOUGH_PEERS: usize = 6;
@@ -217,8 +217,8 @@ enum DialOutcome {
     Unreachable,
     /// It is full, and this node has few other peers.
     FullAlone,
-    /// It is full, and closed the connection after a visit; this node has other peers.
-    FullAfterVisit,
+    /// It is full and closed the temporary connection; this node has other peers.
+    Full,
     Connected,
 }
 
@@ -227,7 +227,7 @@ impl DialOutcome {
     /// connected.
     fn new(reached: bool, was_identified: bool, lived: Duration, others: usize) -> Self {
         match was_identified {
-            true if lived < MIN_CONNECTED && others >= ENOUGH_PEERS => Self::FullAfterVisit,
+            true if lived < MIN_CONNECTED && others >= ENOUGH_PEERS => Self::Full,
             true => Self::Connected,
             false if reached && others < ENOUGH_PEERS => Self::FullAlone,
             false => Self::Unreachable,
@@ -241,7 +241,7 @@ impl RedialPause {
         let (shortest, longest) = match end {
             DialOutcome::Unreachable => (MIN_PAUSE, MAX_PAUSE),
             DialOutcome::FullAlone => (MIN_PAUSE, MAX_PAUSE_ALONE),
-            DialOutcome::FullAfterVisit => VISIT_PAUSES.into_inner(),
+            DialOutcome::Full => FULL_PEER_PAUSES.into_inner(),
             DialOutcome::Connected => (MIN_PAUSE, MIN_PAUSE),
         };
         let pause = self.0.clamp(shortest, longest);
@@ -276,9 +276,9 @@ mod tests {
 
     #[test]
     fn a_full_peer_is_redialled_less_often_by_a_node_with_other_peers() {
-        let visit = DialOutcome::new(true, true, Duration::from_secs(3), ENOUGH_PEERS);
+        let full = DialOutcome::new(true, true, Duration::from_secs(3), ENOUGH_PEERS);
         let growing = [30_000, 60_000, 120_000, 240_000, 480_000, 600_000, 600_000];
-        assert_eq!(pauses(&mut RedialPause::default(), 7, visit), growing);
+        assert_eq!(pauses(&mut RedialPause::default(), 7, full), growing);
         let alone = DialOutcome::new(true, false, Duration::ZERO, 0);
         assert_eq!(pauses(&mut RedialPause::default(), 6, alone), [500, 1000, 2000, 4000, 8000, 8000]);
     }

@@ -124,9 +124,9 @@ impl Store {
     }
 
     /// Returns the keys of providers and of values that changed since the last call.
-    fn take_changes(&self) -> (Vec<RecordKey>, Vec<RecordKey>) {
+    fn drain_changes(&self) -> (Vec<RecordKey>, Vec<RecordKey>) {
         let mut records = self.lock();
-        (records.providers.changes().take(), records.values.changes().take())
+        (records.providers.changes().drain(), records.values.changes().drain())
     }
 
     /// Marks keys as changed again after a failed write.

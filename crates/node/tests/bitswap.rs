@@ -1,4 +1,4 @@
-//! Two and more nodes on loopback, each over a store in memory.
+//! Nodes on loopback with in-memory stores.
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,4 @@
-//! How many connections a node has, and who gets through when strangers hold them all.
+//! Connection limits of a node, and who connects when strangers hold all slots.
 
 use std::{
     collections::HashMap,
@@ -42,7 +42,7 @@ impl Blocks for Memory {
     }
 }
 
-/// Starts a node that has one block, which is named by the node.
+/// Starts a node that has one block of its own.
 async fn start(dir: &Path, limits: Limits, peers: Vec<Multiaddr>) -> (Node, Cid) {
     let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
     let data = Bytes::from(dir.display().to_string());
@@ -73,12 +73,12 @@ fn has(node: &Node, peer: PeerId) -> bool {
     node.peers().iter().any(|known| known.id == peer)
 }
 
-/// Whether a peer is connected and has said what it is.
+/// Returns whether a peer is connected and identified.
 fn is_identified(node: &Node, peer: PeerId) -> bool {
     node.peers().iter().any(|known| known.id == peer && known.agent.is_some())
 }
 
-/// A peer that holds connections and says nothing.
+/// A peer that holds connections and sends nothing.
 struct Stranger {
     open: watch::Receiver<usize>,
     running: JoinHandle<()>,
@@ -91,7 +91,7 @@ impl Drop for Stranger {
 }
 
 impl Stranger {
-    /// Dials a node so often at once, and waits for what comes of it.
+    /// Opens many connections at once, and waits for their outcome.
     async fn dial(node: &Multiaddr, connections: usize) -> Self {
         let mut swarm = swarm();
         let Some(Protocol::P2p(peer)) = node.iter().last() else { panic!("an address with a peer id") };
@@ -143,7 +143,7 @@ async fn fetches(node: &Node, cid: Cid) {
     assert_eq!(fetched.unwrap().block.cid, cid);
 }
 
-/// A node full of strangers, the router that it is configured with, and a provider that only the router knows.
+/// A node full of strangers, its configured router, and a provider that only the router knows.
 async fn pulls_through(limits: Limits, strangers: usize, connections: usize) {
     let dirs = [(); 5].map(|()| tempfile::tempdir().unwrap());
     let (router, routed) = start(dirs[0].path(), Limits::default(), vec![]).await;
@@ -170,7 +170,7 @@ async fn pulls_through(limits: Limits, strangers: usize, connections: usize) {
     fetches(&node, routed).await;
     fetches(&node, provided).await;
     assert!(has(&node, provider.peer_id()), "it was dialled");
-    // One that it is configured with, which comes by itself.
+    // A configured peer, which connects by itself.
     let (late, _) = start(dirs[1].path(), Limits::default(), vec![]).await;
     late.connect(&to).await.unwrap();
     until("a configured peer gets in", || is_identified(&node, late.peer_id())).await;
@@ -226,7 +226,7 @@ async fn connections_from_one_address_are_bounded() {
     }
     until("those above the limit are closed", || all[3..].iter().all(|stranger| stranger.open() == 0)).await;
     assert!(all[..3].iter().all(|stranger| stranger.open() == 1));
-    // What the node dials itself is not bounded so.
+    // Peers that the node dials itself are not limited.
     let (other, _) = start(dirs[1].path(), Limits::default(), vec![]).await;
     node.connect(&address(&other).await).await.unwrap();
     for node in [node, other] {
@@ -234,7 +234,7 @@ async fn connections_from_one_address_are_bounded() {
     }
 }
 
-/// Waits until all followers know what a name means.
+/// Waits until all followers have a value of a name.
 async fn all_hear(followers: &[Node], name: &IpnsName, value: &str, deadline: Duration) {
     let knows = |follower: &&Node| follower.followed_record(name).is_some_and(|head| head.value == value);
     let all = async {
@@ -247,8 +247,8 @@ async fn all_hear(followers: &[Node], name: &IpnsName, value: &str, deadline: Du
     assert!(heard.is_ok(), "{count} of {} followers heard of {value}", followers.len());
 }
 
-/// The followers know the publisher alone, which has room for a third of them. Those that it has no room for learn of the
-/// others in a short visit, and hear of each record from them.
+/// The followers know only the publisher, which has slots for a third of them. The others learn of more peers in a
+/// temporary slot, and receive each record from them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publisher_reaches_three_times_as_many_followers_as_it_has_connections() {
     const FOLLOWERS: usize = 60;
@@ -281,7 +281,7 @@ async fn a_publisher_reaches_three_times_as_many_followers_as_it_has_connections
     let late = &followers[FOLLOWERS];
     until("a late follower is introduced to others", || late.peers().len() > 1).await;
     until("the limit holds", || publisher.peers().len() <= limits.connections).await;
-    // All at once: else each that is left dials others in place of those that are gone.
+    // All at once, or each remaining node would dial others to replace those that are gone.
     followers.push(publisher);
     futures::future::join_all(followers.iter().map(Node::shutdown)).await;
 }

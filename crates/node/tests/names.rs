@@ -54,7 +54,7 @@ async fn a_published_name_is_resolved_by_connected_peers_and_through_others() {
     publisher.publish(&key, VALUE, TTL).await.unwrap();
     connect(&publisher, &between).await;
     resolved(&between, &name, VALUE).await;
-    // The reader knows only who stands between.
+    // The reader is connected only to the node between.
     connect(&reader, &between).await;
     resolved(&reader, &name, VALUE).await;
     for node in [publisher, between, reader] {
@@ -108,7 +108,7 @@ async fn an_unknown_name_is_an_error_with_the_number_of_queried_peers() {
     other.shutdown().await;
 }
 
-/// Waits until a followed name means `value`.
+/// Waits until a followed name has this value.
 async fn heard(node: &Node, name: &IpnsName, value: &str) {
     let mut records = node.followed_changes();
     let means = || node.followed_record(name).is_some_and(|head| head.value == value);
@@ -140,7 +140,7 @@ async fn a_follower_receives_each_change_over_pubsub_and_republishes_without_the
     }
     publisher.publish(&key, OTHER, TTL).await.unwrap();
     heard(&follower, &name, OTHER).await;
-    // Well within its time to live, who follows it knows more than who only resolved it before.
+    // Long before its TTL ends, a follower knows more than a node that resolved it before.
     assert_eq!(follower.resolve(&name.into(), PATIENCE).await.unwrap().value, OTHER);
     publisher.shutdown().await;
     follower.shutdown().await;
@@ -198,7 +198,7 @@ async fn a_name_is_resolved_uncached_before_its_ttl_ends() {
     assert_eq!(reader.resolve(&name.into(), PATIENCE).await.unwrap().value, VALUE, "it is cached");
     assert_eq!(reader.resolve_uncached(&name.into(), PATIENCE).await.unwrap().value, OTHER);
     assert_eq!(reader.resolve(&name.into(), PATIENCE).await.unwrap().value, OTHER);
-    // What a node publishes itself needs no asking, and silence outdates nothing.
+    // Own names need no query, and silence invalidates nothing.
     publisher.shutdown().await;
     assert_eq!(publisher.resolve_uncached(&name.into(), PATIENCE).await.unwrap().value, OTHER);
     let found = reader.resolve_uncached(&name.into(), PATIENCE).await.unwrap();
@@ -219,7 +219,8 @@ async fn an_imported_key_continues_the_sequence_of_its_newest_record() {
     heard(&hub, &name, &format!("{VALUE}/3")).await;
     let exported = first.export_key("self").await.unwrap();
     first.shutdown().await;
-    // Connected before it publishes, it asks; where the peer cannot be asked yet, it signs again above what it hears.
+    // It queries peers before it publishes; if none could be queried yet, it signs again above a record that it
+    // receives.
     assert_eq!(second.import_key("team", &exported).await.unwrap(), name);
     connect(&second, &hub).await;
     let key = second.find_key("team").await.unwrap();
@@ -227,7 +228,7 @@ async fn an_imported_key_continues_the_sequence_of_its_newest_record() {
     heard(&hub, &name, OTHER).await;
     assert_eq!(second.published(&name).unwrap().sequence, 4);
     second.shutdown().await;
-    // Without a peer at first, it learns it later, and what it published is signed again.
+    // Without peers at first, it receives the record later, and signs its own value again.
     let alone = start(&dirs[3]).await;
     alone.import_key("team", &exported).await.unwrap();
     assert_eq!(alone.publish(&key, VALUE, TTL).await.unwrap().sequence, 0);

@@ -1,4 +1,4 @@
-//! Descriptors: what a manifest says about a blob it points at.
+//! Descriptors: how a manifest refers to a blob.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -9,38 +9,38 @@ use serde::{
 
 use crate::{Digest, MediaType, Platform, lenient};
 
-/// What a manifest says about a blob it points at (OCI image spec, `descriptor.md`).
+/// A reference to a blob in a manifest (OCI image spec, `descriptor.md`).
 ///
-/// The order of the fields is that of the JSON, and may not change: digests of manifests depend on it.
+/// The fields are in the order of the JSON, which must not change: digests of manifests depend on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
-    /// The kind of the blob.
+    /// The media type of the blob.
     pub media_type: MediaType,
     /// The digest of the blob.
     pub digest: Digest,
     /// The size of the blob, in bytes.
     #[serde(deserialize_with = "size")]
     pub size: u64,
-    /// Further places the blob may be had from, such as `ipfs://<cid>`.
+    /// Further locations of the blob, such as `ipfs://<cid>`.
     #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
-    /// Notes, sorted by their keys.
+    /// Annotations, sorted by key.
     #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// The blob itself in base64, not checked against `digest`.
+    /// The blob itself in base64, not verified against `digest`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
-    /// The platform, where the blob is a manifest within an index.
+    /// The platform, if the blob is a manifest in an index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
-    /// The kind of artifact, where the blob is a manifest.
+    /// The artifact type, if the blob is a manifest.
     #[serde(default, deserialize_with = "lenient::non_empty", skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<MediaType>,
 }
 
 impl Descriptor {
-    /// Makes a descriptor that says no more than it must.
+    /// Creates a descriptor with the required fields only.
     pub fn new(media_type: MediaType, digest: Digest, size: u64) -> Self {
         Self {
             media_type,
@@ -54,7 +54,7 @@ impl Descriptor {
         }
     }
 
-    /// Returns the annotation of this key.
+    /// Returns the annotation with this key.
     pub fn annotation(&self, key: &str) -> Option<&str> {
         self.annotations.get(key).map(String::as_str)
     }

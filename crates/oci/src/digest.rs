@@ -1,4 +1,4 @@
-//! Digests (`sha256:<hex>`) and the hashers that make them.
+//! Digests (`sha256:<hex>`) and hashers.
 
 use std::{fmt, str::FromStr};
 
@@ -10,37 +10,37 @@ use sha2::{
 
 use crate::excerpt;
 
-/// Tells why a text or a byte string is no digest.
+/// Why a text or a byte string is not a digest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The text has no `:`.
-    #[error("{0:?} is no digest: `sha256:` or `sha512:` followed by hex digits would be")]
+    #[error("invalid digest {0:?}: expected `sha256:` or `sha512:` and hex digits")]
     Shape(String),
-    /// The algorithm before the `:` is not one of ours.
-    #[error("digest algorithm {0:?} is not supported: sha256 and sha512 are")]
+    /// The algorithm before the `:` is not supported.
+    #[error("unsupported digest algorithm {0:?}: expected sha256 or sha512")]
     Algorithm(String),
-    /// The hash is too short or too long for its algorithm.
-    #[error("a {algorithm} digest has {} hex digits, not {digits}", .algorithm.size() * 2)]
+    /// The hash has the wrong length for its algorithm.
+    #[error("invalid {algorithm} digest of {digits} digits: expected {} hex digits", .algorithm.size() * 2)]
     Length {
-        /// The algorithm that was named.
+        /// The algorithm.
         algorithm: Algorithm,
-        /// How many hex digits were given.
+        /// The number of hex digits.
         digits: usize,
     },
-    /// The hash holds something other than lower-case hex digits.
-    #[error("{found:?} is no {algorithm} hash: only the hex digits 0-9 and a-f, in lower case, are allowed")]
+    /// The hash contains other characters than lower-case hex digits.
+    #[error("invalid {algorithm} digest {found:?}: expected lower-case hex digits, 0-9 and a-f")]
     Hex {
-        /// The algorithm that was named.
+        /// The algorithm.
         algorithm: Algorithm,
-        /// What stood in place of the hash.
+        /// The invalid hash.
         found: String,
     },
 }
 
-/// The hash functions a digest may use.
+/// The supported hash functions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Algorithm {
-    /// SHA-256, which nearly every image uses.
+    /// SHA-256, used by nearly every image.
     Sha256,
     /// SHA-512.
     Sha512,
@@ -55,7 +55,7 @@ impl Algorithm {
         }
     }
 
-    /// Returns the length of a hash, in bytes.
+    /// Returns the length of a digest in bytes.
     pub const fn size(self) -> usize {
         match self {
             Self::Sha256 => 32,
@@ -82,14 +82,14 @@ impl FromStr for Algorithm {
     }
 }
 
-/// The name of a blob: an algorithm and the hash of the bytes.
+/// The digest of a blob: an algorithm and the hash of the bytes.
 ///
 /// Digests sort as their texts do.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Digest(Hash);
 
-// Boxed, because the rare sha512 would double the size of every digest held in memory.
+// Boxed, since the rare sha512 would double the size of every digest in memory.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Hash {
     Sha256([u8; 32]),
@@ -97,7 +97,7 @@ enum Hash {
 }
 
 impl Digest {
-    /// Makes a digest of a hash computed elsewhere; fails when its length is not the algorithm's.
+    /// Creates a digest from a hash computed elsewhere. Fails if its length does not match the algorithm.
     pub fn new(algorithm: Algorithm, hash: &[u8]) -> Result<Self, Error> {
         let length = |_| Error::Length { algorithm, digits: hash.len().saturating_mul(2) };
         Ok(Self(match algorithm {
@@ -119,7 +119,7 @@ impl Digest {
         }
     }
 
-    /// Returns the hash itself.
+    /// Returns the bytes of the hash.
     pub fn bytes(&self) -> &[u8] {
         match &self.0 {
             Hash::Sha256(hash) => hash,
@@ -132,12 +132,12 @@ impl Digest {
         hex::encode(self.bytes())
     }
 
-    /// Returns the strong entity tag of the content: the digest in quotes.
+    /// Returns the strong entity tag of the content: the quoted digest.
     pub fn etag(&self) -> String {
         format!("\"{self}\"")
     }
 
-    /// Tells whether an `If-None-Match` names this content (RFC 9110, section 13.1.2: weak tags count too).
+    /// Returns whether an `If-None-Match` header lists this content (RFC 9110, section 13.1.2: weak tags count too).
     pub fn is_among(&self, if_none_match: &str) -> bool {
         let etag = self.etag();
         let mut tags = if_none_match.split(',').map(str::trim);
@@ -164,7 +164,7 @@ impl FromStr for Digest {
         let (algorithm, hash) = text.split_once(':').ok_or_else(|| Error::Shape(excerpt(text)))?;
         let algorithm: Algorithm = algorithm.parse()?;
         let not_hex = || Error::Hex { algorithm, found: excerpt(hash) };
-        // The hex crate takes upper case too, which would give one blob two names.
+        // The hex crate also accepts upper case, which would give one blob two digests.
         if !hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(not_hex());
         }
@@ -189,7 +189,7 @@ impl Serialize for Digest {
     }
 }
 
-/// A running hash over bytes that arrive in pieces.
+/// An incremental hash.
 #[derive(Clone, Debug)]
 pub struct Hasher(Running);
 
@@ -200,7 +200,7 @@ enum Running {
 }
 
 impl Hasher {
-    /// Starts a hash over nothing.
+    /// Starts a hash.
     pub fn new(algorithm: Algorithm) -> Self {
         Self(match algorithm {
             Algorithm::Sha256 => Running::Sha256(Sha256::new()),
@@ -208,14 +208,14 @@ impl Hasher {
         })
     }
 
-    /// Hashes bytes that are all here.
+    /// Hashes all of `content` at once.
     pub fn of(algorithm: Algorithm, content: &[u8]) -> Digest {
         let mut hasher = Self::new(algorithm);
         hasher.update(content);
         hasher.finish()
     }
 
-    /// Takes the next bytes.
+    /// Adds bytes to the hash.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.0 {
             Running::Sha256(hash) => hash.update(bytes),
@@ -223,7 +223,7 @@ impl Hasher {
         }
     }
 
-    /// Returns the state of a running sha256, to be saved and resumed later; none of another algorithm.
+    /// Returns the state of a sha256 hash, to be saved and resumed later; `None` for other algorithms.
     pub fn state(&self) -> Option<Vec<u8>> {
         match &self.0 {
             Running::Sha256(hash) => Some(hash.serialize().to_vec()),
@@ -231,13 +231,13 @@ impl Hasher {
         }
     }
 
-    /// Resumes a sha256 from a saved state; none where the bytes are not such a state.
+    /// Resumes a sha256 hash from a saved state; `None` if the state is invalid.
     pub fn resume(state: &[u8]) -> Option<Self> {
         let state = SerializedState::<Sha256>::try_from(state).ok()?;
         Some(Self(Running::Sha256(Sha256::deserialize(&state).ok()?)))
     }
 
-    /// Returns the digest of all bytes taken.
+    /// Returns the digest of all added bytes.
     pub fn finish(self) -> Digest {
         Digest(match self.0 {
             Running::Sha256(hash) => Hash::Sha256(hash.finalize().into()),

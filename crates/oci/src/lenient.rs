@@ -1,10 +1,10 @@
-//! Readers for the JSON of Go programs, where a missing value may be spelt `null` or `""`.
+//! Deserializers for the JSON of Go programs, where a missing value may be `null` or `""`.
 
 use std::{fmt::Display, str::FromStr};
 
 use serde::{Deserialize, Deserializer, de::Error};
 
-/// Reads a value, and `null` as the empty one.
+/// Reads a value; `null` becomes the default.
 pub(crate) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -13,7 +13,7 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// Reads a string as a `T`, and both `null` and `""` as none.
+/// Reads a string as a `T`; `null` and `""` become `None`.
 pub(crate) fn non_empty<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -39,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn null_and_empty_and_missing_mean_the_same() {
+    fn null_empty_and_missing_values_are_equal() {
         for json in [r#"{}"#, r#"{"list":null,"number":null}"#, r#"{"list":[],"number":""}"#] {
             let sample: Sample = serde_json::from_str(json).unwrap();
             assert_eq!((sample.list, sample.number), (vec![], None), "{json}");
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_read_and_checked() {
+    fn present_values_are_parsed_and_validated() {
         let sample: Sample = serde_json::from_str(r#"{"list":[1],"number":"7"}"#).unwrap();
         assert_eq!((sample.list, sample.number), (vec![1], Some(7)));
         assert!(serde_json::from_str::<Sample>(r#"{"number":"x"}"#).is_err());

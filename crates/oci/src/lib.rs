@@ -40,7 +40,7 @@ pub use {
     reference::{Reference, Tag},
 };
 
-/// Cuts foreign text to a length that an error message can carry.
+/// Truncates untrusted text for an error message.
 fn excerpt(text: &str) -> String {
     const MAX_EXCERPT: usize = 80;
     match text.char_indices().nth(MAX_EXCERPT) {
@@ -54,7 +54,7 @@ mod tests {
     use super::excerpt;
 
     #[test]
-    fn an_excerpt_is_cut_between_characters() {
+    fn an_excerpt_is_truncated_between_characters() {
         assert_eq!(excerpt("short"), "short");
         assert_eq!(excerpt(&"é".repeat(80)), "é".repeat(80));
         assert_eq!(excerpt(&"é".repeat(81)), format!("{}...", "é".repeat(80)));

@@ -1,7 +1,7 @@
-//! Image manifests and indexes: read leniently, written in one order.
+//! Image manifests and indexes: parsed leniently, written in one order.
 //!
-//! What was pushed or fetched is kept as its bytes, and these types only look into it; writing is for what
-//! is made here.
+//! Pushed and fetched manifests are kept as bytes, and these types only read them; writing is for manifests created
+//! here.
 
 use std::collections::BTreeMap;
 
@@ -9,18 +9,18 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::{Descriptor, MediaType, lenient, media_type};
 
-/// Tells why bytes are no manifest or no index.
+/// Why bytes are not a manifest or an index.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The bytes are no image manifest.
-    #[error("this is no image manifest (JSON with schemaVersion 2, config and layers): {0}")]
+    /// The bytes are not an image manifest.
+    #[error("invalid image manifest: expected JSON with schemaVersion 2, config and layers: {0}")]
     Manifest(#[source] serde_json::Error),
-    /// The bytes are no image index.
-    #[error("this is no image index (JSON with schemaVersion 2 and manifests): {0}")]
+    /// The bytes are not an image index.
+    #[error("invalid image index: expected JSON with schemaVersion 2 and manifests: {0}")]
     Index(#[source] serde_json::Error),
 }
 
-/// The only schema version there is: it is read and written as 2.
+/// The only schema version: read and written as 2.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SchemaVersion;
 
@@ -41,33 +41,33 @@ impl<'de> Deserialize<'de> for SchemaVersion {
 
 /// The manifest of one image or artifact, of OCI or Docker schema 2.
 ///
-/// The order of the fields is that of the JSON, and may not change: people pin the digests of manifests.
+/// The fields are in the order of the JSON, which must not change: clients pin the digests of manifests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
     /// Always 2.
     pub schema_version: SchemaVersion,
-    /// The kind of this manifest; older OCI manifests do not say.
+    /// The media type of this manifest; missing in older OCI manifests.
     #[serde(default, deserialize_with = "not_an_index", skip_serializing_if = "Option::is_none")]
     pub media_type: Option<MediaType>,
-    /// The kind of artifact.
+    /// The artifact type.
     #[serde(default, deserialize_with = "lenient::non_empty", skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<MediaType>,
     /// The configuration.
     pub config: Descriptor,
-    /// The layers, the lowest first.
+    /// The layers, the lowest one first.
     #[serde(deserialize_with = "lenient::or_default")]
     pub layers: Vec<Descriptor>,
     /// The manifest that this one refers to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Descriptor>,
-    /// Notes, sorted by their keys.
+    /// Annotations, sorted by key.
     #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
 impl Manifest {
-    /// Makes an OCI image manifest.
+    /// Creates an OCI image manifest.
     pub fn new(config: Descriptor, layers: Vec<Descriptor>) -> Self {
         Self {
             schema_version: SchemaVersion,
@@ -80,29 +80,29 @@ impl Manifest {
         }
     }
 
-    /// Reads a manifest; fields it does not know are passed over, and an index is refused.
+    /// Parses a manifest. Unknown fields are ignored; an index is rejected.
     pub fn parse(json: &[u8]) -> Result<Self, Error> {
         serde_json::from_slice(json).map_err(Error::Manifest)
     }
 
-    /// Returns what the image is made of: the configuration, then the layers.
+    /// Returns the blobs of the image: the configuration, then the layers.
     pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         std::iter::once(&self.config).chain(&self.layers)
     }
 }
 
-/// A list of manifests, of OCI or Docker, mostly one for each platform.
+/// A list of manifests, of OCI or Docker, usually one per platform.
 ///
-/// The order of the fields is that of the JSON, and may not change.
+/// The fields are in the order of the JSON, which must not change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Index {
     /// Always 2.
     pub schema_version: SchemaVersion,
-    /// The kind of this index; the `index.json` of a layout may not say.
+    /// The media type of this index; may be missing in the `index.json` of a layout.
     #[serde(default, deserialize_with = "not_a_manifest", skip_serializing_if = "Option::is_none")]
     pub media_type: Option<MediaType>,
-    /// The kind of artifact.
+    /// The artifact type.
     #[serde(default, deserialize_with = "lenient::non_empty", skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<MediaType>,
     /// The manifests, or further indexes.
@@ -111,13 +111,13 @@ pub struct Index {
     /// The manifest that this index refers to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Descriptor>,
-    /// Notes, sorted by their keys.
+    /// Annotations, sorted by key.
     #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
 impl Index {
-    /// Makes an OCI image index.
+    /// Creates an OCI image index.
     pub fn new(manifests: Vec<Descriptor>) -> Self {
         Self {
             schema_version: SchemaVersion,
@@ -129,13 +129,13 @@ impl Index {
         }
     }
 
-    /// Reads an index; fields it does not know are passed over, and an image manifest is refused.
+    /// Parses an index. Unknown fields are ignored; an image manifest is rejected.
     pub fn parse(json: &[u8]) -> Result<Self, Error> {
         serde_json::from_slice(json).map_err(Error::Index)
     }
 }
 
-// One digest must not mean two things to two clients (CVE-2021-41190), so the stated kind counts.
+// A digest must mean the same to all clients (CVE-2021-41190), so a media type that contradicts is an error.
 fn not_an_index<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<MediaType>, D::Error> {
     let media_type: Option<MediaType> = lenient::non_empty(deserializer)?;
     match media_type {

@@ -1,4 +1,4 @@
-//! Media types, and the names of those that images are made of.
+//! Media types, and the constants for those of images.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
@@ -12,7 +12,7 @@ pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// An OCI image configuration.
 pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-/// The JSON value `{}`, where an artifact has no configuration.
+/// The JSON value `{}`, for an artifact without configuration.
 pub const OCI_EMPTY: &str = "application/vnd.oci.empty.v1+json";
 /// An OCI layer, uncompressed.
 pub const OCI_LAYER_TAR: &str = "application/vnd.oci.image.layer.v1.tar";
@@ -28,7 +28,7 @@ pub const OCI_NONDISTRIBUTABLE_TAR_GZIP: &str =
 /// An OCI layer that may not be pushed, compressed with zstd.
 pub const OCI_NONDISTRIBUTABLE_TAR_ZSTD: &str =
     "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd";
-/// A Docker manifest list, the forerunner of the OCI index.
+/// A Docker manifest list, the predecessor of the OCI index.
 pub const DOCKER_MANIFEST_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 /// A Docker manifest of schema 2.
 pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
@@ -47,27 +47,27 @@ pub const OCIPFS_LAYER_LIST: &str = "application/vnd.ocipfs.layer.list.v1+json";
 /// Layer manifests of ocipfs for several platforms.
 pub const OCIPFS_LAYER_INDEX: &str = "application/vnd.ocipfs.layer.index.v1+json";
 
-/// Tells that a text is no media type.
+/// A text is not a media type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no media type: `type/subtype` without parameters, each a letter or digit and then at most 126 \
-     letters, digits or any of `!#$&-^_.+`, would be"
+    "invalid media type {0:?}: expected `type/subtype` without parameters, each a letter or digit and then at most \
+     126 letters, digits or any of `!#$&-^_.+`"
 )]
 pub struct Error(String);
 
-/// A media type without parameters (RFC 6838, section 4.2), kept as it was written.
+/// A media type without parameters (RFC 6838, section 4.2), as it was written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct MediaType(Cow<'static, str>);
 
 impl MediaType {
-    /// Makes a media type of one of this module's constants.
+    /// Creates a media type from one of this module's constants.
     ///
     /// # Panics
     ///
-    /// When the text is no media type; in a `const` that is an error of compilation.
+    /// If the text is not a media type; in a `const` that is a compile error.
     pub const fn from_static(text: &'static str) -> Self {
-        assert!(is_media_type(text.as_bytes()), "this is no media type");
+        assert!(is_media_type(text.as_bytes()), "invalid media type");
         Self(Cow::Borrowed(text))
     }
 
@@ -76,25 +76,25 @@ impl MediaType {
         &self.0
     }
 
-    /// Tells whether this is a layer of a file system, of OCI or Docker, in any compression or encrypted.
+    /// Returns whether this is a file system layer of OCI or Docker, with any compression or encryption.
     pub fn is_layer(&self) -> bool {
-        // By prefix, because compressions and `+encrypted` are appended and more may come.
+        // By prefix, since compressions and `+encrypted` are suffixes and more may come.
         self.0.starts_with("application/vnd.oci.image.layer.")
             || self.0.starts_with("application/vnd.docker.image.rootfs.")
     }
 
-    /// Tells whether this is a list of manifests, of OCI or Docker.
+    /// Returns whether this is a list of manifests, of OCI or Docker.
     pub fn is_index(&self) -> bool {
         self == OCI_INDEX || self == DOCKER_MANIFEST_LIST
     }
 
-    /// Tells whether this is the manifest of one image, of OCI or Docker.
+    /// Returns whether this is the manifest of one image, of OCI or Docker.
     pub fn is_manifest(&self) -> bool {
         self == OCI_MANIFEST || self == DOCKER_MANIFEST
     }
 }
 
-// In the form that a `const fn` can have: no iterators.
+// Without iterators, since it is a `const fn`.
 const fn is_media_type(text: &[u8]) -> bool {
     let mut slash = 0;
     while slash < text.len() && text[slash] != b'/' {

@@ -4,39 +4,39 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// Tells why a text is no repository name.
+/// Why a text is not a repository name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// There is no text.
-    #[error("a repository name cannot be empty: `library/alpine` would be one")]
+    /// The text is empty.
+    #[error("empty repository name: expected a name such as `library/alpine`")]
     Empty,
     /// The text is longer than [`Name::MAX_LENGTH`].
-    #[error("a repository name has at most {max} bytes, not {0}", max = Name::MAX_LENGTH)]
+    #[error("repository name too long: {0} bytes, limit {max}", max = Name::MAX_LENGTH)]
     TooLong(usize),
-    /// Two slashes meet, or one stands at an end.
-    #[error("repository name {0:?} has an empty component: single slashes between components are allowed")]
+    /// The name has a leading, trailing or double slash.
+    #[error("invalid repository name {0:?}: expected single slashes between components")]
     EmptyComponent(String),
-    /// A component holds an upper-case letter, as a CIDv0 or another base58 text does.
+    /// A component contains an upper-case letter, as a CIDv0 or another base58 text does.
     #[error(
-        "component {0:?} of the repository name has upper-case letters: only a-z, 0-9 and the separators \
-         `.`, `_`, `__` and `-` are allowed, so an identifier has to be written in a lower-case base"
+        "invalid repository name component {0:?} with upper-case letters: expected a-z, 0-9 and the separators `.`, \
+         `_`, `__` and `-`; write an identifier in a lower-case base"
     )]
     UpperCase(String),
-    /// A component holds a character that is neither alphanumeric nor a separator.
+    /// A component contains an invalid character.
     #[error(
-        "component {component:?} of the repository name has the character {character:?}: only a-z, 0-9 and \
-         the separators `.`, `_`, `__` and `-` are allowed"
+        "invalid character {character:?} in repository name component {component:?}: expected a-z, 0-9 and the \
+         separators `.`, `_`, `__` and `-`"
     )]
     Character {
         /// The component.
         component: String,
-        /// The first character in it that is not allowed.
+        /// The first invalid character.
         character: char,
     },
-    /// A component starts or ends with a separator, or joins separators that do not go together.
+    /// A component starts or ends with a separator, or contains an invalid sequence of separators.
     #[error(
-        "component {0:?} of the repository name has a misplaced separator: one `.`, one or two `_`, or any \
-         number of `-` are allowed, between letters or digits"
+        "misplaced separator in repository name component {0:?}: expected one `.`, one or two `_`, or any number of \
+         `-`, between letters or digits"
     )]
     Separator(String),
 }
@@ -47,7 +47,7 @@ pub enum Error {
 pub struct Name(String);
 
 impl Name {
-    /// The length, in bytes, that clients and registries agree on.
+    /// The maximum length in bytes of clients and registries.
     pub const MAX_LENGTH: usize = 255;
 
     /// Returns the whole name.
@@ -55,7 +55,7 @@ impl Name {
         &self.0
     }
 
-    /// Returns the parts between the slashes, of which there is at least one.
+    /// Returns the components between the slashes, at least one.
     pub fn components(&self) -> impl Iterator<Item = &str> {
         self.0.split('/')
     }
@@ -75,7 +75,7 @@ fn check(name: &str) -> Result<(), Error> {
 }
 
 fn check_component(component: &str) -> Result<(), Error> {
-    // Looked for first, since it is the mistake that people make and it has a remedy.
+    // Checked first, since it is a common mistake with a simple fix.
     if component.contains(|character: char| character.is_ascii_uppercase()) {
         return Err(Error::UpperCase(component.to_owned()));
     }
@@ -99,7 +99,7 @@ fn is_separator(character: char) -> bool {
     matches!(character, '.' | '_' | '-')
 }
 
-/// Tells whether what stands between two alphanumeric characters may stand there; mostly it is nothing.
+/// Returns whether `between`, the text between two alphanumeric characters, is a valid separator or empty.
 fn is_joint(between: &str) -> bool {
     matches!(between, "." | "_" | "__") || between.bytes().all(|byte| byte == b'-')
 }

@@ -1,4 +1,4 @@
-//! The platform an image is for, as OCI's JSON and as `os/arch[/variant]`.
+//! The platform of an image, as OCI's JSON and as `os/arch[/variant]`.
 
 use std::{fmt, str::FromStr};
 
@@ -6,21 +6,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::{excerpt, lenient};
 
-/// Tells that a text is no platform.
+/// A text is not a platform.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no platform: `os/architecture` or `os/architecture/variant`, as in `linux/arm64/v8`, would be"
+    "invalid platform {0:?}: expected `os/architecture` or `os/architecture/variant`, such as `linux/arm64/v8`"
 )]
 pub struct Error(String);
 
-/// The platform an image is for (OCI image index, `platform`); linux/amd64 where nothing else is said.
+/// The platform of an image (OCI image index, `platform`); the default is linux/amd64.
 ///
-/// The order of the fields is that of the JSON, and may not change.
+/// The fields are in the order of the JSON, which must not change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Platform {
-    /// The architecture, by Go's name: `amd64`, `arm64`.
+    /// The architecture, in Go's spelling: `amd64`, `arm64`.
     pub architecture: String,
-    /// The operating system, by Go's name: `linux`.
+    /// The operating system, in Go's spelling: `linux`.
     pub os: String,
     /// The version of the operating system, which matters on Windows.
     #[serde(
@@ -30,7 +30,7 @@ pub struct Platform {
         skip_serializing_if = "Option::is_none"
     )]
     pub os_version: Option<String>,
-    /// Features that the operating system must have, such as `win32k`.
+    /// Required features of the operating system, such as `win32k`.
     #[serde(
         rename = "os.features",
         default,
@@ -41,13 +41,13 @@ pub struct Platform {
     /// The variant of the architecture, such as `v8`.
     #[serde(default, deserialize_with = "lenient::non_empty", skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
-    /// Features that the processor must have: reserved in OCI, used in Docker's manifest lists.
+    /// Required features of the processor: reserved in OCI, used in Docker's manifest lists.
     #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<String>,
 }
 
 impl Platform {
-    /// Makes a platform of an operating system and an architecture.
+    /// Creates a platform from an operating system and an architecture.
     pub fn new(os: impl Into<String>, architecture: impl Into<String>) -> Self {
         Self {
             architecture: architecture.into(),
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_platform_is_read_from_its_text() {
+    fn a_platform_is_parsed_from_text() {
         let arm = Platform { variant: Some("v8".to_owned()), ..Platform::new("linux", "arm64") };
         assert_eq!("linux/arm64/v8".parse(), Ok(arm));
         assert_eq!("linux/amd64".parse(), Ok(Platform::default()));
@@ -110,17 +110,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_platform_is_refused() {
+    fn an_invalid_platform_is_rejected() {
         for text in
             ["", "linux", "/", "linux/", "/amd64", "linux/arm64/", "a/b/c/d", "li nux/amd64", "linux/é"]
         {
             let message = text.parse::<Platform>().unwrap_err().to_string();
-            assert!(message.contains("is no platform"), "{message}");
+            assert!(message.contains("invalid platform"), "{message}");
         }
     }
 
     #[test]
-    fn json_has_one_order_and_leaves_out_what_is_absent() {
+    fn platform_json_has_a_stable_order_without_absent_fields() {
         let full = r#"{"architecture":"arm64","os":"windows","os.version":"10.0","os.features":["win32k"],"variant":"v8","features":["sse4"]}"#;
         for json in [full, r#"{"architecture":"amd64","os":"linux"}"#] {
             let platform: Platform = serde_json::from_str(json).unwrap();
@@ -129,25 +129,25 @@ mod tests {
     }
 
     #[test]
-    fn null_empty_and_unknown_fields_are_passed_over() {
+    fn null_empty_and_unknown_fields_are_ignored() {
         let json = r#"{"os":"linux","architecture":"amd64","variant":"","os.version":null,"os.features":null,"x":1}"#;
         assert_eq!(serde_json::from_str::<Platform>(json).unwrap(), Platform::default());
     }
 
     #[test]
-    fn a_platform_without_an_architecture_is_refused() {
+    fn a_platform_without_an_architecture_is_rejected() {
         let error = serde_json::from_str::<Platform>(r#"{"os":"linux"}"#).unwrap_err();
         assert!(error.to_string().contains("architecture"), "{error}");
     }
 
     proptest! {
         #[test]
-        fn every_platform_survives_its_text(text in "[a-z0-9]{1,8}/[a-zA-Z0-9_.-]{1,8}(/[a-z0-9.]{1,4})?") {
+        fn platforms_round_trip_through_text(text in "[a-z0-9]{1,8}/[a-zA-Z0-9_.-]{1,8}(/[a-z0-9.]{1,4})?") {
             prop_assert_eq!(text.parse::<Platform>().unwrap().to_string(), text);
         }
 
         #[test]
-        fn no_text_makes_the_parser_panic(text in "\\PC*") {
+        fn arbitrary_text_does_not_panic(text in "\\PC*") {
             let _ = text.parse::<Platform>();
         }
     }

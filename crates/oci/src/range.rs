@@ -2,23 +2,23 @@
 
 use std::ops::Range;
 
-/// One range of bytes, as a `Range` header asks for it.
+/// One range of bytes, as requested by a `Range` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ByteRange(Spec);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Spec {
-    /// From the first to the last position, both included.
+    /// From the first to the last position, inclusive.
     Between(u64, u64),
     /// From a position to the end.
     From(u64),
-    /// The last so many bytes.
+    /// The last bytes, this many.
     Suffix(u64),
 }
 
-/// Tells that a range holds no byte of the content: the answer is 416.
+/// A range contains no byte of the content, which is a 416.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the range holds none of the {size} bytes: a range that starts below {size} would")]
+#[error("unsatisfiable range: expected a start below the size of {size} bytes")]
 pub struct Unsatisfiable {
     size: u64,
 }
@@ -31,9 +31,9 @@ impl Unsatisfiable {
 }
 
 impl ByteRange {
-    /// Parses a `Range` header; none means that the header is ignored and all bytes are sent.
+    /// Parses a `Range` header. `None` means that the header is ignored and the whole content is sent.
     ///
-    /// Another unit, a malformed header and several ranges are ignored, as RFC 9110, section 14.2 allows.
+    /// Other units, malformed headers and multiple ranges are ignored, as RFC 9110, section 14.2 allows.
     pub fn parse(header: &str) -> Option<Self> {
         let (unit, range) = header.trim().split_once('=')?;
         if !unit.eq_ignore_ascii_case("bytes") {
@@ -48,9 +48,9 @@ impl ByteRange {
         Some(Self(spec))
     }
 
-    /// Returns the bytes meant of a content of `size` bytes, which are at least one.
+    /// Returns the bytes of this range in a content of `size` bytes, at least one.
     ///
-    /// No range of an empty content can be met, since no `Content-Range` could tell it.
+    /// A range of empty content is unsatisfiable, since no `Content-Range` could express it.
     pub fn resolve(&self, size: u64) -> Result<Range<u64>, Unsatisfiable> {
         let range = match self.0 {
             // Not `(last + 1).min(size)`, which would overflow.
@@ -64,20 +64,20 @@ impl ByteRange {
     }
 }
 
-/// Reads a position; one too large for 64 bits is the largest, since it lies behind the end anyway.
+/// Parses a position; one too large for 64 bits becomes the largest, which is beyond the end anyway.
 fn position(digits: &str) -> Option<u64> {
     let decimal = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     decimal.then(|| digits.parse().unwrap_or(u64::MAX))
 }
 
-/// Returns the `Content-Range` of a 206, such as `bytes 0-9/100`, for what [`ByteRange::resolve`] gave.
+/// Returns the `Content-Range` of a 206, such as `bytes 0-9/100`, for a range from [`ByteRange::resolve`].
 pub fn content_range(range: &Range<u64>, size: u64) -> String {
     format!("bytes {}-{}/{size}", range.start, range.end.saturating_sub(1))
 }
 
-/// Tells whether a `Range` counts beside this `If-Range`, for content with this entity tag.
+/// Returns whether a `Range` applies with this `If-Range`, for content with this entity tag.
 ///
-/// The comparison is the strong one, so a weak tag never matches; nor does a date, as blobs have none.
+/// The comparison is strong, so a weak tag never matches; nor does a date, since blobs have none.
 pub fn if_range_holds(if_range: Option<&str>, etag: &str) -> bool {
     if_range.is_none_or(|validator| {
         let validator = validator.trim();

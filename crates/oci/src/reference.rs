@@ -9,15 +9,15 @@ use crate::{
     excerpt,
 };
 
-/// Tells why a text is no tag or no reference.
+/// Why a text is not a tag or a reference.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The text is no tag.
+    /// The text is not a tag.
     #[error(
-        "{0:?} is no tag: a letter, digit or `_`, then at most 127 letters, digits or any of `.`, `_` and `-`, would be"
+        "invalid tag {0:?}: expected a letter, digit or `_`, then at most 127 letters, digits or any of `.`, `_` and `-`"
     )]
     Tag(String),
-    /// The text holds a `:` and is no digest.
+    /// The text contains a `:` and is not a digest.
     #[error(transparent)]
     Digest(#[from] digest::Error),
 }
@@ -28,22 +28,22 @@ pub enum Error {
 pub struct Tag(Cow<'static, str>);
 
 impl Tag {
-    /// The greatest number of characters.
+    /// The maximum number of characters.
     pub const MAX_LENGTH: usize = 128;
 
-    /// Returns the tag that clients add where none was given.
+    /// Returns the tag that clients use by default.
     pub const fn latest() -> Self {
         Self(Cow::Borrowed("latest"))
     }
 
-    /// Tells whether this is the tag that clients add where none was given.
+    /// Returns whether this is the tag that clients use by default.
     pub fn is_latest(&self) -> bool {
         self.0 == "latest"
     }
 
-    /// Makes the tag that stands for a file: what a tag cannot hold becomes `_`, and the rest is cut.
+    /// Derives a tag from a file name: invalid characters become `_`, and the rest is truncated.
     ///
-    /// An empty file name has none.
+    /// `None` for an empty file name.
     pub fn from_file_name(file_name: &str) -> Option<Self> {
         let mut tag: String =
             file_name.chars().take(Self::MAX_LENGTH).map(|c| if may_follow(c) { c } else { '_' }).collect();
@@ -99,7 +99,7 @@ impl fmt::Display for Tag {
     }
 }
 
-/// What a request for a manifest names: a tag, which may move, or a digest, which cannot.
+/// A reference to a manifest: a tag, which may move, or a digest, which cannot.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reference {
     /// A tag.
@@ -112,7 +112,7 @@ impl FromStr for Reference {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        // No tag holds a colon and every digest does.
+        // No tag contains a colon, and every digest does.
         if text.contains(':') { Ok(Self::Digest(text.parse()?)) } else { text.parse().map(Self::Tag) }
     }
 }

@@ -13,9 +13,9 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::unread::{MAX_PIECE, Streams};
 
-/// How long a connection may wait for room while none of its streams is read. Then it is closed.
+/// A connection that waits for memory this long while none of its streams is read is closed.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a waiting connection looks again whether there is room, without being woken.
+/// How often a waiting connection checks for memory without being woken.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 const HEADER_SIZE: usize = 12;
@@ -26,8 +26,8 @@ const ACK: u16 = 2;
 const FIN: u16 = 4;
 const RST: u16 = 8;
 
-/// A socket whose inbound frames are charged to the account, and cut into pieces of at most [`MAX_PIECE`]: a frame's
-/// buffer is allocated at once, so a long one would hold what has not arrived.
+/// A socket whose inbound frames are charged to the account and cut into pieces of at most [`MAX_PIECE`]: yamux
+/// allocates the buffer of a frame at once, so a long one would hold memory for bytes that have not arrived.
 #[derive(Debug)]
 pub(crate) struct Frames<C> {
     socket: C,
@@ -39,21 +39,21 @@ pub(crate) struct Frames<C> {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// `read` bytes of a header have come.
+    /// `read` bytes of a header were received.
     Header { read: usize },
     /// A data frame, of which `left` bytes are still to be charged.
     Frame { flags: u16, left: u32 },
-    /// yamux takes the header of a piece, or of a frame without data; `left` bytes of the frame come after it.
+    /// yamux reads the header of a piece, or of a frame without data; `left` bytes of the frame follow.
     Piece { taken: usize, piece: u32, flags: u16, left: u32 },
-    /// yamux takes the bytes of a piece.
+    /// yamux reads the bytes of a piece.
     Body { piece: u32, flags: u16, left: u32 },
 }
 
-/// A wait for room.
+/// A wait for memory.
 #[derive(Debug)]
 struct Wait {
     since: Instant,
-    /// What was read from the streams when the wait began.
+    /// The progress of the streams when the wait began.
     progress: u64,
     timer: Pin<Box<Sleep>>,
 }
@@ -67,7 +67,7 @@ impl<C> Frames<C> {
         u32::from_be_bytes([self.header[4], self.header[5], self.header[6], self.header[7]])
     }
 
-    /// A header is complete: returns what comes next.
+    /// Parses a complete header and returns the next state.
     fn parsed(&mut self) -> State {
         let [_, kind, high, low, .., a, b, c, d] = self.header;
         let (flags, length) = (u16::from_be_bytes([high, low]), u32::from_be_bytes([a, b, c, d]));
@@ -81,8 +81,8 @@ impl<C> Frames<C> {
         }
     }
 
-    /// Writes the header of the next piece of a data frame. The stream begins with the first piece and ends with the
-    /// last.
+    /// Writes the header of the next piece of a data frame. Opening flags go with the first piece, closing flags with
+    /// the last.
     fn cut(&mut self, flags: u16, left: u32) -> State {
         let piece = left.min(MAX_PIECE as u32);
         let left = left - piece;
@@ -92,7 +92,7 @@ impl<C> Frames<C> {
         State::Piece { taken: 0, piece, flags: flags & !(SYN | ACK), left }
     }
 
-    /// Waits until the account has room for the next piece.
+    /// Waits until the account has memory for the next piece.
     fn poll_room(&mut self, left: u32, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let piece = left.min(MAX_PIECE as u32);
         loop {
@@ -111,7 +111,7 @@ impl<C> Frames<C> {
                 (wait.since, wait.progress) = (Instant::now(), progress);
             } else if wait.since.elapsed() >= STALL_TIMEOUT {
                 return Poll::Ready(Err(io::Error::other(format!(
-                    "its streams hold {} bytes that are not read, and memory is short",
+                    "streams hold {} unread bytes, and memory is exhausted",
                     self.streams.held()
                 ))));
             }
@@ -169,7 +169,7 @@ impl<C: AsyncRead + Unpin> AsyncRead for Frames<C> {
     }
 }
 
-/// The socket ended after `read` bytes of a header.
+/// Handles the end of the socket after `read` bytes of a header.
 fn end(read: usize) -> io::Result<usize> {
     if read == 0 { Ok(0) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }

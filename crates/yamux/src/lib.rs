@@ -1,11 +1,11 @@
-//! The [yamux](https://github.com/hashicorp/yamux/blob/master/spec.md) multiplexer for libp2p, with one bound for what
-//! the streams of a process hold unread.
+//! The [yamux](https://github.com/hashicorp/yamux/blob/master/spec.md) multiplexer for libp2p, with one limit for the
+//! unread bytes of all streams of a process.
 //!
-//! yamux grants each stream a receive window of 256 KiB or more, up to 512 streams to a connection, and the bytes wait
-//! in memory until the stream is read. A peer that fills streams which are not read, or which are still in negotiation,
-//! takes all of those windows. Here each frame is charged to an [`Account`] before its bytes are read from the socket:
-//! [`frames`](crate::frames) reads the headers, [`unread`](crate::unread) decides. The protocol itself is the `yamux`
-//! crate's.
+//! yamux grants each stream a receive window of 256 KiB or more, and a connection up to 512 streams; the bytes stay in
+//! memory until the stream is read. A peer that fills streams which are not read, or still in negotiation, uses all of
+//! those windows. Here each frame is charged to an [`Account`] before its bytes are read from the socket:
+//! [`frames`](crate::frames) reads the headers, [`unread`](crate::unread) decides. The protocol itself is implemented
+//! by the `yamux` crate.
 
 mod frames;
 mod unread;
@@ -28,8 +28,8 @@ pub use unread::{Account, process};
 
 use crate::{frames::Frames, unread::Streams};
 
-/// Maximum number of inbound streams that wait to be accepted. Remote peers stop at 256 streams without an
-/// acknowledgement, which a stream gets when it is first written to.
+/// Maximum number of inbound streams that wait to be accepted. Remote peers open at most 256 streams without an
+/// acknowledgement, which is sent with the first write to a stream.
 const MAX_WAITING_STREAMS: usize = 256;
 
 /// The upgrade of a connection to yamux.
@@ -40,10 +40,10 @@ pub struct Config {
 }
 
 impl Config {
-    /// Charges what the streams hold to `account`, not to that of the process.
+    /// Charges the streams to `account` instead of that of the process.
     pub fn with_account(account: Arc<Account>) -> Self {
         let mut yamux = yamux::Config::default();
-        // A closed connection has no data left to read, as in every other muxer of libp2p.
+        // A closed connection has no data left to read, as in the other muxers of libp2p.
         yamux.set_read_after_close(false);
         Self { yamux, account }
     }
@@ -103,7 +103,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> OutboundConnectionUpgrade<C> for Config 
 pub struct Muxer<C> {
     connection: yamux::Connection<Frames<C>>,
     streams: Arc<Streams>,
-    /// Streams that arrived while the connection was driven for another reason.
+    /// Streams that arrived while the connection was polled for another reason.
     waiting: VecDeque<Stream>,
     /// The task that waits for an inbound stream.
     acceptor: Option<Waker>,
@@ -115,7 +115,7 @@ pub struct Muxer<C> {
 pub struct Error(#[from] yamux::ConnectionError);
 
 impl<C: AsyncRead + AsyncWrite + Unpin> Muxer<C> {
-    /// Drives the connection until a peer opens a stream.
+    /// Polls the connection until the peer opens a stream.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stream, Error>> {
         let stream = ready!(self.connection.poll_next_inbound(cx));
         let stream = stream.unwrap_or(Err(yamux::ConnectionError::Closed))?;
@@ -158,13 +158,13 @@ impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for Muxer<C> {
         } else {
             tracing::debug!("reset a stream: {MAX_WAITING_STREAMS} others are not accepted yet");
         }
-        // There may be more; but other tasks go first.
+        // There may be more, but other tasks run first.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 }
 
-/// A stream. Its unread bytes are in the account until it is dropped.
+/// A stream. Its unread bytes are charged to the account until it is dropped.
 #[derive(Debug)]
 pub struct Stream {
     stream: yamux::Stream,

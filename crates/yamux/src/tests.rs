@@ -1,4 +1,4 @@
-//! Two muxers that are joined by a pipe in memory; and frames written by hand.
+//! Two muxers connected by an in-memory pipe, and hand-written frames.
 
 use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
@@ -20,7 +20,7 @@ fn account(limit: usize) -> Arc<Account> {
     Arc::new(Account::new(limit))
 }
 
-/// Drives a muxer and hands out the streams it accepts, until it ends.
+/// Polls a muxer and sends the streams it accepts, until it ends.
 fn accept(socket: DuplexStream, account: &Arc<Account>) -> tokio::sync::mpsc::Receiver<SubstreamBox> {
     let config = Config::with_account(Arc::clone(account));
     let upgraded = config.upgrade(socket.compat(), yamux::Mode::Server).into_inner();
@@ -75,7 +75,7 @@ async fn fill(
 }
 
 #[tokio::test(start_paused = true)]
-async fn unread_streams_of_many_connections_hold_no_more_than_the_limit() {
+async fn unread_streams_of_many_connections_stay_within_the_memory_limit() {
     let account = account(1024 * KIB);
     let mut kept = Vec::new();
     for _ in 0..8 {
@@ -90,7 +90,7 @@ async fn unread_streams_of_many_connections_hold_no_more_than_the_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn frames_of_one_byte_are_charged_with_what_they_cost() {
+async fn one_byte_frames_are_charged_with_their_overhead() {
     let account = account(256 * KIB);
     let (mut near, far) = duplex(4 * KIB);
     let _streams = accept(far, &account);
@@ -100,7 +100,7 @@ async fn frames_of_one_byte_are_charged_with_what_they_cost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_whose_unread_streams_fill_the_account_is_closed_and_another_is_read() {
+async fn a_connection_whose_unread_streams_fill_the_memory_is_closed_and_others_are_read() {
     let account = account(512 * KIB);
     let (mut near, far) = duplex(4 * KIB);
     let mut held = accept(far, &account);
@@ -124,7 +124,7 @@ async fn a_connection_whose_unread_streams_fill_the_account_is_closed_and_anothe
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_reader_gets_every_byte_however_small_the_account_is() {
+async fn a_slow_reader_receives_every_byte_with_a_small_account() {
     let account = account(40 * KIB);
     let (mut near, far) = duplex(4 * KIB);
     let mut streams = accept(far, &account);
@@ -166,7 +166,7 @@ fn frame() -> impl Strategy<Value = Frame> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever the sizes of reads, the frames say the same after they were cut.
+    /// The frames carry the same data after cutting, for all sizes of reads.
     #[test]
     fn cut_frames_carry_the_same_bytes_and_flags(
         frames in prop::collection::vec(frame(), 1..8),
@@ -216,7 +216,7 @@ proptest! {
         }
         prop_assert_eq!(got, data);
         prop_assert_eq!(got_others, others);
-        // Each flag is told once for each frame that carried it.
+        // Each flag is seen once for each frame that carried it.
         for flag in [1, 2, 4, 8] {
             let told = flags_seen.iter().filter(|flags| *flags & flag != 0).count();
             let carried = frames.iter().filter(|f| matches!(f, Frame::Data { flags, .. } if flags & flag != 0));
@@ -224,9 +224,9 @@ proptest! {
         }
     }
 
-    /// The account returns to nothing, whatever is read and dropped in whatever order.
+    /// The account is empty at the end, for all orders of reads and drops.
     #[test]
-    fn an_account_holds_exactly_what_was_charged_and_neither_read_nor_dropped(
+    fn the_account_holds_exactly_the_charged_bytes_that_were_neither_read_nor_dropped(
         steps in prop::collection::vec((0u32..4, 0u32..4, 1u32..20_000), 1..200),
     ) {
         let account = account(1 << 30);

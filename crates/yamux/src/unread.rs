@@ -1,4 +1,4 @@
-//! What streams hold unread, counted for each connection and for the process.
+//! Unread bytes of streams, counted for each connection and for the process.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -9,14 +9,14 @@ use std::{
     task::Waker,
 };
 
-/// What a frame costs beside its bytes: its buffer's header and its place in two queues. Frames of one byte would
-/// otherwise hold seventy times what is counted.
+/// The cost of a frame besides its bytes: its buffer's header and its place in two queues. Otherwise frames of one byte
+/// would use seventy times the counted memory.
 pub(crate) const FRAME_OVERHEAD: usize = 68;
 
-/// The longest piece a frame is read in.
+/// The maximum length of a piece of a frame.
 pub(crate) const MAX_PIECE: usize = 16 * 1024;
 
-/// What a connection may hold always, so that it goes on once its streams are read.
+/// What a connection may always hold, so that it can go on once its streams are read.
 const MIN_SHARE: usize = MAX_PIECE + FRAME_OVERHEAD;
 
 const DEFAULT_LIMIT: usize = 16 * 1024 * 1024;
@@ -27,10 +27,10 @@ pub fn process() -> &'static Arc<Account> {
     &PROCESS
 }
 
-/// Bytes that many connections hold unread.
+/// The unread bytes of many connections.
 ///
-/// Half of the limit is free for all. Where that half is used up, a connection may hold only its part of the other
-/// half; where that is used up too, one piece of a frame. A connection that holds more is not read.
+/// Half of the limit is shared freely. When that half is used up, a connection may hold only its share of the other
+/// half, and when that is used up too, one piece of a frame. A connection that holds more is not read.
 #[derive(Debug)]
 pub struct Account {
     limit: AtomicUsize,
@@ -58,7 +58,7 @@ impl Account {
         self.limit.store(limit, Relaxed);
     }
 
-    /// Returns the bytes that are held now.
+    /// Returns the number of bytes that are held.
     pub fn held(&self) -> usize {
         self.held.load(Relaxed)
     }
@@ -75,7 +75,7 @@ impl Account {
             || held + cost <= MIN_SHARE
     }
 
-    /// Returns what each connection may hold where the half that is free for all is used up.
+    /// Returns the share of each connection when the free half is used up.
     fn share(&self) -> usize {
         (self.free_for_all() / self.connections.load(Relaxed).max(1)).max(MIN_SHARE)
     }
@@ -87,7 +87,7 @@ impl Account {
 
     fn release(&self, bytes: usize) {
         let held = self.held.fetch_sub(bytes, Relaxed) - bytes;
-        // An eighth is kept free, so that the paused ones are not woken for each frame that is read elsewhere.
+        // An eighth stays free, so that paused connections are not woken for each frame that is read elsewhere.
         let free = self.free_for_all();
         if held < free - free / 8 && self.any_paused.swap(false, Relaxed) {
             let paused = std::mem::take(&mut *lock(&self.paused));
@@ -96,7 +96,7 @@ impl Account {
     }
 }
 
-/// The streams of one connection, and what each holds unread.
+/// The streams of one connection, with their unread bytes.
 #[derive(Debug)]
 pub(crate) struct Streams {
     account: Arc<Account>,
@@ -106,40 +106,40 @@ pub(crate) struct Streams {
 #[derive(Debug, Default)]
 struct Table {
     held: usize,
-    /// The lengths of the frames that each stream holds, in their order. What was read of the first is taken off.
+    /// The lengths of the unread frames of each stream, in order; the first one is reduced as it is read.
     streams: HashMap<u32, VecDeque<u32>>,
-    /// Bytes that were read from streams so far.
+    /// Bytes read from streams so far.
     read: u64,
-    /// The task that reads the connection, while it waits for room.
+    /// The task that reads the connection, while it waits for memory.
     reader: Option<Waker>,
-    /// Whether the account knows of the pause.
+    /// Whether the account has recorded the pause.
     paused: bool,
 }
 
 impl Streams {
-    /// Returns the table of a new connection. [`Streams::closed`] ends it.
+    /// Creates the table of a new connection, which [`Streams::closed`] ends.
     pub(crate) fn new(account: Arc<Account>) -> Arc<Self> {
         account.connections.fetch_add(1, Relaxed);
         Arc::new(Self { account, table: Mutex::default() })
     }
 
-    /// The connection takes no share any more. Its streams hold their bytes until they are dropped.
+    /// Ends the connection's share. Its streams hold their bytes until they are dropped.
     pub(crate) fn closed(&self) {
         self.account.connections.fetch_sub(1, Relaxed);
     }
 
-    /// A stream begins, opened by either side.
+    /// Adds a stream, opened by either side.
     pub(crate) fn opened(&self, id: u32) {
         lock(&self.table).streams.entry(id).or_default();
     }
 
-    /// Charges a frame of `length` bytes to a stream, before its bytes are read from the socket. Returns `false` where
-    /// the account has no room for it: `reader` is woken when there is, or may ask again after a while.
+    /// Charges a frame of `length` bytes to a stream before its bytes are read from the socket. Returns `false` if the
+    /// account has no memory for it; then `reader` is woken when there is, and may check again after a while.
     pub(crate) fn charge(self: &Arc<Self>, id: u32, length: u32, reader: &Waker) -> bool {
         let cost = cost(length);
         let mut table = lock(&self.table);
         let Table { held, streams, .. } = &mut *table;
-        // What comes for a stream that was dropped is dropped as well.
+        // Bytes for a dropped stream are dropped as well.
         let Some(stream) = streams.get_mut(&id) else { return true };
         if !self.account.has_room(*held, cost) {
             table.reader = Some(reader.clone());
@@ -156,7 +156,7 @@ impl Streams {
         true
     }
 
-    /// `bytes` were read from a stream.
+    /// Records that `bytes` were read from a stream.
     pub(crate) fn read(&self, id: u32, bytes: usize) {
         let mut table = lock(&self.table);
         table.read += bytes as u64;
@@ -176,7 +176,7 @@ impl Streams {
         self.release(table, released);
     }
 
-    /// A stream was dropped with all that it held.
+    /// Removes a dropped stream with all its bytes.
     pub(crate) fn dropped(&self, id: u32) {
         let mut table = lock(&self.table);
         let frames = table.streams.remove(&id).unwrap_or_default();
@@ -184,7 +184,7 @@ impl Streams {
         self.release(table, released);
     }
 
-    /// Returns the bytes that were read from the connection's streams so far: whether they are read at all.
+    /// Returns the bytes read from the connection's streams so far, which show whether they are read at all.
     pub(crate) fn progress(&self) -> u64 {
         lock(&self.table).read
     }

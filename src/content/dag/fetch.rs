@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use multihash_codetable::{Code, MultihashDigest};
-use ocipfs_node::{Block, Cid, FetchSession, is_trusted_cid};
+use ocipfs_node::{Block, BlockFetcher, Cid, is_trusted_cid};
 
 use super::unixfs::{DagNode, RAW};
 use crate::content::{CidPath, Content, Error};
@@ -15,7 +15,7 @@ pub struct DagFetcher {
     /// The CID whose providers have the DAG.
     announced: Cid,
     /// Begun with the first block that is not here.
-    session: Option<FetchSession>,
+    session: Option<BlockFetcher>,
     /// What came of peers.
     fetched: Vec<Block>,
     /// The last local block: it may be collected as soon as it is read.
@@ -89,7 +89,7 @@ impl DagFetcher {
     }
 
     /// What came of peers so far, to be kept, and the session that goes on with what is below.
-    pub fn into_parts(self) -> (Vec<Block>, FetchSession) {
+    pub fn into_parts(self) -> (Vec<Block>, BlockFetcher) {
         let Self { content, root, announced, session, fetched, .. } = self;
         (fetched, session.unwrap_or_else(|| begin(&content, announced, root)))
     }
@@ -113,7 +113,7 @@ impl DagFetcher {
         Ok(local)
     }
 
-    fn session(&mut self) -> &mut FetchSession {
+    fn session(&mut self) -> &mut BlockFetcher {
         let Self { content, root, announced, session, .. } = self;
         session.get_or_insert_with(|| begin(content, *announced, *root))
     }
@@ -126,7 +126,7 @@ impl DagFetcher {
 }
 
 /// Begins to fetch a DAG that the providers of `announced` have.
-pub(super) fn begin(content: &Content, announced: Cid, root: Cid) -> FetchSession {
+pub(super) fn begin(content: &Content, announced: Cid, root: Cid) -> BlockFetcher {
     content.node().session_below(announced, root).with_stall_timeout(content.settings().stall_timeout)
 }
 

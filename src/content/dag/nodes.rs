@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use ocipfs_node::{Block, Cid, FetchSession, FetchedBlock};
+use ocipfs_node::{Block, BlockFetcher, Cid, FetchedBlock};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{fetch::begin, unixfs::DagNode};
@@ -19,7 +19,7 @@ pub struct Nodes {
     /// The CID whose providers have the tree.
     announced: Cid,
     /// Begun with the first block that is not here.
-    session: Option<FetchSession>,
+    session: Option<BlockFetcher>,
     /// Why peers are not asked any more.
     failed: Option<Error>,
 }
@@ -139,7 +139,7 @@ async fn keep(content: &Content, blocks: Vec<Block>) -> Result<(), Error> {
 /// The next block. The first one of a session must come within the find time-out, as a root does.
 async fn next(
     content: &Content,
-    session: &mut FetchSession,
+    session: &mut BlockFetcher,
     at: Cid,
     is_first: bool,
 ) -> Result<FetchedBlock, Error> {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use ocipfs_node::{Block, Cid, FetchSession, FetchedBlock};
+use ocipfs_node::{Block, BlockFetcher, Cid, FetchedBlock};
 use ocipfs_oci::Digest;
 use tokio::task::JoinHandle;
 
@@ -101,7 +101,7 @@ impl Task {
     }
 
     /// Ends well with the digest of the whole, or with none when the last reader has gone.
-    async fn work(&mut self, session: &mut FetchSession) -> Result<Option<Digest>, Error> {
+    async fn work(&mut self, session: &mut BlockFetcher) -> Result<Option<Digest>, Error> {
         loop {
             self.search_here(session).await?;
             self.prefer(session);
@@ -121,7 +121,7 @@ impl Task {
     }
 
     /// Takes from the node directory what other files or an earlier attempt left there, as far as more can be wanted.
-    async fn search_here(&mut self, session: &mut FetchSession) -> Result<(), Error> {
+    async fn search_here(&mut self, session: &mut BlockFetcher) -> Result<(), Error> {
         loop {
             let mut interest = self.shared.interest();
             self.tree.make_room(&interest);
@@ -146,7 +146,7 @@ impl Task {
         }
     }
 
-    fn fetch(&mut self, session: &mut FetchSession, interest: &ReadRanges) {
+    fn fetch(&mut self, session: &mut BlockFetcher, interest: &ReadRanges) {
         let mut missing = self.tree.take_urgent(interest.urgent(), MAX_WANTED_AND_URGENT);
         missing.extend(self.tree.take_missing(interest.ranges(), MAX_WANTED));
         if !missing.is_empty() {
@@ -155,7 +155,7 @@ impl Task {
     }
 
     /// Puts the blocks that readers wait for before all others, each once.
-    fn prefer(&mut self, session: &FetchSession) {
+    fn prefer(&mut self, session: &BlockFetcher) {
         let waits = self.shared.waits();
         self.preferred.retain(|offset, _| waits.contains(offset));
         for offset in waits {
@@ -167,7 +167,7 @@ impl Task {
         }
     }
 
-    fn retarget(&mut self, session: &mut FetchSession) {
+    fn retarget(&mut self, session: &mut BlockFetcher) {
         let surplus = self.tree.take_surplus(self.shared.interest().ranges());
         if !surplus.is_empty() {
             session.unwant(surplus);
@@ -175,7 +175,7 @@ impl Task {
     }
 
     /// Takes a block that came, and those that came with it.
-    async fn receive(&mut self, session: &mut FetchSession, first: FetchedBlock) -> Result<(), Error> {
+    async fn receive(&mut self, session: &mut BlockFetcher, first: FetchedBlock) -> Result<(), Error> {
         let mut fetched = vec![first];
         while fetched.len() < WRITE_BATCH
             && let Some(next) = session.try_next()

@@ -187,12 +187,12 @@ mod tests {
         let index = r#"{"schemaVersion":2,"manifests":[]}"#;
         assert_eq!(of(index, Some("application/json")).unwrap().media_type, media_type::OCI_INDEX);
         for (json, said, told) in [
-            (index, Some(media_type::OCI_MANIFEST), "no image manifest"),
+            (index, Some(media_type::OCI_MANIFEST), "invalid image manifest"),
             (r#"{"manifests":[],"layers":[]}"#, None, "both a manifest and an index"),
             (r#"{"mediaType":"application/vnd.a"}"#, Some("application/vnd.b"), "Content-Type is"),
             (r#"{"schemaVersion":1}"#, Some("application/vnd.b"), "schema 1"),
             ("{}", None, "says what it is"),
-            ("{}", Some("nonsense"), "no media type"),
+            ("{}", Some("nonsense"), "invalid media type"),
         ] {
             let error = of(json, said).unwrap_err();
             assert!(error.contains(told), "{json}: {error}");

@@ -168,7 +168,7 @@ async fn bad_manifests_are_refused_by_name() {
         async move { send("PUT", &url, &[("content-type", kind)], text).await }
     };
     let kind = media_type::OCI_MANIFEST;
-    put("x", kind, "{".into()).await.refused(400, "MANIFEST_INVALID", &["no image manifest"]);
+    put("x", kind, "{".into()).await.refused(400, "MANIFEST_INVALID", &["invalid image manifest"]);
     put("x", media_type::OCI_INDEX, json.to_string()).await.refused(
         400,
         "MANIFEST_INVALID",

@@ -159,7 +159,7 @@ async fn the_announcing_lag_is_the_waiting_time_of_the_oldest_due_key() {
     assert!(routing.announcer.status().lag <= between.elapsed(), "only the second waits");
     second.send(false).unwrap();
     tokio::task::yield_now().await;
-    assert!(routing.announcer.status().lag > Duration::ZERO, "nobody heard it");
+    assert!(routing.announcer.status().lag > Duration::ZERO, "no peer accepted it");
     routing.joins.send_replace(1);
     // Either may come first: the new peer gets both.
     routing.answer(true).await;

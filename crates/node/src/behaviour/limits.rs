@@ -1,8 +1,8 @@
 //! The connection limits, and which connection is closed for a new one.
 //!
 //! A connection is refused only if no other one can be closed. Connections of wanted peers, which are configured or
-//! were dialled by this node, are neither refused nor closed. Some connections of a full node are visits: long enough
-//! for a new peer that knows only this node to find the rest of the swarm.
+//! were dialled by this node, are neither refused nor closed. Some inbound connections of a full node have temporary
+//! slots: long enough for a new peer that knows only this node to find the rest of the swarm.
 
 use std::{
     cmp::Reverse,
@@ -20,9 +20,9 @@ use crate::{Limits, address};
 
 /// Handshakes in progress from one network.
 const MAX_PENDING_PER_NETWORK: usize = 16;
-/// The newest of the inbound connections of a full node are visits, one out of this many: a crowd of new peers is
+/// One out of this many inbound connections of a full node, the newest ones, has a temporary slot: a crowd of new peers is
 /// introduced soon, and a flood of them leaves the older connections alone.
-const VISIT_DIVISOR: usize = 2;
+const TEMPORARY_DIVISOR: usize = 2;
 
 /// Why a connection is refused.
 #[derive(Debug, thiserror::Error)]
@@ -143,7 +143,7 @@ impl Connections {
     }
 
     /// Returns the connection to close: first one of a peer that has several, then an idle one of the network with the
-    /// most connections, then the one that was idle for longest, finally a visit.
+    /// most connections, then the one that was idle for longest, finally one in a temporary slot.
     fn connection_to_close(
         &self,
         inbound: bool,
@@ -164,13 +164,14 @@ impl Connections {
             .filter(|(_, open)| (open.inbound == inbound || from_outbound) && !is_wanted(&open.peer))
             .collect();
         candidates.sort_by_key(|(_, open)| Reverse(open.since));
-        let visits = (self.limits.inbound / VISIT_DIVISOR).max(1);
+        let temporary_slots = (self.limits.inbound / TEMPORARY_DIVISOR).max(1);
         let ranked = candidates.into_iter().enumerate().filter_map(|(place, (id, open))| {
             let further = of_peers[&open.peer] - 1;
             let quiet = self.idle_time(open, last_activity(id), now);
-            let is_visit = inbound && place < visits && self.is_visit_over(open, last_activity(id), now);
+            let is_temporary =
+                inbound && place < temporary_slots && self.is_temporary_over(open, last_activity(id), now);
             let crowd = open.network.map_or(0, |_| of_networks[&open.network]);
-            (further > 0 || quiet.is_some() || is_visit).then_some((
+            (further > 0 || quiet.is_some() || is_temporary).then_some((
                 (further, quiet.is_some(), crowd, quiet, Reverse(open.since)),
                 open.peer,
                 *id,
@@ -191,11 +192,11 @@ impl Connections {
         (quiet >= self.limits.idle && since(open.since) >= self.limits.settled).then_some(quiet)
     }
 
-    /// Returns whether a visit is over: long enough, without a request for a block.
-    fn is_visit_over(&self, open: &OpenConnection, last_activity: Option<Instant>, now: Instant) -> bool {
+    /// Returns whether a connection had its time in a temporary slot, without a request for a block.
+    fn is_temporary_over(&self, open: &OpenConnection, last_activity: Option<Instant>, now: Instant) -> bool {
         let since = |moment: Instant| now.saturating_duration_since(moment);
         let is_idle = |last_activity| last_activity <= open.since || since(last_activity) >= self.limits.idle;
-        last_activity.is_none_or(is_idle) && since(open.since) >= self.limits.visit
+        last_activity.is_none_or(is_idle) && since(open.since) >= self.limits.temporary
     }
 
     fn inbound(&self) -> usize {

@@ -1,7 +1,7 @@
 //! Memory for received messages that are not stored yet: a share of the process's memory budget, divided among peers,
 //! however many connections each has.
 //!
-//! - A peer without open requests has [`WANT_LIST_BYTES`] bytes, enough for want lists. Its longer messages are not
+//! - A peer without open requests has [`WANTLIST_BYTES`] bytes, enough for wantlists. Its longer messages are not
 //!   read; their bytes are counted, and a peer that sends too many is disconnected.
 //! - For a peer with open requests, memory is counted as bytes arrive. When the budget is exhausted, the peer with the
 //!   most unfinished bytes loses its messages.
@@ -37,7 +37,7 @@ pub use reservation::{MemoryLease, Reservation};
 const MAX_PER_PEER: u64 = 12 << 20;
 const PERCENT_PER_PEER: u64 = 40;
 /// The limit for one peer without open requests, and for each of its messages, in bytes.
-pub const WANT_LIST_BYTES: usize = 512 << 10;
+pub const WANTLIST_BYTES: usize = 512 << 10;
 /// Memory is counted in steps of this many bytes, each at most as long as all bytes before it.
 pub const READ_STEP: usize = 64 << 10;
 /// Proven peers that send less than a step in this time lose their messages when memory is short.
@@ -170,7 +170,7 @@ pub struct Share {
     budget: Arc<Budget>,
     peer: PeerId,
     blocks: Arc<Semaphore>,
-    want_lists: Arc<Semaphore>,
+    wantlist: Arc<Semaphore>,
     debt: Mutex<Debt>,
     proven: AtomicBool,
     /// KiB of messages that are being read.
@@ -188,7 +188,7 @@ impl Share {
     fn new(budget: Arc<Budget>, peer: PeerId) -> Self {
         Self {
             blocks: semaphore(budget.memory.per_peer()),
-            want_lists: semaphore(WANT_LIST_BYTES as u64),
+            wantlist: semaphore(WANTLIST_BYTES as u64),
             budget,
             peer,
             debt: Mutex::new(Debt::None),

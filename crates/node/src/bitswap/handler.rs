@@ -35,7 +35,7 @@ use super::{
     client::{Event, PeerConnection},
     server::Outgoing,
     stream::{self, Incoming},
-    striping::{self, Chunk, Reassembly, SendQueue},
+    striping::{self, Reassembly, SendQueue, Stripe},
     verify::Received,
     wire::{Message, Version},
 };
@@ -132,7 +132,7 @@ impl OutboundUpgrade<Stream> for Protocols {
 pub enum StreamKind {
     Wants,
     Answers,
-    /// Answers, in chunks if the peer supports striping. Opened only when needed, since the negotiation may cost a
+    /// Answers, in stripes if the peer supports striping. Opened only when needed, since the negotiation may cost a
     /// round trip.
     Striped,
 }
@@ -145,13 +145,13 @@ enum Outbox {
 
 enum Answer {
     Whole(Outgoing),
-    Chunk(Chunk),
+    Stripe(Stripe),
 }
 
 /// The answers to a peer, for the next free stream.
 struct AnswerQueue {
     queue: Mutex<SendQueue>,
-    /// Whether the peer takes chunks: then whole messages would only be slower.
+    /// Whether the peer takes stripes: then whole messages would only be slower.
     striped: AtomicBool,
 }
 
@@ -159,7 +159,7 @@ impl AnswerQueue {
     async fn next(&self, striped: bool) -> Option<Answer> {
         let mut queue = self.queue.lock().await;
         if striped {
-            return queue.next_chunk().await.map(Answer::Chunk);
+            return queue.next_stripe().await.map(Answer::Stripe);
         }
         if !self.striped.load(Ordering::Relaxed) {
             let whole = queue.next_whole().await?;
@@ -208,7 +208,7 @@ impl Outbox {
             | Self::Answers(_, _, Some(Answer::Whole(Outgoing { message, .. }))) => {
                 stream::write(stream, &message.encode(to.version), activity).await
             }
-            Self::Answers(_, _, Some(Answer::Chunk(chunk))) => chunk.write(stream, activity).await,
+            Self::Answers(_, _, Some(Answer::Stripe(stripe))) => stripe.write(stream, activity).await,
             Self::Wants(_, None) | Self::Answers(_, _, None) => Ok(()),
         }
     }
@@ -242,7 +242,7 @@ pub struct Handler {
     answers: Arc<AnswerQueue>,
     /// Whether the striped streams were requested already.
     striping_started: bool,
-    /// Messages received in chunks.
+    /// Messages received in stripes.
     reassembly: Arc<Reassembly>,
     /// The channels to this peer, given to the client and the server when the first stream is open.
     pending_senders: Option<(mpsc::Sender<Message>, mpsc::Sender<Outgoing>)>,

@@ -45,7 +45,7 @@ struct LedgerEntry {
     state: WantState,
 }
 
-/// The want list of one peer.
+/// The wantlist of one peer.
 #[derive(Debug, Default)]
 pub struct Ledger {
     entries: HashMap<Cid, LedgerEntry>,
@@ -53,7 +53,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Applies a want list: a full one, or changes.
+    /// Applies a wantlist: a full one, or changes.
     pub fn apply(&mut self, full: bool, entries: Vec<Entry>) {
         if full {
             self.entries.clear();

@@ -238,7 +238,7 @@ impl Server {
         }
     }
 
-    /// Applies a want list of a peer.
+    /// Applies a wantlist of a peer.
     pub fn wanted(&self, peer: PeerId, connection: ConnectionId, full: bool, entries: Vec<Entry>) {
         let peer = self.peer(peer, |streams| {
             streams.wanting.insert(connection);

@@ -1,14 +1,14 @@
-//! Striping: messages in chunks over several streams at once, between peers that both support it.
+//! Striping: messages in stripes over several streams at once, between peers that both support it.
 //!
 //! A stream's window starts at 256 KiB and doubles with each round trip, so a block of 1 MiB takes four round trips
 //! over one stream, and one over eight. Once the windows have grown, messages are sent whole again.
 //!
 //! ```text
 //!   whole:   varint length, varint 0, the message
-//!   chunk:   varint length of the message, varint its number (not 0), varint index of the chunk, the chunk
+//!   stripe:   varint length of the message, varint its number (not 0), varint index of the stripe, the stripe
 //! ```
 //!
-//! All chunks but the last have [`CHUNK_SIZE`] bytes. Incomplete messages have [`MAX_STRIPED_BYTES`] bytes at most.
+//! All stripes but the last have [`STRIPE_SIZE`] bytes. Incomplete messages have [`MAX_STRIPED_BYTES`] bytes at most.
 
 #[cfg(test)]
 mod tests;
@@ -37,15 +37,15 @@ use super::{
 use crate::locked;
 
 /// The protocol of a striped stream; its messages are those of Bitswap 1.2.
-pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/ocipfs/bitswap-chunks/1.0.0");
-/// Bytes of a chunk.
-pub const CHUNK_SIZE: usize = 128 << 10;
+pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/ocipfs/bitswap-stripes/1.0.0");
+/// Bytes of a stripe.
+pub const STRIPE_SIZE: usize = 128 << 10;
 /// Bytes of striped messages in one connection: by then the windows are wide. The receiver's limit is the same, so
-/// chunks never wait there for memory that other chunks hold.
+/// stripes never wait there for memory that other stripes hold.
 pub const MAX_STRIPED_BYTES: usize = 8 << 20;
 
-/// A message, or a chunk of one, for one stream.
-pub struct Chunk {
+/// A message, or a stripe of one, for one stream.
+pub struct Stripe {
     whole: Arc<StripedMessage>,
     /// `None` if it is the whole message.
     index: Option<usize>,
@@ -55,11 +55,11 @@ struct StripedMessage {
     number: u64,
     pieces: Vec<Bytes>,
     length: usize,
-    /// Counts as in flight until the last chunk is written.
+    /// Counts as in flight until the last stripe is written.
     _outgoing: Outgoing,
 }
 
-impl Chunk {
+impl Stripe {
     fn pieces(&self) -> Vec<Bytes> {
         let StripedMessage { number, length, pieces, .. } = &*self.whole;
         let mut head = BytesMut::with_capacity(16);
@@ -70,10 +70,10 @@ impl Chunk {
         };
         put_varint(&mut head, *number);
         put_varint(&mut head, index as u64);
-        let (start, mut at) = (index * CHUNK_SIZE, 0);
+        let (start, mut at) = (index * STRIPE_SIZE, 0);
         let mut out = vec![head.freeze()];
         for piece in pieces {
-            let (from, to) = (start.max(at), (start + CHUNK_SIZE).min(at + piece.len()));
+            let (from, to) = (start.max(at), (start + STRIPE_SIZE).min(at + piece.len()));
             if from < to {
                 out.push(piece.slice(from - at..to - at));
             }
@@ -82,7 +82,7 @@ impl Chunk {
         out
     }
 
-    /// Writes the chunk to a stream.
+    /// Writes the stripe to a stream.
     pub async fn write(
         &self,
         stream: &mut (impl AsyncWrite + Unpin),
@@ -95,14 +95,14 @@ impl Chunk {
 /// The answers to a peer, in the order in which they are sent.
 pub struct SendQueue {
     messages: mpsc::Receiver<Outgoing>,
-    chunks: VecDeque<Chunk>,
+    stripes: VecDeque<Stripe>,
     /// The number of striped messages so far, and their bytes.
     cut: (u64, usize),
 }
 
 impl SendQueue {
     pub fn new(messages: mpsc::Receiver<Outgoing>) -> Self {
-        Self { messages, chunks: VecDeque::new(), cut: (0, 0) }
+        Self { messages, stripes: VecDeque::new(), cut: (0, 0) }
     }
 
     /// Waits for the next message.
@@ -110,29 +110,29 @@ impl SendQueue {
         self.messages.recv().await
     }
 
-    /// Waits for the next chunk.
-    pub async fn next_chunk(&mut self) -> Option<Chunk> {
-        if self.chunks.is_empty() {
+    /// Waits for the next stripe.
+    pub async fn next_stripe(&mut self) -> Option<Stripe> {
+        if self.stripes.is_empty() {
             let outgoing = self.messages.recv().await?;
             self.cut(outgoing);
         }
-        self.chunks.pop_front()
+        self.stripes.pop_front()
     }
 
-    /// Cuts a message into chunks, or queues it whole if it is short or the limit is reached.
+    /// Cuts a message into stripes, or queues it whole if it is short or the limit is reached.
     pub fn cut(&mut self, outgoing: Outgoing) {
         let pieces = outgoing.message.pieces(Version::V1_2);
         let length = pieces.iter().map(Bytes::len).sum();
-        let is_striped = length > CHUNK_SIZE && self.cut.1 + length <= MAX_STRIPED_BYTES;
+        let is_striped = length > STRIPE_SIZE && self.cut.1 + length <= MAX_STRIPED_BYTES;
         if is_striped {
             self.cut = (self.cut.0 + 1, self.cut.1 + length);
         }
         let whole = Arc::new(StripedMessage { number: self.cut.0, pieces, length, _outgoing: outgoing });
         match is_striped {
-            false => self.chunks.push_back(Chunk { whole, index: None }),
+            false => self.stripes.push_back(Stripe { whole, index: None }),
             true => {
-                let chunk = |index| Chunk { whole: whole.clone(), index: Some(index) };
-                self.chunks.extend((0..length.div_ceil(CHUNK_SIZE)).map(chunk));
+                let stripe = |index| Stripe { whole: whole.clone(), index: Some(index) };
+                self.stripes.extend((0..length.div_ceil(STRIPE_SIZE)).map(stripe));
             }
         }
     }
@@ -145,9 +145,9 @@ pub struct Reassembly {
 }
 
 struct PartialMessage {
-    chunks: BTreeMap<usize, Vec<u8>>,
+    stripes: BTreeMap<usize, Vec<u8>>,
     length: usize,
-    /// When the last chunk must have arrived.
+    /// When the last stripe must have arrived.
     deadline: Instant,
     memory: Reservation,
     _claim: OwnedSemaphorePermit,
@@ -159,7 +159,7 @@ impl PartialMessage {
         self.memory.claim(self.length).await?;
         let mut bytes = Buffer::reusable(self.length);
         bytes.clear();
-        self.chunks.into_values().for_each(|chunk| bytes.extend(chunk));
+        self.stripes.into_values().for_each(|stripe| bytes.extend(stripe));
         let message = Message::decode(Buffer::of(bytes, self.length).freeze())?;
         Ok(Incoming { message, memory: self.memory.finish() })
     }
@@ -176,12 +176,12 @@ impl Reassembly {
         locked(&self.messages)
     }
 
-    /// Adds a chunk. Returns the message if it is complete.
+    /// Adds a stripe. Returns the message if it is complete.
     fn add(
         &self,
         number: u64,
         length: usize,
-        (index, chunk): (usize, Vec<u8>),
+        (index, stripe): (usize, Vec<u8>),
         memory: Reservation,
     ) -> Result<Option<PartialMessage>, Error> {
         let mut messages = self.messages();
@@ -191,7 +191,7 @@ impl Reassembly {
                 let _claim = claim.map_err(|_| Malformed("too many bytes in incomplete messages"))?;
                 let deadline = Instant::now() + stream::max_duration(length);
                 new.insert(PartialMessage {
-                    chunks: BTreeMap::from([(index, chunk)]),
+                    stripes: BTreeMap::from([(index, stripe)]),
                     length,
                     deadline,
                     memory,
@@ -201,14 +201,14 @@ impl Reassembly {
             Entry::Occupied(mut known) => {
                 let partial = known.get_mut();
                 if partial.length != length {
-                    return Err(Malformed("a chunk with another message length").into());
+                    return Err(Malformed("a stripe with another message length").into());
                 }
-                if partial.chunks.insert(index, chunk).is_none() {
+                if partial.stripes.insert(index, stripe).is_none() {
                     partial.memory.merge(memory);
                 }
             }
         }
-        let is_whole = |partial: &PartialMessage| partial.chunks.len() == length.div_ceil(CHUNK_SIZE);
+        let is_whole = |partial: &PartialMessage| partial.stripes.len() == length.div_ceil(STRIPE_SIZE);
         Ok(if messages.get(&number).is_some_and(is_whole) { messages.remove(&number) } else { None })
     }
 
@@ -243,16 +243,17 @@ impl Reassembly {
                 return stream::read_message(stream, length, share, on_activity).await.map(Some);
             }
             let index = stream::read_varint(stream).await? as usize;
-            let start = index.checked_mul(CHUNK_SIZE).filter(|start| *start < length);
-            let start = start.ok_or(Malformed("a chunk beyond the end of its message"))?;
+            let start = index.checked_mul(STRIPE_SIZE).filter(|start| *start < length);
+            let start = start.ok_or(Malformed("a stripe beyond the end of its message"))?;
             let mut memory = share.begin(length)?;
-            let (mut chunk, size) = (Vec::new(), (length - start).min(CHUNK_SIZE));
-            stream::read_bytes(stream, &mut chunk, size, &mut memory, &on_activity).await?;
-            if let Some(whole) = self.add(number, length, (index, chunk), memory)? {
+            let (mut stripe, size) = (Vec::new(), (length - start).min(STRIPE_SIZE));
+            stream::read_bytes(stream, &mut stripe, size, &mut memory, &on_activity).await?;
+            if let Some(whole) = self.add(number, length, (index, stripe), memory)? {
                 return whole.finish().await.map(Some);
             }
         }
     }
 }
 
-const _: () = assert!(MAX_MESSAGE.div_ceil(CHUNK_SIZE) <= 64, "the chunks of a message are bits of a number");
+const _: () =
+    assert!(MAX_MESSAGE.div_ceil(STRIPE_SIZE) <= 64, "the stripes of a message are bits of a number");

@@ -62,7 +62,7 @@ pub enum Kind {
     Have,
 }
 
-/// An entry of a want list.
+/// An entry of a wantlist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The CID of the block.
@@ -136,7 +136,7 @@ pub struct Payload {
 pub struct Message {
     /// Wants and cancels of the sender.
     pub wants: Vec<Entry>,
-    /// Whether the want list replaces the previous one.
+    /// Whether the wantlist replaces the previous one.
     pub full: bool,
     /// Blocks for the receiver.
     pub blocks: Vec<Payload>,

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{IpnsTarget, Resolved};
+use super::{MutableName, Resolved};
 use crate::locked;
 
 /// TTLs are clamped: at least 1 s, at most the lifetime of a record.
@@ -20,7 +20,7 @@ const CACHE_ENTRIES: usize = 4096;
 
 /// The resolved names.
 #[derive(Default)]
-pub struct Cache(Mutex<HashMap<IpnsTarget, CacheEntry>>);
+pub struct Cache(Mutex<HashMap<MutableName, CacheEntry>>);
 
 struct CacheEntry {
     resolved: Resolved,
@@ -30,27 +30,27 @@ struct CacheEntry {
 }
 
 impl Cache {
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpnsTarget, CacheEntry>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<MutableName, CacheEntry>> {
         locked(&self.0)
     }
 
     /// Returns the cached value, if it can be used without a query.
-    pub fn get(&self, target: &IpnsTarget, joins: usize, now: Instant) -> Option<Resolved> {
+    pub fn get(&self, name: &MutableName, joins: usize, now: Instant) -> Option<Resolved> {
         let entries = self.lock();
-        let entry = entries.get(target)?;
+        let entry = entries.get(name)?;
         let is_good = entry.until > now && (!entry.resolved.stale || entry.joins == joins);
         is_good.then(|| entry.resolved.clone())
     }
 
     /// Caches an answer for its TTL, or a stale value for a while.
-    pub fn put(&self, target: IpnsTarget, resolved: Resolved, ttl: Duration, joins: usize, now: Instant) {
+    pub fn put(&self, name: MutableName, resolved: Resolved, ttl: Duration, joins: usize, now: Instant) {
         let mut entries = self.lock();
         if entries.len() >= CACHE_ENTRIES {
             entries.retain(|_, entry| entry.until > now);
         }
         if entries.len() < CACHE_ENTRIES {
             let time = if resolved.stale { NEGATIVE_TTL } else { ttl.clamp(MIN_TTL, MAX_TTL) };
-            entries.insert(target, CacheEntry { resolved, until: now + time, joins });
+            entries.insert(name, CacheEntry { resolved, until: now + time, joins });
         }
     }
 }
@@ -63,11 +63,11 @@ mod tests {
 
     #[test]
     fn a_cached_answer_expires_after_its_ttl_and_a_negative_one_when_a_peer_joins() {
-        let (cache, target) = (Cache::default(), "example.org".parse::<IpnsTarget>().unwrap());
+        let (cache, name) = (Cache::default(), "example.org".parse::<MutableName>().unwrap());
         let resolved = |stale| Resolved { value: "/ipfs/x".into(), stale };
         let start = Instant::now();
-        let put = |stale, ttl, joins| cache.put(target.clone(), resolved(stale), ttl, joins, start);
-        let get = |joins, later| cache.get(&target, joins, start + later);
+        let put = |stale, ttl, joins| cache.put(name.clone(), resolved(stale), ttl, joins, start);
+        let get = |joins, later| cache.get(&name, joins, start + later);
         assert_eq!(get(0, Duration::ZERO), None);
 
         put(false, TTL, 0);

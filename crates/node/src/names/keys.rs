@@ -1,4 +1,4 @@
-//! Named keys, each with an IPNS name of its own: `keys/<key name>.key` in the node directory.
+//! Named keys, each with an IPNS name of its own: `keys/<key name>.key` in the data directory.
 
 use std::{
     fs, io,

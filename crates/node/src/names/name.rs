@@ -117,20 +117,20 @@ impl FromStr for Domain {
 
 /// The target of an `/ipns/` path: a key or a domain.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum IpnsTarget {
+pub enum MutableName {
     /// The value is signed by the owner of the key.
     Key(IpnsName),
     /// The value is a TXT record in DNS. <https://dnslink.dev>
     Domain(Domain),
 }
 
-impl From<IpnsName> for IpnsTarget {
+impl From<IpnsName> for MutableName {
     fn from(name: IpnsName) -> Self {
         Self::Key(name)
     }
 }
 
-impl fmt::Display for IpnsTarget {
+impl fmt::Display for MutableName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Key(name) => name.fmt(f),
@@ -139,7 +139,7 @@ impl fmt::Display for IpnsTarget {
     }
 }
 
-impl FromStr for IpnsTarget {
+impl FromStr for MutableName {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
@@ -165,9 +165,9 @@ mod tests {
         assert!(text.starts_with("k51") && text.len() == 62, "{text}");
         assert_eq!(text.parse(), Ok(name));
         assert_eq!(name.0.to_string().parse(), Ok(name), "a peer id");
-        assert_eq!(text.parse(), Ok(IpnsTarget::Key(name)));
+        assert_eq!(text.parse(), Ok(MutableName::Key(name)));
         for bad in ["", "k51", "bafybeiat5rs4tk3kvllj4uu5zr652qnp7kxc4ttewhc5md23gxflqqp7lu"] {
-            assert!(bad.parse::<IpnsName>().is_err() && bad.parse::<IpnsTarget>().is_err(), "{bad}");
+            assert!(bad.parse::<IpnsName>().is_err() && bad.parse::<MutableName>().is_err(), "{bad}");
         }
     }
 
@@ -179,7 +179,7 @@ mod tests {
             ("xn--bcher-kva.example", "xn--bcher-kva.example"),
             ("_dnslink.a_b.example", "_dnslink.a_b.example"),
         ] {
-            assert_eq!(text.parse::<IpnsTarget>().unwrap().to_string(), domain);
+            assert_eq!(text.parse::<MutableName>().unwrap().to_string(), domain);
         }
         let long = ["a"; 123].join(".");
         for (bad, why) in [

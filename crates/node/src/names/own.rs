@@ -118,7 +118,7 @@ impl OwnRecords {
     }
 
     /// Returns whether the subscribers of a name have to be notified, and resets that.
-    pub fn take_unannounced(&self, name: &PeerId) -> bool {
+    pub fn clear_unannounced(&self, name: &PeerId) -> bool {
         self.lock().unannounced.remove(name)
     }
 
@@ -240,7 +240,7 @@ impl Names {
             tracing::warn!(
                 name = %IpnsName::from(name),
                 sequence,
-                "two nodes write this name: another machine uses a copy of its key or of this node directory; the \
+                "two nodes write this name: another machine uses a copy of its key or of this data directory; the \
                  last publication wins"
             );
         }

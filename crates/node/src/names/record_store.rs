@@ -26,7 +26,7 @@ const LINKS: BoundedTable = BoundedTable::new("links", "links-turns");
 const MAX_SEEN: u64 = 4096;
 const SETTINGS: Settings = Settings { cache_bytes: 1 << 20, quick_repair: false };
 
-/// The file `names.redb` of a node directory.
+/// The file `names.redb` of a data directory.
 pub struct RecordStore {
     database: Database,
 }

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{sync, time::Instant};
 
-use super::{IpnsTarget, cache::NEGATIVE_TTL};
+use super::{MutableName, cache::NEGATIVE_TTL};
 use crate::locked;
 
 /// The minimum time between two queries for a name.
@@ -17,7 +17,7 @@ const MAX_NAMES: usize = 4096;
 
 /// When each name may be queried next.
 #[derive(Default)]
-pub struct Refreshes(Mutex<HashMap<IpnsTarget, NextRefresh>>);
+pub struct Refreshes(Mutex<HashMap<MutableName, NextRefresh>>);
 
 /// Locked while peers or DNS are queried.
 type NextRefresh = Arc<sync::Mutex<Option<Instant>>>;
@@ -27,11 +27,11 @@ impl Refreshes {
     /// answer is as good. Callers that arrive during a query wait for it.
     pub async fn query<T>(
         &self,
-        target: &IpnsTarget,
+        name: &MutableName,
         clock: impl Fn() -> Instant,
         query: impl Future<Output = (T, bool)>,
     ) -> Option<T> {
-        let entry = self.entry(target, clock());
+        let entry = self.entry(name, clock());
         let mut next = entry.lock().await;
         if next.is_some_and(|next| next > clock()) {
             return None;
@@ -42,7 +42,7 @@ impl Refreshes {
         Some(answer)
     }
 
-    fn entry(&self, target: &IpnsTarget, now: Instant) -> NextRefresh {
+    fn entry(&self, name: &MutableName, now: Instant) -> NextRefresh {
         let mut entries = locked(&self.0);
         if entries.len() >= MAX_NAMES {
             entries
@@ -51,7 +51,7 @@ impl Refreshes {
         if entries.len() >= MAX_NAMES {
             entries.clear();
         }
-        entries.entry(target.clone()).or_default().clone()
+        entries.entry(name.clone()).or_default().clone()
     }
 }
 
@@ -65,10 +65,10 @@ mod tests {
 
     #[tokio::test]
     async fn an_uncached_query_runs_once_for_all_callers_and_is_rate_limited() {
-        let (refreshes, target) = (Refreshes::default(), "example.org".parse::<IpnsTarget>().unwrap());
+        let (refreshes, name) = (Refreshes::default(), "example.org".parse::<MutableName>().unwrap());
         let (asked, start, now) = (&Cell::new(0), Instant::now(), Cell::new(Duration::ZERO));
         let query = |is_answered| {
-            refreshes.query(&target, || start + now.get(), async move {
+            refreshes.query(&name, || start + now.get(), async move {
                 tokio::task::yield_now().await;
                 asked.set(asked.get() + 1);
                 (asked.get(), is_answered)
@@ -90,8 +90,8 @@ mod tests {
     async fn the_number_of_queried_names_is_bounded() {
         let (refreshes, start) = (Refreshes::default(), Instant::now());
         for n in 0..=MAX_NAMES {
-            let target = format!("n{n}.example.org").parse::<IpnsTarget>().unwrap();
-            assert_eq!(refreshes.query(&target, || start, async { ((), true) }).await, Some(()));
+            let name = format!("n{n}.example.org").parse::<MutableName>().unwrap();
+            assert_eq!(refreshes.query(&name, || start, async { ((), true) }).await, Some(()));
         }
         assert_eq!(refreshes.0.lock().unwrap().len(), 1);
     }

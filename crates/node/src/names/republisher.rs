@@ -116,7 +116,7 @@ impl Names {
             routing.send(Command::Subscribe(IpnsName::from(name).key())).await.ok()?;
             let Some(value) = record else { continue };
             let record = IpnsName::from(name).record(value.clone());
-            if to_subscribers || self.0.own.take_unannounced(&name) {
+            if to_subscribers || self.0.own.clear_unannounced(&name) {
                 routing.send(Command::Publish(record.clone())).await.ok()?;
             }
             if published.insert(name, value.clone()).as_ref() == Some(&value) {

@@ -7,7 +7,7 @@ use tokio::{
     time::{self, Instant, timeout_at},
 };
 
-use super::{Domain, IpnsName, IpnsTarget, Names, dnslink::Link};
+use super::{Domain, IpnsName, MutableName, Names, dnslink::Link};
 use crate::{Error, Node, behaviour::Command, routing::ipns};
 
 /// After the first answer, how long other peers have to send a newer one.
@@ -31,16 +31,16 @@ impl Resolved {
 impl Node {
     /// Resolves a name from the cache while that is valid, else from peers or DNS; without an answer within `timeout`,
     /// returns the last known value. A name without an answer is not queried again for a while.
-    pub async fn resolve(&self, target: &IpnsTarget, timeout: Duration) -> Result<Resolved, Error> {
+    pub async fn resolve(&self, name: &MutableName, timeout: Duration) -> Result<Resolved, Error> {
         let joins = self.online().map_or(0, |online| *online.peers.joins().borrow());
-        if let Some(known) = self.names().known(target, joins) {
+        if let Some(known) = self.names().known(name, joins) {
             return Ok(known);
         }
-        let (resolved, ttl) = self.query(target, timeout).await?;
+        let (resolved, ttl) = self.query(name, timeout).await?;
         if resolved.stale {
-            tracing::warn!(name = %target, "no peer answered for this name; using the last known value");
+            tracing::warn!(name = %name, "no peer answered for this name; using the last known value");
         }
-        self.names().0.cache.put(target.clone(), resolved.clone(), ttl, joins, Instant::now());
+        self.names().0.cache.put(name.clone(), resolved.clone(), ttl, joins, Instant::now());
         Ok(resolved)
     }
 
@@ -49,34 +49,34 @@ impl Node {
     ///
     /// A name is queried at most once a second, or once in half a minute without an answer. In between callers get the
     /// last answer; callers that arrive during a query wait for it. Names that this node publishes need no query.
-    pub async fn resolve_uncached(&self, target: &IpnsTarget, timeout: Duration) -> Result<Resolved, Error> {
-        if let Some(own) = self.names().published_here(target) {
+    pub async fn resolve_uncached(&self, name: &MutableName, timeout: Duration) -> Result<Resolved, Error> {
+        if let Some(own) = self.names().published_here(name) {
             return Ok(own);
         }
         let joins = self.online().map_or(0, |online| *online.peers.joins().borrow());
         let query = async {
-            let asked = self.query(target, timeout).await;
+            let asked = self.query(name, timeout).await;
             let is_answered = asked.as_ref().is_ok_and(|(resolved, _)| !resolved.stale);
             (asked, is_answered)
         };
-        match self.names().0.refreshes.query(target, Instant::now, query).await {
-            None => self.resolve(target, timeout).await,
+        match self.names().0.refreshes.query(name, Instant::now, query).await {
+            None => self.resolve(name, timeout).await,
             Some(Ok((resolved, ttl))) if !resolved.stale => {
-                self.names().0.cache.put(target.clone(), resolved.clone(), ttl, joins, Instant::now());
+                self.names().0.cache.put(name.clone(), resolved.clone(), ttl, joins, Instant::now());
                 Ok(resolved)
             }
             // Silence does not invalidate a valid cache entry.
-            Some(asked) => match self.names().known(target, joins) {
+            Some(asked) => match self.names().known(name, joins) {
                 Some(known) => Ok(known),
                 None => asked.map(|(resolved, _)| resolved),
             },
         }
     }
 
-    async fn query(&self, target: &IpnsTarget, timeout: Duration) -> Result<(Resolved, Duration), Error> {
-        match target {
-            IpnsTarget::Key(name) => self.resolve_key(name, timeout).await,
-            IpnsTarget::Domain(domain) => self.resolve_domain(domain, timeout).await,
+    async fn query(&self, name: &MutableName, timeout: Duration) -> Result<(Resolved, Duration), Error> {
+        match name {
+            MutableName::Key(name) => self.resolve_key(name, timeout).await,
+            MutableName::Domain(domain) => self.resolve_domain(domain, timeout).await,
         }
     }
 
@@ -152,13 +152,13 @@ impl Node {
 
 impl Names {
     /// Returns the value that is known without a query or the disk.
-    fn known(&self, target: &IpnsTarget, joins: usize) -> Option<Resolved> {
-        self.published_here(target).or_else(|| self.0.cache.get(target, joins, Instant::now()))
+    fn known(&self, name: &MutableName, joins: usize) -> Option<Resolved> {
+        self.published_here(name).or_else(|| self.0.cache.get(name, joins, Instant::now()))
     }
 
     /// Returns the value that this node publishes.
-    fn published_here(&self, target: &IpnsTarget) -> Option<Resolved> {
-        let IpnsTarget::Key(name) = target else { return None };
+    fn published_here(&self, name: &MutableName) -> Option<Resolved> {
+        let MutableName::Key(name) = name else { return None };
         let own = self.own(name).filter(|record| record.until() > SystemTime::now())?;
         Some(Resolved::fresh(own.text()))
     }

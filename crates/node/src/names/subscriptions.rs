@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    IpnsName, IpnsTarget, Names, Resolved,
+    IpnsName, MutableName, Names, Resolved,
     pubsub::{ReceivedRecord, Verdict},
 };
 use crate::{Error, Node, behaviour::Command, locked, routing::ipns};
@@ -146,7 +146,7 @@ impl Names {
         *head = Some(record.clone());
         drop(records);
         let resolved = Resolved { value: record.text(), stale: false };
-        self.0.cache.put(IpnsTarget::Key(IpnsName::from(name)), resolved, record.ttl(), 0, Instant::now());
+        self.0.cache.put(MutableName::Key(IpnsName::from(name)), resolved, record.ttl(), 0, Instant::now());
         self.0.subscriptions.changed.send_modify(|n| *n += 1);
         self.0.record_store.put_followed_record(&name, record.bytes())?;
         Ok(Some(Verdict::Accept))

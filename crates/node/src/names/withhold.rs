@@ -35,7 +35,7 @@ fn root(record: &ipns::Record) -> Option<Cid> {
     text.strip_prefix("/ipfs/")?.split('/').next()?.parse().ok()
 }
 
-/// Deletes the IPNS state of a network in a node directory: own records are not republished, although their sequences
+/// Deletes the IPNS state of a network in a data directory: own records are not republished, although their sequences
 /// continue, and other names are forgotten.
 pub fn leave_network(data_dir: &Path, identity: &Keypair) -> Result<(), Error> {
     let names = Names::offline(data_dir, identity)?;

@@ -33,7 +33,7 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// Opens the store of `me` in the node directory. Peers will send its records again, so an unusable file is not an
+    /// Opens the store of `me` in the data directory. Peers will send its records again, so an unusable file is not an
     /// error.
     pub(crate) async fn open(data_dir: &Path, me: PeerId) -> Self {
         let (store, path) = (Store::new(me), data_dir.join(FILE));
@@ -100,7 +100,7 @@ async fn restored(path: PathBuf, store: Store) -> Result<File, redb::Error> {
 }
 
 fn write_changes(store: &Store, file: Option<&File>) -> Result<(), redb::Error> {
-    let (providers, values) = store.take_changes();
+    let (providers, values) = store.drain_changes();
     let Some(file) = file else { return Ok(()) };
     let write = || {
         let now = Now::read();

@@ -151,7 +151,7 @@ impl Changes {
         }
     }
 
-    pub fn take(&mut self) -> Vec<RecordKey> {
+    pub fn drain(&mut self) -> Vec<RecordKey> {
         std::mem::take(&mut self.keys).into_iter().collect()
     }
 }
@@ -212,10 +212,10 @@ mod tests {
         for n in 0..2 {
             table.put(key(n), 1);
         }
-        let mut changed = table.changes().take();
+        let mut changed = table.changes().drain();
         changed.sort_by_key(RecordKey::to_vec);
         let kept = table.iter().next().unwrap().0.clone();
         assert!(changed.contains(&kept));
-        assert!(table.changes().take().is_empty());
+        assert!(table.changes().drain().is_empty());
     }
 }

@@ -26,7 +26,7 @@ fn a_plain_descriptor_has_three_fields() {
 }
 
 #[test]
-fn a_full_descriptor_keeps_its_order() {
+fn a_full_descriptor_keeps_its_field_order() {
     let json = with(
         r#""size":3,"urls":["ipfs://bafy"],"annotations":{"a":"1","b":"2"},"data":"e30=","platform":{"architecture":"amd64","os":"linux"},"artifactType":"c/d""#,
     );
@@ -37,7 +37,7 @@ fn a_full_descriptor_keeps_its_order() {
 }
 
 #[test]
-fn null_empty_and_unknown_fields_are_passed_over() {
+fn null_empty_and_unknown_fields_are_ignored() {
     let odd = with(
         r#""size":0,"urls":null,"annotations":null,"data":null,"platform":null,"artifactType":"","newUnspecifiedField":{}"#,
     );
@@ -45,7 +45,7 @@ fn null_empty_and_unknown_fields_are_passed_over() {
 }
 
 #[test]
-fn a_size_that_is_no_number_of_bytes_is_refused() {
+fn an_invalid_descriptor_size_is_rejected() {
     for size in ["-1", "-9223372036854775808", "1.5", "1e30", "\"1\"", "null", "18446744073709551616"] {
         let message = read(&with(&format!(r#""size":{size}"#))).unwrap_err().to_string();
         assert!(message.contains("a whole number of bytes, not negative"), "{size}: {message}");
@@ -54,13 +54,13 @@ fn a_size_that_is_no_number_of_bytes_is_refused() {
 }
 
 #[test]
-fn a_descriptor_with_a_missing_or_bad_field_names_it() {
+fn a_missing_or_invalid_descriptor_field_is_named_in_the_error() {
     let table = [
-        (r#"{"digest":"","size":1}"#.to_owned(), "is no digest"),
-        (r#"{"mediaType":"a","size":1}"#.to_owned(), "is no media type"),
+        (r#"{"digest":"","size":1}"#.to_owned(), "invalid digest"),
+        (r#"{"mediaType":"a","size":1}"#.to_owned(), "invalid media type"),
         (with(r#""urls":[]"#), "missing field `size`"),
         (format!(r#"{{"digest":"{DIGEST}","size":1}}"#), "missing field `mediaType`"),
-        (with(r#""size":1,"artifactType":"x""#), "is no media type"),
+        (with(r#""size":1,"artifactType":"x""#), "invalid media type"),
     ];
     for (json, expected) in table {
         let message = read(&json).unwrap_err().to_string();
@@ -70,7 +70,7 @@ fn a_descriptor_with_a_missing_or_bad_field_names_it() {
 
 proptest! {
     #[test]
-    fn every_descriptor_survives_its_json(
+    fn descriptors_round_trip_through_json(
         size: u64,
         urls in prop::collection::vec("\\PC{0,9}", 0..3),
         annotations in prop::collection::btree_map("\\PC{0,9}", "\\PC{0,9}", 0..4),
@@ -84,7 +84,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_the_parser_panic(text in "\\PC*") {
+    fn arbitrary_text_does_not_panic(text in "\\PC*") {
         let _ = read(&text);
         let _ = read(&with(&text));
     }

@@ -6,7 +6,7 @@ const EMPTY_256: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934c
 const EMPTY_512: &str = "sha512:cf83e1357eefb8bdf1542850d66d8007d620e4050b5715dc83f4a921d36ce9ce47d0d13c5d85f2b0ff8318d2877eec2f63b931bd47417a81a538327af927da3e";
 
 #[test]
-fn digests_of_nothing_are_the_known_ones() {
+fn digests_of_empty_content_are_correct() {
     assert_eq!(Digest::sha256_of(b"").to_string(), EMPTY_256);
     assert_eq!(Hasher::new(Algorithm::Sha256).finish().to_string(), EMPTY_256);
     assert_eq!(Hasher::new(Algorithm::Sha512).finish().to_string(), EMPTY_512);
@@ -30,23 +30,23 @@ fn a_digest_gives_its_parts() {
 }
 
 #[test]
-fn a_refused_digest_says_what_is_wrong() {
+fn an_invalid_digest_is_rejected_with_a_reason() {
     let short = &EMPTY_256[..70];
     let long = format!("{EMPTY_256}00");
     let upper = EMPTY_256.to_uppercase().replace("SHA", "sha");
     let table = [
-        ("", "is no digest"),
-        ("latest", "is no digest"),
-        (":", "algorithm \"\" is not supported"),
-        ("md5:d41d8cd98f00b204e9800998ecf8427e", "algorithm \"md5\" is not supported"),
-        ("SHA256:00", "algorithm \"SHA256\" is not supported"),
-        ("sha256:", "has 64 hex digits, not 0"),
-        ("sha512:00", "has 128 hex digits, not 2"),
-        (short, "has 64 hex digits, not 63"),
-        (&long, "has 64 hex digits, not 66"),
-        (&upper, "in lower case"),
-        ("sha256:../../etc/passwd", "only the hex digits"),
-        ("sha256:é", "only the hex digits"),
+        ("", "invalid digest"),
+        ("latest", "invalid digest"),
+        (":", "unsupported digest algorithm \"\""),
+        ("md5:d41d8cd98f00b204e9800998ecf8427e", "unsupported digest algorithm \"md5\""),
+        ("SHA256:00", "unsupported digest algorithm \"SHA256\""),
+        ("sha256:", "of 0 digits: expected 64 hex digits"),
+        ("sha512:00", "of 2 digits: expected 128 hex digits"),
+        (short, "of 63 digits: expected 64 hex digits"),
+        (&long, "of 66 digits: expected 64 hex digits"),
+        (&upper, "expected lower-case hex digits"),
+        ("sha256:../../etc/passwd", "expected lower-case hex digits"),
+        ("sha256:é", "expected lower-case hex digits"),
     ];
     for (text, expected) in table {
         let message = text.parse::<Digest>().unwrap_err().to_string();
@@ -55,7 +55,7 @@ fn a_refused_digest_says_what_is_wrong() {
 }
 
 #[test]
-fn a_hash_of_the_wrong_length_is_refused() {
+fn a_hash_of_the_wrong_length_is_rejected() {
     let error = Digest::new(Algorithm::Sha256, &[0; 20]).unwrap_err();
     assert_eq!(error, Error::Length { algorithm: Algorithm::Sha256, digits: 40 });
     assert!(Digest::new(Algorithm::Sha512, &[0; 32]).is_err());
@@ -84,7 +84,7 @@ fn any_digest() -> impl Strategy<Value = Digest> {
 
 proptest! {
     #[test]
-    fn a_digest_survives_its_text(digest in any_digest()) {
+    fn digests_round_trip_through_text(digest in any_digest()) {
         prop_assert_eq!(digest.to_string().parse::<Digest>(), Ok(digest));
     }
 
@@ -94,7 +94,7 @@ proptest! {
     }
 
     #[test]
-    fn hashing_in_pieces_equals_hashing_at_once(bytes: Vec<u8>, cut: prop::sample::Index) {
+    fn incremental_hashing_equals_hashing_at_once(bytes: Vec<u8>, cut: prop::sample::Index) {
         let (head, tail) = bytes.split_at(cut.index(bytes.len() + 1));
         let mut hasher = Hasher::new(Algorithm::Sha256);
         hasher.update(head);
@@ -103,7 +103,7 @@ proptest! {
     }
 
     #[test]
-    fn a_sha256_resumed_from_its_saved_state_ends_as_one_that_was_not_interrupted(
+    fn a_sha256_resumed_from_its_saved_state_has_the_same_digest(
         bytes: Vec<u8>, cut: prop::sample::Index, junk: Vec<u8>,
     ) {
         let (head, tail) = bytes.split_at(cut.index(bytes.len() + 1));
@@ -117,7 +117,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_the_parser_panic(text in "(sha(256|512):)?\\PC*") {
+    fn arbitrary_text_does_not_panic(text in "(sha(256|512):)?\\PC*") {
         if let Ok(digest) = text.parse::<Digest>() {
             prop_assert_eq!(digest.to_string(), text);
         }

@@ -16,7 +16,7 @@ fn image() -> Manifest {
 const D: &str = r#"{"mediaType":"a/b","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0}"#;
 
 #[test]
-fn the_bytes_of_a_written_manifest_never_change() {
+fn the_bytes_of_a_serialized_manifest_are_stable() {
     let json = serde_json::to_vec(&image()).unwrap();
     assert_eq!(
         Digest::sha256_of(&json).to_string(),
@@ -27,7 +27,7 @@ fn the_bytes_of_a_written_manifest_never_change() {
 }
 
 #[test]
-fn a_full_manifest_keeps_its_order() {
+fn a_full_manifest_keeps_its_field_order() {
     let json = format!(
         r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","artifactType":"c/d","config":{D},"layers":[{D}],"subject":{D},"annotations":{{"a":"1","b":"2"}}}}"#
     );
@@ -35,7 +35,7 @@ fn a_full_manifest_keeps_its_order() {
 }
 
 #[test]
-fn a_full_index_keeps_its_order() {
+fn a_full_index_keeps_its_field_order() {
     let json = format!(
         r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","artifactType":"c/d","manifests":[{D}],"subject":{D},"annotations":{{"a":"1"}}}}"#
     );
@@ -43,7 +43,7 @@ fn a_full_index_keeps_its_order() {
 }
 
 #[test]
-fn an_old_or_odd_manifest_is_read() {
+fn an_old_or_unusual_manifest_is_parsed() {
     let table = [
         format!(r#"{{"schemaVersion":2,"config":{D},"layers":[]}}"#),
         format!(r#"{{"layers":null,"annotations":null,"subject":null,"config":{D},"schemaVersion":2}}"#),
@@ -58,10 +58,10 @@ fn an_old_or_odd_manifest_is_read() {
 }
 
 #[test]
-fn what_is_no_manifest_is_refused_with_the_reason() {
+fn an_invalid_manifest_is_rejected_with_a_reason() {
     let table = [
         ("".to_owned(), "EOF"),
-        ("[]".to_owned(), "no image manifest"),
+        ("[]".to_owned(), "invalid image manifest"),
         (format!(r#"{{"config":{D},"layers":[]}}"#), "missing field `schemaVersion`"),
         (format!(r#"{{"schemaVersion":1,"config":{D},"layers":[]}}"#), "schemaVersion 1 is not supported"),
         (format!(r#"{{"schemaVersion":"2","config":{D},"layers":[]}}"#), "invalid type"),
@@ -83,7 +83,7 @@ fn what_is_no_manifest_is_refused_with_the_reason() {
 }
 
 #[test]
-fn what_is_no_index_is_refused_with_the_reason() {
+fn an_invalid_index_is_rejected_with_a_reason() {
     let table = [
         (serde_json::to_string(&image()).unwrap(), "is that of an image manifest"),
         (format!(r#"{{"schemaVersion":2,"config":{D},"layers":[]}}"#), "missing field `manifests`"),
@@ -114,7 +114,7 @@ fn the_blobs_of_an_image_are_its_config_and_layers() {
 
 proptest! {
     #[test]
-    fn every_manifest_survives_its_json(
+    fn manifests_round_trip_through_json(
         contents in prop::collection::vec(any::<[u8; 4]>(), 0..5),
         annotations in prop::collection::btree_map("\\PC{0,9}", "\\PC{0,9}", 0..4),
     ) {
@@ -124,7 +124,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_the_parser_panic(bytes: Vec<u8>, cut: prop::sample::Index) {
+    fn arbitrary_bytes_do_not_panic(bytes: Vec<u8>, cut: prop::sample::Index) {
         let _ = (Manifest::parse(&bytes), Index::parse(&bytes));
         let whole = serde_json::to_vec(&image()).unwrap();
         prop_assert!(Manifest::parse(&whole[..cut.index(whole.len())]).is_err());

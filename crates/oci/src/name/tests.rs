@@ -5,7 +5,7 @@ use super::*;
 const GRAMMAR: &str = "[a-z0-9]{1,4}((\\.|_|__|-{1,3})[a-z0-9]{1,4}){0,3}(/[a-z0-9]{1,4}((\\.|_|__|-{1,3})[a-z0-9]{1,4}){0,3}){0,4}";
 
 #[test]
-fn names_of_the_grammar_are_taken() {
+fn valid_repository_names_are_parsed() {
     let longest = "a".repeat(Name::MAX_LENGTH);
     let table = [
         "a",
@@ -24,7 +24,7 @@ fn names_of_the_grammar_are_taken() {
 }
 
 #[test]
-fn a_refused_name_says_which_component_and_why() {
+fn an_invalid_repository_name_is_rejected_with_its_component() {
     let separator = |component: &str| Error::Separator(component.to_owned());
     let character =
         |component: &str, character| Error::Character { component: component.to_owned(), character };
@@ -58,24 +58,24 @@ fn a_refused_name_says_which_component_and_why() {
 }
 
 #[test]
-fn a_name_of_256_bytes_is_refused() {
+fn a_repository_name_of_256_bytes_is_rejected() {
     assert_eq!("a".repeat(256).parse::<Name>(), Err(Error::TooLong(256)));
 }
 
 #[test]
-fn upper_case_has_its_own_hint() {
+fn an_upper_case_name_has_its_own_error() {
     let message = "ipfs/QmPg".parse::<Name>().unwrap_err().to_string();
     assert!(message.contains("\"QmPg\"") && message.contains("lower-case base"), "{message}");
 }
 
 #[test]
-fn components_are_the_parts_between_slashes() {
+fn components_are_split_at_slashes() {
     let name: Name = "ipfs/bafy/web".parse().unwrap();
     assert_eq!(name.components().collect::<Vec<_>>(), ["ipfs", "bafy", "web"]);
 }
 
 #[test]
-fn a_name_is_checked_when_it_comes_from_json() {
+fn a_repository_name_is_validated_in_json() {
     let name: Name = serde_json::from_str("\"a/b\"").unwrap();
     assert_eq!(serde_json::to_string(&name).unwrap(), "\"a/b\"");
     assert!(serde_json::from_str::<Name>("\"a//b\"").is_err());
@@ -83,17 +83,17 @@ fn a_name_is_checked_when_it_comes_from_json() {
 
 proptest! {
     #[test]
-    fn every_name_of_the_grammar_survives_its_text(text in GRAMMAR) {
+    fn repository_names_round_trip_through_text(text in GRAMMAR) {
         prop_assert_eq!(text.parse::<Name>().unwrap().to_string(), text);
     }
 
     #[test]
-    fn no_text_makes_the_parser_panic(text in "\\PC*") {
+    fn arbitrary_text_does_not_panic(text in "\\PC*") {
         let _ = text.parse::<Name>();
     }
 
     #[test]
-    fn what_is_taken_holds_no_odd_component(text in "[ab._/-]{0,8}") {
+    fn a_parsed_name_has_no_invalid_component(text in "[ab._/-]{0,8}") {
         if let Ok(name) = text.parse::<Name>() {
             for component in name.components() {
                 prop_assert!(component.starts_with(is_alphanumeric) && component.ends_with(is_alphanumeric));

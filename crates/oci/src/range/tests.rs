@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[test]
-fn a_range_is_cut_to_the_content() {
+fn a_byte_range_is_clamped_to_the_content() {
     let table = [
         ("bytes=0-0", 0..1),
         ("bytes=0-9", 0..10),
@@ -26,7 +26,7 @@ fn a_range_is_cut_to_the_content() {
 }
 
 #[test]
-fn a_range_outside_the_content_is_unsatisfiable() {
+fn a_byte_range_outside_the_content_is_unsatisfiable() {
     for (header, size) in [
         ("bytes=100-", 100),
         ("bytes=100-200", 100),
@@ -44,7 +44,7 @@ fn a_range_outside_the_content_is_unsatisfiable() {
 }
 
 #[test]
-fn a_header_that_is_not_understood_is_ignored() {
+fn an_unsupported_range_header_is_ignored() {
     for header in [
         "",
         "bytes",
@@ -69,13 +69,13 @@ fn a_header_that_is_not_understood_is_ignored() {
 }
 
 #[test]
-fn content_range_counts_the_last_byte_in() {
+fn content_range_is_inclusive() {
     assert_eq!(content_range(&(0..10), 100), "bytes 0-9/100");
     assert_eq!(content_range(&(99..100), 100), "bytes 99-99/100");
 }
 
 #[test]
-fn if_range_holds_only_for_the_same_strong_tag() {
+fn if_range_matches_only_the_same_strong_etag() {
     let table = [
         (None, "\"a\"", true),
         (Some("\"a\""), "\"a\"", true),
@@ -97,7 +97,7 @@ fn if_range_holds_only_for_the_same_strong_tag() {
 
 proptest! {
     #[test]
-    fn what_is_resolved_lies_inside_and_is_not_empty(first: u64, last: u64, size: u64) {
+    fn a_resolved_byte_range_is_inside_the_content_and_not_empty(first: u64, last: u64, size: u64) {
         for header in [format!("bytes={first}-{last}"), format!("bytes={first}-"), format!("bytes=-{last}")] {
             if let Some(Ok(range)) = ByteRange::parse(&header).map(|range| range.resolve(size)) {
                 prop_assert!(range.start < range.end && range.end <= size);
@@ -106,14 +106,14 @@ proptest! {
     }
 
     #[test]
-    fn a_range_inside_survives_its_header(start in 0..1000u64, length in 1..1000u64, rest in 0..1000u64) {
+    fn byte_ranges_round_trip_through_the_header(start in 0..1000u64, length in 1..1000u64, rest in 0..1000u64) {
         let (range, size) = (start..start + length, start + length + rest);
         let header = format!("bytes={}-{}", range.start, range.end - 1);
         prop_assert_eq!(ByteRange::parse(&header).unwrap().resolve(size), Ok(range));
     }
 
     #[test]
-    fn no_text_makes_the_parser_panic(text in "(bytes=)?[0-9,-]{0,30}\\PC*", size: u64) {
+    fn arbitrary_text_does_not_panic(text in "(bytes=)?[0-9,-]{0,30}\\PC*", size: u64) {
         let _ = ByteRange::parse(&text).map(|range| range.resolve(size));
     }
 }

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[test]
-fn tags_of_the_grammar_are_taken() {
+fn valid_tags_are_parsed() {
     let longest = "a".repeat(Tag::MAX_LENGTH);
     for text in ["latest", "1", "_", "A.b_c-d", "foo-0.1.0.tar.gz", "_..--", &longest] {
         assert_eq!(text.parse::<Tag>().unwrap().as_str(), text);
@@ -11,17 +11,17 @@ fn tags_of_the_grammar_are_taken() {
 }
 
 #[test]
-fn a_refused_tag_is_shown_with_what_would_be_one() {
+fn an_invalid_tag_is_rejected_with_the_expected_format() {
     let long = "a".repeat(129);
     for text in ["", ".a", "-a", "a+b", "a b", "a/b", "a:b", "é", "a\n", &long] {
         let message = text.parse::<Tag>().unwrap_err().to_string();
-        assert!(message.contains("is no tag"), "{message}");
+        assert!(message.contains("invalid tag"), "{message}");
         assert!(message.len() < 300, "{message}");
     }
 }
 
 #[test]
-fn latest_is_known_however_it_was_made() {
+fn the_latest_tag_is_recognized() {
     assert!(Tag::latest().is_latest());
     assert_eq!("latest".parse(), Ok(Tag::latest()));
     assert!(!"Latest".parse::<Tag>().unwrap().is_latest());
@@ -49,7 +49,7 @@ fn a_file_name_becomes_a_tag() {
 }
 
 #[test]
-fn a_colon_makes_a_reference_a_digest() {
+fn a_reference_with_a_colon_is_a_digest() {
     let digest = Digest::sha256_of(b"");
     assert_eq!(digest.to_string().parse(), Ok(Reference::from(digest)));
     assert_eq!("latest".parse(), Ok(Reference::from(Tag::latest())));
@@ -59,7 +59,7 @@ fn a_colon_makes_a_reference_a_digest() {
 }
 
 #[test]
-fn a_tag_is_checked_when_it_comes_from_json() {
+fn a_tag_is_validated_in_json() {
     let tag: Tag = serde_json::from_str("\"v1\"").unwrap();
     assert_eq!(serde_json::to_string(&tag).unwrap(), "\"v1\"");
     assert!(serde_json::from_str::<Tag>("\"a b\"").is_err());
@@ -67,19 +67,19 @@ fn a_tag_is_checked_when_it_comes_from_json() {
 
 proptest! {
     #[test]
-    fn every_tag_of_the_grammar_survives_its_text(text in "[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}") {
+    fn tags_round_trip_through_text(text in "[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}") {
         prop_assert_eq!(text.parse::<Reference>().unwrap().to_string(), text);
     }
 
     #[test]
-    fn no_text_makes_the_parser_panic(text in "\\PC*") {
+    fn arbitrary_text_does_not_panic(text in "\\PC*") {
         if let Ok(reference) = text.parse::<Reference>() {
             prop_assert_eq!(reference.to_string(), text);
         }
     }
 
     #[test]
-    fn every_file_name_becomes_a_legal_tag_and_then_stays(file_name in "\\PC{1,200}") {
+    fn every_file_name_yields_a_valid_tag(file_name in "\\PC{1,200}") {
         let tag = Tag::from_file_name(&file_name).unwrap();
         prop_assert_eq!(tag.to_string().parse(), Ok(tag.clone()));
         prop_assert_eq!(Tag::from_file_name(tag.as_str()), Some(tag));

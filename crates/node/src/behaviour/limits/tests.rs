@@ -7,7 +7,7 @@ const LIMITS: Limits = Limits {
     count_private: false,
     idle: Duration::ZERO,
     settled: Duration::ZERO,
-    visit: Duration::from_secs(3600),
+    temporary: Duration::from_secs(3600),
 };
 
 struct Table {
@@ -147,9 +147,9 @@ fn connections_of_wanted_peers_are_not_closed() {
 }
 
 #[test]
-fn a_full_node_admits_a_new_peer_for_a_short_visit() {
+fn a_full_node_admits_a_new_peer_to_a_temporary_slot() {
     let hour = Duration::from_secs(3600);
-    let mut table = Table::new(Limits { idle: hour, settled: hour, visit: Duration::ZERO, ..LIMITS });
+    let mut table = Table::new(Limits { idle: hour, settled: hour, temporary: Duration::ZERO, ..LIMITS });
     let peers = table.fill(6, true);
     // The newest one is transferring blocks.
     table.last_activity.insert(ConnectionId::new_unchecked(6), Instant::now() + Duration::from_millis(1));

@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{CountGuard, Share, WANT_LIST_BYTES};
+use super::{CountGuard, Share, WANTLIST_BYTES};
 use crate::{bitswap::stream::Error, locked};
 
 /// How long a message waits for memory before another peer's messages are evicted.
@@ -57,7 +57,7 @@ impl Share {
 
     /// Starts a message whose memory is counted as its bytes arrive. Fails if it is longer than the peer may send now.
     pub fn begin(self: &Arc<Self>, length: usize) -> Result<Reservation, Error> {
-        if !self.has_open_requests() && length > WANT_LIST_BYTES {
+        if !self.has_open_requests() && length > WANTLIST_BYTES {
             self.unrequested(length);
             return Err(Error::Unrequested(length));
         }
@@ -84,10 +84,10 @@ impl Reservation {
     /// Claims the message's part of its peer's own share.
     pub async fn claim(&mut self, length: usize) -> Result<(), Error> {
         let share = &self.share;
-        let own = if length > WANT_LIST_BYTES || share.has_open_requests() {
+        let own = if length > WANTLIST_BYTES || share.has_open_requests() {
             &share.blocks
         } else {
-            &share.want_lists
+            &share.wantlist
         };
         self.memory.own = Some(acquire_own(share, own, length.div_ceil(1024) as u32).await?);
         Ok(())
@@ -116,7 +116,7 @@ impl Reservation {
         Ok(())
     }
 
-    /// Takes over the memory of another chunk of the same message.
+    /// Takes over the memory of another stripe of the same message.
     pub fn merge(&mut self, mut other: Self) {
         self.unfinished += std::mem::take(&mut other.unfinished);
         if let Some(permit) = other.memory.all.take() {

@@ -15,8 +15,8 @@ async fn a_peer_without_open_requests_has_memory_for_want_lists_only() {
     let (budget, _) = Budget::new(MEMORY);
     let stranger = budget.share(PeerId::random());
     assert!(matches!(stranger.reserve(4 * MIB).await, Err(Error::Unrequested(_))));
-    assert!(matches!(stranger.begin(4 * MIB), Err(Error::Unrequested(_))), "nor in chunks");
-    let held = stranger.reserve(WANT_LIST_BYTES).await.unwrap();
+    assert!(matches!(stranger.begin(4 * MIB), Err(Error::Unrequested(_))), "nor in stripes");
+    let held = stranger.reserve(WANTLIST_BYTES).await.unwrap();
     let next = stranger.reserve(1000);
     futures::pin_mut!(next);
     assert!(futures::poll!(&mut next).is_pending());

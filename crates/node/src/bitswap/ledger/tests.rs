@@ -30,7 +30,7 @@ fn ledger(entries: Vec<Entry>) -> Ledger {
     ledger
 }
 
-fn take(ledger: &mut Ledger) -> Want {
+fn next(ledger: &mut Ledger) -> Want {
     ledger.next_block(|_, _| Ok::<_, ()>(0)).unwrap()
 }
 
@@ -101,7 +101,7 @@ fn a_want_is_answered_once() {
 #[test]
 fn a_want_for_a_missing_block_waits_until_the_block_arrives() {
     let mut ledger = ledger(vec![block(1)]);
-    take(&mut ledger);
+    next(&mut ledger);
     assert!(ledger.not_found(&cid(1)), "it asked to be told");
     assert_eq!(order(&mut ledger, |_| 0), [0u32; 0]);
     assert!(!ledger.arrived(&cid(2)));
@@ -112,14 +112,14 @@ fn a_want_for_a_missing_block_waits_until_the_block_arrives() {
 #[test]
 fn a_block_that_arrives_during_its_lookup_is_sent() {
     let mut ledger = ledger(vec![block(1)]);
-    take(&mut ledger);
+    next(&mut ledger);
     assert!(!ledger.arrived(&cid(1)));
     assert!(!ledger.not_found(&cid(1)), "the block is stored, so no DONT_HAVE is sent");
     assert_eq!(order(&mut ledger, |_| 0), [1]);
 }
 
 #[test]
-fn cancels_and_repeated_wants_change_the_want_list() {
+fn cancels_and_repeated_wants_change_the_wantlist() {
     for (first, then, blocks, haves, what) in [
         (vec![block(1)], vec![cancel(1)], 0, 0, "a cancel takes back"),
         (vec![have(1)], vec![block(1)], 1, 0, "a block is more than its presence"),
@@ -178,7 +178,7 @@ fn waiting_wants_are_evicted_in_batches() {
 fn both_versions_of_a_cid_are_one_want() {
     let v0 = Cid::new_v0(*cid(1).hash()).unwrap();
     let mut ledger = ledger(vec![Entry { cid: v0, ..block(1) }]);
-    let want = take(&mut ledger);
+    let want = next(&mut ledger);
     assert_eq!(want.cid, v0, "answered as it was asked");
     ledger.not_found(&v0);
     assert!(ledger.arrived(&cid(1)));

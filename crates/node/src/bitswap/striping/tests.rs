@@ -20,11 +20,11 @@ async fn queue(messages: Vec<Message>) -> SendQueue {
     SendQueue::new(queue)
 }
 
-async fn chunks(queue: &mut SendQueue) -> Vec<Vec<u8>> {
+async fn stripes(queue: &mut SendQueue) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
-    while let Some(chunk) = queue.next_chunk().await {
+    while let Some(stripe) = queue.next_stripe().await {
         let mut out = Cursor::new(Vec::new());
-        chunk.write(&mut out, || ()).await.unwrap();
+        stripe.write(&mut out, || ()).await.unwrap();
         all.push(out.into_inner());
     }
     all
@@ -51,23 +51,23 @@ async fn read_as(reassembly: &Reassembly, share: &Arc<Share>, bytes: Vec<u8>) ->
 }
 
 #[tokio::test]
-async fn striped_chunks_are_reassembled_from_any_stream_in_any_order() {
-    for length in [CHUNK_SIZE, CHUNK_SIZE + 1, 1 << 20, 2 << 20] {
+async fn stripes_are_reassembled_from_any_stream_in_any_order() {
+    for length in [STRIPE_SIZE, STRIPE_SIZE + 1, 1 << 20, 2 << 20] {
         let sent = message(length);
-        let mut chunks = chunks(&mut queue(vec![sent.clone(), message(10)]).await).await;
-        let small = chunks.pop().unwrap();
+        let mut stripes = stripes(&mut queue(vec![sent.clone(), message(10)]).await).await;
+        let small = stripes.pop().unwrap();
         assert_eq!(
-            chunks.len(),
-            sent.pieces(Version::V1_2).iter().map(Bytes::len).sum::<usize>().div_ceil(CHUNK_SIZE)
+            stripes.len(),
+            sent.pieces(Version::V1_2).iter().map(Bytes::len).sum::<usize>().div_ceil(STRIPE_SIZE)
         );
-        // The last stream comes first, with the small message among the chunks; a duplicate chunk counts once.
-        chunks.reverse();
-        chunks.insert(1, chunks[0].clone());
-        chunks.insert(1, small);
+        // The last stream comes first, with the small message among the stripes; a duplicate stripe counts once.
+        stripes.reverse();
+        stripes.insert(1, stripes[0].clone());
+        stripes.insert(1, small);
         let (reassembly, share) = (Reassembly::default(), share());
         let mut found = Vec::new();
-        for chunk in chunks {
-            found.extend(read_as(&reassembly, &share, chunk).await.unwrap());
+        for stripe in stripes {
+            found.extend(read_as(&reassembly, &share, stripe).await.unwrap());
         }
         assert_eq!(found, [message(10), sent], "{length}");
         assert!(reassembly.messages.lock().unwrap().is_empty());
@@ -78,32 +78,32 @@ async fn striped_chunks_are_reassembled_from_any_stream_in_any_order() {
 async fn messages_are_sent_whole_once_the_striping_limit_is_reached() {
     let count = MAX_STRIPED_BYTES / (2 << 20) + 2;
     let sent = vec![message(2 << 20); count];
-    let chunks = chunks(&mut queue(sent.clone()).await).await;
-    let whole = chunks.iter().filter(|chunk| chunk.len() > 2 << 20).count();
+    let stripes = stripes(&mut queue(sent.clone()).await).await;
+    let whole = stripes.iter().filter(|stripe| stripe.len() > 2 << 20).count();
     assert!((1..count).contains(&whole), "{whole}");
-    assert_eq!(read(&Reassembly::default(), chunks.concat()).await.unwrap(), sent);
+    assert_eq!(read(&Reassembly::default(), stripes.concat()).await.unwrap(), sent);
 }
 
 #[tokio::test]
-async fn an_invalid_chunk_closes_the_stream_with_an_error() {
+async fn an_invalid_stripe_closes_the_stream_with_an_error() {
     let head = |numbers: &[u64]| {
         let mut head = BytesMut::new();
         numbers.iter().for_each(|number| put_varint(&mut head, *number));
         head.to_vec()
     };
     let mib = 1 << 20;
-    for (numbers, chunk) in [
+    for (numbers, stripe) in [
         (vec![mib, 1, 8], 0),
         (vec![mib, 1, u64::MAX], 0),
         (vec![0, 1, 0], 0),
         (vec![100 * mib, 1, 0], 0),
-        (vec![mib, 1, 0], CHUNK_SIZE - 1),
+        (vec![mib, 1, 0], STRIPE_SIZE - 1),
         (vec![mib], 0),
     ] {
-        let bytes = [head(&numbers), vec![0; chunk]].concat();
+        let bytes = [head(&numbers), vec![0; stripe]].concat();
         assert!(read(&Reassembly::default(), bytes).await.is_err(), "{numbers:?}");
     }
-    let begun = |number, length| [head(&[length, number, 0]), vec![0; CHUNK_SIZE]].concat();
+    let begun = |number, length| [head(&[length, number, 0]), vec![0; STRIPE_SIZE]].concat();
     let two_lengths = [begun(1, mib), begun(1, 2 * mib)].concat();
     assert!(read(&Reassembly::default(), two_lengths).await.is_err());
     let too_much: Vec<u8> = (1..=9).flat_map(|number| begun(number, mib)).collect();

@@ -21,18 +21,18 @@ pub fn next(bytes: &mut Bytes) -> Result<Option<(u64, Value)>, Malformed> {
     let tag = varint(bytes)?;
     let value = match tag & 7 {
         0 => Value::Number(varint(bytes)?),
-        1 => take(bytes, 8).map(|_| Value::Other)?,
+        1 => split(bytes, 8).map(|_| Value::Other)?,
         2 => {
             let length = varint(bytes)?;
-            Value::Slice(take(bytes, length)?)
+            Value::Slice(split(bytes, length)?)
         }
-        5 => take(bytes, 4).map(|_| Value::Other)?,
+        5 => split(bytes, 4).map(|_| Value::Other)?,
         _ => return Err(Malformed("unknown wire type")),
     };
     Ok(Some((tag >> 3, value)))
 }
 
-fn take(bytes: &mut Bytes, length: u64) -> Result<Bytes, Malformed> {
+fn split(bytes: &mut Bytes, length: u64) -> Result<Bytes, Malformed> {
     match usize::try_from(length) {
         Ok(length) if length <= bytes.len() => Ok(bytes.split_to(length)),
         _ => Err(Malformed("truncated field")),

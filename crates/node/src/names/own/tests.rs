@@ -96,7 +96,7 @@ fn what_is_published_before_peers_were_asked_is_signed_above_the_record_of_the_o
     assert_eq!(verdict(&second, name, &newest), "accept");
     let own = second.own(&IpnsName::from(name)).unwrap();
     assert_eq!((own.value(), own.sequence()), (&b"/ipfs/imported"[..], 4));
-    assert!(second.0.own.conflicting_writers().is_empty() && second.0.own.take_unannounced(&name));
+    assert!(second.0.own.conflicting_writers().is_empty() && second.0.own.clear_unannounced(&name));
     let due = second.due(SystemTime::now()).unwrap();
     assert!(due.contains(&(name, Some(own.bytes().to_vec()))), "it is told again");
 }

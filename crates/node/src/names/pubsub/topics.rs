@@ -20,10 +20,10 @@ const MAX_OTHERS: usize = 256;
 
 /// The subscription filter of gossipsub; clones share their state.
 #[derive(Clone, Default)]
-pub struct Topics(Arc<Mutex<State>>);
+pub struct Topics(Arc<Mutex<TopicState>>);
 
 #[derive(Default)]
-struct State {
+struct TopicState {
     /// The topics that this node has joined.
     own: HashSet<TopicHash>,
     /// The sender of the current message: gossipsub does not tell the filter whose subscription it is.
@@ -34,7 +34,7 @@ struct State {
 }
 
 impl Topics {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, TopicState> {
         locked(&self.0)
     }
 
@@ -61,7 +61,7 @@ impl Topics {
     }
 }
 
-impl State {
+impl TopicState {
     /// Remembers a topic of `peer`, unless that peer has joined too many.
     fn remember(&mut self, peer: PeerId, topic: &TopicHash) -> bool {
         let hash = self.hasher.hash_one(topic);

@@ -54,8 +54,8 @@ async fn received_records_survive_a_restart_with_their_expiry() {
     let kept = store.get(&ipns).expect("the value").into_owned();
     assert_eq!(kept.value, value);
     assert!(off(kept.expires.unwrap(), 7) <= Duration::from_secs(2));
-    assert!(store.providers(&key(2)).is_empty(), "what is our own is announced anew");
-    assert_eq!(store.take_changes(), (Vec::new(), Vec::new()), "what was read is not written again");
+    assert!(store.providers(&key(2)).is_empty(), "own records are announced again");
+    assert_eq!(store.drain_changes(), (Vec::new(), Vec::new()), "restored records are not written again");
 
     store.remove_provider(&key(3), &peer);
     RecordStore::remove(&mut store, &ipns);
@@ -116,10 +116,10 @@ async fn a_damaged_file_is_replaced_by_an_empty_one() {
 fn a_failed_write_is_repeated_with_the_next_changes() {
     let (mut store, peer) = (Store::new(PeerId::random()), PeerId::random());
     store.add_provider(provider(1, peer)).unwrap();
-    let taken = store.take_changes();
+    let taken = store.drain_changes();
     store.add_provider(provider(2, peer)).unwrap();
     store.return_changes(taken);
-    let (mut providers, values) = store.take_changes();
+    let (mut providers, values) = store.drain_changes();
     providers.sort_by_key(RecordKey::to_vec);
     assert_eq!((providers, values), (vec![key(1), key(2)], Vec::new()));
 }
@@ -143,9 +143,9 @@ fn a_sweep_removes_all_expired_records_and_marks_them_as_changed() {
         let expires = Some(now + HOUR * (1 + n % 2));
         store.add_provider(ProviderRecord { expires, ..provider(n, peer) }).unwrap();
     }
-    store.take_changes();
+    store.drain_changes();
     store.sweep(now + HOUR);
-    let (gone, _) = store.take_changes();
+    let (gone, _) = store.drain_changes();
     assert_eq!(gone.len(), 2500);
     assert!(gone.iter().all(|key| store.providers(key).is_empty()));
 }

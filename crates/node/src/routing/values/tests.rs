@@ -158,7 +158,7 @@ fn a_flood_of_nearer_keys_does_not_evict_own_and_followed_names() {
         |table: &Table| keys.iter().map(|key| table.get(&ipns_key(key)).is_some()).collect::<Vec<_>>();
     assert_eq!(is_kept(&table), [true, true, true, true, false, false, false, true, true]);
     assert_eq!(table.values.iter().count(), 6);
-    assert!(table.values.changes().take().contains(&followed), "the file is told");
+    assert!(table.values.changes().drain().contains(&followed), "the file is updated");
     let newer = table.record(&keys[8], 2, 5);
     table.put(&followed, newer.clone()).unwrap();
     assert!(table.put(&followed, table.record(&keys[8], 1, 9)).is_err(), "older");
