@@ -38,7 +38,7 @@ impl Node {
         }
         let (resolved, ttl) = self.query(name, timeout).await?;
         if resolved.stale {
-            tracing::warn!(name = %name, "no peer answered for this name; using the last known value");
+            tracing::warn!(name = %name, "no answer for this name; using the last known value");
         }
         self.names().0.cache.put(name.clone(), resolved.clone(), ttl, joins, Instant::now());
         Ok(resolved)
