@@ -51,7 +51,7 @@ async fn parts_that_were_fetched_are_served_when_their_source_is_gone() {
         is_part(&range(&last, &layer, part).await, &layer, part);
     }
     let missing = 10 * MIB..10 * MIB + 9;
-    range(&last, &layer, &missing).await.refused(504, "PEER_TIMEOUT", &["came for 3.0 s"]);
+    range(&last, &layer, &missing).await.refused(504, "PEER_TIMEOUT", &["no bytes received for 3.0 s"]);
     assert_eq!((middle.status()["cached_layers"].as_u64(), middle.stored("arriving")), (Some(0), 1));
 }
 

@@ -154,7 +154,7 @@ async fn a_dry_run_of_repo_gc_lists_what_the_real_one_removes_with_its_files() {
     node.ask(&["repo", "gc", "--untagged"]);
     assert_eq!(files(&node), 2);
     other.get(&format!("manifests/{untagged}")).await.refused(404, "MANIFEST_UNKNOWN", &[]);
-    node.command(&["repo", "gc", "none"]).failed(1, &["was not pushed here", "repo ls"]);
+    node.command(&["repo", "gc", "none"]).failed(1, &["not found among the pushed repositories", "repo ls"]);
 }
 
 /// What the image of this layer is called by its digest.
@@ -194,8 +194,9 @@ async fn repositories_are_listed_inspected_and_removed_by_command() {
     node.ask(&["repo", "rm", &format!("{}/team/app:1", node.registry())]);
     assert_eq!(files(&node), 2, "the files are gone when the command returns");
     app.get(&format!("manifests/{digest}")).await.refused(404, "MANIFEST_UNKNOWN", &[]);
-    node.command(&["repo", "rm", "team/app:1"]).failed(1, &["was not pushed here", "repo ls"]);
-    node.command(&["repo", "inspect", "none"]).failed(1, &["was not pushed here"]);
+    node.command(&["repo", "rm", "team/app:1"])
+        .failed(1, &["not found among the pushed repositories", "repo ls"]);
+    node.command(&["repo", "inspect", "none"]).failed(1, &["not found among the pushed repositories"]);
     node.command(&["repo", "rm", "No:1"]).failed(1, &["invalid repository name"]);
     assert!(node.stop().success());
     offline(dir.path());

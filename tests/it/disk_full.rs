@@ -152,7 +152,7 @@ async fn an_added_layer_larger_than_the_disk_fails_by_name_and_works_when_there_
     let large = large.to_str().unwrap();
     for _ in 0..2 {
         let said = node.command(&["layer", "add", large]);
-        said.failed(1, &["disk", "full", "hint: make room on the disk"]);
+        said.failed(1, &["disk", "full", "hint: free disk space"]);
         pulled(&node, &small).await;
         nothing_is_left(&node);
         assert_eq!(node.stored("arriving"), 0, "it is dropped whole");
@@ -235,7 +235,7 @@ async fn a_disk_without_a_byte_left_is_survived() {
     }
     let path = tar_of(source.data_dir(), "new.tar", &noise(1 << 20)[2..]);
     let said = node.command(&["layer", "add", path.to_str().unwrap()]);
-    said.failed(1, &["disk", "full", "hint: make room on the disk"]);
+    said.failed(1, &["disk", "full", "hint: free disk space"]);
     pulled(&node, &stored).await;
     fs::remove_file(ballast).unwrap();
     for layer in [&stored, &cold, &large] {

@@ -317,7 +317,7 @@ async fn a_published_root_is_not_told_again_once_pushes_are_no_longer_shared() {
     assert!(before.is_u64());
     node.stop();
     let node = Serve::start_in(dir.path(), &["--share", "added"]);
-    assert!(node.log().contains("until its record expires"), "{}", node.log());
+    assert!(node.log().contains("peers know it until it expires"), "{}", node.log());
     assert!(node.status()["published"]["sequence"].is_null());
     // A version that was never published, so that the one before is not here any more when it starts again.
     push(&node, "app", "1", &Image::of("2", 10_000)).await;

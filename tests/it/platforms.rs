@@ -196,7 +196,7 @@ async fn what_cannot_be_joined_is_refused_with_what_to_do() {
     let layer = Layer::add(&node, &noise(1000));
     let reference = layer.reference(&node);
     let twice = node.command(&["layer", "index", &reference, layer.cid()]);
-    twice.failed(1, &["there are two for linux/amd64", "hint: ", "--platform"]);
+    twice.failed(1, &["duplicate platform linux/amd64", "hint: ", "--platform"]);
     let directory = node.json(&["layer", "inspect", &reference])["manifest"]["layer"]["annotations"]
         ["io.ocipfs.layer.ipfs.cid"]
         .as_str()

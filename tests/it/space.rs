@@ -257,7 +257,7 @@ async fn beyond_the_most_an_add_and_a_push_are_refused_and_a_pull_streams_throug
     let path = path.to_str().unwrap();
     for _ in 0..2 {
         let said = node.command(&["layer", "add", path]);
-        said.failed(1, &["the limit set by --max-size, 16.00 MiB", "hint: remove what is not needed"]);
+        said.failed(1, &["the limit set by --max-size is 16.00 MiB", "hint: remove pushed images"]);
         pull(&node, &large).await;
         let used = node.stored("used_bytes");
         assert!(used <= 16 << 20, "{used}");
@@ -269,7 +269,7 @@ async fn beyond_the_most_an_add_and_a_push_are_refused_and_a_pull_streams_throug
     let too_much = noise(20 * MIB);
     let digest = ocipfs_oci::Digest::sha256_of(&too_much).to_string();
     let end = pushed.end(&pushed.begin().await, &digest, &too_much).await;
-    end.refused(507, "DENIED", &["the limit set by --max-size, 16.00 MiB"]);
+    end.refused(507, "DENIED", &["the limit set by --max-size is 16.00 MiB"]);
     pushed.get(&format!("blobs/{digest}")).await.refused(404, "NAME_UNKNOWN", &[]);
     let fits = tar_of(source.data_dir(), "fits.tar", &noise(8 * MIB)[2..]);
     assert_eq!(node.command(&["layer", "add", fits.to_str().unwrap()]).code, Some(0), "what was pulled goes");

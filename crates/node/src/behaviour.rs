@@ -37,7 +37,7 @@ use crate::{
     routing,
 };
 use ipns::FetchPurpose;
-use limits::{Connections, LimitError, NewConnection};
+use limits::{Connections, NewConnection};
 use record_queue::RecordQueue;
 
 const KADEMLIA: StreamProtocol = StreamProtocol::new("/ipfs/kad/1.0.0");
@@ -368,9 +368,6 @@ impl NetworkBehaviour for Behaviour {
         addresses: &[Multiaddr],
         role: libp2p::core::Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        if peer == Some(self.me) {
-            return Err(LimitError::Itself.into());
-        }
         if peer.is_some_and(|peer| !self.peers.is_wanted(&peer)) {
             let Self { connections, behaviours, peers, .. } = &*self;
             // Before the handshake, which is the expensive part for both sides.

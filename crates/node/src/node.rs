@@ -175,9 +175,6 @@ impl Node {
     /// Dials a peer by an address with its peer id.
     pub async fn connect(&self, address: &Multiaddr) -> Result<PeerId, Error> {
         let online = self.online().ok_or(Error::Stopped)?;
-        if address.iter().last() == Some(Protocol::P2p(self.peer_id())) {
-            return Err(Error::Dial { address: address.clone(), why: "this is the node itself".into() });
-        }
         online.peers.dial(&online.ipfs, address).await
     }
 

@@ -98,7 +98,7 @@ async fn a_command_that_needs_a_running_node_says_so() {
     let cid = "bafybeiat5rs4tk3kvllj4uu5zr652qnp7kxc4ttewhc5md23gxflqqp7lu";
     for arguments in [["layer", "inspect", cid], ["layer", "add", &format!("ipfs://{cid}/foo.tar")]] {
         let said = finish(ocipfs(dir.path()).args(arguments));
-        said.failed(1, &["error: ", cid, "without a running node", "hint: start `ocipfs serve`"]);
+        said.failed(1, &["error: ", cid, "only a running node can ask peers", "hint: start `ocipfs serve`"]);
     }
 }
 

@@ -73,7 +73,7 @@ async fn a_layer_of_another_size_is_refused_before_its_first_byte() {
     drop(offline);
     let node = Serve::start_in(dir.path(), &[]);
     for (size, path) in paths {
-        let told = format!("it has 5000 bytes, not {size}");
+        let told = format!("size is 5000 bytes, expected {size}");
         get(&node.url(&path)).await.refused(502, "PEER_DATA_INVALID", &[&told]);
         assert_eq!(ask("HEAD", &node.url(&path), &[]).await.status, 502, "{size}");
     }
@@ -118,12 +118,12 @@ async fn a_cid_of_something_else_is_unknown_and_told_what_it_is() {
     let bytes = noise(100);
     let directory = offline.put_in_directory("foo.tar", &bytes).await;
     let other = with(layer_manifest(&bytes, directory), "/mediaType", "application/json");
-    let mut cases = vec![(directory, "is a directory, where a file is needed")];
+    let mut cases = vec![(directory, "is a directory, expected a file")];
     for (document, told) in [
         (bytes.clone(), "not a layer manifest"),
         (Vec::new(), "not a layer manifest"),
         (b"{\"mediaType\": \"application/vnd.ocipfs".to_vec(), "not a layer manifest"),
-        (other.to_string().into_bytes(), "media type \"application/json\""),
+        (other.to_string().into_bytes(), "media type is \"application/json\""),
         (vec![b' '; (1 << 20) + 1], "limit 1048576"),
     ] {
         cases.push((offline.put(document, UnixfsV1).await, told));
@@ -135,7 +135,7 @@ async fn a_cid_of_something_else_is_unknown_and_told_what_it_is() {
     let below_a_file = layer_manifest(&layer, format!("{directory}/foo.tar/deeper"));
     let mut layers = Vec::new();
     for (manifest, told) in [
-        (to_directory, "is a directory, where a file is needed"),
+        (to_directory, "is a directory, expected a file"),
         (to_nothing, "the directory has no entry \"bar.tar\""),
         (below_a_file, "\"deeper\""),
     ] {

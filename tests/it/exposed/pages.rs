@@ -67,9 +67,9 @@ async fn a_cross_site_request_is_refused_before_any_peer_is_asked() {
     ] {
         for path in [layer.manifest_path(), layer.blob_path()] {
             let image = [header, ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image")];
-            ask("GET", &node.url(&path), &image).await.refused(403, "DENIED", &["browser"]);
+            ask("GET", &node.url(&path), &image).await.refused(403, "DENIED", &["web pages"]);
             let link = [header, ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
-            ask("GET", &node.url(&path), &link).await.refused(403, "DENIED", &["browser"]);
+            ask("GET", &node.url(&path), &link).await.refused(403, "DENIED", &["web pages"]);
         }
     }
     assert_eq!((source.status()["sent_blocks"].clone(), node.stored("blobs")), (0.into(), 0));
@@ -83,8 +83,8 @@ async fn a_link_to_the_front_page_is_followed() {
     let link =
         [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
     ask("GET", &node.url("/"), &link).await.refused(404, "UNSUPPORTED", &["/v2/"]);
-    ask("POST", &node.url("/"), &link).await.refused(403, "DENIED", &["browser"]);
-    ask("GET", &node.url("/"), &link[..1]).await.refused(403, "DENIED", &["browser"]);
+    ask("POST", &node.url("/"), &link).await.refused(403, "DENIED", &["web pages"]);
+    ask("GET", &node.url("/"), &link[..1]).await.refused(403, "DENIED", &["web pages"]);
 }
 
 async fn the_public_url_is_a_good_host_and_other_listeners_take_any() {
@@ -95,5 +95,5 @@ async fn the_public_url_is_a_good_host_and_other_listeners_take_any() {
     let open = Serve::start(&["--listen", "0.0.0.0:0"]);
     assert_eq!(ask("GET", &open.url("/v2/"), &[("host", "registry.lan:5050")]).await.status, 200);
     let page = [("sec-fetch-site", "cross-site")];
-    ask("GET", &open.url("/v2/_catalog"), &page).await.refused(403, "DENIED", &["browser"]);
+    ask("GET", &open.url("/v2/_catalog"), &page).await.refused(403, "DENIED", &["web pages"]);
 }

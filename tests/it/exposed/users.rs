@@ -76,5 +76,5 @@ async fn a_password_that_bcrypt_would_cut_is_refused_by_name() {
     assert!(pushes(&node, &basic("me", &longest)).await);
     let longer = basic("me", &format!("{longest}y"));
     let answer = ask("GET", &node.url("/token"), &[("authorization", &longer)]).await;
-    answer.refused(401, "UNAUTHORIZED", &["73 bytes", "at most 72"]);
+    answer.refused(401, "UNAUTHORIZED", &["73 bytes", "limit 72"]);
 }

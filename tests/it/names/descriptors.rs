@@ -147,7 +147,7 @@ async fn a_descriptor_that_lies_is_refused() {
         let mut names = Vec::new();
         for (key, value, code, told) in [
             ("digest", json!(Digest::sha256_of(b"other").to_string()), "PEER_DATA_INVALID", "digest is"),
-            ("size", json!(7), "PEER_DATA_INVALID", "bytes, not 7"),
+            ("size", json!(7), "PEER_DATA_INVALID", "bytes, expected 7"),
             ("mediaType", json!(media_type::DOCKER_MANIFEST), "MANIFEST_INVALID", "its descriptor declares"),
         ] {
             let wrong = with(top.clone(), key, value);
@@ -171,14 +171,14 @@ async fn a_file_that_is_no_descriptor_is_told_what_it_is() {
             (Vec::new(), "invalid JSON".into()),
             (
                 layer_manifest(&bytes, layer).to_string().into(),
-                "it is a layer manifest, which is pulled as layer/bafk".into(),
+                "it is a layer manifest: pull layer/bafk".into(),
             ),
             (Image::of("image", 100).manifest, "digest".into()),
             (
                 descriptor(media_type::OCI_MANIFEST, b"x").to_string().into(),
                 "no url of the form ipfs://<cid>".into(),
             ),
-            (noise(5 << 20), "a descriptor at most 65536".into()),
+            (noise(5 << 20), "limit 65536".into()),
         ] {
             cases.push((offline.put(document, UnixfsV1).await, told));
         }

@@ -95,7 +95,7 @@ async fn a_page_in_a_browser_reads_and_changes_nothing() {
         ("GET", "manifests/x"),
         ("GET", "tags/list"),
     ] {
-        ask(method, &a.url(path), &origin).await.refused(403, "DENIED", &["browser"]);
+        ask(method, &a.url(path), &origin).await.refused(403, "DENIED", &["web pages"]);
     }
     assert_eq!(a.get("manifests/x").await.status, 200);
 }

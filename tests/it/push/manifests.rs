@@ -91,7 +91,11 @@ async fn a_manifest_without_its_blobs_is_refused() {
     a.push(b"{}").await;
     let json = manifest(b"{}", &[b"layer"]);
     let missing = Digest::sha256_of(b"layer").to_string();
-    a.put("x", &json).await.refused(404, "MANIFEST_BLOB_UNKNOWN", &[&missing, "before it"]);
+    a.put("x", &json).await.refused(
+        404,
+        "MANIFEST_BLOB_UNKNOWN",
+        &[&missing, "push the blobs of a manifest before the manifest"],
+    );
     a.get("manifests/x").await.refused(404, "NAME_UNKNOWN", &[]);
     a.push(b"layer").await;
     assert_eq!(a.put("x", &json).await.status, 201);

@@ -67,7 +67,7 @@ async fn a_blob_comes_in_parts_and_only_in_their_order() {
     assert!(first.header("oci-chunk-min-length").parse::<u64>().is_ok());
     for start in [0, 1_000_001, 2_000_000] {
         let answer = a.part(&at, start, &bytes[start..start + 10]).await;
-        answer.refused(416, "BLOB_UPLOAD_INVALID", &["goes on at 1000000"]);
+        answer.refused(416, "BLOB_UPLOAD_INVALID", &["expected 1000000"]);
         assert_eq!((a.at(&answer), answer.header("range")), (at.clone(), "0-999999"));
     }
     let status = get(&at).await;
@@ -80,7 +80,7 @@ async fn a_blob_comes_in_parts_and_only_in_their_order() {
     let last = send("PUT", &end, &[("content-range", &range)], bytes[1_000_001..].to_vec()).await;
     assert_eq!(last.status, 201, "{last:?}");
     a.has(&bytes).await;
-    get(&at).await.refused(404, "BLOB_UPLOAD_UNKNOWN", &["anew"]);
+    get(&at).await.refused(404, "BLOB_UPLOAD_UNKNOWN", &["start a new one"]);
 }
 
 async fn a_stream_without_a_length_is_taken() {

@@ -31,8 +31,6 @@ pub(super) enum LimitError {
     Full(usize),
     #[error("connection limit reached: {0} connections come from the same network")]
     Network(usize),
-    #[error("this is the node itself")]
-    Itself,
 }
 
 impl From<LimitError> for ConnectionDenied {

@@ -9,6 +9,7 @@ use super::Peers;
 use crate::Error;
 
 const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
+const OWN_ADDRESS: &str = "the address is this node's own";
 
 /// Returns the peer id at the end of a dialable address.
 pub(crate) fn peer_id(address: &Multiaddr) -> Result<PeerId, Error> {
@@ -27,6 +28,11 @@ impl Peers {
         let id = peer_id(address)?;
         if self.is_connected(&id) {
             return Ok(id);
+        }
+        let mut own = address.clone();
+        own.pop();
+        if ipfs.listening_addresses().await.is_ok_and(|listening| listening.contains(&own)) {
+            return Err(Error::Dial { address: address.clone(), why: OWN_ADDRESS.into() });
         }
         self.want(id);
         let target = DialOpts::peer_id(id).condition(PeerCondition::Always);
@@ -57,7 +63,7 @@ fn reason(error: &DialError) -> String {
                 .into()
         }
         DialError::WrongPeerId { obtained, .. } => format!("another peer answered: {obtained}"),
-        DialError::NoAddresses => "the address is this node's own".into(),
+        DialError::NoAddresses => OWN_ADDRESS.into(),
         DialError::DialPeerConditionFalse(_) => "another dial of this peer is under way".into(),
         DialError::Aborted => "the dial was aborted".into(),
         DialError::Denied { cause } => {

@@ -130,7 +130,7 @@ async fn many_descriptor_files_of_nested_json_are_refused_in_bounded_memory() {
         dag.node(&[first, shared, shared, shared, end])
     };
     let roots: Vec<Cid> = (0..16).map(&mut file).collect();
-    are_refused(dag, "ipfs", &roots, (404, "NAME_UNKNOWN", "a descriptor at most 65536")).await;
+    are_refused(dag, "ipfs", &roots, (404, "NAME_UNKNOWN", "limit 65536")).await;
 }
 
 async fn many_layer_manifests_of_nested_json_are_refused_in_bounded_memory() {
