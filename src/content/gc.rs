@@ -213,7 +213,7 @@ impl GarbageCollector {
         Ok(())
     }
 
-    /// What is to be freed beyond what is over, so that the next census comes only after so much has come.
+    /// What is to be freed beyond what is over, so that the next mark phase comes only after so much has come.
     fn slack_missing(&self, usage: &Usage, over: u64) -> u64 {
         let slack = self.cache_size.or(self.max_size).unwrap_or(0) / SLACK_DIVISOR;
         let spare =

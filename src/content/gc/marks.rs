@@ -1,4 +1,4 @@
-//! What a census found, in a file without a name that goes with it: its memory does not grow with the store.
+//! What a mark phase found, in a file without a name that goes with it: its memory does not grow with the store.
 
 use std::{fs::File, io, os::unix::fs::FileExt};
 
@@ -41,7 +41,7 @@ pub struct Evictable {
     pub is_stored: bool,
 }
 
-/// The tables of a census.
+/// The tables of a mark phase.
 pub struct Marks(Database);
 
 /// The tables while they are written.
@@ -52,7 +52,7 @@ pub struct Marking<'t> {
 }
 
 impl Marks {
-    /// Fills the tables of a new census.
+    /// Fills the tables of a new mark phase.
     pub fn fill(store: &Store, with: impl FnOnce(&mut Marking) -> Result<(), Error>) -> Result<Self, Error> {
         let file = Scratch(store.scratch_file()?);
         let database = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(file)?;

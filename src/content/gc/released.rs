@@ -12,7 +12,7 @@ use crate::content::{
     store::{Error, Store, Stored, graph::item},
 };
 
-/// Roots that are looked at in one census.
+/// Roots that are looked at in one mark phase.
 const BATCH_SIZE: usize = 4096;
 
 impl GarbageCollector {
