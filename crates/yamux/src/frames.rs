@@ -43,6 +43,8 @@ enum State {
     Header { read: usize },
     /// A data frame, of which `left` bytes are still to be charged.
     Frame { flags: u16, left: u32 },
+    /// Bytes that no stream reads: they are discarded, and yamux reads a frame without data.
+    Discard { flags: u16, left: u32 },
     /// yamux reads the header of a piece, or of a frame without data; `left` bytes of the frame follow.
     Piece { taken: usize, piece: u32, flags: u16, left: u32 },
     /// yamux reads the bytes of a piece.
@@ -71,8 +73,9 @@ impl<C> Frames<C> {
     fn parsed(&mut self) -> State {
         let [_, kind, high, low, .., a, b, c, d] = self.header;
         let (flags, length) = (u16::from_be_bytes([high, low]), u32::from_be_bytes([a, b, c, d]));
+        self.streams.next_frame();
         if flags & SYN != 0 && matches!(kind, DATA | WINDOW_UPDATE) {
-            self.streams.opened(self.stream());
+            self.streams.opening(self.stream());
         }
         if kind == DATA && length > 0 {
             State::Frame { flags, left: length }
@@ -86,10 +89,13 @@ impl<C> Frames<C> {
     fn cut(&mut self, flags: u16, left: u32) -> State {
         let piece = left.min(MAX_PIECE as u32);
         let left = left - piece;
-        let now = if left == 0 { flags } else { flags & !(FIN | RST) };
-        self.header[2..4].copy_from_slice(&now.to_be_bytes());
-        self.header[8..].copy_from_slice(&piece.to_be_bytes());
+        self.rewrite(if left == 0 { flags } else { flags & !(FIN | RST) }, piece);
         State::Piece { taken: 0, piece, flags: flags & !(SYN | ACK), left }
+    }
+
+    fn rewrite(&mut self, flags: u16, length: u32) {
+        self.header[2..4].copy_from_slice(&flags.to_be_bytes());
+        self.header[8..].copy_from_slice(&length.to_be_bytes());
     }
 
     /// Waits until the account has memory for the next piece.
@@ -141,6 +147,22 @@ impl<C: AsyncRead + Unpin> AsyncRead for Frames<C> {
                         HEADER_SIZE => this.parsed(),
                         read => State::Header { read },
                     };
+                }
+                State::Frame { flags, left } if flags & RST != 0 || !this.streams.knows(this.stream()) => {
+                    this.state = State::Discard { flags, left };
+                }
+                State::Discard { flags, left: 0 } => {
+                    this.rewrite(flags, 0);
+                    this.state = State::Piece { taken: 0, piece: 0, flags: 0, left: 0 };
+                }
+                State::Discard { flags, left } => {
+                    let mut scratch = [0; 4096];
+                    let most = scratch.len().min(left as usize);
+                    let n = ready!(Pin::new(&mut this.socket).poll_read(cx, &mut scratch[..most]))?;
+                    if n == 0 {
+                        return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                    }
+                    this.state = State::Discard { flags, left: left - n as u32 };
                 }
                 State::Frame { flags, left } => {
                     ready!(this.poll_room(left, cx))?;

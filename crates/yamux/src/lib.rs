@@ -119,6 +119,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Muxer<C> {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stream, Error>> {
         let stream = ready!(self.connection.poll_next_inbound(cx));
         let stream = stream.unwrap_or(Err(yamux::ConnectionError::Closed))?;
+        self.streams.opened(stream.id().val());
         Poll::Ready(Ok(Stream::new(stream, &self.streams)))
     }
 }
@@ -179,6 +180,9 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        // yamux keeps the unread bytes of a dropped stream until it can write a reset, which the peer may prevent.
+        let (mut cx, mut scratch) = (Context::from_waker(Waker::noop()), [0; 4096]);
+        while let Poll::Ready(Ok(1..)) = Pin::new(&mut self.stream).poll_read(&mut cx, &mut scratch) {}
         self.streams.dropped(self.stream.id().val());
     }
 }

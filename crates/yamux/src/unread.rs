@@ -81,7 +81,12 @@ impl Account {
     }
 
     fn pause(&self, streams: &Arc<Streams>) {
-        lock(&self.paused).push(Arc::downgrade(streams));
+        let mut paused = lock(&self.paused);
+        if paused.len() > 2 * self.connections.load(Relaxed) {
+            paused.retain(|streams| streams.strong_count() > 0);
+        }
+        paused.push(Arc::downgrade(streams));
+        drop(paused);
         self.any_paused.store(true, Relaxed);
     }
 
@@ -108,6 +113,8 @@ struct Table {
     held: usize,
     /// The lengths of the unread frames of each stream, in order; the first one is reduced as it is read.
     streams: HashMap<u32, VecDeque<u32>>,
+    /// The stream that the current frame opens, until yamux accepts it: it may refuse or ignore the frame.
+    opening: Option<(u32, VecDeque<u32>)>,
     /// Bytes read from streams so far.
     read: u64,
     /// The task that reads the connection, while it waits for memory.
@@ -128,9 +135,33 @@ impl Streams {
         self.account.connections.fetch_sub(1, Relaxed);
     }
 
-    /// Adds a stream, opened by either side.
+    /// Begins a frame. What the previous one charged to a stream that yamux did not accept is released.
+    pub(crate) fn next_frame(&self) {
+        let mut table = lock(&self.table);
+        let frames = table.opening.take().map(|(_, frames)| frames).unwrap_or_default();
+        let released = frames.into_iter().map(cost).sum();
+        self.release(table, released);
+    }
+
+    /// Records that the current frame opens a stream.
+    pub(crate) fn opening(&self, id: u32) {
+        let mut table = lock(&self.table);
+        if !table.streams.contains_key(&id) {
+            table.opening = Some((id, VecDeque::new()));
+        }
+    }
+
+    /// Adds a stream that yamux opened or accepted.
     pub(crate) fn opened(&self, id: u32) {
-        lock(&self.table).streams.entry(id).or_default();
+        let mut table = lock(&self.table);
+        let opening = table.opening.take_if(|(opening, _)| *opening == id);
+        table.streams.entry(id).or_insert_with(|| opening.map(|(_, frames)| frames).unwrap_or_default());
+    }
+
+    /// Returns whether a stream exists, or is being opened. Bytes for other streams are discarded.
+    pub(crate) fn knows(&self, id: u32) -> bool {
+        let table = lock(&self.table);
+        table.streams.contains_key(&id) || table.opening.as_ref().is_some_and(|(opening, _)| *opening == id)
     }
 
     /// Charges a frame of `length` bytes to a stream before its bytes are read from the socket. Returns `false` if the
@@ -138,9 +169,10 @@ impl Streams {
     pub(crate) fn charge(self: &Arc<Self>, id: u32, length: u32, reader: &Waker) -> bool {
         let cost = cost(length);
         let mut table = lock(&self.table);
-        let Table { held, streams, .. } = &mut *table;
-        // Bytes for a dropped stream are dropped as well.
-        let Some(stream) = streams.get_mut(&id) else { return true };
+        let Table { held, streams, opening, .. } = &mut *table;
+        let opening = opening.as_mut().filter(|(opening, _)| *opening == id).map(|(_, frames)| frames);
+        // A stream that was dropped meanwhile: the bytes are discarded.
+        let Some(stream) = streams.get_mut(&id).or(opening) else { return true };
         if !self.account.has_room(*held, cost) {
             table.reader = Some(reader.clone());
             let known = std::mem::replace(&mut table.paused, true);
@@ -215,6 +247,16 @@ impl Streams {
         };
         if let Some(reader) = reader {
             reader.wake();
+        }
+    }
+}
+
+impl Drop for Streams {
+    /// Releases what no stream was made for, such as the frame in which the connection broke.
+    fn drop(&mut self) {
+        let held = lock(&self.table).held;
+        if held > 0 {
+            self.account.release(held);
         }
     }
 }

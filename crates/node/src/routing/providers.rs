@@ -130,7 +130,7 @@ impl Providers {
             key: key.clone(),
             provider: provider.peer,
             expires: Some(*expires),
-            addresses: provider.addresses.clone(),
+            addresses: provider.addresses(),
         })
     }
 
@@ -181,7 +181,7 @@ fn admit(
     is_preferred: impl Fn(&PeerId) -> bool,
 ) -> bool {
     providers.retain(|known| known.expires > now);
-    let (peer, network) = (new_provider.provider.peer, new_provider.provider.network);
+    let (peer, network) = (new_provider.provider.peer, new_provider.provider.network());
     if let Some(known) = providers.iter_mut().find(|known| known.provider.peer == peer) {
         *known = new_provider;
         return true;
@@ -196,7 +196,7 @@ fn admit(
     let missed = now + RECORD_LIFETIME / 2;
     let crowded = crowded(providers, network);
     let is_replaceable = |known: &Provider| {
-        known.expires < missed || is_preferred(&peer) || crowded.contains(&known.provider.network)
+        known.expires < missed || is_preferred(&peer) || crowded.contains(&known.provider.network())
     };
     let others = providers.iter_mut().filter(|known| !is_preferred(&known.provider.peer));
     match others.filter(|known| is_replaceable(known)).min_by_key(|known| known.expires) {
@@ -212,7 +212,7 @@ fn admit(
 fn crowded(providers: &[Provider], network: Option<IpAddr>) -> HashSet<Option<IpAddr>> {
     let mut counts = HashMap::<_, usize>::new();
     for known in providers {
-        *counts.entry(known.provider.network).or_default() += 1;
+        *counts.entry(known.provider.network()).or_default() += 1;
     }
     let most = counts.values().copied().max().unwrap_or_default();
     let own = counts.get(&network).copied().unwrap_or_default();

@@ -4,12 +4,14 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{
-        Arc, Weak,
+        Arc, Mutex, Weak,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
 };
 
 use libp2p::{Multiaddr, PeerId};
+
+use crate::locked;
 
 /// Bytes of a provider besides its addresses, including its place in this table.
 const PROVIDER_OVERHEAD: usize = size_of::<KnownProvider>() + 160;
@@ -19,16 +21,42 @@ const ADDRESS_OVERHEAD: usize = 48;
 /// A peer that provides keys.
 pub struct KnownProvider {
     pub peer: PeerId,
-    pub addresses: Vec<Multiaddr>,
-    /// The network that its connection came from.
-    pub network: Option<IpAddr>,
-    weight: usize,
+    whereabouts: Mutex<Whereabouts>,
     total: Arc<AtomicUsize>,
+}
+
+/// Where a provider was last: all its records say the same, or each change of its addresses would take memory again.
+#[derive(Default)]
+struct Whereabouts {
+    addresses: Vec<Multiaddr>,
+    /// The network that its connection came from.
+    network: Option<IpAddr>,
+    weight: usize,
+}
+
+impl KnownProvider {
+    pub fn addresses(&self) -> Vec<Multiaddr> {
+        locked(&self.whereabouts).addresses.clone()
+    }
+
+    /// Returns the network that its connection came from.
+    pub fn network(&self) -> Option<IpAddr> {
+        locked(&self.whereabouts).network
+    }
+
+    fn update(&self, addresses: Vec<Multiaddr>, network: Option<IpAddr>) {
+        let bytes: usize = addresses.iter().map(|address| address.len() + ADDRESS_OVERHEAD).sum();
+        let weight = PROVIDER_OVERHEAD + bytes;
+        let mut whereabouts = locked(&self.whereabouts);
+        self.total.fetch_add(weight, Relaxed);
+        self.total.fetch_sub(whereabouts.weight, Relaxed);
+        *whereabouts = Whereabouts { addresses, network, weight };
+    }
 }
 
 impl Drop for KnownProvider {
     fn drop(&mut self) {
-        self.total.fetch_sub(self.weight, Relaxed);
+        self.total.fetch_sub(locked(&self.whereabouts).weight, Relaxed);
     }
 }
 
@@ -42,31 +70,27 @@ pub struct KnownProviders {
 }
 
 impl KnownProviders {
-    /// Returns the known provider, or a new one if its addresses or network changed.
+    /// Returns the provider, with these addresses and this network from now on.
     pub fn share(
         &mut self,
         peer: PeerId,
         addresses: Vec<Multiaddr>,
         network: Option<IpAddr>,
     ) -> Arc<KnownProvider> {
-        let known = self.latest.get(&peer).and_then(Weak::upgrade);
-        if let Some(known) = known
-            && known.addresses == addresses
-            && known.network == network
-        {
-            return known;
-        }
-        let bytes: usize = addresses.iter().map(|address| address.len() + ADDRESS_OVERHEAD).sum();
-        let weight = PROVIDER_OVERHEAD + bytes;
-        self.total.fetch_add(weight, Relaxed);
-        let source =
-            Arc::new(KnownProvider { peer, addresses, network, weight, total: Arc::clone(&self.total) });
+        let known = self.latest.get(&peer).and_then(Weak::upgrade).unwrap_or_else(|| self.add(peer));
+        known.update(addresses, network);
+        known
+    }
+
+    fn add(&mut self, peer: PeerId) -> Arc<KnownProvider> {
         if self.latest.len() >= self.full {
-            self.latest.retain(|_, source| source.strong_count() > 0);
+            self.latest.retain(|_, provider| provider.strong_count() > 0);
             self.full = 2 * self.latest.len() + 64;
         }
-        self.latest.insert(peer, Arc::downgrade(&source));
-        source
+        let total = Arc::clone(&self.total);
+        let provider = Arc::new(KnownProvider { peer, whereabouts: Mutex::default(), total });
+        self.latest.insert(peer, Arc::downgrade(&provider));
+        provider
     }
 
     /// Returns the approximate number of bytes of all providers.

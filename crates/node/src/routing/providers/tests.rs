@@ -139,6 +139,13 @@ fn provider_records_share_addresses_and_the_number_of_providers_is_bounded() {
         assert!(providers.known.bytes() <= MAX_KNOWN_BYTES);
     }
     assert!(providers.foreign.iter().count() > 1000);
+    // One that says something else each time takes no more, and pushes nothing out.
+    let kept = providers.foreign.iter().count();
+    for n in 0..5000u16 {
+        let addresses = vec![format!("/ip4/127.0.0.1/tcp/{n}").parse().unwrap()];
+        let _ = providers.add(ProviderRecord { addresses, ..record(n.into(), peer) }, now);
+    }
+    assert!(providers.foreign.iter().count() >= kept);
     let (mut from, later) = (None, now + RECORD_LIFETIME);
     while let Some(last) = providers.sweep(from, later) {
         from = Some(last);
