@@ -28,7 +28,8 @@ const MAX_PROVIDERS_PER_KEY: usize = 20;
 /// boxo accepts no longer key either; a multihash has at most 68 bytes.
 const MAX_KEY_BYTES: usize = 80;
 const MAX_ADDRESSES_PER_PROVIDER: usize = 16;
-const MAX_ADDRESS_BYTES: usize = 1024;
+/// A reply with all providers of a key must not exceed the 16 KiB that Kademlia reads.
+const MAX_ADDRESS_BYTES: usize = 512;
 /// Bytes of a key besides its providers, with some for the allocator.
 const ROW_OVERHEAD: usize = 200;
 
