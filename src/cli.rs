@@ -18,7 +18,10 @@ mod status;
 mod store;
 mod swarm;
 
-use std::process::ExitCode;
+use std::{
+    io::{Write, stdout},
+    process::ExitCode,
+};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -106,6 +109,12 @@ impl From<Failure> for Exit {
     }
 }
 
+impl From<clap::Error> for Exit {
+    fn from(error: clap::Error) -> Self {
+        Self::Usage(Failure::new(error.to_string().trim_start_matches("error: ").trim_end()))
+    }
+}
+
 /// Parses the command line, runs the command and reports its error.
 pub fn main() -> ExitCode {
     let command = settings::without_empty(Cli::command());
@@ -113,8 +122,7 @@ pub fn main() -> ExitCode {
     let cli = match parsed {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() && std::env::args().any(|argument| argument == "--json") => {
-            let text = error.to_string();
-            return report(true, &Exit::Usage(Failure::new(text.trim_start_matches("error: ").trim_end())));
+            return report(true, &error.into());
         }
         Err(error) => error.exit(),
     };
@@ -133,7 +141,8 @@ fn report(json: bool, exit: &Exit) -> ExitCode {
     };
     let Failure { message, hint, .. } = failure;
     if json {
-        outln!("{:#}", serde_json::json!({ "error": message, "hint": hint }));
+        // The exit code says that the command failed, also to a reader that has closed the pipe.
+        let _ = writeln!(stdout(), "{:#}", serde_json::json!({ "error": message, "hint": hint }));
     } else {
         eprintln!("error: {}", output::printable_lines(message));
         if let Some(hint) = hint {

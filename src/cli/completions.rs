@@ -1,11 +1,11 @@
 //! Shell completions and manual pages, made from the commands themselves.
 
-use std::{io, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use super::{Cli, Exit};
+use super::{Cli, Exit, output::write};
 use crate::control::Failure;
 
 const NAME: &str = "ocipfs";
@@ -36,7 +36,8 @@ pub struct Man {
 pub fn completions(Completions { shell }: Completions) -> Result<(), Exit> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), NAME, &mut script);
-    write(&script)
+    write(&script);
+    Ok(())
 }
 
 pub fn man(Man { dir }: Man) -> Result<(), Exit> {
@@ -49,15 +50,8 @@ pub fn man(Man { dir }: Man) -> Result<(), Exit> {
         None => {
             let mut page = Vec::new();
             clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(Failure::new)?;
-            write(&page)
+            write(&page);
+            Ok(())
         }
-    }
-}
-
-/// Writes to stdout. A reader that went away, as `head` does, is no error.
-fn write(bytes: &[u8]) -> Result<(), Exit> {
-    match io::Write::write_all(&mut io::stdout(), bytes) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(e).into()),
-        _ => Ok(()),
     }
 }

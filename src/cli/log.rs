@@ -21,7 +21,7 @@ pub fn start(global: &Global, format: LogFormat, access: bool) {
     let coloured =
         stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(coloured);
-    // A log that cannot be written, because the disk is full, is no reason to panic, as `eprintln` would.
+    // A log that cannot be written, because the disk is full, must not cause a panic, as `eprintln` would.
     let log = log.log_internal_errors(false);
     match format {
         LogFormat::Text => log.init(),

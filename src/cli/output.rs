@@ -16,9 +16,14 @@ macro_rules! outln {
     ($($argument:tt)*) => { $crate::cli::output::write_line(format_args!($($argument)*)) };
 }
 
-/// Writes a line to stdout. If its reader has closed the pipe, as `head` does, the command ends without an error.
+/// Writes a line to stdout.
 pub fn write_line(line: std::fmt::Arguments<'_>) {
-    match writeln!(std::io::stdout(), "{line}") {
+    write(format!("{line}\n").as_bytes());
+}
+
+/// Writes to stdout. If its reader has closed the pipe, as `head` does, the command ends without an error.
+pub fn write(bytes: &[u8]) {
+    match std::io::stdout().write_all(bytes) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         Err(error) => {
             eprintln!("error: cannot write the result: {error}");

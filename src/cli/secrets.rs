@@ -34,9 +34,10 @@ fn open_to_others(path: &Path) -> Option<u32> {
 }
 
 /// Writes a key to a new file that only its owner can read.
-pub fn write_new(path: &Path, text: &str) -> Result<(), Exit> {
+pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Exit> {
     let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    file.and_then(|mut file| writeln!(file, "{text}")).map_err(|e| {
+    let written = file.and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
+    written.map_err(|e| {
         let message = format!("cannot write the key to {}: {e}", path.display());
         Exit::Failed(Failure::new(message).hint("name a file that does not exist, in a directory that does"))
     })
@@ -50,9 +51,9 @@ mod tests {
     fn a_new_key_file_is_its_owners_alone_and_replaces_none() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("swarm.key");
-        write_new(&path, "secret").unwrap();
+        write_new(&path, b"secret\n").unwrap();
         assert_eq!(open_to_others(&path), None);
-        assert!(write_new(&path, "other").is_err());
+        assert!(write_new(&path, b"other").is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "secret\n");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert_eq!(open_to_others(&path), Some(0o640));

@@ -151,9 +151,7 @@ impl Settings {
     pub fn from_environment() -> Result<Self, Exit> {
         let command = without_empty(Environment::command());
         let environment = command.try_get_matches_from(std::iter::empty::<String>());
-        environment
-            .and_then(|matches| Settings::from_arg_matches(&matches))
-            .map_err(|e| Exit::Usage(Failure::new(e.to_string().trim_start_matches("error: ").trim_end())))
+        Ok(environment.and_then(|matches| Settings::from_arg_matches(&matches))?)
     }
 
     /// Takes from the file what neither flags nor environment said.

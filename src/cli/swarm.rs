@@ -46,7 +46,7 @@ pub async fn run(global: &Global, swarm: Swarm) -> Result<(), Exit> {
         Swarm::Peers => Request::SwarmPeers,
         Swarm::Connect { address } => Request::SwarmConnect { address },
         Swarm::Key { file: Some(file) } => {
-            secrets::write_new(&file, &SwarmKey::generate().to_string())?;
+            secrets::write_new(&file, format!("{}\n", SwarmKey::generate()).as_bytes())?;
             let path = file.display().to_string();
             return output::print(global, &serde_json::json!({ "file": path }), &path, || {});
         }

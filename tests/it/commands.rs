@@ -168,15 +168,20 @@ async fn completions_and_manual_pages_are_made_from_the_commands() {
 
 async fn a_command_whose_output_is_not_read_to_its_end_does_not_panic() {
     let dir = tempfile::tempdir().unwrap();
-    for arguments in
-        [&["store", "stat"][..], &["--json", "store", "stat"], &["completions", "bash"], &["swarm", "id"]]
-    {
+    for (arguments, code) in [
+        (&["store", "stat"][..], 0),
+        (&["--json", "store", "stat"], 0),
+        (&["completions", "bash"], 0),
+        (&["swarm", "id"], 0),
+        (&["--json", "layer", "inspect", "bafkreinonsense"], 1),
+    ] {
         let mut command = ocipfs(dir.path());
         command.args(arguments).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
         let mut child = command.spawn().unwrap();
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && !stderr.contains("panicked"), "{arguments:?}: {stderr}");
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+        assert!(!stderr.contains("panicked"), "{arguments:?}: {stderr}");
     }
 }

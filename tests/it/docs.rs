@@ -66,18 +66,23 @@ fn documents() -> Vec<String> {
         ["README.md", "CONTRIBUTING.md", "SECURITY.md", "bootstrap/README.md", "example/README.md"]
             .map(Into::into)
             .into();
-    collect(&root().join("docs"), &mut all);
+    let mut docs = Vec::new();
+    files_below(&root().join("docs"), "md", &mut docs);
+    all.extend(
+        docs.iter().map(|path| path.strip_prefix(root()).expect("below the root").display().to_string()),
+    );
     all.sort();
     all
 }
 
-fn collect(dir: &Path, found: &mut Vec<String>) {
+/// Adds the files below a directory that have this extension.
+fn files_below(dir: &Path, extension: &str, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(dir).expect("a directory") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
-            collect(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "md") {
-            found.push(path.strip_prefix(root()).expect("below the root").display().to_string());
+            files_below(&path, extension, found);
+        } else if path.extension().is_some_and(|its| its == extension) {
+            found.push(path);
         }
     }
 }

@@ -172,8 +172,7 @@ impl RecordStore for Store {
     }
 
     fn add_provider(&mut self, record: ProviderRecord) -> Result<()> {
-        let sender = SenderInfo { network: None, is_preferred: |_: &PeerId| false };
-        self.add_provider_from(record, sender)
+        self.lock().providers.add(record, Instant::now())
     }
 
     fn providers(&self, key: &RecordKey) -> Vec<ProviderRecord> {

@@ -11,7 +11,7 @@ use std::{
 use futures::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::unread::{MAX_PIECE, Streams};
+use crate::unread::{Charge, MAX_PIECE, Streams};
 
 /// A connection that waits for memory this long while none of its streams is read is closed.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -98,13 +98,18 @@ impl<C> Frames<C> {
         self.header[8..].copy_from_slice(&length.to_be_bytes());
     }
 
-    /// Waits until the account has memory for the next piece.
-    fn poll_room(&mut self, left: u32, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Waits until the next piece of a data frame is charged, and returns the next state.
+    fn poll_charged(&mut self, flags: u16, left: u32, cx: &mut Context<'_>) -> Poll<io::Result<State>> {
         let piece = left.min(MAX_PIECE as u32);
         loop {
-            if self.streams.charge(self.stream(), piece, cx.waker()) {
+            let next = match self.streams.charge(self.stream(), piece, cx.waker()) {
+                Charge::Done => Some(self.cut(flags, left)),
+                Charge::NoStream => Some(State::Discard { flags, left }),
+                Charge::NoMemory => None,
+            };
+            if let Some(next) = next {
                 self.wait = None;
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(Ok(next));
             }
             let progress = self.streams.progress();
             let wait = self.wait.get_or_insert_with(|| Wait {
@@ -148,7 +153,7 @@ impl<C: AsyncRead + Unpin> AsyncRead for Frames<C> {
                         read => State::Header { read },
                     };
                 }
-                State::Frame { flags, left } if flags & RST != 0 || !this.streams.knows(this.stream()) => {
+                State::Frame { flags, left } if flags & RST != 0 => {
                     this.state = State::Discard { flags, left };
                 }
                 State::Discard { flags, left: 0 } => {
@@ -165,8 +170,7 @@ impl<C: AsyncRead + Unpin> AsyncRead for Frames<C> {
                     this.state = State::Discard { flags, left: left - n as u32 };
                 }
                 State::Frame { flags, left } => {
-                    ready!(this.poll_room(left, cx))?;
-                    this.state = this.cut(flags, left);
+                    this.state = ready!(this.poll_charged(flags, left, cx))?;
                 }
                 State::Piece { taken: HEADER_SIZE, piece, flags, left } => {
                     this.state = State::Body { piece, flags, left };

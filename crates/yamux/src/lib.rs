@@ -3,9 +3,8 @@
 //!
 //! yamux grants each stream a receive window of 256 KiB or more, and a connection up to 512 streams; the bytes stay in
 //! memory until the stream is read. A peer that fills streams which are not read, or still in negotiation, uses all of
-//! those windows. Here each frame is charged to an [`Account`] before its bytes are read from the socket:
-//! `frames` reads the headers, `unread` decides. The protocol itself is implemented
-//! by the `yamux` crate.
+//! those windows. Here each frame is charged to an [`Account`] before its bytes are read from the socket: `frames` reads
+//! the headers, `unread` decides. The protocol itself is implemented by the `yamux` crate.
 
 mod frames;
 mod unread;

@@ -12,7 +12,7 @@ use tokio::{
 use tokio_util::compat::TokioAsyncReadCompatExt;
 
 use super::*;
-use crate::unread::{FRAME_OVERHEAD, MAX_PIECE};
+use crate::unread::{Charge, FRAME_OVERHEAD, MAX_PIECE};
 
 const KIB: usize = 1024;
 
@@ -265,7 +265,9 @@ proptest! {
                     held.entry(id).or_default();
                 }
                 1 => {
-                    prop_assert!(streams.charge(id, bytes, Waker::noop()));
+                    let charged = streams.charge(id, bytes, Waker::noop());
+                    let expected = if held.contains_key(&id) { Charge::Done } else { Charge::NoStream };
+                    prop_assert_eq!(charged, expected);
                     held.entry(id).and_modify(|held| *held += bytes as usize);
                 }
                 2 => {

@@ -101,6 +101,16 @@ impl Account {
     }
 }
 
+/// What becomes of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Charge {
+    Done,
+    /// The account has no memory for it yet.
+    NoMemory,
+    /// The stream was dropped or refused, so nothing reads the frame.
+    NoStream,
+}
+
 /// The streams of one connection, with their unread bytes.
 #[derive(Debug)]
 pub(crate) struct Streams {
@@ -139,8 +149,7 @@ impl Streams {
     pub(crate) fn next_frame(&self) {
         let mut table = lock(&self.table);
         let frames = table.opening.take().map(|(_, frames)| frames).unwrap_or_default();
-        let released = frames.into_iter().map(cost).sum();
-        self.release(table, released);
+        self.release(table, total(frames));
     }
 
     /// Records that the current frame opens a stream.
@@ -158,21 +167,14 @@ impl Streams {
         table.streams.entry(id).or_insert_with(|| opening.map(|(_, frames)| frames).unwrap_or_default());
     }
 
-    /// Returns whether a stream exists, or is being opened. Bytes for other streams are discarded.
-    pub(crate) fn knows(&self, id: u32) -> bool {
-        let table = lock(&self.table);
-        table.streams.contains_key(&id) || table.opening.as_ref().is_some_and(|(opening, _)| *opening == id)
-    }
-
-    /// Charges a frame of `length` bytes to a stream before its bytes are read from the socket. Returns `false` if the
-    /// account has no memory for it; then `reader` is woken when there is, and may check again after a while.
-    pub(crate) fn charge(self: &Arc<Self>, id: u32, length: u32, reader: &Waker) -> bool {
+    /// Charges a frame of `length` bytes to a stream before its bytes are read from the socket. Without memory for it
+    /// `reader` is woken when there is, and may check again after a while.
+    pub(crate) fn charge(self: &Arc<Self>, id: u32, length: u32, reader: &Waker) -> Charge {
         let cost = cost(length);
         let mut table = lock(&self.table);
         let Table { held, streams, opening, .. } = &mut *table;
         let opening = opening.as_mut().filter(|(opening, _)| *opening == id).map(|(_, frames)| frames);
-        // A stream that was dropped meanwhile: the bytes are discarded.
-        let Some(stream) = streams.get_mut(&id).or(opening) else { return true };
+        let Some(stream) = streams.get_mut(&id).or(opening) else { return Charge::NoStream };
         if !self.account.has_room(*held, cost) {
             table.reader = Some(reader.clone());
             let known = std::mem::replace(&mut table.paused, true);
@@ -180,12 +182,12 @@ impl Streams {
             if !known {
                 self.account.pause(self);
             }
-            return false;
+            return Charge::NoMemory;
         }
         stream.push_back(length);
         *held += cost;
         self.account.held.fetch_add(cost, Relaxed);
-        true
+        Charge::Done
     }
 
     /// Records that `bytes` were read from a stream.
@@ -212,8 +214,7 @@ impl Streams {
     pub(crate) fn dropped(&self, id: u32) {
         let mut table = lock(&self.table);
         let frames = table.streams.remove(&id).unwrap_or_default();
-        let released = frames.into_iter().map(cost).sum();
-        self.release(table, released);
+        self.release(table, total(frames));
     }
 
     /// Returns the bytes read from the connection's streams so far, which show whether they are read at all.
@@ -263,6 +264,10 @@ impl Drop for Streams {
 
 fn cost(length: u32) -> usize {
     length as usize + FRAME_OVERHEAD
+}
+
+fn total(frames: VecDeque<u32>) -> usize {
+    frames.into_iter().map(cost).sum()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

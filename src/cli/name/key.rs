@@ -1,7 +1,5 @@
 use std::{
     fs,
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -9,7 +7,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use clap::Subcommand;
 
 use crate::{
-    cli::{Exit, Global, ask, output, unexpected},
+    cli::{Exit, Global, ask, output, secrets, unexpected},
     control::{Failure, NameRequest, Reply, Request},
 };
 
@@ -65,7 +63,7 @@ pub async fn run(global: &Global, key: Key) -> Result<(), Exit> {
         }
         (Reply::SecretKey { base64 }, Some(file)) => {
             let bytes = BASE64_STANDARD.decode(base64).map_err(Failure::new)?;
-            write(&file, &bytes)?;
+            secrets::write_new(&file, &bytes)?;
             let path = file.display().to_string();
             output::print(global, &serde_json::json!({ "file": path }), &path, || {})
         }
@@ -80,14 +78,4 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
         return Err(failed(format!("{length} bytes exceed the maximum of {MAX_KEY_FILE}")));
     }
     fs::read(path).map_err(|e| failed(e.to_string()))
-}
-
-/// Writes a new file that only its owner can read.
-fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let failed = |e: io::Error| {
-        Failure::new(format!("cannot write the key to {}: {e}", path.display())).hint("name a new file")
-    };
-    let mut file =
-        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)
 }

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::CommandFactory;
 
 use super::{Environment, Settings, nearest, usage};
-use crate::cli::{Exit, Global};
+use crate::{
+    cli::{Exit, Global},
+    control::Failure,
+};
 
 /// Reads the file that was named, or `config.toml` in the node directory if there is one.
 pub fn read(global: &Global, data_dir: Option<&PathBuf>) -> Result<Settings, Exit> {
@@ -25,10 +28,7 @@ fn parse(path: &Path) -> Result<Settings, Exit> {
         return Err(usage(format!("unknown setting {key:?} in {shown}"), &hint));
     }
     toml::from_str(&text).map_err(|e| {
-        Exit::Usage(crate::control::Failure::new(format!(
-            "invalid setting in {shown}: {}",
-            e.to_string().trim_end()
-        )))
+        Exit::Usage(Failure::new(format!("invalid setting in {shown}: {}", e.to_string().trim_end())))
     })
 }
 

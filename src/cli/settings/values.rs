@@ -152,7 +152,7 @@ impl FromStr for DnsServer {
     }
 }
 
-/// Deserializes a list, or a single value in place of a list of one. Text may hold several values, separated by `comma`.
+/// Deserializes a list, or a single value in place of a list of one.
 pub mod list {
     use std::{fmt, marker::PhantomData};
 

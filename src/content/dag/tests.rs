@@ -176,7 +176,9 @@ fn look_up(blocks: &HashMap<Cid, DagNode>, root: Cid, name: &str) -> Option<Cid>
     let mut bits = Bits::of(name);
     let mut cid = root;
     loop {
-        let DagNode::Shard { fanout_bits, width, links } = &blocks[&cid] else { panic!("{cid} is no shard") };
+        let DagNode::Shard { fanout_bits, width, links } = &blocks[&cid] else {
+            panic!("{cid} is not a shard")
+        };
         match hamt::find(&mut bits, name, *width, *fanout_bits, links) {
             Slot::Entry(cid) => return Some(*cid),
             Slot::Deeper(deeper) => cid = *deeper,

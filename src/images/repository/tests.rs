@@ -46,7 +46,7 @@ fn pushed(n: u8, subject: Option<Digest>) -> Pushed {
 
 /// Whether a holder retains the bytes.
 fn is_held(repositories: &Repositories, root: Cid) -> bool {
-    let free = |write: &WriteTransaction| crate::content::release_root(write, "nobody", &root);
+    let free = |write: &WriteTransaction| crate::content::release_root(write, "unknown", &root);
     !repositories.database().write(free).unwrap()
 }
 

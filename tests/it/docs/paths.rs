@@ -1,11 +1,11 @@
 //! What documents name exists.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs};
 
 use libtest_mimic::Failed;
 use regex::Regex;
 
-use super::{documents, root};
+use super::{documents, files_below, root};
 
 /// Directories at the top of the repository, or a file that is named there alone.
 const PATH: &str = r"`((?:\.ci|benches|bootstrap|crates|docs|example|fuzz|src|tests)/[A-Za-z0-9_./-]+)`";
@@ -34,8 +34,14 @@ pub fn every_path_in_architecture_exists() -> Result<(), Failed> {
 /// Each type in the last column of the glossary is a type or a module of the code.
 pub fn every_type_in_the_glossary_exists() -> Result<(), Failed> {
     let mut names: BTreeSet<String> = ["Cid", "PeerId"].map(Into::into).into();
-    for dir in ["src", "crates"] {
-        names_below(&root().join(dir), &mut names)?;
+    let item = Regex::new(r"(?:struct|enum|trait|type) ([A-Z][A-Za-z]+)")?;
+    let mut files = Vec::new();
+    ["src", "crates"].iter().for_each(|dir| files_below(&root().join(dir), "rs", &mut files));
+    for path in &files {
+        // A module has the name of its file or of its directory.
+        let modules = path.strip_prefix(root())?.with_extension("");
+        names.extend(modules.iter().map(|name| name.to_string_lossy().into_owned()));
+        names.extend(item.captures_iter(&fs::read_to_string(path)?).map(|item| item[1].to_owned()));
     }
     let glossary = fs::read_to_string(root().join("docs/glossary.md"))?;
     let code = Regex::new("`([A-Za-z_:]+)`")?;
@@ -51,20 +57,6 @@ pub fn every_type_in_the_glossary_exists() -> Result<(), Failed> {
     } else {
         Err(format!("the glossary names what is not there: {missing:?}").into())
     }
-}
-
-fn names_below(dir: &Path, found: &mut BTreeSet<String>) -> Result<(), Failed> {
-    let item = Regex::new(r"(?:struct|enum|trait|type) ([A-Z][A-Za-z]+)")?;
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        found.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
-        if path.is_dir() {
-            names_below(&path, found)?;
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.extend(item.captures_iter(&fs::read_to_string(&path)?).map(|item| item[1].to_owned()));
-        }
-    }
-    Ok(())
 }
 
 pub fn every_link_leads_to_a_file() -> Result<(), Failed> {

@@ -54,7 +54,7 @@ async fn pushes_deletions_and_failed_logins_are_logged_with_client_and_user() {
             assert!(lines[0].contains(field), "{field}: {}", lines[0]);
         }
     }
-    assert!(!log.contains('\u{1b}'), "escapes in a log that is no terminal: {log:?}");
+    assert!(!log.contains('\u{1b}'), "escapes in a log that is not a terminal: {log:?}");
     assert!(lines(&log, "ocipfs::access").is_empty(), "requests are logged with --access-log only");
 }
 

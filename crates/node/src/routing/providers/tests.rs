@@ -139,7 +139,7 @@ fn provider_records_share_addresses_and_the_number_of_providers_is_bounded() {
         assert!(providers.known.bytes() <= MAX_KNOWN_BYTES);
     }
     assert!(providers.foreign.iter().count() > 1000);
-    // One that says something else each time takes no more, and pushes nothing out.
+    // A provider whose addresses change with each record takes no further memory and evicts nothing.
     let kept = providers.foreign.iter().count();
     for n in 0..5000u16 {
         let addresses = vec![format!("/ip4/127.0.0.1/tcp/{n}").parse().unwrap()];
