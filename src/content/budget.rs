@@ -14,7 +14,7 @@ use super::Error;
 /// read, and for those beside it.
 const SMALL_PIECES: u64 = 1_024;
 const SMALLEST_BYTES: u64 = 4 << 10;
-/// What a permit of the semaphore stands for.
+/// Bytes per permit of the semaphore.
 const UNIT_BYTES: u64 = 1 << 10;
 
 /// A budget. Clones share it.

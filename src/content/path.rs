@@ -18,7 +18,7 @@ pub enum Error {
     Cid {
         /// The path that was read.
         text: String,
-        /// What the parser said.
+        /// Message of the parser.
         why: String,
     },
     /// A component is empty, `.` or `..`, or there are too many.
@@ -73,7 +73,8 @@ impl CidPath {
         Self { names, ..self.clone() }
     }
 
-    /// The same path, whose providers are those of `announced`: a part of a tree of which only the top is announced.
+    /// Returns the path with `announced` as the CID that its providers are found by: only the top of a tree
+    /// is announced.
     pub fn found_by(self, announced: Cid) -> Self {
         Self { announced: Some(Box::new(announced)), ..self }
     }

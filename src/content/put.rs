@@ -44,7 +44,7 @@ static LANES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
 
 /// A blob on its way into the store. Dropped, it leaves nothing.
 pub struct Put {
-    /// What is not a whole piece yet.
+    /// Bytes that do not fill a whole piece yet.
     open: BytesMut,
     whole: Option<Stage<Hasher>>,
     leaves: Stage<Cut>,
@@ -216,7 +216,7 @@ impl Written {
         Ok(Self { root, digest, layout, draft: draft.seal()? })
     }
 
-    /// What is to be stored together with others.
+    /// Returns the blob as part of a commit that stores several.
     pub fn ready<'a>(&'a self, digest: &'a Digest, aliases: &'a [Digest]) -> Ready<'a> {
         Ready { draft: &self.draft, digest, aliases, layouts: std::slice::from_ref(&self.layout) }
     }

@@ -92,7 +92,8 @@ use tables::{
 };
 use usage::UsageCounters;
 
-/// What this version writes. Format 1 kept each block in a file, format 2 the blobs of a holding in one value.
+/// Format that this version writes. Format 1 kept each block in a file, format 2 the blobs of a GC root in
+/// one value.
 pub const FORMAT: u64 = 3;
 
 /// The blobs and blocks of one node directory. Clones are handles on the same.
@@ -158,7 +159,7 @@ pub struct StoreStat {
     pub blocks: u64,
     /// Files that are being downloaded.
     pub partial: u64,
-    /// What of those is here.
+    /// Bytes of those files that are on disk.
     pub partial_bytes: u64,
     /// Blobs that were found damaged and are not stored since.
     pub damaged: u64,

@@ -67,7 +67,7 @@ async fn files(nodes: &mut Nodes, cids: &[Cid]) -> Result<Vec<(Cid, DagNode)>, E
     nodes.failure().map_or(Ok(units), |error| Err(error.clone()))
 }
 
-/// What is below nodes of the earlier version, as far as they are here.
+/// Returns the children of nodes of the earlier version, as far as those nodes are stored.
 async fn children(nodes: &Nodes, parents: &[Cid]) -> Result<HashSet<Cid>, Error> {
     let mut below = HashSet::new();
     let take = |_, unit| {

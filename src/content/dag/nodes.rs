@@ -58,7 +58,7 @@ impl Nodes {
         Ok(())
     }
 
-    /// The same for nodes that are here: peers are not asked.
+    /// Reads the nodes that are stored; peers are not asked for the others.
     pub async fn each_local(&self, cids: &[Cid], mut take: impl FnMut(Cid, DagNode)) -> Result<(), Error> {
         for some in cids.chunks(BATCH_SIZE) {
             for (cid, data) in self.local(some).await? {

@@ -21,7 +21,7 @@ pub struct Child {
     pub size: u64,
 }
 
-/// What a block is.
+/// Decoded block: a UnixFS node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DagNode {
     /// A file or a part of one: its own bytes, then its children's.
@@ -65,7 +65,8 @@ impl DagNode {
         }
     }
 
-    /// What a reader needs after this block: the one file of a directory, or the first node of a file's next level.
+    /// Returns the block that a reader needs after this one: the only file of a directory, or the first node
+    /// of a file's next level.
     pub fn next(&self) -> Option<Cid> {
         match self {
             Self::Directory(links) if links.len() == 1 => links.first().map(|(_, cid)| *cid),
@@ -80,7 +81,7 @@ impl DagNode {
         Ok(Self::decode_with_sizes(cid, block)?.0)
     }
 
-    /// The same with what each link says of the size of the DAG behind it.
+    /// Decodes a block; also returns the DAG size that each of its links declares.
     pub fn decode_with_sizes(cid: &Cid, block: Bytes) -> Result<(Self, Vec<u64>), Error> {
         let corrupt = |why: &str| Error::Corrupt { cid: *cid, why: why.into() };
         match cid.codec() {
@@ -227,7 +228,8 @@ pub fn file_data(data: &[u8], children: impl Iterator<Item = u64> + Clone) -> Ve
     out
 }
 
-/// What a dag-pb leaf has before and after its data: `file_data` of that length in a node without links.
+/// Returns the bytes before and after the data of a dag-pb leaf: `file_data` of that length in a node without
+/// links.
 pub fn leaf_frame(length: u64) -> (Vec<u8>, Vec<u8>) {
     let mut head = vec![1 << 3, FILE as u8];
     if length > 0 {

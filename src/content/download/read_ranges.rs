@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-/// What readers need of a file, and what they wait for now.
+/// Ranges of a file that readers need, and those that they wait for now.
 #[derive(Clone, Debug, Default)]
 pub struct ReadRanges {
-    /// What is needed at all: disjoint, in order.
+    /// Needed ranges: disjoint, in order.
     ranges: Vec<Range<u64>>,
-    /// What readers wait for: disjoint, in order, within the ranges.
+    /// Ranges that readers wait for: disjoint, in order, within the needed ranges.
     urgent: Vec<Range<u64>>,
 }
 
@@ -24,7 +24,7 @@ impl ReadRanges {
         &self.urgent
     }
 
-    /// What readers wait for alone.
+    /// Returns only the ranges that readers wait for.
     pub fn only_urgent(self) -> Self {
         Self { ranges: self.urgent.clone(), urgent: self.urgent }
     }

@@ -9,9 +9,9 @@ use super::{
     rows::{HEADERS, HELD, ROOTS, ReferenceRows, open, roots_of},
 };
 
-/// What the keys of pins begin with; the pinned CID follows.
+/// Prefix of the keys of pins; the pinned CID follows.
 pub const PIN: &str = "pin/";
-/// What the keys of followed names begin with.
+/// Prefix of the keys of followed names.
 const FOLLOW: &str = "follow/";
 
 /// Why something is held: classes add up.
@@ -137,7 +137,7 @@ fn pin_key(pin: &Cid) -> Vec<u8> {
     [PIN.as_bytes(), &name(pin)].concat()
 }
 
-/// What is pinned, as it was named.
+/// Returns the pinned CIDs, as they were given.
 pub fn pins(read: &ReadTransaction) -> Result<Vec<Cid>, Error> {
     let Some(roots) = open(read, ROOTS)? else { return Ok(Vec::new()) };
     let mut pins = Vec::new();
@@ -173,7 +173,7 @@ impl Index {
         })
     }
 
-    /// What is pinned.
+    /// Returns the pinned CIDs, as they were given.
     pub fn pins(&self) -> Result<Vec<Cid>, Error> {
         self.0.read(pins)
     }

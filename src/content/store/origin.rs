@@ -90,7 +90,7 @@ pub fn from_holders(write: &WriteTransaction) -> Result<(), Error> {
     Ok(())
 }
 
-/// What a row says of where a file came from.
+/// Returns the origin of a file as its row records it.
 fn noted(read: &ReadTransaction, id: u64) -> Result<Option<Origin>, Error> {
     row(read, ORIGINS, id, |origin| match origin {
         FROM_FORMER_NETWORK => Origin::FormerNetwork,

@@ -137,7 +137,7 @@ fn an_edit_of_nothing_and_one_that_changes_nothing_give_the_same_file() {
     file.is_as_written();
 }
 
-/// What one entry more, another, or one less reads and makes at most: nodes that are read, nodes and bytes that are made.
+/// Returns the maximum work to add, replace or remove one entry: nodes read, nodes made, bytes made.
 fn work(count: usize) -> [usize; 3] {
     let mut work = [0; 3];
     for n in [0, 1, count / 3, count / 2, count - 1, count] {

@@ -1,4 +1,4 @@
-//! What a collection needs of memory, counted by the allocator.
+//! Memory that a garbage collection needs, counted by the allocator.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},

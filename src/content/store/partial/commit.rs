@@ -1,4 +1,5 @@
-//! What makes a partial file durable, whole or gone: the data first, then the rows that count on it.
+//! Commits of a partial blob: checkpointed, complete or deleted. Data is synced before the rows that refer to
+//! it.
 
 use std::{
     io::{self, ErrorKind},
@@ -22,7 +23,7 @@ use crate::content::store::{
     usage::now,
 };
 
-/// What one commit makes durable of a partial file.
+/// Rows of a partial blob that one commit makes durable.
 struct CommitRows {
     store: Store,
     id: u64,

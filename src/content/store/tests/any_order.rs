@@ -4,7 +4,7 @@ use super::*;
 
 const SIZE: usize = 700 << 10;
 
-/// What may happen to a partial file.
+/// Event in the history of a partial blob.
 #[derive(Clone, Debug)]
 enum Step {
     Write(prop::sample::Index),
