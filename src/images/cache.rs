@@ -6,7 +6,7 @@ use std::{
 
 /// A bounded cache of immutable values; the least recently used half is evicted at a time.
 pub struct Cache<K, V> {
-    /// What each half may weigh before it is set aside.
+    /// Weight at which a half is set aside.
     half: usize,
     halves: Mutex<Halves<K, V>>,
 }

@@ -33,7 +33,7 @@ impl BlobLocations {
     }
 }
 
-/// What a descriptor says of a blob.
+/// Location of a blob as its descriptor gives it.
 struct BlobLocation {
     media_type: MediaType,
     size: u64,
@@ -166,7 +166,7 @@ impl<'a> DescriptorImage<'a> {
         failed.map_or(Ok(None), Err)
     }
 
-    /// What a document leads to, remembered.
+    /// Returns the blobs that a document links to, and remembers their locations.
     fn children(&self, document: &Document) -> Result<Vec<(Digest, Arc<BlobLocation>)>, Error> {
         let links = match document.media_type.is_index() {
             true => outline::of_index(&document.bytes),

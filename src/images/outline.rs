@@ -16,7 +16,7 @@ const MAX_SHOWN_CHARS: usize = 200;
 /// A longer address leads nowhere.
 const MAX_URL: usize = 1024;
 
-/// What a descriptor says of where a blob is.
+/// Fields of a descriptor that tell where a blob is.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Link {

@@ -88,7 +88,7 @@ pub fn put_as(
     StagedBlob::new(Written::of(store, profile, bytes)?, Some(digest), Compression::None)
 }
 
-/// What is to become of a file.
+/// Plan for staging a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// Keep it as it is.
@@ -115,7 +115,7 @@ pub struct Stager<'a> {
     pub store: &'a Store,
     pub profile: Profile,
     pub plan: Plan,
-    /// What the bytes must hash to.
+    /// Digest that the bytes must have.
     pub expected: Option<&'a Digest>,
 }
 

@@ -39,7 +39,7 @@ fn hex(bytes: &[u8]) -> String {
     Digest::sha256_of(bytes).hex()
 }
 
-/// What `docker save` wrote before Docker 25.
+/// Returns the files of an archive as `docker save` wrote it before Docker 25.
 pub fn classic(layers: &[Vec<u8>], tags: &[&str]) -> Vec<(String, Vec<u8>)> {
     let config = config(layers);
     let path = |layer: &Vec<u8>| format!("{}/layer.tar", hex(layer));

@@ -218,7 +218,7 @@ fn a_list_of_one_layer_is_the_image_of_that_layer() {
     assert_eq!(document, LayerDocument::Manifest(example()));
 }
 
-/// What the schema says of a value, for the few words that it uses; any other is a mistake.
+/// Returns the first violation of a schema by a value. Only the few keywords in use are supported.
 fn complaint(schema: &Value, value: &Value, root: &Value) -> Option<String> {
     let words = schema.as_object().expect("a schema");
     words.iter().find_map(|(word, says)| {

@@ -12,12 +12,12 @@ use serde::{
 pub const MAX_BYTES: u64 = 64 << 20;
 /// More entries than any repository has tags.
 pub const MAX_ENTRIES: usize = 100_000;
-/// What an index that is written here begins with.
+/// Text before the first entry of an index that is written here.
 pub const BEGIN: &str =
     r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":["#;
-/// What it has between two entries.
+/// Text between two entries.
 pub const BETWEEN: &str = ",";
-/// What it ends with.
+/// Text after the last entry.
 pub const END: &str = "]}";
 /// With this annotation an entry says what its manifest refers to.
 pub const SUBJECT: &str = "io.ocipfs.subject";
@@ -38,7 +38,7 @@ pub struct Entry {
     pub digest: Digest,
     pub size: u64,
     pub ref_name: Option<String>,
-    /// What it refers to, where the index says so.
+    /// Digest of its subject, if the index gives it.
     pub subject: Option<Box<Digest>>,
 }
 
@@ -88,7 +88,7 @@ pub fn each(json: &[u8], left: &mut usize, take: impl FnMut(Entry)) -> Result<()
     read(serde_json::Deserializer::from_slice(json), left, take)
 }
 
-/// The same for an index that is read piece by piece.
+/// Reads an index piece by piece; otherwise like [`each`].
 pub fn each_from(
     json: impl Read,
     left: &mut usize,

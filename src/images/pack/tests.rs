@@ -9,7 +9,7 @@ use super::folder::pack;
 use super::gzip::GzipWriter;
 use super::inspect::{Compression, LayerInspector};
 
-/// The same folder whatever the umask and the order of creation.
+/// Creates the same folder whatever the umask and the order of creation.
 fn golden_folder(dir: &Path) {
     let long = format!("usr/share/{}", "long-name-".repeat(12));
     for folder in ["usr/share", "usr/bin", "tmp", &long] {

@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// What becomes of the index of a repository.
+/// How the index of a repository is written.
 pub(super) enum Index {
     /// It is written from nothing.
     Whole(Document),
@@ -22,7 +22,7 @@ pub(super) enum Index {
     Edited(Edited),
 }
 
-/// What is known of an index that was written.
+/// Facts about an index that was written.
 #[derive(Clone, Copy)]
 pub(super) struct Written {
     /// The last change that it takes up.

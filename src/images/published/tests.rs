@@ -13,7 +13,7 @@ use crate::{
 
 const PROFILE: Profile = Profile::UnixfsV1;
 
-/// What publishing took.
+/// Work that publishing did.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
     /// Nodes of the tree that were read.
@@ -310,7 +310,7 @@ fn catching_up_reads_no_more_for_each_repository_however_many_there_are() {
     assert!(few < 40 && many < 40, "{few} nodes read for each of 500 repositories, {many} for each of 2,000");
 }
 
-/// What may happen to a repository.
+/// Event in the history of a repository.
 #[derive(Clone, Debug)]
 enum Step {
     Push(u8, u8, Option<u8>),

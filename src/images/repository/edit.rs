@@ -33,7 +33,7 @@ impl<'t> Edit<'t> {
         Self::at(write, content::now())
     }
 
-    /// The same at a given time, in seconds since 1970.
+    /// Changes them at a given time, in seconds since 1970.
     pub fn at(write: &'t WriteTransaction, now: u64) -> Self {
         Self { write, now, removed: RefCell::default() }
     }

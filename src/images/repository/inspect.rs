@@ -1,4 +1,4 @@
-//! What a manifest that is pushed says of itself.
+//! Inspection of a pushed manifest.
 
 use ocipfs_oci::{Descriptor, Digest, Index, Manifest, MediaType, media_type};
 use serde::{Deserialize, de::IgnoredAny};
@@ -10,7 +10,7 @@ use super::{Pushed, RepositoryBlob, digests::digests_in};
 pub struct InspectedManifest {
     /// Its kind.
     pub media_type: MediaType,
-    /// What it refers to.
+    /// Digest of its subject.
     pub subject: Option<Digest>,
     /// How its subject tells of it.
     pub referrer: Descriptor,

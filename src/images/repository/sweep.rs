@@ -18,7 +18,7 @@ pub use stages::subject_of;
 /// Rows that are looked at in one transaction.
 const BATCH_SIZE: usize = if cfg!(test) { 3 } else { 200 };
 
-/// What is swept.
+/// Selection of the content to sweep.
 #[derive(Clone, Debug)]
 pub struct Sweep {
     /// Seconds since 1970.
@@ -37,7 +37,7 @@ pub struct Sweep {
 }
 
 impl Sweep {
-    /// What is due by the policy.
+    /// Selects the content that is due by the policy.
     pub fn due(policy: &Policy, now: u64) -> Self {
         let (grace, keep) = (policy.upload_grace.as_secs(), policy.keep_untagged.as_secs());
         Self {
@@ -71,12 +71,12 @@ impl Sweep {
         }
     }
 
-    /// The same in one repository alone.
+    /// Restricts the sweep to one repository.
     pub fn only(self, only: Option<Name>) -> Self {
         Self { only, ..self }
     }
 
-    /// The same without the retention rules.
+    /// Leaves the retention rules out.
     pub fn without_retention(self) -> Self {
         Self { retention: Vec::new(), ..self }
     }

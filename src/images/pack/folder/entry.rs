@@ -30,7 +30,7 @@ pub(super) struct Attribute {
     pub(super) value: Vec<u8>,
 }
 
-/// What the headers of a file say of it.
+/// Fields of a file's tar headers.
 pub(super) struct TarEntry<'a> {
     name: &'a [u8],
     kind: EntryType,

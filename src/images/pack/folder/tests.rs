@@ -29,7 +29,7 @@ fn packed(dir: &TempDir) -> Vec<u8> {
     bytes
 }
 
-/// What a reader finds of one entry.
+/// Entry as a tar reader finds it.
 #[derive(Debug, PartialEq)]
 struct Found {
     name: Vec<u8>,

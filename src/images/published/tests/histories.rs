@@ -3,13 +3,13 @@
 use super::*;
 use crate::images::repository::ROWS;
 
-/// What may happen to a repository.
+/// Event in the history of a repository.
 #[derive(Clone, Debug)]
 enum Step {
     Image(u8, Option<u8>),
     Index(u8, Option<u8>),
     Referrer(u8, Option<u8>),
-    /// The same bytes again, as another kind of manifest.
+    /// Push the same bytes again as another kind of manifest.
     Again(u8),
     Untag(u8),
     Remove(u8),
@@ -191,7 +191,8 @@ fn a_manifest_is_listed_again_when_the_index_that_led_to_it_is_deleted() {
     assert!(COUNTS.get().edits > 0);
 }
 
-/// What publishing one change takes in a repository of so many tags: nodes read, nodes made, entries serialized, rows read.
+/// Returns the work of publishing one change of a repository with so many tags: nodes read, nodes made,
+/// entries serialized, rows read.
 fn work(tags: u32) -> BTreeMap<&'static str, [u64; 4]> {
     let registry = Registry::new();
     registry.put_rows(rows(&["app"], 0..tags));

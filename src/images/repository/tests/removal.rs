@@ -1,4 +1,4 @@
-//! What goes with what, when, and what earlier versions left.
+//! Removal of content: what is removed together, when, and what earlier versions left behind.
 
 use std::time::Duration;
 
