@@ -16,7 +16,7 @@ use crate::content::{CidPath, Content, PathError};
 /// More names that lead to names are a circle, or meant to cost time.
 const MAX_DEPTH: usize = 8;
 
-/// What a name meant before is remembered so far back.
+/// Number of earlier values that are remembered for a name.
 const MAX_VERSIONS: usize = 3;
 /// Names whose meanings are remembered.
 const CACHE_ENTRIES: usize = 1024;
@@ -27,7 +27,7 @@ pub enum Error {
     /// Neither `/ipfs/<cid>...` nor `/ipns/<name>...`.
     #[error("invalid path {0:?}: expected /ipfs/<cid>[/path] or /ipns/<name>[/path]")]
     NoPath(String),
-    /// What should be a name is none.
+    /// The text is not a valid IPNS name or domain.
     #[error(transparent)]
     NoName(#[from] ocipfs_node::InvalidName),
     /// Names lead to names without an end.
@@ -38,9 +38,9 @@ pub enum Error {
     Target {
         /// The name.
         name: MutableName,
-        /// What its record says.
+        /// Value of its record.
         value: String,
-        /// What is wrong with it.
+        /// Reason why the value is refused.
         why: String,
     },
     /// No lookup has ended yet.

@@ -1,4 +1,5 @@
-//! What one push costs a follower, however much there is already: blocks that it fetches, and blocks that it reads.
+//! Work of a follower for one push, however much content exists: blocks that it fetches and blocks that it
+//! reads.
 
 use std::sync::atomic::Ordering;
 
@@ -41,7 +42,8 @@ fn put_everywhere(pusher: &Pusher, pushed: Pushed, names: Vec<Name>, tags: Vec<T
     pusher.repositories.edit(put).unwrap();
 }
 
-/// What one image more in `app` costs a follower, where `app` has so many tags and there are so many other repositories.
+/// Returns the work of a follower for one more image in `app`, for so many tags in `app` and so many other
+/// repositories.
 async fn work_for_a_push(repositories: u32, tags: u32) -> [u64; 2] {
     let publisher = Machine::start(SharePolicy::All, &[]).await;
     let image = publisher.pusher.push("app", "one", Some("v000000"));
