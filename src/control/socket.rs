@@ -7,7 +7,7 @@ use std::{
 
 use ocipfs_oci::Digest;
 
-/// What a Unix socket address has room for.
+/// Maximum length of the path in a Unix socket address.
 const MAX_PATH_BYTES: usize = 107;
 
 /// The socket's path: in the node directory, or a short one derived from it where that is too long.

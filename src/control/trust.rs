@@ -1,4 +1,5 @@
-//! Who may own the control socket and answer on it: what goes over it includes private keys.
+//! Trusted owners of the control socket: only they may own it and answer on it, since requests include
+//! private keys.
 
 use std::{
     fs, io,
