@@ -17,7 +17,7 @@ const TOTAL_BYTES: usize = 32 << 20;
 /// Shorter answers are not counted: there is one for each connection at most.
 const SHORT_BYTES: usize = 64 << 10;
 
-/// What such answers may take. Clones share it.
+/// Memory budget of such responses. Clones share it.
 #[derive(Clone, Debug)]
 pub struct ResponseBudget(Arc<Semaphore>);
 

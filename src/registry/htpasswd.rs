@@ -66,7 +66,7 @@ struct Inner {
     computing: Arc<Semaphore>,
 }
 
-/// What the file said when it was read last.
+/// Users file as it was last read.
 struct File {
     table: Arc<Table>,
     stamp: Option<Stamp>,

@@ -35,7 +35,7 @@ pub struct Place {
     own_names: Vec<String>,
 }
 
-/// What the host that a request names is to this registry.
+/// Relation of a request's host to this registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Host {
     /// This machine, by a loopback address or a name of one.

@@ -27,7 +27,7 @@ use super::{
 
 /// Where they are had.
 pub const PATH: &str = "/token";
-/// What a client is told of how long a token is good for, and how much longer it is.
+/// Lifetime of a token as clients are told; the registry accepts it for `GRACE` longer.
 const LIFETIME: Duration = Duration::from_secs(300);
 const GRACE: Duration = Duration::from_secs(60);
 /// Tokens that are good at one time; after that the oldest goes.
@@ -45,7 +45,7 @@ struct Inner {
     granted: Mutex<HashMap<String, Grant>>,
 }
 
-/// What a token stands for, and until when.
+/// Login that a token stands for, and when the token expires.
 struct Grant {
     login: Login,
     end: Instant,
@@ -80,7 +80,7 @@ impl Tokens {
         token
     }
 
-    /// Who shows a token, if it is one that is good.
+    /// Returns the holder of a token; none if it is unknown or expired.
     pub fn holder(&self, token: &str, now: Instant) -> Option<Holder> {
         if token == ANONYMOUS {
             return Some(Holder::Anybody);

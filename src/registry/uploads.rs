@@ -15,7 +15,7 @@ use crate::{
     names::NameKind,
 };
 
-/// What a client does well to send at once; a shorter part is taken too, and costs as much.
+/// Recommended minimum length of an upload chunk; a shorter one is accepted and costs as much.
 const CHUNK_MIN_LENGTH: &str = "65536";
 
 /// `POST`: mounts a blob, takes one whole, or begins an upload.

@@ -21,7 +21,7 @@ pub enum Error {
     Read {
         /// The file.
         path: String,
-        /// What the system said.
+        /// Error of the operating system.
         why: std::io::Error,
     },
     /// A line of another form.

@@ -16,10 +16,11 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::content;
 
-/// What is given to a connection at once: a client takes it within the limit if it reads at all.
+/// Maximum size of a frame given to a connection: a client that reads at all takes it within the stall
+/// timeout.
 const MAX_FRAME_BYTES: usize = 32 << 10;
 
-/// What waits in one connection, by its number, and since when. Clones share it.
+/// Frames that one connection has not sent yet, by number, and since when they wait. Clones share it.
 #[derive(Clone, Default)]
 pub struct Unread(Arc<Mutex<UnreadResponses>>);
 
@@ -74,7 +75,7 @@ impl Drop for Noted {
 
 struct Watched {
     body: Body,
-    /// What the body gave, and the connection did not ask for yet.
+    /// Bytes that came from the body and that the connection has not taken yet.
     rest: Bytes,
     unread: Unread,
 }
