@@ -61,7 +61,7 @@ impl Skopeo {
         self.push_as(&[], source, reference)
     }
 
-    /// The same with further flags.
+    /// Pushes like [`Self::push`], with further flags.
     pub fn push_as(&self, flags: &[&str], source: &str, reference: &str) -> Result<String, String> {
         let reference = format!("docker://{reference}");
         let copy = ["skopeo", "copy", "--all", "--src-tls-verify=false", "--dest-tls-verify=false"];

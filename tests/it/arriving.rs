@@ -1,4 +1,4 @@
-//! What of a blob is here is served to peers, though the blob is not whole and its source is gone.
+//! Partial blobs: a node serves the parts that it has to peers, even if the source is gone.
 
 use std::{ops::Range, sync::Arc, time::Duration};
 

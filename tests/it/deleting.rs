@@ -157,7 +157,7 @@ async fn a_dry_run_of_repo_gc_lists_what_the_real_one_removes_with_its_files() {
     node.command(&["repo", "gc", "none"]).failed(1, &["not found among the pushed repositories", "repo ls"]);
 }
 
-/// What the image of this layer is called by its digest.
+/// Returns the digest of the image of this layer.
 fn other_digest(layer: &[u8]) -> String {
     Digest::sha256_of(manifest(b"{}", &[layer]).to_string().as_bytes()).to_string()
 }
@@ -202,7 +202,7 @@ async fn repositories_are_listed_inspected_and_removed_by_command() {
     offline(dir.path());
 }
 
-/// The same commands where no `serve` runs.
+/// Runs the same commands without a running `serve`.
 fn offline(dir: &Path) {
     let run = |arguments: &[&str]| finish(ocipfs(dir).args(arguments));
     let said = run(&["repo", "ls"]);

@@ -37,7 +37,7 @@ impl Dns {
         Self { address, zone, task }
     }
 
-    /// What `--dns-resolver` is given.
+    /// Returns the value for `--dns-resolver`.
     pub fn address(&self) -> String {
         self.address.to_string()
     }

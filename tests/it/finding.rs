@@ -38,7 +38,6 @@ async fn a_reader_that_knows_only_a_bootstrap_node_finds_the_provider() {
     assert_eq!(bootstrap.status()["cached_layers"], 0);
 }
 
-/// The same with a server that is none of ours between them.
 async fn a_reader_that_knows_only_a_foreign_router_finds_the_provider() {
     let router = Router::start().await;
     let provider = Serve::start(&["--bootstrap", router.address()]);

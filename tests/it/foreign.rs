@@ -18,7 +18,7 @@ pub fn trials() -> Vec<Trial> {
     [boxo::trials(), helia::trials()].into_iter().flatten().collect()
 }
 
-/// What `layer add` says.
+/// Runs `layer add` and returns its output.
 #[track_caller]
 fn add(node: &Serve, arguments: &[&str]) -> Value {
     let said = node.command(&[&["--json", "layer", "add"], arguments].concat());

@@ -21,7 +21,7 @@ pub async fn ask(method: &str, url: &str, headers: &[(&str, &str)]) -> Answer {
     send(method, url, headers, "").await
 }
 
-/// The same with a body.
+/// Sends a request with a body and reads its answer to the end.
 pub async fn send(
     method: &str,
     url: &str,

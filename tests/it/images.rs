@@ -218,7 +218,7 @@ async fn a_client_that_goes_away_leaves_nothing() {
     assert_eq!(node.stored("blobs"), 0);
 }
 
-/// What an exported layout holds is what its digests say, from the index down to the layer.
+/// Checks every blob of an exported layout against its digest, from the index down to the layer.
 fn check_layout(dir: &Path, layer: &Layer) {
     let blob = |digest: &Value| {
         let hex = digest.as_str().and_then(|digest| digest.strip_prefix("sha256:")).expect("a digest");

@@ -54,7 +54,7 @@ struct Known {
     size: u64,
 }
 
-/// What a client got.
+/// Outcome of a pull as the client sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Got {
     /// The whole blob, right.

@@ -1,4 +1,4 @@
-//! What `layer add` makes and `layer rm` takes away.
+//! Results of `layer add` and `layer rm`.
 
 use std::{fs, path::Path};
 

@@ -43,7 +43,7 @@ pub fn trials() -> Vec<Trial> {
     .collect()
 }
 
-/// What the layer's program says.
+/// Output of the layer's program.
 const SAYS: &str = "hello through IPFS\n";
 
 /// The paths in the layer.
@@ -53,7 +53,7 @@ const FILES: [&str; 4] = ["hello", "share", "share/hello.txt", "share/link"];
 struct Pair {
     _source: Serve,
     reader: Serve,
-    /// What a client pulls through the reader.
+    /// Reference that a client pulls through the reader.
     reference: String,
     dir: TempDir,
 }
@@ -103,7 +103,7 @@ impl Pair {
         assert_eq!(self.reader.status()["cached_layers"], 1);
     }
 
-    /// What the registry says the manifest's digest is.
+    /// Returns the manifest's digest as the registry reports it.
     async fn digest(&self) -> String {
         let (name, tag) = self.reference.rsplit_once(':').unwrap();
         let name = name.trim_start_matches(self.reader.registry());

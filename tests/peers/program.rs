@@ -17,7 +17,7 @@ use tokio::{
 /// Other tests load the machine while a peer starts, and while it adds what it is to serve.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
-/// What a peer serves, and where.
+/// Files that a peer serves, and its address.
 pub struct Served {
     /// The files' CIDs, in their order.
     pub cids: Vec<String>,

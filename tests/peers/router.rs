@@ -16,7 +16,7 @@ use tokio::{sync::mpsc, task::JoinHandle, time};
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// What a peer said.
+/// Statement of a peer.
 #[derive(Debug)]
 pub enum Heard {
     /// It has the block with this multihash, and is at these addresses.
@@ -98,7 +98,7 @@ impl Router {
         (seen, all)
     }
 
-    /// What was said already.
+    /// Returns the statements received so far, without waiting.
     pub fn already(&mut self) -> Vec<Heard> {
         std::iter::from_fn(|| self.heard.try_recv().ok()).collect()
     }

@@ -42,7 +42,7 @@ use interrupt::Interrupt;
 use report::{Failed, Report};
 use scenarios::{ALL, Plan, Programs, Room, Scenario};
 
-/// What stopped a measurement, for whoever runs it.
+/// Error that stops a measurement.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Compare ocipfs with other registries and peers

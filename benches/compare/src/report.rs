@@ -1,4 +1,4 @@
-//! What was measured: rows of series, and what is asked of them.
+//! Results of the measurements: rows of series, and their targets.
 
 mod svg;
 mod table;
@@ -99,7 +99,7 @@ impl Series {
     }
 }
 
-/// What is asked; `aim` is what is hoped for beyond it.
+/// Required bound; `aim` is the goal beyond it.
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {

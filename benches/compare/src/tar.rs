@@ -10,7 +10,7 @@ use std::{
 use ocipfs_oci::{Algorithm, Digest, Hasher};
 
 pub const MIB: usize = 1 << 20;
-/// What a tar ends with.
+/// End marker of a tar.
 pub const END: [u8; 1024] = [0; 1024];
 const BLOCK: usize = 512;
 

@@ -134,7 +134,7 @@ impl Stage {
     }
 }
 
-/// What a client sees of a pull that must not end well.
+/// Failure of a pull as the client sees it.
 enum Failed {
     /// A refusal in the form of the specification: its status and text.
     Refused(u16, String),

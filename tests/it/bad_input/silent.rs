@@ -16,7 +16,7 @@ struct Behaviour {
     kad: kad::Behaviour<MemoryStore>,
 }
 
-/// Who a silent peer says has the CID.
+/// Provider that a silent peer names for the CID.
 #[derive(Clone, Copy, Debug)]
 pub enum Provider {
     /// Itself.

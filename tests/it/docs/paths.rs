@@ -1,4 +1,4 @@
-//! What documents name exists.
+//! Paths that documents name exist.
 
 use std::{collections::BTreeSet, fs};
 

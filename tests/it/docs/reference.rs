@@ -8,7 +8,7 @@ use regex::Regex;
 use super::root;
 use crate::harness::{finish, ocipfs};
 
-/// What every program has.
+/// Options that every program has.
 const STANDARD: [&str; 2] = ["--help", "--version"];
 
 /// Each flag of `serve` is in `docs/settings.md`, and that names no other.

@@ -1,4 +1,4 @@
-//! What comes through a proxy is not taken for local.
+//! Requests through a proxy are not treated as local.
 
 use std::{
     io::{BufRead, BufReader},

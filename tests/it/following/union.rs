@@ -1,4 +1,4 @@
-//! What is pushed at a follower and what it follows are one repository.
+//! Pushed and followed content of a follower form one repository.
 
 use libtest_mimic::Trial;
 use ocipfs_oci::{Digest, media_type};

@@ -74,7 +74,7 @@ impl Pair {
     }
 }
 
-/// What a client says that it has loaded.
+/// Returns the image name that a client reports as loaded.
 fn loaded(said: &str) -> &str {
     said.trim().rsplit_once(": ").expect("the name of an image").1
 }

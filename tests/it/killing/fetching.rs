@@ -10,9 +10,9 @@ use tempfile::TempDir;
 use super::{Got, Known, chance::Chance, kills, nothing_is_left, pull};
 use crate::harness::{Serve, tar_of};
 
-/// What a crash may cost: what came since the last checkpoint was begun, and what was on its way.
+/// Maximum loss in a crash: bytes since the last checkpoint began, and bytes in flight.
 const LOST_BY_A_KILL: u64 = (64 + 40) << 20;
-/// What leads to a layer's bytes.
+/// Bytes of the blocks that lead to a layer's bytes.
 const BESIDE: u64 = 1 << 20;
 /// Attempts at one layer that are not cut short; more would mean that it does not go on.
 const ATTEMPTS: u32 = 20;

@@ -16,7 +16,7 @@ const REPOSITORIES: [&str; 3] = ["r0", "r1", "team/r2"];
 /// Within which a node is killed after they begin.
 const WITHIN: Duration = Duration::from_millis(600);
 
-/// What a client pushed, and how much of that was acknowledged.
+/// Content that a client pushed, and how much of it was acknowledged.
 struct Pushing {
     name: String,
     tag: String,

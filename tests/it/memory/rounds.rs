@@ -18,7 +18,7 @@ const ROUND: Duration = Duration::from_secs(5);
 /// Rounds between two collections.
 const COLLECT: u32 = 20;
 const LAYER_BYTES: usize = 100_000;
-/// What a node may need once the memory that it does not use is returned.
+/// Maximum memory of a node once it has returned unused memory.
 const BOUND: u64 = 48 << 20;
 
 pub fn trials() -> Vec<Trial> {

@@ -37,20 +37,20 @@ pub fn trials() -> Vec<Trial> {
     .collect()
 }
 
-/// What a client pulls, and the digest of its manifest.
+/// Reference that a client pulls, and the digest of its manifest.
 struct Named {
     reference: String,
     digest: String,
 }
 
 impl Named {
-    /// What is to be run: a layer has no command of its own.
+    /// Returns the command to run: a layer has no command of its own.
     fn command(&self) -> &'static [&'static str] {
         if self.reference.contains("/layer/") { &["/hello"] } else { &[] }
     }
 }
 
-/// The same program under a name of each kind, and the DNS server that is asked.
+/// Serves the same program under a name of each kind; also returns the DNS server that is used.
 async fn named() -> ((Pair, Dns), Vec<Named>) {
     let dir = tempfile::tempdir().unwrap();
     let layer = program_layer(dir.path(), SAYS);

@@ -71,7 +71,7 @@ async fn a_layout_that_boxo_has_added_is_pulled_whatever_its_profile() {
     }
 }
 
-/// What one peer serves, in files of their own; their CIDs.
+/// Serves these files from one peer, which knows their CIDs.
 async fn serve(files: &[&[u8]]) -> Boxo {
     let dir = tempfile::tempdir().unwrap();
     let paths: Vec<_> = (0..files.len()).map(|n| dir.path().join(n.to_string())).collect();

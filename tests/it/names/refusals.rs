@@ -1,4 +1,4 @@
-//! What is no image, or not a sound one, and what each is told.
+//! Content that is not a valid image, and the error that each gives.
 
 use libtest_mimic::Trial;
 use ocipfs::content::Profile::UnixfsV1;

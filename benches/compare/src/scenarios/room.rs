@@ -1,4 +1,4 @@
-//! What one scenario may use; all of it ends with the scenario.
+//! Resources of one scenario; all of them end with it.
 
 use std::{
     fs, io,

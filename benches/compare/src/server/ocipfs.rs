@@ -63,13 +63,13 @@ impl From<Printed> for Added {
     }
 }
 
-/// What `image import` prints of an image.
+/// Output of `image import` for one image.
 #[derive(Deserialize)]
 struct Imported {
     reference: String,
 }
 
-/// What `status` says, as far as it is looked at here.
+/// Fields of `status` that the measurements use.
 #[derive(Deserialize)]
 pub struct Status {
     pub peers: usize,

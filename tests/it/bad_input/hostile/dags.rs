@@ -47,7 +47,7 @@ impl Dag {
         self.node_of(children, sum)
     }
 
-    /// The same that says it has `size` bytes: <https://specs.ipfs.tech/unixfs/>.
+    /// Adds a part of a file that declares `size` bytes: <https://specs.ipfs.tech/unixfs/>.
     fn node_of(&mut self, children: &[(Cid, u64)], size: u64) -> Cid {
         let mut data = vec![1 << 3, 2, 3 << 3];
         put_varint(&mut data, size);

@@ -14,7 +14,7 @@ use crate::{
 };
 
 const MIB: u64 = 1 << 20;
-/// What a node may need beyond what it needs when it is idle.
+/// Memory that a node may use beyond its idle use.
 const BUDGET: u64 = 64 * MIB;
 /// A document is at most this long.
 const MAX_DOCUMENT: usize = 4 << 20;
@@ -31,7 +31,7 @@ pub fn trials() -> Vec<Trial> {
 struct Stage {
     reader: Serve,
     memory: Memory,
-    /// What the node may take.
+    /// Memory that the node may use.
     bound: u64,
     _hostile: Hostile,
 }

@@ -33,7 +33,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// What is said in the place of a block: its CID and bytes, and how often that was done before.
+/// Messages that are sent instead of a block, by its CID, its bytes and the number of earlier lies.
 type Lie = fn(&Cid, &Bytes, usize) -> Vec<Bytes>;
 
 /// Answers honestly but for the blocks below the file's root, which it says it has.

@@ -1,4 +1,4 @@
-//! What was pushed privately stays private by provenance: what a peer is led to by a DAG of its own is not shown to it.
+//! Privately pushed content stays private by provenance: a peer cannot reach it through a DAG of its own.
 
 use std::{path::Path, time::Duration};
 
@@ -66,7 +66,7 @@ impl Private {
         self.stream.flush().await.unwrap();
     }
 
-    /// What it is sent until a block comes that it may have: what was to come before it has come then.
+    /// Returns the answers up to a block that the peer may have; all earlier answers have arrived by then.
     async fn answers_until(&mut self, public: &Bytes) -> Answered {
         self.want(&[raw(public)]).await;
         let mut all = Answered::default();

@@ -20,7 +20,7 @@ const DEAF_CLIENTS: usize = 300;
 const PEERS: usize = 200;
 /// Dialled at a time: fewer than the handshakes that a node has under way at once.
 const DIALLED: usize = 20;
-/// What may stay: pools that have grown, and holes between allocations that live on.
+/// Memory that may remain: grown pools, and gaps between live allocations.
 const MAY_STAY: u64 = 30 << 20;
 const SOON: Duration = Duration::from_secs(60);
 

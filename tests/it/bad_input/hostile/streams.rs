@@ -16,7 +16,7 @@ use crate::{
 /// As many as one peer may have.
 const CONNECTIONS: usize = 8;
 const STREAMS: usize = 120;
-/// What each stream may carry without being read.
+/// Bytes that each stream may carry without being read.
 const WINDOW: usize = 256 << 10;
 const MULTISTREAM: &[u8] = b"\x13/multistream/1.0.0\n";
 const SOON: Duration = Duration::from_secs(60);
