@@ -276,7 +276,7 @@ impl Content {
         Ok(self.0.store.run(move |store| store.get_verified(&cid)).await?)
     }
 
-    /// Keeps blocks that came on the way to a file, beside what goes on with it.
+    /// Stores blocks that came on the way to a file, in parallel with the rest of the work.
     async fn keep_blocks(&self, blocks: Vec<Block>) {
         if blocks.is_empty() {
             return;

@@ -301,7 +301,7 @@ impl GarbageCollector {
         self.collect_older(store, dry, None)
     }
 
-    /// The same; where a time is given, files that were used since stay, and those that came in part.
+    /// Collects like [`Self::collect`]; with `before`, files used since then and partial blobs stay.
     fn collect_older(&self, store: &Store, dry: bool, before: Option<u64>) -> Result<Collected, Error> {
         let _turn = locked(&self.turn);
         let _guard = store.gc_guard();

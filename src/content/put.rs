@@ -36,7 +36,7 @@ use stage::Stage;
 /// A whole number of leaves of either profile.
 const PIECE_BYTES: usize = MIB;
 
-/// Puts that have threads of their own; what comes beside them is hashed and written by who brings it.
+/// Permits for puts with threads of their own; other puts hash and write in the caller's thread.
 static LANES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     Arc::new(Semaphore::new(cores))

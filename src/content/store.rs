@@ -391,7 +391,7 @@ impl Store {
         self.keep_with(stored, aliases, None, also)
     }
 
-    /// The same, and writes the bytes of a blob that is in the index.
+    /// Does the same as [`Self::keep`], and writes the bytes of a blob that is stored in the index.
     fn keep_with<T: Send + 'static>(
         &self,
         stored: &Stored,

@@ -132,7 +132,7 @@ fn demote_if_damaged(store: &Store, file: &Stored) -> Result<Option<Damaged>, St
 fn drop_damaged_parts(store: &Store, file: &Stored) -> Result<Option<Damaged>, StoreError> {
     let damaged = store.verify_partial(file)?;
     match &damaged {
-        // Who fetches it hashes it in the end.
+        // The task that fetches it hashes it in the end.
         Some(found) if !store.drop_parts(&file.root, file.id, &found.windows)? => Ok(None),
         _ => Ok(damaged),
     }

@@ -111,7 +111,7 @@ pub enum Reply {
     },
     /// To `KeyExport`.
     SecretKey {
-        /// As Kubo's `libp2p-protobuf-cleartext` has it, in base64.
+        /// The key in Kubo's format `libp2p-protobuf-cleartext`, in base64.
         base64: String,
     },
     /// To `Status`.

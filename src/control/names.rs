@@ -15,7 +15,7 @@ use crate::names::ipns;
 pub enum NameRequest {
     /// Say what a key's name means from now on.
     Publish {
-        /// The key's word; it is made where there is none.
+        /// The key's name; the key is created if it does not exist.
         key: String,
         /// `/ipfs/<cid>...`, `/ipns/<name>...`, or a CID with a path.
         target: String,
@@ -53,7 +53,7 @@ pub enum NameRequest {
     KeyImport {
         /// Its word here.
         key: String,
-        /// As it was exported, in base64.
+        /// The exported key, in base64.
         base64: String,
     },
 }

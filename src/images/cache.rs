@@ -32,7 +32,7 @@ impl<K: Hash + Eq, V: Clone> Cache<K, V> {
         self.halves().insert(key, value, weight, self.half);
     }
 
-    /// Returns the value of a key, which is made with its weight where there is none.
+    /// Returns the value of a key; if there is none, it is made with its weight.
     pub fn get_or_insert_with(&self, key: &K, make: impl FnOnce() -> (V, usize)) -> V
     where
         K: Clone,

@@ -201,7 +201,7 @@ struct MediaTypeOnly {
     media_type: Option<String>,
 }
 
-/// Reads the descriptor that stands for an image; why it is none, otherwise.
+/// Reads the descriptor that stands for an image; otherwise returns why it is not one.
 fn parse(bytes: &[u8], cid: &ocipfs_node::Cid) -> Result<Descriptor, String> {
     if !bytes.trim_ascii_start().starts_with(b"{") {
         return Err("invalid JSON: expected an object".into());

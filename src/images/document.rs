@@ -16,7 +16,7 @@ pub struct Document {
     pub bytes: Bytes,
 }
 
-/// As much of a document as tells what it is.
+/// Fields that tell the kind of a document.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Shape {

@@ -1,4 +1,5 @@
-//! As much of a manifest or an index as leads to its blobs: of a document of strangers, little else is kept in memory.
+//! Outline of a manifest or an index: its links to blobs. Little else of an untrusted document is kept in
+//! memory.
 
 use std::fmt;
 

@@ -83,7 +83,7 @@ impl FromStr for Path {
 }
 
 impl fmt::Display for Path {
-    /// As it is written into a record.
+    /// Writes the path as in a record.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Content(at) => write!(f, "/ipfs/{at}"),

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use super::error::ApiError;
 use crate::content;
 
-/// All of them at one time, beside the short ones.
+/// Limit for all of them at one time, without the short ones.
 const TOTAL_BYTES: usize = 32 << 20;
 /// Shorter answers are not counted: there is one for each connection at most.
 const SHORT_BYTES: usize = 64 << 10;

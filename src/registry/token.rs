@@ -32,7 +32,7 @@ const LIFETIME: Duration = Duration::from_secs(300);
 const GRACE: Duration = Duration::from_secs(60);
 /// Tokens that are good at one time; after that the oldest goes.
 const MAX_TOKENS: usize = 10_000;
-/// The token of who has no name.
+/// Token of anonymous clients.
 const ANONYMOUS: &str = "anybody";
 
 /// Tokens of users. Clones share them.
@@ -51,7 +51,7 @@ struct Grant {
     end: Instant,
 }
 
-/// Whom a token belongs to.
+/// Holder of a token.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Holder {
     /// This user, if the file of users still has the login.

@@ -45,7 +45,7 @@ impl Skopeo {
         self.room.run(&["skopeo", "copy", "--src-tls-verify=false", &source, destination])
     }
 
-    /// The same, taking of an index the image for this architecture.
+    /// Copies an image like [`Self::copy`]; of an index, the image for `architecture`.
     pub fn copy_for(&self, architecture: &str, reference: &str, destination: &str) -> Result<String, String> {
         let (source, chosen) = (format!("docker://{reference}"), format!("--override-arch={architecture}"));
         self.room.run(&["skopeo", &chosen, "copy", "--src-tls-verify=false", &source, destination])

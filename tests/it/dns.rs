@@ -52,7 +52,7 @@ impl Dns {
         self.zone.records.lock().unwrap().remove(name);
     }
 
-    /// From now on nobody gets an answer, or everybody.
+    /// From now on no client gets an answer, or all do.
     pub fn silence(&self, silent: bool) {
         self.zone.silent.store(silent, Ordering::SeqCst);
     }

@@ -60,7 +60,7 @@ fn run(story: impl Future<Output = ()>, limit: Duration) -> Result<(), Failed> {
     outcome.map_err(|_| format!("not done after {} s", limit.as_secs()).into())
 }
 
-/// Runs what blocks beside the runtime, so that a story's deadline still holds.
+/// Runs blocking code outside the runtime, so that a story's deadline still holds.
 pub async fn blocking<T: Send + 'static>(story: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(story).await {
         Ok(value) => value,
@@ -79,7 +79,7 @@ macro_rules! trials {
 }
 pub(crate) use trials;
 
-/// The program as it is built for this test run, cut off from the settings of whoever runs it.
+/// Program as built for this test run, without the settings of the user who runs it.
 pub fn ocipfs(data_dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ocipfs"));
     let inherited: Vec<_> =
@@ -215,7 +215,7 @@ impl Serve {
         finish(ocipfs(&self.data_dir).args(arguments))
     }
 
-    /// The same, which must succeed; gives the last line.
+    /// Runs a command that must succeed and returns its last line.
     #[track_caller]
     pub fn ask(&self, arguments: &[&str]) -> String {
         last_line(ocipfs(&self.data_dir).args(arguments))

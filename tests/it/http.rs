@@ -52,7 +52,7 @@ impl fmt::Debug for Answer {
 }
 
 impl Answer {
-    /// A header's text, empty where there is none.
+    /// Returns a header's text, empty if there is none.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().expect("ASCII"))
     }

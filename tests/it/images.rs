@@ -68,7 +68,7 @@ fn image(dir: &Path) -> (Vec<u8>, Vec<u8>) {
     (layer, config.to_string().into_bytes())
 }
 
-/// As `docker save` wrote it before Docker 25.
+/// Returns an archive as `docker save` wrote it before Docker 25.
 fn before_25(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let (layer, config) = image(dir);
     let (path, name) = (format!("{}/layer.tar", hex(&layer)), format!("{}.json", hex(&config)));
@@ -76,7 +76,7 @@ fn before_25(dir: &Path) -> Vec<(String, Vec<u8>)> {
     vec![(path, layer), (name, config), ("manifest.json".into(), manifest.to_string().into_bytes())]
 }
 
-/// As `docker save` writes it since.
+/// Returns an archive as `docker save` writes it since Docker 25.
 fn since_25(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let (layer, config) = image(dir);
     let blob = |bytes: &[u8]| format!("blobs/sha256/{}", hex(bytes));

@@ -20,7 +20,7 @@ fn all_kills() -> u32 {
     std::env::var("OCIPFS_TEST_KILLS").map_or(20, |text| text.parse().expect("a number"))
 }
 
-/// As many again are made in the other two stories, half of them in each.
+/// Returns half of [`all_kills`]: the number of kills in each of the other two stories.
 fn kills() -> u32 {
     all_kills().div_ceil(2)
 }

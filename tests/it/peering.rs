@@ -1,4 +1,4 @@
-//! Peers that come, go and come back; who is dialled and how; and nobody at all.
+//! Peers that come, go and come back; which are dialed and how; and a node without peers.
 
 use std::{net::TcpListener, process::Command};
 

@@ -1,4 +1,4 @@
-//! A swarm of those who share a key, and of nobody else.
+//! Private swarm: only nodes with its key can connect.
 
 use std::{
     collections::BTreeSet,

@@ -1,4 +1,4 @@
-//! Many clients pull one cold blob through one node: it is fetched once, whoever comes and goes.
+//! Many clients pull one cold blob through one node: it is fetched once, although clients come and go.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

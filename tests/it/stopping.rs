@@ -29,7 +29,7 @@ async fn an_idle_node_stops_at_a_signal_and_leaves_no_socket() {
     for signal in ["TERM", "INT"] {
         let dir = tempfile::tempdir().unwrap();
         let node = Serve::start_in(dir.path(), &[]);
-        // A connection that is kept alive is no transfer.
+        // A connection that is kept alive is not a transfer.
         let client = reqwest::Client::new();
         client.get(node.url("/v2/")).send().await.unwrap().bytes().await.unwrap();
         node.signal(signal);

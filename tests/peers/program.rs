@@ -47,7 +47,7 @@ impl Program {
     /// Starts `command`; errors begin with `name`.
     pub fn start(name: &'static str, command: &mut Command) -> Result<Self, String> {
         let failed = |error: std::io::Error| format!("{name}: {error}");
-        // A file, since nobody would read a pipe while the peer serves.
+        // A file, since a pipe would not be read while the peer serves.
         let errors = tempfile::tempfile().map_err(failed)?;
         let mut child = command
             .stdin(Stdio::piped())

@@ -45,7 +45,7 @@ impl Drop for Router {
 }
 
 impl Router {
-    /// Starts one that knows nobody.
+    /// Starts one that knows no peers.
     pub async fn start() -> Self {
         Self::start_as(Keypair::generate_ed25519(), None).await
     }
@@ -81,7 +81,7 @@ impl Router {
         &self.address
     }
 
-    /// The next that somebody says.
+    /// Returns the next statement of a peer.
     pub async fn next(&mut self) -> Heard {
         time::timeout(SOON, self.heard.recv()).await.expect("nobody says anything").expect("it runs")
     }

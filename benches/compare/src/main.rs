@@ -1,4 +1,5 @@
-//! ocipfs beside other registries and peers: the same work by each, in turns, on loopback, in one run.
+//! Comparison of ocipfs with other registries and peers: the same work by each, in turns, on loopback, in one
+//! run.
 //!
 //! ```text
 //! apt-get install docker-registry nginx-light skopeo golang     (Go 1.25 or newer, for the boxo peer)

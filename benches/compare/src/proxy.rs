@@ -84,7 +84,7 @@ impl Proxy {
                 if stop.load(Ordering::Relaxed) {
                     break;
                 }
-                // Whoever dials sees a connection that ends, as with a target that is gone.
+                // The dialer sees a connection that ends, as with a target that is gone.
                 let _ = client.and_then(|client| connect(client, target, &link));
             }
         });

@@ -69,7 +69,7 @@ pub struct Series {
     values: Vec<f64>,
     /// The most anonymous memory in MB, where that was looked at.
     memory_mb: Option<f64>,
-    /// Why there are no more figures.
+    /// Why figures are missing.
     failure: Option<String>,
 }
 

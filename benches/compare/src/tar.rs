@@ -14,7 +14,7 @@ pub const MIB: usize = 1 << 20;
 pub const END: [u8; 1024] = [0; 1024];
 const BLOCK: usize = 512;
 
-/// Each tar counts on from another word: bytes that nobody has seen before.
+/// Each tar counts from another word, so that its bytes are new to every program.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// Writes a tar of `mib` MiB of new bytes.

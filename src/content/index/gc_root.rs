@@ -37,12 +37,12 @@ pub struct Named {
 }
 
 impl GcRoot {
-    /// A holding of `roots` with `blobs` below them.
+    /// Returns a GC root of `roots` with `blobs` below them.
     pub fn new(owned: bool, roots: &[Cid], blobs: Vec<(Digest, CidPath)>) -> Self {
         Self { owned, roots: roots.to_vec(), blobs, below: Vec::new(), images: Vec::new() }
     }
 
-    /// The same, with what belongs to it below its roots, and the images that it is.
+    /// Adds the CIDs below its roots that belong to it, and the images that were imported.
     pub fn of_images(self, below: &[Cid], images: Vec<Named>) -> Self {
         Self { below: below.to_vec(), images, ..self }
     }

@@ -19,9 +19,9 @@ const FOLLOW: &str = "follow/";
 pub struct RetentionClass(u8);
 
 impl RetentionClass {
-    /// Only because it was pulled, or is on its way.
+    /// Content that clients pulled, or that is being downloaded.
     pub const CACHED: Self = Self(1);
-    /// As content of a followed name.
+    /// Content of a followed name.
     pub const FOLLOWED: Self = Self(2);
     /// Added, imported, pushed or pinned.
     pub const KEPT: Self = Self(4);
@@ -45,12 +45,12 @@ impl RetentionClass {
         self.contains(other) || dominant && !other.contains(Self::PINNED)
     }
 
-    /// As it is written.
+    /// Returns the bits that are stored.
     pub fn bits(self) -> u8 {
         self.0
     }
 
-    /// As it was written.
+    /// Returns the class of stored bits.
     pub fn from_bits(bits: u8) -> Self {
         Self(bits)
     }

@@ -89,7 +89,7 @@ impl Upload {
         &self.id
     }
 
-    /// Whose it is.
+    /// Its owner.
     pub fn owner(&self) -> &str {
         &self.owner
     }

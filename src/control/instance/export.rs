@@ -1,4 +1,4 @@
-//! `image export`: whatever a reference means, through its manifests down to its blobs, into an archive.
+//! `image export`: writes the image of a reference to an archive, from its manifests down to its blobs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -182,7 +182,7 @@ impl Instance {
 const PROGRESS_STEP_BYTES: u64 = 1 << 20;
 
 impl ImageRef {
-    /// As a client would pull it, without the registry.
+    /// Returns the reference that clients pull, without the registry.
     pub fn text(&self) -> String {
         match &self.reference {
             Reference::Tag(tag) => format!("{}:{tag}", self.name),

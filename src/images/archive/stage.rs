@@ -25,7 +25,7 @@ const ZSTD_LEVEL: i32 = 3;
 /// How an uncompressed layer is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compress {
-    /// As it is.
+    /// Uncompressed.
     None,
     /// By the encoder `ocipfs-gzip-2`.
     Gzip,
@@ -102,9 +102,9 @@ pub struct Plan {
 /// A file that was taken.
 #[derive(Default)]
 pub struct StagedEntry {
-    /// As it came.
+    /// The file without changes.
     pub kept: Option<StagedBlob>,
-    /// As it was compressed.
+    /// The compressed file.
     pub compressed: Option<StagedBlob>,
     /// The digest of the uncompressed layer, where it was asked for or is that of the file.
     pub diff_id: Option<Digest>,

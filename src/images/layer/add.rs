@@ -32,7 +32,7 @@ pub enum Error {
     /// The path cannot be read.
     #[error("cannot read {}: {why}", path.display())]
     Read {
-        /// As given.
+        /// Path as given.
         path: PathBuf,
         /// Error of the operating system.
         why: String,

@@ -1,4 +1,4 @@
-//! As much of an index as leads to its manifests, in little memory however long it is.
+//! Index entries, read in bounded memory whatever the length of the index.
 
 use std::{collections::BTreeMap, fmt, io::Read};
 

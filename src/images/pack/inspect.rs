@@ -169,13 +169,13 @@ impl LayerInspector {
         Ok(())
     }
 
-    /// Says what the layer is, now that all its bytes were given.
+    /// Returns the properties of the layer, once all its bytes were given.
     pub fn finish(mut self) -> Result<InspectedLayer, Error> {
         let digest = self.stored.take().unwrap_or_else(|| Hasher::new(Algorithm::Sha256)).finish();
         self.finish_as(digest)
     }
 
-    /// The same, with the digest of what is stored.
+    /// Does the same as [`Self::finish`] with a known digest of the stored bytes.
     pub fn finish_as(self, digest: Digest) -> Result<InspectedLayer, Error> {
         let content = match self.unpacker {
             Some(unpacker) => unpacker.finish()?,

@@ -23,12 +23,12 @@ const MANIFEST: u8 = b'm';
 const ENTRY: u8 = b't';
 const EVERYTHING: u8 = b'e';
 
-/// Something changed in a repository.
+/// Change of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Where.
+    /// The repository.
     pub repository: Name,
-    /// What.
+    /// Its kind.
     pub what: What,
 }
 

@@ -267,7 +267,7 @@ impl<'t> Edit<'t> {
         if is_changed { note(self.write, name, &What::Entry(digest.into())) } else { Ok(()) }
     }
 
-    /// Removes a tag; what it pointed at stays, untagged. False where there is none.
+    /// Removes a tag; its manifest stays, untagged. False if there is no such tag.
     pub fn remove_tag(&self, name: &Name, tag: &Tag) -> Result<bool, StoreError> {
         let before = {
             let mut tags = self.write.open_table(TAGS)?;

@@ -5,7 +5,7 @@ use serde::{Deserialize, de::IgnoredAny};
 
 use super::{Pushed, RepositoryBlob, digests::digests_in};
 
-/// As much as is needed to keep a manifest, whose bytes stay as they are.
+/// Properties needed to store a manifest, whose bytes do not change.
 #[derive(Clone, Debug)]
 pub struct InspectedManifest {
     /// Its kind.
@@ -44,7 +44,7 @@ impl InspectedManifest {
     }
 }
 
-/// As much of a document as tells what it is.
+/// Fields that tell the kind of a document.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct PushedShape {

@@ -53,13 +53,13 @@ impl Sweep {
         }
     }
 
-    /// The same, with all manifests that no tag leads to.
+    /// Selects the content that is due by the policy, and all untagged manifests.
     pub fn untagged(policy: &Policy, now: u64) -> Self {
         let all = Some(u64::MAX);
         Self { untagged_until: all, never_tagged_until: all, keep_untagged: 0, ..Self::due(policy, now) }
     }
 
-    /// Manifests that no tag leads to, the oldest first, until so many bytes are free.
+    /// Selects untagged manifests, the oldest first, until so many bytes are free.
     pub fn room(policy: &Policy, now: u64, bytes: u64) -> Self {
         let grace = policy.upload_grace.as_secs();
         Self {

@@ -128,7 +128,7 @@ async fn a_cid_of_something_else_is_unknown_and_told_what_it_is() {
     ] {
         cases.push((offline.put(document, UnixfsV1).await, told));
     }
-    // Sound documents whose layer is no file, and is not known by its digest.
+    // Valid documents whose layer is not a file, and is not known by its digest.
     let layer = noise(200);
     let to_directory = layer_manifest(&layer, directory);
     let to_nothing = layer_manifest(&layer, format!("{directory}/bar.tar"));

@@ -21,7 +21,7 @@ struct Behaviour {
 pub enum Provider {
     /// Itself.
     Itself,
-    /// A peer at a port where nobody listens.
+    /// A peer at a port without a listener.
     Gone,
 }
 

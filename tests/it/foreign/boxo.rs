@@ -10,7 +10,7 @@ use crate::{
     peers::boxo::{self, Boxo},
 };
 
-/// As `ipfs cat` and as `ipfs pin add` ask for blocks.
+/// Request patterns of `ipfs cat` and `ipfs pin add`.
 const WAYS: [&[&str]; 2] = [&["--how", "read"], &["--how", "graph"]];
 
 const LEGACY: &[&str] = &["--profile", "legacy"];
@@ -106,7 +106,7 @@ async fn boxo_and_a_node_move_layers_in_a_private_swarm() {
 
     let ours = Serve::start(&key);
     boxo_fetches(&ours, &[], 16, &key).await;
-    // Who has no key is not let in.
+    // A peer without the key is refused.
     let out: &Path = &dir.path().join("out");
     boxo::fetch(&[], &boxo.cids()[0], ours.address(), out, LONG).await.unwrap_err();
 }

@@ -32,7 +32,7 @@ struct Scene {
     source: Option<Serve>,
     chance: Chance,
     counts: Counts,
-    /// How long a MiB took in the last fetch that nobody disturbed.
+    /// Time per MiB of the last fetch without a kill.
     pace: Duration,
     /// Sent by sources that were killed.
     sent_before: u64,

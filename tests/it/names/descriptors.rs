@@ -115,7 +115,7 @@ async fn a_blob_is_found_without_its_manifest_being_asked_for() {
     let unknown = Digest::sha256_of(b"unknown");
     pair.get(format!("{name}/blobs/{unknown}")).await.refused(404, "BLOB_UNKNOWN", &["blob sha"]);
     pair.get(format!("{name}/manifests/{unknown}")).await.refused(404, "MANIFEST_UNKNOWN", &["latest or"]);
-    // A layer is no manifest.
+    // A layer is not a manifest.
     let layer = Digest::sha256_of(&images[1].layer);
     pair.get(format!("{name}/manifests/{layer}")).await.refused(404, "MANIFEST_UNKNOWN", &["latest or"]);
 }

@@ -59,7 +59,7 @@ async fn a_domain_is_pulled_and_follows_its_records() {
     dns.set("_dnslink.images.example", 1, &[&links[1]]);
     pair.comes_to_mean("ipns/images.example/app", "1", &images[1]).await;
     pair.pulls("ipns/images.example/app", "1", &images[1]).await;
-    // Whoever began with what it meant before goes on with that.
+    // A client that began with the earlier value continues with it.
     pair.pulls("ipns/images.example/app", &images[0].digest(), &images[0]).await;
     let path = pair.reader.ask(&["name", "resolve", "images.example"]);
     assert_eq!(path, format!("/ipfs/{}", cids[1]));

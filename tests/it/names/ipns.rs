@@ -55,7 +55,7 @@ async fn a_name_is_pulled_and_follows_what_it_is_made_to_mean() {
     assert_eq!(publish(&pair, "1s", &format!("/ipfs/{}", cids[1])), name);
     pair.comes_to_mean(&repository, "1", &images[1]).await;
     pair.pulls(&repository, "1", &images[1]).await;
-    // Whoever began with what it meant before goes on with that.
+    // A client that began with the earlier value continues with it.
     pair.pulls(&repository, &images[0].digest(), &images[0]).await;
 
     let path = pair.reader.ask(&["name", "resolve", &format!("/ipns/{name}/app")]);
@@ -96,7 +96,7 @@ async fn a_name_outlives_its_publisher_and_the_answer_says_so() {
     let fresh = pair.get(format!("{repository}/manifests/1")).await;
     assert_eq!(fresh.headers.get("warning"), None);
 
-    // Another that has seen it, restarted when nobody else is left.
+    // Another that has seen it, restarted when no other node is left.
     let dir = tempfile::tempdir().unwrap();
     let source = pair.source.as_ref().expect("it runs").address().to_string();
     pair.reader = Serve::start_in(dir.path(), &["--peer", &source, "--find-timeout", "2s"]);

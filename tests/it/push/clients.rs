@@ -30,7 +30,7 @@ pub fn program(dir: &Path) {
     fs::write(dir.join("Dockerfile"), "FROM scratch\nCOPY hello /hello\nENTRYPOINT [\"/hello\"]\n").unwrap();
 }
 
-/// Runs what blocks beside the runtime, so that a story's deadline still holds.
+/// Runs blocking code outside the runtime, so that a story's deadline still holds.
 async fn blocking<T: Send + 'static>(story: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(story).await {
         Ok(value) => value,
@@ -75,7 +75,7 @@ async fn docker_pushes_where_it_is_logged_in() {
         docker.login(node.registry(), "me", "other").unwrap_err();
         docker.login(node.registry(), "me", "secret").unwrap();
         docker.push(&reference).unwrap();
-        // Who is not logged in pulls.
+        // A client that is not logged in pulls.
         docker.logout(node.registry()).unwrap();
         docker.forget_images().unwrap();
         docker.pull(&reference).unwrap();

@@ -21,7 +21,7 @@ const PULLERS: usize = 8;
 const SENT: &str = "the seeder sent, in blobs";
 /// 200 Mbit/s, each way of each node.
 const CAP: u64 = 25_000_000;
-/// Nobody listens there. A capped node tells others this, so that they reach it over its links alone.
+/// Address without a listener. A capped node announces it, so that peers reach it only over its links.
 const NOWHERE: &str = "/ip4/127.0.0.1/tcp/9";
 
 pub fn run(room: &Room) -> Result<(), Failure> {

@@ -24,7 +24,7 @@ const TO_GREET: Duration = Duration::from_millis(500);
 /// How a node is started.
 #[derive(Default)]
 pub struct Serve<'a> {
-    /// Whom it keeps connected.
+    /// Peers that it keeps connected.
     pub peers: Vec<String>,
     /// The only address that it tells others.
     pub announce: Option<String>,

@@ -110,7 +110,7 @@ impl Names {
         self.validate(name, bytes, now).map(|(verdict, _)| verdict)
     }
 
-    /// The same, and returns the record if it is valid.
+    /// Validates like [`Self::ingest`]; also returns the record if it is valid.
     fn validate(
         &self,
         name: PeerId,

@@ -78,7 +78,7 @@ impl PartialBlob {
         self.0.remove()
     }
 
-    /// The same, unless it was stored before, and is damaged.
+    /// Discards the file, unless it was stored before and is damaged: then it is checkpointed.
     pub fn discard_new(&self) -> Result<(), Error> {
         let inner = &self.0;
         if inner.store.0.database.read(|read| is_damaged(read, inner.id))? {

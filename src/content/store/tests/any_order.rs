@@ -9,7 +9,7 @@ const SIZE: usize = 700 << 10;
 enum Step {
     Write(prop::sample::Index),
     Checkpoint,
-    /// As after a crash: what was not checkpointed is lost.
+    /// Reopen as after a crash: bytes without a checkpoint are lost.
     Reopen,
 }
 

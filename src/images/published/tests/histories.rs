@@ -1,4 +1,5 @@
-//! Whatever happens to a repository, its `index.json` is the one that is written from nothing, and costs what changed.
+//! Random histories: an edited `index.json` equals one written from nothing, and its cost depends on the
+//! changes.
 
 use super::*;
 use crate::images::repository::ROWS;

@@ -16,7 +16,7 @@ use super::{
 use crate::content::StoreError;
 
 impl Edit<'_> {
-    /// Applies the retention rules to the next repository; true where there is none.
+    /// Applies the retention rules to the next repository; returns true if there is none left.
     pub(super) fn expire_next(&self, sweep: &Sweep, at: &mut SweepPosition) -> Result<bool, StoreError> {
         if sweep.retention.is_empty() {
             return Ok(true);
@@ -73,7 +73,7 @@ impl Edit<'_> {
         Ok(tags)
     }
 
-    /// Looks at the next row of a stage; true where there is none.
+    /// Visits the next row of a stage; returns true if there is none left.
     pub(super) fn sweep_next(
         &self,
         sweep: &Sweep,

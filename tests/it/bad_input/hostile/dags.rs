@@ -245,7 +245,7 @@ async fn parts_of_no_bytes_are_passed_over() {
     let bytes = noise(2 << 20);
     let mut dag = Dag::default();
     let leaves: Vec<_> = bytes.chunks(MIB as usize).map(|data| (dag.leaf(data.to_vec()), MIB)).collect();
-    // Nobody has it.
+    // No peer has it.
     let nothing = (Cid::new_v1(RAW, Code::Sha2_256.digest(b"nobody has it")), 0);
     let mut children = vec![nothing; 1000];
     children.extend([leaves[0], nothing, leaves[1], nothing]);

@@ -93,7 +93,7 @@ fn wants(wants: Vec<Entry>, full: bool) -> Vec<Bytes> {
     Message { wants, full, ..Message::default() }.encode(Version::V1_2)
 }
 
-/// A block that nobody has.
+/// Block that no peer has.
 fn nowhere(n: usize) -> Cid {
     Cid::new_v1(0x55, Code::Sha2_256.digest(&n.to_be_bytes()))
 }

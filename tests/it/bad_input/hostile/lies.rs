@@ -49,7 +49,7 @@ fn lying(made: &Made, lie: Lie) -> Answer {
     })
 }
 
-/// Alone with the liar a pull fails by name; with an honest peer beside it, it ends well.
+/// With only the liar, a pull fails by name; with an honest peer as well, it succeeds.
 async fn is_survived(lie: Lie) {
     let made = Made::of(noise(8 << 20));
     let stage = Stage::new(&made, lying(&made, lie)).await;

@@ -112,7 +112,7 @@ fn controls(count: usize) -> impl Iterator<Item = Vec<u8>> {
     (0..count).map(|n| if n % 2 == 0 { prune(&long(n)) } else { unwanted(&long(n)) })
 }
 
-/// The same, and subscriptions.
+/// Returns [`controls`] and subscriptions.
 pub(super) fn topics(count: usize) -> impl Iterator<Item = Vec<u8>> {
     (0..count).map(|n| subscription(&long(n))).chain(controls(count))
 }

@@ -13,7 +13,7 @@ use crate::{
     peers::unread::Connection,
 };
 
-/// As many as one peer may have.
+/// Maximum number of connections that one peer may have, and of streams.
 const CONNECTIONS: usize = 8;
 const STREAMS: usize = 120;
 /// Bytes that each stream may carry without being read.
@@ -47,7 +47,8 @@ async fn leave_unread(node: &Serve, bytes: &[u8]) -> Vec<(Connection, Vec<Substr
     join_all(connections).await
 }
 
-/// Holds that memory stays below `bound` while a file of 256 MiB is pulled beside streams with these bytes.
+/// Checks that memory stays below `bound` while a file of 256 MiB is pulled in parallel to streams with these
+/// bytes.
 async fn a_pull_finishes_beside_streams_with(bytes: Vec<u8>, bound: u64) {
     let provider = Serve::start(&[]);
     let layer = Layer::add(&provider, &noise(256 << 20));
