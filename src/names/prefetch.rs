@@ -151,8 +151,8 @@ async fn follow(resolver: Resolver, name: IpnsName, policy: Prefetch) {
     }
 }
 
-/// Returns the newest record of a name. The value is compared too: two nodes with one key may sign two values
-/// with one sequence.
+/// Returns sequence and value of a name's newest record. Both are compared: two nodes with one key may sign two
+/// values with one sequence.
 fn meant(resolver: &Resolver, name: &IpnsName) -> Option<(u64, String)> {
     resolver.content().node().followed_record(name).map(|head| (head.sequence, head.value))
 }
