@@ -13,9 +13,9 @@ use crate::{
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        a_cloned_node_directory_that_publishes_too_is_a_rival_in_the_status_and_log_of_both,
-        a_restored_backup_asks_for_the_newest_record_and_publishes_above_it,
-        a_restored_backup_that_starts_offline_publishes_above_the_newest_record_once_peers_come,
+        a_cloned_node_directory_is_reported_as_a_conflicting_writer_by_both_nodes,
+        a_restored_backup_fetches_the_newest_ipns_record_and_continues_its_sequence,
+        a_restored_backup_started_offline_raises_its_ipns_sequence_once_peers_connect,
     ]
 }
 
@@ -49,7 +49,7 @@ fn rivals(status: &Value) -> &Value {
     &status["published"]["rivals"]
 }
 
-async fn a_cloned_node_directory_that_publishes_too_is_a_rival_in_the_status_and_log_of_both() {
+async fn a_cloned_node_directory_is_reported_as_a_conflicting_writer_by_both_nodes() {
     let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let images = [1, 2, 3, 4].map(|n| Image::of(&format!("{n}"), n * 1000));
     let original = Serve::start_in(dirs[0].path(), &[]);
@@ -111,7 +111,7 @@ async fn lost() -> (Serve, tempfile::TempDir, u64) {
     (follower, backup, newest)
 }
 
-async fn a_restored_backup_asks_for_the_newest_record_and_publishes_above_it() {
+async fn a_restored_backup_fetches_the_newest_ipns_record_and_continues_its_sequence() {
     let (follower, backup, newest) = lost().await;
     let restored = Serve::start_in(backup.path(), &["--peer", follower.address()]);
     hears(&follower, &restored).await;
@@ -122,7 +122,7 @@ async fn a_restored_backup_asks_for_the_newest_record_and_publishes_above_it() {
     assert_eq!(rivals(&restored.status()), &json!([]), "{}", restored.log());
 }
 
-async fn a_restored_backup_that_starts_offline_publishes_above_the_newest_record_once_peers_come() {
+async fn a_restored_backup_started_offline_raises_its_ipns_sequence_once_peers_connect() {
     let (follower, backup, newest) = lost().await;
     let restored = Serve::start_in(backup.path(), &[]);
     let image = Image::of("after", 2000);
