@@ -13,11 +13,11 @@ const IN_TIME: Duration = Duration::from_secs(20);
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        a_stored_blob_is_served_whole_and_in_ranges,
-        a_cold_blob_is_served_in_ranges_without_being_fetched_whole,
-        the_made_up_config_is_a_blob_as_others_are,
-        a_blob_that_the_image_does_not_have_is_unknown,
-        clients_that_do_not_read_hold_nobody_else_up,
+        a_stored_blob_is_served_whole_and_by_range_request,
+        a_range_request_for_a_cold_blob_does_not_fetch_the_whole_blob,
+        the_synthesised_config_of_a_layer_image_is_served_as_a_blob,
+        an_unknown_blob_is_404_and_an_invalid_digest_400,
+        clients_that_do_not_read_do_not_block_other_clients,
     ]
 }
 
@@ -69,7 +69,7 @@ async fn hold_ranges(url: &str, bytes: &[u8], digest: &str) {
     }
 }
 
-async fn a_stored_blob_is_served_whole_and_in_ranges() {
+async fn a_stored_blob_is_served_whole_and_by_range_request() {
     let node = Serve::start(&[]);
     let layer = Layer::add(&node, &noise(3 << 20));
     for query in ["", "?ns=docker.io"] {
@@ -90,7 +90,7 @@ async fn a_stored_blob_is_served_whole_and_in_ranges() {
     hold_ranges(&node.url(&layer.blob_path()), &layer.bytes, &layer.digest).await;
 }
 
-async fn a_cold_blob_is_served_in_ranges_without_being_fetched_whole() {
+async fn a_range_request_for_a_cold_blob_does_not_fetch_the_whole_blob() {
     let source = Serve::start(&[]);
     let layer = Layer::add(&source, &noise(12 << 20));
     let reader = Serve::start(&["--peer", source.address()]);
@@ -107,7 +107,7 @@ async fn a_cold_blob_is_served_in_ranges_without_being_fetched_whole() {
     assert_eq!(reader.status()["cached_layers"], 1);
 }
 
-async fn the_made_up_config_is_a_blob_as_others_are() {
+async fn the_synthesised_config_of_a_layer_image_is_served_as_a_blob() {
     let node = Serve::start(&[]);
     let layer = Layer::add(&node, &noise(1000));
     let config = get(&node.url(&layer.manifest_path())).await.json()["config"].clone();
@@ -123,7 +123,7 @@ async fn the_made_up_config_is_a_blob_as_others_are() {
     hold_ranges(&url, &answer.body, digest).await;
 }
 
-async fn a_blob_that_the_image_does_not_have_is_unknown() {
+async fn an_unknown_blob_is_404_and_an_invalid_digest_400() {
     let node = Serve::start(&[]);
     let layer = Layer::add(&node, &noise(1000));
     for (digest, status, code, told) in [
@@ -139,7 +139,7 @@ async fn a_blob_that_the_image_does_not_have_is_unknown() {
     }
 }
 
-async fn clients_that_do_not_read_hold_nobody_else_up() {
+async fn clients_that_do_not_read_do_not_block_other_clients() {
     let node = Serve::start(&[]);
     let layer = Layer::add(&node, &noise(48 << 20));
     let _idle: Vec<_> = (0..8).map(|_| begin(node.registry(), &layer.blob_path())).collect();
