@@ -28,7 +28,7 @@ pub fn trials() -> Vec<Trial> {
     trials![
         a_private_push_is_not_shown_to_a_peer_whose_file_embeds_its_blocks,
         a_private_push_is_not_shown_because_a_client_pulls_by_its_cid,
-        a_pushed_block_that_a_peer_sends_is_shared_as_what_came_from_peers,
+        a_pushed_block_that_also_came_from_a_peer_is_shared_with_peers,
     ]
 }
 
@@ -158,7 +158,7 @@ async fn a_private_push_is_not_shown_because_a_client_pulls_by_its_cid() {
     private.hides(&secrets, &document).await;
 }
 
-async fn a_pushed_block_that_a_peer_sends_is_shared_as_what_came_from_peers() {
+async fn a_pushed_block_that_also_came_from_a_peer_is_shared_with_peers() {
     let image = Image::of("known", 300_000);
     let (made, _) = embedding(&image);
     let hostile = keeps_back(&made, Vec::new()).await;
