@@ -128,7 +128,7 @@ async fn root_is_whole(node: &Serve, root: &str, counts: &mut Counts) {
     }
 }
 
-pub async fn what_was_pushed_survives_sigkill_and_nothing_half_is_served() {
+pub async fn a_pushed_image_survives_sigkill_and_no_partial_image_is_served() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut chance = Chance::new("killed while pushing");
     let mut counts = Counts::default();
