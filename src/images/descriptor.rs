@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_descriptor_leads_to_its_first_cid() {
+    fn an_image_descriptor_is_located_by_its_first_ipfs_url() {
         assert_eq!(BlobLocation::from(&read(&descriptor()).unwrap()).urls.at, Some(CID.parse().unwrap()));
     }
 

@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_registry_is_left_out() {
+    fn the_registry_host_is_removed_from_image_names() {
         for (text, name, tag) in [
             ("busybox", "busybox", None),
             ("busybox:1.36", "busybox", Some("1.36")),
