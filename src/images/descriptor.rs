@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_image_descriptor_is_refused_with_the_reason() {
+    fn invalid_image_descriptor_is_rejected_with_the_reason() {
         let with = |key: &str, value: Value| {
             let mut descriptor = descriptor();
             descriptor[key] = value;

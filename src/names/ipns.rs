@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn unresolvable_ipns_name_is_refused_with_the_reason() {
+    async fn unresolvable_ipns_name_is_rejected_with_the_reason() {
         let (_dir, node) = node();
         let (key, circle) = node.name_key("circle").await.unwrap();
         node.publish(&key, &format!("/ipns/{circle}"), TTL).await.unwrap();

@@ -85,7 +85,7 @@ fn any_other_name_is_a_hosted_repository() {
 }
 
 #[test]
-fn invalid_repository_name_is_refused_with_the_expected_form() {
+fn invalid_repository_name_is_rejected_with_the_expected_form() {
     let [base32, hex] = hashes();
     let cid = Cid::try_from(V1).unwrap();
     let [cbor, key] = [0x71, LIBP2P_KEY].map(|codec| Cid::new_v1(codec, *cid.hash()));

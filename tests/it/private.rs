@@ -25,7 +25,7 @@ pub fn trials() -> Vec<Trial> {
         a_wrong_swarm_key_is_reported_on_both_sides,
         a_swarm_key_in_the_format_of_kubo_is_read,
         an_invalid_swarm_key_is_rejected_at_start,
-        a_node_directory_is_refused_in_another_network_until_it_is_changed,
+        a_node_directory_is_rejected_in_another_network_without_change_network,
         change_network_hides_stored_content_until_it_is_pushed_or_added_again,
     ]
 }
@@ -149,7 +149,7 @@ async fn an_invalid_swarm_key_is_rejected_at_start() {
     assert!(!data.exists());
 }
 
-async fn a_node_directory_is_refused_in_another_network_until_it_is_changed() {
+async fn a_node_directory_is_rejected_in_another_network_without_change_network() {
     let dir = tempfile::tempdir().unwrap();
     let [key, other] = ["swarm.key", "other.key"].map(|name| new_key(&dir, name));
     let [key, other] = [&key, &other].map(|key| key.to_str().unwrap());

@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn image_name_with_a_reserved_component_is_refused() {
+    fn image_name_with_a_reserved_component_is_rejected() {
         for text in ["", "Foo", "foo/blobs", "a/index.json/b", "foo:", "foo:a b", "docker.io/"] {
             assert!(matches!(split(text), Err(Error::Name { .. })), "{text:?}");
         }

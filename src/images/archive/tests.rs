@@ -284,7 +284,7 @@ fn import_rejects_input_that_is_not_an_archive_and_leaves_no_files() {
 }
 
 #[test]
-fn hostile_archives_are_refused_and_leave_nothing() {
+fn hostile_archives_are_rejected_and_leave_no_files() {
     let bed = Bed::new();
     let layers = [layer("a", 200_000), layer("b", 100)];
     let classic = classic(&layers, &["foo:1.0"]);

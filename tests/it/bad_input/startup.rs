@@ -18,7 +18,7 @@ pub fn trials() -> Vec<Trial> {
     trials![
         a_port_in_use_is_an_error_that_names_the_flag,
         a_node_directory_in_use_is_rejected_with_the_process_id,
-        a_node_directory_that_cannot_be_written_is_refused,
+        an_unwritable_node_directory_is_rejected,
         a_node_directory_with_a_damaged_file_is_rejected_and_not_changed,
         invalid_flags_and_settings_are_usage_errors_and_write_no_files,
         a_private_swarm_with_public_options_is_a_usage_error,
@@ -61,7 +61,7 @@ async fn a_node_directory_in_use_is_rejected_with_the_process_id() {
     assert_eq!(node.status()["peers"], 0, "the first still answers");
 }
 
-async fn a_node_directory_that_cannot_be_written_is_refused() {
+async fn an_unwritable_node_directory_is_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();

@@ -14,13 +14,13 @@ use crate::{
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        hostile_archives_are_refused_and_leave_nothing,
+        hostile_archives_are_rejected_and_leave_no_files,
         invalid_image_references_are_rejected_by_every_command,
         image_export_fails_if_bytes_do_not_match_the_digest,
     ]
 }
 
-async fn hostile_archives_are_refused_and_leave_nothing() {
+async fn hostile_archives_are_rejected_and_leave_no_files() {
     let dir = tempfile::tempdir().unwrap();
     let data_dir = dir.path().join("node");
     let files = since_25(dir.path());

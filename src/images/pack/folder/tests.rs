@@ -237,7 +237,7 @@ fn an_extended_attribute_with_an_equals_sign_in_its_name_is_rejected() {
 }
 
 #[test]
-fn a_socket_is_refused_by_name() {
+fn a_socket_in_a_packed_folder_is_rejected_by_name() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("server.sock");
     let _listener = UnixListener::bind(&path).unwrap();

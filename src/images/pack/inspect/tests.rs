@@ -123,7 +123,7 @@ fn every_truncated_layer_is_rejected_as_truncated() {
 }
 
 #[test]
-fn trailing_garbage_after_gzip_is_refused() {
+fn trailing_garbage_after_gzip_is_rejected() {
     for garbage in [&b"\0"[..], b"\x1f", b"garbage"] {
         let stored = [&gzip(&tarball())[..], garbage].concat();
         let error = measure(&stored, usize::MAX).unwrap_err();
@@ -132,7 +132,7 @@ fn trailing_garbage_after_gzip_is_refused() {
 }
 
 #[test]
-fn trailing_garbage_after_zstd_is_refused() {
+fn trailing_garbage_after_zstd_is_rejected() {
     let stored = [&zstd(&tarball())[..], b"garbage"].concat();
     let error = measure(&stored, usize::MAX).unwrap_err();
     assert_eq!(error.to_string(), "the layer cannot be decompressed as zstd: Unknown frame descriptor");
@@ -151,7 +151,7 @@ fn a_wrong_gzip_checksum_is_rejected() {
 }
 
 #[test]
-fn a_zstd_window_beyond_the_limit_is_refused() {
+fn a_zstd_window_beyond_the_limit_is_rejected() {
     // A frame header alone: no single segment, a window of 2^(10 + 18) bytes.
     let stored = [&[0x28, 0xb5, 0x2f, 0xfd, 0x00, 18 << 3][..], &[0; 64]].concat();
     let error = measure(&stored, usize::MAX).unwrap_err();

@@ -21,7 +21,7 @@ const MIB: u64 = 1 << 20;
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        a_dag_that_is_too_deep_is_refused,
+        a_dag_that_is_too_deep_is_rejected,
         a_dag_with_more_parts_than_the_limit_takes_bounded_memory,
         a_dag_that_repeats_few_blocks_as_a_huge_file_takes_bounded_memory_and_disk,
         a_dag_with_wrong_block_sizes_is_rejected,
@@ -137,7 +137,7 @@ fn chain(depth: usize) -> Made {
     dag.layer(top, MIB, bytes)
 }
 
-async fn a_dag_that_is_too_deep_is_refused() {
+async fn a_dag_that_is_too_deep_is_rejected() {
     let made = chain(32);
     let stage = stage(&made).await;
     assert!(get(&stage.reader.url(&made.layer.blob_path())).await.body == made.layer.bytes);

@@ -22,8 +22,8 @@ const MAX_DOCUMENT: usize = 4 << 20;
 pub fn trials() -> Vec<Trial> {
     trials![
         a_missing_tag_in_a_layout_of_many_nested_indexes_is_searched_in_bounded_memory,
-        many_descriptor_files_of_nested_json_are_refused_in_bounded_memory,
-        many_layer_manifests_of_nested_json_are_refused_in_bounded_memory,
+        many_descriptor_files_of_nested_json_are_rejected_in_bounded_memory,
+        many_layer_manifests_of_nested_json_are_rejected_in_bounded_memory,
     ]
 }
 
@@ -118,7 +118,7 @@ async fn are_refused(dag: Dag, names: &str, roots: &[Cid], (status, code, told):
     answers.iter().for_each(|answer| answer.refused(status, code, &[told]));
 }
 
-async fn many_descriptor_files_of_nested_json_are_refused_in_bounded_memory() {
+async fn many_descriptor_files_of_nested_json_are_rejected_in_bounded_memory() {
     let mut dag = Dag::default();
     let lists = lists(MIB as usize - 100);
     let shared = (dag.leaf(format!("{lists},").into_bytes()), lists.len() as u64 + 1);
@@ -133,7 +133,7 @@ async fn many_descriptor_files_of_nested_json_are_refused_in_bounded_memory() {
     are_refused(dag, "ipfs", &roots, (404, "NAME_UNKNOWN", "limit 65536")).await;
 }
 
-async fn many_layer_manifests_of_nested_json_are_refused_in_bounded_memory() {
+async fn many_layer_manifests_of_nested_json_are_rejected_in_bounded_memory() {
     let mut dag = Dag::default();
     let lists = lists(MIB as usize - 200);
     let kind = media_type::OCIPFS_LAYER_INDEX;
