@@ -36,7 +36,7 @@ fn flip(node: &Serve, digest: &str, at: u64) {
     file.write_all_at(&[!byte[0]], at).expect("a byte");
 }
 
-fn alone(dir: &std::path::Path) -> Serve {
+fn serve_without_peers(dir: &std::path::Path) -> Serve {
     Serve::start_in(dir, &["--find-timeout", "1s", "--stall-timeout", "1s"])
 }
 
@@ -58,7 +58,7 @@ async fn mount(repository: &Repository, digest: &str) -> Answer {
 
 async fn a_missing_blob_file_is_404_for_head_and_not_mounted_until_it_is_pushed_again() {
     let dir = tempfile::tempdir().unwrap();
-    let node = alone(dir.path());
+    let node = serve_without_peers(dir.path());
     let (a, b) = (Repository::new(&node, "a"), Repository::new(&node, "b"));
     for size in [100_000, 3 * MIB] {
         let bytes = noise(size);
@@ -77,7 +77,7 @@ async fn a_missing_blob_file_is_404_for_head_and_not_mounted_until_it_is_pushed_
     let node = {
         assert_eq!(node.command(&["store", "verify"]).code, Some(0));
         node.kill();
-        alone(dir.path())
+        serve_without_peers(dir.path())
     };
     Repository::new(&node, "b").has(&noise(3 * MIB)).await;
 }
@@ -95,7 +95,7 @@ async fn a_push_repairs_a_damaged_blob_before_it_is_detected() {
 
 async fn a_blob_that_verify_finds_damaged_is_not_served_until_it_is_pushed_again() {
     let dir = tempfile::tempdir().unwrap();
-    let mut node = alone(dir.path());
+    let mut node = serve_without_peers(dir.path());
     let (bytes, digest) = (noise(3 * MIB), Digest::sha256_of(&noise(3 * MIB)).to_string());
     Repository::new(&node, "a").push(&bytes).await;
     flip(&node, &digest, 5);
@@ -108,7 +108,7 @@ async fn a_blob_that_verify_finds_damaged_is_not_served_until_it_is_pushed_again
         assert_eq!(head(&a, &digest).await, 404);
         assert!(fails(&a.url(&format!("blobs/{digest}"))).await);
         node.kill();
-        node = alone(dir.path());
+        node = serve_without_peers(dir.path());
     }
     let a = Repository::new(&node, "a");
     a.push(&bytes).await;
@@ -170,11 +170,11 @@ async fn a_damaged_block_is_not_copied_to_another_blob() {
 async fn a_corrupt_blob_is_detected_on_read_and_aborts_the_download() {
     let dir = tempfile::tempdir().unwrap();
     for size in [100_000, 3 * MIB] {
-        let node = alone(dir.path());
+        let node = serve_without_peers(dir.path());
         let bytes = noise(size);
         let digest = Repository::new(&node, "a").push(&bytes).await;
         node.kill();
-        let node = alone(dir.path());
+        let node = serve_without_peers(dir.path());
         let a = Repository::new(&node, "a");
         flip(&node, &digest, 70_000);
         for _ in 0..2 {

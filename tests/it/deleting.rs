@@ -28,9 +28,9 @@ pub fn trials() -> Vec<Trial> {
     ];
     all.extend(trials![needs CRANE.available(); crane_delete_frees_the_space_of_an_image]);
     all.extend(trials![needs ORAS.available(); oras_manifest_delete_frees_the_space_of_an_image]);
-    let name = "it::deleting::daily_pushes_of_one_tag_never_fill_a_node_with_a_maximum_size";
+    let name = "it::deleting::daily_pushes_of_one_tag_stay_below_the_max_size_quota";
     let limit = Duration::from_secs(if is_full_size() { 1800 } else { 180 });
-    all.push(trial_within(name, limit, daily_pushes_of_one_tag_never_fill_a_node_with_a_maximum_size));
+    all.push(trial_within(name, limit, daily_pushes_of_one_tag_stay_below_the_max_size_quota));
     all
 }
 
@@ -239,7 +239,7 @@ async fn a_retention_rule_keeps_the_newest_tags_of_matching_repositories() {
 }
 
 /// Of 20 MB where `OCIPFS_TEST_FULL_SIZE=1`, else of a tenth.
-async fn daily_pushes_of_one_tag_never_fill_a_node_with_a_maximum_size() {
+async fn daily_pushes_of_one_tag_stay_below_the_max_size_quota() {
     let size = if is_full_size() { 20_000_000 } else { 2_000_000 };
     let limit = 5 * size as u64;
     let node = Serve::start(&["--max-size", &limit.to_string()]);

@@ -66,7 +66,7 @@ async fn only_roots_are_announced_in_the_dht() {
         assert!(keys.remove(&directory.hash().to_bytes()), "the directory");
     }
     // What is left are the files, whose sizes a refusal to take them for layer manifests tells.
-    let refusals: Vec<_> = keys.iter().map(|key| said_of(&node, key)).collect();
+    let refusals: Vec<_> = keys.iter().map(|key| inspect_error(&node, key)).collect();
     for layer in [&first, &second] {
         let size = format!("too large: {} bytes", layer.bytes.len());
         assert!(refusals.iter().any(|said| said.contains(&size)), "{size}: {refusals:?}");
@@ -185,7 +185,7 @@ fn at(node: &Serve, layer: &Layer) -> String {
     annotations["io.ocipfs.layer.ipfs.cid"].as_str().unwrap().into()
 }
 
-fn said_of(node: &Serve, key: &[u8]) -> String {
+fn inspect_error(node: &Serve, key: &[u8]) -> String {
     // Version 1, dag-pb.
     let cid = Cid::try_from([&[1, 0x70], key].concat()).unwrap();
     node.command(&["layer", "inspect", &cid.to_string()]).stderr

@@ -21,7 +21,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-async fn stopping(node: &Serve) {
+async fn is_stopping(node: &Serve) {
     until("the node is stopping", || node.log().contains("stopping")).await;
 }
 
@@ -45,7 +45,7 @@ async fn graceful_shutdown_finishes_transfers() {
     let layer = Layer::add(&node, &noise(LONG));
     let mut stream = begin(node.registry(), &layer.blob_path());
     node.signal("TERM");
-    stopping(&node).await;
+    is_stopping(&node).await;
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).expect("the rest");
     assert!(rest.ends_with(&layer.bytes), "{} bytes came", rest.len());
@@ -57,7 +57,7 @@ async fn graceful_shutdown_aborts_a_stalled_transfer_after_a_timeout() {
     let layer = Layer::add(&node, &noise(LONG));
     let mut stream = begin(node.registry(), &layer.blob_path());
     node.signal("TERM");
-    stopping(&node).await;
+    is_stopping(&node).await;
     until("it says what it gave up", || node.log().contains("broken off")).await;
     assert!(node.ended().success());
     let mut rest = Vec::new();
@@ -72,7 +72,7 @@ async fn a_second_signal_stops_the_node_immediately() {
         let layer = Layer::add(&node, &noise(LONG));
         let _stream = begin(node.registry(), &layer.blob_path());
         node.signal(first);
-        stopping(&node).await;
+        is_stopping(&node).await;
         node.signal(second);
         let _ = node.ended();
         let log = fs::read_to_string(dir.path().join("serve.log")).unwrap();

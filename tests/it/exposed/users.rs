@@ -35,7 +35,7 @@ async fn token(node: &Serve, login: &str) -> String {
 }
 
 /// Waits until the registry looks at the file, which it does once a second.
-async fn stops(node: &Serve, authorization: &str) {
+async fn is_rejected_soon(node: &Serve, authorization: &str) {
     within(SOON, async { while pushes(node, authorization).await {} }).await;
 }
 
@@ -50,7 +50,7 @@ async fn htpasswd_changes_revoke_passwords_and_tokens_without_a_restart() {
     }
     users(&path, &[("me", "other")]);
     for old in [&gone_token, &gone, &me, &my_token] {
-        stops(&node, old).await;
+        is_rejected_soon(&node, old).await;
     }
     assert!(pushes(&node, &basic("me", "other")).await);
     let refused = ask("GET", &node.url("/token"), &[("authorization", &gone)]).await;

@@ -33,9 +33,9 @@ pub fn trials() -> Vec<Trial> {
         a_push_during_the_prefetch_of_hundreds_of_repositories_loses_nothing,
     ];
     all.push(trial_within(
-        "following::standby::every_tag_that_status_calls_complete_is_served_after_kill_9_of_the_publisher",
+        "following::standby::tags_complete_in_status_are_served_after_sigkill_of_the_publisher",
         Duration::from_secs(3600),
-        every_tag_that_status_calls_complete_is_served_after_kill_9_of_the_publisher,
+        tags_complete_in_status_are_served_after_sigkill_of_the_publisher,
     ));
     all
 }
@@ -80,19 +80,19 @@ async fn a_follower_with_prefetch_manifests_serves_manifests_and_tags_without_it
     }
     current(&follower, &publisher).await;
     publisher.kill();
-    still_known(&follower, &images).await;
+    serves_prefetched_manifests(&follower, &images).await;
     follower.ask(&["store", "gc"]);
-    still_known(&follower, &images).await;
+    serves_prefetched_manifests(&follower, &images).await;
     follower.kill();
     let follower = Serve::start_in(dir.path(), &arguments);
-    still_known(&follower, &images).await;
+    serves_prefetched_manifests(&follower, &images).await;
     follower.ask(&["store", "gc"]);
-    still_known(&follower, &images).await;
+    serves_prefetched_manifests(&follower, &images).await;
     assert_eq!(tags(&follower.status(), "team/app"), json!(["1", "latest"]));
 }
 
 /// Holds that everything is known that prefetching manifests promises.
-async fn still_known(follower: &Serve, images: &[Image; 2]) {
+async fn serves_prefetched_manifests(follower: &Serve, images: &[Image; 2]) {
     for (repository, image) in ["app", "team/app"].iter().zip(images) {
         let listed = get(&follower.url(&format!("/v2/{repository}/tags/list"))).await.json();
         assert_eq!(listed["tags"], json!(["1", "latest"]));
@@ -472,7 +472,7 @@ async fn a_push_during_the_prefetch_of_hundreds_of_repositories_loses_nothing() 
 }
 
 /// 20 rounds, or as many as `OCIPFS_TEST_KILLS` says.
-async fn every_tag_that_status_calls_complete_is_served_after_kill_9_of_the_publisher() {
+async fn tags_complete_in_status_are_served_after_sigkill_of_the_publisher() {
     let rounds: u64 = std::env::var("OCIPFS_TEST_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(20);
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut publisher = Serve::start_in(dir.path(), &[]);

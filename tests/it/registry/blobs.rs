@@ -22,7 +22,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// Asks for a blob in every way that a `Range` can be meant.
-async fn hold_ranges(url: &str, bytes: &[u8], digest: &str) {
+async fn check_range_requests(url: &str, bytes: &[u8], digest: &str) {
     let size = bytes.len();
     let middle = format!("bytes={}-{}", size / 2, size / 2 + 9);
     let etag = format!("\"{digest}\"");
@@ -87,7 +87,7 @@ async fn a_stored_blob_is_served_whole_and_by_range_request() {
             assert_eq!(answer.header(header), value, "{header}");
         }
     }
-    hold_ranges(&node.url(&layer.blob_path()), &layer.bytes, &layer.digest).await;
+    check_range_requests(&node.url(&layer.blob_path()), &layer.bytes, &layer.digest).await;
 }
 
 async fn a_range_request_for_a_cold_blob_does_not_fetch_the_whole_blob() {
@@ -103,7 +103,7 @@ async fn a_range_request_for_a_cold_blob_does_not_fetch_the_whole_blob() {
     // The document, the directory, the root and two windows of one block each.
     assert_eq!(reader.status()["received_blocks"], 5);
     assert_eq!(reader.status()["cached_layers"], 0, "a range is not the whole");
-    hold_ranges(&url, &layer.bytes, &layer.digest).await;
+    check_range_requests(&url, &layer.bytes, &layer.digest).await;
     assert_eq!(reader.status()["cached_layers"], 1);
 }
 
@@ -120,7 +120,7 @@ async fn the_synthesised_config_of_a_layer_image_is_served_as_a_blob() {
     assert_eq!((&json["architecture"], &json["os"]), (&"amd64".into(), &"linux".into()));
     // A plain tar is its own diff id.
     assert_eq!(json["rootfs"]["diff_ids"][0], layer.digest.as_str());
-    hold_ranges(&url, &answer.body, digest).await;
+    check_range_requests(&url, &answer.body, digest).await;
 }
 
 async fn an_unknown_blob_is_404_and_an_invalid_digest_400() {

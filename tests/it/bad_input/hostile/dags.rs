@@ -111,7 +111,7 @@ async fn stage(made: &Made) -> Stage {
 }
 
 /// A pull says what is wrong, to the client or, after the first bytes, in the log.
-async fn is_refused(made: Made, why: &str) {
+async fn is_rejected(made: Made, why: &str) {
     let stage = stage(&made).await;
     match fails(&stage.reader, &made.layer).await {
         Failed::Refused(status, text) => assert!(status == 502 && text.contains(why), "{status}: {text}"),
@@ -121,7 +121,7 @@ async fn is_refused(made: Made, why: &str) {
 }
 
 /// A pull ends without the blob, whatever it says, and the next one is served.
-async fn is_not_had(made: Made) {
+async fn pull_fails_and_next_succeeds(made: Made) {
     let stage = stage(&made).await;
     fails(&stage.reader, &made.layer).await;
     stage.ends_well().await;
@@ -143,7 +143,7 @@ async fn a_dag_that_is_too_deep_is_rejected() {
     assert!(get(&stage.reader.url(&made.layer.blob_path())).await.body == made.layer.bytes);
     stage.ends_well().await;
     for depth in [33, 100_000] {
-        is_refused(chain(depth), "deeper than 32").await;
+        is_rejected(chain(depth), "deeper than 32").await;
     }
 }
 
@@ -158,7 +158,7 @@ async fn a_dag_with_more_parts_than_the_limit_takes_bounded_memory() {
         nodes.push((dag.node(&children), CHILDREN));
     }
     let root = dag.node(&nodes);
-    is_not_had(dag.layer(root, NODES * CHILDREN, vec![])).await;
+    pull_fails_and_next_succeeds(dag.layer(root, NODES * CHILDREN, vec![])).await;
 }
 
 async fn a_dag_that_repeats_few_blocks_as_a_huge_file_takes_bounded_memory_and_disk() {
@@ -221,7 +221,7 @@ async fn a_dag_with_wrong_block_sizes_is_rejected() {
                 dag.node(&children)
             }
         };
-        is_refused(dag.layer(root, 4 * MIB, bytes.clone()), why).await;
+        is_rejected(dag.layer(root, 4 * MIB, bytes.clone()), why).await;
     }
 }
 
@@ -263,6 +263,6 @@ async fn a_directory_or_symlink_as_part_of_a_file_is_rejected() {
         let leaf = dag.leaf(bytes.clone());
         let other = dag.kind(kind);
         let root = dag.node(&[(leaf, MIB), (other, MIB)]);
-        is_refused(dag.layer(root, 2 * MIB, bytes), "expected part of a file").await;
+        is_rejected(dag.layer(root, 2 * MIB, bytes), "expected part of a file").await;
     }
 }

@@ -50,7 +50,7 @@ fn lying(made: &Made, lie: Lie) -> Answer {
 }
 
 /// Alone with the liar a pull fails by name; with an honest peer beside it, it ends well.
-async fn is_survived(lie: Lie) {
+async fn pull_survives(lie: Lie) {
     let made = Made::of(noise(8 << 20));
     let stage = Stage::new(&made, lying(&made, lie)).await;
     match fails(&stage.reader, &made.layer).await {
@@ -73,7 +73,7 @@ async fn is_survived(lie: Lie) {
 }
 
 async fn blocks_with_wrong_bytes_are_rejected() {
-    is_survived(|cid, data, _| {
+    pull_survives(|cid, data, _| {
         let mut wrong = data.to_vec();
         wrong[0] ^= 1;
         block(cid, wrong.into())
@@ -82,15 +82,15 @@ async fn blocks_with_wrong_bytes_are_rejected() {
 }
 
 async fn a_block_that_does_not_match_the_want_is_rejected() {
-    is_survived(|cid, _, n| block(cid, n.to_be_bytes().to_vec().into())).await;
+    pull_survives(|cid, _, n| block(cid, n.to_be_bytes().to_vec().into())).await;
 }
 
 async fn a_silent_peer_times_out() {
-    is_survived(|_, _, _| vec![]).await;
+    pull_survives(|_, _, _| vec![]).await;
 }
 
 async fn a_peer_that_sends_a_truncated_message_times_out() {
-    is_survived(|cid, data, n| {
+    pull_survives(|cid, data, n| {
         let whole = block(cid, data.clone()).concat();
         if n == 0 { vec![whole[..whole.len() / 2].to_vec().into()] } else { vec![] }
     })
@@ -101,11 +101,11 @@ async fn a_peer_that_sends_a_truncated_message_times_out() {
 const LENGTH: [u8; 4] = [0x80, 0xc2, 0xd7, 0x2f];
 
 async fn a_message_with_a_length_prefix_beyond_the_limit_is_rejected() {
-    is_survived(|_, _, _| vec![Bytes::from_static(&LENGTH)]).await;
+    pull_survives(|_, _, _| vec![Bytes::from_static(&LENGTH)]).await;
 }
 
 async fn a_message_beyond_the_size_limit_is_rejected() {
-    is_survived(|_, _, n| match n {
+    pull_survives(|_, _, n| match n {
         0 => [vec![Bytes::from_static(&LENGTH)], vec![Bytes::from(vec![0; 1_000_000]); 100]].concat(),
         _ => vec![],
     })
@@ -113,28 +113,28 @@ async fn a_message_beyond_the_size_limit_is_rejected() {
 }
 
 async fn a_malformed_message_is_rejected() {
-    is_survived(|_, _, _| vec![Bytes::from_static(b"\x0bhello world")]).await;
+    pull_survives(|_, _, _| vec![Bytes::from_static(b"\x0bhello world")]).await;
 }
 
 async fn a_block_beyond_the_size_limit_is_rejected() {
-    is_survived(|cid, data, _| block(cid, [&data[..], &data[..], &data[..]].concat().into())).await;
+    pull_survives(|cid, data, _| block(cid, [&data[..], &data[..], &data[..]].concat().into())).await;
 }
 
 async fn a_peer_that_sends_only_have_times_out() {
-    is_survived(|cid, _, _| presence(cid, true)).await;
+    pull_survives(|cid, _, _| presence(cid, true)).await;
 }
 
 async fn a_peer_that_sends_dont_have_after_have_is_given_up() {
-    is_survived(|cid, _, _| presence(cid, false)).await;
+    pull_survives(|cid, _, _| presence(cid, false)).await;
 }
 
 async fn unsolicited_blocks_are_not_stored() {
-    is_survived(|cid, _, n| (0..20).flat_map(|m| block(cid, noise(20_000 + 100 * n + m).into())).collect())
+    pull_survives(|cid, _, n| (0..20).flat_map(|m| block(cid, noise(20_000 + 100 * n + m).into())).collect())
         .await;
 }
 
 async fn a_message_with_a_million_empty_blocks_takes_bounded_memory() {
-    is_survived(|_, _, n| match n {
+    pull_survives(|_, _, n| match n {
         0..4 => empty_blocks(),
         _ => vec![],
     })
