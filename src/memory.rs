@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_memory_budget_below_the_minimum_is_refused_with_both_sizes() {
+    fn a_memory_budget_below_the_minimum_is_rejected_with_both_sizes() {
         for (text, told) in
             [("47MiB", "\"47.0 MiB\" is too small"), ("1", "the minimum is 48.0 MiB"), ("much", "")]
         {

@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn documents_wait_for_memory_and_one_that_is_larger_than_the_share_takes_all_of_it() {
+    async fn documents_wait_for_memory_and_an_oversized_one_reserves_the_whole_share() {
         let documents = Documents::new((64 << 10) * 4 / 3);
         let now = |length| unconstrained(documents.reserve(length)).now_or_never().map(Result::unwrap);
         let half = now(16 << 10).unwrap();

@@ -143,7 +143,7 @@ mod tests {
     const CID: &str = "QmbSCQoNkbvuYXpjUsERkG13em9WXeSiw5m5omLUnrcTT4";
 
     #[test]
-    fn a_cid_may_carry_a_path() {
+    fn a_cid_path_is_parsed_and_formatted() {
         for (text, names) in [
             (CID.to_string(), vec![]),
             (format!("{CID}/foo-0.1.0.tar.gz"), vec!["foo-0.1.0.tar.gz"]),
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_refused() {
+    fn an_invalid_cid_or_path_is_rejected() {
         for text in ["", "/", "foo", "foo/bar", "Qmfoo"] {
             assert!(matches!(text.parse::<CidPath>(), Err(Error::Cid { .. })), "{text:?}");
         }

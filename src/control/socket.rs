@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_directory_has_a_short_socket_of_its_own() {
+    fn a_long_node_directory_path_has_its_own_short_control_socket_path() {
         assert_eq!(path(Path::new("/data")), Path::new("/data/control.sock"));
         let (one, two) = (format!("/{}/1", "d".repeat(120)), format!("/{}/2", "d".repeat(120)));
         let (one, two) = (Path::new(&one), Path::new(&two));

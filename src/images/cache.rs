@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_too_heavy_is_held_until_the_next() {
+    fn an_entry_beyond_the_bound_is_kept_until_the_next_insert() {
         let cache = Cache::new(20);
         cache.insert("heavy", 1, 1000);
         assert_eq!(cache.get(&"heavy"), Some(1));
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_becomes_heavier_counts_so_and_two_heavy_ones_are_not_held() {
+    fn an_entry_that_grows_beyond_the_bound_is_evicted_by_the_next_insert() {
         let cache = Cache::new(20);
         cache.insert("a", 1, 1);
         cache.insert("b", 2, 1);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_key_counts_once() {
+    fn replacing_a_cached_key_does_not_count_it_twice() {
         let cache = Cache::new(20);
         cache.insert(1, 1, 1);
         for value in 0..100 {

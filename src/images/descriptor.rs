@@ -239,12 +239,12 @@ mod tests {
     }
 
     #[test]
-    fn a_descriptor_leads_to_its_first_cid() {
+    fn an_image_descriptor_is_located_by_its_first_ipfs_url() {
         assert_eq!(BlobLocation::from(&read(&descriptor()).unwrap()).urls.at, Some(CID.parse().unwrap()));
     }
 
     #[test]
-    fn invalid_image_descriptor_is_refused_with_the_reason() {
+    fn invalid_image_descriptor_is_rejected_with_the_reason() {
         let with = |key: &str, value: Value| {
             let mut descriptor = descriptor();
             descriptor[key] = value;

@@ -256,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_format_follows_from_the_name() {
+    fn the_export_format_is_chosen_by_file_extension() {
         for (dest, format) in [
             ("/x/foo", Format::Oci),
             ("/x/foo.tar", Format::DockerArchive),
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_tar_is_whole_or_not_there() {
+    async fn an_unfinished_export_leaves_no_files() {
         let dir = tempfile::tempdir().unwrap();
         let dest = dir.path().join("a.tar");
         let mut target = ExportTarget::create(Format::OciArchive, &dest).unwrap();

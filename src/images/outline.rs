@@ -114,7 +114,7 @@ mod tests {
     const CID: &str = "bafybeiat5rs4tk3kvllj4uu5zr652qnp7kxc4ttewhc5md23gxflqqp7lu";
 
     #[test]
-    fn a_url_is_a_cid_with_or_without_a_path() {
+    fn an_ipfs_url_is_a_cid_with_an_optional_path() {
         for (url, at) in [
             (format!("ipfs://{CID}"), Some(CID.to_string())),
             (format!("ipfs://{CID}/"), Some(CID.to_string())),
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_urls_few_are_kept_and_the_first_cid() {
+    fn descriptor_urls_are_bounded_and_the_first_ipfs_url_is_kept() {
         let mut urls = vec!["https://example.org/".to_string() + &"x".repeat(1000); 1000];
         urls.push(format!("ipfs://{CID}"));
         let link = json!({"mediaType": "a/b", "digest": Digest::sha256_of(b"").to_string(), "size": 1,

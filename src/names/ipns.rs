@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn names_are_followed_to_content_and_paths_add_up() {
+    async fn ipns_names_resolve_recursively_and_paths_are_joined() {
         let (_dir, node) = node();
         let (inner, to_content) = node.name_key("inner").await.unwrap();
         let (outer, to_name) = node.name_key("outer").await.unwrap();
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn unresolvable_ipns_name_is_refused_with_the_reason() {
+    async fn unresolvable_ipns_name_is_rejected_with_the_reason() {
         let (_dir, node) = node();
         let (key, circle) = node.name_key("circle").await.unwrap();
         node.publish(&key, &format!("/ipns/{circle}"), TTL).await.unwrap();
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_written_as_a_record_has_it() {
+    fn a_path_is_normalized_to_the_form_of_ipns_records() {
         let peer = IpnsName::of(&Keypair::generate_ed25519());
         for (text, written) in [
             (CID.to_string(), format!("/ipfs/{CID}")),

@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn unread_manifests_take_bounded_memory_and_beyond_it_answers_are_503_with_retry_after() {
+    async fn unread_manifests_take_bounded_memory_and_exceeding_it_is_503_with_retry_after() {
         let documents = ResponseBudget::default();
         let large = || count(State(documents.clone()), vec![7; 4 << 20].into_response());
         let mut unread = Vec::new();

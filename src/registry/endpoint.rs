@@ -74,7 +74,7 @@ mod tests {
     use super::Endpoint::{self, *};
 
     #[test]
-    fn a_path_is_read_from_its_end() {
+    fn an_endpoint_path_is_parsed_from_its_end() {
         for (path, endpoint) in [
             ("/v2/layer/bafy/manifests/latest", Some(Manifest { name: "layer/bafy", reference: "latest" })),
             ("/v2/a/manifests/b/manifests/c", Some(Manifest { name: "a/manifests/b", reference: "c" })),

@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_good_for_its_time_and_the_oldest_goes_first() {
+    fn a_token_expires_after_its_lifetime_and_the_oldest_is_evicted_first() {
         let (tokens, now) = (Tokens::default(), Instant::now());
         let me = || Login::default();
         let first = tokens.issue(me(), now);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_challenge_names_the_host_that_was_asked() {
+    fn the_token_realm_of_a_challenge_has_the_requested_host() {
         let of = |url: Option<&str>, pairs: &[(&'static str, &str)], scope| {
             let mut headers = HeaderMap::new();
             pairs.iter().for_each(|(name, value)| drop(headers.insert(*name, value.parse().unwrap())));

@@ -246,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_says_its_first_and_its_last_byte() {
+    fn the_content_range_of_an_upload_chunk_is_parsed() {
         for (text, range) in [
             ("0-0", Some((0, 0))),
             ("10-19", Some((10, 19))),

@@ -29,19 +29,19 @@ pub fn trials() -> Vec<Trial> {
     let limit = Duration::from_secs(120) + A_KILL_TAKES * kills();
     vec![
         trial_within(
-            "it::killing::what_was_added_survives_sigkill_and_nothing_half_is_served",
+            "it::killing::an_added_layer_survives_sigkill_and_no_partial_layer_is_served",
             limit,
-            adding::what_was_added_survives_sigkill_and_nothing_half_is_served,
+            adding::an_added_layer_survives_sigkill_and_no_partial_layer_is_served,
         ),
         trial_within(
-            "it::killing::a_fetch_goes_on_after_sigkill_and_nothing_half_is_served",
+            "it::killing::a_download_is_resumed_after_sigkill_and_no_partial_blob_is_served",
             limit,
-            fetching::a_fetch_goes_on_after_sigkill_and_nothing_half_is_served,
+            fetching::a_download_is_resumed_after_sigkill_and_no_partial_blob_is_served,
         ),
         trial_within(
-            "it::killing::what_was_pushed_survives_sigkill_and_nothing_half_is_served",
+            "it::killing::a_pushed_image_survives_sigkill_and_no_partial_image_is_served",
             limit + A_KILL_TAKES * kills(),
-            pushing::what_was_pushed_survives_sigkill_and_nothing_half_is_served,
+            pushing::a_pushed_image_survives_sigkill_and_no_partial_image_is_served,
         ),
     ]
 }

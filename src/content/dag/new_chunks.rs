@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_new_chunks_of_a_file_are_those_that_its_earlier_version_does_not_have() {
+    async fn only_chunks_missing_from_the_earlier_version_of_a_file_are_new() {
         let dir = tempfile::tempdir().unwrap();
         let (store, node) = (Store::open(dir.path()).unwrap(), Node::offline(dir.path()).unwrap());
         let content = Content::new(store, node, Settings::default()).unwrap();

@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_under_a_hash_function_that_is_not_trusted_is_refused() {
+    fn a_link_with_an_untrusted_hash_function_is_rejected() {
         // RIPEMD-128 and -160, BLAKE2s-128, SHA-2-256 cut short, and an unknown one.
         let codes: [(&[u8], u8); 5] =
             [(&[0xd2, 0x20], 16), (&[0xd3, 0x20], 20), (&[0xd0, 0xe4, 2], 16), (&[0x12], 16), (&[0x77], 32)];
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_contradicts_itself_is_refused() {
+    fn a_contradictory_unixfs_node_is_rejected() {
         let wrong_sum = {
             let mut data = file_data(b"", [7].into_iter());
             data[3] = 8;
@@ -349,7 +349,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes: Vec<u8>) {
+        fn arbitrary_bytes_do_not_panic(bytes: Vec<u8>) {
             let _ = Message::decode(&bytes.clone().into()).and_then(|message| message.unit(vec![link(1)]));
             let cid = Cid::new_v1(DAG_PB, Code::Sha2_256.digest(&bytes));
             let _ = DagNode::decode(&cid, bytes.into());

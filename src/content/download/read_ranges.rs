@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_that_overlap_or_touch_are_one() {
+    fn overlapping_and_adjacent_read_ranges_are_merged() {
         let interest = ReadRanges::new(vec![5..9, 0..3, 3..4, 6..7, 20..20, 8..12], vec![]);
         assert_eq!(interest.ranges(), [0..4, 5..12]);
         for (gap, expected) in [(5..12, true), (4..13, true), (5..11, false), (6..12, false), (0..4, true)] {

@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn holder_class_of_roots_decides_kept_followed_or_pulled() {
+    fn gc_roots_decide_the_retention_class_kept_followed_or_cached() {
         let (_dir, index) = index();
         assert!(index.classes().is_empty());
         index.retain(&cid(1), &reference(true, 1, &[2])).unwrap();
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn eviction_takes_cached_blobs_one_by_one_and_no_kept_blob() {
+    fn eviction_removes_single_cached_blobs_and_no_kept_blob() {
         let (_dir, index) = index();
         index.retain(&cid(1), &reference(true, 1, &[2])).unwrap();
         index.retain(&cid(3), &reference(false, 3, &[2, 4, 5])).unwrap();

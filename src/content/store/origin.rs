@@ -141,7 +141,7 @@ mod tests {
     const ADDED: [Option<Origin>; 2] = [Some(Origin::Added); 2];
 
     #[test]
-    fn a_pushed_block_is_public_only_while_a_command_adds_it_whatever_a_pull_holds() {
+    fn a_pushed_block_is_shared_only_while_a_command_keeps_it_despite_pulls() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let (database, index) = (store.database(), Index::new(store.database()));

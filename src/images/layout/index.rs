@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_read_leniently() {
+    fn incomplete_index_entries_are_parsed_leniently() {
         for manifests in [json!(null), json!([]), json!([{"digest": "blake3:00", "size": 1}])] {
             assert_eq!(read(manifests), []);
         }
@@ -297,14 +297,14 @@ mod tests {
     }
 
     #[test]
-    fn an_index_of_too_many_entries_is_refused() {
+    fn an_index_with_too_many_entries_is_rejected() {
         let many = vec![json!({"digest": "x", "size": 1}); MAX_ENTRIES + 1];
         let error = entries(json!({"manifests": many}).to_string().as_bytes()).unwrap_err();
         assert!(error.to_string().contains("more than 100000 entries"), "{error}");
     }
 
     #[test]
-    fn entries_are_counted_over_several_indexes() {
+    fn the_entry_limit_is_shared_by_several_indexes() {
         let index =
             json!({"manifests": [entry(1, "a"), {"digest": "x", "size": 1}, entry(2, "b")]}).to_string();
         let (mut found, mut left) = (0, 5);
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_gives_its_entries_where_it_is_cut_between_entries_and_none_elsewhere() {
+    fn a_chunk_of_index_json_is_parsed_only_if_cut_between_entries() {
         let all = [1, 2, 3].map(|n| entry(n, &n.to_string()).to_string());
         let whole = format!("{BEGIN}{}{END}", all.join(BETWEEN));
         let second = whole.find(&all[1]).unwrap();
@@ -338,7 +338,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes: Vec<u8>) {
+        fn arbitrary_bytes_do_not_panic(bytes: Vec<u8>) {
             let _ = (entries(&bytes), entries_of_chunk(&bytes));
         }
     }

@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_manifest_of_a_followed_name_only_the_sizes_of_added_blobs_are_kept() {
+    fn prefetch_keeps_only_the_sizes_of_added_blobs_of_a_manifest() {
         let link = |n| json!({"mediaType": "a/b", "digest": digest(n).to_string(), "size": n});
         let manifest = json!({"config": link(1), "layers": [link(2), link(3)]}).to_string();
         let added = BTreeSet::from([digest(1), digest(3), digest(4)]);

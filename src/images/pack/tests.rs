@@ -44,7 +44,7 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn a_folder_becomes_these_bytes_for_ever() {
+fn the_bytes_of_a_packed_folder_are_reproducible() {
     let dir = tempfile::tempdir().unwrap();
     golden_folder(dir.path());
     let mut tar = Vec::new();

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn manifest_references_that_only_this_registry_has_are_found() {
+    fn foreign_layers_are_not_required_blobs_of_a_manifest() {
         for (kind, more, blobs) in [
             (media_type::OCI_LAYER_TAR_GZIP, "", 2),
             (media_type::OCI_NONDISTRIBUTABLE_TAR_GZIP, "", 1),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_may_be_sparse_and_not_empty() {
+    fn a_sparse_image_needs_its_config_and_at_least_one_layer() {
         let layers = [descriptor(media_type::OCI_LAYER_TAR, ""), descriptor(media_type::OCI_LAYER_TAR, "")];
         let image = of(&image(media_type::OCI_MANIFEST, &layers.join(",")), None).unwrap();
         for (is_here, missing) in [
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_of_any_kind_is_kept_and_two_kinds_are_refused() {
+    fn a_manifest_of_any_media_type_is_accepted_and_a_contradicting_one_rejected() {
         assert_eq!(of("no JSON", Some("text/x-mine; charset=utf-8")).unwrap().media_type, "text/x-mine");
         let subject = format!(r#"{{"subject":{}}}"#, descriptor(media_type::OCI_MANIFEST, ""));
         assert!(of(&subject, Some("application/vnd.mine")).unwrap().subject.is_some());

@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn bytes_wait_from_when_they_are_given_to_the_connection_until_it_drops_them() {
+    async fn unread_response_bytes_are_counted_until_the_connection_drops_them() {
         let (unread, bytes) = (Unread::default(), vec![7; 100_000]);
         let body = unread.watch(Body::from(bytes.clone()));
         assert_eq!(body.size_hint().exact(), Some(100_000));

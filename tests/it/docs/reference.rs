@@ -24,7 +24,7 @@ pub fn every_setting_is_documented() -> Result<(), Failed> {
 }
 
 /// Each command that prints a result has a section in `docs/json.md`.
-pub fn every_command_has_its_json_documented() -> Result<(), Failed> {
+pub fn the_json_output_of_every_command_is_documented() -> Result<(), Failed> {
     let text = fs::read_to_string(root().join("docs/json.md"))?;
     let heading = Regex::new(r"(?m)^##+ (.*)$")?;
     let command = Regex::new(r"`ocipfs ([^`]+)`")?;

@@ -142,7 +142,7 @@ impl Scene {
     }
 }
 
-pub async fn a_fetch_goes_on_after_sigkill_and_nothing_half_is_served() {
+pub async fn a_download_is_resumed_after_sigkill_and_no_partial_blob_is_served() {
     let dirs = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
     let chance = Chance::new("killed while fetching");
     let pace = Duration::from_millis(20);

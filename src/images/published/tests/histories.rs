@@ -154,7 +154,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
-    fn an_index_json_is_the_one_that_is_written_from_nothing_after_each_change(
+    fn incrementally_edited_index_json_equals_one_written_from_scratch(
         tags in prop::sample::select(vec![0, 30, 300]),
         steps in prop::collection::vec(prop::collection::vec(step(), 1..4), 1..20),
     ) {
@@ -177,7 +177,7 @@ proptest! {
 }
 
 #[test]
-fn a_manifest_is_listed_again_when_the_index_that_led_to_it_is_deleted() {
+fn a_manifest_is_listed_again_after_its_index_is_deleted() {
     let registry = Registry::new();
     let steps = [Step::Image(0, Some(4)), Step::Untag(4), Step::Index(0, Some(5))];
     steps.into_iter().for_each(|step| registry.apply("app", step));
@@ -256,7 +256,7 @@ fn work(tags: u32) -> BTreeMap<&'static str, [u64; 4]> {
 }
 
 #[test]
-fn publishing_a_tag_reads_and_writes_no_more_in_a_repository_of_four_times_as_many_tags() {
+fn the_cost_of_publishing_a_tag_does_not_grow_with_the_number_of_tags() {
     let (few, many) = (work(2500), work(10_000));
     for (what, many) in many {
         let few = few[what];

@@ -49,7 +49,7 @@ async fn leave_unread(node: &Serve, bytes: &[u8]) -> Vec<(Connection, Vec<Substr
 
 /// Checks that memory stays below `bound` while a file of 256 MiB is pulled in parallel to streams with these
 /// bytes.
-async fn a_pull_finishes_beside_streams_with(bytes: Vec<u8>, bound: u64) {
+async fn pull_finishes_despite(bytes: Vec<u8>, bound: u64) {
     let provider = Serve::start(&[]);
     let layer = Layer::add(&provider, &noise(256 << 20));
     let reader = Serve::start(&["--peer", provider.address()]);
@@ -67,10 +67,10 @@ async fn a_pull_finishes_beside_streams_with(bytes: Vec<u8>, bound: u64) {
 
 /// Each question is answered with a list of protocols. The answers are not read, so the further questions are not either.
 async fn unread_streams_in_negotiation_take_bounded_memory_while_a_pull_goes_on() {
-    a_pull_finishes_beside_streams_with(carrying(&b"\x03ls\n".repeat(5000)), BOUND).await;
+    pull_finishes_despite(carrying(&b"\x03ls\n".repeat(5000)), BOUND).await;
 }
 
 /// A message that is as long as one may be, of a peer that was asked for nothing.
 async fn unread_bitswap_streams_take_bounded_memory_while_a_pull_goes_on() {
-    a_pull_finishes_beside_streams_with(carrying(b"\x13/ipfs/bitswap/1.2.0\n\x80\x80\x80\x02"), BOUND).await;
+    pull_finishes_despite(carrying(b"\x13/ipfs/bitswap/1.2.0\n\x80\x80\x80\x02"), BOUND).await;
 }

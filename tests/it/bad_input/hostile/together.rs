@@ -120,7 +120,7 @@ impl Hostiles {
         let blocks = Arc::new(dag.into_blocks());
         let shared = blocks.clone();
         let server = hostile(&stage.node, Box::new(move |want| honest(&shared, want))).await;
-        let claiming = join_all((0..CLAIMING).map(|_| hostile(&stage.node, claims_but(&blocks)))).await;
+        let claiming = join_all((0..CLAIMING).map(|_| hostile(&stage.node, claims_others(&blocks)))).await;
         let silent = (0..SILENT).map(|_| async {
             let silent = Hostile::start(&[], Box::new(|_| vec![])).await;
             silent.connect(stage.node.address(), 1).await;
@@ -157,7 +157,7 @@ impl Hostiles {
 }
 
 /// Says of all other blocks that it has them.
-fn claims_but(blocks: &Arc<Blocks>) -> Answer {
+fn claims_others(blocks: &Arc<Blocks>) -> Answer {
     let (blocks, mut claim) = (blocks.clone(), claims());
     Box::new(move |want| if blocks.contains_key(&want.cid) { vec![] } else { claim(want) })
 }
