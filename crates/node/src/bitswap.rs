@@ -14,11 +14,16 @@ mod buffer_pool;
 mod client;
 mod handler;
 mod ledger;
+mod link;
 mod recent_wants;
 mod server;
 mod session;
+#[cfg(test)]
+mod simulation;
+mod slots;
 mod stream;
 mod striping;
+mod traffic;
 mod unsolicited;
 mod verify;
 pub mod wire;
@@ -26,10 +31,7 @@ pub mod wire;
 use std::{
     collections::HashMap,
     convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -48,70 +50,21 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::Blocks;
 pub use budget::BlockMemory;
 use budget::Budget;
+use client::Client;
 pub(crate) use client::ClientHandle;
-pub use client::FetchedBlock;
-use client::{Client, Event};
-use handler::{Activity, Handler};
+use handler::{Handler, Shared};
+use link::Activity;
+pub use link::FetchedBlock;
 pub(crate) use server::Server;
 pub(crate) use session::Inquiry;
+use traffic::Counters;
+pub use traffic::Traffic;
 
 /// Messages between the connections and the hashing task, for all peers together.
 const MAX_UNVERIFIED: usize = 64;
 /// How long a peer is banned after it sent too many unrequested bytes.
 const BAN_DURATION: Duration = Duration::from_secs(300);
 const MAX_BANNED: usize = 4096;
-
-/// Blocks sent and received over Bitswap since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Bytes of blocks sent.
-    pub sent_bytes: u64,
-    /// Blocks sent.
-    pub sent_blocks: u64,
-    /// Bytes of blocks received and verified.
-    pub received_bytes: u64,
-    /// Blocks received and verified.
-    pub received_blocks: u64,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    sent_bytes: AtomicU64,
-    sent_blocks: AtomicU64,
-    received_bytes: AtomicU64,
-    received_blocks: AtomicU64,
-}
-
-impl Counters {
-    fn sent(&self, bytes: usize) {
-        self.sent_blocks.fetch_add(1, Ordering::Relaxed);
-        self.sent_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    fn received(&self, bytes: usize) {
-        self.received_blocks.fetch_add(1, Ordering::Relaxed);
-        self.received_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    pub(crate) fn traffic(&self) -> Traffic {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Traffic {
-            sent_bytes: read(&self.sent_bytes),
-            sent_blocks: read(&self.sent_blocks),
-            received_bytes: read(&self.received_bytes),
-            received_blocks: read(&self.received_blocks),
-        }
-    }
-}
-
-/// State shared by all connections.
-#[derive(Clone)]
-struct Shared {
-    events: mpsc::UnboundedSender<Event>,
-    unverified: mpsc::Sender<verify::Received>,
-    server: Arc<Server>,
-    budget: Arc<Budget>,
-}
 
 /// The Bitswap part of the node's behaviour: creates a handler for each connection, and bans peers that sent too many
 /// unrequested bytes.

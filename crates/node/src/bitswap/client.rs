@@ -1,5 +1,7 @@
 //! The Bitswap client: one task that holds the sessions and sends each peer the wants of all sessions.
 
+mod handle;
+mod remote;
 #[cfg(test)]
 mod tests;
 
@@ -18,152 +20,29 @@ use tokio::{
     time::Instant,
 };
 
-use super::unsolicited::UnsolicitedBlocks;
 use super::{
-    Counters,
-    budget::{LATE_BLOCK_TIMEOUT, MemoryLease, Share},
-    handler::Activity,
+    budget::MemoryLease,
     ledger::URGENT,
-    recent_wants::RecentWants,
-    session::{Inquiry, PeerState, Request, Session, WantedBlock},
+    link::{Event, FetchedBlock, PeerConnection},
+    session::{Inquiry, Request, Salt, Session, WantedBlock},
+    traffic::Counters,
+    unsolicited::UnsolicitedBlocks,
     verify::Verified,
-    wire::{Entry, Kind, Message, Version},
+    wire::{Entry, Kind, Message},
 };
 use crate::{Block, Cid, blocks::key};
+pub(crate) use handle::ClientHandle;
+use remote::RemotePeer;
 
 const TICK: Duration = Duration::from_millis(100);
-/// Less than boxo keeps for a peer.
-const MAX_WANTS_PER_PEER: usize = 1000;
 /// How long a peer that sent wrong blocks is not asked.
 const BAN_DURATION: Duration = Duration::from_secs(300);
 const MAX_BANNED: usize = 4096;
-/// Cancelled wants remembered for a peer, twice the number it may have: their blocks may still arrive.
-const MAX_RECENT_WANTS: usize = 2 * MAX_WANTS_PER_PEER;
 /// A peer that sent a block this recently probably has the next blocks too: first the path to a file, then the file.
 const RECENT_SENDER_WINDOW: Duration = Duration::from_secs(10);
 /// Events handled before wants are planned and sent.
 const MAX_BATCH: usize = 64;
 const MAX_PRIORITY: i32 = 1 << 30;
-
-/// A connection to a peer.
-pub struct PeerConnection {
-    pub peer: PeerId,
-    pub connection: ConnectionId,
-    pub wants: mpsc::Sender<Message>,
-    pub version: Version,
-    pub activity: Arc<Activity>,
-    pub share: Arc<Share>,
-}
-
-/// Input of the client task.
-pub enum Event {
-    /// A connection is ready for wants.
-    Opened(PeerConnection),
-    /// A connection was closed.
-    Closed(PeerId, ConnectionId),
-    /// Starts a session; its blocks are sent to the channel.
-    Begin(u64, mpsc::UnboundedSender<FetchedBlock>),
-    /// Sends the progress of asking connected peers for a block to the channel.
-    Inquire(u64, Cid, watch::Sender<Option<Inquiry>>),
-    Want(u64, Vec<WantedBlock>),
-    Prefer(u64, Cid),
-    Unwant(u64, Vec<Cid>),
-    End(u64),
-}
-
-/// A verified block, with its share of its connection's memory.
-#[derive(Clone, Debug)]
-pub struct FetchedBlock {
-    /// The block.
-    pub block: Block,
-    _memory: Option<Arc<MemoryLease>>,
-}
-
-/// A handle to the client task.
-#[derive(Clone)]
-pub(crate) struct ClientHandle {
-    events: mpsc::UnboundedSender<Event>,
-    counter: Arc<std::sync::atomic::AtomicU64>,
-}
-
-impl ClientHandle {
-    pub(super) fn new(events: mpsc::UnboundedSender<Event>) -> Self {
-        Self { events, counter: Arc::default() }
-    }
-
-    /// Starts a session. Returns its id and the channel of its blocks.
-    pub(crate) fn begin(&self) -> (u64, mpsc::UnboundedReceiver<FetchedBlock>) {
-        let id = self.counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let (out, blocks) = mpsc::unbounded_channel();
-        self.send(Event::Begin(id, out));
-        (id, blocks)
-    }
-
-    /// Follows the progress of asking connected peers for a block; `None` until it starts.
-    pub(crate) fn inquire(&self, id: u64, cid: Cid) -> watch::Receiver<Option<Inquiry>> {
-        let (sender, inquiry) = watch::channel(None);
-        self.send(Event::Inquire(id, cid, sender));
-        inquiry
-    }
-
-    pub(crate) fn want(&self, id: u64, wanted: Vec<(Cid, u64)>) {
-        let wanted = wanted.into_iter().map(|(cid, size)| WantedBlock { cid, size }).collect();
-        self.send(Event::Want(id, wanted));
-    }
-
-    pub(crate) fn prefer(&self, id: u64, cid: Cid) {
-        self.send(Event::Prefer(id, cid));
-    }
-
-    pub(crate) fn unwant(&self, id: u64, cids: Vec<Cid>) {
-        self.send(Event::Unwant(id, cids));
-    }
-
-    pub(crate) fn end(&self, id: u64) {
-        self.send(Event::End(id));
-    }
-
-    /// Sends an event. After the task has ended, sessions see their channels closed.
-    fn send(&self, event: Event) {
-        let _ = self.events.send(event);
-    }
-}
-
-/// A connected peer.
-struct RemotePeer {
-    connections: Vec<PeerConnection>,
-    share: Arc<Share>,
-    /// Wants that the peer has of this node.
-    open_wants: HashSet<Cid>,
-    recent: RecentWants,
-    last_ended: Option<Instant>,
-    /// The value of the client's counter at the peer's last block: peers that delivered recently are asked first.
-    useful: u64,
-}
-
-impl RemotePeer {
-    fn was_asked(&self, name: &Cid) -> bool {
-        self.open_wants.contains(name) || self.recent.contains(name)
-    }
-
-    fn end_want(&mut self, name: &Cid) -> bool {
-        self.recent.add(name, MAX_RECENT_WANTS);
-        self.last_ended = Some(Instant::now());
-        let was_open = self.open_wants.remove(name);
-        if self.open_wants.is_empty() {
-            self.share.requests_ended();
-        }
-        was_open
-    }
-
-    fn expects_late_blocks(&self) -> bool {
-        self.last_ended.is_some_and(|at| at.elapsed() < LATE_BLOCK_TIMEOUT)
-    }
-
-    fn supports_presences(&self) -> bool {
-        self.connections.first().is_some_and(|connection| connection.version == Version::V1_2)
-    }
-}
 
 /// A session, and the channel to its block fetcher.
 struct ActiveSession {
@@ -197,6 +76,7 @@ pub struct Client {
     useful: u64,
     /// The sender of the last block, and its time.
     last: Option<(PeerId, Instant)>,
+    salt: Salt,
 }
 
 impl Client {
@@ -211,7 +91,14 @@ impl Client {
             sent_wants: 0,
             useful: 0,
             last: None,
+            salt: Salt::default(),
         }
+    }
+
+    /// A client whose choices are repeatable.
+    #[cfg(test)]
+    pub fn seeded(counters: Arc<Counters>, seed: u64) -> Self {
+        Self { salt: Salt(seed), ..Self::new(counters) }
     }
 
     /// Runs until both channels are closed.
@@ -239,16 +126,21 @@ impl Client {
                     }
                 }
             }
-            self.plan();
-            self.flush();
+            self.send_wants();
         }
     }
 
-    fn on_tick(&mut self) {
+    /// Plans all changed sessions, and sends their wants.
+    pub(super) fn send_wants(&mut self) {
+        self.plan();
+        self.flush();
+    }
+
+    pub(super) fn on_tick(&mut self) {
         self.sessions.values_mut().for_each(|active| active.changed = true);
     }
 
-    fn on_event(&mut self, event: Event) {
+    pub(super) fn on_event(&mut self, event: Event) {
         match event {
             Event::Opened(peer) => self.opened(peer),
             Event::Closed(peer, connection) => self.closed(peer, connection),
@@ -288,14 +180,7 @@ impl Client {
     /// Adds a connection; its peer joins all sessions.
     fn opened(&mut self, peer: PeerConnection) {
         let id = peer.peer;
-        let remote = self.remotes.entry(id).or_insert_with(|| RemotePeer {
-            connections: Vec::new(),
-            share: peer.share.clone(),
-            open_wants: HashSet::new(),
-            recent: RecentWants::default(),
-            last_ended: None,
-            useful: 0,
-        });
+        let remote = self.remotes.entry(id).or_insert_with(|| RemotePeer::new(peer.share.clone()));
         remote.connections.push(peer);
         if self.is_banned(&id) {
             return;
@@ -327,7 +212,7 @@ impl Client {
     }
 
     fn begin(&mut self, id: u64, out: mpsc::UnboundedSender<FetchedBlock>) {
-        let mut session = Session::default();
+        let mut session = Session::new(Salt(self.salt.hash_one(id)));
         for (peer, remote) in &self.remotes {
             if !remote.connections.is_empty() && !self.is_banned(peer) {
                 session.add_peer(*peer, u64::MAX - remote.useful, remote.supports_presences());
@@ -374,7 +259,7 @@ impl Client {
         self.banned_peers.get(peer).is_some_and(|at| at.elapsed() < BAN_DURATION)
     }
 
-    fn on_verified(&mut self, verified: Verified) {
+    pub(super) fn on_verified(&mut self, verified: Verified) {
         let Verified { peer, presences, blocks, unusable, memory } = verified;
         for (cid, have) in presences {
             self.on_presence(&peer, &cid, have);
@@ -463,17 +348,7 @@ impl Client {
             if !std::mem::take(&mut active.changed) {
                 continue;
             }
-            let peer_state = |peer: &PeerId| match remotes.get(peer) {
-                Some(remote) => PeerState {
-                    last_activity: remote
-                        .connections
-                        .iter()
-                        .map(|connection| connection.activity.last())
-                        .max(),
-                    free_wants: MAX_WANTS_PER_PEER.saturating_sub(remote.open_wants.len()),
-                },
-                None => PeerState { last_activity: None, free_wants: 0 },
-            };
+            let peer_state = |peer: &PeerId| remotes.get(peer).map(RemotePeer::state).unwrap_or_default();
             let requests = active.session.plan(now, &peer_state);
             for request in requests {
                 // Earlier wants keep a higher priority: a peer that always has newer wants would never reach them.

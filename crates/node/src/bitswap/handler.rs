@@ -1,12 +1,14 @@
 //! The streams of one connection: reads those that the peer opens, and writes to its own.
 
+mod outbox;
+mod protocol;
+
 use std::{
     collections::VecDeque,
     convert::Infallible,
-    future::{self, Ready},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -14,214 +16,45 @@ use std::{
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use libp2p::{
-    PeerId, Stream, StreamProtocol,
-    core::{
-        UpgradeInfo,
-        upgrade::{InboundUpgrade, OutboundUpgrade},
-    },
+    PeerId,
     swarm::{
         ConnectionHandler, ConnectionHandlerEvent, ConnectionId, SubstreamProtocol,
         handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound},
     },
 };
-use tokio::{
-    sync::{Mutex, mpsc},
-    time::Instant,
-};
+use tokio::sync::mpsc;
 
 use super::{
-    Shared,
-    budget::{CountGuard, Share},
-    client::{Event, PeerConnection},
-    server::Outgoing,
+    budget::{Budget, CountGuard, Share},
+    link::{Activity, Event, Outgoing, PeerConnection, QUEUED_ANSWERS, STRIPED_STREAMS},
+    server::Server,
     stream::{self, Incoming},
-    striping::{self, Reassembly, SendQueue, Stripe},
+    striping::Reassembly,
     verify::Received,
-    wire::{Message, Version},
+    wire::Message,
 };
+use outbox::{AnswerQueue, Outbox, StreamKind};
+use protocol::{Negotiated, Protocols};
 
 /// Want messages queued for a peer that does not read. A peer with a full queue is not asked for anything.
 const MAX_QUEUED_WANTS: usize = 4096;
 /// The least number of bytes that an unrequested block is counted as.
 const MIN_UNREQUESTED_BYTES: usize = 64;
-/// Answers queued between reading the disk and writing the stream.
-pub const QUEUED_ANSWERS: usize = 1;
-/// Further streams for answers, opened once the peer wants something. A stream's window starts at 256 KiB and doubles
-/// with each round trip, so on a long path several streams reach full speed sooner than one.
-pub const STRIPED_STREAMS: usize = 8;
 /// Consecutive failures to open a stream before Bitswap is given up on this connection.
 const MAX_ATTEMPTS: usize = 3;
 /// A connection without a message for this long may be closed by the connection limits.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The time of a connection's last activity, in milliseconds since it was opened.
-#[derive(Debug)]
-pub struct Activity {
-    since: Instant,
-    millis: AtomicU64,
-}
-
-impl Activity {
-    pub(super) fn new() -> Self {
-        Self { since: Instant::now(), millis: AtomicU64::new(0) }
-    }
-
-    fn record(&self) {
-        self.millis.store(self.since.elapsed().as_millis() as u64, Ordering::Relaxed);
-    }
-
-    /// Returns when bytes were last sent or received.
-    pub fn last(&self) -> Instant {
-        self.since + Duration::from_millis(self.millis.load(Ordering::Relaxed))
-    }
-}
-
-/// The protocol names offered for a stream, with or without striping.
-#[derive(Clone, Copy, Debug)]
-pub struct Protocols {
-    striped: bool,
-}
-
-/// A stream and its negotiated protocol.
-pub struct Negotiated {
-    stream: Stream,
-    version: Version,
-    striped: bool,
-}
-
-impl Protocols {
-    fn negotiated(stream: Stream, name: &StreamProtocol) -> Ready<Result<Negotiated, Infallible>> {
-        let (striped, version) = (*name == striping::PROTOCOL, Version::of(name));
-        future::ready(Ok(Negotiated { stream, version, striped }))
-    }
-}
-
-impl UpgradeInfo for Protocols {
-    type Info = StreamProtocol;
-    type InfoIter = std::vec::IntoIter<StreamProtocol>;
-
-    fn protocol_info(&self) -> Self::InfoIter {
-        let striped = self.striped.then_some(striping::PROTOCOL).into_iter();
-        let names: Vec<_> = striped.chain(Version::PROTOCOLS.map(|(name, _)| name)).collect();
-        names.into_iter()
-    }
-}
-
-impl InboundUpgrade<Stream> for Protocols {
-    type Output = Negotiated;
-    type Error = Infallible;
-    type Future = Ready<Result<Self::Output, Infallible>>;
-
-    fn upgrade_inbound(self, stream: Stream, name: StreamProtocol) -> Self::Future {
-        Self::negotiated(stream, &name)
-    }
-}
-
-impl OutboundUpgrade<Stream> for Protocols {
-    type Output = Negotiated;
-    type Error = Infallible;
-    type Future = Ready<Result<Self::Output, Infallible>>;
-
-    fn upgrade_outbound(self, stream: Stream, name: StreamProtocol) -> Self::Future {
-        Self::negotiated(stream, &name)
-    }
-}
-
-/// The purpose of an outbound stream: wants must not queue behind blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StreamKind {
-    Wants,
-    Answers,
-    /// Answers, in stripes if the peer supports striping. Opened only when needed, since the negotiation may cost a
-    /// round trip.
-    Striped,
-}
-
-/// The messages for one outbound stream, and the one that was being written when the stream broke.
-enum Outbox {
-    Wants(mpsc::Receiver<Message>, Option<Message>),
-    Answers(StreamKind, Arc<AnswerQueue>, Option<Answer>),
-}
-
-enum Answer {
-    Whole(Outgoing),
-    Stripe(Stripe),
-}
-
-/// The answers to a peer, for the next free stream.
-struct AnswerQueue {
-    queue: Mutex<SendQueue>,
-    /// Whether the peer takes stripes: then whole messages would only be slower.
-    striped: AtomicBool,
-}
-
-impl AnswerQueue {
-    async fn next(&self, striped: bool) -> Option<Answer> {
-        let mut queue = self.queue.lock().await;
-        if striped {
-            return queue.next_stripe().await.map(Answer::Stripe);
-        }
-        if !self.striped.load(Ordering::Relaxed) {
-            let whole = queue.next_whole().await?;
-            // A striped stream may have been opened meanwhile.
-            if !self.striped.load(Ordering::Relaxed) {
-                return Some(Answer::Whole(whole));
-            }
-            queue.cut(whole);
-        }
-        drop(queue);
-        future::pending().await
-    }
-}
-
-impl Outbox {
-    fn kind(&self) -> StreamKind {
-        match self {
-            Self::Wants(..) => StreamKind::Wants,
-            Self::Answers(kind, ..) => *kind,
-        }
-    }
-
-    /// Waits for the next message. Returns false at the end of the queue.
-    async fn fill(&mut self, striped: bool) -> bool {
-        match self {
-            Self::Wants(queue, next) => {
-                if next.is_none() {
-                    *next = queue.recv().await;
-                }
-                next.is_some()
-            }
-            Self::Answers(_, answers, next) => {
-                if next.is_none() {
-                    *next = answers.next(striped).await;
-                }
-                next.is_some()
-            }
-        }
-    }
-
-    /// Writes the current message.
-    async fn write(&self, to: &mut Negotiated, activity: &Activity) -> Result<(), stream::Error> {
-        let (stream, activity) = (&mut to.stream, || activity.record());
-        match self {
-            Self::Wants(_, Some(message))
-            | Self::Answers(_, _, Some(Answer::Whole(Outgoing { message, .. }))) => {
-                stream::write(stream, &message.encode(to.version), activity).await
-            }
-            Self::Answers(_, _, Some(Answer::Stripe(stripe))) => stripe.write(stream, activity).await,
-            Self::Wants(_, None) | Self::Answers(_, _, None) => Ok(()),
-        }
-    }
-
-    fn clear(&mut self) {
-        match self {
-            Self::Wants(_, next) => *next = None,
-            Self::Answers(_, _, next) => *next = None,
-        }
-    }
-}
-
 type Written = (Outbox, Result<(), stream::Error>);
+
+/// State shared by all connections.
+#[derive(Clone)]
+pub struct Shared {
+    pub events: mpsc::UnboundedSender<Event>,
+    pub unverified: mpsc::Sender<Received>,
+    pub server: Arc<Server>,
+    pub budget: Arc<Budget>,
+}
 
 /// The handler of one connection.
 pub struct Handler {
@@ -253,8 +86,7 @@ impl Handler {
         let (wants, want_queue) = mpsc::channel(MAX_QUEUED_WANTS);
         let share = shared.budget.share(peer);
         let (answers, answer_queue) = mpsc::channel(QUEUED_ANSWERS);
-        let queue = Mutex::new(SendQueue::new(answer_queue));
-        let queued = Arc::new(AnswerQueue { queue, striped: AtomicBool::new(false) });
+        let queued = AnswerQueue::new(answer_queue);
         Self {
             peer,
             connection,
@@ -287,7 +119,7 @@ impl Handler {
         let version = negotiated.version;
         negotiated.stream.ignore_for_keep_alive();
         if negotiated.striped {
-            self.answers.striped.store(true, Ordering::Relaxed);
+            self.answers.set_striped();
             self.shared.server.mark_striping(self.peer);
         }
         self.failures = 0;

@@ -115,16 +115,18 @@ impl Ledger {
         self.entries.is_empty()
     }
 
-    /// Takes up to `limit` presences to look up.
+    /// Takes up to `limit` presences to look up, the oldest wants first.
     pub fn next_haves(&mut self, limit: usize) -> Vec<Want> {
         let ready =
             |entry: &&mut LedgerEntry| entry.state == WantState::Ready && entry.want.kind == Kind::Have;
-        let taken = self.entries.values_mut().filter(ready).take(limit);
+        let mut haves: Vec<&mut LedgerEntry> = self.entries.values_mut().filter(ready).collect();
+        haves.sort_unstable_by_key(|entry| entry.number);
+        haves.truncate(limit);
         let take = |entry: &mut LedgerEntry| {
             entry.state = WantState::InProgress { arrived: false };
             entry.want.clone()
         };
-        taken.map(take).collect()
+        haves.into_iter().map(take).collect()
     }
 
     /// Takes the block to send next.
@@ -158,6 +160,15 @@ impl Ledger {
         let Some((_, entry)) = ranked.min_by_key(|(rank, _)| *rank) else { return Err(held) };
         entry.state = WantState::InProgress { arrived: false };
         Ok(entry.want.clone())
+    }
+
+    /// Makes a want ready again that was taken and cannot be answered yet.
+    pub fn put_back(&mut self, cid: &Cid) {
+        if let Some(entry) = self.entries.get_mut(&key(cid))
+            && let WantState::InProgress { .. } = entry.state
+        {
+            entry.state = WantState::Ready;
+        }
     }
 
     /// Returns whether a want can be processed.

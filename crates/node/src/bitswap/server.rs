@@ -1,11 +1,14 @@
 //! The Bitswap server: one task per peer takes wants from its ledger, reads the blocks and sends them to the peer's
 //! streams.
 
+mod peer;
+mod transfers;
+
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -13,19 +16,22 @@ use std::{
 use bytes::Bytes;
 use libp2p::{PeerId, swarm::ConnectionId};
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Counters,
-    handler::{QUEUED_ANSWERS, STRIPED_STREAMS},
-    ledger::{Ledger, Want},
+    ledger::Want,
+    link::{Outgoing, QUEUED_ANSWERS, STRIPED_STREAMS},
+    slots::{SendSlot, SendSlots},
+    traffic::Counters,
     unsolicited,
     wire::{Entry, MAX_BLOCK, Message, Payload, Prefix},
 };
-use crate::{Blocks, Cid, blocks::key, locked};
+use crate::{Blocks, Cid, locked};
+use peer::{PeerStreams, ServedPeer};
+use transfers::{LARGE_BLOCK, RecentTransfers};
 
 /// A block this small is sent instead of a HAVE, as boxo does.
 const REPLACE_HAVE_WITH_BLOCK: u64 = 1024;
@@ -33,9 +39,6 @@ const REPLACE_HAVE_WITH_BLOCK: u64 = 1024;
 const MAX_PRESENCES: usize = 512;
 /// Small blocks share a message up to this size.
 const TARGET_MESSAGE_SIZE: usize = 64 << 10;
-/// A block sent this recently can probably be fetched from its receiver.
-const RECENT_WINDOW: Duration = Duration::from_secs(5);
-const MAX_RECENT_BLOCKS: usize = 16_384;
 /// For each peer that wants something, a further peer waits this long for a large block that was just sent to another
 /// one, which may pass it on meanwhile.
 const HOLD_TIME: Duration = Duration::from_millis(300);
@@ -46,36 +49,21 @@ const MAX_SHARING_PEERS: usize = 8;
 /// once, none is complete and can be passed on early.
 const MAX_IN_FLIGHT: usize = STRIPED_STREAMS + QUEUED_ANSWERS;
 
-/// A message for a peer, with its share of the memory for answers.
-pub struct Outgoing {
-    pub message: Message,
-    _memory: Option<OwnedSemaphorePermit>,
-    _in_flight: InFlight,
+/// A message to send, and its slot if it is large.
+struct NextMessage {
+    message: Message,
+    slot: Option<SendSlot>,
 }
 
-#[cfg(test)]
-impl Outgoing {
-    pub fn unbound(message: Message) -> Self {
-        let peer = Arc::new(ServedPeer::new(PeerId::random(), Arc::default()));
-        Self { message, _memory: None, _in_flight: InFlight::begin(&peer) }
-    }
-}
-
-/// Counts a message as in flight until it is written.
-struct InFlight(Arc<ServedPeer>);
-
-impl InFlight {
-    fn begin(peer: &Arc<ServedPeer>) -> Self {
-        peer.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self(peer.clone())
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.0.more.notify_one();
-    }
+/// The next event after which there may be something to send to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// A want, a block, or the end of a message.
+    Event,
+    /// The time at which a block is no longer held, if no event comes before.
+    Until(Instant),
+    /// A free slot: one is free then at the latest.
+    Slot(Instant),
 }
 
 /// All peers that want something.
@@ -85,137 +73,11 @@ pub(crate) struct Server {
     /// Number of peers with open wants.
     wanting: Arc<AtomicUsize>,
     recent: Mutex<RecentTransfers>,
+    slots: Arc<SendSlots>,
     read_ahead: Arc<Semaphore>,
     pub(crate) counters: Arc<Counters>,
     tasks: TaskTracker,
     stop: CancellationToken,
-}
-
-/// A peer with wants, and the streams to it.
-struct ServedPeer {
-    id: PeerId,
-    wants: CountedLedger,
-    more: Notify,
-    streams: Mutex<PeerStreams>,
-    /// Memory for one message, reserved for this peer, so that peers that do not read cannot keep it from being served.
-    own: Arc<Semaphore>,
-    /// Messages that are not written yet.
-    in_flight: AtomicUsize,
-    /// Whether it is an ocipfs peer, which also accepts unsolicited blocks.
-    supports_striping: AtomicBool,
-}
-
-/// The ledger of one peer, counted while it is not empty.
-struct CountedLedger {
-    ledger: Mutex<Ledger>,
-    wanting: Arc<AtomicUsize>,
-}
-
-impl CountedLedger {
-    fn new(wanting: Arc<AtomicUsize>) -> Self {
-        Self { ledger: Mutex::default(), wanting }
-    }
-
-    fn with<T>(&self, change: impl FnOnce(&mut Ledger) -> T) -> T {
-        let mut ledger = locked(&self.ledger);
-        let was_empty = ledger.is_empty();
-        let changed = change(&mut ledger);
-        match (was_empty, ledger.is_empty()) {
-            (true, false) => drop(self.wanting.fetch_add(1, Ordering::Relaxed)),
-            (false, true) => drop(self.wanting.fetch_sub(1, Ordering::Relaxed)),
-            _ => {}
-        }
-        changed
-    }
-}
-
-impl Drop for CountedLedger {
-    fn drop(&mut self) {
-        self.with(|ledger| *ledger = Ledger::default());
-    }
-}
-
-#[derive(Default)]
-struct PeerStreams {
-    /// Channels to the peer's connections.
-    senders: Vec<(ConnectionId, mpsc::Sender<Outgoing>)>,
-    /// Connections on which it sent wants, possibly before it can be answered.
-    wanting: HashSet<ConnectionId>,
-}
-
-/// Recently sent and received blocks, in two generations: the older one is dropped as a whole, so memory is returned as
-/// soon as traffic slows down.
-#[derive(Default)]
-struct RecentTransfers {
-    young: HashMap<Cid, Transfer>,
-    old: HashMap<Cid, Transfer>,
-    /// When the young generation started.
-    since: Option<Instant>,
-}
-
-#[derive(Default)]
-struct Transfer {
-    /// How often it was sent.
-    times: u32,
-    at: Option<Instant>,
-    /// The last peer that it was sent to.
-    to: Option<PeerId>,
-    large: bool,
-    /// Whether it was received from others just now: only a seeder makes peers wait, not a peer that passes blocks on.
-    received: bool,
-}
-
-impl RecentTransfers {
-    fn entry(&mut self, cid: &Cid, now: Instant) -> &mut Transfer {
-        let is_past = |at: Instant| now.duration_since(at) >= RECENT_WINDOW;
-        if self.since.is_none_or(is_past) || self.young.len() >= MAX_RECENT_BLOCKS / 2 {
-            self.old = std::mem::take(&mut self.young);
-            self.since = Some(now);
-        }
-        let name = key(cid);
-        let known = self.young.remove(&name).or_else(|| self.old.remove(&name));
-        let known = known.filter(|transfer| transfer.at.is_some_and(|at| !is_past(at)));
-        let transfer = self.young.entry(name).insert_entry(known.unwrap_or_default()).into_mut();
-        transfer.at = Some(now);
-        transfer
-    }
-
-    fn received(&mut self, cid: &Cid) {
-        self.entry(cid, Instant::now()).received = true;
-    }
-
-    fn sent(&mut self, cid: &Cid, to: PeerId, size: usize) {
-        let transfer = self.entry(cid, Instant::now());
-        transfer.times += 1;
-        (transfer.to, transfer.large) = (Some(to), size >= TARGET_MESSAGE_SIZE);
-    }
-
-    /// Returns how often a block was sent recently, or until when `peer` has to wait for it.
-    fn times_sent(&self, cid: &Cid, peer: &PeerId, hold: Duration) -> Result<u32, Instant> {
-        let name = key(cid);
-        let Some(transfer) = self.young.get(&name).or_else(|| self.old.get(&name)) else { return Ok(0) };
-        let Some(at) = transfer.at else { return Ok(0) };
-        let elapsed = at.elapsed();
-        if transfer.large && !transfer.received && transfer.to != Some(*peer) && elapsed < hold {
-            return Err(at + hold);
-        }
-        Ok(if elapsed < RECENT_WINDOW { transfer.times } else { 0 })
-    }
-}
-
-impl ServedPeer {
-    fn new(id: PeerId, wanting: Arc<AtomicUsize>) -> Self {
-        let own = Arc::new(Semaphore::new(1));
-        Self {
-            id,
-            wants: CountedLedger::new(wanting),
-            more: Notify::default(),
-            streams: Mutex::default(),
-            own,
-            in_flight: AtomicUsize::new(0),
-            supports_striping: AtomicBool::new(false),
-        }
-    }
 }
 
 impl Server {
@@ -231,6 +93,7 @@ impl Server {
             peers: Mutex::default(),
             wanting: Arc::default(),
             recent: Mutex::default(),
+            slots: Arc::default(),
             read_ahead,
             counters,
             tasks,
@@ -308,7 +171,7 @@ impl Server {
         loop {
             let sender = locked(&peer.streams).senders.first().map(|(_, sender)| sender.clone());
             let Some(sender) = sender else { return };
-            if peer.in_flight.load(Ordering::Relaxed) > MAX_IN_FLIGHT / self.sharing_peers().max(1) {
+            if !self.may_send(&peer) {
                 peer.more.notified().await;
                 continue;
             }
@@ -319,21 +182,37 @@ impl Server {
             };
             let (server, served) = (self.clone(), peer.clone());
             let memory = self.memory_for(&peer).await;
-            let message = match tokio::task::spawn_blocking(move || server.next(&served)).await {
-                Ok(Ok(message)) => message,
-                Ok(Err(held)) => {
+            match tokio::task::spawn_blocking(move || server.next(&served)).await {
+                Ok(Ok(next)) => slot.send(Outgoing {
+                    message: next.message,
+                    _memory: memory,
+                    _in_flight: peer.in_flight.begin(),
+                    _slot: next.slot,
+                }),
+                Ok(Err(wait)) => {
                     drop((slot, memory));
-                    let more = peer.more.notified();
-                    match held {
-                        Some(until) => drop(tokio::time::timeout_at(until, more).await),
-                        None => more.await,
-                    }
-                    continue;
+                    self.wait(&peer, wait).await;
                 }
                 Err(_) => return,
-            };
-            slot.send(Outgoing { message, _memory: memory, _in_flight: InFlight::begin(&peer) });
+            }
         }
+    }
+
+    async fn wait(&self, peer: &ServedPeer, wait: Wait) {
+        let more = peer.more.notified();
+        match wait {
+            Wait::Event => more.await,
+            Wait::Until(until) => drop(tokio::time::timeout_at(until, more).await),
+            Wait::Slot(until) => tokio::select! {
+                () = more => {}
+                () = self.slots.freed(until) => {}
+            },
+        }
+    }
+
+    /// Returns whether a peer may have one more message in flight.
+    fn may_send(&self, peer: &ServedPeer) -> bool {
+        peer.in_flight.count() <= MAX_IN_FLIGHT / self.sharing_peers().max(1)
     }
 
     async fn memory_for(&self, peer: &ServedPeer) -> Option<OwnedSemaphorePermit> {
@@ -349,9 +228,8 @@ impl Server {
         self.wanting.load(Ordering::Relaxed).min(MAX_SHARING_PEERS)
     }
 
-    /// Builds the next message for a peer. If there is nothing to send, returns when to look again at the latest, or
-    /// `None` to wait for an event.
-    fn next(&self, peer: &ServedPeer) -> Result<Message, Option<Instant>> {
+    /// Builds the next message for a peer, or returns what to wait for.
+    fn next(&self, peer: &ServedPeer) -> Result<NextMessage, Wait> {
         let mut message = Message::default();
         loop {
             let haves = peer.wants.with(|ledger| ledger.next_haves(MAX_PRESENCES));
@@ -366,33 +244,45 @@ impl Server {
         }
         let hold = HOLD_TIME * self.sharing_peers() as u32;
         let mut size: usize = message.blocks.iter().map(|block| block.data.len()).sum();
-        let mut held = None;
+        let mut wait = Wait::Event;
+        let slot = self.slots.begin(Instant::now());
         while size < TARGET_MESSAGE_SIZE {
-            let next = {
-                let recent = locked(&self.recent);
-                peer.wants.with(|ledger| {
-                    ledger.next_block(|cid, urgent| {
-                        recent.times_sent(
-                            cid,
-                            &peer.id,
-                            if urgent { hold.min(URGENT_HOLD_TIME) } else { hold },
-                        )
-                    })
-                })
-            };
-            match next {
-                Ok(want) => size += self.answer_block(peer, want, &mut message),
-                Err(until) => {
-                    held = until;
+            match self.next_block(peer, hold) {
+                Ok(want) => {
+                    if let Err(until) = slot
+                        && self.is_large(&want.cid)
+                    {
+                        peer.wants.with(|ledger| ledger.put_back(&want.cid));
+                        wait = Wait::Slot(until);
+                        break;
+                    }
+                    size += self.answer_block(peer, want, &mut message);
+                }
+                // The hold time shrinks when fewer peers share, and peers may leave.
+                Err(Some(until)) => {
+                    wait = Wait::Until(until.min(Instant::now() + HOLD_TIME));
                     break;
                 }
+                Err(None) => break,
             }
         }
-        if message != Message::default() {
-            return Ok(message);
+        if message == Message::default() {
+            return Err(wait);
         }
-        // The hold time shrinks when fewer peers share, and peers may leave.
-        Err(held.map(|until| until.min(Instant::now() + HOLD_TIME)))
+        let slot = if size < LARGE_BLOCK { None } else { slot.ok() };
+        Ok(NextMessage { message, slot })
+    }
+
+    /// Takes the next block of a peer's wants, or returns until when all of them are held.
+    fn next_block(&self, peer: &ServedPeer, hold: Duration) -> Result<Want, Option<Instant>> {
+        let recent = locked(&self.recent);
+        let hold = |urgent| if urgent { hold.min(URGENT_HOLD_TIME) } else { hold };
+        peer.wants
+            .with(|ledger| ledger.next_block(|cid, urgent| recent.times_sent(cid, &peer.id, hold(urgent))))
+    }
+
+    fn is_large(&self, cid: &Cid) -> bool {
+        self.blocks.size(cid).ok().flatten().is_some_and(|size| size >= LARGE_BLOCK as u64)
     }
 
     fn answer_have(&self, peer: &ServedPeer, want: Want, message: &mut Message) {
@@ -466,61 +356,22 @@ impl Server {
     }
 }
 
+/// The server in steps, for a simulated swarm: what [`Server::serve`] does with streams, memory and threads.
 #[cfg(test)]
-mod tests {
-    use super::{super::wire::Kind, *};
-
-    fn cid(n: u64) -> Cid {
-        Cid::new_v1(0x55, cid::multihash::Multihash::wrap(0x12, &n.to_be_bytes()).expect("it is short"))
+impl Server {
+    /// Adds a peer that is served by [`Server::poll_message`].
+    pub fn add_simulated(&self, peer: PeerId) {
+        let (sender, _) = mpsc::channel(1);
+        self.peer(peer, |streams| streams.senders.push((ConnectionId::new_unchecked(0), sender)));
     }
 
-    #[test]
-    fn recently_sent_blocks_expire_and_their_memory_is_returned() {
-        let (mut recent, start) = (RecentTransfers::default(), Instant::now());
-        recent.entry(&cid(0), start).times = 1;
-        for n in 1..2000 {
-            recent.entry(&cid(n), start);
+    /// Returns the next message for a peer, or what to wait for.
+    pub fn poll_message(&self, peer: &PeerId) -> Result<Outgoing, Wait> {
+        let peer = locked(&self.peers).get(peer).cloned().ok_or(Wait::Event)?;
+        if !self.may_send(&peer) {
+            return Err(Wait::Event);
         }
-        let later = start + RECENT_WINDOW / 2;
-        assert_eq!(recent.entry(&cid(0), later).times, 1);
-        assert_eq!(recent.entry(&cid(0), later + RECENT_WINDOW).times, 0, "it was long ago");
-        recent.entry(&cid(0), later + 2 * RECENT_WINDOW);
-        assert!(recent.young.capacity() + recent.old.capacity() < 100);
-    }
-
-    #[test]
-    fn a_peer_waits_for_the_hold_time_of_a_block_that_was_just_sent_to_another() {
-        let (mut recent, [one, other]) = (RecentTransfers::default(), [PeerId::random(), PeerId::random()]);
-        assert_eq!(recent.times_sent(&cid(0), &one, HOLD_TIME), Ok(0));
-        recent.sent(&cid(0), one, TARGET_MESSAGE_SIZE);
-        let until = recent.times_sent(&cid(0), &other, HOLD_TIME * 100).unwrap_err();
-        assert!(until > Instant::now() + HOLD_TIME * 99);
-        assert_eq!(recent.times_sent(&cid(0), &one, HOLD_TIME * 100), Ok(1));
-        assert_eq!(recent.times_sent(&cid(0), &other, Duration::ZERO), Ok(1));
-    }
-
-    #[test]
-    fn peers_with_open_wants_are_counted() {
-        let wanting = Arc::default();
-        let [one, other] = [(); 2].map(|()| CountedLedger::new(Arc::clone(&wanting)));
-        let entry =
-            |cancel| Entry { cid: cid(0), priority: 1, cancel, kind: Kind::Block, send_dont_have: true };
-        for wants in [&one, &one, &other] {
-            wants.with(|ledger| ledger.apply(false, vec![entry(false)]));
-        }
-        assert_eq!(wanting.load(Ordering::Relaxed), 2);
-        other.with(|ledger| ledger.apply(false, vec![entry(true)]));
-        assert_eq!(wanting.load(Ordering::Relaxed), 1);
-        drop(one);
-        assert_eq!(wanting.load(Ordering::Relaxed), 0);
-    }
-
-    #[test]
-    fn recently_sent_blocks_use_bounded_memory() {
-        let (mut recent, now) = (RecentTransfers::default(), Instant::now());
-        for n in 0..3 * MAX_RECENT_BLOCKS as u64 {
-            recent.entry(&cid(n), now);
-        }
-        assert!(recent.young.len() + recent.old.len() <= MAX_RECENT_BLOCKS);
+        let NextMessage { message, slot } = self.next(&peer)?;
+        Ok(Outgoing { message, _memory: None, _in_flight: peer.in_flight.begin(), _slot: slot })
     }
 }

@@ -9,12 +9,13 @@ mod hedge;
 mod peer;
 mod peers;
 mod presences;
+mod requests;
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    hash::BuildHasher,
+    hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState},
     time::Duration,
 };
 
@@ -37,9 +38,9 @@ const MAX_PLANNED_WANTS: usize = 512;
 /// Wants at the front that keep their order when several peers pull the same DAG at once.
 const ORDERED_WANTS: usize = 2;
 /// A peer with open requests that is silent for this long is asked last.
-const STALL_TIMEOUT: Duration = Duration::from_secs(3);
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// A want without an answer after this time is presumed lost.
-const LOST_WANT_TIMEOUT: Duration = Duration::from_secs(30);
+pub const LOST_WANT_TIMEOUT: Duration = Duration::from_secs(30);
 /// A block is requested from a further peer after this delay.
 const HEDGE_DELAY: Duration = Duration::from_millis(500);
 /// WANT-HAVEs are sent in batches, not after each block.
@@ -73,7 +74,7 @@ pub enum Request {
 }
 
 /// The state of a peer that only its connections know.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct PeerState {
     /// When bytes were last received from it.
     pub last_activity: Option<Instant>,
@@ -135,11 +136,34 @@ pub struct Session {
     presences_asked: Option<Instant>,
     /// Peers banned since the last block was received.
     banned_since_block: usize,
-    /// Gives each node its own order when several pull the same DAG.
-    salt: std::hash::RandomState,
+    salt: Salt,
+}
+
+/// A secret that gives each session an order of its own: several nodes that pull the same DAG get different blocks first,
+/// and a peer cannot choose its position by its id.
+#[derive(Clone, Copy, Debug)]
+pub struct Salt(pub u64);
+
+impl Default for Salt {
+    fn default() -> Self {
+        Self(RandomState::new().hash_one(()))
+    }
+}
+
+impl Salt {
+    /// Returns a hash that only this salt yields.
+    pub fn hash_one(&self, value: impl Hash) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.0, value).hash(&mut hasher);
+        hasher.finish()
+    }
 }
 
 impl Session {
+    pub fn new(salt: Salt) -> Self {
+        Self { salt, ..Self::default() }
+    }
+
     /// Adds wants in the order in which they are needed.
     pub fn want(&mut self, wanted: impl IntoIterator<Item = WantedBlock>) {
         for WantedBlock { cid, size } in wanted {
@@ -197,7 +221,6 @@ impl Session {
     /// Adds a peer; those with the lowest `rank` are asked first. A peer that does not support presences is asked for
     /// blocks only.
     pub fn add_peer(&mut self, peer: PeerId, rank: u64, supports_presences: bool) {
-        // The salt keeps a peer from choosing its position by its id.
         let rank = (rank, self.salt.hash_one(peer));
         self.peers.insert(peer, SessionPeer::new(rank, supports_presences));
         self.presences_asked = None;
@@ -304,7 +327,7 @@ impl Session {
         self.drop_silent_peers(now, peer_state);
         let mut requests = Vec::new();
         self.request_blocks(now, &mut quota, &mut requests);
-        self.move_to_partial_holders(now, &mut quota, &mut requests);
+        self.rebalance(now, &mut quota, &mut requests);
         if self.presences_asked.is_none_or(|at| now.duration_since(at) >= PRESENCE_INTERVAL) {
             self.presences_asked = Some(now);
             self.request_presences(now, peer_state, &mut quota, &mut requests);
@@ -338,103 +361,6 @@ impl Session {
                 self.release(&peer, |sent| now.duration_since(sent.at) >= lost);
             }
         }
-    }
-
-    /// Requests blocks from the peers that have them; the first one also from unproven peers.
-    fn request_blocks(&mut self, now: Instant, quota: &mut WantQuota, requests: &mut Vec<Request>) {
-        let mut queue: Vec<(i64, Cid)> =
-            self.unrequested.iter().take(MAX_PLANNED_WANTS).map(|(order, name)| (*order, *name)).collect();
-        if self.peers.are_mixed() && queue.len() > ORDERED_WANTS {
-            queue[ORDERED_WANTS..].sort_by_cached_key(|(_, name)| self.salt.hash_one(name));
-        }
-        let (mut open, mut may_ask_unknown) = (self.open_holders(quota), true);
-        for (order, name) in queue {
-            let Some(want) = self.wants.get(&name) else { continue };
-            if open.is_empty() && !self.in_flight.is_empty() && want.holders.is_empty() {
-                continue;
-            }
-            let peers = match self.holder_for(want, now, quota) {
-                Some(peer) => vec![peer],
-                None if !self.in_flight.is_empty() || self.some_peer_may_have(want) => continue,
-                None if may_ask_unknown => self.unproven_peers_for(want, now, quota),
-                None => continue,
-            };
-            // If no peer can be asked for one block, none is searched for the following ones, unless peers lack only
-            // this block.
-            may_ask_unknown =
-                may_ask_unknown && (!peers.is_empty() || self.peers.has_peers_without_presences());
-            let urgent = self.in_flight.first_key_value().is_none_or(|(first, _)| order < *first);
-            for peer in peers {
-                self.record_request(peer, &name, order, now);
-                quota.reserve(peer);
-                requests.extend(self.wants.get(&name).map(|want| Request::Block {
-                    peer,
-                    cid: want.cid,
-                    urgent,
-                }));
-                if !self.is_open(&peer, quota) {
-                    open.remove(&peer);
-                }
-            }
-        }
-    }
-
-    /// Returns the peers that have blocks and can be sent more wants.
-    fn open_holders(&self, quota: &WantQuota) -> HashSet<PeerId> {
-        let holders = self.peers.complete().chain(self.peers.partial()).map(|(peer, _)| *peer);
-        holders.filter(|peer| self.is_open(peer, quota)).collect()
-    }
-
-    fn is_open(&self, peer: &PeerId, quota: &WantQuota) -> bool {
-        self.peers.get(peer).is_some_and(SessionPeer::has_room) && quota.has_room(peer)
-    }
-
-    /// Records that a block is requested from a peer.
-    fn record_request(&mut self, peer: PeerId, name: &Cid, order: i64, now: Instant) {
-        let Some(want) = self.wants.get_mut(name) else { return };
-        let sent = self.peers.change(&peer, |state| {
-            state.block_requested(want.size);
-            state.want_sent(*name, now);
-        });
-        if sent.is_none() {
-            return;
-        }
-        want.notified.insert(peer);
-        want.sent.push(SentRequest { peer, at: now });
-        self.unrequested.remove(&order);
-        self.in_flight.insert(order, *name);
-    }
-
-    /// Returns the least busy peer that has the block and room in its window. Peers with part of the DAG are preferred:
-    /// other downloaders need the complete ones more.
-    fn holder_for(&self, want: &SessionWant, now: Instant, quota: &WantQuota) -> Option<PeerId> {
-        let holders = want.holders.iter().filter_map(|peer| Some((peer, self.peers.get(peer)?)));
-        let all = self.peers.complete();
-        let all = all.filter(|(peer, _)| !want.lacking.contains(peer) && !want.holders.contains(peer));
-        let fits = |(peer, state): &(&PeerId, &SessionPeer)| {
-            state.fits(want.size) && quota.has_room(peer) && !want.is_asked_of(peer)
-        };
-        let candidates = holders.chain(all).filter(fits);
-        candidates.min_by_key(|(_, state)| state.reluctance(now)).map(|(peer, _)| *peer)
-    }
-
-    fn some_peer_may_have(&self, want: &SessionWant) -> bool {
-        !want.holders.is_empty() || self.peers.complete().any(|(peer, _)| !want.lacking.contains(peer))
-    }
-
-    /// Returns a few unproven peers to request the first block from, while no peer is known to have it: that saves a
-    /// round trip.
-    fn unproven_peers_for(&self, want: &SessionWant, now: Instant, quota: &WantQuota) -> Vec<PeerId> {
-        let most = if want.size > SMALL_BLOCK_BYTES { 1 } else { DIRECT_PEERS };
-        let of = |is_paused: bool| {
-            self.peers.unknown().filter(move |(peer, state)| {
-                let open = state.is_promising() || !state.supports_presences;
-                let fits =
-                    state.open_requests() == 0 && quota.has_room(peer) && !want.lacking.contains(*peer);
-                open && fits && state.is_paused(now) == is_paused
-            })
-        };
-        of(false).chain(of(true)).take(most).map(|(peer, _)| *peer).collect()
     }
 
     /// Returns the peers that were sent a want, as WANT-BLOCK or WANT-HAVE.

@@ -30,7 +30,7 @@ use tokio::{
 use super::{
     budget::{Reservation, Share},
     buffer_pool::Buffer,
-    server::Outgoing,
+    link::Outgoing,
     stream::{self, Error, Incoming},
     wire::{MAX_MESSAGE, Malformed, Message, Version, fields::put_varint},
 };

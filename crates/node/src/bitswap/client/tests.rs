@@ -1,8 +1,12 @@
 use libp2p::multihash::Multihash;
 
 use super::*;
-use crate::bitswap::budget::{BlockMemory, Budget};
-use crate::bitswap::unsolicited;
+use crate::bitswap::{
+    budget::{BlockMemory, Budget},
+    link::Activity,
+    unsolicited,
+    wire::Version,
+};
 
 const LEAF: u64 = 1 << 20;
 

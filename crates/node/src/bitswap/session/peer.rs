@@ -104,6 +104,18 @@ impl SessionPeer {
         self.in_flight_bytes <= self.window / 2
     }
 
+    /// Returns whether it would send a further block sooner: it has less than half as much to send. A peer that never
+    /// delivered a block is tried with one.
+    pub fn is_less_busy_than(&self, other: &Self, size: u64, now: Instant) -> bool {
+        let may_deliver = self.quickest.is_some() || self.open_requests == 0;
+        let is_trusted = may_deliver && !self.doubtful && !self.is_paused(now);
+        is_trusted && 2 * self.in_flight_bytes + cost(size) < other.in_flight_bytes
+    }
+
+    pub fn in_flight_bytes(&self) -> u64 {
+        self.in_flight_bytes
+    }
+
     pub fn is_paused(&self, now: Instant) -> bool {
         self.paused_until.is_some_and(|until| until > now)
     }

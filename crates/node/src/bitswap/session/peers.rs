@@ -72,6 +72,13 @@ impl SessionPeers {
         !self.complete.is_empty() && !self.partial.is_empty()
     }
 
+    /// Returns whether one peer has more than twice as much to send as another one.
+    pub fn are_unbalanced(&self) -> bool {
+        let busy = self.complete().chain(self.partial()).map(|(_, state)| state.in_flight_bytes());
+        let (least, most) = busy.fold((u64::MAX, 0), |(least, most), busy| (busy.min(least), busy.max(most)));
+        least < most / 2
+    }
+
     /// Returns whether some peers do not support presences.
     pub fn has_peers_without_presences(&self) -> bool {
         self.silent > 0

@@ -263,6 +263,20 @@ fn requests_move_from_a_complete_peer_to_a_partial_one() {
 }
 
 #[test]
+fn requests_move_from_a_busy_peer_to_an_idle_one_the_last_ones_first() {
+    let mut scene = Scene::new(2, 12);
+    scene.plan();
+    (0..12).for_each(|n| scene.on_have(0, n));
+    assert_eq!(numbers(&scene.plan().0), (1..12).collect::<Vec<_>>());
+    (8..12).for_each(|n| scene.on_have(1, n));
+    assert_eq!(scene.plan().0, [(1, 11)], "it never delivered a block, so it is tried with one");
+    scene.pass(MOMENT);
+    scene.on_block(1, 11);
+    assert_eq!(scene.plan().0, [(1, 10), (1, 9), (1, 8)]);
+    assert_eq!(scene.cancelled, [(0, 11), (0, 10), (0, 9), (0, 8)]);
+}
+
+#[test]
 fn a_preferred_want_has_the_highest_priority() {
     let mut scene = Scene::new(1, 50);
     scene.plan();

@@ -1,0 +1,66 @@
+//! A handle to the client task.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    Cid,
+    bitswap::{
+        link::{Event, FetchedBlock},
+        session::{Inquiry, WantedBlock},
+    },
+};
+
+/// A handle to the client task.
+#[derive(Clone)]
+pub(crate) struct ClientHandle {
+    events: mpsc::UnboundedSender<Event>,
+    counter: Arc<AtomicU64>,
+}
+
+impl ClientHandle {
+    pub(in crate::bitswap) fn new(events: mpsc::UnboundedSender<Event>) -> Self {
+        Self { events, counter: Arc::default() }
+    }
+
+    /// Starts a session. Returns its id and the channel of its blocks.
+    pub(crate) fn begin(&self) -> (u64, mpsc::UnboundedReceiver<FetchedBlock>) {
+        let id = self.counter.fetch_add(1, Ordering::Relaxed);
+        let (out, blocks) = mpsc::unbounded_channel();
+        self.send(Event::Begin(id, out));
+        (id, blocks)
+    }
+
+    /// Follows the progress of asking connected peers for a block; `None` until it starts.
+    pub(crate) fn inquire(&self, id: u64, cid: Cid) -> watch::Receiver<Option<Inquiry>> {
+        let (sender, inquiry) = watch::channel(None);
+        self.send(Event::Inquire(id, cid, sender));
+        inquiry
+    }
+
+    pub(crate) fn want(&self, id: u64, wanted: Vec<(Cid, u64)>) {
+        let wanted = wanted.into_iter().map(|(cid, size)| WantedBlock { cid, size }).collect();
+        self.send(Event::Want(id, wanted));
+    }
+
+    pub(crate) fn prefer(&self, id: u64, cid: Cid) {
+        self.send(Event::Prefer(id, cid));
+    }
+
+    pub(crate) fn unwant(&self, id: u64, cids: Vec<Cid>) {
+        self.send(Event::Unwant(id, cids));
+    }
+
+    pub(crate) fn end(&self, id: u64) {
+        self.send(Event::End(id));
+    }
+
+    /// Sends an event. After the task has ended, sessions see their channels closed.
+    fn send(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+}

@@ -1,0 +1,120 @@
+//! Blocks that were sent or received a moment ago: peers that pull the same content get different blocks first, and
+//! pass them on to each other.
+
+use std::{collections::HashMap, time::Duration};
+
+use libp2p::PeerId;
+use tokio::time::Instant;
+
+use crate::{Cid, blocks::key};
+
+/// A block sent this recently can probably be fetched from its receiver.
+const RECENT_WINDOW: Duration = Duration::from_secs(5);
+const MAX_RECENT_BLOCKS: usize = 16_384;
+/// Only blocks of this size are held back, and need a slot.
+pub const LARGE_BLOCK: usize = 64 << 10;
+
+/// Recently sent and received blocks, in two generations: the older one is dropped as a whole, so memory is returned as
+/// soon as traffic slows down.
+#[derive(Default)]
+pub struct RecentTransfers {
+    young: HashMap<Cid, Transfer>,
+    old: HashMap<Cid, Transfer>,
+    /// When the young generation started.
+    since: Option<Instant>,
+}
+
+#[derive(Default)]
+struct Transfer {
+    /// How often it was sent.
+    times: u32,
+    at: Option<Instant>,
+    /// The last peer that it was sent to.
+    to: Option<PeerId>,
+    large: bool,
+    /// Whether it was received from others just now: only a seeder makes peers wait, not a peer that passes blocks on.
+    received: bool,
+}
+
+impl RecentTransfers {
+    fn entry(&mut self, cid: &Cid, now: Instant) -> &mut Transfer {
+        let is_past = |at: Instant| now.duration_since(at) >= RECENT_WINDOW;
+        if self.since.is_none_or(is_past) || self.young.len() >= MAX_RECENT_BLOCKS / 2 {
+            self.old = std::mem::take(&mut self.young);
+            self.since = Some(now);
+        }
+        let name = key(cid);
+        let known = self.young.remove(&name).or_else(|| self.old.remove(&name));
+        let known = known.filter(|transfer| transfer.at.is_some_and(|at| !is_past(at)));
+        let transfer = self.young.entry(name).insert_entry(known.unwrap_or_default()).into_mut();
+        transfer.at = Some(now);
+        transfer
+    }
+
+    pub fn received(&mut self, cid: &Cid) {
+        self.entry(cid, Instant::now()).received = true;
+    }
+
+    pub fn sent(&mut self, cid: &Cid, to: PeerId, size: usize) {
+        let transfer = self.entry(cid, Instant::now());
+        transfer.times += 1;
+        (transfer.to, transfer.large) = (Some(to), size >= LARGE_BLOCK);
+    }
+
+    /// Returns how often a block was sent recently, or until when `peer` has to wait for it.
+    pub fn times_sent(&self, cid: &Cid, peer: &PeerId, hold: Duration) -> Result<u32, Instant> {
+        let name = key(cid);
+        let Some(transfer) = self.young.get(&name).or_else(|| self.old.get(&name)) else { return Ok(0) };
+        let Some(at) = transfer.at else { return Ok(0) };
+        let elapsed = at.elapsed();
+        if transfer.large && !transfer.received && transfer.to != Some(*peer) && elapsed < hold {
+            return Err(at + hold);
+        }
+        Ok(if elapsed < RECENT_WINDOW { transfer.times } else { 0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOLD: Duration = Duration::from_millis(300);
+
+    fn cid(n: u64) -> Cid {
+        Cid::new_v1(0x55, cid::multihash::Multihash::wrap(0x12, &n.to_be_bytes()).expect("it is short"))
+    }
+
+    #[test]
+    fn recently_sent_blocks_expire_and_their_memory_is_returned() {
+        let (mut recent, start) = (RecentTransfers::default(), Instant::now());
+        recent.entry(&cid(0), start).times = 1;
+        for n in 1..2000 {
+            recent.entry(&cid(n), start);
+        }
+        let later = start + RECENT_WINDOW / 2;
+        assert_eq!(recent.entry(&cid(0), later).times, 1);
+        assert_eq!(recent.entry(&cid(0), later + RECENT_WINDOW).times, 0, "it was long ago");
+        recent.entry(&cid(0), later + 2 * RECENT_WINDOW);
+        assert!(recent.young.capacity() + recent.old.capacity() < 100);
+    }
+
+    #[test]
+    fn a_peer_waits_for_the_hold_time_of_a_block_that_was_just_sent_to_another() {
+        let (mut recent, [one, other]) = (RecentTransfers::default(), [PeerId::random(), PeerId::random()]);
+        assert_eq!(recent.times_sent(&cid(0), &one, HOLD), Ok(0));
+        recent.sent(&cid(0), one, LARGE_BLOCK);
+        let until = recent.times_sent(&cid(0), &other, HOLD * 100).unwrap_err();
+        assert!(until > Instant::now() + HOLD * 99);
+        assert_eq!(recent.times_sent(&cid(0), &one, HOLD * 100), Ok(1));
+        assert_eq!(recent.times_sent(&cid(0), &other, Duration::ZERO), Ok(1));
+    }
+
+    #[test]
+    fn recently_sent_blocks_use_bounded_memory() {
+        let (mut recent, now) = (RecentTransfers::default(), Instant::now());
+        for n in 0..3 * MAX_RECENT_BLOCKS as u64 {
+            recent.entry(&cid(n), now);
+        }
+        assert!(recent.young.len() + recent.old.len() <= MAX_RECENT_BLOCKS);
+    }
+}

@@ -1,0 +1,159 @@
+use proptest::prelude::*;
+
+use super::{node::File, swarm::Swarm, *};
+
+const SEEDER: usize = 0;
+
+/// Runs one seeder and `readers` that start at once, and returns how often the seeder sent the file, and how long the
+/// readers took.
+async fn seeded_copies(seed: u64, readers: usize, blocks: u32, link: Link) -> (f64, Duration) {
+    let file = File::new(blocks);
+    let mut swarm = Swarm::new(seed, &file, &vec![(Manner::Honest, link); readers + 1]);
+    swarm.nodes[SEEDER].store(0..blocks);
+    let all: Vec<usize> = (1..=readers).collect();
+    all.iter().for_each(|reader| swarm.fetch_after(Duration::ZERO, *reader));
+    let alone = Duration::from_secs_f64(blocks as f64 * BLOCK_BYTES as f64 / link.rate as f64);
+    let took = swarm.run(&all, alone * readers as u32 * 2 + Duration::from_secs(30)).await.unwrap();
+    assert_eq!(swarm.violations, Vec::<String>::new());
+    let copies = swarm.nodes[SEEDER].uplink.sent_bytes as f64 / (blocks as f64 * BLOCK_BYTES as f64);
+    (copies, took)
+}
+
+/// Fails if the seeder sends more than `most` copies of the file, near or far from its readers.
+async fn check_copies(readers: usize, blocks: u32, most: f64) {
+    for link in [Link::LAN, Link { delay: Duration::from_millis(50), ..Link::LAN }] {
+        for seed in 0..u64::from(runs().div_ceil(24)) {
+            let (copies, took) = seeded_copies(seed, readers, blocks, link).await;
+            println!("{readers} readers, {blocks} MiB, {:?}: {copies:.2} copies, {took:?}", link.delay);
+            assert!(copies <= most, "{readers} readers, {:?}, seed {seed}: {copies:.2} copies", link.delay);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seeder_of_eight_readers_sends_at_most_1_3_copies() {
+    check_copies(8, 128, 1.3).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seeder_of_sixteen_or_thirty_two_readers_sends_at_most_1_5_copies() {
+    check_copies(16, 64, 1.5).await;
+    check_copies(32, 32, 1.5).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seeder_of_sixty_four_readers_sends_at_most_1_5_copies() {
+    check_copies(64, 16, 1.5).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_seed_gives_the_same_run() {
+    let mut traces = Vec::new();
+    for seed in [7, 7, 8] {
+        let file = File::new(24);
+        let mut swarm = Swarm::new(seed, &file, &[(Manner::Honest, Link::LAN); 5]);
+        swarm.nodes[SEEDER].store(0..24);
+        (1..5).for_each(|reader| swarm.fetch_after(Duration::from_millis(reader as u64), reader));
+        swarm.run(&[1, 2, 3, 4], Duration::from_secs(60)).await.unwrap();
+        traces.push(swarm.trace());
+    }
+    assert_eq!(traces[0], traces[1]);
+    assert_ne!(traces[0], traces[2]);
+}
+
+/// A swarm as a seed or proptest makes it.
+#[derive(Clone, Debug)]
+struct Plan {
+    seed: u64,
+    blocks: u32,
+    honest: Vec<HonestPlan>,
+    hostile: Vec<(Manner, Link)>,
+}
+
+#[derive(Clone, Debug)]
+struct HonestPlan {
+    link: Link,
+    /// Blocks that it has from the beginning, by bits.
+    has: u64,
+    starts_after: Duration,
+    leaves_after: Option<Duration>,
+}
+
+fn link() -> impl Strategy<Value = Link> {
+    // 4 Mbit/s to 1 Gbit/s, and up to 200 ms.
+    let rate = prop_oneof![500_000..5_000_000u64, 5_000_000..125_000_000u64];
+    (rate, 0..200u64).prop_map(|(rate, delay)| Link { rate, delay: Duration::from_millis(delay) })
+}
+
+fn honest() -> impl Strategy<Value = HonestPlan> {
+    let leaves = prop::option::weighted(0.2, (0..8_000u64).prop_map(Duration::from_millis));
+    let starts = (0..3_000u64).prop_map(Duration::from_millis);
+    let has = prop_oneof![2 => Just(0), 1 => any::<u64>(), 1 => Just(u64::MAX)];
+    (link(), has, starts, leaves).prop_map(|(link, has, starts_after, leaves_after)| HonestPlan {
+        link,
+        has,
+        starts_after,
+        leaves_after,
+    })
+}
+
+fn plan() -> impl Strategy<Value = Plan> {
+    let manner = prop_oneof![Just(Manner::Silent), Just(Manner::Claims), Just(Manner::Forges)];
+    let honest = prop::collection::vec(honest(), 2..10);
+    let hostile = prop::collection::vec((manner, link()), 0..10);
+    (any::<u64>(), 1..60u32, honest, hostile).prop_map(|(seed, blocks, honest, hostile)| Plan {
+        seed,
+        blocks,
+        honest,
+        hostile,
+    })
+}
+
+/// Runs a swarm. Each node that stays gets the file, if those that stay have it together.
+async fn run(plan: Plan) -> Result<(), String> {
+    let Plan { seed, blocks, mut honest, hostile } = plan;
+    let stays = |node: &HonestPlan| node.leaves_after.is_none();
+    honest[0].leaves_after = None;
+    let held = honest.iter().filter(|node| stays(node)).fold(0, |held, node| held | node.has);
+    honest[0].has |= !held;
+    let nodes: Vec<_> = honest.iter().map(|node| (Manner::Honest, node.link)).chain(hostile).collect();
+    let mut swarm = Swarm::new(seed, &File::new(blocks), &nodes);
+    let mut readers = Vec::new();
+    for (index, node) in honest.iter().enumerate() {
+        let has: Vec<u32> = (0..blocks).filter(|n| node.has & (1 << (n % 64)) != 0).collect();
+        let is_reader = has.len() < blocks as usize;
+        swarm.nodes[index].store(has);
+        if is_reader {
+            swarm.fetch_after(node.starts_after, index);
+        }
+        match node.leaves_after {
+            Some(after) => swarm.leave_after(after, index),
+            None if is_reader => readers.push(index),
+            None => {}
+        }
+    }
+    // Even if each copy came over the slowest link, and each liar were believed once.
+    let slowest = nodes.iter().map(|(_, link)| link.rate).min().unwrap_or(1);
+    let bytes = blocks as u64 * BLOCK_BYTES as u64 * nodes.len() as u64;
+    let limit = Duration::from_secs(120 + 2 * bytes / slowest);
+    swarm.run(&readers, limit).await?;
+    match swarm.violations.first() {
+        None => Ok(()),
+        Some(first) => Err(format!("{} violations: {first}", swarm.violations.len())),
+    }
+}
+
+/// The number of random swarms.
+fn runs() -> u32 {
+    std::env::var("OCIPFS_TEST_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(24)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: runs(), failure_persistence: None, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_want_ends_and_no_block_is_requested_twice_of_one_peer_in_any_swarm(plan in plan()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
+        prop_assert_eq!(runtime.block_on(run(plan)), Ok(()));
+    }
+}
