@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use super::wire::MAX_MESSAGE;
 use crate::locked;
 
-pub use reservation::{MemoryLease, Reservation};
+pub use reservation::{Error, MemoryLease, Reservation};
 
 /// The limit for one peer with open requests, in bytes, and as a percentage of the budget of proven peers.
 const MAX_PER_PEER: u64 = 12 << 20;

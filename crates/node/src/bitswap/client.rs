@@ -250,7 +250,7 @@ impl Client {
         for peer in peers {
             let Some(remote) = self.remotes.get_mut(&peer) else { continue };
             if remote.end_want(name) {
-                self.outbox.entry(peer).or_default().push(cancel(*name));
+                self.outbox.entry(peer).or_default().push(Entry::cancel(*name));
             }
         }
     }
@@ -360,7 +360,7 @@ impl Client {
                     Request::Have { peer, cid } => (peer, cid, Kind::Have, later),
                     Request::Cancel { peer, cid } => {
                         if remotes.get_mut(&peer).is_some_and(|remote| remote.end_want(&key(&cid))) {
-                            outbox.entry(peer).or_default().push(cancel(cid));
+                            outbox.entry(peer).or_default().push(Entry::cancel(cid));
                         }
                         continue;
                     }
@@ -368,7 +368,7 @@ impl Client {
                 if let Some(remote) = remotes.get_mut(&peer) {
                     remote.open_wants.insert(key(&cid));
                 }
-                outbox.entry(peer).or_default().push(Entry { priority, ..entry(cid, kind) });
+                outbox.entry(peer).or_default().push(Entry::want(cid, kind, priority));
             }
             active.report();
         }
@@ -390,13 +390,4 @@ impl Client {
             }
         }
     }
-}
-
-/// WANT-BLOCK sets `send_dont_have`. WANT-HAVE does not, so it is answered only once the peer has the block.
-fn entry(cid: Cid, kind: Kind) -> Entry {
-    Entry { cid, priority: 1, cancel: false, kind, send_dont_have: kind == Kind::Block }
-}
-
-fn cancel(cid: Cid) -> Entry {
-    Entry { cancel: true, ..entry(cid, Kind::Block) }
 }

@@ -7,7 +7,7 @@ use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::{
-    budget::{MemoryLease, READ_STEP, Reservation, Share},
+    budget::{self, MemoryLease, READ_STEP, Reservation, Share},
     buffer_pool::Buffer,
     wire::{MAX_MESSAGE, Malformed, Message},
 };
@@ -25,16 +25,12 @@ pub enum Error {
     Malformed(#[from] Malformed),
     #[error("message too long: {0} bytes, limit {MAX_MESSAGE}")]
     TooLong(u64),
-    #[error("message too long for a peer without open requests: {0} bytes")]
-    Unrequested(usize),
     #[error("message stalled for {} s", STALL_TIMEOUT.as_secs())]
     Stalled,
     #[error("message slower than {MIN_RATE} bytes per second")]
     Slow,
-    #[error("too many messages of this peer are waiting for memory")]
-    TooMany,
-    #[error("memory needed by other peers")]
-    Evicted,
+    #[error(transparent)]
+    NoMemory(#[from] budget::Error),
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -108,7 +104,7 @@ async fn read_within(
         Ok(())
     };
     let read = timeout(limit, evicted.run_until_cancelled(reading)).await;
-    read.map_err(|_| Error::Slow)?.unwrap_or(Err(Error::Evicted))
+    read.map_err(|_| Error::Slow)?.unwrap_or(Err(budget::Error::Evicted.into()))
 }
 
 /// Returns how long a message of this length may take.

@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use super::{
-    budget::{Reservation, Share},
+    budget::{self, Reservation, Share},
     buffer_pool::Buffer,
     link::Outgoing,
     stream::{self, Error, Incoming},
@@ -222,7 +222,7 @@ impl Reassembly {
         let Some((deadline, evicted)) = first else { return future::pending().await };
         let waited = time::timeout_at(deadline, evicted.cancelled()).await;
         self.messages().clear();
-        waited.map_or(Error::Slow, |()| Error::Evicted)
+        waited.map_or(Error::Slow, |()| budget::Error::Evicted.into())
     }
 
     /// Reads until a message is complete, or returns `None` at the end.

@@ -77,6 +77,19 @@ pub struct Entry {
     pub send_dont_have: bool,
 }
 
+impl Entry {
+    /// Returns a want. WANT-BLOCK sets `send_dont_have`. WANT-HAVE does not, so it is answered only once the peer has
+    /// the block.
+    pub fn want(cid: Cid, kind: Kind, priority: i32) -> Self {
+        Self { cid, priority, cancel: false, kind, send_dont_have: kind == Kind::Block }
+    }
+
+    /// Returns the cancellation of a want.
+    pub fn cancel(cid: Cid) -> Self {
+        Self { cancel: true, ..Self::want(cid, Kind::Block, 1) }
+    }
+}
+
 /// A CID without its digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefix {

@@ -12,10 +12,21 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{CountGuard, Share, WANTLIST_BYTES};
-use crate::{bitswap::stream::Error, locked};
+use crate::locked;
 
 /// How long a message waits for memory before another peer's messages are evicted.
 const EVICTION_DELAY: Duration = Duration::from_millis(500);
+
+/// Reasons why a message gets no memory.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("message too long for a peer without open requests: {0} bytes")]
+    Unrequested(usize),
+    #[error("too many messages of this peer are waiting for memory")]
+    TooMany,
+    #[error("memory needed by other peers")]
+    Evicted,
+}
 
 /// The memory of a message, taken from the budget and from its peer's share.
 #[derive(Debug, Default)]

@@ -1,5 +1,4 @@
 use super::*;
-use crate::bitswap::stream::Error;
 
 const MIB: usize = 1 << 20;
 const MEMORY: BlockMemory = BlockMemory { proven: 40 << 20, others: 24 << 20, sent: 1 << 20 };
