@@ -19,7 +19,7 @@ use crate::{
     control::{Failure, Naming, Options},
     images::repository::{Policy, Rule},
     memory::Memory,
-    names::prefetch::Prefetch,
+    names::Prefetch,
     registry::{Access, PublicUrl, Pull, Users},
 };
 

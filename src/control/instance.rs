@@ -19,12 +19,7 @@ use super::{
 use crate::{
     content::{self, Content, Settings, SharePolicy, Shared, Store},
     images::repository::{Policy, Repositories, keeper},
-    names::{
-        Resolver,
-        followed::Followed,
-        prefetch::{self, Prefetch},
-        publisher::Publisher,
-    },
+    names::{Prefetch, Resolver, followed::Followed, prefetch, publish::Publisher},
 };
 
 /// What an instance is built with.

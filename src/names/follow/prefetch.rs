@@ -7,73 +7,15 @@
 mod announce;
 mod walk;
 
-use std::{collections::HashMap, fmt, str::FromStr, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use ocipfs_node::IpnsName;
-use serde::Deserialize;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Resolver,
-    followed::{Depth, Fetching},
-};
+use super::{Prefetch, followed::Fetching};
+use crate::names::Resolver;
 use walk::Walk;
-
-/// How much of followed names is fetched before it is asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum Prefetch {
-    /// Nothing.
-    None,
-    /// Which images there are, and their manifests.
-    #[default]
-    Manifests,
-    /// All that is tagged, with its layers.
-    All,
-}
-
-impl FromStr for Prefetch {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "none" => Ok(Self::None),
-            "manifests" => Ok(Self::Manifests),
-            "all" => Ok(Self::All),
-            _ => Err(format!("invalid prefetch policy {text:?}: expected `none`, `manifests` or `all`")),
-        }
-    }
-}
-
-impl TryFrom<String> for Prefetch {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl fmt::Display for Prefetch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "none",
-            Self::Manifests => "manifests",
-            Self::All => "all",
-        })
-    }
-}
-
-impl Prefetch {
-    /// How much of a repository is here when it is complete.
-    pub fn depth(self) -> Depth {
-        match self {
-            Self::None => Depth::Index,
-            Self::Manifests => Depth::Manifests,
-            Self::All => Depth::Blobs,
-        }
-    }
-}
 
 /// What could not be had is tried again, each time later.
 const MIN_PAUSE: Duration = Duration::from_secs(15);

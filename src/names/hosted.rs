@@ -6,16 +6,20 @@ use std::collections::BTreeSet;
 
 use ocipfs_oci::{Digest, Name, Reference, Tag};
 
-use super::{BlobSource, Document, Error, Resolver, followed, layout::listed, local::LocalRepository};
+use super::{
+    BlobSource, Document, Error, Resolver,
+    follow::followed,
+    resolve::{layout::listed, local::LocalRepository},
+};
 use crate::images::layout::Referrers;
 
 /// A repository of this name.
-pub struct Repository<'a> {
+pub struct HostedRepository<'a> {
     pub resolver: &'a Resolver,
     pub name: &'a Name,
 }
 
-impl<'a> Repository<'a> {
+impl<'a> HostedRepository<'a> {
     fn local(&self) -> LocalRepository<'a> {
         LocalRepository { resolver: self.resolver, name: self.name }
     }

@@ -6,7 +6,6 @@
 //!
 //! A repository is served from its newest complete version. What only the newest root has is read from there.
 
-mod catalog;
 mod rows;
 mod search;
 mod summary;
@@ -20,11 +19,15 @@ use ocipfs_node::{Cid, IpnsName, Node};
 use ocipfs_oci::Name;
 use tokio::{sync::Notify, time::Instant};
 
-use super::{Prefetch, ipns};
-use crate::content::{self, CidPath, Content, Database};
+use super::policy::Prefetch;
+use crate::{
+    content::{self, CidPath, Content, Database},
+    names::ipns,
+};
 use rows::FollowedRows;
 
-pub use rows::{Depth, FollowedRoot, Version};
+pub use super::policy::Depth;
+pub use rows::{FollowedRoot, Version};
 pub use search::{Target, blob, manifest, origin, referrers, tags};
 pub use summary::{FollowedRepository, FollowedSummary};
 
@@ -120,6 +123,11 @@ impl Followed {
     /// Whether `serve` is told to follow the name.
     pub fn is_settled(&self, name: &IpnsName) -> bool {
         self.0.settled.contains(name)
+    }
+
+    /// How much of the followed names is fetched before it is asked for.
+    pub(super) fn policy(&self) -> Prefetch {
+        self.0.policy
     }
 
     /// Reads again what is followed by command.

@@ -12,11 +12,7 @@ use super::*;
 use crate::{
     content::{Content, Settings, SharePolicy, Shared, Store},
     images::{published::tests::Pusher, repository::Repositories},
-    names::{
-        BlobSource, Document, Error, NameKind, Resolver,
-        prefetch::{self, Prefetch},
-        publisher::Publisher,
-    },
+    names::{BlobSource, Document, Error, NameKind, Prefetch, Resolver, prefetch, publish::Publisher},
 };
 
 struct Machine {

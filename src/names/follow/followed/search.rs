@@ -10,7 +10,7 @@ use super::{Depth, Followed, Version};
 use crate::{
     content::{self, CidPath},
     images::layout::Referrers,
-    names::{BlobSource, Document, Error, Prefetch, Resolver, layout},
+    names::{BlobSource, Document, Error, Prefetch, Resolver, resolve::layout},
 };
 
 /// A root that could not be had is not asked for again for so long, where there is an older version to serve.
@@ -286,7 +286,7 @@ impl Followed {
     }
 
     /// Whether the newest root of a name could not be had just now.
-    pub(super) fn is_silent(&self, followed: &IpnsName) -> bool {
+    pub(in crate::names::follow) fn is_silent(&self, followed: &IpnsName) -> bool {
         self.lock().unreachable.get(followed).is_some_and(|when| when.elapsed() < RETRY_INTERVAL)
     }
 

@@ -4,11 +4,8 @@ use std::collections::BTreeSet;
 
 use ocipfs_oci::Name;
 
-use super::Followed;
-use crate::{
-    content,
-    names::{Prefetch, Resolver, prefetch},
-};
+use super::{Prefetch, followed::Followed, prefetch};
+use crate::{content, names::Resolver};
 
 impl Followed {
     /// Returns the repositories of all followed names after `last`, sorted, at most `most`. Where nothing is fetched
@@ -21,7 +18,7 @@ impl Followed {
     ) -> Result<BTreeSet<Name>, content::Error> {
         let mut all = BTreeSet::new();
         for name in self.names() {
-            if self.0.policy == Prefetch::None && !self.is_silent(&name) {
+            if self.policy() == Prefetch::None && !self.is_silent(&name) {
                 prefetch::list(resolver, &name).await;
             }
             let page = self.page(resolver.content(), &name, last, most).await?;

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use ocipfs_oci::{Digest, Name, Reference, Tag};
 use redb::WriteTransaction;
 
-use super::{BlobSource, Error, Resolver, followed, local::LocalRepository};
+use super::followed;
 use crate::{
     content::{self, StoreError},
     images::repository::{Edit, InspectedManifest, Pushed, RepositoryBlob, inspect, subject_of},
+    names::{BlobSource, Error, Resolver, resolve::local::LocalRepository},
 };
 
 /// Manifests that one index may bring with it.
