@@ -12,8 +12,8 @@ use std::{
 
 use ocipfs_node::{Bootstrap, Options, write_secret};
 
-use super::{Failure, instance::store_failure};
-use crate::content::Store;
+use super::failure::store_failure;
+use crate::{content::Store, control::Failure};
 
 /// A network that a node can be part of.
 #[derive(Clone, Debug, PartialEq, Eq)]

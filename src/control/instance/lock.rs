@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use super::Failure;
+use crate::control::Failure;
 
 /// Held as long as the value lives; the system lets go of it when the process dies.
 #[derive(Debug)]
