@@ -13,9 +13,7 @@ use std::{
 };
 
 use libp2p::{
-    Multiaddr, PeerId, StreamProtocol,
-    gossipsub::MessageId,
-    identify,
+    Multiaddr, PeerId, StreamProtocol, identify,
     identity::Keypair,
     kad::{self, InboundRequest, QueryId, QueryResult, RecordKey},
     request_response::OutboundRequestId,
@@ -28,11 +26,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     Cid, Error, Limits, address, bitswap,
+    command::{Command, ReceivedRecord},
     handshakes::Handshakes,
-    names::{
-        fetch,
-        pubsub::{self, ReceivedRecord, Verdict},
-    },
+    ipns::{fetch, pubsub},
     peers::Peers,
     routing,
 };
@@ -46,33 +42,6 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_DIALLED_PROVIDERS: usize = 10;
 /// Listen addresses accepted from one peer.
 const MAX_ADDRESSES_PER_PEER: usize = 16;
-
-/// A command from the rest of the node to the network behaviour.
-#[derive(Debug)]
-pub(crate) enum Command {
-    /// Announces a CID. Replies whether at least one peer accepted the record.
-    Provide(Cid, oneshot::Sender<bool>),
-    /// Stops announcing a CID.
-    Withdraw(Cid),
-    /// Searches providers and dials them; the channel closes at the end of the search.
-    FindProviders(Cid, mpsc::UnboundedSender<PeerId>),
-    /// Puts a record into the routing system. Replies whether at least one peer accepted it.
-    PutValue(kad::Record, oneshot::Sender<bool>),
-    /// Fetches the value of a key from connected peers; the channel closes when all have answered.
-    FetchValues(RecordKey, mpsc::UnboundedSender<Vec<u8>>),
-    /// Queries the routing system for the values of a key; the channel closes at the end of the query.
-    FindValues(RecordKey, mpsc::UnboundedSender<Vec<u8>>),
-    /// Subscribes to a name.
-    Subscribe(RecordKey),
-    /// Unsubscribes from a name.
-    Unsubscribe(RecordKey),
-    /// Stores a name's record for peers that fetch it, and publishes it to subscribers.
-    Publish(kad::Record),
-    /// Stores a name's record for peers that fetch it.
-    Store(kad::Record),
-    /// Reports the validation of a record that a peer sent, and of its pubsub message.
-    ReportValidation(PeerId, Option<MessageId>, Verdict),
-}
 
 /// The settings that depend on the network.
 pub(crate) struct BehaviourSettings {

@@ -2,7 +2,7 @@ use std::{path::PathBuf, time::Duration};
 
 use libp2p::Multiaddr;
 
-use crate::{Cid, IpnsName, names::Domain, swarm_key};
+use crate::{Cid, IpnsName, mutable_name::Domain, swarm_key};
 
 /// An error between this node and its peers.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -84,7 +84,7 @@ impl TopicSubscriptionFilter for Topics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{IpnsName, names::pubsub::topic};
+    use crate::{IpnsName, ipns::pubsub::topic};
 
     fn topic_of_a_name() -> TopicHash {
         topic(&IpnsName::from(PeerId::random()).key()).hash()

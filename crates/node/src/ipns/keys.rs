@@ -7,7 +7,8 @@ use std::{
 
 use libp2p::identity::Keypair;
 
-use crate::{Error, identity};
+use super::IpnsNames;
+use crate::{Error, IpnsName, identity};
 
 fn path_of(data_dir: &Path, key_name: &str) -> Result<PathBuf, Error> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -78,6 +79,53 @@ pub fn list(data_dir: &Path) -> Result<Vec<String>, Error> {
     }
     key_names.sort();
     Ok(key_names)
+}
+
+impl IpnsNames {
+    /// Returns the key with this key name and its IPNS name, creating it if it is missing.
+    pub async fn name_key(&self, key_name: &str) -> Result<(Keypair, IpnsName), Error> {
+        let key_name = key_name.to_string();
+        let make = move |names: &IpnsNames| names.change_keys(|dir| load_or_create(dir, &key_name));
+        let key = self.blocking(make).await?;
+        let name = IpnsName::of(&key);
+        Ok((key, name))
+    }
+
+    /// Returns the key names and IPNS names of all keys.
+    pub async fn name_keys(&self) -> Result<Vec<(String, IpnsName)>, Error> {
+        let list = |names: &IpnsNames| {
+            let dir = &names.0.data_dir;
+            let named =
+                |key_name: String| Ok((key_name.clone(), IpnsName::of(&load_or_create(dir, &key_name)?)));
+            list(dir)?.into_iter().map(named).collect()
+        };
+        self.blocking(list).await
+    }
+
+    /// Creates a key, which must not exist.
+    pub async fn new_key(&self, key_name: &str) -> Result<IpnsName, Error> {
+        let key_name = key_name.to_string();
+        let create = move |names: &IpnsNames| names.change_keys(|dir| create(dir, &key_name));
+        self.blocking(create).await.map(|key| IpnsName::of(&key))
+    }
+
+    /// Returns the key with this key name, which must exist; `self` is the node's identity.
+    pub async fn find_key(&self, key_name: &str) -> Result<Keypair, Error> {
+        let key_name = key_name.to_string();
+        self.blocking(move |names| names.key(&key_name)).await
+    }
+
+    /// Exports a key as `ipfs key export --format=libp2p-protobuf-cleartext` does; `self` is the node's identity.
+    pub async fn export_key(&self, key_name: &str) -> Result<Vec<u8>, Error> {
+        self.find_key(key_name).await?.to_protobuf_encoding().map_err(Error::names)
+    }
+
+    /// Imports an exported key.
+    pub async fn import_key(&self, key_name: &str, bytes: &[u8]) -> Result<IpnsName, Error> {
+        let (key_name, bytes) = (key_name.to_string(), bytes.to_vec());
+        let import = move |names: &IpnsNames| names.change_keys(|dir| import(dir, &key_name, &bytes));
+        self.blocking(import).await.map(|key| IpnsName::of(&key))
+    }
 }
 
 #[cfg(test)]

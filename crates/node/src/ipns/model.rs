@@ -7,8 +7,8 @@ use libp2p::identity::Keypair;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::{IpnsName, Names, keys};
-use crate::routing::ipns;
+use super::{IpnsNames, keys};
+use crate::{IpnsName, routing::ipns};
 
 const TTL: Duration = Duration::from_secs(60);
 const WRITERS: usize = 2;
@@ -40,7 +40,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct Machine {
     dir: TempDir,
     identity: Keypair,
-    names: Names,
+    names: IpnsNames,
     now: SystemTime,
     /// The newest record that it accepted, by the rules alone.
     newest: Option<ipns::Record>,
@@ -63,7 +63,7 @@ impl World {
             if n < WRITERS {
                 keys::import(dir.path(), "team", &key.to_protobuf_encoding().unwrap()).unwrap();
             }
-            let names = Names::offline(dir.path(), &identity).unwrap();
+            let names = IpnsNames::offline(dir.path(), &identity).unwrap();
             names.0.record_store.follow(name.peer()).unwrap();
             names.0.subscriptions.add(*name.peer(), None);
             Machine { dir, identity, names, now: SystemTime::now(), newest: None, signed: None }
@@ -139,8 +139,8 @@ impl Machine {
     fn restart(&mut self) {
         let elsewhere = tempfile::tempdir().unwrap();
         // The old instance is dropped first, since it locks the file.
-        self.names = Names::offline(elsewhere.path(), &self.identity).unwrap();
-        self.names = Names::offline(self.dir.path(), &self.identity).unwrap();
+        self.names = IpnsNames::offline(elsewhere.path(), &self.identity).unwrap();
+        self.names = IpnsNames::offline(self.dir.path(), &self.identity).unwrap();
     }
 
     /// Checks the invariants.

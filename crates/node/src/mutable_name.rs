@@ -1,3 +1,5 @@
+//! What may follow `/ipns/`: an IPNS name or a domain.
+
 use std::{fmt, str::FromStr};
 
 use libp2p::{
@@ -37,7 +39,7 @@ impl IpnsName {
         &self.0
     }
 
-    pub(super) fn record(&self, value: Vec<u8>) -> Record {
+    pub(crate) fn record(&self, value: Vec<u8>) -> Record {
         Record { key: self.key(), value, publisher: None, expires: None }
     }
 

@@ -1,16 +1,16 @@
 use super::*;
-use crate::names::{
+use crate::ipns::{
     fixtures::{self, TTL, machine, verdict},
     keys,
 };
 
-fn signed(by: &Names, key: &Keypair, value: &str) -> Vec<u8> {
+fn signed(by: &IpnsNames, key: &Keypair, value: &str) -> Vec<u8> {
     by.0.own.mark_published(key.public().to_peer_id());
     fixtures::signed(by, key, value)
 }
 
 /// Returns a key that both machines have.
-fn shared_key(one: &Names, other: &Names) -> Keypair {
+fn shared_key(one: &IpnsNames, other: &IpnsNames) -> Keypair {
     let key = keys::load_or_create(&one.0.data_dir, "team").unwrap();
     keys::import(&other.0.data_dir, "team", &key.to_protobuf_encoding().unwrap()).unwrap()
 }
@@ -19,7 +19,7 @@ fn shared_key(one: &Names, other: &Names) -> Keypair {
 fn the_sequence_increases_with_each_change_and_survives_a_restart() {
     let (dir, key) = (tempfile::tempdir().unwrap(), Keypair::generate_ed25519());
     let sequence = |value: &str| {
-        let names = Names::offline(dir.path(), &key).unwrap();
+        let names = IpnsNames::offline(dir.path(), &key).unwrap();
         let sequence = names.sign(&key, value.into(), TTL, SystemTime::now()).unwrap().sequence();
         assert_eq!(names.own(&IpnsName::of(&key)).unwrap().value(), value.as_bytes());
         sequence
@@ -30,7 +30,7 @@ fn the_sequence_increases_with_each_change_and_survives_a_restart() {
 #[test]
 fn an_expired_record_is_renewed_unless_another_machine_published_a_newer_one() {
     let (dir, key) = (tempfile::tempdir().unwrap(), Keypair::generate_ed25519());
-    let names = || Names::offline(dir.path(), &key).unwrap();
+    let names = || IpnsNames::offline(dir.path(), &key).unwrap();
     let record = |value: &[u8], until: SystemTime, sequence| {
         let record = rust_ipns::Record::new(&key, value, until.into(), sequence, Duration::from_secs(1));
         record.unwrap().encode().unwrap()
@@ -52,7 +52,7 @@ fn an_expired_record_is_renewed_unless_another_machine_published_a_newer_one() {
 #[test]
 fn the_sequence_increases_even_if_the_clock_goes_back() {
     let (dir, key) = (tempfile::tempdir().unwrap(), Keypair::generate_ed25519());
-    let names = Names::offline(dir.path(), &key).unwrap();
+    let names = IpnsNames::offline(dir.path(), &key).unwrap();
     // Signed while the clock was a year ahead.
     let until = SystemTime::now() + Duration::from_secs(365 * 24 * 60 * 60);
     let ahead = rust_ipns::Record::new(&key, b"/ipfs/a", until.into(), 7, Duration::from_secs(1));
@@ -105,9 +105,9 @@ fn what_is_published_before_peers_were_asked_is_signed_above_the_record_of_the_o
 fn a_clone_of_a_node_directory_that_publishes_under_the_same_identity_is_a_rival_on_both_sides() {
     let (key, dirs) = (Keypair::generate_ed25519(), [(); 2].map(|()| tempfile::tempdir().unwrap()));
     let name = key.public().to_peer_id();
-    signed(&Names::offline(dirs[0].path(), &key).unwrap(), &key, "/ipfs/before");
+    signed(&IpnsNames::offline(dirs[0].path(), &key).unwrap(), &key, "/ipfs/before");
     std::fs::copy(dirs[0].path().join("names.redb"), dirs[1].path().join("names.redb")).unwrap();
-    let [original, clone] = [0, 1].map(|n| Names::offline(dirs[n].path(), &key).unwrap());
+    let [original, clone] = [0, 1].map(|n| IpnsNames::offline(dirs[n].path(), &key).unwrap());
     [&original, &clone].into_iter().for_each(|names| names.0.own.mark_queried(name));
     // The same sequence with another root.
     let (one, other) = (signed(&original, &key, "/ipfs/a"), signed(&clone, &key, "/ipfs/b"));
@@ -138,9 +138,9 @@ fn a_conflicting_writer_is_detected_even_after_a_newer_record_was_signed() {
 fn a_restored_backup_that_published_nothing_yet_learns_the_newest_sequence_and_counts_on_from_it() {
     let (key, dir) = (Keypair::generate_ed25519(), tempfile::tempdir().unwrap());
     let (name, elsewhere) = (key.public().to_peer_id(), machine().1);
-    signed(&Names::offline(dir.path(), &key).unwrap(), &key, "/ipfs/backup");
+    signed(&IpnsNames::offline(dir.path(), &key).unwrap(), &key, "/ipfs/backup");
     let newest = (0..8).fold(Vec::new(), |_, n| signed(&elsewhere, &key, &format!("/ipfs/{n}")));
-    let restored = Names::offline(dir.path(), &key).unwrap();
+    let restored = IpnsNames::offline(dir.path(), &key).unwrap();
     assert_eq!(verdict(&restored, name, &newest), "accept");
     assert!(restored.0.own.conflicting_writers().is_empty());
     assert_eq!(

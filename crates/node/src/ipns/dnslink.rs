@@ -10,8 +10,7 @@ use hickory_resolver::{
     proto::{ProtoErrorKind, op::ResponseCode, rr::rdata::TXT, xfer::Protocol},
 };
 
-use super::Domain;
-use crate::{Dns, Error, Options};
+use crate::{Dns, Domain, Error, Options};
 
 /// A silent server is queried again, or the next one is, after this time.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(2);

@@ -8,8 +8,8 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{MutableName, Resolved};
-use crate::locked;
+use super::Resolved;
+use crate::{MutableName, locked};
 
 /// TTLs are clamped: at least 1 s, at most the lifetime of a record.
 const MIN_TTL: Duration = Duration::from_secs(1);

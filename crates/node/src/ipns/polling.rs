@@ -15,14 +15,14 @@ use tokio::{
 };
 
 use super::{
-    IpnsName, Names,
+    IpnsNames,
     resolve::{Answers, best_of, newest, query_connected, query_peers, query_routing},
 };
 use crate::{
-    Error, Node,
+    Error, IpnsName,
     announcer::{JOIN_PAUSE, SMALL_SWARM},
-    behaviour::Command,
-    node::Online,
+    command::Command,
+    online::Online,
     peers::Peers,
 };
 
@@ -37,7 +37,7 @@ const FIRST_PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Silent connected peers delay later publications by this time at most.
 const PUBLISH_TIMEOUT: Duration = Duration::from_millis(500);
 
-impl Names {
+impl IpnsNames {
     /// Polls followed names, since their publishers may not use pubsub.
     pub async fn poll_followed(self, routing: mpsc::Sender<Command>, mut joins: watch::Receiver<usize>) {
         let mut changes = self.0.subscriptions.changes();
@@ -195,7 +195,7 @@ enum LookupOutcome {
     Abandoned,
 }
 
-impl Names {
+impl IpnsNames {
     /// Ingests the answers to a query before a publication.
     async fn ingest_before_signing(&self, answers: Option<&mut Answers>, key: Keypair, timeout: Duration) {
         let name = IpnsName::of(&key);
@@ -205,15 +205,15 @@ impl Names {
     }
 }
 
-impl Node {
+impl IpnsNames {
     /// Queries peers for the newest record of a key before a new one is signed.
     ///
     /// The first publication of this process waits for the answers, so that its sequence continues from them. Without
     /// peers it goes on, and they are queried when they connect.
-    pub(super) async fn query_before_signing(&self, key: &Keypair) {
-        let (names, name) = (self.names(), IpnsName::of(key));
-        let Some(online) = self.online() else { return };
-        let is_first = !names.0.own.is_queried(name.peer());
+    pub(super) async fn query_before_signing(&self, online: Option<&Online>, key: &Keypair) {
+        let name = IpnsName::of(key);
+        let Some(online) = online else { return };
+        let is_first = !self.0.own.is_queried(name.peer());
         if is_first {
             online.peers.settled().await;
         }
@@ -224,14 +224,14 @@ impl Node {
             return self.query_in_background(online, key).await;
         }
         let mut answers = query_peers(&online.routing, &name).await;
-        names.ingest_before_signing(answers.as_mut(), key.clone(), FIRST_PUBLISH_TIMEOUT).await;
+        self.ingest_before_signing(answers.as_mut(), key.clone(), FIRST_PUBLISH_TIMEOUT).await;
     }
 
     /// Checks whether another node publishes under a name. Connected peers have a short time to answer before the new
     /// record is signed: once they receive it, they drop the other one, which would stay undetected. Late answers and
     /// the routing system are awaited in the background.
     async fn query_in_background(&self, online: &Online, key: &Keypair) {
-        let (names, name) = (self.names().clone(), IpnsName::of(key));
+        let (names, name) = (self.clone(), IpnsName::of(key));
         if names.0.own.begin_lookup(*name.peer()) {
             let mut answers = query_routing(&online.routing, &name).await;
             let (names, key) = (names.clone(), key.clone());

@@ -12,11 +12,14 @@ use tokio::{
     time::Instant,
 };
 
-use super::{
-    IpnsName, MutableName, Names, Resolved,
-    pubsub::{ReceivedRecord, Verdict},
+use super::{IpnsNames, Resolved};
+use crate::{
+    Error, IpnsName, MutableName,
+    command::{Command, ReceivedRecord, Verdict},
+    locked,
+    online::Online,
+    routing::ipns,
 };
-use crate::{Error, Node, behaviour::Command, locked, routing::ipns};
 
 /// The newest record of a followed name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +78,7 @@ impl Subscriptions {
     }
 }
 
-impl Names {
+impl IpnsNames {
     /// Verifies received records and keeps the newest.
     pub async fn verify_received(
         self,
@@ -168,59 +171,58 @@ fn forward_once(
     Verdict::Accept
 }
 
-impl Node {
+impl IpnsNames {
     /// Follows a name until it is unfollowed or the process ends.
-    pub async fn follow(&self, name: IpnsName) -> Result<(), Error> {
-        let head = self.names().blocking(move |names| names.last_followed_record(name.peer())).await?;
-        if self.names().0.subscriptions.add(*name.peer(), head)
-            && let Some(online) = self.online()
+    pub async fn follow(&self, online: Option<&Online>, name: IpnsName) -> Result<(), Error> {
+        let head = self.blocking(move |names| names.last_followed_record(name.peer())).await?;
+        if self.0.subscriptions.add(*name.peer(), head)
+            && let Some(online) = online
         {
-            online.routing.send(Command::Subscribe(name.key())).await.map_err(|_| Error::Stopped)?;
+            online.send(Command::Subscribe(name.key())).await?;
         }
         Ok(())
     }
 
     /// Follows a name, also after a restart, after those followed before. Returns false if it was followed already.
-    pub async fn follow_persistently(&self, name: IpnsName) -> Result<bool, Error> {
-        let is_new =
-            self.names().blocking(move |names| Ok(names.0.record_store.follow(name.peer())?)).await?;
-        self.follow(name).await?;
+    pub async fn follow_persistently(&self, online: Option<&Online>, name: IpnsName) -> Result<bool, Error> {
+        let is_new = self.blocking(move |names| Ok(names.0.record_store.follow(name.peer())?)).await?;
+        self.follow(online, name).await?;
         Ok(is_new)
     }
 
     /// Stops following a name. Returns false if it was not followed persistently.
-    pub async fn unfollow(&self, name: IpnsName) -> Result<bool, Error> {
-        if !self.names().blocking(move |names| Ok(names.0.record_store.unfollow(name.peer())?)).await? {
+    pub async fn unfollow(&self, online: Option<&Online>, name: IpnsName) -> Result<bool, Error> {
+        if !self.blocking(move |names| Ok(names.0.record_store.unfollow(name.peer())?)).await? {
             return Ok(false);
         }
-        self.names().0.subscriptions.remove(name.peer());
-        if let Some(online) = self.online() {
-            online.routing.send(Command::Unsubscribe(name.key())).await.map_err(|_| Error::Stopped)?;
+        self.0.subscriptions.remove(name.peer());
+        if let Some(online) = online {
+            online.send(Command::Unsubscribe(name.key())).await?;
         }
         Ok(true)
     }
 
     /// Returns the persistently followed names in order.
     pub async fn persistently_followed(&self) -> Result<Vec<IpnsName>, Error> {
-        let names = self.names().blocking(|names| Ok(names.0.record_store.followed()?)).await?;
+        let names = self.blocking(|names| Ok(names.0.record_store.followed()?)).await?;
         Ok(names.into_iter().map(IpnsName::from).collect())
     }
 
     /// Returns the newest record of a followed name.
     pub fn followed_record(&self, name: &IpnsName) -> Option<FollowedRecord> {
-        let head = self.names().0.subscriptions.record(name.peer())?;
+        let head = self.0.subscriptions.record(name.peer())?;
         let stale = head.until() <= SystemTime::now();
         Some(FollowedRecord { value: head.text(), sequence: head.sequence(), stale })
     }
 
     /// Returns a channel that changes when a followed name has a new record, and when a name is followed or unfollowed.
     pub fn followed_changes(&self) -> watch::Receiver<u64> {
-        self.names().0.subscriptions.changes()
+        self.0.subscriptions.changes()
     }
 
     /// Returns the own names under which another node publishes too, with its last sequence.
     pub fn conflicting_writers(&self) -> Vec<(IpnsName, u64)> {
-        self.names().0.own.conflicting_writers()
+        self.0.own.conflicting_writers()
     }
 }
 
@@ -231,7 +233,7 @@ mod tests {
     use libp2p::identity::Keypair;
 
     use super::*;
-    use crate::names::fixtures::{machine, signed, verdict};
+    use crate::ipns::fixtures::{machine, signed, verdict};
 
     #[test]
     fn only_a_newer_valid_record_changes_a_followed_name() {

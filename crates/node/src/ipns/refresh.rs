@@ -8,8 +8,8 @@ use std::{
 
 use tokio::{sync, time::Instant};
 
-use super::{MutableName, cache::NEGATIVE_TTL};
-use crate::locked;
+use super::cache::NEGATIVE_TTL;
+use crate::{MutableName, locked};
 
 /// The minimum time between two queries for a name.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);

@@ -12,11 +12,11 @@ use tokio::{
     time::Instant,
 };
 
-use super::{IpnsName, Names};
+use super::IpnsNames;
 use crate::{
-    Error,
+    Error, IpnsName,
     announcer::{JOIN_PAUSE, SMALL_SWARM},
-    behaviour::Command,
+    command::Command,
     routing::ipns,
 };
 
@@ -36,7 +36,13 @@ type DueRecord = (PeerId, Option<Vec<u8>>);
 /// A name, a record that is being put into the routing system, and whether a peer accepted it.
 type Publication = (PeerId, Vec<u8>, oneshot::Receiver<bool>);
 
-impl Names {
+/// Waits until a record was put into the routing system; returns whether a peer accepted it.
+async fn outcome((name, record, answer): Publication) -> (PeerId, Vec<u8>, bool) {
+    let is_stored = answer.await.unwrap_or(false);
+    (name, record, is_stored)
+}
+
+impl IpnsNames {
     /// Subscribes to own and followed names, and publishes their records periodically and when a peer joins.
     pub async fn republish(self, routing: mpsc::Sender<Command>, mut joins: watch::Receiver<usize>) {
         let (mut next_pubsub, mut next_repeat) = (Instant::now(), Instant::now() + REPUBLISH_INTERVAL);
@@ -53,10 +59,7 @@ impl Names {
             let Some(started) = self.publish_due(&routing, to_subscribers, &mut published).await else {
                 return;
             };
-            publications.extend(started.into_iter().map(|(name, value, answer)| async move {
-                let is_stored = answer.await.unwrap_or(false);
-                (name, value, is_stored)
-            }));
+            publications.extend(started.into_iter().map(outcome));
             if to_subscribers {
                 next_pubsub = Instant::now() + PUBSUB_REPUBLISH_INTERVAL;
             }

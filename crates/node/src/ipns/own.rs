@@ -13,8 +13,8 @@ use std::{
 
 use libp2p::{PeerId, identity::Keypair};
 
-use super::{IpnsName, Names, RECORD_LIFETIME, pubsub::Verdict, verify_ignoring_expiry};
-use crate::{Error, locked, routing::ipns};
+use super::{IpnsNames, RECORD_LIFETIME, verify_ignoring_expiry};
+use crate::{Error, IpnsName, command::Verdict, locked, routing::ipns};
 
 /// Previous own records that are remembered, to detect a conflicting one with the same sequence.
 const MAX_PREVIOUS_RECORDS: usize = 16;
@@ -131,7 +131,7 @@ impl OwnRecords {
     }
 }
 
-impl Names {
+impl IpnsNames {
     /// Returns the last record that this node signed under a name.
     pub fn own(&self, name: &IpnsName) -> Option<ipns::Record> {
         self.0.own.lock().records.get(name.peer()).cloned()

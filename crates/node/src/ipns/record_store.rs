@@ -4,8 +4,10 @@ mod bounded_table;
 
 use std::path::Path;
 
-use super::Domain;
-use crate::database::{Database, Settings};
+use crate::{
+    Domain,
+    database::{Database, Settings},
+};
 use bounded_table::BoundedTable;
 use libp2p::PeerId;
 use redb::{Error, ReadTransaction, ReadableTable, Table, TableDefinition, TableError};

@@ -7,8 +7,8 @@ use tokio::{
     time::{self, Instant, timeout_at},
 };
 
-use super::{Domain, IpnsName, MutableName, Names, dnslink::Link};
-use crate::{Error, Node, behaviour::Command, routing::ipns};
+use super::{IpnsNames, dnslink::Link};
+use crate::{Domain, Error, IpnsName, MutableName, command::Command, online::Online, routing::ipns};
 
 /// After the first answer, how long other peers have to send a newer one.
 const GRACE_PERIOD: Duration = Duration::from_millis(500);
@@ -28,77 +28,92 @@ impl Resolved {
     }
 }
 
-impl Node {
-    /// Resolves a name from the cache while that is valid, else from peers or DNS; without an answer within `timeout`,
-    /// returns the last known value. A name without an answer is not queried again for a while.
-    pub async fn resolve(&self, name: &MutableName, timeout: Duration) -> Result<Resolved, Error> {
-        let joins = self.online().map_or(0, |online| *online.peers.joins().borrow());
-        if let Some(known) = self.names().known(name, joins) {
+impl IpnsNames {
+    /// See [`crate::Node::resolve`].
+    pub async fn resolve(
+        &self,
+        online: Option<&Online>,
+        name: &MutableName,
+        timeout: Duration,
+    ) -> Result<Resolved, Error> {
+        let joins = online.map_or(0, |online| *online.peers.joins().borrow());
+        if let Some(known) = self.known(name, joins) {
             return Ok(known);
         }
-        let (resolved, ttl) = self.query(name, timeout).await?;
+        let (resolved, ttl) = self.query(online, name, timeout).await?;
         if resolved.stale {
             tracing::warn!(name = %name, "no answer for this name; using the last known value");
         }
-        self.names().0.cache.put(name.clone(), resolved.clone(), ttl, joins, Instant::now());
+        self.0.cache.put(name.clone(), resolved.clone(), ttl, joins, Instant::now());
         Ok(resolved)
     }
 
-    /// Resolves a name by querying peers or DNS even if the cached value is still valid, for a caller that misses
-    /// something in it.
-    ///
-    /// A name is queried at most once a second, or once in half a minute without an answer. In between callers get the
-    /// last answer; callers that arrive during a query wait for it. Names that this node publishes need no query.
-    pub async fn resolve_uncached(&self, name: &MutableName, timeout: Duration) -> Result<Resolved, Error> {
-        if let Some(own) = self.names().published_here(name) {
+    /// See [`crate::Node::resolve_uncached`].
+    pub async fn resolve_uncached(
+        &self,
+        online: Option<&Online>,
+        name: &MutableName,
+        timeout: Duration,
+    ) -> Result<Resolved, Error> {
+        if let Some(own) = self.published_here(name) {
             return Ok(own);
         }
-        let joins = self.online().map_or(0, |online| *online.peers.joins().borrow());
+        let joins = online.map_or(0, |online| *online.peers.joins().borrow());
         let query = async {
-            let asked = self.query(name, timeout).await;
+            let asked = self.query(online, name, timeout).await;
             let is_answered = asked.as_ref().is_ok_and(|(resolved, _)| !resolved.stale);
             (asked, is_answered)
         };
-        match self.names().0.refreshes.query(name, Instant::now, query).await {
-            None => self.resolve(name, timeout).await,
+        match self.0.refreshes.query(name, Instant::now, query).await {
+            None => self.resolve(online, name, timeout).await,
             Some(Ok((resolved, ttl))) if !resolved.stale => {
-                self.names().0.cache.put(name.clone(), resolved.clone(), ttl, joins, Instant::now());
+                self.0.cache.put(name.clone(), resolved.clone(), ttl, joins, Instant::now());
                 Ok(resolved)
             }
             // Silence does not invalidate a valid cache entry.
-            Some(asked) => match self.names().known(name, joins) {
+            Some(asked) => match self.known(name, joins) {
                 Some(known) => Ok(known),
                 None => asked.map(|(resolved, _)| resolved),
             },
         }
     }
 
-    async fn query(&self, name: &MutableName, timeout: Duration) -> Result<(Resolved, Duration), Error> {
+    async fn query(
+        &self,
+        online: Option<&Online>,
+        name: &MutableName,
+        timeout: Duration,
+    ) -> Result<(Resolved, Duration), Error> {
         match name {
-            MutableName::Key(name) => self.resolve_key(name, timeout).await,
+            MutableName::Key(name) => self.resolve_key(online, name, timeout).await,
             MutableName::Domain(domain) => self.resolve_domain(domain, timeout).await,
         }
     }
 
     /// Queries peers for the newest record.
-    async fn resolve_key(&self, name: &IpnsName, timeout: Duration) -> Result<(Resolved, Duration), Error> {
+    async fn resolve_key(
+        &self,
+        online: Option<&Online>,
+        name: &IpnsName,
+        timeout: Duration,
+    ) -> Result<(Resolved, Duration), Error> {
         let (peer, start) = (*name.peer(), Instant::now());
-        let seen = match self.names().0.subscriptions.is_followed(&peer) {
-            true => self.names().0.subscriptions.record(&peer),
+        let seen = match self.0.subscriptions.is_followed(&peer) {
+            true => self.0.subscriptions.record(&peer),
             false => {
-                let seen = self.names().blocking(move |names| Ok(names.0.record_store.seen(&peer)?)).await?;
+                let seen = self.blocking(move |names| Ok(names.0.record_store.seen(&peer)?)).await?;
                 seen.and_then(|bytes| ipns::Record::verify(peer, bytes, SystemTime::now()).ok())
             }
         };
-        let asked = self.peers().len();
-        let found = match self.online() {
+        let asked = online.map_or(0, |online| online.peers.list().len());
+        let found = match online {
             Some(online) => newest(&online.routing, name, start + timeout).await,
             None => None,
         };
         let is_stale = found.is_none();
         let is_new = found > seen;
         // An own record that expired while this node was off.
-        let own = || self.names().own(name);
+        let own = || self.own(name);
         let best = found.max(seen).or_else(own).ok_or(Error::NoRecord {
             name: *name,
             asked,
@@ -106,7 +121,7 @@ impl Node {
         })?;
         if is_new {
             let bytes = best.bytes().to_vec();
-            let see = move |names: &Names| {
+            let see = move |names: &IpnsNames| {
                 // The name may be followed, or the record signed elsewhere under an own key.
                 names.ingest(peer, bytes.clone(), SystemTime::now())?;
                 match names.0.subscriptions.is_followed(&peer) {
@@ -114,7 +129,7 @@ impl Node {
                     false => Ok(names.0.record_store.put_seen(&peer, &bytes)?),
                 }
             };
-            self.names().blocking(see).await?;
+            self.blocking(see).await?;
         }
         Ok((Resolved { value: best.text(), stale: is_stale }, best.ttl()))
     }
@@ -125,7 +140,7 @@ impl Node {
         domain: &Domain,
         timeout: Duration,
     ) -> Result<(Resolved, Duration), Error> {
-        let query = time::timeout(timeout, self.names().0.dns.look_up(domain)).await;
+        let query = time::timeout(timeout, self.0.dns.look_up(domain)).await;
         let silent = || {
             let why = format!("no server answered within {:.1} s", timeout.as_secs_f64());
             Err(Error::Dns { domain: domain.clone(), why })
@@ -135,13 +150,12 @@ impl Node {
             Ok(Link { value, ttl }) => {
                 let link = value.clone();
                 let see =
-                    move |names: &Names| names.0.record_store.put_link(&key, &link).map_err(Error::names);
-                self.names().blocking(see).await?;
+                    move |names: &IpnsNames| names.0.record_store.put_link(&key, &link).map_err(Error::names);
+                self.blocking(see).await?;
                 Ok((Resolved::fresh(value), ttl))
             }
             Err(error @ Error::Dns { .. }) => {
-                let seen =
-                    self.names().blocking(move |names| names.0.record_store.link(&key).map_err(Error::names));
+                let seen = self.blocking(move |names| names.0.record_store.link(&key).map_err(Error::names));
                 let value = seen.await?.ok_or(error)?;
                 Ok((Resolved { value, stale: true }, Duration::ZERO))
             }
@@ -150,7 +164,7 @@ impl Node {
     }
 }
 
-impl Names {
+impl IpnsNames {
     /// Returns the value that is known without a query or the disk.
     fn known(&self, name: &MutableName, joins: usize) -> Option<Resolved> {
         self.published_here(name).or_else(|| self.0.cache.get(name, joins, Instant::now()))

@@ -7,13 +7,12 @@ mod topics;
 use cid::multibase::Base;
 use libp2p::{
     PeerId,
-    gossipsub::{self, ConfigBuilder, IdentTopic, MessageAuthenticity, MessageId, TopicHash},
+    gossipsub::{self, ConfigBuilder, IdentTopic, MessageAuthenticity, TopicHash},
     identity::Keypair,
     kad::RecordKey,
 };
 
 pub use guard::Behaviour;
-pub use libp2p::gossipsub::MessageAcceptance as Verdict;
 
 use crate::Error;
 
@@ -22,17 +21,6 @@ use crate::Error;
 const MAX_QUEUED_MESSAGES: usize = 128;
 
 pub type Event = gossipsub::Event;
-
-/// A record of a subscribed name, as received from a peer.
-#[derive(Debug)]
-pub struct ReceivedRecord {
-    pub name: PeerId,
-    pub record: Vec<u8>,
-    /// The peer that sent it.
-    pub from: PeerId,
-    /// The message to forward if the record is valid and new.
-    pub message: Option<MessageId>,
-}
 
 /// Creates the gossipsub behaviour, which forwards only validated messages.
 ///

@@ -15,9 +15,9 @@ pub(crate) mod fetch;
 #[cfg(test)]
 mod fixtures;
 mod keys;
-mod name;
 mod own;
 mod polling;
+mod publish;
 pub(crate) mod pubsub;
 mod record_store;
 mod refresh;
@@ -33,39 +33,28 @@ use std::{
 };
 
 use libp2p::{PeerId, identity::Keypair};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 
-use crate::{Blocks, Error, Node, Options, behaviour::Command, locked, routing::ipns};
+use crate::{Blocks, Error, Options, locked, routing::ipns};
 use cache::Cache;
 use own::OwnRecords;
 use record_store::RecordStore;
 use refresh::Refreshes;
 use subscriptions::Subscriptions;
 
-pub use name::{Domain, InvalidName, IpnsName, MutableName};
+pub use publish::Published;
 pub use resolve::Resolved;
 pub use subscriptions::FollowedRecord;
 pub(crate) use withhold::leave_network;
 
 /// How long a published record is valid, as in Kubo.
 const RECORD_LIFETIME: Duration = Duration::from_secs(48 * 60 * 60);
-/// How long a command waits for peers to accept a record.
-const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A published record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Published {
-    /// `/ipfs/<cid>...` or `/ipns/<name>...`.
-    pub value: String,
-    /// Increases with each change.
-    pub sequence: u64,
-}
 
 /// The IPNS names of one node.
 #[derive(Clone)]
-pub(crate) struct Names(Arc<NamesInner>);
+pub(crate) struct IpnsNames(Arc<Inner>);
 
-struct NamesInner {
+struct Inner {
     data_dir: PathBuf,
     /// The node's own key, which also has a name.
     identity: Keypair,
@@ -81,7 +70,7 @@ struct NamesInner {
     dns: dnslink::DnsResolver,
 }
 
-impl Names {
+impl IpnsNames {
     pub fn open(options: &Options, identity: &Keypair, blocks: &dyn Blocks) -> Result<Self, Error> {
         let names = Self::with(&options.data_dir, identity, dnslink::DnsResolver::new(options))?;
         // A missing key never published anything.
@@ -101,7 +90,7 @@ impl Names {
         let own = record_store.all_own().map_err(Error::names)?.into_iter();
         // An expired record still holds the last sequence.
         let own = own.filter_map(|(name, bytes)| Some((name, verify_ignoring_expiry(name, Some(bytes))?)));
-        let names = Self(Arc::new(NamesInner {
+        let names = Self(Arc::new(Inner {
             data_dir: data_dir.into(),
             identity: identity.clone(),
             keys: Mutex::default(),
@@ -172,112 +161,6 @@ fn verify_ignoring_expiry(name: PeerId, bytes: Option<Vec<u8>>) -> Option<ipns::
 impl From<redb::Error> for Error {
     fn from(error: redb::Error) -> Self {
         Self::names(error)
-    }
-}
-
-impl Node {
-    /// Returns the key with this key name and its IPNS name, creating it if it is missing.
-    pub async fn name_key(&self, key_name: &str) -> Result<(Keypair, IpnsName), Error> {
-        let key_name = key_name.to_string();
-        let make = move |names: &Names| names.change_keys(|dir| keys::load_or_create(dir, &key_name));
-        let key = self.names().blocking(make).await?;
-        let name = IpnsName::of(&key);
-        Ok((key, name))
-    }
-
-    /// Returns the key names and IPNS names of all keys.
-    pub async fn name_keys(&self) -> Result<Vec<(String, IpnsName)>, Error> {
-        let list = |names: &Names| {
-            let dir = &names.0.data_dir;
-            let named = |key_name: String| {
-                Ok((key_name.clone(), IpnsName::of(&keys::load_or_create(dir, &key_name)?)))
-            };
-            keys::list(dir)?.into_iter().map(named).collect()
-        };
-        self.names().blocking(list).await
-    }
-
-    /// Returns what this node last published under a name.
-    pub fn published(&self, name: &IpnsName) -> Option<Published> {
-        let own = self.names().own(name)?;
-        Some(Published { value: own.text(), sequence: own.sequence() })
-    }
-
-    /// Returns the key of this node's identity.
-    pub fn own_key(&self) -> &Keypair {
-        &self.names().0.identity
-    }
-
-    /// Creates a key, which must not exist.
-    pub async fn new_key(&self, key_name: &str) -> Result<IpnsName, Error> {
-        let key_name = key_name.to_string();
-        let create = move |names: &Names| names.change_keys(|dir| keys::create(dir, &key_name));
-        self.names().blocking(create).await.map(|key| IpnsName::of(&key))
-    }
-
-    /// Returns the key with this key name, which must exist; `self` is the node's identity.
-    pub async fn find_key(&self, key_name: &str) -> Result<Keypair, Error> {
-        let key_name = key_name.to_string();
-        self.names().blocking(move |names| names.key(&key_name)).await
-    }
-
-    /// Exports a key as `ipfs key export --format=libp2p-protobuf-cleartext` does; `self` is the node's identity.
-    pub async fn export_key(&self, key_name: &str) -> Result<Vec<u8>, Error> {
-        self.find_key(key_name).await?.to_protobuf_encoding().map_err(Error::names)
-    }
-
-    /// Imports an exported key.
-    pub async fn import_key(&self, key_name: &str, bytes: &[u8]) -> Result<IpnsName, Error> {
-        let (key_name, bytes) = (key_name.to_string(), bytes.to_vec());
-        let import = move |names: &Names| names.change_keys(|dir| keys::import(dir, &key_name, &bytes));
-        self.names().blocking(import).await.map(|key| IpnsName::of(&key))
-    }
-
-    /// Publishes a value under a name; others may cache it for `ttl`.
-    ///
-    /// Waits a few seconds for connected peers to accept the record. Other peers get it when they join.
-    pub async fn publish(&self, key: &Keypair, value: &str, ttl: Duration) -> Result<Published, Error> {
-        let record = self.sign_and_publish(key, value, ttl).await?;
-        if let Some(online) = self.online() {
-            let (reply, accepted) = oneshot::channel();
-            let put = Command::PutValue(IpnsName::of(key).record(record.bytes().to_vec()), reply);
-            online.routing.send(put).await.map_err(|_| Error::Stopped)?;
-            let _ = tokio::time::timeout(PUBLISH_TIMEOUT, accepted).await;
-        }
-        Ok(Published { value: record.text(), sequence: record.sequence() })
-    }
-
-    /// Publishes without waiting for peers: followers get the record at once over pubsub, the routing system soon
-    /// after.
-    pub async fn publish_at_once(
-        &self,
-        key: &Keypair,
-        value: &str,
-        ttl: Duration,
-    ) -> Result<Published, Error> {
-        let record = self.sign_and_publish(key, value, ttl).await?;
-        self.names().0.signed.notify_one();
-        Ok(Published { value: record.text(), sequence: record.sequence() })
-    }
-
-    async fn sign_and_publish(
-        &self,
-        key: &Keypair,
-        value: &str,
-        ttl: Duration,
-    ) -> Result<ipns::Record, Error> {
-        let (name, key, bytes) = (IpnsName::of(key), key.clone(), value.as_bytes().to_vec());
-        self.query_before_signing(&key).await;
-        let sign = move |names: &Names| names.sign(&key, bytes, ttl, SystemTime::now());
-        self.names().0.own.mark_published(*name.peer());
-        let record = self.names().blocking(sign).await?;
-        if let Some(online) = self.online() {
-            let publish = Command::Publish(name.record(record.bytes().to_vec()));
-            for command in [Command::Subscribe(name.key()), publish] {
-                online.routing.send(command).await.map_err(|_| Error::Stopped)?;
-            }
-        }
-        Ok(record)
     }
 }
 

@@ -4,10 +4,10 @@ use std::{path::Path, time::SystemTime};
 
 use libp2p::identity::Keypair;
 
-use super::{IpnsName, Names};
-use crate::{Blocks, Cid, Error, routing::ipns};
+use super::IpnsNames;
+use crate::{Blocks, Cid, Error, IpnsName, routing::ipns};
 
-impl Names {
+impl IpnsNames {
     /// Removes the own record of a key from the published ones, unless its root is shared with peers. It is neither
     /// published nor renewed until another value is published under the key.
     pub(super) fn withhold(&self, key: &Keypair, blocks: &dyn Blocks) -> Result<(), Error> {
@@ -38,7 +38,7 @@ fn root(record: &ipns::Record) -> Option<Cid> {
 /// Deletes the IPNS state of a network in a node directory: own records are not republished, although their sequences
 /// continue, and other names are forgotten.
 pub fn leave_network(data_dir: &Path, identity: &Keypair) -> Result<(), Error> {
-    let names = Names::offline(data_dir, identity)?;
+    let names = IpnsNames::offline(data_dir, identity)?;
     for name in names.0.own.names() {
         let foreign = names.foreign(&name).ok().flatten();
         if let Some(own) = names.own(&IpnsName::from(name)).filter(|own| foreign.as_ref() < Some(own)) {
@@ -80,14 +80,15 @@ mod tests {
         let (name, now) = (IpnsName::of(&key), SystemTime::now());
         let ttl = Duration::from_secs(60);
         let value = format!("/ipfs/{ROOT}");
-        Names::offline(dir.path(), &key).unwrap().sign(&key, value.clone().into(), ttl, now).unwrap();
+        IpnsNames::offline(dir.path(), &key).unwrap().sign(&key, value.clone().into(), ttl, now).unwrap();
         let open = |unshared_key: Option<&str>, is_shown| {
             let options =
                 Options { unshared_key: unshared_key.map(String::from), ..Options::new(dir.path()) };
-            Names::open(&options, &key, &One(is_shown)).unwrap()
+            IpnsNames::open(&options, &key, &One(is_shown)).unwrap()
         };
         let later = now + super::super::RECORD_LIFETIME * 2 / 3;
-        let published = |names: &Names| names.due(later).unwrap().into_iter().find_map(|(_, record)| record);
+        let published =
+            |names: &IpnsNames| names.due(later).unwrap().into_iter().find_map(|(_, record)| record);
         assert!(published(&open(None, false)).is_some());
         assert!(published(&open(Some("self"), true)).is_some());
         let hidden = open(Some("self"), false);
@@ -103,7 +104,7 @@ mod tests {
         let (name, other, now) = (IpnsName::of(&key), PeerId::random(), SystemTime::now());
         let ttl = Duration::from_secs(60);
         {
-            let names = Names::offline(dir.path(), &key).unwrap();
+            let names = IpnsNames::offline(dir.path(), &key).unwrap();
             for value in ["/ipfs/a", "/ipfs/b"] {
                 names.sign(&key, value.into(), ttl, now).unwrap();
             }
@@ -112,7 +113,7 @@ mod tests {
             names.0.record_store.put_seen(&other, &[1]).unwrap();
         }
         leave_network(dir.path(), &key).unwrap();
-        let names = Names::offline(dir.path(), &key).unwrap();
+        let names = IpnsNames::offline(dir.path(), &key).unwrap();
         assert!(names.own(&name).is_none());
         let record_store = &names.0.record_store;
         assert_eq!(
