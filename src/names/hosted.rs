@@ -75,7 +75,7 @@ impl<'a> HostedRepository<'a> {
         }
     }
 
-    /// What is pushed here is never stale.
+    /// Marks the repository as fresh: pushed content is never stale.
     fn fresh(&self, found: Document) -> Document {
         self.resolver.followed().set_fresh(self.name);
         found

@@ -1,4 +1,4 @@
-//! What to do about a failure: hints for the errors of the layers below.
+//! Failures with hints, for the errors of the layers below.
 
 use crate::{content, control::Failure, names};
 

@@ -1,4 +1,4 @@
-//! What an instance answers about images.
+//! Handler of requests about images.
 
 use std::{path::PathBuf, str::FromStr};
 
@@ -20,7 +20,7 @@ use crate::{
     names::NameKind,
 };
 
-/// What an image from a stream is called where nothing says it.
+/// Default name of an image that is imported from a stream.
 const UNNAMED: &str = "image";
 
 impl Instance {

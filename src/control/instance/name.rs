@@ -1,4 +1,4 @@
-//! What an instance answers about IPNS names: its own, and those it follows.
+//! Handler of requests about IPNS names: own ones, and followed ones.
 
 mod follow;
 mod keys;

@@ -12,7 +12,7 @@ pub struct ImageRef {
 }
 
 impl ImageRef {
-    /// As a client would pull it, without the registry.
+    /// Returns the reference that clients pull, without the registry.
     pub fn text(&self) -> String {
         match &self.reference {
             Reference::Tag(tag) => format!("{}:{tag}", self.name),

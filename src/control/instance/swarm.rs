@@ -1,4 +1,4 @@
-//! What an instance answers about its swarm.
+//! Handler of requests about the swarm.
 
 use ocipfs_node::Multiaddr;
 

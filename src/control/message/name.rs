@@ -1,12 +1,14 @@
+//! Requests about IPNS names, and the replies to them.
+
 use serde::{Deserialize, Serialize};
 
-/// What a command asks about names.
+/// Request about names.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "about", rename_all = "kebab-case")]
 pub enum NameRequest {
     /// Say what a key's name means from now on.
     Publish {
-        /// The key's word; it is made where there is none.
+        /// The key's name; the key is created if it does not exist.
         key: String,
         /// `/ipfs/<cid>...`, `/ipns/<name>...`, or a CID with a path.
         target: String,
@@ -15,7 +17,7 @@ pub enum NameRequest {
     },
     /// Tell what a name means.
     Resolve {
-        /// `k51...`, a domain, a key's word, or a path that begins with a name.
+        /// `k51...`, a domain, a key name, or a path that begins with a name.
         name: String,
     },
     /// The names of this node, and those it follows.
@@ -32,19 +34,19 @@ pub enum NameRequest {
     },
     /// Make a key.
     KeyNew {
-        /// Its word.
+        /// Its key name.
         key: String,
     },
     /// Give a key away.
     KeyExport {
-        /// Its word; `self` is the node's own.
+        /// Its key name; `self` is the node's own.
         key: String,
     },
     /// Take a key of another machine.
     KeyImport {
-        /// Its word here.
+        /// Its key name here.
         key: String,
-        /// As it was exported, in base64.
+        /// The exported key, in base64.
         base64: String,
     },
 }
@@ -54,7 +56,7 @@ pub enum NameRequest {
 pub struct Published {
     /// The name, `k51...`.
     pub name: String,
-    /// What it means now.
+    /// Path that it resolves to now.
     pub value: String,
     /// Counts up with each change.
     pub sequence: u64,
@@ -102,7 +104,7 @@ pub struct Rival {
 pub struct FollowedName {
     /// The name, `k51...`.
     pub name: String,
-    /// What it means, if it was ever heard of.
+    /// Path that it resolves to, once a record was received.
     pub value: Option<String>,
     /// Which of its publications that is.
     pub sequence: Option<u64>,
@@ -112,9 +114,9 @@ pub struct FollowedName {
     pub served: Option<ServedRoot>,
     /// The newest root that was heard of.
     pub newest: Option<String>,
-    /// What of the newest root is not here: repositories.
+    /// Number of repositories of the newest root that are not complete.
     pub missing_repositories: u64,
-    /// What of the newest root is not here, in bytes as far as manifests say.
+    /// Bytes of the newest root that are missing, as far as manifests declare sizes.
     pub missing_bytes: u64,
     /// Why it is not here, once something was found to be unreachable.
     pub failing: Option<String>,
@@ -151,10 +153,10 @@ pub struct FollowedRepository {
 /// A name of this node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OwnName {
-    /// The word of its key; `self` is the node's own.
+    /// The name of its key; `self` is the node's own.
     pub key: String,
     /// The name, `k51...`.
     pub name: String,
-    /// What it means, if that was ever published.
+    /// Path that it resolves to, if it was ever published.
     pub value: Option<String>,
 }

@@ -31,7 +31,7 @@ impl Instance {
         }
     }
 
-    /// What followed names mean.
+    /// Returns the followed names and their state.
     pub(in crate::control::instance) async fn followed_names(&self) -> Result<Vec<FollowedName>, Failure> {
         let mut all = Vec::new();
         for name in self.resolver().followed().names() {

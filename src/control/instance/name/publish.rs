@@ -1,4 +1,4 @@
-//! What an instance publishes: repositories in the background, values on command.
+//! Publication: of repositories in the background, of values on command.
 
 use std::time::Duration;
 
