@@ -87,12 +87,13 @@ pub struct Publication {
     /// Why not.
     pub failing: Option<String>,
     /// Names of this node that another node writes too.
-    pub rivals: Vec<Rival>,
+    #[serde(rename = "rivals")]
+    pub conflicting_writers: Vec<ConflictingWriter>,
 }
 
 /// A name that two nodes write.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Rival {
+pub struct ConflictingWriter {
     /// The name.
     pub name: String,
     /// The sequence that the other node has reached.

@@ -42,7 +42,7 @@ pub struct Followed(Arc<Inner>);
 
 struct Inner {
     /// Those that `serve` is told, which come first.
-    settled: Vec<IpnsName>,
+    configured: Vec<IpnsName>,
     policy: Prefetch,
     rows: FollowedRows,
     state: Mutex<FollowedState>,
@@ -53,7 +53,7 @@ struct Inner {
 #[derive(Default)]
 struct FollowedState {
     /// Those that are followed by command.
-    by_command: Vec<IpnsName>,
+    followed_by_command: Vec<IpnsName>,
     /// How far the newest root of each is fetched.
     fetching: HashMap<IpnsName, Fetching>,
     /// Earlier versions of repositories, the newest first.
@@ -87,20 +87,20 @@ pub struct Fetching {
 }
 
 impl Followed {
-    /// Follows `settled`, and then what is followed by command.
+    /// Follows `configured`, and then what is followed by command.
     pub async fn open(
         node: &Node,
         database: Arc<Database>,
-        settled: Vec<IpnsName>,
+        configured: Vec<IpnsName>,
         policy: Prefetch,
     ) -> Result<Self, ocipfs_node::Error> {
-        for name in &settled {
+        for name in &configured {
             node.follow(*name).await?;
         }
-        let by_command = node.persistently_followed().await?;
-        let state = Mutex::new(FollowedState { by_command, ..FollowedState::default() });
+        let followed_by_command = node.persistently_followed().await?;
+        let state = Mutex::new(FollowedState { followed_by_command, ..FollowedState::default() });
         Ok(Self(Arc::new(Inner {
-            settled,
+            configured,
             policy,
             rows: FollowedRows::new(database),
             state,
@@ -114,15 +114,15 @@ impl Followed {
 
     /// Returns the names in order, each once.
     pub fn names(&self) -> Vec<IpnsName> {
-        let mut names = self.0.settled.clone();
+        let mut names = self.0.configured.clone();
         let state = self.lock();
-        names.extend(state.by_command.iter().filter(|name| !self.is_settled(name)));
+        names.extend(state.followed_by_command.iter().filter(|name| !self.is_configured(name)));
         names
     }
 
     /// Whether `serve` is told to follow the name.
-    pub fn is_settled(&self, name: &IpnsName) -> bool {
-        self.0.settled.contains(name)
+    pub fn is_configured(&self, name: &IpnsName) -> bool {
+        self.0.configured.contains(name)
     }
 
     /// How much of the followed names is fetched before it is asked for.
@@ -132,8 +132,8 @@ impl Followed {
 
     /// Reads again what is followed by command.
     pub async fn refresh(&self, node: &Node) -> Result<(), ocipfs_node::Error> {
-        let by_command = node.persistently_followed().await?;
-        self.lock().by_command = by_command;
+        let followed_by_command = node.persistently_followed().await?;
+        self.lock().followed_by_command = followed_by_command;
         // The node has told of the change before this list had it.
         self.0.changed.notify_one();
         Ok(())

@@ -66,11 +66,11 @@ async fn follow(resolver: Resolver, name: IpnsName, policy: Prefetch) {
     let mut pause = MIN_PAUSE;
     loop {
         heads.mark_unchanged();
-        let meant = meant(&resolver, &name);
+        let value = newest_value(&resolver, &name);
         let joined = resolver.content().node().joined();
         let is_whole = tokio::select! {
             whole = fetch(&resolver, &name, policy) => Some(whole),
-            () = newer(&resolver, &name, &meant) => None,
+            () = newer(&resolver, &name, &value) => None,
         };
         let Some(is_whole) = is_whole else {
             pause = MIN_PAUSE;
@@ -78,7 +78,7 @@ async fn follow(resolver: Resolver, name: IpnsName, policy: Prefetch) {
         };
         // Its record may have changed while it was fetched.
         let wait = async {
-            while self::meant(&resolver, &name) == meant {
+            while newest_value(&resolver, &name) == value {
                 if heads.changed().await.is_err() {
                     return std::future::pending().await;
                 }
@@ -95,14 +95,14 @@ async fn follow(resolver: Resolver, name: IpnsName, policy: Prefetch) {
 
 /// Returns sequence and value of a name's newest record. Both are compared: two nodes with one key may sign two
 /// values with one sequence.
-fn meant(resolver: &Resolver, name: &IpnsName) -> Option<(u64, String)> {
+fn newest_value(resolver: &Resolver, name: &IpnsName) -> Option<(u64, String)> {
     resolver.content().node().followed_record(name).map(|head| (head.sequence, head.value))
 }
 
 /// Waits until a record says something else, and the walk has had its turn.
 async fn newer(resolver: &Resolver, name: &IpnsName, before: &Option<(u64, String)>) {
     let (mut heads, turn) = (resolver.content().node().followed_changes(), Instant::now() + MIN_WALK_TIME);
-    while meant(resolver, name) == *before {
+    while newest_value(resolver, name) == *before {
         if heads.changed().await.is_err() {
             return std::future::pending().await;
         }

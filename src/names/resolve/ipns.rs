@@ -94,28 +94,28 @@ impl fmt::Display for Path {
 }
 
 /// Follows a path to content.
-pub async fn follow(node: &Node, path: Path, patience: Duration) -> Result<Target, Error> {
+pub async fn follow(node: &Node, path: Path, timeout: Duration) -> Result<Target, Error> {
     match path {
         Path::Content(at) => Ok(Target { at, stale: false }),
-        Path::Name(name, below) => follow_name(node, name, &below, patience, false).await,
+        Path::Name(name, below) => follow_name(node, name, &below, timeout, false).await,
     }
 }
 
-/// Follows a name, and the names that it leads to; `below` is the path that was asked for under it. With `afresh` what was
+/// Follows a name, and the names that it leads to; `below` is the path that was asked for under it. With `uncached` what was
 /// resolved before does not count.
 async fn follow_name(
     node: &Node,
     name: MutableName,
     below: &str,
-    patience: Duration,
-    afresh: bool,
+    timeout: Duration,
+    uncached: bool,
 ) -> Result<Target, Error> {
     let (mut at, mut below) = (name.clone(), below.to_string());
     let mut stale = false;
     for _ in 0..MAX_DEPTH {
-        let found = match afresh {
-            true => node.resolve_uncached(&at, patience).await?,
-            false => node.resolve(&at, patience).await?,
+        let found = match uncached {
+            true => node.resolve_uncached(&at, timeout).await?,
+            false => node.resolve(&at, timeout).await?,
         };
         stale |= found.stale;
         let target = |why: String| Error::Target { name: at.clone(), value: found.value.clone(), why };
@@ -137,17 +137,17 @@ async fn follow_name(
 
 /// Recent values of names, by the path that was asked for below them.
 #[derive(Default)]
-pub struct Targets(Mutex<HashMap<(MutableName, String), Meant>>);
+pub struct Targets(Mutex<HashMap<(MutableName, String), KnownVersions>>);
 
 #[derive(Default)]
-struct Meant {
+struct KnownVersions {
     /// The newest first.
     versions: VecDeque<CidPath>,
     stale: bool,
 }
 
 impl Targets {
-    fn lock(&self) -> MutexGuard<'_, HashMap<(MutableName, String), Meant>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(MutableName, String), KnownVersions>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -157,26 +157,26 @@ impl Targets {
         content: &Content,
         key: &MutableName,
         below: &str,
-        afresh: bool,
+        uncached: bool,
     ) -> Result<Vec<CidPath>, Error> {
-        let found = follow_name(content.node(), key.clone(), below, content.find_timeout(), afresh).await?;
+        let found = follow_name(content.node(), key.clone(), below, content.find_timeout(), uncached).await?;
         let mut targets = self.lock();
         let name = (key.clone(), below.to_string());
         // Rarely: at worst a client has to restart its pull.
         if targets.len() >= CACHE_ENTRIES && !targets.contains_key(&name) {
             targets.clear();
         }
-        let meant = targets.entry(name).or_default();
-        meant.stale = found.stale;
-        meant.versions.retain(|version| *version != found.at);
-        meant.versions.push_front(found.at);
-        meant.versions.truncate(MAX_VERSIONS);
-        Ok(meant.versions.iter().cloned().collect())
+        let known = targets.entry(name).or_default();
+        known.stale = found.stale;
+        known.versions.retain(|version| *version != found.at);
+        known.versions.push_front(found.at);
+        known.versions.truncate(MAX_VERSIONS);
+        Ok(known.versions.iter().cloned().collect())
     }
 
     /// Whether the last resolution of the name failed.
     pub fn is_stale(&self, key: &MutableName, below: &str) -> bool {
-        self.lock().get(&(key.clone(), below.to_string())).is_some_and(|meant| meant.stale)
+        self.lock().get(&(key.clone(), below.to_string())).is_some_and(|known| known.stale)
     }
 }
 

@@ -53,9 +53,9 @@ impl<'a> IpnsRepository<'a> {
         }
     }
 
-    async fn targets(&self, afresh: bool) -> Result<Vec<CidPath>, Error> {
+    async fn targets(&self, uncached: bool) -> Result<Vec<CidPath>, Error> {
         let Self { resolver, name, key, below } = self;
-        let found = resolver.targets.follow(&resolver.content, key, below, afresh).await;
+        let found = resolver.targets.follow(&resolver.content, key, below, uncached).await;
         found.map_err(|why| Error::Ipns { name: Name::clone(name), why })
     }
 

@@ -18,7 +18,7 @@ impl Instance {
     pub(super) async fn name_unfollow(&self, text: &str) -> Result<Reply, Failure> {
         let (node, name) = (self.content().node(), parse_name(text)?);
         let followed = self.resolver().followed();
-        if followed.is_settled(&name) {
+        if followed.is_configured(&name) {
             let failure = Failure::new(format!("{name} is followed by configuration"));
             return Err(failure.hint("remove it from --follow, OCIPFS_FOLLOW or the settings file"));
         }

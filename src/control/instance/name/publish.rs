@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    control::{Failure, Instance, Publication, Published, Reply, message::Rival},
+    control::{Failure, Instance, Publication, Published, Reply, message::ConflictingWriter},
     names::ipns,
 };
 
@@ -14,7 +14,7 @@ impl Instance {
         let behind = publisher.behind().await.map_err(Failure::new)?;
         let state = publisher.state();
         let node = self.content().node();
-        let rivals = node.conflicting_writers().into_iter();
+        let writers = node.conflicting_writers().into_iter();
         // The node may have signed it again since: the state tells the first record of a root.
         let signed = state.sequence.and_then(|_| node.published(&publisher.name()));
         Ok(Publication {
@@ -24,7 +24,9 @@ impl Instance {
             sequence: signed.map(|own| own.sequence).or(state.sequence),
             behind,
             failing: state.failing,
-            rivals: rivals.map(|(name, sequence)| Rival { name: name.to_string(), sequence }).collect(),
+            conflicting_writers: writers
+                .map(|(name, sequence)| ConflictingWriter { name: name.to_string(), sequence })
+                .collect(),
         })
     }
 
