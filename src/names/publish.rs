@@ -10,12 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ocipfs_node::{Cid, IpnsName, Keypair};
+use ocipfs_node::{Cid, IpnsName, Keypair, RecordError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    content::{Content, Error, SharePolicy, StoreError},
+    content::{self, Content, SharePolicy, StoreError},
     images::{
         published::{Advanced, Published},
         repository::Repositories,
@@ -34,6 +34,23 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 const OLD_VERSION_LIFETIME: Duration = Duration::from_secs(120);
 /// How long others may use a record without asking again; who follows the name hears of changes anyway.
 const TTL: Duration = Duration::from_secs(60);
+
+/// Why the repositories could not be published.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The published tree could not be made or announced.
+    #[error(transparent)]
+    Content(#[from] content::Error),
+    /// Its record could not be signed or sent.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        Self::Content(error.into())
+    }
+}
 
 /// State of the published tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

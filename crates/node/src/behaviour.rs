@@ -25,7 +25,7 @@ use libp2p::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    Error, Limits, address, bitswap,
+    Limits, StartError, address, bitswap,
     command::{Command, ReceivedRecord},
     handshakes::Handshakes,
     ipns::{fetch, pubsub},
@@ -89,7 +89,7 @@ impl Behaviour {
         (commands, received): (mpsc::Receiver<Command>, mpsc::Sender<ReceivedRecord>),
         peers: Peers,
         store: routing::Store,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, StartError> {
         let id = key.public().to_peer_id();
         let identify = identify::Config::new("ipfs/0.1.0".into(), key.public())
             .with_agent_version(concat!("ocipfs/", env!("CARGO_PKG_VERSION")).into())

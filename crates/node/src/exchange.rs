@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{Cid, Error, FetchedBlock, bitswap::Inquiry, online::Online};
+use crate::{Cid, FetchError, FetchedBlock, bitswap::Inquiry, online::Online};
 use awaited::Awaited;
 
 /// How long connected peers have to answer before providers are searched.
@@ -94,16 +94,16 @@ impl BlockFetcher {
 
     /// Fetches the root. Fails after `timeout` at the latest: `NotFound` without a provider, `Unanswered` if a provider
     /// did not send it.
-    pub async fn root(&mut self, timeout: Duration) -> Result<FetchedBlock, Error> {
+    pub async fn root(&mut self, timeout: Duration) -> Result<FetchedBlock, FetchError> {
         let (search, root) = (self.search.clone(), self.search.root);
-        let online = search.online.as_deref().ok_or(Error::Offline(root))?;
+        let online = search.online.as_deref().ok_or(FetchError::Offline(root))?;
         let inquiry = self.session.as_ref().map(|session| online.bitswap.inquire(session.id, root));
         self.want(vec![(root, 0)]);
         let (Some(session), Some(inquiry)) = (&mut self.session, inquiry) else {
-            return Err(Error::Offline(root));
+            return Err(FetchError::Offline(root));
         };
         let fetched = tokio::select! {
-            block = session.blocks.recv() => block.ok_or(Error::Stopped),
+            block = session.blocks.recv() => block.ok_or(FetchError::Stopped),
             error = search.not_found_or_unanswered(online, timeout, inquiry) => Err(error),
         }?;
         self.awaited.received(&fetched.block.cid, Instant::now());
@@ -121,12 +121,12 @@ impl BlockFetcher {
     ///
     /// It has no deadline: the reader decides what progress is. Cancel safe: dropping the future loses neither a block
     /// nor the wait for a search.
-    pub async fn next(&mut self) -> Result<FetchedBlock, Error> {
+    pub async fn next(&mut self) -> Result<FetchedBlock, FetchError> {
         loop {
             let next_search = self.awaited.next_search();
             let Some(session) = &mut self.session else {
                 return match next_search {
-                    Some(_) => Err(Error::Offline(self.search.root)),
+                    Some(_) => Err(FetchError::Offline(self.search.root)),
                     None => std::future::pending().await,
                 };
             };
@@ -139,7 +139,7 @@ impl BlockFetcher {
             tokio::select! {
                 biased;
                 fetched = session.blocks.recv() => {
-                    let fetched = fetched.ok_or(Error::Stopped)?;
+                    let fetched = fetched.ok_or(FetchError::Stopped)?;
                     self.awaited.received(&fetched.block.cid, Instant::now());
                     return Ok(fetched);
                 }
@@ -179,7 +179,7 @@ impl ProviderSearch {
         online: &Online,
         timeout: Duration,
         mut inquiry: watch::Receiver<Option<Inquiry>>,
-    ) -> Error {
+    ) -> FetchError {
         let start = Instant::now();
         let deadline = start + timeout;
         let search = async {
@@ -197,11 +197,11 @@ impl ProviderSearch {
         let holders = inquiry.borrow().map_or(0, |inquiry| inquiry.holders);
         if self.providers() == 0 && holders == 0 {
             let asked = online.peers.count();
-            return Error::NotFound { cid: self.root, asked, waited: start.elapsed() };
+            return FetchError::NotFound { cid: self.root, asked, waited: start.elapsed() };
         }
         tokio::time::sleep_until(deadline).await;
         let providers = self.providers().max(holders);
-        Error::Unanswered { cid: self.root, providers, waited: start.elapsed() }
+        FetchError::Unanswered { cid: self.root, providers, waited: start.elapsed() }
     }
 
     fn providers(&self) -> usize {

@@ -35,7 +35,7 @@ use std::{
 use libp2p::{PeerId, identity::Keypair};
 use tokio::sync::Notify;
 
-use crate::{Blocks, Error, Options, locked, routing::ipns};
+use crate::{Blocks, KeyError, Options, RecordError, Stopped, locked, routing::ipns};
 use cache::Cache;
 use own::OwnRecords;
 use record_store::RecordStore;
@@ -71,7 +71,7 @@ struct Inner {
 }
 
 impl IpnsNames {
-    pub fn open(options: &Options, identity: &Keypair, blocks: &dyn Blocks) -> Result<Self, Error> {
+    pub fn open(options: &Options, identity: &Keypair, blocks: &dyn Blocks) -> Result<Self, RecordError> {
         let names = Self::with(&options.data_dir, identity, dnslink::DnsResolver::new(options))?;
         // A missing key never published anything.
         if let Some(key) = options.unshared_key.as_ref().and_then(|key_name| names.key(key_name).ok()) {
@@ -81,13 +81,13 @@ impl IpnsNames {
     }
 
     /// Opens the names of a node without a swarm.
-    pub fn offline(data_dir: &Path, identity: &Keypair) -> Result<Self, Error> {
+    pub fn offline(data_dir: &Path, identity: &Keypair) -> Result<Self, RecordError> {
         Self::with(data_dir, identity, dnslink::DnsResolver::offline())
     }
 
-    fn with(data_dir: &Path, identity: &Keypair, dns: dnslink::DnsResolver) -> Result<Self, Error> {
-        let record_store = RecordStore::open(data_dir).map_err(Error::names)?;
-        let own = record_store.all_own().map_err(Error::names)?.into_iter();
+    fn with(data_dir: &Path, identity: &Keypair, dns: dnslink::DnsResolver) -> Result<Self, RecordError> {
+        let record_store = RecordStore::open(data_dir)?;
+        let own = record_store.all_own()?.into_iter();
         // An expired record still holds the last sequence.
         let own = own.filter_map(|(name, bytes)| Some((name, verify_ignoring_expiry(name, Some(bytes))?)));
         let names = Self(Arc::new(Inner {
@@ -109,12 +109,12 @@ impl IpnsNames {
     }
 
     /// Returns a key by its key name; `self` is the node's identity.
-    fn key(&self, key_name: &str) -> Result<Keypair, Error> {
+    fn key(&self, key_name: &str) -> Result<Keypair, KeyError> {
         if key_name == "self" { Ok(self.0.identity.clone()) } else { keys::load(&self.0.data_dir, key_name) }
     }
 
     /// Returns all keys of this node, its identity first.
-    fn own_keys(&self) -> Result<Arc<[Keypair]>, Error> {
+    fn own_keys(&self) -> Result<Arc<[Keypair]>, KeyError> {
         let mut known = locked(&self.0.keys);
         if let Some(keys) = &*known {
             return Ok(keys.clone());
@@ -122,46 +122,49 @@ impl IpnsNames {
         let key_names = keys::list(&self.0.data_dir)?;
         let named = key_names.iter().map(|key_name| keys::load(&self.0.data_dir, key_name));
         let keys: Arc<[Keypair]> =
-            [Ok(self.0.identity.clone())].into_iter().chain(named).collect::<Result<_, Error>>()?;
+            [Ok(self.0.identity.clone())].into_iter().chain(named).collect::<Result<_, KeyError>>()?;
         Ok(known.insert(keys).clone())
     }
 
     /// Runs an operation that may create a key.
-    fn change_keys<T>(&self, change: impl FnOnce(&Path) -> Result<T, Error>) -> Result<T, Error> {
+    fn change_keys<T>(&self, change: impl FnOnce(&Path) -> Result<T, KeyError>) -> Result<T, KeyError> {
         let changed = change(&self.0.data_dir);
         *locked(&self.0.keys) = None;
         changed
     }
 
     /// Returns the newest record under an own name that was signed elsewhere.
-    fn foreign(&self, name: &PeerId) -> Result<Option<ipns::Record>, Error> {
+    fn foreign(&self, name: &PeerId) -> Result<Option<ipns::Record>, RecordError> {
         Ok(verify_ignoring_expiry(*name, self.0.record_store.foreign(name)?))
     }
 
     /// Returns the last record of a followed name, expired or not.
-    fn last_followed_record(&self, name: &PeerId) -> Result<Option<ipns::Record>, Error> {
+    fn last_followed_record(&self, name: &PeerId) -> Result<Option<ipns::Record>, RecordError> {
         Ok(verify_ignoring_expiry(*name, self.0.record_store.followed_record(name)?))
     }
 
-    /// Runs blocking work on the disk.
+    /// Runs blocking work on the key files.
+    async fn with_keys<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, KeyError> + Send + 'static,
+    ) -> Result<T, KeyError> {
+        let names = self.clone();
+        tokio::task::spawn_blocking(move || work(&names)).await.map_err(|_| Stopped)?
+    }
+
+    /// Runs blocking work on the records.
     async fn blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
+        work: impl FnOnce(&Self) -> Result<T, RecordError> + Send + 'static,
+    ) -> Result<T, RecordError> {
         let names = self.clone();
-        tokio::task::spawn_blocking(move || work(&names)).await.map_err(|_| Error::Stopped)?
+        tokio::task::spawn_blocking(move || work(&names)).await.map_err(|_| Stopped)?
     }
 }
 
 /// Decodes a stored record, expired or not.
 fn verify_ignoring_expiry(name: PeerId, bytes: Option<Vec<u8>>) -> Option<ipns::Record> {
     ipns::Record::verify(name, bytes?, SystemTime::UNIX_EPOCH).ok()
-}
-
-impl From<redb::Error> for Error {
-    fn from(error: redb::Error) -> Self {
-        Self::names(error)
-    }
 }
 
 #[cfg(test)]

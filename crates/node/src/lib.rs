@@ -43,7 +43,10 @@ pub use announcer::Announcing;
 pub use bitswap::{BlockMemory, FetchedBlock, Traffic};
 pub use blocks::{Block, Blocks};
 pub use cid::Cid;
-pub use error::Error;
+pub use error::{
+    ConnectError, DnsFailure, FetchError, KeyError, KeyFileCause, KeyFileError, NoPeerId, RecordError,
+    ResolveError, StartError, Stopped,
+};
 pub use exchange::BlockFetcher;
 pub use hash::{is_block, is_trusted_cid};
 pub use identity::write_secret;

@@ -7,7 +7,8 @@ use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Announcing, BlockFetcher, Blocks, Bootstrap, Cid, Error, Options, Peer, Traffic,
+    Announcing, BlockFetcher, Blocks, Bootstrap, Cid, ConnectError, Options, Peer, StartError, Stopped,
+    Traffic,
     announcer::{Announcer, JOIN_PAUSE, SMALL_SWARM},
     behaviour::{Behaviour, BehaviourSettings},
     bitswap,
@@ -38,7 +39,7 @@ struct NodeInner {
 
 impl Node {
     /// Starts a peer that serves `blocks`: listens, dials its first peers and announces its roots.
-    pub async fn start(options: Options, blocks: Arc<dyn Blocks>) -> Result<Self, Error> {
+    pub async fn start(options: Options, blocks: Arc<dyn Blocks>) -> Result<Self, StartError> {
         options.check()?;
         let dialled: Vec<_> = options.peers.iter().chain(&options.bootstrap.addresses()).cloned().collect();
         for address in dialled.iter().filter(|_| options.bootstrap != Bootstrap::Public) {
@@ -46,8 +47,7 @@ impl Node {
         }
         // Before anything is written, since a port in use is the most common error.
         for address in &options.listen {
-            swarm::probe(address)
-                .map_err(|e| Error::Listen { address: address.clone(), why: e.to_string() })?;
+            swarm::probe(address)?;
         }
         let key = identity::load_or_create(&options.data_dir)?;
         let names = IpnsNames::open(&options, &key, &*blocks)?;
@@ -90,7 +90,7 @@ impl Node {
     }
 
     /// Creates a node without a swarm, which has an identity and no peers.
-    pub fn offline(data_dir: &Path) -> Result<Self, Error> {
+    pub fn offline(data_dir: &Path) -> Result<Self, StartError> {
         let key = identity::load_or_create(data_dir)?;
         let names = IpnsNames::offline(data_dir, &key)?;
         Ok(Self(Arc::new(NodeInner { key, names, online: None })))
@@ -158,8 +158,8 @@ impl Node {
     }
 
     /// Dials a peer by an address with its peer id.
-    pub async fn connect(&self, address: &Multiaddr) -> Result<PeerId, Error> {
-        let online = self.online().ok_or(Error::Stopped)?;
+    pub async fn connect(&self, address: &Multiaddr) -> Result<PeerId, ConnectError> {
+        let online = self.online().ok_or(Stopped)?;
         online.peers.dial(&online.ipfs, address).await
     }
 

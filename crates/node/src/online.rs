@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Bootstrap, Cid, Error, Options,
+    Bootstrap, Cid, Options, Stopped,
     announcer::Announcer,
     bitswap::{ClientHandle, Server},
     command::Command,
@@ -29,12 +29,12 @@ pub(crate) struct Online {
 
 impl Online {
     /// Sends a command to the network behaviour.
-    pub(crate) async fn send(&self, command: Command) -> Result<(), Error> {
-        self.routing.send(command).await.map_err(|_| Error::Stopped)
+    pub(crate) async fn send(&self, command: Command) -> Result<(), Stopped> {
+        self.routing.send(command).await.map_err(|_| Stopped)
     }
 
     /// Searches providers of `cid` and dials them; the channel closes at the end of the search.
-    pub(crate) async fn find_providers(&self, cid: Cid) -> Result<mpsc::UnboundedReceiver<PeerId>, Error> {
+    pub(crate) async fn find_providers(&self, cid: Cid) -> Result<mpsc::UnboundedReceiver<PeerId>, Stopped> {
         let (found, providers) = mpsc::unbounded_channel();
         self.send(Command::FindProviders(cid, found)).await?;
         Ok(providers)

@@ -3,20 +3,20 @@
 use crate::{content, control::Failure, names};
 
 /// Adds what to do where a node does not start.
-pub fn start_failure(error: ocipfs_node::Error) -> Failure {
-    use ocipfs_node::Error::*;
+pub fn start_failure(error: ocipfs_node::StartError) -> Failure {
+    use ocipfs_node::StartError::*;
     let hint = match &error {
         Listen { .. } => "another node may be running there: choose other addresses with --swarm-listen",
-        SwarmKey(_) | HalfPrivate { .. } => "see `ocipfs serve --help` on private swarms",
+        HalfPrivate { .. } => "see `ocipfs serve --help` on private swarms",
         NoPeerId(_) => "end the address with the peer id that `ocipfs swarm id` prints on that node",
-        Identity { .. } => "restore the key from a backup, or move it away to start with a new peer id",
+        KeyFile(_) => "restore the key from a backup, or move it away to start with a new peer id",
         _ => return Failure::new(error),
     };
     Failure::new(error).hint(hint)
 }
 
 /// Adds what to do where the key to publish under is missing.
-pub fn publish_key_failure(error: ocipfs_node::Error) -> Failure {
+pub fn publish_key_failure(error: ocipfs_node::KeyError) -> Failure {
     Failure::new(error)
         .hint("`ocipfs name ls` lists the keys; `ocipfs name key import` imports one from another machine")
 }
@@ -34,7 +34,7 @@ pub fn store_failure(error: content::StoreError) -> Failure {
 
 /// Adds what to do where content cannot be read or stored.
 pub fn content_failure(error: content::Error) -> Failure {
-    use ocipfs_node::Error::*;
+    use ocipfs_node::FetchError::*;
     let hint = match &error {
         content::Error::Node(Offline(_)) => "start `ocipfs serve` with this node directory, and try again",
         content::Error::Node(NotFound { .. }) => {

@@ -93,7 +93,7 @@ impl Followed {
         database: Arc<Database>,
         configured: Vec<IpnsName>,
         policy: Prefetch,
-    ) -> Result<Self, ocipfs_node::Error> {
+    ) -> Result<Self, ocipfs_node::RecordError> {
         for name in &configured {
             node.follow(*name).await?;
         }
@@ -131,7 +131,7 @@ impl Followed {
     }
 
     /// Reads again what is followed by command.
-    pub async fn refresh(&self, node: &Node) -> Result<(), ocipfs_node::Error> {
+    pub async fn refresh(&self, node: &Node) -> Result<(), ocipfs_node::RecordError> {
         let followed_by_command = node.persistently_followed().await?;
         self.lock().followed_by_command = followed_by_command;
         // The node has told of the change before this list had it.

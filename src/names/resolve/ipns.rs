@@ -45,7 +45,7 @@ pub enum Error {
     },
     /// No lookup has ended yet.
     #[error(transparent)]
-    Node(#[from] ocipfs_node::Error),
+    Node(#[from] ocipfs_node::ResolveError),
 }
 
 /// Where a name leads.

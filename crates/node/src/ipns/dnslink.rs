@@ -3,14 +3,14 @@
 use std::{net::SocketAddr, time::Duration};
 
 use hickory_resolver::{
-    ResolveError, TokioResolver,
+    ResolveError as LookupError, TokioResolver,
     config::{NameServerConfig, ResolverConfig},
     lookup::TxtLookup,
     name_server::TokioConnectionProvider,
     proto::{ProtoErrorKind, op::ResponseCode, rr::rdata::TXT, xfer::Protocol},
 };
 
-use crate::{Dns, Domain, Error, Options};
+use crate::{Dns, DnsFailure, Domain, Options, ResolveError};
 
 /// A silent server is queried again, or the next one is, after this time.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -33,13 +33,13 @@ pub enum DnsResolver {
     /// The node is in a private swarm, which a lookup would leave.
     Private,
     /// No server can be queried, with the reason.
-    Unavailable(String),
+    Unavailable(DnsFailure),
 }
 
 impl DnsResolver {
     /// Returns the resolver of a node without a swarm.
     pub fn offline() -> Self {
-        Self::Unavailable("only a running node can query DNS".into())
+        Self::Unavailable(DnsFailure::Offline)
     }
 
     /// Creates a resolver from the options.
@@ -59,16 +59,16 @@ impl DnsResolver {
                 options.cache_size = 0;
                 Self::Available(Box::new(builder.build()))
             }
-            Err(error) => Self::Unavailable(format!("cannot read the DNS servers of the system: {error}")),
+            Err(error) => Self::Unavailable(DnsFailure::NoServers(error)),
         }
     }
 
     /// Looks up the current DNSLink of `domain`.
-    pub async fn look_up(&self, domain: &Domain) -> Result<Link, Error> {
-        let failed = |why: String| Error::Dns { domain: domain.clone(), why };
+    pub async fn look_up(&self, domain: &Domain) -> Result<Link, ResolveError> {
+        let failed = |why: DnsFailure| ResolveError::Dns { domain: domain.clone(), why };
         let resolver = match self {
             Self::Available(resolver) => resolver,
-            Self::Private => return Err(Error::PrivateDns(domain.clone())),
+            Self::Private => return Err(ResolveError::PrivateDns(domain.clone())),
             Self::Unavailable(why) => return Err(failed(why.clone())),
         };
         for host in [format!("_dnslink.{domain}."), format!("{domain}.")] {
@@ -79,10 +79,10 @@ impl DnsResolver {
                     }
                 }
                 Err(error) if is_absent(&error) => {}
-                Err(error) => return Err(failed(error.to_string())),
+                Err(error) => return Err(failed(error.into())),
             }
         }
-        Err(Error::NoDnsLink(domain.clone()))
+        Err(ResolveError::NoDnsLink(domain.clone()))
     }
 }
 
@@ -94,7 +94,7 @@ fn config(servers: &[SocketAddr]) -> ResolverConfig {
 }
 
 /// Returns whether a server answered that there is no such record.
-fn is_absent(error: &ResolveError) -> bool {
+fn is_absent(error: &LookupError) -> bool {
     let Some(error) = error.proto() else { return false };
     matches!(
         error.kind(),

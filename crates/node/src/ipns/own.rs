@@ -14,7 +14,7 @@ use std::{
 use libp2p::{PeerId, identity::Keypair};
 
 use super::{IpnsNames, RECORD_LIFETIME, verify_ignoring_expiry};
-use crate::{Error, IpnsName, command::Verdict, locked, routing::ipns};
+use crate::{IpnsName, RecordError, command::Verdict, locked, routing::ipns};
 
 /// Previous own records that are remembered, to detect a conflicting one with the same sequence.
 const MAX_PREVIOUS_RECORDS: usize = 16;
@@ -145,7 +145,7 @@ impl IpnsNames {
         value: Vec<u8>,
         ttl: Duration,
         now: SystemTime,
-    ) -> Result<ipns::Record, Error> {
+    ) -> Result<ipns::Record, RecordError> {
         self.sign_in(&self.0.own.signing(), key, value, ttl, now)
     }
 
@@ -156,26 +156,30 @@ impl IpnsNames {
         value: Vec<u8>,
         ttl: Duration,
         now: SystemTime,
-    ) -> Result<ipns::Record, Error> {
+    ) -> Result<ipns::Record, RecordError> {
         let name = key.public().to_peer_id();
         let foreign = self.foreign(&name)?.map(|foreign| foreign.sequence());
         let previous = verify_ignoring_expiry(name, self.0.record_store.own(&name)?);
         let last = previous.as_ref().map(|previous| previous.sequence());
         let sequence = match previous {
             Some(previous) if previous.value() == value && foreign < last => previous.sequence(),
-            _ => next(last.max(foreign)).ok_or(Error::LastSequence(IpnsName::from(name)))?,
+            _ => next(last.max(foreign)).ok_or(RecordError::LastSequence(IpnsName::from(name)))?,
         };
         let until = chrono::DateTime::<chrono::Utc>::from(now + RECORD_LIFETIME);
-        let record = rust_ipns::Record::new(key, &value, until, sequence, ttl).map_err(Error::names)?;
-        let bytes = record.encode().map_err(Error::names)?;
+        let record = rust_ipns::Record::new(key, &value, until, sequence, ttl);
+        let bytes = record.and_then(|record| record.encode()).map_err(|e| RecordError::Sign(e.into()))?;
         self.0.record_store.put_own(&name, &bytes)?;
-        let record = ipns::Record::verify(name, bytes, now).map_err(Error::names)?;
+        let record = ipns::Record::verify(name, bytes, now).map_err(RecordError::Sign)?;
         self.0.own.insert(name, record.clone());
         Ok(record)
     }
 
     /// Renews the record of a name after half of its lifetime.
-    pub fn extend_validity(&self, key: &Keypair, now: SystemTime) -> Result<Option<ipns::Record>, Error> {
+    pub fn extend_validity(
+        &self,
+        key: &Keypair,
+        now: SystemTime,
+    ) -> Result<Option<ipns::Record>, RecordError> {
         let signing = self.0.own.signing();
         match self.own(&IpnsName::of(key)) {
             Some(own) if own.until() < now + RECORD_LIFETIME / 2 => {
@@ -192,7 +196,7 @@ impl IpnsNames {
         key: &Keypair,
         own: &ipns::Record,
         now: SystemTime,
-    ) -> Result<ipns::Record, Error> {
+    ) -> Result<ipns::Record, RecordError> {
         let record = self.sign_in(signing, key, own.value().to_vec(), own.ttl(), now)?;
         self.0.own.lock().unannounced.insert(key.public().to_peer_id());
         self.0.signed.notify_one();
@@ -206,7 +210,7 @@ impl IpnsNames {
         key: &Keypair,
         record: &ipns::Record,
         now: SystemTime,
-    ) -> Result<Verdict, Error> {
+    ) -> Result<Verdict, RecordError> {
         let name = key.public().to_peer_id();
         let signing = self.0.own.signing();
         let own = self.own(&IpnsName::from(name));
@@ -255,7 +259,7 @@ impl IpnsNames {
         own: Option<ipns::Record>,
         record: &ipns::Record,
         now: SystemTime,
-    ) -> Result<(), Error> {
+    ) -> Result<(), RecordError> {
         let name = key.public().to_peer_id();
         let is_published = self.0.own.lock().published.contains(&name);
         let signed = match own.filter(|_| is_published) {
@@ -268,7 +272,12 @@ impl IpnsNames {
     }
 
     /// Signs the last value of a name again, unless `found`, a valid record, has another value.
-    pub fn renew(&self, key: &Keypair, found: Option<ipns::Record>, now: SystemTime) -> Result<bool, Error> {
+    pub fn renew(
+        &self,
+        key: &Keypair,
+        found: Option<ipns::Record>,
+        now: SystemTime,
+    ) -> Result<bool, RecordError> {
         let peer = key.public().to_peer_id();
         let signing = self.0.own.signing();
         let Some(own) = self.own(&IpnsName::from(peer)) else { return Ok(false) };

@@ -19,7 +19,7 @@ use super::{
     resolve::{Answers, best_of, newest, query_connected, query_peers, query_routing},
 };
 use crate::{
-    Error, IpnsName,
+    IpnsName, RecordError,
     announcer::{JOIN_PAUSE, SMALL_SWARM},
     command::Command,
     online::Online,
@@ -122,7 +122,7 @@ impl IpnsNames {
         if signed.is_empty() {
             return;
         }
-        let keys = match self.blocking(Self::own_keys).await {
+        let keys = match self.with_keys(Self::own_keys).await {
             Ok(keys) => keys,
             Err(error) => return tracing::warn!(%error, "cannot poll own names"),
         };
@@ -163,7 +163,7 @@ impl IpnsNames {
         key: Keypair,
         timeout: Duration,
         may_renew: bool,
-    ) -> Result<LookupOutcome, Error> {
+    ) -> Result<LookupOutcome, RecordError> {
         let name = IpnsName::of(&key);
         let found = match answers {
             Some(answers) => best_of(answers, &name, Instant::now() + timeout).await,

@@ -6,7 +6,7 @@ use libp2p::identity::Keypair;
 use tokio::sync::oneshot;
 
 use super::IpnsNames;
-use crate::{Error, IpnsName, command::Command, online::Online, routing::ipns};
+use crate::{IpnsName, RecordError, command::Command, online::Online, routing::ipns};
 
 /// How long a command waits for peers to accept a record.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,7 +34,7 @@ impl IpnsNames {
         key: &Keypair,
         value: &str,
         ttl: Duration,
-    ) -> Result<Published, Error> {
+    ) -> Result<Published, RecordError> {
         let record = self.sign_and_publish(online, key, value, ttl).await?;
         if let Some(online) = online {
             let (reply, accepted) = oneshot::channel();
@@ -52,7 +52,7 @@ impl IpnsNames {
         key: &Keypair,
         value: &str,
         ttl: Duration,
-    ) -> Result<Published, Error> {
+    ) -> Result<Published, RecordError> {
         let record = self.sign_and_publish(online, key, value, ttl).await?;
         self.0.signed.notify_one();
         Ok(Published { value: record.text(), sequence: record.sequence() })
@@ -64,7 +64,7 @@ impl IpnsNames {
         key: &Keypair,
         value: &str,
         ttl: Duration,
-    ) -> Result<ipns::Record, Error> {
+    ) -> Result<ipns::Record, RecordError> {
         let (name, key, bytes) = (IpnsName::of(key), key.clone(), value.as_bytes().to_vec());
         self.query_before_signing(online, &key).await;
         let sign = move |names: &IpnsNames| names.sign(&key, bytes, ttl, SystemTime::now());

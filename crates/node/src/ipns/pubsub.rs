@@ -14,7 +14,7 @@ use libp2p::{
 
 pub use guard::Behaviour;
 
-use crate::Error;
+use crate::StartError;
 
 /// Messages queued for one peer: half of them own, half forwarded. The memory of the latter half is allocated for each
 /// connected peer.
@@ -27,14 +27,14 @@ pub type Event = gossipsub::Event;
 /// Messages are signed by a key of this process, not by the node's identity: gossipsub drops messages that seem to come
 /// from itself and forwards none to their author, so a second node with the same identity would receive nothing from
 /// the first.
-pub fn behaviour() -> Result<Behaviour, Error> {
-    let failed = |e: &dyn std::fmt::Display| Error::Start(e.to_string());
+pub fn behaviour() -> Result<Behaviour, StartError> {
     let config = ConfigBuilder::default()
         .validate_messages()
         .connection_handler_queue_len(MAX_QUEUED_MESSAGES)
         .build();
     let author = MessageAuthenticity::Signed(Keypair::generate_ed25519());
-    Behaviour::new(author, config.map_err(|e| failed(&e))?).map_err(|e| failed(&e))
+    let config = config.map_err(|e| StartError::Swarm(e.into()))?;
+    Behaviour::new(author, config).map_err(|e| StartError::Swarm(e.into()))
 }
 
 const PREFIX: &str = "/record/";

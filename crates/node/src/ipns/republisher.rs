@@ -14,7 +14,7 @@ use tokio::{
 
 use super::IpnsNames;
 use crate::{
-    Error, IpnsName,
+    IpnsName, RecordError,
     announcer::{JOIN_PAUSE, SMALL_SWARM},
     command::Command,
     routing::ipns,
@@ -133,7 +133,7 @@ impl IpnsNames {
     }
 
     /// Returns own and followed names with their valid records; own records are renewed after half of their lifetime.
-    pub fn due(&self, now: SystemTime) -> Result<Vec<DueRecord>, Error> {
+    pub fn due(&self, now: SystemTime) -> Result<Vec<DueRecord>, RecordError> {
         let valid = |record: &ipns::Record| record.until() > now;
         let mut all = Vec::new();
         for key in self.own_keys()?.iter() {

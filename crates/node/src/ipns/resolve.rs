@@ -8,7 +8,9 @@ use tokio::{
 };
 
 use super::{IpnsNames, dnslink::Link};
-use crate::{Domain, Error, IpnsName, MutableName, command::Command, online::Online, routing::ipns};
+use crate::{
+    DnsFailure, Domain, IpnsName, MutableName, ResolveError, command::Command, online::Online, routing::ipns,
+};
 
 /// After the first answer, how long other peers have to send a newer one.
 const GRACE_PERIOD: Duration = Duration::from_millis(500);
@@ -35,7 +37,7 @@ impl IpnsNames {
         online: Option<&Online>,
         name: &MutableName,
         timeout: Duration,
-    ) -> Result<Resolved, Error> {
+    ) -> Result<Resolved, ResolveError> {
         let joins = online.map_or(0, |online| *online.peers.joins().borrow());
         if let Some(known) = self.known(name, joins) {
             return Ok(known);
@@ -54,7 +56,7 @@ impl IpnsNames {
         online: Option<&Online>,
         name: &MutableName,
         timeout: Duration,
-    ) -> Result<Resolved, Error> {
+    ) -> Result<Resolved, ResolveError> {
         if let Some(own) = self.published_here(name) {
             return Ok(own);
         }
@@ -83,7 +85,7 @@ impl IpnsNames {
         online: Option<&Online>,
         name: &MutableName,
         timeout: Duration,
-    ) -> Result<(Resolved, Duration), Error> {
+    ) -> Result<(Resolved, Duration), ResolveError> {
         match name {
             MutableName::Key(name) => self.resolve_key(online, name, timeout).await,
             MutableName::Domain(domain) => self.resolve_domain(domain, timeout).await,
@@ -96,7 +98,7 @@ impl IpnsNames {
         online: Option<&Online>,
         name: &IpnsName,
         timeout: Duration,
-    ) -> Result<(Resolved, Duration), Error> {
+    ) -> Result<(Resolved, Duration), ResolveError> {
         let (peer, start) = (*name.peer(), Instant::now());
         let seen = match self.0.subscriptions.is_followed(&peer) {
             true => self.0.subscriptions.record(&peer),
@@ -114,7 +116,7 @@ impl IpnsNames {
         let is_new = found > seen;
         // An own record that expired while this node was off.
         let own = || self.own(name);
-        let best = found.max(seen).or_else(own).ok_or(Error::NoRecord {
+        let best = found.max(seen).or_else(own).ok_or(ResolveError::NoRecord {
             name: *name,
             asked,
             waited: start.elapsed(),
@@ -139,23 +141,22 @@ impl IpnsNames {
         &self,
         domain: &Domain,
         timeout: Duration,
-    ) -> Result<(Resolved, Duration), Error> {
+    ) -> Result<(Resolved, Duration), ResolveError> {
         let query = time::timeout(timeout, self.0.dns.look_up(domain)).await;
         let silent = || {
-            let why = format!("no server answered within {:.1} s", timeout.as_secs_f64());
-            Err(Error::Dns { domain: domain.clone(), why })
+            let why = DnsFailure::TimedOut(timeout);
+            Err(ResolveError::Dns { domain: domain.clone(), why })
         };
         let key = domain.clone();
         match query.unwrap_or_else(|_| silent()) {
             Ok(Link { value, ttl }) => {
                 let link = value.clone();
-                let see =
-                    move |names: &IpnsNames| names.0.record_store.put_link(&key, &link).map_err(Error::names);
+                let see = move |names: &IpnsNames| Ok(names.0.record_store.put_link(&key, &link)?);
                 self.blocking(see).await?;
                 Ok((Resolved::fresh(value), ttl))
             }
-            Err(error @ Error::Dns { .. }) => {
-                let seen = self.blocking(move |names| names.0.record_store.link(&key).map_err(Error::names));
+            Err(error @ ResolveError::Dns { .. }) => {
+                let seen = self.blocking(move |names| Ok(names.0.record_store.link(&key)?));
                 let value = seen.await?.ok_or(error)?;
                 Ok((Resolved { value, stale: true }, Duration::ZERO))
             }

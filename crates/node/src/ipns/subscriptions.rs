@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{IpnsNames, Resolved};
 use crate::{
-    Error, IpnsName, MutableName,
+    IpnsName, MutableName, RecordError,
     command::{Command, ReceivedRecord, Verdict},
     locked,
     online::Online,
@@ -109,7 +109,7 @@ impl IpnsNames {
     }
 
     /// Validates a received record and stores it if it is newer. Returns whether to forward it.
-    pub fn ingest(&self, name: PeerId, bytes: Vec<u8>, now: SystemTime) -> Result<Verdict, Error> {
+    pub fn ingest(&self, name: PeerId, bytes: Vec<u8>, now: SystemTime) -> Result<Verdict, RecordError> {
         self.validate(name, bytes, now).map(|(verdict, _)| verdict)
     }
 
@@ -119,7 +119,7 @@ impl IpnsNames {
         name: PeerId,
         bytes: Vec<u8>,
         now: SystemTime,
-    ) -> Result<(Verdict, Option<ipns::Record>), Error> {
+    ) -> Result<(Verdict, Option<ipns::Record>), RecordError> {
         if bytes.len() > ipns::MAX_BYTES {
             return Ok((Verdict::Reject, None));
         }
@@ -136,7 +136,7 @@ impl IpnsNames {
         Ok((own.or(followed).unwrap_or(Verdict::Ignore), Some(record)))
     }
 
-    fn ingest_followed(&self, name: PeerId, record: &ipns::Record) -> Result<Option<Verdict>, Error> {
+    fn ingest_followed(&self, name: PeerId, record: &ipns::Record) -> Result<Option<Verdict>, RecordError> {
         let mut records = locked(&self.0.subscriptions.records);
         let Some(head) = records.get_mut(&name) else { return Ok(None) };
         if head.as_ref() == Some(record) {
@@ -173,7 +173,7 @@ fn forward_once(
 
 impl IpnsNames {
     /// Follows a name until it is unfollowed or the process ends.
-    pub async fn follow(&self, online: Option<&Online>, name: IpnsName) -> Result<(), Error> {
+    pub async fn follow(&self, online: Option<&Online>, name: IpnsName) -> Result<(), RecordError> {
         let head = self.blocking(move |names| names.last_followed_record(name.peer())).await?;
         if self.0.subscriptions.add(*name.peer(), head)
             && let Some(online) = online
@@ -184,14 +184,18 @@ impl IpnsNames {
     }
 
     /// Follows a name, also after a restart, after those followed before. Returns false if it was followed already.
-    pub async fn follow_persistently(&self, online: Option<&Online>, name: IpnsName) -> Result<bool, Error> {
+    pub async fn follow_persistently(
+        &self,
+        online: Option<&Online>,
+        name: IpnsName,
+    ) -> Result<bool, RecordError> {
         let is_new = self.blocking(move |names| Ok(names.0.record_store.follow(name.peer())?)).await?;
         self.follow(online, name).await?;
         Ok(is_new)
     }
 
     /// Stops following a name. Returns false if it was not followed persistently.
-    pub async fn unfollow(&self, online: Option<&Online>, name: IpnsName) -> Result<bool, Error> {
+    pub async fn unfollow(&self, online: Option<&Online>, name: IpnsName) -> Result<bool, RecordError> {
         if !self.blocking(move |names| Ok(names.0.record_store.unfollow(name.peer())?)).await? {
             return Ok(false);
         }
@@ -203,7 +207,7 @@ impl IpnsNames {
     }
 
     /// Returns the persistently followed names in order.
-    pub async fn persistently_followed(&self) -> Result<Vec<IpnsName>, Error> {
+    pub async fn persistently_followed(&self) -> Result<Vec<IpnsName>, RecordError> {
         let names = self.blocking(|names| Ok(names.0.record_store.followed()?)).await?;
         Ok(names.into_iter().map(IpnsName::from).collect())
     }

@@ -5,15 +5,15 @@ use std::{path::Path, time::SystemTime};
 use libp2p::identity::Keypair;
 
 use super::IpnsNames;
-use crate::{Blocks, Cid, Error, IpnsName, routing::ipns};
+use crate::{Blocks, Cid, IpnsName, RecordError, routing::ipns};
 
 impl IpnsNames {
     /// Removes the own record of a key from the published ones, unless its root is shared with peers. It is neither
     /// published nor renewed until another value is published under the key.
-    pub(super) fn withhold(&self, key: &Keypair, blocks: &dyn Blocks) -> Result<(), Error> {
+    pub(super) fn withhold(&self, key: &Keypair, blocks: &dyn Blocks) -> Result<(), RecordError> {
         let name = IpnsName::of(key);
         let Some(root) = self.own(&name).as_ref().and_then(root) else { return Ok(()) };
-        if blocks.size(&root).map_err(Error::names)?.is_none()
+        if blocks.size(&root).map_err(RecordError::Blocks)?.is_none()
             && let Some(record) = self.0.own.remove(name.peer())
             && record.until() > SystemTime::now()
         {
@@ -37,7 +37,7 @@ fn root(record: &ipns::Record) -> Option<Cid> {
 
 /// Deletes the IPNS state of a network in a node directory: own records are not republished, although their sequences
 /// continue, and other names are forgotten.
-pub fn leave_network(data_dir: &Path, identity: &Keypair) -> Result<(), Error> {
+pub fn leave_network(data_dir: &Path, identity: &Keypair) -> Result<(), RecordError> {
     let names = IpnsNames::offline(data_dir, identity)?;
     for name in names.0.own.names() {
         let foreign = names.foreign(&name).ok().flatten();

@@ -6,16 +6,18 @@ use libp2p::identity::Keypair;
 use tokio::sync::watch;
 
 use super::Node;
-use crate::{Error, FollowedRecord, IpnsName, MutableName, Published, Resolved};
+use crate::{
+    FollowedRecord, IpnsName, KeyError, MutableName, Published, RecordError, ResolveError, Resolved,
+};
 
 impl Node {
     /// Returns the key with this key name and its IPNS name, creating it if it is missing.
-    pub async fn name_key(&self, key_name: &str) -> Result<(Keypair, IpnsName), Error> {
+    pub async fn name_key(&self, key_name: &str) -> Result<(Keypair, IpnsName), KeyError> {
         self.0.names.name_key(key_name).await
     }
 
     /// Returns the key names and IPNS names of all keys.
-    pub async fn name_keys(&self) -> Result<Vec<(String, IpnsName)>, Error> {
+    pub async fn name_keys(&self) -> Result<Vec<(String, IpnsName)>, KeyError> {
         self.0.names.name_keys().await
     }
 
@@ -25,22 +27,22 @@ impl Node {
     }
 
     /// Creates a key, which must not exist.
-    pub async fn new_key(&self, key_name: &str) -> Result<IpnsName, Error> {
+    pub async fn new_key(&self, key_name: &str) -> Result<IpnsName, KeyError> {
         self.0.names.new_key(key_name).await
     }
 
     /// Returns the key with this key name, which must exist; `self` is the node's identity.
-    pub async fn find_key(&self, key_name: &str) -> Result<Keypair, Error> {
+    pub async fn find_key(&self, key_name: &str) -> Result<Keypair, KeyError> {
         self.0.names.find_key(key_name).await
     }
 
     /// Exports a key as `ipfs key export --format=libp2p-protobuf-cleartext` does; `self` is the node's identity.
-    pub async fn export_key(&self, key_name: &str) -> Result<Vec<u8>, Error> {
+    pub async fn export_key(&self, key_name: &str) -> Result<Vec<u8>, KeyError> {
         self.0.names.export_key(key_name).await
     }
 
     /// Imports an exported key.
-    pub async fn import_key(&self, key_name: &str, bytes: &[u8]) -> Result<IpnsName, Error> {
+    pub async fn import_key(&self, key_name: &str, bytes: &[u8]) -> Result<IpnsName, KeyError> {
         self.0.names.import_key(key_name, bytes).await
     }
 
@@ -52,7 +54,7 @@ impl Node {
     /// Publishes a value under a name; others may cache it for `ttl`.
     ///
     /// Waits a few seconds for connected peers to accept the record. Other peers get it when they join.
-    pub async fn publish(&self, key: &Keypair, value: &str, ttl: Duration) -> Result<Published, Error> {
+    pub async fn publish(&self, key: &Keypair, value: &str, ttl: Duration) -> Result<Published, RecordError> {
         self.0.names.publish(self.online(), key, value, ttl).await
     }
 
@@ -63,13 +65,13 @@ impl Node {
         key: &Keypair,
         value: &str,
         ttl: Duration,
-    ) -> Result<Published, Error> {
+    ) -> Result<Published, RecordError> {
         self.0.names.publish_at_once(self.online(), key, value, ttl).await
     }
 
     /// Resolves a name from the cache while that is valid, else from peers or DNS; without an answer within `timeout`,
     /// returns the last known value. A name without an answer is not queried again for a while.
-    pub async fn resolve(&self, name: &MutableName, timeout: Duration) -> Result<Resolved, Error> {
+    pub async fn resolve(&self, name: &MutableName, timeout: Duration) -> Result<Resolved, ResolveError> {
         self.0.names.resolve(self.online(), name, timeout).await
     }
 
@@ -78,27 +80,31 @@ impl Node {
     ///
     /// A name is queried at most once a second, or once in half a minute without an answer. In between callers get the
     /// last answer; callers that arrive during a query wait for it. Names that this node publishes need no query.
-    pub async fn resolve_uncached(&self, name: &MutableName, timeout: Duration) -> Result<Resolved, Error> {
+    pub async fn resolve_uncached(
+        &self,
+        name: &MutableName,
+        timeout: Duration,
+    ) -> Result<Resolved, ResolveError> {
         self.0.names.resolve_uncached(self.online(), name, timeout).await
     }
 
     /// Follows a name until it is unfollowed or the process ends.
-    pub async fn follow(&self, name: IpnsName) -> Result<(), Error> {
+    pub async fn follow(&self, name: IpnsName) -> Result<(), RecordError> {
         self.0.names.follow(self.online(), name).await
     }
 
     /// Follows a name, also after a restart, after those followed before. Returns false if it was followed already.
-    pub async fn follow_persistently(&self, name: IpnsName) -> Result<bool, Error> {
+    pub async fn follow_persistently(&self, name: IpnsName) -> Result<bool, RecordError> {
         self.0.names.follow_persistently(self.online(), name).await
     }
 
     /// Stops following a name. Returns false if it was not followed persistently.
-    pub async fn unfollow(&self, name: IpnsName) -> Result<bool, Error> {
+    pub async fn unfollow(&self, name: IpnsName) -> Result<bool, RecordError> {
         self.0.names.unfollow(self.online(), name).await
     }
 
     /// Returns the persistently followed names in order.
-    pub async fn persistently_followed(&self) -> Result<Vec<IpnsName>, Error> {
+    pub async fn persistently_followed(&self) -> Result<Vec<IpnsName>, RecordError> {
         self.0.names.persistently_followed().await
     }
 

@@ -1,7 +1,7 @@
 //! The keys of an instance.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use ocipfs_node::IpnsName;
+use ocipfs_node::{IpnsName, KeyError};
 
 use crate::control::{Failure, Instance, OwnName, Reply};
 
@@ -37,13 +37,13 @@ impl Instance {
     }
 }
 
-fn key_failure(error: ocipfs_node::Error) -> Failure {
+fn key_failure(error: KeyError) -> Failure {
     let hint = match error {
-        ocipfs_node::Error::NotAKey(_) => {
+        KeyError::NotAKey(_) => {
             "export it with `ocipfs name key export`, or `ipfs key export --format=libp2p-protobuf-cleartext`"
         }
-        ocipfs_node::Error::NoKey(_) => "`ocipfs name ls` lists the keys",
-        ocipfs_node::Error::KeyExists(_) => "choose another key name: keys are never overwritten",
+        KeyError::NoKey(_) => "`ocipfs name ls` lists the keys",
+        KeyError::KeyExists(_) => "choose another key name: keys are never overwritten",
         _ => return Failure::new(error),
     };
     Failure::new(error).hint(hint)

@@ -20,7 +20,7 @@ impl Instance {
 }
 
 fn resolve_failure(error: ipns::Error) -> Failure {
-    use ocipfs_node::Error::*;
+    use ocipfs_node::ResolveError::*;
     let hint = match &error {
         ipns::Error::Node(NoRecord { asked: 0, .. }) => {
             "no peer is connected: see `ocipfs swarm peers`, and dial one with `ocipfs swarm connect`"

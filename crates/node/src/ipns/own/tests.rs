@@ -205,5 +205,8 @@ fn a_publication_after_the_greatest_ipns_sequence_is_rejected_without_overflow()
     let sign = |value: &[u8]| names.sign(&key, value.into(), TTL, SystemTime::now());
     assert_eq!(sign(b"/ipfs/a").unwrap().sequence(), u64::MAX, "the same is valid for longer");
     let refused = sign(b"/ipfs/b").unwrap_err();
-    assert!(matches!(&refused, Error::LastSequence(last) if *last == IpnsName::from(name)), "{refused}");
+    assert!(
+        matches!(&refused, RecordError::LastSequence(last) if *last == IpnsName::from(name)),
+        "{refused}"
+    );
 }
