@@ -384,7 +384,7 @@ impl Content {
 
     /// The top of a DAG that is here, as directories name it.
     pub async fn root_of(&self, cid: &Cid) -> Result<Root, Error> {
-        let block = self.local(cid).await?.ok_or(ocipfs_node::Error::Offline(*cid))?;
+        let block = self.local(cid).await?.ok_or(ocipfs_node::FetchError::Offline(*cid))?;
         Root::of(*cid, block)
     }
 

@@ -4,20 +4,16 @@
 pub mod client;
 mod input;
 mod instance;
-mod lock;
 mod message;
-mod names;
-mod network;
 pub mod server;
 mod socket;
 mod trust;
 
-pub use instance::{Instance, Naming, Options};
+pub use instance::{Instance, Naming, Network, Options};
 pub use message::{
     Added, AddedLayer, Collected, DamageInfo, Dropped, Failure, FollowedName, Identity, ImageInfo,
-    ImageReply, ImageRequest, Inspected, InspectedImage, LayerRequest, Note, PeerInfo, Pin, Publication,
-    RemovedInfo, Reply, RepoCollected, RepoContents, RepoInfo, RepoManifest, RepoReply, RepoRequest, RepoTag,
-    Request, Room, Source, Status, StoreReply, StoreRequest, Stored, Verified,
+    ImageReply, ImageRequest, Inspected, InspectedImage, LayerRequest, NameRequest, NameTarget, Note,
+    OwnName, PeerInfo, Pin, Publication, Published, RemovedInfo, Reply, RepoCollected, RepoContents,
+    RepoInfo, RepoManifest, RepoReply, RepoRequest, RepoTag, Request, Room, Source, Status, StoreReply,
+    StoreRequest, Stored, Verified,
 };
-pub use names::{NameRequest, NameTarget, OwnName, Published};
-pub use network::Network;

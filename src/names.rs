@@ -1,4 +1,5 @@
-//! Resolves a repository name and a reference. One file for each kind of name; this one lists them.
+//! Resolves a repository name and a reference, follows IPNS names and publishes under one. This file parses a
+//! repository name into its kind:
 //!
 //! | name | means |
 //! |---|---|
@@ -8,45 +9,40 @@
 //! | `ipns/<k51... or domain>[/<dir>...][:tag]` | the same below what an IPNS name or a DNSLink means now |
 //! | `<ciq... or 1220...>/<name>[:latest]` | an image of image2ipfs, by its CIDv0 in base32 or hex |
 //! | `<anything else>[:tag]` | a repository: pushed here, or found at followed names |
+//!
+//! ```text
+//! hosted ─► follow (followed names) ─► resolve (one file for each kind of name)
+//! publish (pushed repositories, under a name of this node)
+//! ```
 
-mod adopt;
-mod descriptor;
-mod dockerized;
-mod error;
-pub mod followed;
-pub mod ipns;
-mod ipns_repository;
-mod layer;
-mod layout;
-mod local;
-pub mod prefetch;
-pub mod publisher;
-mod repository;
+mod follow;
+mod hosted;
+pub mod publish;
+mod resolve;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use ocipfs_node::{Cid, MutableName};
 use ocipfs_oci::{Digest, Name, Reference, Tag};
 
 use crate::{
-    content::{Blob, CidPath, Content},
+    content::{CidPath, Content},
     images::{
-        self,
         descriptor::BlobLocations,
         layout::{Layouts, Referrers},
         repository::Repositories,
     },
 };
-use dockerized::Dockerized;
 use followed::Followed;
-use ipns_repository::IpnsRepository;
-use repository::Repository;
+use hosted::HostedRepository;
+use resolve::{
+    dockerized::{self, Dockerized},
+    ipns_repository::IpnsRepository,
+    layer, layout,
+};
 
-pub use adopt::Adopted;
-pub use error::Error;
-pub use images::Document;
-pub use prefetch::Prefetch;
+pub use follow::{Adopted, Prefetch, followed, prefetch};
+pub use resolve::{BlobSource, Document, Error, ipns};
 
 /// Codecs of CIDs in names.
 const RAW: u64 = 0x55;
@@ -140,15 +136,6 @@ impl Resolver {
     }
 }
 
-/// Where the bytes of a blob come from.
-#[derive(Clone, Debug)]
-pub enum BlobSource {
-    /// Bytes that are made here and not stored.
-    Inline(Bytes),
-    /// A blob that is stored, or is fetched when it is opened.
-    Blob(Box<Blob>),
-}
-
 impl NameKind {
     /// Parses a repository name.
     pub fn parse(text: &str) -> Result<Self, Error> {
@@ -199,7 +186,7 @@ impl NameKind {
             Self::Dockerized { name, at } => {
                 Dockerized { content: &resolver.content, name, at }.manifest(reference).await
             }
-            Self::Hosted { name } => Repository { resolver, name }.manifest(reference).await,
+            Self::Hosted { name } => HostedRepository { resolver, name }.manifest(reference).await,
         }
     }
 
@@ -214,14 +201,14 @@ impl NameKind {
             Self::Dockerized { name, at } => {
                 Dockerized { content: &resolver.content, name, at }.blob(digest).await
             }
-            Self::Hosted { name } => Repository { resolver, name }.blob(digest).await,
+            Self::Hosted { name } => HostedRepository { resolver, name }.blob(digest).await,
         }
     }
 
     /// Returns the tags after `last`, sorted, at most `most`.
     pub async fn tags_after(&self, resolver: &Resolver, last: &str, most: usize) -> Result<Vec<Tag>, Error> {
         if let Self::Hosted { name } = self {
-            return Repository { resolver, name }.tags(last, most).await;
+            return HostedRepository { resolver, name }.tags(last, most).await;
         }
         let tags = self.tags(resolver).await?;
         Ok(tags.into_iter().filter(|tag| tag.as_str() > last).take(most).collect())
@@ -234,7 +221,7 @@ impl NameKind {
             Self::Ipfs { name, at } => layout::open(resolver, name, at).await?.tags().await,
             Self::Ipns { name, key, below } => IpnsRepository { resolver, name, key, below }.tags().await,
             Self::Dockerized { name, at } => Dockerized { content: &resolver.content, name, at }.tags().await,
-            Self::Hosted { name } => Repository { resolver, name }.tags("", usize::MAX).await,
+            Self::Hosted { name } => HostedRepository { resolver, name }.tags("", usize::MAX).await,
         }
     }
 
@@ -250,7 +237,7 @@ impl NameKind {
             Self::Ipns { name, key, below } => {
                 IpnsRepository { resolver, name, key, below }.referrers(subject, last).await
             }
-            Self::Hosted { name } => Repository { resolver, name }.referrers(subject, last).await,
+            Self::Hosted { name } => HostedRepository { resolver, name }.referrers(subject, last).await,
             Self::Layer { .. } | Self::Dockerized { .. } => Ok(Referrers::default()),
         }
     }

@@ -2,12 +2,13 @@
 
 mod environment;
 mod file;
+mod options;
 mod values;
 
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
-use ocipfs_node::{Bootstrap, Dns, Multiaddr, SwarmKey};
+use ocipfs_node::Multiaddr;
 use serde::Deserialize;
 
 pub use environment::{check as check_environment, without_empty};
@@ -15,17 +16,13 @@ use values::{Age, DnsServer, IpnsName, Listen, Size, Time, list};
 
 use super::{Exit, Global};
 use crate::{
-    content::{self, Profile, SharePolicy},
-    control::{Failure, Naming, Options},
-    images::repository::{Policy, Rule},
+    content::{Profile, SharePolicy},
+    control::Failure,
+    images::repository::Rule,
     memory::Memory,
-    names::prefetch::Prefetch,
+    names::Prefetch,
     registry::{Access, PublicUrl, Pull, Users},
 };
-
-const LISTEN: &str = "127.0.0.1:5050";
-const SWARM_TCP: &str = "/ip4/0.0.0.0/tcp/4001";
-const SWARM_QUIC: &str = "/ip4/0.0.0.0/udp/4001/quic-v1";
 
 /// Settings as they were given; what is absent has its default.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -228,219 +225,11 @@ impl Settings {
         }
         Ok(Access::new(users, pull, self.public_url.clone()))
     }
-
-    fn content(&self) -> content::Settings {
-        let default = content::Settings::default();
-        content::Settings {
-            profile: self.profile.unwrap_or(default.profile),
-            find_timeout: self.find_timeout.map_or(default.find_timeout, |time| time.0),
-            stall_timeout: self.stall_timeout.map_or(default.stall_timeout, |time| time.0),
-            cache_size: self.cache_size.map(|size| size.0),
-            max_size: self.max_size.map(|size| size.0),
-            memory: self.memory(),
-            ..default
-        }
-    }
-
-    fn memory(&self) -> Memory {
-        self.max_memory.unwrap_or_default()
-    }
-
-    fn policy(&self) -> Policy {
-        let default = Policy::default();
-        Policy {
-            upload_grace: self.upload_grace.map_or(default.upload_grace, |age| age.0),
-            keep_untagged: self.keep_untagged.map_or(default.keep_untagged, |age| age.0),
-            retention: self.retention.clone().unwrap_or_default(),
-        }
-    }
-
-    /// What a command in the process works with.
-    pub fn offline(&self) -> Options {
-        let registry = self.listen.map_or_else(|| LISTEN.into(), |listen| listen.0.to_string());
-        Options {
-            swarm: None,
-            change_network: false,
-            data_dir: self.data_dir(),
-            content: self.content(),
-            policy: self.policy(),
-            registry,
-            naming: self.naming(SharePolicy::All),
-        }
-    }
-
-    fn naming(&self, share: SharePolicy) -> Naming {
-        Naming {
-            share: self.share.unwrap_or(share),
-            follow: self.follow.iter().flatten().map(|name| name.0).collect(),
-            prefetch: self.prefetch.unwrap_or_default(),
-            publish_key: self.publish_key.clone().unwrap_or_else(|| "self".into()),
-        }
-    }
-
-    /// What `serve` works with; `registry` is the address that was bound.
-    pub fn online(&self, registry: String) -> Result<Options, Exit> {
-        let swarm_key = match &self.swarm_key {
-            Some(path) => {
-                let key = SwarmKey::read(path);
-                Some(key.map_err(|e| usage(e, "`ocipfs swarm key > swarm.key` makes a new one"))?)
-            }
-            None if forced_private() => {
-                let message = "LIBP2P_FORCE_PNET=1 is set, and there is no swarm key";
-                return Err(usage(message, "name its file with --swarm-key, or unset the variable"));
-            }
-            None => None,
-        };
-        let private = swarm_key.is_some();
-        let swarm = ocipfs_node::Options {
-            listen: self.swarm_listen.clone().unwrap_or_else(|| default_swarm_listen(private)),
-            announce: self.swarm_announce.clone().unwrap_or_default(),
-            bootstrap: bootstrap(self.bootstrap.as_deref(), private)?,
-            peers: self.peer.clone().unwrap_or_default(),
-            swarm_key,
-            dns: dns(self.dns_resolver.as_deref()),
-            memory: self.memory().shares().blocks,
-            unread: self.memory().shares().unread,
-            ..ocipfs_node::Options::new(self.data_dir())
-        };
-        swarm
-            .check()
-            .map_err(|e| usage(e, "a private swarm is reached over TCP at IP addresses, and only there"))?;
-        let share = if swarm.bootstrap == Bootstrap::Public { SharePolicy::Added } else { SharePolicy::All };
-        Ok(Options {
-            swarm: Some(swarm),
-            change_network: false,
-            data_dir: self.data_dir(),
-            content: self.content(),
-            policy: self.policy(),
-            registry,
-            naming: self.naming(share),
-        })
-    }
 }
 
 fn default_data_dir() -> Option<PathBuf> {
     std::env::home_dir().filter(|home| !home.as_os_str().is_empty()).map(|home| home.join(".ocipfs"))
 }
 
-fn forced_private() -> bool {
-    std::env::var_os("LIBP2P_FORCE_PNET").is_some_and(|value| value == "1")
-}
-
-fn default_swarm_listen(private: bool) -> Vec<Multiaddr> {
-    let addresses: &[&str] = if private { &[SWARM_TCP] } else { &[SWARM_TCP, SWARM_QUIC] };
-    addresses.iter().filter_map(|text| text.parse().ok()).collect()
-}
-
-fn bootstrap(given: Option<&[String]>, private: bool) -> Result<Bootstrap, Exit> {
-    match given {
-        None | Some([]) if private => Ok(Bootstrap::None),
-        None | Some([]) => Ok(Bootstrap::Public),
-        Some([one]) if one == "public" => Ok(Bootstrap::Public),
-        Some([one]) if one == "none" => Ok(Bootstrap::None),
-        Some(peers) => {
-            let hint = "it is `public`, `none`, or multiaddrs that end in /p2p/<peer id>";
-            let parse =
-                |text: &String| text.parse().map_err(|e| usage(format!("--bootstrap {text}: {e}"), hint));
-            Ok(Bootstrap::Peers(peers.iter().map(parse).collect::<Result<_, _>>()?))
-        }
-    }
-}
-
-fn dns(servers: Option<&[DnsServer]>) -> Dns {
-    match servers {
-        None | Some([]) => Dns::System,
-        Some(servers) => Dns::Servers(servers.iter().map(|server| server.0).collect()),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file(text: &str) -> Result<Settings, toml::de::Error> {
-        toml::from_str(text)
-    }
-
-    #[test]
-    fn the_config_file_has_the_names_of_the_flags_and_rejects_others() {
-        let settings = file(
-            r#"
-            listen = "127.0.0.1:6000"
-            swarm-listen = ["/ip4/127.0.0.1/tcp/0"]
-            bootstrap = "none"
-            peer = "/ip4/127.0.0.1/tcp/1"
-            log-format = "json"
-            access-log = true
-            find-timeout = "3s"
-            profile = "legacy"
-            dns-resolver = ["127.0.0.1", "[::1]:5353"]
-            cache-size = "10GiB"
-            max-size = 4096
-            max-memory = "64MiB"
-            share = "added"
-            pull = "users"
-            prefetch = "all"
-            follow = ["k51qzi5uqu5dlvj2baxnqndepeb86cbk3ng7n3i46uzyxzyqj2xjonzllnv0v8"]
-            upload-grace = "2h"
-            keep-untagged = "0s"
-            retention = [{ repositories = "team/*", keep-tags = 10, keep-days = 30 }]
-            "#,
-        )
-        .unwrap();
-        assert_eq!(settings.listen().port(), 6000);
-        assert_eq!(settings.find_timeout, Some("3s".parse().unwrap()));
-        assert_eq!(settings.profile, Some(Profile::Legacy));
-        let servers = ["127.0.0.1:53", "[::1]:5353"].map(|text| text.parse().unwrap());
-        assert_eq!(dns(settings.dns_resolver.as_deref()), Dns::Servers(servers.to_vec()));
-        assert!(
-            file("dns-resolver = [\"dns.example\"]").unwrap_err().to_string().contains("invalid DNS server")
-        );
-        assert_eq!(settings.content().cache_size, Some(10 << 30));
-        assert_eq!(settings.content().max_size, Some(4096));
-        assert_eq!(settings.content().memory.bytes(), 64 << 20);
-        assert!(file("max-memory = \"1MiB\"").unwrap_err().to_string().contains("too small"));
-        let policy = settings.policy();
-        assert_eq!((policy.upload_grace.as_secs(), policy.keep_untagged), (7200, std::time::Duration::ZERO));
-        assert_eq!(policy.retention, ["team/*=10,30d".parse().unwrap()]);
-        assert!(file("cache-size = \"much\"").is_err());
-        assert!(settings.pull == Some(Pull::Users) && settings.access().is_err(), "there are no users");
-        assert!(file("pull = \"nobody\"").unwrap_err().to_string().contains("everybody"));
-        let naming = settings.naming(SharePolicy::All);
-        assert_eq!(
-            (naming.share, naming.follow.len(), naming.prefetch),
-            (SharePolicy::Added, 1, Prefetch::All)
-        );
-        assert!(file("follow = [\"nonsense\"]").is_err());
-        assert!(file("liste = 1").unwrap_err().to_string().contains("unknown field"));
-        assert_eq!(bootstrap(settings.bootstrap.as_deref(), false).unwrap(), Bootstrap::None);
-        assert_eq!((settings.peer.as_ref().unwrap().len(), settings.log_format()), (1, LogFormat::Json));
-        assert!(settings.access_log());
-        assert!(file("find-timeout = \"soon\"").is_err());
-        assert!(file("profile = \"v9\"").is_err());
-    }
-
-    #[test]
-    fn every_serve_flag_is_a_config_file_key_and_an_environment_variable() {
-        use clap::CommandFactory;
-        for argument in Environment::command().get_arguments().filter(|a| a.get_env().is_some()) {
-            let name = argument.get_long().unwrap();
-            let env = argument.get_env().unwrap().to_str().unwrap();
-            assert_eq!(env, format!("OCIPFS_{}", name.to_uppercase().replace('-', "_")));
-            let error = file(&format!("{name} = 1.5")).unwrap_err().to_string();
-            assert!(!error.contains("unknown field"), "{name}: {error}");
-        }
-    }
-
-    #[test]
-    fn bootstrap_is_public_none_or_peers() {
-        let given = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(bootstrap(None, false).unwrap(), Bootstrap::Public);
-        assert_eq!(bootstrap(None, true).unwrap(), Bootstrap::None);
-        assert_eq!(bootstrap(Some(&given(&["none"])), false).unwrap(), Bootstrap::None);
-        assert_eq!(bootstrap(Some(&given(&["public"])), true).unwrap(), Bootstrap::Public);
-        let two = bootstrap(Some(&given(&["/ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.1/tcp/2"])), false).unwrap();
-        assert!(matches!(two, Bootstrap::Peers(peers) if peers.len() == 2));
-        assert!(matches!(bootstrap(Some(&given(&["somewhere"])), false), Err(Exit::Usage(_))));
-    }
-}
+mod tests;

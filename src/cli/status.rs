@@ -93,7 +93,7 @@ fn followed(name: &FollowedName) {
 }
 
 fn published(published: &Publication) {
-    let Publication { share, name, root, sequence, behind, failing, rivals } = published;
+    let Publication { share, name, root, sequence, behind, failing, conflicting_writers } = published;
     match (root, sequence) {
         (Some(root), Some(sequence)) => outln!("published   {name} is /ipfs/{root} (sequence {sequence})"),
         (Some(root), None) => outln!("published   nothing: pushes are not shared; their root is {root}"),
@@ -103,8 +103,8 @@ fn published(published: &Publication) {
         let why = failing.as_ref().map(|why| format!(": {}", printable(why))).unwrap_or_default();
         outln!("            {behind} changes behind{why}");
     }
-    for rival in rivals {
-        outln!("            warning: another node writes {} too (sequence {})", rival.name, rival.sequence);
+    for writer in conflicting_writers {
+        outln!("            warning: another node writes {} too (sequence {})", writer.name, writer.sequence);
     }
     outln!("sharing     {}", shared(share));
 }

@@ -9,7 +9,7 @@ use super::{CidPath, store};
 pub enum Error {
     /// The blocks could not be fetched.
     #[error(transparent)]
-    Node(#[from] ocipfs_node::Error),
+    Node(#[from] ocipfs_node::FetchError),
     /// The CID names something else than a file.
     #[error("{at} is {kind}, expected a file")]
     NotAFile {
@@ -83,7 +83,7 @@ pub enum Error {
 impl Error {
     /// The error of background work at shutdown.
     pub(super) fn stopped(_: impl std::error::Error) -> Self {
-        Self::Node(ocipfs_node::Error::Stopped)
+        Self::Node(ocipfs_node::FetchError::Stopped)
     }
 }
 
@@ -93,7 +93,7 @@ impl From<store::Error> for Error {
             store::Error::Full => Self::Full,
             store::Error::Quota { limit } => Self::Quota { limit },
             store::Error::NoRoom { size } => Self::NoRoom { size },
-            store::Error::Stopped => Self::Node(ocipfs_node::Error::Stopped),
+            store::Error::Stopped => Self::Node(ocipfs_node::FetchError::Stopped),
             other => Self::Store(other.to_string()),
         }
     }

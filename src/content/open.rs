@@ -219,7 +219,7 @@ impl Content {
         if let Some(stored) = self.stored(root).await? {
             return Ok(stored.digest);
         }
-        let missing = || ocipfs_node::Error::Offline(*root);
+        let missing = || ocipfs_node::FetchError::Offline(*root);
         let block = self.local(root).await?.ok_or_else(missing)?;
         match DagNode::decode(root, block)? {
             DagNode::File { data, children } if children.is_empty() => Ok(Digest::sha256_of(&data)),

@@ -92,7 +92,7 @@ impl Content {
     pub(super) async fn refuse_lost(&self, blob: &Blob) -> Result<(), Error> {
         let digest = blob.digest.clone();
         match self.store().run(move |store| store.is_lost(&digest)).await? {
-            true => Err(ocipfs_node::Error::Offline(*blob.at.root()).into()),
+            true => Err(ocipfs_node::FetchError::Offline(*blob.at.root()).into()),
             false => Ok(()),
         }
     }

@@ -1,31 +1,34 @@
+//! A node directory in use, and what commands ask of it: one file for each group of commands.
+
 mod export;
+mod failure;
 mod image;
 mod layer;
+mod lock;
+mod name;
+mod network;
+mod reference;
 mod repo;
+mod status;
 mod store;
+mod swarm;
 
 use std::{path::PathBuf, sync::Arc, time::Instant};
 
-use ocipfs_node::{Multiaddr, Node};
+use ocipfs_node::Node;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{
-    Failure, Identity, Note, PeerInfo, Reply, Request, Status,
-    input::Input,
-    lock::{self, Lock},
-    network::Network,
-};
+use super::{Failure, Note, Reply, Request, input::Input};
 use crate::{
-    content::{self, Content, Settings, SharePolicy, Shared, Store},
+    content::{Content, Settings, SharePolicy, Shared, Store},
     images::repository::{Policy, Repositories, keeper},
-    names::{
-        Resolver,
-        followed::Followed,
-        prefetch::{self, Prefetch},
-        publisher::Publisher,
-    },
+    names::{Prefetch, Resolver, followed::Followed, prefetch, publish::Publisher},
 };
+use failure::{content_failure, publish_key_failure, start_failure, store_failure};
+use lock::Lock;
+
+pub use network::Network;
 
 /// Options of an instance.
 pub struct Options {
@@ -118,7 +121,7 @@ impl Instance {
             let settings = Settings { share, ..options.content };
             let content = Content::new(store, node.clone(), settings).map_err(content_failure)?;
             keeper::make_room(&repositories, &content, policy.clone());
-            let key = node.find_key(&publish_key).await.map_err(key_failure)?;
+            let key = node.find_key(&publish_key).await.map_err(publish_key_failure)?;
             let followed = Followed::open(&node, repositories.database().clone(), follow, prefetch);
             let followed = followed.await.map_err(Failure::new)?;
             let publisher = Publisher::new(content.clone(), repositories.clone(), key, share);
@@ -198,126 +201,4 @@ impl Instance {
             Request::Status => self.status().await,
         }
     }
-
-    async fn identity(&self) -> Identity {
-        let node = self.content().node();
-        let text = |addresses: Vec<Multiaddr>| addresses.iter().map(ToString::to_string).collect();
-        Identity {
-            peer: node.peer_id().to_string(),
-            listen: text(node.listen_addresses().await),
-            announced: text(node.external_addresses().await),
-        }
-    }
-
-    fn peers(&self) -> Vec<PeerInfo> {
-        let info = |peer: ocipfs_node::Peer| PeerInfo {
-            peer: peer.id.to_string(),
-            address: peer.address.to_string(),
-            direction: if peer.dialled { "out" } else { "in" }.into(),
-            agent: peer.agent,
-            seconds: peer.since.elapsed().as_secs(),
-        };
-        self.content().node().peers().into_iter().map(info).collect()
-    }
-
-    async fn connect(&self, address: &str) -> Result<Reply, Failure> {
-        let parsed: Multiaddr = address.parse().map_err(|e| {
-            Failure::new(format!("invalid multiaddr {address:?}: {e}"))
-                .hint("expected for example /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW...")
-        })?;
-        let peer = self.content().node().connect(&parsed).await.map_err(|e| {
-            Failure::new(e).hint(
-                "check that the other node is running, and that both are public or in the same private swarm",
-            )
-        })?;
-        Ok(Reply::Connected { peer: peer.to_string() })
-    }
-
-    async fn status(&self) -> Result<Reply, Failure> {
-        let node = self.content().node();
-        let announcing = node.announcing();
-        let held = self.content().held_counts().await.map_err(content_failure)?;
-        let traffic = node.traffic();
-        let identity = self.identity().await;
-        let (published, followed) = (self.publication().await?, self.followed_names().await?);
-        Ok(Reply::Status(Box::new(Status {
-            version: env!("CARGO_PKG_VERSION").into(),
-            registry: self.0.registry.clone(),
-            reachable: !identity.announced.is_empty(),
-            identity,
-            network: self.0.network.into(),
-            peers: node.peers().len(),
-            rejected_handshakes: node.rejected_handshakes(),
-            announced: announcing.announced,
-            announcing: announcing.pending,
-            sent_bytes: traffic.sent_bytes,
-            sent_blocks: traffic.sent_blocks,
-            received_bytes: traffic.received_bytes,
-            received_blocks: traffic.received_blocks,
-            announce_lag_seconds: announcing.lag.as_secs(),
-            layers: held.layers as usize,
-            images: held.images as usize,
-            cached_layers: held.pulled as usize,
-            room: self.room().await?,
-            max_memory: self.content().memory().bytes(),
-            published,
-            followed,
-            seconds: self.0.started.elapsed().as_secs(),
-        })))
-    }
-}
-
-fn start_failure(error: ocipfs_node::Error) -> Failure {
-    use ocipfs_node::Error::*;
-    let hint = match &error {
-        Listen { .. } => "another node may be running there: choose other addresses with --swarm-listen",
-        SwarmKey(_) | HalfPrivate { .. } => "see `ocipfs serve --help` on private swarms",
-        NoPeerId(_) => "end the address with the peer id that `ocipfs swarm id` prints on that node",
-        Identity { .. } => "restore the key from a backup, or move it away to start with a new peer id",
-        _ => return Failure::new(error),
-    };
-    Failure::new(error).hint(hint)
-}
-
-fn key_failure(error: ocipfs_node::Error) -> Failure {
-    Failure::new(error)
-        .hint("`ocipfs name ls` lists the keys; `ocipfs name key import` imports one from another machine")
-}
-
-pub(super) fn store_failure(error: content::StoreError) -> Failure {
-    let hint = match &error {
-        // It says itself what to do.
-        content::StoreError::Earlier(_) | content::StoreError::Newer { .. } => return Failure::new(error),
-        content::StoreError::Full => "free disk space, or choose another directory with --data-dir",
-        _ => "choose another directory with --data-dir, or restore this one from a backup",
-    };
-    Failure::new(error).hint(hint)
-}
-
-fn content_failure(error: content::Error) -> Failure {
-    use ocipfs_node::Error::*;
-    let hint = match &error {
-        content::Error::Node(Offline(_)) => "start `ocipfs serve` with this node directory, and try again",
-        content::Error::Node(NotFound { .. }) => {
-            "connect to a peer that has it with `ocipfs swarm connect`, or start serve with --peer"
-        }
-        content::Error::Node(Unanswered { .. }) => {
-            "try again, or give the peers more time with --find-timeout"
-        }
-        content::Error::Stalled { .. } => "try again: the download resumes where it stopped",
-        content::Error::Quota { .. } => {
-            "remove pushed images (`ocipfs repo rm`, `repo gc --untagged`) or other content (`store unpin`, `layer rm`, `image rm`, then `store gc`), or raise --max-size"
-        }
-        content::Error::Full => {
-            "free disk space: `ocipfs repo rm`, `repo gc --untagged` and `layer rm` remove content"
-        }
-        content::Error::NotAFile { .. } | content::Error::NoEntry { .. } => {
-            "give a file in the directory: <cid>/<file>"
-        }
-        content::Error::TooLarge { .. } => {
-            "give a reference printed by `layer add`; to add a layer by its own CID, use ipfs://<cid>"
-        }
-        _ => return Failure::new(error),
-    };
-    Failure::new(error).hint(hint)
 }

@@ -2,15 +2,16 @@
 
 mod image;
 mod layer;
+mod name;
 mod repo;
 mod store;
 
 use serde::{Deserialize, Serialize};
 
-pub use super::names::{FollowedName, Publication};
-use super::names::{NameRequest, NameTarget, OwnName, Published};
 pub use image::{ImageInfo, ImageReply, ImageRequest, InspectedImage};
 pub use layer::{Added, AddedLayer, Inspected, LayerRequest, Source};
+pub(super) use name::{ConflictingWriter, FollowedRepository, ServedRoot};
+pub use name::{FollowedName, NameRequest, NameTarget, OwnName, Publication, Published};
 pub use repo::{
     RemovedInfo, RepoCollected, RepoContents, RepoInfo, RepoManifest, RepoReply, RepoRequest, RepoTag,
 };
@@ -104,7 +105,7 @@ pub enum Reply {
     },
     /// To `KeyNew` and `KeyImport`.
     Key {
-        /// Its word.
+        /// Its key name.
         key: String,
         /// Its name.
         name: String,

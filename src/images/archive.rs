@@ -12,6 +12,7 @@ mod input;
 mod name;
 mod oci;
 mod parts;
+mod path;
 mod stage;
 
 #[cfg(test)]
@@ -32,7 +33,7 @@ use crate::{
 };
 
 pub use name::{split, without_registry};
-pub use parts::blob_path;
+pub use path::blob_path;
 pub use stage::{Compress, StagedBlob, put_as};
 
 use parts::ArchiveParts;

@@ -43,5 +43,5 @@ pub async fn read<T: Send + 'static>(
         }
     }
     drop(give);
-    parsed.await.map_err(|_| content::Error::Node(ocipfs_node::Error::Stopped).into())
+    parsed.await.map_err(|_| content::Error::Node(ocipfs_node::FetchError::Stopped).into())
 }

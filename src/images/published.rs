@@ -259,7 +259,7 @@ impl Published {
     fn node(&self, cid: &Cid) -> Result<Bytes, Error> {
         #[cfg(test)]
         tests::count(|counts| counts.reads += 1);
-        self.store.get(cid)?.ok_or_else(|| ocipfs_node::Error::Offline(*cid).into())
+        self.store.get(cid)?.ok_or_else(|| ocipfs_node::FetchError::Offline(*cid).into())
     }
 
     /// The top of a blob's DAG; none where it is gone, or hidden since the node left a network.

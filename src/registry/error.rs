@@ -7,6 +7,7 @@ use axum::{
     http::{HeaderMap, HeaderName, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use ocipfs_node::{FetchError, RecordError, ResolveError};
 use ocipfs_oci::{Digest, Name, Reference, Unsatisfiable, digest, reference};
 use serde_json::json;
 
@@ -213,7 +214,7 @@ impl ApiError {
                 (StatusCode::BAD_GATEWAY, "MANIFEST_INVALID")
             }
             Image { why, .. } => image_answer(why, kind),
-            Ipns { why: names::ipns::Error::Node(error), .. } => node_answer(error, kind),
+            Ipns { why: names::ipns::Error::Node(error), .. } => resolve_answer(error),
             Ipns { .. } => (StatusCode::BAD_GATEWAY, "NAME_INVALID"),
             Content(error) => content_answer(error, kind),
         };
@@ -251,7 +252,7 @@ fn image_answer(error: &images::Error, kind: ResourceKind) -> (StatusCode, &'sta
 fn content_answer(error: &content::Error, kind: ResourceKind) -> (StatusCode, &'static str) {
     use content::Error::*;
     match error {
-        Node(error) => node_answer(error, kind),
+        Node(error) => fetch_answer(error, kind),
         NotAFile { .. } | NoEntry { .. } | TooLarge { .. } => (StatusCode::NOT_FOUND, kind.unknown()),
         Corrupt { .. } | Mismatch { .. } => (StatusCode::BAD_GATEWAY, "PEER_DATA_INVALID"),
         Stalled { .. } => (StatusCode::GATEWAY_TIMEOUT, "PEER_TIMEOUT"),
@@ -261,27 +262,22 @@ fn content_answer(error: &content::Error, kind: ResourceKind) -> (StatusCode, &'
     }
 }
 
-fn node_answer(error: &ocipfs_node::Error, kind: ResourceKind) -> (StatusCode, &'static str) {
-    use ocipfs_node::Error::*;
+fn fetch_answer(error: &FetchError, kind: ResourceKind) -> (StatusCode, &'static str) {
+    use FetchError::*;
     match error {
         NotFound { .. } | Offline(_) => (StatusCode::NOT_FOUND, kind.unknown()),
-        NoRecord { .. } | NoDnsLink(_) | PrivateDns(_) => (StatusCode::NOT_FOUND, "NAME_UNKNOWN"),
-        Dns { .. } => (StatusCode::GATEWAY_TIMEOUT, "DNS_UNANSWERED"),
         Unanswered { .. } => (StatusCode::GATEWAY_TIMEOUT, "PEER_TIMEOUT"),
         Stopped => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
-        Identity { .. }
-        | SwarmKey(_)
-        | HalfPrivate { .. }
-        | Listen { .. }
-        | NoPeerId(_)
-        | Dial { .. }
-        | KeyName(_)
-        | NoKey(_)
-        | KeyExists(_)
-        | NotAKey(_)
-        | LastSequence(_)
-        | Names(_)
-        | Start(_) => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL"),
+    }
+}
+
+fn resolve_answer(error: &ResolveError) -> (StatusCode, &'static str) {
+    use ResolveError::*;
+    match error {
+        NoRecord { .. } | NoDnsLink(_) | PrivateDns(_) => (StatusCode::NOT_FOUND, "NAME_UNKNOWN"),
+        Dns { .. } => (StatusCode::GATEWAY_TIMEOUT, "DNS_UNANSWERED"),
+        Records(RecordError::Stopped(_)) => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
+        Records(_) => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL"),
     }
 }
 

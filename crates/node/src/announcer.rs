@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use crate::{Cid, behaviour::Command, locked};
+use crate::{Cid, command::Command, locked};
 
 /// Keys announced at the same time: few for a short queue, more for a long one, where each has to wait for the round
 /// trips of many others.

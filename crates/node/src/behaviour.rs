@@ -2,6 +2,7 @@
 //! here, so that rust-ipfs only polls it.
 
 mod ipns;
+mod kademlia;
 mod limits;
 mod record_queue;
 
@@ -9,70 +10,35 @@ use std::{
     collections::{HashMap, VecDeque},
     convert::Infallible,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use libp2p::{
-    Multiaddr, PeerId, StreamProtocol,
-    gossipsub::MessageId,
-    identify,
+    Multiaddr, PeerId, identify,
     identity::Keypair,
-    kad::{self, InboundRequest, QueryId, QueryResult, RecordKey},
+    kad::{self, InboundRequest, QueryId},
     request_response::OutboundRequestId,
     swarm::{
         CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler,
-        THandlerInEvent, THandlerOutEvent, ToSwarm, dial_opts::DialOpts,
+        THandlerInEvent, THandlerOutEvent, ToSwarm,
     },
 };
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    Cid, Error, Limits, address, bitswap,
+    Limits, StartError, address, bitswap,
+    command::{Command, ReceivedRecord},
     handshakes::Handshakes,
-    names::{
-        fetch,
-        pubsub::{self, ReceivedRecord, Verdict},
-    },
+    ipns::{fetch, pubsub},
     peers::Peers,
     routing,
 };
 use ipns::FetchPurpose;
+use kademlia::ProviderQuery;
 use limits::{Connections, NewConnection};
 use record_queue::RecordQueue;
 
-const KADEMLIA: StreamProtocol = StreamProtocol::new("/ipfs/kad/1.0.0");
-const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Providers dialled per search; boxo stops at ten too.
-const MAX_DIALLED_PROVIDERS: usize = 10;
 /// Listen addresses accepted from one peer.
 const MAX_ADDRESSES_PER_PEER: usize = 16;
-
-/// A command from the rest of the node to the network behaviour.
-#[derive(Debug)]
-pub(crate) enum Command {
-    /// Announces a CID. Replies whether at least one peer accepted the record.
-    Provide(Cid, oneshot::Sender<bool>),
-    /// Stops announcing a CID.
-    Withdraw(Cid),
-    /// Searches providers and dials them; the channel closes at the end of the search.
-    FindProviders(Cid, mpsc::UnboundedSender<PeerId>),
-    /// Puts a record into the routing system. Replies whether at least one peer accepted it.
-    PutValue(kad::Record, oneshot::Sender<bool>),
-    /// Fetches the value of a key from connected peers; the channel closes when all have answered.
-    FetchValues(RecordKey, mpsc::UnboundedSender<Vec<u8>>),
-    /// Queries the routing system for the values of a key; the channel closes at the end of the query.
-    FindValues(RecordKey, mpsc::UnboundedSender<Vec<u8>>),
-    /// Subscribes to a name.
-    Subscribe(RecordKey),
-    /// Unsubscribes from a name.
-    Unsubscribe(RecordKey),
-    /// Stores a name's record for peers that fetch it, and publishes it to subscribers.
-    Publish(kad::Record),
-    /// Stores a name's record for peers that fetch it.
-    Store(kad::Record),
-    /// Reports the validation of a record that a peer sent, and of its pubsub message.
-    ReportValidation(PeerId, Option<MessageId>, Verdict),
-}
 
 /// The settings that depend on the network.
 pub(crate) struct BehaviourSettings {
@@ -93,11 +59,6 @@ pub(crate) struct Behaviours {
     bitswap: bitswap::Behaviour,
     fetch: fetch::Behaviour,
     pubsub: pubsub::Behaviour,
-}
-
-struct ProviderQuery {
-    found: mpsc::UnboundedSender<PeerId>,
-    dialled: usize,
 }
 
 /// The behaviour given to rust-ipfs. It emits no events to the outer swarm; commands are answered through their
@@ -128,7 +89,7 @@ impl Behaviour {
         (commands, received): (mpsc::Receiver<Command>, mpsc::Sender<ReceivedRecord>),
         peers: Peers,
         store: routing::Store,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, StartError> {
         let id = key.public().to_peer_id();
         let identify = identify::Config::new("ipfs/0.1.0".into(), key.public())
             .with_agent_version(concat!("ocipfs/", env!("CARGO_PKG_VERSION")).into())
@@ -140,7 +101,7 @@ impl Behaviour {
             me: id,
             behaviours: Behaviours {
                 identify: identify::Behaviour::new(identify),
-                kad: kademlia(id, store, !settings.public),
+                kad: kademlia::behaviour(id, store, !settings.public),
                 bitswap,
                 fetch: fetch::behaviour(),
                 pubsub: pubsub::behaviour()?,
@@ -163,27 +124,9 @@ impl Behaviour {
 
     fn on_command(&mut self, command: Command) {
         match command {
-            Command::Provide(cid, reply) => {
-                // Without peers the query would succeed although the record is stored nowhere.
-                let alone = self.behaviours.kad.kbuckets().all(|bucket| bucket.is_empty());
-                match self.behaviours.kad.start_providing(key_of(&cid)) {
-                    Ok(query) if !alone => {
-                        self.provides.insert(query, reply);
-                    }
-                    Ok(_) => {
-                        let _ = reply.send(false);
-                    }
-                    Err(error) => {
-                        tracing::warn!(%cid, %error, "cannot announce");
-                        let _ = reply.send(false);
-                    }
-                }
-            }
-            Command::Withdraw(cid) => self.behaviours.kad.stop_providing(&key_of(&cid)),
-            Command::FindProviders(cid, found) => {
-                let query = self.behaviours.kad.get_providers(key_of(&cid));
-                self.provider_queries.insert(query, ProviderQuery { found, dialled: 0 });
-            }
+            Command::Provide(cid, reply) => self.provide(&cid, reply),
+            Command::Withdraw(cid) => self.withdraw(&cid),
+            Command::FindProviders(cid, found) => self.find_providers(&cid, found),
             Command::PutValue(record, reply) => self.put_value(record, reply),
             Command::FetchValues(key, found) => self.fetch_values(&key, &found),
             Command::FindValues(key, found) => self.find_values(key, found),
@@ -238,7 +181,7 @@ impl Behaviour {
 
     fn on_identify(&mut self, peer: PeerId, info: identify::Info) {
         let new = self.peers.identified(&peer, info.agent_version);
-        if info.protocols.contains(&KADEMLIA) {
+        if info.protocols.contains(&kademlia::PROTOCOL) {
             for address in info.listen_addrs.into_iter().take(MAX_ADDRESSES_PER_PEER) {
                 self.behaviours.kad.add_address(&peer, address);
             }
@@ -246,34 +189,6 @@ impl Behaviour {
             if new {
                 self.peers.joined(self.behaviours.kad.kbuckets().map(|bucket| bucket.num_entries()).sum());
             }
-        }
-    }
-
-    fn on_query(&mut self, id: QueryId, result: QueryResult, last: bool) {
-        match result {
-            QueryResult::StartProviding(result) => {
-                if let Some(reply) = self.provides.remove(&id) {
-                    let _ = reply.send(result.is_ok());
-                }
-            }
-            QueryResult::GetProviders(Ok(kad::GetProvidersOk::FoundProviders { providers, .. })) => {
-                self.on_providers(id, providers);
-            }
-            QueryResult::PutRecord(result) => {
-                if let Some(reply) = self.puts.remove(&id) {
-                    let _ = reply.send(result.is_ok());
-                }
-            }
-            QueryResult::GetRecord(Ok(kad::GetRecordOk::FoundRecord(found))) => {
-                if let Some(values) = self.values.get(&id) {
-                    let _ = values.send(found.record.value);
-                }
-            }
-            _ => {}
-        }
-        if last {
-            self.provider_queries.remove(&id);
-            self.values.remove(&id);
         }
     }
 
@@ -300,37 +215,6 @@ impl Behaviour {
             false => !address::is_dns(address),
         }
     }
-
-    /// Dials while the query is running: only then does Kademlia know the providers' addresses.
-    fn on_providers(&mut self, id: QueryId, providers: impl IntoIterator<Item = PeerId>) {
-        let Some(search) = self.provider_queries.get_mut(&id) else { return };
-        for peer in providers {
-            let _ = search.found.send(peer);
-            if peer != self.me && !self.peers.is_connected(&peer) && search.dialled < MAX_DIALLED_PROVIDERS {
-                search.dialled += 1;
-                self.peers.want(peer);
-                self.queue.push_back(ToSwarm::Dial { opts: DialOpts::peer_id(peer).build() });
-            }
-        }
-    }
-}
-
-fn key_of(cid: &Cid) -> RecordKey {
-    RecordKey::from(cid.hash().to_bytes())
-}
-
-fn kademlia(id: PeerId, store: routing::Store, always_serve: bool) -> kad::Behaviour<routing::Store> {
-    let mut config = kad::Config::new(KADEMLIA);
-    config
-        .set_query_timeout(QUERY_TIMEOUT)
-        .set_record_filtering(kad::StoreInserts::FilterBoth)
-        // The announcer republishes provider records and reports its progress.
-        .set_provider_publication_interval(None);
-    let mut kad = kad::Behaviour::with_config(id, store, config);
-    if always_serve {
-        kad.set_mode(Some(kad::Mode::Server));
-    }
-    kad
 }
 
 impl NetworkBehaviour for Behaviour {

@@ -1,23 +1,57 @@
-use std::{path::PathBuf, time::Duration};
+//! Errors of a node, by what its callers can do about them: start it in another way, fetch or resolve later, choose
+//! another key.
 
-use libp2p::Multiaddr;
+use std::{error, io, path::PathBuf, time::Duration};
 
-use crate::{Cid, IpnsName, names::Domain, swarm_key};
+use hickory_resolver::ResolveError as LookupError;
+use libp2p::{Multiaddr, identity::DecodingError};
 
-/// An error between this node and its peers.
+use crate::{Cid, Domain, IpnsName, routing::ipns};
+
+/// An error of the library that runs the swarm, which has no type of its own.
+type SwarmError = Box<dyn error::Error + Send + Sync>;
+
+/// The node is shutting down.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the node is shutting down")]
+pub struct Stopped;
+
+/// A peer address lacks a peer id, so the peer that answers could not be verified.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum Error {
-    /// A key file cannot be read or written.
-    #[error("cannot use the key file {path}: {why}")]
-    Identity {
-        /// The key's file.
-        path: PathBuf,
-        /// The cause.
-        why: String,
-    },
-    /// The swarm key is invalid.
+#[error("invalid peer address {0}: expected it to end in /p2p/<peer id>")]
+pub struct NoPeerId(pub Multiaddr);
+
+/// A key file cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use the key file {path}: {why}")]
+pub struct KeyFileError {
+    /// The key's file.
+    pub path: PathBuf,
+    /// The cause.
+    #[source]
+    pub why: KeyFileCause,
+}
+
+/// The cause of a [`KeyFileError`].
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileCause {
+    /// The operating system refused it.
     #[error(transparent)]
-    SwarmKey(#[from] swarm_key::Error),
+    Io(#[from] io::Error),
+    /// The file does not hold a key.
+    #[error("not a libp2p private key ({0}); move the file away to create a new key")]
+    Invalid(#[source] DecodingError),
+    /// A new key cannot be encoded.
+    #[error(transparent)]
+    Encode(DecodingError),
+}
+
+/// A node cannot be started, or its directory cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The key of the node's identity cannot be read or written.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
     /// An option would reach out of a private swarm.
     #[error("{what} cannot be used with a swarm key: {why}")]
     HalfPrivate {
@@ -32,19 +66,42 @@ pub enum Error {
         /// The address.
         address: Multiaddr,
         /// The error of the operating system.
-        why: String,
+        #[source]
+        why: SwarmError,
     },
-    /// The address lacks a peer id, so the peer that answers could not be verified.
-    #[error("invalid peer address {0}: expected it to end in /p2p/<peer id>")]
-    NoPeerId(Multiaddr),
+    /// A configured peer or bootstrap peer cannot be verified.
+    #[error(transparent)]
+    NoPeerId(#[from] NoPeerId),
+    /// The records of names cannot be read.
+    #[error(transparent)]
+    Records(#[from] RecordError),
+    /// The swarm could not be started.
+    #[error("cannot start the swarm: {0}")]
+    Swarm(#[source] SwarmError),
+}
+
+/// A peer cannot be dialed.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The peer could not be verified.
+    #[error(transparent)]
+    NoPeerId(#[from] NoPeerId),
     /// The peer could not be reached.
     #[error("cannot reach {address}: {why}")]
-    Dial {
-        /// The address dialled.
+    Unreachable {
+        /// The address dialed.
         address: Multiaddr,
-        /// The error of the transport.
+        /// The failures of all transports, in plain words.
         why: String,
     },
+    /// The swarm has stopped.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+/// A block cannot be fetched.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum FetchError {
     /// No peer is connected, or the search ended without a provider.
     #[error("no provider found for {cid} (asked {asked} peers for {:.1} s)", waited.as_secs_f64())]
     NotFound {
@@ -68,6 +125,14 @@ pub enum Error {
     /// This process has no swarm, so no peer could be asked.
     #[error("{0} not found in the node directory; only a running node can ask peers")]
     Offline(Cid),
+    /// The swarm has stopped.
+    #[error("the node is shutting down")]
+    Stopped,
+}
+
+/// An IPNS name or a domain cannot be resolved.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
     /// No record of a name was found.
     #[error("no record found for {name} (asked {asked} peers for {:.1} s)", waited.as_secs_f64())]
     NoRecord {
@@ -88,14 +153,43 @@ pub enum Error {
     Dns {
         /// The domain.
         domain: Domain,
-        /// The error of the resolver.
-        why: String,
+        /// The cause.
+        #[source]
+        why: DnsFailure,
     },
     /// A DNS lookup would leave a private swarm.
     #[error(
         "cannot resolve domain {0}: a node with a swarm key does not use DNS; use the key instead, ipns/<k51...>"
     )]
     PrivateDns(Domain),
+    /// The records in the node directory cannot be read or written.
+    #[error(transparent)]
+    Records(#[from] RecordError),
+}
+
+/// The cause of a failed DNS lookup.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum DnsFailure {
+    /// No server answered in time.
+    #[error("no server answered within {:.1} s", .0.as_secs_f64())]
+    TimedOut(Duration),
+    /// The node has no swarm.
+    #[error("only a running node can query DNS")]
+    Offline,
+    /// The system's configuration names no servers.
+    #[error("cannot read the DNS servers of the system: {0}")]
+    NoServers(#[source] LookupError),
+    /// A server refused, or the answer is invalid.
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+}
+
+/// A named key cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// Its file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] KeyFileError),
     /// The key name is invalid.
     #[error("invalid key name {0:?}: expected 1 to 64 letters, digits, '-', '_' or '.', and not \"self\"")]
     KeyName(String),
@@ -107,23 +201,43 @@ pub enum Error {
     KeyExists(String),
     /// The imported bytes are not a private key.
     #[error("not a libp2p private key: {0}")]
-    NotAKey(String),
+    NotAKey(#[source] DecodingError),
+    /// The key cannot be exported.
+    #[error("cannot read or write the names in the node directory: {0}")]
+    Encode(#[source] DecodingError),
+    /// The node has stopped.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+/// The records of a node's names cannot be read, written or signed.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The keys of the node cannot be read.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The last record has the highest sequence.
     #[error("cannot publish {0} again: its last record has the highest possible sequence")]
     LastSequence(IpnsName),
-    /// The names of this node cannot be read, written or signed.
+    /// The database failed.
     #[error("cannot read or write the names in the node directory: {0}")]
-    Names(String),
-    /// The swarm could not be started.
-    #[error("cannot start the swarm: {0}")]
-    Start(String),
-    /// The swarm has stopped.
-    #[error("the node is shutting down")]
-    Stopped,
-}
-
-impl Error {
-    pub(crate) fn names(error: impl ToString) -> Self {
-        Self::Names(error.to_string())
-    }
+    Database(#[from] redb::Error),
+    /// A record cannot be signed.
+    #[error("cannot read or write the names in the node directory: {0}")]
+    Sign(#[source] ipns::Error),
+    /// The block store cannot say whether the root of a record is shared.
+    #[error("cannot read or write the names in the node directory: {0}")]
+    Blocks(#[source] io::Error),
+    /// The records of a network that the node leaves cannot be deleted.
+    #[error("cannot read or write the names in the node directory: cannot remove {path}: {why}")]
+    Remove {
+        /// The file.
+        path: PathBuf,
+        /// The error of the operating system.
+        #[source]
+        why: io::Error,
+    },
+    /// The node has stopped.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
 }

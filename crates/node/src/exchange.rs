@@ -11,13 +11,14 @@ use std::{
     time::Duration,
 };
 
+use libp2p::PeerId;
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{Cid, Error, FetchedBlock, Node, bitswap::Inquiry, node::Online};
+use crate::{Cid, FetchError, FetchedBlock, bitswap::Inquiry, online::Online};
 use awaited::Awaited;
 
 /// How long connected peers have to answer before providers are searched.
@@ -44,19 +45,21 @@ struct ClientSession {
 
 /// Searches for providers of a DAG.
 struct ProviderSearch {
-    node: Node,
+    /// `None` in a process without a swarm.
+    online: Option<Arc<Online>>,
+    me: PeerId,
     root: Cid,
     announced: Cid,
     providers: AtomicUsize,
 }
 
 impl BlockFetcher {
-    pub(crate) fn new(node: Node, root: Cid, announced: Cid) -> Self {
-        let session = node.online().map(|online| {
+    pub(crate) fn new(online: Option<Arc<Online>>, me: PeerId, root: Cid, announced: Cid) -> Self {
+        let session = online.as_ref().map(|online| {
             let (id, blocks) = online.bitswap.begin();
             ClientSession { id, blocks }
         });
-        let search = ProviderSearch { node, root, announced, providers: AtomicUsize::new(0) };
+        let search = ProviderSearch { online, me, root, announced, providers: AtomicUsize::new(0) };
         Self { search: Arc::new(search), session, awaited: Awaited::default(), searching: None }
     }
 
@@ -69,14 +72,14 @@ impl BlockFetcher {
     /// Requests blocks in the order in which they are needed, each with its length, or 0 if unknown.
     pub fn want(&mut self, wanted: Vec<(Cid, u64)>) {
         self.awaited.want(wanted.iter().map(|(cid, _)| cid), Instant::now());
-        if let (Some(session), Some(online)) = (&self.session, self.search.node.online()) {
+        if let (Some(session), Some(online)) = (&self.session, &self.search.online) {
             online.bitswap.want(session.id, wanted);
         }
     }
 
     /// Gives a requested block the highest priority.
     pub fn prefer(&self, cid: Cid) {
-        if let (Some(session), Some(online)) = (&self.session, self.search.node.online()) {
+        if let (Some(session), Some(online)) = (&self.session, &self.search.online) {
             online.bitswap.prefer(session.id, cid);
         }
     }
@@ -84,23 +87,23 @@ impl BlockFetcher {
     /// Cancels requests.
     pub fn unwant(&mut self, cids: Vec<Cid>) {
         self.awaited.unwant(&cids);
-        if let (Some(session), Some(online)) = (&self.session, self.search.node.online()) {
+        if let (Some(session), Some(online)) = (&self.session, &self.search.online) {
             online.bitswap.unwant(session.id, cids);
         }
     }
 
     /// Fetches the root. Fails after `timeout` at the latest: `NotFound` without a provider, `Unanswered` if a provider
     /// did not send it.
-    pub async fn root(&mut self, timeout: Duration) -> Result<FetchedBlock, Error> {
+    pub async fn root(&mut self, timeout: Duration) -> Result<FetchedBlock, FetchError> {
         let (search, root) = (self.search.clone(), self.search.root);
-        let online = search.node.online().ok_or(Error::Offline(root))?;
+        let online = search.online.as_deref().ok_or(FetchError::Offline(root))?;
         let inquiry = self.session.as_ref().map(|session| online.bitswap.inquire(session.id, root));
         self.want(vec![(root, 0)]);
         let (Some(session), Some(inquiry)) = (&mut self.session, inquiry) else {
-            return Err(Error::Offline(root));
+            return Err(FetchError::Offline(root));
         };
         let fetched = tokio::select! {
-            block = session.blocks.recv() => block.ok_or(Error::Stopped),
+            block = session.blocks.recv() => block.ok_or(FetchError::Stopped),
             error = search.not_found_or_unanswered(online, timeout, inquiry) => Err(error),
         }?;
         self.awaited.received(&fetched.block.cid, Instant::now());
@@ -118,12 +121,12 @@ impl BlockFetcher {
     ///
     /// It has no deadline: the reader decides what progress is. Cancel safe: dropping the future loses neither a block
     /// nor the wait for a search.
-    pub async fn next(&mut self) -> Result<FetchedBlock, Error> {
+    pub async fn next(&mut self) -> Result<FetchedBlock, FetchError> {
         loop {
             let next_search = self.awaited.next_search();
             let Some(session) = &mut self.session else {
                 return match next_search {
-                    Some(_) => Err(Error::Offline(self.search.root)),
+                    Some(_) => Err(FetchError::Offline(self.search.root)),
                     None => std::future::pending().await,
                 };
             };
@@ -136,7 +139,7 @@ impl BlockFetcher {
             tokio::select! {
                 biased;
                 fetched = session.blocks.recv() => {
-                    let fetched = fetched.ok_or(Error::Stopped)?;
+                    let fetched = fetched.ok_or(FetchError::Stopped)?;
                     self.awaited.received(&fetched.block.cid, Instant::now());
                     return Ok(fetched);
                 }
@@ -153,7 +156,7 @@ impl BlockFetcher {
         }
         let search = self.search.clone();
         self.searching = Some(AbortOnDropHandle::new(tokio::spawn(async move {
-            if let Some(online) = search.node.online() {
+            if let Some(online) = &search.online {
                 search.search(online).await;
             }
         })));
@@ -162,7 +165,7 @@ impl BlockFetcher {
 
 impl Drop for BlockFetcher {
     fn drop(&mut self) {
-        if let (Some(session), Some(online)) = (&self.session, self.search.node.online()) {
+        if let (Some(session), Some(online)) = (&self.session, &self.search.online) {
             online.bitswap.end(session.id);
         }
     }
@@ -176,7 +179,7 @@ impl ProviderSearch {
         online: &Online,
         timeout: Duration,
         mut inquiry: watch::Receiver<Option<Inquiry>>,
-    ) -> Error {
+    ) -> FetchError {
         let start = Instant::now();
         let deadline = start + timeout;
         let search = async {
@@ -194,11 +197,11 @@ impl ProviderSearch {
         let holders = inquiry.borrow().map_or(0, |inquiry| inquiry.holders);
         if self.providers() == 0 && holders == 0 {
             let asked = online.peers.count();
-            return Error::NotFound { cid: self.root, asked, waited: start.elapsed() };
+            return FetchError::NotFound { cid: self.root, asked, waited: start.elapsed() };
         }
         tokio::time::sleep_until(deadline).await;
         let providers = self.providers().max(holders);
-        Error::Unanswered { cid: self.root, providers, waited: start.elapsed() }
+        FetchError::Unanswered { cid: self.root, providers, waited: start.elapsed() }
     }
 
     fn providers(&self) -> usize {
@@ -210,7 +213,7 @@ impl ProviderSearch {
         let Ok(mut found) = online.find_providers(self.announced).await else { return };
         let mut providers = 0;
         while let Some(peer) = found.recv().await {
-            providers += usize::from(peer != self.node.peer_id());
+            providers += usize::from(peer != self.me);
             self.providers.fetch_max(providers, Ordering::Relaxed);
         }
     }

@@ -4,27 +4,27 @@ use std::{fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
 
 use libp2p::identity::Keypair;
 
-use crate::Error;
+use crate::{KeyFileCause, KeyFileError};
 
 /// Loads this peer's key from `data_dir`, or creates it.
-pub fn load_or_create(data_dir: &Path) -> Result<Keypair, Error> {
+pub fn load_or_create(data_dir: &Path) -> Result<Keypair, KeyFileError> {
     load_or_create_at(&data_dir.join("identity.key"))
 }
 
 /// Loads a key, or creates it.
-pub fn load_or_create_at(path: &Path) -> Result<Keypair, Error> {
-    let error = |why: String| Error::Identity { path: path.into(), why };
+pub fn load_or_create_at(path: &Path) -> Result<Keypair, KeyFileError> {
+    load_or_create_key(path).map_err(|why| KeyFileError { path: path.into(), why })
+}
+
+fn load_or_create_key(path: &Path) -> Result<Keypair, KeyFileCause> {
     match fs::read(path) {
-        Ok(bytes) => Keypair::from_protobuf_encoding(&bytes).map_err(|e| {
-            error(format!("not a libp2p private key ({e}); move the file away to create a new key"))
-        }),
+        Ok(bytes) => Keypair::from_protobuf_encoding(&bytes).map_err(KeyFileCause::Invalid),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             let key = Keypair::generate_ed25519();
-            let bytes = key.to_protobuf_encoding().map_err(|e| error(e.to_string()))?;
-            write_secret(path, &bytes).map_err(|e| error(e.to_string()))?;
+            write_secret(path, &key.to_protobuf_encoding().map_err(KeyFileCause::Encode)?)?;
             Ok(key)
         }
-        Err(e) => Err(error(e.to_string())),
+        Err(e) => Err(e.into()),
     }
 }
 

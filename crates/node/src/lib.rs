@@ -5,7 +5,7 @@
 //!   │                       └───────► routing (Kademlia) ──► providers, dialled
 //!   ├── arrived ──────────► bitswap (server ─► Blocks, the block store)
 //!   ├── announce ─────────► announcer ──► routing
-//!   ├── publish, resolve ─► names (IPNS, DNSLink) ──► routing, connected peers, DNS
+//!   ├── publish, resolve ─► ipns (records, DNSLink) ──► routing, connected peers, DNS
 //!   └── peers, connect ───► peers (table, redial with back-off)
 //! ```
 //!
@@ -19,15 +19,18 @@ mod announcer;
 mod behaviour;
 pub mod bitswap;
 mod blocks;
+mod command;
 pub mod database;
 mod error;
 mod exchange;
 mod handshakes;
 mod hash;
 mod identity;
-mod names;
+mod ipns;
+mod mutable_name;
 mod network;
 mod node;
+mod online;
 mod options;
 mod peers;
 mod routing;
@@ -40,12 +43,16 @@ pub use announcer::Announcing;
 pub use bitswap::{BlockMemory, FetchedBlock, Traffic};
 pub use blocks::{Block, Blocks};
 pub use cid::Cid;
-pub use error::Error;
+pub use error::{
+    ConnectError, DnsFailure, FetchError, KeyError, KeyFileCause, KeyFileError, NoPeerId, RecordError,
+    ResolveError, StartError, Stopped,
+};
 pub use exchange::BlockFetcher;
 pub use hash::{is_block, is_trusted_cid};
 pub use identity::write_secret;
+pub use ipns::{FollowedRecord, Published, Resolved};
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
-pub use names::{Domain, FollowedRecord, InvalidName, IpnsName, MutableName, Published, Resolved};
+pub use mutable_name::{Domain, InvalidName, IpnsName, MutableName};
 pub use network::leave_network;
 pub use node::Node;
 pub use options::{Bootstrap, Dns, Limits, Options};

@@ -1,18 +1,22 @@
+mod ipns;
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
-use rust_ipfs::Ipfs;
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Announcing, BlockFetcher, Blocks, Bootstrap, Cid, Error, Options, Peer, Traffic,
+    Announcing, BlockFetcher, Blocks, Bootstrap, Cid, ConnectError, Options, Peer, StartError, Stopped,
+    Traffic,
     announcer::{Announcer, JOIN_PAUSE, SMALL_SWARM},
-    behaviour::{Behaviour, BehaviourSettings, Command},
-    bitswap::{self, ClientHandle, Server},
+    behaviour::{Behaviour, BehaviourSettings},
+    bitswap,
+    command::Command,
     handshakes::Handshakes,
     identity,
-    names::Names,
+    ipns::IpnsNames,
+    online::Online,
     peers::{self, Peers},
     routing::Keeper,
     swarm,
@@ -29,26 +33,13 @@ pub struct Node(Arc<NodeInner>);
 
 struct NodeInner {
     key: Keypair,
-    names: Names,
-    online: Option<Online>,
-}
-
-/// The parts of a node with a swarm.
-pub(crate) struct Online {
-    pub(crate) ipfs: Ipfs,
-    pub(crate) peers: Peers,
-    handshakes: Handshakes,
-    pub(crate) bitswap: ClientHandle,
-    server: Arc<Server>,
-    announcer: Announcer,
-    pub(crate) routing: mpsc::Sender<Command>,
-    stop: CancellationToken,
-    tasks: TaskTracker,
+    names: IpnsNames,
+    online: Option<Arc<Online>>,
 }
 
 impl Node {
     /// Starts a peer that serves `blocks`: listens, dials its first peers and announces its roots.
-    pub async fn start(options: Options, blocks: Arc<dyn Blocks>) -> Result<Self, Error> {
+    pub async fn start(options: Options, blocks: Arc<dyn Blocks>) -> Result<Self, StartError> {
         options.check()?;
         let dialled: Vec<_> = options.peers.iter().chain(&options.bootstrap.addresses()).cloned().collect();
         for address in dialled.iter().filter(|_| options.bootstrap != Bootstrap::Public) {
@@ -56,11 +47,10 @@ impl Node {
         }
         // Before anything is written, since a port in use is the most common error.
         for address in &options.listen {
-            swarm::probe(address)
-                .map_err(|e| Error::Listen { address: address.clone(), why: e.to_string() })?;
+            swarm::probe(address)?;
         }
         let key = identity::load_or_create(&options.data_dir)?;
-        let names = Names::open(&options, &key, &*blocks)?;
+        let names = IpnsNames::open(&options, &key, &*blocks)?;
         let (peers, handshakes) = (Peers::new(&dialled), Handshakes::default());
         let (routing, inbox) = mpsc::channel(MAX_QUEUED_COMMANDS);
         let (unverified_sender, unverified) = mpsc::channel(MAX_UNVERIFIED_RECORDS);
@@ -96,13 +86,13 @@ impl Node {
         online.spawn(names.clone().poll_own(online.routing.clone(), online.peers.clone()));
         // It stops by itself, after writing the last changes.
         online.tasks.spawn(keeper.run(online.stop.clone()));
-        Ok(Self(Arc::new(NodeInner { key, names, online: Some(online) })))
+        Ok(Self(Arc::new(NodeInner { key, names, online: Some(Arc::new(online)) })))
     }
 
     /// Creates a node without a swarm, which has an identity and no peers.
-    pub fn offline(data_dir: &Path) -> Result<Self, Error> {
+    pub fn offline(data_dir: &Path) -> Result<Self, StartError> {
         let key = identity::load_or_create(data_dir)?;
-        let names = Names::offline(data_dir, &key)?;
+        let names = IpnsNames::offline(data_dir, &key)?;
         Ok(Self(Arc::new(NodeInner { key, names, online: None })))
     }
 
@@ -111,13 +101,8 @@ impl Node {
         self.0.key.public().to_peer_id()
     }
 
-    pub(crate) fn names(&self) -> &Names {
-        &self.0.names
-    }
-
-    /// Returns the swarm, if there is one.
-    pub(crate) fn online(&self) -> Option<&Online> {
-        self.0.online.as_ref()
+    fn online(&self) -> Option<&Online> {
+        self.0.online.as_deref()
     }
 
     /// Returns the listen addresses, with this node's peer id.
@@ -173,8 +158,8 @@ impl Node {
     }
 
     /// Dials a peer by an address with its peer id.
-    pub async fn connect(&self, address: &Multiaddr) -> Result<PeerId, Error> {
-        let online = self.online().ok_or(Error::Stopped)?;
+    pub async fn connect(&self, address: &Multiaddr) -> Result<PeerId, ConnectError> {
+        let online = self.online().ok_or(Stopped)?;
         online.peers.dial(&online.ipfs, address).await
     }
 
@@ -185,7 +170,7 @@ impl Node {
 
     /// Starts to fetch part of a larger DAG, whose providers are found by `announced`.
     pub fn session_below(&self, announced: Cid, root: Cid) -> BlockFetcher {
-        BlockFetcher::new(self.clone(), root, announced)
+        BlockFetcher::new(self.0.online.clone(), self.peer_id(), root, announced)
     }
 
     /// Answers the wants of peers that wait for these blocks, which are stored now.
@@ -211,7 +196,7 @@ impl Node {
     pub async fn withdraw(&self, cid: Cid) {
         if let Some(online) = &self.0.online {
             online.announcer.remove(&cid);
-            let _ = online.routing.send(Command::Withdraw(cid)).await;
+            let _ = online.send(Command::Withdraw(cid)).await;
         }
     }
 
@@ -227,44 +212,5 @@ impl Node {
         online.tasks.close();
         let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, online.tasks.wait()).await;
         online.ipfs.clone().exit_daemon().await;
-    }
-}
-
-impl Online {
-    /// Searches providers of `cid` and dials them; the channel closes at the end of the search.
-    pub(crate) async fn find_providers(&self, cid: Cid) -> Result<mpsc::UnboundedReceiver<PeerId>, Error> {
-        let (found, providers) = mpsc::unbounded_channel();
-        self.routing.send(Command::FindProviders(cid, found)).await.map_err(|_| Error::Stopped)?;
-        Ok(providers)
-    }
-
-    fn spawn_tasks(&self, options: &Options) {
-        let announce =
-            self.announcer.clone().run(self.routing.clone(), self.peers.joins(), options.announce_every);
-        self.spawn(announce);
-        let public = options.bootstrap == Bootstrap::Public;
-        for address in options.bootstrap.addresses() {
-            let id = peers::peer_id(&address).ok();
-            // On the public network any peer is enough; own bootstrap nodes are few, and each is wanted.
-            let enough = move |peers: &Peers| {
-                if public { peers.count() > 0 } else { id.is_some_and(|id| peers.is_connected(&id)) }
-            };
-            self.spawn(self.peers.clone().keep_connected(self.ipfs.clone(), address, enough));
-        }
-        for address in &options.peers {
-            let id = peers::peer_id(address).ok();
-            let enough = move |peers: &Peers| id.is_some_and(|id| peers.is_connected(&id));
-            self.spawn(self.peers.clone().keep_connected(self.ipfs.clone(), address.clone(), enough));
-        }
-    }
-
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let stop = self.stop.clone();
-        self.tasks.spawn(async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = task => {}
-            }
-        });
     }
 }

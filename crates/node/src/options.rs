@@ -2,7 +2,7 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 
-use crate::{BlockMemory, Error, SwarmKey};
+use crate::{BlockMemory, StartError, SwarmKey};
 
 const PUBLIC_PEERS: &str = include_str!("../../../bootstrap/public-peers.txt");
 
@@ -129,24 +129,24 @@ impl Options {
     }
 
     /// Rejects options that reach out of a private swarm: QUIC and DNS do not use the pre-shared key.
-    pub fn check(&self) -> Result<(), Error> {
+    pub fn check(&self) -> Result<(), StartError> {
         if self.swarm_key.is_none() {
             return Ok(());
         }
         if self.bootstrap == Bootstrap::Public {
             let what = "public bootstrap".into();
-            return Err(Error::HalfPrivate { what, why: "those peers are on the public network" });
+            return Err(StartError::HalfPrivate { what, why: "those peers are on the public network" });
         }
         if let Dns::Servers(servers) = &self.dns {
             let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
             let what = format!("DNS resolver {}", servers.join(", "));
-            return Err(Error::HalfPrivate { what, why: NO_DNS });
+            return Err(StartError::HalfPrivate { what, why: NO_DNS });
         }
         let bootstrap = self.bootstrap.addresses();
         let all = self.listen.iter().chain(&self.announce).chain(&bootstrap).chain(&self.peers);
         for address in all {
             if let Some(why) = leak(address) {
-                return Err(Error::HalfPrivate { what: address.to_string(), why });
+                return Err(StartError::HalfPrivate { what: address.to_string(), why });
             }
         }
         Ok(())
@@ -198,7 +198,7 @@ mod tests {
                 Options { peers: vec![address.clone()], ..private() },
                 Options { bootstrap: Bootstrap::Peers(vec![address.clone()]), ..private() },
             ] {
-                assert!(matches!(options.check(), Err(Error::HalfPrivate { .. })), "{text}");
+                assert!(matches!(options.check(), Err(StartError::HalfPrivate { .. })), "{text}");
             }
         }
     }

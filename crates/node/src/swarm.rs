@@ -10,7 +10,7 @@ use futures::{FutureExt, future::LocalBoxFuture};
 use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol};
 use rust_ipfs::{FDLimit, Ipfs, builder::IpfsBuilder};
 
-use crate::{Bootstrap, Error, Options, behaviour::Behaviour};
+use crate::{Bootstrap, Options, StartError, behaviour::Behaviour};
 
 /// Connections of a small swarm may be idle for long: reopening them would cost each pull a round trip.
 const IDLE_SECONDS: u64 = 60 * 60;
@@ -29,16 +29,15 @@ pub(crate) fn start<'a>(
     options: &'a Options,
     key: &'a Keypair,
     behaviour: Behaviour,
-) -> LocalBoxFuture<'a, Result<Ipfs, Error>> {
+) -> LocalBoxFuture<'a, Result<Ipfs, StartError>> {
     build(options, key, behaviour).boxed_local()
 }
 
-async fn build(options: &Options, key: &Keypair, behaviour: Behaviour) -> Result<Ipfs, Error> {
+async fn build(options: &Options, key: &Keypair, behaviour: Behaviour) -> Result<Ipfs, StartError> {
     let public = options.bootstrap == Bootstrap::Public;
     libp2p_yamux::process().set_limit(options.unread as usize);
-    let started = |e: &dyn std::fmt::Display| Error::Start(e.to_string());
     let mut builder = IpfsBuilder::<Behaviour>::with_keypair(key)
-        .map_err(|e| started(&e))?
+        .map_err(|e| StartError::Swarm(e.into()))?
         .with_custom_behaviour(move |_| Ok(behaviour))
         .with_ping(Default::default())
         .set_connection_limits(|limits| {
@@ -58,7 +57,7 @@ async fn build(options: &Options, key: &Keypair, behaviour: Behaviour) -> Result
     if public {
         builder = builder.with_autonat().with_upnp();
     }
-    builder.start().await.map_err(|e| started(&e))
+    builder.start().await.map_err(|e| StartError::Swarm(e.into()))
 }
 
 /// Configures QUIC connections with bounded windows, which survive a second without network.
@@ -71,17 +70,21 @@ fn quic(mut config: quic::Config) -> quic::Config {
 }
 
 /// Listens on every address; fails if one is in use.
-pub(crate) async fn listen(ipfs: &Ipfs, addresses: &[Multiaddr]) -> Result<(), Error> {
+pub(crate) async fn listen(ipfs: &Ipfs, addresses: &[Multiaddr]) -> Result<(), StartError> {
     for address in addresses {
-        let failed = |why: String| Error::Listen { address: address.clone(), why };
-        probe(address).map_err(|e| failed(e.to_string()))?;
-        ipfs.add_listening_address(address.clone()).await.map_err(|e| failed(e.to_string()))?;
+        probe(address)?;
+        let added = ipfs.add_listening_address(address.clone()).await;
+        added.map_err(|e| StartError::Listen { address: address.clone(), why: e.into() })?;
     }
     Ok(())
 }
 
 /// Tries a plain bind: libp2p sets SO_REUSEPORT, with which binding a port in use succeeds silently.
-pub(crate) fn probe(address: &Multiaddr) -> std::io::Result<()> {
+pub(crate) fn probe(address: &Multiaddr) -> Result<(), StartError> {
+    bind(address).map_err(|e| StartError::Listen { address: address.clone(), why: e.into() })
+}
+
+fn bind(address: &Multiaddr) -> std::io::Result<()> {
     let mut parts = address.iter();
     let ip = match parts.next() {
         Some(Protocol::Ip4(ip)) => ip.into(),

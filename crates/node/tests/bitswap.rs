@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use multihash_codetable::{Code, MultihashDigest};
-use ocipfs_node::{Block, Blocks, Cid, Error, Node, Options};
+use ocipfs_node::{Block, Blocks, Cid, FetchError, Node, Options};
 use tempfile::TempDir;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -106,10 +106,10 @@ async fn a_block_without_a_provider_is_not_found() {
     two.connect(&one).await;
     let missing = block(1, 10).cid;
     let error = soon(two.node.session(missing).root(PATIENCE)).await.unwrap_err();
-    assert!(matches!(error, Error::NotFound { asked: 1, .. }), "{error}");
+    assert!(matches!(error, FetchError::NotFound { asked: 1, .. }), "{error}");
     let dir = tempfile::tempdir().unwrap();
     let alone = Node::offline(dir.path()).unwrap();
-    assert!(matches!(alone.session(missing).root(PATIENCE).await, Err(Error::Offline(_))));
+    assert!(matches!(alone.session(missing).root(PATIENCE).await, Err(FetchError::Offline(_))));
 }
 
 #[tokio::test(flavor = "multi_thread")]

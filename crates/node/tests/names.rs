@@ -3,7 +3,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use ocipfs_node::{Blocks, Cid, Error, IpnsName, Node, Options};
+use ocipfs_node::{Blocks, Cid, IpnsName, Node, Options, ResolveError};
 use tempfile::TempDir;
 
 const TTL: Duration = Duration::from_secs(60);
@@ -103,7 +103,7 @@ async fn an_unknown_name_is_an_error_with_the_number_of_queried_peers() {
     connect(&one, &other).await;
     let (_, name) = other.name_key("never-published").await.unwrap();
     let error = one.resolve(&name.into(), Duration::from_secs(3)).await.unwrap_err();
-    assert!(matches!(error, Error::NoRecord { asked: 1, .. }), "{error}");
+    assert!(matches!(error, ResolveError::NoRecord { asked: 1, .. }), "{error}");
     one.shutdown().await;
     other.shutdown().await;
 }

@@ -86,7 +86,7 @@ impl EntryFormat {
         profile: Profile,
         entries: impl IntoIterator<Item = (EntryKey, Vec<u8>)>,
     ) -> Result<Document, Error> {
-        let missing = |cid: &Cid| Err(ocipfs_node::Error::Offline(*cid).into());
+        let missing = |cid: &Cid| Err(ocipfs_node::FetchError::Offline(*cid).into());
         let mut editor = ChunkEditor::new(self, profile, &missing);
         let root = editor.write(entries)?;
         Ok(Document { root, blocks: editor.made })

@@ -101,7 +101,7 @@ fn varint_len(value: u64) -> usize {
 impl Changes {
     /// The tree of what is set and written, on its own.
     pub fn document(&self, profile: Profile) -> Result<Document, Error> {
-        let missing = |cid: &Cid| Err(ocipfs_node::Error::Offline(*cid).into());
+        let missing = |cid: &Cid| Err(ocipfs_node::FetchError::Offline(*cid).into());
         let Changed { root, made: blocks, .. } = profile.change(None, self, &missing)?;
         Ok(Document { root, blocks })
     }

@@ -85,7 +85,7 @@ impl DagFetcher {
 
     /// The bytes of a block that was found on the way.
     pub async fn block(&mut self, cid: &Cid) -> Result<Bytes, Error> {
-        self.local(cid).await?.ok_or_else(|| ocipfs_node::Error::Offline(*cid).into())
+        self.local(cid).await?.ok_or_else(|| ocipfs_node::FetchError::Offline(*cid).into())
     }
 
     /// Returns the blocks fetched from peers so far, for the caller to store, and the session, which

@@ -105,7 +105,11 @@ impl FileParts {
         drop(memory);
         for (Child { cid, size }, depth) in run.into_iter().rev() {
             let Some(unit) = units.get(&cid) else {
-                return Err(self.nodes.failure().cloned().unwrap_or(ocipfs_node::Error::Offline(cid).into()));
+                return Err(self
+                    .nodes
+                    .failure()
+                    .cloned()
+                    .unwrap_or(ocipfs_node::FetchError::Offline(cid).into()));
             };
             for part in expand(cid, unit, size, depth)?.into_iter().rev() {
                 self.count += 1;

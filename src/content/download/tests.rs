@@ -178,7 +178,7 @@ async fn a_blob_larger_than_the_cache_is_rejected_before_any_peer_is_asked() {
     let small = Blob { size: 1000, ..large };
     // Without a swarm that is as far as it gets.
     let asked = content.cache(&small).await;
-    assert!(matches!(asked, Err(Error::Node(ocipfs_node::Error::Offline(_)))), "{asked:?}");
+    assert!(matches!(asked, Err(Error::Node(ocipfs_node::FetchError::Offline(_)))), "{asked:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

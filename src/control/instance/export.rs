@@ -11,8 +11,9 @@ use bytes::Bytes;
 use ocipfs_oci::{Descriptor, Digest, Manifest, Reference};
 
 use super::{
-    Instance, Notes, content_failure,
-    image::{ImageRef, names_failure},
+    Instance, Notes,
+    failure::{content_failure, names_failure},
+    reference::{ImageRef, described},
 };
 use crate::{
     control::{Failure, ImageInfo, ImageReply, Note},
@@ -20,7 +21,7 @@ use crate::{
         archive::{ManifestOrIndex, blob_path},
         export::{self, ExportTarget, Format},
     },
-    names::{BlobSource, Document, NameKind},
+    names::{BlobSource, NameKind},
 };
 
 /// Indexes within indexes, and manifests of one image.
@@ -153,11 +154,6 @@ impl Instance {
         }
         Ok(image)
     }
-}
-
-pub(super) fn described(found: &Document) -> Result<Descriptor, Failure> {
-    let media_type = found.media_type.clone();
-    Ok(Descriptor::new(media_type, found.digest.clone(), found.bytes.len() as u64))
 }
 
 /// All files that are not fetched blobs: what says what the rest is comes first.

@@ -3,9 +3,13 @@
 use std::{path::PathBuf, str::FromStr};
 
 use ocipfs_node::Cid;
-use ocipfs_oci::{Name, Reference, Tag};
+use ocipfs_oci::{Name, Tag};
 
-use super::{Instance, Notes, content_failure, export::described};
+use super::{
+    Instance, Notes,
+    failure::{content_failure, names_failure},
+    reference::described,
+};
 use crate::{
     content::{Named, Profile},
     control::{Failure, ImageInfo, ImageReply, ImageRequest, InspectedImage, Note, Reply, input::Input},
@@ -13,17 +17,11 @@ use crate::{
         archive::{self, ArchiveSource, Compress},
         import::{self, ImportFormat, Imported},
     },
-    names::{self, NameKind},
+    names::NameKind,
 };
 
 /// Default name of an image that is imported from a stream.
 const UNNAMED: &str = "image";
-
-/// A reference, without its registry.
-pub struct ImageRef {
-    pub name: String,
-    pub reference: Reference,
-}
 
 impl Instance {
     pub(super) async fn image(
@@ -161,35 +159,10 @@ impl Instance {
                 .hint("`ocipfs image ls` lists the imported images")
         })
     }
-
-    /// Takes `[registry/]name[:tag][@digest]`.
-    pub(super) fn image_ref(&self, text: &str) -> Result<ImageRef, Failure> {
-        let registry = format!("{}/", self.0.registry);
-        let text = text.strip_prefix(&registry).unwrap_or_else(|| archive::without_registry(text));
-        let refused = |e: &dyn std::fmt::Display| {
-            Failure::new(format!("invalid reference {text:?}: {e}"))
-                .hint("give a reference printed by `ocipfs image import`")
-        };
-        let (rest, digest) = text.split_once('@').map_or((text, None), |(rest, digest)| (rest, Some(digest)));
-        let (name, tag) = rest.split_once(':').map_or((rest, "latest"), |(name, tag)| (name, tag));
-        let reference =
-            digest.unwrap_or(tag).parse().map_err(|e: ocipfs_oci::reference::Error| refused(&e))?;
-        Ok(ImageRef { name: name.into(), reference })
-    }
 }
 
 /// Bytes between two notes of progress.
 const PROGRESS_STEP_BYTES: u64 = 1 << 20;
-
-impl ImageRef {
-    /// Returns the reference that clients pull, without the registry.
-    pub fn text(&self) -> String {
-        match &self.reference {
-            Reference::Tag(tag) => format!("{}:{tag}", self.name),
-            Reference::Digest(digest) => format!("{}@{digest}", self.name),
-        }
-    }
-}
 
 fn info(registry: &str, image: &Imported) -> ImageInfo {
     ImageInfo {
@@ -210,13 +183,6 @@ fn otherwise(path: Option<&PathBuf>) -> Result<Name, Failure> {
     let file = path.and_then(|path| path.file_name()).map(|name| name.to_string_lossy());
     let name = file.and_then(|name| import::name_of_file(&name));
     name.map_or_else(|| UNNAMED.parse().map_err(Failure::new), Ok)
-}
-
-pub(super) fn names_failure(error: names::Error) -> Failure {
-    match error {
-        names::Error::Content(error) => content_failure(error),
-        other => Failure::new(other),
-    }
 }
 
 fn import_failure(error: import::Error) -> Failure {

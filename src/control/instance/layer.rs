@@ -5,7 +5,7 @@ use std::{path::Path, str::FromStr, sync::Arc};
 use ocipfs_node::Cid;
 use ocipfs_oci::Platform;
 
-use super::{Instance, Notes, content_failure};
+use super::{Instance, Notes, failure::content_failure};
 use crate::{
     content::{self, CidPath, Profile},
     control::{Added, AddedLayer, Failure, Inspected, LayerRequest, Note, Reply, Source},

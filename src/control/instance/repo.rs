@@ -2,7 +2,7 @@
 
 use ocipfs_oci::{Digest, Name, Reference, Tag};
 
-use super::{Instance, content_failure};
+use super::{Instance, failure::content_failure};
 use crate::{
     content::{StoreError, now},
     control::{

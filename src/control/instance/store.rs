@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use ocipfs_node::Cid;
 
 use super::{
-    Instance, Notes, content_failure,
-    image::{ImageRef, names_failure},
+    Instance, Notes,
+    failure::{content_failure, names_failure},
+    reference::ImageRef,
 };
 use crate::{
     content::{self, Content},

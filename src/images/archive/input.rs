@@ -111,7 +111,7 @@ pub fn is_docker(file: &mut File) -> Option<bool> {
     for entry in archive.entries_with_seek().ok()? {
         // What is wrong with it is said when it is read.
         let Ok(entry) = entry else { break };
-        found |= super::parts::clean(&entry.path_bytes()).is_ok_and(|path| path == "manifest.json");
+        found |= super::path::clean(&entry.path_bytes()).is_ok_and(|path| path == "manifest.json");
         limit.headers();
     }
     file.rewind().ok()?;

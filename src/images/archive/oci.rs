@@ -8,8 +8,7 @@ use serde::Deserialize;
 
 use super::{
     ArchiveParts, ArchivedImage, Error, Images, MAX_DEPTH, MAX_MANIFEST, ManifestOrIndex, name,
-    parts::{ArchiveFile, blob_path},
-    stage::StagedEntry,
+    parts::ArchiveFile, path::blob_path, stage::StagedEntry,
 };
 use crate::images::pack::inspect::Compression;
 

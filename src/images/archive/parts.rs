@@ -13,6 +13,7 @@ use ocipfs_oci::{Digest, Hasher};
 use super::{
     ArchiveSource, Compress, Error, MAX_INDEX, MAX_MANIFEST, Options, input,
     input::{CountingReader, Limit, Limited},
+    path::{clean, digest_of},
     stage::{Plan, StagedEntry, Stager},
 };
 use crate::images::pack::inspect::{self, Compression};
@@ -55,38 +56,10 @@ pub enum ArchiveFile {
     Staged(Box<StagedEntry>),
 }
 
-/// A path within the archive, without `.`; what would lead out of it is refused.
-pub fn clean(path: &[u8]) -> Result<String, Error> {
-    let outside = || Error::Outside(String::from_utf8_lossy(path).chars().take(120).collect());
-    let text = std::str::from_utf8(path).map_err(|_| outside())?;
-    if text.starts_with('/') {
-        return Err(outside());
-    }
-    let mut names = Vec::new();
-    for name in text.split('/').filter(|name| !matches!(*name, "" | ".")) {
-        match name {
-            ".." => drop(names.pop().ok_or_else(outside)?),
-            name => names.push(name),
-        }
-    }
-    Ok(names.join("/"))
-}
-
-/// The digest that a path in a layout stands for.
-fn digest_of(path: &str) -> Option<Digest> {
-    let (algorithm, hex) = path.strip_prefix("blobs/")?.split_once('/')?;
-    format!("{algorithm}:{hex}").parse().ok()
-}
-
 fn hashes_to(bytes: &[u8], digest: &Digest) -> bool {
     let mut hasher = Hasher::new(digest.algorithm());
     hasher.update(bytes);
     hasher.finish() == *digest
-}
-
-/// Where the blob of a digest is in a layout.
-pub fn blob_path(digest: &Digest) -> String {
-    format!("blobs/{}/{}", digest.algorithm(), digest.hex())
 }
 
 impl ArchiveParts {

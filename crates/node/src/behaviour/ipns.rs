@@ -7,9 +7,9 @@ use libp2p::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::Behaviour;
-use crate::names::{
-    fetch,
-    pubsub::{self, ReceivedRecord, Verdict},
+use crate::{
+    command::{ReceivedRecord, Verdict},
+    ipns::{fetch, pubsub},
 };
 
 /// Connected peers that a value is fetched from, in addition to the routing system.

@@ -8,7 +8,7 @@ use std::{
 use libp2p::PeerId;
 use tokio::sync::mpsc;
 
-use crate::{names::pubsub::ReceivedRecord, routing::ipns};
+use crate::{command::ReceivedRecord, routing::ipns};
 
 /// Queued records of one peer.
 const MAX_PER_PEER: usize = 64;

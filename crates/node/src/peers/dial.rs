@@ -6,16 +6,16 @@ use libp2p::{Multiaddr, PeerId, TransportError, multiaddr::Protocol, swarm::Dial
 use rust_ipfs::{DialOpts, Ipfs, PeerCondition};
 
 use super::Peers;
-use crate::Error;
+use crate::{ConnectError, NoPeerId};
 
 const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
 const OWN_ADDRESS: &str = "the address is this node's own";
 
 /// Returns the peer id at the end of a dialable address.
-pub(crate) fn peer_id(address: &Multiaddr) -> Result<PeerId, Error> {
+pub(crate) fn peer_id(address: &Multiaddr) -> Result<PeerId, NoPeerId> {
     match address.iter().last() {
         Some(Protocol::P2p(id)) => Ok(id),
-        _ => Err(Error::NoPeerId(address.clone())),
+        _ => Err(NoPeerId(address.clone())),
     }
 }
 
@@ -24,7 +24,7 @@ impl Peers {
     ///
     /// A dial in progress does not replace this one: it may be to another address, or hang in a handshake with a peer
     /// that has restarted. The first of the two to connect wins.
-    pub(crate) async fn dial(&self, ipfs: &Ipfs, address: &Multiaddr) -> Result<PeerId, Error> {
+    pub(crate) async fn dial(&self, ipfs: &Ipfs, address: &Multiaddr) -> Result<PeerId, ConnectError> {
         let id = peer_id(address)?;
         if self.is_connected(&id) {
             return Ok(id);
@@ -32,7 +32,7 @@ impl Peers {
         let mut own = address.clone();
         own.pop();
         if ipfs.listening_addresses().await.is_ok_and(|listening| listening.contains(&own)) {
-            return Err(Error::Dial { address: address.clone(), why: OWN_ADDRESS.into() });
+            return Err(ConnectError::Unreachable { address: address.clone(), why: OWN_ADDRESS.into() });
         }
         self.want(id);
         let target = DialOpts::peer_id(id).condition(PeerCondition::Always);
@@ -51,7 +51,7 @@ impl Peers {
             },
             Err(_) => format!("no answer within {} s", DIAL_TIMEOUT.as_secs()),
         };
-        Err(Error::Dial { address: address.clone(), why })
+        Err(ConnectError::Unreachable { address: address.clone(), why })
     }
 }
 

@@ -14,9 +14,10 @@ use super::{ipns::tests::record, *};
 use crate::{
     Cid,
     announcer::Announcer,
-    behaviour::{Behaviour, BehaviourSettings, Command},
+    behaviour::{Behaviour, BehaviourSettings},
     bitswap,
     blocks::NoBlocks,
+    command::Command,
     peers::Peers,
 };
 

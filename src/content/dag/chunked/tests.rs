@@ -76,7 +76,7 @@ impl File {
         let get = |cid: &Cid| {
             read.set(read.get() + 1);
             let block = self.blocks.get(cid).cloned();
-            block.ok_or_else(|| Error::from(ocipfs_node::Error::Offline(*cid)))
+            block.ok_or_else(|| Error::from(ocipfs_node::FetchError::Offline(*cid)))
         };
         let all: Vec<Edit> = edits.clone().into_iter().collect();
         let edited = form().edit(self.profile, self.root.cid, &all, &get).unwrap();

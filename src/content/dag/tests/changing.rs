@@ -30,7 +30,7 @@ impl Tree {
         let read = |cid: &Cid| {
             self.read.set(self.read.get() + 1);
             let block = self.blocks.get(cid).map(|(block, _)| block.clone());
-            block.ok_or_else(|| Error::from(ocipfs_node::Error::Offline(*cid)))
+            block.ok_or_else(|| Error::from(ocipfs_node::FetchError::Offline(*cid)))
         };
         let Changed { root, made, left } = self.profile.change(self.root, changes, &read).unwrap();
         let count = made.len();

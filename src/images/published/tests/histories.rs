@@ -192,6 +192,20 @@ fn a_manifest_is_listed_again_after_its_index_is_deleted() {
     assert!(COUNTS.get().edits > 0);
 }
 
+/// A change of a repository, and its description.
+type Change<'a> = (&'static str, Box<dyn Fn() + 'a>);
+
+/// Counts the work of publishing one change.
+fn measure(registry: &Registry, (what, change): Change) -> (&'static str, [u64; 4]) {
+    change();
+    COUNTS.set(Counts::default());
+    ROWS.set(0);
+    registry.catch_up();
+    let Counts { reads, made, entries, edits } = COUNTS.get();
+    assert!(edits > 0, "{what}: the index was written from nothing");
+    (what, [reads, made, entries, ROWS.get()])
+}
+
 /// Returns the work of publishing one change of a repository with so many tags: nodes read, nodes made,
 /// entries serialized, rows read.
 fn work(tags: u32) -> BTreeMap<&'static str, [u64; 4]> {
@@ -206,7 +220,6 @@ fn work(tags: u32) -> BTreeMap<&'static str, [u64; 4]> {
     let name = || "app".parse::<Name>().unwrap();
     let tag = |n: u32| format!("v{n:06}").parse::<Tag>().unwrap();
     let digest = |n: u32| rows(&["app"], n..n + 1).remove(0).1.piece.digest;
-    type Change<'a> = (&'static str, Box<dyn Fn() + 'a>);
     let changes: [Change; 8] = [
         ("a tag before all", Box::new(|| registry.put_rows(row(tags, "a")))),
         (
@@ -243,16 +256,7 @@ fn work(tags: u32) -> BTreeMap<&'static str, [u64; 4]> {
             Box::new(|| registry.edit(move |edit| edit.remove_manifest(&name(), &digest(tags + 5)).map(drop)))
         }),
     ];
-    let measure = |(what, change): Change| {
-        change();
-        COUNTS.set(Counts::default());
-        ROWS.set(0);
-        registry.catch_up();
-        let Counts { reads, made, entries, edits } = COUNTS.get();
-        assert!(edits > 0, "{what}: the index was written from nothing");
-        (what, [reads, made, entries, ROWS.get()])
-    };
-    changes.into_iter().map(measure).collect()
+    changes.into_iter().map(|change| measure(&registry, change)).collect()
 }
 
 #[test]

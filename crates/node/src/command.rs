@@ -1,0 +1,50 @@
+//! What passes between the network behaviour and the rest of the node.
+
+use libp2p::{
+    PeerId,
+    gossipsub::MessageId,
+    kad::{self, RecordKey},
+};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::Cid;
+
+pub(crate) use libp2p::gossipsub::MessageAcceptance as Verdict;
+
+/// A command from the rest of the node to the network behaviour.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Announces a CID. Replies whether at least one peer accepted the record.
+    Provide(Cid, oneshot::Sender<bool>),
+    /// Stops announcing a CID.
+    Withdraw(Cid),
+    /// Searches providers and dials them; the channel closes at the end of the search.
+    FindProviders(Cid, mpsc::UnboundedSender<PeerId>),
+    /// Puts a record into the routing system. Replies whether at least one peer accepted it.
+    PutValue(kad::Record, oneshot::Sender<bool>),
+    /// Fetches the value of a key from connected peers; the channel closes when all have answered.
+    FetchValues(RecordKey, mpsc::UnboundedSender<Vec<u8>>),
+    /// Queries the routing system for the values of a key; the channel closes at the end of the query.
+    FindValues(RecordKey, mpsc::UnboundedSender<Vec<u8>>),
+    /// Subscribes to a name.
+    Subscribe(RecordKey),
+    /// Unsubscribes from a name.
+    Unsubscribe(RecordKey),
+    /// Stores a name's record for peers that fetch it, and publishes it to subscribers.
+    Publish(kad::Record),
+    /// Stores a name's record for peers that fetch it.
+    Store(kad::Record),
+    /// Reports the validation of a record that a peer sent, and of its pubsub message.
+    ReportValidation(PeerId, Option<MessageId>, Verdict),
+}
+
+/// A record of a subscribed name, as received from a peer.
+#[derive(Debug)]
+pub(crate) struct ReceivedRecord {
+    pub name: PeerId,
+    pub record: Vec<u8>,
+    /// The peer that sent it.
+    pub from: PeerId,
+    /// The message to forward if the record is valid and new.
+    pub message: Option<MessageId>,
+}

@@ -1,0 +1,74 @@
+use std::sync::Arc;
+
+use libp2p::PeerId;
+use rust_ipfs::Ipfs;
+use tokio::sync::mpsc;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Bootstrap, Cid, Options, Stopped,
+    announcer::Announcer,
+    bitswap::{ClientHandle, Server},
+    command::Command,
+    handshakes::Handshakes,
+    peers::{self, Peers},
+};
+
+/// The parts of a node with a swarm.
+pub(crate) struct Online {
+    pub(crate) ipfs: Ipfs,
+    pub(crate) peers: Peers,
+    pub(crate) handshakes: Handshakes,
+    pub(crate) bitswap: ClientHandle,
+    pub(crate) server: Arc<Server>,
+    pub(crate) announcer: Announcer,
+    pub(crate) routing: mpsc::Sender<Command>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+}
+
+impl Online {
+    /// Sends a command to the network behaviour.
+    pub(crate) async fn send(&self, command: Command) -> Result<(), Stopped> {
+        self.routing.send(command).await.map_err(|_| Stopped)
+    }
+
+    /// Searches providers of `cid` and dials them; the channel closes at the end of the search.
+    pub(crate) async fn find_providers(&self, cid: Cid) -> Result<mpsc::UnboundedReceiver<PeerId>, Stopped> {
+        let (found, providers) = mpsc::unbounded_channel();
+        self.send(Command::FindProviders(cid, found)).await?;
+        Ok(providers)
+    }
+
+    /// Announces, and keeps the first and the configured peers connected.
+    pub(crate) fn spawn_tasks(&self, options: &Options) {
+        let announce =
+            self.announcer.clone().run(self.routing.clone(), self.peers.joins(), options.announce_every);
+        self.spawn(announce);
+        let public = options.bootstrap == Bootstrap::Public;
+        for address in options.bootstrap.addresses() {
+            let id = peers::peer_id(&address).ok();
+            // On the public network any peer is enough; own bootstrap nodes are few, and each is wanted.
+            let enough = move |peers: &Peers| {
+                if public { peers.count() > 0 } else { id.is_some_and(|id| peers.is_connected(&id)) }
+            };
+            self.spawn(self.peers.clone().keep_connected(self.ipfs.clone(), address, enough));
+        }
+        for address in &options.peers {
+            let id = peers::peer_id(address).ok();
+            let enough = move |peers: &Peers| id.is_some_and(|id| peers.is_connected(&id));
+            self.spawn(self.peers.clone().keep_connected(self.ipfs.clone(), address.clone(), enough));
+        }
+    }
+
+    /// Spawns a task that ends with the node.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+}

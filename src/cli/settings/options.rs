@@ -1,0 +1,138 @@
+//! The options that settings stand for: those of the instance, its content and its swarm.
+
+use ocipfs_node::{Bootstrap, Dns, Multiaddr, SwarmKey};
+
+use super::{Settings, usage, values::DnsServer};
+use crate::{
+    cli::Exit,
+    content::{self, SharePolicy},
+    control::{Naming, Options},
+    images::repository::Policy,
+    memory::Memory,
+};
+
+const LISTEN: &str = "127.0.0.1:5050";
+const SWARM_TCP: &str = "/ip4/0.0.0.0/tcp/4001";
+const SWARM_QUIC: &str = "/ip4/0.0.0.0/udp/4001/quic-v1";
+
+impl Settings {
+    pub(super) fn content(&self) -> content::Settings {
+        let default = content::Settings::default();
+        content::Settings {
+            profile: self.profile.unwrap_or(default.profile),
+            find_timeout: self.find_timeout.map_or(default.find_timeout, |time| time.0),
+            stall_timeout: self.stall_timeout.map_or(default.stall_timeout, |time| time.0),
+            cache_size: self.cache_size.map(|size| size.0),
+            max_size: self.max_size.map(|size| size.0),
+            memory: self.memory(),
+            ..default
+        }
+    }
+
+    fn memory(&self) -> Memory {
+        self.max_memory.unwrap_or_default()
+    }
+
+    pub(super) fn policy(&self) -> Policy {
+        let default = Policy::default();
+        Policy {
+            upload_grace: self.upload_grace.map_or(default.upload_grace, |age| age.0),
+            keep_untagged: self.keep_untagged.map_or(default.keep_untagged, |age| age.0),
+            retention: self.retention.clone().unwrap_or_default(),
+        }
+    }
+
+    /// What a command in the process works with.
+    pub fn offline(&self) -> Options {
+        let registry = self.listen.map_or_else(|| LISTEN.into(), |listen| listen.0.to_string());
+        Options {
+            swarm: None,
+            change_network: false,
+            data_dir: self.data_dir(),
+            content: self.content(),
+            policy: self.policy(),
+            registry,
+            naming: self.naming(SharePolicy::All),
+        }
+    }
+
+    pub(super) fn naming(&self, share: SharePolicy) -> Naming {
+        Naming {
+            share: self.share.unwrap_or(share),
+            follow: self.follow.iter().flatten().map(|name| name.0).collect(),
+            prefetch: self.prefetch.unwrap_or_default(),
+            publish_key: self.publish_key.clone().unwrap_or_else(|| "self".into()),
+        }
+    }
+
+    /// What `serve` works with; `registry` is the address that was bound.
+    pub fn online(&self, registry: String) -> Result<Options, Exit> {
+        let swarm_key = match &self.swarm_key {
+            Some(path) => {
+                let key = SwarmKey::read(path);
+                Some(key.map_err(|e| usage(e, "`ocipfs swarm key > swarm.key` makes a new one"))?)
+            }
+            None if forced_private() => {
+                let message = "LIBP2P_FORCE_PNET=1 is set, and there is no swarm key";
+                return Err(usage(message, "name its file with --swarm-key, or unset the variable"));
+            }
+            None => None,
+        };
+        let private = swarm_key.is_some();
+        let swarm = ocipfs_node::Options {
+            listen: self.swarm_listen.clone().unwrap_or_else(|| default_swarm_listen(private)),
+            announce: self.swarm_announce.clone().unwrap_or_default(),
+            bootstrap: bootstrap(self.bootstrap.as_deref(), private)?,
+            peers: self.peer.clone().unwrap_or_default(),
+            swarm_key,
+            dns: dns(self.dns_resolver.as_deref()),
+            memory: self.memory().shares().blocks,
+            unread: self.memory().shares().unread,
+            ..ocipfs_node::Options::new(self.data_dir())
+        };
+        swarm
+            .check()
+            .map_err(|e| usage(e, "a private swarm is reached over TCP at IP addresses, and only there"))?;
+        let share = if swarm.bootstrap == Bootstrap::Public { SharePolicy::Added } else { SharePolicy::All };
+        Ok(Options {
+            swarm: Some(swarm),
+            change_network: false,
+            data_dir: self.data_dir(),
+            content: self.content(),
+            policy: self.policy(),
+            registry,
+            naming: self.naming(share),
+        })
+    }
+}
+
+fn forced_private() -> bool {
+    std::env::var_os("LIBP2P_FORCE_PNET").is_some_and(|value| value == "1")
+}
+
+fn default_swarm_listen(private: bool) -> Vec<Multiaddr> {
+    let addresses: &[&str] = if private { &[SWARM_TCP] } else { &[SWARM_TCP, SWARM_QUIC] };
+    addresses.iter().filter_map(|text| text.parse().ok()).collect()
+}
+
+pub(super) fn bootstrap(given: Option<&[String]>, private: bool) -> Result<Bootstrap, Exit> {
+    match given {
+        None | Some([]) if private => Ok(Bootstrap::None),
+        None | Some([]) => Ok(Bootstrap::Public),
+        Some([one]) if one == "public" => Ok(Bootstrap::Public),
+        Some([one]) if one == "none" => Ok(Bootstrap::None),
+        Some(peers) => {
+            let hint = "it is `public`, `none`, or multiaddrs that end in /p2p/<peer id>";
+            let parse =
+                |text: &String| text.parse().map_err(|e| usage(format!("--bootstrap {text}: {e}"), hint));
+            Ok(Bootstrap::Peers(peers.iter().map(parse).collect::<Result<_, _>>()?))
+        }
+    }
+}
+
+pub(super) fn dns(servers: Option<&[DnsServer]>) -> Dns {
+    match servers {
+        None | Some([]) => Dns::System,
+        Some(servers) => Dns::Servers(servers.iter().map(|server| server.0).collect()),
+    }
+}

@@ -1,0 +1,45 @@
+//! The reference of an image, as a command gives it.
+
+use ocipfs_oci::{Descriptor, Reference};
+
+use super::Instance;
+use crate::{control::Failure, images::archive, names::Document};
+
+/// A reference, without its registry.
+pub struct ImageRef {
+    pub name: String,
+    pub reference: Reference,
+}
+
+impl ImageRef {
+    /// Returns the reference that clients pull, without the registry.
+    pub fn text(&self) -> String {
+        match &self.reference {
+            Reference::Tag(tag) => format!("{}:{tag}", self.name),
+            Reference::Digest(digest) => format!("{}@{digest}", self.name),
+        }
+    }
+}
+
+impl Instance {
+    /// Takes `[registry/]name[:tag][@digest]`.
+    pub(super) fn image_ref(&self, text: &str) -> Result<ImageRef, Failure> {
+        let registry = format!("{}/", self.0.registry);
+        let text = text.strip_prefix(&registry).unwrap_or_else(|| archive::without_registry(text));
+        let refused = |e: &dyn std::fmt::Display| {
+            Failure::new(format!("invalid reference {text:?}: {e}"))
+                .hint("give a reference printed by `ocipfs image import`")
+        };
+        let (rest, digest) = text.split_once('@').map_or((text, None), |(rest, digest)| (rest, Some(digest)));
+        let (name, tag) = rest.split_once(':').map_or((rest, "latest"), |(name, tag)| (name, tag));
+        let reference =
+            digest.unwrap_or(tag).parse().map_err(|e: ocipfs_oci::reference::Error| refused(&e))?;
+        Ok(ImageRef { name: name.into(), reference })
+    }
+}
+
+/// Returns the descriptor of a document.
+pub fn described(found: &Document) -> Result<Descriptor, Failure> {
+    let media_type = found.media_type.clone();
+    Ok(Descriptor::new(media_type, found.digest.clone(), found.bytes.len() as u64))
+}

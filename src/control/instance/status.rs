@@ -1,0 +1,37 @@
+use super::{Instance, failure::content_failure};
+use crate::control::{Failure, Reply, Status};
+
+impl Instance {
+    pub(super) async fn status(&self) -> Result<Reply, Failure> {
+        let node = self.content().node();
+        let announcing = node.announcing();
+        let held = self.content().held_counts().await.map_err(content_failure)?;
+        let traffic = node.traffic();
+        let identity = self.identity().await;
+        let (published, followed) = (self.publication().await?, self.followed_names().await?);
+        Ok(Reply::Status(Box::new(Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            registry: self.0.registry.clone(),
+            reachable: !identity.announced.is_empty(),
+            identity,
+            network: self.0.network.into(),
+            peers: node.peers().len(),
+            rejected_handshakes: node.rejected_handshakes(),
+            announced: announcing.announced,
+            announcing: announcing.pending,
+            sent_bytes: traffic.sent_bytes,
+            sent_blocks: traffic.sent_blocks,
+            received_bytes: traffic.received_bytes,
+            received_blocks: traffic.received_blocks,
+            announce_lag_seconds: announcing.lag.as_secs(),
+            layers: held.layers as usize,
+            images: held.images as usize,
+            cached_layers: held.pulled as usize,
+            room: self.room().await?,
+            max_memory: self.content().memory().bytes(),
+            published,
+            followed,
+            seconds: self.0.started.elapsed().as_secs(),
+        })))
+    }
+}
