@@ -1,6 +1,6 @@
 //! The OCI distribution API on axum: the one place that knows HTTP statuses and OCI error codes.
 
-mod access;
+mod auth;
 mod blobs;
 mod body;
 mod catalog;
@@ -8,7 +8,6 @@ mod documents;
 mod endpoint;
 mod error;
 mod hosts;
-mod htpasswd;
 mod listener;
 mod manifests;
 mod origin;
@@ -17,7 +16,6 @@ mod query;
 mod referrers;
 mod request_log;
 mod tags;
-mod token;
 mod uploads;
 
 use std::{net::SocketAddr, time::Duration};
@@ -25,7 +23,7 @@ use std::{net::SocketAddr, time::Duration};
 use axum::{
     Router,
     body::BodyDataStream,
-    extract::{Request, State},
+    extract::{FromRef, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     middleware::{Next, from_fn_with_state, map_response, map_response_with_state},
     response::{IntoResponse, Response},
@@ -42,7 +40,7 @@ use crate::{
     images::repository::{Edit, Repositories},
     names::{self, NameKind, Resolver},
 };
-use access::is_read;
+use auth::is_read;
 use documents::ResponseBudget;
 use endpoint::Endpoint;
 use error::{ApiError, ResourceKind};
@@ -50,8 +48,7 @@ use listener::Limits;
 use origin::Place;
 use query::Query;
 
-pub use access::{Access, Pull};
-pub use htpasswd::{Error as UsersError, Users};
+pub use auth::{Access, Pull, Users, UsersError};
 pub use public_url::{NoPublicUrl, PublicUrl};
 
 /// Between two looks at stale uploads.
@@ -81,6 +78,12 @@ impl Registry {
         with: impl FnMut(&Edit) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, ApiError> {
         self.ask(move |repositories| repositories.edit(with)).await
+    }
+}
+
+impl FromRef<Registry> for Access {
+    fn from_ref(registry: &Registry) -> Self {
+        registry.access.clone()
     }
 }
 
@@ -124,7 +127,7 @@ fn router(registry: Registry) -> Router {
         .route("/v2", any(version))
         .route("/v2/", any(version))
         .route("/v2/{*path}", any(dispatch))
-        .route(token::PATH, get(token::get))
+        .route(auth::TOKEN_PATH, get(auth::get_token))
         .fallback(async || ApiError::no_endpoint())
         .layer(map_response_with_state(ResponseBudget::default(), documents::count))
         .layer(from_fn_with_state(registry.clone(), check_origin))

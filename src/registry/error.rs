@@ -10,7 +10,7 @@ use axum::{
 use ocipfs_oci::{Digest, Name, Reference, Unsatisfiable, digest, reference};
 use serde_json::json;
 
-use super::{htpasswd::LoginError, origin::Remote};
+use super::{auth::LoginError, origin::Remote};
 use crate::{
     content::{self, StoreError, UploadError},
     images, names,
