@@ -182,10 +182,13 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", format!("blob {digest} unknown to {name}"))
     }
 
-    /// Replaces a 404 by 504: a provider exists, but did not answer.
-    pub fn not_answered(self) -> Self {
+    /// Replaces a 404 by 504 `UNAVAILABLE`, the code of distribution for an upstream that does not answer: for endpoints
+    /// whose 404 has another meaning.
+    pub fn unavailable_if_not_found(self) -> Self {
         match self.status {
-            StatusCode::NOT_FOUND => Self { status: StatusCode::GATEWAY_TIMEOUT, ..self },
+            StatusCode::NOT_FOUND => {
+                Self { status: StatusCode::GATEWAY_TIMEOUT, code: "UNAVAILABLE", ..self }
+            }
             _ => self,
         }
     }
