@@ -46,7 +46,7 @@ impl TryFrom<String> for Profile {
 }
 
 impl Profile {
-    /// What the profile is called in options.
+    /// Returns the profile's name in options.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::UnixfsV1 => "unixfs-v1-2025",
@@ -134,7 +134,7 @@ pub struct Root {
 }
 
 impl Root {
-    /// What a block says of itself and what is below it.
+    /// Returns the root of the DAG below a block, with the sizes that the block declares.
     pub fn of(cid: Cid, block: Bytes) -> Result<Self, Error> {
         let (unit, below) = DagNode::decode_with_sizes(&cid, block.clone())?;
         let dag_size = below.into_iter().fold(block.len() as u64, u64::saturating_add);
@@ -162,7 +162,8 @@ impl Builder {
         [Block { cid, data }].into_iter().chain(nodes).collect()
     }
 
-    /// The same without the leaf's block: only its CID, and the inner nodes that are finished.
+    /// Adds a chunk like [`Self::push`], but returns only the leaf's CID and the inner nodes that are
+    /// finished.
     pub fn push_leaf(&mut self, chunk: &[u8]) -> (Cid, Vec<Block>) {
         self.framed.clear();
         let cid = self.profile.leaf(chunk, &mut self.framed);

@@ -60,7 +60,7 @@ impl Profile {
         Ok(Changed { root, made: editor.made, left: editor.left })
     }
 
-    /// What an entry adds to the size that decides whether a directory is sharded.
+    /// Returns what an entry adds to the size that decides whether a directory is sharded.
     fn weight(self, name: &str, root: &Root) -> usize {
         let cid = root.cid.encoded_len();
         match self {
@@ -118,7 +118,7 @@ pub fn names_in(
     Ok(editor.all(&at)?.into_keys().collect())
 }
 
-/// What a path leads to in a tree; none where it leads nowhere.
+/// Returns the CID that a path leads to in a tree; none if there is no such entry.
 pub fn find(
     root: Cid,
     path: &str,
@@ -137,7 +137,7 @@ pub(super) struct DirectoryEditor<'a> {
     profile: Profile,
     read: &'a dyn Fn(&Cid) -> Result<Bytes, Error>,
     made: Vec<Block>,
-    /// The same by CID.
+    /// Content of `made`, by CID.
     by_cid: HashMap<Cid, Bytes>,
     left: Vec<Cid>,
 }

@@ -3,7 +3,7 @@ use ocipfs_node::Block;
 
 use super::build::{Builder, Profile, Root};
 
-/// A few bytes as a file of their own, whose blocks are kept beside it: a layer manifest, a directory.
+/// Small file together with its blocks: a layer manifest or a directory.
 #[derive(Clone, Debug)]
 pub struct Document {
     /// Its root.

@@ -133,7 +133,7 @@ impl FileParts {
     }
 }
 
-/// What a part consists of: its own bytes, then its children.
+/// Returns the parts of a block: its own bytes, then its children.
 fn expand(cid: Cid, unit: &DagNode, size: u64, depth: usize) -> Result<Vec<ReadPart>, Error> {
     match unit {
         DagNode::File { data, children } if unit.size() == size => {

@@ -1,4 +1,5 @@
-//! Access rules: users may push where there are some, otherwise programs on this machine; pulls are open unless limited to users.
+//! Access control: with users, they decide; without, clients on this machine may push and delete, and all may
+//! pull.
 
 use std::{str::FromStr, time::Instant};
 
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::registry::{endpoint::Endpoint, error::ApiError, origin::Place, public_url::PublicUrl};
 
-/// Who may pull.
+/// Clients that may pull.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum Pull {
@@ -43,7 +44,7 @@ impl TryFrom<String> for Pull {
     }
 }
 
-/// Who may push, delete and pull.
+/// Rules for pushes, deletions and pulls.
 #[derive(Clone, Default)]
 pub struct Access {
     users: Option<(Users, Tokens)>,

@@ -18,7 +18,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_login_is_read_from_its_header() {
+    fn basic_auth_credentials_are_parsed_from_the_authorization_header() {
         let pair = |user: &str, password: &str| Some((user.to_string(), password.to_string()));
         for (header, read) in [
             ("Basic bWU6c2VjcmV0", pair("me", "secret")),

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_challenge_names_the_host_that_was_asked() {
+    fn the_token_realm_of_a_challenge_has_the_requested_host() {
         let of = |url: Option<&str>, pairs: &[(&'static str, &str)], scope| {
             let mut headers = HeaderMap::new();
             pairs.iter().for_each(|(name, value)| drop(headers.insert(*name, value.parse().unwrap())));

@@ -10,25 +10,25 @@ use uuid::Uuid;
 
 use super::htpasswd::Login;
 
-/// The lifetime that a client is told, and how much longer a token is accepted.
+/// Lifetime of a token as clients are told; the registry accepts it for `GRACE` longer.
 pub const LIFETIME: Duration = Duration::from_secs(300);
 const GRACE: Duration = Duration::from_secs(60);
 /// Tokens that are valid at one time; beyond that the oldest is dropped.
 const MAX_TOKENS: usize = 10_000;
-/// The token of a client without a login.
+/// Token of anonymous clients.
 pub const ANONYMOUS: &str = "anybody";
 
 /// Tokens of users. Clones share them.
 #[derive(Clone, Default)]
 pub struct Tokens(Arc<Mutex<HashMap<String, Grant>>>);
 
-/// The login that a token stands for, and when it expires.
+/// Login that a token stands for, and when the token expires.
 struct Grant {
     login: Login,
     end: Instant,
 }
 
-/// The holder of a token.
+/// Holder of a token.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Holder {
     /// This user, if the file of users still has the login.
@@ -55,7 +55,7 @@ impl Tokens {
         token
     }
 
-    /// Returns the holder of a token; none where it is unknown or expired.
+    /// Returns the holder of a token; none if it is unknown or expired.
     pub fn holder(&self, token: &str, now: Instant) -> Option<Holder> {
         if token == ANONYMOUS {
             return Some(Holder::Anonymous);
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_good_for_its_time_and_the_oldest_goes_first() {
+    fn a_token_expires_after_its_lifetime_and_the_oldest_is_evicted_first() {
         let (tokens, now) = (Tokens::default(), Instant::now());
         let me = || Login::default();
         let first = tokens.issue(me(), now);
