@@ -1,4 +1,4 @@
-//! Resolves a repository name and a reference. One file for each kind of name; this one lists them.
+//! Resolves a repository name and a reference. One file for each kind of name; this one lists them. Pushes are in [`push`].
 //!
 //! | name | means |
 //! |---|---|
@@ -21,6 +21,7 @@ mod layout;
 mod local;
 pub mod prefetch;
 pub mod publisher;
+pub mod push;
 mod repository;
 
 use std::sync::Arc;
@@ -30,7 +31,7 @@ use ocipfs_node::{Cid, MutableName};
 use ocipfs_oci::{Digest, Name, Reference, Tag};
 
 use crate::{
-    content::{Blob, CidPath, Content},
+    content::{self, Blob, CidPath, Content, StoreError},
     images::{
         self,
         descriptor::BlobLocations,
@@ -43,7 +44,6 @@ use followed::Followed;
 use ipns_repository::IpnsRepository;
 use repository::Repository;
 
-pub use adopt::Adopted;
 pub use error::Error;
 pub use images::Document;
 pub use prefetch::Prefetch;
@@ -128,6 +128,15 @@ impl Resolver {
     /// Returns the content.
     pub fn content(&self) -> &Content {
         &self.content
+    }
+
+    /// Reads or changes the pushed repositories, on a thread that may block.
+    async fn on_repositories<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Repositories) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, content::Error> {
+        let repositories = self.repositories.clone();
+        Ok(self.content.store().run(move |_| work(&repositories)).await?)
     }
 
     /// Whether the last lookup of a name failed, so that its last known value is used.

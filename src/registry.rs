@@ -18,7 +18,7 @@ mod request_log;
 mod tags;
 mod uploads;
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use axum::{
     Router,
@@ -29,21 +29,20 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{any, get},
 };
-use ocipfs_oci::{Digest, Name};
+use ocipfs_oci::Digest;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::trace::{DefaultOnResponse, TraceLayer};
 use tracing::Level;
 
-use crate::{
-    content::StoreError,
-    images::repository::{Edit, Repositories},
-    names::{self, NameKind, Resolver},
+use crate::names::{
+    NameKind, Resolver,
+    push::{self, Pushes},
 };
 use auth::is_read;
 use documents::ResponseBudget;
 use endpoint::Endpoint;
-use error::{ApiError, ResourceKind};
+use error::ApiError;
 use listener::Limits;
 use origin::Place;
 use query::Query;
@@ -51,34 +50,13 @@ use query::Query;
 pub use auth::{Access, Pull, Users, UsersError};
 pub use public_url::{NoPublicUrl, PublicUrl};
 
-/// Between two looks at stale uploads.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
-
 /// State shared by all handlers.
 #[derive(Clone)]
 pub struct Registry {
     resolver: Resolver,
+    pushes: Pushes,
     access: Access,
     place: Place,
-}
-
-impl Registry {
-    /// Asks the repositories, which are on the disk.
-    async fn ask<T: Send + 'static>(
-        &self,
-        ask: impl FnOnce(&Repositories) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, ApiError> {
-        let repositories = self.resolver.repositories().clone();
-        Ok(self.resolver.content().store().run(move |_| ask(&repositories)).await?)
-    }
-
-    /// Changes repositories; `with` may run twice.
-    async fn edit<T: Send + 'static>(
-        &self,
-        with: impl FnMut(&Edit) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, ApiError> {
-        self.ask(move |repositories| repositories.edit(with)).await
-    }
 }
 
 impl FromRef<Registry> for Access {
@@ -102,22 +80,13 @@ pub async fn serve(
     access: Access,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    let content = resolver.content().clone();
     let place = Place::new(listener.local_addr()?, access.public_url().cloned());
-    let app = router(Registry { resolver, access, place });
-    let sweeping = tokio::spawn(stop.clone().run_until_cancelled_owned({
-        let content = content.clone();
-        async move {
-            loop {
-                if let Err(error) = content.uploads().sweep().await {
-                    tracing::warn!("cannot remove stale uploads: {error}");
-                }
-                tokio::time::sleep(SWEEP_INTERVAL).await;
-            }
-        }
-    }));
+    let pushes = Pushes::new(resolver.clone());
+    let app = router(Registry { resolver, pushes: pushes.clone(), access, place });
+    let expiring = stop.clone().run_until_cancelled_owned(async move { pushes.expire_uploads().await });
+    let expiring = tokio::spawn(expiring);
     listener::serve(listener, app, Limits::default(), stop).await;
-    let _ = sweeping.await;
+    let _ = expiring.await;
     Ok(())
 }
 
@@ -194,7 +163,7 @@ async fn dispatch(State(registry): State<Registry>, request: Request) -> Result<
         }
         answer
     });
-    answer.await.unwrap_or_else(|_| Err(StoreError::Stopped.into()))
+    answer.await.unwrap_or_else(|_| Err(ApiError::stopped()))
 }
 
 async fn read(registry: &Registry, parts: &Parts) -> Result<Response, ApiError> {
@@ -209,7 +178,7 @@ async fn read(registry: &Registry, parts: &Parts) -> Result<Response, ApiError> 
         Endpoint::Tags { name } => tags::list(registry, name, &query).await,
         Endpoint::Referrers { name, digest } => referrers::list(registry, name, digest, &query).await,
         Endpoint::Catalog => catalog::list(registry, &query).await,
-        Endpoint::Upload { name, id } => uploads::status(registry, &local(name)?, id).await,
+        Endpoint::Upload { name, id } => uploads::status(registry, &push::parse_target(name)?, id).await,
         Endpoint::Uploads { .. } => Err(ApiError::method(&parts.method, endpoint.methods())),
     }
 }
@@ -219,7 +188,7 @@ async fn write(registry: &Registry, parts: &Parts, body: &mut BodyDataStream) ->
     registry.access.check_write(&registry.place, parts, endpoint.as_ref()).await?;
     let endpoint = endpoint.ok_or_else(ApiError::no_endpoint)?;
     let not_taken = || ApiError::method(&parts.method, endpoint.methods());
-    let name = local(endpoint.name().ok_or_else(not_taken)?)?;
+    let name = push::parse_target(endpoint.name().ok_or_else(not_taken)?)?;
     let query = Query::parse(parts.uri.query());
     let headers = &parts.headers;
     match (endpoint, parts.method.as_str()) {
@@ -237,20 +206,5 @@ async fn write(registry: &Registry, parts: &Parts, body: &mut BodyDataStream) ->
         }
         (Endpoint::Upload { id, .. }, "DELETE") => uploads::cancel(registry, &name, id).await,
         _ => Err(not_taken()),
-    }
-}
-
-/// A repository that may be pushed to: what other names mean is what a CID or a key means, and nothing else.
-fn local(name: &str) -> Result<Name, ApiError> {
-    match NameKind::parse(name) {
-        Ok(NameKind::Hosted { name }) => Ok(name),
-        Ok(_)
-        | Err(
-            names::Error::UnknownName(_) | names::Error::Unfinished { .. } | names::Error::Misplaced { .. },
-        ) => {
-            let why = "this name is defined by a CID or key";
-            Err(ApiError::denied(format!("{name} is read-only: {why}; push to another name")))
-        }
-        Err(error) => Err(ApiError::names(error, ResourceKind::Manifest)),
     }
 }

@@ -4,7 +4,7 @@ use ocipfs_oci::{Descriptor, Digest, Name, Reference, Tag};
 
 use super::{BlobSource, Document, Error, Resolver};
 use crate::{
-    content::{self, Blob, StoreError},
+    content::{Blob, StoreError},
     images::{
         MAX_MANIFEST,
         layout::Referrers,
@@ -95,9 +95,7 @@ impl LocalRepository<'_> {
         &self,
         ask: impl FnOnce(&Repositories) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Error> {
-        let repositories = self.resolver.repositories.clone();
-        let asked = self.resolver.content.store().run(move |_| ask(&repositories)).await;
-        Ok(asked.map_err(content::Error::from)?)
+        Ok(self.resolver.on_repositories(ask).await?)
     }
 }
 

@@ -28,8 +28,8 @@ pub struct Edit<'t> {
 }
 
 impl<'t> Edit<'t> {
-    /// Changes them in this transaction; afterwards [`Repositories::wake`](super::Repositories::wake).
-    pub fn new(write: &'t WriteTransaction) -> Self {
+    /// Changes them in this transaction. Once it is committed, the caller wakes the watchers.
+    pub(super) fn new(write: &'t WriteTransaction) -> Self {
         Self::at(write, content::now())
     }
 
