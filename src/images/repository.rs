@@ -69,7 +69,7 @@ pub struct RepositoryBlob {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pushed {
     /// Where its bytes are.
-    pub piece: RepositoryBlob,
+    pub blob: RepositoryBlob,
     /// Its kind.
     pub media_type: MediaType,
     /// Digest of its subject.

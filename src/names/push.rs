@@ -131,7 +131,7 @@ impl Pushes {
     /// Whether a repository has a blob, once it is fetched if only followed repositories have it.
     async fn has_or_adopts(&self, name: &Name, digest: &Digest) -> Result<bool, Error> {
         let (of, blob) = (name.clone(), digest.clone());
-        if self.resolver.on_repositories(move |all| all.piece(&of, &blob)).await?.is_some() {
+        if self.resolver.on_repositories(move |all| all.blob(&of, &blob)).await?.is_some() {
             return Ok(true);
         }
         Ok(match self.resolver.adopt_blob(name, digest).await {
@@ -152,7 +152,7 @@ impl Pushes {
             return Ok(());
         }
         let (of, blob) = (name.clone(), digest.clone());
-        match self.edit(move |edit| edit.renew_piece(&of, &blob)).await? {
+        match self.edit(move |edit| edit.renew_blob(&of, &blob)).await? {
             true => Ok(()),
             // Its grace period ended since it was found.
             false => Err(Error::UnknownBlob { name: name.clone(), digest: digest.clone() }),

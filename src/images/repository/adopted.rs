@@ -48,13 +48,13 @@ impl Adopted {
     /// # Errors
     /// Fails with [`StoreError::Gone`] where some of it was removed meanwhile.
     pub(super) fn apply(&self, edit: &Edit, name: &Name) -> Result<(), StoreError> {
-        let blobs = self.blobs.values().chain(self.manifests.iter().map(|manifest| &manifest.pushed.piece));
+        let blobs = self.blobs.values().chain(self.manifests.iter().map(|manifest| &manifest.pushed.blob));
         for RepositoryBlob { root, digest, .. } in blobs {
             if !content::is_stored(edit.write, root)? {
                 return Err(StoreError::Gone(digest.clone()));
             }
         }
-        self.blobs.values().try_for_each(|blob| edit.add_piece(name, blob))?;
+        self.blobs.values().try_for_each(|blob| edit.add_blob(name, blob))?;
         self.manifests.iter().try_for_each(|AdoptedManifest { pushed, inspected }| {
             edit.put_manifest(name, pushed, &[], Some(&inspected.referrer), &inspected.references)
         })?;

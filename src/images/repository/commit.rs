@@ -78,7 +78,7 @@ impl Repositories {
         adopted: &Adopted,
     ) -> Result<Vec<Digest>, StoreError> {
         manifest.missing(|digest| {
-            let is_here = adopted.has_blob(digest) || self.piece(name, digest)?.is_some();
+            let is_here = adopted.has_blob(digest) || self.blob(name, digest)?.is_some();
             Ok(is_here || self.manifest(name, digest)?.is_some())
         })
     }
@@ -92,7 +92,7 @@ fn adds_blob(
     let (name, digest) = (name.clone(), digest.clone());
     move |write, stored| {
         let blob = RepositoryBlob { digest: digest.clone(), size: stored.size, root: stored.root };
-        Edit::new(write).add_piece(&name, &blob)
+        Edit::new(write).add_blob(&name, &blob)
     }
 }
 
@@ -108,7 +108,7 @@ fn adds_manifest(
         let edit = Edit::new(write);
         adopted.apply(&edit, &name)?;
         let is_here =
-            |digest: &Digest| Ok(edit.piece(&name, digest)?.is_some() || edit.has_manifest(&name, digest)?);
+            |digest: &Digest| Ok(edit.blob(&name, digest)?.is_some() || edit.has_manifest(&name, digest)?);
         if let Some(digest) = inspected.missing(is_here)?.pop() {
             return Err(StoreError::Gone(digest));
         }

@@ -22,16 +22,10 @@ pub struct InspectedManifest {
 }
 
 impl InspectedManifest {
-    /// Returns its row, where its bytes are stored as `piece` and came at `at`.
-    pub fn pushed(&self, piece: RepositoryBlob, at: u64) -> Pushed {
+    /// Returns its row: its bytes are stored as `blob` and were pushed at `at`, in seconds since 1970.
+    pub fn pushed(&self, blob: RepositoryBlob, at: u64) -> Pushed {
         let artifact_type = self.referrer.artifact_type.as_ref().map(ToString::to_string);
-        Pushed {
-            piece,
-            media_type: self.media_type.clone(),
-            subject: self.subject.clone(),
-            artifact_type,
-            at,
-        }
+        Pushed { blob, media_type: self.media_type.clone(), subject: self.subject.clone(), artifact_type, at }
     }
 
     /// Returns the blobs without which it is refused: an image may be sparse, but one whose configuration is missing, or

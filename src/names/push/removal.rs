@@ -25,7 +25,7 @@ impl Pushes {
     /// Deletes a blob from this repository alone.
     pub async fn delete_blob(&self, name: &Name, digest: &Digest) -> Result<(), Error> {
         let (of, deleted) = (name.clone(), digest.clone());
-        if self.edit(move |edit| edit.remove_piece(&of, &deleted)).await? {
+        if self.edit(move |edit| edit.remove_blob(&of, &deleted)).await? {
             return Ok(());
         }
         let (name, digest) = (name.clone(), digest.clone());
