@@ -1,5 +1,5 @@
-//! Resolves a repository name and a reference, follows IPNS names and publishes under one. This file parses a
-//! repository name into its kind:
+//! Resolves a repository name and a reference, follows IPNS names, publishes under one, and receives pushes. This file
+//! parses a repository name into its kind:
 //!
 //! | name | means |
 //! |---|---|
@@ -18,6 +18,7 @@
 mod follow;
 mod hosted;
 pub mod publish;
+pub mod push;
 mod resolve;
 
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use ocipfs_node::{Cid, MutableName};
 use ocipfs_oci::{Digest, Name, Reference, Tag};
 
 use crate::{
-    content::{CidPath, Content},
+    content::{self, CidPath, Content, StoreError},
     images::{
         descriptor::BlobLocations,
         layout::{Layouts, Referrers},
@@ -41,7 +42,7 @@ use resolve::{
     layer, layout,
 };
 
-pub use follow::{Adopted, Prefetch, followed, prefetch};
+pub use follow::{Prefetch, followed, prefetch};
 pub use resolve::{BlobSource, Document, Error, ipns};
 
 /// Codecs of CIDs in names.
@@ -124,6 +125,15 @@ impl Resolver {
     /// Returns the content.
     pub fn content(&self) -> &Content {
         &self.content
+    }
+
+    /// Reads or changes the pushed repositories, on a thread that may block.
+    async fn on_repositories<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Repositories) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, content::Error> {
+        let repositories = self.repositories.clone();
+        Ok(self.content.store().run(move |_| work(&repositories)).await?)
     }
 
     /// Whether the last lookup of a name failed, so that its last known value is used.

@@ -1,6 +1,6 @@
 //! The OCI distribution API on axum: the one place that knows HTTP statuses and OCI error codes.
 
-mod access;
+mod auth;
 mod blobs;
 mod body;
 mod catalog;
@@ -8,7 +8,6 @@ mod documents;
 mod endpoint;
 mod error;
 mod hosts;
-mod htpasswd;
 mod listener;
 mod manifests;
 mod origin;
@@ -17,70 +16,52 @@ mod query;
 mod referrers;
 mod request_log;
 mod tags;
-mod token;
 mod uploads;
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use axum::{
     Router,
     body::BodyDataStream,
-    extract::{Request, State},
+    extract::{FromRef, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     middleware::{Next, from_fn_with_state, map_response, map_response_with_state},
     response::{IntoResponse, Response},
     routing::{any, get},
 };
-use ocipfs_oci::{Digest, Name};
+use ocipfs_oci::Digest;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::trace::{DefaultOnResponse, TraceLayer};
 use tracing::Level;
 
-use crate::{
-    content::StoreError,
-    images::repository::{Edit, Repositories},
-    names::{self, NameKind, Resolver},
+use crate::names::{
+    NameKind, Resolver,
+    push::{self, Pushes},
 };
-use access::is_read;
+use auth::is_read;
 use documents::ResponseBudget;
 use endpoint::Endpoint;
-use error::{ApiError, ResourceKind};
+use error::ApiError;
 use listener::Limits;
 use origin::Place;
 use query::Query;
 
-pub use access::{Access, Pull};
-pub use htpasswd::{Error as UsersError, Users};
+pub use auth::{Access, Pull, Users, UsersError};
 pub use public_url::{NoPublicUrl, PublicUrl};
-
-/// Between two looks at stale uploads.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// State shared by all handlers.
 #[derive(Clone)]
 pub struct Registry {
     resolver: Resolver,
+    pushes: Pushes,
     access: Access,
     place: Place,
 }
 
-impl Registry {
-    /// Asks the repositories, which are on the disk.
-    async fn ask<T: Send + 'static>(
-        &self,
-        ask: impl FnOnce(&Repositories) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, ApiError> {
-        let repositories = self.resolver.repositories().clone();
-        Ok(self.resolver.content().store().run(move |_| ask(&repositories)).await?)
-    }
-
-    /// Changes repositories; `with` may run twice.
-    async fn edit<T: Send + 'static>(
-        &self,
-        with: impl FnMut(&Edit) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, ApiError> {
-        self.ask(move |repositories| repositories.edit(with)).await
+impl FromRef<Registry> for Access {
+    fn from_ref(registry: &Registry) -> Self {
+        registry.access.clone()
     }
 }
 
@@ -99,22 +80,13 @@ pub async fn serve(
     access: Access,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    let content = resolver.content().clone();
     let place = Place::new(listener.local_addr()?, access.public_url().cloned());
-    let app = router(Registry { resolver, access, place });
-    let sweeping = tokio::spawn(stop.clone().run_until_cancelled_owned({
-        let content = content.clone();
-        async move {
-            loop {
-                if let Err(error) = content.uploads().sweep().await {
-                    tracing::warn!("cannot remove stale uploads: {error}");
-                }
-                tokio::time::sleep(SWEEP_INTERVAL).await;
-            }
-        }
-    }));
+    let pushes = Pushes::new(resolver.clone());
+    let app = router(Registry { resolver, pushes: pushes.clone(), access, place });
+    let expiring = stop.clone().run_until_cancelled_owned(async move { pushes.expire_uploads().await });
+    let expiring = tokio::spawn(expiring);
     listener::serve(listener, app, Limits::default(), stop).await;
-    let _ = sweeping.await;
+    let _ = expiring.await;
     Ok(())
 }
 
@@ -124,7 +96,7 @@ fn router(registry: Registry) -> Router {
         .route("/v2", any(version))
         .route("/v2/", any(version))
         .route("/v2/{*path}", any(dispatch))
-        .route(token::PATH, get(token::get))
+        .route(auth::TOKEN_PATH, get(auth::get_token))
         .fallback(async || ApiError::no_endpoint())
         .layer(map_response_with_state(ResponseBudget::default(), documents::count))
         .layer(from_fn_with_state(registry.clone(), check_origin))
@@ -191,7 +163,7 @@ async fn dispatch(State(registry): State<Registry>, request: Request) -> Result<
         }
         answer
     });
-    answer.await.unwrap_or_else(|_| Err(StoreError::Stopped.into()))
+    answer.await.unwrap_or_else(|_| Err(ApiError::stopped()))
 }
 
 async fn read(registry: &Registry, parts: &Parts) -> Result<Response, ApiError> {
@@ -206,7 +178,7 @@ async fn read(registry: &Registry, parts: &Parts) -> Result<Response, ApiError> 
         Endpoint::Tags { name } => tags::list(registry, name, &query).await,
         Endpoint::Referrers { name, digest } => referrers::list(registry, name, digest, &query).await,
         Endpoint::Catalog => catalog::list(registry, &query).await,
-        Endpoint::Upload { name, id } => uploads::status(registry, &local(name)?, id).await,
+        Endpoint::Upload { name, id } => uploads::status(registry, &push::parse_target(name)?, id).await,
         Endpoint::Uploads { .. } => Err(ApiError::method(&parts.method, endpoint.methods())),
     }
 }
@@ -216,7 +188,7 @@ async fn write(registry: &Registry, parts: &Parts, body: &mut BodyDataStream) ->
     registry.access.check_write(&registry.place, parts, endpoint.as_ref()).await?;
     let endpoint = endpoint.ok_or_else(ApiError::no_endpoint)?;
     let not_taken = || ApiError::method(&parts.method, endpoint.methods());
-    let name = local(endpoint.name().ok_or_else(not_taken)?)?;
+    let name = push::parse_target(endpoint.name().ok_or_else(not_taken)?)?;
     let query = Query::parse(parts.uri.query());
     let headers = &parts.headers;
     match (endpoint, parts.method.as_str()) {
@@ -234,20 +206,5 @@ async fn write(registry: &Registry, parts: &Parts, body: &mut BodyDataStream) ->
         }
         (Endpoint::Upload { id, .. }, "DELETE") => uploads::cancel(registry, &name, id).await,
         _ => Err(not_taken()),
-    }
-}
-
-/// A repository that may be pushed to: what other names mean is what a CID or a key means, and nothing else.
-fn local(name: &str) -> Result<Name, ApiError> {
-    match NameKind::parse(name) {
-        Ok(NameKind::Hosted { name }) => Ok(name),
-        Ok(_)
-        | Err(
-            names::Error::UnknownName(_) | names::Error::Unfinished { .. } | names::Error::Misplaced { .. },
-        ) => {
-            let why = "this name is defined by a CID or key";
-            Err(ApiError::denied(format!("{name} is read-only: {why}; push to another name")))
-        }
-        Err(error) => Err(ApiError::names(error, ResourceKind::Manifest)),
     }
 }

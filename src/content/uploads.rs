@@ -58,6 +58,14 @@ pub enum Error {
         /// Digest of the received bytes.
         found: Digest,
     },
+    /// A part starts elsewhere than where the upload ends.
+    #[error("invalid offset: the part begins at byte {found}, expected {expected}")]
+    Offset {
+        /// The length of the upload.
+        expected: u64,
+        /// The offset of the part.
+        found: u64,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -52,10 +52,10 @@ pub struct Advanced {
     pub version: TreeVersion,
     /// The version before, where there is another now.
     pub replaced: Option<TreeVersion>,
-    /// Roots of blobs and manifests that came.
-    pub came: Vec<Cid>,
-    /// Roots of those that went.
-    pub went: Vec<Cid>,
+    /// Roots of the added blobs and manifests.
+    pub added: Vec<Cid>,
+    /// Roots of the removed blobs and manifests.
+    pub removed: Vec<Cid>,
     /// Whether there was more than one lot.
     pub is_behind: bool,
 }
@@ -95,15 +95,15 @@ impl Published {
                 pages(
                     |last| self.repositories.manifests(&name, last, PAGE_SIZE),
                     |manifest| {
-                        each(manifest.piece.root)?;
-                        Ok::<_, StoreError>(manifest.piece.digest.to_string())
+                        each(manifest.blob.root)?;
+                        Ok::<_, StoreError>(manifest.blob.digest.to_string())
                     },
                 )?;
                 pages(
-                    |last| self.repositories.pieces(&name, last, PAGE_SIZE),
-                    |piece| {
-                        each(piece.root)?;
-                        Ok::<_, StoreError>(piece.digest.to_string())
+                    |last| self.repositories.blobs(&name, last, PAGE_SIZE),
+                    |blob| {
+                        each(blob.root)?;
+                        Ok::<_, StoreError>(blob.digest.to_string())
                     },
                 )?;
                 Ok(name.to_string())
@@ -126,12 +126,12 @@ impl Published {
         for name in &names {
             self.later(&mut all, name, last)?;
         }
-        let (mut came, mut went) = (Vec::new(), Vec::new());
+        let (mut added, mut removed) = (Vec::new(), Vec::new());
         for (_, change) in &due {
-            match (&change.what, change.what.piece()) {
-                (_, Some(piece)) => self.piece(&mut all, &change.repository, piece, &mut came, &mut went)?,
+            match (&change.what, change.what.blob()) {
+                (_, Some(blob)) => self.blob(&mut all, &change.repository, blob, &mut added, &mut removed)?,
                 (What::Everything, None) => {
-                    self.everything(&mut all, before, &change.repository, &mut came)?
+                    self.everything(&mut all, before, &change.repository, &mut added)?
                 }
                 (_, None) => {}
             }
@@ -141,7 +141,7 @@ impl Published {
         }
         let version = self.commit(before, &all, last)?;
         let replaced = before.filter(|before| before.number != version.number);
-        Ok(Some(Advanced { version, replaced, came, went, is_behind: due.len() == BATCH_SIZE }))
+        Ok(Some(Advanced { version, replaced, added, removed, is_behind: due.len() == BATCH_SIZE }))
     }
 
     /// Adds what came to a repository after these changes: it may be in the index by now, so it is there, and settled
@@ -152,10 +152,10 @@ impl Published {
             return Ok(());
         }
         for change in changes_of(&self.repositories, name, after)? {
-            if let Some(piece) = change.what.piece()
-                && let Some(root) = self.root(piece)?
+            if let Some(blob) = change.what.blob()
+                && let Some(root) = self.root(blob)?
             {
-                all.set(&path(name, &piece.digest), root);
+                all.set(&path(name, &blob.digest), root);
             }
         }
         Ok(())
@@ -182,29 +182,29 @@ impl Published {
     }
 
     /// A blob or a manifest as it is by now.
-    fn piece(
+    fn blob(
         &self,
         all: &mut Changes,
         name: &Name,
-        piece: &RepositoryBlob,
-        came: &mut Vec<Cid>,
-        went: &mut Vec<Cid>,
+        blob: &RepositoryBlob,
+        added: &mut Vec<Cid>,
+        removed: &mut Vec<Cid>,
     ) -> Result<(), Error> {
-        let digest = &piece.digest;
+        let digest = &blob.digest;
         let now = match self.repositories.manifest(name, digest)? {
-            Some(manifest) => Some(manifest.piece),
+            Some(manifest) => Some(manifest.blob),
             // Blobs without any manifest are not published.
             None if !self.repositories.has(name)? => None,
-            None => self.repositories.piece(name, digest)?,
+            None => self.repositories.blob(name, digest)?,
         };
         let root = now.map(|now| self.root(&now)).transpose()?.flatten();
         match root {
             Some(root) => {
-                came.push(root.cid);
+                added.push(root.cid);
                 all.set(&path(name, digest), root);
             }
             None => {
-                went.push(piece.root);
+                removed.push(blob.root);
                 all.unset(&path(name, digest));
             }
         }
@@ -217,23 +217,23 @@ impl Published {
         all: &mut Changes,
         before: Option<TreeVersion>,
         name: &Name,
-        came: &mut Vec<Cid>,
+        added: &mut Vec<Cid>,
     ) -> Result<(), Error> {
         let is_there = self.repositories.has(name)?;
-        let mut add = |piece: &RepositoryBlob| -> Result<(), Error> {
-            if is_there && let Some(root) = self.root(piece)? {
-                came.push(root.cid);
-                all.set(&path(name, &piece.digest), root);
+        let mut add = |blob: &RepositoryBlob| -> Result<(), Error> {
+            if is_there && let Some(root) = self.root(blob)? {
+                added.push(root.cid);
+                all.set(&path(name, &blob.digest), root);
             }
             Ok(())
         };
         pages(
             |last| self.repositories.manifests(name, last, PAGE_SIZE),
-            |manifest| add(&manifest.piece).map(|()| manifest.piece.digest.to_string()),
+            |manifest| add(&manifest.blob).map(|()| manifest.blob.digest.to_string()),
         )?;
         pages(
-            |last| self.repositories.pieces(name, last, PAGE_SIZE),
-            |piece| add(&piece).map(|()| piece.digest.to_string()),
+            |last| self.repositories.blobs(name, last, PAGE_SIZE),
+            |blob| add(&blob).map(|()| blob.digest.to_string()),
         )?;
         for algorithm in ["sha256", "sha512"] {
             let directory = format!("{name}/blobs/{algorithm}");
@@ -263,16 +263,16 @@ impl Published {
     }
 
     /// The top of a blob's DAG; none where it is gone, or hidden since the node left a network.
-    fn root(&self, piece: &RepositoryBlob) -> Result<Option<Root>, Error> {
+    fn root(&self, blob: &RepositoryBlob) -> Result<Option<Root>, Error> {
         const RAW: u64 = 0x55;
-        if !SharePolicy::All.shows(&self.store, &piece.root)? {
+        if !SharePolicy::All.shows(&self.store, &blob.root)? {
             return Ok(None);
         }
-        if piece.root.codec() == RAW {
-            return Ok(Some(Root { cid: piece.root, size: piece.size, dag_size: piece.size }));
+        if blob.root.codec() == RAW {
+            return Ok(Some(Root { cid: blob.root, size: blob.size, dag_size: blob.size }));
         }
-        let block = self.store.get(&piece.root)?;
-        block.map(|block| Root::of(piece.root, block)).transpose()
+        let block = self.store.get(&blob.root)?;
+        block.map(|block| Root::of(blob.root, block)).transpose()
     }
 
     /// `oci-layout` and `index.json`, which go with the repository.

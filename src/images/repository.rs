@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Repositories ──► Edit   changes, within one transaction (edit, remove)
+//!              ├─► commits of pushes, each with the bytes that it stores (commit, adopted)
 //!              ├─► pages of names, tags, manifests, blobs, referrers (read)
 //!              └─► Sweep  what a Policy (retention) does not keep, by its age (ages)
 //! listing               the entries of index.json, all or those that changed
@@ -10,11 +11,13 @@
 //! ```
 //!
 //! The bytes are blobs of `content`; a repository holds the root of each of them (`content::retain_root`). A repository is
-//! there as long as it has a manifest. Every call blocks.
+//! there as long as it has a manifest. Every call blocks but the commits of pushes.
 
+mod adopted;
 mod ages;
 mod backfill;
 mod changes;
+mod commit;
 mod digests;
 mod edit;
 mod inspect;
@@ -38,7 +41,9 @@ use tokio::sync::watch;
 
 use crate::content::{Database, Store, StoreError, now};
 
+pub use adopted::Adopted;
 pub use changes::{Change, What, changes, changes_of, matters, pending, settle};
+pub use commit::NewManifest;
 pub use edit::Edit;
 pub use inspect::{InspectedManifest, inspect};
 #[cfg(test)]
@@ -64,7 +69,7 @@ pub struct RepositoryBlob {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pushed {
     /// Where its bytes are.
-    pub piece: RepositoryBlob,
+    pub blob: RepositoryBlob,
     /// Its kind.
     pub media_type: MediaType,
     /// Digest of its subject.
@@ -134,8 +139,8 @@ impl Repositories {
         self.0.freed.subscribe()
     }
 
-    /// Tells who watches that there are changes: for who edits in a transaction of another.
-    pub fn wake(&self) {
+    /// Wakes the watchers of [`Repositories::changed`] after a commit.
+    fn wake(&self) {
         self.0.changed.send_replace(());
     }
 

@@ -10,5 +10,4 @@ pub mod followed;
 mod policy;
 pub mod prefetch;
 
-pub use adopt::Adopted;
 pub use policy::Prefetch;

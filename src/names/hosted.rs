@@ -11,7 +11,18 @@ use super::{
     follow::followed,
     resolve::{layout::listed, local::LocalRepository},
 };
-use crate::images::layout::Referrers;
+use crate::{content, images::layout::Referrers};
+
+impl Resolver {
+    /// Returns the names of the hosted repositories after `last`, sorted, at most `most`: those pushed here and those of
+    /// followed names.
+    pub async fn repository_names(&self, last: &str, most: usize) -> Result<Vec<Name>, content::Error> {
+        let mut names = self.followed().repositories(self, last, most).await?;
+        let after = last.to_string();
+        names.extend(self.on_repositories(move |all| all.names(&after, most)).await?);
+        Ok(names.into_iter().take(most).collect())
+    }
+}
 
 /// A repository of this name.
 pub struct HostedRepository<'a> {

@@ -170,9 +170,9 @@ impl Publisher {
         for _ in 0..MAX_BATCHES {
             let advanced = self.blocking(|published| published.advance()).await??;
             is_behind = advanced.as_ref().is_some_and(|advanced| advanced.is_behind);
-            let Some(Advanced { replaced, came, went, .. }) = advanced else { break };
+            let Some(Advanced { replaced, added, removed, .. }) = advanced else { break };
             old.extend(replaced.map(|_| Instant::now()));
-            self.announce(came, went).await?;
+            self.announce(added, removed).await?;
             if !is_behind {
                 break;
             }
@@ -209,10 +209,10 @@ impl Publisher {
         Ok(())
     }
 
-    async fn announce(&self, came: Vec<Cid>, went: Vec<Cid>) -> Result<(), Error> {
+    async fn announce(&self, added: Vec<Cid>, removed: Vec<Cid>) -> Result<(), Error> {
         if self.0.share == SharePolicy::All {
-            self.0.content.announce(came).await?;
-            for root in went {
+            self.0.content.announce(added).await?;
+            for root in removed {
                 if !self.0.content.is_held(&root).await? {
                     self.0.content.node().withdraw(root).await;
                 }

@@ -14,17 +14,19 @@ use super::{
 };
 use crate::{
     content,
-    names::{BlobSource, NameKind, followed},
+    names::{BlobSource, NameKind},
 };
 
 fn refusal(error: content::Error) -> ApiError {
     ApiError::content(error, ResourceKind::Blob)
 }
 
-async fn find(registry: &Registry, name: &str, digest: &Digest) -> Result<BlobSource, ApiError> {
-    let refusal = |error| ApiError::names(error, ResourceKind::Blob);
-    let kind = NameKind::parse(name).map_err(refusal)?;
-    kind.blob(&registry.resolver, digest).await.map_err(refusal)
+async fn find(registry: &Registry, kind: &NameKind, digest: &Digest) -> Result<BlobSource, ApiError> {
+    kind.blob(&registry.resolver, digest).await.map_err(|error| ApiError::names(error, ResourceKind::Blob))
+}
+
+fn parse_name(name: &str) -> Result<NameKind, ApiError> {
+    NameKind::parse(name).map_err(|error| ApiError::names(error, ResourceKind::Blob))
 }
 
 /// `HEAD` of a blob: 200 only where a `GET` would begin.
@@ -35,32 +37,20 @@ pub async fn head(
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
     let digest: Digest = digest.parse()?;
-    let size = match find(registry, name, &digest).await? {
+    let kind = parse_name(name)?;
+    let size = match find(registry, &kind, &digest).await? {
         BlobSource::Inline(bytes) => bytes.len() as u64,
         BlobSource::Blob(blob) => {
             registry.resolver.content().check(&blob).await.map_err(refusal)?;
-            renew(registry, name, &digest).await?;
+            // The client need not push it.
+            if let NameKind::Hosted { name } = &kind {
+                registry.pushes.renew_blob(name, &digest).await?;
+            }
             blob.size
         }
     };
     let whole = || (head_of(&digest, size), Body::empty()).into_response();
     Ok(not_modified(headers, &digest).unwrap_or_else(whole))
-}
-
-/// Begins the grace period of a blob again, before the client is told that it need not be pushed.
-async fn renew(registry: &Registry, name: &str, digest: &Digest) -> Result<(), ApiError> {
-    let Ok(NameKind::Hosted { name }) = NameKind::parse(name) else { return Ok(()) };
-    let (of, blob) = (name.clone(), digest.clone());
-    let since = registry.ask(move |all| all.unreferenced_since(&of, &blob)).await?;
-    if since.is_none_or(|since| since >= content::now()) {
-        return Ok(());
-    }
-    let (of, blob) = (name.clone(), digest.clone());
-    match registry.edit(move |edit| edit.renew_piece(&of, &blob)).await? {
-        true => Ok(()),
-        // Its grace period ended since it was found.
-        false => Err(ApiError::unknown_blob(&name, digest)),
-    }
 }
 
 /// `GET` of a blob or of one range of it.
@@ -71,7 +61,7 @@ pub async fn get(
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
     let digest: Digest = digest.parse()?;
-    let source = find(registry, name, &digest).await?;
+    let source = find(registry, &parse_name(name)?, &digest).await?;
     if let Some(answer) = not_modified(headers, &digest) {
         return Ok(answer);
     }
@@ -94,18 +84,8 @@ pub async fn get(
 
 /// `DELETE` of a blob: of this repository alone.
 pub async fn delete(registry: &Registry, name: &Name, digest: &str) -> Result<Response, ApiError> {
-    let digest: Digest = digest.parse()?;
-    let (of, what) = (name.clone(), digest.clone());
-    match registry.edit(move |edit| edit.remove_piece(&of, &what)).await? {
-        true => Ok(StatusCode::ACCEPTED.into_response()),
-        false => {
-            let wanted = followed::Target::Blob(&digest);
-            match followed::origin(&registry.resolver, name, &wanted).await {
-                Some(origin) => Err(ApiError::followed(name, &digest, &origin)),
-                None => Err(ApiError::unknown_blob(name, &digest)),
-            }
-        }
-    }
+    registry.pushes.delete_blob(name, &digest.parse()?).await?;
+    Ok(StatusCode::ACCEPTED.into_response())
 }
 
 /// The part that the headers ask for; none means the whole.

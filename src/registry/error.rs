@@ -1,20 +1,19 @@
 //! Errors as OCI error bodies. No `_` arm: a new error has to choose its answer here.
 
-use std::fmt;
-
 use axum::{
     Json,
     http::{HeaderMap, HeaderName, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use ocipfs_node::{FetchError, RecordError, ResolveError};
-use ocipfs_oci::{Digest, Name, Reference, Unsatisfiable, digest, reference};
+use ocipfs_oci::{Unsatisfiable, digest, reference};
 use serde_json::json;
 
-use super::{htpasswd::LoginError, origin::Remote};
+use super::{auth::LoginError, origin::Remote};
 use crate::{
-    content::{self, StoreError, UploadError},
-    images, names,
+    content::{self, UploadError},
+    images,
+    names::{self, push},
 };
 
 /// When a client that was refused as one too many may try again.
@@ -95,6 +94,11 @@ impl ApiError {
         Self::new(StatusCode::MISDIRECTED_REQUEST, "DENIED", message)
     }
 
+    /// The process ends before the request does.
+    pub fn stopped() -> Self {
+        Self::content(FetchError::Stopped.into(), ResourceKind::Blob)
+    }
+
     /// A limit that passes: clients try again after some seconds (RFC 9110, section 10.2.3). Docker tries again after 503,
     /// and gives up at 429.
     pub fn busy(message: impl ToString) -> Self {
@@ -113,22 +117,6 @@ impl ApiError {
     pub fn no_digest() -> Self {
         let message = "missing digest: expected ?digest=sha256:<hex>";
         Self::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", message)
-    }
-
-    pub fn digest_differs(found: &Digest, expected: &Digest) -> Self {
-        let message = format!("digest mismatch: expected {expected}, found {found}");
-        Self::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", message)
-    }
-
-    pub fn unknown_upload(id: &str) -> Self {
-        let message = format!("unknown upload {id:?} in this repository: start a new one");
-        Self::new(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN", message)
-    }
-
-    /// A part that does not begin where the upload ends.
-    pub fn out_of_order(begins: u64, length: u64) -> Self {
-        let message = format!("invalid offset: the part begins at byte {begins}, expected {length}");
-        Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID", message)
     }
 
     pub fn content_range(text: &str) -> Self {
@@ -154,39 +142,13 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "SIZE_INVALID", format!("request body was truncated: {error}"))
     }
 
-    pub fn manifest(why: impl std::fmt::Display) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", why)
-    }
-
-    /// Blobs that were not pushed before the manifest that needs them.
-    pub fn missing(name: &Name, digests: &[Digest]) -> Self {
-        let texts: Vec<String> = digests.iter().map(ToString::to_string).collect();
-        let message =
-            format!("{name} has no {}: push the blobs of a manifest before the manifest", texts.join(", "));
-        Self::new(StatusCode::NOT_FOUND, "MANIFEST_BLOB_UNKNOWN", message)
-    }
-
-    pub fn unknown_manifest(name: &Name, reference: &Reference) -> Self {
-        let message = format!("manifest {reference} unknown to {name}");
-        Self::new(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", message)
-    }
-
-    /// Refuses the deletion of content that only a followed name has.
-    pub fn followed(name: &Name, what: &impl fmt::Display, origin: &ocipfs_node::IpnsName) -> Self {
-        Self::denied(format!(
-            "{name} has {what} from the followed name {origin}: delete it at its publisher, or stop following the name \
-             (`ocipfs name unfollow {origin}`)"
-        ))
-    }
-
-    pub fn unknown_blob(name: &Name, digest: &Digest) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", format!("blob {digest} unknown to {name}"))
-    }
-
-    /// Replaces a 404 by 504: a provider exists, but did not answer.
-    pub fn not_answered(self) -> Self {
+    /// Replaces a 404 by 504 `UNAVAILABLE`, the code of distribution for an upstream that does not answer: for endpoints
+    /// whose 404 has another meaning.
+    pub fn unavailable_if_not_found(self) -> Self {
         match self.status {
-            StatusCode::NOT_FOUND => Self { status: StatusCode::GATEWAY_TIMEOUT, ..self },
+            StatusCode::NOT_FOUND => {
+                Self { status: StatusCode::GATEWAY_TIMEOUT, code: "UNAVAILABLE", ..self }
+            }
             _ => self,
         }
     }
@@ -281,9 +243,21 @@ fn resolve_answer(error: &ResolveError) -> (StatusCode, &'static str) {
     }
 }
 
-impl From<StoreError> for ApiError {
-    fn from(error: StoreError) -> Self {
-        Self::content(error.into(), ResourceKind::Blob)
+impl From<push::Error> for ApiError {
+    fn from(error: push::Error) -> Self {
+        use push::Error::*;
+        let (status, code) = match error {
+            Upload(error) => return error.into(),
+            Names(error) => return Self::names(error, ResourceKind::Blob),
+            Content(error) => return Self::content(error, ResourceKind::Blob),
+            ReadOnly(_) | Followed { .. } => (StatusCode::FORBIDDEN, "DENIED"),
+            InvalidManifest(_) => (StatusCode::BAD_REQUEST, "MANIFEST_INVALID"),
+            MissingBlobs { .. } => (StatusCode::NOT_FOUND, "MANIFEST_BLOB_UNKNOWN"),
+            UnknownUpload(_) => (StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN"),
+            UnknownManifest { .. } => (StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN"),
+            UnknownBlob { .. } => (StatusCode::NOT_FOUND, "BLOB_UNKNOWN"),
+        };
+        Self::new(status, code, error)
     }
 }
 
@@ -292,8 +266,11 @@ impl From<UploadError> for ApiError {
         match error {
             UploadError::TooMany | UploadError::Busy => Self::busy(error),
             UploadError::BrokenOff(why) => Self::body(why),
-            UploadError::Mismatch { expected, found } => Self::digest_differs(&found, &expected),
-            UploadError::Store(error) => error.into(),
+            UploadError::Mismatch { .. } => Self::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", error),
+            UploadError::Offset { .. } => {
+                Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID", error)
+            }
+            UploadError::Store(error) => Self::content(error.into(), ResourceKind::Blob),
         }
     }
 }

@@ -3,7 +3,7 @@ use axum::{
     http::{HeaderMap, HeaderName, StatusCode, header},
     response::{AppendHeaders, IntoResponse, Response},
 };
-use ocipfs_oci::{Digest, Hasher, Name, Reference, Tag};
+use ocipfs_oci::{Name, Reference, Tag};
 
 use super::{
     Registry, body,
@@ -13,12 +13,11 @@ use super::{
     stale,
 };
 use crate::{
-    content::{self, StoreError, Stored, UploadError},
-    images::{
-        MAX_MANIFEST,
-        repository::{Edit, InspectedManifest, RepositoryBlob, inspect},
+    images::MAX_MANIFEST,
+    names::{
+        NameKind,
+        push::{ManifestPush, PushedManifest},
     },
-    names::{Adopted, NameKind, followed},
 };
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -63,67 +62,23 @@ pub async fn put(
 ) -> Result<Response, ApiError> {
     let reference: Reference = reference.parse()?;
     let tags = tags(&reference, query)?;
-    let bytes = body::whole(headers, body, MAX_MANIFEST, registry.resolver.content().stall_timeout()).await?;
-    let digest = match &reference {
-        Reference::Digest(digest) => digest.clone(),
-        Reference::Tag(_) => Digest::sha256_of(&bytes),
-    };
-    let found = Hasher::of(digest.algorithm(), &bytes);
-    if found != digest {
-        return Err(ApiError::digest_differs(&found, &digest));
-    }
-    let said = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let turn = registry.resolver.content().turn_to_parse(bytes.len()).await;
-    let turn = turn.map_err(|error| ApiError::names(error.into(), ResourceKind::Manifest))?;
-    let inspected = inspect(&bytes, &digest, said).map_err(ApiError::manifest)?;
-    drop(turn);
-    // Until the manifest holds it, what is fetched for it stays.
-    let _storing = registry.resolver.content().gc_guard().await;
-    let adopted = registry.resolver.adopt(name, (&digest, &tags), &inspected).await;
-    let adopted = adopted.map_err(|error| ApiError::names(error, ResourceKind::Blob))?;
-    check_blobs(registry, name, &inspected, &adopted).await?;
-    let subject = inspected.subject.clone();
-    let add = adding(name, &digest, tags.clone(), (inspected, adopted), bytes.len() as u64);
-    let stored = registry.resolver.content().store_bytes(bytes, &digest, add);
-    match stored.await {
-        // Deleted while it was pushed.
-        Err(UploadError::Store(StoreError::Gone(needed))) => return Err(ApiError::missing(name, &[needed])),
-        stored => stored?,
-    }
-    registry.resolver.repositories().wake();
+    let stall_timeout = registry.resolver.content().stall_timeout();
+    let bytes = body::whole(headers, body, MAX_MANIFEST, stall_timeout).await?;
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let push = ManifestPush { reference: &reference, tags: tags.clone(), media_type, bytes };
+    let pushed = registry.pushes.put_manifest(name, push).await?;
+    // The tag in the path needs no confirmation.
+    let confirmed = if matches!(reference, Reference::Digest(_)) { tags } else { Vec::new() };
+    Ok(created(name, pushed, confirmed))
+}
+
+fn created(name: &Name, pushed: PushedManifest, tags: Vec<Tag>) -> Response {
+    let PushedManifest { digest, subject } = pushed;
     let location = [(header::LOCATION, format!("/v2/{name}/manifests/{digest}"))];
     let headers = [("docker-content-digest", digest.to_string()), ("etag", digest.etag())];
     let subject = AppendHeaders(subject.map(|subject| (OCI_SUBJECT, subject.to_string())));
-    let tags = match reference {
-        Reference::Digest(_) => tags,
-        Reference::Tag(_) => Vec::new(),
-    };
     let tags = AppendHeaders(tags.into_iter().map(|tag| (OCI_TAG, tag.to_string())));
-    Ok((StatusCode::CREATED, location, headers, subject, tags).into_response())
-}
-
-/// Adds a stored manifest to a repository, unless a blob that it needs is gone by then.
-fn adding(
-    name: &Name,
-    digest: &Digest,
-    tags: Vec<Tag>,
-    (inspected, adopted): (InspectedManifest, Adopted),
-    size: u64,
-) -> impl FnMut(&redb::WriteTransaction, &Stored) -> Result<(), StoreError> + Clone + Send + 'static {
-    let (name, digest) = (name.clone(), digest.clone());
-    move |write, stored| {
-        adopted.add(write, &name)?;
-        let edit = Edit::new(write);
-        let is_here = inspected.blobs.iter();
-        let is_here = is_here
-            .map(|digest| Ok(edit.piece(&name, digest)?.is_some() || edit.has_manifest(&name, digest)?));
-        if let Some(digest) = inspected.lacks(&is_here.collect::<Result<Vec<_>, StoreError>>()?).pop() {
-            return Err(StoreError::Gone(digest));
-        }
-        let pushed = inspected
-            .pushed(RepositoryBlob { digest: digest.clone(), size, root: stored.root }, content::now());
-        edit.put_manifest(&name, &pushed, &tags, Some(&inspected.referrer), &inspected.references)
-    }
+    (StatusCode::CREATED, location, headers, subject, tags).into_response()
 }
 
 /// The tags that a push sets.
@@ -142,45 +97,13 @@ fn tags(reference: &Reference, query: &Query) -> Result<Vec<Tag>, ApiError> {
     if tags.len() > MAX_TAGS { Err(ApiError::too_many_tags(MAX_TAGS)) } else { Ok(tags) }
 }
 
-/// Refuses a manifest without its blobs before anything of it is stored.
-async fn check_blobs(
-    registry: &Registry,
-    name: &Name,
-    inspected: &InspectedManifest,
-    adopted: &Adopted,
-) -> Result<(), ApiError> {
-    let (of, blobs) = (name.clone(), inspected.blobs.clone());
-    let is_here = registry.ask(move |all| {
-        let is_here = |digest| Ok(all.piece(&of, digest)?.is_some() || all.manifest(&of, digest)?.is_some());
-        blobs.iter().map(is_here).collect::<Result<Vec<_>, StoreError>>()
-    });
-    let is_here: Vec<bool> = is_here
-        .await?
-        .into_iter()
-        .zip(&inspected.blobs)
-        .map(|(is_here, digest)| is_here || adopted.piece(digest).is_some())
-        .collect();
-    let missing = inspected.lacks(&is_here);
-    if missing.is_empty() { Ok(()) } else { Err(ApiError::missing(name, &missing)) }
-}
-
 /// `DELETE` of a tag, whose manifest is untagged then, or of a manifest with its tags, its referrers and all that
 /// nothing else in the repository references.
 pub async fn delete(registry: &Registry, name: &Name, reference: &str) -> Result<Response, ApiError> {
     let reference: Reference = reference.parse()?;
-    let (of, what) = (name.clone(), reference.clone());
-    let removed = registry.edit(move |edit| match &what {
-        Reference::Tag(tag) => edit.remove_tag(&of, tag),
-        Reference::Digest(digest) => edit.remove_manifest(&of, digest),
-    });
-    match removed.await? {
-        true => Ok(StatusCode::ACCEPTED.into_response()),
-        false => {
-            let wanted = followed::Target::Manifest(&reference);
-            match followed::origin(&registry.resolver, name, &wanted).await {
-                Some(origin) => Err(ApiError::followed(name, &reference, &origin)),
-                None => Err(ApiError::unknown_manifest(name, &reference)),
-            }
-        }
+    match reference {
+        Reference::Tag(tag) => registry.pushes.delete_tag(name, &tag).await?,
+        Reference::Digest(digest) => registry.pushes.delete_manifest(name, &digest).await?,
     }
+    Ok(StatusCode::ACCEPTED.into_response())
 }

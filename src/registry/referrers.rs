@@ -41,7 +41,7 @@ pub async fn list(
             }
             Err(error) if error.is_absence() => None,
             // A 404 would mean that the endpoint does not exist, not that there are no referrers.
-            Err(error) => return Err(refusal(error).not_answered()),
+            Err(error) => return Err(refusal(error).unavailable_if_not_found()),
         };
         match more_after.filter(|_| page.next.is_none()) {
             // Pushed repositories have rows; elsewhere a page reads one manifest per entry.

@@ -123,6 +123,14 @@ impl Upload {
         self.state = UploadState::Ended;
     }
 
+    /// Refuses a part that does not start where the upload ends.
+    pub fn check_offset(&self, offset: u64) -> Result<(), Error> {
+        match offset == self.length {
+            true => Ok(()),
+            false => Err(Error::Offset { expected: self.length, found: offset }),
+        }
+    }
+
     /// Takes the next bytes. Where the body breaks off, what came of it is kept. It has a place among those that are read
     /// only while it makes progress.
     pub async fn append<E: std::fmt::Display>(

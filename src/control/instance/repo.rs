@@ -144,10 +144,10 @@ fn inspect(all: &Repositories, name: &Name) -> Result<RepoContents, StoreError> 
     };
     let manifest = |pushed: Pushed| {
         Ok(RepoManifest {
-            untagged_since: all.untagged_since(name, &pushed.piece.digest)?,
-            digest: pushed.piece.digest.to_string(),
+            untagged_since: all.untagged_since(name, &pushed.blob.digest)?,
+            digest: pushed.blob.digest.to_string(),
             media_type: pushed.media_type.to_string(),
-            size: pushed.piece.size,
+            size: pushed.blob.size,
             pushed: pushed.at,
             subject: pushed.subject.map(|subject| subject.to_string()),
         })

@@ -95,7 +95,7 @@ impl Published {
 
     /// Leaves out a manifest that is hidden since the node left a network.
     fn shown(&self, manifest: Pushed) -> Result<Option<Pushed>, StoreError> {
-        Ok(SharePolicy::All.shows(&self.store, &manifest.piece.root)?.then_some(manifest))
+        Ok(SharePolicy::All.shows(&self.store, &manifest.blob.root)?.then_some(manifest))
     }
 
     fn remember(&self, name: &Name, index: Cid, written: Written) {
@@ -110,7 +110,7 @@ fn descriptor(text: &str, manifest: &Pushed) -> Descriptor {
     Descriptor {
         artifact_type: kind.and_then(|kind| kind.parse().ok()),
         annotations: subject.chain(tag).collect(),
-        ..Descriptor::new(manifest.media_type.clone(), manifest.piece.digest.clone(), manifest.piece.size)
+        ..Descriptor::new(manifest.media_type.clone(), manifest.blob.digest.clone(), manifest.blob.size)
     }
 }
 

@@ -56,19 +56,19 @@ impl Pusher {
     }
 
     fn push_blob(&self, name: &str, bytes: &[u8]) -> Descriptor {
-        let (name, piece) = (name.parse().unwrap(), self.put(bytes));
+        let (name, blob) = (name.parse().unwrap(), self.put(bytes));
         let kind = MediaType::from_static(media_type::OCI_LAYER_TAR);
-        let descriptor = Descriptor::new(kind, piece.digest.clone(), piece.size);
-        self.edit(move |edit| edit.add_piece(&name, &piece));
+        let descriptor = Descriptor::new(kind, blob.digest.clone(), blob.size);
+        self.edit(move |edit| edit.add_blob(&name, &blob));
         descriptor
     }
 
     fn push_manifest(&self, name: &str, json: &[u8], kind: &'static str, tag: Option<&str>) -> Descriptor {
-        let (name, piece) = (name.parse().unwrap(), self.put(json));
-        let descriptor = Descriptor::new(MediaType::from_static(kind), piece.digest.clone(), piece.size);
+        let (name, blob) = (name.parse().unwrap(), self.put(json));
+        let descriptor = Descriptor::new(MediaType::from_static(kind), blob.digest.clone(), blob.size);
         let tags: Vec<Tag> = tag.into_iter().map(|tag| tag.parse().unwrap()).collect();
         let inspected = inspect(json, &descriptor.digest, None).unwrap();
-        let pushed = inspected.pushed(piece, 0);
+        let pushed = inspected.pushed(blob, 0);
         let (referrer, references) = (Some(inspected.referrer), inspected.references);
         self.edit(move |edit| edit.put_manifest(&name, &pushed, &tags, referrer.as_ref(), &references));
         descriptor
@@ -185,7 +185,7 @@ fn an_emptied_repository_is_removed_from_the_published_tree() {
     registry.push_blob("gone/deep", b"still waiting for a manifest");
     registry.edit(move |edit| edit.remove_manifest(&name, &image.digest).map(drop));
     let advanced = registry.published.advance().unwrap().unwrap();
-    assert_eq!((advanced.version.root.cid, advanced.went.len()), (before, 4));
+    assert_eq!((advanced.version.root.cid, advanced.removed.len()), (before, 4));
 }
 
 #[test]
@@ -205,8 +205,8 @@ fn sha256_and_sha512_blobs_are_published_in_separate_directories() {
     let registry = Registry::new();
     let mut hasher = Hasher::new(Algorithm::Sha512);
     hasher.update(b"blob");
-    let piece = RepositoryBlob { digest: hasher.finish(), ..registry.put(b"blob") };
-    registry.edit(move |edit| edit.add_piece(&"app".parse().unwrap(), &piece));
+    let blob = RepositoryBlob { digest: hasher.finish(), ..registry.put(b"blob") };
+    registry.edit(move |edit| edit.add_blob(&"app".parse().unwrap(), &blob));
     registry.push("app", "image", None);
     registry.advance();
     assert_eq!(registry.names("app/blobs"), ["sha256", "sha512"]);
@@ -233,8 +233,8 @@ fn rows(names: &[&str], tags: std::ops::Range<u32>) -> Vec<(Name, Pushed, Tag)> 
             &multihash_codetable::Code::Sha2_256,
             digest.bytes(),
         );
-        let piece = RepositoryBlob { digest, size: 500, root: Cid::new_v1(0x55, hash) };
-        let pushed = Pushed { piece, media_type: kind.clone(), subject: None, artifact_type: None, at: 0 };
+        let blob = RepositoryBlob { digest, size: 500, root: Cid::new_v1(0x55, hash) };
+        let pushed = Pushed { blob, media_type: kind.clone(), subject: None, artifact_type: None, at: 0 };
         (name.parse().unwrap(), pushed, format!("v{n:06}").parse().unwrap())
     };
     names.iter().flat_map(|name| tags.clone().map(move |n| row(name, n))).collect()
@@ -275,7 +275,7 @@ fn bytes_of_a_tag(tags: u32) -> usize {
         rows(&["app"], tags / 2..tags / 2 + 1)
             .into_iter()
             .map(|(name, mut pushed, _)| {
-                pushed.piece.digest = Digest::sha256_of(b"another");
+                pushed.blob.digest = Digest::sha256_of(b"another");
                 (name, pushed, "v000500-rc1".parse().unwrap())
             })
             .collect(),

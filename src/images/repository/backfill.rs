@@ -10,7 +10,7 @@ use super::{
     ages::{NEVER_TAGGED, UNREFERENCED},
     changes::{What, note},
     inspect,
-    tables::{MANIFESTS, META, PIECES, REFERENCED_BY, REPOSITORIES, TAGS, TAGS_OF, damaged, key, parse_key},
+    tables::{BLOBS, MANIFESTS, META, REFERENCED_BY, REPOSITORIES, TAGS, TAGS_OF, damaged, key, parse_key},
 };
 use crate::{
     content::{Store, StoreError},
@@ -35,7 +35,7 @@ pub fn run(store: &Store, now: u64) -> Result<(), StoreError> {
         let edit = Edit::at(write, now);
         tags(write)?;
         let unread = manifests(store, &edit)?;
-        pieces(&edit, &unread)?;
+        blobs(&edit, &unread)?;
         repositories(&edit)?;
         write.open_table(META)?.insert(DONE, 1)?;
         Ok(())
@@ -96,9 +96,9 @@ fn references(store: &Store, digest: &Digest, media_type: &str) -> Result<Vec<Di
 }
 
 /// Blobs that nothing references wait for their manifest from now on.
-fn pieces(edit: &Edit, unread: &HashSet<Name>) -> Result<(), StoreError> {
-    let pieces = edit.write.open_table(PIECES)?;
-    for row in pieces.iter()? {
+fn blobs(edit: &Edit, unread: &HashSet<Name>) -> Result<(), StoreError> {
+    let blobs = edit.write.open_table(BLOBS)?;
+    for row in blobs.iter()? {
         let of = row?.0.value().to_string();
         if !edit.has_rows(REFERENCED_BY, &of)? && !unread.contains(&parse_key(&of)?.0) {
             UNREFERENCED.start(edit.write, &of, edit.now)?;

@@ -8,7 +8,7 @@ use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransacti
 
 use super::{
     Repositories, RepositoryBlob,
-    tables::{CHANGES, ChangeRow, LAST_CHANGES, STALE, damaged, open, piece, rows_below},
+    tables::{CHANGES, ChangeRow, LAST_CHANGES, STALE, damaged, open, repository_blob, rows_below},
 };
 use crate::content::StoreError;
 #[cfg(test)]
@@ -18,7 +18,7 @@ use rows::{Rows, last_key, stale_key};
 /// More rows are merged to one for each repository. Those are not counted, so that each merge settles as many.
 const MAX_CHANGES: u64 = if cfg!(test) { 40 } else { 100_000 };
 
-const PIECE: u8 = b'b';
+const BLOB: u8 = b'b';
 const MANIFEST: u8 = b'm';
 const ENTRY: u8 = b't';
 const EVERYTHING: u8 = b'e';
@@ -39,14 +39,14 @@ pub enum What {
     /// A blob came or went.
     Blob {
         /// The blob.
-        piece: RepositoryBlob,
+        blob: RepositoryBlob,
         /// Whether it came.
         added: bool,
     },
     /// A manifest came or went.
     Manifest {
         /// Its bytes.
-        piece: RepositoryBlob,
+        blob: RepositoryBlob,
         /// Whether it came.
         added: bool,
     },
@@ -59,8 +59,8 @@ pub enum What {
 impl What {
     fn as_row<'a>(&'a self, repository: &'a str, digest: &'a str, root: &'a [u8]) -> ChangeRow<'a> {
         match self {
-            Self::Blob { piece, added } => (repository, PIECE, *added, digest, piece.size, root),
-            Self::Manifest { piece, added } => (repository, MANIFEST, *added, digest, piece.size, root),
+            Self::Blob { blob, added } => (repository, BLOB, *added, digest, blob.size, root),
+            Self::Manifest { blob, added } => (repository, MANIFEST, *added, digest, blob.size, root),
             Self::Entry(text) => (repository, ENTRY, true, text, 0, &[]),
             Self::Everything => (repository, EVERYTHING, true, "", 0, &[]),
         }
@@ -68,8 +68,8 @@ impl What {
 
     fn from_row((_, kind, added, digest, size, root): ChangeRow) -> Result<Self, StoreError> {
         Ok(match kind {
-            PIECE => Self::Blob { piece: piece(digest, size, root)?, added },
-            MANIFEST => Self::Manifest { piece: piece(digest, size, root)?, added },
+            BLOB => Self::Blob { blob: repository_blob(digest, size, root)?, added },
+            MANIFEST => Self::Manifest { blob: repository_blob(digest, size, root)?, added },
             // Earlier versions do not say which tag changed.
             ENTRY if digest.is_empty() => Self::Everything,
             ENTRY => Self::Entry(digest.into()),
@@ -79,9 +79,9 @@ impl What {
     }
 
     /// The blob or manifest that came or went.
-    pub fn piece(&self) -> Option<&RepositoryBlob> {
+    pub fn blob(&self) -> Option<&RepositoryBlob> {
         match self {
-            Self::Blob { piece, .. } | Self::Manifest { piece, .. } => Some(piece),
+            Self::Blob { blob, .. } | Self::Manifest { blob, .. } => Some(blob),
             Self::Entry(_) | Self::Everything => None,
         }
     }
@@ -94,8 +94,8 @@ pub fn note(write: &WriteTransaction, repository: &Name, what: &What) -> Result<
     if rows.is_stale(repository.as_str())? {
         return rows.add_stale(repository.as_str());
     }
-    let digest = what.piece().map(|piece| piece.digest.to_string()).unwrap_or_default();
-    let root = what.piece().map(|piece| piece.root.to_bytes()).unwrap_or_default();
+    let digest = what.blob().map(|blob| blob.digest.to_string()).unwrap_or_default();
+    let root = what.blob().map(|blob| blob.root.to_bytes()).unwrap_or_default();
     rows.add(what.as_row(repository.as_str(), &digest, &root))?;
     if rows.changes.len()? > MAX_CHANGES { rows.merge() } else { Ok(()) }
 }
@@ -181,7 +181,7 @@ pub fn matters(repositories: &Repositories, after: u64) -> Result<(bool, u64), S
             for row in table.range(after + 1..)? {
                 let (number, row) = row?;
                 last = number.value();
-                matters |= !matches!(row.value(), (_, PIECE, true, ..));
+                matters |= !matches!(row.value(), (_, BLOB, true, ..));
             }
         }
         Ok((matters, last))

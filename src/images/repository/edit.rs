@@ -10,13 +10,13 @@ use super::{
     changes::{What, note},
     holder,
     tables::{
-        ELSEWHERE, MANIFESTS, PIECES, REFERENCED_BY, REFERENCES, REFERRERS, REPOSITORIES, TAGS, TAGS_OF,
-        damaged, digest, key, piece, rows_below,
+        BLOBS, ELSEWHERE, MANIFESTS, REFERENCED_BY, REFERENCES, REFERRERS, REPOSITORIES, TAGS, TAGS_OF,
+        damaged, digest, key, repository_blob, rows_below,
     },
 };
 use crate::content::{self, StoreError};
 
-pub(super) const PIECES_OF: &str = "blobs";
+pub(super) const BLOBS_OF: &str = "blobs";
 pub(super) const MANIFESTS_OF: &str = "manifests";
 
 /// Changes of repositories within one transaction.
@@ -28,8 +28,8 @@ pub struct Edit<'t> {
 }
 
 impl<'t> Edit<'t> {
-    /// Changes them in this transaction; afterwards [`Repositories::wake`](super::Repositories::wake).
-    pub fn new(write: &'t WriteTransaction) -> Self {
+    /// Changes them in this transaction. Once it is committed, the caller wakes the watchers.
+    pub(super) fn new(write: &'t WriteTransaction) -> Self {
         Self::at(write, content::now())
     }
 
@@ -49,23 +49,23 @@ impl<'t> Edit<'t> {
     }
 
     /// Adds a blob, whose bytes are stored. Until a manifest references it, it stays for the grace period from now on.
-    pub fn add_piece(&self, name: &Name, piece: &RepositoryBlob) -> Result<(), StoreError> {
-        let text = piece.digest.to_string();
-        let row = (piece.size, piece.root.to_bytes());
+    pub fn add_blob(&self, name: &Name, blob: &RepositoryBlob) -> Result<(), StoreError> {
+        let text = blob.digest.to_string();
+        let row = (blob.size, blob.root.to_bytes());
         let row = (row.0, row.1.as_slice());
         let key = key(&[name.as_str(), &text]);
         let before = {
-            let mut pieces = self.write.open_table(PIECES)?;
-            let before = pieces.insert(key.as_str(), row)?;
+            let mut blobs = self.write.open_table(BLOBS)?;
+            let before = blobs.insert(key.as_str(), row)?;
             before.map(|before| before.value().1.to_vec())
         };
         if !self.has_rows(REFERENCED_BY, &key)? {
             UNREFERENCED.start(self.write, &key, self.now)?;
         }
-        if !self.hold_in_place_of(name, PIECES_OF, piece, before)? {
+        if !self.hold_in_place_of(name, BLOBS_OF, blob, before)? {
             return Ok(());
         }
-        note(self.write, name, &What::Blob { piece: piece.clone(), added: true })
+        note(self.write, name, &What::Blob { blob: blob.clone(), added: true })
     }
 
     /// Holds a blob or a manifest by its root, in place of the root that its row had before. False where that is the
@@ -74,14 +74,14 @@ impl<'t> Edit<'t> {
         &self,
         name: &Name,
         kind: &str,
-        piece: &RepositoryBlob,
+        blob: &RepositoryBlob,
         before: Option<Vec<u8>>,
     ) -> Result<bool, StoreError> {
-        if before.as_ref().is_some_and(|before| *before == piece.root.to_bytes()) {
+        if before.as_ref().is_some_and(|before| *before == blob.root.to_bytes()) {
             return Ok(false);
         }
-        let holder = holder(name, kind, &piece.digest);
-        content::retain_root(self.write, &holder, &piece.root)?;
+        let holder = holder(name, kind, &blob.digest);
+        content::retain_root(self.write, &holder, &blob.root)?;
         if let Some(before) = before {
             content::release_root(self.write, &holder, &Cid::try_from(before).map_err(damaged)?)?;
         }
@@ -90,20 +90,20 @@ impl<'t> Edit<'t> {
 
     /// Begins the grace period of a blob again, if no manifest ever referenced it: a client is told that it is here.
     /// False where it is not.
-    pub fn renew_piece(&self, name: &Name, digest: &Digest) -> Result<bool, StoreError> {
+    pub fn renew_blob(&self, name: &Name, digest: &Digest) -> Result<bool, StoreError> {
         let key = key(&[name.as_str(), &digest.to_string()]);
         if UNREFERENCED.since(self.write, &key)?.is_some() {
             UNREFERENCED.start(self.write, &key, self.now)?;
         }
-        Ok(self.piece(name, digest)?.is_some())
+        Ok(self.blob(name, digest)?.is_some())
     }
 
     /// The blob of this digest.
-    pub fn piece(&self, name: &Name, digest: &Digest) -> Result<Option<RepositoryBlob>, StoreError> {
+    pub fn blob(&self, name: &Name, digest: &Digest) -> Result<Option<RepositoryBlob>, StoreError> {
         let text = digest.to_string();
-        let table = self.write.open_table(PIECES)?;
+        let table = self.write.open_table(BLOBS)?;
         let row = table.get(key(&[name.as_str(), &text]).as_str())?;
-        row.map(|row| piece(&text, row.value().0, row.value().1)).transpose()
+        row.map(|row| repository_blob(&text, row.value().0, row.value().1)).transpose()
     }
 
     /// Whether there is a manifest of this digest.
@@ -134,7 +134,7 @@ impl<'t> Edit<'t> {
         referrer: Option<&Descriptor>,
         references: &[Digest],
     ) -> Result<(), StoreError> {
-        let text = pushed.piece.digest.to_string();
+        let text = pushed.blob.digest.to_string();
         let (before, is_other) = self.insert_manifest(name, &text, pushed)?;
         if let (Some(referrer), Some(subject)) = (referrer, &pushed.subject) {
             let json = serde_json::to_string(referrer).map_err(damaged)?;
@@ -150,8 +150,8 @@ impl<'t> Edit<'t> {
         if is_other {
             self.note_referenced(name, &referenced)?;
         }
-        if self.hold_in_place_of(name, MANIFESTS_OF, &pushed.piece, before)? {
-            note(self.write, name, &What::Manifest { piece: pushed.piece.clone(), added: true })?;
+        if self.hold_in_place_of(name, MANIFESTS_OF, &pushed.blob, before)? {
+            note(self.write, name, &What::Manifest { blob: pushed.blob.clone(), added: true })?;
         }
         self.share_again(name, pushed, references)?;
         self.set_tags(name, &text, tags)?;
@@ -160,12 +160,12 @@ impl<'t> Edit<'t> {
 
     /// Shares a manifest that is pushed again, and what it needs, where that was hidden since the node left a network.
     fn share_again(&self, name: &Name, pushed: &Pushed, references: &[Digest]) -> Result<(), StoreError> {
-        if !content::share_again(self.write, &pushed.piece.root)? {
+        if !content::share_again(self.write, &pushed.blob.root)? {
             return Ok(());
         }
         for digest in references {
-            if let Some(piece) = self.piece(name, digest)? {
-                content::share_again(self.write, &piece.root)?;
+            if let Some(blob) = self.blob(name, digest)? {
+                content::share_again(self.write, &blob.root)?;
             }
         }
         // Every tag of it has an entry again.
@@ -181,7 +181,7 @@ impl<'t> Edit<'t> {
         pushed: &Pushed,
     ) -> Result<(Option<Vec<u8>>, bool), StoreError> {
         let subject = pushed.subject.as_ref().map(ToString::to_string).unwrap_or_default();
-        let (size, root) = (pushed.piece.size, pushed.piece.root.to_bytes());
+        let (size, root) = (pushed.blob.size, pushed.blob.root.to_bytes());
         let kind = pushed.artifact_type.as_deref().unwrap_or_default();
         let media_type = pushed.media_type.as_str();
         let row = (size, root.as_slice(), media_type, subject.as_str(), kind, pushed.at);
@@ -214,7 +214,7 @@ impl<'t> Edit<'t> {
     /// A repository is there, and published, from its first manifest on: the blobs that came before it count from now.
     fn begin_repository(&self, name: &Name) -> Result<(), StoreError> {
         let is_new = self.write.open_table(REPOSITORIES)?.insert(name.as_str(), ())?.is_none();
-        if is_new && self.has_rows(PIECES, name.as_str())? {
+        if is_new && self.has_rows(BLOBS, name.as_str())? {
             note(self.write, name, &What::Everything)?;
         }
         Ok(())

@@ -4,6 +4,7 @@ use ocipfs_oci::{Descriptor, Digest, Index, Manifest, MediaType, media_type};
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{Pushed, RepositoryBlob, digests::digests_in};
+use crate::content::StoreError;
 
 /// Properties needed to store a manifest, whose bytes do not change.
 #[derive(Clone, Debug)]
@@ -21,21 +22,23 @@ pub struct InspectedManifest {
 }
 
 impl InspectedManifest {
-    /// Returns its row, where its bytes are stored as `piece` and came at `at`.
-    pub fn pushed(&self, piece: RepositoryBlob, at: u64) -> Pushed {
+    /// Returns its row: its bytes are stored as `blob` and were pushed at `at`, in seconds since 1970.
+    pub fn pushed(&self, blob: RepositoryBlob, at: u64) -> Pushed {
         let artifact_type = self.referrer.artifact_type.as_ref().map(ToString::to_string);
-        Pushed {
-            piece,
-            media_type: self.media_type.clone(),
-            subject: self.subject.clone(),
-            artifact_type,
-            at,
-        }
+        Pushed { blob, media_type: self.media_type.clone(), subject: self.subject.clone(), artifact_type, at }
     }
 
-    /// The blobs without which it is refused, given which of its blobs are here: an image may be sparse, but one whose
-    /// configuration is missing, or every layer, was pushed before its blobs.
-    pub fn lacks(&self, is_here: &[bool]) -> Vec<Digest> {
+    /// Returns the blobs without which it is refused: an image may be sparse, but one whose configuration is missing, or
+    /// every layer, was pushed before its blobs.
+    pub fn missing(
+        &self,
+        is_here: impl Fn(&Digest) -> Result<bool, StoreError>,
+    ) -> Result<Vec<Digest>, StoreError> {
+        let is_here = self.blobs.iter().map(is_here).collect::<Result<Vec<bool>, StoreError>>()?;
+        Ok(self.lacks(&is_here))
+    }
+
+    fn lacks(&self, is_here: &[bool]) -> Vec<Digest> {
         let missing = self.blobs.iter().zip(is_here).filter(|(_, here)| !**here);
         let missing: Vec<Digest> = missing.map(|(digest, _)| digest.clone()).collect();
         let (config, layers) = is_here.split_first().unwrap_or((&true, &[]));

@@ -59,7 +59,7 @@ impl Repositories {
             for change in changes_after(read, name, after)? {
                 let text = match change.what {
                     What::Entry(text) => text,
-                    What::Manifest { piece, .. } => piece.digest.to_string(),
+                    What::Manifest { blob, .. } => blob.digest.to_string(),
                     What::Blob { .. } => continue,
                     What::Everything => return Ok(None),
                 };

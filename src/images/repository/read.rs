@@ -8,8 +8,8 @@ use super::{
     Pushed, Repositories, RepositoryBlob,
     ages::{NEVER_TAGGED, UNREFERENCED, UNTAGGED},
     tables::{
-        MANIFESTS, ManifestRow, PIECES, REFERRERS, REPOSITORIES, TAGS, TAGS_OF, damaged, digest, key,
-        last_part, open, piece, rows_below,
+        BLOBS, MANIFESTS, ManifestRow, REFERRERS, REPOSITORIES, TAGS, TAGS_OF, damaged, digest, key,
+        last_part, open, repository_blob, rows_below,
     },
 };
 use crate::content::StoreError;
@@ -17,7 +17,7 @@ use crate::content::StoreError;
 pub(super) fn pushed(text: &str, row: ManifestRow) -> Result<Pushed, StoreError> {
     let (size, root, media_type, subject, artifact_type, at) = row;
     Ok(Pushed {
-        piece: piece(text, size, root)?,
+        blob: repository_blob(text, size, root)?,
         media_type: media_type.parse().map_err(damaged)?,
         subject: (!subject.is_empty()).then(|| digest(subject)).transpose()?,
         artifact_type: (!artifact_type.is_empty()).then(|| artifact_type.into()),
@@ -56,8 +56,8 @@ impl Repositories {
                     all.last_push = all.last_push.max(at);
                 }
             }
-            if let Some(pieces) = open(read, PIECES)? {
-                for row in rows_below(&pieces, name.as_str(), "")? {
+            if let Some(blobs) = open(read, BLOBS)? {
+                for row in rows_below(&blobs, name.as_str(), "")? {
                     all.blobs += 1;
                     all.bytes += row?.1.value().0;
                 }
@@ -99,7 +99,7 @@ impl Repositories {
 
     /// Whether there is anything under this name, be it only blobs that wait for their manifest.
     pub fn has_any(&self, name: &Name) -> Result<bool, StoreError> {
-        Ok(self.has(name)? || !self.pieces(name, "", 1)?.is_empty())
+        Ok(self.has(name)? || !self.blobs(name, "", 1)?.is_empty())
     }
 
     /// Returns the digest that a tag points at.
@@ -114,9 +114,9 @@ impl Repositories {
     }
 
     /// The blob of this digest.
-    pub fn piece(&self, name: &Name, digest: &Digest) -> Result<Option<RepositoryBlob>, StoreError> {
+    pub fn blob(&self, name: &Name, digest: &Digest) -> Result<Option<RepositoryBlob>, StoreError> {
         let text = digest.to_string();
-        self.row(PIECES, &key(&[name.as_str(), &text]), |(size, root)| piece(&text, size, root))
+        self.row(BLOBS, &key(&[name.as_str(), &text]), |(size, root)| repository_blob(&text, size, root))
     }
 
     /// Names of repositories.
@@ -144,8 +144,8 @@ impl Repositories {
     }
 
     /// Blobs, by their digests.
-    pub fn pieces(&self, name: &Name, last: &str, most: usize) -> Result<Vec<RepositoryBlob>, StoreError> {
-        self.page(PIECES, name.as_str(), last, most, |text, (size, root)| piece(text, size, root))
+    pub fn blobs(&self, name: &Name, last: &str, most: usize) -> Result<Vec<RepositoryBlob>, StoreError> {
+        self.page(BLOBS, name.as_str(), last, most, |text, (size, root)| repository_blob(text, size, root))
     }
 
     /// Returns the referrers of a subject, sorted by digest; the subject itself need not exist.

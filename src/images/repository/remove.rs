@@ -9,11 +9,11 @@ use super::{
     Edit, Removed, RepositoryBlob,
     ages::{NEVER_TAGGED, UNREFERENCED, UNTAGGED},
     changes::{What, note},
-    edit::{MANIFESTS_OF, PIECES_OF},
+    edit::{BLOBS_OF, MANIFESTS_OF},
     holder,
     tables::{
-        ELSEWHERE, MANIFESTS, PIECES, REFERENCED_BY, REFERENCES, REFERRERS, REPOSITORIES, TAGS, TAGS_OF,
-        digest, key, piece,
+        BLOBS, ELSEWHERE, MANIFESTS, REFERENCED_BY, REFERENCES, REFERRERS, REPOSITORIES, TAGS, TAGS_OF,
+        digest, key, repository_blob,
     },
 };
 use crate::content::{self, StoreError};
@@ -40,11 +40,11 @@ impl Edit<'_> {
     /// Removes one manifest, and the blobs that no other references; gives the manifests that it kept.
     fn remove_one(&self, name: &Name, text: &str) -> Result<Vec<String>, StoreError> {
         let of = key(&[name.as_str(), text]);
-        let (piece, subject) = {
+        let (blob, subject) = {
             let mut manifests = self.write.open_table(MANIFESTS)?;
             let Some(row) = manifests.remove(of.as_str())? else { return Ok(Vec::new()) };
             let (size, root, _, subject, ..) = row.value();
-            (piece(text, size, root)?, subject.to_string())
+            (repository_blob(text, size, root)?, subject.to_string())
         };
         if !subject.is_empty() {
             let referrer = key(&[name.as_str(), &subject, text]);
@@ -53,9 +53,9 @@ impl Edit<'_> {
         self.remove_tags_of(name, text)?;
         UNTAGGED.stop(self.write, &of)?;
         NEVER_TAGGED.stop(self.write, &of)?;
-        let freed = self.release_root(name, MANIFESTS_OF, &piece)?;
-        note(self.write, name, &What::Manifest { piece: piece.clone(), added: false })?;
-        self.removed.borrow_mut().push(Removed::manifest(name, &piece, freed));
+        let freed = self.release_root(name, MANIFESTS_OF, &blob)?;
+        note(self.write, name, &What::Manifest { blob: blob.clone(), added: false })?;
+        self.removed.borrow_mut().push(Removed::manifest(name, &blob, freed));
         let mut kept = self.remove_references(name, text)?;
         kept.extend(self.parts_below(REFERRERS, &of, "", ALL)?);
         self.end_repository(name)?;
@@ -88,7 +88,7 @@ impl Edit<'_> {
             let of = key(&[name.as_str(), &text]);
             self.write.open_table(REFERENCED_BY)?.remove(key(&[&of, manifest]).as_str())?;
             if !self.has_rows(REFERENCED_BY, &of)? {
-                self.remove_piece(name, &digest(&text)?)?;
+                self.remove_blob(name, &digest(&text)?)?;
                 free.push(text);
             }
         }
@@ -188,28 +188,28 @@ impl Edit<'_> {
         if !manifests.is_empty() {
             return Ok(true);
         }
-        let pieces = self.parts_below(PIECES, name.as_str(), "", most)?;
-        for text in &pieces {
-            self.remove_piece(name, &digest(text)?)?;
+        let blobs = self.parts_below(BLOBS, name.as_str(), "", most)?;
+        for text in &blobs {
+            self.remove_blob(name, &digest(text)?)?;
         }
-        Ok(!pieces.is_empty())
+        Ok(!blobs.is_empty())
     }
 
     /// Removes a blob of this repository only. False if there is no such blob.
-    pub fn remove_piece(&self, name: &Name, digest: &Digest) -> Result<bool, StoreError> {
-        let Some(piece) = self.piece(name, digest)? else { return Ok(false) };
+    pub fn remove_blob(&self, name: &Name, digest: &Digest) -> Result<bool, StoreError> {
+        let Some(blob) = self.blob(name, digest)? else { return Ok(false) };
         let key = key(&[name.as_str(), &digest.to_string()]);
-        self.write.open_table(PIECES)?.remove(key.as_str())?;
+        self.write.open_table(BLOBS)?.remove(key.as_str())?;
         UNREFERENCED.stop(self.write, &key)?;
-        let freed = self.release_root(name, PIECES_OF, &piece)?;
-        self.removed.borrow_mut().push(Removed::blob(name, &piece, freed));
-        note(self.write, name, &What::Blob { piece, added: false })?;
+        let freed = self.release_root(name, BLOBS_OF, &blob)?;
+        self.removed.borrow_mut().push(Removed::blob(name, &blob, freed));
+        note(self.write, name, &What::Blob { blob, added: false })?;
         Ok(true)
     }
 
     /// Lets go of the bytes; true where nothing else holds them.
-    fn release_root(&self, name: &Name, kind: &str, piece: &RepositoryBlob) -> Result<bool, StoreError> {
-        content::release_root(self.write, &holder(name, kind, &piece.digest), &piece.root)
+    fn release_root(&self, name: &Name, kind: &str, blob: &RepositoryBlob) -> Result<bool, StoreError> {
+        content::release_root(self.write, &holder(name, kind, &blob.digest), &blob.root)
     }
 
     /// Removes a repository without manifests from the list; blobs that are in their grace period are not published.
@@ -221,7 +221,7 @@ impl Edit<'_> {
         for digest in self.parts_below(ELSEWHERE, name.as_str(), "", ALL)? {
             self.write.open_table(ELSEWHERE)?.remove(key(&[name.as_str(), &digest]).as_str())?;
         }
-        match self.has_rows(PIECES, name.as_str())? {
+        match self.has_rows(BLOBS, name.as_str())? {
             true => note(self.write, name, &What::Everything),
             false => Ok(()),
         }

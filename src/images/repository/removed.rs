@@ -39,16 +39,16 @@ impl Removed {
         Self { repository: repository.clone(), kind, digest: digest.clone(), size: 0, freed: false }
     }
 
-    pub(super) fn manifest(repository: &Name, piece: &RepositoryBlob, freed: bool) -> Self {
-        Self::piece(repository, RemovedKind::Manifest, piece, freed)
+    pub(super) fn manifest(repository: &Name, blob: &RepositoryBlob, freed: bool) -> Self {
+        Self::new(repository, RemovedKind::Manifest, blob, freed)
     }
 
-    pub(super) fn blob(repository: &Name, piece: &RepositoryBlob, freed: bool) -> Self {
-        Self::piece(repository, RemovedKind::Blob, piece, freed)
+    pub(super) fn blob(repository: &Name, blob: &RepositoryBlob, freed: bool) -> Self {
+        Self::new(repository, RemovedKind::Blob, blob, freed)
     }
 
-    fn piece(repository: &Name, kind: RemovedKind, piece: &RepositoryBlob, freed: bool) -> Self {
-        let RepositoryBlob { digest, size, .. } = piece.clone();
+    fn new(repository: &Name, kind: RemovedKind, blob: &RepositoryBlob, freed: bool) -> Self {
+        let RepositoryBlob { digest, size, .. } = blob.clone();
         Self { repository: repository.clone(), kind, digest, size, freed }
     }
 }

@@ -8,7 +8,7 @@ use super::RepositoryBlob;
 use crate::content::StoreError;
 
 /// Size and root CID.
-pub type PieceRow<'a> = (u64, &'a [u8]);
+pub type BlobRow<'a> = (u64, &'a [u8]);
 /// Size, root CID, media type, subject, artifact type, seconds since 1970; empty texts are none.
 pub type ManifestRow<'a> = (u64, &'a [u8], &'a str, &'a str, &'a str, u64);
 /// Repository, kind, whether it was added, digest, size, root CID.
@@ -21,7 +21,7 @@ pub const TAGS: TableDefinition<&str, &str> = TableDefinition::new("tags");
 /// Repository, digest -> its manifest.
 pub const MANIFESTS: TableDefinition<&str, ManifestRow> = TableDefinition::new("manifests");
 /// Repository, digest -> its blob.
-pub const PIECES: TableDefinition<&str, PieceRow> = TableDefinition::new("pieces");
+pub const BLOBS: TableDefinition<&str, BlobRow> = TableDefinition::new("pieces");
 /// Repository, subject, digest -> the descriptor, as JSON.
 pub const REFERRERS: TableDefinition<&str, &str> = TableDefinition::new("referrers");
 /// Number -> what changed.
@@ -84,7 +84,7 @@ pub fn digest(text: &str) -> Result<Digest, StoreError> {
     text.parse().map_err(damaged)
 }
 
-pub fn piece(text: &str, size: u64, root: &[u8]) -> Result<RepositoryBlob, StoreError> {
+pub fn repository_blob(text: &str, size: u64, root: &[u8]) -> Result<RepositoryBlob, StoreError> {
     Ok(RepositoryBlob { digest: digest(text)?, size, root: Cid::try_from(root).map_err(damaged)? })
 }
 

@@ -29,19 +29,19 @@ fn tag(text: &str) -> Tag {
     text.parse().unwrap()
 }
 
-fn piece(n: u8, algorithm: Algorithm) -> RepositoryBlob {
+fn blob_of(n: u8, algorithm: Algorithm) -> RepositoryBlob {
     let mut hasher = Hasher::new(algorithm);
     hasher.update(&[n]);
     RepositoryBlob { digest: hasher.finish(), size: 1, root: Cid::new_v1(0x55, Code::Sha2_256.digest(&[n])) }
 }
 
 fn blob(n: u8) -> RepositoryBlob {
-    piece(n, Algorithm::Sha256)
+    blob_of(n, Algorithm::Sha256)
 }
 
 fn pushed(n: u8, subject: Option<Digest>) -> Pushed {
     let media_type = MediaType::from_static(ocipfs_oci::media_type::OCI_MANIFEST);
-    Pushed { piece: blob(n), media_type, subject, artifact_type: None, at: 7 }
+    Pushed { blob: blob(n), media_type, subject, artifact_type: None, at: 7 }
 }
 
 /// Whether a holder retains the bytes.
@@ -56,7 +56,7 @@ fn push_and_delete_change_a_single_repository() {
     let (a, b) = (name("a"), name("a/b"));
     assert!(!repositories.has(&a).unwrap() && repositories.names("", 9).unwrap().is_empty());
     for name in [a.clone(), b.clone()] {
-        repositories.edit(move |edit| edit.add_piece(&name, &blob(1))).unwrap();
+        repositories.edit(move |edit| edit.add_blob(&name, &blob(1))).unwrap();
     }
     assert!(repositories.names("", 9).unwrap().is_empty(), "a repository needs more than blobs");
     for name in [a.clone(), b.clone()] {
@@ -67,10 +67,10 @@ fn push_and_delete_change_a_single_repository() {
     let delete = a.clone();
     assert!(repositories.edit(move |edit| edit.remove_manifest(&delete, &blob(2).digest)).unwrap());
     let remove =
-        |name: Name| repositories.edit(move |edit| edit.remove_piece(&name, &blob(1).digest)).unwrap();
+        |name: Name| repositories.edit(move |edit| edit.remove_blob(&name, &blob(1).digest)).unwrap();
     assert!(remove(a.clone()) && !remove(a.clone()));
     assert!(!repositories.has(&a).unwrap(), "nothing is left of it");
-    assert_eq!(repositories.piece(&b, &blob(1).digest).unwrap(), Some(blob(1)));
+    assert_eq!(repositories.blob(&b, &blob(1).digest).unwrap(), Some(blob(1)));
     assert!(is_held(&repositories, blob(1).root));
     assert!(remove(b) && !is_held(&repositories, blob(1).root));
 }
@@ -78,15 +78,13 @@ fn push_and_delete_change_a_single_repository() {
 #[test]
 fn two_digests_of_the_same_bytes_each_retain_the_blob() {
     let (_dir, repositories) = repositories();
-    let (a, other) = (name("a"), piece(1, Algorithm::Sha512));
+    let (a, other) = (name("a"), blob_of(1, Algorithm::Sha512));
     let both = [blob(1), other.clone()];
-    repositories
-        .edit(move |edit| both.iter().try_for_each(|piece| edit.add_piece(&name("a"), piece)))
-        .unwrap();
+    repositories.edit(move |edit| both.iter().try_for_each(|blob| edit.add_blob(&name("a"), blob))).unwrap();
     repositories.edit(|edit| edit.put_manifest(&name("a"), &pushed(1, None), &[], None, &[])).unwrap();
     for digest in [other.digest, blob(1).digest] {
         assert!(is_held(&repositories, blob(1).root));
-        repositories.edit(move |edit| edit.remove_piece(&name("a"), &digest)).unwrap();
+        repositories.edit(move |edit| edit.remove_blob(&name("a"), &digest)).unwrap();
     }
     assert!(is_held(&repositories, blob(1).root));
     repositories.edit(|edit| edit.remove_manifest(&name("a"), &blob(1).digest)).unwrap();
@@ -98,12 +96,12 @@ fn a_repeated_push_with_another_root_retains_and_publishes_the_new_root() {
     let (_dir, repositories) = repositories();
     let [blob_again, manifest_again] = [1, 2].map(|n| RepositoryBlob { root: blob(n + 10).root, ..blob(n) });
     let (first, again) = ([blob(1), blob(2)], [blob_again.clone(), manifest_again.clone()]);
-    for [piece, manifest] in [first, again] {
+    for [blob, manifest] in [first, again] {
         repositories.database().write(|write| settle(write, u64::MAX)).unwrap();
-        let manifest = Pushed { piece: manifest, ..pushed(2, None) };
+        let manifest = Pushed { blob: manifest, ..pushed(2, None) };
         repositories
             .edit(move |edit| {
-                edit.add_piece(&name("a"), &piece)?;
+                edit.add_blob(&name("a"), &blob)?;
                 edit.put_manifest(&name("a"), &manifest, &[], None, &[])
             })
             .unwrap();
@@ -114,13 +112,13 @@ fn a_repeated_push_with_another_root_retains_and_publishes_the_new_root() {
         .unwrap()
         .into_iter()
         .filter_map(|(_, change)| match change.what {
-            What::Blob { piece, .. } | What::Manifest { piece, .. } => Some(piece.root),
+            What::Blob { blob, .. } | What::Manifest { blob, .. } => Some(blob.root),
             What::Entry(_) | What::Everything => None,
         })
         .collect();
     assert_eq!(roots, [blob_again.root, manifest_again.root]);
     repositories.edit(|edit| edit.remove_manifest(&name("a"), &blob(2).digest)).unwrap();
-    repositories.edit(|edit| edit.remove_piece(&name("a"), &blob(1).digest)).unwrap();
+    repositories.edit(|edit| edit.remove_blob(&name("a"), &blob(1).digest)).unwrap();
     assert!(!is_held(&repositories, blob_again.root) && !is_held(&repositories, manifest_again.root));
 }
 
@@ -130,7 +128,7 @@ fn deleting_a_manifest_deletes_its_tags_and_its_referrers_entry() {
     let a = name("a");
     let subject = blob(9).digest;
     let referrer = pushed(1, Some(subject.clone()));
-    let descriptor = Descriptor::new(referrer.media_type.clone(), referrer.piece.digest.clone(), 1);
+    let descriptor = Descriptor::new(referrer.media_type.clone(), referrer.blob.digest.clone(), 1);
     let told = descriptor.clone();
     repositories
         .edit(move |edit| {
@@ -156,14 +154,14 @@ fn repository_changes_are_deduplicated_and_removed_once_settled() {
     for added in [true, false, true] {
         repositories
             .edit(move |edit| match added {
-                true => edit.add_piece(&name("a"), &blob(1)),
-                false => edit.remove_piece(&name("a"), &blob(1).digest).map(drop),
+                true => edit.add_blob(&name("a"), &blob(1)),
+                false => edit.remove_blob(&name("a"), &blob(1).digest).map(drop),
             })
             .unwrap();
     }
     assert!(watch.has_changed().unwrap());
     let change = |what| Change { repository: name("a"), what };
-    let came = change(What::Blob { piece: blob(1), added: true });
+    let came = change(What::Blob { blob: blob(1), added: true });
     assert_eq!(changes(&repositories, 9).unwrap(), [(3, came)]);
     repositories
         .edit(|edit| edit.put_manifest(&name("a"), &pushed(2, None), &[tag("x")], None, &[]))
@@ -204,7 +202,7 @@ fn too_many_changes_are_merged_into_one_per_repository() {
     let (_dir, repositories) = repositories();
     for n in 0..50 {
         let of = if n % 2 == 0 { "a" } else { "b" };
-        repositories.edit(move |edit| edit.add_piece(&name(of), &blob(n))).unwrap();
+        repositories.edit(move |edit| edit.add_blob(&name(of), &blob(n))).unwrap();
     }
     let changes = changes(&repositories, 99).unwrap();
     let everything = |of| Change { repository: name(of), what: What::Everything };
@@ -220,14 +218,14 @@ fn concurrent_edits_are_all_committed_and_a_failed_one_affects_no_other() {
             let repositories = repositories.clone();
             scope.spawn(move || {
                 let done = repositories.edit(move |edit| {
-                    edit.add_piece(&name("a"), &blob(n))?;
+                    edit.add_blob(&name("a"), &blob(n))?;
                     if n % 8 == 0 { Err(StoreError::Gone(blob(n).digest)) } else { Ok(n) }
                 });
                 assert_eq!(done.ok(), (n % 8 != 0).then_some(n));
             });
         }
     });
-    assert_eq!(repositories.pieces(&name("a"), "", 99).unwrap().len(), 28);
+    assert_eq!(repositories.blobs(&name("a"), "", 99).unwrap().len(), 28);
 }
 
 #[derive(Clone, Debug)]
@@ -252,7 +250,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 #[derive(Default)]
 struct Model {
-    pieces: BTreeSet<u8>,
+    blobs: BTreeSet<u8>,
     manifests: BTreeSet<u8>,
     tags: BTreeMap<String, u8>,
 }
@@ -260,8 +258,8 @@ struct Model {
 impl Model {
     fn apply(&mut self, op: &Op) {
         match op {
-            Op::Add(n) => drop(self.pieces.insert(*n)),
-            Op::Remove(n) => drop(self.pieces.remove(n)),
+            Op::Add(n) => drop(self.blobs.insert(*n)),
+            Op::Remove(n) => drop(self.blobs.remove(n)),
             Op::Put(n, tags) => {
                 self.manifests.insert(*n);
                 self.tags.extend(tags.iter().map(|tag| (format!("t{tag}"), *n)));
@@ -277,8 +275,8 @@ impl Model {
 
 fn apply(edit: &Edit, of: &Name, op: &Op) -> Result<(), StoreError> {
     match op {
-        Op::Add(n) => edit.add_piece(of, &blob(*n)),
-        Op::Remove(n) => edit.remove_piece(of, &blob(*n).digest).map(drop),
+        Op::Add(n) => edit.add_blob(of, &blob(*n)),
+        Op::Remove(n) => edit.remove_blob(of, &blob(*n).digest).map(drop),
         Op::Put(n, tags) => {
             let tags: Vec<Tag> = tags.iter().map(|n| tag(&format!("t{n}"))).collect();
             edit.put_manifest(of, &pushed(*n, None), &tags, None, &[])
@@ -306,10 +304,10 @@ proptest! {
         prop_assert_eq!(repositories.names("", 9).unwrap(), names);
         for (of, model) in &models {
             let of = name(of);
-            let pieces = repositories.pieces(&of, "", 99).unwrap();
-            prop_assert_eq!(pieces.into_iter().map(|p| p.digest).collect::<BTreeSet<_>>(), digests(&model.pieces));
+            let blobs = repositories.blobs(&of, "", 99).unwrap();
+            prop_assert_eq!(blobs.into_iter().map(|p| p.digest).collect::<BTreeSet<_>>(), digests(&model.blobs));
             let manifests = repositories.manifests(&of, "", 99).unwrap();
-            let manifests = manifests.into_iter().map(|p| p.piece.digest).collect::<BTreeSet<_>>();
+            let manifests = manifests.into_iter().map(|p| p.blob.digest).collect::<BTreeSet<_>>();
             prop_assert_eq!(manifests, digests(&model.manifests));
             // Page by page.
             let (mut tags, mut last) = (Vec::new(), String::new());
@@ -321,7 +319,7 @@ proptest! {
             prop_assert_eq!(tags, expected);
         }
         for n in 0..4 {
-            let held = models.values().any(|model| model.pieces.contains(&n) || model.manifests.contains(&n));
+            let held = models.values().any(|model| model.blobs.contains(&n) || model.manifests.contains(&n));
             prop_assert_eq!(is_held(&repositories, blob(n).root), held);
         }
     }
@@ -333,9 +331,9 @@ fn written_for_a_push(count: u32) -> (u64, u64) {
     let repositories = Repositories::new(database.clone());
     let push = |n: u32, to: u32| {
         let digest = Digest::sha256_of(&n.to_be_bytes());
-        let piece = RepositoryBlob { digest, ..blob(1) };
+        let blob = RepositoryBlob { digest, ..blob(1) };
         let name = name(&format!("r{to}"));
-        repositories.edit(move |edit| edit.add_piece(&name, &piece)).unwrap();
+        repositories.edit(move |edit| edit.add_blob(&name, &blob)).unwrap();
     };
     (0..count).for_each(|n| push(n, n));
     changes::MERGED.with(|merged| merged.set(0));

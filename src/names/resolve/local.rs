@@ -4,7 +4,7 @@ use ocipfs_oci::{Descriptor, Digest, Name, Reference, Tag};
 
 use super::{BlobSource, Document, Error, Resolver};
 use crate::{
-    content::{self, Blob, StoreError},
+    content::{Blob, StoreError},
     images::{
         MAX_MANIFEST,
         layout::Referrers,
@@ -31,11 +31,11 @@ impl LocalRepository<'_> {
             };
             digest.map_or(Ok(None), |digest| all.manifest(&name, &digest))
         });
-        let Some(Pushed { piece, media_type, .. }) = pushed.await? else {
+        let Some(Pushed { blob, media_type, .. }) = pushed.await? else {
             return Err(self.unknown(reference).await?);
         };
-        let digest = piece.digest.clone();
-        let bytes = self.resolver.content.read_blob(&blob(piece), MAX_MANIFEST).await?;
+        let digest = blob.digest.clone();
+        let bytes = self.resolver.content.read_blob(&located(blob), MAX_MANIFEST).await?;
         Ok(Document { media_type, digest, bytes })
     }
 
@@ -52,9 +52,9 @@ impl LocalRepository<'_> {
 
     pub async fn blob(&self, digest: &Digest) -> Result<BlobSource, Error> {
         let (of, name) = (digest.clone(), self.name.clone());
-        let (piece, is_there) = self.ask(move |all| Ok((all.piece(&name, &of)?, all.has(&name)?))).await?;
-        match piece {
-            Some(piece) => Ok(BlobSource::Blob(Box::new(blob(piece)))),
+        let (blob, is_there) = self.ask(move |all| Ok((all.blob(&name, &of)?, all.has(&name)?))).await?;
+        match blob {
+            Some(blob) => Ok(BlobSource::Blob(Box::new(located(blob)))),
             None if is_there => Err(Error::UnknownBlob { name: self.name.clone(), digest: digest.clone() }),
             None => Err(Error::UnknownName(self.name.clone())),
         }
@@ -63,7 +63,7 @@ impl LocalRepository<'_> {
     /// Whether a blob, or a manifest of this digest, was pushed here.
     pub async fn has_blob(&self, digest: &Digest) -> Result<bool, Error> {
         let (of, name) = (digest.clone(), self.name.clone());
-        self.ask(move |all| Ok(all.piece(&name, &of)?.is_some() || all.manifest(&name, &of)?.is_some())).await
+        self.ask(move |all| Ok(all.blob(&name, &of)?.is_some() || all.manifest(&name, &of)?.is_some())).await
     }
 
     /// Whether a manifest was pushed here.
@@ -95,13 +95,11 @@ impl LocalRepository<'_> {
         &self,
         ask: impl FnOnce(&Repositories) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Error> {
-        let repositories = self.resolver.repositories.clone();
-        let asked = self.resolver.content.store().run(move |_| ask(&repositories)).await;
-        Ok(asked.map_err(content::Error::from)?)
+        Ok(self.resolver.on_repositories(ask).await?)
     }
 }
 
-fn blob(piece: RepositoryBlob) -> Blob {
-    let RepositoryBlob { digest, size, root } = piece;
+fn located(blob: RepositoryBlob) -> Blob {
+    let RepositoryBlob { digest, size, root } = blob;
     Blob { digest, size, at: root.into(), holder: Some(root) }
 }

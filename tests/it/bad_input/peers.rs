@@ -55,6 +55,10 @@ async fn a_cid_that_no_connected_peer_has_is_404_before_the_find_timeout() {
         let answer = within(WITHOUT_WAITING, get(&node.url(&path))).await;
         answer.refused(404, code, &["no provider found for", NOBODY_HAS, "asked 1 peers"]);
     }
+    // A 404 would say that the registry has no such endpoint.
+    let referrers = format!("/v2/ipfs/{NOBODY_HAS}/referrers/sha256:{}", "0".repeat(64));
+    let answer = within(WITHOUT_WAITING, get(&node.url(&referrers))).await;
+    answer.refused(504, "UNAVAILABLE", &["no provider found for", NOBODY_HAS]);
 }
 
 async fn an_unresponsive_provider_times_out_with_504() {

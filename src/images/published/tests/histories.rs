@@ -219,7 +219,7 @@ fn work(tags: u32) -> BTreeMap<&'static str, [u64; 4]> {
     };
     let name = || "app".parse::<Name>().unwrap();
     let tag = |n: u32| format!("v{n:06}").parse::<Tag>().unwrap();
-    let digest = |n: u32| rows(&["app"], n..n + 1).remove(0).1.piece.digest;
+    let digest = |n: u32| rows(&["app"], n..n + 1).remove(0).1.blob.digest;
     let changes: [Change; 8] = [
         ("a tag before all", Box::new(|| registry.put_rows(row(tags, "a")))),
         (

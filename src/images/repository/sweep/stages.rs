@@ -86,17 +86,17 @@ impl Edit<'_> {
         at.place = next;
         match (sweep.is_about(&name), at.stage) {
             (false, _) => {}
-            (true, 1) => self.sweep_piece(&name, &digest)?,
+            (true, 1) => self.sweep_blob(&name, &digest)?,
             (true, _) => self.sweep_manifest(sweep, ages, &name, &digest)?,
         }
         Ok(false)
     }
 
-    fn sweep_piece(&self, name: &Name, digest: &Digest) -> Result<(), StoreError> {
+    fn sweep_blob(&self, name: &Name, digest: &Digest) -> Result<(), StoreError> {
         let of = key(&[name.as_str(), &digest.to_string()]);
         match self.has_rows(REFERENCED_BY, &of)? {
             true => UNREFERENCED.stop(self.write, &of).map(drop),
-            false => self.remove_piece(name, digest).map(drop),
+            false => self.remove_blob(name, digest).map(drop),
         }
     }
 

@@ -60,7 +60,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec(step, 1..30)
 }
 
-fn node_piece(n: u8) -> RepositoryBlob {
+fn node_blob(n: u8) -> RepositoryBlob {
     blob(100 + n)
 }
 
@@ -120,13 +120,13 @@ impl History {
 
     fn there(&self) -> There {
         let of = name("a");
-        let pieces = self.repositories.pieces(&of, "", 99).unwrap();
-        let blobs = pieces.iter().map(|piece| (0..BLOBS).find(|n| blob(*n) == *piece).unwrap());
-        let node = |digest: &Digest| (0..NODES).find(|n| node_piece(*n).digest == *digest).unwrap();
+        let blobs = self.repositories.blobs(&of, "", 99).unwrap();
+        let blobs = blobs.iter().map(|found| (0..BLOBS).find(|n| blob(*n) == *found).unwrap());
+        let node = |digest: &Digest| (0..NODES).find(|n| node_blob(*n).digest == *digest).unwrap();
         let manifests = self.repositories.manifests(&of, "", 99).unwrap();
         let tags = self.repositories.tags(&of, "", 99).unwrap();
         There {
-            nodes: manifests.iter().map(|manifest| node(&manifest.piece.digest)).collect(),
+            nodes: manifests.iter().map(|manifest| node(&manifest.blob.digest)).collect(),
             blobs: blobs.collect(),
             tagged: tags.iter().map(|(_, digest)| node(digest)).collect(),
         }
@@ -150,18 +150,18 @@ impl History {
         for blob in &node.blobs {
             self.apply(&Step::Blob(*blob));
         }
-        let subject = node.subject.map(|n| node_piece(n).digest);
+        let subject = node.subject.map(|n| node_blob(n).digest);
         let kind = if node.is_index { media_type::OCI_INDEX } else { media_type::OCI_MANIFEST };
         let kind = MediaType::from_static(kind);
         let pushed = Pushed {
-            piece: node_piece(n),
+            blob: node_blob(n),
             media_type: kind.clone(),
             subject: subject.clone(),
             artifact_type: None,
             at: self.now,
         };
-        let descriptor = Descriptor::new(kind, node_piece(n).digest, 1);
-        let children = node.children.iter().map(|n| node_piece(*n).digest);
+        let descriptor = Descriptor::new(kind, node_blob(n).digest, 1);
+        let children = node.children.iter().map(|n| node_blob(*n).digest);
         let references: Vec<Digest> = node.blobs.iter().map(|n| blob(*n).digest).chain(children).collect();
         let tags: Vec<Tag> = tags.iter().map(|n| node_tag(*n)).collect();
         self.edit(move |edit| {
@@ -175,13 +175,13 @@ impl History {
         let now = self.now;
         match step {
             Step::Blob(n) => {
-                let piece = blob(*n);
-                self.edit(move |edit| edit.add_piece(&name("a"), &piece));
+                let blob = blob(*n);
+                self.edit(move |edit| edit.add_blob(&name("a"), &blob));
                 self.waiting.insert(*n, now);
             }
             Step::Head(n) => {
                 let digest = blob(*n).digest;
-                self.edit(move |edit| edit.renew_piece(&name("a"), &digest));
+                self.edit(move |edit| edit.renew_blob(&name("a"), &digest));
                 self.waiting.entry(*n).and_modify(|since| *since = now);
             }
             Step::Push(n, tags) => self.push(*n, tags),
@@ -190,7 +190,7 @@ impl History {
                 self.edit(move |edit| edit.remove_tag(&name("a"), &tag));
             }
             Step::Delete(n) => {
-                let digest = node_piece(*n).digest;
+                let digest = node_blob(*n).digest;
                 self.edit(move |edit| edit.remove_manifest(&name("a"), &digest));
                 assert!(!self.there().nodes.contains(n));
             }
@@ -264,7 +264,7 @@ impl History {
             assert_eq!(is_held(&self.repositories, blob(n).root), there.blobs.contains(&n));
         }
         for n in 0..NODES {
-            assert_eq!(is_held(&self.repositories, node_piece(n).root), there.nodes.contains(&n));
+            assert_eq!(is_held(&self.repositories, node_blob(n).root), there.nodes.contains(&n));
         }
         assert_eq!(self.repositories.has(&name("a")).unwrap(), !there.nodes.is_empty());
     }

@@ -23,7 +23,7 @@ fn put(edit: &Edit, n: u8, subject: Option<u8>, tags: &[&str], references: &[u8]
 
 fn manifests(repositories: &Repositories) -> Vec<Digest> {
     let mut all: Vec<Digest> =
-        repositories.manifests(&name(A), "", 99).unwrap().into_iter().map(|one| one.piece.digest).collect();
+        repositories.manifests(&name(A), "", 99).unwrap().into_iter().map(|one| one.blob.digest).collect();
     all.sort();
     all
 }
@@ -34,8 +34,8 @@ fn digests<const N: usize>(of: [u8; N]) -> Vec<Digest> {
     all
 }
 
-fn pieces(repositories: &Repositories) -> usize {
-    repositories.pieces(&name(A), "", 99).unwrap().len()
+fn blob_count(repositories: &Repositories) -> usize {
+    repositories.blobs(&name(A), "", 99).unwrap().len()
 }
 
 fn swept(repositories: &Repositories, sweep: &Sweep) -> Vec<Removed> {
@@ -56,7 +56,7 @@ fn at<T: Send + 'static>(
 fn deleting_a_manifest_releases_its_unreferenced_blobs() {
     let (_dir, repositories) = repositories();
     at(&repositories, 0, |edit| {
-        (10..13).try_for_each(|n| edit.add_piece(&name(A), &blob(n)))?;
+        (10..13).try_for_each(|n| edit.add_blob(&name(A), &blob(n)))?;
         put(edit, 1, None, &["x"], &[10, 11])?;
         put(edit, 2, None, &["y"], &[11, 12])
     });
@@ -64,10 +64,10 @@ fn deleting_a_manifest_releases_its_unreferenced_blobs() {
     freed.mark_unchanged();
     at(&repositories, 0, |edit| edit.remove_manifest(&name(A), &blob(1).digest));
     assert!(freed.has_changed().unwrap(), "the bytes are collected soon");
-    assert_eq!(pieces(&repositories), 2);
+    assert_eq!(blob_count(&repositories), 2);
     assert!(!is_held(&repositories, blob(10).root) && is_held(&repositories, blob(11).root));
     at(&repositories, 0, |edit| edit.remove_manifest(&name(A), &blob(2).digest));
-    assert_eq!(pieces(&repositories), 0);
+    assert_eq!(blob_count(&repositories), 0);
     assert!(!repositories.has(&name(A)).unwrap());
 }
 
@@ -75,7 +75,7 @@ fn deleting_a_manifest_releases_its_unreferenced_blobs() {
 fn removing_an_index_removes_its_manifests_and_their_referrers() {
     let (_dir, repositories) = repositories();
     at(&repositories, 0, |edit| {
-        (10..13).try_for_each(|n| edit.add_piece(&name(A), &blob(n)))?;
+        (10..13).try_for_each(|n| edit.add_blob(&name(A), &blob(n)))?;
         put(edit, 1, None, &[], &[10])?;
         put(edit, 2, None, &["own"], &[11])?;
         put(edit, 3, Some(1), &[], &[12])?;
@@ -90,7 +90,7 @@ fn removing_an_index_removes_its_manifests_and_their_referrers() {
     at(&repositories, 0, |edit| edit.remove_tag(&name(A), &tag("signature")));
     at(&repositories, 0, |edit| edit.remove_manifest(&name(A), &blob(1).digest));
     assert_eq!(manifests(&repositories), digests([2, 5]), "one that lost its tag has an age of its own");
-    assert_eq!(pieces(&repositories), 1);
+    assert_eq!(blob_count(&repositories), 1);
     assert_eq!(repositories.tag(&name(A), &image).unwrap(), None);
 }
 
@@ -123,7 +123,7 @@ fn an_untagged_manifest_is_kept_for_the_keep_untagged_period() {
     let (_dir, repositories) = repositories();
     let policy = Policy { keep_untagged: Duration::from_secs(100), ..Policy::default() };
     at(&repositories, 1000, |edit| {
-        edit.add_piece(&name(A), &blob(10))?;
+        edit.add_blob(&name(A), &blob(10))?;
         put(edit, 1, None, &["latest"], &[10])
     });
     at(&repositories, 2000, |edit| put(edit, 2, None, &["latest"], &[]));
@@ -139,12 +139,12 @@ fn an_untagged_manifest_is_kept_for_the_keep_untagged_period() {
 fn the_upload_grace_period_keeps_unreferenced_blobs_and_is_renewed() {
     let (_dir, repositories) = repositories();
     let policy = Policy { upload_grace: Duration::from_secs(100), ..Policy::default() };
-    at(&repositories, 1000, |edit| (10..13).try_for_each(|n| edit.add_piece(&name(A), &blob(n))));
+    at(&repositories, 1000, |edit| (10..13).try_for_each(|n| edit.add_blob(&name(A), &blob(n))));
     at(&repositories, 1000, |edit| put(edit, 1, None, &["x"], &[12]));
-    at(&repositories, 1050, |edit| edit.renew_piece(&name(A), &blob(11).digest));
+    at(&repositories, 1050, |edit| edit.renew_blob(&name(A), &blob(11).digest));
     assert_eq!(swept(&repositories, &Sweep::due(&policy, 1099)), []);
     assert_eq!(swept(&repositories, &Sweep::due(&policy, 1100)).len(), 1);
-    assert_eq!(repositories.piece(&name(A), &blob(10).digest).unwrap(), None);
+    assert_eq!(repositories.blob(&name(A), &blob(10).digest).unwrap(), None);
     assert_eq!(swept(&repositories, &Sweep::due(&policy, 1150)).len(), 1);
     assert_eq!(swept(&repositories, &Sweep::due(&policy, 9999)).len(), 0, "what is referenced stays");
 }
@@ -155,7 +155,7 @@ fn the_oldest_untagged_manifests_are_removed_to_free_the_needed_space() {
     for n in 0..4 {
         at(&repositories, 1000 + u64::from(n), move |edit| {
             let large = RepositoryBlob { size: 100, ..blob(10 + n) };
-            edit.add_piece(&name(A), &large)?;
+            edit.add_blob(&name(A), &large)?;
             put(edit, n, None, &["latest"], &[10 + n])
         });
     }
@@ -196,13 +196,13 @@ fn a_retention_rule_keeps_the_newest_tags_and_signatures_with_their_images() {
 fn removing_a_tagged_image_releases_it_unless_another_tag_keeps_it() {
     let (_dir, repositories) = repositories();
     at(&repositories, 0, |edit| {
-        edit.add_piece(&name(A), &blob(10))?;
+        edit.add_blob(&name(A), &blob(10))?;
         put(edit, 1, None, &["x", "y"], &[10])
     });
     assert!(at(&repositories, 0, |edit| edit.remove_image(&name(A), &tag("x"))));
-    assert_eq!((manifests(&repositories).len(), pieces(&repositories)), (1, 1));
+    assert_eq!((manifests(&repositories).len(), blob_count(&repositories)), (1, 1));
     assert!(at(&repositories, 0, |edit| edit.remove_image(&name(A), &tag("y"))));
-    assert_eq!((manifests(&repositories).len(), pieces(&repositories)), (0, 0));
+    assert_eq!((manifests(&repositories).len(), blob_count(&repositories)), (0, 0));
     assert!(!at(&repositories, 0, |edit| edit.remove_image(&name(A), &tag("y"))));
 }
 
@@ -210,7 +210,7 @@ fn removing_a_tagged_image_releases_it_unless_another_tag_keeps_it() {
 fn a_whole_repository_is_removed_in_batches() {
     let (_dir, repositories) = repositories();
     at(&repositories, 0, |edit| {
-        (10..20).try_for_each(|n| edit.add_piece(&name(A), &blob(n)))?;
+        (10..20).try_for_each(|n| edit.add_blob(&name(A), &blob(n)))?;
         (0..5).try_for_each(|n| put(edit, n, None, &[&format!("t{n}")], &[10 + n]))
     });
     let step = || at(&repositories, 0, |edit| edit.remove_some(&name(A), 2));
@@ -232,19 +232,19 @@ fn repository_rows_of_an_earlier_version_are_upgraded_once() {
         RepositoryBlob { digest: stored.digest, size: stored.size, root: root.cid }
     };
     let [config, layer, left_over] = [b"config", b"layer.", b"orphan"].map(|bytes| stored(bytes));
-    let descriptor = |piece: &RepositoryBlob| {
-        Descriptor::new(media_type::OCI_LAYER_TAR.parse().unwrap(), piece.digest.clone(), piece.size)
+    let descriptor = |blob: &RepositoryBlob| {
+        Descriptor::new(media_type::OCI_LAYER_TAR.parse().unwrap(), blob.digest.clone(), blob.size)
     };
     let json = Manifest::new(descriptor(&config), vec![descriptor(&layer)]);
-    let image = Pushed { piece: stored(&serde_json::to_vec(&json).unwrap()), ..pushed(1, None) };
-    let untagged = Pushed { piece: stored(b"{}"), ..pushed(2, None) };
+    let image = Pushed { blob: stored(&serde_json::to_vec(&json).unwrap()), ..pushed(1, None) };
+    let untagged = Pushed { blob: stored(b"{}"), ..pushed(2, None) };
     let before = Repositories::new(store.database());
-    let (pieces, all) = ([config, layer.clone(), left_over.clone()], [image.clone(), untagged.clone()]);
+    let (blobs, all) = ([config, layer.clone(), left_over.clone()], [image.clone(), untagged.clone()]);
     at(&before, 0, move |edit| {
-        pieces.iter().try_for_each(|piece| edit.add_piece(&name(A), piece))?;
+        blobs.iter().try_for_each(|blob| edit.add_blob(&name(A), blob))?;
         edit.put_manifest(&name(A), &all[0], &[tag("x")], None, &[])?;
         edit.put_manifest(&name("b"), &all[1], &[], None, &[])?;
-        edit.add_piece(&name("b"), &pieces[2])
+        edit.add_blob(&name("b"), &blobs[2])
     });
     store.database().write(tables::forget_new).unwrap();
     for _ in 0..2 {
@@ -253,10 +253,10 @@ fn repository_rows_of_an_earlier_version_are_upgraded_once() {
         assert!(after.unreferenced_since(&name(A), &left_over.digest).unwrap().is_some());
         // Its manifest cannot be understood, so it may reference anything.
         assert!(after.unreferenced_since(&name("b"), &left_over.digest).unwrap().is_none());
-        assert!(after.untagged_since(&name("b"), &untagged.piece.digest).unwrap().is_some());
-        assert_eq!(after.tagged_at(&name(A), &tag("x"), &image.piece.digest).unwrap(), Some(image.at));
+        assert!(after.untagged_since(&name("b"), &untagged.blob.digest).unwrap().is_some());
+        assert_eq!(after.tagged_at(&name(A), &tag("x"), &image.blob.digest).unwrap(), Some(image.at));
     }
     let after = Repositories::open(&store).unwrap();
-    at(&after, 9, move |edit| edit.remove_manifest(&name(A), &image.piece.digest));
-    assert_eq!(after.pieces(&name(A), "", 9).unwrap(), [left_over]);
+    at(&after, 9, move |edit| edit.remove_manifest(&name(A), &image.blob.digest));
+    assert_eq!(after.blobs(&name(A), "", 9).unwrap(), [left_over]);
 }

@@ -4,17 +4,14 @@
 use std::{str::FromStr, time::Instant};
 
 use axum::http::{HeaderMap, Method, header, request::Parts};
-use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 
 use super::{
-    endpoint::Endpoint,
-    error::ApiError,
+    basic, challenge,
     htpasswd::{LoginError, Users},
-    origin::Place,
-    public_url::PublicUrl,
-    token::{Holder, Tokens},
+    tokens::{Holder, Tokens},
 };
+use crate::registry::{endpoint::Endpoint, error::ApiError, origin::Place, public_url::PublicUrl};
 
 /// Clients that may pull.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -58,7 +55,7 @@ pub struct Access {
 impl Access {
     /// Access for these users. Without users a program on this machine may push, unless clients come through `public_url`.
     pub fn new(users: Option<Users>, pull: Pull, public_url: Option<PublicUrl>) -> Self {
-        let users = users.map(|users| (users, Tokens::new(public_url.clone())));
+        let users = users.map(|users| (users, Tokens::default()));
         Self { users, pull, public_url }
     }
 
@@ -85,79 +82,78 @@ impl Access {
     }
 
     /// Returns the user that a request shows a password or a token of, whether or not the password is right.
-    pub(super) fn claimed_user(&self, headers: &HeaderMap) -> Option<String> {
+    pub(in crate::registry) fn claimed_user(&self, headers: &HeaderMap) -> Option<String> {
         let (_, tokens) = self.users.as_ref()?;
         let shown = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-        if let Some((user, _)) = login(shown) {
+        if let Some((user, _)) = basic::credentials(shown) {
             return Some(user);
         }
         match tokens.holder(shown.split_once(' ')?.1.trim(), Instant::now())? {
             Holder::User(login) => Some(login.user().into()),
-            Holder::Anybody => None,
+            Holder::Anonymous => None,
         }
     }
 
     /// Refuses a request that would change something and may not.
-    pub(super) async fn check_write(
+    pub(in crate::registry) async fn check_write(
         &self,
         place: &Place,
         request: &Parts,
         endpoint: Option<&Endpoint<'_>>,
     ) -> Result<(), ApiError> {
-        let Some((users, tokens)) = &self.users else {
+        if self.users.is_none() {
             return place.local(request).map_err(|why| ApiError::needs_users(&why));
-        };
+        }
         let scope = endpoint.and_then(|endpoint| endpoint.scope("pull,push"));
-        admit_user(users, tokens, &request.headers, scope.as_deref()).await
+        self.admit_user(&request.headers, scope.as_deref()).await
     }
 
     /// Refuses a pull without a login where only users pull.
-    pub(super) async fn check_read(
+    pub(in crate::registry) async fn check_read(
         &self,
         headers: &HeaderMap,
         endpoint: &Endpoint<'_>,
     ) -> Result<(), ApiError> {
-        match &self.users {
-            Some((users, tokens)) if self.pull == Pull::Users => {
-                admit_user(users, tokens, headers, endpoint.scope("pull").as_deref()).await
-            }
-            _ => Ok(()),
+        match self.pull {
+            Pull::Users => self.admit_user(headers, endpoint.scope("pull").as_deref()).await,
+            Pull::Everybody => Ok(()),
         }
     }
 
-    /// Refuses who shows neither a password nor a token, where there are users: so clients learn that they can.
-    pub(super) async fn greet(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+    /// Refuses a client that sends neither a password nor a token, where there are users: so it learns that it can log in.
+    pub(in crate::registry) async fn greet(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         let Some((users, tokens)) = &self.users else { return Ok(()) };
         match holder(users, tokens, headers).await? {
             Some(_) => Ok(()),
-            None => Err(ApiError::unauthorized(tokens.challenge(headers, None))),
+            None => Err(self.unauthorized(headers, None)),
         }
     }
-}
 
-/// Holds that a request has a user's password or token.
-async fn admit_user(
-    users: &Users,
-    tokens: &Tokens,
-    headers: &HeaderMap,
-    scope: Option<&str>,
-) -> Result<(), ApiError> {
-    match holder(users, tokens, headers).await? {
-        Some(Holder::User(_)) => Ok(()),
-        Some(Holder::Anybody) | None => Err(ApiError::unauthorized(tokens.challenge(headers, scope))),
+    /// Requires a user's password or token, where there are users.
+    async fn admit_user(&self, headers: &HeaderMap, scope: Option<&str>) -> Result<(), ApiError> {
+        let Some((users, tokens)) = &self.users else { return Ok(()) };
+        match holder(users, tokens, headers).await? {
+            Some(Holder::User(_)) => Ok(()),
+            Some(Holder::Anonymous) | None => Err(self.unauthorized(headers, scope)),
+        }
+    }
+
+    fn unauthorized(&self, headers: &HeaderMap, scope: Option<&str>) -> ApiError {
+        ApiError::unauthorized(challenge::bearer(self.public_url(), headers, scope))
     }
 }
 
+/// Whether a method only reads.
 pub fn is_read(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
 
-/// The user or the token that a request shows; none where it shows nothing, or nothing that is valid.
+/// Returns the user or the token that a request sends; none where it sends nothing valid.
 async fn holder(users: &Users, tokens: &Tokens, headers: &HeaderMap) -> Result<Option<Holder>, ApiError> {
     let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let Some(shown) = shown else { return Ok(None) };
     users.refresh().await;
-    if let Some((user, password)) = login(shown) {
+    if let Some((user, password)) = basic::credentials(shown) {
         return match users.login(&user, &password).await {
             Ok(login) => Ok(Some(Holder::User(login))),
             Err(LoginError::Wrong) => Ok(None),
@@ -171,37 +167,6 @@ async fn holder(users: &Users, tokens: &Tokens, headers: &HeaderMap) -> Result<O
     let holder = tokens.holder(token.trim(), Instant::now());
     Ok(holder.filter(|holder| match holder {
         Holder::User(login) => users.still_has(login),
-        Holder::Anybody => true,
+        Holder::Anonymous => true,
     }))
-}
-
-/// The name and the password of `Basic` (RFC 7617).
-pub fn login(header: &str) -> Option<(String, String)> {
-    let (scheme, token) = header.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
-    }
-    let text = String::from_utf8(STANDARD.decode(token.trim()).ok()?).ok()?;
-    let (user, password) = text.split_once(':')?;
-    Some((user.into(), password.into()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn basic_auth_credentials_are_parsed_from_the_authorization_header() {
-        let pair = |user: &str, password: &str| Some((user.to_string(), password.to_string()));
-        for (header, read) in [
-            ("Basic bWU6c2VjcmV0", pair("me", "secret")),
-            ("basic  bWU6YTpi", pair("me", "a:b")),
-            ("Bearer bWU6c2VjcmV0", None),
-            ("Basic !", None),
-            ("Basic bWU=", None),
-            ("", None),
-        ] {
-            assert_eq!(login(header), read, "{header}");
-        }
-    }
 }

@@ -1,0 +1,76 @@
+use ocipfs_node::IpnsName;
+use ocipfs_oci::{Digest, Name, Reference};
+
+use crate::{
+    content::{self, StoreError, UploadError},
+    names,
+};
+
+/// Why a push or a deletion is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The content of the name is defined by something else than pushes.
+    #[error("{0} is read-only: this name is defined by a CID or key; push to another name")]
+    ReadOnly(String),
+    /// The repository has no such upload.
+    #[error("unknown upload {0:?} in this repository: start a new one")]
+    UnknownUpload(String),
+    /// The bytes are not a manifest of the stated kind.
+    #[error("{0}")]
+    InvalidManifest(String),
+    /// Blobs that were not pushed before the manifest that needs them.
+    #[error("{name} has no {}: push the blobs of a manifest before the manifest", listed(digests))]
+    MissingBlobs {
+        /// The repository.
+        name: Name,
+        /// The blobs.
+        digests: Vec<Digest>,
+    },
+    /// There is no such manifest to delete.
+    #[error("manifest {reference} unknown to {name}")]
+    UnknownManifest {
+        /// The repository.
+        name: Name,
+        /// The requested one.
+        reference: Reference,
+    },
+    /// There is no such blob.
+    #[error("blob {digest} unknown to {name}")]
+    UnknownBlob {
+        /// The repository.
+        name: Name,
+        /// The requested one.
+        digest: Digest,
+    },
+    /// Only a followed name has it, so it cannot be deleted here.
+    #[error(
+        "{name} has {reference} from the followed name {origin}: delete it at its publisher, or stop following the name (`ocipfs name unfollow {origin}`)"
+    )]
+    Followed {
+        /// The repository.
+        name: Name,
+        /// The manifest or the blob.
+        reference: Reference,
+        /// The followed name.
+        origin: IpnsName,
+    },
+    /// The bytes were not received, or do not match their digest.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
+    /// The name is invalid, or what a followed name has could not be fetched.
+    #[error(transparent)]
+    Names(#[from] names::Error),
+    /// The store or the node failed.
+    #[error(transparent)]
+    Content(#[from] content::Error),
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        Self::Content(error.into())
+    }
+}
+
+fn listed(digests: &[Digest]) -> String {
+    digests.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

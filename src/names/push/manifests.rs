@@ -1,0 +1,86 @@
+use bytes::Bytes;
+use ocipfs_oci::{Digest, Hasher, Name, Reference, Tag};
+
+use super::{Error, Pushes};
+use crate::{
+    content::{StoreError, UploadError},
+    images::repository::{Adopted, InspectedManifest, NewManifest, Repositories, inspect},
+};
+
+/// A manifest as a client sends it.
+pub struct ManifestPush<'a> {
+    /// The tag or the digest that it is pushed by.
+    pub reference: &'a Reference,
+    /// All tags that point at it from now on.
+    pub tags: Vec<Tag>,
+    /// The media type that the client states.
+    pub media_type: Option<&'a str>,
+    /// The document.
+    pub bytes: Bytes,
+}
+
+/// A manifest that is stored, and in its repository.
+pub struct PushedManifest {
+    /// Its digest.
+    pub digest: Digest,
+    /// The manifest that it refers to.
+    pub subject: Option<Digest>,
+}
+
+impl Pushes {
+    /// Stores a manifest and adds it to a repository, which must have its blobs.
+    ///
+    /// What of them only followed repositories have is fetched, and part of this repository from then on.
+    pub async fn put_manifest(&self, name: &Name, push: ManifestPush<'_>) -> Result<PushedManifest, Error> {
+        let ManifestPush { reference, tags, media_type, bytes } = push;
+        let digest = checked_digest(reference, &bytes)?;
+        let inspected = self.inspect(&bytes, &digest, media_type).await?;
+        // What is fetched for the manifest is not collected before the manifest holds it.
+        let _guard = self.content().gc_guard().await;
+        let adopted = self.resolver.adopt(name, (&digest, &tags), &inspected).await?;
+        self.check_blobs(name, &inspected, &adopted).await?;
+        let pushed = PushedManifest { digest: digest.clone(), subject: inspected.subject.clone() };
+        let manifest = NewManifest { digest, tags, inspected, adopted };
+        match self.repositories().commit_manifest(self.content(), name, bytes, manifest).await {
+            // Deleted while the manifest was pushed.
+            Err(UploadError::Store(StoreError::Gone(blob))) => {
+                Err(Error::MissingBlobs { name: name.clone(), digests: vec![blob] })
+            }
+            committed => Ok(committed.map(|()| pushed)?),
+        }
+    }
+
+    /// Parses a manifest in its turn, since a parsed document takes many times its length.
+    async fn inspect(
+        &self,
+        bytes: &Bytes,
+        digest: &Digest,
+        media_type: Option<&str>,
+    ) -> Result<InspectedManifest, Error> {
+        let _turn = self.content().turn_to_parse(bytes.len()).await?;
+        inspect(bytes, digest, media_type).map_err(Error::InvalidManifest)
+    }
+
+    /// Refuses a manifest without its blobs before anything of it is stored.
+    async fn check_blobs(
+        &self,
+        name: &Name,
+        inspected: &InspectedManifest,
+        adopted: &Adopted,
+    ) -> Result<(), Error> {
+        let (of, inspected, adopted) = (name.clone(), inspected.clone(), adopted.clone());
+        let missing = move |all: &Repositories| all.missing_blobs(&of, &inspected, &adopted);
+        let digests = self.resolver.on_repositories(missing).await?;
+        if digests.is_empty() { Ok(()) } else { Err(Error::MissingBlobs { name: name.clone(), digests }) }
+    }
+}
+
+/// Returns the digest of a manifest, which is the one that it is pushed by.
+fn checked_digest(reference: &Reference, bytes: &[u8]) -> Result<Digest, UploadError> {
+    let Reference::Digest(expected) = reference else { return Ok(Digest::sha256_of(bytes)) };
+    let found = Hasher::of(expected.algorithm(), bytes);
+    match found == *expected {
+        true => Ok(found),
+        false => Err(UploadError::Mismatch { expected: expected.clone(), found }),
+    }
+}
