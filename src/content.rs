@@ -51,7 +51,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use budget::hold;
 pub use dag::{
-    Changed, Changes, Document, Edit, Edited, EntryFormat, EntryKey, Profile, Root, find, names_in,
+    Changed, Changes, Document, Edit, Edited, EntryFormat, EntryKey, Profile, Root, entry_names, lookup,
 };
 pub use documents::OpenDocument;
 pub use error::Error;

@@ -247,12 +247,12 @@ impl Published {
 
     fn find(&self, before: Option<TreeVersion>, path: &str) -> Result<Option<Cid>, Error> {
         let Some(before) = before else { return Ok(None) };
-        content::find(before.root.cid, path, &|cid| self.node(cid))
+        content::lookup(before.root.cid, path, &|cid| self.node(cid))
     }
 
     fn names_in(&self, before: Option<TreeVersion>, path: &str) -> Result<Vec<String>, Error> {
         let Some(before) = before else { return Ok(Vec::new()) };
-        content::names_in(before.root.cid, path, &|cid| self.node(cid))
+        content::entry_names(before.root.cid, path, &|cid| self.node(cid))
     }
 
     /// A node of the tree.

@@ -18,8 +18,9 @@ use bytes::Bytes;
 use ocipfs_node::{Block, Cid};
 
 use super::{
-    build::{Profile, Root},
     document::Document,
+    profile::{Profile, Root},
+    replaced::replaced,
 };
 use crate::content::Error;
 use edit::ChunkEditor;
@@ -106,7 +107,7 @@ impl EntryFormat {
     ) -> Result<Edited, Error> {
         let mut editor = ChunkEditor::new(self, profile, read);
         let root = editor.edit(before, edits)?;
-        let (made, left) = super::changes::difference(editor.left, editor.made);
+        let (made, left) = replaced(editor.left, editor.made);
         Ok(Edited { before, root, made, left, more: editor.more })
     }
 }

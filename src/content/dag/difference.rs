@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use ocipfs_node::Cid;
 
-use super::{nodes::Nodes, unixfs::DagNode};
+use super::{dag_node::DagNode, nodes::Nodes};
 use crate::content::Error;
 
 /// Deeper than 64 bits of hash can lead.

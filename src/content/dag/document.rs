@@ -1,7 +1,10 @@
 use bytes::Bytes;
 use ocipfs_node::Block;
 
-use super::build::{Builder, Profile, Root};
+use super::{
+    build::Builder,
+    profile::{Profile, Root},
+};
 
 /// A few bytes as a file of their own, whose blocks are kept beside it: a layer manifest, a directory.
 #[derive(Clone, Debug)]

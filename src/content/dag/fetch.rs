@@ -2,7 +2,7 @@ use bytes::Bytes;
 use multihash_codetable::{Code, MultihashDigest};
 use ocipfs_node::{Block, BlockFetcher, Cid, is_trusted_cid};
 
-use super::unixfs::{DagNode, RAW};
+use super::dag_node::{DagNode, RAW};
 use crate::content::{CidPath, Content, Error};
 
 /// The multihash code of a CID that carries its bytes in itself.

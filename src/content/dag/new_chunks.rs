@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use ocipfs_node::Cid;
 
 use super::{
+    dag_node::{DagNode, RAW},
     nodes::Nodes,
     read::{MAX_DEPTH, MAX_PARTS},
-    unixfs::{DagNode, RAW},
 };
 use crate::content::Error;
 

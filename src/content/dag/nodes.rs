@@ -6,7 +6,7 @@ use bytes::Bytes;
 use ocipfs_node::{Block, BlockFetcher, Cid, FetchedBlock};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{fetch::begin, unixfs::DagNode};
+use super::{dag_node::DagNode, fetch::begin};
 use crate::content::{Content, Error, Store};
 
 /// Blocks that are asked for at once; so many are in memory before they are decoded.

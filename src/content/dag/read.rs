@@ -6,8 +6,8 @@ use bytes::Bytes;
 use ocipfs_node::Cid;
 
 use super::{
+    dag_node::{Child, DagNode, RAW},
     nodes::Nodes,
-    unixfs::{Child, DagNode, RAW},
 };
 use crate::content::Error;
 

@@ -3,9 +3,9 @@
 use ocipfs_node::Cid;
 
 use super::{
+    dag_node::DagNode,
     fetch::DagFetcher,
     hamt::{self, Bits, Slot},
-    unixfs::DagNode,
 };
 use crate::content::{CidPath, Error};
 

@@ -10,11 +10,12 @@ use ocipfs_node::Cid;
 use serde_json::Value;
 
 use super::{
-    build::{Builder, Profile, Root},
-    changes::Changes,
+    build::Builder,
+    dag_node::DagNode,
+    directory::Changes,
     document::Document,
     hamt::{self, Bits, Slot},
-    unixfs::DagNode,
+    profile::{Profile, Root},
 };
 
 fn vectors() -> Value {

@@ -13,8 +13,8 @@ use super::{
 use crate::content::{
     Error,
     dag::{
-        build::{Profile, Root},
-        unixfs::DagNode,
+        dag_node::DagNode,
+        profile::{Profile, Root},
     },
 };
 
@@ -234,9 +234,9 @@ impl ChunkEditor<'_> {
     }
 
     fn links(&self, cid: Cid) -> Result<Vec<Root>, Error> {
-        let (unit, sizes) = DagNode::decode_with_sizes(&cid, (self.read)(&cid)?)?;
-        let DagNode::File { children, .. } = unit else {
-            return Err(Error::Corrupt { cid, why: format!("expected a file, found {}", unit.kind()) });
+        let (node, sizes) = DagNode::decode_with_sizes(&cid, (self.read)(&cid)?)?;
+        let DagNode::File { children, .. } = node else {
+            return Err(Error::Corrupt { cid, why: format!("expected a file, found {}", node.kind()) });
         };
         let links = children.into_iter().zip(sizes);
         Ok(links.map(|(child, dag_size)| Root { cid: child.cid, size: child.size, dag_size }).collect())

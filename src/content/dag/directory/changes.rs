@@ -1,8 +1,8 @@
-use std::collections::{BTreeMap, HashMap};
+//! Changes of a tree of directories, by path.
 
-use ocipfs_node::{Block, Cid};
+use std::collections::BTreeMap;
 
-use super::{build::Root, chunked::Edited, document::Document};
+use crate::content::dag::{chunked::Edited, document::Document, profile::Root};
 
 /// What is to become of a tree of directories, by path. A directory that nothing is left in goes too.
 #[derive(Clone, Debug, Default)]
@@ -10,7 +10,7 @@ pub struct Changes(pub(super) BTreeMap<String, EntryChange>);
 
 /// What is to become of an entry.
 #[derive(Clone, Debug)]
-pub(super) enum EntryChange {
+pub enum EntryChange {
     /// A file that is kept elsewhere.
     Set(Root),
     /// The entry is removed; its content is kept elsewhere.
@@ -68,22 +68,4 @@ impl Changes {
             }
         }
     }
-}
-
-/// Takes away what is both in `before` and in `made`, as often as it is in both. What is left of them: the nodes that are new
-/// at their places, and those that are not there any more.
-pub(super) fn difference(before: Vec<Cid>, mut made: Vec<Block>) -> (Vec<Block>, Vec<Cid>) {
-    let mut counts: HashMap<Cid, usize> = HashMap::new();
-    for cid in before {
-        *counts.entry(cid).or_default() += 1;
-    }
-    made.retain(|block| match counts.get_mut(&block.cid) {
-        Some(count) if *count > 0 => {
-            *count -= 1;
-            false
-        }
-        _ => true,
-    });
-    let left = counts.into_iter().flat_map(|(cid, count)| std::iter::repeat_n(cid, count));
-    (made, left.collect())
 }

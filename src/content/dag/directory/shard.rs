@@ -6,14 +6,15 @@ use std::collections::BTreeMap;
 use ipld_dagpb::PbLink;
 use ocipfs_node::Cid;
 
-use super::{
-    build::Root,
-    changes::EntryChange,
-    directory::{DirectoryEditor, Entries, link},
-    hamt::Bits,
-    unixfs,
+use super::{changes::EntryChange, editor::DirectoryEditor, size::Entries};
+use crate::content::{
+    Error,
+    dag::{
+        data,
+        hamt::Bits,
+        profile::{Root, link},
+    },
 };
-use crate::content::Error;
 
 /// Slots of a shard, as the bits of a hash that choose one.
 const FANOUT_BITS: u32 = 8;
@@ -22,7 +23,7 @@ const WIDTH: usize = 2;
 
 /// One node of it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Shard {
+pub struct Shard {
     /// How many shards are above it.
     depth: u32,
     slots: BTreeMap<u64, ShardSlot>,
@@ -36,7 +37,7 @@ enum ShardSlot {
 }
 
 /// What a shard has of a name.
-pub(super) enum ShardEntry {
+pub enum ShardEntry {
     /// The entry, if there is one.
     Entry(Option<Root>),
     /// A shard below it that may have it.
@@ -89,7 +90,7 @@ impl Shard {
                 entries.iter().map(|(name, root)| link(format!("{slot:0WIDTH$X}{name}"), root)).collect()
             }
         });
-        (links.collect(), unixfs::shard_data(FANOUT_BITS, self.slots.keys().copied()))
+        (links.collect(), data::shard_data(FANOUT_BITS, self.slots.keys().copied()))
     }
 
     /// The entries in this node.
@@ -139,7 +140,7 @@ impl Shard {
                         _ => Entries::new(),
                     };
                     for (name, change) in changes {
-                        lighter |= editor.entry(&mut entries, name, change)?;
+                        lighter |= editor.change_entry(&mut entries, name, change)?;
                     }
                     (!entries.is_empty()).then(|| ShardSlot::of(editor, self.depth, entries))
                 }

@@ -1,18 +1,14 @@
-//! One block as UnixFS sees it: the `Data` message inside a dag-pb node, or a raw leaf.
+//! One decoded block: a dag-pb node with the `Data` message of UnixFS, or a raw leaf.
 
 use bytes::Bytes;
 use ipld_dagpb::{PbLink, PbNode};
 use ocipfs_node::{Cid, is_trusted_cid};
 
+use super::data::{DIRECTORY, Data, FILE, SHARD, SYMLINK};
 use crate::content::Error;
 
 pub const RAW: u64 = 0x55;
 pub const DAG_PB: u64 = 0x70;
-
-const DIRECTORY: u64 = 1;
-const FILE: u64 = 2;
-const SYMLINK: u64 = 4;
-const SHARD: u64 = 5;
 
 /// A child of a file's node and how many of the file's bytes it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,64 +89,24 @@ impl DagNode {
                 }
                 let data = node.data.ok_or_else(|| corrupt("dag-pb node without data"))?;
                 let sizes = node.links.iter().map(|link| link.size.unwrap_or_default()).collect();
-                let unit = Message::decode(&data).and_then(|message| message.unit(node.links));
-                Ok((unit.map_err(corrupt)?, sizes))
+                let decoded = Data::decode(&data).and_then(|data| Self::from_data(data, node.links));
+                Ok((decoded.map_err(corrupt)?, sizes))
             }
             other => Err(corrupt(&format!("codec 0x{other:x} is neither raw nor dag-pb"))),
         }
     }
-}
 
-/// The `Data` message of UnixFS: <https://specs.ipfs.tech/unixfs/>.
-#[derive(Default)]
-struct Message {
-    kind: u64,
-    data: Bytes,
-    file_size: Option<u64>,
-    block_sizes: Vec<u64>,
-    fanout: Option<u64>,
-}
-
-impl Message {
-    fn decode(bytes: &Bytes) -> Result<Self, &'static str> {
-        let mut message = Self::default();
-        let mut rest = bytes.clone();
-        while !rest.is_empty() {
-            let tag = varint(&mut rest)?;
-            match (tag >> 3, tag & 7) {
-                (1, 0) => message.kind = varint(&mut rest)?,
-                (2, 2) => message.data = chunk(&mut rest)?,
-                (3, 0) => message.file_size = Some(varint(&mut rest)?),
-                (4, 0) => message.block_sizes.push(varint(&mut rest)?),
-                // The same list, packed.
-                (4, 2) => {
-                    let mut packed = chunk(&mut rest)?;
-                    while !packed.is_empty() {
-                        message.block_sizes.push(varint(&mut packed)?);
-                    }
-                }
-                (6, 0) => message.fanout = Some(varint(&mut rest)?),
-                (_, 0) => drop(varint(&mut rest)?),
-                (_, 2) => drop(chunk(&mut rest)?),
-                (_, 5) => drop(split_to(&mut rest, 4)?),
-                (_, 1) => drop(split_to(&mut rest, 8)?),
-                _ => return Err("unknown wire type"),
-            }
-        }
-        Ok(message)
-    }
-
-    fn unit(self, links: Vec<PbLink>) -> Result<DagNode, &'static str> {
+    fn from_data(data: Data, links: Vec<PbLink>) -> Result<Self, &'static str> {
         let named =
             |links: Vec<PbLink>| links.into_iter().map(|l| (l.name.unwrap_or_default(), l.cid)).collect();
-        match self.kind {
+        match data.kind {
             // Kind 0 is the old name of a leaf.
-            0 | FILE => self.file(links),
-            DIRECTORY => Ok(DagNode::Directory(named(links))),
-            SYMLINK => Ok(DagNode::Symlink),
-            SHARD => match self.fanout {
+            0 | FILE => Self::file(data, links),
+            DIRECTORY => Ok(Self::Directory(named(links))),
+            SYMLINK => Ok(Self::Symlink),
+            SHARD => match data.fanout {
                 // The slot's prefix has as many hex digits as the highest slot.
-                Some(fanout @ 8..=1024) if fanout.is_power_of_two() => Ok(DagNode::Shard {
+                Some(fanout @ 8..=1024) if fanout.is_power_of_two() => Ok(Self::Shard {
                     fanout_bits: fanout.trailing_zeros(),
                     width: format!("{:X}", fanout - 1).len(),
                     links: named(links),
@@ -161,107 +117,20 @@ impl Message {
         }
     }
 
-    fn file(self, links: Vec<PbLink>) -> Result<DagNode, &'static str> {
-        if links.len() != self.block_sizes.len() {
+    fn file(data: Data, links: Vec<PbLink>) -> Result<Self, &'static str> {
+        if links.len() != data.block_sizes.len() {
             return Err("number of block sizes differs from number of links");
         }
         let children =
-            links.into_iter().zip(self.block_sizes).map(|(link, size)| Child { cid: link.cid, size });
+            links.into_iter().zip(data.block_sizes).map(|(link, size)| Child { cid: link.cid, size });
         let children: Vec<_> = children.collect();
-        let sum = children.iter().try_fold(self.data.len() as u64, |sum, child| sum.checked_add(child.size));
-        match (sum, self.file_size) {
+        let sum = children.iter().try_fold(data.bytes.len() as u64, |sum, child| sum.checked_add(child.size));
+        match (sum, data.file_size) {
             (None, _) => Err("block sizes overflow"),
             (Some(sum), Some(size)) if size != sum => Err("block sizes do not add up to the file size"),
-            _ => Ok(DagNode::File { data: self.data, children }),
+            _ => Ok(Self::File { data: data.bytes, children }),
         }
     }
-}
-
-fn varint(bytes: &mut Bytes) -> Result<u64, &'static str> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let byte = *bytes.first().ok_or("truncated varint")?;
-        let _ = bytes.split_to(1);
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Ok(value);
-        }
-    }
-    Err("varint exceeds 64 bits")
-}
-
-fn chunk(bytes: &mut Bytes) -> Result<Bytes, &'static str> {
-    let length = varint(bytes)?;
-    split_to(bytes, usize::try_from(length).unwrap_or(usize::MAX))
-}
-
-fn split_to(bytes: &mut Bytes, length: usize) -> Result<Bytes, &'static str> {
-    if length > bytes.len() {
-        return Err("truncated field");
-    }
-    Ok(bytes.split_to(length))
-}
-
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-/// Writes the `Data` of a file: with its bytes (a leaf) or with its children's sizes (an inner node).
-pub fn file_data(data: &[u8], children: impl Iterator<Item = u64> + Clone) -> Vec<u8> {
-    let mut out = vec![1 << 3, FILE as u8];
-    if !data.is_empty() {
-        out.push(2 << 3 | 2);
-        put_varint(&mut out, data.len() as u64);
-        out.extend_from_slice(data);
-    }
-    out.push(3 << 3);
-    put_varint(&mut out, data.len() as u64 + children.clone().sum::<u64>());
-    for size in children {
-        out.push(4 << 3);
-        put_varint(&mut out, size);
-    }
-    out
-}
-
-/// What a dag-pb leaf has before and after its data: `file_data` of that length in a node without links.
-pub fn leaf_frame(length: u64) -> (Vec<u8>, Vec<u8>) {
-    let mut head = vec![1 << 3, FILE as u8];
-    if length > 0 {
-        head.push(2 << 3 | 2);
-        put_varint(&mut head, length);
-    }
-    let mut tail = vec![3 << 3];
-    put_varint(&mut tail, length);
-    let mut node = vec![1 << 3 | 2];
-    put_varint(&mut node, head.len() as u64 + length + tail.len() as u64);
-    node.append(&mut head);
-    (node, tail)
-}
-
-/// Writes the `Data` of a plain directory.
-pub fn directory_data() -> Vec<u8> {
-    vec![1 << 3, DIRECTORY as u8]
-}
-
-/// Writes the `Data` of a shard: the slots that are taken as bits, the hash (murmur3-x64-64) and the number of slots.
-pub fn shard_data(fanout_bits: u32, slots: impl Iterator<Item = u64>) -> Vec<u8> {
-    const MURMUR3_X64_64: u64 = 0x22;
-    let mut bits = vec![0u8; 1 << fanout_bits >> 3];
-    let last = bits.len() - 1;
-    slots.for_each(|slot| bits[last - (slot >> 3) as usize] |= 1 << (slot & 7));
-    let bits: Vec<u8> = bits.into_iter().skip_while(|byte| *byte == 0).collect();
-    let mut out = vec![1 << 3, SHARD as u8, 2 << 3 | 2];
-    put_varint(&mut out, bits.len() as u64);
-    out.extend_from_slice(&bits);
-    out.push(5 << 3);
-    put_varint(&mut out, MURMUR3_X64_64);
-    out.push(6 << 3);
-    put_varint(&mut out, 1 << fanout_bits);
-    out
 }
 
 #[cfg(test)]
@@ -269,6 +138,7 @@ mod tests {
     use multihash_codetable::{Code, MultihashDigest};
 
     use super::*;
+    use crate::content::dag::data::{directory_data, file_data, leaf_frame, put_varint};
 
     fn decode(links: Vec<PbLink>, data: Vec<u8>) -> Result<DagNode, Error> {
         let block = PbNode { links, data: Some(data.into()) }.into_bytes();
@@ -348,7 +218,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes: Vec<u8>) {
-            let _ = Message::decode(&bytes.clone().into()).and_then(|message| message.unit(vec![link(1)]));
+            let _ = Data::decode(&bytes.clone().into()).and_then(|data| DagNode::from_data(data, vec![link(1)]));
             let cid = Cid::new_v1(DAG_PB, Code::Sha2_256.digest(&bytes));
             let _ = DagNode::decode(&cid, bytes.into());
         }
