@@ -1,19 +1,19 @@
 //! Blobs as bytes: what is stored under a digest or a CID, read and written as streams.
 //!
 //! ```text
-//! stat, open, read ──► store (here) or dag::resolve, download ──► node (peers)
+//! stat, open, read ──► store (here) or fetch, download ──────────► node (peers)
 //! uploads          ──► put, in parts, over several requests
-//! put              ──► dag::build ──► store: a blob is a file, a block a window into it
+//! put              ──► ocipfs_unixfs ──► store: a blob is a file, a block a window into it
 //! retain, release  ──► index: what is kept for whom
 //! ```
 //!
 //! Nothing above this module knows blocks.
 
 mod budget;
-mod dag;
 mod documents;
 mod download;
 mod error;
+mod fetch;
 mod gc;
 mod index;
 mod open;
@@ -25,18 +25,6 @@ mod store;
 mod uploads;
 mod verify;
 
-/// The way in for fuzz/.
-#[cfg(fuzzing)]
-pub mod fuzzing {
-    /// Decodes bytes as a dag-pb block.
-    pub fn decode_block(bytes: &[u8]) {
-        let cid = "bafybeihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku".parse().expect("a CID");
-        if let Ok(unit) = super::DagNode::decode(&cid, bytes::Bytes::copy_from_slice(bytes)) {
-            let _ = (unit.kind(), unit.size());
-        }
-    }
-}
-
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -46,17 +34,19 @@ use std::{
 use bytes::Bytes;
 use ocipfs_node::{Block, Cid, Node};
 use ocipfs_oci::Digest;
+use ocipfs_unixfs::DagNode;
 use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
 pub use budget::hold;
-pub use dag::{
-    Changed, Changes, Document, Edit, Edited, EntryFormat, EntryKey, Profile, Root, entry_names, lookup,
-};
 pub use documents::OpenDocument;
 pub use error::Error;
+pub use fetch::{Difference, Nodes, differences};
 pub use gc::{Collected, Usage, WhenFull};
 pub use index::{GcRoot, Named, RetainedCounts as HeldCounts, is_held, release_root, retain_root};
+pub use ocipfs_unixfs::{
+    Changed, Changes, Document, Edit, Edited, EntryFormat, EntryKey, Profile, Root, entry_names, lookup,
+};
 pub use open::Reader;
 pub use path::{CidPath, Error as PathError};
 pub use put::{Put, Written};
@@ -71,10 +61,9 @@ pub use uploads::{Error as UploadError, Upload, UploadUsage, Uploads, now};
 pub use verify::{Damage, Verified};
 
 use budget::Budget;
-use dag::{DagFetcher, DagNode};
-pub use dag::{Difference, Nodes, differences};
 use documents::Documents;
 use download::Downloads;
+use fetch::DagFetcher;
 use gc::GarbageCollector;
 use index::Index;
 
@@ -301,7 +290,7 @@ impl Content {
     /// Finds a file and its size; its bytes stay where they are.
     pub async fn stat(&self, at: &CidPath) -> Result<Stat, Error> {
         let mut fetcher = DagFetcher::new(self.clone(), at);
-        let file = dag::resolve(&mut fetcher, at).await?;
+        let file = fetch::resolve(&mut fetcher, at).await?;
         self.keep_blocks(fetcher.take_fetched()).await;
         Ok(Stat { cid: file.cid, size: file.size() })
     }
@@ -309,11 +298,11 @@ impl Content {
     /// Finds out what is there, be it a file or not.
     pub async fn look(&self, at: &CidPath) -> Result<Found, Error> {
         let mut fetcher = DagFetcher::new(self.clone(), at);
-        let (cid, unit) = dag::walk(&mut fetcher, at).await?;
+        let (cid, node) = fetch::walk(&mut fetcher, at).await?;
         self.keep_blocks(fetcher.take_fetched()).await;
-        Ok(match unit {
-            DagNode::File { .. } => Found::File(Stat { cid, size: unit.size() }),
-            DagNode::Directory(_) | DagNode::Shard { .. } => Found::Directory(unit.entries()),
+        Ok(match node {
+            DagNode::File { .. } => Found::File(Stat { cid, size: node.size() }),
+            DagNode::Directory(_) | DagNode::Shard { .. } => Found::Directory(node.entries()),
             DagNode::Symlink => Found::Link,
         })
     }
@@ -331,7 +320,7 @@ impl Content {
         if size > limit {
             return Err(Error::TooLarge { at: at.clone(), size, limit });
         }
-        dag::new_chunks(&mut self.nodes(at.announced()), cid, *before, limit, take).await
+        fetch::new_chunks(&mut self.nodes(at.announced()), cid, *before, limit, take).await
     }
 
     /// Reads nodes of the tree that the providers of `announced` have.
@@ -385,15 +374,15 @@ impl Content {
     /// The top of a DAG that is here, as directories name it.
     pub async fn root_of(&self, cid: &Cid) -> Result<Root, Error> {
         let block = self.local(cid).await?.ok_or(ocipfs_node::Error::Offline(*cid))?;
-        Root::of(*cid, block)
+        Ok(Root::of(*cid, block)?)
     }
 
     /// The CID of a directory.
     pub async fn directory(&self, at: &CidPath) -> Result<Cid, Error> {
         let mut fetcher = DagFetcher::new(self.clone(), at);
-        let (cid, unit) = dag::walk(&mut fetcher, at).await?;
+        let (cid, node) = fetch::walk(&mut fetcher, at).await?;
         self.keep_blocks(fetcher.take_fetched()).await;
-        match unit {
+        match node {
             DagNode::Directory(_) | DagNode::Shard { .. } => Ok(cid),
             _ => Err(Error::NoEntry { at: at.clone(), entry: at.file_name().unwrap_or_default().into() }),
         }

@@ -5,14 +5,15 @@ use std::{collections::BTreeSet, ops::Range};
 use bytes::Bytes;
 use ocipfs_node::{Block, Cid};
 use ocipfs_oci::{Algorithm, Digest, Hasher};
+use ocipfs_unixfs::DagNode;
 use redb::WriteTransaction;
 use tokio::task::JoinHandle;
 
 use super::{
     Blob, CidPath, Content, Error, GcRoot, Store, StoreError,
     budget::{Budget, Reservation},
-    dag::{self, DagFetcher, DagNode},
     download::{Purpose, RangeReader, Start},
+    fetch::{self, DagFetcher},
     index, locked,
     store::{BlobFile, BlobLayout, Check, Leaf, Origin, Stored, note_from_peers},
 };
@@ -203,7 +204,7 @@ impl Content {
         let _guard = self.gc_guard().await;
         loop {
             let found = self.find(at).await?;
-            let size = found.unit.size();
+            let size = found.node.size();
             if let Some(source) = self.here(&found, None, 0..size).await? {
                 return Reader::begin(size, source).await;
             }
@@ -265,7 +266,7 @@ impl Content {
                 }
             }
             let found = self.find(&blob.at).await?;
-            right_size(blob, found.unit.size())?;
+            right_size(blob, found.node.size())?;
             if let Some(source) = self.here(&found, Some(blob), range.clone()).await? {
                 return Reader::begin(size, source).await;
             }
@@ -330,11 +331,11 @@ impl Content {
     /// Resolves a path to a file, and stores the blocks fetched on the way.
     async fn find(&self, at: &CidPath) -> Result<Start, Error> {
         let mut fetcher = DagFetcher::new(self.clone(), at);
-        let file = dag::resolve(&mut fetcher, at).await?;
+        let file = fetch::resolve(&mut fetcher, at).await?;
         let block = fetcher.block(&file.cid).await?;
         let (fetched, session) = fetcher.into_parts();
         self.keep_blocks(fetched).await;
-        Ok(Start { root: file.cid, unit: file.unit, block, session })
+        Ok(Start { root: file.cid, node: file.node, block, session })
     }
 
     /// Returns the bytes of a file that is local: of one block, or stored under another digest.
@@ -344,7 +345,7 @@ impl Content {
         blob: Option<&Blob>,
         range: Range<u64>,
     ) -> Result<Option<ByteSource>, Error> {
-        if let DagNode::File { data, children } = &found.unit
+        if let DagNode::File { data, children } = &found.node
             && children.is_empty()
         {
             if let Some(blob) = blob {

@@ -4,9 +4,10 @@ use std::{fmt, io, str::FromStr};
 
 use bytes::Bytes;
 use ocipfs_node::{Blocks, Cid};
+use ocipfs_unixfs::DagNode;
 use serde::Deserialize;
 
-use super::{Origin, Store, StoreError, dag::DagNode, store::PartialBlob};
+use super::{Origin, Store, StoreError, store::PartialBlob};
 
 #[cfg(test)]
 mod tests;

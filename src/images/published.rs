@@ -272,7 +272,7 @@ impl Published {
             return Ok(Some(Root { cid: piece.root, size: piece.size, dag_size: piece.size }));
         }
         let block = self.store.get(&piece.root)?;
-        block.map(|block| Root::of(piece.root, block)).transpose()
+        Ok(block.map(|block| Root::of(piece.root, block)).transpose()?)
     }
 
     /// `oci-layout` and `index.json`, which go with the repository.

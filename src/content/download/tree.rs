@@ -15,9 +15,10 @@ use std::{
 };
 
 use ocipfs_node::{Block, Cid};
+use ocipfs_unixfs::Child;
 
 use super::read_ranges::{ReadRanges, overlaps};
-use crate::content::{Error, dag::Child};
+use crate::content::Error;
 
 /// No peer sends a longer block, so a longer part is an inner node.
 const MAX_BLOCK: u64 = 2 << 20;

@@ -21,7 +21,7 @@ use ocipfs_oci::Digest;
 use tempfile::TempDir;
 
 use super::{BlobLayout, Error, Leaf, Ready, Sealed, Store, StoreStat, Stored};
-use crate::content::dag::{Builder, Profile};
+use ocipfs_unixfs::{Builder, Profile};
 
 const MIB: usize = 1 << 20;
 

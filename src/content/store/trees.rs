@@ -13,7 +13,7 @@ use super::{
     layout::{Key, Place},
     tables::{Tables, row},
 };
-use crate::content::dag::{Changed, Root};
+use ocipfs_unixfs::{Changed, Root};
 
 /// The owner of blocks that are nodes of the tree.
 pub const TREE: u64 = u64::MAX;
@@ -162,11 +162,9 @@ fn leave(write: &WriteTransaction, left: &[Cid]) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use ocipfs_unixfs::{Builder, Changes, DagNode, Document, Profile};
+
     use super::*;
-    use crate::content::{
-        Changes, Document, Profile,
-        dag::{Builder, DagNode},
-    };
 
     const PROFILE: Profile = Profile::UnixfsV1;
 
@@ -179,7 +177,10 @@ mod tests {
             };
         }
         let before = store.tree_versions().unwrap().last().map(|version| version.root);
-        let read = |cid: &Cid| Ok(store.get(cid).unwrap().expect("a node that is here"));
+        let read = |cid: &Cid| {
+            let block = store.get(cid).unwrap().expect("a node that is here");
+            Ok::<_, ocipfs_unixfs::Error>(block)
+        };
         let changed = PROFILE.change(before, &changes, &read).unwrap();
         store.database().write(|write| add_tree(write, &changed)).unwrap()
     }
