@@ -84,9 +84,9 @@ pub struct Settings {
     pub cache_size: Option<u64>,
     /// The most bytes that are stored at all.
     pub max_size: Option<u64>,
-    /// What peers may know of.
+    /// Sharing policy: which content peers may get.
     pub share: SharePolicy,
-    /// What is used of the memory.
+    /// Division of the memory budget.
     pub memory: Memory,
 }
 
@@ -113,7 +113,7 @@ pub struct Stat {
     pub size: u64,
 }
 
-/// What a CID, or a path below one, leads to.
+/// Content that a CID, or a path below one, leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     /// A file.
@@ -127,7 +127,7 @@ pub enum Found {
 /// A blob as an image names it, and where its bytes are.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Blob {
-    /// What the bytes hash to.
+    /// Digest of the bytes.
     pub digest: Digest,
     /// Their number.
     pub size: u64,
@@ -151,9 +151,9 @@ struct Inner {
     gc: Arc<GarbageCollector>,
     stop: CancellationToken,
     uploads: Uploads,
-    /// What downloads may have in memory.
+    /// Memory budget of downloads.
     sending: Budget,
-    /// What documents may have in memory.
+    /// Memory budget of documents.
     documents: Documents,
     /// Blobs whose bytes were fetched whole and did not match; asked again, they are refused at once.
     rejected: Mutex<HashSet<Blob>>,
@@ -250,7 +250,7 @@ impl Content {
         &self.0.store
     }
 
-    /// What comes in parts.
+    /// Returns the uploads.
     pub fn uploads(&self) -> &Uploads {
         &self.0.uploads
     }
@@ -265,7 +265,7 @@ impl Content {
         Ok(self.0.store.run(move |store| store.get_verified(&cid)).await?)
     }
 
-    /// Keeps blocks that came on the way to a file, beside what goes on with it.
+    /// Stores blocks that came on the way to a file, in parallel with the rest of the work.
     async fn keep_blocks(&self, blocks: Vec<Block>) {
         if blocks.is_empty() {
             return;
@@ -456,7 +456,7 @@ impl Content {
         self.announce(roots).await
     }
 
-    /// What is held under `key`.
+    /// Returns the GC root of `key`.
     pub async fn held(&self, key: &Cid) -> Result<Option<GcRoot>, Error> {
         let key = *key;
         self.index(move |index| index.reference(&key)).await

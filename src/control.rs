@@ -1,5 +1,5 @@
-//! What the commands ask of an instance: one handler, reached over the socket of a running `serve`,
-//! or in the process where none runs.
+//! Control interface of an instance: one request handler, reached over the socket of a running `serve`, or in
+//! the process if none runs.
 
 pub mod client;
 mod input;

@@ -1,4 +1,4 @@
-//! What is made of blobs: layers as bytes, layer manifests and the images synthesised from them, images as they are stored
+//! Images and layers: layers as bytes, layer manifests and the images synthesized from them, stored images,
 //! and images in archives.
 
 pub mod archive;
@@ -32,7 +32,7 @@ pub enum Error {
     NoLayout {
         /// The directory.
         at: CidPath,
-        /// What is in it.
+        /// Entries of the directory.
         entries: Vec<String>,
     },
     /// A path that leads nowhere.
@@ -40,9 +40,9 @@ pub enum Error {
     NoEntry {
         /// The directory that was reached.
         at: CidPath,
-        /// What is not in it.
+        /// Name of the missing entry.
         entry: String,
-        /// What is in it.
+        /// Entries of the directory.
         entries: Vec<String>,
     },
     /// A file that is not a descriptor.
@@ -50,7 +50,7 @@ pub enum Error {
     NoDescriptor {
         /// The file.
         at: CidPath,
-        /// What is missing.
+        /// Description of the error.
         why: String,
     },
     /// Neither a file nor a directory.
@@ -68,7 +68,7 @@ pub enum Error {
     Malformed {
         /// The document.
         at: CidPath,
-        /// What is wrong with it.
+        /// Description of the error.
         why: String,
     },
     /// A blob that its descriptor says is not in IPFS.

@@ -1,18 +1,18 @@
-//! One budget for the memory that peers and clients can make a node use, beyond what it uses when it is idle.
+//! Memory budget: the memory that peers and clients can make a node use, beyond its idle use.
 //!
 //! | share | holds |
 //! |---|---|
-//! | `unread` | bytes that came on streams of TCP connections and are not read yet |
+//! | `unread` | received bytes of streams of TCP connections that are not read yet |
 //! | `blocks.proven` | messages of peers that delivered blocks, until they are stored |
 //! | `blocks.others` | messages of all other peers, until they are stored |
 //! | `blocks.sent` | blocks that are read ahead for peers |
 //! | `pieces` | pieces of blobs on their way to clients |
 //! | `documents` | manifests, indexes and descriptors while they are read and parsed |
-//! | `layouts` | layouts that are remembered |
-//! | `places` | places of blobs that descriptors told, remembered |
+//! | `layouts` | cached layouts |
+//! | `places` | cached locations of blobs, from descriptors |
 //!
-//! What no share names is the reserve: windows of QUIC, queues of pubsub and want lists, each bounded for one peer and by the
-//! number of connections.
+//! The reserve covers the rest: QUIC windows, pubsub queues and wantlists, each bounded for one peer and by the number
+//! of connections.
 
 use std::{fmt, str::FromStr};
 
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_memory_budget_below_the_minimum_is_refused_with_both_sizes() {
+    fn a_memory_budget_below_the_minimum_is_rejected_with_both_sizes() {
         for (text, told) in
             [("47MiB", "\"47.0 MiB\" is too small"), ("1", "the minimum is 48.0 MiB"), ("much", "")]
         {

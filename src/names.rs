@@ -65,14 +65,14 @@ pub enum NameKind {
         /// The CID of its layer manifest.
         cid: Cid,
     },
-    /// What is behind a CID and a path: an image layout, or the descriptor of an image.
+    /// Content below a CID and a path: an image layout, or the descriptor of an image.
     Ipfs {
         /// The name itself.
         name: Name,
         /// The directory or file.
         at: CidPath,
     },
-    /// The same below an IPNS name or a domain.
+    /// Content below an IPNS name or a domain: an image layout, or the descriptor of an image.
     Ipns {
         /// The name itself.
         name: Name,

@@ -57,7 +57,7 @@ pub use public_url::{NoPublicUrl, PublicUrl};
 /// Between two looks at stale uploads.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What every handler works with.
+/// State shared by all handlers.
 #[derive(Clone)]
 pub struct Registry {
     resolver: Resolver,

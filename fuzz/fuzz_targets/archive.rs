@@ -1,4 +1,4 @@
-//! Any archive is read or refused, and leaves nothing behind where nobody stores it.
+//! Any archive is read or refused, and leaves nothing behind unless it is stored.
 //!
 //! The input is a tar as it is, or, after a first byte that is odd, entries of which a tar is made: a byte chooses the
 //! path, another the kind and a template, two are a length, and then come the bytes, which replace `@` in the template.

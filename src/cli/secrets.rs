@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_key_file_is_its_owners_alone_and_replaces_none() {
+    fn a_new_key_file_has_private_permissions_and_is_not_overwritten() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("swarm.key");
         write_new(&path, b"secret\n").unwrap();

@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_knows_the_flags_names_and_no_others() {
+    fn the_config_file_has_the_names_of_the_flags_and_rejects_others() {
         let settings = file(
             r#"
             listen = "127.0.0.1:6000"
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_of_serve_is_a_key_of_the_file() {
+    fn every_serve_flag_is_a_config_file_key_and_an_environment_variable() {
         use clap::CommandFactory;
         for argument in Environment::command().get_arguments().filter(|a| a.get_env().is_some()) {
             let name = argument.get_long().unwrap();

@@ -21,7 +21,7 @@ fn commands() -> Vec<Command> {
 }
 
 #[test]
-fn the_command_tree_is_sound() {
+fn the_command_tree_is_valid() {
     Cli::command().debug_assert();
 }
 

@@ -14,7 +14,7 @@ use super::Error;
 /// read, and for those beside it.
 const SMALL_PIECES: u64 = 1_024;
 const SMALLEST_BYTES: u64 = 4 << 10;
-/// What a permit of the semaphore stands for.
+/// Bytes per permit of the semaphore.
 const UNIT_BYTES: u64 = 1 << 10;
 
 /// A budget. Clones share it.
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn pieces_are_small_when_half_of_the_budget_is_taken_and_wait_at_its_end() {
+    async fn reservations_shrink_beyond_half_of_the_memory_budget_and_wait_at_its_end() {
         let (total, large) = (64 << 20, 512 << 10);
         let budget = Budget::new(total);
         let mut taken = Vec::new();

@@ -15,9 +15,9 @@ use super::{
     open::Reader,
 };
 
-/// What a permit of the semaphores stands for.
+/// Bytes per permit of the semaphores.
 const UNIT_BYTES: u64 = 1 << 10;
-/// What a document takes for each of its bytes: the byte itself, and what is made of it when it is parsed.
+/// Memory per byte of a document: for the byte itself, and for its parsed form.
 const PARSE_FACTOR: u64 = 2;
 /// Documents up to here are copied for the client that they are sent to.
 const SHORT_BYTES: u64 = 32 << 10;
@@ -207,7 +207,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn documents_wait_for_memory_and_one_that_is_larger_than_the_share_takes_all_of_it() {
+    async fn documents_wait_for_memory_and_an_oversized_one_reserves_the_whole_share() {
         let documents = Documents::new((64 << 10) * 4 / 3);
         let now = |length| unconstrained(documents.reserve(length)).now_or_never().map(Result::unwrap);
         let half = now(16 << 10).unwrap();

@@ -33,7 +33,7 @@ use super::{
 pub use range_reader::RangeReader;
 use read_ranges::ReadRanges;
 
-/// What one read gives at most.
+/// Maximum number of bytes that one read returns.
 const WINDOW_BYTES: u64 = 1 << 20;
 
 /// All downloads in progress, by their roots.
@@ -45,7 +45,7 @@ pub struct Downloads {
     slow: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
 }
 
-/// What a file that comes is for.
+/// Purpose of a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// To be read; streamed through and not kept if it does not fit.
@@ -77,7 +77,7 @@ struct Download {
 struct Readers {
     all: BTreeMap<u64, ReaderState>,
     counter: u64,
-    /// What the whole must be, according to those who read it.
+    /// Blobs that the complete file must match, as its readers expect.
     promised: Vec<Blob>,
 }
 
@@ -198,7 +198,8 @@ fn name(root: &Cid) -> Cid {
 }
 
 impl Downloads {
-    /// What must stay for the partial files: they themselves, and what led to them.
+    /// Returns the roots that garbage collection must keep for partial blobs: their own, and those that led
+    /// to them.
     pub fn roots(&self) -> Vec<Cid> {
         let mut roots = Vec::new();
         for shared in locked(&self.all).values() {

@@ -15,7 +15,7 @@ pub enum Error {
     NotAFile {
         /// The path that was opened.
         at: CidPath,
-        /// What it is instead.
+        /// Kind of the entry that was found.
         kind: &'static str,
     },
     /// The directory has no such entry.
@@ -31,7 +31,7 @@ pub enum Error {
     Corrupt {
         /// The block.
         cid: Cid,
-        /// What is wrong with it.
+        /// Description of the error.
         why: String,
     },
     /// The bytes behind a CID are not those that the digest promised.
@@ -39,7 +39,7 @@ pub enum Error {
     Mismatch {
         /// Where the bytes are.
         at: CidPath,
-        /// What differs.
+        /// Description of the difference.
         why: String,
     },
     /// More bytes than a document of its kind may have.

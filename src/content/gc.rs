@@ -114,7 +114,8 @@ impl GarbageCollector {
             && missing <= store.free_bytes()? / FREE_SPACE_DIVISOR)
     }
 
-    /// The same of one that is to be kept: it does not count as cached, and may take all of the disk.
+    /// Whether content that is to be kept is admitted: it does not count as cached, and may use the whole
+    /// disk.
     pub fn admits_kept(&self, store: &Store) -> Result<bool, Error> {
         self.has_room(store, store.claimed_bytes().1)
     }
@@ -164,7 +165,8 @@ impl GarbageCollector {
         self.over_with(store, 0)
     }
 
-    /// The same once `more` bytes are stored, for which `--cache-size` is looked at only when they came.
+    /// By how many bytes a limit is passed once `more` bytes are stored; these do not count towards
+    /// `--cache-size` yet.
     fn over_with(&self, store: &Store, more: u64) -> Result<u64, Error> {
         if self.cache_size.is_none() && self.max_size.is_none() {
             return Ok(0);
@@ -213,7 +215,8 @@ impl GarbageCollector {
         Ok(())
     }
 
-    /// What is to be freed beyond what is over, so that the next mark phase comes only after so much has come.
+    /// Returns how many bytes to free beyond `over`, so that the next mark phase is due only after as many
+    /// more are stored.
     fn slack_missing(&self, usage: &Usage, over: u64) -> u64 {
         let slack = self.cache_size.or(self.max_size).unwrap_or(0) / SLACK_DIVISOR;
         let spare =
@@ -298,7 +301,7 @@ impl GarbageCollector {
         self.collect_older(store, dry, None)
     }
 
-    /// The same; where a time is given, files that were used since stay, and those that came in part.
+    /// Collects like [`Self::collect`]; with `before`, files used since then and partial blobs stay.
     fn collect_older(&self, store: &Store, dry: bool, before: Option<u64>) -> Result<Collected, Error> {
         let _turn = locked(&self.turn);
         let _guard = store.gc_guard();

@@ -156,13 +156,13 @@ impl Index {
         })
     }
 
-    /// The same beside what the key holds already.
+    /// Adds `reference` to what the key retains already.
     pub fn retain_also(&self, key: &Cid, reference: GcRoot) -> Result<(), Error> {
         let key = *key;
         self.0.write_together(move |write| retain_also(write, &key, &reference))
     }
 
-    /// What is held under a key.
+    /// Returns the GC root of a key.
     pub fn reference(&self, key: &Cid) -> Result<Option<GcRoot>, Error> {
         let holder = key.to_bytes();
         self.0.read(|read| {

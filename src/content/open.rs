@@ -18,7 +18,7 @@ use super::{
     store::{BlobFile, BlobLayout, Check, Leaf, Origin, Stored, note_from_peers},
 };
 
-/// What is read of a stored blob in one piece.
+/// Bytes of a stored blob that are read in one piece.
 const PIECE_BYTES: u64 = 512 << 10;
 
 /// A stream of bytes.
@@ -40,7 +40,7 @@ enum ByteSource {
     },
 }
 
-/// What the last bytes of a download wait for: a client that has all bytes trusts them.
+/// Condition for sending the last bytes of a download: a client that has all bytes trusts them.
 enum Last {
     /// Nothing: this is a part.
     Nothing,
@@ -455,7 +455,7 @@ impl Content {
 #[derive(Clone)]
 pub(super) struct Kept {
     file: Cid,
-    /// What it is held under, and what that holds with it.
+    /// Key of the GC root, and the GC root.
     reference: Option<(Cid, GcRoot)>,
 }
 

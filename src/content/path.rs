@@ -18,7 +18,7 @@ pub enum Error {
     Cid {
         /// The path that was read.
         text: String,
-        /// What the parser said.
+        /// Message of the parser.
         why: String,
     },
     /// A component is empty, `.` or `..`, or there are too many.
@@ -73,7 +73,8 @@ impl CidPath {
         Self { names, ..self.clone() }
     }
 
-    /// The same path, whose providers are those of `announced`: a part of a tree of which only the top is announced.
+    /// Returns the path with `announced` as the CID that its providers are found by: only the top of a tree
+    /// is announced.
     pub fn found_by(self, announced: Cid) -> Self {
         Self { announced: Some(Box::new(announced)), ..self }
     }
@@ -142,7 +143,7 @@ mod tests {
     const CID: &str = "QmbSCQoNkbvuYXpjUsERkG13em9WXeSiw5m5omLUnrcTT4";
 
     #[test]
-    fn a_cid_may_carry_a_path() {
+    fn a_cid_path_is_parsed_and_formatted() {
         for (text, names) in [
             (CID.to_string(), vec![]),
             (format!("{CID}/foo-0.1.0.tar.gz"), vec!["foo-0.1.0.tar.gz"]),
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_refused() {
+    fn an_invalid_cid_or_path_is_rejected() {
         for text in ["", "/", "foo", "foo/bar", "Qmfoo"] {
             assert!(matches!(text.parse::<CidPath>(), Err(Error::Cid { .. })), "{text:?}");
         }

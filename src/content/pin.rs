@@ -1,4 +1,4 @@
-//! What is pinned: fetched whole, and kept until it is unpinned.
+//! Pins: content that is fetched whole, and kept until it is unpinned.
 
 use std::collections::HashSet;
 
@@ -25,7 +25,7 @@ impl Content {
         Ok(true)
     }
 
-    /// What is pinned.
+    /// Returns the pinned CIDs, as they were given.
     pub async fn pins(&self) -> Result<Vec<Cid>, Error> {
         self.index(Index::pins).await
     }

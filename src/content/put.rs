@@ -36,7 +36,7 @@ use stage::Stage;
 /// A whole number of leaves of either profile.
 const PIECE_BYTES: usize = MIB;
 
-/// Puts that have threads of their own; what comes beside them is hashed and written by who brings it.
+/// Permits for puts with threads of their own; other puts hash and write in the caller's thread.
 static LANES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     Arc::new(Semaphore::new(cores))
@@ -44,7 +44,7 @@ static LANES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
 
 /// A blob on its way into the store. Dropped, it leaves nothing.
 pub struct Put {
-    /// What is not a whole piece yet.
+    /// Bytes that do not fill a whole piece yet.
     open: BytesMut,
     whole: Option<Stage<Hasher>>,
     leaves: Stage<Cut>,
@@ -216,7 +216,7 @@ impl Written {
         Ok(Self { root, digest, layout, draft: draft.seal()? })
     }
 
-    /// What is to be stored together with others.
+    /// Returns the blob as part of a commit that stores several.
     pub fn ready<'a>(&'a self, digest: &'a Digest, aliases: &'a [Digest]) -> Ready<'a> {
         Ready { draft: &self.draft, digest, aliases, layouts: std::slice::from_ref(&self.layout) }
     }

@@ -12,11 +12,11 @@ use super::{Origin, Store, StoreError, store::PartialBlob};
 #[cfg(test)]
 mod tests;
 
-/// What is announced and served to peers.
+/// Sharing policy: the content that is announced and served to peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum SharePolicy {
-    /// What commands added and what came from peers.
+    /// Content that commands added or that came from peers.
     Added,
     /// Pushed content, too.
     All,

@@ -92,7 +92,8 @@ use tables::{
 };
 use usage::UsageCounters;
 
-/// What this version writes. Format 1 kept each block in a file, format 2 the blobs of a holding in one value.
+/// Format that this version writes. Format 1 kept each block in a file, format 2 the blobs of a GC root in
+/// one value.
 pub const FORMAT: u64 = 3;
 
 /// The blobs and blocks of one node directory. Clones are handles on the same.
@@ -158,7 +159,7 @@ pub struct StoreStat {
     pub blocks: u64,
     /// Files that are being downloaded.
     pub partial: u64,
-    /// What of those is here.
+    /// Bytes of those files that are on disk.
     pub partial_bytes: u64,
     /// Blobs that were found damaged and are not stored since.
     pub damaged: u64,
@@ -390,7 +391,7 @@ impl Store {
         self.keep_with(stored, aliases, None, also)
     }
 
-    /// The same, and writes the bytes of a blob that is in the index.
+    /// Does the same as [`Self::keep`], and writes the bytes of a blob that is stored in the index.
     fn keep_with<T: Send + 'static>(
         &self,
         stored: &Stored,

@@ -53,9 +53,9 @@ pub enum Error {
     /// The bytes are others.
     #[error("digest mismatch: expected {expected}, found {found}")]
     Mismatch {
-        /// What the client said.
+        /// Digest that the client gave.
         expected: Digest,
-        /// What came.
+        /// Digest of the received bytes.
         found: Digest,
     },
     /// The store failed.

@@ -32,7 +32,7 @@ pub struct Damage {
     pub name: String,
     /// Its root, or its own CID.
     pub cid: Cid,
-    /// What is wrong with it.
+    /// Description of the damage.
     pub why: String,
     /// Whether it is right again; none where that was not tried.
     pub repaired: Option<bool>,
@@ -119,7 +119,7 @@ impl Content {
     }
 }
 
-/// What is wrong with a stored blob, which is not stored any more then.
+/// Verifies a stored blob and demotes it if it is damaged; returns the damage.
 fn demote_if_damaged(store: &Store, file: &Stored) -> Result<Option<Damaged>, StoreError> {
     let damaged = store.verify_blob(file)?;
     if damaged.is_some() {
@@ -128,11 +128,11 @@ fn demote_if_damaged(store: &Store, file: &Stored) -> Result<Option<Damaged>, St
     Ok(damaged)
 }
 
-/// What is wrong with a file that has come in part, and is not part of it any more then.
+/// Verifies a partial blob and drops its damaged parts; returns the damage.
 fn drop_damaged_parts(store: &Store, file: &Stored) -> Result<Option<Damaged>, StoreError> {
     let damaged = store.verify_partial(file)?;
     match &damaged {
-        // Who fetches it hashes it in the end.
+        // The task that fetches it hashes it in the end.
         Some(found) if !store.drop_parts(&file.root, file.id, &found.windows)? => Ok(None),
         _ => Ok(damaged),
     }

@@ -1,7 +1,7 @@
-//! What a command reads from its own standard input, on its way to the instance that wants it.
+//! Standard input of a command, on its way to the instance that reads it.
 //!
-//! Over the socket it follows the request: chunks, each behind its length (4 bytes, big-endian), and a chunk of no bytes
-//! at the end; so a client that died is told from one that is done.
+//! Over the socket it follows the request: chunks, each behind its length (4 bytes, big-endian), and an empty
+//! chunk at the end, which tells a client that has finished from one that died.
 
 use std::io::{self, Read};
 

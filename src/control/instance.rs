@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// What an instance is built with.
+/// Options of an instance.
 pub struct Options {
     /// The swarm; none works on the node directory alone.
     pub swarm: Option<ocipfs_node::Options>,
@@ -37,22 +37,22 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// How content waits and what it writes.
     pub content: Settings,
-    /// What of the repositories is kept for how long.
+    /// How long repository content is kept.
     pub policy: Policy,
     /// The registry's address as references show it.
     pub registry: String,
-    /// What is shared and followed.
+    /// Sharing policy, followed names and publish key.
     pub naming: Naming,
 }
 
-/// What is shared under which name, and what is followed.
+/// Sharing policy, followed names, and the key that pushed repositories are published under.
 #[derive(Clone, Debug)]
 pub struct Naming {
-    /// What peers are given.
+    /// Sharing policy: which content peers may get.
     pub share: SharePolicy,
     /// Names that are followed before those of `name follow`.
     pub follow: Vec<ocipfs_node::IpnsName>,
-    /// What of them is fetched before it is asked for.
+    /// Followed content that is fetched before a client requests it.
     pub prefetch: Prefetch,
     /// The key whose name the pushed repositories are published under.
     pub publish_key: String,
@@ -155,7 +155,7 @@ impl Instance {
         &self.0.publisher
     }
 
-    /// What names mean.
+    /// Returns the resolver of repository names.
     pub fn resolver(&self) -> &Resolver {
         &self.0.resolver
     }

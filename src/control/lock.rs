@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_has_one_owner_at_a_time() {
+    fn a_node_directory_is_locked_by_one_process() {
         let dir = tempfile::tempdir().unwrap();
         let inside = dir.path().join("a/b");
         let first = lock(&inside).unwrap();
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_no_directory() {
+    fn a_file_as_node_directory_is_rejected() {
         let file = tempfile::NamedTempFile::new().unwrap();
         assert!(lock(file.path()).unwrap_err().message.contains("cannot use the node directory"));
     }

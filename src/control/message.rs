@@ -1,4 +1,4 @@
-//! What goes over the control socket: a request as one line of JSON, notes, then one outcome.
+//! Messages of the control socket: a request as one line of JSON, notes, then one outcome.
 
 mod image;
 mod layer;
@@ -16,17 +16,17 @@ pub use repo::{
 };
 pub use store::{Collected, DamageInfo, Dropped, Pin, Room, StoreReply, StoreRequest, Stored, Verified};
 
-/// What a command asks.
+/// Request of a command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "kebab-case")]
 pub enum Request {
-    /// What is asked about layers.
+    /// Request about layers.
     Layer(LayerRequest),
-    /// What is asked about images.
+    /// Request about images.
     Image(ImageRequest),
-    /// Who this node is.
+    /// Return the identity of this node.
     SwarmId,
-    /// Who is connected.
+    /// List the connected peers.
     SwarmPeers,
     /// Dial a peer.
     SwarmConnect {
@@ -35,9 +35,9 @@ pub enum Request {
     },
     /// About names.
     Name(NameRequest),
-    /// What is asked about repositories that were pushed.
+    /// Request about pushed repositories.
     Repo(RepoRequest),
-    /// What is asked about the node directory's blobs.
+    /// Request about the store.
     Store(StoreRequest),
     /// How the node is.
     Status,
@@ -55,7 +55,7 @@ impl Request {
     }
 }
 
-/// What comes back.
+/// Reply to a [`Request`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "kebab-case")]
 pub enum Reply {
@@ -79,7 +79,7 @@ pub enum Reply {
     },
     /// To `SwarmConnect`.
     Connected {
-        /// Who answered.
+        /// Peer ID of the peer.
         peer: String,
     },
     /// To `Publish`.
@@ -111,21 +111,21 @@ pub enum Reply {
     },
     /// To `KeyExport`.
     SecretKey {
-        /// As Kubo's `libp2p-protobuf-cleartext` has it, in base64.
+        /// The key in Kubo's format `libp2p-protobuf-cleartext`, in base64.
         base64: String,
     },
     /// To `Status`.
     Status(Box<Status>),
 }
 
-/// Who a node is.
+/// Identity and addresses of a node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Identity {
     /// Its peer id.
     pub peer: String,
-    /// What it listens on.
+    /// Addresses that it listens on.
     pub listen: Vec<String>,
-    /// What it tells others.
+    /// Addresses that it announces.
     pub announced: Vec<String>,
 }
 
@@ -138,7 +138,7 @@ pub struct PeerInfo {
     pub address: String,
     /// `out` or `in`.
     pub direction: String,
-    /// What it calls itself.
+    /// Agent version that it reports.
     pub agent: Option<String>,
     /// How long it has been connected.
     pub seconds: u64,
@@ -151,7 +151,7 @@ pub struct Status {
     pub version: String,
     /// Where the registry answers.
     pub registry: String,
-    /// Who the node is.
+    /// Identity of the node.
     pub identity: Identity,
     /// Whether peers are told an address.
     pub reachable: bool,
@@ -196,7 +196,7 @@ pub struct Status {
     pub seconds: u64,
 }
 
-/// What is said on the way.
+/// Message that is sent before the outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Note {
@@ -214,9 +214,9 @@ pub enum Note {
 /// Why a command failed and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// What failed, and why.
+    /// Description of the failure and its cause.
     pub message: String,
-    /// What to do.
+    /// Command or flag that helps.
     pub hint: Option<String>,
 }
 
@@ -226,7 +226,7 @@ impl Failure {
         Self { message: message.to_string(), hint: None }
     }
 
-    /// The same with advice.
+    /// Adds a hint.
     pub fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }

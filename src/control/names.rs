@@ -1,4 +1,4 @@
-//! What commands ask of an instance about IPNS names.
+//! Requests about IPNS names: messages and handler.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use super::{Failure, Instance, Reply};
 use crate::names::ipns;
 
-/// What a command asks about names.
+/// Request about names.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "about", rename_all = "kebab-case")]
 pub enum NameRequest {
     /// Say what a key's name means from now on.
     Publish {
-        /// The key's word; it is made where there is none.
+        /// The key's name; the key is created if it does not exist.
         key: String,
         /// `/ipfs/<cid>...`, `/ipns/<name>...`, or a CID with a path.
         target: String,
@@ -53,7 +53,7 @@ pub enum NameRequest {
     KeyImport {
         /// Its word here.
         key: String,
-        /// As it was exported, in base64.
+        /// The exported key, in base64.
         base64: String,
     },
 }
@@ -63,7 +63,7 @@ pub enum NameRequest {
 pub struct Published {
     /// The name, `k51...`.
     pub name: String,
-    /// What it means now.
+    /// Path that it resolves to now.
     pub value: String,
     /// Counts up with each change.
     pub sequence: u64,
@@ -111,7 +111,7 @@ pub struct Rival {
 pub struct FollowedName {
     /// The name, `k51...`.
     pub name: String,
-    /// What it means, if it was ever heard of.
+    /// Path that it resolves to, once a record was received.
     pub value: Option<String>,
     /// Which of its publications that is.
     pub sequence: Option<u64>,
@@ -121,9 +121,9 @@ pub struct FollowedName {
     pub served: Option<ServedRoot>,
     /// The newest root that was heard of.
     pub newest: Option<String>,
-    /// What of the newest root is not here: repositories.
+    /// Number of repositories of the newest root that are not complete.
     pub missing_repositories: u64,
-    /// What of the newest root is not here, in bytes as far as manifests say.
+    /// Bytes of the newest root that are missing, as far as manifests declare sizes.
     pub missing_bytes: u64,
     /// Why it is not here, once something was found to be unreachable.
     pub failing: Option<String>,
@@ -164,7 +164,7 @@ pub struct OwnName {
     pub key: String,
     /// The name, `k51...`.
     pub name: String,
-    /// What it means, if that was ever published.
+    /// Path that it resolves to, if it was ever published.
     pub value: Option<String>,
 }
 
@@ -237,7 +237,7 @@ impl Instance {
         })
     }
 
-    /// What followed names mean.
+    /// Returns the followed names and their state.
     pub(super) async fn followed_names(&self) -> Result<Vec<FollowedName>, Failure> {
         let mut all = Vec::new();
         for name in self.resolver().followed().names() {

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_directory_keeps_its_network_until_it_is_changed() {
+    fn a_node_directory_is_bound_to_its_network_until_change_network() {
         for (n, before) in all().into_iter().enumerate() {
             let dir = tempfile::tempdir().unwrap();
             let store = Store::open(dir.path()).unwrap();
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_that_cannot_be_read_is_not_taken_for_none() {
+    fn an_unreadable_network_file_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         for text in ["", "private", "private 00", "other"] {
             fs::write(file(dir.path()), text).unwrap();

@@ -7,7 +7,7 @@ use std::{
 
 use ocipfs_oci::Digest;
 
-/// What a Unix socket address has room for.
+/// Maximum length of the path in a Unix socket address.
 const MAX_PATH_BYTES: usize = 107;
 
 /// The socket's path: in the node directory, or a short one derived from it where that is too long.
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_directory_has_a_short_socket_of_its_own() {
+    fn a_long_node_directory_path_has_its_own_short_control_socket_path() {
         assert_eq!(path(Path::new("/data")), Path::new("/data/control.sock"));
         let (one, two) = (format!("/{}/1", "d".repeat(120)), format!("/{}/2", "d".repeat(120)));
         let (one, two) = (Path::new(&one), Path::new(&two));

@@ -1,4 +1,5 @@
-//! Who may own the control socket and answer on it: what goes over it includes private keys.
+//! Trusted owners of the control socket: only they may own it and answer on it, since requests include
+//! private keys.
 
 use std::{
     fs, io,
@@ -70,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_socket_directory_that_other_users_can_use_is_refused() {
+    fn a_control_socket_directory_with_insecure_permissions_is_rejected() {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
         let trusted = Trusted::of(dir.path());
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_control_socket_is_its_owners_alone_and_its_peer_is_checked() {
+    async fn a_control_socket_has_private_permissions_and_its_peer_uid_is_checked() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sock");
         let listener = bind(&path).unwrap();

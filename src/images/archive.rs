@@ -52,7 +52,7 @@ pub enum Error {
     Read {
         /// The file.
         what: String,
-        /// What the system said.
+        /// Error of the operating system.
         why: String,
     },
     /// It holds no images.
@@ -67,7 +67,7 @@ pub enum Error {
     /// Something that is named is not there.
     #[error("the archive has no {what}, which {by} references")]
     Missing {
-        /// What is missing.
+        /// Missing entry.
         what: String,
         /// Where it is named.
         by: String,
@@ -77,7 +77,7 @@ pub enum Error {
     Lie {
         /// The entry.
         what: String,
-        /// What differs.
+        /// Description of the difference.
         why: String,
     },
     /// A document that cannot be understood.
@@ -85,7 +85,7 @@ pub enum Error {
     Document {
         /// The entry.
         what: String,
-        /// What the parser said.
+        /// Message of the parser.
         why: String,
     },
     /// More bytes than a document may have, or more documents than the memory may hold.
@@ -99,12 +99,12 @@ pub enum Error {
     /// An index that holds itself, or too many within each other.
     #[error("index {0} contains itself, or is nested more than {MAX_DEPTH} deep")]
     Cycle(Digest),
-    /// What cannot be a name.
+    /// A text that is not a valid image name.
     #[error("invalid image name {text:?}: {why}")]
     Name {
         /// The text.
         text: String,
-        /// What is wrong with it.
+        /// Reason why it is invalid.
         why: String,
     },
     /// A layer that cannot be unpacked.
@@ -112,7 +112,7 @@ pub enum Error {
     Layer {
         /// The entry.
         what: String,
-        /// What is wrong with it.
+        /// Error of the layer inspector.
         why: inspect::Error,
     },
     /// It could not be stored.
@@ -151,7 +151,8 @@ pub struct Options {
     pub store: Store,
     /// The shape of the DAGs.
     pub profile: Profile,
-    /// What becomes of uncompressed layers; where nothing is said, those of docker archives are gzip'd.
+    /// Compression for uncompressed layers; by default, only those of docker archives are compressed, with
+    /// gzip.
     pub compress: Option<Compress>,
     /// Told the bytes read so far.
     pub progress: Box<dyn FnMut(u64) + Send>,

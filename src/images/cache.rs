@@ -6,7 +6,7 @@ use std::{
 
 /// A bounded cache of immutable values; the least recently used half is evicted at a time.
 pub struct Cache<K, V> {
-    /// What each half may weigh before it is set aside.
+    /// Weight at which a half is set aside.
     half: usize,
     halves: Mutex<Halves<K, V>>,
 }
@@ -32,7 +32,7 @@ impl<K: Hash + Eq, V: Clone> Cache<K, V> {
         self.halves().insert(key, value, weight, self.half);
     }
 
-    /// Returns the value of a key, which is made with its weight where there is none.
+    /// Returns the value of a key; if there is none, it is made with its weight.
     pub fn get_or_insert_with(&self, key: &K, make: impl FnOnce() -> (V, usize)) -> V
     where
         K: Clone,
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_too_heavy_is_held_until_the_next() {
+    fn an_entry_beyond_the_bound_is_kept_until_the_next_insert() {
         let cache = Cache::new(20);
         cache.insert("heavy", 1, 1000);
         assert_eq!(cache.get(&"heavy"), Some(1));
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_becomes_heavier_counts_so_and_two_heavy_ones_are_not_held() {
+    fn an_entry_that_grows_beyond_the_bound_is_evicted_by_the_next_insert() {
         let cache = Cache::new(20);
         cache.insert("a", 1, 1);
         cache.insert("b", 2, 1);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_key_counts_once() {
+    fn replacing_a_cached_key_does_not_count_it_twice() {
         let cache = Cache::new(20);
         cache.insert(1, 1, 1);
         for value in 0..100 {

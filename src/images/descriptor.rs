@@ -33,7 +33,7 @@ impl BlobLocations {
     }
 }
 
-/// What a descriptor says of a blob.
+/// Location of a blob as its descriptor gives it.
 struct BlobLocation {
     media_type: MediaType,
     size: u64,
@@ -166,7 +166,7 @@ impl<'a> DescriptorImage<'a> {
         failed.map_or(Ok(None), Err)
     }
 
-    /// What a document leads to, remembered.
+    /// Returns the blobs that a document links to, and remembers their locations.
     fn children(&self, document: &Document) -> Result<Vec<(Digest, Arc<BlobLocation>)>, Error> {
         let links = match document.media_type.is_index() {
             true => outline::of_index(&document.bytes),
@@ -201,7 +201,7 @@ struct MediaTypeOnly {
     media_type: Option<String>,
 }
 
-/// Reads the descriptor that stands for an image; why it is none, otherwise.
+/// Reads the descriptor that stands for an image; otherwise returns why it is not one.
 fn parse(bytes: &[u8], cid: &ocipfs_node::Cid) -> Result<Descriptor, String> {
     if !bytes.trim_ascii_start().starts_with(b"{") {
         return Err("invalid JSON: expected an object".into());
@@ -239,12 +239,12 @@ mod tests {
     }
 
     #[test]
-    fn a_descriptor_leads_to_its_first_cid() {
+    fn an_image_descriptor_is_located_by_its_first_ipfs_url() {
         assert_eq!(BlobLocation::from(&read(&descriptor()).unwrap()).urls.at, Some(CID.parse().unwrap()));
     }
 
     #[test]
-    fn invalid_image_descriptor_is_refused_with_the_reason() {
+    fn invalid_image_descriptor_is_rejected_with_the_reason() {
         let with = |key: &str, value: Value| {
             let mut descriptor = descriptor();
             descriptor[key] = value;

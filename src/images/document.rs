@@ -16,7 +16,7 @@ pub struct Document {
     pub bytes: Bytes,
 }
 
-/// As much of a document as tells what it is.
+/// Fields that tell the kind of a document.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Shape {
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn other_documents_are_refused() {
+    fn documents_that_are_not_a_manifest_or_index_are_rejected() {
         for (json, told) in [
             ("", "not a manifest or index: "),
             ("[]", "not a manifest or index: "),

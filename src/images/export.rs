@@ -22,14 +22,14 @@ const IMAGE_NAME: &str = "io.containerd.image.name";
 /// Chunks that wait for the disk.
 const QUEUE_LENGTH: usize = 16;
 
-/// What an image is written as.
+/// Format of an exported image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// An OCI image layout.
     Oci,
     /// A tar of one.
     OciArchive,
-    /// The same with `manifest.json`, which every `docker load` and `podman load` reads.
+    /// A tar of one with `manifest.json`, which every `docker load` and `podman load` reads.
     DockerArchive,
 }
 
@@ -47,7 +47,7 @@ impl FromStr for Format {
 }
 
 impl Format {
-    /// What the name of a file is mostly given to.
+    /// Returns the format that is usual for a file name.
     pub fn of(dest: &Path) -> Self {
         let name = dest.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
         match name.as_str() {
@@ -256,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_format_follows_from_the_name() {
+    fn the_export_format_is_chosen_by_file_extension() {
         for (dest, format) in [
             ("/x/foo", Format::Oci),
             ("/x/foo.tar", Format::DockerArchive),
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_tar_is_whole_or_not_there() {
+    async fn an_unfinished_export_leaves_no_files() {
         let dir = tempfile::tempdir().unwrap();
         let dest = dir.path().join("a.tar");
         let mut target = ExportTarget::create(Format::OciArchive, &dest).unwrap();

@@ -63,7 +63,7 @@ impl From<content::StoreError> for Error {
     }
 }
 
-/// What an import is kept as.
+/// Form in which an imported image is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ImportFormat {
     /// An OCI image layout for each repository, under one directory: `ipfs/<cid>/<name>:<tag>`.
@@ -93,13 +93,13 @@ impl FromStr for ImportFormat {
 /// How an archive is imported.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What it is kept as.
+    /// Form in which the images are stored.
     pub form: ImportFormat,
-    /// What uncompressed layers become, where it is said.
+    /// Compression for uncompressed layers, if set.
     pub compress: Option<Compress>,
     /// The shape of the DAGs.
     pub profile: Profile,
-    /// What the images are called, whatever the archive says.
+    /// Name of the images; overrides the names in the archive.
     pub name: Option<(Name, Option<Tag>)>,
     /// The default name.
     pub otherwise: Name,
@@ -108,7 +108,7 @@ pub struct Options {
 /// An image that was imported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Imported {
-    /// What it is pulled as, without the registry.
+    /// Reference that clients pull, without the registry.
     pub reference: String,
     /// Its root.
     pub cid: Cid,
@@ -128,7 +128,7 @@ struct Called {
 
 /// A root that was made, with all that belongs to it.
 struct Made {
-    /// What it is held under.
+    /// Key of its GC root.
     cid: Cid,
     document: Option<Document>,
     images: Vec<Imported>,
@@ -160,7 +160,7 @@ pub async fn import(
     Ok((all, warnings))
 }
 
-/// What is ready to be stored.
+/// Blobs, blocks and GC roots that are ready to be stored.
 struct Prepared {
     pieces: Vec<archive::StagedBlob>,
     roots: Vec<(Cid, GcRoot, Vec<Imported>)>,
@@ -213,7 +213,7 @@ fn make(
     Ok(Prepared { pieces: builder.into_pieces(), roots, blocks, warnings })
 }
 
-/// What each image is called, once for each name.
+/// Returns the images with their names; an image with several names is listed once for each.
 fn called(images: &Images, options: &Options) -> Result<Vec<Called>, Error> {
     let (mut all, mut known) = (Vec::new(), HashMap::new());
     for picture in &images.pictures {
@@ -242,7 +242,7 @@ fn reference(name: String, tag: Option<&Tag>) -> Result<String, Error> {
     Ok(tag.map_or(name.to_string(), |tag| format!("{name}:{tag}")))
 }
 
-/// What a file's images are called where nothing else says it: `busybox.tar.gz` gives `busybox`.
+/// Returns the default image name for a file name: `busybox.tar.gz` gives `busybox`.
 pub fn name_of_file(file_name: &str) -> Option<Name> {
     let lower = file_name.to_lowercase();
     let stem = lower.split(".tar").next().unwrap_or_default();

@@ -77,14 +77,14 @@ pub struct Layout {
 #[derive(Clone)]
 pub struct Files {
     at: CidPath,
-    /// What its blobs are held under; none where a holder leads to the layout already.
+    /// Key of the GC root for its blobs; none if a GC root leads to the layout already.
     holder: Option<Cid>,
 }
 
-/// What is known of a layout once its index was read.
+/// Contents of a layout's `index.json`.
 struct Index {
     tags: BTreeMap<Tag, Entry>,
-    /// What stands alone, and so needs no tag.
+    /// The only entry, which needs no tag.
     only: Option<Entry>,
     /// The entries that are indexes, those without a tag first.
     indexes: Vec<Entry>,
@@ -126,7 +126,7 @@ impl Index {
     }
 }
 
-/// What is kept of the entries of an `index.json`, which are seen one by one.
+/// Data collected from the entries of an `index.json`, which are read one by one.
 #[derive(Default)]
 struct GatheredReferrers {
     count: usize,

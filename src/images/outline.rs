@@ -1,4 +1,5 @@
-//! As much of a manifest or an index as leads to its blobs: of a document of strangers, little else is kept in memory.
+//! Outline of a manifest or an index: its links to blobs. Little else of an untrusted document is kept in
+//! memory.
 
 use std::fmt;
 
@@ -16,7 +17,7 @@ const MAX_SHOWN_CHARS: usize = 200;
 /// A longer address leads nowhere.
 const MAX_URL: usize = 1024;
 
-/// What a descriptor says of where a blob is.
+/// Fields of a descriptor that tell where a blob is.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Link {
@@ -113,7 +114,7 @@ mod tests {
     const CID: &str = "bafybeiat5rs4tk3kvllj4uu5zr652qnp7kxc4ttewhc5md23gxflqqp7lu";
 
     #[test]
-    fn a_url_is_a_cid_with_or_without_a_path() {
+    fn an_ipfs_url_is_a_cid_with_an_optional_path() {
         for (url, at) in [
             (format!("ipfs://{CID}"), Some(CID.to_string())),
             (format!("ipfs://{CID}/"), Some(CID.to_string())),
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_urls_few_are_kept_and_the_first_cid() {
+    fn descriptor_urls_are_bounded_and_the_first_ipfs_url_is_kept() {
         let mut urls = vec!["https://example.org/".to_string() + &"x".repeat(1000); 1000];
         urls.push(format!("ipfs://{CID}"));
         let link = json!({"mediaType": "a/b", "digest": Digest::sha256_of(b"").to_string(), "size": 1,

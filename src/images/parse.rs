@@ -1,4 +1,4 @@
-//! JSON of strangers, parsed beside the tasks that wait for peers and clients.
+//! Untrusted JSON, parsed outside the tasks that wait for peers and clients.
 
 use std::io::{self, BufReader, Read};
 

@@ -1,10 +1,10 @@
 //! Pushed repositories as one tree of image layouts: `/<repository>/{oci-layout,index.json,blobs/<algorithm>/<hex>}`.
 //!
 //! ```text
-//! repository::changes ─► Published::advance ─► a version of the tree more (content), the changes settled: one commit
+//! repository::changes ─► Published::advance ─► a new version of the tree (content), the changes settled: one commit
 //! ```
 //!
-//! The same repositories give the same root, whatever led to them.
+//! The root depends only on the repositories, not on their history.
 
 mod index;
 
@@ -40,12 +40,12 @@ pub struct Published {
     store: Store,
     repositories: Repositories,
     profile: Profile,
-    /// What indexes that were written here take up, by their roots: true of them for good, whether they were published or
-    /// not.
+    /// Facts about indexes that were written here, by their roots. They stay valid whether an index was
+    /// published or not.
     indexes: Cache<(Name, Cid), index::Written>,
 }
 
-/// What one step took up.
+/// Result of one publishing step.
 #[derive(Debug)]
 pub struct Advanced {
     /// The tree as it is now.

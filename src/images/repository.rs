@@ -67,7 +67,7 @@ pub struct Pushed {
     pub piece: RepositoryBlob,
     /// Its kind.
     pub media_type: MediaType,
-    /// What it refers to.
+    /// Digest of its subject.
     pub subject: Option<Digest>,
     /// The kind of artifact that it says it is.
     pub artifact_type: Option<String>,
@@ -107,7 +107,7 @@ impl Repositories {
         self.edit_at(now, with)
     }
 
-    /// The same with a clock that tells the seconds since 1970.
+    /// Does the same as [`Self::edit`] with a clock that returns seconds since 1970.
     pub fn edit_at<T: Send + 'static>(
         &self,
         clock: impl Fn() -> u64 + Send + 'static,
@@ -150,7 +150,8 @@ impl Repositories {
     }
 }
 
-/// Who holds the bytes of a blob or a manifest. Each has a holder of its own, since two digests may be of the same bytes.
+/// Returns the key of the GC root for a blob or a manifest. Each has its own, since two digests may be of the
+/// same bytes.
 fn holder(name: &Name, kind: &str, digest: &Digest) -> String {
     format!("repository/{name}/{kind}/{digest}")
 }

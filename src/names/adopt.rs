@@ -14,7 +14,7 @@ use crate::{
 /// Manifests that one index may bring with it.
 const MAX_MANIFESTS: usize = 1_000;
 
-/// What is here now, and becomes part of a repository with [`Adopted::add`].
+/// Content fetched from followed names, which becomes part of a repository with [`Adopted::add`].
 #[derive(Clone, Default)]
 pub struct Adopted {
     pieces: BTreeMap<Digest, RepositoryBlob>,
@@ -65,8 +65,8 @@ impl Resolver {
         Ok(adopted)
     }
 
-    /// Fetches what a manifest of `name` needs and followed names have: the blobs of an image, the manifests of an index.
-    /// What they do not have is left out.
+    /// Fetches the content that a manifest of `name` needs and followed names have: the blobs of an image,
+    /// the manifests of an index. Content that they do not have is left out.
     pub async fn adopt(
         &self,
         name: &Name,

@@ -12,7 +12,7 @@ use crate::{
 /// A first component that is longer and begins so can only be meant as a hash.
 const MIN_HASH_LENGTH: usize = 40;
 
-/// The CID of a dockerized hash, the reason that it is none, or nothing where none is meant.
+/// Returns the CID of a dockerized hash, or why it is invalid; none if the text is not meant as one.
 pub fn parse(component: &str) -> Option<Result<Cid, String>> {
     let (multibase, base, length) = match component.get(..4)? {
         "1220" => ("f", "the hex digits", 68),

@@ -18,7 +18,7 @@ pub enum Error {
     CidV0 {
         /// The component as it was given.
         given: String,
-        /// The same CID as it can be written here.
+        /// Form of the CID to use instead.
         instead: Cid,
     },
     /// A CID in a base whose letters a repository name cannot hold, or a key or a domain in such letters.
@@ -26,7 +26,7 @@ pub enum Error {
     UpperCase {
         /// The component as it was given.
         given: String,
-        /// The same as it can be written here.
+        /// Lower-case form to use instead.
         instead: String,
     },
     /// The path below the CID is too long.
@@ -34,7 +34,7 @@ pub enum Error {
     Path {
         /// The whole name.
         name: Name,
-        /// What the parser said.
+        /// Error of the parser.
         why: PathError,
     },
     /// The name ends too early.
@@ -45,14 +45,14 @@ pub enum Error {
         /// A whole one.
         instead: &'static str,
     },
-    /// What should be a CID is none.
+    /// A component is not a valid CID.
     #[error("invalid CID {found:?} in {name}: {why}")]
     NoCid {
         /// The whole name.
         name: String,
         /// The component.
         found: String,
-        /// What the parser said.
+        /// Message of the parser.
         why: String,
     },
     /// No kind of name looks like this, but for a part that is missing or too much.
@@ -83,7 +83,7 @@ pub enum Error {
         name: Name,
         /// The requested one.
         reference: Reference,
-        /// What is there.
+        /// References that exist.
         instead: String,
     },
     /// The image has no such blob.
@@ -99,7 +99,7 @@ pub enum Error {
     Layer {
         /// The repository.
         name: Name,
-        /// What is wrong with it.
+        /// Description of the error.
         why: images::layer::Error,
     },
     /// The CID is not a valid image.
@@ -107,15 +107,15 @@ pub enum Error {
     Image {
         /// The repository.
         name: Name,
-        /// What is wrong with it.
+        /// Description of the error.
         why: images::Error,
     },
-    /// What should be an IPNS name is none.
+    /// A component is not a valid IPNS name or domain.
     #[error("{name}: {why}")]
     NoIpnsName {
         /// The whole name.
         name: Name,
-        /// What the parser said.
+        /// Error of the parser.
         why: ocipfs_node::InvalidName,
     },
     /// The IPNS name leads nowhere.

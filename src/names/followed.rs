@@ -53,7 +53,7 @@ struct FollowedState {
     by_command: Vec<IpnsName>,
     /// How far the newest root of each is fetched.
     fetching: HashMap<IpnsName, Fetching>,
-    /// What repositories meant before, the newest first.
+    /// Earlier versions of repositories, the newest first.
     older: HashMap<(IpnsName, Name), VecDeque<Cid>>,
     /// Repositories that were last answered from an older version because the newest could not be had.
     stale: HashSet<Name>,
@@ -61,7 +61,7 @@ struct FollowedState {
     unreachable: HashMap<IpnsName, Instant>,
 }
 
-/// What could not be had yet of the newest root of a name.
+/// Part of a name's newest root that is not fetched yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Missing {
     /// Repositories whose newest version is not complete.
@@ -77,7 +77,7 @@ pub struct Fetching {
     pub root: Cid,
     /// The sequence of that record.
     pub sequence: u64,
-    /// What is not here.
+    /// Content that is not fetched yet.
     pub missing: Missing,
     /// Why not, once something was found to be unreachable.
     pub why: Option<String>,

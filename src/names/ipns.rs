@@ -16,7 +16,7 @@ use crate::content::{CidPath, Content, PathError};
 /// More names that lead to names are a circle, or meant to cost time.
 const MAX_DEPTH: usize = 8;
 
-/// What a name meant before is remembered so far back.
+/// Number of earlier values that are remembered for a name.
 const MAX_VERSIONS: usize = 3;
 /// Names whose meanings are remembered.
 const CACHE_ENTRIES: usize = 1024;
@@ -27,7 +27,7 @@ pub enum Error {
     /// Neither `/ipfs/<cid>...` nor `/ipns/<name>...`.
     #[error("invalid path {0:?}: expected /ipfs/<cid>[/path] or /ipns/<name>[/path]")]
     NoPath(String),
-    /// What should be a name is none.
+    /// The text is not a valid IPNS name or domain.
     #[error(transparent)]
     NoName(#[from] ocipfs_node::InvalidName),
     /// Names lead to names without an end.
@@ -38,9 +38,9 @@ pub enum Error {
     Target {
         /// The name.
         name: MutableName,
-        /// What its record says.
+        /// Value of its record.
         value: String,
-        /// What is wrong with it.
+        /// Reason why the value is refused.
         why: String,
     },
     /// No lookup has ended yet.
@@ -83,7 +83,7 @@ impl FromStr for Path {
 }
 
 impl fmt::Display for Path {
-    /// As it is written into a record.
+    /// Writes the path as in a record.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Content(at) => write!(f, "/ipfs/{at}"),
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn names_are_followed_to_content_and_paths_add_up() {
+    async fn ipns_names_resolve_recursively_and_paths_are_joined() {
         let (_dir, node) = node();
         let (inner, to_content) = node.name_key("inner").await.unwrap();
         let (outer, to_name) = node.name_key("outer").await.unwrap();
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn unresolvable_ipns_name_is_refused_with_the_reason() {
+    async fn unresolvable_ipns_name_is_rejected_with_the_reason() {
         let (_dir, node) = node();
         let (key, circle) = node.name_key("circle").await.unwrap();
         node.publish(&key, &format!("/ipns/{circle}"), TTL).await.unwrap();
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_written_as_a_record_has_it() {
+    fn a_path_is_normalized_to_the_form_of_ipns_records() {
         let peer = IpnsName::of(&Keypair::generate_ed25519());
         for (text, written) in [
             (CID.to_string(), format!("/ipfs/{CID}")),

@@ -56,7 +56,7 @@ impl Layers {
         }
     }
 
-    /// What could have been asked for.
+    /// Returns the references that exist.
     fn instead(&self, reference: &Reference) -> String {
         match (reference, self.manifests.first()) {
             (Reference::Digest(_), Some(top)) => top.digest.to_string(),

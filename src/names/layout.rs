@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tags_there_are_are_listed_up_to_a_bound() {
+    fn the_tags_in_an_error_message_are_bounded() {
         let tags: Vec<Tag> = (100..125).map(|n| format!("v{n}").parse().unwrap()).collect();
         assert_eq!(listed(&[]), "a digest, since it has no tags");
         assert_eq!(listed(&tags[..2]), "v100 or v101");

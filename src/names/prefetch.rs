@@ -75,7 +75,7 @@ impl Prefetch {
     }
 }
 
-/// What could not be had is tried again, each time later.
+/// Delay before failed content is fetched again; it grows to `MAX_PAUSE`.
 const MIN_PAUSE: Duration = Duration::from_secs(15);
 const MAX_PAUSE: Duration = Duration::from_secs(30 * 60);
 /// A walk that takes longer gives way to a newer root; what it fetched is kept.
@@ -151,7 +151,8 @@ async fn follow(resolver: Resolver, name: IpnsName, policy: Prefetch) {
     }
 }
 
-/// What the newest record of a name says. Two nodes with one key may sign two values with one sequence.
+/// Returns sequence and value of a name's newest record. Both are compared: two nodes with one key may sign two
+/// values with one sequence.
 fn meant(resolver: &Resolver, name: &IpnsName) -> Option<(u64, String)> {
     resolver.content().node().followed_record(name).map(|head| (head.sequence, head.value))
 }

@@ -35,7 +35,7 @@ const OLD_VERSION_LIFETIME: Duration = Duration::from_secs(120);
 /// How long others may use a record without asking again; who follows the name hears of changes anyway.
 const TTL: Duration = Duration::from_secs(60);
 
-/// What is published.
+/// State of the published tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PublisherState {
     /// The root of all that was pushed.
@@ -65,7 +65,7 @@ impl Publisher {
         Self(Arc::new(Inner { content, published, key, share, state: watch::Sender::default() }))
     }
 
-    /// What is published now.
+    /// Returns the state of the published tree.
     pub fn state(&self) -> PublisherState {
         self.0.state.borrow().clone()
     }
@@ -75,7 +75,7 @@ impl Publisher {
         IpnsName::of(&self.0.key)
     }
 
-    /// What of that peers are given.
+    /// Returns the sharing policy: which published content peers may get.
     pub fn share(&self) -> SharePolicy {
         self.0.share
     }

@@ -71,7 +71,7 @@ impl<'a> Repository<'a> {
         }
     }
 
-    /// What is pushed here is never stale.
+    /// Marks the repository as fresh: pushed content is never stale.
     fn fresh(&self, found: Document) -> Document {
         self.resolver.followed().set_fresh(self.name);
         found

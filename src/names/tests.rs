@@ -31,7 +31,7 @@ fn path_of(name: &str) -> String {
 }
 
 #[test]
-fn a_name_is_a_cid_and_a_path() {
+fn a_name_of_each_kind_is_parsed() {
     let [base32, hex] = hashes();
     assert!(base32.starts_with("ciq") && hex.starts_with("1220"), "{base32} {hex}");
     for (name, at) in [
@@ -50,7 +50,7 @@ fn a_name_is_a_cid_and_a_path() {
 }
 
 #[test]
-fn a_cidv0_is_refused_with_the_cidv1_to_use() {
+fn a_cidv0_is_rejected_with_the_cidv1_to_use() {
     for name in [format!("layer/{V0}"), format!("ipfs/{V0}"), format!("ipfs/{V0}/busybox"), format!("{V0}/x")]
     {
         let error = NameKind::parse(&name).unwrap_err();
@@ -59,13 +59,13 @@ fn a_cidv0_is_refused_with_the_cidv1_to_use() {
 }
 
 #[test]
-fn a_cid_in_capitals_is_refused_with_the_same_in_small_letters() {
+fn an_upper_case_cid_is_rejected_with_the_lower_case_one() {
     let error = NameKind::parse(&format!("ipfs/{}", V1.to_uppercase())).unwrap_err();
     assert!(matches!(error, Error::UpperCase { .. }) && error.to_string().contains(V1), "{error}");
 }
 
 #[test]
-fn a_key_or_a_domain_in_capitals_is_refused_with_the_same_in_small_letters() {
+fn an_upper_case_ipns_name_or_domain_is_rejected_with_the_lower_case_one() {
     let key: ocipfs_node::IpnsName = KEY.parse().unwrap();
     for (name, instead) in [
         (format!("ipns/{}/app", key.peer()), KEY),
@@ -78,14 +78,14 @@ fn a_key_or_a_domain_in_capitals_is_refused_with_the_same_in_small_letters() {
 }
 
 #[test]
-fn any_other_name_is_that_of_a_repository() {
+fn any_other_name_is_a_hosted_repository() {
     for text in ["busybox", "library/busybox", "ciqual/busybox", "layers/x", "ipns-x/y"] {
         assert_eq!(NameKind::parse(text).unwrap(), NameKind::Hosted { name: text.parse().unwrap() });
     }
 }
 
 #[test]
-fn invalid_repository_name_is_refused_with_the_expected_form() {
+fn invalid_repository_name_is_rejected_with_the_expected_form() {
     let [base32, hex] = hashes();
     let cid = Cid::try_from(V1).unwrap();
     let [cbor, key] = [0x71, LIBP2P_KEY].map(|codec| Cid::new_v1(codec, *cid.hash()));
@@ -120,7 +120,7 @@ fn invalid_repository_name_is_refused_with_the_expected_form() {
 
 proptest! {
     #[test]
-    fn no_text_makes_the_parser_panic(text in "\\PC*") {
+    fn arbitrary_text_does_not_panic(text in "\\PC*") {
         let _ = NameKind::parse(&text);
     }
 

@@ -1,4 +1,5 @@
-//! Who may do what: users where there are some; else this machine may change something, and pulls are open to all.
+//! Access control: with users, they decide; without, clients on this machine may push and delete, and all may
+//! pull.
 
 use std::{str::FromStr, time::Instant};
 
@@ -15,7 +16,7 @@ use super::{
     token::{Holder, Tokens},
 };
 
-/// Who may pull.
+/// Clients that may pull.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum Pull {
@@ -46,7 +47,7 @@ impl TryFrom<String> for Pull {
     }
 }
 
-/// Who may push, delete and pull.
+/// Rules for pushes, deletions and pulls.
 #[derive(Clone, Default)]
 pub struct Access {
     users: Option<(Users, Tokens)>,
@@ -190,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_login_is_read_from_its_header() {
+    fn basic_auth_credentials_are_parsed_from_the_authorization_header() {
         let pair = |user: &str, password: &str| Some((user.to_string(), password.to_string()));
         for (header, read) in [
             ("Basic bWU6c2VjcmV0", pair("me", "secret")),

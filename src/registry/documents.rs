@@ -12,12 +12,12 @@ use tokio::sync::Semaphore;
 use super::error::ApiError;
 use crate::content;
 
-/// All of them at one time, beside the short ones.
+/// Limit for all of them at one time, without the short ones.
 const TOTAL_BYTES: usize = 32 << 20;
 /// Shorter answers are not counted: there is one for each connection at most.
 const SHORT_BYTES: usize = 64 << 10;
 
-/// What such answers may take. Clones share it.
+/// Memory budget of such responses. Clones share it.
 #[derive(Clone, Debug)]
 pub struct ResponseBudget(Arc<Semaphore>);
 
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn unread_manifests_take_bounded_memory_and_beyond_it_answers_are_503_with_retry_after() {
+    async fn unread_manifests_take_bounded_memory_and_exceeding_it_is_503_with_retry_after() {
         let documents = ResponseBudget::default();
         let large = || count(State(documents.clone()), vec![7; 4 << 20].into_response());
         let mut unread = Vec::new();

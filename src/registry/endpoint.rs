@@ -1,6 +1,6 @@
 use ocipfs_oci::Name;
 
-/// What a path asks for.
+/// Endpoint that a request path names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint<'a> {
     Manifest { name: &'a str, reference: &'a str },
@@ -58,8 +58,9 @@ impl<'a> Endpoint<'a> {
         }
     }
 
-    /// What a token is asked for: <https://distribution.github.io/distribution/spec/auth/scope/>. None where the name cannot
-    /// be one.
+    /// Returns the scope to request a token for:
+    /// <https://distribution.github.io/distribution/spec/auth/scope/>. None if the repository name is
+    /// invalid.
     pub fn scope(&self, actions: &str) -> Option<String> {
         match self.name() {
             None => Some("registry:catalog:*".into()),
@@ -73,7 +74,7 @@ mod tests {
     use super::Endpoint::{self, *};
 
     #[test]
-    fn a_path_is_read_from_its_end() {
+    fn an_endpoint_path_is_parsed_from_its_end() {
         for (path, endpoint) in [
             ("/v2/layer/bafy/manifests/latest", Some(Manifest { name: "layer/bafy", reference: "latest" })),
             ("/v2/a/manifests/b/manifests/c", Some(Manifest { name: "a/manifests/b", reference: "c" })),

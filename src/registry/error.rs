@@ -170,7 +170,7 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", message)
     }
 
-    /// What only a followed name has cannot be deleted here.
+    /// Refuses the deletion of content that only a followed name has.
     pub fn followed(name: &Name, what: &impl fmt::Display, origin: &ocipfs_node::IpnsName) -> Self {
         Self::denied(format!(
             "{name} has {what} from the followed name {origin}: delete it at its publisher, or stop following the name \

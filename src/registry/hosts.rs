@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn own_names_are_on_the_loopback_lines_of_the_hosts_file_that_name_the_machine() {
+    fn own_host_names_are_read_from_the_loopback_lines_of_etc_hosts() {
         let hosts = "# 127.0.0.1 box\n127.0.0.1 localhost blocked.example\n127.0.1.1\tbox.example Box # here\n\
                      192.0.2.1 box lan.example\n::1 box box6\nnonsense box\n";
         assert_eq!(names_of("box", hosts), ["box.example", "box", "box", "box6"]);

@@ -66,7 +66,7 @@ struct Inner {
     computing: Arc<Semaphore>,
 }
 
-/// What the file said when it was read last.
+/// Users file as it was last read.
 struct File {
     table: Arc<Table>,
     stamp: Option<Stamp>,
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_user_is_known_by_the_password() {
+    async fn a_login_needs_the_right_user_and_password() {
         let file = file(&[("me", "secret")]);
         let users = Users::read(file.path()).unwrap();
         for _ in 0..2 {
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn passwords_over_72_bytes_are_refused_since_bcrypt_ignores_the_rest() {
+    async fn passwords_over_the_72_byte_limit_of_bcrypt_are_rejected() {
         let longest = "x".repeat(72);
         let file = file(&[("me", &longest)]);
         let users = Users::read(file.path()).unwrap();
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn beyond_the_queue_of_bcrypt_logins_are_refused_as_busy_and_remembered_ones_pass() {
+    async fn logins_beyond_the_bcrypt_queue_are_rejected_as_busy_except_cached_ones() {
         let file = file(&[("me", "secret"), ("new", "secret")]);
         let users = Users::read(file.path()).unwrap();
         users.login("me", "secret").await.unwrap();
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_goes_away_leaves_its_place_in_the_queue_only_when_bcrypt_has_ended() {
+    async fn a_disconnected_client_frees_its_slot_only_when_bcrypt_has_finished() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), format!("me:{}\n", bcrypt::hash("secret", 10).unwrap())).unwrap();
         let users = Users::read(file.path()).unwrap();
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_removed_user_and_a_changed_password_stop_working_when_the_file_is_read_again() {
+    async fn a_htpasswd_reload_revokes_removed_users_and_changed_passwords() {
         let file = file(&[("me", "secret"), ("gone", "secret")]);
         let users = Users::read(file.path()).unwrap();
         let me = users.login("me", "secret").await.unwrap();
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_file_is_looked_at_once_a_second_and_not_read_while_it_is_the_same() {
+    async fn the_htpasswd_file_is_checked_once_a_second_and_reloaded_only_if_changed() {
         let file = file(&[("me", "secret")]);
         let users = Users::read(file.path()).unwrap();
         write(&file, &[("you", "secret")]);

@@ -51,7 +51,7 @@ const MAX_STREAMS: u32 = 100;
 /// After an error that is not of one connection, such as too many open files.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// What connections may take.
+/// Limits of connections.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub connections: usize,

@@ -35,7 +35,7 @@ pub struct Place {
     own_names: Vec<String>,
 }
 
-/// What the host that a request names is to this registry.
+/// Relation of a request's host to this registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Host {
     /// This machine, by a loopback address or a name of one.
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_local_only_where_listener_peer_host_and_headers_say_so() {
+    fn a_request_is_local_only_if_listener_peer_host_and_proxy_headers_are() {
         let local = ("host", "localhost:5050");
         let of = |place: &Place, peer: &str, headers: &[(&str, &str)]| {
             place.local(&request(peer, "/v2/", headers)).err()
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn cross_site_requests_are_refused_and_navigation_to_the_front_page_is_not() {
+    fn cross_site_requests_are_rejected_except_navigation_to_the_front_page() {
         let page = [("sec-fetch-site", "cross-site")];
         let navigate = [page[0], ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
         let frame = [page[0], ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")];

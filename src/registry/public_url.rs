@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_public_url_is_a_scheme_and_a_host() {
+    fn a_public_url_has_only_a_scheme_and_a_host() {
         for (text, url, host) in [
             ("https://r.example/", "https://r.example", "r.example"),
             ("http://r.example:8080", "http://r.example:8080", "r.example"),

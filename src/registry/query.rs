@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_come_in_pages() {
+    fn pagination_parameters_are_parsed_and_entries_split_into_pages() {
         for (query, read, page, next) in [
             ("", 1001, 3, None),
             ("ns=example.org", 1001, 3, None),

@@ -94,7 +94,8 @@ impl Page {
     }
 }
 
-/// What clients that know no referrers keep under a tag that is made of the digest ("Referrers Tag Schema").
+/// Returns the referrers that clients without the referrers API list under a tag made of the digest
+/// ("Referrers Tag Schema").
 async fn tagged(registry: &Registry, kind: &NameKind, digest: &Digest) -> Vec<Descriptor> {
     let hex: String = digest.hex().chars().take(64).collect();
     let Ok(tag) = format!("{}-{hex}", digest.algorithm()).parse::<Tag>() else { return Vec::new() };

@@ -24,7 +24,7 @@ const ACCESS: &str = "ocipfs::access";
 /// A request, as far as log lines tell of it.
 struct Line {
     client: Option<SocketAddr>,
-    /// What a proxy says of the client.
+    /// Client address that a proxy reports.
     forwarded_for: Option<String>,
     user: Option<String>,
     method: Method,

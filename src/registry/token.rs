@@ -27,12 +27,12 @@ use super::{
 
 /// Where they are had.
 pub const PATH: &str = "/token";
-/// What a client is told of how long a token is good for, and how much longer it is.
+/// Lifetime of a token as clients are told; the registry accepts it for `GRACE` longer.
 const LIFETIME: Duration = Duration::from_secs(300);
 const GRACE: Duration = Duration::from_secs(60);
 /// Tokens that are good at one time; after that the oldest goes.
 const MAX_TOKENS: usize = 10_000;
-/// The token of who has no name.
+/// Token of anonymous clients.
 const ANONYMOUS: &str = "anybody";
 
 /// Tokens of users. Clones share them.
@@ -45,13 +45,13 @@ struct Inner {
     granted: Mutex<HashMap<String, Grant>>,
 }
 
-/// What a token stands for, and until when.
+/// Login that a token stands for, and when the token expires.
 struct Grant {
     login: Login,
     end: Instant,
 }
 
-/// Whom a token belongs to.
+/// Holder of a token.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Holder {
     /// This user, if the file of users still has the login.
@@ -80,7 +80,7 @@ impl Tokens {
         token
     }
 
-    /// Who shows a token, if it is one that is good.
+    /// Returns the holder of a token; none if it is unknown or expired.
     pub fn holder(&self, token: &str, now: Instant) -> Option<Holder> {
         if token == ANONYMOUS {
             return Some(Holder::Anybody);
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_good_for_its_time_and_the_oldest_goes_first() {
+    fn a_token_expires_after_its_lifetime_and_the_oldest_is_evicted_first() {
         let (tokens, now) = (Tokens::default(), Instant::now());
         let me = || Login::default();
         let first = tokens.issue(me(), now);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_challenge_names_the_host_that_was_asked() {
+    fn the_token_realm_of_a_challenge_has_the_requested_host() {
         let of = |url: Option<&str>, pairs: &[(&'static str, &str)], scope| {
             let mut headers = HeaderMap::new();
             pairs.iter().for_each(|(name, value)| drop(headers.insert(*name, value.parse().unwrap())));

@@ -15,7 +15,7 @@ use crate::{
     names::NameKind,
 };
 
-/// What a client does well to send at once; a shorter part is taken too, and costs as much.
+/// Recommended minimum length of an upload chunk; a shorter one is accepted and costs as much.
 const CHUNK_MIN_LENGTH: &str = "65536";
 
 /// `POST`: mounts a blob, takes one whole, or begins an upload.
@@ -246,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_says_its_first_and_its_last_byte() {
+    fn the_content_range_of_an_upload_chunk_is_parsed() {
         for (text, range) in [
             ("0-0", Some((0, 0))),
             ("10-19", Some((10, 19))),

@@ -45,7 +45,7 @@ impl Skopeo {
         self.room.run(&["skopeo", "copy", "--src-tls-verify=false", &source, destination])
     }
 
-    /// The same, taking of an index the image for this architecture.
+    /// Copies an image like [`Self::copy`]; of an index, the image for `architecture`.
     pub fn copy_for(&self, architecture: &str, reference: &str, destination: &str) -> Result<String, String> {
         let (source, chosen) = (format!("docker://{reference}"), format!("--override-arch={architecture}"));
         self.room.run(&["skopeo", &chosen, "copy", "--src-tls-verify=false", &source, destination])
@@ -61,7 +61,7 @@ impl Skopeo {
         self.push_as(&[], source, reference)
     }
 
-    /// The same with further flags.
+    /// Pushes like [`Self::push`], with further flags.
     pub fn push_as(&self, flags: &[&str], source: &str, reference: &str) -> Result<String, String> {
         let reference = format!("docker://{reference}");
         let copy = ["skopeo", "copy", "--all", "--src-tls-verify=false", "--dest-tls-verify=false"];

@@ -1,4 +1,4 @@
-//! What of a blob is here is served to peers, though the blob is not whole and its source is gone.
+//! Partial blobs: a node serves the parts that it has to peers, even if the source is gone.
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
@@ -17,12 +17,12 @@ const MIB: usize = 1 << 20;
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        parts_that_were_fetched_are_served_when_their_source_is_gone,
-        a_blob_is_served_as_far_as_it_has_come_while_it_arrives,
-        another_provider_is_searched_for_however_many_clients_come_and_go,
-        another_provider_is_found_within_any_stall_timeout,
-        a_slow_range_reader_does_not_hold_up_other_blobs_of_the_same_peer,
-        prefetch_passes_over_a_blob_that_does_not_fit_into_the_cache,
+        ranges_of_a_partial_blob_are_served_after_the_provider_is_gone,
+        a_partial_blob_is_served_to_peers_during_its_download,
+        another_provider_is_searched_during_an_outage_while_clients_connect_and_disconnect,
+        another_provider_is_found_despite_a_short_stall_timeout,
+        a_slow_range_request_does_not_block_other_blobs_of_the_same_peer,
+        prefetch_skips_a_blob_that_does_not_fit_into_the_cache,
     ]
 }
 
@@ -37,7 +37,7 @@ fn is_part(answer: &Answer, layer: &Layer, range: &Range<usize>) {
     assert!(answer.body == layer.bytes[range.clone()], "{range:?}");
 }
 
-async fn parts_that_were_fetched_are_served_when_their_source_is_gone() {
+async fn ranges_of_a_partial_blob_are_served_after_the_provider_is_gone() {
     let source = Serve::start(&[]);
     let layer = Layer::add(&source, &noise(32 * MIB));
     let middle = Serve::start(&["--peer", source.address()]);
@@ -55,7 +55,7 @@ async fn parts_that_were_fetched_are_served_when_their_source_is_gone() {
     assert_eq!((middle.status()["cached_layers"].as_u64(), middle.stored("arriving")), (Some(0), 1));
 }
 
-async fn a_blob_is_served_as_far_as_it_has_come_while_it_arrives() {
+async fn a_partial_blob_is_served_to_peers_during_its_download() {
     let source = Serve::start(&[]);
     let layer = Layer::add(&source, &noise(256 * MIB));
     let middle = Serve::start(&["--stall-timeout", "60s", "--peer", source.address()]);
@@ -125,7 +125,7 @@ impl Outage {
     }
 }
 
-async fn another_provider_is_searched_for_however_many_clients_come_and_go() {
+async fn another_provider_is_searched_during_an_outage_while_clients_connect_and_disconnect() {
     let outage = Outage::begin("30s").await;
     let mut clients = JoinSet::new();
     for n in 0..12 {
@@ -138,13 +138,13 @@ async fn another_provider_is_searched_for_however_many_clients_come_and_go() {
         .expect("it reads right bytes");
 }
 
-async fn another_provider_is_found_within_any_stall_timeout() {
+async fn another_provider_is_found_despite_a_short_stall_timeout() {
     let outage = Outage::begin("2s").await;
     let patience = Duration::from_secs(10);
     timeout(Duration::from_secs(60), outage.client(patience)).await.expect("the second provider is found");
 }
 
-async fn a_slow_range_reader_does_not_hold_up_other_blobs_of_the_same_peer() {
+async fn a_slow_range_request_does_not_block_other_blobs_of_the_same_peer() {
     let source = Serve::start(&[]);
     let [layer, other] = [64 * MIB, 65 * MIB].map(|length| Layer::add(&source, &noise(length)));
     let middle = Serve::start(&["--peer", source.address()]);
@@ -164,7 +164,7 @@ async fn a_slow_range_reader_does_not_hold_up_other_blobs_of_the_same_peer() {
     drop(slow);
 }
 
-async fn prefetch_passes_over_a_blob_that_does_not_fit_into_the_cache() {
+async fn prefetch_skips_a_blob_that_does_not_fit_into_the_cache() {
     let publisher = Serve::start(&[]);
     let [large, small] = [("large", 40 * MIB), ("small", MIB)].map(|(note, size)| Image::of(note, size));
     push(&publisher, "a-large", "1", &large).await;

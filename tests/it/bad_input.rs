@@ -1,4 +1,4 @@
-//! What goes wrong and how it is said: the right status or exit code, a reason, a hint, nothing half stored.
+//! Error handling: the right status or exit code, a reason, a hint, nothing half stored.
 
 mod commands;
 mod hostile;

@@ -18,7 +18,7 @@ use crate::{
 };
 
 pub fn trials() -> Vec<Trial> {
-    trials![needs faketime(); what_was_pushed_under_a_wrong_clock_stays_and_what_comes_later_counts]
+    trials![needs faketime(); pushes_survive_a_wrong_clock_and_the_ipns_sequence_increases]
 }
 
 /// Puts a program's wall clock off: <https://github.com/wolfcw/libfaketime>.
@@ -35,7 +35,7 @@ fn sequence(node: &Serve) -> u64 {
     node.status()["published"]["sequence"].as_u64().expect("a sequence")
 }
 
-async fn what_was_pushed_under_a_wrong_clock_stays_and_what_comes_later_counts() {
+async fn pushes_survive_a_wrong_clock_and_the_ipns_sequence_increases() {
     let dir = tempfile::tempdir().unwrap();
     let offset = dir.path().join("offset");
     let (offset_file, node_dir) = (offset.to_str().unwrap(), dir.path().join("node"));

@@ -10,13 +10,13 @@ use crate::harness::{Said, Serve, finish, noise, ocipfs, tar_of, trials, until};
 pub fn trials() -> Vec<Trial> {
     trials![
         quiet_commands_print_one_line,
-        json_commands_print_one_document_that_says_the_same,
-        a_node_directory_with_a_long_path_takes_commands_as_others_do,
-        the_ready_line_says_what_a_person_needs_next,
-        errors_are_one_json_document_with_the_flag_json,
-        an_empty_variable_counts_as_unset,
-        a_command_whose_output_is_not_read_to_its_end_does_not_panic,
-        completions_and_manual_pages_are_made_from_the_commands,
+        json_output_of_commands_is_one_document,
+        a_node_directory_with_a_long_path_has_a_control_socket,
+        the_ready_line_shows_the_addresses_of_registry_and_swarm,
+        errors_are_one_json_document_with_the_json_flag,
+        an_empty_environment_variable_counts_as_unset,
+        a_command_does_not_panic_on_a_broken_pipe,
+        shell_completions_and_man_pages_are_generated,
     ]
 }
 
@@ -49,7 +49,7 @@ async fn quiet_commands_print_one_line() {
     assert!(told.stdout.lines().count() > 1 && told.last_line() == reference, "{told:?}");
 }
 
-async fn json_commands_print_one_document_that_says_the_same() {
+async fn json_output_of_commands_is_one_document() {
     let node = Serve::start(&[]);
     let other = Serve::start(&[]);
     let path = tar_of(node.data_dir(), "foo.tar", &noise(1000));
@@ -81,7 +81,7 @@ async fn json_commands_print_one_document_that_says_the_same() {
     assert_eq!(json(&["layer", "rm", reference])["cid"], added["cid"]);
 }
 
-async fn a_node_directory_with_a_long_path_takes_commands_as_others_do() {
+async fn a_node_directory_with_a_long_path_has_a_control_socket() {
     let dir = tempfile::tempdir().unwrap();
     let long = dir.path().join("d".repeat(200)).join("e".repeat(200));
     let node = Serve::start_in(&long, &[]);
@@ -100,7 +100,7 @@ async fn a_node_directory_with_a_long_path_takes_commands_as_others_do() {
     assert!(said.last_line().ends_with(":foo.tar"), "{said:?}");
 }
 
-async fn the_ready_line_says_what_a_person_needs_next() {
+async fn the_ready_line_shows_the_addresses_of_registry_and_swarm() {
     use std::io::{BufRead, BufReader};
     let dir = tempfile::tempdir().unwrap();
     let mut command = ocipfs(dir.path());
@@ -122,7 +122,7 @@ async fn the_ready_line_says_what_a_person_needs_next() {
     }
 }
 
-async fn errors_are_one_json_document_with_the_flag_json() {
+async fn errors_are_one_json_document_with_the_json_flag() {
     let dir = tempfile::tempdir().unwrap();
     for (arguments, code, told) in [
         (&["--json", "layer", "inspect", "bafkreinonsense"][..], 1, "bafkreinonsense"),
@@ -139,7 +139,7 @@ async fn errors_are_one_json_document_with_the_flag_json() {
     assert!(key["key"].as_str().unwrap().starts_with("/key/swarm/psk/1.0.0/"), "{key}");
 }
 
-async fn an_empty_variable_counts_as_unset() {
+async fn an_empty_environment_variable_counts_as_unset() {
     let empty =
         ["OCIPFS_MAX_SIZE", "OCIPFS_LISTEN", "OCIPFS_PEER", "OCIPFS_LOG_FORMAT"].map(|name| (name, ""));
     let dir = tempfile::tempdir().unwrap();
@@ -149,7 +149,7 @@ async fn an_empty_variable_counts_as_unset() {
     assert_eq!(document(&said)["registry"], node.registry());
 }
 
-async fn completions_and_manual_pages_are_made_from_the_commands() {
+async fn shell_completions_and_man_pages_are_generated() {
     let dir = tempfile::tempdir().unwrap();
     for shell in ["bash", "zsh", "fish"] {
         let said = finish(ocipfs(dir.path()).args(["completions", shell]));
@@ -166,7 +166,7 @@ async fn completions_and_manual_pages_are_made_from_the_commands() {
     finish(ocipfs(dir.path()).args(["man", "/nonexistent"])).failed(1, &["/nonexistent", "hint: "]);
 }
 
-async fn a_command_whose_output_is_not_read_to_its_end_does_not_panic() {
+async fn a_command_does_not_panic_on_a_broken_pipe() {
     let dir = tempfile::tempdir().unwrap();
     for (arguments, code) in [
         (&["store", "stat"][..], 0),

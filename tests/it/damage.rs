@@ -15,12 +15,12 @@ const MIB: usize = 1 << 20;
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        a_lost_blob_is_404_to_head_and_mount_and_comes_back_by_a_push,
-        a_push_repairs_a_blob_that_nobody_knew_to_be_damaged,
-        what_verify_finds_damaged_is_not_served_over_a_restart_until_it_is_pushed_again,
-        a_damaged_blob_is_fetched_again_by_a_pull,
-        a_damaged_block_does_not_spread_to_another_blob,
-        a_flipped_byte_that_nobody_looked_for_breaks_the_download_off,
+        a_missing_blob_file_is_404_for_head_and_not_mounted_until_it_is_pushed_again,
+        a_push_repairs_a_damaged_blob_before_it_is_detected,
+        a_blob_that_verify_finds_damaged_is_not_served_until_it_is_pushed_again,
+        a_pull_repairs_a_damaged_blob_from_a_peer,
+        a_damaged_block_is_not_copied_to_another_blob,
+        a_corrupt_blob_is_detected_on_read_and_aborts_the_download,
     ]
 }
 
@@ -36,7 +36,7 @@ fn flip(node: &Serve, digest: &str, at: u64) {
     file.write_all_at(&[!byte[0]], at).expect("a byte");
 }
 
-fn alone(dir: &std::path::Path) -> Serve {
+fn serve_without_peers(dir: &std::path::Path) -> Serve {
     Serve::start_in(dir, &["--find-timeout", "1s", "--stall-timeout", "1s"])
 }
 
@@ -56,9 +56,9 @@ async fn mount(repository: &Repository, digest: &str) -> Answer {
     ask("POST", &repository.url(&format!("blobs/uploads/?mount={digest}&from=a")), &[]).await
 }
 
-async fn a_lost_blob_is_404_to_head_and_mount_and_comes_back_by_a_push() {
+async fn a_missing_blob_file_is_404_for_head_and_not_mounted_until_it_is_pushed_again() {
     let dir = tempfile::tempdir().unwrap();
-    let node = alone(dir.path());
+    let node = serve_without_peers(dir.path());
     let (a, b) = (Repository::new(&node, "a"), Repository::new(&node, "b"));
     for size in [100_000, 3 * MIB] {
         let bytes = noise(size);
@@ -77,12 +77,12 @@ async fn a_lost_blob_is_404_to_head_and_mount_and_comes_back_by_a_push() {
     let node = {
         assert_eq!(node.command(&["store", "verify"]).code, Some(0));
         node.kill();
-        alone(dir.path())
+        serve_without_peers(dir.path())
     };
     Repository::new(&node, "b").has(&noise(3 * MIB)).await;
 }
 
-async fn a_push_repairs_a_blob_that_nobody_knew_to_be_damaged() {
+async fn a_push_repairs_a_damaged_blob_before_it_is_detected() {
     let node = Serve::start(&["--find-timeout", "1s", "--stall-timeout", "1s"]);
     let a = Repository::new(&node, "a");
     let bytes = noise(3 * MIB);
@@ -93,9 +93,9 @@ async fn a_push_repairs_a_blob_that_nobody_knew_to_be_damaged() {
     assert_eq!(node.command(&["store", "verify"]).code, Some(0));
 }
 
-async fn what_verify_finds_damaged_is_not_served_over_a_restart_until_it_is_pushed_again() {
+async fn a_blob_that_verify_finds_damaged_is_not_served_until_it_is_pushed_again() {
     let dir = tempfile::tempdir().unwrap();
-    let mut node = alone(dir.path());
+    let mut node = serve_without_peers(dir.path());
     let (bytes, digest) = (noise(3 * MIB), Digest::sha256_of(&noise(3 * MIB)).to_string());
     Repository::new(&node, "a").push(&bytes).await;
     flip(&node, &digest, 5);
@@ -108,7 +108,7 @@ async fn what_verify_finds_damaged_is_not_served_over_a_restart_until_it_is_push
         assert_eq!(head(&a, &digest).await, 404);
         assert!(fails(&a.url(&format!("blobs/{digest}"))).await);
         node.kill();
-        node = alone(dir.path());
+        node = serve_without_peers(dir.path());
     }
     let a = Repository::new(&node, "a");
     a.push(&bytes).await;
@@ -117,7 +117,7 @@ async fn what_verify_finds_damaged_is_not_served_over_a_restart_until_it_is_push
     assert_eq!(node.stored("arriving"), 0, "nothing is left of what was damaged");
 }
 
-async fn a_damaged_blob_is_fetched_again_by_a_pull() {
+async fn a_pull_repairs_a_damaged_blob_from_a_peer() {
     let source = Serve::start(&[]);
     let layer = Layer::add(&source, &noise(5 * MIB));
     let node = Serve::start(&["--peer", source.address()]);
@@ -151,7 +151,7 @@ fn add(node: &Serve, name: &str, bytes: &[u8]) -> Layer {
     }
 }
 
-async fn a_damaged_block_does_not_spread_to_another_blob() {
+async fn a_damaged_block_is_not_copied_to_another_blob() {
     let source = Serve::start(&[]);
     let (one, mut other) = (noise(5 * MIB), noise(5 * MIB));
     other[..MIB].fill(7);
@@ -167,14 +167,14 @@ async fn a_damaged_block_does_not_spread_to_another_blob() {
     assert_eq!(node.command(&["store", "verify"]).code, Some(0));
 }
 
-async fn a_flipped_byte_that_nobody_looked_for_breaks_the_download_off() {
+async fn a_corrupt_blob_is_detected_on_read_and_aborts_the_download() {
     let dir = tempfile::tempdir().unwrap();
     for size in [100_000, 3 * MIB] {
-        let node = alone(dir.path());
+        let node = serve_without_peers(dir.path());
         let bytes = noise(size);
         let digest = Repository::new(&node, "a").push(&bytes).await;
         node.kill();
-        let node = alone(dir.path());
+        let node = serve_without_peers(dir.path());
         let a = Repository::new(&node, "a");
         flip(&node, &digest, 70_000);
         for _ in 0..2 {

@@ -15,22 +15,22 @@ use crate::{
 
 pub fn trials() -> Vec<Trial> {
     let mut all = trials![
-        a_deleted_image_leaves_the_disk_the_catalog_and_the_published_root,
-        an_overwritten_tag_is_pulled_by_digest_until_it_is_collected,
-        a_blob_without_a_manifest_goes_after_its_grace_period,
-        a_dry_run_of_repo_gc_lists_what_the_real_one_removes_with_its_files,
+        a_deleted_image_is_removed_from_disk_catalog_and_published_root,
+        an_untagged_manifest_is_pulled_by_digest_until_garbage_collection,
+        an_unreferenced_blob_is_deleted_after_the_upload_grace_period,
+        repo_gc_dry_run_lists_what_repo_gc_removes,
         store_gc_includes_repo_gc,
         repositories_are_listed_inspected_and_removed_by_command,
-        retention_keeps_the_newest_tags_of_a_pattern,
-        peers_no_longer_get_what_was_deleted,
-        referrers_go_with_their_subject,
-        what_was_deleted_before_a_kill_is_collected_after_the_restart,
+        a_retention_rule_keeps_the_newest_tags_of_matching_repositories,
+        deleted_content_is_not_served_to_peers,
+        referrers_are_deleted_with_their_subject,
+        content_deleted_before_a_kill_is_garbage_collected_after_the_restart,
     ];
     all.extend(trials![needs CRANE.available(); crane_delete_frees_the_space_of_an_image]);
     all.extend(trials![needs ORAS.available(); oras_manifest_delete_frees_the_space_of_an_image]);
-    let name = "it::deleting::daily_pushes_of_one_tag_never_fill_a_node_with_a_maximum_size";
+    let name = "it::deleting::daily_pushes_of_one_tag_stay_below_the_max_size_quota";
     let limit = Duration::from_secs(if is_full_size() { 1800 } else { 180 });
-    all.push(trial_within(name, limit, daily_pushes_of_one_tag_never_fill_a_node_with_a_maximum_size));
+    all.push(trial_within(name, limit, daily_pushes_of_one_tag_stay_below_the_max_size_quota));
     all
 }
 
@@ -55,7 +55,7 @@ async fn catalog(node: &Serve) -> Value {
     get(&node.url("/v2/_catalog")).await.json()["repositories"].clone()
 }
 
-async fn a_deleted_image_leaves_the_disk_the_catalog_and_the_published_root() {
+async fn a_deleted_image_is_removed_from_disk_catalog_and_published_root() {
     let node = Serve::start(&[]);
     let (app, other) = (Repository::new(&node, "app"), Repository::new(&node, "other"));
     other.push_image("1", &layer(1, LAYER)).await;
@@ -103,7 +103,7 @@ async fn client_deletes(client: &'static Tool, command: &'static [&'static str])
     app.has(&layer(1, LAYER)).await;
 }
 
-async fn an_overwritten_tag_is_pulled_by_digest_until_it_is_collected() {
+async fn an_untagged_manifest_is_pulled_by_digest_until_garbage_collection() {
     let dir = tempfile::tempdir().unwrap();
     let node = Serve::start_in(dir.path(), &[]);
     let app = Repository::new(&node, "app");
@@ -120,7 +120,7 @@ async fn an_overwritten_tag_is_pulled_by_digest_until_it_is_collected() {
     app.has(&layer(2, LAYER)).await;
 }
 
-async fn a_blob_without_a_manifest_goes_after_its_grace_period() {
+async fn an_unreferenced_blob_is_deleted_after_the_upload_grace_period() {
     let node = Serve::start(&["--upload-grace", "1s"]);
     let app = Repository::new(&node, "app");
     let digest = app.push(&layer(1, LAYER)).await;
@@ -135,7 +135,7 @@ fn removed(node: &Serve, command: &[&str]) -> Value {
     node.json(command)["removed"].clone()
 }
 
-async fn a_dry_run_of_repo_gc_lists_what_the_real_one_removes_with_its_files() {
+async fn repo_gc_dry_run_lists_what_repo_gc_removes() {
     let node = Serve::start(&[]);
     let (app, other) = (Repository::new(&node, "app"), Repository::new(&node, "other"));
     for n in 0..4 {
@@ -157,7 +157,7 @@ async fn a_dry_run_of_repo_gc_lists_what_the_real_one_removes_with_its_files() {
     node.command(&["repo", "gc", "none"]).failed(1, &["not found among the pushed repositories", "repo ls"]);
 }
 
-/// What the image of this layer is called by its digest.
+/// Returns the digest of the image of this layer.
 fn other_digest(layer: &[u8]) -> String {
     Digest::sha256_of(manifest(b"{}", &[layer]).to_string().as_bytes()).to_string()
 }
@@ -202,7 +202,7 @@ async fn repositories_are_listed_inspected_and_removed_by_command() {
     offline(dir.path());
 }
 
-/// The same commands where no `serve` runs.
+/// Runs the same commands without a running `serve`.
 fn offline(dir: &Path) {
     let run = |arguments: &[&str]| finish(ocipfs(dir).args(arguments));
     let said = run(&["repo", "ls"]);
@@ -221,7 +221,7 @@ fn offline(dir: &Path) {
     assert_eq!(run(&["-q", "repo", "ls"]).last_line(), "other");
 }
 
-async fn retention_keeps_the_newest_tags_of_a_pattern() {
+async fn a_retention_rule_keeps_the_newest_tags_of_matching_repositories() {
     let node = Serve::start(&["--retention", "team/*=2", "--keep-untagged", "1h"]);
     let (app, other) = (Repository::new(&node, "team/app"), Repository::new(&node, "other"));
     for n in 0..4 {
@@ -239,7 +239,7 @@ async fn retention_keeps_the_newest_tags_of_a_pattern() {
 }
 
 /// Of 20 MB where `OCIPFS_TEST_FULL_SIZE=1`, else of a tenth.
-async fn daily_pushes_of_one_tag_never_fill_a_node_with_a_maximum_size() {
+async fn daily_pushes_of_one_tag_stay_below_the_max_size_quota() {
     let size = if is_full_size() { 20_000_000 } else { 2_000_000 };
     let limit = 5 * size as u64;
     let node = Serve::start(&["--max-size", &limit.to_string()]);
@@ -265,7 +265,7 @@ async fn daily_pushes_of_one_tag_never_fill_a_node_with_a_maximum_size() {
     app.has(&layer(99, size)).await;
 }
 
-async fn peers_no_longer_get_what_was_deleted() {
+async fn deleted_content_is_not_served_to_peers() {
     let node = Serve::start(&[]);
     let (app, other) = (Repository::new(&node, "app"), Repository::new(&node, "other"));
     let digest = app.push_image("1", &layer(1, LAYER)).await;
@@ -290,7 +290,7 @@ async fn peers_no_longer_get_what_was_deleted() {
     assert!(answer.status == 200 && answer.body == layer(2, LAYER), "another repository has it: {answer:?}");
 }
 
-async fn referrers_go_with_their_subject() {
+async fn referrers_are_deleted_with_their_subject() {
     let node = Serve::start(&[]);
     let app = Repository::new(&node, "app");
     let image = app.push_image("1", &layer(1, LAYER)).await;
@@ -315,7 +315,7 @@ async fn referrers_go_with_their_subject() {
     assert_eq!((files(&node), catalog(&node).await), (0, json!([])));
 }
 
-async fn what_was_deleted_before_a_kill_is_collected_after_the_restart() {
+async fn content_deleted_before_a_kill_is_garbage_collected_after_the_restart() {
     let dir = tempfile::tempdir().unwrap();
     let node = Serve::start_in(dir.path(), &[]);
     let app = Repository::new(&node, "app");

@@ -20,12 +20,12 @@ use crate::{
 
 pub fn trials() -> Vec<Trial> {
     trials![needs SmallDisk::available();
-        a_pull_larger_than_the_disk_streams_through_and_is_kept_when_there_is_room,
-        a_pull_that_fails_on_a_full_disk_gives_its_room_back,
-        an_added_layer_larger_than_the_disk_fails_by_name_and_works_when_there_is_room,
-        a_disk_without_a_byte_left_is_survived,
-        a_push_larger_than_the_disk_fails_by_name_and_works_when_there_is_room,
-        names_are_followed_and_published_again_after_the_disk_was_full,
+        a_pull_larger_than_the_disk_is_streamed_through_and_stored_once_there_is_room,
+        a_pull_that_fails_on_a_full_disk_frees_its_space,
+        layer_add_on_a_full_disk_is_an_error_and_succeeds_once_there_is_room,
+        a_node_keeps_serving_on_a_full_disk,
+        a_push_to_a_full_disk_is_507_and_succeeds_once_there_is_room,
+        names_are_followed_and_published_again_after_a_full_disk,
     ]
 }
 
@@ -106,7 +106,7 @@ fn nothing_is_left(node: &Serve) {
     assert!(!node.log().contains("panicked"), "{}", node.log());
 }
 
-async fn a_pull_larger_than_the_disk_streams_through_and_is_kept_when_there_is_room() {
+async fn a_pull_larger_than_the_disk_is_streamed_through_and_stored_once_there_is_room() {
     let source = Serve::start(&[]);
     let [small, other] = [3, 4].map(|mib| Layer::add(&source, &noise(mib << 20)[1..]));
     let large = Layer::add(&source, &noise(120 << 20));
@@ -126,7 +126,7 @@ async fn a_pull_larger_than_the_disk_streams_through_and_is_kept_when_there_is_r
 }
 
 /// A pull that may have its part of the disk, the rest of which a neighbour takes meanwhile.
-async fn a_pull_that_fails_on_a_full_disk_gives_its_room_back() {
+async fn a_pull_that_fails_on_a_full_disk_frees_its_space() {
     let source = Serve::start(&[]);
     let large = Layer::add(&source, &noise(130 << 20));
     let disk = SmallDisk::mount(300);
@@ -144,7 +144,7 @@ async fn a_pull_that_fails_on_a_full_disk_gives_its_room_back() {
     nothing_is_left(&node);
 }
 
-async fn an_added_layer_larger_than_the_disk_fails_by_name_and_works_when_there_is_room() {
+async fn layer_add_on_a_full_disk_is_an_error_and_succeeds_once_there_is_room() {
     let (disk, dir) = (SmallDisk::mount(96), tempfile::tempdir().unwrap());
     let node = Serve::start_in(&disk.node_dir(), &[]);
     let small = Layer::add(&node, &noise(3 << 20));
@@ -164,7 +164,7 @@ async fn an_added_layer_larger_than_the_disk_fails_by_name_and_works_when_there_
     nothing_is_left(&node);
 }
 
-async fn a_push_larger_than_the_disk_fails_by_name_and_works_when_there_is_room() {
+async fn a_push_to_a_full_disk_is_507_and_succeeds_once_there_is_room() {
     let disk = SmallDisk::mount(96);
     let node = Serve::start_in(&disk.node_dir(), &[]);
     let a = Repository::new(&node, "a");
@@ -189,7 +189,7 @@ async fn a_push_larger_than_the_disk_fails_by_name_and_works_when_there_is_room(
     nothing_is_left(&node);
 }
 
-async fn names_are_followed_and_published_again_after_the_disk_was_full() {
+async fn names_are_followed_and_published_again_after_a_full_disk() {
     let publisher = Serve::start(&[]);
     let name = name_of(&publisher);
     let disk = SmallDisk::mount(96);
@@ -218,7 +218,7 @@ async fn names_are_followed_and_published_again_after_the_disk_was_full() {
     known(&other, "own", "1", &image(101)).await;
 }
 
-async fn a_disk_without_a_byte_left_is_survived() {
+async fn a_node_keeps_serving_on_a_full_disk() {
     let source = Serve::start(&[]);
     let [stored, cold, large] = [3, 4, 30].map(|mib| Layer::add(&source, &noise(mib << 20)[1..]));
     let disk = SmallDisk::mount(96);

@@ -37,7 +37,7 @@ impl Dns {
         Self { address, zone, task }
     }
 
-    /// What `--dns-resolver` is given.
+    /// Returns the value for `--dns-resolver`.
     pub fn address(&self) -> String {
         self.address.to_string()
     }
@@ -52,7 +52,7 @@ impl Dns {
         self.zone.records.lock().unwrap().remove(name);
     }
 
-    /// From now on nobody gets an answer, or everybody.
+    /// From now on no client gets an answer, or all do.
     pub fn silence(&self, silent: bool) {
         self.zone.silent.store(silent, Ordering::SeqCst);
     }

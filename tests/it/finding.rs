@@ -14,18 +14,18 @@ use crate::{
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        a_reader_that_knows_only_a_bootstrap_node_finds_the_provider,
-        a_reader_that_knows_only_a_foreign_router_finds_the_provider,
-        roots_are_announced_and_no_other_blocks,
-        the_addresses_announced_are_those_listened_on,
-        an_announced_address_stands_instead_of_all_others,
-        what_was_announced_is_said_again_after_a_restart,
-        a_newcomer_is_told_and_so_is_who_comes_back,
-        a_node_that_nobody_can_reach_says_so,
+        the_dht_finds_a_provider_through_a_bootstrap_peer,
+        the_dht_finds_a_provider_through_a_foreign_kademlia_server,
+        only_roots_are_announced_in_the_dht,
+        listen_addresses_are_announced_in_provider_records,
+        swarm_announce_replaces_all_listen_addresses,
+        provider_records_are_announced_again_after_a_restart,
+        provider_records_are_sent_to_new_and_reconnecting_peers,
+        an_unreachable_node_is_shown_in_status,
     ]
 }
 
-async fn a_reader_that_knows_only_a_bootstrap_node_finds_the_provider() {
+async fn the_dht_finds_a_provider_through_a_bootstrap_peer() {
     let bootstrap = Serve::start(&[]);
     let provider = Serve::start(&["--bootstrap", bootstrap.address()]);
     let layer = Layer::add(&provider, &noise(3 << 20));
@@ -38,8 +38,7 @@ async fn a_reader_that_knows_only_a_bootstrap_node_finds_the_provider() {
     assert_eq!(bootstrap.status()["cached_layers"], 0);
 }
 
-/// The same with a server that is none of ours between them.
-async fn a_reader_that_knows_only_a_foreign_router_finds_the_provider() {
+async fn the_dht_finds_a_provider_through_a_foreign_kademlia_server() {
     let router = Router::start().await;
     let provider = Serve::start(&["--bootstrap", router.address()]);
     let layer = Layer::add(&provider, &noise(100_000));
@@ -49,7 +48,7 @@ async fn a_reader_that_knows_only_a_foreign_router_finds_the_provider() {
     assert!(pulled.bytes().await.unwrap() == layer.bytes);
 }
 
-async fn roots_are_announced_and_no_other_blocks() {
+async fn only_roots_are_announced_in_the_dht() {
     let mut router = Router::start().await;
     let node = Serve::start(&["--bootstrap", router.address()]);
     let first = Layer::add(&node, &noise(5 << 20));
@@ -66,7 +65,7 @@ async fn roots_are_announced_and_no_other_blocks() {
         assert!(keys.remove(&directory.hash().to_bytes()), "the directory");
     }
     // What is left are the files, whose sizes a refusal to take them for layer manifests tells.
-    let refusals: Vec<_> = keys.iter().map(|key| said_of(&node, key)).collect();
+    let refusals: Vec<_> = keys.iter().map(|key| inspect_error(&node, key)).collect();
     for layer in [&first, &second] {
         let size = format!("too large: {} bytes", layer.bytes.len());
         assert!(refusals.iter().any(|said| said.contains(&size)), "{size}: {refusals:?}");
@@ -78,7 +77,7 @@ async fn roots_are_announced_and_no_other_blocks() {
     assert_eq!(more.count(), 0);
 }
 
-async fn the_addresses_announced_are_those_listened_on() {
+async fn listen_addresses_are_announced_in_provider_records() {
     let mut router = Router::start().await;
     let node = Serve::start(&[
         "--bootstrap",
@@ -95,7 +94,7 @@ async fn the_addresses_announced_are_those_listened_on() {
     assert_eq!(node.status()["reachable"], true);
 }
 
-async fn an_announced_address_stands_instead_of_all_others() {
+async fn swarm_announce_replaces_all_listen_addresses() {
     let given = "/ip4/192.0.2.7/tcp/4001";
     let mut router = Router::start().await;
     let node = Serve::start(&["--bootstrap", router.address(), "--swarm-announce", given]);
@@ -117,7 +116,7 @@ async fn an_announced_address_stands_instead_of_all_others() {
     assert_eq!(texts(&node.status()["identity"]["announced"]).map(plain).collect::<BTreeSet<_>>(), only);
 }
 
-async fn what_was_announced_is_said_again_after_a_restart() {
+async fn provider_records_are_announced_again_after_a_restart() {
     let mut router = Router::start().await;
     let dir = tempfile::tempdir().unwrap();
     let arguments = ["--bootstrap", router.address()].map(String::from);
@@ -134,7 +133,7 @@ async fn what_was_announced_is_said_again_after_a_restart() {
     assert_eq!(addresses, BTreeSet::from([plain(node.address())]));
 }
 
-async fn a_newcomer_is_told_and_so_is_who_comes_back() {
+async fn provider_records_are_sent_to_new_and_reconnecting_peers() {
     let node = Serve::start(&[]);
     let layer = Layer::add(&node, &noise(1000));
     assert_eq!(node.status()["announcing"], 3);
@@ -150,7 +149,7 @@ async fn a_newcomer_is_told_and_so_is_who_comes_back() {
 }
 
 /// A settings file may name no address to listen on, as a flag cannot.
-async fn a_node_that_nobody_can_reach_says_so() {
+async fn an_unreachable_node_is_shown_in_status() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("config.toml"), "swarm-listen = []\n").unwrap();
     let node = Serve::start_in(dir.path(), &[]);
@@ -185,7 +184,7 @@ fn at(node: &Serve, layer: &Layer) -> String {
     annotations["io.ocipfs.layer.ipfs.cid"].as_str().unwrap().into()
 }
 
-fn said_of(node: &Serve, key: &[u8]) -> String {
+fn inspect_error(node: &Serve, key: &[u8]) -> String {
     // Version 1, dag-pb.
     let cid = Cid::try_from([&[1, 0x70], key].concat()).unwrap();
     node.command(&["layer", "inspect", &cid.to_string()]).stderr

@@ -23,20 +23,20 @@ use crate::{
 pub fn trials() -> Vec<Trial> {
     [
         trials![
-            what_is_pushed_here_is_pulled_there_and_a_third_follows_both,
-            a_followed_name_outlives_its_publisher,
-            the_same_pushes_in_any_order_give_the_same_root,
-            a_key_is_taken_over_by_another_machine_and_two_writers_are_said,
+            a_node_follows_two_publishers_and_serves_their_pushes,
+            a_follower_serves_an_ipns_name_after_its_publisher_is_gone,
+            the_published_root_does_not_depend_on_push_order,
+            an_ipns_key_moves_to_another_node_and_conflicting_writers_are_reported,
             names_are_followed_and_unfollowed_by_command,
-            what_is_pushed_stays_published_over_a_kill,
-            what_refers_to_an_image_is_known_at_a_follower,
-            a_published_root_is_not_told_again_once_pushes_are_no_longer_shared,
+            pushes_stay_published_after_a_kill,
+            referrers_of_an_image_are_listed_by_a_follower,
+            a_published_root_is_not_republished_after_sharing_of_pushes_is_turned_off,
         ],
         standby::trials(),
         tools::trials(),
         union::trials(),
-        trials![needs Skopeo::available(); skopeo_pulls_from_the_published_root_by_its_name],
-        trials![needs boxo::available(); another_peer_is_given_what_was_pushed_only_where_it_is_shared],
+        trials![needs Skopeo::available(); skopeo_pulls_a_published_image_by_ipns_name],
+        trials![needs boxo::available(); the_sharing_policy_decides_whether_boxo_fetches_pushed_content],
     ]
     .into_iter()
     .flatten()
@@ -103,7 +103,7 @@ pub fn follower(of: &[&Serve], arguments: &[&str]) -> Serve {
     Serve::start(&all)
 }
 
-async fn what_is_pushed_here_is_pulled_there_and_a_third_follows_both() {
+async fn a_node_follows_two_publishers_and_serves_their_pushes() {
     let [one, two] = [(); 2].map(|()| Serve::start(&[]));
     let third = follower(&[&one, &two], &[]);
     let [first, second, third_image] = [1, 2, 3].map(|n| Image::of(&format!("{n}"), n << 20));
@@ -126,7 +126,7 @@ async fn what_is_pushed_here_is_pulled_there_and_a_third_follows_both() {
     assert!(one.log().contains("published"), "{}", one.log());
 }
 
-async fn a_followed_name_outlives_its_publisher() {
+async fn a_follower_serves_an_ipns_name_after_its_publisher_is_gone() {
     let publisher = Serve::start(&[]);
     let dir = tempfile::tempdir().unwrap();
     let name = name_of(&publisher);
@@ -148,7 +148,7 @@ async fn a_followed_name_outlives_its_publisher() {
     pulls(&late, "app", "1", &image).await;
 }
 
-async fn the_same_pushes_in_any_order_give_the_same_root() {
+async fn the_published_root_does_not_depend_on_push_order() {
     let images: Vec<Image> = (0..5).map(|n| Image::of(&format!("{n}"), 100_000 * n)).collect();
     let [one, other] = [(); 2].map(|()| Serve::start(&[]));
     let place = |n: usize| (["app", "team/app", "team"][n % 3], format!("v{n}"));
@@ -178,7 +178,7 @@ async fn the_same_pushes_in_any_order_give_the_same_root() {
     .await;
 }
 
-async fn a_key_is_taken_over_by_another_machine_and_two_writers_are_said() {
+async fn an_ipns_key_moves_to_another_node_and_conflicting_writers_are_reported() {
     // The first one has asked a peer when it publishes: what it hears later is written at the same time.
     let peer = Serve::start(&[]);
     let first = Serve::start(&["--peer", peer.address()]);
@@ -237,7 +237,7 @@ async fn names_are_followed_and_unfollowed_by_command() {
     told.command(&["name", "unfollow", &name]).failed(1, &["is followed by configuration"]);
 }
 
-async fn what_is_pushed_stays_published_over_a_kill() {
+async fn pushes_stay_published_after_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     let images: Vec<Image> = (0..6).map(|n| Image::of(&format!("{n}"), 10_000 * n)).collect();
     let mut last = 0;
@@ -260,7 +260,7 @@ async fn what_is_pushed_stays_published_over_a_kill() {
     }
 }
 
-async fn what_refers_to_an_image_is_known_at_a_follower() {
+async fn referrers_of_an_image_are_listed_by_a_follower() {
     let publisher = Serve::start(&[]);
     let follower = follower(&[&publisher], &[]);
     let image = Image::of("signed", 1000);
@@ -308,7 +308,7 @@ async fn what_refers_to_an_image_is_known_at_a_follower() {
     assert_eq!((answer.status, &answer.json()["manifests"]), (200, &serde_json::json!([])));
 }
 
-async fn a_published_root_is_not_told_again_once_pushes_are_no_longer_shared() {
+async fn a_published_root_is_not_republished_after_sharing_of_pushes_is_turned_off() {
     let dir = tempfile::tempdir().unwrap();
     let node = Serve::start_in(dir.path(), &[]);
     push(&node, "app", "1", &Image::of("1", 10_000)).await;
@@ -332,7 +332,7 @@ async fn a_published_root_is_not_told_again_once_pushes_are_no_longer_shared() {
     node.until("it is published", |status| status["published"]["sequence"].as_u64() > before.as_u64()).await;
 }
 
-async fn skopeo_pulls_from_the_published_root_by_its_name() {
+async fn skopeo_pulls_a_published_image_by_ipns_name() {
     let publisher = Serve::start(&[]);
     let image = Image::of("any", 100_000);
     push(&publisher, "team/app", "1", &image).await;
@@ -345,7 +345,7 @@ async fn skopeo_pulls_from_the_published_root_by_its_name() {
     skopeo.copy(&reference, &format!("dir:{}", reader.data_dir().join("out").display())).unwrap();
 }
 
-async fn another_peer_is_given_what_was_pushed_only_where_it_is_shared() {
+async fn the_sharing_policy_decides_whether_boxo_fetches_pushed_content() {
     const PATIENCE: Duration = Duration::from_secs(5);
     let image = Image::of("pushed", 3 << 20);
     for (share, given) in [("added", false), ("all", true)] {

@@ -18,7 +18,7 @@ pub fn trials() -> Vec<Trial> {
     [boxo::trials(), helia::trials()].into_iter().flatten().collect()
 }
 
-/// What `layer add` says.
+/// Runs `layer add` and returns its output.
 #[track_caller]
 fn add(node: &Serve, arguments: &[&str]) -> Value {
     let said = node.command(&[&["--json", "layer", "add"], arguments].concat());
@@ -36,7 +36,8 @@ fn equals(fetched: &Fetched, out: &Path, original: &Path) {
     assert!(fetched.took < LONG);
 }
 
-/// Adds the CID path `source` at `node`, which knows who has it, and pulls it through that node: the bytes of `tar`.
+/// Adds the CID path `source` at `node`, which knows a provider, and pulls it through that node: the bytes of
+/// `tar`.
 async fn pulled_from(node: &Serve, source: &str, tar: &Path) {
     let added = add(node, &[&format!("ipfs://{source}")]);
     let bytes = fs::read(tar).unwrap();

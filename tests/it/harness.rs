@@ -25,7 +25,7 @@ pub fn trial<F: Future<Output = ()> + Send + 'static>(
     trial_within(name, TOO_LONG, story)
 }
 
-/// The same for a story that may take longer than others.
+/// Makes a trial with its own time limit.
 pub fn trial_within<F: Future<Output = ()> + Send + 'static>(
     name: &str,
     limit: Duration,
@@ -34,8 +34,8 @@ pub fn trial_within<F: Future<Output = ()> + Send + 'static>(
     Trial::test(name, move || run(story(), limit))
 }
 
-/// The same for a story that needs a client: where that is missing, the story is ignored, or fails
-/// where `OCIPFS_REQUIRE_CLIENTS=1` says that nothing may be missing.
+/// Makes a trial that needs a client. If the client is missing, the trial is ignored, or fails if
+/// `OCIPFS_REQUIRE_CLIENTS=1` is set.
 pub fn client_trial<F: Future<Output = ()> + Send + 'static>(
     name: &str,
     client: Result<(), String>,
@@ -60,7 +60,7 @@ fn run(story: impl Future<Output = ()>, limit: Duration) -> Result<(), Failed> {
     outcome.map_err(|_| format!("not done after {} s", limit.as_secs()).into())
 }
 
-/// Runs what blocks beside the runtime, so that a story's deadline still holds.
+/// Runs blocking code outside the runtime, so that a story's deadline still holds.
 pub async fn blocking<T: Send + 'static>(story: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(story).await {
         Ok(value) => value,
@@ -79,7 +79,7 @@ macro_rules! trials {
 }
 pub(crate) use trials;
 
-/// The program as it is built for this test run, cut off from the settings of whoever runs it.
+/// Program as built for this test run, without the settings of the user who runs it.
 pub fn ocipfs(data_dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ocipfs"));
     let inherited: Vec<_> =
@@ -92,7 +92,7 @@ pub fn ocipfs(data_dir: &Path) -> Command {
     command
 }
 
-/// What a finished command said.
+/// Exit code and output of a finished command.
 #[derive(Debug)]
 pub struct Said {
     pub code: Option<i32>,
@@ -159,7 +159,7 @@ impl Serve {
         Self::start_with(data_dir, arguments, &HashMap::new())
     }
 
-    /// The same with further environment.
+    /// Starts one in `data_dir` with further environment variables.
     pub fn start_with(data_dir: &Path, arguments: &[&str], environment: &HashMap<&str, &str>) -> Self {
         fs::create_dir_all(data_dir).expect("a directory");
         let log = data_dir.join("serve.log");
@@ -215,7 +215,7 @@ impl Serve {
         finish(ocipfs(&self.data_dir).args(arguments))
     }
 
-    /// The same, which must succeed; gives the last line.
+    /// Runs a command that must succeed and returns its last line.
     #[track_caller]
     pub fn ask(&self, arguments: &[&str]) -> String {
         last_line(ocipfs(&self.data_dir).args(arguments))
@@ -225,7 +225,7 @@ impl Serve {
         self.json(&["status"])
     }
 
-    /// What `store stat` counts.
+    /// Returns a number of `store stat`.
     pub fn stored(&self, what: &str) -> u64 {
         stored(&self.data_dir, what)
     }
@@ -367,13 +367,13 @@ impl Layer {
         format!("/v2/{}/blobs/{}", self.name, self.digest)
     }
 
-    /// What a client pulls through `node`.
+    /// Returns the reference that a client pulls through `node`.
     pub fn reference(&self, node: &Serve) -> String {
         format!("{}/{}:{}", node.registry(), self.name, self.tag)
     }
 }
 
-/// What `store stat` counts in a node directory.
+/// Returns a number of `store stat` in a node directory.
 pub fn stored(data_dir: &Path, what: &str) -> u64 {
     let said = finish(ocipfs(data_dir).args(["--json", "store", "stat"]));
     let stat: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|e| panic!("{e}: {said:?}"));

@@ -21,7 +21,7 @@ pub async fn ask(method: &str, url: &str, headers: &[(&str, &str)]) -> Answer {
     send(method, url, headers, "").await
 }
 
-/// The same with a body.
+/// Sends a request with a body and reads its answer to the end.
 pub async fn send(
     method: &str,
     url: &str,
@@ -52,7 +52,7 @@ impl fmt::Debug for Answer {
 }
 
 impl Answer {
-    /// A header's text, empty where there is none.
+    /// Returns a header's text, empty if there is none.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().expect("ASCII"))
     }

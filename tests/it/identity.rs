@@ -13,9 +13,9 @@ use crate::{
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        a_cloned_node_directory_that_publishes_too_is_a_rival_in_the_status_and_log_of_both,
-        a_restored_backup_asks_for_the_newest_record_and_publishes_above_it,
-        a_restored_backup_that_starts_offline_publishes_above_the_newest_record_once_peers_come,
+        a_cloned_node_directory_is_reported_as_a_conflicting_writer_by_both_nodes,
+        a_restored_backup_fetches_the_newest_ipns_record_and_continues_its_sequence,
+        a_restored_backup_started_offline_raises_its_ipns_sequence_once_peers_connect,
     ]
 }
 
@@ -38,7 +38,7 @@ fn sequence(node: &Serve) -> Option<u64> {
 }
 
 /// Waits until a follower of one name knows of the root that `publisher` published last.
-async fn hears(follower: &Serve, publisher: &Serve) {
+async fn receives_last_root(follower: &Serve, publisher: &Serve) {
     let value = format!("/ipfs/{}", published(publisher).await);
     follower
         .until("the follower hears of the root", |status| status["followed"][0]["value"] == value.as_str())
@@ -49,7 +49,7 @@ fn rivals(status: &Value) -> &Value {
     &status["published"]["rivals"]
 }
 
-async fn a_cloned_node_directory_that_publishes_too_is_a_rival_in_the_status_and_log_of_both() {
+async fn a_cloned_node_directory_is_reported_as_a_conflicting_writer_by_both_nodes() {
     let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let images = [1, 2, 3, 4].map(|n| Image::of(&format!("{n}"), n * 1000));
     let original = Serve::start_in(dirs[0].path(), &[]);
@@ -74,24 +74,24 @@ async fn a_cloned_node_directory_that_publishes_too_is_a_rival_in_the_status_and
     known(&follower, "app", "1", &images[0]).await;
 
     push(&original, "app", "2", &images[1]).await;
-    hears(&follower, &original).await;
+    receives_last_root(&follower, &original).await;
     push(&clone, "app", "3", &images[2]).await;
     let is_rival = |status: &Value| rivals(status)[0]["name"] == name.as_str();
     clone.until("the clone says that another node writes its name", is_rival).await;
-    hears(&follower, &clone).await;
+    receives_last_root(&follower, &clone).await;
     push(&original, "app", "4", &images[3]).await;
     original.until("so does the original", is_rival).await;
     for node in [&original, &clone] {
         assert!(node.log().contains("two nodes write this name"), "{}", node.log());
     }
     // The last one wins.
-    hears(&follower, &original).await;
+    receives_last_root(&follower, &original).await;
     assert!(sequence(&original) >= sequence(&clone), "{}", original.log());
 }
 
 /// A publisher that went on after its backup was made and then was lost; the follower of its name, the directory of the
 /// backup, and how far the name is.
-async fn lost() -> (Serve, tempfile::TempDir, u64) {
+async fn publisher_lost_after_backup() -> (Serve, tempfile::TempDir, u64) {
     let [dir, backup] = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let publisher = Serve::start_in(dir.path(), &[]);
     let name = name_of(&publisher);
@@ -104,17 +104,17 @@ async fn lost() -> (Serve, tempfile::TempDir, u64) {
     let publisher = Serve::start_in(dir.path(), &["--peer", follower.address()]);
     for n in 2..5 {
         push(&publisher, "app", &n.to_string(), &Image::of(&n.to_string(), 1000)).await;
-        hears(&follower, &publisher).await;
+        receives_last_root(&follower, &publisher).await;
     }
     let newest = sequence(&publisher).expect("a sequence");
     publisher.kill();
     (follower, backup, newest)
 }
 
-async fn a_restored_backup_asks_for_the_newest_record_and_publishes_above_it() {
-    let (follower, backup, newest) = lost().await;
+async fn a_restored_backup_fetches_the_newest_ipns_record_and_continues_its_sequence() {
+    let (follower, backup, newest) = publisher_lost_after_backup().await;
     let restored = Serve::start_in(backup.path(), &["--peer", follower.address()]);
-    hears(&follower, &restored).await;
+    receives_last_root(&follower, &restored).await;
     assert_eq!(sequence(&restored), Some(newest + 1));
     let image = Image::of("after", 2000);
     push(&restored, "app", "after", &image).await;
@@ -122,8 +122,8 @@ async fn a_restored_backup_asks_for_the_newest_record_and_publishes_above_it() {
     assert_eq!(rivals(&restored.status()), &json!([]), "{}", restored.log());
 }
 
-async fn a_restored_backup_that_starts_offline_publishes_above_the_newest_record_once_peers_come() {
-    let (follower, backup, newest) = lost().await;
+async fn a_restored_backup_started_offline_raises_its_ipns_sequence_once_peers_connect() {
+    let (follower, backup, newest) = publisher_lost_after_backup().await;
     let restored = Serve::start_in(backup.path(), &[]);
     let image = Image::of("after", 2000);
     push(&restored, "app", "after", &image).await;

@@ -18,12 +18,12 @@ use crate::harness::{Layer, Said, Serve, files_below, last_line, noise, ocipfs, 
 
 pub fn trials() -> Vec<Trial> {
     let mut all = trials![
-        a_docker_archive_has_one_reference_in_both_shapes_and_on_every_machine,
-        an_archive_is_read_from_the_input,
-        images_are_listed_named_and_removed,
-        a_client_that_goes_away_leaves_nothing,
-        an_image_that_a_layer_is_made_into_is_exported,
-        an_exported_layer_is_pulled_from_peers,
+        image_import_of_a_docker_archive_is_reproducible_in_both_archive_formats,
+        image_import_reads_an_archive_from_stdin,
+        images_are_imported_under_a_name_listed_and_removed,
+        a_cancelled_image_import_leaves_no_files,
+        image_export_of_a_layer_writes_a_layout_and_archives,
+        image_export_fetches_a_layer_from_peers,
     ];
     all.extend(clients::trials());
     all.extend(hostile::trials());
@@ -68,7 +68,7 @@ fn image(dir: &Path) -> (Vec<u8>, Vec<u8>) {
     (layer, config.to_string().into_bytes())
 }
 
-/// As `docker save` wrote it before Docker 25.
+/// Returns an archive as `docker save` wrote it before Docker 25.
 fn before_25(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let (layer, config) = image(dir);
     let (path, name) = (format!("{}/layer.tar", hex(&layer)), format!("{}.json", hex(&config)));
@@ -76,7 +76,7 @@ fn before_25(dir: &Path) -> Vec<(String, Vec<u8>)> {
     vec![(path, layer), (name, config), ("manifest.json".into(), manifest.to_string().into_bytes())]
 }
 
-/// As `docker save` writes it since.
+/// Returns an archive as `docker save` writes it since Docker 25.
 fn since_25(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let (layer, config) = image(dir);
     let blob = |bytes: &[u8]| format!("blobs/sha256/{}", hex(bytes));
@@ -113,7 +113,7 @@ fn name(reference: &str) -> &str {
     reference.split_once('/').expect("a registry").1
 }
 
-async fn a_docker_archive_has_one_reference_in_both_shapes_and_on_every_machine() {
+async fn image_import_of_a_docker_archive_is_reproducible_in_both_archive_formats() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let old = write(one.path(), "old.tar", &archive(&before_25(one.path())));
     let new = write(one.path(), "new.tar", &archive(&since_25(one.path())));
@@ -155,7 +155,7 @@ fn with_input(data_dir: &Path, arguments: &[&str], input: &[u8]) -> Said {
     Said::of(child.wait_with_output().expect("it ends"))
 }
 
-async fn an_archive_is_read_from_the_input() {
+async fn image_import_reads_an_archive_from_stdin() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = archive(&since_25(dir.path()));
     let path = write(dir.path(), "archive.tar", &bytes);
@@ -179,7 +179,7 @@ fn document(said: &Said) -> Value {
     serde_json::from_str(&said.stdout).unwrap_or_else(|e| panic!("{e}: {said:?}"))
 }
 
-async fn images_are_listed_named_and_removed() {
+async fn images_are_imported_under_a_name_listed_and_removed() {
     let node = Serve::start(&[]);
     let before = node.stored("blocks");
     let path = write(node.data_dir(), "foo.tar", &archive(&before_25(node.data_dir())));
@@ -202,7 +202,7 @@ async fn images_are_listed_named_and_removed() {
     node.command(&["image", "import", "/nowhere.tar"]).failed(1, &["cannot read /nowhere.tar"]);
 }
 
-async fn a_client_that_goes_away_leaves_nothing() {
+async fn a_cancelled_image_import_leaves_no_files() {
     let node = Serve::start(&[]);
     // More than waits for the encoder's cores.
     let layer = fs::read(tar_of(node.data_dir(), "layer.tar", &random(48 << 20))).expect("a tar");
@@ -218,7 +218,7 @@ async fn a_client_that_goes_away_leaves_nothing() {
     assert_eq!(node.stored("blobs"), 0);
 }
 
-/// What an exported layout holds is what its digests say, from the index down to the layer.
+/// Checks every blob of an exported layout against its digest, from the index down to the layer.
 fn check_layout(dir: &Path, layer: &Layer) {
     let blob = |digest: &Value| {
         let hex = digest.as_str().and_then(|digest| digest.strip_prefix("sha256:")).expect("a digest");
@@ -233,7 +233,7 @@ fn check_layout(dir: &Path, layer: &Layer) {
     assert!(blob(&manifest["layers"][0]["digest"]) == layer.bytes);
 }
 
-async fn an_image_that_a_layer_is_made_into_is_exported() {
+async fn image_export_of_a_layer_writes_a_layout_and_archives() {
     let node = Serve::start(&[]);
     let layer = Layer::add(&node, &noise(3 << 20));
     let reference = layer.reference(&node);
@@ -261,7 +261,7 @@ async fn an_image_that_a_layer_is_made_into_is_exported() {
     assert!(!Path::new(&dest("none")).exists());
 }
 
-async fn an_exported_layer_is_pulled_from_peers() {
+async fn image_export_fetches_a_layer_from_peers() {
     let source = Serve::start(&[]);
     let layer = Layer::add(&source, &noise(3 << 20));
     let reader = Serve::start(&["--peer", source.address()]);

@@ -20,7 +20,7 @@ fn all_kills() -> u32 {
     std::env::var("OCIPFS_TEST_KILLS").map_or(20, |text| text.parse().expect("a number"))
 }
 
-/// As many again are made in the other two stories, half of them in each.
+/// Returns half of [`all_kills`]: the number of kills in each of the other two stories.
 fn kills() -> u32 {
     all_kills().div_ceil(2)
 }
@@ -29,19 +29,19 @@ pub fn trials() -> Vec<Trial> {
     let limit = Duration::from_secs(120) + A_KILL_TAKES * kills();
     vec![
         trial_within(
-            "it::killing::what_was_added_survives_sigkill_and_nothing_half_is_served",
+            "it::killing::an_added_layer_survives_sigkill_and_no_partial_layer_is_served",
             limit,
-            adding::what_was_added_survives_sigkill_and_nothing_half_is_served,
+            adding::an_added_layer_survives_sigkill_and_no_partial_layer_is_served,
         ),
         trial_within(
-            "it::killing::a_fetch_goes_on_after_sigkill_and_nothing_half_is_served",
+            "it::killing::a_download_is_resumed_after_sigkill_and_no_partial_blob_is_served",
             limit,
-            fetching::a_fetch_goes_on_after_sigkill_and_nothing_half_is_served,
+            fetching::a_download_is_resumed_after_sigkill_and_no_partial_blob_is_served,
         ),
         trial_within(
-            "it::killing::what_was_pushed_survives_sigkill_and_nothing_half_is_served",
+            "it::killing::a_pushed_image_survives_sigkill_and_no_partial_image_is_served",
             limit + A_KILL_TAKES * kills(),
-            pushing::what_was_pushed_survives_sigkill_and_nothing_half_is_served,
+            pushing::a_pushed_image_survives_sigkill_and_no_partial_image_is_served,
         ),
     ]
 }
@@ -54,7 +54,7 @@ struct Known {
     size: u64,
 }
 
-/// What a client got.
+/// Outcome of a pull as the client sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Got {
     /// The whole blob, right.

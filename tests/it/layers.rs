@@ -1,4 +1,4 @@
-//! What `layer add` makes and `layer rm` takes away.
+//! Results of `layer add` and `layer rm`.
 
 use std::{fs, path::Path};
 
@@ -14,13 +14,13 @@ use crate::{
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        a_removed_layer_is_forgotten_with_its_blocks,
-        a_layer_that_shares_its_bytes_with_a_removed_one_stays_whole,
-        a_layer_that_is_on_ipfs_already_is_added_through_another_node,
-        a_folder_gives_the_same_reference_on_every_machine,
-        a_zstd_layer_warns_of_old_docker,
-        a_platform_is_shown_by_the_image,
-        the_manifest_of_the_original_example_has_its_cid_in_profile_legacy,
+        layer_rm_deletes_a_layer_and_its_blocks,
+        a_layer_that_shares_blocks_with_a_removed_one_is_kept,
+        layer_add_accepts_an_ipfs_path_of_another_node,
+        layer_add_of_a_folder_is_reproducible_on_every_machine,
+        layer_add_of_zstd_warns_about_old_docker_versions,
+        the_config_of_a_layer_image_has_the_given_platform,
+        the_original_example_manifest_has_its_cid_in_the_legacy_profile,
     ]
 }
 
@@ -43,7 +43,7 @@ async fn blob(node: &Serve, reference: &str) -> Vec<u8> {
     blob.body
 }
 
-async fn a_removed_layer_is_forgotten_with_its_blocks() {
+async fn layer_rm_deletes_a_layer_and_its_blocks() {
     let node = Serve::start(&[]);
     let before = node.stored("blocks");
     let layer = Layer::add(&node, &noise(3 << 20));
@@ -61,7 +61,7 @@ async fn a_removed_layer_is_forgotten_with_its_blocks() {
     assert!(get(&node.url(&again.blob_path())).await.body == layer.bytes);
 }
 
-async fn a_layer_that_shares_its_bytes_with_a_removed_one_stays_whole() {
+async fn a_layer_that_shares_blocks_with_a_removed_one_is_kept() {
     let node = Serve::start(&[]);
     let bytes = noise(3 << 20);
     for profile in ["unixfs-v1-2025", "legacy"] {
@@ -79,7 +79,7 @@ async fn a_layer_that_shares_its_bytes_with_a_removed_one_stays_whole() {
     }
 }
 
-async fn a_layer_that_is_on_ipfs_already_is_added_through_another_node() {
+async fn layer_add_accepts_an_ipfs_path_of_another_node() {
     let dir = tempfile::tempdir().unwrap();
     let source = Serve::start(&[]);
     let path = tar_of(dir.path(), "foo-0.1.0.tar", &noise(3 << 20));
@@ -108,7 +108,7 @@ fn rootfs(dir: &Path, order: [&str; 3]) -> String {
     folder.to_str().unwrap().into()
 }
 
-async fn a_folder_gives_the_same_reference_on_every_machine() {
+async fn layer_add_of_a_folder_is_reproducible_on_every_machine() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let add = |machine: &Path, folder: &str| {
         last_line(ocipfs(&machine.join("node")).args(["-q", "layer", "add", folder]))
@@ -129,7 +129,7 @@ async fn a_folder_gives_the_same_reference_on_every_machine() {
     assert_ne!(cid(&node.ask(&["layer", "add", &second_folder])), cid(&first));
 }
 
-async fn a_zstd_layer_warns_of_old_docker() {
+async fn layer_add_of_zstd_warns_about_old_docker_versions() {
     let dir = tempfile::tempdir().unwrap();
     let tar = fs::read(tar_of(dir.path(), "plain.tar", &noise(1000))).unwrap();
     let path = dir.path().join("foo.tar.zst");
@@ -146,7 +146,7 @@ async fn a_zstd_layer_warns_of_old_docker() {
     assert_eq!(node.command(&["layer", "add", plain.to_str().unwrap()]).stderr, "");
 }
 
-async fn a_platform_is_shown_by_the_image() {
+async fn the_config_of_a_layer_image_has_the_given_platform() {
     let node = Serve::start(&[]);
     let path = tar_of(node.data_dir(), "foo.tar", &noise(1000));
     let path = path.to_str().unwrap();
@@ -164,7 +164,7 @@ async fn a_platform_is_shown_by_the_image() {
     said.failed(2, &["--platform"]);
 }
 
-async fn the_manifest_of_the_original_example_has_its_cid_in_profile_legacy() {
+async fn the_original_example_manifest_has_its_cid_in_the_legacy_profile() {
     let dir = tempfile::tempdir().unwrap();
     let offline = Offline::open(dir.path()).await;
     let cid = offline.put(include_bytes!("../../example/layer.json"), Profile::Legacy).await;

@@ -16,7 +16,7 @@ use ocipfs_oci::{Algorithm, Digest, Hasher};
 use crate::harness::{Serve, trials};
 pub use budget::pulled;
 
-/// What a node may need while it pulls or serves.
+/// Maximum memory of a node while it pulls or serves.
 const BOUND: u64 = 150 << 20;
 /// Memory is looked at whenever this much more of the body has come.
 const SAMPLE: usize = 4 << 20;

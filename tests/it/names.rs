@@ -25,7 +25,7 @@ use crate::{
 };
 use image::Image;
 
-/// What is looked up again in seconds is so by then.
+/// Deadline for names that are looked up again within seconds.
 const SOON: Duration = Duration::from_secs(60);
 
 pub fn trials() -> Vec<Trial> {

@@ -1,4 +1,4 @@
-//! Peers that come, go and come back; who is dialled and how; and nobody at all.
+//! Peers that come, go and come back; which are dialed and how; and a node without peers.
 
 use std::{net::TcpListener, process::Command};
 
@@ -8,19 +8,19 @@ use crate::harness::{Layer, Said, Serve, finish, noise, ocipfs, tar_of, trials, 
 
 pub fn trials() -> Vec<Trial> {
     let mut all = trials![
-        a_static_peer_is_dialled_until_it_is_there_and_again_after_it_restarts,
-        peers_see_each_other_after_a_connect,
-        a_wrong_peer_id_or_a_dead_port_is_not_reached,
-        a_layer_moves_over_quic_alone,
-        a_stopped_node_lets_go_of_its_ports,
+        a_configured_peer_is_dialled_until_it_connects_and_again_after_a_restart,
+        swarm_connect_connects_and_swarm_peers_lists_both_peers,
+        swarm_connect_fails_for_a_wrong_peer_id_or_a_closed_port,
+        a_layer_is_pulled_over_quic_only,
+        a_stopped_node_releases_its_ports,
         a_node_never_dials_itself,
-        a_dead_peer_is_one_log_line_per_redial,
+        each_failed_redial_of_a_configured_peer_is_one_log_line,
     ];
-    all.extend(trials![needs namespaces(); a_node_without_any_network_serves_what_it_has]);
+    all.extend(trials![needs namespaces(); an_offline_node_serves_its_stored_content]);
     all
 }
 
-async fn a_static_peer_is_dialled_until_it_is_there_and_again_after_it_restarts() {
+async fn a_configured_peer_is_dialled_until_it_connects_and_again_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let first = Serve::start_in(dir.path(), &[]);
     let address = first.address().to_string();
@@ -41,7 +41,7 @@ async fn a_static_peer_is_dialled_until_it_is_there_and_again_after_it_restarts(
     reader.until("it is back again", |status| status["peers"] == 1).await;
 }
 
-async fn peers_see_each_other_after_a_connect() {
+async fn swarm_connect_connects_and_swarm_peers_lists_both_peers() {
     let (one, two) = (Serve::start(&[]), Serve::start(&[]));
     assert_eq!((peers(&one), peers(&two)), (String::new(), String::new()));
     assert_eq!(one.ask(&["swarm", "id"]), one.peer());
@@ -56,7 +56,7 @@ async fn peers_see_each_other_after_a_connect() {
     assert_eq!(one.status()["peers"], 1);
 }
 
-async fn a_wrong_peer_id_or_a_dead_port_is_not_reached() {
+async fn swarm_connect_fails_for_a_wrong_peer_id_or_a_closed_port() {
     let (one, two) = (Serve::start(&[]), Serve::start(&[]));
     let stranger = finish(ocipfs(&tempfile::tempdir().unwrap().path().join("new")).args(["swarm", "id"]));
     let wrong = two.address().replace(two.peer(), stranger.last_line());
@@ -69,7 +69,7 @@ async fn a_wrong_peer_id_or_a_dead_port_is_not_reached() {
     assert_eq!((peers(&one), peers(&two)), (String::new(), String::new()));
 }
 
-async fn a_layer_moves_over_quic_alone() {
+async fn a_layer_is_pulled_over_quic_only() {
     const QUIC: [&str; 2] = ["--swarm-listen", "/ip4/127.0.0.1/udp/0/quic-v1"];
     let source = Serve::start(&QUIC);
     assert!(source.address().contains("/quic-v1/p2p/"), "{}", source.address());
@@ -80,7 +80,7 @@ async fn a_layer_moves_over_quic_alone() {
     assert!(peers(&reader).contains("/quic-v1"));
 }
 
-async fn a_stopped_node_lets_go_of_its_ports() {
+async fn a_stopped_node_releases_its_ports() {
     let node = Serve::start(&["--swarm-listen", "/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"]);
     let peer = Serve::start(&["--peer", node.address()]);
     peer.until("they are connected", |status| status["peers"] == 1).await;
@@ -93,7 +93,7 @@ async fn a_stopped_node_lets_go_of_its_ports() {
 }
 
 /// A machine with loopback and nothing else: no route leads to the peer it is told to keep.
-async fn a_node_without_any_network_serves_what_it_has() {
+async fn an_offline_node_serves_its_stored_content() {
     let dir = tempfile::tempdir().unwrap();
     let tar = tar_of(dir.path(), "layer.tar", &noise(1 << 20));
     let nobody = "/ip4/192.0.2.7/tcp/4001/p2p/12D3KooWNdH5vzZ6HK3XTmLz9R82zucX1Jwibw1h3WEejRsVVPWh";
@@ -156,7 +156,7 @@ async fn a_node_never_dials_itself() {
     assert_eq!(node.status()["peers"], 0);
 }
 
-async fn a_dead_peer_is_one_log_line_per_redial() {
+async fn each_failed_redial_of_a_configured_peer_is_one_log_line() {
     let dead = Serve::start(&[]);
     let address = dead.address().to_string();
     dead.stop();

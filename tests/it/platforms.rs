@@ -16,13 +16,13 @@ use crate::{
 pub fn trials() -> Vec<Trial> {
     [
         trials![
-            several_layers_are_one_image_in_their_order,
-            a_layer_that_is_refused_leaves_none_of_the_others,
-            platforms_are_joined_and_each_is_pulled_through_another_node,
-            what_cannot_be_joined_is_refused_with_what_to_do,
-            layers_that_are_elsewhere_are_joined_as_they_are,
+            layer_add_of_several_layers_makes_one_image_in_order,
+            layer_add_of_several_layers_stores_nothing_if_one_is_invalid,
+            layer_index_makes_a_multi_platform_image_that_is_pulled_from_another_node,
+            layer_index_rejects_invalid_input_with_a_hint,
+            layer_index_accepts_layers_of_other_nodes_and_nested_indexes,
         ],
-        trials![needs Skopeo::available(); skopeo_takes_the_platform_it_is_told],
+        trials![needs Skopeo::available(); skopeo_copies_the_selected_platform],
         trials![needs Podman::available(); podman_runs_an_image_of_several_layers_and_platforms],
         trials![needs Docker::available(); docker_pulls_an_image_of_several_layers_and_platforms],
     ]
@@ -73,7 +73,7 @@ fn tars(node: &Serve, names: &[&str]) -> (Vec<String>, Vec<Vec<u8>>) {
     names.iter().enumerate().map(tar).unzip()
 }
 
-async fn several_layers_are_one_image_in_their_order() {
+async fn layer_add_of_several_layers_makes_one_image_in_order() {
     let source = Serve::start(&[]);
     let before = source.stored("blocks");
     let (paths, bytes) = tars(&source, &["base.tar", "middle.tar", "app.tar"]);
@@ -110,7 +110,7 @@ async fn several_layers_are_one_image_in_their_order() {
     assert_eq!(reader.json(&["layer", "inspect", reference])["local"], true);
 }
 
-async fn a_layer_that_is_refused_leaves_none_of_the_others() {
+async fn layer_add_of_several_layers_stores_nothing_if_one_is_invalid() {
     let node = Serve::start(&[]);
     let before = node.stored("blocks");
     let (paths, _) = tars(&node, &["base.tar"]);
@@ -132,7 +132,7 @@ fn joined(source: &Serve) -> (String, [Vec<Vec<u8>>; 2]) {
     (index, [bytes[..1].to_vec(), bytes[1..].to_vec()])
 }
 
-async fn platforms_are_joined_and_each_is_pulled_through_another_node() {
+async fn layer_index_makes_a_multi_platform_image_that_is_pulled_from_another_node() {
     let source = Serve::start(&[]);
     let before = source.stored("blocks");
     let (reference, layers) = joined(&source);
@@ -191,7 +191,7 @@ async fn platforms_are_joined_and_each_is_pulled_through_another_node() {
     assert_eq!((source.stored("blobs"), source.stored("blocks")), (0, before));
 }
 
-async fn what_cannot_be_joined_is_refused_with_what_to_do() {
+async fn layer_index_rejects_invalid_input_with_a_hint() {
     let node = Serve::start(&["--find-timeout", "1s"]);
     let layer = Layer::add(&node, &noise(1000));
     let reference = layer.reference(&node);
@@ -213,7 +213,7 @@ async fn what_cannot_be_joined_is_refused_with_what_to_do() {
     assert_eq!(node.status()["layers"], 1);
 }
 
-async fn layers_that_are_elsewhere_are_joined_as_they_are() {
+async fn layer_index_accepts_layers_of_other_nodes_and_nested_indexes() {
     let source = Serve::start(&[]);
     let (index, layers) = joined(&source);
     let joiner = Serve::start(&["--peer", source.address()]);
@@ -273,7 +273,7 @@ async fn blocking<T: Send + 'static>(story: impl FnOnce() -> T + Send + 'static)
     }
 }
 
-async fn skopeo_takes_the_platform_it_is_told() {
+async fn skopeo_copies_the_selected_platform() {
     blocking(|| {
         let (programs, skopeo) = (Programs::new(), Skopeo::new().unwrap());
         for (architecture, count) in [("arm64", 1), ("amd64", 2)] {

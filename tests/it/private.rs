@@ -1,4 +1,4 @@
-//! A swarm of those who share a key, and of nobody else.
+//! Private swarm: only nodes with its key can connect.
 
 use std::{
     collections::BTreeSet,
@@ -19,18 +19,18 @@ use crate::{
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        two_nodes_with_one_key_move_a_layer,
-        who_has_no_key_or_another_learns_nothing,
-        a_node_with_a_key_opens_no_udp_socket,
-        a_wrong_swarm_key_is_said_on_both_sides,
-        a_key_as_kubo_writes_it_is_read,
-        what_is_no_key_is_refused_before_anything_starts,
-        a_node_directory_is_refused_in_another_network_until_it_is_changed,
-        a_changed_network_hides_what_was_stored_until_it_is_pushed_or_added_again,
+        two_nodes_with_the_same_swarm_key_exchange_a_layer,
+        peers_without_the_swarm_key_or_with_another_are_rejected,
+        a_node_with_a_swarm_key_opens_no_udp_socket,
+        a_wrong_swarm_key_is_reported_on_both_sides,
+        a_swarm_key_in_the_format_of_kubo_is_read,
+        an_invalid_swarm_key_is_rejected_at_start,
+        a_node_directory_is_rejected_in_another_network_without_change_network,
+        change_network_hides_stored_content_until_it_is_pushed_or_added_again,
     ]
 }
 
-async fn two_nodes_with_one_key_move_a_layer() {
+async fn two_nodes_with_the_same_swarm_key_exchange_a_layer() {
     let dir = tempfile::tempdir().unwrap();
     let key = new_key(&dir, "swarm.key");
     let source = keyed(&key, &[]);
@@ -42,7 +42,7 @@ async fn two_nodes_with_one_key_move_a_layer() {
     assert_eq!(peers(&reader), [source.peer()]);
 }
 
-async fn who_has_no_key_or_another_learns_nothing() {
+async fn peers_without_the_swarm_key_or_with_another_are_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let (key, other) = (new_key(&dir, "swarm.key"), new_key(&dir, "other.key"));
     let source = keyed(&key, &[]);
@@ -66,7 +66,7 @@ async fn who_has_no_key_or_another_learns_nothing() {
     assert_eq!(peers(&member), [source.peer()]);
 }
 
-async fn a_node_with_a_key_opens_no_udp_socket() {
+async fn a_node_with_a_swarm_key_opens_no_udp_socket() {
     let dir = tempfile::tempdir().unwrap();
     let key = new_key(&dir, "swarm.key");
     let source = keyed(&key, &[]);
@@ -79,7 +79,7 @@ async fn a_node_with_a_key_opens_no_udp_socket() {
     assert_ne!(udp_sockets(open.pid()), 0);
 }
 
-async fn a_wrong_swarm_key_is_said_on_both_sides() {
+async fn a_wrong_swarm_key_is_reported_on_both_sides() {
     let dir = tempfile::tempdir().unwrap();
     let (key, other) = (new_key(&dir, "swarm.key"), new_key(&dir, "other.key"));
     let node = keyed(&key, &[]);
@@ -113,7 +113,7 @@ async fn a_wrong_swarm_key_is_said_on_both_sides() {
     assert_eq!(alone.status()["rejected_handshakes"], serde_json::json!([]));
 }
 
-async fn a_key_as_kubo_writes_it_is_read() {
+async fn a_swarm_key_in_the_format_of_kubo_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("swarm.key");
     fs::write(&path, format!("/key/swarm/psk/1.0.0/\n/base16/\n{}", "1f".repeat(32))).unwrap();
@@ -122,7 +122,7 @@ async fn a_key_as_kubo_writes_it_is_read() {
     reader.until("they are connected", |status| status["peers"] == 1).await;
 }
 
-async fn what_is_no_key_is_refused_before_anything_starts() {
+async fn an_invalid_swarm_key_is_rejected_at_start() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("node");
     let key = dir.path().join("swarm.key");
@@ -149,7 +149,7 @@ async fn what_is_no_key_is_refused_before_anything_starts() {
     assert!(!data.exists());
 }
 
-async fn a_node_directory_is_refused_in_another_network_until_it_is_changed() {
+async fn a_node_directory_is_rejected_in_another_network_without_change_network() {
     let dir = tempfile::tempdir().unwrap();
     let [key, other] = ["swarm.key", "other.key"].map(|name| new_key(&dir, name));
     let [key, other] = [&key, &other].map(|key| key.to_str().unwrap());
@@ -179,7 +179,7 @@ async fn a_node_directory_is_refused_in_another_network_until_it_is_changed() {
     Serve::start_in(&data, &[]).stop();
 }
 
-async fn a_changed_network_hides_what_was_stored_until_it_is_pushed_or_added_again() {
+async fn change_network_hides_stored_content_until_it_is_pushed_or_added_again() {
     let dir = tempfile::tempdir().unwrap();
     let key = new_key(&dir, "swarm.key");
     let (key, data) = (key.to_str().unwrap(), dir.path().join("node"));

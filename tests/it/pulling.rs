@@ -21,21 +21,21 @@ pub fn trials() -> Vec<Trial> {
             docker_pulls_the_layer,
             docker_builds_on_the_layer_with_its_classic_builder,
             docker_builds_on_the_layer_with_buildkit,
-            docker_names_the_right_file_where_the_tag_is_wrong,
+            docker_shows_the_expected_tag_after_a_pull_by_a_wrong_tag,
         ],
         trials![needs Podman::available();
             podman_pulls_and_runs_the_layer,
-            podman_pulls_a_plain_tar_and_a_tar_with_zstd,
+            podman_pulls_uncompressed_and_zstd_layers,
         ],
-        trials![needs Buildah::available(); buildah_works_from_the_layer, buildah_builds_on_the_layer],
+        trials![needs Buildah::available(); buildah_from_runs_the_layer, buildah_builds_on_the_layer],
         trials![needs Containerd::available();
             containerd_pulls_and_runs_the_layer,
-            containerd_pulls_by_hosts_toml,
+            containerd_pulls_with_a_hosts_toml,
         ],
         trials![needs Skopeo::available();
-            skopeo_inspects_what_the_registry_says,
+            skopeo_inspect_shows_tags_and_digest_of_the_layer,
             skopeo_copies_the_layer_byte_for_byte,
-            skopeo_names_the_right_file_where_the_tag_is_wrong,
+            skopeo_shows_the_expected_tag_after_an_inspect_of_a_wrong_tag,
         ],
     ]
     .into_iter()
@@ -43,7 +43,7 @@ pub fn trials() -> Vec<Trial> {
     .collect()
 }
 
-/// What the layer's program says.
+/// Output of the layer's program.
 const SAYS: &str = "hello through IPFS\n";
 
 /// The paths in the layer.
@@ -53,7 +53,7 @@ const FILES: [&str; 4] = ["hello", "share", "share/hello.txt", "share/link"];
 struct Pair {
     _source: Serve,
     reader: Serve,
-    /// What a client pulls through the reader.
+    /// Reference that a client pulls through the reader.
     reference: String,
     dir: TempDir,
 }
@@ -103,7 +103,7 @@ impl Pair {
         assert_eq!(self.reader.status()["cached_layers"], 1);
     }
 
-    /// What the registry says the manifest's digest is.
+    /// Returns the manifest's digest as the registry reports it.
     async fn digest(&self) -> String {
         let (name, tag) = self.reference.rsplit_once(':').unwrap();
         let name = name.trim_start_matches(self.reader.registry());
@@ -140,7 +140,7 @@ fn docker_builds(buildkit: bool) {
     assert_eq!(docker.run("hello:built", &[]).unwrap(), SAYS);
 }
 
-async fn docker_names_the_right_file_where_the_tag_is_wrong() {
+async fn docker_shows_the_expected_tag_after_a_pull_by_a_wrong_tag() {
     blocking(|| {
         let pair = Pair::new();
         let refused = Docker::start().unwrap().pull(&pair.wrong_reference()).unwrap_err();
@@ -161,7 +161,7 @@ async fn podman_pulls_and_runs_the_layer() {
     .await;
 }
 
-async fn podman_pulls_a_plain_tar_and_a_tar_with_zstd() {
+async fn podman_pulls_uncompressed_and_zstd_layers() {
     blocking(|| {
         for zstd in [false, true] {
             let pair = Pair::with(|folder| tar(folder, zstd));
@@ -186,7 +186,7 @@ fn tar(folder: &Path, zstd: bool) -> PathBuf {
     path
 }
 
-async fn buildah_works_from_the_layer() {
+async fn buildah_from_runs_the_layer() {
     blocking(|| {
         let pair = Pair::new();
         let buildah = Buildah::new().unwrap();
@@ -222,7 +222,7 @@ async fn containerd_pulls_and_runs_the_layer() {
     .await;
 }
 
-async fn containerd_pulls_by_hosts_toml() {
+async fn containerd_pulls_with_a_hosts_toml() {
     blocking(|| {
         let pair = Pair::new();
         let containerd = Containerd::start().unwrap();
@@ -233,7 +233,7 @@ async fn containerd_pulls_by_hosts_toml() {
     .await;
 }
 
-async fn skopeo_inspects_what_the_registry_says() {
+async fn skopeo_inspect_shows_tags_and_digest_of_the_layer() {
     let pair = Pair::new();
     let reference = pair.reference.clone();
     let (told, raw) = blocking(move || {
@@ -268,7 +268,7 @@ async fn skopeo_copies_the_layer_byte_for_byte() {
     assert_eq!(Digest::sha256_of(&manifest).to_string(), digest);
 }
 
-async fn skopeo_names_the_right_file_where_the_tag_is_wrong() {
+async fn skopeo_shows_the_expected_tag_after_an_inspect_of_a_wrong_tag() {
     blocking(|| {
         let pair = Pair::new();
         let refused = Skopeo::new().unwrap().inspect(&pair.wrong_reference()).unwrap_err();

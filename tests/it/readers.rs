@@ -1,4 +1,4 @@
-//! Many clients pull one cold blob through one node: it is fetched once, whoever comes and goes.
+//! Many clients pull one cold blob through one node: it is fetched once, although clients come and go.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -12,9 +12,9 @@ const LEAF: u64 = 1 << 20;
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        eight_clients_cost_one_fetch,
-        a_client_that_goes_away_does_not_stop_the_others,
-        a_client_that_goes_away_alone_stops_the_fetch_and_the_next_one_goes_on,
+        eight_concurrent_clients_of_a_blob_share_one_download,
+        a_client_that_disconnects_does_not_stop_the_download_for_others,
+        the_download_stops_when_its_only_client_disconnects_and_is_resumed_by_the_next,
     ]
 }
 
@@ -58,14 +58,14 @@ impl Pair {
     }
 }
 
-async fn eight_clients_cost_one_fetch() {
+async fn eight_concurrent_clients_of_a_blob_share_one_download() {
     let pair = Pair::new(64 << 20).await;
     let responses = futures::future::join_all((0..READERS).map(|_| pair.begin())).await;
     futures::future::join_all(responses.into_iter().map(|response| pair.whole(response))).await;
     pair.was_sent_once();
 }
 
-async fn a_client_that_goes_away_does_not_stop_the_others() {
+async fn a_client_that_disconnects_does_not_stop_the_download_for_others() {
     let pair = Pair::new(64 << 20).await;
     let (mut first, others) = (pair.begin().await, futures::future::join_all([pair.begin(), pair.begin()]));
     let others = others.await;
@@ -75,7 +75,7 @@ async fn a_client_that_goes_away_does_not_stop_the_others() {
     pair.was_sent_once();
 }
 
-async fn a_client_that_goes_away_alone_stops_the_fetch_and_the_next_one_goes_on() {
+async fn the_download_stops_when_its_only_client_disconnects_and_is_resumed_by_the_next() {
     let pair = Pair::new(256 << 20).await;
     let mut first = pair.begin().await;
     first.chunk().await.expect("bytes come").expect("the first bytes");

@@ -5,10 +5,10 @@ use libtest_mimic::Trial;
 use crate::harness::{Layer, Serve, noise, trials};
 
 pub fn trials() -> Vec<Trial> {
-    trials![a_layer_pulled_through_another_node_is_served_after_its_source_is_gone]
+    trials![a_cached_layer_is_served_after_its_provider_is_gone]
 }
 
-async fn a_layer_pulled_through_another_node_is_served_after_its_source_is_gone() {
+async fn a_cached_layer_is_served_after_its_provider_is_gone() {
     let source = Serve::start(&[]);
     let reader = Serve::start(&["--peer", source.address()]);
     let layer = Layer::add(&source, &noise(5 << 20));

@@ -19,14 +19,14 @@ use crate::{
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        the_cache_stays_under_its_size_and_what_is_pinned_or_added_stays,
-        what_was_used_least_lately_goes_first_also_after_a_restart,
-        a_pull_that_does_not_fit_into_the_cache_streams_through,
-        nothing_is_lost_to_a_collection_under_load,
-        a_collection_says_what_would_go_and_takes_what_nobody_keeps,
-        a_flipped_byte_is_named_and_repaired_from_a_peer,
-        beyond_the_most_an_add_and_a_push_are_refused_and_a_pull_streams_through,
-        sizes_are_written_as_people_write_them,
+        eviction_keeps_the_cache_below_cache_size_and_keeps_pinned_and_added_layers,
+        eviction_is_least_recently_used_even_after_a_restart,
+        a_pull_larger_than_the_cache_is_streamed_through,
+        garbage_collection_under_load_loses_nothing,
+        store_gc_dry_run_lists_and_store_gc_deletes_unreferenced_data,
+        store_verify_finds_a_corrupt_blob_and_repairs_it_from_a_peer,
+        beyond_the_max_size_quota_add_and_push_fail_and_a_pull_is_streamed_through,
+        sizes_are_parsed_with_units,
     ]
 }
 
@@ -48,7 +48,7 @@ fn is_here(node: &Serve, layer: &Layer) -> bool {
     node.json(&["layer", "inspect", layer.cid()])["local"].as_bool().expect("a truth")
 }
 
-async fn the_cache_stays_under_its_size_and_what_is_pinned_or_added_stays() {
+async fn eviction_keeps_the_cache_below_cache_size_and_keeps_pinned_and_added_layers() {
     let source = Serve::start(&[]);
     let layers: [Layer; 20] = layers(&source, 3 * MIB);
     let node = Serve::start(&["--cache-size", "16MiB", "--peer", source.address()]);
@@ -77,7 +77,7 @@ async fn the_cache_stays_under_its_size_and_what_is_pinned_or_added_stays() {
     assert!(is_here(&node, &own));
 }
 
-async fn what_was_used_least_lately_goes_first_also_after_a_restart() {
+async fn eviction_is_least_recently_used_even_after_a_restart() {
     let source = Serve::start(&[]);
     let [one, two, three]: [Layer; 3] = layers(&source, 4 * MIB);
     let dir = tempfile::tempdir().unwrap();
@@ -92,7 +92,7 @@ async fn what_was_used_least_lately_goes_first_also_after_a_restart() {
     assert_eq!([&one, &two, &three].map(|layer| is_here(&node, layer)), [true, false, true]);
 }
 
-async fn a_pull_that_does_not_fit_into_the_cache_streams_through() {
+async fn a_pull_larger_than_the_cache_is_streamed_through() {
     let source = Serve::start(&[]);
     let [small]: [Layer; 1] = layers(&source, 4 * MIB);
     let large = Layer::add(&source, &noise(96 * MIB));
@@ -115,7 +115,7 @@ fn pushed_layer(n: usize) -> Vec<u8> {
     noise(2 * MIB + 600)[n / 2..][..2 * MIB].to_vec()
 }
 
-async fn nothing_is_lost_to_a_collection_under_load() {
+async fn garbage_collection_under_load_loses_nothing() {
     let source = Serve::start(&[]);
     let pulled: [Layer; 6] = layers(&source, 2 * MIB);
     let node = Arc::new(Serve::start(&["--cache-size", "7MiB", "--peer", source.address()]));
@@ -184,7 +184,7 @@ async fn nothing_is_lost_to_a_collection_under_load() {
     assert!(!node.log().contains("panicked"), "{}", node.log());
 }
 
-async fn a_collection_says_what_would_go_and_takes_what_nobody_keeps() {
+async fn store_gc_dry_run_lists_and_store_gc_deletes_unreferenced_data() {
     let source = Serve::start(&[]);
     let [pulled, partial]: [Layer; 2] = layers(&source, 4 * MIB);
     let node = Serve::start(&["--peer", source.address()]);
@@ -214,7 +214,7 @@ fn blob_path(node: &Serve, layer: &Layer) -> PathBuf {
     node.data_dir().join("blobs").join(&hex[..2]).join(hex)
 }
 
-async fn a_flipped_byte_is_named_and_repaired_from_a_peer() {
+async fn store_verify_finds_a_corrupt_blob_and_repairs_it_from_a_peer() {
     let source = Serve::start(&[]);
     let [layer, other]: [Layer; 2] = layers(&source, 5 * MIB);
     let node = Serve::start(&["--find-timeout", "3s", "--peer", source.address()]);
@@ -246,7 +246,7 @@ async fn a_flipped_byte_is_named_and_repaired_from_a_peer() {
     assert!(said.stdout.contains("no peer gave it"), "{said:?}");
 }
 
-async fn beyond_the_most_an_add_and_a_push_are_refused_and_a_pull_streams_through() {
+async fn beyond_the_max_size_quota_add_and_push_fail_and_a_pull_is_streamed_through() {
     let source = Serve::start(&[]);
     let [small]: [Layer; 1] = layers(&source, 4 * MIB);
     let large = Layer::add(&source, &noise(64 * MIB));
@@ -280,7 +280,7 @@ async fn beyond_the_most_an_add_and_a_push_are_refused_and_a_pull_streams_throug
     assert!(node.stored("used_bytes") <= 16 << 20);
 }
 
-async fn sizes_are_written_as_people_write_them() {
+async fn sizes_are_parsed_with_units() {
     let dir = tempfile::tempdir().unwrap();
     let said = crate::harness::finish(ocipfs(dir.path()).args(["serve", "--cache-size", "much"]));
     said.failed(2, &["--cache-size", "much"]);

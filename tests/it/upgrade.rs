@@ -12,7 +12,7 @@ use crate::{
 };
 
 pub fn trials() -> Vec<Trial> {
-    trials![a_node_directory_of_format_2_is_upgraded_in_place, a_node_directory_of_a_newer_format_is_refused]
+    trials![a_node_directory_of_format_2_is_upgraded_in_place, a_node_directory_of_a_newer_format_is_rejected]
 }
 
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/format-2");
@@ -85,7 +85,7 @@ async fn a_node_directory_of_format_2_is_upgraded_in_place() {
     assert!(files_below(dir.path(), "blobs") > 0);
 }
 
-async fn a_node_directory_of_a_newer_format_is_refused() {
+async fn a_node_directory_of_a_newer_format_is_rejected() {
     let dir = tempfile::tempdir().unwrap();
     Serve::start_in(dir.path(), &[]).stop();
     let meta = redb::TableDefinition::<&str, u64>::new("meta");

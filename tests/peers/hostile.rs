@@ -43,7 +43,7 @@ const SOON: Duration = Duration::from_secs(30);
 /// Blocks by their CIDs.
 pub type Blocks = HashMap<Cid, Bytes>;
 
-/// What is written to a stream after a want; nothing is no answer.
+/// Function that returns the bytes to write to a stream after a want; none leaves it unanswered.
 pub type Answer = Box<dyn FnMut(&Entry) -> Vec<Bytes> + Send>;
 
 #[derive(NetworkBehaviour)]
@@ -53,7 +53,7 @@ struct Parts {
     stream: libp2p_stream::Behaviour,
 }
 
-/// What other peers sent it.
+/// Blocks and presences that other peers sent it.
 #[derive(Default)]
 pub struct Answered {
     /// The bytes of blocks.
@@ -159,7 +159,7 @@ impl Hostile {
         self.asked.load(Ordering::Relaxed)
     }
 
-    /// What it was sent since the last call.
+    /// Takes the answers received since the last call.
     pub fn take_answered(&self) -> Answered {
         std::mem::take(&mut self.answered.lock().expect("no answer panicked"))
     }
@@ -169,7 +169,7 @@ impl Hostile {
         self.open_as(peer, BITSWAP).await
     }
 
-    /// The same for pubsub.
+    /// Opens a pubsub stream to a peer that has dialed it.
     pub async fn open_pubsub(&self, peer: &str) -> Stream {
         self.open_as(peer, PUBSUB).await
     }
@@ -202,12 +202,12 @@ impl Hostile {
         self.try_open_as(peer, BITSWAP).await
     }
 
-    /// The same for pubsub.
+    /// Opens a pubsub stream to a peer, unless it is disconnected.
     pub async fn try_open_pubsub(&self, peer: &str) -> Option<Stream> {
         self.try_open_as(peer, PUBSUB).await
     }
 
-    /// The same for messages in parts.
+    /// Opens a stream for messages in parts to a peer, unless it is disconnected.
     pub async fn try_open_parts(&self, peer: &str) -> Option<Stream> {
         self.try_open_as(peer, PARTS).await
     }
@@ -325,7 +325,7 @@ pub fn presence(cid: &Cid, have: bool) -> Vec<Bytes> {
     bitswap::presences(vec![(*cid, have)])
 }
 
-/// What an honest peer answers that has these blocks.
+/// Returns the answer of an honest peer that has these blocks.
 pub fn honest(blocks: &Blocks, want: &Entry) -> Vec<Bytes> {
     match (blocks.get(&want.cid), want.kind) {
         (Some(data), Kind::Block) => block(&want.cid, data.clone()),

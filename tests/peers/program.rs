@@ -17,7 +17,7 @@ use tokio::{
 /// Other tests load the machine while a peer starts, and while it adds what it is to serve.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
-/// What a peer serves, and where.
+/// Files that a peer serves, and its address.
 pub struct Served {
     /// The files' CIDs, in their order.
     pub cids: Vec<String>,
@@ -47,7 +47,7 @@ impl Program {
     /// Starts `command`; errors begin with `name`.
     pub fn start(name: &'static str, command: &mut Command) -> Result<Self, String> {
         let failed = |error: std::io::Error| format!("{name}: {error}");
-        // A file, since nobody would read a pipe while the peer serves.
+        // A file, since a pipe would not be read while the peer serves.
         let errors = tempfile::tempfile().map_err(failed)?;
         let mut child = command
             .stdin(Stdio::piped())

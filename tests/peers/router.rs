@@ -16,7 +16,7 @@ use tokio::{sync::mpsc, task::JoinHandle, time};
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// What a peer said.
+/// Statement of a peer.
 #[derive(Debug)]
 pub enum Heard {
     /// It has the block with this multihash, and is at these addresses.
@@ -45,7 +45,7 @@ impl Drop for Router {
 }
 
 impl Router {
-    /// Starts one that knows nobody.
+    /// Starts one that knows no peers.
     pub async fn start() -> Self {
         Self::start_as(Keypair::generate_ed25519(), None).await
     }
@@ -81,7 +81,7 @@ impl Router {
         &self.address
     }
 
-    /// The next that somebody says.
+    /// Returns the next statement of a peer.
     pub async fn next(&mut self) -> Heard {
         time::timeout(SOON, self.heard.recv()).await.expect("nobody says anything").expect("it runs")
     }
@@ -98,7 +98,7 @@ impl Router {
         (seen, all)
     }
 
-    /// What was said already.
+    /// Returns the statements received so far, without waiting.
     pub fn already(&mut self) -> Vec<Heard> {
         std::iter::from_fn(|| self.heard.try_recv().ok()).collect()
     }

@@ -14,7 +14,7 @@ use ocipfs_oci::{Algorithm, Digest, Hasher};
 use crate::Failure;
 
 const BUFFER: usize = 1 << 20;
-/// Who says nothing for so long has come to a stop.
+/// Read timeout: a transfer without data for this long counts as stalled.
 const SILENCE: Duration = Duration::from_secs(120);
 
 /// Where a blob is.
@@ -29,7 +29,7 @@ impl fmt::Display for Url {
     }
 }
 
-/// What is sent with a request.
+/// Body of a request.
 pub enum Body<'a> {
     None,
     File(&'a Path),

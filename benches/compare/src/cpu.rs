@@ -14,7 +14,7 @@ pub fn used(pid: u32, time: Duration) -> Result<f64, Failure> {
     Ok((ticks(pid)? - before) as f64 / TICKS / time.as_secs_f64())
 }
 
-/// What it used in its life, as a user and in the kernel.
+/// Returns the CPU time that a process has used since its start, user and kernel, in clock ticks.
 fn ticks(pid: u32) -> Result<u64, Failure> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The program's name, in parentheses, may have spaces.

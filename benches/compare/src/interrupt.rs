@@ -13,7 +13,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-/// Whether somebody wants this to end.
+/// Flag that is set when the user interrupts the run.
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {

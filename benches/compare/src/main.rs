@@ -1,4 +1,5 @@
-//! ocipfs beside other registries and peers: the same work by each, in turns, on loopback, in one run.
+//! Comparison of ocipfs with other registries and peers: the same work by each, in turns, on loopback, in one
+//! run.
 //!
 //! ```text
 //! apt-get install docker-registry nginx-light skopeo golang     (Go 1.25 or newer, for the boxo peer)
@@ -42,7 +43,7 @@ use interrupt::Interrupt;
 use report::{Failed, Report};
 use scenarios::{ALL, Plan, Programs, Room, Scenario};
 
-/// What stopped a measurement, for whoever runs it.
+/// Error that stops a measurement.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Compare ocipfs with other registries and peers

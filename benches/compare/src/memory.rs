@@ -1,4 +1,4 @@
-//! What a process needs for itself: its anonymous memory, in MB (10^6 bytes).
+//! Memory of a process: its anonymous memory, in MB (10^6 bytes).
 
 use std::{
     fs,
@@ -42,7 +42,7 @@ impl Drop for Memory {
     }
 }
 
-/// What the process needs now.
+/// Returns the memory that the process uses now, in MB.
 pub fn now(pid: u32) -> f64 {
     anonymous(pid) as f64 / 1e6
 }

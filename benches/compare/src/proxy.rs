@@ -28,11 +28,11 @@ use socket2::SockRef;
 use line::Line;
 pub use shaper::Shaper;
 
-/// What is read at once: 2.6 ms on a link of 200 Mbit/s.
+/// Bytes per read: 2.6 ms on a link of 200 Mbit/s.
 const CHUNK: usize = 64 << 10;
 /// How far a connection may run ahead of its shapers, as the queue of a router does.
 const QUEUE: Duration = Duration::from_millis(8);
-/// What the kernel may hold in front of a shaper; more would be a delay of its own.
+/// Maximum number of bytes that the kernel may buffer in front of a shaper; more would add delay.
 const IN_FRONT: usize = 128 << 10;
 
 /// One way: the shapers that it passes, in order, and how long it then travels.
@@ -84,7 +84,7 @@ impl Proxy {
                 if stop.load(Ordering::Relaxed) {
                     break;
                 }
-                // Whoever dials sees a connection that ends, as with a target that is gone.
+                // The dialer sees a connection that ends, as with a target that is gone.
                 let _ = client.and_then(|client| connect(client, target, &link));
             }
         });

@@ -20,7 +20,7 @@ pub struct Repository {
     name: String,
 }
 
-/// What a manifest says of a blob.
+/// Descriptor of a blob in a manifest.
 pub struct Descriptor {
     pub digest: Digest,
     pub size: usize,
@@ -47,7 +47,7 @@ impl Repository {
         Ok(Descriptor { digest, size: bytes.len() })
     }
 
-    /// The same where the digest is known.
+    /// Pushes bytes whose digest is known.
     pub fn bytes_as(&self, bytes: &[u8], digest: &Digest) -> Result<(), Failure> {
         self.put(Body::Bytes(bytes), digest).map(drop)
     }

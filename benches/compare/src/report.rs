@@ -1,4 +1,4 @@
-//! What was measured: rows of series, and what is asked of them.
+//! Results of the measurements: rows of series, and their targets.
 
 mod svg;
 mod table;
@@ -69,7 +69,7 @@ pub struct Series {
     values: Vec<f64>,
     /// The most anonymous memory in MB, where that was looked at.
     memory_mb: Option<f64>,
-    /// Why there are no more figures.
+    /// Why figures are missing.
     failure: Option<String>,
 }
 
@@ -99,7 +99,7 @@ impl Series {
     }
 }
 
-/// What is asked; `aim` is what is hoped for beyond it.
+/// Required bound; `aim` is the goal beyond it.
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {

@@ -1,4 +1,4 @@
-//! What is measured, one file each, and the room that each is measured in.
+//! Scenarios, one file each, and the room in which each is measured.
 
 mod added;
 mod cold;

@@ -25,7 +25,7 @@ pub use stream::Stream;
 
 use crate::Failure;
 
-/// A port that nobody has at the moment, for programs that cannot choose one themselves.
+/// Returns a free port, for programs that cannot choose one themselves.
 fn free_port() -> Result<SocketAddr, Failure> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

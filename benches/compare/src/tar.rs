@@ -10,11 +10,11 @@ use std::{
 use ocipfs_oci::{Algorithm, Digest, Hasher};
 
 pub const MIB: usize = 1 << 20;
-/// What a tar ends with.
+/// End marker of a tar.
 pub const END: [u8; 1024] = [0; 1024];
 const BLOCK: usize = 512;
 
-/// Each tar counts on from another word: bytes that nobody has seen before.
+/// Each tar counts from another word, so that its bytes are new to every program.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// Writes a tar of `mib` MiB of new bytes.

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hash_functions_are_trusted_as_boxo_does_and_short_digests_are_not() {
+    fn trusted_hash_functions_match_boxo_and_short_digests_are_rejected() {
         for (code, size) in [
             (0x00, 0),
             (0x00, 128),
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_under_an_unknown_or_weak_hash_function_are_no_block() {
+    fn blocks_with_an_unknown_or_weak_hash_function_are_rejected() {
         let cid = |code, digest: &[u8]| Cid::new_v1(0x55, Multihash::wrap(code, digest).unwrap());
         let sha256 = Cid::new_v1(0x55, Code::Sha2_256.digest(b"hello"));
         assert!(is_block(&sha256, b"hello") && !is_block(&sha256, b"other"));

@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn private_and_dns_addresses_are_told_apart_from_public_ones() {
+    fn private_and_dns_addresses_are_distinguished_from_public_ones() {
         for (text, private, dns) in [
             ("/ip4/127.0.0.1/tcp/1", Some(true), false),
             ("/ip4/10.1.2.3/tcp/1", Some(true), false),

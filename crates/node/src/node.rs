@@ -183,7 +183,7 @@ impl Node {
         self.session_below(root, root)
     }
 
-    /// The same for part of a larger DAG, whose providers are found by `announced`.
+    /// Starts to fetch part of a larger DAG, whose providers are found by `announced`.
     pub fn session_below(&self, announced: Cid, root: Cid) -> BlockFetcher {
         BlockFetcher::new(self.clone(), root, announced)
     }

@@ -179,14 +179,14 @@ mod tests {
     }
 
     #[test]
-    fn every_line_of_the_public_list_is_a_peer() {
+    fn every_line_of_the_public_bootstrap_list_is_a_peer() {
         let lines = PUBLIC_PEERS.lines().filter(|line| !line.starts_with('#'));
         assert_eq!(lines.count(), public_peers().count());
         assert!(public_peers().all(|peer| matches!(peer.iter().last(), Some(Protocol::P2p(_)))));
     }
 
     #[test]
-    fn a_private_swarm_takes_tcp_only() {
+    fn a_private_swarm_accepts_tcp_addresses_only() {
         let tcp: Multiaddr = "/ip4/127.0.0.1/tcp/4001".parse().unwrap();
         assert!(Options { listen: vec![tcp], ..private() }.check().is_ok());
         for text in ["/ip4/127.0.0.1/udp/4001/quic-v1", "/dns4/example.org/tcp/4001", "/dnsaddr/example.org"]

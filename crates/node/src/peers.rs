@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pause_before_a_redial_grows_until_the_peer_has_identified_itself() {
+    fn the_redial_back_off_grows_until_the_peer_has_identified_itself() {
         let mut pause = RedialPause::default();
         let unreachable = DialOutcome::new(false, false, Duration::ZERO, 0);
         let growing = [500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000];

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_key_is_read_back() {
+    fn a_new_swarm_key_round_trips_through_text() {
         let key = SwarmKey::generate();
         assert_eq!(key.to_string().parse(), Ok(key.clone()));
         assert_eq!(format!("{key}\n").parse(), Ok(key.clone()));

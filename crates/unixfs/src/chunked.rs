@@ -37,7 +37,7 @@ const MAX_LINKS: usize = 128;
 /// Where an entry stands: by its rank, then by its name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EntryKey {
-    /// What comes first.
+    /// Sort order before the name: the lowest rank comes first.
     pub rank: u8,
     /// The name, which decides whether there is a cut after the entry.
     pub name: String,
@@ -49,17 +49,17 @@ pub type ReadEntry = fn(&[u8]) -> Result<(EntryKey, usize), String>;
 /// How entries are written into a file, and read from it.
 #[derive(Clone, Debug)]
 pub struct EntryFormat {
-    /// What the file begins with.
+    /// Text before the first entry.
     pub begin: &'static str,
-    /// What is between two entries.
+    /// Text between two entries.
     pub between: &'static str,
-    /// What the file ends with; no entry begins so.
+    /// Text after the last entry; no entry begins with it.
     pub end: &'static str,
     /// Reads an entry.
     pub read: ReadEntry,
 }
 
-/// What becomes of the entry of a key: its new bytes, or none where it goes.
+/// Change of the entry of a key: its new bytes, or none to remove it.
 pub type Edit = (EntryKey, Option<Vec<u8>>);
 
 /// A file that was made of another, and the nodes that make the difference.

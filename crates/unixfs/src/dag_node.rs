@@ -21,7 +21,7 @@ pub struct Child {
     pub size: u64,
 }
 
-/// A decoded block.
+/// Decoded block: a UnixFS node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DagNode {
     /// A file or a part of one: its own bytes, then its children's.
@@ -78,7 +78,8 @@ impl DagNode {
         }
     }
 
-    /// Returns the block that a reader needs after this one: the one file of a directory, or the first node of a file's next level.
+    /// Returns the block that a reader needs after this one: the only file of a directory, or the first node
+    /// of a file's next level.
     pub fn next(&self) -> Option<Cid> {
         match self {
             Self::Directory(links) if links.len() == 1 => links.first().map(|(_, cid)| *cid),
@@ -97,7 +98,7 @@ impl DagNode {
         Ok(Self::decode_with_sizes(cid, block)?.0)
     }
 
-    /// Decodes a block, and returns with it the size that each link declares for the DAG behind it.
+    /// Decodes a block; also returns the DAG size that each of its links declares.
     ///
     /// # Errors
     /// Fails like [`decode`](Self::decode).
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_under_a_hash_function_that_is_not_trusted_is_refused() {
+    fn a_link_with_an_untrusted_hash_function_is_rejected() {
         // RIPEMD-128 and -160, BLAKE2s-128, SHA-2-256 cut short, and an unknown one.
         let codes: [(&[u8], u8); 5] =
             [(&[0xd2, 0x20], 16), (&[0xd3, 0x20], 20), (&[0xd0, 0xe4, 2], 16), (&[0x12], 16), (&[0x77], 32)];
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_contradicts_itself_is_refused() {
+    fn a_contradictory_unixfs_node_is_rejected() {
         let wrong_sum = {
             let mut data = file_data(b"", [7].into_iter());
             data[3] = 8;
@@ -241,7 +242,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes: Vec<u8>) {
+        fn arbitrary_bytes_do_not_panic(bytes: Vec<u8>) {
             let _ = Data::decode(&bytes.clone().into()).and_then(|data| DagNode::from_data(data, vec![link(1)]));
             let cid = Cid::new_v1(DAG_PB, Code::Sha2_256.digest(&bytes));
             let _ = DagNode::decode(&cid, bytes.into());

@@ -103,7 +103,8 @@ pub fn file_data(data: &[u8], children: impl Iterator<Item = u64> + Clone) -> Ve
     out
 }
 
-/// What a dag-pb leaf has before and after its data: `file_data` of that length in a node without links.
+/// Returns the bytes before and after the data of a dag-pb leaf: `file_data` of that length in a node without
+/// links.
 pub fn leaf_frame(length: u64) -> (Vec<u8>, Vec<u8>) {
     let mut head = vec![1 << 3, FILE as u8];
     if length > 0 {

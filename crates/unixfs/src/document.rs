@@ -6,7 +6,7 @@ use super::{
     profile::{Profile, Root},
 };
 
-/// A few bytes as a file of their own, whose blocks are kept beside it: a layer manifest, a directory.
+/// Small file together with its blocks: a layer manifest or a directory.
 #[derive(Clone, Debug)]
 pub struct Document {
     /// Its root.

@@ -25,7 +25,7 @@ impl Bits {
         Self::after(name, 0)
     }
 
-    /// Returns the bits after the first `taken` ones.
+    /// Returns the bits of the name's hash that follow the first `taken`.
     pub fn after(name: &str, taken: u32) -> Self {
         // Reading from memory cannot fail; an empty hash would only find nothing.
         let hash = murmur3::murmur3_x64_128(&mut Cursor::new(name), 0).unwrap_or_default();

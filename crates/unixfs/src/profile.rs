@@ -142,7 +142,7 @@ pub struct Root {
 }
 
 impl Root {
-    /// Returns the root that a block is, with the sizes that it declares.
+    /// Returns the root of the DAG below a block, with the sizes that the block declares.
     ///
     /// # Errors
     /// Fails if the block cannot be decoded.

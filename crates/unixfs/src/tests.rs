@@ -43,7 +43,7 @@ fn build(profile: Profile, size: u64) -> Root {
 }
 
 #[test]
-fn files_have_the_cids_that_boxo_gives_them() {
+fn cids_of_files_match_boxo() {
     let mut seen = 0;
     for file in vectors()["files"].as_array().unwrap() {
         let Ok(profile) = text(file, "profile").parse::<Profile>() else { continue };
@@ -61,7 +61,7 @@ fn files_have_the_cids_that_boxo_gives_them() {
 
 /// Level by level the same code runs for 2 leaves and for 2,000; this one has more than 1,024.
 #[test]
-fn a_tree_of_three_levels_has_boxos_cid() {
+fn the_cid_of_a_dag_of_three_levels_matches_boxo() {
     let vectors = vectors();
     let file = vectors["files"].as_array().unwrap().iter().find(|file| {
         text(file, "profile") == "unixfs-v1-2025" && file["size"].as_u64() == Some((1 << 30) + 1)
@@ -70,7 +70,7 @@ fn a_tree_of_three_levels_has_boxos_cid() {
 }
 
 #[test]
-fn a_directory_of_one_file_has_boxos_bytes() {
+fn the_block_of_a_directory_with_one_file_matches_boxo() {
     let mut seen = 0;
     for directory in vectors()["directories"].as_array().unwrap() {
         let Ok(profile) = text(directory, "profile").parse::<Profile>() else { continue };
@@ -100,7 +100,7 @@ fn document(profile: Profile, entries: impl IntoIterator<Item = (String, Root)>)
 }
 
 #[test]
-fn directories_have_boxos_blocks() {
+fn blocks_of_directories_match_boxo() {
     for directory in vectors()["directories"].as_array().unwrap() {
         let Ok(profile) = text(directory, "profile").parse::<Profile>() else { continue };
         if text(directory, "name") == "one" {
@@ -116,7 +116,7 @@ fn directories_have_boxos_blocks() {
 }
 
 #[test]
-fn a_directory_is_sharded_from_the_size_at_which_boxo_does() {
+fn the_hamt_sharding_threshold_of_directories_matches_boxo() {
     for threshold in vectors()["threshold"].as_array().unwrap() {
         let profile: Profile = text(threshold, "profile").parse().unwrap();
         let number = |key: &str| threshold[key].as_u64().unwrap() as usize;
@@ -133,7 +133,7 @@ fn a_directory_is_sharded_from_the_size_at_which_boxo_does() {
 }
 
 #[test]
-fn directories_are_read() {
+fn directory_blocks_are_decoded() {
     for directory in vectors()["directories"].as_array().unwrap() {
         let cid: Cid = text(directory, "cid").parse().unwrap();
         let block = BASE64_STANDARD.decode(text(directory, "block")).unwrap();
@@ -149,7 +149,7 @@ fn directories_are_read() {
 }
 
 #[test]
-fn every_entry_of_a_sharded_directory_is_found_and_no_other() {
+fn every_entry_of_a_sharded_hamt_directory_is_found_and_no_other() {
     for directory in vectors()["sharded"].as_array().unwrap() {
         let blocks: HashMap<Cid, DagNode> =
             directory["blocks"].as_array().unwrap().iter().map(shard).collect();

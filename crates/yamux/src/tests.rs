@@ -190,7 +190,7 @@ proptest! {
 
     /// The frames carry the same data after cutting, for all sizes of reads.
     #[test]
-    fn cut_frames_carry_the_same_bytes_and_flags(
+    fn split_frames_carry_the_same_bytes_and_flags(
         frames in prop::collection::vec(frame(), 1..8),
         sizes in prop::collection::vec(1usize..30_000, 1..8),
     ) {

@@ -16,7 +16,7 @@ pub(crate) const FRAME_OVERHEAD: usize = 68;
 /// The maximum length of a piece of a frame.
 pub(crate) const MAX_PIECE: usize = 16 * 1024;
 
-/// What a connection may always hold, so that it can go on once its streams are read.
+/// Bytes that a connection may always hold, so that it can continue once its streams are read.
 const MIN_SHARE: usize = MAX_PIECE + FRAME_OVERHEAD;
 
 const DEFAULT_LIMIT: usize = 16 * 1024 * 1024;
@@ -101,7 +101,7 @@ impl Account {
     }
 }
 
-/// What becomes of a frame.
+/// Outcome of charging a frame to the account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Charge {
     Done,

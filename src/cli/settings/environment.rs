@@ -58,7 +58,7 @@ mod tests {
     use crate::cli::Cli;
 
     #[test]
-    fn a_misspelt_variable_is_an_error_that_names_the_nearest_one() {
+    fn a_misspelt_environment_variable_is_an_error_with_a_suggestion() {
         let mut known = Vec::new();
         collect(&Cli::command(), &mut known);
         let check = |name: &str| unknown([OsString::from(name)].into_iter(), &known);

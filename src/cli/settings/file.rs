@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_setting_is_named_with_the_nearest_one_and_only_then_a_hint_is_shown() {
+    fn an_unknown_setting_is_an_error_with_a_suggestion() {
         let (message, hint) = refused("liste = \":1\"");
         assert!(message.contains("unknown setting \"liste\""), "{message}");
         assert_eq!(hint.as_deref(), Some("did you mean `listen`?"));

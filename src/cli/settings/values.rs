@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn listen_addresses_may_name_localhost_or_a_port_alone() {
+    fn listen_addresses_accept_localhost_or_only_a_port() {
         for (text, address) in [
             ("127.0.0.1:5050", "127.0.0.1:5050"),
             ("[::1]:0", "[::1]:0"),
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_values_are_quoted_with_what_is_expected() {
+    fn invalid_settings_are_quoted_with_the_expected_form() {
         for (error, told) in [
             ("ten".parse::<Size>().unwrap_err(), "invalid size \"ten\": expected bytes"),
             ("soon".parse::<Time>().unwrap_err(), "invalid duration \"soon\": expected a number and a unit"),

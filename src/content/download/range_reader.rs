@@ -117,7 +117,7 @@ impl RangeReader {
         }
     }
 
-    /// The same, and tells the bytes that are here whenever more are.
+    /// Waits until the file is stored; `progress` gets the number of bytes that are on disk.
     pub async fn wait_until_stored(&mut self, progress: &mut (dyn FnMut(u64) + Send)) -> Result<(), Error> {
         while self.progress.borrow_and_update().outcome.is_none() {
             progress(self.shared.file.written());

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-/// What readers need of a file, and what they wait for now.
+/// Ranges of a file that readers need, and those that they wait for now.
 #[derive(Clone, Debug, Default)]
 pub struct ReadRanges {
-    /// What is needed at all: disjoint, in order.
+    /// Needed ranges: disjoint, in order.
     ranges: Vec<Range<u64>>,
-    /// What readers wait for: disjoint, in order, within the ranges.
+    /// Ranges that readers wait for: disjoint, in order, within the needed ranges.
     urgent: Vec<Range<u64>>,
 }
 
@@ -24,7 +24,7 @@ impl ReadRanges {
         &self.urgent
     }
 
-    /// What readers wait for alone.
+    /// Returns only the ranges that readers wait for.
     pub fn only_urgent(self) -> Self {
         Self { ranges: self.urgent.clone(), urgent: self.urgent }
     }
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_that_overlap_or_touch_are_one() {
+    fn overlapping_and_adjacent_read_ranges_are_merged() {
         let interest = ReadRanges::new(vec![5..9, 0..3, 3..4, 6..7, 20..20, 8..12], vec![]);
         assert_eq!(interest.ranges(), [0..4, 5..12]);
         for (gap, expected) in [(5..12, true), (4..13, true), (5..11, false), (6..12, false), (0..4, true)] {

@@ -36,9 +36,10 @@ const SEARCH_BATCH: usize = 1024;
 /// Blocks written in one go, and bytes where they belong in several places.
 const WRITE_BATCH: usize = 8;
 const WRITE_BATCH_BYTES: usize = 32 << 20;
-/// What came is made durable so often, where it is worth it: so little is lost in a crash, and left to do at the end.
+/// Minimum interval between checkpoints. Frequent checkpoints limit the loss in a crash and the work at the
+/// end.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(250);
-/// What it is worth it for, at once or after a while.
+/// Bytes that justify a checkpoint after `CHECKPOINT_INTERVAL`; fewer are saved after `MAX_CHECKPOINT_DELAY`.
 const CHECKPOINT_BYTES: u64 = 8 << 20;
 const MAX_CHECKPOINT_DELAY: Duration = Duration::from_secs(5);
 /// Fetches a file as far as its readers need it.

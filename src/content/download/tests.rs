@@ -66,7 +66,7 @@ fn step_by_step(content: &Content) -> (UnboundedReceiver<()>, mpsc::Sender<()>) 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_hashed_piece_is_progress_however_slow_hashing_is() {
+async fn slow_hashing_counts_as_progress_and_does_not_time_out() {
     let dir = tempfile::tempdir().unwrap();
     let content = content(&dir, Settings::default());
     let bytes = bytes(20 * MIB);
@@ -87,7 +87,7 @@ async fn each_hashed_piece_is_progress_however_slow_hashing_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_resumed_file_is_hashed_from_where_the_hash_was_saved() {
+async fn a_resumed_download_continues_from_its_saved_hash_state() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = bytes(30 * MIB);
     let (root, hashed) = {
@@ -125,7 +125,7 @@ async fn a_resumed_file_is_hashed_from_where_the_hash_was_saved() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_with_a_wrong_sha512_never_ends_well_and_one_with_the_right_digest_does() {
+async fn a_reader_with_a_wrong_sha512_digest_fails_and_one_with_the_right_digest_succeeds() {
     let dir = tempfile::tempdir().unwrap();
     let content = content(&dir, Settings::default());
     let bytes = bytes(3 * MIB);
@@ -150,7 +150,7 @@ async fn a_reader_with_a_wrong_sha512_never_ends_well_and_one_with_the_right_dig
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_promise_alone_does_not_discard_a_file_that_is_read_by_its_cid() {
+async fn a_wrong_digest_does_not_discard_a_download_that_is_also_read_by_cid() {
     let dir = tempfile::tempdir().unwrap();
     let content = content(&dir, Settings::default());
     let bytes = bytes(3 * MIB);
@@ -168,7 +168,7 @@ async fn a_wrong_promise_alone_does_not_discard_a_file_that_is_read_by_its_cid()
 }
 
 #[tokio::test]
-async fn a_blob_that_does_not_fit_into_the_cache_is_refused_before_a_peer_is_asked() {
+async fn a_blob_larger_than_the_cache_is_rejected_before_any_peer_is_asked() {
     let dir = tempfile::tempdir().unwrap();
     let content = content(&dir, Settings { cache_size: Some(MIB as u64), ..Settings::default() });
     let bytes = bytes(2 * MIB);
@@ -182,7 +182,7 @@ async fn a_blob_that_does_not_fit_into_the_cache_is_refused_before_a_peer_is_ask
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_readers_that_wait_at_one_place_are_one_preference() {
+async fn many_readers_that_wait_for_one_block_prefer_it_once() {
     let dir = tempfile::tempdir().unwrap();
     let content = content(&dir, Settings::default());
     let root = "bafybeihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku".parse().unwrap();

@@ -1,8 +1,9 @@
-//! What of a file's DAG is still to come: which parts, where they belong, and who reads where. It knows no peers.
+//! Missing parts of a file's DAG: which blocks, where they belong, and where readers are. It does not know
+//! peers.
 //!
-//! An inner node stands for its children until it is expanded. Of a node with many children, or where many parts are
-//! known already, only those near a reader are taken up: the others stay folded in it, and parts that no reader is near
-//! to are folded back.
+//! An inner node stands for its children until it is expanded. If a node has many children, or if many parts
+//! are known already, only the children near a reader are expanded: the others stay folded in the node, and
+//! parts that no reader is near are folded back.
 
 mod fold;
 #[cfg(test)]
@@ -54,7 +55,8 @@ pub struct Position {
     pub offset: u64,
     pub length: u64,
     pub depth: usize,
-    /// What of it is to come: of an inner node not all, where children were taken up before.
+    /// Range still to come with this block; for an inner node, less than its length if children were expanded
+    /// before.
     covers: Range<u64>,
     parent: Option<Arc<Parent>>,
 }
@@ -90,7 +92,7 @@ impl Position {
         Self { offset: 0, length: size, depth: 0, covers: 0..size, parent: None }
     }
 
-    /// What of the file is to come with it.
+    /// Returns the range of the file that is still to come with this block.
     pub fn range(&self) -> Range<u64> {
         self.covers.clone()
     }
@@ -201,7 +203,7 @@ impl Tree {
         self.take_missing_with(ranges, limit, MAX_INNER)
     }
 
-    /// The same of parts that readers wait for.
+    /// Takes missing parts that readers wait for, like [`Self::take_missing`].
     pub fn take_urgent(&mut self, ranges: &[Range<u64>], limit: usize) -> Vec<(Cid, u64)> {
         self.take_missing_with(ranges, limit, MAX_URGENT_INNER)
     }
@@ -267,7 +269,8 @@ impl Tree {
         };
     }
 
-    /// What is wanted and in none of the ranges, which are disjoint and in order; it counts as missing again.
+    /// Takes the wanted parts that lie outside all ranges, which are disjoint and in order, and marks them as
+    /// missing.
     pub fn take_surplus(&mut self, ranges: &[Range<u64>]) -> Vec<Cid> {
         let is_surplus =
             |offset: &u64| self.parts.get(offset).is_none_or(|part| !overlaps(ranges, &part.place.covers));

@@ -33,7 +33,7 @@ impl WholeHasher {
         self.length
     }
 
-    /// What is saved of it.
+    /// Returns the length and state of the hash, to be saved.
     pub fn state(&self) -> Option<Hashed> {
         Some(Hashed { length: self.length, state: self.hasher.state()? })
     }

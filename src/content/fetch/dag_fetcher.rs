@@ -16,7 +16,7 @@ pub struct DagFetcher {
     announced: Cid,
     /// Begun with the first block that is not here.
     session: Option<BlockFetcher>,
-    /// What came of peers.
+    /// Blocks fetched from peers.
     fetched: Vec<Block>,
     /// The last local block: it may be collected as soon as it is read.
     last: Option<Block>,
@@ -88,13 +88,14 @@ impl DagFetcher {
         self.local(cid).await?.ok_or_else(|| ocipfs_node::Error::Offline(*cid).into())
     }
 
-    /// What came of peers so far, to be kept, and the session that goes on with what is below.
+    /// Returns the blocks fetched from peers so far, for the caller to store, and the session, which
+    /// continues with the blocks below.
     pub fn into_parts(self) -> (Vec<Block>, BlockFetcher) {
         let Self { content, root, announced, session, fetched, .. } = self;
         (fetched, session.unwrap_or_else(|| begin(&content, announced, root)))
     }
 
-    /// What came of peers so far, to be kept.
+    /// Takes the blocks fetched from peers so far, for the caller to store.
     pub fn take_fetched(&mut self) -> Vec<Block> {
         std::mem::take(&mut self.fetched)
     }

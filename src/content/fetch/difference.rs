@@ -1,4 +1,4 @@
-//! What differs between two versions of a directory: equal parts are not looked into.
+//! Difference between two versions of a directory; equal parts are skipped.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,7 +13,7 @@ const MAX_SHARD_DEPTH: usize = 32;
 /// Nodes of one level, so that a shard that leads to itself twice does not grow without end.
 const MAX_NODES: usize = 1_000_000;
 
-/// What a directory has and its earlier version had not.
+/// Entries that differ from the earlier version of a directory.
 #[derive(Debug, Default)]
 pub struct Difference {
     /// Entries that are new or lead elsewhere: the CID, and the one before.

@@ -131,7 +131,7 @@ impl FileParts {
     }
 }
 
-/// What a part consists of: its own bytes, then its children.
+/// Returns the parts of a block: its own bytes, then its children.
 fn expand(cid: Cid, node: &DagNode, size: u64, depth: usize) -> Result<Vec<ReadPart>, Error> {
     match node {
         DagNode::File { data, children } if node.size() == size => {

@@ -67,7 +67,7 @@ async fn files(nodes: &mut Nodes, cids: &[Cid]) -> Result<Vec<(Cid, DagNode)>, E
     nodes.failure().map_or(Ok(found), |error| Err(error.clone()))
 }
 
-/// What is below nodes of the earlier version, as far as they are here.
+/// Returns the children of nodes of the earlier version, as far as those nodes are stored.
 async fn children(nodes: &Nodes, parents: &[Cid]) -> Result<HashSet<Cid>, Error> {
     let mut below = HashSet::new();
     let take = |_, node| {
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_new_chunks_of_a_file_are_those_that_its_earlier_version_does_not_have() {
+    async fn only_chunks_missing_from_the_earlier_version_of_a_file_are_new() {
         let dir = tempfile::tempdir().unwrap();
         let (store, node) = (Store::open(dir.path()).unwrap(), Node::offline(dir.path()).unwrap());
         let content = Content::new(store, node, Settings::default()).unwrap();

@@ -59,7 +59,7 @@ impl Nodes {
         Ok(())
     }
 
-    /// The same for nodes that are here: peers are not asked.
+    /// Reads the nodes that are stored; peers are not asked for the others.
     pub async fn each_local(&self, cids: &[Cid], mut take: impl FnMut(Cid, DagNode)) -> Result<(), Error> {
         for some in cids.chunks(BATCH_SIZE) {
             for (cid, data) in self.local(some).await? {
@@ -161,7 +161,7 @@ mod tests {
     use crate::content::Settings;
 
     #[tokio::test]
-    async fn fetched_nodes_are_read_where_the_quota_has_no_room_for_them() {
+    async fn fetched_nodes_are_read_even_if_the_quota_is_exceeded() {
         let dir = tempfile::tempdir().unwrap();
         let (store, node) = (Store::open(dir.path()).unwrap(), Node::offline(dir.path()).unwrap());
         let settings = Settings { max_size: Some(1), ..Settings::default() };

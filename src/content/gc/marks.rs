@@ -1,4 +1,4 @@
-//! What a mark phase found, in a file without a name that goes with it: its memory does not grow with the store.
+//! Result of a mark phase, in an unnamed temporary file: its memory does not grow with the store.
 
 use std::{fs::File, io, os::unix::fs::FileExt};
 

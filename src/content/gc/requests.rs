@@ -1,4 +1,4 @@
-//! What is asked of content about room.
+//! Requests to content about space: garbage collection, usage and limits.
 
 use ocipfs_node::Cid;
 

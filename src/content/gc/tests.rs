@@ -136,7 +136,7 @@ fn content_larger_than_the_cache_is_not_admitted_and_evicts_nothing() {
 }
 
 #[test]
-fn beyond_the_most_a_put_is_refused_once_nothing_pulled_is_left() {
+fn a_put_beyond_the_quota_is_rejected_once_all_cached_content_is_evicted() {
     let room = room(None, Some(10));
     let (own, pulled) = (room.hold(1, 5, true), room.hold(2, 4, false));
     let other = room.put(3, 4).unwrap();
@@ -204,7 +204,7 @@ fn released_content_stays_if_a_pin_reaches_it() {
 }
 
 #[test]
-fn uses_are_remembered_and_those_of_removed_files_are_not() {
+fn last_uses_are_recorded_for_eviction_and_removed_with_their_files() {
     let room = room(None, None);
     let root = room.hold(1, 1, false);
     let id = room.store.file(&root).unwrap().unwrap().id;
@@ -232,7 +232,7 @@ fn uses_are_remembered_and_those_of_removed_files_are_not() {
 }
 
 #[test]
-fn followed_content_is_evicted_last_and_its_small_parts_never() {
+fn followed_content_is_evicted_last_and_its_small_blobs_never() {
     let room = room(Some(10), None);
     let follow =
         |root: &Cid| room.store.database().write(|write| retain_root(write, "follow/k51", root)).unwrap();
@@ -250,7 +250,7 @@ fn followed_content_is_evicted_last_and_its_small_parts_never() {
 }
 
 #[test]
-fn a_full_store_counts_once_for_all_refused_writes_until_something_is_released() {
+fn a_full_store_marks_once_for_all_rejected_writes_until_a_release() {
     let room = room(None, Some(10));
     let holder = "repository/app/blobs/x";
     let kept = room.put(1, 8).unwrap();
@@ -266,7 +266,7 @@ fn a_full_store_counts_once_for_all_refused_writes_until_something_is_released()
 }
 
 #[test]
-fn a_cache_that_is_full_is_counted_once_for_many_pushes() {
+fn a_full_cache_is_marked_once_for_many_pushes() {
     let room = room(Some(32), None);
     // Less than the slack is left.
     (0..7).for_each(|n| assert!(room.has(&room.hold(n, 4, false))));
@@ -290,7 +290,7 @@ fn a_cache_that_is_full_is_counted_once_for_many_pushes() {
 }
 
 #[test]
-fn released_roots_are_collected_unless_a_pin_reaches_them_or_a_guard_is_open() {
+fn gc_collects_released_roots_unless_a_pin_or_guard_keeps_them() {
     let room = room(None, None);
     let roots = [1, 2, 3].map(|n| room.put(n, 1).unwrap());
     let database = room.store.database();
@@ -312,7 +312,7 @@ fn released_roots_are_collected_unless_a_pin_reaches_them_or_a_guard_is_open() {
 }
 
 #[test]
-fn a_full_node_directory_releases_untagged_content_the_oldest_first() {
+fn beyond_the_quota_the_oldest_untagged_content_is_released_first() {
     let room = room(None, Some(10));
     let old: Vec<Cid> = (1..4).map(|n| room.put(n, 3).unwrap()).collect();
     let database = room.store.database();

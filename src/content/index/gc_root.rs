@@ -1,4 +1,4 @@
-//! What one key retains.
+//! GC root of one key.
 
 use ocipfs_node::Cid;
 use ocipfs_oci::Digest;
@@ -19,9 +19,9 @@ pub struct GcRoot {
     pub(super) roots: Vec<Cid>,
     /// The blobs that are here because of it, and where the bytes of each are.
     pub blobs: Vec<(Digest, CidPath)>,
-    /// What belongs to it and is reached from its roots: kept, and not announced.
+    /// CIDs reached from its roots that belong to it: kept, and not announced.
     pub(super) below: Vec<Cid>,
-    /// What a command imported: images by the names they are pulled under.
+    /// Images that a command imported, with the names that they are pulled under.
     pub images: Vec<Named>,
 }
 
@@ -37,12 +37,12 @@ pub struct Named {
 }
 
 impl GcRoot {
-    /// A holding of `roots` with `blobs` below them.
+    /// Returns a GC root of `roots` with `blobs` below them.
     pub fn new(owned: bool, roots: &[Cid], blobs: Vec<(Digest, CidPath)>) -> Self {
         Self { owned, roots: roots.to_vec(), blobs, below: Vec::new(), images: Vec::new() }
     }
 
-    /// The same, with what belongs to it below its roots, and the images that it is.
+    /// Adds the CIDs below its roots that belong to it, and the images that were imported.
     pub fn of_images(self, below: &[Cid], images: Vec<Named>) -> Self {
         Self { below: below.to_vec(), images, ..self }
     }

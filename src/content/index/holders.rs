@@ -9,9 +9,9 @@ use super::{
     rows::{HEADERS, HELD, ROOTS, ReferenceRows, open, roots_of},
 };
 
-/// What the keys of pins begin with; the pinned CID follows.
+/// Prefix of the keys of pins; the pinned CID follows.
 pub const PIN: &str = "pin/";
-/// What the keys of followed names begin with.
+/// Prefix of the keys of followed names.
 const FOLLOW: &str = "follow/";
 
 /// Why something is held: classes add up.
@@ -19,9 +19,9 @@ const FOLLOW: &str = "follow/";
 pub struct RetentionClass(u8);
 
 impl RetentionClass {
-    /// Only because it was pulled, or is on its way.
+    /// Content that clients pulled, or that is being downloaded.
     pub const CACHED: Self = Self(1);
-    /// As content of a followed name.
+    /// Content of a followed name.
     pub const FOLLOWED: Self = Self(2);
     /// Added, imported, pushed or pinned.
     pub const KEPT: Self = Self(4);
@@ -45,12 +45,12 @@ impl RetentionClass {
         self.contains(other) || dominant && !other.contains(Self::PINNED)
     }
 
-    /// As it is written.
+    /// Returns the bits that are stored.
     pub fn bits(self) -> u8 {
         self.0
     }
 
-    /// As it was written.
+    /// Returns the class of stored bits.
     pub fn from_bits(bits: u8) -> Self {
         Self(bits)
     }
@@ -137,7 +137,7 @@ fn pin_key(pin: &Cid) -> Vec<u8> {
     [PIN.as_bytes(), &name(pin)].concat()
 }
 
-/// What is pinned, as it was named.
+/// Returns the pinned CIDs, as they were given.
 pub fn pins(read: &ReadTransaction) -> Result<Vec<Cid>, Error> {
     let Some(roots) = open(read, ROOTS)? else { return Ok(Vec::new()) };
     let mut pins = Vec::new();
@@ -173,7 +173,7 @@ impl Index {
         })
     }
 
-    /// What is pinned.
+    /// Returns the pinned CIDs, as they were given.
     pub fn pins(&self) -> Result<Vec<Cid>, Error> {
         self.0.read(pins)
     }
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn holder_class_of_roots_decides_kept_followed_or_pulled() {
+    fn gc_roots_decide_the_retention_class_kept_followed_or_cached() {
         let (_dir, index) = index();
         assert!(index.classes().is_empty());
         index.retain(&cid(1), &reference(true, 1, &[2])).unwrap();
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn eviction_takes_cached_blobs_one_by_one_and_no_kept_blob() {
+    fn eviction_removes_single_cached_blobs_and_no_kept_blob() {
         let (_dir, index) = index();
         index.retain(&cid(1), &reference(true, 1, &[2])).unwrap();
         index.retain(&cid(3), &reference(false, 3, &[2, 4, 5])).unwrap();

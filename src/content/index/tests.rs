@@ -46,7 +46,7 @@ fn root_references_survive_reopen_and_release_frees_unshared_roots() {
 }
 
 #[test]
-fn a_root_is_free_when_its_last_holder_lets_go() {
+fn a_root_is_free_when_its_last_gc_root_is_released() {
     let dir = tempfile::tempdir().unwrap();
     let database = Arc::new(Database::open(&dir.path().join("index.redb")).unwrap());
     let index = Index::new(database.clone());
@@ -61,7 +61,7 @@ fn a_root_is_free_when_its_last_holder_lets_go() {
 }
 
 #[test]
-fn one_holder_holds_many_blobs_and_stays_owned() {
+fn one_gc_root_retains_many_blobs_and_stays_kept() {
     let dir = tempfile::tempdir().unwrap();
     let index = Index::new(Arc::new(Database::open(&dir.path().join("index.redb")).unwrap()));
     let part = |n: u8, owned| {
@@ -99,13 +99,13 @@ fn written_for_a_blob(blobs: u32) -> u64 {
 }
 
 #[test]
-fn a_blob_under_a_holder_costs_the_same_however_many_blobs_it_holds() {
+fn the_cost_of_retaining_a_blob_does_not_grow_with_the_blobs_of_a_gc_root() {
     let [few, many] = [1000, 4000].map(written_for_a_blob);
     assert!(many * 2 < few * 3, "{few} bytes at 1,000 blobs, {many} at 4,000");
 }
 
 #[test]
-fn a_release_and_a_pull_under_the_same_key_leave_no_key_without_a_holding() {
+fn a_concurrent_release_and_retain_of_a_gc_root_leave_no_orphaned_rows() {
     let (database, _) = counting();
     let index = Index::new(database.clone());
     std::thread::scope(|scope| {

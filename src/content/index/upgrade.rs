@@ -48,7 +48,7 @@ pub fn from_format_2(write: &WriteTransaction) -> Result<(), Error> {
 
 type Held = Vec<(Vec<u8>, Cid)>;
 
-/// What is pinned, and what is held by CIDs under which there is no holding.
+/// Returns the pins, and the roots that are held by CIDs without a GC root.
 fn sort_out(rows: &ReferenceRows) -> Result<(Held, Held), Error> {
     let (mut pinned, mut orphans) = (Vec::new(), Vec::new());
     for row in rows.held.iter()? {

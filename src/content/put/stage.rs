@@ -33,7 +33,7 @@ impl<S: Send + 'static> Stage<S> {
         work(self.at_rest()?, piece)
     }
 
-    /// What the work was done on, where no thread is at it.
+    /// Returns the state that the work changes; fails while a thread has it.
     pub fn at_rest(&mut self) -> Result<&mut S, Error> {
         self.rest.as_mut().ok_or(Error::BrokenOff)
     }

@@ -56,7 +56,7 @@ fn the_caller_may_hash_and_add_a_directory_in_the_same_commit() {
 }
 
 #[test]
-fn a_put_that_is_dropped_leaves_nothing() {
+fn a_dropped_put_leaves_no_files() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let mut put = Put::new(&store, Profile::Legacy).unwrap();
@@ -68,7 +68,7 @@ fn a_put_that_is_dropped_leaves_nothing() {
 }
 
 #[test]
-fn a_put_that_was_saved_goes_on_after_a_restart_with_the_same_cid() {
+fn a_saved_upload_is_resumed_after_a_restart_with_the_same_cid() {
     let dir = tempfile::tempdir().unwrap();
     for (saved, size) in [(1, 2), (1000, 70_000), (MIB, MIB), (MIB + 5, 3 * MIB + 7), (3 * MIB, 4 * MIB)] {
         let bytes = input(size as u64, size);
@@ -118,7 +118,7 @@ fn discarded_saved_upload_leaves_nothing() {
 }
 
 #[test]
-fn more_puts_than_there_are_cores_for_give_the_same() {
+fn more_concurrent_puts_than_cores_have_correct_cids() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     std::thread::scope(|scope| {

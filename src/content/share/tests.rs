@@ -225,7 +225,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]
-    fn private_pushes_are_shown_to_no_peer_whatever_arrives_is_pinned_or_restarted(steps in steps()) {
+    fn private_pushes_are_never_shared_with_peers(steps in steps()) {
         let mut world = World::new();
         for step in &steps {
             world.apply(step);

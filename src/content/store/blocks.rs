@@ -1,4 +1,4 @@
-//! Who has a block, and where: one row for each owner, the first of them in the main table.
+//! Owners and places of blocks: one row for each owner, the first of them in the main table.
 
 use bytes::Bytes;
 use ocipfs_node::Block;

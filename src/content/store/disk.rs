@@ -74,8 +74,8 @@ impl Disk {
         Ok(file)
     }
 
-    /// Makes the names of unfinished files durable: to be done before a row counts on one.
-    /// Who asks while others are at it shares the next time with all that wait.
+    /// Makes the names of unfinished files durable; required before a row refers to one. Concurrent callers
+    /// wait and share the next sync.
     pub fn sync_incoming(&self) -> Result<(), Error> {
         let begun = self.begun.load(Ordering::SeqCst);
         let mut synced = lock(&self.synced);

@@ -29,7 +29,7 @@ pub enum Error {
     File {
         /// Which.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         why: io::Error,
     },
     /// The bytes of a block cannot be read.
@@ -37,7 +37,7 @@ pub enum Error {
     Read {
         /// The block.
         cid: Cid,
-        /// What the system said.
+        /// Error of the operating system.
         why: io::Error,
     },
     /// The index cannot be opened.
@@ -45,7 +45,7 @@ pub enum Error {
     Closed {
         /// Its file.
         path: PathBuf,
-        /// What the database says.
+        /// Error of the database.
         why: redb::DatabaseError,
     },
     /// The database failed.
@@ -65,7 +65,7 @@ pub enum Error {
     Newer {
         /// The node directory.
         dir: PathBuf,
-        /// What it says of itself.
+        /// Format that it declares.
         format: u64,
     },
     /// The file is already stored.

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_that_touch_are_one() {
+    fn adjacent_extents_are_merged() {
         let mut extents = Extents::default();
         for (start, end) in [(10, 20), (30, 40), (5, 5), (20, 25), (0, 4), (24, 30)] {
             extents.insert(start, end);

@@ -24,7 +24,7 @@ pub struct WholeFile<'a> {
     pub small: Option<&'a [u8]>,
 }
 
-/// What a draft became.
+/// Result of a finished draft.
 pub struct Finished {
     /// The id of its file, if it has one.
     pub id: u64,

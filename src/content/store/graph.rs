@@ -1,4 +1,4 @@
-//! What there is, in one snapshot of the index: what is reached from where, and what is not.
+//! Graph of blocks in one snapshot of the index: what is reachable from where, and what is unreferenced.
 
 use bytes::Bytes;
 use ocipfs_node::Cid;

@@ -1,4 +1,4 @@
-//! What a DAG says of a blob: which blocks are windows of it, and which stand on their own.
+//! Layout of a blob's DAG: which blocks are windows of the blob, and which are stored themselves.
 
 use bytes::Bytes;
 use ocipfs_node::{Block, Cid};
@@ -79,7 +79,7 @@ impl Place {
     }
 }
 
-/// What stands around the data of a leaf.
+/// Returns the bytes before and after the data of a leaf; none for a raw leaf.
 pub fn frame(cid: &Cid, length: u64) -> (Vec<u8>, Vec<u8>) {
     if cid.codec() == RAW { Default::default() } else { leaf_frame(length) }
 }

@@ -90,7 +90,7 @@ pub fn from_holders(write: &WriteTransaction) -> Result<(), Error> {
     Ok(())
 }
 
-/// What a row says of where a file came from.
+/// Returns the origin of a file as its row records it.
 fn noted(read: &ReadTransaction, id: u64) -> Result<Option<Origin>, Error> {
     row(read, ORIGINS, id, |origin| match origin {
         FROM_FORMER_NETWORK => Origin::FormerNetwork,
@@ -141,7 +141,7 @@ mod tests {
     const ADDED: [Option<Origin>; 2] = [Some(Origin::Added); 2];
 
     #[test]
-    fn a_pushed_block_is_public_only_while_a_command_adds_it_whatever_a_pull_holds() {
+    fn a_pushed_block_is_shared_only_while_a_command_keeps_it_despite_pulls() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let (database, index) = (store.database(), Index::new(store.database()));

@@ -98,7 +98,7 @@ pub struct Hashed {
     pub state: Vec<u8>,
 }
 
-/// What the rows say of a partial file.
+/// State of a partial blob as its rows record it.
 struct Known {
     id: u64,
     size: u64,

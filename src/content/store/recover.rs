@@ -1,4 +1,4 @@
-//! What a crash left between the files and the rows, set right before anybody looks.
+//! Recovery after a crash: makes files and rows consistent before the store is used.
 
 use std::{collections::BTreeMap, path::Path};
 

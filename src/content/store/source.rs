@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_buffer_is_not_used_again_while_it_is_read() {
+    fn a_buffer_is_not_reused_while_it_is_read() {
         let file = Arc::new(tempfile::tempfile().unwrap());
         file.write_all_at(&[1; MIN_BUFFER_BYTES], 0).unwrap();
         file.write_all_at(&[2; MIN_BUFFER_BYTES], MIN_BUFFER_BYTES as u64).unwrap();

@@ -71,7 +71,7 @@ impl<'s> BlockSweep<'s> {
         Ok(())
     }
 
-    /// Ends with a file, and begins with the next; false where there is none.
+    /// Ends a file and begins the next; returns false if there is none left.
     fn next_file(&mut self, tables: &mut Tables) -> Result<bool, Error> {
         if let Some(owner) = self.owner.take() {
             tables.removed.remove(owner)?;

@@ -57,7 +57,7 @@ pub const BYTES: &str = "bytes";
 pub const LOOSE_BYTES: &str = "loose bytes";
 /// Whether the node ever left a network.
 pub const LEFT_NETWORK: &str = "left network";
-/// What is here of the partial files.
+/// Bytes of partial blobs that are on disk.
 pub const PARTIAL_BYTES: &str = "arriving bytes";
 
 /// Every table, open for one transaction that writes.

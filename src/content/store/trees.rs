@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn removed_tree_version_takes_its_unshared_nodes() {
+    fn removing_a_tree_version_removes_its_unshared_nodes() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         assert!(
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_is_part_of_something_else_stays_when_the_tree_goes_on() {
+    fn a_tree_node_shared_with_other_content_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         change(&store, &[("a", Some("shared"))]);

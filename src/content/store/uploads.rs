@@ -14,7 +14,7 @@ use super::{
 pub struct SavedUpload {
     /// Its id.
     pub id: String,
-    /// Whose it is.
+    /// Its owner.
     pub owner: String,
     /// The id of its file.
     pub file: u64,

@@ -1,4 +1,4 @@
-//! What is stored, hashed again.
+//! Verification of stored blobs: hashes them again.
 
 use std::io;
 
@@ -27,7 +27,7 @@ pub struct Damaged {
     pub file: Stored,
     /// The windows that are wrong, as far as its DAG tells.
     pub windows: Vec<Leaf>,
-    /// What else is wrong.
+    /// Description of any other damage.
     pub why: String,
 }
 

@@ -4,7 +4,7 @@ use futures::{StreamExt, stream};
 use super::*;
 
 #[tokio::test]
-async fn stale_saved_upload_is_dropped_unless_in_use() {
+async fn stale_saved_upload_is_deleted_unless_in_use() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let uploads = Uploads::new(store, Profile::UnixfsV1, Duration::from_secs(1));
@@ -37,7 +37,7 @@ fn body(bytes: &[u8]) -> impl futures::Stream<Item = Result<Bytes, String>> + Un
 }
 
 #[tokio::test]
-async fn bodies_that_make_no_progress_give_up_their_place_to_others() {
+async fn stalled_upload_bodies_release_their_slot_to_others() {
     let dir = tempfile::tempdir().unwrap();
     let uploads = Arc::new(uploads(dir.path(), Duration::from_secs(20)));
     let begun = Arc::new(Semaphore::new(0));
@@ -65,7 +65,7 @@ async fn bodies_that_make_no_progress_give_up_their_place_to_others() {
 }
 
 #[tokio::test]
-async fn bodies_that_come_without_a_pause_take_turns_with_others() {
+async fn busy_upload_bodies_share_slots_fairly_with_others() {
     let dir = tempfile::tempdir().unwrap();
     let uploads = Arc::new(uploads(dir.path(), Duration::from_secs(20)));
     let begun = Arc::new(Semaphore::new(0));
@@ -89,7 +89,7 @@ async fn bodies_that_come_without_a_pause_take_turns_with_others() {
 }
 
 #[tokio::test]
-async fn beyond_the_limit_the_upload_that_loses_least_and_rests_longest_gives_way() {
+async fn beyond_the_limit_saved_and_then_the_longest_idle_uploads_are_evicted() {
     let dir = tempfile::tempdir().unwrap();
     let uploads = uploads(dir.path(), Duration::from_secs(5));
     let begin = |resting| uploads.begin_among("app", 3, resting);
@@ -114,7 +114,7 @@ async fn beyond_the_limit_the_upload_that_loses_least_and_rests_longest_gives_wa
 }
 
 #[tokio::test]
-async fn abandoned_uploads_are_told_apart_from_those_under_way_and_dropped_at_once() {
+async fn abandoned_uploads_are_distinguished_from_active_ones_and_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let uploads = uploads(dir.path(), Duration::from_secs(5));
     let (mut busy, mut idle) = (uploads.begin("a").unwrap(), uploads.begin("b").unwrap());
@@ -146,7 +146,7 @@ async fn abandoned_uploads_are_told_apart_from_those_under_way_and_dropped_at_on
 }
 
 #[tokio::test]
-async fn at_a_stop_an_upload_that_is_being_streamed_is_saved_with_all_that_came() {
+async fn shutdown_saves_all_received_bytes_of_a_streamed_upload() {
     let dir = tempfile::tempdir().unwrap();
     let uploads = Arc::new(uploads(dir.path(), Duration::from_secs(60)));
     let mut upload = uploads.begin("app").unwrap();
@@ -290,13 +290,13 @@ fn small_blobs(store: &Store) -> u64 {
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(48))]
     #[test]
-    fn used_bytes_are_the_lengths_of_the_files_whatever_uploads_do(steps in steps()) {
+    fn used_bytes_equal_the_file_lengths_after_any_uploads(steps in steps()) {
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap().block_on(run_steps(steps));
     }
 }
 
 #[tokio::test]
-async fn a_saved_upload_counts_once_against_a_limit_and_after_a_restart_too() {
+async fn a_saved_upload_counts_once_against_the_quota_even_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let open = || {
         let here = uploads(dir.path(), Duration::from_secs(5));

@@ -73,7 +73,7 @@ impl Upload {
         upload
     }
 
-    /// What others may see of it while a request works on it.
+    /// Returns the progress that others may read while a request works on the upload.
     pub(super) fn seen(&self) -> Arc<Seen> {
         self.seen.clone()
     }
@@ -89,7 +89,7 @@ impl Upload {
         &self.id
     }
 
-    /// Whose it is.
+    /// Its owner.
     pub fn owner(&self) -> &str {
         &self.owner
     }
@@ -112,7 +112,7 @@ impl Upload {
         self.used.elapsed()
     }
 
-    /// What is lost when it leaves the memory, and how long nothing came of it.
+    /// Returns the order of eviction from memory: uploads without unsaved bytes first, then the longest idle.
     pub(super) fn worth(&self) -> (u64, std::cmp::Reverse<Duration>) {
         let lost = if self.is_saved() { 0 } else { self.length };
         (lost.min(1), std::cmp::Reverse(self.idle()))
@@ -210,7 +210,8 @@ impl Upload {
         }
     }
 
-    /// What goes on with it, on a thread that may block; until it is back, the upload has ended.
+    /// Returns the work that continues the upload, for a thread that may block. Until its result is put back,
+    /// the upload counts as ended.
     fn put(&mut self) -> impl FnOnce() -> Result<Put, StoreError> + Send + 'static {
         let (store, profile, saved) = (self.store.clone(), self.profile, self.saved.clone());
         let state = std::mem::replace(&mut self.state, UploadState::Ended);

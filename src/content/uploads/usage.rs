@@ -11,7 +11,7 @@ use std::{
 use super::{SAVE_IDLE_AFTER, Slot, Store, StoreError, Uploads, locked, now};
 use crate::content::store::SavedUpload;
 
-/// What may be seen of an upload that a request has alone.
+/// Progress of an upload, readable while a request holds the upload itself.
 #[derive(Default)]
 pub struct Seen {
     /// How many bytes came.

@@ -1,4 +1,4 @@
-//! `image export`: whatever a reference means, through its manifests down to its blobs, into an archive.
+//! `image export`: writes the image of a reference to an archive, from its manifests down to its blobs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -207,7 +207,8 @@ fn single(image: &ExportedImage) -> Result<&Manifest, Failure> {
     })
 }
 
-/// What an image is called in an archive: the name without what only IPFS needs.
+/// Returns the repository name of an image in an archive: the name without the components that only IPFS
+/// needs.
 fn repository(name: &str) -> &str {
     let rest = match name.split_once('/') {
         Some(("ipfs" | "ipns", rest)) => rest.split_once('/').map(|(_, rest)| rest),

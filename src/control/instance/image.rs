@@ -1,4 +1,4 @@
-//! What an instance answers about images.
+//! Handler of requests about images.
 
 use std::{path::PathBuf, str::FromStr};
 
@@ -16,7 +16,7 @@ use crate::{
     names::{self, NameKind},
 };
 
-/// What an image from a stream is called where nothing says it.
+/// Default name of an image that is imported from a stream.
 const UNNAMED: &str = "image";
 
 /// A reference, without its registry.
@@ -182,7 +182,7 @@ impl Instance {
 const PROGRESS_STEP_BYTES: u64 = 1 << 20;
 
 impl ImageRef {
-    /// As a client would pull it, without the registry.
+    /// Returns the reference that clients pull, without the registry.
     pub fn text(&self) -> String {
         match &self.reference {
             Reference::Tag(tag) => format!("{}:{tag}", self.name),

@@ -1,4 +1,4 @@
-//! What an instance answers about layers.
+//! Handler of requests about layers.
 
 use std::{path::Path, str::FromStr, sync::Arc};
 

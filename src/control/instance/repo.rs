@@ -1,4 +1,4 @@
-//! What an instance answers about repositories that were pushed: what is in them, and what of it goes.
+//! Handler of requests about pushed repositories: lists, deletions and garbage collection.
 
 use ocipfs_oci::{Digest, Name, Reference, Tag};
 

@@ -1,4 +1,4 @@
-//! What an instance answers about its blobs: how much there is, what is pinned, what can go, and whether it is sound.
+//! Handler of requests about the store: usage, pins, garbage collection and verification.
 
 use std::collections::BTreeSet;
 

@@ -1,10 +1,10 @@
-//! What is asked about images, and what comes back.
+//! Requests about images, and their replies.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// What a command asks about images.
+/// Request about images.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "kebab-case")]
 pub enum ImageRequest {
@@ -12,7 +12,7 @@ pub enum ImageRequest {
     Import {
         /// A file or a folder, absolute; where it is absent, the client's input.
         path: Option<PathBuf>,
-        /// What the images are called: `name` or `name:tag`.
+        /// Name of the images: `name` or `name:tag`.
         name: Option<String>,
         /// `layout`, `descriptor` or `dockerized`.
         form: String,
@@ -88,7 +88,7 @@ pub enum ImageReply {
 /// An image.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ImageInfo {
-    /// What a client pulls.
+    /// Reference that clients pull.
     pub reference: String,
     /// Its root.
     pub cid: String,
@@ -98,10 +98,10 @@ pub struct ImageInfo {
     pub size: u64,
 }
 
-/// What a reference means.
+/// Image that a reference resolves to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct InspectedImage {
-    /// What a client pulls.
+    /// Reference that clients pull.
     pub reference: String,
     /// The digest of its manifest or index.
     pub digest: String,

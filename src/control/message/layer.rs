@@ -1,10 +1,10 @@
-//! What is asked about layers, and what comes back.
+//! Requests about layers, and their replies.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// What a command asks about layers.
+/// Request about layers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "kebab-case")]
 pub enum LayerRequest {
@@ -51,7 +51,7 @@ pub enum Source {
 /// Layers that were added or joined.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Added {
-    /// What a client pulls.
+    /// Reference that clients pull.
     pub reference: String,
     /// The CID of the layer manifest, or of the index.
     pub cid: String,
@@ -77,10 +77,10 @@ pub struct AddedLayer {
     pub media_type: String,
 }
 
-/// What a layer reference means.
+/// Layers that a reference resolves to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Inspected {
-    /// What a client pulls.
+    /// Reference that clients pull.
     pub reference: String,
     /// The layer manifest's CID.
     pub cid: String,

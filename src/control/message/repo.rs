@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-/// What a command asks about repositories that were pushed.
+/// Request about pushed repositories.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "about", rename_all = "kebab-case")]
 pub enum RepoRequest {
@@ -27,7 +27,7 @@ pub enum RepoRequest {
     },
 }
 
-/// What comes back.
+/// Reply to a [`RepoRequest`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]
 pub enum RepoReply {
@@ -59,7 +59,7 @@ pub struct RepoInfo {
     pub last_push: u64,
 }
 
-/// What is in a repository.
+/// Contents of a repository.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RepoContents {
     /// The repository in numbers.
@@ -76,7 +76,7 @@ pub struct RepoContents {
 pub struct RepoTag {
     /// Its name.
     pub tag: String,
-    /// What it points at.
+    /// Digest that it points at.
     pub digest: String,
     /// When it was pushed, in seconds since 1970.
     pub pushed: u64,
@@ -93,7 +93,7 @@ pub struct RepoManifest {
     pub size: u64,
     /// When it was pushed, in seconds since 1970.
     pub pushed: u64,
-    /// What it refers to.
+    /// Digest of its subject.
     pub subject: Option<String>,
     /// Since when it ages because no tag points at it.
     pub untagged_since: Option<u64>,

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-/// What a command asks about the node directory's blobs.
+/// Request about the store.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "about", rename_all = "kebab-case")]
 pub enum StoreRequest {
@@ -16,7 +16,7 @@ pub enum StoreRequest {
         /// A CID, or the reference of an image.
         what: String,
     },
-    /// What is pinned.
+    /// List the pins.
     Pins,
     /// Remove unreferenced data.
     Collect {
@@ -33,7 +33,7 @@ pub enum StoreRequest {
     },
 }
 
-/// What comes back.
+/// Reply to a [`StoreRequest`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]
 pub enum StoreReply {
@@ -56,7 +56,7 @@ pub enum StoreReply {
     Verified(Verified),
 }
 
-/// What the node directory holds.
+/// Statistics of the store.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Stored {
     /// Blobs that are here whole.
@@ -69,7 +69,7 @@ pub struct Stored {
     pub blocks: u64,
     /// Files that are on their way.
     pub arriving: u64,
-    /// What of those is here.
+    /// Bytes of those files that are on disk.
     pub arriving_bytes: u64,
     /// Blobs that were found damaged, and are not served until they come again.
     pub damaged: u64,
@@ -162,7 +162,7 @@ pub struct DamageInfo {
     pub name: String,
     /// Its root, or its own CID.
     pub cid: String,
-    /// What is wrong with it.
+    /// Description of the damage.
     pub why: String,
     /// Whether it is right again; none where that was not tried.
     pub repaired: Option<bool>,

@@ -11,7 +11,7 @@ use flate2::bufread::MultiGzDecoder;
 
 use crate::images::pack::inspect::Compression;
 
-/// What the headers of one entry may take: its long names and attributes.
+/// Maximum size of the headers of one entry: its long names and attributes.
 const MAX_HEADERS: u64 = 1 << 20;
 
 /// Told the bytes read so far.

@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_registry_is_left_out() {
+    fn the_registry_host_is_removed_from_image_names() {
         for (text, name, tag) in [
             ("busybox", "busybox", None),
             ("busybox:1.36", "busybox", Some("1.36")),
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn image_name_with_a_reserved_component_is_refused() {
+    fn image_name_with_a_reserved_component_is_rejected() {
         for text in ["", "Foo", "foo/blobs", "a/index.json/b", "foo:", "foo:a b", "docker.io/"] {
             assert!(matches!(split(text), Err(Error::Name { .. })), "{text:?}");
         }

@@ -13,11 +13,11 @@ use super::{
 };
 use crate::images::pack::inspect::Compression;
 
-/// What names an entry of `index.json` within its repository, or altogether.
+/// Annotation that names an entry of `index.json`: a tag within its repository, or a full image name.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
-/// What containerd and docker add.
+/// Annotation of containerd and docker with the full image name.
 const IMAGE_NAME: &str = "io.containerd.image.name";
-/// What an attestation is about.
+/// Annotation with the digest of the manifest that an attestation is about.
 const ATTESTED: &str = "vnd.docker.reference.digest";
 
 #[derive(Deserialize)]
@@ -52,7 +52,7 @@ pub fn read(parts: &mut ArchiveParts, index: &Bytes) -> Result<Images, Error> {
     }
 }
 
-/// What an entry of `index.json` is called.
+/// Returns the repository name and tag of an entry of `index.json`, as far as its annotations give them.
 fn names(descriptor: &Descriptor) -> Result<(Option<ocipfs_oci::Name>, Option<Tag>), Error> {
     if let Some(text) = descriptor.annotation(IMAGE_NAME).filter(|text| !text.is_empty()) {
         let (repository, tag) = name::split(text)?;
@@ -74,7 +74,7 @@ fn absent(descriptor: &Descriptor, by: &str) -> Error {
 struct IndexWalk<'a> {
     parts: &'a mut ArchiveParts,
     images: Images,
-    /// What became of a manifest or an index.
+    /// Resulting descriptors of manifests and indexes that were visited.
     known: HashMap<Digest, Descriptor>,
     /// The indexes on the way down.
     within: HashSet<Digest>,

@@ -19,18 +19,18 @@ use crate::images::pack::inspect::{self, Compression};
 
 /// Documents and small blobs that may be in memory. With what is made of them an import stays below 150 MB.
 const MAX_MEMORY: u64 = 80 << 20;
-/// What an entry costs whatever is in it, until it is stored and held.
+/// Memory per entry, whatever its content, until it is stored and retained.
 const ENTRY_BYTES: u64 = 2560;
-/// What each byte of `index.json` costs: as it is, and as images that are named.
+/// Memory per byte of `index.json`: for the text, and for the images that it names.
 const PARSED_FACTOR: u64 = 4;
 /// Blobs up to this size are in memory until they are stored.
 const SMALL_BYTES: u64 = 64 << 10;
-/// What a tar is known by.
+/// Leading bytes by which a tar is recognized.
 const HEAD_BYTES: u64 = 512;
 /// Links that lead to links.
 const MAX_LINKS: usize = 16;
 
-/// What is in an archive, by path.
+/// Entries of an archive, by path.
 pub struct ArchiveParts {
     options: Options,
     entries: HashMap<String, ArchivePart>,
@@ -129,7 +129,7 @@ impl ArchiveParts {
         Ok(())
     }
 
-    /// What stops before the first entry was no tar at all.
+    /// Returns the error for input that ends early: without a first entry it is not a tar at all.
     fn no_entry(&self, what: &str) -> Error {
         match self.entries.is_empty() {
             true => Error::Unknown("not a tar or a folder"),
@@ -218,7 +218,7 @@ impl ArchiveParts {
         stager.stage(path, input, size).map(|taken| Some(ArchivePart::Staged(Box::new(taken))))
     }
 
-    /// What becomes of a blob that looks like an uncompressed layer.
+    /// Returns the plan for a blob that looks like an uncompressed layer.
     fn plan_of_blob(&self) -> Plan {
         let (keep, compress) = match (self.options.compress, self.is_docker) {
             (Some(Compress::None), _) | (None, Some(false)) => (true, None),

@@ -25,7 +25,7 @@ const ZSTD_LEVEL: i32 = 3;
 /// How an uncompressed layer is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compress {
-    /// As it is.
+    /// Uncompressed.
     None,
     /// By the encoder `ocipfs-gzip-2`.
     Gzip,
@@ -88,7 +88,7 @@ pub fn put_as(
     StagedBlob::new(Written::of(store, profile, bytes)?, Some(digest), Compression::None)
 }
 
-/// What is to become of a file.
+/// Plan for staging a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// Keep it as it is.
@@ -102,9 +102,9 @@ pub struct Plan {
 /// A file that was taken.
 #[derive(Default)]
 pub struct StagedEntry {
-    /// As it came.
+    /// The file without changes.
     pub kept: Option<StagedBlob>,
-    /// As it was compressed.
+    /// The compressed file.
     pub compressed: Option<StagedBlob>,
     /// The digest of the uncompressed layer, where it was asked for or is that of the file.
     pub diff_id: Option<Digest>,
@@ -115,7 +115,7 @@ pub struct Stager<'a> {
     pub store: &'a Store,
     pub profile: Profile,
     pub plan: Plan,
-    /// What the bytes must hash to.
+    /// Digest that the bytes must have.
     pub expected: Option<&'a Digest>,
 }
 

@@ -39,7 +39,7 @@ fn hex(bytes: &[u8]) -> String {
     Digest::sha256_of(bytes).hex()
 }
 
-/// What `docker save` wrote before Docker 25.
+/// Returns the files of an archive as `docker save` wrote it before Docker 25.
 pub fn classic(layers: &[Vec<u8>], tags: &[&str]) -> Vec<(String, Vec<u8>)> {
     let config = config(layers);
     let path = |layer: &Vec<u8>| format!("{}/layer.tar", hex(layer));
@@ -140,7 +140,7 @@ impl Bed {
 const PLAIN: &str = ocipfs_oci::media_type::OCI_LAYER_TAR;
 
 #[test]
-fn all_that_docker_writes_gives_the_same_image() {
+fn all_docker_archive_formats_import_as_the_same_image() {
     let bed = Bed::new();
     let layers = [layer("a", 3 << 20), layer("b", 100)];
     let before = classic(&layers, &["foo:1.0"]);
@@ -165,7 +165,7 @@ fn all_that_docker_writes_gives_the_same_image() {
 }
 
 #[test]
-fn a_layout_is_kept_byte_for_byte_unless_it_is_told_otherwise() {
+fn an_imported_layout_is_kept_byte_for_byte_unless_recompressed() {
     let bed = Bed::new();
     let layers = [layer("a", 100_000)];
     let bytes = tar(&oci(&layers, PLAIN, &[]));
@@ -193,7 +193,7 @@ fn a_layout_is_kept_byte_for_byte_unless_it_is_told_otherwise() {
 }
 
 #[test]
-fn a_folder_is_read_as_its_tar_and_nothing_outside_of_it_is() {
+fn a_layout_directory_is_read_like_its_tar_and_symlinks_out_of_it_are_rejected() {
     let bed = Bed::new();
     let files = oci(&[layer("a", 100_000)], PLAIN, &[]);
     let folder = bed.dir.path().join("layout");
@@ -215,7 +215,7 @@ fn a_folder_is_read_as_its_tar_and_nothing_outside_of_it_is() {
 }
 
 #[test]
-fn links_within_an_archive_are_followed() {
+fn symlinks_within_an_archive_are_followed() {
     let bed = Bed::new();
     let shared = layer("a", 1000);
     let mut files = classic(&[shared.clone(), shared.clone()], &["foo:1.0"]);
@@ -236,7 +236,7 @@ fn links_within_an_archive_are_followed() {
 }
 
 #[test]
-fn an_index_keeps_its_attestations_and_the_platforms_that_are_here() {
+fn a_sparse_index_keeps_attestations_and_present_platforms() {
     let bed = Bed::new();
     let (mut files, amd64) = image(&[layer("a", 5000)], PLAIN);
     let (attestation, attested) = image(&[], PLAIN);
@@ -275,7 +275,7 @@ fn an_index_keeps_its_attestations_and_the_platforms_that_are_here() {
 }
 
 #[test]
-fn import_refuses_input_that_is_not_an_archive_and_leaves_nothing() {
+fn import_rejects_input_that_is_not_an_archive_and_leaves_no_files() {
     let bed = Bed::new();
     bed.refuses(vec![], "not a docker archive or");
     bed.refuses(b"no tar at all ".repeat(100), "not a docker archive or");
@@ -284,7 +284,7 @@ fn import_refuses_input_that_is_not_an_archive_and_leaves_nothing() {
 }
 
 #[test]
-fn hostile_archives_are_refused_and_leave_nothing() {
+fn hostile_archives_are_rejected_and_leave_no_files() {
     let bed = Bed::new();
     let layers = [layer("a", 200_000), layer("b", 100)];
     let classic = classic(&layers, &["foo:1.0"]);
@@ -316,7 +316,7 @@ fn hostile_archives_are_refused_and_leave_nothing() {
 }
 
 #[test]
-fn paths_and_links_that_lead_out_are_refused() {
+fn path_traversal_by_paths_and_links_in_an_archive_is_rejected() {
     let bed = Bed::new();
     for (path, target) in [
         ("../out", None),
@@ -349,7 +349,7 @@ fn endless(path: &str, kind: tar::EntryType, size: u64) -> impl io::Read + Send 
 }
 
 #[test]
-fn a_gibibyte_of_json_is_refused_before_it_is_read() {
+fn a_gibibyte_of_json_is_rejected_before_it_is_read() {
     let bed = Bed::new();
     let regular = tar::EntryType::Regular;
     for (path, kind) in [("index.json", regular), ("manifest.json", regular), ("x", tar::EntryType::XHeader)]
@@ -373,7 +373,7 @@ fn a_gibibyte_of_json_is_refused_before_it_is_read() {
 }
 
 #[test]
-fn indexes_that_go_on_and_on_are_refused() {
+fn deeply_nested_and_self_referencing_indexes_are_rejected() {
     let bed = Bed::new();
     let kind = ocipfs_oci::media_type::OCI_INDEX;
     let (mut files, manifest) = image(&[], PLAIN);
@@ -399,7 +399,7 @@ fn indexes_that_go_on_and_on_are_refused() {
 }
 
 #[test]
-fn staged_blobs_hold_no_file_open() {
+fn staged_blobs_keep_no_file_descriptors_open() {
     let bed = Bed::new();
     let layers: Vec<_> = (0..40).map(|n| layer(&format!("{n}"), 100_000 + n)).collect();
     let images = bed.stream(tar(&oci(&layers, PLAIN, &[]))).unwrap();
@@ -410,7 +410,7 @@ fn staged_blobs_hold_no_file_open() {
 }
 
 #[test]
-fn more_documents_than_memory_may_hold_are_refused() {
+fn archive_documents_beyond_the_memory_limit_are_rejected() {
     let bed = Bed::new();
     let document = vec![b'{'; 4 << 20];
     let files = (0..25).map(|n| (format!("document{n}"), document.clone()));

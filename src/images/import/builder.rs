@@ -73,7 +73,7 @@ impl ImageBuilder {
         Ok(used.map(|used| used.piece.size).sum())
     }
 
-    /// What is to be stored.
+    /// Returns the staged blobs to store.
     pub fn into_pieces(self) -> Vec<StagedBlob> {
         self.used.into_values().map(|used| used.piece).collect()
     }

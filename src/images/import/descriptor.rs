@@ -7,7 +7,7 @@ use ocipfs_oci::{Descriptor, Digest};
 use super::{Called, Error, ImageBuilder, Imported, Made, cid_v1, reference};
 use crate::{content::Root, images::archive::ManifestOrIndex};
 
-/// What an attestation is about.
+/// Annotation with the digest of the manifest that an attestation is about.
 const ATTESTED: &str = "vnd.docker.reference.digest";
 
 pub fn make(builder: &mut ImageBuilder, called: &[Called]) -> Result<Vec<Made>, Error> {

@@ -114,7 +114,7 @@ fn base32(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn base32_is_that_of_rfc_4648() {
+    fn base32_encoding_matches_rfc_4648() {
         for (bytes, text) in
             [("", ""), ("f", "my"), ("fo", "mzxq"), ("foob", "mzxw6yq"), ("foobar", "mzxw6ytboi")]
         {

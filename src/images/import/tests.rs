@@ -28,7 +28,7 @@ fn archive() -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn each_form_has_its_cid_for_ever() {
+async fn the_cid_of_each_import_format_is_stable() {
     let mut found = Vec::new();
     for form in [ImportFormat::Layout, ImportFormat::Descriptor, ImportFormat::Dockerized] {
         for profile in [Profile::UnixfsV1, Profile::Legacy] {
@@ -56,7 +56,7 @@ async fn read(content: &Content, path: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_layout_is_read_by_path_and_goes_with_all_its_blocks() {
+async fn an_imported_layout_is_read_by_path_and_removed_with_all_its_blocks() {
     let dir = tempfile::tempdir().unwrap();
     let content = content(dir.path()).await;
     let before = content.store_stat().await.unwrap();
@@ -93,7 +93,7 @@ async fn a_layout_is_read_by_path_and_goes_with_all_its_blocks() {
 }
 
 #[tokio::test]
-async fn each_descriptor_of_a_descriptor_image_leads_to_its_bytes() {
+async fn each_url_of_a_descriptor_image_resolves_to_its_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let content = content(dir.path()).await;
     let images =
@@ -114,7 +114,7 @@ async fn each_descriptor_of_a_descriptor_image_leads_to_its_bytes() {
 }
 
 #[tokio::test]
-async fn a_dockerized_image_is_of_dockers_schema_2() {
+async fn a_dockerized_image_has_a_docker_schema_2_manifest() {
     let dir = tempfile::tempdir().unwrap();
     let content = content(dir.path()).await;
     let images =
@@ -138,7 +138,7 @@ async fn a_dockerized_image_is_of_dockers_schema_2() {
 }
 
 #[tokio::test]
-async fn several_images_are_several_repositories_under_one_root() {
+async fn several_images_of_an_archive_are_repositories_under_one_root() {
     let dir = tempfile::tempdir().unwrap();
     let content = content(dir.path()).await;
     let bytes = tar(&classic(&[layer("a", 100)], &["foo:1.0", "foo:2.0", "org/foo:1.0", "foo/bar:1.0"]));
@@ -167,7 +167,7 @@ async fn several_images_are_several_repositories_under_one_root() {
 }
 
 #[tokio::test]
-async fn an_image_is_called_otherwise_under_a_root_of_its_own() {
+async fn tagging_an_imported_image_makes_a_new_root() {
     let dir = tempfile::tempdir().unwrap();
     let content = content(dir.path()).await;
     let bytes = tar(&oci(&[layer("a", 3 << 20)], ocipfs_oci::media_type::OCI_LAYER_TAR, &[]));
@@ -189,7 +189,7 @@ async fn an_image_is_called_otherwise_under_a_root_of_its_own() {
 }
 
 #[test]
-fn a_files_name_names_its_images() {
+fn the_default_image_name_is_derived_from_the_file_name() {
     for (file, name) in [
         ("busybox.tar", Some("busybox")),
         ("My App_1.0.tar.gz", Some("my-app-1-0")),

@@ -32,9 +32,9 @@ pub enum Error {
     /// The path cannot be read.
     #[error("cannot read {}: {why}", path.display())]
     Read {
-        /// As given.
+        /// Path as given.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         why: String,
     },
     /// The path's last component cannot name a layer.
@@ -48,7 +48,7 @@ pub enum Error {
     NoLayer {
         /// Which source.
         what: String,
-        /// What is wrong with its bytes.
+        /// Error of the layer inspector.
         why: inspect::Error,
     },
     /// It could not be stored or fetched.
@@ -84,7 +84,7 @@ pub struct Options {
 pub struct Added {
     /// The CIDv1 of the layer manifest: the image's name.
     pub cid: Cid,
-    /// What it says.
+    /// Content of the layer manifest.
     pub manifest: LayerManifest,
     /// Whether one of them is compressed with zstd.
     pub has_zstd: bool,

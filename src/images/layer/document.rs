@@ -9,7 +9,7 @@ use super::{
     manifest::{Read, WrittenManifest, parts},
 };
 
-/// What a name of layers leads to.
+/// Document that a layer name leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LayerDocument {
     /// One image.

@@ -16,7 +16,7 @@ pub enum Error {
     Part {
         /// Which.
         cid: Cid,
-        /// What is wrong with it.
+        /// Description of the error.
         why: super::Error,
     },
     /// They cannot stand in one index.
@@ -38,7 +38,7 @@ impl From<content::Error> for Error {
 pub struct Joined {
     /// The CIDv1 of the index: the name of the images.
     pub cid: Cid,
-    /// What it says.
+    /// Content of the index.
     pub document: LayerDocument,
     /// How many of its layers are not here.
     pub missing: usize,

@@ -218,7 +218,7 @@ impl Layer {
         Blob { digest: self.digest.clone(), size: self.size, at: self.at.clone(), holder: Some(holder) }
     }
 
-    /// What the layer's file is called: the last name of its path, else its title.
+    /// Returns the file name of the layer: the last component of its path, else its title.
     pub fn file_name(&self) -> Option<&str> {
         self.at.file_name().or_else(|| self.annotations.get(TITLE).map(String::as_str))
     }

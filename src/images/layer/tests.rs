@@ -13,7 +13,7 @@ fn broken(from: &str, to: &str) -> String {
 }
 
 #[test]
-fn the_original_example_is_read_and_written_byte_for_byte() {
+fn the_original_example_round_trips_byte_for_byte() {
     let document = LayerDocument::parse(EXAMPLE).unwrap();
     let layer = &document.manifests()[0].layers[0];
     assert_eq!(layer.size, 168);
@@ -22,7 +22,7 @@ fn the_original_example_is_read_and_written_byte_for_byte() {
 }
 
 #[test]
-fn platform_and_further_annotations_survive() {
+fn platform_and_unknown_annotations_of_a_layer_manifest_round_trip() {
     let mut manifest = example();
     manifest.platform = Some("linux/arm64/v8".parse().unwrap());
     manifest.layers[0].annotations.insert("org.opencontainers.image.title".into(), "foo".into());
@@ -31,7 +31,7 @@ fn platform_and_further_annotations_survive() {
 }
 
 #[test]
-fn another_kind_of_document_is_named_so() {
+fn a_document_that_is_not_a_layer_manifest_is_rejected() {
     let long = " ".repeat(MAX_BYTES as usize + 1);
     for text in ["", "{}", "[]", "hello", &broken("vnd.ocipfs.layer", "vnd.other.layer"), &long] {
         let error = LayerDocument::parse(text.as_bytes()).unwrap_err();
@@ -40,7 +40,7 @@ fn another_kind_of_document_is_named_so() {
 }
 
 #[test]
-fn a_malformed_manifest_is_refused_with_its_reason() {
+fn a_malformed_layer_manifest_is_rejected_with_the_reason() {
     for (from, to, reason) in [
         ("168", "-1", "size"),
         ("168", "1.5", "size"),
@@ -62,7 +62,7 @@ fn a_malformed_manifest_is_refused_with_its_reason() {
 
 proptest::proptest! {
     #[test]
-    fn no_bytes_make_it_panic(bytes: Vec<u8>) {
+    fn arbitrary_bytes_do_not_panic(bytes: Vec<u8>) {
         let _ = LayerDocument::parse(&bytes);
     }
 }
@@ -88,7 +88,7 @@ fn index() -> LayerDocument {
 }
 
 #[test]
-fn the_image_of_the_original_example_never_changes() {
+fn the_image_of_the_original_example_is_stable() {
     let image = Image::of(&example());
     assert_eq!(
         std::str::from_utf8(&image.config).unwrap(),
@@ -115,7 +115,7 @@ fn the_image_of_the_original_example_never_changes() {
 }
 
 #[test]
-fn a_platform_is_told_by_the_config() {
+fn the_platform_of_a_layer_manifest_is_in_the_config() {
     let layer = LayerManifest { platform: Some("linux/arm64/v8".parse().unwrap()), ..example() };
     let config: serde_json::Value = serde_json::from_slice(&Image::of(&layer).config).unwrap();
     assert_eq!(
@@ -134,7 +134,7 @@ fn synthesised_layer_image_is_a_valid_oci_manifest() {
 
 /// A change here gives what others pinned another name: it may not be.
 #[test]
-fn documents_of_several_layers_and_platforms_and_their_images_never_change() {
+fn layer_lists_and_layer_indexes_and_their_images_are_stable() {
     let documents = [LayerDocument::Manifest(two()), index()];
     let examples =
         [include_str!("../../../docs/layer-list.json"), include_str!("../../../docs/layer-index.json")];
@@ -179,7 +179,7 @@ fn documents_of_several_layers_and_platforms_and_their_images_never_change() {
 }
 
 #[test]
-fn an_index_and_a_list_that_are_not_sound_are_refused_with_the_place() {
+fn invalid_layer_lists_and_layer_indexes_are_rejected_with_the_position() {
     let list: Value = serde_json::from_slice(&LayerDocument::Manifest(two()).to_bytes()).unwrap();
     let whole: Value = serde_json::from_slice(&index().to_bytes()).unwrap();
     let changed = |document: &Value, pointer: &str, value: Value| {
@@ -211,14 +211,14 @@ fn an_index_and_a_list_that_are_not_sound_are_refused_with_the_place() {
 }
 
 #[test]
-fn a_list_of_one_layer_is_the_image_of_that_layer() {
+fn a_layer_list_of_one_layer_equals_the_single_layer_manifest() {
     let single: Value = serde_json::from_slice(EXAMPLE).unwrap();
     let list = json!({ "mediaType": media_type::OCIPFS_LAYER_LIST, "layers": [single["layer"]] });
     let document = LayerDocument::parse(list.to_string().as_bytes()).unwrap();
     assert_eq!(document, LayerDocument::Manifest(example()));
 }
 
-/// What the schema says of a value, for the few words that it uses; any other is a mistake.
+/// Returns the first violation of a schema by a value. Only the few keywords in use are supported.
 fn complaint(schema: &Value, value: &Value, root: &Value) -> Option<String> {
     let words = schema.as_object().expect("a schema");
     words.iter().find_map(|(word, says)| {

@@ -1,4 +1,4 @@
-//! As much of an index as leads to its manifests, in little memory however long it is.
+//! Index entries, read in bounded memory whatever the length of the index.
 
 use std::{collections::BTreeMap, fmt, io::Read};
 
@@ -12,12 +12,12 @@ use serde::{
 pub const MAX_BYTES: u64 = 64 << 20;
 /// More entries than any repository has tags.
 pub const MAX_ENTRIES: usize = 100_000;
-/// What an index that is written here begins with.
+/// Text before the first entry of an index that is written here.
 pub const BEGIN: &str =
     r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":["#;
-/// What it has between two entries.
+/// Text between two entries.
 pub const BETWEEN: &str = ",";
-/// What it ends with.
+/// Text after the last entry.
 pub const END: &str = "]}";
 /// With this annotation an entry says what its manifest refers to.
 pub const SUBJECT: &str = "io.ocipfs.subject";
@@ -38,7 +38,7 @@ pub struct Entry {
     pub digest: Digest,
     pub size: u64,
     pub ref_name: Option<String>,
-    /// What it refers to, where the index says so.
+    /// Digest of its subject, if the index gives it.
     pub subject: Option<Box<Digest>>,
 }
 
@@ -88,7 +88,7 @@ pub fn each(json: &[u8], left: &mut usize, take: impl FnMut(Entry)) -> Result<()
     read(serde_json::Deserializer::from_slice(json), left, take)
 }
 
-/// The same for an index that is read piece by piece.
+/// Reads an index piece by piece; otherwise like [`each`].
 pub fn each_from(
     json: impl Read,
     left: &mut usize,
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_read_leniently() {
+    fn incomplete_index_entries_are_parsed_leniently() {
         for manifests in [json!(null), json!([]), json!([{"digest": "blake3:00", "size": 1}])] {
             assert_eq!(read(manifests), []);
         }
@@ -297,14 +297,14 @@ mod tests {
     }
 
     #[test]
-    fn an_index_of_too_many_entries_is_refused() {
+    fn an_index_with_too_many_entries_is_rejected() {
         let many = vec![json!({"digest": "x", "size": 1}); MAX_ENTRIES + 1];
         let error = entries(json!({"manifests": many}).to_string().as_bytes()).unwrap_err();
         assert!(error.to_string().contains("more than 100000 entries"), "{error}");
     }
 
     #[test]
-    fn entries_are_counted_over_several_indexes() {
+    fn the_entry_limit_is_shared_by_several_indexes() {
         let index =
             json!({"manifests": [entry(1, "a"), {"digest": "x", "size": 1}, entry(2, "b")]}).to_string();
         let (mut found, mut left) = (0, 5);
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_gives_its_entries_where_it_is_cut_between_entries_and_none_elsewhere() {
+    fn a_chunk_of_index_json_is_parsed_only_if_cut_between_entries() {
         let all = [1, 2, 3].map(|n| entry(n, &n.to_string()).to_string());
         let whole = format!("{BEGIN}{}{END}", all.join(BETWEEN));
         let second = whole.find(&all[1]).unwrap();
@@ -338,7 +338,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes: Vec<u8>) {
+        fn arbitrary_bytes_do_not_panic(bytes: Vec<u8>) {
             let _ = (entries(&bytes), entries_of_chunk(&bytes));
         }
     }

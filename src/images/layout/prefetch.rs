@@ -23,7 +23,7 @@ use crate::{
 
 const CONCURRENCY: usize = 8;
 
-/// What became of it.
+/// Result of a prefetch.
 #[derive(Debug)]
 pub struct Prefetched {
     /// Bytes that could not be had.
@@ -32,7 +32,7 @@ pub struct Prefetched {
     pub why: Option<Error>,
     /// An index names manifests that the layout does not have, and which may come with a later version.
     pub is_sparse: bool,
-    /// What manifests say of the sizes of their blobs.
+    /// Sizes of blobs, as manifests declare them.
     sizes: HashMap<Digest, u64>,
     /// Entries that nested indexes may still have, over all of them.
     entries_left: usize,
@@ -225,7 +225,7 @@ impl Files {
     }
 }
 
-/// What is kept of a document.
+/// Data kept of a document.
 enum ReadDocument {
     Entries(Vec<Entry>),
     Sizes(Vec<(Digest, u64)>),
@@ -250,7 +250,7 @@ fn due_entries(json: &[u8], left: &AtomicUsize, is_due: &dyn Fn(&Entry) -> bool)
     }
 }
 
-/// What a manifest says of the sizes of blobs that were added.
+/// Returns the sizes that a manifest declares for blobs that were added.
 fn sizes(json: &[u8], added: &BTreeSet<Digest>) -> Vec<(Digest, u64)> {
     let links = outline::of_manifest(json).unwrap_or_default().into_iter();
     links.filter(|link| added.contains(&link.digest)).map(|link| (link.digest, link.size)).collect()
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_manifest_of_a_followed_name_only_the_sizes_of_added_blobs_are_kept() {
+    fn prefetch_keeps_only_the_sizes_of_added_blobs_of_a_manifest() {
         let link = |n| json!({"mediaType": "a/b", "digest": digest(n).to_string(), "size": n});
         let manifest = json!({"config": link(1), "layers": [link(2), link(3)]}).to_string();
         let added = BTreeSet::from([digest(1), digest(3), digest(4)]);

@@ -1,4 +1,5 @@
-//! What refers to a manifest of a layout: its index says so where it was published here, else its manifests are read.
+//! Referrers of a manifest of a layout: listed in an index that ocipfs published, else found by reading the
+//! manifests.
 
 use std::collections::BTreeMap;
 
@@ -53,7 +54,7 @@ impl GatheredReferrers {
     }
 }
 
-/// What refers to a manifest, by digests.
+/// Referrers of a manifest, sorted by digest.
 #[derive(Debug, Default)]
 pub struct Referrers {
     /// Some of it.
@@ -102,8 +103,8 @@ impl Referring {
 }
 
 impl Layout {
-    /// What refers to a manifest, of the entries after `last`. What the index says is only where to look: the manifests
-    /// count.
+    /// Returns the referrers of a manifest that sort after `last`. The index only tells where to look: the
+    /// manifests decide.
     pub async fn referrers(
         &self,
         content: &Content,

@@ -14,7 +14,7 @@ use crate::{
     images::{Error, MAX_MANIFEST},
 };
 
-/// What is left of the bounds of a search.
+/// Remaining bounds of a search.
 struct SearchBudget {
     indexes: usize,
     entries: usize,

@@ -30,7 +30,7 @@ pub enum Error {
     Read {
         /// The file, folder or link.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the operating system.
         reason: io::Error,
     },
     /// A file grew, shrank or was replaced.

@@ -1,4 +1,4 @@
-//! What a manifest says of a layer, found in one pass over the layer's stored bytes.
+//! Properties of a layer for its manifest, computed in one pass over the layer's stored bytes.
 
 use std::fmt;
 use std::io;
@@ -30,9 +30,9 @@ pub enum Error {
     /// The compressed stream breaks its format, its checksum, or the limit on memory.
     #[error("the layer cannot be decompressed as {compression}: {reason}")]
     Corrupt {
-        /// What the first bytes of the layer announced.
+        /// Compression that the first bytes of the layer indicate.
         compression: Compression,
-        /// What the decoder says.
+        /// Error of the decoder.
         reason: io::Error,
     },
     /// Bytes that are not gzip follow the last gzip member.
@@ -95,7 +95,7 @@ impl fmt::Display for Compression {
     }
 }
 
-/// What is known of a layer after its last byte.
+/// Properties of a layer that was read to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InspectedLayer {
     /// The digest of the bytes as they are stored.
@@ -169,13 +169,13 @@ impl LayerInspector {
         Ok(())
     }
 
-    /// Says what the layer is, now that all its bytes were given.
+    /// Returns the properties of the layer, once all its bytes were given.
     pub fn finish(mut self) -> Result<InspectedLayer, Error> {
         let digest = self.stored.take().unwrap_or_else(|| Hasher::new(Algorithm::Sha256)).finish();
         self.finish_as(digest)
     }
 
-    /// The same, with the digest of what is stored.
+    /// Does the same as [`Self::finish`] with a known digest of the stored bytes.
     pub fn finish_as(self, digest: Digest) -> Result<InspectedLayer, Error> {
         let content = match self.unpacker {
             Some(unpacker) => unpacker.finish()?,

@@ -9,7 +9,7 @@ use super::folder::pack;
 use super::gzip::GzipWriter;
 use super::inspect::{Compression, LayerInspector};
 
-/// The same folder whatever the umask and the order of creation.
+/// Creates the same folder whatever the umask and the order of creation.
 fn golden_folder(dir: &Path) {
     let long = format!("usr/share/{}", "long-name-".repeat(12));
     for folder in ["usr/share", "usr/bin", "tmp", &long] {
@@ -44,7 +44,7 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn a_folder_becomes_these_bytes_for_ever() {
+fn the_bytes_of_a_packed_folder_are_reproducible() {
     let dir = tempfile::tempdir().unwrap();
     golden_folder(dir.path());
     let mut tar = Vec::new();

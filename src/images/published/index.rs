@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// What becomes of the index of a repository.
+/// How the index of a repository is written.
 pub(super) enum Index {
     /// It is written from nothing.
     Whole(Document),
@@ -22,7 +22,7 @@ pub(super) enum Index {
     Edited(Edited),
 }
 
-/// What is known of an index that was written.
+/// Facts about an index that was written.
 #[derive(Clone, Copy)]
 pub(super) struct Written {
     /// The last change that it takes up.
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_json_that_is_written_reads_as_an_index_and_each_entry_as_itself() {
+    fn a_written_index_json_is_parsed_whole_and_entry_by_entry() {
         for count in [0, 1, 3] {
             let whole = Index::new((0..count).map(entry).collect());
             let entries = (0..count).map(|n| (key(format!("v{n}")), serde_json::to_vec(&entry(n)).unwrap()));
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_json_has_room_for_as_many_entries_and_bytes_as_are_read() {
+    fn index_json_is_bounded_by_the_entries_and_bytes_that_readers_accept() {
         let taken = |length: usize| {
             let mut room = IndexBounds::new();
             std::iter::repeat_with(|| room.reserve(length)).take_while(|taken| *taken).count()

@@ -13,7 +13,7 @@ use crate::{
 
 const PROFILE: Profile = Profile::UnixfsV1;
 
-/// What publishing took.
+/// Work that publishing did.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
     /// Nodes of the tree that were read.
@@ -141,7 +141,7 @@ pub(super) fn bytes_of(document: &Document) -> Vec<u8> {
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 #[test]
-fn each_repository_is_a_layout_and_names_nest() {
+fn each_published_repository_is_an_image_layout_and_names_nest() {
     let registry = Registry::new();
     assert!(
         registry.published.advance().unwrap().is_none() && registry.published.current().unwrap().is_none()
@@ -158,7 +158,7 @@ fn each_repository_is_a_layout_and_names_nest() {
 }
 
 #[test]
-fn an_index_leads_to_each_manifest_once() {
+fn published_index_json_lists_each_manifest_once() {
     let registry = Registry::new();
     let tagged = registry.push("app", "tagged", Some("b"));
     let child = registry.push("app", "child", None);
@@ -173,7 +173,7 @@ fn an_index_leads_to_each_manifest_once() {
 }
 
 #[test]
-fn a_repository_that_is_emptied_leaves_the_tree() {
+fn an_emptied_repository_is_removed_from_the_published_tree() {
     let registry = Registry::new();
     let before = {
         registry.push("kept", "kept", Some("1"));
@@ -189,7 +189,7 @@ fn a_repository_that_is_emptied_leaves_the_tree() {
 }
 
 #[test]
-fn blobs_alone_do_not_matter_yet() {
+fn blobs_without_a_manifest_do_not_trigger_a_publication() {
     let registry = Registry::new();
     registry.push_blob("app", b"blob");
     assert_eq!(
@@ -201,7 +201,7 @@ fn blobs_alone_do_not_matter_yet() {
 }
 
 #[test]
-fn digests_of_both_algorithms_have_their_directories() {
+fn sha256_and_sha512_blobs_are_published_in_separate_directories() {
     let registry = Registry::new();
     let mut hasher = Hasher::new(Algorithm::Sha512);
     hasher.update(b"blob");
@@ -213,7 +213,7 @@ fn digests_of_both_algorithms_have_their_directories() {
 }
 
 #[test]
-fn blobs_that_wait_for_their_manifest_are_published_with_it_and_not_before() {
+fn blobs_are_published_together_with_their_manifest() {
     let registry = Registry::new();
     registry.push("other", "image", Some("1"));
     let before = registry.advance();
@@ -285,7 +285,7 @@ fn bytes_of_a_tag(tags: u32) -> usize {
 }
 
 #[test]
-fn a_tag_in_a_repository_of_10000_tags_changes_less_than_64_kib() {
+fn publishing_a_tag_among_10000_tags_changes_less_than_64_kib() {
     let [few, many] = [2500, 10_000].map(bytes_of_a_tag);
     assert!(many < 60 << 10 && many < few * 2, "{few} bytes at 2,500 tags, {many} at 10,000");
 }
@@ -305,12 +305,12 @@ fn reads_to_catch_up(repositories: u32) -> u64 {
 }
 
 #[test]
-fn catching_up_reads_no_more_for_each_repository_however_many_there_are() {
+fn the_publishing_cost_per_repository_does_not_grow_with_their_number() {
     let [few, many] = [500, 2000].map(reads_to_catch_up);
     assert!(few < 40 && many < 40, "{few} nodes read for each of 500 repositories, {many} for each of 2,000");
 }
 
-/// What may happen to a repository.
+/// Event in the history of a repository.
 #[derive(Clone, Debug)]
 enum Step {
     Push(u8, u8, Option<u8>),

@@ -61,7 +61,7 @@ impl Ages {
         Ok(write.open_table(self.rows)?.get(key)?.map(|row| row.value()))
     }
 
-    /// The same as it is committed now.
+    /// Returns since when `key` is in this state, as committed.
     pub fn since_now(&self, read: &ReadTransaction, key: &str) -> Result<Option<u64>, StoreError> {
         let Some(rows) = open(read, self.rows)? else { return Ok(None) };
         Ok(rows.get(key)?.map(|row| row.value()))

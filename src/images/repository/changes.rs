@@ -1,5 +1,5 @@
-//! What changed and is not yet in the published root: one row for each thing, so that a node that does not publish
-//! gathers more rows than there are things.
+//! Changes that are not yet in the published root: one row for each blob, manifest or tag, so that the rows
+//! stay bounded on a node that does not publish.
 
 mod rows;
 
@@ -23,16 +23,17 @@ const MANIFEST: u8 = b'm';
 const ENTRY: u8 = b't';
 const EVERYTHING: u8 = b'e';
 
-/// Something changed in a repository.
+/// Change of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Where.
+    /// The repository.
     pub repository: Name,
-    /// What.
+    /// Its kind.
     pub what: What,
 }
 
-/// What changed. Where the same digest is both a blob and a manifest, one of them may be there when the other is gone.
+/// Kind of a change. A digest can be both a blob and a manifest, and one of them can go while the other
+/// stays.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
     /// A blob came or went.
@@ -126,7 +127,7 @@ fn change(row: ChangeRow) -> Result<Change, StoreError> {
     Ok(Change { repository: row.0.parse().map_err(damaged)?, what: What::from_row(row)? })
 }
 
-/// What changed in one repository after a number.
+/// Returns the changes of one repository after a number.
 pub fn changes_of(
     repositories: &Repositories,
     repository: &Name,
@@ -135,7 +136,7 @@ pub fn changes_of(
     repositories.database().read(|read| changes_after(read, repository, after))
 }
 
-/// The same at the moment of a transaction; where too much changed, that alone.
+/// Returns the changes within a transaction; if too much changed, only that fact.
 pub(super) fn changes_after(
     read: &ReadTransaction,
     repository: &Name,

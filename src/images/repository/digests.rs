@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn digests_are_found_at_any_depth_and_only_as_values_of_that_key() {
+    fn digests_in_json_are_found_at_any_depth_under_the_digest_key() {
         let digest = |n: u8| Digest::sha256_of(&[n]);
         let text = |n| digest(n).to_string();
         let json =

@@ -33,7 +33,7 @@ impl<'t> Edit<'t> {
         Self::at(write, content::now())
     }
 
-    /// The same at a given time, in seconds since 1970.
+    /// Changes them at a given time, in seconds since 1970.
     pub fn at(write: &'t WriteTransaction, now: u64) -> Self {
         Self { write, now, removed: RefCell::default() }
     }
@@ -267,7 +267,7 @@ impl<'t> Edit<'t> {
         if is_changed { note(self.write, name, &What::Entry(digest.into())) } else { Ok(()) }
     }
 
-    /// Removes a tag; what it pointed at stays, untagged. False where there is none.
+    /// Removes a tag; its manifest stays, untagged. False if there is no such tag.
     pub fn remove_tag(&self, name: &Name, tag: &Tag) -> Result<bool, StoreError> {
         let before = {
             let mut tags = self.write.open_table(TAGS)?;

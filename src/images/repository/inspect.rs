@@ -1,16 +1,16 @@
-//! What a manifest that is pushed says of itself.
+//! Inspection of a pushed manifest.
 
 use ocipfs_oci::{Descriptor, Digest, Index, Manifest, MediaType, media_type};
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{Pushed, RepositoryBlob, digests::digests_in};
 
-/// As much as is needed to keep a manifest, whose bytes stay as they are.
+/// Properties needed to store a manifest, whose bytes do not change.
 #[derive(Clone, Debug)]
 pub struct InspectedManifest {
     /// Its kind.
     pub media_type: MediaType,
-    /// What it refers to.
+    /// Digest of its subject.
     pub subject: Option<Digest>,
     /// How its subject tells of it.
     pub referrer: Descriptor,
@@ -44,7 +44,7 @@ impl InspectedManifest {
     }
 }
 
-/// As much of a document as tells what it is.
+/// Fields that tell the kind of a document.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct PushedShape {
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn manifest_references_that_only_this_registry_has_are_found() {
+    fn foreign_layers_are_not_required_blobs_of_a_manifest() {
         for (kind, more, blobs) in [
             (media_type::OCI_LAYER_TAR_GZIP, "", 2),
             (media_type::OCI_NONDISTRIBUTABLE_TAR_GZIP, "", 1),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_may_be_sparse_and_not_empty() {
+    fn a_sparse_image_needs_its_config_and_at_least_one_layer() {
         let layers = [descriptor(media_type::OCI_LAYER_TAR, ""), descriptor(media_type::OCI_LAYER_TAR, "")];
         let image = of(&image(media_type::OCI_MANIFEST, &layers.join(",")), None).unwrap();
         for (is_here, missing) in [
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_of_any_kind_is_kept_and_two_kinds_are_refused() {
+    fn a_manifest_of_any_media_type_is_accepted_and_a_contradicting_one_rejected() {
         assert_eq!(of("no JSON", Some("text/x-mine; charset=utf-8")).unwrap().media_type, "text/x-mine");
         let subject = format!(r#"{{"subject":{}}}"#, descriptor(media_type::OCI_MANIFEST, ""));
         assert!(of(&subject, Some("application/vnd.mine")).unwrap().subject.is_some());

@@ -1,4 +1,5 @@
-//! What is committed now. Pages begin after `last` (nothing: at the beginning) and have `most` entries.
+//! Reads of the committed state. Pages begin after `last` (empty: at the beginning) and have at most `most`
+//! entries.
 
 use ocipfs_oci::{Descriptor, Digest, Name, Tag};
 use redb::{TableDefinition, Value};
@@ -101,7 +102,7 @@ impl Repositories {
         Ok(self.has(name)? || !self.pieces(name, "", 1)?.is_empty())
     }
 
-    /// What a tag points at.
+    /// Returns the digest that a tag points at.
     pub fn tag(&self, name: &Name, tag: &Tag) -> Result<Option<Digest>, StoreError> {
         self.row(TAGS, &key(&[name.as_str(), tag.as_str()]), digest)
     }
@@ -147,7 +148,7 @@ impl Repositories {
         self.page(PIECES, name.as_str(), last, most, |text, (size, root)| piece(text, size, root))
     }
 
-    /// What refers to a subject, by digests; the subject itself need not be here.
+    /// Returns the referrers of a subject, sorted by digest; the subject itself need not exist.
     pub fn referrers(
         &self,
         name: &Name,

@@ -159,7 +159,7 @@ impl Edit<'_> {
         Ok(Some(seen))
     }
 
-    /// Removes a tag, and what it pointed at if nothing else keeps that. False where there is none.
+    /// Removes a tag, and its manifest if nothing else keeps it. False if there is no such tag.
     pub fn remove_image(&self, name: &Name, tag: &Tag) -> Result<bool, StoreError> {
         let target = {
             let tags = self.write.open_table(TAGS)?;
@@ -195,7 +195,7 @@ impl Edit<'_> {
         Ok(!pieces.is_empty())
     }
 
-    /// Removes a blob of this repository alone. False where there is none.
+    /// Removes a blob of this repository only. False if there is no such blob.
     pub fn remove_piece(&self, name: &Name, digest: &Digest) -> Result<bool, StoreError> {
         let Some(piece) = self.piece(name, digest)? else { return Ok(false) };
         let key = key(&[name.as_str(), &digest.to_string()]);

@@ -7,7 +7,7 @@ use super::RepositoryBlob;
 pub struct Removed {
     /// The repository.
     pub repository: Name,
-    /// What it was there.
+    /// Kind of the removed content.
     pub kind: RemovedKind,
     /// Its digest; of a tag, what it pointed at.
     pub digest: Digest,

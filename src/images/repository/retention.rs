@@ -1,4 +1,4 @@
-//! What is kept for how long: the policy of a node.
+//! Retention policy of a node: which content it keeps, and for how long.
 
 use std::{str::FromStr, time::Duration};
 

@@ -18,7 +18,7 @@ pub use stages::subject_of;
 /// Rows that are looked at in one transaction.
 const BATCH_SIZE: usize = if cfg!(test) { 3 } else { 200 };
 
-/// What is swept.
+/// Selection of the content to sweep.
 #[derive(Clone, Debug)]
 pub struct Sweep {
     /// Seconds since 1970.
@@ -37,7 +37,7 @@ pub struct Sweep {
 }
 
 impl Sweep {
-    /// What is due by the policy.
+    /// Selects the content that is due by the policy.
     pub fn due(policy: &Policy, now: u64) -> Self {
         let (grace, keep) = (policy.upload_grace.as_secs(), policy.keep_untagged.as_secs());
         Self {
@@ -53,13 +53,13 @@ impl Sweep {
         }
     }
 
-    /// The same, with all manifests that no tag leads to.
+    /// Selects the content that is due by the policy, and all untagged manifests.
     pub fn untagged(policy: &Policy, now: u64) -> Self {
         let all = Some(u64::MAX);
         Self { untagged_until: all, never_tagged_until: all, keep_untagged: 0, ..Self::due(policy, now) }
     }
 
-    /// Manifests that no tag leads to, the oldest first, until so many bytes are free.
+    /// Selects untagged manifests, the oldest first, until so many bytes are free.
     pub fn room(policy: &Policy, now: u64, bytes: u64) -> Self {
         let grace = policy.upload_grace.as_secs();
         Self {
@@ -71,12 +71,12 @@ impl Sweep {
         }
     }
 
-    /// The same in one repository alone.
+    /// Restricts the sweep to one repository.
     pub fn only(self, only: Option<Name>) -> Self {
         Self { only, ..self }
     }
 
-    /// The same without the retention rules.
+    /// Leaves the retention rules out.
     pub fn without_retention(self) -> Self {
         Self { retention: Vec::new(), ..self }
     }

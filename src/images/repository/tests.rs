@@ -76,7 +76,7 @@ fn push_and_delete_change_a_single_repository() {
 }
 
 #[test]
-fn two_digests_of_the_same_bytes_hold_them_each() {
+fn two_digests_of_the_same_bytes_each_retain_the_blob() {
     let (_dir, repositories) = repositories();
     let (a, other) = (name("a"), piece(1, Algorithm::Sha512));
     let both = [blob(1), other.clone()];
@@ -94,7 +94,7 @@ fn two_digests_of_the_same_bytes_hold_them_each() {
 }
 
 #[test]
-fn a_blob_or_manifest_pushed_again_with_another_root_is_held_and_published_by_the_new_root() {
+fn a_repeated_push_with_another_root_retains_and_publishes_the_new_root() {
     let (_dir, repositories) = repositories();
     let [blob_again, manifest_again] = [1, 2].map(|n| RepositoryBlob { root: blob(n + 10).root, ..blob(n) });
     let (first, again) = ([blob(1), blob(2)], [blob_again.clone(), manifest_again.clone()]);
@@ -125,7 +125,7 @@ fn a_blob_or_manifest_pushed_again_with_another_root_is_held_and_published_by_th
 }
 
 #[test]
-fn a_deleted_manifest_takes_its_tags_and_its_entry_as_a_referrer_with_it() {
+fn deleting_a_manifest_deletes_its_tags_and_its_referrers_entry() {
     let (_dir, repositories) = repositories();
     let a = name("a");
     let subject = blob(9).digest;
@@ -149,7 +149,7 @@ fn a_deleted_manifest_takes_its_tags_and_its_entry_as_a_referrer_with_it() {
 }
 
 #[test]
-fn changes_are_told_once_for_each_thing_and_forgotten_when_they_are_settled() {
+fn repository_changes_are_deduplicated_and_removed_once_settled() {
     let (_dir, repositories) = repositories();
     let mut watch = repositories.changed();
     watch.mark_unchanged();
@@ -180,7 +180,7 @@ fn changes_are_told_once_for_each_thing_and_forgotten_when_they_are_settled() {
 }
 
 #[test]
-fn a_change_of_tags_that_an_earlier_version_noted_is_one_of_everything() {
+fn a_tag_change_recorded_by_an_earlier_version_republishes_the_whole_repository() {
     let (_dir, repositories) = repositories();
     repositories.edit(|edit| edit.put_manifest(&name("a"), &pushed(1, None), &[], None, &[])).unwrap();
     let before = |write: &redb::WriteTransaction| {
@@ -200,7 +200,7 @@ fn a_change_of_tags_that_an_earlier_version_noted_is_one_of_everything() {
 }
 
 #[test]
-fn too_many_changes_become_one_for_each_repository() {
+fn too_many_changes_are_merged_into_one_per_repository() {
     let (_dir, repositories) = repositories();
     for n in 0..50 {
         let of = if n % 2 == 0 { "a" } else { "b" };
@@ -213,7 +213,7 @@ fn too_many_changes_become_one_for_each_repository() {
 }
 
 #[test]
-fn edits_at_one_time_are_all_kept_and_one_that_fails_takes_none_with_it() {
+fn concurrent_edits_are_all_committed_and_a_failed_one_affects_no_other() {
     let (_dir, repositories) = repositories();
     std::thread::scope(|scope| {
         for n in 0..32 {
@@ -346,7 +346,7 @@ fn written_for_a_push(count: u32) -> (u64, u64) {
 }
 
 #[test]
-fn a_push_costs_the_same_however_many_repositories_changed_before() {
+fn the_cost_of_a_push_does_not_grow_with_the_number_of_changed_repositories() {
     let [few, many] = [100, 400].map(written_for_a_push);
     assert!(many.0 * 2 < few.0 * 3, "{few:?} at 100 repositories, {many:?} at 400");
     assert!(many.1 <= 160, "{many:?}: merges are amortized");

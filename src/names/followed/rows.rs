@@ -1,4 +1,4 @@
-//! What is served of followed names, as rows of the index: written in the transaction that holds it.
+//! Index rows of the followed content that is served, written in the transaction that retains it.
 
 use std::sync::Arc;
 

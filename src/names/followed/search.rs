@@ -26,12 +26,12 @@ enum VersionLocation {
     Newest(CidPath),
 }
 
-/// What one followed name answers.
+/// Result of a search in one followed name.
 enum Answer<T> {
     Found(T),
     /// It has the repository, but not the requested content.
     Absent(Error),
-    /// What it has cannot be known.
+    /// Its content cannot be determined.
     Failed(Error),
     /// It has no such repository.
     NoRepository,
@@ -48,7 +48,7 @@ pub async fn blob(resolver: &Resolver, name: &Name, digest: &Digest) -> Result<B
     first(resolver, name, true, |image| async move { image.blob(digest).await }.boxed()).await
 }
 
-/// What is looked for in a repository.
+/// Content to look up in a repository.
 pub enum Target<'a> {
     /// A manifest, by a tag or its digest.
     Manifest(&'a Reference),

@@ -1,4 +1,4 @@
-//! What of a followed name is served, for people and for monitoring.
+//! Summary of the content served from a followed name, for users and monitoring.
 
 use ocipfs_node::{Cid, IpnsName};
 use ocipfs_oci::Tag;
@@ -14,7 +14,7 @@ use crate::{
 const MAX_REPOSITORIES: usize = 1_000;
 const MAX_TAGS: usize = 10_000;
 
-/// What of a followed name is served.
+/// Content served from a followed name.
 #[derive(Debug, Default)]
 pub struct FollowedSummary {
     /// The newest root of which every repository is complete.

@@ -87,7 +87,7 @@ impl Machine {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn push_is_pulled_by_followers_and_outlives_its_publisher() {
+async fn a_push_is_pulled_by_followers_even_after_its_publisher_is_gone() {
     let publisher = Machine::start(SharePolicy::All, &[]).await;
     let follower = Machine::start(SharePolicy::All, &[&publisher]).await;
     let one = publisher.pusher.push("team/app", "one", Some("1"));
@@ -119,7 +119,7 @@ async fn push_is_pulled_by_followers_and_outlives_its_publisher() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_followed_name_that_has_a_repository_answers() {
+async fn the_first_followed_name_that_has_a_repository_serves_it() {
     let [first, second] =
         [Machine::start(SharePolicy::All, &[]).await, Machine::start(SharePolicy::All, &[]).await];
     let reader = Machine::start(SharePolicy::All, &[&first, &second]).await;

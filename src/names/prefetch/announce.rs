@@ -1,4 +1,5 @@
-//! What is announced is forgotten with the process: at a start, the roots and blobs of followed names are announced again.
+//! Announcements are not kept across a restart: the roots and blobs of followed names are announced again at
+//! each start.
 
 use ocipfs_node::{Cid, IpnsName};
 

@@ -21,7 +21,7 @@ pub enum Error {
     Read {
         /// The file.
         path: String,
-        /// What the system said.
+        /// Error of the operating system.
         why: std::io::Error,
     },
     /// A line of another form.
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn other_files_are_refused_with_the_line() {
+    fn an_invalid_htpasswd_file_is_rejected_with_the_line() {
         let file = tempfile::NamedTempFile::new().unwrap();
         for (text, told) in
             [("me:secret", "line 1"), ("# x\nme:$apr1$abc$def", "line 2"), ("$2y$05$abc", "line 1")]
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn bcrypt_cost_of_unknown_names_does_not_tell_them_from_users() {
+    fn the_bcrypt_cost_for_unknown_users_does_not_reveal_which_users_exist() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let line = |user: &str, cost| format!("{user}:{}\n", bcrypt::hash("secret", cost).unwrap());
         std::fs::write(file.path(), format!("# users\n\n{}{}", line("me", 4), line("you", 5))).unwrap();

@@ -52,7 +52,7 @@ fn hello() -> Router {
 }
 
 #[tokio::test]
-async fn connections_with_half_a_header_or_none_are_closed_after_the_header_timeout() {
+async fn connections_with_an_incomplete_header_are_closed_after_the_header_timeout() {
     let server = Server::start(hello(), limits()).await;
     let mut silent = Vec::new();
     for n in 0..200 {
@@ -64,7 +64,7 @@ async fn connections_with_half_a_header_or_none_are_closed_after_the_header_time
 }
 
 #[tokio::test]
-async fn beyond_the_connection_limit_accepting_waits_until_one_is_closed() {
+async fn connections_beyond_the_limit_wait_until_one_is_closed() {
     let limits = Limits { connections: 2, header_timeout: SOON, ..limits() };
     let server = Server::start(hello(), limits).await;
     let mut held = vec![server.connect(REQUEST).await, server.connect(REQUEST).await];
@@ -118,14 +118,14 @@ fn narrow_http2_request() -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn an_http2_client_that_opens_no_window_is_dropped_after_the_write_stall_timeout() {
+async fn an_http2_client_with_a_closed_window_is_dropped_after_the_write_stall_timeout() {
     let server = Server::start(hello(), limits()).await;
     let stream = server.connect(&narrow_http2_request()).await;
     closes(stream).await;
 }
 
 #[tokio::test]
-async fn a_request_that_is_being_answered_is_finished_at_a_stop_and_idle_connections_are_closed() {
+async fn graceful_shutdown_finishes_requests_and_closes_idle_connections() {
     let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (tells, waits) = (begun.clone(), go_on.clone());
     let slow = async move || {
@@ -148,7 +148,7 @@ async fn a_request_that_is_being_answered_is_finished_at_a_stop_and_idle_connect
 }
 
 #[test]
-fn connections_leave_open_files_for_peers_and_the_database() {
+fn the_connection_limit_leaves_file_descriptors_for_peers_and_the_database() {
     let limits = Limits::default();
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     assert!(

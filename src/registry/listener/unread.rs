@@ -16,10 +16,11 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::content;
 
-/// What is given to a connection at once: a client takes it within the limit if it reads at all.
+/// Maximum size of a frame given to a connection: a client that reads at all takes it within the stall
+/// timeout.
 const MAX_FRAME_BYTES: usize = 32 << 10;
 
-/// What waits in one connection, by its number, and since when. Clones share it.
+/// Frames that one connection has not sent yet, by number, and since when they wait. Clones share it.
 #[derive(Clone, Default)]
 pub struct Unread(Arc<Mutex<UnreadResponses>>);
 
@@ -74,7 +75,7 @@ impl Drop for Noted {
 
 struct Watched {
     body: Body,
-    /// What the body gave, and the connection did not ask for yet.
+    /// Bytes that came from the body and that the connection has not taken yet.
     rest: Bytes,
     unread: Unread,
 }
@@ -121,7 +122,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn bytes_wait_from_when_they_are_given_to_the_connection_until_it_drops_them() {
+    async fn unread_response_bytes_are_counted_until_the_connection_drops_them() {
         let (unread, bytes) = (Unread::default(), vec![7; 100_000]);
         let body = unread.watch(Body::from(bytes.clone()));
         assert_eq!(body.size_hint().exact(), Some(100_000));

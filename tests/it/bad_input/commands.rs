@@ -11,9 +11,9 @@ use crate::harness::{Layer, Serve, files_below, finish, noise, ocipfs, stored, t
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        what_is_no_layer_is_refused_and_leaves_nothing_behind,
-        a_command_that_needs_a_running_node_says_so,
-        references_and_addresses_that_are_none_are_refused_with_an_example,
+        layer_add_rejects_invalid_layers_and_leaves_no_files,
+        a_command_that_needs_a_running_node_fails_with_a_hint,
+        invalid_references_and_multiaddrs_are_rejected_with_an_example,
     ]
 }
 
@@ -51,7 +51,7 @@ fn bad_sources(dir: &Path) -> Vec<(String, &'static str)> {
     sources
 }
 
-async fn what_is_no_layer_is_refused_and_leaves_nothing_behind() {
+async fn layer_add_rejects_invalid_layers_and_leaves_no_files() {
     let dir = tempfile::tempdir().unwrap();
     let mut sources = bad_sources(dir.path());
     let with_socket = dir.path().join("rootfs");
@@ -87,7 +87,7 @@ async fn what_is_no_layer_is_refused_and_leaves_nothing_behind() {
     assert!(reqwest::get(node.url(&layer.blob_path())).await.unwrap().bytes().await.unwrap() == layer.bytes);
 }
 
-async fn a_command_that_needs_a_running_node_says_so() {
+async fn a_command_that_needs_a_running_node_fails_with_a_hint() {
     let dir = tempfile::tempdir().unwrap();
     let peer = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWGzBXWNvHpLUS1rFNPbvEeLQ1kYmpTPnwt4MM2XUzpY4q";
     for arguments in [&["status"][..], &["swarm", "peers"], &["swarm", "connect", peer]] {
@@ -102,7 +102,7 @@ async fn a_command_that_needs_a_running_node_says_so() {
     }
 }
 
-async fn references_and_addresses_that_are_none_are_refused_with_an_example() {
+async fn invalid_references_and_multiaddrs_are_rejected_with_an_example() {
     let node = Serve::start(&[]);
     let cid = "bafybeiat5rs4tk3kvllj4uu5zr652qnp7kxc4ttewhc5md23gxflqqp7lu";
     for (arguments, told) in [

@@ -134,7 +134,7 @@ impl Stage {
     }
 }
 
-/// What a client sees of a pull that must not end well.
+/// Failure of a pull as the client sees it.
 enum Failed {
     /// A refusal in the form of the specification: its status and text.
     Refused(u16, String),
@@ -142,7 +142,7 @@ enum Failed {
     BrokenOff,
 }
 
-/// Pulls what cannot be had, and holds that nobody could take it for the blob.
+/// Pulls unavailable content and checks that no client could take the result for the blob.
 async fn fails(reader: &Serve, layer: &Layer) -> Failed {
     let pull = async {
         let response = reqwest::get(reader.url(&layer.blob_path())).await.expect("an answer");

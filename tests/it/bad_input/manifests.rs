@@ -10,10 +10,10 @@ use crate::{
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        a_layer_whose_bytes_are_not_those_of_its_digest_is_broken_off_and_then_refused,
-        a_layer_of_another_size_is_refused_before_its_first_byte,
-        a_layer_manifest_with_a_fault_is_refused_with_the_fault,
-        a_cid_of_something_else_is_unknown_and_told_what_it_is,
+        a_layer_with_a_wrong_digest_is_aborted_and_then_rejected,
+        a_layer_with_a_wrong_size_is_rejected_before_its_first_byte,
+        an_invalid_layer_manifest_is_rejected_with_the_reason,
+        a_cid_that_is_not_a_layer_manifest_is_rejected_with_its_kind,
     ]
 }
 
@@ -27,7 +27,7 @@ fn zeros() -> String {
     format!("sha256:{}", "0".repeat(64))
 }
 
-async fn a_layer_whose_bytes_are_not_those_of_its_digest_is_broken_off_and_then_refused() {
+async fn a_layer_with_a_wrong_digest_is_aborted_and_then_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let offline = Offline::open(dir.path()).await;
     let mut names = Vec::new();
@@ -58,7 +58,7 @@ async fn a_layer_whose_bytes_are_not_those_of_its_digest_is_broken_off_and_then_
     assert_eq!(node.status()["cached_layers"], 0);
 }
 
-async fn a_layer_of_another_size_is_refused_before_its_first_byte() {
+async fn a_layer_with_a_wrong_size_is_rejected_before_its_first_byte() {
     let dir = tempfile::tempdir().unwrap();
     let offline = Offline::open(dir.path()).await;
     let bytes = noise(5000);
@@ -80,7 +80,7 @@ async fn a_layer_of_another_size_is_refused_before_its_first_byte() {
     assert_eq!(node.status()["cached_layers"], 0);
 }
 
-async fn a_layer_manifest_with_a_fault_is_refused_with_the_fault() {
+async fn an_invalid_layer_manifest_is_rejected_with_the_reason() {
     let dir = tempfile::tempdir().unwrap();
     let offline = Offline::open(dir.path()).await;
     let bytes = noise(100);
@@ -112,7 +112,7 @@ async fn a_layer_manifest_with_a_fault_is_refused_with_the_fault() {
     }
 }
 
-async fn a_cid_of_something_else_is_unknown_and_told_what_it_is() {
+async fn a_cid_that_is_not_a_layer_manifest_is_rejected_with_its_kind() {
     let dir = tempfile::tempdir().unwrap();
     let offline = Offline::open(dir.path()).await;
     let bytes = noise(100);
@@ -128,7 +128,7 @@ async fn a_cid_of_something_else_is_unknown_and_told_what_it_is() {
     ] {
         cases.push((offline.put(document, UnixfsV1).await, told));
     }
-    // Sound documents whose layer is no file, and is not known by its digest.
+    // Valid documents whose layer is not a file, and is not known by its digest.
     let layer = noise(200);
     let to_directory = layer_manifest(&layer, directory);
     let to_nothing = layer_manifest(&layer, format!("{directory}/bar.tar"));

@@ -17,12 +17,12 @@ const IN_TIME: Duration = Duration::from_secs(60);
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        a_cid_is_unknown_at_once_where_there_is_nobody_to_ask,
-        a_cid_that_no_connected_peer_has_is_unknown,
-        a_provider_that_sends_nothing_is_given_up_in_time,
-        a_provider_that_is_frozen_is_given_up_in_time_and_works_when_thawed,
-        a_peer_that_comes_back_is_asked_and_served_again,
-        a_source_that_dies_in_mid_blob_breaks_the_pull_off_and_its_return_completes_it,
+        an_unknown_cid_is_404_immediately_without_peers,
+        a_cid_that_no_connected_peer_has_is_404_before_the_find_timeout,
+        an_unresponsive_provider_times_out_with_504,
+        a_paused_provider_times_out_and_is_used_once_it_resumes,
+        a_peer_that_reconnects_is_fetched_from_and_served_again,
+        a_pull_is_aborted_when_its_provider_dies_and_completes_after_its_return,
     ]
 }
 
@@ -35,7 +35,7 @@ fn paths() -> [(String, &'static str); 3] {
     ]
 }
 
-async fn a_cid_is_unknown_at_once_where_there_is_nobody_to_ask() {
+async fn an_unknown_cid_is_404_immediately_without_peers() {
     let node = Serve::start(&["--find-timeout", "60s"]);
     for (path, code) in paths() {
         let answer = within(WITHOUT_WAITING, get(&node.url(&path))).await;
@@ -47,7 +47,7 @@ async fn a_cid_is_unknown_at_once_where_there_is_nobody_to_ask() {
         .failed(1, &["no provider found for", "hint: "]);
 }
 
-async fn a_cid_that_no_connected_peer_has_is_unknown() {
+async fn a_cid_that_no_connected_peer_has_is_404_before_the_find_timeout() {
     let other = Serve::start(&[]);
     let node = Serve::start(&["--find-timeout", "60s", "--peer", other.address()]);
     node.until("the peer is connected", |status| status["peers"] == 1).await;
@@ -57,7 +57,7 @@ async fn a_cid_that_no_connected_peer_has_is_unknown() {
     }
 }
 
-async fn a_provider_that_sends_nothing_is_given_up_in_time() {
+async fn an_unresponsive_provider_times_out_with_504() {
     let cid = NOBODY_HAS.parse().unwrap();
     for provider in [Provider::Itself, Provider::Gone] {
         let address = silent::start(&cid, provider).await.to_string();
@@ -72,7 +72,7 @@ async fn a_provider_that_sends_nothing_is_given_up_in_time() {
     }
 }
 
-async fn a_provider_that_is_frozen_is_given_up_in_time_and_works_when_thawed() {
+async fn a_paused_provider_times_out_and_is_used_once_it_resumes() {
     let hub = Serve::start(&[]);
     let source = Serve::start(&["--peer", hub.address()]);
     let layer = Layer::add(&source, &noise(1 << 20));
@@ -90,7 +90,7 @@ async fn a_provider_that_is_frozen_is_given_up_in_time_and_works_when_thawed() {
     assert!(get(&reader.url(&layer.blob_path())).await.body == layer.bytes);
 }
 
-async fn a_peer_that_comes_back_is_asked_and_served_again() {
+async fn a_peer_that_reconnects_is_fetched_from_and_served_again() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut source = Serve::start_in(one.path(), &[]);
     let layer = Layer::add(&source, &noise(3 << 20));
@@ -119,7 +119,7 @@ async fn a_peer_that_comes_back_is_asked_and_served_again() {
     }
 }
 
-async fn a_source_that_dies_in_mid_blob_breaks_the_pull_off_and_its_return_completes_it() {
+async fn a_pull_is_aborted_when_its_provider_dies_and_completes_after_its_return() {
     let dir = tempfile::tempdir().unwrap();
     let source = Serve::start_in(dir.path(), &[]);
     // More than a reader whose client reads nothing fetches ahead, with all that sockets may hold.

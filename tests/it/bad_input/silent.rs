@@ -16,12 +16,12 @@ struct Behaviour {
     kad: kad::Behaviour<MemoryStore>,
 }
 
-/// Who a silent peer says has the CID.
+/// Provider that a silent peer names for the CID.
 #[derive(Clone, Copy, Debug)]
 pub enum Provider {
     /// Itself.
     Itself,
-    /// A peer at a port where nobody listens.
+    /// A peer at a port without a listener.
     Gone,
 }
 

@@ -16,15 +16,15 @@ const FREE: [&str; 4] = ["--listen", "127.0.0.1:0", "--swarm-listen", "/ip4/127.
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        a_taken_port_is_named_with_the_flag_that_chooses_another,
-        a_node_directory_in_use_is_refused_with_the_process_that_uses_it,
-        a_node_directory_that_cannot_be_written_is_refused,
-        a_node_directory_with_a_damaged_file_is_refused_and_left_as_it_is,
-        settings_that_make_no_sense_are_usage_errors_and_nothing_is_written,
-        a_half_private_swarm_is_a_usage_error,
-        a_control_socket_directory_that_another_user_prepared_is_refused_by_serve_and_by_commands,
-        key_files_and_a_node_directory_that_other_users_can_read_are_warned_of_at_start,
-        flags_win_over_the_environment_which_wins_over_the_file,
+        a_port_in_use_is_an_error_that_names_the_flag,
+        a_node_directory_in_use_is_rejected_with_the_process_id,
+        an_unwritable_node_directory_is_rejected,
+        a_node_directory_with_a_damaged_file_is_rejected_and_not_changed,
+        invalid_flags_and_settings_are_usage_errors_and_write_no_files,
+        a_private_swarm_with_public_options_is_a_usage_error,
+        an_insecure_control_socket_directory_is_rejected_by_serve_and_commands,
+        world_readable_keys_and_node_directory_are_warned_about_at_start,
+        flags_override_the_environment_and_the_environment_overrides_the_config_file,
     ]
 }
 
@@ -33,7 +33,7 @@ fn serve(data_dir: &Path, arguments: &[&str]) -> Said {
     finish(ocipfs(data_dir).arg("serve").args(arguments))
 }
 
-async fn a_taken_port_is_named_with_the_flag_that_chooses_another() {
+async fn a_port_in_use_is_an_error_that_names_the_flag() {
     let dir = tempfile::tempdir().unwrap();
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let tcp_port = tcp.local_addr().unwrap().port();
@@ -54,14 +54,14 @@ async fn a_taken_port_is_named_with_the_flag_that_chooses_another() {
         .failed(1, &["error: cannot listen on", taken, "hint: "]);
 }
 
-async fn a_node_directory_in_use_is_refused_with_the_process_that_uses_it() {
+async fn a_node_directory_in_use_is_rejected_with_the_process_id() {
     let node = Serve::start(&[]);
     let user = format!("in use by process {}", node.pid());
     serve(node.data_dir(), &FREE).failed(1, &["error: ", &user, "hint: ", "--data-dir"]);
     assert_eq!(node.status()["peers"], 0, "the first still answers");
 }
 
-async fn a_node_directory_that_cannot_be_written_is_refused() {
+async fn an_unwritable_node_directory_is_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
@@ -73,7 +73,7 @@ async fn a_node_directory_that_cannot_be_written_is_refused() {
     }
 }
 
-async fn a_node_directory_with_a_damaged_file_is_refused_and_left_as_it_is() {
+async fn a_node_directory_with_a_damaged_file_is_rejected_and_not_changed() {
     for (name, told) in [("identity.key", "not a libp2p private key"), ("index.redb", "the index")] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(name);
@@ -83,7 +83,7 @@ async fn a_node_directory_with_a_damaged_file_is_refused_and_left_as_it_is() {
     }
 }
 
-async fn settings_that_make_no_sense_are_usage_errors_and_nothing_is_written() {
+async fn invalid_flags_and_settings_are_usage_errors_and_write_no_files() {
     let dir = tempfile::tempdir().unwrap();
     let data_dir = dir.path().join("node");
     let config = dir.path().join("other.toml");
@@ -120,7 +120,7 @@ async fn settings_that_make_no_sense_are_usage_errors_and_nothing_is_written() {
     assert_eq!(fs::read_dir(&data_dir).unwrap().count(), 1);
 }
 
-async fn a_half_private_swarm_is_a_usage_error() {
+async fn a_private_swarm_with_public_options_is_a_usage_error() {
     let dir = tempfile::tempdir().unwrap();
     let data_dir = dir.path().join("node");
     let (key, bad) = (dir.path().join("swarm.key"), dir.path().join("bad.key"));
@@ -149,7 +149,7 @@ async fn a_half_private_swarm_is_a_usage_error() {
     assert_eq!(node.status()["network"], "private");
 }
 
-async fn flags_win_over_the_environment_which_wins_over_the_file() {
+async fn flags_override_the_environment_and_the_environment_overrides_the_config_file() {
     let dir = tempfile::tempdir().unwrap();
     // What a command prints without a running node shows where it believes the registry to be.
     let rootfs = dir.path().join("rootfs");
@@ -186,7 +186,7 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-async fn a_control_socket_directory_that_another_user_prepared_is_refused_by_serve_and_by_commands() {
+async fn an_insecure_control_socket_directory_is_rejected_by_serve_and_commands() {
     let dir = tempfile::tempdir().unwrap();
     // Too long for the address of a socket, which is in a directory for temporary files then.
     let data_dir = dir.path().join("d".repeat(120));
@@ -212,7 +212,7 @@ async fn a_control_socket_directory_that_another_user_prepared_is_refused_by_ser
     node.stop();
 }
 
-async fn key_files_and_a_node_directory_that_other_users_can_read_are_warned_of_at_start() {
+async fn world_readable_keys_and_node_directory_are_warned_about_at_start() {
     let dir = tempfile::tempdir().unwrap();
     let data_dir = dir.path().join("node");
     let node = Serve::start_in(&data_dir, &[]);

@@ -34,7 +34,7 @@ pub enum Kind {
     NotRun(String),
     /// Written to this file.
     File(String),
-    /// What the block above prints.
+    /// Output of the block above.
     Text,
     /// The fields of the JSON that the block above prints: one a line.
     Fields,

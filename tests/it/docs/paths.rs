@@ -1,4 +1,4 @@
-//! What documents name exists.
+//! Paths that documents name exist.
 
 use std::{collections::BTreeSet, fs};
 
@@ -59,7 +59,7 @@ pub fn every_type_in_the_glossary_exists() -> Result<(), Failed> {
     }
 }
 
-pub fn every_link_leads_to_a_file() -> Result<(), Failed> {
+pub fn every_link_points_to_a_file() -> Result<(), Failed> {
     let link = Regex::new(LINK)?;
     let mut broken = Vec::new();
     for document in documents().into_iter().chain(["ARCHITECTURE.md".into(), "CHANGELOG.md".into()]) {

@@ -8,7 +8,7 @@ use regex::Regex;
 use super::root;
 use crate::harness::{finish, ocipfs};
 
-/// What every program has.
+/// Options that every program has.
 const STANDARD: [&str; 2] = ["--help", "--version"];
 
 /// Each flag of `serve` is in `docs/settings.md`, and that names no other.
@@ -24,7 +24,7 @@ pub fn every_setting_is_documented() -> Result<(), Failed> {
 }
 
 /// Each command that prints a result has a section in `docs/json.md`.
-pub fn every_command_has_its_json_documented() -> Result<(), Failed> {
+pub fn the_json_output_of_every_command_is_documented() -> Result<(), Failed> {
     let text = fs::read_to_string(root().join("docs/json.md"))?;
     let heading = Regex::new(r"(?m)^##+ (.*)$")?;
     let command = Regex::new(r"`ocipfs ([^`]+)`")?;

@@ -10,7 +10,8 @@ use crate::clients::{self, Room};
 /// Before each block, on a line of its own.
 const MARK: &str = "@@ block ";
 
-/// What a document may count on: the program on PATH, settings as after the installation, and an empty directory.
+/// Environment of a document: the program on PATH, settings as after the installation, and an empty
+/// directory.
 const PRELUDE: &str = r#"
 set -eo pipefail
 ip link set lo up

@@ -16,10 +16,10 @@ use crate::{
 const DEAF: usize = 300;
 
 pub fn trials() -> Vec<Trial> {
-    trials![deaf_clients_take_bounded_memory_and_an_honest_download_finishes_beside_them]
+    trials![clients_that_do_not_read_take_bounded_memory_while_another_download_finishes]
 }
 
-async fn deaf_clients_take_bounded_memory_and_an_honest_download_finishes_beside_them() {
+async fn clients_that_do_not_read_take_bounded_memory_while_another_download_finishes() {
     let node = Serve::start(&[]);
     let layer = Layer::add(&node, &noise(64 << 20));
     let memory = Memory::watch(&node);

@@ -1,4 +1,4 @@
-//! What the log says of clients: pushes, deletions and failed logins; each request with `--access-log`.
+//! Log lines about clients: pushes, deletions and failed logins; each request with `--access-log`.
 
 use libtest_mimic::Trial;
 use serde_json::Value;

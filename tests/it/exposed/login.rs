@@ -15,12 +15,12 @@ use crate::{
 pub fn trials() -> Vec<Trial> {
     [
         trials![
-            pulls_need_a_login_where_only_users_pull,
-            pull_users_needs_users_and_is_a_setting_as_others_are
+            pulls_need_a_login_or_token_with_pull_users,
+            pull_users_requires_htpasswd_and_is_read_from_flag_and_environment
         ],
-        trials![needs Docker::available(); docker_pulls_with_a_login_only],
-        trials![needs Podman::available(); podman_pulls_with_a_login_only],
-        trials![needs Skopeo::available(); skopeo_reads_and_copies_with_a_login_only],
+        trials![needs Docker::available(); docker_pulls_only_after_a_login],
+        trials![needs Podman::available(); podman_pulls_only_after_a_login],
+        trials![needs Skopeo::available(); skopeo_inspects_and_copies_only_with_a_login],
     ]
     .into_iter()
     .flatten()
@@ -42,7 +42,7 @@ impl Private {
     }
 }
 
-async fn pulls_need_a_login_where_only_users_pull() {
+async fn pulls_need_a_login_or_token_with_pull_users() {
     let Private { node, dir: _dir } = Private::start();
     let a = Repository::new(&node, "a");
     let login = basic("me", "secret");
@@ -83,7 +83,7 @@ async fn pulls_need_a_login_where_only_users_pull() {
     assert_eq!(ask("GET", &node.url("/v2/"), &[("authorization", &mine)]).await.status, 200);
 }
 
-async fn pull_users_needs_users_and_is_a_setting_as_others_are() {
+async fn pull_users_requires_htpasswd_and_is_read_from_flag_and_environment() {
     let dir = tempfile::tempdir().unwrap();
     let node_dir = dir.path().join("node");
     let serve =
@@ -104,7 +104,7 @@ async fn pull_users_needs_users_and_is_a_setting_as_others_are() {
     assert_eq!(get(&Serve::start_in(&other, &["--pull", "everybody"]).url("/v2/_catalog")).await.status, 200);
 }
 
-async fn docker_pulls_with_a_login_only() {
+async fn docker_pulls_only_after_a_login() {
     let Private { node, dir } = Private::start();
     program(dir.path());
     blocking(move || {
@@ -122,7 +122,7 @@ async fn docker_pulls_with_a_login_only() {
     .await;
 }
 
-async fn podman_pulls_with_a_login_only() {
+async fn podman_pulls_only_after_a_login() {
     let Private { node, dir } = Private::start();
     program(dir.path());
     blocking(move || {
@@ -142,7 +142,7 @@ async fn podman_pulls_with_a_login_only() {
     .await;
 }
 
-async fn skopeo_reads_and_copies_with_a_login_only() {
+async fn skopeo_inspects_and_copies_only_with_a_login() {
     let Private { node, dir: _dir } = Private::start();
     let login = basic("me", "secret");
     let (a, config) = (Repository::new(&node, "a"), b"{}");

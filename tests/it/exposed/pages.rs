@@ -10,14 +10,14 @@ use crate::{
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        dns_rebinding_reads_nothing_and_is_answered_with_421,
-        a_cross_site_request_is_refused_before_any_peer_is_asked,
-        a_link_to_the_front_page_is_followed,
-        the_public_url_is_a_good_host_and_other_listeners_take_any,
+        dns_rebinding_requests_are_rejected_with_421,
+        a_cross_site_request_is_rejected_before_any_peer_is_asked,
+        cross_site_navigation_to_the_front_page_is_allowed,
+        the_host_header_must_match_public_url_and_may_be_any_on_public_listeners,
     ]
 }
 
-async fn dns_rebinding_reads_nothing_and_is_answered_with_421() {
+async fn dns_rebinding_requests_are_rejected_with_421() {
     let node = Serve::start(&[]);
     let a = Repository::new(&node, "a");
     let digest = a.push_image("x", b"layer").await;
@@ -54,7 +54,7 @@ async fn dns_rebinding_reads_nothing_and_is_answered_with_421() {
     a.has(b"layer").await;
 }
 
-async fn a_cross_site_request_is_refused_before_any_peer_is_asked() {
+async fn a_cross_site_request_is_rejected_before_any_peer_is_asked() {
     let source = Serve::start(&[]);
     let layer = Layer::add(&source, &noise(1000));
     let node = Serve::start(&["--peer", source.address()]);
@@ -78,7 +78,7 @@ async fn a_cross_site_request_is_refused_before_any_peer_is_asked() {
     assert_eq!(ask("GET", &node.url(&layer.manifest_path()), &typed).await.status, 200);
 }
 
-async fn a_link_to_the_front_page_is_followed() {
+async fn cross_site_navigation_to_the_front_page_is_allowed() {
     let node = Serve::start(&[]);
     let link =
         [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
@@ -87,7 +87,7 @@ async fn a_link_to_the_front_page_is_followed() {
     ask("GET", &node.url("/"), &link[..1]).await.refused(403, "DENIED", &["web pages"]);
 }
 
-async fn the_public_url_is_a_good_host_and_other_listeners_take_any() {
+async fn the_host_header_must_match_public_url_and_may_be_any_on_public_listeners() {
     let proxied = Serve::start(&["--public-url", "https://r.example"]);
     for (host, status) in [("r.example", 200), ("R.example:443", 200), ("evil.example", 421)] {
         assert_eq!(ask("GET", &proxied.url("/v2/"), &[("host", host)]).await.status, status, "{host}");

@@ -1,4 +1,4 @@
-//! What comes through a proxy is not taken for local.
+//! Requests through a proxy are not treated as local.
 
 use std::{
     io::{BufRead, BufReader},
@@ -15,16 +15,16 @@ use crate::{
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        public_url_without_users_is_read_only_and_says_so_at_the_start,
-        a_forwarded_request_pushes_and_deletes_nothing_without_a_login,
-        an_anonymous_push_names_a_loopback_host,
-        the_ready_line_says_that_the_registry_is_read_only,
+        public_url_without_htpasswd_makes_the_registry_read_only,
+        an_anonymous_push_or_delete_through_a_proxy_is_denied,
+        an_anonymous_push_needs_a_loopback_host_header,
+        the_ready_line_shows_a_read_only_registry,
     ]
 }
 
 const PROXIED: [&str; 2] = ["--public-url", "https://r.example"];
 
-async fn public_url_without_users_is_read_only_and_says_so_at_the_start() {
+async fn public_url_without_htpasswd_makes_the_registry_read_only() {
     let node = Serve::start(&PROXIED);
     assert!(node.log().contains("read-only (--public-url is set)"), "{}", node.log());
     let a = Repository::new(&node, "a");
@@ -40,7 +40,7 @@ async fn public_url_without_users_is_read_only_and_says_so_at_the_start() {
     }
 }
 
-async fn a_forwarded_request_pushes_and_deletes_nothing_without_a_login() {
+async fn an_anonymous_push_or_delete_through_a_proxy_is_denied() {
     let node = Serve::start(&[]);
     let a = Repository::new(&node, "a");
     let headers =
@@ -55,7 +55,7 @@ async fn a_forwarded_request_pushes_and_deletes_nothing_without_a_login() {
     assert_eq!(ask("POST", &a.url("blobs/uploads/"), &[]).await.status, 202);
 }
 
-async fn an_anonymous_push_names_a_loopback_host() {
+async fn an_anonymous_push_needs_a_loopback_host_header() {
     let node = Serve::start(&[]);
     let url = node.url("/v2/a/blobs/uploads/");
     for host in ["localhost", "LOCALHOST:1", "registry.localhost", "127.0.0.1", "127.9.9.9:80", "[::1]:5050"]
@@ -71,7 +71,7 @@ async fn an_anonymous_push_names_a_loopback_host() {
     assert!(raw(node.registry(), "GET /v2/ HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 200"));
 }
 
-async fn the_ready_line_says_that_the_registry_is_read_only() {
+async fn the_ready_line_shows_a_read_only_registry() {
     for (flags, told) in [
         (&[][..], None),
         (&PROXIED, Some("--public-url is set")),

@@ -15,9 +15,9 @@ const SOON: Duration = Duration::from_secs(30);
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        a_removed_user_and_an_old_password_stop_working_without_a_restart,
-        on_sighup_the_file_of_users_is_read_again_and_the_registry_goes_on,
-        a_password_that_bcrypt_would_cut_is_refused_by_name,
+        htpasswd_changes_revoke_passwords_and_tokens_without_a_restart,
+        sighup_reloads_the_htpasswd_file,
+        a_password_beyond_the_72_byte_limit_of_bcrypt_is_rejected,
     ]
 }
 
@@ -35,11 +35,11 @@ async fn token(node: &Serve, login: &str) -> String {
 }
 
 /// Waits until the registry looks at the file, which it does once a second.
-async fn stops(node: &Serve, authorization: &str) {
+async fn is_rejected_soon(node: &Serve, authorization: &str) {
     within(SOON, async { while pushes(node, authorization).await {} }).await;
 }
 
-async fn a_removed_user_and_an_old_password_stop_working_without_a_restart() {
+async fn htpasswd_changes_revoke_passwords_and_tokens_without_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("users");
     let node = Serve::start(&["--htpasswd", &users(&path, &[("me", "secret"), ("gone", "secret")])]);
@@ -50,14 +50,14 @@ async fn a_removed_user_and_an_old_password_stop_working_without_a_restart() {
     }
     users(&path, &[("me", "other")]);
     for old in [&gone_token, &gone, &me, &my_token] {
-        stops(&node, old).await;
+        is_rejected_soon(&node, old).await;
     }
     assert!(pushes(&node, &basic("me", "other")).await);
     let refused = ask("GET", &node.url("/token"), &[("authorization", &gone)]).await;
     refused.refused(401, "UNAUTHORIZED", &[]);
 }
 
-async fn on_sighup_the_file_of_users_is_read_again_and_the_registry_goes_on() {
+async fn sighup_reloads_the_htpasswd_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("users");
     let node = Serve::start(&["--htpasswd", &users(&path, &[("me", "secret")])]);
@@ -69,7 +69,7 @@ async fn on_sighup_the_file_of_users_is_read_again_and_the_registry_goes_on() {
     assert_eq!(get(&node.url("/v2/_catalog")).await.status, 200);
 }
 
-async fn a_password_that_bcrypt_would_cut_is_refused_by_name() {
+async fn a_password_beyond_the_72_byte_limit_of_bcrypt_is_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let longest = "x".repeat(72);
     let node = Serve::start(&["--htpasswd", &users(&dir.path().join("users"), &[("me", &longest)])]);

@@ -18,24 +18,24 @@ const NOWHERE: &str = "bafybeihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvy
 
 pub fn trials() -> Vec<Trial> {
     let mut all = trials![
-        a_standby_follower_serves_manifests_and_tags_after_its_publisher_was_killed,
-        a_standby_follower_with_prefetch_all_serves_everything_after_its_publisher_was_killed,
-        an_unreachable_new_root_does_not_take_down_what_was_served,
-        a_record_that_says_the_same_with_a_higher_sequence_is_current,
-        without_prefetch_what_was_pulled_is_served_when_the_new_root_is_unreachable,
-        a_tag_that_only_the_newest_root_has_is_streamed_from_there,
-        retags_and_new_images_do_not_grow_the_follower,
-        unfollowing_releases_everything,
-        a_tree_that_becomes_what_it_was_after_a_root_that_was_taken_up_in_part_is_served_as_it_is,
-        a_follower_that_shares_only_what_was_added_passes_followed_content_on,
-        repositories_that_are_removed_at_the_publisher_go_at_the_follower,
-        a_tag_in_a_repository_of_ten_thousand_sends_a_follower_less_than_64_kib,
-        a_push_while_hundreds_of_repositories_are_fetched_loses_nothing,
+        a_follower_with_prefetch_manifests_serves_manifests_and_tags_without_its_publisher,
+        a_follower_with_prefetch_all_serves_images_without_its_publisher,
+        an_unreachable_new_root_leaves_the_last_complete_root_served,
+        an_ipns_record_with_the_same_value_and_a_higher_sequence_is_current,
+        without_prefetch_cached_content_is_served_while_the_new_root_is_unreachable,
+        a_tag_of_the_newest_root_that_is_not_prefetched_is_streamed_through,
+        old_versions_of_followed_images_are_garbage_collected_at_the_follower,
+        unfollow_releases_all_followed_content,
+        a_revert_to_an_earlier_root_after_an_incomplete_one_is_served,
+        a_follower_with_share_added_serves_followed_content_to_peers,
+        repositories_removed_at_the_publisher_are_removed_at_the_follower,
+        a_new_tag_among_ten_thousand_costs_a_follower_less_than_64_kib,
+        a_push_during_the_prefetch_of_hundreds_of_repositories_loses_nothing,
     ];
     all.push(trial_within(
-        "following::standby::every_tag_that_status_calls_complete_is_served_after_kill_9_of_the_publisher",
+        "following::standby::tags_complete_in_status_are_served_after_sigkill_of_the_publisher",
         Duration::from_secs(3600),
-        every_tag_that_status_calls_complete_is_served_after_kill_9_of_the_publisher,
+        tags_complete_in_status_are_served_after_sigkill_of_the_publisher,
     ));
     all
 }
@@ -67,7 +67,7 @@ fn arguments<'a>(name: &'a str, address: &'a str, prefetch: &'a str) -> Vec<&'a 
     [&["--follow", name, "--peer", address, "--prefetch", prefetch], &timeouts[..]].concat()
 }
 
-async fn a_standby_follower_serves_manifests_and_tags_after_its_publisher_was_killed() {
+async fn a_follower_with_prefetch_manifests_serves_manifests_and_tags_without_its_publisher() {
     let publisher = Serve::start(&[]);
     let (name, dir) = (name_of(&publisher), tempfile::tempdir().unwrap());
     let address = publisher.address().to_string();
@@ -80,19 +80,19 @@ async fn a_standby_follower_serves_manifests_and_tags_after_its_publisher_was_ki
     }
     current(&follower, &publisher).await;
     publisher.kill();
-    still_known(&follower, &images).await;
+    serves_prefetched_manifests(&follower, &images).await;
     follower.ask(&["store", "gc"]);
-    still_known(&follower, &images).await;
+    serves_prefetched_manifests(&follower, &images).await;
     follower.kill();
     let follower = Serve::start_in(dir.path(), &arguments);
-    still_known(&follower, &images).await;
+    serves_prefetched_manifests(&follower, &images).await;
     follower.ask(&["store", "gc"]);
-    still_known(&follower, &images).await;
+    serves_prefetched_manifests(&follower, &images).await;
     assert_eq!(tags(&follower.status(), "team/app"), json!(["1", "latest"]));
 }
 
 /// Holds that everything is known that prefetching manifests promises.
-async fn still_known(follower: &Serve, images: &[Image; 2]) {
+async fn serves_prefetched_manifests(follower: &Serve, images: &[Image; 2]) {
     for (repository, image) in ["app", "team/app"].iter().zip(images) {
         let listed = get(&follower.url(&format!("/v2/{repository}/tags/list"))).await.json();
         assert_eq!(listed["tags"], json!(["1", "latest"]));
@@ -116,7 +116,7 @@ async fn still_known(follower: &Serve, images: &[Image; 2]) {
     get(&follower.url("/v2/team/manifests/1")).await.refused(404, "NAME_UNKNOWN", &["team"]);
 }
 
-async fn a_standby_follower_with_prefetch_all_serves_everything_after_its_publisher_was_killed() {
+async fn a_follower_with_prefetch_all_serves_images_without_its_publisher() {
     let publisher = Serve::start(&[]);
     let (name, dir) = (name_of(&publisher), tempfile::tempdir().unwrap());
     let address = publisher.address().to_string();
@@ -169,7 +169,7 @@ impl Pointed {
     }
 }
 
-async fn an_unreachable_new_root_does_not_take_down_what_was_served() {
+async fn an_unreachable_new_root_leaves_the_last_complete_root_served() {
     for prefetch in ["manifests", "all"] {
         let image = Image::of("kept", 100_000);
         let pointed = Pointed::start(&image).await;
@@ -203,7 +203,7 @@ async fn an_unreachable_new_root_does_not_take_down_what_was_served() {
     }
 }
 
-async fn a_record_that_says_the_same_with_a_higher_sequence_is_current() {
+async fn an_ipns_record_with_the_same_value_and_a_higher_sequence_is_current() {
     let image = Image::of("kept", 1000);
     let pointed = Pointed::start(&image).await;
     let root = published(&pointed.publisher).await;
@@ -233,7 +233,7 @@ async fn a_record_that_says_the_same_with_a_higher_sequence_is_current() {
     pulls(&follower, "app", "1", &image).await;
 }
 
-async fn without_prefetch_what_was_pulled_is_served_when_the_new_root_is_unreachable() {
+async fn without_prefetch_cached_content_is_served_while_the_new_root_is_unreachable() {
     let image = Image::of("pulled", 100_000);
     let pointed = Pointed::start(&image).await;
     let arguments = arguments(&pointed.name, pointed.publisher.address(), "none");
@@ -252,7 +252,7 @@ async fn without_prefetch_what_was_pulled_is_served_when_the_new_root_is_unreach
     pulls(&follower, "app", "1", &image).await;
 }
 
-async fn a_tag_that_only_the_newest_root_has_is_streamed_from_there() {
+async fn a_tag_of_the_newest_root_that_is_not_prefetched_is_streamed_through() {
     let (small, large) = (Image::of("small", 1000), Image::of("large", 24 << 20));
     let publisher = Serve::start(&[]);
     push(&publisher, "app", "small", &small).await;
@@ -271,7 +271,7 @@ async fn a_tag_that_only_the_newest_root_has_is_streamed_from_there() {
     pulls(&follower, "app", "small", &small).await;
 }
 
-async fn retags_and_new_images_do_not_grow_the_follower() {
+async fn old_versions_of_followed_images_are_garbage_collected_at_the_follower() {
     const KEPT: usize = 4;
     let publisher = Serve::start(&[]);
     let name = name_of(&publisher);
@@ -318,7 +318,7 @@ async fn remove(publisher: &Serve, image: &Image) {
     }
 }
 
-async fn a_tree_that_becomes_what_it_was_after_a_root_that_was_taken_up_in_part_is_served_as_it_is() {
+async fn a_revert_to_an_earlier_root_after_an_incomplete_one_is_served() {
     let image = Image::of("kept", 1000);
     let pointed = Pointed::start(&image).await;
     let first = published(&pointed.publisher).await;
@@ -353,7 +353,7 @@ async fn a_tree_that_becomes_what_it_was_after_a_root_that_was_taken_up_in_part_
     pulls(&follower, "b", "1", &image).await;
 }
 
-async fn a_follower_that_shares_only_what_was_added_passes_followed_content_on() {
+async fn a_follower_with_share_added_serves_followed_content_to_peers() {
     let publisher = Serve::start(&["--share", "all"]);
     let name = name_of(&publisher);
     let image = Image::of("public", 3 << 20);
@@ -367,7 +367,7 @@ async fn a_follower_that_shares_only_what_was_added_passes_followed_content_on()
     pulls(&late, "app", "1", &image).await;
 }
 
-async fn unfollowing_releases_everything() {
+async fn unfollow_releases_all_followed_content() {
     let publisher = Serve::start(&[]);
     let name = name_of(&publisher);
     push(&publisher, "app", "1", &Image::of("any", 1 << 20)).await;
@@ -384,7 +384,7 @@ async fn unfollowing_releases_everything() {
     .await;
 }
 
-async fn repositories_that_are_removed_at_the_publisher_go_at_the_follower() {
+async fn repositories_removed_at_the_publisher_are_removed_at_the_follower() {
     let publisher = Serve::start(&[]);
     let name = name_of(&publisher);
     let follower = Serve::start(&arguments(&name, publisher.address(), "manifests"));
@@ -406,7 +406,7 @@ async fn repositories_that_are_removed_at_the_publisher_go_at_the_follower() {
     known(&follower, "app/sub", "1", &image).await;
 }
 
-async fn a_tag_in_a_repository_of_ten_thousand_sends_a_follower_less_than_64_kib() {
+async fn a_new_tag_among_ten_thousand_costs_a_follower_less_than_64_kib() {
     const TAGS: usize = 10_000;
     let publisher = Serve::start(&[]);
     let image = Image::of("any", 1000);
@@ -434,7 +434,7 @@ async fn a_tag_in_a_repository_of_ten_thousand_sends_a_follower_less_than_64_kib
     known(&follower, "app", "one-more", &Image::of("other", 1000)).await;
 }
 
-async fn a_push_while_hundreds_of_repositories_are_fetched_loses_nothing() {
+async fn a_push_during_the_prefetch_of_hundreds_of_repositories_loses_nothing() {
     const REPOSITORIES: usize = 400;
     let publisher = Serve::start(&[]);
     let image = Image::of("any", 100);
@@ -472,7 +472,7 @@ async fn a_push_while_hundreds_of_repositories_are_fetched_loses_nothing() {
 }
 
 /// 20 rounds, or as many as `OCIPFS_TEST_KILLS` says.
-async fn every_tag_that_status_calls_complete_is_served_after_kill_9_of_the_publisher() {
+async fn tags_complete_in_status_are_served_after_sigkill_of_the_publisher() {
     let rounds: u64 = std::env::var("OCIPFS_TEST_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(20);
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut publisher = Serve::start_in(dir.path(), &[]);

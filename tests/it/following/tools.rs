@@ -17,8 +17,8 @@ use crate::{
 
 pub fn trials() -> Vec<Trial> {
     [
-        trials![needs COSIGN.available(); cosign_signs_a_followed_image_and_verifies_it_when_the_publisher_is_gone],
-        trials![needs ORAS.available(); oras_attaches_an_artifact_at_a_follower_beside_that_of_the_publisher],
+        trials![needs COSIGN.available(); cosign_signs_a_followed_image_and_verifies_it_without_the_publisher],
+        trials![needs ORAS.available(); oras_attaches_an_artifact_at_a_follower_and_lists_referrers_of_both_nodes],
         trials![needs CRANE.available(); crane_retags_and_copies_a_followed_image],
     ]
     .into_iter()
@@ -38,7 +38,7 @@ fn sign(cosign: &Client, name: &str, image: &str) {
     cosign.run(&[&["sign"], &flags[..], &[image]].concat()).unwrap();
 }
 
-async fn cosign_signs_a_followed_image_and_verifies_it_when_the_publisher_is_gone() {
+async fn cosign_signs_a_followed_image_and_verifies_it_without_the_publisher() {
     let image = Image::of("followed", 100_000);
     let publisher = Serve::start(&[]);
     push(&publisher, "app", "1", &image).await;
@@ -73,7 +73,7 @@ async fn cosign_signs_a_followed_image_and_verifies_it_when_the_publisher_is_gon
     pulls(&follower, "app", "1", &image).await;
 }
 
-async fn oras_attaches_an_artifact_at_a_follower_beside_that_of_the_publisher() {
+async fn oras_attaches_an_artifact_at_a_follower_and_lists_referrers_of_both_nodes() {
     let image = Image::of("followed", 100_000);
     let (publisher, follower) = pair(&image).await;
     let (at_publisher, at_follower) = (reference(&publisher, &image), reference(&follower, &image));

@@ -1,4 +1,4 @@
-//! What is pushed at a follower and what it follows are one repository.
+//! Pushed and followed content of a follower form one repository.
 
 use libtest_mimic::Trial;
 use ocipfs_oci::{Digest, media_type};
@@ -16,15 +16,15 @@ use crate::{
 pub fn trials() -> Vec<Trial> {
     [
         trials![
-            a_push_at_a_follower_hides_nothing_of_the_followed_repository,
+            a_push_to_a_followed_repository_does_not_hide_followed_tags,
             a_pushed_tag_wins_over_a_followed_one_until_it_is_deleted,
-            a_manifest_may_refer_to_what_only_the_followed_repository_has,
-            an_index_adopts_the_manifests_that_only_the_followed_repository_has,
+            a_pushed_manifest_may_reference_blobs_of_the_followed_repository,
+            a_pushed_index_keeps_manifests_of_the_followed_repository,
             a_blob_is_mounted_from_a_followed_repository,
-            what_only_a_followed_name_has_cannot_be_deleted_here,
-            a_referrer_pushed_at_a_follower_joins_the_followed_ones,
-            a_signature_of_a_followed_image_is_not_collected,
-            catalog_and_tags_are_paged_over_pushed_and_followed_repositories,
+            a_delete_of_followed_content_is_denied,
+            referrers_of_pushed_and_followed_repositories_are_listed_together,
+            a_signature_of_a_followed_image_is_not_garbage_collected,
+            catalog_and_tag_pagination_covers_pushed_and_followed_repositories,
         ],
         trials![needs Skopeo::available(); skopeo_retags_a_followed_image],
         trials![needs Docker::available(); docker_pushes_a_followed_image_under_another_tag],
@@ -47,7 +47,7 @@ pub async fn tags(node: &Serve, name: &str) -> serde_json::Value {
     get(&node.url(&format!("/v2/{name}/tags/list"))).await.json()["tags"].clone()
 }
 
-async fn a_push_at_a_follower_hides_nothing_of_the_followed_repository() {
+async fn a_push_to_a_followed_repository_does_not_hide_followed_tags() {
     let (image, own) = (Image::of("followed", 10_000), Image::of("own", 20_000));
     let (publisher, follower) = pair(&image).await;
     // One blob of a push that is broken off.
@@ -81,7 +81,7 @@ async fn a_pushed_tag_wins_over_a_followed_one_until_it_is_deleted() {
     assert_eq!(follower.status()["followed"][0]["repositories"][0]["shadowed"], json!([]));
 }
 
-async fn a_manifest_may_refer_to_what_only_the_followed_repository_has() {
+async fn a_pushed_manifest_may_reference_blobs_of_the_followed_repository() {
     let image = Image::of("followed", 2 << 20);
     let (publisher, follower) = pair(&image).await;
     // Nothing of it is pushed, as a client that found its blobs here does not.
@@ -100,7 +100,7 @@ async fn a_manifest_may_refer_to_what_only_the_followed_repository_has() {
     pulls(&follower, "app", "stable", &image).await;
 }
 
-async fn an_index_adopts_the_manifests_that_only_the_followed_repository_has() {
+async fn a_pushed_index_keeps_manifests_of_the_followed_repository() {
     let image = Image::of("followed", 100_000);
     let (publisher, follower) = pair(&image).await;
     let list = index(&[image.descriptor()]);
@@ -129,7 +129,7 @@ async fn a_blob_is_mounted_from_a_followed_repository() {
     assert!(answer.status == 200 && answer.body == image.layer);
 }
 
-async fn what_only_a_followed_name_has_cannot_be_deleted_here() {
+async fn a_delete_of_followed_content_is_denied() {
     let image = Image::of("followed", 1000);
     let (publisher, follower) = pair(&image).await;
     let client = reqwest::Client::new();
@@ -146,7 +146,7 @@ async fn what_only_a_followed_name_has_cannot_be_deleted_here() {
     pulls(&follower, "app", "1", &image).await;
 }
 
-async fn a_referrer_pushed_at_a_follower_joins_the_followed_ones() {
+async fn referrers_of_pushed_and_followed_repositories_are_listed_together() {
     let image = Image::of("signed", 1000);
     let (publisher, follower) = pair(&image).await;
     let subject = descriptor(image.media_type, &image.manifest);
@@ -178,7 +178,7 @@ async fn a_referrer_pushed_at_a_follower_joins_the_followed_ones() {
     assert_eq!(kinds(&get(&publisher.url(&path)).await.json()), both[..1]);
 }
 
-async fn a_signature_of_a_followed_image_is_not_collected() {
+async fn a_signature_of_a_followed_image_is_not_garbage_collected() {
     let image = Image::of("signed", 1000);
     let publisher = Serve::start(&[]);
     push(&publisher, "app", "1", &image).await;
@@ -212,7 +212,7 @@ async fn a_signature_of_a_followed_image_is_not_collected() {
     assert_eq!((status(&kept).await, status(&other).await), (200, 404));
 }
 
-async fn catalog_and_tags_are_paged_over_pushed_and_followed_repositories() {
+async fn catalog_and_tag_pagination_covers_pushed_and_followed_repositories() {
     let image = Image::of("followed", 1000);
     let (publisher, follower) = pair(&image).await;
     push(&publisher, "c", "1", &image).await;

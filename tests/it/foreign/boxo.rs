@@ -10,7 +10,7 @@ use crate::{
     peers::boxo::{self, Boxo},
 };
 
-/// As `ipfs cat` and as `ipfs pin add` ask for blocks.
+/// Request patterns of `ipfs cat` and `ipfs pin add`.
 const WAYS: [&[&str]; 2] = [&["--how", "read"], &["--how", "graph"]];
 
 const LEGACY: &[&str] = &["--profile", "legacy"];
@@ -19,11 +19,11 @@ pub fn trials() -> Vec<Trial> {
     trials![needs boxo::available();
         boxo_fetches_our_layer,
         boxo_fetches_our_layer_in_the_legacy_profile,
-        a_layer_that_boxo_serves_is_added_and_pulled,
-        a_layer_that_boxo_serves_in_the_legacy_profile_is_added_and_pulled,
-        a_layer_in_a_directory_of_boxo_is_added_and_pulled,
-        boxo_gives_the_same_bytes_the_same_cids,
-        boxo_and_a_node_move_layers_in_a_private_swarm,
+        a_layer_served_by_boxo_is_added_and_pulled,
+        a_layer_served_by_boxo_in_the_legacy_profile_is_added_and_pulled,
+        a_layer_in_a_directory_served_by_boxo_is_added_and_pulled,
+        cids_are_identical_to_those_of_boxo,
+        layers_are_exchanged_with_boxo_in_a_private_swarm,
     ]
 }
 
@@ -50,11 +50,11 @@ async fn boxo_fetches(node: &Serve, profile: &[&str], mib: usize, flags: &[&str]
     }
 }
 
-async fn a_layer_that_boxo_serves_is_added_and_pulled() {
+async fn a_layer_served_by_boxo_is_added_and_pulled() {
     boxo_serves(&[], 256).await;
 }
 
-async fn a_layer_that_boxo_serves_in_the_legacy_profile_is_added_and_pulled() {
+async fn a_layer_served_by_boxo_in_the_legacy_profile_is_added_and_pulled() {
     boxo_serves(LEGACY, 20).await;
 }
 
@@ -67,7 +67,7 @@ async fn boxo_serves(profile: &[&str], mib: usize) {
     pulled_from(&node, &boxo.cids()[0], &tar).await;
 }
 
-async fn a_layer_in_a_directory_of_boxo_is_added_and_pulled() {
+async fn a_layer_in_a_directory_served_by_boxo_is_added_and_pulled() {
     let dir = tempfile::tempdir().unwrap();
     let tar = tar_of(dir.path(), "layer.tar", &noise(20 << 20));
     for profile in [&[], LEGACY] {
@@ -77,7 +77,7 @@ async fn a_layer_in_a_directory_of_boxo_is_added_and_pulled() {
     }
 }
 
-async fn boxo_gives_the_same_bytes_the_same_cids() {
+async fn cids_are_identical_to_those_of_boxo() {
     let dir = tempfile::tempdir().unwrap();
     let node = Serve::start(&[]);
     // Of one block, of one node of links, and (legacy) of two levels of nodes.
@@ -93,7 +93,7 @@ async fn boxo_gives_the_same_bytes_the_same_cids() {
     }
 }
 
-async fn boxo_and_a_node_move_layers_in_a_private_swarm() {
+async fn layers_are_exchanged_with_boxo_in_a_private_swarm() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("swarm.key");
     fs::write(&path, finish(ocipfs(dir.path()).args(["swarm", "key"])).stdout).unwrap();
@@ -106,7 +106,7 @@ async fn boxo_and_a_node_move_layers_in_a_private_swarm() {
 
     let ours = Serve::start(&key);
     boxo_fetches(&ours, &[], 16, &key).await;
-    // Who has no key is not let in.
+    // A peer without the key is refused.
     let out: &Path = &dir.path().join("out");
     boxo::fetch(&[], &boxo.cids()[0], ours.address(), out, LONG).await.unwrap_err();
 }

@@ -12,9 +12,9 @@ pub fn trials() -> Vec<Trial> {
     trials![needs helia::available();
         helia_fetches_our_layers_by_their_cids,
         helia_fetches_our_layer_in_a_session,
-        a_layer_that_helia_serves_is_added_and_pulled,
-        a_layer_in_a_directory_of_helia_is_added_and_pulled,
-        helia_gives_the_same_bytes_the_same_cids,
+        a_layer_served_by_helia_is_added_and_pulled,
+        a_layer_in_a_directory_served_by_helia_is_added_and_pulled,
+        cids_are_identical_to_those_of_helia,
     ]
 }
 
@@ -38,7 +38,7 @@ async fn helia_fetches(flags: &[&str], mib: usize) {
     equals(&fetched, &out, &tar);
 }
 
-async fn a_layer_that_helia_serves_is_added_and_pulled() {
+async fn a_layer_served_by_helia_is_added_and_pulled() {
     let dir = tempfile::tempdir().unwrap();
     let tar = tar_of(dir.path(), "layer.tar", &noise(256 << 20));
     let helia = Helia::serve(&[], &[&tar]).await.unwrap();
@@ -46,7 +46,7 @@ async fn a_layer_that_helia_serves_is_added_and_pulled() {
     pulled_from(&node, &helia.cids()[0], &tar).await;
 }
 
-async fn a_layer_in_a_directory_of_helia_is_added_and_pulled() {
+async fn a_layer_in_a_directory_served_by_helia_is_added_and_pulled() {
     let dir = tempfile::tempdir().unwrap();
     let tar = tar_of(dir.path(), "layer.tar", &noise(3 << 20));
     let helia = Helia::serve(&["--wrap"], &[&tar]).await.unwrap();
@@ -54,7 +54,7 @@ async fn a_layer_in_a_directory_of_helia_is_added_and_pulled() {
     pulled_from(&node, &format!("{}/layer.tar", helia.cids()[0]), &tar).await;
 }
 
-async fn helia_gives_the_same_bytes_the_same_cids() {
+async fn cids_are_identical_to_those_of_helia() {
     let dir = tempfile::tempdir().unwrap();
     let node = Serve::start(&[]);
     let tars = [3, 20].map(|mib| tar_of(dir.path(), &format!("{mib}.tar"), &noise(mib << 20)));

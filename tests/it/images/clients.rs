@@ -16,12 +16,12 @@ use crate::{
 
 pub fn trials() -> Vec<Trial> {
     [
-        trials![needs Docker::available(); what_docker_saves_is_pulled_and_what_is_exported_is_loaded],
-        trials![needs Podman::available(); what_podman_saves_is_pulled_and_what_is_exported_is_loaded],
-        trials![needs Buildah::available(); what_buildah_pushes_is_pulled],
-        trials![needs Skopeo::available(); what_skopeo_writes_is_pulled],
-        trials![needs Containerd::remote_available(); estargz_that_containerd_exports_is_pulled],
-        trials![needs Umoci::available().and(Skopeo::available()); what_umoci_makes_is_pulled],
+        trials![needs Docker::available(); docker_save_is_imported_and_an_export_is_loaded_by_docker],
+        trials![needs Podman::available(); podman_save_is_imported_and_an_export_is_loaded_by_podman],
+        trials![needs Buildah::available(); archives_of_buildah_are_imported_and_pulled],
+        trials![needs Skopeo::available(); archives_of_skopeo_are_imported_and_pulled],
+        trials![needs Containerd::remote_available(); an_estargz_archive_of_containerd_is_imported_and_pulled],
+        trials![needs Umoci::available().and(Skopeo::available()); an_image_layout_of_umoci_is_imported_and_pulled],
     ]
     .into_iter()
     .flatten()
@@ -74,12 +74,12 @@ impl Pair {
     }
 }
 
-/// What a client says that it has loaded.
+/// Returns the image name that a client reports as loaded.
 fn loaded(said: &str) -> &str {
     said.trim().rsplit_once(": ").expect("the name of an image").1
 }
 
-async fn what_docker_saves_is_pulled_and_what_is_exported_is_loaded() {
+async fn docker_save_is_imported_and_an_export_is_loaded_by_docker() {
     blocking(|| {
         let (pair, docker) = (Pair::new(), Docker::start().unwrap());
         let archive = pair.path("saved.tar");
@@ -99,7 +99,7 @@ async fn what_docker_saves_is_pulled_and_what_is_exported_is_loaded() {
     .await;
 }
 
-async fn what_podman_saves_is_pulled_and_what_is_exported_is_loaded() {
+async fn podman_save_is_imported_and_an_export_is_loaded_by_podman() {
     blocking(|| {
         let (pair, podman) = (Pair::new(), Podman::new().unwrap());
         podman.build(&pair.build_dir(), "hello:1.0").unwrap();
@@ -121,7 +121,7 @@ async fn what_podman_saves_is_pulled_and_what_is_exported_is_loaded() {
     .await;
 }
 
-async fn what_buildah_pushes_is_pulled() {
+async fn archives_of_buildah_are_imported_and_pulled() {
     blocking(|| {
         let (pair, buildah) = (Pair::new(), Buildah::new().unwrap());
         buildah.build(&pair.build_dir(), "hello:1.0").unwrap();
@@ -137,7 +137,7 @@ async fn what_buildah_pushes_is_pulled() {
     .await;
 }
 
-async fn what_skopeo_writes_is_pulled() {
+async fn archives_of_skopeo_are_imported_and_pulled() {
     blocking(|| {
         let (pair, skopeo) = (Pair::new(), Skopeo::new().unwrap());
         let layer = Layer::add(&pair.source, &noise(3 << 20)).reference(&pair.source);
@@ -162,7 +162,7 @@ async fn what_skopeo_writes_is_pulled() {
     .await;
 }
 
-async fn what_umoci_makes_is_pulled() {
+async fn an_image_layout_of_umoci_is_imported_and_pulled() {
     blocking(|| {
         let (pair, skopeo, umoci) = (Pair::new(), Skopeo::new().unwrap(), Umoci::new().unwrap());
         let layout = pair.path("hello");
@@ -179,7 +179,7 @@ async fn what_umoci_makes_is_pulled() {
     .await;
 }
 
-async fn estargz_that_containerd_exports_is_pulled() {
+async fn an_estargz_archive_of_containerd_is_imported_and_pulled() {
     blocking(|| {
         let (pair, containerd) = (Pair::new(), Containerd::start().unwrap());
         let folder = pair.build_dir();

@@ -14,13 +14,13 @@ use crate::{
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        hostile_archives_are_refused_and_leave_nothing,
-        references_that_mean_nothing_are_refused_by_every_command,
-        an_image_whose_bytes_are_others_is_not_exported,
+        hostile_archives_are_rejected_and_leave_no_files,
+        invalid_image_references_are_rejected_by_every_command,
+        image_export_fails_if_bytes_do_not_match_the_digest,
     ]
 }
 
-async fn hostile_archives_are_refused_and_leave_nothing() {
+async fn hostile_archives_are_rejected_and_leave_no_files() {
     let dir = tempfile::tempdir().unwrap();
     let data_dir = dir.path().join("node");
     let files = since_25(dir.path());
@@ -66,7 +66,7 @@ async fn hostile_archives_are_refused_and_leave_nothing() {
     assert_eq!(document(&finish(ocipfs(&data_dir).args(["--json", "image", "ls"]))), json!([]));
 }
 
-async fn references_that_mean_nothing_are_refused_by_every_command() {
+async fn invalid_image_references_are_rejected_by_every_command() {
     let node = Serve::start(&[]);
     let path = write(node.data_dir(), "foo.tar", &archive(&before_25(node.data_dir())));
     let reference = node.ask(&["image", "import", &path]);
@@ -97,7 +97,7 @@ async fn references_that_mean_nothing_are_refused_by_every_command() {
     assert_eq!(document(&node.command(&["--json", "image", "ls"])).as_array().map(Vec::len), Some(1));
 }
 
-async fn an_image_whose_bytes_are_others_is_not_exported() {
+async fn image_export_fails_if_bytes_do_not_match_the_digest() {
     let dir = tempfile::tempdir().unwrap();
     let offline = Offline::open(dir.path()).await;
     let at = offline.put(random(3 << 20), Profile::UnixfsV1).await;

@@ -46,7 +46,7 @@ struct Counts {
     unacknowledged_but_whole: u32,
 }
 
-pub async fn what_was_added_survives_sigkill_and_nothing_half_is_served() {
+pub async fn an_added_layer_survives_sigkill_and_no_partial_layer_is_served() {
     let (dir, tars) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
     let mut chance = Chance::new("killed while adding");
     let (mut added, mut counts) = (Vec::new(), Counts::default());

@@ -10,9 +10,9 @@ use tempfile::TempDir;
 use super::{Got, Known, chance::Chance, kills, nothing_is_left, pull};
 use crate::harness::{Serve, tar_of};
 
-/// What a crash may cost: what came since the last checkpoint was begun, and what was on its way.
+/// Maximum loss in a crash: bytes since the last checkpoint began, and bytes in flight.
 const LOST_BY_A_KILL: u64 = (64 + 40) << 20;
-/// What leads to a layer's bytes.
+/// Bytes of the blocks that lead to a layer's bytes.
 const BESIDE: u64 = 1 << 20;
 /// Attempts at one layer that are not cut short; more would mean that it does not go on.
 const ATTEMPTS: u32 = 20;
@@ -32,7 +32,7 @@ struct Scene {
     source: Option<Serve>,
     chance: Chance,
     counts: Counts,
-    /// How long a MiB took in the last fetch that nobody disturbed.
+    /// Time per MiB of the last fetch without a kill.
     pace: Duration,
     /// Sent by sources that were killed.
     sent_before: u64,
@@ -142,7 +142,7 @@ impl Scene {
     }
 }
 
-pub async fn a_fetch_goes_on_after_sigkill_and_nothing_half_is_served() {
+pub async fn a_download_is_resumed_after_sigkill_and_no_partial_blob_is_served() {
     let dirs = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
     let chance = Chance::new("killed while fetching");
     let pace = Duration::from_millis(20);

@@ -16,7 +16,7 @@ const REPOSITORIES: [&str; 3] = ["r0", "r1", "team/r2"];
 /// Within which a node is killed after they begin.
 const WITHIN: Duration = Duration::from_millis(600);
 
-/// What a client pushed, and how much of that was acknowledged.
+/// Content that a client pushed, and how much of it was acknowledged.
 struct Pushing {
     name: String,
     tag: String,
@@ -76,7 +76,7 @@ async fn push_blob(base: &str, name: &str, bytes: &[u8], way: u64) -> Option<()>
 }
 
 /// Holds that all that was acknowledged is there, and nothing half.
-async fn is_kept(node: &Serve, pushing: &Pushing, counts: &mut Counts) {
+async fn acknowledged_content_is_stored(node: &Serve, pushing: &Pushing, counts: &mut Counts) {
     let repository = Repository::new(node, &pushing.name);
     for bytes in &pushing.blobs {
         repository.has(bytes).await;
@@ -128,7 +128,7 @@ async fn root_is_whole(node: &Serve, root: &str, counts: &mut Counts) {
     }
 }
 
-pub async fn what_was_pushed_survives_sigkill_and_nothing_half_is_served() {
+pub async fn a_pushed_image_survives_sigkill_and_no_partial_image_is_served() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut chance = Chance::new("killed while pushing");
     let mut counts = Counts::default();
@@ -161,8 +161,8 @@ pub async fn what_was_pushed_survives_sigkill_and_nothing_half_is_served() {
         }
         for push in pushes {
             let pushing = push.await.expect("it holds");
-            is_kept(&node, &pushing, &mut counts).await;
-            clean(&node, &pushing).await;
+            acknowledged_content_is_stored(&node, &pushing, &mut counts).await;
+            delete_pushed(&node, &pushing).await;
         }
         // Else what was just deleted may go from under the root, which does not keep it.
         node.until("the root is of what is left", |status| status["published"]["behind"] == 0).await;
@@ -180,7 +180,7 @@ pub async fn what_was_pushed_survives_sigkill_and_nothing_half_is_served() {
 }
 
 /// Forgets what was checked, so that the next round is no longer than the first.
-async fn clean(node: &Serve, pushing: &Pushing) {
+async fn delete_pushed(node: &Serve, pushing: &Pushing) {
     let repository = Repository::new(node, &pushing.name);
     let image = repository.get(&format!("manifests/{}", pushing.tag)).await;
     if image.status == 200 {

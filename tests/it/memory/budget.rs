@@ -18,10 +18,10 @@ const BLOB: u64 = 256 * MIB;
 const READERS: usize = 16;
 
 pub fn trials() -> Vec<Trial> {
-    trials![a_node_with_a_small_memory_budget_pulls_and_serves_within_it]
+    trials![a_pull_stays_within_a_small_max_memory_budget]
 }
 
-async fn a_node_with_a_small_memory_budget_pulls_and_serves_within_it() {
+async fn a_pull_stays_within_a_small_max_memory_budget() {
     let source = Serve::start(&[]);
     let reader = Serve::start(&["--peer", source.address(), "--max-memory", "64MiB"]);
     assert_eq!(reader.status()["max_memory"], BUDGET);

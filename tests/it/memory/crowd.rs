@@ -12,10 +12,10 @@ const PEERS: usize = 600;
 const BOUND: u64 = 128 << 20;
 
 pub fn trials() -> Vec<Trial> {
-    trials![six_hundred_connected_peers_take_bounded_memory_and_most_of_it_is_returned_when_they_leave]
+    trials![memory_of_six_hundred_peers_is_bounded_and_released_after_they_disconnect]
 }
 
-async fn six_hundred_connected_peers_take_bounded_memory_and_most_of_it_is_returned_when_they_leave() {
+async fn memory_of_six_hundred_peers_is_bounded_and_released_after_they_disconnect() {
     let alone = Serve::start(&[]);
     let crowd = Crowd::start(PEERS).await;
     let peers: Vec<&str> = crowd.addresses().flat_map(|address| ["--peer", address]).collect();

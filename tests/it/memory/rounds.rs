@@ -18,7 +18,7 @@ const ROUND: Duration = Duration::from_secs(5);
 /// Rounds between two collections.
 const COLLECT: u32 = 20;
 const LAYER_BYTES: usize = 100_000;
-/// What a node may need once the memory that it does not use is returned.
+/// Maximum memory of a node once it has returned unused memory.
 const BOUND: u64 = 48 << 20;
 
 pub fn trials() -> Vec<Trial> {
@@ -38,7 +38,7 @@ async fn memory_stays_flat() {
     let reader = Serve::start(&["--peer", publisher.address(), "--cache-size", "200MB"]);
     let nodes = [(&publisher, "publisher"), (&follower, "follower"), (&reader, "reader")];
     for round in 1..=rounds() {
-        come_and_go(&publisher, &name, &follower, &reader, round).await;
+        push_pull_and_delete(&publisher, &name, &follower, &reader, round).await;
         if round % COLLECT == 0 {
             nodes.iter().for_each(|(node, _)| drop(node.ask(&["store", "gc"])));
         }
@@ -53,7 +53,7 @@ async fn memory_stays_flat() {
 }
 
 /// Pushes an image, pulls it at both others, and deletes it.
-async fn come_and_go(publisher: &Serve, name: &str, follower: &Serve, reader: &Serve, round: u32) {
+async fn push_pull_and_delete(publisher: &Serve, name: &str, follower: &Serve, reader: &Serve, round: u32) {
     let (note, tag) = (round.to_string(), format!("v{round}"));
     let image = Image::with_layer(&note, noise(LAYER_BYTES + round as usize));
     push(publisher, "app", &tag, &image).await;

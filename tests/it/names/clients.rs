@@ -25,32 +25,32 @@ const SAYS: &str = "hello by any name\n";
 
 pub fn trials() -> Vec<Trial> {
     [
-        trials![needs Skopeo::available(); skopeo_copies_every_kind_of_name],
-        trials![needs Podman::available(); podman_pulls_and_runs_every_kind_of_name],
-        trials![needs Buildah::available(); buildah_works_from_every_kind_of_name],
-        trials![needs Containerd::available(); containerd_pulls_and_runs_every_kind_of_name],
-        trials![needs Docker::available(); docker_builds_on_and_runs_every_kind_of_name],
-        trials![needs Docker::compose_available(); compose_runs_every_kind_of_name],
+        trials![needs Skopeo::available(); skopeo_copies_images_of_every_name_kind],
+        trials![needs Podman::available(); podman_pulls_and_runs_images_of_every_name_kind],
+        trials![needs Buildah::available(); buildah_from_runs_images_of_every_name_kind],
+        trials![needs Containerd::available(); containerd_pulls_and_runs_images_of_every_name_kind],
+        trials![needs Docker::available(); docker_builds_on_and_runs_images_of_every_name_kind],
+        trials![needs Docker::compose_available(); docker_compose_runs_images_of_every_name_kind],
     ]
     .into_iter()
     .flatten()
     .collect()
 }
 
-/// What a client pulls, and the digest of its manifest.
+/// Reference that a client pulls, and the digest of its manifest.
 struct Named {
     reference: String,
     digest: String,
 }
 
 impl Named {
-    /// What is to be run: a layer has no command of its own.
+    /// Returns the command to run: a layer has no command of its own.
     fn command(&self) -> &'static [&'static str] {
         if self.reference.contains("/layer/") { &["/hello"] } else { &[] }
     }
 }
 
-/// The same program under a name of each kind, and the DNS server that is asked.
+/// Serves the same program under a name of each kind; also returns the DNS server that is used.
 async fn named() -> ((Pair, Dns), Vec<Named>) {
     let dir = tempfile::tempdir().unwrap();
     let layer = program_layer(dir.path(), SAYS);
@@ -102,7 +102,7 @@ async fn put_descriptor(offline: &Offline, image: &Image) -> (String, String) {
     (format!("ipfs/{}", offline.put(top.to_string(), UnixfsV1).await), digest)
 }
 
-async fn skopeo_copies_every_kind_of_name() {
+async fn skopeo_copies_images_of_every_name_kind() {
     let (_running, named) = named().await;
     blocking(move || {
         let dir = tempfile::tempdir().unwrap();
@@ -119,7 +119,7 @@ async fn skopeo_copies_every_kind_of_name() {
     .await;
 }
 
-async fn podman_pulls_and_runs_every_kind_of_name() {
+async fn podman_pulls_and_runs_images_of_every_name_kind() {
     let (_running, named) = named().await;
     blocking(move || {
         let podman = Podman::new().unwrap();
@@ -131,7 +131,7 @@ async fn podman_pulls_and_runs_every_kind_of_name() {
     .await;
 }
 
-async fn buildah_works_from_every_kind_of_name() {
+async fn buildah_from_runs_images_of_every_name_kind() {
     let (_running, named) = named().await;
     blocking(move || {
         let buildah = Buildah::new().unwrap();
@@ -143,7 +143,7 @@ async fn buildah_works_from_every_kind_of_name() {
     .await;
 }
 
-async fn containerd_pulls_and_runs_every_kind_of_name() {
+async fn containerd_pulls_and_runs_images_of_every_name_kind() {
     let (_running, named) = named().await;
     blocking(move || {
         let containerd = Containerd::start().unwrap();
@@ -164,7 +164,7 @@ fn build_from_all(dir: &Path, named: &[Named]) {
     fs::write(dir.join("Dockerfile"), stages.chain(copies).collect::<String>()).unwrap();
 }
 
-async fn docker_builds_on_and_runs_every_kind_of_name() {
+async fn docker_builds_on_and_runs_images_of_every_name_kind() {
     let (_running, named) = named().await;
     blocking(move || {
         let docker = Docker::start().unwrap();
@@ -184,7 +184,7 @@ async fn docker_builds_on_and_runs_every_kind_of_name() {
     .await;
 }
 
-async fn compose_runs_every_kind_of_name() {
+async fn docker_compose_runs_images_of_every_name_kind() {
     let (_running, named) = named().await;
     blocking(move || {
         let docker = Docker::start().unwrap();

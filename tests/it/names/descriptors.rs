@@ -19,11 +19,11 @@ use crate::{
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        an_image_is_pulled_by_its_descriptor_and_again_when_its_source_is_gone,
-        a_blob_is_found_without_its_manifest_being_asked_for,
-        a_layer_that_is_elsewhere_is_told_and_an_encrypted_one_is_served_as_it_is,
-        a_descriptor_that_lies_is_refused,
-        a_file_that_is_no_descriptor_is_told_what_it_is,
+        a_descriptor_image_is_pulled_and_served_after_its_provider_is_gone,
+        a_blob_of_a_descriptor_image_is_pulled_before_its_manifest,
+        a_foreign_layer_of_a_descriptor_image_is_404_and_an_encrypted_layer_is_served,
+        a_descriptor_with_a_wrong_digest_size_or_media_type_is_rejected,
+        a_file_that_is_not_a_descriptor_is_rejected_with_its_kind,
     ]
 }
 
@@ -82,7 +82,7 @@ async fn made(offline: &Offline, profile: Profile) -> Made {
     Made { name: put_descriptor(offline, &top, profile).await, index, images: [one, two] }
 }
 
-async fn an_image_is_pulled_by_its_descriptor_and_again_when_its_source_is_gone() {
+async fn a_descriptor_image_is_pulled_and_served_after_its_provider_is_gone() {
     let (mut pair, all) =
         Pair::new(async |offline| [made(offline, UnixfsV1).await, made(offline, Legacy).await]).await;
     for round in 0..2 {
@@ -105,7 +105,7 @@ async fn an_image_is_pulled_by_its_descriptor_and_again_when_its_source_is_gone(
     }
 }
 
-async fn a_blob_is_found_without_its_manifest_being_asked_for() {
+async fn a_blob_of_a_descriptor_image_is_pulled_before_its_manifest() {
     let (pair, Made { name, images, .. }) = Pair::new(async |offline| made(offline, UnixfsV1).await).await;
     for image in images.iter().rev() {
         for blob in image.blobs() {
@@ -115,12 +115,12 @@ async fn a_blob_is_found_without_its_manifest_being_asked_for() {
     let unknown = Digest::sha256_of(b"unknown");
     pair.get(format!("{name}/blobs/{unknown}")).await.refused(404, "BLOB_UNKNOWN", &["blob sha"]);
     pair.get(format!("{name}/manifests/{unknown}")).await.refused(404, "MANIFEST_UNKNOWN", &["latest or"]);
-    // A layer is no manifest.
+    // A layer is not a manifest.
     let layer = Digest::sha256_of(&images[1].layer);
     pair.get(format!("{name}/manifests/{layer}")).await.refused(404, "MANIFEST_UNKNOWN", &["latest or"]);
 }
 
-async fn a_layer_that_is_elsewhere_is_told_and_an_encrypted_one_is_served_as_it_is() {
+async fn a_foreign_layer_of_a_descriptor_image_is_404_and_an_encrypted_layer_is_served() {
     let foreign = descriptor(media_type::DOCKER_FOREIGN_TAR_GZIP, b"foreign");
     let foreign = with(foreign, "urls", json!(["https://example.org/layer"]));
     let bare = descriptor(media_type::OCI_LAYER_TAR, b"bare");
@@ -140,7 +140,7 @@ async fn a_layer_that_is_elsewhere_is_told_and_an_encrypted_one_is_served_as_it_
     }
 }
 
-async fn a_descriptor_that_lies_is_refused() {
+async fn a_descriptor_with_a_wrong_digest_size_or_media_type_is_rejected() {
     let (pair, names) = Pair::new(async |offline| {
         let (_, top) =
             put_image(offline, "image", &[(media_type::OCI_LAYER_TAR, noise(100))], &[], UnixfsV1).await;
@@ -161,7 +161,7 @@ async fn a_descriptor_that_lies_is_refused() {
     }
 }
 
-async fn a_file_that_is_no_descriptor_is_told_what_it_is() {
+async fn a_file_that_is_not_a_descriptor_is_rejected_with_its_kind() {
     let bytes = noise(100);
     let (pair, cases) = Pair::new(async |offline| {
         let layer = offline.put(&bytes, UnixfsV1).await;

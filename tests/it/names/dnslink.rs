@@ -23,13 +23,13 @@ const LONG: u32 = 3600;
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        a_domain_is_pulled_and_follows_its_records,
-        a_domain_leads_through_names_of_every_kind,
-        an_answer_is_used_for_its_time_to_live_and_no_longer,
-        a_domain_outlives_its_dns_server_and_the_answer_says_so,
-        a_domain_that_leads_nowhere_says_why,
-        a_private_swarm_asks_no_dns,
-        a_server_that_is_none_is_refused_before_anything_starts,
+        an_image_is_pulled_by_domain_and_changes_with_its_dnslink_record,
+        a_dnslink_record_may_point_to_a_path_an_ipns_name_or_a_domain,
+        a_dnslink_record_is_cached_for_its_ttl,
+        a_domain_resolves_to_its_last_known_value_with_a_warning_while_dns_is_unreachable,
+        an_unresolvable_domain_is_an_error_with_the_reason,
+        a_private_swarm_sends_no_dns_queries,
+        an_invalid_dns_resolver_is_rejected_at_start,
     ]
 }
 
@@ -48,7 +48,7 @@ async fn pair(dns: &Dns, images: &[Image]) -> (Pair, Vec<Cid>) {
     (pair, cids)
 }
 
-async fn a_domain_is_pulled_and_follows_its_records() {
+async fn an_image_is_pulled_by_domain_and_changes_with_its_dnslink_record() {
     let (dns, images) = (Dns::start().await, [Image::of("old", 3 << 20), Image::of("new", 2 << 20)]);
     let (pair, cids) = pair(&dns, &images).await;
     let links = cids.iter().map(|cid| format!("dnslink=/ipfs/{cid}")).collect::<Vec<_>>();
@@ -59,7 +59,7 @@ async fn a_domain_is_pulled_and_follows_its_records() {
     dns.set("_dnslink.images.example", 1, &[&links[1]]);
     pair.comes_to_mean("ipns/images.example/app", "1", &images[1]).await;
     pair.pulls("ipns/images.example/app", "1", &images[1]).await;
-    // Whoever began with what it meant before goes on with that.
+    // A client that began with the earlier value continues with it.
     pair.pulls("ipns/images.example/app", &images[0].digest(), &images[0]).await;
     let path = pair.reader.ask(&["name", "resolve", "images.example"]);
     assert_eq!(path, format!("/ipfs/{}", cids[1]));
@@ -67,7 +67,7 @@ async fn a_domain_is_pulled_and_follows_its_records() {
     assert_eq!(path, format!("/ipfs/{}/app", cids[1]));
 }
 
-async fn a_domain_leads_through_names_of_every_kind() {
+async fn a_dnslink_record_may_point_to_a_path_an_ipns_name_or_a_domain() {
     let (dns, images) = (Dns::start().await, [Image::of("any", 100)]);
     let (pair, cids) = pair(&dns, &images).await;
     let source = pair.source.as_ref().expect("it runs");
@@ -90,7 +90,7 @@ async fn a_domain_leads_through_names_of_every_kind() {
     assert_eq!(path, longer.trim_start_matches("dnslink="));
 }
 
-async fn an_answer_is_used_for_its_time_to_live_and_no_longer() {
+async fn a_dnslink_record_is_cached_for_its_ttl() {
     let (dns, images) = (Dns::start().await, [Image::of("any", 100)]);
     let (pair, cids) = pair(&dns, &images).await;
     let link = format!("dnslink=/ipfs/{}", cids[0]);
@@ -105,7 +105,7 @@ async fn an_answer_is_used_for_its_time_to_live_and_no_longer() {
     pair.answers("DNS is asked again", "ipns/short.example/app/manifests/1", |_| dns.asked() > asked).await;
 }
 
-async fn a_domain_outlives_its_dns_server_and_the_answer_says_so() {
+async fn a_domain_resolves_to_its_last_known_value_with_a_warning_while_dns_is_unreachable() {
     let (dns, images) = (Dns::start().await, [Image::of("kept", 2 << 20)]);
     let (mut pair, cids) = pair(&dns, &images).await;
     dns.set("_dnslink.images.example", 1, &[&format!("dnslink=/ipfs/{}", cids[0])]);
@@ -150,7 +150,7 @@ async fn a_domain_outlives_its_dns_server_and_the_answer_says_so() {
         .failed(1, &["only a running node", "hint: start `ocipfs serve`"]);
 }
 
-async fn a_domain_that_leads_nowhere_says_why() {
+async fn an_unresolvable_domain_is_an_error_with_the_reason() {
     let (dns, images) = (Dns::start().await, [Image::of("any", 100)]);
     let (pair, cids) = pair(&dns, &images).await;
     dns.set("_dnslink.good.example", 1, &[&format!("dnslink=/ipfs/{}", cids[0])]);
@@ -179,7 +179,7 @@ async fn a_domain_that_leads_nowhere_says_why() {
     said.failed(1, &["DNS lookup of", "hint: ", "--dns-resolver"]);
 }
 
-async fn a_private_swarm_asks_no_dns() {
+async fn a_private_swarm_sends_no_dns_queries() {
     let dir = tempfile::tempdir().unwrap();
     let key = dir.path().join("swarm.key");
     fs::write(&key, finish(ocipfs(dir.path()).args(["swarm", "key"])).stdout).unwrap();
@@ -188,7 +188,7 @@ async fn a_private_swarm_asks_no_dns() {
     refused.refused(404, "NAME_UNKNOWN", &["a node with a swarm key does not use DNS", "ipns/<k51...>"]);
 }
 
-async fn a_server_that_is_none_is_refused_before_anything_starts() {
+async fn an_invalid_dns_resolver_is_rejected_at_start() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("node");
     let refused = |server: &str| finish(ocipfs(&data).args(["serve", "--dns-resolver", server]));

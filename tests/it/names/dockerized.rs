@@ -15,8 +15,8 @@ use crate::harness::{noise, trials};
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        a_dockerized_image_is_served_byte_for_byte_and_again_when_its_source_is_gone,
-        a_dockerized_image_of_the_first_schema_is_refused_with_a_reason,
+        a_dockerized_image_is_served_byte_for_byte_and_after_its_provider_is_gone,
+        a_dockerized_image_of_docker_schema_1_is_rejected,
     ]
 }
 
@@ -51,7 +51,7 @@ pub fn directory(name: &str, image: &Image) -> Files {
     files
 }
 
-async fn a_dockerized_image_is_served_byte_for_byte_and_again_when_its_source_is_gone() {
+async fn a_dockerized_image_is_served_byte_for_byte_and_after_its_provider_is_gone() {
     let image = docker_image(noise(3 << 20));
     let (mut pair, cid) = Pair::new(async |offline| {
         let mut files = directory("busybox", &image);
@@ -78,7 +78,7 @@ async fn a_dockerized_image_is_served_byte_for_byte_and_again_when_its_source_is
     }
 }
 
-async fn a_dockerized_image_of_the_first_schema_is_refused_with_a_reason() {
+async fn a_dockerized_image_of_docker_schema_1_is_rejected() {
     let schema1 = json!({"schemaVersion": 1, "name": "busybox", "fsLayers": []}).to_string().into_bytes();
     let files = Files::from([
         ("old/manifests/latest".to_string(), schema1.clone()),

@@ -19,8 +19,8 @@ use crate::{
 
 pub fn trials() -> Vec<Trial> {
     trials![needs boxo::available();
-        a_layout_that_boxo_has_added_is_pulled_whatever_its_profile,
-        an_image_is_pulled_by_a_descriptor_as_nerdctl_adds_it,
+        an_image_layout_added_by_boxo_is_pulled_in_any_profile,
+        a_descriptor_image_as_nerdctl_pushes_it_is_pulled,
     ]
 }
 
@@ -47,7 +47,7 @@ fn lower(cid: &str) -> String {
     ocipfs_node::Cid::new_v1(cid.codec(), *cid.hash()).to_string()
 }
 
-async fn a_layout_that_boxo_has_added_is_pulled_whatever_its_profile() {
+async fn an_image_layout_added_by_boxo_is_pulled_in_any_profile() {
     let dir = tempfile::tempdir().unwrap();
     let images: Vec<Image> = (0..30).map(|n| Image::of(&format!("{n}"), 100_000 * n)).collect();
     let entries: Vec<Value> =
@@ -71,7 +71,7 @@ async fn a_layout_that_boxo_has_added_is_pulled_whatever_its_profile() {
     }
 }
 
-/// What one peer serves, in files of their own; their CIDs.
+/// Serves these files from one peer, which knows their CIDs.
 async fn serve(files: &[&[u8]]) -> Boxo {
     let dir = tempfile::tempdir().unwrap();
     let paths: Vec<_> = (0..files.len()).map(|n| dir.path().join(n.to_string())).collect();
@@ -83,7 +83,7 @@ async fn serve(files: &[&[u8]]) -> Boxo {
 }
 
 /// Each document names the CIDs of those before, so each is added by another peer.
-async fn an_image_is_pulled_by_a_descriptor_as_nerdctl_adds_it() {
+async fn a_descriptor_image_as_nerdctl_pushes_it_is_pulled() {
     let plain = Image::of("image", 3 << 20);
     let url = |cid: &str| json!([format!("ipfs://{cid}")]);
     let blobs = serve(&plain.blobs()).await;

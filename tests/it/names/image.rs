@@ -24,7 +24,7 @@ pub fn descriptor(media_type: &str, bytes: &[u8]) -> Value {
     json!({"mediaType": media_type, "digest": Digest::sha256_of(bytes).to_string(), "size": bytes.len()})
 }
 
-/// The same with another value at a key.
+/// Returns `value` with another value at a key.
 pub fn with(mut value: Value, key: &str, new: impl Into<Value>) -> Value {
     value[key] = new.into();
     value
@@ -64,7 +64,7 @@ impl Image {
         Self { manifest: manifest.to_string().into(), media_type: media_type::OCI_MANIFEST, config, layer }
     }
 
-    /// The same whose manifest does not say what it is, as older ones do not.
+    /// Removes the media type from the manifest, as in older manifests.
     pub fn silent(self) -> Self {
         let mut manifest: Value = serde_json::from_slice(&self.manifest).unwrap();
         manifest.as_object_mut().unwrap().remove("mediaType");
@@ -79,7 +79,7 @@ impl Image {
         descriptor(self.media_type, &self.manifest)
     }
 
-    /// What is pulled beside the manifest.
+    /// Returns the blobs that are pulled with the manifest.
     pub fn blobs(&self) -> [&[u8]; 2] {
         [&self.config, &self.layer]
     }

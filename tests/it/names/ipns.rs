@@ -19,10 +19,10 @@ const PLAIN: Shape = Shape::Plain(Profile::UnixfsV1);
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        a_name_is_pulled_and_follows_what_it_is_made_to_mean,
-        a_name_outlives_its_publisher_and_the_answer_says_so,
-        a_name_that_nobody_knows_or_that_is_none_is_refused,
-        a_tag_that_is_absent_below_a_cached_name_is_resolved_afresh_before_it_is_refused,
+        an_image_is_pulled_by_ipns_name_and_changes_with_each_publish,
+        an_ipns_name_resolves_to_its_last_known_value_with_a_warning_without_peers,
+        an_unknown_or_invalid_ipns_name_is_rejected,
+        a_missing_tag_resolves_a_cached_ipns_name_again_before_404,
     ]
 }
 
@@ -44,7 +44,7 @@ fn publish(pair: &Pair, ttl: &str, target: &str) -> String {
     source.ask(&["-q", "name", "publish", "--key", "releases", "--ttl", ttl, target])
 }
 
-async fn a_name_is_pulled_and_follows_what_it_is_made_to_mean() {
+async fn an_image_is_pulled_by_ipns_name_and_changes_with_each_publish() {
     let images = [Image::of("old", 3 << 20), Image::of("new", 2 << 20)];
     let (pair, cids) = pair(&images).await;
     let name = publish(&pair, "1s", &cids[0].to_string());
@@ -55,7 +55,7 @@ async fn a_name_is_pulled_and_follows_what_it_is_made_to_mean() {
     assert_eq!(publish(&pair, "1s", &format!("/ipfs/{}", cids[1])), name);
     pair.comes_to_mean(&repository, "1", &images[1]).await;
     pair.pulls(&repository, "1", &images[1]).await;
-    // Whoever began with what it meant before goes on with that.
+    // A client that began with the earlier value continues with it.
     pair.pulls(&repository, &images[0].digest(), &images[0]).await;
 
     let path = pair.reader.ask(&["name", "resolve", &format!("/ipns/{name}/app")]);
@@ -67,7 +67,7 @@ async fn a_name_is_pulled_and_follows_what_it_is_made_to_mean() {
     assert_eq!(names[1]["name"], name.as_str());
 }
 
-async fn a_tag_that_is_absent_below_a_cached_name_is_resolved_afresh_before_it_is_refused() {
+async fn a_missing_tag_resolves_a_cached_ipns_name_again_before_404() {
     let publisher = Serve::start(&[]);
     let reader = Serve::start(&["--peer", publisher.address()]);
     reader.until("the publisher is connected", |status| status["peers"] == 1).await;
@@ -87,7 +87,7 @@ async fn a_tag_that_is_absent_below_a_cached_name_is_resolved_afresh_before_it_i
     get(&none).await.refused(404, "MANIFEST_UNKNOWN", &["none"]);
 }
 
-async fn a_name_outlives_its_publisher_and_the_answer_says_so() {
+async fn an_ipns_name_resolves_to_its_last_known_value_with_a_warning_without_peers() {
     let images = [Image::of("kept", 2 << 20)];
     let (mut pair, cids) = pair(&images).await;
     let name = publish(&pair, "1s", &cids[0].to_string());
@@ -96,7 +96,7 @@ async fn a_name_outlives_its_publisher_and_the_answer_says_so() {
     let fresh = pair.get(format!("{repository}/manifests/1")).await;
     assert_eq!(fresh.headers.get("warning"), None);
 
-    // Another that has seen it, restarted when nobody else is left.
+    // Another that has seen it, restarted when no other node is left.
     let dir = tempfile::tempdir().unwrap();
     let source = pair.source.as_ref().expect("it runs").address().to_string();
     pair.reader = Serve::start_in(dir.path(), &["--peer", &source, "--find-timeout", "2s"]);
@@ -113,7 +113,7 @@ async fn a_name_outlives_its_publisher_and_the_answer_says_so() {
     assert_eq!(pair.reader.log().matches("no answer for this name").count(), 1, "{}", pair.reader.log());
 }
 
-async fn a_name_that_nobody_knows_or_that_is_none_is_refused() {
+async fn an_unknown_or_invalid_ipns_name_is_rejected() {
     let (pair, cids) = pair(&[Image::of("any", 100)]).await;
     let name = publish(&pair, "1m", &cids[0].to_string());
     let unknown = "k51qzi5uqu5dlvj2baxnqndepeb86cbk3ng7n3i46uzyxzyqj2xjonzllnv0v8";

@@ -17,16 +17,16 @@ const PLAIN: Shape = Shape::Plain(Profile::UnixfsV1);
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        a_layout_is_pulled_by_its_tags_and_again_when_its_source_is_gone,
-        a_tag_is_found_in_indexes_within_the_index,
-        what_stands_alone_without_a_tag_is_latest,
-        blobs_and_manifests_go_by_sha512_too,
-        a_tag_among_ten_thousand_is_found_without_reading_the_index_again,
-        images_that_are_pulled_at_once_stay,
+        an_image_layout_is_pulled_by_tag_and_after_its_provider_is_gone,
+        a_tag_in_a_nested_index_is_found,
+        a_single_untagged_image_of_a_layout_is_latest,
+        blobs_and_manifests_are_pulled_by_sha512_digest,
+        a_cached_index_of_ten_thousand_tags_is_not_read_again,
+        images_pulled_concurrently_are_served_after_their_provider_is_gone,
     ]
 }
 
-async fn a_layout_is_pulled_by_its_tags_and_again_when_its_source_is_gone() {
+async fn an_image_layout_is_pulled_by_tag_and_after_its_provider_is_gone() {
     let images = [Image::of("one", 3 << 20), Image::of("two", 1000).silent(), Image::of("none", 2000)];
     let [one, two, none] = &images;
     let entries = [
@@ -63,7 +63,7 @@ async fn a_layout_is_pulled_by_its_tags_and_again_when_its_source_is_gone() {
     }
 }
 
-async fn a_tag_is_found_in_indexes_within_the_index() {
+async fn a_tag_in_a_nested_index_is_found() {
     let images = [Image::of("top", 100), Image::of("within", 200), Image::of("deeper", 300)];
     let [top, within, deeper] = &images;
     let other = Image::of("other", 400);
@@ -94,7 +94,7 @@ async fn a_tag_is_found_in_indexes_within_the_index() {
     assert_eq!(pair.tags(&name).await, ["deeper", "multi", "top", "within"]);
 }
 
-async fn what_stands_alone_without_a_tag_is_latest() {
+async fn a_single_untagged_image_of_a_layout_is_latest() {
     let (alone, other) = (Image::of("alone", 100), Image::of("other", 200));
     let multi = index(&[alone.descriptor(), other.descriptor()]);
     let within = index(&[tagged(other.descriptor(), "within")]);
@@ -125,7 +125,7 @@ async fn what_stands_alone_without_a_tag_is_latest() {
     }
 }
 
-async fn blobs_and_manifests_go_by_sha512_too() {
+async fn blobs_and_manifests_are_pulled_by_sha512_digest() {
     let image = Image::of("image", 3 << 20);
     let digest = |bytes: &[u8]| format!("sha512:{}", sha512(bytes));
     let entry = tagged(with(image.descriptor(), "digest", digest(&image.manifest)), "1.0");
@@ -150,7 +150,7 @@ async fn blobs_and_manifests_go_by_sha512_too() {
     pair.get(format!("{name}/blobs/{wrong}")).await.refused(502, "PEER_DATA_INVALID", &["digest"]);
 }
 
-async fn a_tag_among_ten_thousand_is_found_without_reading_the_index_again() {
+async fn a_cached_index_of_ten_thousand_tags_is_not_read_again() {
     let image = Image::of("image", 100);
     let other = |n: usize| descriptor(media_type::OCI_MANIFEST, &n.to_le_bytes());
     let mut entries: Vec<_> = (0..10_000).map(|n| tagged(other(n), &format!("v{n}"))).collect();
@@ -171,7 +171,7 @@ async fn a_tag_among_ten_thousand_is_found_without_reading_the_index_again() {
     assert_eq!(page["tags"], json!(["wanted"]));
 }
 
-async fn images_that_are_pulled_at_once_stay() {
+async fn images_pulled_concurrently_are_served_after_their_provider_is_gone() {
     let images: Vec<Image> = (0..24).map(|n| Image::of(&format!("{n}"), 50_000 * n)).collect();
     let entries: Vec<_> =
         images.iter().enumerate().map(|(n, image)| tagged(image.descriptor(), &format!("v{n}"))).collect();

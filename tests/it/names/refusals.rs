@@ -1,4 +1,4 @@
-//! What is no image, or not a sound one, and what each is told.
+//! Content that is not a valid image, and the error that each gives.
 
 use libtest_mimic::Trial;
 use ocipfs::content::Profile::UnixfsV1;
@@ -14,17 +14,17 @@ use crate::harness::trials;
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        names_that_lead_nowhere_are_told_what_would_be,
-        a_directory_that_is_no_layout_is_told_what_it_has,
-        a_layout_with_a_fault_is_refused_with_the_fault,
-        indexes_without_end_are_searched_up_to_a_bound,
+        invalid_ipfs_names_are_rejected_with_the_expected_form,
+        a_directory_without_an_image_layout_is_404_with_its_entries,
+        an_invalid_image_layout_is_rejected_with_the_reason,
+        the_search_of_nested_indexes_is_bounded,
     ]
 }
 
 const V0: &str = "QmPgRXXDD193VeyEQMgxY2RkNFZ7Ni2cNd3w43Srm59hJc";
 const V1: &str = "bafybeiat5rs4tk3kvllj4uu5zr652qnp7kxc4ttewhc5md23gxflqqp7lu";
 
-async fn names_that_lead_nowhere_are_told_what_would_be() {
+async fn invalid_ipfs_names_are_rejected_with_the_expected_form() {
     let (pair, ()) = Pair::new(async |_| ()).await;
     for (name, status, code, told) in [
         (format!("ipfs/{V0}"), 400, "NAME_INVALID", V1),
@@ -43,7 +43,7 @@ async fn names_that_lead_nowhere_are_told_what_would_be() {
     }
 }
 
-async fn a_directory_that_is_no_layout_is_told_what_it_has() {
+async fn a_directory_without_an_image_layout_is_404_with_its_entries() {
     let image = Image::of("image", 100);
     let mut files = layout("library/busybox/", &[image.descriptor()], &[&image], &[]);
     files.insert("library/README.md".into(), b"no image".to_vec());
@@ -71,7 +71,7 @@ async fn a_directory_that_is_no_layout_is_told_what_it_has() {
     }
 }
 
-async fn a_layout_with_a_fault_is_refused_with_the_fault() {
+async fn an_invalid_image_layout_is_rejected_with_the_reason() {
     let image = Image::of("image", 100);
     let good = || layout("", &[tagged(image.descriptor(), "latest")], &[&image], &[]);
     let replaced = |path: &str, bytes: &[u8]| {
@@ -133,7 +133,7 @@ async fn a_layout_with_a_fault_is_refused_with_the_fault() {
     assert!(!pair.reader.log().contains("panicked"), "{}", pair.reader.log());
 }
 
-async fn indexes_without_end_are_searched_up_to_a_bound() {
+async fn the_search_of_nested_indexes_is_bounded() {
     let image = Image::of("image", 100);
     // Each holds the one before, and a tag that tells how far from the innermost it is.
     let mut indexes: Vec<Vec<u8>> = Vec::new();

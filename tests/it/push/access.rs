@@ -11,10 +11,10 @@ use crate::{
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        where_others_reach_it_nobody_pushes_until_there_are_users,
-        users_push_and_everybody_pulls,
-        a_page_in_a_browser_reads_and_changes_nothing,
-        a_file_of_users_that_gives_none_is_refused_at_the_start,
+        an_anonymous_push_on_a_public_listener_is_denied_without_htpasswd,
+        htpasswd_users_push_and_anonymous_clients_pull,
+        requests_with_a_foreign_origin_header_are_denied,
+        an_invalid_or_empty_htpasswd_file_is_rejected_at_start,
     ]
 }
 
@@ -25,7 +25,7 @@ fn users(dir: &Path) -> String {
     path.to_str().expect("UTF-8").into()
 }
 
-async fn where_others_reach_it_nobody_pushes_until_there_are_users() {
+async fn an_anonymous_push_on_a_public_listener_is_denied_without_htpasswd() {
     let node = Serve::start(&["--listen", "0.0.0.0:0"]);
     let a = Repository::new(&node, "a");
     let answer = ask("POST", &a.url("blobs/uploads/"), &[]).await;
@@ -34,7 +34,7 @@ async fn where_others_reach_it_nobody_pushes_until_there_are_users() {
     assert_eq!(get(&node.url("/v2/")).await.status, 200);
 }
 
-async fn users_push_and_everybody_pulls() {
+async fn htpasswd_users_push_and_anonymous_clients_pull() {
     let dir = tempfile::tempdir().unwrap();
     let node = Serve::start(&["--listen", "0.0.0.0:0", "--htpasswd", &users(dir.path())]);
     let a = Repository::new(&node, "a");
@@ -83,7 +83,7 @@ async fn users_push_and_everybody_pulls() {
     get(&Serve::start(&[]).url("/token")).await.refused(404, "UNSUPPORTED", &[]);
 }
 
-async fn a_page_in_a_browser_reads_and_changes_nothing() {
+async fn requests_with_a_foreign_origin_header_are_denied() {
     let node = Serve::start(&[]);
     let a = Repository::new(&node, "a");
     a.push_image("x", b"layer").await;
@@ -100,7 +100,7 @@ async fn a_page_in_a_browser_reads_and_changes_nothing() {
     assert_eq!(a.get("manifests/x").await.status, 200);
 }
 
-async fn a_file_of_users_that_gives_none_is_refused_at_the_start() {
+async fn an_invalid_or_empty_htpasswd_file_is_rejected_at_start() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("users");
     for (text, told) in [("me:secret", "line 1"), ("", "no users")] {

@@ -14,10 +14,10 @@ const SAYS: &str = "hello from a push\n";
 
 pub fn trials() -> Vec<Trial> {
     [
-        trials![needs Docker::available(); docker_pushes_and_podman_runs_it],
-        trials![needs Docker::available(); docker_pushes_where_it_is_logged_in],
-        trials![needs Podman::available(); podman_pushes_and_containerd_passes_it_on],
-        trials![needs Buildah::available(); buildah_pushes_a_list_and_skopeo_copies_all_of_it],
+        trials![needs Docker::available(); docker_pushes_an_image_that_podman_runs],
+        trials![needs Docker::available(); docker_pushes_after_a_login],
+        trials![needs Podman::available(); podman_pushes_an_image_and_containerd_pushes_it_again],
+        trials![needs Buildah::available(); buildah_pushes_a_multi_platform_index_and_skopeo_copies_all_of_it],
     ]
     .into_iter()
     .flatten()
@@ -30,7 +30,7 @@ pub fn program(dir: &Path) {
     fs::write(dir.join("Dockerfile"), "FROM scratch\nCOPY hello /hello\nENTRYPOINT [\"/hello\"]\n").unwrap();
 }
 
-/// Runs what blocks beside the runtime, so that a story's deadline still holds.
+/// Runs blocking code outside the runtime, so that a story's deadline still holds.
 async fn blocking<T: Send + 'static>(story: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(story).await {
         Ok(value) => value,
@@ -38,7 +38,7 @@ async fn blocking<T: Send + 'static>(story: impl FnOnce() -> T + Send + 'static)
     }
 }
 
-async fn docker_pushes_and_podman_runs_it() {
+async fn docker_pushes_an_image_that_podman_runs() {
     let node = Serve::start(&[]);
     blocking(move || {
         let dir = tempfile::tempdir().unwrap();
@@ -61,7 +61,7 @@ async fn docker_pushes_and_podman_runs_it() {
     .await;
 }
 
-async fn docker_pushes_where_it_is_logged_in() {
+async fn docker_pushes_after_a_login() {
     let dir = tempfile::tempdir().unwrap();
     program(dir.path());
     let users = dir.path().join("users");
@@ -75,7 +75,7 @@ async fn docker_pushes_where_it_is_logged_in() {
         docker.login(node.registry(), "me", "other").unwrap_err();
         docker.login(node.registry(), "me", "secret").unwrap();
         docker.push(&reference).unwrap();
-        // Who is not logged in pulls.
+        // A client that is not logged in pulls.
         docker.logout(node.registry()).unwrap();
         docker.forget_images().unwrap();
         docker.pull(&reference).unwrap();
@@ -94,7 +94,7 @@ async fn docker_pushes_where_it_is_logged_in() {
     .await;
 }
 
-async fn podman_pushes_and_containerd_passes_it_on() {
+async fn podman_pushes_an_image_and_containerd_pushes_it_again() {
     let node = Serve::start(&[]);
     blocking(move || {
         let dir = tempfile::tempdir().unwrap();
@@ -114,7 +114,7 @@ async fn podman_pushes_and_containerd_passes_it_on() {
     .await;
 }
 
-async fn buildah_pushes_a_list_and_skopeo_copies_all_of_it() {
+async fn buildah_pushes_a_multi_platform_index_and_skopeo_copies_all_of_it() {
     let node = Serve::start(&[]);
     blocking(move || {
         let dir = tempfile::tempdir().unwrap();

@@ -7,13 +7,13 @@ use crate::harness::{Serve, trials};
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        what_is_deleted_is_gone_in_this_repository_alone,
-        a_manifest_goes_with_its_tags_and_a_tag_goes_alone,
-        what_is_not_there_cannot_be_deleted,
+        a_delete_affects_only_its_own_repository,
+        deleting_a_manifest_deletes_its_tags_and_deleting_a_tag_only_untags,
+        a_delete_of_unknown_content_is_404,
     ]
 }
 
-async fn what_is_deleted_is_gone_in_this_repository_alone() {
+async fn a_delete_affects_only_its_own_repository() {
     let node = Serve::start(&[]);
     let [a, b] = ["a", "b"].map(|name| Repository::new(&node, name));
     let digest = a.push_image("x", b"layer").await;
@@ -29,7 +29,7 @@ async fn what_is_deleted_is_gone_in_this_repository_alone() {
     a.has(b"layer").await;
 }
 
-async fn a_manifest_goes_with_its_tags_and_a_tag_goes_alone() {
+async fn deleting_a_manifest_deletes_its_tags_and_deleting_a_tag_only_untags() {
     let node = Serve::start(&[]);
     let a = Repository::new(&node, "a");
     let digest = a.push_image("x", b"layer").await;
@@ -46,7 +46,7 @@ async fn a_manifest_goes_with_its_tags_and_a_tag_goes_alone() {
     assert_eq!(a.get("manifests/z").await.header("docker-content-digest"), other);
 }
 
-async fn what_is_not_there_cannot_be_deleted() {
+async fn a_delete_of_unknown_content_is_404() {
     let node = Serve::start(&[]);
     let a = Repository::new(&node, "a");
     let digest = Digest::sha256_of(b"nothing").to_string();

@@ -14,15 +14,15 @@ use crate::{
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        tags_and_repositories_are_listed_in_pages,
-        without_n_a_page_of_tags_or_repositories_has_1000_entries_and_a_link_to_the_rest,
-        what_refers_to_a_manifest_is_listed_and_filtered,
-        referrers_under_a_tag_are_read_too,
-        an_unknown_digest_is_said_so_at_once_and_peers_are_not_asked,
+        catalog_and_tags_are_listed_with_pagination,
+        the_default_page_of_catalog_and_tags_has_1000_entries_and_a_link_to_the_next,
+        referrers_are_listed_and_filtered_by_artifact_type,
+        referrers_of_the_tag_schema_fallback_are_listed,
+        an_unknown_digest_in_a_local_repository_is_404_without_asking_peers,
     ]
 }
 
-async fn tags_and_repositories_are_listed_in_pages() {
+async fn catalog_and_tags_are_listed_with_pagination() {
     let node = Serve::start(&[]);
     assert_eq!(get(&node.url("/v2/_catalog")).await.json(), json!({ "repositories": [] }));
     let names = ["a", "a/b", "ab", "b"];
@@ -50,7 +50,7 @@ async fn tags_and_repositories_are_listed_in_pages() {
     get(&node.url("/v2/nobody/tags/list")).await.refused(404, "NAME_UNKNOWN", &["nobody"]);
 }
 
-async fn without_n_a_page_of_tags_or_repositories_has_1000_entries_and_a_link_to_the_rest() {
+async fn the_default_page_of_catalog_and_tags_has_1000_entries_and_a_link_to_the_next() {
     let node = Serve::start(&[]);
     let a = Repository::new(&node, "a");
     let digest = a.push_image("0000", b"layer").await;
@@ -87,7 +87,7 @@ fn artifact(kind: &str, subject: &Value) -> Value {
     json
 }
 
-async fn what_refers_to_a_manifest_is_listed_and_filtered() {
+async fn referrers_are_listed_and_filtered_by_artifact_type() {
     let node = Serve::start(&[]);
     let a = Repository::new(&node, "a");
     a.push(b"{}").await;
@@ -125,7 +125,7 @@ async fn what_refers_to_a_manifest_is_listed_and_filtered() {
     a.get("referrers/sha256:00").await.refused(400, "DIGEST_INVALID", &[]);
 }
 
-async fn referrers_under_a_tag_are_read_too() {
+async fn referrers_of_the_tag_schema_fallback_are_listed() {
     let node = Serve::start(&[]);
     let a = Repository::new(&node, "a");
     let subject = Digest::sha256_of(b"subject");
@@ -138,7 +138,7 @@ async fn referrers_under_a_tag_are_read_too() {
     assert_eq!(filtered.json()["manifests"], json!([]));
 }
 
-async fn an_unknown_digest_is_said_so_at_once_and_peers_are_not_asked() {
+async fn an_unknown_digest_in_a_local_repository_is_404_without_asking_peers() {
     // A peer has the blob, and is not asked for it.
     let source = Serve::start(&[]);
     let bytes = crate::harness::noise(100_000);

@@ -13,18 +13,18 @@ use crate::{
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        a_manifest_is_kept_byte_for_byte_under_its_tags_and_its_digest,
+        a_pushed_manifest_is_served_byte_for_byte_by_tag_and_digest,
         one_push_sets_several_tags,
-        a_manifest_of_any_kind_is_kept,
-        a_manifest_without_its_blobs_is_refused,
-        an_index_may_be_sparse_and_hold_an_index,
-        foreign_layers_are_not_needed,
-        a_manifest_has_at_most_4_mib,
-        bad_manifests_are_refused_by_name,
+        a_manifest_of_any_media_type_is_accepted,
+        a_manifest_with_missing_blobs_is_rejected,
+        a_sparse_or_nested_index_is_accepted,
+        a_manifest_with_missing_foreign_layers_is_accepted,
+        a_manifest_larger_than_4_mib_is_rejected,
+        invalid_manifests_are_rejected_with_the_reason,
     ]
 }
 
-async fn a_manifest_is_kept_byte_for_byte_under_its_tags_and_its_digest() {
+async fn a_pushed_manifest_is_served_byte_for_byte_by_tag_and_digest() {
     let node = Serve::start(&[]);
     let a = Repository::new(&node, "org/a");
     let [config, layer] = [b"{}".as_slice(), b"layer"];
@@ -72,7 +72,7 @@ async fn one_push_sets_several_tags() {
     a.put(&format!("{digest}?{}", many.join("&")), &json).await.refused(414, "TAG_INVALID", &["100"]);
 }
 
-async fn a_manifest_of_any_kind_is_kept() {
+async fn a_manifest_of_any_media_type_is_accepted() {
     let node = Serve::start(&[]);
     let a = Repository::new(&node, "a");
     let artifact = json!({ "mediaType": "application/vnd.mine+json", "blobs": [], "x": 1 }).to_string();
@@ -84,7 +84,7 @@ async fn a_manifest_of_any_kind_is_kept() {
     }
 }
 
-async fn a_manifest_without_its_blobs_is_refused() {
+async fn a_manifest_with_missing_blobs_is_rejected() {
     let node = Serve::start(&[]);
     let a = Repository::new(&node, "a");
     Repository::new(&node, "b").push(b"layer").await;
@@ -108,7 +108,7 @@ fn index(manifests: &[Value]) -> Value {
     json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": manifests })
 }
 
-async fn an_index_may_be_sparse_and_hold_an_index() {
+async fn a_sparse_or_nested_index_is_accepted() {
     let node = Serve::start(&[]);
     let a = Repository::new(&node, "a");
     let absent = descriptor(media_type::OCI_MANIFEST, b"somewhere else");
@@ -120,7 +120,7 @@ async fn an_index_may_be_sparse_and_hold_an_index() {
     assert_eq!(a.put("none", &index(&[])).await.status, 201);
 }
 
-async fn foreign_layers_are_not_needed() {
+async fn a_manifest_with_missing_foreign_layers_is_accepted() {
     let node = Serve::start(&[]);
     let a = Repository::new(&node, "a");
     a.push(b"{}").await;
@@ -132,7 +132,7 @@ async fn foreign_layers_are_not_needed() {
     assert_eq!(a.put("x", &json).await.status, 201);
 }
 
-async fn a_manifest_has_at_most_4_mib() {
+async fn a_manifest_larger_than_4_mib_is_rejected() {
     let node = Serve::start(&[]);
     let a = Repository::new(&node, "a");
     a.push(b"{}").await;
@@ -162,7 +162,7 @@ async fn a_manifest_has_at_most_4_mib() {
     }
 }
 
-async fn bad_manifests_are_refused_by_name() {
+async fn invalid_manifests_are_rejected_with_the_reason() {
     let node = Serve::start(&[]);
     let a = Repository::new(&node, "a");
     a.push(b"{}").await;

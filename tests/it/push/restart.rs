@@ -9,9 +9,9 @@ use crate::{
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        what_was_pushed_is_there_after_a_kill,
-        an_upload_goes_on_after_a_kill_where_it_was_acknowledged,
-        a_stream_goes_on_after_a_stop,
+        a_pushed_image_survives_a_kill,
+        an_upload_is_resumed_after_a_kill_from_the_acknowledged_range,
+        a_streamed_upload_is_resumed_after_a_restart,
     ]
 }
 
@@ -21,7 +21,7 @@ fn again(node: &Serve, at: &str) -> String {
     node.url(&format!("/v2/{path}"))
 }
 
-async fn what_was_pushed_is_there_after_a_kill() {
+async fn a_pushed_image_survives_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     let node = Serve::start_in(dir.path(), &[]);
     let layer = noise(3 << 20);
@@ -38,7 +38,7 @@ async fn what_was_pushed_is_there_after_a_kill() {
     assert_eq!(answer.json(), manifest(b"{}", &[&layer]));
 }
 
-async fn an_upload_goes_on_after_a_kill_where_it_was_acknowledged() {
+async fn an_upload_is_resumed_after_a_kill_from_the_acknowledged_range() {
     let dir = tempfile::tempdir().unwrap();
     for size in [1_000, 3_400_000] {
         let bytes = noise(2 * size);
@@ -61,7 +61,7 @@ async fn an_upload_goes_on_after_a_kill_where_it_was_acknowledged() {
     }
 }
 
-async fn a_stream_goes_on_after_a_stop() {
+async fn a_streamed_upload_is_resumed_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = noise(2_500_000);
     let node = Serve::start_in(dir.path(), &[]);

@@ -11,20 +11,20 @@ use crate::{
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        a_blob_comes_whole_in_one_request_or_in_two,
-        a_blob_comes_in_parts_and_only_in_their_order,
-        a_stream_without_a_length_is_taken,
-        an_upload_is_cancelled_and_leaves_nothing,
-        a_blob_of_another_digest_is_refused_and_leaves_nothing,
-        a_blob_that_is_here_is_mounted,
-        many_pushes_of_one_blob_cost_one_file,
-        slow_uploads_do_not_hold_up_a_fast_one_and_all_of_them_end,
-        too_many_uploads_are_refused_with_503_and_retry_after_which_docker_heeds,
-        bad_uploads_are_refused_by_name,
-        a_body_that_breaks_off_can_be_gone_on_with,
-        abandoned_uploads_are_shown_and_dropped_at_once,
-        a_saved_upload_counts_once_under_max_size_and_goes_on,
-        at_a_stop_an_upload_that_is_being_streamed_keeps_what_was_acknowledged,
+        a_monolithic_upload_takes_one_request_or_two,
+        a_chunked_upload_accepts_chunks_in_order_only,
+        a_streamed_upload_without_content_length_is_accepted,
+        a_cancelled_upload_leaves_no_files,
+        an_upload_with_a_wrong_digest_is_rejected_and_leaves_no_files,
+        a_blob_is_mounted_from_another_repository,
+        concurrent_pushes_of_one_blob_are_stored_once,
+        slow_uploads_do_not_block_a_fast_upload,
+        too_many_uploads_are_rejected_with_503_and_retry_after,
+        invalid_upload_requests_are_rejected_with_the_reason,
+        an_interrupted_upload_is_resumed_from_its_range,
+        abandoned_uploads_are_listed_and_deleted,
+        a_saved_upload_counts_once_against_the_quota_and_is_resumed,
+        graceful_shutdown_saves_the_received_bytes_of_a_streamed_upload,
     ]
 }
 
@@ -36,7 +36,7 @@ fn sha256(bytes: &[u8]) -> String {
     Digest::sha256_of(bytes).to_string()
 }
 
-async fn a_blob_comes_whole_in_one_request_or_in_two() {
+async fn a_monolithic_upload_takes_one_request_or_two() {
     let node = Serve::start(&[]);
     let a = Repository::new(&node, "a");
     for bytes in [vec![], b"{}".to_vec(), noise(70_000), noise(3 << 20)] {
@@ -56,7 +56,7 @@ async fn a_blob_comes_whole_in_one_request_or_in_two() {
     }
 }
 
-async fn a_blob_comes_in_parts_and_only_in_their_order() {
+async fn a_chunked_upload_accepts_chunks_in_order_only() {
     let node = Serve::start(&[]);
     let a = Repository::new(&node, "org/a");
     let bytes = noise(2_500_000);
@@ -83,7 +83,7 @@ async fn a_blob_comes_in_parts_and_only_in_their_order() {
     get(&at).await.refused(404, "BLOB_UPLOAD_UNKNOWN", &["start a new one"]);
 }
 
-async fn a_stream_without_a_length_is_taken() {
+async fn a_streamed_upload_without_content_length_is_accepted() {
     let node = Serve::start(&[]);
     let a = Repository::new(&node, "a");
     let bytes = noise(5 << 20);
@@ -96,7 +96,7 @@ async fn a_stream_without_a_length_is_taken() {
     a.has(&bytes).await;
 }
 
-async fn an_upload_is_cancelled_and_leaves_nothing() {
+async fn a_cancelled_upload_leaves_no_files() {
     let node = Serve::start(&[]);
     let a = Repository::new(&node, "a");
     let at = a.begin().await;
@@ -109,7 +109,7 @@ async fn an_upload_is_cancelled_and_leaves_nothing() {
     assert_eq!(files_below(node.data_dir(), "incoming"), 0);
 }
 
-async fn a_blob_of_another_digest_is_refused_and_leaves_nothing() {
+async fn an_upload_with_a_wrong_digest_is_rejected_and_leaves_no_files() {
     let node = Serve::start(&[]);
     let a = Repository::new(&node, "a");
     let bytes = noise(2 << 20);
@@ -125,7 +125,7 @@ async fn a_blob_of_another_digest_is_refused_and_leaves_nothing() {
     a.get(&format!("blobs/{}", sha256(&bytes))).await.refused(404, "NAME_UNKNOWN", &[]);
 }
 
-async fn a_blob_that_is_here_is_mounted() {
+async fn a_blob_is_mounted_from_another_repository() {
     let node = Serve::start(&[]);
     let (a, b) = (Repository::new(&node, "a"), Repository::new(&node, "b"));
     let bytes = noise(100_000);
@@ -148,7 +148,7 @@ async fn ask_post(url: String) -> crate::http::Answer {
     ask("POST", &url, &[]).await
 }
 
-async fn many_pushes_of_one_blob_cost_one_file() {
+async fn concurrent_pushes_of_one_blob_are_stored_once() {
     let node = Serve::start(&[]);
     let bytes = noise(3 << 20);
     let pushes = (0..16).map(|n| {
@@ -164,7 +164,7 @@ async fn many_pushes_of_one_blob_cost_one_file() {
     }
 }
 
-async fn slow_uploads_do_not_hold_up_a_fast_one_and_all_of_them_end() {
+async fn slow_uploads_do_not_block_a_fast_upload() {
     const SLOW: usize = 40;
     let node = Serve::start(&[]);
     let a = Repository::new(&node, "a");
@@ -193,7 +193,7 @@ async fn slow_uploads_do_not_hold_up_a_fast_one_and_all_of_them_end() {
     }
 }
 
-async fn too_many_uploads_are_refused_with_503_and_retry_after_which_docker_heeds() {
+async fn too_many_uploads_are_rejected_with_503_and_retry_after() {
     let node = Serve::start(&[]);
     let url = Repository::new(&node, "a").url("blobs/uploads/");
     let client = reqwest::Client::new();
@@ -221,7 +221,7 @@ fn slow_blob(number: usize) -> Vec<u8> {
     noise(PIECE * PIECES).into_iter().map(|byte| byte ^ number as u8).collect()
 }
 
-async fn bad_uploads_are_refused_by_name() {
+async fn invalid_upload_requests_are_rejected_with_the_reason() {
     let node = Serve::start(&[]);
     let a = Repository::new(&node, "a");
     let begin = |query: &str| ask_post(a.url(&format!("blobs/uploads/{query}")));
@@ -257,7 +257,7 @@ async fn bad_uploads_are_refused_by_name() {
     );
 }
 
-async fn a_body_that_breaks_off_can_be_gone_on_with() {
+async fn an_interrupted_upload_is_resumed_from_its_range() {
     let node = Serve::start(&[]);
     let a = Repository::new(&node, "a");
     let bytes = noise(3_000_000);
@@ -284,7 +284,7 @@ async fn a_body_that_breaks_off_can_be_gone_on_with() {
     until("nothing is left", || files_below(node.data_dir(), "incoming") == 0).await;
 }
 
-async fn abandoned_uploads_are_shown_and_dropped_at_once() {
+async fn abandoned_uploads_are_listed_and_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let node = Serve::start_in(dir.path(), &[]);
     let a = Repository::new(&node, "a");
@@ -311,7 +311,7 @@ async fn abandoned_uploads_are_shown_and_dropped_at_once() {
     assert_eq!((files_below(dir.path(), "incoming"), node.stored("used_bytes")), (0, 0));
 }
 
-async fn a_saved_upload_counts_once_under_max_size_and_goes_on() {
+async fn a_saved_upload_counts_once_against_the_quota_and_is_resumed() {
     let dir = tempfile::tempdir().unwrap();
     let limited = || Serve::start_in(dir.path(), &["--max-size", "10MiB"]);
     let bytes = noise(9 << 20);
@@ -330,7 +330,7 @@ async fn a_saved_upload_counts_once_under_max_size_and_goes_on() {
     assert_eq!(node.stored("used_bytes"), 9 << 20);
 }
 
-async fn at_a_stop_an_upload_that_is_being_streamed_keeps_what_was_acknowledged() {
+async fn graceful_shutdown_saves_the_received_bytes_of_a_streamed_upload() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = noise(2_500_000);
     let node = Serve::start_in(dir.path(), &[]);

@@ -13,16 +13,16 @@ const IN_TIME: Duration = Duration::from_secs(20);
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        a_stored_blob_is_served_whole_and_in_ranges,
-        a_cold_blob_is_served_in_ranges_without_being_fetched_whole,
-        the_made_up_config_is_a_blob_as_others_are,
-        a_blob_that_the_image_does_not_have_is_unknown,
-        clients_that_do_not_read_hold_nobody_else_up,
+        a_stored_blob_is_served_whole_and_by_range_request,
+        a_range_request_for_a_cold_blob_does_not_fetch_the_whole_blob,
+        the_synthesised_config_of_a_layer_image_is_served_as_a_blob,
+        an_unknown_blob_is_404_and_an_invalid_digest_400,
+        clients_that_do_not_read_do_not_block_other_clients,
     ]
 }
 
 /// Asks for a blob in every way that a `Range` can be meant.
-async fn hold_ranges(url: &str, bytes: &[u8], digest: &str) {
+async fn check_range_requests(url: &str, bytes: &[u8], digest: &str) {
     let size = bytes.len();
     let middle = format!("bytes={}-{}", size / 2, size / 2 + 9);
     let etag = format!("\"{digest}\"");
@@ -69,7 +69,7 @@ async fn hold_ranges(url: &str, bytes: &[u8], digest: &str) {
     }
 }
 
-async fn a_stored_blob_is_served_whole_and_in_ranges() {
+async fn a_stored_blob_is_served_whole_and_by_range_request() {
     let node = Serve::start(&[]);
     let layer = Layer::add(&node, &noise(3 << 20));
     for query in ["", "?ns=docker.io"] {
@@ -87,10 +87,10 @@ async fn a_stored_blob_is_served_whole_and_in_ranges() {
             assert_eq!(answer.header(header), value, "{header}");
         }
     }
-    hold_ranges(&node.url(&layer.blob_path()), &layer.bytes, &layer.digest).await;
+    check_range_requests(&node.url(&layer.blob_path()), &layer.bytes, &layer.digest).await;
 }
 
-async fn a_cold_blob_is_served_in_ranges_without_being_fetched_whole() {
+async fn a_range_request_for_a_cold_blob_does_not_fetch_the_whole_blob() {
     let source = Serve::start(&[]);
     let layer = Layer::add(&source, &noise(12 << 20));
     let reader = Serve::start(&["--peer", source.address()]);
@@ -103,11 +103,11 @@ async fn a_cold_blob_is_served_in_ranges_without_being_fetched_whole() {
     // The document, the directory, the root and two windows of one block each.
     assert_eq!(reader.status()["received_blocks"], 5);
     assert_eq!(reader.status()["cached_layers"], 0, "a range is not the whole");
-    hold_ranges(&url, &layer.bytes, &layer.digest).await;
+    check_range_requests(&url, &layer.bytes, &layer.digest).await;
     assert_eq!(reader.status()["cached_layers"], 1);
 }
 
-async fn the_made_up_config_is_a_blob_as_others_are() {
+async fn the_synthesised_config_of_a_layer_image_is_served_as_a_blob() {
     let node = Serve::start(&[]);
     let layer = Layer::add(&node, &noise(1000));
     let config = get(&node.url(&layer.manifest_path())).await.json()["config"].clone();
@@ -120,10 +120,10 @@ async fn the_made_up_config_is_a_blob_as_others_are() {
     assert_eq!((&json["architecture"], &json["os"]), (&"amd64".into(), &"linux".into()));
     // A plain tar is its own diff id.
     assert_eq!(json["rootfs"]["diff_ids"][0], layer.digest.as_str());
-    hold_ranges(&url, &answer.body, digest).await;
+    check_range_requests(&url, &answer.body, digest).await;
 }
 
-async fn a_blob_that_the_image_does_not_have_is_unknown() {
+async fn an_unknown_blob_is_404_and_an_invalid_digest_400() {
     let node = Serve::start(&[]);
     let layer = Layer::add(&node, &noise(1000));
     for (digest, status, code, told) in [
@@ -139,7 +139,7 @@ async fn a_blob_that_the_image_does_not_have_is_unknown() {
     }
 }
 
-async fn clients_that_do_not_read_hold_nobody_else_up() {
+async fn clients_that_do_not_read_do_not_block_other_clients() {
     let node = Serve::start(&[]);
     let layer = Layer::add(&node, &noise(48 << 20));
     let _idle: Vec<_> = (0..8).map(|_| begin(node.registry(), &layer.blob_path())).collect();

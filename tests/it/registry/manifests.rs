@@ -8,16 +8,16 @@ use crate::{
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        the_version_endpoint_says_which_api_is_spoken,
-        a_manifest_answers_to_its_file_name_to_latest_and_to_its_digest,
-        a_reference_that_the_layer_does_not_have_is_told_the_right_one,
-        what_a_client_has_is_not_sent_again,
-        tags_come_in_pages_that_link_to_the_next,
-        head_says_what_get_says_and_has_no_body,
+        the_version_endpoint_returns_the_api_version_header,
+        a_layer_image_manifest_is_pulled_by_file_name_latest_or_digest,
+        an_unknown_reference_is_404_with_the_expected_one,
+        if_none_match_with_a_known_etag_is_304,
+        tag_list_pagination_has_a_link_to_the_next_page,
+        head_has_the_headers_of_get_and_no_body,
     ]
 }
 
-async fn the_version_endpoint_says_which_api_is_spoken() {
+async fn the_version_endpoint_returns_the_api_version_header() {
     let node = Serve::start(&[]);
     for path in ["/v2/", "/v2", "/v2/?ns=docker.io"] {
         for method in ["GET", "HEAD"] {
@@ -38,7 +38,7 @@ async fn manifest(node: &Serve, layer: &Layer) -> (Answer, String) {
     (answer, digest)
 }
 
-async fn a_manifest_answers_to_its_file_name_to_latest_and_to_its_digest() {
+async fn a_layer_image_manifest_is_pulled_by_file_name_latest_or_digest() {
     let node = Serve::start(&[]);
     let layer = Layer::add(&node, &noise(1000));
     let (by_tag, digest) = manifest(&node, &layer).await;
@@ -64,7 +64,7 @@ async fn a_manifest_answers_to_its_file_name_to_latest_and_to_its_digest() {
     assert_eq!(json["layers"][0]["size"], layer.bytes.len());
 }
 
-async fn a_reference_that_the_layer_does_not_have_is_told_the_right_one() {
+async fn an_unknown_reference_is_404_with_the_expected_one() {
     let node = Serve::start(&[]);
     let layer = Layer::add(&node, &noise(1000));
     let (_, digest) = manifest(&node, &layer).await;
@@ -87,7 +87,7 @@ async fn a_reference_that_the_layer_does_not_have_is_told_the_right_one() {
     }
 }
 
-async fn what_a_client_has_is_not_sent_again() {
+async fn if_none_match_with_a_known_etag_is_304() {
     let node = Serve::start(&[]);
     let layer = Layer::add(&node, &noise(1000));
     let (_, manifest) = manifest(&node, &layer).await;
@@ -112,7 +112,7 @@ async fn what_a_client_has_is_not_sent_again() {
     }
 }
 
-async fn tags_come_in_pages_that_link_to_the_next() {
+async fn tag_list_pagination_has_a_link_to_the_next_page() {
     let node = Serve::start(&[]);
     let layer = Layer::add(&node, &noise(1000));
     let list = format!("/v2/{}/tags/list", layer.name);
@@ -136,7 +136,7 @@ async fn tags_come_in_pages_that_link_to_the_next() {
     assert_eq!(second.header("link"), "");
 }
 
-async fn head_says_what_get_says_and_has_no_body() {
+async fn head_has_the_headers_of_get_and_no_body() {
     let node = Serve::start(&[]);
     let layer = Layer::add(&node, &noise(1000));
     let (manifest, _) = manifest(&node, &layer).await;

@@ -7,14 +7,14 @@ use crate::{
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        what_a_cid_or_a_key_names_cannot_be_pushed_to,
-        methods_that_an_endpoint_does_not_take_are_refused_with_those_it_does,
-        paths_that_are_no_endpoint_are_refused_in_the_specifications_form,
-        names_that_mean_nothing_here_are_refused_with_what_would,
+        a_push_or_delete_under_a_cid_or_ipns_name_is_rejected,
+        unsupported_methods_are_405_with_an_allow_header,
+        unknown_paths_are_404_with_the_error_body_of_the_specification,
+        invalid_and_unknown_names_are_rejected_with_the_expected_form,
     ]
 }
 
-async fn what_a_cid_or_a_key_names_cannot_be_pushed_to() {
+async fn a_push_or_delete_under_a_cid_or_ipns_name_is_rejected() {
     let node = Serve::start(&[]);
     let layer = Layer::add(&node, &noise(1000));
     const V1: &str = "bafybeiat5rs4tk3kvllj4uu5zr652qnp7kxc4ttewhc5md23gxflqqp7lu";
@@ -33,7 +33,7 @@ async fn what_a_cid_or_a_key_names_cannot_be_pushed_to() {
     assert_eq!(get(&node.url(&layer.blob_path())).await.status, 200);
 }
 
-async fn methods_that_an_endpoint_does_not_take_are_refused_with_those_it_does() {
+async fn unsupported_methods_are_405_with_an_allow_header() {
     let node = Serve::start(&[]);
     for (method, path, allowed) in [
         ("PUT", "/v2/", "GET, HEAD"),
@@ -49,7 +49,7 @@ async fn methods_that_an_endpoint_does_not_take_are_refused_with_those_it_does()
     }
 }
 
-async fn paths_that_are_no_endpoint_are_refused_in_the_specifications_form() {
+async fn unknown_paths_are_404_with_the_error_body_of_the_specification() {
     let node = Serve::start(&[]);
     for path in [
         "/",
@@ -69,7 +69,7 @@ async fn paths_that_are_no_endpoint_are_refused_in_the_specifications_form() {
     }
 }
 
-async fn names_that_mean_nothing_here_are_refused_with_what_would() {
+async fn invalid_and_unknown_names_are_rejected_with_the_expected_form() {
     const V0: &str = "QmPgRXXDD193VeyEQMgxY2RkNFZ7Ni2cNd3w43Srm59hJc";
     const V1: &str = "bafybeiat5rs4tk3kvllj4uu5zr652qnp7kxc4ttewhc5md23gxflqqp7lu";
     let node = Serve::start(&[]);

@@ -41,7 +41,7 @@ impl Line {
         self.changed.notify_all();
     }
 
-    /// Says that nobody takes any more.
+    /// Signals that the receiver takes no further bytes.
     pub fn close(&self) {
         let mut pieces = self.lock();
         pieces.closed = true;

@@ -1,4 +1,4 @@
-//! A cap on a rate, shared by whoever passes: a clock that tells when the last byte is through.
+//! Rate limit shared by all traffic that passes: a clock that tells when the last byte is through.
 
 use std::{
     sync::{

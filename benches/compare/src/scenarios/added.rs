@@ -1,4 +1,4 @@
-//! New bytes, uncompressed: `layer add` beside a push to docker-registry. ocipfs hashes the bytes
+//! New bytes, uncompressed: `layer add` compared with a push to docker-registry. ocipfs hashes the bytes
 //! and makes a DAG of them; who pushes is given the digest.
 
 use std::time::Instant;

@@ -47,7 +47,7 @@ fn pulls(room: &Room, crowd: &Crowd) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What idle connections cost.
+/// Measures the cost of idle connections.
 fn idle(room: &Room, crowd: Crowd) -> Result<(), Failure> {
     let seconds = if room.plan.quick { 5 } else { 20 };
     let alone = Ocipfs::start(room, &Serve::default())?;

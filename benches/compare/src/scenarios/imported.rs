@@ -1,5 +1,6 @@
-//! A docker archive: `ocipfs image import` beside `skopeo copy docker-archive: oci:`. Both gzip its layers, skopeo at
-//! level 6 and ocipfs as it always does, which gives less; into directories that have nothing of it. ocipfs makes DAGs too.
+//! A docker archive: `ocipfs image import` compared with `skopeo copy docker-archive: oci:`. Both gzip its
+//! layers, skopeo at level 6 and ocipfs as it always does, which gives less; into directories that have
+//! nothing of it. ocipfs makes DAGs too.
 
 use std::{
     cell::Cell,

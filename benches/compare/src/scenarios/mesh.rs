@@ -21,7 +21,7 @@ const PULLERS: usize = 8;
 const SENT: &str = "the seeder sent, in blobs";
 /// 200 Mbit/s, each way of each node.
 const CAP: u64 = 25_000_000;
-/// Nobody listens there. A capped node tells others this, so that they reach it over its links alone.
+/// Address without a listener. A capped node announces it, so that peers reach it only over its links.
 const NOWHERE: &str = "/ip4/127.0.0.1/tcp/9";
 
 pub fn run(room: &Room) -> Result<(), Failure> {
@@ -53,7 +53,7 @@ pub fn run_capped(room: &Room) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What the pulls of one kind showed.
+/// Results of the pulls of one kind.
 #[derive(Default)]
 struct Figures {
     seconds: Vec<f64>,
@@ -94,7 +94,7 @@ struct Mesh<'a> {
     _proxies: Vec<Proxy>,
 }
 
-/// What a node's traffic passes, whoever dialled.
+/// Link that a node's traffic passes, whichever side dialed.
 struct Line {
     up: Arc<Shaper>,
     down: Arc<Shaper>,
@@ -167,7 +167,8 @@ impl<'a> Mesh<'a> {
         Ok(Pulled { seconds, copies, memory_mb })
     }
 
-    /// What the seeder has sent: all bytes on its line, or else the blocks that it counts itself.
+    /// Returns the bytes that the seeder has sent: all bytes on its line, or else the block bytes that it
+    /// counts itself.
     fn sent(&self) -> Result<Option<u64>, Failure> {
         match &self.lines {
             Some(lines) => Ok(Some(lines[0].up.passed())),

@@ -12,7 +12,7 @@ pub struct Programs {
     pub docker_registry: PathBuf,
     pub nginx: PathBuf,
     boxo: OnceLock<Result<PathBuf, String>>,
-    /// Where what is built here goes.
+    /// Directory for the programs that are built here.
     dir: PathBuf,
 }
 

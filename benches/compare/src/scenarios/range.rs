@@ -16,7 +16,7 @@ use crate::{
 const LENGTH: u64 = 64 << 10;
 /// The layer manifest, the directory, the file's root and one node below it.
 const PATH: f64 = 4.0;
-/// What was asked for and nobody waits for comes within this.
+/// Deadline for content that was requested and that no reader waits for.
 const AFTERWARDS: Duration = Duration::from_secs(1);
 
 pub fn run(room: &Room) -> Result<(), Failure> {

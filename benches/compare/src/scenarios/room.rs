@@ -1,4 +1,4 @@
-//! What one scenario may use; all of it ends with the scenario.
+//! Resources of one scenario; all of them end with it.
 
 use std::{
     fs, io,
@@ -79,14 +79,14 @@ impl Room {
         self.dir.path().join(format!("{kind}-{number}"))
     }
 
-    /// Writes to disk what waits for it, so that nobody pays for what another has written.
+    /// Flushes pending writes to disk, so that no program pays for the writes of another.
     pub fn settle(&self) {
         let _ = Command::new("sync").status();
     }
 
     /// Shows what was measured.
     pub fn show(&self, row: Row) {
-        // Nobody listens any more where this took too long.
+        // The receiver is gone if this took too long.
         let _ = self.rows.as_ref().map(|rows| rows.send(row));
     }
 }

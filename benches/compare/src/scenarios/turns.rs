@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Room;
 use crate::{Failure, report::Series};
 
-/// What one turn gave.
+/// Result of one turn.
 pub struct Taken {
     pub value: f64,
     pub memory_mb: Option<f64>,

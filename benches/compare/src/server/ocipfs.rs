@@ -24,7 +24,7 @@ const TO_GREET: Duration = Duration::from_millis(500);
 /// How a node is started.
 #[derive(Default)]
 pub struct Serve<'a> {
-    /// Whom it keeps connected.
+    /// Peers that it keeps connected.
     pub peers: Vec<String>,
     /// The only address that it tells others.
     pub announce: Option<String>,
@@ -63,13 +63,13 @@ impl From<Printed> for Added {
     }
 }
 
-/// What `image import` prints of an image.
+/// Output of `image import` for one image.
 #[derive(Deserialize)]
 struct Imported {
     reference: String,
 }
 
-/// What `status` says, as far as it is looked at here.
+/// Fields of `status` that the measurements use.
 #[derive(Deserialize)]
 pub struct Status {
     pub peers: usize,

@@ -33,7 +33,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Sends `mib` MiB to each who asks, behind a link if one is given.
+    /// Sends `mib` MiB to each client, behind a link if one is given.
     pub fn serve(room: &Room, mib: usize, link: Option<Link>) -> Result<Self, Failure> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["stream-source", &mib.to_string()]);

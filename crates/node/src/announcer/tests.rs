@@ -71,7 +71,7 @@ impl Drop for Routing {
 }
 
 #[tokio::test]
-async fn announcements_are_repeated() {
+async fn provider_announcements_are_repeated() {
     let mut routing = Routing::start(Duration::from_millis(20), [cid(1)]);
     for _ in 0..3 {
         assert_eq!(routing.answer(true).await, cid(1));
@@ -184,7 +184,7 @@ fn a_repeated_announcement_is_due_at_its_time() {
 }
 
 #[tokio::test]
-async fn a_key_is_announced_again_if_a_peer_joins_meanwhile() {
+async fn a_key_is_announced_again_if_a_peer_joins_during_its_announcement() {
     let mut routing = Routing::start(HOUR, [cid(1)]);
     let (_, reply) = routing.next().await;
     routing.joins.send_replace(2);

@@ -11,7 +11,7 @@ use std::{cmp::Reverse, collections::HashMap};
 use super::wire::{Entry, Kind};
 use crate::{Cid, blocks::key};
 
-/// As many as boxo keeps for a peer.
+/// Maximum number of wants of a peer, the same as in boxo.
 pub const MAX_WANTS: usize = 1024;
 const EVICTED_WANTS: usize = MAX_WANTS / 16;
 /// The priority of a block that a reader waits for. boxo gives it to the first block of a session.

@@ -26,7 +26,7 @@ pub struct Received {
     pub memory: Arc<MemoryLease>,
 }
 
-/// The same, where the blocks have verified CIDs.
+/// Message of a peer whose blocks have verified CIDs.
 pub struct Verified {
     pub peer: PeerId,
     pub presences: Vec<(Cid, bool)>,

@@ -52,7 +52,7 @@ impl Version {
     }
 }
 
-/// What is wanted: a block or its presence.
+/// Kind of a want: the block or its presence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
     /// WANT-BLOCK.

@@ -110,7 +110,7 @@ impl Names {
         self.validate(name, bytes, now).map(|(verdict, _)| verdict)
     }
 
-    /// The same, and returns the record if it is valid.
+    /// Validates like [`Self::ingest`]; also returns the record if it is valid.
     fn validate(
         &self,
         name: PeerId,
@@ -234,7 +234,7 @@ mod tests {
     use crate::names::fixtures::{machine, signed, verdict};
 
     #[test]
-    fn only_a_newer_valid_record_changes_a_followed_name() {
+    fn only_a_newer_valid_ipns_record_changes_a_followed_name() {
         let [(_one, writer), (_other, follower)] = [machine(), machine()];
         let key = Keypair::generate_ed25519();
         let name = key.public().to_peer_id();

@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// The same moment on both clocks: Kademlia uses the monotonic one, files and signatures the wall clock.
+/// One moment on both clocks: Kademlia uses the monotonic one, files and signatures the wall clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     pub instant: Instant,

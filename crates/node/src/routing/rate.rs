@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_beyond_the_allowance_is_refused_and_costs_nothing() {
+    fn a_request_beyond_the_rate_limit_is_rejected_without_cost() {
         let (mut limiter, now, peer) = (RateLimiter::new(EVERY, BURST), Instant::now(), PeerId::random());
         assert!(!limiter.allow_many(peer, BURST + 1, now));
         assert!(limiter.allow_many(peer, BURST, now) && !limiter.allow(peer, now));

@@ -158,7 +158,7 @@ async fn forward(keys: usize, asked: &mut mpsc::Receiver<Command>, to: &mpsc::Se
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn three_thousand_keys_are_announced_in_seconds() {
+async fn three_thousand_keys_are_announced_in_the_dht_in_seconds() {
     const KEYS: u32 = 3000;
     let hearer = Peer::start(None).await;
     let teller = Peer::start(Some(&hearer.address)).await;

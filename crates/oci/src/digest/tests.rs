@@ -70,7 +70,7 @@ fn a_digest_is_a_string_in_json() {
 }
 
 #[test]
-fn a_digest_stays_small() {
+fn the_memory_size_of_a_digest_is_small() {
     assert!(size_of::<Digest>() <= 40);
 }
 

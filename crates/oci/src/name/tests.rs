@@ -63,7 +63,7 @@ fn a_repository_name_of_256_bytes_is_rejected() {
 }
 
 #[test]
-fn an_upper_case_name_has_its_own_error() {
+fn an_upper_case_name_is_rejected_with_a_specific_error() {
     let message = "ipfs/QmPg".parse::<Name>().unwrap_err().to_string();
     assert!(message.contains("\"QmPg\"") && message.contains("lower-case base"), "{message}");
 }

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use super::{EntryFormat, EntryKey, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES, is_cut};
 
-/// What a chunk consists of.
+/// Item of a chunk.
 pub enum LeafItem {
-    /// What the file begins with.
+    /// Text before the first entry.
     Begin,
     /// An entry.
     Entry(EntryKey, Vec<u8>),
-    /// What the file ends with.
+    /// Text after the last entry.
     End,
 }
 

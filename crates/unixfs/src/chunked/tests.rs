@@ -127,7 +127,7 @@ fn a_chunked_file_reads_as_its_entries_and_a_small_one_is_one_block() {
 }
 
 #[test]
-fn an_edit_of_nothing_and_one_that_changes_nothing_give_the_same_file() {
+fn an_edit_without_effect_keeps_the_cid_of_a_chunked_file() {
     let mut file = File::new(Profile::UnixfsV1, lines(2000));
     let root = file.root;
     file.edit(BTreeMap::new());
@@ -137,7 +137,7 @@ fn an_edit_of_nothing_and_one_that_changes_nothing_give_the_same_file() {
     file.is_as_written();
 }
 
-/// What one entry more, another, or one less reads and makes at most: nodes that are read, nodes and bytes that are made.
+/// Returns the maximum work to add, replace or remove one entry: nodes read, nodes made, bytes made.
 fn work(count: usize) -> [usize; 3] {
     let mut work = [0; 3];
     for n in [0, 1, count / 3, count / 2, count - 1, count] {
@@ -156,7 +156,7 @@ fn work(count: usize) -> [usize; 3] {
 }
 
 #[test]
-fn one_entry_reads_and_writes_few_nodes_however_many_entries_there_are() {
+fn the_cost_of_editing_a_chunked_file_does_not_grow_with_its_entries() {
     let (few, many) = (work(2500), work(10_000));
     for (few, many) in few.into_iter().zip(many) {
         assert!(many < few * 2, "{few:?} of 2,500, {many:?} of 10,000");
@@ -183,7 +183,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn an_edited_file_is_the_one_that_is_written_of_its_entries_after_each_step(
+    fn an_incrementally_edited_chunked_file_equals_one_written_from_scratch(
         count in prop::sample::select(vec![0, 1, 20, 500, 3000]),
         legacy in any::<bool>(),
         steps in prop::collection::vec(prop::collection::vec(some(), 1..4), 1..8),

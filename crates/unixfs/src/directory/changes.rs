@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::{chunked::Edited, document::Document, profile::Root};
 
-/// Changes of a tree of directories, by path. A directory without entries is removed.
+/// Changes to a tree of directories, by path. A directory that becomes empty is removed.
 #[derive(Clone, Debug, Default)]
 pub struct Changes(pub(super) BTreeMap<String, EntryChange>);
 
-/// What is to become of an entry.
+/// Change of one entry.
 #[derive(Clone, Debug)]
 pub enum EntryChange {
     /// A file that is kept elsewhere.
@@ -17,7 +17,7 @@ pub enum EntryChange {
     Unset,
     /// A file whose blocks belong to the tree.
     Write(Document),
-    /// What such a file was made into.
+    /// Edited version of such a file.
     Edit(Edited),
     /// That such a file goes.
     Erase,

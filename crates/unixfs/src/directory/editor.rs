@@ -33,7 +33,7 @@ pub struct DirectoryEditor<'a, E> {
     read: &'a dyn Fn(&Cid) -> Result<Bytes, E>,
     /// Nodes that were written.
     pub made: Vec<Block>,
-    /// The same by CID.
+    /// Content of `made`, by CID.
     by_cid: HashMap<Cid, Bytes>,
     /// Nodes that left their places.
     pub left: Vec<Cid>,

@@ -33,7 +33,7 @@ enum ShardSlot {
     Deeper(Root),
 }
 
-/// What a shard has of a name.
+/// Result of looking up a name in a shard.
 pub enum ShardEntry {
     /// The entry, if there is one.
     Entry(Option<Root>),

@@ -14,7 +14,7 @@ const MAX_DIRECTORY_BYTES: usize = 256 << 10;
 pub type Entries = BTreeMap<String, Root>;
 
 impl Profile {
-    /// What an entry adds to the size that decides whether a directory is sharded.
+    /// Returns what an entry adds to the size that decides whether a directory is sharded.
     pub(super) fn weight(self, name: &str, root: &Root) -> usize {
         let cid = root.cid.encoded_len();
         match self {

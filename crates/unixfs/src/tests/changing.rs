@@ -107,7 +107,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_order_of_changes_leads_to_the_same_tree(
+    fn directory_trees_do_not_depend_on_the_order_of_changes(
         legacy: bool,
         steps in prop::collection::vec(prop::collection::vec((path(), prop::option::weighted(0.7, 0..3u8)), 1..300), 1..20),
     ) {
@@ -126,7 +126,7 @@ fn name(n: u32) -> String {
 }
 
 #[test]
-fn a_directory_is_sharded_as_it_grows_and_plain_again_as_it_shrinks() {
+fn a_directory_becomes_sharded_as_it_grows_and_basic_as_it_shrinks() {
     for profile in [Profile::UnixfsV1, Profile::Legacy] {
         let (mut tree, mut files) = (Tree::new(profile), BTreeMap::new());
         let some = |from: u32, text: Option<u8>| (from..from + 5).map(|n| (name(n), text)).collect();
@@ -146,7 +146,7 @@ fn a_directory_is_sharded_as_it_grows_and_plain_again_as_it_shrinks() {
 }
 
 #[test]
-fn the_cost_of_a_change_does_not_grow_with_the_tree() {
+fn the_cost_of_a_directory_change_does_not_grow_with_the_tree() {
     let profile = Profile::UnixfsV1;
     let (mut tree, mut files) = (Tree::new(profile), BTreeMap::new());
     let repository = |n: u32| (format!("team/app-{n:050}/index"), Some(0));
@@ -159,7 +159,7 @@ fn the_cost_of_a_change_does_not_grow_with_the_tree() {
 }
 
 #[test]
-fn a_file_in_the_way_of_a_directory_is_an_error() {
+fn a_path_below_a_file_is_an_error() {
     let profile = Profile::UnixfsV1;
     let mut tree = Tree::new(profile);
     let mut changes = Changes::default();

@@ -122,7 +122,7 @@ impl Task {
         Ok(())
     }
 
-    /// What the bytes hash to under the algorithm that a promise was made in.
+    /// Returns the digest of the bytes under the algorithm of the expected digest.
     async fn found(&self, blob: &Blob, sha256: &Digest) -> Result<Digest, Error> {
         let algorithm = blob.digest.algorithm();
         if algorithm == Algorithm::Sha256 {

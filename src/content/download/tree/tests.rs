@@ -45,7 +45,7 @@ fn spans(places: &[Position]) -> Vec<(u64, u64, usize)> {
 }
 
 #[test]
-fn a_range_takes_the_parts_it_overlaps_and_no_other() {
+fn a_range_wants_only_the_parts_it_overlaps() {
     for (range, expected) in [
         (0..1, 0..1),
         (0..MIB, 0..1),
@@ -64,7 +64,7 @@ fn a_range_takes_the_parts_it_overlaps_and_no_other() {
 }
 
 #[test]
-fn no_more_is_wanted_than_the_limit_and_more_when_something_came() {
+fn wants_are_limited_and_refilled_when_blocks_arrive() {
     let (mut tree, whole) = (tree(8), needs(&[0..8 * MIB]));
     tree.take_new(&whole, 100);
     assert_eq!(cids(&tree.take_missing(whole.ranges(), 3)), [0, 1, 2].map(cid));
@@ -95,7 +95,7 @@ fn urgent_blocks_are_wanted_first() {
 }
 
 #[test]
-fn an_inner_node_is_replaced_by_its_children_where_it_stood() {
+fn an_inner_node_is_replaced_by_its_children_at_its_position() {
     let mut tree = tree(0);
     let inner = [Child { cid: cid(50), size: 3 * MIB }, Child { cid: cid(51), size: 3 * MIB }];
     let whole = needs(&[0..6 * MIB + 10]);
@@ -114,7 +114,7 @@ fn an_inner_node_is_replaced_by_its_children_where_it_stood() {
 }
 
 #[test]
-fn one_block_may_be_many_parts() {
+fn a_repeated_block_fills_all_its_parts() {
     let mut tree = Tree::default();
     let zeros = vec![Child { cid: cid(0), size: MIB }; 5];
     let whole = needs(&[0..5 * MIB]);
@@ -126,7 +126,7 @@ fn one_block_may_be_many_parts() {
 }
 
 #[test]
-fn a_dag_that_is_too_deep_is_refused() {
+fn a_dag_beyond_the_maximum_depth_is_rejected() {
     let child = [Child { cid: cid(0), size: 1 }];
     for (depth, is_fine) in [(MAX_DEPTH, true), (MAX_DEPTH + 1, false)] {
         let place = Position { depth, ..root() };
@@ -136,7 +136,7 @@ fn a_dag_that_is_too_deep_is_refused() {
 }
 
 #[test]
-fn few_inner_nodes_are_wanted_at_once_and_leaves_behind_them_are() {
+fn wants_for_inner_nodes_are_limited_and_later_leaves_are_wanted() {
     let mut tree = Tree::default();
     let mut children: Vec<_> = (0..9).map(|n| Child { cid: cid(n), size: 3 * MIB }).collect();
     children.push(Child { cid: cid(9), size: MIB });
@@ -249,7 +249,7 @@ impl<'a> Fetch<'a> {
 }
 
 #[test]
-fn sparse_reads_all_over_a_large_file_and_then_the_whole_stay_within_max_parts() {
+fn sparse_reads_and_a_whole_read_of_a_large_file_stay_within_max_parts() {
     let dag = Dag::new(100, 1024, false);
     let mut fetch = Fetch::new(&dag);
     let mut ranges = vec![0..1];
@@ -269,7 +269,7 @@ fn sparse_reads_all_over_a_large_file_and_then_the_whole_stay_within_max_parts()
 }
 
 #[test]
-fn a_whole_read_of_a_file_whose_inner_nodes_are_all_here_stays_within_max_parts() {
+fn a_whole_read_with_all_inner_nodes_stored_stays_within_max_parts() {
     let dag = Dag::new(100, 1024, false);
     let mut fetch = Fetch::new(&dag);
     fetch.known.extend(dag.nodes.keys().map(Cid::to_bytes));
@@ -279,7 +279,7 @@ fn a_whole_read_of_a_file_whose_inner_nodes_are_all_here_stays_within_max_parts(
 }
 
 #[test]
-fn zeros_that_are_more_parts_than_max_parts_are_no_corrupt_file() {
+fn a_file_of_more_equal_blocks_than_max_parts_is_read() {
     let dag = Dag::new(98, 1024, true);
     let mut fetch = Fetch::new(&dag);
     // As the store has the one leaf once it came, it is found for all others.
@@ -290,7 +290,7 @@ fn zeros_that_are_more_parts_than_max_parts_are_no_corrupt_file() {
 }
 
 #[test]
-fn a_node_of_very_many_children_is_taken_up_where_it_is_read() {
+fn a_node_with_very_many_children_is_expanded_at_the_read_position() {
     let dag = Dag::new(1, 80_000, false);
     let mut fetch = Fetch::new(&dag);
     let offset = 70_000 * MIB;

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn blocks_near_max_size_evict_cached_content() {
+fn blocks_near_the_max_size_quota_evict_cached_content() {
     let room = room(None, Some(10));
     let pulled = room.hold(1, 9, false);
     let block = block(&vec![7; 2 * MIB]);
@@ -13,7 +13,7 @@ fn blocks_near_max_size_evict_cached_content() {
 }
 
 #[test]
-fn blocks_near_max_size_release_untagged_content() {
+fn blocks_near_the_max_size_quota_release_untagged_content() {
     let room = room(None, Some(10));
     let old: Vec<Cid> = (1..4).map(|n| room.put(n, 3).unwrap()).collect();
     let database = room.store.database();

@@ -1,4 +1,4 @@
-//! What a collection needs of memory, counted by the allocator.
+//! Memory that a garbage collection needs, counted by the allocator.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -57,7 +57,7 @@ fn memory_of_a_collection(blobs: u32) -> i64 {
 }
 
 #[test]
-fn the_memory_of_a_collection_does_not_grow_with_the_number_of_blobs() {
+fn the_memory_of_garbage_collection_does_not_grow_with_the_number_of_blobs() {
     let [few, many] = [2_500, 10_000].map(memory_of_a_collection);
     assert!(many * 2 < few * 3, "{few} bytes for 2,500 blobs, {many} for 10,000");
 }

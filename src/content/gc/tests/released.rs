@@ -14,7 +14,7 @@ fn lose(room: &Room, root: &Cid) {
 }
 
 #[test]
-fn a_released_root_whose_file_is_damaged_is_collected_unless_a_guard_is_open() {
+fn gc_collects_a_released_root_with_a_damaged_file_unless_a_guard_is_open() {
     let room = room(None, None);
     let root = room.put(1, 2).unwrap();
     let database = room.store.database();
@@ -32,7 +32,7 @@ fn a_released_root_whose_file_is_damaged_is_collected_unless_a_guard_is_open() {
 }
 
 #[tokio::test]
-async fn a_blob_found_under_a_guard_is_not_collected() {
+async fn gc_keeps_a_blob_found_under_a_guard() {
     let room = room(None, None);
     let node = Node::offline(room._dir.path()).unwrap();
     let content = Content::new(room.store.clone(), node, Settings::default()).unwrap();

@@ -1,4 +1,5 @@
-//! What makes a partial file durable, whole or gone: the data first, then the rows that count on it.
+//! Commits of a partial blob: checkpointed, complete or deleted. Data is synced before the rows that refer to
+//! it.
 
 use std::{
     io::{self, ErrorKind},
@@ -22,7 +23,7 @@ use crate::content::store::{
     usage::now,
 };
 
-/// What one commit makes durable of a partial file.
+/// Rows of a partial blob that one commit makes durable.
 struct CommitRows {
     store: Store,
     id: u64,
@@ -77,7 +78,7 @@ impl PartialBlob {
         self.0.remove()
     }
 
-    /// The same, unless it was stored before, and is damaged.
+    /// Discards the file, unless it was stored before and is damaged: then it is checkpointed.
     pub fn discard_new(&self) -> Result<(), Error> {
         let inner = &self.0;
         if inner.store.0.database.read(|read| is_damaged(read, inner.id))? {

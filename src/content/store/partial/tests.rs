@@ -8,7 +8,7 @@ use super::*;
 const WATCHDOG: Duration = Duration::from_secs(60);
 
 #[test]
-fn the_last_handle_that_ended_goes_while_another_arrives_without_a_deadlock() {
+fn dropping_the_last_handle_while_another_opens_does_not_deadlock() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let root = Cid::new_v1(0x55, Code::Sha2_256.digest(b"root"));

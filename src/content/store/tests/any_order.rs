@@ -4,12 +4,12 @@ use super::*;
 
 const SIZE: usize = 700 << 10;
 
-/// What may happen to a partial file.
+/// Event in the history of a partial blob.
 #[derive(Clone, Debug)]
 enum Step {
     Write(prop::sample::Index),
     Checkpoint,
-    /// As after a crash: what was not checkpointed is lost.
+    /// Reopen as after a crash: bytes without a checkpoint are lost.
     Reopen,
 }
 

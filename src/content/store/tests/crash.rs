@@ -27,7 +27,7 @@ fn id_of(store: &Store, dag: &Dag) -> u64 {
 }
 
 #[test]
-fn a_rename_that_was_not_done_is_done() {
+fn a_missed_rename_is_completed_after_a_crash() {
     let (dir, bytes, dag, _) = house();
     let id = id_of(&Store::open(dir.path()).unwrap(), &dag);
     let place = blob_path(dir.path(), &bytes);
@@ -38,7 +38,7 @@ fn a_rename_that_was_not_done_is_done() {
 }
 
 #[test]
-fn a_reader_between_commit_and_rename_finds_the_file() {
+fn a_file_is_found_between_commit_and_rename() {
     let (dir, bytes, dag, _) = house();
     let store = Store::open(dir.path()).unwrap();
     let id = id_of(&store, &dag);
@@ -48,7 +48,7 @@ fn a_reader_between_commit_and_rename_finds_the_file() {
 }
 
 #[test]
-fn a_second_copy_of_a_stored_blob_is_removed() {
+fn a_second_copy_of_a_stored_blob_is_removed_after_a_crash() {
     let (dir, bytes, dag, _) = house();
     let id = id_of(&Store::open(dir.path()).unwrap(), &dag);
     fs::copy(blob_path(dir.path(), &bytes), dir.path().join("incoming").join(id.to_string())).unwrap();
@@ -57,7 +57,7 @@ fn a_second_copy_of_a_stored_blob_is_removed() {
 }
 
 #[test]
-fn a_file_that_no_row_names_is_removed_and_one_that_arrives_is_kept() {
+fn a_file_without_a_row_is_removed_and_a_partial_file_is_kept_after_a_crash() {
     let (dir, _, dag, other) = house();
     fs::write(dir.path().join("incoming/77"), b"half").unwrap();
     let store = Store::open(dir.path()).unwrap();
@@ -67,7 +67,7 @@ fn a_file_that_no_row_names_is_removed_and_one_that_arrives_is_kept() {
 }
 
 #[test]
-fn an_arriving_row_without_its_file_is_dropped_with_its_blocks() {
+fn a_partial_blob_without_its_file_is_removed_with_its_blocks() {
     let (dir, _, dag, other) = house();
     fs::remove_file(&incoming(dir.path())[0]).unwrap();
     let store = Store::open(dir.path()).unwrap();
@@ -78,7 +78,7 @@ fn an_arriving_row_without_its_file_is_dropped_with_its_blocks() {
 }
 
 #[test]
-fn a_file_that_arrives_and_was_stored_meanwhile_is_dropped() {
+fn a_partial_blob_stored_in_the_meantime_is_removed() {
     let (dir, _, dag, other) = house();
     put(&Store::open(dir.path()).unwrap(), &bytes(2, 4 * MIB), &[&other]);
     let store = Store::open(dir.path()).unwrap();
@@ -87,7 +87,7 @@ fn a_file_that_arrives_and_was_stored_meanwhile_is_dropped() {
 }
 
 #[test]
-fn a_removed_blob_whose_file_is_left_is_unlinked_unless_it_came_again() {
+fn a_leftover_file_of_a_removed_blob_is_unlinked_unless_it_was_stored_again() {
     let (dir, bytes, dag, _) = house();
     let path = blob_path(dir.path(), &bytes);
     for again in [true, false] {
@@ -106,7 +106,7 @@ fn a_removed_blob_whose_file_is_left_is_unlinked_unless_it_came_again() {
 }
 
 #[test]
-fn a_commit_that_never_came_leaves_no_trace() {
+fn an_uncommitted_blob_leaves_no_files_after_a_crash() {
     let (dir, _, dag, _) = house();
     let bytes = bytes(5, MIB);
     let lost = Dag::new(Profile::UnixfsV1, &bytes);

@@ -14,7 +14,7 @@ fn damaged(store: &Store, dir: &Path, bytes: &Bytes, stored: &Stored) {
 }
 
 #[test]
-fn a_damaged_blob_is_not_stored_over_a_restart_and_its_right_windows_are() {
+fn a_demoted_damaged_blob_keeps_its_valid_windows_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = bytes(1, 3 * MIB);
     let dag = Dag::new(Profile::UnixfsV1, &bytes);
@@ -44,7 +44,7 @@ fn a_damaged_blob_is_not_stored_over_a_restart_and_its_right_windows_are() {
 }
 
 #[test]
-fn a_push_takes_the_place_of_a_damaged_blob_in_every_case() {
+fn a_push_replaces_a_damaged_blob() {
     for size in [1000, 3 * MIB] {
         let (dir, store) = temp();
         let bytes = bytes(2, size);
@@ -88,7 +88,7 @@ fn a_blob_whose_file_is_missing_or_short_is_not_present() {
 }
 
 #[test]
-fn a_blob_with_two_layouts_keeps_both_when_it_is_damaged() {
+fn a_damaged_blob_with_two_layouts_keeps_both() {
     let (dir, store) = temp();
     let bytes = bytes(4, 2 * MIB);
     let dags = [Profile::UnixfsV1, Profile::Legacy].map(|profile| Dag::new(profile, &bytes));
@@ -108,7 +108,7 @@ fn a_blob_with_two_layouts_keeps_both_when_it_is_damaged() {
 }
 
 #[test]
-fn a_wrong_block_is_not_given_and_its_owner_is_damaged_from_then_on() {
+fn a_corrupt_block_is_not_served_and_its_blob_is_marked_as_damaged() {
     let (dir, store) = temp();
     let one = bytes(5, 2 * MIB);
     // Shares its second window.
@@ -129,7 +129,7 @@ fn a_wrong_block_is_not_given_and_its_owner_is_damaged_from_then_on() {
 }
 
 #[test]
-fn a_blob_that_is_read_whole_is_hashed_and_its_last_bytes_are_not_given_when_it_is_damaged() {
+fn a_whole_read_verifies_the_digest_and_withholds_the_last_bytes_of_a_damaged_blob() {
     let (dir, store) = temp();
     let bytes = bytes(7, 2 * MIB);
     let stored = put(&store, &bytes, &[&Dag::new(Profile::UnixfsV1, &bytes)]);
@@ -149,7 +149,7 @@ fn a_blob_that_is_read_whole_is_hashed_and_its_last_bytes_are_not_given_when_it_
 }
 
 #[test]
-fn a_file_that_cannot_be_unlinked_is_tried_again_and_holds_up_no_other() {
+fn a_failed_unlink_is_retried_and_does_not_block_others() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let blobs: Vec<Bytes> = (10..13).map(|n| bytes(n, 100_000)).collect();
@@ -184,7 +184,7 @@ fn a_file_that_cannot_be_unlinked_is_tried_again_and_holds_up_no_other() {
 }
 
 #[test]
-fn a_crash_while_a_damaged_blob_is_moved_leaves_it_stored_or_gone() {
+fn a_crash_during_the_demotion_of_a_damaged_blob_leaves_it_stored_or_removed() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = bytes(20, 2 * MIB);
     let dag = Dag::new(Profile::UnixfsV1, &bytes);

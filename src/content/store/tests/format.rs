@@ -7,7 +7,7 @@ use crate::content::{
 };
 
 #[test]
-fn a_directory_of_an_earlier_version_is_refused_and_not_changed() {
+fn a_node_directory_of_an_unsupported_format_is_rejected_and_not_changed() {
     let with_blocks = tempfile::tempdir().unwrap();
     std::fs::create_dir(with_blocks.path().join("blocks")).unwrap();
     let with_rows = tempfile::tempdir().unwrap();
@@ -29,7 +29,7 @@ fn a_directory_of_an_earlier_version_is_refused_and_not_changed() {
 }
 
 #[test]
-fn a_directory_of_a_newer_version_is_refused() {
+fn a_node_directory_of_a_newer_format_is_rejected() {
     let (dir, store) = temp();
     let meta = TableDefinition::<&str, u64>::new("meta");
     store
@@ -59,7 +59,7 @@ fn format_of(database: &Database) -> u64 {
 }
 
 #[test]
-fn an_upgrade_that_is_killed_in_the_middle_leaves_the_earlier_format_and_is_done_again() {
+fn an_upgrade_interrupted_by_a_kill_keeps_the_earlier_format_and_is_repeated() {
     let dir = format_2();
     {
         let database = Database::open(&dir.path().join("index.redb")).unwrap();
@@ -85,7 +85,7 @@ fn an_upgrade_that_is_killed_in_the_middle_leaves_the_earlier_format_and_is_done
 }
 
 #[test]
-fn an_upgrade_drops_keys_whose_holding_is_gone() {
+fn an_upgrade_removes_orphaned_gc_root_rows() {
     let dir = format_2();
     let held = redb::MultimapTableDefinition::<&[u8], &[u8]>::new("held");
     let orphan = cid(b"orphan").to_bytes();

@@ -24,7 +24,7 @@ impl Drop for Disk {
 
 #[test]
 #[ignore = "mounts a tmpfs, for which it has to be root"]
-fn full_disk_refuses_writes_and_keeps_stored_blobs() {
+fn full_disk_rejects_writes_and_keeps_stored_blobs() {
     let disk = Disk::mount(96);
     let dir = disk.0.path().join("node");
     let store = Store::open(&dir).unwrap();

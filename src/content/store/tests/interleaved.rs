@@ -192,7 +192,7 @@ proptest! {
 }
 
 #[test]
-fn a_row_without_extents_keeps_its_file_when_the_next_handle_goes() {
+fn a_partial_row_without_extents_keeps_its_file_when_a_handle_is_dropped() {
     let (dir, store) = temp();
     let file = two_leaves(1);
     let mut handle = None;
@@ -207,7 +207,7 @@ fn a_row_without_extents_keeps_its_file_when_the_next_handle_goes() {
 }
 
 #[test]
-fn an_arriving_file_whose_name_is_missing_begins_again() {
+fn a_partial_blob_whose_file_is_missing_restarts() {
     let (dir, store) = temp();
     let file = two_leaves(1);
     let mut handle = None;
@@ -223,7 +223,7 @@ fn an_arriving_file_whose_name_is_missing_begins_again() {
 }
 
 #[test]
-fn a_missing_name_is_found_before_the_file_is_said_to_be_stored() {
+fn a_missing_partial_file_is_detected_before_the_commit() {
     let (dir, store) = temp();
     let file = two_leaves(1);
     let mut handle = None;

@@ -49,7 +49,7 @@ fn look_up(store: &Store, blobs: u64) -> Duration {
 
 #[test]
 #[ignore = "measures a store of a million blobs"]
-fn a_store_of_a_million_blobs_opens_at_once_even_after_a_crash() {
+fn a_store_of_a_million_blobs_opens_quickly_even_after_a_crash() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     seed(&store, 0..10_000);

@@ -35,7 +35,7 @@ fn varint_length(value: u64) -> usize {
 }
 
 #[test]
-fn blocks_come_in_any_order_from_several_threads_and_are_served_at_once() {
+fn blocks_written_in_any_order_by_several_threads_are_served_immediately() {
     for profile in [Profile::UnixfsV1, Profile::Legacy] {
         let (dir, store) = temp();
         let bytes = bytes(1, 9 * MIB + 5);
@@ -106,7 +106,7 @@ fn partial_blob_resumes_from_its_last_checkpoint() {
 }
 
 #[test]
-fn one_file_has_one_handle() {
+fn handles_of_one_partial_blob_share_their_state() {
     let (_dir, store) = temp();
     let bytes = bytes(1, 2 * MIB);
     let dag = Dag::new(Profile::UnixfsV1, &bytes);
@@ -148,7 +148,7 @@ fn discarded_partial_blob_leaves_only_shared_blocks() {
 }
 
 #[test]
-fn a_file_that_is_dropped_before_its_first_checkpoint_leaves_nothing() {
+fn a_partial_blob_dropped_before_its_first_checkpoint_leaves_no_files() {
     let (dir, store) = temp();
     let bytes = bytes(1, 3 * MIB);
     let dag = Dag::new(Profile::UnixfsV1, &bytes);
@@ -159,7 +159,7 @@ fn a_file_that_is_dropped_before_its_first_checkpoint_leaves_nothing() {
 }
 
 #[test]
-fn a_file_that_came_in_another_way_meanwhile_is_stored_once() {
+fn a_blob_added_during_its_download_is_stored_once() {
     let (dir, store) = temp();
     let bytes = bytes(1, 3 * MIB);
     let dag = Dag::new(Profile::UnixfsV1, &bytes);
@@ -176,7 +176,7 @@ fn a_file_that_came_in_another_way_meanwhile_is_stored_once() {
 }
 
 #[test]
-fn another_layout_of_stored_bytes_arrives_without_a_second_copy() {
+fn a_second_layout_of_a_stored_blob_is_added_without_a_second_copy() {
     let (dir, store) = temp();
     let bytes = bytes(1, 3 * MIB);
     let [v1, legacy] = [Profile::UnixfsV1, Profile::Legacy].map(|profile| Dag::new(profile, &bytes));
@@ -190,7 +190,7 @@ fn another_layout_of_stored_bytes_arrives_without_a_second_copy() {
 }
 
 #[test]
-fn a_small_file_moves_into_the_index() {
+fn a_small_blob_is_stored_in_the_index() {
     for length in [0, 168, 64 << 10] {
         let (dir, store) = temp();
         let bytes = bytes(1, length);
@@ -206,7 +206,7 @@ fn a_small_file_moves_into_the_index() {
 }
 
 #[test]
-fn a_leaf_that_is_framed_in_another_way_is_kept_as_it_is() {
+fn a_leaf_with_unusual_framing_is_stored_unchanged() {
     use multihash_codetable::{Code, MultihashDigest};
     let (_dir, store) = temp();
     let bytes = bytes(1, 100_000);
@@ -226,7 +226,7 @@ fn a_leaf_that_is_framed_in_another_way_is_kept_as_it_is() {
 }
 
 #[test]
-fn a_removed_partial_file_is_no_longer_noted_as_from_peers() {
+fn discarding_a_partial_blob_removes_its_origin_row() {
     let (_dir, store) = temp();
     let bytes = bytes(1, 2 * MIB);
     let dag = Dag::new(Profile::UnixfsV1, &bytes);
@@ -240,7 +240,7 @@ fn a_removed_partial_file_is_no_longer_noted_as_from_peers() {
 }
 
 #[test]
-fn a_file_that_cannot_be_held_is_not_stored_and_stays_partial() {
+fn a_blob_whose_gc_root_cannot_be_retained_stays_partial() {
     let (_dir, store) = temp();
     let bytes = bytes(1, 2 * MIB);
     let dag = Dag::new(Profile::UnixfsV1, &bytes);

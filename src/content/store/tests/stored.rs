@@ -7,7 +7,7 @@ use super::*;
 use ocipfs_unixfs::RAW;
 
 #[test]
-fn a_blob_is_read_back_whole_in_parts_and_as_blocks_of_either_profile() {
+fn a_blob_is_read_whole_by_range_and_as_blocks_of_either_profile() {
     for profile in [Profile::UnixfsV1, Profile::Legacy] {
         for length in [0, 1, 168, 64 << 10, (64 << 10) + 1, 256 << 10, MIB, 3 * MIB + 77] {
             let (_dir, store) = temp();
@@ -30,7 +30,7 @@ fn a_blob_is_read_back_whole_in_parts_and_as_blocks_of_either_profile() {
 }
 
 #[test]
-fn it_is_all_there_after_another_opening() {
+fn stored_blobs_survive_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let (large, small) = (bytes(1, 3 * MIB), bytes(2, 1000));
     let (one, other) = (Dag::new(Profile::UnixfsV1, &large), Dag::new(Profile::Legacy, &small));
@@ -60,7 +60,7 @@ fn both_versions_of_a_cid_are_one_block() {
 }
 
 #[test]
-fn layouts_of_the_same_bytes_share_one_file() {
+fn several_layouts_of_the_same_bytes_share_one_file() {
     let (dir, store) = temp();
     let bytes = bytes(1, 3 * MIB);
     let [v1, legacy] = [Profile::UnixfsV1, Profile::Legacy].map(|profile| Dag::new(profile, &bytes));
@@ -98,7 +98,7 @@ fn whole_of(bytes: &[u8]) -> Stored {
 }
 
 #[test]
-fn a_block_of_several_files_goes_with_the_last() {
+fn a_block_shared_by_several_blobs_is_removed_with_the_last() {
     let (_dir, store) = temp();
     let shared = bytes(1, MIB);
     let blobs: Vec<Bytes> = (0..3)
@@ -122,7 +122,7 @@ fn a_block_of_several_files_goes_with_the_last() {
 }
 
 #[test]
-fn equal_blocks_of_one_file_are_one() {
+fn equal_blocks_of_one_blob_are_stored_once() {
     let (_dir, store) = temp();
     let zeros = Bytes::from(vec![0; 5 * MIB + 3]);
     for profile in [Profile::UnixfsV1, Profile::Legacy] {
@@ -135,7 +135,7 @@ fn equal_blocks_of_one_file_are_one() {
 }
 
 #[test]
-fn a_blob_has_other_digests_too() {
+fn a_blob_is_found_by_several_digests() {
     let (_dir, store) = temp();
     let bytes = bytes(1, 200_000);
     let sha512 = {
@@ -158,7 +158,7 @@ fn a_blob_has_other_digests_too() {
 }
 
 #[test]
-fn a_draft_that_is_dropped_leaves_nothing() {
+fn a_dropped_draft_leaves_no_files() {
     let (dir, store) = temp();
     let mut draft = store.draft().unwrap();
     draft.write(&bytes(1, 40 * MIB)).unwrap();
@@ -174,7 +174,7 @@ fn a_draft_that_is_dropped_leaves_nothing() {
 }
 
 #[test]
-fn drafts_are_stored_together_or_not_at_all() {
+fn drafts_are_committed_atomically_together() {
     let (dir, store) = temp();
     let all = [bytes(1, 3 * MIB), bytes(2, 100), bytes(3, 100_000)];
     let dags: Vec<Dag> = all.iter().map(|bytes| Dag::new(Profile::UnixfsV1, bytes)).collect();

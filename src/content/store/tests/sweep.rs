@@ -23,7 +23,7 @@ fn remove_rows(store: &Store, stored: &Stored) {
 }
 
 #[test]
-fn a_large_file_is_removed_in_lots_with_all_of_its_blocks() {
+fn a_large_blob_is_removed_in_batches_with_all_of_its_blocks() {
     let (_dir, store) = temp();
     for profile in [Profile::UnixfsV1, Profile::Legacy] {
         let stored = put(&store, &large(1), profile);
@@ -57,7 +57,7 @@ fn crash_between_sweep_batches_leaves_nothing_and_shared_blocks_stay_served() {
 }
 
 #[test]
-fn a_file_that_comes_again_while_its_blocks_are_removed_keeps_them() {
+fn a_blob_stored_again_during_its_sweep_keeps_its_blocks() {
     let (_dir, store) = temp();
     let content = large(1);
     let first = put(&store, &content, Profile::Legacy);
@@ -70,7 +70,7 @@ fn a_file_that_comes_again_while_its_blocks_are_removed_keeps_them() {
 }
 
 #[test]
-fn a_large_file_is_recorded_in_lots_and_a_crash_before_it_is_stored_leaves_nothing() {
+fn a_crash_between_commit_batches_of_a_large_blob_leaves_nothing() {
     let (dir, store) = temp();
     let content = large(1);
     let layout = Dag::new(Profile::Legacy, &content).layout;

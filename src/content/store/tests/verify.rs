@@ -14,7 +14,7 @@ fn verify(store: &Store, stored: &Stored) -> Option<super::super::Damaged> {
 }
 
 #[test]
-fn a_flipped_byte_is_found_in_its_window() {
+fn verify_finds_the_window_of_a_flipped_byte() {
     for profile in [Profile::UnixfsV1, Profile::Legacy] {
         let (dir, store) = temp();
         let bytes = bytes(1, 3 * MIB + 7);
@@ -28,7 +28,7 @@ fn a_flipped_byte_is_found_in_its_window() {
 }
 
 #[test]
-fn a_missing_or_cut_file_is_found() {
+fn verify_finds_a_missing_or_truncated_file() {
     for is_missing in [true, false] {
         let (dir, store) = temp();
         let bytes = bytes(2, 2 * MIB);
@@ -44,7 +44,7 @@ fn a_missing_or_cut_file_is_found() {
 }
 
 #[test]
-fn a_blob_that_was_stored_under_the_digest_of_wrong_bytes_is_found_by_its_blocks() {
+fn verify_finds_a_blob_stored_with_wrong_bytes_by_its_blocks() {
     let (dir, store) = temp();
     let (right, mut wrong) = (bytes(3, 2 * MIB), bytes(3, 2 * MIB).to_vec());
     wrong[MIB + 1] ^= 1;
@@ -58,7 +58,7 @@ fn a_blob_that_was_stored_under_the_digest_of_wrong_bytes_is_found_by_its_blocks
 }
 
 #[test]
-fn a_damaged_part_of_a_file_that_has_come_in_part_is_found() {
+fn verify_finds_damage_in_a_partial_blob() {
     let (dir, store) = temp();
     let bytes = bytes(3, 2 * MIB);
     let dag = Dag::new(Profile::UnixfsV1, &bytes);
@@ -82,7 +82,7 @@ fn a_damaged_part_of_a_file_that_has_come_in_part_is_found() {
 }
 
 #[test]
-fn a_damaged_block_of_the_index_is_found_and_mended() {
+fn verify_finds_and_repairs_a_damaged_block_of_the_index() {
     let (_dir, store) = temp();
     let bytes = bytes(4, MIB);
     let Block { cid, data } = Dag::new(Profile::Legacy, &bytes).layout.nodes.remove(0);

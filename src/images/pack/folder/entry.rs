@@ -30,7 +30,7 @@ pub(super) struct Attribute {
     pub(super) value: Vec<u8>,
 }
 
-/// What the headers of a file say of it.
+/// Fields of a file's tar headers.
 pub(super) struct TarEntry<'a> {
     name: &'a [u8],
     kind: EntryType,
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_counts_its_own_digits() {
+    fn the_length_of_a_pax_record_includes_its_own_digits() {
         for (length, expected) in [(1, "6 k="), (4, "9 k="), (5, "11 k="), (6, "12 k=")] {
             let mut records = Vec::new();
             record(&mut records, b"k", &vec![b'v'; length]);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_beyond_eleven_octal_digits_has_a_record() {
+    fn a_size_beyond_eleven_octal_digits_is_a_pax_record() {
         for (size, expected) in [(SIZE_MAX, ""), (SIZE_MAX + 1, "19 size=8589934592\n")] {
             let entry = TarEntry::new(b"huge", EntryType::Regular, 0o644).size(size);
             assert_eq!(entry.records(), expected.as_bytes());
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn names_up_to_a_hundred_bytes_have_no_record() {
+    fn names_up_to_a_hundred_bytes_have_no_pax_record() {
         for (length, extended) in [(99, false), (100, false), (101, true)] {
             let name = vec![b'n'; length];
             let link = vec![b'l'; length];
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn device_numbers_are_split_as_the_c_library_does() {
+    fn device_numbers_are_split_into_major_and_minor_like_glibc() {
         for (device, expected) in
             [(0x103, (1, 3)), (0x1111_0370, (259, 70_000)), (0xffff_ffff, (0xfff, 0xf_ffff))]
         {

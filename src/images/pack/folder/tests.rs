@@ -29,7 +29,7 @@ fn packed(dir: &TempDir) -> Vec<u8> {
     bytes
 }
 
-/// What a reader finds of one entry.
+/// Entry as a tar reader finds it.
 #[derive(Debug, PartialEq)]
 struct Found {
     name: Vec<u8>,
@@ -94,7 +94,7 @@ fn an_empty_folder_is_two_blocks_of_zeros() {
 }
 
 #[test]
-fn entries_are_sorted_by_the_bytes_of_their_paths() {
+fn tar_entries_are_sorted_by_the_bytes_of_their_paths() {
     let dir = TempDir::new().unwrap();
     for name in ["b", "a/z", "a", "a/b/c"] {
         put_folder(&dir, name, 0o755);
@@ -107,7 +107,7 @@ fn entries_are_sorted_by_the_bytes_of_their_paths() {
 }
 
 #[test]
-fn owners_and_times_are_not_those_of_the_host() {
+fn owners_and_mtimes_of_the_host_are_not_packed() {
     let dir = TempDir::new().unwrap();
     put(&dir, "file", b"content", 0o644);
     let mut bytes = Vec::new();
@@ -148,7 +148,7 @@ fn symbolic_links_are_kept_and_not_followed() {
 }
 
 #[test]
-fn a_second_name_of_a_file_is_a_hard_link_to_the_first() {
+fn hard_links_within_a_folder_are_packed_as_hard_links() {
     let dir = TempDir::new().unwrap();
     let outside = TempDir::new().unwrap();
     let file = put(&dir, "m", b"content", 0o644);
@@ -170,7 +170,7 @@ fn a_second_name_of_a_file_is_a_hard_link_to_the_first() {
 }
 
 #[test]
-fn names_of_any_bytes_and_length_are_kept() {
+fn file_names_of_any_bytes_and_length_are_kept() {
     let dir = TempDir::new().unwrap();
     let long = "long".repeat(50);
     put_folder(&dir, &long, 0o755);
@@ -226,7 +226,7 @@ fn extended_attributes_are_kept() {
 }
 
 #[test]
-fn an_attribute_whose_name_a_record_would_cut_is_refused() {
+fn an_extended_attribute_with_an_equals_sign_in_its_name_is_rejected() {
     let dir = TempDir::new().unwrap();
     let file = put(&dir, "file", b"", 0o644);
     if xattr::set(file, "user.a=b", b"").is_err() {
@@ -237,7 +237,7 @@ fn an_attribute_whose_name_a_record_would_cut_is_refused() {
 }
 
 #[test]
-fn a_socket_is_refused_by_name() {
+fn a_socket_in_a_packed_folder_is_rejected_by_name() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("server.sock");
     let _listener = UnixListener::bind(&path).unwrap();
@@ -317,7 +317,7 @@ fn an_error_of_the_writer_is_returned() {
 }
 
 #[test]
-fn the_tar_tool_reads_it_without_a_warning() {
+fn the_tar_tool_extracts_the_output_without_a_warning() {
     let dir = TempDir::new().unwrap();
     let long = "long".repeat(40);
     let file = put(&dir, &long, b"content", 0o755);
@@ -340,7 +340,7 @@ fn the_tar_tool_reads_it_without_a_warning() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn any_files_come_back_in_order_and_in_whole_blocks(
+    fn packed_files_round_trip_in_order_and_in_whole_tar_blocks(
         files in prop::collection::btree_map(
             prop::collection::vec(1_u8..=255, 1..200).prop_filter("a legal name", |name| {
                 !name.contains(&b'/') && name != b"." && name != b".."

@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn attributes_of_the_host_do_not_travel() {
+    fn extended_attributes_of_the_host_are_not_packed() {
         for (name, expected) in [
             ("user.comment", true),
             ("security.capability", true),
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_gone_is_an_error_that_names_it() {
+    fn a_missing_path_is_an_error_that_names_it() {
         let error = read(Path::new("/nowhere/at/all")).map(drop).unwrap_err();
         assert!(error.to_string().starts_with("cannot read /nowhere/at/all"));
     }

@@ -43,7 +43,7 @@ fn gunzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn the_bytes_of_ocipfs_gzip_2_are_these_for_ever() {
+fn the_gzip_output_of_ocipfs_gzip_2_is_stable() {
     assert_eq!(ENCODER, "ocipfs-gzip-2");
     for (length, expected) in [
         (0, "ac73670af3abed54ac6fb4695131f4099be9fbe39d6076c5d0264a6bbdae9d83"),
@@ -59,7 +59,7 @@ fn the_bytes_of_ocipfs_gzip_2_are_these_for_ever() {
 }
 
 #[test]
-fn the_bytes_do_not_depend_on_the_number_of_threads() {
+fn gzip_output_does_not_depend_on_the_number_of_threads() {
     let input = pattern((5 << 20) + 1);
     let one = gzip(&input, 1, BLOCK, 1 << 16);
     assert_eq!(one, gzip(&input, 8, BLOCK, 1 << 20));
@@ -70,7 +70,7 @@ fn the_bytes_do_not_depend_on_the_number_of_threads() {
 }
 
 #[test]
-fn a_flush_changes_no_bytes() {
+fn a_flush_does_not_change_the_gzip_output() {
     let input = pattern(100_000);
     let mut writer = GzipWriter::new(Vec::new());
     for chunk in input.chunks(999) {
@@ -81,7 +81,7 @@ fn a_flush_changes_no_bytes() {
 }
 
 #[test]
-fn bytes_that_do_not_compress_are_kept() {
+fn incompressible_bytes_round_trip_through_gzip() {
     let mut input = Vec::new();
     for seed in 0..100_000_u32 {
         input.extend_from_slice(&Sha256::digest(seed.to_le_bytes()));
@@ -92,7 +92,7 @@ fn bytes_that_do_not_compress_are_kept() {
 }
 
 #[test]
-fn a_writer_that_is_dropped_leaves_no_whole_member() {
+fn a_dropped_gzip_writer_leaves_no_complete_member() {
     let mut output = Vec::new();
     let mut writer = GzipWriter::with_shape(&mut output, 1, 1000);
     writer.write_all(&pattern(10_000)).unwrap();
@@ -111,7 +111,7 @@ fn an_error_of_the_inner_writer_is_returned() {
 }
 
 #[test]
-fn the_gzip_tool_reads_it() {
+fn the_gzip_tool_reads_the_output() {
     let spawned = Command::new("gzip").arg("-t").stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let Ok(mut tool) = spawned else {
         return; // No such tool here.

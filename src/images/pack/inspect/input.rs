@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn peeking_joins_chunks_and_takes_nothing() {
+    fn peek_joins_chunks_and_consumes_nothing() {
         let mut input = input(&["a", "b", "cd", "e"]);
         assert_eq!(input.peek(3), b"abcd");
         let mut all = String::new();

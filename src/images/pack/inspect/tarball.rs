@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_of_every_format_are_known() {
+    fn tar_headers_of_every_format_are_recognized() {
         for format in [tar::Header::new_gnu(), tar::Header::new_ustar(), tar::Header::new_old()] {
             assert!(judge(&header(format)).is_ok());
         }
@@ -112,14 +112,14 @@ mod tests {
     }
 
     #[test]
-    fn zeros_before_something_else_are_no_tar() {
+    fn zeros_followed_by_other_bytes_are_not_a_tar() {
         let mut image = vec![0; 2048];
         image[1500] = 1;
         assert!(matches!(judge(&image), Err(Error::NotTar)));
     }
 
     #[test]
-    fn a_checksum_of_signed_bytes_is_accepted() {
+    fn a_tar_checksum_of_signed_bytes_is_accepted() {
         let mut block = header(tar::Header::new_old());
         block[10] = 0xff;
         let unsigned = octal(&block[CHECKSUM]).unwrap() + 0xff;
@@ -131,14 +131,14 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_tar() {
+    fn other_bytes_are_not_a_tar() {
         for bytes in [&b"short"[..], &[b' '; 512], &[b'1'; 512], &[0xff; 1024]] {
             assert!(matches!(judge(bytes), Err(Error::NotTar)));
         }
     }
 
     #[test]
-    fn a_partial_block_is_refused() {
+    fn a_partial_tar_block_is_rejected() {
         let mut bytes = header(tar::Header::new_ustar());
         bytes.push(0);
         assert!(matches!(judge(&bytes), Err(Error::PartialBlock(513))));

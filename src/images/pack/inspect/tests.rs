@@ -61,18 +61,18 @@ fn assert_layer(stored: &[u8], tar: &[u8], compression: Compression) {
 }
 
 #[test]
-fn a_plain_tar_is_its_own_diff() {
+fn the_diff_id_of_an_uncompressed_layer_is_its_digest() {
     assert_layer(&tarball(), &tarball(), Compression::None);
     assert_layer(&[0; 1024], &[0; 1024], Compression::None);
 }
 
 #[test]
-fn a_gzip_layer_is_measured_inside_and_outside() {
+fn a_gzip_layer_has_digest_and_diff_id() {
     assert_layer(&gzip(&tarball()), &tarball(), Compression::Gzip);
 }
 
 #[test]
-fn gzip_members_follow_each_other() {
+fn a_layer_of_several_gzip_members_is_accepted() {
     let tar = tarball();
     let (start, end) = tar.split_at(700);
     let members = [gzip(start), gzip(&[]), gzip(end)].concat();
@@ -80,7 +80,7 @@ fn gzip_members_follow_each_other() {
 }
 
 #[test]
-fn zstd_frames_follow_each_other_and_some_are_skipped() {
+fn a_layer_of_several_zstd_and_skippable_frames_is_accepted() {
     let tar = tarball();
     let (start, end) = tar.split_at(700);
     assert_layer(&zstd(&tar), &tar, Compression::Zstd);
@@ -102,14 +102,14 @@ fn each_compression_has_its_media_type() {
 }
 
 #[test]
-fn a_layer_without_bytes_is_refused() {
+fn an_empty_layer_is_rejected() {
     let mut inspector = LayerInspector::new();
     inspector.update(&Bytes::new()).unwrap();
     assert!(matches!(inspector.finish(), Err(Error::Empty)));
 }
 
 #[test]
-fn every_truncation_is_refused_as_one() {
+fn every_truncated_layer_is_rejected_as_truncated() {
     let tar = tarball();
     for (stored, compression) in [(gzip(&tar), Compression::Gzip), (zstd(&tar), Compression::Zstd)] {
         for length in 4..stored.len() {
@@ -123,7 +123,7 @@ fn every_truncation_is_refused_as_one() {
 }
 
 #[test]
-fn trailing_garbage_after_gzip_is_refused() {
+fn trailing_garbage_after_gzip_is_rejected() {
     for garbage in [&b"\0"[..], b"\x1f", b"garbage"] {
         let stored = [&gzip(&tarball())[..], garbage].concat();
         let error = measure(&stored, usize::MAX).unwrap_err();
@@ -132,14 +132,14 @@ fn trailing_garbage_after_gzip_is_refused() {
 }
 
 #[test]
-fn trailing_garbage_after_zstd_is_refused() {
+fn trailing_garbage_after_zstd_is_rejected() {
     let stored = [&zstd(&tarball())[..], b"garbage"].concat();
     let error = measure(&stored, usize::MAX).unwrap_err();
     assert_eq!(error.to_string(), "the layer cannot be decompressed as zstd: Unknown frame descriptor");
 }
 
 #[test]
-fn a_wrong_checksum_is_refused() {
+fn a_wrong_gzip_checksum_is_rejected() {
     let mut stored = gzip(&tarball());
     let crc = stored.len() - 8;
     stored[crc] ^= 1;
@@ -151,7 +151,7 @@ fn a_wrong_checksum_is_refused() {
 }
 
 #[test]
-fn a_zstd_window_beyond_the_limit_is_refused() {
+fn a_zstd_window_beyond_the_limit_is_rejected() {
     // A frame header alone: no single segment, a window of 2^(10 + 18) bytes.
     let stored = [&[0x28, 0xb5, 0x2f, 0xfd, 0x00, 18 << 3][..], &[0; 64]].concat();
     let error = measure(&stored, usize::MAX).unwrap_err();
@@ -162,7 +162,7 @@ fn a_zstd_window_beyond_the_limit_is_refused() {
 }
 
 #[test]
-fn content_that_is_no_tar_is_refused_in_every_compression() {
+fn content_that_is_not_a_tar_is_rejected_in_every_compression() {
     let text = "no tar at all ".repeat(100);
     for stored in [
         text.as_bytes().to_vec(),
@@ -179,7 +179,7 @@ fn content_that_is_no_tar_is_refused_in_every_compression() {
 }
 
 #[test]
-fn a_tar_that_is_cut_short_is_refused() {
+fn a_truncated_tar_is_rejected_in_every_compression() {
     let tar = &tarball()[..1000];
     for stored in [tar.to_vec(), gzip(tar), zstd(tar)] {
         let error = measure(&stored, usize::MAX).unwrap_err();
@@ -188,7 +188,7 @@ fn a_tar_that_is_cut_short_is_refused() {
 }
 
 #[test]
-fn a_refused_layer_is_refused_before_its_end_and_stays_so() {
+fn an_invalid_layer_is_rejected_before_its_end() {
     let mut inspector = LayerInspector::new();
     let error = loop {
         // More than the channel holds, so that the refusal has to come back this way.
@@ -203,7 +203,7 @@ fn a_refused_layer_is_refused_before_its_end_and_stays_so() {
 
 proptest! {
     #[test]
-    fn arbitrary_bytes_are_refused_without_a_panic(
+    fn arbitrary_bytes_are_rejected_without_a_panic(
         magic in prop::sample::select(vec![&b""[..], b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"]),
         bytes in prop::collection::vec(any::<u8>(), 0..600),
     ) {
@@ -213,7 +213,7 @@ proptest! {
 }
 
 #[test]
-fn a_plain_tar_is_known_by_its_beginning_and_nothing_else_is() {
+fn an_uncompressed_tar_is_recognized_by_its_first_block() {
     let mut header = tar::Header::new_ustar();
     header.set_size(700);
     header.set_cksum();

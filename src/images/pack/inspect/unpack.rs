@@ -14,7 +14,7 @@ use super::{Compression, Error};
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 const BUFFER: usize = 1 << 17;
 
-/// What only unpacking tells of a layer.
+/// Properties of a layer that require unpacking it.
 #[derive(Debug)]
 pub(super) struct LayerContent {
     pub(super) compression: Compression,

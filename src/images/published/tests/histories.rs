@@ -1,15 +1,16 @@
-//! Whatever happens to a repository, its `index.json` is the one that is written from nothing, and costs what changed.
+//! Random histories: an edited `index.json` equals one written from nothing, and its cost depends on the
+//! changes.
 
 use super::*;
 use crate::images::repository::ROWS;
 
-/// What may happen to a repository.
+/// Event in the history of a repository.
 #[derive(Clone, Debug)]
 enum Step {
     Image(u8, Option<u8>),
     Index(u8, Option<u8>),
     Referrer(u8, Option<u8>),
-    /// The same bytes again, as another kind of manifest.
+    /// Push the same bytes again as another kind of manifest.
     Again(u8),
     Untag(u8),
     Remove(u8),
@@ -153,7 +154,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
-    fn an_index_json_is_the_one_that_is_written_from_nothing_after_each_change(
+    fn incrementally_edited_index_json_equals_one_written_from_scratch(
         tags in prop::sample::select(vec![0, 30, 300]),
         steps in prop::collection::vec(prop::collection::vec(step(), 1..4), 1..20),
     ) {
@@ -176,7 +177,7 @@ proptest! {
 }
 
 #[test]
-fn a_manifest_is_listed_again_when_the_index_that_led_to_it_is_deleted() {
+fn a_manifest_is_listed_again_after_its_index_is_deleted() {
     let registry = Registry::new();
     let steps = [Step::Image(0, Some(4)), Step::Untag(4), Step::Index(0, Some(5))];
     steps.into_iter().for_each(|step| registry.apply("app", step));
@@ -191,7 +192,8 @@ fn a_manifest_is_listed_again_when_the_index_that_led_to_it_is_deleted() {
     assert!(COUNTS.get().edits > 0);
 }
 
-/// What publishing one change takes in a repository of so many tags: nodes read, nodes made, entries serialized, rows read.
+/// Returns the work of publishing one change of a repository with so many tags: nodes read, nodes made,
+/// entries serialized, rows read.
 fn work(tags: u32) -> BTreeMap<&'static str, [u64; 4]> {
     let registry = Registry::new();
     registry.put_rows(rows(&["app"], 0..tags));
@@ -254,7 +256,7 @@ fn work(tags: u32) -> BTreeMap<&'static str, [u64; 4]> {
 }
 
 #[test]
-fn publishing_a_tag_reads_and_writes_no_more_in_a_repository_of_four_times_as_many_tags() {
+fn the_cost_of_publishing_a_tag_does_not_grow_with_the_number_of_tags() {
     let (few, many) = (work(2500), work(10_000));
     for (what, many) in many {
         let few = few[what];

@@ -1,4 +1,4 @@
-//! What one step of a sweep does: to the tags of one repository, to one blob, to one manifest.
+//! Steps of a sweep: for the tags of one repository, one blob, or one manifest.
 
 use std::collections::HashSet;
 
@@ -16,7 +16,7 @@ use super::{
 use crate::content::StoreError;
 
 impl Edit<'_> {
-    /// Applies the retention rules to the next repository; true where there is none.
+    /// Applies the retention rules to the next repository; returns true if there is none left.
     pub(super) fn expire_next(&self, sweep: &Sweep, at: &mut SweepPosition) -> Result<bool, StoreError> {
         if sweep.retention.is_empty() {
             return Ok(true);
@@ -73,7 +73,7 @@ impl Edit<'_> {
         Ok(tags)
     }
 
-    /// Looks at the next row of a stage; true where there is none.
+    /// Visits the next row of a stage; returns true if there is none left.
     pub(super) fn sweep_next(
         &self,
         sweep: &Sweep,
@@ -149,8 +149,8 @@ impl Edit<'_> {
     }
 }
 
-/// What a tag belongs to that is made of a digest, as signatures have it (`sha256-<hex>.sig`): it is not counted as a
-/// version of the image, and stays as long as its subject.
+/// Returns the subject of a tag that is made of a digest, as for signatures (`sha256-<hex>.sig`). Such a tag
+/// does not count as a version of the image, and stays as long as its subject.
 pub fn subject_of(tag: &Tag) -> Option<Digest> {
     let (algorithm, rest) = tag.as_str().split_once('-')?;
     let hex = rest.split('.').next()?;

@@ -80,7 +80,7 @@ struct History {
     _dir: TempDir,
 }
 
-/// What a repository has.
+/// Content of a repository.
 #[derive(Debug)]
 struct There {
     nodes: BTreeSet<u8>,
@@ -132,7 +132,7 @@ impl History {
         }
     }
 
-    /// What tags lead to: by references, to referrers and to subjects.
+    /// Returns the nodes that tags lead to: by references, to referrers and to subjects.
     fn live(&self, there: &There) -> BTreeSet<u8> {
         let mut live: BTreeSet<u8> = there.tagged.clone();
         let mut waiting: Vec<u8> = live.iter().copied().collect();

@@ -1,4 +1,4 @@
-//! What goes with what, when, and what earlier versions left.
+//! Removal of content: what is removed together, when, and what earlier versions left behind.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ fn at<T: Send + 'static>(
 }
 
 #[test]
-fn a_deleted_manifest_frees_the_blobs_that_no_other_manifest_references() {
+fn deleting_a_manifest_releases_its_unreferenced_blobs() {
     let (_dir, repositories) = repositories();
     at(&repositories, 0, |edit| {
         (10..13).try_for_each(|n| edit.add_piece(&name(A), &blob(n)))?;
@@ -72,7 +72,7 @@ fn a_deleted_manifest_frees_the_blobs_that_no_other_manifest_references() {
 }
 
 #[test]
-fn an_index_takes_its_manifests_along_and_those_their_referrers() {
+fn removing_an_index_removes_its_manifests_and_their_referrers() {
     let (_dir, repositories) = repositories();
     at(&repositories, 0, |edit| {
         (10..13).try_for_each(|n| edit.add_piece(&name(A), &blob(n)))?;
@@ -95,7 +95,7 @@ fn an_index_takes_its_manifests_along_and_those_their_referrers() {
 }
 
 #[test]
-fn an_index_whose_subject_is_one_of_its_own_manifests_is_collected() {
+fn an_index_whose_subject_is_one_of_its_manifests_is_garbage_collected() {
     let (_dir, repositories) = repositories();
     let put_index = |n: u8, subject: Option<u8>, child: u8| {
         at(&repositories, 0, move |edit| {
@@ -119,7 +119,7 @@ fn an_index_whose_subject_is_one_of_its_own_manifests_is_collected() {
 }
 
 #[test]
-fn an_overwritten_tag_leaves_its_manifest_until_it_was_untagged_for_long_enough() {
+fn an_untagged_manifest_is_kept_for_the_keep_untagged_period() {
     let (_dir, repositories) = repositories();
     let policy = Policy { keep_untagged: Duration::from_secs(100), ..Policy::default() };
     at(&repositories, 1000, |edit| {
@@ -136,7 +136,7 @@ fn an_overwritten_tag_leaves_its_manifest_until_it_was_untagged_for_long_enough(
 }
 
 #[test]
-fn the_grace_period_covers_blobs_that_no_manifest_referenced_and_is_renewed() {
+fn the_upload_grace_period_keeps_unreferenced_blobs_and_is_renewed() {
     let (_dir, repositories) = repositories();
     let policy = Policy { upload_grace: Duration::from_secs(100), ..Policy::default() };
     at(&repositories, 1000, |edit| (10..13).try_for_each(|n| edit.add_piece(&name(A), &blob(n))));
@@ -150,7 +150,7 @@ fn the_grace_period_covers_blobs_that_no_manifest_referenced_and_is_renewed() {
 }
 
 #[test]
-fn room_is_made_by_the_oldest_untagged_manifests_and_no_more_of_them_than_needed() {
+fn the_oldest_untagged_manifests_are_removed_to_free_the_needed_space() {
     let (_dir, repositories) = repositories();
     for n in 0..4 {
         at(&repositories, 1000 + u64::from(n), move |edit| {
@@ -193,7 +193,7 @@ fn a_retention_rule_keeps_the_newest_tags_and_signatures_with_their_images() {
 }
 
 #[test]
-fn removing_a_tagged_image_frees_it_at_once_unless_another_tag_keeps_it() {
+fn removing_a_tagged_image_releases_it_unless_another_tag_keeps_it() {
     let (_dir, repositories) = repositories();
     at(&repositories, 0, |edit| {
         edit.add_piece(&name(A), &blob(10))?;
@@ -207,7 +207,7 @@ fn removing_a_tagged_image_frees_it_at_once_unless_another_tag_keeps_it() {
 }
 
 #[test]
-fn a_whole_repository_is_removed_in_steps() {
+fn a_whole_repository_is_removed_in_batches() {
     let (_dir, repositories) = repositories();
     at(&repositories, 0, |edit| {
         (10..20).try_for_each(|n| edit.add_piece(&name(A), &blob(n)))?;
@@ -222,7 +222,7 @@ fn a_whole_repository_is_removed_in_steps() {
 }
 
 #[test]
-fn rows_of_an_earlier_version_are_completed_once() {
+fn repository_rows_of_an_earlier_version_are_upgraded_once() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let stored = |bytes: &[u8]| {

@@ -1,4 +1,5 @@
-//! What one push costs a follower, however much there is already: blocks that it fetches, and blocks that it reads.
+//! Work of a follower for one push, however much content exists: blocks that it fetches and blocks that it
+//! reads.
 
 use std::sync::atomic::Ordering;
 
@@ -41,7 +42,8 @@ fn put_everywhere(pusher: &Pusher, pushed: Pushed, names: Vec<Name>, tags: Vec<T
     pusher.repositories.edit(put).unwrap();
 }
 
-/// What one image more in `app` costs a follower, where `app` has so many tags and there are so many other repositories.
+/// Returns the work of a follower for one more image in `app`, for so many tags in `app` and so many other
+/// repositories.
 async fn work_for_a_push(repositories: u32, tags: u32) -> [u64; 2] {
     let publisher = Machine::start(SharePolicy::All, &[]).await;
     let image = publisher.pusher.push("app", "one", Some("v000000"));
@@ -64,7 +66,7 @@ async fn work_for_a_push(repositories: u32, tags: u32) -> [u64; 2] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_follower_fetches_and_reads_no_more_for_a_push_where_there_are_four_times_as_many_repositories() {
+async fn the_cost_of_a_push_at_a_follower_does_not_grow_with_the_number_of_repositories() {
     let [few, many] = [work_for_a_push(500, 1).await, work_for_a_push(2000, 1).await];
     for (few, many) in few.into_iter().zip(many) {
         assert!(many <= few + few / 2 + 4, "{few} blocks at 500 repositories, {many} at 2,000");
@@ -72,7 +74,7 @@ async fn a_follower_fetches_and_reads_no_more_for_a_push_where_there_are_four_ti
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_follower_fetches_and_reads_no_more_for_a_tag_where_there_are_four_times_as_many_tags() {
+async fn the_cost_of_a_tag_at_a_follower_does_not_grow_with_the_number_of_tags() {
     let [few, many] = [work_for_a_push(1, 2500).await, work_for_a_push(1, 10_000).await];
     for (few, many) in few.into_iter().zip(many) {
         assert!(many <= few + few / 2 + 4, "{few} blocks at 2,500 tags, {many} at 10,000");

@@ -21,14 +21,14 @@ const MIB: u64 = 1 << 20;
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        a_dag_that_is_too_deep_is_refused,
-        a_dag_of_more_parts_than_are_known_at_once_ends_in_bounded_memory,
-        a_few_blocks_that_say_they_are_a_huge_file_end_in_bounded_memory_and_disk,
-        a_dag_whose_sizes_lie_is_refused,
-        the_size_that_a_hostile_root_claims_evicts_nothing_from_the_cache,
-        a_file_of_more_bytes_than_any_disk_has_is_refused,
-        parts_of_no_bytes_are_passed_over,
-        a_directory_or_a_link_where_a_part_belongs_is_refused,
+        a_dag_that_is_too_deep_is_rejected,
+        a_dag_with_more_parts_than_the_limit_takes_bounded_memory,
+        a_dag_that_repeats_few_blocks_as_a_huge_file_takes_bounded_memory_and_disk,
+        a_dag_with_wrong_block_sizes_is_rejected,
+        a_false_size_of_a_hostile_root_does_not_evict_cached_content,
+        a_file_with_an_impossible_size_is_rejected,
+        empty_parts_of_a_file_are_not_fetched,
+        a_directory_or_symlink_as_part_of_a_file_is_rejected,
     ]
 }
 
@@ -47,7 +47,7 @@ impl Dag {
         self.node_of(children, sum)
     }
 
-    /// The same that says it has `size` bytes: <https://specs.ipfs.tech/unixfs/>.
+    /// Adds a part of a file that declares `size` bytes: <https://specs.ipfs.tech/unixfs/>.
     fn node_of(&mut self, children: &[(Cid, u64)], size: u64) -> Cid {
         let mut data = vec![1 << 3, 2, 3 << 3];
         put_varint(&mut data, size);
@@ -111,7 +111,7 @@ async fn stage(made: &Made) -> Stage {
 }
 
 /// A pull says what is wrong, to the client or, after the first bytes, in the log.
-async fn is_refused(made: Made, why: &str) {
+async fn is_rejected(made: Made, why: &str) {
     let stage = stage(&made).await;
     match fails(&stage.reader, &made.layer).await {
         Failed::Refused(status, text) => assert!(status == 502 && text.contains(why), "{status}: {text}"),
@@ -121,7 +121,7 @@ async fn is_refused(made: Made, why: &str) {
 }
 
 /// A pull ends without the blob, whatever it says, and the next one is served.
-async fn is_not_had(made: Made) {
+async fn pull_fails_and_next_succeeds(made: Made) {
     let stage = stage(&made).await;
     fails(&stage.reader, &made.layer).await;
     stage.ends_well().await;
@@ -137,17 +137,17 @@ fn chain(depth: usize) -> Made {
     dag.layer(top, MIB, bytes)
 }
 
-async fn a_dag_that_is_too_deep_is_refused() {
+async fn a_dag_that_is_too_deep_is_rejected() {
     let made = chain(32);
     let stage = stage(&made).await;
     assert!(get(&stage.reader.url(&made.layer.blob_path())).await.body == made.layer.bytes);
     stage.ends_well().await;
     for depth in [33, 100_000] {
-        is_refused(chain(depth), "deeper than 32").await;
+        is_rejected(chain(depth), "deeper than 32").await;
     }
 }
 
-async fn a_dag_of_more_parts_than_are_known_at_once_ends_in_bounded_memory() {
+async fn a_dag_with_more_parts_than_the_limit_takes_bounded_memory() {
     const NODES: u64 = 30;
     const CHILDREN: u64 = 40_000;
     let mut dag = Dag::default();
@@ -158,10 +158,10 @@ async fn a_dag_of_more_parts_than_are_known_at_once_ends_in_bounded_memory() {
         nodes.push((dag.node(&children), CHILDREN));
     }
     let root = dag.node(&nodes);
-    is_not_had(dag.layer(root, NODES * CHILDREN, vec![])).await;
+    pull_fails_and_next_succeeds(dag.layer(root, NODES * CHILDREN, vec![])).await;
 }
 
-async fn a_few_blocks_that_say_they_are_a_huge_file_end_in_bounded_memory_and_disk() {
+async fn a_dag_that_repeats_few_blocks_as_a_huge_file_takes_bounded_memory_and_disk() {
     const TIMES: usize = 5_000;
     let mut dag = Dag::default();
     let mut top = (dag.leaf(vec![7; 1 << 10]), 1 << 10);
@@ -184,7 +184,7 @@ async fn a_few_blocks_that_say_they_are_a_huge_file_end_in_bounded_memory_and_di
     stage.ends_well().await;
 }
 
-async fn the_size_that_a_hostile_root_claims_evicts_nothing_from_the_cache() {
+async fn a_false_size_of_a_hostile_root_does_not_evict_cached_content() {
     const CLAIMED: u64 = 9 * MIB;
     let mut dag = Dag::default();
     let missing = Cid::new_v1(RAW, Code::Sha2_256.digest(b"never served"));
@@ -203,7 +203,7 @@ async fn the_size_that_a_hostile_root_claims_evicts_nothing_from_the_cache() {
     assert!(get(&reader.url(&cached.blob_path())).await.body == cached.bytes, "it is cached still");
 }
 
-async fn a_dag_whose_sizes_lie_is_refused() {
+async fn a_dag_with_wrong_block_sizes_is_rejected() {
     let bytes = noise(4 << 20);
     for (lie, why) in [(1, "do not add up"), (2, "expected a file part of"), (3, "expected a file part of")] {
         let mut dag = Dag::default();
@@ -221,11 +221,11 @@ async fn a_dag_whose_sizes_lie_is_refused() {
                 dag.node(&children)
             }
         };
-        is_refused(dag.layer(root, 4 * MIB, bytes.clone()), why).await;
+        is_rejected(dag.layer(root, 4 * MIB, bytes.clone()), why).await;
     }
 }
 
-async fn a_file_of_more_bytes_than_any_disk_has_is_refused() {
+async fn a_file_with_an_impossible_size_is_rejected() {
     for huge in [1 << 50, 1 << 63, u64::MAX - MIB] {
         let mut dag = Dag::default();
         let leaf = dag.leaf(noise(MIB as usize));
@@ -241,11 +241,11 @@ async fn a_file_of_more_bytes_than_any_disk_has_is_refused() {
     }
 }
 
-async fn parts_of_no_bytes_are_passed_over() {
+async fn empty_parts_of_a_file_are_not_fetched() {
     let bytes = noise(2 << 20);
     let mut dag = Dag::default();
     let leaves: Vec<_> = bytes.chunks(MIB as usize).map(|data| (dag.leaf(data.to_vec()), MIB)).collect();
-    // Nobody has it.
+    // No peer has it.
     let nothing = (Cid::new_v1(RAW, Code::Sha2_256.digest(b"nobody has it")), 0);
     let mut children = vec![nothing; 1000];
     children.extend([leaves[0], nothing, leaves[1], nothing]);
@@ -257,12 +257,12 @@ async fn parts_of_no_bytes_are_passed_over() {
     stage.ends_well().await;
 }
 
-async fn a_directory_or_a_link_where_a_part_belongs_is_refused() {
+async fn a_directory_or_symlink_as_part_of_a_file_is_rejected() {
     for kind in [1, 4] {
         let (mut dag, bytes) = (Dag::default(), noise(MIB as usize));
         let leaf = dag.leaf(bytes.clone());
         let other = dag.kind(kind);
         let root = dag.node(&[(leaf, MIB), (other, MIB)]);
-        is_refused(dag.layer(root, 2 * MIB, bytes), "expected part of a file").await;
+        is_rejected(dag.layer(root, 2 * MIB, bytes), "expected part of a file").await;
     }
 }

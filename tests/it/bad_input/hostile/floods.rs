@@ -27,11 +27,11 @@ const SERVED_WITHIN: Duration = Duration::from_secs(60);
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        a_million_wants_keep_nobody_from_being_served,
-        a_block_that_is_wanted_again_and_again_keeps_nobody_from_being_served,
-        peers_that_do_not_read_what_they_asked_for_keep_nobody_from_being_served,
-        peers_that_come_and_go_with_their_wants_leave_nothing_behind,
-        messages_of_no_bytes_keep_nobody_from_being_served,
+        a_flood_of_a_million_wants_does_not_block_other_peers,
+        a_flood_of_repeated_wants_for_one_block_does_not_block_other_peers,
+        peers_that_do_not_read_their_blocks_do_not_block_other_peers,
+        wants_of_disconnected_peers_are_removed,
+        a_flood_of_empty_messages_does_not_block_other_peers,
     ]
 }
 
@@ -93,12 +93,12 @@ fn wants(wants: Vec<Entry>, full: bool) -> Vec<Bytes> {
     Message { wants, full, ..Message::default() }.encode(Version::V1_2)
 }
 
-/// A block that nobody has.
+/// Block that no peer has.
 fn nowhere(n: usize) -> Cid {
     Cid::new_v1(0x55, Code::Sha2_256.digest(&n.to_be_bytes()))
 }
 
-async fn a_million_wants_keep_nobody_from_being_served() {
+async fn a_flood_of_a_million_wants_does_not_block_other_peers() {
     let pair = Pair::new();
     let hostile = Hostile::start(&[], Box::new(|_| vec![])).await;
     pair.meet(&hostile);
@@ -117,7 +117,7 @@ async fn a_million_wants_keep_nobody_from_being_served() {
     pair.ends_well().await;
 }
 
-async fn a_block_that_is_wanted_again_and_again_keeps_nobody_from_being_served() {
+async fn a_flood_of_repeated_wants_for_one_block_does_not_block_other_peers() {
     let pair = Pair::new();
     let hostile = Hostile::start(&[], Box::new(|_| vec![])).await;
     pair.meet(&hostile);
@@ -133,7 +133,7 @@ async fn a_block_that_is_wanted_again_and_again_keeps_nobody_from_being_served()
     pair.ends_well().await;
 }
 
-async fn peers_that_do_not_read_what_they_asked_for_keep_nobody_from_being_served() {
+async fn peers_that_do_not_read_their_blocks_do_not_block_other_peers() {
     const PEERS: usize = 40;
     let pair = Pair::new();
     let blocks = pair.layers.each_ref().map(|layer| {
@@ -155,7 +155,7 @@ async fn peers_that_do_not_read_what_they_asked_for_keep_nobody_from_being_serve
     pair.ends_well().await;
 }
 
-async fn peers_that_come_and_go_with_their_wants_leave_nothing_behind() {
+async fn wants_of_disconnected_peers_are_removed() {
     let pair = Pair::new();
     for peer in 0..200 {
         let hostile = Hostile::start(&[], Box::new(|_| vec![])).await;
@@ -169,7 +169,7 @@ async fn peers_that_come_and_go_with_their_wants_leave_nothing_behind() {
     pair.ends_well().await;
 }
 
-async fn messages_of_no_bytes_keep_nobody_from_being_served() {
+async fn a_flood_of_empty_messages_does_not_block_other_peers() {
     let pair = Pair::new();
     let hostile = Hostile::start(&[], Box::new(|_| vec![])).await;
     pair.meet(&hostile);

@@ -14,7 +14,7 @@ use crate::{
 };
 
 const MIB: u64 = 1 << 20;
-/// What a node may need beyond what it needs when it is idle.
+/// Memory that a node may use beyond its idle use.
 const BUDGET: u64 = 64 * MIB;
 /// A document is at most this long.
 const MAX_DOCUMENT: usize = 4 << 20;
@@ -22,8 +22,8 @@ const MAX_DOCUMENT: usize = 4 << 20;
 pub fn trials() -> Vec<Trial> {
     trials![
         a_missing_tag_in_a_layout_of_many_nested_indexes_is_searched_in_bounded_memory,
-        many_descriptor_files_of_nested_json_are_refused_in_bounded_memory,
-        many_layer_manifests_of_nested_json_are_refused_in_bounded_memory,
+        many_descriptor_files_of_nested_json_are_rejected_in_bounded_memory,
+        many_layer_manifests_of_nested_json_are_rejected_in_bounded_memory,
     ]
 }
 
@@ -31,7 +31,7 @@ pub fn trials() -> Vec<Trial> {
 struct Stage {
     reader: Serve,
     memory: Memory,
-    /// What the node may take.
+    /// Memory that the node may use.
     bound: u64,
     _hostile: Hostile,
 }
@@ -111,14 +111,14 @@ fn lists(bytes: usize) -> String {
 }
 
 /// Asks for images of these names all at once, and holds that they are refused in bounded memory.
-async fn are_refused(dag: Dag, names: &str, roots: &[Cid], (status, code, told): (u16, &str, &str)) {
+async fn are_rejected(dag: Dag, names: &str, roots: &[Cid], (status, code, told): (u16, &str, &str)) {
     let stage = Stage::new(dag, roots).await;
     let answers = stage.get_all(roots.iter().map(|root| format!("{names}/{root}/manifests/latest"))).await;
     stage.memory.stayed_below(stage.bound);
     answers.iter().for_each(|answer| answer.refused(status, code, &[told]));
 }
 
-async fn many_descriptor_files_of_nested_json_are_refused_in_bounded_memory() {
+async fn many_descriptor_files_of_nested_json_are_rejected_in_bounded_memory() {
     let mut dag = Dag::default();
     let lists = lists(MIB as usize - 100);
     let shared = (dag.leaf(format!("{lists},").into_bytes()), lists.len() as u64 + 1);
@@ -130,10 +130,10 @@ async fn many_descriptor_files_of_nested_json_are_refused_in_bounded_memory() {
         dag.node(&[first, shared, shared, shared, end])
     };
     let roots: Vec<Cid> = (0..16).map(&mut file).collect();
-    are_refused(dag, "ipfs", &roots, (404, "NAME_UNKNOWN", "limit 65536")).await;
+    are_rejected(dag, "ipfs", &roots, (404, "NAME_UNKNOWN", "limit 65536")).await;
 }
 
-async fn many_layer_manifests_of_nested_json_are_refused_in_bounded_memory() {
+async fn many_layer_manifests_of_nested_json_are_rejected_in_bounded_memory() {
     let mut dag = Dag::default();
     let lists = lists(MIB as usize - 200);
     let kind = media_type::OCIPFS_LAYER_INDEX;
@@ -141,5 +141,5 @@ async fn many_layer_manifests_of_nested_json_are_refused_in_bounded_memory() {
         dag.leaf(format!(r#"{{"mediaType":"{kind}","n":{number},"manifests":[{lists}]}}"#).into_bytes())
     };
     let roots: Vec<Cid> = (0..16).map(&mut document).collect();
-    are_refused(dag, "layer", &roots, (502, "MANIFEST_INVALID", "manifests[0]")).await;
+    are_rejected(dag, "layer", &roots, (502, "MANIFEST_INVALID", "manifests[0]")).await;
 }

@@ -16,24 +16,24 @@ use crate::{
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        wrong_bytes_are_not_taken,
-        another_block_than_was_asked_for_is_not_taken,
-        silence_is_not_waited_for_longer_than_promised,
-        half_a_message_is_not_waited_for,
-        a_message_that_says_it_is_too_long_is_not_read,
-        a_message_that_is_too_long_is_not_read,
-        what_is_no_message_is_not_read,
-        a_block_that_is_too_long_is_not_taken,
-        a_peer_that_only_says_it_has_everything_is_given_up,
-        a_peer_that_takes_back_what_it_said_it_has_is_given_up,
-        blocks_that_nobody_asked_for_are_not_kept,
-        a_million_blocks_in_one_message_take_no_room,
-        wrong_bytes_for_the_root_are_not_taken,
-        a_block_that_comes_many_times_is_taken_once,
+        blocks_with_wrong_bytes_are_rejected,
+        a_block_that_does_not_match_the_want_is_rejected,
+        a_silent_peer_times_out,
+        a_peer_that_sends_a_truncated_message_times_out,
+        a_message_with_a_length_prefix_beyond_the_limit_is_rejected,
+        a_message_beyond_the_size_limit_is_rejected,
+        a_malformed_message_is_rejected,
+        a_block_beyond_the_size_limit_is_rejected,
+        a_peer_that_sends_only_have_times_out,
+        a_peer_that_sends_dont_have_after_have_is_given_up,
+        unsolicited_blocks_are_not_stored,
+        a_message_with_a_million_empty_blocks_takes_bounded_memory,
+        a_root_block_with_wrong_bytes_is_rejected,
+        a_duplicate_block_is_received_once,
     ]
 }
 
-/// What is said in the place of a block: its CID and bytes, and how often that was done before.
+/// Messages that are sent instead of a block, by its CID, its bytes and the number of earlier lies.
 type Lie = fn(&Cid, &Bytes, usize) -> Vec<Bytes>;
 
 /// Answers honestly but for the blocks below the file's root, which it says it has.
@@ -49,8 +49,8 @@ fn lying(made: &Made, lie: Lie) -> Answer {
     })
 }
 
-/// Alone with the liar a pull fails by name; with an honest peer beside it, it ends well.
-async fn is_survived(lie: Lie) {
+/// With only the liar, a pull fails by name; with an honest peer as well, it succeeds.
+async fn pull_survives(lie: Lie) {
     let made = Made::of(noise(8 << 20));
     let stage = Stage::new(&made, lying(&made, lie)).await;
     match fails(&stage.reader, &made.layer).await {
@@ -72,8 +72,8 @@ async fn is_survived(lie: Lie) {
     stage.ends_well().await;
 }
 
-async fn wrong_bytes_are_not_taken() {
-    is_survived(|cid, data, _| {
+async fn blocks_with_wrong_bytes_are_rejected() {
+    pull_survives(|cid, data, _| {
         let mut wrong = data.to_vec();
         wrong[0] ^= 1;
         block(cid, wrong.into())
@@ -81,16 +81,16 @@ async fn wrong_bytes_are_not_taken() {
     .await;
 }
 
-async fn another_block_than_was_asked_for_is_not_taken() {
-    is_survived(|cid, _, n| block(cid, n.to_be_bytes().to_vec().into())).await;
+async fn a_block_that_does_not_match_the_want_is_rejected() {
+    pull_survives(|cid, _, n| block(cid, n.to_be_bytes().to_vec().into())).await;
 }
 
-async fn silence_is_not_waited_for_longer_than_promised() {
-    is_survived(|_, _, _| vec![]).await;
+async fn a_silent_peer_times_out() {
+    pull_survives(|_, _, _| vec![]).await;
 }
 
-async fn half_a_message_is_not_waited_for() {
-    is_survived(|cid, data, n| {
+async fn a_peer_that_sends_a_truncated_message_times_out() {
+    pull_survives(|cid, data, n| {
         let whole = block(cid, data.clone()).concat();
         if n == 0 { vec![whole[..whole.len() / 2].to_vec().into()] } else { vec![] }
     })
@@ -100,41 +100,41 @@ async fn half_a_message_is_not_waited_for() {
 /// 100 MB as it stands before a message.
 const LENGTH: [u8; 4] = [0x80, 0xc2, 0xd7, 0x2f];
 
-async fn a_message_that_says_it_is_too_long_is_not_read() {
-    is_survived(|_, _, _| vec![Bytes::from_static(&LENGTH)]).await;
+async fn a_message_with_a_length_prefix_beyond_the_limit_is_rejected() {
+    pull_survives(|_, _, _| vec![Bytes::from_static(&LENGTH)]).await;
 }
 
-async fn a_message_that_is_too_long_is_not_read() {
-    is_survived(|_, _, n| match n {
+async fn a_message_beyond_the_size_limit_is_rejected() {
+    pull_survives(|_, _, n| match n {
         0 => [vec![Bytes::from_static(&LENGTH)], vec![Bytes::from(vec![0; 1_000_000]); 100]].concat(),
         _ => vec![],
     })
     .await;
 }
 
-async fn what_is_no_message_is_not_read() {
-    is_survived(|_, _, _| vec![Bytes::from_static(b"\x0bhello world")]).await;
+async fn a_malformed_message_is_rejected() {
+    pull_survives(|_, _, _| vec![Bytes::from_static(b"\x0bhello world")]).await;
 }
 
-async fn a_block_that_is_too_long_is_not_taken() {
-    is_survived(|cid, data, _| block(cid, [&data[..], &data[..], &data[..]].concat().into())).await;
+async fn a_block_beyond_the_size_limit_is_rejected() {
+    pull_survives(|cid, data, _| block(cid, [&data[..], &data[..], &data[..]].concat().into())).await;
 }
 
-async fn a_peer_that_only_says_it_has_everything_is_given_up() {
-    is_survived(|cid, _, _| presence(cid, true)).await;
+async fn a_peer_that_sends_only_have_times_out() {
+    pull_survives(|cid, _, _| presence(cid, true)).await;
 }
 
-async fn a_peer_that_takes_back_what_it_said_it_has_is_given_up() {
-    is_survived(|cid, _, _| presence(cid, false)).await;
+async fn a_peer_that_sends_dont_have_after_have_is_given_up() {
+    pull_survives(|cid, _, _| presence(cid, false)).await;
 }
 
-async fn blocks_that_nobody_asked_for_are_not_kept() {
-    is_survived(|cid, _, n| (0..20).flat_map(|m| block(cid, noise(20_000 + 100 * n + m).into())).collect())
+async fn unsolicited_blocks_are_not_stored() {
+    pull_survives(|cid, _, n| (0..20).flat_map(|m| block(cid, noise(20_000 + 100 * n + m).into())).collect())
         .await;
 }
 
-async fn a_million_blocks_in_one_message_take_no_room() {
-    is_survived(|_, _, n| match n {
+async fn a_message_with_a_million_empty_blocks_takes_bounded_memory() {
+    pull_survives(|_, _, n| match n {
         0..4 => empty_blocks(),
         _ => vec![],
     })
@@ -148,7 +148,7 @@ fn empty_blocks() -> Vec<Bytes> {
     vec![Bytes::from_static(&[0x80, 0x80, 0x80, 0x02]), BLOCK.repeat(count).into()]
 }
 
-async fn wrong_bytes_for_the_root_are_not_taken() {
+async fn a_root_block_with_wrong_bytes_is_rejected() {
     let made = Made::of(noise(8 << 20));
     let wrong = || -> Answer { Box::new(|want| block(&want.cid, Bytes::from_static(b"something else"))) };
     let stage = Stage::new(&made, wrong()).await;
@@ -163,7 +163,7 @@ async fn wrong_bytes_for_the_root_are_not_taken() {
     stage.ends_well().await;
 }
 
-async fn a_block_that_comes_many_times_is_taken_once() {
+async fn a_duplicate_block_is_received_once() {
     let made = Made::of(noise(8 << 20));
     let often: Lie = |cid, data, _| (0..5).flat_map(|_| block(cid, data.clone())).collect();
     let stage = Stage::new(&made, lying(&made, often)).await;

@@ -12,7 +12,7 @@ use std::{
 
 use crate::harness::Serve;
 
-/// What a node may need, whatever its peers do.
+/// Maximum memory of a node, whatever its peers do.
 pub const BOUND: u64 = 150 << 20;
 const SAMPLE_EVERY: Duration = Duration::from_millis(20);
 

@@ -1,4 +1,4 @@
-//! What was pushed privately stays private by provenance: what a peer is led to by a DAG of its own is not shown to it.
+//! Privately pushed content stays private by provenance: a peer cannot reach it through a DAG of its own.
 
 use std::{path::Path, time::Duration};
 
@@ -28,7 +28,7 @@ pub fn trials() -> Vec<Trial> {
     trials![
         a_private_push_is_not_shown_to_a_peer_whose_file_embeds_its_blocks,
         a_private_push_is_not_shown_because_a_client_pulls_by_its_cid,
-        a_pushed_block_that_a_peer_sends_is_shared_as_what_came_from_peers,
+        a_pushed_block_that_also_came_from_a_peer_is_shared_with_peers,
     ]
 }
 
@@ -66,7 +66,7 @@ impl Private {
         self.stream.flush().await.unwrap();
     }
 
-    /// What it is sent until a block comes that it may have: what was to come before it has come then.
+    /// Returns the answers up to a block that the peer may have; all earlier answers have arrived by then.
     async fn answers_until(&mut self, public: &Bytes) -> Answered {
         self.want(&[raw(public)]).await;
         let mut all = Answered::default();
@@ -106,7 +106,7 @@ fn embedding(image: &Image) -> (Made, Cid) {
 }
 
 /// A peer that has everything of a file but these blocks, and never says so.
-async fn keeps_back(made: &Made, kept_back: Vec<Cid>) -> Hostile {
+async fn start_peer_without(made: &Made, kept_back: Vec<Cid>) -> Hostile {
     let blocks = made.blocks.clone();
     let answer: Answer = Box::new(move |want| match kept_back.contains(&want.cid) {
         true => Vec::new(),
@@ -120,7 +120,7 @@ async fn a_private_push_is_not_shown_to_a_peer_whose_file_embeds_its_blocks() {
     let secrets = image.blobs().map(raw).into_iter().chain([raw(&image.manifest)]);
     let secrets: Vec<Cid> = secrets.collect();
     let (made, filler) = embedding(&image);
-    let hostile = keeps_back(&made, [&secrets[..], &[filler]].concat()).await;
+    let hostile = start_peer_without(&made, [&secrets[..], &[filler]].concat()).await;
     let document = made.blocks.get(&made.manifest()).unwrap().clone();
     let dir = tempfile::tempdir().unwrap();
     let mut private = Private::start(dir.path(), hostile).await;
@@ -140,7 +140,7 @@ async fn a_private_push_is_not_shown_because_a_client_pulls_by_its_cid() {
     let image = Image::of("secret", 300_000);
     let secrets: Vec<Cid> = image.blobs().map(raw).into_iter().chain([raw(&image.manifest)]).collect();
     let public = Made::of(noise(1000));
-    let hostile = keeps_back(&public, Vec::new()).await;
+    let hostile = start_peer_without(&public, Vec::new()).await;
     let dir = tempfile::tempdir().unwrap();
     let mut private = Private::start(dir.path(), hostile).await;
     push(&private.node, "app", "1", &image).await;
@@ -158,10 +158,10 @@ async fn a_private_push_is_not_shown_because_a_client_pulls_by_its_cid() {
     private.hides(&secrets, &document).await;
 }
 
-async fn a_pushed_block_that_a_peer_sends_is_shared_as_what_came_from_peers() {
+async fn a_pushed_block_that_also_came_from_a_peer_is_shared_with_peers() {
     let image = Image::of("known", 300_000);
     let (made, _) = embedding(&image);
-    let hostile = keeps_back(&made, Vec::new()).await;
+    let hostile = start_peer_without(&made, Vec::new()).await;
     let dir = tempfile::tempdir().unwrap();
     let private = Private::start(dir.path(), hostile).await;
     push(&private.node, "app", "1", &image).await;

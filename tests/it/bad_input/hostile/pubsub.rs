@@ -22,9 +22,9 @@ const MANY: usize = 4096;
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        pubsub_subscriptions_to_long_topics_take_no_memory,
-        pubsub_control_messages_of_long_topics_take_no_memory,
-        pubsub_replay_is_not_forwarded_twice_and_a_true_update_is_heard,
+        pubsub_subscriptions_to_long_topics_take_bounded_memory,
+        pubsub_control_messages_with_long_topics_take_bounded_memory,
+        pubsub_replay_is_not_forwarded_twice_and_a_new_record_is_received,
     ]
 }
 
@@ -112,7 +112,7 @@ fn controls(count: usize) -> impl Iterator<Item = Vec<u8>> {
     (0..count).map(|n| if n % 2 == 0 { prune(&long(n)) } else { unwanted(&long(n)) })
 }
 
-/// The same, and subscriptions.
+/// Returns [`controls`] and subscriptions.
 pub(super) fn topics(count: usize) -> impl Iterator<Item = Vec<u8>> {
     (0..count).map(|n| subscription(&long(n))).chain(controls(count))
 }
@@ -144,15 +144,15 @@ async fn flooded_by(messages: impl Iterator<Item = Vec<u8>>) {
     pair.ends_well();
 }
 
-async fn pubsub_subscriptions_to_long_topics_take_no_memory() {
+async fn pubsub_subscriptions_to_long_topics_take_bounded_memory() {
     flooded_by((0..MANY).map(|n| subscription(&long(n)))).await;
 }
 
-async fn pubsub_control_messages_of_long_topics_take_no_memory() {
+async fn pubsub_control_messages_with_long_topics_take_bounded_memory() {
     flooded_by(controls(MANY)).await;
 }
 
-async fn pubsub_replay_is_not_forwarded_twice_and_a_true_update_is_heard() {
+async fn pubsub_replay_is_not_forwarded_twice_and_a_new_record_is_received() {
     let pair = Pair::new().await;
     let topic = topic_of(&pair.publisher);
     let [flooder, third] = [Gossip::start(&topic).await, Gossip::start(&topic).await];

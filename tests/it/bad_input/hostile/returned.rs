@@ -20,12 +20,12 @@ const DEAF_CLIENTS: usize = 300;
 const PEERS: usize = 200;
 /// Dialled at a time: fewer than the handshakes that a node has under way at once.
 const DIALLED: usize = 20;
-/// What may stay: pools that have grown, and holes between allocations that live on.
+/// Memory that may remain: grown pools, and gaps between live allocations.
 const MAY_STAY: u64 = 30 << 20;
 const SOON: Duration = Duration::from_secs(60);
 
 pub fn trials() -> Vec<Trial> {
-    trials![memory_that_a_burst_of_deaf_clients_and_peers_took_is_given_back]
+    trials![memory_is_released_after_a_burst_of_clients_and_peers_that_do_not_read]
 }
 
 /// Asks for a blob, and reads only the first byte of the answer.
@@ -52,7 +52,7 @@ async fn peers(node: &Serve) -> Vec<Connection> {
     connections
 }
 
-async fn memory_that_a_burst_of_deaf_clients_and_peers_took_is_given_back() {
+async fn memory_is_released_after_a_burst_of_clients_and_peers_that_do_not_read() {
     let node = Serve::start(&[]);
     let layer = Layer::add(&node, &noise(16 << 20));
     let before = memory::rss_anon(node.pid());

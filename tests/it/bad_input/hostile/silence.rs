@@ -17,8 +17,8 @@ const WELL_BEFORE: Duration = Duration::from_secs(30);
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        a_provider_is_asked_whatever_the_ids_of_a_hundred_silent_peers,
-        a_foreign_provider_is_asked_among_a_hundred_silent_peers,
+        a_provider_is_asked_despite_a_hundred_silent_peers,
+        a_foreign_provider_is_asked_despite_a_hundred_silent_peers,
         unknown_content_is_not_found_long_before_the_find_timeout_among_silent_peers,
     ]
 }
@@ -37,7 +37,7 @@ async fn reader(settings: &[&str], addresses: impl IntoIterator<Item = &str>) ->
     reader
 }
 
-async fn a_provider_is_asked_whatever_the_ids_of_a_hundred_silent_peers() {
+async fn a_provider_is_asked_despite_a_hundred_silent_peers() {
     let provider = Serve::start(&[]);
     let layers: Vec<Layer> = (1..=4).map(|n| Layer::add(&provider, &noise(3 << 20)[n..])).collect();
     let silent = silent_before(provider.peer()).await;
@@ -48,7 +48,7 @@ async fn a_provider_is_asked_whatever_the_ids_of_a_hundred_silent_peers() {
     }
 }
 
-async fn a_foreign_provider_is_asked_among_a_hundred_silent_peers() {
+async fn a_foreign_provider_is_asked_despite_a_hundred_silent_peers() {
     let made: Vec<Made> = (1..=4).map(|n| Made::of(noise(3 << 20)[n..].to_vec())).collect();
     let blocks = made.iter().flat_map(|made| made.blocks.clone()).collect();
     let provider = Hostile::start(&[], Box::new(move |want| honest(&blocks, want))).await;

@@ -13,10 +13,10 @@ use crate::{
     peers::unread::Connection,
 };
 
-/// As many as one peer may have.
+/// Maximum number of connections that one peer may have, and of streams.
 const CONNECTIONS: usize = 8;
 const STREAMS: usize = 120;
-/// What each stream may carry without being read.
+/// Bytes that each stream may carry without being read.
 const WINDOW: usize = 256 << 10;
 const MULTISTREAM: &[u8] = b"\x13/multistream/1.0.0\n";
 const SOON: Duration = Duration::from_secs(60);
@@ -47,8 +47,9 @@ async fn leave_unread(node: &Serve, bytes: &[u8]) -> Vec<(Connection, Vec<Substr
     join_all(connections).await
 }
 
-/// Holds that memory stays below `bound` while a file of 256 MiB is pulled beside streams with these bytes.
-async fn a_pull_finishes_beside_streams_with(bytes: Vec<u8>, bound: u64) {
+/// Checks that memory stays below `bound` while a file of 256 MiB is pulled in parallel to streams with these
+/// bytes.
+async fn pull_finishes_despite(bytes: Vec<u8>, bound: u64) {
     let provider = Serve::start(&[]);
     let layer = Layer::add(&provider, &noise(256 << 20));
     let reader = Serve::start(&["--peer", provider.address()]);
@@ -66,10 +67,10 @@ async fn a_pull_finishes_beside_streams_with(bytes: Vec<u8>, bound: u64) {
 
 /// Each question is answered with a list of protocols. The answers are not read, so the further questions are not either.
 async fn unread_streams_in_negotiation_take_bounded_memory_while_a_pull_goes_on() {
-    a_pull_finishes_beside_streams_with(carrying(&b"\x03ls\n".repeat(5000)), BOUND).await;
+    pull_finishes_despite(carrying(&b"\x03ls\n".repeat(5000)), BOUND).await;
 }
 
 /// A message that is as long as one may be, of a peer that was asked for nothing.
 async fn unread_bitswap_streams_take_bounded_memory_while_a_pull_goes_on() {
-    a_pull_finishes_beside_streams_with(carrying(b"\x13/ipfs/bitswap/1.2.0\n\x80\x80\x80\x02"), BOUND).await;
+    pull_finishes_despite(carrying(b"\x13/ipfs/bitswap/1.2.0\n\x80\x80\x80\x02"), BOUND).await;
 }

@@ -43,7 +43,7 @@ const CONNECTIONS: usize = 8;
 const STREAMS: usize = 10;
 const MULTISTREAM: &[u8] = b"\x13/multistream/1.0.0\n";
 const SILENT: usize = 30;
-/// What a node may need beyond its idle size.
+/// Memory that a node may use beyond its idle use.
 const BUDGET: u64 = 150 << 20;
 const PULLED: u64 = 256 << 20;
 const PUSHED: u64 = 64 << 20;
@@ -70,7 +70,7 @@ struct Stage {
     node: Serve,
     /// The layer's path, and its digest.
     layer: (String, Digest),
-    /// What is pushed.
+    /// Bytes of the pushed layer.
     pushed: Vec<u8>,
 }
 
@@ -107,7 +107,7 @@ struct Hostiles {
     claiming: Vec<Hostile>,
     _silent: Vec<Hostile>,
     replaying: Vec<Gossip>,
-    /// What was said to the followers of the source.
+    /// Record that was sent to the followers of the source.
     record: Vec<u8>,
     layout: Cid,
 }
@@ -120,7 +120,7 @@ impl Hostiles {
         let blocks = Arc::new(dag.into_blocks());
         let shared = blocks.clone();
         let server = hostile(&stage.node, Box::new(move |want| honest(&shared, want))).await;
-        let claiming = join_all((0..CLAIMING).map(|_| hostile(&stage.node, claims_but(&blocks)))).await;
+        let claiming = join_all((0..CLAIMING).map(|_| hostile(&stage.node, claims_others(&blocks)))).await;
         let silent = (0..SILENT).map(|_| async {
             let silent = Hostile::start(&[], Box::new(|_| vec![])).await;
             silent.connect(stage.node.address(), 1).await;
@@ -157,7 +157,7 @@ impl Hostiles {
 }
 
 /// Says of all other blocks that it has them.
-fn claims_but(blocks: &Arc<Blocks>) -> Answer {
+fn claims_others(blocks: &Arc<Blocks>) -> Answer {
     let (blocks, mut claim) = (blocks.clone(), claims());
     Box::new(move |want| if blocks.contains_key(&want.cid) { vec![] } else { claim(want) })
 }
@@ -228,7 +228,7 @@ async fn replay(peer: &Gossip, record: &[u8]) {
     }
 }
 
-/// What the files below a directory take on the disk.
+/// Returns the disk usage of the files below a directory, in bytes.
 fn disk(dir: &Path) -> u64 {
     let size = |entry: fs::DirEntry| match entry.metadata() {
         Ok(data) if data.is_dir() => disk(&entry.path()),

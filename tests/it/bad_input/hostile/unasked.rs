@@ -23,7 +23,7 @@ const PULLED_WITHIN: Duration = Duration::from_secs(120);
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        messages_that_are_begun_and_not_finished_take_bounded_memory,
+        unfinished_messages_take_bounded_memory,
         peers_that_send_unrequested_blocks_are_disconnected_while_a_pull_goes_on,
     ]
 }
@@ -90,7 +90,7 @@ pub(super) async fn begin(hostile: &Hostile, reader: &str, streams: usize) -> Ve
     held
 }
 
-async fn messages_that_are_begun_and_not_finished_take_bounded_memory() {
+async fn unfinished_messages_take_bounded_memory() {
     let crowd = Crowd::new(16 << 20, 16, claims).await;
     let begin = join_all(crowd.hostile.iter().map(|hostile| begin(hostile, crowd.reader.peer(), 24)));
     let ((), held) = futures::future::join(crowd.is_pulled(), begin).await;

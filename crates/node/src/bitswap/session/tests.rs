@@ -263,7 +263,7 @@ fn requests_move_from_a_complete_peer_to_a_partial_one() {
 }
 
 #[test]
-fn a_preferred_block_has_the_highest_priority() {
+fn a_preferred_want_has_the_highest_priority() {
     let mut scene = Scene::new(1, 50);
     scene.plan();
     scene.pass(MOMENT);

@@ -16,7 +16,7 @@ fn shared_key(one: &Names, other: &Names) -> Keypair {
 }
 
 #[test]
-fn the_sequence_increases_with_each_change_and_survives_a_restart() {
+fn the_ipns_sequence_increases_with_each_change_and_survives_a_restart() {
     let (dir, key) = (tempfile::tempdir().unwrap(), Keypair::generate_ed25519());
     let sequence = |value: &str| {
         let names = Names::offline(dir.path(), &key).unwrap();
@@ -28,7 +28,7 @@ fn the_sequence_increases_with_each_change_and_survives_a_restart() {
 }
 
 #[test]
-fn an_expired_record_is_renewed_unless_another_machine_published_a_newer_one() {
+fn an_expired_ipns_record_is_renewed_unless_another_node_published_a_newer_one() {
     let (dir, key) = (tempfile::tempdir().unwrap(), Keypair::generate_ed25519());
     let names = || Names::offline(dir.path(), &key).unwrap();
     let record = |value: &[u8], until: SystemTime, sequence| {
@@ -50,7 +50,7 @@ fn an_expired_record_is_renewed_unless_another_machine_published_a_newer_one() {
 }
 
 #[test]
-fn the_sequence_increases_even_if_the_clock_goes_back() {
+fn the_ipns_sequence_increases_even_if_the_clock_goes_back() {
     let (dir, key) = (tempfile::tempdir().unwrap(), Keypair::generate_ed25519());
     let names = Names::offline(dir.path(), &key).unwrap();
     // Signed while the clock was a year ahead.
@@ -87,7 +87,7 @@ fn a_conflicting_writer_is_detected_and_the_sequence_continues_from_its_record()
 }
 
 #[test]
-fn what_is_published_before_peers_were_asked_is_signed_above_the_record_of_the_other_machine() {
+fn a_value_published_before_the_first_query_is_signed_above_the_newest_ipns_sequence() {
     let [(_one, first), (_other, second)] = [machine(), machine()];
     let key = shared_key(&first, &second);
     let name = key.public().to_peer_id();
@@ -102,7 +102,7 @@ fn what_is_published_before_peers_were_asked_is_signed_above_the_record_of_the_o
 }
 
 #[test]
-fn a_clone_of_a_node_directory_that_publishes_under_the_same_identity_is_a_rival_on_both_sides() {
+fn a_cloned_node_directory_is_a_conflicting_writer_on_both_sides() {
     let (key, dirs) = (Keypair::generate_ed25519(), [(); 2].map(|()| tempfile::tempdir().unwrap()));
     let name = key.public().to_peer_id();
     signed(&Names::offline(dirs[0].path(), &key).unwrap(), &key, "/ipfs/before");
@@ -135,7 +135,7 @@ fn a_conflicting_writer_is_detected_even_after_a_newer_record_was_signed() {
 }
 
 #[test]
-fn a_restored_backup_that_published_nothing_yet_learns_the_newest_sequence_and_counts_on_from_it() {
+fn a_restored_backup_learns_the_newest_ipns_sequence_and_continues_it() {
     let (key, dir) = (Keypair::generate_ed25519(), tempfile::tempdir().unwrap());
     let (name, elsewhere) = (key.public().to_peer_id(), machine().1);
     signed(&Names::offline(dir.path(), &key).unwrap(), &key, "/ipfs/backup");
@@ -154,7 +154,7 @@ fn a_restored_backup_that_published_nothing_yet_learns_the_newest_sequence_and_c
 
 /// By pubsub and by fetch, at the same time.
 #[test]
-fn a_record_received_twice_at_once_before_the_first_query_is_not_a_conflict() {
+fn a_record_received_twice_concurrently_before_the_first_query_is_not_a_conflict() {
     for _ in 0..20 {
         let [(_elsewhere, other), (_dir, names)] = [machine(), machine()];
         let key = shared_key(&names, &other);
@@ -174,7 +174,7 @@ fn a_record_received_twice_at_once_before_the_first_query_is_not_a_conflict() {
 
 /// A record signed in the background has the current value.
 #[test]
-fn a_record_that_is_heard_during_publications_does_not_bring_an_older_value_back() {
+fn a_record_received_during_a_publication_does_not_restore_an_older_value() {
     let [(_one, names), (_two, other)] = [machine(), machine()];
     let key = shared_key(&names, &other);
     let name = key.public().to_peer_id();
@@ -194,7 +194,7 @@ fn a_record_that_is_heard_during_publications_does_not_bring_an_older_value_back
 }
 
 #[test]
-fn after_the_greatest_sequence_a_publication_is_refused_and_does_not_overflow() {
+fn a_publication_after_the_greatest_ipns_sequence_is_rejected_without_overflow() {
     let (_dir, names) = machine();
     let key = names.0.identity.clone();
     let until = SystemTime::now() + Duration::from_secs(3600);

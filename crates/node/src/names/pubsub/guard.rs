@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pruned_topics_are_read_from_the_debug_form_of_a_message() {
+    fn pruned_pubsub_topics_are_read_from_the_debug_form_of_a_message() {
         let topic = |text: &str| format!("{:?}", TopicHash::from_raw(text));
         let [one, other] = ["/record/a", "b\"Prune(Prune { topic_hash: TopicHash { hash: \"c"].map(topic);
         let message = format!(
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_says_more_than_its_allowance_is_not_heard_and_others_are() {
+    fn pubsub_messages_beyond_the_rate_limit_of_a_peer_are_rejected() {
         let author = gossipsub::MessageAuthenticity::Signed(Keypair::generate_ed25519());
         let mut guard = Behaviour::new(author, gossipsub::Config::default()).unwrap();
         let [peer, other] = [(); 2].map(|()| PeerId::random());

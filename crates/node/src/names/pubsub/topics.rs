@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn subscriptions_of_a_peer_are_names_only_and_bounded_except_for_topics_of_this_node() {
+    fn pubsub_subscriptions_of_a_peer_are_ipns_names_only_and_bounded() {
         let mut topics = Topics::default();
         let [peer, other] = [(); 2].map(|()| PeerId::random());
         topics.set_sender(Some(peer));

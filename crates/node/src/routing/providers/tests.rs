@@ -55,7 +55,7 @@ fn a_provider_record_is_truncated_to_its_limits() {
 }
 
 #[test]
-fn a_provider_record_expires_when_it_says_and_after_48_hours_at_most() {
+fn a_provider_record_expires_at_its_expiry_and_after_48_hours_at_most() {
     let (mut providers, now) = (Providers::new(PeerId::random()), Instant::now());
     let until = |hours| Some(now + HOUR * hours);
     for (n, expires, ends) in [(1, None, 48), (2, until(90), 48), (3, until(3), 3)] {

@@ -79,7 +79,7 @@ fn a_value_that_cannot_be_verified_is_rejected() {
 }
 
 #[test]
-fn a_value_expires_as_its_sender_says_with_its_validity_or_after_its_lifetime() {
+fn a_value_expires_at_its_expiry_its_end_of_validity_or_after_its_lifetime() {
     let (mut table, key) = (Table::new(), Keypair::generate_ed25519());
     let (name, start) = (ipns_key(&key), table.now);
     for (sequence, said, valid, ends) in

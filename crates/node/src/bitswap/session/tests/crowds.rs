@@ -154,7 +154,7 @@ fn strangers(manner: Manner, count: usize) -> Vec<Stranger> {
 }
 
 #[test]
-fn an_honest_peer_is_found_among_hundreds_of_hostile_ones_whatever_its_id() {
+fn an_honest_peer_is_found_among_hundreds_of_hostile_peers() {
     for manner in [Manner::Silent, Manner::Claims, Manner::Forges, Manner::Lacks] {
         for honest in [Manner::Honest, Manner::Slow] {
             let mut crowd = Crowd::new([strangers(manner, 400), strangers(honest, 1)].concat());
