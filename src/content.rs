@@ -15,9 +15,7 @@ mod download;
 mod error;
 mod fetch;
 mod gc;
-mod index;
 mod open;
-mod path;
 mod pin;
 mod put;
 mod share;
@@ -43,16 +41,16 @@ pub use documents::OpenDocument;
 pub use error::Error;
 pub use fetch::{Difference, Nodes, differences};
 pub use gc::{Collected, Usage, WhenFull};
-pub use index::{GcRoot, Named, RetainedCounts as HeldCounts, is_held, release_root, retain_root};
 pub use ocipfs_unixfs::{
-    Changed, Changes, Document, Edit, Edited, EntryFormat, EntryKey, Profile, Root, entry_names, lookup,
+    Changed, Changes, CidPath, Document, Edit, Edited, EntryFormat, EntryKey, PathError, Profile, Root,
+    entry_names, lookup,
 };
 pub use open::Reader;
-pub use path::{CidPath, Error as PathError};
 pub use put::{Put, Written};
 pub use share::{SharePolicy, Shared};
 #[cfg(test)]
 pub use store::counting::counting;
+pub use store::index::{GcRoot, Named, RetainedCounts as HeldCounts, is_held, release_root, retain_root};
 pub use store::{
     Database, Error as StoreError, GcGuard, Origin, Store, StoreStat, Stored, TreeVersion, add_tree,
     is_stored, share_again,
@@ -65,7 +63,7 @@ use documents::Documents;
 use download::Downloads;
 use fetch::DagFetcher;
 use gc::GarbageCollector;
-use index::Index;
+use store::index::{self, Index};
 
 use crate::memory::Memory;
 

@@ -32,8 +32,8 @@ use tokio::sync::Notify;
 
 use super::{
     download::Downloads,
-    index::{RetentionClass, evict_root, is_unreferenced, releases},
     locked,
+    store::index::{RetentionClass, evict_root, is_unreferenced, releases},
     store::{
         Error, Store,
         graph::{StoredItem, item},

@@ -14,8 +14,8 @@ use super::{
     budget::{Budget, Reservation},
     download::{Purpose, RangeReader, Start},
     fetch::{self, DagFetcher},
-    index, locked,
-    store::{BlobFile, BlobLayout, Check, Leaf, Origin, Stored, note_from_peers},
+    locked,
+    store::{BlobFile, BlobLayout, Check, Leaf, Origin, Stored, index, note_from_peers},
 };
 
 /// Bytes of a stored blob that are read in one piece.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use ocipfs_node::Cid;
 use ocipfs_unixfs::DagNode;
 
-use super::{CidPath, Content, Error, fetch::DagFetcher, index::Index};
+use super::{CidPath, Content, Error, fetch::DagFetcher, store::index::Index};
 
 /// A DAG of more directories and files is not pinned as one.
 const MAX_NODES: usize = 1_000_000;

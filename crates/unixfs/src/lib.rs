@@ -5,6 +5,7 @@
 //!     ├─ editor ◄─► shard               (a directory that is split by hash)
 //!   chunked        EntryFormat, Edited  a file of sorted entries, cut between them
 //!      │
+//!   path           CidPath              a CID and the names below it
 //!   document       Document             a small file with its blocks
 //!   build          Builder              a file from its chunks
 //!      │
@@ -26,6 +27,7 @@ mod directory;
 mod document;
 mod error;
 pub mod hamt;
+mod path;
 mod profile;
 mod replaced;
 
@@ -40,4 +42,5 @@ pub use directory::{Changed, Changes, entry_names, lookup};
 pub use document::Document;
 pub use error::Error;
 pub use ocipfs_block::{Block, Cid};
+pub use path::{CidPath, PathError};
 pub use profile::{Profile, Root};

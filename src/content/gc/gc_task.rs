@@ -10,9 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::GarbageCollector;
 use crate::content::{
-    Inner,
-    index::{is_held, releases},
-    locked,
+    Inner, locked,
+    store::index::{is_held, releases},
     store::{Error, Store, now},
 };
 

@@ -10,10 +10,9 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::content::{
-    Document, GcRoot, Profile, Put,
-    index::{Index, RetainedCounts},
-    release_root, retain_root,
+    Document, GcRoot, Profile, Put, release_root, retain_root,
     store::Leaf,
+    store::index::{Index, RetainedCounts},
 };
 
 const MIB: usize = 1 << 20;

@@ -2,11 +2,11 @@
 
 use ocipfs_node::Cid;
 use ocipfs_oci::Digest;
+use ocipfs_unixfs::CidPath;
 use redb::{ReadableMultimapTable, ReadableTable, TableDefinition, TableHandle, WriteTransaction};
 use serde::Deserialize;
 
 use super::{Error, GcRoot, Named, damaged, holders::PIN, rows::ReferenceRows};
-use crate::content::CidPath;
 
 /// Key CID -> what is kept under it, as JSON.
 const HOLDINGS: TableDefinition<&[u8], &str> = TableDefinition::new("holdings");

@@ -2,13 +2,13 @@
 
 use ocipfs_node::Cid;
 use ocipfs_oci::Digest;
+use ocipfs_unixfs::CidPath;
 use redb::{
     MultimapTable, MultimapTableDefinition, ReadOnlyTable, ReadTransaction, ReadableMultimapTable,
     ReadableTable, Table, TableDefinition, TableError, WriteTransaction,
 };
 
 use super::{Error, damaged, name};
-use crate::content::CidPath;
 
 /// Root CID -> the keys it is held under: CIDs of holdings, and names of holders (`follow/...`, `pin/...`,
 /// `repository/...`), which sort after every CID.

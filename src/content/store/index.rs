@@ -14,7 +14,7 @@ use redb::{
     ReadTransaction, ReadableMultimapTable, ReadableTable, TableDefinition, TableError, WriteTransaction,
 };
 
-use super::store::{Database, Error};
+use super::{database::Database, error::Error};
 
 use gc_root::images;
 pub use gc_root::{GcRoot, Named};

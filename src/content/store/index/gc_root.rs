@@ -2,13 +2,13 @@
 
 use ocipfs_node::Cid;
 use ocipfs_oci::Digest;
+use ocipfs_unixfs::CidPath;
 use serde::{Deserialize, Serialize};
 
 use super::{
     Error, damaged,
     rows::{HeaderRow, ReferenceRows},
 };
-use crate::content::CidPath;
 
 /// A GC root: the roots and blobs that one key retains.
 #[derive(Clone, Debug, PartialEq, Eq)]

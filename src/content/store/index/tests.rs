@@ -1,11 +1,11 @@
 use std::{collections::BTreeSet, sync::atomic::Ordering};
 
 use multihash_codetable::{Code, MultihashDigest};
-
 use ocipfs_oci::Digest;
+use ocipfs_unixfs::CidPath;
 
 use super::*;
-use crate::content::{CidPath, store::counting::counting};
+use crate::content::store::counting::counting;
 
 fn cid(n: u8) -> Cid {
     Cid::new_v1(0x55, Code::Sha2_256.digest(&[n]))

@@ -185,9 +185,13 @@ mod tests {
 
     use multihash_codetable::{Code, MultihashDigest};
     use ocipfs_oci::Digest;
+    use ocipfs_unixfs::CidPath;
 
     use super::*;
-    use crate::content::{CidPath, GcRoot, index::RetainedCounts, retain_root, store::Database};
+    use crate::content::store::{
+        Database,
+        index::{GcRoot, RetainedCounts, retain_root},
+    };
 
     fn cid(n: u8) -> Cid {
         Cid::new_v1(0x55, Code::Sha2_256.digest(&[n]))

@@ -1,18 +1,20 @@
+//! Paths below a CID.
+
 use std::{
     fmt,
     hash::{Hash, Hasher},
     str::FromStr,
 };
 
-use ocipfs_node::Cid;
+use ocipfs_block::Cid;
 use serde::{Deserialize, Serialize};
 
-/// Deeper paths than any layer has.
+/// The most names of a path.
 const MAX_DEPTH: usize = 64;
 
-/// Why a text is not a CID with a path.
+/// An invalid path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub enum PathError {
     /// The first component is not a CID.
     #[error("{text:?} does not begin with a CID: {why}")]
     Cid {
@@ -85,7 +87,7 @@ impl CidPath {
     }
 
     /// A file in the directory `root`.
-    pub fn in_directory(root: Cid, name: &str) -> Result<Self, Error> {
+    pub fn in_directory(root: Cid, name: &str) -> Result<Self, PathError> {
         format!("{root}/{name}").parse()
     }
 }
@@ -97,15 +99,16 @@ impl From<Cid> for CidPath {
 }
 
 impl FromStr for CidPath {
-    type Err = Error;
+    type Err = PathError;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
+    fn from_str(text: &str) -> Result<Self, PathError> {
         let (root, path) = text.split_once('/').map_or((text, None), |(root, path)| (root, Some(path)));
-        let root = Cid::from_str(root).map_err(|e| Error::Cid { text: short(root), why: e.to_string() })?;
+        let root =
+            Cid::from_str(root).map_err(|e| PathError::Cid { text: short(root), why: e.to_string() })?;
         let names: Vec<String> = path.into_iter().flat_map(|path| path.split('/')).map(Into::into).collect();
         let illegal = |name: &String| matches!(name.as_str(), "" | "." | "..") || name.contains('\0');
         if names.len() > MAX_DEPTH || names.iter().any(illegal) {
-            return Err(Error::Path(short(text)));
+            return Err(PathError::Path(short(text)));
         }
         Ok(Self { root, names, announced: None })
     }
@@ -123,9 +126,9 @@ impl fmt::Display for CidPath {
 }
 
 impl TryFrom<String> for CidPath {
-    type Error = Error;
+    type Error = PathError;
 
-    fn try_from(text: String) -> Result<Self, Error> {
+    fn try_from(text: String) -> Result<Self, PathError> {
         text.parse()
     }
 }
@@ -166,13 +169,13 @@ mod tests {
     #[test]
     fn an_invalid_cid_or_path_is_rejected() {
         for text in ["", "/", "foo", "foo/bar", "Qmfoo"] {
-            assert!(matches!(text.parse::<CidPath>(), Err(Error::Cid { .. })), "{text:?}");
+            assert!(matches!(text.parse::<CidPath>(), Err(PathError::Cid { .. })), "{text:?}");
         }
         let deep = format!("{CID}{}", "/a".repeat(65));
         for text in
             [format!("{CID}/"), format!("{CID}/../x"), format!("{CID}//x"), format!("{CID}/./x"), deep]
         {
-            assert!(matches!(text.parse::<CidPath>(), Err(Error::Path(_))), "{text:?}");
+            assert!(matches!(text.parse::<CidPath>(), Err(PathError::Path(_))), "{text:?}");
         }
     }
 }
