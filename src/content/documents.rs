@@ -12,7 +12,7 @@ use super::{
     Blob, CidPath, Content, Error,
     fetch::{self, DagFetcher, FileParts, WINDOW},
     hold,
-    open::Reader,
+    reader::Reader,
 };
 
 /// Bytes per permit of the semaphores.

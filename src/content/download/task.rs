@@ -125,7 +125,7 @@ impl Task {
     async fn search_here(&mut self, session: &mut BlockFetcher) -> Result<(), Error> {
         loop {
             let mut interest = self.shared.interest();
-            self.tree.make_room(&interest);
+            self.tree.fold_if_full(&interest);
             self.fetch(session, &interest);
             match self.tree.wanted() {
                 // Folding and expanding the same nodes again would bring nothing nearer.

@@ -132,7 +132,7 @@ impl Tree {
 
     /// Folds back what no reader is near to, where too many parts are known: not between the arrival of a block and its
     /// expansion, when no part stands for its children.
-    pub fn make_room(&mut self, interest: &ReadRanges) {
+    pub fn fold_if_full(&mut self, interest: &ReadRanges) {
         if !self.has_room() {
             self.fold(interest);
         }

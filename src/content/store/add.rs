@@ -19,7 +19,7 @@ impl Store {
         #[cfg(test)]
         self.work().puts.fetch_add(blocks.len() as u64, std::sync::atomic::Ordering::Relaxed);
         self.0.disk.check_space()?;
-        self.check_room(blocks.iter().map(|block| block.data.len() as u64).sum())?;
+        self.check_quota(blocks.iter().map(|block| block.data.len() as u64).sum())?;
         self.touch(blocks.iter().map(|block| Key::of(&block.cid)));
         let blocks = blocks.to_vec();
         self.0.database.write_together(move |write| Tables::open(write)?.put_blocks(&blocks))

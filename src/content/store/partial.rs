@@ -250,9 +250,9 @@ impl Inner {
             return Ok(());
         }
         if self.is_cached.load(Ordering::Relaxed) {
-            self.store.make_way(length)?;
+            self.store.evict_cached(length)?;
         }
-        self.store.check_room(length)
+        self.store.check_quota(length)
     }
 
     /// Whether a row names the file. Where that is unknown, one may.
