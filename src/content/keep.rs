@@ -28,11 +28,11 @@ impl Content {
     pub(super) async fn announce_kept(&self, kept: &[Kept]) -> Result<(), Error> {
         self.announce(kept.iter().flat_map(Kept::roots).collect()).await?;
         let gc = self.0.gc.clone();
-        let came = move |store: &Store| {
+        let notify = move |store: &Store| {
             gc.content_added(store);
             Ok(())
         };
-        Ok(self.store().run(came).await?)
+        Ok(self.store().run(notify).await?)
     }
 
     /// Makes a blob of a file that is one block, which is how it came, and holds it where a holder is given: in one commit.

@@ -82,14 +82,14 @@ impl SharePolicy {
         file: &PartialBlob,
         cids: Vec<Cid>,
     ) -> Result<Vec<Cid>, StoreError> {
-        let mut here = Vec::new();
+        let mut available = Vec::new();
         for cid in cids {
             if let Some(origin) = store.origin(&cid)?.filter(|origin| self.permits(*origin)) {
                 file.set_origin(origin);
-                here.push(cid);
+                available.push(cid);
             }
         }
-        Ok(here)
+        Ok(available)
     }
 
     /// Those of these blocks that peers may be told of.

@@ -170,7 +170,7 @@ impl Published {
         let read = |cid: &Cid| self.node(cid);
         let changed = self.profile.change(before.map(|before| before.root), changes, &read)?;
         #[cfg(test)]
-        tests::count(|counts| counts.made += changed.made.len() as u64);
+        tests::count(|counts| counts.made += changed.added.len() as u64);
         let same = before.filter(|before| before.root.cid == changed.root.cid);
         Ok(self.store.database().write(|write| {
             repository::settle(write, last)?;

@@ -70,11 +70,11 @@ pub struct Edited {
     /// The root of the file.
     pub root: Root,
     /// Nodes that the file before did not have.
-    pub made: Vec<Block>,
+    pub added: Vec<Block>,
     /// Nodes that only the file before had.
-    pub left: Vec<Cid>,
+    pub removed: Vec<Cid>,
     /// How many entries there are more than before.
-    pub more: isize,
+    pub entry_change: isize,
 }
 
 impl EntryFormat {
@@ -90,7 +90,7 @@ impl EntryFormat {
         let missing = |cid: &Cid| Err(Error::Missing(*cid));
         let mut editor = ChunkEditor::new(self, profile, &missing);
         let root = editor.write(entries)?;
-        Ok(Document { root, blocks: editor.made })
+        Ok(Document { root, blocks: editor.added })
     }
 
     /// Makes what `write` would make of the entries of a file that it wrote, after `edits`, which are in order. Reads and
@@ -107,8 +107,8 @@ impl EntryFormat {
     ) -> Result<Edited, E> {
         let mut editor = ChunkEditor::new(self, profile, read);
         let root = editor.edit(before, edits)?;
-        let (made, left) = replaced(editor.left, editor.made);
-        Ok(Edited { before, root, made, left, more: editor.more })
+        let (added, removed) = replaced(editor.removed, editor.added);
+        Ok(Edited { before, root, added, removed, entry_change: editor.entry_change })
     }
 }
 

@@ -24,9 +24,9 @@ pub struct Changed {
     /// The directory at the top.
     pub root: Root,
     /// Nodes that were not at their places before.
-    pub made: Vec<Block>,
+    pub added: Vec<Block>,
     /// Nodes that were removed from their places.
-    pub left: Vec<Cid>,
+    pub removed: Vec<Cid>,
 }
 
 impl Profile {
@@ -49,7 +49,7 @@ impl Profile {
                 root
             }
         };
-        Ok(Changed { root, made: editor.made, left: editor.left })
+        Ok(Changed { root, added: editor.added, removed: editor.removed })
     }
 }
 
@@ -60,7 +60,7 @@ impl Changes {
     /// Fails if an edit or a removal names a file of another tree.
     pub fn document(&self, profile: Profile) -> Result<Document, Error> {
         let missing = |cid: &Cid| Err(Error::Missing(*cid));
-        let Changed { root, made: blocks, .. } = profile.change(None, self, &missing)?;
+        let Changed { root, added: blocks, .. } = profile.change(None, self, &missing)?;
         Ok(Document { root, blocks })
     }
 }

@@ -112,7 +112,7 @@ pub fn forget_trees(write: &WriteTransaction) -> Result<(), Error> {
 /// Adds a version that was made of the last one.
 pub fn add_tree(write: &WriteTransaction, changed: &Changed) -> Result<TreeVersion, Error> {
     let mut made: BTreeMap<Key, (u64, &[u8])> = BTreeMap::new();
-    for block in &changed.made {
+    for block in &changed.added {
         made.entry(Key::of(&block.cid)).or_insert((0, &block.data)).0 += 1;
     }
     let mut new = Vec::new();
@@ -133,7 +133,7 @@ pub fn add_tree(write: &WriteTransaction, changed: &Changed) -> Result<TreeVersi
     let mut versions = write.open_table(VERSIONS)?;
     let last = versions.last()?.map(|(number, _)| number.value());
     if let Some(last) = last {
-        let left: Vec<Vec<u8>> = changed.left.iter().map(Cid::to_bytes).collect();
+        let left: Vec<Vec<u8>> = changed.removed.iter().map(Cid::to_bytes).collect();
         write.open_table(LEFT)?.insert(last, left.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
     }
     let number = last.map_or(1, |last| last + 1);

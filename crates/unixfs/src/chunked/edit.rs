@@ -31,22 +31,27 @@ enum EditPart {
 }
 
 pub struct ChunkEditor<'a, E> {
-    form: &'a EntryFormat,
+    format: &'a EntryFormat,
     profile: Profile,
     read: &'a dyn Fn(&Cid) -> Result<Bytes, E>,
     /// The keys that nodes begin with.
     firsts: HashMap<Cid, Option<EntryKey>>,
     /// Nodes that were written.
-    pub made: Vec<Block>,
+    pub added: Vec<Block>,
     /// Nodes that were opened.
-    pub left: Vec<Cid>,
-    pub more: isize,
+    pub removed: Vec<Cid>,
+    /// Entries that were added, less those that were removed.
+    pub entry_change: isize,
 }
 
 impl<'a, E: From<Error>> ChunkEditor<'a, E> {
-    pub fn new(form: &'a EntryFormat, profile: Profile, read: &'a dyn Fn(&Cid) -> Result<Bytes, E>) -> Self {
-        let (firsts, made, left) = Default::default();
-        Self { form, profile, read, firsts, made, left, more: 0 }
+    pub fn new(
+        format: &'a EntryFormat,
+        profile: Profile,
+        read: &'a dyn Fn(&Cid) -> Result<Bytes, E>,
+    ) -> Self {
+        let (firsts, added, removed) = Default::default();
+        Self { format, profile, read, firsts, added, removed, entry_change: 0 }
     }
 
     /// Writes a file of these entries.
@@ -74,7 +79,7 @@ impl<'a, E: From<Error>> ChunkEditor<'a, E> {
             return self.edit_leaf(node, edits, parts);
         }
         let (children, mut at, mut rest) = (self.children(node)?, 0, edits);
-        self.left.push(node.root.cid);
+        self.removed.push(node.root.cid);
         while let Some((key, _)) = rest.first() {
             let child = at + self.begin_before(&children[at + 1..], key)?;
             let own = match children.get(child + 1) {
@@ -94,13 +99,13 @@ impl<'a, E: From<Error>> ChunkEditor<'a, E> {
 
     fn edit_leaf(&mut self, node: EditNode, edits: &[Edit], parts: &mut Vec<EditPart>) -> Result<(), E> {
         let mut leaf = self.leaf(node)?;
-        self.left.push(node.root.cid);
+        self.removed.push(node.root.cid);
         for (key, bytes) in edits {
             let before = match bytes {
                 Some(bytes) => leaf.entries.insert(key.clone(), bytes.clone()),
                 None => leaf.entries.remove(key),
             };
-            self.more += isize::from(bytes.is_some()) - isize::from(before.is_some());
+            self.entry_change += isize::from(bytes.is_some()) - isize::from(before.is_some());
         }
         parts.extend(leaf.into_items().map(EditPart::Item));
         Ok(())
@@ -129,7 +134,7 @@ impl<'a, E: From<Error>> ChunkEditor<'a, E> {
             at = self.first_child(at)?;
         }
         let cid = at.root.cid;
-        let first = self.form.first_key(&self.text(at)?).map_err(|why| Error::Invalid { cid, why })?;
+        let first = self.format.first_key(&self.text(at)?).map_err(|why| Error::Invalid { cid, why })?;
         self.firsts.insert(node.root.cid, first.clone());
         Ok(first)
     }
@@ -147,7 +152,7 @@ impl<'a, E: From<Error>> ChunkEditor<'a, E> {
     }
 
     fn join_leaves(&mut self, mut parts: impl Iterator<Item = EditPart>) -> Result<Vec<EditNode>, E> {
-        let (mut chunk, mut leaves, mut opened) = (Chunk::new(self.form), Vec::new(), Vec::new());
+        let (mut chunk, mut leaves, mut opened) = (Chunk::new(self.format), Vec::new(), Vec::new());
         while let Some(part) = opened.pop().or_else(|| parts.next()) {
             match part {
                 EditPart::Item(item) => {
@@ -157,11 +162,11 @@ impl<'a, E: From<Error>> ChunkEditor<'a, E> {
                 }
                 EditPart::Whole(node) if chunk.is_empty() => leaves.push(node),
                 EditPart::Whole(node) if node.level == 0 => {
-                    self.left.push(node.root.cid);
+                    self.removed.push(node.root.cid);
                     opened.extend(self.leaf(node)?.into_items().rev().map(EditPart::Item));
                 }
                 EditPart::Whole(node) => {
-                    self.left.push(node.root.cid);
+                    self.removed.push(node.root.cid);
                     opened.extend(self.children(node)?.into_iter().rev().map(EditPart::Whole));
                 }
             }
@@ -181,7 +186,7 @@ impl<'a, E: From<Error>> ChunkEditor<'a, E> {
                 if children.is_empty() {
                     nodes.push(node);
                 } else {
-                    self.left.push(node.root.cid);
+                    self.removed.push(node.root.cid);
                     below.extend(self.children(node)?.into_iter().rev());
                 }
                 continue;
@@ -190,7 +195,7 @@ impl<'a, E: From<Error>> ChunkEditor<'a, E> {
             let is_cut = children.len() > 1 && is_cut(&node.root.cid.hash().to_bytes());
             if is_cut || children.len() >= MAX_LINKS || below.is_empty() {
                 let (root, block) = self.profile.file_node(&std::mem::take(&mut children));
-                self.made.push(block);
+                self.added.push(block);
                 nodes.push(EditNode { level, root });
             }
         }
@@ -199,7 +204,7 @@ impl<'a, E: From<Error>> ChunkEditor<'a, E> {
 
     fn put_leaf(&mut self, chunk: &mut Chunk) -> EditNode {
         let (root, block) = self.profile.leaf_block(chunk.finish().into());
-        self.made.push(block);
+        self.added.push(block);
         EditNode { level: 0, root }
     }
 }
@@ -248,6 +253,6 @@ impl<E: From<Error>> ChunkEditor<'_, E> {
 
     fn leaf(&self, node: EditNode) -> Result<ChunkLeaf, E> {
         let cid = node.root.cid;
-        self.form.leaf(&self.text(node)?).map_err(|why| Error::Invalid { cid, why }.into())
+        self.format.leaf(&self.text(node)?).map_err(|why| Error::Invalid { cid, why }.into())
     }
 }

@@ -63,15 +63,15 @@ impl EntryFormat {
 
 /// A chunk while it is written.
 pub struct Chunk<'a> {
-    form: &'a EntryFormat,
+    format: &'a EntryFormat,
     bytes: Vec<u8>,
     /// Whether no entry of the file came yet.
     is_first: bool,
 }
 
 impl<'a> Chunk<'a> {
-    pub fn new(form: &'a EntryFormat) -> Self {
-        Self { form, bytes: Vec::new(), is_first: false }
+    pub fn new(format: &'a EntryFormat) -> Self {
+        Self { format, bytes: Vec::new(), is_first: false }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -82,18 +82,18 @@ impl<'a> Chunk<'a> {
     pub fn add(&mut self, item: LeafItem) -> bool {
         let (key, entry) = match item {
             LeafItem::Begin => {
-                self.bytes.extend_from_slice(self.form.begin.as_bytes());
+                self.bytes.extend_from_slice(self.format.begin.as_bytes());
                 self.is_first = true;
                 return false;
             }
             LeafItem::Entry(key, entry) => (key, entry),
             LeafItem::End => {
-                self.bytes.extend_from_slice(self.form.end.as_bytes());
+                self.bytes.extend_from_slice(self.format.end.as_bytes());
                 return false;
             }
         };
         if !std::mem::take(&mut self.is_first) {
-            self.bytes.extend_from_slice(self.form.between.as_bytes());
+            self.bytes.extend_from_slice(self.format.between.as_bytes());
         }
         self.bytes.extend_from_slice(&entry);
         let length = self.bytes.len();

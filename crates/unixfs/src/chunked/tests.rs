@@ -81,12 +81,12 @@ impl File {
         let all: Vec<Edit> = edits.clone().into_iter().collect();
         let edited = form().edit(self.profile, self.root.cid, &all, &get).unwrap();
         assert_eq!(edited.before, self.root.cid);
-        (self.root, self.read, self.made) = (edited.root, read.get(), edited.made.len());
-        self.bytes = edited.made.iter().map(|block| block.data.len()).sum();
-        for block in edited.made {
+        (self.root, self.read, self.made) = (edited.root, read.get(), edited.added.len());
+        self.bytes = edited.added.iter().map(|block| block.data.len()).sum();
+        for block in edited.added {
             assert!(self.blocks.insert(block.cid, block.data).is_none(), "it was there before");
         }
-        for cid in edited.left {
+        for cid in edited.removed {
             self.blocks.remove(&cid).expect("it was there before");
         }
         let before = self.lines.len() as isize;
@@ -96,7 +96,7 @@ impl File {
                 None => self.lines.remove(&key),
             };
         }
-        assert_eq!(self.lines.len() as isize, before + edited.more);
+        assert_eq!(self.lines.len() as isize, before + edited.entry_change);
     }
 
     /// Holds that it is the file that is written of its lines, block for block.

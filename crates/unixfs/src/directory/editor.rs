@@ -32,22 +32,22 @@ pub struct DirectoryEditor<'a, E> {
     profile: Profile,
     read: &'a dyn Fn(&Cid) -> Result<Bytes, E>,
     /// Nodes that were written.
-    pub made: Vec<Block>,
-    /// Content of `made`, by CID.
+    pub added: Vec<Block>,
+    /// Content of `added`, by CID.
     by_cid: HashMap<Cid, Bytes>,
     /// Nodes that left their places.
-    pub left: Vec<Cid>,
+    pub removed: Vec<Cid>,
 }
 
 impl<'a, E: From<Error>> DirectoryEditor<'a, E> {
     pub fn new(profile: Profile, read: &'a dyn Fn(&Cid) -> Result<Bytes, E>) -> Self {
-        Self { profile, read, made: Vec::new(), by_cid: HashMap::new(), left: Vec::new() }
+        Self { profile, read, added: Vec::new(), by_cid: HashMap::new(), removed: Vec::new() }
     }
 
     /// Adds a new node.
     pub fn make(&mut self, block: Block) {
         self.by_cid.insert(block.cid, block.data.clone());
-        self.made.push(block);
+        self.added.push(block);
     }
 
     /// Returns one entry of a directory; of a sharded one only the shards on the way are read.
@@ -88,7 +88,7 @@ impl<E: From<Error>> DirectoryEditor<'_, E> {
         let before = before.map(|root| root.cid);
         Ok(match directory {
             Directory::Plain(entries) if entries.is_empty() => {
-                self.left.extend(before);
+                self.removed.extend(before);
                 None
             }
             Directory::Plain(entries) if self.profile.is_plain(&entries) => {
@@ -125,8 +125,8 @@ impl<E: From<Error>> DirectoryEditor<'_, E> {
                 Some(edited.root)
             }
             EntryChange::Erase => {
-                let mut left = self.nodes_of(old)?;
-                self.left.append(&mut left);
+                let mut nodes = self.nodes_of(old)?;
+                self.removed.append(&mut nodes);
                 None
             }
             EntryChange::Within(changes) => self.change_directory(old, changes)?,
@@ -141,9 +141,9 @@ impl<E: From<Error>> DirectoryEditor<'_, E> {
 
     /// Puts a file in the place of another: the nodes that both have stay where they are.
     fn replace_file(&mut self, old: Option<Root>, new: &Document) -> Result<(), E> {
-        let (made, left) = replaced(self.nodes_of(old)?, new.blocks.clone());
-        made.into_iter().for_each(|block| self.make(block));
-        self.left.extend(left);
+        let (added, removed) = replaced(self.nodes_of(old)?, new.blocks.clone());
+        added.into_iter().for_each(|block| self.make(block));
+        self.removed.extend(removed);
         Ok(())
     }
 
@@ -153,8 +153,8 @@ impl<E: From<Error>> DirectoryEditor<'_, E> {
             let why = "expected the previous file at its place in the tree".into();
             return Err(Error::Invalid { cid: edited.root.cid, why }.into());
         }
-        edited.made.iter().for_each(|block| self.make(block.clone()));
-        self.left.extend(&edited.left);
+        edited.added.iter().for_each(|block| self.make(block.clone()));
+        self.removed.extend(&edited.removed);
         Ok(())
     }
 
@@ -190,7 +190,7 @@ impl<E: From<Error>> DirectoryEditor<'_, E> {
         if !self.profile.is_plain(&entries) {
             return Ok(Directory::Sharded(shard));
         }
-        self.left.append(&mut shards);
+        self.removed.append(&mut shards);
         Ok(Directory::Plain(entries))
     }
 
@@ -253,7 +253,7 @@ impl<E: From<Error>> DirectoryEditor<'_, E> {
     fn put(&mut self, before: Option<Cid>, links: Vec<PbLink>, data: Vec<u8>) -> Root {
         let (root, block) = self.profile.directory_node(links, data);
         if before != Some(root.cid) {
-            self.left.extend(before);
+            self.removed.extend(before);
             self.make(block);
         }
         root
@@ -266,6 +266,6 @@ impl<E: From<Error>> DirectoryEditor<'_, E> {
 
     /// Forgets the shard that was at a place.
     pub fn leave(&mut self, cid: Cid) {
-        self.left.push(cid);
+        self.removed.push(cid);
     }
 }

@@ -29,12 +29,12 @@ impl Tree {
             let block = self.blocks.get(cid).map(|(block, _)| block.clone());
             block.ok_or(Error::Missing(*cid))
         };
-        let Changed { root, made, left } = self.profile.change(self.root, changes, &read).unwrap();
-        let count = made.len();
-        for block in made {
+        let Changed { root, added, removed } = self.profile.change(self.root, changes, &read).unwrap();
+        let count = added.len();
+        for block in added {
             self.blocks.entry(block.cid).or_insert((block.data, 0)).1 += 1;
         }
-        for cid in left {
+        for cid in removed {
             let (_, occurs) = self.blocks.get_mut(&cid).expect("what is left was there");
             *occurs -= 1;
             if *occurs == 0 {
