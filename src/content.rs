@@ -1,41 +1,32 @@
 //! Blobs as bytes: what is stored under a digest or a CID, read and written as streams.
 //!
 //! ```text
-//! stat, open, read ──► store (here) or dag::resolve, download ──► node (peers)
-//! uploads          ──► put, in parts, over several requests
-//! put              ──► dag::build ──► store: a blob is a file, a block a window into it
-//! retain, release  ──► index: what is kept for whom
+//! reading    stat, open, reader, documents ──► fetch (blocks), download (files) ──► node (peers)
+//! writing    uploads ──► put ──► ocipfs_unixfs
+//! keeping    keep, gc_roots, pin ──► gc, share
+//!               all of them ──► store (blobs and blocks on the disk; it imports none of them)
 //! ```
 //!
 //! Nothing above this module knows blocks.
 
+mod blocks;
 mod budget;
-mod dag;
 mod documents;
 mod download;
 mod error;
+mod fetch;
 mod gc;
-mod index;
+mod gc_roots;
+mod keep;
 mod open;
-mod path;
 mod pin;
 mod put;
+mod reader;
 mod share;
+mod stat;
 mod store;
 mod uploads;
 mod verify;
-
-/// The way in for fuzz/.
-#[cfg(fuzzing)]
-pub mod fuzzing {
-    /// Decodes bytes as a dag-pb block.
-    pub fn decode_block(bytes: &[u8]) {
-        let cid = "bafybeihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku".parse().expect("a CID");
-        if let Ok(unit) = super::DagNode::decode(&cid, bytes::Bytes::copy_from_slice(bytes)) {
-            let _ = (unit.kind(), unit.size());
-        }
-    }
-}
 
 use std::{
     collections::{HashMap, HashSet},
@@ -44,25 +35,27 @@ use std::{
 };
 
 use bytes::Bytes;
-use ocipfs_node::{Block, Cid, Node};
+use ocipfs_node::{Cid, Node};
 use ocipfs_oci::Digest;
 use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
 pub use budget::hold;
-pub use dag::{
-    Changed, Changes, Document, Edit, Edited, EntryFormat, EntryKey, Profile, Root, find, names_in,
-};
 pub use documents::OpenDocument;
 pub use error::Error;
+pub use fetch::{Difference, Nodes, differences};
 pub use gc::{Collected, Usage, WhenFull};
-pub use index::{GcRoot, Named, RetainedCounts as HeldCounts, is_held, release_root, retain_root};
-pub use open::Reader;
-pub use path::{CidPath, Error as PathError};
+pub use ocipfs_unixfs::{
+    Changed, Changes, CidPath, Document, Edit, Edited, EntryFormat, EntryKey, PathError, Profile, Root,
+    entry_names, lookup,
+};
 pub use put::{Put, Written};
+pub use reader::Reader;
 pub use share::{SharePolicy, Shared};
+pub use stat::{Found, Stat};
 #[cfg(test)]
 pub use store::counting::counting;
+pub use store::index::{GcRoot, Named, RetainedCounts as HeldCounts, is_held, release_root, retain_root};
 pub use store::{
     Database, Error as StoreError, GcGuard, Origin, Store, StoreStat, Stored, TreeVersion, add_tree,
     is_stored, share_again,
@@ -71,12 +64,10 @@ pub use uploads::{Error as UploadError, Upload, UploadUsage, Uploads, now};
 pub use verify::{Damage, Verified};
 
 use budget::Budget;
-use dag::{DagFetcher, DagNode};
-pub use dag::{Difference, Nodes, differences};
 use documents::Documents;
 use download::Downloads;
 use gc::GarbageCollector;
-use index::Index;
+use store::index::Index;
 
 use crate::memory::Memory;
 
@@ -113,26 +104,6 @@ impl Default for Settings {
             memory: Memory::default(),
         }
     }
-}
-
-/// A file's size and its own CID, whatever path led to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stat {
-    /// The file's root block.
-    pub cid: Cid,
-    /// Its length in bytes.
-    pub size: u64,
-}
-
-/// Content that a CID, or a path below one, leads to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// A file.
-    File(Stat),
-    /// A directory, and names in it: of a sharded one not all.
-    Directory(Vec<String>),
-    /// A symbolic link, which nothing here follows.
-    Link,
 }
 
 /// A blob as an image names it, and where its bytes are.
@@ -194,10 +165,10 @@ impl Content {
         let gc = Arc::new(GarbageCollector::new(settings.cache_size, settings.max_size, downloads.clone()));
         if let Some(limit) = settings.max_size {
             let gc = gc.clone();
-            store.limit(limit, Box::new(move |store, over, more| gc.make_room(store, over, more)));
+            store.limit(limit, Box::new(move |store, over, more| gc.evict(store, over, more)));
         }
-        let makes_way = gc.clone();
-        store.limit_cached(Box::new(move |store, more| makes_way.make_way(store, more)));
+        let evictor = gc.clone();
+        store.limit_cached(Box::new(move |store, more| evictor.evict_for(store, more)));
         let shares = settings.memory.shares();
         let content = Self(Arc::new(Inner {
             uploads: Uploads::new(store.clone(), settings.profile, settings.stall_timeout),
@@ -266,99 +237,20 @@ impl Content {
         &self.0.uploads
     }
 
-    /// A block that is here, or about to be.
-    async fn local(&self, cid: &Cid) -> Result<Option<Bytes>, Error> {
-        if let Some(data) = locked(&self.0.fresh).get(cid) {
-            return Ok(Some(data.clone()));
-        }
-        let cid = *cid;
-        self.0.store.touch_cid(&cid);
-        Ok(self.0.store.run(move |store| store.get_verified(&cid)).await?)
+    /// Whether the whole blob is here and was verified.
+    pub async fn has(&self, digest: &Digest) -> Result<bool, Error> {
+        Ok(self.stored_blob(digest).await?.is_some())
     }
 
-    /// Stores blocks that came on the way to a file, in parallel with the rest of the work.
-    async fn keep_blocks(&self, blocks: Vec<Block>) {
-        if blocks.is_empty() {
-            return;
-        }
-        // Who counts on blocks holds this only until those before are in the store.
-        let keeping = self.0.keeping.clone().read_owned().await;
-        let content = self.clone();
-        locked(&content.0.fresh).extend(blocks.iter().map(|block| (block.cid, block.data.clone())));
-        tokio::task::spawn_blocking(move || {
-            match content.0.store.put_blocks(&blocks) {
-                Ok(()) => content.0.gc.came(&content.0.store),
-                Err(error) => tracing::warn!("cannot store fetched blocks: {error}"),
-            }
-            let cids: Vec<Cid> = blocks.iter().map(|block| block.cid).collect();
-            let mut fresh = locked(&content.0.fresh);
-            cids.iter().for_each(|cid| drop(fresh.remove(cid)));
-            drop((fresh, keeping));
-            content.0.node.arrived(&cids);
-        });
-    }
-
-    /// Finds a file and its size; its bytes stay where they are.
-    pub async fn stat(&self, at: &CidPath) -> Result<Stat, Error> {
-        let mut fetcher = DagFetcher::new(self.clone(), at);
-        let file = dag::resolve(&mut fetcher, at).await?;
-        self.keep_blocks(fetcher.take_fetched()).await;
-        Ok(Stat { cid: file.cid, size: file.size() })
-    }
-
-    /// Finds out what is there, be it a file or not.
-    pub async fn look(&self, at: &CidPath) -> Result<Found, Error> {
-        let mut fetcher = DagFetcher::new(self.clone(), at);
-        let (cid, unit) = dag::walk(&mut fetcher, at).await?;
-        self.keep_blocks(fetcher.take_fetched()).await;
-        Ok(match unit {
-            DagNode::File { .. } => Found::File(Stat { cid, size: unit.size() }),
-            DagNode::Directory(_) | DagNode::Shard { .. } => Found::Directory(unit.entries()),
-            DagNode::Symlink => Found::Link,
-        })
-    }
-
-    /// Gives `take` the chunks of a file of at most `limit` bytes that its earlier version `before` does not have. False
-    /// where one is too long to be one of many, or `take` refuses it.
-    pub async fn new_chunks(
-        &self,
-        at: &CidPath,
-        before: &Cid,
-        limit: u64,
-        take: impl FnMut(&[u8]) -> bool,
-    ) -> Result<bool, Error> {
-        let Stat { cid, size } = self.stat(at).await?;
-        if size > limit {
-            return Err(Error::TooLarge { at: at.clone(), size, limit });
-        }
-        dag::new_chunks(&mut self.nodes(at.announced()), cid, *before, limit, take).await
-    }
-
-    /// Reads nodes of the tree that the providers of `announced` have.
-    pub fn nodes(&self, announced: Cid) -> Nodes {
-        Nodes::new(self.clone(), announced)
-    }
-
-    /// Keeps blocks that came from peers, and serves them from now on.
-    async fn put_fetched(&self, blocks: Vec<Block>) -> Result<(), Error> {
-        if blocks.is_empty() {
-            return Ok(());
-        }
-        let cids: Vec<Cid> = blocks.iter().map(|block| block.cid).collect();
-        let gc = self.0.gc.clone();
-        let put = move |store: &Store| {
-            store.put_blocks(&blocks)?;
-            gc.came(store);
-            Ok(())
+    /// A stored blob whose file is there, by any of its digests. Under a guard it is not collected.
+    pub async fn stored_blob(&self, digest: &Digest) -> Result<Option<Stored>, Error> {
+        let digest = digest.clone();
+        let find = move |store: &Store| {
+            let found = store.present(&digest)?;
+            found.iter().for_each(|stored| store.touch_cid(&stored.root));
+            Ok(found)
         };
-        self.0.store.run(put).await?;
-        self.0.node.arrived(&cids);
-        Ok(())
-    }
-
-    /// Waits until the blocks that came so far are in the store.
-    pub async fn wait_for_blocks(&self) {
-        drop(self.0.keeping.write().await);
+        Ok(self.0.store.run(find).await?)
     }
 
     /// Remembers that a blob does not match its digest.
@@ -382,59 +274,6 @@ impl Content {
         Ok(())
     }
 
-    /// The top of a DAG that is here, as directories name it.
-    pub async fn root_of(&self, cid: &Cid) -> Result<Root, Error> {
-        let block = self.local(cid).await?.ok_or(ocipfs_node::FetchError::Offline(*cid))?;
-        Root::of(*cid, block)
-    }
-
-    /// The CID of a directory.
-    pub async fn directory(&self, at: &CidPath) -> Result<Cid, Error> {
-        let mut fetcher = DagFetcher::new(self.clone(), at);
-        let (cid, unit) = dag::walk(&mut fetcher, at).await?;
-        self.keep_blocks(fetcher.take_fetched()).await;
-        match unit {
-            DagNode::Directory(_) | DagNode::Shard { .. } => Ok(cid),
-            _ => Err(Error::NoEntry { at: at.clone(), entry: at.file_name().unwrap_or_default().into() }),
-        }
-    }
-
-    /// Whether a block is here.
-    pub async fn is_here(&self, cid: &Cid) -> Result<bool, Error> {
-        let cid = *cid;
-        Ok(self.0.store.run(move |store| store.size(&cid)).await?.is_some())
-    }
-
-    /// Whether anybody keeps a root.
-    pub async fn is_held(&self, root: &Cid) -> Result<bool, Error> {
-        let root = *root;
-        Ok(self.0.store.run(move |store| store.database().read(|read| index::is_held(read, &root))).await?)
-    }
-
-    /// Whether the whole blob is here and was verified.
-    pub async fn has(&self, digest: &Digest) -> Result<bool, Error> {
-        Ok(self.stored_blob(digest).await?.is_some())
-    }
-
-    /// A stored blob whose file is there, by any of its digests. Under a guard it is not collected.
-    pub async fn stored_blob(&self, digest: &Digest) -> Result<Option<Stored>, Error> {
-        let digest = digest.clone();
-        let find = move |store: &Store| {
-            let found = store.present(&digest)?;
-            found.iter().for_each(|stored| store.touch_cid(&stored.root));
-            Ok(found)
-        };
-        Ok(self.0.store.run(find).await?)
-    }
-
-    /// Keeps the blocks of a document.
-    pub async fn put_document(&self, document: Document) -> Result<(), Error> {
-        let cids: Vec<Cid> = document.blocks.iter().map(|block| block.cid).collect();
-        self.0.store.run(move |store| store.put_blocks(&document.blocks)).await?;
-        self.0.node.arrived(&cids);
-        Ok(())
-    }
-
     /// How much is stored.
     pub async fn store_stat(&self) -> Result<StoreStat, Error> {
         Ok(self.0.store.run(Store::stat).await?)
@@ -443,61 +282,5 @@ impl Content {
     /// Opens a guard: content stored or found while it lives is not collected.
     pub async fn gc_guard(&self) -> GcGuard {
         self.0.store.gc_guard()
-    }
-
-    /// Announces those of these roots that peers may know of.
-    pub async fn announce(&self, roots: Vec<Cid>) -> Result<(), Error> {
-        let share = self.settings().share;
-        let shown = self.0.store.run(move |store| share.shown(store, roots)).await?;
-        self.0.node.announce(shown);
-        Ok(())
-    }
-
-    /// Retains and announces the roots of `reference` until `key` is released.
-    pub async fn retain(&self, key: Cid, reference: GcRoot) -> Result<(), Error> {
-        let roots = reference.roots();
-        self.index(move |index| index.retain(&key, &reference)).await?;
-        self.announce(roots).await
-    }
-
-    /// Adds the roots of `reference` to those that `key` retains, and announces them.
-    pub async fn retain_also(&self, key: Cid, reference: GcRoot) -> Result<(), Error> {
-        let roots = reference.roots();
-        self.index(move |index| index.retain_also(&key, reference)).await?;
-        self.announce(roots).await
-    }
-
-    /// Returns the GC root of `key`.
-    pub async fn held(&self, key: &Cid) -> Result<Option<GcRoot>, Error> {
-        let key = *key;
-        self.index(move |index| index.reference(&key)).await
-    }
-
-    /// How many layers and images are held.
-    pub async fn held_counts(&self) -> Result<HeldCounts, Error> {
-        self.index(Index::counts).await
-    }
-
-    /// The images that were imported, by the root that they are held under.
-    pub async fn held_images(&self) -> Result<Vec<(Cid, Vec<Named>)>, Error> {
-        self.index(Index::images).await
-    }
-
-    /// Forgets what is held under `key`: every block that nothing else held needs.
-    pub async fn release(&self, key: &Cid) -> Result<bool, Error> {
-        let key = *key;
-        let Some(free) = self.index(move |index| index.release(&key)).await? else { return Ok(false) };
-        self.remove_free(free).await?;
-        Ok(true)
-    }
-
-    /// The index is on the disk, so it is asked off the threads that serve.
-    async fn index<T: Send + 'static>(
-        &self,
-        ask: impl FnOnce(&Index) -> Result<T, store::Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        let content = self.clone();
-        let asked = tokio::task::spawn_blocking(move || ask(&content.0.index));
-        Ok(asked.await.map_err(Error::stopped)??)
     }
 }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ocipfs_node::Cid;
 use ocipfs_oci::Digest;
+use ocipfs_unixfs::DagNode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     Blob, CidPath, Content, Error,
-    dag::{self, DagFetcher, DagNode, FileParts, WINDOW},
+    fetch::{self, DagFetcher, FileParts, WINDOW},
     hold,
-    open::Reader,
+    reader::Reader,
 };
 
 /// Bytes per permit of the semaphores.
@@ -173,7 +174,7 @@ impl Content {
     /// Opens a file of at most `limit` bytes to be parsed piece by piece, once all of it was fetched.
     pub async fn open_document(&self, at: &CidPath, limit: u64) -> Result<OpenDocument, Error> {
         let mut fetcher = DagFetcher::new(self.clone(), at);
-        let file = dag::resolve(&mut fetcher, at).await?;
+        let file = fetch::resolve(&mut fetcher, at).await?;
         self.keep_blocks(fetcher.take_fetched()).await;
         let size = file.size();
         if size > limit {
@@ -184,12 +185,12 @@ impl Content {
             let source = DocumentSource::Stored(Box::new(self.open_at(&CidPath::from(file.cid)).await?));
             return Ok(OpenDocument { size, source, memory });
         }
-        let is_whole = matches!(&file.unit, DagNode::File { children, .. } if children.is_empty());
+        let is_whole = matches!(&file.node, DagNode::File { children, .. } if children.is_empty());
         if !is_whole {
-            self.parts(at, file.cid, file.unit.clone())?.fetch_all().await?;
+            self.parts(at, file.cid, file.node.clone())?.fetch_all().await?;
         }
         let memory = self.0.documents.reserve(size).await?;
-        let source = DocumentSource::Blocks(Box::new(self.parts(at, file.cid, file.unit)?));
+        let source = DocumentSource::Blocks(Box::new(self.parts(at, file.cid, file.node)?));
         Ok(OpenDocument { size, source, memory })
     }
 

@@ -23,12 +23,11 @@ use std::{
 use bytes::Bytes;
 use ocipfs_node::{BlockFetcher, Cid};
 use ocipfs_oci::Digest;
+use ocipfs_unixfs::DagNode;
 use tokio::sync::{Notify, watch};
 
 use super::{
-    Blob, Content, Error,
-    dag::DagNode,
-    locked,
+    Blob, Content, Error, locked,
     store::{self, PartialBlob, Stored},
 };
 pub use range_reader::RangeReader;
@@ -119,7 +118,7 @@ impl Committed {
 /// A file to be fetched, whose first block is here.
 pub struct Start {
     pub root: Cid,
-    pub unit: DagNode,
+    pub node: DagNode,
     pub block: Bytes,
     pub session: BlockFetcher,
 }
@@ -144,7 +143,7 @@ impl Content {
         if let Some(shared) = downloads.get(&name).filter(|_| !is_streaming_through) {
             return Ok(Some(RangeReader::new(shared.clone(), range, promised, stall_timeout, budget)));
         }
-        let is_whole = range == (0..start.unit.size());
+        let is_whole = range == (0..start.node.size());
         let shared = Arc::new(Download {
             name,
             root: start.root,
@@ -165,7 +164,7 @@ impl Content {
 
     /// Begins a download into the store, or streams it through if it does not fit and nothing can be evicted.
     async fn begin_download(&self, start: &Start, purpose: Purpose) -> Result<PartialBlob, store::Error> {
-        let (root, size) = (start.root, start.unit.size());
+        let (root, size) = (start.root, start.node.size());
         let is_known = locked(&self.0.downloads.all).contains_key(&name(&root));
         let gc = self.0.gc.clone();
         let arrive = move |store: &store::Store| {

@@ -87,6 +87,15 @@ impl Error {
     }
 }
 
+impl From<ocipfs_unixfs::Error> for Error {
+    fn from(error: ocipfs_unixfs::Error) -> Self {
+        match error {
+            ocipfs_unixfs::Error::Invalid { cid, why } => Self::Corrupt { cid, why },
+            ocipfs_unixfs::Error::Missing(cid) => Self::Node(ocipfs_node::FetchError::Offline(cid)),
+        }
+    }
+}
+
 impl From<store::Error> for Error {
     fn from(error: store::Error) -> Self {
         match error {

@@ -32,8 +32,8 @@ use tokio::sync::Notify;
 
 use super::{
     download::Downloads,
-    index::{RetentionClass, evict_root, is_unreferenced, releases},
     locked,
+    store::index::{RetentionClass, evict_root, is_unreferenced, releases},
     store::{
         Error, Store,
         graph::{StoredItem, item},
@@ -153,10 +153,10 @@ impl GarbageCollector {
     }
 
     /// Evicts cached content for `more` bytes that are about to be stored, if they exceed a limit.
-    pub fn make_way(&self, store: &Store, more: u64) -> Result<(), Error> {
+    pub fn evict_for(&self, store: &Store, more: u64) -> Result<(), Error> {
         match self.over_with(store, more)? {
             0 => Ok(()),
-            over => self.make_room(store, over, more),
+            over => self.evict(store, over, more),
         }
     }
 
@@ -180,7 +180,7 @@ impl GarbageCollector {
 
     /// Evicts at least `over` bytes of cached content, the least recently used first; nothing if that is not
     /// enough. They count with the `more` bytes that are about to be stored.
-    pub fn make_room(&self, store: &Store, over: u64, more: u64) -> Result<(), Error> {
+    pub fn evict(&self, store: &Store, over: u64, more: u64) -> Result<(), Error> {
         let _turn = locked(&self.turn);
         // Content that the layers above released a moment ago is not known to be evictable yet.
         if self.is_exhausted(store, over)? && self.release_more(store, over, more)? == 0 {
@@ -205,7 +205,7 @@ impl GarbageCollector {
         }
         let mut freed = self.remove_loose(store, &marks)?.bytes;
         marks.for_each_evictable(|evictable| {
-            if freed < enough && self.evict(store, evictable, &marks)? {
+            if freed < enough && self.evict_one(store, evictable, &marks)? {
                 freed += evictable.bytes;
             }
             Ok(freed < enough)
@@ -240,7 +240,7 @@ impl GarbageCollector {
     }
 
     /// Removes pulled or followed content, unless another holder keeps it by now.
-    fn evict(&self, store: &Store, evictable: Evictable, marks: &Marks) -> Result<bool, Error> {
+    fn evict_one(&self, store: &Store, evictable: Evictable, marks: &Marks) -> Result<bool, Error> {
         let Some(item) = store.database().read(|read| item(read, evictable.id))? else { return Ok(false) };
         let (mut given, mut free) = (Vec::new(), Vec::new());
         let mut evict_root = |write: &redb::WriteTransaction, root: &Cid| {

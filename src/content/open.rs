@@ -1,191 +1,20 @@
-//! Reads blobs as streams: stored blobs from their file, others while they are downloaded. A stream with wrong bytes never ends successfully.
+//! Opens blobs and files: stored ones from their file, others while they are downloaded.
 
-use std::{collections::BTreeSet, ops::Range};
+use std::ops::Range;
 
 use bytes::Bytes;
-use ocipfs_node::{Block, Cid};
+use ocipfs_node::Cid;
 use ocipfs_oci::{Algorithm, Digest, Hasher};
-use redb::WriteTransaction;
-use tokio::task::JoinHandle;
+use ocipfs_unixfs::DagNode;
 
 use super::{
-    Blob, CidPath, Content, Error, GcRoot, Store, StoreError,
-    budget::{Budget, Reservation},
-    dag::{self, DagFetcher, DagNode},
-    download::{Purpose, RangeReader, Start},
-    index, locked,
-    store::{BlobFile, BlobLayout, Check, Leaf, Origin, Stored, note_from_peers},
+    Blob, CidPath, Content, Error, Store, StoreError,
+    download::{Purpose, Start},
+    fetch::{self, DagFetcher},
+    locked,
+    reader::{BlobFileStream, ByteSource, Last, Reader},
+    store::{BlobFile, Stored},
 };
-
-/// Bytes of a stored blob that are read in one piece.
-const PIECE_BYTES: u64 = 512 << 10;
-
-/// A stream of bytes.
-pub struct Reader {
-    size: u64,
-    /// The first bytes, if they were awaited already.
-    first: Option<Bytes>,
-    source: ByteSource,
-}
-
-enum ByteSource {
-    /// All bytes are here.
-    Made(Option<Bytes>),
-    File(Pieces),
-    Download {
-        part: RangeReader,
-        last: Last,
-        ended: bool,
-    },
-}
-
-/// Condition for sending the last bytes of a download: a client that has all bytes trusts them.
-enum Last {
-    /// Nothing: this is a part.
-    Nothing,
-    /// That the whole is stored.
-    Stored,
-    /// That the whole is stored and has this digest.
-    Digest(Digest),
-}
-
-type Piece = (Option<Check>, std::io::Result<Bytes>);
-
-/// A stored blob, the next piece of which is read while the one before is sent, where there is memory for it.
-struct Pieces {
-    file: BlobFile,
-    range: Range<u64>,
-    check: Option<Check>,
-    budget: Budget,
-    ahead: Option<JoinHandle<Piece>>,
-}
-
-impl Pieces {
-    fn new(file: BlobFile, range: Range<u64>, budget: Budget) -> Self {
-        let check = file.check(&range);
-        Self { file, range, check, budget, ahead: None }
-    }
-
-    /// How long the next piece is to be.
-    fn wanted(&self) -> u64 {
-        PIECE_BYTES.min(self.range.end.saturating_sub(self.range.start))
-    }
-
-    fn read(&mut self, room: Reservation) -> JoinHandle<Piece> {
-        let (start, length) = (self.range.start, room.length());
-        let (file, mut check) = (self.file.clone(), self.check.take());
-        self.range.start += length;
-        tokio::task::spawn_blocking(move || {
-            let read = file.read_next(&mut check, start, length as usize);
-            (check, read.map(|bytes| room.hold(bytes)))
-        })
-    }
-
-    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
-        let reading = match self.ahead.take() {
-            Some(ahead) => ahead,
-            None if self.wanted() == 0 => return Ok(None),
-            None => {
-                let room = self.budget.reserve(self.wanted()).await?;
-                self.read(room)
-            }
-        };
-        let (check, read) = reading.await.map_err(Error::stopped)?;
-        self.check = check;
-        let bytes = read?;
-        if self.wanted() > 0 {
-            self.ahead = self.budget.spare(self.wanted()).map(|room| self.read(room));
-        }
-        Ok(Some(bytes))
-    }
-}
-
-impl ByteSource {
-    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
-        let (part, last, ended) = match self {
-            Self::Made(bytes) => return Ok(bytes.take()),
-            Self::File(pieces) => return pieces.next().await,
-            Self::Download { part, last, ended } => (part, last, ended),
-        };
-        if *ended {
-            return Ok(None);
-        }
-        let next = part.next().await?;
-        *ended = part.left() == 0;
-        if !*ended || matches!(last, Last::Nothing) {
-            return Ok(next);
-        }
-        let completed = part.outcome().await?;
-        match last {
-            Last::Digest(digest) if !completed.has(digest) => {
-                let why = format!("digest is {}, expected {digest}", completed.stored.digest);
-                Err(Error::Mismatch { at: completed.stored.root.into(), why })
-            }
-            _ => Ok(next),
-        }
-    }
-}
-
-impl Reader {
-    /// Gives bytes that are here.
-    pub(super) fn made(bytes: Bytes) -> Self {
-        Self { size: bytes.len() as u64, first: None, source: ByteSource::Made(Some(bytes)) }
-    }
-
-    /// Waits for the first bytes: what fails before them can still be told as an error.
-    async fn begin(size: u64, mut source: ByteSource) -> Result<Self, Error> {
-        let first = source.next().await?;
-        Ok(Self { size, first, source })
-    }
-
-    /// Gives the room of the piece that was read already back: this waits for something else first.
-    pub(super) fn without_room(self) -> Self {
-        Self { first: self.first.map(|first| Bytes::copy_from_slice(&first)), ..self }
-    }
-
-    /// How many bytes it will give.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// The next bytes; an error is the last item.
-    pub async fn next(&mut self) -> Option<Result<Bytes, Error>> {
-        match self.first.take() {
-            Some(first) => Some(Ok(first)),
-            None => self.source.next().await.transpose(),
-        }
-    }
-
-    /// Waits until the file is stored, without reading on; `progress` is told the bytes that are here.
-    pub async fn wait_until_stored(&mut self, progress: &mut (dyn FnMut(u64) + Send)) -> Result<(), Error> {
-        match &mut self.source {
-            ByteSource::Download { part, .. } => part.wait_until_stored(progress).await,
-            ByteSource::Made(_) | ByteSource::File(_) => Ok(()),
-        }
-    }
-
-    /// The rest, in memory.
-    pub async fn all(mut self) -> Result<Bytes, Error> {
-        let mut all = Vec::with_capacity(usize::try_from(self.size).unwrap_or_default());
-        while let Some(bytes) = self.next().await {
-            all.extend_from_slice(&bytes?);
-        }
-        Ok(all.into())
-    }
-
-    /// The rest as a stream, whose error is logged here: who serves it can only break off.
-    pub fn into_stream_logged(self) -> impl futures::Stream<Item = Result<Bytes, Error>> {
-        futures::stream::unfold(Some(self), |reader| async move {
-            let mut reader = reader?;
-            let item = reader.next().await?;
-            if let Err(error) = &item {
-                tracing::warn!("stream aborted: {error}");
-                return Some((item, None));
-            }
-            Some((item, Some(reader)))
-        })
-    }
-}
 
 impl Content {
     /// Opens a file by its CID alone: each block is verified, the whole has no digest.
@@ -202,9 +31,9 @@ impl Content {
     async fn open_file(&self, at: &CidPath, purpose: Purpose) -> Result<Reader, Error> {
         let _guard = self.gc_guard().await;
         loop {
-            let found = self.find(at).await?;
-            let size = found.unit.size();
-            if let Some(source) = self.here(&found, None, 0..size).await? {
+            let found = self.resolve(at).await?;
+            let size = found.node.size();
+            if let Some(source) = self.open_local(&found, None, 0..size).await? {
                 return Reader::begin(size, source).await;
             }
             if let Some(part) = self.join(found, 0..size, None, purpose).await? {
@@ -258,15 +87,15 @@ impl Content {
         loop {
             if let Some(file) = self.stored_file(&blob.digest).await? {
                 right_size(blob, file.size())?;
-                match Reader::begin(size, ByteSource::File(self.pieces(file, range.clone()))).await {
+                match Reader::begin(size, ByteSource::File(self.stream(file, range.clone()))).await {
                     // Found damaged before anything was sent: it can come from peers.
                     Err(_) if !self.has(&blob.digest).await? => continue,
                     begun => return begun,
                 }
             }
-            let found = self.find(&blob.at).await?;
-            right_size(blob, found.unit.size())?;
-            if let Some(source) = self.here(&found, Some(blob), range.clone()).await? {
+            let found = self.resolve(&blob.at).await?;
+            right_size(blob, found.node.size())?;
+            if let Some(source) = self.open_local(&found, Some(blob), range.clone()).await? {
                 return Reader::begin(size, source).await;
             }
             let whole = range == (0..blob.size);
@@ -302,7 +131,7 @@ impl Content {
         let gone = || StoreError::Gone(digest.clone());
         let file = self.stored_file(digest).await?.ok_or_else(gone)?;
         let size = file.size();
-        Reader::begin(size, ByteSource::File(self.pieces(file, 0..size))).await
+        Reader::begin(size, ByteSource::File(self.stream(file, 0..size))).await
     }
 
     /// Reads the whole of a blob that is stored, without a client's piece; nothing where it has another size.
@@ -314,8 +143,8 @@ impl Content {
         Ok(Some(tokio::task::spawn_blocking(read).await.map_err(Error::stopped)??))
     }
 
-    fn pieces(&self, file: BlobFile, range: Range<u64>) -> Pieces {
-        Pieces::new(file, range, self.0.sending.clone())
+    fn stream(&self, file: BlobFile, range: Range<u64>) -> BlobFileStream {
+        BlobFileStream::new(file, range, self.0.sending.clone())
     }
 
     async fn stored_file(&self, digest: &Digest) -> Result<Option<BlobFile>, Error> {
@@ -328,23 +157,23 @@ impl Content {
     }
 
     /// Resolves a path to a file, and stores the blocks fetched on the way.
-    async fn find(&self, at: &CidPath) -> Result<Start, Error> {
+    async fn resolve(&self, at: &CidPath) -> Result<Start, Error> {
         let mut fetcher = DagFetcher::new(self.clone(), at);
-        let file = dag::resolve(&mut fetcher, at).await?;
+        let file = fetch::resolve(&mut fetcher, at).await?;
         let block = fetcher.block(&file.cid).await?;
         let (fetched, session) = fetcher.into_parts();
         self.keep_blocks(fetched).await;
-        Ok(Start { root: file.cid, unit: file.unit, block, session })
+        Ok(Start { root: file.cid, node: file.node, block, session })
     }
 
     /// Returns the bytes of a file that is local: of one block, or stored under another digest.
-    async fn here(
+    async fn open_local(
         &self,
         found: &Start,
         blob: Option<&Blob>,
         range: Range<u64>,
     ) -> Result<Option<ByteSource>, Error> {
-        if let DagNode::File { data, children } = &found.unit
+        if let DagNode::File { data, children } = &found.node
             && children.is_empty()
         {
             if let Some(blob) = blob {
@@ -359,7 +188,7 @@ impl Content {
             return Ok(None);
         }
         let file = self.store().run(move |store| open_if_there(store, &stored)).await?;
-        Ok(file.map(|file| ByteSource::File(self.pieces(file, range))))
+        Ok(file.map(|file| ByteSource::File(self.stream(file, range))))
     }
 
     /// Holds a stored file against the digest it was asked for by, which may not be the one it is stored under; false where
@@ -378,8 +207,8 @@ impl Content {
         let file = self.store().run(move |store| open_if_there(store, &stored)).await?;
         let Some(file) = file else { return Ok(false) };
         let (mut hasher, size) = (Hasher::new(blob.digest.algorithm()), file.size());
-        let mut pieces = self.pieces(file, 0..size);
-        while let Some(bytes) = pieces.next().await? {
+        let mut stream = self.stream(file, 0..size);
+        while let Some(bytes) = stream.next().await? {
             hasher.update(&bytes);
         }
         let digest = hasher.finish();
@@ -403,101 +232,6 @@ impl Content {
             kept => kept,
         }
     }
-
-    /// Retains a verified local blob, and announces it.
-    pub async fn keep(&self, blob: &Blob, file: Cid, owned: bool) -> Result<(), Error> {
-        let _guard = self.gc_guard().await;
-        // What led here is kept before it is said to be.
-        self.wait_for_blocks().await;
-        let kept = Kept::of(blob, file, owned);
-        self.store_single(blob, file, kept.clone()).await?;
-        self.announce_kept(&[kept]).await
-    }
-
-    /// Tells peers of what is held from now on, and has the limits looked at.
-    pub(super) async fn announce_kept(&self, kept: &[Kept]) -> Result<(), Error> {
-        self.announce(kept.iter().flat_map(Kept::roots).collect()).await?;
-        let gc = self.0.gc.clone();
-        let came = move |store: &Store| {
-            gc.came(store);
-            Ok(())
-        };
-        Ok(self.store().run(came).await?)
-    }
-
-    /// Makes a blob of a file that is one block, which is how it came, and holds it where a holder is given: in one commit.
-    async fn store_single(&self, blob: &Blob, file: Cid, kept: Kept) -> Result<(), Error> {
-        let blob = blob.clone();
-        let store = move |store: &Store| {
-            let found = single(store, &blob, file)?;
-            let is_public = store.origin(&file)? == Some(Origin::Peers);
-            let hold = move |write: &WriteTransaction| {
-                if is_public {
-                    note_from_peers(write, &file)?;
-                }
-                kept.retain(write)
-            };
-            let Some((data, layout)) = found else {
-                return store.database().write_together(hold);
-            };
-            let mut draft = store.draft()?;
-            draft.write(&data)?;
-            let (digest, aliases) = (Digest::sha256_of(&data), [blob.digest.clone()]);
-            let hold = move |write: &_, _: &_| hold(write);
-            draft.seal()?.finish_with(&digest, &aliases, &[layout], &[], hold).map(drop)
-        };
-        Ok(self.store().run(store).await?)
-    }
-}
-
-/// The rows of a downloaded blob: its file and its GC root.
-#[derive(Clone)]
-pub(super) struct Kept {
-    file: Cid,
-    /// Key of the GC root, and the GC root.
-    reference: Option<(Cid, GcRoot)>,
-}
-
-impl Kept {
-    pub(super) fn of(blob: &Blob, file: Cid, owned: bool) -> Self {
-        let reference = blob.holder.map(|holder| {
-            let roots: BTreeSet<Cid> = [holder, *blob.at.root(), file].into();
-            let roots: Vec<Cid> = roots.into_iter().collect();
-            (holder, GcRoot::new(owned, &roots, vec![(blob.digest.clone(), blob.at.clone())]))
-        });
-        Self { file, reference }
-    }
-
-    pub(super) fn retain(&self, write: &WriteTransaction) -> Result<(), StoreError> {
-        match &self.reference {
-            Some((holder, reference)) => index::retain_also(write, holder, reference),
-            None => Ok(()),
-        }
-    }
-
-    fn roots(&self) -> Vec<Cid> {
-        self.reference.as_ref().map_or(vec![self.file], |(_, reference)| reference.roots())
-    }
-}
-
-/// The bytes and the layout of a file that is one block; none where the blob is stored already, or is another kind of file.
-fn single(store: &Store, blob: &Blob, file: Cid) -> Result<Option<(Bytes, BlobLayout)>, StoreError> {
-    if store.blob(&blob.digest)?.is_some() {
-        return Ok(None);
-    }
-    let Some(block) = store.get(&file)? else { return Ok(None) };
-    Ok(match DagNode::decode(&file, block.clone()) {
-        Ok(DagNode::File { data, children }) if children.is_empty() => {
-            let leaf = Leaf { cid: file, offset: 0, length: data.len() as u64 };
-            let nodes = vec![Block { cid: file, data: block }];
-            let layout = match data.len() {
-                0 => BlobLayout { root: file, leaves: vec![], nodes },
-                _ => BlobLayout { root: file, leaves: vec![leaf], nodes: vec![] },
-            };
-            Some((data, layout))
-        }
-        _ => None,
-    })
 }
 
 /// Opens a stored file. Returns none if it was collected since, or lost its file.

@@ -3,12 +3,9 @@
 use std::collections::HashSet;
 
 use ocipfs_node::Cid;
+use ocipfs_unixfs::DagNode;
 
-use super::{
-    CidPath, Content, Error,
-    dag::{DagFetcher, DagNode},
-    index::Index,
-};
+use super::{CidPath, Content, Error, fetch::DagFetcher, store::index::Index};
 
 /// A DAG of more directories and files is not pinned as one.
 const MAX_NODES: usize = 1_000_000;
@@ -47,19 +44,19 @@ impl Content {
                 let size = seen.len() as u64;
                 return Err(Error::TooLarge { at: top, size, limit: MAX_NODES as u64 });
             }
-            let unit = fetcher.inner(&top, &cid).await?;
+            let node = fetcher.inner(&top, &cid).await?;
             let blocks = fetcher.take_fetched();
             let cids: Vec<Cid> = blocks.iter().map(|block| block.cid).collect();
             self.store().run(move |store| store.put_blocks(&blocks)).await?;
             self.node().arrived(&cids);
-            match unit {
+            match node {
                 DagNode::Directory(links) | DagNode::Shard { links, .. } => {
                     waiting.extend(links.into_iter().map(|(_, cid)| cid));
                 }
                 DagNode::File { ref children, .. } if !children.is_empty() => {
                     let mut reader = self.fetch_at(&cid.into()).await?;
                     reader.wait_until_stored(&mut |here| progress(done + here)).await?;
-                    done += unit.size();
+                    done += node.size();
                     progress(done);
                 }
                 DagNode::File { .. } | DagNode::Symlink => {}

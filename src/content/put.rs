@@ -22,12 +22,12 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use ocipfs_node::Block;
 use ocipfs_oci::{Algorithm, Digest, Hasher};
+use ocipfs_unixfs::Root;
 use redb::WriteTransaction;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     MIB, Profile,
-    dag::Root,
     store::{BlobLayout, Draft, Error, Ready, Sealed, Store, Stored},
 };
 use cut::Cut;

@@ -4,9 +4,10 @@ use std::{fmt, io, str::FromStr};
 
 use bytes::Bytes;
 use ocipfs_node::{Blocks, Cid};
+use ocipfs_unixfs::DagNode;
 use serde::Deserialize;
 
-use super::{Origin, Store, StoreError, dag::DagNode, store::PartialBlob};
+use super::{Origin, Store, StoreError, store::PartialBlob};
 
 #[cfg(test)]
 mod tests;
@@ -81,14 +82,14 @@ impl SharePolicy {
         file: &PartialBlob,
         cids: Vec<Cid>,
     ) -> Result<Vec<Cid>, StoreError> {
-        let mut here = Vec::new();
+        let mut available = Vec::new();
         for cid in cids {
             if let Some(origin) = store.origin(&cid)?.filter(|origin| self.permits(*origin)) {
                 file.set_origin(origin);
-                here.push(cid);
+                available.push(cid);
             }
         }
-        Ok(here)
+        Ok(available)
     }
 
     /// Those of these blocks that peers may be told of.

@@ -51,6 +51,12 @@ pub enum Error {
     BrokenOff,
 }
 
+impl From<ocipfs_unixfs::Error> for Error {
+    fn from(error: ocipfs_unixfs::Error) -> Self {
+        Self::Content(error.into())
+    }
+}
+
 impl From<content::StoreError> for Error {
     fn from(error: content::StoreError) -> Self {
         Self::Content(error.into())

@@ -170,7 +170,7 @@ impl Published {
         let read = |cid: &Cid| self.node(cid);
         let changed = self.profile.change(before.map(|before| before.root), changes, &read)?;
         #[cfg(test)]
-        tests::count(|counts| counts.made += changed.made.len() as u64);
+        tests::count(|counts| counts.made += changed.added.len() as u64);
         let same = before.filter(|before| before.root.cid == changed.root.cid);
         Ok(self.store.database().write(|write| {
             repository::settle(write, last)?;
@@ -247,12 +247,12 @@ impl Published {
 
     fn find(&self, before: Option<TreeVersion>, path: &str) -> Result<Option<Cid>, Error> {
         let Some(before) = before else { return Ok(None) };
-        content::find(before.root.cid, path, &|cid| self.node(cid))
+        content::lookup(before.root.cid, path, &|cid| self.node(cid))
     }
 
     fn names_in(&self, before: Option<TreeVersion>, path: &str) -> Result<Vec<String>, Error> {
         let Some(before) = before else { return Ok(Vec::new()) };
-        content::names_in(before.root.cid, path, &|cid| self.node(cid))
+        content::entry_names(before.root.cid, path, &|cid| self.node(cid))
     }
 
     /// A node of the tree.
@@ -272,7 +272,7 @@ impl Published {
             return Ok(Some(Root { cid: blob.root, size: blob.size, dag_size: blob.size }));
         }
         let block = self.store.get(&blob.root)?;
-        block.map(|block| Root::of(blob.root, block)).transpose()
+        Ok(block.map(|block| Root::of(blob.root, block)).transpose()?)
     }
 
     /// `oci-layout` and `index.json`, which go with the repository.

@@ -6,15 +6,6 @@ use bytes::Bytes;
 
 use crate::Cid;
 
-/// A block and its CID.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Block {
-    /// The CID.
-    pub cid: Cid,
-    /// The bytes.
-    pub data: Bytes,
-}
-
 /// A block store. Calls may read the disk; the node makes them on blocking threads.
 pub trait Blocks: Send + Sync + 'static {
     /// Returns the length of a stored block.

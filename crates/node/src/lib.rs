@@ -24,7 +24,6 @@ pub mod database;
 mod error;
 mod exchange;
 mod handshakes;
-mod hash;
 mod identity;
 mod ipns;
 mod mutable_name;
@@ -41,20 +40,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use announcer::Announcing;
 pub use bitswap::{BlockMemory, FetchedBlock, Traffic};
-pub use blocks::{Block, Blocks};
-pub use cid::Cid;
+pub use blocks::Blocks;
 pub use error::{
     ConnectError, DnsFailure, FetchError, KeyError, KeyFileCause, KeyFileError, NoPeerId, RecordError,
     ResolveError, StartError, Stopped,
 };
 pub use exchange::BlockFetcher;
-pub use hash::{is_block, is_trusted_cid};
 pub use identity::write_secret;
 pub use ipns::{FollowedRecord, Published, Resolved};
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
 pub use mutable_name::{Domain, InvalidName, IpnsName, MutableName};
 pub use network::leave_network;
 pub use node::Node;
+pub use ocipfs_block::{Block, Cid, is_block, is_trusted_cid};
 pub use options::{Bootstrap, Dns, Limits, Options};
 pub use peers::Peer;
 pub use swarm_key::SwarmKey;

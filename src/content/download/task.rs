@@ -12,6 +12,7 @@ use std::{
 use bytes::Bytes;
 use ocipfs_node::{Block, BlockFetcher, Cid, FetchedBlock};
 use ocipfs_oci::Digest;
+use ocipfs_unixfs::{Child, DagNode};
 use tokio::task::JoinHandle;
 
 use super::{
@@ -22,7 +23,6 @@ use super::{
 };
 use crate::content::{
     Content, Error,
-    dag::{Child, DagNode},
     store::{self, Leaf, PartialBlob, Store},
 };
 
@@ -44,7 +44,7 @@ const CHECKPOINT_BYTES: u64 = 8 << 20;
 const MAX_CHECKPOINT_DELAY: Duration = Duration::from_secs(5);
 /// Fetches a file as far as its readers need it.
 pub async fn run(content: Content, shared: Arc<Download>, start: Start) {
-    let Start { root, unit, block, mut session } = start;
+    let Start { root, node, block, mut session } = start;
     let is_hashed = shared.hashed.load(Ordering::Relaxed) == 0 || !shared.file.is_streaming_through();
     let whole = is_hashed.then(|| WholeHasher::of(&shared.file));
     let mut task = Task {
@@ -58,7 +58,7 @@ pub async fn run(content: Content, shared: Arc<Download>, start: Start) {
         begun: Instant::now(),
         whole,
     };
-    let begun = task.begin(root, unit, block).await;
+    let begun = task.begin(root, node, block).await;
     let ended = match begun {
         Ok(()) => task.work(&mut session).await,
         Err(error) => Err(error),
@@ -93,8 +93,8 @@ struct Absorbed {
 }
 
 impl Task {
-    async fn begin(&mut self, root: Cid, unit: DagNode, block: Bytes) -> Result<(), Error> {
-        let place = Position::root(unit.size());
+    async fn begin(&mut self, root: Cid, node: DagNode, block: Bytes) -> Result<(), Error> {
+        let place = Position::root(node.size());
         let found = vec![(Block { cid: root, data: block }, vec![place])];
         let origin = self.content.store().run(move |store| store.origin(&root)).await?;
         origin.into_iter().for_each(|origin| self.shared.file.set_origin(origin));
@@ -125,7 +125,7 @@ impl Task {
     async fn search_here(&mut self, session: &mut BlockFetcher) -> Result<(), Error> {
         loop {
             let mut interest = self.shared.interest();
-            self.tree.make_room(&interest);
+            self.tree.fold_if_full(&interest);
             self.fetch(session, &interest);
             match self.tree.wanted() {
                 // Folding and expanding the same nodes again would bring nothing nearer.
@@ -360,9 +360,9 @@ fn write(
     whole: &mut Option<WholeHasher>,
 ) -> Result<Absorbed, Error> {
     let Block { cid, data: bytes } = block;
-    let unit = DagNode::decode(&cid, bytes.clone())?;
-    let size = unit.size();
-    let (kind, DagNode::File { data, children }) = (unit.kind(), unit) else {
+    let node = DagNode::decode(&cid, bytes.clone())?;
+    let size = node.size();
+    let (kind, DagNode::File { data, children }) = (node.kind(), node) else {
         return Err(Error::Corrupt { cid, why: "expected part of a file, found a directory or link".into() });
     };
     if let Some(place) = places.iter().find(|place| place.length != size) {

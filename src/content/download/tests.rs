@@ -3,13 +3,13 @@
 use std::{sync::mpsc, time::Duration};
 
 use ocipfs_node::Node;
+use ocipfs_unixfs::Builder;
 use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
 use crate::content::{
     CidPath, Profile, Settings,
-    dag::Builder,
     store::{Leaf, Store},
 };
 
@@ -73,8 +73,8 @@ async fn slow_hashing_counts_as_progress_and_does_not_time_out() {
     let root = arrived(&content, &bytes);
     let (mut pieces, pass) = step_by_step(&content);
     let block = content.store().get(&root).unwrap().unwrap();
-    let unit = DagNode::decode(&root, block.clone()).unwrap();
-    let start = Start { root, unit, block, session: content.node().session(root) };
+    let node = DagNode::decode(&root, block.clone()).unwrap();
+    let start = Start { root, node, block, session: content.node().session(root) };
     let mut part = content.join(start, 0..bytes.len() as u64, None, Purpose::Keep).await.unwrap().unwrap();
     for _ in 0..20 {
         soon(pieces.recv()).await.unwrap();

@@ -16,9 +16,10 @@ use std::{
 };
 
 use ocipfs_node::{Block, Cid};
+use ocipfs_unixfs::Child;
 
 use super::read_ranges::{ReadRanges, overlaps};
-use crate::content::{Error, dag::Child};
+use crate::content::Error;
 
 /// No peer sends a longer block, so a longer part is an inner node.
 const MAX_BLOCK: u64 = 2 << 20;
@@ -131,7 +132,7 @@ impl Tree {
 
     /// Folds back what no reader is near to, where too many parts are known: not between the arrival of a block and its
     /// expansion, when no part stands for its children.
-    pub fn make_room(&mut self, interest: &ReadRanges) {
+    pub fn fold_if_full(&mut self, interest: &ReadRanges) {
         if !self.has_room() {
             self.fold(interest);
         }

@@ -10,9 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::GarbageCollector;
 use crate::content::{
-    Inner,
-    index::{is_held, releases},
-    locked,
+    Inner, locked,
+    store::index::{is_held, releases},
     store::{Error, Store, now},
 };
 
@@ -92,7 +91,7 @@ impl GarbageCollector {
         } else if recount && self.cache_size.is_some() && self.is_released(store)? {
             self.mark_all(store)?;
         }
-        self.make_way(store, 0)
+        self.evict_for(store, 0)
     }
 
     /// Whether something was released since everything was last counted: less is kept then than is known.
@@ -107,8 +106,8 @@ impl GarbageCollector {
         self.wake.notify_one();
     }
 
-    /// Has limits looked at soon, where one is passed.
-    pub fn came(&self, store: &Store) {
+    /// Wakes the task if content that was added exceeds a limit.
+    pub fn content_added(&self, store: &Store) {
         if self.over(store).is_ok_and(|over| over > 0) {
             self.wake.notify_one();
         }

@@ -10,8 +10,8 @@ use super::{
     marks::{Evictable, Marking, Marks},
 };
 use crate::content::{
-    index::{RetentionClass, for_each_root, pins, releases},
     locked,
+    store::index::{RetentionClass, for_each_root, pins, releases},
     store::{
         Error, Store,
         graph::{self, Graph, Key, StoredItem},

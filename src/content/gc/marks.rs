@@ -6,7 +6,7 @@ use ocipfs_node::Cid;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, Table, TableDefinition};
 
 use crate::content::{
-    index::RetentionClass,
+    store::index::RetentionClass,
     store::{
         Error, Store,
         graph::{Graph, Key},

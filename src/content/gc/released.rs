@@ -6,9 +6,8 @@ use ocipfs_node::Cid;
 
 use super::{Collected, GarbageCollector, WhenFull};
 use crate::content::{
-    Content, Error as ContentError,
-    index::{RetentionClass, forget_released, is_unreferenced, released},
-    locked,
+    Content, Error as ContentError, locked,
+    store::index::{RetentionClass, forget_released, is_unreferenced, released},
     store::{Error, Store, Stored, graph::item},
 };
 

@@ -10,10 +10,9 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::content::{
-    Document, GcRoot, Profile, Put,
-    index::{Index, RetainedCounts},
-    release_root, retain_root,
+    Document, GcRoot, Profile, Put, release_root, retain_root,
     store::Leaf,
+    store::index::{Index, RetainedCounts},
 };
 
 const MIB: usize = 1 << 20;
@@ -32,10 +31,10 @@ fn room(cache: Option<usize>, max: Option<usize>) -> Room {
     let gc = Arc::new(GarbageCollector::new(bytes(cache), bytes(max), Arc::default()));
     if let Some(limit) = bytes(max) {
         let gc = gc.clone();
-        store.limit(limit, Box::new(move |store, over, more| gc.make_room(store, over, more)));
+        store.limit(limit, Box::new(move |store, over, more| gc.evict(store, over, more)));
     }
-    let makes_way = gc.clone();
-    store.limit_cached(Box::new(move |store, more| makes_way.make_way(store, more)));
+    let evictor = gc.clone();
+    store.limit_cached(Box::new(move |store, more| evictor.evict_for(store, more)));
     Room { index: Index::new(store.database()), _dir: dir, store, gc }
 }
 
@@ -271,7 +270,7 @@ fn a_full_cache_is_marked_once_for_many_pushes() {
     // Less than the slack is left.
     (0..7).for_each(|n| assert!(room.has(&room.hold(n, 4, false))));
     (7..10).for_each(|n| assert!(room.has(&room.hold(n, 1, false))));
-    room.gc.make_room(&room.store, 0, 0).unwrap();
+    room.gc.evict(&room.store, 0, 0).unwrap();
     let before = room.gc.marks_taken.load(Ordering::Relaxed);
     for n in 0..16 {
         let root = room.put(100 + n, 1).unwrap();
@@ -280,7 +279,7 @@ fn a_full_cache_is_marked_once_for_many_pushes() {
             .write(|write| retain_root(write, &format!("repository/app/{n}"), &root))
             .unwrap();
         if room.gc.over(&room.store).unwrap() > 0 {
-            room.gc.make_room(&room.store, 1, 0).unwrap();
+            room.gc.evict(&room.store, 1, 0).unwrap();
         }
     }
     let counted = room.gc.marks_taken.load(Ordering::Relaxed) - before;

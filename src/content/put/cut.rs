@@ -1,8 +1,8 @@
 use ocipfs_node::Block;
+use ocipfs_unixfs::{Builder, Root};
 
 use crate::content::{
     Profile,
-    dag::{Builder, Root},
     store::{BlobLayout, Leaf},
 };
 

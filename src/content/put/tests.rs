@@ -1,12 +1,10 @@
 use std::time::Instant;
 
+use ocipfs_unixfs::Document;
 use serde_json::Value;
 
 use super::*;
-use crate::content::{
-    dag::Document,
-    store::{SavedUpload, forget_upload},
-};
+use crate::content::store::{SavedUpload, forget_upload};
 
 /// The vectors' input: byte `i` is the top byte of `i` times a constant.
 fn input(start: u64, length: usize) -> Bytes {

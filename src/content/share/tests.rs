@@ -10,9 +10,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::content::{
-    GcRoot, Profile,
-    index::Index,
-    retain_root,
+    GcRoot, Profile, retain_root,
+    store::index::Index,
     store::{BlobLayout, Leaf},
 };
 

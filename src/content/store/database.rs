@@ -3,7 +3,7 @@
 use std::{
     path::Path,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{SyncSender, sync_channel},
     },
 };
@@ -11,7 +11,7 @@ use std::{
 use ocipfs_node::database::{self, Settings};
 use redb::{ReadTransaction, WriteTransaction};
 
-use super::{Error, lock};
+use super::error::Error;
 
 /// Without a quick repair the first opening after a crash walks the whole file.
 pub(super) const SETTINGS: Settings =
@@ -98,4 +98,9 @@ impl Database {
             }),
         }
     }
+}
+
+/// Locks data that stays valid if a thread panics while it holds the lock.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

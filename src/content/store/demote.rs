@@ -223,7 +223,7 @@ impl Store {
         }
         let ids = self.0.database.read(|read| copies(read, root))?;
         for id in ids {
-            self.remove_arriving_rows(id, root)?;
+            self.remove_partial_rows(id, root)?;
             self.0.sources.forget(id);
             disk::unlink(&self.0.disk.incoming(id))?;
         }

@@ -6,6 +6,9 @@ use std::{
 use ocipfs_node::{Cid, database};
 use ocipfs_oci::Digest;
 
+/// The format that this version writes. Format 1 kept each block in a file, format 2 the blobs of a GC root in one value.
+pub const FORMAT: u64 = 3;
+
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -61,7 +64,7 @@ pub enum Error {
     )]
     Earlier(PathBuf),
     /// The node directory is of a format that is not known yet.
-    #[error("{} has format {format}, this version supports up to {}: use the newer version that wrote it", dir.display(), super::FORMAT)]
+    #[error("{} has format {format}, this version supports up to {}: use the newer version that wrote it", dir.display(), FORMAT)]
     Newer {
         /// The node directory.
         dir: PathBuf,

@@ -12,7 +12,7 @@ use super::{
     layout::Place,
     tables::{self, BLOCKS, FILES, Hash, PARTIAL, ROOTS, SHARED, STORED, USED},
 };
-use crate::content::dag::{DAG_PB, DagNode};
+use ocipfs_unixfs::{DAG_PB, DagNode};
 
 /// A stored blob with all its layouts, or a partial file.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use ocipfs_node::{Block, Cid};
 
 use super::Error;
-use crate::content::dag::{RAW, leaf_frame};
+use ocipfs_unixfs::{RAW, leaf_frame};
 
 /// A block's name in the index: codec and multihash, so that both versions of a CID are one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -12,11 +12,11 @@ use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 use super::{
     Error, Origin, Store,
     blocks::{FORMER_OWNER, NO_OWNER},
+    index,
     layout::{Key, Place},
     tables::{self, LEFT_NETWORK, META, Tables},
     trees::forget_trees,
 };
-use crate::content::index;
 
 impl Store {
     /// Hides everything that is here from the peers of the network that is entered next.

@@ -9,12 +9,12 @@ use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 use super::{
     Error, Store,
     blocks::{FORMER_OWNER, NO_OWNER},
+    index,
     layout::Key,
     sweep::is_removed,
     tables::{BLOCKS, FETCHED, FILES, ORIGINS, PARTIAL, ROOTS, SHARED, Tables, row},
     trees::TREE,
 };
-use crate::content::index;
 
 /// Where a block came from. Of several ways it came, the greatest counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -130,55 +130,4 @@ fn of_owner(read: &ReadTransaction, owner: u64) -> Result<Option<Origin>, Error>
     let root = root.transpose().map_err(|e| Error::Damaged(e.to_string()))?;
     let is_added = root.map(|root| index::is_added(read, &root)).transpose()?;
     Ok(Some(if is_added == Some(true) { Origin::Added } else { Origin::Pushed }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::content::{GcRoot, Profile, Put, index::Index, release_root, retain_root};
-
-    const PUSHED: [Option<Origin>; 2] = [Some(Origin::Pushed); 2];
-    const ADDED: [Option<Origin>; 2] = [Some(Origin::Added); 2];
-
-    #[test]
-    fn a_pushed_block_is_shared_only_while_a_command_keeps_it_despite_pulls() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
-        let (database, index) = (store.database(), Index::new(store.database()));
-        let bytes: Vec<u8> = (0..3 << 20).map(|i: u32| (i.wrapping_mul(0x9E37_79B9) >> 24) as u8).collect();
-        let mut put = Put::new(&store, Profile::UnixfsV1).unwrap();
-        put.write(bytes.clone().into()).unwrap();
-        let (_, root) = put.finish().unwrap();
-        let leaf = ocipfs_node::Cid::new_v1(
-            0x55,
-            multihash_codetable::MultihashDigest::digest(
-                &multihash_codetable::Code::Sha2_256,
-                &bytes[..1 << 20],
-            ),
-        );
-        let origins = || [root.cid, leaf].map(|cid| store.origin(&cid).unwrap());
-        database.write(|write| retain_root(write, "repository/app/blobs/x", &root.cid)).unwrap();
-        assert_eq!(origins(), PUSHED);
-        // Whatever a client was led to pull, and whatever a followed name means.
-        index.retain(&leaf, &GcRoot::new(false, &[root.cid], vec![])).unwrap();
-        database.write(|write| retain_root(write, "follow/k51", &root.cid)).unwrap();
-        assert_eq!(origins(), PUSHED);
-        index.retain(&root.cid, &GcRoot::new(true, &[root.cid], vec![])).unwrap();
-        assert_eq!(origins(), ADDED);
-        index.release(&root.cid).unwrap();
-        assert_eq!(origins(), PUSHED);
-        // Deleted, and not yet collected.
-        database.write(|write| release_root(write, "repository/app/blobs/x", &root.cid)).unwrap();
-        assert_eq!(origins(), PUSHED);
-        // Damaged: its right windows are as public as before.
-        database.write(|write| retain_root(write, "repository/app/blobs/x", &root.cid)).unwrap();
-        let hex = ocipfs_oci::Digest::sha256_of(&bytes).hex().to_string();
-        let path = dir.path().join("blobs").join(&hex[..2]).join(&hex);
-        std::fs::File::options().write(true).open(path).unwrap().set_len(2 << 20).unwrap();
-        assert!(store.demote(&store.file(&root.cid).unwrap().unwrap()).unwrap());
-        assert_eq!((origins(), store.get(&leaf).unwrap().is_some()), (PUSHED, true));
-        index.retain(&root.cid, &GcRoot::new(true, &[root.cid], vec![])).unwrap();
-        assert_eq!(origins(), ADDED);
-        assert_eq!(store.origin(&"bafkqaaa".parse().unwrap()).unwrap(), None);
-    }
 }

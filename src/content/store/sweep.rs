@@ -13,7 +13,7 @@ use super::{
     lock,
     tables::{self, REMOVED, Tables},
 };
-use crate::content::dag::{DAG_PB, DagNode};
+use ocipfs_unixfs::{DAG_PB, DagNode};
 
 /// Steps of the walk in one commit.
 pub const BATCH_SIZE: usize = if cfg!(test) { 32 } else { 8192 };

@@ -2,7 +2,7 @@
 
 use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
 
-use super::Error;
+use super::error::Error;
 
 /// Where a block of an owner is: a window of its file, or else the bytes in the row.
 pub type PlaceRow<'a> = (Option<(u64, u64)>, &'a [u8]);

@@ -7,6 +7,7 @@ mod format;
 mod full;
 mod interleaved;
 mod measured;
+mod origin;
 mod partial;
 mod stored;
 mod streamed;
@@ -18,10 +19,10 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use ocipfs_node::{Block, Cid};
 use ocipfs_oci::Digest;
+use ocipfs_unixfs::{Builder, Profile};
 use tempfile::TempDir;
 
 use super::{BlobLayout, Error, Leaf, Ready, Sealed, Store, StoreStat, Stored};
-use crate::content::dag::{Builder, Profile};
 
 const MIB: usize = 1 << 20;
 

@@ -13,7 +13,7 @@ use super::{
     layout::{Key, Place},
     tables::{Tables, row},
 };
-use crate::content::dag::{Changed, Root};
+use ocipfs_unixfs::{Changed, Root};
 
 /// The owner of blocks that are nodes of the tree.
 pub const TREE: u64 = u64::MAX;
@@ -112,7 +112,7 @@ pub fn forget_trees(write: &WriteTransaction) -> Result<(), Error> {
 /// Adds a version that was made of the last one.
 pub fn add_tree(write: &WriteTransaction, changed: &Changed) -> Result<TreeVersion, Error> {
     let mut made: BTreeMap<Key, (u64, &[u8])> = BTreeMap::new();
-    for block in &changed.made {
+    for block in &changed.added {
         made.entry(Key::of(&block.cid)).or_insert((0, &block.data)).0 += 1;
     }
     let mut new = Vec::new();
@@ -133,7 +133,7 @@ pub fn add_tree(write: &WriteTransaction, changed: &Changed) -> Result<TreeVersi
     let mut versions = write.open_table(VERSIONS)?;
     let last = versions.last()?.map(|(number, _)| number.value());
     if let Some(last) = last {
-        let left: Vec<Vec<u8>> = changed.left.iter().map(Cid::to_bytes).collect();
+        let left: Vec<Vec<u8>> = changed.removed.iter().map(Cid::to_bytes).collect();
         write.open_table(LEFT)?.insert(last, left.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
     }
     let number = last.map_or(1, |last| last + 1);
@@ -162,11 +162,9 @@ fn leave(write: &WriteTransaction, left: &[Cid]) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use ocipfs_unixfs::{Builder, Changes, DagNode, Document, Profile};
+
     use super::*;
-    use crate::content::{
-        Changes, Document, Profile,
-        dag::{Builder, DagNode},
-    };
 
     const PROFILE: Profile = Profile::UnixfsV1;
 
@@ -179,7 +177,10 @@ mod tests {
             };
         }
         let before = store.tree_versions().unwrap().last().map(|version| version.root);
-        let read = |cid: &Cid| Ok(store.get(cid).unwrap().expect("a node that is here"));
+        let read = |cid: &Cid| {
+            let block = store.get(cid).unwrap().expect("a node that is here");
+            Ok::<_, ocipfs_unixfs::Error>(block)
+        };
         let changed = PROFILE.change(before, &changes, &read).unwrap();
         store.database().write(|write| add_tree(write, &changed)).unwrap()
     }

@@ -6,10 +6,9 @@ use super::{
     Error, FORMAT,
     database::Database,
     extents::Extents,
-    origin,
+    index, origin,
     tables::{self, FORMAT_ROW, META, ORIGINS, PARTIAL_BYTES, Tables},
 };
-use crate::content::index;
 
 /// The oldest format that is upgraded: holdings were JSON, and nothing counted what is being downloaded.
 pub const OLDEST_FORMAT: u64 = 2;

@@ -16,15 +16,15 @@ use super::{
     tables::{self, BYTES, LOOSE_BYTES, META, PARTIAL, PARTIAL_BYTES, Tables},
 };
 
-/// Frees so many bytes, if it can, for a write that adds so many more.
-pub type MakeRoom = Box<dyn Fn(&Store, u64, u64) -> Result<(), Error> + Send + Sync>;
-/// Has other cached content go for so many bytes that are about to come.
-pub type MakeWay = Box<dyn Fn(&Store, u64) -> Result<(), Error> + Send + Sync>;
+/// Evicts at least so many bytes, if it can, for a write that adds so many more.
+pub type Evict = Box<dyn Fn(&Store, u64, u64) -> Result<(), Error> + Send + Sync>;
+/// Evicts other cached content for so many bytes that are about to be written.
+pub type EvictCached = Box<dyn Fn(&Store, u64) -> Result<(), Error> + Send + Sync>;
 
 #[derive(Default)]
 pub struct UsageCounters {
-    limit: OnceLock<(u64, MakeRoom)>,
-    make_way: OnceLock<MakeWay>,
+    limit: OnceLock<(u64, Evict)>,
+    evict_cached: OnceLock<EvictCached>,
     /// Bytes of drafts that are open, and of uploads that are saved.
     drafts: AtomicU64,
     /// Uses that are not written down yet, by file id.
@@ -44,19 +44,19 @@ pub struct CountedBytes {
 }
 
 impl Store {
-    /// Refuses from now on what would make it more than `bytes`, unless `make_room` frees enough. Said once.
-    pub fn limit(&self, bytes: u64, make_room: MakeRoom) {
-        let _ = self.0.usage.limit.set((bytes, make_room));
+    /// Refuses from now on what would make it more than `bytes`, unless `evict` frees enough. Set once.
+    pub fn limit(&self, bytes: u64, evict: Evict) {
+        let _ = self.0.usage.limit.set((bytes, evict));
     }
 
-    /// Calls `make_way` from now on before bytes of cached files come. Said once.
-    pub fn limit_cached(&self, make_way: MakeWay) {
-        let _ = self.0.usage.make_way.set(make_way);
+    /// Calls `evict_cached` from now on before bytes of cached files are written. Set once.
+    pub fn limit_cached(&self, evict_cached: EvictCached) {
+        let _ = self.0.usage.evict_cached.set(evict_cached);
     }
 
-    /// Has other cached content go for so many bytes of a file that is only cached.
-    pub(super) fn make_way(&self, more: u64) -> Result<(), Error> {
-        self.0.usage.make_way.get().map_or(Ok(()), |make_way| make_way(self, more))
+    /// Evicts other cached content for so many bytes of a file that is only cached.
+    pub(super) fn evict_cached(&self, more: u64) -> Result<(), Error> {
+        self.0.usage.evict_cached.get().map_or(Ok(()), |evict_cached| evict_cached(self, more))
     }
 
     /// Bytes of blobs, stored and on their way, and of blocks that stand alone.
@@ -95,12 +95,12 @@ impl Store {
     }
 
     /// Holds that `more` bytes may be stored.
-    pub fn check_room(&self, more: u64) -> Result<(), Error> {
-        let Some((limit, make_room)) = self.0.usage.limit.get() else { return Ok(()) };
+    pub fn check_quota(&self, more: u64) -> Result<(), Error> {
+        let Some((limit, evict)) = self.0.usage.limit.get() else { return Ok(()) };
         let over = || Ok::<_, Error>((self.used_bytes()? + more).saturating_sub(*limit));
         match over()? {
             0 => return Ok(()),
-            over => make_room(self, over, more)?,
+            over => evict(self, over, more)?,
         }
         if over()? == 0 { Ok(()) } else { Err(self.quota()) }
     }
@@ -164,7 +164,7 @@ impl CountedBytes {
         let before = self.total();
         self.bytes += bytes;
         self.store.0.usage.drafts.fetch_add(self.total() - before, Ordering::Relaxed);
-        self.store.check_room(0)
+        self.store.check_quota(0)
     }
 
     /// Leaves the count of the first `length` bytes to the row that names them.

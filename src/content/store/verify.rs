@@ -15,7 +15,7 @@ use super::{
     source::OpenBytes,
     tables::{self, BLOCKS, PARTIAL, SHARED},
 };
-use crate::content::dag::{DAG_PB, DagNode};
+use ocipfs_unixfs::{DAG_PB, DagNode};
 
 /// Read in one piece.
 const PIECE_BYTES: u64 = 1 << 20;

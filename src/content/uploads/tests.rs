@@ -265,20 +265,24 @@ async fn run_steps(steps: Vec<Step>) {
             }
             _ => {}
         }
-        // One that was never saved is gone when it leaves the memory.
         let here = open.as_ref().unwrap();
-        let mut gone = Vec::new();
-        for upload in &sent {
-            match here.find("app", &upload.id).await.unwrap() {
-                Some(found) => assert_eq!(found.length(), upload.bytes.len() as u64, "{step:?}"),
-                None => gone.push(upload.id.clone()),
-            }
-        }
-        sent.retain(|upload| !gone.contains(&upload.id));
+        check_lengths(here, &mut sent, step).await;
         let files = on_disk(&dir.path().join("blobs")) + on_disk(&dir.path().join("incoming"));
         let short: u64 = small_blobs(&here.store);
         assert_eq!(here.store.used_bytes().unwrap(), files + short, "after {step:?} of {steps:?}");
     }
+}
+
+/// Checks the length of each upload. An upload that was never saved is gone when it leaves the memory.
+async fn check_lengths(uploads: &Uploads, sent: &mut Vec<Sent>, step: &Step) {
+    let mut gone = Vec::new();
+    for upload in sent.iter() {
+        match uploads.find("app", &upload.id).await.unwrap() {
+            Some(found) => assert_eq!(found.length(), upload.bytes.len() as u64, "{step:?}"),
+            None => gone.push(upload.id.clone()),
+        }
+    }
+    sent.retain(|upload| !gone.contains(&upload.id));
 }
 
 /// Bytes of blobs that have no file.

@@ -54,7 +54,7 @@ impl Published {
         });
         let edits = edits.collect::<Result<Vec<_>, StoreError>>()?;
         let edited = form().edit(self.profile, before, &edits, &|cid| self.node(cid))?;
-        let entries = written.entries.saturating_add_signed(edited.more);
+        let entries = written.entries.saturating_add_signed(edited.entry_change);
         // Each entry counts with a comma, also the first.
         if entries > MAX_ENTRIES || edited.root.size + 1 > MAX_BYTES {
             return Ok(None);

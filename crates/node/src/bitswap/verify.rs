@@ -6,13 +6,14 @@ use bytes::Bytes;
 use futures::{StreamExt, stream::FuturesOrdered};
 use libp2p::PeerId;
 use multihash_codetable::{Code, MultihashDigest};
+use ocipfs_block::is_trusted;
 use tokio::sync::mpsc;
 
 use super::{
     budget::MemoryLease,
     wire::{MAX_BLOCK, Payload},
 };
-use crate::{Block, Cid, hash::is_trusted};
+use crate::{Block, Cid};
 
 /// Messages hashed at once.
 const MAX_HASHING: usize = 3;

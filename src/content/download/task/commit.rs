@@ -9,7 +9,7 @@ use super::Task;
 use crate::content::{
     Blob, Error,
     download::{Committed, whole::hash},
-    open::Kept,
+    keep::Kept,
     store::Stored,
 };
 

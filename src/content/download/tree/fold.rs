@@ -3,12 +3,10 @@
 use std::{collections::HashSet, ops::Range, sync::Arc};
 
 use ocipfs_node::Cid;
+use ocipfs_unixfs::Child;
 
 use super::{FilePart, MAX_EXPANDED, MAX_PARTS, Parent, PartState, Position, Tree};
-use crate::content::{
-    dag::Child,
-    download::read_ranges::{ReadRanges, overlaps},
-};
+use crate::content::download::read_ranges::{ReadRanges, overlaps};
 
 /// Children of an urgent node that are expanded even if the tree is full.
 const MIN_EXPANDED: usize = 64;

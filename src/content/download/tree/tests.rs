@@ -228,7 +228,7 @@ impl<'a> Fetch<'a> {
 
     fn search(&mut self, interest: &ReadRanges) {
         loop {
-            self.tree.make_room(interest);
+            self.tree.fold_if_full(interest);
             self.tree.take_urgent(interest.urgent(), 2112);
             self.tree.take_missing(interest.ranges(), 2048);
             if self.tree.wanted() >= 2048 {

@@ -161,7 +161,7 @@ impl Inner {
         }
         self.end();
         if self.has_rows() {
-            self.store.remove_arriving_rows(self.id, &self.root)?;
+            self.store.remove_partial_rows(self.id, &self.root)?;
         }
         self.store.0.sources.forget(self.id);
         disk::unlink(&self.store.0.disk.incoming(self.id))

@@ -23,8 +23,8 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Small leaves, so that there are many: of 10 KiB, and raw.
 fn dag(bytes: &Bytes) -> Dag {
-    use crate::content::dag::RAW;
     use multihash_codetable::{Code, MultihashDigest};
+    use ocipfs_unixfs::RAW;
     let mut offset = 0;
     let mut leaves = Vec::new();
     for chunk in bytes.chunks(10 << 10) {

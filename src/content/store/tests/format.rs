@@ -1,9 +1,10 @@
 use redb::TableDefinition;
 
 use super::*;
-use crate::content::{
+use crate::content::store::{
+    Database, FORMAT,
     index::{Index, RetainedCounts, releases},
-    store::{Database, FORMAT, upgrade::upgrade},
+    upgrade::upgrade,
 };
 
 #[test]

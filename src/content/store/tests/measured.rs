@@ -6,15 +6,13 @@ use std::{
 };
 
 use multihash_codetable::{Code, MultihashDigest};
+use ocipfs_unixfs::RAW;
 
 use super::*;
-use crate::content::{
-    dag::RAW,
-    store::{
-        files::WholeFile,
-        layout::{Key, Place},
-        tables::Tables,
-    },
+use crate::content::store::{
+    files::WholeFile,
+    layout::{Key, Place},
+    tables::Tables,
 };
 
 const BLOBS: u64 = 1_000_000;

@@ -211,7 +211,7 @@ fn a_leaf_with_unusual_framing_is_stored_unchanged() {
     let (_dir, store) = temp();
     let bytes = bytes(1, 100_000);
     // The old type of a leaf, `Raw` (0), which Kubo wrote once.
-    let (head, tail) = crate::content::dag::leaf_frame(100_000);
+    let (head, tail) = ocipfs_unixfs::leaf_frame(100_000);
     let mut block = [&head[..], &bytes, &tail].concat();
     block[head.len() - 5] = 0;
     let cid = Cid::new_v1(0x70, Code::Sha2_256.digest(&block));

@@ -4,7 +4,7 @@ use multihash_codetable::{Code, MultihashDigest};
 use ocipfs_oci::{Algorithm, Hasher};
 
 use super::*;
-use crate::content::dag::RAW;
+use ocipfs_unixfs::RAW;
 
 #[test]
 fn a_blob_is_read_whole_by_range_and_as_blocks_of_either_profile() {

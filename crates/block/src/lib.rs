@@ -1,0 +1,27 @@
+//! A block and its CID: what the swarm, the UnixFS codec and the store exchange.
+//!
+//! ```
+//! use ocipfs_block::{Block, Cid, is_block};
+//!
+//! let cid: Cid = "bafkreibm6jg3ux5qumhcn2b3flc3tyu6dmlb4xa7u5bf44yegnrjhc4yeq".parse().expect("a CID");
+//! assert!(is_block(&cid, b"hello"));
+//! let block = Block { cid, data: "hello".into() };
+//! assert_eq!(block.data.len(), 5);
+//! ```
+
+#![warn(missing_docs)]
+
+mod hash;
+
+use bytes::Bytes;
+pub use cid::Cid;
+pub use hash::{is_block, is_trusted, is_trusted_cid};
+
+/// A block and its CID.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// The CID.
+    pub cid: Cid,
+    /// The bytes.
+    pub data: Bytes,
+}

@@ -1,0 +1,78 @@
+//! Builds the DAG of a file: fixed chunks under a balanced tree.
+
+use bytes::Bytes;
+use ocipfs_block::{Block, Cid};
+
+use super::{
+    dag_node::RAW,
+    profile::{Profile, Root},
+};
+
+/// Builds the tree from its leaves up, holding no more than one open node a level.
+pub struct Builder {
+    profile: Profile,
+    levels: Vec<Vec<Root>>,
+    /// Memory for the block of a framed leaf.
+    framed: Vec<u8>,
+}
+
+impl Builder {
+    /// Begins an empty file.
+    pub fn new(profile: Profile) -> Self {
+        Self { profile, levels: vec![Vec::new()], framed: Vec::new() }
+    }
+
+    /// Adds a chunk, of the profile's length but for the last, and returns the blocks that are finished.
+    pub fn push(&mut self, chunk: Bytes) -> Vec<Block> {
+        let (cid, nodes) = self.push_leaf(&chunk);
+        let data = if cid.codec() == RAW { chunk } else { Bytes::copy_from_slice(&self.framed) };
+        [Block { cid, data }].into_iter().chain(nodes).collect()
+    }
+
+    /// Adds a chunk, and returns the CID of its leaf and the inner nodes that are finished, without the leaf's block.
+    pub fn push_leaf(&mut self, chunk: &[u8]) -> (Cid, Vec<Block>) {
+        self.framed.clear();
+        let cid = self.profile.leaf(chunk, &mut self.framed);
+        let dag_size = if self.framed.is_empty() { chunk.len() } else { self.framed.len() } as u64;
+        let mut nodes = Vec::new();
+        self.add(0, Root { cid, size: chunk.len() as u64, dag_size }, &mut nodes);
+        (cid, nodes)
+    }
+
+    fn add(&mut self, level: usize, root: Root, blocks: &mut Vec<Block>) {
+        if self.levels.len() == level {
+            self.levels.push(Vec::new());
+        }
+        // A full node is closed only when one more comes: alone it may be the root.
+        if self.levels[level].len() == self.profile.max_links() {
+            let parent = self.close(level, blocks);
+            self.add(level + 1, parent, blocks);
+        }
+        self.levels[level].push(root);
+    }
+
+    fn close(&mut self, level: usize, blocks: &mut Vec<Block>) -> Root {
+        let children = std::mem::take(&mut self.levels[level]);
+        let (root, block) = self.profile.file_node(&children);
+        blocks.push(block);
+        root
+    }
+
+    /// Closes every open node and returns the root with the last blocks.
+    pub fn finish(mut self) -> (Root, Vec<Block>) {
+        let mut blocks = Vec::new();
+        if self.levels[0].is_empty() {
+            blocks = self.push(Bytes::new());
+        }
+        let mut level = 0;
+        loop {
+            let top = level + 1 == self.levels.len();
+            if let ([root], true) = (self.levels[level].as_slice(), top) {
+                return (*root, blocks);
+            }
+            let parent = self.close(level, &mut blocks);
+            level += 1;
+            self.add(level, parent, &mut blocks);
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The UnixFS codec: bytes and directories become the blocks of a DAG, and blocks become files and directories again.
+//!
+//! ```text
+//!   directory      Changes, Changed     a tree of directories, changed along the way to what changes
+//!     ├─ editor ◄─► shard               (a directory that is split by hash)
+//!   chunked        EntryFormat, Edited  a file of sorted entries, cut between them
+//!      │
+//!   path           CidPath              a CID and the names below it
+//!   document       Document             a small file with its blocks
+//!   build          Builder              a file from its chunks
+//!      │
+//!   profile        Profile, Root        the parameters, and the blocks that follow from them
+//!   dag_node       DagNode              a decoded block
+//!   data, hamt                          the `Data` message; the slots of names in a sharded directory
+//! ```
+//!
+//! Everything is pure: blocks go in and come out as values, and code that needs a block of an existing DAG takes a
+//! function that reads it. Blocks and CIDs equal those that Kubo writes for the same bytes and options.
+
+#![warn(missing_docs)]
+
+mod build;
+mod chunked;
+mod dag_node;
+mod data;
+mod directory;
+mod document;
+mod error;
+pub mod hamt;
+mod path;
+mod profile;
+mod replaced;
+
+#[cfg(test)]
+mod tests;
+
+pub use build::Builder;
+pub use chunked::{Edit, Edited, EntryFormat, EntryKey, ReadEntry};
+pub use dag_node::{Child, DAG_PB, DagNode, RAW};
+pub use data::leaf_frame;
+pub use directory::{Changed, Changes, entry_names, lookup};
+pub use document::Document;
+pub use error::Error;
+pub use ocipfs_block::{Block, Cid};
+pub use path::{CidPath, PathError};
+pub use profile::{Profile, Root};

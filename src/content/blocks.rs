@@ -1,0 +1,87 @@
+//! Blocks that belong to no file yet: read from the store, and kept as they arrive.
+
+use bytes::Bytes;
+use ocipfs_node::{Block, Cid};
+
+use super::{Content, Document, Error, Nodes, Root, Store, locked};
+
+impl Content {
+    /// A block that is here, or about to be.
+    pub(super) async fn local(&self, cid: &Cid) -> Result<Option<Bytes>, Error> {
+        if let Some(data) = locked(&self.0.fresh).get(cid) {
+            return Ok(Some(data.clone()));
+        }
+        let cid = *cid;
+        self.0.store.touch_cid(&cid);
+        Ok(self.0.store.run(move |store| store.get_verified(&cid)).await?)
+    }
+
+    /// Stores blocks that came on the way to a file, in parallel with the rest of the work.
+    pub(super) async fn keep_blocks(&self, blocks: Vec<Block>) {
+        if blocks.is_empty() {
+            return;
+        }
+        // Who counts on blocks holds this only until those before are in the store.
+        let keeping = self.0.keeping.clone().read_owned().await;
+        let content = self.clone();
+        locked(&content.0.fresh).extend(blocks.iter().map(|block| (block.cid, block.data.clone())));
+        tokio::task::spawn_blocking(move || {
+            match content.0.store.put_blocks(&blocks) {
+                Ok(()) => content.0.gc.content_added(&content.0.store),
+                Err(error) => tracing::warn!("cannot store fetched blocks: {error}"),
+            }
+            let cids: Vec<Cid> = blocks.iter().map(|block| block.cid).collect();
+            let mut fresh = locked(&content.0.fresh);
+            cids.iter().for_each(|cid| drop(fresh.remove(cid)));
+            drop((fresh, keeping));
+            content.0.node.arrived(&cids);
+        });
+    }
+
+    /// Reads nodes of the tree that the providers of `announced` have.
+    pub fn nodes(&self, announced: Cid) -> Nodes {
+        Nodes::new(self.clone(), announced)
+    }
+
+    /// Keeps blocks that came from peers, and serves them from now on.
+    pub(super) async fn put_fetched(&self, blocks: Vec<Block>) -> Result<(), Error> {
+        if blocks.is_empty() {
+            return Ok(());
+        }
+        let cids: Vec<Cid> = blocks.iter().map(|block| block.cid).collect();
+        let gc = self.0.gc.clone();
+        let put = move |store: &Store| {
+            store.put_blocks(&blocks)?;
+            gc.content_added(store);
+            Ok(())
+        };
+        self.0.store.run(put).await?;
+        self.0.node.arrived(&cids);
+        Ok(())
+    }
+
+    /// Waits until the blocks that came so far are in the store.
+    pub async fn wait_for_blocks(&self) {
+        drop(self.0.keeping.write().await);
+    }
+
+    /// The top of a DAG that is here, as directories name it.
+    pub async fn root_of(&self, cid: &Cid) -> Result<Root, Error> {
+        let block = self.local(cid).await?.ok_or(ocipfs_node::FetchError::Offline(*cid))?;
+        Ok(Root::of(*cid, block)?)
+    }
+
+    /// Whether a block is here.
+    pub async fn is_here(&self, cid: &Cid) -> Result<bool, Error> {
+        let cid = *cid;
+        Ok(self.0.store.run(move |store| store.size(&cid)).await?.is_some())
+    }
+
+    /// Keeps the blocks of a document.
+    pub async fn put_document(&self, document: Document) -> Result<(), Error> {
+        let cids: Vec<Cid> = document.blocks.iter().map(|block| block.cid).collect();
+        self.0.store.run(move |store| store.put_blocks(&document.blocks)).await?;
+        self.0.node.arrived(&cids);
+        Ok(())
+    }
+}

@@ -1,0 +1,21 @@
+//! Reading DAGs whose blocks are in the store or come from peers.
+//!
+//! ```text
+//! resolve, walk             ──► DagFetcher ──► store, else one block after the other from peers
+//! FileParts, differences,   ──► Nodes      ──► store, else many blocks at once
+//! new_chunks
+//! ```
+
+mod dag_fetcher;
+mod difference;
+mod file_parts;
+mod new_chunks;
+mod nodes;
+mod resolve;
+
+pub use dag_fetcher::DagFetcher;
+pub use difference::{Difference, differences};
+pub use file_parts::{FileParts, WINDOW};
+pub use new_chunks::new_chunks;
+pub use nodes::Nodes;
+pub use resolve::{resolve, walk};

@@ -1,0 +1,111 @@
+//! Retaining downloaded and local blobs under the document that names them.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use ocipfs_node::{Block, Cid};
+use ocipfs_oci::Digest;
+use ocipfs_unixfs::DagNode;
+use redb::WriteTransaction;
+
+use super::{
+    Blob, Content, Error, GcRoot, Store, StoreError,
+    store::{BlobLayout, Leaf, Origin, index, note_from_peers},
+};
+
+impl Content {
+    /// Retains a verified local blob, and announces it.
+    pub async fn keep(&self, blob: &Blob, file: Cid, owned: bool) -> Result<(), Error> {
+        let _guard = self.gc_guard().await;
+        // What led here is kept before it is said to be.
+        self.wait_for_blocks().await;
+        let kept = Kept::of(blob, file, owned);
+        self.store_single(blob, file, kept.clone()).await?;
+        self.announce_kept(&[kept]).await
+    }
+
+    /// Tells peers of what is held from now on, and has the limits looked at.
+    pub(super) async fn announce_kept(&self, kept: &[Kept]) -> Result<(), Error> {
+        self.announce(kept.iter().flat_map(Kept::roots).collect()).await?;
+        let gc = self.0.gc.clone();
+        let notify = move |store: &Store| {
+            gc.content_added(store);
+            Ok(())
+        };
+        Ok(self.store().run(notify).await?)
+    }
+
+    /// Makes a blob of a file that is one block, which is how it came, and holds it where a holder is given: in one commit.
+    async fn store_single(&self, blob: &Blob, file: Cid, kept: Kept) -> Result<(), Error> {
+        let blob = blob.clone();
+        let store = move |store: &Store| {
+            let found = single(store, &blob, file)?;
+            let is_public = store.origin(&file)? == Some(Origin::Peers);
+            let hold = move |write: &WriteTransaction| {
+                if is_public {
+                    note_from_peers(write, &file)?;
+                }
+                kept.retain(write)
+            };
+            let Some((data, layout)) = found else {
+                return store.database().write_together(hold);
+            };
+            let mut draft = store.draft()?;
+            draft.write(&data)?;
+            let (digest, aliases) = (Digest::sha256_of(&data), [blob.digest.clone()]);
+            let hold = move |write: &_, _: &_| hold(write);
+            draft.seal()?.finish_with(&digest, &aliases, &[layout], &[], hold).map(drop)
+        };
+        Ok(self.store().run(store).await?)
+    }
+}
+
+/// The rows of a downloaded blob: its file and its GC root.
+#[derive(Clone)]
+pub(super) struct Kept {
+    file: Cid,
+    /// Key of the GC root, and the GC root.
+    reference: Option<(Cid, GcRoot)>,
+}
+
+impl Kept {
+    pub(super) fn of(blob: &Blob, file: Cid, owned: bool) -> Self {
+        let reference = blob.holder.map(|holder| {
+            let roots: BTreeSet<Cid> = [holder, *blob.at.root(), file].into();
+            let roots: Vec<Cid> = roots.into_iter().collect();
+            (holder, GcRoot::new(owned, &roots, vec![(blob.digest.clone(), blob.at.clone())]))
+        });
+        Self { file, reference }
+    }
+
+    pub(super) fn retain(&self, write: &WriteTransaction) -> Result<(), StoreError> {
+        match &self.reference {
+            Some((holder, reference)) => index::retain_also(write, holder, reference),
+            None => Ok(()),
+        }
+    }
+
+    fn roots(&self) -> Vec<Cid> {
+        self.reference.as_ref().map_or(vec![self.file], |(_, reference)| reference.roots())
+    }
+}
+
+/// The bytes and the layout of a file that is one block; none where the blob is stored already, or is another kind of file.
+fn single(store: &Store, blob: &Blob, file: Cid) -> Result<Option<(Bytes, BlobLayout)>, StoreError> {
+    if store.blob(&blob.digest)?.is_some() {
+        return Ok(None);
+    }
+    let Some(block) = store.get(&file)? else { return Ok(None) };
+    Ok(match DagNode::decode(&file, block.clone()) {
+        Ok(DagNode::File { data, children }) if children.is_empty() => {
+            let leaf = Leaf { cid: file, offset: 0, length: data.len() as u64 };
+            let nodes = vec![Block { cid: file, data: block }];
+            let layout = match data.len() {
+                0 => BlobLayout { root: file, leaves: vec![], nodes },
+                _ => BlobLayout { root: file, leaves: vec![leaf], nodes: vec![] },
+            };
+            Some((data, layout))
+        }
+        _ => None,
+    })
+}
