@@ -16,7 +16,7 @@ mod token_endpoint;
 mod tokens;
 
 pub use access::{Access, Pull, is_read};
-pub use htpasswd::{Error as UsersError, LoginError, Users};
+pub use htpasswd::{Error as UsersError, Users};
 pub use token_endpoint::get as get_token;
 
 /// The path of the token endpoint.

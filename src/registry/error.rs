@@ -1,5 +1,7 @@
 //! Errors as OCI error bodies. No `_` arm: a new error has to choose its answer here.
 
+use std::fmt::Display;
+
 use axum::{
     Json,
     http::{HeaderMap, HeaderName, Method, StatusCode, header},
@@ -9,7 +11,6 @@ use ocipfs_node::{FetchError, RecordError, ResolveError};
 use ocipfs_oci::{Unsatisfiable, digest, reference};
 use serde_json::json;
 
-use super::{auth::LoginError, origin::Remote};
 use crate::{
     content::{self, UploadError},
     images,
@@ -77,7 +78,7 @@ impl ApiError {
     }
 
     /// A change by a client that is not known to be on this machine, where there are no users.
-    pub fn needs_users(why: &Remote) -> Self {
+    pub fn needs_users(why: impl Display) -> Self {
         let message = format!(
             "pushes and deletions require a login ({why}), and there are no users: start serve with --htpasswd FILE, created with `htpasswd -B`"
         );
@@ -151,6 +152,11 @@ impl ApiError {
             }
             _ => self,
         }
+    }
+
+    /// Replaces the message.
+    pub fn with_message(self, message: impl ToString) -> Self {
+        Self { message: message.to_string(), ..self }
     }
 
     /// Adds a header.
@@ -271,16 +277,6 @@ impl From<UploadError> for ApiError {
                 Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID", error)
             }
             UploadError::Store(error) => Self::content(error.into(), ResourceKind::Blob),
-        }
-    }
-}
-
-impl From<LoginError> for ApiError {
-    fn from(error: LoginError) -> Self {
-        match error {
-            LoginError::Wrong => Self::unauthorized(None),
-            LoginError::TooLong(_) => Self { message: error.to_string(), ..Self::unauthorized(None) },
-            LoginError::Busy => Self::busy(error),
         }
     }
 }

@@ -103,7 +103,11 @@ impl FileParts {
         drop(memory);
         for (Child { cid, size }, depth) in run.into_iter().rev() {
             let Some(node) = nodes.get(&cid) else {
-                return Err(self.nodes.failure().cloned().unwrap_or(ocipfs_node::FetchError::Offline(cid).into()));
+                return Err(self
+                    .nodes
+                    .failure()
+                    .cloned()
+                    .unwrap_or(ocipfs_node::FetchError::Offline(cid).into()));
             };
             for part in expand(cid, node, size, depth)?.into_iter().rev() {
                 self.count += 1;

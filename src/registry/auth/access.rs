@@ -170,3 +170,13 @@ async fn holder(users: &Users, tokens: &Tokens, headers: &HeaderMap) -> Result<O
         Holder::Anonymous => true,
     }))
 }
+
+impl From<LoginError> for ApiError {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::Wrong => Self::unauthorized(None),
+            LoginError::TooLong(_) => Self::unauthorized(None).with_message(error),
+            LoginError::Busy => Self::busy(error),
+        }
+    }
+}

@@ -15,12 +15,14 @@ const LAYERS: &[&[&str]] =
 /// The crates, and the crates of this workspace that each builds on.
 const CRATES: &[(&str, &[&str])] = &[
     ("libp2p-yamux", &[]),
-    ("ocipfs", &["ocipfs-node", "ocipfs-oci"]),
-    ("ocipfs-node", &["libp2p-yamux"]),
+    ("ocipfs", &["ocipfs-node", "ocipfs-oci", "ocipfs-unixfs"]),
+    ("ocipfs-block", &[]),
+    ("ocipfs-node", &["libp2p-yamux", "ocipfs-block"]),
     ("ocipfs-oci", &[]),
+    ("ocipfs-unixfs", &["ocipfs-block"]),
 ];
-/// Circles that may stay, with their reason.
-const ALLOWED_CIRCLES: &[&[&str]] = &[];
+/// Circles that may stay: a directory's editor makes shards, and a shard's entries are directories again.
+const ALLOWED_CIRCLES: &[&[&str]] = &[&["directory::editor", "directory::shard"]];
 const MAX_FILE_LINES: usize = 400;
 const MAX_FUNCTION_LINES: usize = 59;
 
