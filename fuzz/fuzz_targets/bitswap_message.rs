@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use ocipfs_node::bitswap::wire::{Message, Version};
+use ocipfs_bitswap::wire::{Message, Version};
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(message) = Message::decode(Bytes::copy_from_slice(bytes)) else { return };

@@ -3,10 +3,8 @@
 use bytes::Bytes;
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::{Stream, StreamProtocol};
-use ocipfs_node::{
-    Cid,
-    bitswap::wire::{Message, Version},
-};
+use ocipfs_bitswap::wire::{Message, Version};
+use ocipfs_node::Cid;
 
 pub const BITSWAP: StreamProtocol = StreamProtocol::new("/ipfs/bitswap/1.2.0");
 

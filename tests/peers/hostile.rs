@@ -24,10 +24,8 @@ use libp2p::{
     tcp, yamux,
 };
 use libp2p_stream::{Control, IncomingStreams};
-use ocipfs_node::{
-    Cid,
-    bitswap::wire::{Entry, Kind, Message, Payload, Prefix, Version},
-};
+use ocipfs_bitswap::wire::{Entry, Kind, Message, Payload, Prefix, Version};
+use ocipfs_node::Cid;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,

@@ -17,8 +17,6 @@
 mod address;
 mod announcer;
 mod behaviour;
-pub mod bitswap;
-mod blocks;
 mod command;
 pub mod database;
 mod error;
@@ -28,6 +26,8 @@ mod identity;
 mod ipns;
 mod mutable_name;
 mod network;
+#[cfg(test)]
+mod no_blocks;
 mod node;
 mod online;
 mod options;
@@ -39,8 +39,7 @@ mod swarm_key;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use announcer::Announcing;
-pub use bitswap::{BlockMemory, FetchedBlock, Traffic};
-pub use blocks::Blocks;
+pub use bitswap::{BlockMemory, Blocks, FetchedBlock, Traffic};
 pub use error::{
     ConnectError, DnsFailure, FetchError, KeyError, KeyFileCause, KeyFileError, NoPeerId, RecordError,
     ResolveError, StartError, Stopped,
@@ -52,6 +51,7 @@ pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
 pub use mutable_name::{Domain, InvalidName, IpnsName, MutableName};
 pub use network::leave_network;
 pub use node::Node;
+use ocipfs_bitswap as bitswap;
 pub use ocipfs_block::{Block, Cid, is_block, is_trusted_cid};
 pub use options::{Bootstrap, Dns, Limits, Options};
 pub use peers::Peer;

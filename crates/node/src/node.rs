@@ -182,7 +182,7 @@ impl Node {
 
     /// Returns the Bitswap traffic since the start.
     pub fn traffic(&self) -> Traffic {
-        self.0.online.as_ref().map(|online| online.server.counters.traffic()).unwrap_or_default()
+        self.0.online.as_ref().map(|online| online.server.traffic()).unwrap_or_default()
     }
 
     /// Announces `cids` until they are withdrawn.

@@ -16,8 +16,9 @@ const LAYERS: &[&[&str]] =
 const CRATES: &[(&str, &[&str])] = &[
     ("libp2p-yamux", &[]),
     ("ocipfs", &["ocipfs-node", "ocipfs-oci", "ocipfs-unixfs"]),
+    ("ocipfs-bitswap", &["ocipfs-block"]),
     ("ocipfs-block", &[]),
-    ("ocipfs-node", &["libp2p-yamux", "ocipfs-block"]),
+    ("ocipfs-node", &["libp2p-yamux", "ocipfs-bitswap", "ocipfs-block"]),
     ("ocipfs-oci", &[]),
     ("ocipfs-unixfs", &["ocipfs-block"]),
 ];

@@ -4,7 +4,7 @@ use libp2p::core::Endpoint;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::*;
-use crate::{blocks::NoBlocks, routing::Keeper};
+use crate::{no_blocks::NoBlocks, routing::Keeper};
 
 /// Returns the addresses that are dialled, sorted, of a peer that claims to listen on all kinds of addresses.
 async fn dialled(public: bool, peer: PeerId, configured: &[Multiaddr]) -> Vec<String> {

@@ -2,7 +2,7 @@ use std::{collections::HashSet, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{Cid, blocks::key};
+use crate::{Cid, bitswap::key};
 
 /// The root's providers are searched (again) after this time without a block.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(5);

@@ -16,8 +16,8 @@ use crate::{
     announcer::Announcer,
     behaviour::{Behaviour, BehaviourSettings},
     bitswap,
-    blocks::NoBlocks,
     command::Command,
+    no_blocks::NoBlocks,
     peers::Peers,
 };
 

@@ -7,10 +7,8 @@ use futures::AsyncWriteExt;
 use libp2p::Stream;
 use libtest_mimic::Trial;
 use multihash_codetable::{Code, MultihashDigest};
-use ocipfs_node::{
-    Cid,
-    bitswap::wire::{Entry, Message, Version},
-};
+use ocipfs_bitswap::wire::{Entry, Message, Version};
+use ocipfs_node::Cid;
 use tokio::task::JoinHandle;
 
 use super::memory::Memory;

@@ -2,10 +2,8 @@
 
 use bytes::Bytes;
 use libtest_mimic::Trial;
-use ocipfs_node::{
-    Cid,
-    bitswap::wire::{Entry, Kind},
-};
+use ocipfs_bitswap::wire::{Entry, Kind};
+use ocipfs_node::Cid;
 
 use super::{Failed, Made, Stage, fails};
 use crate::{

@@ -7,10 +7,8 @@ use futures::{AsyncWriteExt, future::join_all};
 use libp2p::Stream;
 use libtest_mimic::Trial;
 use multihash_codetable::{Code, MultihashDigest};
-use ocipfs_node::{
-    Cid,
-    bitswap::wire::{Entry, Kind},
-};
+use ocipfs_bitswap::wire::{Entry, Kind};
+use ocipfs_node::Cid;
 
 use super::memory::Memory;
 use crate::{

@@ -197,7 +197,7 @@ mod tests {
     use libp2p::PeerId;
 
     use super::*;
-    use crate::bitswap::{
+    use crate::{
         budget::{BlockMemory, Budget},
         wire::{Payload, Prefix, Version},
     };

@@ -13,7 +13,7 @@ use libp2p::{
     },
 };
 
-use crate::bitswap::{striping, wire::Version};
+use crate::{striping, wire::Version};
 
 /// The protocol names offered for a stream, with or without striping.
 #[derive(Clone, Copy, Debug)]

@@ -9,26 +9,24 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     Cid,
-    bitswap::{
-        link::{Event, FetchedBlock},
-        session::{Inquiry, WantedBlock},
-    },
+    link::{Event, FetchedBlock},
+    session::{Inquiry, WantedBlock},
 };
 
 /// A handle to the client task.
 #[derive(Clone)]
-pub(crate) struct ClientHandle {
+pub struct ClientHandle {
     events: mpsc::UnboundedSender<Event>,
     counter: Arc<AtomicU64>,
 }
 
 impl ClientHandle {
-    pub(in crate::bitswap) fn new(events: mpsc::UnboundedSender<Event>) -> Self {
+    pub(crate) fn new(events: mpsc::UnboundedSender<Event>) -> Self {
         Self { events, counter: Arc::default() }
     }
 
-    /// Starts a session. Returns its id and the channel of its blocks.
-    pub(crate) fn begin(&self) -> (u64, mpsc::UnboundedReceiver<FetchedBlock>) {
+    /// Starts a session: the wants of one DAG. Returns its id and the channel of its blocks.
+    pub fn begin(&self) -> (u64, mpsc::UnboundedReceiver<FetchedBlock>) {
         let id = self.counter.fetch_add(1, Ordering::Relaxed);
         let (out, blocks) = mpsc::unbounded_channel();
         self.send(Event::Begin(id, out));
@@ -36,26 +34,30 @@ impl ClientHandle {
     }
 
     /// Follows the progress of asking connected peers for a block; `None` until it starts.
-    pub(crate) fn inquire(&self, id: u64, cid: Cid) -> watch::Receiver<Option<Inquiry>> {
+    pub fn inquire(&self, id: u64, cid: Cid) -> watch::Receiver<Option<Inquiry>> {
         let (sender, inquiry) = watch::channel(None);
         self.send(Event::Inquire(id, cid, sender));
         inquiry
     }
 
-    pub(crate) fn want(&self, id: u64, wanted: Vec<(Cid, u64)>) {
+    /// Requests blocks, in the order in which they are needed; each with its length in bytes, or 0 if unknown.
+    pub fn want(&self, id: u64, wanted: Vec<(Cid, u64)>) {
         let wanted = wanted.into_iter().map(|(cid, size)| WantedBlock { cid, size }).collect();
         self.send(Event::Want(id, wanted));
     }
 
-    pub(crate) fn prefer(&self, id: u64, cid: Cid) {
+    /// Requests a block before all others of its session.
+    pub fn prefer(&self, id: u64, cid: Cid) {
         self.send(Event::Prefer(id, cid));
     }
 
-    pub(crate) fn unwant(&self, id: u64, cids: Vec<Cid>) {
+    /// Cancels the wants of blocks.
+    pub fn unwant(&self, id: u64, cids: Vec<Cid>) {
         self.send(Event::Unwant(id, cids));
     }
 
-    pub(crate) fn end(&self, id: u64) {
+    /// Ends a session and cancels its wants.
+    pub fn end(&self, id: u64) {
         self.send(Event::End(id));
     }
 

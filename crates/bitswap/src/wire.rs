@@ -1,6 +1,6 @@
 //! The Bitswap wire format: <https://specs.ipfs.tech/bitswap-protocol/>. Blocks are not copied in either direction.
 
-pub(crate) mod fields;
+pub mod fields;
 #[cfg(test)]
 mod tests;
 

@@ -1,4 +1,4 @@
-//! Bitswap over a block store behind a trait: `wire`, `ledger` and `session` are pure, the other modules connect them.
+//! Bitswap, the block exchange of IPFS, as a libp2p behaviour over a block store behind a trait.
 //!
 //! ```text
 //!             in: message ──► verify (hashes, off the swarm's task) ──► client (sessions) ──► the session that wants it
@@ -6,9 +6,18 @@
 //!   (streams)  └── out: wants ◄── client
 //! ```
 //!
-//! The `budget` bounds received bytes that are not stored yet.
-//! The swarm's task only creates the handlers; each is polled by the task of its connection.
+//! - `wire` (messages), `ledger` (what one peer wants) and `session` (what one DAG wants of all peers) are pure.
+//! - `link` is the contract between a connection and the two halves; the `client` and the `server` do not know each other.
+//! - `budget` bounds received bytes that are not stored yet; `slots` bounds the large blocks that are sent at a time.
+//! - The swarm's task only creates the handlers; each is polled by the task of its connection.
+//! - `simulation` (tests) runs a swarm of clients and servers on modelled links under a virtual clock.
+//!
+//! It speaks Bitswap 1.0 to 1.2, and between two peers of this crate also `/ocipfs/bitswap-stripes/1.0.0` (`striping`).
+//! [`start`] returns the behaviour and the handles; README.md has an example.
 
+#![warn(missing_docs)]
+
+mod blocks;
 mod budget;
 mod buffer_pool;
 mod client;
@@ -31,7 +40,7 @@ pub mod wire;
 use std::{
     collections::HashMap,
     convert::Infallible,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -47,16 +56,17 @@ use libp2p::{
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::Blocks;
+pub use blocks::{Blocks, key};
 pub use budget::BlockMemory;
 use budget::Budget;
 use client::Client;
-pub(crate) use client::ClientHandle;
+pub use client::ClientHandle;
 use handler::{Handler, Shared};
 use link::Activity;
 pub use link::FetchedBlock;
-pub(crate) use server::Server;
-pub(crate) use session::Inquiry;
+pub use ocipfs_block::{Block, Cid, is_trusted};
+pub use server::Server;
+pub use session::Inquiry;
 use traffic::Counters;
 pub use traffic::Traffic;
 
@@ -68,7 +78,7 @@ const MAX_BANNED: usize = 4096;
 
 /// The Bitswap part of the node's behaviour: creates a handler for each connection, and bans peers that sent too many
 /// unrequested bytes.
-pub(crate) struct Behaviour {
+pub struct Behaviour {
     shared: Shared,
     offenders: mpsc::UnboundedReceiver<PeerId>,
     banned: HashMap<PeerId, Instant>,
@@ -81,7 +91,7 @@ struct Banned;
 
 impl Behaviour {
     /// Returns when a connection last sent or received bytes.
-    pub(crate) fn last_activity(&self, id: &ConnectionId) -> Option<Instant> {
+    pub fn last_activity(&self, id: &ConnectionId) -> Option<Instant> {
         self.activity.get(id).map(|activity| activity.last().into_std())
     }
 
@@ -109,7 +119,7 @@ impl Behaviour {
 }
 
 /// Starts the Bitswap tasks, which end with `stop`.
-pub(crate) fn start(
+pub fn start(
     blocks: Arc<dyn Blocks>,
     memory: BlockMemory,
     tasks: &TaskTracker,
@@ -190,4 +200,9 @@ impl NetworkBehaviour for Behaviour {
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
     }
+}
+
+/// Locks data that stays valid if a thread panics while it holds the lock.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -18,13 +18,11 @@ use super::{
 };
 use crate::{
     Block, Cid,
-    bitswap::{
-        link::Outgoing,
-        server::Wait,
-        session::LOST_WANT_TIMEOUT,
-        verify::Verified,
-        wire::{Entry, Kind, Message, Payload, Prefix},
-    },
+    link::Outgoing,
+    server::Wait,
+    session::LOST_WANT_TIMEOUT,
+    verify::Verified,
+    wire::{Entry, Kind, Message, Payload, Prefix},
 };
 
 /// Long enough that a peer may not send it unsolicited.

@@ -12,10 +12,8 @@ use libp2p::{PeerId, swarm::ConnectionId};
 use tokio::sync::{Notify, Semaphore, mpsc};
 
 use crate::{
-    bitswap::{
-        ledger::Ledger,
-        link::{InFlight, Outgoing},
-    },
+    ledger::Ledger,
+    link::{InFlight, Outgoing},
     locked,
 };
 
@@ -91,7 +89,7 @@ mod tests {
     use super::*;
     use crate::{
         Cid,
-        bitswap::wire::{Entry, Kind},
+        wire::{Entry, Kind},
     };
 
     #[test]

@@ -2,7 +2,7 @@ use futures::io::Cursor;
 use libp2p::PeerId;
 
 use super::*;
-use crate::bitswap::{
+use crate::{
     budget::{BlockMemory, Budget},
     wire::{Payload, Prefix},
 };

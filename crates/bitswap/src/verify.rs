@@ -88,7 +88,7 @@ fn cid_of(version: u64, codec: u64, code: u64, size: u64, data: &Bytes) -> Optio
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bitswap::wire::Prefix;
+    use crate::wire::Prefix;
 
     #[test]
     fn the_cid_of_a_received_block_is_computed_from_its_bytes() {

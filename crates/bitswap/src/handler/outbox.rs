@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::{Mutex, mpsc};
 
 use super::protocol::Negotiated;
-use crate::bitswap::{
+use crate::{
     link::{Activity, Outgoing},
     stream,
     striping::{SendQueue, Stripe},

@@ -21,21 +21,6 @@ pub trait Blocks: Send + Sync + 'static {
 }
 
 /// Returns a key that is the same for the CIDv0 and the CIDv1 of a block.
-pub(crate) fn key(cid: &Cid) -> Cid {
+pub fn key(cid: &Cid) -> Cid {
     Cid::new_v1(cid.codec(), *cid.hash())
-}
-
-/// A store without blocks.
-#[cfg(test)]
-pub(crate) struct NoBlocks;
-
-#[cfg(test)]
-impl Blocks for NoBlocks {
-    fn size(&self, _: &Cid) -> io::Result<Option<u64>> {
-        Ok(None)
-    }
-
-    fn get(&self, _: &Cid) -> io::Result<Option<Bytes>> {
-        Ok(None)
-    }
 }

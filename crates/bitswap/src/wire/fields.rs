@@ -7,7 +7,9 @@ use super::Malformed;
 /// The value of a field.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Value {
+    /// A varint.
     Number(u64),
+    /// A length-delimited field.
     Slice(Bytes),
     /// Of a wire type that no known field has.
     Other,

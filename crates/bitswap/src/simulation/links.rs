@@ -8,7 +8,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{CHUNK_BYTES, Link};
-use crate::bitswap::link::Outgoing;
+use crate::link::Outgoing;
 
 /// A message on its way, and its unsent bytes.
 struct Sending {

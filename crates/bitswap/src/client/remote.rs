@@ -6,13 +6,11 @@ use tokio::time::Instant;
 
 use crate::{
     Cid,
-    bitswap::{
-        budget::{LATE_BLOCK_TIMEOUT, Share},
-        link::PeerConnection,
-        recent_wants::RecentWants,
-        session::PeerState,
-        wire::Version,
-    },
+    budget::{LATE_BLOCK_TIMEOUT, Share},
+    link::PeerConnection,
+    recent_wants::RecentWants,
+    session::PeerState,
+    wire::Version,
 };
 
 /// Less than boxo keeps for a peer.

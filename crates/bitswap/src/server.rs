@@ -25,7 +25,7 @@ use super::{
     ledger::Want,
     link::{Outgoing, QUEUED_ANSWERS, STRIPED_STREAMS},
     slots::{SendSlot, SendSlots},
-    traffic::Counters,
+    traffic::{Counters, Traffic},
     unsolicited,
     wire::{Entry, MAX_BLOCK, Message, Payload, Prefix},
 };
@@ -67,7 +67,7 @@ pub enum Wait {
 }
 
 /// All peers that want something.
-pub(crate) struct Server {
+pub struct Server {
     blocks: Arc<dyn Blocks>,
     peers: Mutex<HashMap<PeerId, Arc<ServedPeer>>>,
     /// Number of peers with open wants.
@@ -75,7 +75,7 @@ pub(crate) struct Server {
     recent: Mutex<RecentTransfers>,
     slots: Arc<SendSlots>,
     read_ahead: Arc<Semaphore>,
-    pub(crate) counters: Arc<Counters>,
+    counters: Arc<Counters>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -102,7 +102,7 @@ impl Server {
     }
 
     /// Applies a wantlist of a peer.
-    pub fn wanted(&self, peer: PeerId, connection: ConnectionId, full: bool, entries: Vec<Entry>) {
+    pub(crate) fn wanted(&self, peer: PeerId, connection: ConnectionId, full: bool, entries: Vec<Entry>) {
         let peer = self.peer(peer, |streams| {
             streams.wanting.insert(connection);
         });
@@ -111,7 +111,12 @@ impl Server {
     }
 
     /// Adds a connection to a peer; serving starts with the first one.
-    pub fn opened(self: &Arc<Self>, peer: PeerId, connection: ConnectionId, sender: mpsc::Sender<Outgoing>) {
+    pub(crate) fn opened(
+        self: &Arc<Self>,
+        peer: PeerId,
+        connection: ConnectionId,
+        sender: mpsc::Sender<Outgoing>,
+    ) {
         let mut is_first = false;
         let peer = self.peer(peer, |streams| {
             streams.senders.push((connection, sender));
@@ -124,7 +129,7 @@ impl Server {
     }
 
     /// Records that a peer supports striping.
-    pub fn mark_striping(&self, peer: PeerId) {
+    pub(crate) fn mark_striping(&self, peer: PeerId) {
         if let Some(peer) = locked(&self.peers).get(&peer) {
             peer.supports_striping.store(true, Ordering::Relaxed);
         }
@@ -139,7 +144,7 @@ impl Server {
     }
 
     /// Removes a connection of a peer; with the last one, its wants.
-    pub fn closed(&self, peer: &PeerId, connection: ConnectionId) {
+    pub(crate) fn closed(&self, peer: &PeerId, connection: ConnectionId) {
         let mut peers = locked(&self.peers);
         let Some(served) = peers.get(peer).cloned() else { return };
         let mut streams = locked(&served.streams);
@@ -153,8 +158,13 @@ impl Server {
         }
     }
 
-    /// Answers the wants that wait for these blocks.
-    pub(crate) fn arrived(&self, cids: &[Cid]) {
+    /// Returns how many blocks were sent and received.
+    pub fn traffic(&self) -> Traffic {
+        self.counters.traffic()
+    }
+
+    /// Answers the wants that wait for these blocks. The store calls it for each block that it has from now on.
+    pub fn arrived(&self, cids: &[Cid]) {
         let peers: Vec<_> = locked(&self.peers).values().cloned().collect();
         if !peers.is_empty() {
             let mut recent = locked(&self.recent);

@@ -1,7 +1,7 @@
 use libp2p::multihash::Multihash;
 
 use super::*;
-use crate::bitswap::{
+use crate::{
     budget::{BlockMemory, Budget},
     link::Activity,
     unsolicited,

@@ -31,7 +31,7 @@ use super::{
     wire::{Entry, Kind, Message},
 };
 use crate::{Block, Cid, blocks::key};
-pub(crate) use handle::ClientHandle;
+pub use handle::ClientHandle;
 use remote::RemotePeer;
 
 const TICK: Duration = Duration::from_millis(100);

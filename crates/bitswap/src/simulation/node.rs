@@ -20,16 +20,14 @@ use super::{
 };
 use crate::{
     Blocks, Cid,
-    bitswap::{
-        budget::{BlockMemory, Budget},
-        client::Client,
-        link::{Activity, Event, FetchedBlock, PeerConnection},
-        server::Server,
-        session::{STALL_TIMEOUT, WantedBlock},
-        wire::{Message, Version},
-    },
     blocks::key,
+    budget::{BlockMemory, Budget},
+    client::Client,
+    link::{Activity, Event, FetchedBlock, PeerConnection},
     locked,
+    server::Server,
+    session::{STALL_TIMEOUT, WantedBlock},
+    wire::{Message, Version},
 };
 
 /// The blocks of one file; all are slices of one buffer of zeros that hold their number.
