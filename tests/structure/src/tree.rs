@@ -64,12 +64,11 @@ impl Crate {
                 .filter_map(|(from, to)| Some((child_of(from)?, child_of(to)?)))
                 .filter(|(from, to)| from != to)
                 .collect();
-            let reaches = reachable(&arrows, children.len());
             let mut done = BTreeSet::new();
-            for one in 0..children.len() {
-                let circle: Vec<usize> = (0..children.len())
-                    .filter(|other| reaches[one][*other] && reaches[*other][one])
-                    .collect();
+            for child in 0..children.len() {
+                let below = reachable(&arrows, child);
+                let circle: Vec<usize> =
+                    below.into_iter().filter(|other| reachable(&arrows, *other).contains(&child)).collect();
                 if circle.len() > 1 && done.insert(circle.clone()) {
                     circles.push(circle.iter().map(|child| children[*child].clone()).collect());
                 }
@@ -106,19 +105,19 @@ fn is_within(module: &str, path: &str) -> bool {
     path.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
-fn reachable(arrows: &BTreeSet<(usize, usize)>, count: usize) -> Vec<Vec<bool>> {
-    let mut reaches = vec![vec![false; count]; count];
-    for (from, to) in arrows {
-        reaches[*from][*to] = true;
+/// Returns what the arrows lead to from `from`, over one or several.
+fn reachable(arrows: &BTreeSet<(usize, usize)>, from: usize) -> BTreeSet<usize> {
+    let (mut found, mut next) = (BTreeSet::new(), vec![from]);
+    while let Some(node) = next.pop() {
+        next.extend(
+            arrows
+                .iter()
+                .filter(|(start, _)| *start == node)
+                .map(|(_, end)| *end)
+                .filter(|end| found.insert(*end)),
+        );
     }
-    for via in 0..count {
-        for from in 0..count {
-            for to in 0..count {
-                reaches[from][to] |= reaches[from][via] && reaches[via][to];
-            }
-        }
-    }
-    reaches
+    found
 }
 
 fn read(dir: &Path, file: &Path, path: &[String], modules: &mut BTreeMap<String, Module>) {
