@@ -1,5 +1,6 @@
 //! The Bitswap client: one task that holds the sessions and sends each peer the wants of all sessions.
 
+mod active_session;
 mod handle;
 mod remote;
 #[cfg(test)]
@@ -13,10 +14,7 @@ use std::{
 
 use libp2p::{PeerId, swarm::ConnectionId};
 use tokio::{
-    sync::{
-        mpsc::{self, error::TrySendError},
-        watch,
-    },
+    sync::mpsc::{self, error::TrySendError},
     time::Instant,
 };
 
@@ -24,13 +22,14 @@ use super::{
     budget::MemoryLease,
     ledger::URGENT,
     link::{Event, FetchedBlock, PeerConnection},
-    session::{Inquiry, Request, Salt, Session, WantedBlock},
+    session::{Request, Salt, Session, WantedBlock},
     traffic::Counters,
     unsolicited::UnsolicitedBlocks,
     verify::Verified,
     wire::{Entry, Kind, Message},
 };
 use crate::{Block, Cid, blocks::key};
+use active_session::ActiveSession;
 pub use handle::ClientHandle;
 use remote::RemotePeer;
 
@@ -43,25 +42,6 @@ const RECENT_SENDER_WINDOW: Duration = Duration::from_secs(10);
 /// Events handled before wants are planned and sent.
 const MAX_BATCH: usize = 64;
 const MAX_PRIORITY: i32 = 1 << 30;
-
-/// A session, and the channel to its block fetcher.
-struct ActiveSession {
-    session: Session,
-    out: mpsc::UnboundedSender<FetchedBlock>,
-    /// Whether anything changed since the last plan.
-    changed: bool,
-    /// The block whose progress is reported.
-    inquiry: Option<(Cid, watch::Sender<Option<Inquiry>>)>,
-}
-
-impl ActiveSession {
-    fn report(&mut self) {
-        self.inquiry.take_if(|(_, progress)| progress.is_closed());
-        let Some((cid, progress)) = &self.inquiry else { return };
-        let inquiry = Some(self.session.inquiry(cid));
-        progress.send_if_modified(|last| std::mem::replace(last, inquiry) != inquiry);
-    }
-}
 
 /// All sessions, and all peers that can be asked.
 pub struct Client {
@@ -343,6 +323,7 @@ impl Client {
     /// Turns the requests of all changed sessions into wantlist entries for their peers.
     fn plan(&mut self) {
         let now = Instant::now();
+        let mut moved = Vec::new();
         let Self { sessions, remotes, outbox, sent_wants, .. } = self;
         for active in sessions.values_mut() {
             if !std::mem::take(&mut active.changed) {
@@ -359,18 +340,28 @@ impl Client {
                     Request::Block { peer, cid, urgent: false } => (peer, cid, Kind::Block, later),
                     Request::Have { peer, cid } => (peer, cid, Kind::Have, later),
                     Request::Cancel { peer, cid } => {
-                        if remotes.get_mut(&peer).is_some_and(|remote| remote.end_want(&key(&cid))) {
-                            outbox.entry(peer).or_default().push(Entry::cancel(cid));
-                        }
+                        moved.push((peer, cid));
                         continue;
                     }
                 };
+                // Moved away and back: the want stands.
+                if let Some(index) = moved.iter().position(|back| *back == (peer, cid)) {
+                    moved.swap_remove(index);
+                    continue;
+                }
                 if let Some(remote) = remotes.get_mut(&peer) {
                     remote.open_wants.insert(key(&cid));
                 }
                 outbox.entry(peer).or_default().push(Entry::want(cid, kind, priority));
             }
             active.report();
+        }
+        // Another session may have requested the block from the same peer.
+        moved.retain(|(peer, cid)| {
+            !self.sessions.values().any(|active| active.session.has_requested(peer, cid))
+        });
+        for (peer, cid) in moved {
+            self.cancel(&key(&cid), [peer]);
         }
     }
 

@@ -204,7 +204,7 @@ struct StreamReader {
 
 impl StreamReader {
     async fn next(&self, from: &mut Negotiated) -> Result<Option<Incoming>, stream::Error> {
-        let activity = || self.activity.record();
+        let activity = || self.activity.record_received();
         match from.striped {
             true => self.reassembly.read(&mut from.stream, &self.share, activity).await,
             false => stream::read(&mut from.stream, &self.share, activity).await,

@@ -63,35 +63,55 @@ pub struct FetchedBlock {
     pub(super) _memory: Option<Arc<MemoryLease>>,
 }
 
-/// The time of a connection's last activity, in milliseconds since it was opened.
+/// The times of a connection's last activity, in milliseconds since it was opened.
 #[derive(Debug)]
 pub struct Activity {
     since: Instant,
-    millis: AtomicU64,
+    sent: AtomicU64,
+    received: AtomicU64,
 }
 
 impl Activity {
     pub fn new() -> Self {
-        Self { since: Instant::now(), millis: AtomicU64::new(0) }
+        Self { since: Instant::now(), sent: AtomicU64::new(0), received: AtomicU64::new(0) }
     }
 
-    /// Records that bytes are sent or received now.
-    pub fn record(&self) {
-        self.millis.store(self.since.elapsed().as_millis() as u64, Ordering::Relaxed);
+    /// Records that bytes are sent now.
+    pub fn record_sent(&self) {
+        self.sent.store(self.millis(), Ordering::Relaxed);
+    }
+
+    /// Records that bytes are received now.
+    pub fn record_received(&self) {
+        self.received.store(self.millis(), Ordering::Relaxed);
     }
 
     /// Returns when bytes were last sent or received.
     pub fn last(&self) -> Instant {
-        self.since + Duration::from_millis(self.millis.load(Ordering::Relaxed))
+        self.last_received().max(self.at(&self.sent))
+    }
+
+    /// Returns when bytes were last received.
+    pub fn last_received(&self) -> Instant {
+        self.at(&self.received)
+    }
+
+    fn millis(&self) -> u64 {
+        self.since.elapsed().as_millis() as u64
+    }
+
+    fn at(&self, millis: &AtomicU64) -> Instant {
+        self.since + Duration::from_millis(millis.load(Ordering::Relaxed))
     }
 }
 
 /// A message of the server for a peer, with its share of the memory for answers.
 pub struct Outgoing {
     pub message: Message,
-    pub(super) _memory: Option<OwnedSemaphorePermit>,
-    pub(super) _in_flight: InFlightGuard,
+    /// Dropped first: a peer that waits for a slot comes before the peer that this message is for.
     pub(super) _slot: Option<SendSlot>,
+    pub(super) _in_flight: InFlightGuard,
+    pub(super) _memory: Option<OwnedSemaphorePermit>,
 }
 
 #[cfg(test)]

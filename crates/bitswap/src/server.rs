@@ -2,6 +2,8 @@
 //! streams.
 
 mod peer;
+#[cfg(test)]
+mod simulated;
 mod transfers;
 
 use std::{
@@ -24,7 +26,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     ledger::Want,
     link::{Outgoing, QUEUED_ANSWERS, STRIPED_STREAMS},
-    slots::{SendSlot, SendSlots},
+    slots::{SendSlot, SendSlots, SlotTicket},
     traffic::{Counters, Traffic},
     unsolicited,
     wire::{Entry, MAX_BLOCK, Message, Payload, Prefix},
@@ -33,6 +35,8 @@ use crate::{Blocks, Cid, locked};
 use peer::{PeerStreams, ServedPeer};
 use transfers::{LARGE_BLOCK, RecentTransfers};
 
+/// Large blocks that wait for a slot while small ones behind them are sent.
+const MAX_SET_ASIDE: usize = 8;
 /// A block this small is sent instead of a HAVE, as boxo does.
 const REPLACE_HAVE_WITH_BLOCK: u64 = 1024;
 /// Presences answered in one message.
@@ -62,8 +66,8 @@ pub enum Wait {
     Event,
     /// The time at which a block is no longer held, if no event comes before.
     Until(Instant),
-    /// A free slot: one is free then at the latest.
-    Slot(Instant),
+    /// A slot for a large block.
+    Slot,
 }
 
 /// All peers that want something.
@@ -178,45 +182,45 @@ impl Server {
     }
 
     async fn serve(self: Arc<Self>, peer: Arc<ServedPeer>) {
+        let mut ticket = SlotTicket::new(&self.slots);
         loop {
             let sender = locked(&peer.streams).senders.first().map(|(_, sender)| sender.clone());
             let Some(sender) = sender else { return };
             if !self.may_send(&peer) {
+                ticket.give_up();
                 peer.more.notified().await;
                 continue;
             }
             // Blocks are read once the stream has room, so that few of them are in memory.
-            let Ok(slot) = sender.reserve().await else {
+            let Ok(permit) = sender.reserve().await else {
                 locked(&peer.streams).senders.retain(|(_, sender)| !sender.is_closed());
                 continue;
             };
             let (server, served) = (self.clone(), peer.clone());
             let memory = self.memory_for(&peer).await;
-            match tokio::task::spawn_blocking(move || server.next(&served)).await {
-                Ok(Ok(next)) => slot.send(Outgoing {
-                    message: next.message,
-                    _memory: memory,
+            let next = move || (server.next(&served, &mut ticket), ticket);
+            let Ok((next, given_back)) = tokio::task::spawn_blocking(next).await else { return };
+            ticket = given_back;
+            match next {
+                Ok(NextMessage { message, slot }) => permit.send(Outgoing {
+                    message,
+                    _slot: slot,
                     _in_flight: peer.in_flight.begin(),
-                    _slot: next.slot,
+                    _memory: memory,
                 }),
-                Ok(Err(wait)) => {
-                    drop((slot, memory));
-                    self.wait(&peer, wait).await;
+                Err(wait) => {
+                    drop((permit, memory));
+                    let more = peer.more.notified();
+                    match wait {
+                        Wait::Event => more.await,
+                        Wait::Until(until) => drop(tokio::time::timeout_at(until, more).await),
+                        Wait::Slot => tokio::select! {
+                            () = more => {}
+                            () = ticket.granted() => {}
+                        },
+                    }
                 }
-                Err(_) => return,
             }
-        }
-    }
-
-    async fn wait(&self, peer: &ServedPeer, wait: Wait) {
-        let more = peer.more.notified();
-        match wait {
-            Wait::Event => more.await,
-            Wait::Until(until) => drop(tokio::time::timeout_at(until, more).await),
-            Wait::Slot(until) => tokio::select! {
-                () = more => {}
-                () = self.slots.freed(until) => {}
-            },
         }
     }
 
@@ -239,7 +243,7 @@ impl Server {
     }
 
     /// Builds the next message for a peer, or returns what to wait for.
-    fn next(&self, peer: &ServedPeer) -> Result<NextMessage, Wait> {
+    fn next(&self, peer: &ServedPeer, ticket: &mut SlotTicket) -> Result<NextMessage, Wait> {
         let mut message = Message::default();
         loop {
             let haves = peer.wants.with(|ledger| ledger.next_haves(MAX_PRESENCES));
@@ -254,45 +258,56 @@ impl Server {
         }
         let hold = HOLD_TIME * self.sharing_peers() as u32;
         let mut size: usize = message.blocks.iter().map(|block| block.data.len()).sum();
-        let mut wait = Wait::Event;
-        let slot = self.slots.begin(Instant::now());
-        while size < TARGET_MESSAGE_SIZE {
+        let (mut wait, mut slot, mut set_aside) = (Wait::Event, None, Vec::new());
+        while size < TARGET_MESSAGE_SIZE && set_aside.len() < MAX_SET_ASIDE {
             match self.next_block(peer, hold) {
-                Ok(want) => {
-                    if let Err(until) = slot
-                        && self.is_large(&want.cid)
-                    {
-                        peer.wants.with(|ledger| ledger.put_back(&want.cid));
-                        wait = Wait::Slot(until);
-                        break;
+                Ok(want) => match self.slot_for(&want.cid, ticket) {
+                    Ok(granted) => {
+                        let sent = self.answer_block(peer, want, &mut message);
+                        size += sent;
+                        slot = granted.or_else(|| (sent >= LARGE_BLOCK).then(|| ticket.slot_at_once(sent)));
                     }
-                    size += self.answer_block(peer, want, &mut message);
-                }
-                // The hold time shrinks when fewer peers share, and peers may leave.
-                Err(Some(until)) => {
-                    wait = Wait::Until(until.min(Instant::now() + HOLD_TIME));
+                    // Small blocks are not delayed by large ones.
+                    Err(wait_for_slot) => {
+                        wait = wait_for_slot;
+                        set_aside.push(want.cid);
+                    }
+                },
+                Err(until) => {
+                    // The hold time shrinks when fewer peers share, and peers may leave.
+                    let until = until.map(|until| Wait::Until(until.min(Instant::now() + HOLD_TIME)));
+                    wait = if wait == Wait::Event { until.unwrap_or(wait) } else { wait };
                     break;
                 }
-                Err(None) => break,
             }
         }
-        if message == Message::default() {
-            return Err(wait);
+        peer.wants.with(|ledger| set_aside.iter().for_each(|cid| ledger.put_back(cid)));
+        match message == Message::default() {
+            true => Err(wait),
+            false => Ok(NextMessage { message, slot }),
         }
-        let slot = if size < LARGE_BLOCK { None } else { slot.ok() };
-        Ok(NextMessage { message, slot })
+    }
+
+    /// Returns the slot that a block needs, if slots are short and it is large.
+    fn slot_for(&self, cid: &Cid, ticket: &mut SlotTicket) -> Result<Option<SendSlot>, Wait> {
+        if !ticket.is_waiting() && !self.slots.are_used_up(Instant::now()) {
+            return Ok(None);
+        }
+        match self.blocks.size(cid).ok().flatten() {
+            Some(size) if size >= LARGE_BLOCK as u64 => {
+                ticket.slot(size as usize).map(Some).ok_or(Wait::Slot)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Takes the next block of a peer's wants, or returns until when all of them are held.
     fn next_block(&self, peer: &ServedPeer, hold: Duration) -> Result<Want, Option<Instant>> {
         let recent = locked(&self.recent);
-        let hold = |urgent| if urgent { hold.min(URGENT_HOLD_TIME) } else { hold };
-        peer.wants
-            .with(|ledger| ledger.next_block(|cid, urgent| recent.times_sent(cid, &peer.id, hold(urgent))))
-    }
-
-    fn is_large(&self, cid: &Cid) -> bool {
-        self.blocks.size(cid).ok().flatten().is_some_and(|size| size >= LARGE_BLOCK as u64)
+        let (longest, hold) = (2 * hold, |urgent| if urgent { hold.min(URGENT_HOLD_TIME) } else { hold });
+        peer.wants.with(|ledger| {
+            ledger.next_block(|cid, urgent| recent.times_sent(cid, &peer.id, hold(urgent), longest))
+        })
     }
 
     fn answer_have(&self, peer: &ServedPeer, want: Want, message: &mut Message) {
@@ -363,25 +378,5 @@ impl Server {
         if arrived {
             peer.more.notify_one();
         }
-    }
-}
-
-/// The server in steps, for a simulated swarm: what [`Server::serve`] does with streams, memory and threads.
-#[cfg(test)]
-impl Server {
-    /// Adds a peer that is served by [`Server::poll_message`].
-    pub fn add_simulated(&self, peer: PeerId) {
-        let (sender, _) = mpsc::channel(1);
-        self.peer(peer, |streams| streams.senders.push((ConnectionId::new_unchecked(0), sender)));
-    }
-
-    /// Returns the next message for a peer, or what to wait for.
-    pub fn poll_message(&self, peer: &PeerId) -> Result<Outgoing, Wait> {
-        let peer = locked(&self.peers).get(peer).cloned().ok_or(Wait::Event)?;
-        if !self.may_send(&peer) {
-            return Err(Wait::Event);
-        }
-        let NextMessage { message, slot } = self.next(&peer)?;
-        Ok(Outgoing { message, _memory: None, _in_flight: peer.in_flight.begin(), _slot: slot })
     }
 }

@@ -9,12 +9,13 @@ mod hedge;
 mod peer;
 mod peers;
 mod presences;
+mod rebalance;
 mod requests;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState},
     time::Duration,
 };
@@ -43,8 +44,8 @@ pub const STALL_TIMEOUT: Duration = Duration::from_secs(3);
 pub const LOST_WANT_TIMEOUT: Duration = Duration::from_secs(30);
 /// A block is requested from a further peer after this delay.
 const HEDGE_DELAY: Duration = Duration::from_millis(500);
-/// WANT-HAVEs are sent in batches, not after each block.
-const PRESENCE_INTERVAL: Duration = Duration::from_millis(20);
+/// WANT-HAVEs are sent in batches and requests are moved in batches, not after each block.
+const PLAN_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A block to fetch, and its length, or 0 if unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +95,7 @@ struct SessionWant {
     size: u64,
     order: i64,
     sent: Vec<SentRequest>,
-    holders: Vec<PeerId>,
+    holders: BTreeSet<PeerId>,
     lacking: HashSet<PeerId>,
     /// Peers that were sent the want, as WANT-BLOCK or WANT-HAVE.
     notified: HashSet<PeerId>,
@@ -134,6 +135,9 @@ pub struct Session {
     last: i64,
     first: i64,
     presences_asked: Option<Instant>,
+    rebalanced: Option<Instant>,
+    /// How long a block of the fastest peer takes.
+    fastest: Duration,
     /// Peers banned since the last block was received.
     banned_since_block: usize,
     salt: Salt,
@@ -218,6 +222,11 @@ impl Session {
         self.wants.contains_key(&key(cid))
     }
 
+    /// Returns whether a peer was sent a request for a block and did not answer it.
+    pub fn has_requested(&self, peer: &PeerId, cid: &Cid) -> bool {
+        self.wants.get(&key(cid)).is_some_and(|want| want.is_asked_of(peer))
+    }
+
     /// Adds a peer; those with the lowest `rank` are asked first. A peer that does not support presences is asked for
     /// blocks only.
     pub fn add_peer(&mut self, peer: PeerId, rank: u64, supports_presences: bool) {
@@ -236,7 +245,7 @@ impl Session {
         self.peers.remove(peer);
         self.release(peer, |_| true);
         for want in self.wants.values_mut() {
-            want.holders.retain(|holder| holder != peer);
+            want.holders.remove(peer);
             want.lacking.remove(peer);
             want.notified.remove(peer);
         }
@@ -278,9 +287,7 @@ impl Session {
         }
         let Some(want) = self.wants.get_mut(&name) else { return was_asked };
         want.lacking.remove(peer);
-        if !want.holders.contains(peer) {
-            want.holders.push(*peer);
-        }
+        want.holders.insert(*peer);
         true
     }
 
@@ -291,7 +298,7 @@ impl Session {
         if self.peers.change(peer, SessionPeer::lacks_something).is_none() {
             return false;
         }
-        want.holders.retain(|holder| holder != peer);
+        want.holders.remove(peer);
         want.lacking.insert(*peer);
         // A peer that supports presences has a standing want for the block now.
         want.notified.insert(*peer);
@@ -325,10 +332,14 @@ impl Session {
     pub fn plan(&mut self, now: Instant, peer_state: &dyn Fn(&PeerId) -> PeerState) -> Vec<Request> {
         let mut quota = WantQuota { peer_state, taken: HashMap::new() };
         self.drop_silent_peers(now, peer_state);
+        self.fastest = self.peers.fastest();
         let mut requests = Vec::new();
         self.request_blocks(now, &mut quota, &mut requests);
-        self.rebalance(now, &mut quota, &mut requests);
-        if self.presences_asked.is_none_or(|at| now.duration_since(at) >= PRESENCE_INTERVAL) {
+        if self.rebalanced.is_none_or(|at| now.duration_since(at) >= PLAN_INTERVAL) {
+            self.rebalanced = Some(now);
+            self.rebalance(now, &mut quota, &mut requests);
+        }
+        if self.presences_asked.is_none_or(|at| now.duration_since(at) >= PLAN_INTERVAL) {
             self.presences_asked = Some(now);
             self.request_presences(now, peer_state, &mut quota, &mut requests);
         }
@@ -358,6 +369,7 @@ impl Session {
                 }
                 self.release(&peer, |_| true);
             } else if now.duration_since(first) >= lost {
+                self.peers.change(&peer, SessionPeer::was_outrun);
                 self.release(&peer, |sent| now.duration_since(sent.at) >= lost);
             }
         }

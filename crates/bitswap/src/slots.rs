@@ -1,52 +1,111 @@
-//! Slots for large blocks: few are sent at a time, over all peers, so that each is complete soon and its receiver can
-//! pass it on.
+//! Slots for large blocks: few bytes are sent at a time, over all peers, so that each block is complete soon and its
+//! receiver can pass it on. Slots are granted in order.
 
 use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use tokio::{
-    sync::Notify,
+    sync::oneshot,
     time::{self, Instant},
 };
 
 use crate::locked;
 
-/// Large blocks sent at a time.
-const MAX_SLOTS: usize = 12;
-/// A block that is not written after this time no longer uses its slot, so that slow peers do not delay others.
-const SLOT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Bytes of large blocks that are sent at a time.
+const MAX_BYTES: usize = 12 << 20;
+/// A block that is written more slowly no longer uses its slot, so that slow peers do not delay others: at least 100 MiB
+/// a second are granted, whatever the peers do.
+const MIN_RATE: usize = MAX_BYTES * 8;
 
-/// The large blocks that are being sent, and since when.
+/// The large blocks that are being sent, and the peers that wait.
 #[derive(Default)]
-pub struct SendSlots {
-    used: Mutex<BTreeMap<u64, Instant>>,
-    counter: AtomicU64,
-    freed: Notify,
+pub struct SendSlots(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// For each slot its bytes, and when it expires.
+    used: BTreeMap<u64, (usize, Instant)>,
+    bytes: usize,
+    waiting: VecDeque<(usize, oneshot::Sender<SendSlot>)>,
+    counter: u64,
 }
 
 impl SendSlots {
-    /// Takes a slot, or returns when one is free at the latest.
-    pub fn begin(self: &Arc<Self>, now: Instant) -> Result<SendSlot, Instant> {
-        let mut used = locked(&self.used);
-        used.retain(|_, since| now.saturating_duration_since(*since) < SLOT_TIMEOUT);
-        if used.len() >= MAX_SLOTS {
-            return Err(used.values().next().map_or(now, |since| *since + SLOT_TIMEOUT));
-        }
-        let id = self.counter.fetch_add(1, Ordering::Relaxed);
-        used.insert(id, now);
-        Ok(SendSlot { slots: self.clone(), id })
+    /// Returns whether a large block has to wait.
+    pub fn are_used_up(&self, now: Instant) -> bool {
+        let mut state = locked(&self.0);
+        state.expire(now);
+        state.bytes >= MAX_BYTES || !state.waiting.is_empty()
     }
 
-    /// Waits until a slot was freed, but no longer than until `deadline`. Those that wait are woken in order.
-    pub async fn freed(&self, deadline: Instant) {
-        // Timed out: a slot may have expired.
-        let _ = time::timeout_at(deadline, self.freed.notified()).await;
+    /// Takes a slot without waiting.
+    fn take(self: &Arc<Self>, bytes: usize, now: Instant) -> SendSlot {
+        SendSlot { slots: self.clone(), id: locked(&self.0).add(bytes, now) }
+    }
+
+    /// Takes a slot if one is free, after all those that wait.
+    fn request(
+        self: &Arc<Self>,
+        bytes: usize,
+        now: Instant,
+    ) -> Result<SendSlot, oneshot::Receiver<SendSlot>> {
+        self.grant(now);
+        if !self.are_used_up(now) {
+            return Ok(self.take(bytes, now));
+        }
+        let (granted, slot) = oneshot::channel();
+        locked(&self.0).waiting.push_back((bytes, granted));
+        Err(slot)
+    }
+
+    /// Grants free slots to those that wait.
+    fn grant(self: &Arc<Self>, now: Instant) {
+        loop {
+            let (slot, granted) = {
+                let mut state = locked(&self.0);
+                state.expire(now);
+                if state.bytes >= MAX_BYTES {
+                    return;
+                }
+                let Some((bytes, granted)) = state.waiting.pop_front() else { return };
+                if granted.is_closed() {
+                    continue;
+                }
+                (SendSlot { slots: self.clone(), id: state.add(bytes, now) }, granted)
+            };
+            // A slot whose receiver is gone is dropped outside the lock, and granted to the next one.
+            drop(granted.send(slot));
+        }
+    }
+}
+
+impl State {
+    fn add(&mut self, bytes: usize, now: Instant) -> u64 {
+        self.counter += 1;
+        let expires =
+            now + Duration::from_millis(10) + Duration::from_secs(1) * bytes as u32 / (MIN_RATE / 12) as u32;
+        self.used.insert(self.counter, (bytes, expires));
+        self.bytes += bytes;
+        self.counter
+    }
+
+    fn expire(&mut self, now: Instant) {
+        let expired: Vec<u64> =
+            self.used.iter().filter(|(_, (_, expires))| *expires <= now).map(|(id, _)| *id).collect();
+        expired.into_iter().for_each(|id| self.remove(id));
+    }
+
+    fn remove(&mut self, id: u64) {
+        if let Some((bytes, _)) = self.used.remove(&id) {
+            self.bytes -= bytes;
+        }
+    }
+
+    fn next_expiry(&self) -> Option<Instant> {
+        self.used.values().map(|(_, expires)| *expires).min()
     }
 }
 
@@ -58,8 +117,88 @@ pub struct SendSlot {
 
 impl Drop for SendSlot {
     fn drop(&mut self) {
-        locked(&self.slots.used).remove(&self.id);
-        self.slots.freed.notify_one();
+        locked(&self.slots.0).remove(self.id);
+        self.slots.grant(Instant::now());
+    }
+}
+
+/// The place of one peer among those that wait for a slot.
+pub struct SlotTicket {
+    slots: Arc<SendSlots>,
+    queued: Option<oneshot::Receiver<SendSlot>>,
+    granted: Option<SendSlot>,
+}
+
+impl SlotTicket {
+    pub fn new(slots: &Arc<SendSlots>) -> Self {
+        Self { slots: slots.clone(), queued: None, granted: None }
+    }
+
+    /// Returns a slot for a block of this length, or queues.
+    pub fn slot(&mut self, bytes: usize) -> Option<SendSlot> {
+        let now = Instant::now();
+        self.slots.grant(now);
+        if let Some(queued) = &mut self.queued {
+            match queued.try_recv() {
+                Ok(slot) => self.granted = Some(slot),
+                Err(oneshot::error::TryRecvError::Empty) => return None,
+                Err(oneshot::error::TryRecvError::Closed) => {}
+            }
+            self.queued = None;
+        }
+        if let Some(slot) = self.granted.take() {
+            return Some(slot);
+        }
+        match self.slots.request(bytes, now) {
+            Ok(slot) => Some(slot),
+            Err(queued) => {
+                self.queued = Some(queued);
+                None
+            }
+        }
+    }
+
+    /// Returns whether the peer is in the queue, or was granted a slot.
+    pub fn is_waiting(&self) -> bool {
+        self.queued.is_some() || self.granted.is_some()
+    }
+
+    /// Returns a slot without waiting, for a block that was read while slots were free.
+    pub fn slot_at_once(&self, bytes: usize) -> SendSlot {
+        self.slots.take(bytes, Instant::now())
+    }
+
+    /// Leaves the queue, and gives a granted slot back.
+    pub fn give_up(&mut self) {
+        (self.queued, self.granted) = (None, None);
+    }
+
+    /// Returns whether a slot was granted.
+    #[cfg(test)]
+    pub fn is_granted(&mut self) -> bool {
+        if let Some(queued) = &mut self.queued
+            && let Ok(slot) = queued.try_recv()
+        {
+            (self.granted, self.queued) = (Some(slot), None);
+        }
+        self.granted.is_some()
+    }
+
+    /// Returns when a slot that another peer uses expires.
+    #[cfg(test)]
+    pub fn next_expiry(&self) -> Option<Instant> {
+        locked(&self.slots.0).next_expiry()
+    }
+
+    /// Waits until a slot is granted.
+    pub async fn granted(&mut self) {
+        while let Some(queued) = &mut self.queued {
+            let expiry = locked(&self.slots.0).next_expiry().unwrap_or_else(Instant::now);
+            match time::timeout_at(expiry, queued).await {
+                Ok(granted) => (self.granted, self.queued) = (granted.ok(), None),
+                Err(_) => self.slots.grant(Instant::now()),
+            }
+        }
     }
 }
 
@@ -67,18 +206,38 @@ impl Drop for SendSlot {
 mod tests {
     use super::*;
 
+    const BLOCK: usize = 1 << 20;
+
     #[tokio::test(start_paused = true)]
-    async fn a_slot_is_free_again_when_its_block_is_written_or_after_a_time() {
+    async fn slots_are_granted_in_order_when_a_block_is_written_or_too_slow() {
         let slots = Arc::new(SendSlots::default());
-        let mut used: Vec<SendSlot> = (0..MAX_SLOTS).map(|_| slots.begin(Instant::now()).unwrap()).collect();
-        let until = slots.begin(Instant::now()).err().unwrap();
-        assert_eq!(until, Instant::now() + SLOT_TIMEOUT);
+        let [mut first, mut second, mut third] = [(); 3].map(|()| SlotTicket::new(&slots));
+        let mut used: Vec<SendSlot> =
+            (0..MAX_BYTES / BLOCK).map(|_| SlotTicket::new(&slots).slot(BLOCK).unwrap()).collect();
+        assert!(first.slot(BLOCK).is_none() && second.slot(BLOCK).is_none());
+        let begun = Instant::now();
         used.pop();
-        slots.freed(until).await;
-        assert!(Instant::now() < until, "the end of a block wakes those that wait");
-        used.push(slots.begin(Instant::now()).unwrap());
-        slots.freed(until).await;
-        assert_eq!(Instant::now(), until, "no block was written");
-        assert!(slots.begin(Instant::now()).is_ok(), "peers that do not read keep no slot");
+        assert!(third.slot(BLOCK).is_none(), "it comes after those that wait");
+        assert!(second.slot(BLOCK).is_none());
+        let of_first = first.slot(BLOCK).expect("the first that waits gets the free slot");
+        drop(of_first);
+        second.granted().await;
+        assert_eq!(Instant::now(), begun, "without waiting for the clock");
+        let _of_second = second.slot(BLOCK).unwrap();
+        third.granted().await;
+        assert!(third.slot(BLOCK).is_some(), "slow blocks give their slots up");
+        assert!(begun.elapsed() > Duration::from_millis(100) && begun.elapsed() < Duration::from_millis(200));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_leaves_the_queue_passes_its_turn_on() {
+        let slots = Arc::new(SendSlots::default());
+        let [mut first, mut second] = [(); 2].map(|()| SlotTicket::new(&slots));
+        let mut used: Vec<SendSlot> =
+            (0..MAX_BYTES / BLOCK).map(|_| SlotTicket::new(&slots).slot(BLOCK).unwrap()).collect();
+        assert!(first.slot(BLOCK).is_none() && second.slot(BLOCK).is_none());
+        used.pop();
+        first.give_up();
+        assert!(second.slot(BLOCK).is_some());
     }
 }

@@ -45,7 +45,11 @@ impl RemotePeer {
     /// Returns what a session needs to know of the peer.
     pub fn state(&self) -> PeerState {
         PeerState {
-            last_activity: self.connections.iter().map(|connection| connection.activity.last()).max(),
+            last_activity: self
+                .connections
+                .iter()
+                .map(|connection| connection.activity.last_received())
+                .max(),
             free_wants: MAX_WANTS_PER_PEER.saturating_sub(self.open_wants.len()),
         }
     }

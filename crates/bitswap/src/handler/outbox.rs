@@ -102,7 +102,7 @@ impl Outbox {
 
     /// Writes the current message.
     pub async fn write(&self, to: &mut Negotiated, activity: &Activity) -> Result<(), stream::Error> {
-        let (stream, activity) = (&mut to.stream, || activity.record());
+        let (stream, activity) = (&mut to.stream, || activity.record_sent());
         match self {
             Self::Wants(_, Some(message))
             | Self::Answers(_, _, Some(Answer::Whole(Outgoing { message, .. }))) => {

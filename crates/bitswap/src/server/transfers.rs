@@ -29,6 +29,8 @@ struct Transfer {
     /// How often it was sent.
     times: u32,
     at: Option<Instant>,
+    /// When it was first sent.
+    first: Option<Instant>,
     /// The last peer that it was sent to.
     to: Option<PeerId>,
     large: bool,
@@ -58,17 +60,27 @@ impl RecentTransfers {
     pub fn sent(&mut self, cid: &Cid, to: PeerId, size: usize) {
         let transfer = self.entry(cid, Instant::now());
         transfer.times += 1;
+        transfer.first = transfer.first.or(transfer.at);
         (transfer.to, transfer.large) = (Some(to), size >= LARGE_BLOCK);
     }
 
-    /// Returns how often a block was sent recently, or until when `peer` has to wait for it.
-    pub fn times_sent(&self, cid: &Cid, peer: &PeerId, hold: Duration) -> Result<u32, Instant> {
+    /// Returns how often a block was sent recently, or until when `peer` has to wait for it: `hold` after it was last sent,
+    /// and at most `longest` after it was first sent, since peers that are too slow to pass it on may get it again and
+    /// again.
+    pub fn times_sent(
+        &self,
+        cid: &Cid,
+        peer: &PeerId,
+        hold: Duration,
+        longest: Duration,
+    ) -> Result<u32, Instant> {
         let name = key(cid);
         let Some(transfer) = self.young.get(&name).or_else(|| self.old.get(&name)) else { return Ok(0) };
         let Some(at) = transfer.at else { return Ok(0) };
-        let elapsed = at.elapsed();
-        if transfer.large && !transfer.received && transfer.to != Some(*peer) && elapsed < hold {
-            return Err(at + hold);
+        let (now, elapsed) = (Instant::now(), at.elapsed());
+        let until = (at + hold).min(transfer.first.unwrap_or(at) + longest);
+        if transfer.large && !transfer.received && transfer.to != Some(*peer) && now < until {
+            return Err(until);
         }
         Ok(if elapsed < RECENT_WINDOW { transfer.times } else { 0 })
     }
@@ -101,12 +113,25 @@ mod tests {
     #[test]
     fn a_peer_waits_for_the_hold_time_of_a_block_that_was_just_sent_to_another() {
         let (mut recent, [one, other]) = (RecentTransfers::default(), [PeerId::random(), PeerId::random()]);
-        assert_eq!(recent.times_sent(&cid(0), &one, HOLD), Ok(0));
+        assert_eq!(recent.times_sent(&cid(0), &one, HOLD, HOLD * 1000), Ok(0));
         recent.sent(&cid(0), one, LARGE_BLOCK);
-        let until = recent.times_sent(&cid(0), &other, HOLD * 100).unwrap_err();
+        let until = recent.times_sent(&cid(0), &other, HOLD * 100, HOLD * 1000).unwrap_err();
         assert!(until > Instant::now() + HOLD * 99);
-        assert_eq!(recent.times_sent(&cid(0), &one, HOLD * 100), Ok(1));
-        assert_eq!(recent.times_sent(&cid(0), &other, Duration::ZERO), Ok(1));
+        assert_eq!(recent.times_sent(&cid(0), &one, HOLD * 100, HOLD * 1000), Ok(1));
+        assert_eq!(recent.times_sent(&cid(0), &other, Duration::ZERO, HOLD * 1000), Ok(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_does_not_wait_for_ever_for_a_block_that_slow_peers_are_sent_again_and_again() {
+        let (mut recent, patient, begun) = (RecentTransfers::default(), PeerId::random(), Instant::now());
+        for _ in 0..20 {
+            recent.sent(&cid(0), PeerId::random(), LARGE_BLOCK);
+            if recent.times_sent(&cid(0), &patient, HOLD, 2 * HOLD).is_ok() {
+                break;
+            }
+            tokio::time::advance(HOLD / 2).await;
+        }
+        assert_eq!(begun.elapsed(), 2 * HOLD);
     }
 
     #[test]

@@ -4,8 +4,7 @@ use libp2p::PeerId;
 use tokio::time::Instant;
 
 use super::{
-    HEDGE_DELAY, MAX_PLANNED_WANTS, ORDERED_WANTS, PeerState, Request, STALL_TIMEOUT, Session, SessionWant,
-    WantQuota, peer::Availability,
+    HEDGE_DELAY, PeerState, Request, STALL_TIMEOUT, Session, SessionWant, WantQuota, peer::Availability,
 };
 use crate::Cid;
 
@@ -15,41 +14,6 @@ const HEDGED_WANTS: usize = 8;
 const MAX_EXTRA_PEERS: usize = 64;
 
 impl Session {
-    /// Moves requests to other peers that have the block by now: from complete peers to partial ones, since other
-    /// downloaders need the complete ones more, and from busy peers to idle ones.
-    pub(super) fn rebalance(&mut self, now: Instant, quota: &mut WantQuota, requests: &mut Vec<Request>) {
-        if !self.peers.are_mixed() && !self.peers.are_unbalanced() {
-            return;
-        }
-        let later = self.in_flight.iter().skip(ORDERED_WANTS).take(MAX_PLANNED_WANTS);
-        let later: Vec<(i64, Cid)> = later.map(|(order, name)| (*order, *name)).collect();
-        // The last ones first: their peers will send them last.
-        for (order, name) in later.into_iter().rev() {
-            let Some(want) = self.wants.get(&name) else { continue };
-            let [sent] = want.sent.as_slice() else { continue };
-            let (from, cid, size) = (sent.peer, want.cid, want.size);
-            let to = self.holder_for(want, now, quota).filter(|to| self.is_better(to, &from, size, now));
-            let Some(peer) = to else { continue };
-            if let Some(want) = self.wants.get_mut(&name) {
-                want.sent.clear();
-                want.notified.remove(&from);
-                self.peers.change(&from, |state| state.request_done(want.size));
-            }
-            self.record_request(peer, &name, order, now);
-            quota.reserve(peer);
-            requests
-                .extend([Request::Cancel { peer: from, cid }, Request::Block { peer, cid, urgent: false }]);
-        }
-    }
-
-    /// Returns whether a request of this size should move to `to`.
-    fn is_better(&self, to: &PeerId, from: &PeerId, size: u64, now: Instant) -> bool {
-        let (Some(to), Some(from)) = (self.peers.get(to), self.peers.get(from)) else { return false };
-        let helps_others =
-            from.availability == Availability::Complete && to.availability == Availability::Partial;
-        helps_others || to.is_less_busy_than(from, size, now)
-    }
-
     /// Requests the blocks that the reader waits for, or the last blocks, from further peers if the asked ones may not
     /// deliver.
     pub(super) fn hedge(

@@ -11,6 +11,8 @@ const INITIAL_WINDOW: u64 = 16 << 20;
 const MAX_WINDOW: u64 = 32 << 20;
 /// The assumed size of a block of unknown length.
 const UNKNOWN_SIZE: u64 = 256 << 10;
+/// A peer whose blocks take this many times as long as those of the fastest peer is asked after others.
+const SLOW_FACTOR: u32 = 4;
 /// Longer than a block should wait at a peer that also serves others.
 const QUEUE_DELAY: Duration = Duration::from_millis(250);
 const MIN_PAUSE: Duration = Duration::from_secs(2);
@@ -104,12 +106,24 @@ impl SessionPeer {
         self.in_flight_bytes <= self.window / 2
     }
 
-    /// Returns whether it would send a further block sooner: it has less than half as much to send. A peer that never
-    /// delivered a block is tried with one.
-    pub fn is_less_busy_than(&self, other: &Self, size: u64, now: Instant) -> bool {
-        let may_deliver = self.quickest.is_some() || self.open_requests == 0;
-        let is_trusted = may_deliver && !self.doubtful && !self.is_paused(now);
-        is_trusted && 2 * self.in_flight_bytes + cost(size) < other.in_flight_bytes
+    pub fn has_delivered(&self) -> bool {
+        self.quickest.is_some()
+    }
+
+    /// Returns whether requests may move to it. A peer that never delivered a block is tried with one.
+    pub fn is_trusted(&self, now: Instant) -> bool {
+        !self.doubtful && !self.is_paused(now) && (self.has_delivered() || self.open_requests == 0)
+    }
+
+    /// Returns whether it would send a further block sooner: it has less than half as much to send.
+    pub fn is_less_busy_than(&self, other: &Self, size: u64) -> bool {
+        let may_take = self.has_delivered() || self.open_requests == 0;
+        may_take && 2 * self.in_flight_bytes + cost(size) < other.in_flight_bytes
+    }
+
+    /// Returns whether it would be less busy than `other` after a request moved from it to `other`.
+    pub fn would_be_less_busy_than(&self, other: &Self, size: u64) -> bool {
+        2 * self.in_flight_bytes.saturating_sub(cost(size)) < other.in_flight_bytes
     }
 
     pub fn in_flight_bytes(&self) -> u64 {
@@ -120,10 +134,17 @@ impl SessionPeer {
         self.paused_until.is_some_and(|until| until > now)
     }
 
-    /// Orders peers: stalled ones last, then those that never delivered, then complete ones, then the busiest.
-    pub fn reluctance(&self, now: Instant) -> (bool, bool, bool, u64) {
+    /// Orders peers: stalled ones last, then those that never delivered, then those that take much longer than the
+    /// `fastest` peer, then complete ones, then the busiest.
+    pub fn reluctance(&self, now: Instant, fastest: Duration) -> (bool, bool, bool, bool, u64) {
         let load = self.in_flight_bytes * 1024 / self.window;
-        (self.is_paused(now), self.doubtful, self.availability == Availability::Complete, load)
+        let is_complete = self.availability == Availability::Complete;
+        (self.is_paused(now), self.doubtful, self.is_slow(fastest), is_complete, load)
+    }
+
+    /// Returns whether its blocks take much longer than those of the fastest peer.
+    pub fn is_slow(&self, fastest: Duration) -> bool {
+        self.latency > fastest * SLOW_FACTOR + QUEUE_DELAY * 2
     }
 
     /// Records a want, for a block or its presence.

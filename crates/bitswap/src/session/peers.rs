@@ -1,6 +1,9 @@
 //! The peers of a session, indexed by what they have, so that the many peers without blocks are not scanned.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 use libp2p::PeerId;
 use tokio::time::Instant;
@@ -70,6 +73,12 @@ impl SessionPeers {
     /// Returns whether there are both complete and partial peers.
     pub fn are_mixed(&self) -> bool {
         !self.complete.is_empty() && !self.partial.is_empty()
+    }
+
+    /// Returns how long a block of the fastest peer takes.
+    pub fn fastest(&self) -> Duration {
+        let delivered = self.complete().chain(self.partial()).filter(|(_, state)| state.has_delivered());
+        delivered.map(|(_, state)| state.latency()).min().unwrap_or_default()
     }
 
     /// Returns whether one peer has more than twice as much to send as another one.

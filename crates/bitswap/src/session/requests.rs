@@ -92,7 +92,7 @@ impl Session {
             state.fits(want.size) && quota.has_room(peer) && !want.is_asked_of(peer)
         };
         let candidates = holders.chain(all).filter(fits);
-        candidates.min_by_key(|(_, state)| state.reluctance(now)).map(|(peer, _)| *peer)
+        candidates.min_by_key(|(_, state)| state.reluctance(now, self.fastest)).map(|(peer, _)| *peer)
     }
 
     pub(super) fn some_peer_may_have(&self, want: &SessionWant) -> bool {

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{CHUNK_BYTES, Link};
+use super::{CHUNK_BYTES, Link, WINDOW_BYTES};
 use crate::link::Outgoing;
 
 /// A message on its way, and its unsent bytes.
@@ -22,9 +22,12 @@ pub struct Sent {
     pub outgoing: Outgoing,
 }
 
-/// Sends chunks of all connections in turns, and on each connection of all messages in turns.
+/// Sends chunks of all connections in turns, and on each connection of all messages in turns. A receiver that has not
+/// received so many bytes yet is sent no more.
 pub struct Uplink {
     link: Link,
+    /// Bytes on the way to each receiver.
+    in_transit: BTreeMap<usize, usize>,
     connections: BTreeMap<usize, VecDeque<Sending>>,
     last: usize,
     pub sent_bytes: u64,
@@ -32,7 +35,7 @@ pub struct Uplink {
 
 impl Uplink {
     pub fn new(link: Link) -> Self {
-        Self { link, connections: BTreeMap::new(), last: 0, sent_bytes: 0 }
+        Self { link, in_transit: BTreeMap::new(), connections: BTreeMap::new(), last: 0, sent_bytes: 0 }
     }
 
     pub fn push(&mut self, to: usize, outgoing: Outgoing) {
@@ -40,26 +43,35 @@ impl Uplink {
         self.connections.entry(to).or_default().push_back(Sending { outgoing, left: left + 64 });
     }
 
-    pub fn is_idle(&self) -> bool {
-        self.connections.is_empty()
+    /// Records that a chunk was received.
+    pub fn received(&mut self, to: usize, bytes: usize) {
+        if let Some(in_transit) = self.in_transit.get_mut(&to) {
+            *in_transit = in_transit.saturating_sub(bytes);
+        }
+    }
+
+    fn has_window(&self, to: &usize) -> bool {
+        self.in_transit.get(to).is_none_or(|bytes| *bytes < WINDOW_BYTES)
     }
 
     /// Drops the messages of a closed connection.
     pub fn close(&mut self, to: usize) {
         self.connections.remove(&to);
+        self.in_transit.remove(&to);
     }
 
     /// Sends the next chunk. Returns when the link is free again, the receiver and length of the chunk, and the message
     /// if this was its last chunk.
     pub fn send_chunk(&mut self, now: Instant) -> Option<(Instant, usize, usize, Option<Sent>)> {
-        let after = self.connections.range(self.last + 1..).next().map(|(to, _)| *to);
-        let to = after.or_else(|| self.connections.keys().next().copied())?;
+        let later = self.connections.range(self.last + 1..).chain(self.connections.range(..=self.last));
+        let to = later.map(|(to, _)| *to).find(|to| self.has_window(to))?;
         self.last = to;
         let queue = self.connections.get_mut(&to)?;
         let mut sending = queue.pop_front()?;
         let chunk = sending.left.min(CHUNK_BYTES);
         sending.left -= chunk;
         self.sent_bytes += chunk as u64;
+        *self.in_transit.entry(to).or_default() += chunk;
         let at = now + transfer_time(chunk, self.link.rate);
         let sent = match sending.left {
             0 => Some(Sent { to, outgoing: sending.outgoing }),

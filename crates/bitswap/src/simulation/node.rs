@@ -95,13 +95,13 @@ impl Connection {
     /// Records that bytes arrive.
     pub fn receive(&mut self) {
         self.resumed = self.last_silence();
-        self.activity.record();
+        self.activity.record_received();
     }
 
     /// Returns the end of the last time in which the other side was silent for so long that it may have lost its wants.
     pub fn last_silence(&self) -> Option<Instant> {
         let now = Instant::now();
-        if now - self.activity.last() >= STALL_TIMEOUT { Some(now) } else { self.resumed }
+        if now - self.activity.last_received() >= STALL_TIMEOUT { Some(now) } else { self.resumed }
     }
 }
 
@@ -118,6 +118,8 @@ pub struct Node {
     stored: Arc<Stored>,
     fetching: Option<mpsc::UnboundedReceiver<FetchedBlock>>,
     budget: Arc<Budget>,
+    /// Blocks that it received, copies included.
+    pub received_blocks: usize,
     /// When the last wanted block arrived.
     pub done_at: Option<Instant>,
 }
@@ -140,6 +142,7 @@ impl Node {
             stored,
             fetching: None,
             budget: Budget::new(BlockMemory::default()).0,
+            received_blocks: 0,
             done_at: None,
         }
     }

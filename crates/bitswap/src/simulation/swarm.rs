@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
     time::Duration,
 };
@@ -21,6 +21,7 @@ use crate::{
     link::Outgoing,
     server::Wait,
     session::LOST_WANT_TIMEOUT,
+    slots::SlotTicket,
     verify::Verified,
     wire::{Entry, Kind, Message, Payload, Prefix},
 };
@@ -44,6 +45,7 @@ enum Happening {
     Chunk {
         from: usize,
         to: usize,
+        bytes: usize,
     },
     /// A message of the server arrives as a whole.
     Message {
@@ -72,8 +74,8 @@ pub struct Swarm {
     scheduled: u64,
     busy_uplinks: BTreeSet<usize>,
     polls: BTreeMap<(usize, usize), Instant>,
-    /// For each server, the peers that wait for a slot.
-    waiting_for_slot: Vec<VecDeque<usize>>,
+    /// For each server, the places of its peers among those that wait for a slot.
+    tickets: Vec<BTreeMap<usize, SlotTicket>>,
     /// Clients whose sessions may have changed.
     changed: BTreeSet<usize>,
     /// Blocks that a client requested from a peer and that are neither answered nor cancelled.
@@ -95,7 +97,7 @@ impl Swarm {
             scheduled: 0,
             busy_uplinks: BTreeSet::new(),
             polls: BTreeMap::new(),
-            waiting_for_slot: nodes.iter().map(|_| VecDeque::new()).collect(),
+            tickets: nodes.iter().map(|_| BTreeMap::new()).collect(),
             changed: BTreeSet::new(),
             requested: HashMap::new(),
             violations: Vec::new(),
@@ -172,7 +174,9 @@ impl Swarm {
         match happening {
             Happening::Wants { from, to, message } => self.on_wants(from, to, message),
             Happening::Sent { from, sent } => self.on_sent(from, sent),
-            Happening::Chunk { from, to } => {
+            Happening::Chunk { from, to, bytes } => {
+                self.nodes[from].uplink.received(to, bytes);
+                self.start_uplink(from);
                 if let Some(connection) = self.nodes[to].connections.get_mut(&from) {
                     connection.receive();
                 }
@@ -281,41 +285,47 @@ impl Swarm {
 
     fn poll_server(&mut self, server: usize, peer: usize) {
         let (id, node) = (self.nodes[peer].id, &mut self.nodes[server]);
+        let ticket = self.tickets[server].entry(peer).or_insert_with(|| node.server.ticket());
         if node.manner != Manner::Honest || !node.connections.contains_key(&peer) {
             return;
         }
         let wait = loop {
-            match node.server.poll_message(&id) {
+            match node.server.poll_message(&id, ticket) {
                 Ok(outgoing) => node.uplink.push(peer, outgoing),
                 Err(wait) => break wait,
             }
         };
-        self.start_uplink(server);
         let at = match wait {
-            Wait::Event => return,
-            Wait::Until(at) => at,
-            Wait::Slot(at) => {
-                if !self.waiting_for_slot[server].contains(&peer) {
-                    self.waiting_for_slot[server].push_back(peer);
-                }
-                at
-            }
+            Wait::Event => None,
+            Wait::Until(at) => Some(at),
+            Wait::Slot => Some(ticket.next_expiry().unwrap_or_else(Instant::now)),
         };
+        self.start_uplink(server);
+        let Some(at) = at else { return };
         if self.polls.get(&(server, peer)).is_none_or(|known| at < *known) {
             self.polls.insert((server, peer), at);
             self.schedule_at(at, Happening::Poll { server, peer });
         }
     }
 
+    /// Polls the peers that were granted a slot.
+    fn poll_granted(&mut self, server: usize) {
+        let granted =
+            self.tickets[server].iter_mut().filter_map(|(peer, ticket)| ticket.is_granted().then_some(*peer));
+        let granted: Vec<usize> = granted.collect();
+        granted.into_iter().for_each(|peer| self.poll_server(server, peer));
+    }
+
     fn start_uplink(&mut self, from: usize) {
         let now = Instant::now();
-        if self.nodes[from].uplink.is_idle() || !self.busy_uplinks.insert(from) {
+        if self.busy_uplinks.contains(&from) {
             return;
         }
         let Some((at, to, chunk, sent)) = self.nodes[from].uplink.send_chunk(now) else { return };
+        self.busy_uplinks.insert(from);
         let arrives = at + self.delay(from, to);
         let received = self.nodes[to].downlink.receive(arrives, chunk);
-        self.schedule_at(received, Happening::Chunk { from, to });
+        self.schedule_at(received, Happening::Chunk { from, to, bytes: chunk });
         if let Some(sent) = &sent {
             let message = sent.outgoing.message.clone();
             self.schedule_at(received, Happening::Message { from, to, message });
@@ -328,9 +338,7 @@ impl Swarm {
         if let Some(Sent { to, outgoing, .. }) = sent {
             drop(outgoing);
             self.poll_server(from, to);
-            if let Some(next) = self.waiting_for_slot[from].pop_front() {
-                self.poll_server(from, next);
-            }
+            self.poll_granted(from);
         }
         self.start_uplink(from);
     }
@@ -341,6 +349,7 @@ impl Swarm {
         }
         let Message { blocks, presences, .. } = message;
         let blocks: Vec<Block> = blocks.into_iter().map(block).collect();
+        self.nodes[to].received_blocks += blocks.len();
         self.record((from, to, blocks.len(), presences.len()));
         let lacking = presences.iter().filter(|(_, have)| !have).map(|(cid, _)| *cid);
         for cid in blocks.iter().map(|block| block.cid).chain(lacking) {
