@@ -50,7 +50,8 @@ impl<'a> Envelope<'a> {
     /// (IPIP-428).
     fn agrees(&self, data: &Data) -> bool {
         let copies = (self.value, self.validity, self.validity_type, self.sequence, self.ttl);
-        let signed = (data.value(), data.validity(), data.validity_type() as u64, data.sequence(), data.ttl());
+        let signed =
+            (data.value(), data.validity(), data.validity_type() as u64, data.sequence(), data.ttl());
         !self.has_v1 || copies == signed
     }
 
