@@ -4,13 +4,9 @@ use bytes::Bytes;
 use ipld_dagpb::PbLink;
 use ocipfs_block::{Cid, inline_bytes, is_trusted_cid};
 
+pub use super::data::{DAG_PB, RAW};
 use super::data::{DIRECTORY, Data, FILE, SHARD, SYMLINK};
 use crate::{Error, inline};
-
-/// The codec of a raw leaf.
-pub const RAW: u64 = 0x55;
-/// The codec of a dag-pb node.
-pub const DAG_PB: u64 = 0x70;
 
 /// A child of a file's node and how many of the file's bytes it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]

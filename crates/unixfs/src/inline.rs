@@ -4,7 +4,7 @@ use bytes::Bytes;
 use ipld_dagpb::PbNode;
 use ocipfs_block::{Block, Cid, InlineTooLong, long_inline};
 
-use crate::{DAG_PB, data::put_varint};
+use crate::data::{DAG_PB, put_varint};
 
 const DATA: u64 = 1 << 3 | 2;
 const LINK: u64 = 2 << 3 | 2;
