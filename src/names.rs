@@ -23,7 +23,7 @@ mod resolve;
 
 use std::sync::Arc;
 
-use ocipfs_node::{Cid, MutableName};
+use ocipfs_node::{Cid, MutableName, long_inline_text};
 use ocipfs_oci::{Digest, Name, Reference, Tag};
 
 use crate::{
@@ -159,7 +159,7 @@ impl NameKind {
             }
             ["ipfs"] => Err(Error::Unfinished { name, instead: "ipfs/<cid>[/<dir>...]" }),
             ["ipfs", cid, names @ ..] => {
-                let at = path_below(&name, unixfs_cid(&name, cid)?, names)?;
+                let at = unixfs_path(&name, cid, names)?;
                 Ok(NameKind::Ipfs { name, at })
             }
             ["ipns"] => Err(Error::Unfinished { name, instead: "ipns/<k51... or domain>[/<dir>...]" }),
@@ -313,6 +313,9 @@ fn no_cid(name: &Name, component: &str, why: String) -> Error {
 fn parse_cid(name: &Name, component: &str) -> Result<Cid, Error> {
     Cid::try_from(component).map_err(|e| {
         let why = match component.contains('.') {
+            _ if !matches!(long_inline_text(component), Ok(None)) => {
+                "it carries its bytes, of which at most 64 are allowed in such a name".into()
+            }
             true => format!("{e}; for a domain, use ipns/{component}"),
             false => format!("{e}; expected a CIDv1 in lower case, bafy... or bafk..."),
         };
@@ -333,8 +336,17 @@ fn unixfs_cid(name: &Name, component: &str) -> Result<Cid, Error> {
     }
 }
 
-fn path_below(name: &Name, cid: Cid, names: &[&str]) -> Result<CidPath, Error> {
-    let text = std::iter::once(cid.to_string()).chain(names.iter().map(ToString::to_string));
+/// Parses a path that begins with a CID, which may carry its block itself.
+fn unixfs_path(name: &Name, component: &str, names: &[&str]) -> Result<CidPath, Error> {
+    match long_inline_text(component) {
+        Ok(Some(_)) => path_below(name, component, names),
+        Ok(None) => path_below(name, unixfs_cid(name, component)?, names),
+        Err(too_long) => Err(no_cid(name, component, too_long.to_string())),
+    }
+}
+
+fn path_below(name: &Name, root: impl ToString, names: &[&str]) -> Result<CidPath, Error> {
+    let text = std::iter::once(root.to_string()).chain(names.iter().map(ToString::to_string));
     let text: Vec<String> = text.collect();
     text.join("/").parse().map_err(|why| Error::Path { name: name.clone(), why })
 }

@@ -33,7 +33,7 @@ pub struct Settings {
     /// Address of the registry: IP:PORT, localhost:PORT, or :PORT for all interfaces; port 0 picks a free port [default: 127.0.0.1:5050]
     #[arg(long, value_name = "ADDRESS", env = "OCIPFS_LISTEN")]
     listen: Option<Listen>,
-    /// Addresses to listen on for peers [default: TCP and QUIC on port 4001 of all interfaces]
+    /// Addresses to listen on for peers [default: TCP and QUIC on port 4001 of all interfaces, over IPv4 and IPv6; TCP only with a swarm key]
     #[arg(long, value_name = "MULTIADDR", env = "OCIPFS_SWARM_LISTEN", value_delimiter = ',', num_args = 1..)]
     #[serde(default, deserialize_with = "list::deserialize")]
     swarm_listen: Option<Vec<Multiaddr>>,
@@ -49,9 +49,12 @@ pub struct Settings {
     #[arg(long, value_name = "MULTIADDR", env = "OCIPFS_PEER", value_delimiter = ',', num_args = 1..)]
     #[serde(default, deserialize_with = "list::deserialize")]
     peer: Option<Vec<Multiaddr>>,
-    /// Key file of a private swarm, as `ocipfs swarm key` writes it: TCP only, no public peers, no DNS
+    /// Key file of a private swarm, as `ocipfs swarm key` writes it: TCP only, no public peers, no DNS but with --allow-dns
     #[arg(long, value_name = "FILE", env = "OCIPFS_SWARM_KEY")]
     swarm_key: Option<PathBuf>,
+    /// Resolve the names in --peer and --bootstrap (`/dns4/`, `/dns6/`, `/dnsaddr/`) with the system's resolver, also with a swarm key [default: false; without a swarm key they are always resolved]
+    #[arg(long, env = "OCIPFS_ALLOW_DNS", num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
+    allow_dns: Option<bool>,
     /// How long to search for providers of a CID before it counts as not found [default: 10s]
     #[arg(long, value_name = "TIME", env = "OCIPFS_FIND_TIMEOUT")]
     find_timeout: Option<Time>,
@@ -170,6 +173,7 @@ impl Settings {
             bootstrap: self.bootstrap.or(file.bootstrap),
             peer: self.peer.or(file.peer),
             swarm_key: self.swarm_key.or(file.swarm_key),
+            allow_dns: self.allow_dns.or(file.allow_dns),
             find_timeout: self.find_timeout.or(file.find_timeout),
             stall_timeout: self.stall_timeout.or(file.stall_timeout),
             dns_resolver: self.dns_resolver.or(file.dns_resolver),

@@ -12,6 +12,8 @@ mod file_parts;
 mod new_chunks;
 mod nodes;
 mod resolve;
+#[cfg(test)]
+mod tests;
 
 pub use dag_fetcher::DagFetcher;
 pub use difference::{Difference, differences};

@@ -3,7 +3,7 @@
 use std::{fmt, io, str::FromStr};
 
 use bytes::Bytes;
-use ocipfs_node::{Blocks, Cid};
+use ocipfs_node::{Blocks, Cid, inline_bytes};
 use ocipfs_unixfs::DagNode;
 use serde::Deserialize;
 
@@ -84,7 +84,9 @@ impl SharePolicy {
     ) -> Result<Vec<Cid>, StoreError> {
         let mut available = Vec::new();
         for cid in cids {
-            if let Some(origin) = store.origin(&cid)?.filter(|origin| self.permits(*origin)) {
+            if inline_bytes(&cid).is_some() {
+                available.push(cid);
+            } else if let Some(origin) = store.origin(&cid)?.filter(|origin| self.permits(*origin)) {
                 file.set_origin(origin);
                 available.push(cid);
             }

@@ -1,3 +1,5 @@
+use multihash_codetable::{Code, MultihashDigest};
+use ocipfs_node::{Block, inline_text};
 use proptest::prelude::*;
 
 use super::*;
@@ -116,6 +118,23 @@ fn invalid_repository_name_is_rejected_with_the_expected_form() {
         let error = NameKind::parse(&name).unwrap_err().to_string();
         assert!(error.contains(told), "{name}: {error}");
     }
+}
+
+#[test]
+fn a_repository_name_may_hold_a_cid_that_carries_up_to_128_bytes() {
+    let cid = |codec: u64, length: usize| {
+        let data = vec![b'x'; length].into();
+        inline_text(&Block { cid: Cid::new_v1(codec, Code::Sha2_256.digest(b"")), data })
+    };
+    for length in [0, 10, 64, 65, 100, 128] {
+        let name = format!("ipfs/{}/a", cid(0x70, length));
+        let NameKind::Ipfs { at, .. } = NameKind::parse(&name).unwrap() else { panic!("{name}") };
+        assert_eq!(format!("ipfs/{at}"), name);
+    }
+    let error = NameKind::parse(&format!("ipfs/{}", cid(0x55, 129))).unwrap_err().to_string();
+    assert!(error.contains("129 bytes: at most 128"), "{error}");
+    let error = NameKind::parse(&format!("layer/{}", cid(0x55, 100))).unwrap_err().to_string();
+    assert!(error.contains("at most 64"), "{error}");
 }
 
 proptest! {

@@ -16,7 +16,10 @@ pub fn trials() -> Vec<Trial> {
         a_node_never_dials_itself,
         each_failed_redial_of_a_configured_peer_is_one_log_line,
     ];
-    all.extend(trials![needs namespaces(); an_offline_node_serves_its_stored_content]);
+    all.extend(trials![needs namespaces();
+        an_offline_node_serves_its_stored_content,
+        a_node_listens_over_both_ip_versions_by_default,
+    ]);
     all
 }
 
@@ -116,6 +119,58 @@ async fn an_offline_node_serves_its_stored_content() {
     command.env_clear().envs(program.get_envs().filter_map(|(key, value)| Some((key, value?))));
     let said = finish(command.env("PATH", std::env::var_os("PATH").unwrap_or_default()));
     assert_eq!((said.code, said.stdout.as_str()), (Some(0), ""), "{said:?}");
+}
+
+/// With loopback alone, over whose addresses the nodes connect; at last without an IPv6 address.
+async fn a_node_listens_over_both_ip_versions_by_default() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = r#"
+        set -eu
+        ip link set lo up
+        serve() {
+            "$program" --data-dir "$dir/$1" --json serve --bootstrap none "${@:2}" >"$dir/$1.ready" 2>"$dir/$1.log" &
+            trap 'kill $(jobs -p)' EXIT
+            until grep -q registry "$dir/$1.ready"; do
+                kill -0 $! || { cat "$dir/$1.log"; exit 1; }
+                sleep 0.1
+            done
+        }
+        program=$1 dir=$2
+        serve a --listen 127.0.0.1:5050
+        "$program" --data-dir "$dir/a" swarm id
+        peer=$("$program" --data-dir "$dir/a" swarm id | sed -n 's|.*/p2p/||p' | head -n 1)
+        port=5051
+        for to in /ip4/127.0.0.1/tcp/4001 /ip6/::1/tcp/4001 /ip4/127.0.0.1/udp/4001/quic-v1 /ip6/::1/udp/4001/quic-v1; do
+            serve "$port" --listen 127.0.0.1:$port --swarm-listen /ip4/127.0.0.1/tcp/0 /ip4/127.0.0.1/udp/0/quic-v1 \
+                /ip6/::1/tcp/0 /ip6/::1/udp/0/quic-v1
+            "$program" --data-dir "$dir/$port" swarm connect "$to/p2p/$peer" >&2
+            port=$((port + 1))
+        done
+        kill $(jobs -p); wait
+        ip addr del ::1/128 dev lo
+        serve b --listen 127.0.0.1:5050
+        echo "without IPv6:"
+        "$program" --data-dir "$dir/b" swarm id
+        grep -c 'not listening' "$dir/b.log"
+    "#;
+    let program = ocipfs(&dir.path().join("unused"));
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--net", "bash", "-c", script, "bash"]);
+    command.arg(program.get_program()).arg(dir.path());
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    let said = finish(&mut command);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let (both, one) = said.stdout.split_once("without IPv6:").unwrap();
+    for address in [
+        "/ip4/127.0.0.1/tcp/4001/",
+        "/ip6/::1/tcp/4001/",
+        "/ip4/127.0.0.1/udp/4001/quic-v1/",
+        "/ip6/::1/udp/4001/quic-v1/",
+    ] {
+        assert!(both.contains(address), "{address}: {said:?}");
+        assert_eq!(one.contains(address), address.starts_with("/ip4/"), "{address}: {said:?}");
+    }
+    assert!(one.ends_with("\n1\n"), "one warning: {said:?}");
 }
 
 fn namespaces() -> Result<(), String> {

@@ -21,6 +21,7 @@ pub fn trials() -> Vec<Trial> {
     trials![
         two_nodes_with_the_same_swarm_key_exchange_a_layer,
         peers_without_the_swarm_key_or_with_another_are_rejected,
+        a_peer_with_a_name_is_dialled_in_a_private_swarm_with_allow_dns_only,
         a_node_with_a_swarm_key_opens_no_udp_socket,
         a_wrong_swarm_key_is_reported_on_both_sides,
         a_swarm_key_in_the_format_of_kubo_is_read,
@@ -64,6 +65,33 @@ async fn peers_without_the_swarm_key_or_with_another_are_rejected() {
     }
     assert_eq!(peers(&source), [member.peer()]);
     assert_eq!(peers(&member), [source.peer()]);
+}
+
+/// As between the containers of Compose or Kubernetes, where a peer has a name and its address changes.
+async fn a_peer_with_a_name_is_dialled_in_a_private_swarm_with_allow_dns_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = new_key(&dir, "swarm.key");
+    let source = keyed(&key, &[]);
+    let named = source.address().replace("/ip4/127.0.0.1/", "/dns4/localhost/");
+    assert!(named.starts_with("/dns4/localhost/tcp/"), "{named}");
+    let refused = finish(ocipfs(&dir.path().join("node")).args([
+        "serve",
+        "--swarm-key",
+        key.to_str().unwrap(),
+        "--peer",
+        &named,
+    ]));
+    refused.failed(2, &["cannot be used with a swarm key", "--allow-dns", "hint: "]);
+
+    let layer = Layer::add(&source, &noise(1 << 20));
+    let reader = keyed(&key, &["--allow-dns", "--peer", &named]);
+    assert_eq!(reader.status()["network"], "private");
+    assert_eq!(get(&reader.url(&layer.blob_path())).await.status, 200);
+    let later = keyed(&key, &["--allow-dns"]);
+    let said = later.command(&["swarm", "connect", &named]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let nobody = named.replace("localhost", "nobody.invalid");
+    keyed(&key, &[]).command(&["swarm", "connect", &nobody]).failed(1, &["nobody.invalid"]);
 }
 
 async fn a_node_with_a_swarm_key_opens_no_udp_socket() {

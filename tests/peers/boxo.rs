@@ -80,6 +80,12 @@ pub async fn fetch(
     start(&args)?.fetched(timeout).await
 }
 
+/// Signs an IPNS record for `value` under a new key, with flags of `peer record`; returns its name and the record.
+pub async fn record(flags: &[&str], value: &str) -> Result<(String, Vec<u8>), String> {
+    let args = [&["record"], flags, &[value]].concat();
+    start(&args.into_iter().map(OsString::from).collect::<Vec<_>>())?.record().await
+}
+
 /// The command with a store of our own: a peer that is killed does not remove its.
 fn stored(command: &str, flags: &[&str]) -> Result<(TempDir, Vec<OsString>), String> {
     let store = tempfile::tempdir().map_err(|error| format!("boxo: {error}"))?;

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD as STANDARD};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
@@ -81,6 +82,13 @@ impl Program {
             sha256: self.text(&event["sha256"])?,
             took: Duration::from_millis(self.number(&event["ms"])?),
         })
+    }
+
+    /// Waits until it has signed a record; returns its name and the record.
+    pub async fn record(&mut self) -> Result<(String, Vec<u8>), String> {
+        let event = self.event(READY_WITHIN).await?;
+        let record = STANDARD.decode(self.text(&event["record"])?);
+        Ok((self.text(&event["name"])?, record.map_err(|error| format!("{}: {error}", self.name))?))
     }
 
     /// The next event, or what the peer says of its failure.

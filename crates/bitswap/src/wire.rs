@@ -6,6 +6,7 @@ mod tests;
 
 use bytes::{Bytes, BytesMut};
 use libp2p::StreamProtocol;
+use ocipfs_block::{inline_bytes, long_inline};
 
 use crate::Cid;
 use fields::{Value, put_head, put_number, put_slice, put_varint, varint, varint_len};
@@ -169,7 +170,7 @@ impl Message {
                 (2, Value::Slice(data)) => message.add(Payload { prefix: Prefix::V0, data }),
                 (3, Value::Slice(block)) => message.add(decode_payload(block)?),
                 (4, Value::Slice(presence)) if message.presences.len() < MAX_ENTRIES => {
-                    message.presences.push(decode_presence(presence)?);
+                    message.presences.extend(decode_presence(presence)?);
                 }
                 (5, Value::Number(pending)) => message.pending = pending,
                 _ => {}
@@ -188,7 +189,7 @@ impl Message {
         while let Some(field) = fields::next(&mut list)? {
             match field {
                 (1, Value::Slice(entry)) if self.wants.len() < MAX_ENTRIES => {
-                    self.wants.push(decode_entry(entry)?);
+                    self.wants.extend(decode_entry(entry)?);
                 }
                 (2, Value::Number(full)) => self.full = full != 0,
                 _ => {}
@@ -264,11 +265,18 @@ impl Pieces {
     }
 }
 
-fn decode_cid(bytes: &[u8]) -> Result<Cid, Malformed> {
-    Cid::try_from(bytes).map_err(|_| Malformed("invalid CID"))
+/// Decodes a CID; none if it carries its block itself, so that nothing is to be sent.
+fn decode_cid(bytes: &[u8]) -> Result<Option<Cid>, Malformed> {
+    match Cid::try_from(bytes) {
+        Ok(cid) => Ok(Some(cid).filter(|cid| inline_bytes(cid).is_none())),
+        // It may be longer than a `Cid` has room for.
+        Err(_) if !matches!(long_inline(bytes), Ok(None)) => Ok(None),
+        Err(_) => Err(Malformed("invalid CID")),
+    }
 }
 
-fn decode_entry(mut bytes: Bytes) -> Result<Entry, Malformed> {
+/// Decodes a want; none for an inline block, which boxo ignores too.
+fn decode_entry(mut bytes: Bytes) -> Result<Option<Entry>, Malformed> {
     let (mut cid, mut priority, mut cancel) = (None, 0, false);
     let (mut kind, mut send_dont_have) = (Kind::Block, false);
     while let Some(field) = fields::next(&mut bytes)? {
@@ -282,7 +290,7 @@ fn decode_entry(mut bytes: Bytes) -> Result<Entry, Malformed> {
         }
     }
     let cid = cid.ok_or(Malformed("want without a CID"))?;
-    Ok(Entry { cid, priority, cancel, kind, send_dont_have })
+    Ok(cid.map(|cid| Entry { cid, priority, cancel, kind, send_dont_have }))
 }
 
 fn encode_entry(entry: &Entry, version: Version) -> BytesMut {
@@ -310,7 +318,7 @@ fn decode_payload(mut bytes: Bytes) -> Result<Payload, Malformed> {
     Ok(Payload { prefix: prefix.ok_or(Malformed("block without a prefix"))?, data })
 }
 
-fn decode_presence(mut bytes: Bytes) -> Result<(Cid, bool), Malformed> {
+fn decode_presence(mut bytes: Bytes) -> Result<Option<(Cid, bool)>, Malformed> {
     let (mut cid, mut have) = (None, true);
     while let Some(field) = fields::next(&mut bytes)? {
         match field {
@@ -319,5 +327,6 @@ fn decode_presence(mut bytes: Bytes) -> Result<(Cid, bool), Malformed> {
             _ => {}
         }
     }
-    Ok((cid.ok_or(Malformed("presence without a CID"))?, have))
+    let cid = cid.ok_or(Malformed("presence without a CID"))?;
+    Ok(cid.map(|cid| (cid, have)))
 }

@@ -2,18 +2,18 @@
 
 use multihash_codetable::{Code, MultihashDigest};
 
-use crate::Cid;
+use crate::{
+    Cid,
+    inline::{IDENTITY, MAX_INLINE_BYTES},
+};
 
-const IDENTITY: u64 = 0x00;
 /// The accepted digest lengths: shorter digests can be forged.
 const DIGEST_BYTES: std::ops::RangeInclusive<u64> = 20..=128;
-/// The accepted lengths of identity digests, which carry their data in the CID.
-const IDENTITY_BYTES: std::ops::RangeInclusive<u64> = 0..=128;
 
 /// Returns whether blocks are accepted with a hash function and digests of `size` bytes.
 pub fn is_trusted(code: u64, size: u64) -> bool {
     match code {
-        IDENTITY => IDENTITY_BYTES.contains(&size),
+        IDENTITY => size <= MAX_INLINE_BYTES as u64,
         // SHA-1 (for Git), SHA-2-256 and -512, SHA-3, SHAKE-256, Keccak, BLAKE3, double SHA-2-256.
         0x11..=0x17 | 0x19..=0x1e | 0x56 => DIGEST_BYTES.contains(&size),
         // BLAKE2b and BLAKE2s, whose codes are numbered by digest length.

@@ -25,6 +25,11 @@ pub(crate) fn is_private(ip: IpAddr) -> bool {
     }
 }
 
+/// Returns whether this is an IPv6 link-local address, which cannot be dialled without the name of an interface.
+pub(crate) fn is_link_local(address: &Multiaddr) -> bool {
+    matches!(ip(address), Some(IpAddr::V6(ip)) if ip.is_unicast_link_local())
+}
+
 /// 100.64.0.0/10, RFC 6598.
 fn is_shared(ip: Ipv4Addr) -> bool {
     ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64
@@ -53,6 +58,7 @@ mod tests {
             ("/ip6/::1/tcp/1", Some(true), false),
             ("/ip6/::ffff:192.168.0.1/tcp/1", Some(true), false),
             ("/ip6/fd00::1/tcp/1", Some(true), false),
+            ("/ip6/fe80::1/tcp/1", Some(true), false),
             ("/ip6/2001:db8::1/tcp/1", Some(false), false),
             ("/dns4/example.org/tcp/1", None, true),
             ("/dnsaddr/example.org", None, true),
@@ -61,6 +67,7 @@ mod tests {
             let address: Multiaddr = text.parse().unwrap();
             assert_eq!(ip(&address).map(is_private), private, "{text}");
             assert_eq!(is_dns(&address), dns, "{text}");
+            assert_eq!(is_link_local(&address), text.starts_with("/ip6/fe80"), "{text}");
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use crate::{Cid, command::Command, locked};
+use crate::{Cid, command::Command, inline_bytes, locked};
 
 /// Keys announced at the same time: few for a short queue, more for a long one, where each has to wait for the round
 /// trips of many others.
@@ -145,7 +145,8 @@ impl Announcer {
     pub(crate) fn add(&self, cids: impl IntoIterator<Item = Cid>) {
         let (mut keys, due) = (self.keys(), Some(Instant::now()));
         let Keys { states, queue, .. } = &mut *keys;
-        for cid in cids {
+        // What its CID carries needs no provider.
+        for cid in cids.into_iter().filter(|cid| inline_bytes(cid).is_none()) {
             states.entry(cid).or_insert_with(|| {
                 queue.push_front(cid);
                 KeyState { stage: AnnounceStage::Queued, announced: false, due }

@@ -301,7 +301,7 @@ impl NetworkBehaviour for Behaviour {
                     self.peers.unwant(&peer);
                 }
             }
-            FromSwarm::NewListenAddr(e) if self.trust_listen_addresses => {
+            FromSwarm::NewListenAddr(e) if self.trust_listen_addresses && !address::is_link_local(e.addr) => {
                 self.queue.push_back(ToSwarm::ExternalAddrConfirmed(e.addr.clone()));
             }
             FromSwarm::ExpiredListenAddr(e) if self.trust_listen_addresses => {

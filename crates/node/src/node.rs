@@ -9,6 +9,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Announcing, BlockFetcher, Blocks, Bootstrap, Cid, ConnectError, Options, Peer, StartError, Stopped,
     Traffic,
+    address::is_link_local,
     announcer::{Announcer, JOIN_PAUSE, SMALL_SWARM},
     behaviour::{Behaviour, BehaviourSettings},
     bitswap,
@@ -39,8 +40,9 @@ struct NodeInner {
 
 impl Node {
     /// Starts a peer that serves `blocks`: listens, dials its first peers and announces its roots.
-    pub async fn start(options: Options, blocks: Arc<dyn Blocks>) -> Result<Self, StartError> {
+    pub async fn start(mut options: Options, blocks: Arc<dyn Blocks>) -> Result<Self, StartError> {
         options.check()?;
+        options.listen = swarm::available(&options.listen);
         let dialled: Vec<_> = options.peers.iter().chain(&options.bootstrap.addresses()).cloned().collect();
         for address in dialled.iter().filter(|_| options.bootstrap != Bootstrap::Public) {
             peers::peer_id(address)?;
@@ -51,7 +53,7 @@ impl Node {
         }
         let key = identity::load_or_create(&options.data_dir)?;
         let names = IpnsNames::open(&options, &key, &*blocks)?;
-        let (peers, handshakes) = (Peers::new(&dialled), Handshakes::default());
+        let (peers, handshakes) = (Peers::new(&dialled, options.resolves_peers()), Handshakes::default());
         let (routing, inbox) = mpsc::channel(MAX_QUEUED_COMMANDS);
         let (unverified_sender, unverified) = mpsc::channel(MAX_UNVERIFIED_RECORDS);
         let settings = BehaviourSettings {
@@ -122,6 +124,7 @@ impl Node {
     }
 
     fn dialable(&self, mut addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
+        addresses.retain(|address| !is_link_local(address));
         addresses.sort_by_key(|address| address.to_string());
         addresses.dedup();
         let me = Protocol::P2p(self.peer_id());

@@ -2,7 +2,7 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 
-use crate::{BlockMemory, StartError, SwarmKey};
+use crate::{BlockMemory, StartError, SwarmKey, address::is_dns};
 
 const PUBLIC_PEERS: &str = include_str!("../../../bootstrap/public-peers.txt");
 
@@ -94,6 +94,8 @@ pub struct Options {
     pub peers: Vec<Multiaddr>,
     /// The key of a private swarm.
     pub swarm_key: Option<SwarmKey>,
+    /// Whether the names of first and configured peers are resolved in a private swarm, too.
+    pub allow_dns: bool,
     /// The DNS servers for DNSLink lookups.
     pub dns: Dns,
     /// The key name under which pushes are published if they are shared. They are not: its record is published only if
@@ -119,6 +121,7 @@ impl Options {
             bootstrap: Bootstrap::None,
             peers: Vec::new(),
             swarm_key: None,
+            allow_dns: false,
             dns: Dns::System,
             unshared_key: None,
             announce_every: Duration::from_secs(12 * 60 * 60),
@@ -128,7 +131,8 @@ impl Options {
         }
     }
 
-    /// Rejects options that reach out of a private swarm: QUIC and DNS do not use the pre-shared key.
+    /// Rejects options that reach out of a private swarm: QUIC and DNS do not use the pre-shared key. With `allow_dns` the
+    /// addresses of peers may have names.
     pub fn check(&self) -> Result<(), StartError> {
         if self.swarm_key.is_none() {
             return Ok(());
@@ -143,13 +147,21 @@ impl Options {
             return Err(StartError::HalfPrivate { what, why: NO_DNS });
         }
         let bootstrap = self.bootstrap.addresses();
-        let all = self.listen.iter().chain(&self.announce).chain(&bootstrap).chain(&self.peers);
-        for address in all {
-            if let Some(why) = leak(address) {
+        let own = self.listen.iter().chain(&self.announce).map(|address| (address, NO_DNS));
+        let peers = bootstrap.iter().chain(&self.peers).map(|address| (address, NO_PEER_DNS));
+        for (address, no_dns) in own.chain(peers) {
+            let is_allowed = self.allow_dns && no_dns == NO_PEER_DNS;
+            let dns = (!is_allowed && is_dns(address)).then_some(no_dns);
+            if let Some(why) = quic(address).or(dns) {
                 return Err(StartError::HalfPrivate { what: address.to_string(), why });
             }
         }
         Ok(())
+    }
+
+    /// Returns whether the node resolves the names of peers itself, since its transport does not.
+    pub(crate) fn resolves_peers(&self) -> bool {
+        self.swarm_key.is_some() && self.allow_dns
     }
 
     /// Returns whether the listen addresses can be dialled as they are on the node's network.
@@ -160,14 +172,12 @@ impl Options {
 
 const NO_DNS: &str = "DNS lookups leave the private network; use IP addresses and IPNS keys";
 
-fn leak(address: &Multiaddr) -> Option<&'static str> {
-    address.iter().find_map(|part| match part {
-        Protocol::Udp(_) | Protocol::Quic | Protocol::QuicV1 => {
-            Some("QUIC has no pre-shared key; use a /tcp/ address")
-        }
-        Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_) => Some(NO_DNS),
-        _ => None,
-    })
+const NO_PEER_DNS: &str = "DNS lookups leave the private network; use IP addresses, or allow the lookups for peers with --allow-dns";
+
+fn quic(address: &Multiaddr) -> Option<&'static str> {
+    let mut parts = address.iter();
+    let is_quic = parts.any(|part| matches!(part, Protocol::Udp(_) | Protocol::Quic | Protocol::QuicV1));
+    is_quic.then_some("QUIC has no pre-shared key; use a /tcp/ address")
 }
 
 #[cfg(test)]
@@ -201,6 +211,27 @@ mod tests {
                 assert!(matches!(options.check(), Err(StartError::HalfPrivate { .. })), "{text}");
             }
         }
+    }
+
+    #[test]
+    fn the_addresses_of_peers_may_have_names_in_a_private_swarm_if_that_is_allowed() {
+        for text in ["/dns4/one/tcp/4001", "/dns6/one/tcp/4001", "/dns/one/tcp/4001", "/dnsaddr/example.org"]
+        {
+            let address: Multiaddr = text.parse().unwrap();
+            let peers = Options { peers: vec![address.clone()], ..private() };
+            assert!(peers.check().unwrap_err().to_string().contains("--allow-dns"), "{text}");
+            for options in
+                [peers, Options { bootstrap: Bootstrap::Peers(vec![address.clone()]), ..private() }]
+            {
+                assert!(Options { allow_dns: true, ..options }.check().is_ok(), "{text}");
+            }
+            let announced = Options { announce: vec![address], allow_dns: true, ..private() };
+            assert!(announced.check().is_err(), "{text}: other members do not look it up");
+        }
+        let quic = vec!["/dns4/one/udp/4001/quic-v1".parse().unwrap()];
+        assert!(Options { peers: quic, allow_dns: true, ..private() }.check().is_err());
+        let servers = Dns::Servers(vec!["127.0.0.1:53".parse().unwrap()]);
+        assert!(Options { dns: servers, allow_dns: true, ..private() }.check().is_err());
     }
 
     #[test]

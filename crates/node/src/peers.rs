@@ -1,6 +1,7 @@
 //! The connected peers, and redialling of those that should be.
 
 mod dial;
+mod resolve;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -64,11 +65,14 @@ struct PeerTable {
     /// First dials in progress.
     dialling: watch::Sender<usize>,
     started: Instant,
+    /// Whether this table resolves names, since the transport does not.
+    resolves_names: bool,
 }
 
 impl Peers {
-    /// Creates a table that is settled when the first dials of all `configured` peers have ended.
-    pub(crate) fn new(configured: &[Multiaddr]) -> Self {
+    /// Creates a table that is settled when the first dials of all `configured` peers have ended. If `resolves_names`, it
+    /// resolves the names in addresses with the system's resolver.
+    pub(crate) fn new(configured: &[Multiaddr], resolves_names: bool) -> Self {
         Self(Arc::new(PeerTable {
             table: Mutex::default(),
             changes: watch::Sender::new(0),
@@ -78,6 +82,7 @@ impl Peers {
             identified: Mutex::default(),
             dialling: watch::Sender::new(configured.len()),
             started: Instant::now(),
+            resolves_names,
         }))
     }
 

@@ -1,7 +1,8 @@
 //! Building the swarm with rust-ipfs: transports, limits and listeners.
 
 use std::{
-    net::{SocketAddr, TcpListener, UdpSocket},
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     time::Duration,
 };
 
@@ -9,6 +10,7 @@ use connexa::prelude::transport::{dns::DnsResolver, pnet::PreSharedKey, quic};
 use futures::{FutureExt, future::LocalBoxFuture};
 use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol};
 use rust_ipfs::{FDLimit, Ipfs, builder::IpfsBuilder};
+use socket2::{Domain, Socket, Type};
 
 use crate::{Bootstrap, Options, StartError, behaviour::Behaviour};
 
@@ -79,21 +81,110 @@ pub(crate) async fn listen(ipfs: &Ipfs, addresses: &[Multiaddr]) -> Result<(), S
     Ok(())
 }
 
-/// Tries a plain bind: libp2p sets SO_REUSEPORT, with which binding a port in use succeeds silently.
-pub(crate) fn probe(address: &Multiaddr) -> Result<(), StartError> {
-    bind(address).map_err(|e| StartError::Listen { address: address.clone(), why: e.into() })
+/// Returns the addresses that this machine can listen on: all interfaces of a family that it lacks are left out, with a
+/// warning, unless nothing would be left.
+pub(crate) fn available(addresses: &[Multiaddr]) -> Vec<Multiaddr> {
+    let (here, missing) = by_family(addresses, has_family);
+    if here.is_empty() || missing.is_empty() {
+        return addresses.to_vec();
+    }
+    let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    tracing::warn!(addresses = missing.join(", "), "not listening: the machine lacks this version of IP");
+    here
 }
 
-fn bind(address: &Multiaddr) -> std::io::Result<()> {
-    let mut parts = address.iter();
-    let ip = match parts.next() {
-        Some(Protocol::Ip4(ip)) => ip.into(),
-        Some(Protocol::Ip6(ip)) => ip.into(),
-        _ => return Ok(()),
+/// Parts the addresses into those that can be listened on and those of all interfaces in a missing family.
+fn by_family(addresses: &[Multiaddr], has: impl Fn(IpAddr) -> bool) -> (Vec<Multiaddr>, Vec<Multiaddr>) {
+    let is_here = |address: &Multiaddr| !ip(address).is_some_and(|ip| ip.is_unspecified() && !has(ip));
+    addresses.iter().cloned().partition(is_here)
+}
+
+/// Returns whether the machine has a loopback address in the family of `ip`. Without one, listening on all interfaces of the
+/// family would wait for an address without end.
+fn has_family(ip: IpAddr) -> bool {
+    let loopback: IpAddr = if ip.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+    UdpSocket::bind((loopback, 0)).is_ok()
+}
+
+/// Tries a plain bind: libp2p sets SO_REUSEPORT, with which binding a port in use succeeds silently.
+pub(crate) fn probe(address: &Multiaddr) -> Result<(), StartError> {
+    bind(address).map(drop).map_err(|e| StartError::Listen { address: address.clone(), why: e.into() })
+}
+
+/// Binds the port of an address, if it has one.
+fn bind(address: &Multiaddr) -> io::Result<Option<Socket>> {
+    let Some(ip) = ip(address) else { return Ok(None) };
+    let (kind, port) = match address.iter().nth(1) {
+        Some(Protocol::Tcp(port)) if port != 0 => (Type::STREAM, port),
+        Some(Protocol::Udp(port)) if port != 0 => (Type::DGRAM, port),
+        _ => return Ok(None),
     };
-    match parts.next() {
-        Some(Protocol::Tcp(port)) if port != 0 => TcpListener::bind(SocketAddr::new(ip, port)).map(drop),
-        Some(Protocol::Udp(port)) if port != 0 => UdpSocket::bind(SocketAddr::new(ip, port)).map(drop),
-        _ => Ok(()),
+    let at = SocketAddr::new(ip, port);
+    let socket = Socket::new(Domain::for_address(at), kind, None)?;
+    if at.is_ipv6() {
+        // As libp2p does: the same port is free for IPv4.
+        socket.set_only_v6(true)?;
+    }
+    if kind == Type::STREAM {
+        // As std does: connections that were closed a moment ago do not keep the port.
+        socket.set_reuse_address(true)?;
+    }
+    socket.bind(&at.into())?;
+    if kind == Type::STREAM {
+        socket.listen(1)?;
+    }
+    Ok(Some(socket))
+}
+
+/// Returns the IP address that a multiaddress begins with, as it is written.
+fn ip(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.into()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(texts: &[&str]) -> Vec<Multiaddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn all_interfaces_of_a_missing_ip_version_are_left_out() {
+        let texts = [
+            "/ip4/0.0.0.0/tcp/4001",
+            "/ip6/::/tcp/4001",
+            "/ip6/::/udp/4001/quic-v1",
+            "/ip6/::1/tcp/4001",
+            "/dns4/example.org/tcp/4001",
+        ];
+        let all = parsed(&texts);
+        let (here, missing) = by_family(&all, |ip| ip.is_ipv4());
+        assert_eq!(here, parsed(&[texts[0], texts[3], texts[4]]), "a given address must be there");
+        assert_eq!(missing, parsed(&texts[1..3]));
+        assert_eq!(by_family(&all, |_| true), (all.clone(), Vec::new()));
+        assert_eq!(available(&all[..1]), all[..1]);
+    }
+
+    #[test]
+    fn one_port_can_be_bound_for_both_ip_versions_and_not_twice_for_one() {
+        if !has_family(Ipv6Addr::LOCALHOST.into()) {
+            return;
+        }
+        for rest in ["tcp/PORT", "udp/PORT/quic-v1"] {
+            let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let address = |ip: &str| -> Multiaddr {
+                format!("{ip}/{}", rest.replace("PORT", &port.to_string())).parse().unwrap()
+            };
+            // On all interfaces for a moment, without a packet that is sent.
+            let four = bind(&address("/ip4/0.0.0.0")).unwrap();
+            let six = bind(&address("/ip6/::")).unwrap();
+            assert!(four.is_some() && six.is_some());
+            assert!(probe(&address("/ip6/::")).is_err() && probe(&address("/ip4/0.0.0.0")).is_err());
+        }
     }
 }

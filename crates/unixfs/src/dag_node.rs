@@ -1,16 +1,12 @@
 //! One decoded block: a dag-pb node with the `Data` message of UnixFS, or a raw leaf.
 
 use bytes::Bytes;
-use ipld_dagpb::{PbLink, PbNode};
-use ocipfs_block::{Cid, is_trusted_cid};
+use ipld_dagpb::PbLink;
+use ocipfs_block::{Cid, inline_bytes, is_trusted_cid};
 
+pub use super::data::{DAG_PB, RAW};
 use super::data::{DIRECTORY, Data, FILE, SHARD, SYMLINK};
-use crate::Error;
-
-/// The codec of a raw leaf.
-pub const RAW: u64 = 0x55;
-/// The codec of a dag-pb node.
-pub const DAG_PB: u64 = 0x70;
+use crate::{Error, inline};
 
 /// A child of a file's node and how many of the file's bytes it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,15 +75,16 @@ impl DagNode {
     }
 
     /// Returns the block that a reader needs after this one: the only file of a directory, or the first node
-    /// of a file's next level.
+    /// of a file's next level. None if its CID carries it.
     pub fn next(&self) -> Option<Cid> {
-        match self {
+        let next = match self {
             Self::Directory(links) if links.len() == 1 => links.first().map(|(_, cid)| *cid),
             Self::File { children, .. } => {
                 children.first().map(|child| child.cid).filter(|cid| cid.codec() == DAG_PB)
             }
             _ => None,
-        }
+        };
+        next.filter(|cid| inline_bytes(cid).is_none())
     }
 
     /// Decodes a block, whose bytes the caller has verified.
@@ -107,7 +104,7 @@ impl DagNode {
         match cid.codec() {
             RAW => Ok((Self::File { data: block, children: Vec::new() }, Vec::new())),
             DAG_PB => {
-                let node = PbNode::from_bytes(block).map_err(|e| corrupt(&e.to_string()))?;
+                let node = inline::decode(block).map_err(|why| corrupt(&why))?;
                 if let Some(link) = node.links.iter().find(|link| !is_trusted_cid(&link.cid)) {
                     let code = link.cid.hash().code();
                     return Err(corrupt(&format!("link uses untrusted hash function 0x{code:x}")));
@@ -160,6 +157,7 @@ impl DagNode {
 
 #[cfg(test)]
 mod tests {
+    use ipld_dagpb::PbNode;
     use multihash_codetable::{Code, MultihashDigest};
 
     use super::*;

@@ -2,6 +2,11 @@
 
 use bytes::Bytes;
 
+/// The codec of a raw leaf.
+pub const RAW: u64 = 0x55;
+/// The codec of a dag-pb node.
+pub const DAG_PB: u64 = 0x70;
+
 pub const DIRECTORY: u64 = 1;
 pub const FILE: u64 = 2;
 pub const SYMLINK: u64 = 4;

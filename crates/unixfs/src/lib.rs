@@ -11,6 +11,7 @@
 //!      │
 //!   profile        Profile, Root        the parameters, and the blocks that follow from them
 //!   dag_node       DagNode              a decoded block
+//!   inline                              links to blocks that their CIDs carry
 //!   data, hamt                          the `Data` message; the slots of names in a sharded directory
 //! ```
 //!
@@ -27,6 +28,7 @@ mod directory;
 mod document;
 mod error;
 pub mod hamt;
+mod inline;
 mod path;
 mod profile;
 mod replaced;
@@ -41,6 +43,7 @@ pub use data::leaf_frame;
 pub use directory::{Changed, Changes, entry_names, lookup};
 pub use document::Document;
 pub use error::Error;
+pub use inline::inlined;
 pub use ocipfs_block::{Block, Cid};
 pub use path::{CidPath, PathError};
 pub use profile::{Profile, Root};

@@ -6,7 +6,8 @@ use std::{
     str::FromStr,
 };
 
-use ocipfs_block::Cid;
+use bytes::Bytes;
+use ocipfs_block::{Block, Cid, inline_text, long_inline_text};
 use serde::{Deserialize, Serialize};
 
 /// The most names of a path.
@@ -37,6 +38,8 @@ pub struct CidPath {
     /// The CID whose providers have the content, where its own root is not announced. It does not change what the path
     /// means.
     announced: Option<Box<Cid>>,
+    /// The block of the root, where it is the CID itself that carries it and a `Cid` has no room for it.
+    inline_root: Option<Bytes>,
 }
 
 impl PartialEq for CidPath {
@@ -57,6 +60,12 @@ impl CidPath {
     /// The CID that the path begins with.
     pub fn root(&self) -> &Cid {
         &self.root
+    }
+
+    /// The block of the root, where the path begins with a CID that carries more bytes than a `Cid` has room for; the root is
+    /// the CID of the same block with its sha2-256 then.
+    pub fn inline_root(&self) -> Option<Block> {
+        self.inline_root.clone().map(|data| Block { cid: self.root, data })
     }
 
     /// The names below the root, outermost first.
@@ -94,7 +103,7 @@ impl CidPath {
 
 impl From<Cid> for CidPath {
     fn from(root: Cid) -> Self {
-        Self { root, names: Vec::new(), announced: None }
+        Self { root, names: Vec::new(), announced: None, inline_root: None }
     }
 }
 
@@ -103,14 +112,21 @@ impl FromStr for CidPath {
 
     fn from_str(text: &str) -> Result<Self, PathError> {
         let (root, path) = text.split_once('/').map_or((text, None), |(root, path)| (root, Some(path)));
-        let root =
-            Cid::from_str(root).map_err(|e| PathError::Cid { text: short(root), why: e.to_string() })?;
+        let (root, inline_root) =
+            parse_root(root).map_err(|why| PathError::Cid { text: short(root), why })?;
         let names: Vec<String> = path.into_iter().flat_map(|path| path.split('/')).map(Into::into).collect();
         let illegal = |name: &String| matches!(name.as_str(), "" | "." | "..") || name.contains('\0');
         if names.len() > MAX_DEPTH || names.iter().any(illegal) {
             return Err(PathError::Path(short(text)));
         }
-        Ok(Self { root, names, announced: None })
+        Ok(Self { root, names, announced: None, inline_root })
+    }
+}
+
+fn parse_root(text: &str) -> Result<(Cid, Option<Bytes>), String> {
+    match long_inline_text(text).map_err(|error| error.to_string())? {
+        Some(block) => Ok((block.cid, Some(block.data))),
+        None => Ok((Cid::from_str(text).map_err(|error| error.to_string())?, None)),
     }
 }
 
@@ -120,7 +136,10 @@ fn short(text: &str) -> String {
 
 impl fmt::Display for CidPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.root)?;
+        match self.inline_root() {
+            Some(block) => f.write_str(&inline_text(&block))?,
+            None => write!(f, "{}", self.root)?,
+        }
         self.names.iter().try_for_each(|name| write!(f, "/{name}"))
     }
 }
@@ -141,7 +160,10 @@ impl From<CidPath> for String {
 
 #[cfg(test)]
 mod tests {
+    use multihash_codetable::{Code, MultihashDigest};
+
     use super::*;
+    use crate::RAW;
 
     const CID: &str = "QmbSCQoNkbvuYXpjUsERkG13em9WXeSiw5m5omLUnrcTT4";
 
@@ -156,6 +178,26 @@ mod tests {
             assert_eq!(path.names(), names);
             assert_eq!(path.to_string(), text);
             assert_eq!(path.file_name(), names.last().copied());
+        }
+    }
+
+    #[test]
+    fn a_path_may_begin_with_a_cid_that_carries_up_to_128_bytes() {
+        for length in [65, 100, 128, 129] {
+            let data = Bytes::from(vec![b'x'; length]);
+            let root = Cid::new_v1(RAW, Code::Sha2_256.digest(&data));
+            let block = Block { cid: root, data };
+            let text = format!("{}/a", inline_text(&block));
+            let parsed = text.parse::<CidPath>();
+            if length > 128 {
+                let Err(PathError::Cid { why, .. }) = parsed else { panic!("{length} bytes are accepted") };
+                assert!(why.contains("129 bytes: at most 128"), "{why}");
+                continue;
+            }
+            let path = parsed.unwrap();
+            assert_eq!((*path.root(), path.inline_root(), path.to_string()), (root, Some(block), text));
+            assert_eq!(path.below(["b"]).inline_root(), path.inline_root());
+            assert_eq!(CidPath::from(root).inline_root(), None);
         }
     }
 

@@ -12,8 +12,8 @@ use crate::{
 };
 
 const LISTEN: &str = "127.0.0.1:5050";
-const SWARM_TCP: &str = "/ip4/0.0.0.0/tcp/4001";
-const SWARM_QUIC: &str = "/ip4/0.0.0.0/udp/4001/quic-v1";
+const SWARM_TCP: [&str; 2] = ["/ip4/0.0.0.0/tcp/4001", "/ip6/::/tcp/4001"];
+const SWARM_QUIC: [&str; 2] = ["/ip4/0.0.0.0/udp/4001/quic-v1", "/ip6/::/udp/4001/quic-v1"];
 
 impl Settings {
     pub(super) fn content(&self) -> content::Settings {
@@ -85,14 +85,15 @@ impl Settings {
             bootstrap: bootstrap(self.bootstrap.as_deref(), private)?,
             peers: self.peer.clone().unwrap_or_default(),
             swarm_key,
+            allow_dns: self.allow_dns.unwrap_or_default(),
             dns: dns(self.dns_resolver.as_deref()),
             memory: self.memory().shares().blocks,
             unread: self.memory().shares().unread,
             ..ocipfs_node::Options::new(self.data_dir())
         };
-        swarm
-            .check()
-            .map_err(|e| usage(e, "a private swarm is reached over TCP at IP addresses, and only there"))?;
+        swarm.check().map_err(|e| {
+            usage(e, "a private swarm is reached over TCP at IP addresses; --allow-dns allows names of peers")
+        })?;
         let share = if swarm.bootstrap == Bootstrap::Public { SharePolicy::Added } else { SharePolicy::All };
         Ok(Options {
             swarm: Some(swarm),
@@ -111,8 +112,8 @@ fn forced_private() -> bool {
 }
 
 fn default_swarm_listen(private: bool) -> Vec<Multiaddr> {
-    let addresses: &[&str] = if private { &[SWARM_TCP] } else { &[SWARM_TCP, SWARM_QUIC] };
-    addresses.iter().filter_map(|text| text.parse().ok()).collect()
+    let quic: &[&str] = if private { &[] } else { &SWARM_QUIC };
+    SWARM_TCP.iter().chain(quic).filter_map(|text| text.parse().ok()).collect()
 }
 
 pub(super) fn bootstrap(given: Option<&[String]>, private: bool) -> Result<Bootstrap, Exit> {

@@ -1,6 +1,7 @@
 //! The task of one download.
 
 mod commit;
+mod inline;
 
 use std::{
     collections::HashMap,
@@ -12,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use ocipfs_node::{Block, BlockFetcher, Cid, FetchedBlock};
 use ocipfs_oci::Digest;
-use ocipfs_unixfs::{Child, DagNode};
+use ocipfs_unixfs::{Child, DagNode, inlined};
 use tokio::task::JoinHandle;
 
 use super::{
@@ -52,6 +53,7 @@ pub async fn run(content: Content, shared: Arc<Download>, start: Start) {
         shared,
         tree: Tree::default(),
         preferred: HashMap::new(),
+        inlined: HashMap::new(),
         since_checkpoint: 0,
         checkpoint: None,
         checkpointed: Instant::now(),
@@ -74,6 +76,8 @@ struct Task {
     tree: Tree,
     /// Preferred blocks, because a reader waits there, by offset.
     preferred: HashMap<u64, Cid>,
+    /// Parts that links carry.
+    inlined: HashMap<Cid, Bytes>,
     since_checkpoint: u64,
     checkpoint: Option<JoinHandle<()>>,
     /// When the last one was begun.
@@ -89,6 +93,7 @@ struct Absorbed {
     places: Vec<Position>,
     size: usize,
     children: Vec<Child>,
+    inlined: Vec<Block>,
     own: u64,
 }
 
@@ -137,6 +142,7 @@ impl Task {
             if unknown.is_empty() {
                 return Ok(());
             }
+            let unknown = self.absorb_inlined(unknown).await?;
             let (share, file) = (self.content.settings().share, self.shared.file.clone());
             let here = self.content.store().run(move |store| share.take_over(store, &file, unknown)).await?;
             for cids in here.chunks(WRITE_BATCH) {
@@ -250,6 +256,7 @@ impl Task {
             let file = &self.shared.file;
             let here = |range: &Range<u64>| file.has_range(range.start, range.end - range.start);
             self.tree.expand(&block.cid, &block.places, block.own, &block.children, &interest, here)?;
+            self.remember_inlined(block.inlined);
         }
         self.shared.step();
         if !self.shared.file.is_streaming_through() {
@@ -385,5 +392,5 @@ fn write(
             }
         }
     }
-    Ok(Absorbed { cid, places, size: bytes.len(), children, own })
+    Ok(Absorbed { cid, places, size: bytes.len(), children, inlined: inlined(&cid, &bytes), own })
 }

@@ -145,6 +145,11 @@ impl Tree {
         }
     }
 
+    /// Whether a block is a part that is not here.
+    pub fn lacks(&self, cid: &Cid) -> bool {
+        self.offsets.contains_key(&key(cid))
+    }
+
     fn add(&mut self, cid: Cid, place: Position) {
         let offset = place.covers.start;
         self.offsets.entry(key(&cid)).or_default().insert(offset);

@@ -1,12 +1,9 @@
 use bytes::Bytes;
 use multihash_codetable::{Code, MultihashDigest};
-use ocipfs_node::{Block, BlockFetcher, Cid, is_trusted_cid};
-use ocipfs_unixfs::{DagNode, RAW};
+use ocipfs_node::{Block, BlockFetcher, Cid, inline_bytes, is_trusted_cid};
+use ocipfs_unixfs::{DagNode, RAW, inlined};
 
 use crate::content::{CidPath, Content, Error};
-
-/// The multihash code of a CID that carries its bytes in itself.
-const IDENTITY: u64 = 0x00;
 
 /// Gets the blocks on the way from a root to a file: from the store, else from peers.
 pub struct DagFetcher {
@@ -16,7 +13,7 @@ pub struct DagFetcher {
     announced: Cid,
     /// Begun with the first block that is not here.
     session: Option<BlockFetcher>,
-    /// Blocks fetched from peers.
+    /// Blocks fetched from peers, or carried by a CID.
     fetched: Vec<Block>,
     /// The last local block: it may be collected as soon as it is read.
     last: Option<Block>,
@@ -26,7 +23,9 @@ impl DagFetcher {
     /// Starts at the root of `at`.
     pub fn new(content: Content, at: &CidPath) -> Self {
         let (root, announced) = (*at.root(), at.announced());
-        Self { content, root, announced, session: None, fetched: Vec::new(), last: None }
+        let mut fetcher = Self { content, root, announced, session: None, fetched: Vec::new(), last: None };
+        at.inline_root().into_iter().for_each(|block| fetcher.add(block));
+        fetcher
     }
 
     /// The root: looked for until the find time-out.
@@ -101,8 +100,8 @@ impl DagFetcher {
     }
 
     async fn local(&mut self, cid: &Cid) -> Result<Option<Bytes>, Error> {
-        if cid.hash().code() == IDENTITY {
-            return Ok(Some(Bytes::copy_from_slice(cid.hash().digest())));
+        if let Some(bytes) = inline_bytes(cid) {
+            return Ok(Some(Bytes::copy_from_slice(bytes)));
         }
         if let Some(block) = self.fetched.iter().chain(&self.last).find(|block| block.cid == *cid) {
             return Ok(Some(block.data.clone()));
@@ -121,8 +120,14 @@ impl DagFetcher {
 
     fn keep(&mut self, block: Block) -> Result<DagNode, Error> {
         let node = DagNode::decode(&block.cid, block.data.clone())?;
-        self.fetched.push(block);
+        self.add(block);
         Ok(node)
+    }
+
+    /// Adds a block to those that were fetched, with the blocks that its links carry.
+    fn add(&mut self, block: Block) {
+        self.fetched.extend(inlined(&block.cid, &block.data));
+        self.fetched.push(block);
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 
 use ocipfs_node::Block;
 use ocipfs_oci::Digest;
+use ocipfs_unixfs::inlined;
 use redb::{ReadableTable, WriteTransaction};
 
 use super::{
@@ -16,12 +17,14 @@ use super::{
 impl Store {
     /// Keeps blocks that belong to no file, whose bytes the caller has verified.
     pub fn put_blocks(&self, blocks: &[Block]) -> Result<(), Error> {
+        // What only a link carries is stored with the node that has the link.
+        let carried = blocks.iter().flat_map(|block| inlined(&block.cid, &block.data));
+        let blocks: Vec<Block> = blocks.iter().cloned().chain(carried).collect();
         #[cfg(test)]
         self.work().puts.fetch_add(blocks.len() as u64, std::sync::atomic::Ordering::Relaxed);
         self.0.disk.check_space()?;
         self.check_quota(blocks.iter().map(|block| block.data.len() as u64).sum())?;
         self.touch(blocks.iter().map(|block| Key::of(&block.cid)));
-        let blocks = blocks.to_vec();
         self.0.database.write_together(move |write| Tables::open(write)?.put_blocks(&blocks))
     }
 

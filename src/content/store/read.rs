@@ -3,7 +3,7 @@
 use std::{fs::File, io::ErrorKind, path::Path, sync::Arc};
 
 use bytes::Bytes;
-use ocipfs_node::Cid;
+use ocipfs_node::{Cid, inline_bytes};
 use ocipfs_oci::Digest;
 
 use super::{
@@ -15,8 +15,11 @@ use super::{
 };
 
 impl Store {
-    /// The length of a block that is here.
+    /// The length of a block that is here, as each one is that its CID carries.
     pub fn size(&self, cid: &Cid) -> Result<Option<u64>, Error> {
+        if let Some(bytes) = inline_bytes(cid) {
+            return Ok(Some(bytes.len() as u64));
+        }
         let key = Key::of(cid);
         let place = match self.0.pending.get(&key) {
             Some(waiting) => Some(waiting.place),
@@ -29,6 +32,9 @@ impl Store {
     pub fn get(&self, cid: &Cid) -> Result<Option<Bytes>, Error> {
         #[cfg(test)]
         self.work().reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if let Some(bytes) = inline_bytes(cid) {
+            return Ok(Some(Bytes::copy_from_slice(bytes)));
+        }
         let key = Key::of(cid);
         // Before the index: what is committed in between is found there.
         if let Some(waiting) = self.0.pending.get(&key) {

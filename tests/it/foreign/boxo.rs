@@ -2,12 +2,17 @@
 
 use std::{fs, path::Path};
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use libtest_mimic::Trial;
+use ocipfs_node::Cid;
 
 use super::{LONG, add, equals, pulled_from};
 use crate::{
-    harness::{Serve, finish, noise, ocipfs, tar_of, trials},
-    peers::boxo::{self, Boxo},
+    harness::{Serve, finish, noise, ocipfs, tar_of, trials, within},
+    peers::{
+        boxo::{self, Boxo},
+        gossip::Gossip,
+    },
 };
 
 /// Request patterns of `ipfs cat` and `ipfs pin add`.
@@ -24,6 +29,10 @@ pub fn trials() -> Vec<Trial> {
         a_layer_in_a_directory_served_by_boxo_is_added_and_pulled,
         cids_are_identical_to_those_of_boxo,
         layers_are_exchanged_with_boxo_in_a_private_swarm,
+        a_layer_of_boxo_whose_last_chunk_is_inline_is_pulled_and_passed_on,
+        a_directory_of_boxo_with_inline_entries_is_read,
+        an_ipns_record_of_boxo_with_version_2_only_is_followed_and_forwarded,
+        blocks_of_two_mib_are_exchanged_with_boxo,
     ]
 }
 
@@ -91,6 +100,85 @@ async fn cids_are_identical_to_those_of_boxo() {
             assert_eq!(added["layers"][0]["layer"], format!("{cid}/{name}"));
         }
     }
+}
+
+/// With `ipfs add --inline`, boxo makes the CID of a short last chunk from its bytes, and never sends such a block.
+async fn a_layer_of_boxo_whose_last_chunk_is_inline_is_pulled_and_passed_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let tar = tar_of(dir.path(), "layer.tar", &noise(1 << 20));
+    let size = fs::metadata(&tar).unwrap().len();
+    for last in [1, 10, 64, 65, 128] {
+        let chunk = (size - last).to_string();
+        let boxo = Boxo::serve(&["--inline", "128", "--chunk", &chunk], &[&tar]).await.unwrap();
+        exchanged(&boxo, &tar).await;
+    }
+}
+
+/// Pulls a layer that boxo has added, and has boxo fetch it from our node.
+async fn exchanged(boxo: &Boxo, tar: &Path) {
+    let node = Serve::start(&["--peer", boxo.address()]);
+    pulled_from(&node, &boxo.cids()[0], tar).await;
+    let out = node.data_dir().join("out");
+    for way in WAYS {
+        let fetched = boxo::fetch(way, &boxo.cids()[0], node.address(), &out, LONG).await.unwrap();
+        equals(&fetched, &out, tar);
+    }
+    let verified = node.command(&["store", "verify", "--repair"]);
+    assert_eq!(verified.code, Some(0), "{verified:?}");
+}
+
+async fn a_directory_of_boxo_with_inline_entries_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("folder");
+    fs::create_dir(&folder).unwrap();
+    let tar = tar_of(&folder, "layer.tar", &noise(1 << 20));
+    let empty = tar_of(&folder, "empty.tar", b"");
+    for length in [0, 10, 64, 65, 100, 128] {
+        fs::write(folder.join(length.to_string()), noise(length)).unwrap();
+    }
+    for shard in [&[][..], &["--shard"]] {
+        let flags = [&["--inline", "128"], shard].concat();
+        let boxo = Boxo::serve(&flags, &[&folder]).await.unwrap();
+        let node = Serve::start(&["--peer", boxo.address()]);
+        for (name, tar) in [("layer.tar", &tar), ("empty.tar", &empty)] {
+            pulled_from(&node, &format!("{}/{name}", boxo.cids()[0]), tar).await;
+        }
+        // All of it, with the entries that are CIDs alone.
+        let pinned = node.command(&["store", "pin", &boxo.cids()[0]]);
+        assert_eq!(pinned.code, Some(0), "{pinned:?}");
+        drop(boxo);
+        for arguments in [&["store", "gc"][..], &["store", "verify", "--repair"]] {
+            let said = node.command(arguments);
+            assert_eq!(said.code, Some(0), "{said:?}");
+        }
+    }
+}
+
+/// As `ipfs name publish --v1compat=false` makes it.
+async fn an_ipns_record_of_boxo_with_version_2_only_is_followed_and_forwarded() {
+    for flags in [&["--v1compat=false"][..], &[]] {
+        let (name, record) = boxo::record(flags, "/ipfs/bafkqaaa").await.unwrap();
+        let cid = Cid::try_from(name.as_str()).unwrap();
+        let key = [&b"/ipns/"[..], &cid.hash().to_bytes()].concat();
+        let topic = format!("/record/{}", BASE64_URL_SAFE_NO_PAD.encode(key));
+        let [publisher, third] = [Gossip::start(&topic).await, Gossip::start(&topic).await];
+        let node = Serve::start(&["--follow", &name, "--peer", publisher.address(), third.address()]);
+        for peer in [&publisher, &third] {
+            within(LONG, peer.is_joined()).await;
+        }
+        node.until("both are peers", |status| status["peers"] == 2).await;
+        publisher.tell(record.clone()).await;
+        within(LONG, third.is_told(|told| told == record)).await;
+        let said = node.command(&["name", "resolve", &name]);
+        assert_eq!((said.code, said.stdout.trim()), (Some(0), "/ipfs/bafkqaaa"), "{said:?}");
+    }
+}
+
+async fn blocks_of_two_mib_are_exchanged_with_boxo() {
+    let dir = tempfile::tempdir().unwrap();
+    let tar = tar_of(dir.path(), "layer.tar", &noise(5 << 20));
+    let boxo = Boxo::serve(&["--chunk", "2097152"], &[&tar]).await.unwrap();
+    exchanged(&boxo, &tar).await;
 }
 
 async fn layers_are_exchanged_with_boxo_in_a_private_swarm() {

@@ -44,6 +44,31 @@ fn encoded_messages_decode_to_the_same_message() {
 }
 
 #[test]
+fn wants_and_presences_of_inline_blocks_are_ignored_and_the_rest_of_the_message_is_read() {
+    let inline = |length: usize| {
+        let mut cid = BytesMut::from(&[1, 0x55, 0][..]);
+        put_varint(&mut cid, length as u64);
+        [&cid[..], &vec![7; length]].concat()
+    };
+    for length in [0, 1, 64, 65, 100, 128, 129, 5000] {
+        let (mut list, mut message) = (BytesMut::new(), BytesMut::new());
+        let mut want = BytesMut::new();
+        put_slice(&mut want, 1, &inline(length));
+        put_slice(&mut list, 1, &encode_entry(&entry(1, Kind::Block), Version::V1_2));
+        put_slice(&mut list, 1, &want);
+        put_slice(&mut list, 1, &encode_entry(&entry(2, Kind::Have), Version::V1_2));
+        put_slice(&mut message, 1, &list);
+        put_slice(&mut message, 4, &want);
+        let decoded = Message::decode(message.freeze()).unwrap();
+        assert_eq!(decoded.wants, [entry(1, Kind::Block), entry(2, Kind::Have)], "{length}");
+        assert!(decoded.presences.is_empty());
+    }
+    let mut message = BytesMut::new();
+    put_slice(&mut message, 4, &[1 << 3 | 2, 2, 1, 0x55]);
+    assert!(Message::decode(message.freeze()).is_err(), "a CID that is cut");
+}
+
+#[test]
 fn older_protocol_versions_get_no_presences() {
     let message = Message {
         wants: vec![entry(1, Kind::Block)],

@@ -221,3 +221,12 @@ async fn a_key_removed_while_it_is_announced_is_withdrawn() {
     assert!(matches!(command, Some(Command::Withdraw(cid)) if cid == self::cid(1)), "{command:?}");
     assert_eq!(routing.announcer.status(), Announcing::default());
 }
+
+#[tokio::test]
+async fn an_inline_block_is_not_announced() {
+    let inline = Cid::new_v1(0x55, cid::multihash::Multihash::wrap(0, b"hello").unwrap());
+    let mut routing = Routing::start(HOUR, [inline, cid(1)]);
+    assert_eq!(routing.answer(true).await, cid(1));
+    routing.announced(1).await;
+    assert_eq!(routing.announcer.status().pending, 0);
+}

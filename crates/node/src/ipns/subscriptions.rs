@@ -237,7 +237,23 @@ mod tests {
     use libp2p::identity::Keypair;
 
     use super::*;
-    use crate::ipns::fixtures::{machine, signed, verdict};
+    use crate::{
+        ipns::fixtures::{machine, signed, verdict},
+        routing::ipns::tests::v2_only,
+    };
+
+    #[test]
+    fn a_record_with_version_2_only_is_accepted_and_forwarded() {
+        let (_dir, follower) = machine();
+        let (key, now) = (Keypair::generate_ed25519(), SystemTime::now());
+        let name = key.public().to_peer_id();
+        follower.0.subscriptions.add(name, None);
+        let bytes = v2_only(&key, now + Duration::from_secs(3600));
+        assert_eq!(verdict(&follower, name, &bytes), "accept");
+        assert_eq!(follower.0.record_store.followed_record(&name).unwrap(), Some(bytes.clone()));
+        let record = ipns::Record::verify(name, bytes, now).unwrap();
+        assert!(matches!(forward_once(&mut HashMap::new(), name, record), Verdict::Accept));
+    }
 
     #[test]
     fn only_a_newer_valid_ipns_record_changes_a_followed_name() {

@@ -5,8 +5,8 @@ use std::{error::Error as _, io, time::Duration};
 use libp2p::{Multiaddr, PeerId, TransportError, multiaddr::Protocol, swarm::DialError};
 use rust_ipfs::{DialOpts, Ipfs, PeerCondition};
 
-use super::Peers;
-use crate::{ConnectError, NoPeerId};
+use super::{Peers, resolve::resolve};
+use crate::{ConnectError, NoPeerId, address::is_dns};
 
 const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
 const OWN_ADDRESS: &str = "the address is this node's own";
@@ -34,9 +34,10 @@ impl Peers {
         if ipfs.listening_addresses().await.is_ok_and(|listening| listening.contains(&own)) {
             return Err(ConnectError::Unreachable { address: address.clone(), why: OWN_ADDRESS.into() });
         }
+        let addresses = self.addresses(address).await?;
         self.want(id);
         let target = DialOpts::peer_id(id).condition(PeerCondition::Always);
-        let dial = ipfs.connect(target.addresses(vec![address.clone()]).build());
+        let dial = ipfs.connect(target.addresses(addresses).build());
         let dial = tokio::time::timeout(DIAL_TIMEOUT, dial);
         let dialled = tokio::select! {
             dialled = dial => dialled,
@@ -52,6 +53,16 @@ impl Peers {
             Err(_) => format!("no answer within {} s", DIAL_TIMEOUT.as_secs()),
         };
         Err(ConnectError::Unreachable { address: address.clone(), why })
+    }
+
+    /// Returns the addresses to dial: those that a name stands for now, where this table resolves names.
+    async fn addresses(&self, address: &Multiaddr) -> Result<Vec<Multiaddr>, ConnectError> {
+        if !self.0.resolves_names || !is_dns(address) {
+            return Ok(vec![address.clone()]);
+        }
+        let failed =
+            |error: io::Error| ConnectError::Unreachable { address: address.clone(), why: error.to_string() };
+        resolve(address).await.map_err(failed)
     }
 }
 

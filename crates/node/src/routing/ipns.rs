@@ -1,5 +1,7 @@
 //! Verified IPNS records, and the choice of the best one.
 
+mod signed;
+
 use std::{
     cmp::Ordering,
     time::{Duration, SystemTime},
@@ -13,7 +15,7 @@ pub const MAX_BYTES: usize = 10 << 10;
 /// Why bytes are not an IPNS record of a name.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Malformed, not signed with the name's key, or with unsigned data.
+    /// Malformed, not signed with the name's key, or with copies that differ from the signed data.
     #[error(transparent)]
     Invalid(#[from] rust_ipns::Error),
     /// It was valid once.
@@ -37,11 +39,8 @@ pub struct Record {
 impl Record {
     /// Verifies `bytes` as a record of `name`.
     pub fn verify(name: PeerId, bytes: Vec<u8>, now: SystemTime) -> Result<Self, Error> {
-        let record = rust_ipns::Record::decode(&bytes)?;
-        record.verify_signature(name)?;
-        let until = SystemTime::from(record.validity()?);
-        // The signed data, not the copies beside it that version 1 has.
-        let signed = record.data()?;
+        let signed = signed::open(name, &bytes)?;
+        let until = until(signed.validity())?;
         let (value, ttl) = (signed.value().to_vec(), Duration::from_nanos(signed.ttl()));
         match until > now {
             true => Ok(Self { sequence: signed.sequence(), until, bytes, value, ttl }),
@@ -103,6 +102,12 @@ impl PartialEq for Record {
 }
 
 impl Eq for Record {}
+
+/// Parses the end of a validity, in the format of RFC 3339.
+fn until(validity: &[u8]) -> Result<SystemTime, rust_ipns::Error> {
+    let text = String::from_utf8_lossy(validity);
+    Ok(chrono::DateTime::parse_from_rfc3339(&text)?.into())
+}
 
 /// Returns the best of several records of one name.
 pub fn select<'a>(records: impl IntoIterator<Item = &'a Record>) -> Option<&'a Record> {

@@ -10,7 +10,10 @@ use libp2p::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{ipns::tests::record, *};
+use super::{
+    ipns::tests::{record, v2_only},
+    *,
+};
 use crate::{
     Cid,
     announcer::Announcer,
@@ -56,7 +59,7 @@ impl Peer {
     async fn start(dial: Option<&Multiaddr>) -> Self {
         let key = Keypair::generate_ed25519();
         let id = key.public().to_peer_id();
-        let (store, peers, (commands, inbox)) = (Store::new(id), Peers::new(&[]), mpsc::channel(256));
+        let (store, peers, (commands, inbox)) = (Store::new(id), Peers::new(&[], false), mpsc::channel(256));
         let settings = BehaviourSettings {
             announce: Vec::new(),
             trust_listen_addresses: true,
@@ -137,6 +140,10 @@ async fn a_valid_ipns_record_is_stored_and_served_and_a_forged_one_is_rejected()
     stranger.put(&RecordKey::new(&"/other/key"), valid.clone()).await;
     let kept: Vec<_> = peer.store.records().map(|record| record.into_owned().value).collect();
     assert_eq!(kept, std::slice::from_ref(&valid));
+    // A newer one without the fields of version 1.
+    let valid = v2_only(&name, until);
+    stranger.put(&key, valid.clone()).await;
+    assert_eq!(peer.store.get(&key).unwrap().value, valid);
 
     let mut reader = Stranger::start(&peer).await;
     reader.0.behaviour_mut().get_record(key);

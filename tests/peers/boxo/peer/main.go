@@ -15,8 +15,9 @@ import (
 	"syscall"
 )
 
-const usage = `usage: peer serve [NODE] [--profile unixfs-v1-2025|legacy|kubo-v1] [--wrap] [--shard] PATH...
+const usage = `usage: peer serve [NODE] [--profile unixfs-v1-2025|legacy|kubo-v1] [--wrap] [--shard] [--inline BYTES] [--chunk BYTES] PATH...
        peer fetch [NODE] [--how read|graph] [--timeout SECONDS] CID[/PATH] MULTIADDR OUT
+       peer record [--v1compat=true|false] VALUE
 NODE:  [--store DIR|memory] [--sync=true|false] [--listen MULTIADDR] [--announce MULTIADDR] [--swarm-key FILE]`
 
 func main() {
@@ -39,6 +40,9 @@ func run(args []string) error {
 	}
 	if len(args) > 0 && args[0] == "fetch" {
 		return fetch(ctx, args[1:])
+	}
+	if len(args) > 0 && args[0] == "record" {
+		return record(args[1:])
 	}
 	return errors.New(usage)
 }

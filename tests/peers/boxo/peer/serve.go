@@ -11,6 +11,7 @@ import (
 	"github.com/ipfs/boxo/ipld/unixfs/importer/helpers"
 	uio "github.com/ipfs/boxo/ipld/unixfs/io"
 	"github.com/ipfs/go-cid"
+	cidutil "github.com/ipfs/go-cidutil"
 	ipld "github.com/ipfs/go-ipld-format"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -35,6 +36,14 @@ type adder struct {
 	dag     ipld.DAGService
 	profile uio.UnixFSProfile
 	shard   bool
+	inline  int // blocks of at most so many bytes are their CIDs
+}
+
+func (a adder) builder() cid.Builder {
+	if a.inline == 0 {
+		return a.profile.CidBuilder()
+	}
+	return cidutil.InlineBuilder{Builder: a.profile.CidBuilder(), Limit: a.inline}
 }
 
 func serve(ctx context.Context, args []string) error {
@@ -42,6 +51,8 @@ func serve(ctx context.Context, args []string) error {
 	name := flags.String("profile", "unixfs-v1-2025", "")
 	wrap := flags.Bool("wrap", false, "")
 	shard := flags.Bool("shard", false, "")
+	inline := flags.Int("inline", 0, "")
+	chunkSize := flags.Int64("chunk", 0, "")
 	files, err := parse(flags, args)
 	if err != nil {
 		return err
@@ -50,13 +61,17 @@ func serve(ctx context.Context, args []string) error {
 	if !known {
 		return fmt.Errorf("--profile %s: no such profile\n%s", *name, usage)
 	}
+	if *chunkSize > 0 {
+		profile.ChunkSize = *chunkSize
+	}
 	n, err := start(ctx, *c)
 	if err != nil {
 		return err
 	}
 	defer n.close()
+	how := adder{profile: profile, shard: *shard, inline: *inline}
 	for _, file := range files {
-		root, err := n.add(ctx, file, profile, *wrap, *shard)
+		root, err := n.add(ctx, file, how, *wrap)
 		if err != nil {
 			return fmt.Errorf("%s: %w", file, err)
 		}
@@ -77,10 +92,10 @@ func serve(ctx context.Context, args []string) error {
 }
 
 // add adds a file, or a folder with all that is in it.
-func (n *node) add(ctx context.Context, path string, profile uio.UnixFSProfile, wrap, shard bool) (cid.Cid, error) {
-	profile.ApplyGlobals()
+func (n *node) add(ctx context.Context, path string, a adder, wrap bool) (cid.Cid, error) {
+	a.profile.ApplyGlobals()
 	batch := ipld.NewBufferedDAG(ctx, n.dag)
-	a := adder{batch, profile, shard}
+	a.dag = batch
 	root, err := a.add(ctx, path)
 	if err != nil {
 		return cid.Undef, err
@@ -125,7 +140,7 @@ func (a adder) file(path string) (ipld.Node, error) {
 		Dagserv:    a.dag,
 		RawLeaves:  a.profile.RawLeaves,
 		Maxlinks:   a.profile.FileDAGWidth,
-		CidBuilder: a.profile.CidBuilder(),
+		CidBuilder: a.builder(),
 	}
 	builder, err := params.New(chunk.NewSizeSplitter(file, a.profile.ChunkSize))
 	if err != nil {
@@ -153,7 +168,7 @@ func (a adder) directory(ctx context.Context, entries map[string]ipld.Node) (ipl
 }
 
 func (a adder) empty() (uio.Directory, error) {
-	builder := uio.WithCidBuilder(a.profile.CidBuilder())
+	builder := uio.WithCidBuilder(a.builder())
 	if a.shard {
 		return uio.NewHAMTDirectory(a.dag, 0, builder, uio.WithMaxHAMTFanout(a.profile.HAMTShardWidth))
 	}

@@ -12,6 +12,126 @@ pub fn record(key: &Keypair, sequence: u64, until: SystemTime) -> Vec<u8> {
     rust_ipns::Record::new(key, value, until.into(), sequence, HOUR).unwrap().encode().unwrap()
 }
 
+/// Returns the field `number` of a protobuf message, with bytes or a number in it.
+fn field(number: u8, value: &[u8]) -> Vec<u8> {
+    [&[number << 3 | 2][..], &varint(value.len() as u64), value].concat()
+}
+
+fn number(number: u8, value: u64) -> Vec<u8> {
+    [vec![number << 3], varint(value)].concat()
+}
+
+fn varint(mut value: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+    out
+}
+
+/// The parts of a record, each with its fields.
+struct Parts {
+    value: Vec<u8>,
+    signature_v1: Vec<u8>,
+    /// Validity type, validity, sequence and TTL.
+    copies: Vec<u8>,
+    key: Vec<u8>,
+    signature_v2: Vec<u8>,
+    data: Vec<u8>,
+}
+
+impl Parts {
+    /// Signs a record for [`VALUE`] with the sequence 3.
+    fn signed(key: &Keypair, until: SystemTime) -> Self {
+        let validity = chrono::DateTime::<chrono::Utc>::from(until)
+            .to_rfc3339_opts(chrono::SecondsFormat::Nanos, true)
+            .into_bytes();
+        let sign = |what: &[&[u8]]| key.sign(&what.concat()).unwrap();
+        let data = serde_ipld_dagcbor::to_vec(&rust_ipns::Data {
+            value: VALUE.into(),
+            validity_type: rust_ipns::ValidityType::EOL,
+            validity: validity.clone().into(),
+            sequence: 3,
+            ttl: HOUR.as_nanos() as u64,
+            metadata: Default::default(),
+        })
+        .unwrap();
+        let ttl = HOUR.as_nanos() as u64;
+        let encoded = key.public().encode_protobuf();
+        Self {
+            value: field(1, VALUE),
+            signature_v1: field(2, &sign(&[VALUE, &validity, b"EOL"])),
+            copies: [number(3, 0), field(4, &validity), number(5, 3), number(6, ttl)].concat(),
+            key: if encoded.len() > 42 { field(7, &encoded) } else { Vec::new() },
+            signature_v2: field(8, &sign(&[b"ipns-signature:", &data])),
+            data: field(9, &data),
+        }
+    }
+
+    fn v1(&self) -> Vec<u8> {
+        [&self.value[..], &self.signature_v1, &self.copies].concat()
+    }
+
+    fn v2(&self) -> Vec<u8> {
+        [&self.key[..], &self.signature_v2, &self.data].concat()
+    }
+}
+
+const VALUE: &[u8] = b"/ipfs/bafkqaaa";
+
+/// Returns a record of `key` without the fields of version 1, as Kubo writes it with `--v1compat=false`.
+pub fn v2_only(key: &Keypair, until: SystemTime) -> Vec<u8> {
+    Parts::signed(key, until).v2()
+}
+
+#[test]
+fn an_ipns_record_with_version_2_only_is_valid() {
+    let now = SystemTime::now();
+    for key in [Keypair::generate_ed25519(), Keypair::generate_secp256k1(), Keypair::generate_ecdsa()] {
+        let parts = Parts::signed(&key, now + HOUR);
+        let verified = |bytes| Record::verify(name(&key), bytes, now).unwrap();
+        let both = verified([parts.v1(), parts.v2()].concat());
+        let only = verified(parts.v2());
+        assert_eq!((only.value(), only.sequence(), only.ttl()), (VALUE, 3, HOUR));
+        assert_eq!(only, both, "the same signed content");
+        let late = Record::verify(name(&key), parts.v2(), now + HOUR);
+        assert!(matches!(late, Err(Error::Expired)), "{late:?}");
+        // A copy without a value or a signature of version 1 means nothing.
+        assert_eq!(verified([number(5, 9), parts.v2()].concat()), only);
+        // The signature of version 1 is not verified.
+        let forged = [&parts.value[..], &field(2, b"forged"), &parts.copies].concat();
+        assert_eq!(verified([forged, parts.v2()].concat()), only);
+    }
+}
+
+#[test]
+fn copies_of_version_1_in_an_ipns_record_must_equal_the_signed_data() {
+    let (key, other, now) = (Keypair::generate_ed25519(), Keypair::generate_ed25519(), SystemTime::now());
+    let (parts, later) = (Parts::signed(&key, now + HOUR), Parts::signed(&key, now + HOUR * 2));
+    let both = [parts.v1(), parts.v2()].concat();
+    let with = |extra: Vec<u8>| [both.clone(), extra].concat();
+    for (what, bytes) in [
+        ("version 1 only", parts.v1()),
+        ("version 1 with data that is not signed", [parts.v1(), parts.data.clone()].concat()),
+        ("a signature without data", [parts.v1(), parts.signature_v2.clone()].concat()),
+        ("another value", with(field(1, b"/ipfs/other"))),
+        ("another validity", [later.v1(), parts.v2()].concat()),
+        ("another validity type", with(number(3, 1))),
+        ("another sequence", with(number(5, 4))),
+        ("another TTL", with(number(6, 1))),
+        ("no copies but the value", [parts.value.clone(), parts.v2()].concat()),
+        ("no copies but the signature", [parts.signature_v1.clone(), parts.v2()].concat()),
+        ("the signature of other data", [parts.signature_v2.clone(), later.data.clone()].concat()),
+        ("the signature of version 1", [field(8, &parts.signature_v1[2..]), parts.data.clone()].concat()),
+        ("another's signature", Parts::signed(&other, now + HOUR).v2()),
+    ] {
+        let refused = Record::verify(name(&key), bytes, now);
+        assert!(matches!(refused, Err(Error::Invalid(_))), "{what}: {refused:?}");
+    }
+}
+
 fn name(key: &Keypair) -> PeerId {
     key.public().to_peer_id()
 }

@@ -1,0 +1,115 @@
+//! Resolves the names in the addresses of configured peers with the system's resolver, in a private swarm whose transport
+//! resolves none: so no address that a peer sends can cause a lookup.
+
+use std::{io, net::IpAddr, time::Duration};
+
+use hickory_resolver::{TokioResolver, proto::rr::rdata::TXT};
+use libp2p::{Multiaddr, multiaddr::Protocol};
+
+/// A lookup that takes longer has failed.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// A `/dnsaddr/` may lead to names again, so often.
+const MAX_DEPTH: usize = 3;
+/// Addresses that are dialled of one peer.
+const MAX_ADDRESSES: usize = 16;
+const PREFIX: &str = "dnsaddr=";
+
+/// Returns the addresses to dial for `address`: itself where it begins with an IP address, else what its name stands for now.
+///
+/// # Errors
+/// Fails if no resolver answers in time, or no address belongs to the name.
+pub(super) async fn resolve(address: &Multiaddr) -> io::Result<Vec<Multiaddr>> {
+    let resolved = tokio::time::timeout(TIMEOUT, all(address)).await;
+    let mut resolved = resolved.map_err(|_| io::Error::other("the resolver did not answer in time"))??;
+    resolved.truncate(MAX_ADDRESSES);
+    match resolved.is_empty() {
+        true => Err(io::Error::other("the name has no address")),
+        false => Ok(resolved),
+    }
+}
+
+async fn all(address: &Multiaddr) -> io::Result<Vec<Multiaddr>> {
+    let (mut waiting, mut resolved) = (vec![(address.clone(), 0)], Vec::new());
+    while let Some((address, depth)) = waiting.pop().filter(|_| resolved.len() < MAX_ADDRESSES) {
+        match address.iter().next() {
+            Some(Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name)) => {
+                resolved.extend(hosts(&address, &name).await?);
+            }
+            Some(Protocol::Dnsaddr(name)) if depth < MAX_DEPTH => {
+                let records = texts(&name).await?;
+                let next = matching(&address, records.iter().map(String::as_str));
+                waiting.extend(next.into_iter().map(|address| (address, depth + 1)));
+            }
+            Some(Protocol::Dnsaddr(_)) | None => {}
+            Some(_) => resolved.push(address),
+        }
+    }
+    Ok(resolved)
+}
+
+/// Looks up the addresses of a host, in the family that the multiaddress names.
+async fn hosts(address: &Multiaddr, name: &str) -> io::Result<Vec<Multiaddr>> {
+    let found = tokio::net::lookup_host((name, 0)).await?;
+    let is_wanted = |ip: &IpAddr| match address.iter().next() {
+        Some(Protocol::Dns4(_)) => ip.is_ipv4(),
+        Some(Protocol::Dns6(_)) => ip.is_ipv6(),
+        _ => true,
+    };
+    let ips = found.map(|host| host.ip()).filter(is_wanted);
+    Ok(ips.map(|ip| Multiaddr::from(ip).iter().chain(address.iter().skip(1)).collect()).collect())
+}
+
+/// Looks up the TXT records of `/dnsaddr/<name>`: <https://multiformats.io/dnsaddr/>.
+async fn texts(name: &str) -> io::Result<Vec<String>> {
+    let resolver = TokioResolver::builder_tokio().map_err(io::Error::other)?.build();
+    let records = resolver.txt_lookup(format!("_dnsaddr.{name}.")).await.map_err(io::Error::other)?;
+    // A longer text is in parts.
+    let text = |record: &TXT| {
+        String::from_utf8_lossy(&record.iter().flatten().copied().collect::<Vec<_>>()).into_owned()
+    };
+    Ok(records.iter().map(text).collect())
+}
+
+/// Returns the addresses in TXT records that end like `address` after its name: those of the same peer.
+fn matching<'a>(address: &Multiaddr, records: impl Iterator<Item = &'a str>) -> Vec<Multiaddr> {
+    let suffix: Multiaddr = address.iter().skip(1).collect();
+    let addresses = records.filter_map(|record| record.strip_prefix(PREFIX)?.parse::<Multiaddr>().ok());
+    addresses.filter(|found| found.ends_with(&suffix)).take(MAX_ADDRESSES).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: &str = "12D3KooWNdH5vzZ6HK3XTmLz9R82zucX1Jwibw1h3WEejRsVVPWh";
+
+    fn parse(text: &str) -> Multiaddr {
+        text.replace("PEER", PEER).parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_dns_address_of_a_peer_is_resolved_in_its_family() {
+        let loopback = parse("/ip4/127.0.0.1/tcp/4001/p2p/PEER");
+        assert_eq!(resolve(&parse("/dns4/localhost/tcp/4001/p2p/PEER")).await.unwrap(), [loopback.clone()]);
+        assert!(resolve(&parse("/dns/localhost/tcp/4001/p2p/PEER")).await.unwrap().contains(&loopback));
+        // A machine may have no IPv6 address of that name; it never gets an IPv4 address.
+        let six = resolve(&parse("/dns6/localhost/tcp/4001/p2p/PEER")).await.unwrap_or_default();
+        assert!(!six.contains(&loopback), "{six:?}");
+        assert_eq!(resolve(&loopback).await.unwrap(), [loopback]);
+    }
+
+    #[test]
+    fn a_dnsaddr_record_of_another_peer_is_ignored() {
+        let other = "12D3KooWGzBXWNvHpLUS1rFNPbvEeLQ1kYmpTPnwt4MM2XUzpY4q";
+        let records = [
+            format!("dnsaddr=/ip4/192.0.2.7/tcp/4001/p2p/{PEER}"),
+            format!("dnsaddr=/ip4/192.0.2.8/tcp/4001/p2p/{other}"),
+            format!("dnsaddr=/dns4/one.example/tcp/4001/p2p/{PEER}"),
+            "dnslink=/ipfs/bafkqaaa".into(),
+            "dnsaddr=nonsense".into(),
+        ];
+        let found = matching(&parse("/dnsaddr/example.org/p2p/PEER"), records.iter().map(String::as_str));
+        let expected = ["/ip4/192.0.2.7/tcp/4001/p2p/PEER", "/dns4/one.example/tcp/4001/p2p/PEER"].map(parse);
+        assert_eq!(found, expected);
+    }
+}
