@@ -24,6 +24,7 @@ pub enum Image {
 #[command(after_help = "\
 Uncompressed layers of docker archives are compressed with gzip, with the same result on every machine; OCI layouts
 are kept byte for byte unless --compress is given. The same archive has the same references on every machine.
+Archives may be compressed with gzip, zstd, xz or bzip2. Referrers are imported and not printed.
 
 Examples:
   docker save busybox | ocipfs image import -
@@ -35,7 +36,7 @@ Examples:
 pub struct Import {
     /// Archive of `docker save`, OCI layout (directory or tar), or `-` for standard input
     source: String,
-    /// Name of the image, instead of the one in the archive
+    /// Name of the image, instead of the one in the archive [default: the archive's, or `image`]
     #[arg(long, value_name = "NAME[:TAG]")]
     name: Option<String>,
     /// Form of the import: `layout` (ipfs/<cid>/<name>:<tag>), `descriptor` (ipfs/<cid>), or `dockerized` (the form of image2ipfs)
@@ -142,7 +143,8 @@ fn print(global: &Global, reply: ImageReply) -> Result<(), Exit> {
             if !global.quiet {
                 images.iter().for_each(details);
             }
-            images.iter().for_each(|image| outln!("{}", image.reference));
+            let is_shown = |image: &&ImageInfo| !global.quiet || !image.is_untagged();
+            images.iter().filter(is_shown).for_each(|image| outln!("{}", image.reference));
         }),
         ImageReply::Exported { dest, image } => {
             let dest = dest.display().to_string();

@@ -7,32 +7,35 @@
 //!
 //! Nothing is visible in the store before [`Images`] is committed by who imports; dropped, it leaves nothing.
 
+mod cosign;
 mod docker;
 mod input;
+mod listing;
 mod name;
 mod oci;
 mod parts;
 mod path;
 mod stage;
+mod unlisted;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     io,
     path::PathBuf,
 };
 
 use bytes::Bytes;
-use ocipfs_oci::{Descriptor, Digest, Index, Manifest, Name, Tag};
+use ocipfs_oci::{Descriptor, Digest, Index, Manifest};
 
 use crate::{
     content::{Profile, Store, StoreError},
     images::pack::inspect,
 };
 
-pub use name::{split, without_registry};
+pub use name::{ArchivedName, split, without_registry};
 pub use path::blob_path;
 pub use stage::{Compress, StagedBlob, put_as};
 
@@ -62,9 +65,25 @@ pub enum Error {
     /// It stops before its end.
     #[error("the archive is truncated: {0} ends early")]
     Truncated(String),
+    /// A compressed archive whose stream is damaged, or needs more memory than it may have.
+    #[error("cannot decompress {what} as {compression}: {why}")]
+    Compressed {
+        /// The file.
+        what: String,
+        /// What its first bytes say it is compressed by.
+        compression: &'static str,
+        /// Message of the decoder.
+        why: String,
+    },
+    /// A directory that `skopeo copy ... dir:` wrote.
+    #[error("manifest.json is an image manifest: this is a `dir:` directory of skopeo, not an image layout")]
+    SkopeoDir,
     /// An entry would be outside of the tree.
     #[error("invalid path {0:?}: it leads out of the archive")]
     Outside(String),
+    /// A file of a folder that is a link out of it, and that no digest verifies.
+    #[error("invalid path {0:?}: it is a symbolic link that leads out of the archive")]
+    OutsideLink(String),
     /// Something that is named is not there.
     #[error("the archive has no {what}, which {by} references")]
     Missing {
@@ -159,15 +178,15 @@ pub struct Options {
     pub progress: Box<dyn FnMut(u64) + Send>,
 }
 
-/// An image of an archive.
+/// An image of an archive, or what refers to one.
 #[derive(Clone, Debug)]
 pub struct ArchivedImage {
-    /// The repository, where the archive says it.
-    pub repository: Option<Name>,
-    /// The tag, where the archive says it.
-    pub tag: Option<Tag>,
+    /// What the archive calls it.
+    pub name: ArchivedName,
     /// Its manifest or index.
     pub top: Descriptor,
+    /// The manifest that a signature, an SBOM or another referrer is about; such an entry is not an image.
+    pub subject: Option<Digest>,
 }
 
 /// The images of an archive, written and not yet stored.
@@ -188,12 +207,28 @@ pub struct Images {
 /// Reads all images of `source`. It blocks.
 pub fn read(source: ArchiveSource, options: Options) -> Result<Images, Error> {
     let mut parts = ArchiveParts::read(source, options)?;
-    match parts.document("index.json")? {
-        Some(index) => oci::read(&mut parts, &index),
-        None => match parts.document("manifest.json")? {
-            Some(manifest) => docker::read(&mut parts, &manifest),
-            None => Err(Error::Unknown("it has neither index.json nor manifest.json")),
-        },
+    let (index, manifest) = (parts.document("index.json")?, parts.document("manifest.json")?);
+    match (index, manifest) {
+        // Docker lists images in either that the other does not have.
+        (Some(index), manifest) => {
+            let (mut images, known) = oci::read(&mut parts, &index)?;
+            if let Some(manifest) = manifest {
+                docker::read(&mut parts, &manifest, &mut images, &known)?;
+            }
+            match images.pictures.is_empty() {
+                true => Err(Error::Unknown("its index.json lists no image")),
+                false => Ok(images),
+            }
+        }
+        (None, Some(manifest)) => {
+            let mut images = Images::default();
+            docker::read(&mut parts, &manifest, &mut images, &HashMap::new())?;
+            match images.pictures.is_empty() {
+                true => Err(Error::Unknown("its manifest.json lists no image")),
+                false => Ok(images),
+            }
+        }
+        (None, None) => Err(Error::Unknown("it has neither index.json nor manifest.json")),
     }
 }
 
@@ -213,6 +248,15 @@ impl ManifestOrIndex {
             true => Ok(Self::Index(Box::new(Index::parse(bytes).map_err(failed)?))),
             false => Ok(Self::Manifest(Box::new(Manifest::parse(bytes).map_err(failed)?))),
         }
+    }
+
+    /// The manifest that it refers to.
+    pub fn subject(&self) -> Option<&Digest> {
+        let subject = match self {
+            Self::Manifest(manifest) => &manifest.subject,
+            Self::Index(index) => &index.subject,
+        };
+        subject.as_ref().map(|subject| &subject.digest)
     }
 
     /// Whether `descriptor` names one.

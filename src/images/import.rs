@@ -5,6 +5,7 @@
 //! ```
 
 mod builder;
+mod called;
 mod descriptor;
 mod dockerized;
 mod layout;
@@ -12,17 +13,15 @@ mod tag;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    str::FromStr,
-};
+use std::{collections::BTreeSet, str::FromStr};
 
 use ocipfs_node::{Block, Cid};
-use ocipfs_oci::{Descriptor, Name, Tag};
+use ocipfs_oci::{Descriptor, Digest, Name, Tag};
 
-use super::archive::{self, ArchiveSource, Compress, Images};
+use super::archive::{self, ArchiveSource, Compress};
 use crate::content::{self, Content, Document, GcRoot, Named, Profile, Store};
 use builder::ImageBuilder;
+use called::{Called, called};
 pub use layout::REF_NAME;
 pub use tag::tag;
 
@@ -101,8 +100,6 @@ pub struct Options {
     pub profile: Profile,
     /// Name of the images; overrides the names in the archive.
     pub name: Option<(Name, Option<Tag>)>,
-    /// The default name.
-    pub otherwise: Name,
 }
 
 /// An image that was imported.
@@ -118,14 +115,6 @@ pub struct Imported {
     pub size: u64,
 }
 
-/// An image and what it is to be called.
-#[derive(Clone, Debug)]
-struct Called {
-    name: Name,
-    tag: Tag,
-    top: Descriptor,
-}
-
 /// A root that was made, with all that belongs to it.
 struct Made {
     /// Key of its GC root.
@@ -133,7 +122,7 @@ struct Made {
     document: Option<Document>,
     images: Vec<Imported>,
     /// The files of it, by digest.
-    files: BTreeSet<ocipfs_oci::Digest>,
+    files: BTreeSet<Digest>,
 }
 
 /// Imports all images of `source`; also what is worth a warning.
@@ -177,14 +166,20 @@ fn make(
     let Options { form, compress, profile, .. } = *options;
     let reading = archive::Options { store: store.clone(), profile, compress, progress };
     let mut images = archive::read(source, reading)?;
-    let called = called(&images, options)?;
-    let warnings = std::mem::take(&mut images.warnings);
+    let called = called(&mut images, options)?;
+    let left_out = called.iter().filter(|image| !image.is_image).count();
+    if form != ImportFormat::Layout && left_out > 0 {
+        images.warnings.push(format!(
+            "{left_out} signatures and other referrers are left out: only --as layout has them"
+        ));
+    }
     let mut builder = ImageBuilder::new(store, profile, images);
     let made = match form {
         ImportFormat::Layout => vec![layout::make(&mut builder, &called)?],
         ImportFormat::Descriptor => descriptor::make(&mut builder, &called)?,
         ImportFormat::Dockerized => vec![dockerized::make(&mut builder, &called)?],
     };
+    let warnings = std::mem::take(&mut builder.images.warnings);
     let mut blocks = Vec::new();
     let mut roots = Vec::new();
     for Made { cid, document, images, files } in made {
@@ -213,41 +208,17 @@ fn make(
     Ok(Prepared { pieces: builder.into_pieces(), roots, blocks, warnings })
 }
 
-/// Returns the images with their names; an image with several names is listed once for each.
-fn called(images: &Images, options: &Options) -> Result<Vec<Called>, Error> {
-    let (mut all, mut known) = (Vec::new(), HashMap::new());
-    for picture in &images.pictures {
-        let tag = |given: Option<&Tag>| given.or(picture.tag.as_ref()).cloned().unwrap_or(Tag::latest());
-        let (name, tag) = match &options.name {
-            Some((name, given)) => (name.clone(), tag(given.as_ref())),
-            None => (picture.repository.clone().unwrap_or(options.otherwise.clone()), tag(None)),
-        };
-        match known.insert((name.clone(), tag.clone()), &picture.top.digest) {
-            None => all.push(Called { name, tag, top: picture.top.clone() }),
-            Some(other) if *other == picture.top.digest => {}
-            Some(_) => return Err(Error::Names(format!("the archive has two images for {name}:{tag}"))),
-        }
-    }
-    Ok(all)
-}
-
 /// The CIDv1 of a root, which can be part of a name.
 fn cid_v1(cid: &Cid) -> Cid {
     Cid::new_v1(cid.codec(), *cid.hash())
 }
 
-/// A reference whose name is one that registries take.
-fn reference(name: String, tag: Option<&Tag>) -> Result<String, Error> {
-    let name: Name = name.parse().map_err(|e: ocipfs_oci::name::Error| Error::Names(e.to_string()))?;
-    Ok(tag.map_or(name.to_string(), |tag| format!("{name}:{tag}")))
+/// A reference whose name is one that registries take; without a tag it has the digest of what it names.
+fn reference(name: String, tag: Option<&Tag>, digest: &Digest) -> Result<String, Error> {
+    let name = registered(name)?;
+    Ok(tag.map_or(format!("{name}@{digest}"), |tag| format!("{name}:{tag}")))
 }
 
-/// Returns the default image name for a file name: `busybox.tar.gz` gives `busybox`.
-pub fn name_of_file(file_name: &str) -> Option<Name> {
-    let lower = file_name.to_lowercase();
-    let stem = lower.split(".tar").next().unwrap_or_default();
-    let stem = stem.strip_suffix(".tgz").or(stem.strip_suffix(".oci")).unwrap_or(stem);
-    let legal = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
-    let name: String = stem.chars().map(legal).collect();
-    name.trim_matches('-').parse().ok()
+fn registered(name: String) -> Result<Name, Error> {
+    name.parse().map_err(|e: ocipfs_oci::name::Error| Error::Names(e.to_string()))
 }

@@ -2,6 +2,7 @@
 
 mod clients;
 mod hostile;
+mod tools;
 
 use std::{
     fs,
@@ -27,6 +28,7 @@ pub fn trials() -> Vec<Trial> {
     ];
     all.extend(clients::trials());
     all.extend(hostile::trials());
+    all.extend(tools::trials());
     all
 }
 

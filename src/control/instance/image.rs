@@ -20,9 +20,6 @@ use crate::{
     names::NameKind,
 };
 
-/// Default name of an image that is imported from a stream.
-const UNNAMED: &str = "image";
-
 impl Instance {
     pub(super) async fn image(
         &self,
@@ -42,7 +39,6 @@ impl Instance {
                         .map_or(Ok(self.content().profile()), |text| Profile::from_str(&text))
                         .map_err(Failure::new)?,
                     name: name.map(|text| called(&text)).transpose()?,
-                    otherwise: otherwise(path.as_ref())?,
                 };
                 self.image_import(path, input, options, registry, notes).await?
             }
@@ -145,7 +141,7 @@ impl Instance {
         let images = self.content().held_images().await.map_err(content_failure)?;
         let found = images.into_iter().find(|(cid, images)| {
             let cid = cid.to_string();
-            let is_name = |named: &Named| named.reference.split(':').next() == Some(name);
+            let is_name = |named: &Named| named.reference.split([':', '@']).next() == Some(name);
             name.split('/').any(|component| component == cid) || images.iter().any(is_name)
         });
         let held = match found {
@@ -178,13 +174,6 @@ fn called(text: &str) -> Result<(Name, Option<Tag>), Failure> {
         .map_err(|e| Failure::new(e).hint("names are lower case: `foo`, `foo:1.0`, `org/foo`"))
 }
 
-/// The file's own name, where it can be one.
-fn otherwise(path: Option<&PathBuf>) -> Result<Name, Failure> {
-    let file = path.and_then(|path| path.file_name()).map(|name| name.to_string_lossy());
-    let name = file.and_then(|name| import::name_of_file(&name));
-    name.map_or_else(|| UNNAMED.parse().map_err(Failure::new), Ok)
-}
-
 fn import_failure(error: import::Error) -> Failure {
     use archive::Error::*;
     let hint = match &error {
@@ -203,10 +192,16 @@ fn import_failure(error: import::Error) -> Failure {
             }
             Truncated(_) => "create or copy the archive again: it is truncated",
             Missing { .. } | Lie { .. } => "save the image again: the archive is damaged, or was edited",
+            Compressed { .. } => "check the file; `xz -dc FILE | ocipfs image import -` has no memory limit",
+            SkopeoDir => {
+                "convert it with `skopeo copy dir:DIR oci:LAYOUT:TAG`, then import LAYOUT; \
+                 `skopeo copy ... oci:` and `docker-archive:` write what can be imported"
+            }
+            OutsideLink(_) => "`tar -ch DIR | ocipfs image import -` has the files instead of the links",
             Name { .. } => "choose another name with --name",
             _ => return Failure::new(error),
         },
-        import::Error::Names(_) => "give --name without a tag, or save the images one by one",
+        import::Error::Names(_) => "give --name without a tag, leave it out, or save the images one by one",
         import::Error::ImportFormat { .. } => "use --as layout, which accepts every image",
         import::Error::BrokenOff => return Failure::new(error),
     };

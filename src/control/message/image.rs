@@ -98,6 +98,13 @@ pub struct ImageInfo {
     pub size: u64,
 }
 
+impl ImageInfo {
+    /// Whether the reference has a digest in place of a tag.
+    pub fn is_untagged(&self) -> bool {
+        self.reference.contains('@')
+    }
+}
+
 /// Image that a reference resolves to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct InspectedImage {

@@ -7,12 +7,19 @@ use std::{
     rc::Rc,
 };
 
+use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
+use lzma_rust2::XzReader;
 
 use crate::images::pack::inspect::Compression;
 
 /// Maximum size of the headers of one entry: its long names and attributes.
 const MAX_HEADERS: u64 = 1 << 20;
+
+/// Leading bytes that tell how an archive is compressed.
+const MAGIC_BYTES: u64 = 6;
+/// Memory of the xz decoder: what the highest level of `xz` needs, whose dictionary has 64 MiB.
+const MAX_XZ_KIB: u32 = 66 << 10;
 
 /// Told the bytes read so far.
 pub type Progress = Box<dyn FnMut(u64) + Send>;
@@ -39,17 +46,87 @@ impl<R: Read> Read for CountingReader<R> {
     }
 }
 
-/// A stream of a tar, whatever it is compressed by.
-pub fn decompressed(mut input: impl Read + 'static) -> io::Result<Box<dyn Read>> {
+/// How an archive is compressed, by its first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Packing {
+    None,
+    Gzip,
+    Zstd,
+    Xz,
+    Bzip2,
+}
+
+impl Packing {
+    fn detect(start: &[u8]) -> Self {
+        match (start, Compression::detect(start)) {
+            (_, Compression::Gzip) => Self::Gzip,
+            (_, Compression::Zstd) => Self::Zstd,
+            ([0xfd, b'7', b'z', b'X', b'Z', 0, ..], _) => Self::Xz,
+            ([b'B', b'Z', b'h', b'1'..=b'9', ..], _) => Self::Bzip2,
+            _ => Self::None,
+        }
+    }
+
+    fn name(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Gzip => Some("gzip"),
+            Self::Zstd => Some("zstd"),
+            Self::Xz => Some("xz"),
+            Self::Bzip2 => Some("bzip2"),
+        }
+    }
+}
+
+/// Why a decoder failed.
+pub type Damage = Rc<Cell<Option<io::Error>>>;
+
+/// The bytes of a tar.
+pub struct Decompressed {
+    pub input: Box<dyn Read>,
+    /// How they were compressed.
+    pub compression: Option<&'static str>,
+    /// The decoder's error.
+    pub damage: Damage,
+}
+
+/// Decompresses a stream of a tar. Decoders have bounded memory, and each byte that they give is read once and counted
+/// by its reader, so no ratio is too high.
+pub fn decompressed(mut input: impl Read + 'static) -> io::Result<Decompressed> {
     let mut start = Vec::new();
-    input.by_ref().take(4).read_to_end(&mut start)?;
-    let compression = Compression::detect(&start);
+    input.by_ref().take(MAGIC_BYTES).read_to_end(&mut start)?;
+    let packing = Packing::detect(&start);
     let input = BufReader::with_capacity(1 << 20, io::Cursor::new(start).chain(input));
-    Ok(match compression {
-        Compression::None => Box::new(input),
-        Compression::Gzip => Box::new(MultiGzDecoder::new(input)),
-        Compression::Zstd => Box::new(zstd::Decoder::with_buffer(input)?),
-    })
+    let damage = Damage::default();
+    let input: Box<dyn Read> = match packing {
+        Packing::None => Box::new(input),
+        Packing::Gzip => Box::new(Observed { inner: MultiGzDecoder::new(input), damage: damage.clone() }),
+        Packing::Zstd => {
+            Box::new(Observed { inner: zstd::Decoder::with_buffer(input)?, damage: damage.clone() })
+        }
+        Packing::Xz => {
+            let inner = XzReader::new_mem_limit(input, true, MAX_XZ_KIB);
+            Box::new(BufReader::new(Observed { inner, damage: damage.clone() }))
+        }
+        Packing::Bzip2 => Box::new(Observed { inner: MultiBzDecoder::new(input), damage: damage.clone() }),
+    };
+    Ok(Decompressed { input, compression: packing.name(), damage })
+}
+
+/// Remembers why a decoder failed, which the tar reader does not pass on.
+struct Observed<R> {
+    inner: R,
+    damage: Damage,
+}
+
+impl<R: Read> Read for Observed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer).map_err(|error| {
+            let kind = error.kind();
+            self.damage.set(Some(error));
+            kind.into()
+        })
+    }
 }
 
 /// Lets no more than the headers of one entry be read before the next [`next`](Self::next): the tar reader keeps
@@ -97,21 +174,26 @@ impl<R: Seek> Seek for Limited<R> {
     }
 }
 
-/// Whether a tar has `manifest.json`, as docker archives do; none where only reading all of it would tell.
-pub fn is_docker(file: &mut File) -> Option<bool> {
-    let mut start = [0; 4];
-    file.read_exact(&mut start).ok()?;
+/// Finds `manifest.json`, which docker archives have, in a tar; none where only reading all of it would tell.
+pub fn find_manifest(file: &mut File) -> Option<Option<Vec<u8>>> {
+    let mut start = Vec::new();
+    file.take(MAGIC_BYTES).read_to_end(&mut start).ok()?;
     file.rewind().ok()?;
-    if Compression::detect(&start) != Compression::None {
+    if Packing::detect(&start) != Packing::None {
         return None;
     }
     let (input, limit) = Limited::new(BufReader::new(&mut *file));
     let mut archive = tar::Archive::new(input);
-    let mut found = false;
+    let mut found = None;
     for entry in archive.entries_with_seek().ok()? {
         // What is wrong with it is said when it is read.
-        let Ok(entry) = entry else { break };
-        found |= super::path::clean(&entry.path_bytes()).is_ok_and(|path| path == "manifest.json");
+        let Ok(mut entry) = entry else { break };
+        if super::path::clean(&entry.path_bytes()).is_ok_and(|path| path == "manifest.json") {
+            let mut bytes = Vec::new();
+            limit.data();
+            let _ = entry.by_ref().take(super::MAX_MANIFEST).read_to_end(&mut bytes);
+            found = Some(bytes);
+        }
         limit.headers();
     }
     file.rewind().ok()?;

@@ -3,17 +3,17 @@
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
-use ocipfs_oci::{Descriptor, Digest, Index, Manifest, MediaType, Tag, media_type};
+use ocipfs_oci::{Descriptor, Digest, Index, Manifest, MediaType, media_type};
 use serde::Deserialize;
 
 use super::{
-    ArchiveParts, ArchivedImage, Error, Images, MAX_DEPTH, MAX_MANIFEST, ManifestOrIndex, name,
-    parts::ArchiveFile, path::blob_path, stage::StagedEntry,
+    ArchiveParts, ArchivedImage, ArchivedName, Error, Images, MAX_DEPTH, MAX_MANIFEST, ManifestOrIndex,
+    cosign, parts::ArchiveFile, path::blob_path, stage::StagedEntry,
 };
 use crate::images::pack::inspect::Compression;
 
 /// Annotation that names an entry of `index.json`: a tag within its repository, or a full image name.
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Annotation of containerd and docker with the full image name.
 const IMAGE_NAME: &str = "io.containerd.image.name";
 /// Annotation with the digest of the manifest that an attestation is about.
@@ -25,8 +25,8 @@ struct LayoutVersion {
     image_layout_version: String,
 }
 
-/// Reads the images that `index.json` names.
-pub fn read(parts: &mut ArchiveParts, index: &Bytes) -> Result<Images, Error> {
+/// Reads the images that `index.json` names; also what each manifest, index and blob is called from then on.
+pub fn read(parts: &mut ArchiveParts, index: &Bytes) -> Result<(Images, HashMap<Digest, Descriptor>), Error> {
     let missing = || Error::Missing { what: "oci-layout".into(), by: "the image layout format".into() };
     let layout = parts.document("oci-layout")?.ok_or_else(missing)?;
     let layout: LayoutVersion =
@@ -39,30 +39,19 @@ pub fn read(parts: &mut ArchiveParts, index: &Bytes) -> Result<Images, Error> {
     let mut walk =
         IndexWalk { parts, images: Images::default(), known: HashMap::new(), within: HashSet::new() };
     for descriptor in &index.manifests {
-        let (repository, tag) = names(descriptor)?;
-        let mut top = walk.node(descriptor, "index.json")?.ok_or_else(|| absent(descriptor, "index.json"))?;
-        top.annotations.remove(IMAGE_NAME);
-        top.annotations.remove(REF_NAME);
-        walk.images.pictures.push(ArchivedImage { repository, tag, top });
+        walk.entry(descriptor, &index.manifests)?;
     }
-    match walk.images.pictures.is_empty() {
-        true => Err(Error::Unknown("its index.json lists no image")),
-        false => Ok(walk.images),
-    }
+    walk.unlisted()?;
+    Ok((walk.images, walk.known))
 }
 
-/// Returns the repository name and tag of an entry of `index.json`, as far as its annotations give them.
-fn names(descriptor: &Descriptor) -> Result<(Option<ocipfs_oci::Name>, Option<Tag>), Error> {
-    if let Some(text) = descriptor.annotation(IMAGE_NAME).filter(|text| !text.is_empty()) {
-        let (repository, tag) = name::split(text)?;
-        return Ok((Some(repository), tag));
-    }
-    match descriptor.annotation(REF_NAME).filter(|text| !text.is_empty()) {
-        None => Ok((None, None)),
-        Some(text) => match text.parse() {
-            Ok(tag) => Ok((None, Some(tag))),
-            Err(_) => name::split(text).map(|(repository, tag)| (Some(repository), tag)),
-        },
+/// Returns what the annotations of an entry of `index.json` call it.
+fn name(descriptor: &Descriptor) -> ArchivedName {
+    let text = |key| descriptor.annotation(key).filter(|text| !text.is_empty());
+    match (text(IMAGE_NAME), text(REF_NAME)) {
+        (Some(image), _) => ArchivedName::of_image(image),
+        (None, Some(reference)) => ArchivedName::of_ref(reference),
+        (None, None) => ArchivedName::default(),
     }
 }
 
@@ -80,6 +69,52 @@ struct IndexWalk<'a> {
 }
 
 impl IndexWalk<'_> {
+    /// Takes one of the `entries` of `index.json` with all below it.
+    fn entry(&mut self, entry: &Descriptor, entries: &[Descriptor]) -> Result<(), Error> {
+        let mut name = name(entry);
+        let mut top = self.node(entry, "index.json")?.ok_or_else(|| absent(entry, "index.json"))?;
+        top.annotations.remove(IMAGE_NAME);
+        top.annotations.remove(REF_NAME);
+        let mut subject = self.images.node(&top)?.and_then(|node| node.subject().cloned());
+        if cosign::is_signature(entry) {
+            let (image, tag) = cosign::signature(entry, entries).unzip();
+            name.tag = tag;
+            // Where it cannot be told what it is about, it is still not an image.
+            subject = image.or(subject).or(Some(entry.digest.clone()));
+        }
+        let subject = subject.or_else(|| cosign::subject_of_tag(name.tag.as_ref()?));
+        self.images.pictures.push(ArchivedImage { name, top, subject });
+        Ok(())
+    }
+
+    /// Takes manifests that no index lists and that refer to one that is here, as cosign keeps its bundles.
+    fn unlisted(&mut self) -> Result<(), Error> {
+        let mut waiting = self.parts.unlisted(|digest| self.known.contains_key(digest))?;
+        loop {
+            let is_next = |(_, bytes): &(Digest, Bytes)| self.refers_to_known(bytes);
+            let (next, rest): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_next);
+            if next.is_empty() {
+                return Ok(());
+            }
+            for (digest, bytes) in next {
+                let kind = Manifest::parse(&bytes).ok().and_then(|manifest| manifest.media_type);
+                let kind = kind.unwrap_or(MediaType::from_static(media_type::OCI_MANIFEST));
+                self.entry(&Descriptor::new(kind, digest, bytes.len() as u64), &[])?;
+            }
+            waiting = rest;
+        }
+    }
+
+    /// Whether bytes are a complete manifest whose subject is imported.
+    fn refers_to_known(&self, bytes: &[u8]) -> bool {
+        let Ok(manifest) = Manifest::parse(bytes) else { return false };
+        let subject = manifest.subject.as_ref().map(|subject| &subject.digest);
+        let is_here = |blob: &Descriptor| {
+            self.known.contains_key(&blob.digest) || self.parts.has(&blob_path(&blob.digest))
+        };
+        subject.is_some_and(|subject| self.known.contains_key(subject)) && manifest.blobs().all(is_here)
+    }
+
     /// Takes a manifest, an index or another blob with all below it; what it is called from then on.
     fn node(&mut self, descriptor: &Descriptor, by: &str) -> Result<Option<Descriptor>, Error> {
         if let Some(known) = self.known.get(&descriptor.digest) {

@@ -1,7 +1,7 @@
 //! The entries of an archive, taken as they come: documents into memory, all else into the store.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs,
     io::{self, Cursor, Read},
     path::{Path, PathBuf},
@@ -12,9 +12,11 @@ use ocipfs_oci::{Digest, Hasher};
 
 use super::{
     ArchiveSource, Compress, Error, MAX_INDEX, MAX_MANIFEST, Options, input,
-    input::{CountingReader, Limit, Limited},
+    input::{CountingReader, Decompressed, Limit, Limited},
+    listing,
     path::{clean, digest_of},
     stage::{Plan, StagedEntry, Stager},
+    unlisted,
 };
 use crate::images::pack::inspect::{self, Compression};
 
@@ -28,6 +30,8 @@ const PARSED_FACTOR: u64 = 4;
 const SMALL_BYTES: u64 = 64 << 10;
 /// Leading bytes by which a tar is recognized.
 const HEAD_BYTES: u64 = 512;
+/// Bytes of a compressed archive that are read after the end of its tar, or after what is wrong in it.
+const MAX_REST: u64 = 8 << 20;
 /// Links that lead to links.
 const MAX_LINKS: usize = 16;
 
@@ -39,6 +43,8 @@ pub struct ArchiveParts {
     folder: Option<PathBuf>,
     /// Whether it is a docker archive; none where only its end tells.
     is_docker: Option<bool>,
+    /// Layers that `manifest.json` is known to list.
+    layers: HashSet<String>,
     memory: u64,
 }
 
@@ -66,7 +72,8 @@ impl ArchiveParts {
     /// Reads a tar to its end, or opens a folder.
     pub fn read(source: ArchiveSource, mut options: Options) -> Result<Self, Error> {
         let progress = std::mem::replace(&mut options.progress, Box::new(|_| {}));
-        let mut parts = Self { options, entries: HashMap::new(), folder: None, is_docker: None, memory: 0 };
+        let (entries, layers) = (HashMap::new(), HashSet::new());
+        let mut parts = Self { options, entries, folder: None, is_docker: None, layers, memory: 0 };
         match source {
             ArchiveSource::Stream(stream) => {
                 parts.read_tar(CountingReader::new(stream, progress), "the stream")?
@@ -75,12 +82,16 @@ impl ArchiveParts {
                 let what = path.display().to_string();
                 let failed = |e: io::Error| Error::Read { what: what.clone(), why: e.to_string() };
                 if fs::metadata(&path).map_err(failed)?.is_dir() {
-                    parts.folder = Some(fs::canonicalize(&path).map_err(failed)?);
-                    parts.is_docker = Some(false);
+                    let folder = fs::canonicalize(&path).map_err(failed)?;
+                    parts.is_docker = Some(folder.join("manifest.json").exists());
+                    parts.folder = Some(folder);
                     return Ok(parts);
                 }
                 let mut file = fs::File::open(&path).map_err(failed)?;
-                parts.is_docker = input::is_docker(&mut file);
+                if let Some(found) = input::find_manifest(&mut file) {
+                    parts.is_docker = Some(found.is_some());
+                    parts.layers = found.map(|json| listing::layers(&json)).unwrap_or_default();
+                }
                 parts.read_tar(CountingReader::new(file, progress), &what)?;
             }
         }
@@ -90,12 +101,37 @@ impl ArchiveParts {
 
     fn read_tar(&mut self, input: impl Read + 'static, what: &str) -> Result<(), Error> {
         let failed = |e| Error::of_io(what, e);
-        let input = input::decompressed(input).map_err(failed)?;
+        let Decompressed { input, compression, damage } = input::decompressed(input).map_err(failed)?;
         let (input, limit) = Limited::new(input);
         let mut archive = tar::Archive::new(input);
+        let read = self.read_entries(&mut archive, &limit, what);
+        // A decoder may find damage only after it gave what is wrong: checksums follow the data.
+        limit.data();
+        if compression.is_some() {
+            let _ = io::copy(&mut archive.into_inner().take(MAX_REST), &mut io::sink());
+        }
+        // Whatever the tar reader made of it, this is the cause.
+        match (compression, damage.take()) {
+            (Some(_), Some(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(Error::Truncated(what.into()))
+            }
+            (Some(compression), Some(error)) => {
+                Err(Error::Compressed { what: what.into(), compression, why: error.to_string() })
+            }
+            _ => read,
+        }
+    }
+
+    fn read_entries<R: Read>(
+        &mut self,
+        archive: &mut tar::Archive<R>,
+        limit: &Limit,
+        what: &str,
+    ) -> Result<(), Error> {
+        let failed = |e| Error::of_io(what, e);
         for entry in archive.entries().map_err(failed)? {
             let mut entry = entry.map_err(|_| self.no_entry(what))?;
-            self.read_entry(&mut entry, &limit)?;
+            self.read_entry(&mut entry, limit)?;
             io::copy(&mut entry, &mut io::sink()).map_err(failed)?;
             limit.headers();
         }
@@ -105,7 +141,9 @@ impl ArchiveParts {
     /// Returns the error for input that ends early: without a first entry it is not a tar at all.
     fn no_entry(&self, what: &str) -> Error {
         match self.entries.is_empty() {
-            true => Error::Unknown("not a tar or a folder"),
+            true => {
+                Error::Unknown("expected a folder or a tar, plain or compressed with gzip, zstd, xz or bzip2")
+            }
             false => Error::Truncated(what.into()),
         }
     }
@@ -177,29 +215,30 @@ impl ArchiveParts {
             };
         }
         let plan = match (&digest, layer) {
-            (Some(_), Some(Compression::None)) => self.plan_of_blob(),
-            (Some(_), _) => Plan { keep: true, compress: None, unpack: false },
+            (Some(_), Some(Compression::None)) => self.plan_of_blob(path),
+            (Some(_), _) => Plan::AS_IS,
             (None, Some(Compression::None)) => match self.options.compress.unwrap_or(Compress::Gzip) {
-                Compress::None => Plan { keep: true, compress: None, unpack: false },
-                how => Plan { keep: false, compress: Some(how), unpack: false },
+                Compress::None => Plan::AS_IS,
+                how => Plan { keep: false, compress: Some(how), ..Plan::AS_IS },
             },
-            (None, Some(_)) => Plan { keep: true, compress: None, unpack: true },
+            (None, Some(_)) => Plan { unpack: true, ..Plan::AS_IS },
             (None, None) => return Ok(None),
         };
+        let plan = Plan { compression: layer.unwrap_or(Compression::None), ..plan };
         let Options { store, profile, .. } = &self.options;
         let stager = Stager { store, profile: *profile, plan, expected: digest.as_ref() };
         stager.stage(path, input, size).map(|taken| Some(ArchivePart::Staged(Box::new(taken))))
     }
 
     /// Returns the plan for a blob that looks like an uncompressed layer.
-    fn plan_of_blob(&self) -> Plan {
+    fn plan_of_blob(&self, path: &str) -> Plan {
         let (keep, compress) = match (self.options.compress, self.is_docker) {
             (Some(Compress::None), _) | (None, Some(false)) => (true, None),
-            // In a layout it may be something else that looks like one.
-            (how, Some(true)) => (false, how.or(Some(Compress::Gzip))),
+            (how, Some(true)) if self.layers.contains(path) => (false, how.or(Some(Compress::Gzip))),
+            // It may be something else that looks like one, which is kept as it is.
             (how, _) => (true, how.or(Some(Compress::Gzip))),
         };
-        Plan { keep, compress, unpack: false }
+        Plan { keep, compress, ..Plan::AS_IS }
     }
 
     /// Whether uncompressed layers of a layout are to be replaced.
@@ -234,6 +273,28 @@ impl ArchiveParts {
         }
     }
 
+    /// Whether there is something at `path`.
+    pub fn has(&self, path: &str) -> bool {
+        let at = |folder: &PathBuf| folder.join(Path::new(path)).exists();
+        self.entries.contains_key(path) || self.folder.as_ref().is_some_and(at)
+    }
+
+    /// Returns the JSON blobs that were not taken and have a subject, sorted by digest.
+    pub fn unlisted(&self, is_taken: impl Fn(&Digest) -> bool) -> Result<Vec<(Digest, Bytes)>, Error> {
+        let mut all = Vec::new();
+        for (path, part) in &self.entries {
+            if let (Some(digest), ArchivePart::Document(bytes)) = (digest_of(path), part) {
+                all.push((digest, bytes.clone()));
+            }
+        }
+        if let Some(folder) = &self.folder {
+            all.extend(unlisted::in_folder(folder, &is_taken)?);
+        }
+        all.retain(|(digest, bytes)| !is_taken(digest) && unlisted::has_subject(bytes));
+        all.sort_by_key(|(digest, _)| digest.to_string());
+        Ok(all)
+    }
+
     /// Where links lead from `path`.
     pub fn follow(&self, path: &str) -> Result<String, Error> {
         let mut path = clean(path.as_bytes())?;
@@ -253,8 +314,9 @@ impl ArchiveParts {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             full => full.map_err(failed)?,
         };
-        if !full.starts_with(folder) {
-            return Err(Error::Outside(path.into()));
+        // Bazel's blobs are links into other folders; what they lead to is verified by the digest in the path.
+        if !full.starts_with(folder) && digest_of(path).is_none() {
+            return Err(Error::OutsideLink(path.into()));
         }
         let meta = fs::metadata(&full).map_err(failed)?;
         if !meta.is_file() {

@@ -97,6 +97,14 @@ pub struct Plan {
     pub compress: Option<Compress>,
     /// Find the digest of what is in it.
     pub unpack: bool,
+    /// How it is compressed already, by its first bytes.
+    pub compression: Compression,
+}
+
+impl Plan {
+    /// Keep it, and look no further.
+    pub const AS_IS: Self =
+        Self { keep: true, compress: None, unpack: false, compression: Compression::None };
 }
 
 /// A file that was taken.
@@ -106,7 +114,7 @@ pub struct StagedEntry {
     pub kept: Option<StagedBlob>,
     /// The compressed file.
     pub compressed: Option<StagedBlob>,
-    /// The digest of the uncompressed layer, where it was asked for or is that of the file.
+    /// The digest of the uncompressed layer, where it was requested or is that of the file.
     pub diff_id: Option<Digest>,
 }
 
@@ -122,10 +130,10 @@ pub struct Stager<'a> {
 impl Stager<'_> {
     /// Reads `size` bytes; `what` names them in errors.
     pub fn stage(self, what: &str, mut input: impl Read, size: u64) -> Result<StagedEntry, Error> {
-        let Plan { keep, compress, unpack } = self.plan;
+        let Plan { keep, compress, unpack, compression } = self.plan;
         let mut kept = keep.then(|| Put::new(self.store, self.profile)).transpose()?;
         let mut squeezed = compress.map(|how| Squeeze::new(self.store, self.profile, how)).transpose()?;
-        let mut inspect = unpack.then(LayerInspector::new);
+        let mut inspect = unpack.then(LayerInspector::unpadded);
         let algorithm = self.expected.map_or(Algorithm::Sha256, Digest::algorithm);
         // What is kept is hashed by a thread of its own.
         let mut hasher = (!keep || algorithm != Algorithm::Sha256).then(|| Hasher::new(algorithm));
@@ -156,7 +164,6 @@ impl Stager<'_> {
         }
         let measured = inspect.map(LayerInspector::finish).transpose();
         let measured = measured.map_err(|why| Error::Layer { what: what.into(), why })?;
-        let compression = measured.as_ref().map_or(Compression::None, |layer| layer.compression);
         let hashed = hasher.map(Hasher::finish);
         let kept = kept.map(|put| StagedBlob::new(put.close()?, hashed.as_ref(), compression)).transpose()?;
         let found = hashed.or_else(|| kept.as_ref().map(|piece| piece.digest.clone()));
@@ -167,7 +174,10 @@ impl Stager<'_> {
         Ok(StagedEntry {
             kept,
             compressed: squeezed.map(|squeezed| squeezed.finish(what)).transpose()?,
-            diff_id: Some(measured.map_or(found, |layer| layer.diff_id)),
+            diff_id: match measured {
+                Some(layer) => Some(layer.diff_id),
+                None => (compression == Compression::None).then_some(found),
+            },
         })
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ocipfs_oci::{Descriptor, Digest};
 
-use super::{Called, Error, ImageBuilder, Imported, Made, cid_v1, reference};
+use super::{Called, Error, ImageBuilder, Imported, Made, cid_v1, registered};
 use crate::{content::Root, images::archive::ManifestOrIndex};
 
 /// Annotation with the digest of the manifest that an attestation is about.
@@ -13,7 +13,7 @@ const ATTESTED: &str = "vnd.docker.reference.digest";
 pub fn make(builder: &mut ImageBuilder, called: &[Called]) -> Result<Vec<Made>, Error> {
     let mut known = BTreeMap::new();
     let mut all: Vec<Made> = Vec::new();
-    for image in called {
+    for image in called.iter().filter(|image| image.is_image) {
         let top = enabled(builder, &mut known, &image.top)?;
         let plain = Descriptor::new(top.media_type.clone(), top.digest.clone(), top.size);
         let root = Descriptor { urls: top.urls.clone(), ..plain };
@@ -26,7 +26,7 @@ pub fn make(builder: &mut ImageBuilder, called: &[Called]) -> Result<Vec<Made>, 
             continue;
         }
         let size = builder.size(&top)?;
-        let reference = reference(format!("ipfs/{cid}"), None)?;
+        let reference = registered(format!("ipfs/{cid}"))?.to_string();
         let images = vec![Imported { reference, cid, top, size }];
         all.push(Made { cid, document: None, images, files });
     }

@@ -14,7 +14,7 @@ const GZIP: MediaType = MediaType::from_static(media_type::DOCKER_LAYER_TAR_GZIP
 pub fn make(builder: &mut ImageBuilder, called: &[Called]) -> Result<Made, Error> {
     let (mut folder, mut files) = (Changes::default(), BTreeSet::new());
     let mut tops: Vec<(&Called, Descriptor)> = Vec::new();
-    for image in called {
+    for image in called.iter().filter(|image| image.is_image) {
         if let Some((other, _)) = tops.iter().find(|(other, _)| other.name == image.name) {
             if other.top.digest == image.top.digest {
                 continue;
@@ -44,7 +44,7 @@ pub fn make(builder: &mut ImageBuilder, called: &[Called]) -> Result<Made, Error
     let hash = base32(&cid.hash().to_bytes());
     let images = tops.into_iter().map(|(image, top)| {
         let latest = ocipfs_oci::Tag::latest();
-        let reference = reference(format!("{hash}/{}", image.name), Some(&latest))?;
+        let reference = reference(format!("{hash}/{}", image.name), Some(&latest), &top.digest)?;
         Ok(Imported { reference, cid, size: builder.size(&top)?, top })
     });
     let images = images.collect::<Result<_, Error>>()?;
@@ -52,7 +52,11 @@ pub fn make(builder: &mut ImageBuilder, called: &[Called]) -> Result<Made, Error
 }
 
 fn refused(image: &Called, why: &str) -> Error {
-    Error::ImportFormat { image: format!("{}:{}", image.name, image.tag), why: why.into() }
+    let image = match &image.tag {
+        Some(tag) => format!("{}:{tag}", image.name),
+        None => format!("{}@{}", image.name, image.top.digest),
+    };
+    Error::ImportFormat { image, why: why.into() }
 }
 
 /// The one manifest of an image; attestations do not count.

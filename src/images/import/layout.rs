@@ -2,10 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ocipfs_oci::Index;
+use ocipfs_oci::{Descriptor, Digest, Index};
 
 use super::{Called, Error, ImageBuilder, Imported, Made, cid_v1, reference};
-use crate::{content::Changes, images::archive};
+use crate::{
+    content::Changes,
+    images::{
+        archive::{self, ManifestOrIndex},
+        layout::SUBJECT,
+    },
+};
 
 pub use crate::images::export::OCI_LAYOUT;
 /// The annotation that is a tag in an `index.json`.
@@ -18,14 +24,7 @@ pub fn make(builder: &mut ImageBuilder, called: &[Called]) -> Result<Made, Error
     }
     let (mut folder, mut files) = (Changes::default(), BTreeSet::new());
     for (name, images) in repositories {
-        let mut digests = BTreeSet::new();
-        let mut entries = Vec::new();
-        for image in images {
-            digests.extend(below(builder, image)?);
-            let mut entry = image.top.clone();
-            entry.annotations.insert(REF_NAME.into(), image.tag.to_string());
-            entries.push(entry);
-        }
+        let (entries, digests) = entries(builder, &images)?;
         for digest in &digests {
             if let Some(root) = builder.blob(digest)? {
                 folder.set(&format!("{name}/{}", archive::blob_path(digest)), root);
@@ -41,14 +40,48 @@ pub fn make(builder: &mut ImageBuilder, called: &[Called]) -> Result<Made, Error
     }
     let document = folder.document(builder.profile)?;
     let cid = cid_v1(&document.root.cid);
-    let images = called.iter().map(|image| {
-        let reference = reference(format!("ipfs/{cid}/{}", image.name), Some(&image.tag))?;
+    let images = called.iter().filter(|image| image.is_image).map(|image| {
+        let name = format!("ipfs/{cid}/{}", image.name);
+        let reference = reference(name, image.tag.as_ref(), &image.top.digest)?;
         Ok(Imported { reference, cid, top: image.top.clone(), size: builder.size(&image.top)? })
     });
     let images = images.collect::<Result<_, Error>>()?;
     Ok(Made { cid, document: Some(document), images, files })
 }
 
-fn below(builder: &ImageBuilder, image: &Called) -> Result<BTreeSet<ocipfs_oci::Digest>, Error> {
-    Ok(builder.images.below(&image.top)?)
+/// Returns the entries of a repository's index, and the digests of all its blobs. Each referrer has an entry that names its
+/// subject, also where only another index lists it.
+fn entries(builder: &ImageBuilder, images: &[&Called]) -> Result<(Vec<Descriptor>, BTreeSet<Digest>), Error> {
+    let (mut entries, mut digests) = (Vec::new(), BTreeSet::new());
+    for image in images {
+        let mut entry = image.top.clone();
+        if let Some(tag) = &image.tag {
+            entry.annotations.insert(REF_NAME.into(), tag.to_string());
+        }
+        entries.push(entry);
+        digests.extend(builder.images.below(&image.top)?);
+    }
+    let mut listed: BTreeSet<Digest> = images.iter().map(|image| image.top.digest.clone()).collect();
+    let mut at = 0;
+    while let Some(entry) = entries.get(at).cloned() {
+        at += 1;
+        let Some(node) = builder.images.node(&entry)? else { continue };
+        let subject = node.subject().map(Digest::to_string);
+        let nested = match node {
+            ManifestOrIndex::Index(index) => index.manifests,
+            ManifestOrIndex::Manifest(_) => Vec::new(),
+        };
+        if let Some(subject) = subject {
+            entries[at - 1].annotations.insert(SUBJECT.into(), subject);
+        }
+        for child in nested {
+            let refers = |child: &Descriptor| {
+                Ok::<_, Error>(builder.images.node(child)?.is_some_and(|node| node.subject().is_some()))
+            };
+            if refers(&child)? && listed.insert(child.digest.clone()) {
+                entries.push(child);
+            }
+        }
+    }
+    Ok((entries, digests))
 }

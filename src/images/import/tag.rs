@@ -39,7 +39,7 @@ pub async fn tag(
     }
     let document = folder.document(profile)?;
     let cid = cid_v1(&document.root.cid);
-    let reference = reference(format!("ipfs/{cid}/{name}"), Some(&tag))?;
+    let reference = reference(format!("ipfs/{cid}/{name}"), Some(&tag), &top.digest)?;
     let blocks = document.blocks;
     let mut below: Vec<Cid> = pieces.iter().map(|piece| piece.root.cid).collect();
     let directories: Vec<Cid> = blocks.iter().map(|block| block.cid).collect();

@@ -1,3 +1,5 @@
+mod tools;
+
 use std::io::Cursor;
 
 use ocipfs_node::Node;
@@ -15,7 +17,7 @@ async fn content(dir: &std::path::Path) -> Content {
 }
 
 fn options(form: ImportFormat, profile: Profile) -> Options {
-    Options { form, compress: None, profile, name: None, otherwise: "image".parse().unwrap() }
+    Options { form, compress: None, profile, name: None }
 }
 
 async fn imported(content: &Content, bytes: Vec<u8>, options: Options) -> Result<Vec<Imported>, Error> {
@@ -186,18 +188,4 @@ async fn tagging_an_imported_image_makes_a_new_root() {
     assert_eq!((again.reference, again.cid), (tagged.reference, tagged.cid));
     assert!(content.release(&tagged.cid).await.unwrap());
     assert_eq!(content.store_stat().await.unwrap(), Default::default());
-}
-
-#[test]
-fn the_default_image_name_is_derived_from_the_file_name() {
-    for (file, name) in [
-        ("busybox.tar", Some("busybox")),
-        ("My App_1.0.tar.gz", Some("my-app-1-0")),
-        ("layout", Some("layout")),
-        ("a.tgz", Some("a")),
-        ("...", None),
-        ("é.tar", None),
-    ] {
-        assert_eq!(name_of_file(file).as_ref().map(Name::as_str), name, "{file}");
-    }
 }

@@ -41,6 +41,9 @@ pub enum Error {
     /// The content starts with no tar header.
     #[error("the layer is not a tar, plain or compressed with gzip or zstd")]
     NotTar,
+    /// The tar is compressed in a way for which layers have no media type.
+    #[error("the layer is compressed with {0}, which layers cannot be: decompress it first (`{0} -dk FILE`)")]
+    Unsupported(&'static str),
     /// The tar does not fill its last block.
     #[error("the layer is truncated: its tar of {0} bytes is not a multiple of 512")]
     PartialBlock(u64),
@@ -120,6 +123,8 @@ pub struct LayerInspector {
     size: u64,
     /// Absent before the first byte and after an error.
     unpacker: Option<Unpacker>,
+    /// Whether the tar may end within a block.
+    is_unpadded: bool,
 }
 
 #[derive(Debug)]
@@ -137,12 +142,17 @@ impl Default for LayerInspector {
 impl LayerInspector {
     /// Starts with no bytes.
     pub fn new() -> Self {
-        Self { stored: Some(Hasher::new(Algorithm::Sha256)), size: 0, unpacker: None }
+        Self { stored: Some(Hasher::new(Algorithm::Sha256)), size: 0, unpacker: None, is_unpadded: false }
     }
 
     /// Starts with no bytes, where the digest of what is stored will be known.
     pub fn unhashed() -> Self {
-        Self { stored: None, size: 0, unpacker: None }
+        Self { stored: None, ..Self::new() }
+    }
+
+    /// Starts with no bytes of a layer whose tar may lack the padding of its last file, as umoci writes it.
+    pub fn unpadded() -> Self {
+        Self { is_unpadded: true, ..Self::new() }
     }
 
     /// Takes the next bytes of the layer; an error may concern bytes given before.
@@ -152,7 +162,7 @@ impl LayerInspector {
         }
         let unpacker = match self.unpacker.take() {
             Some(unpacker) => unpacker,
-            None if self.size == 0 => Unpacker::start()?,
+            None if self.size == 0 => Unpacker::start(self.is_unpadded)?,
             None => return Err(Error::Refused),
         };
         for chunk in bytes.chunks(CHUNK) {
@@ -216,11 +226,11 @@ pub fn plain(first: &[u8], size: u64, digest: &Digest) -> Result<Option<Inspecte
 }
 
 impl Unpacker {
-    fn start() -> Result<Self, Error> {
+    fn start(is_unpadded: bool) -> Result<Self, Error> {
         let (chunks, waiting) = sync_channel(QUEUE_LENGTH);
         let thread = thread::Builder::new()
             .name("inspector".into())
-            .spawn(move || unpack::unpack(input::LayerInput::new(waiting)))
+            .spawn(move || unpack::unpack(input::LayerInput::new(waiting), is_unpadded))
             .map_err(Error::Thread)?;
         Ok(Self { chunks, thread })
     }

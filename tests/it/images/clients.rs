@@ -157,7 +157,7 @@ async fn archives_of_skopeo_are_imported_and_pulled() {
         let (archive, layout) = (pair.path("docker-archive"), pair.path("again"));
         let to = format!("oci:{}:1", layout.display());
         skopeo.convert(&format!("docker-archive:{}", archive.display()), &to).unwrap();
-        assert!(pair.import(&layout)[0].ends_with("/again:1"));
+        assert!(pair.import(&layout)[0].ends_with("/image:1"));
     })
     .await;
 }

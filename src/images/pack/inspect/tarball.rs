@@ -40,7 +40,7 @@ impl TarCheck {
 
     pub(super) fn finish(self) -> Result<(), Error> {
         match self.length {
-            0..512 => Err(Error::NotTar),
+            0..512 => Err(not_a_tar(&self.first)),
             length if length % BLOCK as u64 != 0 => Err(Error::PartialBlock(length)),
             _ => Ok(()),
         }
@@ -53,8 +53,17 @@ impl TarCheck {
         self.blank = self.first.iter().all(|byte| *byte == 0);
         match self.blank || has_checksum(&self.first) {
             true => Ok(()),
-            false => Err(Error::NotTar),
+            false => Err(not_a_tar(&self.first)),
         }
+    }
+}
+
+/// The error for bytes that start with no header.
+fn not_a_tar(first: &[u8]) -> Error {
+    match first {
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Error::Unsupported("xz"),
+        [b'B', b'Z', b'h', b'1'..=b'9', ..] => Error::Unsupported("bzip2"),
+        _ => Error::NotTar,
     }
 }
 
@@ -134,6 +143,17 @@ mod tests {
     fn other_bytes_are_not_a_tar() {
         for bytes in [&b"short"[..], &[b' '; 512], &[b'1'; 512], &[0xff; 1024]] {
             assert!(matches!(judge(bytes), Err(Error::NotTar)));
+        }
+    }
+
+    #[test]
+    fn a_tar_compressed_with_xz_or_bzip2_is_rejected_by_name() {
+        for length in [100, 2000] {
+            for (magic, name) in [(&b"\xfd7zXZ\0"[..], "xz"), (b"BZh9", "bzip2")] {
+                let bytes = [magic, &vec![7; length]].concat();
+                let error = judge(&bytes).unwrap_err();
+                assert!(matches!(error, Error::Unsupported(found) if found == name), "{error}");
+            }
         }
     }
 

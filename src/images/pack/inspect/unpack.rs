@@ -23,7 +23,7 @@ pub(super) struct LayerContent {
 }
 
 /// Reads all of `input`, or up to where it cannot be a layer any more.
-pub(super) fn unpack(mut input: LayerInput) -> Result<LayerContent, Error> {
+pub(super) fn unpack(mut input: LayerInput, is_unpadded: bool) -> Result<LayerContent, Error> {
     let compression = Compression::detect(input.peek(4));
     let mut sink = TarSink {
         compression,
@@ -36,7 +36,10 @@ pub(super) fn unpack(mut input: LayerInput) -> Result<LayerContent, Error> {
         Compression::Gzip => gunzip(input, &mut sink)?,
         Compression::Zstd => unzstd(input, &mut sink)?,
     }
-    sink.check.finish()?;
+    match sink.check.finish() {
+        Err(Error::PartialBlock(_)) if is_unpadded => {}
+        checked => checked?,
+    }
     Ok(LayerContent {
         compression,
         diff_id: (compression != Compression::None).then(|| sink.hasher.finish()),

@@ -1,0 +1,44 @@
+//! Docker's `manifest.json`: the images of an archive, by the paths of their files.
+
+use std::collections::HashSet;
+
+use serde::Deserialize;
+
+use super::{Error, path::clean};
+
+/// An image in `manifest.json`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DockerEntry {
+    /// Path of its configuration.
+    pub config: String,
+    /// Its names.
+    #[serde(default)]
+    pub repo_tags: Option<Vec<String>>,
+    /// Paths of its layers, the lowest one first.
+    #[serde(default)]
+    pub layers: Option<Vec<String>>,
+}
+
+/// The keys by which the `manifest.json` of skopeo's `dir:` is told from docker's.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ImageManifest {
+    #[allow(dead_code)]
+    schema_version: u64,
+}
+
+/// Parses `manifest.json`.
+pub fn parse(json: &[u8]) -> Result<Vec<DockerEntry>, Error> {
+    serde_json::from_slice(json).map_err(|e| match serde_json::from_slice::<ImageManifest>(json) {
+        Ok(_) => Error::SkopeoDir,
+        Err(_) => Error::document("manifest.json", e),
+    })
+}
+
+/// Returns the paths of all layers; what is wrong with the file is reported when it is read.
+pub fn layers(json: &[u8]) -> HashSet<String> {
+    let entries = parse(json).unwrap_or_default();
+    let paths = entries.into_iter().flat_map(|entry| entry.layers.unwrap_or_default());
+    paths.filter_map(|path| clean(path.as_bytes()).ok()).collect()
+}
