@@ -38,8 +38,11 @@ pub(crate) fn decode(block: Bytes) -> Result<PbNode, String> {
     Ok(node)
 }
 
-/// Encodes the node again with other CIDs for long inline blocks; also returns its data. None where there are no such links.
-fn replace_long(block: &Bytes) -> Result<Option<(Vec<u8>, Option<Bytes>)>, InlineTooLong> {
+/// A node that was encoded again, and its data.
+type Replaced = (Vec<u8>, Option<Bytes>);
+
+/// Encodes the node again with other CIDs for long inline blocks; none if there are no such links.
+fn replace_long(block: &Bytes) -> Result<Option<Replaced>, InlineTooLong> {
     let mut has_long = false;
     for_each_link(block, |hash| {
         has_long |= long_inline(hash)?.is_some();
