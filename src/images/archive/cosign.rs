@@ -2,7 +2,7 @@
 
 use ocipfs_oci::{Descriptor, Digest, Tag};
 
-use super::oci::REF_NAME;
+use super::name::REF_NAME;
 
 /// Annotation of `cosign save` with the kind of an entry.
 const KIND: &str = "kind";

@@ -6,6 +6,8 @@ use ocipfs_oci::{Name, Tag};
 
 use super::Error;
 
+/// Annotation that names an entry of `index.json`: a tag within its repository, or a full image name.
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Components that would stand where the layout's own files are.
 const RESERVED: [&str; 3] = ["blobs", "index.json", "oci-layout"];
 /// Docker's text for a repository or a tag that an image does not have.

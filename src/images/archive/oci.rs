@@ -8,12 +8,10 @@ use serde::Deserialize;
 
 use super::{
     ArchiveParts, ArchivedImage, ArchivedName, Error, Images, MAX_DEPTH, MAX_MANIFEST, ManifestOrIndex,
-    cosign, parts::ArchiveFile, path::blob_path, stage::StagedEntry,
+    cosign, name::REF_NAME, parts::ArchiveFile, path::blob_path, stage::StagedEntry,
 };
 use crate::images::pack::inspect::Compression;
 
-/// Annotation that names an entry of `index.json`: a tag within its repository, or a full image name.
-pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Annotation of containerd and docker with the full image name.
 const IMAGE_NAME: &str = "io.containerd.image.name";
 /// Annotation with the digest of the manifest that an attestation is about.

@@ -136,7 +136,7 @@ async fn a_directory_of_boxo_with_inline_entries_is_read() {
     for length in [0, 10, 64, 65, 100, 128] {
         fs::write(folder.join(length.to_string()), noise(length)).unwrap();
     }
-    for shard in [&[][..], &["--shard"]] {
+    for shard in [&[] as &[&str], &["--shard"]] {
         let flags = [&["--inline", "128"], shard].concat();
         let boxo = Boxo::serve(&flags, &[&folder]).await.unwrap();
         let node = Serve::start(&["--peer", boxo.address()]);
