@@ -90,7 +90,10 @@ mod tests {
     #[tokio::test]
     async fn a_dns_address_of_a_peer_is_resolved_in_its_family() {
         let loopback = parse("/ip4/127.0.0.1/tcp/4001/p2p/PEER");
-        assert_eq!(resolve(&parse("/dns4/localhost/tcp/4001/p2p/PEER")).await.unwrap(), [loopback.clone()]);
+        assert_eq!(
+            resolve(&parse("/dns4/localhost/tcp/4001/p2p/PEER")).await.unwrap(),
+            std::slice::from_ref(&loopback)
+        );
         assert!(resolve(&parse("/dns/localhost/tcp/4001/p2p/PEER")).await.unwrap().contains(&loopback));
         // A machine may have no IPv6 address of that name; it never gets an IPv4 address.
         let six = resolve(&parse("/dns6/localhost/tcp/4001/p2p/PEER")).await.unwrap_or_default();
