@@ -4,7 +4,7 @@ use bytes::Bytes;
 use cid::multibase;
 use multihash_codetable::{Code, MultihashDigest};
 
-use crate::{Block, Cid};
+use crate::{Block, Cid, varint};
 
 pub(crate) const IDENTITY: u64 = 0x00;
 /// The maximum length of an inline block in bytes, as in Kubo and IPIP-512.
@@ -64,7 +64,7 @@ pub fn long_inline_text(cid: &str) -> Result<Option<Block>, InlineTooLong> {
 pub fn inline_text(block: &Block) -> String {
     let mut cid = vec![1];
     for number in [block.cid.codec(), IDENTITY, block.data.len() as u64] {
-        put_varint(&mut cid, number);
+        varint::put(&mut cid, number);
     }
     cid.extend_from_slice(&block.data);
     multibase::encode(multibase::Base::Base32Lower, cid)
@@ -72,35 +72,15 @@ pub fn inline_text(block: &Block) -> String {
 
 /// Takes version, codec, hash function and length of a CIDv1 with the identity hash function.
 fn prefix(cid: &mut &[u8]) -> Option<(u64, u64)> {
-    if varint(cid)? != 1 {
+    let mut number = || varint::get(cid).ok();
+    if number()? != 1 {
         return None;
     }
-    let codec = varint(cid)?;
-    if varint(cid)? != IDENTITY {
+    let codec = number()?;
+    if number()? != IDENTITY {
         return None;
     }
-    Some((codec, varint(cid)?))
-}
-
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0;
-    for shift in (0..63).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
-}
-
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
+    Some((codec, number()?))
 }
 
 #[cfg(test)]
@@ -112,7 +92,7 @@ mod tests {
     /// Returns the binary CID that carries so many bytes.
     fn inline(codec: &[u8], length: usize) -> Vec<u8> {
         let mut cid = [&[1], codec, &[0]].concat();
-        put_varint(&mut cid, length as u64);
+        varint::put(&mut cid, length as u64);
         cid.resize(cid.len() + length, 7);
         cid
     }

@@ -13,6 +13,7 @@
 
 mod hash;
 mod inline;
+pub mod varint;
 
 use bytes::Bytes;
 pub use cid::Cid;

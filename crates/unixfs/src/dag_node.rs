@@ -161,7 +161,7 @@ mod tests {
     use multihash_codetable::{Code, MultihashDigest};
 
     use super::*;
-    use crate::data::{directory_data, file_data, leaf_frame, put_varint};
+    use crate::data::{directory_data, file_data, leaf_frame};
 
     fn decode(links: Vec<PbLink>, data: Vec<u8>) -> Result<DagNode, Error> {
         let block = PbNode { links, data: Some(data.into()) }.into_bytes();
@@ -233,7 +233,7 @@ mod tests {
         let mut out = vec![1 << 3, FILE as u8];
         for _ in 0..2 {
             out.push(4 << 3);
-            put_varint(&mut out, u64::MAX);
+            ocipfs_block::varint::put(&mut out, u64::MAX);
         }
         out
     }

@@ -1,6 +1,7 @@
 //! The `Data` message of UnixFS, which a dag-pb node holds: <https://specs.ipfs.tech/unixfs/>.
 
 use bytes::Bytes;
+use ocipfs_block::varint;
 
 /// The codec of a raw leaf.
 pub const RAW: u64 = 0x55;
@@ -59,16 +60,10 @@ impl Data {
 }
 
 fn varint(bytes: &mut Bytes) -> Result<u64, &'static str> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let byte = *bytes.first().ok_or("truncated varint")?;
-        let _ = bytes.split_to(1);
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Ok(value);
-        }
-    }
-    Err("varint exceeds 64 bits")
+    varint::get(bytes).map_err(|error| match error {
+        varint::Error::Truncated => "truncated varint",
+        varint::Error::TooLong => "varint exceeds 64 bits",
+    })
 }
 
 fn chunk(bytes: &mut Bytes) -> Result<Bytes, &'static str> {
@@ -83,27 +78,19 @@ fn split_to(bytes: &mut Bytes, length: usize) -> Result<Bytes, &'static str> {
     Ok(bytes.split_to(length))
 }
 
-pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
 /// Writes the `Data` of a file: with its bytes (a leaf) or with its children's sizes (an inner node).
 pub fn file_data(data: &[u8], children: impl Iterator<Item = u64> + Clone) -> Vec<u8> {
     let mut out = vec![1 << 3, FILE as u8];
     if !data.is_empty() {
         out.push(2 << 3 | 2);
-        put_varint(&mut out, data.len() as u64);
+        varint::put(&mut out, data.len() as u64);
         out.extend_from_slice(data);
     }
     out.push(3 << 3);
-    put_varint(&mut out, data.len() as u64 + children.clone().sum::<u64>());
+    varint::put(&mut out, data.len() as u64 + children.clone().sum::<u64>());
     for size in children {
         out.push(4 << 3);
-        put_varint(&mut out, size);
+        varint::put(&mut out, size);
     }
     out
 }
@@ -114,12 +101,12 @@ pub fn leaf_frame(length: u64) -> (Vec<u8>, Vec<u8>) {
     let mut head = vec![1 << 3, FILE as u8];
     if length > 0 {
         head.push(2 << 3 | 2);
-        put_varint(&mut head, length);
+        varint::put(&mut head, length);
     }
     let mut tail = vec![3 << 3];
-    put_varint(&mut tail, length);
+    varint::put(&mut tail, length);
     let mut node = vec![1 << 3 | 2];
-    put_varint(&mut node, head.len() as u64 + length + tail.len() as u64);
+    varint::put(&mut node, head.len() as u64 + length + tail.len() as u64);
     node.append(&mut head);
     (node, tail)
 }
@@ -137,11 +124,11 @@ pub fn shard_data(fanout_bits: u32, slots: impl Iterator<Item = u64>) -> Vec<u8>
     slots.for_each(|slot| bits[last - (slot >> 3) as usize] |= 1 << (slot & 7));
     let bits: Vec<u8> = bits.into_iter().skip_while(|byte| *byte == 0).collect();
     let mut out = vec![1 << 3, SHARD as u8, 2 << 3 | 2];
-    put_varint(&mut out, bits.len() as u64);
+    varint::put(&mut out, bits.len() as u64);
     out.extend_from_slice(&bits);
     out.push(5 << 3);
-    put_varint(&mut out, MURMUR3_X64_64);
+    varint::put(&mut out, MURMUR3_X64_64);
     out.push(6 << 3);
-    put_varint(&mut out, 1 << fanout_bits);
+    varint::put(&mut out, 1 << fanout_bits);
     out
 }

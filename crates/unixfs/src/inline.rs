@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use ipld_dagpb::PbNode;
-use ocipfs_block::{Block, Cid, InlineTooLong, long_inline};
+use ocipfs_block::{Block, Cid, InlineTooLong, long_inline, varint};
 
-use crate::data::{DAG_PB, put_varint};
+use crate::data::DAG_PB;
 
 const DATA: u64 = 1 << 3 | 2;
 const LINK: u64 = 2 << 3 | 2;
@@ -106,8 +106,8 @@ struct Field<'a> {
 /// Takes the next field; leaves what is none of a dag-pb node.
 fn next<'a>(rest: &mut &'a [u8]) -> Option<Field<'a>> {
     let (all, mut after) = (*rest, *rest);
-    let tag = varint(&mut after)?;
-    let number = varint(&mut after)?;
+    let tag = varint::get(&mut after).ok()?;
+    let number = varint::get(&mut after).ok()?;
     let value = match tag & 7 {
         0 => &[],
         2 => after.split_off(..usize::try_from(number).ok()?)?,
@@ -117,21 +117,9 @@ fn next<'a>(rest: &mut &'a [u8]) -> Option<Field<'a>> {
     Some(Field { tag, value, whole: &all[..all.len() - after.len()] })
 }
 
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let byte = *bytes.split_off_first()?;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
-}
-
 fn put(out: &mut Vec<u8>, tag: u64, value: &[u8]) {
-    put_varint(out, tag);
-    put_varint(out, value.len() as u64);
+    varint::put(out, tag);
+    varint::put(out, value.len() as u64);
     out.extend_from_slice(value);
 }
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use multihash_codetable::{Code, MultihashDigest};
+use ocipfs_bitswap::wire::fields::put_varint;
 use ocipfs_node::{Block, Cid, Node, inline_text};
 use ocipfs_unixfs::{DAG_PB, RAW};
 
@@ -20,13 +21,9 @@ fn field(number: u8, value: &[u8]) -> Vec<u8> {
     [&[number << 3 | 2][..], &varint(value.len() as u64), value].concat()
 }
 
-fn varint(mut value: u64) -> Vec<u8> {
+fn varint(value: u64) -> Vec<u8> {
     let mut out = Vec::new();
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
+    put_varint(&mut out, value);
     out
 }
 

@@ -1,6 +1,8 @@
 //! The part of protobuf that Bitswap and fetch need. Slices share the memory of their message.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
+use ocipfs_block::varint;
+pub use ocipfs_block::varint::{len as varint_len, put as put_varint};
 
 use super::Malformed;
 
@@ -43,32 +45,10 @@ fn split(bytes: &mut Bytes, length: u64) -> Result<Bytes, Malformed> {
 
 /// Reads an unsigned LEB128 number.
 pub fn varint(bytes: &mut Bytes) -> Result<u64, Malformed> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        if bytes.is_empty() {
-            return Err(Malformed("truncated varint"));
-        }
-        let byte = bytes.get_u8();
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Ok(value);
-        }
-    }
-    Err(Malformed("varint longer than 64 bits"))
-}
-
-/// Writes an unsigned LEB128 number.
-pub fn put_varint(out: &mut BytesMut, mut value: u64) {
-    while value >= 0x80 {
-        out.put_u8(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.put_u8(value as u8);
-}
-
-/// Returns the encoded length of a varint.
-pub fn varint_len(value: u64) -> usize {
-    (u64::BITS - (value | 1).leading_zeros()).div_ceil(7) as usize
+    varint::get(bytes).map_err(|error| match error {
+        varint::Error::Truncated => Malformed("truncated varint"),
+        varint::Error::TooLong => Malformed("varint longer than 64 bits"),
+    })
 }
 
 /// Writes a varint field, unless it is 0, the default.

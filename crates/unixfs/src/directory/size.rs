@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use ocipfs_block::varint;
+
 use crate::{
     data,
     profile::{Profile, Root},
@@ -22,8 +24,8 @@ impl Profile {
             Self::Legacy => name.len() + cid,
             // The bytes of the block: hash, name and size, each behind a tag, in a message of its own.
             Self::UnixfsV1 => {
-                let chunk = |length: usize| 1 + varint_len(length as u64) + length;
-                chunk(chunk(cid) + chunk(name.len()) + 1 + varint_len(root.dag_size))
+                let chunk = |length: usize| 1 + varint::len(length as u64) + length;
+                chunk(chunk(cid) + chunk(name.len()) + 1 + varint::len(root.dag_size))
             }
         }
     }
@@ -37,8 +39,4 @@ impl Profile {
         frame + entries.iter().map(|(name, root)| self.weight(name, root)).sum::<usize>()
             <= MAX_DIRECTORY_BYTES
     }
-}
-
-fn varint_len(value: u64) -> usize {
-    (u64::BITS - (value | 1).leading_zeros()).div_ceil(7) as usize
 }

@@ -11,7 +11,7 @@ use crate::{
 /// Returns the binary CID that carries these bytes.
 fn inline(codec: u64, bytes: &[u8]) -> Vec<u8> {
     let mut cid = vec![1, codec as u8, 0];
-    put_varint(&mut cid, bytes.len() as u64);
+    varint::put(&mut cid, bytes.len() as u64);
     [&cid[..], bytes].concat()
 }
 

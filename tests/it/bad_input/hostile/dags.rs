@@ -4,6 +4,7 @@ use bytes::Bytes;
 use ipld_dagpb::{PbLink, PbNode};
 use libtest_mimic::Trial;
 use multihash_codetable::{Code, MultihashDigest};
+use ocipfs_bitswap::wire::fields::put_varint;
 use ocipfs_node::Cid;
 use ocipfs_oci::Digest;
 
@@ -94,14 +95,6 @@ impl Dag {
         let digest = Digest::sha256_of(&bytes).to_string();
         Made::named(manifest.to_string(), digest, bytes, root, self.0)
     }
-}
-
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }
 
 async fn stage(made: &Made) -> Stage {

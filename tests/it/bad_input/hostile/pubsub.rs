@@ -6,6 +6,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures::AsyncWriteExt;
 use libp2p::{PeerId, Stream};
 use libtest_mimic::Trial;
+use ocipfs_bitswap::wire::fields::put_varint;
 
 use super::memory::Memory;
 use crate::{
@@ -76,13 +77,9 @@ fn field(number: u8, value: &[u8]) -> Vec<u8> {
     [&[number << 3 | 2][..], &length(value.len()), value].concat()
 }
 
-fn length(mut length: usize) -> Vec<u8> {
+fn length(length: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
-    while length >= 0x80 {
-        bytes.push(length as u8 | 0x80);
-        length >>= 7;
-    }
-    bytes.push(length as u8);
+    put_varint(&mut bytes, length as u64);
     bytes
 }
 

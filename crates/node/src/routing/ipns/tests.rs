@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use libp2p::identity::Keypair;
+use ocipfs_bitswap::wire::fields::put_varint;
 
 use super::*;
 
@@ -21,13 +22,9 @@ fn number(number: u8, value: u64) -> Vec<u8> {
     [vec![number << 3], varint(value)].concat()
 }
 
-fn varint(mut value: u64) -> Vec<u8> {
+fn varint(value: u64) -> Vec<u8> {
     let mut out = Vec::new();
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
+    put_varint(&mut out, value);
     out
 }
 
