@@ -7,7 +7,7 @@ mod remote;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -323,7 +323,7 @@ impl Client {
     /// Turns the requests of all changed sessions into wantlist entries for their peers.
     fn plan(&mut self) {
         let now = Instant::now();
-        let mut moved = Vec::new();
+        let mut moved = BTreeSet::new();
         let Self { sessions, remotes, outbox, sent_wants, .. } = self;
         for active in sessions.values_mut() {
             if !std::mem::take(&mut active.changed) {
@@ -340,13 +340,12 @@ impl Client {
                     Request::Block { peer, cid, urgent: false } => (peer, cid, Kind::Block, later),
                     Request::Have { peer, cid } => (peer, cid, Kind::Have, later),
                     Request::Cancel { peer, cid } => {
-                        moved.push((peer, cid));
+                        moved.insert((peer, cid));
                         continue;
                     }
                 };
                 // Moved away and back: the want stands.
-                if let Some(index) = moved.iter().position(|back| *back == (peer, cid)) {
-                    moved.swap_remove(index);
+                if moved.remove(&(peer, cid)) {
                     continue;
                 }
                 if let Some(remote) = remotes.get_mut(&peer) {

@@ -16,9 +16,11 @@ use crate::locked;
 
 /// Bytes of large blocks that are sent at a time.
 const MAX_BYTES: usize = 12 << 20;
-/// A block that is written more slowly no longer uses its slot, so that slow peers do not delay others: at least 100 MiB
-/// a second are granted, whatever the peers do.
-const MIN_RATE: usize = MAX_BYTES * 8;
+/// A block that is written more slowly, in bytes per second, no longer uses its slot, so that slow peers do not delay
+/// others: some 90 MiB a second are granted, whatever the peers do.
+const MIN_RATE: u32 = 8 << 20;
+/// Time that every block has beyond that.
+const MIN_TIME: Duration = Duration::from_millis(10);
 
 /// The large blocks that are being sent, and the peers that wait.
 #[derive(Default)]
@@ -36,9 +38,7 @@ struct State {
 impl SendSlots {
     /// Returns whether a large block has to wait.
     pub fn are_used_up(&self, now: Instant) -> bool {
-        let mut state = locked(&self.0);
-        state.expire(now);
-        state.bytes >= MAX_BYTES || !state.waiting.is_empty()
+        locked(&self.0).is_used_up(now)
     }
 
     /// Takes a slot without waiting.
@@ -52,12 +52,12 @@ impl SendSlots {
         bytes: usize,
         now: Instant,
     ) -> Result<SendSlot, oneshot::Receiver<SendSlot>> {
-        self.grant(now);
-        if !self.are_used_up(now) {
-            return Ok(self.take(bytes, now));
+        let mut state = locked(&self.0);
+        if !state.is_used_up(now) {
+            return Ok(SendSlot { slots: self.clone(), id: state.add(bytes, now) });
         }
         let (granted, slot) = oneshot::channel();
-        locked(&self.0).waiting.push_back((bytes, granted));
+        state.waiting.push_back((bytes, granted));
         Err(slot)
     }
 
@@ -83,10 +83,14 @@ impl SendSlots {
 }
 
 impl State {
+    fn is_used_up(&mut self, now: Instant) -> bool {
+        self.expire(now);
+        self.bytes >= MAX_BYTES || !self.waiting.is_empty()
+    }
+
     fn add(&mut self, bytes: usize, now: Instant) -> u64 {
         self.counter += 1;
-        let expires =
-            now + Duration::from_millis(10) + Duration::from_secs(1) * bytes as u32 / (MIN_RATE / 12) as u32;
+        let expires = now + MIN_TIME + Duration::from_secs(1) * bytes as u32 / MIN_RATE;
         self.used.insert(self.counter, (bytes, expires));
         self.bytes += bytes;
         self.counter
@@ -138,16 +142,11 @@ impl SlotTicket {
     pub fn slot(&mut self, bytes: usize) -> Option<SendSlot> {
         let now = Instant::now();
         self.slots.grant(now);
-        if let Some(queued) = &mut self.queued {
-            match queued.try_recv() {
-                Ok(slot) => self.granted = Some(slot),
-                Err(oneshot::error::TryRecvError::Empty) => return None,
-                Err(oneshot::error::TryRecvError::Closed) => {}
-            }
-            self.queued = None;
+        if self.is_granted() {
+            return self.granted.take();
         }
-        if let Some(slot) = self.granted.take() {
-            return Some(slot);
+        if self.queued.is_some() {
+            return None;
         }
         match self.slots.request(bytes, now) {
             Ok(slot) => Some(slot),
@@ -174,7 +173,6 @@ impl SlotTicket {
     }
 
     /// Returns whether a slot was granted.
-    #[cfg(test)]
     pub fn is_granted(&mut self) -> bool {
         if let Some(queued) = &mut self.queued
             && let Ok(slot) = queued.try_recv()

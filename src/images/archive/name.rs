@@ -29,18 +29,27 @@ pub struct ArchivedName {
 /// Splits `docker.io/library/busybox:1.36` into `busybox` and `1.36`: the registry is left out, and what Docker leaves out.
 pub fn split(text: &str) -> Result<(Name, Option<Tag>), Error> {
     let failed = |why: String| Error::Name { text: text.chars().take(120).collect(), why };
-    let (text, _digest) = text.split_once('@').unwrap_or((text, ""));
-    let (path, tag) = match text.rsplit_once(':') {
-        Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
-        _ => (text, None),
-    };
-    let path = without_registry(path);
-    let path = path.strip_prefix("library/").unwrap_or(path);
-    let name: Name = path.parse().map_err(|e: ocipfs_oci::name::Error| failed(e.to_string()))?;
+    let (path, tag) = path_and_tag(text);
+    let name: Name = short(path).parse().map_err(|e: ocipfs_oci::name::Error| failed(e.to_string()))?;
     check_reserved(&name).map_err(failed)?;
     let tag =
         tag.map(str::parse).transpose().map_err(|e: ocipfs_oci::reference::Error| failed(e.to_string()))?;
     Ok((name, tag))
+}
+
+/// Splits an image name into its path and its tag; its digest is left out.
+fn path_and_tag(text: &str) -> (&str, Option<&str>) {
+    let (named, _digest) = text.split_once('@').unwrap_or((text, ""));
+    match named.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
+        _ => (named, None),
+    }
+}
+
+/// Leaves out the registry, and the `library` that Docker leaves out.
+fn short(path: &str) -> &str {
+    let path = without_registry(path);
+    path.strip_prefix("library/").unwrap_or(path)
 }
 
 /// Leaves out a first component that is a host: it has a dot or a port, or is `localhost`.
@@ -69,11 +78,8 @@ impl ArchivedName {
 
     /// Reads an image name with or without registry, tag and digest.
     pub fn of_image(text: &str) -> Self {
-        let (named, _digest) = text.split_once('@').unwrap_or((text, ""));
-        match named.rsplit_once(':') {
-            Some((path, tag)) if !tag.contains('/') => Self::new(text, path, Some(tag)),
-            _ => Self::new(text, named, None),
-        }
+        let (path, tag) = path_and_tag(text);
+        Self::new(text, path, tag)
     }
 
     /// Reads the two parts of `text`, of which either may be invalid without the other being lost.
@@ -81,8 +87,7 @@ impl ArchivedName {
         let mut notes = Vec::new();
         let path = Some(path).filter(|path| !path.is_empty() && *path != NONE);
         let repository: Option<Name> = path.and_then(|path| {
-            let short = without_registry(path);
-            let name = valid(short.strip_prefix("library/").unwrap_or(short), "repository", &mut notes)?;
+            let name = valid(short(path), "repository", &mut notes)?;
             check_reserved(&name)
                 .map_err(|why| notes.push(format!("the repository is ignored: {why}")))
                 .ok()?;

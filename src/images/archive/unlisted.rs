@@ -1,6 +1,10 @@
 //! Manifests among the blobs of a layout folder that no index lists.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs::{self, File},
+    io::{self, BufRead, BufReader, Read},
+    path::Path,
+};
 
 use bytes::Bytes;
 use ocipfs_oci::Digest;
@@ -31,8 +35,8 @@ pub fn in_folder(folder: &Path, is_taken: impl Fn(&Digest) -> bool) -> Result<Ve
             if !is_small {
                 continue;
             }
-            let bytes = fs::read(&path).map_err(|e| failed(&path, e))?;
-            if bytes.trim_ascii_start().first() == Some(&b'{') && has_subject(&bytes) {
+            let Some(bytes) = json(&path).map_err(|e| failed(&path, e))? else { continue };
+            if has_subject(&bytes) {
                 size += bytes.len() as u64;
                 all.push((digest, bytes.into()));
             }
@@ -45,6 +49,18 @@ pub fn in_folder(folder: &Path, is_taken: impl Fn(&Digest) -> bool) -> Result<Ve
         }
     }
     Ok(all)
+}
+
+/// Reads a file that begins like a JSON object; of another one only the beginning is read.
+fn json(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let mut file = BufReader::new(File::open(path)?);
+    match file.fill_buf()?.trim_ascii_start().first() {
+        Some(b'{') | None => {}
+        Some(_) => return Ok(None),
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(Some(bytes).filter(|bytes| bytes.trim_ascii_start().first() == Some(&b'{')))
 }
 
 fn failed(path: &Path, error: io::Error) -> Error {

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_does_not_wait_for_ever_for_a_block_that_slow_peers_are_sent_again_and_again() {
+    async fn a_block_that_slow_peers_are_sent_again_and_again_is_held_for_a_bounded_time() {
         let (mut recent, patient, begun) = (RecentTransfers::default(), PeerId::random(), Instant::now());
         for _ in 0..20 {
             recent.sent(&cid(0), PeerId::random(), LARGE_BLOCK);

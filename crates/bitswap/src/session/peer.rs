@@ -216,7 +216,7 @@ impl SessionPeer {
         }
     }
 
-    /// Records that another peer delivered a block that was requested from this one long before.
+    /// Records that another peer delivered a block that was requested from this one long before, or that it was lost.
     pub fn was_outrun(&mut self) {
         self.doubtful |= self.quickest.is_none();
     }

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{
     MAX_PLANNED_WANTS, ORDERED_WANTS, Request, Session, SessionWant, WantQuota,
     peer::{Availability, SessionPeer},
+    requests::can_take,
 };
 use crate::Cid;
 
@@ -74,12 +75,13 @@ impl Session {
             let is_complete = state.availability == Availability::Complete;
             want.holders.contains(peer) || is_complete && !want.lacking.contains(peer)
         };
-        let fits = |peer: &PeerId, state: &SessionPeer| state.fits(want.size) && quota.has_room(peer);
-        let others = candidates.iter().filter(|peer| *peer != from);
-        others
+        let known = candidates.iter();
+        known
             .filter_map(|peer| Some((peer, self.peers.get(peer)?)))
             .filter(|(peer, state)| {
-                is_better(state, asked, want.size, fastest) && has(peer, state) && fits(peer, state)
+                is_better(state, asked, want.size, fastest)
+                    && has(peer, state)
+                    && can_take(want, peer, state, quota)
             })
             .min_by_key(|(_, state)| state.reluctance(now, fastest))
             .map(|(peer, _)| *peer)

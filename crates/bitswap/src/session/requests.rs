@@ -88,10 +88,7 @@ impl Session {
         let holders = want.holders.iter().filter_map(|peer| Some((peer, self.peers.get(peer)?)));
         let all = self.peers.complete();
         let all = all.filter(|(peer, _)| !want.lacking.contains(peer) && !want.holders.contains(peer));
-        let fits = |(peer, state): &(&PeerId, &SessionPeer)| {
-            state.fits(want.size) && quota.has_room(peer) && !want.is_asked_of(peer)
-        };
-        let candidates = holders.chain(all).filter(fits);
+        let candidates = holders.chain(all).filter(|(peer, state)| can_take(want, peer, state, quota));
         candidates.min_by_key(|(_, state)| state.reluctance(now, self.fastest)).map(|(peer, _)| *peer)
     }
 
@@ -113,4 +110,9 @@ impl Session {
         };
         of(false).chain(of(true)).take(most).map(|(peer, _)| *peer).collect()
     }
+}
+
+/// Returns whether a block may be requested from a peer: it has room for it, and was not asked for it.
+pub(super) fn can_take(want: &SessionWant, peer: &PeerId, state: &SessionPeer, quota: &WantQuota) -> bool {
+    state.fits(want.size) && quota.has_room(peer) && !want.is_asked_of(peer)
 }

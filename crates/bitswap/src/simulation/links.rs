@@ -22,8 +22,8 @@ pub struct Sent {
     pub outgoing: Outgoing,
 }
 
-/// Sends chunks of all connections in turns, and on each connection of all messages in turns. A receiver that has not
-/// received so many bytes yet is sent no more.
+/// Sends chunks of all connections in turns, and on each connection of all messages in turns. Bytes that
+/// a receiver has not received yet are limited.
 pub struct Uplink {
     link: Link,
     /// Bytes on the way to each receiver.

@@ -50,7 +50,7 @@ async fn a_seeder_of_sixty_four_readers_sends_at_most_1_5_copies() {
     check_copies(64, 16, 1.5).await;
 }
 
-/// Blocks that slow readers are sent again and again are not held for ever, and slow readers keep no slots.
+/// Blocks that slow readers are sent again and again are held for a bounded time, and slow readers keep no slots.
 #[tokio::test(start_paused = true)]
 async fn a_fast_reader_is_served_beside_forty_slow_ones() {
     let (blocks, slow) = (32, Link { rate: 1 << 20, ..Link::LAN });
