@@ -19,6 +19,7 @@ pub mod allocator;
 pub mod cli;
 pub mod content;
 pub mod control;
+mod http_client;
 pub mod images;
 pub mod memory;
 pub mod names;

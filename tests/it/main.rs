@@ -36,6 +36,7 @@ mod pulling;
 mod push;
 mod readers;
 mod registry;
+mod seeds;
 mod serving;
 mod space;
 mod stopping;
@@ -69,6 +70,7 @@ fn main() {
         push::trials(),
         readers::trials(),
         registry::trials(),
+        seeds::trials(),
         serving::trials(),
         space::trials(),
         stopping::trials(),

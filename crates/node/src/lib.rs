@@ -54,7 +54,7 @@ pub use node::Node;
 use ocipfs_bitswap as bitswap;
 pub use ocipfs_block::{Block, Cid, inline_bytes, inline_text, is_block, is_trusted_cid, long_inline_text};
 pub use options::{Bootstrap, Dns, Limits, Options};
-pub use peers::Peer;
+pub use peers::{Peer, Seeds};
 pub use swarm_key::SwarmKey;
 
 /// Locks data that stays valid if a thread panics while it holds the lock.

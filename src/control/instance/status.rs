@@ -7,6 +7,7 @@ impl Instance {
         let announcing = node.announcing();
         let held = self.content().held_counts().await.map_err(content_failure)?;
         let traffic = node.traffic();
+        let seeds = node.seeds();
         let identity = self.identity().await;
         let (published, followed) = (self.publication().await?, self.followed_names().await?);
         Ok(Reply::Status(Box::new(Status {
@@ -16,6 +17,9 @@ impl Instance {
             identity,
             network: self.0.network.into(),
             peers: node.peers().len(),
+            bootstrap_peers: seeds.configured,
+            unreachable_bootstrap_peers: seeds.unreachable,
+            remembered_peers: seeds.remembered,
             rejected_handshakes: node.rejected_handshakes(),
             announced: announcing.announced,
             announcing: announcing.pending,
