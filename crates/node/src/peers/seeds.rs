@@ -111,8 +111,8 @@ impl Peers {
 
     /// Runs the first round, which counts as one of the first dials until a peer is connected.
     async fn first_round(&self, round: impl Future<Output = ()>) {
-        let connected = self.wait_while(|peers| peers.count() == 0);
-        let rest = match select(pin!(round), pin!(connected)).await {
+        let (round, connected) = (pin!(round), pin!(self.wait_while(|peers| peers.count() == 0)));
+        let rest = match select(round, connected).await {
             Either::Left(_) => None,
             Either::Right(((), rest)) => Some(rest),
         };
