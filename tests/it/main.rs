@@ -23,6 +23,7 @@ mod exposed;
 mod finding;
 mod following;
 mod foreign;
+mod gateway;
 mod identity;
 mod images;
 mod killing;
@@ -57,6 +58,7 @@ fn main() {
         finding::trials(),
         following::trials(),
         foreign::trials(),
+        gateway::trials(),
         identity::trials(),
         images::trials(),
         killing::trials(),

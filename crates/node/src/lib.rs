@@ -52,7 +52,9 @@ pub use mutable_name::{Domain, InvalidName, IpnsName, MutableName};
 pub use network::leave_network;
 pub use node::Node;
 use ocipfs_bitswap as bitswap;
-pub use ocipfs_block::{Block, Cid, inline_bytes, inline_text, is_block, is_trusted_cid, long_inline_text};
+pub use ocipfs_block::{
+    Block, Cid, car, inline_bytes, inline_text, is_block, is_trusted_cid, long_inline_text,
+};
 pub use options::{Bootstrap, Dns, Limits, Options};
 pub use peers::{Peer, Seeds};
 pub use swarm_key::SwarmKey;

@@ -13,7 +13,7 @@ use ocipfs_structure::Crate;
 const LAYERS: &[&[&str]] = &[
     &["cli"],
     &["control", "registry"],
-    &["names"],
+    &["gateway", "names"],
     &["images"],
     &["content"],
     &["memory", "allocator", "http_client"],
