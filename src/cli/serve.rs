@@ -66,7 +66,7 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
     secrets::check(&options.data_dir, settings.swarm_key());
     let options = Options { change_network: serve.change_network, ..settings.online(shown.to_string())? };
     let instance = open(options).await?;
-    // Before it is said to be ready: whoever reads that may stop it at once.
+    // Before `ready` is printed: its reader may stop the process at once.
     let mut signals = Signals::listen()?;
     let outcome = run_in(global, &instance, &settings, (listener, access), &mut signals).await;
     tokio::select! {
