@@ -72,7 +72,7 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
         swarm.listed_peers.extend(peer_list::fetch(settings.bootstrap_from()).await);
     }
     let instance = open(options).await?;
-    // Before it is said to be ready: whoever reads that may stop it at once.
+    // Before `ready` is printed: its reader may stop the process at once.
     let mut signals = Signals::listen()?;
     let outcome = run_in(global, &instance, &settings, (listener, access), &mut signals).await;
     tokio::select! {

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::{
     Error,
-    budget::{Budget, Reservation},
+    budget::{PieceBudget, PieceReservation},
     download::RangeReader,
     store::{BlobFile, Check},
 };
@@ -52,13 +52,13 @@ pub struct BlobFileStream {
     file: BlobFile,
     range: Range<u64>,
     check: Option<Check>,
-    budget: Budget,
+    budget: PieceBudget,
     ahead: Option<JoinHandle<ReadResult>>,
 }
 
 impl BlobFileStream {
     /// Streams a range of a stored blob.
-    pub fn new(file: BlobFile, range: Range<u64>, budget: Budget) -> Self {
+    pub fn new(file: BlobFile, range: Range<u64>, budget: PieceBudget) -> Self {
         let check = file.check(&range);
         Self { file, range, check, budget, ahead: None }
     }
@@ -68,7 +68,7 @@ impl BlobFileStream {
         MAX_READ_BYTES.min(self.range.end.saturating_sub(self.range.start))
     }
 
-    fn read(&mut self, room: Reservation) -> JoinHandle<ReadResult> {
+    fn read(&mut self, room: PieceReservation) -> JoinHandle<ReadResult> {
         let (start, length) = (self.range.start, room.length());
         let (file, mut check) = (self.file.clone(), self.check.take());
         self.range.start += length;

@@ -17,7 +17,7 @@ use crate::{
     announcer::{Announcer, JOIN_PAUSE, SMALL_SWARM},
     behaviour::{Behaviour, BehaviourSettings},
     bitswap,
-    command::Command,
+    command::SwarmCommand,
     handshakes::Handshakes,
     identity,
     ipns::IpnsNames,
@@ -73,7 +73,8 @@ impl Node {
         };
         let keeper = Keeper::open(&options.data_dir, key.public().to_peer_id()).await;
         let (stop, tasks, announcer) = (CancellationToken::new(), TaskTracker::new(), Announcer::default());
-        let (bitswap_behaviour, bitswap, server) = bitswap::start(blocks, options.memory, &tasks, &stop);
+        let (bitswap_behaviour, bitswap_client, server) =
+            bitswap::start(blocks, options.memory, &tasks, &stop);
         let behaviour = Behaviour::new(
             &key,
             settings,
@@ -94,7 +95,7 @@ impl Node {
             ipfs,
             peers,
             handshakes,
-            bitswap,
+            bitswap_client,
             server,
             announcer,
             routing,
@@ -214,14 +215,14 @@ impl Node {
         online.peers.dial(&online.ipfs, address).await
     }
 
-    /// Starts to fetch the DAG below `root` from peers.
-    pub fn session(&self, root: Cid) -> BlockFetcher {
-        self.session_below(root, root)
+    /// Fetches the DAG below `root` from peers.
+    pub fn block_fetcher(&self, root: Cid) -> BlockFetcher {
+        self.block_fetcher_below(root, root)
     }
 
-    /// Starts to fetch part of a larger DAG, whose providers are found by `announced`.
-    pub fn session_below(&self, announced: Cid, root: Cid) -> BlockFetcher {
-        BlockFetcher::new(self.0.online.clone(), self.peer_id(), root, announced)
+    /// Fetches part of a larger DAG, whose providers are found by `search_root`.
+    pub fn block_fetcher_below(&self, search_root: Cid, root: Cid) -> BlockFetcher {
+        BlockFetcher::new(self.0.online.clone(), self.peer_id(), root, search_root)
     }
 
     /// Answers the wants of peers that wait for these blocks, which are stored now.
@@ -247,7 +248,7 @@ impl Node {
     pub async fn withdraw(&self, cid: Cid) {
         if let Some(online) = &self.0.online {
             online.announcer.remove(&cid);
-            let _ = online.send(Command::Withdraw(cid)).await;
+            let _ = online.send(SwarmCommand::Withdraw(cid)).await;
         }
     }
 

@@ -9,7 +9,7 @@ use crate::{
     Bootstrap, Cid, Options, Stopped,
     announcer::Announcer,
     bitswap::{ClientHandle, Server},
-    command::Command,
+    command::SwarmCommand,
     handshakes::Handshakes,
     peers::{self, Peers},
 };
@@ -19,10 +19,10 @@ pub(crate) struct Online {
     pub(crate) ipfs: Ipfs,
     pub(crate) peers: Peers,
     pub(crate) handshakes: Handshakes,
-    pub(crate) bitswap: ClientHandle,
+    pub(crate) bitswap_client: ClientHandle,
     pub(crate) server: Arc<Server>,
     pub(crate) announcer: Announcer,
-    pub(crate) routing: mpsc::Sender<Command>,
+    pub(crate) routing: mpsc::Sender<SwarmCommand>,
     /// The bootstrap peers.
     pub(crate) seeds: Vec<Multiaddr>,
     /// Peers that the node started with, besides.
@@ -33,14 +33,14 @@ pub(crate) struct Online {
 
 impl Online {
     /// Sends a command to the network behaviour.
-    pub(crate) async fn send(&self, command: Command) -> Result<(), Stopped> {
+    pub(crate) async fn send(&self, command: SwarmCommand) -> Result<(), Stopped> {
         self.routing.send(command).await.map_err(|_| Stopped)
     }
 
     /// Searches providers of `cid` and dials them; the channel closes at the end of the search.
     pub(crate) async fn find_providers(&self, cid: Cid) -> Result<mpsc::UnboundedReceiver<PeerId>, Stopped> {
         let (found, providers) = mpsc::unbounded_channel();
-        self.send(Command::FindProviders(cid, found)).await?;
+        self.send(SwarmCommand::FindProviders(cid, found)).await?;
         Ok(providers)
     }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{Committed, Download, DownloadState, ReaderState, WINDOW_BYTES};
-use crate::content::{Blob, Error, budget::Budget, locked};
+use crate::content::{Blob, Error, budget::PieceBudget, locked};
 
 /// A reader of a range of a download; the download continues without it.
 pub struct RangeReader {
@@ -21,7 +21,7 @@ pub struct RangeReader {
     waits_at: Option<u64>,
     pub(super) progress: watch::Receiver<DownloadState>,
     stall_timeout: Duration,
-    budget: Budget,
+    budget: PieceBudget,
 }
 
 impl RangeReader {
@@ -30,7 +30,7 @@ impl RangeReader {
         range: Range<u64>,
         promised: Option<&Blob>,
         stall_timeout: Duration,
-        budget: &Budget,
+        budget: &PieceBudget,
     ) -> Self {
         let mut readers = locked(&shared.readers);
         readers.counter += 1;

@@ -82,7 +82,7 @@ impl Instance {
             write(target, &path, bytes).await.map_err(failed)?;
         }
         for (digest, size) in &image.blobs {
-            let blob = match kind.blob(self.resolver(), digest).await.map_err(names_failure)? {
+            let blob = match kind.locate_blob(self.resolver(), digest).await.map_err(names_failure)? {
                 BlobSource::Inline(bytes) => {
                     write(target, &blob_path(digest), bytes).await.map_err(failed)?;
                     continue;

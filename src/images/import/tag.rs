@@ -7,21 +7,21 @@ use ocipfs_oci::{Descriptor, Digest, Index, Name, Tag};
 
 use super::{Error, Imported, cid_v1, layout, reference};
 use crate::{
-    content::{Changes, CidPath, Content, GcRoot, Named, Root, Store},
+    content::{Changes, CidPath, Content, GcRoot, ImportedImage, Root, Store},
     images::archive::{self, MAX_MANIFEST, ManifestOrIndex, StagedBlob},
 };
 
-/// Calls the image `top` of what is held `name:tag`, as a layout.
+/// Calls the image `top` of what is retained `name:tag`, as a layout.
 pub async fn tag(
     content: &Content,
-    held: &GcRoot,
+    gc_root: &GcRoot,
     top: Descriptor,
     name: Name,
     tag: Tag,
 ) -> Result<Imported, Error> {
     let guard = content.gc_guard().await;
     let profile = content.profile();
-    let blobs = below(content, held, &top).await?;
+    let blobs = below(content, gc_root, &top).await?;
     let mut folder = Changes::default();
     for (digest, (root, _)) in &blobs {
         folder.set(&format!("{name}/{}", archive::blob_path(digest)), *root);
@@ -49,23 +49,23 @@ pub async fn tag(
     let size = blobs.values().map(|(root, _)| root.size).sum();
     let roots: Vec<_> = std::iter::once(cid).chain(blobs.values().map(|(root, _)| root.cid)).collect();
     let files = blobs.into_iter().map(|(digest, (_, at))| (digest, at)).collect();
-    let named = Named { reference: reference.clone(), digest: top.digest.clone(), size };
+    let named = ImportedImage { reference: reference.clone(), digest: top.digest.clone(), size };
     let root_reference = GcRoot::new(true, &roots, files).of_images(&below, vec![named]);
     content.retain(cid, root_reference).await?;
     drop(guard);
     Ok(Imported { reference, cid, top, size })
 }
 
-/// The blobs of an image, of those that are held.
+/// The blobs of an image, of those that are retained.
 async fn below(
     content: &Content,
-    held: &GcRoot,
+    gc_root: &GcRoot,
     top: &Descriptor,
 ) -> Result<BTreeMap<Digest, (Root, CidPath)>, Error> {
     let mut found = BTreeMap::new();
     let mut waiting = vec![top.clone()];
     while let Some(next) = waiting.pop() {
-        let at = held.blobs.iter().find(|(digest, _)| *digest == next.digest).map(|(_, at)| at.clone());
+        let at = gc_root.blobs.iter().find(|(digest, _)| *digest == next.digest).map(|(_, at)| at.clone());
         let Some(at) = at.filter(|_| !found.contains_key(&next.digest)) else { continue };
         let root = content.root_of(at.root()).await?;
         found.insert(next.digest.clone(), (root, at.clone()));

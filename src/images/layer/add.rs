@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::{Layer, LayerDocument, LayerManifest};
 use crate::{
-    content::{self, CidPath, Content, Document, Profile, Put, Reader, StoreError, Written},
+    content::{self, BlobWriter, CidPath, Content, Document, Profile, Reader, StoreError, WrittenBlob},
     images::pack::{
         folder,
         gzip::GzipWriter,
@@ -101,7 +101,7 @@ struct ReadLayer {
     layer: Measured,
     at: CidPath,
     file: Cid,
-    unstored: Option<(Written, Document)>,
+    unstored: Option<(WrittenBlob, Document)>,
 }
 
 /// Stores layers, the lowest first, and their manifest, and holds them all. Where one is refused, none is stored.
@@ -174,13 +174,13 @@ async fn read_layer(
     let name = name_of(&path, is_dir)?;
     let (content, epoch, profile) = (content.clone(), options.epoch, options.profile);
     let taking = move || {
-        let put = Put::unhashed(content.store(), profile).map_err(content::Error::from)?;
+        let put = BlobWriter::unhashed(content.store(), profile).map_err(content::Error::from)?;
         let mut sink = LayerSink { inspect: LayerInspector::new(), put, progress, done: 0, refused: None };
         if is_dir { sink.folder(&path, epoch) } else { sink.file(&path) }?;
         let LayerSink { inspect, put, .. } = sink;
         let layer =
             inspect.finish().map_err(|why| Error::NoLayer { what: path.display().to_string(), why })?;
-        let written = put.close().map_err(content::Error::from)?;
+        let written = put.finish().map_err(content::Error::from)?;
         let file = written.root.cid;
         let directory = Document::directory(&name, &written.root, profile);
         let at = CidPath::in_directory(directory.root.cid, &name).map_err(|_| Error::Name(name.into()))?;
@@ -189,7 +189,7 @@ async fn read_layer(
     tokio::task::spawn_blocking(taking).await.map_err(|_| Error::BrokenOff)?
 }
 
-async fn store(layer: Measured, written: Written, directory: Document) -> Result<(), Error> {
+async fn store(layer: Measured, written: WrittenBlob, directory: Document) -> Result<(), Error> {
     let gc_guard = move || written.store(&layer.digest, &[], &directory.blocks).map(drop);
     let stored = tokio::task::spawn_blocking(gc_guard).await.map_err(|_| Error::BrokenOff)?;
     Ok(stored.map_err(content::Error::from)?)
@@ -261,7 +261,7 @@ fn name_of(path: &Path, is_dir: bool) -> Result<String, Error> {
 /// Measures what is written to it and hands it on to the store.
 struct LayerSink {
     inspect: LayerInspector,
-    put: Put,
+    put: BlobWriter,
     progress: Told,
     done: u64,
     /// Kept here, since `Write` has only `io::Error` to say it with.

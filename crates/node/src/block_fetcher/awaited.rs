@@ -2,7 +2,7 @@ use std::{collections::HashSet, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{Cid, bitswap::key};
+use crate::{Cid, as_v1};
 
 /// The root's providers are searched (again) after this time without a block.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(5);
@@ -35,18 +35,18 @@ impl Awaited {
         if self.blocks.is_empty() {
             (self.since, self.searched) = (now, None);
         }
-        self.blocks.extend(cids.into_iter().map(key));
+        self.blocks.extend(cids.into_iter().map(as_v1));
     }
 
     pub fn unwant(&mut self, cids: &[Cid]) {
         for cid in cids {
-            self.blocks.remove(&key(cid));
+            self.blocks.remove(&as_v1(cid));
         }
     }
 
     /// Removes a received block and restarts the wait.
     pub fn received(&mut self, cid: &Cid, now: Instant) {
-        if self.blocks.remove(&key(cid)) {
+        if self.blocks.remove(&as_v1(cid)) {
             (self.since, self.searched) = (now, None);
         }
     }

@@ -27,10 +27,10 @@ fn put_in_odd_chunks_has_the_cid_of_boxo() {
         if size > 4 * MIB {
             continue;
         }
-        let mut put = Put::new(&store, profile).unwrap();
+        let mut put = BlobWriter::new(&store, profile).unwrap();
         let bytes = input(0, size);
         bytes.chunks(300_001).for_each(|part| put.write(bytes.slice_ref(part)).unwrap());
-        let (stored, root) = put.finish().unwrap();
+        let (stored, root) = put.store().unwrap();
         assert_eq!(root.cid.to_string(), text(file, "cid"), "{file}");
         assert_eq!((root.size, Some(root.dag_size)), (size as u64, file["dag_size"].as_u64()), "{file}");
         assert_eq!((stored.digest.clone(), stored.size), (Digest::sha256_of(&bytes), size as u64));
@@ -46,9 +46,9 @@ fn the_caller_may_hash_and_add_a_directory_in_the_same_commit() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let bytes = input(3, 200_000);
-    let mut put = Put::unhashed(&store, Profile::UnixfsV1).unwrap();
+    let mut put = BlobWriter::unhashed(&store, Profile::UnixfsV1).unwrap();
     put.write(bytes.clone()).unwrap();
-    let written = put.close().unwrap();
+    let written = put.finish().unwrap();
     assert!(written.digest.is_none() && store.get(&written.root.cid).unwrap().is_none());
     let (directory, block) = Profile::UnixfsV1.directory("file", &written.root);
     let stored = written.store(&Digest::sha256_of(&bytes), &[], &[block]).unwrap();
@@ -59,10 +59,10 @@ fn the_caller_may_hash_and_add_a_directory_in_the_same_commit() {
 fn a_dropped_put_leaves_no_files() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
-    let mut put = Put::new(&store, Profile::Legacy).unwrap();
+    let mut put = BlobWriter::new(&store, Profile::Legacy).unwrap();
     put.write(input(0, 3 * MIB)).unwrap();
     // Until the writer is done with its queue.
-    drop(put.close().unwrap());
+    drop(put.finish().unwrap());
     assert!(std::fs::read_dir(dir.path().join("incoming")).unwrap().next().is_none());
     assert_eq!(store.stat().unwrap(), Default::default());
 }
@@ -73,7 +73,7 @@ fn a_saved_upload_is_resumed_after_a_restart_with_the_same_cid() {
     for (saved, size) in [(1, 2), (1000, 70_000), (MIB, MIB), (MIB + 5, 3 * MIB + 7), (3 * MIB, 4 * MIB)] {
         let bytes = input(size as u64, size);
         let store = Store::open(dir.path()).unwrap();
-        let mut put = Put::new(&store, Profile::UnixfsV1).unwrap();
+        let mut put = BlobWriter::new(&store, Profile::UnixfsV1).unwrap();
         put.write(bytes.slice(..saved)).unwrap();
         let file = put.save().unwrap();
         let row = SavedUpload { id: "id".into(), owner: "me".into(), file, at: 0, length: saved as u64 };
@@ -84,13 +84,13 @@ fn a_saved_upload_is_resumed_after_a_restart_with_the_same_cid() {
         drop((put, store));
         let store = Store::open(dir.path()).unwrap();
         assert_eq!(store.saved_uploads().unwrap(), [row]);
-        let mut put = Put::resume(&store, Profile::UnixfsV1, file, saved as u64).unwrap();
+        let mut put = BlobWriter::resume(&store, Profile::UnixfsV1, file, saved as u64).unwrap();
         put.write(bytes.slice(saved..)).unwrap();
-        let written = put.close().unwrap();
+        let written = put.finish().unwrap();
         let digest = Digest::sha256_of(&bytes);
         assert_eq!((written.root.cid, &written.digest), (cid_of(&bytes), &Some(digest.clone())), "{saved}");
         assert_eq!(written.hash(Algorithm::Sha512).unwrap(), Hasher::of(Algorithm::Sha512, &bytes));
-        let (stored, ()) = written.store_and(&digest, &[], |write, _| forget_upload(write, "id")).unwrap();
+        let (stored, ()) = written.store_with(&digest, &[], |write, _| forget_upload(write, "id")).unwrap();
         assert!(store.open_file(&stored).unwrap().read_at(0, size).unwrap() == bytes);
         let path = dir.path().join("blobs").join(&digest.hex()[..2]).join(digest.hex());
         assert!(std::fs::metadata(path).is_ok_and(|file| file.len() == size as u64) || size < 65_536);
@@ -108,7 +108,7 @@ fn discarded_saved_upload_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     for size in [10, 2 * MIB] {
-        let mut put = Put::new(&store, Profile::UnixfsV1).unwrap();
+        let mut put = BlobWriter::new(&store, Profile::UnixfsV1).unwrap();
         put.write(input(0, size)).unwrap();
         put.save().unwrap();
         assert_eq!(std::fs::read_dir(dir.path().join("incoming")).unwrap().count(), 1);
@@ -126,9 +126,9 @@ fn more_concurrent_puts_than_cores_have_correct_cids() {
             let store = &store;
             scope.spawn(move || {
                 let bytes = input(n, 2 * MIB + 3);
-                let mut put = Put::new(store, Profile::UnixfsV1).unwrap();
+                let mut put = BlobWriter::new(store, Profile::UnixfsV1).unwrap();
                 bytes.chunks(300_001).for_each(|part| put.write(bytes.slice_ref(part)).unwrap());
-                let (stored, root) = put.finish().unwrap();
+                let (stored, root) = put.store().unwrap();
                 assert_eq!((stored.digest, root.cid), (Digest::sha256_of(&bytes), cid_of(&bytes)));
             });
         }
@@ -145,9 +145,9 @@ fn puts_of_256_mib_take() {
     for profile in [Profile::UnixfsV1, Profile::Legacy] {
         let store = Store::open(&dir.path().join(profile.as_str())).unwrap();
         let start = Instant::now();
-        let mut put = Put::new(&store, profile).unwrap();
+        let mut put = BlobWriter::new(&store, profile).unwrap();
         bytes.chunks(PIECE_BYTES).for_each(|part| put.write(bytes.slice_ref(part)).unwrap());
-        let written = put.close().unwrap();
+        let written = put.finish().unwrap();
         let hashed = start.elapsed();
         let digest = written.digest.clone().unwrap();
         written.store(&digest, &[], &[]).unwrap();

@@ -1,12 +1,12 @@
-//! All GC roots and other holders of roots, seen as a whole.
+//! Why roots are retained: the retention class of each, pins, and eviction.
 
-use ocipfs_node::Cid;
+use ocipfs_node::{Cid, as_v1};
 use ocipfs_oci::{Algorithm, Digest};
 use redb::{ReadTransaction, ReadableMultimapTable, ReadableTable, TableError, WriteTransaction};
 
 use super::{
-    Error, Index, damaged, name,
-    rows::{HEADERS, HELD, ROOTS, ReferenceRows, open, roots_of},
+    Error, Index, damaged,
+    rows::{GcRootRows, HEADERS, RETAINED, ROOTS, open, roots_of},
 };
 
 /// Prefix of the keys of pins; the pinned CID follows.
@@ -14,7 +14,7 @@ pub const PIN: &str = "pin/";
 /// Prefix of the keys of followed names.
 const FOLLOW: &str = "follow/";
 
-/// Why something is held: classes add up.
+/// Why something is retained: classes add up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RetentionClass(u8);
 
@@ -38,7 +38,7 @@ impl RetentionClass {
         self.0 & other.0 == other.0
     }
 
-    /// Whether marking what is held for `other` too would change nothing that is asked.
+    /// Whether marking what is retained for `other` too would change nothing that is asked.
     pub fn covers(self, other: Self) -> bool {
         let dominant =
             if other == Self::CACHED { self != Self::default() } else { self.contains(Self::KEPT) };
@@ -56,29 +56,29 @@ impl RetentionClass {
     }
 }
 
-/// Tells every root that is held, and why.
+/// Tells every root that is retained, and why.
 pub fn for_each_root(
     read: &ReadTransaction,
     mut each: impl FnMut(Cid, RetentionClass) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let held = match read.open_multimap_table(HELD) {
+    let retained = match read.open_multimap_table(RETAINED) {
         Err(TableError::TableDoesNotExist(_)) => return Ok(()),
-        held => held?,
+        retained => retained?,
     };
     let headers = open(read, HEADERS)?;
-    for row in held.iter()? {
+    for row in retained.iter()? {
         let (root, keys) = row?;
         let mut class = RetentionClass::default();
         for key in keys {
             let key = key?;
-            let is_owned = || match &headers {
+            let is_kept = || match &headers {
                 Some(headers) => Ok::<_, Error>(headers.get(key.value())?.is_some_and(|row| row.value().0)),
                 None => Ok(false),
             };
             class = class.and(match key.value() {
                 key if key.starts_with(FOLLOW.as_bytes()) => RetentionClass::FOLLOWED,
                 key if key.starts_with(PIN.as_bytes()) => RetentionClass::PINNED,
-                key if Cid::try_from(key).is_err() || is_owned()? => RetentionClass::KEPT,
+                key if Cid::try_from(key).is_err() || is_kept()? => RetentionClass::KEPT,
                 _ => RetentionClass::CACHED,
             });
         }
@@ -87,42 +87,42 @@ pub fn for_each_root(
     Ok(())
 }
 
-/// Whether a holder keeps what peers have too: a holding, or a followed name.
-pub fn came_from_peers(holder: &[u8]) -> bool {
-    holder.starts_with(FOLLOW.as_bytes()) || Cid::try_from(holder).is_ok()
+/// Whether a GC root by this key may hold content of peers only: it is a CID, or a followed name.
+pub fn is_cached_or_followed(gc_root_key: &[u8]) -> bool {
+    gc_root_key.starts_with(FOLLOW.as_bytes()) || Cid::try_from(gc_root_key).is_ok()
 }
 
-/// Whether a root has no holder.
+/// Whether no GC root retains a root.
 pub fn is_unreferenced(write: &WriteTransaction, root: &Cid) -> Result<bool, Error> {
-    Ok(write.open_multimap_table(HELD)?.get(name(root).as_slice())?.is_empty())
+    Ok(write.open_multimap_table(RETAINED)?.get(as_v1(root).to_bytes().as_slice())?.is_empty())
 }
 
-/// Takes a root, the blob of which has these `hashes`, from holders that only pulled or follow it; none if any other keeps it.
-/// A GC root goes with its last blob. Returns the roots that have no holder then.
+/// Takes a root, the blob of which has these `hashes`, from GC roots that only cache or follow it; none if any other keeps it.
+/// A GC root goes with its last blob. Returns the roots that are unreferenced then.
 pub fn evict_root(
     write: &WriteTransaction,
     root: &Cid,
     hashes: &[Vec<u8>],
 ) -> Result<Option<Vec<Cid>>, Error> {
-    let mut rows = ReferenceRows::open(write)?;
-    let mut holders = Vec::new();
-    for key in rows.held.get(name(root).as_slice())? {
+    let mut rows = GcRootRows::open(write)?;
+    let mut gc_root_keys = Vec::new();
+    for key in rows.retained.get(as_v1(root).to_bytes().as_slice())? {
         let key = key?.value().to_vec();
-        if !came_from_peers(&key) || rows.is_owned(&key)? == Some(true) {
+        if !is_cached_or_followed(&key) || rows.is_kept(&key)? == Some(true) {
             return Ok(None);
         }
-        holders.push(key);
+        gc_root_keys.push(key);
     }
     let mut free = Vec::new();
-    for holder in holders {
-        rows.drop_root(&holder, root)?;
+    for gc_root_key in gc_root_keys {
+        rows.drop_root(&gc_root_key, root)?;
         for hash in hashes {
-            rows.blobs.remove((holder.as_slice(), digest(hash)?.to_string().as_str()))?;
+            rows.blobs.remove((gc_root_key.as_slice(), digest(hash)?.to_string().as_str()))?;
         }
-        let left = rows.blobs.range((holder.as_slice(), "")..)?.next().transpose()?;
-        let is_last = left.is_none_or(|(key, _)| key.value().0 != holder);
+        let left = rows.blobs.range((gc_root_key.as_slice(), "")..)?.next().transpose()?;
+        let is_last = left.is_none_or(|(key, _)| key.value().0 != gc_root_key);
         if is_last {
-            free.extend(rows.clear(&holder)?);
+            free.extend(rows.clear(&gc_root_key)?);
         }
     }
     Ok(Some(free))
@@ -134,7 +134,7 @@ fn digest(hash: &[u8]) -> Result<Digest, Error> {
 }
 
 fn pin_key(pin: &Cid) -> Vec<u8> {
-    [PIN.as_bytes(), &name(pin)].concat()
+    [PIN.as_bytes(), &as_v1(pin).to_bytes()].concat()
 }
 
 /// Returns the pinned CIDs, as they were given.
@@ -157,17 +157,17 @@ impl Index {
     /// Keeps `roots` because `pin` is pinned.
     pub fn pin(&self, pin: &Cid, roots: &[Cid]) -> Result<(), Error> {
         self.0.write(|write| {
-            let mut rows = ReferenceRows::open(write)?;
+            let mut rows = GcRootRows::open(write)?;
             roots.iter().try_for_each(|root| rows.add_root(&pin_key(pin), root, false))
         })
     }
 
-    /// Removes a pin. Returns the roots that have no holder left, or none if it was not pinned.
+    /// Removes a pin. Returns the roots that are unreferenced then, or none if it was not pinned.
     pub fn unpin(&self, pin: &Cid) -> Result<Option<Vec<Cid>>, Error> {
         let key = pin_key(pin);
         self.0.write(|write| {
-            ReferenceRows::released(write)?;
-            let mut rows = ReferenceRows::open(write)?;
+            GcRootRows::released(write)?;
+            let mut rows = GcRootRows::open(write)?;
             let is_pinned = !roots_of(&rows.roots, &key)?.is_empty();
             is_pinned.then(|| rows.clear(&key)).transpose()
         })
@@ -217,18 +217,18 @@ mod tests {
         }
     }
 
-    fn reference(owned: bool, holder: u8, blobs: &[u8]) -> GcRoot {
-        let roots: Vec<Cid> = [holder].iter().chain(blobs).map(|n| cid(*n)).collect();
+    fn gc_root(is_kept: bool, gc_root_key: u8, blobs: &[u8]) -> GcRoot {
+        let roots: Vec<Cid> = [gc_root_key].iter().chain(blobs).map(|n| cid(*n)).collect();
         let blobs = blobs.iter().map(|n| (Digest::sha256_of(&[*n]), CidPath::from(cid(*n)))).collect();
-        GcRoot::new(owned, &roots, blobs)
+        GcRoot::new(is_kept, &roots, blobs)
     }
 
     #[test]
     fn gc_roots_decide_the_retention_class_kept_followed_or_cached() {
         let (_dir, index) = index();
         assert!(index.classes().is_empty());
-        index.retain(&cid(1), &reference(true, 1, &[2])).unwrap();
-        index.retain(&cid(3), &reference(false, 3, &[2, 4, 5])).unwrap();
+        index.retain(&cid(1), &gc_root(true, 1, &[2])).unwrap();
+        index.retain(&cid(3), &gc_root(false, 3, &[2, 4, 5])).unwrap();
         index.pin(&cid(9), &[cid(9), cid(4)]).unwrap();
         index.0.write(|write| retain_root(write, "follow/k51", &cid(5))).unwrap();
         index.0.write(|write| retain_root(write, "repository/app/blobs/x", &cid(6))).unwrap();
@@ -251,15 +251,15 @@ mod tests {
     #[test]
     fn eviction_removes_single_cached_blobs_and_no_kept_blob() {
         let (_dir, index) = index();
-        index.retain(&cid(1), &reference(true, 1, &[2])).unwrap();
-        index.retain(&cid(3), &reference(false, 3, &[2, 4, 5])).unwrap();
+        index.retain(&cid(1), &gc_root(true, 1, &[2])).unwrap();
+        index.retain(&cid(3), &gc_root(false, 3, &[2, 4, 5])).unwrap();
         let evict_root = |n: u8| {
             let hashes = [Digest::sha256_of(&[n]).bytes().to_vec()];
             index.0.write(|write| super::evict_root(write, &cid(n), &hashes)).unwrap()
         };
         assert_eq!(evict_root(2), None);
         assert_eq!(evict_root(4), Some(vec![]));
-        let left = index.reference(&cid(3)).unwrap().unwrap();
+        let left = index.gc_root(&cid(3)).unwrap().unwrap();
         assert_eq!((left.roots().len(), left.blobs.len()), (3, 2));
         index.release(&cid(1)).unwrap();
         assert_eq!(evict_root(2), Some(vec![]));

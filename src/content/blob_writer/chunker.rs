@@ -7,7 +7,7 @@ use crate::content::{
 };
 
 /// Cuts pieces into leaves, and builds the tree above them.
-pub struct Cut {
+pub struct Chunker {
     profile: Profile,
     builder: Builder,
     leaves: Vec<Leaf>,
@@ -15,7 +15,7 @@ pub struct Cut {
     offset: u64,
 }
 
-impl Cut {
+impl Chunker {
     pub fn new(profile: Profile) -> Self {
         Self { profile, builder: Builder::new(profile), leaves: vec![], nodes: vec![], offset: 0 }
     }

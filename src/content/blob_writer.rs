@@ -1,4 +1,9 @@
-//! Bytes coming in: cut once, and hashed twice and written, by a thread each where there are cores for them.
+//! Writes a blob that is read once from its start to its end: chunked, hashed twice and written, by a thread each where there
+//! are cores for them. A blob passes these stages until it is stored:
+//!
+//! ```text
+//! BlobWriter ──finish──► WrittenBlob (root, sha256, blocks) ──store──► store::SyncedDraft ──► store::NewBlob (rows) ──► Stored
+//! ```
 //!
 //! ```text
 //!            ┌─► whole   sha256 of all of it (left out where the caller has it)
@@ -8,8 +13,8 @@
 //!
 //! Each has a short queue, so memory is bounded by the slowest.
 
-mod cut;
-mod stage;
+mod chunker;
+mod worker;
 
 #[cfg(test)]
 mod tests;
@@ -28,46 +33,46 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     MIB, Profile,
-    store::{BlobLayout, Draft, Error, Ready, Sealed, Store, Stored},
+    store::{BlobLayout, Draft, DraftToStore, Error, Store, Stored, SyncedDraft},
 };
-use cut::Cut;
-use stage::Stage;
+use chunker::Chunker;
+use worker::Worker;
 
 /// A whole number of leaves of either profile.
 const PIECE_BYTES: usize = MIB;
 
 /// Permits for puts with threads of their own; other puts hash and write in the caller's thread.
-static LANES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
+static THREAD_PERMITS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     Arc::new(Semaphore::new(cores))
 });
 
 /// A blob on its way into the store. Dropped, it leaves nothing.
-pub struct Put {
+pub struct BlobWriter {
     /// Bytes that do not fill a whole piece yet.
     open: BytesMut,
-    whole: Option<Stage<Hasher>>,
-    leaves: Stage<Cut>,
-    writer: Stage<Draft>,
-    lane: Option<OwnedSemaphorePermit>,
+    whole: Option<Worker<Hasher>>,
+    leaves: Worker<Chunker>,
+    writer: Worker<Draft>,
+    threads: Option<OwnedSemaphorePermit>,
 }
 
 /// A blob that is written and hashed, and not visible yet.
-pub struct Written {
+pub struct WrittenBlob {
     /// The top of its DAG.
     pub root: Root,
     /// Its sha256, where it was not left to the caller.
     pub digest: Option<Digest>,
     layout: BlobLayout,
-    draft: Sealed,
+    draft: SyncedDraft,
 }
 
-impl Put {
+impl BlobWriter {
     /// Begins a blob whose sha256 is computed here.
     pub fn new(store: &Store, profile: Profile) -> Result<Self, Error> {
-        let mut put = Self::unhashed(store, profile)?;
-        put.whole = Some(hash_whole());
-        Ok(put)
+        let mut writer = Self::unhashed(store, profile)?;
+        writer.whole = Some(hash_whole());
+        Ok(writer)
     }
 
     /// Begins a blob whose sha256 the caller computes.
@@ -80,26 +85,26 @@ impl Put {
         let whole_pieces = length - length % PIECE_BYTES as u64;
         let all = store.resume_draft(file, length, length)?;
         all.cut_off()?;
-        let mut put = Self::of(store.resume_draft(file, whole_pieces, length)?, profile);
-        put.whole = Some(hash_whole());
+        let mut writer = Self::of(store.resume_draft(file, whole_pieces, length)?, profile);
+        writer.whole = Some(hash_whole());
         all.replay(|bytes| {
-            put.open.extend_from_slice(bytes);
-            if put.open.len() == PIECE_BYTES {
-                let piece = put.open.split().freeze();
-                put.whole.iter_mut().for_each(|whole| drop(whole.work(&piece)));
-                drop(put.leaves.work(&piece));
+            writer.open.extend_from_slice(bytes);
+            if writer.open.len() == PIECE_BYTES {
+                let piece = writer.open.split().freeze();
+                writer.whole.iter_mut().for_each(|whole| drop(whole.work(&piece)));
+                drop(writer.leaves.work(&piece));
             }
         })?;
-        Ok(put)
+        Ok(writer)
     }
 
     fn of(draft: Draft, profile: Profile) -> Self {
-        let leaves = Stage::new("leaves", Cut::new(profile), |cut, piece| {
-            cut.push(piece);
+        let leaves = Worker::new("leaves", Chunker::new(profile), |chunker, piece| {
+            chunker.push(piece);
             Ok(())
         });
-        let writer = Stage::new("writer", draft, |draft, piece| draft.write(piece));
-        Self { open: BytesMut::new(), whole: None, leaves, writer, lane: None }
+        let writer = Worker::new("writer", draft, |draft, piece| draft.write(piece));
+        Self { open: BytesMut::new(), whole: None, leaves, writer, threads: None }
     }
 
     /// Takes the next bytes, and waits where they come faster than they are hashed and written.
@@ -125,10 +130,10 @@ impl Put {
     }
 
     fn give(&mut self, piece: Bytes) -> Result<(), Error> {
-        if self.lane.is_none() {
-            self.lane = LANES.clone().try_acquire_owned().ok();
+        if self.threads.is_none() {
+            self.threads = THREAD_PERMITS.clone().try_acquire_owned().ok();
         }
-        if self.lane.is_none() {
+        if self.threads.is_none() {
             return self.work(&piece);
         }
         if let Some(whole) = &mut self.whole {
@@ -154,7 +159,7 @@ impl Put {
             whole.stop()?;
         }
         self.leaves.stop()?;
-        self.lane = None;
+        self.threads = None;
         Ok(())
     }
 
@@ -166,13 +171,13 @@ impl Put {
         Ok(draft.id())
     }
 
-    /// Leaves the count of what was saved, `length` bytes, to the row that names it now.
+    /// Stops counting the saved bytes, `length` of them: the row that names the draft counts them now.
     pub fn count_saved(&mut self, length: u64) -> Result<(), Error> {
         self.writer.at_rest()?.count_saved(length);
         Ok(())
     }
 
-    /// Removes what was saved, and everything else; the row that names it is gone.
+    /// Removes the file. Call it once the row of its saved part is gone.
     pub fn discard(self) {
         if let Ok(draft) = self.writer.end() {
             draft.discard();
@@ -180,62 +185,62 @@ impl Put {
     }
 
     /// Waits for all of it to be hashed and written.
-    pub fn close(mut self) -> Result<Written, Error> {
+    pub fn finish(mut self) -> Result<WrittenBlob, Error> {
         let last = self.open.split().freeze();
-        match self.lane.is_some() {
+        match self.threads.is_some() {
             _ if last.is_empty() => {}
             true => self.give(last)?,
             // A short blob needs no threads.
             false => self.work(&last)?,
         }
         // While the last of it is still hashed.
-        let draft = self.writer.end()?.seal()?;
-        let digest = self.whole.map(Stage::end).transpose()?.map(Hasher::finish);
+        let draft = self.writer.end()?.sync()?;
+        let digest = self.whole.map(Worker::end).transpose()?.map(Hasher::finish);
         let (root, layout) = self.leaves.end()?.finish();
-        Ok(Written { root, digest, layout, draft })
+        Ok(WrittenBlob { root, digest, layout, draft })
     }
 
     /// Stores the blob under the sha256 computed here.
-    pub fn finish(self) -> Result<(Stored, Root), Error> {
-        let written = self.close()?;
+    pub fn store(self) -> Result<(Stored, Root), Error> {
+        let written = self.finish()?;
         let digest = written.digest.clone().ok_or(Error::BrokenOff)?;
         let root = written.root;
         Ok((written.store(&digest, &[], &[])?, root))
     }
 }
 
-impl Written {
+impl WrittenBlob {
     /// Writes what is in memory: for a few bytes, threads would cost more than they save.
     pub fn of(store: &Store, profile: Profile, bytes: Bytes) -> Result<Self, Error> {
         let mut draft = store.draft()?;
         draft.write(&bytes)?;
         let digest = Some(Digest::sha256_of(&bytes));
-        let mut cut = Cut::new(profile);
-        cut.push(&bytes);
-        let (root, layout) = cut.finish();
-        Ok(Self { root, digest, layout, draft: draft.seal()? })
+        let mut chunker = Chunker::new(profile);
+        chunker.push(&bytes);
+        let (root, layout) = chunker.finish();
+        Ok(Self { root, digest, layout, draft: draft.sync()? })
     }
 
     /// Returns the blob as part of a commit that stores several.
-    pub fn ready<'a>(&'a self, digest: &'a Digest, aliases: &'a [Digest]) -> Ready<'a> {
-        Ready { draft: &self.draft, digest, aliases, layouts: std::slice::from_ref(&self.layout) }
+    pub fn to_store<'a>(&'a self, digest: &'a Digest, aliases: &'a [Digest]) -> DraftToStore<'a> {
+        DraftToStore { draft: &self.draft, digest, aliases, layouts: std::slice::from_ref(&self.layout) }
     }
 
     /// Stores the blob; `blocks` that belong to no file are kept in the same commit.
     pub fn store(self, digest: &Digest, aliases: &[Digest], blocks: &[Block]) -> Result<Stored, Error> {
         let layouts = std::slice::from_ref(&self.layout);
-        let (stored, ()) = self.draft.finish_with(digest, aliases, layouts, blocks, |_, _| Ok(()))?;
+        let (stored, ()) = self.draft.store_with(digest, aliases, layouts, blocks, |_, _| Ok(()))?;
         Ok(stored)
     }
 
-    /// Stores the blob and does something else in the same commit, which others share: `also` may run twice.
-    pub fn store_and<T: Send + 'static>(
+    /// Stores the blob and does something else in the same commit, which others share: `record` may run twice.
+    pub fn store_with<T: Send + 'static>(
         self,
         digest: &Digest,
         aliases: &[Digest],
-        also: impl FnMut(&WriteTransaction, &Stored) -> Result<T, Error> + Send + 'static,
+        record: impl FnMut(&WriteTransaction, &Stored) -> Result<T, Error> + Send + 'static,
     ) -> Result<(Stored, T), Error> {
-        self.draft.finish_with(digest, aliases, std::slice::from_ref(&self.layout), &[], also)
+        self.draft.store_with(digest, aliases, std::slice::from_ref(&self.layout), &[], record)
     }
 
     /// Puts the bytes in the place of those that are stored, and does something else in a commit in which they still are.
@@ -243,9 +248,9 @@ impl Written {
         &self,
         stored: &Stored,
         aliases: &[Digest],
-        also: impl FnMut(&WriteTransaction, &Stored) -> Result<T, Error> + Send + 'static,
+        record: impl FnMut(&WriteTransaction, &Stored) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.draft.replace(stored, aliases, also)
+        self.draft.replace(stored, aliases, record)
     }
 
     /// The digest of its bytes by another algorithm.
@@ -261,8 +266,8 @@ impl Written {
     }
 }
 
-fn hash_whole() -> Stage<Hasher> {
-    Stage::new("whole", Hasher::new(Algorithm::Sha256), |hasher, piece| {
+fn hash_whole() -> Worker<Hasher> {
+    Worker::new("whole", Hasher::new(Algorithm::Sha256), |hasher, piece| {
         hasher.update(piece);
         Ok(())
     })

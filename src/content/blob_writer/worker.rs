@@ -14,7 +14,7 @@ const QUEUE_LENGTH: usize = 4;
 type Thread<S> = (SyncSender<Bytes>, JoinHandle<Result<S, Error>>);
 
 /// Work on pieces in their order: by a thread while many come, and at rest otherwise.
-pub struct Stage<S> {
+pub struct Worker<S> {
     name: &'static str,
     work: fn(&mut S, &[u8]) -> Result<(), Error>,
     /// None while the thread has it, and when that failed.
@@ -22,7 +22,7 @@ pub struct Stage<S> {
     thread: Option<Thread<S>>,
 }
 
-impl<S: Send + 'static> Stage<S> {
+impl<S: Send + 'static> Worker<S> {
     pub fn new(name: &'static str, state: S, work: fn(&mut S, &[u8]) -> Result<(), Error>) -> Self {
         Self { name, work, rest: Some(state), thread: None }
     }

@@ -25,6 +25,7 @@ use awaited::Awaited;
 const SEARCH_DELAY: Duration = Duration::from_millis(500);
 /// How long connected peers still have to answer after a search that found no provider.
 const FINAL_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Fetches the blocks of one DAG from peers.
 ///
 /// Providers are found by the DAG's root, since only roots are announced.
@@ -33,7 +34,7 @@ pub struct BlockFetcher {
     /// `None` in a process without a swarm.
     session: Option<ClientSession>,
     awaited: Awaited,
-    /// The search for further providers; dropping a future of `next` does not end it.
+    /// The search for further providers; dropping a future of `next_block` does not end it.
     searching: Option<AbortOnDropHandle<()>>,
 }
 
@@ -49,17 +50,17 @@ struct ProviderSearch {
     online: Option<Arc<Online>>,
     me: PeerId,
     root: Cid,
-    announced: Cid,
+    search_root: Cid,
     providers: AtomicUsize,
 }
 
 impl BlockFetcher {
-    pub(crate) fn new(online: Option<Arc<Online>>, me: PeerId, root: Cid, announced: Cid) -> Self {
+    pub(crate) fn new(online: Option<Arc<Online>>, me: PeerId, root: Cid, search_root: Cid) -> Self {
         let session = online.as_ref().map(|online| {
-            let (id, blocks) = online.bitswap.begin();
+            let (id, blocks) = online.bitswap_client.begin();
             ClientSession { id, blocks }
         });
-        let search = ProviderSearch { online, me, root, announced, providers: AtomicUsize::new(0) };
+        let search = ProviderSearch { online, me, root, search_root, providers: AtomicUsize::new(0) };
         Self { search: Arc::new(search), session, awaited: Awaited::default(), searching: None }
     }
 
@@ -73,14 +74,14 @@ impl BlockFetcher {
     pub fn want(&mut self, wanted: Vec<(Cid, u64)>) {
         self.awaited.want(wanted.iter().map(|(cid, _)| cid), Instant::now());
         if let (Some(session), Some(online)) = (&self.session, &self.search.online) {
-            online.bitswap.want(session.id, wanted);
+            online.bitswap_client.want(session.id, wanted);
         }
     }
 
     /// Gives a requested block the highest priority.
     pub fn prefer(&self, cid: Cid) {
         if let (Some(session), Some(online)) = (&self.session, &self.search.online) {
-            online.bitswap.prefer(session.id, cid);
+            online.bitswap_client.prefer(session.id, cid);
         }
     }
 
@@ -88,16 +89,16 @@ impl BlockFetcher {
     pub fn unwant(&mut self, cids: Vec<Cid>) {
         self.awaited.unwant(&cids);
         if let (Some(session), Some(online)) = (&self.session, &self.search.online) {
-            online.bitswap.unwant(session.id, cids);
+            online.bitswap_client.unwant(session.id, cids);
         }
     }
 
     /// Fetches the root. Fails after `timeout` at the latest: `NotFound` without a provider, `Unanswered` if a provider
     /// did not send it.
-    pub async fn root(&mut self, timeout: Duration) -> Result<FetchedBlock, FetchError> {
+    pub async fn fetch_root(&mut self, timeout: Duration) -> Result<FetchedBlock, FetchError> {
         let (search, root) = (self.search.clone(), self.search.root);
         let online = search.online.as_deref().ok_or(FetchError::Offline(root))?;
-        let inquiry = self.session.as_ref().map(|session| online.bitswap.inquire(session.id, root));
+        let inquiry = self.session.as_ref().map(|session| online.bitswap_client.inquire(session.id, root));
         self.want(vec![(root, 0)]);
         let (Some(session), Some(inquiry)) = (&mut self.session, inquiry) else {
             return Err(FetchError::Offline(root));
@@ -111,7 +112,7 @@ impl BlockFetcher {
     }
 
     /// Returns a block that has been received already.
-    pub fn try_next(&mut self) -> Option<FetchedBlock> {
+    pub fn try_next_block(&mut self) -> Option<FetchedBlock> {
         let fetched = self.session.as_mut()?.blocks.try_recv().ok()?;
         self.awaited.received(&fetched.block.cid, Instant::now());
         Some(fetched)
@@ -121,7 +122,7 @@ impl BlockFetcher {
     ///
     /// It has no deadline: the reader decides what progress is. Cancel safe: dropping the future loses neither a block
     /// nor the wait for a search.
-    pub async fn next(&mut self) -> Result<FetchedBlock, FetchError> {
+    pub async fn next_block(&mut self) -> Result<FetchedBlock, FetchError> {
         loop {
             let next_search = self.awaited.next_search();
             let Some(session) = &mut self.session else {
@@ -166,7 +167,7 @@ impl BlockFetcher {
 impl Drop for BlockFetcher {
     fn drop(&mut self) {
         if let (Some(session), Some(online)) = (&self.session, &self.search.online) {
-            online.bitswap.end(session.id);
+            online.bitswap_client.end(session.id);
         }
     }
 }
@@ -210,7 +211,7 @@ impl ProviderSearch {
 
     /// Searches providers once and dials them.
     async fn search(&self, online: &Online) {
-        let Ok(mut found) = online.find_providers(self.announced).await else { return };
+        let Ok(mut found) = online.find_providers(self.search_root).await else { return };
         let mut providers = 0;
         while let Some(peer) = found.recv().await {
             providers += usize::from(peer != self.me);
