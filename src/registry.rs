@@ -10,6 +10,7 @@ mod error;
 mod hosts;
 mod listener;
 mod manifests;
+mod multipart;
 mod origin;
 mod public_url;
 mod query;

@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use ocipfs_node::{FetchError, RecordError, ResolveError};
-use ocipfs_oci::{Unsatisfiable, digest, reference};
+use ocipfs_oci::{TooManyRanges, Unsatisfiable, digest, reference};
 use serde_json::json;
 
 use crate::{
@@ -293,6 +293,12 @@ impl From<reference::Error> for ApiError {
             reference::Error::Tag(_) => Self::new(StatusCode::BAD_REQUEST, "TAG_INVALID", error),
             reference::Error::Digest(error) => error.into(),
         }
+    }
+}
+
+impl From<TooManyRanges> for ApiError {
+    fn from(error: TooManyRanges) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "RANGE_INVALID", error)
     }
 }
 
