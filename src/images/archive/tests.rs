@@ -234,6 +234,32 @@ fn symlinks_within_an_archive_are_followed() {
 }
 
 #[test]
+fn what_a_layout_says_of_its_blobs_is_no_reason_to_reject_it() {
+    let (bed, layer) = (Bed::new(), layer("a", 5000));
+    let mut odd = descriptor("text/plain; charset=utf-8", &layer);
+    odd["annotations"] = json!({ "a": null });
+    let config = descriptor("", b"{}");
+    let manifest = json!({
+        "schemaVersion": 2, "artifactType": "sbom", "annotations": { "a": null }, "config": config, "layers": [odd],
+    });
+    let manifest = manifest.to_string().into_bytes();
+    let mut top = descriptor(&format!("{}; a=b", ocipfs_oci::media_type::OCI_MANIFEST), &manifest);
+    top["platform"] = json!({ "os": "linux" });
+    let index = json!({ "schemaVersion": 2, "manifests": [top] }).to_string().into_bytes();
+    let mut files = vec![
+        ("oci-layout".into(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
+        ("index.json".into(), index),
+    ];
+    files.extend(
+        [&manifest[..], b"{}", &layer].map(|blob| (format!("blobs/sha256/{}", hex(blob)), blob.to_vec())),
+    );
+    let images = bed.stream(tar(&files)).unwrap();
+    let top = &images.pictures[0].top;
+    assert_eq!(top.digest, Digest::sha256_of(&manifest), "it is kept byte for byte");
+    assert_eq!(images.below(top).unwrap().len(), 3);
+}
+
+#[test]
 fn a_sparse_index_keeps_attestations_and_present_platforms() {
     let bed = Bed::new();
     let (mut files, amd64) = image(&[layer("a", 5000)], PLAIN);

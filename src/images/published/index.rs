@@ -1,7 +1,7 @@
 //! `index.json`: one entry a tag, and one for each manifest that nothing else leads to.
 
 use ocipfs_node::Cid;
-use ocipfs_oci::{Descriptor, Name};
+use ocipfs_oci::{Descriptor, MediaType, Name};
 use serde_json::Deserializer;
 
 use super::Published;
@@ -108,7 +108,7 @@ fn descriptor(text: &str, manifest: &Pushed) -> Descriptor {
     let subject = manifest.subject.iter().map(|subject| (SUBJECT.into(), subject.to_string()));
     let tag = (!is_digest(text)).then(|| (REF_NAME.into(), text.into()));
     Descriptor {
-        artifact_type: kind.and_then(|kind| kind.parse().ok()),
+        artifact_type: kind.map(MediaType::stated),
         annotations: subject.chain(tag).collect(),
         ..Descriptor::new(manifest.media_type.clone(), manifest.blob.digest.clone(), manifest.blob.size)
     }
