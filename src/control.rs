@@ -11,7 +11,7 @@ mod trust;
 
 pub use instance::{Instance, Naming, Network, Options};
 pub use message::{
-    Added, AddedLayer, Collected, DamageInfo, Dropped, Failure, FollowedName, Identity, ImageInfo,
+    Added, AddedLayer, Collected, DamageInfo, Dropped, ExportedImage, Failure, FollowedName, Identity, ImageInfo,
     ImageReply, ImageRequest, Inspected, InspectedImage, LayerRequest, NameRequest, NameTarget, Note,
     OwnName, PeerInfo, Pin, Publication, Published, RemovedInfo, Reply, RepoCollected, RepoContents,
     RepoInfo, RepoManifest, RepoReply, RepoRequest, RepoTag, Request, Room, Source, Status, StoreReply,

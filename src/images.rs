@@ -13,11 +13,13 @@ mod outline;
 pub mod pack;
 mod parse;
 pub mod published;
+mod referrer;
 pub mod repository;
 
 use ocipfs_oci::{Digest, MediaType};
 
 pub use document::Document;
+pub use referrer::Referrer;
 
 use crate::content::{self, CidPath};
 

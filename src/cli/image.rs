@@ -54,20 +54,26 @@ pub struct Import {
     registry: Option<String>,
 }
 
-/// Export an image to an OCI layout, an OCI archive or a docker archive
+/// Export images with their signatures and other referrers to an OCI layout, an OCI archive or a docker archive
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Missing blobs are fetched from peers. The destination determines the format: `*.oci.tar` and `*.oci` are OCI
-archives, other `*.tar` are docker archives, everything else is a directory with an OCI layout.
+archives, other `*.tar` are docker archives, everything else is a directory with an OCI layout. Archives named
+`*.tar.gz`, `*.tgz`, `*.tar.zst` or `*.tzst` are compressed. `ocipfs image import` restores digests, tags and referrers.
 
 Examples:
   ocipfs image export 127.0.0.1:5050/ipfs/<cid>/foo:1.0 foo.tar && docker load -i foo.tar
+  ocipfs image export team/app:1 team/db:2 both.oci.tar.zst
   ocipfs image export layer/<cid> ./layout       and `skopeo copy oci:layout ...`")]
 pub struct Export {
-    /// Reference of an image in this registry
-    reference: String,
+    /// References of images in this registry, by tag or digest
+    #[arg(required = true, value_name = "REFERENCE")]
+    references: Vec<String>,
     /// File or directory to write; it must not exist
     dest: String,
+    /// Leave out signatures, SBOMs and other referrers
+    #[arg(long)]
+    no_referrers: bool,
     /// Format, instead of the one that the destination determines
     #[arg(long, value_parser = PossibleValuesParser::new(["oci", "oci-archive", "docker-archive"]))]
     format: Option<String>,
@@ -119,8 +125,8 @@ pub struct Rm {
 pub async fn run(global: &Global, image: Image) -> Result<(), Exit> {
     let request = match image {
         Image::Import(import) => import_request(import)?,
-        Image::Export(Export { reference, dest, format }) => {
-            ImageRequest::Export { reference, dest: absolute(&dest)?, format }
+        Image::Export(Export { references, dest, no_referrers, format }) => {
+            ImageRequest::Export { references, dest: absolute(&dest)?, format, referrers: !no_referrers }
         }
         Image::Ls(Ls {}) => ImageRequest::Ls,
         Image::Inspect(Inspect { reference }) => ImageRequest::Inspect { reference },
@@ -146,11 +152,15 @@ fn print(global: &Global, reply: ImageReply) -> Result<(), Exit> {
             let is_shown = |image: &&ImageInfo| !global.quiet || !image.is_untagged();
             images.iter().filter(is_shown).for_each(|image| outln!("{}", image.reference));
         }),
-        ImageReply::Exported { dest, image } => {
+        ImageReply::Exported { dest, images } => {
             let dest = dest.display().to_string();
-            output::print(global, &serde_json::json!({ "dest": dest, "image": image }), &dest, || {
-                outln!("digest     {}", image.digest);
-                outln!("size       {} bytes", image.size);
+            output::print(global, &serde_json::json!({ "dest": dest, "images": images }), &dest, || {
+                for image in &images {
+                    outln!("image      {}", image.reference);
+                    outln!("digest     {}", image.digest);
+                    outln!("size       {} bytes", image.size);
+                    outln!("referrers  {}", image.referrers);
+                }
             })
         }
         ImageReply::Listed { images } => output::print_all(global, &images, || {

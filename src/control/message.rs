@@ -8,7 +8,7 @@ mod store;
 
 use serde::{Deserialize, Serialize};
 
-pub use image::{ImageInfo, ImageReply, ImageRequest, InspectedImage};
+pub use image::{ExportedImage, ImageInfo, ImageReply, ImageRequest, InspectedImage};
 pub use layer::{Added, AddedLayer, Inspected, LayerRequest, Source};
 pub(super) use name::{ConflictingWriter, FollowedRepository, ServedRoot};
 pub use name::{FollowedName, NameRequest, NameTarget, OwnName, Publication, Published};

@@ -95,6 +95,16 @@ fn media_type(at: &CidPath, bytes: &[u8], said: Option<&MediaType>) -> Result<Me
     }
 }
 
+/// The kind of a document that nothing describes; none where it is no manifest or index.
+pub(super) fn kind_of(bytes: &[u8]) -> Option<MediaType> {
+    let shape: Shape = serde_json::from_slice(bytes).ok()?;
+    let own = shape.media_type.as_deref().map(media_type::essence).filter(|text| !text.is_empty());
+    match own {
+        Some(own) => own.parse().ok().filter(|kind: &MediaType| kind.is_index() || kind.is_manifest()),
+        None => inferred(&shape),
+    }
+}
+
 /// What a document looks like. A docker configuration has a `config`, too, and no schema version.
 fn inferred(shape: &Shape) -> Option<MediaType> {
     let image = shape.schema_version == Some(2) && (shape.config.is_some() || shape.layers.is_some());

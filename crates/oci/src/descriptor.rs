@@ -62,6 +62,15 @@ impl Descriptor {
     pub fn annotation(&self, key: &str) -> Option<&str> {
         self.annotations.get(key).map(String::as_str)
     }
+
+    /// Returns whether registries and archives may lack the blob: a layer that is not to be distributed, or one with `urls`
+    /// (OCI image spec, `layer.md`, non-distributable layers).
+    pub fn is_foreign(&self) -> bool {
+        let kind = self.media_type.as_str();
+        !self.urls.is_empty()
+            || kind.starts_with("application/vnd.oci.image.layer.nondistributable.")
+            || kind.starts_with("application/vnd.docker.image.rootfs.foreign.")
+    }
 }
 
 fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {

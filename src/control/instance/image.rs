@@ -7,17 +7,17 @@ use ocipfs_oci::{Name, Tag};
 
 use super::{
     Instance, Notes,
+    export::{Export, tree_failure},
     failure::{content_failure, names_failure},
-    reference::described,
 };
 use crate::{
     content::{Named, Profile},
     control::{Failure, ImageInfo, ImageReply, ImageRequest, InspectedImage, Note, Reply, input::Input},
     images::{
         archive::{self, ArchiveSource, Compress},
-        import::{self, ImportFormat, Imported},
+        import::{self, ImportFormat, Imported, Tagged},
     },
-    names::NameKind,
+    names::{ImageTree, NameKind},
 };
 
 impl Instance {
@@ -42,8 +42,8 @@ impl Instance {
                 };
                 self.image_import(path, input, options, registry, notes).await?
             }
-            ImageRequest::Export { reference, dest, format } => {
-                self.image_export(&reference, dest, format, notes).await?
+            ImageRequest::Export { references, dest, format, referrers } => {
+                self.image_export(Export { references, dest, format, referrers }, notes).await?
             }
             ImageRequest::Ls => ImageReply::Listed { images: self.image_ls().await? },
             ImageRequest::Inspect { reference } => self.image_inspect(&reference).await?,
@@ -90,11 +90,10 @@ impl Instance {
         let (name, tag) = called(name)?;
         let (_, held) = self.imported(&image_ref.name).await?;
         let kind = NameKind::parse(&image_ref.name).map_err(names_failure)?;
-        let found =
-            kind.manifest(self.resolver(), &image_ref.reference).await.map_err(names_failure)?.detached();
-        let top = described(&found)?;
-        let tag = tag.unwrap_or(Tag::latest());
-        let tagged = import::tag(self.content(), &held, top, name, tag).await.map_err(import_failure)?;
+        let tree = ImageTree::read(self.resolver(), &kind, &image_ref.reference, true).await;
+        let ImageTree { top, documents, referrers, .. } = tree.map_err(tree_failure)?;
+        let (image, tag) = (Tagged { top, documents, referrers }, tag.unwrap_or(Tag::latest()));
+        let tagged = import::tag(self.content(), &held, image, name, tag).await.map_err(import_failure)?;
         Ok(ImageReply::Imported { images: vec![info(&self.0.registry, &tagged)] })
     }
 

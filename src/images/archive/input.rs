@@ -48,7 +48,7 @@ impl<R: Read> Read for CountingReader<R> {
 
 /// How an archive is compressed, by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Packing {
+pub enum Packing {
     None,
     Gzip,
     Zstd,
@@ -57,7 +57,7 @@ enum Packing {
 }
 
 impl Packing {
-    fn detect(start: &[u8]) -> Self {
+    pub fn detect(start: &[u8]) -> Self {
         match (start, Compression::detect(start)) {
             (_, Compression::Gzip) => Self::Gzip,
             (_, Compression::Zstd) => Self::Zstd,
@@ -67,7 +67,7 @@ impl Packing {
         }
     }
 
-    fn name(self) -> Option<&'static str> {
+    pub fn name(self) -> Option<&'static str> {
         match self {
             Self::None => None,
             Self::Gzip => Some("gzip"),
@@ -174,8 +174,16 @@ impl<R: Seek> Seek for Limited<R> {
     }
 }
 
-/// Finds `manifest.json`, which docker archives have, in a tar; none where only reading all of it would tell.
-pub fn find_manifest(file: &mut File) -> Option<Option<Vec<u8>>> {
+/// The lists of the images of a tar, as far as it has them.
+#[derive(Default)]
+pub struct Lists {
+    /// `manifest.json`, which docker archives have.
+    pub manifest: Option<Vec<u8>>,
+    pub index: Option<Vec<u8>>,
+}
+
+/// Finds the lists of a tar's images; none where only reading all of it would tell.
+pub fn find_lists(file: &mut File) -> Option<Lists> {
     let mut start = Vec::new();
     file.take(MAGIC_BYTES).read_to_end(&mut start).ok()?;
     file.rewind().ok()?;
@@ -184,15 +192,20 @@ pub fn find_manifest(file: &mut File) -> Option<Option<Vec<u8>>> {
     }
     let (input, limit) = Limited::new(BufReader::new(&mut *file));
     let mut archive = tar::Archive::new(input);
-    let mut found = None;
+    let mut found = Lists::default();
     for entry in archive.entries_with_seek().ok()? {
         // What is wrong with it is said when it is read.
         let Ok(mut entry) = entry else { break };
-        if super::path::clean(&entry.path_bytes()).is_ok_and(|path| path == "manifest.json") {
+        let (list, most) = match super::path::clean(&entry.path_bytes()).as_deref() {
+            Ok("manifest.json") => (Some(&mut found.manifest), super::MAX_MANIFEST),
+            Ok("index.json") => (Some(&mut found.index), super::MAX_INDEX),
+            _ => (None, 0),
+        };
+        if let Some(list) = list {
             let mut bytes = Vec::new();
             limit.data();
-            let _ = entry.by_ref().take(super::MAX_MANIFEST).read_to_end(&mut bytes);
-            found = Some(bytes);
+            let _ = entry.by_ref().take(most).read_to_end(&mut bytes);
+            *list = Some(bytes);
         }
         limit.headers();
     }

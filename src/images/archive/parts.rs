@@ -9,10 +9,11 @@ use std::{
 
 use bytes::Bytes;
 use ocipfs_oci::{Digest, Hasher};
+use serde::Deserialize;
 
 use super::{
     ArchiveSource, Compress, Error, MAX_INDEX, MAX_MANIFEST, Options, input,
-    input::{CountingReader, Decompressed, Limit, Limited},
+    input::{CountingReader, Decompressed, Limit, Limited, Lists, Packing},
     listing,
     path::{clean, digest_of},
     stage::{Plan, StagedEntry, Stager},
@@ -34,6 +35,10 @@ const HEAD_BYTES: u64 = 512;
 const MAX_REST: u64 = 8 << 20;
 /// Links that lead to links.
 const MAX_LINKS: usize = 16;
+/// Annotation of the `index.json` of an exported docker archive: its layers are imported as they are, so that no digest changes.
+pub const LAYERS: &str = "io.ocipfs.layers";
+/// Its value.
+pub const UNCHANGED: &str = "unchanged";
 
 /// Entries of an archive, by path.
 pub struct ArchiveParts {
@@ -41,7 +46,7 @@ pub struct ArchiveParts {
     entries: HashMap<String, ArchivePart>,
     /// A layout folder, whose blobs are read when they are named.
     folder: Option<PathBuf>,
-    /// Whether it is a docker archive; none where only its end tells.
+    /// Whether it is a docker archive, whose layers are compressed; none where only its end tells.
     is_docker: Option<bool>,
     /// Layers that `manifest.json` is known to list.
     layers: HashSet<String>,
@@ -52,6 +57,8 @@ enum ArchivePart {
     Document(Bytes),
     Staged(Box<StagedEntry>),
     Link(String),
+    /// A file that is neither a layer nor a document, and is compressed so.
+    Unusable(&'static str),
 }
 
 /// A blob or a layer of the archive.
@@ -83,19 +90,25 @@ impl ArchiveParts {
                 let failed = |e: io::Error| Error::Read { what: what.clone(), why: e.to_string() };
                 if fs::metadata(&path).map_err(failed)?.is_dir() {
                     let folder = fs::canonicalize(&path).map_err(failed)?;
-                    parts.is_docker = Some(folder.join("manifest.json").exists());
+                    let is_index = fs::metadata(folder.join("index.json")).is_ok_and(|meta| meta.len() <= MAX_INDEX);
+                    let index = if is_index { fs::read(folder.join("index.json")).ok() } else { None };
+                    let is_docker = folder.join("manifest.json").exists();
+                    parts.is_docker = Some(is_docker && !index.is_some_and(|index| is_unchanged(&index)));
                     parts.folder = Some(folder);
                     return Ok(parts);
                 }
                 let mut file = fs::File::open(&path).map_err(failed)?;
-                if let Some(found) = input::find_manifest(&mut file) {
-                    parts.is_docker = Some(found.is_some());
-                    parts.layers = found.map(|json| listing::layers(&json)).unwrap_or_default();
+                if let Some(Lists { manifest, index }) = input::find_lists(&mut file) {
+                    let is_unchanged = index.is_some_and(|index| is_unchanged(&index));
+                    parts.is_docker = Some(manifest.is_some() && !is_unchanged);
+                    parts.layers = manifest.map(|json| listing::layers(&json)).unwrap_or_default();
                 }
                 parts.read_tar(CountingReader::new(file, progress), &what)?;
             }
         }
-        parts.is_docker = Some(parts.entries.contains_key("manifest.json"));
+        let is_docker = parts.entries.contains_key("manifest.json");
+        let is_unchanged = parts.entries.get("index.json").is_some_and(ArchivePart::is_unchanged);
+        parts.is_docker = Some(is_docker && !is_unchanged);
         Ok(parts)
     }
 
@@ -168,7 +181,12 @@ impl ArchiveParts {
         }
         let size = entry.size();
         match self.stage(&path, size, entry)? {
-            Some(part) => self.keep(path, size, part),
+            Some(part) => {
+                if path == "index.json" && part.is_unchanged() {
+                    self.is_docker = Some(false);
+                }
+                self.keep(path, size, part)
+            }
             None => Ok(()),
         }
     }
@@ -203,7 +221,7 @@ impl ArchiveParts {
         input.by_ref().take(HEAD_BYTES.min(size)).read_to_end(&mut head).map_err(failed)?;
         let digest = digest_of(path);
         let is_json = head.trim_ascii_start().first().is_some_and(|byte| matches!(byte, b'{' | b'['));
-        let layer = inspect::compression_of(&head);
+        let (layer, packing) = (inspect::compression_of(&head), Packing::detect(&head));
         let input = Cursor::new(head).chain(input);
         if is_json && size <= MAX_MANIFEST {
             let bytes = read_document(path, size, MAX_MANIFEST, input)?;
@@ -222,7 +240,7 @@ impl ArchiveParts {
                 how => Plan { keep: false, compress: Some(how), ..Plan::AS_IS },
             },
             (None, Some(_)) => Plan { unpack: true, ..Plan::AS_IS },
-            (None, None) => return Ok(None),
+            (None, None) => return Ok(packing.name().map(ArchivePart::Unusable)),
         };
         let plan = Plan { compression: layer.unwrap_or(Compression::None), ..plan };
         let Options { store, profile, .. } = &self.options;
@@ -265,9 +283,11 @@ impl ArchiveParts {
             Some(ArchivePart::Document(bytes)) => Ok(Some(ArchiveFile::Document(bytes))),
             Some(ArchivePart::Staged(taken)) => Ok(Some(ArchiveFile::Staged(taken))),
             Some(ArchivePart::Link(_)) => Ok(None),
+            Some(ArchivePart::Unusable(packing)) => Err(unusable(&path, packing)),
             None => match self.in_folder(&path)? {
                 Some(ArchivePart::Document(bytes)) => Ok(Some(ArchiveFile::Document(bytes))),
                 Some(ArchivePart::Staged(taken)) => Ok(Some(ArchiveFile::Staged(taken))),
+                Some(ArchivePart::Unusable(packing)) => Err(unusable(&path, packing)),
                 _ => Ok(None),
             },
         }
@@ -324,6 +344,27 @@ impl ArchiveParts {
         }
         self.stage(path, meta.len(), fs::File::open(&full).map_err(failed)?)
     }
+}
+
+impl ArchivePart {
+    fn is_unchanged(&self) -> bool {
+        matches!(self, Self::Document(index) if is_unchanged(index))
+    }
+}
+
+/// Whether an `index.json` says that layers are to be imported as they are.
+fn is_unchanged(index: &[u8]) -> bool {
+    let index: Option<Annotated> = serde_json::from_slice(index).ok();
+    index.and_then(|index| index.annotations).is_some_and(|all| all.get(LAYERS).is_some_and(|it| it == UNCHANGED))
+}
+
+#[derive(Deserialize)]
+struct Annotated {
+    annotations: Option<HashMap<String, serde_json::Value>>,
+}
+
+fn unusable(path: &str, packing: &str) -> Error {
+    Error::document(path, format!("compressed with {packing}: a layer is a tar, plain or compressed with gzip or zstd"))
 }
 
 fn read_document(path: &str, size: u64, limit: u64, input: impl Read) -> Result<Bytes, Error> {

@@ -145,8 +145,13 @@ fn place(
             let is_there = |(_, below): &&(Name, BTreeSet<Digest>)| {
                 picture.subject.as_ref().is_some_and(|subject| below.contains(subject))
             };
-            let repositories: BTreeSet<Name> =
+            let mut repositories: BTreeSet<Name> =
                 have.iter().filter(is_there).map(|(name, _)| name.clone()).collect();
+            // Where the archive says its repository, another one that has the same image does not get it.
+            let own = picture.name.repository.as_ref().filter(|own| repositories.contains(own));
+            if let Some(own) = own.cloned() {
+                repositories = BTreeSet::from([own]);
+            }
             if repositories.is_empty() {
                 rest.push(picture);
                 continue;

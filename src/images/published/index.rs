@@ -8,7 +8,7 @@ use super::Published;
 use crate::{
     content::{Document, Edited, EntryFormat, EntryKey, Error, SharePolicy, StoreError, TreeVersion},
     images::{
-        import::REF_NAME,
+        archive::REF_NAME,
         layout::{BEGIN, BETWEEN, END, MAX_BYTES, MAX_ENTRIES, SUBJECT},
         repository::{Listing, Pushed, is_digest},
     },

@@ -62,7 +62,7 @@ pub fn inspect(bytes: &[u8], digest: &Digest, said: Option<&str>) -> Result<Insp
     let referrer = Descriptor::new(kind.clone(), digest.clone(), bytes.len() as u64);
     if kind.is_manifest() {
         let manifest = Manifest::parse(bytes).map_err(|e| e.to_string())?;
-        let blobs = manifest.blobs().filter(|blob| !is_elsewhere(blob)).map(|blob| blob.digest.clone());
+        let blobs = manifest.blobs().filter(|blob| !blob.is_foreign()).map(|blob| blob.digest.clone());
         let blobs = blobs.collect();
         let references = manifest.blobs().map(|blob| blob.digest.clone()).collect();
         let artifact_type = manifest.artifact_type.or(Some(manifest.config.media_type)).filter(is_stated);
@@ -118,14 +118,6 @@ fn kind(said: Option<&str>, shape: Option<&PushedShape>) -> Result<MediaType, St
 
 fn is_stated(kind: &MediaType) -> bool {
     !kind.as_str().is_empty()
-}
-
-/// Whether a blob may be left out of a push: it is not to be distributed, or had from elsewhere.
-fn is_elsewhere(blob: &Descriptor) -> bool {
-    let kind = blob.media_type.as_str();
-    let foreign = kind.starts_with("application/vnd.oci.image.layer.nondistributable.")
-        || blob.media_type == media_type::DOCKER_FOREIGN_TAR_GZIP;
-    foreign || !blob.urls.is_empty()
 }
 
 #[cfg(test)]

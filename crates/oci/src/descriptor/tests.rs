@@ -107,3 +107,19 @@ proptest! {
         let _ = read(&with(&text));
     }
 }
+
+#[test]
+fn nondistributable_layers_and_blobs_with_urls_are_foreign() {
+    for (kind, urls, expected) in [
+        ("application/vnd.oci.image.layer.v1.tar+gzip", "[]", false),
+        ("application/vnd.oci.image.layer.v1.tar+gzip", r#"["https://example.org/layer"]"#, true),
+        ("application/vnd.oci.image.layer.nondistributable.v1.tar", "null", true),
+        ("application/vnd.oci.image.layer.nondistributable.v1.tar+zstd", "[]", true),
+        ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", "[]", true),
+        ("application/vnd.foreign.language+json", "[]", false),
+        ("", "[]", false),
+    ] {
+        let json = format!(r#"{{"mediaType":"{kind}","digest":"{DIGEST}","size":1,"urls":{urls}}}"#);
+        assert_eq!(read(&json).unwrap().is_foreign(), expected, "{kind} {urls}");
+    }
+}
