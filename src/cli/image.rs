@@ -2,10 +2,16 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, builder::PossibleValuesParser};
 
-use super::{Exit, Global, ask, output, unexpected};
+use super::{Exit, Global, ask_with, output, unexpected};
 use crate::{
     content::Profile,
-    control::{Failure, ImageInfo, ImageReply, ImageRequest, Reply, Request},
+    control::{
+        Attachment, Destination, Failure, ImageInfo, ImageReply, ImageRequest, Reply, Request, import_failure,
+    },
+    images::{
+        archive::ArchiveSource,
+        export::{ExportTarget, Format},
+    },
 };
 
 /// Import images from archives and layouts, export them, and list them
@@ -117,17 +123,15 @@ pub struct Rm {
 }
 
 pub async fn run(global: &Global, image: Image) -> Result<(), Exit> {
-    let request = match image {
+    let (request, attachment) = match image {
         Image::Import(import) => import_request(import)?,
-        Image::Export(Export { reference, dest, format }) => {
-            ImageRequest::Export { reference, dest: absolute(&dest)?, format }
-        }
-        Image::Ls(Ls {}) => ImageRequest::Ls,
-        Image::Inspect(Inspect { reference }) => ImageRequest::Inspect { reference },
-        Image::Tag(Tag { reference, name }) => ImageRequest::Tag { reference, name },
-        Image::Rm(Rm { reference }) => ImageRequest::Rm { reference },
+        Image::Export(export) => export_request(export)?,
+        Image::Ls(Ls {}) => (ImageRequest::Ls, Attachment::Nothing),
+        Image::Inspect(Inspect { reference }) => (ImageRequest::Inspect { reference }, Attachment::Nothing),
+        Image::Tag(Tag { reference, name }) => (ImageRequest::Tag { reference, name }, Attachment::Nothing),
+        Image::Rm(Rm { reference }) => (ImageRequest::Rm { reference }, Attachment::Nothing),
     };
-    match ask(global, Request::Image(request)).await? {
+    match ask_with(global, Request::Image(request), attachment).await? {
         Reply::Image(reply) => print(global, reply),
         _ => Err(unexpected()),
     }
@@ -173,14 +177,31 @@ fn print(global: &Global, reply: ImageReply) -> Result<(), Exit> {
     }
 }
 
-fn import_request(import: Import) -> Result<ImageRequest, Exit> {
+fn import_request(import: Import) -> Result<(ImageRequest, Attachment), Exit> {
     let Import { source, name, form, compress, profile, registry } = import;
-    let path = if source == "-" { None } else { Some(absolute(&source)?) };
+    let source = match source.as_str() {
+        "-" => ArchiveSource::stream("the standard input", std::io::stdin()),
+        path => ArchiveSource::open(&absolute(path)?).map_err(|e| import_failure(e.into()))?,
+    };
     let profile = profile.map(|profile| profile.as_str().into());
-    Ok(ImageRequest::Import { path, name, form, compress, profile, registry })
+    let request = ImageRequest::Import { name, form, compress, profile, registry };
+    Ok((request, Attachment::Archive(source)))
 }
 
-/// The instance may be in another process, with a working directory of its own.
+fn export_request(export: Export) -> Result<(ImageRequest, Attachment), Exit> {
+    let Export { reference, dest, format } = export;
+    let dest = absolute(&dest)?;
+    let target = match &format {
+        Some(format) => format.parse().map_err(Failure::new)?,
+        None => Format::of(&dest),
+    };
+    let path = dest.clone();
+    let create = Box::new(move || ExportTarget::create(target, &path));
+    let destination = Destination { path: dest.clone(), create };
+    Ok((ImageRequest::Export { reference, dest, format }, Attachment::Export(destination)))
+}
+
+/// Results show where a file is, wherever the command was typed.
 fn absolute(path: &str) -> Result<PathBuf, Exit> {
     Ok(std::path::absolute(path).map_err(|e| Failure::new(format!("{path:?} is no path: {e}")))?)
 }

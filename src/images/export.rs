@@ -90,14 +90,41 @@ pub fn docker_manifest(manifest: &Manifest, name: Option<String>) -> Result<Vec<
 
 /// An archive that is being written by a thread of its own; dropped before its end, it leaves nothing.
 pub struct ExportTarget {
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<ExportOrder>,
     outcome: oneshot::Receiver<io::Result<()>>,
 }
 
-enum Order {
-    File { path: String, size: u64 },
+/// What an [`ExportTarget`] is told to do.
+pub enum ExportOrder {
+    /// Begin a file.
+    File {
+        /// Its path in the layout.
+        path: String,
+        /// Its bytes.
+        size: u64,
+    },
+    /// Write the next bytes of the file.
     Bytes(Bytes),
+    /// Complete the archive.
     Finish,
+}
+
+/// The other end of an [`ExportTarget`], which carries out its orders.
+pub struct ExportOrders {
+    orders: mpsc::Receiver<ExportOrder>,
+    tell: oneshot::Sender<io::Result<()>>,
+}
+
+impl ExportOrders {
+    /// Waits for the next order; none where the export was abandoned.
+    pub async fn next(&mut self) -> Option<ExportOrder> {
+        self.orders.recv().await
+    }
+
+    /// Ends the export, which is complete or failed.
+    pub fn end(self, outcome: io::Result<()>) {
+        let _ = self.tell.send(outcome);
+    }
 }
 
 impl ExportTarget {
@@ -107,16 +134,15 @@ impl ExportTarget {
             Format::Oci => ExportSink::folder(dest)?,
             Format::OciArchive | Format::DockerArchive => ExportSink::tar(dest)?,
         };
-        let (orders, mut received) = mpsc::channel(QUEUE_LENGTH);
-        let (tell, outcome) = oneshot::channel();
+        let (target, ExportOrders { orders: mut received, tell }) = Self::remote();
         let dest = dest.to_path_buf();
         let write = move || {
             let mut written = Err(io::Error::other("export aborted"));
             while let Some(order) = received.blocking_recv() {
                 let done = match order {
-                    Order::File { path, size } => sink.file(&path, size),
-                    Order::Bytes(bytes) => sink.write(&bytes),
-                    Order::Finish => {
+                    ExportOrder::File { path, size } => sink.file(&path, size),
+                    ExportOrder::Bytes(bytes) => sink.write(&bytes),
+                    ExportOrder::Finish => {
                         written = sink.finish();
                         break;
                     }
@@ -135,22 +161,29 @@ impl ExportTarget {
             let _ = tell.send(written);
         };
         thread::Builder::new().name("export".into()).spawn(write)?;
-        Ok(Self { orders, outcome })
+        Ok(target)
+    }
+
+    /// A target whose orders are carried out elsewhere.
+    pub fn remote() -> (Self, ExportOrders) {
+        let (orders, received) = mpsc::channel(QUEUE_LENGTH);
+        let (tell, outcome) = oneshot::channel();
+        (Self { orders, outcome }, ExportOrders { orders: received, tell })
     }
 
     /// Begins a file of so many bytes.
     pub async fn file(&mut self, path: &str, size: u64) -> io::Result<()> {
-        self.order(Order::File { path: path.into(), size }).await
+        self.order(ExportOrder::File { path: path.into(), size }).await
     }
 
     /// The next bytes of it.
     pub async fn write(&mut self, bytes: Bytes) -> io::Result<()> {
-        self.order(Order::Bytes(bytes)).await
+        self.order(ExportOrder::Bytes(bytes)).await
     }
 
     /// Waits until all of it is on the disk.
     pub async fn finish(mut self) -> io::Result<()> {
-        self.order(Order::Finish).await?;
+        self.order(ExportOrder::Finish).await?;
         self.outcome.await.unwrap_or_else(|_| Err(io::Error::other("export aborted")))
     }
 
@@ -160,7 +193,7 @@ impl ExportTarget {
         let _ = self.outcome.await;
     }
 
-    async fn order(&mut self, order: Order) -> io::Result<()> {
+    async fn order(&mut self, order: ExportOrder) -> io::Result<()> {
         match self.orders.send(order).await {
             Ok(()) => Ok(()),
             Err(_) => match (&mut self.outcome).await {

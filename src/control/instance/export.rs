@@ -12,11 +12,14 @@ use ocipfs_oci::{Descriptor, Digest, Manifest, Reference};
 
 use super::{
     Instance, Notes,
-    failure::{content_failure, names_failure},
     reference::{ImageRef, described},
 };
 use crate::{
-    control::{Failure, ImageInfo, ImageReply, Note},
+    control::{
+        Failure, ImageInfo, ImageReply, Note,
+        attachment::Attachment,
+        failure::{content_failure, names_failure, unwritable},
+    },
     images::{
         archive::{ManifestOrIndex, blob_path},
         export::{self, ExportTarget, Format},
@@ -39,7 +42,7 @@ impl Instance {
     pub(super) async fn image_export(
         &self,
         reference: &str,
-        dest: PathBuf,
+        (dest, attachment): (PathBuf, Attachment),
         format: Option<String>,
         notes: Notes,
     ) -> Result<ImageReply, Failure> {
@@ -50,7 +53,10 @@ impl Instance {
         let image = self.image_below(&kind, &image_ref.reference, &notes).await?;
         let first = heads(&image, &image_ref, format)?;
         let failed = |e| unwritable(&dest, e);
-        let mut target = ExportTarget::create(format, &dest).map_err(failed)?;
+        let Attachment::Export(destination) = attachment else {
+            return Err(Failure::new("no destination is attached to the request"));
+        };
+        let mut target = (destination.create)().map_err(failed)?;
         if let Err(failure) = self.fill(&mut target, &dest, &kind, first, &image, &notes).await {
             target.abandon().await;
             return Err(failure);
@@ -224,12 +230,4 @@ fn tag(reference: &Reference) -> Option<&str> {
 async fn write(target: &mut ExportTarget, path: &str, bytes: Bytes) -> io::Result<()> {
     target.file(path, bytes.len() as u64).await?;
     target.write(bytes).await
-}
-
-fn unwritable(dest: &Path, error: io::Error) -> Failure {
-    let failure = Failure::new(format!("cannot write {}: {error}", dest.display()));
-    match error.kind() {
-        io::ErrorKind::AlreadyExists => failure.hint("give a file or a folder that does not exist yet"),
-        _ => failure,
-    }
 }

@@ -11,6 +11,7 @@ use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
 use lzma_rust2::XzReader;
 
+use super::listing::EarlyManifest;
 use crate::images::pack::inspect::Compression;
 
 /// Maximum size of the headers of one entry: its long names and attributes.
@@ -174,28 +175,28 @@ impl<R: Seek> Seek for Limited<R> {
     }
 }
 
-/// Finds `manifest.json`, which docker archives have, in a tar; none where only reading all of it would tell.
-pub fn find_manifest(file: &mut File) -> Option<Option<Vec<u8>>> {
+/// Finds `manifest.json`, which docker archives have, in a tar that can be read twice.
+pub fn find_manifest(file: &mut File) -> io::Result<EarlyManifest> {
     let mut start = Vec::new();
-    file.take(MAGIC_BYTES).read_to_end(&mut start).ok()?;
-    file.rewind().ok()?;
+    file.take(MAGIC_BYTES).read_to_end(&mut start)?;
+    file.rewind()?;
     if Packing::detect(&start) != Packing::None {
-        return None;
+        return Ok(EarlyManifest::Unknown);
     }
     let (input, limit) = Limited::new(BufReader::new(&mut *file));
     let mut archive = tar::Archive::new(input);
-    let mut found = None;
-    for entry in archive.entries_with_seek().ok()? {
+    let mut found = EarlyManifest::Absent;
+    for entry in archive.entries_with_seek()? {
         // What is wrong with it is said when it is read.
         let Ok(mut entry) = entry else { break };
         if super::path::clean(&entry.path_bytes()).is_ok_and(|path| path == "manifest.json") {
             let mut bytes = Vec::new();
             limit.data();
             let _ = entry.by_ref().take(super::MAX_MANIFEST).read_to_end(&mut bytes);
-            found = Some(bytes);
+            found = EarlyManifest::Found(String::from_utf8_lossy(&bytes).into_owned());
         }
         limit.headers();
     }
-    file.rewind().ok()?;
-    Some(found)
+    file.rewind()?;
+    Ok(found)
 }

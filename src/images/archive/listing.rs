@@ -2,9 +2,21 @@
 
 use std::collections::HashSet;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Error, path::clean};
+
+/// What is known of an archive's `manifest.json` before the archive is read: it tells which blobs are layers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EarlyManifest {
+    /// Only the archive's end tells.
+    Unknown,
+    /// It has none.
+    Absent,
+    /// Its text.
+    Found(String),
+}
 
 /// An image in `manifest.json`.
 #[derive(Deserialize)]
@@ -37,8 +49,8 @@ pub fn parse(json: &[u8]) -> Result<Vec<DockerEntry>, Error> {
 }
 
 /// Returns the paths of all layers; what is wrong with the file is reported when it is read.
-pub fn layers(json: &[u8]) -> HashSet<String> {
-    let entries = parse(json).unwrap_or_default();
+pub fn layers(json: &str) -> HashSet<String> {
+    let entries = parse(json.as_bytes()).unwrap_or_default();
     let paths = entries.into_iter().flat_map(|entry| entry.layers.unwrap_or_default());
     paths.filter_map(|path| clean(path.as_bytes()).ok()).collect()
 }
