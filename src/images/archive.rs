@@ -9,12 +9,14 @@
 
 mod cosign;
 mod docker;
+mod folder;
 mod input;
 mod listing;
 mod name;
 mod oci;
 mod parts;
 mod path;
+mod source;
 mod stage;
 mod unlisted;
 
@@ -24,7 +26,6 @@ pub(crate) mod tests;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io,
-    path::PathBuf,
 };
 
 use bytes::Bytes;
@@ -36,9 +37,11 @@ use crate::{
 };
 
 pub use cosign::{stem_of, tag_stem};
+pub use folder::{ArchiveFolder, FolderFile};
+pub use listing::{EarlyManifest, LAYERS, UNCHANGED};
 pub use name::{ArchivedName, IMAGE_NAME, REF_NAME, REPOSITORY, split, without_registry};
-pub use parts::{LAYERS, UNCHANGED};
-pub use path::blob_path;
+pub use path::{blob_path, clean};
+pub use source::{ArchiveSource, ArchiveStream};
 pub use stage::{Compress, StagedBlob, put_as};
 
 use parts::ArchiveParts;
@@ -157,14 +160,6 @@ impl Error {
     fn document(what: impl ToString, why: impl ToString) -> Self {
         Self::Document { what: what.to_string(), why: why.to_string() }
     }
-}
-
-/// Where images come from.
-pub enum ArchiveSource {
-    /// A tar, compressed or not, or a layout folder.
-    Path(PathBuf),
-    /// A tar as a stream.
-    Stream(Box<dyn io::Read + Send>),
 }
 
 /// How what comes is put.

@@ -3,7 +3,7 @@
 
 mod target;
 
-use std::str::FromStr;
+use std::{path::Path, str::FromStr};
 
 use ocipfs_oci::{Descriptor, Digest, Index, Manifest, Reference, Tag, media_type};
 use serde::Serialize;
@@ -13,7 +13,7 @@ use super::{
     pack::inspect::Compression,
 };
 
-pub use target::{Dest, ExportTarget};
+pub use target::{Dest, ExportOrder, ExportOrders, ExportTarget};
 
 /// The file of every layout that says so.
 pub const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -49,8 +49,8 @@ const OTHER: [&str; 9] = [".xz", ".txz", ".bz2", ".tbz2", ".tbz", ".zip", ".7z",
 
 impl Format {
     /// Returns the format and the compression that are usual for a file name; `given` is the format if it is not left to that.
-    pub fn of(name: &str, given: Option<Self>) -> Result<(Self, Compression), String> {
-        let name = name.to_lowercase();
+    pub fn of(dest: &Path, given: Option<Self>) -> Result<(Self, Compression), String> {
+        let name = dest.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
         let strip = |suffixes: &[&str]| suffixes.iter().find_map(|suffix| name.strip_suffix(suffix));
         let (stem, compression) = match (strip(&GZIP), strip(&ZSTD), name.strip_suffix(".tar")) {
             (Some(stem), _, _) => (Some(stem), Compression::Gzip),
@@ -67,7 +67,7 @@ impl Format {
         match (given, strip(&OTHER)) {
             (Some(Self::Oci), _) => Ok((Self::Oci, Compression::None)),
             (_, Some(_)) if stem.is_none() => {
-                Err("archives are written as .tar, .tar.gz or .tar.zst".to_string())
+                Err(format!("cannot write {}: archives are .tar, .tar.gz or .tar.zst", dest.display()))
             }
             (given, _) => Ok((given.unwrap_or(usual), compression)),
         }
@@ -163,13 +163,13 @@ mod tests {
             ("foo-1.0", (Oci, None)),
             ("", (Oci, None)),
         ] {
-            assert_eq!(Format::of(name, Option::None), Ok(expected), "{name}");
+            assert_eq!(Format::of(Path::new(name), Option::None), Ok(expected), "{name}");
         }
-        assert_eq!(Format::of("foo.tar.gz", Some(OciArchive)), Ok((OciArchive, Gzip)));
-        assert_eq!(Format::of("foo", Some(DockerArchive)), Ok((DockerArchive, None)));
-        assert_eq!(Format::of("foo.tar.gz", Some(Oci)), Ok((Oci, None)));
+        assert_eq!(Format::of(Path::new("foo.tar.gz"), Some(OciArchive)), Ok((OciArchive, Gzip)));
+        assert_eq!(Format::of(Path::new("foo"), Some(DockerArchive)), Ok((DockerArchive, None)));
+        assert_eq!(Format::of(Path::new("foo.tar.gz"), Some(Oci)), Ok((Oci, None)));
         for name in ["foo.tar.xz", "foo.zip", "foo.gz", "foo.tbz2"] {
-            assert!(Format::of(name, Option::None).unwrap_err().contains(".tar.zst"), "{name}");
+            assert!(Format::of(Path::new(name), Option::None).unwrap_err().contains(".tar.zst"), "{name}");
         }
     }
 }

@@ -8,13 +8,16 @@ use bytes::Bytes;
 
 use super::{
     Instance, Notes,
-    failure::{content_failure, names_failure},
-};
+use super::{Instance, Notes};
 use crate::{
-    control::{Failure, ImageReply, Note},
+    control::{
+        Failure, ImageReply, Note,
+        attachment::Attachment,
+        failure::{content_failure, names_failure, unwritable},
+    },
     images::{
         archive::blob_path,
-        export::{Dest, ExportTarget, Format},
+        export::{ExportTarget, Format},
     },
     names::{BlobSource, ImageTree, NameKind, TreeError},
 };
@@ -23,12 +26,15 @@ use contents::Contents;
 pub(super) use contents::Export;
 
 impl Instance {
-    pub(super) async fn image_export(&self, export: Export, notes: Notes) -> Result<ImageReply, Failure> {
+    pub(super) async fn image_export(
+        &self,
+        export: Export,
+        attachment: Attachment,
+        notes: Notes,
+    ) -> Result<ImageReply, Failure> {
         let Export { references, dest, format, referrers } = export;
         let given = format.map(|text| Format::from_str(&text)).transpose().map_err(Failure::new)?;
-        let name = dest.file_name().unwrap_or_default().to_string_lossy();
-        let (format, compression) =
-            Format::of(&name, given).map_err(|why| Failure::new(format!("{}: {why}", dest.display())))?;
+        let (format, _) = Format::of(&dest, given).map_err(Failure::new)?;
         let mut contents = Contents::new(format, given.is_some());
         for reference in &references {
             let image_ref = self.image_ref(reference)?;
@@ -38,12 +44,11 @@ impl Instance {
         }
         contents.warnings().for_each(|text| drop(notes.send(Note::Warning(text))));
         let failed = |e| unwritable(&dest, e);
-        let place = match format {
-            Format::Oci => Dest::Folder(dest.clone()),
-            Format::OciArchive | Format::DockerArchive => Dest::File(dest.clone(), compression),
-        };
         let first = contents.documents()?;
-        let mut target = ExportTarget::create(place).map_err(failed)?;
+        let Attachment::Export(destination) = attachment else {
+            return Err(Failure::new("no destination is attached to the request"));
+        };
+        let mut target = (destination.create)().map_err(failed)?;
         if let Err(failure) = self.fill(&mut target, &dest, first, &contents, &notes).await {
             target.abandon().await;
             return Err(failure);
@@ -113,14 +118,6 @@ pub(super) fn tree_failure(error: TreeError) -> Failure {
 async fn write(target: &mut ExportTarget, path: &str, bytes: Bytes) -> io::Result<()> {
     target.file(path, bytes.len() as u64).await?;
     target.write(bytes).await
-}
-
-fn unwritable(dest: &Path, error: io::Error) -> Failure {
-    let failure = Failure::new(format!("cannot write {}: {error}", dest.display()));
-    match error.kind() {
-        io::ErrorKind::AlreadyExists => failure.hint("give a file or a folder that does not exist yet"),
-        _ => failure,
-    }
 }
 
 #[cfg(test)]

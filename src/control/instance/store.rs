@@ -4,16 +4,12 @@ use std::collections::BTreeSet;
 
 use ocipfs_node::Cid;
 
-use super::{
-    Instance, Notes,
-    export::tree_failure,
-    failure::{content_failure, names_failure},
-    reference::ImageRef,
-};
+use super::{Instance, Notes, export::tree_failure, reference::ImageRef};
 use crate::{
     content::{self, Content},
     control::{
         Collected, DamageInfo, Dropped, Failure, Note, Pin, Room, StoreReply, StoreRequest, Stored, Verified,
+        failure::{content_failure, names_failure},
     },
     names::{BlobSource, ImageTree, NameKind},
 };

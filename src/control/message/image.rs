@@ -8,10 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "kebab-case")]
 pub enum ImageRequest {
-    /// Import the images of an archive.
+    /// Import the images of the attached archive.
     Import {
-        /// A file or a folder, absolute; where it is absent, the client's input.
-        path: Option<PathBuf>,
         /// Name of the images: `name` or `name:tag`.
         name: Option<String>,
         /// `layout`, `descriptor` or `dockerized`.
@@ -23,11 +21,11 @@ pub enum ImageRequest {
         /// The registry that references are shown with.
         registry: Option<String>,
     },
-    /// Write images to an archive.
+    /// Write images to the attached destination.
     Export {
         /// References or repository names.
         references: Vec<String>,
-        /// An absolute path.
+        /// Its path, as the result shows it.
         dest: PathBuf,
         /// `oci`, `oci-archive` or `docker-archive`.
         format: Option<String>,

@@ -11,6 +11,7 @@ use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
 use lzma_rust2::XzReader;
 
+use super::listing::{self, EarlyManifest};
 use crate::images::pack::inspect::Compression;
 
 /// Maximum size of the headers of one entry: its long names and attributes.
@@ -174,41 +175,45 @@ impl<R: Seek> Seek for Limited<R> {
     }
 }
 
-/// The lists of the images of a tar, as far as it has them.
-#[derive(Default)]
-pub struct Lists {
-    /// `manifest.json`, which docker archives have.
-    pub manifest: Option<Vec<u8>>,
-    pub index: Option<Vec<u8>>,
+/// A list of the images of an archive.
+enum List {
+    Manifest,
+    Index,
 }
 
-/// Finds the lists of a tar's images; none where only reading all of it would tell.
-pub fn find_lists(file: &mut File) -> Option<Lists> {
+/// Finds `manifest.json`, which docker archives have, in a tar that can be read twice. It counts as absent where layers are to be
+/// imported as they are.
+pub fn find_manifest(file: &mut File) -> io::Result<EarlyManifest> {
     let mut start = Vec::new();
-    file.take(MAGIC_BYTES).read_to_end(&mut start).ok()?;
-    file.rewind().ok()?;
+    file.take(MAGIC_BYTES).read_to_end(&mut start)?;
+    file.rewind()?;
     if Packing::detect(&start) != Packing::None {
-        return None;
+        return Ok(EarlyManifest::Unknown);
     }
     let (input, limit) = Limited::new(BufReader::new(&mut *file));
     let mut archive = tar::Archive::new(input);
-    let mut found = Lists::default();
-    for entry in archive.entries_with_seek().ok()? {
+    let (mut found, mut is_unchanged) = (EarlyManifest::Absent, false);
+    for entry in archive.entries_with_seek()? {
         // What is wrong with it is said when it is read.
         let Ok(mut entry) = entry else { break };
-        let (list, most) = match super::path::clean(&entry.path_bytes()).as_deref() {
-            Ok("manifest.json") => (Some(&mut found.manifest), super::MAX_MANIFEST),
-            Ok("index.json") => (Some(&mut found.index), super::MAX_INDEX),
-            _ => (None, 0),
+        let list = match super::path::clean(&entry.path_bytes()).as_deref() {
+            Ok("manifest.json") => Some((List::Manifest, super::MAX_MANIFEST)),
+            Ok("index.json") => Some((List::Index, super::MAX_INDEX)),
+            _ => None,
         };
-        if let Some(list) = list {
+        if let Some((list, most)) = list {
             let mut bytes = Vec::new();
             limit.data();
             let _ = entry.by_ref().take(most).read_to_end(&mut bytes);
-            *list = Some(bytes);
+            match list {
+                List::Index => is_unchanged = listing::is_unchanged(&bytes),
+                List::Manifest => {
+                    found = EarlyManifest::Found(String::from_utf8_lossy(&bytes).into_owned());
+                }
+            }
         }
         limit.headers();
     }
-    file.rewind().ok()?;
-    Some(found)
+    file.rewind()?;
+    Ok(if is_unchanged { EarlyManifest::Absent } else { found })
 }

@@ -94,8 +94,11 @@ impl IndexWalk<'_> {
     fn unlisted(&mut self) -> Result<(), Error> {
         let mut waiting = self.parts.unlisted(|digest| self.known.contains_key(digest))?;
         loop {
-            let is_next = |(_, bytes): &(Digest, Bytes)| self.refers_to_known(bytes);
-            let (next, rest): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_next);
+            let (mut next, mut rest) = (Vec::new(), Vec::new());
+            for (digest, bytes) in waiting {
+                let refers = self.refers_to_known(&bytes)?;
+                if refers { &mut next } else { &mut rest }.push((digest, bytes));
+            }
             if next.is_empty() {
                 return Ok(());
             }
@@ -109,13 +112,18 @@ impl IndexWalk<'_> {
     }
 
     /// Whether bytes are a complete manifest whose subject is imported.
-    fn refers_to_known(&self, bytes: &[u8]) -> bool {
-        let Ok(manifest) = Manifest::parse(bytes) else { return false };
+    fn refers_to_known(&self, bytes: &[u8]) -> Result<bool, Error> {
+        let Ok(manifest) = Manifest::parse(bytes) else { return Ok(false) };
         let subject = manifest.subject.as_ref().map(|subject| &subject.digest);
-        let is_here = |blob: &Descriptor| {
-            self.known.contains_key(&blob.digest) || self.parts.has(&blob_path(&blob.digest))
-        };
-        subject.is_some_and(|subject| self.known.contains_key(subject)) && manifest.blobs().all(is_here)
+        if subject.is_none_or(|subject| !self.known.contains_key(subject)) {
+            return Ok(false);
+        }
+        for blob in manifest.blobs() {
+            if !self.known.contains_key(&blob.digest) && !self.parts.has(&blob_path(&blob.digest))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Takes a manifest, an index or another blob with all below it; what it is called from then on.

@@ -2,19 +2,19 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs,
     io::{self, Cursor, Read},
-    path::{Path, PathBuf},
 };
 
 use bytes::Bytes;
 use ocipfs_oci::{Digest, Hasher};
-use serde::Deserialize;
 
 use super::{
-    ArchiveSource, Compress, Error, MAX_INDEX, MAX_MANIFEST, Options, input,
-    input::{CountingReader, Decompressed, Limit, Limited, Lists, Packing},
+    ArchiveSource, ArchiveStream, Compress, Error, MAX_INDEX, MAX_MANIFEST, Options,
+    folder::{ArchiveFolder, FolderFile},
+    input,
+    input::{CountingReader, Decompressed, Limit, Limited, Packing},
     listing,
+    listing::EarlyManifest,
     path::{clean, digest_of},
     stage::{Plan, StagedEntry, Stager},
     unlisted,
@@ -35,17 +35,13 @@ const HEAD_BYTES: u64 = 512;
 const MAX_REST: u64 = 8 << 20;
 /// Links that lead to links.
 const MAX_LINKS: usize = 16;
-/// Annotation of the `index.json` of an exported docker archive: its layers are imported as they are, so that no digest changes.
-pub const LAYERS: &str = "io.ocipfs.layers";
-/// Its value.
-pub const UNCHANGED: &str = "unchanged";
 
 /// Entries of an archive, by path.
 pub struct ArchiveParts {
     options: Options,
     entries: HashMap<String, ArchivePart>,
     /// A layout folder, whose blobs are read when they are named.
-    folder: Option<PathBuf>,
+    folder: Option<Box<dyn ArchiveFolder>>,
     /// Whether it is a docker archive, whose layers are compressed; none where only its end tells.
     is_docker: Option<bool>,
     /// Layers that `manifest.json` is known to list.
@@ -81,31 +77,24 @@ impl ArchiveParts {
         let progress = std::mem::replace(&mut options.progress, Box::new(|_| {}));
         let (entries, layers) = (HashMap::new(), HashSet::new());
         let mut parts = Self { options, entries, folder: None, is_docker: None, layers, memory: 0 };
-        match source {
-            ArchiveSource::Stream(stream) => {
-                parts.read_tar(CountingReader::new(stream, progress), "the stream")?
+        let ArchiveStream { what, input, manifest, .. } = match source {
+            ArchiveSource::Stream(stream) => stream,
+            ArchiveSource::Folder(folder) => {
+                let is_docker = folder.has("manifest.json")?;
+                parts.folder = Some(folder);
+                parts.is_docker = Some(is_docker && !parts.document("index.json")?.is_some_and(|index| listing::is_unchanged(&index)));
+                return Ok(parts);
             }
-            ArchiveSource::Path(path) => {
-                let what = path.display().to_string();
-                let failed = |e: io::Error| Error::Read { what: what.clone(), why: e.to_string() };
-                if fs::metadata(&path).map_err(failed)?.is_dir() {
-                    let folder = fs::canonicalize(&path).map_err(failed)?;
-                    let is_index = fs::metadata(folder.join("index.json")).is_ok_and(|meta| meta.len() <= MAX_INDEX);
-                    let index = if is_index { fs::read(folder.join("index.json")).ok() } else { None };
-                    let is_docker = folder.join("manifest.json").exists();
-                    parts.is_docker = Some(is_docker && !index.is_some_and(|index| is_unchanged(&index)));
-                    parts.folder = Some(folder);
-                    return Ok(parts);
-                }
-                let mut file = fs::File::open(&path).map_err(failed)?;
-                if let Some(Lists { manifest, index }) = input::find_lists(&mut file) {
-                    let is_unchanged = index.is_some_and(|index| is_unchanged(&index));
-                    parts.is_docker = Some(manifest.is_some() && !is_unchanged);
-                    parts.layers = manifest.map(|json| listing::layers(&json)).unwrap_or_default();
-                }
-                parts.read_tar(CountingReader::new(file, progress), &what)?;
+        };
+        match manifest {
+            EarlyManifest::Unknown => {}
+            EarlyManifest::Absent => parts.is_docker = Some(false),
+            EarlyManifest::Found(json) => {
+                parts.is_docker = Some(true);
+                parts.layers = listing::layers(&json);
             }
         }
+        parts.read_tar(CountingReader::new(input, progress), &what)?;
         let is_docker = parts.entries.contains_key("manifest.json");
         let is_unchanged = parts.entries.get("index.json").is_some_and(ArchivePart::is_unchanged);
         parts.is_docker = Some(is_docker && !is_unchanged);
@@ -294,9 +283,11 @@ impl ArchiveParts {
     }
 
     /// Whether there is something at `path`.
-    pub fn has(&self, path: &str) -> bool {
-        let at = |folder: &PathBuf| folder.join(Path::new(path)).exists();
-        self.entries.contains_key(path) || self.folder.as_ref().is_some_and(at)
+    pub fn has(&self, path: &str) -> Result<bool, Error> {
+        match &self.folder {
+            Some(folder) if !self.entries.contains_key(path) => folder.has(path),
+            _ => Ok(self.entries.contains_key(path)),
+        }
     }
 
     /// Returns the JSON blobs that were not taken and have a subject, sorted by digest.
@@ -308,7 +299,7 @@ impl ArchiveParts {
             }
         }
         if let Some(folder) = &self.folder {
-            all.extend(unlisted::in_folder(folder, &is_taken)?);
+            all.extend(unlisted::in_folder(folder.as_ref(), &is_taken)?);
         }
         all.retain(|(digest, bytes)| !is_taken(digest) && unlisted::has_subject(bytes));
         all.sort_by_key(|(digest, _)| digest.to_string());
@@ -329,38 +320,15 @@ impl ArchiveParts {
 
     fn in_folder(&self, path: &str) -> Result<Option<ArchivePart>, Error> {
         let Some(folder) = &self.folder else { return Ok(None) };
-        let failed = |e: io::Error| Error::Read { what: path.into(), why: e.to_string() };
-        let full = match fs::canonicalize(folder.join(Path::new(path))) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            full => full.map_err(failed)?,
-        };
-        // Bazel's blobs are links into other folders; what they lead to is verified by the digest in the path.
-        if !full.starts_with(folder) && digest_of(path).is_none() {
-            return Err(Error::OutsideLink(path.into()));
-        }
-        let meta = fs::metadata(&full).map_err(failed)?;
-        if !meta.is_file() {
-            return Err(Error::document(path, "not a file"));
-        }
-        self.stage(path, meta.len(), fs::File::open(&full).map_err(failed)?)
+        let Some(FolderFile { input, size }) = folder.open(path)? else { return Ok(None) };
+        self.stage(path, size, input)
     }
 }
 
 impl ArchivePart {
     fn is_unchanged(&self) -> bool {
-        matches!(self, Self::Document(index) if is_unchanged(index))
+        matches!(self, Self::Document(index) if listing::is_unchanged(index))
     }
-}
-
-/// Whether an `index.json` says that layers are to be imported as they are.
-fn is_unchanged(index: &[u8]) -> bool {
-    let index: Option<Annotated> = serde_json::from_slice(index).ok();
-    index.and_then(|index| index.annotations).is_some_and(|all| all.get(LAYERS).is_some_and(|it| it == UNCHANGED))
-}
-
-#[derive(Deserialize)]
-struct Annotated {
-    annotations: Option<HashMap<String, serde_json::Value>>,
 }
 
 fn unusable(path: &str, packing: &str) -> Error {

@@ -31,14 +31,41 @@ pub enum Dest {
 
 /// An archive that is being written by a thread of its own; dropped before its end, it leaves no file.
 pub struct ExportTarget {
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<ExportOrder>,
     outcome: oneshot::Receiver<io::Result<()>>,
 }
 
-enum Order {
-    File { path: String, size: u64 },
+/// What an [`ExportTarget`] is told to do.
+pub enum ExportOrder {
+    /// Begin a file.
+    File {
+        /// Its path in the layout.
+        path: String,
+        /// Its bytes.
+        size: u64,
+    },
+    /// Write the next bytes of the file.
     Bytes(Bytes),
+    /// Complete the archive.
     Finish,
+}
+
+/// The other end of an [`ExportTarget`], which carries out its orders.
+pub struct ExportOrders {
+    orders: mpsc::Receiver<ExportOrder>,
+    tell: oneshot::Sender<io::Result<()>>,
+}
+
+impl ExportOrders {
+    /// Waits for the next order; none where the export was abandoned.
+    pub async fn next(&mut self) -> Option<ExportOrder> {
+        self.orders.recv().await
+    }
+
+    /// Ends the export, which is complete or failed.
+    pub fn end(self, outcome: io::Result<()>) {
+        let _ = self.tell.send(outcome);
+    }
 }
 
 impl ExportTarget {
@@ -52,32 +79,38 @@ impl ExportTarget {
             }
             Dest::Stream(stream, compression) => (ExportSink::tar(Place::Stream(stream), compression)?, None),
         };
-        let (orders, received) = mpsc::channel(QUEUE_LENGTH);
-        let (tell, outcome) = oneshot::channel();
+        let (target, ExportOrders { orders, tell }) = Self::remote();
         let write = move || {
-            let written = run(sink, received);
+            let written = run(sink, orders);
             if let (Err(_), Some(made)) = (&written, made) {
                 remove(&made);
             }
             let _ = tell.send(written);
         };
         thread::Builder::new().name("export".into()).spawn(write)?;
-        Ok(Self { orders, outcome })
+        Ok(target)
+    }
+
+    /// A target whose orders are carried out elsewhere.
+    pub fn remote() -> (Self, ExportOrders) {
+        let (orders, received) = mpsc::channel(QUEUE_LENGTH);
+        let (tell, outcome) = oneshot::channel();
+        (Self { orders, outcome }, ExportOrders { orders: received, tell })
     }
 
     /// Begins a file of so many bytes.
     pub async fn file(&mut self, path: &str, size: u64) -> io::Result<()> {
-        self.order(Order::File { path: path.into(), size }).await
+        self.order(ExportOrder::File { path: path.into(), size }).await
     }
 
     /// The next bytes of it.
     pub async fn write(&mut self, bytes: Bytes) -> io::Result<()> {
-        self.order(Order::Bytes(bytes)).await
+        self.order(ExportOrder::Bytes(bytes)).await
     }
 
     /// Waits until all of it is written, and on the disk where that is its place.
     pub async fn finish(mut self) -> io::Result<()> {
-        self.order(Order::Finish).await?;
+        self.order(ExportOrder::Finish).await?;
         self.outcome.await.unwrap_or_else(|_| Err(aborted()))
     }
 
@@ -87,7 +120,7 @@ impl ExportTarget {
         let _ = self.outcome.await;
     }
 
-    async fn order(&mut self, order: Order) -> io::Result<()> {
+    async fn order(&mut self, order: ExportOrder) -> io::Result<()> {
         match self.orders.send(order).await {
             Ok(()) => Ok(()),
             Err(_) => match (&mut self.outcome).await {
@@ -103,12 +136,12 @@ fn aborted() -> io::Error {
 }
 
 /// Writes what is ordered, to the end.
-fn run(mut sink: ExportSink, mut received: mpsc::Receiver<Order>) -> io::Result<()> {
+fn run(mut sink: ExportSink, mut received: mpsc::Receiver<ExportOrder>) -> io::Result<()> {
     while let Some(order) = received.blocking_recv() {
         let done = match order {
-            Order::File { path, size } => sink.file(&path, size),
-            Order::Bytes(bytes) => sink.write(&bytes),
-            Order::Finish => return sink.finish(),
+            ExportOrder::File { path, size } => sink.file(&path, size),
+            ExportOrder::Bytes(bytes) => sink.write(&bytes),
+            ExportOrder::Finish => return sink.finish(),
         };
         if let Err(error) = done {
             sink.abort();

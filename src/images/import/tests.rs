@@ -21,7 +21,7 @@ fn options(form: ImportFormat, profile: Profile) -> Options {
 }
 
 async fn imported(content: &Content, bytes: Vec<u8>, options: Options) -> Result<Vec<Imported>, Error> {
-    let source = ArchiveSource::Stream(Box::new(Cursor::new(bytes)));
+    let source = ArchiveSource::stream("the stream", Cursor::new(bytes));
     Ok(import(content, source, options, Box::new(|_| {})).await?.0)
 }
 

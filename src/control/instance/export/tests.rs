@@ -12,8 +12,18 @@ use tokio::{runtime::Runtime, sync::mpsc::unbounded_channel};
 use super::*;
 use crate::{
     content::{Settings, SharePolicy},
-    control::{ImageRequest, Naming, Options, Reply, Request},
-    images::archive::tests::{tar, tools::unpack},
+    control::{Destination, ImageRequest, Naming, Options, Reply, Request},
+    images::{
+        archive::{
+            ArchiveSource,
+            tests::{
+                tar,
+                tools::{self, unpack},
+            },
+        },
+        export::Dest,
+        pack::inspect::Compression,
+    },
     names::Prefetch,
 };
 use model::{Model, model};
@@ -51,9 +61,13 @@ impl Bed {
         Self { instance: instance.await.unwrap(), dir }
     }
 
-    async fn ask(&self, request: ImageRequest) -> Result<(ImageReply, Vec<String>), Failure> {
+    async fn ask(
+        &self,
+        request: ImageRequest,
+        attachment: Attachment,
+    ) -> Result<(ImageReply, Vec<String>), Failure> {
         let (notes, mut told) = unbounded_channel();
-        let reply = self.instance.handle(Request::Image(request), notes).await?;
+        let reply = self.instance.handle_with(Request::Image(request), attachment.into(), notes).await?;
         let mut warnings = Vec::new();
         while let Ok(note) = told.try_recv() {
             warnings.extend(match note {
@@ -69,15 +83,15 @@ impl Bed {
 
     /// The references of the imported images.
     async fn import(&self, path: &Path) -> Result<Vec<String>, Failure> {
+        let source = ArchiveSource::open(path).unwrap();
         let request = ImageRequest::Import {
-            path: Some(path.into()),
             name: None,
             form: "layout".into(),
             compress: None,
             profile: None,
             registry: None,
         };
-        match self.ask(request).await? {
+        match self.ask(request, Attachment::Archive(source)).await? {
             (ImageReply::Imported { images }, _) => {
                 Ok(images.into_iter().map(|image| image.reference).collect())
             }
@@ -92,8 +106,13 @@ impl Bed {
         referrers: bool,
     ) -> Result<(Vec<crate::control::ExportedImage>, Vec<String>), Failure> {
         let (references, dest) = (references.to_vec(), self.dir.path().join(name));
+        let place = match Format::of(&dest, None).unwrap() {
+            (Format::Oci, _) => Dest::Folder(dest.clone()),
+            (_, compression) => Dest::File(dest.clone(), compression),
+        };
+        let attachment = to(&dest, place);
         let request = ImageRequest::Export { references, dest, format: None, referrers };
-        match self.ask(request).await? {
+        match self.ask(request, attachment).await? {
             (ImageReply::Exported { images, .. }, warnings) => Ok((images, warnings)),
             _ => panic!("another reply"),
         }
@@ -144,6 +163,13 @@ impl Bed {
         let held = self.instance.content().held(&cid).await.unwrap().unwrap();
         held.blobs.into_iter().map(|(digest, _)| digest).collect()
     }
+}
+
+fn to(path: &Path, dest: Dest) -> Attachment {
+    Attachment::Export(Destination {
+        path: path.into(),
+        create: Box::new(move || ExportTarget::create(dest)),
+    })
 }
 
 /// `ipfs/<cid>` of a reference.
@@ -226,10 +252,10 @@ async fn renaming_an_image_keeps_its_signatures_and_referrers() {
     let before = bed.served(&root(&reference), &repository.name, &repository.manifests()).await;
     assert_eq!((before.tags.len(), before.referrers.len()), (2, 2));
     let request = ImageRequest::Tag { reference: reference.clone(), name: "other:2".into() };
-    let (ImageReply::Imported { images }, _) = bed.ask(request).await.unwrap() else { panic!() };
+    let (ImageReply::Imported { images }, _) = bed.ask(request, Attachment::Nothing).await.unwrap() else { panic!() };
     // It does not need the first root.
     let request = ImageRequest::Rm { reference };
-    bed.ask(request).await.unwrap();
+    bed.ask(request, Attachment::Nothing).await.unwrap();
     let mut expected = before;
     let image = expected.tags.remove("1.0").unwrap();
     expected.tags.insert("2".into(), image);
@@ -243,13 +269,13 @@ async fn two_images_of_one_name_are_not_exported_together() {
     let bed = Bed::open().await;
     let mut references = Vec::new();
     for seed in ["one", "two"] {
-        let (blobs, manifest) = crate::images::archive::tests::tools::small(seed);
-        let entry = crate::images::archive::tests::tools::entry(
+        let (blobs, manifest) = tools::small(seed);
+        let entry = tools::entry(
             &manifest,
             serde_json::json!({ "io.containerd.image.name": "docker.io/library/app:1" }),
         );
         let path = bed.dir.path().join(seed);
-        std::fs::write(&path, tar(&crate::images::archive::tests::tools::layout(blobs, &[entry]))).unwrap();
+        std::fs::write(&path, tar(&tools::layout(blobs, &[entry]))).unwrap();
         references.extend(bed.import(&path).await.unwrap());
     }
     let failure = bed.export(&references, "both.tar", true).await.unwrap_err();
@@ -278,13 +304,16 @@ async fn docker_archives_warn_of_what_docker_cannot_load() {
         assert_eq!(warnings, Vec::<String>::new());
         remove(&bed.dir.path().join("some.oci.tar"));
     }
+    let dest = bed.dir.path().join("given");
+    let attachment = to(&dest, Dest::File(dest.clone(), Compression::None));
     let request = ImageRequest::Export {
         references: vec![root_of(&bed, &Model::cache()).await],
-        dest: bed.dir.path().join("given"),
+        dest,
         format: Some("docker-archive".into()),
         referrers: true,
     };
-    let failure = bed.ask(request).await.unwrap_err();
+    let failure = bed.ask(request, attachment).await.unwrap_err();
+    assert!(!bed.dir.path().join("given").exists());
     assert!(failure.hint.unwrap().contains("oci-archive"), "{}", failure.message);
 }
 

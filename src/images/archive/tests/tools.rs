@@ -222,7 +222,7 @@ fn folder(bed: &super::Bed, files: &Files) -> Result<Images, Error> {
     let folder = bed.dir.path().join("folder");
     let _ = std::fs::remove_dir_all(&folder);
     unpack(&folder, files);
-    read(ArchiveSource::Path(folder), bed.options(None))
+    read(ArchiveSource::open(&folder).unwrap(), bed.options(None))
 }
 
 mod stories;

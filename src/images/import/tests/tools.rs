@@ -27,7 +27,7 @@ impl Bed {
     ) -> Result<(Vec<Imported>, Vec<String>), Error> {
         let name = name.map(|name| archive::split(name).unwrap());
         let options = Options { name, ..options(ImportFormat::Layout, Profile::UnixfsV1) };
-        let source = ArchiveSource::Stream(Box::new(Cursor::new(tar(files))));
+        let source = ArchiveSource::stream("the stream", Cursor::new(tar(files)));
         import(&self.content, source, options, Box::new(|_| {})).await
     }
 
@@ -215,7 +215,7 @@ async fn other_forms_than_a_layout_leave_referrers_out_with_a_warning() {
     let bed = Bed::new().await;
     let (files, _) = tools::oras(1);
     for form in [ImportFormat::Descriptor, ImportFormat::Dockerized] {
-        let source = ArchiveSource::Stream(Box::new(Cursor::new(tar(&files))));
+        let source = ArchiveSource::stream("the stream", Cursor::new(tar(&files)));
         let options = options(form, Profile::UnixfsV1);
         let (images, warnings) = import(&bed.content, source, options, Box::new(|_| {})).await.unwrap();
         assert_eq!(images.len(), 1);
@@ -235,7 +235,9 @@ async fn a_file_its_compressed_form_and_a_stream_have_the_same_cid() {
     ] {
         let path = bed._dir.path().join(name);
         std::fs::write(&path, &bytes).unwrap();
-        for source in [ArchiveSource::Path(path), ArchiveSource::Stream(Box::new(Cursor::new(bytes)))] {
+        for source in
+            [ArchiveSource::open(&path).unwrap(), ArchiveSource::stream("the stream", Cursor::new(bytes))]
+        {
             let options = options(ImportFormat::Layout, Profile::UnixfsV1);
             let (images, _) = import(&bed.content, source, options, Box::new(|_| {})).await.unwrap();
             found.push(images[0].reference.clone());
