@@ -6,8 +6,6 @@ use std::{io, path::Path, str::FromStr};
 
 use bytes::Bytes;
 
-use super::{
-    Instance, Notes,
 use super::{Instance, Notes};
 use crate::{
     control::{

@@ -82,7 +82,10 @@ impl ArchiveParts {
             ArchiveSource::Folder(folder) => {
                 let is_docker = folder.has("manifest.json")?;
                 parts.folder = Some(folder);
-                parts.is_docker = Some(is_docker && !parts.document("index.json")?.is_some_and(|index| listing::is_unchanged(&index)));
+                parts.is_docker = Some(
+                    is_docker
+                        && !parts.document("index.json")?.is_some_and(|index| listing::is_unchanged(&index)),
+                );
                 return Ok(parts);
             }
         };
@@ -332,7 +335,10 @@ impl ArchivePart {
 }
 
 fn unusable(path: &str, packing: &str) -> Error {
-    Error::document(path, format!("compressed with {packing}: a layer is a tar, plain or compressed with gzip or zstd"))
+    Error::document(
+        path,
+        format!("compressed with {packing}: a layer is a tar, plain or compressed with gzip or zstd"),
+    )
 }
 
 fn read_document(path: &str, size: u64, limit: u64, input: impl Read) -> Result<Bytes, Error> {

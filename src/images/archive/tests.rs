@@ -1,3 +1,4 @@
+mod fuzz;
 pub(crate) mod tools;
 
 use std::{fs, io::Cursor};

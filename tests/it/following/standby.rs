@@ -11,7 +11,7 @@ use crate::{
     harness::{Serve, noise, trial_within, trials, until},
     http::get,
     names::image::Image,
-    push::Repository,
+    push::{Repository, descriptor},
 };
 
 /// Nothing has this CID.
@@ -183,6 +183,13 @@ async fn manifests_of_any_kind_are_prefetched_with_their_blobs() {
     let blob = a.push(&noise(5000)[1..]).await;
     odd["layers"].as_array_mut().unwrap().push(json!({ "mediaType": "", "digest": blob, "size": 4999 }));
     assert_eq!(a.put("odd", &odd).await.status, 201);
+    // A cache of BuildKit: an index whose entries are layers.
+    let cached = noise(6000)[2..].to_vec();
+    a.push(&cached).await;
+    let entry = descriptor(ocipfs_oci::media_type::OCI_LAYER_TAR_GZIP, &cached);
+    let cache =
+        json!({ "schemaVersion": 2, "mediaType": ocipfs_oci::media_type::OCI_INDEX, "manifests": [entry] });
+    assert_eq!(a.put("cache", &cache).await.status, 201);
     let headers = [("content-type", "text/x-mine")];
     let pushed = crate::http::send("PUT", &a.url("manifests/text"), &headers, "no JSON").await;
     assert_eq!(pushed.status, 201);
@@ -202,6 +209,8 @@ async fn manifests_of_any_kind_are_prefetched_with_their_blobs() {
         }
     }
     b.has(&noise(5000)[1..]).await;
+    b.has(&cached).await;
+    assert_eq!(b.get("manifests/cache").await.json(), cache);
     for other in [&image.config, &image.layer] {
         let digest = Digest::sha256_of(other);
         b.has(other).await;

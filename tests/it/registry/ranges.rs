@@ -1,21 +1,26 @@
 //! Several ranges in one request, as stargz and `zstd:chunked` clients send them.
 
-use std::ops::Range;
+use std::{fs, ops::Range};
 
 use libtest_mimic::Trial;
 
 use crate::{
-    harness::{Layer, Serve, noise, trials},
-    http::{Answer, ask},
+    clients::Podman,
+    following::{current, name_of},
+    harness::{Layer, Serve, blocking, noise, trials},
+    http::{Answer, ask, get},
 };
 
 pub fn trials() -> Vec<Trial> {
-    trials![
+    let mut all = trials![
         several_ranges_are_a_multipart_answer_in_the_order_of_the_request,
         several_ranges_of_a_cold_blob_fetch_only_their_blocks,
         several_ranges_of_a_blob_larger_than_the_store_are_streamed_in_any_order,
         more_than_1000_ranges_are_400_and_malformed_ones_are_ignored,
-    ]
+    ];
+    all.extend(trials![needs Podman::pulls_in_parts();
+        podman_fetches_the_changed_files_of_a_chunked_layer_through_a_cold_node]);
+    all
 }
 
 /// The parts of a `multipart/byteranges` answer: their ranges and bytes.
@@ -157,4 +162,62 @@ async fn more_than_1000_ranges_are_400_and_malformed_ones_are_ignored() {
     assert!(answer.status == 206 && answer.body == layer.bytes);
     let size = layer.bytes.len().to_string();
     ask("GET", &url, &[("range", "bytes=0-9,9-0")]).await.refused(416, "RANGE_INVALID", &[&size]);
+}
+
+/// Files of a layer that podman fetches in parts, and the bytes of each.
+const FILES: usize = 96;
+const FILE_BYTES: usize = 256 << 10;
+
+/// A folder with a Dockerfile of files that no encoder makes shorter; `changed` is the one that is different.
+fn program(dir: &std::path::Path, changed: Option<usize>) {
+    let mut state = 0x9E37_79B9_7F4A_7C15u64;
+    fs::create_dir_all(dir.join("data")).unwrap();
+    for number in 0..FILES {
+        let mut bytes = Vec::with_capacity(FILE_BYTES);
+        while bytes.len() < FILE_BYTES {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            bytes.extend(state.to_le_bytes());
+        }
+        if changed == Some(number) {
+            bytes.iter_mut().for_each(|byte| *byte ^= 0xff);
+        }
+        fs::write(dir.join(format!("data/{number:02}")), bytes).unwrap();
+    }
+    fs::write(dir.join("Dockerfile"), "FROM scratch\nCOPY data /data\n").unwrap();
+}
+
+async fn podman_fetches_the_changed_files_of_a_chunked_layer_through_a_cold_node() {
+    let source = Serve::start(&[]);
+    let reader = Serve::start(&["--peer", source.address(), "--follow", &name_of(&source)]);
+    let podman = blocking({
+        let registry = source.registry().to_string();
+        move || {
+            let (builder, podman) = (Podman::new().unwrap(), Podman::in_parts().unwrap());
+            let dir = tempfile::tempdir().unwrap();
+            for (tag, changed) in [("1", None), ("2", Some(FILES / 2))] {
+                program(dir.path(), changed);
+                let reference = format!("{registry}/app:{tag}");
+                builder.build(dir.path(), &reference).unwrap();
+                builder.push_chunked(&reference).unwrap();
+            }
+            podman.pull(&format!("{registry}/app:1")).unwrap();
+            podman
+        }
+    })
+    .await;
+    let manifest = get(&source.url("/v2/app/manifests/2")).await.json();
+    let size = manifest["layers"][0]["size"].as_u64().expect("a size");
+    current(&reader, &source).await;
+    let count = |what: &str| reader.status()[what].as_u64().expect("a number");
+    let before = (count("received_blocks"), count("received_bytes"));
+    let registry = reader.registry().to_string();
+    blocking(move || podman.pull(&format!("{registry}/app:2")).unwrap()).await;
+    let (blocks, bytes) = (count("received_blocks") - before.0, count("received_bytes") - before.1);
+    println!("of a layer of {size} bytes, podman made the node fetch {bytes} bytes in {blocks} blocks");
+    // The configuration, the root of the layer, the list of its files, and the changed file: each of the last two may lie in
+    // two blocks.
+    assert!((4..=6).contains(&blocks), "{blocks} blocks of {size} bytes");
+    assert!(bytes <= 4 * (1 << 20) + (64 << 10) && bytes * 5 < size, "{bytes} of {size} bytes");
 }

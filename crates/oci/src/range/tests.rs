@@ -180,3 +180,68 @@ proptest! {
         let _ = ByteRanges::parse(&text).map(|ranges| ranges.map(|ranges| ranges.resolve(size)));
     }
 }
+
+/// A header of these words in any order, with positions of any size.
+fn header(random: &mut impl FnMut() -> u64) -> String {
+    const WORDS: [&str; 14] = [
+        "bytes=",
+        "-",
+        ",",
+        ",",
+        "-",
+        "=",
+        " ",
+        "\t",
+        "x",
+        "BYTES=",
+        "0",
+        "18446744073709551615",
+        "99999999999999999999",
+        "\u{e9}",
+    ];
+    let mut text = if random() % 8 == 0 { String::new() } else { "bytes=".to_string() };
+    let count = if random() % 64 == 0 { 4_000 } else { random() % 24 };
+    for _ in 0..count {
+        match random() % 4 {
+            0 => text.push_str(WORDS[(random() % WORDS.len() as u64) as usize]),
+            1 => text.push_str(&format!("{}-{},", random() % 300, random() % 300)),
+            2 => text.push_str(&(random() >> (random() % 64)).to_string()),
+            _ => text.push_str(&format!("-{},", random() % 300)),
+        }
+    }
+    text
+}
+
+#[test]
+fn any_range_header_is_ignored_rejected_or_resolves_within_the_content() {
+    let runs = std::env::var("OCIPFS_TEST_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(20_000u64);
+    let mut state = 0x9E37_79B9_7F4A_7C15u64;
+    let mut random = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 8
+    };
+    let mut counts = [0u64; 4];
+    for run in 0..runs {
+        let text = header(&mut random);
+        let size = random() >> (random() % 64);
+        let at = match ByteRanges::parse(&text).map(|ranges| ranges.map(|ranges| ranges.resolve(size))) {
+            Ok(None) => 0,
+            Err(TooManyRanges) => 1,
+            Ok(Some(Err(refusal))) => {
+                assert_eq!(refusal.content_range(), format!("bytes */{size}"), "run {run}");
+                2
+            }
+            Ok(Some(Ok(mut ranges))) => {
+                assert!(!ranges.is_empty() && ranges.len() <= MAX_RANGES, "run {run}: {text}");
+                assert!(ranges.iter().all(|range| range.start < range.end && range.end <= size), "{text}");
+                ranges.sort_by_key(|range| range.start);
+                assert!(ranges.windows(2).all(|two| two[0].end <= two[1].start), "{text}");
+                3
+            }
+        };
+        counts[at] += 1;
+    }
+    assert!(counts.iter().all(|count| count * 500 > runs), "all outcomes are common: {counts:?}");
+}

@@ -252,7 +252,9 @@ async fn renaming_an_image_keeps_its_signatures_and_referrers() {
     let before = bed.served(&root(&reference), &repository.name, &repository.manifests()).await;
     assert_eq!((before.tags.len(), before.referrers.len()), (2, 2));
     let request = ImageRequest::Tag { reference: reference.clone(), name: "other:2".into() };
-    let (ImageReply::Imported { images }, _) = bed.ask(request, Attachment::Nothing).await.unwrap() else { panic!() };
+    let (ImageReply::Imported { images }, _) = bed.ask(request, Attachment::Nothing).await.unwrap() else {
+        panic!()
+    };
     // It does not need the first root.
     let request = ImageRequest::Rm { reference };
     bed.ask(request, Attachment::Nothing).await.unwrap();

@@ -46,7 +46,8 @@ fn long() -> String {
 }
 
 async fn fill(target: &mut ExportTarget) -> io::Result<()> {
-    for (path, bytes) in [("one", &b"1"[..]), ("a/two", &[2; 512]), ("none", b""), (&long(), &[4; 3_000_000])] {
+    for (path, bytes) in [("one", &b"1"[..]), ("a/two", &[2; 512]), ("none", b""), (&long(), &[4; 3_000_000])]
+    {
         target.file(path, bytes.len() as u64).await?;
         target.write(Bytes::copy_from_slice(bytes)).await?;
     }
@@ -70,8 +71,7 @@ async fn an_exported_tar_has_the_same_entries_in_a_file_and_a_stream_however_com
     for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
         let path = dir.path().join(format!("{compression:?}.tar"));
         let sink = Sink::new(usize::MAX);
-        for dest in
-            [Dest::File(path.clone(), compression), Dest::Stream(Box::new(sink.clone()), compression)]
+        for dest in [Dest::File(path.clone(), compression), Dest::Stream(Box::new(sink.clone()), compression)]
         {
             let mut target = ExportTarget::create(dest).unwrap();
             fill(&mut target).await.unwrap();

@@ -267,9 +267,7 @@ impl Repository {
                 self.manifest(media_type::OCI_MANIFEST, &json)
             }
             Shape::Foreign(layer) => {
-                let absent = |kind: &str, text: &str| {
-                    json!({ "mediaType": kind, "digest": Digest::sha256_of(text.as_bytes()).to_string(), "size": 9 })
-                };
+                let absent = |kind: &str, text: &str| json!({ "mediaType": kind, "digest": Digest::sha256_of(text.as_bytes()).to_string(), "size": 9 });
                 let windows =
                     absent("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", "windows");
                 let mut web = absent(media_type::OCI_LAYER_TAR_GZIP, "web");
