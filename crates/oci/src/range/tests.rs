@@ -200,8 +200,12 @@ fn header(random: &mut impl FnMut() -> u64) -> String {
         "\u{e9}",
     ];
     let mut text = if random() % 8 == 0 { String::new() } else { "bytes=".to_string() };
-    let count = if random() % 64 == 0 { 4_000 } else { random() % 24 };
-    for _ in 0..count {
+    if random() % 64 == 0 {
+        let ranges: Vec<String> =
+            (0..random() % 2_000).map(|at| format!("{at}-{}", at + random() % 9)).collect();
+        return format!("bytes={}", ranges.join(","));
+    }
+    for _ in 0..random() % 24 {
         match random() % 4 {
             0 => text.push_str(WORDS[(random() % WORDS.len() as u64) as usize]),
             1 => text.push_str(&format!("{}-{},", random() % 300, random() % 300)),
