@@ -1,4 +1,5 @@
 mod fuzz;
+mod malformed;
 pub(crate) mod tools;
 
 use std::{fs, io::Cursor};

@@ -1,6 +1,9 @@
 //! Generated repositories: every kind of image, with signatures and other referrers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use ocipfs_oci::{Algorithm, Digest, Hasher, media_type};
 use proptest::prelude::*;
@@ -62,13 +65,21 @@ enum About {
 type Top = (Shape, u8, Vec<About>);
 
 /// The repositories of an archive.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Model {
     pub repositories: Vec<Repository>,
+    /// What they were made of.
+    tops: Vec<Vec<Top>>,
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.tops.fmt(f)
+    }
 }
 
 /// A repository, with all its blobs.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Repository {
     pub name: String,
     pub blobs: BTreeMap<Digest, Vec<u8>>,
@@ -115,7 +126,8 @@ impl Model {
     fn of(all: Vec<Vec<Top>>) -> Self {
         let names = ["app", "team/db", "a/b/c"];
         let repository = |(name, tops): (&str, Vec<Top>)| Repository::of(name, &tops);
-        Self { repositories: names.into_iter().zip(all).map(repository).collect() }
+        let repositories = names.into_iter().zip(all.clone()).map(repository).collect();
+        Self { repositories, tops: all }
     }
 
     /// An image `1.0` with a signature of cosign, an SBOM, and a signature of that.
@@ -125,7 +137,7 @@ impl Model {
         repository.enter(&image, Some("1.0".into()));
         repository.about(&image, &image, About::Tagged(".sig"));
         repository.about(&image, &image, About::Twice(1));
-        Self { repositories: vec![repository] }
+        Self { repositories: vec![repository], tops: Vec::new() }
     }
 
     pub fn cache() -> Self {
