@@ -3,24 +3,33 @@
 use std::{
     io::ErrorKind,
     path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
 };
 
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::UnixStream,
     sync::mpsc,
 };
 
 use super::{
-    Failure, Instance, Note, Options, Reply, Request,
-    input::{self, Input},
-    message::Line,
+    Attachment, Failure, Instance, Note, Options, Reply, Request,
+    attachment::{served::serve, written::Written},
+    message::{Ask, Envelope, Line},
     socket,
     trust::Trusted,
 };
 
+/// Bytes of answers that are read at once.
+const BUFFER: usize = 64 << 10;
+
 /// Has `request` answered; `offline` is the instance to open where no `serve` runs.
-pub async fn ask(request: Request, offline: Options, mut note: impl FnMut(Note)) -> Result<Reply, Failure> {
+pub async fn ask(
+    request: Request,
+    attachment: Attachment,
+    offline: Options,
+    note: impl FnMut(Note),
+) -> Result<Reply, Failure> {
     match connect(&offline.data_dir).await {
         Ok((stream, path)) => {
             let trusted = Trusted::of(&offline.data_dir);
@@ -28,7 +37,7 @@ pub async fn ask(request: Request, offline: Options, mut note: impl FnMut(Note))
             if let Some(dir) = path.parent().filter(|_| socket::is_elsewhere(&offline.data_dir)) {
                 trusted.check_dir(dir)?;
             }
-            over_socket(stream, request, note).await
+            over_socket(stream, request, attachment, note).await
         }
         // An impossible directory is treated like a missing one: opening it says why.
         Err(e)
@@ -42,27 +51,34 @@ pub async fn ask(request: Request, offline: Options, mut note: impl FnMut(Note))
                 return Err(Failure::new(message)
                     .hint("start one with `ocipfs serve`, or name its directory with --data-dir"));
             }
-            let instance = Instance::open(offline).await?;
-            let (notes, mut noted) = mpsc::unbounded_channel();
-            let (chunks, input) = request.has_input().then(Input::new).unzip();
-            chunks.map(|chunks| tokio::spawn(input::fill(tokio::io::stdin(), chunks)));
-            let mut work = std::pin::pin!(instance.handle_with(request, input, notes));
-            loop {
-                tokio::select! {
-                    biased;
-                    Some(next) = noted.recv() => note(next),
-                    outcome = &mut work => {
-                        while let Ok(next) = noted.try_recv() {
-                            note(next);
-                        }
-                        return outcome;
-                    }
-                }
-            }
+            in_process(request, attachment, offline, note).await
         }
         Err(e) => {
             Err(Failure::new(format!("cannot use the control socket of {}: {e}", offline.data_dir.display()))
                 .hint("run the command as the user that runs the node"))
+        }
+    }
+}
+
+async fn in_process(
+    request: Request,
+    attachment: Attachment,
+    options: Options,
+    mut note: impl FnMut(Note),
+) -> Result<Reply, Failure> {
+    let instance = Instance::open(options).await?;
+    let (notes, mut noted) = mpsc::unbounded_channel();
+    let mut work = std::pin::pin!(instance.handle_with(request, attachment.into(), notes));
+    loop {
+        tokio::select! {
+            biased;
+            Some(next) = noted.recv() => note(next),
+            outcome = &mut work => {
+                while let Ok(next) = noted.try_recv() {
+                    note(next);
+                }
+                return outcome;
+            }
         }
     }
 }
@@ -82,23 +98,60 @@ async fn connect(data_dir: &Path) -> std::io::Result<(UnixStream, PathBuf)> {
 async fn over_socket(
     stream: UnixStream,
     request: Request,
+    attachment: Attachment,
+    note: impl FnMut(Note),
+) -> Result<Reply, Failure> {
+    let envelope = Envelope { request, attached: attachment.describe() };
+    let mut json = serde_json::to_vec(&envelope).map_err(Failure::new)?;
+    json.push(b'\n');
+    let (answers, mut sending) = stream.into_split();
+    sending.write_all(&json).await.map_err(lost)?;
+    let (ask, asks) = mpsc::unbounded_channel();
+    let failed = Arc::new(OnceLock::new());
+    let (mut written, mut sender) = (None, Some(sending));
+    match attachment {
+        Attachment::Export(destination) => written = Some(Written::new(destination)),
+        attachment => {
+            // Where the node refuses what comes, it says why in its answer.
+            let (failed, sending) = (failed.clone(), sender.take());
+            let fail = move |failure| drop(failed.set(failure));
+            sending.map(|to| tokio::task::spawn_blocking(move || serve(attachment, asks, to, fail)));
+        }
+    }
+    let outcome = read_lines(BufReader::with_capacity(BUFFER, answers), &mut written, &ask, note).await;
+    match (outcome, written) {
+        (Ok(reply), Some(written)) => written.finish().await.map(|()| reply),
+        (Ok(reply), None) => Ok(reply),
+        (Err(failure), written) => {
+            if let Some(mut written) = written {
+                written.abandon().await;
+            }
+            // What the command could not read is the cause.
+            Err(failed.get().cloned().unwrap_or(failure))
+        }
+    }
+}
+
+/// Carries out what the node says, until the outcome.
+async fn read_lines(
+    mut answers: impl AsyncBufRead + Unpin,
+    written: &mut Option<Written>,
+    asks: &mpsc::UnboundedSender<Ask>,
     mut note: impl FnMut(Note),
 ) -> Result<Reply, Failure> {
-    let lost = |e: std::io::Error| Failure::new(format!("connection to the running node failed: {e}"));
-    let mut json = serde_json::to_vec(&request).map_err(Failure::new)?;
-    json.push(b'\n');
-    let (answers, mut stream) = stream.into_split();
-    stream.write_all(&json).await.map_err(lost)?;
-    // Where the node refuses what comes, it says why in its answer.
-    let _sending = match request.has_input() {
-        true => Ok(tokio::spawn(input::send(tokio::io::stdin(), stream))),
-        // Dropped, it would close its half.
-        false => Err(stream),
-    };
-    let mut lines = BufReader::new(answers).lines();
-    while let Some(line) = lines.next_line().await.map_err(lost)? {
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if answers.read_line(&mut line).await.map_err(lost)? == 0 {
+            return Err(Failure::new("the running node stopped before it replied"));
+        }
         match serde_json::from_str(&line) {
             Ok(Line::Note(next)) => note(next),
+            Ok(Line::Ask(ask)) => drop(asks.send(ask)),
+            Ok(Line::Write(order)) => match written {
+                Some(written) => written.order(order, &mut answers).await?,
+                None => return Err(Failure::new("the running node sent files that were not asked for")),
+            },
             Ok(Line::Done(reply)) => return Ok(reply),
             Ok(Line::Failed(failure)) => return Err(failure),
             Err(error) => {
@@ -107,5 +160,8 @@ async fn over_socket(
             }
         }
     }
-    Err(Failure::new("the running node stopped before it replied"))
+}
+
+fn lost(error: std::io::Error) -> Failure {
+    Failure::new(format!("connection to the running node failed: {error}"))
 }

@@ -1,5 +1,6 @@
 //! Messages of the control socket: a request as one line of JSON, notes, then one outcome.
 
+mod attachment;
 mod image;
 mod layer;
 mod name;
@@ -8,7 +9,8 @@ mod store;
 
 use serde::{Deserialize, Serialize};
 
-pub use image::{ImageInfo, ImageReply, ImageRequest, InspectedImage};
+pub(super) use attachment::{Answer, Ask, Attached, AttachedLayer, Envelope, Write};
+pub use image::{ExportedImage, ImageInfo, ImageReply, ImageRequest, InspectedImage};
 pub use layer::{Added, AddedLayer, Inspected, LayerRequest, Source};
 pub(super) use name::{ConflictingWriter, FollowedRepository, ServedRoot};
 pub use name::{FollowedName, NameRequest, NameTarget, OwnName, Publication, Published};
@@ -47,11 +49,6 @@ pub enum Request {
 }
 
 impl Request {
-    /// Whether the client's input follows.
-    pub fn has_input(&self) -> bool {
-        matches!(self, Self::Image(ImageRequest::Import { path: None, .. }))
-    }
-
     /// Whether only a running `serve` can answer.
     pub fn needs_serve(&self) -> bool {
         matches!(self, Self::SwarmPeers | Self::SwarmConnect { .. } | Self::Status)
@@ -262,6 +259,8 @@ impl std::error::Error for Failure {}
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Line {
     Note(Note),
+    Ask(Ask),
+    Write(Write),
     Done(Reply),
     Failed(Failure),
 }

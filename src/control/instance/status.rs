@@ -1,5 +1,5 @@
-use super::{Instance, failure::content_failure};
-use crate::control::{Failure, Reply, Status};
+use super::Instance;
+use crate::control::{Failure, Reply, Status, failure::content_failure};
 
 impl Instance {
     pub(super) async fn status(&self) -> Result<Reply, Failure> {
