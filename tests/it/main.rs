@@ -30,6 +30,7 @@ mod killing;
 mod layers;
 mod memory;
 mod names;
+mod nerdctl;
 mod peering;
 mod platforms;
 mod private;
@@ -64,6 +65,7 @@ fn main() {
         layers::trials(),
         memory::trials(),
         names::trials(),
+        nerdctl::trials(),
         peering::trials(),
         platforms::trials(),
         private::trials(),
