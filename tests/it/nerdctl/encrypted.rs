@@ -32,6 +32,13 @@ async fn an_encrypted_image_is_pulled_through_another_node_and_decrypted() {
         let key = format!("--key={private}");
         pulling.run(&["image", "decrypt", &key, &image, "trial:decrypted"]).unwrap();
         assert_eq!(run(&pulling, "trial:decrypted", &[]), HELLO);
+        // The same by a registry.
+        let pushed = format!("{}/team/encrypted:1", node.registry());
+        pushing.run(&["tag", "trial:encrypted", &pushed]).unwrap();
+        pushing.run(&["push", "-q", &pushed]).unwrap();
+        pulling.run(&["pull", "-q", "--unpack=false", &pushed]).unwrap();
+        pulling.run(&["image", "decrypt", &key, &pushed, "trial:again"]).unwrap();
+        assert_eq!(run(&pulling, "trial:again", &[]), HELLO);
         (cid, source, node)
     });
     let (cid, _source, _node) = cid.await;

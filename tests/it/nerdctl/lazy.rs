@@ -1,6 +1,6 @@
 //! eStargz layers are mounted with FUSE, and read when a container reads them.
 
-use std::path::Path;
+use std::{net::TcpListener, path::Path};
 
 use libtest_mimic::Trial;
 use ocipfs_oci::Digest;
@@ -15,6 +15,7 @@ pub fn trials() -> Vec<Trial> {
     trials![needs Nerdctl::available();
         stargz_mounts_an_image_in_ipfs_and_fetches_what_is_read,
         stargz_mounts_an_image_of_our_registry_and_fetches_what_is_read,
+        a_mounted_layer_is_read_again_after_the_node_has_restarted,
     ]
 }
 
@@ -73,6 +74,31 @@ async fn stargz_mounts_an_image_of_our_registry_and_fetches_what_is_read() {
         // Without an RPC it reads the layers with ranges from the registry.
         let pulling = Nerdctl::start(Path::new("/nonexistent"), node.registry()).unwrap();
         reads_lazily(&pulling, &node, &format!("{}/ipfs/{cid}", node.registry()));
+    })
+    .await;
+}
+
+async fn a_mounted_layer_is_read_again_after_the_node_has_restarted() {
+    let source = daemon(&[]);
+    blocking(move || {
+        let pushing = nerdctl(&source);
+        load(&pushing);
+        let image = format!("ipfs://{}", push(&pushing, &["--estargz"], "trial:1"));
+        // The snapshotter asks where the RPC is when it mounts a layer, and not again.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let rpc = format!("127.0.0.1:{port}");
+        let dir = tempfile::tempdir().unwrap();
+        let arguments = ["--rpc-listen", &rpc, "--peer", source.address()];
+        let node = Serve::start_in(dir.path(), &arguments);
+        let pulling = nerdctl(&node);
+        assert_eq!(run_mounted(&pulling, &image, &["/bin/cat", "/hello"]), HELLO);
+        assert!(node.stop().success());
+        let run = ["--snapshotter", "stargz", "run", "-q", "--rm", "--net", "none", &image];
+        let unread = [&run[..], &["/bin/cat", "/data/5"]].concat();
+        pulling.run(&unread).expect_err("the layer is not here, and nothing serves it");
+        let _node = Serve::start_in(dir.path(), &arguments);
+        let said = run_mounted(&pulling, &image, &["/bin/sha256sum", "/data/5"]);
+        assert!(said.starts_with(&Digest::sha256_of(&file(5)).hex()), "{said}");
     })
     .await;
 }
