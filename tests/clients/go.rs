@@ -14,9 +14,30 @@ pub static COSIGN: Tool = Tool::new("cosign", "github.com/sigstore/cosign/v2/cmd
 /// helm, whose charts are artifacts of a registry.
 pub static HELM: Tool = Tool::new("helm", "helm.sh/helm/v3/cmd/helm", "v3.18.6");
 
+/// nerdctl, docker's commands over containerd, with images in IPFS.
+pub static NERDCTL: Tool = Tool::required(
+    "nerdctl",
+    "github.com/containerd/nerdctl/v2",
+    "github.com/containerd/nerdctl/v2/cmd/nerdctl",
+    "v2.0.5",
+);
 /// Kubo, the IPFS daemon and its command line.
 pub static KUBO: Tool =
     Tool::required("ipfs", "github.com/ipfs/kubo", "github.com/ipfs/kubo/cmd/ipfs", "v0.43.0");
+/// BuildKit's daemon, which builds images for nerdctl.
+pub static BUILDKITD: Tool = Tool::required(
+    "buildkitd",
+    "github.com/moby/buildkit",
+    "github.com/moby/buildkit/cmd/buildkitd",
+    "v0.20.2",
+);
+/// BuildKit's command line.
+pub static BUILDCTL: Tool = Tool::required(
+    "buildctl",
+    "github.com/moby/buildkit",
+    "github.com/moby/buildkit/cmd/buildctl",
+    "v0.20.2",
+);
 
 /// A client and where its source is.
 pub struct Tool {

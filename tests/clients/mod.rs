@@ -18,15 +18,18 @@ mod containerd;
 mod daemon;
 mod docker;
 mod go;
+mod nerdctl;
 mod podman;
 mod room;
 mod skopeo;
+mod stargz;
 mod umoci;
 
 pub use buildah::Buildah;
 pub use containerd::Containerd;
 pub use docker::Docker;
 pub use go::{COSIGN, CRANE, Client, HELM, KUBO, ORAS, Tool};
+pub use nerdctl::Nerdctl;
 pub use podman::Podman;
 pub use skopeo::Skopeo;
 pub use umoci::Umoci;

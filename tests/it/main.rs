@@ -30,6 +30,7 @@ mod killing;
 mod layers;
 mod memory;
 mod names;
+mod nerdctl;
 mod peering;
 mod platforms;
 mod private;
@@ -65,6 +66,7 @@ fn main() {
         layers::trials(),
         memory::trials(),
         names::trials(),
+        nerdctl::trials(),
         peering::trials(),
         platforms::trials(),
         private::trials(),

@@ -12,10 +12,11 @@
 //!
 //! ```text
 //! scenarios   what is measured, one file each; room: its directory and children; turns: A B A B
-//! server      the programs as children: ocipfs, docker-registry, nginx, boxo, a bare libp2p stream, light peers
+//! server      the programs as children: ocipfs, docker-registry, nginx, boxo, Kubo, a bare libp2p stream, light peers
 //! proxy       links with a delay and a cap
 //! client      HTTP by hand: a blocking socket and one buffer, so that the servers are measured
 //! push        blobs and manifests by HTTP
+//! rpc         the RPC of Kubo
 //! report      rows, ratios and targets, as a table, JSON and a plot
 //! builds      two builds of ocipfs, each scenario by one and then the other
 //! ```
@@ -33,6 +34,7 @@ mod peers;
 mod proxy;
 mod push;
 mod report;
+mod rpc;
 mod scenarios;
 mod server;
 mod tar;
@@ -73,6 +75,9 @@ struct Arguments {
     /// The boxo peer; without it, tests/peers/boxo is built
     #[arg(long, value_name = "PATH")]
     boxo: Option<PathBuf>,
+    /// Kubo's program; without it, it is built where it is needed
+    #[arg(long, value_name = "PATH")]
+    kubo: Option<PathBuf>,
     /// Measure only these
     #[arg(long, value_name = "ROW", value_delimiter = ',', value_parser = names())]
     only: Vec<String>,
@@ -192,8 +197,9 @@ fn programs(arguments: &Arguments, ocipfs: Option<&Path>, dir: &Path) -> Result<
         Some(path) => fs::canonicalize(path).map_err(|error| format!("{}: {error}", path.display()))?,
         None => server::build_ocipfs()?,
     };
-    let Arguments { docker_registry, nginx, boxo, .. } = arguments;
-    Ok(Arc::new(Programs::new(ocipfs, docker_registry.clone(), nginx.clone(), boxo.clone(), dir)))
+    let Arguments { docker_registry, nginx, boxo, kubo, .. } = arguments;
+    let given = (boxo.clone(), kubo.clone());
+    Ok(Arc::new(Programs::new(ocipfs, docker_registry.clone(), nginx.clone(), given, dir)))
 }
 
 /// After each scenario, so that a run that is broken off leaves what it has.
