@@ -14,6 +14,7 @@ use std::{
 };
 
 mod buildah;
+mod buildkit;
 mod containerd;
 mod daemon;
 mod docker;
@@ -24,9 +25,10 @@ mod skopeo;
 mod umoci;
 
 pub use buildah::Buildah;
+pub use buildkit::BuildKit;
 pub use containerd::Containerd;
 pub use docker::Docker;
-pub use go::{COSIGN, CRANE, Client, HELM, ORAS, Tool};
+pub use go::{BUILDCTL, BUILDKITD, COSIGN, CRANE, Client, HELM, NOTATION, ORAS, REGCTL, SETTINGS, Tool, all};
 pub use podman::Podman;
 pub use skopeo::Skopeo;
 pub use umoci::Umoci;

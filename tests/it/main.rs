@@ -39,6 +39,7 @@ mod registry;
 mod serving;
 mod space;
 mod stopping;
+mod tools;
 mod upgrade;
 
 fn main() {
@@ -72,6 +73,7 @@ fn main() {
         serving::trials(),
         space::trials(),
         stopping::trials(),
+        tools::trials(),
         upgrade::trials(),
     ];
     libtest_mimic::run(&arguments, stories.into_iter().flatten().collect()).exit();
