@@ -42,6 +42,7 @@ mod seeds;
 mod serving;
 mod space;
 mod stopping;
+mod tools;
 mod upgrade;
 
 fn main() {
@@ -78,6 +79,7 @@ fn main() {
         serving::trials(),
         space::trials(),
         stopping::trials(),
+        tools::trials(),
         upgrade::trials(),
     ];
     libtest_mimic::run(&arguments, stories.into_iter().flatten().collect()).exit();
