@@ -231,6 +231,11 @@ impl Settings {
         self.data_dir.clone().unwrap_or_default()
     }
 
+    /// Whether the node directory is that of the user who has not chosen one.
+    pub fn is_default_dir(&self) -> bool {
+        self.data_dir == default_data_dir()
+    }
+
     /// The file of the swarm key.
     pub fn swarm_key(&self) -> Option<&std::path::Path> {
         self.swarm_key.as_deref()

@@ -55,6 +55,7 @@ pub static NERDCTL: Tool = Tool::required(
 /// Kubo, the IPFS daemon and its command line.
 pub static KUBO: Tool =
     Tool::required("ipfs", "github.com/ipfs/kubo", "github.com/ipfs/kubo/cmd/ipfs", "v0.43.0");
+
 /// A client and where its source is.
 pub struct Tool {
     name: &'static str,
