@@ -180,7 +180,7 @@ async fn read_layer(
         let sink = LayerSink { inspect: LayerInspector::new(), put, progress, done: 0, refused: None };
         let LayerSink { inspect, put, .. } = sink.fill(file)?;
         let layer = inspect.finish().map_err(|why| Error::NoLayer { what, why })?;
-        let written = put.close().map_err(content::Error::from)?;
+        let written = put.finish().map_err(content::Error::from)?;
         let file = written.root.cid;
         let directory = Document::directory(&name, &written.root, profile);
         let at = CidPath::in_directory(directory.root.cid, &name).map_err(|_| Error::Name(name))?;
