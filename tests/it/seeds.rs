@@ -86,7 +86,7 @@ async fn a_new_node_finds_the_network_by_an_exported_list_of_peers() {
     let stopped = other.data_dir().to_owned();
     let copy = dir.path().join("copy");
     std::fs::create_dir(&copy).unwrap();
-    drop(other.stop());
+    other.stop();
     let file = stopped.join("peers.json");
     std::fs::copy(file, copy.join("peers.json")).unwrap();
     assert!(finish(ocipfs(&copy).args(["swarm", "export-peers"])).stdout.contains(provider.peer()));
