@@ -3,6 +3,7 @@
 //! ```text
 //! reading    stat, open, reader, documents ──► fetch (blocks), download (files) ──► node (peers)
 //! writing    uploads ──► blob_writer ──► ocipfs_unixfs
+//! giving     car ──► share
 //! keeping    keep, gc_roots, pin ──► gc, share
 //!               all of them ──► store (blobs and blocks on the disk; it imports none of them)
 //! ```
@@ -12,6 +13,7 @@
 mod blob_writer;
 mod blocks;
 mod budget;
+pub mod car;
 mod documents;
 mod download;
 mod error;

@@ -89,7 +89,9 @@ async fn run_in(
     let trimming = tokio::spawn(allocator::trim(stop.clone()));
     let read_only = listener.local_addr().ok().and_then(|address| registry::read_only(&access, address));
     let reloading = tokio::spawn(stop.clone().run_until_cancelled_owned(reload(access.clone())?));
-    let registry = tokio::spawn(registry::serve(listener, instance.resolver().clone(), access, stop.clone()));
+    let options = registry::Options { access, gateway: settings.gateway() };
+    let registry =
+        tokio::spawn(registry::serve(listener, instance.resolver().clone(), options, stop.clone()));
     say_ready(global, instance, read_only).await?;
     signals.next().await;
     tracing::info!("stopping; a second signal stops at once");

@@ -96,6 +96,9 @@ pub struct Settings {
     /// Who may pull: `everybody`, or only the `users` of --htpasswd [default: everybody]
     #[arg(long, value_name = "users|everybody", env = "OCIPFS_PULL")]
     pull: Option<Pull>,
+    /// Serve stored content that peers may get as blocks and CARs on the registry's address, below /ipfs/ (trustless gateway) [default: false]
+    #[arg(long, env = "OCIPFS_GATEWAY", num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
+    gateway: Option<bool>,
     /// Content to share with peers: `added` (added and pulled content, not pushed content) or `all` [default: added on the public network, all elsewhere]
     #[arg(long, value_name = "added|all", env = "OCIPFS_SHARE")]
     share: Option<SharePolicy>,
@@ -187,6 +190,7 @@ impl Settings {
             htpasswd: self.htpasswd.or(file.htpasswd),
             public_url: self.public_url.or(file.public_url),
             pull: self.pull.or(file.pull),
+            gateway: self.gateway.or(file.gateway),
             share: self.share.or(file.share),
             follow: self.follow.or(file.follow),
             prefetch: self.prefetch.or(file.prefetch),
@@ -199,6 +203,11 @@ impl Settings {
     /// Whether requests are logged.
     pub fn access_log(&self) -> bool {
         self.access_log.unwrap_or_default()
+    }
+
+    /// Whether the trustless gateway is served.
+    pub fn gateway(&self) -> bool {
+        self.gateway.unwrap_or_default()
     }
 
     /// The format of the log.

@@ -14,9 +14,15 @@ pub static COSIGN: Tool = Tool::new("cosign", "github.com/sigstore/cosign/v2/cmd
 /// helm, whose charts are artifacts of a registry.
 pub static HELM: Tool = Tool::new("helm", "helm.sh/helm/v3/cmd/helm", "v3.18.6");
 
+/// Kubo, the IPFS daemon and its command line.
+pub static KUBO: Tool =
+    Tool::required("ipfs", "github.com/ipfs/kubo", "github.com/ipfs/kubo/cmd/ipfs", "v0.43.0");
+
 /// A client and where its source is.
 pub struct Tool {
     name: &'static str,
+    /// The module, where its `go.mod` replaces others: then it can be required, and not installed by itself.
+    module: Option<&'static str>,
     package: &'static str,
     version: &'static str,
     built: OnceLock<Result<(), String>>,
@@ -24,7 +30,16 @@ pub struct Tool {
 
 impl Tool {
     const fn new(name: &'static str, package: &'static str, version: &'static str) -> Self {
-        Self { name, package, version, built: OnceLock::new() }
+        Self { name, module: None, package, version, built: OnceLock::new() }
+    }
+
+    const fn required(
+        name: &'static str,
+        module: &'static str,
+        package: &'static str,
+        version: &'static str,
+    ) -> Self {
+        Self { name, module: Some(module), package, version, built: OnceLock::new() }
     }
 
     /// Builds the client if need be, which takes minutes from nothing, and otherwise says what is missing.
@@ -37,8 +52,16 @@ impl Tool {
         let program = self.program();
         let dir = program.parent().expect("a directory").to_owned();
         fs::create_dir_all(&dir).map_err(|error| error.to_string())?;
-        let package = format!("{}@{}", self.package, self.version);
-        go::build(&program, || program.exists(), &dir, &["install", &package])
+        let Some(module) = self.module else {
+            let package = format!("{}@{}", self.package, self.version);
+            return go::build(&program, || program.exists(), &dir, &["install", &package]);
+        };
+        let requirement = format!("module programs\n\ngo 1.25\n\nrequire {module} {}\n", self.version);
+        if !program.exists() {
+            fs::write(dir.join("go.mod"), requirement).map_err(|error| error.to_string())?;
+        }
+        let out = program.display().to_string();
+        go::build(&program, || program.exists(), &dir, &["build", "-mod=mod", "-o", &out, self.package])
     }
 
     /// Each version has a directory of its own, so that another one is built when it changes.

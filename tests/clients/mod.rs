@@ -26,7 +26,7 @@ mod umoci;
 pub use buildah::Buildah;
 pub use containerd::Containerd;
 pub use docker::Docker;
-pub use go::{COSIGN, CRANE, Client, HELM, ORAS, Tool};
+pub use go::{COSIGN, CRANE, Client, HELM, KUBO, ORAS, Tool};
 pub use podman::Podman;
 pub use skopeo::Skopeo;
 pub use umoci::Umoci;

@@ -23,6 +23,7 @@ mod exposed;
 mod finding;
 mod following;
 mod foreign;
+mod gateway;
 mod identity;
 mod images;
 mod killing;
@@ -56,6 +57,7 @@ fn main() {
         finding::trials(),
         following::trials(),
         foreign::trials(),
+        gateway::trials(),
         identity::trials(),
         images::trials(),
         killing::trials(),

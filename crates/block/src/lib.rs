@@ -11,6 +11,7 @@
 
 #![warn(missing_docs)]
 
+pub mod car;
 mod hash;
 mod inline;
 pub mod varint;
