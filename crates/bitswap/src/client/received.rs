@@ -11,7 +11,7 @@ use crate::{Block, Cid, as_v1, budget::MemoryLease, link::FetchedBlock, verify::
 const MAX_BANNED: usize = 4096;
 
 impl Client {
-    pub(super) fn on_verified(&mut self, verified: Verified) {
+    pub(crate) fn on_verified(&mut self, verified: Verified) {
         let Verified { peer, presences, blocks, unusable, memory } = verified;
         for (cid, have) in presences {
             self.on_presence(&peer, &cid, have);
@@ -39,7 +39,12 @@ impl Client {
     }
 
     /// Delivers a block to its sessions, or returns it if this peer was never asked for it.
-    fn on_block(&mut self, peer: &PeerId, block: Block, memory: &Arc<MemoryLease>) -> Option<Block> {
+    pub(super) fn on_block(
+        &mut self,
+        peer: &PeerId,
+        block: Block,
+        memory: &Arc<MemoryLease>,
+    ) -> Option<Block> {
         let cid_v1 = as_v1(&block.cid);
         let remote = self.remotes.get_mut(peer)?;
         if !remote.was_asked(&cid_v1) {
