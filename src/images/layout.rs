@@ -1,5 +1,6 @@
 //! OCI image layouts in UnixFS: <https://github.com/opencontainers/image-spec/blob/main/image-layout.md>.
 
+mod annotations;
 mod index;
 mod prefetch;
 mod referrers;
@@ -84,9 +85,9 @@ pub struct Files {
 /// Contents of a layout's `index.json`.
 struct Index {
     tags: BTreeMap<Tag, Entry>,
-    /// The only entry, which needs no tag.
+    /// The only entry, which needs no tag; none where the index says that it names all tags.
     only: Option<Entry>,
-    /// The entries that are indexes, those without a tag first.
+    /// The entries that are indexes and may name tags, those without a tag first.
     indexes: Vec<Entry>,
     referring: Referring,
     /// The tags within those; filled by the first request for a tag that the top index lacks.
@@ -120,7 +121,8 @@ impl Index {
         let mut gathered = GatheredReferrers::default();
         let read = files.read_index(content, move |json| {
             let mut left = MAX_ENTRIES;
-            each_from(json, &mut left, |entry| gathered.add(entry)).map(|()| gathered.finish())
+            let names_all_tags = each_from(json, &mut left, |entry| gathered.add(entry))?;
+            Ok(gathered.finish(names_all_tags))
         });
         read.await
     }
@@ -153,12 +155,16 @@ impl GatheredReferrers {
         self.tags.add(entry);
     }
 
-    fn finish(self) -> Index {
+    /// Where the index names all tags, nothing else gives one.
+    fn finish(self, names_all_tags: bool) -> Index {
         let Self { count, first, tags, mut untagged, tagged, referring, .. } = self;
         untagged.extend(tagged);
         let (tags, referring) = (tags.finish(), referring.finish());
-        let only = first.filter(|_| count == 1);
-        Index { tags, only, indexes: untagged, referring, nested: OnceCell::new() }
+        let (only, indexes) = match names_all_tags {
+            true => (None, Vec::new()),
+            false => (first.filter(|_| count == 1), untagged),
+        };
+        Index { tags, only, indexes, referring, nested: OnceCell::new() }
     }
 }
 
@@ -223,7 +229,7 @@ impl Files {
         }
         let all = self.read_index(content, move |json| {
             let mut left = MAX_ENTRIES;
-            each_from(json, &mut left, |entry| due.extend(Some(entry).filter(&is_due))).map(|()| due)
+            each_from(json, &mut left, |entry| due.extend(Some(entry).filter(&is_due))).map(|_| due)
         });
         all.await
     }

@@ -174,7 +174,8 @@ mod tests {
     #[test]
     fn a_written_index_json_is_parsed_whole_and_entry_by_entry() {
         for count in [0, 1, 3] {
-            let whole = Index::new((0..count).map(entry).collect());
+            let mut whole = Index::new((0..count).map(entry).collect());
+            whole.annotations.insert("io.ocipfs.tags".into(), "complete".into());
             let entries = (0..count).map(|n| (key(format!("v{n}")), serde_json::to_vec(&entry(n)).unwrap()));
             let document = form().write(Profile::UnixfsV1, entries).unwrap();
             assert_eq!(bytes_of(&document), serde_json::to_vec(&whole).unwrap());
