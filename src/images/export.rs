@@ -112,18 +112,26 @@ pub enum ExportOrder {
 /// The other end of an [`ExportTarget`], which carries out its orders.
 pub struct ExportOrders {
     orders: mpsc::Receiver<ExportOrder>,
-    tell: oneshot::Sender<io::Result<()>>,
+    /// None once the export has ended.
+    tell: Option<oneshot::Sender<io::Result<()>>>,
 }
 
 impl ExportOrders {
-    /// Waits for the next order; none where the export was abandoned.
-    pub async fn next(&mut self) -> Option<ExportOrder> {
-        self.orders.recv().await
+    /// Waits for the next order; for ever where the export has ended or is abandoned.
+    pub async fn next(&mut self) -> ExportOrder {
+        if let (Some(order), true) = (self.orders.recv().await, self.tell.is_some()) {
+            return order;
+        }
+        self.tell = None;
+        std::future::pending().await
     }
 
     /// Ends the export, which is complete or failed.
-    pub fn end(self, outcome: io::Result<()>) {
-        let _ = self.tell.send(outcome);
+    pub fn end(&mut self, outcome: io::Result<()>) {
+        self.orders.close();
+        if let Some(tell) = self.tell.take() {
+            let _ = tell.send(outcome);
+        }
     }
 }
 
@@ -134,11 +142,11 @@ impl ExportTarget {
             Format::Oci => ExportSink::folder(dest)?,
             Format::OciArchive | Format::DockerArchive => ExportSink::tar(dest)?,
         };
-        let (target, ExportOrders { orders: mut received, tell }) = Self::remote();
+        let (target, mut received) = Self::remote();
         let dest = dest.to_path_buf();
         let write = move || {
             let mut written = Err(io::Error::other("export aborted"));
-            while let Some(order) = received.blocking_recv() {
+            while let Some(order) = received.orders.blocking_recv() {
                 let done = match order {
                     ExportOrder::File { path, size } => sink.file(&path, size),
                     ExportOrder::Bytes(bytes) => sink.write(&bytes),
@@ -158,7 +166,7 @@ impl ExportTarget {
                     _ => fs::remove_file(&dest),
                 };
             }
-            let _ = tell.send(written);
+            received.end(written);
         };
         thread::Builder::new().name("export".into()).spawn(write)?;
         Ok(target)
@@ -168,7 +176,7 @@ impl ExportTarget {
     pub fn remote() -> (Self, ExportOrders) {
         let (orders, received) = mpsc::channel(QUEUE_LENGTH);
         let (tell, outcome) = oneshot::channel();
-        (Self { orders, outcome }, ExportOrders { orders: received, tell })
+        (Self { orders, outcome }, ExportOrders { orders: received, tell: Some(tell) })
     }
 
     /// Begins a file of so many bytes.

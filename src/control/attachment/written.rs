@@ -45,7 +45,9 @@ impl Written {
     ) -> Result<(), Failure> {
         let order = match order {
             Write::File { path, size } => ExportOrder::File { path, size },
-            Write::Bytes(length) => ExportOrder::Bytes(read(length, input).await.map_err(|e| self.failed(e))?),
+            Write::Bytes(length) => {
+                ExportOrder::Bytes(read(length, input).await.map_err(|e| self.failed(e))?)
+            }
         };
         self.order(order).await
     }
