@@ -40,7 +40,7 @@ pub struct Remote {
     /// What the command answers.
     pub frames: Frames,
     /// What an export writes.
-    pub orders: Option<ExportOrders>,
+    pub orders: ExportOrders,
 }
 
 impl Remote {
@@ -49,7 +49,7 @@ impl Remote {
         let (ask, asks) = mpsc::unbounded_channel();
         let (sender, frames) = mpsc::channel(QUEUE_LENGTH);
         let files = RemoteFiles(Arc::new(Mutex::new(Link { ask, frames, is_open: false })));
-        let mut orders = None;
+        let (target, orders) = ExportTarget::remote();
         let attachment = match attached {
             Attached::Nothing => Attachment::Nothing,
             Attached::Archive { what, size, manifest } => {
@@ -65,11 +65,7 @@ impl Remote {
                 });
                 Attachment::Layers(layers.collect())
             }
-            Attached::Export => {
-                let (target, received) = ExportTarget::remote();
-                orders = Some(received);
-                Attachment::Export(Destination::made(target))
-            }
+            Attached::Export => Attachment::Export(Destination::made(target)),
         };
         Self { attachment, asks, frames: sender, orders }
     }
