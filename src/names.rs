@@ -17,6 +17,7 @@
 
 mod follow;
 mod hosted;
+mod image_tree;
 pub mod publish;
 pub mod push;
 mod resolve;
@@ -43,6 +44,7 @@ use resolve::{
 };
 
 pub use follow::{Prefetch, followed, prefetch};
+pub use image_tree::{ImageTree, TreeError};
 pub use resolve::{BlobSource, Document, Error, ipns};
 
 /// Codecs of CIDs in names.

@@ -15,8 +15,9 @@ mod tree;
 mod whole;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     ops::Range,
+    slice,
     sync::{Arc, Mutex, atomic::AtomicU64},
 };
 
@@ -82,7 +83,8 @@ struct Readers {
 }
 
 struct ReaderState {
-    range: Range<u64>,
+    /// The current range and those after it.
+    ranges: VecDeque<Range<u64>>,
     /// Whether it was promised nothing about the whole.
     is_by_cid: bool,
     /// Where it waits for bytes.
@@ -128,7 +130,7 @@ impl Content {
     pub(super) async fn join(
         &self,
         start: Start,
-        range: Range<u64>,
+        ranges: Vec<Range<u64>>,
         promised: Option<&Blob>,
         purpose: Purpose,
     ) -> Result<Option<RangeReader>, Error> {
@@ -141,9 +143,9 @@ impl Content {
         let root_v1 = as_v1(&start.root);
         let is_streaming_through = file.is_streaming_through();
         if let Some(shared) = downloads.get(&root_v1).filter(|_| !is_streaming_through) {
-            return Ok(Some(RangeReader::new(shared.clone(), range, promised, stall_timeout, budget)));
+            return Ok(Some(RangeReader::new(shared.clone(), ranges, promised, stall_timeout, budget)));
         }
-        let is_whole = range == (0..start.node.size());
+        let is_whole = ranges == slice::from_ref(&(0..start.node.size()));
         let shared = Arc::new(Download {
             root_v1,
             root: start.root,
@@ -153,7 +155,7 @@ impl Content {
             progress: watch::Sender::default(),
             hashed: AtomicU64::new(if is_whole { 0 } else { u64::MAX }),
         });
-        let part = RangeReader::new(shared.clone(), range, promised, stall_timeout, budget);
+        let part = RangeReader::new(shared.clone(), ranges, promised, stall_timeout, budget);
         if !is_streaming_through {
             downloads.insert(root_v1, shared.clone());
         }
@@ -231,18 +233,19 @@ impl Download {
     }
 
     fn interest(&self) -> ReadRanges {
-        let ahead = if self.file.is_streaming_through() { MAX_STREAM_AHEAD } else { u64::MAX };
-        let readers = locked(&self.readers);
-        let near = |reader: &ReaderState| {
-            let Range { start, end } = reader.range;
-            start..end.min(start.saturating_add(ahead))
+        // Of a file that is only streamed through, what comes too early would stay on the disk.
+        let (ahead, count) = match self.file.is_streaming_through() {
+            true => (MAX_STREAM_AHEAD, 1),
+            false => (u64::MAX, usize::MAX),
         };
+        let readers = locked(&self.readers);
+        let near = |range: &Range<u64>| range.start..range.end.min(range.start.saturating_add(ahead));
         let waited_for = |reader: &ReaderState| {
-            let (at, end) = (reader.waits_at?, near(reader).end);
+            let (at, end) = (reader.waits_at?, near(reader.ranges.front()?).end);
             Some(at..end.min(at.saturating_add(WINDOW_BYTES)))
         };
         ReadRanges::new(
-            readers.all.values().map(near).collect(),
+            readers.all.values().flat_map(|reader| reader.ranges.iter().take(count).map(near)).collect(),
             readers.all.values().filter_map(waited_for).collect(),
         )
     }

@@ -252,7 +252,8 @@ mod tests {
         };
         for (value, told) in [
             (json!([]), "JSON"),
-            (json!({}), "mediaType"),
+            (json!({}), "digest"),
+            (with("mediaType", json!(null)), "not a manifest or index"),
             (with("digest", json!("md5:00")), "md5"),
             (with("size", json!(-1)), "size"),
             (with("urls", json!([])), "no url of the form ipfs://<cid>"),

@@ -22,8 +22,8 @@ use super::archive::{self, ArchiveSource, Compress};
 use crate::content::{self, Content, Document, GcRoot, ImportedImage, Profile, Store};
 use builder::ImageBuilder;
 use called::{Called, called};
-pub use layout::REF_NAME;
-pub use tag::tag;
+
+pub use tag::{Tagged, tag};
 
 /// Why nothing was imported.
 #[derive(Debug, thiserror::Error)]

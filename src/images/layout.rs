@@ -12,7 +12,7 @@ use std::{
 };
 
 use ocipfs_node::Cid;
-use ocipfs_oci::{Digest, Tag};
+use ocipfs_oci::{Digest, MediaType, Tag};
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 
@@ -265,6 +265,27 @@ impl Layout {
     pub async fn tagged(&self, content: &Content, tag: &Tag) -> Result<Option<Document>, Error> {
         let Some(entry) = self.entry(content, tag).await? else { return Ok(None) };
         self.files.document(content, &entry).await.map(Some)
+    }
+
+    /// The manifest of a digest; none where the layout has no such blob, or one that is not a manifest.
+    pub async fn by_digest(&self, content: &Content, digest: &Digest) -> Result<Option<Document>, Error> {
+        let Some(blob) = self.files.blob(content, digest).await? else { return Ok(None) };
+        let mut found = Document::read(content, &blob, self.media_type_of(digest)).await;
+        if matches!(found, Err(Error::Malformed { .. })) {
+            // Where the index says something else of it, the document decides.
+            found = Document::read(content, &blob, None).await;
+        }
+        match found {
+            Err(Error::NotAManifest { .. }) => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
+    /// What the index says of a digest, as far as its entries are known.
+    fn media_type_of(&self, digest: &Digest) -> Option<&MediaType> {
+        let Index { tags, only, indexes, referring, .. } = &*self.index;
+        let known = tags.values().chain(only).chain(indexes).chain(referring.entries());
+        known.filter(|entry| entry.digest == *digest).find_map(|entry| entry.media_type.as_ref())
     }
 
     async fn entry(&self, content: &Content, tag: &Tag) -> Result<Option<Entry>, Error> {

@@ -30,6 +30,7 @@ mod killing;
 mod layers;
 mod memory;
 mod names;
+mod nerdctl;
 mod peering;
 mod platforms;
 mod private;
@@ -37,9 +38,11 @@ mod pulling;
 mod push;
 mod readers;
 mod registry;
+mod seeds;
 mod serving;
 mod space;
 mod stopping;
+mod tools;
 mod upgrade;
 
 fn main() {
@@ -64,6 +67,7 @@ fn main() {
         layers::trials(),
         memory::trials(),
         names::trials(),
+        nerdctl::trials(),
         peering::trials(),
         platforms::trials(),
         private::trials(),
@@ -71,9 +75,11 @@ fn main() {
         push::trials(),
         readers::trials(),
         registry::trials(),
+        seeds::trials(),
         serving::trials(),
         space::trials(),
         stopping::trials(),
+        tools::trials(),
         upgrade::trials(),
     ];
     libtest_mimic::run(&arguments, stories.into_iter().flatten().collect()).exit();

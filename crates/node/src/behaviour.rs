@@ -182,6 +182,7 @@ impl Behaviour {
     fn on_identify(&mut self, peer: PeerId, info: identify::Info) {
         let new = self.peers.identified(&peer, info.agent_version);
         if info.protocols.contains(&kademlia::PROTOCOL) {
+            self.peers.serves_dht(&peer);
             for address in info.listen_addrs.into_iter().take(MAX_ADDRESSES_PER_PEER) {
                 self.behaviours.kad.add_address(&peer, address);
             }

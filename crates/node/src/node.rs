@@ -1,14 +1,18 @@
 mod ipns;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Announcing, BlockFetcher, Blocks, Bootstrap, Cid, ConnectError, Options, Peer, StartError, Stopped,
-    Traffic,
+    Announcing, BlockFetcher, Blocks, Bootstrap, Cid, ConnectError, Options, Peer, Seeds, StartError,
+    Stopped, Traffic,
     address::is_link_local,
     announcer::{Announcer, JOIN_PAUSE, SMALL_SWARM},
     behaviour::{Behaviour, BehaviourSettings},
@@ -33,6 +37,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Node(Arc<NodeInner>);
 
 struct NodeInner {
+    data_dir: PathBuf,
     key: Keypair,
     names: IpnsNames,
     online: Option<Arc<Online>>,
@@ -53,7 +58,10 @@ impl Node {
         }
         let key = identity::load_or_create(&options.data_dir)?;
         let names = IpnsNames::open(&options, &key, &*blocks)?;
-        let (peers, handshakes) = (Peers::new(&dialled, options.resolves_peers()), Handshakes::default());
+        let (peers, handshakes) = (
+            Peers::new(&dialled, options.resolves_peers(), options.remembers_peers()),
+            Handshakes::default(),
+        );
         let (routing, inbox) = mpsc::channel(MAX_QUEUED_COMMANDS);
         let (unverified_sender, unverified) = mpsc::channel(MAX_UNVERIFIED_RECORDS);
         let settings = BehaviourSettings {
@@ -76,8 +84,26 @@ impl Node {
             keeper.store(),
         )?;
         let ipfs = swarm::start(&options, &key, behaviour).await?;
-        let online =
-            Online { ipfs, peers, handshakes, bitswap_client, server, announcer, routing, stop, tasks };
+        let known = if options.remembers_peers() {
+            peers.load_remembered(&options.data_dir, options.bootstrap == Bootstrap::Public)
+        } else {
+            0
+        };
+        let remembered = known + options.listed_peers.len();
+        let seeds = options.bootstrap.addresses();
+        let online = Online {
+            ipfs,
+            peers,
+            handshakes,
+            bitswap_client,
+            server,
+            announcer,
+            routing,
+            seeds,
+            remembered,
+            stop,
+            tasks,
+        };
         if let Err(error) = swarm::listen(&online.ipfs, &options.listen).await {
             online.stop.cancel();
             online.ipfs.clone().exit_daemon().await;
@@ -90,14 +116,15 @@ impl Node {
         online.spawn(names.clone().poll_own(online.routing.clone(), online.peers.clone()));
         // It stops by itself, after writing the last changes.
         online.tasks.spawn(keeper.run(online.stop.clone()));
-        Ok(Self(Arc::new(NodeInner { key, names, online: Some(Arc::new(online)) })))
+        let data_dir = options.data_dir;
+        Ok(Self(Arc::new(NodeInner { data_dir, key, names, online: Some(Arc::new(online)) })))
     }
 
     /// Creates a node without a swarm, which has an identity and no peers.
     pub fn offline(data_dir: &Path) -> Result<Self, StartError> {
         let key = identity::load_or_create(data_dir)?;
         let names = IpnsNames::offline(data_dir, &key)?;
-        Ok(Self(Arc::new(NodeInner { key, names, online: None })))
+        Ok(Self(Arc::new(NodeInner { data_dir: data_dir.into(), key, names, online: None })))
     }
 
     /// Returns this node's peer id.
@@ -160,6 +187,26 @@ impl Node {
     /// which indicates another swarm key.
     pub fn rejected_handshakes(&self) -> Vec<String> {
         self.0.online.as_ref().map(|online| online.handshakes.failed()).unwrap_or_default()
+    }
+
+    /// Returns how the node found its network.
+    pub fn seeds(&self) -> Seeds {
+        self.0.online.as_ref().map_or_else(Seeds::default, |online| Seeds {
+            configured: online.seeds.len(),
+            unreachable: online.peers.unreachable(&online.seeds),
+            remembered: online.remembered,
+        })
+    }
+
+    /// Returns addresses by which other nodes find this network: those that this node announces, and one of each peer
+    /// that it dialled successfully.
+    pub async fn export_peers(&self) -> Vec<Multiaddr> {
+        let mut addresses = self.external_addresses().await;
+        addresses.extend(match &self.0.online {
+            Some(online) => online.peers.remembered_addresses(),
+            None => peers::of_earlier_runs(&self.0.data_dir),
+        });
+        addresses
     }
 
     /// Dials a peer by an address with its peer id.

@@ -171,6 +171,7 @@ fn push_errors(text: &mut String) {
     use names::push::Error as E;
     instances!(text, names::push::Error,
         E::ReadOnly(_) => E::ReadOnly("layer/x".into()),
+        E::Reserved(_) => E::Reserved(names::Error::Reserved { name: name(), component: "blobs".into() }),
         E::UnknownUpload(_) => E::UnknownUpload("1".into()),
         E::InvalidManifest(_) => E::InvalidManifest(why()),
         E::MissingBlobs { .. } => E::MissingBlobs { name: name(), digests: vec![digest(), digest()] },

@@ -75,7 +75,8 @@ async fn slow_hashing_counts_as_progress_and_does_not_time_out() {
     let block = content.store().get(&root).unwrap().unwrap();
     let node = DagNode::decode(&root, block.clone()).unwrap();
     let start = Start { root, node, block, session: content.node().block_fetcher(root) };
-    let mut part = content.join(start, 0..bytes.len() as u64, None, Purpose::Keep).await.unwrap().unwrap();
+    let whole = 0..bytes.len() as u64;
+    let mut part = content.join(start, vec![whole], None, Purpose::Keep).await.unwrap().unwrap();
     for _ in 0..20 {
         soon(pieces.recv()).await.unwrap();
         part.progress.borrow_and_update();
@@ -197,9 +198,10 @@ async fn many_readers_that_wait_for_one_block_prefer_it_once() {
     });
     let mut parts = Vec::new();
     for _ in 0..1000 {
+        let whole = 0..MIB as u64;
         let mut part = RangeReader::new(
             shared.clone(),
-            0..MIB as u64,
+            vec![whole],
             None,
             SOON,
             &crate::content::PieceBudget::new(64 << 20),

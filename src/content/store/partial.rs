@@ -181,10 +181,10 @@ impl PartialBlob {
         self.0.is_streaming_through
     }
 
-    /// Gives back the disk's room before an offset, where the file is only streamed through: it is not read there again.
-    pub fn forget_before(&self, offset: u64) -> Result<(), Error> {
-        match self.0.is_streaming_through && offset > 0 {
-            true => disk::punch(&self.0.file, offset).map_err(|e| self.0.failed(e)),
+    /// Gives back the disk's room of a range, where the file is only streamed through: it is not read there again.
+    pub fn forget(&self, range: Range<u64>) -> Result<(), Error> {
+        match self.0.is_streaming_through && !range.is_empty() {
+            true => disk::punch(&self.0.file, &range).map_err(|e| self.0.failed(e)),
             false => Ok(()),
         }
     }

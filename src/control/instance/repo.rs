@@ -2,12 +2,12 @@
 
 use ocipfs_oci::{Digest, Name, Reference, Tag};
 
-use super::{Instance, failure::content_failure};
+use super::Instance;
 use crate::{
     content::{StoreError, now},
     control::{
         Failure, RemovedInfo, RepoCollected, RepoContents, RepoInfo, RepoManifest, RepoReply, RepoRequest,
-        RepoTag,
+        RepoTag, failure::content_failure,
     },
     images::repository::{Pushed, Removed, RemovedKind, Repositories, Summary, Sweep},
 };

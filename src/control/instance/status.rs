@@ -1,5 +1,5 @@
-use super::{Instance, failure::content_failure};
-use crate::control::{Failure, Reply, Status};
+use super::Instance;
+use crate::control::{Failure, Reply, Status, failure::content_failure};
 
 impl Instance {
     pub(super) async fn status(&self) -> Result<Reply, Failure> {
@@ -7,6 +7,7 @@ impl Instance {
         let announcing = node.announcing();
         let counts = self.content().retained_counts().await.map_err(content_failure)?;
         let traffic = node.traffic();
+        let seeds = node.seeds();
         let identity = self.identity().await;
         let (published, followed) = (self.publication().await?, self.followed_names().await?);
         Ok(Reply::Status(Box::new(Status {
@@ -16,6 +17,9 @@ impl Instance {
             identity,
             network: self.0.network.into(),
             peers: node.peers().len(),
+            bootstrap_peers: seeds.configured,
+            unreachable_bootstrap_peers: seeds.unreachable,
+            remembered_peers: seeds.remembered,
             rejected_handshakes: node.rejected_handshakes(),
             announced: announcing.announced,
             announcing: announcing.pending,

@@ -141,7 +141,7 @@ impl LayoutRepository<'_> {
     async fn manifest(&self, reference: &Reference) -> Result<Document, Error> {
         let found = match reference {
             Reference::Tag(tag) => self.layout.tagged(self.content, tag).await,
-            Reference::Digest(digest) => self.by_digest(digest).await,
+            Reference::Digest(digest) => self.layout.by_digest(self.content, digest).await,
         };
         match found.map_err(|why| Error::image(self.name, why))? {
             Some(document) => Ok(document),
@@ -150,13 +150,6 @@ impl LayoutRepository<'_> {
                 reference: reference.clone(),
                 instead: listed(&self.tags().await?),
             }),
-        }
-    }
-
-    async fn by_digest(&self, digest: &Digest) -> Result<Option<Document>, images::Error> {
-        match self.layout.files.blob(self.content, digest).await? {
-            Some(blob) => Document::read(self.content, &blob, None).await.map(Some),
-            None => Ok(None),
         }
     }
 

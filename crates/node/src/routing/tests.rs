@@ -59,7 +59,8 @@ impl Peer {
     async fn start(dial: Option<&Multiaddr>) -> Self {
         let key = Keypair::generate_ed25519();
         let id = key.public().to_peer_id();
-        let (store, peers, (commands, inbox)) = (Store::new(id), Peers::new(&[], false), mpsc::channel(256));
+        let (store, peers, (commands, inbox)) =
+            (Store::new(id), Peers::new(&[], false, false), mpsc::channel(256));
         let settings = BehaviourSettings {
             announce: Vec::new(),
             trust_listen_addresses: true,

@@ -27,6 +27,7 @@ fn image_errors(text: &mut String) {
         E::NoDescriptor { .. } => E::NoDescriptor { at: at(), why: why() },
         E::Link(_) => E::Link(at()),
         E::Schema1(_) => E::Schema1(at()),
+        E::NotAManifest { .. } => E::NotAManifest { at: at(), why: why() },
         E::Malformed { .. } => E::Malformed { at: at(), why: why() },
         E::Elsewhere { .. } => E::Elsewhere {
             digest: digest(),
@@ -48,19 +49,29 @@ fn layer_errors(text: &mut String) {
     {
         use images::layer::add::Error as E;
         instances!(text, images::layer::add::Error,
-            E::Read { .. } => E::Read { path: path(), why: why() },
-            E::Name(_) => E::Name(path()),
-            E::Pack(_) => E::Pack(images::pack::folder::Error::Changed(path())),
+            E::File(_) => E::File(images::layer::file::Error::Name(path())),
+            E::Name(_) => E::Name("a/b".into()),
             E::NoLayer { .. } => E::NoLayer { what: "layer.tar".into(), why: images::pack::inspect::Error::Empty },
             E::Content(_) => E::Content(content::Error::Full),
             E::BrokenOff => E::BrokenOff,
+            E::Cancelled => E::Cancelled,
         );
     }
+    file_errors(text);
     use images::layer::join::Error as E;
     instances!(text, images::layer::join::Error,
         E::Part { .. } => E::Part { cid: cid(), why: images::layer::Error::Kind(why()) },
         E::Index(_) => E::Index(images::layer::Error::Malformed(why())),
         E::Add(_) => E::Add(images::layer::add::Error::BrokenOff),
+    );
+}
+
+fn file_errors(text: &mut String) {
+    use images::layer::file::Error as E;
+    instances!(text, images::layer::file::Error,
+        E::Read { .. } => E::Read { what: "layer.tar".into(), why: why() },
+        E::Name(_) => E::Name(path()),
+        E::Pack(_) => E::Pack(images::pack::folder::Error::Changed(path())),
     );
 }
 

@@ -106,7 +106,7 @@ pub fn inline(codec: u64, bytes: &[u8]) -> Vec<u8> {
 
 /// Stores a file as a push does, and returns its root.
 pub fn pushed(content: &Content, bytes: &'static [u8]) -> Cid {
-    let mut put = BlobWriter::new(content.store(), Profile::default()).unwrap();
-    put.write(bytes.into()).unwrap();
-    put.store().unwrap().1.cid
+    let mut writer = BlobWriter::new(content.store(), Profile::default()).unwrap();
+    writer.write(bytes.into()).unwrap();
+    writer.store().unwrap().1.cid
 }
