@@ -25,7 +25,7 @@ const MAX_FILES: usize = 4;
 /// Sends the first of some bytes with an open file, and returns their number.
 pub async fn send(to: &UnixStream, bytes: &[u8], file: BorrowedFd<'_>) -> io::Result<usize> {
     let files = [file];
-    let send = || {
+    let send = || -> io::Result<usize> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         control.push(SendAncillaryMessage::ScmRights(&files));

@@ -128,11 +128,13 @@ impl Link {
         while self.is_open {
             self.next()?;
         }
+        let is_second = matches!(ask, Ask::Bytes);
         self.ask.send(ask).map_err(|_| io::Error::other("the command is gone"))?;
         let (frame, file) = self.next()?;
         let Answer::Found { size } = serde_json::from_slice(&frame.bytes)? else { return Ok(None) };
         let passed = file.map(File::from).filter(|file| file.metadata().is_ok_and(|meta| meta.is_file()));
         match (frame.kind, passed) {
+            (Kind::Passed, None) if is_second => Err(io::Error::other("the command did not send the file")),
             (Kind::Passed, None) => self.ask(Ask::Bytes),
             (_, passed) => {
                 self.is_open = passed.is_none();

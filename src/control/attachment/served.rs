@@ -88,9 +88,10 @@ impl FrameWriter {
     fn pass(&mut self, size: Option<u64>, file: &File) -> io::Result<()> {
         let answer = serde_json::to_vec(&Answer::Found { size })?;
         let bytes = [&frame::head(Kind::Passed, answer.len())[..], &answer].concat();
-        self.handle.block_on(async {
-            let sent = passed::send(self.to.as_ref(), &bytes, file.as_fd()).await?;
-            self.to.write_all(&bytes[sent..]).await
+        let Self { to, handle } = self;
+        handle.block_on(async {
+            let sent = passed::send((*to).as_ref(), &bytes, file.as_fd()).await?;
+            to.write_all(&bytes[sent..]).await
         })
     }
 

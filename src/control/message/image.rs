@@ -21,14 +21,16 @@ pub enum ImageRequest {
         /// The registry that references are shown with.
         registry: Option<String>,
     },
-    /// Write an image to the attached destination.
+    /// Write images to the attached destination.
     Export {
-        /// A reference or a repository name.
-        reference: String,
+        /// References or repository names.
+        references: Vec<String>,
         /// Its path, as the result shows it.
         dest: PathBuf,
         /// `oci`, `oci-archive` or `docker-archive`.
         format: Option<String>,
+        /// Whether signatures and other referrers are written, too.
+        referrers: bool,
     },
     /// List imported images.
     Ls,
@@ -64,8 +66,8 @@ pub enum ImageReply {
     Exported {
         /// Where it was written.
         dest: PathBuf,
-        /// The exported image.
-        image: ImageInfo,
+        /// The exported images, in the order of the request.
+        images: Vec<ExportedImage>,
     },
     /// To `Ls`.
     Listed {
@@ -101,6 +103,19 @@ impl ImageInfo {
     pub fn is_untagged(&self) -> bool {
         self.reference.contains('@')
     }
+}
+
+/// An image that was exported.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExportedImage {
+    /// Reference that clients pull.
+    pub reference: String,
+    /// The digest of its manifest or index.
+    pub digest: String,
+    /// Bytes of all its blobs, and of those of its referrers.
+    pub size: u64,
+    /// How many manifests refer to it or to parts of it.
+    pub referrers: usize,
 }
 
 /// Image that a reference resolves to.

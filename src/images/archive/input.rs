@@ -11,7 +11,7 @@ use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
 use lzma_rust2::XzReader;
 
-use super::listing::EarlyManifest;
+use super::listing::{self, EarlyManifest};
 use crate::images::pack::inspect::Compression;
 
 /// Maximum size of the headers of one entry: its long names and attributes.
@@ -49,7 +49,7 @@ impl<R: Read> Read for CountingReader<R> {
 
 /// How an archive is compressed, by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Packing {
+pub enum Packing {
     None,
     Gzip,
     Zstd,
@@ -58,7 +58,7 @@ enum Packing {
 }
 
 impl Packing {
-    fn detect(start: &[u8]) -> Self {
+    pub fn detect(start: &[u8]) -> Self {
         match (start, Compression::detect(start)) {
             (_, Compression::Gzip) => Self::Gzip,
             (_, Compression::Zstd) => Self::Zstd,
@@ -68,7 +68,7 @@ impl Packing {
         }
     }
 
-    fn name(self) -> Option<&'static str> {
+    pub fn name(self) -> Option<&'static str> {
         match self {
             Self::None => None,
             Self::Gzip => Some("gzip"),
@@ -175,7 +175,14 @@ impl<R: Seek> Seek for Limited<R> {
     }
 }
 
-/// Finds `manifest.json`, which docker archives have, in a tar that can be read twice.
+/// A list of the images of an archive.
+enum List {
+    Manifest,
+    Index,
+}
+
+/// Finds `manifest.json`, which docker archives have, in a tar that can be read twice. It counts as absent where layers are to be
+/// imported as they are.
 pub fn find_manifest(file: &mut File) -> io::Result<EarlyManifest> {
     let mut start = Vec::new();
     file.take(MAGIC_BYTES).read_to_end(&mut start)?;
@@ -185,18 +192,28 @@ pub fn find_manifest(file: &mut File) -> io::Result<EarlyManifest> {
     }
     let (input, limit) = Limited::new(BufReader::new(&mut *file));
     let mut archive = tar::Archive::new(input);
-    let mut found = EarlyManifest::Absent;
+    let (mut found, mut is_unchanged) = (EarlyManifest::Absent, false);
     for entry in archive.entries_with_seek()? {
         // What is wrong with it is said when it is read.
         let Ok(mut entry) = entry else { break };
-        if super::path::clean(&entry.path_bytes()).is_ok_and(|path| path == "manifest.json") {
+        let list = match super::path::clean(&entry.path_bytes()).as_deref() {
+            Ok("manifest.json") => Some((List::Manifest, super::MAX_MANIFEST)),
+            Ok("index.json") => Some((List::Index, super::MAX_INDEX)),
+            _ => None,
+        };
+        if let Some((list, most)) = list {
             let mut bytes = Vec::new();
             limit.data();
-            let _ = entry.by_ref().take(super::MAX_MANIFEST).read_to_end(&mut bytes);
-            found = EarlyManifest::Found(String::from_utf8_lossy(&bytes).into_owned());
+            let _ = entry.by_ref().take(most).read_to_end(&mut bytes);
+            match list {
+                List::Index => is_unchanged = listing::is_unchanged(&bytes),
+                List::Manifest => {
+                    found = EarlyManifest::Found(String::from_utf8_lossy(&bytes).into_owned());
+                }
+            }
         }
         limit.headers();
     }
     file.rewind()?;
-    Ok(found)
+    Ok(if is_unchanged { EarlyManifest::Absent } else { found })
 }

@@ -1,10 +1,15 @@
 //! Docker's `manifest.json`: the images of an archive, by the paths of their files.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Error, path::clean};
+
+/// Annotation of the `index.json` of an exported docker archive: its layers are imported as they are, so that no digest changes.
+pub const LAYERS: &str = "io.ocipfs.layers";
+/// Its value.
+pub const UNCHANGED: &str = "unchanged";
 
 /// What is known of an archive's `manifest.json` before the archive is read: it tells which blobs are layers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +43,18 @@ pub struct DockerEntry {
 struct ImageManifest {
     #[allow(dead_code)]
     schema_version: u64,
+}
+
+#[derive(Deserialize)]
+struct Annotated {
+    annotations: Option<HashMap<String, serde_json::Value>>,
+}
+
+/// Whether an `index.json` says that layers are to be imported as they are.
+pub fn is_unchanged(index: &[u8]) -> bool {
+    let index: Option<Annotated> = serde_json::from_slice(index).ok();
+    let annotations = index.and_then(|index| index.annotations).unwrap_or_default();
+    annotations.get(LAYERS).is_some_and(|value| value == UNCHANGED)
 }
 
 /// Parses `manifest.json`.

@@ -12,7 +12,7 @@ use super::{
     ArchiveSource, ArchiveStream, Compress, Error, MAX_INDEX, MAX_MANIFEST, Options,
     folder::{ArchiveFolder, FolderFile},
     input,
-    input::{CountingReader, Decompressed, Limit, Limited},
+    input::{CountingReader, Decompressed, Limit, Limited, Packing},
     listing,
     listing::EarlyManifest,
     path::{clean, digest_of},
@@ -42,7 +42,7 @@ pub struct ArchiveParts {
     entries: HashMap<String, ArchivePart>,
     /// A layout folder, whose blobs are read when they are named.
     folder: Option<Box<dyn ArchiveFolder>>,
-    /// Whether it is a docker archive; none where only its end tells.
+    /// Whether it is a docker archive, whose layers are compressed; none where only its end tells.
     is_docker: Option<bool>,
     /// Layers that `manifest.json` is known to list.
     layers: HashSet<String>,
@@ -53,6 +53,8 @@ enum ArchivePart {
     Document(Bytes),
     Staged(Box<StagedEntry>),
     Link(String),
+    /// A file that is neither a layer nor a document, and is compressed so.
+    Unusable(&'static str),
 }
 
 /// A blob or a layer of the archive.
@@ -78,8 +80,12 @@ impl ArchiveParts {
         let ArchiveStream { what, input, manifest, .. } = match source {
             ArchiveSource::Stream(stream) => stream,
             ArchiveSource::Folder(folder) => {
-                parts.is_docker = Some(folder.has("manifest.json")?);
+                let is_docker = folder.has("manifest.json")?;
                 parts.folder = Some(folder);
+                parts.is_docker = Some(
+                    is_docker
+                        && !parts.document("index.json")?.is_some_and(|index| listing::is_unchanged(&index)),
+                );
                 return Ok(parts);
             }
         };
@@ -92,7 +98,9 @@ impl ArchiveParts {
             }
         }
         parts.read_tar(CountingReader::new(input, progress), &what)?;
-        parts.is_docker = Some(parts.entries.contains_key("manifest.json"));
+        let is_docker = parts.entries.contains_key("manifest.json");
+        let is_unchanged = parts.entries.get("index.json").is_some_and(ArchivePart::is_unchanged);
+        parts.is_docker = Some(is_docker && !is_unchanged);
         Ok(parts)
     }
 
@@ -165,7 +173,12 @@ impl ArchiveParts {
         }
         let size = entry.size();
         match self.stage(&path, size, entry)? {
-            Some(part) => self.keep(path, size, part),
+            Some(part) => {
+                if path == "index.json" && part.is_unchanged() {
+                    self.is_docker = Some(false);
+                }
+                self.keep(path, size, part)
+            }
             None => Ok(()),
         }
     }
@@ -200,7 +213,7 @@ impl ArchiveParts {
         input.by_ref().take(HEAD_BYTES.min(size)).read_to_end(&mut head).map_err(failed)?;
         let digest = digest_of(path);
         let is_json = head.trim_ascii_start().first().is_some_and(|byte| matches!(byte, b'{' | b'['));
-        let layer = inspect::compression_of(&head);
+        let (layer, packing) = (inspect::compression_of(&head), Packing::detect(&head));
         let input = Cursor::new(head).chain(input);
         if is_json && size <= MAX_MANIFEST {
             let bytes = read_document(path, size, MAX_MANIFEST, input)?;
@@ -219,7 +232,7 @@ impl ArchiveParts {
                 how => Plan { keep: false, compress: Some(how), ..Plan::AS_IS },
             },
             (None, Some(_)) => Plan { unpack: true, ..Plan::AS_IS },
-            (None, None) => return Ok(None),
+            (None, None) => return Ok(packing.name().map(ArchivePart::Unusable)),
         };
         let plan = Plan { compression: layer.unwrap_or(Compression::None), ..plan };
         let Options { store, profile, .. } = &self.options;
@@ -262,9 +275,11 @@ impl ArchiveParts {
             Some(ArchivePart::Document(bytes)) => Ok(Some(ArchiveFile::Document(bytes))),
             Some(ArchivePart::Staged(taken)) => Ok(Some(ArchiveFile::Staged(taken))),
             Some(ArchivePart::Link(_)) => Ok(None),
+            Some(ArchivePart::Unusable(packing)) => Err(unusable(&path, packing)),
             None => match self.in_folder(&path)? {
                 Some(ArchivePart::Document(bytes)) => Ok(Some(ArchiveFile::Document(bytes))),
                 Some(ArchivePart::Staged(taken)) => Ok(Some(ArchiveFile::Staged(taken))),
+                Some(ArchivePart::Unusable(packing)) => Err(unusable(&path, packing)),
                 _ => Ok(None),
             },
         }
@@ -311,6 +326,19 @@ impl ArchiveParts {
         let Some(FolderFile { input, size }) = folder.open(path)? else { return Ok(None) };
         self.stage(path, size, input)
     }
+}
+
+impl ArchivePart {
+    fn is_unchanged(&self) -> bool {
+        matches!(self, Self::Document(index) if listing::is_unchanged(index))
+    }
+}
+
+fn unusable(path: &str, packing: &str) -> Error {
+    Error::document(
+        path,
+        format!("compressed with {packing}: a layer is a tar, plain or compressed with gzip or zstd"),
+    )
 }
 
 fn read_document(path: &str, size: u64, limit: u64, input: impl Read) -> Result<Bytes, Error> {

@@ -1,3 +1,5 @@
+mod fuzz;
+mod malformed;
 pub(crate) mod tools;
 
 use std::{fs, io::Cursor};
@@ -123,7 +125,7 @@ impl Bed {
         read(ArchiveSource::open(&path).unwrap(), self.options(None))
     }
 
-    /// Holds that nothing is left of what was dropped.
+    /// Asserts that dropped drafts leave no file.
     fn is_empty(&self) {
         assert_eq!(self.store.stat().unwrap().blobs, 0);
         assert_eq!(fs::read_dir(self.dir.path().join("node/incoming")).unwrap().count(), 0);
@@ -231,6 +233,32 @@ fn symlinks_within_an_archive_are_followed() {
     bytes.extend(tar(&files));
     let images = bed.stream(bytes).unwrap();
     assert_eq!(images.below(&images.pictures[0].top).unwrap().len(), 3);
+}
+
+#[test]
+fn what_a_layout_says_of_its_blobs_is_no_reason_to_reject_it() {
+    let (bed, layer) = (Bed::new(), layer("a", 5000));
+    let mut odd = descriptor("text/plain; charset=utf-8", &layer);
+    odd["annotations"] = json!({ "a": null });
+    let config = descriptor("", b"{}");
+    let manifest = json!({
+        "schemaVersion": 2, "artifactType": "sbom", "annotations": { "a": null }, "config": config, "layers": [odd],
+    });
+    let manifest = manifest.to_string().into_bytes();
+    let mut top = descriptor(&format!("{}; a=b", ocipfs_oci::media_type::OCI_MANIFEST), &manifest);
+    top["platform"] = json!({ "os": "linux" });
+    let index = json!({ "schemaVersion": 2, "manifests": [top] }).to_string().into_bytes();
+    let mut files = vec![
+        ("oci-layout".into(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
+        ("index.json".into(), index),
+    ];
+    files.extend(
+        [&manifest[..], b"{}", &layer].map(|blob| (format!("blobs/sha256/{}", hex(blob)), blob.to_vec())),
+    );
+    let images = bed.stream(tar(&files)).unwrap();
+    let top = &images.pictures[0].top;
+    assert_eq!(top.digest, Digest::sha256_of(&manifest), "it is kept byte for byte");
+    assert_eq!(images.below(top).unwrap().len(), 3);
 }
 
 #[test]

@@ -8,6 +8,8 @@ use serde::{
     de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
+use super::annotations::Annotations as TopAnnotations;
+
 /// A longer `index.json` is refused, or one of more entries.
 pub const MAX_BYTES: u64 = 64 << 20;
 /// More entries than any repository has tags.
@@ -17,8 +19,8 @@ pub const BEGIN: &str =
     r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":["#;
 /// Text between two entries.
 pub const BETWEEN: &str = ",";
-/// Text after the last entry.
-pub const END: &str = "]}";
+/// Text after the last entry: the entries name all tags.
+pub const END: &str = r#"],"annotations":{"io.ocipfs.tags":"complete"}}"#;
 /// With this annotation an entry says what its manifest refers to.
 pub const SUBJECT: &str = "io.ocipfs.subject";
 /// A longer name gives no tag.
@@ -83,8 +85,8 @@ struct Annotations {
 }
 
 /// Gives `take` the entries of an index one by one, and counts them down; one whose digest has an algorithm that is not ours
-/// is passed over; it fails where there are more than are `left`.
-pub fn each(json: &[u8], left: &mut usize, take: impl FnMut(Entry)) -> Result<(), serde_json::Error> {
+/// is passed over; it fails where there are more than are `left`. Returns whether the index says that it names all tags.
+pub fn each(json: &[u8], left: &mut usize, take: impl FnMut(Entry)) -> Result<bool, serde_json::Error> {
     read(serde_json::Deserializer::from_slice(json), left, take)
 }
 
@@ -93,7 +95,7 @@ pub fn each_from(
     json: impl Read,
     left: &mut usize,
     take: impl FnMut(Entry),
-) -> Result<(), serde_json::Error> {
+) -> Result<bool, serde_json::Error> {
     read(serde_json::Deserializer::from_reader(json), left, take)
 }
 
@@ -101,9 +103,9 @@ fn read<'de>(
     mut json: serde_json::Deserializer<impl serde_json::de::Read<'de>>,
     left: &mut usize,
     take: impl FnMut(Entry),
-) -> Result<(), serde_json::Error> {
-    Top { left, take }.deserialize(&mut json)?;
-    json.end()
+) -> Result<bool, serde_json::Error> {
+    let names_all_tags = Top { left, take }.deserialize(&mut json)?;
+    json.end().map(|()| names_all_tags)
 }
 
 /// Reads the entries in one chunk of an index that was written here, which is cut between entries; none of other bytes.
@@ -117,7 +119,7 @@ pub fn entries_of_chunk(chunk: &[u8]) -> Option<Vec<Entry>> {
     json.end().ok().map(|()| all)
 }
 
-/// An index, of which only the entries count.
+/// An index, of which the entries count, and whether they are all tags.
 struct Top<'a, F> {
     left: &'a mut usize,
     take: F,
@@ -127,27 +129,28 @@ struct Top<'a, F> {
 #[serde(field_identifier, rename_all = "lowercase")]
 enum Field {
     Manifests,
+    Annotations,
     #[serde(other)]
     Other,
 }
 
 impl<'de, F: FnMut(Entry)> DeserializeSeed<'de> for Top<'_, F> {
-    type Value = ();
+    type Value = bool;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
 impl<'de, F: FnMut(Entry)> Visitor<'de> for Top<'_, F> {
-    type Value = ();
+    type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an image index")
     }
 
-    fn visit_map<A: MapAccess<'de>>(mut self, mut fields: A) -> Result<(), A::Error> {
-        let mut is_there = false;
+    fn visit_map<A: MapAccess<'de>>(mut self, mut fields: A) -> Result<bool, A::Error> {
+        let (mut is_there, mut names_all_tags) = (false, false);
         while let Some(field) = fields.next_key()? {
             match field {
                 Field::Manifests if is_there => return Err(A::Error::duplicate_field("manifests")),
@@ -155,10 +158,13 @@ impl<'de, F: FnMut(Entry)> Visitor<'de> for Top<'_, F> {
                     is_there = true;
                     fields.next_value_seed(Manifests { left: self.left, take: &mut self.take })?;
                 }
+                Field::Annotations => {
+                    names_all_tags |= fields.next_value::<TopAnnotations>()?.names_all_tags;
+                }
                 Field::Other => drop(fields.next_value::<IgnoredAny>()?),
             }
         }
-        if is_there { Ok(()) } else { Err(A::Error::missing_field("manifests")) }
+        if is_there { Ok(names_all_tags) } else { Err(A::Error::missing_field("manifests")) }
     }
 }
 
@@ -301,6 +307,15 @@ mod tests {
         let many = vec![json!({"digest": "x", "size": 1}); MAX_ENTRIES + 1];
         let error = entries(json!({"manifests": many}).to_string().as_bytes()).unwrap_err();
         assert!(error.to_string().contains("more than 100000 entries"), "{error}");
+    }
+
+    #[test]
+    fn an_index_says_whether_it_names_all_tags() {
+        let says = |json: &str| each(json.as_bytes(), &mut 9, drop).unwrap();
+        assert!(says(&format!("{BEGIN}{END}")));
+        assert!(says(r#"{"annotations":{"io.ocipfs.tags":"complete"},"manifests":[]}"#));
+        assert!(!says(r#"{"manifests":[],"annotations":{"a":"b"}}"#));
+        assert!(!says(r#"{"manifests":[],"annotations":[1]}"#));
     }
 
     #[test]

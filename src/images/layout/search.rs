@@ -79,7 +79,7 @@ impl Layout {
     ) -> Result<bool, Error> {
         let document = self.files.document(content, index).await?;
         match each(&document.bytes, &mut left.entries, take) {
-            Ok(()) => Ok(true),
+            Ok(_) => Ok(true),
             Err(_) if left.entries == 0 => Ok(false),
             Err(e) => Err(malformed(&self.files.path(&index.digest), format!("invalid image index: {e}"))),
         }

@@ -25,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
             referrers_of_pushed_and_followed_repositories_are_listed_together,
             a_signature_of_a_followed_image_is_not_garbage_collected,
             catalog_and_tag_pagination_covers_pushed_and_followed_repositories,
+            a_follower_has_the_tags_of_its_publisher_and_no_others,
         ],
         trials![needs Skopeo::available(); skopeo_retags_a_followed_image],
         trials![needs Docker::available(); docker_pushes_a_followed_image_under_another_tag],
@@ -268,4 +269,33 @@ async fn docker_pushes_a_followed_image_under_another_tag() {
     })
     .await;
     assert_eq!(tags(&follower, "app").await, json!(["1", "stable"]));
+}
+
+async fn a_follower_has_the_tags_of_its_publisher_and_no_others() {
+    let image = Image::of("followed", 10_000);
+    let (publisher, follower) = pair(&image).await;
+    // What an entry of a pushed index is called is not a tag.
+    push(&publisher, "named", "inner", &image).await;
+    let named = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX,
+        "manifests": [with(image.descriptor(), "annotations", json!({ "org.opencontainers.image.ref.name": "other" }))] });
+    assert_eq!(Repository::new(&publisher, "named").put("all", &named).await.status, 201);
+    for (name, tag) in [("app", "1"), ("named", "inner")] {
+        let deleted = Repository::new(&publisher, name).delete(&format!("manifests/{tag}")).await;
+        assert_eq!(deleted.status, 202, "{deleted:?}");
+    }
+    current(&follower, &publisher).await;
+    for node in [&publisher, &follower] {
+        let app = Repository::new(node, "app");
+        // Alone in its repository, and without a tag.
+        assert_eq!(tags(node, "app").await, json!([]));
+        app.get("manifests/latest").await.refused(404, "MANIFEST_UNKNOWN", &["latest"]);
+        let by_digest = app.get(&format!("manifests/{}", image.digest())).await;
+        assert_eq!((by_digest.status, by_digest.body), (200, image.manifest.clone()));
+        assert_eq!(tags(node, "named").await, json!(["all"]));
+        Repository::new(node, "named").get("manifests/other").await.refused(
+            404,
+            "MANIFEST_UNKNOWN",
+            &["other"],
+        );
+    }
 }

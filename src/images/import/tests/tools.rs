@@ -246,3 +246,28 @@ async fn a_file_its_compressed_form_and_a_stream_have_the_same_cid() {
     found.dedup();
     assert_eq!(found.len(), 1, "{found:?}");
 }
+
+#[tokio::test]
+async fn referrers_go_to_the_repository_that_the_archive_says() {
+    let bed = Bed::new().await;
+    let (mut blobs, manifest) = tools::small("shared");
+    let (files, sbom) = tools::referrer(&manifest, "application/vnd.sbom");
+    blobs.extend(files);
+    // It comes before what it is about.
+    let (files, signed) = tools::referrer(&sbom, "application/vnd.signature");
+    blobs.extend(files);
+    let image =
+        |name: &str| tools::entry(&manifest, json!({ IMAGE_NAME: format!("docker.io/org/{name}:1") }));
+    let about = |it: &[u8], repository: &str| tools::entry(it, json!({ "io.ocipfs.repository": repository }));
+    for (given, expected) in [("org/b", [0, 1]), ("nowhere", [1, 1]), ("org/b/blobs", [1, 1])] {
+        let entries = [image("a"), image("b"), about(&signed, given), about(&sbom, given)];
+        let (images, warnings) = bed.try_import(&tools::layout(blobs.clone(), &entries), None).await.unwrap();
+        assert_eq!((images.len(), warnings), (2, vec![]), "{given}");
+        for (image, count) in images.iter().zip(expected) {
+            for subject in [&manifest, &sbom] {
+                let found = bed.referrers(image, &Digest::sha256_of(subject)).await;
+                assert_eq!(found.len(), count, "{given}: {}", image.reference);
+            }
+        }
+    }
+}
