@@ -15,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Failure, Instance, Note, Reply,
-    attachment::{MAX_WRITE_BYTES, Received, remote, remote::Remote},
+    attachment::{MAX_WRITE_BYTES, Received, passed::PassedReader, remote, remote::Remote},
     message::{Ask, Attached, Envelope, Line, Write},
     socket,
     trust::{self, Trusted},
@@ -83,7 +83,7 @@ impl Server {
 async fn answer(instance: Instance, stream: UnixStream) {
     let (input, mut output) = stream.into_split();
     let mut text = String::new();
-    let mut input = BufReader::new(input);
+    let mut input = BufReader::new(PassedReader::new(input));
     if (&mut input).take(MAX_REQUEST_BYTES).read_line(&mut text).await.is_err() {
         return;
     }
@@ -91,8 +91,8 @@ async fn answer(instance: Instance, stream: UnixStream) {
         Ok(Envelope { request, attached }) => {
             let is_attached = !matches!(attached, Attached::Nothing);
             let exports = matches!(attached, Attached::Export);
-            let Remote { attachment, asks, frames, orders } = Remote::new(attached);
             let gone = CancellationToken::new();
+            let Remote { attachment, asks, frames, orders } = Remote::new(attached, gone.clone());
             let received = Received { attachment, gone: gone.clone() };
             // It ends with the command.
             let receive = remote::receive(input, frames, gone.clone());
