@@ -25,7 +25,10 @@ use std::{
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::control::{Attachment, Failure, Instance, Options, Reply, Request, client};
+use crate::control::{
+    Attachment, Failure, Instance, Options, Reply, Request,
+    client::{self, Offline},
+};
 use output::Output;
 use settings::{LogFormat, Settings};
 
@@ -188,7 +191,8 @@ async fn ask(global: &Global, request: Request) -> Result<Reply, Exit> {
 /// Asks with files that this process opens.
 async fn ask_with(global: &Global, request: Request, attachment: Attachment) -> Result<Reply, Exit> {
     let settings = Settings::from_environment()?.or_file(global)?;
-    let offline = settings.offline();
+    let is_default_dir = global.data_dir.is_none() && settings.is_default_dir();
+    let offline = Offline { options: settings.offline(), is_default_dir };
     let mut output = Output::new(global);
     let reply = client::ask(request, attachment, offline, |note| output.note(note)).await;
     output.finish();

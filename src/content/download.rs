@@ -22,7 +22,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use ocipfs_node::{BlockFetcher, Cid};
+use ocipfs_node::{BlockFetcher, Cid, as_v1};
 use ocipfs_oci::Digest;
 use ocipfs_unixfs::DagNode;
 use tokio::sync::{Notify, watch};
@@ -63,7 +63,7 @@ const MAX_STREAM_AHEAD: u64 = 32 << 20;
 /// The state that readers and the task of a download share.
 struct Download {
     /// The root under version 1.
-    name: Cid,
+    root_v1: Cid,
     root: Cid,
     file: PartialBlob,
     readers: Mutex<Readers>,
@@ -140,14 +140,14 @@ impl Content {
         };
         let (stall_timeout, budget) = (self.0.settings.stall_timeout, &self.0.sending);
         let mut downloads = locked(&self.0.downloads.all);
-        let name = name(&start.root);
+        let root_v1 = as_v1(&start.root);
         let is_streaming_through = file.is_streaming_through();
-        if let Some(shared) = downloads.get(&name).filter(|_| !is_streaming_through) {
+        if let Some(shared) = downloads.get(&root_v1).filter(|_| !is_streaming_through) {
             return Ok(Some(RangeReader::new(shared.clone(), ranges, promised, stall_timeout, budget)));
         }
         let is_whole = ranges == slice::from_ref(&(0..start.node.size()));
         let shared = Arc::new(Download {
-            name,
+            root_v1,
             root: start.root,
             file,
             readers: Mutex::default(),
@@ -157,7 +157,7 @@ impl Content {
         });
         let part = RangeReader::new(shared.clone(), ranges, promised, stall_timeout, budget);
         if !is_streaming_through {
-            downloads.insert(name, shared.clone());
+            downloads.insert(root_v1, shared.clone());
         }
         drop(downloads);
         tokio::spawn(task::run(self.clone(), shared, start));
@@ -167,7 +167,7 @@ impl Content {
     /// Begins a download into the store, or streams it through if it does not fit and nothing can be evicted.
     async fn begin_download(&self, start: &Start, purpose: Purpose) -> Result<PartialBlob, store::Error> {
         let (root, size) = (start.root, start.node.size());
-        let is_known = locked(&self.0.downloads.all).contains_key(&name(&root));
+        let is_known = locked(&self.0.downloads.all).contains_key(&as_v1(&root));
         let gc = self.0.gc.clone();
         let arrive = move |store: &store::Store| {
             // Its size is claimed first, so that what others claim is seen.
@@ -194,11 +194,6 @@ impl Content {
     }
 }
 
-/// A root under version 1.
-fn name(root: &Cid) -> Cid {
-    Cid::new_v1(root.codec(), *root.hash())
-}
-
 impl Downloads {
     /// Returns the roots that garbage collection must keep for partial blobs: their own, and those that led
     /// to them.
@@ -207,7 +202,7 @@ impl Downloads {
         for shared in locked(&self.all).values() {
             roots.push(shared.root);
             let promised = &locked(&shared.readers).promised;
-            roots.extend(promised.iter().flat_map(|blob| blob.holder.into_iter().chain([*blob.at.root()])));
+            roots.extend(promised.iter().flat_map(|blob| blob.gc_root.into_iter().chain([*blob.at.root()])));
         }
         roots
     }
@@ -224,8 +219,8 @@ impl Downloads {
         if !must && !shared.is_unread() {
             return false;
         }
-        if downloads.get(&shared.name).is_some_and(|known| Arc::ptr_eq(known, shared)) {
-            downloads.remove(&shared.name);
+        if downloads.get(&shared.root_v1).is_some_and(|known| Arc::ptr_eq(known, shared)) {
+            downloads.remove(&shared.root_v1);
         }
         true
     }

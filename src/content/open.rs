@@ -10,7 +10,7 @@ use ocipfs_unixfs::DagNode;
 use super::{
     Blob, CidPath, Content, Error, Store, StoreError,
     download::{Purpose, Start},
-    fetch::{self, DagFetcher},
+    fetch::DagFetcher,
     locked,
     reader::{BlobFileStream, ByteSource, Last, Reader},
     store::{BlobFile, Stored},
@@ -65,7 +65,7 @@ impl Content {
     /// A file that is stored, by the root of any of its DAGs.
     async fn stored(&self, root: &Cid) -> Result<Option<Stored>, Error> {
         let root = *root;
-        self.store().touch_cid(&root);
+        self.store().guard_cid(&root);
         Ok(self.store().run(move |store| store.file(&root)).await?)
     }
 
@@ -168,7 +168,7 @@ impl Content {
     /// Resolves a path to a file, and stores the blocks fetched on the way.
     async fn resolve(&self, at: &CidPath) -> Result<Start, Error> {
         let mut fetcher = DagFetcher::new(self.clone(), at);
-        let file = fetch::resolve(&mut fetcher, at).await?;
+        let file = fetcher.resolve_file(at).await?;
         let block = fetcher.block(&file.cid).await?;
         let (fetched, session) = fetcher.into_parts();
         self.keep_blocks(fetched).await;

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::{
     Error,
-    budget::{Budget, Reservation},
+    budget::{PieceBudget, PieceReservation},
     download::RangeReader,
     store::{BlobFile, Check},
 };
@@ -53,13 +53,13 @@ pub struct BlobFileStream {
     /// What is not read yet.
     ranges: VecDeque<Range<u64>>,
     check: Option<Check>,
-    budget: Budget,
+    budget: PieceBudget,
     ahead: Option<JoinHandle<ReadResult>>,
 }
 
 impl BlobFileStream {
     /// Streams ranges of a stored blob.
-    pub fn new(file: BlobFile, ranges: Vec<Range<u64>>, budget: Budget) -> Self {
+    pub fn new(file: BlobFile, ranges: Vec<Range<u64>>, budget: PieceBudget) -> Self {
         let check = ranges.first().and_then(|range| file.check(range));
         Self { file, ranges: ranges.into(), check, budget, ahead: None }
     }
@@ -72,7 +72,7 @@ impl BlobFileStream {
         self.ranges.front().map_or(0, |range| MAX_READ_BYTES.min(range.end - range.start))
     }
 
-    fn read(&mut self, room: Reservation) -> JoinHandle<ReadResult> {
+    fn read(&mut self, room: PieceReservation) -> JoinHandle<ReadResult> {
         let length = room.length();
         let (file, mut check) = (self.file.clone(), self.check.take());
         let start = self.ranges.front_mut().map_or(0, |range| {

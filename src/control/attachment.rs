@@ -51,6 +51,13 @@ pub struct Destination {
     pub create: Box<dyn FnOnce() -> io::Result<ExportTarget> + Send>,
 }
 
+impl Destination {
+    /// Takes a target that is made already.
+    pub fn made(target: ExportTarget) -> Self {
+        Self { path: PathBuf::new(), create: Box::new(move || Ok(target)) }
+    }
+}
+
 /// An attachment, and whether the command is still there.
 pub struct Received {
     /// The attachment.

@@ -9,27 +9,67 @@ use std::{
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::UnixStream,
+    signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
 
 use super::{
-    Attachment, Failure, Instance, Note, Options, Reply, Request,
+    Attachment, Destination, Failure, Instance, Note, Options, Reply, Request,
     attachment::{served::serve, written::Written},
+    elsewhere,
     message::{Ask, Envelope, Line},
     socket,
     trust::Trusted,
 };
+use crate::images::export::ExportTarget;
 
 /// Bytes of answers that are read at once.
 const BUFFER: usize = 64 << 10;
 
-/// Has `request` answered; `offline` is the instance to open where no `serve` runs.
+/// The instance to open where no `serve` runs.
+pub struct Offline {
+    /// Its options.
+    pub options: Options,
+    /// Whether nothing but the default says which node directory it is.
+    pub is_default_dir: bool,
+}
+
+/// Has `request` answered.
 pub async fn ask(
     request: Request,
     attachment: Attachment,
-    offline: Options,
+    offline: Offline,
     note: impl FnMut(Note),
 ) -> Result<Reply, Failure> {
+    let envelope = Envelope { request, attached: attachment.describe() };
+    // What is exported is written here, wherever it comes from.
+    let (attachment, mut written) = match attachment {
+        Attachment::Export(destination) => (Attachment::Nothing, Some(Written::new(destination))),
+        attachment => (attachment, None),
+    };
+    let exports = written.is_some();
+    let outcome = tokio::select! {
+        outcome = exchange(envelope, attachment, &mut written, offline, note) => outcome,
+        error = interrupted(), if exports => Err(error),
+    };
+    match (outcome, written) {
+        (Ok(reply), Some(written)) => written.finish().await.map(|()| reply),
+        (Err(failure), Some(written)) => {
+            written.abandon().await;
+            Err(failure)
+        }
+        (outcome, None) => outcome,
+    }
+}
+
+async fn exchange(
+    envelope: Envelope,
+    attachment: Attachment,
+    written: &mut Option<Written>,
+    offline: Offline,
+    mut note: impl FnMut(Note),
+) -> Result<Reply, Failure> {
+    let Offline { options: offline, is_default_dir } = offline;
     match connect(&offline.data_dir).await {
         Ok((stream, path)) => {
             let trusted = Trusted::of(&offline.data_dir);
@@ -37,7 +77,7 @@ pub async fn ask(
             if let Some(dir) = path.parent().filter(|_| socket::is_elsewhere(&offline.data_dir)) {
                 trusted.check_dir(dir)?;
             }
-            over_socket(stream, request, attachment, note).await
+            over_socket(stream, envelope, attachment, written, note).await
         }
         // An impossible directory is treated like a missing one: opening it says why.
         Err(e)
@@ -46,33 +86,57 @@ pub async fn ask(
                 ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::NotADirectory
             ) =>
         {
-            if request.needs_serve() {
+            elsewhere::check(&envelope.request, &offline, is_default_dir, &mut note).await?;
+            if envelope.request.needs_serve() {
                 let message = format!("no node is running in {}", offline.data_dir.display());
                 return Err(Failure::new(message)
                     .hint("start one with `ocipfs serve`, or name its directory with --data-dir"));
             }
-            in_process(request, attachment, offline, note).await
+            in_process(envelope.request, attachment, written, offline, note).await
         }
         Err(e) => {
             Err(Failure::new(format!("cannot use the control socket of {}: {e}", offline.data_dir.display()))
-                .hint("run the command as the user that runs the node"))
+                .hint("run the command as the user that runs the node, or as root"))
         }
     }
+}
+
+/// Waits for a signal that ends the command.
+async fn interrupted() -> Failure {
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Failure::new("the command was interrupted")
 }
 
 async fn in_process(
     request: Request,
     attachment: Attachment,
+    written: &mut Option<Written>,
     options: Options,
     mut note: impl FnMut(Note),
 ) -> Result<Reply, Failure> {
     let instance = Instance::open(options).await?;
     let (notes, mut noted) = mpsc::unbounded_channel();
+    let (target, mut orders) = ExportTarget::remote();
+    let attachment = match written {
+        Some(_) => Attachment::Export(Destination::made(target)),
+        None => attachment,
+    };
     let mut work = std::pin::pin!(instance.handle_with(request, attachment.into(), notes));
     loop {
         tokio::select! {
             biased;
             Some(next) = noted.recv() => note(next),
+            Some(order) = orders.next() => if let Some(written) = written {
+                written.order(order).await?;
+            },
             outcome = &mut work => {
                 while let Ok(next) = noted.try_recv() {
                     note(next);
@@ -97,39 +161,23 @@ async fn connect(data_dir: &Path) -> std::io::Result<(UnixStream, PathBuf)> {
 
 async fn over_socket(
     stream: UnixStream,
-    request: Request,
+    envelope: Envelope,
     attachment: Attachment,
+    written: &mut Option<Written>,
     note: impl FnMut(Note),
 ) -> Result<Reply, Failure> {
-    let envelope = Envelope { request, attached: attachment.describe() };
     let mut json = serde_json::to_vec(&envelope).map_err(Failure::new)?;
     json.push(b'\n');
     let (answers, mut sending) = stream.into_split();
     sending.write_all(&json).await.map_err(lost)?;
     let (ask, asks) = mpsc::unbounded_channel();
     let failed = Arc::new(OnceLock::new());
-    let (mut written, mut sender) = (None, Some(sending));
-    match attachment {
-        Attachment::Export(destination) => written = Some(Written::new(destination)),
-        attachment => {
-            // Where the node refuses what comes, it says why in its answer.
-            let (failed, sending) = (failed.clone(), sender.take());
-            let fail = move |failure| drop(failed.set(failure));
-            sending.map(|to| tokio::task::spawn_blocking(move || serve(attachment, asks, to, fail)));
-        }
-    }
-    let outcome = read_lines(BufReader::with_capacity(BUFFER, answers), &mut written, &ask, note).await;
-    match (outcome, written) {
-        (Ok(reply), Some(written)) => written.finish().await.map(|()| reply),
-        (Ok(reply), None) => Ok(reply),
-        (Err(failure), written) => {
-            if let Some(mut written) = written {
-                written.abandon().await;
-            }
-            // What the command could not read is the cause.
-            Err(failed.get().cloned().unwrap_or(failure))
-        }
-    }
+    let fail = failed.clone();
+    // Where the node refuses what comes, it says why in its answer.
+    tokio::task::spawn_blocking(move || serve(attachment, asks, sending, |failure| drop(fail.set(failure))));
+    let outcome = read_lines(BufReader::with_capacity(BUFFER, answers), written, &ask, note).await;
+    // What the command could not read is the cause.
+    outcome.map_err(|failure| failed.get().cloned().unwrap_or(failure))
 }
 
 /// Carries out what the node says, until the outcome.
@@ -149,7 +197,7 @@ async fn read_lines(
             Ok(Line::Note(next)) => note(next),
             Ok(Line::Ask(ask)) => drop(asks.send(ask)),
             Ok(Line::Write(order)) => match written {
-                Some(written) => written.order(order, &mut answers).await?,
+                Some(written) => written.receive(order, &mut answers).await?,
                 None => return Err(Failure::new("the running node sent files that were not asked for")),
             },
             Ok(Line::Done(reply)) => return Ok(reply),

@@ -196,6 +196,10 @@ impl Instance {
             Request::Image(request) => self.image(request, received.attachment, notes).await,
             Request::SwarmId => Ok(Reply::Identity(self.identity().await)),
             Request::SwarmPeers => Ok(Reply::Peers { peers: self.peers() }),
+            Request::SwarmExportPeers => {
+                let addresses = self.content().node().export_peers().await;
+                Ok(Reply::ExportedPeers { addresses: addresses.iter().map(ToString::to_string).collect() })
+            }
             Request::SwarmConnect { address } => self.connect(&address).await,
             Request::Name(request) => self.name(request).await,
             Request::Repo(request) => Ok(Reply::Repo(self.repo(request).await?)),

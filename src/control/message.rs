@@ -31,6 +31,8 @@ pub enum Request {
     SwarmId,
     /// List the connected peers.
     SwarmPeers,
+    /// Return addresses by which other nodes find the network.
+    SwarmExportPeers,
     /// Dial a peer.
     SwarmConnect {
         /// Ends in the peer id.
@@ -74,6 +76,11 @@ pub enum Reply {
     Peers {
         /// The oldest connection first.
         peers: Vec<PeerInfo>,
+    },
+    /// To `SwarmExportPeers`.
+    ExportedPeers {
+        /// Each ends in a peer ID; those that this node announces come first.
+        addresses: Vec<String>,
     },
     /// To `SwarmConnect`.
     Connected {
@@ -157,6 +164,15 @@ pub struct Status {
     pub network: String,
     /// How many peers are connected.
     pub peers: usize,
+    /// Configured bootstrap peers.
+    #[serde(default)]
+    pub bootstrap_peers: usize,
+    /// Bootstrap peers whose last dial failed.
+    #[serde(default)]
+    pub unreachable_bootstrap_peers: usize,
+    /// Peers of earlier runs and of lists that the node started with.
+    #[serde(default)]
+    pub remembered_peers: usize,
     /// Addresses of peers that rejected the handshake in a private swarm: a sign of another swarm key.
     #[serde(default)]
     pub rejected_handshakes: Vec<String>,

@@ -121,7 +121,7 @@ impl<'a> DescriptorImage<'a> {
             let (media_type, urls) = (location.media_type.clone(), location.urls.told.clone());
             return Err(Error::Elsewhere { digest, media_type, urls });
         };
-        Ok(Blob { digest, size: location.size, at, holder: Some(*self.at.root()) })
+        Ok(Blob { digest, size: location.size, at, gc_root: Some(*self.at.root()) })
     }
 
     async fn read(&self, digest: &Digest, location: &BlobLocation) -> Result<Document, Error> {

@@ -147,7 +147,7 @@ impl<'a> TreeWalk<'a> {
     }
 
     async fn has_blob(&self, blob: &Descriptor) -> Result<bool, TreeError> {
-        match self.kind.blob(self.resolver, &blob.digest).await {
+        match self.kind.locate_blob(self.resolver, &blob.digest).await {
             Ok(_) => Ok(true),
             // Its `urls` lead to the web.
             Err(Error::Image { why: images::Error::Elsewhere { .. }, .. }) => Ok(false),
@@ -192,7 +192,7 @@ impl<'a> TreeWalk<'a> {
                 Err(_) => {}
             }
         }
-        match self.kind.blob(self.resolver, &entry.digest).await {
+        match self.kind.locate_blob(self.resolver, &entry.digest).await {
             Ok(_) => {
                 self.blobs.insert(entry.digest.clone(), entry.size);
                 Ok(None)

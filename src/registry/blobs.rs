@@ -27,8 +27,11 @@ fn refusal(error: content::Error) -> ApiError {
     ApiError::content(error, ResourceKind::Blob)
 }
 
-async fn find(registry: &Registry, kind: &NameKind, digest: &Digest) -> Result<BlobSource, ApiError> {
-    kind.blob(&registry.resolver, digest).await.map_err(|error| ApiError::names(error, ResourceKind::Blob))
+/// Returns where a blob is: nothing of it is fetched yet.
+async fn locate(registry: &Registry, kind: &NameKind, digest: &Digest) -> Result<BlobSource, ApiError> {
+    kind.locate_blob(&registry.resolver, digest)
+        .await
+        .map_err(|error| ApiError::names(error, ResourceKind::Blob))
 }
 
 fn parse_name(name: &str) -> Result<NameKind, ApiError> {
@@ -44,7 +47,7 @@ pub async fn head(
 ) -> Result<Response, ApiError> {
     let digest: Digest = digest.parse()?;
     let kind = parse_name(name)?;
-    let size = match find(registry, &kind, &digest).await? {
+    let size = match locate(registry, &kind, &digest).await? {
         BlobSource::Inline(bytes) => bytes.len() as u64,
         BlobSource::Blob(blob) => {
             registry.resolver.content().check(&blob).await.map_err(refusal)?;
@@ -67,7 +70,7 @@ pub async fn get(
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
     let digest: Digest = digest.parse()?;
-    let source = find(registry, &parse_name(name)?, &digest).await?;
+    let source = locate(registry, &parse_name(name)?, &digest).await?;
     if let Some(answer) = not_modified(headers, &digest) {
         return Ok(answer);
     }

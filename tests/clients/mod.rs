@@ -14,19 +14,26 @@ use std::{
 };
 
 mod buildah;
+mod buildkit;
 mod containerd;
 mod daemon;
 mod docker;
 mod go;
+mod nerdctl;
 mod podman;
 mod room;
 mod skopeo;
+mod stargz;
 mod umoci;
 
 pub use buildah::Buildah;
+pub use buildkit::BuildKit;
 pub use containerd::Containerd;
 pub use docker::Docker;
-pub use go::{COSIGN, CRANE, Client, HELM, ORAS, Tool};
+pub use go::{
+    BUILDCTL, BUILDKITD, COSIGN, CRANE, Client, HELM, KUBO, NOTATION, ORAS, REGCTL, SETTINGS, Tool, all,
+};
+pub use nerdctl::Nerdctl;
 pub use podman::Podman;
 pub use skopeo::Skopeo;
 pub use umoci::Umoci;

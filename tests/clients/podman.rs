@@ -106,6 +106,12 @@ impl Podman {
         self.room.run(&["podman", "save", "--format", format, "--output", &archive, image])
     }
 
+    /// Writes images to one docker archive.
+    pub fn save_all(&self, images: &[&str], archive: &Path) -> Result<String, String> {
+        let archive = archive.display().to_string();
+        self.room.run(&[&["podman", "save", "--multi-image-archive", "--output", &archive], images].concat())
+    }
+
     /// Reads the images of an archive of any format.
     pub fn load(&self, archive: &Path) -> Result<String, String> {
         self.room.run(&["podman", "load", "--input", &archive.display().to_string()])

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{Committed, Download, DownloadState, ReaderState, WINDOW_BYTES};
-use crate::content::{Blob, Error, budget::Budget, locked};
+use crate::content::{Blob, Error, budget::PieceBudget, locked};
 
 /// A reader of one or several ranges of a download, one after the other; the download continues without it.
 pub struct RangeReader {
@@ -29,7 +29,7 @@ pub struct RangeReader {
     waits_at: Option<u64>,
     pub(super) progress: watch::Receiver<DownloadState>,
     stall_timeout: Duration,
-    budget: Budget,
+    budget: PieceBudget,
 }
 
 impl RangeReader {
@@ -38,7 +38,7 @@ impl RangeReader {
         ranges: Vec<Range<u64>>,
         promised: Option<&Blob>,
         stall_timeout: Duration,
-        budget: &Budget,
+        budget: &PieceBudget,
     ) -> Self {
         let mut readers = locked(&shared.readers);
         readers.counter += 1;

@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, BufRead, BufReader, Read},
-    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -69,8 +68,7 @@ impl Remote {
             Attached::Export => {
                 let (target, received) = ExportTarget::remote();
                 orders = Some(received);
-                let create = Box::new(move || Ok(target));
-                Attachment::Export(Destination { path: PathBuf::new(), create })
+                Attachment::Export(Destination::made(target))
             }
         };
         Self { attachment, asks, frames: sender, orders }

@@ -1,15 +1,24 @@
 //! The command's side of an export: writes what the instance sends.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
-use tokio::io::{AsyncBufRead, AsyncReadExt};
+use tokio::{
+    io::{AsyncBufRead, AsyncReadExt},
+    time::timeout,
+};
 
 use super::{Destination, MAX_WRITE_BYTES};
 use crate::{
     control::{Failure, failure::unwritable, message::Write},
-    images::{archive::clean, export::ExportTarget},
+    images::{
+        archive::clean,
+        export::{ExportOrder, ExportTarget},
+    },
 };
+
+/// How long an interrupted command waits until its files are removed.
+const ABANDON_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An export that is made with the first order.
 pub struct Written {
@@ -28,38 +37,36 @@ impl Written {
         Self { path: destination.path.clone(), target: Target::Planned(Some(destination)) }
     }
 
-    /// Carries out an order; its bytes come from `input`.
-    pub async fn order(
+    /// Carries out an order of a running node; its bytes come from `input`.
+    pub async fn receive(
         &mut self,
         order: Write,
         input: &mut (impl AsyncBufRead + Unpin),
     ) -> Result<(), Failure> {
-        match self.write(order, input).await {
-            Ok(()) => Ok(()),
-            Err(error) => Err(self.fail(error).await),
-        }
+        let order = match order {
+            Write::File { path, size } => ExportOrder::File { path, size },
+            Write::Bytes(length) => {
+                ExportOrder::Bytes(read(length, input).await.map_err(|e| self.failed(e))?)
+            }
+        };
+        self.order(order).await
     }
 
-    async fn write(&mut self, order: Write, input: &mut (impl AsyncBufRead + Unpin)) -> io::Result<()> {
+    /// Carries out an order.
+    pub async fn order(&mut self, order: ExportOrder) -> Result<(), Failure> {
+        self.write(order).await.map_err(|e| self.failed(e))
+    }
+
+    async fn write(&mut self, order: ExportOrder) -> io::Result<()> {
         match order {
-            Write::File { path, size } => {
-                // The node may be another user's.
-                if !clean(path.as_bytes()).is_ok_and(|clean| clean == path) {
-                    return Err(io::Error::other(format!("the node sent the invalid path {path:?}")));
-                }
-                self.open()?.file(&path, size).await
+            // The node may be another user's.
+            ExportOrder::File { path, .. } if !clean(path.as_bytes()).is_ok_and(|clean| clean == path) => {
+                Err(io::Error::other(format!("the node sent the invalid path {path:?}")))
             }
-            Write::Bytes(length) if length > MAX_WRITE_BYTES => {
-                Err(io::Error::other("the node sent more than can be written at once"))
-            }
-            Write::Bytes(length) => {
-                let mut bytes = Vec::with_capacity(length);
-                input.take(length as u64).read_to_end(&mut bytes).await?;
-                if bytes.len() < length {
-                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the node disconnected"));
-                }
-                self.open()?.write(Bytes::from(bytes)).await
-            }
+            ExportOrder::File { path, size } => self.open()?.file(&path, size).await,
+            ExportOrder::Bytes(bytes) => self.open()?.write(bytes).await,
+            // Once the outcome is known.
+            ExportOrder::Finish => Ok(()),
         }
     }
 
@@ -82,15 +89,26 @@ impl Written {
         }
     }
 
-    /// Leaves nothing.
-    pub async fn abandon(&mut self) {
-        if let Target::Open(target) = std::mem::replace(&mut self.target, Target::Planned(None)) {
-            target.abandon().await;
+    /// Leaves nothing, unless what is written blocks.
+    pub async fn abandon(self) {
+        if let Target::Open(target) = self.target {
+            let _ = timeout(ABANDON_TIMEOUT, target.abandon()).await;
         }
     }
 
-    async fn fail(&mut self, error: io::Error) -> Failure {
-        self.abandon().await;
+    fn failed(&self, error: io::Error) -> Failure {
         unwritable(&self.path, error)
+    }
+}
+
+async fn read(length: usize, input: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Bytes> {
+    if length > MAX_WRITE_BYTES {
+        return Err(io::Error::other("the node sent more than can be written at once"));
+    }
+    let mut bytes = Vec::with_capacity(length);
+    input.take(length as u64).read_to_end(&mut bytes).await?;
+    match bytes.len() == length {
+        true => Ok(bytes.into()),
+        false => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the node disconnected")),
     }
 }

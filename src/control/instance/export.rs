@@ -72,7 +72,7 @@ impl Instance {
         }
         for (digest, wanted) in &contents.blobs {
             let kind = &contents.kinds[wanted.kind];
-            let found = kind.blob(self.resolver(), digest).await.map_err(names_failure)?;
+            let found = kind.locate_blob(self.resolver(), digest).await.map_err(names_failure)?;
             let found_size = match &found {
                 BlobSource::Inline(bytes) => bytes.len() as u64,
                 BlobSource::Blob(blob) => blob.size,

@@ -10,7 +10,7 @@ use super::{
     export::{Export, tree_failure},
 };
 use crate::{
-    content::{Named, Profile},
+    content::{ImportedImage, Profile},
     control::{
         Failure, ImageInfo, ImageReply, ImageRequest, InspectedImage, Note, Reply,
         attachment::Attachment,
@@ -88,20 +88,20 @@ impl Instance {
     async fn image_tag(&self, reference: &str, name: &str) -> Result<ImageReply, Failure> {
         let image_ref = self.image_ref(reference)?;
         let (name, tag) = called(name)?;
-        let (_, held) = self.imported(&image_ref.name).await?;
+        let (_, gc_root) = self.imported(&image_ref.name).await?;
         let kind = NameKind::parse(&image_ref.name).map_err(names_failure)?;
         let tree = ImageTree::read(self.resolver(), &kind, &image_ref.reference, true).await;
         let ImageTree { top, documents, referrers, .. } = tree.map_err(tree_failure)?;
         let (image, tag) = (Tagged { top, documents, referrers }, tag.unwrap_or(Tag::latest()));
-        let tagged = import::tag(self.content(), &held, image, name, tag).await.map_err(import_failure)?;
+        let tagged = import::tag(self.content(), &gc_root, image, name, tag).await.map_err(import_failure)?;
         Ok(ImageReply::Imported { images: vec![info(&self.0.registry, &tagged)] })
     }
 
     async fn image_ls(&self) -> Result<Vec<ImageInfo>, Failure> {
-        let held = self.content().held_images().await.map_err(content_failure)?;
+        let gc_root = self.content().imported_images().await.map_err(content_failure)?;
         let mut images: Vec<ImageInfo> = Vec::new();
-        for (cid, named) in held {
-            let info = |named: &Named| ImageInfo {
+        for (cid, named) in gc_root {
+            let info = |named: &ImportedImage| ImageInfo {
                 reference: format!("{}/{}", self.0.registry, named.reference),
                 cid: cid.to_string(),
                 digest: named.digest.to_string(),
@@ -137,19 +137,19 @@ impl Instance {
 
     /// Returns the images imported under a name, a root's CID, or below it.
     async fn imported(&self, name: &str) -> Result<(Cid, crate::content::GcRoot), Failure> {
-        let images = self.content().held_images().await.map_err(content_failure)?;
+        let images = self.content().imported_images().await.map_err(content_failure)?;
         let found = images.into_iter().find(|(cid, images)| {
             let cid = cid.to_string();
-            let is_name = |named: &Named| named.reference.split([':', '@']).next() == Some(name);
+            let is_name = |named: &ImportedImage| named.reference.split([':', '@']).next() == Some(name);
             name.split('/').any(|component| component == cid) || images.iter().any(is_name)
         });
-        let held = match found {
+        let gc_root = match found {
             Some((cid, _)) => {
-                self.content().held(&cid).await.map_err(content_failure)?.map(|held| (cid, held))
+                self.content().gc_root(&cid).await.map_err(content_failure)?.map(|gc_root| (cid, gc_root))
             }
             None => None,
         };
-        held.ok_or_else(|| {
+        gc_root.ok_or_else(|| {
             Failure::new(format!("image {name} not found among the imported images"))
                 .hint("`ocipfs image ls` lists the imported images")
         })

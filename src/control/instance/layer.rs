@@ -139,13 +139,13 @@ impl Instance {
         for layer in document.layers() {
             local &= self.content().has(&layer.digest).await.map_err(content_failure)?;
         }
-        let held = self.content().held(&cid).await.map_err(content_failure)?;
+        let gc_root = self.content().gc_root(&cid).await.map_err(content_failure)?;
         Ok(Reply::Inspected(Box::new(Inspected {
             reference: self.reference(&cid, &document),
             cid: cid.to_string(),
             image_digest: image_digest.to_string(),
             local,
-            owned: held.is_some_and(|held| held.owned),
+            owned: gc_root.is_some_and(|gc_root| gc_root.is_kept),
             manifest: serde_json::from_slice(&bytes).map_err(Failure::new)?,
         })))
     }

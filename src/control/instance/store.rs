@@ -73,7 +73,7 @@ impl Instance {
     }
 
     async fn store_pin(&self, what: &str, notes: Notes) -> Result<Pin, Failure> {
-        // What is found here on the way must not go before it is held.
+        // What is found here on the way must not be collected before it is retained.
         let _storing = self.content().gc_guard().await;
         let (cid, roots) = match cid_of(what) {
             Some(cid) => {
@@ -96,7 +96,7 @@ impl Instance {
         let (mut roots, mut done) = (BTreeSet::new(), 0);
         let (total, mut root) = (Some(image.blobs.values().sum()), root_of(&kind));
         for digest in image.documents.keys().chain(image.blobs.keys()) {
-            let found = kind.blob(self.resolver(), digest).await;
+            let found = kind.locate_blob(self.resolver(), digest).await;
             // Some documents are made here, and are no blobs.
             let Ok(BlobSource::Blob(blob)) = found else {
                 if image.blobs.contains_key(digest) {
@@ -112,7 +112,7 @@ impl Instance {
             is_kept(content, digest).await?;
             let file = content.stat(&blob.at).await.map_err(content_failure)?;
             root.get_or_insert(*blob.at.root());
-            roots.extend(blob.holder.into_iter().chain([*blob.at.root(), file.cid]));
+            roots.extend(blob.gc_root.into_iter().chain([*blob.at.root(), file.cid]));
         }
         let root = root.ok_or_else(|| Failure::new(format!("{} has no blobs to pin", image_ref.text())))?;
         roots.insert(root);

@@ -125,7 +125,7 @@ impl Bed {
         read(ArchiveSource::open(&path).unwrap(), self.options(None))
     }
 
-    /// Holds that nothing is left of what was dropped.
+    /// Asserts that dropped drafts leave no file.
     fn is_empty(&self) {
         assert_eq!(self.store.stat().unwrap().blobs, 0);
         assert_eq!(fs::read_dir(self.dir.path().join("node/incoming")).unwrap().count(), 0);

@@ -8,7 +8,7 @@ use ocipfs_oci::{Descriptor, Digest, Index, Name, Tag};
 
 use super::{Called, Error, Imported, cid_v1, layout, reference};
 use crate::{
-    content::{Changes, CidPath, Content, GcRoot, Named, Root, Store},
+    content::{Changes, CidPath, Content, GcRoot, ImportedImage, Root, Store},
     images::{
         Referrer,
         archive::{self, Images, ManifestOrIndex, StagedBlob},
@@ -25,10 +25,10 @@ pub struct Tagged {
     pub referrers: Vec<Referrer>,
 }
 
-/// Calls an image of what is held `name:tag`, as a layout; its referrers go with it.
+/// Calls an image of what is retained `name:tag`, as a layout; its referrers go with it.
 pub async fn tag(
     content: &Content,
-    held: &GcRoot,
+    gc_root: &GcRoot,
     image: Tagged,
     name: Name,
     tag: Tag,
@@ -39,10 +39,10 @@ pub async fn tag(
     let images = Images::of(documents);
     let called = called(&top, &referrers, &name, &tag);
     let entries = layout::entries(&images, &called.iter().collect::<Vec<_>>())?;
-    let own = below(content, held, &images, &top).await?;
+    let own = below(content, gc_root, &images, &top).await?;
     let mut blobs = own.clone();
     for referrer in &referrers {
-        blobs.extend(below(content, held, &images, &referrer.top).await?);
+        blobs.extend(below(content, gc_root, &images, &referrer.top).await?);
     }
     let mut folder = Changes::default();
     for (digest, (root, _)) in &blobs {
@@ -69,7 +69,7 @@ pub async fn tag(
     let size = own.values().map(|(root, _)| root.size).sum();
     let roots: Vec<_> = std::iter::once(cid).chain(blobs.values().map(|(root, _)| root.cid)).collect();
     let files = blobs.into_iter().map(|(digest, (_, at))| (digest, at)).collect();
-    let named = Named { reference: reference.clone(), digest: top.digest.clone(), size };
+    let named = ImportedImage { reference: reference.clone(), digest: top.digest.clone(), size };
     let root_reference = GcRoot::new(true, &roots, files).of_images(&below, vec![named]);
     content.retain(cid, root_reference).await?;
     drop(guard);
@@ -87,17 +87,17 @@ fn called(top: &Descriptor, referrers: &[Referrer], name: &Name, tag: &Tag) -> V
     std::iter::once(image).chain(about).collect()
 }
 
-/// The blobs below a manifest or index, of those that are held.
+/// The blobs below a manifest or index, of those that are retained.
 async fn below(
     content: &Content,
-    held: &GcRoot,
+    gc_root: &GcRoot,
     images: &Images,
     top: &Descriptor,
 ) -> Result<BTreeMap<Digest, (Root, CidPath)>, Error> {
     let mut found = BTreeMap::new();
     let mut waiting = vec![top.clone()];
     while let Some(next) = waiting.pop() {
-        let at = held.blobs.iter().find(|(digest, _)| *digest == next.digest).map(|(_, at)| at.clone());
+        let at = gc_root.blobs.iter().find(|(digest, _)| *digest == next.digest).map(|(_, at)| at.clone());
         let Some(at) = at.filter(|_| !found.contains_key(&next.digest)) else { continue };
         let root = content.root_of(at.root()).await?;
         found.insert(next.digest.clone(), (root, at));

@@ -83,10 +83,10 @@ async fn an_imported_layout_is_read_by_path_and_removed_with_all_its_blocks() {
         sum += blob.size;
     }
     assert_eq!(*size, sum);
-    let held = content.held(cid).await.unwrap().unwrap();
-    assert_eq!(held.images[0].reference, format!("ipfs/{root}:1.0"));
+    let gc_root = content.gc_root(cid).await.unwrap().unwrap();
+    assert_eq!(gc_root.images[0].reference, format!("ipfs/{root}:1.0"));
     assert_eq!(
-        held.roots().len(),
+        gc_root.roots().len(),
         5,
         "the root, the manifest, the configuration and two layers are announced"
     );
@@ -186,9 +186,9 @@ async fn tagging_an_imported_image_makes_a_new_root() {
         ..options(ImportFormat::Layout, Profile::UnixfsV1)
     };
     let first = imported(&content, bytes.clone(), named("foo:1")).await.unwrap().remove(0);
-    let held = content.held(&first.cid).await.unwrap().unwrap();
+    let gc_root = content.gc_root(&first.cid).await.unwrap().unwrap();
     let (name, wanted) = archive::split("bar:2").unwrap();
-    let tagged = tag(&content, &held, only(&content, &first).await, name, wanted.unwrap()).await.unwrap();
+    let tagged = tag(&content, &gc_root, only(&content, &first).await, name, wanted.unwrap()).await.unwrap();
     assert_eq!(tagged.size, first.size);
     assert!(content.release(&first.cid).await.unwrap());
     // It is what an import under that name gives.

@@ -12,7 +12,7 @@ use super::{
     file::{self, LayerFile},
 };
 use crate::{
-    content::{self, CidPath, Content, Document, Profile, Put, Reader, StoreError, Written},
+    content::{self, BlobWriter, CidPath, Content, Document, Profile, Reader, StoreError, WrittenBlob},
     images::pack::inspect::{self, InspectedLayer as Measured, LayerInspector},
 };
 
@@ -86,7 +86,7 @@ struct ReadLayer {
     layer: Measured,
     at: CidPath,
     file: Cid,
-    unstored: Option<(Written, Document)>,
+    unstored: Option<(WrittenBlob, Document)>,
 }
 
 /// Stores layers, the lowest first, and their manifest, and holds them all. Where one is refused, or `cancelled` before
@@ -176,11 +176,11 @@ async fn read_layer(
         if name.is_empty() || name.contains('/') {
             return Err(Error::Name(name));
         }
-        let put = Put::unhashed(content.store(), profile).map_err(content::Error::from)?;
+        let put = BlobWriter::unhashed(content.store(), profile).map_err(content::Error::from)?;
         let sink = LayerSink { inspect: LayerInspector::new(), put, progress, done: 0, refused: None };
         let LayerSink { inspect, put, .. } = sink.fill(file)?;
         let layer = inspect.finish().map_err(|why| Error::NoLayer { what, why })?;
-        let written = put.close().map_err(content::Error::from)?;
+        let written = put.finish().map_err(content::Error::from)?;
         let file = written.root.cid;
         let directory = Document::directory(&name, &written.root, profile);
         let at = CidPath::in_directory(directory.root.cid, &name).map_err(|_| Error::Name(name))?;
@@ -189,7 +189,7 @@ async fn read_layer(
     tokio::task::spawn_blocking(taking).await.map_err(|_| Error::BrokenOff)?
 }
 
-async fn store(layer: Measured, written: Written, directory: Document) -> Result<(), Error> {
+async fn store(layer: Measured, written: WrittenBlob, directory: Document) -> Result<(), Error> {
     let gc_guard = move || written.store(&layer.digest, &[], &directory.blocks).map(drop);
     let stored = tokio::task::spawn_blocking(gc_guard).await.map_err(|_| Error::BrokenOff)?;
     Ok(stored.map_err(content::Error::from)?)
@@ -249,7 +249,7 @@ async fn unpack(
 /// Measures what is written to it and hands it on to the store.
 struct LayerSink {
     inspect: LayerInspector,
-    put: Put,
+    put: BlobWriter,
     progress: Told,
     done: u64,
     /// Kept here, since `Write` has only `io::Error` to say it with.

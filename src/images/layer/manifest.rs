@@ -226,9 +226,9 @@ impl Layer {
         }
     }
 
-    /// The layer as a blob, by grace of the document `holder`.
-    pub fn blob(&self, holder: Cid) -> Blob {
-        Blob { digest: self.digest.clone(), size: self.size, at: self.at.clone(), holder: Some(holder) }
+    /// The layer as a blob, retained by the document `gc_root`.
+    pub fn blob(&self, gc_root: Cid) -> Blob {
+        Blob { digest: self.digest.clone(), size: self.size, at: self.at.clone(), gc_root: Some(gc_root) }
     }
 
     /// Returns the file name of the layer: the last component of its path, else its title.

@@ -182,7 +182,7 @@ impl Files {
                 true if content.is_stored(&root).await? => Ok(()),
                 // The same bytes are here as another DAG, which this layout does not hold.
                 true => {
-                    let at = CidPath::from(root).found_by(blob.at.announced());
+                    let at = CidPath::from(root).with_search_root(blob.at.search_root());
                     Ok(content.fetch_at(&at).await?.wait_until_stored(&mut |_| {}).await?)
                 }
                 false => Ok(content.cache(&blob).await?),

@@ -149,7 +149,7 @@ impl Bed {
     async fn has(&self, root: &str, name: &str, blobs: &BTreeMap<Digest, Vec<u8>>) {
         let kind = NameKind::parse(&format!("{root}/{name}")).unwrap();
         for (digest, bytes) in blobs {
-            let Ok(BlobSource::Blob(blob)) = kind.blob(self.instance.resolver(), digest).await else {
+            let Ok(BlobSource::Blob(blob)) = kind.locate_blob(self.instance.resolver(), digest).await else {
                 panic!("{name} lacks {digest}");
             };
             let found = self.instance.content().read_blob(&blob, 1 << 20).await.unwrap();
@@ -160,8 +160,8 @@ impl Bed {
     /// The digests of all files of a root.
     async fn digests(&self, root: &str) -> BTreeSet<Digest> {
         let cid = root.strip_prefix("ipfs/").unwrap().parse().unwrap();
-        let held = self.instance.content().held(&cid).await.unwrap().unwrap();
-        held.blobs.into_iter().map(|(digest, _)| digest).collect()
+        let gc_root = self.instance.content().gc_root(&cid).await.unwrap().unwrap();
+        gc_root.blobs.into_iter().map(|(digest, _)| digest).collect()
     }
 }
 

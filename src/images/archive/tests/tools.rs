@@ -179,6 +179,23 @@ pub fn gzipped_layers(config_path: &str, layers: &[Vec<u8>], tags: Value) -> Fil
     files
 }
 
+/// The archive of `oci_load` (rules_oci): paths of a layout without an index. Layers are called `.tar.gz` whatever they are.
+pub fn rules_oci(layers: &[Vec<u8>], stored: &[Vec<u8>], tags: Value) -> Files {
+    let paths: Vec<_> = stored.iter().map(|layer| format!("{}.tar.gz", blob(layer))).collect();
+    let config = config(layers);
+    let manifest = json!([{ "Config": blob(&config), "RepoTags": tags, "Layers": paths }]);
+    let mut files: Files = paths.into_iter().zip(stored.iter().cloned()).collect();
+    files.push((blob(&config), config));
+    files.push(("manifest.json".into(), manifest.to_string().into_bytes()));
+    files
+}
+
+/// The layout of `oci_load` with `format = "oci"`: both annotations have the whole reference.
+pub fn rules_oci_layout() -> Files {
+    let name = "registry.example/team/app:latest";
+    named(json!({ REF_NAME: name, IMAGE_NAME: name }))
+}
+
 /// A layer as umoci writes it: the tar ends with the last byte of its last file.
 pub fn unpadded() -> Vec<u8> {
     let mut tar = layer("umoci", 700);
