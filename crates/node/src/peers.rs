@@ -87,7 +87,7 @@ impl Peers {
     /// remembers. It resolves the names in addresses with the system's resolver, if the options say so.
     pub(crate) fn open(options: &Options, configured: &[Multiaddr]) -> Self {
         let (remembers, seeds) = (options.remembers_peers(), options.bootstrap.addresses());
-        let known = remembers.then(|| seeds::load(options)).unwrap_or_default();
+        let known = if remembers { seeds::load(options) } else { RememberedPeers::default() };
         let started_with = known.len() + options.listed_peers.len();
         let remembered = Mutex::new(known);
         Self(Arc::new(PeerTable {
