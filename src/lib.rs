@@ -21,6 +21,7 @@ pub mod cli;
 pub mod content;
 pub mod control;
 pub mod gateway;
+mod http_client;
 pub mod images;
 pub mod memory;
 pub mod names;

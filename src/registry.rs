@@ -10,6 +10,7 @@ mod error;
 mod hosts;
 mod listener;
 mod manifests;
+mod multipart;
 mod origin;
 mod public_url;
 mod query;
@@ -190,7 +191,7 @@ async fn dispatch(State(registry): State<Registry>, request: Request) -> Result<
     // A task of its own: what a client that goes away has begun is ended in order.
     let answer = tokio::spawn(async move {
         let mut body = body.into_data_stream();
-        let answer = write(&registry, &parts, &mut body).await;
+        let answer = write(&registry, &parts, &mut body).await.map_err(ApiError::of_push);
         if answer.is_err() {
             body::drain(&parts.headers, &mut body).await;
         }
@@ -200,11 +201,12 @@ async fn dispatch(State(registry): State<Registry>, request: Request) -> Result<
 }
 
 async fn read(registry: &Registry, parts: &Parts) -> Result<Response, ApiError> {
-    let endpoint = Endpoint::parse(parts.uri.path()).ok_or_else(ApiError::no_endpoint)?;
+    let path = endpoint::decode(parts.uri.path()).ok_or_else(ApiError::no_endpoint)?;
+    let endpoint = Endpoint::parse(&path).ok_or_else(ApiError::no_endpoint)?;
     let (head, headers) = (parts.method == Method::HEAD, &parts.headers);
     let query = Query::parse(parts.uri.query());
     registry.access.check_read(headers, &endpoint).await?;
-    match endpoint {
+    let answer = match endpoint {
         Endpoint::Manifest { name, reference } => manifests::get(registry, name, reference, headers).await,
         Endpoint::Blob { name, digest } if head => blobs::head(registry, name, digest, headers).await,
         Endpoint::Blob { name, digest } => blobs::get(registry, name, digest, headers).await,
@@ -213,11 +215,13 @@ async fn read(registry: &Registry, parts: &Parts) -> Result<Response, ApiError> 
         Endpoint::Catalog => catalog::list(registry, &query).await,
         Endpoint::Upload { name, id } => uploads::status(registry, &push::parse_target(name)?, id).await,
         Endpoint::Uploads { .. } => Err(ApiError::method(&parts.method, endpoint.methods())),
-    }
+    };
+    answer.map_err(|error| if head { error.without_body() } else { error })
 }
 
 async fn write(registry: &Registry, parts: &Parts, body: &mut BodyDataStream) -> Result<Response, ApiError> {
-    let endpoint = Endpoint::parse(parts.uri.path());
+    let path = endpoint::decode(parts.uri.path()).unwrap_or_default();
+    let endpoint = Endpoint::parse(&path);
     registry.access.check_write(&registry.place, parts, endpoint.as_ref()).await?;
     let endpoint = endpoint.ok_or_else(ApiError::no_endpoint)?;
     let not_taken = || ApiError::method(&parts.method, endpoint.methods());

@@ -39,6 +39,17 @@ impl Containerd {
         self.room.run(&["ctr", "images", "pull", "--plain-http", &tagged(reference)])
     }
 
+    /// Pulls an image for every platform that it has.
+    pub fn pull_all_platforms(&self, reference: &str) -> Result<String, String> {
+        self.room.run(&["ctr", "images", "pull", "--plain-http", "--all-platforms", reference])
+    }
+
+    /// Writes images that were pulled to one archive, with further flags.
+    pub fn export(&self, flags: &[&str], archive: &Path, images: &[&str]) -> Result<String, String> {
+        let archive = archive.display().to_string();
+        self.room.run(&[&["ctr", "images", "export"], flags, &[&archive], images].concat())
+    }
+
     /// Says what is missing to make eStargz of images.
     pub fn remote_available() -> Result<(), String> {
         Self::available()?;

@@ -59,12 +59,12 @@ impl Docker {
         self.room.run(&["docker", "push", reference])
     }
 
-    /// Logs in.
     /// Gives an image another name.
     pub fn tag(&self, image: &str, reference: &str) -> Result<String, String> {
         self.room.run(&["docker", "tag", image, reference])
     }
 
+    /// Logs in.
     pub fn login(&self, registry: &str, user: &str, password: &str) -> Result<String, String> {
         self.room.run(&["docker", "login", "--username", user, "--password", password, registry])
     }
@@ -104,7 +104,13 @@ impl Docker {
 
     /// Writes an image to a docker archive.
     pub fn save(&self, image: &str, archive: &Path) -> Result<String, String> {
-        self.room.run(&["docker", "save", "--output", &archive.display().to_string(), image])
+        self.save_all(&[image], archive)
+    }
+
+    /// Writes images, by name or by ID, to one docker archive.
+    pub fn save_all(&self, images: &[&str], archive: &Path) -> Result<String, String> {
+        let archive = archive.display().to_string();
+        self.room.run(&[&["docker", "save", "--output", &archive], images].concat())
     }
 
     /// Reads the images of a docker archive.

@@ -13,6 +13,37 @@ pub static ORAS: Tool = Tool::new("oras", "oras.land/oras/cmd/oras", "v1.3.6");
 pub static COSIGN: Tool = Tool::new("cosign", "github.com/sigstore/cosign/v2/cmd/cosign", "v2.6.5");
 /// helm, whose charts are artifacts of a registry.
 pub static HELM: Tool = Tool::new("helm", "helm.sh/helm/v3/cmd/helm", "v3.18.6");
+/// regctl, of regclient.
+pub static REGCTL: Tool = Tool::new("regctl", "github.com/regclient/regclient/cmd/regctl", "v0.11.7");
+/// notation, which signs images with certificates.
+pub static NOTATION: Tool = Tool::required(
+    "notation",
+    "github.com/notaryproject/notation",
+    "github.com/notaryproject/notation/cmd/notation",
+    "v1.3.2",
+);
+/// The client of [`BUILDKITD`].
+pub static BUILDCTL: Tool = Tool::required(
+    "buildctl",
+    "github.com/moby/buildkit",
+    "github.com/moby/buildkit/cmd/buildctl",
+    "v0.20.2",
+);
+/// The daemon of BuildKit.
+pub static BUILDKITD: Tool = Tool::required(
+    "buildkitd",
+    "github.com/moby/buildkit",
+    "github.com/moby/buildkit/cmd/buildkitd",
+    "v0.20.2",
+);
+
+/// What clients read from the environment: the passphrase of a key that is made here, as there is no terminal to ask for it.
+pub const SETTINGS: [(&str, &str); 1] = [("COSIGN_PASSWORD", "")];
+
+/// All of them.
+pub fn all() -> [&'static Tool; 8] {
+    [&CRANE, &ORAS, &COSIGN, &HELM, &NOTATION, &REGCTL, &BUILDCTL, &BUILDKITD]
+}
 
 /// nerdctl, docker's commands over containerd, with images in IPFS.
 pub static NERDCTL: Tool = Tool::required(
@@ -24,43 +55,30 @@ pub static NERDCTL: Tool = Tool::required(
 /// Kubo, the IPFS daemon and its command line.
 pub static KUBO: Tool =
     Tool::required("ipfs", "github.com/ipfs/kubo", "github.com/ipfs/kubo/cmd/ipfs", "v0.43.0");
-/// BuildKit's daemon, which builds images for nerdctl.
-pub static BUILDKITD: Tool = Tool::required(
-    "buildkitd",
-    "github.com/moby/buildkit",
-    "github.com/moby/buildkit/cmd/buildkitd",
-    "v0.20.2",
-);
-/// BuildKit's command line.
-pub static BUILDCTL: Tool = Tool::required(
-    "buildctl",
-    "github.com/moby/buildkit",
-    "github.com/moby/buildkit/cmd/buildctl",
-    "v0.20.2",
-);
 
 /// A client and where its source is.
 pub struct Tool {
     name: &'static str,
-    /// The module, where its `go.mod` replaces others: then it can be required, and not installed by itself.
-    module: Option<&'static str>,
     package: &'static str,
     version: &'static str,
+    /// The module, where it replaces others: `go install` takes none of these.
+    module: Option<&'static str>,
     built: OnceLock<Result<(), String>>,
 }
 
 impl Tool {
     const fn new(name: &'static str, package: &'static str, version: &'static str) -> Self {
-        Self { name, module: None, package, version, built: OnceLock::new() }
+        Self { name, package, version, module: None, built: OnceLock::new() }
     }
 
+    /// One whose module replaces others.
     const fn required(
         name: &'static str,
         module: &'static str,
         package: &'static str,
         version: &'static str,
     ) -> Self {
-        Self { name, module: Some(module), package, version, built: OnceLock::new() }
+        Self { name, package, version, module: Some(module), built: OnceLock::new() }
     }
 
     /// Builds the client if need be, which takes minutes from nothing, and otherwise says what is missing.
@@ -73,16 +91,18 @@ impl Tool {
         let program = self.program();
         let dir = program.parent().expect("a directory").to_owned();
         fs::create_dir_all(&dir).map_err(|error| error.to_string())?;
+        let is_built = || program.exists();
         let Some(module) = self.module else {
             let package = format!("{}@{}", self.package, self.version);
-            return go::build(&program, || program.exists(), &dir, &["install", &package]);
+            return go::build(&program, is_built, &dir, &["install", "-ldflags=-s -w", &package]);
         };
-        let requirement = format!("module programs\n\ngo 1.25\n\nrequire {module} {}\n", self.version);
-        if !program.exists() {
-            fs::write(dir.join("go.mod"), requirement).map_err(|error| error.to_string())?;
-        }
-        let out = program.display().to_string();
-        go::build(&program, || program.exists(), &dir, &["build", "-mod=mod", "-o", &out, self.package])
+        // A module that only requires the other.
+        let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let text = format!("module client\n\ngo 1.25.0\n\nrequire {module} {}\n", self.version);
+        fs::write(dir.path().join("go.mod"), text).map_err(|error| error.to_string())?;
+        let to = program.display().to_string();
+        let build = ["build", "-mod=mod", "-ldflags=-s -w", "-o", &to, self.package];
+        go::build(&program, is_built, dir.path(), &build)
     }
 
     /// Each version has a directory of its own, so that another one is built when it changes.
@@ -94,8 +114,9 @@ impl Tool {
     pub fn start(&self) -> Result<Client, String> {
         self.available()?;
         let mut room = Room::new(self.name)?;
-        // Of a key that is made here; there is no terminal to ask for it.
-        room.set("COSIGN_PASSWORD", String::new());
+        for (variable, value) in SETTINGS {
+            room.set(variable, value.to_owned());
+        }
         Ok(Client { room, program: self.program().display().to_string() })
     }
 }

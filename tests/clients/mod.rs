@@ -14,6 +14,7 @@ use std::{
 };
 
 mod buildah;
+mod buildkit;
 mod containerd;
 mod daemon;
 mod docker;
@@ -26,9 +27,12 @@ mod stargz;
 mod umoci;
 
 pub use buildah::Buildah;
+pub use buildkit::BuildKit;
 pub use containerd::Containerd;
 pub use docker::Docker;
-pub use go::{COSIGN, CRANE, Client, HELM, KUBO, ORAS, Tool};
+pub use go::{
+    BUILDCTL, BUILDKITD, COSIGN, CRANE, Client, HELM, KUBO, NOTATION, ORAS, REGCTL, SETTINGS, Tool, all,
+};
 pub use nerdctl::Nerdctl;
 pub use podman::Podman;
 pub use skopeo::Skopeo;

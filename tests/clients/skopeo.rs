@@ -53,7 +53,12 @@ impl Skopeo {
 
     /// Copies an image between archives: `oci:DIR:TAG`, `oci-archive:FILE:TAG`, `docker-archive:FILE:NAME:TAG`.
     pub fn convert(&self, source: &str, destination: &str) -> Result<String, String> {
-        self.room.run(&["skopeo", "copy", source, destination])
+        self.convert_as(&[], source, destination)
+    }
+
+    /// Copies an image like [`Self::convert`], with further flags.
+    pub fn convert_as(&self, flags: &[&str], source: &str, destination: &str) -> Result<String, String> {
+        self.room.run(&[&["skopeo", "copy"], flags, &[source, destination]].concat())
     }
 
     /// Pushes what is at `source` (`oci:DIR:TAG`, `docker://...`), with all images of a list.

@@ -20,6 +20,8 @@ use crate::{
     push::{self, Repository, descriptor},
 };
 
+pub use standby::current;
+
 pub fn trials() -> Vec<Trial> {
     [
         trials![

@@ -38,9 +38,11 @@ mod pulling;
 mod push;
 mod readers;
 mod registry;
+mod seeds;
 mod serving;
 mod space;
 mod stopping;
+mod tools;
 mod upgrade;
 
 fn main() {
@@ -73,9 +75,11 @@ fn main() {
         push::trials(),
         readers::trials(),
         registry::trials(),
+        seeds::trials(),
         serving::trials(),
         space::trials(),
         stopping::trials(),
+        tools::trials(),
         upgrade::trials(),
     ];
     libtest_mimic::run(&arguments, stories.into_iter().flatten().collect()).exit();

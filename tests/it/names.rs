@@ -139,7 +139,7 @@ fn is_manifest(answer: &Answer, bytes: &[u8], media_type: &str) {
 }
 
 /// A program of a fixed text in a tar, in `dir`.
-fn program_layer(dir: &Path, says: &str) -> Vec<u8> {
+pub fn program_layer(dir: &Path, says: &str) -> Vec<u8> {
     let folder = dir.join("program");
     std::fs::create_dir_all(&folder).unwrap();
     let program = crate::clients::static_program(&folder, says);

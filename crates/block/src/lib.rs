@@ -29,3 +29,8 @@ pub struct Block {
     /// The bytes.
     pub data: Bytes,
 }
+
+/// Returns the CID in version 1: one key for a block that was named by a CIDv0 or a CIDv1.
+pub fn as_v1(cid: &Cid) -> Cid {
+    Cid::new_v1(cid.codec(), *cid.hash())
+}

@@ -27,6 +27,13 @@ fn parse(path: &Path) -> Result<Settings, Exit> {
     if let Some((key, hint)) = unknown_key(&text) {
         return Err(usage(format!("unknown setting {key:?} in {shown}"), &hint));
     }
+    if let Err(e) = text.parse::<toml::Table>() {
+        let message = format!("{shown} is not TOML: {}", e.to_string().trim_end());
+        return Err(usage(
+            message,
+            "settings are lines such as `listen = \"127.0.0.1:5050\"`: the long flags of `ocipfs serve`",
+        ));
+    }
     toml::from_str(&text).map_err(|e| {
         Exit::Usage(Failure::new(format!("invalid setting in {shown}: {}", e.to_string().trim_end())))
     })
@@ -68,6 +75,15 @@ mod tests {
         let (message, hint) = refused("max-size = \"ten\"");
         assert!(message.contains("invalid size \"ten\""), "{message}");
         assert_eq!(hint, None);
+    }
+
+    #[test]
+    fn a_settings_file_that_is_not_toml_is_an_error_with_an_example() {
+        for text in ["version: 0.1\nhttp:\n  addr: :5000\n", "{\"http\": {\"port\": 5000}}"] {
+            let (message, hint) = refused(text);
+            assert!(message.contains("is not TOML: "), "{message}");
+            assert!(hint.is_some_and(|hint| hint.contains("listen = ")));
+        }
     }
 
     #[test]

@@ -3,8 +3,23 @@
 use std::{fs, path::Path};
 
 /// Clients that a block may need.
-const CLIENTS: [&str; 11] =
-    ["docker", "podman", "buildah", "ctr", "crane", "oras", "cosign", "helm", "htpasswd", "nginx", "caddy"];
+const CLIENTS: [&str; 15] = [
+    "docker",
+    "docker-registry",
+    "podman",
+    "buildah",
+    "buildctl",
+    "ctr",
+    "crane",
+    "oras",
+    "cosign",
+    "helm",
+    "notation",
+    "regctl",
+    "htpasswd",
+    "nginx",
+    "caddy",
+];
 /// Languages of blocks that are shown and not run.
 const SHOWN: [&str; 8] = ["toml", "json", "ini", "nginx", "caddyfile", "dockerfile", "mermaid", "yaml"];
 

@@ -21,7 +21,7 @@ export OCIPFS_BOOTSTRAP=none NO_COLOR=1
 # A reader types the next command when the node is ready. A document stops its nodes by `kill %1` or not at all.
 settle() {
     local pid
-    for pid in $(jobs -l | awk '/ serve/ { print $2 }'); do
+    for pid in $(jobs -l | awk '/ocipfs.* serve/ { print $2 }'); do
         until grep -qs '^ready:' "$HOME/serving/$pid" || ! kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
     done
     sleep 0.5
@@ -47,6 +47,13 @@ until ctr version >/dev/null 2>&1; do kill -0 %?containerd || { cat "$HOME/conta
 disown -a
 "#;
 
+const BUILDKITD: &str = r#"
+export BUILDKIT_HOST="unix://$HOME/buildkitd.sock"
+buildkitd --addr "$BUILDKIT_HOST" --root "$HOME/buildkit" --containerd-worker=false --oci-worker-snapshotter=native --oci-worker-net=host >"$HOME/buildkitd.log" 2>&1 &
+until buildctl debug workers >/dev/null 2>&1; do kill -0 %?buildkitd || { cat "$HOME/buildkitd.log"; exit 1; }; sleep 0.1; done
+disown -a
+"#;
+
 const HTPASSWD: (&str, &str) = ("htpasswd", "apache2-utils");
 
 /// Says what is missing to run the blocks that need `client`, or those that need none.
@@ -67,6 +74,12 @@ pub fn available(client: Option<&'static str>) -> Result<(), String> {
         Some("oras") => clients::ORAS.available(),
         Some("cosign") => clients::COSIGN.available(),
         Some("helm") => clients::HELM.available(),
+        Some("notation") => clients::NOTATION.available(),
+        Some("regctl") => clients::REGCTL.available(),
+        Some("buildctl") => clients::BuildKit::available(),
+        Some("docker-registry") => {
+            clients::CRANE.available().and(clients::installed(&[("docker-registry", "docker-registry")]))
+        }
         Some("htpasswd") => clients::installed(&[HTPASSWD]),
         Some("nginx") => clients::installed(&[("nginx", "nginx-light"), HTPASSWD]),
         Some("caddy") => clients::installed(&[("caddy", "caddy"), HTPASSWD]),
@@ -111,6 +124,7 @@ fn script(blocks: &[Block], client: Option<&'static str>) -> String {
     script += match client {
         Some("docker") => DOCKERD,
         Some("ctr") => CONTAINERD,
+        Some("buildctl") => BUILDKITD,
         _ => "",
     };
     for block in blocks {
@@ -137,12 +151,13 @@ fn set_up(room: &mut Room) {
     fs::create_dir_all(&bin).expect("a directory");
     let wrapper = room.write("bin/ocipfs", WRAPPER).expect("a file");
     fs::set_permissions(wrapper, fs::Permissions::from_mode(0o755)).expect("a mode");
-    let built =
-        [&clients::CRANE, &clients::ORAS, &clients::COSIGN, &clients::HELM].map(|tool| tool.program());
+    let built = clients::all().map(|tool| tool.program());
     let built = built.iter().filter_map(|program| program.parent()).map(|dir| format!(":{}", dir.display()));
     room.set("PATH", format!("{bin}:{}{}", clients::search_path(), built.collect::<String>()));
     room.set("PROGRAM", env!("CARGO_BIN_EXE_ocipfs").into());
-    room.set("COSIGN_PASSWORD", String::new());
+    for (variable, value) in clients::SETTINGS {
+        room.set(variable, value.into());
+    }
     room.set("CONTAINERD_SNAPSHOTTER", "native".into());
 }
 

@@ -64,6 +64,16 @@ impl Image {
         Self { manifest: manifest.to_string().into(), media_type: media_type::OCI_MANIFEST, config, layer }
     }
 
+    /// Compresses the layer.
+    pub fn gzipped(self) -> Self {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        std::io::Write::write_all(&mut gzip, &self.layer).unwrap();
+        let layer = gzip.finish().unwrap();
+        let mut manifest: Value = serde_json::from_slice(&self.manifest).unwrap();
+        manifest["layers"] = json!([descriptor(media_type::OCI_LAYER_TAR_GZIP, &layer)]);
+        Self { manifest: manifest.to_string().into(), layer, ..self }
+    }
+
     /// Removes the media type from the manifest, as in older manifests.
     pub fn silent(self) -> Self {
         let mut manifest: Value = serde_json::from_slice(&self.manifest).unwrap();

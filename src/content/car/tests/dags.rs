@@ -4,7 +4,7 @@ use multihash_codetable::{Code, MultihashDigest};
 use ocipfs_node::{Block, Cid};
 use ocipfs_unixfs::{DAG_PB, RAW, hamt::Bits};
 
-use crate::content::{Content, Profile, Put};
+use crate::content::{BlobWriter, Content, Profile};
 
 /// Blocks of DAGs.
 #[derive(Default)]
@@ -106,7 +106,7 @@ pub fn inline(codec: u64, bytes: &[u8]) -> Vec<u8> {
 
 /// Stores a file as a push does, and returns its root.
 pub fn pushed(content: &Content, bytes: &'static [u8]) -> Cid {
-    let mut put = Put::new(content.store(), Profile::default()).unwrap();
-    put.write(bytes.into()).unwrap();
-    put.finish().unwrap().1.cid
+    let mut writer = BlobWriter::new(content.store(), Profile::default()).unwrap();
+    writer.write(bytes.into()).unwrap();
+    writer.store().unwrap().1.cid
 }

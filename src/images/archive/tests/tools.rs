@@ -13,8 +13,7 @@ pub type Files = Vec<(String, Vec<u8>)>;
 
 const MANIFEST: &str = ocipfs_oci::media_type::OCI_MANIFEST;
 const INDEX: &str = ocipfs_oci::media_type::OCI_INDEX;
-pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
-pub const IMAGE_NAME: &str = "io.containerd.image.name";
+pub use crate::images::archive::{IMAGE_NAME, REF_NAME};
 
 pub fn blob(bytes: &[u8]) -> String {
     format!("blobs/sha256/{}", hex(bytes))
@@ -180,6 +179,23 @@ pub fn gzipped_layers(config_path: &str, layers: &[Vec<u8>], tags: Value) -> Fil
     files
 }
 
+/// The archive of `oci_load` (rules_oci): paths of a layout without an index. Layers are called `.tar.gz` whatever they are.
+pub fn rules_oci(layers: &[Vec<u8>], stored: &[Vec<u8>], tags: Value) -> Files {
+    let paths: Vec<_> = stored.iter().map(|layer| format!("{}.tar.gz", blob(layer))).collect();
+    let config = config(layers);
+    let manifest = json!([{ "Config": blob(&config), "RepoTags": tags, "Layers": paths }]);
+    let mut files: Files = paths.into_iter().zip(stored.iter().cloned()).collect();
+    files.push((blob(&config), config));
+    files.push(("manifest.json".into(), manifest.to_string().into_bytes()));
+    files
+}
+
+/// The layout of `oci_load` with `format = "oci"`: both annotations have the whole reference.
+pub fn rules_oci_layout() -> Files {
+    let name = "registry.example/team/app:latest";
+    named(json!({ REF_NAME: name, IMAGE_NAME: name }))
+}
+
 /// A layer as umoci writes it: the tar ends with the last byte of its last file.
 pub fn unpadded() -> Vec<u8> {
     let mut tar = layer("umoci", 700);
@@ -223,7 +239,7 @@ fn folder(bed: &super::Bed, files: &Files) -> Result<Images, Error> {
     let folder = bed.dir.path().join("folder");
     let _ = std::fs::remove_dir_all(&folder);
     unpack(&folder, files);
-    read(ArchiveSource::Path(folder), bed.options(None))
+    read(ArchiveSource::open(&folder).unwrap(), bed.options(None))
 }
 
 mod stories;

@@ -103,6 +103,30 @@ fn archives_with_compressed_layers_of_crane_kaniko_and_jib_are_read() {
 }
 
 #[test]
+fn what_rules_oci_writes_is_read() {
+    let bed = Bed::new();
+    let layers = [layer("a", 3000), layer("b", 100)];
+    let compressed = layers.each_ref().map(|layer| gzip(layer));
+    let reference = json!(["registry.example/team/app:latest"]);
+    let expected = [(Some("team/app"), Some("latest"))];
+    let mut tops = Vec::new();
+    for stored in [&compressed, &layers] {
+        for images in both(&bed, &rules_oci(&layers, stored, reference.clone())) {
+            assert_eq!(tags(&images), expected);
+            assert!(images.pieces.contains_key(&Digest::sha256_of(&compressed[0])));
+            tops.push(images.pictures[0].top.clone());
+        }
+    }
+    assert!(tops.iter().all(|top| *top == tops[0]), "a layer that is not compressed is, here");
+    for images in both(&bed, &rules_oci_layout()) {
+        assert_eq!(tags(&images), expected);
+    }
+    let mut malformed = rules_oci(&layers, &compressed, reference);
+    malformed.remove(0);
+    bed.refuses(super::super::tar(&malformed), "which manifest.json references");
+}
+
+#[test]
 fn a_layer_tar_without_its_final_padding_is_kept_as_it_is() {
     let bed = Bed::new();
     let files = gzipped_layers("config.json", &[unpadded()], json!(["foo:1"]));
@@ -129,7 +153,7 @@ fn blobs_that_are_links_out_of_a_folder_are_followed_and_verified() {
         let name = elsewhere.file_name().unwrap();
         symlink(std::path::Path::new("../../../bazel-out").join(name), dir.join(path)).unwrap();
     }
-    let read_folder = || read(ArchiveSource::Path(dir.clone()), bed.options(None));
+    let read_folder = || read(ArchiveSource::open(&dir).unwrap(), bed.options(None));
     assert_eq!(read_folder().unwrap().pictures[0].top, expected);
     // Other bytes than the name says, a device, and a file that no digest verifies.
     let path = dir.join(&files[0].0);
