@@ -6,7 +6,7 @@ use std::{hint::black_box, time::Duration};
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use ocipfs::content::{Blob, Content, Profile, Put, Reader, Settings, Store};
+use ocipfs::content::{Blob, BlobWriter, Content, Profile, Reader, Settings, Store};
 use ocipfs_node::{Cid, Node};
 use ocipfs_oci::Digest;
 use tempfile::TempDir;
@@ -30,15 +30,15 @@ fn blob() -> Bytes {
 }
 
 fn put(content: &Content, blob: &Bytes, profile: Profile) -> Cid {
-    let mut put = Put::new(content.store(), profile).expect("a draft");
+    let mut put = BlobWriter::new(content.store(), profile).expect("a draft");
     for at in (0..SIZE).step_by(PIECE) {
         put.write(blob.slice(at..at + PIECE)).expect("room");
     }
-    put.finish().expect("a file").0.root
+    put.store().expect("a file").0.root
 }
 
 fn blob_at(bytes: &Bytes, cid: Cid) -> Blob {
-    Blob { digest: Digest::sha256_of(bytes), size: SIZE as u64, at: cid.into(), holder: Some(cid) }
+    Blob { digest: Digest::sha256_of(bytes), size: SIZE as u64, at: cid.into(), gc_root: Some(cid) }
 }
 
 async fn read(mut reader: Reader) -> usize {

@@ -25,7 +25,10 @@ use std::{
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::control::{Failure, Instance, Options, Reply, Request, client};
+use crate::control::{
+    Attachment, Failure, Instance, Options, Reply, Request,
+    client::{self, Offline},
+};
 use output::Output;
 use settings::{LogFormat, Settings};
 
@@ -182,10 +185,16 @@ async fn dispatch(cli: Cli) -> Result<(), Exit> {
 
 /// Asks the running node, or the node directory where none runs.
 async fn ask(global: &Global, request: Request) -> Result<Reply, Exit> {
+    ask_with(global, request, Attachment::Nothing).await
+}
+
+/// Asks with files that this process opens.
+async fn ask_with(global: &Global, request: Request, attachment: Attachment) -> Result<Reply, Exit> {
     let settings = Settings::from_environment()?.or_file(global)?;
-    let offline = settings.offline();
+    let is_default_dir = global.data_dir.is_none() && settings.is_default_dir();
+    let offline = Offline { options: settings.offline(), is_default_dir };
     let mut output = Output::new(global);
-    let reply = client::ask(request, offline, |note| output.note(note)).await;
+    let reply = client::ask(request, attachment, offline, |note| output.note(note)).await;
     output.finish();
     Ok(reply?)
 }

@@ -2,15 +2,18 @@
 //!
 //! ```text
 //! reading    stat, open, reader, documents ──► fetch (blocks), download (files) ──► node (peers)
-//! writing    uploads ──► put ──► ocipfs_unixfs
+//! writing    uploads ──► blob_writer ──► ocipfs_unixfs
+//! giving     car ──► share
 //! keeping    keep, gc_roots, pin ──► gc, share
 //!               all of them ──► store (blobs and blocks on the disk; it imports none of them)
 //! ```
 //!
 //! Nothing above this module knows blocks.
 
+mod blob_writer;
 mod blocks;
 mod budget;
+pub mod car;
 mod documents;
 mod download;
 mod error;
@@ -20,7 +23,6 @@ mod gc_roots;
 mod keep;
 mod open;
 mod pin;
-mod put;
 mod reader;
 mod share;
 mod stat;
@@ -40,6 +42,7 @@ use ocipfs_oci::Digest;
 use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
+pub use blob_writer::{BlobWriter, WrittenBlob};
 pub use budget::hold;
 pub use documents::OpenDocument;
 pub use error::Error;
@@ -49,13 +52,12 @@ pub use ocipfs_unixfs::{
     Changed, Changes, CidPath, Document, Edit, Edited, EntryFormat, EntryKey, PathError, Profile, Root,
     entry_names, lookup,
 };
-pub use put::{Put, Written};
 pub use reader::Reader;
 pub use share::{SharePolicy, Shared};
 pub use stat::{Found, Stat};
 #[cfg(test)]
 pub use store::counting::counting;
-pub use store::index::{GcRoot, Named, RetainedCounts as HeldCounts, is_held, release_root, retain_root};
+pub use store::index::{GcRoot, ImportedImage, RetainedCounts, is_retained, release_root, retain_root};
 pub use store::{
     Database, Error as StoreError, GcGuard, Origin, Store, StoreStat, Stored, TreeVersion, add_tree,
     is_stored, share_again,
@@ -63,7 +65,7 @@ pub use store::{
 pub use uploads::{Error as UploadError, Upload, UploadUsage, Uploads, now};
 pub use verify::{Damage, Verified};
 
-use budget::Budget;
+use budget::PieceBudget;
 use documents::Documents;
 use download::Downloads;
 use gc::GarbageCollector;
@@ -115,16 +117,16 @@ pub struct Blob {
     pub size: u64,
     /// Where they are.
     pub at: CidPath,
-    /// The root of the document that names the blob: once fetched, the blob is held under it. None where a holder, such as
-    /// a followed name, leads to the blob already.
-    pub holder: Option<Cid>,
+    /// The root of the document that names the blob: once fetched, the blob is retained under it. None where a GC root, such as
+    /// a followed name, retains the blob already.
+    pub gc_root: Option<Cid>,
 }
 
 /// The blobs of one node. Clones are handles on the same.
 #[derive(Clone)]
-pub struct Content(Arc<Inner>);
+pub struct Content(Arc<ContentInner>);
 
-struct Inner {
+struct ContentInner {
     node: Node,
     store: Store,
     index: Index,
@@ -134,7 +136,7 @@ struct Inner {
     stop: CancellationToken,
     uploads: Uploads,
     /// Memory budget of downloads.
-    sending: Budget,
+    sending: PieceBudget,
     /// Memory budget of documents.
     documents: Documents,
     /// Blobs whose bytes were fetched whole and did not match; asked again, they are refused at once.
@@ -155,7 +157,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 const CACHE_ENTRIES: usize = 10_000;
 
 impl Content {
-    /// Content over a store, and a node that serves it; what is held is announced.
+    /// Content over a store, and a node that serves it; what is retained is announced.
     pub fn new(store: Store, node: Node, settings: Settings) -> Result<Self, Error> {
         let index = Index::new(store.database());
         let announce = |roots| settings.share.shown(&store, roots).map(|shown| node.announce(shown));
@@ -163,14 +165,9 @@ impl Content {
         announce(index.pins()?)?;
         let downloads = Arc::new(Downloads::default());
         let gc = Arc::new(GarbageCollector::new(settings.cache_size, settings.max_size, downloads.clone()));
-        if let Some(limit) = settings.max_size {
-            let gc = gc.clone();
-            store.limit(limit, Box::new(move |store, over, more| gc.evict(store, over, more)));
-        }
-        let evictor = gc.clone();
-        store.limit_cached(Box::new(move |store, more| evictor.evict_for(store, more)));
+        gc.evict_for_store(&store);
         let shares = settings.memory.shares();
-        let content = Self(Arc::new(Inner {
+        let content = Self(Arc::new(ContentInner {
             uploads: Uploads::new(store.clone(), settings.profile, settings.stall_timeout),
             node,
             store,
@@ -179,7 +176,7 @@ impl Content {
             downloads,
             gc: gc.clone(),
             stop: CancellationToken::new(),
-            sending: Budget::new(shares.pieces),
+            sending: PieceBudget::new(shares.pieces),
             documents: Documents::new(shares.documents),
             rejected: Mutex::default(),
             verified: Mutex::default(),
@@ -247,7 +244,7 @@ impl Content {
         let digest = digest.clone();
         let find = move |store: &Store| {
             let found = store.present(&digest)?;
-            found.iter().for_each(|stored| store.touch_cid(&stored.root));
+            found.iter().for_each(|stored| store.guard_cid(&stored.root));
             Ok(found)
         };
         Ok(self.0.store.run(find).await?)

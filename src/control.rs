@@ -1,19 +1,23 @@
 //! Control interface of an instance: one request handler, reached over the socket of a running `serve`, or in
 //! the process if none runs.
 
+mod attachment;
 pub mod client;
-mod input;
+mod elsewhere;
+mod failure;
 mod instance;
 mod message;
 pub mod server;
 mod socket;
 mod trust;
 
+pub use attachment::{Attachment, Destination};
+pub use failure::{import_failure, layer_file_failure};
 pub use instance::{Instance, Naming, Network, Options};
 pub use message::{
-    Added, AddedLayer, Collected, DamageInfo, Dropped, Failure, FollowedName, Identity, ImageInfo,
-    ImageReply, ImageRequest, Inspected, InspectedImage, LayerRequest, NameRequest, NameTarget, Note,
-    OwnName, PeerInfo, Pin, Publication, Published, RemovedInfo, Reply, RepoCollected, RepoContents,
+    Added, AddedLayer, Collected, DamageInfo, Dropped, ExportedImage, Failure, FollowedName, Identity,
+    ImageInfo, ImageReply, ImageRequest, Inspected, InspectedImage, LayerRequest, NameRequest, NameTarget,
+    Note, OwnName, PeerInfo, Pin, Publication, Published, RemovedInfo, Reply, RepoCollected, RepoContents,
     RepoInfo, RepoManifest, RepoReply, RepoRequest, RepoTag, Request, Room, Source, Status, StoreReply,
     StoreRequest, Stored, Verified,
 };

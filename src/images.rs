@@ -13,11 +13,13 @@ mod outline;
 pub mod pack;
 mod parse;
 pub mod published;
+mod referrer;
 pub mod repository;
 
 use ocipfs_oci::{Digest, MediaType};
 
 pub use document::Document;
+pub use referrer::Referrer;
 
 use crate::content::{self, CidPath};
 
@@ -63,6 +65,14 @@ pub enum Error {
         "{0} is a Docker schema 1 manifest, which is not supported: rebuild the image with a tool that writes schema 2"
     )]
     Schema1(CidPath),
+    /// Another document or blob, such as a configuration or a layer.
+    #[error("{at} is not a manifest or index: {why}")]
+    NotAManifest {
+        /// The blob.
+        at: CidPath,
+        /// Description of the error.
+        why: String,
+    },
     /// A document that is not what it should be.
     #[error("{at}: {why}")]
     Malformed {

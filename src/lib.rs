@@ -6,6 +6,7 @@
 //! cli        flags, environment, file; one file a subcommand
 //! control    what commands ask of an instance, over its socket or in the process
 //! registry   the OCI distribution API: statuses and error codes
+//! gateway    the trustless gateway, on the port of the registry
 //! names      what a repository name and a reference mean
 //! images     manifests, layers, synthesised images
 //! content    blobs as UnixFS: stat, open, put
@@ -19,6 +20,8 @@ pub mod allocator;
 pub mod cli;
 pub mod content;
 pub mod control;
+pub mod gateway;
+mod http_client;
 pub mod images;
 pub mod memory;
 pub mod names;

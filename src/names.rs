@@ -17,6 +17,7 @@
 
 mod follow;
 mod hosted;
+mod image_tree;
 pub mod publish;
 pub mod push;
 mod resolve;
@@ -43,6 +44,7 @@ use resolve::{
 };
 
 pub use follow::{Prefetch, followed, prefetch};
+pub use image_tree::{ImageTree, TreeError};
 pub use resolve::{BlobSource, Document, Error, ipns};
 
 /// Codecs of CIDs in names.
@@ -200,8 +202,8 @@ impl NameKind {
         }
     }
 
-    /// Returns the source of a blob.
-    pub async fn blob(&self, resolver: &Resolver, digest: &Digest) -> Result<BlobSource, Error> {
+    /// Returns where a blob is: its bytes, or a CID and a path for [`Content::open`]. Nothing of it is fetched.
+    pub async fn locate_blob(&self, resolver: &Resolver, digest: &Digest) -> Result<BlobSource, Error> {
         match self {
             Self::Layer { name, cid } => layer::open(&resolver.content, name, *cid).await?.blob(digest),
             Self::Ipfs { name, at } => layout::open(resolver, name, at).await?.blob(digest).await,

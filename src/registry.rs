@@ -10,6 +10,7 @@ mod error;
 mod hosts;
 mod listener;
 mod manifests;
+mod multipart;
 mod origin;
 mod public_url;
 mod query;
@@ -25,7 +26,7 @@ use axum::{
     body::BodyDataStream,
     extract::{FromRef, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
-    middleware::{Next, from_fn_with_state, map_response, map_response_with_state},
+    middleware::{Next, from_fn, from_fn_with_state, map_response_with_state},
     response::{IntoResponse, Response},
     routing::{any, get},
 };
@@ -35,9 +36,12 @@ use tokio_util::sync::CancellationToken;
 use tower_http::trace::{DefaultOnResponse, TraceLayer};
 use tracing::Level;
 
-use crate::names::{
-    NameKind, Resolver,
-    push::{self, Pushes},
+use crate::{
+    gateway,
+    names::{
+        NameKind, Resolver,
+        push::{self, Pushes},
+    },
 };
 use auth::is_read;
 use documents::ResponseBudget;
@@ -65,6 +69,15 @@ impl FromRef<Registry> for Access {
     }
 }
 
+/// What clients may do.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// Who may pull and push.
+    pub access: Access,
+    /// Whether the trustless gateway is served beside the registry.
+    pub gateway: bool,
+}
+
 /// Why no client may push to a registry that listens at this address; none where some may.
 pub fn read_only(access: &Access, address: SocketAddr) -> Option<String> {
     if access.has_users() {
@@ -77,12 +90,12 @@ pub fn read_only(access: &Access, address: SocketAddr) -> Option<String> {
 pub async fn serve(
     listener: TcpListener,
     resolver: Resolver,
-    access: Access,
+    Options { access, gateway }: Options,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let place = Place::new(listener.local_addr()?, access.public_url().cloned());
     let pushes = Pushes::new(resolver.clone());
-    let app = router(Registry { resolver, pushes: pushes.clone(), access, place });
+    let app = router(Registry { resolver, pushes: pushes.clone(), access, place }, gateway);
     let expiring = stop.clone().run_until_cancelled_owned(async move { pushes.expire_uploads().await });
     let expiring = tokio::spawn(expiring);
     listener::serve(listener, app, Limits::default(), stop).await;
@@ -90,7 +103,8 @@ pub async fn serve(
     Ok(())
 }
 
-fn router(registry: Registry) -> Router {
+fn router(registry: Registry, has_gateway: bool) -> Router {
+    let gateway = if has_gateway { gateway_routes(&registry) } else { Router::new() };
     // Names hold slashes, so paths are split by `Endpoint`, not by routes.
     Router::new()
         .route("/v2", any(version))
@@ -99,11 +113,26 @@ fn router(registry: Registry) -> Router {
         .route(auth::TOKEN_PATH, get(auth::get_token))
         .fallback(async || ApiError::no_endpoint())
         .layer(map_response_with_state(ResponseBudget::default(), documents::count))
+        .merge(gateway)
         .layer(from_fn_with_state(registry.clone(), check_origin))
-        .layer(map_response(common_headers))
+        .layer(from_fn(move |request, next| common_headers(has_gateway, request, next)))
         .layer(from_fn_with_state(registry.clone(), request_log::log))
         .layer(TraceLayer::new_for_http().on_response(DefaultOnResponse::new().level(Level::DEBUG)))
         .with_state(registry)
+}
+
+/// The gateway, for those who may pull.
+fn gateway_routes(registry: &Registry) -> Router<Registry> {
+    let visibility = registry.access.visibility();
+    gateway::router(registry.resolver.content().clone(), visibility)
+        .layer(from_fn_with_state(registry.clone(), admit_to_gateway))
+}
+
+async fn admit_to_gateway(State(registry): State<Registry>, request: Request, next: Next) -> Response {
+    match registry.access.check_pull(request.headers()).await {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    }
 }
 
 /// Returns the `Warning` header of a stale answer (RFC 9111, section 5.5; RFC 7234).
@@ -136,8 +165,13 @@ async fn check_origin(State(registry): State<Registry>, request: Request, next: 
     refusal.into_response()
 }
 
-async fn common_headers(mut response: Response) -> Response {
+async fn common_headers(has_gateway: bool, request: Request, next: Next) -> Response {
     const VERSION: &str = "docker-distribution-api-version";
+    let is_of_gateway = has_gateway && request.uri().path().starts_with(gateway::PREFIX);
+    let mut response = next.run(request).await;
+    if is_of_gateway {
+        return response;
+    }
     response.headers_mut().insert(VERSION, HeaderValue::from_static("registry/2.0"));
     response
 }
@@ -157,7 +191,7 @@ async fn dispatch(State(registry): State<Registry>, request: Request) -> Result<
     // A task of its own: what a client that goes away has begun is ended in order.
     let answer = tokio::spawn(async move {
         let mut body = body.into_data_stream();
-        let answer = write(&registry, &parts, &mut body).await;
+        let answer = write(&registry, &parts, &mut body).await.map_err(ApiError::of_push);
         if answer.is_err() {
             body::drain(&parts.headers, &mut body).await;
         }
@@ -167,11 +201,12 @@ async fn dispatch(State(registry): State<Registry>, request: Request) -> Result<
 }
 
 async fn read(registry: &Registry, parts: &Parts) -> Result<Response, ApiError> {
-    let endpoint = Endpoint::parse(parts.uri.path()).ok_or_else(ApiError::no_endpoint)?;
+    let path = endpoint::decode(parts.uri.path()).ok_or_else(ApiError::no_endpoint)?;
+    let endpoint = Endpoint::parse(&path).ok_or_else(ApiError::no_endpoint)?;
     let (head, headers) = (parts.method == Method::HEAD, &parts.headers);
     let query = Query::parse(parts.uri.query());
     registry.access.check_read(headers, &endpoint).await?;
-    match endpoint {
+    let answer = match endpoint {
         Endpoint::Manifest { name, reference } => manifests::get(registry, name, reference, headers).await,
         Endpoint::Blob { name, digest } if head => blobs::head(registry, name, digest, headers).await,
         Endpoint::Blob { name, digest } => blobs::get(registry, name, digest, headers).await,
@@ -180,11 +215,13 @@ async fn read(registry: &Registry, parts: &Parts) -> Result<Response, ApiError> 
         Endpoint::Catalog => catalog::list(registry, &query).await,
         Endpoint::Upload { name, id } => uploads::status(registry, &push::parse_target(name)?, id).await,
         Endpoint::Uploads { .. } => Err(ApiError::method(&parts.method, endpoint.methods())),
-    }
+    };
+    answer.map_err(|error| if head { error.without_body() } else { error })
 }
 
 async fn write(registry: &Registry, parts: &Parts, body: &mut BodyDataStream) -> Result<Response, ApiError> {
-    let endpoint = Endpoint::parse(parts.uri.path());
+    let path = endpoint::decode(parts.uri.path()).unwrap_or_default();
+    let endpoint = Endpoint::parse(&path);
     registry.access.check_write(&registry.place, parts, endpoint.as_ref()).await?;
     let endpoint = endpoint.ok_or_else(ApiError::no_endpoint)?;
     let not_taken = || ApiError::method(&parts.method, endpoint.methods());

@@ -11,7 +11,7 @@ use std::{io::Cursor, sync::OnceLock};
 use libfuzzer_sys::fuzz_target;
 use ocipfs::{
     content::{Profile, Store},
-    images::archive::{self, Compress, Options, Source},
+    images::archive::{self, ArchiveSource, Compress, Options},
 };
 use ocipfs_oci::Digest;
 use tempfile::TempDir;
@@ -104,7 +104,7 @@ fuzz_target!(|bytes: &[u8]| {
         compress,
         progress: Box::new(|_| {}),
     };
-    match archive::read(Source::Stream(Box::new(Cursor::new(tar))), options) {
+    match archive::read(ArchiveSource::stream("the stream", Cursor::new(tar)), options) {
         Ok(images) => {
             for picture in &images.pictures {
                 let _ = images.below(&picture.top);

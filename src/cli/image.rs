@@ -1,12 +1,25 @@
-use std::path::PathBuf;
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use clap::{Args, Subcommand, builder::PossibleValuesParser};
 
-use super::{Exit, Global, ask, output, unexpected};
+use super::{Exit, Global, ask_with, output, unexpected};
 use crate::{
     content::Profile,
-    control::{Failure, ImageInfo, ImageReply, ImageRequest, Reply, Request},
+    control::{
+        Attachment, Destination, Failure, ImageInfo, ImageReply, ImageRequest, Reply, Request, import_failure,
+    },
+    images::{
+        archive::ArchiveSource,
+        export::{Dest, ExportTarget, Format},
+    },
 };
+
+/// Destination of an export that is the standard output.
+const STDOUT: &str = "-";
 
 /// Import images from archives and layouts, export them, and list them
 #[derive(Debug, Subcommand)]
@@ -54,20 +67,27 @@ pub struct Import {
     registry: Option<String>,
 }
 
-/// Export an image to an OCI layout, an OCI archive or a docker archive
+/// Export images with their signatures and other referrers to an OCI layout, an OCI archive or a docker archive
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Missing blobs are fetched from peers. The destination determines the format: `*.oci.tar` and `*.oci` are OCI
-archives, other `*.tar` are docker archives, everything else is a directory with an OCI layout.
+archives, other `*.tar` are docker archives, everything else is a directory with an OCI layout. Archives named
+`*.tar.gz`, `*.tgz`, `*.tar.zst` or `*.tzst` are compressed. `ocipfs image import` restores digests, tags and referrers.
 
 Examples:
   ocipfs image export 127.0.0.1:5050/ipfs/<cid>/foo:1.0 foo.tar && docker load -i foo.tar
+  ocipfs image export team/app:1 team/db:2 both.oci.tar.zst
+  ocipfs image export team/app:1 - | ssh host ocipfs image import -
   ocipfs image export layer/<cid> ./layout       and `skopeo copy oci:layout ...`")]
 pub struct Export {
-    /// Reference of an image in this registry
-    reference: String,
-    /// File or directory to write; it must not exist
+    /// References of images in this registry, by tag or digest
+    #[arg(required = true, value_name = "REFERENCE")]
+    references: Vec<String>,
+    /// File or directory to write, which must not exist; or `-` for a docker archive on standard output
     dest: String,
+    /// Leave out signatures, SBOMs and other referrers
+    #[arg(long)]
+    no_referrers: bool,
     /// Format, instead of the one that the destination determines
     #[arg(long, value_parser = PossibleValuesParser::new(["oci", "oci-archive", "docker-archive"]))]
     format: Option<String>,
@@ -117,17 +137,15 @@ pub struct Rm {
 }
 
 pub async fn run(global: &Global, image: Image) -> Result<(), Exit> {
-    let request = match image {
+    let (request, attachment) = match image {
         Image::Import(import) => import_request(import)?,
-        Image::Export(Export { reference, dest, format }) => {
-            ImageRequest::Export { reference, dest: absolute(&dest)?, format }
-        }
-        Image::Ls(Ls {}) => ImageRequest::Ls,
-        Image::Inspect(Inspect { reference }) => ImageRequest::Inspect { reference },
-        Image::Tag(Tag { reference, name }) => ImageRequest::Tag { reference, name },
-        Image::Rm(Rm { reference }) => ImageRequest::Rm { reference },
+        Image::Export(export) => export_request(export)?,
+        Image::Ls(Ls {}) => (ImageRequest::Ls, Attachment::Nothing),
+        Image::Inspect(Inspect { reference }) => (ImageRequest::Inspect { reference }, Attachment::Nothing),
+        Image::Tag(Tag { reference, name }) => (ImageRequest::Tag { reference, name }, Attachment::Nothing),
+        Image::Rm(Rm { reference }) => (ImageRequest::Rm { reference }, Attachment::Nothing),
     };
-    match ask(global, Request::Image(request)).await? {
+    match ask_with(global, Request::Image(request), attachment).await? {
         Reply::Image(reply) => print(global, reply),
         _ => Err(unexpected()),
     }
@@ -146,11 +164,17 @@ fn print(global: &Global, reply: ImageReply) -> Result<(), Exit> {
             let is_shown = |image: &&ImageInfo| !global.quiet || !image.is_untagged();
             images.iter().filter(is_shown).for_each(|image| outln!("{}", image.reference));
         }),
-        ImageReply::Exported { dest, image } => {
+        // The standard output has the archive.
+        ImageReply::Exported { dest, .. } if dest.as_os_str() == STDOUT => Ok(()),
+        ImageReply::Exported { dest, images } => {
             let dest = dest.display().to_string();
-            output::print(global, &serde_json::json!({ "dest": dest, "image": image }), &dest, || {
-                outln!("digest     {}", image.digest);
-                outln!("size       {} bytes", image.size);
+            output::print(global, &serde_json::json!({ "dest": dest, "images": images }), &dest, || {
+                for image in &images {
+                    outln!("image      {}", image.reference);
+                    outln!("digest     {}", image.digest);
+                    outln!("size       {} bytes", image.size);
+                    outln!("referrers  {}", image.referrers);
+                }
             })
         }
         ImageReply::Listed { images } => output::print_all(global, &images, || {
@@ -173,14 +197,46 @@ fn print(global: &Global, reply: ImageReply) -> Result<(), Exit> {
     }
 }
 
-fn import_request(import: Import) -> Result<ImageRequest, Exit> {
+fn import_request(import: Import) -> Result<(ImageRequest, Attachment), Exit> {
     let Import { source, name, form, compress, profile, registry } = import;
-    let path = if source == "-" { None } else { Some(absolute(&source)?) };
+    let source = match source.as_str() {
+        "-" => ArchiveSource::stream("the standard input", std::io::stdin()),
+        path => ArchiveSource::open(&absolute(path)?).map_err(|e| import_failure(e.into()))?,
+    };
     let profile = profile.map(|profile| profile.as_str().into());
-    Ok(ImageRequest::Import { path, name, form, compress, profile, registry })
+    let request = ImageRequest::Import { name, form, compress, profile, registry };
+    Ok((request, Attachment::Archive(source)))
 }
 
-/// The instance may be in another process, with a working directory of its own.
+fn export_request(export: Export) -> Result<(ImageRequest, Attachment), Exit> {
+    let Export { references, dest, no_referrers, format } = export;
+    let given = format.as_deref().map(Format::from_str).transpose().map_err(Failure::new)?;
+    let (kind, compression) = Format::of(Path::new(&dest), given)
+        .map_err(|why| Failure::new(why).hint("an archive with another suffix: `... - | xz > FILE`"))?;
+    let is_stream = dest == STDOUT;
+    let dest = if is_stream { PathBuf::from(STDOUT) } else { absolute(&dest)? };
+    let place = match kind {
+        _ if is_stream && std::io::stdout().is_terminal() => {
+            return Err(Failure::new("refusing to write an archive to a terminal")
+                .hint("redirect the standard output, or give a file")
+                .into());
+        }
+        Format::Oci if is_stream => {
+            return Err(Failure::new("a layout directory cannot be written to the standard output")
+                .hint("use --format oci-archive")
+                .into());
+        }
+        _ if is_stream => Dest::Stream(Box::new(std::io::stdout()), compression),
+        Format::Oci => Dest::Folder(dest.clone()),
+        Format::OciArchive | Format::DockerArchive => Dest::File(dest.clone(), compression),
+    };
+    let create = Box::new(move || ExportTarget::create(place));
+    let destination = Destination { path: dest.clone(), create };
+    let request = ImageRequest::Export { references, dest, format, referrers: !no_referrers };
+    Ok((request, Attachment::Export(destination)))
+}
+
+/// Results show where a file is, wherever the command was typed.
 fn absolute(path: &str) -> Result<PathBuf, Exit> {
     Ok(std::path::absolute(path).map_err(|e| Failure::new(format!("{path:?} is no path: {e}")))?)
 }

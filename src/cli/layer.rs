@@ -1,9 +1,10 @@
 use clap::{Args, Subcommand};
 
-use super::{Exit, Global, ask, output, unexpected};
+use super::{Exit, Global, ask_with, output, unexpected};
 use crate::{
     content::Profile,
-    control::{Failure, LayerRequest, Reply, Request, Source},
+    control::{Attachment, Failure, LayerRequest, Reply, Request, Source, layer_file_failure},
+    images::layer::LayerFile,
 };
 
 /// Make single-layer images that are pulled by the CID of their layer manifest
@@ -24,13 +25,17 @@ Examples:
   ocipfs layer add ipfs://bafy.../foo.tar.gz
                                             a layer that is already on IPFS
   ocipfs layer add base.tar.gz ./app        an image of two layers, the lowest first
+  tar -c -C rootfs . | gzip -n | ocipfs layer add - --name rootfs.tar.gz
   ocipfs layer add ./app --platform linux/arm64
                                             for another platform: see `ocipfs layer index`
   docker pull $(ocipfs -q layer add ./rootfs)")]
 pub struct Add {
-    /// Tar archives, directories, or ipfs://<cid>[/<file>]; the lowest layer first
+    /// Tar archives, directories, `-` for standard input, or ipfs://<cid>[/<file>]; the lowest layer first
     #[arg(required = true)]
     path: Vec<String>,
+    /// Name of the layer's file, which is the tag in the reference [default: the last component of PATH; `layer.tar`, `layer.tar.gz` or `layer.tar.zst` for standard input]
+    #[arg(long, value_name = "FILE")]
+    name: Option<String>,
     /// Platform of the image [default: linux/amd64]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<ocipfs_oci::Platform>,
@@ -78,8 +83,13 @@ pub struct Rm {
 }
 
 pub async fn run(global: &Global, layer: Layer) -> Result<(), Exit> {
+    let mut attachment = Attachment::Nothing;
     let request = match layer {
-        Layer::Add(add) => add_request(add)?,
+        Layer::Add(add) => {
+            let (request, files) = add_request(add)?;
+            attachment = Attachment::Layers(files);
+            request
+        }
         Layer::Index(index) => LayerRequest::Index {
             references: index.reference,
             profile: index.profile.map(|profile| profile.as_str().into()),
@@ -87,7 +97,7 @@ pub async fn run(global: &Global, layer: Layer) -> Result<(), Exit> {
         Layer::Inspect(inspect) => LayerRequest::Inspect { reference: inspect.reference },
         Layer::Rm(rm) => LayerRequest::Rm { reference: rm.reference },
     };
-    match ask(global, Request::Layer(request)).await? {
+    match ask_with(global, Request::Layer(request), attachment).await? {
         Reply::Added(added) => output::print(global, &added, &added.reference, || {
             for layer in &added.layers {
                 if let Some(platform) = &layer.platform {
@@ -113,22 +123,46 @@ pub async fn run(global: &Global, layer: Layer) -> Result<(), Exit> {
     }
 }
 
-fn add_request(add: Add) -> Result<LayerRequest, Exit> {
-    let sources = add.path.iter().map(|path| source(path)).collect::<Result<_, _>>()?;
-    Ok(LayerRequest::Add {
-        sources,
-        platform: add.platform.map(|platform| platform.to_string()),
-        epoch: source_date_epoch()?,
-        profile: add.profile.map(|profile| profile.as_str().into()),
-    })
+fn add_request(add: Add) -> Result<(LayerRequest, Vec<LayerFile>), Exit> {
+    let Add { path: paths, name, platform, profile } = add;
+    if name.is_some() && paths.len() > 1 {
+        return Err(Exit::Usage(
+            Failure::new("--name names one layer").hint("add several layers without --name"),
+        ));
+    }
+    let epoch = source_date_epoch()?;
+    let (mut sources, mut files) = (Vec::new(), Vec::new());
+    for path in paths {
+        match path.strip_prefix("ipfs://") {
+            Some(_) if name.is_some() => {
+                let message = "a layer that is on IPFS already keeps its name";
+                return Err(Exit::Usage(Failure::new(message).hint("leave out --name")));
+            }
+            Some(path) => sources.push(Source::Ipfs(path.into())),
+            None => {
+                files.push(file(&path, epoch)?);
+                sources.push(Source::Attached);
+            }
+        }
+    }
+    if let (Some(name), [file]) = (name, &mut files[..]) {
+        file.name = name;
+    }
+    let (platform, profile) =
+        (platform.map(|platform| platform.to_string()), profile.map(|profile| profile.as_str().into()));
+    Ok((LayerRequest::Add { sources, platform, profile }, files))
 }
 
-fn source(path: &str) -> Result<Source, Exit> {
-    if let Some(path) = path.strip_prefix("ipfs://") {
-        return Ok(Source::Ipfs(path.into()));
-    }
-    let absolute = std::path::absolute(path);
-    Ok(Source::Path(absolute.map_err(|e| Failure::new(format!("invalid path {path:?}: {e}")))?))
+fn file(path: &str, epoch: u64) -> Result<LayerFile, Exit> {
+    let file = match path {
+        "-" => LayerFile::unnamed("the standard input".into(), std::io::stdin()),
+        path => {
+            let absolute = std::path::absolute(path);
+            let path = absolute.map_err(|e| Failure::new(format!("invalid path {path:?}: {e}")))?;
+            LayerFile::open(&path, epoch)
+        }
+    };
+    Ok(file.map_err(layer_file_failure)?)
 }
 
 /// <https://reproducible-builds.org/specs/source-date-epoch/>

@@ -8,7 +8,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{net::TcpListener, signal::unix};
 use tokio_util::sync::CancellationToken;
 
-use super::{Exit, Global, log, open, secrets, settings::Settings};
+use super::{
+    Exit, Global, log, open, secrets,
+    settings::{Settings, peer_list},
+};
 use crate::{
     allocator,
     control::{Failure, Instance, Network, Options, Reply, Request, server::Server},
@@ -64,9 +67,12 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
         shown.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
     secrets::check(&options.data_dir, settings.swarm_key());
-    let options = Options { change_network: serve.change_network, ..settings.online(shown.to_string())? };
+    let mut options = Options { change_network: serve.change_network, ..settings.online(shown.to_string())? };
+    if let Some(swarm) = &mut options.swarm {
+        swarm.listed_peers.extend(peer_list::fetch(settings.bootstrap_from()).await);
+    }
     let instance = open(options).await?;
-    // Before it is said to be ready: whoever reads that may stop it at once.
+    // Before `ready` is printed: its reader may stop the process at once.
     let mut signals = Signals::listen()?;
     let outcome = run_in(global, &instance, &settings, (listener, access), &mut signals).await;
     tokio::select! {
@@ -89,7 +95,9 @@ async fn run_in(
     let trimming = tokio::spawn(allocator::trim(stop.clone()));
     let read_only = listener.local_addr().ok().and_then(|address| registry::read_only(&access, address));
     let reloading = tokio::spawn(stop.clone().run_until_cancelled_owned(reload(access.clone())?));
-    let registry = tokio::spawn(registry::serve(listener, instance.resolver().clone(), access, stop.clone()));
+    let options = registry::Options { access, gateway: settings.gateway() };
+    let registry =
+        tokio::spawn(registry::serve(listener, instance.resolver().clone(), options, stop.clone()));
     say_ready(global, instance, read_only).await?;
     signals.next().await;
     tracing::info!("stopping; a second signal stops at once");

@@ -3,6 +3,7 @@
 mod environment;
 mod file;
 mod options;
+pub mod peer_list;
 mod values;
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -12,6 +13,7 @@ use ocipfs_node::Multiaddr;
 use serde::Deserialize;
 
 pub use environment::{check as check_environment, without_empty};
+use peer_list::PeerList;
 use values::{Age, DnsServer, IpnsName, Listen, Size, Time, list};
 
 use super::{Exit, Global};
@@ -45,6 +47,10 @@ pub struct Settings {
     #[arg(long, value_name = "public|none|MULTIADDR", env = "OCIPFS_BOOTSTRAP", value_delimiter = ',', num_args = 1..)]
     #[serde(default, deserialize_with = "list::deserialize")]
     bootstrap: Option<Vec<String>>,
+    /// Lists of further peers to find the network by, as `ocipfs swarm export-peers` writes them: a file or a URL with one multiaddr on each line, or Kubo's AutoConf document
+    #[arg(long, value_name = "FILE|URL", env = "OCIPFS_BOOTSTRAP_FROM", value_delimiter = ',', num_args = 1..)]
+    #[serde(default, deserialize_with = "list::deserialize")]
+    bootstrap_from: Option<Vec<PeerList>>,
     /// Peers to stay connected to
     #[arg(long, value_name = "MULTIADDR", env = "OCIPFS_PEER", value_delimiter = ',', num_args = 1..)]
     #[serde(default, deserialize_with = "list::deserialize")]
@@ -96,6 +102,9 @@ pub struct Settings {
     /// Who may pull: `everybody`, or only the `users` of --htpasswd [default: everybody]
     #[arg(long, value_name = "users|everybody", env = "OCIPFS_PULL")]
     pull: Option<Pull>,
+    /// Serve stored content that peers may get as blocks and CARs on the registry's address, below /ipfs/ (trustless gateway) [default: false]
+    #[arg(long, env = "OCIPFS_GATEWAY", num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
+    gateway: Option<bool>,
     /// Content to share with peers: `added` (added and pulled content, not pushed content) or `all` [default: added on the public network, all elsewhere]
     #[arg(long, value_name = "added|all", env = "OCIPFS_SHARE")]
     share: Option<SharePolicy>,
@@ -171,6 +180,7 @@ impl Settings {
             swarm_listen: self.swarm_listen.or(file.swarm_listen),
             swarm_announce: self.swarm_announce.or(file.swarm_announce),
             bootstrap: self.bootstrap.or(file.bootstrap),
+            bootstrap_from: self.bootstrap_from.or(file.bootstrap_from),
             peer: self.peer.or(file.peer),
             swarm_key: self.swarm_key.or(file.swarm_key),
             allow_dns: self.allow_dns.or(file.allow_dns),
@@ -187,6 +197,7 @@ impl Settings {
             htpasswd: self.htpasswd.or(file.htpasswd),
             public_url: self.public_url.or(file.public_url),
             pull: self.pull.or(file.pull),
+            gateway: self.gateway.or(file.gateway),
             share: self.share.or(file.share),
             follow: self.follow.or(file.follow),
             prefetch: self.prefetch.or(file.prefetch),
@@ -201,13 +212,28 @@ impl Settings {
         self.access_log.unwrap_or_default()
     }
 
+    /// Whether the trustless gateway is served.
+    pub fn gateway(&self) -> bool {
+        self.gateway.unwrap_or_default()
+    }
+
     /// The format of the log.
     pub fn log_format(&self) -> LogFormat {
         self.log_format.unwrap_or_default()
     }
 
+    /// Lists of peers to find the network by.
+    pub fn bootstrap_from(&self) -> &[PeerList] {
+        self.bootstrap_from.as_deref().unwrap_or_default()
+    }
+
     pub fn data_dir(&self) -> PathBuf {
         self.data_dir.clone().unwrap_or_default()
+    }
+
+    /// Whether the node directory is that of the user who has not chosen one.
+    pub fn is_default_dir(&self) -> bool {
+        self.data_dir == default_data_dir()
     }
 
     /// The file of the swarm key.

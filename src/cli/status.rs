@@ -23,6 +23,14 @@ pub async fn run(global: &Global) -> Result<(), Exit> {
             }
         }
         outln!("network     {}, {} peers connected", status.network, status.peers);
+        if status.bootstrap_peers + status.remembered_peers > 0 {
+            outln!(
+                "            {} of {} bootstrap peers unreachable, started with {} remembered peers",
+                status.unreachable_bootstrap_peers,
+                status.bootstrap_peers,
+                status.remembered_peers
+            );
+        }
         for address in &status.rejected_handshakes {
             outln!("            peer at {address} rejected the handshake: different swarm key?");
         }

@@ -1,10 +1,10 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use ocipfs_node::SwarmKey;
 
 use super::{Exit, Global, ask, output, output::printable, secrets, unexpected};
-use crate::control::{Reply, Request};
+use crate::control::{Failure, Reply, Request};
 
 /// Show and connect peers; make keys of private swarms
 #[derive(Debug, Subcommand)]
@@ -29,6 +29,15 @@ Examples:
         /// Multiaddr that ends in /p2p/<peer ID>
         address: String,
     },
+    /// Write addresses by which new nodes find the network: those that this node announces, and one of each peer that it reached
+    #[command(after_help = "\
+Examples:
+  ocipfs swarm export-peers peers.txt
+  ocipfs serve --bootstrap-from peers.txt        on a new node")]
+    ExportPeers {
+        /// File to write; without it they are printed
+        file: Option<PathBuf>,
+    },
     /// Make a key for a private swarm: print it, or write it to a file that only this user can read
     #[command(after_help = "\
 Examples:
@@ -41,9 +50,14 @@ Examples:
 }
 
 pub async fn run(global: &Global, swarm: Swarm) -> Result<(), Exit> {
+    let export = match &swarm {
+        Swarm::ExportPeers { file } => file.clone(),
+        _ => None,
+    };
     let request = match swarm {
         Swarm::Id => Request::SwarmId,
         Swarm::Peers => Request::SwarmPeers,
+        Swarm::ExportPeers { .. } => Request::SwarmExportPeers,
         Swarm::Connect { address } => Request::SwarmConnect { address },
         Swarm::Key { file: Some(file) } => {
             secrets::write_new(&file, format!("{}\n", SwarmKey::generate()).as_bytes())?;
@@ -79,9 +93,24 @@ pub async fn run(global: &Global, swarm: Swarm) -> Result<(), Exit> {
                 );
             }
         }),
+        Reply::ExportedPeers { addresses } => export_peers(global, &addresses, export.as_deref()),
         Reply::Connected { peer } => {
             output::print(global, &serde_json::json!({ "peer": peer }), &peer, || {})
         }
         _ => Err(unexpected()),
     }
+}
+
+/// Writes one address on each line, to a file or to standard output.
+fn export_peers(global: &Global, addresses: &[String], file: Option<&Path>) -> Result<(), Exit> {
+    let Some(file) = file else {
+        return output::print_all(global, &addresses, || {
+            addresses.iter().for_each(|address| outln!("{address}"))
+        });
+    };
+    let lines: String = addresses.iter().map(|address| format!("{address}\n")).collect();
+    let path = file.display().to_string();
+    std::fs::write(file, lines).map_err(|error| Failure::new(format!("cannot write {path}: {error}")))?;
+    let written = serde_json::json!({ "file": path, "peers": addresses.len() });
+    output::print(global, &written, &path, || {})
 }

@@ -7,6 +7,8 @@ use clap::{Command, CommandFactory};
 
 use super::Cli;
 
+mod instances;
+
 /// All commands, each with its full name.
 fn commands() -> Vec<Command> {
     fn collect(command: &Command, all: &mut Vec<Command>) {
@@ -97,4 +99,10 @@ fn sources(dir: &Path, files: &mut Vec<PathBuf>) {
             _ => {}
         }
     }
+}
+
+/// The language of errors, with values in them, is reviewed by reading this snapshot.
+#[test]
+fn one_instance_of_every_error_variant_is_as_reviewed() {
+    insta::assert_snapshot!("error_instances", instances::texts());
 }

@@ -12,7 +12,7 @@ impl Content {
             return Ok(Some(data.clone()));
         }
         let cid = *cid;
-        self.0.store.touch_cid(&cid);
+        self.0.store.guard_cid(&cid);
         Ok(self.0.store.run(move |store| store.get_verified(&cid)).await?)
     }
 
@@ -38,9 +38,9 @@ impl Content {
         });
     }
 
-    /// Reads nodes of the tree that the providers of `announced` have.
-    pub fn nodes(&self, announced: Cid) -> Nodes {
-        Nodes::new(self.clone(), announced)
+    /// Reads nodes of the tree that the providers of `search_root` have.
+    pub fn nodes(&self, search_root: Cid) -> Nodes {
+        Nodes::new(self.clone(), search_root)
     }
 
     /// Keeps blocks that came from peers, and serves them from now on.

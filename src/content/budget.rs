@@ -19,7 +19,7 @@ const UNIT_BYTES: u64 = 1 << 10;
 
 /// A budget. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Budget {
+pub struct PieceBudget {
     free: Arc<Semaphore>,
     total: u64,
     /// The length of a small piece.
@@ -28,12 +28,12 @@ pub struct Budget {
 
 /// Memory for one piece, given back with it.
 #[derive(Debug)]
-pub struct Reservation {
+pub struct PieceReservation {
     length: u64,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Budget {
+impl PieceBudget {
     /// Returns a budget for so many bytes of pieces at one time.
     pub fn new(bytes: u64) -> Self {
         let units = (bytes / UNIT_BYTES).min(Semaphore::MAX_PERMITS as u64);
@@ -42,23 +42,23 @@ impl Budget {
     }
 
     /// Takes room for a piece of at most `wanted` bytes; waits for a small one where all is taken.
-    pub async fn reserve(&self, wanted: u64) -> Result<Reservation, Error> {
+    pub async fn reserve(&self, wanted: u64) -> Result<PieceReservation, Error> {
         if let Some(room) = self.spare(wanted) {
             return Ok(room);
         }
         let length = wanted.min(self.small);
         let permit = self.free.clone().acquire_many_owned(units(length)).await.map_err(Error::stopped)?;
-        Ok(Reservation { length, _permit: permit })
+        Ok(PieceReservation { length, _permit: permit })
     }
 
     /// Takes room for a piece of `wanted` bytes if more than half of the budget is free.
-    pub fn spare(&self, wanted: u64) -> Option<Reservation> {
+    pub fn spare(&self, wanted: u64) -> Option<PieceReservation> {
         let free = self.free.available_permits() as u64 * UNIT_BYTES;
         if free <= self.total / 2 {
             return None;
         }
         let permit = self.free.clone().try_acquire_many_owned(units(wanted)).ok()?;
-        Some(Reservation { length: wanted, _permit: permit })
+        Some(PieceReservation { length: wanted, _permit: permit })
     }
 }
 
@@ -66,7 +66,7 @@ fn units(length: u64) -> u32 {
     u32::try_from(length.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX)
 }
 
-impl Reservation {
+impl PieceReservation {
     /// How long the piece may be.
     pub fn length(&self) -> u64 {
         self.length
@@ -80,15 +80,15 @@ impl Reservation {
 
 /// Holds something for as long as these bytes are somewhere.
 pub fn hold<T: Send + 'static>(bytes: Bytes, with: T) -> Bytes {
-    Bytes::from_owner(Held { bytes, _with: with })
+    Bytes::from_owner(HeldBytes { bytes, _with: with })
 }
 
-struct Held<T> {
+struct HeldBytes<T> {
     bytes: Bytes,
     _with: T,
 }
 
-impl<T> AsRef<[u8]> for Held<T> {
+impl<T> AsRef<[u8]> for HeldBytes<T> {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
@@ -104,7 +104,7 @@ mod tests {
     #[tokio::test]
     async fn reservations_shrink_beyond_half_of_the_memory_budget_and_wait_at_its_end() {
         let (total, large) = (64 << 20, 512 << 10);
-        let budget = Budget::new(total);
+        let budget = PieceBudget::new(total);
         let mut taken = Vec::new();
         while let Some(room) = budget.spare(large) {
             assert_eq!(room.length(), large);
@@ -115,7 +115,7 @@ mod tests {
             taken.push(room.unwrap());
             assert_eq!(taken.last().unwrap().length(), budget.small);
         }
-        assert_eq!(taken.iter().map(Reservation::length).sum::<u64>(), total);
+        assert_eq!(taken.iter().map(PieceReservation::length).sum::<u64>(), total);
         assert_eq!(taken.len() as u64, total / 2 / large + SMALL_PIECES);
         let bytes = taken.pop().unwrap().hold(Bytes::from_static(b"piece"));
         let rest = bytes.slice(1..);

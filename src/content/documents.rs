@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     Blob, CidPath, Content, Error,
-    fetch::{self, DagFetcher, FileParts, WINDOW},
+    fetch::{DagFetcher, FileParts, WINDOW},
     hold,
     reader::Reader,
 };
@@ -174,9 +174,9 @@ impl Content {
     /// Opens a file of at most `limit` bytes to be parsed piece by piece, once all of it was fetched.
     pub async fn open_document(&self, at: &CidPath, limit: u64) -> Result<OpenDocument, Error> {
         let mut fetcher = DagFetcher::new(self.clone(), at);
-        let file = fetch::resolve(&mut fetcher, at).await?;
+        let file = fetcher.resolve_file(at).await?;
         self.keep_blocks(fetcher.take_fetched()).await;
-        let size = file.size();
+        let size = file.node.size();
         if size > limit {
             return Err(Error::TooLarge { at: at.clone(), size, limit });
         }
@@ -195,7 +195,7 @@ impl Content {
     }
 
     fn parts(&self, at: &CidPath, root: Cid, top: DagNode) -> Result<FileParts, Error> {
-        FileParts::new(self.nodes(at.announced()), root, top)
+        FileParts::new(self.nodes(at.search_root()), root, top)
     }
 }
 

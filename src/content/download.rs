@@ -15,13 +15,14 @@ mod tree;
 mod whole;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     ops::Range,
+    slice,
     sync::{Arc, Mutex, atomic::AtomicU64},
 };
 
 use bytes::Bytes;
-use ocipfs_node::{BlockFetcher, Cid};
+use ocipfs_node::{BlockFetcher, Cid, as_v1};
 use ocipfs_oci::Digest;
 use ocipfs_unixfs::DagNode;
 use tokio::sync::{Notify, watch};
@@ -62,7 +63,7 @@ const MAX_STREAM_AHEAD: u64 = 32 << 20;
 /// The state that readers and the task of a download share.
 struct Download {
     /// The root under version 1.
-    name: Cid,
+    root_v1: Cid,
     root: Cid,
     file: PartialBlob,
     readers: Mutex<Readers>,
@@ -82,7 +83,8 @@ struct Readers {
 }
 
 struct ReaderState {
-    range: Range<u64>,
+    /// The current range and those after it.
+    ranges: VecDeque<Range<u64>>,
     /// Whether it was promised nothing about the whole.
     is_by_cid: bool,
     /// Where it waits for bytes.
@@ -128,7 +130,7 @@ impl Content {
     pub(super) async fn join(
         &self,
         start: Start,
-        range: Range<u64>,
+        ranges: Vec<Range<u64>>,
         promised: Option<&Blob>,
         purpose: Purpose,
     ) -> Result<Option<RangeReader>, Error> {
@@ -138,14 +140,14 @@ impl Content {
         };
         let (stall_timeout, budget) = (self.0.settings.stall_timeout, &self.0.sending);
         let mut downloads = locked(&self.0.downloads.all);
-        let name = name(&start.root);
+        let root_v1 = as_v1(&start.root);
         let is_streaming_through = file.is_streaming_through();
-        if let Some(shared) = downloads.get(&name).filter(|_| !is_streaming_through) {
-            return Ok(Some(RangeReader::new(shared.clone(), range, promised, stall_timeout, budget)));
+        if let Some(shared) = downloads.get(&root_v1).filter(|_| !is_streaming_through) {
+            return Ok(Some(RangeReader::new(shared.clone(), ranges, promised, stall_timeout, budget)));
         }
-        let is_whole = range == (0..start.node.size());
+        let is_whole = ranges == slice::from_ref(&(0..start.node.size()));
         let shared = Arc::new(Download {
-            name,
+            root_v1,
             root: start.root,
             file,
             readers: Mutex::default(),
@@ -153,9 +155,9 @@ impl Content {
             progress: watch::Sender::default(),
             hashed: AtomicU64::new(if is_whole { 0 } else { u64::MAX }),
         });
-        let part = RangeReader::new(shared.clone(), range, promised, stall_timeout, budget);
+        let part = RangeReader::new(shared.clone(), ranges, promised, stall_timeout, budget);
         if !is_streaming_through {
-            downloads.insert(name, shared.clone());
+            downloads.insert(root_v1, shared.clone());
         }
         drop(downloads);
         tokio::spawn(task::run(self.clone(), shared, start));
@@ -165,7 +167,7 @@ impl Content {
     /// Begins a download into the store, or streams it through if it does not fit and nothing can be evicted.
     async fn begin_download(&self, start: &Start, purpose: Purpose) -> Result<PartialBlob, store::Error> {
         let (root, size) = (start.root, start.node.size());
-        let is_known = locked(&self.0.downloads.all).contains_key(&name(&root));
+        let is_known = locked(&self.0.downloads.all).contains_key(&as_v1(&root));
         let gc = self.0.gc.clone();
         let arrive = move |store: &store::Store| {
             // Its size is claimed first, so that what others claim is seen.
@@ -192,11 +194,6 @@ impl Content {
     }
 }
 
-/// A root under version 1.
-fn name(root: &Cid) -> Cid {
-    Cid::new_v1(root.codec(), *root.hash())
-}
-
 impl Downloads {
     /// Returns the roots that garbage collection must keep for partial blobs: their own, and those that led
     /// to them.
@@ -205,7 +202,7 @@ impl Downloads {
         for shared in locked(&self.all).values() {
             roots.push(shared.root);
             let promised = &locked(&shared.readers).promised;
-            roots.extend(promised.iter().flat_map(|blob| blob.holder.into_iter().chain([*blob.at.root()])));
+            roots.extend(promised.iter().flat_map(|blob| blob.gc_root.into_iter().chain([*blob.at.root()])));
         }
         roots
     }
@@ -222,8 +219,8 @@ impl Downloads {
         if !must && !shared.is_unread() {
             return false;
         }
-        if downloads.get(&shared.name).is_some_and(|known| Arc::ptr_eq(known, shared)) {
-            downloads.remove(&shared.name);
+        if downloads.get(&shared.root_v1).is_some_and(|known| Arc::ptr_eq(known, shared)) {
+            downloads.remove(&shared.root_v1);
         }
         true
     }
@@ -236,18 +233,19 @@ impl Download {
     }
 
     fn interest(&self) -> ReadRanges {
-        let ahead = if self.file.is_streaming_through() { MAX_STREAM_AHEAD } else { u64::MAX };
-        let readers = locked(&self.readers);
-        let near = |reader: &ReaderState| {
-            let Range { start, end } = reader.range;
-            start..end.min(start.saturating_add(ahead))
+        // Of a file that is only streamed through, what comes too early would stay on the disk.
+        let (ahead, count) = match self.file.is_streaming_through() {
+            true => (MAX_STREAM_AHEAD, 1),
+            false => (u64::MAX, usize::MAX),
         };
+        let readers = locked(&self.readers);
+        let near = |range: &Range<u64>| range.start..range.end.min(range.start.saturating_add(ahead));
         let waited_for = |reader: &ReaderState| {
-            let (at, end) = (reader.waits_at?, near(reader).end);
+            let (at, end) = (reader.waits_at?, near(reader.ranges.front()?).end);
             Some(at..end.min(at.saturating_add(WINDOW_BYTES)))
         };
         ReadRanges::new(
-            readers.all.values().map(near).collect(),
+            readers.all.values().flat_map(|reader| reader.ranges.iter().take(count).map(near)).collect(),
             readers.all.values().filter_map(waited_for).collect(),
         )
     }

@@ -1,7 +1,7 @@
 //! Reading DAGs whose blocks are in the store or come from peers.
 //!
 //! ```text
-//! resolve, walk             ──► DagFetcher ──► store, else one block after the other from peers
+//! resolve                   ──► DagFetcher ──► store, else one block after the other from peers
 //! FileParts, differences,   ──► Nodes      ──► store, else many blocks at once
 //! new_chunks
 //! ```
@@ -11,7 +11,6 @@ mod difference;
 mod file_parts;
 mod new_chunks;
 mod nodes;
-mod resolve;
 #[cfg(test)]
 mod tests;
 
@@ -20,4 +19,3 @@ pub use difference::{Difference, differences};
 pub use file_parts::{FileParts, WINDOW};
 pub use new_chunks::new_chunks;
 pub use nodes::Nodes;
-pub use resolve::{resolve, walk};

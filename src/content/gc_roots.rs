@@ -3,15 +3,19 @@
 use ocipfs_node::Cid;
 
 use super::{
-    Content, Error, GcRoot, HeldCounts, Named, StoreError,
+    Content, Error, GcRoot, ImportedImage, RetainedCounts, StoreError,
     store::index::{self, Index},
 };
 
 impl Content {
-    /// Whether anybody keeps a root.
-    pub async fn is_held(&self, root: &Cid) -> Result<bool, Error> {
+    /// Whether a GC root retains a root.
+    pub async fn is_retained(&self, root: &Cid) -> Result<bool, Error> {
         let root = *root;
-        Ok(self.0.store.run(move |store| store.database().read(|read| index::is_held(read, &root))).await?)
+        Ok(self
+            .0
+            .store
+            .run(move |store| store.database().read(|read| index::is_retained(read, &root)))
+            .await?)
     }
 
     /// Announces those of these roots that peers may know of.
@@ -22,41 +26,41 @@ impl Content {
         Ok(())
     }
 
-    /// Retains and announces the roots of `reference` until `key` is released.
-    pub async fn retain(&self, key: Cid, reference: GcRoot) -> Result<(), Error> {
-        let roots = reference.roots();
-        self.index(move |index| index.retain(&key, &reference)).await?;
+    /// Retains and announces the roots of `gc_root` under `key`, until that is released.
+    pub async fn retain(&self, key: Cid, gc_root: GcRoot) -> Result<(), Error> {
+        let roots = gc_root.roots();
+        self.index(move |index| index.retain(&key, &gc_root)).await?;
         self.announce(roots).await
     }
 
-    /// Adds the roots of `reference` to those that `key` retains, and announces them.
-    pub async fn retain_also(&self, key: Cid, reference: GcRoot) -> Result<(), Error> {
-        let roots = reference.roots();
-        self.index(move |index| index.retain_also(&key, reference)).await?;
+    /// Adds the roots of `gc_root` to those that `key` retains, and announces them.
+    pub async fn retain_also(&self, key: Cid, gc_root: GcRoot) -> Result<(), Error> {
+        let roots = gc_root.roots();
+        self.index(move |index| index.retain_also(&key, gc_root)).await?;
         self.announce(roots).await
     }
 
     /// Returns the GC root of `key`.
-    pub async fn held(&self, key: &Cid) -> Result<Option<GcRoot>, Error> {
+    pub async fn gc_root(&self, key: &Cid) -> Result<Option<GcRoot>, Error> {
         let key = *key;
-        self.index(move |index| index.reference(&key)).await
+        self.index(move |index| index.gc_root(&key)).await
     }
 
-    /// How many layers and images are held.
-    pub async fn held_counts(&self) -> Result<HeldCounts, Error> {
+    /// How many layers and images are retained.
+    pub async fn retained_counts(&self) -> Result<RetainedCounts, Error> {
         self.index(Index::counts).await
     }
 
-    /// The images that were imported, by the root that they are held under.
-    pub async fn held_images(&self) -> Result<Vec<(Cid, Vec<Named>)>, Error> {
+    /// The images that were imported, by the root that they are retained under.
+    pub async fn imported_images(&self) -> Result<Vec<(Cid, Vec<ImportedImage>)>, Error> {
         self.index(Index::images).await
     }
 
-    /// Forgets what is held under `key`: every block that nothing else held needs.
+    /// Forgets what is retained under `key`: every block that nothing else needs.
     pub async fn release(&self, key: &Cid) -> Result<bool, Error> {
         let key = *key;
         let Some(free) = self.index(move |index| index.release(&key)).await? else { return Ok(false) };
-        self.remove_free(free).await?;
+        self.withdraw_and_collect(free).await?;
         Ok(true)
     }
 

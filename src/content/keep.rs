@@ -15,16 +15,16 @@ use super::{
 
 impl Content {
     /// Retains a verified local blob, and announces it.
-    pub async fn keep(&self, blob: &Blob, file: Cid, owned: bool) -> Result<(), Error> {
+    pub async fn keep(&self, blob: &Blob, file: Cid, is_kept: bool) -> Result<(), Error> {
         let _guard = self.gc_guard().await;
         // What led here is kept before it is said to be.
         self.wait_for_blocks().await;
-        let kept = Kept::of(blob, file, owned);
+        let kept = Kept::of(blob, file, is_kept);
         self.store_single(blob, file, kept.clone()).await?;
         self.announce_kept(&[kept]).await
     }
 
-    /// Tells peers of what is held from now on, and has the limits looked at.
+    /// Tells peers of what is retained from now on, and has the limits looked at.
     pub(super) async fn announce_kept(&self, kept: &[Kept]) -> Result<(), Error> {
         self.announce(kept.iter().flat_map(Kept::roots).collect()).await?;
         let gc = self.0.gc.clone();
@@ -35,26 +35,26 @@ impl Content {
         Ok(self.store().run(notify).await?)
     }
 
-    /// Makes a blob of a file that is one block, which is how it came, and holds it where a holder is given: in one commit.
+    /// Makes a blob of a file that is one block, which is how it came, and retains it where a GC root is given: in one commit.
     async fn store_single(&self, blob: &Blob, file: Cid, kept: Kept) -> Result<(), Error> {
         let blob = blob.clone();
         let store = move |store: &Store| {
             let found = single(store, &blob, file)?;
             let is_public = store.origin(&file)? == Some(Origin::Peers);
-            let hold = move |write: &WriteTransaction| {
+            let retain = move |write: &WriteTransaction| {
                 if is_public {
                     note_from_peers(write, &file)?;
                 }
                 kept.retain(write)
             };
             let Some((data, layout)) = found else {
-                return store.database().write_together(hold);
+                return store.database().write_together(retain);
             };
             let mut draft = store.draft()?;
             draft.write(&data)?;
             let (digest, aliases) = (Digest::sha256_of(&data), [blob.digest.clone()]);
-            let hold = move |write: &_, _: &_| hold(write);
-            draft.seal()?.finish_with(&digest, &aliases, &[layout], &[], hold).map(drop)
+            let retain = move |write: &_, _: &_| retain(write);
+            draft.sync()?.store_with(&digest, &aliases, &[layout], &[], retain).map(drop)
         };
         Ok(self.store().run(store).await?)
     }
@@ -69,18 +69,18 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    pub(super) fn of(blob: &Blob, file: Cid, owned: bool) -> Self {
-        let reference = blob.holder.map(|holder| {
-            let roots: BTreeSet<Cid> = [holder, *blob.at.root(), file].into();
+    pub(super) fn of(blob: &Blob, file: Cid, is_kept: bool) -> Self {
+        let reference = blob.gc_root.map(|gc_root| {
+            let roots: BTreeSet<Cid> = [gc_root, *blob.at.root(), file].into();
             let roots: Vec<Cid> = roots.into_iter().collect();
-            (holder, GcRoot::new(owned, &roots, vec![(blob.digest.clone(), blob.at.clone())]))
+            (gc_root, GcRoot::new(is_kept, &roots, vec![(blob.digest.clone(), blob.at.clone())]))
         });
         Self { file, reference }
     }
 
     pub(super) fn retain(&self, write: &WriteTransaction) -> Result<(), StoreError> {
         match &self.reference {
-            Some((holder, reference)) => index::retain_also(write, holder, reference),
+            Some((gc_root, reference)) => index::retain_also(write, gc_root, reference),
             None => Ok(()),
         }
     }

@@ -1,6 +1,6 @@
 //! Opens blobs and files: stored ones from their file, others while they are downloaded.
 
-use std::ops::Range;
+use std::{ops::Range, slice};
 
 use bytes::Bytes;
 use ocipfs_node::Cid;
@@ -10,7 +10,7 @@ use ocipfs_unixfs::DagNode;
 use super::{
     Blob, CidPath, Content, Error, Store, StoreError,
     download::{Purpose, Start},
-    fetch::{self, DagFetcher},
+    fetch::DagFetcher,
     locked,
     reader::{BlobFileStream, ByteSource, Last, Reader},
     store::{BlobFile, Stored},
@@ -33,10 +33,11 @@ impl Content {
         loop {
             let found = self.resolve(at).await?;
             let size = found.node.size();
-            if let Some(source) = self.open_local(&found, None, 0..size).await? {
+            let whole = 0..size;
+            if let Some(source) = self.open_local(&found, None, slice::from_ref(&whole)).await? {
                 return Reader::begin(size, source).await;
             }
-            if let Some(part) = self.join(found, 0..size, None, purpose).await? {
+            if let Some(part) = self.join(found, vec![whole], None, purpose).await? {
                 return Reader::begin(size, ByteSource::Download { part, last: Last::Stored, ended: false })
                     .await;
             }
@@ -64,30 +65,36 @@ impl Content {
     /// A file that is stored, by the root of any of its DAGs.
     async fn stored(&self, root: &Cid) -> Result<Option<Stored>, Error> {
         let root = *root;
-        self.store().touch_cid(&root);
+        self.store().guard_cid(&root);
         Ok(self.store().run(move |store| store.file(&root)).await?)
     }
 
     /// Opens `range` of a blob once its first bytes are here. What is not here is fetched; a blob read
     /// whole is verified by its digest before its last bytes are given, and is not hashed again afterwards.
     pub async fn open(&self, blob: &Blob, range: Range<u64>) -> Result<Reader, Error> {
-        self.open_blob(blob, range, Purpose::Read).await
+        self.open_ranges(blob, &[range]).await
+    }
+
+    /// Opens several ranges of a blob, which do not overlap: the reader gives the bytes of one after the other, in this
+    /// order, and each piece is of one range. Only these ranges are fetched.
+    pub async fn open_ranges(&self, blob: &Blob, ranges: &[Range<u64>]) -> Result<Reader, Error> {
+        self.open_blob(blob, ranges, Purpose::Read).await
     }
 
     /// Opens the whole of a blob that is to be kept; fails if it does not fit.
     pub async fn fetch(&self, blob: &Blob) -> Result<Reader, Error> {
-        self.open_blob(blob, 0..blob.size, Purpose::Keep).await
+        self.open_blob(blob, slice::from_ref(&(0..blob.size)), Purpose::Keep).await
     }
 
-    async fn open_blob(&self, blob: &Blob, range: Range<u64>, purpose: Purpose) -> Result<Reader, Error> {
+    async fn open_blob(&self, blob: &Blob, ranges: &[Range<u64>], purpose: Purpose) -> Result<Reader, Error> {
         self.refuse_rejected(blob)?;
         let _guard = self.gc_guard().await;
-        let size = range.end.saturating_sub(range.start);
+        let size = ranges.iter().map(|range| range.end.saturating_sub(range.start)).sum();
         // Retries if another task stored the file in between.
         loop {
             if let Some(file) = self.stored_file(&blob.digest).await? {
                 right_size(blob, file.size())?;
-                match Reader::begin(size, ByteSource::File(self.stream(file, range.clone()))).await {
+                match Reader::begin(size, ByteSource::File(self.stream(file, ranges.to_vec()))).await {
                     // Found damaged before anything was sent: it can come from peers.
                     Err(_) if !self.has(&blob.digest).await? => continue,
                     begun => return begun,
@@ -95,12 +102,12 @@ impl Content {
             }
             let found = self.resolve(&blob.at).await?;
             right_size(blob, found.node.size())?;
-            if let Some(source) = self.open_local(&found, Some(blob), range.clone()).await? {
+            if let Some(source) = self.open_local(&found, Some(blob), ranges).await? {
                 return Reader::begin(size, source).await;
             }
-            let whole = range == (0..blob.size);
-            let last = if whole { Last::Digest(blob.digest.clone()) } else { Last::Nothing };
-            if let Some(part) = self.join(found, range.clone(), Some(blob), purpose).await? {
+            let is_whole = ranges == slice::from_ref(&(0..blob.size));
+            let last = if is_whole { Last::Digest(blob.digest.clone()) } else { Last::Nothing };
+            if let Some(part) = self.join(found, ranges.to_vec(), Some(blob), purpose).await? {
                 return Reader::begin(size, ByteSource::Download { part, last, ended: false }).await;
             }
         }
@@ -113,7 +120,9 @@ impl Content {
         if self.stored_file(&blob.digest).await?.is_none() && !self.store().run(fits).await? {
             return Err(Error::NoRoom { size });
         }
-        self.open_blob(blob, 0..blob.size, Purpose::Cache).await?.wait_until_stored(&mut |_| {}).await
+        let whole = 0..blob.size;
+        let mut reader = self.open_blob(blob, slice::from_ref(&whole), Purpose::Cache).await?;
+        reader.wait_until_stored(&mut |_| {}).await
     }
 
     /// Whether the blob can be had: it is here, or its first block came and its size is right.
@@ -130,8 +139,8 @@ impl Content {
     pub(super) async fn open_stored(&self, digest: &Digest) -> Result<Reader, Error> {
         let gone = || StoreError::Gone(digest.clone());
         let file = self.stored_file(digest).await?.ok_or_else(gone)?;
-        let size = file.size();
-        Reader::begin(size, ByteSource::File(self.stream(file, 0..size))).await
+        let whole = 0..file.size();
+        Reader::begin(whole.end, ByteSource::File(self.stream(file, vec![whole]))).await
     }
 
     /// Reads the whole of a blob that is stored, without a client's piece; nothing where it has another size.
@@ -143,8 +152,8 @@ impl Content {
         Ok(Some(tokio::task::spawn_blocking(read).await.map_err(Error::stopped)??))
     }
 
-    fn stream(&self, file: BlobFile, range: Range<u64>) -> BlobFileStream {
-        BlobFileStream::new(file, range, self.0.sending.clone())
+    fn stream(&self, file: BlobFile, ranges: Vec<Range<u64>>) -> BlobFileStream {
+        BlobFileStream::new(file, ranges, self.0.sending.clone())
     }
 
     async fn stored_file(&self, digest: &Digest) -> Result<Option<BlobFile>, Error> {
@@ -159,7 +168,7 @@ impl Content {
     /// Resolves a path to a file, and stores the blocks fetched on the way.
     async fn resolve(&self, at: &CidPath) -> Result<Start, Error> {
         let mut fetcher = DagFetcher::new(self.clone(), at);
-        let file = fetch::resolve(&mut fetcher, at).await?;
+        let file = fetcher.resolve_file(at).await?;
         let block = fetcher.block(&file.cid).await?;
         let (fetched, session) = fetcher.into_parts();
         self.keep_blocks(fetched).await;
@@ -171,7 +180,7 @@ impl Content {
         &self,
         found: &Start,
         blob: Option<&Blob>,
-        range: Range<u64>,
+        ranges: &[Range<u64>],
     ) -> Result<Option<ByteSource>, Error> {
         if let DagNode::File { data, children } = &found.node
             && children.is_empty()
@@ -179,7 +188,8 @@ impl Content {
             if let Some(blob) = blob {
                 self.verify_single(blob, found, data).await?;
             }
-            return Ok(Some(ByteSource::Made(Some(data.slice(range.start as usize..range.end as usize)))));
+            let slice = |range: &Range<u64>| data.slice(range.start as usize..range.end as usize);
+            return Ok(Some(ByteSource::Made(ranges.iter().map(slice).collect())));
         }
         let Some(stored) = self.stored(&found.root).await? else { return Ok(None) };
         if let Some(blob) = blob
@@ -188,7 +198,7 @@ impl Content {
             return Ok(None);
         }
         let file = self.store().run(move |store| open_if_there(store, &stored)).await?;
-        Ok(file.map(|file| ByteSource::File(self.stream(file, range))))
+        Ok(file.map(|file| ByteSource::File(self.stream(file, ranges.to_vec()))))
     }
 
     /// Holds a stored file against the digest it was asked for by, which may not be the one it is stored under; false where
@@ -206,8 +216,8 @@ impl Content {
         let stored = stored.clone();
         let file = self.store().run(move |store| open_if_there(store, &stored)).await?;
         let Some(file) = file else { return Ok(false) };
-        let (mut hasher, size) = (Hasher::new(blob.digest.algorithm()), file.size());
-        let mut stream = self.stream(file, 0..size);
+        let (mut hasher, whole) = (Hasher::new(blob.digest.algorithm()), 0..file.size());
+        let mut stream = self.stream(file, vec![whole]);
         while let Some(bytes) = stream.next().await? {
             hasher.update(&bytes);
         }

@@ -21,7 +21,7 @@ impl Content {
     pub async fn unpin(&self, pin: &Cid) -> Result<bool, Error> {
         let pin = *pin;
         let Some(free) = self.index(move |index| index.unpin(&pin)).await? else { return Ok(false) };
-        self.remove_free(free).await?;
+        self.withdraw_and_collect(free).await?;
         Ok(true)
     }
 
@@ -34,7 +34,7 @@ impl Content {
     pub async fn fetch_all(&self, root: Cid, progress: &mut (dyn FnMut(u64) + Send)) -> Result<(), Error> {
         let (top, mut done) = (CidPath::from(root), 0);
         let mut fetcher = DagFetcher::new(self.clone(), &top);
-        fetcher.root().await?;
+        fetcher.fetch_root().await?;
         let (mut waiting, mut seen) = (vec![root], HashSet::new());
         while let Some(cid) = waiting.pop() {
             if !seen.insert(cid) {
@@ -44,7 +44,7 @@ impl Content {
                 let size = seen.len() as u64;
                 return Err(Error::TooLarge { at: top, size, limit: MAX_NODES as u64 });
             }
-            let node = fetcher.inner(&top, &cid).await?;
+            let node = fetcher.fetch_below(&top, &cid).await?;
             let blocks = fetcher.take_fetched();
             let cids: Vec<Cid> = blocks.iter().map(|block| block.cid).collect();
             self.store().run(move |store| store.put_blocks(&blocks)).await?;

@@ -1,6 +1,6 @@
 //! Streams of content. A stream with wrong bytes never ends successfully.
 
-use std::ops::Range;
+use std::{collections::VecDeque, ops::Range};
 
 use bytes::Bytes;
 use ocipfs_oci::Digest;
@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::{
     Error,
-    budget::{Budget, Reservation},
+    budget::{PieceBudget, PieceReservation},
     download::RangeReader,
     store::{BlobFile, Check},
 };
@@ -25,8 +25,8 @@ pub struct Reader {
 }
 
 pub enum ByteSource {
-    /// All bytes are here.
-    Made(Option<Bytes>),
+    /// All bytes are here, in pieces.
+    Made(VecDeque<Bytes>),
     File(BlobFileStream),
     Download {
         part: RangeReader,
@@ -50,28 +50,36 @@ type ReadResult = (Option<Check>, std::io::Result<Bytes>);
 /// A stored blob, the next piece of which is read while the one before is sent, where there is memory for it.
 pub struct BlobFileStream {
     file: BlobFile,
-    range: Range<u64>,
+    /// What is not read yet.
+    ranges: VecDeque<Range<u64>>,
     check: Option<Check>,
-    budget: Budget,
+    budget: PieceBudget,
     ahead: Option<JoinHandle<ReadResult>>,
 }
 
 impl BlobFileStream {
-    /// Streams a range of a stored blob.
-    pub fn new(file: BlobFile, range: Range<u64>, budget: Budget) -> Self {
-        let check = file.check(&range);
-        Self { file, range, check, budget, ahead: None }
+    /// Streams ranges of a stored blob.
+    pub fn new(file: BlobFile, ranges: Vec<Range<u64>>, budget: PieceBudget) -> Self {
+        let check = ranges.first().and_then(|range| file.check(range));
+        Self { file, ranges: ranges.into(), check, budget, ahead: None }
     }
 
-    /// How long the next piece is to be.
-    fn wanted(&self) -> u64 {
-        MAX_READ_BYTES.min(self.range.end.saturating_sub(self.range.start))
+    /// How long the next piece is to be, which is of one range.
+    fn wanted(&mut self) -> u64 {
+        while self.ranges.front().is_some_and(Range::is_empty) {
+            self.ranges.pop_front();
+        }
+        self.ranges.front().map_or(0, |range| MAX_READ_BYTES.min(range.end - range.start))
     }
 
-    fn read(&mut self, room: Reservation) -> JoinHandle<ReadResult> {
-        let (start, length) = (self.range.start, room.length());
+    fn read(&mut self, room: PieceReservation) -> JoinHandle<ReadResult> {
+        let length = room.length();
         let (file, mut check) = (self.file.clone(), self.check.take());
-        self.range.start += length;
+        let start = self.ranges.front_mut().map_or(0, |range| {
+            let start = range.start;
+            range.start += length;
+            start
+        });
         tokio::task::spawn_blocking(move || {
             let read = file.read_next(&mut check, start, length as usize);
             (check, read.map(|bytes| room.hold(bytes)))
@@ -84,15 +92,17 @@ impl BlobFileStream {
             Some(ahead) => ahead,
             None if self.wanted() == 0 => return Ok(None),
             None => {
-                let room = self.budget.reserve(self.wanted()).await?;
+                let wanted = self.wanted();
+                let room = self.budget.reserve(wanted).await?;
                 self.read(room)
             }
         };
         let (check, read) = reading.await.map_err(Error::stopped)?;
         self.check = check;
         let bytes = read?;
-        if self.wanted() > 0 {
-            self.ahead = self.budget.spare(self.wanted()).map(|room| self.read(room));
+        let wanted = self.wanted();
+        if wanted > 0 {
+            self.ahead = self.budget.spare(wanted).map(|room| self.read(room));
         }
         Ok(Some(bytes))
     }
@@ -101,7 +111,7 @@ impl BlobFileStream {
 impl ByteSource {
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         let (part, last, ended) = match self {
-            Self::Made(bytes) => return Ok(bytes.take()),
+            Self::Made(pieces) => return Ok(pieces.pop_front()),
             Self::File(stream) => return stream.next().await,
             Self::Download { part, last, ended } => (part, last, ended),
         };
@@ -127,7 +137,7 @@ impl ByteSource {
 impl Reader {
     /// Gives bytes that are here.
     pub(super) fn made(bytes: Bytes) -> Self {
-        Self { size: bytes.len() as u64, first: None, source: ByteSource::Made(Some(bytes)) }
+        Self { size: bytes.len() as u64, first: None, source: ByteSource::Made([bytes].into()) }
     }
 
     /// Waits for the first bytes: what fails before them can still be told as an error.

@@ -7,7 +7,7 @@ use ocipfs_node::{Blocks, Cid, inline_bytes};
 use ocipfs_unixfs::DagNode;
 use serde::Deserialize;
 
-use super::{Origin, Store, StoreError, store::PartialBlob};
+use super::{Content, Error, Origin, Store, StoreError, store::PartialBlob};
 
 #[cfg(test)]
 mod tests;
@@ -109,6 +109,28 @@ impl SharePolicy {
 impl Shared {
     fn is_hidden(&self, cid: &Cid) -> io::Result<bool> {
         Ok(!self.share.shows(&self.store, cid).map_err(io::Error::other)?)
+    }
+}
+
+impl Content {
+    /// Returns a block that peers may get, if it is here and hashes to its CID.
+    pub(super) async fn shared_block(&self, cid: &Cid) -> Result<Option<Bytes>, Error> {
+        let (cid, share) = (*cid, self.settings().share);
+        let read = move |store: &Store| match share.shows(store, &cid)? {
+            true => store.get_verified(&cid),
+            false => Ok(None),
+        };
+        Ok(self.0.store.run(read).await?)
+    }
+
+    /// Returns the length of a block that peers may get, if it is here.
+    pub(super) async fn shared_size(&self, cid: &Cid) -> Result<Option<u64>, Error> {
+        let (cid, share) = (*cid, self.settings().share);
+        let size = move |store: &Store| match store.size(&cid)? {
+            Some(size) => Ok(share.shows(store, &cid)?.then_some(size)),
+            None => Ok(None),
+        };
+        Ok(self.0.store.run(size).await?)
     }
 }
 

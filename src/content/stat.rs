@@ -32,15 +32,15 @@ impl Content {
     /// Finds a file and its size; its bytes stay where they are.
     pub async fn stat(&self, at: &CidPath) -> Result<Stat, Error> {
         let mut fetcher = DagFetcher::new(self.clone(), at);
-        let file = fetch::resolve(&mut fetcher, at).await?;
+        let file = fetcher.resolve_file(at).await?;
         self.keep_blocks(fetcher.take_fetched()).await;
-        Ok(Stat { cid: file.cid, size: file.size() })
+        Ok(Stat { cid: file.cid, size: file.node.size() })
     }
 
     /// Finds out what is there, be it a file or not.
     pub async fn look(&self, at: &CidPath) -> Result<Found, Error> {
         let mut fetcher = DagFetcher::new(self.clone(), at);
-        let (cid, node) = fetch::walk(&mut fetcher, at).await?;
+        let (cid, node) = fetcher.resolve(at).await?;
         self.keep_blocks(fetcher.take_fetched()).await;
         Ok(match node {
             DagNode::File { .. } => Found::File(Stat { cid, size: node.size() }),
@@ -62,13 +62,13 @@ impl Content {
         if size > limit {
             return Err(Error::TooLarge { at: at.clone(), size, limit });
         }
-        fetch::new_chunks(&mut self.nodes(at.announced()), cid, *before, limit, take).await
+        fetch::new_chunks(&mut self.nodes(at.search_root()), cid, *before, limit, take).await
     }
 
     /// The CID of a directory.
     pub async fn directory(&self, at: &CidPath) -> Result<Cid, Error> {
         let mut fetcher = DagFetcher::new(self.clone(), at);
-        let (cid, node) = fetch::walk(&mut fetcher, at).await?;
+        let (cid, node) = fetcher.resolve(at).await?;
         self.keep_blocks(fetcher.take_fetched()).await;
         match node {
             DagNode::Directory(_) | DagNode::Shard { .. } => Ok(cid),

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Data is on the disk before a row names it, one commit makes a blob stored, and only then is its file renamed:
-//! whatever the moment of a crash, what was acknowledged is here and what is half is not served. Ids are never used
+//! after a crash at any moment, acknowledged blobs are stored, and incomplete ones are not served. Ids are never used
 //! twice. Every call blocks.
 
 mod add;
@@ -64,7 +64,7 @@ use ocipfs_oci::Digest;
 
 pub use blob_file::{BlobFile, Check};
 pub use database::Database;
-pub use draft::{Draft, Ready, Sealed};
+pub use draft::{Draft, DraftToStore, SyncedDraft};
 pub use error::Error;
 pub use files::is_stored;
 pub use gc_guard::GcGuard;
@@ -83,8 +83,8 @@ use blob_file::LastHashed;
 use database::lock;
 use disk::Disk;
 use error::FORMAT;
-use gc_guard::Touched;
-use layout::Key;
+use gc_guard::GuardedBlocks;
+use layout::BlockKey;
 use pending::Pending;
 use remove::Unlinked;
 use source::{Buffers, Sources};
@@ -93,15 +93,15 @@ use usage::UsageCounters;
 
 /// The blobs and blocks of one node directory. Clones are handles on the same.
 #[derive(Clone)]
-pub struct Store(Arc<Inner>);
+pub struct Store(Arc<StoreInner>);
 
-struct Inner {
+struct StoreInner {
     database: Arc<Database>,
     disk: Disk,
     sources: Sources,
     buffers: Buffers,
     pending: Pending,
-    touched: Touched,
+    guarded: GuardedBlocks,
     usage: UsageCounters,
     last_hashed: LastHashed,
     /// Blobs that are unlinked while DOOMED still names them, and those that could not be.
@@ -109,11 +109,11 @@ struct Inner {
     next: AtomicU64,
     /// Whether the node ever left a network.
     left_network: AtomicBool,
-    live: Mutex<HashMap<Key, Weak<partial::Inner>>>,
+    live: Mutex<HashMap<BlockKey, Weak<partial::PartialBlobInner>>>,
     /// Files that are about to be stored, and whose blocks are being recorded.
     begun: Mutex<HashSet<u64>>,
     /// Held from a commit until the files are where the rows say: read by who stores blobs, written by who removes one.
-    placing: RwLock<()>,
+    moving_files: RwLock<()>,
     #[cfg(test)]
     work: Work,
 }
@@ -151,13 +151,13 @@ impl Store {
         upgrade::prepare(&database)?;
         let next = database.read(|read| tables::number(&read.open_table(META)?, NEXT_ID))?.max(1);
         let left_network = database.read(network::left_network)?;
-        let store = Self(Arc::new(Inner {
+        let store = Self(Arc::new(StoreInner {
             database: Arc::new(database),
             disk,
             sources: Sources::default(),
             buffers: Buffers::default(),
             pending: Pending::default(),
-            touched: Touched::default(),
+            guarded: GuardedBlocks::default(),
             usage: UsageCounters::default(),
             last_hashed: LastHashed::default(),
             unlinked: Mutex::default(),
@@ -165,7 +165,7 @@ impl Store {
             left_network: AtomicBool::new(left_network),
             live: Mutex::default(),
             begun: Mutex::default(),
-            placing: RwLock::default(),
+            moving_files: RwLock::default(),
             #[cfg(test)]
             work: Work::default(),
         }));
@@ -200,8 +200,8 @@ impl Store {
     }
 
     /// Marks a block, or the file that it is the root of, as in use.
-    pub fn touch_cid(&self, cid: &Cid) {
-        self.touch([Key::of(cid)]);
+    pub fn guard_cid(&self, cid: &Cid) {
+        self.guard_keys([BlockKey::of(cid)]);
     }
 
     fn next_id(&self) -> u64 {

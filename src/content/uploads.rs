@@ -1,5 +1,6 @@
 //! Blobs that come in parts, over several requests. The saved part of an upload outlives the process.
 
+mod finish;
 #[cfg(test)]
 mod tests;
 mod upload;
@@ -16,12 +17,12 @@ use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Content, Profile, Store, StoreError, Stored, locked, store};
+use super::{Content, Profile, Store, StoreError, locked, store};
 
 pub use upload::Upload;
 pub use usage::UploadUsage;
 
-use usage::Seen;
+use usage::UploadProgress;
 
 /// Under way at one time, in memory: one that rests between its parts may have a piece of less than a MiB there.
 const MAX_UPLOADS: usize = 500;
@@ -71,17 +72,17 @@ pub enum Error {
     Store(#[from] StoreError),
 }
 
-type Slot = Arc<tokio::sync::Mutex<Upload>>;
+type UploadSlot = Arc<tokio::sync::Mutex<Upload>>;
 
 /// An upload in memory.
-struct Live {
-    slot: Slot,
-    seen: Arc<Seen>,
+struct UploadInMemory {
+    slot: UploadSlot,
+    progress: Arc<UploadProgress>,
 }
 
-impl Live {
+impl UploadInMemory {
     fn new(upload: Upload) -> Self {
-        Self { seen: upload.seen(), slot: Arc::new(tokio::sync::Mutex::new(upload)) }
+        Self { progress: upload.progress(), slot: Arc::new(tokio::sync::Mutex::new(upload)) }
     }
 }
 
@@ -93,7 +94,7 @@ pub struct Uploads {
     bodies: Arc<Semaphore>,
     /// Cancelled when the process stops.
     stop: CancellationToken,
-    live: Mutex<HashMap<String, Live>>,
+    live: Mutex<HashMap<String, UploadInMemory>>,
 }
 
 /// Seconds since 1970.
@@ -123,7 +124,7 @@ impl Uploads {
             give_way(&mut live, resting)?;
         }
         let id = Uuid::new_v4().to_string();
-        let upload = Live::new(Upload::new(self, &id, owner));
+        let upload = UploadInMemory::new(Upload::new(self, &id, owner));
         let slot = upload.slot.clone();
         live.insert(id, upload);
         slot.try_lock_owned().map_err(|_| StoreError::BrokenOff.into())
@@ -151,14 +152,14 @@ impl Uploads {
     }
 
     /// Goes on with one that was saved; of several requests that find it one resumes it.
-    async fn resume(&self, id: &str) -> Result<Option<Slot>, Error> {
+    async fn resume(&self, id: &str) -> Result<Option<UploadSlot>, Error> {
         let of = id.to_string();
         let Some(saved) = self.store.run(move |store| store.saved_upload(&of)).await? else {
             return Ok(None);
         };
         let upload = Upload::saved(self, saved);
         let mut live = locked(&self.live);
-        let live = live.entry(id.into()).or_insert_with(|| Live::new(upload));
+        let live = live.entry(id.into()).or_insert_with(|| UploadInMemory::new(upload));
         Ok(Some(live.slot.clone()))
     }
 
@@ -173,7 +174,7 @@ impl Uploads {
     }
 
     async fn sweep_at(&self, now: u64) -> Result<(), StoreError> {
-        let live: Vec<(String, Slot)> =
+        let live: Vec<(String, UploadSlot)> =
             locked(&self.live).iter().map(|(id, live)| (id.clone(), live.slot.clone())).collect();
         for (id, slot) in live {
             // What is locked is in use.
@@ -198,8 +199,8 @@ impl Uploads {
     /// Saves all of which something came: the process ends. What is being read is broken off first.
     pub async fn save_all(&self) {
         self.stop.cancel();
-        let live: Vec<Slot> = locked(&self.live).values().map(|live| live.slot.clone()).collect();
-        let save = |slot: Slot| async move {
+        let live: Vec<UploadSlot> = locked(&self.live).values().map(|live| live.slot.clone()).collect();
+        let save = |slot: UploadSlot| async move {
             let Ok(mut upload) = tokio::time::timeout(STOP_TIMEOUT, slot.lock_owned()).await else {
                 return tracing::warn!("cannot save an upload: a request is still using it");
             };
@@ -212,8 +213,8 @@ impl Uploads {
 }
 
 /// Drops an upload that rests from memory: the one that loses least, then the one that rests longest.
-fn give_way(live: &mut HashMap<String, Live>, resting: Duration) -> Result<(), Error> {
-    let worth = |(id, live): (&String, &Live)| {
+fn give_way(live: &mut HashMap<String, UploadInMemory>, resting: Duration) -> Result<(), Error> {
+    let worth = |(id, live): (&String, &UploadInMemory)| {
         let upload = live.slot.try_lock().ok()?;
         (upload.idle() >= resting).then(|| (upload.worth(), id.clone()))
     };
@@ -241,38 +242,5 @@ impl Content {
                 tracing::warn!("cannot save an upload: {error}");
             }
         });
-    }
-
-    /// Stores an upload if it matches the client's digest, and runs a closure in the same commit.
-    pub async fn finish_upload<T: Send + 'static>(
-        &self,
-        mut upload: OwnedMutexGuard<Upload>,
-        digest: &Digest,
-        also: impl FnMut(&redb::WriteTransaction, &Stored) -> Result<T, StoreError> + Clone + Send + 'static,
-    ) -> Result<T, Error> {
-        let _storing = self.gc_guard().await;
-        let result = upload.finish(digest, also).await;
-        if upload.has_ended() {
-            self.0.uploads.forget(upload.id());
-        }
-        result
-    }
-
-    /// Stores bytes that are here, if they are what the client says, and does something in the same commit.
-    pub async fn store_bytes<T: Send + 'static>(
-        &self,
-        bytes: bytes::Bytes,
-        digest: &Digest,
-        also: impl FnMut(&redb::WriteTransaction, &Stored) -> Result<T, StoreError> + Clone + Send + 'static,
-    ) -> Result<T, Error> {
-        let _storing = self.gc_guard().await;
-        let (profile, digest) = (self.profile(), digest.clone());
-        let store = self.store().clone();
-        let work = move || {
-            let mut put = super::Put::new(&store, profile)?;
-            put.write(bytes)?;
-            upload::store(&store, put.close()?, &digest, also)
-        };
-        tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Stopped)?
     }
 }

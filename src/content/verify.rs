@@ -99,7 +99,9 @@ impl Content {
 
     async fn repair_block(&self, cid: &Cid) -> Result<bool, Error> {
         let patience = self.settings().find_timeout;
-        let Ok(fetched) = self.node().session(*cid).root(patience).await else { return Ok(false) };
+        let Ok(fetched) = self.node().block_fetcher(*cid).fetch_root(patience).await else {
+            return Ok(false);
+        };
         let block = Block { cid: *cid, data: fetched.block.data };
         self.store().run(move |store| store.repair_block(&block)).await?;
         Ok(true)

@@ -3,24 +3,73 @@
 use std::{
     io::ErrorKind,
     path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
 };
 
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::UnixStream,
+    signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
 
 use super::{
-    Failure, Instance, Note, Options, Reply, Request,
-    input::{self, Input},
-    message::Line,
+    Attachment, Destination, Failure, Instance, Note, Options, Reply, Request,
+    attachment::{served::serve, written::Written},
+    elsewhere,
+    message::{Ask, Envelope, Line},
     socket,
     trust::Trusted,
 };
+use crate::images::export::ExportTarget;
 
-/// Has `request` answered; `offline` is the instance to open where no `serve` runs.
-pub async fn ask(request: Request, offline: Options, mut note: impl FnMut(Note)) -> Result<Reply, Failure> {
+/// Bytes of answers that are read at once.
+const BUFFER: usize = 64 << 10;
+
+/// The instance to open where no `serve` runs.
+pub struct Offline {
+    /// Its options.
+    pub options: Options,
+    /// Whether nothing but the default says which node directory it is.
+    pub is_default_dir: bool,
+}
+
+/// Has `request` answered.
+pub async fn ask(
+    request: Request,
+    attachment: Attachment,
+    offline: Offline,
+    note: impl FnMut(Note),
+) -> Result<Reply, Failure> {
+    let envelope = Envelope { request, attached: attachment.describe() };
+    // What is exported is written here, wherever it comes from.
+    let (attachment, mut written) = match attachment {
+        Attachment::Export(destination) => (Attachment::Nothing, Some(Written::new(destination))),
+        attachment => (attachment, None),
+    };
+    let exports = written.is_some();
+    let outcome = tokio::select! {
+        outcome = exchange(envelope, attachment, &mut written, offline, note) => outcome,
+        error = interrupted(), if exports => Err(error),
+    };
+    match (outcome, written) {
+        (Ok(reply), Some(written)) => written.finish().await.map(|()| reply),
+        (Err(failure), Some(written)) => {
+            written.abandon().await;
+            Err(failure)
+        }
+        (outcome, None) => outcome,
+    }
+}
+
+async fn exchange(
+    envelope: Envelope,
+    attachment: Attachment,
+    written: &mut Option<Written>,
+    offline: Offline,
+    mut note: impl FnMut(Note),
+) -> Result<Reply, Failure> {
+    let Offline { options: offline, is_default_dir } = offline;
     match connect(&offline.data_dir).await {
         Ok((stream, path)) => {
             let trusted = Trusted::of(&offline.data_dir);
@@ -28,7 +77,7 @@ pub async fn ask(request: Request, offline: Options, mut note: impl FnMut(Note))
             if let Some(dir) = path.parent().filter(|_| socket::is_elsewhere(&offline.data_dir)) {
                 trusted.check_dir(dir)?;
             }
-            over_socket(stream, request, note).await
+            over_socket(stream, envelope, attachment, written, note).await
         }
         // An impossible directory is treated like a missing one: opening it says why.
         Err(e)
@@ -37,32 +86,63 @@ pub async fn ask(request: Request, offline: Options, mut note: impl FnMut(Note))
                 ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::NotADirectory
             ) =>
         {
-            if request.needs_serve() {
+            elsewhere::check(&envelope.request, &offline, is_default_dir, &mut note).await?;
+            if envelope.request.needs_serve() {
                 let message = format!("no node is running in {}", offline.data_dir.display());
                 return Err(Failure::new(message)
                     .hint("start one with `ocipfs serve`, or name its directory with --data-dir"));
             }
-            let instance = Instance::open(offline).await?;
-            let (notes, mut noted) = mpsc::unbounded_channel();
-            let (chunks, input) = request.has_input().then(Input::new).unzip();
-            chunks.map(|chunks| tokio::spawn(input::fill(tokio::io::stdin(), chunks)));
-            let mut work = std::pin::pin!(instance.handle_with(request, input, notes));
-            loop {
-                tokio::select! {
-                    biased;
-                    Some(next) = noted.recv() => note(next),
-                    outcome = &mut work => {
-                        while let Ok(next) = noted.try_recv() {
-                            note(next);
-                        }
-                        return outcome;
-                    }
-                }
-            }
+            in_process(envelope.request, attachment, written, offline, note).await
         }
         Err(e) => {
             Err(Failure::new(format!("cannot use the control socket of {}: {e}", offline.data_dir.display()))
-                .hint("run the command as the user that runs the node"))
+                .hint("run the command as the user that runs the node, or as root"))
+        }
+    }
+}
+
+/// Waits for a signal that ends the command.
+async fn interrupted() -> Failure {
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Failure::new("the command was interrupted")
+}
+
+async fn in_process(
+    request: Request,
+    attachment: Attachment,
+    written: &mut Option<Written>,
+    options: Options,
+    mut note: impl FnMut(Note),
+) -> Result<Reply, Failure> {
+    let instance = Instance::open(options).await?;
+    let (notes, mut noted) = mpsc::unbounded_channel();
+    let (target, mut orders) = ExportTarget::remote();
+    let attachment = match written {
+        Some(_) => Attachment::Export(Destination::made(target)),
+        None => attachment,
+    };
+    let mut work = std::pin::pin!(instance.handle_with(request, attachment.into(), notes));
+    loop {
+        tokio::select! {
+            biased;
+            Some(next) = noted.recv() => note(next),
+            Some(order) = orders.next() => if let Some(written) = written {
+                written.order(order).await?;
+            },
+            outcome = &mut work => {
+                while let Ok(next) = noted.try_recv() {
+                    note(next);
+                }
+                return outcome;
+            }
         }
     }
 }
@@ -81,24 +161,45 @@ async fn connect(data_dir: &Path) -> std::io::Result<(UnixStream, PathBuf)> {
 
 async fn over_socket(
     stream: UnixStream,
-    request: Request,
+    envelope: Envelope,
+    attachment: Attachment,
+    written: &mut Option<Written>,
+    note: impl FnMut(Note),
+) -> Result<Reply, Failure> {
+    let mut json = serde_json::to_vec(&envelope).map_err(Failure::new)?;
+    json.push(b'\n');
+    let (answers, mut sending) = stream.into_split();
+    sending.write_all(&json).await.map_err(lost)?;
+    let (ask, asks) = mpsc::unbounded_channel();
+    let failed = Arc::new(OnceLock::new());
+    let fail = failed.clone();
+    // Where the node refuses what comes, it says why in its answer.
+    tokio::task::spawn_blocking(move || serve(attachment, asks, sending, |failure| drop(fail.set(failure))));
+    let outcome = read_lines(BufReader::with_capacity(BUFFER, answers), written, &ask, note).await;
+    // What the command could not read is the cause.
+    outcome.map_err(|failure| failed.get().cloned().unwrap_or(failure))
+}
+
+/// Carries out what the node says, until the outcome.
+async fn read_lines(
+    mut answers: impl AsyncBufRead + Unpin,
+    written: &mut Option<Written>,
+    asks: &mpsc::UnboundedSender<Ask>,
     mut note: impl FnMut(Note),
 ) -> Result<Reply, Failure> {
-    let lost = |e: std::io::Error| Failure::new(format!("connection to the running node failed: {e}"));
-    let mut json = serde_json::to_vec(&request).map_err(Failure::new)?;
-    json.push(b'\n');
-    let (answers, mut stream) = stream.into_split();
-    stream.write_all(&json).await.map_err(lost)?;
-    // Where the node refuses what comes, it says why in its answer.
-    let _sending = match request.has_input() {
-        true => Ok(tokio::spawn(input::send(tokio::io::stdin(), stream))),
-        // Dropped, it would close its half.
-        false => Err(stream),
-    };
-    let mut lines = BufReader::new(answers).lines();
-    while let Some(line) = lines.next_line().await.map_err(lost)? {
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if answers.read_line(&mut line).await.map_err(lost)? == 0 {
+            return Err(Failure::new("the running node stopped before it replied"));
+        }
         match serde_json::from_str(&line) {
             Ok(Line::Note(next)) => note(next),
+            Ok(Line::Ask(ask)) => drop(asks.send(ask)),
+            Ok(Line::Write(order)) => match written {
+                Some(written) => written.receive(order, &mut answers).await?,
+                None => return Err(Failure::new("the running node sent files that were not asked for")),
+            },
             Ok(Line::Done(reply)) => return Ok(reply),
             Ok(Line::Failed(failure)) => return Err(failure),
             Err(error) => {
@@ -107,5 +208,8 @@ async fn over_socket(
             }
         }
     }
-    Err(Failure::new("the running node stopped before it replied"))
+}
+
+fn lost(error: std::io::Error) -> Failure {
+    Failure::new(format!("connection to the running node failed: {error}"))
 }

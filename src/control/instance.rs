@@ -1,7 +1,6 @@
 //! A node directory in use, and what commands ask of it: one file for each group of commands.
 
 mod export;
-mod failure;
 mod image;
 mod layer;
 mod lock;
@@ -19,13 +18,16 @@ use ocipfs_node::Node;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Failure, Note, Reply, Request, input::Input};
+use super::{
+    Failure, Note, Reply, Request,
+    attachment::{Attachment, Received},
+    failure::{content_failure, publish_key_failure, start_failure, store_failure},
+};
 use crate::{
     content::{Content, Settings, SharePolicy, Shared, Store},
     images::repository::{Policy, Repositories, keeper},
     names::{Prefetch, Resolver, followed::Followed, prefetch, publish::Publisher},
 };
-use failure::{content_failure, publish_key_failure, start_failure, store_failure};
 use lock::Lock;
 
 pub use network::Network;
@@ -177,23 +179,27 @@ impl Instance {
         self.content().node().shutdown().await;
     }
 
-    /// Answers a command.
+    /// Answers a command that attaches nothing.
     pub async fn handle(&self, request: Request, notes: Notes) -> Result<Reply, Failure> {
-        self.handle_with(request, None, notes).await
+        self.handle_with(request, Attachment::Nothing.into(), notes).await
     }
 
-    /// Answers a command that has an input of its own.
+    /// Answers a command.
     pub(super) async fn handle_with(
         &self,
         request: Request,
-        input: Option<Input>,
+        received: Received,
         notes: Notes,
     ) -> Result<Reply, Failure> {
         match request {
-            Request::Layer(request) => self.layer(request, notes).await,
-            Request::Image(request) => self.image(request, input, notes).await,
+            Request::Layer(request) => self.layer(request, received, notes).await,
+            Request::Image(request) => self.image(request, received.attachment, notes).await,
             Request::SwarmId => Ok(Reply::Identity(self.identity().await)),
             Request::SwarmPeers => Ok(Reply::Peers { peers: self.peers() }),
+            Request::SwarmExportPeers => {
+                let addresses = self.content().node().export_peers().await;
+                Ok(Reply::ExportedPeers { addresses: addresses.iter().map(ToString::to_string).collect() })
+            }
             Request::SwarmConnect { address } => self.connect(&address).await,
             Request::Name(request) => self.name(request).await,
             Request::Repo(request) => Ok(Reply::Repo(self.repo(request).await?)),

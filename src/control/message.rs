@@ -1,5 +1,6 @@
 //! Messages of the control socket: a request as one line of JSON, notes, then one outcome.
 
+mod attachment;
 mod image;
 mod layer;
 mod name;
@@ -8,7 +9,8 @@ mod store;
 
 use serde::{Deserialize, Serialize};
 
-pub use image::{ImageInfo, ImageReply, ImageRequest, InspectedImage};
+pub(super) use attachment::{Answer, Ask, Attached, AttachedLayer, Envelope, Write};
+pub use image::{ExportedImage, ImageInfo, ImageReply, ImageRequest, InspectedImage};
 pub use layer::{Added, AddedLayer, Inspected, LayerRequest, Source};
 pub(super) use name::{ConflictingWriter, FollowedRepository, ServedRoot};
 pub use name::{FollowedName, NameRequest, NameTarget, OwnName, Publication, Published};
@@ -29,6 +31,8 @@ pub enum Request {
     SwarmId,
     /// List the connected peers.
     SwarmPeers,
+    /// Return addresses by which other nodes find the network.
+    SwarmExportPeers,
     /// Dial a peer.
     SwarmConnect {
         /// Ends in the peer id.
@@ -45,11 +49,6 @@ pub enum Request {
 }
 
 impl Request {
-    /// Whether the client's input follows.
-    pub fn has_input(&self) -> bool {
-        matches!(self, Self::Image(ImageRequest::Import { path: None, .. }))
-    }
-
     /// Whether only a running `serve` can answer.
     pub fn needs_serve(&self) -> bool {
         matches!(self, Self::SwarmPeers | Self::SwarmConnect { .. } | Self::Status)
@@ -77,6 +76,11 @@ pub enum Reply {
     Peers {
         /// The oldest connection first.
         peers: Vec<PeerInfo>,
+    },
+    /// To `SwarmExportPeers`.
+    ExportedPeers {
+        /// Each ends in a peer ID; those that this node announces come first.
+        addresses: Vec<String>,
     },
     /// To `SwarmConnect`.
     Connected {
@@ -160,6 +164,15 @@ pub struct Status {
     pub network: String,
     /// How many peers are connected.
     pub peers: usize,
+    /// Configured bootstrap peers.
+    #[serde(default)]
+    pub bootstrap_peers: usize,
+    /// Bootstrap peers whose last dial failed.
+    #[serde(default)]
+    pub unreachable_bootstrap_peers: usize,
+    /// Peers of earlier runs and of lists that the node started with.
+    #[serde(default)]
+    pub remembered_peers: usize,
     /// Addresses of peers that rejected the handshake in a private swarm: a sign of another swarm key.
     #[serde(default)]
     pub rejected_handshakes: Vec<String>,
@@ -246,6 +259,8 @@ impl std::error::Error for Failure {}
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Line {
     Note(Note),
+    Ask(Ask),
+    Write(Write),
     Done(Reply),
     Failed(Failure),
 }

@@ -1,7 +1,7 @@
 //! The control socket of a running `serve`.
 
 use std::{
-    fs,
+    fs, io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
@@ -14,15 +14,16 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Failure, Instance, Request,
-    input::{self, Input},
-    message::Line,
+    Failure, Instance, Note, Reply,
+    attachment::{MAX_WRITE_BYTES, Received, remote, remote::Remote},
+    message::{Ask, Attached, Envelope, Line, Write},
     socket,
     trust::{self, Trusted},
 };
+use crate::images::export::{ExportOrder, ExportOrders};
 
-/// A request is a line of a few hundred bytes.
-const MAX_REQUEST_BYTES: u64 = 64 << 10;
+/// A request is a line of a few hundred bytes, but for the `manifest.json` of an archive.
+const MAX_REQUEST_BYTES: u64 = 8 << 20;
 
 /// A bound socket, unlinked when it is dropped.
 pub struct Server {
@@ -45,9 +46,8 @@ impl Server {
     /// Binds the socket of `data_dir`, whose lock is held: what lies there is a dead process's.
     pub fn bind(data_dir: &Path) -> Result<Self, Failure> {
         let path = socket::path(data_dir);
-        let failed = |e: std::io::Error| {
-            Failure::new(format!("cannot make the control socket {}: {e}", path.display()))
-        };
+        let failed =
+            |e: io::Error| Failure::new(format!("cannot make the control socket {}: {e}", path.display()));
         let own_dir =
             path.parent().filter(|_| socket::is_elsewhere(data_dir)).map(|parent| parent.to_path_buf());
         if let Some(dir) = &own_dir {
@@ -87,38 +87,104 @@ async fn answer(instance: Instance, stream: UnixStream) {
     if (&mut input).take(MAX_REQUEST_BYTES).read_line(&mut text).await.is_err() {
         return;
     }
-    let (notes, mut noted) = mpsc::unbounded_channel();
-    let work = async {
-        match serde_json::from_str::<Request>(&text) {
-            Ok(request) => {
-                let body = request.has_input().then(Input::new);
-                let (chunks, body) = body.unzip();
-                // It ends with the client, or when the reader is dropped.
-                chunks.map(|chunks| tokio::spawn(input::receive(input, chunks)));
-                instance.handle_with(request, body, notes).await
+    let outcome = match serde_json::from_str::<Envelope>(&text) {
+        Ok(Envelope { request, attached }) => {
+            let is_attached = !matches!(attached, Attached::Nothing);
+            let Remote { attachment, asks, frames, orders } = Remote::new(attached);
+            let gone = CancellationToken::new();
+            let received = Received { attachment, gone: gone.clone() };
+            // It ends with the command.
+            let receive = remote::receive(input, frames, gone.clone());
+            let receiving = is_attached.then(|| tokio::spawn(receive));
+            let (notes, noted) = mpsc::unbounded_channel();
+            let work = instance.handle_with(request, received, notes);
+            let outgoing = Outgoing { noted, asks, orders, gone };
+            let outcome = outgoing.send_until_done(work, &mut output).await;
+            if let Some(receiving) = receiving {
+                receiving.abort();
             }
-            Err(error) => Err(Failure::new(format!("request unknown to the running node: {error}"))
-                .hint("use the same version of ocipfs for the node and the command")),
+            outcome
         }
+        Err(error) => Err(Failure::new(format!("request unknown to the running node: {error}"))
+            .hint("use the same version of ocipfs for the node and the command")),
     };
-    let mut work = std::pin::pin!(work);
-    let outcome = loop {
-        tokio::select! {
-            biased;
-            Some(note) = noted.recv() => send(&mut output, &Line::Note(note)).await,
-            outcome = &mut work => break outcome,
-        }
-    };
-    while let Ok(note) = noted.try_recv() {
-        send(&mut output, &Line::Note(note)).await;
-    }
-    send(&mut output, &outcome.map_or_else(Line::Failed, Line::Done)).await;
+    let _ = send(&mut output, &outcome.map_or_else(Line::Failed, Line::Done)).await;
 }
 
-/// The work of a client that disconnects is finished.
-async fn send(output: &mut (impl AsyncWriteExt + Unpin), line: &Line) {
-    if let Ok(mut json) = serde_json::to_vec(line) {
-        json.push(b'\n');
-        let _ = output.write_all(&json).await;
+/// What an instance sends to a command before the outcome.
+struct Outgoing {
+    noted: mpsc::UnboundedReceiver<Note>,
+    asks: mpsc::UnboundedReceiver<Ask>,
+    /// Until the export has ended.
+    orders: Option<ExportOrders>,
+    gone: CancellationToken,
+}
+
+impl Outgoing {
+    /// Sends until the work has an outcome. Work for a command that disconnects is finished; only an export ends then.
+    async fn send_until_done(
+        mut self,
+        work: impl Future<Output = Result<Reply, Failure>>,
+        output: &mut (impl AsyncWriteExt + Unpin),
+    ) -> Result<Reply, Failure> {
+        let exports = self.orders.is_some();
+        let mut work = std::pin::pin!(work);
+        let outcome = loop {
+            tokio::select! {
+                biased;
+                Some(note) = self.noted.recv() => drop(send(output, &Line::Note(note)).await),
+                Some(ask) = self.asks.recv() => drop(send(output, &Line::Ask(ask)).await),
+                order = next(&mut self.orders) => self.export(order, output).await,
+                () = self.gone.cancelled(), if exports => return Err(Failure::new("the command disconnected")),
+                outcome = &mut work => break outcome,
+            }
+        };
+        while let Ok(note) = self.noted.try_recv() {
+            let _ = send(output, &Line::Note(note)).await;
+        }
+        outcome
     }
+
+    /// Passes an order of an export on to the command.
+    async fn export(&mut self, order: Option<ExportOrder>, output: &mut (impl AsyncWriteExt + Unpin)) {
+        let written = match order {
+            Some(ExportOrder::File { path, size }) => {
+                send(output, &Line::Write(Write::File { path, size })).await
+            }
+            Some(ExportOrder::Bytes(bytes)) => send_bytes(output, &bytes).await,
+            // The command completes it once it knows the outcome.
+            Some(ExportOrder::Finish) => return self.end_export(Ok(())),
+            None => return self.end_export(Err(io::Error::other("export aborted"))),
+        };
+        if written.is_err() {
+            self.end_export(written);
+        }
+    }
+
+    fn end_export(&mut self, outcome: io::Result<()>) {
+        if let Some(orders) = self.orders.take() {
+            orders.end(outcome);
+        }
+    }
+}
+
+async fn next(orders: &mut Option<ExportOrders>) -> Option<ExportOrder> {
+    match orders {
+        Some(orders) => orders.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn send(output: &mut (impl AsyncWriteExt + Unpin), line: &Line) -> io::Result<()> {
+    let mut json = serde_json::to_vec(line)?;
+    json.push(b'\n');
+    output.write_all(&json).await
+}
+
+async fn send_bytes(output: &mut (impl AsyncWriteExt + Unpin), bytes: &[u8]) -> io::Result<()> {
+    for chunk in bytes.chunks(MAX_WRITE_BYTES) {
+        send(output, &Line::Write(Write::Bytes(chunk.len()))).await?;
+        output.write_all(chunk).await?;
+    }
+    Ok(())
 }

@@ -9,12 +9,14 @@
 
 mod cosign;
 mod docker;
+mod folder;
 mod input;
 mod listing;
 mod name;
 mod oci;
 mod parts;
 mod path;
+mod source;
 mod stage;
 mod unlisted;
 
@@ -24,7 +26,6 @@ pub(crate) mod tests;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io,
-    path::PathBuf,
 };
 
 use bytes::Bytes;
@@ -32,11 +33,15 @@ use ocipfs_oci::{Descriptor, Digest, Index, Manifest};
 
 use crate::{
     content::{Profile, Store, StoreError},
-    images::pack::inspect,
+    images::{document::kind_of, pack::inspect},
 };
 
-pub use name::{ArchivedName, split, without_registry};
-pub use path::blob_path;
+pub use cosign::{stem_of, tag_stem};
+pub use folder::{ArchiveFolder, FolderFile};
+pub use listing::{EarlyManifest, LAYERS, UNCHANGED};
+pub use name::{ArchivedName, IMAGE_NAME, REF_NAME, REPOSITORY, split, without_registry};
+pub use path::{blob_path, clean};
+pub use source::{ArchiveSource, ArchiveStream};
 pub use stage::{Compress, StagedBlob, put_as};
 
 use parts::ArchiveParts;
@@ -157,14 +162,6 @@ impl Error {
     }
 }
 
-/// Where images come from.
-pub enum ArchiveSource {
-    /// A tar, compressed or not, or a layout folder.
-    Path(PathBuf),
-    /// A tar as a stream.
-    Stream(Box<dyn io::Read + Send>),
-}
-
 /// How what comes is put.
 pub struct Options {
     /// Where it is put.
@@ -250,6 +247,16 @@ impl ManifestOrIndex {
         }
     }
 
+    /// Reads what `descriptor` names; none where that is another blob. Where its media type is not stated, the bytes tell.
+    pub fn of(descriptor: &Descriptor, bytes: &[u8]) -> Result<Option<Self>, Error> {
+        if Self::is(descriptor) {
+            return Self::parse(descriptor, bytes).map(Some);
+        }
+        let kind = Some(bytes).filter(|_| descriptor.media_type.as_str().is_empty()).and_then(kind_of);
+        let stated = kind.map(|media_type| Descriptor { media_type, ..descriptor.clone() });
+        stated.map(|stated| Self::parse(&stated, bytes)).transpose()
+    }
+
     /// The manifest that it refers to.
     pub fn subject(&self) -> Option<&Digest> {
         let subject = match self {
@@ -266,13 +273,16 @@ impl ManifestOrIndex {
 }
 
 impl Images {
+    /// Manifests and indexes whose blobs are elsewhere.
+    pub fn of(documents: BTreeMap<Digest, Bytes>) -> Self {
+        Self { documents, ..Self::default() }
+    }
+
     /// The document of this digest.
     pub fn node(&self, descriptor: &Descriptor) -> Result<Option<ManifestOrIndex>, Error> {
         match self.documents.get(&descriptor.digest) {
-            Some(bytes) if ManifestOrIndex::is(descriptor) => {
-                ManifestOrIndex::parse(descriptor, bytes).map(Some)
-            }
-            _ => Ok(None),
+            Some(bytes) => ManifestOrIndex::of(descriptor, bytes),
+            None => Ok(None),
         }
     }
 

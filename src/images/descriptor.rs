@@ -121,7 +121,7 @@ impl<'a> DescriptorImage<'a> {
             let (media_type, urls) = (location.media_type.clone(), location.urls.told.clone());
             return Err(Error::Elsewhere { digest, media_type, urls });
         };
-        Ok(Blob { digest, size: location.size, at, holder: Some(*self.at.root()) })
+        Ok(Blob { digest, size: location.size, at, gc_root: Some(*self.at.root()) })
     }
 
     async fn read(&self, digest: &Digest, location: &BlobLocation) -> Result<Document, Error> {
@@ -252,7 +252,8 @@ mod tests {
         };
         for (value, told) in [
             (json!([]), "JSON"),
-            (json!({}), "mediaType"),
+            (json!({}), "digest"),
+            (with("mediaType", json!(null)), "not a manifest or index"),
             (with("digest", json!("md5:00")), "md5"),
             (with("size", json!(-1)), "size"),
             (with("urls", json!([])), "no url of the form ipfs://<cid>"),

@@ -17,7 +17,7 @@ pub struct Document {
 }
 
 /// Fields that tell the kind of a document.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Shape {
     schema_version: Option<u64>,
@@ -51,33 +51,77 @@ impl Document {
     }
 }
 
-/// The kind of a document: what it says itself, else what it looks like, since older OCI manifests do not say.
+/// The kind of a document: what it says itself; else what its descriptor says, if it looks like that; else what it looks
+/// like, since older OCI manifests do not say.
 /// One digest must not mean two things to two clients (CVE-2021-41190), so no other word counts.
 fn media_type(at: &CidPath, bytes: &[u8], said: Option<&MediaType>) -> Result<MediaType, Error> {
     let malformed = |why: String| Error::Malformed { at: at.clone(), why };
-    let shape: Shape =
-        serde_json::from_slice(bytes).map_err(|e| malformed(format!("not a manifest or index: {e}")))?;
+    // It becomes a header.
+    let said: Option<MediaType> = said.and_then(|said| said.essence().parse().ok());
+    let shape = serde_json::from_slice::<Shape>(bytes);
+    let (shape, why) = match shape {
+        Ok(shape) => (shape, "it has neither manifests nor config and layers".to_string()),
+        Err(error) => (Shape::default(), error.to_string()),
+    };
     if shape.schema_version == Some(1) {
         return Err(Error::Schema1(at.clone()));
     }
     let (index, image) = (shape.manifests.is_some(), shape.config.is_some() || shape.layers.is_some());
-    let own = shape.media_type.filter(|text| !text.is_empty());
-    let kind = match (own, index, image) {
-        (_, true, true) => return Err(malformed("both a manifest and an index".into())),
-        (Some(own), _, _) => own.parse().map_err(|e| malformed(format!("mediaType: {e}")))?,
-        (None, true, false) => MediaType::from_static(media_type::OCI_INDEX),
-        (None, false, true) => MediaType::from_static(media_type::OCI_MANIFEST),
-        (None, false, false) => return Err(malformed("not a manifest or index".into())),
+    if index && image {
+        return Err(malformed("both a manifest and an index".into()));
+    }
+    let own = shape.media_type.as_deref().map(media_type::essence).filter(|text| !text.is_empty());
+    let kind = match own {
+        Some(own) => own.parse().map_err(|e| malformed(format!("mediaType: {e}")))?,
+        None => match (inferred(&shape), &said) {
+            (Some(_), Some(said)) if is_other(said) => said.clone(),
+            (Some(seen), Some(said)) if said.is_index() == seen.is_index() && !is_blob(said) => said.clone(),
+            (Some(seen), _) => seen,
+            (None, Some(said)) if is_other(said) => said.clone(),
+            (None, Some(said)) if !is_blob(said) => {
+                return Err(malformed(format!("not a manifest or index: {why}")));
+            }
+            (None, _) => return Err(Error::NotAManifest { at: at.clone(), why }),
+        },
     };
     if (kind.is_index() && !index) || (kind.is_manifest() && !image) {
         return Err(malformed(format!("declared as {kind}, but its fields differ")));
     }
     match said {
-        Some(said) if *said != kind => {
+        Some(said) if said != kind => {
             Err(malformed(format!("it is {kind}, but its descriptor declares {said}")))
         }
         _ => Ok(kind),
     }
+}
+
+/// The kind of a document that nothing describes; none where it is no manifest or index.
+pub(super) fn kind_of(bytes: &[u8]) -> Option<MediaType> {
+    let shape: Shape = serde_json::from_slice(bytes).ok()?;
+    let own = shape.media_type.as_deref().map(media_type::essence).filter(|text| !text.is_empty());
+    match own {
+        Some(own) => own.parse().ok().filter(|kind: &MediaType| kind.is_index() || kind.is_manifest()),
+        None => inferred(&shape),
+    }
+}
+
+/// What a document looks like. A docker configuration has a `config`, too, and no schema version.
+fn inferred(shape: &Shape) -> Option<MediaType> {
+    let image = shape.schema_version == Some(2) && (shape.config.is_some() || shape.layers.is_some());
+    match shape.manifests {
+        Some(_) => Some(MediaType::from_static(media_type::OCI_INDEX)),
+        None => image.then(|| MediaType::from_static(media_type::OCI_MANIFEST)),
+    }
+}
+
+/// Whether a media type is that of a blob, which is no manifest whatever names it.
+fn is_blob(kind: &MediaType) -> bool {
+    kind.is_layer() || matches!(kind.as_str(), media_type::OCI_CONFIG | media_type::DOCKER_CONFIG)
+}
+
+/// Whether a media type is that of a manifest of another kind than those known here.
+fn is_other(kind: &MediaType) -> bool {
+    !kind.is_index() && !kind.is_manifest() && !is_blob(kind)
 }
 
 #[cfg(test)]
@@ -90,30 +134,73 @@ mod tests {
 
     #[test]
     fn manifest_media_type_is_declared_or_inferred_from_its_fields() {
-        let docker = media_type::DOCKER_MANIFEST;
+        let (docker, mine) = (media_type::DOCKER_MANIFEST, "application/vnd.example+json");
         for (json, kind) in [
             (r#"{"schemaVersion":2,"config":{},"layers":[]}"#.to_string(), media_type::OCI_MANIFEST),
             (r#"{"schemaVersion":2,"mediaType":"","layers":[]}"#.to_string(), media_type::OCI_MANIFEST),
+            (r#"{"schemaVersion":2,"config":{},"layers":null}"#.to_string(), media_type::OCI_MANIFEST),
             (r#"{"schemaVersion":2,"manifests":[]}"#.to_string(), media_type::OCI_INDEX),
             (format!(r#"{{"schemaVersion":2,"mediaType":"{docker}","config":{{}}}}"#), docker),
-            (r#"{"mediaType":"application/vnd.example+json"}"#.to_string(), "application/vnd.example+json"),
+            (format!(r#"{{"schemaVersion":2,"mediaType":"{docker}; a=b","config":{{}}}}"#), docker),
+            (format!(r#"{{"mediaType":"{mine}"}}"#), mine),
         ] {
             assert_eq!(media_type(&at(), json.as_bytes(), None).unwrap(), kind, "{json}");
-            let said = kind.parse().unwrap();
-            assert_eq!(media_type(&at(), json.as_bytes(), Some(&said)).unwrap(), kind, "{json}");
-            let other = "application/vnd.other".parse().unwrap();
-            let error = media_type(&at(), json.as_bytes(), Some(&other)).unwrap_err();
+            for said in [kind.to_string(), format!("{kind}; charset=utf-8"), "".into(), "sbom".into()] {
+                let said = MediaType::stated(said);
+                assert_eq!(media_type(&at(), json.as_bytes(), Some(&said)).unwrap(), kind, "{json}");
+            }
+            let config = MediaType::from_static(media_type::OCI_CONFIG);
+            let error = media_type(&at(), json.as_bytes(), Some(&config)).unwrap_err();
             assert!(matches!(error, Error::Malformed { .. }), "{error}");
         }
     }
 
     #[test]
-    fn documents_that_are_not_a_manifest_or_index_are_rejected() {
+    fn a_document_that_does_not_say_its_kind_is_what_its_descriptor_says_unless_it_looks_otherwise() {
+        const IMAGE: &str = r#"{"schemaVersion":2,"config":{},"layers":[]}"#;
+        const INDEX: &str = r#"{"schemaVersion":2,"manifests":[]}"#;
+        let mine = "application/vnd.mine";
+        for (document, said, is_taken) in [
+            (IMAGE, media_type::DOCKER_MANIFEST, true),
+            (INDEX, media_type::DOCKER_MANIFEST_LIST, true),
+            (IMAGE, mine, true),
+            ("no JSON", mine, true),
+            ("[]", mine, true),
+            (r#"{"x":1}"#, mine, true),
+            (IMAGE, media_type::DOCKER_MANIFEST_LIST, false),
+            (INDEX, media_type::OCI_MANIFEST, false),
+            (IMAGE, media_type::OCI_LAYER_TAR, false),
+            ("no JSON", media_type::OCI_MANIFEST, false),
+            (r#"{"mediaType":"application/vnd.other"}"#, mine, false),
+        ] {
+            let found = media_type(&at(), document.as_bytes(), Some(&said.parse().unwrap()));
+            match is_taken {
+                true => assert_eq!(found.unwrap(), said, "{document}"),
+                false => assert!(matches!(found, Err(Error::Malformed { .. })), "{document}: {found:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn configurations_and_layers_are_not_manifests() {
+        for document in [
+            "",
+            "\u{1f}\u{8b}",
+            "[]",
+            "{}",
+            r#"{"architecture":"amd64","os":"linux","config":{"Env":[]},"rootfs":{}}"#,
+        ] {
+            for said in [None, Some(media_type::OCI_CONFIG), Some(media_type::DOCKER_LAYER_TAR_GZIP)] {
+                let said = said.map(MediaType::from_static);
+                let error = media_type(&at(), document.as_bytes(), said.as_ref()).unwrap_err();
+                assert!(matches!(error, Error::NotAManifest { .. }), "{document}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn documents_that_contradict_themselves_are_rejected() {
         for (json, told) in [
-            ("", "not a manifest or index: "),
-            ("[]", "not a manifest or index: "),
-            ("{}", "not a manifest or index"),
-            (r#"{"architecture":"amd64","os":"linux"}"#, "not a manifest or index"),
             (r#"{"manifests":[],"layers":[]}"#, "both a manifest and an index"),
             (r#"{"mediaType":"nonsense","layers":[]}"#, "mediaType"),
             (r#"{"mediaType":"application/vnd.oci.image.index.v1+json","layers":[]}"#, "its fields differ"),

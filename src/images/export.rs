@@ -1,28 +1,24 @@
-//! Where an image is written to: a layout folder, or a tar of one, which is a docker archive with one file more.
+//! What an exported archive says of its images, and its formats: a layout folder, or a tar of one, which is a docker archive
+//! with one file more.
 
-use std::{
-    fs::{self, File},
-    io::{self, BufWriter, Write},
-    path::{Path, PathBuf},
-    str::FromStr,
-    thread,
+mod target;
+
+use std::{path::Path, str::FromStr};
+
+use ocipfs_oci::{Descriptor, Digest, Index, Manifest, Reference, Tag, media_type};
+use serde::Serialize;
+
+use super::{
+    archive::{IMAGE_NAME, LAYERS, REF_NAME, REPOSITORY, UNCHANGED, blob_path},
+    pack::inspect::Compression,
 };
 
-use bytes::Bytes;
-use ocipfs_oci::{Descriptor, Index, Manifest};
-use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
-
-use super::archive::blob_path;
+pub use target::{Dest, ExportOrder, ExportOrders, ExportTarget};
 
 /// The file of every layout that says so.
 pub const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
-const IMAGE_NAME: &str = "io.containerd.image.name";
-/// Chunks that wait for the disk.
-const QUEUE_LENGTH: usize = 16;
 
-/// Format of an exported image.
+/// Format of an exported archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// An OCI image layout.
@@ -46,26 +42,58 @@ impl FromStr for Format {
     }
 }
 
+/// Suffixes of compressed tars, and of files that are not written.
+const GZIP: [&str; 2] = [".tar.gz", ".tgz"];
+const ZSTD: [&str; 3] = [".tar.zst", ".tar.zstd", ".tzst"];
+const OTHER: [&str; 9] = [".xz", ".txz", ".bz2", ".tbz2", ".tbz", ".zip", ".7z", ".gz", ".zst"];
+
 impl Format {
-    /// Returns the format that is usual for a file name.
-    pub fn of(dest: &Path) -> Self {
-        let name = dest.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
-        match name.as_str() {
-            name if name.ends_with(".oci.tar") || name.ends_with(".oci") => Self::OciArchive,
-            name if name.ends_with(".tar") => Self::DockerArchive,
-            _ => Self::Oci,
+    /// Returns the format and the compression that are usual for a file name; `given` is the format if it is not left to that.
+    pub fn of(dest: &Path, given: Option<Self>) -> Result<(Self, Compression), String> {
+        let name = dest.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        let strip = |suffixes: &[&str]| suffixes.iter().find_map(|suffix| name.strip_suffix(suffix));
+        let (stem, compression) = match (strip(&GZIP), strip(&ZSTD), name.strip_suffix(".tar")) {
+            (Some(stem), _, _) => (Some(stem), Compression::Gzip),
+            (_, Some(stem), _) => (Some(stem), Compression::Zstd),
+            (_, _, stem) => (stem, Compression::None),
+        };
+        let usual = match stem {
+            Some(stem) if stem.ends_with(".oci") => Self::OciArchive,
+            Some(_) => Self::DockerArchive,
+            None if name == "-" => Self::DockerArchive,
+            None if name.ends_with(".oci") => Self::OciArchive,
+            None => Self::Oci,
+        };
+        match (given, strip(&OTHER)) {
+            (Some(Self::Oci), _) => Ok((Self::Oci, Compression::None)),
+            (_, Some(_)) if stem.is_none() => {
+                Err(format!("cannot write {}: archives are .tar, .tar.gz or .tar.zst", dest.display()))
+            }
+            (given, _) => Ok((given.unwrap_or(usual), compression)),
         }
     }
 }
 
-/// The `index.json` of one image that is called so.
-pub fn index(top: &Descriptor, name: &str, tag: Option<&str>) -> Result<Vec<u8>, serde_json::Error> {
+/// Returns the entry of an image in `index.json`.
+pub fn image_entry(top: &Descriptor, name: &str, reference: &Reference) -> Descriptor {
     let mut entry = top.clone();
-    if let Some(tag) = tag {
-        entry.annotations.insert(REF_NAME.into(), tag.into());
-        entry.annotations.insert(IMAGE_NAME.into(), format!("docker.io/{}:{tag}", full(name)));
-    }
-    serde_json::to_vec(&Index::new(vec![entry]))
+    let image = match reference {
+        Reference::Tag(tag) => {
+            entry.annotations.insert(REF_NAME.into(), tag.to_string());
+            format!("docker.io/{}:{tag}", full(name))
+        }
+        Reference::Digest(digest) => format!("docker.io/{}@{digest}", full(name)),
+    };
+    entry.annotations.insert(IMAGE_NAME.into(), image);
+    entry
+}
+
+/// Returns the entry of a referrer. It has no image name, by which docker and containerd would take it for an image.
+pub fn referrer_entry(top: &Descriptor, repository: &str, tag: Option<&Tag>) -> Descriptor {
+    let mut entry = top.clone();
+    entry.annotations.insert(REPOSITORY.into(), repository.into());
+    entry.annotations.extend(tag.map(|tag| (REF_NAME.into(), tag.to_string())));
+    entry
 }
 
 /// Docker's name of a repository without a user.
@@ -73,182 +101,45 @@ fn full(name: &str) -> String {
     if name.contains('/') { name.into() } else { format!("library/{name}") }
 }
 
-#[derive(Serialize)]
+/// Returns `index.json`. Where the archive is a docker archive as well, it says that layers are to be imported as they are.
+pub fn index(entries: Vec<Descriptor>, format: Format) -> Result<Vec<u8>, serde_json::Error> {
+    let mut index = Index::new(entries);
+    if format == Format::DockerArchive {
+        index.annotations.insert(LAYERS.into(), UNCHANGED.into());
+    }
+    serde_json::to_vec(&index)
+}
+
+/// An image in `manifest.json`.
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct DockerImage {
+pub struct DockerImage {
     config: String,
     repo_tags: Vec<String>,
     layers: Vec<String>,
+    #[serde(skip)]
+    digest: Digest,
 }
 
-/// The `manifest.json` of one image.
-pub fn docker_manifest(manifest: &Manifest, name: Option<String>) -> Result<Vec<u8>, serde_json::Error> {
-    let layers = manifest.layers.iter().map(|layer| blob_path(&layer.digest)).collect();
-    let config = blob_path(&manifest.config.digest);
-    serde_json::to_vec(&[DockerImage { config, repo_tags: name.into_iter().collect(), layers }])
-}
-
-/// An archive that is being written by a thread of its own; dropped before its end, it leaves nothing.
-pub struct ExportTarget {
-    orders: mpsc::Sender<Order>,
-    outcome: oneshot::Receiver<io::Result<()>>,
-}
-
-enum Order {
-    File { path: String, size: u64 },
-    Bytes(Bytes),
-    Finish,
-}
-
-impl ExportTarget {
-    /// Makes `dest`, which must not be there, or be an empty folder.
-    pub fn create(format: Format, dest: &Path) -> io::Result<Self> {
-        let mut sink = match format {
-            Format::Oci => ExportSink::folder(dest)?,
-            Format::OciArchive | Format::DockerArchive => ExportSink::tar(dest)?,
-        };
-        let (orders, mut received) = mpsc::channel(QUEUE_LENGTH);
-        let (tell, outcome) = oneshot::channel();
-        let dest = dest.to_path_buf();
-        let write = move || {
-            let mut written = Err(io::Error::other("export aborted"));
-            while let Some(order) = received.blocking_recv() {
-                let done = match order {
-                    Order::File { path, size } => sink.file(&path, size),
-                    Order::Bytes(bytes) => sink.write(&bytes),
-                    Order::Finish => {
-                        written = sink.finish();
-                        break;
-                    }
-                };
-                if let Err(error) = done {
-                    written = Err(error);
-                    break;
-                }
-            }
-            if written.is_err() {
-                let _ = match format {
-                    Format::Oci => fs::remove_dir_all(&dest),
-                    _ => fs::remove_file(&dest),
-                };
-            }
-            let _ = tell.send(written);
-        };
-        thread::Builder::new().name("export".into()).spawn(write)?;
-        Ok(Self { orders, outcome })
-    }
-
-    /// Begins a file of so many bytes.
-    pub async fn file(&mut self, path: &str, size: u64) -> io::Result<()> {
-        self.order(Order::File { path: path.into(), size }).await
-    }
-
-    /// The next bytes of it.
-    pub async fn write(&mut self, bytes: Bytes) -> io::Result<()> {
-        self.order(Order::Bytes(bytes)).await
-    }
-
-    /// Waits until all of it is on the disk.
-    pub async fn finish(mut self) -> io::Result<()> {
-        self.order(Order::Finish).await?;
-        self.outcome.await.unwrap_or_else(|_| Err(io::Error::other("export aborted")))
-    }
-
-    /// Waits until nothing of it is left.
-    pub async fn abandon(self) {
-        drop(self.orders);
-        let _ = self.outcome.await;
-    }
-
-    async fn order(&mut self, order: Order) -> io::Result<()> {
-        match self.orders.send(order).await {
-            Ok(()) => Ok(()),
-            Err(_) => match (&mut self.outcome).await {
-                Ok(Err(error)) => Err(error),
-                _ => Err(io::Error::other("export aborted")),
-            },
+impl DockerImage {
+    /// Adds an image to those of `manifest.json`; one that is there gets a further name.
+    pub fn add(all: &mut Vec<Self>, descriptor: &Descriptor, manifest: &Manifest, name: Option<String>) {
+        if let Some(known) = all.iter_mut().find(|image| image.digest == descriptor.digest) {
+            known.repo_tags.extend(name);
+            return;
         }
+        all.push(Self {
+            config: blob_path(&manifest.config.digest),
+            repo_tags: name.into_iter().collect(),
+            layers: manifest.layers.iter().map(|layer| blob_path(&layer.digest)).collect(),
+            digest: descriptor.digest.clone(),
+        });
     }
 }
 
-enum ExportSink {
-    Folder {
-        dir: PathBuf,
-        open: Option<BufWriter<File>>,
-    },
-    /// With what is missing of the last file's last block.
-    Tar {
-        tar: tar::Builder<BufWriter<File>>,
-        padding: usize,
-    },
-}
-
-impl ExportSink {
-    fn folder(dir: &Path) -> io::Result<Self> {
-        match fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
-            Ok(true) => {}
-            Ok(false) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the folder is not empty")),
-            Err(_) => fs::create_dir(dir)?,
-        }
-        Ok(Self::Folder { dir: dir.into(), open: None })
-    }
-
-    fn tar(dest: &Path) -> io::Result<Self> {
-        let file = BufWriter::with_capacity(1 << 20, File::create_new(dest)?);
-        Ok(Self::Tar { tar: tar::Builder::new(file), padding: 0 })
-    }
-
-    fn file(&mut self, path: &str, size: u64) -> io::Result<()> {
-        self.end_file()?;
-        match self {
-            Self::Folder { dir, open } => {
-                let full = dir.join(path);
-                full.parent().map_or(Ok(()), fs::create_dir_all)?;
-                *open = Some(BufWriter::with_capacity(1 << 20, File::create_new(full)?));
-            }
-            Self::Tar { tar, padding } => {
-                let mut header = tar::Header::new_ustar();
-                header.set_path(path)?;
-                header.set_size(size);
-                header.set_mode(0o644);
-                header.set_mtime(0);
-                header.set_entry_type(tar::EntryType::Regular);
-                header.set_cksum();
-                tar.append(&header, io::empty())?;
-                *padding = (512 - size as usize % 512) % 512;
-            }
-        }
-        Ok(())
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Folder { open: Some(file), .. } => file.write_all(bytes),
-            Self::Folder { .. } => Ok(()),
-            Self::Tar { tar, .. } => tar.get_mut().write_all(bytes),
-        }
-    }
-
-    fn end_file(&mut self) -> io::Result<()> {
-        match self {
-            Self::Folder { open, .. } => match open.take() {
-                Some(file) => file.into_inner().map_err(|e| e.into_error())?.sync_all(),
-                None => Ok(()),
-            },
-            Self::Tar { tar, padding } => {
-                let missing = std::mem::take(padding);
-                tar.get_mut().write_all(&[0; 512][..missing])
-            }
-        }
-    }
-
-    fn finish(mut self) -> io::Result<()> {
-        self.end_file()?;
-        match self {
-            Self::Folder { .. } => Ok(()),
-            Self::Tar { tar, .. } => tar.into_inner()?.into_inner().map_err(|e| e.into_error())?.sync_all(),
-        }
-    }
+/// Whether docker can load an image: it has a configuration of that kind.
+pub fn is_loadable(manifest: &Manifest) -> bool {
+    [media_type::OCI_CONFIG, media_type::DOCKER_CONFIG].contains(&manifest.config.media_type.as_str())
 }
 
 #[cfg(test)]
@@ -257,41 +148,28 @@ mod tests {
 
     #[test]
     fn the_export_format_is_chosen_by_file_extension() {
-        for (dest, format) in [
-            ("/x/foo", Format::Oci),
-            ("/x/foo.tar", Format::DockerArchive),
-            ("/x/foo.oci.tar", Format::OciArchive),
-            ("/x/FOO.OCI", Format::OciArchive),
-            ("/", Format::Oci),
+        use {Compression::*, Format::*};
+        for (name, expected) in [
+            ("foo", (Oci, None)),
+            ("foo.tar", (DockerArchive, None)),
+            ("-", (DockerArchive, None)),
+            ("foo.tar.gz", (DockerArchive, Gzip)),
+            ("Foo.TGZ", (DockerArchive, Gzip)),
+            ("foo.tar.zst", (DockerArchive, Zstd)),
+            ("foo.oci.tar", (OciArchive, None)),
+            ("foo.oci.tar.zst", (OciArchive, Zstd)),
+            ("foo.oci.tgz", (OciArchive, Gzip)),
+            ("FOO.OCI", (OciArchive, None)),
+            ("foo-1.0", (Oci, None)),
+            ("", (Oci, None)),
         ] {
-            assert_eq!(Format::of(Path::new(dest)), format, "{dest}");
+            assert_eq!(Format::of(Path::new(name), Option::None), Ok(expected), "{name}");
         }
-    }
-
-    #[tokio::test]
-    async fn an_unfinished_export_leaves_no_files() {
-        let dir = tempfile::tempdir().unwrap();
-        let dest = dir.path().join("a.tar");
-        let mut target = ExportTarget::create(Format::OciArchive, &dest).unwrap();
-        for (path, bytes) in [("one", &b"1"[..]), ("a/two", &[2; 512]), ("none", b"")] {
-            target.file(path, bytes.len() as u64).await.unwrap();
-            target.write(Bytes::copy_from_slice(bytes)).await.unwrap();
+        assert_eq!(Format::of(Path::new("foo.tar.gz"), Some(OciArchive)), Ok((OciArchive, Gzip)));
+        assert_eq!(Format::of(Path::new("foo"), Some(DockerArchive)), Ok((DockerArchive, None)));
+        assert_eq!(Format::of(Path::new("foo.tar.gz"), Some(Oci)), Ok((Oci, None)));
+        for name in ["foo.tar.xz", "foo.zip", "foo.gz", "foo.tbz2"] {
+            assert!(Format::of(Path::new(name), Option::None).unwrap_err().contains(".tar.zst"), "{name}");
         }
-        target.finish().await.unwrap();
-        let mut archive = tar::Archive::new(File::open(&dest).unwrap());
-        let entries = archive.entries().unwrap().map(|entry| {
-            let entry = entry.unwrap();
-            (entry.path().unwrap().display().to_string(), entry.size())
-        });
-        let expected = [("one", 1), ("a/two", 512), ("none", 0)];
-        assert_eq!(entries.collect::<Vec<_>>(), expected.map(|(path, size)| (path.to_string(), size)));
-        let taken = ExportTarget::create(Format::OciArchive, &dest).map(drop).unwrap_err();
-        assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
-        assert!(ExportTarget::create(Format::Oci, dir.path()).is_err(), "it is not empty");
-        let half = dir.path().join("half");
-        let target = ExportTarget::create(Format::Oci, &half).unwrap();
-        let ExportTarget { orders, outcome } = target;
-        drop(orders);
-        assert!(outcome.await.unwrap().is_err() && !half.exists());
     }
 }

@@ -1,7 +1,7 @@
 //! Images of an archive become content that is kept here, in one of three forms.
 //!
 //! ```text
-//! archive::read ─► Images ─► named ─► layout | descriptor | dockerized ─► stored, then held and announced
+//! archive::read ─► Images ─► named ─► layout | descriptor | dockerized ─► stored, then retained and announced
 //! ```
 
 mod builder;
@@ -19,11 +19,11 @@ use ocipfs_node::{Block, Cid};
 use ocipfs_oci::{Descriptor, Digest, Name, Tag};
 
 use super::archive::{self, ArchiveSource, Compress};
-use crate::content::{self, Content, Document, GcRoot, Named, Profile, Store};
+use crate::content::{self, Content, Document, GcRoot, ImportedImage, Profile, Store};
 use builder::ImageBuilder;
 use called::{Called, called};
-pub use layout::REF_NAME;
-pub use tag::tag;
+
+pub use tag::{Tagged, tag};
 
 /// Why nothing was imported.
 #[derive(Debug, thiserror::Error)]
@@ -196,7 +196,7 @@ fn make(
             blobs.push((digest, root.into()));
         }
         below.extend(directories.iter().map(|block| block.cid));
-        let named = images.iter().map(|image| Named {
+        let named = images.iter().map(|image| ImportedImage {
             reference: image.reference.clone(),
             digest: image.top.digest.clone(),
             size: image.size,

@@ -5,6 +5,7 @@
 
 pub mod add;
 mod document;
+pub mod file;
 mod image;
 mod index;
 pub mod join;
@@ -13,6 +14,7 @@ mod manifest;
 mod tests;
 
 pub use document::LayerDocument;
+pub use file::LayerFile;
 pub use image::Image;
 pub use index::Index;
 pub use manifest::{Error, Layer, LayerManifest, MAX_BYTES};

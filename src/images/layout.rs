@@ -13,7 +13,7 @@ use std::{
 };
 
 use ocipfs_node::Cid;
-use ocipfs_oci::{Digest, Tag};
+use ocipfs_oci::{Digest, MediaType, Tag};
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 
@@ -47,21 +47,21 @@ impl Layouts {
     }
 
     /// Returns the layout at `at`, if it was read before.
-    pub fn known(&self, at: &CidPath, holder: Option<Cid>) -> Option<Layout> {
+    pub fn known(&self, at: &CidPath, gc_root: Option<Cid>) -> Option<Layout> {
         let index = self.0.get(at)?.get()?.clone();
-        Some(Layout { files: Files { at: at.clone(), holder }, index, all: self.clone() })
+        Some(Layout { files: Files { at: at.clone(), gc_root }, index, all: self.clone() })
     }
 
-    /// Reads the layout that the directory `at` holds, once for all who ask at a time; its blobs are held under `holder`.
-    pub async fn read(&self, content: &Content, at: &CidPath, holder: Option<Cid>) -> Result<Layout, Error> {
-        if let Some(known) = self.known(at, holder) {
+    /// Reads the layout that the directory `at` holds, once for all who ask at a time; its blobs are retained under `gc_root`.
+    pub async fn read(&self, content: &Content, at: &CidPath, gc_root: Option<Cid>) -> Result<Layout, Error> {
+        if let Some(known) = self.known(at, gc_root) {
             return Ok(known);
         }
         let cell = self.0.get_or_insert_with(at, || (Arc::default(), LAYOUT_BYTES));
         let index =
             cell.get_or_try_init(async || Index::read(content, at).await.map(Arc::new)).await?.clone();
         self.0.insert(at.clone(), cell, index.weight());
-        Ok(Layout { files: Files { at: at.clone(), holder }, index, all: self.clone() })
+        Ok(Layout { files: Files { at: at.clone(), gc_root }, index, all: self.clone() })
     }
 }
 
@@ -79,7 +79,7 @@ pub struct Layout {
 pub struct Files {
     at: CidPath,
     /// Key of the GC root for its blobs; none if a GC root leads to the layout already.
-    holder: Option<Cid>,
+    gc_root: Option<Cid>,
 }
 
 /// Contents of a layout's `index.json`.
@@ -169,9 +169,9 @@ impl GatheredReferrers {
 }
 
 impl Files {
-    /// The files of the layout in the directory `at`, whose blobs a holder leads to already.
+    /// The files of the layout in the directory `at`, whose blobs a GC root retains already.
     pub fn of(at: &CidPath) -> Self {
-        Self { at: at.clone(), holder: None }
+        Self { at: at.clone(), gc_root: None }
     }
 
     /// Checks that the directory says that it is a layout.
@@ -253,7 +253,7 @@ impl Files {
     }
 
     fn at_path(&self, digest: Digest, size: u64, at: CidPath) -> Blob {
-        Blob { digest, size, at, holder: self.holder }
+        Blob { digest, size, at, gc_root: self.gc_root }
     }
 
     async fn document(&self, content: &Content, entry: &Entry) -> Result<Document, Error> {
@@ -271,6 +271,27 @@ impl Layout {
     pub async fn tagged(&self, content: &Content, tag: &Tag) -> Result<Option<Document>, Error> {
         let Some(entry) = self.entry(content, tag).await? else { return Ok(None) };
         self.files.document(content, &entry).await.map(Some)
+    }
+
+    /// The manifest of a digest; none where the layout has no such blob, or one that is not a manifest.
+    pub async fn by_digest(&self, content: &Content, digest: &Digest) -> Result<Option<Document>, Error> {
+        let Some(blob) = self.files.blob(content, digest).await? else { return Ok(None) };
+        let mut found = Document::read(content, &blob, self.media_type_of(digest)).await;
+        if matches!(found, Err(Error::Malformed { .. })) {
+            // Where the index says something else of it, the document decides.
+            found = Document::read(content, &blob, None).await;
+        }
+        match found {
+            Err(Error::NotAManifest { .. }) => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
+    /// What the index says of a digest, as far as its entries are known.
+    fn media_type_of(&self, digest: &Digest) -> Option<&MediaType> {
+        let Index { tags, only, indexes, referring, .. } = &*self.index;
+        let known = tags.values().chain(only).chain(indexes).chain(referring.entries());
+        known.filter(|entry| entry.digest == *digest).find_map(|entry| entry.media_type.as_ref())
     }
 
     async fn entry(&self, content: &Content, tag: &Tag) -> Result<Option<Entry>, Error> {

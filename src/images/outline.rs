@@ -21,11 +21,17 @@ const MAX_URL: usize = 1024;
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Link {
+    #[serde(default, deserialize_with = "stated")]
     pub media_type: MediaType,
     pub digest: Digest,
     pub size: u64,
     #[serde(default)]
     pub urls: Urls,
+}
+
+/// Reads what a document states; `null` is nothing, as Go writes it.
+fn stated<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MediaType, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// The addresses of a blob.
@@ -139,6 +145,12 @@ mod tests {
         assert_eq!(links.len(), 3);
         assert_eq!(links[0].urls.at.as_ref().map(ToString::to_string).as_deref(), Some(CID));
         assert!(links[0].urls.told.iter().map(String::len).eq([200; 3]));
+        for media_type in [json!("text/plain; charset=utf-8"), json!("sbom"), json!(""), json!(null)] {
+            let mut odd = link.clone();
+            odd["mediaType"] = media_type;
+            let manifest = json!({"config": odd, "layers": [odd]}).to_string();
+            assert_eq!(of_manifest(manifest.as_bytes()).unwrap().len(), 2, "{manifest}");
+        }
         for none in [json!({"manifests": null}), json!({"manifests": []})] {
             assert!(of_index(none.to_string().as_bytes()).unwrap().is_empty());
         }

@@ -21,7 +21,7 @@ use super::{
     archive::blob_path,
     cache::Cache,
     export::OCI_LAYOUT,
-    repository::{self, Repositories, RepositoryBlob, What, changes, changes_of},
+    repository::{self, ChangedItem, Repositories, RepositoryBlob, changes, changes_of},
 };
 use crate::content::{
     self, Changes, Document, Error, Profile, Root, SharePolicy, Store, StoreError, TreeVersion,
@@ -128,9 +128,9 @@ impl Published {
         }
         let (mut added, mut removed) = (Vec::new(), Vec::new());
         for (_, change) in &due {
-            match (&change.what, change.what.blob()) {
+            match (&change.item, change.item.blob()) {
                 (_, Some(blob)) => self.blob(&mut all, &change.repository, blob, &mut added, &mut removed)?,
-                (What::Everything, None) => {
+                (ChangedItem::Everything, None) => {
                     self.everything(&mut all, before, &change.repository, &mut added)?
                 }
                 (_, None) => {}
@@ -152,7 +152,7 @@ impl Published {
             return Ok(());
         }
         for change in changes_of(&self.repositories, name, after)? {
-            if let Some(blob) = change.what.blob()
+            if let Some(blob) = change.item.blob()
                 && let Some(root) = self.root(blob)?
             {
                 all.set(&path(name, &blob.digest), root);

@@ -42,7 +42,7 @@ use tokio::sync::watch;
 use crate::content::{Database, Store, StoreError, now};
 
 pub use adopted::Adopted;
-pub use changes::{Change, What, changes, changes_of, matters, pending, settle};
+pub use changes::{Change, ChangedItem, changes, changes_of, matters, pending, settle};
 pub use commit::NewManifest;
 pub use edit::Edit;
 pub use inspect::{InspectedManifest, inspect};
@@ -82,9 +82,9 @@ pub struct Pushed {
 
 /// All repositories of a node. Clones are handles on the same.
 #[derive(Clone)]
-pub struct Repositories(Arc<Inner>);
+pub struct Repositories(Arc<RepositoriesInner>);
 
-struct Inner {
+struct RepositoriesInner {
     database: Arc<Database>,
     changed: watch::Sender<()>,
     freed: watch::Sender<()>,
@@ -94,7 +94,7 @@ impl Repositories {
     /// Those whose rows are in this index, as this version writes them.
     pub fn new(database: Arc<Database>) -> Self {
         let (changed, freed) = Default::default();
-        Self(Arc::new(Inner { database, changed, freed }))
+        Self(Arc::new(RepositoriesInner { database, changed, freed }))
     }
 
     /// Those of a store, which an earlier version may have written.
@@ -157,6 +157,6 @@ impl Repositories {
 
 /// Returns the key of the GC root for a blob or a manifest. Each has its own, since two digests may be of the
 /// same bytes.
-fn holder(name: &Name, kind: &str, digest: &Digest) -> String {
+fn gc_root_key(name: &Name, kind: &str, digest: &Digest) -> String {
     format!("repository/{name}/{kind}/{digest}")
 }

@@ -65,9 +65,9 @@ pub struct PublisherState {
 
 /// Publishes the repositories. Clones are handles on the same.
 #[derive(Clone)]
-pub struct Publisher(Arc<Inner>);
+pub struct Publisher(Arc<PublisherInner>);
 
-struct Inner {
+struct PublisherInner {
     content: Content,
     published: Published,
     key: Keypair,
@@ -79,7 +79,7 @@ impl Publisher {
     /// One that publishes under `key`, if pushes are shared.
     pub fn new(content: Content, repositories: Repositories, key: Keypair, share: SharePolicy) -> Self {
         let published = Published::new(content.store().clone(), repositories, content.profile());
-        Self(Arc::new(Inner { content, published, key, share, state: watch::Sender::default() }))
+        Self(Arc::new(PublisherInner { content, published, key, share, state: watch::Sender::default() }))
     }
 
     /// Returns the state of the published tree.
@@ -213,7 +213,7 @@ impl Publisher {
         if self.0.share == SharePolicy::All {
             self.0.content.announce(added).await?;
             for root in removed {
-                if !self.0.content.is_held(&root).await? {
+                if !self.0.content.is_retained(&root).await? {
                     self.0.content.node().withdraw(root).await;
                 }
             }

@@ -38,12 +38,15 @@ pub struct Pushes {
 
 /// Parses the name of a repository that may be pushed to: names that a CID or a key defines are read-only.
 pub fn parse_target(name: &str) -> Result<Name, Error> {
-    use names::Error::{Misplaced, Unfinished, UnknownName};
+    use names::Error::{Misplaced, NoCid, NoIpnsName, Path, Reserved, Unfinished, UnknownName};
     match NameKind::parse(name) {
         Ok(NameKind::Hosted { name }) => Ok(name),
         Ok(_) | Err(UnknownName(_) | Unfinished { .. } | Misplaced { .. }) => {
             Err(Error::ReadOnly(name.into()))
         }
+        // These could be names, but for where they begin.
+        Err(NoCid { .. } | NoIpnsName { .. } | Path { .. }) => Err(Error::ReadOnly(name.into())),
+        Err(error @ Reserved { .. }) => Err(Error::Reserved(error)),
         Err(error) => Err(error.into()),
     }
 }

@@ -1,5 +1,5 @@
 //! What a reference of a repository is. One file for each kind of name that a CID, a key or a domain defines, and
-//! [`local`] for what was pushed here.
+//! [`local`] for repositories that were pushed here.
 
 mod descriptor;
 pub mod dockerized;

@@ -5,11 +5,14 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use ocipfs_oci::{ByteRange, Digest, Name, range};
+use bytes::Bytes;
+use futures::{Stream, stream};
+use ocipfs_oci::{ByteRanges, Digest, Name, range};
 
 use super::{
     Registry,
     error::{ApiError, ResourceKind},
+    multipart::Multipart,
     not_modified,
 };
 use crate::{
@@ -17,12 +20,18 @@ use crate::{
     names::{BlobSource, NameKind},
 };
 
+/// The media type of blobs, whatever their manifests say.
+const OCTETS: &str = "application/octet-stream";
+
 fn refusal(error: content::Error) -> ApiError {
     ApiError::content(error, ResourceKind::Blob)
 }
 
-async fn find(registry: &Registry, kind: &NameKind, digest: &Digest) -> Result<BlobSource, ApiError> {
-    kind.blob(&registry.resolver, digest).await.map_err(|error| ApiError::names(error, ResourceKind::Blob))
+/// Returns where a blob is: nothing of it is fetched yet.
+async fn locate(registry: &Registry, kind: &NameKind, digest: &Digest) -> Result<BlobSource, ApiError> {
+    kind.locate_blob(&registry.resolver, digest)
+        .await
+        .map_err(|error| ApiError::names(error, ResourceKind::Blob))
 }
 
 fn parse_name(name: &str) -> Result<NameKind, ApiError> {
@@ -38,7 +47,7 @@ pub async fn head(
 ) -> Result<Response, ApiError> {
     let digest: Digest = digest.parse()?;
     let kind = parse_name(name)?;
-    let size = match find(registry, &kind, &digest).await? {
+    let size = match locate(registry, &kind, &digest).await? {
         BlobSource::Inline(bytes) => bytes.len() as u64,
         BlobSource::Blob(blob) => {
             registry.resolver.content().check(&blob).await.map_err(refusal)?;
@@ -49,11 +58,11 @@ pub async fn head(
             blob.size
         }
     };
-    let whole = || (head_of(&digest, size), Body::empty()).into_response();
+    let whole = || (head_of(&digest, size, OCTETS.into()), Body::empty()).into_response();
     Ok(not_modified(headers, &digest).unwrap_or_else(whole))
 }
 
-/// `GET` of a blob or of one range of it.
+/// `GET` of a blob or of ranges of it.
 pub async fn get(
     registry: &Registry,
     name: &str,
@@ -61,23 +70,25 @@ pub async fn get(
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
     let digest: Digest = digest.parse()?;
-    let source = find(registry, &parse_name(name)?, &digest).await?;
+    let source = locate(registry, &parse_name(name)?, &digest).await?;
     if let Some(answer) = not_modified(headers, &digest) {
         return Ok(answer);
     }
     match source {
         BlobSource::Inline(bytes) => {
             let size = bytes.len() as u64;
-            let part = wanted(headers, &digest, size)?;
-            let Range { start, end } = part.clone().unwrap_or(0..size);
-            Ok(answer(&digest, size, part, Body::from(bytes.slice(start as usize..end as usize))))
+            let ranges = wanted(headers, &digest, size)?;
+            let slice = |range: &Range<u64>| {
+                Ok::<_, content::Error>(bytes.slice(range.start as usize..range.end as usize))
+            };
+            let pieces = stream::iter(ranges.all(size).iter().map(slice).collect::<Vec<_>>());
+            Ok(answer(&digest, size, ranges, pieces))
         }
         BlobSource::Blob(blob) => {
-            let part = wanted(headers, &digest, blob.size)?;
+            let ranges = wanted(headers, &digest, blob.size)?;
             let content = registry.resolver.content();
-            let reader = content.open(&blob, part.clone().unwrap_or(0..blob.size)).await.map_err(refusal)?;
-            let body = Body::from_stream(reader.into_stream_logged());
-            Ok(answer(&digest, blob.size, part, body))
+            let reader = content.open_ranges(&blob, &ranges.all(blob.size)).await.map_err(refusal)?;
+            Ok(answer(&digest, blob.size, ranges, reader.into_stream_logged()))
         }
     }
 }
@@ -88,32 +99,67 @@ pub async fn delete(registry: &Registry, name: &Name, digest: &str) -> Result<Re
     Ok(StatusCode::ACCEPTED.into_response())
 }
 
-/// The part that the headers ask for; none means the whole.
-fn wanted(headers: &HeaderMap, digest: &Digest, size: u64) -> Result<Option<Range<u64>>, ApiError> {
-    let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
-    if !range::if_range_holds(text(header::IF_RANGE), &digest.etag()) {
-        return Ok(None);
-    }
-    let Some(range) = text(header::RANGE).and_then(ByteRange::parse) else { return Ok(None) };
-    Ok(Some(range.resolve(size)?))
+/// What a request wants of a blob.
+enum Wanted {
+    Whole,
+    Range(Range<u64>),
+    /// Several ranges, which do not overlap.
+    Ranges(Vec<Range<u64>>),
 }
 
-fn head_of(digest: &Digest, length: u64) -> [(&'static str, String); 5] {
+impl Wanted {
+    fn all(&self, size: u64) -> Vec<Range<u64>> {
+        let whole = 0..size;
+        match self {
+            Self::Whole => vec![whole],
+            Self::Range(range) => vec![range.clone()],
+            Self::Ranges(ranges) => ranges.clone(),
+        }
+    }
+}
+
+/// What the headers ask for.
+fn wanted(headers: &HeaderMap, digest: &Digest, size: u64) -> Result<Wanted, ApiError> {
+    let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
+    if !range::if_range_holds(text(header::IF_RANGE), &digest.etag()) {
+        return Ok(Wanted::Whole);
+    }
+    let Some(header) = text(header::RANGE) else { return Ok(Wanted::Whole) };
+    let Some(ranges) = ByteRanges::parse(header)? else { return Ok(Wanted::Whole) };
+    let mut ranges = ranges.resolve(size)?;
+    match ranges.len() {
+        1 => Ok(Wanted::Range(ranges.remove(0))),
+        _ => Ok(Wanted::Ranges(ranges)),
+    }
+}
+
+fn head_of(digest: &Digest, length: u64, content_type: String) -> [(&'static str, String); 5] {
     [
         ("docker-content-digest", digest.to_string()),
         ("etag", digest.etag()),
         ("accept-ranges", "bytes".into()),
-        ("content-type", "application/octet-stream".into()),
+        ("content-type", content_type),
         ("content-length", length.to_string()),
     ]
 }
 
-fn answer(digest: &Digest, size: u64, part: Option<Range<u64>>, body: Body) -> Response {
-    match part {
-        None => (head_of(digest, size), body).into_response(),
-        Some(part) => {
+fn answer(
+    digest: &Digest,
+    size: u64,
+    wanted: Wanted,
+    content: impl Stream<Item = Result<Bytes, content::Error>> + Send + 'static,
+) -> Response {
+    match wanted {
+        Wanted::Whole => (head_of(digest, size, OCTETS.into()), Body::from_stream(content)).into_response(),
+        Wanted::Range(part) => {
             let range = [(header::CONTENT_RANGE, range::content_range(&part, size))];
-            (StatusCode::PARTIAL_CONTENT, head_of(digest, part.end - part.start), range, body).into_response()
+            let head = head_of(digest, part.end - part.start, OCTETS.into());
+            (StatusCode::PARTIAL_CONTENT, head, range, Body::from_stream(content)).into_response()
+        }
+        Wanted::Ranges(ranges) => {
+            let parts = Multipart::new(ranges, size);
+            let head = head_of(digest, parts.length(), parts.content_type());
+            (StatusCode::PARTIAL_CONTENT, head, Body::from_stream(parts.body(content))).into_response()
         }
     }
 }

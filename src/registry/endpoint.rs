@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use ocipfs_oci::Name;
 
 /// Endpoint that a request path names.
@@ -10,6 +12,30 @@ pub enum Endpoint<'a> {
     Tags { name: &'a str },
     Referrers { name: &'a str, digest: &'a str },
     Catalog,
+}
+
+/// Decodes the path of a request, once (RFC 3986, section 2.1): some clients send `sha256%3A...`.
+///
+/// None where the encoding is invalid or hides a slash: that would be part of a component, which no name has.
+pub fn decode(path: &str) -> Option<Cow<'_, str>> {
+    if !path.contains('%') {
+        return Some(path.into());
+    }
+    let (mut bytes, mut rest) = (Vec::with_capacity(path.len()), path.as_bytes());
+    while let [first, after @ ..] = rest {
+        (rest, _) = match (first, after) {
+            (b'%', [high, low, after @ ..]) => (after, bytes.push(byte(*high, *low)?)),
+            (b'%', _) => return None,
+            _ => (after, bytes.push(*first)),
+        };
+    }
+    String::from_utf8(bytes).ok().map(Cow::Owned)
+}
+
+/// Returns an encoded byte; none for a slash.
+fn byte(high: u8, low: u8) -> Option<u8> {
+    let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    Some(digit(high)? << 4 | digit(low)?).filter(|byte| *byte != b'/')
 }
 
 impl<'a> Endpoint<'a> {
@@ -71,7 +97,32 @@ impl<'a> Endpoint<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::Endpoint::{self, *};
+    use super::{
+        Endpoint::{self, *},
+        decode,
+    };
+
+    #[test]
+    fn a_path_is_decoded_once_and_an_encoded_slash_or_invalid_encoding_is_rejected() {
+        for (path, decoded) in [
+            ("/v2/a/blobs/sha256:00", Some("/v2/a/blobs/sha256:00")),
+            ("/v2/a/blobs/sha256%3A00", Some("/v2/a/blobs/sha256:00")),
+            ("/v2/a/blobs/sha256%3a00", Some("/v2/a/blobs/sha256:00")),
+            ("/v2/%61/tags/list", Some("/v2/a/tags/list")),
+            ("/v2/a/manifests/%253A", Some("/v2/a/manifests/%3A")),
+            ("/v2/a/manifests/%C3%A9", Some("/v2/a/manifests/é")),
+            ("/v2/a%2Fb/tags/list", None),
+            ("/v2/a%2fb/tags/list", None),
+            ("/v2/%", None),
+            ("/v2/%3", None),
+            ("/v2/%3G", None),
+            ("/v2/%+1", None),
+            ("/v2/%ff", None),
+            ("/v2/%é1", None),
+        ] {
+            assert_eq!(decode(path).as_deref(), decoded, "{path}");
+        }
+    }
 
     #[test]
     fn an_endpoint_path_is_parsed_from_its_end() {

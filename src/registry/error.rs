@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use ocipfs_node::{FetchError, RecordError, ResolveError};
-use ocipfs_oci::{Unsatisfiable, digest, reference};
+use ocipfs_oci::{TooManyRanges, Unsatisfiable, digest, reference};
 use serde_json::json;
 
 use crate::{
@@ -154,6 +154,29 @@ impl ApiError {
         }
     }
 
+    /// Replaces the 507 of a full store by 403 `DENIED`, as Harbor answers a quota: docker shows the message of a denial at
+    /// once, and repeats a push that any other code refused for a minute. Nothing frees the room meanwhile.
+    pub fn of_push(self) -> Self {
+        match self.status {
+            StatusCode::INSUFFICIENT_STORAGE => {
+                tracing::warn!(code = self.code, "push refused: {}", self.message);
+                Self { status: StatusCode::FORBIDDEN, code: "DENIED", ..self }
+            }
+            _ => self,
+        }
+    }
+
+    /// Replaces the 400 of an invalid name by 404: a `HEAD` has no body to say why, and clients that get 404 go on to the
+    /// request whose refusal they show.
+    pub fn without_body(self) -> Self {
+        match (self.status, self.code) {
+            (StatusCode::BAD_REQUEST, "NAME_INVALID") => {
+                Self { status: StatusCode::NOT_FOUND, code: "NAME_UNKNOWN", ..self }
+            }
+            _ => self,
+        }
+    }
+
     /// Replaces the message.
     pub fn with_message(self, message: impl ToString) -> Self {
         Self { message: message.to_string(), ..self }
@@ -211,7 +234,7 @@ fn image_answer(error: &images::Error, kind: ResourceKind) -> (StatusCode, &'sta
         NoLayout { .. } | NoEntry { .. } | NoDescriptor { .. } | Link(_) => {
             (StatusCode::NOT_FOUND, "NAME_UNKNOWN")
         }
-        Schema1(_) | Elsewhere { .. } => (StatusCode::NOT_FOUND, kind.unknown()),
+        Schema1(_) | NotAManifest { .. } | Elsewhere { .. } => (StatusCode::NOT_FOUND, kind.unknown()),
         Malformed { .. } => (StatusCode::BAD_GATEWAY, "MANIFEST_INVALID"),
         Content(error) => content_answer(error, kind),
     }
@@ -256,7 +279,7 @@ impl From<push::Error> for ApiError {
             Upload(error) => return error.into(),
             Names(error) => return Self::names(error, ResourceKind::Blob),
             Content(error) => return Self::content(error, ResourceKind::Blob),
-            ReadOnly(_) | Followed { .. } => (StatusCode::FORBIDDEN, "DENIED"),
+            ReadOnly(_) | Reserved(_) | Followed { .. } => (StatusCode::FORBIDDEN, "DENIED"),
             InvalidManifest(_) => (StatusCode::BAD_REQUEST, "MANIFEST_INVALID"),
             MissingBlobs { .. } => (StatusCode::NOT_FOUND, "MANIFEST_BLOB_UNKNOWN"),
             UnknownUpload(_) => (StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN"),
@@ -293,6 +316,12 @@ impl From<reference::Error> for ApiError {
             reference::Error::Tag(_) => Self::new(StatusCode::BAD_REQUEST, "TAG_INVALID", error),
             reference::Error::Digest(error) => error.into(),
         }
+    }
+}
+
+impl From<TooManyRanges> for ApiError {
+    fn from(error: TooManyRanges) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "RANGE_INVALID", error)
     }
 }
 

@@ -16,7 +16,11 @@ use axum::{
 };
 use http_body::{Frame, SizeHint};
 
-use super::{Registry, endpoint::Endpoint, origin::Peer};
+use super::{
+    Registry,
+    endpoint::{self, Endpoint},
+    origin::Peer,
+};
 
 /// The target of the access log, for filters of the log.
 const ACCESS: &str = "ocipfs::access";
@@ -62,7 +66,8 @@ impl Line {
         if status == StatusCode::UNAUTHORIZED && user.is_some() {
             tracing::warn!(client, forwarded_for, user, "login failed");
         }
-        let Some(endpoint) = Endpoint::parse(&self.path) else { return };
+        let path = endpoint::decode(&self.path).unwrap_or_default();
+        let Some(endpoint) = Endpoint::parse(&path) else { return };
         let (name, what) = match endpoint {
             Endpoint::Manifest { name, reference } => (name, reference),
             Endpoint::Blob { name, digest } => (name, digest),

@@ -118,7 +118,7 @@ async fn append(
     range.check_received(upload.length() - before)
 }
 
-/// The `Range` of what was received. Both positions are included, so that nothing looks like one byte: as other registries
+/// The `Range` of the received bytes. Both positions are included, so that nothing looks like one byte: as other registries
 /// have it.
 fn received_range(length: u64) -> String {
     format!("0-{}", length.saturating_sub(1))

@@ -53,6 +53,15 @@ impl Daemon {
         }
     }
 
+    /// Returns a process in the daemon's namespaces: the first child of the one that made them.
+    pub fn pid(&self) -> Result<u32, String> {
+        let made = self.tether.id();
+        let path = format!("/proc/{made}/task/{made}/children");
+        let children = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+        let first = children.split_whitespace().next().and_then(|pid| pid.parse().ok());
+        first.ok_or(format!("{path}: empty"))
+    }
+
     fn ready(&mut self, notify: &UnixDatagram) -> Result<(), String> {
         let started = Instant::now();
         let mut message = [0; 256];

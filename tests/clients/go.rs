@@ -45,6 +45,17 @@ pub fn all() -> [&'static Tool; 8] {
     [&CRANE, &ORAS, &COSIGN, &HELM, &NOTATION, &REGCTL, &BUILDCTL, &BUILDKITD]
 }
 
+/// nerdctl, docker's commands over containerd, with images in IPFS.
+pub static NERDCTL: Tool = Tool::required(
+    "nerdctl",
+    "github.com/containerd/nerdctl/v2",
+    "github.com/containerd/nerdctl/v2/cmd/nerdctl",
+    "v2.0.5",
+);
+/// Kubo, the IPFS daemon and its command line.
+pub static KUBO: Tool =
+    Tool::required("ipfs", "github.com/ipfs/kubo", "github.com/ipfs/kubo/cmd/ipfs", "v0.43.0");
+
 /// A client and where its source is.
 pub struct Tool {
     name: &'static str,

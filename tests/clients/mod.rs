@@ -19,16 +19,21 @@ mod containerd;
 mod daemon;
 mod docker;
 mod go;
+mod nerdctl;
 mod podman;
 mod room;
 mod skopeo;
+mod stargz;
 mod umoci;
 
 pub use buildah::Buildah;
 pub use buildkit::BuildKit;
 pub use containerd::Containerd;
 pub use docker::Docker;
-pub use go::{BUILDCTL, BUILDKITD, COSIGN, CRANE, Client, HELM, NOTATION, ORAS, REGCTL, SETTINGS, Tool, all};
+pub use go::{
+    BUILDCTL, BUILDKITD, COSIGN, CRANE, Client, HELM, KUBO, NOTATION, ORAS, REGCTL, SETTINGS, Tool, all,
+};
+pub use nerdctl::Nerdctl;
 pub use podman::Podman;
 pub use skopeo::Skopeo;
 pub use umoci::Umoci;

@@ -1,6 +1,6 @@
 //! podman, which has no daemon.
 
-use std::path::Path;
+use std::{fs, path::Path, process::Command};
 
 use super::{Room, installed, root_for};
 
@@ -19,6 +19,47 @@ impl Podman {
     /// Makes room for one that has no images.
     pub fn new() -> Result<Self, String> {
         Ok(Self { room: Room::new("podman")? })
+    }
+
+    /// Says what is missing for pulls in parts: its overlay driver alone has them.
+    pub fn pulls_in_parts() -> Result<(), String> {
+        Self::available()?;
+        let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
+        let path = |name: &str| dir.path().join(name);
+        for name in ["lower", "upper", "work", "all"] {
+            fs::create_dir(path(name)).map_err(|e| e.to_string())?;
+        }
+        let [lower, upper, work] = ["lower", "upper", "work"].map(|name| path(name).display().to_string());
+        let layers = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+        let mount = Command::new("unshare")
+            .args(["--mount", "mount", "-t", "overlay", "overlay", "-o", &layers])
+            .arg(path("all"))
+            .output();
+        match mount {
+            Ok(output) if output.status.success() => Ok(()),
+            Ok(output) => Err(format!("no overlay: {}", String::from_utf8_lossy(&output.stderr).trim())),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Makes room for one that fetches of a `zstd:chunked` layer only the files that it lacks.
+    pub fn in_parts() -> Result<Self, String> {
+        let room = Room::new("podman")?;
+        let root = room.path("");
+        room.write(
+            "storage.conf",
+            &format!(
+                "[storage]\ndriver = \"overlay\"\ngraphroot = \"{root}storage\"\nrunroot = \"{root}run/storage\"\n\
+                 [storage.options]\npull_options = {{ enable_partial_images = \"true\", convert_images = \"false\" }}\n"
+            ),
+        )?;
+        Ok(Self { room })
+    }
+
+    /// Pushes an image with an index of the files in each layer.
+    pub fn push_chunked(&self, reference: &str) -> Result<String, String> {
+        let flags = ["--tls-verify=false", "--compression-format", "zstd:chunked"];
+        self.room.run(&[&["podman", "push"][..], &flags, &[reference]].concat())
     }
 
     /// Pulls an image.

@@ -1,7 +1,7 @@
 //! Where a client lives: its files, its settings, its namespaces.
 
 use std::{
-    fs,
+    fs, io,
     process::{Command, Output, Stdio},
 };
 
@@ -98,16 +98,21 @@ impl Room {
         let mut all = Command::new("timeout");
         all.args(["--kill-after=5", DEADLINE]).args(enter(&script)).args(command);
         let output = self.furnish(&mut all).stdin(Stdio::null()).output();
-        let Output { status, stdout, stderr } =
-            output.map_err(|error| format!("{}: {error}", command.join(" ")))?;
-        if status.success() {
-            return Ok(String::from_utf8_lossy(&stdout).into_owned());
-        }
-        let ended = match status.code() {
-            Some(124 | 137) => format!("was not done after {DEADLINE} s"),
-            _ => format!("ended with {status}"),
-        };
-        Err(format!("`{}` {ended}:\n{}", command.join(" "), String::from_utf8_lossy(&stderr)))
+        outcome(command, output)
+    }
+
+    /// Runs `command` to its end in the namespaces of the process `pid`, and returns what it printed.
+    pub fn run_beside(&self, pid: u32, command: &[&str]) -> Result<String, String> {
+        let limited = [&["timeout", "--kill-after=5", DEADLINE], command].concat();
+        outcome(command, self.beside(pid, &limited).stdin(Stdio::null()).output())
+    }
+
+    /// A command, not yet started, in the namespaces of the process `pid`.
+    pub fn beside(&self, pid: u32, command: &[&str]) -> Command {
+        let mut all = Command::new("nsenter");
+        all.args(["--target", &pid.to_string(), "--mount", "--pid", "--"]).args(command);
+        self.furnish(&mut all);
+        all
     }
 
     /// A command, not yet started, whose first process runs `script` in the room with `command` as `$@`.
@@ -130,6 +135,20 @@ impl Room {
     fn furnish<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command.env_clear().envs(self.env.iter().map(|(name, value)| (name, value)))
     }
+}
+
+/// What a command printed, or its end and what it said on stderr.
+fn outcome(command: &[&str], output: io::Result<Output>) -> Result<String, String> {
+    let Output { status, stdout, stderr } =
+        output.map_err(|error| format!("{}: {error}", command.join(" ")))?;
+    if status.success() {
+        return Ok(String::from_utf8_lossy(&stdout).into_owned());
+    }
+    let ended = match status.code() {
+        Some(124 | 137) => format!("was not done after {DEADLINE} s"),
+        _ => format!("ended with {status}"),
+    };
+    Err(format!("`{}` {ended}:\n{}", command.join(" "), String::from_utf8_lossy(&stderr)))
 }
 
 /// The lines of a listing of paths, in the one form that `ls`, `tar` and `find` can agree on.

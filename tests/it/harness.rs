@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fs,
     io::{BufRead, BufReader},
-    os::unix::process::ExitStatusExt,
+    os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     time::{Duration, Instant},
@@ -161,10 +161,22 @@ impl Serve {
 
     /// Starts one in `data_dir` with further environment variables.
     pub fn start_with(data_dir: &Path, arguments: &[&str], environment: &HashMap<&str, &str>) -> Self {
+        let mut command = ocipfs(data_dir);
+        command.envs(environment);
+        Self::start_command(command, data_dir, arguments)
+    }
+
+    /// Starts one of another user.
+    pub fn start_as(user: u32, data_dir: &Path, arguments: &[&str]) -> Self {
+        let mut command = ocipfs(data_dir);
+        command.uid(user).gid(user);
+        Self::start_command(command, data_dir, arguments)
+    }
+
+    fn start_command(mut command: Command, data_dir: &Path, arguments: &[&str]) -> Self {
         fs::create_dir_all(data_dir).expect("a directory");
         let log = data_dir.join("serve.log");
-        let mut command = ocipfs(data_dir);
-        command.args(["--json", "serve"]).args(arguments).envs(environment);
+        command.args(["--json", "serve"]).args(arguments);
         if !arguments.contains(&"--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
         }

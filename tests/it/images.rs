@@ -1,5 +1,7 @@
 //! Whole images: imported from what docker, podman and skopeo write, listed, removed, and exported again.
 
+mod attached;
+mod bundles;
 mod clients;
 mod hostile;
 mod tools;
@@ -26,6 +28,8 @@ pub fn trials() -> Vec<Trial> {
         image_export_of_a_layer_writes_a_layout_and_archives,
         image_export_fetches_a_layer_from_peers,
     ];
+    all.extend(bundles::trials());
+    all.extend(attached::trials());
     all.extend(clients::trials());
     all.extend(hostile::trials());
     all.extend(tools::trials());

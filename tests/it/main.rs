@@ -23,12 +23,14 @@ mod exposed;
 mod finding;
 mod following;
 mod foreign;
+mod gateway;
 mod identity;
 mod images;
 mod killing;
 mod layers;
 mod memory;
 mod names;
+mod nerdctl;
 mod peering;
 mod platforms;
 mod private;
@@ -36,6 +38,7 @@ mod pulling;
 mod push;
 mod readers;
 mod registry;
+mod seeds;
 mod serving;
 mod space;
 mod stopping;
@@ -57,12 +60,14 @@ fn main() {
         finding::trials(),
         following::trials(),
         foreign::trials(),
+        gateway::trials(),
         identity::trials(),
         images::trials(),
         killing::trials(),
         layers::trials(),
         memory::trials(),
         names::trials(),
+        nerdctl::trials(),
         peering::trials(),
         platforms::trials(),
         private::trials(),
@@ -70,6 +75,7 @@ fn main() {
         push::trials(),
         readers::trials(),
         registry::trials(),
+        seeds::trials(),
         serving::trials(),
         space::trials(),
         stopping::trials(),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use ocipfs::content::{Document, Profile, Put, Store};
+use ocipfs::content::{BlobWriter, Document, Profile, Store};
 use ocipfs_node::{Block, Cid};
 use ocipfs_oci::Digest;
 use serde_json::{Value, json};
@@ -19,9 +19,9 @@ impl Offline {
 
     /// Stores a file.
     pub async fn put(&self, bytes: impl AsRef<[u8]>, profile: Profile) -> Cid {
-        let mut put = Put::new(&self.0, profile).expect("a draft");
+        let mut put = BlobWriter::new(&self.0, profile).expect("a draft");
         put.write(Bytes::copy_from_slice(bytes.as_ref())).expect("room");
-        put.finish().expect("it is stored").0.root
+        put.store().expect("it is stored").0.root
     }
 
     /// Stores blocks that are no file.
@@ -31,9 +31,9 @@ impl Offline {
 
     /// Stores a file in a directory; the directory's CID.
     pub async fn put_in_directory(&self, name: &str, bytes: impl AsRef<[u8]>) -> Cid {
-        let mut put = Put::new(&self.0, Profile::UnixfsV1).expect("a draft");
+        let mut put = BlobWriter::new(&self.0, Profile::UnixfsV1).expect("a draft");
         put.write(Bytes::copy_from_slice(bytes.as_ref())).expect("room");
-        let (_, root) = put.finish().expect("it is stored");
+        let (_, root) = put.store().expect("it is stored");
         let directory = Document::directory(name, &root, Profile::UnixfsV1);
         self.0.put_blocks(&directory.blocks).expect("it is stored");
         directory.root.cid

@@ -2,10 +2,14 @@
 
 mod blobs;
 mod manifests;
+mod ranges;
 mod refusals;
 
 use libtest_mimic::Trial;
 
 pub fn trials() -> Vec<Trial> {
-    [manifests::trials(), blobs::trials(), refusals::trials()].into_iter().flatten().collect()
+    [manifests::trials(), blobs::trials(), ranges::trials(), refusals::trials()]
+        .into_iter()
+        .flatten()
+        .collect()
 }

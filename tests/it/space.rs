@@ -269,7 +269,7 @@ async fn beyond_the_max_size_quota_add_and_push_fail_and_a_pull_is_streamed_thro
     let too_much = noise(20 * MIB);
     let digest = ocipfs_oci::Digest::sha256_of(&too_much).to_string();
     let end = pushed.end(&pushed.begin().await, &digest, &too_much).await;
-    end.refused(507, "DENIED", &["the limit set by --max-size is 16.00 MiB"]);
+    end.refused(403, "DENIED", &["the limit set by --max-size is 16.00 MiB"]);
     pushed.get(&format!("blobs/{digest}")).await.refused(404, "NAME_UNKNOWN", &[]);
     let fits = tar_of(source.data_dir(), "fits.tar", &noise(8 * MIB)[2..]);
     assert_eq!(node.command(&["layer", "add", fits.to_str().unwrap()]).code, Some(0), "what was pulled goes");

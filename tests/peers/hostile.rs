@@ -24,7 +24,7 @@ use libp2p::{
     tcp, yamux,
 };
 use libp2p_stream::{Control, IncomingStreams};
-use ocipfs_bitswap::wire::{Entry, Kind, Message, Payload, Prefix, Version};
+use ocipfs_bitswap::wire::{Kind, Message, Payload, Prefix, Version, WantlistEntry};
 use ocipfs_node::Cid;
 use tokio::{
     sync::{mpsc, watch},
@@ -42,7 +42,7 @@ const SOON: Duration = Duration::from_secs(30);
 pub type Blocks = HashMap<Cid, Bytes>;
 
 /// Function that returns the bytes to write to a stream after a want; none leaves it unanswered.
-pub type Answer = Box<dyn FnMut(&Entry) -> Vec<Bytes> + Send>;
+pub type Answer = Box<dyn FnMut(&WantlistEntry) -> Vec<Bytes> + Send>;
 
 #[derive(NetworkBehaviour)]
 struct Parts {
@@ -324,7 +324,7 @@ pub fn presence(cid: &Cid, have: bool) -> Vec<Bytes> {
 }
 
 /// Returns the answer of an honest peer that has these blocks.
-pub fn honest(blocks: &Blocks, want: &Entry) -> Vec<Bytes> {
+pub fn honest(blocks: &Blocks, want: &WantlistEntry) -> Vec<Bytes> {
     match (blocks.get(&want.cid), want.kind) {
         (Some(data), Kind::Block) => block(&want.cid, data.clone()),
         (found, _) => presence(&want.cid, found.is_some()),
@@ -332,6 +332,6 @@ pub fn honest(blocks: &Blocks, want: &Entry) -> Vec<Bytes> {
 }
 
 /// A want for a block.
-pub fn want(cid: Cid) -> Entry {
-    Entry { cid, priority: 1, cancel: false, kind: Kind::Block, send_dont_have: true }
+pub fn want(cid: Cid) -> WantlistEntry {
+    WantlistEntry { cid, priority: 1, cancel: false, kind: Kind::Block, send_dont_have: true }
 }

@@ -2,6 +2,7 @@
 
 pub mod bitswap;
 pub mod boxo;
+pub mod fetch;
 pub mod gossip;
 pub mod helia;
 pub mod hostile;

@@ -40,6 +40,27 @@ impl Row {
         self
     }
 
+    /// Adds the figures of the same work, done once more.
+    pub fn extend(&mut self, again: Self) {
+        for (series, more) in self.series.iter_mut().zip(again.series) {
+            series.values.extend(more.values);
+            series.failure = series.failure.take().or(more.failure);
+        }
+    }
+
+    /// Compares each series of ocipfs with that of an older build: above 1, this build is the better one.
+    pub fn against(self, before: &Self, target: fn() -> Option<Target>) -> impl Iterator<Item = Self> {
+        let Self { scenario, title, series, .. } = self;
+        let pairs = series.into_iter().zip(&before.series).filter(|(now, _)| now.who.starts_with("ocipfs"));
+        let pairs: Vec<_> = pairs.map(|(now, before)| (now, before.renamed("before"))).collect();
+        pairs.into_iter().map(move |(now, before)| {
+            let [better, worse] = if now.unit == "MB/s" { [&now, &before] } else { [&before, &now] };
+            let ratios = better.over(worse);
+            let row = Self::new(scenario, title.clone(), vec![now, before]);
+            row.check("this build to the one before", "x", &ratios, target())
+        })
+    }
+
     /// Shows another series too.
     pub fn and(mut self, series: Series) -> Self {
         self.series.push(series);
@@ -88,6 +109,11 @@ impl Series {
 
     pub fn fail(&mut self, failure: String) {
         self.failure = Some(failure);
+    }
+
+    fn renamed(&self, who: &str) -> Self {
+        let Self { unit, memory_mb, .. } = *self;
+        Self { who: who.into(), unit, values: self.values.clone(), memory_mb, failure: self.failure.clone() }
     }
 
     pub fn has_failed(&self) -> bool {
@@ -208,6 +234,28 @@ mod tests {
         let check = &row.checks[0];
         assert_eq!(check.found.as_ref().unwrap().median, 2.0);
         assert_eq!(check.reached, Some(true));
+    }
+
+    #[test]
+    fn builds_are_compared_in_the_direction_of_their_unit() {
+        let row = |unit, values: &[f64]| {
+            let other = Series::new("nginx", "MB/s");
+            Row::new("fetch", "", vec![Series { unit, ..series("ocipfs", values) }, other])
+        };
+        let ratio = |unit, now: &[f64], before: &[f64]| {
+            let rows: Vec<_> = row(unit, now).against(&row(unit, before), || Target::at_least(0.9)).collect();
+            assert_eq!(rows.len(), 1);
+            rows[0].checks[0].found.as_ref().unwrap().median
+        };
+        assert_eq!(ratio("MB/s", &[10.0], &[5.0]), 2.0);
+        assert_eq!(ratio("ms", &[10.0], &[5.0]), 0.5);
+    }
+
+    #[test]
+    fn the_figures_of_several_rounds_are_of_one_row() {
+        let mut row = Row::new("fetch", "", vec![series("ocipfs", &[1.0])]);
+        row.extend(Row::new("fetch", "", vec![series("ocipfs", &[2.0, 3.0])]));
+        assert_eq!(row.values("ocipfs"), [1.0, 2.0, 3.0]);
     }
 
     #[test]

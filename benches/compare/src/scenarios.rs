@@ -15,6 +15,7 @@ mod pushed;
 mod range;
 mod resolved;
 mod room;
+mod rpc;
 mod spread;
 mod stored;
 mod tags;
@@ -48,7 +49,7 @@ const fn scenario(name: &'static str, what: &'static str, run: fn(&Room) -> Resu
 }
 
 /// All of them, in the order of a full run.
-pub const ALL: [Scenario; 17] = [
+pub const ALL: [Scenario; 18] = [
     scenario("get", "GET of a stored blob", stored::run),
     scenario("add", "add a tar of new bytes", added::run),
     scenario("import", "import a docker archive", imported::run),
@@ -65,6 +66,7 @@ pub const ALL: [Scenario; 17] = [
     scenario("push-many", "many clients push at once", pushed::run_many),
     scenario("follow", "push here, pull there", spread::run),
     scenario("tags", "pages of many tags", tags::run),
+    scenario("rpc", "the RPC of Kubo", rpc::run),
     scenario("memory", "idle, and eight cold pulls at once", memory::run),
 ];
 

@@ -3,6 +3,7 @@
 pub mod boxo;
 pub mod crowd;
 mod docker_registry;
+pub mod kubo;
 mod nginx;
 mod ocipfs;
 mod process;
@@ -18,6 +19,7 @@ use std::{
 pub use boxo::Boxo;
 pub use crowd::Crowd;
 pub use docker_registry::DockerRegistry;
+pub use kubo::Kubo;
 pub use nginx::Nginx;
 pub use ocipfs::{Added, Ocipfs, Serve, command as ocipfs_command};
 pub use process::{Children, Process, finish, log};

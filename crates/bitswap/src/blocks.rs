@@ -19,8 +19,3 @@ pub trait Blocks: Send + Sync + 'static {
         None
     }
 }
-
-/// Returns a key that is the same for the CIDv0 and the CIDv1 of a block.
-pub fn key(cid: &Cid) -> Cid {
-    Cid::new_v1(cid.codec(), *cid.hash())
-}

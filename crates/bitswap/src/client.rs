@@ -1,47 +1,104 @@
 //! The Bitswap client: one task that holds the sessions and sends each peer the wants of all sessions.
 
 mod active_session;
-mod handle;
+mod received;
 mod remote;
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use libp2p::{PeerId, swarm::ConnectionId};
 use tokio::{
-    sync::mpsc::{self, error::TrySendError},
+    sync::{
+        mpsc::{self, error::TrySendError},
+        watch,
+    },
     time::Instant,
 };
 
 use super::{
-    budget::MemoryLease,
     ledger::URGENT,
     link::{Event, FetchedBlock, PeerConnection},
-    session::{Request, Salt, Session, WantedBlock},
+    session::{Inquiry, Request, Salt, Session, WantedBlock},
     traffic::Counters,
     unsolicited::UnsolicitedBlocks,
     verify::Verified,
-    wire::{Entry, Kind, Message},
+    wire::{Kind, Message, WantlistEntry},
 };
-use crate::{Block, Cid, blocks::key};
+use crate::{Cid, as_v1};
 use active_session::ActiveSession;
-pub use handle::ClientHandle;
 use remote::RemotePeer;
 
 const TICK: Duration = Duration::from_millis(100);
 /// How long a peer that sent wrong blocks is not asked.
 const BAN_DURATION: Duration = Duration::from_secs(300);
-const MAX_BANNED: usize = 4096;
 /// A peer that sent a block this recently probably has the next blocks too: first the path to a file, then the file.
 const RECENT_SENDER_WINDOW: Duration = Duration::from_secs(10);
 /// Events handled before wants are planned and sent.
 const MAX_BATCH: usize = 64;
 const MAX_PRIORITY: i32 = 1 << 30;
+
+/// A handle to the client task.
+#[derive(Clone)]
+pub struct ClientHandle {
+    events: mpsc::UnboundedSender<Event>,
+    counter: Arc<AtomicU64>,
+}
+
+impl ClientHandle {
+    pub(crate) fn new(events: mpsc::UnboundedSender<Event>) -> Self {
+        Self { events, counter: Arc::default() }
+    }
+
+    /// Starts a session: the wants of one DAG. Returns its id and the channel of its blocks.
+    pub fn begin(&self) -> (u64, mpsc::UnboundedReceiver<FetchedBlock>) {
+        let id = self.counter.fetch_add(1, Ordering::Relaxed);
+        let (out, blocks) = mpsc::unbounded_channel();
+        self.send(Event::Begin(id, out));
+        (id, blocks)
+    }
+
+    /// Follows the progress of asking connected peers for a block; `None` until it starts.
+    pub fn inquire(&self, id: u64, cid: Cid) -> watch::Receiver<Option<Inquiry>> {
+        let (sender, inquiry) = watch::channel(None);
+        self.send(Event::Inquire(id, cid, sender));
+        inquiry
+    }
+
+    /// Requests blocks, in the order in which they are needed; each with its length in bytes, or 0 if unknown.
+    pub fn want(&self, id: u64, wanted: Vec<(Cid, u64)>) {
+        let wanted = wanted.into_iter().map(|(cid, size)| WantedBlock { cid, size }).collect();
+        self.send(Event::Want(id, wanted));
+    }
+
+    /// Requests a block before all others of its session.
+    pub fn prefer(&self, id: u64, cid: Cid) {
+        self.send(Event::Prefer(id, cid));
+    }
+
+    /// Cancels the wants of blocks.
+    pub fn unwant(&self, id: u64, cids: Vec<Cid>) {
+        self.send(Event::Unwant(id, cids));
+    }
+
+    /// Ends a session and cancels its wants.
+    pub fn end(&self, id: u64) {
+        self.send(Event::End(id));
+    }
+
+    /// Sends an event. After the task has ended, sessions see their channels closed.
+    fn send(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+}
 
 /// All sessions, and all peers that can be asked.
 pub struct Client {
@@ -49,7 +106,7 @@ pub struct Client {
     sessions: BTreeMap<u64, ActiveSession>,
     remotes: HashMap<PeerId, RemotePeer>,
     banned_peers: HashMap<PeerId, Instant>,
-    outbox: HashMap<PeerId, Vec<Entry>>,
+    outbox: HashMap<PeerId, Vec<WantlistEntry>>,
     unsolicited: UnsolicitedBlocks,
     /// Wants sent so far by all sessions.
     sent_wants: u32,
@@ -176,8 +233,8 @@ impl Client {
     fn closed(&mut self, peer: PeerId, connection: ConnectionId) {
         let Some(remote) = self.remotes.get_mut(&peer) else { return };
         remote.connections.retain(|known| known.connection != connection);
-        for name in std::mem::take(&mut remote.open_wants) {
-            remote.end_want(&name);
+        for cid_v1 in std::mem::take(&mut remote.open_wants) {
+            remote.end_want(&cid_v1);
         }
         let left = remote.connections.pop();
         for active in self.sessions.values_mut() {
@@ -216,108 +273,27 @@ impl Client {
     fn unwant(&mut self, id: u64, cids: &[Cid]) {
         let Some(active) = self.sessions.get_mut(&id) else { return };
         let notified: Vec<(Cid, HashSet<PeerId>)> =
-            cids.iter().map(|cid| (key(cid), active.session.notified_peers(cid))).collect();
+            cids.iter().map(|cid| (as_v1(cid), active.session.notified_peers(cid))).collect();
         active.session.unwant(cids);
         active.changed = true;
-        for (name, peers) in notified {
-            if !self.sessions.values().any(|active| active.session.wants_block(&name)) {
-                self.cancel(&name, peers);
+        for (cid_v1, peers) in notified {
+            if !self.sessions.values().any(|active| active.session.wants_block(&cid_v1)) {
+                self.cancel(&cid_v1, peers);
             }
         }
     }
 
-    fn cancel(&mut self, name: &Cid, peers: impl IntoIterator<Item = PeerId>) {
+    fn cancel(&mut self, cid_v1: &Cid, peers: impl IntoIterator<Item = PeerId>) {
         for peer in peers {
             let Some(remote) = self.remotes.get_mut(&peer) else { continue };
-            if remote.end_want(name) {
-                self.outbox.entry(peer).or_default().push(Entry::cancel(*name));
+            if remote.end_want(cid_v1) {
+                self.outbox.entry(peer).or_default().push(WantlistEntry::cancel(*cid_v1));
             }
         }
     }
 
     fn is_banned(&self, peer: &PeerId) -> bool {
         self.banned_peers.get(peer).is_some_and(|at| at.elapsed() < BAN_DURATION)
-    }
-
-    pub(super) fn on_verified(&mut self, verified: Verified) {
-        let Verified { peer, presences, blocks, unusable, memory } = verified;
-        for (cid, have) in presences {
-            self.on_presence(&peer, &cid, have);
-        }
-        let sent = blocks.len();
-        let unrequested: Vec<Block> =
-            blocks.into_iter().filter_map(|block| self.on_block(&peer, block, &memory)).collect();
-        let is_unsolicited = unrequested.len() < sent && self.unsolicited.keep(unrequested.clone());
-        let is_wrong = unusable > 0 || !(unrequested.is_empty() || is_unsolicited);
-        if is_wrong && self.remotes.contains_key(&peer) {
-            self.ban(peer);
-        }
-    }
-
-    fn on_presence(&mut self, peer: &PeerId, cid: &Cid, have: bool) {
-        if self.is_banned(peer) {
-            return;
-        }
-        for active in self.sessions.values_mut() {
-            active.changed |= match have {
-                true => active.session.on_have(peer, cid),
-                false => active.session.on_dont_have(peer, cid),
-            };
-        }
-    }
-
-    /// Delivers a block to its sessions, or returns it if this peer was never asked for it.
-    fn on_block(&mut self, peer: &PeerId, block: Block, memory: &Arc<MemoryLease>) -> Option<Block> {
-        let name = key(&block.cid);
-        let remote = self.remotes.get_mut(peer)?;
-        if !remote.was_asked(&name) {
-            return Some(block);
-        }
-        self.useful += 1;
-        remote.useful = self.useful;
-        let (now, size) = (Instant::now(), block.data.len() as u64);
-        self.last = Some((*peer, now));
-        // Counted before delivery, since a receiver may read the counters at once.
-        if self.sessions.values().any(|active| active.session.wants_block(&name)) {
-            self.counters.received(block.data.len());
-            remote.share.delivered();
-        }
-        let mut notified = HashSet::new();
-        for active in self.sessions.values_mut() {
-            if !active.session.wants_block(&name) {
-                continue;
-            }
-            notified.extend(active.session.notified_peers(&name));
-            if active.session.on_block(peer, &name, size, now) {
-                active.changed = true;
-                let _ = active.out.send(FetchedBlock { block: block.clone(), _memory: Some(memory.clone()) });
-            }
-        }
-        // Also cancelled at the sender: some peers remember what they sent, and do not send it again when asked.
-        notified.insert(*peer);
-        self.cancel(&name, notified);
-        None
-    }
-
-    /// Stops asking a peer that sent wrong blocks, for a while.
-    fn ban(&mut self, peer: PeerId) {
-        tracing::warn!(%peer, "peer sent blocks that were not requested and is not asked for {} s", BAN_DURATION.as_secs());
-        if self.banned_peers.len() >= MAX_BANNED {
-            self.banned_peers.retain(|_, at| at.elapsed() < BAN_DURATION);
-        }
-        self.banned_peers.insert(peer, Instant::now());
-        let open_wants: Vec<Cid> =
-            self.remotes.get(&peer).into_iter().flat_map(|r| &r.open_wants).copied().collect();
-        for name in open_wants {
-            self.cancel(&name, [peer]);
-        }
-        if let Some(remote) = self.remotes.get(&peer) {
-            remote.share.banned();
-        }
-        for active in self.sessions.values_mut() {
-            active.session.ban_peer(&peer);
-            active.changed = true;
-        }
     }
 
     /// Turns the requests of all changed sessions into wantlist entries for their peers.
@@ -349,9 +325,9 @@ impl Client {
                     continue;
                 }
                 if let Some(remote) = remotes.get_mut(&peer) {
-                    remote.open_wants.insert(key(&cid));
+                    remote.open_wants.insert(as_v1(&cid));
                 }
-                outbox.entry(peer).or_default().push(Entry::want(cid, kind, priority));
+                outbox.entry(peer).or_default().push(WantlistEntry::want(cid, kind, priority));
             }
             active.report();
         }
@@ -360,7 +336,7 @@ impl Client {
             !self.sessions.values().any(|active| active.session.has_requested(peer, cid))
         });
         for (peer, cid) in moved {
-            self.cancel(&key(&cid), [peer]);
+            self.cancel(&as_v1(&cid), [peer]);
         }
     }
 

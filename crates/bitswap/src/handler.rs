@@ -45,11 +45,11 @@ const MAX_ATTEMPTS: usize = 3;
 /// A connection without a message for this long may be closed by the connection limits.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-type Written = (Outbox, Result<(), stream::Error>);
+type MessageWritten = (Outbox, Result<(), stream::Error>);
 
 /// State shared by all connections.
 #[derive(Clone)]
-pub struct Shared {
+pub struct HandlerShared {
     pub events: mpsc::UnboundedSender<Event>,
     pub unverified: mpsc::Sender<Received>,
     pub server: Arc<Server>,
@@ -60,13 +60,13 @@ pub struct Shared {
 pub struct Handler {
     peer: PeerId,
     connection: ConnectionId,
-    shared: Shared,
+    shared: HandlerShared,
     activity: Arc<Activity>,
     share: Arc<Share>,
     /// Whether the peer ever wanted something.
     peer_wants: Arc<AtomicBool>,
     reading: FuturesUnordered<BoxFuture<'static, Result<(), stream::Error>>>,
-    writing: FuturesUnordered<BoxFuture<'static, Written>>,
+    writing: FuturesUnordered<BoxFuture<'static, MessageWritten>>,
     /// Queues that wait for a stream.
     waiting: Vec<Outbox>,
     /// Streams to open.
@@ -82,7 +82,7 @@ pub struct Handler {
 }
 
 impl Handler {
-    pub(super) fn new(peer: PeerId, connection: ConnectionId, shared: Shared) -> Self {
+    pub(super) fn new(peer: PeerId, connection: ConnectionId, shared: HandlerShared) -> Self {
         let (wants, want_queue) = mpsc::channel(MAX_QUEUED_WANTS);
         let share = shared.budget.share(peer);
         let (answers, answer_queue) = mpsc::channel(QUEUED_ANSWERS);
@@ -194,7 +194,7 @@ impl Drop for Handler {
 struct StreamReader {
     peer: PeerId,
     connection: ConnectionId,
-    shared: Shared,
+    shared: HandlerShared,
     activity: Arc<Activity>,
     share: Arc<Share>,
     reassembly: Arc<Reassembly>,
@@ -234,7 +234,7 @@ impl StreamReader {
 }
 
 /// Writes messages until the stream breaks. Returns the queue with the unwritten message.
-async fn write_all(mut to: Negotiated, mut outbox: Outbox, activity: Arc<Activity>) -> Written {
+async fn write_all(mut to: Negotiated, mut outbox: Outbox, activity: Arc<Activity>) -> MessageWritten {
     while outbox.fill(to.striped).await {
         if let Err(error) = outbox.write(&mut to, &activity).await {
             return (outbox, Err(error));

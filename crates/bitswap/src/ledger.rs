@@ -8,8 +8,8 @@ mod tests;
 
 use std::{cmp::Reverse, collections::HashMap};
 
-use super::wire::{Entry, Kind};
-use crate::{Cid, blocks::key};
+use super::wire::{Kind, WantlistEntry};
+use crate::{Cid, as_v1};
 
 /// Maximum number of wants of a peer, the same as in boxo.
 pub const MAX_WANTS: usize = 1024;
@@ -54,7 +54,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// Applies a wantlist: a full one, or changes.
-    pub fn apply(&mut self, full: bool, entries: Vec<Entry>) {
+    pub fn apply(&mut self, full: bool, entries: Vec<WantlistEntry>) {
         if full {
             self.entries.clear();
         }
@@ -62,17 +62,17 @@ impl Ledger {
         let mut gives_way = true;
         for entry in entries {
             if entry.cancel {
-                self.entries.remove(&key(&entry.cid));
+                self.entries.remove(&as_v1(&entry.cid));
             } else {
                 self.add(entry, &mut gives_way);
             }
         }
     }
 
-    fn add(&mut self, entry: Entry, gives_way: &mut bool) {
-        let Entry { cid, priority, kind, send_dont_have, .. } = entry;
-        let name = key(&cid);
-        if let Some(entry) = self.entries.get_mut(&name) {
+    fn add(&mut self, entry: WantlistEntry, gives_way: &mut bool) {
+        let WantlistEntry { cid, priority, kind, send_dont_have, .. } = entry;
+        let cid_v1 = as_v1(&cid);
+        if let Some(entry) = self.entries.get_mut(&cid_v1) {
             entry.priority = priority;
             // WANT-HAVE does not take back WANT-BLOCK.
             if entry.want.kind == Kind::Have {
@@ -94,7 +94,7 @@ impl Ledger {
         self.counter += 1;
         let want = Want { cid, kind, send_dont_have };
         self.entries
-            .insert(name, LedgerEntry { want, priority, number: self.counter, state: WantState::Ready });
+            .insert(cid_v1, LedgerEntry { want, priority, number: self.counter, state: WantState::Ready });
     }
 
     /// Evicts some waiting wants with the lowest priority; several at once, so that not every further want scans the
@@ -102,10 +102,10 @@ impl Ledger {
     fn make_room(&mut self) -> bool {
         let waiting = self.entries.iter().filter(|(_, entry)| entry.state == WantState::Waiting);
         let mut waiting: Vec<_> =
-            waiting.map(|(name, entry)| ((entry.priority, Reverse(entry.number)), *name)).collect();
+            waiting.map(|(cid_v1, entry)| ((entry.priority, Reverse(entry.number)), *cid_v1)).collect();
         waiting.sort_unstable_by_key(|(rank, _)| *rank);
-        for (_, name) in waiting.iter().take(EVICTED_WANTS) {
-            self.entries.remove(name);
+        for (_, cid_v1) in waiting.iter().take(EVICTED_WANTS) {
+            self.entries.remove(cid_v1);
         }
         !waiting.is_empty()
     }
@@ -144,9 +144,9 @@ impl Ledger {
             .iter_mut()
             .filter(|(_, entry)| entry.state == WantState::Ready && entry.want.kind == Kind::Block);
         let mut held: Option<T> = None;
-        let ranked = ready.filter_map(|(name, entry)| {
+        let ranked = ready.filter_map(|(cid_v1, entry)| {
             let urgent = entry.priority == URGENT;
-            let sent = match sent(name, urgent) {
+            let sent = match sent(cid_v1, urgent) {
                 Ok(sent) => sent,
                 Err(until) => {
                     held = [held.take(), Some(until)].into_iter().flatten().min();
@@ -164,7 +164,7 @@ impl Ledger {
 
     /// Makes a want ready again that was taken and cannot be answered yet.
     pub fn put_back(&mut self, cid: &Cid) {
-        if let Some(entry) = self.entries.get_mut(&key(cid))
+        if let Some(entry) = self.entries.get_mut(&as_v1(cid))
             && let WantState::InProgress { .. } = entry.state
         {
             entry.state = WantState::Ready;
@@ -173,32 +173,34 @@ impl Ledger {
 
     /// Returns whether a want can be processed.
     pub fn is_ready(&self, cid: &Cid) -> bool {
-        self.entries.get(&key(cid)).is_some_and(|entry| entry.state == WantState::Ready)
+        self.entries.get(&as_v1(cid)).is_some_and(|entry| entry.state == WantState::Ready)
     }
 
     /// Ends a want whose block was sent. Returns false if it was cancelled or answered meanwhile.
     pub fn block_sent(&mut self, cid: &Cid) -> bool {
-        let name = key(cid);
-        let is_taken =
-            self.entries.get(&name).is_some_and(|entry| matches!(entry.state, WantState::InProgress { .. }));
+        let cid_v1 = as_v1(cid);
+        let is_taken = self
+            .entries
+            .get(&cid_v1)
+            .is_some_and(|entry| matches!(entry.state, WantState::InProgress { .. }));
         if is_taken {
-            self.entries.remove(&name);
+            self.entries.remove(&cid_v1);
         }
         is_taken
     }
 
     /// Ends a want whose presence was sent. If its block is wanted by now, the want is ready again.
     pub fn presence_sent(&mut self, cid: &Cid) {
-        let name = key(cid);
-        match self.entries.get_mut(&name) {
+        let cid_v1 = as_v1(cid);
+        match self.entries.get_mut(&cid_v1) {
             Some(entry) if entry.want.kind == Kind::Block => entry.state = WantState::Ready,
-            _ => drop(self.entries.remove(&name)),
+            _ => drop(self.entries.remove(&cid_v1)),
         }
     }
 
     /// Records that a block is not stored. Returns whether to send DONT_HAVE.
     pub fn not_found(&mut self, cid: &Cid) -> bool {
-        let Some(entry) = self.entries.get_mut(&key(cid)) else { return false };
+        let Some(entry) = self.entries.get_mut(&as_v1(cid)) else { return false };
         match entry.state {
             WantState::InProgress { arrived: true } => {
                 entry.state = WantState::Ready;
@@ -214,7 +216,7 @@ impl Ledger {
 
     /// Records that a block was stored. Returns whether the peer waits for it.
     pub fn arrived(&mut self, cid: &Cid) -> bool {
-        let Some(entry) = self.entries.get_mut(&key(cid)) else { return false };
+        let Some(entry) = self.entries.get_mut(&as_v1(cid)) else { return false };
         match &mut entry.state {
             WantState::Waiting => entry.state = WantState::Ready,
             WantState::InProgress { arrived } => *arrived = true,

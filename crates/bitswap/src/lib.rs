@@ -56,14 +56,15 @@ use libp2p::{
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use blocks::{Blocks, key};
+pub use blocks::Blocks;
 pub use budget::BlockMemory;
 use budget::Budget;
 use client::Client;
 pub use client::ClientHandle;
-use handler::{Handler, Shared};
+use handler::{Handler, HandlerShared};
 use link::Activity;
 pub use link::FetchedBlock;
+use ocipfs_block::as_v1;
 pub use ocipfs_block::{Block, Cid, is_trusted};
 pub use server::Server;
 pub use session::Inquiry;
@@ -79,7 +80,7 @@ const MAX_BANNED: usize = 4096;
 /// The Bitswap part of the node's behaviour: creates a handler for each connection, and bans peers that sent too many
 /// unrequested bytes.
 pub struct Behaviour {
-    shared: Shared,
+    shared: HandlerShared,
     offenders: mpsc::UnboundedReceiver<PeerId>,
     banned: HashMap<PeerId, Instant>,
     activity: HashMap<ConnectionId, Arc<Activity>>,
@@ -136,7 +137,7 @@ pub fn start(
     tasks.spawn(async move { hashing.run_until_cancelled(verify::run(received, verified)).await });
     tasks.spawn(async move { fetching.run_until_cancelled(client.run(inbox, found)).await });
     let (budget, offenders) = Budget::new(memory);
-    let shared = Shared { events: events.clone(), unverified, server: server.clone(), budget };
+    let shared = HandlerShared { events: events.clone(), unverified, server: server.clone(), budget };
     let behaviour = Behaviour { shared, offenders, banned: HashMap::new(), activity: HashMap::new() };
     (behaviour, ClientHandle::new(events), server)
 }

@@ -29,7 +29,7 @@ use super::{
     slots::{SendSlot, SendSlots, SlotTicket},
     traffic::{Counters, Traffic},
     unsolicited,
-    wire::{Entry, MAX_BLOCK, Message, Payload, Prefix},
+    wire::{MAX_BLOCK, Message, Payload, Prefix, WantlistEntry},
 };
 use crate::{Blocks, Cid, locked};
 use peer::{PeerStreams, ServedPeer};
@@ -61,7 +61,7 @@ struct NextMessage {
 
 /// The next event after which there may be something to send to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
+pub enum ServeWait {
     /// A want, a block, or the end of a message.
     Event,
     /// The time at which a block is no longer held, if no event comes before.
@@ -106,7 +106,13 @@ impl Server {
     }
 
     /// Applies a wantlist of a peer.
-    pub(crate) fn wanted(&self, peer: PeerId, connection: ConnectionId, full: bool, entries: Vec<Entry>) {
+    pub(crate) fn wanted(
+        &self,
+        peer: PeerId,
+        connection: ConnectionId,
+        full: bool,
+        entries: Vec<WantlistEntry>,
+    ) {
         let peer = self.peer(peer, |streams| {
             streams.wanting.insert(connection);
         });
@@ -212,9 +218,9 @@ impl Server {
                     drop((permit, memory));
                     let more = peer.more.notified();
                     match wait {
-                        Wait::Event => more.await,
-                        Wait::Until(until) => drop(tokio::time::timeout_at(until, more).await),
-                        Wait::Slot => tokio::select! {
+                        ServeWait::Event => more.await,
+                        ServeWait::Until(until) => drop(tokio::time::timeout_at(until, more).await),
+                        ServeWait::Slot => tokio::select! {
                             () = more => {}
                             () = ticket.granted() => {}
                         },
@@ -243,7 +249,7 @@ impl Server {
     }
 
     /// Builds the next message for a peer, or returns what to wait for.
-    fn next(&self, peer: &ServedPeer, ticket: &mut SlotTicket) -> Result<NextMessage, Wait> {
+    fn next(&self, peer: &ServedPeer, ticket: &mut SlotTicket) -> Result<NextMessage, ServeWait> {
         let mut message = Message::default();
         loop {
             let haves = peer.wants.with(|ledger| ledger.next_haves(MAX_PRESENCES));
@@ -258,7 +264,7 @@ impl Server {
         }
         let hold = HOLD_TIME * self.sharing_peers() as u32;
         let mut size: usize = message.blocks.iter().map(|block| block.data.len()).sum();
-        let (mut wait, mut slot, mut set_aside) = (Wait::Event, None, Vec::new());
+        let (mut wait, mut slot, mut set_aside) = (ServeWait::Event, None, Vec::new());
         while size < TARGET_MESSAGE_SIZE && set_aside.len() < MAX_SET_ASIDE {
             match self.next_block(peer, hold) {
                 Ok(want) => match self.slot_for(&want.cid, ticket) {
@@ -275,8 +281,8 @@ impl Server {
                 },
                 Err(until) => {
                     // The hold time shrinks when fewer peers share, and peers may leave.
-                    let until = until.map(|until| Wait::Until(until.min(Instant::now() + HOLD_TIME)));
-                    wait = if wait == Wait::Event { until.unwrap_or(wait) } else { wait };
+                    let until = until.map(|until| ServeWait::Until(until.min(Instant::now() + HOLD_TIME)));
+                    wait = if wait == ServeWait::Event { until.unwrap_or(wait) } else { wait };
                     break;
                 }
             }
@@ -289,13 +295,13 @@ impl Server {
     }
 
     /// Returns the slot that a block needs, if slots are short and it is large.
-    fn slot_for(&self, cid: &Cid, ticket: &mut SlotTicket) -> Result<Option<SendSlot>, Wait> {
+    fn slot_for(&self, cid: &Cid, ticket: &mut SlotTicket) -> Result<Option<SendSlot>, ServeWait> {
         if !ticket.is_waiting() && !self.slots.are_used_up(Instant::now()) {
             return Ok(None);
         }
         match self.blocks.size(cid).ok().flatten() {
             Some(size) if size >= LARGE_BLOCK as u64 => {
-                ticket.slot(size as usize).map(Some).ok_or(Wait::Slot)
+                ticket.slot(size as usize).map(Some).ok_or(ServeWait::Slot)
             }
             _ => Ok(None),
         }

@@ -23,7 +23,7 @@ use std::{
 use libp2p::PeerId;
 use tokio::time::Instant;
 
-use crate::{Cid, blocks::key};
+use crate::{Cid, as_v1};
 #[cfg(test)]
 use peer::Availability;
 use peer::SessionPeer;
@@ -171,39 +171,39 @@ impl Session {
     /// Adds wants in the order in which they are needed.
     pub fn want(&mut self, wanted: impl IntoIterator<Item = WantedBlock>) {
         for WantedBlock { cid, size } in wanted {
-            let name = key(&cid);
-            if self.wants.contains_key(&name) {
+            let cid_v1 = as_v1(&cid);
+            if self.wants.contains_key(&cid_v1) {
                 continue;
             }
             self.last += 1;
             let order = self.last;
             let (sent, holders, lacking, notified) = Default::default();
-            self.wants.insert(name, SessionWant { cid, size, order, sent, holders, lacking, notified });
-            self.unrequested.insert(order, name);
+            self.wants.insert(cid_v1, SessionWant { cid, size, order, sent, holders, lacking, notified });
+            self.unrequested.insert(order, cid_v1);
         }
         self.presences_asked = None;
     }
 
     /// Moves a want to the front.
     pub fn prefer(&mut self, cid: &Cid) {
-        let name = key(cid);
-        let Some(want) = self.wants.get_mut(&name) else { return };
+        let cid_v1 = as_v1(cid);
+        let Some(want) = self.wants.get_mut(&cid_v1) else { return };
         self.first -= 1;
         let list = if want.sent.is_empty() { &mut self.unrequested } else { &mut self.in_flight };
         list.remove(&want.order);
         want.order = self.first;
-        list.insert(want.order, name);
+        list.insert(want.order, cid_v1);
     }
 
     /// Removes wants.
     pub fn unwant(&mut self, cids: &[Cid]) {
         for cid in cids {
-            self.remove(&key(cid));
+            self.remove(&as_v1(cid));
         }
     }
 
-    fn remove(&mut self, name: &Cid) -> Option<SessionWant> {
-        let want = self.wants.remove(name)?;
+    fn remove(&mut self, cid_v1: &Cid) -> Option<SessionWant> {
+        let want = self.wants.remove(cid_v1)?;
         self.unrequested.remove(&want.order);
         self.in_flight.remove(&want.order);
         for sent in &want.sent {
@@ -219,12 +219,12 @@ impl Session {
 
     /// Returns whether a block is wanted.
     pub fn wants_block(&self, cid: &Cid) -> bool {
-        self.wants.contains_key(&key(cid))
+        self.wants.contains_key(&as_v1(cid))
     }
 
     /// Returns whether a peer was sent a request for a block and did not answer it.
     pub fn has_requested(&self, peer: &PeerId, cid: &Cid) -> bool {
-        self.wants.get(&key(cid)).is_some_and(|want| want.is_asked_of(peer))
+        self.wants.get(&as_v1(cid)).is_some_and(|want| want.is_asked_of(peer))
     }
 
     /// Adds a peer; those with the lowest `rank` are asked first. A peer that does not support presences is asked for
@@ -261,8 +261,8 @@ impl Session {
     /// Drops open requests of a peer.
     fn release(&mut self, peer: &PeerId, which: impl Fn(&SentRequest) -> bool) {
         let in_flight: Vec<Cid> = self.in_flight.values().copied().collect();
-        for name in in_flight {
-            let Some(want) = self.wants.get_mut(&name) else { continue };
+        for cid_v1 in in_flight {
+            let Some(want) = self.wants.get_mut(&cid_v1) else { continue };
             let before = want.sent.len();
             want.sent.retain(|sent| sent.peer != *peer || !which(sent));
             if want.sent.len() == before {
@@ -271,21 +271,21 @@ impl Session {
             self.peers.change(peer, |state| state.request_done(want.size));
             if want.sent.is_empty() {
                 self.in_flight.remove(&want.order);
-                self.unrequested.insert(want.order, name);
+                self.unrequested.insert(want.order, cid_v1);
             }
         }
     }
 
     /// Records a HAVE. Returns whether it concerns this session, which ignores peers that it did not ask.
     pub fn on_have(&mut self, peer: &PeerId, cid: &Cid) -> bool {
-        let name = key(cid);
+        let cid_v1 = as_v1(cid);
         let Some(state) = self.peers.get(peer) else { return false };
-        let is_notified = self.wants.get(&name).is_some_and(|want| want.notified.contains(peer));
-        let was_asked = is_notified || state.was_asked_first(&name);
+        let is_notified = self.wants.get(&cid_v1).is_some_and(|want| want.notified.contains(peer));
+        let was_asked = is_notified || state.was_asked_first(&cid_v1);
         if was_asked {
             self.peers.change(peer, SessionPeer::has_something);
         }
-        let Some(want) = self.wants.get_mut(&name) else { return was_asked };
+        let Some(want) = self.wants.get_mut(&cid_v1) else { return was_asked };
         want.lacking.remove(peer);
         want.holders.insert(*peer);
         true
@@ -293,8 +293,8 @@ impl Session {
 
     /// Records a DONT_HAVE. Returns whether it concerns this session.
     pub fn on_dont_have(&mut self, peer: &PeerId, cid: &Cid) -> bool {
-        let name = key(cid);
-        let Some(want) = self.wants.get_mut(&name) else { return false };
+        let cid_v1 = as_v1(cid);
+        let Some(want) = self.wants.get_mut(&cid_v1) else { return false };
         if self.peers.change(peer, SessionPeer::lacks_something).is_none() {
             return false;
         }
@@ -308,7 +308,7 @@ impl Session {
             self.peers.change(peer, |state| state.request_done(want.size));
             if want.sent.is_empty() {
                 self.in_flight.remove(&want.order);
-                self.unrequested.insert(want.order, name);
+                self.unrequested.insert(want.order, cid_v1);
             }
         }
         true
@@ -316,7 +316,7 @@ impl Session {
 
     /// Records a received block. Returns whether it was wanted.
     pub fn on_block(&mut self, peer: &PeerId, cid: &Cid, size: u64, now: Instant) -> bool {
-        let Some(want) = self.remove(&key(cid)) else { return false };
+        let Some(want) = self.remove(&as_v1(cid)) else { return false };
         self.banned_since_block = 0;
         let sent = want.sent.iter().find(|sent| sent.peer == *peer);
         let took = sent.map(|sent| now.duration_since(sent.at));
@@ -350,8 +350,8 @@ impl Session {
     /// Drops the requests of silent peers, and requests that were lost.
     fn drop_silent_peers(&mut self, now: Instant, peer_state: &dyn Fn(&PeerId) -> PeerState) {
         let mut oldest: HashMap<PeerId, Instant> = HashMap::new();
-        for name in self.in_flight.values() {
-            for sent in self.wants.get(name).into_iter().flat_map(|want| &want.sent) {
+        for cid_v1 in self.in_flight.values() {
+            for sent in self.wants.get(cid_v1).into_iter().flat_map(|want| &want.sent) {
                 let first = oldest.entry(sent.peer).or_insert(sent.at);
                 *first = (*first).min(sent.at);
             }
@@ -377,7 +377,7 @@ impl Session {
 
     /// Returns the peers that were sent a want, as WANT-BLOCK or WANT-HAVE.
     pub fn notified_peers(&self, cid: &Cid) -> HashSet<PeerId> {
-        let name = key(cid);
-        self.wants.get(&name).map(|want| want.notified.clone()).unwrap_or_default()
+        let cid_v1 = as_v1(cid);
+        self.wants.get(&cid_v1).map(|want| want.notified.clone()).unwrap_or_default()
     }
 }

@@ -42,7 +42,7 @@ impl SendSlots {
     }
 
     /// Takes a slot without waiting.
-    fn take(self: &Arc<Self>, bytes: usize, now: Instant) -> SendSlot {
+    fn occupy(self: &Arc<Self>, bytes: usize, now: Instant) -> SendSlot {
         SendSlot { slots: self.clone(), id: locked(&self.0).add(bytes, now) }
     }
 
@@ -164,7 +164,7 @@ impl SlotTicket {
 
     /// Returns a slot without waiting, for a block that was read while slots were free.
     pub fn slot_at_once(&self, bytes: usize) -> SendSlot {
-        self.slots.take(bytes, Instant::now())
+        self.slots.occupy(bytes, Instant::now())
     }
 
     /// Leaves the queue, and gives a granted slot back.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::{Block, Cid, blocks::key};
+use crate::{Block, Cid, as_v1};
 
 /// Longer unsolicited blocks are not accepted.
 pub const MAX_BLOCK_BYTES: usize = 64 << 10;
@@ -30,7 +30,7 @@ impl UnsolicitedBlocks {
 
     /// Removes and returns a block.
     pub fn remove(&mut self, cid: &Cid) -> Option<Block> {
-        let index = self.0.iter().position(|block| key(&block.cid) == key(cid))?;
+        let index = self.0.iter().position(|block| as_v1(&block.cid) == as_v1(cid))?;
         self.0.remove(index)
     }
 }

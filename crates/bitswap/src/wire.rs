@@ -65,7 +65,7 @@ pub enum Kind {
 
 /// An entry of a wantlist.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct WantlistEntry {
     /// The CID of the block.
     pub cid: Cid,
     /// Entries with a higher priority are answered first.
@@ -78,7 +78,7 @@ pub struct Entry {
     pub send_dont_have: bool,
 }
 
-impl Entry {
+impl WantlistEntry {
     /// Returns a want. WANT-BLOCK sets `send_dont_have`. WANT-HAVE does not, so it is answered only once the peer has
     /// the block.
     pub fn want(cid: Cid, kind: Kind, priority: i32) -> Self {
@@ -149,7 +149,7 @@ pub struct Payload {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
     /// Wants and cancels of the sender.
-    pub wants: Vec<Entry>,
+    pub wants: Vec<WantlistEntry>,
     /// Whether the wantlist replaces the previous one.
     pub full: bool,
     /// Blocks for the receiver.
@@ -276,7 +276,7 @@ fn decode_cid(bytes: &[u8]) -> Result<Option<Cid>, Malformed> {
 }
 
 /// Decodes a want; none for an inline block, which boxo ignores too.
-fn decode_entry(mut bytes: Bytes) -> Result<Option<Entry>, Malformed> {
+fn decode_entry(mut bytes: Bytes) -> Result<Option<WantlistEntry>, Malformed> {
     let (mut cid, mut priority, mut cancel) = (None, 0, false);
     let (mut kind, mut send_dont_have) = (Kind::Block, false);
     while let Some(field) = fields::next(&mut bytes)? {
@@ -290,10 +290,10 @@ fn decode_entry(mut bytes: Bytes) -> Result<Option<Entry>, Malformed> {
         }
     }
     let cid = cid.ok_or(Malformed("want without a CID"))?;
-    Ok(cid.map(|cid| Entry { cid, priority, cancel, kind, send_dont_have }))
+    Ok(cid.map(|cid| WantlistEntry { cid, priority, cancel, kind, send_dont_have }))
 }
 
-fn encode_entry(entry: &Entry, version: Version) -> BytesMut {
+fn encode_entry(entry: &WantlistEntry, version: Version) -> BytesMut {
     let mut out = BytesMut::with_capacity(64);
     put_slice(&mut out, 1, &entry.cid.to_bytes());
     // As protobuf encodes a negative int32.

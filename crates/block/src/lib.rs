@@ -11,6 +11,7 @@
 
 #![warn(missing_docs)]
 
+pub mod car;
 mod hash;
 mod inline;
 pub mod varint;
@@ -27,4 +28,9 @@ pub struct Block {
     pub cid: Cid,
     /// The bytes.
     pub data: Bytes,
+}
+
+/// Returns the CID in version 1: one key for a block that was named by a CIDv0 or a CIDv1.
+pub fn as_v1(cid: &Cid) -> Cid {
+    Cid::new_v1(cid.codec(), *cid.hash())
 }

@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use crate::{Cid, command::Command, inline_bytes, locked};
+use crate::{Cid, command::SwarmCommand, inline_bytes, locked};
 
 /// Keys announced at the same time: few for a short queue, more for a long one, where each has to wait for the round
 /// trips of many others.
@@ -170,7 +170,7 @@ impl Announcer {
     /// Announces keys that are due until the node stops; `joins` holds the swarm's size whenever a peer joins it.
     pub(crate) async fn run(
         self,
-        commands: mpsc::Sender<Command>,
+        commands: mpsc::Sender<SwarmCommand>,
         mut joins: watch::Receiver<usize>,
         every: Duration,
     ) {
@@ -203,14 +203,14 @@ impl Announcer {
         }
     }
 
-    async fn announce(&self, cid: Cid, commands: &mpsc::Sender<Command>, every: Duration) {
+    async fn announce(&self, cid: Cid, commands: &mpsc::Sender<SwarmCommand>, every: Duration) {
         let (reply, accepted) = oneshot::channel();
         let accepted =
-            commands.send(Command::Provide(cid, reply)).await.is_ok() && accepted.await.unwrap_or(false);
+            commands.send(SwarmCommand::Provide(cid, reply)).await.is_ok() && accepted.await.unwrap_or(false);
         let wanted = self.keys().answered(cid, accepted, every);
         if !wanted {
             // Removed meanwhile: the withdrawal may have overtaken the announcement.
-            let _ = commands.send(Command::Withdraw(cid)).await;
+            let _ = commands.send(SwarmCommand::Withdraw(cid)).await;
         }
     }
 }

@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     Limits, StartError, address, bitswap,
-    command::{Command, ReceivedRecord},
+    command::{ReceivedRecord, SwarmCommand},
     handshakes::Handshakes,
     ipns::{fetch, pubsub},
     peers::Peers,
@@ -66,7 +66,7 @@ pub(crate) struct Behaviours {
 pub(crate) struct Behaviour {
     me: PeerId,
     behaviours: Behaviours,
-    commands: mpsc::Receiver<Command>,
+    commands: mpsc::Receiver<SwarmCommand>,
     peers: Peers,
     handshakes: Option<Handshakes>,
     trust_listen_addresses: bool,
@@ -86,7 +86,7 @@ impl Behaviour {
         key: &Keypair,
         settings: BehaviourSettings,
         bitswap: bitswap::Behaviour,
-        (commands, received): (mpsc::Receiver<Command>, mpsc::Sender<ReceivedRecord>),
+        (commands, received): (mpsc::Receiver<SwarmCommand>, mpsc::Sender<ReceivedRecord>),
         peers: Peers,
         store: routing::Store,
     ) -> Result<Self, StartError> {
@@ -122,19 +122,19 @@ impl Behaviour {
         })
     }
 
-    fn on_command(&mut self, command: Command) {
+    fn on_command(&mut self, command: SwarmCommand) {
         match command {
-            Command::Provide(cid, reply) => self.provide(&cid, reply),
-            Command::Withdraw(cid) => self.withdraw(&cid),
-            Command::FindProviders(cid, found) => self.find_providers(&cid, found),
-            Command::PutValue(record, reply) => self.put_value(record, reply),
-            Command::FetchValues(key, found) => self.fetch_values(&key, &found),
-            Command::FindValues(key, found) => self.find_values(key, found),
-            Command::Subscribe(key) => self.subscribe(&key),
-            Command::Unsubscribe(key) => self.unsubscribe(&key),
-            Command::Publish(record) => self.publish(record),
-            Command::Store(record) => self.store(record),
-            Command::ReportValidation(from, message, verdict) => {
+            SwarmCommand::Provide(cid, reply) => self.provide(&cid, reply),
+            SwarmCommand::Withdraw(cid) => self.withdraw(&cid),
+            SwarmCommand::FindProviders(cid, found) => self.find_providers(&cid, found),
+            SwarmCommand::PutValue(record, reply) => self.put_value(record, reply),
+            SwarmCommand::FetchValues(key, found) => self.fetch_values(&key, &found),
+            SwarmCommand::FindValues(key, found) => self.find_values(key, found),
+            SwarmCommand::Subscribe(key) => self.subscribe(&key),
+            SwarmCommand::Unsubscribe(key) => self.unsubscribe(&key),
+            SwarmCommand::Publish(record) => self.publish(record),
+            SwarmCommand::Store(record) => self.store(record),
+            SwarmCommand::ReportValidation(from, message, verdict) => {
                 self.report_validation(&from, message.as_ref(), verdict)
             }
         }
@@ -182,6 +182,7 @@ impl Behaviour {
     fn on_identify(&mut self, peer: PeerId, info: identify::Info) {
         let new = self.peers.identified(&peer, info.agent_version);
         if info.protocols.contains(&kademlia::PROTOCOL) {
+            self.peers.serves_dht(&peer);
             for address in info.listen_addrs.into_iter().take(MAX_ADDRESSES_PER_PEER) {
                 self.behaviours.kad.add_address(&peer, address);
             }

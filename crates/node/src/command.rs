@@ -13,7 +13,7 @@ pub(crate) use libp2p::gossipsub::MessageAcceptance as Verdict;
 
 /// A command from the rest of the node to the network behaviour.
 #[derive(Debug)]
-pub(crate) enum Command {
+pub(crate) enum SwarmCommand {
     /// Announces a CID. Replies whether at least one peer accepted the record.
     Provide(Cid, oneshot::Sender<bool>),
     /// Stops announcing a CID.

@@ -17,12 +17,12 @@ pub struct Settings {
 }
 
 /// An error of a transaction, possibly of the file itself.
-pub trait Failure: From<redb::Error> {
+pub trait DatabaseFailure: From<redb::Error> {
     /// Returns whether redb refuses everything from now on.
     fn closes_database(&self) -> bool;
 }
 
-impl Failure for redb::Error {
+impl DatabaseFailure for redb::Error {
     fn closes_database(&self) -> bool {
         match self {
             Self::Io(_) | Self::PreviousIo | Self::DatabaseClosed => true,
@@ -61,7 +61,10 @@ impl Database {
     }
 
     /// Reads the committed state. `with` runs again if the file had to be reopened.
-    pub fn read<T, E: Failure>(&self, with: impl Fn(&ReadTransaction) -> Result<T, E>) -> Result<T, E> {
+    pub fn read<T, E: DatabaseFailure>(
+        &self,
+        with: impl Fn(&ReadTransaction) -> Result<T, E>,
+    ) -> Result<T, E> {
         let read = |database: &redb::Database| with(&database.begin_read().map_err(redb::Error::from)?);
         match self.with(read) {
             Err(error) if error.closes_database() => {
@@ -74,7 +77,10 @@ impl Database {
 
     /// Runs a write transaction; when it returns, the changes are on disk. After a disk error the file is reopened for
     /// the next call.
-    pub fn write<T, E: Failure>(&self, with: impl FnOnce(&WriteTransaction) -> Result<T, E>) -> Result<T, E> {
+    pub fn write<T, E: DatabaseFailure>(
+        &self,
+        with: impl FnOnce(&WriteTransaction) -> Result<T, E>,
+    ) -> Result<T, E> {
         if self.is_closed() {
             self.reopen()?;
         }
@@ -94,7 +100,7 @@ impl Database {
     }
 
     /// Runs a write transaction and aborts it, for a dry run.
-    pub fn rehearse<T, E: Failure>(
+    pub fn rehearse<T, E: DatabaseFailure>(
         &self,
         with: impl FnOnce(&WriteTransaction) -> Result<T, E>,
     ) -> Result<T, E> {
@@ -110,7 +116,10 @@ impl Database {
         self.open.read().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
-    fn with<T, E: Failure>(&self, with: impl FnOnce(&redb::Database) -> Result<T, E>) -> Result<T, E> {
+    fn with<T, E: DatabaseFailure>(
+        &self,
+        with: impl FnOnce(&redb::Database) -> Result<T, E>,
+    ) -> Result<T, E> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         with(open.as_ref().ok_or(redb::Error::DatabaseClosed)?)
     }

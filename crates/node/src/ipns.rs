@@ -36,7 +36,7 @@ use libp2p::{PeerId, identity::Keypair};
 use tokio::sync::Notify;
 
 use crate::{Blocks, KeyError, Options, RecordError, Stopped, locked, routing::ipns};
-use cache::Cache;
+use cache::ResolutionCache;
 use own::OwnRecords;
 use record_store::RecordStore;
 use refresh::Refreshes;
@@ -52,9 +52,9 @@ const RECORD_LIFETIME: Duration = Duration::from_secs(48 * 60 * 60);
 
 /// The IPNS names of one node.
 #[derive(Clone)]
-pub(crate) struct IpnsNames(Arc<Inner>);
+pub(crate) struct IpnsNames(Arc<IpnsNamesInner>);
 
-struct Inner {
+struct IpnsNamesInner {
     data_dir: PathBuf,
     /// The node's own key, which also has a name.
     identity: Keypair,
@@ -65,7 +65,7 @@ struct Inner {
     /// Wakes the republisher after a record was signed.
     signed: Notify,
     own: OwnRecords,
-    cache: Cache,
+    cache: ResolutionCache,
     refreshes: Refreshes,
     dns: dnslink::DnsResolver,
 }
@@ -90,7 +90,7 @@ impl IpnsNames {
         let own = record_store.all_own()?.into_iter();
         // An expired record still holds the last sequence.
         let own = own.filter_map(|(name, bytes)| Some((name, verify_ignoring_expiry(name, Some(bytes))?)));
-        let names = Self(Arc::new(Inner {
+        let names = Self(Arc::new(IpnsNamesInner {
             data_dir: data_dir.into(),
             identity: identity.clone(),
             keys: Mutex::default(),
@@ -98,7 +98,7 @@ impl IpnsNames {
             subscriptions: Subscriptions::default(),
             signed: Notify::default(),
             own: OwnRecords::new(own),
-            cache: Cache::default(),
+            cache: ResolutionCache::default(),
             refreshes: Refreshes::default(),
             dns,
         }));

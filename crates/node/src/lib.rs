@@ -1,7 +1,7 @@
 //! The swarm of ocipfs: one libp2p peer that fetches, serves and announces blocks, and finds their providers.
 //!
 //! ```text
-//! Node ── BlockFetcher ► exchange ──► bitswap (client ◄─ verify ◄─ handler) ──► peers
+//! Node ── BlockFetcher ► block_fetcher ──► bitswap (client ◄─ verify ◄─ handler) ──► peers
 //!   │                       └───────► routing (Kademlia) ──► providers, dialled
 //!   ├── arrived ──────────► bitswap (server ─► Blocks, the block store)
 //!   ├── announce ─────────► announcer ──► routing
@@ -17,10 +17,10 @@
 mod address;
 mod announcer;
 mod behaviour;
+mod block_fetcher;
 mod command;
 pub mod database;
 mod error;
-mod exchange;
 mod handshakes;
 mod identity;
 mod ipns;
@@ -40,11 +40,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use announcer::Announcing;
 pub use bitswap::{BlockMemory, Blocks, FetchedBlock, Traffic};
+pub use block_fetcher::BlockFetcher;
 pub use error::{
     ConnectError, DnsFailure, FetchError, KeyError, KeyFileCause, KeyFileError, NoPeerId, RecordError,
     ResolveError, StartError, Stopped,
 };
-pub use exchange::BlockFetcher;
 pub use identity::write_secret;
 pub use ipns::{FollowedRecord, Published, Resolved};
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
@@ -52,9 +52,12 @@ pub use mutable_name::{Domain, InvalidName, IpnsName, MutableName};
 pub use network::leave_network;
 pub use node::Node;
 use ocipfs_bitswap as bitswap;
-pub use ocipfs_block::{Block, Cid, inline_bytes, inline_text, is_block, is_trusted_cid, long_inline_text};
+pub use ocipfs_block::{
+    Block, Cid, as_v1, car, inline_bytes, inline_text, is_block, is_trusted_cid, long_inline_text,
+};
 pub use options::{Bootstrap, Dns, Limits, Options};
-pub use peers::Peer;
+pub use peers::{Peer, Seeds};
+pub use routing::ipns::Error as InvalidRecord;
 pub use swarm_key::SwarmKey;
 
 /// Locks data that stays valid if a thread panics while it holds the lock.

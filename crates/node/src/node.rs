@@ -1,19 +1,23 @@
 mod ipns;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Announcing, BlockFetcher, Blocks, Bootstrap, Cid, ConnectError, Options, Peer, StartError, Stopped,
-    Traffic,
+    Announcing, BlockFetcher, Blocks, Bootstrap, Cid, ConnectError, Options, Peer, Seeds, StartError,
+    Stopped, Traffic,
     address::is_link_local,
     announcer::{Announcer, JOIN_PAUSE, SMALL_SWARM},
     behaviour::{Behaviour, BehaviourSettings},
     bitswap,
-    command::Command,
+    command::SwarmCommand,
     handshakes::Handshakes,
     identity,
     ipns::IpnsNames,
@@ -33,6 +37,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Node(Arc<NodeInner>);
 
 struct NodeInner {
+    data_dir: PathBuf,
     key: Keypair,
     names: IpnsNames,
     online: Option<Arc<Online>>,
@@ -53,7 +58,10 @@ impl Node {
         }
         let key = identity::load_or_create(&options.data_dir)?;
         let names = IpnsNames::open(&options, &key, &*blocks)?;
-        let (peers, handshakes) = (Peers::new(&dialled, options.resolves_peers()), Handshakes::default());
+        let (peers, handshakes) = (
+            Peers::new(&dialled, options.resolves_peers(), options.remembers_peers()),
+            Handshakes::default(),
+        );
         let (routing, inbox) = mpsc::channel(MAX_QUEUED_COMMANDS);
         let (unverified_sender, unverified) = mpsc::channel(MAX_UNVERIFIED_RECORDS);
         let settings = BehaviourSettings {
@@ -65,7 +73,8 @@ impl Node {
         };
         let keeper = Keeper::open(&options.data_dir, key.public().to_peer_id()).await;
         let (stop, tasks, announcer) = (CancellationToken::new(), TaskTracker::new(), Announcer::default());
-        let (bitswap_behaviour, bitswap, server) = bitswap::start(blocks, options.memory, &tasks, &stop);
+        let (bitswap_behaviour, bitswap_client, server) =
+            bitswap::start(blocks, options.memory, &tasks, &stop);
         let behaviour = Behaviour::new(
             &key,
             settings,
@@ -75,7 +84,26 @@ impl Node {
             keeper.store(),
         )?;
         let ipfs = swarm::start(&options, &key, behaviour).await?;
-        let online = Online { ipfs, peers, handshakes, bitswap, server, announcer, routing, stop, tasks };
+        let known = if options.remembers_peers() {
+            peers.load_remembered(&options.data_dir, options.bootstrap == Bootstrap::Public)
+        } else {
+            0
+        };
+        let remembered = known + options.listed_peers.len();
+        let seeds = options.bootstrap.addresses();
+        let online = Online {
+            ipfs,
+            peers,
+            handshakes,
+            bitswap_client,
+            server,
+            announcer,
+            routing,
+            seeds,
+            remembered,
+            stop,
+            tasks,
+        };
         if let Err(error) = swarm::listen(&online.ipfs, &options.listen).await {
             online.stop.cancel();
             online.ipfs.clone().exit_daemon().await;
@@ -88,14 +116,15 @@ impl Node {
         online.spawn(names.clone().poll_own(online.routing.clone(), online.peers.clone()));
         // It stops by itself, after writing the last changes.
         online.tasks.spawn(keeper.run(online.stop.clone()));
-        Ok(Self(Arc::new(NodeInner { key, names, online: Some(Arc::new(online)) })))
+        let data_dir = options.data_dir;
+        Ok(Self(Arc::new(NodeInner { data_dir, key, names, online: Some(Arc::new(online)) })))
     }
 
     /// Creates a node without a swarm, which has an identity and no peers.
     pub fn offline(data_dir: &Path) -> Result<Self, StartError> {
         let key = identity::load_or_create(data_dir)?;
         let names = IpnsNames::offline(data_dir, &key)?;
-        Ok(Self(Arc::new(NodeInner { key, names, online: None })))
+        Ok(Self(Arc::new(NodeInner { data_dir: data_dir.into(), key, names, online: None })))
     }
 
     /// Returns this node's peer id.
@@ -160,20 +189,40 @@ impl Node {
         self.0.online.as_ref().map(|online| online.handshakes.failed()).unwrap_or_default()
     }
 
+    /// Returns how the node found its network.
+    pub fn seeds(&self) -> Seeds {
+        self.0.online.as_ref().map_or_else(Seeds::default, |online| Seeds {
+            configured: online.seeds.len(),
+            unreachable: online.peers.unreachable(&online.seeds),
+            remembered: online.remembered,
+        })
+    }
+
+    /// Returns addresses by which other nodes find this network: those that this node announces, and one of each peer
+    /// that it dialled successfully.
+    pub async fn export_peers(&self) -> Vec<Multiaddr> {
+        let mut addresses = self.external_addresses().await;
+        addresses.extend(match &self.0.online {
+            Some(online) => online.peers.remembered_addresses(),
+            None => peers::of_earlier_runs(&self.0.data_dir),
+        });
+        addresses
+    }
+
     /// Dials a peer by an address with its peer id.
     pub async fn connect(&self, address: &Multiaddr) -> Result<PeerId, ConnectError> {
         let online = self.online().ok_or(Stopped)?;
         online.peers.dial(&online.ipfs, address).await
     }
 
-    /// Starts to fetch the DAG below `root` from peers.
-    pub fn session(&self, root: Cid) -> BlockFetcher {
-        self.session_below(root, root)
+    /// Fetches the DAG below `root` from peers.
+    pub fn block_fetcher(&self, root: Cid) -> BlockFetcher {
+        self.block_fetcher_below(root, root)
     }
 
-    /// Starts to fetch part of a larger DAG, whose providers are found by `announced`.
-    pub fn session_below(&self, announced: Cid, root: Cid) -> BlockFetcher {
-        BlockFetcher::new(self.0.online.clone(), self.peer_id(), root, announced)
+    /// Fetches part of a larger DAG, whose providers are found by `search_root`.
+    pub fn block_fetcher_below(&self, search_root: Cid, root: Cid) -> BlockFetcher {
+        BlockFetcher::new(self.0.online.clone(), self.peer_id(), root, search_root)
     }
 
     /// Answers the wants of peers that wait for these blocks, which are stored now.
@@ -199,7 +248,7 @@ impl Node {
     pub async fn withdraw(&self, cid: Cid) {
         if let Some(online) = &self.0.online {
             online.announcer.remove(&cid);
-            let _ = online.send(Command::Withdraw(cid)).await;
+            let _ = online.send(SwarmCommand::Withdraw(cid)).await;
         }
     }
 

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use libp2p::PeerId;
+use libp2p::{Multiaddr, PeerId};
 use rust_ipfs::Ipfs;
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -9,7 +9,7 @@ use crate::{
     Bootstrap, Cid, Options, Stopped,
     announcer::Announcer,
     bitswap::{ClientHandle, Server},
-    command::Command,
+    command::SwarmCommand,
     handshakes::Handshakes,
     peers::{self, Peers},
 };
@@ -19,28 +19,32 @@ pub(crate) struct Online {
     pub(crate) ipfs: Ipfs,
     pub(crate) peers: Peers,
     pub(crate) handshakes: Handshakes,
-    pub(crate) bitswap: ClientHandle,
+    pub(crate) bitswap_client: ClientHandle,
     pub(crate) server: Arc<Server>,
     pub(crate) announcer: Announcer,
-    pub(crate) routing: mpsc::Sender<Command>,
+    pub(crate) routing: mpsc::Sender<SwarmCommand>,
+    /// The bootstrap peers.
+    pub(crate) seeds: Vec<Multiaddr>,
+    /// Peers that the node started with, besides.
+    pub(crate) remembered: usize,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
 }
 
 impl Online {
     /// Sends a command to the network behaviour.
-    pub(crate) async fn send(&self, command: Command) -> Result<(), Stopped> {
+    pub(crate) async fn send(&self, command: SwarmCommand) -> Result<(), Stopped> {
         self.routing.send(command).await.map_err(|_| Stopped)
     }
 
     /// Searches providers of `cid` and dials them; the channel closes at the end of the search.
     pub(crate) async fn find_providers(&self, cid: Cid) -> Result<mpsc::UnboundedReceiver<PeerId>, Stopped> {
         let (found, providers) = mpsc::unbounded_channel();
-        self.send(Command::FindProviders(cid, found)).await?;
+        self.send(SwarmCommand::FindProviders(cid, found)).await?;
         Ok(providers)
     }
 
-    /// Announces, and keeps the first and the configured peers connected.
+    /// Announces, keeps the first and the configured peers connected, and finds the network without them.
     pub(crate) fn spawn_tasks(&self, options: &Options) {
         let announce =
             self.announcer.clone().run(self.routing.clone(), self.peers.joins(), options.announce_every);
@@ -53,6 +57,11 @@ impl Online {
                 if public { peers.count() > 0 } else { id.is_some_and(|id| peers.is_connected(&id)) }
             };
             self.spawn(self.peers.clone().keep_connected(self.ipfs.clone(), address, enough));
+        }
+        if options.remembers_peers() {
+            self.spawn(self.peers.clone().find_network(self.ipfs.clone(), options.listed_peers.clone()));
+            // It stops by itself, after writing the last changes.
+            self.tasks.spawn(self.peers.clone().save_remembered(options.data_dir.clone(), self.stop.clone()));
         }
         for address in &options.peers {
             let id = peers::peer_id(address).ok();

@@ -90,6 +90,8 @@ pub struct Options {
     pub announce: Vec<Multiaddr>,
     /// The peers to dial first.
     pub bootstrap: Bootstrap,
+    /// Further peers of the network, dialled like those of earlier runs: whenever the node has no connection.
+    pub listed_peers: Vec<Multiaddr>,
     /// Peers to stay connected to; they are redialled until the node stops.
     pub peers: Vec<Multiaddr>,
     /// The key of a private swarm.
@@ -119,6 +121,7 @@ impl Options {
             listen: Vec::new(),
             announce: Vec::new(),
             bootstrap: Bootstrap::None,
+            listed_peers: Vec::new(),
             peers: Vec::new(),
             swarm_key: None,
             allow_dns: false,
@@ -148,7 +151,8 @@ impl Options {
         }
         let bootstrap = self.bootstrap.addresses();
         let own = self.listen.iter().chain(&self.announce).map(|address| (address, NO_DNS));
-        let peers = bootstrap.iter().chain(&self.peers).map(|address| (address, NO_PEER_DNS));
+        let peers = bootstrap.iter().chain(&self.peers).chain(&self.listed_peers);
+        let peers = peers.map(|address| (address, NO_PEER_DNS));
         for (address, no_dns) in own.chain(peers) {
             let is_allowed = self.allow_dns && no_dns == NO_PEER_DNS;
             let dns = (!is_allowed && is_dns(address)).then_some(no_dns);
@@ -157,6 +161,12 @@ impl Options {
             }
         }
         Ok(())
+    }
+
+    /// Returns whether the node dials the peers of earlier runs. Without bootstrap peers it dials nobody by itself, unless all
+    /// of them are members of its private swarm.
+    pub(crate) fn remembers_peers(&self) -> bool {
+        self.bootstrap != Bootstrap::None || self.swarm_key.is_some() || !self.listed_peers.is_empty()
     }
 
     /// Returns whether the node resolves the names of peers itself, since its transport does not.

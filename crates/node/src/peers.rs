@@ -1,7 +1,9 @@
 //! The connected peers, and redialling of those that should be.
 
 mod dial;
+mod remembered;
 mod resolve;
+mod seeds;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -15,8 +17,12 @@ use rust_ipfs::Ipfs;
 use tokio::sync::watch;
 
 use crate::locked;
+use remembered::RememberedPeers;
 
 pub(crate) use dial::peer_id;
+pub(crate) use remembered::FILE as REMEMBERED_FILE;
+pub use seeds::Seeds;
+pub(crate) use seeds::of_earlier_runs;
 
 const MIN_PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
@@ -65,14 +71,17 @@ struct PeerTable {
     /// First dials in progress.
     dialling: watch::Sender<usize>,
     started: Instant,
+    /// Bootstrap peers whose last dial failed.
+    unreachable: Mutex<HashSet<Multiaddr>>,
+    remembered: Mutex<RememberedPeers>,
     /// Whether this table resolves names, since the transport does not.
     resolves_names: bool,
 }
 
 impl Peers {
-    /// Creates a table that is settled when the first dials of all `configured` peers have ended. If `resolves_names`, it
-    /// resolves the names in addresses with the system's resolver.
-    pub(crate) fn new(configured: &[Multiaddr], resolves_names: bool) -> Self {
+    /// Creates a table that is settled when the first dials of all `configured` peers have ended, and if it `remembers` peers
+    /// those of them, too. If `resolves_names`, it resolves the names in addresses with the system's resolver.
+    pub(crate) fn new(configured: &[Multiaddr], resolves_names: bool, remembers: bool) -> Self {
         Self(Arc::new(PeerTable {
             table: Mutex::default(),
             changes: watch::Sender::new(0),
@@ -80,8 +89,10 @@ impl Peers {
             configured: configured.iter().filter_map(|address| peer_id(address).ok()).collect(),
             wanted: Mutex::default(),
             identified: Mutex::default(),
-            dialling: watch::Sender::new(configured.len()),
+            dialling: watch::Sender::new(configured.len() + usize::from(remembers)),
             started: Instant::now(),
+            unreachable: Mutex::default(),
+            remembered: Mutex::default(),
             resolves_names,
         }))
     }
@@ -98,6 +109,9 @@ impl Peers {
             agent: None,
             since: Instant::now(),
         };
+        if peer.dialled {
+            self.remember(id, &peer.address);
+        }
         self.table().entry(id).or_insert(peer);
         self.0.changes.send_modify(|n| *n += 1);
     }
@@ -167,6 +181,10 @@ impl Peers {
         all
     }
 
+    fn first_dial_ended(&self) {
+        self.0.dialling.send_modify(|left| *left = left.saturating_sub(1));
+    }
+
     /// Waits until the first dials have succeeded, failed or timed out.
     pub(crate) async fn settled(&self) {
         let left = SETTLE_TIMEOUT.saturating_sub(self.0.started.elapsed());
@@ -187,9 +205,10 @@ impl Peers {
         let mut first = true;
         loop {
             let reached = self.dial(&ipfs, &address).await;
+            self.dialled_seed(&address, reached.is_ok());
             let dialled = Instant::now();
             if std::mem::take(&mut first) {
-                self.0.dialling.send_modify(|left| *left = left.saturating_sub(1));
+                self.first_dial_ended();
             }
             self.wait_while(&enough).await;
             let was_identified = peer_id(&address).is_ok_and(|id| self.was_identified(&id));

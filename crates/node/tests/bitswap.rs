@@ -70,14 +70,14 @@ async fn blocks_are_fetched_from_the_peer_that_has_them() {
     let blocks: Vec<Block> = (0..100).map(|n| block(n, 100_000)).collect();
     blocks.iter().for_each(|block| one.store.put(block));
     two.connect(&one).await;
-    let mut session = two.node.session(blocks[0].cid);
-    let root = soon(session.root(PATIENCE)).await.unwrap();
+    let mut session = two.node.block_fetcher(blocks[0].cid);
+    let root = soon(session.fetch_root(PATIENCE)).await.unwrap();
     assert_eq!(root.block, blocks[0]);
     session.want(blocks[1..].iter().map(|block| (block.cid, 100_000)).collect());
     let mut left: HashMap<Cid, Bytes> =
         blocks[1..].iter().map(|block| (block.cid, block.data.clone())).collect();
     while !left.is_empty() {
-        let fetched = soon(session.next()).await.unwrap().block;
+        let fetched = soon(session.next_block()).await.unwrap().block;
         assert_eq!(left.remove(&fetched.cid), Some(fetched.data));
     }
     let (sent, received) = (one.node.traffic(), two.node.traffic());
@@ -91,13 +91,13 @@ async fn a_waiting_want_is_answered_when_the_block_arrives() {
     two.connect(&one).await;
     let [root, late] = [block(1, 10), block(2, 100_000)];
     one.store.put(&root);
-    let mut session = two.node.session(root.cid);
-    soon(session.root(PATIENCE)).await.unwrap();
+    let mut session = two.node.block_fetcher(root.cid);
+    soon(session.fetch_root(PATIENCE)).await.unwrap();
     session.want(vec![(late.cid, 0)]);
-    assert!(tokio::time::timeout(Duration::from_millis(300), session.next()).await.is_err());
+    assert!(tokio::time::timeout(Duration::from_millis(300), session.next_block()).await.is_err());
     one.store.put(&late);
     one.node.arrived(&[late.cid]);
-    assert_eq!(soon(session.next()).await.unwrap().block, late);
+    assert_eq!(soon(session.next_block()).await.unwrap().block, late);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,11 +105,11 @@ async fn a_block_without_a_provider_is_not_found() {
     let (one, two) = (Peer::start().await, Peer::start().await);
     two.connect(&one).await;
     let missing = block(1, 10).cid;
-    let error = soon(two.node.session(missing).root(PATIENCE)).await.unwrap_err();
+    let error = soon(two.node.block_fetcher(missing).fetch_root(PATIENCE)).await.unwrap_err();
     assert!(matches!(error, FetchError::NotFound { asked: 1, .. }), "{error}");
     let dir = tempfile::tempdir().unwrap();
     let alone = Node::offline(dir.path()).unwrap();
-    assert!(matches!(alone.session(missing).root(PATIENCE).await, Err(FetchError::Offline(_))));
+    assert!(matches!(alone.block_fetcher(missing).fetch_root(PATIENCE).await, Err(FetchError::Offline(_))));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,14 +121,14 @@ async fn a_disconnected_peer_is_replaced_by_another_provider() {
         two.store.put(block);
     }
     three.connect(&one).await;
-    let mut session = three.node.session(blocks[0].cid);
-    soon(session.root(PATIENCE)).await.unwrap();
+    let mut session = three.node.block_fetcher(blocks[0].cid);
+    soon(session.fetch_root(PATIENCE)).await.unwrap();
     session.want(blocks[1..].iter().map(|block| (block.cid, 500_000)).collect());
-    soon(session.next()).await.unwrap();
+    soon(session.next_block()).await.unwrap();
     one.node.shutdown().await;
     three.connect(&two).await;
     for _ in 2..blocks.len() {
-        soon(session.next()).await.unwrap();
+        soon(session.next_block()).await.unwrap();
     }
 }
 
@@ -139,14 +139,14 @@ async fn two_sessions_that_want_one_block_fetch_it_once() {
     let [root, shared] = [block(1, 10), block(2, 1 << 20)];
     one.store.put(&root);
     one.store.put(&shared);
-    let mut first = two.node.session(root.cid);
-    soon(first.root(PATIENCE)).await.unwrap();
-    let mut second = two.node.session(root.cid);
-    soon(second.root(PATIENCE)).await.unwrap();
+    let mut first = two.node.block_fetcher(root.cid);
+    soon(first.fetch_root(PATIENCE)).await.unwrap();
+    let mut second = two.node.block_fetcher(root.cid);
+    soon(second.fetch_root(PATIENCE)).await.unwrap();
     let before = one.node.traffic().sent_blocks;
     first.want(vec![(shared.cid, 1 << 20)]);
     second.want(vec![(shared.cid, 1 << 20)]);
-    assert_eq!(soon(first.next()).await.unwrap().block, shared);
-    assert_eq!(soon(second.next()).await.unwrap().block, shared);
+    assert_eq!(soon(first.next_block()).await.unwrap().block, shared);
+    assert_eq!(soon(second.next_block()).await.unwrap().block, shared);
     assert_eq!(one.node.traffic().sent_blocks, before + 1);
 }

@@ -138,8 +138,8 @@ fn swarm() -> Swarm<dummy::Behaviour> {
 
 /// Fetches a block from the peers that have it.
 async fn fetches(node: &Node, cid: Cid) {
-    let mut session = node.session(cid);
-    let fetched = soon("a block", session.root(PATIENCE)).await;
+    let mut session = node.block_fetcher(cid);
+    let fetched = soon("a block", session.fetch_root(PATIENCE)).await;
     assert_eq!(fetched.unwrap().block.cid, cid);
 }
 

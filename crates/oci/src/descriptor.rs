@@ -11,11 +11,15 @@ use crate::{Digest, MediaType, Platform, lenient};
 
 /// A reference to a blob in a manifest (OCI image spec, `descriptor.md`).
 ///
+/// The digest and the size are validated. What only describes the blob is read as it is, since a registry keeps
+/// manifests that it does not understand.
+///
 /// The fields are in the order of the JSON, which must not change: digests of manifests depend on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
-    /// The media type of the blob.
+    /// The media type of the blob, as the document states it: empty where it does not.
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub media_type: MediaType,
     /// The digest of the blob.
     pub digest: Digest,
@@ -26,7 +30,7 @@ pub struct Descriptor {
     #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
     /// Annotations, sorted by key.
-    #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "lenient::annotations", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// The blob itself in base64, not verified against `digest`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,7 +39,7 @@ pub struct Descriptor {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
     /// The artifact type, if the blob is a manifest.
-    #[serde(default, deserialize_with = "lenient::non_empty", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient::stated", skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<MediaType>,
 }
 
@@ -57,6 +61,15 @@ impl Descriptor {
     /// Returns the annotation with this key.
     pub fn annotation(&self, key: &str) -> Option<&str> {
         self.annotations.get(key).map(String::as_str)
+    }
+
+    /// Returns whether registries and archives may lack the blob: a layer that is not to be distributed, or one with `urls`
+    /// (OCI image spec, `layer.md`, non-distributable layers).
+    pub fn is_foreign(&self) -> bool {
+        let kind = self.media_type.as_str();
+        !self.urls.is_empty()
+            || kind.starts_with("application/vnd.oci.image.layer.nondistributable.")
+            || kind.starts_with("application/vnd.docker.image.rootfs.foreign.")
     }
 }
 

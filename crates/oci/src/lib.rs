@@ -36,7 +36,7 @@ pub use {
     media_type::MediaType,
     name::Name,
     platform::Platform,
-    range::{ByteRange, Unsatisfiable},
+    range::{ByteRanges, TooManyRanges, Unsatisfiable},
     reference::{Reference, Tag},
 };
 

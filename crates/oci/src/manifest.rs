@@ -51,7 +51,7 @@ pub struct Manifest {
     #[serde(default, deserialize_with = "not_an_index", skip_serializing_if = "Option::is_none")]
     pub media_type: Option<MediaType>,
     /// The artifact type.
-    #[serde(default, deserialize_with = "lenient::non_empty", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient::stated", skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<MediaType>,
     /// The configuration.
     pub config: Descriptor,
@@ -62,7 +62,7 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Descriptor>,
     /// Annotations, sorted by key.
-    #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "lenient::annotations", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -103,7 +103,7 @@ pub struct Index {
     #[serde(default, deserialize_with = "not_a_manifest", skip_serializing_if = "Option::is_none")]
     pub media_type: Option<MediaType>,
     /// The artifact type.
-    #[serde(default, deserialize_with = "lenient::non_empty", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient::stated", skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<MediaType>,
     /// The manifests, or further indexes.
     #[serde(deserialize_with = "lenient::or_default")]
@@ -112,7 +112,7 @@ pub struct Index {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Descriptor>,
     /// Annotations, sorted by key.
-    #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "lenient::annotations", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -137,8 +137,7 @@ impl Index {
 
 // A digest must mean the same to all clients (CVE-2021-41190), so a media type that contradicts is an error.
 fn not_an_index<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<MediaType>, D::Error> {
-    let media_type: Option<MediaType> = lenient::non_empty(deserializer)?;
-    match media_type {
+    match lenient::stated(deserializer)? {
         Some(index) if index.is_index() => {
             Err(D::Error::custom(format_args!("mediaType {index} is that of an index")))
         }
@@ -147,8 +146,7 @@ fn not_an_index<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Med
 }
 
 fn not_a_manifest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<MediaType>, D::Error> {
-    let media_type: Option<MediaType> = lenient::non_empty(deserializer)?;
-    match media_type {
+    match lenient::stated(deserializer)? {
         Some(image) if image.is_manifest() => {
             Err(D::Error::custom(format_args!("mediaType {image} is that of an image manifest")))
         }

@@ -55,9 +55,12 @@ pub const OCIPFS_LAYER_INDEX: &str = "application/vnd.ocipfs.layer.index.v1+json
 )]
 pub struct Error(String);
 
-/// A media type without parameters (RFC 6838, section 4.2), as it was written.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String")]
+/// A media type, as it was written.
+///
+/// One that is parsed with [`FromStr`] has no parameters (RFC 6838, section 4.2). One that a JSON document states may be any
+/// text: manifests are kept byte for byte, and others write `text/plain; charset=utf-8`, `sbom` or nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "String")]
 pub struct MediaType(Cow<'static, str>);
 
 impl MediaType {
@@ -71,9 +74,19 @@ impl MediaType {
         Self(Cow::Borrowed(text))
     }
 
+    /// Creates a media type from what a document states, whatever text that is.
+    pub fn stated(text: impl Into<String>) -> Self {
+        Self(Cow::Owned(text.into()))
+    }
+
     /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Returns the text without parameters.
+    pub fn essence(&self) -> &str {
+        essence(&self.0)
     }
 
     /// Returns whether this is a file system layer of OCI or Docker, with any compression or encryption.
@@ -85,13 +98,18 @@ impl MediaType {
 
     /// Returns whether this is a list of manifests, of OCI or Docker.
     pub fn is_index(&self) -> bool {
-        self == OCI_INDEX || self == DOCKER_MANIFEST_LIST
+        matches!(self.essence(), OCI_INDEX | DOCKER_MANIFEST_LIST)
     }
 
     /// Returns whether this is the manifest of one image, of OCI or Docker.
     pub fn is_manifest(&self) -> bool {
-        self == OCI_MANIFEST || self == DOCKER_MANIFEST
+        matches!(self.essence(), OCI_MANIFEST | DOCKER_MANIFEST)
     }
+}
+
+/// Returns the text of a media type without its parameters, such as `; charset=utf-8`.
+pub fn essence(text: &str) -> &str {
+    text.split_once(';').map_or(text, |(essence, _)| essence).trim()
 }
 
 // Without iterators, since it is a `const fn`.
@@ -124,15 +142,13 @@ impl FromStr for MediaType {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        text.to_owned().try_into()
+        if is_media_type(text.as_bytes()) { Ok(Self::stated(text)) } else { Err(Error(excerpt(text))) }
     }
 }
 
-impl TryFrom<String> for MediaType {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self, Error> {
-        if is_media_type(text.as_bytes()) { Ok(Self(Cow::Owned(text))) } else { Err(Error(excerpt(&text))) }
+impl From<String> for MediaType {
+    fn from(text: String) -> Self {
+        Self::stated(text)
     }
 }
 

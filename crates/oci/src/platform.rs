@@ -18,9 +18,11 @@ pub struct Error(String);
 /// The fields are in the order of the JSON, which must not change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Platform {
-    /// The architecture, in Go's spelling: `amd64`, `arm64`.
+    /// The architecture, in Go's spelling: `amd64`, `arm64`. Empty where an index does not say it.
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub architecture: String,
-    /// The operating system, in Go's spelling: `linux`.
+    /// The operating system, in Go's spelling: `linux`. Empty where an index does not say it.
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub os: String,
     /// The version of the operating system, which matters on Windows.
     #[serde(
@@ -57,6 +59,11 @@ impl Platform {
             variant: None,
             features: Vec::new(),
         }
+    }
+
+    /// Returns whether both the operating system and the architecture are known.
+    pub fn is_complete(&self) -> bool {
+        !self.os.is_empty() && !self.architecture.is_empty()
     }
 }
 
@@ -135,9 +142,17 @@ mod tests {
     }
 
     #[test]
-    fn a_platform_without_an_architecture_is_rejected() {
-        let error = serde_json::from_str::<Platform>(r#"{"os":"linux"}"#).unwrap_err();
-        assert!(error.to_string().contains("architecture"), "{error}");
+    fn a_partial_platform_is_read_and_is_not_complete() {
+        for (json, expected, is_complete) in [
+            (r#"{"os":"linux"}"#, Platform::new("linux", ""), false),
+            (r#"{"architecture":"amd64","os":null}"#, Platform::new("", "amd64"), false),
+            (r#"{}"#, Platform::new("", ""), false),
+            (r#"{"architecture":"amd64","os":"linux"}"#, Platform::default(), true),
+        ] {
+            let platform: Platform = serde_json::from_str(json).unwrap();
+            assert_eq!((platform.is_complete(), platform), (is_complete, expected), "{json}");
+        }
+        assert!(serde_json::from_str::<Platform>(r#"{"os":1}"#).is_err());
     }
 
     proptest! {

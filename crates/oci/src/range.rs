@@ -2,9 +2,12 @@
 
 use std::ops::Range;
 
-/// One range of bytes, as requested by a `Range` header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ByteRange(Spec);
+/// Maximum number of ranges in one request.
+pub const MAX_RANGES: usize = 1_000;
+
+/// The byte ranges that a `Range` header requests, in its order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ByteRanges(Vec<Spec>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Spec {
@@ -16,7 +19,7 @@ enum Spec {
     Suffix(u64),
 }
 
-/// A range contains no byte of the content, which is a 416.
+/// No requested range contains a byte of the content, which is a 416.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unsatisfiable range: expected a start below the size of {size} bytes")]
 pub struct Unsatisfiable {
@@ -30,37 +33,87 @@ impl Unsatisfiable {
     }
 }
 
-impl ByteRange {
+/// A request has more than [`MAX_RANGES`] ranges, which is a 400: clients ask for fewer then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many ranges: the limit is {MAX_RANGES} in one request")]
+pub struct TooManyRanges;
+
+impl ByteRanges {
     /// Parses a `Range` header. `None` means that the header is ignored and the whole content is sent.
     ///
-    /// Other units, malformed headers and multiple ranges are ignored, as RFC 9110, section 14.2 allows.
-    pub fn parse(header: &str) -> Option<Self> {
-        let (unit, range) = header.trim().split_once('=')?;
+    /// Other units and malformed headers are ignored, as RFC 9110, section 14.2 allows. Empty elements of the list are
+    /// ignored (section 5.6.1.2), but count.
+    pub fn parse(header: &str) -> Result<Option<Self>, TooManyRanges> {
+        let Some((unit, set)) = header.trim().split_once('=') else { return Ok(None) };
         if !unit.eq_ignore_ascii_case("bytes") {
-            return None;
+            return Ok(None);
         }
-        let (first, last) = range.trim().split_once('-')?;
-        let spec = match (first, last) {
-            ("", length) => Spec::Suffix(position(length)?),
-            (first, "") => Spec::From(position(first)?),
-            (first, last) => Spec::Between(position(first)?, position(last)?),
-        };
-        Some(Self(spec))
+        let mut specs = Vec::new();
+        for (number, text) in set.split(',').enumerate() {
+            if number == MAX_RANGES {
+                return Err(TooManyRanges);
+            }
+            match text.trim_matches([' ', '\t']) {
+                "" => {}
+                text => match Spec::parse(text) {
+                    Some(spec) => specs.push(spec),
+                    None => return Ok(None),
+                },
+            }
+        }
+        Ok((!specs.is_empty()).then_some(Self(specs)))
     }
 
-    /// Returns the bytes of this range in a content of `size` bytes, at least one.
+    /// Returns the ranges in a content of `size` bytes: at least one, none of them empty, no two overlapping.
     ///
-    /// A range of empty content is unsatisfiable, since no `Content-Range` could express it.
-    pub fn resolve(&self, size: u64) -> Result<Range<u64>, Unsatisfiable> {
-        let range = match self.0 {
+    /// They are in the order of the request, without those outside the content. Overlapping ranges become one, in the
+    /// place of the first of them, so that no byte is sent twice. Ranges that only touch, or have a small gap between
+    /// them, are left apart: containers/storage reads as many parts as it requested, in that order.
+    pub fn resolve(&self, size: u64) -> Result<Vec<Range<u64>>, Unsatisfiable> {
+        let mut ranges = Vec::with_capacity(self.0.len());
+        for (number, spec) in self.0.iter().enumerate() {
+            // Section 14.1.1 calls an end before the start invalid, and the whole set with it.
+            let range = spec.resolve(size).ok_or(Unsatisfiable { size })?;
+            ranges.extend(Some((range, number)).filter(|(range, _)| !range.is_empty()));
+        }
+        ranges.sort_unstable_by_key(|(range, _)| range.start);
+        let mut joined: Vec<(Range<u64>, usize)> = Vec::with_capacity(ranges.len());
+        for (range, number) in ranges {
+            match joined.last_mut().filter(|(last, _)| range.start < last.end) {
+                Some((last, first)) => {
+                    last.end = last.end.max(range.end);
+                    *first = number.min(*first);
+                }
+                None => joined.push((range, number)),
+            }
+        }
+        joined.sort_unstable_by_key(|(_, number)| *number);
+        match joined.is_empty() {
+            true => Err(Unsatisfiable { size }),
+            false => Ok(joined.into_iter().map(|(range, _)| range).collect()),
+        }
+    }
+}
+
+impl Spec {
+    fn parse(text: &str) -> Option<Self> {
+        let (first, last) = text.split_once('-')?;
+        Some(match (first, last) {
+            ("", length) => Self::Suffix(position(length)?),
+            (first, "") => Self::From(position(first)?),
+            (first, last) => Self::Between(position(first)?, position(last)?),
+        })
+    }
+
+    /// Returns the bytes in a content of `size` bytes: an empty range if it has none of them, none if the range is invalid.
+    fn resolve(self, size: u64) -> Option<Range<u64>> {
+        Some(match self {
+            Self::Between(first, last) if last < first => return None,
             // Not `(last + 1).min(size)`, which would overflow.
-            // Section 14.1.1 calls an end before the start invalid; the answer is 416 then (section 15.5.17).
-            Spec::Between(first, last) if last < first => return Err(Unsatisfiable { size }),
-            Spec::Between(first, last) if last < size => first..last + 1,
-            Spec::Between(first, _) | Spec::From(first) => first..size,
-            Spec::Suffix(length) => size.saturating_sub(length)..size,
-        };
-        if range.is_empty() { Err(Unsatisfiable { size }) } else { Ok(range) }
+            Self::Between(first, last) if last < size => first..last + 1,
+            Self::Between(first, _) | Self::From(first) => first..size,
+            Self::Suffix(length) => size.saturating_sub(length)..size,
+        })
     }
 }
 
@@ -70,7 +123,7 @@ fn position(digits: &str) -> Option<u64> {
     decimal.then(|| digits.parse().unwrap_or(u64::MAX))
 }
 
-/// Returns the `Content-Range` of a 206, such as `bytes 0-9/100`, for a range from [`ByteRange::resolve`].
+/// Returns the `Content-Range` of a 206, such as `bytes 0-9/100`, for a range from [`ByteRanges::resolve`].
 pub fn content_range(range: &Range<u64>, size: u64) -> String {
     format!("bytes {}-{}/{size}", range.start, range.end.saturating_sub(1))
 }

@@ -38,7 +38,7 @@ mod tests;
 
 pub use build::Builder;
 pub use chunked::{Edit, Edited, EntryFormat, EntryKey, ReadEntry};
-pub use dag_node::{Child, DAG_PB, DagNode, RAW};
+pub use dag_node::{Child, DAG_PB, DagNode, RAW, links};
 pub use data::leaf_frame;
 pub use directory::{Changed, Changes, entry_names, lookup};
 pub use document::Document;

@@ -37,7 +37,7 @@ pub struct CidPath {
     names: Vec<String>,
     /// The CID whose providers have the content, where its own root is not announced. It does not change what the path
     /// means.
-    announced: Option<Box<Cid>>,
+    search_root: Option<Box<Cid>>,
     /// The block of the root, where it is the CID itself that carries it and a `Cid` has no room for it.
     inline_root: Option<Bytes>,
 }
@@ -84,15 +84,15 @@ impl CidPath {
         Self { names, ..self.clone() }
     }
 
-    /// Returns the path with `announced` as the CID that its providers are found by: only the top of a tree
+    /// Returns the path with `search_root` as the CID that its providers are found by: only the top of a tree
     /// is announced.
-    pub fn found_by(self, announced: Cid) -> Self {
-        Self { announced: Some(Box::new(announced)), ..self }
+    pub fn with_search_root(self, search_root: Cid) -> Self {
+        Self { search_root: Some(Box::new(search_root)), ..self }
     }
 
     /// The CID whose providers have the content.
-    pub fn announced(&self) -> Cid {
-        self.announced.as_deref().copied().unwrap_or(self.root)
+    pub fn search_root(&self) -> Cid {
+        self.search_root.as_deref().copied().unwrap_or(self.root)
     }
 
     /// A file in the directory `root`.
@@ -103,7 +103,7 @@ impl CidPath {
 
 impl From<Cid> for CidPath {
     fn from(root: Cid) -> Self {
-        Self { root, names: Vec::new(), announced: None, inline_root: None }
+        Self { root, names: Vec::new(), search_root: None, inline_root: None }
     }
 }
 
@@ -119,7 +119,7 @@ impl FromStr for CidPath {
         if names.len() > MAX_DEPTH || names.iter().any(illegal) {
             return Err(PathError::Path(short(text)));
         }
-        Ok(Self { root, names, announced: None, inline_root })
+        Ok(Self { root, names, search_root: None, inline_root })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use ocipfs_node::{Bootstrap, Dns, Multiaddr, SwarmKey};
 
-use super::{Settings, usage, values::DnsServer};
+use super::{Settings, peer_list, usage, values::DnsServer};
 use crate::{
     cli::Exit,
     content::{self, SharePolicy},
@@ -83,6 +83,7 @@ impl Settings {
             listen: self.swarm_listen.clone().unwrap_or_else(|| default_swarm_listen(private)),
             announce: self.swarm_announce.clone().unwrap_or_default(),
             bootstrap: bootstrap(self.bootstrap.as_deref(), private)?,
+            listed_peers: peer_list::read(self.bootstrap_from(), private)?,
             peers: self.peer.clone().unwrap_or_default(),
             swarm_key,
             allow_dns: self.allow_dns.unwrap_or_default(),

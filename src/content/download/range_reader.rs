@@ -1,6 +1,7 @@
-//! Reads a range of a download.
+//! Reads ranges of a download.
 
 use std::{
+    collections::VecDeque,
     ops::Range,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -10,32 +11,41 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{Committed, Download, DownloadState, ReaderState, WINDOW_BYTES};
-use crate::content::{Blob, Error, budget::Budget, locked};
+use crate::content::{Blob, Error, budget::PieceBudget, locked};
 
-/// A reader of a range of a download; the download continues without it.
+/// A reader of one or several ranges of a download, one after the other; the download continues without it.
 pub struct RangeReader {
     shared: Arc<Download>,
     number: u64,
+    /// What is not read yet of the current range.
     range: Range<u64>,
+    /// The ranges after it, in any order, none overlapping another.
+    rest: VecDeque<Range<u64>>,
+    /// Bytes that are not read yet of all ranges.
+    left: u64,
+    /// Where that begins which is not read again, up to the current position.
+    done_from: u64,
     /// Where it told last that it waits.
     waits_at: Option<u64>,
     pub(super) progress: watch::Receiver<DownloadState>,
     stall_timeout: Duration,
-    budget: Budget,
+    budget: PieceBudget,
 }
 
 impl RangeReader {
     pub(super) fn new(
         shared: Arc<Download>,
-        range: Range<u64>,
+        ranges: Vec<Range<u64>>,
         promised: Option<&Blob>,
         stall_timeout: Duration,
-        budget: &Budget,
+        budget: &PieceBudget,
     ) -> Self {
         let mut readers = locked(&shared.readers);
         readers.counter += 1;
         let number = readers.counter;
-        let state = ReaderState { range: range.clone(), is_by_cid: promised.is_none(), waits_at: None };
+        let left = ranges.iter().map(|range| range.end - range.start).sum();
+        let mut rest = VecDeque::from(ranges);
+        let state = ReaderState { ranges: rest.clone(), is_by_cid: promised.is_none(), waits_at: None };
         readers.all.insert(number, state);
         if let Some(blob) = promised
             && !readers.promised.contains(blob)
@@ -45,28 +55,34 @@ impl RangeReader {
         drop(readers);
         shared.moved.notify_one();
         let progress = shared.progress.subscribe();
-        Self { shared, number, range, waits_at: None, progress, stall_timeout, budget: budget.clone() }
+        let range = rest.pop_front().unwrap_or_default();
+        let (done_from, budget) = (done_from(&range, &rest), budget.clone());
+        Self { shared, number, range, rest, left, done_from, waits_at: None, progress, stall_timeout, budget }
     }
 
     /// How many bytes it will give.
     pub fn left(&self) -> u64 {
-        self.range.end - self.range.start
+        self.left
     }
 
-    /// The next bytes, when they are here; none at the end.
+    /// The next bytes, when they are here, all of one range; none at the end.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
-        let Range { start, end } = self.range;
-        if start >= end {
-            return Ok(None);
+        while self.range.is_empty() {
+            let Some(next) = self.rest.pop_front() else { return Ok(None) };
+            self.done_from = done_from(&next, &self.rest);
+            self.range = next;
+            self.shared.tell(self.number, |reader| drop(reader.ranges.pop_front()));
         }
+        let Range { start, end } = self.range;
         loop {
             let here = self.shared.file.available(start).min(end - start).min(WINDOW_BYTES);
             if here > 0 {
                 let room = self.budget.reserve(here).await?;
                 let here = room.length();
                 let (file, hashed) = (self.shared.file.clone(), self.shared.hashed.load(Ordering::Relaxed));
+                let done = self.done_from..start.min(hashed);
                 let read = tokio::task::spawn_blocking(move || {
-                    file.forget_before(start.min(hashed))?;
+                    file.forget(done)?;
                     Ok::<_, Error>(room.hold(file.read_at(start, here as usize)?))
                 });
                 let bytes = read.await.map_err(Error::stopped)??;
@@ -80,12 +96,15 @@ impl RangeReader {
     /// Counts bytes as read; of a file that is only streamed through more is fetched.
     fn read_on(&mut self, length: u64) {
         self.range.start += length;
+        self.left -= length;
         let is_streaming_through = self.shared.file.is_streaming_through();
         if is_streaming_through || self.waits_at.take().is_some() {
             let start = self.range.start;
             self.shared.tell(self.number, |reader| {
                 reader.waits_at = None;
-                reader.range.start = if is_streaming_through { start } else { reader.range.start };
+                if let Some(current) = reader.ranges.front_mut().filter(|_| is_streaming_through) {
+                    current.start = start;
+                }
             });
         }
     }
@@ -135,6 +154,11 @@ impl RangeReader {
             self.changed().await?;
         }
     }
+}
+
+/// Returns where that begins which is not read any more once `current` is being read, before `rest`.
+fn done_from(current: &Range<u64>, rest: &VecDeque<Range<u64>>) -> u64 {
+    rest.iter().map(|range| range.end).filter(|end| *end <= current.start).max().unwrap_or(0)
 }
 
 impl Drop for RangeReader {

@@ -121,7 +121,7 @@ impl Task {
                 () = std::future::ready(()), if self.has_more_to_hash() => {}
                 () = self.shared.moved.notified() => self.retarget(session),
                 // Also where nothing is lacking: blocks that came for a reader who left hold memory of their connection.
-                fetched = session.next() => self.receive(session, fetched?).await?,
+                fetched = session.next_block() => self.receive(session, fetched?).await?,
             }
         }
     }
@@ -131,7 +131,7 @@ impl Task {
         loop {
             let mut interest = self.shared.interest();
             self.tree.fold_if_full(&interest);
-            self.fetch(session, &interest);
+            self.want_blocks(session, &interest);
             match self.tree.wanted() {
                 // Folding and expanding the same nodes again would bring nothing nearer.
                 MAX_WANTED_AND_URGENT.. => return Ok(()),
@@ -153,7 +153,7 @@ impl Task {
         }
     }
 
-    fn fetch(&mut self, session: &mut BlockFetcher, interest: &ReadRanges) {
+    fn want_blocks(&mut self, session: &mut BlockFetcher, interest: &ReadRanges) {
         let mut missing = self.tree.take_urgent(interest.urgent(), MAX_WANTED_AND_URGENT);
         missing.extend(self.tree.take_missing(interest.ranges(), MAX_WANTED));
         if !missing.is_empty() {
@@ -185,7 +185,7 @@ impl Task {
     async fn receive(&mut self, session: &mut BlockFetcher, first: FetchedBlock) -> Result<(), Error> {
         let mut fetched = vec![first];
         while fetched.len() < WRITE_BATCH
-            && let Some(next) = session.try_next()
+            && let Some(next) = session.try_next_block()
         {
             fetched.push(next);
         }
@@ -193,7 +193,7 @@ impl Task {
         self.absorb_all(blocks, fetched).await
     }
 
-    async fn absorb_all(&mut self, blocks: Vec<Block>, held: Vec<FetchedBlock>) -> Result<(), Error> {
+    async fn absorb_all(&mut self, blocks: Vec<Block>, received: Vec<FetchedBlock>) -> Result<(), Error> {
         let found = blocks.into_iter().map(|block| {
             let places = self.tree.arrived(&block.cid);
             (block, places)
@@ -202,16 +202,16 @@ impl Task {
         if found.is_empty() {
             return Ok(());
         }
-        self.absorb(found, held).await
+        self.absorb(found, received).await
     }
 
-    /// Writes blocks where they belong, and takes up what they lead to. `held` is what their memory is counted by.
+    /// Writes blocks where they belong, and takes up what they lead to. The memory of `received` is counted until then.
     ///
     /// One block may belong in very many places: where the last reader leaves, the rest of them is not written.
     async fn absorb(
         &mut self,
         mut found: Vec<(Block, Vec<Position>)>,
-        held: Vec<FetchedBlock>,
+        received: Vec<FetchedBlock>,
     ) -> Result<(), Error> {
         // What came in several streams is out of order by a little.
         found.sort_by_key(|(_, places)| places.first().map(|place| place.offset));
@@ -224,7 +224,7 @@ impl Task {
                 false => self.absorb_lot(lot).await?,
             }
         }
-        drop(held);
+        drop(received);
         Ok(())
     }
 

@@ -50,7 +50,7 @@ fn arrived(content: &Content, bytes: &Bytes) -> Cid {
 }
 
 fn blob(root: Cid, digest: Digest, bytes: &Bytes) -> Blob {
-    Blob { digest, size: bytes.len() as u64, at: root.into(), holder: Some(root) }
+    Blob { digest, size: bytes.len() as u64, at: root.into(), gc_root: Some(root) }
 }
 
 /// Stops hashing before each piece: what it is told by, and what lets one piece pass.
@@ -74,8 +74,9 @@ async fn slow_hashing_counts_as_progress_and_does_not_time_out() {
     let (mut pieces, pass) = step_by_step(&content);
     let block = content.store().get(&root).unwrap().unwrap();
     let node = DagNode::decode(&root, block.clone()).unwrap();
-    let start = Start { root, node, block, session: content.node().session(root) };
-    let mut part = content.join(start, 0..bytes.len() as u64, None, Purpose::Keep).await.unwrap().unwrap();
+    let start = Start { root, node, block, session: content.node().block_fetcher(root) };
+    let whole = 0..bytes.len() as u64;
+    let mut part = content.join(start, vec![whole], None, Purpose::Keep).await.unwrap().unwrap();
     for _ in 0..20 {
         soon(pieces.recv()).await.unwrap();
         part.progress.borrow_and_update();
@@ -187,7 +188,7 @@ async fn many_readers_that_wait_for_one_block_prefer_it_once() {
     let content = content(&dir, Settings::default());
     let root = "bafybeihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku".parse().unwrap();
     let shared = Arc::new(Download {
-        name: root,
+        root_v1: root,
         root,
         file: content.store().begin_partial(root, MIB as u64).unwrap(),
         readers: Mutex::default(),
@@ -197,12 +198,13 @@ async fn many_readers_that_wait_for_one_block_prefer_it_once() {
     });
     let mut parts = Vec::new();
     for _ in 0..1000 {
+        let whole = 0..MIB as u64;
         let mut part = RangeReader::new(
             shared.clone(),
-            0..MIB as u64,
+            vec![whole],
             None,
             SOON,
-            &crate::content::Budget::new(64 << 20),
+            &crate::content::PieceBudget::new(64 << 20),
         );
         // What it waits for is told at the first poll.
         assert!(futures::poll!(std::pin::pin!(part.next())).is_pending());

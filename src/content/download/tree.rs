@@ -15,7 +15,7 @@ use std::{
     sync::Arc,
 };
 
-use ocipfs_node::{Block, Cid};
+use ocipfs_node::{Block, Cid, as_v1};
 use ocipfs_unixfs::Child;
 
 use super::read_ranges::{ReadRanges, overlaps};
@@ -81,11 +81,6 @@ pub struct Tree {
     wanted_inner: usize,
 }
 
-/// The one name of a block under both versions of its CID.
-fn key(cid: &Cid) -> Cid {
-    Cid::new_v1(cid.codec(), *cid.hash())
-}
-
 impl Position {
     /// The place of a file's root.
     pub fn root(size: u64) -> Self {
@@ -147,12 +142,12 @@ impl Tree {
 
     /// Whether a block is a part that is not here.
     pub fn lacks(&self, cid: &Cid) -> bool {
-        self.offsets.contains_key(&key(cid))
+        self.offsets.contains_key(&as_v1(cid))
     }
 
     fn add(&mut self, cid: Cid, place: Position) {
         let offset = place.covers.start;
-        self.offsets.entry(key(&cid)).or_default().insert(offset);
+        self.offsets.entry(as_v1(&cid)).or_default().insert(offset);
         self.new.insert(offset);
         self.parts.insert(offset, FilePart { cid, place, stage: PartState::New });
     }
@@ -160,7 +155,7 @@ impl Tree {
     fn remove(&mut self, offset: u64) -> Option<FilePart> {
         self.leave_stage(offset);
         let part = self.parts.remove(&offset)?;
-        let name = key(&part.cid);
+        let name = as_v1(&part.cid);
         if let Some(offsets) = self.offsets.get_mut(&name) {
             offsets.remove(&offset);
             if offsets.is_empty() {
@@ -291,7 +286,7 @@ impl Tree {
 
     /// Where a block belongs that came; its parts are here now.
     pub fn arrived(&mut self, cid: &Cid) -> Vec<Position> {
-        let offsets = self.offsets.get(&key(cid)).cloned().unwrap_or_default();
+        let offsets = self.offsets.get(&as_v1(cid)).cloned().unwrap_or_default();
         offsets.into_iter().filter_map(|offset| Some(self.remove(offset)?.place)).collect()
     }
 }

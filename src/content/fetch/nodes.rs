@@ -7,7 +7,7 @@ use ocipfs_node::{Block, BlockFetcher, Cid, FetchedBlock};
 use ocipfs_unixfs::DagNode;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::dag_fetcher::begin;
+use super::dag_fetcher::block_fetcher;
 use crate::content::{Content, Error, Store};
 
 /// Blocks that are asked for at once; so many are in memory before they are decoded.
@@ -18,7 +18,7 @@ const BATCH_SIZE: usize = 64;
 pub struct Nodes {
     content: Content,
     /// The CID whose providers have the tree.
-    announced: Cid,
+    search_root: Cid,
     /// Begun with the first block that is not here.
     session: Option<BlockFetcher>,
     /// Why peers are not asked any more.
@@ -26,9 +26,9 @@ pub struct Nodes {
 }
 
 impl Nodes {
-    /// Reads nodes of the tree that the providers of `announced` have.
-    pub fn new(content: Content, announced: Cid) -> Self {
-        Self { content, announced, session: None, failed: None }
+    /// Reads nodes of the tree that the providers of `search_root` have.
+    pub fn new(content: Content, search_root: Cid) -> Self {
+        Self { content, search_root, session: None, failed: None }
     }
 
     /// Why a block could not be had, if one could not.
@@ -89,7 +89,7 @@ impl Nodes {
         let cids = cids.to_vec();
         let get = move |store: &Store| {
             let get = |cid: Cid| {
-                store.touch_cid(&cid);
+                store.guard_cid(&cid);
                 Ok((cid, store.get_verified(&cid)?))
             };
             cids.into_iter().map(get).collect()
@@ -102,13 +102,13 @@ impl Nodes {
         let mut waiting: HashMap<Vec<u8>, Cid> =
             cids.iter().map(|cid| (cid.hash().to_bytes(), *cid)).collect();
         let Some(first) = cids.first().filter(|_| self.failed.is_none()) else { return Ok(Vec::new()) };
-        let (content, announced) = (&self.content, self.announced);
+        let (content, search_root) = (&self.content, self.search_root);
         let is_new = self.session.is_none();
-        let session = self.session.get_or_insert_with(|| begin(content, announced, *first));
+        let session = self.session.get_or_insert_with(|| block_fetcher(content, search_root, *first));
         session.want(cids.iter().map(|cid| (*cid, 0)).collect());
         let mut received = Vec::new();
         while !waiting.is_empty() {
-            let next = next(content, session, announced, is_new && received.is_empty());
+            let next = next(content, session, search_root, is_new && received.is_empty());
             match next.await {
                 Ok(FetchedBlock { block, .. }) => {
                     if let Some(cid) = waiting.remove(&block.cid.hash().to_bytes()) {
@@ -145,11 +145,11 @@ async fn next(
     is_first: bool,
 ) -> Result<FetchedBlock, Error> {
     if is_first {
-        return Ok(session.root(content.find_timeout()).await?);
+        return Ok(session.fetch_root(content.find_timeout()).await?);
     }
     let after = content.stall_timeout();
     let stalled = |_| Error::Stalled { at: at.into(), after };
-    Ok(tokio::time::timeout(after, session.next()).await.map_err(stalled)??)
+    Ok(tokio::time::timeout(after, session.next_block()).await.map_err(stalled)??)
 }
 
 #[cfg(test)]

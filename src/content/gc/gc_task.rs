@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::GarbageCollector;
 use crate::content::{
-    Inner, locked,
-    store::index::{is_held, releases},
+    ContentInner, locked,
+    store::index::{is_retained, releases},
     store::{Error, Store, now},
 };
 
@@ -23,11 +23,11 @@ const RECOUNT_INTERVAL: Duration = Duration::from_secs(60);
 const RELEASE_DELAY: Duration = Duration::from_millis(500);
 /// The pause before the next collection, as a multiple of the time that the last one took.
 const PAUSE_FACTOR: u32 = 10;
-/// Files without a holder stay for this long after their last use: their reader may be about to retain them.
+/// Files without a GC root stay for this long after their last use: their reader may be about to retain them.
 const GRACE_PERIOD: Duration = Duration::from_secs(600);
 
 /// Runs garbage collection until `stop`, or until the content is dropped.
-pub async fn run(content: Weak<Inner>, gc: Arc<GarbageCollector>, stop: CancellationToken) {
+pub async fn run(content: Weak<ContentInner>, gc: Arc<GarbageCollector>, stop: CancellationToken) {
     let mut counted = Instant::now();
     let mut rest = Duration::ZERO;
     // The process before may have released roots and not collected them.
@@ -38,7 +38,7 @@ pub async fn run(content: Weak<Inner>, gc: Arc<GarbageCollector>, stop: Cancella
             () = gc.wake.notified() => {}
             () = tokio::time::sleep(INTERVAL) => {}
         }
-        if gc.has_freed.load(Ordering::Relaxed) {
+        if gc.has_released.load(Ordering::Relaxed) {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(RELEASE_DELAY.max(rest)) => {}
@@ -46,7 +46,7 @@ pub async fn run(content: Weak<Inner>, gc: Arc<GarbageCollector>, stop: Cancella
         }
         let Some(inner) = content.upgrade() else { return };
         let withdrawn = std::mem::take(&mut *locked(&gc.withdrawn));
-        match inner.store.run(move |store| unheld(store, withdrawn)).await {
+        match inner.store.run(move |store| unreferenced_roots(store, withdrawn)).await {
             Ok(roots) => {
                 for root in roots {
                     inner.node.withdraw(root).await;
@@ -68,9 +68,9 @@ pub async fn run(content: Weak<Inner>, gc: Arc<GarbageCollector>, stop: Cancella
 }
 
 /// Those that did not come again meanwhile.
-fn unheld(store: &Store, roots: Vec<Cid>) -> Result<Vec<Cid>, Error> {
+fn unreferenced_roots(store: &Store, roots: Vec<Cid>) -> Result<Vec<Cid>, Error> {
     store.database().read(|read| {
-        let free = roots.iter().map(|root| Ok::<_, Error>((!is_held(read, root)?).then_some(*root)));
+        let free = roots.iter().map(|root| Ok::<_, Error>((!is_retained(read, root)?).then_some(*root)));
         free.filter_map(Result::transpose).collect()
     })
 }
@@ -80,11 +80,11 @@ impl GarbageCollector {
         store.save_uses()?;
         // What a crash, or another writer, left of files that were removed.
         store.sweep()?;
-        if self.has_freed.swap(false, Ordering::Relaxed) {
-            let collected = self.collect_freed(store)?;
+        if self.has_released.swap(false, Ordering::Relaxed) {
+            let collected = self.collect_released(store)?;
             tracing::debug!(?collected, "collected released roots");
         }
-        if recount && self.wants_collection.swap(false, Ordering::Relaxed) {
+        if recount && self.wants_full_collection.swap(false, Ordering::Relaxed) {
             let before = now().saturating_sub(GRACE_PERIOD.as_millis() as u64);
             let collected = self.collect_older(store, false, Some(before))?;
             tracing::debug!(?collected, "collected unreferenced content");
@@ -98,12 +98,6 @@ impl GarbageCollector {
     fn is_released(&self, store: &Store) -> Result<bool, Error> {
         let known = locked(&self.counted).map(|(counted, ..)| counted.releases);
         Ok(known != Some(store.database().read(releases)?))
-    }
-
-    /// Has released roots collected soon.
-    pub fn freed(&self) {
-        self.has_freed.store(true, Ordering::Relaxed);
-        self.wake.notify_one();
     }
 
     /// Wakes the task if content that was added exceeds a limit.

@@ -14,7 +14,7 @@ use crate::content::{
     store::index::{RetentionClass, for_each_root, pins, releases},
     store::{
         Error, Store,
-        graph::{self, Graph, Key, StoredItem},
+        graph::{self, BlockKey, Graph, GraphFile},
     },
 };
 
@@ -23,7 +23,7 @@ const SMALL_BYTES: u64 = 64 << 10;
 
 /// The result of a mark phase.
 pub struct Marked {
-    /// Blocks by why they are held, and what may go.
+    /// Blocks by why they are retained, and what may go.
     pub marks: Marks,
     /// The sums.
     pub counted: MarkTotals,
@@ -36,7 +36,7 @@ pub struct MarkTotals {
     pub usage: Usage,
     /// Bytes of blobs and parts of files that may be evicted.
     pub evictable: u64,
-    /// Bytes of blocks that belong to no file and that nothing holds.
+    /// Bytes of blocks that belong to no file and that are unreferenced.
     pub loose: u64,
     /// Their number.
     pub loose_blocks: u64,
@@ -89,12 +89,12 @@ impl GarbageCollector {
         *locked(&self.counted) = None;
     }
 
-    /// Counts what there is: in one snapshot, so that what is moved from one holder to another is held at any time.
+    /// Counts what there is: in one snapshot, so that what is moved from one GC root to another is retained at any time.
     pub fn mark_all(&self, store: &Store) -> Result<Marked, Error> {
         let begun = Instant::now();
         #[cfg(test)]
         self.marks_taken.fetch_add(1, Ordering::Relaxed);
-        // Before the snapshot: what arrived until it is taken is held in it.
+        // Before the snapshot: what arrived until it is taken is retained in it.
         let in_flight = self.downloads.roots();
         let live = store.live();
         let live_roots: HashSet<Cid> = live.iter().map(|(_, file)| file.root).collect();
@@ -122,21 +122,21 @@ impl GarbageCollector {
     }
 }
 
-/// Marks everything that is held.
+/// Marks everything that is retained.
 fn mark(read: &ReadTransaction, marking: &mut Marking, in_flight: &[Cid]) -> Result<(), Error> {
     let graph = Graph::open(read)?;
     for_each_root(read, |root, class| marking.mark(&graph, root, class))?;
     in_flight.iter().try_for_each(|root| marking.mark(&graph, *root, RetentionClass::CACHED))
 }
 
-/// Counts blobs and blocks by why they are held, and records what may go.
+/// Counts blobs and blocks by why they are retained, and records what may go.
 fn count(
     read: &ReadTransaction,
     marking: &mut Marking,
     live: &HashSet<Cid>,
     counted: &mut MarkTotals,
 ) -> Result<(), Error> {
-    graph::items(read, |item| {
+    graph::for_each_file(read, |item| {
         let class = class_of(marking, &item)?;
         let is_live = !item.is_stored() && item.layouts.iter().any(|(root, _)| live.contains(root));
         counted
@@ -151,7 +151,7 @@ fn count(
             _ => Ok(()),
         }
     })?;
-    graph::loose(read, |block| {
+    graph::for_each_loose_block(read, |block| {
         let class = marking.class(&block.key)?;
         counted.usage.add(class, block.bytes);
         if class != RetentionClass::default() {
@@ -163,18 +163,18 @@ fn count(
     })
 }
 
-fn class_of(marking: &Marking, item: &StoredItem) -> Result<RetentionClass, Error> {
-    item.layouts
-        .iter()
-        .try_fold(RetentionClass::default(), |class, (root, _)| Ok(class.and(marking.class(&Key::of(root))?)))
+fn class_of(marking: &Marking, item: &GraphFile) -> Result<RetentionClass, Error> {
+    item.layouts.iter().try_fold(RetentionClass::default(), |class, (root, _)| {
+        Ok(class.and(marking.class(&BlockKey::of(root))?))
+    })
 }
 
-fn evictable(class: RetentionClass, item: &StoredItem) -> Option<Evictable> {
+fn evictable(class: RetentionClass, item: &GraphFile) -> Option<Evictable> {
     let is_followed = class.contains(RetentionClass::FOLLOWED);
     let stays = class.contains(RetentionClass::KEPT) || is_followed && item.bytes <= SMALL_BYTES;
-    let (id, is_held) = (item.layouts.first()?.1, class != RetentionClass::default());
+    let (id, is_retained) = (item.layouts.first()?.1, class != RetentionClass::default());
     let (bytes, used, is_stored) = (item.bytes, item.used, item.is_stored());
-    (!stays).then_some(Evictable { id, bytes, used, is_followed, is_held, is_stored })
+    (!stays).then_some(Evictable { id, bytes, used, is_followed, is_retained, is_stored })
 }
 
 impl Usage {

@@ -9,19 +9,19 @@ use crate::content::{
     store::index::RetentionClass,
     store::{
         Error, Store,
-        graph::{Graph, Key},
+        graph::{BlockKey, Graph},
     },
 };
 
 /// Memory for the pages of the file.
 const CACHE_BYTES: usize = if cfg!(test) { 256 << 10 } else { 4 << 20 };
 
-/// Block -> why it is held, as the bits of a class.
+/// Block -> why it is retained, as the bits of a class.
 const MARKS: TableDefinition<&[u8], u8> = TableDefinition::new("marks");
 /// Whether it is followed, whether something holds it, when it was used, file id -> its bytes, whether it is whole. What
-/// nothing holds goes first.
+/// is unreferenced goes first.
 const EVICTABLE: TableDefinition<(bool, bool, u64, u64), (u64, bool)> = TableDefinition::new("evictable");
-/// Block that belongs to no file and that nothing holds -> its length.
+/// Block that belongs to no file and that are unreferenced -> its length.
 const LOOSE: TableDefinition<&[u8], u64> = TableDefinition::new("loose");
 
 /// A blob, or part of a file, that may be evicted.
@@ -36,7 +36,7 @@ pub struct Evictable {
     /// Whether it is content of a followed name: that is evicted last.
     pub is_followed: bool,
     /// Whether anything holds it.
-    pub is_held: bool,
+    pub is_retained: bool,
     /// Whether it is here whole.
     pub is_stored: bool,
 }
@@ -67,10 +67,10 @@ impl Marks {
         Ok(Self(database))
     }
 
-    /// Why a block is held.
+    /// Why a block is retained.
     pub fn class(&self, cid: &Cid) -> Result<RetentionClass, Error> {
         let marks = self.0.begin_read()?.open_table(MARKS)?;
-        let bits = marks.get(Key::of(cid).bytes())?.map(|row| row.value());
+        let bits = marks.get(BlockKey::of(cid).bytes())?.map(|row| row.value());
         Ok(RetentionClass::from_bits(bits.unwrap_or_default()))
     }
 
@@ -81,16 +81,16 @@ impl Marks {
     ) -> Result<(), Error> {
         for row in self.0.begin_read()?.open_table(EVICTABLE)?.iter()? {
             let (key, row) = row?;
-            let (is_followed, is_held, used, id) = key.value();
+            let (is_followed, is_retained, used, id) = key.value();
             let (bytes, is_stored) = row.value();
-            if !each(Evictable { id, bytes, used, is_followed, is_held, is_stored })? {
+            if !each(Evictable { id, bytes, used, is_followed, is_retained, is_stored })? {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Tells the blocks that belong to no file and that nothing holds, in lots, each with its length.
+    /// Tells the blocks that belong to no file and that are unreferenced, in lots, each with its length.
     pub fn for_each_loose(
         &self,
         lot: usize,
@@ -99,7 +99,7 @@ impl Marks {
         let mut blocks = Vec::new();
         for row in self.0.begin_read()?.open_table(LOOSE)?.iter()? {
             let (key, bytes) = row?;
-            blocks.push((Key::from_row(key.value()).cid()?, bytes.value()));
+            blocks.push((BlockKey::from_row(key.value()).cid()?, bytes.value()));
             if blocks.len() == lot {
                 each(std::mem::take(&mut blocks))?;
             }
@@ -113,7 +113,7 @@ impl Marking<'_> {
     pub fn mark(&mut self, graph: &Graph, root: Cid, class: RetentionClass) -> Result<(), Error> {
         let mut waiting = vec![root];
         while let Some(cid) = waiting.pop() {
-            let key = Key::of(&cid);
+            let key = BlockKey::of(&cid);
             let before = self.class(&key)?;
             if !before.covers(class) {
                 self.marks.insert(key.bytes(), before.and(class).bits())?;
@@ -123,20 +123,20 @@ impl Marking<'_> {
         Ok(())
     }
 
-    /// Why a block is held, as far as is marked.
-    pub fn class(&self, key: &Key) -> Result<RetentionClass, Error> {
+    /// Why a block is retained, as far as is marked.
+    pub fn class(&self, key: &BlockKey) -> Result<RetentionClass, Error> {
         Ok(RetentionClass::from_bits(self.marks.get(key.bytes())?.map_or(0, |row| row.value())))
     }
 
     /// Records what may be evicted.
     pub fn add_evictable(&mut self, item: Evictable) -> Result<(), Error> {
-        let Evictable { id, bytes, used, is_followed, is_held, is_stored } = item;
-        self.evictable.insert((is_followed, is_held, used, id), (bytes, is_stored))?;
+        let Evictable { id, bytes, used, is_followed, is_retained, is_stored } = item;
+        self.evictable.insert((is_followed, is_retained, used, id), (bytes, is_stored))?;
         Ok(())
     }
 
-    /// Records a block that belongs to no file and that nothing holds.
-    pub fn add_loose(&mut self, key: &Key, bytes: u64) -> Result<(), Error> {
+    /// Records a block that belongs to no file and that are unreferenced.
+    pub fn add_loose(&mut self, key: &BlockKey, bytes: u64) -> Result<(), Error> {
         self.loose.insert(key.bytes(), bytes)?;
         Ok(())
     }

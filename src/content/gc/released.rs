@@ -1,14 +1,14 @@
-//! Collects roots whose last holder released them, within seconds.
+//! Collects roots that the last GC root released, within seconds.
 
 use std::{collections::HashSet, sync::atomic::Ordering};
 
 use ocipfs_node::Cid;
 
-use super::{Collected, GarbageCollector, WhenFull};
+use super::{Collected, GarbageCollector};
 use crate::content::{
-    Content, Error as ContentError, locked,
+    locked,
     store::index::{RetentionClass, forget_released, is_unreferenced, released},
-    store::{Error, Store, Stored, graph::item},
+    store::{Error, Store, Stored, graph::file_of},
 };
 
 /// Roots that are looked at in one mark phase.
@@ -25,8 +25,25 @@ impl GarbageCollector {
         if is_full { when_full(over) } else { Ok(0) }
     }
 
+    /// Removes these roots now, except content that other roots reach or that is in use.
+    pub fn collect_roots_now(&self, store: &Store, roots: &[Cid]) -> Result<(), Error> {
+        let _turn = locked(&self.turn);
+        let _guard = store.gc_guard();
+        let marks = self.mark_all(store)?.marks;
+        let mut free = Vec::new();
+        for root in roots {
+            if marks.class(root)? == RetentionClass::default() {
+                free.push(*root);
+            }
+        }
+        self.remove_unreferenced_roots(store, &free)?;
+        self.forget_counted();
+        self.collect_unreferenced_later();
+        Ok(())
+    }
+
     /// Removes released roots, unless another root reaches them or they are in use.
-    pub fn collect_freed(&self, store: &Store) -> Result<Collected, Error> {
+    pub fn collect_released(&self, store: &Store) -> Result<Collected, Error> {
         let _turn = locked(&self.turn);
         let mut all = Collected::default();
         loop {
@@ -34,18 +51,18 @@ impl GarbageCollector {
             if roots.is_empty() {
                 return Ok(all);
             }
-            let (collected, settled) = self.collect_roots(store, &roots)?;
+            let (collected, settled) = self.collect_batch(store, &roots)?;
             all = all + collected;
             // What is in use stays until the next time.
             if settled < roots.len() {
-                self.has_freed.store(true, Ordering::Relaxed);
+                self.has_released.store(true, Ordering::Relaxed);
                 return Ok(all);
             }
         }
     }
 
     /// Collects released roots. Returns the sums, and how many roots are done.
-    fn collect_roots(&self, store: &Store, roots: &[Cid]) -> Result<(Collected, usize), Error> {
+    fn collect_batch(&self, store: &Store, roots: &[Cid]) -> Result<(Collected, usize), Error> {
         let _guard = store.gc_guard();
         let marks = self.mark_all(store)?.marks;
         let (mut free, mut files) = (Vec::new(), Vec::new());
@@ -55,7 +72,7 @@ impl GarbageCollector {
                 files.extend(store.file(root)?);
             }
         }
-        let gone: HashSet<Cid> = self.remove_free(store, &free)?.into_iter().collect();
+        let gone: HashSet<Cid> = self.remove_unreferenced_roots(store, &free)?.into_iter().collect();
         let collected = removed(store, files)? + remove_parts(store, &free)?;
         self.forget_counted();
         let is_here = free.iter().map(|root| {
@@ -78,12 +95,12 @@ impl GarbageCollector {
     }
 }
 
-/// Removes what is here in part of roots that nothing holds: a damaged blob is being downloaded.
+/// Removes what is here in part of roots that are unreferenced: a damaged blob is being downloaded.
 fn remove_parts(store: &Store, roots: &[Cid]) -> Result<Collected, Error> {
     let mut removed = Collected::default();
     for root in roots {
         let Some(id) = store.partial_id(root)? else { continue };
-        let bytes = store.database().read(|read| item(read, id))?.map_or(0, |item| item.bytes);
+        let bytes = store.database().read(|read| file_of(read, id))?.map_or(0, |item| item.bytes);
         if store.remove_partial(root, id, |write| is_unreferenced(write, root))? {
             removed = removed + Collected { partial: 1, bytes, ..Collected::default() };
         }
@@ -101,17 +118,4 @@ fn removed(store: &Store, files: Vec<Stored>) -> Result<Collected, Error> {
         }
     }
     Ok(collected)
-}
-
-impl Content {
-    /// Removes released roots now.
-    pub async fn collect_freed(&self) -> Result<Collected, ContentError> {
-        let gc = self.0.gc.clone();
-        Ok(self.0.store.run(move |store| gc.collect_freed(store)).await?)
-    }
-
-    /// Sets what releases content when `--max-size` is reached and the pull cache is empty. Set once.
-    pub fn when_full(&self, release_more: WhenFull) {
-        let _ = self.0.gc.when_full.set(release_more);
-    }
 }

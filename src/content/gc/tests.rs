@@ -10,9 +10,9 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::content::{
-    Document, GcRoot, Profile, Put, release_root, retain_root,
-    store::Leaf,
+    BlobWriter, Document, GcRoot, Profile, locked, release_root, retain_root,
     store::index::{Index, RetainedCounts},
+    store::{Leaf, Store},
 };
 
 const MIB: usize = 1 << 20;
@@ -29,12 +29,7 @@ fn room(cache: Option<usize>, max: Option<usize>) -> Room {
     let store = Store::open(dir.path()).unwrap();
     let bytes = |mib: Option<usize>| mib.map(|mib| (mib * MIB) as u64);
     let gc = Arc::new(GarbageCollector::new(bytes(cache), bytes(max), Arc::default()));
-    if let Some(limit) = bytes(max) {
-        let gc = gc.clone();
-        store.limit(limit, Box::new(move |store, over, more| gc.evict(store, over, more)));
-    }
-    let evictor = gc.clone();
-    store.limit_cached(Box::new(move |store, more| evictor.evict_for(store, more)));
+    gc.evict_for_store(&store);
     Room { index: Index::new(store.database()), _dir: dir, store, gc }
 }
 
@@ -47,21 +42,21 @@ fn bytes(n: u8, mib: usize) -> Bytes {
 
 impl Room {
     fn put(&self, n: u8, mib: usize) -> Result<Cid, Error> {
-        let mut put = Put::new(&self.store, Profile::UnixfsV1)?;
+        let mut put = BlobWriter::new(&self.store, Profile::UnixfsV1)?;
         put.write(bytes(n, mib))?;
-        Ok(put.finish()?.1.cid)
+        Ok(put.store()?.1.cid)
     }
 
-    fn hold(&self, n: u8, mib: usize, owned: bool) -> Cid {
+    fn hold(&self, n: u8, mib: usize, is_kept: bool) -> Cid {
         let root = self.put(n, mib).unwrap();
-        let holder = self.holder(n);
+        let gc_root_key = self.gc_root_key(n);
         let blobs = vec![(Digest::sha256_of(&bytes(n, mib)), root.into())];
-        self.index.retain(&holder, &GcRoot::new(owned, &[holder, root], blobs)).unwrap();
+        self.index.retain(&gc_root_key, &GcRoot::new(is_kept, &[gc_root_key, root], blobs)).unwrap();
         root
     }
 
     /// The block of a document that names a blob.
-    fn holder(&self, n: u8) -> Cid {
+    fn gc_root_key(&self, n: u8) -> Cid {
         let block = block(&[n]);
         self.store.put_blocks(std::slice::from_ref(&block)).unwrap();
         block.cid
@@ -107,7 +102,7 @@ fn eviction_is_least_recently_used_and_keeps_kept_content() {
     room.store.use_file(room.store.file(&pulled[0]).unwrap().unwrap().id);
     let _file = room.comes(5 * MIB);
     let here: Vec<bool> = pulled.iter().map(|root| room.has(root)).collect();
-    assert_eq!(here, [true, true, false, true], "the one that was used least lately");
+    assert_eq!(here, [true, true, false, true], "the least recently used one");
     assert!(room.has(&own));
     let usage = room.gc.mark_all(&room.store).unwrap().counted.usage;
     assert!(usage.cached <= 10 * MIB as u64 && usage.kept >= 8 * MIB as u64, "{usage:?}");
@@ -115,7 +110,7 @@ fn eviction_is_least_recently_used_and_keeps_kept_content() {
     assert_eq!(
         room.index.counts().unwrap(),
         RetainedCounts { images: 0, layers: 1, pulled: 3 },
-        "its holding went too"
+        "its GC root went too"
     );
 }
 
@@ -192,12 +187,12 @@ fn released_content_stays_if_a_pin_reaches_it() {
     let directory = Document::directory("file", &file, Profile::UnixfsV1);
     room.store.put_blocks(&directory.blocks).unwrap();
     room.index.pin(&directory.root.cid, &[directory.root.cid]).unwrap();
-    let holder = room.holder(1);
-    let released = room.index.release(&holder).unwrap().unwrap();
-    room.gc.release(&room.store, &released).unwrap();
-    assert!(room.has(&root) && room.store.get(&holder).unwrap().is_none());
+    let gc_root_key = room.gc_root_key(1);
+    let released = room.index.release(&gc_root_key).unwrap().unwrap();
+    room.gc.collect_roots_now(&room.store, &released).unwrap();
+    assert!(room.has(&root) && room.store.get(&gc_root_key).unwrap().is_none());
     let free = room.index.unpin(&directory.root.cid).unwrap().unwrap();
-    room.gc.release(&room.store, &free).unwrap();
+    room.gc.collect_roots_now(&room.store, &free).unwrap();
     room.gc.collect(&room.store, false).unwrap();
     assert!(!room.has(&root));
 }
@@ -235,7 +230,7 @@ fn followed_content_is_evicted_last_and_its_small_blobs_never() {
     let room = room(Some(10), None);
     let follow =
         |root: &Cid| room.store.database().write(|write| retain_root(write, "follow/k51", root)).unwrap();
-    let (large, small) = (room.hold(1, 4, false), room.holder(99));
+    let (large, small) = (room.hold(1, 4, false), room.gc_root_key(99));
     [large, small].iter().for_each(follow);
     let pulled = room.hold(2, 4, false);
     room.store.use_file(room.store.file(&pulled).unwrap().unwrap().id);
@@ -251,15 +246,15 @@ fn followed_content_is_evicted_last_and_its_small_blobs_never() {
 #[test]
 fn a_full_store_marks_once_for_all_rejected_writes_until_a_release() {
     let room = room(None, Some(10));
-    let holder = "repository/app/blobs/x";
+    let gc_root_key = "repository/app/blobs/x";
     let kept = room.put(1, 8).unwrap();
-    room.store.database().write(|write| retain_root(write, holder, &kept)).unwrap();
+    room.store.database().write(|write| retain_root(write, gc_root_key, &kept)).unwrap();
     assert!(room.put(2, 4).is_err());
     let marks_taken = || room.gc.marks_taken.load(Ordering::Relaxed);
     let before = marks_taken();
     (0..5).for_each(|n| assert!(room.put(n + 3, 4).is_err()));
     assert_eq!(marks_taken(), before);
-    room.store.database().write(|write| release_root(write, holder, &kept)).unwrap();
+    room.store.database().write(|write| release_root(write, gc_root_key, &kept)).unwrap();
     room.put(2, 4).unwrap();
     assert!(!room.has(&kept));
 }
@@ -302,12 +297,12 @@ fn gc_collects_released_roots_unless_a_pin_or_guard_keeps_them() {
     for root in &roots {
         database.write(|write| release_root(write, "repository/a", root)).unwrap();
     }
-    assert_eq!(room.gc.collect_freed(&room.store).unwrap().blobs, 1);
+    assert_eq!(room.gc.collect_released(&room.store).unwrap().blobs, 1);
     assert_eq!(roots.map(|root| room.has(&root)), [false, true, true]);
     drop(guard);
-    let collected = room.gc.collect_freed(&room.store).unwrap();
+    let collected = room.gc.collect_released(&room.store).unwrap();
     assert_eq!((collected.blobs, collected.bytes), (1, MIB as u64));
-    assert_eq!(room.gc.collect_freed(&room.store).unwrap(), Collected::default());
+    assert_eq!(room.gc.collect_released(&room.store).unwrap(), Collected::default());
 }
 
 #[test]
@@ -327,5 +322,5 @@ fn beyond_the_quota_the_oldest_untagged_content_is_released_first() {
     assert!(room.gc.when_full.set(Box::new(release_root)).is_ok());
     room.put(4, 3).unwrap();
     let here: Vec<bool> = old.iter().map(|root| room.has(root)).collect();
-    assert_eq!(here, [false, true, true], "the oldest, and only what was needed");
+    assert_eq!(here, [false, true, true], "the oldest, and no more than needed");
 }

@@ -162,7 +162,7 @@ impl World {
         };
         let mut draft = store.draft().unwrap();
         draft.write(&dag.bytes).unwrap();
-        draft.finish(&Digest::sha256_of(&dag.bytes), &[], &[layout]).unwrap();
+        draft.store(&Digest::sha256_of(&dag.bytes), &[], &[layout]).unwrap();
         if is_added {
             let reference = GcRoot::new(true, &[dag.root.cid], vec![]);
             Index::new(store.database()).retain(&dag.root.cid, &reference).unwrap();

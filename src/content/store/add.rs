@@ -9,8 +9,8 @@ use redb::{ReadableTable, WriteTransaction};
 
 use super::{
     BlobLayout, Error, Store, Stored, disk,
-    files::{self, Finished, WholeFile},
-    layout::Key,
+    files::{self, NewBlob, NewBlobRow},
+    layout::BlockKey,
     tables::{self, Hash, STORED, Tables},
 };
 
@@ -24,16 +24,16 @@ impl Store {
         self.work().puts.fetch_add(blocks.len() as u64, std::sync::atomic::Ordering::Relaxed);
         self.0.disk.check_space()?;
         self.check_quota(blocks.iter().map(|block| block.data.len() as u64).sum())?;
-        self.touch(blocks.iter().map(|block| Key::of(&block.cid)));
+        self.guard_keys(blocks.iter().map(|block| BlockKey::of(&block.cid)));
         self.0.database.write_together(move |write| Tables::open(write)?.put_blocks(&blocks))
     }
 
     /// Adds another DAG over a stored blob.
     pub fn add_layout(&self, stored: &Stored, layout: &BlobLayout) -> Result<Stored, Error> {
         let sha256 = files::sha256(&stored.digest)?;
-        let whole = WholeFile { sha256, size: stored.size, aliases: &[], small: None };
+        let whole = NewBlobRow { sha256, size: stored.size, aliases: &[], small: None };
         self.0.disk.check_space()?;
-        self.touch_layouts(std::slice::from_ref(layout));
+        self.guard_layouts(std::slice::from_ref(layout));
         let id = self.next_id();
         let id = self.0.database.write(|write| {
             let mut tables = Tables::open(write)?;
@@ -46,40 +46,40 @@ impl Store {
         Ok(Stored { id, root: layout.root, ..stored.clone() })
     }
 
-    /// Stores what drafts hold, whose files, if they have any, are `incoming/<draft>` and are synced, and `blocks` that
-    /// belong to no file. `also` runs in the same commit, which others share: it may run twice.
-    pub(super) fn add<T: Send + 'static>(
+    /// Stores new blobs, whose files, if they have any, are `incoming/<draft>` and are synced, and `blocks` that
+    /// belong to no file. `record` runs in the same commit, which others share: it may run twice.
+    pub(super) fn add_blobs<T: Send + 'static>(
         &self,
-        drafts: Vec<Finished>,
+        new_blobs: Vec<NewBlob>,
         blocks: Vec<Block>,
-        mut also: impl FnMut(&WriteTransaction, &[Stored]) -> Result<T, Error> + Send + 'static,
+        mut record: impl FnMut(&WriteTransaction, &[Stored]) -> Result<T, Error> + Send + 'static,
     ) -> Result<(Vec<Stored>, T), Error> {
-        drafts.iter().for_each(|finished| self.touch_layouts(&finished.layouts));
-        self.touch(blocks.iter().map(|block| Key::of(&block.cid)));
+        new_blobs.iter().for_each(|new_blob| self.guard_layouts(&new_blob.layouts));
+        self.guard_keys(blocks.iter().map(|block| BlockKey::of(&block.cid)));
         let places: Vec<_> =
-            drafts.iter().map(|draft| (draft.id, draft.sha256, draft.small.is_some())).collect();
-        let roots = self.partial_among(&drafts)?;
+            new_blobs.iter().map(|draft| (draft.id, draft.sha256, draft.small.is_some())).collect();
+        let roots = self.partial_among(&new_blobs)?;
         let mut begun = Vec::new();
-        for draft in &drafts {
+        for draft in &new_blobs {
             if let Some(layout) = draft.layouts.first() {
                 begun.extend(self.begin_layout(draft.id, layout)?);
             }
         }
-        let _placing = self.0.placing.read().unwrap_or_else(PoisonError::into_inner);
+        let _moving = self.0.moving_files.read().unwrap_or_else(PoisonError::into_inner);
         let store = self.clone();
         let added = self.0.database.write_together(move |write| {
             let stored = {
                 let mut tables = Tables::open(write)?;
-                let stored = drafts.iter().map(|finished| store.add_rows(&mut tables, finished));
+                let stored = new_blobs.iter().map(|new_blob| store.add_rows(&mut tables, new_blob));
                 let stored = stored.collect::<Result<Vec<_>, Error>>()?;
                 tables.put_blocks(&blocks)?;
                 tables.used_ids(store.ids_used())?;
                 stored
             };
-            let value = also(write, &stored)?;
+            let value = record(write, &stored)?;
             Ok((stored, value))
         })?;
-        places.iter().for_each(|(id, sha256, in_index)| self.settle_file(*id, sha256, *in_index));
+        places.iter().for_each(|(id, sha256, in_index)| self.move_into_place(*id, sha256, *in_index));
         for root in &roots {
             if let Err(error) = self.drop_copy(root) {
                 tracing::warn!(%root, "partial download of a stored blob stays until the next start: {error}");
@@ -93,18 +93,18 @@ impl Store {
         &self,
         stored: &Stored,
         aliases: &[Digest],
-        also: impl FnMut(&WriteTransaction, &Stored) -> Result<T, Error> + Send + 'static,
+        record: impl FnMut(&WriteTransaction, &Stored) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.keep_with(stored, aliases, None, also)
+        self.keep_stored_with(stored, aliases, None, record)
     }
 
     /// Does the same as [`Self::keep`], and writes the bytes of a blob that is stored in the index.
-    pub(super) fn keep_with<T: Send + 'static>(
+    pub(super) fn keep_stored_with<T: Send + 'static>(
         &self,
         stored: &Stored,
         aliases: &[Digest],
         small: Option<Vec<u8>>,
-        mut also: impl FnMut(&WriteTransaction, &Stored) -> Result<T, Error> + Send + 'static,
+        mut record: impl FnMut(&WriteTransaction, &Stored) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let sha256 = files::sha256(&stored.digest)?;
         let (stored, aliases) = (stored.clone(), aliases.to_vec());
@@ -115,18 +115,18 @@ impl Store {
                     return Err(Error::Gone(stored.digest.clone()));
                 }
                 let (size, small) = (stored.size, small.as_deref());
-                tables.add_blob(&WholeFile { sha256, size, aliases: &aliases, small })?;
+                tables.add_blob(&NewBlobRow { sha256, size, aliases: &aliases, small })?;
                 tables.share_again(stored.id)?;
             }
-            also(write, &stored)
+            record(write, &stored)
         })
     }
 
-    fn add_rows(&self, tables: &mut Tables, finished: &Finished) -> Result<Stored, Error> {
-        let (first, others) = finished.layouts.split_first().ok_or(Error::NoLayout)?;
-        let whole = finished.whole();
+    fn add_rows(&self, tables: &mut Tables, new_blob: &NewBlob) -> Result<Stored, Error> {
+        let (first, others) = new_blob.layouts.split_first().ok_or(Error::NoLayout)?;
+        let whole = new_blob.row();
         tables.add_blob(&whole)?;
-        let id = tables.add_layout(finished.id, first, &whole)?;
+        let id = tables.add_layout(new_blob.id, first, &whole)?;
         for layout in others {
             tables.add_layout(self.next_id(), layout, &whole)?;
         }
@@ -135,7 +135,7 @@ impl Store {
 
     /// Puts the file of a blob in its place, or away if the blob needs none. A file that is there already gives way: this
     /// one was hashed just now. What fails is done at the next opening.
-    pub(super) fn settle_file(&self, id: u64, sha256: &Hash, in_index: bool) {
+    pub(super) fn move_into_place(&self, id: u64, sha256: &Hash, in_index: bool) {
         let disk = &self.0.disk;
         let settled = match in_index {
             true => disk::unlink(&disk.incoming(id)),

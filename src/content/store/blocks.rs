@@ -6,7 +6,7 @@ use redb::ReadableTable;
 
 use super::{
     Error,
-    layout::{Key, Place},
+    layout::{BlockKey, BlockPlace},
     tables::{LOOSE_BYTES, PlaceRow, Tables, add_to},
 };
 
@@ -20,7 +20,7 @@ pub fn is_loose(owner: u64) -> bool {
     owner == NO_OWNER || owner == FORMER_OWNER
 }
 
-impl Place {
+impl BlockPlace {
     pub fn from_row((window, block): PlaceRow) -> Self {
         match window {
             Some((offset, length)) => Self::Window { offset, length },
@@ -40,12 +40,12 @@ impl Tables<'_> {
     /// Keeps blocks that belong to no file.
     pub fn put_blocks(&mut self, blocks: &[Block]) -> Result<(), Error> {
         blocks.iter().try_for_each(|block| {
-            self.own(&Key::of(&block.cid), NO_OWNER, &Place::Inline(block.data.clone()))
+            self.own(&BlockKey::of(&block.cid), NO_OWNER, &BlockPlace::Inline(block.data.clone()))
         })
     }
 
     /// Records that `owner` has the block at `place`; where it has it already, nothing changes.
-    pub fn own(&mut self, key: &Key, owner: u64, place: &Place) -> Result<(), Error> {
+    pub fn own(&mut self, key: &BlockKey, owner: u64, place: &BlockPlace) -> Result<(), Error> {
         let first = self.blocks.get(key.bytes())?.map(|row| row.value().0);
         match first {
             Some(first) if first == owner => return Ok(()),
@@ -57,18 +57,18 @@ impl Tables<'_> {
     }
 
     /// Records that `owner` lost the block; another owner takes its place.
-    pub fn disown(&mut self, key: &Key, owner: u64) -> Result<(), Error> {
+    pub fn disown(&mut self, key: &BlockKey, owner: u64) -> Result<(), Error> {
         let first = self.blocks.get(key.bytes())?.map(|row| {
             let (owner, place) = row.value();
-            (owner, Place::from_row(place))
+            (owner, BlockPlace::from_row(place))
         });
         let Some((_, place)) = first.filter(|(first, _)| *first == owner) else {
             let removed = self.shared.remove((key.bytes(), owner))?;
-            let removed = removed.map(|place| Place::from_row(place.value()));
+            let removed = removed.map(|place| BlockPlace::from_row(place.value()));
             return removed.map_or(Ok(()), |place| self.count(owner, &place, -1));
         };
         let next = self.shared.range((key.bytes(), 0)..=(key.bytes(), u64::MAX))?.next().transpose()?;
-        let next = next.map(|(key, place)| (key.value().1, Place::from_row(place.value())));
+        let next = next.map(|(key, place)| (key.value().1, BlockPlace::from_row(place.value())));
         match next {
             None => drop(self.blocks.remove(key.bytes())?),
             Some((next, place)) => {
@@ -80,9 +80,9 @@ impl Tables<'_> {
     }
 
     /// The bytes of blocks that belong to no file are part of what is stored.
-    fn count(&mut self, owner: u64, place: &Place, times: i64) -> Result<(), Error> {
+    fn count(&mut self, owner: u64, place: &BlockPlace, times: i64) -> Result<(), Error> {
         match place {
-            Place::Inline(block) if is_loose(owner) => {
+            BlockPlace::Inline(block) if is_loose(owner) => {
                 add_to(&mut self.meta, LOOSE_BYTES, times * block.len() as i64)
             }
             _ => Ok(()),

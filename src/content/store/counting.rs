@@ -12,7 +12,7 @@ use multihash_codetable::{Code, MultihashDigest};
 use ocipfs_node::Cid;
 use redb::{StorageBackend, backends::InMemoryBackend};
 
-use super::{BlobLayout, Database, Store, files::WholeFile, tables::Tables};
+use super::{BlobLayout, Database, Store, files::NewBlobRow, tables::Tables};
 
 #[derive(Debug, Default)]
 struct Counting {
@@ -64,7 +64,8 @@ pub fn fill(store: &Store, blobs: u32) -> Vec<Cid> {
             roots.iter().try_for_each(|root| {
                 let small = root.to_bytes();
                 let sha256 = root.hash().digest().try_into().unwrap();
-                let whole = WholeFile { sha256, size: small.len() as u64, aliases: &[], small: Some(&small) };
+                let whole =
+                    NewBlobRow { sha256, size: small.len() as u64, aliases: &[], small: Some(&small) };
                 let layout = BlobLayout { root: *root, leaves: vec![], nodes: vec![] };
                 tables.add_blob(&whole)?;
                 tables.add_layout(store.next_id(), &layout, &whole).map(drop)

@@ -18,8 +18,8 @@ use redb::ReadableTable;
 use super::{
     Error, Leaf, Store, Stored, disk,
     extents::Extents,
-    files::{self, Finished, sha256},
-    layout::{Key, Place},
+    files::{self, NewBlob, sha256},
+    layout::{BlockKey, BlockPlace},
     lock,
     partial::is_fetched,
     source::OpenBytes,
@@ -65,7 +65,7 @@ impl Store {
         if remains.iter().all(Remains::is_whole) {
             return Ok(false);
         }
-        let _placing = self.0.placing.write().unwrap_or_else(PoisonError::into_inner);
+        let _moving = self.0.moving_files.write().unwrap_or_else(PoisonError::into_inner);
         if !is_same(source.as_ref(), self.blob_source(&hash)?.as_ref()) || self.layouts(&hash)?.is_empty() {
             return Ok(false);
         }
@@ -81,7 +81,7 @@ impl Store {
         for layout in &remains {
             self.0.sources.forget(layout.file.id);
             if noted.is_err() {
-                self.settle_file(layout.file.id, &hash, !matches!(source, Some(OpenBytes::File(_))));
+                self.move_into_place(layout.file.id, &hash, !matches!(source, Some(OpenBytes::File(_))));
             }
         }
         noted?;
@@ -107,7 +107,7 @@ impl Store {
 
     /// Takes a block out of the store whose owner has it wrong.
     fn demote_root(&self, cid: &Cid) -> Result<(), Error> {
-        let Some((owner, Place::Window { offset, length })) = self.block_row(&Key::of(cid))? else {
+        let Some((owner, BlockPlace::Window { offset, length })) = self.block_row(&BlockKey::of(cid))? else {
             return Ok(());
         };
         let file = self.0.database.read(|read| {
@@ -175,7 +175,7 @@ impl Store {
 
     /// Drops damaged parts of a file that has come in part, unless a fetch goes on with it: they count as missing.
     pub fn drop_parts(&self, root: &Cid, id: u64, wrong: &[Leaf]) -> Result<bool, Error> {
-        let key = Key::of(root);
+        let key = BlockKey::of(root);
         let live = lock(&self.0.live);
         if is_fetched(&live, &key) {
             return Ok(false);
@@ -187,7 +187,7 @@ impl Store {
             let mut extents = Extents::from_rows(parts);
             for leaf in wrong {
                 extents.remove(leaf.offset, leaf.offset + leaf.length);
-                tables.disown(&Key::of(&leaf.cid), id)?;
+                tables.disown(&BlockKey::of(&leaf.cid), id)?;
             }
             tables.set_partial(id, (&*root.to_bytes(), size, extents.rows()))?;
             tables.hashed.remove(id)?;
@@ -196,7 +196,7 @@ impl Store {
     }
 
     /// Roots of layouts that are being downloaded, as far as rows say.
-    pub(super) fn partial_among(&self, drafts: &[Finished]) -> Result<Vec<Cid>, Error> {
+    pub(super) fn partial_among(&self, drafts: &[NewBlob]) -> Result<Vec<Cid>, Error> {
         let roots = drafts.iter().flat_map(|draft| &draft.layouts).map(|layout| layout.root);
         self.0.database.read(|read| {
             let mut partial = Vec::new();
@@ -216,7 +216,7 @@ impl Store {
 
     /// Removes what had arrived of a file that was stored in another way meanwhile.
     pub(super) fn drop_copy(&self, root: &Cid) -> Result<(), Error> {
-        let key = Key::of(root);
+        let key = BlockKey::of(root);
         let live = lock(&self.0.live);
         if is_fetched(&live, &key) {
             return Ok(());
@@ -232,18 +232,18 @@ impl Store {
 }
 
 fn partial_id(read: &redb::ReadTransaction, root: &Cid) -> Result<Option<u64>, Error> {
-    let Some(id) = tables::row(read, ROOTS, Key::of(root).bytes(), |id| id)? else { return Ok(None) };
+    let Some(id) = tables::row(read, ROOTS, BlockKey::of(root).bytes(), |id| id)? else { return Ok(None) };
     tables::row(read, PARTIAL, id, |_| id)
 }
 
 /// Partial files with this root that the root does not lead to.
 fn copies(read: &redb::ReadTransaction, root: &Cid) -> Result<Vec<u64>, Error> {
-    let current = tables::row(read, ROOTS, Key::of(root).bytes(), |id| id)?;
+    let current = tables::row(read, ROOTS, BlockKey::of(root).bytes(), |id| id)?;
     let mut ids = Vec::new();
     for row in read.open_table(PARTIAL)?.iter()? {
         let (id, row) = row?;
         let is_copy = Some(id.value()) != current
-            && Cid::try_from(row.value().0).is_ok_and(|other| Key::of(&other) == Key::of(root));
+            && Cid::try_from(row.value().0).is_ok_and(|other| BlockKey::of(&other) == BlockKey::of(root));
         ids.extend(is_copy.then_some(id.value()));
     }
     Ok(ids)
@@ -266,11 +266,13 @@ impl Remains {
         let Stored { id, root, size, .. } = self.file;
         tables.files.remove(id)?;
         tables.set_partial(id, (&*root.to_bytes(), size, self.extents().rows()))?;
-        let wrong: HashSet<Key> = self.wrong.iter().map(|leaf| Key::of(&leaf.cid)).collect();
+        let wrong: HashSet<BlockKey> = self.wrong.iter().map(|leaf| BlockKey::of(&leaf.cid)).collect();
         wrong.iter().try_for_each(|key| tables.disown(key, id))?;
         // One block may be many parts, of which one is right.
-        let again = self.right.iter().filter(|leaf| wrong.contains(&Key::of(&leaf.cid)));
-        again.into_iter().try_for_each(|leaf| tables.own(&Key::of(&leaf.cid), id, &Place::window(leaf)))
+        let again = self.right.iter().filter(|leaf| wrong.contains(&BlockKey::of(&leaf.cid)));
+        again
+            .into_iter()
+            .try_for_each(|leaf| tables.own(&BlockKey::of(&leaf.cid), id, &BlockPlace::window(leaf)))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::ErrorKind,
+    ops::Range,
     path::{Path, PathBuf},
     sync::{
         Mutex,
@@ -124,21 +125,26 @@ pub fn unlink(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Gives back the room of a file's beginning, where the file system can.
+/// Gives back the room of a range of a file, where the file system can.
 #[cfg(target_os = "linux")]
-pub fn punch(file: &File, length: u64) -> std::io::Result<()> {
+pub fn punch(file: &File, range: &Range<u64>) -> std::io::Result<()> {
     use rustix::{
         fs::{FallocateFlags, fallocate},
         io::Errno,
     };
-    match fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, 0, length) {
+    match fallocate(
+        file,
+        FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+        range.start,
+        range.end - range.start,
+    ) {
         Err(Errno::OPNOTSUPP) => Ok(()),
         other => Ok(other?),
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-pub fn punch(_: &File, _: u64) -> std::io::Result<()> {
+pub fn punch(_: &File, _: &Range<u64>) -> std::io::Result<()> {
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use redb::WriteTransaction;
 
 use super::{
     BlobLayout, Error, Store, Stored, disk,
-    files::{Finished, sha256},
+    files::{NewBlob, sha256},
     usage::CountedBytes,
 };
 
@@ -49,13 +49,13 @@ struct Sheet {
     write_back: Option<WriteBack>,
 }
 
-/// A draft that is written to its end and on the disk. It holds no file open: many may wait to be stored together.
-pub struct Sealed(Draft);
+/// A draft that is written to its end and synced. It holds no file open: many may wait to be stored together.
+pub struct SyncedDraft(Draft);
 
-/// A sealed draft, and what it is to be stored as.
-pub struct Ready<'a> {
+/// A synced draft, its digests and its DAGs: what a commit needs to store it.
+pub struct DraftToStore<'a> {
     /// The bytes.
-    pub draft: &'a Sealed,
+    pub draft: &'a SyncedDraft,
     /// Their sha256.
     pub digest: &'a Digest,
     /// Other digests of the same bytes.
@@ -92,23 +92,23 @@ impl Store {
     }
 
     /// Stores drafts, and `blocks` that belong to no file, in one commit; of each draft the first layout's file is returned.
-    pub fn store_all(&self, drafts: &[Ready], blocks: &[Block]) -> Result<Vec<Stored>, Error> {
-        let finished = drafts.iter().map(Ready::finished).collect::<Result<Vec<_>, _>>()?;
-        let (stored, ()) = self.store_finished(finished, blocks.to_vec(), |_, _| Ok(()))?;
+    pub fn store_all(&self, drafts: &[DraftToStore], blocks: &[Block]) -> Result<Vec<Stored>, Error> {
+        let new_blobs = drafts.iter().map(DraftToStore::new_blob).collect::<Result<Vec<_>, _>>()?;
+        let (stored, ()) = self.store_new_blobs(new_blobs, blocks.to_vec(), |_, _| Ok(()))?;
         Ok(stored)
     }
 
-    fn store_finished<T: Send + 'static>(
+    fn store_new_blobs<T: Send + 'static>(
         &self,
-        drafts: Vec<Finished>,
+        drafts: Vec<NewBlob>,
         blocks: Vec<Block>,
-        also: impl FnMut(&WriteTransaction, &[Stored]) -> Result<T, Error> + Send + 'static,
+        record: impl FnMut(&WriteTransaction, &[Stored]) -> Result<T, Error> + Send + 'static,
     ) -> Result<(Vec<Stored>, T), Error> {
         self.0.disk.check_space()?;
-        if drafts.iter().any(|finished| finished.small.is_none()) {
+        if drafts.iter().any(|new_blob| new_blob.small.is_none()) {
             self.0.disk.sync_incoming()?;
         }
-        self.add(drafts, blocks, also)
+        self.add_blobs(drafts, blocks, record)
     }
 }
 
@@ -159,7 +159,7 @@ impl Draft {
         self.id
     }
 
-    /// Makes what was written durable, and `tail` that follows it and is not counted as written yet. The file stays from
+    /// Makes the written bytes durable, with `tail`, which follows them and does not count as written yet. The file stays from
     /// now on, until it is stored or discarded.
     pub fn save(&mut self, tail: &[u8]) -> Result<(), Error> {
         let disk = &self.store.0.disk;
@@ -185,7 +185,7 @@ impl Draft {
         self.counted.save(length);
     }
 
-    /// Drops what was written after it and not saved.
+    /// Cuts off bytes that were written after the last save.
     pub fn cut_off(&self) -> Result<(), Error> {
         let Some(sheet) = &self.file else { return Ok(()) };
         sheet.file.set_len(self.size).map_err(Error::at(&self.store.0.disk.incoming(self.id)))
@@ -221,26 +221,21 @@ impl Draft {
     }
 
     /// Waits until all of it is on the disk.
-    pub fn seal(mut self) -> Result<Sealed, Error> {
+    pub fn sync(mut self) -> Result<SyncedDraft, Error> {
         if let Some(sheet) = self.file.take() {
             sheet.sync().map_err(Error::at(&self.store.0.disk.incoming(self.id)))?;
         }
-        Ok(Sealed(self))
+        Ok(SyncedDraft(self))
     }
 
-    /// Stores what was written under `digest`, its sha256, with every layout; the first one's file is returned.
-    pub fn finish(
-        self,
-        digest: &Digest,
-        aliases: &[Digest],
-        layouts: &[BlobLayout],
-    ) -> Result<Stored, Error> {
-        let (stored, ()) = self.seal()?.finish_with(digest, aliases, layouts, &[], |_, _| Ok(()))?;
+    /// Stores the written bytes under `digest`, their sha256, with every layout; the first one's file is returned.
+    pub fn store(self, digest: &Digest, aliases: &[Digest], layouts: &[BlobLayout]) -> Result<Stored, Error> {
+        let (stored, ()) = self.sync()?.store_with(digest, aliases, layouts, &[], |_, _| Ok(()))?;
         Ok(stored)
     }
 }
 
-impl Sealed {
+impl SyncedDraft {
     /// Hands over all of its bytes, piece by piece.
     pub fn replay(&self, to: impl FnMut(&[u8])) -> Result<(), Error> {
         self.0.replay(to)
@@ -257,44 +252,44 @@ impl Sealed {
         &self,
         stored: &Stored,
         aliases: &[Digest],
-        also: impl FnMut(&WriteTransaction, &Stored) -> Result<T, Error> + Send + 'static,
+        record: impl FnMut(&WriteTransaction, &Stored) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let (draft, sha256) = (&self.0, sha256(&stored.digest)?);
         let store = &draft.store;
         let small = (!draft.has_file()).then(|| draft.small.clone());
         let is_small = small.is_some();
         // So that it stays stored until the file is there.
-        let _placing = store.0.placing.read().unwrap_or_else(PoisonError::into_inner);
-        let value = store.keep_with(stored, aliases, small, also)?;
+        let _moving = store.0.moving_files.read().unwrap_or_else(PoisonError::into_inner);
+        let value = store.keep_stored_with(stored, aliases, small, record)?;
         if !is_small {
-            store.settle_file(draft.id, &sha256, false);
+            store.move_into_place(draft.id, &sha256, false);
         }
         Ok(value)
     }
 
-    /// Stores it, and keeps `blocks` that belong to no file, and what `also` does, in the same commit. Others share that,
-    /// so `also` may run twice.
-    pub fn finish_with<T: Send + 'static>(
+    /// Stores it, and keeps `blocks` that belong to no file, and what `record` does, in the same commit. Others share that,
+    /// so `record` may run twice.
+    pub fn store_with<T: Send + 'static>(
         self,
         digest: &Digest,
         aliases: &[Digest],
         layouts: &[BlobLayout],
         blocks: &[Block],
-        mut also: impl FnMut(&WriteTransaction, &Stored) -> Result<T, Error> + Send + 'static,
+        mut record: impl FnMut(&WriteTransaction, &Stored) -> Result<T, Error> + Send + 'static,
     ) -> Result<(Stored, T), Error> {
-        let finished = Ready { draft: &self, digest, aliases, layouts }.finished()?;
-        let also = move |write: &WriteTransaction, stored: &[Stored]| {
-            stored.first().ok_or(Error::NoLayout).and_then(|stored| also(write, stored))
+        let new_blob = DraftToStore { draft: &self, digest, aliases, layouts }.new_blob()?;
+        let record = move |write: &WriteTransaction, stored: &[Stored]| {
+            stored.first().ok_or(Error::NoLayout).and_then(|stored| record(write, stored))
         };
-        let (mut stored, value) = self.0.store.store_finished(vec![finished], blocks.to_vec(), also)?;
+        let (mut stored, value) = self.0.store.store_new_blobs(vec![new_blob], blocks.to_vec(), record)?;
         Ok((stored.pop().ok_or(Error::NoLayout)?, value))
     }
 }
 
-impl Ready<'_> {
-    fn finished(&self) -> Result<Finished, Error> {
-        let Self { draft: Sealed(draft), digest, aliases, layouts } = *self;
-        Ok(Finished {
+impl DraftToStore<'_> {
+    fn new_blob(&self) -> Result<NewBlob, Error> {
+        let Self { draft: SyncedDraft(draft), digest, aliases, layouts } = *self;
+        Ok(NewBlob {
             id: draft.id,
             sha256: sha256(digest)?,
             size: draft.size,

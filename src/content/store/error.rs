@@ -126,7 +126,7 @@ impl Error {
     }
 }
 
-impl database::Failure for Error {
+impl database::DatabaseFailure for Error {
     fn closes_database(&self) -> bool {
         match self {
             Self::Full => true,

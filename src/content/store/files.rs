@@ -9,13 +9,13 @@ use redb::{ReadableTable, WriteTransaction};
 use super::{
     Error, Stored,
     extents::Extents,
-    layout::{BlobLayout, Key, Place},
+    layout::{BlobLayout, BlockKey, BlockPlace},
     tables::{BYTES, FILES, Hash, PARTIAL_BYTES, PartialRow, ROOTS, Tables, add_to},
     usage::now,
 };
 
-/// Bytes that become a blob.
-pub struct WholeFile<'a> {
+/// The row of a blob.
+pub struct NewBlobRow<'a> {
     pub sha256: Hash,
     pub size: u64,
     /// Other digests of the same bytes.
@@ -24,8 +24,8 @@ pub struct WholeFile<'a> {
     pub small: Option<&'a [u8]>,
 }
 
-/// Result of a finished draft.
-pub struct Finished {
+/// A blob that a commit adds: its row, and the DAGs over it.
+pub struct NewBlob {
     /// The id of its file, if it has one.
     pub id: u64,
     pub sha256: Hash,
@@ -35,15 +35,15 @@ pub struct Finished {
     pub layouts: Vec<BlobLayout>,
 }
 
-impl Finished {
-    pub fn whole(&self) -> WholeFile<'_> {
+impl NewBlob {
+    pub fn row(&self) -> NewBlobRow<'_> {
         let Self { sha256, size, aliases, small, .. } = self;
-        WholeFile { sha256: *sha256, size: *size, aliases, small: small.as_deref() }
+        NewBlobRow { sha256: *sha256, size: *size, aliases, small: small.as_deref() }
     }
 }
 
 /// The size, the file ids and the aliases of a blob.
-pub(super) type StoredRow = (u64, Vec<u64>, Vec<Vec<u8>>);
+pub(super) type KnownBlobRow = (u64, Vec<u64>, Vec<Vec<u8>>);
 
 /// The hash of a sha256 digest.
 pub fn sha256(digest: &Digest) -> Result<Hash, Error> {
@@ -59,13 +59,13 @@ pub fn stored(id: u64, (sha256, size, root): (&Hash, u64, &[u8])) -> Result<Stor
 
 /// Whether a file with this root is stored.
 pub fn is_stored(write: &WriteTransaction, root: &Cid) -> Result<bool, Error> {
-    let id = write.open_table(ROOTS)?.get(Key::of(root).bytes())?.map(|row| row.value());
+    let id = write.open_table(ROOTS)?.get(BlockKey::of(root).bytes())?.map(|row| row.value());
     id.map_or(Ok(false), |id| Ok(write.open_table(FILES)?.get(id)?.is_some()))
 }
 
 impl Tables<'_> {
     /// Records the bytes and their digests.
-    pub fn add_blob(&mut self, whole: &WholeFile) -> Result<(), Error> {
+    pub fn add_blob(&mut self, whole: &NewBlobRow) -> Result<(), Error> {
         let known = self.stored_row(&whole.sha256)?;
         let is_new = known.is_none();
         let mut row = known.unwrap_or((whole.size, Vec::new(), Vec::new()));
@@ -90,30 +90,30 @@ impl Tables<'_> {
         Ok(())
     }
 
-    pub(super) fn stored_row(&self, sha256: &Hash) -> Result<Option<StoredRow>, Error> {
+    pub(super) fn stored_row(&self, sha256: &Hash) -> Result<Option<KnownBlobRow>, Error> {
         Ok(self.stored.get(sha256)?.map(|row| {
             let (size, ids, aliases) = row.value();
             (size, ids, aliases.into_iter().map(Vec::from).collect())
         }))
     }
 
-    fn set_stored_row(&mut self, sha256: &Hash, (size, ids, aliases): StoredRow) -> Result<(), Error> {
+    fn set_stored_row(&mut self, sha256: &Hash, (size, ids, aliases): KnownBlobRow) -> Result<(), Error> {
         self.stored.insert(sha256, (size, ids, aliases.iter().map(Vec::as_slice).collect()))?;
         Ok(())
     }
 
     /// Records a file of a blob that is recorded; its blocks have their rows.
-    pub fn add_file(&mut self, id: u64, root: &Cid, whole: &WholeFile) -> Result<(), Error> {
+    pub fn add_file(&mut self, id: u64, root: &Cid, whole: &NewBlobRow) -> Result<(), Error> {
         self.files.insert(id, (&whole.sha256, whole.size, root.to_bytes().as_slice()))?;
-        self.roots.insert(Key::of(root).bytes(), id)?;
+        self.roots.insert(BlockKey::of(root).bytes(), id)?;
         self.used.insert(id, now())?;
         self.change_ids(&whole.sha256, |ids| ids.push(id))?;
         Ok(())
     }
 
     /// Adds a layout of a blob that is recorded, and gives its id: `id`, unless the layout is there already.
-    pub fn add_layout(&mut self, id: u64, layout: &BlobLayout, whole: &WholeFile) -> Result<u64, Error> {
-        if let Some(known) = self.stored_root(&Key::of(&layout.root))? {
+    pub fn add_layout(&mut self, id: u64, layout: &BlobLayout, whole: &NewBlobRow) -> Result<u64, Error> {
+        if let Some(known) = self.stored_root(&BlockKey::of(&layout.root))? {
             self.share_again(known)?;
             return Ok(known);
         }
@@ -123,8 +123,9 @@ impl Tables<'_> {
             return Ok(id);
         }
         // In the order of the table: neighbours fall into one page. Of equal blocks one window is enough.
-        let leaves = layout.leaves.iter().map(|leaf| (Key::of(&leaf.cid), Place::window(leaf)));
-        let nodes = layout.nodes.iter().map(|node| (Key::of(&node.cid), Place::Inline(node.data.clone())));
+        let leaves = layout.leaves.iter().map(|leaf| (BlockKey::of(&leaf.cid), BlockPlace::window(leaf)));
+        let nodes =
+            layout.nodes.iter().map(|node| (BlockKey::of(&node.cid), BlockPlace::Inline(node.data.clone())));
         for (key, place) in leaves.chain(nodes).collect::<BTreeMap<_, _>>() {
             self.own(&key, id, &place)?;
         }
@@ -133,7 +134,7 @@ impl Tables<'_> {
     }
 
     /// The id of the stored file with this root.
-    pub fn stored_root(&self, root: &Key) -> Result<Option<u64>, Error> {
+    pub fn stored_root(&self, root: &BlockKey) -> Result<Option<u64>, Error> {
         let Some(id) = self.roots.get(root.bytes())?.map(|row| row.value()) else { return Ok(None) };
         Ok(self.files.get(id)?.map(|_| id))
     }
@@ -143,7 +144,7 @@ impl Tables<'_> {
         self.removed.insert(id, root.to_bytes().as_slice())?;
         self.files.remove(id)?;
         self.used.remove(id)?;
-        self.roots.remove(Key::of(root).bytes())?;
+        self.roots.remove(BlockKey::of(root).bytes())?;
         self.origins.remove(id)?;
         let left = self.change_ids(sha256, |ids| ids.retain(|other| *other != id))?;
         if left > 0 {
@@ -189,7 +190,7 @@ impl Tables<'_> {
         self.used.remove(id)?;
         self.origins.remove(id)?;
         self.forget_damage(id)?;
-        let key = Key::of(root);
+        let key = BlockKey::of(root);
         if self.roots.get(key.bytes())?.is_some_and(|row| row.value() == id) {
             self.roots.remove(key.bytes())?;
         }

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Store,
-    layout::{BlobLayout, Key},
+    layout::{BlobLayout, BlockKey},
     lock,
 };
 
@@ -15,7 +15,7 @@ use super::{
 const CLEAR_THRESHOLD: usize = 1024;
 
 #[derive(Default)]
-pub struct Touched(Mutex<GuardState>);
+pub struct GuardedBlocks(Mutex<GuardState>);
 
 #[derive(Default)]
 struct GuardState {
@@ -23,7 +23,7 @@ struct GuardState {
     /// When each of the open guards began.
     guards: BTreeSet<u64>,
     /// When each block was touched last.
-    blocks: HashMap<Key, u64>,
+    blocks: HashMap<BlockKey, u64>,
     /// How many there were when they were cleared away last.
     cleared: usize,
 }
@@ -37,7 +37,7 @@ pub struct GcGuard {
 impl Store {
     /// Opens a guard.
     pub fn gc_guard(&self) -> GcGuard {
-        let mut state = lock(&self.0.touched.0);
+        let mut state = lock(&self.0.guarded.0);
         state.clock += 1;
         let began = state.clock;
         state.guards.insert(began);
@@ -45,8 +45,8 @@ impl Store {
     }
 
     /// Marks these blocks as in use.
-    pub fn touch(&self, keys: impl IntoIterator<Item = Key>) {
-        let mut state = lock(&self.0.touched.0);
+    pub fn guard_keys(&self, keys: impl IntoIterator<Item = BlockKey>) {
+        let mut state = lock(&self.0.guarded.0);
         if state.guards.is_empty() {
             return;
         }
@@ -55,13 +55,13 @@ impl Store {
         state.clear();
     }
 
-    pub(super) fn touch_layouts(&self, layouts: &[BlobLayout]) {
-        self.touch(layouts.iter().map(|layout| Key::of(&layout.root)));
+    pub(super) fn guard_layouts(&self, layouts: &[BlobLayout]) {
+        self.guard_keys(layouts.iter().map(|layout| BlockKey::of(&layout.root)));
     }
 
     /// Whether a block may be in use. Call it within the transaction that removes the block.
-    pub(super) fn is_touched(&self, key: &Key) -> bool {
-        let state = lock(&self.0.touched.0);
+    pub(super) fn is_guarded(&self, key: &BlockKey) -> bool {
+        let state = lock(&self.0.guarded.0);
         let oldest = state.guards.first();
         state.blocks.get(key).is_some_and(|when| oldest.is_some_and(|oldest| when >= oldest))
     }
@@ -80,7 +80,7 @@ impl GuardState {
 
 impl Drop for GcGuard {
     fn drop(&mut self) {
-        let mut state = lock(&self.store.0.touched.0);
+        let mut state = lock(&self.store.0.guarded.0);
         state.guards.remove(&self.began);
         if state.guards.is_empty() {
             (state.blocks, state.cleared) = Default::default();
@@ -99,17 +99,17 @@ mod tests {
     fn gc_guard_protects_blocks_touched_while_it_is_open() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        let [one, two] = [1, 2].map(|n| Key::of(&Cid::new_v1(0x55, Code::Sha2_256.digest(&[n]))));
-        store.touch([one.clone()]);
+        let [one, two] = [1, 2].map(|n| BlockKey::of(&Cid::new_v1(0x55, Code::Sha2_256.digest(&[n]))));
+        store.guard_keys([one.clone()]);
         let first = store.gc_guard();
-        assert!(!store.is_touched(&one), "it was touched before");
-        store.touch([one.clone()]);
+        assert!(!store.is_guarded(&one), "it was touched before");
+        store.guard_keys([one.clone()]);
         let second = store.gc_guard();
-        store.touch([two.clone()]);
-        assert!(store.is_touched(&one) && store.is_touched(&two));
+        store.guard_keys([two.clone()]);
+        assert!(store.is_guarded(&one) && store.is_guarded(&two));
         drop(first);
-        assert!(!store.is_touched(&one) && store.is_touched(&two));
+        assert!(!store.is_guarded(&one) && store.is_guarded(&two));
         drop(second);
-        assert!(!store.is_touched(&two));
+        assert!(!store.is_guarded(&two));
     }
 }

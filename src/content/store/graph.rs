@@ -4,19 +4,19 @@ use bytes::Bytes;
 use ocipfs_node::Cid;
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
 
-pub use super::layout::Key;
+pub use super::layout::BlockKey;
 use super::{
     Error,
     blocks::is_loose,
     extents::Extents,
-    layout::Place,
+    layout::BlockPlace,
     tables::{self, BLOCKS, FILES, Hash, PARTIAL, ROOTS, SHARED, STORED, USED},
 };
 use ocipfs_unixfs::{DAG_PB, DagNode};
 
 /// A stored blob with all its layouts, or a partial file.
 #[derive(Clone, Debug)]
-pub struct StoredItem {
+pub struct GraphFile {
     /// Its sha256, then its other digests; none of a partial file.
     pub hashes: Vec<Vec<u8>>,
     /// The roots of its layouts and their ids.
@@ -35,12 +35,12 @@ pub struct Graph {
 
 /// A block that belongs to no file.
 #[derive(Clone, Debug)]
-pub struct Loose {
-    pub key: Key,
+pub struct LooseBlock {
+    pub key: BlockKey,
     pub bytes: u64,
 }
 
-impl StoredItem {
+impl GraphFile {
     /// Whether it is here whole.
     pub fn is_stored(&self) -> bool {
         !self.hashes.is_empty()
@@ -59,13 +59,13 @@ impl Graph {
     }
 
     /// Adds what is directly below a block, as far as that is here.
-    pub fn push_children(&self, cid: &Cid, key: &Key, to: &mut Vec<Cid>) -> Result<(), Error> {
+    pub fn push_children(&self, cid: &Cid, key: &BlockKey, to: &mut Vec<Cid>) -> Result<(), Error> {
         // What is below the root of a file is the file's own.
         if cid.codec() != DAG_PB || self.roots.get(key.bytes())?.is_some() {
             return Ok(());
         }
-        let row = self.blocks.get(key.bytes())?.map(|row| Place::from_row(row.value().1));
-        if let Some(Place::Inline(block)) = row {
+        let row = self.blocks.get(key.bytes())?.map(|row| BlockPlace::from_row(row.value().1));
+        if let Some(BlockPlace::Inline(block)) = row {
             to.extend(children(cid, block));
         }
         Ok(())
@@ -87,9 +87,9 @@ fn parse(root: &[u8]) -> Result<Cid, Error> {
 }
 
 /// Tells every blob, and every partial file.
-pub fn items(
+pub fn for_each_file(
     read: &ReadTransaction,
-    mut each: impl FnMut(StoredItem) -> Result<(), Error>,
+    mut each: impl FnMut(GraphFile) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let (files, used) = (read.open_table(FILES)?, read.open_table(USED)?);
     for row in read.open_table(STORED)?.iter()? {
@@ -104,7 +104,7 @@ pub fn items(
 }
 
 /// The blob of which this file is a layout, or the partial file under this id.
-pub fn item(read: &ReadTransaction, id: u64) -> Result<Option<StoredItem>, Error> {
+pub fn file_of(read: &ReadTransaction, id: u64) -> Result<Option<GraphFile>, Error> {
     let (files, used) = (read.open_table(FILES)?, read.open_table(USED)?);
     let Some(file) = files.get(id)? else {
         let row = read.open_table(PARTIAL)?.get(id)?;
@@ -115,13 +115,18 @@ pub fn item(read: &ReadTransaction, id: u64) -> Result<Option<StoredItem>, Error
     row.map(|row| stored(&files, &used, sha256, row.value())).transpose()
 }
 
-type Files = ReadOnlyTable<u64, (&'static Hash, u64, &'static [u8])>;
-type Used = ReadOnlyTable<u64, u64>;
+type FilesTable = ReadOnlyTable<u64, (&'static Hash, u64, &'static [u8])>;
+type UsedTable = ReadOnlyTable<u64, u64>;
 
-fn stored(files: &Files, used: &Used, sha256: &Hash, row: tables::StoredRow) -> Result<StoredItem, Error> {
+fn stored(
+    files: &FilesTable,
+    used: &UsedTable,
+    sha256: &Hash,
+    row: tables::StoredRow,
+) -> Result<GraphFile, Error> {
     let (bytes, ids, aliases) = row;
     let hashes = std::iter::once(&sha256[..]).chain(aliases).map(Vec::from).collect();
-    let mut item = StoredItem { hashes, layouts: Vec::new(), bytes, used: 0 };
+    let mut item = GraphFile { hashes, layouts: Vec::new(), bytes, used: 0 };
     for id in ids {
         let Some(file) = files.get(id)? else { continue };
         item.layouts.push((parse(file.value().2)?, id));
@@ -130,19 +135,22 @@ fn stored(files: &Files, used: &Used, sha256: &Hash, row: tables::StoredRow) -> 
     Ok(item)
 }
 
-fn partial(used: &Used, id: u64, (root, _, parts): tables::PartialRow) -> Result<StoredItem, Error> {
+fn partial(used: &UsedTable, id: u64, (root, _, parts): tables::PartialRow) -> Result<GraphFile, Error> {
     let bytes = Extents::from_rows(parts).length();
-    Ok(StoredItem { hashes: Vec::new(), layouts: vec![(parse(root)?, id)], bytes, used: last_use(used, id)? })
+    Ok(GraphFile { hashes: Vec::new(), layouts: vec![(parse(root)?, id)], bytes, used: last_use(used, id)? })
 }
 
-fn last_use(used: &Used, id: u64) -> Result<u64, Error> {
+fn last_use(used: &UsedTable, id: u64) -> Result<u64, Error> {
     Ok(used.get(id)?.map_or(0, |row| row.value()))
 }
 
 /// Tells every block that belongs to no file.
-pub fn loose(read: &ReadTransaction, mut each: impl FnMut(Loose) -> Result<(), Error>) -> Result<(), Error> {
+pub fn for_each_loose_block(
+    read: &ReadTransaction,
+    mut each: impl FnMut(LooseBlock) -> Result<(), Error>,
+) -> Result<(), Error> {
     let mut tell = |key: &[u8], place: tables::PlaceRow| {
-        each(Loose { key: Key::from_row(key), bytes: place.1.len() as u64 })
+        each(LooseBlock { key: BlockKey::from_row(key), bytes: place.1.len() as u64 })
     };
     for row in read.open_table(BLOCKS)?.iter()? {
         let (key, row) = row?;

@@ -1,7 +1,7 @@
-//! GC roots in the store's index: what is retained, and for which holder.
+//! GC roots in the store's index. Each has a key, and retains the roots of DAGs: they and what is below them are kept.
 
 mod gc_root;
-mod holders;
+mod retention;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -9,7 +9,7 @@ mod upgrade;
 
 use std::{cell::RefCell, sync::Arc};
 
-use ocipfs_node::Cid;
+use ocipfs_node::{Cid, as_v1};
 use redb::{
     ReadTransaction, ReadableMultimapTable, ReadableTable, TableDefinition, TableError, WriteTransaction,
 };
@@ -17,15 +17,15 @@ use redb::{
 use super::{database::Database, error::Error};
 
 use gc_root::images;
-pub use gc_root::{GcRoot, Named};
-pub use holders::{RetentionClass, evict_root, for_each_root, is_unreferenced, pins};
-use rows::{BLOBS, FORMER, HEADERS, HELD, RELEASES, ROOTS, ReferenceRows, blobs_of, open, roots_of};
+pub use gc_root::{GcRoot, ImportedImage};
+pub use retention::{RetentionClass, evict_root, for_each_root, is_unreferenced, pins};
+use rows::{BLOBS, FORMER_NETWORK, GcRootRows, HEADERS, RELEASES, RETAINED, ROOTS, blobs_of, open, roots_of};
 pub use upgrade::from_format_2;
 
-/// Root CID -> nothing: released by its last holder, and not collected yet.
-const FREED: TableDefinition<&[u8], ()> = TableDefinition::new("freed");
+/// Root CID -> nothing: released by its last GC root, and not collected yet.
+const RELEASED_ROOTS: TableDefinition<&[u8], ()> = TableDefinition::new("freed");
 
-/// How many holdings there are.
+/// How many GC roots there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RetainedCounts {
     /// Images that a command imported.
@@ -36,56 +36,52 @@ pub struct RetainedCounts {
     pub pulled: u64,
 }
 
-/// The holdings.
+/// The GC roots.
 pub struct Index(Arc<Database>);
 
 fn damaged(error: impl std::fmt::Display) -> Error {
     Error::Damaged(error.to_string())
 }
 
-fn name(cid: &Cid) -> Vec<u8> {
-    Cid::new_v1(cid.codec(), *cid.hash()).to_bytes()
-}
-
-/// Retains a root for a holder with a name of its own: a repository, a pin.
-pub fn retain_root(write: &WriteTransaction, holder: &str, root: &Cid) -> Result<(), Error> {
-    write.open_multimap_table(HELD)?.insert(name(root).as_slice(), holder.as_bytes())?;
+/// Retains a root under a key that is a name: of a repository, a pin or a followed name.
+pub fn retain_root(write: &WriteTransaction, gc_root_key: &str, root: &Cid) -> Result<(), Error> {
+    write.open_multimap_table(RETAINED)?.insert(as_v1(root).to_bytes().as_slice(), gc_root_key.as_bytes())?;
     Ok(())
 }
 
-/// Releases a root of such a holder. Returns whether it has no holder left, so that it may be collected.
-pub fn release_root(write: &WriteTransaction, holder: &str, root: &Cid) -> Result<bool, Error> {
-    let mut held = write.open_multimap_table(HELD)?;
-    held.remove(name(root).as_slice(), holder.as_bytes())?;
-    ReferenceRows::released(write)?;
-    let is_unreferenced = held.get(name(root).as_slice())?.is_empty();
+/// Releases a root from such a key. Returns whether it is unreferenced now, so that it may be collected.
+pub fn release_root(write: &WriteTransaction, gc_root_key: &str, root: &Cid) -> Result<bool, Error> {
+    let mut retained = write.open_multimap_table(RETAINED)?;
+    retained.remove(as_v1(root).to_bytes().as_slice(), gc_root_key.as_bytes())?;
+    GcRootRows::released(write)?;
+    let is_unreferenced = retained.get(as_v1(root).to_bytes().as_slice())?.is_empty();
     if is_unreferenced {
-        write.open_table(FREED)?.insert(name(root).as_slice(), ())?;
+        write.open_table(RELEASED_ROOTS)?.insert(as_v1(root).to_bytes().as_slice(), ())?;
     }
     Ok(is_unreferenced)
 }
 
 /// Returns at most `most` roots that were released and are not collected yet.
 pub fn released(read: &ReadTransaction, most: usize) -> Result<Vec<Cid>, Error> {
-    let released = match read.open_table(FREED) {
+    let released = match read.open_table(RELEASED_ROOTS) {
         Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
         released => released?,
     };
     released.iter()?.take(most).map(|row| Cid::try_from(row?.0.value()).map_err(damaged)).collect()
 }
 
-/// Forgets that roots were released: they are collected, or held again.
+/// Forgets that roots were released: they are collected, or retained again.
 pub fn forget_released(write: &WriteTransaction, roots: &[Cid]) -> Result<(), Error> {
-    let mut released = write.open_table(FREED)?;
+    let mut released = write.open_table(RELEASED_ROOTS)?;
     for root in roots {
-        released.remove(name(root).as_slice())?;
+        released.remove(as_v1(root).to_bytes().as_slice())?;
     }
     Ok(())
 }
 
 /// Lets what commands added share nothing until they add it again: the node leaves a network.
 pub fn leave_network(write: &WriteTransaction) -> Result<(), Error> {
-    let mut rows = ReferenceRows::open(write)?;
+    let mut rows = GcRootRows::open(write)?;
     for row in rows.headers.iter()? {
         rows.former.insert(row?.0.value(), ())?;
     }
@@ -95,41 +91,41 @@ pub fn leave_network(write: &WriteTransaction) -> Result<(), Error> {
 /// Whether a command added a root since the node left a network: not only pulls, followed names, pins and repositories
 /// hold it.
 pub fn is_added(read: &ReadTransaction, root: &Cid) -> Result<bool, Error> {
-    let (held, headers) = match read.open_multimap_table(HELD) {
+    let (retained, headers) = match read.open_multimap_table(RETAINED) {
         Err(TableError::TableDoesNotExist(_)) => return Ok(false),
-        held => (held?, open(read, HEADERS)?),
+        retained => (retained?, open(read, HEADERS)?),
     };
     let Some(headers) = headers else { return Ok(false) };
-    let former = open(read, FORMER)?;
-    for key in held.get(name(root).as_slice())? {
+    let former = open(read, FORMER_NETWORK)?;
+    for key in retained.get(as_v1(root).to_bytes().as_slice())? {
         let key = key?;
-        // The keys are sorted: CIDs, which holdings have, come before names.
+        // The keys are sorted: CIDs come before names.
         if Cid::try_from(key.value()).is_err() {
             break;
         }
-        let is_owned = headers.get(key.value())?.is_some_and(|row| row.value().0);
+        let is_kept = headers.get(key.value())?.is_some_and(|row| row.value().0);
         let is_former =
             former.as_ref().map(|former| former.get(key.value())).transpose()?.flatten().is_some();
-        if is_owned && !is_former {
+        if is_kept && !is_former {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-/// Whether a holding or a followed name holds a root: that was taken for public where origins had no rows.
+/// Whether a GC root by CID or a followed name retains a root: that was taken for public where origins had no rows.
 pub fn was_public(write: &WriteTransaction, root: &Cid) -> Result<bool, Error> {
-    let held = write.open_multimap_table(HELD)?;
+    let retained = write.open_multimap_table(RETAINED)?;
     // The keys are sorted: CIDs come before names, and what is followed before pins and repositories.
-    let first = held.get(name(root).as_slice())?.next().transpose()?;
-    Ok(first.is_some_and(|key| holders::came_from_peers(key.value())))
+    let first = retained.get(as_v1(root).to_bytes().as_slice())?.next().transpose()?;
+    Ok(first.is_some_and(|key| retention::is_cached_or_followed(key.value())))
 }
 
-/// Whether anybody keeps a root.
-pub fn is_held(read: &ReadTransaction, root: &Cid) -> Result<bool, Error> {
-    match read.open_multimap_table(HELD) {
+/// Whether a GC root retains a root.
+pub fn is_retained(read: &ReadTransaction, root: &Cid) -> Result<bool, Error> {
+    match read.open_multimap_table(RETAINED) {
         Err(TableError::TableDoesNotExist(_)) => Ok(false),
-        held => Ok(!held?.get(name(root).as_slice())?.is_empty()),
+        retained => Ok(!retained?.get(as_v1(root).to_bytes().as_slice())?.is_empty()),
     }
 }
 
@@ -144,44 +140,44 @@ impl Index {
         Self(database)
     }
 
-    /// Holds what `holding` names in place of what the key held before.
-    pub fn retain(&self, key: &Cid, reference: &GcRoot) -> Result<(), Error> {
-        let holder = key.to_bytes();
+    /// Retains `gc_root` in place of what the key retained before.
+    pub fn retain(&self, key: &Cid, gc_root: &GcRoot) -> Result<(), Error> {
+        let gc_root_key = key.to_bytes();
         self.0.write(|write| {
-            ReferenceRows::released(write)?;
-            let mut rows = ReferenceRows::open(write)?;
-            rows.clear(&holder)?;
-            reference.set_header(&mut rows, &holder)?;
-            reference.add(&mut rows, &holder)
+            GcRootRows::released(write)?;
+            let mut rows = GcRootRows::open(write)?;
+            rows.clear(&gc_root_key)?;
+            gc_root.set_header(&mut rows, &gc_root_key)?;
+            gc_root.add(&mut rows, &gc_root_key)
         })
     }
 
-    /// Adds `reference` to what the key retains already.
-    pub fn retain_also(&self, key: &Cid, reference: GcRoot) -> Result<(), Error> {
+    /// Adds `gc_root` to what the key retains already.
+    pub fn retain_also(&self, key: &Cid, gc_root: GcRoot) -> Result<(), Error> {
         let key = *key;
-        self.0.write_together(move |write| retain_also(write, &key, &reference))
+        self.0.write_together(move |write| retain_also(write, &key, &gc_root))
     }
 
     /// Returns the GC root of a key.
-    pub fn reference(&self, key: &Cid) -> Result<Option<GcRoot>, Error> {
-        let holder = key.to_bytes();
+    pub fn gc_root(&self, key: &Cid) -> Result<Option<GcRoot>, Error> {
+        let gc_root_key = key.to_bytes();
         self.0.read(|read| {
             let (Some(headers), Some(roots), Some(blobs)) =
                 (open(read, HEADERS)?, open(read, ROOTS)?, open(read, BLOBS)?)
             else {
                 return Ok(None);
             };
-            let Some(header) = headers.get(holder.as_slice())? else { return Ok(None) };
+            let Some(header) = headers.get(gc_root_key.as_slice())? else { return Ok(None) };
             let (announced, below): (Vec<_>, Vec<_>) =
-                roots_of(&roots, &holder)?.into_iter().partition(|(_, announced)| *announced);
+                roots_of(&roots, &gc_root_key)?.into_iter().partition(|(_, announced)| *announced);
             let cids = |roots: Vec<(Cid, bool)>| roots.into_iter().map(|(cid, _)| cid).collect();
-            let blobs = blobs_of(&blobs, &holder)?.collect::<Result<_, _>>()?;
-            let (owned, images) = (header.value().0, images(header.value())?);
-            Ok(Some(GcRoot { owned, roots: cids(announced), blobs, below: cids(below), images }))
+            let blobs = blobs_of(&blobs, &gc_root_key)?.collect::<Result<_, _>>()?;
+            let (is_kept, images) = (header.value().0, images(header.value())?);
+            Ok(Some(GcRoot { is_kept, roots: cids(announced), blobs, below: cids(below), images }))
         })
     }
 
-    /// Tells every root that is announced; one that several holdings have more than once.
+    /// Tells every root that is announced; one that several GC roots retain, more than once.
     pub fn for_each_announced(&self, mut each: impl FnMut(Cid) -> Result<(), Error>) -> Result<(), Error> {
         self.for_each_row(ROOTS, |_, (root, announced)| {
             if announced {
@@ -192,7 +188,7 @@ impl Index {
     }
 
     /// Imported images by their root.
-    pub fn images(&self) -> Result<Vec<(Cid, Vec<Named>)>, Error> {
+    pub fn images(&self) -> Result<Vec<(Cid, Vec<ImportedImage>)>, Error> {
         let mut all = Vec::new();
         self.for_each_row(HEADERS, |key, header| {
             if header.1 > 0 {
@@ -203,13 +199,13 @@ impl Index {
         Ok(all)
     }
 
-    /// How many holdings there are.
+    /// How many GC roots there are.
     pub fn counts(&self) -> Result<RetainedCounts, Error> {
         let mut counts = RetainedCounts::default();
-        self.for_each_row(HEADERS, |_, (owned, images, _)| {
+        self.for_each_row(HEADERS, |_, (is_kept, images, _)| {
             counts.images += images;
-            counts.layers += u64::from(images == 0 && owned);
-            counts.pulled += u64::from(images == 0 && !owned);
+            counts.layers += u64::from(images == 0 && is_kept);
+            counts.pulled += u64::from(images == 0 && !is_kept);
             Ok(())
         })?;
         Ok(counts)
@@ -231,34 +227,35 @@ impl Index {
         })
     }
 
-    /// Removes a holding; the roots that no holder has any more, or none if there was no such holding.
+    /// Removes a GC root. Returns the roots that are unreferenced then, or none if there was no such GC root.
     pub fn release(&self, key: &Cid) -> Result<Option<Vec<Cid>>, Error> {
-        let holder = key.to_bytes();
+        let gc_root_key = key.to_bytes();
         self.0.write(|write| {
-            ReferenceRows::released(write)?;
-            let mut rows = ReferenceRows::open(write)?;
-            match rows.is_owned(&holder)? {
-                Some(_) => rows.clear(&holder).map(Some),
+            GcRootRows::released(write)?;
+            let mut rows = GcRootRows::open(write)?;
+            match rows.is_kept(&gc_root_key)? {
+                Some(_) => rows.clear(&gc_root_key).map(Some),
                 None => Ok(None),
             }
         })
     }
 }
 
-/// Holds what `holding` names in addition to what the key holds already, in a transaction that may do more.
-pub fn retain_also(write: &WriteTransaction, key: &Cid, reference: &GcRoot) -> Result<(), Error> {
-    let (mut rows, holder) = (ReferenceRows::open(write)?, key.to_bytes());
-    if reference.owned {
-        rows.former.remove(holder.as_slice())?;
+/// Retains `gc_root` in addition to what the key retains already, in a transaction that may do more.
+pub fn retain_also(write: &WriteTransaction, key: &Cid, gc_root: &GcRoot) -> Result<(), Error> {
+    let (mut rows, gc_root_key) = (GcRootRows::open(write)?, key.to_bytes());
+    if gc_root.is_kept {
+        rows.former.remove(gc_root_key.as_slice())?;
     }
-    match rows.is_owned(&holder)? {
-        None => reference.set_header(&mut rows, &holder)?,
-        Some(false) if reference.owned => {
-            let images = rows.headers.get(holder.as_slice())?.map(|row| images(row.value())).transpose()?;
-            let reference = GcRoot { images: images.unwrap_or_default(), ..reference.clone() };
-            reference.set_header(&mut rows, &holder)?;
+    match rows.is_kept(&gc_root_key)? {
+        None => gc_root.set_header(&mut rows, &gc_root_key)?,
+        Some(false) if gc_root.is_kept => {
+            let images =
+                rows.headers.get(gc_root_key.as_slice())?.map(|row| images(row.value())).transpose()?;
+            let gc_root = GcRoot { images: images.unwrap_or_default(), ..gc_root.clone() };
+            gc_root.set_header(&mut rows, &gc_root_key)?;
         }
         Some(_) => {}
     }
-    reference.add(&mut rows, &holder)
+    gc_root.add(&mut rows, &gc_root_key)
 }

@@ -1,18 +1,18 @@
 //! Layout of a blob's DAG: which blocks are windows of the blob, and which are stored themselves.
 
 use bytes::Bytes;
-use ocipfs_node::{Block, Cid};
+use ocipfs_node::{Block, Cid, as_v1};
 
 use super::Error;
 use ocipfs_unixfs::{RAW, leaf_frame};
 
 /// A block's name in the index: codec and multihash, so that both versions of a CID are one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key(Box<[u8]>);
+pub struct BlockKey(Box<[u8]>);
 
-impl Key {
+impl BlockKey {
     pub fn of(cid: &Cid) -> Self {
-        let cid = Cid::new_v1(cid.codec(), *cid.hash()).to_bytes();
+        let cid = as_v1(cid).to_bytes();
         // The first byte is the version.
         Self(cid[1..].into())
     }
@@ -55,14 +55,14 @@ pub struct BlobLayout {
 
 /// Where a block is, within the file of its owner or in its row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum BlockPlace {
     /// The whole block.
     Inline(Bytes),
     /// Its data; the frame follows from the codec and the length.
     Window { offset: u64, length: u64 },
 }
 
-impl Place {
+impl BlockPlace {
     pub fn window(leaf: &Leaf) -> Self {
         Self::Window { offset: leaf.offset, length: leaf.length }
     }

@@ -6,7 +6,7 @@ use ocipfs_node::Cid;
 
 use super::{
     BlobLayout, Error, Store,
-    layout::{Key, Place},
+    layout::{BlockKey, BlockPlace},
     lock,
     sweep::BATCH_SIZE,
     tables::Tables,
@@ -42,7 +42,7 @@ impl Store {
         // Parents before their children, so that a sweep finds the way to all that is here.
         for node in layout.nodes.iter().rev() {
             bytes += node.data.len();
-            lot.push((Key::of(&node.cid), Place::Inline(node.data.clone())));
+            lot.push((BlockKey::of(&node.cid), BlockPlace::Inline(node.data.clone())));
             if bytes >= LOT_BYTES {
                 self.record(id, &layout.root, std::mem::take(&mut lot))?;
                 bytes = 0;
@@ -50,13 +50,13 @@ impl Store {
         }
         self.record(id, &layout.root, lot)?;
         for leaves in layout.leaves.chunks(BATCH_SIZE) {
-            let places = leaves.iter().map(|leaf| (Key::of(&leaf.cid), Place::window(leaf)));
+            let places = leaves.iter().map(|leaf| (BlockKey::of(&leaf.cid), BlockPlace::window(leaf)));
             self.record(id, &layout.root, places.collect())?;
         }
         Ok(Some(begun))
     }
 
-    fn record(&self, id: u64, root: &Cid, mut lot: Vec<(Key, Place)>) -> Result<(), Error> {
+    fn record(&self, id: u64, root: &Cid, mut lot: Vec<(BlockKey, BlockPlace)>) -> Result<(), Error> {
         // In the order of the table: neighbours fall into one page.
         lot.sort_by(|(one, _), (other, _)| one.cmp(other));
         self.0.database.write(|write| {

@@ -13,7 +13,7 @@ use super::{
     Error, Origin, Store,
     blocks::{FORMER_OWNER, NO_OWNER},
     index,
-    layout::{Key, Place},
+    layout::{BlockKey, BlockPlace},
     tables::{self, LEFT_NETWORK, META, Tables},
     trees::forget_trees,
 };
@@ -54,7 +54,7 @@ pub fn left_network(read: &ReadTransaction) -> Result<bool, Error> {
 pub fn share_again(write: &WriteTransaction, root: &Cid) -> Result<bool, Error> {
     let mut tables = Tables::open(write)?;
     let has_left = tables::number(&tables.meta, LEFT_NETWORK)? > 0;
-    if has_left && let Some(id) = tables.stored_root(&Key::of(root))? {
+    if has_left && let Some(id) = tables.stored_root(&BlockKey::of(root))? {
         tables.share_again(id)?;
     }
     Ok(has_left)
@@ -72,18 +72,18 @@ fn file_ids(tables: &Tables) -> Result<Vec<u64>, Error> {
 }
 
 /// The blocks that belong to no file.
-fn loose(tables: &Tables) -> Result<Vec<(Key, Place)>, Error> {
+fn loose(tables: &Tables) -> Result<Vec<(BlockKey, BlockPlace)>, Error> {
     let mut all = Vec::new();
     for row in tables.blocks.iter()? {
         let (key, row) = row?;
         if let (NO_OWNER, place) = row.value() {
-            all.push((Key::from_row(key.value()), Place::from_row(place)));
+            all.push((BlockKey::from_row(key.value()), BlockPlace::from_row(place)));
         }
     }
     for row in tables.shared.iter()? {
         let (key, place) = row?;
         if let (key, NO_OWNER) = key.value() {
-            all.push((Key::from_row(key), Place::from_row(place.value())));
+            all.push((BlockKey::from_row(key), BlockPlace::from_row(place.value())));
         }
     }
     Ok(all)

@@ -10,7 +10,7 @@ use super::{
     Error, Store,
     blocks::{FORMER_OWNER, NO_OWNER},
     index,
-    layout::Key,
+    layout::BlockKey,
     sweep::is_removed,
     tables::{BLOCKS, FETCHED, FILES, ORIGINS, PARTIAL, ROOTS, SHARED, Tables, row},
     trees::TREE,
@@ -37,7 +37,7 @@ pub(super) const FROM_FORMER_NETWORK: u8 = 2;
 impl Store {
     /// Returns where a block came from; none if it is not here.
     pub fn origin(&self, cid: &Cid) -> Result<Option<Origin>, Error> {
-        let key = Key::of(cid);
+        let key = BlockKey::of(cid);
         let waiting = self.0.pending.get(&key).map(|waiting| waiting.origin);
         if waiting == Some(Origin::Peers) {
             return Ok(waiting);
@@ -65,14 +65,14 @@ impl Tables<'_> {
 
 /// Records that the stored file with this root came from peers.
 pub fn note_from_peers(write: &WriteTransaction, root: &Cid) -> Result<(), Error> {
-    let id = write.open_table(ROOTS)?.get(Key::of(root).bytes())?.map(|id| id.value());
+    let id = write.open_table(ROOTS)?.get(BlockKey::of(root).bytes())?.map(|id| id.value());
     if let Some(id) = id {
         write.open_table(ORIGINS)?.insert(id, FROM_PEERS)?;
     }
     Ok(())
 }
 
-/// Records the origins of files that came before origins had rows: what a pull, a followed name or a command held counted
+/// Records the origins of files that came before origins had rows: what a pull, a followed name or a command retained counted
 /// as public then. What was arriving counts as pushed.
 pub fn from_holders(write: &WriteTransaction) -> Result<(), Error> {
     {
@@ -81,7 +81,7 @@ pub fn from_holders(write: &WriteTransaction) -> Result<(), Error> {
         for file in files.iter()? {
             let (id, file) = file?;
             let root = Cid::try_from(file.value().2).map_err(|e| Error::Damaged(e.to_string()))?;
-            if fetched.get(Key::of(&root).bytes())?.is_some() || index::was_public(write, &root)? {
+            if fetched.get(BlockKey::of(&root).bytes())?.is_some() || index::was_public(write, &root)? {
                 origins.insert(id.value(), FROM_PEERS)?;
             }
         }
@@ -98,7 +98,7 @@ fn noted(read: &ReadTransaction, id: u64) -> Result<Option<Origin>, Error> {
     })
 }
 
-fn of_block(read: &ReadTransaction, key: &Key) -> Result<Option<Origin>, Error> {
+fn of_block(read: &ReadTransaction, key: &BlockKey) -> Result<Option<Origin>, Error> {
     let Some(first) = row(read, BLOCKS, key.bytes(), |(owner, _)| owner)? else { return Ok(None) };
     let mut best = of_owner(read, first)?;
     let shared = read.open_table(SHARED)?;

@@ -19,7 +19,7 @@ use super::{
     Error, Leaf, Origin, Store, disk,
     draft::CHECK_EVERY,
     extents::Extents,
-    layout::{Key, Place, frame},
+    layout::{BlockKey, BlockPlace, frame},
     lock,
     pending::PendingBlock,
     source::OpenBytes,
@@ -35,11 +35,11 @@ mod tests;
 
 /// A partial file. Clones write the same; there is one for each root.
 #[derive(Clone)]
-pub struct PartialBlob(Arc<Inner>);
+pub struct PartialBlob(Arc<PartialBlobInner>);
 
 /// How far a partial file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
+pub struct PartialProgress {
     /// Its root.
     pub root: Cid,
     /// Its size.
@@ -50,12 +50,12 @@ pub struct Progress {
     pub is_live: bool,
 }
 
-/// Whether a fetch is at the file of this root. The lock is to be held as long as that counts.
-pub(super) fn is_fetched(live: &HashMap<Key, Weak<Inner>>, key: &Key) -> bool {
+/// Whether a fetch is at the file of this root. The lock is to be retained as long as that counts.
+pub(super) fn is_fetched(live: &HashMap<BlockKey, Weak<PartialBlobInner>>, key: &BlockKey) -> bool {
     live.get(key).is_some_and(|inner| inner.strong_count() > 0)
 }
 
-pub(super) struct Inner {
+pub(super) struct PartialBlobInner {
     store: Store,
     id: u64,
     root: Cid,
@@ -74,7 +74,7 @@ pub(super) struct Inner {
 struct WriteState {
     extents: Extents,
     /// Rows to be committed when what they name is synced.
-    pending: Vec<(Key, Place)>,
+    pending: Vec<(BlockKey, BlockPlace)>,
     hashed: Option<Hashed>,
     /// The least public of what the file is made of.
     origin: Origin,
@@ -130,7 +130,7 @@ impl PartialBlob {
 
     /// Keeps an inner node of the DAG, whose bytes the caller has verified; parents come before children.
     pub fn insert_node(&self, cid: Cid, block: Bytes) -> Result<(), Error> {
-        self.0.record(Key::of(&cid), Place::Inline(block), (0, 0))
+        self.0.record(BlockKey::of(&cid), BlockPlace::Inline(block), (0, 0))
     }
 
     /// Writes the data of a leaf, which is `data` of its `block` that the caller has verified.
@@ -146,8 +146,8 @@ impl PartialBlob {
         inner.file.write_all_at(bytes, leaf.offset).map_err(|e| inner.failed(e))?;
         let (head, tail) = frame(&leaf.cid, leaf.length);
         let is_framed = block[..data.start] == head && block[data.end..] == tail;
-        let place = if is_framed { Place::window(leaf) } else { Place::Inline(block.clone()) };
-        inner.record(Key::of(&leaf.cid), place, (leaf.offset, end))
+        let place = if is_framed { BlockPlace::window(leaf) } else { BlockPlace::Inline(block.clone()) };
+        inner.record(BlockKey::of(&leaf.cid), place, (leaf.offset, end))
     }
 
     /// Notes that the file takes over a block that came in this way: peers may learn of the file at most what they may of that block.
@@ -181,10 +181,10 @@ impl PartialBlob {
         self.0.is_streaming_through
     }
 
-    /// Gives back the disk's room before an offset, where the file is only streamed through: it is not read there again.
-    pub fn forget_before(&self, offset: u64) -> Result<(), Error> {
-        match self.0.is_streaming_through && offset > 0 {
-            true => disk::punch(&self.0.file, offset).map_err(|e| self.0.failed(e)),
+    /// Gives back the disk's room of a range, where the file is only streamed through: it is not read there again.
+    pub fn forget(&self, range: Range<u64>) -> Result<(), Error> {
+        match self.0.is_streaming_through && !range.is_empty() {
+            true => disk::punch(&self.0.file, &range).map_err(|e| self.0.failed(e)),
             false => Ok(()),
         }
     }
@@ -199,18 +199,18 @@ impl PartialBlob {
     }
 }
 
-impl Inner {
+impl PartialBlobInner {
     fn state(&self) -> MutexGuard<'_, WriteState> {
         lock(&self.state)
     }
 
-    fn progress(&self) -> Progress {
+    fn progress(&self) -> PartialProgress {
         let written = self.state().extents.length();
-        Progress { root: self.root, size: self.size, written, is_live: true }
+        PartialProgress { root: self.root, size: self.size, written, is_live: true }
     }
 
     /// Takes up a block whose data, if it has any here, is in the file from `start` to `end`.
-    fn record(&self, key: Key, place: Place, (start, end): (u64, u64)) -> Result<(), Error> {
+    fn record(&self, key: BlockKey, place: BlockPlace, (start, end): (u64, u64)) -> Result<(), Error> {
         let mut state = self.state();
         if state.ended {
             return Err(Error::Ended(self.root));
@@ -250,7 +250,7 @@ impl Inner {
             return Ok(());
         }
         if self.is_cached.load(Ordering::Relaxed) {
-            self.store.evict_cached(length)?;
+            self.store.make_room(length)?;
         }
         self.store.check_quota(length)
     }
@@ -266,11 +266,11 @@ impl Inner {
     }
 }
 
-impl Drop for Inner {
+impl Drop for PartialBlobInner {
     fn drop(&mut self) {
         let pending = std::mem::take(&mut self.state().pending);
         self.store.0.pending.forget(self.id, pending.iter().map(|(key, _)| key));
-        let key = Key::of(&self.root);
+        let key = BlockKey::of(&self.root);
         // Held to the end: another handle begins with the file, or after it is gone.
         let mut live = lock(&self.store.0.live);
         // Another may have begun since.

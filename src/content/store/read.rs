@@ -8,7 +8,7 @@ use ocipfs_oci::Digest;
 
 use super::{
     BlobFile, Error, Store, Stored, files,
-    layout::{Key, Place, frame},
+    layout::{BlockKey, BlockPlace, frame},
     source::OpenBytes,
     sweep,
     tables::{self, ALIASES, BLOCKS, FILES, Hash, ROOTS, SHARED, SMALL, STORED},
@@ -20,7 +20,7 @@ impl Store {
         if let Some(bytes) = inline_bytes(cid) {
             return Ok(Some(bytes.len() as u64));
         }
-        let key = Key::of(cid);
+        let key = BlockKey::of(cid);
         let place = match self.0.pending.get(&key) {
             Some(waiting) => Some(waiting.place),
             None => self.block_row(&key)?.map(|(_, place)| place),
@@ -35,7 +35,7 @@ impl Store {
         if let Some(bytes) = inline_bytes(cid) {
             return Ok(Some(Bytes::copy_from_slice(bytes)));
         }
-        let key = Key::of(cid);
+        let key = BlockKey::of(cid);
         // Before the index: what is committed in between is found there.
         if let Some(waiting) = self.0.pending.get(&key) {
             return self.read(cid, waiting.place, &waiting.source).map(Some);
@@ -44,7 +44,7 @@ impl Store {
         for _ in 0..2 {
             match self.block_row(&key)? {
                 None => return Ok(None),
-                Some((_, Place::Inline(block))) => return Ok(Some(block)),
+                Some((_, BlockPlace::Inline(block))) => return Ok(Some(block)),
                 Some((owner, place)) => {
                     if let Some(source) = self.source(owner)? {
                         return self.read(cid, place, &source).map(Some);
@@ -55,10 +55,10 @@ impl Store {
         Ok(None)
     }
 
-    fn read(&self, cid: &Cid, place: Place, source: &OpenBytes) -> Result<Bytes, Error> {
+    fn read(&self, cid: &Cid, place: BlockPlace, source: &OpenBytes) -> Result<Bytes, Error> {
         match place {
-            Place::Inline(block) => Ok(block),
-            Place::Window { offset, length } => {
+            BlockPlace::Inline(block) => Ok(block),
+            BlockPlace::Window { offset, length } => {
                 let (head, tail) = frame(cid, length);
                 let read = self.0.buffers.read(source, offset, length as usize, (&head, &tail));
                 read.map_err(|why| Error::Read { cid: *cid, why })
@@ -83,7 +83,7 @@ impl Store {
     /// A stored blob, by the root of any of its layouts.
     pub fn file(&self, root: &Cid) -> Result<Option<Stored>, Error> {
         self.0.database.read(|read| {
-            let id = tables::row(read, ROOTS, Key::of(root).bytes(), |id| id)?;
+            let id = tables::row(read, ROOTS, BlockKey::of(root).bytes(), |id| id)?;
             let Some(id) = id else { return Ok(None) };
             tables::row(read, FILES, id, |row| files::stored(id, row))?.transpose()
         })
@@ -99,9 +99,10 @@ impl Store {
     }
 
     /// An owner of a block that is not being removed, and where that one has it.
-    pub(super) fn block_row(&self, key: &Key) -> Result<Option<(u64, Place)>, Error> {
+    pub(super) fn block_row(&self, key: &BlockKey) -> Result<Option<(u64, BlockPlace)>, Error> {
         self.0.database.read(|read| {
-            let first = tables::row(read, BLOCKS, key.bytes(), |(owner, row)| (owner, Place::from_row(row)))?;
+            let first =
+                tables::row(read, BLOCKS, key.bytes(), |(owner, row)| (owner, BlockPlace::from_row(row)))?;
             let Some(first) = first else { return Ok(None) };
             if !sweep::is_removed(read, first.0)? {
                 return Ok(Some(first));
@@ -110,7 +111,7 @@ impl Store {
                 let (row_key, place) = row?;
                 let owner = row_key.value().1;
                 if !sweep::is_removed(read, owner)? {
-                    return Ok(Some((owner, Place::from_row(place.value()))));
+                    return Ok(Some((owner, BlockPlace::from_row(place.value()))));
                 }
             }
             Ok(None)

@@ -9,7 +9,7 @@ use super::{
     Error, FORMAT, Store,
     database::Database,
     disk,
-    layout::Key,
+    layout::BlockKey,
     tables::{self, DOOMED, Hash, PARTIAL, ROOTS, Tables},
     upgrade::{OLDEST_FORMAT, format_of},
 };
@@ -110,7 +110,7 @@ fn partial_roots(read: &ReadTransaction) -> Result<BTreeMap<u64, (Cid, bool)>, E
     for row in read.open_table(PARTIAL)?.iter()? {
         let (id, row) = row?;
         let root = Cid::try_from(row.value().0).map_err(|e| Error::Damaged(e.to_string()))?;
-        let leads_to = tables::row(read, ROOTS, Key::of(&root).bytes(), |id| id)?;
+        let leads_to = tables::row(read, ROOTS, BlockKey::of(&root).bytes(), |id| id)?;
         all.insert(id.value(), (root, leads_to == Some(id.value())));
     }
     Ok(all)

@@ -9,7 +9,7 @@ use super::{
     Error, Store,
     blocks::{FORMER_OWNER, NO_OWNER},
     disk, files,
-    layout::Key,
+    layout::BlockKey,
     lock,
     partial::is_fetched,
     sweep::BlockSweep,
@@ -33,15 +33,15 @@ impl Store {
         Ok(!removed.is_empty())
     }
 
-    /// Removes of these layouts those of which `may` says, within the transaction, that they may go, but for those
+    /// Removes of these layouts those of which `may_remove` says, within the transaction, that they may go, but for those
     /// that is in use; a blob is removed with its last layout. Returns those that were removed.
     pub fn remove_layouts(
         &self,
         roots: &[Cid],
-        mut may: impl FnMut(&WriteTransaction, &Cid) -> Result<bool, Error>,
+        mut may_remove: impl FnMut(&WriteTransaction, &Cid) -> Result<bool, Error>,
     ) -> Result<Vec<Cid>, Error> {
         let removed = self.remove_layouts_with(roots, |write, root| {
-            Ok(!self.is_touched(&Key::of(root)) && may(write, root)?)
+            Ok(!self.is_guarded(&BlockKey::of(root)) && may_remove(write, root)?)
         })?;
         self.sweep()?;
         Ok(removed)
@@ -50,9 +50,9 @@ impl Store {
     fn remove_layouts_with(
         &self,
         roots: &[Cid],
-        mut may: impl FnMut(&WriteTransaction, &Cid) -> Result<bool, Error>,
+        mut may_remove: impl FnMut(&WriteTransaction, &Cid) -> Result<bool, Error>,
     ) -> Result<Vec<Cid>, Error> {
-        let _placing = self.0.placing.write().unwrap_or_else(PoisonError::into_inner);
+        let _moving = self.0.moving_files.write().unwrap_or_else(PoisonError::into_inner);
         let mut stored = Vec::new();
         for root in roots {
             stored.extend(self.file(root)?);
@@ -66,7 +66,7 @@ impl Store {
             let mut removed: Vec<(Cid, u64, Hash, bool)> = Vec::new();
             for file in &stored {
                 let is_gone = redb::ReadableTable::get(&tables.files, file.id)?.is_none();
-                if is_gone || !may(write, &file.root)? {
+                if is_gone || !may_remove(write, &file.root)? {
                     continue;
                 }
                 let sha256 = files::sha256(&file.digest)?;
@@ -130,14 +130,14 @@ impl Store {
         }
     }
 
-    /// Removes a partial file that is not in use, if `may` agrees. Returns whether it was removed.
+    /// Removes a partial file that is not in use, if `may_remove` agrees. Returns whether it was removed.
     pub fn remove_partial(
         &self,
         root: &Cid,
         id: u64,
-        may: impl FnOnce(&WriteTransaction) -> Result<bool, Error>,
+        may_remove: impl FnOnce(&WriteTransaction) -> Result<bool, Error>,
     ) -> Result<bool, Error> {
-        let key = Key::of(root);
+        let key = BlockKey::of(root);
         // Held, so that no download resumes it meanwhile.
         let live = lock(&self.0.live);
         if is_fetched(&live, &key) {
@@ -146,7 +146,7 @@ impl Store {
         let removed = self.0.database.write(|write| {
             let mut tables = Tables::open(write)?;
             let is_arriving = redb::ReadableTable::get(&tables.partial, id)?.is_some();
-            if !is_arriving || self.is_touched(&key) || !may(write)? {
+            if !is_arriving || self.is_guarded(&key) || !may_remove(write)? {
                 return Ok(false);
             }
             tables.remove_partial(id, root)?;
@@ -162,18 +162,18 @@ impl Store {
         Ok(removed)
     }
 
-    /// Forgets blocks that were put, if `may` says so; where one is part of a file too, it stays. Those that went.
+    /// Forgets blocks that were put, if `may_remove` says so; where one is part of a file too, it stays. Those that went.
     pub fn remove_blocks(
         &self,
         cids: &[Cid],
-        mut may: impl FnMut(&WriteTransaction, &Cid) -> Result<bool, Error>,
+        mut may_remove: impl FnMut(&WriteTransaction, &Cid) -> Result<bool, Error>,
     ) -> Result<Vec<Cid>, Error> {
         self.0.database.write(|write| {
             let mut tables = Tables::open(write)?;
             let mut removed = Vec::new();
             for cid in cids {
-                let key = Key::of(cid);
-                if !self.is_touched(&key) && may(write, cid)? {
+                let key = BlockKey::of(cid);
+                if !self.is_guarded(&key) && may_remove(write, cid)? {
                     [NO_OWNER, FORMER_OWNER].iter().try_for_each(|owner| tables.disown(&key, *owner))?;
                     removed.push(*cid);
                 }

@@ -3,12 +3,12 @@
 use ocipfs_node::Block;
 use redb::ReadableTable;
 
-use super::{Error, Store, layout::Key, tables::Tables};
+use super::{Error, Store, layout::BlockKey, tables::Tables};
 
 impl Store {
     /// Puts the right bytes of a block into the index, wherever it stands there.
     pub fn repair_block(&self, block: &Block) -> Result<(), Error> {
-        let key = Key::of(&block.cid);
+        let key = BlockKey::of(&block.cid);
         self.0.database.write(|write| {
             let mut tables = Tables::open(write)?;
             let row = (None, &*block.data);

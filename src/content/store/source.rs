@@ -77,11 +77,11 @@ impl Buffers {
         Ok(Bytes::from_owner(buffer))
     }
 
-    fn buffer(&self, length: usize) -> Buffer {
+    fn buffer(&self, length: usize) -> SourceBuffer {
         let spare =
             if length >= MIN_BUFFER_BYTES { self.locked(Vec::pop).unwrap_or_default() } else { Vec::new() };
         let bytes = if spare.len() >= length { spare } else { vec![0; length.next_multiple_of(64)] };
-        Buffer { bytes, length, spare: self.clone() }
+        SourceBuffer { bytes, length, spare: self.clone() }
     }
 
     fn locked<T>(&self, with: impl FnOnce(&mut Vec<Vec<u8>>) -> T) -> T {
@@ -90,19 +90,19 @@ impl Buffers {
 }
 
 /// Bytes whose memory is kept for others when the last reader is done.
-struct Buffer {
+struct SourceBuffer {
     bytes: Vec<u8>,
     length: usize,
     spare: Buffers,
 }
 
-impl AsRef<[u8]> for Buffer {
+impl AsRef<[u8]> for SourceBuffer {
     fn as_ref(&self) -> &[u8] {
         &self.bytes[..self.length]
     }
 }
 
-impl Drop for Buffer {
+impl Drop for SourceBuffer {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
         if (MIN_BUFFER_BYTES..=MAX_BUFFER_BYTES).contains(&bytes.len()) {

@@ -9,7 +9,7 @@ use redb::{ReadTransaction, ReadableTable};
 
 use super::{
     Error, Store,
-    layout::{Key, Place},
+    layout::{BlockKey, BlockPlace},
     lock,
     tables::{self, REMOVED, Tables},
 };
@@ -82,7 +82,7 @@ impl<'s> BlockSweep<'s> {
     }
 
     fn step(&mut self, tables: &mut Tables, cid: Cid, is_visited: bool) -> Result<(), Error> {
-        let (key, owner) = (Key::of(&cid), self.owner.unwrap_or_default());
+        let (key, owner) = (BlockKey::of(&cid), self.owner.unwrap_or_default());
         // A DAG may name one block many times.
         if !tables.owns(&key, owner)? {
             return Ok(());
@@ -98,18 +98,18 @@ impl<'s> BlockSweep<'s> {
 }
 
 impl Tables<'_> {
-    fn owns(&self, key: &Key, owner: u64) -> Result<bool, Error> {
+    fn owns(&self, key: &BlockKey, owner: u64) -> Result<bool, Error> {
         let first = self.blocks.get(key.bytes())?.map(|row| row.value().0);
         Ok(first == Some(owner) || self.shared.get((key.bytes(), owner))?.is_some())
     }
 
     /// The children of a node that is here.
-    fn children(&self, cid: &Cid, key: &Key) -> Result<Vec<Cid>, Error> {
+    fn children(&self, cid: &Cid, key: &BlockKey) -> Result<Vec<Cid>, Error> {
         if cid.codec() != DAG_PB {
             return Ok(Vec::new());
         }
         let Some(row) = self.blocks.get(key.bytes())? else { return Ok(Vec::new()) };
-        let Place::Inline(block) = Place::from_row(row.value().1) else { return Ok(Vec::new()) };
+        let BlockPlace::Inline(block) = BlockPlace::from_row(row.value().1) else { return Ok(Vec::new()) };
         Ok(match DagNode::decode(cid, block) {
             Ok(DagNode::File { children, .. }) => children.into_iter().map(|child| child.cid).collect(),
             _ => Vec::new(),

@@ -22,7 +22,7 @@ use ocipfs_oci::Digest;
 use ocipfs_unixfs::{Builder, Profile};
 use tempfile::TempDir;
 
-use super::{BlobLayout, Error, Leaf, Ready, Sealed, Store, StoreStat, Stored};
+use super::{BlobLayout, DraftToStore, Error, Leaf, Store, StoreStat, Stored, SyncedDraft};
 
 const MIB: usize = 1 << 20;
 
@@ -96,7 +96,7 @@ fn put(store: &Store, bytes: &Bytes, dags: &[&Dag]) -> Stored {
     let mut draft = store.draft().unwrap();
     bytes.chunks(100_000).for_each(|part| draft.write(part).unwrap());
     let layouts: Vec<BlobLayout> = dags.iter().map(|dag| dag.layout.clone()).collect();
-    draft.finish(&Digest::sha256_of(bytes), &[], &layouts).unwrap()
+    draft.store(&Digest::sha256_of(bytes), &[], &layouts).unwrap()
 }
 
 fn whole(store: &Store, stored: &Stored) -> Bytes {

@@ -10,7 +10,7 @@ use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
 use super::{
     Error, Store,
-    layout::{Key, Place},
+    layout::{BlockKey, BlockPlace},
     tables::{Tables, row},
 };
 use ocipfs_unixfs::{Changed, Root};
@@ -56,7 +56,7 @@ impl Store {
 
     /// Whether a block is a node of the tree.
     pub fn is_tree_node(&self, cid: &Cid) -> Result<bool, Error> {
-        match self.0.database.read(|read| row(read, PLACES, Key::of(cid).bytes(), |_| ())) {
+        match self.0.database.read(|read| row(read, PLACES, BlockKey::of(cid).bytes(), |_| ())) {
             Ok(found) => Ok(found.is_some()),
             Err(Error::Index(redb::Error::TableDoesNotExist(_))) => Ok(false),
             Err(error) => Err(error),
@@ -102,7 +102,7 @@ pub fn forget_trees(write: &WriteTransaction) -> Result<(), Error> {
         keys.push(row?.0.value().to_vec());
     }
     let mut tables = Tables::open(write)?;
-    keys.iter().try_for_each(|key| tables.disown(&Key::from_row(key), TREE))?;
+    keys.iter().try_for_each(|key| tables.disown(&BlockKey::from_row(key), TREE))?;
     write.delete_table(PLACES)?;
     write.delete_table(VERSIONS)?;
     write.delete_table(LEFT)?;
@@ -111,9 +111,9 @@ pub fn forget_trees(write: &WriteTransaction) -> Result<(), Error> {
 
 /// Adds a version that was made of the last one.
 pub fn add_tree(write: &WriteTransaction, changed: &Changed) -> Result<TreeVersion, Error> {
-    let mut made: BTreeMap<Key, (u64, &[u8])> = BTreeMap::new();
+    let mut made: BTreeMap<BlockKey, (u64, &[u8])> = BTreeMap::new();
     for block in &changed.added {
-        made.entry(Key::of(&block.cid)).or_insert((0, &block.data)).0 += 1;
+        made.entry(BlockKey::of(&block.cid)).or_insert((0, &block.data)).0 += 1;
     }
     let mut new = Vec::new();
     {
@@ -128,7 +128,7 @@ pub fn add_tree(write: &WriteTransaction, changed: &Changed) -> Result<TreeVersi
     }
     let mut tables = Tables::open(write)?;
     for (key, data) in new {
-        tables.own(key, TREE, &Place::Inline(bytes::Bytes::copy_from_slice(data)))?;
+        tables.own(key, TREE, &BlockPlace::Inline(bytes::Bytes::copy_from_slice(data)))?;
     }
     let mut versions = write.open_table(VERSIONS)?;
     let last = versions.last()?.map(|(number, _)| number.value());
@@ -145,7 +145,7 @@ fn leave(write: &WriteTransaction, left: &[Cid]) -> Result<(), Error> {
     let mut gone = Vec::new();
     {
         let mut places = write.open_table(PLACES)?;
-        for key in left.iter().map(Key::of) {
+        for key in left.iter().map(BlockKey::of) {
             let count = places.get(key.bytes())?.map_or(0, |row| row.value());
             match count {
                 0 | 1 => {

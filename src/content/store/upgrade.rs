@@ -10,7 +10,7 @@ use super::{
     tables::{self, FORMAT_ROW, META, ORIGINS, PARTIAL_BYTES, Tables},
 };
 
-/// The oldest format that is upgraded: holdings were JSON, and nothing counted what is being downloaded.
+/// The oldest format that is upgraded: GC roots were JSON, and nothing counted what is being downloaded.
 pub const OLDEST_FORMAT: u64 = 2;
 
 /// The format that an index says it has; none where it says nothing.

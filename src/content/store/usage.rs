@@ -17,14 +17,14 @@ use super::{
 };
 
 /// Evicts at least so many bytes, if it can, for a write that adds so many more.
-pub type Evict = Box<dyn Fn(&Store, u64, u64) -> Result<(), Error> + Send + Sync>;
+pub type EvictFor = Box<dyn Fn(&Store, u64, u64) -> Result<(), Error> + Send + Sync>;
 /// Evicts other cached content for so many bytes that are about to be written.
-pub type EvictCached = Box<dyn Fn(&Store, u64) -> Result<(), Error> + Send + Sync>;
+pub type MakeRoom = Box<dyn Fn(&Store, u64) -> Result<(), Error> + Send + Sync>;
 
 #[derive(Default)]
 pub struct UsageCounters {
-    limit: OnceLock<(u64, Evict)>,
-    evict_cached: OnceLock<EvictCached>,
+    limit: OnceLock<(u64, EvictFor)>,
+    make_room: OnceLock<MakeRoom>,
     /// Bytes of drafts that are open, and of uploads that are saved.
     drafts: AtomicU64,
     /// Uses that are not written down yet, by file id.
@@ -45,18 +45,18 @@ pub struct CountedBytes {
 
 impl Store {
     /// Refuses from now on what would make it more than `bytes`, unless `evict` frees enough. Set once.
-    pub fn limit(&self, bytes: u64, evict: Evict) {
+    pub fn limit(&self, bytes: u64, evict: EvictFor) {
         let _ = self.0.usage.limit.set((bytes, evict));
     }
 
-    /// Calls `evict_cached` from now on before bytes of cached files are written. Set once.
-    pub fn limit_cached(&self, evict_cached: EvictCached) {
-        let _ = self.0.usage.evict_cached.set(evict_cached);
+    /// Calls `make_room` from now on before bytes of cached files are written. Set once.
+    pub fn set_make_room(&self, make_room: MakeRoom) {
+        let _ = self.0.usage.make_room.set(make_room);
     }
 
     /// Evicts other cached content for so many bytes of a file that is only cached.
-    pub(super) fn evict_cached(&self, more: u64) -> Result<(), Error> {
-        self.0.usage.evict_cached.get().map_or(Ok(()), |evict_cached| evict_cached(self, more))
+    pub(super) fn make_room(&self, more: u64) -> Result<(), Error> {
+        self.0.usage.make_room.get().map_or(Ok(()), |make_room| make_room(self, more))
     }
 
     /// Bytes of blobs, stored and on their way, and of blocks that stand alone.

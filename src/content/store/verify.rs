@@ -11,7 +11,7 @@ use super::{
     Error, Leaf, Store, Stored,
     extents::Extents,
     files, graph,
-    layout::{Key, Place, frame},
+    layout::{BlockKey, BlockPlace, frame},
     source::OpenBytes,
     tables::{self, BLOCKS, PARTIAL, SHARED},
 };
@@ -36,7 +36,7 @@ impl Store {
     pub fn all_files(&self) -> Result<Vec<(Stored, bool)>, Error> {
         self.0.database.read(|read| {
             let mut all = Vec::new();
-            graph::items(read, |item| {
+            graph::for_each_file(read, |item| {
                 let Some((root, id)) = item.layouts.first() else { return Ok(()) };
                 let hash = item.hashes.first().map_or(&[0; 32][..], Vec::as_slice);
                 let digest =
@@ -91,8 +91,8 @@ impl Store {
         self.0.database.read(|read| {
             let (mut count, mut wrong) = (0, Vec::new());
             let mut look = |key: &[u8], place: tables::PlaceRow| {
-                let Place::Inline(block) = Place::from_row(place) else { return Ok(()) };
-                let cid = Key::from_row(key).cid()?;
+                let BlockPlace::Inline(block) = BlockPlace::from_row(place) else { return Ok(()) };
+                let cid = BlockKey::from_row(key).cid()?;
                 count += 1;
                 if !is_block(&cid, &block) {
                     wrong.push(cid);
@@ -152,12 +152,12 @@ impl Store {
         let (mut leaves, mut waiting) = (Vec::new(), vec![Leaf { cid: *root, offset: 0, length: size }]);
         while let Some(part) = waiting.pop() {
             let place = match part.cid.codec() == DAG_PB {
-                true => self.block_row(&Key::of(&part.cid))?.map(|(_, place)| place),
-                false => Some(Place::window(&part)),
+                true => self.block_row(&BlockKey::of(&part.cid))?.map(|(_, place)| place),
+                false => Some(BlockPlace::window(&part)),
             };
             match place {
-                Some(Place::Window { .. }) => leaves.push(part),
-                Some(Place::Inline(block)) => {
+                Some(BlockPlace::Window { .. }) => leaves.push(part),
+                Some(BlockPlace::Inline(block)) => {
                     let Ok(DagNode::File { data, children }) = DagNode::decode(&part.cid, block) else {
                         continue;
                     };

@@ -254,7 +254,7 @@ async fn run_steps(steps: Vec<Step>) {
             }
             (Step::Finish(n, is_right), Some(mut upload)) => {
                 let digest = Digest::sha256_of(if is_right { &sent[n].bytes } else { b"other" });
-                let finished = upload.finish(&digest, |_, _| Ok(())).await;
+                let finished = upload.store(&digest, |_, _| Ok(())).await;
                 assert_eq!(finished.is_ok(), is_right);
                 here.forget(&sent.remove(n).id);
             }

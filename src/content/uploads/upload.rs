@@ -5,16 +5,11 @@ use std::{
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use ocipfs_oci::{Algorithm, Digest};
-use redb::WriteTransaction;
 use tokio::sync::{Semaphore, mpsc::channel};
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, Uploads, now, usage::Seen};
-use crate::content::{
-    Profile, Put, Store, StoreError, Stored, Written,
-    store::{SavedUpload, forget_upload},
-};
+use super::{Error, Uploads, now, usage::UploadProgress};
+use crate::content::{BlobWriter, Profile, Store, StoreError, store::SavedUpload};
 
 /// Parts of a body that wait to be hashed and written.
 const QUEUE_LENGTH: usize = 3;
@@ -25,24 +20,24 @@ const TURN_BYTES: u64 = 16 << 20;
 
 /// One upload. A request that works on it has it alone.
 pub struct Upload {
-    store: Store,
+    pub(super) store: Store,
     profile: Profile,
     stall_timeout: Duration,
     bodies: Arc<Semaphore>,
     stop: CancellationToken,
-    seen: Arc<Seen>,
-    id: String,
+    progress: Arc<UploadProgress>,
+    pub(super) id: String,
     owner: String,
     state: UploadState,
     length: u64,
-    saved: Option<SavedUpload>,
+    pub(super) saved: Option<SavedUpload>,
     used: Instant,
 }
 
 enum UploadState {
     /// Nothing came, or it is on the disk only.
     Idle,
-    Here(Box<Put>),
+    InMemory(Box<BlobWriter>),
     /// It was finished, cancelled, or failed in the middle.
     Ended,
 }
@@ -55,7 +50,7 @@ impl Upload {
             stall_timeout: uploads.stall_timeout,
             bodies: uploads.bodies.clone(),
             stop: uploads.stop.clone(),
-            seen: Arc::default(),
+            progress: Arc::default(),
             id: id.into(),
             owner: owner.into(),
             state: UploadState::Idle,
@@ -74,14 +69,14 @@ impl Upload {
     }
 
     /// Returns the progress that others may read while a request works on the upload.
-    pub(super) fn seen(&self) -> Arc<Seen> {
-        self.seen.clone()
+    pub(super) fn progress(&self) -> Arc<UploadProgress> {
+        self.progress.clone()
     }
 
     fn tell(&mut self) {
         self.used = Instant::now();
-        self.seen.length.store(self.length, Ordering::Relaxed);
-        self.seen.used.store(now(), Ordering::Relaxed);
+        self.progress.length.store(self.length, Ordering::Relaxed);
+        self.progress.used.store(now(), Ordering::Relaxed);
     }
 
     /// Its id.
@@ -156,16 +151,16 @@ impl Upload {
     ) -> Result<bool, Error> {
         let (parts, mut waiting) = channel::<Bytes>(QUEUE_LENGTH);
         let (mut first, mut given) = (Some(first), 0);
-        let put = self.put();
+        let writer = self.take_writer();
         let writing = tokio::task::spawn_blocking(move || {
-            let mut put = put()?;
+            let mut writer = writer()?;
             let mut length = 0;
             while let Some(part) = waiting.blocking_recv() {
                 length += part.len() as u64;
-                put.write(part)?;
+                writer.write(part)?;
             }
-            put.rest()?;
-            Ok::<_, StoreError>((put, length))
+            writer.rest()?;
+            Ok::<_, StoreError>((writer, length))
         });
         let is_over = loop {
             let part = match first.take() {
@@ -195,8 +190,8 @@ impl Upload {
             }
         };
         drop(parts);
-        let (put, length) = writing.await.map_err(|_| StoreError::Stopped)??;
-        self.state = UploadState::Here(Box::new(put));
+        let (writer, length) = writing.await.map_err(|_| StoreError::Stopped)??;
+        self.state = UploadState::InMemory(Box::new(writer));
         self.length += length;
         self.tell();
         is_over
@@ -220,14 +215,14 @@ impl Upload {
 
     /// Returns the work that continues the upload, for a thread that may block. Until its result is put back,
     /// the upload counts as ended.
-    fn put(&mut self) -> impl FnOnce() -> Result<Put, StoreError> + Send + 'static {
+    pub(super) fn take_writer(&mut self) -> impl FnOnce() -> Result<BlobWriter, StoreError> + Send + 'static {
         let (store, profile, saved) = (self.store.clone(), self.profile, self.saved.clone());
         let state = std::mem::replace(&mut self.state, UploadState::Ended);
         move || match (state, saved) {
-            (UploadState::Here(put), _) => Ok(*put),
+            (UploadState::InMemory(writer), _) => Ok(*writer),
             (UploadState::Ended, _) => Err(StoreError::BrokenOff),
-            (UploadState::Idle, None) => Put::new(&store, profile),
-            (UploadState::Idle, Some(saved)) => Put::resume(&store, profile, saved.file, saved.length),
+            (UploadState::Idle, None) => BlobWriter::new(&store, profile),
+            (UploadState::Idle, Some(saved)) => BlobWriter::resume(&store, profile, saved.file, saved.length),
         }
     }
 
@@ -236,17 +231,17 @@ impl Upload {
         if self.is_saved() || self.length == 0 || self.has_ended() {
             return Ok(());
         }
-        let put = self.put();
+        let writer = self.take_writer();
         let (id, owner, length) = (self.id.clone(), self.owner.clone(), self.length);
         let save = move |store: &Store| {
-            let mut put = put()?;
-            let saved = SavedUpload { id, owner, file: put.save()?, at: now(), length };
+            let mut writer = writer()?;
+            let saved = SavedUpload { id, owner, file: writer.save()?, at: now(), length };
             store.save_upload(saved.clone())?;
-            put.count_saved(length)?;
-            Ok((put, saved))
+            writer.count_saved(length)?;
+            Ok((writer, saved))
         };
-        let (put, saved) = self.store.run(save).await?;
-        self.state = UploadState::Here(Box::new(put));
+        let (writer, saved) = self.store.run(save).await?;
+        self.state = UploadState::InMemory(Box::new(writer));
         self.saved = Some(saved);
         Ok(())
     }
@@ -259,70 +254,11 @@ impl Upload {
             if let Some(saved) = saved {
                 store.drop_upload(&saved)?;
             }
-            if let UploadState::Here(put) = state {
-                put.discard();
+            if let UploadState::InMemory(writer) = state {
+                writer.discard();
             }
             Ok(())
         };
         self.store.run(cancel).await
     }
-
-    pub(super) async fn finish<T: Send + 'static>(
-        &mut self,
-        digest: &Digest,
-        mut also: impl FnMut(&WriteTransaction, &Stored) -> Result<T, StoreError> + Clone + Send + 'static,
-    ) -> Result<T, Error> {
-        let (put, digest, saved) = (self.put(), digest.clone(), self.saved.clone());
-        let (store, id) = (self.store.clone(), self.id.clone());
-        let forget = saved.is_some();
-        let also = move |write: &WriteTransaction, stored: &Stored| {
-            if forget {
-                forget_upload(write, &id)?;
-            }
-            also(write, stored)
-        };
-        let work = move || {
-            let result = self::store(&store, put()?.close()?, &digest, also);
-            match (&result, saved) {
-                (Ok(_), Some(saved)) => store.uncount_saved(saved.length),
-                (Err(Error::Mismatch { .. }), Some(saved)) => store.drop_upload(&saved)?,
-                _ => {}
-            }
-            result
-        };
-        tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Stopped)?
-    }
-}
-
-/// Stores the content under its sha256, with `digest` as an alias if it differs.
-pub fn store<T: Send + 'static>(
-    store: &Store,
-    written: Written,
-    digest: &Digest,
-    also: impl FnMut(&WriteTransaction, &Stored) -> Result<T, StoreError> + Clone + Send + 'static,
-) -> Result<T, Error> {
-    let sha256 = written.digest.clone().ok_or(StoreError::BrokenOff)?;
-    let found = match digest.algorithm() {
-        Algorithm::Sha256 => sha256.clone(),
-        other => written.hash(other)?,
-    };
-    if found != *digest {
-        written.discard();
-        return Err(Error::Mismatch { expected: digest.clone(), found });
-    }
-    let aliases = std::slice::from_ref(digest);
-    // Where its file is missing it counts as not stored.
-    if let Some(stored) = store.present(&sha256)? {
-        match written.replace(&stored, aliases, also.clone()) {
-            // Collected since it was found.
-            Err(StoreError::Gone(gone)) if gone == sha256 => {}
-            kept => {
-                let value = kept?;
-                // A blob of some bytes is in the index, and a file in its place.
-                written.discard();
-                return Ok(value);
-            }
-        }
-    }
-    Ok(written.store_and(&sha256, aliases, also)?.1)
 }

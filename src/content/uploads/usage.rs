@@ -8,12 +8,12 @@ use std::{
     },
 };
 
-use super::{SAVE_IDLE_AFTER, Slot, Store, StoreError, Uploads, locked, now};
+use super::{SAVE_IDLE_AFTER, Store, StoreError, UploadSlot, Uploads, locked, now};
 use crate::content::store::SavedUpload;
 
 /// Progress of an upload, readable while a request holds the upload itself.
 #[derive(Default)]
-pub struct Seen {
+pub struct UploadProgress {
     /// How many bytes came.
     pub length: AtomicU64,
     /// When the last of them came, in seconds since 1970.
@@ -37,13 +37,13 @@ pub struct UploadUsage {
 
 /// One of them, in memory or only saved.
 enum UnfinishedUpload {
-    Live(String, Slot, u64),
+    InMemory(String, UploadSlot, u64),
     Saved(SavedUpload),
 }
 
 impl UploadUsage {
-    fn count_live(&mut self, seen: &Seen, is_busy: bool, now: u64) -> bool {
-        let (length, used) = (seen.length.load(Ordering::Relaxed), seen.used.load(Ordering::Relaxed));
+    fn count_live(&mut self, progress: &UploadProgress, is_busy: bool, now: u64) -> bool {
+        let (length, used) = (progress.length.load(Ordering::Relaxed), progress.used.load(Ordering::Relaxed));
         let idle = now.saturating_sub(used);
         if is_busy || idle < SAVE_IDLE_AFTER.as_secs() {
             self.under_way += 1;
@@ -82,7 +82,7 @@ impl Uploads {
                 UnfinishedUpload::Saved(saved) => {
                     self.store.run(move |store| store.drop_upload(&saved)).await?
                 }
-                UnfinishedUpload::Live(id, slot, length) => match slot.try_lock_owned() {
+                UnfinishedUpload::InMemory(id, slot, length) => match slot.try_lock_owned() {
                     Ok(mut upload) => {
                         upload.cancel().await?;
                         self.forget(&id);
@@ -100,19 +100,19 @@ impl Uploads {
 
     async fn look(&self, now: u64) -> Result<(UploadUsage, Vec<UnfinishedUpload>), StoreError> {
         let saved = self.store.run(Store::saved_uploads).await?;
-        let live: HashMap<String, (Slot, Arc<Seen>)> = locked(&self.live)
+        let live: HashMap<String, (UploadSlot, Arc<UploadProgress>)> = locked(&self.live)
             .iter()
-            .map(|(id, live)| (id.clone(), (live.slot.clone(), live.seen.clone())))
+            .map(|(id, live)| (id.clone(), (live.slot.clone(), live.progress.clone())))
             .collect();
         let (mut usage, mut left) = (UploadUsage::default(), Vec::new());
         for saved in saved.into_iter().filter(|saved| !live.contains_key(&saved.id)) {
             usage.count_abandoned(saved.length, now.saturating_sub(saved.at));
             left.push(UnfinishedUpload::Saved(saved));
         }
-        for (id, (slot, seen)) in live {
+        for (id, (slot, progress)) in live {
             let is_busy = slot.try_lock().is_err();
-            if usage.count_live(&seen, is_busy, now) {
-                left.push(UnfinishedUpload::Live(id, slot, seen.length.load(Ordering::Relaxed)));
+            if usage.count_live(&progress, is_busy, now) {
+                left.push(UnfinishedUpload::InMemory(id, slot, progress.length.load(Ordering::Relaxed)));
             }
         }
         Ok((usage, left))

@@ -1,34 +1,37 @@
 //! Handler of requests about images.
 
-use std::{path::PathBuf, str::FromStr};
+use std::str::FromStr;
 
 use ocipfs_node::Cid;
 use ocipfs_oci::{Name, Tag};
 
 use super::{
     Instance, Notes,
-    failure::{content_failure, names_failure},
-    reference::described,
+    export::{Export, tree_failure},
 };
 use crate::{
-    content::{Named, Profile},
-    control::{Failure, ImageInfo, ImageReply, ImageRequest, InspectedImage, Note, Reply, input::Input},
-    images::{
-        archive::{self, ArchiveSource, Compress},
-        import::{self, ImportFormat, Imported},
+    content::{ImportedImage, Profile},
+    control::{
+        Failure, ImageInfo, ImageReply, ImageRequest, InspectedImage, Note, Reply,
+        attachment::Attachment,
+        failure::{content_failure, import_failure, names_failure},
     },
-    names::NameKind,
+    images::{
+        archive::{self, Compress},
+        import::{self, ImportFormat, Imported, Tagged},
+    },
+    names::{ImageTree, NameKind},
 };
 
 impl Instance {
     pub(super) async fn image(
         &self,
         request: ImageRequest,
-        input: Option<Input>,
+        attachment: Attachment,
         notes: Notes,
     ) -> Result<Reply, Failure> {
         let reply = match request {
-            ImageRequest::Import { path, name, form, compress, profile, registry } => {
+            ImageRequest::Import { name, form, compress, profile, registry } => {
                 let options = import::Options {
                     form: ImportFormat::from_str(&form).map_err(Failure::new)?,
                     compress: compress
@@ -40,10 +43,11 @@ impl Instance {
                         .map_err(Failure::new)?,
                     name: name.map(|text| called(&text)).transpose()?,
                 };
-                self.image_import(path, input, options, registry, notes).await?
+                self.image_import(attachment, options, registry, notes).await?
             }
-            ImageRequest::Export { reference, dest, format } => {
-                self.image_export(&reference, dest, format, notes).await?
+            ImageRequest::Export { references, dest, format, referrers } => {
+                let export = Export { references, dest, format, referrers };
+                self.image_export(export, attachment, notes).await?
             }
             ImageRequest::Ls => ImageReply::Listed { images: self.image_ls().await? },
             ImageRequest::Inspect { reference } => self.image_inspect(&reference).await?,
@@ -55,19 +59,15 @@ impl Instance {
 
     async fn image_import(
         &self,
-        path: Option<PathBuf>,
-        input: Option<Input>,
+        attachment: Attachment,
         options: import::Options,
         registry: Option<String>,
         notes: Notes,
     ) -> Result<ImageReply, Failure> {
-        let total = path.as_ref().and_then(|path| std::fs::metadata(path).ok());
-        let total = total.filter(|meta| meta.is_file()).map(|meta| meta.len());
-        let source = match (path, input) {
-            (Some(path), _) => ArchiveSource::Path(path),
-            (None, Some(input)) => ArchiveSource::Stream(Box::new(input)),
-            (None, None) => return Err(Failure::new("no input to import from")),
+        let Attachment::Archive(source) = attachment else {
+            return Err(Failure::new("no archive is attached to the request"));
         };
+        let total = source.size();
         let progress = {
             let notes = notes.clone();
             let mut told = 0;
@@ -88,21 +88,20 @@ impl Instance {
     async fn image_tag(&self, reference: &str, name: &str) -> Result<ImageReply, Failure> {
         let image_ref = self.image_ref(reference)?;
         let (name, tag) = called(name)?;
-        let (_, held) = self.imported(&image_ref.name).await?;
+        let (_, gc_root) = self.imported(&image_ref.name).await?;
         let kind = NameKind::parse(&image_ref.name).map_err(names_failure)?;
-        let found =
-            kind.manifest(self.resolver(), &image_ref.reference).await.map_err(names_failure)?.detached();
-        let top = described(&found)?;
-        let tag = tag.unwrap_or(Tag::latest());
-        let tagged = import::tag(self.content(), &held, top, name, tag).await.map_err(import_failure)?;
+        let tree = ImageTree::read(self.resolver(), &kind, &image_ref.reference, true).await;
+        let ImageTree { top, documents, referrers, .. } = tree.map_err(tree_failure)?;
+        let (image, tag) = (Tagged { top, documents, referrers }, tag.unwrap_or(Tag::latest()));
+        let tagged = import::tag(self.content(), &gc_root, image, name, tag).await.map_err(import_failure)?;
         Ok(ImageReply::Imported { images: vec![info(&self.0.registry, &tagged)] })
     }
 
     async fn image_ls(&self) -> Result<Vec<ImageInfo>, Failure> {
-        let held = self.content().held_images().await.map_err(content_failure)?;
+        let gc_root = self.content().imported_images().await.map_err(content_failure)?;
         let mut images: Vec<ImageInfo> = Vec::new();
-        for (cid, named) in held {
-            let info = |named: &Named| ImageInfo {
+        for (cid, named) in gc_root {
+            let info = |named: &ImportedImage| ImageInfo {
                 reference: format!("{}/{}", self.0.registry, named.reference),
                 cid: cid.to_string(),
                 digest: named.digest.to_string(),
@@ -138,19 +137,19 @@ impl Instance {
 
     /// Returns the images imported under a name, a root's CID, or below it.
     async fn imported(&self, name: &str) -> Result<(Cid, crate::content::GcRoot), Failure> {
-        let images = self.content().held_images().await.map_err(content_failure)?;
+        let images = self.content().imported_images().await.map_err(content_failure)?;
         let found = images.into_iter().find(|(cid, images)| {
             let cid = cid.to_string();
-            let is_name = |named: &Named| named.reference.split([':', '@']).next() == Some(name);
+            let is_name = |named: &ImportedImage| named.reference.split([':', '@']).next() == Some(name);
             name.split('/').any(|component| component == cid) || images.iter().any(is_name)
         });
-        let held = match found {
+        let gc_root = match found {
             Some((cid, _)) => {
-                self.content().held(&cid).await.map_err(content_failure)?.map(|held| (cid, held))
+                self.content().gc_root(&cid).await.map_err(content_failure)?.map(|gc_root| (cid, gc_root))
             }
             None => None,
         };
-        held.ok_or_else(|| {
+        gc_root.ok_or_else(|| {
             Failure::new(format!("image {name} not found among the imported images"))
                 .hint("`ocipfs image ls` lists the imported images")
         })
@@ -172,38 +171,4 @@ fn info(registry: &str, image: &Imported) -> ImageInfo {
 fn called(text: &str) -> Result<(Name, Option<Tag>), Failure> {
     archive::split(text)
         .map_err(|e| Failure::new(e).hint("names are lower case: `foo`, `foo:1.0`, `org/foo`"))
-}
-
-fn import_failure(error: import::Error) -> Failure {
-    use archive::Error::*;
-    let hint = match &error {
-        import::Error::Content(_) | import::Error::Archive(Store(_)) => {
-            return match error {
-                import::Error::Content(error) => content_failure(error),
-                import::Error::Archive(Store(error)) => content_failure(error.into()),
-                other => Failure::new(other),
-            };
-        }
-        import::Error::Archive(error) => match error {
-            Read { .. } => "give a file, a folder, or - for standard input",
-            Unknown(_) => {
-                "`docker save`, `podman save` and `skopeo copy oci-archive:` write archives; \
-                 a layer's tar is added with `ocipfs layer add`"
-            }
-            Truncated(_) => "create or copy the archive again: it is truncated",
-            Missing { .. } | Lie { .. } => "save the image again: the archive is damaged, or was edited",
-            Compressed { .. } => "check the file; `xz -dc FILE | ocipfs image import -` has no memory limit",
-            SkopeoDir => {
-                "convert it with `skopeo copy dir:DIR oci:LAYOUT:TAG`, then import LAYOUT; \
-                 `skopeo copy ... oci:` and `docker-archive:` write what can be imported"
-            }
-            OutsideLink(_) => "`tar -ch DIR | ocipfs image import -` has the files instead of the links",
-            Name { .. } => "choose another name with --name",
-            _ => return Failure::new(error),
-        },
-        import::Error::Names(_) => "give --name without a tag, leave it out, or save the images one by one",
-        import::Error::ImportFormat { .. } => "use --as layout, which accepts every image",
-        import::Error::BrokenOff => return Failure::new(error),
-    };
-    Failure::new(error).hint(hint)
 }

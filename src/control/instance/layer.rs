@@ -1,14 +1,18 @@
 //! Handler of requests about layers.
 
-use std::{path::Path, str::FromStr, sync::Arc};
+use std::{str::FromStr, sync::Arc};
 
 use ocipfs_node::Cid;
 use ocipfs_oci::Platform;
 
-use super::{Instance, Notes, failure::content_failure};
+use super::{Instance, Notes};
 use crate::{
     content::{self, CidPath, Profile},
-    control::{Added, AddedLayer, Failure, Inspected, LayerRequest, Note, Reply, Source},
+    control::{
+        Added, AddedLayer, Failure, Inspected, LayerRequest, Note, Reply, Source,
+        attachment::{Attachment, Received},
+        failure::{add_failure, content_failure},
+    },
     images::layer::{self, Image, Index, Layer, LayerDocument, LayerManifest, add, join},
 };
 
@@ -18,16 +22,20 @@ const AS_PRINTED: &str =
     "give a reference printed by `layer add`; to add a layer by its own CID, use ipfs://<cid>";
 
 impl Instance {
-    pub(super) async fn layer(&self, request: LayerRequest, notes: Notes) -> Result<Reply, Failure> {
+    pub(super) async fn layer(
+        &self,
+        request: LayerRequest,
+        received: Received,
+        notes: Notes,
+    ) -> Result<Reply, Failure> {
         match request {
-            LayerRequest::Add { sources, platform, epoch, profile } => {
+            LayerRequest::Add { sources, platform, profile } => {
                 let platform = platform.map(|text| Platform::from_str(&text)).transpose();
                 let options = add::Options {
                     platform: platform.map_err(Failure::new)?,
-                    epoch,
                     profile: self.profile(profile)?,
                 };
-                self.layer_add(sources, options, notes).await
+                self.layer_add(sources, received, options, notes).await
             }
             LayerRequest::Index { references, profile } => {
                 self.layer_index(&references, self.profile(profile)?, notes).await
@@ -68,20 +76,32 @@ impl Instance {
     async fn layer_add(
         &self,
         sources: Vec<Source>,
+        received: Received,
         options: add::Options,
         notes: Notes,
     ) -> Result<Reply, Failure> {
-        let total = sources.iter().map(size_of).sum::<Option<u64>>();
+        let Received { attachment, gone } = received;
+        let files = if let Attachment::Layers(files) = attachment { files } else { Vec::new() };
+        let (mut files, mut total) = (files.into_iter(), Some(0));
         let sources = sources.into_iter().map(|source| match source {
-            Source::Path(path) => Ok(add::Source::Path(path)),
-            Source::Ipfs(text) => parse_path(&text).map(add::Source::Ipfs),
+            Source::Attached => {
+                let file =
+                    files.next().ok_or_else(|| Failure::new("a file is not attached to the request"))?;
+                total = total.zip(file.size).map(|(total, size)| total + size);
+                Ok(add::Source::File(file))
+            }
+            Source::Ipfs(text) => {
+                total = None;
+                parse_path(&text).map(add::Source::Ipfs)
+            }
         });
         let sources = sources.collect::<Result<Vec<_>, Failure>>()?;
         let progress = {
             let notes = notes.clone();
             Arc::new(move |done| drop(notes.send(Note::Progress { done, total })))
         };
-        let added = add::add(self.content(), sources, options, progress).await.map_err(add_failure)?;
+        let added = add::add(self.content(), sources, options, progress, gone.cancelled()).await;
+        let added = added.map_err(add_failure)?;
         if added.has_zstd {
             let _ = notes.send(Note::Warning(OLD_DOCKER.into()));
         }
@@ -119,13 +139,13 @@ impl Instance {
         for layer in document.layers() {
             local &= self.content().has(&layer.digest).await.map_err(content_failure)?;
         }
-        let held = self.content().held(&cid).await.map_err(content_failure)?;
+        let gc_root = self.content().gc_root(&cid).await.map_err(content_failure)?;
         Ok(Reply::Inspected(Box::new(Inspected {
             reference: self.reference(&cid, &document),
             cid: cid.to_string(),
             image_digest: image_digest.to_string(),
             local,
-            owned: held.is_some_and(|held| held.owned),
+            owned: gc_root.is_some_and(|gc_root| gc_root.is_kept),
             manifest: serde_json::from_slice(&bytes).map_err(Failure::new)?,
         })))
     }
@@ -151,15 +171,6 @@ fn added_layer(layer: &Layer, platform: Option<String>) -> AddedLayer {
     }
 }
 
-/// The bytes of a file; those of a folder and of what is on IPFS are not known before.
-fn size_of(source: &Source) -> Option<u64> {
-    let of_file = |path: &Path| path.metadata().ok().filter(|meta| meta.is_file()).map(|meta| meta.len());
-    match source {
-        Source::Path(path) => of_file(path),
-        Source::Ipfs(_) => None,
-    }
-}
-
 fn parse_path(text: &str) -> Result<CidPath, Failure> {
     text.parse().map_err(|e: content::PathError| {
         Failure::new(e).hint("give a layer on IPFS as ipfs://<cid> or ipfs://<cid>/<file>")
@@ -175,24 +186,6 @@ fn parse_reference(text: &str) -> Result<Cid, Failure> {
             .hint("give a reference printed by `layer add`, or its CID")
     })?;
     Ok(Cid::new_v1(cid.codec(), *cid.hash()))
-}
-
-fn add_failure(error: add::Error) -> Failure {
-    match error {
-        add::Error::Content(error) => content_failure(error),
-        add::Error::Read { .. } => {
-            Failure::new(error).hint("give a tar, a tar.gz, a tar.zst, a folder or ipfs://<cid>/<file>")
-        }
-        add::Error::NoLayer { .. } => Failure::new(error)
-            .hint("a layer is a tar, plain or compressed with gzip or zstd; a folder is packed"),
-        add::Error::Name(_) => {
-            Failure::new(error).hint("move or link it to a path whose last component is its name")
-        }
-        add::Error::Pack(_) => {
-            Failure::new(error).hint("every file in the folder must be readable, and none may be a socket")
-        }
-        add::Error::BrokenOff => Failure::new(error),
-    }
 }
 
 fn join_failure(error: join::Error) -> Failure {

@@ -12,8 +12,10 @@ use std::{
 
 use ocipfs_node::{Bootstrap, Options, write_secret};
 
-use super::failure::store_failure;
-use crate::{content::Store, control::Failure};
+use crate::{
+    content::Store,
+    control::{Failure, failure::store_failure},
+};
 
 /// A network that a node can be part of.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! The reference of an image, as a command gives it.
 
-use ocipfs_oci::{Descriptor, Reference};
+use ocipfs_oci::Reference;
 
 use super::Instance;
-use crate::{control::Failure, images::archive, names::Document};
+use crate::{control::Failure, images::archive};
 
 /// A reference, without its registry.
 pub struct ImageRef {
@@ -36,10 +36,4 @@ impl Instance {
             digest.unwrap_or(tag).parse().map_err(|e: ocipfs_oci::reference::Error| refused(&e))?;
         Ok(ImageRef { name: name.into(), reference })
     }
-}
-
-/// Returns the descriptor of a document.
-pub fn described(found: &Document) -> Result<Descriptor, Failure> {
-    let media_type = found.media_type.clone();
-    Ok(Descriptor::new(media_type, found.digest.clone(), found.bytes.len() as u64))
 }

@@ -2,12 +2,12 @@
 
 use ocipfs_oci::{Digest, Name, Reference, Tag};
 
-use super::{Instance, failure::content_failure};
+use super::Instance;
 use crate::{
     content::{StoreError, now},
     control::{
         Failure, RemovedInfo, RepoCollected, RepoContents, RepoInfo, RepoManifest, RepoReply, RepoRequest,
-        RepoTag,
+        RepoTag, failure::content_failure,
     },
     images::repository::{Pushed, Removed, RemovedKind, Repositories, Summary, Sweep},
 };
@@ -50,7 +50,7 @@ impl Instance {
         let of = name.clone();
         let removed = self.on_repositories(move |all| remove(all, &of, reference.as_ref())).await?;
         let removed = removed.ok_or_else(|| unknown(&what))?;
-        self.content().collect_freed().await.map_err(content_failure)?;
+        self.content().collect_released().await.map_err(content_failure)?;
         Ok(collected(&removed, false))
     }
 
@@ -70,7 +70,7 @@ impl Instance {
         let sweep = if untagged { Sweep::untagged } else { Sweep::due };
         let removed = self.sweep(sweep(&self.0.policy, now()).only(only), dry).await?;
         if !dry {
-            self.content().collect_freed().await.map_err(content_failure)?;
+            self.content().collect_released().await.map_err(content_failure)?;
         }
         Ok(collected(&removed, dry))
     }

@@ -1,12 +1,13 @@
-use super::{Instance, failure::content_failure};
-use crate::control::{Failure, Reply, Status};
+use super::Instance;
+use crate::control::{Failure, Reply, Status, failure::content_failure};
 
 impl Instance {
     pub(super) async fn status(&self) -> Result<Reply, Failure> {
         let node = self.content().node();
         let announcing = node.announcing();
-        let held = self.content().held_counts().await.map_err(content_failure)?;
+        let counts = self.content().retained_counts().await.map_err(content_failure)?;
         let traffic = node.traffic();
+        let seeds = node.seeds();
         let identity = self.identity().await;
         let (published, followed) = (self.publication().await?, self.followed_names().await?);
         Ok(Reply::Status(Box::new(Status {
@@ -16,6 +17,9 @@ impl Instance {
             identity,
             network: self.0.network.into(),
             peers: node.peers().len(),
+            bootstrap_peers: seeds.configured,
+            unreachable_bootstrap_peers: seeds.unreachable,
+            remembered_peers: seeds.remembered,
             rejected_handshakes: node.rejected_handshakes(),
             announced: announcing.announced,
             announcing: announcing.pending,
@@ -24,9 +28,9 @@ impl Instance {
             received_bytes: traffic.received_bytes,
             received_blocks: traffic.received_blocks,
             announce_lag_seconds: announcing.lag.as_secs(),
-            layers: held.layers as usize,
-            images: held.images as usize,
-            cached_layers: held.pulled as usize,
+            layers: counts.layers as usize,
+            images: counts.images as usize,
+            cached_layers: counts.pulled as usize,
             room: self.room().await?,
             max_memory: self.content().memory().bytes(),
             published,

@@ -4,17 +4,14 @@ use std::collections::BTreeSet;
 
 use ocipfs_node::Cid;
 
-use super::{
-    Instance, Notes,
-    failure::{content_failure, names_failure},
-    reference::ImageRef,
-};
+use super::{Instance, Notes, export::tree_failure, reference::ImageRef};
 use crate::{
     content::{self, Content},
     control::{
         Collected, DamageInfo, Dropped, Failure, Note, Pin, Room, StoreReply, StoreRequest, Stored, Verified,
+        failure::{content_failure, names_failure},
     },
-    names::{BlobSource, NameKind},
+    names::{BlobSource, ImageTree, NameKind},
 };
 
 impl Instance {
@@ -76,7 +73,7 @@ impl Instance {
     }
 
     async fn store_pin(&self, what: &str, notes: Notes) -> Result<Pin, Failure> {
-        // What is found here on the way must not go before it is held.
+        // What is found here on the way must not be collected before it is retained.
         let _storing = self.content().gc_guard().await;
         let (cid, roots) = match cid_of(what) {
             Some(cid) => {
@@ -93,11 +90,13 @@ impl Instance {
     /// Fetches an image whole: the CID in its name, or that its name leads to, and the roots it consists of.
     async fn fetch_image(&self, image_ref: &ImageRef, notes: &Notes) -> Result<(Cid, Vec<Cid>), Failure> {
         let kind = NameKind::parse(&image_ref.name).map_err(names_failure)?;
-        let image = self.image_below(&kind, &image_ref.reference, notes).await?;
+        let image = ImageTree::read(self.resolver(), &kind, &image_ref.reference, false).await;
+        let image = image.map_err(tree_failure)?;
+        image.warnings.iter().for_each(|text| drop(notes.send(Note::Warning(text.clone()))));
         let (mut roots, mut done) = (BTreeSet::new(), 0);
         let (total, mut root) = (Some(image.blobs.values().sum()), root_of(&kind));
         for digest in image.documents.keys().chain(image.blobs.keys()) {
-            let found = kind.blob(self.resolver(), digest).await;
+            let found = kind.locate_blob(self.resolver(), digest).await;
             // Some documents are made here, and are no blobs.
             let Ok(BlobSource::Blob(blob)) = found else {
                 if image.blobs.contains_key(digest) {
@@ -113,7 +112,7 @@ impl Instance {
             is_kept(content, digest).await?;
             let file = content.stat(&blob.at).await.map_err(content_failure)?;
             root.get_or_insert(*blob.at.root());
-            roots.extend(blob.holder.into_iter().chain([*blob.at.root(), file.cid]));
+            roots.extend(blob.gc_root.into_iter().chain([*blob.at.root(), file.cid]));
         }
         let root = root.ok_or_else(|| Failure::new(format!("{} has no blobs to pin", image_ref.text())))?;
         roots.insert(root);

@@ -8,10 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "kebab-case")]
 pub enum ImageRequest {
-    /// Import the images of an archive.
+    /// Import the images of the attached archive.
     Import {
-        /// A file or a folder, absolute; where it is absent, the client's input.
-        path: Option<PathBuf>,
         /// Name of the images: `name` or `name:tag`.
         name: Option<String>,
         /// `layout`, `descriptor` or `dockerized`.
@@ -23,14 +21,16 @@ pub enum ImageRequest {
         /// The registry that references are shown with.
         registry: Option<String>,
     },
-    /// Write an image to an archive.
+    /// Write images to the attached destination.
     Export {
-        /// A reference or a repository name.
-        reference: String,
-        /// An absolute path.
+        /// References or repository names.
+        references: Vec<String>,
+        /// Its path, as the result shows it.
         dest: PathBuf,
         /// `oci`, `oci-archive` or `docker-archive`.
         format: Option<String>,
+        /// Whether signatures and other referrers are written, too.
+        referrers: bool,
     },
     /// List imported images.
     Ls,
@@ -66,8 +66,8 @@ pub enum ImageReply {
     Exported {
         /// Where it was written.
         dest: PathBuf,
-        /// The exported image.
-        image: ImageInfo,
+        /// The exported images, in the order of the request.
+        images: Vec<ExportedImage>,
     },
     /// To `Ls`.
     Listed {
@@ -103,6 +103,19 @@ impl ImageInfo {
     pub fn is_untagged(&self) -> bool {
         self.reference.contains('@')
     }
+}
+
+/// An image that was exported.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExportedImage {
+    /// Reference that clients pull.
+    pub reference: String,
+    /// The digest of its manifest or index.
+    pub digest: String,
+    /// Bytes of all its blobs, and of those of its referrers.
+    pub size: u64,
+    /// How many manifests refer to it or to parts of it.
+    pub referrers: usize,
 }
 
 /// Image that a reference resolves to.

@@ -1,7 +1,5 @@
 //! Requests about layers, and their replies.
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 
 /// Request about layers.
@@ -14,8 +12,6 @@ pub enum LayerRequest {
         sources: Vec<Source>,
         /// Other than linux/amd64.
         platform: Option<String>,
-        /// The time of files in a packed folder.
-        epoch: u64,
         /// Another profile than the node's.
         profile: Option<String>,
     },
@@ -42,8 +38,8 @@ pub enum LayerRequest {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
-    /// A file or a folder on this machine, absolute.
-    Path(PathBuf),
+    /// The next attached file.
+    Attached,
     /// On IPFS: `<cid>[/path]`.
     Ipfs(String),
 }

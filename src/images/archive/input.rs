@@ -11,6 +11,7 @@ use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
 use lzma_rust2::XzReader;
 
+use super::listing::{self, EarlyManifest};
 use crate::images::pack::inspect::Compression;
 
 /// Maximum size of the headers of one entry: its long names and attributes.
@@ -48,7 +49,7 @@ impl<R: Read> Read for CountingReader<R> {
 
 /// How an archive is compressed, by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Packing {
+pub enum Packing {
     None,
     Gzip,
     Zstd,
@@ -57,7 +58,7 @@ enum Packing {
 }
 
 impl Packing {
-    fn detect(start: &[u8]) -> Self {
+    pub fn detect(start: &[u8]) -> Self {
         match (start, Compression::detect(start)) {
             (_, Compression::Gzip) => Self::Gzip,
             (_, Compression::Zstd) => Self::Zstd,
@@ -67,7 +68,7 @@ impl Packing {
         }
     }
 
-    fn name(self) -> Option<&'static str> {
+    pub fn name(self) -> Option<&'static str> {
         match self {
             Self::None => None,
             Self::Gzip => Some("gzip"),
@@ -174,28 +175,45 @@ impl<R: Seek> Seek for Limited<R> {
     }
 }
 
-/// Finds `manifest.json`, which docker archives have, in a tar; none where only reading all of it would tell.
-pub fn find_manifest(file: &mut File) -> Option<Option<Vec<u8>>> {
+/// A list of the images of an archive.
+enum List {
+    Manifest,
+    Index,
+}
+
+/// Finds `manifest.json`, which docker archives have, in a tar that can be read twice. It counts as absent where layers are to be
+/// imported as they are.
+pub fn find_manifest(file: &mut File) -> io::Result<EarlyManifest> {
     let mut start = Vec::new();
-    file.take(MAGIC_BYTES).read_to_end(&mut start).ok()?;
-    file.rewind().ok()?;
+    file.take(MAGIC_BYTES).read_to_end(&mut start)?;
+    file.rewind()?;
     if Packing::detect(&start) != Packing::None {
-        return None;
+        return Ok(EarlyManifest::Unknown);
     }
     let (input, limit) = Limited::new(BufReader::new(&mut *file));
     let mut archive = tar::Archive::new(input);
-    let mut found = None;
-    for entry in archive.entries_with_seek().ok()? {
+    let (mut found, mut is_unchanged) = (EarlyManifest::Absent, false);
+    for entry in archive.entries_with_seek()? {
         // What is wrong with it is said when it is read.
         let Ok(mut entry) = entry else { break };
-        if super::path::clean(&entry.path_bytes()).is_ok_and(|path| path == "manifest.json") {
+        let list = match super::path::clean(&entry.path_bytes()).as_deref() {
+            Ok("manifest.json") => Some((List::Manifest, super::MAX_MANIFEST)),
+            Ok("index.json") => Some((List::Index, super::MAX_INDEX)),
+            _ => None,
+        };
+        if let Some((list, most)) = list {
             let mut bytes = Vec::new();
             limit.data();
-            let _ = entry.by_ref().take(super::MAX_MANIFEST).read_to_end(&mut bytes);
-            found = Some(bytes);
+            let _ = entry.by_ref().take(most).read_to_end(&mut bytes);
+            match list {
+                List::Index => is_unchanged = listing::is_unchanged(&bytes),
+                List::Manifest => {
+                    found = EarlyManifest::Found(String::from_utf8_lossy(&bytes).into_owned());
+                }
+            }
         }
         limit.headers();
     }
-    file.rewind().ok()?;
-    Some(found)
+    file.rewind()?;
+    Ok(if is_unchanged { EarlyManifest::Absent } else { found })
 }

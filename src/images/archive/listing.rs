@@ -1,10 +1,27 @@
 //! Docker's `manifest.json`: the images of an archive, by the paths of their files.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Error, path::clean};
+
+/// Annotation of the `index.json` of an exported docker archive: its layers are imported as they are, so that no digest changes.
+pub const LAYERS: &str = "io.ocipfs.layers";
+/// Its value.
+pub const UNCHANGED: &str = "unchanged";
+
+/// What is known of an archive's `manifest.json` before the archive is read: it tells which blobs are layers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EarlyManifest {
+    /// Only the archive's end tells.
+    Unknown,
+    /// It has none.
+    Absent,
+    /// Its text.
+    Found(String),
+}
 
 /// An image in `manifest.json`.
 #[derive(Deserialize)]
@@ -28,6 +45,18 @@ struct ImageManifest {
     schema_version: u64,
 }
 
+#[derive(Deserialize)]
+struct Annotated {
+    annotations: Option<HashMap<String, serde_json::Value>>,
+}
+
+/// Whether an `index.json` says that layers are to be imported as they are.
+pub fn is_unchanged(index: &[u8]) -> bool {
+    let index: Option<Annotated> = serde_json::from_slice(index).ok();
+    let annotations = index.and_then(|index| index.annotations).unwrap_or_default();
+    annotations.get(LAYERS).is_some_and(|value| value == UNCHANGED)
+}
+
 /// Parses `manifest.json`.
 pub fn parse(json: &[u8]) -> Result<Vec<DockerEntry>, Error> {
     serde_json::from_slice(json).map_err(|e| match serde_json::from_slice::<ImageManifest>(json) {
@@ -37,8 +66,8 @@ pub fn parse(json: &[u8]) -> Result<Vec<DockerEntry>, Error> {
 }
 
 /// Returns the paths of all layers; what is wrong with the file is reported when it is read.
-pub fn layers(json: &[u8]) -> HashSet<String> {
-    let entries = parse(json).unwrap_or_default();
+pub fn layers(json: &str) -> HashSet<String> {
+    let entries = parse(json.as_bytes()).unwrap_or_default();
     let paths = entries.into_iter().flat_map(|entry| entry.layers.unwrap_or_default());
     paths.filter_map(|path| clean(path.as_bytes()).ok()).collect()
 }

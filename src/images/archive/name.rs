@@ -8,6 +8,10 @@ use super::Error;
 
 /// Annotation that names an entry of `index.json`: a tag within its repository, or a full image name.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// Annotation of containerd and docker with the full image name.
+pub const IMAGE_NAME: &str = "io.containerd.image.name";
+/// Annotation of an exported referrer with its repository: an image name would make it an image for other tools.
+pub const REPOSITORY: &str = "io.ocipfs.repository";
 /// Components that would stand where the layout's own files are.
 const RESERVED: [&str; 3] = ["blobs", "index.json", "oci-layout"];
 /// Docker's text for a repository or a tag that an image does not have.
@@ -65,6 +69,11 @@ fn check_reserved(name: &Name) -> Result<(), String> {
         Some(taken) => Err(format!("{taken:?} is reserved for the image layout")),
         None => Ok(()),
     }
+}
+
+/// Reads the annotation with the repository of an exported referrer; none where it is not valid.
+pub fn repository(text: &str) -> Option<Name> {
+    text.parse().ok().filter(|name| check_reserved(name).is_ok())
 }
 
 impl ArchivedName {

@@ -8,12 +8,14 @@ use serde::Deserialize;
 
 use super::{
     ArchiveParts, ArchivedImage, ArchivedName, Error, Images, MAX_DEPTH, MAX_MANIFEST, ManifestOrIndex,
-    cosign, name::REF_NAME, parts::ArchiveFile, path::blob_path, stage::StagedEntry,
+    cosign,
+    name::{IMAGE_NAME, REF_NAME, REPOSITORY, repository},
+    parts::ArchiveFile,
+    path::blob_path,
+    stage::StagedEntry,
 };
 use crate::images::pack::inspect::Compression;
 
-/// Annotation of containerd and docker with the full image name.
-const IMAGE_NAME: &str = "io.containerd.image.name";
 /// Annotation with the digest of the manifest that an attestation is about.
 const ATTESTED: &str = "vnd.docker.reference.digest";
 
@@ -46,11 +48,13 @@ pub fn read(parts: &mut ArchiveParts, index: &Bytes) -> Result<(Images, HashMap<
 /// Returns what the annotations of an entry of `index.json` call it.
 fn name(descriptor: &Descriptor) -> ArchivedName {
     let text = |key| descriptor.annotation(key).filter(|text| !text.is_empty());
-    match (text(IMAGE_NAME), text(REF_NAME)) {
+    let name = match (text(IMAGE_NAME), text(REF_NAME)) {
         (Some(image), _) => ArchivedName::of_image(image),
         (None, Some(reference)) => ArchivedName::of_ref(reference),
         (None, None) => ArchivedName::default(),
-    }
+    };
+    let given = text(REPOSITORY).and_then(repository);
+    ArchivedName { repository: name.repository.or(given), ..name }
 }
 
 fn absent(descriptor: &Descriptor, by: &str) -> Error {
@@ -71,8 +75,9 @@ impl IndexWalk<'_> {
     fn entry(&mut self, entry: &Descriptor, entries: &[Descriptor]) -> Result<(), Error> {
         let mut name = name(entry);
         let mut top = self.node(entry, "index.json")?.ok_or_else(|| absent(entry, "index.json"))?;
-        top.annotations.remove(IMAGE_NAME);
-        top.annotations.remove(REF_NAME);
+        for key in [IMAGE_NAME, REF_NAME, REPOSITORY] {
+            top.annotations.remove(key);
+        }
         let mut subject = self.images.node(&top)?.and_then(|node| node.subject().cloned());
         if cosign::is_signature(entry) {
             let (image, tag) = cosign::signature(entry, entries).unzip();
@@ -89,8 +94,11 @@ impl IndexWalk<'_> {
     fn unlisted(&mut self) -> Result<(), Error> {
         let mut waiting = self.parts.unlisted(|digest| self.known.contains_key(digest))?;
         loop {
-            let is_next = |(_, bytes): &(Digest, Bytes)| self.refers_to_known(bytes);
-            let (next, rest): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_next);
+            let (mut next, mut rest) = (Vec::new(), Vec::new());
+            for (digest, bytes) in waiting {
+                let refers = self.refers_to_known(&bytes)?;
+                if refers { &mut next } else { &mut rest }.push((digest, bytes));
+            }
             if next.is_empty() {
                 return Ok(());
             }
@@ -104,13 +112,18 @@ impl IndexWalk<'_> {
     }
 
     /// Whether bytes are a complete manifest whose subject is imported.
-    fn refers_to_known(&self, bytes: &[u8]) -> bool {
-        let Ok(manifest) = Manifest::parse(bytes) else { return false };
+    fn refers_to_known(&self, bytes: &[u8]) -> Result<bool, Error> {
+        let Ok(manifest) = Manifest::parse(bytes) else { return Ok(false) };
         let subject = manifest.subject.as_ref().map(|subject| &subject.digest);
-        let is_here = |blob: &Descriptor| {
-            self.known.contains_key(&blob.digest) || self.parts.has(&blob_path(&blob.digest))
-        };
-        subject.is_some_and(|subject| self.known.contains_key(subject)) && manifest.blobs().all(is_here)
+        if subject.is_none_or(|subject| !self.known.contains_key(subject)) {
+            return Ok(false);
+        }
+        for blob in manifest.blobs() {
+            if !self.known.contains_key(&blob.digest) && !self.parts.has(&blob_path(&blob.digest))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Takes a manifest, an index or another blob with all below it; what it is called from then on.
@@ -118,27 +131,33 @@ impl IndexWalk<'_> {
         if let Some(known) = self.known.get(&descriptor.digest) {
             return Ok(Some(renamed(descriptor, known)));
         }
-        if !ManifestOrIndex::is(descriptor) {
+        // Where the media type is not stated, the bytes tell.
+        let is_unstated = descriptor.media_type.as_str().is_empty();
+        if !ManifestOrIndex::is(descriptor) && !is_unstated {
             return self.blob(descriptor, by);
         }
         if self.within.len() >= MAX_DEPTH || self.within.contains(&descriptor.digest) {
             return Err(Error::Cycle(descriptor.digest.clone()));
         }
         let path = blob_path(&descriptor.digest);
-        if descriptor.size > MAX_MANIFEST {
+        if descriptor.size > MAX_MANIFEST && !is_unstated {
             return Err(Error::TooLarge { what: path, limit: MAX_MANIFEST });
         }
         let bytes = match self.parts.find(&path)? {
             Some(ArchiveFile::Document(bytes)) => bytes,
+            Some(staged) if is_unstated => return self.found(descriptor, staged, by).map(Some),
             Some(ArchiveFile::Staged(_)) => {
                 return Err(Error::document(path, "expected JSON of at most 4 MiB"));
             }
             None => return Ok(None),
         };
+        let Some(node) = ManifestOrIndex::of(descriptor, &bytes)? else {
+            return self.found(descriptor, ArchiveFile::Document(bytes), by).map(Some);
+        };
         right_size(descriptor, bytes.len() as u64)?;
         self.within.insert(descriptor.digest.clone());
         let by = descriptor.digest.to_string();
-        let made = match ManifestOrIndex::parse(descriptor, &bytes)? {
+        let made = match node {
             ManifestOrIndex::Index(index) => self.index(*index, descriptor, &by)?,
             ManifestOrIndex::Manifest(manifest) => self.manifest(*manifest, descriptor, &by)?,
         };
@@ -205,7 +224,7 @@ impl IndexWalk<'_> {
             match self.blob(layer, by)? {
                 Some(made) => *layer = made,
                 // What is fetched from elsewhere is not in archives.
-                None if is_foreign(layer) => {}
+                None if layer.is_foreign() => {}
                 None => return Err(absent(layer, by)),
             }
         }
@@ -221,18 +240,23 @@ impl IndexWalk<'_> {
         if let Some(known) = self.known.get(&descriptor.digest) {
             return Ok(Some(renamed(descriptor, known)));
         }
-        let path = blob_path(&descriptor.digest);
-        let made = match self.parts.find(&path)? {
-            None => return Ok(None),
-            Some(ArchiveFile::Document(bytes)) => {
+        match self.parts.find(&blob_path(&descriptor.digest))? {
+            None => Ok(None),
+            Some(found) => self.found(descriptor, found, by).map(Some),
+        }
+    }
+
+    fn found(&mut self, descriptor: &Descriptor, found: ArchiveFile, by: &str) -> Result<Descriptor, Error> {
+        let made = match found {
+            ArchiveFile::Document(bytes) => {
                 right_size(descriptor, bytes.len() as u64)?;
                 self.images.documents.insert(descriptor.digest.clone(), bytes);
                 descriptor.clone()
             }
-            Some(ArchiveFile::Staged(taken)) => self.staged(descriptor, *taken, by)?,
+            ArchiveFile::Staged(taken) => self.staged(descriptor, *taken, by)?,
         };
         self.known.insert(descriptor.digest.clone(), made.clone());
-        Ok(Some(made))
+        Ok(made)
     }
 
     fn staged(&mut self, descriptor: &Descriptor, taken: StagedEntry, by: &str) -> Result<Descriptor, Error> {
@@ -276,11 +300,6 @@ fn renamed(descriptor: &Descriptor, known: &Descriptor) -> Descriptor {
         true => descriptor.clone(),
         false => Descriptor { media_type, digest, size, data, ..descriptor.clone() },
     }
-}
-
-fn is_foreign(layer: &Descriptor) -> bool {
-    let text = layer.media_type.as_str();
-    !layer.urls.is_empty() || text.contains(".nondistributable.") || text.contains(".foreign.")
 }
 
 fn right_size(descriptor: &Descriptor, size: u64) -> Result<(), Error> {

@@ -2,18 +2,19 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs,
     io::{self, Cursor, Read},
-    path::{Path, PathBuf},
 };
 
 use bytes::Bytes;
 use ocipfs_oci::{Digest, Hasher};
 
 use super::{
-    ArchiveSource, Compress, Error, MAX_INDEX, MAX_MANIFEST, Options, input,
-    input::{CountingReader, Decompressed, Limit, Limited},
+    ArchiveSource, ArchiveStream, Compress, Error, MAX_INDEX, MAX_MANIFEST, Options,
+    folder::{ArchiveFolder, FolderFile},
+    input,
+    input::{CountingReader, Decompressed, Limit, Limited, Packing},
     listing,
+    listing::EarlyManifest,
     path::{clean, digest_of},
     stage::{Plan, StagedEntry, Stager},
     unlisted,
@@ -40,8 +41,8 @@ pub struct ArchiveParts {
     options: Options,
     entries: HashMap<String, ArchivePart>,
     /// A layout folder, whose blobs are read when they are named.
-    folder: Option<PathBuf>,
-    /// Whether it is a docker archive; none where only its end tells.
+    folder: Option<Box<dyn ArchiveFolder>>,
+    /// Whether it is a docker archive, whose layers are compressed; none where only its end tells.
     is_docker: Option<bool>,
     /// Layers that `manifest.json` is known to list.
     layers: HashSet<String>,
@@ -52,6 +53,8 @@ enum ArchivePart {
     Document(Bytes),
     Staged(Box<StagedEntry>),
     Link(String),
+    /// A file that is neither a layer nor a document, and is compressed so.
+    Unusable(&'static str),
 }
 
 /// A blob or a layer of the archive.
@@ -74,28 +77,30 @@ impl ArchiveParts {
         let progress = std::mem::replace(&mut options.progress, Box::new(|_| {}));
         let (entries, layers) = (HashMap::new(), HashSet::new());
         let mut parts = Self { options, entries, folder: None, is_docker: None, layers, memory: 0 };
-        match source {
-            ArchiveSource::Stream(stream) => {
-                parts.read_tar(CountingReader::new(stream, progress), "the stream")?
+        let ArchiveStream { what, input, manifest, .. } = match source {
+            ArchiveSource::Stream(stream) => stream,
+            ArchiveSource::Folder(folder) => {
+                let is_docker = folder.has("manifest.json")?;
+                parts.folder = Some(folder);
+                parts.is_docker = Some(
+                    is_docker
+                        && !parts.document("index.json")?.is_some_and(|index| listing::is_unchanged(&index)),
+                );
+                return Ok(parts);
             }
-            ArchiveSource::Path(path) => {
-                let what = path.display().to_string();
-                let failed = |e: io::Error| Error::Read { what: what.clone(), why: e.to_string() };
-                if fs::metadata(&path).map_err(failed)?.is_dir() {
-                    let folder = fs::canonicalize(&path).map_err(failed)?;
-                    parts.is_docker = Some(folder.join("manifest.json").exists());
-                    parts.folder = Some(folder);
-                    return Ok(parts);
-                }
-                let mut file = fs::File::open(&path).map_err(failed)?;
-                if let Some(found) = input::find_manifest(&mut file) {
-                    parts.is_docker = Some(found.is_some());
-                    parts.layers = found.map(|json| listing::layers(&json)).unwrap_or_default();
-                }
-                parts.read_tar(CountingReader::new(file, progress), &what)?;
+        };
+        match manifest {
+            EarlyManifest::Unknown => {}
+            EarlyManifest::Absent => parts.is_docker = Some(false),
+            EarlyManifest::Found(json) => {
+                parts.is_docker = Some(true);
+                parts.layers = listing::layers(&json);
             }
         }
-        parts.is_docker = Some(parts.entries.contains_key("manifest.json"));
+        parts.read_tar(CountingReader::new(input, progress), &what)?;
+        let is_docker = parts.entries.contains_key("manifest.json");
+        let is_unchanged = parts.entries.get("index.json").is_some_and(ArchivePart::is_unchanged);
+        parts.is_docker = Some(is_docker && !is_unchanged);
         Ok(parts)
     }
 
@@ -168,7 +173,12 @@ impl ArchiveParts {
         }
         let size = entry.size();
         match self.stage(&path, size, entry)? {
-            Some(part) => self.keep(path, size, part),
+            Some(part) => {
+                if path == "index.json" && part.is_unchanged() {
+                    self.is_docker = Some(false);
+                }
+                self.keep(path, size, part)
+            }
             None => Ok(()),
         }
     }
@@ -203,7 +213,7 @@ impl ArchiveParts {
         input.by_ref().take(HEAD_BYTES.min(size)).read_to_end(&mut head).map_err(failed)?;
         let digest = digest_of(path);
         let is_json = head.trim_ascii_start().first().is_some_and(|byte| matches!(byte, b'{' | b'['));
-        let layer = inspect::compression_of(&head);
+        let (layer, packing) = (inspect::compression_of(&head), Packing::detect(&head));
         let input = Cursor::new(head).chain(input);
         if is_json && size <= MAX_MANIFEST {
             let bytes = read_document(path, size, MAX_MANIFEST, input)?;
@@ -222,7 +232,7 @@ impl ArchiveParts {
                 how => Plan { keep: false, compress: Some(how), ..Plan::AS_IS },
             },
             (None, Some(_)) => Plan { unpack: true, ..Plan::AS_IS },
-            (None, None) => return Ok(None),
+            (None, None) => return Ok(packing.name().map(ArchivePart::Unusable)),
         };
         let plan = Plan { compression: layer.unwrap_or(Compression::None), ..plan };
         let Options { store, profile, .. } = &self.options;
@@ -265,18 +275,22 @@ impl ArchiveParts {
             Some(ArchivePart::Document(bytes)) => Ok(Some(ArchiveFile::Document(bytes))),
             Some(ArchivePart::Staged(taken)) => Ok(Some(ArchiveFile::Staged(taken))),
             Some(ArchivePart::Link(_)) => Ok(None),
+            Some(ArchivePart::Unusable(packing)) => Err(unusable(&path, packing)),
             None => match self.in_folder(&path)? {
                 Some(ArchivePart::Document(bytes)) => Ok(Some(ArchiveFile::Document(bytes))),
                 Some(ArchivePart::Staged(taken)) => Ok(Some(ArchiveFile::Staged(taken))),
+                Some(ArchivePart::Unusable(packing)) => Err(unusable(&path, packing)),
                 _ => Ok(None),
             },
         }
     }
 
     /// Whether there is something at `path`.
-    pub fn has(&self, path: &str) -> bool {
-        let at = |folder: &PathBuf| folder.join(Path::new(path)).exists();
-        self.entries.contains_key(path) || self.folder.as_ref().is_some_and(at)
+    pub fn has(&self, path: &str) -> Result<bool, Error> {
+        match &self.folder {
+            Some(folder) if !self.entries.contains_key(path) => folder.has(path),
+            _ => Ok(self.entries.contains_key(path)),
+        }
     }
 
     /// Returns the JSON blobs that were not taken and have a subject, sorted by digest.
@@ -288,7 +302,7 @@ impl ArchiveParts {
             }
         }
         if let Some(folder) = &self.folder {
-            all.extend(unlisted::in_folder(folder, &is_taken)?);
+            all.extend(unlisted::in_folder(folder.as_ref(), &is_taken)?);
         }
         all.retain(|(digest, bytes)| !is_taken(digest) && unlisted::has_subject(bytes));
         all.sort_by_key(|(digest, _)| digest.to_string());
@@ -309,21 +323,22 @@ impl ArchiveParts {
 
     fn in_folder(&self, path: &str) -> Result<Option<ArchivePart>, Error> {
         let Some(folder) = &self.folder else { return Ok(None) };
-        let failed = |e: io::Error| Error::Read { what: path.into(), why: e.to_string() };
-        let full = match fs::canonicalize(folder.join(Path::new(path))) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            full => full.map_err(failed)?,
-        };
-        // Bazel's blobs are links into other folders; what they lead to is verified by the digest in the path.
-        if !full.starts_with(folder) && digest_of(path).is_none() {
-            return Err(Error::OutsideLink(path.into()));
-        }
-        let meta = fs::metadata(&full).map_err(failed)?;
-        if !meta.is_file() {
-            return Err(Error::document(path, "not a file"));
-        }
-        self.stage(path, meta.len(), fs::File::open(&full).map_err(failed)?)
+        let Some(FolderFile { input, size }) = folder.open(path)? else { return Ok(None) };
+        self.stage(path, size, input)
     }
+}
+
+impl ArchivePart {
+    fn is_unchanged(&self) -> bool {
+        matches!(self, Self::Document(index) if listing::is_unchanged(index))
+    }
+}
+
+fn unusable(path: &str, packing: &str) -> Error {
+    Error::document(
+        path,
+        format!("compressed with {packing}: a layer is a tar, plain or compressed with gzip or zstd"),
+    )
 }
 
 fn read_document(path: &str, size: u64, limit: u64, input: impl Read) -> Result<Bytes, Error> {

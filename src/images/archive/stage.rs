@@ -11,7 +11,7 @@ use ocipfs_oci::{Algorithm, Digest, Hasher};
 
 use super::Error;
 use crate::{
-    content::{Profile, Put, Root, Store, StoreError, Written},
+    content::{BlobWriter, Profile, Root, Store, StoreError, WrittenBlob},
     images::pack::{
         gzip::GzipWriter,
         inspect::{Compression, LayerInspector},
@@ -59,11 +59,15 @@ pub struct StagedBlob {
     sha256: Digest,
     /// Other digests of the same bytes.
     aliases: Vec<Digest>,
-    written: Written,
+    written: WrittenBlob,
 }
 
 impl StagedBlob {
-    fn new(written: Written, digest: Option<&Digest>, compression: Compression) -> Result<Self, StoreError> {
+    fn new(
+        written: WrittenBlob,
+        digest: Option<&Digest>,
+        compression: Compression,
+    ) -> Result<Self, StoreError> {
         let sha256 = written.digest.clone().ok_or(StoreError::BrokenOff)?;
         let aliases = digest.filter(|digest| **digest != sha256).cloned().into_iter().collect();
         let (root, digest) = (written.root, digest.unwrap_or(&sha256).clone());
@@ -73,7 +77,7 @@ impl StagedBlob {
     /// Stores all of them, and blocks that belong to no file, or nothing.
     pub fn store_all(store: &Store, pieces: &[Self], blocks: &[Block]) -> Result<(), StoreError> {
         let ready: Vec<_> =
-            pieces.iter().map(|piece| piece.written.ready(&piece.sha256, &piece.aliases)).collect();
+            pieces.iter().map(|piece| piece.written.to_store(&piece.sha256, &piece.aliases)).collect();
         store.store_all(&ready, blocks).map(drop)
     }
 }
@@ -85,7 +89,7 @@ pub fn put_as(
     bytes: Bytes,
     digest: &Digest,
 ) -> Result<StagedBlob, StoreError> {
-    StagedBlob::new(Written::of(store, profile, bytes)?, Some(digest), Compression::None)
+    StagedBlob::new(WrittenBlob::of(store, profile, bytes)?, Some(digest), Compression::None)
 }
 
 /// Plan for staging a file.
@@ -131,7 +135,7 @@ impl Stager<'_> {
     /// Reads `size` bytes; `what` names them in errors.
     pub fn stage(self, what: &str, mut input: impl Read, size: u64) -> Result<StagedEntry, Error> {
         let Plan { keep, compress, unpack, compression } = self.plan;
-        let mut kept = keep.then(|| Put::new(self.store, self.profile)).transpose()?;
+        let mut kept = keep.then(|| BlobWriter::new(self.store, self.profile)).transpose()?;
         let mut squeezed = compress.map(|how| Squeeze::new(self.store, self.profile, how)).transpose()?;
         let mut inspect = unpack.then(LayerInspector::unpadded);
         let algorithm = self.expected.map_or(Algorithm::Sha256, Digest::algorithm);
@@ -165,7 +169,8 @@ impl Stager<'_> {
         let measured = inspect.map(LayerInspector::finish).transpose();
         let measured = measured.map_err(|why| Error::Layer { what: what.into(), why })?;
         let hashed = hasher.map(Hasher::finish);
-        let kept = kept.map(|put| StagedBlob::new(put.close()?, hashed.as_ref(), compression)).transpose()?;
+        let kept =
+            kept.map(|put| StagedBlob::new(put.finish()?, hashed.as_ref(), compression)).transpose()?;
         let found = hashed.or_else(|| kept.as_ref().map(|piece| piece.digest.clone()));
         let found = found.ok_or(StoreError::BrokenOff)?;
         if self.expected.is_some_and(|expected| *expected != found) {
@@ -184,14 +189,14 @@ impl Stager<'_> {
 
 /// An encoder that writes into the store.
 enum Squeeze {
-    None(PutWriter),
-    Gzip(GzipWriter<BufWriter<PutWriter>>),
-    Zstd(zstd::Encoder<'static, BufWriter<PutWriter>>),
+    None(BlobWriterInput),
+    Gzip(GzipWriter<BufWriter<BlobWriterInput>>),
+    Zstd(zstd::Encoder<'static, BufWriter<BlobWriterInput>>),
 }
 
-struct PutWriter(Put);
+struct BlobWriterInput(BlobWriter);
 
-impl Write for PutWriter {
+impl Write for BlobWriterInput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.write(Bytes::copy_from_slice(bytes)).map_err(io::Error::other)?;
         Ok(bytes.len())
@@ -204,7 +209,7 @@ impl Write for PutWriter {
 
 impl Squeeze {
     fn new(store: &Store, profile: Profile, how: Compress) -> Result<Self, Error> {
-        let put = PutWriter(Put::new(store, profile)?);
+        let put = BlobWriterInput(BlobWriter::new(store, profile)?);
         let buffered = |put| BufWriter::with_capacity(CHUNK, put);
         Ok(match how {
             Compress::None => Self::None(put),
@@ -225,12 +230,12 @@ impl Squeeze {
 
     fn finish(self, what: &str) -> Result<StagedBlob, Error> {
         let failed = |e| Error::of_io(what, e);
-        let inner = |out: BufWriter<PutWriter>| out.into_inner().map_err(|e| failed(e.into_error()));
+        let inner = |out: BufWriter<BlobWriterInput>| out.into_inner().map_err(|e| failed(e.into_error()));
         let (put, compression) = match self {
             Self::None(out) => (out, Compression::None),
             Self::Gzip(out) => (inner(out.finish().map_err(failed)?)?, Compression::Gzip),
             Self::Zstd(out) => (inner(out.finish().map_err(failed)?)?, Compression::Zstd),
         };
-        Ok(StagedBlob::new(put.0.close()?, None, compression)?)
+        Ok(StagedBlob::new(put.0.finish()?, None, compression)?)
     }
 }

@@ -1,3 +1,5 @@
+mod fuzz;
+mod malformed;
 pub(crate) mod tools;
 
 use std::{fs, io::Cursor};
@@ -114,16 +116,16 @@ impl Bed {
     }
 
     fn stream(&self, tar: Vec<u8>) -> Result<Images, Error> {
-        read(ArchiveSource::Stream(Box::new(Cursor::new(tar))), self.options(None))
+        read(ArchiveSource::stream("the stream", Cursor::new(tar)), self.options(None))
     }
 
     fn file(&self, tar: &[u8]) -> Result<Images, Error> {
         let path = self.dir.path().join("archive");
         fs::write(&path, tar).unwrap();
-        read(ArchiveSource::Path(path), self.options(None))
+        read(ArchiveSource::open(&path).unwrap(), self.options(None))
     }
 
-    /// Holds that nothing is left of what was dropped.
+    /// Asserts that dropped drafts leave no file.
     fn is_empty(&self) {
         assert_eq!(self.store.stat().unwrap().blobs, 0);
         assert_eq!(fs::read_dir(self.dir.path().join("node/incoming")).unwrap().count(), 0);
@@ -183,7 +185,7 @@ fn an_imported_layout_is_kept_byte_for_byte_unless_recompressed() {
     for (how, compression) in
         [(Compress::Gzip, inspect::Compression::Gzip), (Compress::Zstd, inspect::Compression::Zstd)]
     {
-        let source = ArchiveSource::Stream(Box::new(Cursor::new(bytes.clone())));
+        let source = ArchiveSource::stream("the stream", Cursor::new(bytes.clone()));
         let images = read(source, bed.options(Some(how))).unwrap();
         assert_ne!(images.pictures[0].top.digest, Digest::sha256_of(&manifest));
         let Some(ManifestOrIndex::Manifest(made)) = images.node(&images.pictures[0].top).unwrap() else {
@@ -204,11 +206,11 @@ fn a_layout_directory_is_read_like_its_tar() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
     }
-    let images = read(ArchiveSource::Path(folder.clone()), bed.options(None)).unwrap();
+    let images = read(ArchiveSource::open(&folder).unwrap(), bed.options(None)).unwrap();
     assert_eq!(images.pictures[0].top, bed.file(&tar(&files)).unwrap().pictures[0].top);
     let blob = folder.join(&files[0].0);
     fs::remove_file(&blob).unwrap();
-    let error = read(ArchiveSource::Path(folder), bed.options(None)).map(drop).unwrap_err();
+    let error = read(ArchiveSource::open(&folder).unwrap(), bed.options(None)).map(drop).unwrap_err();
     assert!(matches!(error, Error::Missing { .. }), "{error}");
 }
 
@@ -231,6 +233,32 @@ fn symlinks_within_an_archive_are_followed() {
     bytes.extend(tar(&files));
     let images = bed.stream(bytes).unwrap();
     assert_eq!(images.below(&images.pictures[0].top).unwrap().len(), 3);
+}
+
+#[test]
+fn what_a_layout_says_of_its_blobs_is_no_reason_to_reject_it() {
+    let (bed, layer) = (Bed::new(), layer("a", 5000));
+    let mut odd = descriptor("text/plain; charset=utf-8", &layer);
+    odd["annotations"] = json!({ "a": null });
+    let config = descriptor("", b"{}");
+    let manifest = json!({
+        "schemaVersion": 2, "artifactType": "sbom", "annotations": { "a": null }, "config": config, "layers": [odd],
+    });
+    let manifest = manifest.to_string().into_bytes();
+    let mut top = descriptor(&format!("{}; a=b", ocipfs_oci::media_type::OCI_MANIFEST), &manifest);
+    top["platform"] = json!({ "os": "linux" });
+    let index = json!({ "schemaVersion": 2, "manifests": [top] }).to_string().into_bytes();
+    let mut files = vec![
+        ("oci-layout".into(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
+        ("index.json".into(), index),
+    ];
+    files.extend(
+        [&manifest[..], b"{}", &layer].map(|blob| (format!("blobs/sha256/{}", hex(blob)), blob.to_vec())),
+    );
+    let images = bed.stream(tar(&files)).unwrap();
+    let top = &images.pictures[0].top;
+    assert_eq!(top.digest, Digest::sha256_of(&manifest), "it is kept byte for byte");
+    assert_eq!(images.below(top).unwrap().len(), 3);
 }
 
 #[test]
@@ -264,8 +292,11 @@ fn a_sparse_index_keeps_attestations_and_present_platforms() {
     assert_eq!(images.pictures[0].top.digest, Digest::sha256_of(&index));
     assert!(images.warnings[0].contains("plan9/plan9"), "{:?}", images.warnings);
     // Compressed, the image is another, and what attests it says so.
-    let images =
-        read(ArchiveSource::Path(bed.dir.path().join("archive")), bed.options(Some(Compress::Gzip))).unwrap();
+    let images = read(
+        ArchiveSource::open(&bed.dir.path().join("archive")).unwrap(),
+        bed.options(Some(Compress::Gzip)),
+    )
+    .unwrap();
     let Some(ManifestOrIndex::Index(made)) = images.node(&images.pictures[0].top).unwrap() else { panic!() };
     assert_ne!(made.manifests[0].digest, Digest::sha256_of(&amd64));
     let about = made.manifests[2].annotation("vnd.docker.reference.digest").unwrap();
@@ -352,7 +383,7 @@ fn a_gibibyte_of_json_is_rejected_before_it_is_read() {
     let regular = tar::EntryType::Regular;
     for (path, kind) in [("index.json", regular), ("manifest.json", regular), ("x", tar::EntryType::XHeader)]
     {
-        let source = ArchiveSource::Stream(Box::new(endless(path, kind, 1 << 30)));
+        let source = ArchiveSource::stream("the stream", endless(path, kind, 1 << 30));
         let error = read(source, bed.options(None)).map(drop).unwrap_err();
         let is_right = matches!(error, Error::TooLarge { .. } | Error::Unknown(_) | Error::Truncated(_));
         assert!(is_right, "{error}");
@@ -412,7 +443,7 @@ fn archive_documents_beyond_the_memory_limit_are_rejected() {
     let bed = Bed::new();
     let document = vec![b'{'; 4 << 20];
     let files = (0..25).map(|n| (format!("document{n}"), document.clone()));
-    let source = ArchiveSource::Stream(Box::new(Cursor::new(tar(&files.collect::<Vec<_>>()))));
+    let source = ArchiveSource::stream("the stream", Cursor::new(tar(&files.collect::<Vec<_>>())));
     let error = read(source, bed.options(None)).map(drop).unwrap_err();
     assert!(matches!(error, Error::TooLarge { .. }), "{error}");
     // Nor may there be any number of empty ones.

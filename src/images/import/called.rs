@@ -138,15 +138,13 @@ fn place(
     for image in all.iter() {
         have.push((image.name.clone(), images.below(&image.top)?));
     }
+    // What the archive says of its repository counts as long as that has what it is about.
+    let mut is_strict = true;
     loop {
         let mut rest = Vec::new();
         let before = about.len();
         for picture in about {
-            let is_there = |(_, below): &&(Name, BTreeSet<Digest>)| {
-                picture.subject.as_ref().is_some_and(|subject| below.contains(subject))
-            };
-            let repositories: BTreeSet<Name> =
-                have.iter().filter(is_there).map(|(name, _)| name.clone()).collect();
+            let repositories = repositories_of(&picture, &have, is_strict);
             if repositories.is_empty() {
                 rest.push(picture);
                 continue;
@@ -157,11 +155,12 @@ fn place(
                 add(all, name, &picture);
             }
         }
-        if rest.len() == before || rest.is_empty() {
-            about = rest;
+        let is_stuck = rest.len() == before;
+        about = rest;
+        if about.is_empty() || (is_stuck && !is_strict) {
             break;
         }
-        about = rest;
+        is_strict &= !is_stuck;
     }
     for picture in about {
         if let Some(subject) = picture.subject.as_ref().filter(|subject| **subject != picture.top.digest) {
@@ -171,6 +170,22 @@ fn place(
         add(all, names.of(&picture), &picture);
     }
     Ok(())
+}
+
+/// The repositories that have what a referrer is about, of those that `have` what is below their images: its own one where the
+/// archive says it, else all.
+fn repositories_of(
+    picture: &ArchivedImage,
+    have: &[(Name, BTreeSet<Digest>)],
+    is_strict: bool,
+) -> BTreeSet<Name> {
+    let Some(subject) = &picture.subject else { return BTreeSet::new() };
+    let own = picture.name.repository.as_ref();
+    let own = own.filter(|own| is_strict && have.iter().any(|(name, _)| name == *own));
+    let is_there = |(name, below): &&(Name, BTreeSet<Digest>)| {
+        below.contains(subject) && own.is_none_or(|own| own == name)
+    };
+    have.iter().filter(is_there).map(|(name, _)| name.clone()).collect()
 }
 
 /// Adds a referrer to a repository; it has no tag there where another manifest has it.

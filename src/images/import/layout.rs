@@ -8,14 +8,12 @@ use super::{Called, Error, ImageBuilder, Imported, Made, cid_v1, reference};
 use crate::{
     content::Changes,
     images::{
-        archive::{self, ManifestOrIndex},
+        archive::{self, Images, ManifestOrIndex, REF_NAME},
         layout::SUBJECT,
     },
 };
 
 pub use crate::images::export::OCI_LAYOUT;
-/// The annotation that is a tag in an `index.json`.
-pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 pub fn make(builder: &mut ImageBuilder, called: &[Called]) -> Result<Made, Error> {
     let mut repositories: BTreeMap<_, Vec<&Called>> = BTreeMap::new();
@@ -24,7 +22,11 @@ pub fn make(builder: &mut ImageBuilder, called: &[Called]) -> Result<Made, Error
     }
     let (mut folder, mut files) = (Changes::default(), BTreeSet::new());
     for (name, images) in repositories {
-        let (entries, digests) = entries(builder, &images)?;
+        let entries = entries(&builder.images, &images)?;
+        let mut digests = BTreeSet::new();
+        for image in &images {
+            digests.extend(builder.images.below(&image.top)?);
+        }
         for digest in &digests {
             if let Some(root) = builder.blob(digest)? {
                 folder.set(&format!("{name}/{}", archive::blob_path(digest)), root);
@@ -49,23 +51,22 @@ pub fn make(builder: &mut ImageBuilder, called: &[Called]) -> Result<Made, Error
     Ok(Made { cid, document: Some(document), images, files })
 }
 
-/// Returns the entries of a repository's index, and the digests of all its blobs. Each referrer has an entry that names its
-/// subject, also where only another index lists it.
-fn entries(builder: &ImageBuilder, images: &[&Called]) -> Result<(Vec<Descriptor>, BTreeSet<Digest>), Error> {
-    let (mut entries, mut digests) = (Vec::new(), BTreeSet::new());
-    for image in images {
+/// Returns the entries of a repository's index. Each referrer has an entry that names its subject, also where only another
+/// index lists it.
+pub fn entries(images: &Images, called: &[&Called]) -> Result<Vec<Descriptor>, Error> {
+    let mut entries = Vec::new();
+    for image in called {
         let mut entry = image.top.clone();
         if let Some(tag) = &image.tag {
             entry.annotations.insert(REF_NAME.into(), tag.to_string());
         }
         entries.push(entry);
-        digests.extend(builder.images.below(&image.top)?);
     }
-    let mut listed: BTreeSet<Digest> = images.iter().map(|image| image.top.digest.clone()).collect();
+    let mut listed: BTreeSet<Digest> = called.iter().map(|image| image.top.digest.clone()).collect();
     let mut at = 0;
     while let Some(entry) = entries.get(at).cloned() {
         at += 1;
-        let Some(node) = builder.images.node(&entry)? else { continue };
+        let Some(node) = images.node(&entry)? else { continue };
         let subject = node.subject().map(Digest::to_string);
         let nested = match node {
             ManifestOrIndex::Index(index) => index.manifests,
@@ -76,12 +77,12 @@ fn entries(builder: &ImageBuilder, images: &[&Called]) -> Result<(Vec<Descriptor
         }
         for child in nested {
             let refers = |child: &Descriptor| {
-                Ok::<_, Error>(builder.images.node(child)?.is_some_and(|node| node.subject().is_some()))
+                Ok::<_, Error>(images.node(child)?.is_some_and(|node| node.subject().is_some()))
             };
             if refers(&child)? && listed.insert(child.digest.clone()) {
                 entries.push(child);
             }
         }
     }
-    Ok((entries, digests))
+    Ok(entries)
 }

@@ -2,33 +2,53 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use ocipfs_node::Cid;
 use ocipfs_oci::{Descriptor, Digest, Index, Name, Tag};
 
-use super::{Error, Imported, cid_v1, layout, reference};
+use super::{Called, Error, Imported, cid_v1, layout, reference};
 use crate::{
-    content::{Changes, CidPath, Content, GcRoot, Named, Root, Store},
-    images::archive::{self, MAX_MANIFEST, ManifestOrIndex, StagedBlob},
+    content::{Changes, CidPath, Content, GcRoot, ImportedImage, Root, Store},
+    images::{
+        Referrer,
+        archive::{self, Images, ManifestOrIndex, StagedBlob},
+    },
 };
 
-/// Calls the image `top` of what is held `name:tag`, as a layout.
+/// An image that was imported.
+pub struct Tagged {
+    /// Its manifest or index.
+    pub top: Descriptor,
+    /// All manifests and indexes of it and its referrers.
+    pub documents: BTreeMap<Digest, Bytes>,
+    /// What refers to them.
+    pub referrers: Vec<Referrer>,
+}
+
+/// Calls an image of what is retained `name:tag`, as a layout; its referrers go with it.
 pub async fn tag(
     content: &Content,
-    held: &GcRoot,
-    top: Descriptor,
+    gc_root: &GcRoot,
+    image: Tagged,
     name: Name,
     tag: Tag,
 ) -> Result<Imported, Error> {
     let guard = content.gc_guard().await;
     let profile = content.profile();
-    let blobs = below(content, held, &top).await?;
+    let Tagged { top, documents, referrers } = image;
+    let images = Images::of(documents);
+    let called = called(&top, &referrers, &name, &tag);
+    let entries = layout::entries(&images, &called.iter().collect::<Vec<_>>())?;
+    let own = below(content, gc_root, &images, &top).await?;
+    let mut blobs = own.clone();
+    for referrer in &referrers {
+        blobs.extend(below(content, gc_root, &images, &referrer.top).await?);
+    }
     let mut folder = Changes::default();
     for (digest, (root, _)) in &blobs {
         folder.set(&format!("{name}/{}", archive::blob_path(digest)), *root);
     }
-    let mut entry = top.clone();
-    entry.annotations.insert(layout::REF_NAME.into(), tag.to_string());
-    let index = serde_json::to_vec(&Index::new(vec![entry])).map_err(|e| Error::Names(e.to_string()))?;
+    let index = serde_json::to_vec(&Index::new(entries)).map_err(|e| Error::Names(e.to_string()))?;
     let mut pieces = Vec::new();
     for (file, bytes) in [("index.json", index), ("oci-layout", layout::OCI_LAYOUT.to_vec())] {
         let digest = Digest::sha256_of(&bytes);
@@ -46,36 +66,45 @@ pub async fn tag(
     content.store().run(move |store| StagedBlob::store_all(store, &pieces, &blocks)).await?;
     content.node().arrived(&directories);
     below.extend(directories);
-    let size = blobs.values().map(|(root, _)| root.size).sum();
+    let size = own.values().map(|(root, _)| root.size).sum();
     let roots: Vec<_> = std::iter::once(cid).chain(blobs.values().map(|(root, _)| root.cid)).collect();
     let files = blobs.into_iter().map(|(digest, (_, at))| (digest, at)).collect();
-    let named = Named { reference: reference.clone(), digest: top.digest.clone(), size };
+    let named = ImportedImage { reference: reference.clone(), digest: top.digest.clone(), size };
     let root_reference = GcRoot::new(true, &roots, files).of_images(&below, vec![named]);
     content.retain(cid, root_reference).await?;
     drop(guard);
     Ok(Imported { reference, cid, top, size })
 }
 
-/// The blobs of an image, of those that are held.
+/// The image and its referrers, as an import calls them.
+fn called(top: &Descriptor, referrers: &[Referrer], name: &Name, tag: &Tag) -> Vec<Called> {
+    let image = Called { name: name.clone(), tag: Some(tag.clone()), top: top.clone(), is_image: true };
+    let about = referrers.iter().map(|referrer| {
+        // Where the image itself has this tag now, the referrer is untagged.
+        let own = referrer.tag.clone().filter(|own| own != tag);
+        Called { name: name.clone(), tag: own, top: referrer.top.clone(), is_image: false }
+    });
+    std::iter::once(image).chain(about).collect()
+}
+
+/// The blobs below a manifest or index, of those that are retained.
 async fn below(
     content: &Content,
-    held: &GcRoot,
+    gc_root: &GcRoot,
+    images: &Images,
     top: &Descriptor,
 ) -> Result<BTreeMap<Digest, (Root, CidPath)>, Error> {
     let mut found = BTreeMap::new();
     let mut waiting = vec![top.clone()];
     while let Some(next) = waiting.pop() {
-        let at = held.blobs.iter().find(|(digest, _)| *digest == next.digest).map(|(_, at)| at.clone());
+        let at = gc_root.blobs.iter().find(|(digest, _)| *digest == next.digest).map(|(_, at)| at.clone());
         let Some(at) = at.filter(|_| !found.contains_key(&next.digest)) else { continue };
         let root = content.root_of(at.root()).await?;
-        found.insert(next.digest.clone(), (root, at.clone()));
-        if !ManifestOrIndex::is(&next) {
-            continue;
-        }
-        let node = ManifestOrIndex::parse(&next, &content.read(&at, MAX_MANIFEST).await?)?;
-        match node {
-            ManifestOrIndex::Index(index) => waiting.extend(index.manifests),
-            ManifestOrIndex::Manifest(manifest) => waiting.extend(manifest.blobs().cloned()),
+        found.insert(next.digest.clone(), (root, at));
+        match images.node(&next)? {
+            Some(ManifestOrIndex::Index(index)) => waiting.extend(index.manifests),
+            Some(ManifestOrIndex::Manifest(manifest)) => waiting.extend(manifest.blobs().cloned()),
+            None => {}
         }
     }
     Ok(found)

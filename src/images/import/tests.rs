@@ -21,7 +21,7 @@ fn options(form: ImportFormat, profile: Profile) -> Options {
 }
 
 async fn imported(content: &Content, bytes: Vec<u8>, options: Options) -> Result<Vec<Imported>, Error> {
-    let source = ArchiveSource::Stream(Box::new(Cursor::new(bytes)));
+    let source = ArchiveSource::stream("the stream", Cursor::new(bytes));
     Ok(import(content, source, options, Box::new(|_| {})).await?.0)
 }
 
@@ -83,10 +83,10 @@ async fn an_imported_layout_is_read_by_path_and_removed_with_all_its_blocks() {
         sum += blob.size;
     }
     assert_eq!(*size, sum);
-    let held = content.held(cid).await.unwrap().unwrap();
-    assert_eq!(held.images[0].reference, format!("ipfs/{root}:1.0"));
+    let gc_root = content.gc_root(cid).await.unwrap().unwrap();
+    assert_eq!(gc_root.images[0].reference, format!("ipfs/{root}:1.0"));
     assert_eq!(
-        held.roots().len(),
+        gc_root.roots().len(),
         5,
         "the root, the manifest, the configuration and two layers are announced"
     );
@@ -168,6 +168,14 @@ async fn several_images_of_an_archive_are_repositories_under_one_root() {
     assert_eq!(tags.len(), 2, "{tags:?}");
 }
 
+/// An image without referrers.
+async fn only(content: &Content, image: &Imported) -> Tagged {
+    let name = image.reference.strip_prefix("ipfs/").unwrap().rsplit_once(':').unwrap().0;
+    let manifest = read(content, &format!("{name}/{}", archive::blob_path(&image.top.digest))).await;
+    let documents = [(image.top.digest.clone(), manifest.into())].into();
+    Tagged { top: image.top.clone(), documents, referrers: Vec::new() }
+}
+
 #[tokio::test]
 async fn tagging_an_imported_image_makes_a_new_root() {
     let dir = tempfile::tempdir().unwrap();
@@ -178,9 +186,9 @@ async fn tagging_an_imported_image_makes_a_new_root() {
         ..options(ImportFormat::Layout, Profile::UnixfsV1)
     };
     let first = imported(&content, bytes.clone(), named("foo:1")).await.unwrap().remove(0);
-    let held = content.held(&first.cid).await.unwrap().unwrap();
+    let gc_root = content.gc_root(&first.cid).await.unwrap().unwrap();
     let (name, wanted) = archive::split("bar:2").unwrap();
-    let tagged = tag(&content, &held, first.top.clone(), name, wanted.unwrap()).await.unwrap();
+    let tagged = tag(&content, &gc_root, only(&content, &first).await, name, wanted.unwrap()).await.unwrap();
     assert_eq!(tagged.size, first.size);
     assert!(content.release(&first.cid).await.unwrap());
     // It is what an import under that name gives.

@@ -1,48 +1,33 @@
 //! Files, folders and layers on IPFS become a layer manifest, in one pass over the bytes of each.
 
-use std::{
-    fs, io,
-    io::{Read, Write},
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io, sync::Arc};
 
 use bytes::Bytes;
 use ocipfs_node::Cid;
 use ocipfs_oci::{Digest, MediaType, Platform};
 use tokio::sync::mpsc;
 
-use super::{Layer, LayerDocument, LayerManifest};
+use super::{
+    Layer, LayerDocument, LayerManifest,
+    file::{self, LayerFile},
+};
 use crate::{
-    content::{self, CidPath, Content, Document, Profile, Put, Reader, StoreError, Written},
-    images::pack::{
-        folder,
-        gzip::GzipWriter,
-        inspect::{self, InspectedLayer as Measured, LayerInspector},
-    },
+    content::{self, BlobWriter, CidPath, Content, Document, Profile, Reader, StoreError, WrittenBlob},
+    images::pack::inspect::{self, InspectedLayer as Measured, LayerInspector},
 };
 
-const CHUNK: usize = 1 << 20;
 /// Chunks between the stream and the thread that measures it.
 const QUEUE_LENGTH: usize = 8;
 
 /// Why no layer was added.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The path cannot be read.
-    #[error("cannot read {}: {why}", path.display())]
-    Read {
-        /// Path as given.
-        path: PathBuf,
-        /// Error of the operating system.
-        why: String,
-    },
-    /// The path's last component cannot name a layer.
-    #[error("invalid layer path {}: expected a last component in UTF-8", .0.display())]
-    Name(PathBuf),
-    /// The folder cannot be packed.
+    /// The file or the folder cannot be read.
     #[error(transparent)]
-    Pack(#[from] folder::Error),
+    File(#[from] file::Error),
+    /// A name that no entry of a directory can have.
+    #[error("invalid layer name {0:?}: expected the name of a file, without '/'")]
+    Name(String),
     /// The bytes are no layer.
     #[error("{what} is not a layer: {why}")]
     NoLayer {
@@ -57,13 +42,15 @@ pub enum Error {
     /// The reading thread is gone.
     #[error("read aborted")]
     BrokenOff,
+    /// The caller gave up.
+    #[error("the command was interrupted")]
+    Cancelled,
 }
 
 /// Where a layer comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A tar, compressed or not, or a folder.
-    Path(PathBuf),
+    File(LayerFile),
     /// A file that is on IPFS already.
     Ipfs(CidPath),
 }
@@ -73,8 +60,6 @@ pub enum Source {
 pub struct Options {
     /// Other than linux/amd64.
     pub platform: Option<Platform>,
-    /// The time of every file in a packed folder, in seconds since 1970.
-    pub epoch: u64,
     /// The shape of the DAGs.
     pub profile: Profile,
 }
@@ -101,28 +86,23 @@ struct ReadLayer {
     layer: Measured,
     at: CidPath,
     file: Cid,
-    unstored: Option<(Written, Document)>,
+    unstored: Option<(WrittenBlob, Document)>,
 }
 
-/// Stores layers, the lowest first, and their manifest, and holds them all. Where one is refused, none is stored.
+/// Stores layers, the lowest first, and their manifest, and holds them all. Where one is refused, or `cancelled` before
+/// all are read, none is stored.
 pub async fn add(
     content: &Content,
     sources: Vec<Source>,
     options: Options,
     progress: Progress,
+    cancelled: impl Future<Output = ()>,
 ) -> Result<Added, Error> {
     let _storing = content.gc_guard().await;
-    let (mut taken, mut before) = (Vec::new(), 0);
-    for source in sources {
-        let (progress, start) = (progress.clone(), before);
-        let told: Told = Box::new(move |done| progress(start + done));
-        let next = match source {
-            Source::Path(path) => read_layer(content, path, &options, told).await?,
-            Source::Ipfs(at) => measure(content, at, told).await?,
-        };
-        before += next.layer.size;
-        taken.push(next);
-    }
+    let taken = tokio::select! {
+        taken = read_all(content, sources, options.profile, progress) => taken?,
+        () = cancelled => return Err(Error::Cancelled),
+    };
     let has_zstd = taken.iter().any(|taken| taken.layer.compression == inspect::Compression::Zstd);
     let manifest = LayerManifest {
         layers: taken.iter().map(ReadLayer::described).collect(),
@@ -140,6 +120,26 @@ pub async fn add(
         content.keep(&layer.blob(cid), file, true).await?;
     }
     Ok(Added { cid, manifest, has_zstd })
+}
+
+async fn read_all(
+    content: &Content,
+    sources: Vec<Source>,
+    profile: Profile,
+    progress: Progress,
+) -> Result<Vec<ReadLayer>, Error> {
+    let (mut taken, mut before) = (Vec::new(), 0);
+    for source in sources {
+        let (progress, start) = (progress.clone(), before);
+        let told: Told = Box::new(move |done| progress(start + done));
+        let next = match source {
+            Source::File(file) => read_layer(content, file, profile, told).await?,
+            Source::Ipfs(at) => measure(content, at, told).await?,
+        };
+        before += next.layer.size;
+        taken.push(next);
+    }
+    Ok(taken)
 }
 
 /// Stores a document, and gives the CIDv1 that names it.
@@ -166,30 +166,30 @@ impl ReadLayer {
 /// Reads, measures and writes a layer in one pass, on a thread that may wait for the disk.
 async fn read_layer(
     content: &Content,
-    path: PathBuf,
-    options: &Options,
+    file: LayerFile,
+    profile: Profile,
     progress: Told,
 ) -> Result<ReadLayer, Error> {
-    let is_dir = fs::metadata(&path).map_err(|e| read(&path, e))?.is_dir();
-    let name = name_of(&path, is_dir)?;
-    let (content, epoch, profile) = (content.clone(), options.epoch, options.profile);
+    let content = content.clone();
     let taking = move || {
-        let put = Put::unhashed(content.store(), profile).map_err(content::Error::from)?;
-        let mut sink = LayerSink { inspect: LayerInspector::new(), put, progress, done: 0, refused: None };
-        if is_dir { sink.folder(&path, epoch) } else { sink.file(&path) }?;
-        let LayerSink { inspect, put, .. } = sink;
-        let layer =
-            inspect.finish().map_err(|why| Error::NoLayer { what: path.display().to_string(), why })?;
-        let written = put.close().map_err(content::Error::from)?;
+        let (name, what) = (file.name.clone(), file.what.clone());
+        if name.is_empty() || name.contains('/') {
+            return Err(Error::Name(name));
+        }
+        let put = BlobWriter::unhashed(content.store(), profile).map_err(content::Error::from)?;
+        let sink = LayerSink { inspect: LayerInspector::new(), put, progress, done: 0, refused: None };
+        let LayerSink { inspect, put, .. } = sink.fill(file)?;
+        let layer = inspect.finish().map_err(|why| Error::NoLayer { what, why })?;
+        let written = put.finish().map_err(content::Error::from)?;
         let file = written.root.cid;
         let directory = Document::directory(&name, &written.root, profile);
-        let at = CidPath::in_directory(directory.root.cid, &name).map_err(|_| Error::Name(name.into()))?;
+        let at = CidPath::in_directory(directory.root.cid, &name).map_err(|_| Error::Name(name))?;
         Ok(ReadLayer { layer, at, file, unstored: Some((written, directory)) })
     };
     tokio::task::spawn_blocking(taking).await.map_err(|_| Error::BrokenOff)?
 }
 
-async fn store(layer: Measured, written: Written, directory: Document) -> Result<(), Error> {
+async fn store(layer: Measured, written: WrittenBlob, directory: Document) -> Result<(), Error> {
     let gc_guard = move || written.store(&layer.digest, &[], &directory.blocks).map(drop);
     let stored = tokio::task::spawn_blocking(gc_guard).await.map_err(|_| Error::BrokenOff)?;
     Ok(stored.map_err(content::Error::from)?)
@@ -246,22 +246,10 @@ async fn unpack(
     measuring.await.map_err(|_| Error::BrokenOff)
 }
 
-fn read(path: &Path, error: io::Error) -> Error {
-    Error::Read { path: path.into(), why: error.to_string() }
-}
-
-fn name_of(path: &Path, is_dir: bool) -> Result<String, Error> {
-    // `.` and `..` name a folder by what it is called where it is.
-    let full = fs::canonicalize(path).map_err(|e| read(path, e))?;
-    let path = if is_dir { full.as_path() } else { path };
-    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| Error::Name(path.into()))?;
-    Ok(if is_dir { format!("{name}.tar.gz") } else { name.into() })
-}
-
 /// Measures what is written to it and hands it on to the store.
 struct LayerSink {
     inspect: LayerInspector,
-    put: Put,
+    put: BlobWriter,
     progress: Told,
     done: u64,
     /// Kept here, since `Write` has only `io::Error` to say it with.
@@ -274,28 +262,14 @@ enum Rejection {
 }
 
 impl LayerSink {
-    fn file(&mut self, path: &Path) -> Result<(), Error> {
-        let mut file = fs::File::open(path).map_err(|e| read(path, e))?;
-        loop {
-            let mut chunk = Vec::with_capacity(CHUNK);
-            let length = (&mut file).take(CHUNK as u64).read_to_end(&mut chunk).map_err(|e| read(path, e))?;
-            if length == 0 {
-                return Ok(());
-            }
-            self.push(chunk.into()).map_err(|_| self.reason(path))?;
-        }
-    }
-
-    fn folder(&mut self, path: &Path, epoch: u64) -> Result<(), Error> {
-        let mut gzip = GzipWriter::new(io::BufWriter::with_capacity(CHUNK, &mut *self));
-        let packed = folder::pack(path, epoch, &mut gzip);
-        let flushed = packed.map_err(Error::from).and_then(|()| {
-            let flush = gzip.finish().and_then(|mut out| out.flush());
-            flush.map_err(|e| Error::Pack(folder::Error::Write(e)))
-        });
-        match self.refused {
-            Some(_) => Err(self.reason(path)),
-            None => flushed,
+    /// Takes all bytes of a file.
+    fn fill(mut self, file: LayerFile) -> Result<Self, Error> {
+        let what = file.what.clone();
+        let read = file.read_to(|chunk| self.push(chunk));
+        match (self.refused.take(), read) {
+            (Some(Rejection::Layer(why)), _) => Err(Error::NoLayer { what, why }),
+            (Some(Rejection::Store(why)), _) => Err(content::Error::from(why).into()),
+            (None, read) => Ok(read.map(|()| self)?),
         }
     }
 
@@ -314,24 +288,5 @@ impl LayerSink {
     fn refuse(&mut self, why: Rejection) -> io::Result<()> {
         self.refused = Some(why);
         Err(io::Error::other("refused"))
-    }
-
-    fn reason(&mut self, path: &Path) -> Error {
-        match self.refused.take() {
-            Some(Rejection::Layer(why)) => Error::NoLayer { what: path.display().to_string(), why },
-            Some(Rejection::Store(why)) => content::Error::from(why).into(),
-            None => Error::BrokenOff,
-        }
-    }
-}
-
-impl Write for &mut LayerSink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.push(Bytes::copy_from_slice(bytes))?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -129,10 +129,10 @@ impl LayerManifest {
     pub(super) fn from_read(read: Read<'_>) -> Result<Self, Error> {
         if read.media_type == media_type::OCIPFS_LAYER_MANIFEST {
             let (layer, platform) = Layer::read(read.layer.unwrap_or(RawValue::NULL), "layer")?;
-            return Ok(Self { layers: vec![layer], platform });
+            return Ok(Self { layers: vec![layer], platform: complete(platform)? });
         }
         let platform = read.platform.map(|platform| serde_json::from_str(platform.get())).transpose();
-        let platform = platform.map_err(|e| Error::malformed("platform", e))?;
+        let platform = complete(platform.map_err(|e| Error::malformed("platform", e))?)?;
         let Some(values) = parts(read.layers) else {
             return Err(Error::malformed("layers", "not a list of layers"));
         };
@@ -174,13 +174,26 @@ impl LayerManifest {
     }
 }
 
+/// Refuses a platform that lacks something: the image that is made of it says both.
+fn complete(platform: Option<Platform>) -> Result<Option<Platform>, Error> {
+    match platform.as_ref().is_none_or(Platform::is_complete) {
+        true => Ok(platform),
+        false => Err(Error::malformed("platform", "expected os and architecture")),
+    }
+}
+
 impl Layer {
     /// Reads a descriptor; `at` names it in errors. A layer that stands alone may say its platform.
     fn read(value: &RawValue, at: &str) -> Result<(Self, Option<Platform>), Error> {
         let layer: Descriptor = serde_json::from_str(value.get()).map_err(|e| Error::malformed(at, e))?;
         let malformed = |what: &str, why: String| Error::malformed(format!("{at}.{what}"), why);
-        if !layer.media_type.is_layer() {
-            return Err(malformed("mediaType", format!("{} is no layer's", layer.media_type)));
+        let media_type: MediaType = layer
+            .media_type
+            .as_str()
+            .parse()
+            .map_err(|error: ocipfs_oci::media_type::Error| malformed("mediaType", error.to_string()))?;
+        if !media_type.is_layer() {
+            return Err(malformed("mediaType", format!("{media_type} is no layer's")));
         }
         let mut annotations = layer.annotations;
         let mut take = |key: &str| {
@@ -192,7 +205,7 @@ impl Layer {
             diff_id: diff_id
                 .parse()
                 .map_err(|e: ocipfs_oci::digest::Error| malformed(DIFF_ID, e.to_string()))?,
-            media_type: layer.media_type,
+            media_type,
             digest: layer.digest,
             size: layer.size,
             annotations,
@@ -213,9 +226,9 @@ impl Layer {
         }
     }
 
-    /// The layer as a blob, by grace of the document `holder`.
-    pub fn blob(&self, holder: Cid) -> Blob {
-        Blob { digest: self.digest.clone(), size: self.size, at: self.at.clone(), holder: Some(holder) }
+    /// The layer as a blob, retained by the document `gc_root`.
+    pub fn blob(&self, gc_root: Cid) -> Blob {
+        Blob { digest: self.digest.clone(), size: self.size, at: self.at.clone(), gc_root: Some(gc_root) }
     }
 
     /// Returns the file name of the layer: the last component of its path, else its title.

@@ -34,14 +34,16 @@ pub struct Prefetched {
     pub is_sparse: bool,
     /// Sizes of blobs, as manifests declare them.
     sizes: HashMap<Digest, u64>,
+    /// Entries that are not manifests.
+    unfit: HashSet<Digest>,
     /// Entries that nested indexes may still have, over all of them.
     entries_left: usize,
 }
 
 impl Default for Prefetched {
     fn default() -> Self {
-        let (missing, why, is_sparse, sizes) = Default::default();
-        Self { missing, why, is_sparse, sizes, entries_left: MAX_ENTRIES }
+        let (missing, why, is_sparse, sizes, unfit) = Default::default();
+        Self { missing, why, is_sparse, sizes, unfit, entries_left: MAX_ENTRIES }
     }
 }
 
@@ -83,7 +85,9 @@ impl Files {
             self.prefetch_manifests(content, None, added, true, &mut done, &mut seen).await?;
         }
         if with_blobs {
-            for digest in added.iter().filter(|digest| !seen.contains(*digest)) {
+            let is_due = |digest: &&Digest| !seen.contains(*digest) || done.unfit.contains(*digest);
+            let due: Vec<&Digest> = added.iter().filter(is_due).collect();
+            for digest in due {
                 if let Err(why) = self.fetch(content, digest).await {
                     done.fail(done.sizes.get(digest).copied().unwrap_or_default(), why);
                 }
@@ -133,18 +137,18 @@ impl Files {
                 true => ReadDocument::Entries(due_entries(&document.bytes, left_now, is_due)),
                 false => ReadDocument::Sizes(sizes(&document.bytes, added)),
             };
-            (self.kept_document(content, &entry, take).await, entry.size)
+            (self.kept_document(content, &entry, take).await, entry)
         });
         let mut documents = std::pin::pin!(documents.buffer_unordered(CONCURRENCY));
         let mut below = Vec::new();
-        while let Some((taken, size)) = documents.next().await {
+        while let Some((taken, entry)) = documents.next().await {
             match taken {
                 Ok(ReadDocument::Entries(entries)) => below.extend(entries),
                 Ok(ReadDocument::Sizes(sizes)) => done.sizes.extend(sizes),
                 Err(Error::Content(content::Error::NoEntry { .. })) => done.is_sparse = true,
-                // What is wrong stays so.
-                Err(error) if is_unfit(&error) => {}
-                Err(error) => done.fail(size, error),
+                // What is wrong stays so, and what is not a manifest is a blob all the same.
+                Err(error) if is_unfit(&error) => drop(done.unfit.insert(entry.digest)),
+                Err(error) => done.fail(entry.size, error),
             }
         }
         done.entries_left = left.load(Ordering::Relaxed);
@@ -178,7 +182,7 @@ impl Files {
                 true if content.is_stored(&root).await? => Ok(()),
                 // The same bytes are here as another DAG, which this layout does not hold.
                 true => {
-                    let at = CidPath::from(root).found_by(blob.at.announced());
+                    let at = CidPath::from(root).with_search_root(blob.at.search_root());
                     Ok(content.fetch_at(&at).await?.wait_until_stored(&mut |_| {}).await?)
                 }
                 false => Ok(content.cache(&blob).await?),

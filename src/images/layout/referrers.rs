@@ -80,8 +80,13 @@ impl Referrers {
 impl Referring {
     /// How many entries it holds.
     pub fn len(&self) -> usize {
+        self.entries().len()
+    }
+
+    /// Returns the entries.
+    pub fn entries(&self) -> &[Entry] {
         let (Self::Told(entries) | Self::Among(entries)) = self;
-        entries.len()
+        entries
     }
 
     fn after(&self, subject: &Digest, last: &str) -> &[Entry] {
@@ -169,7 +174,7 @@ pub(super) fn is_unfit(error: &Error) -> bool {
             why,
             NoEntry { .. } | TooLarge { .. } | Mismatch { .. } | NotAFile { .. } | Corrupt { .. }
         ),
-        Error::Malformed { .. } | Error::Schema1(_) => true,
+        Error::Malformed { .. } | Error::NotAManifest { .. } | Error::Schema1(_) => true,
         _ => false,
     }
 }

@@ -18,6 +18,9 @@ mod unpack;
 const CHUNK: usize = 1 << 18;
 const QUEUE_LENGTH: usize = 16;
 
+/// Leading bytes that tell how a layer is compressed.
+pub const COMPRESSION_MAGIC_BYTES: u64 = 4;
+
 /// Why bytes are no layer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

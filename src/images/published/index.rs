@@ -1,14 +1,14 @@
 //! `index.json`: one entry a tag, and one for each manifest that nothing else leads to.
 
 use ocipfs_node::Cid;
-use ocipfs_oci::{Descriptor, Name};
+use ocipfs_oci::{Descriptor, MediaType, Name};
 use serde_json::Deserializer;
 
 use super::Published;
 use crate::{
     content::{Document, Edited, EntryFormat, EntryKey, Error, SharePolicy, StoreError, TreeVersion},
     images::{
-        import::REF_NAME,
+        archive::REF_NAME,
         layout::{BEGIN, BETWEEN, END, MAX_BYTES, MAX_ENTRIES, SUBJECT},
         repository::{Listing, Pushed, is_digest},
     },
@@ -108,7 +108,7 @@ fn descriptor(text: &str, manifest: &Pushed) -> Descriptor {
     let subject = manifest.subject.iter().map(|subject| (SUBJECT.into(), subject.to_string()));
     let tag = (!is_digest(text)).then(|| (REF_NAME.into(), text.into()));
     Descriptor {
-        artifact_type: kind.and_then(|kind| kind.parse().ok()),
+        artifact_type: kind.map(MediaType::stated),
         annotations: subject.chain(tag).collect(),
         ..Descriptor::new(manifest.media_type.clone(), manifest.blob.digest.clone(), manifest.blob.size)
     }

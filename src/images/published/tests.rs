@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    content::Put,
+    content::BlobWriter,
     images::repository::{Edit, Pushed, inspect},
 };
 
@@ -45,9 +45,9 @@ pub(crate) struct Pusher {
 
 impl Pusher {
     fn put(&self, bytes: &[u8]) -> RepositoryBlob {
-        let mut put = Put::new(&self.store, PROFILE).unwrap();
+        let mut put = BlobWriter::new(&self.store, PROFILE).unwrap();
         put.write(Bytes::copy_from_slice(bytes)).unwrap();
-        let (stored, root) = put.finish().unwrap();
+        let (stored, root) = put.store().unwrap();
         RepositoryBlob { digest: stored.digest, size: stored.size, root: root.cid }
     }
 

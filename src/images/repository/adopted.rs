@@ -58,6 +58,6 @@ impl Adopted {
         self.manifests.iter().try_for_each(|AdoptedManifest { pushed, inspected }| {
             edit.put_manifest(name, pushed, &[], Some(&inspected.referrer), &inspected.references)
         })?;
-        self.elsewhere.iter().try_for_each(|digest| edit.note_elsewhere(name, digest))
+        self.elsewhere.iter().try_for_each(|digest| edit.record_elsewhere(name, digest))
     }
 }

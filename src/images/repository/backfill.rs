@@ -8,7 +8,7 @@ use redb::{ReadableTable, WriteTransaction};
 use super::{
     Edit,
     ages::{NEVER_TAGGED, UNREFERENCED},
-    changes::{What, note},
+    changes::{ChangedItem, record_change},
     inspect,
     tables::{BLOBS, MANIFESTS, META, REFERENCED_BY, REPOSITORIES, TAGS, TAGS_OF, damaged, key, parse_key},
 };
@@ -116,7 +116,7 @@ fn repositories(edit: &Edit) -> Result<(), StoreError> {
     for name in names {
         if !edit.has_rows(MANIFESTS, &name)? {
             edit.write.open_table(REPOSITORIES)?.remove(name.as_str())?;
-            note(edit.write, &name.parse().map_err(damaged)?, &What::Everything)?;
+            record_change(edit.write, &name.parse().map_err(damaged)?, &ChangedItem::Everything)?;
         }
     }
     Ok(())

@@ -29,13 +29,13 @@ pub struct Change {
     /// The repository.
     pub repository: Name,
     /// Its kind.
-    pub what: What,
+    pub item: ChangedItem,
 }
 
 /// Kind of a change. A digest can be both a blob and a manifest, and one of them can go while the other
 /// stays.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum ChangedItem {
     /// A blob came or went.
     Blob {
         /// The blob.
@@ -56,7 +56,7 @@ pub enum What {
     Everything,
 }
 
-impl What {
+impl ChangedItem {
     fn as_row<'a>(&'a self, repository: &'a str, digest: &'a str, root: &'a [u8]) -> ChangeRow<'a> {
         match self {
             Self::Blob { blob, added } => (repository, BLOB, *added, digest, blob.size, root),
@@ -88,15 +88,19 @@ impl What {
 }
 
 /// Notes a change in place of an earlier one of the same thing.
-pub fn note(write: &WriteTransaction, repository: &Name, what: &What) -> Result<(), StoreError> {
+pub fn record_change(
+    write: &WriteTransaction,
+    repository: &Name,
+    item: &ChangedItem,
+) -> Result<(), StoreError> {
     let mut rows = Rows::open(write)?;
     // Again, with a new number: a reader of all of it may have read it before this.
     if rows.is_stale(repository.as_str())? {
         return rows.add_stale(repository.as_str());
     }
-    let digest = what.blob().map(|blob| blob.digest.to_string()).unwrap_or_default();
-    let root = what.blob().map(|blob| blob.root.to_bytes()).unwrap_or_default();
-    rows.add(what.as_row(repository.as_str(), &digest, &root))?;
+    let digest = item.blob().map(|blob| blob.digest.to_string()).unwrap_or_default();
+    let root = item.blob().map(|blob| blob.root.to_bytes()).unwrap_or_default();
+    rows.add(item.as_row(repository.as_str(), &digest, &root))?;
     if rows.changes.len()? > MAX_CHANGES { rows.merge() } else { Ok(()) }
 }
 
@@ -114,7 +118,7 @@ pub fn changes(repositories: &Repositories, most: usize) -> Result<Vec<(u64, Cha
             for row in table.iter()?.take(most) {
                 let (number, repository) = row?;
                 let repository = repository.value().parse().map_err(damaged)?;
-                all.push((number.value(), Change { repository, what: What::Everything }));
+                all.push((number.value(), Change { repository, item: ChangedItem::Everything }));
             }
         }
         all.sort_by_key(|(number, _)| *number);
@@ -124,7 +128,7 @@ pub fn changes(repositories: &Repositories, most: usize) -> Result<Vec<(u64, Cha
 }
 
 fn change(row: ChangeRow) -> Result<Change, StoreError> {
-    Ok(Change { repository: row.0.parse().map_err(damaged)?, what: What::from_row(row)? })
+    Ok(Change { repository: row.0.parse().map_err(damaged)?, item: ChangedItem::from_row(row)? })
 }
 
 /// Returns the changes of one repository after a number.
@@ -147,7 +151,7 @@ pub(super) fn changes_after(
     };
     let stale = last.get(stale_key(repository.as_str()).as_str())?;
     if stale.is_some_and(|number| number.value() > after) {
-        return Ok(vec![Change { repository: repository.clone(), what: What::Everything }]);
+        return Ok(vec![Change { repository: repository.clone(), item: ChangedItem::Everything }]);
     }
     let mut all = Vec::new();
     for row in rows_below(&last, repository.as_str(), "")? {

@@ -46,8 +46,8 @@ impl Repositories {
         stored: Stored,
         digest: &Digest,
     ) -> Result<(), StoreError> {
-        let also = adds_blob(name, digest);
-        content.store().run(move |store| store.keep(&stored, &[], also)).await?;
+        let record = adds_blob(name, digest);
+        content.store().run(move |store| store.keep(&stored, &[], record)).await?;
         self.wake();
         Ok(())
     }
@@ -64,8 +64,8 @@ impl Repositories {
         manifest: NewManifest,
     ) -> Result<(), UploadError> {
         let digest = manifest.digest.clone();
-        let also = adds_manifest(name, manifest, bytes.len() as u64);
-        content.store_bytes(bytes, &digest, also).await?;
+        let record = adds_manifest(name, manifest, bytes.len() as u64);
+        content.store_bytes(bytes, &digest, record).await?;
         self.wake();
         Ok(())
     }

@@ -7,8 +7,8 @@ use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use super::{
     Pushed, Removed, RepositoryBlob,
     ages::{NEVER_TAGGED, UNREFERENCED, UNTAGGED},
-    changes::{What, note},
-    holder,
+    changes::{ChangedItem, record_change},
+    gc_root_key,
     tables::{
         BLOBS, ELSEWHERE, MANIFESTS, REFERENCED_BY, REFERENCES, REFERRERS, REPOSITORIES, TAGS, TAGS_OF,
         damaged, digest, key, repository_blob, rows_below,
@@ -65,7 +65,7 @@ impl<'t> Edit<'t> {
         if !self.hold_in_place_of(name, BLOBS_OF, blob, before)? {
             return Ok(());
         }
-        note(self.write, name, &What::Blob { blob: blob.clone(), added: true })
+        record_change(self.write, name, &ChangedItem::Blob { blob: blob.clone(), added: true })
     }
 
     /// Holds a blob or a manifest by its root, in place of the root that its row had before. False where that is the
@@ -80,10 +80,10 @@ impl<'t> Edit<'t> {
         if before.as_ref().is_some_and(|before| *before == blob.root.to_bytes()) {
             return Ok(false);
         }
-        let holder = holder(name, kind, &blob.digest);
-        content::retain_root(self.write, &holder, &blob.root)?;
+        let gc_root_key = gc_root_key(name, kind, &blob.digest);
+        content::retain_root(self.write, &gc_root_key, &blob.root)?;
         if let Some(before) = before {
-            content::release_root(self.write, &holder, &Cid::try_from(before).map_err(damaged)?)?;
+            content::release_root(self.write, &gc_root_key, &Cid::try_from(before).map_err(damaged)?)?;
         }
         Ok(true)
     }
@@ -113,7 +113,7 @@ impl<'t> Edit<'t> {
     }
 
     /// Notes that a followed name has a manifest: what refers to it is kept, whether it is here or not.
-    pub fn note_elsewhere(&self, name: &Name, digest: &Digest) -> Result<(), StoreError> {
+    pub fn record_elsewhere(&self, name: &Name, digest: &Digest) -> Result<(), StoreError> {
         let key = key(&[name.as_str(), &digest.to_string()]);
         self.write.open_table(ELSEWHERE)?.insert(key.as_str(), ())?;
         Ok(())
@@ -144,14 +144,18 @@ impl<'t> Edit<'t> {
         let referenced = self.set_references(name, &text, references)?;
         match before {
             None => self.begin_repository(name)?,
-            Some(_) if is_other => self.note_entries(name, &text)?,
+            Some(_) if is_other => self.record_changed_entries(name, &text)?,
             Some(_) => {}
         }
         if is_other {
-            self.note_referenced(name, &referenced)?;
+            self.record_changed_references(name, &referenced)?;
         }
         if self.hold_in_place_of(name, MANIFESTS_OF, &pushed.blob, before)? {
-            note(self.write, name, &What::Manifest { blob: pushed.blob.clone(), added: true })?;
+            record_change(
+                self.write,
+                name,
+                &ChangedItem::Manifest { blob: pushed.blob.clone(), added: true },
+            )?;
         }
         self.share_again(name, pushed, references)?;
         self.set_tags(name, &text, tags)?;
@@ -169,7 +173,7 @@ impl<'t> Edit<'t> {
             }
         }
         // Every tag of it has an entry again.
-        note(self.write, name, &What::Everything)
+        record_change(self.write, name, &ChangedItem::Everything)
     }
 
     /// Writes the row of a manifest. Returns the root of the row that it replaces, and whether `index.json` says
@@ -195,17 +199,21 @@ impl<'t> Edit<'t> {
     }
 
     /// Notes that the entries of a manifest, by its digest and by each of its tags, may be others now.
-    fn note_entries(&self, name: &Name, manifest: &str) -> Result<(), StoreError> {
+    fn record_changed_entries(&self, name: &Name, manifest: &str) -> Result<(), StoreError> {
         let tags = self.parts_below(TAGS_OF, &key(&[name.as_str(), manifest]), "", usize::MAX)?;
         let mut texts = tags.into_iter().chain([manifest.into()]);
-        texts.try_for_each(|text| note(self.write, name, &What::Entry(text)))
+        texts.try_for_each(|text| record_change(self.write, name, &ChangedItem::Entry(text)))
     }
 
     /// Notes the manifests among the digests that a manifest references: an index leads to them or does not any more.
-    pub(super) fn note_referenced(&self, name: &Name, references: &[String]) -> Result<(), StoreError> {
+    pub(super) fn record_changed_references(
+        &self,
+        name: &Name,
+        references: &[String],
+    ) -> Result<(), StoreError> {
         for text in references {
             if self.has_manifest(name, &digest(text)?)? {
-                note(self.write, name, &What::Entry(text.clone()))?;
+                record_change(self.write, name, &ChangedItem::Entry(text.clone()))?;
             }
         }
         Ok(())
@@ -215,7 +223,7 @@ impl<'t> Edit<'t> {
     fn begin_repository(&self, name: &Name) -> Result<(), StoreError> {
         let is_new = self.write.open_table(REPOSITORIES)?.insert(name.as_str(), ())?.is_none();
         if is_new && self.has_rows(BLOBS, name.as_str())? {
-            note(self.write, name, &What::Everything)?;
+            record_change(self.write, name, &ChangedItem::Everything)?;
         }
         Ok(())
     }
@@ -259,12 +267,12 @@ impl<'t> Edit<'t> {
                 continue;
             }
             is_changed = true;
-            note(self.write, name, &What::Entry(tag.to_string()))?;
+            record_change(self.write, name, &ChangedItem::Entry(tag.to_string()))?;
             if let Some(before) = before {
                 self.tag_left(name, &before, tag)?;
             }
         }
-        if is_changed { note(self.write, name, &What::Entry(digest.into())) } else { Ok(()) }
+        if is_changed { record_change(self.write, name, &ChangedItem::Entry(digest.into())) } else { Ok(()) }
     }
 
     /// Removes a tag; its manifest stays, untagged. False if there is no such tag.
@@ -277,7 +285,7 @@ impl<'t> Edit<'t> {
         let Some(before) = before else { return Ok(false) };
         self.tag_left(name, &before, tag)?;
         self.removed.borrow_mut().push(Removed::tag(name, tag.as_str(), &digest(&before)?));
-        note(self.write, name, &What::Entry(tag.to_string()))?;
+        record_change(self.write, name, &ChangedItem::Entry(tag.to_string()))?;
         Ok(true)
     }
 
@@ -289,7 +297,7 @@ impl<'t> Edit<'t> {
             NEVER_TAGGED.stop(self.write, &of)?;
             UNTAGGED.start(self.write, &of, self.now)?;
         }
-        note(self.write, name, &What::Entry(digest.into()))
+        record_change(self.write, name, &ChangedItem::Entry(digest.into()))
     }
 
     /// Counts the age of a manifest that was just pushed, if no tag points at it.

@@ -28,22 +28,17 @@ impl InspectedManifest {
         Pushed { blob, media_type: self.media_type.clone(), subject: self.subject.clone(), artifact_type, at }
     }
 
-    /// Returns the blobs without which it is refused: an image may be sparse, but one whose configuration is missing, or
-    /// every layer, was pushed before its blobs.
+    /// Returns the blobs without which it is refused, as distribution does: a push that was answered with 201 can be pulled.
     pub fn missing(
         &self,
         is_here: impl Fn(&Digest) -> Result<bool, StoreError>,
     ) -> Result<Vec<Digest>, StoreError> {
-        let is_here = self.blobs.iter().map(is_here).collect::<Result<Vec<bool>, StoreError>>()?;
-        Ok(self.lacks(&is_here))
-    }
-
-    fn lacks(&self, is_here: &[bool]) -> Vec<Digest> {
-        let missing = self.blobs.iter().zip(is_here).filter(|(_, here)| !**here);
-        let missing: Vec<Digest> = missing.map(|(digest, _)| digest.clone()).collect();
-        let (config, layers) = is_here.split_first().unwrap_or((&true, &[]));
-        let is_sparse = *config && layers.contains(&true);
-        if is_sparse { Vec::new() } else { missing }
+        let missing = self.blobs.iter().filter_map(|digest| match is_here(digest) {
+            Ok(true) => None,
+            Ok(false) => Some(Ok(digest.clone())),
+            Err(error) => Some(Err(error)),
+        });
+        missing.collect()
     }
 }
 
@@ -67,10 +62,10 @@ pub fn inspect(bytes: &[u8], digest: &Digest, said: Option<&str>) -> Result<Insp
     let referrer = Descriptor::new(kind.clone(), digest.clone(), bytes.len() as u64);
     if kind.is_manifest() {
         let manifest = Manifest::parse(bytes).map_err(|e| e.to_string())?;
-        let blobs = manifest.blobs().filter(|blob| !is_elsewhere(blob)).map(|blob| blob.digest.clone());
+        let blobs = manifest.blobs().filter(|blob| !blob.is_foreign()).map(|blob| blob.digest.clone());
         let blobs = blobs.collect();
         let references = manifest.blobs().map(|blob| blob.digest.clone()).collect();
-        let artifact_type = manifest.artifact_type.or(Some(manifest.config.media_type));
+        let artifact_type = manifest.artifact_type.or(Some(manifest.config.media_type)).filter(is_stated);
         let referrer = Descriptor { artifact_type, annotations: manifest.annotations, ..referrer };
         let subject = manifest.subject.map(|subject| subject.digest);
         return Ok(InspectedManifest { media_type: kind, subject, referrer, blobs, references });
@@ -85,7 +80,7 @@ pub fn inspect(bytes: &[u8], digest: &Digest, said: Option<&str>) -> Result<Insp
     }
     let PushedShape { subject, artifact_type, .. } = json.unwrap_or_default();
     let subject = subject.map(|subject| subject.digest);
-    let referrer = Descriptor { artifact_type, ..referrer };
+    let referrer = Descriptor { artifact_type: artifact_type.filter(is_stated), ..referrer };
     let mut references = digests_in(bytes);
     references.retain(|reference| Some(reference) != subject.as_ref());
     Ok(InspectedManifest { media_type: kind, subject, referrer, blobs: Vec::new(), references })
@@ -93,11 +88,12 @@ pub fn inspect(bytes: &[u8], digest: &Digest, said: Option<&str>) -> Result<Insp
 
 /// Two that differ are refused: one digest must not mean two things to two clients (CVE-2021-41190).
 fn kind(said: Option<&str>, shape: Option<&PushedShape>) -> Result<MediaType, String> {
-    let said = said.map(|text| text.split(';').next().unwrap_or_default().trim());
+    let said = said.map(media_type::essence);
     let said = said.filter(|text| !text.is_empty() && *text != "application/json");
     let said: Option<MediaType> =
         said.map(str::parse).transpose().map_err(|e| format!("Content-Type: {e}"))?;
-    let own = shape.and_then(|shape| shape.media_type.as_deref()).filter(|text| !text.is_empty());
+    let own = shape.and_then(|shape| shape.media_type.as_deref()).map(media_type::essence);
+    let own = own.filter(|text| !text.is_empty());
     let own: Option<MediaType> = own.map(str::parse).transpose().map_err(|e| format!("mediaType: {e}"))?;
     let index = shape.is_some_and(|shape| shape.manifests.is_some());
     let image = shape.is_some_and(|shape| shape.config.is_some() || shape.layers.is_some());
@@ -120,12 +116,8 @@ fn kind(said: Option<&str>, shape: Option<&PushedShape>) -> Result<MediaType, St
     }
 }
 
-/// Whether a blob may be left out of a push: it is not to be distributed, or had from elsewhere.
-fn is_elsewhere(blob: &Descriptor) -> bool {
-    let kind = blob.media_type.as_str();
-    let foreign = kind.starts_with("application/vnd.oci.image.layer.nondistributable.")
-        || blob.media_type == media_type::DOCKER_FOREIGN_TAR_GZIP;
-    foreign || !blob.urls.is_empty()
+fn is_stated(kind: &MediaType) -> bool {
+    !kind.as_str().is_empty()
 }
 
 #[cfg(test)]
@@ -165,17 +157,47 @@ mod tests {
     }
 
     #[test]
-    fn a_sparse_image_needs_its_config_and_at_least_one_layer() {
-        let layers = [descriptor(media_type::OCI_LAYER_TAR, ""), descriptor(media_type::OCI_LAYER_TAR, "")];
-        let image = of(&image(media_type::OCI_MANIFEST, &layers.join(",")), None).unwrap();
-        for (is_here, missing) in [
-            ([true, true, true], 0),
-            ([true, false, true], 0),
-            ([true, false, false], 2),
-            ([false, true, true], 1),
-            ([false, false, false], 3),
+    fn an_image_needs_its_config_and_all_its_layers() {
+        let digest = |n: u8| Digest::sha256_of(&[n]);
+        let layer = |n| descriptor(media_type::OCI_LAYER_TAR, "").replace(DIGEST, &digest(n).to_string());
+        let image = of(&image(media_type::OCI_MANIFEST, &[layer(1), layer(2)].join(",")), None).unwrap();
+        let config: Digest = DIGEST.parse().unwrap();
+        for (here, missing) in [
+            (vec![config.clone(), digest(1), digest(2)], vec![]),
+            (vec![config.clone(), digest(1)], vec![digest(2)]),
+            (vec![digest(1), digest(2)], vec![config.clone()]),
+            (vec![], vec![config.clone(), digest(1), digest(2)]),
         ] {
-            assert_eq!(image.lacks(&is_here).len(), missing, "{is_here:?}");
+            assert_eq!(image.missing(|digest| Ok(here.contains(digest))).unwrap(), missing, "{here:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_manifest_says_of_blobs_is_no_reason_to_reject_it() {
+        let odd = |kind: &str| descriptor(kind, r#","annotations":{"a":null},"platform":{"os":"linux"}"#);
+        for kind in ["text/plain; charset=utf-8", "sbom", "", "a/b c"] {
+            let manifest = format!(
+                r#"{{"schemaVersion":2,"mediaType":"{}; a=b","artifactType":"sbom","config":{},"layers":[{}],"annotations":{{"a":null}}}}"#,
+                media_type::OCI_MANIFEST,
+                odd(kind),
+                odd(kind)
+            );
+            let inspected =
+                of(&manifest, Some("application/vnd.oci.image.manifest.v1+json;charset=utf-8")).unwrap();
+            assert_eq!(inspected.media_type, media_type::OCI_MANIFEST, "it becomes a header");
+            assert_eq!(
+                (inspected.blobs.len(), inspected.referrer.artifact_type.unwrap().as_str()),
+                (2, "sbom")
+            );
+            let index = format!(r#"{{"schemaVersion":2,"artifactType":"sbom","manifests":[{}]}}"#, odd(kind));
+            assert_eq!(of(&index, None).unwrap().references.len(), 1);
+        }
+        let untyped = image(media_type::OCI_MANIFEST, "").replace(media_type::OCI_CONFIG, "");
+        assert_eq!(of(&untyped, None).unwrap().referrer.artifact_type, None);
+        for (unsafe_size, told) in [("-1", "size"), ("1.5", "size"), ("18446744073709551616", "size")] {
+            let json = image(media_type::OCI_MANIFEST, "")
+                .replace(r#""size":0"#, &format!(r#""size":{unsafe_size}"#));
+            assert!(of(&json, None).unwrap_err().contains(told), "{json}");
         }
     }
 

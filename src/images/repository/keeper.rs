@@ -22,7 +22,7 @@ pub async fn run(repositories: Repositories, content: Content, policy: Arc<Polic
         loop {
             tokio::select! {
                 woken = freed.changed() => match woken {
-                    Ok(()) => content.collect_later(),
+                    Ok(()) => content.collect_released_soon(),
                     Err(_) => return,
                 },
                 () = tokio::time::sleep_until(next) => {
@@ -71,7 +71,7 @@ pub fn make_room(repositories: &Repositories, content: &Content, policy: Arc<Pol
     content.when_full(Box::new(move |bytes| room(&repositories, &policy, now(), bytes)));
 }
 
-/// Releases at least `bytes`, if untagged manifests hold so many; returns the bytes that nothing holds any more.
+/// Releases at least `bytes`, if untagged manifests hold so many; returns the bytes that are unreferenced any more.
 fn room(repositories: &Repositories, policy: &Policy, now: u64, bytes: u64) -> Result<u64, StoreError> {
     let mut freed = 0;
     let sweep = Sweep::room(policy, now, bytes);

@@ -7,7 +7,7 @@ use redb::{AccessGuard, ReadOnlyTable, ReadTransaction, Value};
 
 use super::{
     Pushed, Repositories,
-    changes::{What, changes_after},
+    changes::{ChangedItem, changes_after},
     read::pushed,
     tables::{
         MANIFESTS, ManifestRow, NEXT_CHANGE, REFERENCED_BY, REPOSITORIES, TAGS, TAGS_OF, key, last_part,
@@ -57,11 +57,11 @@ impl Repositories {
             let Some(last_change) = moment(read, name)? else { return Ok(None) };
             let mut texts = BTreeSet::new();
             for change in changes_after(read, name, after)? {
-                let text = match change.what {
-                    What::Entry(text) => text,
-                    What::Manifest { blob, .. } => blob.digest.to_string(),
-                    What::Blob { .. } => continue,
-                    What::Everything => return Ok(None),
+                let text = match change.item {
+                    ChangedItem::Entry(text) => text,
+                    ChangedItem::Manifest { blob, .. } => blob.digest.to_string(),
+                    ChangedItem::Blob { .. } => continue,
+                    ChangedItem::Everything => return Ok(None),
                 };
                 texts.insert((is_digest(&text), text));
             }

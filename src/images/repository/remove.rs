@@ -8,9 +8,9 @@ use redb::ReadableTable;
 use super::{
     Edit, Removed, RepositoryBlob,
     ages::{NEVER_TAGGED, UNREFERENCED, UNTAGGED},
-    changes::{What, note},
+    changes::{ChangedItem, record_change},
     edit::{BLOBS_OF, MANIFESTS_OF},
-    holder,
+    gc_root_key,
     tables::{
         BLOBS, ELSEWHERE, MANIFESTS, REFERENCED_BY, REFERENCES, REFERRERS, REPOSITORIES, TAGS, TAGS_OF,
         digest, key, repository_blob,
@@ -54,7 +54,7 @@ impl Edit<'_> {
         UNTAGGED.stop(self.write, &of)?;
         NEVER_TAGGED.stop(self.write, &of)?;
         let freed = self.release_root(name, MANIFESTS_OF, &blob)?;
-        note(self.write, name, &What::Manifest { blob: blob.clone(), added: false })?;
+        record_change(self.write, name, &ChangedItem::Manifest { blob: blob.clone(), added: false })?;
         self.removed.borrow_mut().push(Removed::manifest(name, &blob, freed));
         let mut kept = self.remove_references(name, text)?;
         kept.extend(self.parts_below(REFERRERS, &of, "", ALL)?);
@@ -70,7 +70,7 @@ impl Edit<'_> {
             self.write.open_table(TAGS_OF)?.remove(key(&[&of, tag]).as_str())?;
             let removed = Removed::tag(name, tag, &digest(digest_text)?);
             self.removed.borrow_mut().push(removed);
-            note(self.write, name, &What::Entry(tag.clone()))?;
+            record_change(self.write, name, &ChangedItem::Entry(tag.clone()))?;
         }
         Ok(())
     }
@@ -82,7 +82,7 @@ impl Edit<'_> {
             let row = table.remove(key(&[name.as_str(), manifest]).as_str())?;
             row.map(|row| row.value().into_iter().map(String::from).collect()).unwrap_or_default()
         };
-        self.note_referenced(name, &references)?;
+        self.record_changed_references(name, &references)?;
         let mut free = Vec::new();
         for text in references {
             let of = key(&[name.as_str(), &text]);
@@ -203,13 +203,13 @@ impl Edit<'_> {
         UNREFERENCED.stop(self.write, &key)?;
         let freed = self.release_root(name, BLOBS_OF, &blob)?;
         self.removed.borrow_mut().push(Removed::blob(name, &blob, freed));
-        note(self.write, name, &What::Blob { blob, added: false })?;
+        record_change(self.write, name, &ChangedItem::Blob { blob, added: false })?;
         Ok(true)
     }
 
-    /// Lets go of the bytes; true where nothing else holds them.
+    /// Lets go of the bytes; true where nothing else retains them.
     fn release_root(&self, name: &Name, kind: &str, blob: &RepositoryBlob) -> Result<bool, StoreError> {
-        content::release_root(self.write, &holder(name, kind, &blob.digest), &blob.root)
+        content::release_root(self.write, &gc_root_key(name, kind, &blob.digest), &blob.root)
     }
 
     /// Removes a repository without manifests from the list; blobs that are in their grace period are not published.
@@ -222,7 +222,7 @@ impl Edit<'_> {
             self.write.open_table(ELSEWHERE)?.remove(key(&[name.as_str(), &digest]).as_str())?;
         }
         match self.has_rows(BLOBS, name.as_str())? {
-            true => note(self.write, name, &What::Everything),
+            true => record_change(self.write, name, &ChangedItem::Everything),
             false => Ok(()),
         }
     }

@@ -13,7 +13,7 @@ pub struct Removed {
     pub digest: Digest,
     /// Its size in bytes; 0 for a tag.
     pub size: u64,
-    /// Whether nothing else holds the bytes, so that they are deleted.
+    /// Whether nothing else retains the bytes, so that they are deleted.
     pub freed: bool,
 }
 
@@ -29,7 +29,7 @@ pub enum RemovedKind {
 }
 
 impl Removed {
-    /// Returns the bytes that nothing else holds.
+    /// Returns the bytes that nothing else retains.
     pub fn freed_bytes(&self) -> u64 {
         if self.freed { self.size } else { 0 }
     }

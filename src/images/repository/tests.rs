@@ -44,8 +44,8 @@ fn pushed(n: u8, subject: Option<Digest>) -> Pushed {
     Pushed { blob: blob(n), media_type, subject, artifact_type: None, at: 7 }
 }
 
-/// Whether a holder retains the bytes.
-fn is_held(repositories: &Repositories, root: Cid) -> bool {
+/// Whether a GC root retains the bytes.
+fn is_retained(repositories: &Repositories, root: Cid) -> bool {
     let free = |write: &WriteTransaction| crate::content::release_root(write, "unknown", &root);
     !repositories.database().write(free).unwrap()
 }
@@ -71,8 +71,8 @@ fn push_and_delete_change_a_single_repository() {
     assert!(remove(a.clone()) && !remove(a.clone()));
     assert!(!repositories.has(&a).unwrap(), "nothing is left of it");
     assert_eq!(repositories.blob(&b, &blob(1).digest).unwrap(), Some(blob(1)));
-    assert!(is_held(&repositories, blob(1).root));
-    assert!(remove(b) && !is_held(&repositories, blob(1).root));
+    assert!(is_retained(&repositories, blob(1).root));
+    assert!(remove(b) && !is_retained(&repositories, blob(1).root));
 }
 
 #[test]
@@ -83,12 +83,12 @@ fn two_digests_of_the_same_bytes_each_retain_the_blob() {
     repositories.edit(move |edit| both.iter().try_for_each(|blob| edit.add_blob(&name("a"), blob))).unwrap();
     repositories.edit(|edit| edit.put_manifest(&name("a"), &pushed(1, None), &[], None, &[])).unwrap();
     for digest in [other.digest, blob(1).digest] {
-        assert!(is_held(&repositories, blob(1).root));
+        assert!(is_retained(&repositories, blob(1).root));
         repositories.edit(move |edit| edit.remove_blob(&name("a"), &digest)).unwrap();
     }
-    assert!(is_held(&repositories, blob(1).root));
+    assert!(is_retained(&repositories, blob(1).root));
     repositories.edit(|edit| edit.remove_manifest(&name("a"), &blob(1).digest)).unwrap();
-    assert!(!is_held(&repositories, blob(1).root) && !repositories.has(&a).unwrap());
+    assert!(!is_retained(&repositories, blob(1).root) && !repositories.has(&a).unwrap());
 }
 
 #[test]
@@ -106,20 +106,20 @@ fn a_repeated_push_with_another_root_retains_and_publishes_the_new_root() {
             })
             .unwrap();
     }
-    assert!(is_held(&repositories, blob_again.root) && is_held(&repositories, manifest_again.root));
-    assert!(!is_held(&repositories, blob(1).root) && !is_held(&repositories, blob(2).root));
+    assert!(is_retained(&repositories, blob_again.root) && is_retained(&repositories, manifest_again.root));
+    assert!(!is_retained(&repositories, blob(1).root) && !is_retained(&repositories, blob(2).root));
     let roots: Vec<Cid> = changes(&repositories, 9)
         .unwrap()
         .into_iter()
-        .filter_map(|(_, change)| match change.what {
-            What::Blob { blob, .. } | What::Manifest { blob, .. } => Some(blob.root),
-            What::Entry(_) | What::Everything => None,
+        .filter_map(|(_, change)| match change.item {
+            ChangedItem::Blob { blob, .. } | ChangedItem::Manifest { blob, .. } => Some(blob.root),
+            ChangedItem::Entry(_) | ChangedItem::Everything => None,
         })
         .collect();
     assert_eq!(roots, [blob_again.root, manifest_again.root]);
     repositories.edit(|edit| edit.remove_manifest(&name("a"), &blob(2).digest)).unwrap();
     repositories.edit(|edit| edit.remove_blob(&name("a"), &blob(1).digest)).unwrap();
-    assert!(!is_held(&repositories, blob_again.root) && !is_held(&repositories, manifest_again.root));
+    assert!(!is_retained(&repositories, blob_again.root) && !is_retained(&repositories, manifest_again.root));
 }
 
 #[test]
@@ -160,19 +160,19 @@ fn repository_changes_are_deduplicated_and_removed_once_settled() {
             .unwrap();
     }
     assert!(watch.has_changed().unwrap());
-    let change = |what| Change { repository: name("a"), what };
-    let came = change(What::Blob { blob: blob(1), added: true });
+    let change = |item| Change { repository: name("a"), item };
+    let came = change(ChangedItem::Blob { blob: blob(1), added: true });
     assert_eq!(changes(&repositories, 9).unwrap(), [(3, came)]);
     repositories
         .edit(|edit| edit.put_manifest(&name("a"), &pushed(2, None), &[tag("x")], None, &[]))
         .unwrap();
     repositories.database().write(|write| settle(write, 4)).unwrap();
     // The blobs that came before its first manifest are published with that.
-    assert_eq!(changes(&repositories, 9).unwrap(), [(7, change(What::Everything))]);
+    assert_eq!(changes(&repositories, 9).unwrap(), [(7, change(ChangedItem::Everything))]);
     repositories.database().write(|write| settle(write, 7)).unwrap();
     assert_eq!(changes(&repositories, 9).unwrap(), []);
     repositories.edit(|edit| edit.remove_tag(&name("a"), &tag("x"))).unwrap();
-    let entries = [blob(2).digest.to_string(), "x".into()].map(|text| change(What::Entry(text)));
+    let entries = [blob(2).digest.to_string(), "x".into()].map(|text| change(ChangedItem::Entry(text)));
     let numbered: Vec<_> = (8..).zip(entries).collect();
     assert_eq!(changes(&repositories, 9).unwrap(), numbered, "numbers never go back");
 }
@@ -189,7 +189,7 @@ fn a_tag_change_recorded_by_an_earlier_version_republishes_the_whole_repository(
         Ok(())
     };
     repositories.database().write(before).unwrap();
-    let everything = Change { repository: name("a"), what: What::Everything };
+    let everything = Change { repository: name("a"), item: ChangedItem::Everything };
     assert_eq!(changes(&repositories, 9).unwrap(), [(7, everything)]);
     assert!(repositories.changed_entries(&name("a"), 6).unwrap().is_none());
     assert_eq!(repositories.changed_entries(&name("a"), 7).unwrap().unwrap().entries, []);
@@ -205,7 +205,7 @@ fn too_many_changes_are_merged_into_one_per_repository() {
         repositories.edit(move |edit| edit.add_blob(&name(of), &blob(n))).unwrap();
     }
     let changes = changes(&repositories, 99).unwrap();
-    let everything = |of| Change { repository: name(of), what: What::Everything };
+    let everything = |of| Change { repository: name(of), item: ChangedItem::Everything };
     assert_eq!([&changes[0].1, &changes[1].1], [&everything("a"), &everything("b")]);
     assert!(changes.len() < 40 && changes.is_sorted_by_key(|(number, _)| *number), "{changes:?}");
 }
@@ -320,7 +320,7 @@ proptest! {
         }
         for n in 0..4 {
             let held = models.values().any(|model| model.blobs.contains(&n) || model.manifests.contains(&n));
-            prop_assert_eq!(is_held(&repositories, blob(n).root), held);
+            prop_assert_eq!(is_retained(&repositories, blob(n).root), held);
         }
     }
 }

@@ -19,7 +19,7 @@ impl Followed {
         let mut all = BTreeSet::new();
         for name in self.names() {
             if self.policy() == Prefetch::None && !self.is_silent(&name) {
-                prefetch::list(resolver, &name).await;
+                prefetch::read_indexes(resolver, &name).await;
             }
             let page = self.page(resolver.content(), &name, last, most).await?;
             all.extend(page.into_iter().map(|(repository, _)| repository));

@@ -1,7 +1,7 @@
 //! Followed names: what each one means now, and what of it is served.
 //!
 //! ```text
-//! node: heads ─► prefetch (fetches) ─► rows (complete versions, held) ─► search (a client's read)
+//! node: records ─► prefetch (fetches) ─► rows (complete versions, retained) ─► search (a client's read)
 //! ```
 //!
 //! A repository is served from its newest complete version. What only the newest root has is read from there.
@@ -27,7 +27,7 @@ use crate::{
 use rows::FollowedRows;
 
 pub use super::policy::Depth;
-pub use rows::{FollowedRoot, Version};
+pub use rows::{FollowedRoot, RepositoryVersion};
 pub use search::{Target, blob, manifest, origin, referrers, tags};
 pub use summary::{FollowedRepository, FollowedSummary};
 
@@ -38,9 +38,9 @@ const CACHE_ENTRIES: usize = 10_000;
 
 /// The names that are followed, in order. Clones share that.
 #[derive(Clone)]
-pub struct Followed(Arc<Inner>);
+pub struct Followed(Arc<FollowedInner>);
 
-struct Inner {
+struct FollowedInner {
     /// Those that `serve` is told, which come first.
     configured: Vec<IpnsName>,
     policy: Prefetch,
@@ -55,7 +55,7 @@ struct FollowedState {
     /// Those that are followed by command.
     followed_by_command: Vec<IpnsName>,
     /// How far the newest root of each is fetched.
-    fetching: HashMap<IpnsName, Fetching>,
+    fetching: HashMap<IpnsName, FetchProgress>,
     /// Earlier versions of repositories, the newest first.
     older: HashMap<(IpnsName, Name), VecDeque<Cid>>,
     /// Repositories that were last answered from an older version because the newest could not be had.
@@ -66,7 +66,7 @@ struct FollowedState {
 
 /// Part of a name's newest root that is not fetched yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Missing {
+pub struct MissingContent {
     /// Repositories whose newest version is not complete.
     pub repositories: u64,
     /// Bytes of them, as far as manifests say.
@@ -75,13 +75,13 @@ pub struct Missing {
 
 /// How far the newest root of a name is fetched.
 #[derive(Clone, Debug)]
-pub struct Fetching {
+pub struct FetchProgress {
     /// The CID that its record leads to.
     pub root: Cid,
     /// The sequence of that record.
     pub sequence: u64,
     /// Content that is not fetched yet.
-    pub missing: Missing,
+    pub missing: MissingContent,
     /// Why not, once something was found to be unreachable.
     pub why: Option<String>,
 }
@@ -99,7 +99,7 @@ impl Followed {
         }
         let followed_by_command = node.persistently_followed().await?;
         let state = Mutex::new(FollowedState { followed_by_command, ..FollowedState::default() });
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(FollowedInner {
             configured,
             policy,
             rows: FollowedRows::new(database),
@@ -147,8 +147,8 @@ impl Followed {
     /// Returns what a name means now; none where it was never heard of, or leads to no content.
     pub async fn target(&self, content: &Content, name: &IpnsName) -> Option<CidPath> {
         let node = content.node();
-        let head = node.followed_record(name)?;
-        let following = async { ipns::follow(node, head.value.parse()?, content.find_timeout()).await };
+        let record = node.followed_record(name)?;
+        let following = async { ipns::follow(node, record.value.parse()?, content.find_timeout()).await };
         match following.await {
             Ok(target) => Some(target.at),
             Err(error) => {
@@ -178,41 +178,41 @@ impl Followed {
     }
 
     /// Returns how far the newest root of a name is fetched.
-    pub fn fetching(&self, name: &IpnsName) -> Option<Fetching> {
+    pub fn fetching(&self, name: &IpnsName) -> Option<FetchProgress> {
         self.lock().fetching.get(name).cloned()
     }
 
     /// Notes what is missing while a root is fetched.
-    pub fn set_missing(&self, name: &IpnsName, missing: Missing) {
+    pub fn set_missing(&self, name: &IpnsName, missing: MissingContent) {
         if let Some(fetching) = self.lock().fetching.get_mut(name) {
             fetching.missing = missing;
         }
     }
 
     /// Records how far the newest root of a name is fetched.
-    pub fn set_fetching(&self, name: &IpnsName, fetching: Fetching) {
+    pub fn set_fetch_progress(&self, name: &IpnsName, fetching: FetchProgress) {
         self.lock().fetching.insert(*name, fetching);
     }
 
-    async fn ask<T: Send + 'static>(
+    async fn read_rows<T: Send + 'static>(
         &self,
         content: &Content,
-        ask: impl FnOnce(&FollowedRows) -> Result<T, content::StoreError> + Send + 'static,
+        read: impl FnOnce(&FollowedRows) -> Result<T, content::StoreError> + Send + 'static,
     ) -> Result<T, content::Error> {
         let rows = self.0.rows.clone();
-        Ok(content.store().run(move |_| ask(&rows)).await?)
+        Ok(content.store().run(move |_| read(&rows)).await?)
     }
 
-    /// Changes rows; what is let go of is collected later.
-    async fn edit(
+    /// Changes rows. What they release is collected later.
+    async fn change_rows(
         &self,
         content: &Content,
-        edit: impl FnOnce(&FollowedRows) -> Result<bool, content::StoreError> + Send + 'static,
+        change: impl FnOnce(&FollowedRows) -> Result<bool, content::StoreError> + Send + 'static,
     ) -> Result<(), content::Error> {
-        if self.ask(content, edit).await? {
+        if self.read_rows(content, change).await? {
             // A directory leads to much that has no row of its own among what is released.
-            content.collect_later();
-            content.collect_unreachable_later();
+            content.collect_released_soon();
+            content.collect_unreferenced_later();
         }
         Ok(())
     }
@@ -223,9 +223,9 @@ impl Followed {
         content: &Content,
         name: &IpnsName,
         repository: &str,
-    ) -> Result<Option<Version>, content::Error> {
+    ) -> Result<Option<RepositoryVersion>, content::Error> {
         let (name, repository) = (*name, repository.to_string());
-        self.ask(content, move |rows| rows.version(&name, &repository)).await
+        self.read_rows(content, move |rows| rows.version(&name, &repository)).await
     }
 
     /// Returns a page of the repositories that have a complete version.
@@ -235,9 +235,9 @@ impl Followed {
         name: &IpnsName,
         last: &str,
         most: usize,
-    ) -> Result<Vec<(Name, Version)>, content::Error> {
+    ) -> Result<Vec<(Name, RepositoryVersion)>, content::Error> {
         let (name, last) = (*name, last.to_string());
-        self.ask(content, move |rows| rows.repositories(&name, &last, most)).await
+        self.read_rows(content, move |rows| rows.repositories(&name, &last, most)).await
     }
 
     /// Returns the newest root of which every repository is complete.
@@ -247,29 +247,34 @@ impl Followed {
         name: &IpnsName,
     ) -> Result<Option<FollowedRoot>, content::Error> {
         let name = *name;
-        self.ask(content, move |rows| rows.root(&name)).await
+        self.read_rows(content, move |rows| rows.root(&name)).await
     }
 
     /// Returns whether a walk has begun since the last one that ended.
     pub async fn is_unfinished(&self, content: &Content, name: &IpnsName) -> Result<bool, content::Error> {
         let name = *name;
-        self.ask(content, move |rows| rows.is_unfinished(&name)).await
+        self.read_rows(content, move |rows| rows.is_unfinished(&name)).await
     }
 
     /// Holds a root while it is fetched, and announces it.
-    pub async fn begin(&self, content: &Content, name: &IpnsName, root: &Cid) -> Result<(), content::Error> {
+    pub async fn begin_root(
+        &self,
+        content: &Content,
+        name: &IpnsName,
+        root: &Cid,
+    ) -> Result<(), content::Error> {
         let (name, root) = (*name, *root);
-        self.edit(content, move |rows| rows.begin(&name, &root)).await?;
+        self.change_rows(content, move |rows| rows.begin_root(&name, &root)).await?;
         content.announce(vec![root]).await
     }
 
     /// Serves another version of a repository from now on.
-    pub async fn complete(
+    pub async fn serve_version(
         &self,
         content: &Content,
         name: &IpnsName,
         repository: &Name,
-        version: Version,
+        version: RepositoryVersion,
     ) -> Result<(), content::Error> {
         let before = self.version(content, name, repository.as_str()).await?;
         if let Some(before) = before.filter(|before| before.directory != version.directory) {
@@ -283,18 +288,18 @@ impl Followed {
             older.truncate(MAX_OLDER_VERSIONS);
         }
         let (name, repository) = (*name, repository.to_string());
-        self.edit(content, move |rows| rows.complete(&name, &repository, version)).await
+        self.change_rows(content, move |rows| rows.serve_version(&name, &repository, version)).await
     }
 
     /// Records that every repository below a root is complete.
-    pub async fn finish(
+    pub async fn set_complete_root(
         &self,
         content: &Content,
         name: &IpnsName,
         root: FollowedRoot,
     ) -> Result<(), content::Error> {
         let name = *name;
-        self.edit(content, move |rows| rows.finish(&name, root)).await
+        self.change_rows(content, move |rows| rows.set_complete_root(&name, root)).await
     }
 
     /// Forgets the repository `below` and those within it, unless `keep` says otherwise.
@@ -306,15 +311,15 @@ impl Followed {
         keep: impl Fn(&str) -> bool + Clone + Send + 'static,
     ) -> Result<(), content::Error> {
         let (name, below) = (*name, below.to_string());
-        self.edit(content, move |rows| rows.remove(&name, &below, keep)).await
+        self.change_rows(content, move |rows| rows.remove(&name, &below, keep)).await
     }
 
     /// Releases everything of names that are not followed any more.
     pub async fn forget_others(&self, content: &Content) -> Result<(), content::Error> {
         let names = self.names();
-        for name in self.ask(content, FollowedRows::names).await? {
+        for name in self.read_rows(content, FollowedRows::names).await? {
             if !names.contains(&name) {
-                self.edit(content, move |rows| rows.forget(&name)).await?;
+                self.change_rows(content, move |rows| rows.forget(&name)).await?;
                 let mut state = self.lock();
                 state.fetching.remove(&name);
                 state.unreachable.remove(&name);

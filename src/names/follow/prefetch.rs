@@ -13,7 +13,7 @@ use ocipfs_node::IpnsName;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Prefetch, followed::Fetching};
+use super::{Prefetch, followed::FetchProgress};
 use crate::names::Resolver;
 use walk::Walk;
 
@@ -42,7 +42,11 @@ pub async fn run(resolver: Resolver, policy: Prefetch, stop: CancellationToken) 
         for name in names {
             tasks.entry(name).or_insert_with(|| {
                 let stop = stop.child_token();
-                tokio::spawn(stop.clone().run_until_cancelled_owned(follow(resolver.clone(), name, policy)));
+                tokio::spawn(stop.clone().run_until_cancelled_owned(follow_records(
+                    resolver.clone(),
+                    name,
+                    policy,
+                )));
                 stop
             });
         }
@@ -55,21 +59,21 @@ pub async fn run(resolver: Resolver, policy: Prefetch, stop: CancellationToken) 
 }
 
 /// Fetches what one name means, again and again.
-async fn follow(resolver: Resolver, name: IpnsName, policy: Prefetch) {
+async fn follow_records(resolver: Resolver, name: IpnsName, policy: Prefetch) {
     if let Err(error) = announce::announce(&resolver, &name).await {
         tracing::warn!(%name, %error, "cannot announce all content of a followed name");
     }
     if policy == Prefetch::None {
         return;
     }
-    let mut heads = resolver.content().node().followed_changes();
+    let mut record_changes = resolver.content().node().followed_changes();
     let mut pause = MIN_PAUSE;
     loop {
-        heads.mark_unchanged();
+        record_changes.mark_unchanged();
         let value = newest_value(&resolver, &name);
         let joined = resolver.content().node().joined();
         let is_whole = tokio::select! {
-            whole = fetch(&resolver, &name, policy) => Some(whole),
+            whole = fetch_newest_root(&resolver, &name, policy) => Some(whole),
             () = newer(&resolver, &name, &value) => None,
         };
         let Some(is_whole) = is_whole else {
@@ -79,7 +83,7 @@ async fn follow(resolver: Resolver, name: IpnsName, policy: Prefetch) {
         // Its record may have changed while it was fetched.
         let wait = async {
             while newest_value(&resolver, &name) == value {
-                if heads.changed().await.is_err() {
+                if record_changes.changed().await.is_err() {
                     return std::future::pending().await;
                 }
             }
@@ -96,14 +100,15 @@ async fn follow(resolver: Resolver, name: IpnsName, policy: Prefetch) {
 /// Returns sequence and value of a name's newest record. Both are compared: two nodes with one key may sign two
 /// values with one sequence.
 fn newest_value(resolver: &Resolver, name: &IpnsName) -> Option<(u64, String)> {
-    resolver.content().node().followed_record(name).map(|head| (head.sequence, head.value))
+    resolver.content().node().followed_record(name).map(|record| (record.sequence, record.value))
 }
 
 /// Waits until a record says something else, and the walk has had its turn.
 async fn newer(resolver: &Resolver, name: &IpnsName, before: &Option<(u64, String)>) {
-    let (mut heads, turn) = (resolver.content().node().followed_changes(), Instant::now() + MIN_WALK_TIME);
+    let (mut record_changes, turn) =
+        (resolver.content().node().followed_changes(), Instant::now() + MIN_WALK_TIME);
     while newest_value(resolver, name) == *before {
-        if heads.changed().await.is_err() {
+        if record_changes.changed().await.is_err() {
             return std::future::pending().await;
         }
     }
@@ -111,24 +116,27 @@ async fn newer(resolver: &Resolver, name: &IpnsName, before: &Option<(u64, Strin
 }
 
 /// Reads which repositories a name has now, and nothing of them but their indexes.
-pub async fn list(resolver: &Resolver, name: &IpnsName) {
-    fetch(resolver, name, Prefetch::None).await;
+pub async fn read_indexes(resolver: &Resolver, name: &IpnsName) {
+    fetch_newest_root(resolver, name, Prefetch::None).await;
 }
 
 /// Fetches what a name means now; whether all of it is here.
-async fn fetch(resolver: &Resolver, name: &IpnsName, policy: Prefetch) -> bool {
+async fn fetch_newest_root(resolver: &Resolver, name: &IpnsName, policy: Prefetch) -> bool {
     let followed = resolver.followed();
-    let Some(head) = resolver.content().node().followed_record(name) else { return true };
+    let Some(record) = resolver.content().node().followed_record(name) else { return true };
     let root = match followed.target(resolver.content(), name).await {
         Some(root) => root,
         // What leads to no content now may lead to some later.
         None => return false,
     };
-    let before = followed.fetching(name).filter(|before| before.sequence == head.sequence);
+    let before = followed.fetching(name).filter(|before| before.sequence == record.sequence);
     let (missing, why) = before.map(|before| (before.missing, before.why)).unwrap_or_default();
-    followed.set_fetching(name, Fetching { root: *root.root(), sequence: head.sequence, missing, why });
-    let walk = Walk::new(resolver, name, policy, &root, head.sequence);
-    let (missing, why) = match walk.run().await {
+    followed.set_fetch_progress(
+        name,
+        FetchProgress { root: *root.root(), sequence: record.sequence, missing, why },
+    );
+    let walk = Walk::new(resolver, name, policy, &root, record.sequence);
+    let (missing, why) = match walk.fetch_changes().await {
         Ok(missing) => missing,
         Err(error) => (Default::default(), Some(error.to_string())),
     };
@@ -136,6 +144,9 @@ async fn fetch(resolver: &Resolver, name: &IpnsName, policy: Prefetch) -> bool {
         tracing::debug!(%name, %root, why, "prefetch of a followed name is incomplete, will try again");
     }
     let is_whole = why.is_none();
-    followed.set_fetching(name, Fetching { root: *root.root(), sequence: head.sequence, missing, why });
+    followed.set_fetch_progress(
+        name,
+        FetchProgress { root: *root.root(), sequence: record.sequence, missing, why },
+    );
     is_whole
 }

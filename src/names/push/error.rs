@@ -10,8 +10,11 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The content of the name is defined by something else than pushes.
-    #[error("{0} is read-only: this name is defined by a CID or key; push to another name")]
+    #[error("{0} is read-only: names below layer/, ipfs/ and ipns/ are CIDs or keys; push to another name")]
     ReadOnly(String),
+    /// The name has a component that a published repository needs itself.
+    #[error("{0}; push to another name")]
+    Reserved(#[source] names::Error),
     /// The repository has no such upload.
     #[error("unknown upload {0:?} in this repository: start a new one")]
     UnknownUpload(String),

@@ -81,8 +81,8 @@ impl Dockerized<'_> {
         let at = self.at.below(["blobs", &digest.to_string()]);
         match self.content.stat(&at).await {
             Ok(stat) => {
-                let holder = Some(*at.root());
-                Ok(BlobSource::Blob(Box::new(Blob { digest: digest.clone(), size: stat.size, at, holder })))
+                let gc_root = Some(*at.root());
+                Ok(BlobSource::Blob(Box::new(Blob { digest: digest.clone(), size: stat.size, at, gc_root })))
             }
             Err(content::Error::NoEntry { .. }) => self.manifest_as_blob(digest).await,
             Err(error) => Err(error.into()),
@@ -93,9 +93,9 @@ impl Dockerized<'_> {
     async fn manifest_as_blob(&self, digest: &Digest) -> Result<BlobSource, Error> {
         let document = self.document().await?;
         let size = document.bytes.len() as u64;
-        let (at, holder) = (self.manifest_path(), Some(*self.at.root()));
+        let (at, gc_root) = (self.manifest_path(), Some(*self.at.root()));
         match document.digest == *digest {
-            true => Ok(BlobSource::Blob(Box::new(Blob { digest: digest.clone(), size, at, holder }))),
+            true => Ok(BlobSource::Blob(Box::new(Blob { digest: digest.clone(), size, at, gc_root }))),
             false => Err(Error::UnknownBlob { name: self.name.clone(), digest: digest.clone() }),
         }
     }

@@ -132,7 +132,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether it says no more than that a tree has no such thing.
+    /// Whether it only says that the content does not exist in its repository.
     pub fn is_absence(&self) -> bool {
         use images::Error::{Content, NoEntry, NoLayout};
         match self {

@@ -28,12 +28,12 @@ pub struct LayoutRepository<'a> {
     layout: Layout,
 }
 
-/// Tells what is at `at`, and reads as much of it as says which images it holds. What comes is held under the root.
+/// Tells what is at `at`, and reads as much of it as says which images it holds. What comes is retained under the root.
 pub async fn open<'a>(resolver: &'a Resolver, name: &'a Name, at: &CidPath) -> Result<IpfsImage<'a>, Error> {
     open_for(resolver, name, at, Some(*at.root())).await
 }
 
-/// Opens a layout below a root that a holder holds; gives its directory, too.
+/// Opens a layout below a root that a GC root retains; gives its directory, too.
 pub async fn open_below<'a>(
     resolver: &'a Resolver,
     name: &'a Name,
@@ -41,11 +41,11 @@ pub async fn open_below<'a>(
 ) -> Result<(IpfsImage<'a>, Cid), Error> {
     let directory = resolver.content.directory(at).await?;
     // By its own CID, so that what changes elsewhere below the root does not matter to it.
-    let here = CidPath::from(directory).found_by(at.announced());
+    let here = CidPath::from(directory).with_search_root(at.search_root());
     Ok((open_for(resolver, name, &here, None).await?, directory))
 }
 
-/// Opens the layout in a directory that a holder holds and that is here.
+/// Opens the layout in a directory that a GC root retains and that is here.
 pub async fn open_here<'a>(
     resolver: &'a Resolver,
     name: &'a Name,
@@ -60,10 +60,10 @@ async fn open_for<'a>(
     resolver: &'a Resolver,
     name: &'a Name,
     at: &CidPath,
-    holder: Option<Cid>,
+    gc_root: Option<Cid>,
 ) -> Result<IpfsImage<'a>, Error> {
     let content = &resolver.content;
-    if let Some(layout) = resolver.layouts.known(at, holder) {
+    if let Some(layout) = resolver.layouts.known(at, gc_root) {
         return Ok(IpfsImage::Layout(Box::new(LayoutRepository { content, name, layout })));
     }
     match content.look(at).await {
@@ -72,7 +72,7 @@ async fn open_for<'a>(
             Ok(IpfsImage::Descriptor(Box::new(image)))
         }
         Ok(Found::Directory(entries)) => {
-            let layout = match resolver.layouts.read(content, at, holder).await {
+            let layout = match resolver.layouts.read(content, at, gc_root).await {
                 Err(images::Error::Content(content::Error::NoEntry { entry, .. }))
                     if entry == "oci-layout" =>
                 {
@@ -141,7 +141,7 @@ impl LayoutRepository<'_> {
     async fn manifest(&self, reference: &Reference) -> Result<Document, Error> {
         let found = match reference {
             Reference::Tag(tag) => self.layout.tagged(self.content, tag).await,
-            Reference::Digest(digest) => self.by_digest(digest).await,
+            Reference::Digest(digest) => self.layout.by_digest(self.content, digest).await,
         };
         match found.map_err(|why| Error::image(self.name, why))? {
             Some(document) => Ok(document),
@@ -150,13 +150,6 @@ impl LayoutRepository<'_> {
                 reference: reference.clone(),
                 instead: listed(&self.tags().await?),
             }),
-        }
-    }
-
-    async fn by_digest(&self, digest: &Digest) -> Result<Option<Document>, images::Error> {
-        match self.layout.files.blob(self.content, digest).await? {
-            Some(blob) => Document::read(self.content, &blob, None).await.map(Some),
-            None => Ok(None),
         }
     }
 

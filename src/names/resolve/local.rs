@@ -101,5 +101,5 @@ impl LocalRepository<'_> {
 
 fn located(blob: RepositoryBlob) -> Blob {
     let RepositoryBlob { digest, size, root } = blob;
-    Blob { digest, size, at: root.into(), holder: Some(root) }
+    Blob { digest, size, at: root.into(), gc_root: Some(root) }
 }

@@ -11,7 +11,10 @@ use super::{
     htpasswd::{LoginError, Users},
     tokens::{Holder, Tokens},
 };
-use crate::registry::{endpoint::Endpoint, error::ApiError, origin::Place, public_url::PublicUrl};
+use crate::{
+    gateway::Visibility,
+    registry::{endpoint::Endpoint, error::ApiError, origin::Place, public_url::PublicUrl},
+};
 
 /// Clients that may pull.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -117,6 +120,22 @@ impl Access {
         match self.pull {
             Pull::Users => self.admit_user(headers, endpoint.scope("pull").as_deref()).await,
             Pull::Everybody => Ok(()),
+        }
+    }
+
+    /// Refuses a request for content that is of no repository, without a login where only users pull.
+    pub(in crate::registry) async fn check_pull(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+        match self.pull {
+            Pull::Users => self.admit_user(headers, None).await,
+            Pull::Everybody => Ok(()),
+        }
+    }
+
+    /// Which caches may keep what is pulled.
+    pub(in crate::registry) fn visibility(&self) -> Visibility {
+        match self.pull {
+            Pull::Users => Visibility::Private,
+            Pull::Everybody => Visibility::Public,
         }
     }
 

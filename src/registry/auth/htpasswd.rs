@@ -56,9 +56,9 @@ pub enum LoginError {
 
 /// Users, by their names. Clones share what is remembered.
 #[derive(Clone)]
-pub struct Users(Arc<Inner>);
+pub struct Users(Arc<UsersInner>);
 
-struct Inner {
+struct UsersInner {
     path: PathBuf,
     file: Mutex<File>,
     known: Mutex<HashSet<Digest>>,
@@ -87,7 +87,7 @@ impl Users {
             return Err(Error::Empty(path.display().to_string()));
         }
         let file = File { table: Arc::new(table), stamp, looked: Instant::now(), failing: None };
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(UsersInner {
             path: path.into(),
             file: Mutex::new(file),
             known: Mutex::default(),

@@ -11,6 +11,7 @@ use crate::{
     harness::{Serve, noise, trial_within, trials, until},
     http::get,
     names::image::Image,
+    push::{Repository, descriptor},
 };
 
 /// Nothing has this CID.
@@ -20,6 +21,7 @@ pub fn trials() -> Vec<Trial> {
     let mut all = trials![
         a_follower_with_prefetch_manifests_serves_manifests_and_tags_without_its_publisher,
         a_follower_with_prefetch_all_serves_images_without_its_publisher,
+        manifests_of_any_kind_are_prefetched_with_their_blobs,
         an_unreachable_new_root_leaves_the_last_complete_root_served,
         an_ipns_record_with_the_same_value_and_a_higher_sequence_is_current,
         without_prefetch_cached_content_is_served_while_the_new_root_is_unreachable,
@@ -166,6 +168,53 @@ impl Pointed {
 
     fn point(&self, root: &str) {
         self.publisher.ask(&["name", "publish", "--key", "team", root]);
+    }
+}
+
+async fn manifests_of_any_kind_are_prefetched_with_their_blobs() {
+    let publisher = Serve::start(&[]);
+    let (name, address) = (name_of(&publisher), publisher.address().to_string());
+    let (image, a) = (Image::of("image", 3000), Repository::new(&publisher, "a"));
+    push(&publisher, "a", "plain", &image).await;
+    let mut odd: Value = serde_json::from_slice(&image.manifest).unwrap();
+    odd["artifactType"] = json!("sbom");
+    odd["annotations"] = json!({ "a": null });
+    odd["layers"][0]["mediaType"] = json!("text/plain; charset=utf-8");
+    let blob = a.push(&noise(5000)[1..]).await;
+    odd["layers"].as_array_mut().unwrap().push(json!({ "mediaType": "", "digest": blob, "size": 4999 }));
+    assert_eq!(a.put("odd", &odd).await.status, 201);
+    // A cache of BuildKit: an index whose entries are layers.
+    let cached = noise(6000)[2..].to_vec();
+    a.push(&cached).await;
+    let entry = descriptor(ocipfs_oci::media_type::OCI_LAYER_TAR_GZIP, &cached);
+    let cache =
+        json!({ "schemaVersion": 2, "mediaType": ocipfs_oci::media_type::OCI_INDEX, "manifests": [entry] });
+    assert_eq!(a.put("cache", &cache).await.status, 201);
+    let headers = [("content-type", "text/x-mine")];
+    let pushed = crate::http::send("PUT", &a.url("manifests/text"), &headers, "no JSON").await;
+    assert_eq!(pushed.status, 201);
+    let follower = Serve::start(&arguments(&name, &address, "all"));
+    current(&follower, &publisher).await;
+    publisher.kill();
+    let b = Repository::new(&follower, "a");
+    let expected = [
+        ("odd", ocipfs_oci::media_type::OCI_MANIFEST, odd.to_string().into_bytes()),
+        ("text", "text/x-mine", b"no JSON".to_vec()),
+    ];
+    for (tag, kind, bytes) in expected {
+        for reference in [tag, &Digest::sha256_of(&bytes).to_string()] {
+            let found = b.get(&format!("manifests/{reference}")).await;
+            assert_eq!((found.status, found.header("content-type")), (200, kind), "{reference}: {found:?}");
+            assert!(found.body == bytes, "{reference}");
+        }
+    }
+    b.has(&noise(5000)[1..]).await;
+    b.has(&cached).await;
+    assert_eq!(b.get("manifests/cache").await.json(), cache);
+    for other in [&image.config, &image.layer] {
+        let digest = Digest::sha256_of(other);
+        b.has(other).await;
+        b.get(&format!("manifests/{digest}")).await.refused(404, "MANIFEST_UNKNOWN", &[]);
     }
 }
 

@@ -2,8 +2,8 @@
 
 use libtest_mimic::Trial;
 use ocipfs::content::Profile;
-use ocipfs_oci::media_type;
-use serde_json::json;
+use ocipfs_oci::{Digest, media_type};
+use serde_json::{Value, json};
 
 use super::{
     Pair, folder,
@@ -20,6 +20,8 @@ pub fn trials() -> Vec<Trial> {
         an_image_layout_is_pulled_by_tag_and_after_its_provider_is_gone,
         a_tag_in_a_nested_index_is_found,
         a_single_untagged_image_of_a_layout_is_latest,
+        a_config_or_layer_digest_is_not_a_manifest,
+        what_a_layout_says_of_its_blobs_is_kept_as_it_is,
         blobs_and_manifests_are_pulled_by_sha512_digest,
         a_cached_index_of_ten_thousand_tags_is_not_read_again,
         images_pulled_concurrently_are_served_after_their_provider_is_gone,
@@ -123,6 +125,46 @@ async fn a_single_untagged_image_of_a_layout_is_latest() {
     for (cid, told) in [(cids[2], "expected within"), (cids[3], "no tags"), (cids[4], "expected 1.0")] {
         pair.get(format!("ipfs/{cid}/manifests/latest")).await.refused(404, "MANIFEST_UNKNOWN", &[told]);
     }
+}
+
+async fn a_config_or_layer_digest_is_not_a_manifest() {
+    let image = Image::of("image", 2000);
+    let files = layout("", &[tagged(image.descriptor(), "1.0")], &[&image], &[b"{}"]);
+    let (pair, cid) = Pair::new(async |offline| folder::put(offline, &files, PLAIN).await).await;
+    let name = format!("ipfs/{cid}");
+    for blob in [&image.config, &image.layer, &b"{}".to_vec()] {
+        let digest = Digest::sha256_of(blob).to_string();
+        let refused = pair.get(format!("{name}/manifests/{digest}")).await;
+        refused.refused(404, "MANIFEST_UNKNOWN", &[&digest, "expected 1.0"]);
+        pair.has_blob(&name, &digest, blob).await;
+    }
+    pair.pulls(&name, "1.0", &image).await;
+}
+
+async fn what_a_layout_says_of_its_blobs_is_kept_as_it_is() {
+    let image = Image::of("image", 2000);
+    let mut odd: Value = serde_json::from_slice(&image.manifest).unwrap();
+    odd["artifactType"] = json!("sbom");
+    odd["annotations"] = json!({"a": null});
+    odd["layers"][0]["mediaType"] = json!("text/plain; charset=utf-8");
+    let odd = odd.to_string().into_bytes();
+    let entry = with(descriptor(media_type::OCI_MANIFEST, &odd), "platform", json!({"os": "linux"}));
+    let (text, untyped) = (b"no JSON".as_slice(), br#"{"config":{"Env":[]}}"#.as_slice());
+    let entries = [
+        tagged(entry, "odd"),
+        tagged(descriptor("text/x-mine", text), "text"),
+        tagged(descriptor(media_type::OCI_MANIFEST, untyped), "untyped"),
+    ];
+    let files = layout("", &entries, &[&image], &[&odd, text, untyped]);
+    let (pair, cid) = Pair::new(async |offline| folder::put(offline, &files, PLAIN).await).await;
+    let name = format!("ipfs/{cid}");
+    for (tag, bytes, kind) in [("odd", &odd[..], media_type::OCI_MANIFEST), ("text", text, "text/x-mine")] {
+        for reference in [tag, &Digest::sha256_of(bytes).to_string()] {
+            is_manifest(&pair.get(format!("{name}/manifests/{reference}")).await, bytes, kind);
+        }
+    }
+    // What says that it is an image, and is none, is an error of the layout.
+    pair.get(format!("{name}/manifests/untyped")).await.refused(502, "MANIFEST_INVALID", &[]);
 }
 
 async fn blobs_and_manifests_are_pulled_by_sha512_digest() {

@@ -16,6 +16,7 @@ pub fn trials() -> Vec<Trial> {
         a_pushed_manifest_is_served_byte_for_byte_by_tag_and_digest,
         one_push_sets_several_tags,
         a_manifest_of_any_media_type_is_accepted,
+        what_a_manifest_says_of_its_blobs_is_kept_as_it_is,
         a_manifest_with_missing_blobs_is_rejected,
         a_sparse_or_nested_index_is_accepted,
         a_manifest_with_missing_foreign_layers_is_accepted,
@@ -84,6 +85,43 @@ async fn a_manifest_of_any_media_type_is_accepted() {
     }
 }
 
+async fn what_a_manifest_says_of_its_blobs_is_kept_as_it_is() {
+    let node = Serve::start(&[]);
+    let a = Repository::new(&node, "a");
+    a.push(b"{}").await;
+    a.push(b"layer").await;
+    let subject = a.push_image("subject", b"layer").await;
+    let mut odd = manifest(b"{}", &[b"layer", b"layer", b"layer"]);
+    odd["artifactType"] = json!("sbom");
+    odd["annotations"] = json!({ "a": null, "b": 1 });
+    odd["layers"][0]["mediaType"] = json!("text/plain; charset=utf-8");
+    odd["layers"][1]["mediaType"] = json!("");
+    odd["layers"][2]["annotations"] = json!({ "a": null });
+    odd["subject"] = json!({ "mediaType": "x", "digest": subject, "size": 1 });
+    let of_partial_platform = {
+        let mut entry = descriptor(media_type::OCI_MANIFEST, odd.to_string().as_bytes());
+        entry["platform"] = json!({ "os": "linux" });
+        index(&[entry])
+    };
+    for (tag, kind, json) in
+        [("odd", media_type::OCI_MANIFEST, &odd), ("index", media_type::OCI_INDEX, &of_partial_platform)]
+    {
+        let url = a.url(&format!("manifests/{tag}"));
+        let headers = [("content-type", &*format!("{kind}; charset=utf-8"))];
+        let answer = send("PUT", &url, &headers, json.to_string()).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        let pulled = get(&url).await;
+        assert_eq!((pulled.header("content-type"), &*pulled.body), (kind, json.to_string().as_bytes()));
+    }
+    let referrers = a.get(&format!("referrers/{subject}")).await.json();
+    assert_eq!(referrers["manifests"][0]["artifactType"], "sbom", "{referrers}");
+    for unsafe_size in [json!(-1), json!(0.5), json!("5")] {
+        let mut json = manifest(b"{}", &[b"layer"]);
+        json["layers"][0]["size"] = unsafe_size;
+        a.put("x", &json).await.refused(400, "MANIFEST_INVALID", &["size"]);
+    }
+}
+
 async fn a_manifest_with_missing_blobs_is_rejected() {
     let node = Serve::start(&[]);
     let a = Repository::new(&node, "a");
@@ -99,8 +137,11 @@ async fn a_manifest_with_missing_blobs_is_rejected() {
     a.get("manifests/x").await.refused(404, "NAME_UNKNOWN", &[]);
     a.push(b"layer").await;
     assert_eq!(a.put("x", &json).await.status, 201);
-    // An image may be sparse.
-    assert_eq!(a.put("x", &manifest(b"{}", &[b"layer", b"elsewhere"])).await.status, 201);
+    // One layer of two is not enough: what was answered with 201 can be pulled.
+    let elsewhere = Digest::sha256_of(b"elsewhere").to_string();
+    let sparse = manifest(b"{}", &[b"layer", b"elsewhere"]);
+    a.put("y", &sparse).await.refused(404, "MANIFEST_BLOB_UNKNOWN", &[&elsewhere]);
+    a.get("manifests/y").await.refused(404, "MANIFEST_UNKNOWN", &[]);
     a.put("x", &manifest(b"none", &[b"layer"])).await.refused(404, "MANIFEST_BLOB_UNKNOWN", &[]);
 }
 

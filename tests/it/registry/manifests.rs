@@ -4,6 +4,7 @@ use ocipfs_oci::Digest;
 use crate::{
     harness::{Layer, Serve, noise, trials},
     http::{Answer, ask, get, raw},
+    push::Repository,
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -11,6 +12,7 @@ pub fn trials() -> Vec<Trial> {
         the_version_endpoint_returns_the_api_version_header,
         a_layer_image_manifest_is_pulled_by_file_name_latest_or_digest,
         an_unknown_reference_is_404_with_the_expected_one,
+        a_percent_encoded_path_is_decoded,
         if_none_match_with_a_known_etag_is_304,
         tag_list_pagination_has_a_link_to_the_next_page,
         head_has_the_headers_of_get_and_no_body,
@@ -85,6 +87,36 @@ async fn an_unknown_reference_is_404_with_the_expected_one() {
         let answer = get(&node.url(&format!("/v2/{}/manifests/{reference}", layer.name))).await;
         answer.refused(status, code, &[told]);
     }
+}
+
+async fn a_percent_encoded_path_is_decoded() {
+    let node = Serve::start(&[]);
+    let layer = Layer::add(&node, &noise(1000));
+    let (_, digest) = manifest(&node, &layer).await;
+    for (method, kind, digest) in
+        [("GET", "manifests", &digest), ("HEAD", "manifests", &digest), ("GET", "blobs", &layer.digest)]
+    {
+        for colon in ["%3A", "%3a", ":"] {
+            let path = format!("/v2/{}/{kind}/{}", layer.name, digest.replace(':', colon));
+            let answer = ask(method, &node.url(&path), &[]).await;
+            assert_eq!(
+                (answer.status, answer.header("docker-content-digest")),
+                (200, digest.as_str()),
+                "{path}"
+            );
+        }
+    }
+    let pushed = Repository::new(&node, "a");
+    let digest = pushed.push_image("1", b"layer").await.replace(':', "%3A");
+    assert_eq!(pushed.delete(&format!("manifests/{digest}")).await.status, 202);
+    for path in
+        ["layer%2Fx/tags/list", "a%2fb/tags/list", "a/manifests/%zz", "a/manifests/%", "a/manifests/%f%"]
+    {
+        let request = format!("GET /v2/{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let answer = raw(node.registry(), &request);
+        assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("UNSUPPORTED"), "{path}: {answer}");
+    }
+    get(&node.url("/v2/a/manifests/x%0ay")).await.refused(400, "TAG_INVALID", &[]);
 }
 
 async fn if_none_match_with_a_known_etag_is_304() {

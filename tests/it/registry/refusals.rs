@@ -8,6 +8,7 @@ use crate::{
 pub fn trials() -> Vec<Trial> {
     trials![
         a_push_or_delete_under_a_cid_or_ipns_name_is_rejected,
+        a_push_to_a_name_that_cannot_exist_is_denied_by_its_first_request,
         unsupported_methods_are_405_with_an_allow_header,
         unknown_paths_are_404_with_the_error_body_of_the_specification,
         invalid_and_unknown_names_are_rejected_with_the_expected_form,
@@ -31,6 +32,23 @@ async fn a_push_or_delete_under_a_cid_or_ipns_name_is_rejected() {
         }
     }
     assert_eq!(get(&node.url(&layer.blob_path())).await.status, 200);
+}
+
+/// Clients first look for the blob, and go on only where that answers 404.
+async fn a_push_to_a_name_that_cannot_exist_is_denied_by_its_first_request() {
+    let node = Serve::start(&[]);
+    let digest = format!("sha256:{}", "0".repeat(64));
+    for name in ["ipfs/kubo", "layer/foo", "ipns/nonsense", "layer", "a/blobs/b", "a/index.json"] {
+        for path in [format!("blobs/{digest}"), "manifests/1".into()] {
+            let head = ask("HEAD", &node.url(&format!("/v2/{name}/{path}")), &[]).await;
+            assert_eq!(head.status, 404, "{name}/{path}");
+        }
+        for query in ["", "?mount=", "?digest="] {
+            let query = if query.is_empty() { String::new() } else { format!("{query}{digest}&from=b") };
+            let begun = ask("POST", &node.url(&format!("/v2/{name}/blobs/uploads/{query}")), &[]).await;
+            begun.refused(403, "DENIED", &[name, "push to another name"]);
+        }
+    }
 }
 
 async fn unsupported_methods_are_405_with_an_allow_header() {

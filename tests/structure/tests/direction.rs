@@ -10,8 +10,14 @@ use std::{
 use ocipfs_structure::Crate;
 
 /// The rooms of `src`, from the top: a room imports from those below it. Rooms of one line do not know each other.
-const LAYERS: &[&[&str]] =
-    &[&["cli"], &["control", "registry"], &["names"], &["images"], &["content"], &["memory", "allocator"]];
+const LAYERS: &[&[&str]] = &[
+    &["cli"],
+    &["control", "registry"],
+    &["gateway", "names"],
+    &["images"],
+    &["content"],
+    &["memory", "allocator", "http_client"],
+];
 /// The crates, and the crates of this workspace that each builds on.
 const CRATES: &[(&str, &[&str])] = &[
     ("libp2p-yamux", &[]),

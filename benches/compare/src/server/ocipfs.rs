@@ -1,6 +1,7 @@
 //! `ocipfs serve` and the commands that speak to it.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -9,12 +10,13 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{Process, finish, multiaddr};
+use super::{Process, finish, free_port, multiaddr};
 use crate::{
     Failure,
     client::Url,
     proxy::{Link, Proxy},
     push::Repository,
+    rpc::Rpc,
     scenarios::Room,
 };
 
@@ -32,6 +34,8 @@ pub struct Serve<'a> {
     pub again_in: Option<&'a Path>,
     /// The IPNS name that it follows.
     pub follow: Option<String>,
+    /// Whether it serves the RPC of Kubo.
+    pub rpc: bool,
 }
 
 /// A layer, as `layer add` prints it.
@@ -92,6 +96,7 @@ pub struct Ocipfs<'a> {
     room: &'a Room,
     dir: PathBuf,
     ready: Status,
+    rpc: Option<SocketAddr>,
 }
 
 impl<'a> Ocipfs<'a> {
@@ -102,9 +107,11 @@ impl<'a> Ocipfs<'a> {
         command.args(serve.peers.iter().flat_map(|peer| ["--peer", peer]));
         command.args(serve.follow.iter().flat_map(|name| ["--follow", name]));
         command.args(serve.announce.iter().flat_map(|address| ["--swarm-announce", address]));
+        let rpc = serve.rpc.then(free_port).transpose()?;
+        command.args(rpc.iter().flat_map(|rpc| ["--rpc-listen".into(), rpc.to_string()]));
         let mut process = room.children.start(&mut command, &dir)?;
         let ready = process.line().map_err(|error| format!("ocipfs did not start: {error}"))?;
-        Ok(Self { process, room, dir, ready: serde_json::from_value(ready)? })
+        Ok(Self { process, room, dir, ready: serde_json::from_value(ready)?, rpc })
     }
 
     /// Starts one that is reached over a link alone; gives the address of that too.
@@ -113,12 +120,34 @@ impl<'a> Ocipfs<'a> {
         link: Link,
         again_in: Option<&Path>,
     ) -> Result<(Self, Proxy, String), Failure> {
+        Self::start_behind(room, link, Serve { again_in, ..Serve::default() })
+    }
+
+    /// The same with the RPC of Kubo.
+    pub fn behind_with_rpc(room: &'a Room, link: Link) -> Result<(Self, Proxy, String), Failure> {
+        Self::start_behind(room, link, Serve { rpc: true, ..Serve::default() })
+    }
+
+    fn start_behind(room: &'a Room, link: Link, serve: Serve) -> Result<(Self, Proxy, String), Failure> {
         let mut proxy = Proxy::bind()?;
         let announce = Some(multiaddr(proxy.address()));
-        let node = Self::start(room, &Serve { announce, again_in, ..Serve::default() })?;
+        let node = Self::start(room, &Serve { announce, ..serve })?;
         proxy.lead(node.swarm()?, link);
         let address = node.at(&proxy);
         Ok((node, proxy, address))
+    }
+
+    /// Starts one with the RPC of Kubo that is connected to a peer.
+    pub fn connected_with_rpc(room: &'a Room, peer: &str) -> Result<Self, Failure> {
+        let node = Self::start(room, &Serve { peers: vec![peer.into()], rpc: true, ..Serve::default() })?;
+        node.until_connected(1)?;
+        thread::sleep(TO_GREET);
+        Ok(node)
+    }
+
+    /// Its RPC.
+    pub fn rpc(&self) -> Result<Rpc, Failure> {
+        Ok(Rpc(self.rpc.ok_or("it has no RPC")?))
     }
 
     /// Starts one that is connected to these.

@@ -55,14 +55,14 @@ impl RemotePeer {
     }
 
     /// Returns whether this node ever asked the peer for a block, as far as it is remembered.
-    pub fn was_asked(&self, name: &Cid) -> bool {
-        self.open_wants.contains(name) || self.recent.contains(name)
+    pub fn was_asked(&self, cid_v1: &Cid) -> bool {
+        self.open_wants.contains(cid_v1) || self.recent.contains(cid_v1)
     }
 
-    pub fn end_want(&mut self, name: &Cid) -> bool {
-        self.recent.add(name, MAX_RECENT_WANTS);
+    pub fn end_want(&mut self, cid_v1: &Cid) -> bool {
+        self.recent.add(cid_v1, MAX_RECENT_WANTS);
         self.last_ended = Some(Instant::now());
-        let was_open = self.open_wants.remove(name);
+        let was_open = self.open_wants.remove(cid_v1);
         if self.open_wants.is_empty() {
             self.share.requests_ended();
         }

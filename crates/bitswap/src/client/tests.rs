@@ -2,7 +2,8 @@ use libp2p::multihash::Multihash;
 
 use super::*;
 use crate::{
-    budget::{BlockMemory, Budget},
+    Block,
+    budget::{BlockMemory, Budget, MemoryLease},
     link::Activity,
     unsolicited,
     wire::Version,

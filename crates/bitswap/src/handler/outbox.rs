@@ -31,10 +31,10 @@ pub enum StreamKind {
 /// The messages for one outbound stream, and the one that was being written when the stream broke.
 pub enum Outbox {
     Wants(mpsc::Receiver<Message>, Option<Message>),
-    Answers(StreamKind, Arc<AnswerQueue>, Option<Answer>),
+    Answers(StreamKind, Arc<AnswerQueue>, Option<QueuedAnswer>),
 }
 
-pub enum Answer {
+pub enum QueuedAnswer {
     Whole(Outgoing),
     Stripe(Stripe),
 }
@@ -56,16 +56,16 @@ impl AnswerQueue {
         self.striped.store(true, Ordering::Relaxed);
     }
 
-    async fn next(&self, striped: bool) -> Option<Answer> {
+    async fn next(&self, striped: bool) -> Option<QueuedAnswer> {
         let mut queue = self.queue.lock().await;
         if striped {
-            return queue.next_stripe().await.map(Answer::Stripe);
+            return queue.next_stripe().await.map(QueuedAnswer::Stripe);
         }
         if !self.striped.load(Ordering::Relaxed) {
             let whole = queue.next_whole().await?;
             // A striped stream may have been opened meanwhile.
             if !self.striped.load(Ordering::Relaxed) {
-                return Some(Answer::Whole(whole));
+                return Some(QueuedAnswer::Whole(whole));
             }
             queue.cut(whole);
         }
@@ -105,10 +105,10 @@ impl Outbox {
         let (stream, activity) = (&mut to.stream, || activity.record_sent());
         match self {
             Self::Wants(_, Some(message))
-            | Self::Answers(_, _, Some(Answer::Whole(Outgoing { message, .. }))) => {
+            | Self::Answers(_, _, Some(QueuedAnswer::Whole(Outgoing { message, .. }))) => {
                 stream::write(stream, &message.encode(to.version), activity).await
             }
-            Self::Answers(_, _, Some(Answer::Stripe(stripe))) => stripe.write(stream, activity).await,
+            Self::Answers(_, _, Some(QueuedAnswer::Stripe(stripe))) => stripe.write(stream, activity).await,
             Self::Wants(_, None) | Self::Answers(_, _, None) => Ok(()),
         }
     }

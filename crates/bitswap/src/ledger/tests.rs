@@ -8,23 +8,23 @@ fn cid(n: u32) -> Cid {
     Cid::new_v1(0x70, Multihash::wrap(0x12, &hash).unwrap())
 }
 
-fn entry(n: u32, kind: Kind) -> Entry {
-    Entry { cid: cid(n), priority: 1, cancel: false, kind, send_dont_have: true }
+fn entry(n: u32, kind: Kind) -> WantlistEntry {
+    WantlistEntry { cid: cid(n), priority: 1, cancel: false, kind, send_dont_have: true }
 }
 
-fn block(n: u32) -> Entry {
+fn block(n: u32) -> WantlistEntry {
     entry(n, Kind::Block)
 }
 
-fn have(n: u32) -> Entry {
+fn have(n: u32) -> WantlistEntry {
     entry(n, Kind::Have)
 }
 
-fn cancel(n: u32) -> Entry {
-    Entry { cancel: true, ..block(n) }
+fn cancel(n: u32) -> WantlistEntry {
+    WantlistEntry { cancel: true, ..block(n) }
 }
 
-fn ledger(entries: Vec<Entry>) -> Ledger {
+fn ledger(entries: Vec<WantlistEntry>) -> Ledger {
     let mut ledger = Ledger::default();
     ledger.apply(false, entries);
     ledger
@@ -57,7 +57,7 @@ fn blocks_recently_sent_to_other_peers_are_sent_last() {
 
 #[test]
 fn an_urgent_block_is_sent_first_even_if_other_peers_have_it() {
-    let mut one = ledger(vec![block(1), Entry { priority: URGENT, ..block(2) }]);
+    let mut one = ledger(vec![block(1), WantlistEntry { priority: URGENT, ..block(2) }]);
     assert_eq!(order(&mut one, |name| u32::from(*name == cid(2)) * 5), [2, 1]);
 }
 
@@ -69,7 +69,7 @@ fn a_held_block_is_deferred_until_its_deadline() {
     assert_eq!(ledger.next_block(until).unwrap().cid, cid(2));
     assert_eq!(ledger.next_block(until), Err(Some(5)), "the first of them");
     assert!(ledger.is_ready(&cid(1)));
-    ledger.apply(false, vec![Entry { priority: URGENT, ..block(1) }]);
+    ledger.apply(false, vec![WantlistEntry { priority: URGENT, ..block(1) }]);
     let urgent = |_: &Cid, urgent: bool| if urgent { Ok(7) } else { Err(()) };
     assert_eq!(ledger.next_block(urgent).unwrap().cid, cid(1), "a reader waits for it");
     assert_eq!(ledger.next_block(urgent), Err(Some(())));
@@ -177,7 +177,7 @@ fn waiting_wants_are_evicted_in_batches() {
 #[test]
 fn both_versions_of_a_cid_are_one_want() {
     let v0 = Cid::new_v0(*cid(1).hash()).unwrap();
-    let mut ledger = ledger(vec![Entry { cid: v0, ..block(1) }]);
+    let mut ledger = ledger(vec![WantlistEntry { cid: v0, ..block(1) }]);
     let want = next(&mut ledger);
     assert_eq!(want.cid, v0, "answered as it was asked");
     ledger.not_found(&v0);

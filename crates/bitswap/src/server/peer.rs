@@ -89,7 +89,7 @@ mod tests {
     use super::*;
     use crate::{
         Cid,
-        wire::{Entry, Kind},
+        wire::{Kind, WantlistEntry},
     };
 
     #[test]
@@ -97,7 +97,8 @@ mod tests {
         let wanting = Arc::default();
         let [one, other] = [(); 2].map(|()| CountedLedger::new(Arc::clone(&wanting)));
         let cid = Cid::new_v1(0x55, cid::multihash::Multihash::wrap(0x12, &[0; 32]).expect("it is short"));
-        let entry = |cancel| Entry { cid, priority: 1, cancel, kind: Kind::Block, send_dont_have: true };
+        let entry =
+            |cancel| WantlistEntry { cid, priority: 1, cancel, kind: Kind::Block, send_dont_have: true };
         for wants in [&one, &one, &other] {
             wants.with(|ledger| ledger.apply(false, vec![entry(false)]));
         }

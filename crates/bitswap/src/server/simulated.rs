@@ -3,7 +3,7 @@
 use libp2p::{PeerId, swarm::ConnectionId};
 use tokio::sync::mpsc;
 
-use super::{NextMessage, Server, Wait};
+use super::{NextMessage, ServeWait, Server};
 use crate::{link::Outgoing, locked, slots::SlotTicket};
 
 impl Server {
@@ -14,11 +14,11 @@ impl Server {
     }
 
     /// Returns the next message for a peer, or what to wait for.
-    pub fn poll_message(&self, peer: &PeerId, ticket: &mut SlotTicket) -> Result<Outgoing, Wait> {
-        let peer = locked(&self.peers).get(peer).cloned().ok_or(Wait::Event)?;
+    pub fn poll_message(&self, peer: &PeerId, ticket: &mut SlotTicket) -> Result<Outgoing, ServeWait> {
+        let peer = locked(&self.peers).get(peer).cloned().ok_or(ServeWait::Event)?;
         if !self.may_send(&peer) {
             ticket.give_up();
-            return Err(Wait::Event);
+            return Err(ServeWait::Event);
         }
         let NextMessage { message, slot } = self.next(&peer, ticket)?;
         Ok(Outgoing { message, _slot: slot, _in_flight: peer.in_flight.begin(), _memory: None })

@@ -6,7 +6,7 @@ use std::{collections::HashMap, time::Duration};
 use libp2p::PeerId;
 use tokio::time::Instant;
 
-use crate::{Cid, blocks::key};
+use crate::{Cid, as_v1};
 
 /// A block sent this recently can probably be fetched from its receiver.
 const RECENT_WINDOW: Duration = Duration::from_secs(5);
@@ -45,10 +45,10 @@ impl RecentTransfers {
             self.old = std::mem::take(&mut self.young);
             self.since = Some(now);
         }
-        let name = key(cid);
-        let known = self.young.remove(&name).or_else(|| self.old.remove(&name));
+        let cid_v1 = as_v1(cid);
+        let known = self.young.remove(&cid_v1).or_else(|| self.old.remove(&cid_v1));
         let known = known.filter(|transfer| transfer.at.is_some_and(|at| !is_past(at)));
-        let transfer = self.young.entry(name).insert_entry(known.unwrap_or_default()).into_mut();
+        let transfer = self.young.entry(cid_v1).insert_entry(known.unwrap_or_default()).into_mut();
         transfer.at = Some(now);
         transfer
     }
@@ -74,8 +74,8 @@ impl RecentTransfers {
         hold: Duration,
         longest: Duration,
     ) -> Result<u32, Instant> {
-        let name = key(cid);
-        let Some(transfer) = self.young.get(&name).or_else(|| self.old.get(&name)) else { return Ok(0) };
+        let cid_v1 = as_v1(cid);
+        let Some(transfer) = self.young.get(&cid_v1).or_else(|| self.old.get(&cid_v1)) else { return Ok(0) };
         let Some(at) = transfer.at else { return Ok(0) };
         let (now, elapsed) = (Instant::now(), at.elapsed());
         let until = (at + hold).min(transfer.first.unwrap_or(at) + longest);

@@ -24,14 +24,14 @@ impl Session {
         requests: &mut Vec<Request>,
     ) {
         let front: Vec<(i64, Cid)> =
-            self.in_flight.iter().take(HEDGED_WANTS).map(|(order, name)| (*order, *name)).collect();
-        for (order, name) in front {
-            let further = self.wants.get(&name).map_or(0, |want| self.further(want, now, peer_state));
+            self.in_flight.iter().take(HEDGED_WANTS).map(|(order, cid_v1)| (*order, *cid_v1)).collect();
+        for (order, cid_v1) in front {
+            let further = self.wants.get(&cid_v1).map_or(0, |want| self.further(want, now, peer_state));
             for _ in 0..further {
-                let Some(want) = self.wants.get(&name) else { break };
+                let Some(want) = self.wants.get(&cid_v1) else { break };
                 let Some(peer) = self.hedge_peer_for(want, now, peer_state, quota) else { break };
                 let cid = want.cid;
-                self.record_request(peer, &name, order, now);
+                self.record_request(peer, &cid_v1, order, now);
                 quota.reserve(peer);
                 requests.push(Request::Block { peer, cid, urgent: true });
             }

@@ -148,14 +148,14 @@ impl SessionPeer {
     }
 
     /// Records a want, for a block or its presence.
-    pub fn want_sent(&mut self, name: Cid, now: Instant) {
+    pub fn want_sent(&mut self, cid_v1: Cid, now: Instant) {
         self.asked_at.get_or_insert(now);
-        self.asked_first.get_or_insert(name);
+        self.asked_first.get_or_insert(cid_v1);
     }
 
     /// Returns whether this was its first want, which it may answer only after other peers did.
-    pub fn was_asked_first(&self, name: &Cid) -> bool {
-        self.asked_first.as_ref() == Some(name)
+    pub fn was_asked_first(&self, cid_v1: &Cid) -> bool {
+        self.asked_first.as_ref() == Some(cid_v1)
     }
 
     pub fn latency(&self) -> Duration {

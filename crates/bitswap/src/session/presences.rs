@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{
     HEDGE_DELAY, PeerState, Request, STALL_TIMEOUT, Session, SessionWant, WantQuota, peer::SessionPeer,
 };
-use crate::{Cid, blocks::key};
+use crate::{Cid, as_v1};
 
 /// Peers asked for the first block in one round; further rounds ask the others.
 const BROADCAST_PEERS: usize = 64;
@@ -42,7 +42,7 @@ impl Inquiry {
 impl Session {
     /// Returns the progress of asking the connected peers for a block.
     pub fn inquiry(&self, cid: &Cid) -> Inquiry {
-        let want = self.wants.get(&key(cid));
+        let want = self.wants.get(&as_v1(cid));
         let knows = |want: &SessionWant| want.notified.union(&want.lacking).count();
         Inquiry {
             unasked: self.peers.len() - want.map_or(0, knows),
@@ -83,14 +83,14 @@ impl Session {
         quota: &mut WantQuota,
         requests: &mut Vec<Request>,
     ) {
-        for name in cids {
+        for cid_v1 in cids {
             if !quota.has_room(&peer) {
                 return;
             }
-            if let Some(want) = self.wants.get_mut(name)
+            if let Some(want) = self.wants.get_mut(cid_v1)
                 && want.notified.insert(peer)
             {
-                self.peers.change(&peer, |state| state.want_sent(*name, now));
+                self.peers.change(&peer, |state| state.want_sent(*cid_v1, now));
                 quota.reserve(peer);
                 requests.push(Request::Have { peer, cid: want.cid });
             }

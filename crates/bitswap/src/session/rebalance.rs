@@ -25,14 +25,14 @@ impl Session {
         }
         let candidates = self.candidates(now);
         let later = self.in_flight.iter().skip(ORDERED_WANTS).take(MAX_PLANNED_WANTS);
-        let later: Vec<(i64, Cid)> = later.map(|(order, name)| (*order, *name)).collect();
+        let later: Vec<(i64, Cid)> = later.map(|(order, cid_v1)| (*order, *cid_v1)).collect();
         // The last ones first: their peers will send them last.
-        for (order, name) in later.into_iter().rev() {
-            let Some(want) = self.wants.get(&name) else { continue };
+        for (order, cid_v1) in later.into_iter().rev() {
+            let Some(want) = self.wants.get(&cid_v1) else { continue };
             let [sent] = want.sent.as_slice() else { continue };
             let (from, cid) = (sent.peer, want.cid);
             let Some(to) = self.better_peer(want, &from, &candidates, now, quota) else { continue };
-            if let Some(want) = self.wants.get_mut(&name) {
+            if let Some(want) = self.wants.get_mut(&cid_v1) {
                 want.sent.clear();
                 // A peer that is known to have the block is not asked for it again.
                 if !want.holders.contains(&from) {
@@ -40,7 +40,7 @@ impl Session {
                 }
                 self.peers.change(&from, |state| state.request_done(want.size));
             }
-            self.record_request(to, &name, order, now);
+            self.record_request(to, &cid_v1, order, now);
             quota.reserve(to);
             requests.extend([
                 Request::Cancel { peer: from, cid },

@@ -19,14 +19,18 @@ impl Session {
         quota: &mut WantQuota,
         requests: &mut Vec<Request>,
     ) {
-        let mut queue: Vec<(i64, Cid)> =
-            self.unrequested.iter().take(MAX_PLANNED_WANTS).map(|(order, name)| (*order, *name)).collect();
+        let mut queue: Vec<(i64, Cid)> = self
+            .unrequested
+            .iter()
+            .take(MAX_PLANNED_WANTS)
+            .map(|(order, cid_v1)| (*order, *cid_v1))
+            .collect();
         if self.peers.are_mixed() && queue.len() > ORDERED_WANTS {
-            queue[ORDERED_WANTS..].sort_by_cached_key(|(_, name)| self.salt.hash_one(name));
+            queue[ORDERED_WANTS..].sort_by_cached_key(|(_, cid_v1)| self.salt.hash_one(cid_v1));
         }
         let (mut open, mut may_ask_unknown) = (self.open_holders(quota), true);
-        for (order, name) in queue {
-            let Some(want) = self.wants.get(&name) else { continue };
+        for (order, cid_v1) in queue {
+            let Some(want) = self.wants.get(&cid_v1) else { continue };
             if open.is_empty() && !self.in_flight.is_empty() && want.holders.is_empty() {
                 continue;
             }
@@ -42,9 +46,9 @@ impl Session {
                 may_ask_unknown && (!peers.is_empty() || self.peers.has_peers_without_presences());
             let urgent = self.in_flight.first_key_value().is_none_or(|(first, _)| order < *first);
             for peer in peers {
-                self.record_request(peer, &name, order, now);
+                self.record_request(peer, &cid_v1, order, now);
                 quota.reserve(peer);
-                requests.extend(self.wants.get(&name).map(|want| Request::Block {
+                requests.extend(self.wants.get(&cid_v1).map(|want| Request::Block {
                     peer,
                     cid: want.cid,
                     urgent,
@@ -67,11 +71,11 @@ impl Session {
     }
 
     /// Records that a block is requested from a peer.
-    pub(super) fn record_request(&mut self, peer: PeerId, name: &Cid, order: i64, now: Instant) {
-        let Some(want) = self.wants.get_mut(name) else { return };
+    pub(super) fn record_request(&mut self, peer: PeerId, cid_v1: &Cid, order: i64, now: Instant) {
+        let Some(want) = self.wants.get_mut(cid_v1) else { return };
         let sent = self.peers.change(&peer, |state| {
             state.block_requested(want.size);
-            state.want_sent(*name, now);
+            state.want_sent(*cid_v1, now);
         });
         if sent.is_none() {
             return;
@@ -79,7 +83,7 @@ impl Session {
         want.notified.insert(peer);
         want.sent.push(SentRequest { peer, at: now });
         self.unrequested.remove(&order);
-        self.in_flight.insert(order, *name);
+        self.in_flight.insert(order, *cid_v1);
     }
 
     /// Returns the least busy peer that has the block and room in its window. Peers with part of the DAG are preferred:

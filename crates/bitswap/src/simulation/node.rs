@@ -19,8 +19,7 @@ use super::{
     links::{Downlink, Uplink},
 };
 use crate::{
-    Blocks, Cid,
-    blocks::key,
+    Blocks, Cid, as_v1,
     budget::{BlockMemory, Budget},
     client::Client,
     link::{Activity, Event, FetchedBlock, PeerConnection},
@@ -75,11 +74,11 @@ struct Stored {
 
 impl Blocks for Stored {
     fn size(&self, cid: &Cid) -> io::Result<Option<u64>> {
-        Ok(locked(&self.cids).contains(&key(cid)).then_some(BLOCK_BYTES as u64))
+        Ok(locked(&self.cids).contains(&as_v1(cid)).then_some(BLOCK_BYTES as u64))
     }
 
     fn get(&self, cid: &Cid) -> io::Result<Option<Bytes>> {
-        Ok(locked(&self.cids).contains(&key(cid)).then(|| self.file.block(cid)))
+        Ok(locked(&self.cids).contains(&as_v1(cid)).then(|| self.file.block(cid)))
     }
 }
 
@@ -208,7 +207,7 @@ impl Node {
         if arrived.is_empty() {
             return false;
         }
-        locked(&self.stored.cids).extend(arrived.iter().map(key));
+        locked(&self.stored.cids).extend(arrived.iter().map(as_v1));
         self.server.arrived(&arrived);
         if self.stored_blocks() == self.stored.file.len() as usize {
             self.done_at = Some(now);

@@ -19,11 +19,11 @@ use super::{
 use crate::{
     Block, Cid,
     link::Outgoing,
-    server::Wait,
+    server::ServeWait,
     session::LOST_WANT_TIMEOUT,
     slots::SlotTicket,
     verify::Verified,
-    wire::{Entry, Kind, Message, Payload, Prefix},
+    wire::{Kind, Message, Payload, Prefix, WantlistEntry},
 };
 
 /// Long enough that a peer may not send it unsolicited.
@@ -234,7 +234,7 @@ impl Swarm {
 
     /// A block is requested again only from a peer that may have lost its wants: it was silent, or owes the block for
     /// very long.
-    fn check_request(&mut self, from: usize, to: usize, entry: &Entry) {
+    fn check_request(&mut self, from: usize, to: usize, entry: &WantlistEntry) {
         let (request, now) = ((from, to, entry.cid), Instant::now());
         let silent = self.nodes[from].connections.get(&to).map(Connection::last_silence);
         if entry.cancel {
@@ -264,7 +264,7 @@ impl Swarm {
         }
     }
 
-    fn lie(&mut self, liar: usize, to: usize, wants: &[Entry]) {
+    fn lie(&mut self, liar: usize, to: usize, wants: &[WantlistEntry]) {
         let mut message = Message::default();
         for entry in wants.iter().filter(|entry| !entry.cancel) {
             match (entry.kind, self.nodes[liar].manner) {
@@ -296,9 +296,9 @@ impl Swarm {
             }
         };
         let at = match wait {
-            Wait::Event => None,
-            Wait::Until(at) => Some(at),
-            Wait::Slot => Some(ticket.next_expiry().unwrap_or_else(Instant::now)),
+            ServeWait::Event => None,
+            ServeWait::Until(at) => Some(at),
+            ServeWait::Slot => Some(ticket.next_expiry().unwrap_or_else(Instant::now)),
         };
         self.start_uplink(server);
         let Some(at) = at else { return };

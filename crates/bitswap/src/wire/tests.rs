@@ -7,8 +7,8 @@ fn cid(n: u8) -> Cid {
     Cid::new_v1(0x55, Multihash::wrap(0x12, &[n; 32]).unwrap())
 }
 
-fn entry(n: u8, kind: Kind) -> Entry {
-    Entry { cid: cid(n), priority: n.into(), cancel: false, kind, send_dont_have: true }
+fn entry(n: u8, kind: Kind) -> WantlistEntry {
+    WantlistEntry { cid: cid(n), priority: n.into(), cancel: false, kind, send_dont_have: true }
 }
 
 fn joined(pieces: Vec<Bytes>) -> Bytes {
@@ -29,7 +29,7 @@ fn encoded_messages_decode_to_the_same_message() {
         wants: vec![
             entry(1, Kind::Block),
             entry(2, Kind::Have),
-            Entry { cancel: true, priority: -5, ..entry(3, Kind::Block) },
+            WantlistEntry { cancel: true, priority: -5, ..entry(3, Kind::Block) },
         ],
         full: true,
         blocks: vec![
@@ -76,7 +76,7 @@ fn older_protocol_versions_get_no_presences() {
         presences: vec![(cid(5), true)],
         ..Message::default()
     };
-    let plain = Entry { send_dont_have: false, ..entry(1, Kind::Block) };
+    let plain = WantlistEntry { send_dont_have: false, ..entry(1, Kind::Block) };
     let read_1_1 = read(message.encode(Version::V1_1));
     assert_eq!(read_1_1, Message { wants: vec![plain.clone()], presences: vec![], ..message.clone() });
     let read_1_0 = read(message.encode(Version::V1_0));
@@ -104,7 +104,7 @@ fn blocks_are_encoded_and_decoded_without_copying() {
 #[test]
 fn the_encoding_matches_the_specification() {
     let message = Message {
-        wants: vec![Entry { priority: 10, ..entry(1, Kind::Have) }],
+        wants: vec![WantlistEntry { priority: 10, ..entry(1, Kind::Have) }],
         presences: vec![(cid(2), false)],
         ..Message::default()
     };

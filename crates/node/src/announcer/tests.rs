@@ -15,7 +15,7 @@ fn numbered(n: u32) -> Cid {
 struct Routing {
     announcer: Announcer,
     joins: watch::Sender<usize>,
-    asked: mpsc::Receiver<Command>,
+    asked: mpsc::Receiver<SwarmCommand>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -31,7 +31,7 @@ impl Routing {
     /// Returns the next announcement, which waits for its answer.
     async fn next(&mut self) -> (Cid, oneshot::Sender<bool>) {
         match tokio::time::timeout(SOON, self.asked.recv()).await.expect("an announcement") {
-            Some(Command::Provide(cid, reply)) => (cid, reply),
+            Some(SwarmCommand::Provide(cid, reply)) => (cid, reply),
             other => panic!("{other:?}"),
         }
     }
@@ -218,7 +218,7 @@ async fn a_key_removed_while_it_is_announced_is_withdrawn() {
     routing.announcer.remove(&cid(1));
     reply.send(true).unwrap();
     let command = tokio::time::timeout(SOON, routing.asked.recv()).await.expect("a command");
-    assert!(matches!(command, Some(Command::Withdraw(cid)) if cid == self::cid(1)), "{command:?}");
+    assert!(matches!(command, Some(SwarmCommand::Withdraw(cid)) if cid == self::cid(1)), "{command:?}");
     assert_eq!(routing.announcer.status(), Announcing::default());
 }
 

@@ -20,7 +20,7 @@ const CACHE_ENTRIES: usize = 4096;
 
 /// The resolved names.
 #[derive(Default)]
-pub struct Cache(Mutex<HashMap<MutableName, CacheEntry>>);
+pub struct ResolutionCache(Mutex<HashMap<MutableName, CacheEntry>>);
 
 struct CacheEntry {
     resolved: Resolved,
@@ -29,7 +29,7 @@ struct CacheEntry {
     joins: usize,
 }
 
-impl Cache {
+impl ResolutionCache {
     fn lock(&self) -> MutexGuard<'_, HashMap<MutableName, CacheEntry>> {
         locked(&self.0)
     }
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn a_cached_answer_expires_after_its_ttl_and_a_negative_one_when_a_peer_joins() {
-        let (cache, name) = (Cache::default(), "example.org".parse::<MutableName>().unwrap());
+        let (cache, name) = (ResolutionCache::default(), "example.org".parse::<MutableName>().unwrap());
         let resolved = |stale| Resolved { value: "/ipfs/x".into(), stale };
         let start = Instant::now();
         let put = |stale, ttl, joins| cache.put(name.clone(), resolved(stale), ttl, joins, start);

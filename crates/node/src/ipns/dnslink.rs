@@ -19,7 +19,7 @@ const PREFIX: &str = "dnslink=";
 
 /// The DNSLink of a domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
+pub struct DnsLink {
     /// `/ipfs/...` or `/ipns/...`.
     pub value: String,
     /// The TTL of the record.
@@ -64,7 +64,7 @@ impl DnsResolver {
     }
 
     /// Looks up the current DNSLink of `domain`.
-    pub async fn look_up(&self, domain: &Domain) -> Result<Link, ResolveError> {
+    pub async fn look_up(&self, domain: &Domain) -> Result<DnsLink, ResolveError> {
         let failed = |why: DnsFailure| ResolveError::Dns { domain: domain.clone(), why };
         let resolver = match self {
             Self::Available(resolver) => resolver,
@@ -103,14 +103,14 @@ fn is_absent(error: &LookupError) -> bool {
 }
 
 /// Returns the first link in alphabetical order, so that all nodes choose the same of several records.
-fn link(answer: &TxtLookup) -> Option<Link> {
+fn link(answer: &TxtLookup) -> Option<DnsLink> {
     let records = answer.as_lookup().records().iter();
     let links = records.filter_map(|record| {
         let value = value(record.data().as_txt()?)?;
         Some((value, record.ttl()))
     });
     let (value, seconds) = links.min()?;
-    Some(Link { value, ttl: Duration::from_secs(seconds.into()) })
+    Some(DnsLink { value, ttl: Duration::from_secs(seconds.into()) })
 }
 
 fn value(record: &TXT) -> Option<String> {

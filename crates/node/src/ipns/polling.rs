@@ -21,7 +21,7 @@ use super::{
 use crate::{
     IpnsName, RecordError,
     announcer::{JOIN_PAUSE, SMALL_SWARM},
-    command::Command,
+    command::SwarmCommand,
     online::Online,
     peers::Peers,
 };
@@ -39,7 +39,7 @@ const PUBLISH_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl IpnsNames {
     /// Polls followed names, since their publishers may not use pubsub.
-    pub async fn poll_followed(self, routing: mpsc::Sender<Command>, mut joins: watch::Receiver<usize>) {
+    pub async fn poll_followed(self, routing: mpsc::Sender<SwarmCommand>, mut joins: watch::Receiver<usize>) {
         let mut changes = self.0.subscriptions.changes();
         let mut pause = MIN_UNKNOWN_INTERVAL;
         loop {
@@ -80,7 +80,7 @@ impl IpnsNames {
         }
     }
 
-    async fn poll(&self, routing: &mpsc::Sender<Command>, name: PeerId) {
+    async fn poll(&self, routing: &mpsc::Sender<SwarmCommand>, name: PeerId) {
         let deadline = Instant::now() + POLL_TIMEOUT;
         let Some(found) = newest(routing, &IpnsName::from(name), deadline).await else { return };
         let ingest = move |names: &Self| names.ingest(name, found.bytes().to_vec(), SystemTime::now());
@@ -90,7 +90,7 @@ impl IpnsNames {
     }
 
     /// Polls own names to detect another node that publishes under them, and renews expired records.
-    pub async fn poll_own(self, routing: mpsc::Sender<Command>, peers: Peers) {
+    pub async fn poll_own(self, routing: mpsc::Sender<SwarmCommand>, peers: Peers) {
         let mut joins = peers.joins();
         // Names that another node took over, reported once, and names whose key was deleted.
         let mut abandoned = HashSet::new();
@@ -117,7 +117,7 @@ impl IpnsNames {
         }
     }
 
-    async fn query_own(&self, routing: &mpsc::Sender<Command>, abandoned: &mut HashSet<PeerId>) {
+    async fn query_own(&self, routing: &mpsc::Sender<SwarmCommand>, abandoned: &mut HashSet<PeerId>) {
         let signed = self.0.own.names();
         if signed.is_empty() {
             return;

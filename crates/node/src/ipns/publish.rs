@@ -6,7 +6,7 @@ use libp2p::identity::Keypair;
 use tokio::sync::oneshot;
 
 use super::IpnsNames;
-use crate::{IpnsName, RecordError, command::Command, online::Online, routing::ipns};
+use crate::{IpnsName, RecordError, command::SwarmCommand, online::Online, routing::ipns};
 
 /// How long a command waits for peers to accept a record.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,7 +38,7 @@ impl IpnsNames {
         let record = self.sign_and_publish(online, key, value, ttl).await?;
         if let Some(online) = online {
             let (reply, accepted) = oneshot::channel();
-            let put = Command::PutValue(IpnsName::of(key).record(record.bytes().to_vec()), reply);
+            let put = SwarmCommand::PutValue(IpnsName::of(key).record(record.bytes().to_vec()), reply);
             online.send(put).await?;
             let _ = tokio::time::timeout(PUBLISH_TIMEOUT, accepted).await;
         }
@@ -71,8 +71,8 @@ impl IpnsNames {
         self.0.own.mark_published(*name.peer());
         let record = self.blocking(sign).await?;
         if let Some(online) = online {
-            let publish = Command::Publish(name.record(record.bytes().to_vec()));
-            for command in [Command::Subscribe(name.key()), publish] {
+            let publish = SwarmCommand::Publish(name.record(record.bytes().to_vec()));
+            for command in [SwarmCommand::Subscribe(name.key()), publish] {
                 online.send(command).await?;
             }
         }

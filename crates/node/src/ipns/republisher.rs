@@ -16,7 +16,7 @@ use super::IpnsNames;
 use crate::{
     IpnsName, RecordError,
     announcer::{JOIN_PAUSE, SMALL_SWARM},
-    command::Command,
+    command::SwarmCommand,
     routing::ipns,
 };
 
@@ -34,17 +34,17 @@ const MAX_RETRY_PAUSE: Duration = Duration::from_secs(10 * 60);
 /// A name, and its record if a valid one is known.
 type DueRecord = (PeerId, Option<Vec<u8>>);
 /// A name, a record that is being put into the routing system, and whether a peer accepted it.
-type Publication = (PeerId, Vec<u8>, oneshot::Receiver<bool>);
+type NextPublication = (PeerId, Vec<u8>, oneshot::Receiver<bool>);
 
 /// Waits until a record was put into the routing system; returns whether a peer accepted it.
-async fn outcome((name, record, answer): Publication) -> (PeerId, Vec<u8>, bool) {
+async fn outcome((name, record, answer): NextPublication) -> (PeerId, Vec<u8>, bool) {
     let is_stored = answer.await.unwrap_or(false);
     (name, record, is_stored)
 }
 
 impl IpnsNames {
     /// Subscribes to own and followed names, and publishes their records periodically and when a peer joins.
-    pub async fn republish(self, routing: mpsc::Sender<Command>, mut joins: watch::Receiver<usize>) {
+    pub async fn republish(self, routing: mpsc::Sender<SwarmCommand>, mut joins: watch::Receiver<usize>) {
         let (mut next_pubsub, mut next_repeat) = (Instant::now(), Instant::now() + REPUBLISH_INTERVAL);
         // The records that the routing system has, or that are being put.
         let mut published: HashMap<PeerId, Vec<u8>> = HashMap::new();
@@ -106,27 +106,27 @@ impl IpnsNames {
     /// Returns the puts in progress.
     async fn publish_due(
         &self,
-        routing: &mpsc::Sender<Command>,
+        routing: &mpsc::Sender<SwarmCommand>,
         to_subscribers: bool,
         published: &mut HashMap<PeerId, Vec<u8>>,
-    ) -> Option<Vec<Publication>> {
+    ) -> Option<Vec<NextPublication>> {
         let due = self.blocking(|names| names.due(SystemTime::now())).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot republish names");
             Vec::new()
         });
         let mut started = Vec::new();
         for (name, record) in due {
-            routing.send(Command::Subscribe(IpnsName::from(name).key())).await.ok()?;
+            routing.send(SwarmCommand::Subscribe(IpnsName::from(name).key())).await.ok()?;
             let Some(value) = record else { continue };
             let record = IpnsName::from(name).record(value.clone());
             if to_subscribers || self.0.own.clear_unannounced(&name) {
-                routing.send(Command::Publish(record.clone())).await.ok()?;
+                routing.send(SwarmCommand::Publish(record.clone())).await.ok()?;
             }
             if published.insert(name, value.clone()).as_ref() == Some(&value) {
                 continue;
             }
             let (reply, answer) = oneshot::channel();
-            routing.send(Command::PutValue(record, reply)).await.ok()?;
+            routing.send(SwarmCommand::PutValue(record, reply)).await.ok()?;
             started.push((name, value, answer));
         }
         Some(started)

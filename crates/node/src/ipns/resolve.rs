@@ -7,9 +7,10 @@ use tokio::{
     time::{self, Instant, timeout_at},
 };
 
-use super::{IpnsNames, dnslink::Link};
+use super::{IpnsNames, dnslink::DnsLink};
 use crate::{
-    DnsFailure, Domain, IpnsName, MutableName, ResolveError, command::Command, online::Online, routing::ipns,
+    DnsFailure, Domain, IpnsName, MutableName, ResolveError, command::SwarmCommand, online::Online,
+    routing::ipns,
 };
 
 /// After the first answer, how long other peers have to send a newer one.
@@ -149,7 +150,7 @@ impl IpnsNames {
         };
         let key = domain.clone();
         match query.unwrap_or_else(|_| silent()) {
-            Ok(Link { value, ttl }) => {
+            Ok(DnsLink { value, ttl }) => {
                 let link = value.clone();
                 let see = move |names: &IpnsNames| Ok(names.0.record_store.put_link(&key, &link)?);
                 self.blocking(see).await?;
@@ -181,7 +182,7 @@ impl IpnsNames {
 
 /// Returns the newest valid record that peers have.
 pub async fn newest(
-    routing: &mpsc::Sender<Command>,
+    routing: &mpsc::Sender<SwarmCommand>,
     name: &IpnsName,
     deadline: Instant,
 ) -> Option<ipns::Record> {
@@ -192,24 +193,24 @@ pub async fn newest(
 pub type Answers = mpsc::UnboundedReceiver<Vec<u8>>;
 
 /// Queries connected peers and the routing system for the record of a name.
-pub async fn query_peers(routing: &mpsc::Sender<Command>, name: &IpnsName) -> Option<Answers> {
+pub async fn query_peers(routing: &mpsc::Sender<SwarmCommand>, name: &IpnsName) -> Option<Answers> {
     let (out, values) = mpsc::unbounded_channel();
-    routing.send(Command::FetchValues(name.key(), out.clone())).await.ok()?;
-    routing.send(Command::FindValues(name.key(), out)).await.ok()?;
+    routing.send(SwarmCommand::FetchValues(name.key(), out.clone())).await.ok()?;
+    routing.send(SwarmCommand::FindValues(name.key(), out)).await.ok()?;
     Some(values)
 }
 
 /// Queries connected peers only.
-pub async fn query_connected(routing: &mpsc::Sender<Command>, name: &IpnsName) -> Option<Answers> {
+pub async fn query_connected(routing: &mpsc::Sender<SwarmCommand>, name: &IpnsName) -> Option<Answers> {
     let (out, values) = mpsc::unbounded_channel();
-    routing.send(Command::FetchValues(name.key(), out)).await.ok()?;
+    routing.send(SwarmCommand::FetchValues(name.key(), out)).await.ok()?;
     Some(values)
 }
 
 /// Queries the routing system only.
-pub async fn query_routing(routing: &mpsc::Sender<Command>, name: &IpnsName) -> Option<Answers> {
+pub async fn query_routing(routing: &mpsc::Sender<SwarmCommand>, name: &IpnsName) -> Option<Answers> {
     let (out, values) = mpsc::unbounded_channel();
-    routing.send(Command::FindValues(name.key(), out)).await.ok()?;
+    routing.send(SwarmCommand::FindValues(name.key(), out)).await.ok()?;
     Some(values)
 }
 

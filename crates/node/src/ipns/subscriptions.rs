@@ -15,7 +15,7 @@ use tokio::{
 use super::{IpnsNames, Resolved};
 use crate::{
     IpnsName, MutableName, RecordError,
-    command::{Command, ReceivedRecord, Verdict},
+    command::{ReceivedRecord, SwarmCommand, Verdict},
     locked,
     online::Online,
     routing::ipns,
@@ -43,11 +43,11 @@ pub struct Subscriptions {
 
 impl Subscriptions {
     /// Adds a name with its last known record. Returns false if it was followed already.
-    pub fn add(&self, name: PeerId, head: Option<ipns::Record>) -> bool {
+    pub fn add(&self, name: PeerId, last_known: Option<ipns::Record>) -> bool {
         let mut records = locked(&self.records);
         let is_new = !records.contains_key(&name);
         if is_new {
-            records.insert(name, head);
+            records.insert(name, last_known);
             self.changed.send_modify(|n| *n += 1);
         }
         is_new
@@ -83,13 +83,13 @@ impl IpnsNames {
     pub async fn verify_received(
         self,
         mut received: mpsc::Receiver<ReceivedRecord>,
-        commands: mpsc::Sender<Command>,
+        commands: mpsc::Sender<SwarmCommand>,
     ) {
         let mut forwarded = HashMap::new();
         while let Some(ReceivedRecord { name, record, from, message }) = received.recv().await {
             let bytes = record.clone();
-            let hearing = self.blocking(move |names| names.validate(name, bytes, SystemTime::now()));
-            let (verdict, known) = hearing.await.unwrap_or_else(|error| {
+            let validated = self.blocking(move |names| names.validate(name, bytes, SystemTime::now()));
+            let (verdict, known) = validated.await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "cannot store a received IPNS record");
                 (Verdict::Ignore, None)
             });
@@ -99,8 +99,8 @@ impl IpnsNames {
                 _ => verdict,
             };
             // Stored for peers that fetch it here.
-            let keep = is_right.then(|| Command::Store(IpnsName::from(name).record(record)));
-            for command in [Command::ReportValidation(from, message, verdict)].into_iter().chain(keep) {
+            let keep = is_right.then(|| SwarmCommand::Store(IpnsName::from(name).record(record)));
+            for command in [SwarmCommand::ReportValidation(from, message, verdict)].into_iter().chain(keep) {
                 if commands.send(command).await.is_err() {
                     return;
                 }
@@ -138,18 +138,19 @@ impl IpnsNames {
 
     fn ingest_followed(&self, name: PeerId, record: &ipns::Record) -> Result<Option<Verdict>, RecordError> {
         let mut records = locked(&self.0.subscriptions.records);
-        let Some(head) = records.get_mut(&name) else { return Ok(None) };
-        if head.as_ref() == Some(record) {
+        let Some(newest) = records.get_mut(&name) else { return Ok(None) };
+        if newest.as_ref() == Some(record) {
             return Ok(Some(Verdict::Accept));
         }
-        if head.as_ref().is_some_and(|head| ipns::select([head, record]) == Some(head)) {
+        if newest.as_ref().is_some_and(|newest| ipns::select([newest, record]) == Some(newest)) {
             return Ok(Some(Verdict::Ignore));
         }
         // Also if only the sequence changed: followers compare sequences.
-        *head = Some(record.clone());
+        *newest = Some(record.clone());
         drop(records);
         let resolved = Resolved { value: record.text(), stale: false };
         self.0.cache.put(MutableName::Key(IpnsName::from(name)), resolved, record.ttl(), 0, Instant::now());
+        // Wakes the tasks that wait on `followed_changes`: they fetch what the record names.
         self.0.subscriptions.changed.send_modify(|n| *n += 1);
         self.0.record_store.put_followed_record(&name, record.bytes())?;
         Ok(Some(Verdict::Accept))
@@ -174,11 +175,11 @@ fn forward_once(
 impl IpnsNames {
     /// Follows a name until it is unfollowed or the process ends.
     pub async fn follow(&self, online: Option<&Online>, name: IpnsName) -> Result<(), RecordError> {
-        let head = self.blocking(move |names| names.last_followed_record(name.peer())).await?;
-        if self.0.subscriptions.add(*name.peer(), head)
+        let last_known = self.blocking(move |names| names.last_followed_record(name.peer())).await?;
+        if self.0.subscriptions.add(*name.peer(), last_known)
             && let Some(online) = online
         {
-            online.send(Command::Subscribe(name.key())).await?;
+            online.send(SwarmCommand::Subscribe(name.key())).await?;
         }
         Ok(())
     }
@@ -201,7 +202,7 @@ impl IpnsNames {
         }
         self.0.subscriptions.remove(name.peer());
         if let Some(online) = online {
-            online.send(Command::Unsubscribe(name.key())).await?;
+            online.send(SwarmCommand::Unsubscribe(name.key())).await?;
         }
         Ok(true)
     }
@@ -214,9 +215,9 @@ impl IpnsNames {
 
     /// Returns the newest record of a followed name.
     pub fn followed_record(&self, name: &IpnsName) -> Option<FollowedRecord> {
-        let head = self.0.subscriptions.record(name.peer())?;
-        let stale = head.until() <= SystemTime::now();
-        Some(FollowedRecord { value: head.text(), sequence: head.sequence(), stale })
+        let record = self.0.subscriptions.record(name.peer())?;
+        let stale = record.until() <= SystemTime::now();
+        Some(FollowedRecord { value: record.text(), sequence: record.sequence(), stale })
     }
 
     /// Returns a channel that changes when a followed name has a new record, and when a name is followed or unfollowed.

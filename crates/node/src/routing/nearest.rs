@@ -13,7 +13,7 @@ use libp2p::{
 const SWEEP_BATCH: usize = 1024;
 
 /// The rows of a table.
-pub trait Row {
+pub trait RankedRow {
     /// Returns the approximate size in bytes.
     fn weight(&self) -> usize;
     /// Removes expired records.
@@ -43,12 +43,12 @@ pub struct Nearest<R> {
     capacity: Capacity,
     rows: BTreeMap<KBucketDistance, (RecordKey, R)>,
     bytes: usize,
-    changes: Changes,
+    changes: RankedChanges,
 }
 
-impl<R: Row> Nearest<R> {
+impl<R: RankedRow> Nearest<R> {
     pub fn new(me: PeerId, capacity: Capacity) -> Self {
-        let changes = Changes { keys: HashSet::new(), max: 2 * capacity.keys };
+        let changes = RankedChanges { keys: HashSet::new(), max: 2 * capacity.keys };
         Self { me: me.into(), capacity, rows: BTreeMap::new(), bytes: 0, changes }
     }
 
@@ -125,18 +125,18 @@ impl<R: Row> Nearest<R> {
     }
 
     /// Returns the keys whose rows changed.
-    pub fn changes(&mut self) -> &mut Changes {
+    pub fn changes(&mut self) -> &mut RankedChanges {
         &mut self.changes
     }
 }
 
 /// Keys to write to the file. It may miss some of a flood, since everything in it expires.
-pub struct Changes {
+pub struct RankedChanges {
     keys: HashSet<RecordKey>,
     max: usize,
 }
 
-impl Changes {
+impl RankedChanges {
     pub fn add(&mut self, key: RecordKey) {
         if self.keys.len() < self.max {
             self.keys.insert(key);
@@ -160,7 +160,7 @@ impl Changes {
 mod tests {
     use super::*;
 
-    impl Row for usize {
+    impl RankedRow for usize {
         fn weight(&self) -> usize {
             *self
         }

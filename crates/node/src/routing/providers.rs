@@ -18,7 +18,7 @@ use libp2p::{
 use self::known::{KnownProvider, KnownProviders};
 use super::{
     RECORD_LIFETIME,
-    nearest::{Capacity, Changes, Nearest, Remaining, Row},
+    nearest::{Capacity, Nearest, RankedChanges, RankedRow, Remaining},
 };
 
 const CAPACITY: Capacity = Capacity { keys: 1 << 15, bytes: 12 << 20 };
@@ -39,7 +39,7 @@ struct Provider {
     expires: Instant,
 }
 
-impl Row for Vec<Provider> {
+impl RankedRow for Vec<Provider> {
     fn weight(&self) -> usize {
         ROW_OVERHEAD + self.len() * size_of::<Provider>()
     }
@@ -141,7 +141,7 @@ impl Providers {
     }
 
     /// Returns the keys whose records changed.
-    pub fn changes(&mut self) -> &mut Changes {
+    pub fn changes(&mut self) -> &mut RankedChanges {
         self.foreign.changes()
     }
 

@@ -19,7 +19,7 @@ use crate::{
     announcer::Announcer,
     behaviour::{Behaviour, BehaviourSettings},
     bitswap,
-    command::Command,
+    command::SwarmCommand,
     no_blocks::NoBlocks,
     peers::Peers,
 };
@@ -51,7 +51,7 @@ struct Peer {
     address: Multiaddr,
     store: Store,
     peers: Peers,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<SwarmCommand>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -59,7 +59,8 @@ impl Peer {
     async fn start(dial: Option<&Multiaddr>) -> Self {
         let key = Keypair::generate_ed25519();
         let id = key.public().to_peer_id();
-        let (store, peers, (commands, inbox)) = (Store::new(id), Peers::new(&[], false), mpsc::channel(256));
+        let (store, peers, (commands, inbox)) =
+            (Store::new(id), Peers::new(&[], false, false), mpsc::channel(256));
         let settings = BehaviourSettings {
             announce: Vec::new(),
             trust_listen_addresses: true,
@@ -154,12 +155,12 @@ async fn a_valid_ipns_record_is_stored_and_served_and_a_forged_one_is_rejected()
 }
 
 /// Forwards this many announcements, and waits until each was answered.
-async fn forward(keys: usize, asked: &mut mpsc::Receiver<Command>, to: &mpsc::Sender<Command>) {
+async fn forward(keys: usize, asked: &mut mpsc::Receiver<SwarmCommand>, to: &mpsc::Sender<SwarmCommand>) {
     let mut answers = tokio::task::JoinSet::new();
     for _ in 0..keys {
-        let Some(Command::Provide(cid, reply)) = asked.recv().await else { panic!("no announcement") };
+        let Some(SwarmCommand::Provide(cid, reply)) = asked.recv().await else { panic!("no announcement") };
         let (told, answer) = oneshot::channel();
-        to.send(Command::Provide(cid, told)).await.unwrap();
+        to.send(SwarmCommand::Provide(cid, told)).await.unwrap();
         answers.spawn(async move { reply.send(answer.await.unwrap()).unwrap() });
     }
     answers.join_all().await;

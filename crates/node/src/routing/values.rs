@@ -13,7 +13,7 @@ use super::{
     RECORD_LIFETIME,
     clock::Now,
     ipns,
-    nearest::{Capacity, Changes, Nearest, Remaining, Row},
+    nearest::{Capacity, Nearest, RankedChanges, RankedRow, Remaining},
 };
 
 const CAPACITY: Capacity = Capacity { keys: 4096, bytes: 4096 * ipns::MAX_BYTES };
@@ -110,7 +110,7 @@ struct StoredValue {
     expires: Instant,
 }
 
-impl Row for StoredValue {
+impl RankedRow for StoredValue {
     fn weight(&self) -> usize {
         self.value.bytes().len() + size_of::<Self>()
     }
@@ -214,7 +214,7 @@ impl Values {
     }
 
     /// Returns the keys whose values changed.
-    pub fn changes(&mut self) -> &mut Changes {
+    pub fn changes(&mut self) -> &mut RankedChanges {
         self.others.changes()
     }
 }

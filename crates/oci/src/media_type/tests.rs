@@ -70,10 +70,22 @@ fn an_invalid_media_type_is_rejected() {
 }
 
 #[test]
-fn a_media_type_is_validated_in_json() {
-    let media_type: MediaType = serde_json::from_str("\"a/b\"").unwrap();
-    assert_eq!(serde_json::to_string(&media_type).unwrap(), "\"a/b\"");
-    assert!(serde_json::from_str::<MediaType>("\"a\"").is_err());
+fn a_media_type_in_json_is_kept_as_it_is_stated() {
+    for json in [r#""a/b""#, r#""text/plain; charset=utf-8""#, r#""sbom""#, r#""""#, r#""é \n""#] {
+        let media_type: MediaType = serde_json::from_str(json).unwrap();
+        assert_eq!(serde_json::to_string(&media_type).unwrap(), json);
+    }
+    assert!(serde_json::from_str::<MediaType>("1").is_err());
+}
+
+#[test]
+fn parameters_do_not_change_the_kind_of_a_media_type() {
+    for parameters in [";charset=utf-8", " ; a=b; c=d", ";", "; profile=\"x;y\""] {
+        let of = |text: &str| MediaType::stated(format!("{text}{parameters}"));
+        assert!(of(OCI_INDEX).is_index() && of(OCI_MANIFEST).is_manifest() && of(OCI_LAYER_TAR).is_layer());
+        assert_eq!(of(OCI_MANIFEST).essence(), OCI_MANIFEST);
+        assert_ne!(of(OCI_MANIFEST), OCI_MANIFEST, "it is kept as it was written");
+    }
 }
 
 proptest! {

@@ -99,15 +99,15 @@ impl Task {
         Ok((kept, mismatch))
     }
 
-    /// Stores the file and holds it, in one commit, so that a crash does not leave it without a holder.
+    /// Stores the file and retains it, in one commit, so that a crash does not leave it unreferenced.
     async fn finish(&self, digest: Digest, verified: &[Digest], promised: &[Blob]) -> Result<Stored, Error> {
         let aliases: Vec<Digest> = verified.iter().filter(|other| **other != digest).cloned().collect();
         let kept: Vec<Kept> = promised.iter().map(|blob| Kept::of(blob, self.shared.root, false)).collect();
-        let (file, held) = (self.shared.file.clone(), kept.clone());
-        let hold = move |write: &WriteTransaction| held.iter().try_for_each(|kept| kept.retain(write));
+        let (file, kept_rows) = (self.shared.file.clone(), kept.clone());
+        let retain = move |write: &WriteTransaction| kept_rows.iter().try_for_each(|kept| kept.retain(write));
         // What led here is kept before it is said to be.
         self.content.wait_for_blocks().await;
-        let finish = tokio::task::spawn_blocking(move || file.finish(&digest, &aliases, hold));
+        let finish = tokio::task::spawn_blocking(move || file.finish(&digest, &aliases, retain));
         let stored = finish.await.map_err(Error::stopped)??;
         self.content.announce_kept(&kept).await?;
         Ok(stored)

@@ -22,13 +22,13 @@ fn gc_collects_a_released_root_with_a_damaged_file_unless_a_guard_is_open() {
     lose(&room, &root);
     database.write(|write| release_root(write, "repository/a", &root)).unwrap();
     let guard = room.store.gc_guard();
-    room.store.touch_cid(&root);
-    assert_eq!(room.gc.collect_freed(&room.store).unwrap(), Collected::default());
+    room.store.guard_cid(&root);
+    assert_eq!(room.gc.collect_released(&room.store).unwrap(), Collected::default());
     assert_eq!(room.store.partial().unwrap().len(), 1);
     drop(guard);
-    assert_eq!(room.gc.collect_freed(&room.store).unwrap().partial, 1);
+    assert_eq!(room.gc.collect_released(&room.store).unwrap().partial, 1);
     assert!(room.store.partial().unwrap().is_empty() && room.store.lost().unwrap().is_empty());
-    assert_eq!(room.gc.collect_freed(&room.store).unwrap(), Collected::default());
+    assert_eq!(room.gc.collect_released(&room.store).unwrap(), Collected::default());
 }
 
 #[tokio::test]

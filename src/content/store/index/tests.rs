@@ -11,10 +11,10 @@ fn cid(n: u8) -> Cid {
     Cid::new_v1(0x55, Code::Sha2_256.digest(&[n]))
 }
 
-fn sorted(mut reference: GcRoot) -> GcRoot {
-    reference.roots.sort();
-    reference.blobs.sort_by_key(|(digest, _)| digest.to_string());
-    reference
+fn sorted(mut gc_root: GcRoot) -> GcRoot {
+    gc_root.roots.sort();
+    gc_root.blobs.sort_by_key(|(digest, _)| digest.to_string());
+    gc_root
 }
 
 #[test]
@@ -28,8 +28,7 @@ fn root_references_survive_reopen_and_release_frees_unshared_roots() {
     {
         let index = open();
         assert!(
-            index.counts().unwrap() == RetainedCounts::default()
-                && index.reference(&cid(1)).unwrap().is_none()
+            index.counts().unwrap() == RetainedCounts::default() && index.gc_root(&cid(1)).unwrap().is_none()
         );
         index.retain(&cid(1), &one).unwrap();
         index.retain(&cid(1), &one).unwrap();
@@ -37,8 +36,8 @@ fn root_references_survive_reopen_and_release_frees_unshared_roots() {
     }
     let index = open();
     assert_eq!(index.counts().unwrap(), RetainedCounts { images: 0, layers: 1, pulled: 1 });
-    let held = [1, 2].map(|n| index.reference(&cid(n)).unwrap().map(sorted));
-    assert_eq!(held, [Some(sorted(one)), Some(sorted(two))]);
+    let retained = [1, 2].map(|n| index.gc_root(&cid(n)).unwrap().map(sorted));
+    assert_eq!(retained, [Some(sorted(one)), Some(sorted(two))]);
     assert_eq!(index.release(&cid(1)).unwrap(), Some(vec![cid(1)]));
     assert_eq!(index.release(&cid(1)).unwrap(), None);
     let free = index.release(&cid(2)).unwrap().unwrap();
@@ -51,12 +50,13 @@ fn a_root_is_free_when_its_last_gc_root_is_released() {
     let database = Arc::new(Database::open(&dir.path().join("index.redb")).unwrap());
     let index = Index::new(database.clone());
     index.retain(&cid(1), &GcRoot::new(true, &[cid(8)], vec![])).unwrap();
-    let holders = ["repository/a", "repository/b"];
-    for holder in holders {
-        database.write(|write| retain_root(write, holder, &cid(8))).unwrap();
+    let gc_root_keys = ["repository/a", "repository/b"];
+    for gc_root_key in gc_root_keys {
+        database.write(|write| retain_root(write, gc_root_key, &cid(8))).unwrap();
     }
     assert_eq!(index.release(&cid(1)).unwrap().unwrap(), []);
-    let free = holders.map(|holder| database.write(|write| release_root(write, holder, &cid(8))).unwrap());
+    let free = gc_root_keys
+        .map(|gc_root_key| database.write(|write| release_root(write, gc_root_key, &cid(8))).unwrap());
     assert_eq!(free, [false, true]);
 }
 
@@ -64,20 +64,20 @@ fn a_root_is_free_when_its_last_gc_root_is_released() {
 fn one_gc_root_retains_many_blobs_and_stays_kept() {
     let dir = tempfile::tempdir().unwrap();
     let index = Index::new(Arc::new(Database::open(&dir.path().join("index.redb")).unwrap()));
-    let part = |n: u8, owned| {
+    let part = |n: u8, is_kept| {
         let blob = (Digest::sha256_of(&[n]), CidPath::from(cid(n)));
-        GcRoot::new(owned, &[cid(1), cid(n)], vec![blob])
+        GcRoot::new(is_kept, &[cid(1), cid(n)], vec![blob])
     };
-    for (n, owned) in [(2, true), (3, false), (3, false)] {
-        index.retain_also(&cid(1), part(n, owned)).unwrap();
+    for (n, is_kept) in [(2, true), (3, false), (3, false)] {
+        index.retain_also(&cid(1), part(n, is_kept)).unwrap();
     }
-    let held = index.reference(&cid(1)).unwrap().unwrap();
+    let retained = index.gc_root(&cid(1)).unwrap().unwrap();
     let blobs = [part(2, true).blobs, part(3, true).blobs].concat();
-    assert_eq!(sorted(held.clone()), sorted(GcRoot::new(true, &[cid(1), cid(2), cid(3)], blobs)));
-    assert_eq!(index.release(&cid(1)).unwrap().unwrap(), held.roots());
+    assert_eq!(sorted(retained.clone()), sorted(GcRoot::new(true, &[cid(1), cid(2), cid(3)], blobs)));
+    assert_eq!(index.release(&cid(1)).unwrap().unwrap(), retained.roots());
 }
 
-/// Bytes that are written for one more blob under a holder of so many.
+/// Bytes that are written for one more blob under a GC root of so many.
 fn written_for_a_blob(blobs: u32) -> u64 {
     let (database, written) = counting();
     let hold = |from: u32, to: u32| {
@@ -115,6 +115,6 @@ fn a_concurrent_release_and_retain_of_a_gc_root_leave_no_orphaned_rows() {
         scope.spawn(|| (0..200).for_each(|_| drop(index.release(&cid(1)).unwrap())));
     });
     index.release(&cid(1)).unwrap();
-    let held = database.read(|read| Ok((0..200).any(|n| is_held(read, &cid(n)).unwrap()))).unwrap();
-    assert!(!held, "a root has a holder that is gone");
+    let retained = database.read(|read| Ok((0..200).any(|n| is_retained(read, &cid(n)).unwrap()))).unwrap();
+    assert!(!retained, "a root is retained under a key that is gone");
 }

@@ -8,11 +8,11 @@ use std::{
 
 use ocipfs_node::Cid;
 
-use super::{Hashed, Inner, PartialBlob, Progress, WriteState};
+use super::{Hashed, PartialBlob, PartialBlobInner, PartialProgress, WriteState};
 use crate::content::store::{
     Error, Store, disk,
     extents::Extents,
-    layout::Key,
+    layout::BlockKey,
     lock,
     source::OpenBytes,
     sweep::BlockSweep,
@@ -30,8 +30,8 @@ struct Known {
 impl Store {
     /// Begins a file, or goes on where its rows say; the handle of who is at it already is shared.
     pub fn begin_partial(&self, root: Cid, size: u64) -> Result<PartialBlob, Error> {
-        let key = Key::of(&root);
-        self.touch([key.clone()]);
+        let key = BlockKey::of(&root);
+        self.guard_keys([key.clone()]);
         // Dropped after `live` is unlocked, since the drop of the last handle locks it.
         let _ended;
         let mut live = lock(&self.0.live);
@@ -60,7 +60,7 @@ impl Store {
         Ok(PartialBlob(Arc::new(inner)))
     }
 
-    fn known(&self, key: &Key, root: &Cid) -> Result<Option<Known>, Error> {
+    fn known(&self, key: &BlockKey, root: &Cid) -> Result<Option<Known>, Error> {
         self.0.database.read(|read| {
             let Some(id) = tables::row(read, ROOTS, key.bytes(), |id| id)? else { return Ok(None) };
             if tables::row(read, FILES, id, |_| ())?.is_some() {
@@ -75,7 +75,7 @@ impl Store {
         })
     }
 
-    fn begin(&self, root: Cid, size: u64, known: Option<Known>) -> Result<Inner, Error> {
+    fn begin(&self, root: Cid, size: u64, known: Option<Known>) -> Result<PartialBlobInner, Error> {
         if let Some(known) = known {
             if let Some(file) = self.open_known(&known)? {
                 let Known { id, size, extents, hashed } = known;
@@ -106,13 +106,13 @@ impl Store {
         }
     }
 
-    fn handle(&self, id: u64, root: Cid, size: u64, file: File, state: WriteState) -> Inner {
+    fn handle(&self, id: u64, root: Cid, size: u64, file: File, state: WriteState) -> PartialBlobInner {
         let file = Arc::new(file);
         self.0.sources.insert(id, OpenBytes::File(file.clone()));
         self.use_file(id);
         let (state, settling) = (Mutex::new(state), Mutex::default());
         let is_cached = AtomicBool::default();
-        Inner {
+        PartialBlobInner {
             store: self.clone(),
             id,
             root,
@@ -136,21 +136,22 @@ impl Store {
 
     /// The partial files, here or at the next call of `begin_partial`.
     #[cfg(test)]
-    pub fn partial(&self) -> Result<Vec<Progress>, Error> {
+    pub fn partial(&self) -> Result<Vec<PartialProgress>, Error> {
         let mut all = self.partial_rows()?;
         all.extend(self.live());
         Ok(all.into_values().collect())
     }
 
     /// Those that are being fetched now, by their ids.
-    pub fn live(&self) -> Vec<(u64, Progress)> {
-        let live: Vec<Arc<Inner>> = lock(&self.0.live).values().filter_map(Weak::upgrade).collect();
-        let is_open = |inner: &&Arc<Inner>| !inner.state().ended;
+    pub fn live(&self) -> Vec<(u64, PartialProgress)> {
+        let live: Vec<Arc<PartialBlobInner>> =
+            lock(&self.0.live).values().filter_map(Weak::upgrade).collect();
+        let is_open = |inner: &&Arc<PartialBlobInner>| !inner.state().ended;
         live.iter().filter(is_open).map(|inner| (inner.id, inner.progress())).collect()
     }
 
     #[cfg(test)]
-    fn partial_rows(&self) -> Result<std::collections::BTreeMap<u64, Progress>, Error> {
+    fn partial_rows(&self) -> Result<std::collections::BTreeMap<u64, PartialProgress>, Error> {
         use redb::ReadableTable;
         self.0.database.read(|read| {
             let mut all = std::collections::BTreeMap::new();
@@ -159,7 +160,7 @@ impl Store {
                 let (root, size, parts) = row.value();
                 let root = Cid::try_from(root).map_err(|e| Error::Damaged(e.to_string()))?;
                 let written = Extents::from_rows(parts).length();
-                all.insert(id.value(), Progress { root, size, written, is_live: false });
+                all.insert(id.value(), PartialProgress { root, size, written, is_live: false });
             }
             Ok(all)
         })

@@ -11,12 +11,12 @@ use ocipfs_node::Cid;
 use ocipfs_oci::Digest;
 use redb::{ReadableTable, WriteTransaction};
 
-use super::{Hashed, Inner, PartialBlob};
+use super::{Hashed, PartialBlob, PartialBlobInner};
 use crate::content::store::{
     Error, Origin, Store, Stored, disk,
     draft::SMALL_BLOB_BYTES,
-    files::{WholeFile, sha256},
-    layout::{Key, Place},
+    files::{NewBlobRow, sha256},
+    layout::{BlockKey, BlockPlace},
     lock,
     lost::is_damaged,
     tables::{Hash, Tables},
@@ -29,14 +29,14 @@ struct CommitRows {
     id: u64,
     root: Cid,
     size: u64,
-    blocks: Vec<(Key, Place)>,
+    blocks: Vec<(BlockKey, BlockPlace)>,
     extents: Vec<(u64, u64)>,
     hashed: Option<Hashed>,
     origin: Origin,
 }
 
 impl PartialBlob {
-    /// Makes what was written before it durable: after a crash it is here again.
+    /// Makes the bytes that were written so far durable: they survive a crash.
     pub fn checkpoint(&self) -> Result<(), Error> {
         let inner = &self.0;
         let _alone = lock(&inner.settling);
@@ -51,12 +51,12 @@ impl PartialBlob {
     }
 
     /// Stores the file, whose bytes the caller has seen to have the sha256 `digest`, and does something else in the same
-    /// commit, which others share: `also` may run twice.
+    /// commit, which others share: `record` may run twice.
     pub fn finish(
         &self,
         digest: &Digest,
         aliases: &[Digest],
-        also: impl FnMut(&WriteTransaction) -> Result<(), Error> + Send + 'static,
+        record: impl FnMut(&WriteTransaction) -> Result<(), Error> + Send + 'static,
     ) -> Result<Stored, Error> {
         let inner = &self.0;
         let sha256 = sha256(digest)?;
@@ -67,7 +67,7 @@ impl PartialBlob {
         if small.is_none() {
             inner.check_name()?;
         }
-        let id = inner.settle(|rows| inner.promote(rows, sha256, aliases.to_vec(), small, also))?;
+        let id = inner.settle(|rows| inner.promote(rows, sha256, aliases.to_vec(), small, record))?;
         inner.end();
         Ok(Stored { id, digest: digest.clone(), size: inner.size, root: inner.root })
     }
@@ -88,7 +88,7 @@ impl PartialBlob {
     }
 }
 
-impl Inner {
+impl PartialBlobInner {
     fn has_news(&self) -> bool {
         let state = self.state();
         let is_hashed_further = state.hashed.as_ref().is_some_and(|hashed| hashed.length > state.hash_saved);
@@ -134,21 +134,21 @@ impl Inner {
         sha256: Hash,
         aliases: Vec<Digest>,
         small: Option<Vec<u8>>,
-        mut also: impl FnMut(&WriteTransaction) -> Result<(), Error> + Send + 'static,
+        mut record: impl FnMut(&WriteTransaction) -> Result<(), Error> + Send + 'static,
     ) -> Result<u64, Error> {
         let (disk, is_small, size) = (&self.store.0.disk, small.is_some(), self.size);
         disk.check_space()?;
         if !is_small {
             self.sync()?;
         }
-        let _placing = self.store.0.placing.read().unwrap_or_else(PoisonError::into_inner);
+        let _moving = self.store.0.moving_files.read().unwrap_or_else(PoisonError::into_inner);
         let id = self.store.0.database.write_together(move |write| {
-            let whole = WholeFile { sha256, size, aliases: &aliases, small: small.as_deref() };
+            let whole = NewBlobRow { sha256, size, aliases: &aliases, small: small.as_deref() };
             let id = rows.promote(&mut Tables::open(write)?, &whole)?;
-            also(write)?;
+            record(write)?;
             Ok(id)
         })?;
-        self.store.settle_file(self.id, &sha256, is_small);
+        self.store.move_into_place(self.id, &sha256, is_small);
         Ok(id)
     }
 
@@ -231,7 +231,7 @@ impl CommitRows {
         if tables.used.get(self.id)?.is_none() {
             tables.used.insert(self.id, now())?;
         }
-        let key = Key::of(&self.root);
+        let key = BlockKey::of(&self.root);
         let is_known = tables.roots.get(key.bytes())?.is_some();
         if !is_known {
             tables.roots.insert(key.bytes(), self.id)?;
@@ -240,10 +240,10 @@ impl CommitRows {
     }
 
     /// Turns the rows of a partial file into those of a stored one, unless its layout came in another way.
-    fn promote(&self, tables: &mut Tables, whole: &WholeFile) -> Result<u64, Error> {
+    fn promote(&self, tables: &mut Tables, whole: &NewBlobRow) -> Result<u64, Error> {
         tables.used_ids(self.store.ids_used())?;
         tables.add_blob(whole)?;
-        if let Some(known) = tables.stored_root(&Key::of(&self.root))? {
+        if let Some(known) = tables.stored_root(&BlockKey::of(&self.root))? {
             if known != self.id {
                 tables.remove_partial(self.id, &self.root)?;
                 if self.origin == Origin::Peers {

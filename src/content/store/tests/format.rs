@@ -80,7 +80,7 @@ fn an_upgrade_interrupted_by_a_kill_keeps_the_earlier_format_and_is_repeated() {
         assert!(counts.pulled > 2, "{counts:?}");
         assert_eq!(index.pins().unwrap().len(), 1);
         let (image, _) = index.images().unwrap().pop().unwrap();
-        assert!(index.reference(&image).unwrap().unwrap().blobs.len() >= 3);
+        assert!(index.gc_root(&image).unwrap().unwrap().blobs.len() >= 3);
         assert_eq!(store.stat().unwrap().partial_bytes, MIB as u64);
     }
 }

@@ -10,8 +10,8 @@ use ocipfs_unixfs::RAW;
 
 use super::*;
 use crate::content::store::{
-    files::WholeFile,
-    layout::{Key, Place},
+    files::NewBlobRow,
+    layout::{BlockKey, BlockPlace},
     tables::Tables,
 };
 
@@ -28,9 +28,13 @@ fn seed(store: &Store, range: std::ops::Range<u64>) {
         let mut tables = Tables::open(write)?;
         for n in range {
             let sha256 = cid(n).hash().digest().try_into().unwrap();
-            let whole = WholeFile { sha256, size: MIB as u64, aliases: &[], small: None };
+            let whole = NewBlobRow { sha256, size: MIB as u64, aliases: &[], small: None };
             tables.add_blob(&whole)?;
-            tables.own(&Key::of(&cid(n)), n + 1, &Place::Window { offset: 0, length: MIB as u64 })?;
+            tables.own(
+                &BlockKey::of(&cid(n)),
+                n + 1,
+                &BlockPlace::Window { offset: 0, length: MIB as u64 },
+            )?;
             tables.add_file(n + 1, &cid(n), &whole)?;
         }
         tables.used_ids(BLOBS + 1)

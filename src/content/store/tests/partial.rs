@@ -5,7 +5,7 @@ use redb::ReadableTableMetadata;
 
 use super::*;
 use crate::content::{
-    is_held, retain_root,
+    is_retained, retain_root,
     store::{PartialBlob, tables::ORIGINS},
 };
 
@@ -252,6 +252,6 @@ fn a_blob_whose_gc_root_cannot_be_retained_stays_partial() {
     assert!(store.file(&dag.root()).unwrap().is_none() && dag.is_in(&store));
     let root = dag.root();
     partial.finish(&digest, &[], move |write| retain_root(write, "repository/a", &root)).unwrap();
-    let is_held = store.database().read(|read| is_held(read, &root)).unwrap();
-    assert!(store.file(&root).unwrap().is_some() && is_held);
+    let is_retained = store.database().read(|read| is_retained(read, &root)).unwrap();
+    assert!(store.file(&root).unwrap().is_some() && is_retained);
 }

@@ -147,7 +147,7 @@ fn a_blob_is_found_by_several_digests() {
     let draft = |digest: &Digest, aliases: &[Digest]| {
         let mut draft = store.draft().unwrap();
         draft.write(&bytes).unwrap();
-        draft.finish(digest, aliases, std::slice::from_ref(&dag.layout))
+        draft.store(digest, aliases, std::slice::from_ref(&dag.layout))
     };
     assert!(matches!(draft(&sha512, &[]), Err(Error::NotSha256(_))));
     assert!(store.blob(&sha512).unwrap().is_none());
@@ -167,7 +167,7 @@ fn a_dropped_draft_leaves_no_files() {
     assert!(incoming(dir.path()).is_empty());
     let mut draft = store.draft().unwrap();
     draft.write(&bytes(1, MIB)).unwrap();
-    assert!(matches!(draft.finish(&Digest::sha256_of(b""), &[], &[]), Err(Error::NoLayout)));
+    assert!(matches!(draft.store(&Digest::sha256_of(b""), &[], &[]), Err(Error::NoLayout)));
     assert!(
         incoming(dir.path()).is_empty() && fs::read_dir(dir.path().join("blobs")).unwrap().next().is_none()
     );
@@ -183,18 +183,19 @@ fn drafts_are_committed_atomically_together() {
         let sealed = all.iter().map(|bytes| {
             let mut draft = store.draft().unwrap();
             draft.write(bytes).unwrap();
-            draft.seal().unwrap()
+            draft.sync().unwrap()
         });
-        sealed.collect::<Vec<Sealed>>()
+        sealed.collect::<Vec<SyncedDraft>>()
     };
     let drafts = sealed();
     // Of the last one no layout is said, which is found out in the transaction.
-    let ready = |n: usize, layouts| Ready { draft: &drafts[n], digest: &digests[n], aliases: &[], layouts };
+    let ready =
+        |n: usize, layouts| DraftToStore { draft: &drafts[n], digest: &digests[n], aliases: &[], layouts };
     let layout = |n: usize| std::slice::from_ref(&dags[n].layout);
     let failed = store.store_all(&[ready(0, layout(0)), ready(1, layout(1)), ready(2, &[])], &[]);
     assert!(matches!(failed, Err(Error::NoLayout)));
     assert_eq!(store.stat().unwrap(), StoreStat::default());
-    let ready: Vec<Ready> = (0..3).map(|n| ready(n, layout(n))).collect();
+    let ready: Vec<DraftToStore> = (0..3).map(|n| ready(n, layout(n))).collect();
     let stored = store.store_all(&ready, &[]).unwrap();
     for n in 0..3 {
         assert!(whole(&store, &stored[n]) == all[n] && dags[n].is_in(&store));

@@ -12,7 +12,7 @@ fn streamed_through_file_leaves_no_rows_and_is_not_served() {
     for (leaf, block) in &dag.leaves {
         passing.write(leaf, block, 0..block.len()).unwrap();
         assert_eq!(passing.read_at(leaf.offset, block.len()).unwrap(), block);
-        passing.forget_before(leaf.offset).unwrap();
+        passing.forget(0..leaf.offset).unwrap();
     }
     passing.checkpoint().unwrap();
     assert!(dag.is_gone_from(&store) && store.partial().unwrap().is_empty());

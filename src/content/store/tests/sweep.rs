@@ -10,7 +10,7 @@ fn put(store: &Store, bytes: &Bytes, profile: Profile) -> Stored {
     let dag = Dag::new(profile, bytes);
     let mut draft = store.draft().unwrap();
     draft.write(bytes).unwrap();
-    draft.finish(&Digest::sha256_of(bytes), &[], &[dag.layout]).unwrap()
+    draft.store(&Digest::sha256_of(bytes), &[], &[dag.layout]).unwrap()
 }
 
 /// Removes the rows of a file as a process does that is killed before it took the blocks.

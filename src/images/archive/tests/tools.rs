@@ -13,8 +13,7 @@ pub type Files = Vec<(String, Vec<u8>)>;
 
 const MANIFEST: &str = ocipfs_oci::media_type::OCI_MANIFEST;
 const INDEX: &str = ocipfs_oci::media_type::OCI_INDEX;
-pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
-pub const IMAGE_NAME: &str = "io.containerd.image.name";
+pub use crate::images::archive::{IMAGE_NAME, REF_NAME};
 
 pub fn blob(bytes: &[u8]) -> String {
     format!("blobs/sha256/{}", hex(bytes))
@@ -240,7 +239,7 @@ fn folder(bed: &super::Bed, files: &Files) -> Result<Images, Error> {
     let folder = bed.dir.path().join("folder");
     let _ = std::fs::remove_dir_all(&folder);
     unpack(&folder, files);
-    read(ArchiveSource::Path(folder), bed.options(None))
+    read(ArchiveSource::open(&folder).unwrap(), bed.options(None))
 }
 
 mod stories;

@@ -27,7 +27,7 @@ impl Bed {
     ) -> Result<(Vec<Imported>, Vec<String>), Error> {
         let name = name.map(|name| archive::split(name).unwrap());
         let options = Options { name, ..options(ImportFormat::Layout, Profile::UnixfsV1) };
-        let source = ArchiveSource::Stream(Box::new(Cursor::new(tar(files))));
+        let source = ArchiveSource::stream("the stream", Cursor::new(tar(files)));
         import(&self.content, source, options, Box::new(|_| {})).await
     }
 
@@ -215,7 +215,7 @@ async fn other_forms_than_a_layout_leave_referrers_out_with_a_warning() {
     let bed = Bed::new().await;
     let (files, _) = tools::oras(1);
     for form in [ImportFormat::Descriptor, ImportFormat::Dockerized] {
-        let source = ArchiveSource::Stream(Box::new(Cursor::new(tar(&files))));
+        let source = ArchiveSource::stream("the stream", Cursor::new(tar(&files)));
         let options = options(form, Profile::UnixfsV1);
         let (images, warnings) = import(&bed.content, source, options, Box::new(|_| {})).await.unwrap();
         assert_eq!(images.len(), 1);
@@ -235,7 +235,9 @@ async fn a_file_its_compressed_form_and_a_stream_have_the_same_cid() {
     ] {
         let path = bed._dir.path().join(name);
         std::fs::write(&path, &bytes).unwrap();
-        for source in [ArchiveSource::Path(path), ArchiveSource::Stream(Box::new(Cursor::new(bytes)))] {
+        for source in
+            [ArchiveSource::open(&path).unwrap(), ArchiveSource::stream("the stream", Cursor::new(bytes))]
+        {
             let options = options(ImportFormat::Layout, Profile::UnixfsV1);
             let (images, _) = import(&bed.content, source, options, Box::new(|_| {})).await.unwrap();
             found.push(images[0].reference.clone());
@@ -243,4 +245,29 @@ async fn a_file_its_compressed_form_and_a_stream_have_the_same_cid() {
     }
     found.dedup();
     assert_eq!(found.len(), 1, "{found:?}");
+}
+
+#[tokio::test]
+async fn referrers_go_to_the_repository_that_the_archive_says() {
+    let bed = Bed::new().await;
+    let (mut blobs, manifest) = tools::small("shared");
+    let (files, sbom) = tools::referrer(&manifest, "application/vnd.sbom");
+    blobs.extend(files);
+    // It comes before what it is about.
+    let (files, signed) = tools::referrer(&sbom, "application/vnd.signature");
+    blobs.extend(files);
+    let image =
+        |name: &str| tools::entry(&manifest, json!({ IMAGE_NAME: format!("docker.io/org/{name}:1") }));
+    let about = |it: &[u8], repository: &str| tools::entry(it, json!({ "io.ocipfs.repository": repository }));
+    for (given, expected) in [("org/b", [0, 1]), ("nowhere", [1, 1]), ("org/b/blobs", [1, 1])] {
+        let entries = [image("a"), image("b"), about(&signed, given), about(&sbom, given)];
+        let (images, warnings) = bed.try_import(&tools::layout(blobs.clone(), &entries), None).await.unwrap();
+        assert_eq!((images.len(), warnings), (2, vec![]), "{given}");
+        for (image, count) in images.iter().zip(expected) {
+            for subject in [&manifest, &sbom] {
+                let found = bed.referrers(image, &Digest::sha256_of(subject)).await;
+                assert_eq!(found.len(), count, "{given}: {}", image.reference);
+            }
+        }
+    }
 }

@@ -119,7 +119,7 @@ fn fill(field: &mut [u8], value: &[u8]) {
     field[..length].copy_from_slice(&value[..length]);
 }
 
-/// The header of a block of records: the same for every entry, so that it says nothing of its own.
+/// The header of a block of records: the same for every entry, so that it depends on no entry.
 fn extension(size: u64) -> Header {
     let mut header = Header::new_ustar();
     fill(&mut header.as_old_mut().name, b"././@PaxHeader");

@@ -4,7 +4,7 @@ use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::{
     super::tables::{CHANGES, ChangeRow, LAST_CHANGES, NEXT_CHANGE, STALE, key},
-    What,
+    ChangedItem,
 };
 use crate::content::StoreError;
 
@@ -88,5 +88,5 @@ thread_local! {
 
 /// Where the last change of all of a repository is remembered.
 pub fn stale_key(repository: &str) -> String {
-    last_key(&What::Everything.as_row(repository, "", &[]))
+    last_key(&ChangedItem::Everything.as_row(repository, "", &[]))
 }

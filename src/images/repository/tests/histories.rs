@@ -257,14 +257,14 @@ impl History {
         }
     }
 
-    /// Holds that the bytes are held that are there, and no others.
+    /// Holds that the bytes are retained that are there, and no others.
     fn check_holders(&self) {
         let there = self.there();
         for n in 0..BLOBS {
-            assert_eq!(is_held(&self.repositories, blob(n).root), there.blobs.contains(&n));
+            assert_eq!(is_retained(&self.repositories, blob(n).root), there.blobs.contains(&n));
         }
         for n in 0..NODES {
-            assert_eq!(is_held(&self.repositories, node_blob(n).root), there.nodes.contains(&n));
+            assert_eq!(is_retained(&self.repositories, node_blob(n).root), there.nodes.contains(&n));
         }
         assert_eq!(self.repositories.has(&name("a")).unwrap(), !there.nodes.is_empty());
     }

@@ -6,7 +6,7 @@ use ocipfs_oci::{Manifest, media_type};
 
 use super::*;
 use crate::{
-    content::{Profile, Put, Store},
+    content::{BlobWriter, Profile, Store},
     images::repository::tables,
 };
 
@@ -65,7 +65,7 @@ fn deleting_a_manifest_releases_its_unreferenced_blobs() {
     at(&repositories, 0, |edit| edit.remove_manifest(&name(A), &blob(1).digest));
     assert!(freed.has_changed().unwrap(), "the bytes are collected soon");
     assert_eq!(blob_count(&repositories), 2);
-    assert!(!is_held(&repositories, blob(10).root) && is_held(&repositories, blob(11).root));
+    assert!(!is_retained(&repositories, blob(10).root) && is_retained(&repositories, blob(11).root));
     at(&repositories, 0, |edit| edit.remove_manifest(&name(A), &blob(2).digest));
     assert_eq!(blob_count(&repositories), 0);
     assert!(!repositories.has(&name(A)).unwrap());
@@ -218,7 +218,7 @@ fn a_whole_repository_is_removed_in_batches() {
     assert!(
         !repositories.has_any(&name(A)).unwrap() && repositories.tags(&name(A), "", 9).unwrap().is_empty()
     );
-    assert!((0..20).all(|n| !is_held(&repositories, blob(n).root)));
+    assert!((0..20).all(|n| !is_retained(&repositories, blob(n).root)));
 }
 
 #[test]
@@ -226,9 +226,9 @@ fn repository_rows_of_an_earlier_version_are_upgraded_once() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let stored = |bytes: &[u8]| {
-        let mut put = Put::new(&store, Profile::UnixfsV1).unwrap();
+        let mut put = BlobWriter::new(&store, Profile::UnixfsV1).unwrap();
         put.write(bytes::Bytes::copy_from_slice(bytes)).unwrap();
-        let (stored, root) = put.finish().unwrap();
+        let (stored, root) = put.store().unwrap();
         RepositoryBlob { digest: stored.digest, size: stored.size, root: root.cid }
     };
     let [config, layer, left_over] = [b"config", b"layer.", b"orphan"].map(|bytes| stored(bytes));

@@ -24,7 +24,7 @@ const NEXT: TableDefinition<&str, (&[u8], bool)> = TableDefinition::new("followe
 
 /// A complete version of a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Version {
+pub struct RepositoryVersion {
     /// The directory that holds its layout.
     pub directory: Cid,
     /// How much of it is here.
@@ -48,7 +48,7 @@ pub struct FollowedRoot {
     pub since: u64,
 }
 
-/// The rows. Every call blocks. Those that let go of something say so: then it may be collected.
+/// The rows. Every call blocks. Those that release a root return true: then it may be collected.
 #[derive(Clone)]
 pub struct FollowedRows(Arc<Database>);
 
@@ -67,16 +67,16 @@ fn is_below(key: &str, name: &str, below: &str) -> bool {
     of == name && (below.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
 }
 
-fn repository_holder(name: &str, repository: &str) -> String {
+fn repository_root_key(name: &str, repository: &str) -> String {
     format!("follow/{name}/{repository}")
 }
 
-fn root_holder(name: &IpnsName) -> String {
+fn complete_root_key(name: &IpnsName) -> String {
     format!("follow/{name}")
 }
 
 /// A repository name cannot contain a colon.
-fn next_holder(name: &IpnsName) -> String {
+fn next_root_key(name: &IpnsName) -> String {
     format!("follow/{name}:next")
 }
 
@@ -97,7 +97,11 @@ impl FollowedRows {
     }
 
     /// Returns the newest complete version of a repository.
-    pub fn version(&self, name: &IpnsName, repository: &str) -> Result<Option<Version>, StoreError> {
+    pub fn version(
+        &self,
+        name: &IpnsName,
+        repository: &str,
+    ) -> Result<Option<RepositoryVersion>, StoreError> {
         self.read(|read| {
             let row = read.open_table(REPOSITORIES)?.get(key(name, repository).as_str())?;
             row.map(|row| version(row.value())).transpose()
@@ -120,7 +124,7 @@ impl FollowedRows {
         name: &IpnsName,
         last: &str,
         most: usize,
-    ) -> Result<Vec<(Name, Version)>, StoreError> {
+    ) -> Result<Vec<(Name, RepositoryVersion)>, StoreError> {
         let (start, end) = (key(name, last), format!("{name}\x01"));
         let page = self.read(|read| {
             let table = read.open_table(REPOSITORIES)?;
@@ -163,25 +167,30 @@ impl FollowedRows {
         })
     }
 
-    /// Holds a root while it is fetched, in place of the one before.
-    pub fn begin(&self, name: &IpnsName, root: &Cid) -> Result<bool, StoreError> {
+    /// Retains a root while it is fetched, in place of the one before.
+    pub fn begin_root(&self, name: &IpnsName, root: &Cid) -> Result<bool, StoreError> {
         if self.next(name)? == Some((*root, true)) {
             return Ok(false);
         }
-        let (name, root, holder) = (name.to_string(), *root, next_holder(name));
+        let (name, root, gc_root_key) = (name.to_string(), *root, next_root_key(name));
         self.0.write_together(move |write| {
             let before = {
                 let mut table = write.open_table(NEXT)?;
                 let before = table.insert(name.as_str(), (root.to_bytes().as_slice(), true))?;
                 before.map(|row| cid(row.value().0)).transpose()?
             };
-            replace(write, &holder, before, Some(root))
+            replace(write, &gc_root_key, before, Some(root))
         })
     }
 
     /// Serves another version of a repository from now on.
-    pub fn complete(&self, name: &IpnsName, repository: &str, new: Version) -> Result<bool, StoreError> {
-        let (key, holder) = (key(name, repository), repository_holder(&name.to_string(), repository));
+    pub fn serve_version(
+        &self,
+        name: &IpnsName,
+        repository: &str,
+        new: RepositoryVersion,
+    ) -> Result<bool, StoreError> {
+        let (key, gc_root_key) = (key(name, repository), repository_root_key(&name.to_string(), repository));
         let name = name.to_string();
         self.0.write_together(move |write| {
             if !is_followed(write, &name)? {
@@ -194,13 +203,13 @@ impl FollowedRows {
                 let before = table.insert(key.as_str(), row)?;
                 before.map(|row| cid(row.value().0)).transpose()?
             };
-            replace(write, &holder, before, Some(new.directory))
+            replace(write, &gc_root_key, before, Some(new.directory))
         })
     }
 
     /// Records that every repository below a root is complete.
-    pub fn finish(&self, name: &IpnsName, root: FollowedRoot) -> Result<bool, StoreError> {
-        let (key, holder) = (name.to_string(), root_holder(name));
+    pub fn set_complete_root(&self, name: &IpnsName, root: FollowedRoot) -> Result<bool, StoreError> {
+        let (key, gc_root_key) = (name.to_string(), complete_root_key(name));
         self.0.write_together(move |write| {
             if !is_followed(write, &key)? {
                 return Ok(false);
@@ -220,7 +229,7 @@ impl FollowedRows {
                 let before = table.insert(key.as_str(), row)?;
                 before.map(|row| cid(row.value().0)).transpose()?
             };
-            replace(write, &holder, before, Some(root.directory))
+            replace(write, &gc_root_key, before, Some(root.directory))
         })
     }
 
@@ -237,7 +246,7 @@ impl FollowedRows {
 
     /// Forgets everything of a name that is not followed any more.
     pub fn forget(&self, name: &IpnsName) -> Result<bool, StoreError> {
-        let (text, root, next) = (name.to_string(), root_holder(name), next_holder(name));
+        let (text, root, next) = (name.to_string(), complete_root_key(name), next_root_key(name));
         self.0.write_together(move |write| {
             let mut is_free = remove(write, &text, "", &|_: &str| false)?;
             let served = {
@@ -268,8 +277,8 @@ impl FollowedRows {
     }
 }
 
-fn version((directory, depth, is_sparse, since): VersionRow) -> Result<Version, StoreError> {
-    Ok(Version { directory: cid(directory)?, depth: Depth::of(depth), is_sparse, since })
+fn version((directory, depth, is_sparse, since): VersionRow) -> Result<RepositoryVersion, StoreError> {
+    Ok(RepositoryVersion { directory: cid(directory)?, depth: Depth::of(depth), is_sparse, since })
 }
 
 /// Whether a name is followed still: one that was forgotten while a walk went on gets no rows.
@@ -277,18 +286,18 @@ fn is_followed(write: &WriteTransaction, name: &str) -> Result<bool, StoreError>
     Ok(write.open_table(NEXT)?.get(name)?.is_some())
 }
 
-/// Lets a holder hold another root; whether the one before is free now.
+/// Retains another root under a key. Returns whether the one before is unreferenced now.
 fn replace(
     write: &WriteTransaction,
-    holder: &str,
+    gc_root_key: &str,
     before: Option<Cid>,
     now: Option<Cid>,
 ) -> Result<bool, StoreError> {
     if let Some(now) = now {
-        retain_root(write, holder, &now)?;
+        retain_root(write, gc_root_key, &now)?;
     }
     match before.filter(|before| now != Some(*before)) {
-        Some(before) => release_root(write, holder, &before),
+        Some(before) => release_root(write, gc_root_key, &before),
         None => Ok(false),
     }
 }
@@ -319,7 +328,7 @@ fn remove(
     }
     let mut is_free = false;
     for (_, repository, directory) in gone {
-        is_free |= replace(write, &repository_holder(name, &repository), Some(directory), None)?;
+        is_free |= replace(write, &repository_root_key(name, &repository), Some(directory), None)?;
     }
     Ok(is_free)
 }

@@ -6,7 +6,7 @@ use futures::{FutureExt, future::BoxFuture};
 use ocipfs_node::{Cid, IpnsName};
 use ocipfs_oci::{Digest, Name, Reference, Tag};
 
-use super::{Depth, Followed, Version};
+use super::{Depth, Followed, RepositoryVersion};
 use crate::{
     content::{self, CidPath},
     images::layout::Referrers,
@@ -27,7 +27,7 @@ enum VersionLocation {
 }
 
 /// Result of a search in one followed name.
-enum Answer<T> {
+enum SearchAnswer<T> {
     Found(T),
     /// It has the repository, but not the requested content.
     Absent(Error),
@@ -40,12 +40,13 @@ enum Answer<T> {
 /// Returns the manifest of a repository: of the first name that has it.
 pub async fn manifest(resolver: &Resolver, name: &Name, reference: &Reference) -> Result<Document, Error> {
     let by_digest = matches!(reference, Reference::Digest(_));
-    first(resolver, name, by_digest, |image| async move { image.manifest(reference).await }.boxed()).await
+    first_found(resolver, name, by_digest, |image| async move { image.manifest(reference).await }.boxed())
+        .await
 }
 
 /// Returns a blob of a repository: of the first name that has it.
 pub async fn blob(resolver: &Resolver, name: &Name, digest: &Digest) -> Result<BlobSource, Error> {
-    first(resolver, name, true, |image| async move { image.blob(digest).await }.boxed()).await
+    first_found(resolver, name, true, |image| async move { image.blob(digest).await }.boxed()).await
 }
 
 /// Content to look up in a repository.
@@ -63,7 +64,7 @@ pub async fn origin<'a>(resolver: &'a Resolver, name: &'a Name, target: &'a Targ
             Target::Manifest(reference) => async move { image.manifest(reference).await.map(drop) }.boxed(),
             Target::Blob(digest) => async move { image.blob(digest).await.map(drop) }.boxed(),
         };
-        if let Ok(Answer::Found(())) = asked(resolver, &followed, name, false, &ask).await {
+        if let Ok(SearchAnswer::Found(())) = search_name(resolver, &followed, name, false, &ask).await {
             return Some(followed);
         }
     }
@@ -93,7 +94,7 @@ pub async fn referrers(
 
 /// Asks the names in order until one has what is asked for. One that cannot be read is passed over; where no other has it,
 /// that is the answer.
-async fn first<'a, T>(
+async fn first_found<'a, T>(
     resolver: &'a Resolver,
     name: &'a Name,
     older: bool,
@@ -101,11 +102,11 @@ async fn first<'a, T>(
 ) -> Result<T, Error> {
     let (mut failed, mut absent) = (None, None);
     for followed in resolver.followed().names() {
-        match asked(resolver, &followed, name, older, &ask).await? {
-            Answer::Found(found) => return Ok(found),
-            Answer::Failed(error) => drop(failed.get_or_insert(error)),
-            Answer::Absent(error) => drop(absent.get_or_insert(error)),
-            Answer::NoRepository => {}
+        match search_name(resolver, &followed, name, older, &ask).await? {
+            SearchAnswer::Found(found) => return Ok(found),
+            SearchAnswer::Failed(error) => drop(failed.get_or_insert(error)),
+            SearchAnswer::Absent(error) => drop(absent.get_or_insert(error)),
+            SearchAnswer::NoRepository => {}
         }
     }
     Err(failed.or(absent).unwrap_or_else(|| Error::UnknownName(name.clone())))
@@ -119,10 +120,10 @@ async fn all<'a, T>(
 ) -> Result<Vec<T>, Error> {
     let (mut failed, mut found) = (None, Vec::new());
     for followed in resolver.followed().names() {
-        match asked(resolver, &followed, name, false, &ask).await? {
-            Answer::Found(one) => found.push(one),
-            Answer::Failed(error) | Answer::Absent(error) => drop(failed.get_or_insert(error)),
-            Answer::NoRepository => {}
+        match search_name(resolver, &followed, name, false, &ask).await? {
+            SearchAnswer::Found(one) => found.push(one),
+            SearchAnswer::Failed(error) | SearchAnswer::Absent(error) => drop(failed.get_or_insert(error)),
+            SearchAnswer::NoRepository => {}
         }
     }
     match found.is_empty() {
@@ -132,15 +133,16 @@ async fn all<'a, T>(
 }
 
 /// Asks one name, version by version.
-async fn asked<'a, T>(
+async fn search_name<'a, T>(
     resolver: &'a Resolver,
     followed: &IpnsName,
     name: &'a Name,
     older: bool,
     ask: &impl Fn(layout::IpfsImage<'a>) -> BoxFuture<'a, Result<T, Error>>,
-) -> Result<Answer<T>, Error> {
+) -> Result<SearchAnswer<T>, Error> {
     let all = resolver.followed();
-    let Versions { places, is_current, is_decided } = all.versions(resolver, followed, name, older).await?;
+    let VersionsToRead { places, is_current, is_decided } =
+        all.versions(resolver, followed, name, older).await?;
     let (mut absent, mut failed, mut is_behind) = (None, None, false);
     for place in places {
         if let VersionLocation::Older(at) = &place
@@ -164,7 +166,7 @@ async fn asked<'a, T>(
             Ok(found) => {
                 is_behind |= failed.is_some() || all.is_unreachable(followed);
                 all.answered(resolver, followed, name, is_behind && !is_newest && !is_current && !older);
-                return Ok(Answer::Found(found));
+                return Ok(SearchAnswer::Found(found));
             }
             // An earlier version only helps a pull that began with it.
             Err(_) if matches!(place, VersionLocation::Older(_)) => {}
@@ -175,14 +177,14 @@ async fn asked<'a, T>(
         }
     }
     Ok(match (failed, absent) {
-        (Some(error), _) => Answer::Failed(error),
-        (None, Some(error)) => Answer::Absent(error),
-        (None, None) => Answer::NoRepository,
+        (Some(error), _) => SearchAnswer::Failed(error),
+        (None, Some(error)) => SearchAnswer::Absent(error),
+        (None, None) => SearchAnswer::NoRepository,
     })
 }
 
 /// Where a repository of one name may be, in the order in which that is asked.
-struct Versions {
+struct VersionsToRead {
     places: Vec<VersionLocation>,
     /// Whether the complete version is that of the newest root.
     is_current: bool,
@@ -197,18 +199,18 @@ impl Followed {
         followed: &IpnsName,
         name: &Name,
         older: bool,
-    ) -> Result<Versions, content::Error> {
+    ) -> Result<VersionsToRead, content::Error> {
         let content = resolver.content();
         let (of, repository) = (*followed, name.to_string());
         let rows = move |rows: &super::FollowedRows| Ok((rows.version(&of, &repository)?, rows.root(&of)?));
-        let (complete, served) = self.ask(content, rows).await?;
+        let (complete, served) = self.read_rows(content, rows).await?;
         let target = self.target(content, followed).await;
-        let announced = target.as_ref().map(CidPath::announced);
+        let search_root = target.as_ref().map(CidPath::search_root);
         let at = |directory: Cid| {
             let at = CidPath::from(directory);
-            announced.map_or(at.clone(), |announced| at.found_by(announced))
+            search_root.map_or(at.clone(), |search_root| at.with_search_root(search_root))
         };
-        let sequence = content.node().followed_record(followed).map(|head| head.sequence);
+        let sequence = content.node().followed_record(followed).map(|record| record.sequence);
         let is_current = served.zip(target.as_ref()).is_some_and(|(served, target)| {
             Some(served.sequence) == sequence
                 && (!target.names().is_empty() || served.directory == *target.root())
@@ -231,7 +233,7 @@ impl Followed {
                 self.older(followed, name).into_iter().map(|directory| VersionLocation::Older(at(directory))),
             );
         }
-        Ok(Versions { places, is_current, is_decided })
+        Ok(VersionsToRead { places, is_current, is_decided })
     }
 
     /// The versions of a repository before the complete one.
@@ -253,11 +255,12 @@ impl Followed {
         match opened {
             Ok((image, directory)) => {
                 if self.0.policy == Prefetch::None {
-                    self.begin(content, followed, at.root()).await?;
+                    self.begin_root(content, followed, at.root()).await?;
                     content.wait_for_blocks().await;
                     let since = content::now();
-                    let version = Version { directory, depth: Depth::Index, is_sparse: false, since };
-                    self.complete_once(content, followed, name, version).await?;
+                    let version =
+                        RepositoryVersion { directory, depth: Depth::Index, is_sparse: false, since };
+                    self.serve_version_once(content, followed, name, version).await?;
                 }
                 self.lock().unreachable.remove(followed);
                 Ok(image)
@@ -271,17 +274,17 @@ impl Followed {
         }
     }
 
-    async fn complete_once(
+    async fn serve_version_once(
         &self,
         content: &content::Content,
         followed: &IpnsName,
         name: &Name,
-        version: Version,
+        version: RepositoryVersion,
     ) -> Result<(), content::Error> {
         let before = self.version(content, followed, name.as_str()).await?;
         match before.is_some_and(|before| before.directory == version.directory) {
             true => Ok(()),
-            false => self.complete(content, followed, name, version).await,
+            false => self.serve_version(content, followed, name, version).await,
         }
     }
 
@@ -297,8 +300,8 @@ impl Followed {
 
     /// Notes whether a repository was answered from what its name meant before.
     fn answered(&self, resolver: &Resolver, followed: &IpnsName, name: &Name, is_behind: bool) {
-        let head = resolver.content().node().followed_record(followed);
-        let is_stale = is_behind || head.is_some_and(|head| head.stale);
+        let record = resolver.content().node().followed_record(followed);
+        let is_stale = is_behind || record.is_some_and(|record| record.stale);
         if is_stale && !self.is_stale(name) {
             tracing::warn!(%followed, repository = %name, "the publisher is unreachable: serving an earlier version");
         }

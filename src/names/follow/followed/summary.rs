@@ -3,7 +3,7 @@
 use ocipfs_node::{Cid, IpnsName};
 use ocipfs_oci::Tag;
 
-use super::{Depth, Fetching, Followed, FollowedRoot};
+use super::{Depth, FetchProgress, Followed, FollowedRoot};
 use crate::{
     content::{self, CidPath},
     images::{self, layout::Layout},
@@ -20,7 +20,7 @@ pub struct FollowedSummary {
     /// The newest root of which every repository is complete.
     pub served: Option<FollowedRoot>,
     /// How far the newest root that was heard of is fetched.
-    pub fetching: Option<Fetching>,
+    pub fetching: Option<FetchProgress>,
     /// How many repositories have a complete version.
     pub complete: u64,
     /// The first of them.
@@ -52,7 +52,7 @@ impl Followed {
         let read = move |rows: &super::FollowedRows| {
             Ok((rows.count(&name)?, rows.repositories(&name, "", MAX_REPOSITORIES)?))
         };
-        let (complete, page) = self.ask(content, read).await?;
+        let (complete, page) = self.read_rows(content, read).await?;
         let (mut repositories, mut left) = (Vec::new(), MAX_TAGS);
         for (repository, version) in page {
             let at = CidPath::from(version.directory);

@@ -75,7 +75,7 @@ impl Machine {
     async fn layer(&self, name: &str, manifest: &[u8]) -> Result<bytes::Bytes, Error> {
         let manifest = ocipfs_oci::Manifest::parse(manifest).unwrap();
         let meaning = NameKind::parse(name).unwrap();
-        match meaning.blob(&self.resolver, &manifest.layers[0].digest).await? {
+        match meaning.locate_blob(&self.resolver, &manifest.layers[0].digest).await? {
             BlobSource::Blob(blob) => Ok(self.resolver.content().read_blob(&blob, 1 << 20).await?),
             BlobSource::Inline(bytes) => Ok(bytes),
         }

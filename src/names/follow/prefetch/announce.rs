@@ -5,7 +5,7 @@ use ocipfs_node::{Cid, IpnsName};
 
 use crate::{
     content::{self, CidPath, Content, differences},
-    names::{Resolver, followed::Version},
+    names::{Resolver, followed::RepositoryVersion},
 };
 
 /// Repositories that are read at once.
@@ -28,7 +28,7 @@ pub async fn announce(resolver: &Resolver, name: &IpnsName) -> Result<(), conten
 }
 
 /// Announces the blobs of a repository that are stored.
-async fn blobs(content: &Content, version: &Version) -> Result<(), content::Error> {
+async fn blobs(content: &Content, version: &RepositoryVersion) -> Result<(), content::Error> {
     let at = CidPath::from(version.directory).below(["blobs"]);
     let Ok(blobs) = content.directory(&at).await else { return Ok(()) };
     for algorithm in entries(content, blobs).await? {

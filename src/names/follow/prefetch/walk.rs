@@ -18,7 +18,7 @@ use crate::{
     },
     names::{
         Resolver,
-        followed::{Depth, FollowedRoot, Missing, Version},
+        followed::{Depth, FollowedRoot, MissingContent, RepositoryVersion},
     },
 };
 
@@ -41,7 +41,7 @@ struct WalkedDirectory {
 struct WalkedRepository {
     name: Name,
     directory: Cid,
-    before: Option<Version>,
+    before: Option<RepositoryVersion>,
 }
 
 /// One walk from one root.
@@ -52,7 +52,7 @@ pub struct Walk<'a> {
     root: &'a CidPath,
     sequence: u64,
     nodes: Nodes,
-    missing: Missing,
+    missing: MissingContent,
     why: Option<String>,
     /// All repositories of the tree, where it is not compared with another.
     seen: HashSet<String>,
@@ -66,7 +66,7 @@ impl<'a> Walk<'a> {
         root: &'a CidPath,
         sequence: u64,
     ) -> Self {
-        let nodes = resolver.content().nodes(root.announced());
+        let nodes = resolver.content().nodes(root.search_root());
         let (missing, seen) = Default::default();
         Self { resolver, name, depth: policy.depth(), root, sequence, nodes, missing, why: None, seen }
     }
@@ -76,10 +76,10 @@ impl<'a> Walk<'a> {
     }
 
     /// Fetches what is new below the root. Gives what could not be had, and why.
-    pub async fn run(mut self) -> Result<(Missing, Option<String>), Error> {
+    pub async fn fetch_changes(mut self) -> Result<(MissingContent, Option<String>), Error> {
         let followed = self.resolver.followed();
         let is_unfinished = followed.is_unfinished(self.content(), self.name).await?;
-        followed.begin(self.content(), self.name, self.root.root()).await?;
+        followed.begin_root(self.content(), self.name, self.root.root()).await?;
         let top = self.content().directory(self.root).await?;
         let before = followed.root(self.content(), self.name).await?;
         // A root of which less was fetched says nothing of what is here; nor does one after which a walk began and did not
@@ -87,8 +87,8 @@ impl<'a> Walk<'a> {
         let before = before.filter(|before| before.depth >= self.depth && !is_unfinished);
         let before = before.map(|before| before.directory);
         if before != Some(top) {
-            let repositories = self.directories(top, before).await?;
-            self.repositories(repositories).await?;
+            let repositories = self.changed_repositories(top, before).await?;
+            self.fetch_repositories(repositories).await?;
             if before.is_none() && self.why.is_none() {
                 let seen = std::mem::take(&mut self.seen);
                 followed.remove(self.content(), self.name, "", move |name| seen.contains(name)).await?;
@@ -97,13 +97,17 @@ impl<'a> Walk<'a> {
         if self.why.is_none() {
             let since = content::now();
             let root = FollowedRoot { directory: top, depth: self.depth, sequence: self.sequence, since };
-            followed.finish(self.content(), self.name, root).await?;
+            followed.set_complete_root(self.content(), self.name, root).await?;
         }
         Ok((self.missing, self.why))
     }
 
     /// Compares the directories level by level; gives the repositories that may have changed.
-    async fn directories(&mut self, top: Cid, before: Option<Cid>) -> Result<Vec<WalkedRepository>, Error> {
+    async fn changed_repositories(
+        &mut self,
+        top: Cid,
+        before: Option<Cid>,
+    ) -> Result<Vec<WalkedRepository>, Error> {
         let mut repositories = Vec::new();
         let mut level = vec![WalkedDirectory { path: String::new(), new: top, old: before }];
         for _ in 0..MAX_DEPTH {
@@ -116,7 +120,7 @@ impl<'a> Walk<'a> {
             for (directory, difference) in level.into_iter().zip(compared) {
                 // A file, or a directory that could not be had.
                 let Some(difference) = difference else { continue };
-                repositories.extend(self.directory(&directory, difference, &mut next).await?);
+                repositories.extend(self.compare_directory(&directory, difference, &mut next).await?);
             }
             if let Some(error) = self.nodes.failure() {
                 self.why.get_or_insert_with(|| error.to_string());
@@ -127,7 +131,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Takes up what changed in one directory: the repository that it is, if it is one, and the directories below.
-    async fn directory(
+    async fn compare_directory(
         &mut self,
         directory: &WalkedDirectory,
         difference: Difference,
@@ -158,7 +162,7 @@ impl<'a> Walk<'a> {
         Ok(Some(WalkedRepository { name, directory: *new, before }))
     }
 
-    async fn repositories(&mut self, mut all: Vec<WalkedRepository>) -> Result<(), Error> {
+    async fn fetch_repositories(&mut self, mut all: Vec<WalkedRepository>) -> Result<(), Error> {
         let depth = self.depth;
         all.retain(|repository| {
             let before = repository.before;
@@ -168,26 +172,26 @@ impl<'a> Walk<'a> {
         self.resolver.followed().set_missing(self.name, self.missing);
         while !all.is_empty() {
             let lot: Vec<WalkedRepository> = all.drain(..all.len().min(BATCH_SIZE)).collect();
-            let added = self.added(&lot).await?;
-            let (resolver, root) = (self.resolver, self.root.announced());
+            let added = self.added_blobs(&lot).await?;
+            let (resolver, root) = (self.resolver, self.root.search_root());
             // Those whose directories could not be had are left for the next walk.
             let known =
                 lot.into_iter().zip(added).filter_map(|(repository, added)| Some((repository, added?)));
             let fetched = known.map(|(repository, added)| async move {
-                let fetched = fetch(resolver, root, &repository, &Arc::new(added), depth).await;
+                let fetched = fetch_repository(resolver, root, &repository, &Arc::new(added), depth).await;
                 (repository, fetched)
             });
             let mut fetched = stream::iter(fetched).buffer_unordered(CONCURRENCY);
             while let Some((repository, fetched)) = fetched.next().await {
-                self.complete(&repository, fetched).await?;
+                self.serve_if_complete(&repository, fetched).await?;
                 self.resolver.followed().set_missing(self.name, self.missing);
             }
         }
         Ok(())
     }
 
-    /// Serves a repository from now on, where all of it is here.
-    async fn complete(
+    /// Serves the new version of a repository from now on, if all of it is here.
+    async fn serve_if_complete(
         &mut self,
         repository: &WalkedRepository,
         fetched: Result<Prefetched, Error>,
@@ -205,15 +209,19 @@ impl<'a> Walk<'a> {
             }
         };
         let WalkedRepository { name, directory, .. } = repository;
-        let version = Version { directory: *directory, depth: self.depth, is_sparse, since: content::now() };
-        self.resolver.followed().complete(self.content(), self.name, name, version).await?;
+        let version =
+            RepositoryVersion { directory: *directory, depth: self.depth, is_sparse, since: content::now() };
+        self.resolver.followed().serve_version(self.content(), self.name, name, version).await?;
         self.missing.repositories -= 1;
         Ok(())
     }
 
     /// For each repository, the blobs that its complete version does not have; none where its directories could not be
     /// had.
-    async fn added(&mut self, lot: &[WalkedRepository]) -> Result<Vec<Option<BTreeSet<Digest>>>, Error> {
+    async fn added_blobs(
+        &mut self,
+        lot: &[WalkedRepository],
+    ) -> Result<Vec<Option<BTreeSet<Digest>>>, Error> {
         let mut blobs = Vec::new();
         for repository in lot {
             blobs.push(self.blobs_of(repository).await);
@@ -258,7 +266,9 @@ impl<'a> Walk<'a> {
     /// The directory `blobs` of a repository, if it has one, and that of its complete version; none where that cannot be
     /// known.
     async fn blobs_of(&mut self, repository: &WalkedRepository) -> Option<Option<(Cid, Option<Cid>)>> {
-        let at = |directory: Cid| CidPath::from(directory).found_by(self.root.announced()).below(["blobs"]);
+        let at = |directory: Cid| {
+            CidPath::from(directory).with_search_root(self.root.search_root()).below(["blobs"])
+        };
         let new = match self.content().directory(&at(repository.directory)).await {
             Ok(cid) => cid,
             Err(content::Error::NoEntry { .. }) => return Some(None),
@@ -278,19 +288,19 @@ impl<'a> Walk<'a> {
 }
 
 /// Fetches what a repository added.
-async fn fetch(
+async fn fetch_repository(
     resolver: &Resolver,
-    announced: Cid,
+    search_root: Cid,
     repository: &WalkedRepository,
     added: &Arc<BTreeSet<Digest>>,
     depth: Depth,
 ) -> Result<Prefetched, Error> {
-    let at = CidPath::from(repository.directory).found_by(announced);
+    let at = CidPath::from(repository.directory).with_search_root(search_root);
     let content = resolver.content();
     let files = Files::of(&at);
     files.check(content).await?;
     let version = repository.before.filter(|before| before.depth >= depth);
-    let before = version.map(|before| CidPath::from(before.directory).found_by(announced));
+    let before = version.map(|before| CidPath::from(before.directory).with_search_root(search_root));
     let is_sparse = repository.before.is_some_and(|before| before.is_sparse);
     let with_blobs = depth == Depth::Blobs;
     let prefetched = match depth {

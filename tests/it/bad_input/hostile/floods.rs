@@ -7,7 +7,7 @@ use futures::AsyncWriteExt;
 use libp2p::Stream;
 use libtest_mimic::Trial;
 use multihash_codetable::{Code, MultihashDigest};
-use ocipfs_bitswap::wire::{Entry, Message, Version};
+use ocipfs_bitswap::wire::{Message, Version, WantlistEntry};
 use ocipfs_node::Cid;
 use tokio::task::JoinHandle;
 
@@ -87,7 +87,7 @@ fn say(mut stream: Stream, messages: impl Iterator<Item = Vec<Bytes>> + Send + '
     })
 }
 
-fn wants(wants: Vec<Entry>, full: bool) -> Vec<Bytes> {
+fn wants(wants: Vec<WantlistEntry>, full: bool) -> Vec<Bytes> {
     Message { wants, full, ..Message::default() }.encode(Version::V1_2)
 }
 

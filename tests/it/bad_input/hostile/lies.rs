@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use libtest_mimic::Trial;
-use ocipfs_bitswap::wire::{Entry, Kind};
+use ocipfs_bitswap::wire::{Kind, WantlistEntry};
 use ocipfs_node::Cid;
 
 use super::{Failed, Made, Stage, fails};
@@ -38,7 +38,7 @@ type Lie = fn(&Cid, &Bytes, usize) -> Vec<Bytes>;
 fn lying(made: &Made, lie: Lie) -> Answer {
     let (blocks, before) = (made.blocks.clone(), [made.manifest(), made.root]);
     let mut lies = 0;
-    Box::new(move |want: &Entry| match blocks.get(&want.cid) {
+    Box::new(move |want: &WantlistEntry| match blocks.get(&want.cid) {
         Some(data) if want.kind == Kind::Block && !before.contains(&want.cid) => {
             lies += 1;
             lie(&want.cid, data, lies - 1)

@@ -7,7 +7,7 @@ use futures::{AsyncWriteExt, future::join_all};
 use libp2p::Stream;
 use libtest_mimic::Trial;
 use multihash_codetable::{Code, MultihashDigest};
-use ocipfs_bitswap::wire::{Entry, Kind};
+use ocipfs_bitswap::wire::{Kind, WantlistEntry};
 use ocipfs_node::Cid;
 
 use super::memory::Memory;
@@ -70,7 +70,7 @@ fn begun() -> Bytes {
 /// Says that it has everything, and begins to send it.
 pub(super) fn claims() -> Answer {
     let begun = begun();
-    Box::new(move |want: &Entry| match want.kind {
+    Box::new(move |want: &WantlistEntry| match want.kind {
         Kind::Have => presence(&want.cid, true),
         Kind::Block => vec![begun.clone()],
     })

@@ -30,7 +30,7 @@ const EVERY: Duration = Duration::from_nanos(1_000_000_000 / (256 << 10));
 /// The text before the topic of a PRUNE in a message's debug form.
 const PRUNE: &str = "Prune(Prune { topic_hash: TopicHash { hash: \"";
 
-type Inner = gossipsub::Behaviour<IdentityTransform, Topics>;
+type InnerPubsub = gossipsub::Behaviour<IdentityTransform, Topics>;
 
 /// Gossipsub with limits for each peer.
 ///
@@ -38,7 +38,7 @@ type Inner = gossipsub::Behaviour<IdentityTransform, Topics>;
 /// entries for seconds, whatever their length. It exports no message types, so the cost of a message is the length of
 /// its debug form.
 pub struct Behaviour {
-    inner: Inner,
+    inner: InnerPubsub,
     topics: Topics,
     limiter: RateLimiter,
 }
@@ -49,7 +49,7 @@ impl Behaviour {
         config: gossipsub::Config,
     ) -> Result<Self, &'static str> {
         let topics = Topics::default();
-        let inner = Inner::new_with_subscription_filter(author, config, topics.clone())?;
+        let inner = InnerPubsub::new_with_subscription_filter(author, config, topics.clone())?;
         Ok(Self { inner, topics, limiter: RateLimiter::new(EVERY, BURST) })
     }
 
@@ -97,7 +97,7 @@ fn pruned(message: &str) -> impl Iterator<Item = &str> {
 }
 
 impl NetworkBehaviour for Behaviour {
-    type ConnectionHandler = <Inner as NetworkBehaviour>::ConnectionHandler;
+    type ConnectionHandler = <InnerPubsub as NetworkBehaviour>::ConnectionHandler;
     type ToSwarm = gossipsub::Event;
 
     fn handle_pending_inbound_connection(

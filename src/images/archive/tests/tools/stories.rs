@@ -153,7 +153,7 @@ fn blobs_that_are_links_out_of_a_folder_are_followed_and_verified() {
         let name = elsewhere.file_name().unwrap();
         symlink(std::path::Path::new("../../../bazel-out").join(name), dir.join(path)).unwrap();
     }
-    let read_folder = || read(ArchiveSource::Path(dir.clone()), bed.options(None));
+    let read_folder = || read(ArchiveSource::open(&dir).unwrap(), bed.options(None));
     assert_eq!(read_folder().unwrap().pictures[0].top, expected);
     // Other bytes than the name says, a device, and a file that no digest verifies.
     let path = dir.join(&files[0].0);

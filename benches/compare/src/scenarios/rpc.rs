@@ -1,0 +1,155 @@
+//! The RPC of Kubo, by ocipfs and by Kubo: what nerdctl and stargz-snapshotter wait for.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Room,
+    turns::{Contender, Taken, in_turns},
+};
+use crate::{
+    Failure,
+    proxy::Link,
+    report::{Row, Target},
+    rpc::Rpc,
+    server::{Kubo, Ocipfs, Serve},
+    tar::MIB,
+};
+
+const ROUND_TRIP: Duration = Duration::from_millis(50);
+/// As stargz-snapshotter reads a layer.
+const LENGTH: u64 = 64 << 10;
+/// Ranges that one turn reads, one after the other.
+const READS: u64 = 20;
+
+pub fn run(room: &Room) -> Result<(), Failure> {
+    // Built before anything is measured.
+    room.programs.kubo()?;
+    room.show(first_answer(room));
+    room.show(add(room)?);
+    room.show(cat(room)?);
+    room.show(ranges(room)?);
+    Ok(())
+}
+
+fn first_answer(room: &Room) -> Row {
+    let contenders = vec![
+        Contender::in_unit("s", "ocipfs", || {
+            let start = Instant::now();
+            let node = Ocipfs::start(room, &Serve { rpc: true, ..Serve::default() })?;
+            let took = node.rpc()?.until_answered(start)?;
+            node.discard()?;
+            Ok(Taken::new(took.as_secs_f64()))
+        }),
+        Contender::in_unit("s", "Kubo", || {
+            let node = Kubo::start(room, None)?;
+            let took = node.until_answered;
+            node.discard()?;
+            Ok(Taken::new(took.as_secs_f64()))
+        }),
+    ];
+    let row = Row::new("rpc", "first answer after the start", in_turns(room, room.plan.rounds, contenders));
+    let took = row.values("ocipfs").to_vec();
+    row.check("ocipfs", "s", &took, Target::at_most(0.2))
+}
+
+fn add(room: &Room) -> Result<Row, Failure> {
+    let mib = room.plan.mib;
+    let ours = Ocipfs::start(room, &Serve { rpc: true, ..Serve::default() })?;
+    let kubo = Kubo::start(room, None)?;
+    let contenders = vec![
+        Contender::new("ocipfs", || added(room, ours.rpc()?)),
+        Contender::new("Kubo", || added(room, kubo.rpc())),
+    ];
+    let series = in_turns(room, room.plan.rounds, contenders);
+    Ok(Row::new("rpc", format!("add of {mib} MiB"), series).ratio("Kubo", Target::at_least(1.5)))
+}
+
+/// Adds bytes that neither has seen.
+fn added(room: &Room, rpc: Rpc) -> Result<Taken, Failure> {
+    let (tar, _) = room.new_tar(room.plan.mib)?;
+    let size = tar.metadata()?.len();
+    let start = Instant::now();
+    rpc.add(&tar)?;
+    let taken = Taken::rate(size, start.elapsed());
+    std::fs::remove_file(tar)?;
+    Ok(taken)
+}
+
+fn cat(room: &Room) -> Result<Row, Failure> {
+    let (tar, _) = room.new_tar(room.plan.mib)?;
+    let ours = Ocipfs::start(room, &Serve { rpc: true, ..Serve::default() })?;
+    let kubo = Kubo::start(room, None)?;
+    let cid = ours.rpc()?.add(&tar)?;
+    same(&cid, kubo.rpc().add(&tar)?)?;
+    let contenders = vec![
+        Contender::new("ocipfs", || read(ours.rpc()?, &cid, &tar)),
+        Contender::new("Kubo", || read(kubo.rpc(), &cid, &tar)),
+    ];
+    let series = in_turns(room, room.plan.rounds, contenders);
+    let title = format!("cat of a stored file of {} MiB", room.plan.mib);
+    Ok(Row::new("rpc", title, series).ratio("Kubo", Target::at_least(1.0)))
+}
+
+fn read(rpc: Rpc, cid: &str, file: &Path) -> Result<Taken, Failure> {
+    let start = Instant::now();
+    let came = rpc.cat(cid, None)?;
+    match came == file.metadata()?.len() {
+        true => Ok(Taken::rate(came, start.elapsed())),
+        false => Err(format!("{came} bytes came").into()),
+    }
+}
+
+/// The file is at Kubo, for both; and at ocipfs besides.
+fn ranges(room: &Room) -> Result<Row, Failure> {
+    let (tar, _) = room.new_tar(room.plan.mib)?;
+    let link = || Link::new(ROUND_TRIP, None);
+    let (kubo, _proxy, at_kubo) = Kubo::behind(room, link())?;
+    let (ours, _other, at_ours) = Ocipfs::behind_with_rpc(room, link())?;
+    let cid = kubo.rpc().add(&tar)?;
+    same(&cid, ours.rpc()?.add(&tar)?)?;
+    let by_ocipfs = |from: &str| {
+        let node = Ocipfs::connected_with_rpc(room, from)?;
+        let taken = read_ranges(node.rpc()?, &cid, room.plan.mib)?;
+        node.discard()?;
+        Ok(taken)
+    };
+    let by_kubo = || {
+        let node = Kubo::start(room, None)?;
+        node.rpc().call(&format!("swarm/connect?arg={at_kubo}"))?;
+        let taken = read_ranges(node.rpc(), &cid, room.plan.mib)?;
+        node.discard()?;
+        Ok(taken)
+    };
+    let contenders = vec![
+        Contender::in_unit("reads/s", "ocipfs", || by_ocipfs(&at_kubo)),
+        Contender::in_unit("reads/s", "Kubo", by_kubo),
+        Contender::in_unit("reads/s", "ocipfs, from ocipfs", || by_ocipfs(&at_ours)),
+    ];
+    let series = in_turns(room, room.plan.few(), contenders);
+    let title = format!("cold cat of 64 KiB at random offsets, {} ms to the peer", ROUND_TRIP.as_millis());
+    Ok(Row::new("rpc", title, series).ratio("Kubo", Target::at_least(3.0)))
+}
+
+/// Reads at offsets that are the same for everybody, and lie in different blocks.
+fn read_ranges(rpc: Rpc, cid: &str, mib: usize) -> Result<Taken, Failure> {
+    let blocks = (mib * MIB) as u64 / LENGTH - 1;
+    let start = Instant::now();
+    for n in 1..=READS {
+        let offset = n.wrapping_mul(0x9E37_79B9_7F4A_7C15) % blocks * LENGTH;
+        let came = rpc.cat(cid, Some((offset, LENGTH)))?;
+        if came != LENGTH {
+            return Err(format!("{came} bytes came, not {LENGTH}").into());
+        }
+    }
+    Ok(Taken::new(READS as f64 / start.elapsed().as_secs_f64()))
+}
+
+fn same(ours: &str, other: String) -> Result<(), Failure> {
+    match ours == other {
+        true => Ok(()),
+        false => Err(format!("the CIDs differ: {ours} and {other}").into()),
+    }
+}

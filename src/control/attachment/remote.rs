@@ -1,0 +1,205 @@
+//! The instance's side: the attachment of a command at the other end of the control socket.
+
+use std::{
+    io::{self, BufRead, BufReader, Read},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::{Buf, Bytes};
+use tokio::{io::AsyncRead, sync::mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Attachment, Destination,
+    frame::{Frame, Kind},
+};
+use crate::{
+    control::message::{Answer, Ask, Attached},
+    images::{
+        archive::{self, ArchiveFolder, ArchiveSource, ArchiveStream, FolderFile},
+        export::{ExportOrders, ExportTarget},
+        layer::LayerFile,
+    },
+};
+
+/// Frames that wait to be read.
+const QUEUE_LENGTH: usize = 8;
+
+/// The longest name of a file, with its size.
+const MAX_ENTRY_BYTES: u64 = 512;
+
+/// Where frames arrive.
+pub type Frames = mpsc::Sender<io::Result<Frame>>;
+
+/// An attachment, and what serves it.
+pub struct Remote {
+    /// The attachment.
+    pub attachment: Attachment,
+    /// What the instance asks of the command.
+    pub asks: mpsc::UnboundedReceiver<Ask>,
+    /// What the command answers.
+    pub frames: Frames,
+    /// What an export writes.
+    pub orders: Option<ExportOrders>,
+}
+
+impl Remote {
+    /// Makes the attachment that a command describes. It is read in threads that may block.
+    pub fn new(attached: Attached) -> Self {
+        let (ask, asks) = mpsc::unbounded_channel();
+        let (sender, frames) = mpsc::channel(QUEUE_LENGTH);
+        let files = RemoteFiles(Arc::new(Mutex::new(Link { ask, frames, is_open: false })));
+        let mut orders = None;
+        let attachment = match attached {
+            Attached::Nothing => Attachment::Nothing,
+            Attached::Archive { what, size, manifest } => {
+                let input = Box::new(files.bytes(Ask::Archive));
+                let stream = ArchiveStream { what, input, size, manifest };
+                Attachment::Archive(ArchiveSource::Stream(stream))
+            }
+            Attached::Folder => Attachment::Archive(ArchiveSource::Folder(Box::new(RemoteFolder(files)))),
+            Attached::Layers(layers) => {
+                let layers = layers.into_iter().enumerate().map(|(number, layer)| {
+                    let input = files.bytes(Ask::Layer(number));
+                    LayerFile::stream(layer.name, layer.what, layer.size, input)
+                });
+                Attachment::Layers(layers.collect())
+            }
+            Attached::Export => {
+                let (target, received) = ExportTarget::remote();
+                orders = Some(received);
+                Attachment::Export(Destination::made(target))
+            }
+        };
+        Self { attachment, asks, frames: sender, orders }
+    }
+}
+
+/// Reads frames until the command is gone.
+pub async fn receive(mut from: impl AsyncRead + Unpin, frames: Frames, gone: CancellationToken) {
+    loop {
+        let frame = Frame::read(&mut from).await;
+        let ended = frame.is_err();
+        if ended {
+            gone.cancel();
+        }
+        if frames.send(frame).await.is_err() || ended {
+            return;
+        }
+    }
+}
+
+/// The files of a command. One file at a time is read.
+#[derive(Clone)]
+struct RemoteFiles(Arc<Mutex<Link>>);
+
+struct Link {
+    ask: mpsc::UnboundedSender<Ask>,
+    frames: mpsc::Receiver<io::Result<Frame>>,
+    /// Whether bytes of a file are still to come.
+    is_open: bool,
+}
+
+impl Link {
+    fn next(&mut self) -> io::Result<Frame> {
+        let frame = self.frames.blocking_recv();
+        let frame = frame.unwrap_or_else(|| Err(io::Error::other("the command is gone")))?;
+        self.is_open = frame.kind == Kind::Data;
+        match frame.kind {
+            Kind::Failed => Err(io::Error::other("the command could not read it")),
+            _ => Ok(frame),
+        }
+    }
+
+    /// The number of bytes that follow; none where there is nothing.
+    fn ask(&mut self, ask: Ask) -> io::Result<Option<Option<u64>>> {
+        // What was not read of the file before is still on its way.
+        while self.is_open {
+            self.next()?;
+        }
+        self.ask.send(ask).map_err(|_| io::Error::other("the command is gone"))?;
+        match serde_json::from_slice(&self.next()?.bytes)? {
+            Answer::Missing => Ok(None),
+            Answer::Found { size } => {
+                self.is_open = true;
+                Ok(Some(size))
+            }
+        }
+    }
+}
+
+impl RemoteFiles {
+    fn ask(&self, ask: Ask) -> io::Result<Option<Option<u64>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).ask(ask)
+    }
+
+    /// The bytes of a file, which is asked for when they are read.
+    fn bytes(&self, ask: Ask) -> RemoteFile {
+        RemoteFile { files: self.clone(), ask: Some(ask), current: Bytes::new(), ended: false }
+    }
+}
+
+/// The bytes of a file.
+struct RemoteFile {
+    files: RemoteFiles,
+    /// None once it was asked for.
+    ask: Option<Ask>,
+    current: Bytes,
+    ended: bool,
+}
+
+impl Read for RemoteFile {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut link = self.files.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ask) = self.ask.take() {
+            link.ask(ask)?.ok_or(io::ErrorKind::NotFound)?;
+        }
+        while self.current.is_empty() && !self.ended {
+            let frame = link.next()?;
+            self.ended = frame.kind != Kind::Data;
+            self.current = frame.bytes;
+        }
+        let length = buffer.len().min(self.current.len());
+        self.current.copy_to_slice(&mut buffer[..length]);
+        Ok(length)
+    }
+}
+
+/// A layout folder of a command.
+struct RemoteFolder(RemoteFiles);
+
+impl ArchiveFolder for RemoteFolder {
+    fn open(&self, path: &str) -> Result<Option<FolderFile>, archive::Error> {
+        let found = self.0.ask(Ask::File(path.into())).map_err(|e| failed(path, e))?;
+        let Some(size) = found else { return Ok(None) };
+        let size = size.ok_or_else(|| failed(path, io::Error::other("its size is not known")))?;
+        let (files, current) = (self.0.clone(), Bytes::new());
+        Ok(Some(FolderFile { input: Box::new(RemoteFile { files, ask: None, current, ended: false }), size }))
+    }
+
+    fn has(&self, path: &str) -> Result<bool, archive::Error> {
+        self.0.ask(Ask::Has(path.into())).map(|found| found.is_some()).map_err(|e| failed(path, e))
+    }
+
+    fn list(&self, path: &str, each: &mut dyn FnMut(&str, u64)) -> Result<(), archive::Error> {
+        let mut entries = BufReader::new(self.0.bytes(Ask::List(path.into())));
+        let mut entry = Vec::new();
+        loop {
+            entry.clear();
+            let length = (&mut entries).take(MAX_ENTRY_BYTES).read_until(0, &mut entry);
+            if length.map_err(|e| failed(path, e))? == 0 {
+                return Ok(());
+            }
+            let text = std::str::from_utf8(&entry).ok().and_then(|text| text.strip_suffix('\0'));
+            let parsed = text.and_then(|text| text.split_once(' '));
+            let parsed = parsed.and_then(|(size, name)| Some((name, size.parse().ok()?)));
+            let (name, size) =
+                parsed.ok_or_else(|| failed(path, io::Error::other("an invalid list of files")))?;
+            each(name, size);
+        }
+    }
+}
+
+fn failed(path: &str, error: io::Error) -> archive::Error {
+    archive::Error::Read { what: path.into(), why: error.to_string() }
+}

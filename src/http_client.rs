@@ -1,0 +1,21 @@
+//! The HTTP client of this node, for servers that its user named.
+
+use std::{sync::Once, time::Duration};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+const MAX_REDIRECTS: usize = 5;
+
+static PROVIDER: Once = Once::new();
+
+/// Creates a client that trusts the certificates of the system.
+pub fn new() -> reqwest::Result<reqwest::Client> {
+    // The cryptography that libp2p uses, too.
+    PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+    reqwest::Client::builder()
+        .user_agent(concat!("ocipfs/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::limited(MAX_REDIRECTS))
+        .build()
+}

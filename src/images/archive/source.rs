@@ -1,0 +1,63 @@
+//! Where an archive comes from: a stream of a tar, or a layout folder.
+
+use std::{fs, io, io::Read, path::Path};
+
+use super::{
+    Error,
+    folder::{ArchiveFolder, LocalFolder},
+    input,
+    listing::EarlyManifest,
+};
+
+/// Where images come from.
+pub enum ArchiveSource {
+    /// A tar, compressed or not.
+    Stream(ArchiveStream),
+    /// A layout folder.
+    Folder(Box<dyn ArchiveFolder>),
+}
+
+/// A tar as a stream.
+pub struct ArchiveStream {
+    /// What errors call it.
+    pub what: String,
+    /// Its bytes.
+    pub input: Box<dyn Read + Send>,
+    /// Their number, where it is known.
+    pub size: Option<u64>,
+    /// Its `manifest.json`.
+    pub manifest: EarlyManifest,
+}
+
+impl ArchiveSource {
+    /// Opens a file, a folder, or something else that can be read, such as a named pipe.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let what = path.display().to_string();
+        let failed = |e: io::Error| Error::Read { what: what.clone(), why: e.to_string() };
+        let meta = fs::metadata(path).map_err(failed)?;
+        if meta.is_dir() {
+            return Ok(Self::Folder(Box::new(LocalFolder::new(path).map_err(failed)?)));
+        }
+        let mut file = fs::File::open(path).map_err(failed)?;
+        // Of what is no file nothing can be read twice.
+        let (size, manifest) = match meta.is_file() {
+            true => (Some(meta.len()), input::find_manifest(&mut file).map_err(failed)?),
+            false => (None, EarlyManifest::Unknown),
+        };
+        Ok(Self::Stream(ArchiveStream { input: Box::new(file), size, manifest, what }))
+    }
+
+    /// Takes a stream.
+    pub fn stream(what: impl Into<String>, input: impl Read + Send + 'static) -> Self {
+        let (input, what) = (Box::new(input), what.into());
+        Self::Stream(ArchiveStream { what, input, size: None, manifest: EarlyManifest::Unknown })
+    }
+
+    /// The bytes that will be read, where they are known.
+    pub fn size(&self) -> Option<u64> {
+        match self {
+            Self::Stream(stream) => stream.size,
+            Self::Folder(_) => None,
+        }
+    }
+}
