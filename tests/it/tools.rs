@@ -85,7 +85,7 @@ impl Nodes {
         self.dir.path().join(name).display().to_string()
     }
 
-    /// Imports an archive, and holds that each of its images is pulled through the follower, which has nothing of them.
+    /// Imports an archive, and holds that each of its images is pulled through the follower by its CID.
     fn import(&self, archive: &str) -> Vec<Imported> {
         let printed = self.publisher.json(&["image", "import", archive]);
         let entries = printed.as_array().unwrap_or_else(|| panic!("{archive}: {printed}"));

@@ -32,12 +32,13 @@ async fn artifacts_of_oras_are_pushed_and_pulled_from_a_follower() {
         push("file:1", &[], &text);
         push("typed:1", &["--artifact-type", "application/vnd.example.typed"], &format!("{text}:text/plain"));
         push("tags:1,2", &[], &format!("{text}:text/plain"));
+        push("parameter:1", &[], &format!("{text}:text/plain; charset=utf-8"));
         // As the specification was before artifact types.
         let config = format!("{config}:application/vnd.example.config");
         push("old:1", &["--image-spec", "v1.0", "--config", &config], &text);
         oras.run(&["tag", "--plain-http", &format!("{registry}/file:1"), "stable", "latest"]).unwrap();
         let (follower, dir) = nodes.orphan();
-        for name in ["file:1", "file:stable", "typed:1", "tags:1", "tags:2", "old:1"] {
+        for name in ["file:1", "file:stable", "typed:1", "tags:1", "tags:2", "parameter:1", "old:1"] {
             let (repository, tag) = name.split_once(':').unwrap();
             whole(&follower, repository, tag);
             let (reference, to) = (format!("{}/{name}", follower.registry()), dir.path().join("pulled"));
@@ -51,7 +52,7 @@ async fn artifacts_of_oras_are_pushed_and_pulled_from_a_follower() {
             oras.run(&["repo", "tags", "--plain-http", &format!("{}/file", follower.registry())]).unwrap();
         assert_eq!(tags.lines().collect::<Vec<_>>(), ["1", "latest", "stable"]);
         let repositories = oras.run(&["repo", "ls", "--plain-http", follower.registry()]).unwrap();
-        assert_eq!(repositories.lines().collect::<Vec<_>>(), ["file", "old", "tags", "typed"]);
+        assert_eq!(repositories.lines().collect::<Vec<_>>(), ["file", "old", "parameter", "tags", "typed"]);
     })
     .await;
 }

@@ -1,5 +1,5 @@
-//! Files that tools write, imported: each image has the digest that it has in the registry, and is pulled through a node that
-//! has nothing of it.
+//! Files that tools write, imported: each image has the digest that it has in the registry, and is pulled through another
+//! node by its CID.
 
 mod engines;
 
