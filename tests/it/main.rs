@@ -46,6 +46,8 @@ mod tools;
 mod upgrade;
 
 fn main() {
+    // The HTTP client of the tests is built as the node's is.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let arguments = libtest_mimic::Arguments::from_args();
     let stories = [
         arriving::trials(),
