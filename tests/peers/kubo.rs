@@ -4,26 +4,11 @@ use std::{
     fs,
     path::Path,
     process::{Command, Stdio},
-    sync::OnceLock,
 };
 
 use tempfile::TempDir;
 
-use crate::go;
-
-const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/kubo");
-const PROGRAM: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/kubo-0.43.0");
-
-/// Builds Kubo if need be, which takes Go minutes from nothing, and otherwise names what is missing.
-pub fn available() -> Result<(), String> {
-    static AVAILABLE: OnceLock<Result<(), String>> = OnceLock::new();
-    AVAILABLE.get_or_init(|| build().map_err(|error| format!("kubo: {error}"))).clone()
-}
-
-fn build() -> Result<(), String> {
-    let args = ["build", "-mod=mod", "-o", PROGRAM, "github.com/ipfs/kubo/cmd/ipfs"];
-    go::build(Path::new(PROGRAM), || Path::new(PROGRAM).exists(), Path::new(DIR), &args)
-}
+use crate::clients::KUBO;
 
 /// A repository, and a working directory.
 pub struct Kubo {
@@ -34,7 +19,7 @@ pub struct Kubo {
 impl Kubo {
     /// A client of the RPC at `api`, a multiaddr.
     pub fn client(api: &str) -> Self {
-        available().unwrap();
+        KUBO.available().unwrap();
         let kubo = Self { dir: tempfile::tempdir().unwrap(), api: Some(api.into()) };
         // A client needs a directory, and no repository in it.
         fs::create_dir(kubo.dir.path().join("repo")).unwrap();
@@ -43,7 +28,7 @@ impl Kubo {
 
     /// A repository of its own, which commands use without a daemon.
     pub fn offline() -> Self {
-        available().unwrap();
+        KUBO.available().unwrap();
         let kubo = Self { dir: tempfile::tempdir().unwrap(), api: None };
         kubo.run(&["init", "--profile", "test"]);
         kubo
@@ -70,7 +55,7 @@ impl Kubo {
 
     /// Runs a command that prints bytes.
     pub fn bytes(&self, args: &[&str]) -> Result<Vec<u8>, String> {
-        let mut command = Command::new(PROGRAM);
+        let mut command = Command::new(KUBO.program());
         command
             .current_dir(self.dir())
             .env("IPFS_PATH", self.dir().join("repo"))

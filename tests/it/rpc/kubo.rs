@@ -6,12 +6,13 @@ use libtest_mimic::Trial;
 
 use super::Rpc;
 use crate::{
+    clients::KUBO,
     harness::{blocking, noise, trials},
-    peers::kubo::{self, Kubo},
+    peers::kubo::Kubo,
 };
 
 pub fn trials() -> Vec<Trial> {
-    trials![needs kubo::available();
+    trials![needs KUBO.available();
         kubo_cli_adds_reads_pins_and_publishes_through_our_rpc,
         kubo_cli_exports_and_imports_through_our_rpc,
         rpc_cids_equal_those_of_kubo_for_the_same_options,
