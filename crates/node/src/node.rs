@@ -200,6 +200,11 @@ impl Node {
         BlockFetcher::new(self.0.online.clone(), self.peer_id(), root, search_root)
     }
 
+    /// Searches the providers of a CID and dials them; the channel closes at the end of the search.
+    pub async fn find_providers(&self, cid: Cid) -> Result<mpsc::UnboundedReceiver<PeerId>, Stopped> {
+        self.online().ok_or(Stopped)?.find_providers(cid).await
+    }
+
     /// Answers the wants of peers that wait for these blocks, which are stored now.
     pub fn arrived(&self, cids: &[Cid]) {
         if let Some(online) = &self.0.online {
