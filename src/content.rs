@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! reading    stat, open, reader, documents ──► fetch (blocks), download (files) ──► node (peers)
-//! writing    uploads ──► blob_writer ──► ocipfs_unixfs
+//! writing    uploads, add ──► blob_writer ──► ocipfs_unixfs
 //! giving     car ──► share
 //! keeping    keep, gc_roots, pin ──► gc, share
 //!               all of them ──► store (blobs and blocks on the disk; it imports none of them)
@@ -10,10 +10,12 @@
 //!
 //! Nothing above this module knows blocks.
 
+mod add;
 mod blob_writer;
 mod blocks;
 mod budget;
 pub mod car;
+mod dag;
 mod documents;
 mod download;
 mod error;
@@ -42,22 +44,27 @@ use ocipfs_oci::Digest;
 use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
-pub use blob_writer::{BlobWriter, WrittenBlob};
+pub use add::{AddError, Adder};
+pub use blob_writer::{BlobWriter, FileOptions, WrittenBlob};
 pub use budget::hold;
+pub use dag::{DagBlock, Extent};
 pub use documents::OpenDocument;
 pub use error::Error;
 pub use fetch::{Difference, Nodes, differences};
 pub use gc::{Collected, Usage, WhenFull};
 pub use ocipfs_unixfs::{
-    Changed, Changes, CidPath, Document, Edit, Edited, EntryFormat, EntryKey, PathError, Profile, Root,
-    entry_names, lookup,
+    Changed, Changes, Chunker, CidPath, DagOptions, DirectorySize, Document, Edit, Edited, Entries,
+    EntryFormat, EntryKey, Fields, HashFunction, PathError, Profile, Root, entry_names, hash_function,
+    lookup,
 };
 pub use reader::Reader;
 pub use share::{SharePolicy, Shared};
-pub use stat::{Found, Stat};
+pub use stat::{Entry, EntryKind, Found, Stat};
 #[cfg(test)]
 pub use store::counting::counting;
-pub use store::index::{GcRoot, ImportedImage, RetainedCounts, is_retained, release_root, retain_root};
+pub use store::index::{
+    GcRoot, ImportedImage, PinInfo, RetainedCounts, is_retained, release_root, retain_root,
+};
 pub use store::{
     Database, Error as StoreError, GcGuard, Origin, Store, StoreStat, Stored, TreeVersion, add_tree,
     is_stored, share_again,

@@ -95,10 +95,11 @@ impl Gateway {
 
     /// The body of the answer to `HEAD` is dropped before anything but the path is read.
     async fn car(&self, request: &GatewayRequest, options: CarOptions) -> Result<Response, Error> {
-        let path = match self.content.resolve_shared(&request.at, options.scope).await? {
+        let path = match self.content.resolve_shared(&request.at, options.scope, &self.room).await? {
             Resolved::Found(path) => path,
             Resolved::Absent => return Err(Error::Absent(request.at.clone())),
             Resolved::Outside(outside) => return Err(outside.into()),
+            Resolved::Busy => return Err(Error::Busy),
         };
         let headers = Headers::car(request, options, &path, self.visibility);
         if request.knows(&headers.etag) {

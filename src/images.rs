@@ -7,6 +7,7 @@ pub mod descriptor;
 mod document;
 pub mod export;
 pub mod import;
+pub mod input;
 pub mod layer;
 pub mod layout;
 mod outline;

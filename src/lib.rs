@@ -6,6 +6,8 @@
 //! cli        flags, environment, file; one file a subcommand
 //! control    what commands ask of an instance, over its socket or in the process
 //! registry   the OCI distribution API: statuses and error codes
+//! rpc        the RPC API of Kubo, beside it
+//! http       listeners, users, where a request comes from
 //! gateway    the trustless gateway, on the port of the registry
 //! names      what a repository name and a reference mean
 //! images     manifests, layers, synthesised images
@@ -21,8 +23,10 @@ pub mod cli;
 pub mod content;
 pub mod control;
 pub mod gateway;
+pub mod http;
 mod http_client;
 pub mod images;
 pub mod memory;
 pub mod names;
 pub mod registry;
+pub mod rpc;

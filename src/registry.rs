@@ -7,12 +7,8 @@ mod catalog;
 mod documents;
 mod endpoint;
 mod error;
-mod hosts;
-mod listener;
 mod manifests;
 mod multipart;
-mod origin;
-mod public_url;
 mod query;
 mod referrers;
 mod request_log;
@@ -38,6 +34,11 @@ use tracing::Level;
 
 use crate::{
     gateway,
+    http::{
+        drain,
+        listener::{self, Limits},
+        origin::Place,
+    },
     names::{
         NameKind, Resolver,
         push::{self, Pushes},
@@ -47,12 +48,9 @@ use auth::is_read;
 use documents::ResponseBudget;
 use endpoint::Endpoint;
 use error::ApiError;
-use listener::Limits;
-use origin::Place;
 use query::Query;
 
-pub use auth::{Access, Pull, Users, UsersError};
-pub use public_url::{NoPublicUrl, PublicUrl};
+pub use auth::{Access, Pull};
 
 /// State shared by all handlers.
 #[derive(Clone)]
@@ -160,9 +158,9 @@ async fn check_origin(State(registry): State<Registry>, request: Request, next: 
         return next.run(Request::from_parts(parts, body)).await;
     };
     if !is_read(&parts.method) {
-        body::drain(&parts.headers, &mut body.into_data_stream()).await;
+        drain(&parts.headers, &mut body.into_data_stream()).await;
     }
-    refusal.into_response()
+    ApiError::from(refusal).into_response()
 }
 
 async fn common_headers(has_gateway: bool, request: Request, next: Next) -> Response {
@@ -193,7 +191,7 @@ async fn dispatch(State(registry): State<Registry>, request: Request) -> Result<
         let mut body = body.into_data_stream();
         let answer = write(&registry, &parts, &mut body).await.map_err(ApiError::of_push);
         if answer.is_err() {
-            body::drain(&parts.headers, &mut body).await;
+            drain(&parts.headers, &mut body).await;
         }
         answer
     });

@@ -70,9 +70,10 @@ pub struct Import {
 /// Export images with their signatures and other referrers to an OCI layout, an OCI archive or a docker archive
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Missing blobs are fetched from peers. The destination determines the format: `*.oci.tar` and `*.oci` are OCI
-archives, other `*.tar` are docker archives, everything else is a directory with an OCI layout. Archives named
-`*.tar.gz`, `*.tgz`, `*.tar.zst` or `*.tzst` are compressed. `ocipfs image import` restores digests, tags and referrers.
+Missing blobs are fetched from peers. The destination determines the format: `*.oci.tar` and
+`*.oci` are OCI archives, other `*.tar` are docker archives, everything else is a directory with
+an OCI layout. `*.tar.gz`, `*.tgz`, `*.tar.zst` and `*.tzst` are compressed archives.
+`ocipfs image import` restores digests, tags and referrers.
 
 Examples:
   ocipfs image export 127.0.0.1:5050/ipfs/<cid>/foo:1.0 foo.tar && docker load -i foo.tar

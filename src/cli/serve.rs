@@ -1,3 +1,5 @@
+mod rpc;
+
 use std::{
     io::{Write, stdout},
     time::Duration,
@@ -17,6 +19,7 @@ use crate::{
     control::{Failure, Instance, Network, Options, Reply, Request, server::Server},
     registry::{self, Access},
 };
+use rpc::BoundRpc;
 
 /// More than all connections of clients and peers need.
 const MAX_OPEN_FILES: u64 = 1 << 16;
@@ -61,6 +64,7 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
         Failure::new(format!("cannot listen on {address} for the registry: {e}"))
             .hint("is another registry running there? choose another address with --listen")
     })?;
+    let rpc = rpc::bind(&settings).await?;
     let mut shown = listener.local_addr().map_err(Failure::new)?;
     if shown.ip().is_unspecified() {
         // Nobody can pull from 0.0.0.0; from this machine, loopback is right.
@@ -74,7 +78,7 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
     let instance = open(options).await?;
     // Before `ready` is printed: its reader may stop the process at once.
     let mut signals = Signals::listen()?;
-    let outcome = run_in(global, &instance, &settings, (listener, access), &mut signals).await;
+    let outcome = run_in(global, &instance, &settings, (listener, access, rpc), &mut signals).await;
     tokio::select! {
         () = instance.close() => {}
         () = signals.next() => {}
@@ -86,7 +90,7 @@ async fn run_in(
     global: &Global,
     instance: &Instance,
     settings: &Settings,
-    (listener, access): (TcpListener, Access),
+    (listener, access, rpc): (TcpListener, Access, Option<BoundRpc>),
     signals: &mut Signals,
 ) -> Result<(), Exit> {
     let stop = CancellationToken::new();
@@ -98,12 +102,18 @@ async fn run_in(
     let options = registry::Options { access, gateway: settings.gateway() };
     let registry =
         tokio::spawn(registry::serve(listener, instance.resolver().clone(), options, stop.clone()));
+    let rpc = rpc.map(|rpc| rpc.serve(instance, settings, stop.clone())).transpose()?;
+    let rpc = async move {
+        if let Some(rpc) = rpc {
+            let _ = rpc.await;
+        }
+    };
     say_ready(global, instance, read_only).await?;
     signals.next().await;
     tracing::info!("stopping; a second signal stops at once");
     stop.cancel();
     tokio::select! {
-        drained = tokio::time::timeout(DRAIN, async { tokio::join!(registry, control, trimming, reloading) }) => {
+        drained = tokio::time::timeout(DRAIN, async { tokio::join!(registry, rpc, control, trimming, reloading) }) => {
             if drained.is_err() {
                 tracing::warn!("some transfers were broken off");
             }

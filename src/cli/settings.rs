@@ -20,10 +20,11 @@ use super::{Exit, Global};
 use crate::{
     content::{Profile, SharePolicy},
     control::Failure,
+    http::{PublicUrl, Users},
     images::repository::Rule,
     memory::Memory,
     names::Prefetch,
-    registry::{Access, PublicUrl, Pull, Users},
+    registry::{Access, Pull},
 };
 
 /// Settings as they were given; what is absent has its default.
@@ -118,6 +119,15 @@ pub struct Settings {
     /// Key under whose IPNS name pushed repositories are published [default: self]
     #[arg(long, value_name = "KEY", env = "OCIPFS_PUBLISH_KEY")]
     publish_key: Option<String>,
+    /// Address of the RPC API of Kubo, for nerdctl, stargz-snapshotter and other programs that speak to an IPFS daemon, such as 127.0.0.1:5001 [default: off]
+    #[arg(long, value_name = "ADDRESS", env = "OCIPFS_RPC_LISTEN")]
+    rpc_listen: Option<Listen>,
+    /// File of the users of the RPC, as of --htpasswd; without one it listens on loopback only, and every program on this machine may use it [default: none]
+    #[arg(long, value_name = "FILE", env = "OCIPFS_RPC_HTPASSWD")]
+    rpc_htpasswd: Option<PathBuf>,
+    /// Directory in which clients look for the file `api` with the address of the RPC, such as ~/.ipfs; it is removed at the end [default: the node directory only]
+    #[arg(long, value_name = "DIR", env = "OCIPFS_IPFS_PATH")]
+    ipfs_path: Option<PathBuf>,
     /// Log each HTTP request: client, user, method, path, status, bytes, duration [default: false]
     #[arg(long, env = "OCIPFS_ACCESS_LOG", num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
     access_log: Option<bool>,
@@ -145,7 +155,7 @@ struct Environment {
     settings: Settings,
 }
 
-fn usage(message: impl ToString, hint: &str) -> Exit {
+pub fn usage(message: impl ToString, hint: &str) -> Exit {
     Exit::Usage(Failure::new(message).hint(hint))
 }
 
@@ -202,6 +212,9 @@ impl Settings {
             follow: self.follow.or(file.follow),
             prefetch: self.prefetch.or(file.prefetch),
             publish_key: self.publish_key.or(file.publish_key),
+            rpc_listen: self.rpc_listen.or(file.rpc_listen),
+            rpc_htpasswd: self.rpc_htpasswd.or(file.rpc_htpasswd),
+            ipfs_path: self.ipfs_path.or(file.ipfs_path),
             access_log: self.access_log.or(file.access_log),
             log_format: self.log_format.or(file.log_format),
         })
@@ -243,6 +256,21 @@ impl Settings {
 
     pub fn listen(&self) -> SocketAddr {
         self.listen.map_or_else(|| SocketAddr::from(([127, 0, 0, 1], 5050)), |listen| listen.0)
+    }
+
+    /// The address of the RPC, if it is served.
+    pub fn rpc_listen(&self) -> Option<SocketAddr> {
+        self.rpc_listen.map(|listen| listen.0)
+    }
+
+    /// The file of the users of the RPC.
+    pub fn rpc_htpasswd(&self) -> Option<&std::path::Path> {
+        self.rpc_htpasswd.as_deref()
+    }
+
+    /// The directory in which clients look for the RPC.
+    pub fn ipfs_path(&self) -> Option<&std::path::Path> {
+        self.ipfs_path.as_deref()
     }
 
     /// Who may push and pull.

@@ -32,10 +32,11 @@ use redb::WriteTransaction;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
-    MIB, Profile,
-    store::{BlobLayout, Draft, DraftToStore, Error, Store, Stored, SyncedDraft},
+    MIB,
+    store::{BlobLayout, Draft, DraftToStore, Error, Leaf, Store, Stored, SyncedDraft},
 };
 use chunker::Chunker;
+pub use chunker::{FileOptions, HashOnly};
 use worker::Worker;
 
 /// A whole number of leaves of either profile.
@@ -69,23 +70,28 @@ pub struct WrittenBlob {
 
 impl BlobWriter {
     /// Begins a blob whose sha256 is computed here.
-    pub fn new(store: &Store, profile: Profile) -> Result<Self, Error> {
-        let mut writer = Self::unhashed(store, profile)?;
+    pub fn new(store: &Store, options: impl Into<FileOptions>) -> Result<Self, Error> {
+        let mut writer = Self::unhashed(store, options)?;
         writer.whole = Some(hash_whole());
         Ok(writer)
     }
 
     /// Begins a blob whose sha256 the caller computes.
-    pub fn unhashed(store: &Store, profile: Profile) -> Result<Self, Error> {
-        Ok(Self::of(store.draft()?, profile))
+    pub fn unhashed(store: &Store, options: impl Into<FileOptions>) -> Result<Self, Error> {
+        Ok(Self::of(store.draft()?, options.into()))
     }
 
     /// Goes on with one that was saved: what is there of it is hashed again.
-    pub fn resume(store: &Store, profile: Profile, file: u64, length: u64) -> Result<Self, Error> {
+    pub fn resume(
+        store: &Store,
+        options: impl Into<FileOptions>,
+        file: u64,
+        length: u64,
+    ) -> Result<Self, Error> {
         let whole_pieces = length - length % PIECE_BYTES as u64;
         let all = store.resume_draft(file, length, length)?;
         all.cut_off()?;
-        let mut writer = Self::of(store.resume_draft(file, whole_pieces, length)?, profile);
+        let mut writer = Self::of(store.resume_draft(file, whole_pieces, length)?, options.into());
         writer.whole = Some(hash_whole());
         all.replay(|bytes| {
             writer.open.extend_from_slice(bytes);
@@ -98,8 +104,8 @@ impl BlobWriter {
         Ok(writer)
     }
 
-    fn of(draft: Draft, profile: Profile) -> Self {
-        let leaves = Worker::new("leaves", Chunker::new(profile), |chunker, piece| {
+    fn of(draft: Draft, options: FileOptions) -> Self {
+        let leaves = Worker::new("leaves", Chunker::new(options), |chunker, piece| {
             chunker.push(piece);
             Ok(())
         });
@@ -211,14 +217,20 @@ impl BlobWriter {
 
 impl WrittenBlob {
     /// Writes what is in memory: for a few bytes, threads would cost more than they save.
-    pub fn of(store: &Store, profile: Profile, bytes: Bytes) -> Result<Self, Error> {
+    pub fn of(store: &Store, options: impl Into<FileOptions>, bytes: Bytes) -> Result<Self, Error> {
         let mut draft = store.draft()?;
         draft.write(&bytes)?;
         let digest = Some(Digest::sha256_of(&bytes));
-        let mut chunker = Chunker::new(profile);
+        let mut chunker = Chunker::new(options.into());
         chunker.push(&bytes);
         let (root, layout) = chunker.finish();
         Ok(Self { root, digest, layout, draft: draft.sync()? })
+    }
+
+    /// Returns about how many bytes its layout needs in memory.
+    pub fn layout_bytes(&self) -> u64 {
+        let nodes: usize = self.layout.nodes.iter().map(|node| node.data.len()).sum();
+        (nodes + self.layout.leaves.len() * size_of::<Leaf>()) as u64
     }
 
     /// Returns the blob as part of a commit that stores several.

@@ -18,6 +18,14 @@ pub enum Error {
         /// Kind of the entry that was found.
         kind: &'static str,
     },
+    /// The CID names something else than a directory.
+    #[error("{at} is {kind}, expected a directory")]
+    NotADirectory {
+        /// The path that was opened.
+        at: CidPath,
+        /// Kind of the entry that was found.
+        kind: &'static str,
+    },
     /// The directory has no such entry.
     #[error("{at}: the directory has no entry {entry:?}")]
     NoEntry {
@@ -59,6 +67,14 @@ pub enum Error {
         at: CidPath,
         /// The stall time-out.
         after: Duration,
+    },
+    /// A block is kept, or part of a file that is stored whole.
+    #[error("{cid} is in use: {why}")]
+    InUse {
+        /// The block.
+        cid: Cid,
+        /// What it is in use for.
+        why: &'static str,
     },
     /// The disk is full.
     #[error("the disk that holds the node directory is full")]

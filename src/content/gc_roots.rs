@@ -26,6 +26,12 @@ impl Content {
         Ok(())
     }
 
+    /// Whether peers may be told of a block.
+    pub async fn is_shown(&self, cid: &Cid) -> Result<bool, Error> {
+        let (share, cid) = (self.settings().share, *cid);
+        Ok(self.0.store.run(move |store| share.shows(store, &cid)).await?)
+    }
+
     /// Retains and announces the roots of `gc_root` under `key`, until that is released.
     pub async fn retain(&self, key: Cid, gc_root: GcRoot) -> Result<(), Error> {
         let roots = gc_root.roots();

@@ -20,26 +20,35 @@ impl Content {
     /// Opens a file by its CID alone: each block is verified, the whole has no digest.
     /// A file of several blocks is stored when its stream has ended.
     pub async fn open_at(&self, at: &CidPath) -> Result<Reader, Error> {
-        self.open_file(at, Purpose::Read).await
+        self.open_part(at, 0..u64::MAX, Purpose::Read).await
+    }
+
+    /// Opens a range of a file by its CID alone; the range is cut at the end of the file.
+    pub async fn open_range_at(&self, at: &CidPath, range: Range<u64>) -> Result<Reader, Error> {
+        self.open_part(at, range, Purpose::Read).await
     }
 
     /// Opens a file that is to be kept; fails if it does not fit.
     pub async fn fetch_at(&self, at: &CidPath) -> Result<Reader, Error> {
-        self.open_file(at, Purpose::Keep).await
+        self.open_part(at, 0..u64::MAX, Purpose::Keep).await
     }
 
-    async fn open_file(&self, at: &CidPath, purpose: Purpose) -> Result<Reader, Error> {
+    async fn open_part(&self, at: &CidPath, range: Range<u64>, purpose: Purpose) -> Result<Reader, Error> {
         let _guard = self.gc_guard().await;
         loop {
             let found = self.resolve(at).await?;
             let size = found.node.size();
-            let whole = 0..size;
-            if let Some(source) = self.open_local(&found, None, slice::from_ref(&whole)).await? {
-                return Reader::begin(size, source).await;
+            let part = range.start.min(size)..range.end.min(size);
+            let length = part.end.saturating_sub(part.start);
+            if length == 0 && size > 0 {
+                return Ok(Reader::made(Bytes::new()));
             }
-            if let Some(part) = self.join(found, vec![whole], None, purpose).await? {
-                return Reader::begin(size, ByteSource::Download { part, last: Last::Stored, ended: false })
-                    .await;
+            if let Some(source) = self.open_local(&found, None, slice::from_ref(&part)).await? {
+                return Reader::begin(length, source).await;
+            }
+            let last = if length == size { Last::Stored } else { Last::Nothing };
+            if let Some(part) = self.join(found, vec![part], None, purpose).await? {
+                return Reader::begin(length, ByteSource::Download { part, last, ended: false }).await;
             }
         }
     }

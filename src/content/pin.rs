@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use ocipfs_node::Cid;
 use ocipfs_unixfs::DagNode;
 
-use super::{CidPath, Content, Error, fetch::DagFetcher, store::index::Index};
+use super::{CidPath, Content, Error, PinInfo, fetch::DagFetcher, store::index::Index};
 
 /// A DAG of more directories and files is not pinned as one.
 const MAX_NODES: usize = 1_000_000;
@@ -17,12 +17,38 @@ impl Content {
         self.announce(vec![pin]).await
     }
 
+    /// Keeps a root, and all that is here below it, under a pin with a name.
+    pub async fn pin_named(&self, pin: PinInfo) -> Result<(), Error> {
+        let cid = pin.cid;
+        self.index(move |index| index.pin_as(&pin)).await?;
+        self.announce(vec![cid]).await
+    }
+
+    /// Returns all pins, sorted by their CIDs.
+    pub async fn pin_infos(&self) -> Result<Vec<PinInfo>, Error> {
+        self.index(Index::pin_infos).await
+    }
+
+    /// Returns the pin of a CID.
+    pub async fn pin_info(&self, pin: &Cid) -> Result<Option<PinInfo>, Error> {
+        let pin = *pin;
+        self.index(move |index| index.pin_info(&pin)).await
+    }
+
     /// Unpins a CID. Returns whether it was pinned.
     pub async fn unpin(&self, pin: &Cid) -> Result<bool, Error> {
         let pin = *pin;
         let Some(free) = self.index(move |index| index.unpin(&pin)).await? else { return Ok(false) };
         self.withdraw_and_collect(free).await?;
         Ok(true)
+    }
+
+    /// Unpins a CID, and leaves what it kept to the next garbage collection. Returns whether it was pinned.
+    pub async fn unpin_later(&self, pin: &Cid) -> Result<bool, Error> {
+        let pin = *pin;
+        let was_pinned = self.index(move |index| index.unpin(&pin)).await?.is_some();
+        self.collect_unreferenced_later();
+        Ok(was_pinned)
     }
 
     /// Returns the pinned CIDs, as they were given.

@@ -4,7 +4,7 @@ use ocipfs_node::Cid;
 use ocipfs_unixfs::DagNode;
 
 use super::{
-    CidPath, Content, Error,
+    CidPath, Content, Error, Root,
     fetch::{self, DagFetcher},
 };
 
@@ -28,7 +28,44 @@ pub enum Found {
     Link,
 }
 
+/// Kind of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A file, or a part of one.
+    File,
+    /// A directory, plain or sharded.
+    Directory,
+    /// A symbolic link.
+    Link,
+}
+
+/// What a path leads to, with its sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its root block, its bytes if it is a file, and the bytes of all its blocks.
+    pub root: Root,
+    /// What it is.
+    pub kind: EntryKind,
+    /// The links of its root block.
+    pub links: usize,
+}
+
 impl Content {
+    /// Finds out what a path leads to, and its sizes.
+    pub async fn entry(&self, at: &CidPath) -> Result<Entry, Error> {
+        let mut fetcher = DagFetcher::new(self.clone(), at);
+        let (cid, node) = fetcher.resolve(at).await?;
+        let block = fetcher.block(&cid).await?;
+        self.keep_blocks(fetcher.take_fetched()).await;
+        let root = Root::of(cid, block)?;
+        let (kind, links) = match &node {
+            DagNode::File { children, .. } => (EntryKind::File, children.len()),
+            DagNode::Directory(links) | DagNode::Shard { links, .. } => (EntryKind::Directory, links.len()),
+            DagNode::Symlink => (EntryKind::Link, 0),
+        };
+        Ok(Entry { root, kind, links })
+    }
+
     /// Finds a file and its size; its bytes stay where they are.
     pub async fn stat(&self, at: &CidPath) -> Result<Stat, Error> {
         let mut fetcher = DagFetcher::new(self.clone(), at);

@@ -5,11 +5,12 @@
 //!
 //! ```text
 //! command: served  ◄─ Ask, as a line ──── remote: instance, which reads files
-//!                  ─── Answer, frames ─►
+//!                  ─── Answer, frames ─►          (of a regular file its descriptor: passed)
 //! command: written ◄─ Write, bytes ────── remote: instance, which exports
 //! ```
 
 pub mod frame;
+pub mod passed;
 pub mod remote;
 pub mod served;
 pub mod written;

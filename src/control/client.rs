@@ -21,7 +21,7 @@ use super::{
     socket,
     trust::Trusted,
 };
-use crate::images::export::ExportTarget;
+use crate::images::export::{ExportOrder, ExportOrders, ExportTarget};
 
 /// Bytes of answers that are read at once.
 const BUFFER: usize = 64 << 10;
@@ -134,9 +134,7 @@ async fn in_process(
         tokio::select! {
             biased;
             Some(next) = noted.recv() => note(next),
-            Some(order) = orders.next() => if let Some(written) = written {
-                written.order(order).await?;
-            },
+            order = orders.next() => write(order, &mut orders, written).await?,
             outcome = &mut work => {
                 while let Ok(next) = noted.try_recv() {
                     note(next);
@@ -157,6 +155,19 @@ async fn connect(data_dir: &Path) -> std::io::Result<(UnixStream, PathBuf)> {
         }
     }
     Err(failed.unwrap_or_else(|| ErrorKind::NotFound.into()))
+}
+
+async fn write(
+    order: ExportOrder,
+    orders: &mut ExportOrders,
+    written: &mut Option<Written>,
+) -> Result<(), Failure> {
+    match (order, written) {
+        (ExportOrder::Finish, _) => orders.end(Ok(())),
+        (order, Some(written)) => written.order(order).await?,
+        (_, None) => {}
+    }
+    Ok(())
 }
 
 async fn over_socket(

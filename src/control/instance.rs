@@ -156,7 +156,7 @@ impl Instance {
     }
 
     /// Returns the publisher.
-    pub(super) fn publisher(&self) -> &Publisher {
+    pub fn publisher(&self) -> &Publisher {
         &self.0.publisher
     }
 

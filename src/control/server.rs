@@ -15,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Failure, Instance, Note, Reply,
-    attachment::{MAX_WRITE_BYTES, Received, remote, remote::Remote},
+    attachment::{MAX_WRITE_BYTES, Received, passed::PassedReader, remote, remote::Remote},
     message::{Ask, Attached, Envelope, Line, Write},
     socket,
     trust::{self, Trusted},
@@ -83,22 +83,23 @@ impl Server {
 async fn answer(instance: Instance, stream: UnixStream) {
     let (input, mut output) = stream.into_split();
     let mut text = String::new();
-    let mut input = BufReader::new(input);
+    let mut input = BufReader::new(PassedReader::new(input));
     if (&mut input).take(MAX_REQUEST_BYTES).read_line(&mut text).await.is_err() {
         return;
     }
     let outcome = match serde_json::from_str::<Envelope>(&text) {
         Ok(Envelope { request, attached }) => {
             let is_attached = !matches!(attached, Attached::Nothing);
-            let Remote { attachment, asks, frames, orders } = Remote::new(attached);
+            let exports = matches!(attached, Attached::Export);
             let gone = CancellationToken::new();
+            let Remote { attachment, asks, frames, orders } = Remote::new(attached, gone.clone());
             let received = Received { attachment, gone: gone.clone() };
             // It ends with the command.
             let receive = remote::receive(input, frames, gone.clone());
             let receiving = is_attached.then(|| tokio::spawn(receive));
             let (notes, noted) = mpsc::unbounded_channel();
             let work = instance.handle_with(request, received, notes);
-            let outgoing = Outgoing { noted, asks, orders, gone };
+            let outgoing = Outgoing { noted, asks, orders, gone, exports };
             let outcome = outgoing.send_until_done(work, &mut output).await;
             if let Some(receiving) = receiving {
                 receiving.abort();
@@ -115,9 +116,9 @@ async fn answer(instance: Instance, stream: UnixStream) {
 struct Outgoing {
     noted: mpsc::UnboundedReceiver<Note>,
     asks: mpsc::UnboundedReceiver<Ask>,
-    /// Until the export has ended.
-    orders: Option<ExportOrders>,
+    orders: ExportOrders,
     gone: CancellationToken,
+    exports: bool,
 }
 
 impl Outgoing {
@@ -127,15 +128,14 @@ impl Outgoing {
         work: impl Future<Output = Result<Reply, Failure>>,
         output: &mut (impl AsyncWriteExt + Unpin),
     ) -> Result<Reply, Failure> {
-        let exports = self.orders.is_some();
         let mut work = std::pin::pin!(work);
         let outcome = loop {
             tokio::select! {
                 biased;
                 Some(note) = self.noted.recv() => drop(send(output, &Line::Note(note)).await),
                 Some(ask) = self.asks.recv() => drop(send(output, &Line::Ask(ask)).await),
-                order = next(&mut self.orders) => self.export(order, output).await,
-                () = self.gone.cancelled(), if exports => return Err(Failure::new("the command disconnected")),
+                order = self.orders.next() => self.export(order, output).await,
+                () = self.gone.cancelled(), if self.exports => return Err(Failure::new("the command disconnected")),
                 outcome = &mut work => break outcome,
             }
         };
@@ -146,32 +146,16 @@ impl Outgoing {
     }
 
     /// Passes an order of an export on to the command.
-    async fn export(&mut self, order: Option<ExportOrder>, output: &mut (impl AsyncWriteExt + Unpin)) {
+    async fn export(&mut self, order: ExportOrder, output: &mut (impl AsyncWriteExt + Unpin)) {
         let written = match order {
-            Some(ExportOrder::File { path, size }) => {
-                send(output, &Line::Write(Write::File { path, size })).await
-            }
-            Some(ExportOrder::Bytes(bytes)) => send_bytes(output, &bytes).await,
+            ExportOrder::File { path, size } => send(output, &Line::Write(Write::File { path, size })).await,
+            ExportOrder::Bytes(bytes) => send_bytes(output, &bytes).await,
             // The command completes it once it knows the outcome.
-            Some(ExportOrder::Finish) => return self.end_export(Ok(())),
-            None => return self.end_export(Err(io::Error::other("export aborted"))),
+            ExportOrder::Finish => return self.orders.end(Ok(())),
         };
         if written.is_err() {
-            self.end_export(written);
+            self.orders.end(written);
         }
-    }
-
-    fn end_export(&mut self, outcome: io::Result<()>) {
-        if let Some(orders) = self.orders.take() {
-            orders.end(outcome);
-        }
-    }
-}
-
-async fn next(orders: &mut Option<ExportOrders>) -> Option<ExportOrder> {
-    match orders {
-        Some(orders) => orders.next().await,
-        None => std::future::pending().await,
     }
 }
 

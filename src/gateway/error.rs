@@ -51,7 +51,7 @@ impl Error {
             Self::Absent(_) => StatusCode::NOT_FOUND,
             Self::Busy => StatusCode::TOO_MANY_REQUESTS,
             Self::Content(error) => match error {
-                NoEntry { .. } | NotAFile { .. } | Node(_) => StatusCode::NOT_FOUND,
+                NoEntry { .. } | NotAFile { .. } | NotADirectory { .. } | Node(_) => StatusCode::NOT_FOUND,
                 Corrupt { .. }
                 | Mismatch { .. }
                 | TooLarge { .. }
@@ -59,6 +59,7 @@ impl Error {
                 | Full
                 | Quota { .. }
                 | NoRoom { .. }
+                | InUse { .. }
                 | Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
             },
         }

@@ -46,6 +46,11 @@ pub enum Error {
     Record(#[from] RecordError),
 }
 
+/// A name is the one of the pushed repositories.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} is the name under which pushed repositories are published (--publish-key)")]
+pub struct Reserved(IpnsName);
+
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         Self::Content(error.into())
@@ -90,6 +95,14 @@ impl Publisher {
     /// The name that it is published under.
     pub fn name(&self) -> IpnsName {
         IpnsName::of(&self.0.key)
+    }
+
+    /// Refuses to publish anything else under the name that pushes are published under, or to take its key away.
+    ///
+    /// # Errors
+    /// Fails for that name.
+    pub fn check_manual(&self, name: &IpnsName) -> Result<(), Reserved> {
+        if *name == self.name() { Err(Reserved(*name)) } else { Ok(()) }
     }
 
     /// Returns the sharing policy: which published content peers may get.

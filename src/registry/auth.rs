@@ -3,20 +3,16 @@
 //! ```text
 //! token_endpoint   GET /token
 //!   └─► access     allows or refuses a request
-//!         ├─► tokens ──► htpasswd   users, from a file
-//!         ├─► basic                 the Authorization header of a password
+//!         ├─► tokens                in place of passwords (`http::htpasswd` has the users)
 //!         └─► challenge             the WWW-Authenticate header of a token
 //! ```
 
 mod access;
-mod basic;
 mod challenge;
-mod htpasswd;
 mod token_endpoint;
 mod tokens;
 
 pub use access::{Access, Pull, is_read};
-pub use htpasswd::{Error as UsersError, Users};
 pub use token_endpoint::get as get_token;
 
 /// The path of the token endpoint.

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::{
     content::{self, UploadError},
+    http::origin::Refused,
     images,
     names::{self, push},
 };
@@ -70,7 +71,7 @@ impl ApiError {
     }
 
     /// A request that a page in a browser sent, which this header says.
-    pub fn page(header: &str) -> Self {
+    fn page(header: &str) -> Self {
         let message = format!(
             "requests from web pages are not allowed (the request has the header {header:?}): use a registry client, or open the address directly"
         );
@@ -86,7 +87,7 @@ impl ApiError {
     }
 
     /// A request to another host (RFC 9110, section 15.5.20), as DNS rebinding sends it.
-    pub fn misdirected(host: &str) -> Self {
+    fn misdirected(host: &str) -> Self {
         let host: String =
             host.chars().take(MAX_SHOWN_HOST).map(|c| if c.is_ascii() { c } else { '?' }).collect();
         let message = format!(
@@ -244,11 +245,14 @@ fn content_answer(error: &content::Error, kind: ResourceKind) -> (StatusCode, &'
     use content::Error::*;
     match error {
         Node(error) => fetch_answer(error, kind),
-        NotAFile { .. } | NoEntry { .. } | TooLarge { .. } => (StatusCode::NOT_FOUND, kind.unknown()),
+        NotAFile { .. } | NotADirectory { .. } | NoEntry { .. } | TooLarge { .. } => {
+            (StatusCode::NOT_FOUND, kind.unknown())
+        }
         Corrupt { .. } | Mismatch { .. } => (StatusCode::BAD_GATEWAY, "PEER_DATA_INVALID"),
         Stalled { .. } => (StatusCode::GATEWAY_TIMEOUT, "PEER_TIMEOUT"),
         Full => (StatusCode::INSUFFICIENT_STORAGE, "STORAGE_FULL"),
         Quota { .. } | NoRoom { .. } => (StatusCode::INSUFFICIENT_STORAGE, "DENIED"),
+        InUse { .. } => (StatusCode::CONFLICT, "DENIED"),
         Store(_) => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL"),
     }
 }
@@ -329,6 +333,15 @@ impl From<Unsatisfiable> for ApiError {
     fn from(error: Unsatisfiable) -> Self {
         let answer = Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID", error);
         answer.with(header::CONTENT_RANGE, error.content_range())
+    }
+}
+
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Page(header) => Self::page(header),
+            Refused::Host(host) => Self::misdirected(&host),
+        }
     }
 }
 

@@ -38,6 +38,7 @@ mod pulling;
 mod push;
 mod readers;
 mod registry;
+mod rpc;
 mod seeds;
 mod serving;
 mod space;
@@ -46,6 +47,8 @@ mod tools;
 mod upgrade;
 
 fn main() {
+    // The one that the program uses; the tests' clients speak no TLS, and do not start without one.
+    rustls::crypto::ring::default_provider().install_default().expect("the first provider");
     let arguments = libtest_mimic::Arguments::from_args();
     let stories = [
         arriving::trials(),
@@ -75,6 +78,7 @@ fn main() {
         push::trials(),
         readers::trials(),
         registry::trials(),
+        rpc::trials(),
         seeds::trials(),
         serving::trials(),
         space::trials(),

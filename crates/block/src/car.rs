@@ -1,104 +1,143 @@
-//! Writes CARv1, a sequence of blocks behind a header: <https://ipld.io/specs/transport/car/carv1/>.
+//! Content-addressable archives, version 1: <https://ipld.io/specs/transport/car/carv1/>.
+//!
+//! ```
+//! use ocipfs_block::{Cid, car};
+//!
+//! let cid: Cid = "bafkreibm6jg3ux5qumhcn2b3flc3tyu6dmlb4xa7u5bf44yegnrjhc4yeq".parse().expect("a CID");
+//! let archive = [car::header(&[cid]), car::section(&cid, 5), b"hello".to_vec()].concat();
+//! let mut decoder = car::Decoder::default();
+//! decoder.push(archive.into());
+//! assert_eq!(decoder.next().unwrap(), Some(car::Item::Header(vec![cid])));
+//! assert!(matches!(decoder.next().unwrap(), Some(car::Item::Block(block)) if block.cid == cid));
+//! decoder.finish().unwrap();
+//! ```
 
-use bytes::BufMut;
+mod header;
 
-use crate::{Cid, varint};
+use bytes::{Bytes, BytesMut};
 
-/// CBOR: a byte string, a text, an array, a map, a tag.
-const BYTES: u8 = 2 << 5;
-const TEXT: u8 = 3 << 5;
-const ARRAY: u8 = 4 << 5;
-const MAP: u8 = 5 << 5;
-/// The tag of a CID.
-const CID_TAG: [u8; 2] = [6 << 5 | 24, 42];
-/// The prefix of a CID in a byte string: the multibase of binary.
-const BINARY: u8 = 0;
-const VERSION: u8 = 1;
+use crate::{Block, Cid, hash::is_block, inline_bytes, varint};
 
-/// Returns the header of a CAR with these roots.
-pub fn header(roots: &[Cid]) -> Vec<u8> {
-    let mut map = Vec::new();
-    head(&mut map, MAP, 2);
-    text(&mut map, "roots");
-    head(&mut map, ARRAY, roots.len());
-    for root in roots {
-        let root = root.to_bytes();
-        map.extend_from_slice(&CID_TAG);
-        head(&mut map, BYTES, root.len() + 1);
-        map.put_u8(BINARY);
-        map.extend_from_slice(&root);
-    }
-    text(&mut map, "version");
-    map.put_u8(VERSION);
-    let mut all = Vec::with_capacity(map.len() + 4);
-    varint::put(&mut all, map.len() as u64);
-    all.extend_from_slice(&map);
-    all
+pub use header::header;
+
+/// The longest header, which holds some ten thousand roots.
+const MAX_HEADER_BYTES: u64 = 1 << 20;
+/// The longest block that peers exchange, and its CID.
+const MAX_SECTION_BYTES: u64 = (2 << 20) + 256;
+
+/// Why bytes are not an archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The archive ends within the header or a block.
+    Truncated,
+    /// The header is not that of a CARv1.
+    Header(&'static str),
+    /// A section is longer than a block may be.
+    TooLong(u64),
+    /// A section does not begin with a CID.
+    Cid(String),
+    /// A block does not match its CID, or has an untrusted hash function.
+    Block(Cid),
 }
 
-/// Returns what precedes the bytes of a block: the length of both, and the CID.
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Truncated => f.write_str("the archive ends within its header or a block"),
+            Self::Header(why) => write!(f, "invalid header: {why}"),
+            Self::TooLong(length) => {
+                write!(f, "section of {length} bytes: a block and its CID have at most {MAX_SECTION_BYTES}")
+            }
+            Self::Cid(why) => write!(f, "a section does not begin with a CID: {why}"),
+            Self::Block(cid) => {
+                write!(f, "block does not match its CID {cid}, or its hash function is untrusted")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// A part of an archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// The roots, which come first.
+    Header(Vec<Cid>),
+    /// A block, whose bytes match its CID.
+    Block(Block),
+}
+
+/// Returns what is written in front of the bytes of a block of this length.
 pub fn section(cid: &Cid, length: usize) -> Vec<u8> {
     let cid = cid.to_bytes();
-    let mut head = Vec::with_capacity(cid.len() + 10);
-    varint::put(&mut head, (cid.len() + length) as u64);
-    head.extend_from_slice(&cid);
-    head
+    let mut out = Vec::with_capacity(cid.len() + 5);
+    varint::put(&mut out, (cid.len() + length) as u64);
+    out.extend_from_slice(&cid);
+    out
 }
 
-fn text(out: &mut Vec<u8>, text: &str) {
-    head(out, TEXT, text.len());
-    out.extend_from_slice(text.as_bytes());
+/// Decodes an archive that comes in pieces, and verifies its blocks. Holds one section at most, and the last piece.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    buffer: BytesMut,
+    has_header: bool,
 }
 
-/// Writes the kind and the length of a value (RFC 8949, section 3), in the shortest form.
-fn head(out: &mut Vec<u8>, kind: u8, length: usize) {
-    match length {
-        0..24 => out.put_u8(kind | length as u8),
-        24..256 => out.extend_from_slice(&[kind | 24, length as u8]),
-        256..65_536 => {
-            out.put_u8(kind | 25);
-            out.put_u16(length as u16);
+impl Decoder {
+    /// Adds the next bytes.
+    pub fn push(&mut self, bytes: Bytes) {
+        if self.buffer.is_empty()
+            && let Ok(bytes) = bytes.clone().try_into_mut()
+        {
+            self.buffer = bytes;
+            return;
         }
-        _ => {
-            out.put_u8(kind | 27);
-            out.put_u64(length as u64);
-        }
+        self.buffer.extend_from_slice(&bytes);
     }
+
+    /// Returns the next item; none if it is not there in whole yet.
+    ///
+    /// # Errors
+    /// Fails if the bytes are not a CARv1, or a block does not match its CID.
+    #[expect(clippy::should_implement_trait, reason = "it goes on after none")]
+    pub fn next(&mut self) -> Result<Option<Item>, Error> {
+        let limit = if self.has_header { MAX_SECTION_BYTES } else { MAX_HEADER_BYTES };
+        let mut rest = &self.buffer[..];
+        let length = match varint::get(&mut rest) {
+            Err(varint::Error::Truncated) => return Ok(None),
+            Err(varint::Error::TooLong) => return Err(Error::TooLong(u64::MAX)),
+            Ok(length) if length > limit => return Err(Error::TooLong(length)),
+            Ok(length) => length as usize,
+        };
+        if rest.len() < length {
+            return Ok(None);
+        }
+        let _ = self.buffer.split_to(self.buffer.len() - rest.len());
+        let section = self.buffer.split_to(length).freeze();
+        if self.has_header {
+            return block(section).map(|block| Some(Item::Block(block)));
+        }
+        self.has_header = true;
+        header::decode(&section).map(|roots| Some(Item::Header(roots)))
+    }
+
+    /// Ends the archive.
+    ///
+    /// # Errors
+    /// Fails if it ended within its header or a block.
+    pub fn finish(self) -> Result<(), Error> {
+        if self.has_header && self.buffer.is_empty() { Ok(()) } else { Err(Error::Truncated) }
+    }
+}
+
+fn block(mut section: Bytes) -> Result<Block, Error> {
+    let mut rest = &section[..];
+    let cid = Cid::read_bytes(&mut rest).map_err(|error| Error::Cid(error.to_string()))?;
+    let length = section.len() - rest.len();
+    let data = section.split_off(length);
+    let matches = inline_bytes(&cid).map_or_else(|| is_block(&cid, &data), |bytes| bytes == data);
+    if matches { Ok(Block { cid, data }) } else { Err(Error::Block(cid)) }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The header of the carv1-basic fixture of the specification, which has two roots.
-    const BASIC: &str = "63a265726f6f747382d82a58250001711220f88bc853804cf294fe417e4fa83028689fcdb1b1592c5102e1474dbc200fab8bd82a5825000171122069ea0740f9807a28f4d932c62e7c1c83be055e55072c90266ab3e79df63a365b6776657273696f6e01";
-
-    #[test]
-    fn a_header_equals_the_one_of_the_specifications_fixture() {
-        let roots = [
-            "bafyreihyrpefhacm6kkp4ql6j6udakdit7g3dmkzfriqfykhjw6cad5lrm",
-            "bafyreidj5idub6mapiupjwjsyyxhyhedxycv4vihfsicm2vt46o7morwlm",
-        ];
-        let header = header(&roots.map(|root| root.parse().unwrap()));
-        let hex: String = header.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, BASIC);
-    }
-
-    #[test]
-    fn a_header_may_have_no_root_or_many() {
-        let root: Cid = "bafkqaaa".parse().unwrap();
-        for roots in [0, 1, 23, 24, 300] {
-            let written = header(&vec![root; roots]);
-            let mut rest = &written[..];
-            assert_eq!(varint::get(&mut rest).unwrap(), rest.len() as u64);
-            assert_eq!(rest.windows(2).filter(|two| *two == CID_TAG).count(), roots);
-        }
-        assert_eq!(&header(&[])[..], b"\x11\xa2eroots\x80gversion\x01");
-    }
-
-    #[test]
-    fn a_section_begins_with_the_length_of_cid_and_block() {
-        let cid: Cid = "bafkqaaa".parse().unwrap();
-        assert_eq!(&section(&cid, 300)[..], [0xb0, 2, 1, 0x55, 0, 0]);
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! Inline blocks: a CID with the identity hash function carries the bytes of its block.
 
 use bytes::Bytes;
-use cid::multibase;
+use cid::{multibase, multihash::Multihash};
 use multihash_codetable::{Code, MultihashDigest};
 
 use crate::{Block, Cid, varint};
@@ -30,6 +30,11 @@ impl std::error::Error for InlineTooLong {}
 /// Returns the bytes of the block that the CID carries, if it has the identity hash function.
 pub fn inline_bytes(cid: &Cid) -> Option<&[u8]> {
     (cid.hash().code() == IDENTITY).then(|| cid.hash().digest())
+}
+
+/// Returns the CID that carries these bytes; none for more than a [`Cid`] has room for, which are 64.
+pub fn inline_cid(codec: u64, bytes: &[u8]) -> Option<Cid> {
+    Some(Cid::new_v1(codec, Multihash::wrap(IDENTITY, bytes).ok()?))
 }
 
 /// Reads a binary CID that carries 65 to 128 bytes, which a [`Cid`] has no room for: a larger [`Cid`] would take memory for
@@ -85,8 +90,6 @@ fn prefix(cid: &mut &[u8]) -> Option<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use cid::multihash::Multihash;
-
     use super::*;
 
     /// Returns the binary CID that carries so many bytes.

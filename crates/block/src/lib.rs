@@ -19,7 +19,9 @@ pub mod varint;
 use bytes::Bytes;
 pub use cid::Cid;
 pub use hash::{is_block, is_trusted, is_trusted_cid};
-pub use inline::{InlineTooLong, MAX_INLINE_BYTES, inline_bytes, inline_text, long_inline, long_inline_text};
+pub use inline::{
+    InlineTooLong, MAX_INLINE_BYTES, inline_bytes, inline_cid, inline_text, long_inline, long_inline_text,
+};
 
 /// A block and its CID.
 #[derive(Clone, Debug, PartialEq, Eq)]

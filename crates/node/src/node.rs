@@ -58,10 +58,7 @@ impl Node {
         }
         let key = identity::load_or_create(&options.data_dir)?;
         let names = IpnsNames::open(&options, &key, &*blocks)?;
-        let (peers, handshakes) = (
-            Peers::new(&dialled, options.resolves_peers(), options.remembers_peers()),
-            Handshakes::default(),
-        );
+        let (peers, handshakes) = (Peers::open(&options, &dialled), Handshakes::default());
         let (routing, inbox) = mpsc::channel(MAX_QUEUED_COMMANDS);
         let (unverified_sender, unverified) = mpsc::channel(MAX_UNVERIFIED_RECORDS);
         let settings = BehaviourSettings {
@@ -84,26 +81,8 @@ impl Node {
             keeper.store(),
         )?;
         let ipfs = swarm::start(&options, &key, behaviour).await?;
-        let known = if options.remembers_peers() {
-            peers.load_remembered(&options.data_dir, options.bootstrap == Bootstrap::Public)
-        } else {
-            0
-        };
-        let remembered = known + options.listed_peers.len();
-        let seeds = options.bootstrap.addresses();
-        let online = Online {
-            ipfs,
-            peers,
-            handshakes,
-            bitswap_client,
-            server,
-            announcer,
-            routing,
-            seeds,
-            remembered,
-            stop,
-            tasks,
-        };
+        let online =
+            Online { ipfs, peers, handshakes, bitswap_client, server, announcer, routing, stop, tasks };
         if let Err(error) = swarm::listen(&online.ipfs, &options.listen).await {
             online.stop.cancel();
             online.ipfs.clone().exit_daemon().await;
@@ -191,11 +170,7 @@ impl Node {
 
     /// Returns how the node found its network.
     pub fn seeds(&self) -> Seeds {
-        self.0.online.as_ref().map_or_else(Seeds::default, |online| Seeds {
-            configured: online.seeds.len(),
-            unreachable: online.peers.unreachable(&online.seeds),
-            remembered: online.remembered,
-        })
+        self.0.online.as_ref().map_or_else(Seeds::default, |online| online.peers.seeds())
     }
 
     /// Returns addresses by which other nodes find this network: those that this node announces, and one of each peer
@@ -223,6 +198,11 @@ impl Node {
     /// Fetches part of a larger DAG, whose providers are found by `search_root`.
     pub fn block_fetcher_below(&self, search_root: Cid, root: Cid) -> BlockFetcher {
         BlockFetcher::new(self.0.online.clone(), self.peer_id(), root, search_root)
+    }
+
+    /// Searches the providers of a CID and dials them; the channel closes at the end of the search.
+    pub async fn find_providers(&self, cid: Cid) -> Result<mpsc::UnboundedReceiver<PeerId>, Stopped> {
+        self.online().ok_or(Stopped)?.find_providers(cid).await
     }
 
     /// Answers the wants of peers that wait for these blocks, which are stored now.

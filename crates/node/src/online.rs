@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use libp2p::{Multiaddr, PeerId};
+use libp2p::PeerId;
 use rust_ipfs::Ipfs;
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -23,10 +23,6 @@ pub(crate) struct Online {
     pub(crate) server: Arc<Server>,
     pub(crate) announcer: Announcer,
     pub(crate) routing: mpsc::Sender<SwarmCommand>,
-    /// The bootstrap peers.
-    pub(crate) seeds: Vec<Multiaddr>,
-    /// Peers that the node started with, besides.
-    pub(crate) remembered: usize,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
 }

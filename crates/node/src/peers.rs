@@ -16,7 +16,7 @@ use libp2p::{Multiaddr, PeerId, core::ConnectedPoint};
 use rust_ipfs::Ipfs;
 use tokio::sync::watch;
 
-use crate::locked;
+use crate::{Options, locked};
 use remembered::RememberedPeers;
 
 pub(crate) use dial::peer_id;
@@ -73,16 +73,27 @@ struct PeerTable {
     started: Instant,
     /// Bootstrap peers whose last dial failed.
     unreachable: Mutex<HashSet<Multiaddr>>,
+    /// The bootstrap peers.
+    seeds: Vec<Multiaddr>,
+    /// Peers of earlier runs and of lists that the node started with.
+    started_with: usize,
     remembered: Mutex<RememberedPeers>,
     /// Whether this table resolves names, since the transport does not.
     resolves_names: bool,
 }
 
 impl Peers {
-    /// Creates a table that is settled when the first dials of all `configured` peers have ended, and if it `remembers` peers
-    /// those of them, too. If `resolves_names`, it resolves the names in addresses with the system's resolver.
-    pub(crate) fn new(configured: &[Multiaddr], resolves_names: bool, remembers: bool) -> Self {
+    /// Creates a table that is settled when the first dials of all `configured` peers have ended, and of those that the node
+    /// remembers. It resolves the names in addresses with the system's resolver, if the options say so.
+    pub(crate) fn open(options: &Options, configured: &[Multiaddr]) -> Self {
+        let (remembers, seeds) = (options.remembers_peers(), options.bootstrap.addresses());
+        let known = if remembers { seeds::load(options) } else { RememberedPeers::default() };
+        let started_with = known.len() + options.listed_peers.len();
+        let remembered = Mutex::new(known);
         Self(Arc::new(PeerTable {
+            seeds,
+            started_with,
+            remembered,
             table: Mutex::default(),
             changes: watch::Sender::new(0),
             joins: watch::Sender::new(0),
@@ -92,8 +103,7 @@ impl Peers {
             dialling: watch::Sender::new(configured.len() + usize::from(remembers)),
             started: Instant::now(),
             unreachable: Mutex::default(),
-            remembered: Mutex::default(),
-            resolves_names,
+            resolves_names: options.resolves_peers(),
         }))
     }
 

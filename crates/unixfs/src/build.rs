@@ -3,14 +3,11 @@
 use bytes::Bytes;
 use ocipfs_block::{Block, Cid};
 
-use super::{
-    dag_node::RAW,
-    profile::{Profile, Root},
-};
+use super::{dag_node::RAW, dag_options::DagOptions, profile::Root};
 
 /// Builds the tree from its leaves up, holding no more than one open node a level.
 pub struct Builder {
-    profile: Profile,
+    options: DagOptions,
     levels: Vec<Vec<Root>>,
     /// Memory for the block of a framed leaf.
     framed: Vec<u8>,
@@ -18,11 +15,11 @@ pub struct Builder {
 
 impl Builder {
     /// Begins an empty file.
-    pub fn new(profile: Profile) -> Self {
-        Self { profile, levels: vec![Vec::new()], framed: Vec::new() }
+    pub fn new(options: impl Into<DagOptions>) -> Self {
+        Self { options: options.into(), levels: vec![Vec::new()], framed: Vec::new() }
     }
 
-    /// Adds a chunk, of the profile's length but for the last, and returns the blocks that are finished.
+    /// Adds a chunk, of the length that the chunker chose, and returns the blocks that are finished.
     pub fn push(&mut self, chunk: Bytes) -> Vec<Block> {
         let (cid, nodes) = self.push_leaf(&chunk);
         let data = if cid.codec() == RAW { chunk } else { Bytes::copy_from_slice(&self.framed) };
@@ -32,7 +29,7 @@ impl Builder {
     /// Adds a chunk, and returns the CID of its leaf and the inner nodes that are finished, without the leaf's block.
     pub fn push_leaf(&mut self, chunk: &[u8]) -> (Cid, Vec<Block>) {
         self.framed.clear();
-        let cid = self.profile.leaf(chunk, &mut self.framed);
+        let cid = self.options.leaf(chunk, &mut self.framed);
         let dag_size = if self.framed.is_empty() { chunk.len() } else { self.framed.len() } as u64;
         let mut nodes = Vec::new();
         self.add(0, Root { cid, size: chunk.len() as u64, dag_size }, &mut nodes);
@@ -44,7 +41,7 @@ impl Builder {
             self.levels.push(Vec::new());
         }
         // A full node is closed only when one more comes: alone it may be the root.
-        if self.levels[level].len() == self.profile.max_links() {
+        if self.levels[level].len() == self.options.max_links {
             let parent = self.close(level, blocks);
             self.add(level + 1, parent, blocks);
         }
@@ -53,7 +50,7 @@ impl Builder {
 
     fn close(&mut self, level: usize, blocks: &mut Vec<Block>) -> Root {
         let children = std::mem::take(&mut self.levels[level]);
-        let (root, block) = self.profile.file_node(&children);
+        let (root, block) = self.options.file_node(&children);
         blocks.push(block);
         root
     }

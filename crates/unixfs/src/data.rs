@@ -111,6 +111,14 @@ pub fn leaf_frame(length: u64) -> (Vec<u8>, Vec<u8>) {
     (node, tail)
 }
 
+/// Writes the `Data` of a symbolic link.
+pub fn symlink_data(target: &str) -> Vec<u8> {
+    let mut out = vec![1 << 3, SYMLINK as u8, 2 << 3 | 2];
+    varint::put(&mut out, target.len() as u64);
+    out.extend_from_slice(target.as_bytes());
+    out
+}
+
 /// Writes the `Data` of a plain directory.
 pub fn directory_data() -> Vec<u8> {
     vec![1 << 3, DIRECTORY as u8]

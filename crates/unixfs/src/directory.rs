@@ -10,6 +10,7 @@ use bytes::Bytes;
 use ocipfs_block::{Block, Cid};
 
 use super::{
+    dag_options::DagOptions,
     data,
     document::Document,
     profile::{Profile, Root},
@@ -17,6 +18,7 @@ use super::{
 use crate::Error;
 pub use changes::Changes;
 use editor::DirectoryEditor;
+pub use size::Entries;
 
 /// A tree after a change, and the nodes that make the difference: each once for every place in the tree.
 #[derive(Debug)]
@@ -40,16 +42,26 @@ impl Profile {
         changes: &Changes,
         read: &dyn Fn(&Cid) -> Result<Bytes, E>,
     ) -> Result<Changed, E> {
-        let mut editor = DirectoryEditor::new(self, read);
+        let mut editor = DirectoryEditor::new(self.options(), read);
         let root = match editor.change_directory(before, changes)? {
             Some(root) => root,
             None => {
-                let (root, block) = self.directory_node(Vec::new(), data::directory_data());
+                let (root, block) = self.options().directory_node(Vec::new(), data::directory_data());
                 editor.make(block);
                 root
             }
         };
         Ok(Changed { root, added: editor.added, removed: editor.removed })
+    }
+}
+
+impl DagOptions {
+    /// Returns a directory of these entries: in one block, or sharded.
+    pub fn directory_of(self, entries: Entries) -> Document {
+        let missing = |cid: &Cid| Err::<Bytes, Error>(Error::Missing(*cid));
+        let mut editor = DirectoryEditor::new(self, &missing);
+        let root = editor.put_directory(entries);
+        Document { root, blocks: editor.added }
     }
 }
 
@@ -72,7 +84,7 @@ pub fn entry_names<E: From<Error>>(
     read: &dyn Fn(&Cid) -> Result<Bytes, E>,
 ) -> Result<Vec<String>, E> {
     let Some(at) = lookup(root, path, read)? else { return Ok(Vec::new()) };
-    let editor = DirectoryEditor::new(Profile::default(), read);
+    let editor = DirectoryEditor::new(Profile::default().options(), read);
     Ok(editor.entries(&at)?.into_keys().collect())
 }
 
@@ -82,7 +94,7 @@ pub fn lookup<E: From<Error>>(
     path: &str,
     read: &dyn Fn(&Cid) -> Result<Bytes, E>,
 ) -> Result<Option<Cid>, E> {
-    let editor = DirectoryEditor::new(Profile::default(), read);
+    let editor = DirectoryEditor::new(Profile::default().options(), read);
     let mut at = root;
     for name in path.split('/').filter(|name| !name.is_empty()) {
         let Some(root) = editor.entry_of(at, name)? else { return Ok(None) };

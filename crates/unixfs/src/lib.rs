@@ -8,8 +8,10 @@
 //!   path           CidPath              a CID and the names below it
 //!   document       Document             a small file with its blocks
 //!   build          Builder              a file from its chunks
+//!   chunker        Chunker, Chunks      where chunks end
 //!      │
-//!   profile        Profile, Root        the parameters, and the blocks that follow from them
+//!   profile        Profile, Root        the parameters that settings choose from
+//!   dag_options    DagOptions           the parameters of nodes, and the blocks that follow from them
 //!   dag_node       DagNode              a decoded block
 //!   inline                              links to blocks that their CIDs carry
 //!   data, hamt                          the `Data` message; the slots of names in a sharded directory
@@ -22,28 +24,36 @@
 
 mod build;
 mod chunked;
+mod chunker;
 mod dag_node;
+mod dag_options;
 mod data;
 mod directory;
 mod document;
 mod error;
 pub mod hamt;
 mod inline;
+mod links;
 mod path;
 mod profile;
 mod replaced;
+mod root;
 
 #[cfg(test)]
 mod tests;
 
 pub use build::Builder;
 pub use chunked::{Edit, Edited, EntryFormat, EntryKey, ReadEntry};
+pub use chunker::{Chunker, Chunks, MAX_CHUNK_BYTES};
 pub use dag_node::{Child, DAG_PB, DagNode, RAW, links};
+pub use dag_options::{DagOptions, DirectorySize, hash_function};
 pub use data::leaf_frame;
-pub use directory::{Changed, Changes, entry_names, lookup};
+pub use directory::{Changed, Changes, Entries, entry_names, lookup};
 pub use document::Document;
 pub use error::Error;
 pub use inline::inlined;
+pub use links::{Fields, Link, symlink_target};
+pub use multihash_codetable::Code as HashFunction;
 pub use ocipfs_block::{Block, Cid};
 pub use path::{CidPath, PathError};
 pub use profile::{Profile, Root};

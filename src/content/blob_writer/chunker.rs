@@ -1,14 +1,33 @@
 use ocipfs_node::Block;
-use ocipfs_unixfs::{Builder, Root};
+use ocipfs_unixfs::{Builder, Chunks, DagOptions, Root};
 
 use crate::content::{
     Profile,
     store::{BlobLayout, Leaf},
 };
 
+/// How the DAG of a file is made of its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileOptions {
+    /// Where the chunks end.
+    pub chunker: ocipfs_unixfs::Chunker,
+    /// How the nodes are written.
+    pub dag: DagOptions,
+}
+
+impl From<Profile> for FileOptions {
+    fn from(profile: Profile) -> Self {
+        Self { chunker: ocipfs_unixfs::Chunker::Size(profile.chunk()), dag: profile.options() }
+    }
+}
+
 /// Cuts pieces into leaves, and builds the tree above them.
 pub struct Chunker {
-    profile: Profile,
+    chunks: Chunks,
+    tree: Tree,
+}
+
+struct Tree {
     builder: Builder,
     leaves: Vec<Leaf>,
     nodes: Vec<Block>,
@@ -16,22 +35,53 @@ pub struct Chunker {
 }
 
 impl Chunker {
-    pub fn new(profile: Profile) -> Self {
-        Self { profile, builder: Builder::new(profile), leaves: vec![], nodes: vec![], offset: 0 }
+    pub fn new(options: FileOptions) -> Self {
+        let tree = Tree { builder: Builder::new(options.dag), leaves: vec![], nodes: vec![], offset: 0 };
+        Self { chunks: Chunks::new(options.chunker), tree }
     }
 
     pub fn push(&mut self, piece: &[u8]) {
-        for chunk in piece.chunks(self.profile.chunk()) {
-            let (cid, finished) = self.builder.push_leaf(chunk);
-            self.leaves.push(Leaf { cid, offset: self.offset, length: chunk.len() as u64 });
-            self.nodes.extend(finished);
-            self.offset += chunk.len() as u64;
-        }
+        let Self { chunks, tree } = self;
+        chunks.push(piece, |chunk| tree.push(chunk));
     }
 
-    pub fn finish(mut self) -> (Root, BlobLayout) {
-        let (root, last) = self.builder.finish();
-        self.nodes.extend(last);
-        (root, BlobLayout { root: root.cid, leaves: self.leaves, nodes: self.nodes })
+    pub fn finish(self) -> (Root, BlobLayout) {
+        let Self { chunks, mut tree } = self;
+        chunks.finish(|chunk| tree.push(chunk));
+        let (root, last) = tree.builder.finish();
+        tree.nodes.extend(last);
+        (root, BlobLayout { root: root.cid, leaves: tree.leaves, nodes: tree.nodes })
+    }
+}
+
+impl Tree {
+    fn push(&mut self, chunk: &[u8]) {
+        let (cid, finished) = self.builder.push_leaf(chunk);
+        self.leaves.push(Leaf { cid, offset: self.offset, length: chunk.len() as u64 });
+        self.nodes.extend(finished);
+        self.offset += chunk.len() as u64;
+    }
+}
+
+/// Computes the root of a file of which nothing is stored.
+pub struct HashOnly {
+    chunks: Chunks,
+    builder: Builder,
+}
+
+impl HashOnly {
+    pub fn new(options: FileOptions) -> Self {
+        Self { chunks: Chunks::new(options.chunker), builder: Builder::new(options.dag) }
+    }
+
+    pub fn write(&mut self, piece: &[u8]) {
+        let Self { chunks, builder } = self;
+        chunks.push(piece, |chunk| drop(builder.push_leaf(chunk)));
+    }
+
+    pub fn close(self) -> Root {
+        let Self { chunks, mut builder } = self;
+        chunks.finish(|chunk| drop(builder.push_leaf(chunk)));
+        builder.finish().0
     }
 }

@@ -4,6 +4,7 @@ use ocipfs_unixfs::Document;
 use serde_json::Value;
 
 use super::*;
+use crate::content::Profile;
 use crate::content::store::{SavedUpload, forget_upload};
 
 /// The vectors' input: byte `i` is the top byte of `i` times a constant.

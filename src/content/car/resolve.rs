@@ -9,7 +9,7 @@ use ocipfs_unixfs::{
 };
 
 use super::{
-    Scope,
+    Room, Scope, SharedBlock,
     below::{Below, OutsideOfFile, Wanted},
 };
 use crate::content::{CidPath, Content, Error};
@@ -25,6 +25,8 @@ pub enum Resolved {
     Absent,
     /// A file that has none of the requested bytes.
     Outside(OutsideOfFile),
+    /// There is no room for its blocks now.
+    Busy,
 }
 
 /// A path that was followed.
@@ -47,6 +49,7 @@ pub struct End {
 
 struct Follower<'a> {
     content: &'a Content,
+    room: &'a Room,
     via: Vec<Cid>,
     cid: Cid,
     block: Bytes,
@@ -54,18 +57,60 @@ struct Follower<'a> {
     is_carried: bool,
 }
 
+/// Why a path is not followed on.
+enum Stop {
+    Absent,
+    Busy,
+    Failed(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
 impl Content {
-    /// Follows a path, and finds which blocks of its end are in a scope.
+    /// Follows a path, and finds which blocks of its end are in a scope. The current block takes `room`.
     ///
     /// # Errors
     /// Fails if a directory has no such entry.
-    pub async fn resolve_shared(&self, at: &CidPath, scope: Scope) -> Result<Resolved, Error> {
-        let Some(mut follower) = Follower::start(self, at).await? else { return Ok(Resolved::Absent) };
-        let mut roots = vec![follower.cid];
+    pub async fn resolve_shared(&self, at: &CidPath, scope: Scope, room: &Room) -> Result<Resolved, Error> {
+        match Follower::follow(self, room, at, scope).await {
+            Ok(resolved) => Ok(resolved),
+            Err(Stop::Absent) => Ok(Resolved::Absent),
+            Err(Stop::Busy) => Ok(Resolved::Busy),
+            Err(Stop::Failed(error)) => Err(error),
+        }
+    }
+
+    async fn read_on_path(&self, cid: &Cid, room: &Room) -> Result<Bytes, Stop> {
+        match self.read_shared(&(*cid).into(), room).await? {
+            SharedBlock::Here(block) => Ok(block),
+            SharedBlock::Absent => Err(Stop::Absent),
+            SharedBlock::Busy => Err(Stop::Busy),
+        }
+    }
+}
+
+impl<'a> Follower<'a> {
+    async fn follow(
+        content: &'a Content,
+        room: &'a Room,
+        at: &CidPath,
+        scope: Scope,
+    ) -> Result<Resolved, Stop> {
+        let (cid, carried) = (*at.root(), at.inline_root().map(|block| block.data));
+        let carried = carried.or_else(|| carried_by(&cid));
+        let is_carried = carried.is_some();
+        let block = match carried {
+            Some(block) => block,
+            None => content.read_on_path(&cid, room).await?,
+        };
+        let mut follower = Self { content, room, via: Vec::new(), cid, block, is_carried };
+        let mut roots = vec![cid];
         for name in at.names() {
-            if !follower.enter(at, name).await? {
-                return Ok(Resolved::Absent);
-            }
+            follower.enter(at, name).await?;
             roots.push(follower.cid);
         }
         match Below::of(scope, &follower.cid, &follower.block) {
@@ -73,61 +118,55 @@ impl Content {
             Err(outside) => Ok(Resolved::Outside(outside)),
         }
     }
-}
 
-impl<'a> Follower<'a> {
-    async fn start(content: &'a Content, at: &CidPath) -> Result<Option<Self>, Error> {
-        let (cid, carried) = (*at.root(), at.inline_root().map(|block| block.data));
-        let carried = carried.or_else(|| inline_bytes(&cid).map(Bytes::copy_from_slice));
-        let is_carried = carried.is_some();
-        let block = match carried {
-            Some(block) => Some(block),
-            None => content.shared_block(&cid).await?,
-        };
-        Ok(block.map(|block| Self { content, via: Vec::new(), cid, block, is_carried }))
-    }
-
-    /// Goes to an entry of the current directory; false if a block is missing.
-    async fn enter(&mut self, at: &CidPath, name: &str) -> Result<bool, Error> {
+    /// Goes to an entry of the current directory.
+    async fn enter(&mut self, at: &CidPath, name: &str) -> Result<(), Stop> {
         let no_entry = || Error::NoEntry { at: at.clone(), entry: name.into() };
         let mut bits = Bits::of(name);
         for _ in 0..MAX_SHARD_DEPTH {
-            // What is not UnixFS has no entries.
-            match DagNode::decode(&self.cid, self.block.clone()).map_err(|_| no_entry())? {
-                DagNode::Directory(links) => {
-                    let entry = links.into_iter().find(|(link, _)| link == name);
-                    return self.go(entry.ok_or_else(no_entry)?.1).await;
-                }
-                DagNode::Shard { fanout_bits, width, links } => {
-                    match hamt::find(&mut bits, name, width, fanout_bits, &links) {
-                        Slot::Entry(cid) => return self.go(*cid).await,
-                        Slot::Deeper(cid) if !self.go(*cid).await? => return Ok(false),
-                        Slot::Deeper(_) => {}
-                        Slot::Empty => return Err(no_entry()),
-                    }
-                }
-                DagNode::File { .. } | DagNode::Symlink => return Err(no_entry()),
+            match self.find(name, &mut bits) {
+                Slot::Entry(cid) => return self.go(cid).await,
+                Slot::Deeper(cid) => self.go(cid).await?,
+                Slot::Empty => return Err(no_entry().into()),
             }
         }
-        Err(no_entry())
+        Err(no_entry().into())
     }
 
-    /// Goes to a block that the current one links to; false if it is missing.
-    async fn go(&mut self, cid: Cid) -> Result<bool, Error> {
+    /// Finds a name in the current block. What is no directory has none.
+    fn find(&self, name: &str, bits: &mut Bits) -> Slot<Cid> {
+        match DagNode::decode(&self.cid, self.block.clone()) {
+            Ok(DagNode::Directory(links)) => {
+                let entry = links.into_iter().find(|(link, _)| link == name);
+                entry.map_or(Slot::Empty, |(_, cid)| Slot::Entry(cid))
+            }
+            Ok(DagNode::Shard { fanout_bits, width, links }) => {
+                match hamt::find(bits, name, width, fanout_bits, &links) {
+                    Slot::Entry(cid) => Slot::Entry(*cid),
+                    Slot::Deeper(cid) => Slot::Deeper(*cid),
+                    Slot::Empty => Slot::Empty,
+                }
+            }
+            Ok(DagNode::File { .. } | DagNode::Symlink) | Err(_) => Slot::Empty,
+        }
+    }
+
+    /// Goes to a block that the current one links to.
+    async fn go(&mut self, cid: Cid) -> Result<(), Stop> {
         let carried = inlined(&self.cid, &self.block).into_iter().find(|block| block.cid == cid);
-        let carried = carried.map(|block| block.data);
-        let carried = carried.or_else(|| inline_bytes(&cid).map(Bytes::copy_from_slice));
+        let carried = carried.map(|block| block.data).or_else(|| carried_by(&cid));
         if !self.is_carried {
             self.via.push(self.cid);
         }
+        // A path holds the room of one block.
+        self.block = Bytes::new();
         self.is_carried = carried.is_some();
-        let block = match carried {
-            Some(block) => Some(block),
-            None => self.content.shared_block(&cid).await?,
+        self.block = match carried {
+            Some(block) => block,
+            None => self.content.read_on_path(&cid, self.room).await?,
         };
-        let Some(block) = block else { return Ok(false) };
-        (self.cid, self.block) = (cid, block);
-        Ok(true)
+        self.cid = cid;
+        Ok(())
     }
 
     fn end(self, below: Below, roots: Vec<Cid>) -> Result<SharedPath, Error> {
@@ -138,4 +177,9 @@ impl<'a> Follower<'a> {
         };
         Ok(SharedPath { via, roots, end: End { cid, wanted } })
     }
+}
+
+/// The bytes that a CID carries, as a block.
+fn carried_by(cid: &Cid) -> Option<Bytes> {
+    inline_bytes(cid).map(Bytes::copy_from_slice)
 }

@@ -31,7 +31,7 @@ impl Served {
     }
 
     async fn resolve(&self, path: &str, scope: Scope) -> Resolved {
-        self.content.resolve_shared(&path.parse().unwrap(), scope).await.unwrap()
+        self.content.resolve_shared(&path.parse().unwrap(), scope, &Room::default()).await.unwrap()
     }
 
     async fn car(&self, path: &str, scope: Scope, duplicates: bool) -> Result<Vec<Cid>, Error> {
@@ -156,7 +156,8 @@ async fn entity_of_a_sharded_directory_is_all_its_shards_and_none_of_its_files()
         assert!(path.len() >= 2 && path[0] == top && path.last() == Some(cid), "{name}");
         assert!(path[1..path.len() - 1].iter().all(|cid| shards.contains(cid)));
     }
-    let missing = served.content.resolve_shared(&format!("{top}/other").parse().unwrap(), Scope::All).await;
+    let other = format!("{top}/other").parse().unwrap();
+    let missing = served.content.resolve_shared(&other, Scope::All, &Room::default()).await;
     assert!(matches!(missing, Err(Error::NoEntry { .. })));
 }
 
@@ -219,7 +220,10 @@ async fn a_block_that_peers_may_not_get_is_absent() {
     let at: CidPath = pushed.into();
     assert_eq!(content.shared_length(&at).await.unwrap(), None);
     assert!(matches!(content.read_shared(&at, &Room::default()).await.unwrap(), SharedBlock::Absent));
-    assert!(matches!(content.resolve_shared(&at, Scope::All).await.unwrap(), Resolved::Absent));
+    assert!(matches!(
+        content.resolve_shared(&at, Scope::All, &Room::default()).await.unwrap(),
+        Resolved::Absent
+    ));
 }
 
 #[tokio::test]
@@ -236,6 +240,8 @@ async fn blocks_and_cars_are_refused_while_slow_clients_hold_all_room() {
         }
     }
     assert_eq!(held.len(), 8);
+    let path = served.content.resolve_shared(&at, Scope::All, &room).await.unwrap();
+    assert!(matches!(path, Resolved::Busy));
     let options = CarOptions { scope: Scope::All, duplicates: false };
     let Resolved::Found(found) = served.resolve(&at.to_string(), Scope::All).await else {
         panic!("it is here")

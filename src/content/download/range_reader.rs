@@ -71,7 +71,9 @@ impl RangeReader {
             let Some(next) = self.rest.pop_front() else { return Ok(None) };
             self.done_from = done_from(&next, &self.rest);
             self.range = next;
-            self.shared.tell(self.number, |reader| drop(reader.ranges.pop_front()));
+            self.shared.tell(self.number, |reader| {
+                reader.ranges.pop_front();
+            });
         }
         let Range { start, end } = self.range;
         loop {

@@ -10,8 +10,8 @@ use super::{
     marks::{Evictable, Marks},
 };
 use crate::content::{
-    locked,
-    store::index::is_unreferenced,
+    Error as ContentError, locked,
+    store::index::{RetentionClass, is_unreferenced},
     store::{
         Error, Store,
         graph::{GraphFile, file_of},
@@ -61,6 +61,24 @@ impl std::ops::Add for Collected {
 }
 
 impl GarbageCollector {
+    /// Removes a block, or the file with this root, unless something keeps it. Returns false if it is not here.
+    pub fn remove_block(&self, store: &Store, cid: Cid) -> Result<bool, ContentError> {
+        let _turn = locked(&self.turn);
+        let _guard = store.gc_guard();
+        if store.size(&cid)?.is_none() {
+            return Ok(false);
+        }
+        if self.mark_all(store)?.marks.class(&cid)? != RetentionClass::default() {
+            return Err(ContentError::InUse { cid, why: "pinned, or part of what is kept" });
+        }
+        self.remove_unreferenced_roots(store, &[cid])?;
+        self.forget_counted();
+        match store.size(&cid)? {
+            Some(_) => Err(ContentError::InUse { cid, why: "part of a file, or just read" }),
+            None => Ok(true),
+        }
+    }
+
     /// Removes everything that is unreachable and not in use; `dry` only counts it.
     pub fn collect(&self, store: &Store, dry: bool) -> Result<Collected, Error> {
         self.collect_older(store, dry, None)

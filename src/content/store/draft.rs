@@ -93,9 +93,20 @@ impl Store {
 
     /// Stores drafts, and `blocks` that belong to no file, in one commit; of each draft the first layout's file is returned.
     pub fn store_all(&self, drafts: &[DraftToStore], blocks: &[Block]) -> Result<Vec<Stored>, Error> {
-        let new_blobs = drafts.iter().map(DraftToStore::new_blob).collect::<Result<Vec<_>, _>>()?;
-        let (stored, ()) = self.store_new_blobs(new_blobs, blocks.to_vec(), |_, _| Ok(()))?;
+        let (stored, ()) = self.store_all_with(drafts, blocks, |_, _| Ok(()))?;
         Ok(stored)
+    }
+
+    /// Stores drafts and blocks like [`Self::store_all`]; `record` runs in the same commit, which others share: it may run
+    /// twice.
+    pub fn store_all_with<T: Send + 'static>(
+        &self,
+        drafts: &[DraftToStore],
+        blocks: &[Block],
+        record: impl FnMut(&WriteTransaction, &[Stored]) -> Result<T, Error> + Send + 'static,
+    ) -> Result<(Vec<Stored>, T), Error> {
+        let new_blobs = drafts.iter().map(DraftToStore::new_blob).collect::<Result<Vec<_>, _>>()?;
+        self.store_new_blobs(new_blobs, blocks.to_vec(), record)
     }
 
     fn store_new_blobs<T: Send + 'static>(

@@ -1,6 +1,5 @@
 //! Graph of blocks in one snapshot of the index: what is reachable from where, and what is unreferenced.
 
-use bytes::Bytes;
 use ocipfs_node::Cid;
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
 
@@ -12,7 +11,7 @@ use super::{
     layout::BlockPlace,
     tables::{self, BLOCKS, FILES, Hash, PARTIAL, ROOTS, SHARED, STORED, USED},
 };
-use ocipfs_unixfs::{DAG_PB, DagNode};
+use ocipfs_unixfs::{DAG_PB, links};
 
 /// A stored blob with all its layouts, or a partial file.
 #[derive(Clone, Debug)]
@@ -66,19 +65,10 @@ impl Graph {
         }
         let row = self.blocks.get(key.bytes())?.map(|row| BlockPlace::from_row(row.value().1));
         if let Some(BlockPlace::Inline(block)) = row {
-            to.extend(children(cid, block));
+            // A block that does not decode leads nowhere.
+            to.extend(links(cid, block).unwrap_or_default());
         }
         Ok(())
-    }
-}
-
-fn children(cid: &Cid, block: Bytes) -> Vec<Cid> {
-    match DagNode::decode(cid, block) {
-        Ok(DagNode::File { children, .. }) => children.into_iter().map(|child| child.cid).collect(),
-        Ok(DagNode::Directory(links) | DagNode::Shard { links, .. }) => {
-            links.into_iter().map(|(_, cid)| cid).collect()
-        }
-        Ok(DagNode::Symlink) | Err(_) => Vec::new(),
     }
 }
 

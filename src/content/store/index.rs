@@ -1,6 +1,7 @@
 //! GC roots in the store's index. Each has a key, and retains the roots of DAGs: they and what is below them are kept.
 
 mod gc_root;
+mod pins;
 mod retention;
 mod rows;
 #[cfg(test)]
@@ -18,7 +19,8 @@ use super::{database::Database, error::Error};
 
 use gc_root::images;
 pub use gc_root::{GcRoot, ImportedImage};
-pub use retention::{RetentionClass, evict_root, for_each_root, is_unreferenced, pins};
+pub use pins::{PinInfo, add_pin, pins};
+pub use retention::{RetentionClass, evict_root, for_each_root, is_unreferenced};
 use rows::{BLOBS, FORMER_NETWORK, GcRootRows, HEADERS, RELEASES, RETAINED, ROOTS, blobs_of, open, roots_of};
 pub use upgrade::from_format_2;
 

@@ -14,6 +14,8 @@ pub const MAX_BYTES: usize = 256 << 10;
 pub enum Kind {
     /// The beginning of an answer, as JSON.
     Answer = b'a' as isize,
+    /// The same, with an open file in place of bytes that follow.
+    Passed = b'p' as isize,
     /// The next bytes of a file.
     Data = b'd' as isize,
     /// The end of a file: a command that has finished is told from one that died.
@@ -31,10 +33,16 @@ pub struct Frame {
     pub bytes: Bytes,
 }
 
+/// Returns what precedes the bytes of a frame.
+pub fn head(kind: Kind, length: usize) -> [u8; 5] {
+    let mut head = [kind as u8; 5];
+    head[1..].copy_from_slice(&(length as u32).to_be_bytes());
+    head
+}
+
 /// Writes a frame.
 pub async fn write(to: &mut (impl AsyncWrite + Unpin), kind: Kind, bytes: &[u8]) -> io::Result<()> {
-    let mut head = [kind as u8; 5];
-    head[1..].copy_from_slice(&(bytes.len() as u32).to_be_bytes());
+    let head = head(kind, bytes.len());
     to.write_all_buf(&mut Buf::chain(&head[..], bytes)).await
 }
 
@@ -53,7 +61,7 @@ impl Frame {
         if bytes.len() < length {
             return Err(disconnected(io::ErrorKind::UnexpectedEof.into()));
         }
-        let kinds = [Kind::Answer, Kind::Data, Kind::End, Kind::Failed];
+        let kinds = [Kind::Answer, Kind::Passed, Kind::Data, Kind::End, Kind::Failed];
         let known = kinds.into_iter().find(|known| *known as u8 == kind);
         let kind = known.ok_or_else(|| io::Error::other("the command sent a frame of an unknown kind"))?;
         Ok(Self { kind, bytes: bytes.into() })

@@ -1,23 +1,27 @@
 //! The instance's side: the attachment of a command at the other end of the control socket.
 
 use std::{
-    io::{self, BufRead, BufReader, Read},
-    sync::{Arc, Mutex, PoisonError},
+    fs::File,
+    io::{self, BufRead, Read},
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::{Buf, Bytes};
-use tokio::{io::AsyncRead, sync::mpsc};
+use tokio::{io::BufReader, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Attachment, Destination,
     frame::{Frame, Kind},
+    passed::PassedReader,
 };
 use crate::{
     control::message::{Answer, Ask, Attached},
     images::{
         archive::{self, ArchiveFolder, ArchiveSource, ArchiveStream, FolderFile},
         export::{ExportOrders, ExportTarget},
+        input::Input,
         layer::LayerFile,
     },
 };
@@ -28,8 +32,8 @@ const QUEUE_LENGTH: usize = 8;
 /// The longest name of a file, with its size.
 const MAX_ENTRY_BYTES: u64 = 512;
 
-/// Where frames arrive.
-pub type Frames = mpsc::Sender<io::Result<Frame>>;
+/// Where frames arrive, with the open files that were passed.
+pub type Frames = mpsc::Sender<io::Result<(Frame, Option<OwnedFd>)>>;
 
 /// An attachment, and what serves it.
 pub struct Remote {
@@ -40,20 +44,20 @@ pub struct Remote {
     /// What the command answers.
     pub frames: Frames,
     /// What an export writes.
-    pub orders: Option<ExportOrders>,
+    pub orders: ExportOrders,
 }
 
 impl Remote {
     /// Makes the attachment that a command describes. It is read in threads that may block.
-    pub fn new(attached: Attached) -> Self {
+    pub fn new(attached: Attached, gone: CancellationToken) -> Self {
         let (ask, asks) = mpsc::unbounded_channel();
         let (sender, frames) = mpsc::channel(QUEUE_LENGTH);
-        let files = RemoteFiles(Arc::new(Mutex::new(Link { ask, frames, is_open: false })));
-        let mut orders = None;
+        let files = RemoteFiles(Arc::new(Mutex::new(Link { ask, frames, gone, is_open: false })));
+        let (target, orders) = ExportTarget::remote();
         let attachment = match attached {
             Attached::Nothing => Attachment::Nothing,
             Attached::Archive { what, size, manifest } => {
-                let input = Box::new(files.bytes(Ask::Archive));
+                let input = Input::stream(files.bytes(Ask::Archive));
                 let stream = ArchiveStream { what, input, size, manifest };
                 Attachment::Archive(ArchiveSource::Stream(stream))
             }
@@ -61,24 +65,23 @@ impl Remote {
             Attached::Layers(layers) => {
                 let layers = layers.into_iter().enumerate().map(|(number, layer)| {
                     let input = files.bytes(Ask::Layer(number));
-                    LayerFile::stream(layer.name, layer.what, layer.size, input)
+                    LayerFile::new(layer.name, layer.what, layer.size, Input::stream(input))
                 });
                 Attachment::Layers(layers.collect())
             }
-            Attached::Export => {
-                let (target, received) = ExportTarget::remote();
-                orders = Some(received);
-                Attachment::Export(Destination::made(target))
-            }
+            Attached::Export => Attachment::Export(Destination::made(target)),
         };
         Self { attachment, asks, frames: sender, orders }
     }
 }
 
 /// Reads frames until the command is gone.
-pub async fn receive(mut from: impl AsyncRead + Unpin, frames: Frames, gone: CancellationToken) {
+pub async fn receive(mut from: BufReader<PassedReader>, frames: Frames, gone: CancellationToken) {
     loop {
-        let frame = Frame::read(&mut from).await;
+        let frame = Frame::read(&mut from).await.map(|frame| {
+            let file = if frame.kind == Kind::Passed { from.get_mut().take_file() } else { None };
+            (frame, file)
+        });
         let ended = frame.is_err();
         if ended {
             gone.cancel();
@@ -95,47 +98,60 @@ struct RemoteFiles(Arc<Mutex<Link>>);
 
 struct Link {
     ask: mpsc::UnboundedSender<Ask>,
-    frames: mpsc::Receiver<io::Result<Frame>>,
+    frames: mpsc::Receiver<io::Result<(Frame, Option<OwnedFd>)>>,
+    gone: CancellationToken,
     /// Whether bytes of a file are still to come.
     is_open: bool,
 }
 
+/// A file that was found.
+struct Found {
+    size: Option<u64>,
+    /// The file itself; where it is absent, its bytes follow.
+    passed: Option<File>,
+}
+
 impl Link {
-    fn next(&mut self) -> io::Result<Frame> {
-        let frame = self.frames.blocking_recv();
-        let frame = frame.unwrap_or_else(|| Err(io::Error::other("the command is gone")))?;
+    fn next(&mut self) -> io::Result<(Frame, Option<OwnedFd>)> {
+        let gone = || Err(io::Error::other("the command is gone"));
+        let (frame, file) = self.frames.blocking_recv().unwrap_or_else(gone)?;
         self.is_open = frame.kind == Kind::Data;
         match frame.kind {
             Kind::Failed => Err(io::Error::other("the command could not read it")),
-            _ => Ok(frame),
+            _ => Ok((frame, file)),
         }
     }
 
-    /// The number of bytes that follow; none where there is nothing.
-    fn ask(&mut self, ask: Ask) -> io::Result<Option<Option<u64>>> {
+    /// Asks for a file.
+    fn ask(&mut self, ask: Ask) -> io::Result<Option<Found>> {
         // What was not read of the file before is still on its way.
         while self.is_open {
             self.next()?;
         }
+        let is_second = matches!(ask, Ask::Bytes);
         self.ask.send(ask).map_err(|_| io::Error::other("the command is gone"))?;
-        match serde_json::from_slice(&self.next()?.bytes)? {
-            Answer::Missing => Ok(None),
-            Answer::Found { size } => {
-                self.is_open = true;
-                Ok(Some(size))
+        let (frame, file) = self.next()?;
+        let Answer::Found { size } = serde_json::from_slice(&frame.bytes)? else { return Ok(None) };
+        let passed = file.map(File::from).filter(|file| file.metadata().is_ok_and(|meta| meta.is_file()));
+        match (frame.kind, passed) {
+            (Kind::Passed, None) if is_second => Err(io::Error::other("the command did not send the file")),
+            (Kind::Passed, None) => self.ask(Ask::Bytes),
+            (_, passed) => {
+                self.is_open = passed.is_none();
+                Ok(Some(Found { size, passed }))
             }
         }
     }
 }
 
 impl RemoteFiles {
-    fn ask(&self, ask: Ask) -> io::Result<Option<Option<u64>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).ask(ask)
+    fn link(&self) -> MutexGuard<'_, Link> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The bytes of a file, which is asked for when they are read.
     fn bytes(&self, ask: Ask) -> RemoteFile {
-        RemoteFile { files: self.clone(), ask: Some(ask), current: Bytes::new(), ended: false }
+        RemoteFile { files: self.clone(), ask: Some(ask), passed: None, current: Bytes::new(), ended: false }
     }
 }
 
@@ -144,18 +160,26 @@ struct RemoteFile {
     files: RemoteFiles,
     /// None once it was asked for.
     ask: Option<Ask>,
+    passed: Option<File>,
     current: Bytes,
     ended: bool,
 }
 
 impl Read for RemoteFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut link = self.files.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut link = self.files.link();
         if let Some(ask) = self.ask.take() {
-            link.ask(ask)?.ok_or(io::ErrorKind::NotFound)?;
+            self.passed = link.ask(ask)?.ok_or(io::ErrorKind::NotFound)?.passed;
+        }
+        if let Some(file) = &mut self.passed {
+            // Nobody waits for the result any more.
+            return match link.gone.is_cancelled() {
+                true => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the command disconnected")),
+                false => file.read(buffer),
+            };
         }
         while self.current.is_empty() && !self.ended {
-            let frame = link.next()?;
+            let (frame, _) = link.next()?;
             self.ended = frame.kind != Kind::Data;
             self.current = frame.bytes;
         }
@@ -170,19 +194,21 @@ struct RemoteFolder(RemoteFiles);
 
 impl ArchiveFolder for RemoteFolder {
     fn open(&self, path: &str) -> Result<Option<FolderFile>, archive::Error> {
-        let found = self.0.ask(Ask::File(path.into())).map_err(|e| failed(path, e))?;
-        let Some(size) = found else { return Ok(None) };
+        let found = self.0.link().ask(Ask::File(path.into())).map_err(|e| failed(path, e))?;
+        let Some(Found { size, passed }) = found else { return Ok(None) };
         let size = size.ok_or_else(|| failed(path, io::Error::other("its size is not known")))?;
         let (files, current) = (self.0.clone(), Bytes::new());
-        Ok(Some(FolderFile { input: Box::new(RemoteFile { files, ask: None, current, ended: false }), size }))
+        let input = Input::stream(RemoteFile { files, ask: None, passed, current, ended: false });
+        Ok(Some(FolderFile { input, size }))
     }
 
     fn has(&self, path: &str) -> Result<bool, archive::Error> {
-        self.0.ask(Ask::Has(path.into())).map(|found| found.is_some()).map_err(|e| failed(path, e))
+        let found = self.0.link().ask(Ask::Has(path.into()));
+        found.map(|found| found.is_some()).map_err(|e| failed(path, e))
     }
 
     fn list(&self, path: &str, each: &mut dyn FnMut(&str, u64)) -> Result<(), archive::Error> {
-        let mut entries = BufReader::new(self.0.bytes(Ask::List(path.into())));
+        let mut entries = io::BufReader::new(self.0.bytes(Ask::List(path.into())));
         let mut entry = Vec::new();
         loop {
             entry.clear();

@@ -1,12 +1,17 @@
 //! The command's side of an import: reads its files as the instance asks for them.
 
-use std::io::{self, Read, Write};
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    os::fd::AsFd,
+};
 
-use tokio::{io::AsyncWrite, runtime::Handle, sync::mpsc};
+use tokio::{io::AsyncWriteExt, net::unix::OwnedWriteHalf, runtime::Handle, sync::mpsc};
 
 use super::{
     Attachment,
     frame::{self, Kind, MAX_BYTES},
+    passed,
 };
 use crate::{
     control::{
@@ -15,7 +20,8 @@ use crate::{
         message::{Answer, Ask},
     },
     images::{
-        archive::{self, ArchiveSource, FolderFile},
+        archive::{self, ArchiveFolder, ArchiveSource, ArchiveStream, FolderFile},
+        input::Input,
         layer::LayerFile,
     },
 };
@@ -45,11 +51,11 @@ impl From<io::Error> for Error {
 pub fn serve(
     attachment: Attachment,
     mut asks: mpsc::UnboundedReceiver<Ask>,
-    to: impl AsyncWrite + Unpin,
+    to: OwnedWriteHalf,
     failed: impl FnOnce(Failure),
 ) {
     let mut out = FrameWriter { to, handle: Handle::current() };
-    let mut files = Files::of(attachment);
+    let mut files = Files { attached: Attached::of(attachment), passed: None };
     while let Some(ask) = asks.blocking_recv() {
         match files.answer(ask, &mut out) {
             Ok(()) => {}
@@ -64,18 +70,29 @@ pub fn serve(
 }
 
 /// Writes frames from a thread that may block.
-struct FrameWriter<W> {
-    to: W,
+struct FrameWriter {
+    to: OwnedWriteHalf,
     handle: Handle,
 }
 
-impl<W: AsyncWrite + Unpin> FrameWriter<W> {
+impl FrameWriter {
     fn send(&mut self, kind: Kind, bytes: &[u8]) -> io::Result<()> {
         self.handle.block_on(frame::write(&mut self.to, kind, bytes))
     }
 
     fn answer(&mut self, answer: Answer) -> io::Result<()> {
         self.send(Kind::Answer, &serde_json::to_vec(&answer)?)
+    }
+
+    /// Answers with an open file.
+    fn pass(&mut self, size: Option<u64>, file: &File) -> io::Result<()> {
+        let answer = serde_json::to_vec(&Answer::Found { size })?;
+        let bytes = [&frame::head(Kind::Passed, answer.len())[..], &answer].concat();
+        let Self { to, handle } = self;
+        handle.block_on(async {
+            let sent = passed::send((*to).as_ref(), &bytes, file.as_fd()).await?;
+            to.write_all(&bytes[sent..]).await
+        })
     }
 
     fn data(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -107,56 +124,95 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
 }
 
 /// What is served.
-enum Files {
-    Archive(Option<ArchiveSource>),
+struct Files {
+    attached: Attached,
+    /// The file that was passed last, until the next question: it may not arrive.
+    passed: Option<Passed>,
+}
+
+enum Attached {
+    Nothing,
+    Stream(Option<ArchiveStream>),
+    Folder(Box<dyn ArchiveFolder>),
     /// Each until it was sent.
     Layers(Vec<Option<LayerFile>>),
 }
 
-impl Files {
+enum Passed {
+    Input { what: String, input: Input, size: Option<u64> },
+    Layer(LayerFile),
+}
+
+impl Attached {
     fn of(attachment: Attachment) -> Self {
         match attachment {
-            Attachment::Archive(source) => Self::Archive(Some(source)),
+            Attachment::Archive(ArchiveSource::Stream(stream)) => Self::Stream(Some(stream)),
+            Attachment::Archive(ArchiveSource::Folder(folder)) => Self::Folder(folder),
             Attachment::Layers(files) => Self::Layers(files.into_iter().map(Some).collect()),
-            Attachment::Nothing | Attachment::Export(_) => Self::Archive(None),
+            Attachment::Nothing | Attachment::Export(_) => Self::Nothing,
         }
     }
+}
 
-    fn answer<W: AsyncWrite + Unpin>(&mut self, ask: Ask, out: &mut FrameWriter<W>) -> Result<(), Error> {
-        match (self, ask) {
-            (Self::Archive(source @ Some(ArchiveSource::Stream(_))), Ask::Archive) => {
-                let Some(ArchiveSource::Stream(stream)) = source.take() else { return Err(Error::Closed) };
-                out.copy(stream.size, stream.input, |e| unreadable(&stream.what, e))
+impl Files {
+    fn answer(&mut self, ask: Ask, out: &mut FrameWriter) -> Result<(), Error> {
+        let passed = self.passed.take();
+        match (&mut self.attached, ask) {
+            (_, Ask::Bytes) => match passed.ok_or(Error::Closed)? {
+                Passed::Input { what, input, size } => out.copy(size, input, |e| unreadable(&what, e)),
+                Passed::Layer(file) => send_layer(file, out),
+            },
+            (Attached::Stream(stream), Ask::Archive) => {
+                let ArchiveStream { what, input, size, .. } = stream.take().ok_or(Error::Closed)?;
+                self.send(what, input, size, out)
             }
-            (Self::Archive(Some(ArchiveSource::Folder(folder))), Ask::File(path)) => {
-                let found = folder.open(&path).map_err(|e| import_failure(e.into()))?;
-                let Some(FolderFile { input, size }) = found else { return Ok(out.answer(Answer::Missing)?) };
-                out.copy(Some(size), input, |e| unreadable(&path, e))
-            }
-            (Self::Archive(Some(ArchiveSource::Folder(folder))), Ask::Has(path)) => {
-                match folder.has(&path).map_err(|e| import_failure(e.into()))? {
-                    true => out.answer(Answer::Found { size: None })?,
-                    false => return Ok(out.answer(Answer::Missing)?),
+            (Attached::Folder(folder), Ask::File(path)) => {
+                match folder.open(&path).map_err(|e| import_failure(e.into()))? {
+                    Some(FolderFile { input, size }) => self.send(path, input, Some(size), out),
+                    None => Ok(out.answer(Answer::Missing)?),
                 }
-                Ok(out.end()?)
             }
-            (Self::Archive(Some(ArchiveSource::Folder(folder))), Ask::List(path)) => {
+            (Attached::Folder(folder), Ask::Has(path)) => {
+                let has = folder.has(&path).map_err(|e| import_failure(e.into()))?;
+                match has {
+                    true => out.copy(None, io::empty(), |e| unreadable(&path, e)),
+                    false => Ok(out.answer(Answer::Missing)?),
+                }
+            }
+            (Attached::Folder(folder), Ask::List(path)) => {
                 let mut list = Vec::new();
                 let mut add = |name: &str, size| drop(write!(list, "{size} {name}\0"));
                 folder.list(&path, &mut add).map_err(|e| import_failure(e.into()))?;
                 out.copy(None, &list[..], |e| unreadable(&path, e))
             }
-            (Self::Layers(files), Ask::Layer(number)) => {
+            (Attached::Layers(files), Ask::Layer(number)) => {
                 let file = files.get_mut(number).and_then(Option::take).ok_or(Error::Closed)?;
-                send_layer(file, out)
+                let Some(opened) = file.file() else { return send_layer(file, out) };
+                out.pass(file.size, opened)?;
+                self.passed = Some(Passed::Layer(file));
+                Ok(())
             }
             // What was not attached is not served.
             _ => Err(Error::Closed),
         }
     }
+
+    /// Passes a regular file, and sends the bytes of anything else.
+    fn send(
+        &mut self,
+        what: String,
+        input: Input,
+        size: Option<u64>,
+        out: &mut FrameWriter,
+    ) -> Result<(), Error> {
+        let Input::File(file) = &input else { return out.copy(size, input, |e| unreadable(&what, e)) };
+        out.pass(size, file)?;
+        self.passed = Some(Passed::Input { what, input, size });
+        Ok(())
+    }
 }
 
-fn send_layer<W: AsyncWrite + Unpin>(file: LayerFile, out: &mut FrameWriter<W>) -> Result<(), Error> {
+fn send_layer(file: LayerFile, out: &mut FrameWriter) -> Result<(), Error> {
     out.answer(Answer::Found { size: file.size })?;
     let mut sent = Ok(());
     let read = file.read_to(|bytes| {

@@ -60,6 +60,8 @@ pub enum Ask {
     File(String),
     /// Whether the folder has such a file.
     Has(String),
+    /// The bytes of the open file that was passed and did not arrive.
+    Bytes,
     /// The files in a directory of the folder: for each its size, a space, its name and a zero byte.
     List(String),
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -10,6 +10,7 @@ use super::{
     Error,
     path::{clean, digest_of},
 };
+use crate::images::input::Input;
 
 /// A layout folder, on this machine or at the other end of a connection.
 pub trait ArchiveFolder: Send {
@@ -26,7 +27,7 @@ pub trait ArchiveFolder: Send {
 /// A file of a folder.
 pub struct FolderFile {
     /// Its bytes.
-    pub input: Box<dyn Read + Send>,
+    pub input: Input,
     /// Their number.
     pub size: u64,
 }
@@ -63,7 +64,7 @@ impl ArchiveFolder for LocalFolder {
             return Err(Error::document(path, "not a file"));
         }
         let file = File::open(&full).map_err(|e| failed(path, e))?;
-        Ok(Some(FolderFile { input: Box::new(file), size: meta.len() }))
+        Ok(Some(FolderFile { input: Input::File(file), size: meta.len() }))
     }
 
     fn has(&self, path: &str) -> Result<bool, Error> {

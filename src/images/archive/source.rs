@@ -8,6 +8,7 @@ use super::{
     input,
     listing::EarlyManifest,
 };
+use crate::images::input::Input;
 
 /// Where images come from.
 pub enum ArchiveSource {
@@ -22,7 +23,7 @@ pub struct ArchiveStream {
     /// What errors call it.
     pub what: String,
     /// Its bytes.
-    pub input: Box<dyn Read + Send>,
+    pub input: Input,
     /// Their number, where it is known.
     pub size: Option<u64>,
     /// Its `manifest.json`.
@@ -40,16 +41,16 @@ impl ArchiveSource {
         }
         let mut file = fs::File::open(path).map_err(failed)?;
         // Of what is no file nothing can be read twice.
-        let (size, manifest) = match meta.is_file() {
-            true => (Some(meta.len()), input::find_manifest(&mut file).map_err(failed)?),
-            false => (None, EarlyManifest::Unknown),
-        };
-        Ok(Self::Stream(ArchiveStream { input: Box::new(file), size, manifest, what }))
+        if !meta.is_file() {
+            return Ok(Self::stream(what, file));
+        }
+        let manifest = input::find_manifest(&mut file).map_err(failed)?;
+        Ok(Self::Stream(ArchiveStream { input: Input::File(file), size: Some(meta.len()), manifest, what }))
     }
 
     /// Takes a stream.
     pub fn stream(what: impl Into<String>, input: impl Read + Send + 'static) -> Self {
-        let (input, what) = (Box::new(input), what.into());
+        let (input, what) = (Input::stream(input), what.into());
         Self::Stream(ArchiveStream { what, input, size: None, manifest: EarlyManifest::Unknown })
     }
 

@@ -53,18 +53,28 @@ pub enum ExportOrder {
 /// The other end of an [`ExportTarget`], which carries out its orders.
 pub struct ExportOrders {
     orders: mpsc::Receiver<ExportOrder>,
-    tell: oneshot::Sender<io::Result<()>>,
+    /// None once the export has ended.
+    tell: Option<oneshot::Sender<io::Result<()>>>,
 }
 
 impl ExportOrders {
-    /// Waits for the next order; none where the export was abandoned.
-    pub async fn next(&mut self) -> Option<ExportOrder> {
-        self.orders.recv().await
+    /// Waits for the next order, without end where the export has ended or is abandoned.
+    pub async fn next(&mut self) -> ExportOrder {
+        match self.orders.recv().await {
+            Some(order) if self.tell.is_some() => order,
+            _ => {
+                self.tell = None;
+                std::future::pending().await
+            }
+        }
     }
 
     /// Ends the export, which is complete or failed.
-    pub fn end(self, outcome: io::Result<()>) {
-        let _ = self.tell.send(outcome);
+    pub fn end(&mut self, outcome: io::Result<()>) {
+        self.orders.close();
+        if let Some(tell) = self.tell.take() {
+            let _ = tell.send(outcome);
+        }
     }
 }
 
@@ -79,13 +89,13 @@ impl ExportTarget {
             }
             Dest::Stream(stream, compression) => (ExportSink::tar(Place::Stream(stream), compression)?, None),
         };
-        let (target, ExportOrders { orders, tell }) = Self::remote();
+        let (target, mut received) = Self::remote();
         let write = move || {
-            let written = run(sink, orders);
+            let written = run(sink, &mut received.orders);
             if let (Err(_), Some(made)) = (&written, made) {
                 remove(&made);
             }
-            let _ = tell.send(written);
+            received.end(written);
         };
         thread::Builder::new().name("export".into()).spawn(write)?;
         Ok(target)
@@ -95,7 +105,7 @@ impl ExportTarget {
     pub fn remote() -> (Self, ExportOrders) {
         let (orders, received) = mpsc::channel(QUEUE_LENGTH);
         let (tell, outcome) = oneshot::channel();
-        (Self { orders, outcome }, ExportOrders { orders: received, tell })
+        (Self { orders, outcome }, ExportOrders { orders: received, tell: Some(tell) })
     }
 
     /// Begins a file of so many bytes.
@@ -136,7 +146,7 @@ fn aborted() -> io::Error {
 }
 
 /// Writes what is ordered, to the end.
-fn run(mut sink: ExportSink, mut received: mpsc::Receiver<ExportOrder>) -> io::Result<()> {
+fn run(mut sink: ExportSink, received: &mut mpsc::Receiver<ExportOrder>) -> io::Result<()> {
     while let Some(order) = received.blocking_recv() {
         let done = match order {
             ExportOrder::File { path, size } => sink.file(&path, size),

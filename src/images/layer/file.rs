@@ -8,10 +8,13 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::images::pack::{
-    folder,
-    gzip::GzipWriter,
-    inspect::{COMPRESSION_MAGIC_BYTES, Compression},
+use crate::images::{
+    input::Input,
+    pack::{
+        folder,
+        gzip::GzipWriter,
+        inspect::{COMPRESSION_MAGIC_BYTES, Compression},
+    },
 };
 
 const CHUNK: usize = 1 << 20;
@@ -47,7 +50,7 @@ pub struct LayerFile {
 }
 
 enum LayerBytes {
-    Stream(Box<dyn Read + Send>),
+    Input(Input),
     /// With the time of every entry, in seconds since 1970.
     Folder(PathBuf, u64),
 }
@@ -69,13 +72,24 @@ impl LayerFile {
         if !meta.is_file() && ["/dev", "/proc"].iter().any(|system| path.starts_with(system)) {
             return Self::unnamed(what, file);
         }
-        let size = meta.is_file().then_some(meta.len());
-        Ok(Self::stream(last_component(path)?, what, size, file))
+        let name = last_component(path)?;
+        Ok(match meta.is_file() {
+            true => Self::new(name, what, Some(meta.len()), Input::File(file)),
+            false => Self::new(name, what, None, Input::stream(file)),
+        })
     }
 
-    /// Takes a stream that is called so.
-    pub fn stream(name: String, what: String, size: Option<u64>, input: impl Read + Send + 'static) -> Self {
-        Self { name, what, size, bytes: LayerBytes::Stream(Box::new(input)) }
+    /// Takes an input that is called so.
+    pub fn new(name: String, what: String, size: Option<u64>, input: Input) -> Self {
+        Self { name, what, size, bytes: LayerBytes::Input(input) }
+    }
+
+    /// Returns the regular file that it is.
+    pub fn file(&self) -> Option<&File> {
+        match &self.bytes {
+            LayerBytes::Input(Input::File(file)) => Some(file),
+            _ => None,
+        }
     }
 
     /// Takes a stream without a name, which is named by its compression.
@@ -88,13 +102,13 @@ impl LayerFile {
             Compression::Gzip => "layer.tar.gz",
             Compression::Zstd => "layer.tar.zst",
         };
-        Ok(Self::stream(name.into(), what, None, Cursor::new(start).chain(input)))
+        Ok(Self::new(name.into(), what, None, Input::stream(Cursor::new(start).chain(input))))
     }
 
     /// Passes all bytes on, those of a folder as a compressed tar; ends early where `push` fails.
     pub fn read_to(self, mut push: impl FnMut(Bytes) -> io::Result<()>) -> Result<(), Error> {
         match self.bytes {
-            LayerBytes::Stream(mut input) => loop {
+            LayerBytes::Input(mut input) => loop {
                 let mut chunk = Vec::with_capacity(CHUNK);
                 let length = input.by_ref().take(CHUNK as u64).read_to_end(&mut chunk);
                 if length.map_err(|e| read(&self.what, e))? == 0 {

@@ -9,10 +9,12 @@ use std::{
     time::Duration,
 };
 
-use ocipfs_node::{MutableName, Node};
+use ocipfs_node::{Cid, MutableName, Node};
 
 use crate::content::{CidPath, Content, PathError};
 
+/// The codec of a CID of a public key.
+const LIBP2P_KEY_CODEC: u64 = 0x72;
 /// More names that lead to names are a circle, or meant to cost time.
 const MAX_DEPTH: usize = 8;
 
@@ -64,6 +66,26 @@ pub enum Path {
     Content(CidPath),
     /// `/ipns/<name>[/path]`.
     Name(MutableName, String),
+}
+
+impl Path {
+    /// Parses a path of a client that says `/ipfs/` for everything, or `/ipns/`: the CID of a key is a name, and any other
+    /// CID is content. So nerdctl writes `ipns://<key>`, and the blobs below it.
+    ///
+    /// # Errors
+    /// Fails like [`FromStr`].
+    pub fn parse_lenient(text: &str) -> Result<Self, Error> {
+        let rest = ["/ipfs/", "/ipns/"].into_iter().find_map(|prefix| text.strip_prefix(prefix));
+        let Some(rest) = rest else { return text.parse() };
+        let first = rest.split('/').next().unwrap_or_default();
+        match first.parse::<Cid>() {
+            Ok(cid) if cid.codec() == LIBP2P_KEY_CODEC => format!("/ipns/{rest}").parse(),
+            // A CIDv0 may be a key as well, since peer IDs once were hashes of keys.
+            Ok(_) if first.starts_with("Qm") => text.parse(),
+            Ok(_) => format!("/ipfs/{rest}").parse(),
+            Err(_) => text.parse(),
+        }
+    }
 }
 
 impl FromStr for Path {
@@ -227,6 +249,26 @@ mod tests {
         assert!(error.contains("https://example.org"), "{error}");
         let (_, unknown) = node.name_key("unknown").await.unwrap();
         assert!(matches!(follow_name(&node, unknown.into(), "", PATIENCE, false).await, Err(Error::Node(_))));
+    }
+
+    #[test]
+    fn a_lenient_path_reads_a_key_below_ipfs_as_a_name_and_a_cid_below_ipns_as_content() {
+        let name = IpnsName::of(&Keypair::generate_ed25519());
+        let v0 = "QmbSCQoNkbvuYXpjUsERkG13em9WXeSiw5m5omLUnrcTT4";
+        for (text, read) in [
+            (format!("/ipfs/{name}/a"), format!("/ipns/{name}/a")),
+            (format!("/ipns/{CID}/a"), format!("/ipfs/{CID}/a")),
+            (format!("/ipns/{name}"), format!("/ipns/{name}")),
+            (format!("/ipfs/{CID}"), format!("/ipfs/{CID}")),
+            (CID.to_string(), format!("/ipfs/{CID}")),
+            (format!("/ipfs/{v0}"), format!("/ipfs/{v0}")),
+            ("/ipns/example.org/a".into(), "/ipns/example.org/a".into()),
+        ] {
+            assert_eq!(Path::parse_lenient(&text).unwrap().to_string(), read, "{text}");
+        }
+        assert!(Path::parse_lenient("/ipfs/nonsense").is_err());
+        // A peer ID of the old form is the hash of a key.
+        assert!(matches!(Path::parse_lenient(&format!("/ipns/{v0}")), Ok(Path::Name(..))));
     }
 
     #[test]

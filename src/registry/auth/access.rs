@@ -7,13 +7,13 @@ use axum::http::{HeaderMap, Method, header, request::Parts};
 use serde::Deserialize;
 
 use super::{
-    basic, challenge,
-    htpasswd::{LoginError, Users},
+    challenge,
     tokens::{Holder, Tokens},
 };
 use crate::{
     gateway::Visibility,
-    registry::{endpoint::Endpoint, error::ApiError, origin::Place, public_url::PublicUrl},
+    http::{PublicUrl, Users, basic, htpasswd::LoginError, origin::Place},
+    registry::{endpoint::Endpoint, error::ApiError},
 };
 
 /// Clients that may pull.

@@ -3,7 +3,7 @@
 use axum::http::{HeaderMap, uri::Authority};
 
 use super::{TOKEN_PATH, tokens::ANONYMOUS};
-use crate::registry::{origin::forwarding, public_url::PublicUrl};
+use crate::http::{PublicUrl, origin::forwarding};
 
 /// Makes the challenge to fetch a token with this scope.
 ///

@@ -15,11 +15,12 @@ use serde_json::json;
 
 use super::{
     access::Access,
-    basic,
-    htpasswd::LoginError,
     tokens::{ANONYMOUS, LIFETIME},
 };
-use crate::registry::error::ApiError;
+use crate::{
+    http::{basic, htpasswd::LoginError},
+    registry::error::ApiError,
+};
 
 /// Issues a token: a user's for a name and a password, else the anonymous one.
 pub async fn get(State(access): State<Access>, headers: HeaderMap) -> Result<impl IntoResponse, ApiError> {

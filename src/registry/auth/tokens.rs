@@ -8,7 +8,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::htpasswd::Login;
+use crate::http::htpasswd::Login;
 
 /// Lifetime of a token as clients are told; the registry accepts it for `GRACE` longer.
 pub const LIFETIME: Duration = Duration::from_secs(300);

@@ -12,7 +12,8 @@ use ocipfs_structure::Crate;
 /// The rooms of `src`, from the top: a room imports from those below it. Rooms of one line do not know each other.
 const LAYERS: &[&[&str]] = &[
     &["cli"],
-    &["control", "registry"],
+    &["control", "registry", "rpc"],
+    &["http"],
     &["gateway", "names"],
     &["images"],
     &["content"],

@@ -1,6 +1,7 @@
 //! The RPC of Kubo, by ocipfs and by Kubo: what nerdctl and stargz-snapshotter wait for.
 
 use std::{
+    cell::RefCell,
     path::Path,
     time::{Duration, Instant},
 };
@@ -21,6 +22,11 @@ use crate::{
 const ROUND_TRIP: Duration = Duration::from_millis(50);
 /// As stargz-snapshotter reads a layer.
 const LENGTH: u64 = 64 << 10;
+/// The link of lazy pulls: 200 Mbit/s.
+const LAZY_CAP: u64 = 25_000_000;
+const LAZY_ROUND_TRIP: Duration = Duration::from_millis(20);
+/// How much of an image its start-up reads.
+const START_UP_PERCENT: u64 = 5;
 /// Ranges that one turn reads, one after the other.
 const READS: u64 = 20;
 
@@ -31,6 +37,7 @@ pub fn run(room: &Room) -> Result<(), Failure> {
     room.show(add(room)?);
     room.show(cat(room)?);
     room.show(ranges(room)?);
+    room.show(lazy(room)?);
     Ok(())
 }
 
@@ -131,6 +138,50 @@ fn ranges(room: &Room) -> Result<Row, Failure> {
     let series = in_turns(room, room.plan.few(), contenders);
     let title = format!("cold cat of 64 KiB at random offsets, {} ms to the peer", ROUND_TRIP.as_millis());
     Ok(Row::new("rpc", title, series).ratio("Kubo", Target::at_least(3.0)))
+}
+
+/// What stargz-snapshotter reads of a layer before a container's first output, beside a pull of all of it.
+fn lazy(room: &Room) -> Result<Row, Failure> {
+    let mib = room.plan.size(512);
+    let (tar, _) = room.new_tar(mib)?;
+    let link = Link::new(LAZY_ROUND_TRIP, Some(LAZY_CAP));
+    let (source, _proxy, address) = Ocipfs::behind_with_rpc(room, link)?;
+    let cid = source.rpc()?.add(&tar)?;
+    let size = tar.metadata()?.len();
+    let shares = RefCell::new(Vec::new());
+    let start_up = || {
+        let node = Ocipfs::connected_with_rpc(room, &address)?;
+        let start = Instant::now();
+        // The table of contents is at the end.
+        node.rpc()?.cat(&cid, Some((size - LENGTH, LENGTH)))?;
+        let joined = MIB as u64;
+        let reads = (size * START_UP_PERCENT / 100).div_ceil(joined);
+        for n in 1..=reads {
+            let offset = n.wrapping_mul(0x9E37_79B9_7F4A_7C15) % (size - joined);
+            node.rpc()?.cat(&cid, Some((offset, joined)))?;
+        }
+        let took = start.elapsed();
+        let received = node.status()?.received_bytes.unwrap_or_default();
+        shares.borrow_mut().push(received as f64 * 100.0 / size as f64);
+        node.discard()?;
+        Ok(Taken::new(took.as_secs_f64()))
+    };
+    let whole = || {
+        let node = Ocipfs::connected_with_rpc(room, &address)?;
+        let start = Instant::now();
+        node.rpc()?.cat(&cid, None)?;
+        let took = start.elapsed();
+        node.discard()?;
+        Ok(Taken::new(took.as_secs_f64()))
+    };
+    let contenders = vec![
+        Contender::in_unit("s", "ocipfs", start_up),
+        Contender::in_unit("s", "ocipfs, all of it", whole),
+    ];
+    let series = in_turns(room, room.plan.few(), contenders);
+    let title = format!("{START_UP_PERCENT} % of a layer of {mib} MiB, in ranges, at 200 Mbit/s");
+    let row = Row::new("rpc", title, series).ratio("ocipfs, all of it", Target::at_most(0.3));
+    Ok(row.check("received", "%", &shares.borrow(), Target::at_most(15.0)))
 }
 
 /// Reads at offsets that are the same for everybody, and lie in different blocks.

@@ -25,7 +25,7 @@ async fn dialled(public: bool, peer: PeerId, configured: &[Multiaddr]) -> Vec<St
         public,
         limits: Limits::default(),
     };
-    let peers = Peers::new(configured, false, false);
+    let peers = Peers::open(&crate::Options::new("unused"), configured);
     let mut behaviour = Behaviour::new(&key, settings, bitswap, (inbox, hear), peers, store).unwrap();
     for address in
         ["/dns4/example.org/tcp/1", "/ip4/10.0.0.1/tcp/22", "/ip4/127.0.0.1/tcp/22", "/ip4/203.0.113.9/tcp/1"]

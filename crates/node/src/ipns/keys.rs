@@ -64,6 +64,27 @@ pub fn import(data_dir: &Path, key_name: &str, bytes: &[u8]) -> Result<Keypair, 
     }
 }
 
+/// Renames a key.
+fn rename(data_dir: &Path, from: &str, to: &str, overwrites: bool) -> Result<(), KeyError> {
+    let (path, renamed) = (path_of(data_dir, from)?, path_of(data_dir, to)?);
+    if !path.exists() {
+        return Err(KeyError::NoKey(from.into()));
+    }
+    if renamed.exists() && !overwrites {
+        return Err(KeyError::KeyExists(to.into()));
+    }
+    Ok(fs::rename(&path, renamed).map_err(|e| KeyFileError { path, why: e.into() })?)
+}
+
+/// Removes a key.
+fn remove(data_dir: &Path, key_name: &str) -> Result<(), KeyError> {
+    let path = path_of(data_dir, key_name)?;
+    match fs::remove_file(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(KeyError::NoKey(key_name.into())),
+        removed => Ok(removed.map_err(|e| KeyFileError { path, why: e.into() })?),
+    }
+}
+
 /// Returns all key names, sorted.
 pub fn list(data_dir: &Path) -> Result<Vec<String>, KeyError> {
     let dir = data_dir.join("keys");
@@ -115,6 +136,18 @@ impl IpnsNames {
         self.with_keys(move |names| names.key(&key_name)).await
     }
 
+    /// Renames a key; the new key name must be free, unless it `overwrites` the key that has it.
+    pub async fn rename_key(&self, from: &str, to: &str, overwrites: bool) -> Result<(), KeyError> {
+        let (from, to) = (from.to_string(), to.to_string());
+        self.with_keys(move |names| names.change_keys(|dir| rename(dir, &from, &to, overwrites))).await
+    }
+
+    /// Removes a key.
+    pub async fn remove_key(&self, key_name: &str) -> Result<(), KeyError> {
+        let key_name = key_name.to_string();
+        self.with_keys(move |names| names.change_keys(|dir| remove(dir, &key_name))).await
+    }
+
     /// Exports a key as `ipfs key export --format=libp2p-protobuf-cleartext` does; `self` is the node's identity.
     pub async fn export_key(&self, key_name: &str) -> Result<Vec<u8>, KeyError> {
         self.find_key(key_name).await?.to_protobuf_encoding().map_err(KeyError::Encode)
@@ -140,6 +173,23 @@ mod tests {
         assert_eq!(load_or_create(dir.path(), "releases").unwrap().public(), first.public());
         load_or_create(dir.path(), "nightly").unwrap();
         assert_eq!(list(dir.path()).unwrap(), ["nightly", "releases"]);
+    }
+
+    #[test]
+    fn a_key_is_renamed_to_a_free_key_name_and_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = create(dir.path(), "one").unwrap();
+        create(dir.path(), "taken").unwrap();
+        assert!(matches!(rename(dir.path(), "one", "taken", false), Err(KeyError::KeyExists(_))));
+        assert!(matches!(rename(dir.path(), "none", "two", false), Err(KeyError::NoKey(_))));
+        assert!(matches!(rename(dir.path(), "one", "../two", false), Err(KeyError::KeyName(_))));
+        rename(dir.path(), "one", "two", false).unwrap();
+        assert_eq!(load(dir.path(), "two").unwrap().public(), key.public());
+        rename(dir.path(), "two", "taken", true).unwrap();
+        assert_eq!(load(dir.path(), "taken").unwrap().public(), key.public());
+        remove(dir.path(), "taken").unwrap();
+        assert!(matches!(remove(dir.path(), "taken"), Err(KeyError::NoKey(_))));
+        assert!(list(dir.path()).unwrap().is_empty());
     }
 
     #[test]

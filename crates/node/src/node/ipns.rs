@@ -36,6 +36,16 @@ impl Node {
         self.0.names.find_key(key_name).await
     }
 
+    /// Renames a key; the new key name must be free, unless it `overwrites` the key that has it.
+    pub async fn rename_key(&self, from: &str, to: &str, overwrites: bool) -> Result<(), KeyError> {
+        self.0.names.rename_key(from, to, overwrites).await
+    }
+
+    /// Removes a key. What was published under its name expires.
+    pub async fn remove_key(&self, key_name: &str) -> Result<(), KeyError> {
+        self.0.names.remove_key(key_name).await
+    }
+
     /// Exports a key as `ipfs key export --format=libp2p-protobuf-cleartext` does; `self` is the node's identity.
     pub async fn export_key(&self, key_name: &str) -> Result<Vec<u8>, KeyError> {
         self.0.names.export_key(key_name).await

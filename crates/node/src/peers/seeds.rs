@@ -20,7 +20,7 @@ use super::{
     Peers, peer_id,
     remembered::{self, RememberedPeers},
 };
-use crate::locked;
+use crate::{Bootstrap, Options, locked};
 
 /// With so many connections a node searches for no further ones: Kademlia finds the rest.
 const ENOUGH_PEERS: usize = 8;
@@ -47,6 +47,11 @@ pub struct Seeds {
 /// A peer to dial, and its addresses.
 type Candidate = (PeerId, Vec<Multiaddr>);
 
+/// Reads the peers of earlier runs.
+pub(super) fn load(options: &Options) -> RememberedPeers {
+    remembered::load(&options.data_dir.join(remembered::FILE), options.bootstrap == Bootstrap::Public)
+}
+
 /// Returns an address of each peer that is remembered in a node directory.
 pub(crate) fn of_earlier_runs(data_dir: &Path) -> Vec<Multiaddr> {
     remembered::load(&data_dir.join(remembered::FILE), false).addresses()
@@ -55,14 +60,6 @@ pub(crate) fn of_earlier_runs(data_dir: &Path) -> Vec<Multiaddr> {
 impl Peers {
     fn remembered(&self) -> MutexGuard<'_, RememberedPeers> {
         locked(&self.0.remembered)
-    }
-
-    /// Reads the peers of earlier runs. Returns how many there are.
-    pub(crate) fn load_remembered(&self, data_dir: &Path, public: bool) -> usize {
-        let peers = remembered::load(&data_dir.join(remembered::FILE), public);
-        let count = peers.len();
-        *self.remembered() = peers;
-        count
     }
 
     pub(super) fn remember(&self, id: PeerId, address: &Multiaddr) {
@@ -88,10 +85,14 @@ impl Peers {
         }
     }
 
-    /// Returns how many of these addresses could not be dialled the last time.
-    pub(crate) fn unreachable(&self, seeds: &[Multiaddr]) -> usize {
+    /// Returns how the node found its network.
+    pub(crate) fn seeds(&self) -> Seeds {
         let unreachable = locked(&self.0.unreachable);
-        seeds.iter().filter(|address| unreachable.contains(address)).count()
+        Seeds {
+            configured: self.0.seeds.len(),
+            unreachable: self.0.seeds.iter().filter(|address| unreachable.contains(address)).count(),
+            remembered: self.0.started_with,
+        }
     }
 
     /// Dials remembered and `listed` peers whenever the node has no connection, until it has enough of them.

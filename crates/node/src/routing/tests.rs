@@ -60,7 +60,7 @@ impl Peer {
         let key = Keypair::generate_ed25519();
         let id = key.public().to_peer_id();
         let (store, peers, (commands, inbox)) =
-            (Store::new(id), Peers::new(&[], false, false), mpsc::channel(256));
+            (Store::new(id), Peers::open(&crate::Options::new("unused"), &[]), mpsc::channel(256));
         let settings = BehaviourSettings {
             announce: Vec::new(),
             trust_listen_addresses: true,

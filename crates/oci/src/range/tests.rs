@@ -199,8 +199,8 @@ fn header(random: &mut impl FnMut() -> u64) -> String {
         "99999999999999999999",
         "\u{e9}",
     ];
-    let mut text = if random() % 8 == 0 { String::new() } else { "bytes=".to_string() };
-    if random() % 64 == 0 {
+    let mut text = if random().is_multiple_of(8) { String::new() } else { "bytes=".to_string() };
+    if random().is_multiple_of(64) {
         let ranges: Vec<String> =
             (0..random() % 2_000).map(|at| format!("{at}-{}", at + random() % 9)).collect();
         return format!("bytes={}", ranges.join(","));

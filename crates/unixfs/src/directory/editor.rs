@@ -15,9 +15,10 @@ use crate::{
     Error,
     chunked::Edited,
     dag_node::{DagNode, RAW},
+    dag_options::DagOptions,
     data,
     document::Document,
-    profile::{Profile, Root, link},
+    profile::{Root, link},
     replaced::replaced,
 };
 
@@ -29,7 +30,7 @@ enum Directory {
 
 /// Changes a tree, and collects the nodes by which it differs from the tree before.
 pub struct DirectoryEditor<'a, E> {
-    profile: Profile,
+    options: DagOptions,
     read: &'a dyn Fn(&Cid) -> Result<Bytes, E>,
     /// Nodes that were written.
     pub added: Vec<Block>,
@@ -40,8 +41,8 @@ pub struct DirectoryEditor<'a, E> {
 }
 
 impl<'a, E: From<Error>> DirectoryEditor<'a, E> {
-    pub fn new(profile: Profile, read: &'a dyn Fn(&Cid) -> Result<Bytes, E>) -> Self {
-        Self { profile, read, added: Vec::new(), by_cid: HashMap::new(), removed: Vec::new() }
+    pub fn new(options: DagOptions, read: &'a dyn Fn(&Cid) -> Result<Bytes, E>) -> Self {
+        Self { options, read, added: Vec::new(), by_cid: HashMap::new(), removed: Vec::new() }
     }
 
     /// Adds a new node.
@@ -91,16 +92,24 @@ impl<E: From<Error>> DirectoryEditor<'_, E> {
                 self.removed.extend(before);
                 None
             }
-            Directory::Plain(entries) if self.profile.is_plain(&entries) => {
-                let links = entries.into_iter().map(|(name, root)| link(name, &root)).collect();
-                Some(self.put(before, links, data::directory_data()))
-            }
-            Directory::Plain(entries) => {
-                let shard = Shard::of(self, 0, entries);
-                Some(self.put_shard(before, &shard))
-            }
+            Directory::Plain(entries) => Some(self.put_entries(before, entries)),
             Directory::Sharded(shard) => Some(self.put_shard(before, &shard)),
         })
+    }
+
+    /// Writes a directory of these entries.
+    pub fn put_directory(&mut self, entries: Entries) -> Root {
+        self.put_entries(None, entries)
+    }
+
+    /// Writes a directory in the place of the one before it: in one block, or sharded where it does not fit.
+    fn put_entries(&mut self, before: Option<Cid>, entries: Entries) -> Root {
+        if self.options.is_plain(&entries) {
+            let links = entries.into_iter().map(|(name, root)| link(name, &root)).collect();
+            return self.put(before, links, data::directory_data());
+        }
+        let shard = Shard::of(self, 0, entries);
+        self.put_shard(before, &shard)
     }
 
     /// Changes one entry. Returns whether it weighs less than before.
@@ -135,7 +144,7 @@ impl<E: From<Error>> DirectoryEditor<'_, E> {
             Some(root) => drop(entries.insert(name.into(), root)),
             None => drop(entries.remove(name)),
         }
-        let weight = |root: Option<Root>| root.map_or(0, |root| self.profile.weight(name, &root));
+        let weight = |root: Option<Root>| root.map_or(0, |root| self.options.weight(name, &root));
         Ok(weight(new) < weight(old))
     }
 
@@ -179,7 +188,7 @@ impl<E: From<Error>> DirectoryEditor<'_, E> {
         let mut waiting = shard.deeper();
         entries.extend(shard.entries());
         while let Some(cid) = waiting.pop() {
-            if !self.profile.is_plain(&entries) {
+            if !self.options.is_plain(&entries) {
                 return Ok(Directory::Sharded(shard));
             }
             let deeper = self.open_shard(&cid)?;
@@ -187,7 +196,7 @@ impl<E: From<Error>> DirectoryEditor<'_, E> {
             waiting.extend(deeper.deeper());
             shards.push(cid);
         }
-        if !self.profile.is_plain(&entries) {
+        if !self.options.is_plain(&entries) {
             return Ok(Directory::Sharded(shard));
         }
         self.removed.append(&mut shards);
@@ -251,7 +260,7 @@ impl<E: From<Error>> DirectoryEditor<'_, E> {
 
     /// Puts a node in the place of the one before it.
     fn put(&mut self, before: Option<Cid>, links: Vec<PbLink>, data: Vec<u8>) -> Root {
-        let (root, block) = self.profile.directory_node(links, data);
+        let (root, block) = self.options.directory_node(links, data);
         if before != Some(root.cid) {
             self.removed.extend(before);
             self.make(block);

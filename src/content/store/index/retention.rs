@@ -5,12 +5,12 @@ use ocipfs_oci::{Algorithm, Digest};
 use redb::{ReadTransaction, ReadableMultimapTable, ReadableTable, TableError, WriteTransaction};
 
 use super::{
-    Error, Index, damaged,
-    rows::{GcRootRows, HEADERS, RETAINED, ROOTS, open, roots_of},
+    Error, damaged,
+    rows::{GcRootRows, HEADERS, RETAINED, open},
 };
 
 /// Prefix of the keys of pins; the pinned CID follows.
-pub const PIN: &str = "pin/";
+pub(super) const PIN: &str = "pin/";
 /// Prefix of the keys of followed names.
 const FOLLOW: &str = "follow/";
 
@@ -133,52 +133,6 @@ fn digest(hash: &[u8]) -> Result<Digest, Error> {
     Digest::new(algorithm, hash).map_err(damaged)
 }
 
-fn pin_key(pin: &Cid) -> Vec<u8> {
-    [PIN.as_bytes(), &as_v1(pin).to_bytes()].concat()
-}
-
-/// Returns the pinned CIDs, as they were given.
-pub fn pins(read: &ReadTransaction) -> Result<Vec<Cid>, Error> {
-    let Some(roots) = open(read, ROOTS)? else { return Ok(Vec::new()) };
-    let mut pins = Vec::new();
-    for row in roots.range((PIN.as_bytes(), &[][..])..)? {
-        let key = row?.0;
-        let Some(pin) = key.value().0.strip_prefix(PIN.as_bytes()) else { break };
-        let pin = Cid::try_from(pin).map_err(damaged)?;
-        if pins.last() != Some(&pin) {
-            pins.push(pin);
-        }
-    }
-    pins.sort();
-    Ok(pins)
-}
-
-impl Index {
-    /// Keeps `roots` because `pin` is pinned.
-    pub fn pin(&self, pin: &Cid, roots: &[Cid]) -> Result<(), Error> {
-        self.0.write(|write| {
-            let mut rows = GcRootRows::open(write)?;
-            roots.iter().try_for_each(|root| rows.add_root(&pin_key(pin), root, false))
-        })
-    }
-
-    /// Removes a pin. Returns the roots that are unreferenced then, or none if it was not pinned.
-    pub fn unpin(&self, pin: &Cid) -> Result<Option<Vec<Cid>>, Error> {
-        let key = pin_key(pin);
-        self.0.write(|write| {
-            GcRootRows::released(write)?;
-            let mut rows = GcRootRows::open(write)?;
-            let is_pinned = !roots_of(&rows.roots, &key)?.is_empty();
-            is_pinned.then(|| rows.clear(&key)).transpose()
-        })
-    }
-
-    /// Returns the pinned CIDs, as they were given.
-    pub fn pins(&self) -> Result<Vec<Cid>, Error> {
-        self.0.read(pins)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{collections::HashMap, sync::Arc};
@@ -190,7 +144,7 @@ mod tests {
     use super::*;
     use crate::content::store::{
         Database,
-        index::{GcRoot, RetainedCounts, retain_root},
+        index::{GcRoot, Index, RetainedCounts, retain_root},
     };
 
     fn cid(n: u8) -> Cid {

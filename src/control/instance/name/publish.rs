@@ -42,6 +42,9 @@ impl Instance {
                 .hint("give the target of the name: /ipfs/<cid>[/path], a CID, or /ipns/<name>[/path]")
         })?;
         let (key, name) = node.name_key(key_name).await.map_err(Failure::new)?;
+        self.publisher().check_manual(&name).map_err(|error| {
+            Failure::new(error).hint("publish under another key: `ocipfs name key new` creates one")
+        })?;
         let published = node.publish(&key, &path.to_string(), ttl).await.map_err(Failure::new)?;
         let ocipfs_node::Published { value, sequence } = published;
         Ok(Reply::Published(Published { name: name.to_string(), value, sequence }))

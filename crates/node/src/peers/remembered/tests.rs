@@ -88,7 +88,7 @@ fn a_peer_that_fails_again_and_again_is_forgotten() {
 #[test]
 fn all_peers_are_dialled_once_the_dht_servers_among_the_first() {
     let mut peers = RememberedPeers::new(true);
-    let all: Vec<_> = (0..100).map(|n| reach(&mut peers, [n + 1, 0, 0, 1], NOW)).collect();
+    let all: Vec<_> = (0..100).map(|n| reach(&mut peers, [200, n, 0, 1], NOW)).collect();
     peers.serves_dht(&all[70]);
     let order: Vec<_> = peers.to_dial(NOW).into_iter().map(|(id, _)| id).collect();
     assert_eq!(order[0], all[70]);

@@ -112,7 +112,7 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Accepted {
             Ok((stream, peer)) => return Accepted { stream, peer, place },
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                tracing::warn!("the registry cannot accept connections: {error}");
+                tracing::warn!("cannot accept connections: {error}");
                 tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
             }
         }

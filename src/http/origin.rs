@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use axum::http::{HeaderMap, Method, header, request::Parts, uri::Authority};
 
-use super::{error::ApiError, hosts, public_url::PublicUrl};
+use super::{hosts, public_url::PublicUrl};
 
 /// Headers by which proxies say for which client they ask, beside those that begin with [`FORWARDED`].
 const PROXIED: [&str; 8] = [
@@ -27,7 +27,7 @@ const FORWARDED: &str = "x-forwarded-";
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
-/// How clients reach the registry.
+/// How clients reach a listener.
 #[derive(Clone, Debug)]
 pub struct Place {
     listens_on_loopback: bool,
@@ -35,7 +35,7 @@ pub struct Place {
     own_names: Vec<String>,
 }
 
-/// Relation of a request's host to this registry.
+/// Relation of a request's host to this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Host {
     /// This machine, by a loopback address or a name of one.
@@ -68,8 +68,17 @@ pub enum Remote {
     Host,
 }
 
+/// Why a request is refused before any work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// A page in a browser sent it, which this header says.
+    Page(&'static str),
+    /// It was sent to another host, as DNS rebinding does it.
+    Host(String),
+}
+
 impl Place {
-    /// A registry that listens at an address.
+    /// A listener at an address.
     pub fn new(listener: SocketAddr, public_url: Option<PublicUrl>) -> Self {
         let listens_on_loopback = is_loopback(&listener);
         Self { listens_on_loopback, public_url, own_names: hosts::own_names() }
@@ -102,10 +111,10 @@ impl Place {
     }
 
     /// Refuses what a page in a browser sends, and where only this machine connects, what is sent to another host.
-    pub fn check(&self, request: &Parts) -> Result<(), ApiError> {
+    pub fn check(&self, request: &Parts) -> Result<(), Refused> {
         refuse_pages(request)?;
         match self.host(request) {
-            Host::Foreign(host) if self.listens_on_loopback => Err(ApiError::misdirected(&host)),
+            Host::Foreign(host) if self.listens_on_loopback => Err(Refused::Host(host)),
             _ => Ok(()),
         }
     }
@@ -146,10 +155,10 @@ pub fn forwarding(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Refuses what another site's page makes a browser send. <https://www.w3.org/TR/fetch-metadata/>
-fn refuse_pages(request: &Parts) -> Result<(), ApiError> {
+fn refuse_pages(request: &Parts) -> Result<(), Refused> {
     let text = |name: &str| request.headers.get(name).map(|value| value.to_str().unwrap_or_default());
     if text("origin").is_some() {
-        return Err(ApiError::page("Origin"));
+        return Err(Refused::Page("Origin"));
     }
     // A link in another page may lead to the front page, which changes nothing and asks no peer.
     let navigates = request.method == Method::GET
@@ -159,7 +168,7 @@ fn refuse_pages(request: &Parts) -> Result<(), ApiError> {
     match text("sec-fetch-site") {
         None | Some("same-origin" | "none") => Ok(()),
         Some(_) if navigates => Ok(()),
-        Some(_) => Err(ApiError::page("Sec-Fetch-Site")),
+        Some(_) => Err(Refused::Page("Sec-Fetch-Site")),
     }
 }
 

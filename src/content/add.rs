@@ -1,0 +1,275 @@
+//! Files and directories as a client adds them: each a root of its own, pinned or not.
+
+use std::{fmt::Display, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt};
+use ocipfs_node::{Block, Cid};
+use ocipfs_unixfs::{Chunker, DagOptions, Entries, Root};
+use redb::WriteTransaction;
+use tokio::sync::mpsc::{Receiver, channel};
+
+use super::{
+    BlobWriter, Content, Error, FileOptions, GcGuard, Store, StoreError, Stored, WrittenBlob,
+    blob_writer::HashOnly,
+    store::{index, note_from_peers},
+};
+
+/// Parts of a body that wait to be hashed and written.
+const QUEUE_LENGTH: usize = 3;
+/// A shorter file is hashed and written at once.
+const SHORT_BYTES: usize = 64 << 10;
+/// Leaves of one file, which are in memory until it is stored.
+const MAX_LEAVES: u64 = 1 << 19;
+/// The shortest chunk of the rolling chunker.
+const MIN_ROLLING_BYTES: u64 = 128 << 10;
+/// Files that wait to be stored in one commit, and the bytes of those that are in memory.
+const MAX_WAITING: usize = 512;
+const MAX_WAITING_BYTES: u64 = 4 << 20;
+
+/// Why a file cannot be added.
+#[derive(Debug, thiserror::Error)]
+pub enum AddError {
+    /// Its bytes did not come.
+    #[error("the request body ended early: {0}")]
+    Body(String),
+    /// It has too many chunks.
+    #[error("the file has more than {MAX_LEAVES} chunks: choose a chunker with longer ones")]
+    TooManyChunks,
+    /// It cannot be stored.
+    #[error(transparent)]
+    Content(#[from] Error),
+}
+
+impl From<StoreError> for AddError {
+    fn from(error: StoreError) -> Self {
+        Self::Content(error.into())
+    }
+}
+
+/// Adds files and directories. What was not committed goes when it is dropped.
+pub struct Adder {
+    content: Content,
+    options: FileOptions,
+    /// Nothing is stored.
+    is_dry: bool,
+    waiting: Vec<WrittenBlob>,
+    waiting_bytes: u64,
+    blocks: Vec<Block>,
+    _guard: GcGuard,
+}
+
+impl Content {
+    /// Begins to add files; with `is_dry` their CIDs are computed, and nothing is stored.
+    pub async fn adder(&self, options: FileOptions, is_dry: bool) -> Adder {
+        let (content, _guard) = (self.clone(), self.gc_guard().await);
+        Adder { content, options, is_dry, waiting: vec![], waiting_bytes: 0, blocks: vec![], _guard }
+    }
+}
+
+impl Adder {
+    /// Adds a file; `progress` is told its bytes so far.
+    pub async fn file<E: Display>(
+        &mut self,
+        mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
+        mut progress: impl FnMut(u64),
+    ) -> Result<Root, AddError> {
+        let limit = MAX_LEAVES.saturating_mul(match self.options.chunker {
+            Chunker::Size(size) => size as u64,
+            Chunker::Buzhash => MIN_ROLLING_BYTES,
+        });
+        let (mut bytes, stall) = (BytesMut::new(), self.content.stall_timeout());
+        while bytes.len() <= SHORT_BYTES {
+            match next(&mut body, stall).await? {
+                Some(part) => bytes.extend_from_slice(&part),
+                None => {
+                    progress(bytes.len() as u64);
+                    return self.short(bytes.freeze()).await;
+                }
+            }
+        }
+        let (parts, queue) = channel(QUEUE_LENGTH);
+        let (store, options, is_dry) = (self.content.store().clone(), self.options, self.is_dry);
+        let writing = tokio::task::spawn_blocking(move || write(&store, options, is_dry, queue));
+        let sent = async {
+            let (mut length, mut part) = (bytes.len() as u64, Some(bytes.freeze()));
+            while let Some(bytes) = part {
+                // It hangs up before the end only with an error.
+                if parts.send(Some(bytes)).await.is_err() {
+                    break;
+                }
+                progress(length);
+                part = next(&mut body, stall).await?;
+                length += part.as_ref().map_or(0, Bytes::len) as u64;
+                if length > limit {
+                    return Err(AddError::TooManyChunks);
+                }
+            }
+            Ok(())
+        };
+        let sent = sent.await;
+        if sent.is_err() {
+            let _ = parts.send(None).await;
+        }
+        drop(parts);
+        let written = writing.await.map_err(Error::stopped)?;
+        sent?;
+        let (root, written) = written?;
+        if let Some(written) = written {
+            let layout = written.layout_bytes();
+            self.wait(written, layout).await?;
+        }
+        Ok(root)
+    }
+
+    async fn short(&mut self, bytes: Bytes) -> Result<Root, AddError> {
+        let (store, options, length) = (self.content.store().clone(), self.options, bytes.len() as u64);
+        if self.is_dry {
+            let mut hash = HashOnly::new(options);
+            hash.write(&bytes);
+            return Ok(hash.close());
+        }
+        let write = move || WrittenBlob::of(&store, options, bytes);
+        let written = tokio::task::spawn_blocking(write).await.map_err(Error::stopped)??;
+        let root = written.root;
+        self.wait(written, length).await?;
+        Ok(root)
+    }
+
+    /// Puts a file among those that the next commit stores.
+    async fn wait(&mut self, written: WrittenBlob, in_memory: u64) -> Result<(), AddError> {
+        self.waiting.push(written);
+        self.waiting_bytes += in_memory;
+        if self.waiting.len() >= MAX_WAITING || self.waiting_bytes >= MAX_WAITING_BYTES {
+            self.commit(Vec::new(), "").await?;
+        }
+        Ok(())
+    }
+
+    /// Adds a symbolic link.
+    pub async fn symlink(&mut self, target: &str) -> Result<Root, AddError> {
+        let (root, block) = self.options.dag.symlink(target);
+        self.keep(vec![block]).await?;
+        Ok(root)
+    }
+
+    /// Adds a directory of what was added.
+    pub async fn directory(&mut self, entries: Entries) -> Result<Root, AddError> {
+        let options: DagOptions = self.options.dag;
+        let document = options.directory_of(entries);
+        self.keep(document.blocks).await?;
+        Ok(document.root)
+    }
+
+    async fn keep(&mut self, blocks: Vec<Block>) -> Result<(), AddError> {
+        if !self.is_dry {
+            self.waiting_bytes += blocks.iter().map(|block| block.data.len() as u64).sum::<u64>();
+            self.blocks.extend(blocks);
+            if self.waiting_bytes >= MAX_WAITING_BYTES {
+                self.commit(Vec::new(), "").await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether all that was added is stored.
+    pub fn is_committed(&self) -> bool {
+        self.waiting.is_empty() && self.blocks.is_empty()
+    }
+
+    /// Stores what was added so far, and pins roots in the same commit.
+    pub async fn commit(&mut self, pins: Vec<Cid>, pin_name: &str) -> Result<(), AddError> {
+        if self.is_dry {
+            return Ok(());
+        }
+        let (waiting, blocks) = (std::mem::take(&mut self.waiting), std::mem::take(&mut self.blocks));
+        self.waiting_bytes = 0;
+        let arrived: Vec<Cid> = waiting
+            .iter()
+            .map(|written| written.root.cid)
+            .chain(blocks.iter().map(|block| block.cid))
+            .collect();
+        let (pinned, pin_name) = (pins.clone(), pin_name.to_owned());
+        let commit = move |store: &Store| commit(store, &waiting, &blocks, pins, pin_name);
+        self.content.store().run(commit).await?;
+        self.content.node().arrived(&arrived);
+        self.content.announce_kept(&[]).await?;
+        Ok(self.content.announce(pinned).await?)
+    }
+}
+
+fn commit(
+    store: &Store,
+    waiting: &[WrittenBlob],
+    blocks: &[Block],
+    pins: Vec<Cid>,
+    pin_name: String,
+) -> Result<(), StoreError> {
+    let digests: Vec<_> = waiting.iter().map(|written| written.digest.clone()).collect();
+    let digests = digests.into_iter().map(|digest| digest.ok_or(StoreError::BrokenOff));
+    let digests = digests.collect::<Result<Vec<_>, _>>()?;
+    let drafts: Vec<_> =
+        waiting.iter().zip(&digests).map(|(written, digest)| written.to_store(digest, &[])).collect();
+    let also = move |write: &WriteTransaction, stored: &[Stored]| {
+        stored.iter().try_for_each(|stored| note_from_peers(write, &stored.root))?;
+        pins.iter().try_for_each(|cid| index::add_pin(write, cid, &[*cid], true, &pin_name))
+    };
+    store.store_all_with(&drafts, blocks, also)?;
+    Ok(())
+}
+
+/// Writes or hashes the parts of a file; one that is none breaks it off.
+fn write(
+    store: &Store,
+    options: FileOptions,
+    is_dry: bool,
+    mut parts: Receiver<Option<Bytes>>,
+) -> Result<(Root, Option<WrittenBlob>), StoreError> {
+    let mut sink = match is_dry {
+        true => Sink::Hash(HashOnly::new(options)),
+        false => Sink::Put(Box::new(BlobWriter::new(store, options)?)),
+    };
+    while let Some(part) = parts.blocking_recv() {
+        sink.write(part.ok_or(StoreError::BrokenOff)?)?;
+    }
+    sink.close()
+}
+
+/// The next part of a body; none at its end.
+async fn next<E: Display>(
+    body: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin),
+    stall: Duration,
+) -> Result<Option<Bytes>, AddError> {
+    match tokio::time::timeout(stall, body.next()).await {
+        Ok(part) => part.transpose().map_err(|error| AddError::Body(error.to_string())),
+        Err(_) => Err(AddError::Body(format!("no bytes received for {} s", stall.as_secs()))),
+    }
+}
+
+/// Where the bytes of a file go.
+enum Sink {
+    Put(Box<BlobWriter>),
+    Hash(HashOnly),
+}
+
+impl Sink {
+    fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        match self {
+            Self::Put(put) => put.write(bytes),
+            Self::Hash(hash) => {
+                hash.write(&bytes);
+                Ok(())
+            }
+        }
+    }
+
+    fn close(self) -> Result<(Root, Option<WrittenBlob>), StoreError> {
+        match self {
+            Self::Put(put) => put.finish().map(|written| (written.root, Some(written))),
+            Self::Hash(hash) => Ok((hash.close(), None)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

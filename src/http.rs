@@ -1,0 +1,14 @@
+//! What all HTTP listeners have in common: connections and their limits, where a request comes from, and users.
+
+pub(crate) mod access_log;
+pub(crate) mod basic;
+mod drain;
+mod hosts;
+pub(crate) mod htpasswd;
+pub(crate) mod listener;
+pub(crate) mod origin;
+mod public_url;
+
+pub(crate) use drain::drain;
+pub use htpasswd::{Error as UsersError, Users};
+pub use public_url::{NoPublicUrl, PublicUrl};

@@ -1,0 +1,107 @@
+//! One log line per request, with `--access-log`.
+
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use axum::{
+    body::{Body, Bytes, HttpBody},
+    extract::Request,
+    http::{Method, StatusCode},
+    response::Response,
+};
+use http_body::{Frame, SizeHint};
+
+use super::origin::Peer;
+
+/// The target of the access log, for filters of the log.
+const ACCESS: &str = "ocipfs::access";
+
+/// A request, as far as log lines tell of it.
+pub struct Line {
+    pub client: Option<SocketAddr>,
+    /// Client address that a proxy reports.
+    pub forwarded_for: Option<String>,
+    pub user: Option<String>,
+    pub method: Method,
+    pub path: String,
+    begin: Instant,
+}
+
+impl Line {
+    /// Reads what a request tells of itself; `user` is whom it says that it is from.
+    pub fn new(request: &Request, user: Option<String>) -> Self {
+        let forwarded = request.headers().get("x-forwarded-for");
+        let forwarded = forwarded.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        Self {
+            client: request.extensions().get().map(|Peer(address)| *address),
+            forwarded_for: forwarded,
+            user,
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            begin: Instant::now(),
+        }
+    }
+
+    /// Logs the request once its response is sent, or broken off.
+    pub fn when_sent(self, response: Response) -> Response {
+        if !tracing::enabled!(target: ACCESS, tracing::Level::INFO) {
+            return response;
+        }
+        let status = response.status();
+        response.map(|body| Body::new(Sent { body, line: self, status, bytes: 0 }))
+    }
+}
+
+/// A body that logs its request when it is dropped: sent, or broken off.
+struct Sent {
+    body: Body,
+    line: Line,
+    status: StatusCode,
+    bytes: u64,
+}
+
+impl HttpBody for Sent {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame {
+            self.bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        let Line { client, forwarded_for, user, method, path, begin } = &self.line;
+        tracing::info!(
+            target: ACCESS,
+            client = client.map(tracing::field::display),
+            forwarded_for = forwarded_for.as_deref(),
+            user = user.as_deref(),
+            %method,
+            path,
+            status = self.status.as_u16(),
+            bytes = self.bytes,
+            duration_ms = begin.elapsed().as_millis() as u64,
+            "request"
+        );
+    }
+}

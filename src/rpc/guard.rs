@@ -1,0 +1,111 @@
+//! Refuses what a page in a browser sends, before anything is done for it, and clients that are not users.
+//!
+//! A page of any site can make a browser send a `POST` to loopback. The browser says so in `Origin`, or at least in
+//! `Referer` or by its `User-Agent`; where the name of the site resolves to loopback by now, `Host` has that name.
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, StatusCode, Uri, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+
+use super::{
+    Rpc,
+    args::Args,
+    error::{Error, plain},
+};
+use crate::http::{Users, access_log::Line, basic, htpasswd::LoginError};
+
+/// Logs a request, with `--access-log`.
+pub async fn log(request: Request, next: Next) -> Response {
+    let sent = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let line = Line::new(&request, sent.and_then(basic::credentials).map(|(user, _)| user));
+    line.when_sent(next.run(request).await)
+}
+
+pub async fn check(State(rpc): State<Rpc>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    if rpc.place.check(&parts).is_err() || is_of_page(&parts.headers) {
+        return plain(StatusCode::FORBIDDEN, "403 - Forbidden");
+    }
+    if let Some(users) = &rpc.options.users
+        && let Err(refusal) = admit(users, &parts.headers).await
+    {
+        return refusal;
+    }
+    let timeout = Args::parse(parts.uri.query().unwrap_or_default());
+    let timeout = timeout.text("timeout").map(humantime::parse_duration);
+    let answer = next.run(Request::from_parts(parts, body));
+    match timeout {
+        None => answer.await,
+        Some(Err(_)) => Error::request("invalid value of option \"timeout\"").into_response(),
+        // The time until an answer begins.
+        Some(Ok(timeout)) => {
+            let late = |_| Error::failed("context deadline exceeded").into_response();
+            tokio::time::timeout(timeout, answer).await.unwrap_or_else(late)
+        }
+    }
+}
+
+/// Whether a browser sent a request without saying where from, or from elsewhere.
+fn is_of_page(headers: &HeaderMap) -> bool {
+    let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    if let Some(referer) = text(header::REFERER) {
+        return !is_own(referer, headers);
+    }
+    text(header::USER_AGENT).is_some_and(|agent| agent.starts_with("Mozilla"))
+}
+
+/// Whether a URL is of this listener, as the request names it.
+fn is_own(url: &str, headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let authority = url.parse::<Uri>().ok().and_then(|url| url.authority().map(ToString::to_string));
+    host.is_some() && authority.as_deref() == host
+}
+
+/// Requires a user's password.
+async fn admit(users: &Users, headers: &HeaderMap) -> Result<(), Response> {
+    users.refresh().await;
+    let sent = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let unauthorized = |message: &str| {
+        let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"ocipfs\", charset=\"UTF-8\"")];
+        (challenge, plain(StatusCode::UNAUTHORIZED, message)).into_response()
+    };
+    let (user, password) =
+        sent.and_then(basic::credentials).ok_or_else(|| unauthorized("401 - Unauthorized"))?;
+    match users.login(&user, &password).await {
+        Ok(_) => Ok(()),
+        Err(LoginError::Wrong) => {
+            tracing::warn!(user, "login to the RPC failed");
+            Err(unauthorized("401 - Unauthorized"))
+        }
+        Err(error @ LoginError::TooLong(_)) => Err(unauthorized(&error.to_string())),
+        Err(error @ LoginError::Busy) => Err(plain(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_browser_is_refused_by_its_referer_or_its_user_agent() {
+        for (headers, refused) in [
+            (&[][..], false),
+            (&[("user-agent", "Go-http-client/1.1")], false),
+            (&[("user-agent", "Mozilla/5.0")], true),
+            (&[("referer", "http://evil.example/x")], true),
+            (&[("referer", "nonsense")], true),
+            (&[("referer", "http://localhost:5001/x"), ("user-agent", "Mozilla/5.0")], false),
+            (&[("referer", "http://localhost:5002/x")], true),
+        ] {
+            let mut all: HeaderMap = headers
+                .iter()
+                .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()))
+                .collect();
+            all.insert(header::HOST, "localhost:5001".parse().unwrap());
+            assert_eq!(is_of_page(&all), refused, "{headers:?}");
+        }
+    }
+}

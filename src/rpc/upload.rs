@@ -1,0 +1,198 @@
+//! The files and directories of a multipart body, as Kubo's clients send them: a part for each, a directory before what is in
+//! it, with its path as an escaped file name.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    body::{Body, BodyDataStream},
+    http::{HeaderMap, header},
+};
+use bytes::Bytes;
+use futures::Stream;
+use multer::{Field, Multipart};
+
+use super::error::Error;
+use crate::http::drain;
+
+/// The names of a path, and the bytes of one.
+const MAX_DEPTH: usize = 64;
+const MAX_NAME_BYTES: usize = 1024;
+/// The target of a symbolic link.
+const MAX_TARGET_BYTES: usize = 4096;
+
+/// A multipart body.
+pub struct Upload {
+    parts: Multipart<'static>,
+    stall: Duration,
+}
+
+/// A file, a directory or a link.
+pub struct Part {
+    /// The names of its path.
+    pub path: Vec<String>,
+    /// What it is.
+    pub kind: PartKind,
+    /// Its bytes.
+    pub bytes: Field<'static>,
+}
+
+/// Kind of a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartKind {
+    File,
+    Directory,
+    Link,
+}
+
+impl Upload {
+    /// Begins to read a body, of which something must come within `stall` at any time. Where `options` were refused, the body is
+    /// read to its end all the same: most clients see no answer before.
+    pub async fn begin<T>(
+        options: Result<T, Error>,
+        headers: &HeaderMap,
+        body: Body,
+        stall: Duration,
+    ) -> Result<(T, Self), Error> {
+        match options.and_then(|options| Ok((options, boundary(headers)?))) {
+            Ok((options, boundary)) => {
+                let body = Paced { body: body.into_data_stream(), rests: false };
+                Ok((options, Self { parts: Multipart::new(body, boundary), stall }))
+            }
+            Err(refusal) => {
+                drain(headers, &mut body.into_data_stream()).await;
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Returns the next part; none at the end.
+    pub async fn next(&mut self) -> Result<Option<Part>, Error> {
+        let next = tokio::time::timeout(self.stall, self.parts.next_field()).await;
+        let stalled = |_| Error::failed(format!("no bytes received for {} s", self.stall.as_secs()));
+        let field =
+            next.map_err(stalled)?.map_err(|error| Error::failed(format!("invalid body: {error}")))?;
+        let Some(bytes) = field else { return Ok(None) };
+        let kind = match bytes.content_type().map(|media_type| media_type.essence_str()) {
+            Some("application/x-directory") => PartKind::Directory,
+            Some("application/symlink") => PartKind::Link,
+            _ => PartKind::File,
+        };
+        let path = parse_path(bytes.file_name().unwrap_or_default())?;
+        Ok(Some(Part { path, kind, bytes }))
+    }
+}
+
+impl Part {
+    /// Returns the next bytes, which come within `stall`; none at the end.
+    pub async fn next(&mut self, stall: Duration) -> Result<Option<Bytes>, Error> {
+        let next = tokio::time::timeout(stall, self.bytes.chunk()).await;
+        let next = next.map_err(|_| Error::failed(format!("no bytes received for {} s", stall.as_secs())))?;
+        next.map_err(|error| Error::failed(format!("invalid body: {error}")))
+    }
+
+    /// Reads all bytes of a part that may have at most `limit`.
+    pub async fn read(mut self, limit: usize, stall: Duration) -> Result<Bytes, Error> {
+        let mut all = Vec::new();
+        while let Some(next) = self.next(stall).await? {
+            if all.len() + next.len() > limit {
+                return Err(Error::failed(format!(
+                    "a part of the body is too large: the limit is {limit} bytes"
+                )));
+            }
+            all.extend_from_slice(&next);
+        }
+        Ok(all.into())
+    }
+
+    /// Reads the target of a link.
+    pub async fn target(self, stall: Duration) -> Result<String, Error> {
+        let bytes = self.read(MAX_TARGET_BYTES, stall).await?;
+        String::from_utf8(bytes.into())
+            .map_err(|_| Error::failed("the target of a symbolic link is not UTF-8"))
+    }
+}
+
+fn boundary(headers: &HeaderMap) -> Result<String, Error> {
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let boundary = media_type.and_then(|text| multer::parse_boundary(text).ok());
+    boundary.ok_or_else(|| Error::request("file argument \"path\" is required"))
+}
+
+/// Splits a file name, which is escaped as in a query.
+fn parse_path(file_name: &str) -> Result<Vec<String>, Error> {
+    let name = unescape(file_name);
+    let names = name.split('/').filter(|name| !matches!(*name, "" | "."));
+    let names: Vec<String> = names.map(Into::into).collect();
+    let is_valid = |name: &String| name != ".." && name.len() <= MAX_NAME_BYTES && !name.contains('\0');
+    match names.len() <= MAX_DEPTH && names.iter().all(is_valid) {
+        true => Ok(names),
+        false => Err(Error::failed(format!(
+            "invalid path {:?}: at most {MAX_DEPTH} names of {MAX_NAME_BYTES} bytes, none of them \"..\"",
+            name.chars().take(100).collect::<String>()
+        ))),
+    }
+}
+
+fn unescape(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        let escaped = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        let (next, byte) = match (first, escaped) {
+            (b'%', Some(byte)) => (&after[2..], byte),
+            (b'+', _) => (after, b' '),
+            (byte, _) => (after, *byte),
+        };
+        out.push(byte);
+        rest = next;
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Gives one piece of a body for each time that it is asked: its reader takes all that there is, and shall not take more than
+/// it passes on.
+struct Paced {
+    body: BodyDataStream,
+    rests: bool,
+}
+
+impl Stream for Paced {
+    type Item = Result<Bytes, axum::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if std::mem::take(&mut self.rests) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let next = Pin::new(&mut self.body).poll_next(cx);
+        self.rests = next.is_ready();
+        next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_of_a_part_is_unescaped_and_never_leads_upwards() {
+        for (file_name, path) in [
+            ("", &[][..]),
+            ("file", &["file"]),
+            ("d%2Fsub%2Fa+b%20c", &["d", "sub", "a b c"]),
+            ("/abs/./x//y/", &["abs", "x", "y"]),
+            ("100%", &["100%"]),
+            ("%zz%C3%A4", &["%zzä"]),
+        ] {
+            assert_eq!(parse_path(file_name).unwrap(), path, "{file_name}");
+        }
+        for file_name in ["..", "a%2F..%2Fb", "a%00", &"x".repeat(1025), &"a/".repeat(65)] {
+            assert!(parse_path(file_name).is_err(), "{file_name}");
+        }
+    }
+}

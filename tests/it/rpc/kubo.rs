@@ -1,0 +1,148 @@
+//! Kubo's own command line as a client, and its CIDs beside ours.
+
+use std::fs;
+
+use libtest_mimic::Trial;
+
+use super::Rpc;
+use crate::{
+    clients::KUBO,
+    harness::{blocking, noise, trials},
+    peers::kubo::Kubo,
+};
+
+pub fn trials() -> Vec<Trial> {
+    trials![needs KUBO.available();
+        kubo_cli_adds_reads_pins_and_publishes_through_our_rpc,
+        kubo_cli_exports_and_imports_through_our_rpc,
+        rpc_cids_equal_those_of_kubo_for_the_same_options,
+    ]
+}
+
+/// Writes the files that both add.
+fn write_tree(kubo: &Kubo) {
+    let dir = kubo.dir().join("d");
+    fs::create_dir_all(dir.join("sub/empty")).unwrap();
+    fs::write(dir.join("a"), "hi\n").unwrap();
+    fs::write(dir.join("sub/b c+d%"), noise(600_000)).unwrap();
+    std::os::unix::fs::symlink("a", dir.join("link")).unwrap();
+    fs::write(kubo.dir().join("big"), noise(3_000_000)).unwrap();
+    fs::write(kubo.dir().join("none"), "").unwrap();
+}
+
+async fn kubo_cli_adds_reads_pins_and_publishes_through_our_rpc() {
+    let rpc = Rpc::start(&["--find-timeout", "1s"]);
+    let ours = Kubo::client(&rpc.api());
+    blocking(move || {
+        write_tree(&ours);
+        let added = ours.run(&["add", "-r", "d"]);
+        let root = added.lines().last().unwrap().split(' ').nth(1).unwrap().to_owned();
+        assert!(added.contains(" d/sub/b c+d%\n") && added.contains(" d/link\n"), "{added}");
+        assert!(ours.bytes(&["cat", &format!("/ipfs/{root}/sub/b c+d%")]).unwrap() == noise(600_000));
+        let ranged =
+            ours.bytes(&["cat", "--offset", "500", "--length", "7", &format!("/ipfs/{root}/sub/b c+d%")]);
+        assert!(ranged.unwrap() == noise(600_000)[500..507]);
+        let listed = ours.run(&["ls", &root]);
+        assert!(listed.contains(" 3 a") && listed.contains("sub/"), "{listed}");
+        ours.run(&["get", "-o", "out", &root]);
+        assert!(fs::read(ours.dir().join("out/sub/b c+d%")).unwrap() == noise(600_000));
+        assert_eq!(fs::read_link(ours.dir().join("out/link")).unwrap().to_str(), Some("a"));
+        assert!(ours.dir().join("out/sub/empty").is_dir());
+        assert!(ours.run(&["pin", "ls", "--type", "recursive"]).contains(&root));
+        assert!(ours.run(&["pin", "ls", &format!("/ipfs/{root}/a")]).contains("indirect through"));
+        assert!(ours.run(&["refs", "-r", &root]).lines().count() >= 6);
+        assert!(ours.run(&["dag", "stat", &root]).contains(&root));
+        let name = ours.run(&["name", "publish", "-Q", &root]);
+        assert_eq!(ours.run(&["name", "resolve", name.trim()]).trim(), format!("/ipfs/{root}"));
+        assert_eq!(ours.run(&["cat", &format!("/ipns/{}/a", name.trim())]), "hi\n");
+        ours.run(&["key", "gen", "other"]);
+        assert_eq!(ours.run(&["key", "list"]), "self\nother\n");
+        ours.run(&["key", "rename", "other", "another"]);
+        ours.run(&["key", "rm", "another"]);
+        ours.run(&["pin", "rm", &root]);
+        ours.run(&["repo", "gc"]);
+        assert!(
+            ours.try_run(&["cat", &format!("/ipfs/{root}/a")]).unwrap_err().contains("no provider found")
+        );
+        for command in
+            [&["id"][..], &["version"], &["swarm", "peers"], &["swarm", "addrs"], &["repo", "stat"]]
+        {
+            ours.run(command);
+        }
+        for command in [&["stats", "bw"][..], &["bitswap", "stat"], &["config", "show"]] {
+            let _ = ours.try_run(command);
+        }
+        assert!(ours.try_run(&["files", "ls"]).is_err());
+    })
+    .await;
+}
+
+async fn kubo_cli_exports_and_imports_through_our_rpc() {
+    let (one, other) = (Rpc::start(&[]), Rpc::start(&[]));
+    let [exporting, importing] = [&one, &other].map(|rpc| Kubo::client(&rpc.api()));
+    blocking(move || {
+        write_tree(&exporting);
+        let root = exporting.run(&["add", "-rQ", "d"]).trim().to_owned();
+        let archive = exporting.bytes(&["dag", "export", &root]).unwrap();
+        // Kubo reads what we write, and writes the same.
+        let kubo = Kubo::offline();
+        fs::write(kubo.dir().join("d.car"), &archive).unwrap();
+        assert!(kubo.run(&["dag", "import", "d.car"]).contains(&root));
+        assert!(kubo.bytes(&["dag", "export", &root]).unwrap() == archive);
+        fs::write(importing.dir().join("d.car"), archive).unwrap();
+        assert!(importing.run(&["dag", "import", "d.car"]).contains(&root));
+        assert_eq!(importing.run(&["cat", &format!("/ipfs/{root}/a")]), "hi\n");
+        fs::write(importing.dir().join("block"), "block").unwrap();
+        let block = importing.run(&["block", "put", "block"]).trim().to_owned();
+        assert_eq!(importing.run(&["block", "get", &block]), "block");
+        assert!(importing.run(&["block", "stat", &block]).contains("Size: 5"));
+        importing.run(&["block", "rm", &block]);
+    })
+    .await;
+    drop((one, other));
+}
+
+async fn rpc_cids_equal_those_of_kubo_for_the_same_options() {
+    let rpc = Rpc::start(&[]);
+    let ours = Kubo::client(&rpc.api());
+    blocking(move || {
+        let kubo = Kubo::offline();
+        write_tree(&ours);
+        write_tree(&kubo);
+        let many = "many";
+        for dir in [&ours, &kubo].map(|kubo| kubo.dir().join(many)) {
+            fs::create_dir(&dir).unwrap();
+            // More than fit into a directory of one block.
+            (0..6000).for_each(|n| fs::write(dir.join(format!("file with a long name {n}")), "").unwrap());
+        }
+        for options in [
+            &[][..],
+            &["--cid-version=1"],
+            &["--cid-version=1", "--raw-leaves=false"],
+            &["--raw-leaves"],
+            &["--chunker=size-1000"],
+            &["--chunker=size-1048576", "--cid-version=1"],
+            &["--chunker=buzhash"],
+            &["--hash=blake3"],
+            &["--hash=sha2-512", "--cid-version=1"],
+            &["--hash=blake2b-256"],
+            &["--inline", "--cid-version=1"],
+            &["--inline", "--inline-limit=64"],
+            &["--wrap-with-directory"],
+            &["--max-file-links=3", "--cid-version=1"],
+        ] {
+            for paths in [&["-r", "d"][..], &["big"], &["none"]] {
+                let args = [&["add", "-q", "--progress=false"], options, paths].concat();
+                assert_eq!(ours.run(&args), kubo.run(&args), "{args:?}");
+                let args = [&args[..], &["--only-hash"]].concat();
+                assert_eq!(ours.run(&args), kubo.run(&args), "{args:?}");
+            }
+        }
+        for options in [&[][..], &["--cid-version=1"]] {
+            let args = [&["add", "-rQ", "--progress=false", many], options].concat();
+            assert_eq!(ours.run(&args), kubo.run(&args), "{args:?}");
+        }
+    })
+    .await;
+    drop(rpc);
+}
