@@ -3,7 +3,9 @@
 use std::{
     fs,
     path::Path,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
@@ -34,6 +36,38 @@ impl Kubo {
         kubo
     }
 
+    /// Starts the daemon of the repository, on loopback and without peers, with these settings besides (a key, and a value
+    /// in JSON). Commands go to it while it runs.
+    pub fn daemon(&self, settings: &[(&str, &str)]) -> Daemon {
+        let quiet = [
+            ("Bootstrap", "[]"),
+            ("AutoConf.Enabled", "false"),
+            ("AutoTLS.Enabled", "false"),
+            ("Swarm.RelayClient.Enabled", "false"),
+            ("Swarm.DisableNatPortMap", "true"),
+            ("DNS.Resolvers", "{}"),
+            ("Discovery.MDNS.Enabled", "false"),
+            ("Ipns.DelegatedPublishers", "[]"),
+            ("Addresses.API", "\"/ip4/127.0.0.1/tcp/0\""),
+            ("Addresses.Gateway", "[]"),
+            ("Addresses.Swarm", "[]"),
+        ];
+        for (key, value) in quiet.iter().chain(settings) {
+            self.run(&["config", "--json", key, value]);
+        }
+        let log = fs::File::create(self.dir().join("daemon.log")).unwrap();
+        let mut command = self.command();
+        command.arg("daemon").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let daemon = Daemon(command.spawn().unwrap());
+        let (begin, api) = (Instant::now(), self.dir().join("repo/api"));
+        while !api.exists() {
+            let log = || fs::read_to_string(self.dir().join("daemon.log")).unwrap_or_default();
+            assert!(begin.elapsed() < Duration::from_secs(60), "Kubo's daemon does not start: {}", log());
+            thread::sleep(Duration::from_millis(50));
+        }
+        daemon
+    }
+
     /// Where relative paths of its arguments begin.
     pub fn dir(&self) -> &Path {
         self.dir.path()
@@ -55,11 +89,7 @@ impl Kubo {
 
     /// Runs a command that prints bytes.
     pub fn bytes(&self, args: &[&str]) -> Result<Vec<u8>, String> {
-        let mut command = Command::new(KUBO.program());
-        command
-            .current_dir(self.dir())
-            .env("IPFS_PATH", self.dir().join("repo"))
-            .env("IPFS_TELEMETRY", "off");
+        let mut command = self.command();
         if let Some(api) = &self.api {
             command.args(["--api", api]);
         }
@@ -68,5 +98,24 @@ impl Kubo {
             true => Ok(done.stdout),
             false => Err(format!("ipfs {}: {}", args.join(" "), String::from_utf8_lossy(&done.stderr))),
         }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(KUBO.program());
+        command
+            .current_dir(self.dir())
+            .env("IPFS_PATH", self.dir().join("repo"))
+            .env("IPFS_TELEMETRY", "off");
+        command
+    }
+}
+
+/// A running daemon.
+pub struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }

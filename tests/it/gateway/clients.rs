@@ -4,10 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Write},
     net::TcpListener,
-    path::Path,
-    process::{Child, Command, Stdio},
     thread,
-    time::{Duration, Instant},
 };
 
 use libtest_mimic::Trial;
@@ -18,7 +15,7 @@ use crate::{
     clients::KUBO,
     harness::{blocking, trials},
     http::get,
-    peers::fetch,
+    peers::{fetch, kubo::Kubo},
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -34,26 +31,16 @@ pub fn trials() -> Vec<Trial> {
     .collect()
 }
 
-fn kubo(repository: &Path, args: &[&str]) -> Vec<u8> {
-    let mut command = Command::new(KUBO.program());
-    let done = command.args(args).env("IPFS_PATH", repository).env("IPFS_TELEMETRY", "off").output().unwrap();
-    assert!(done.status.success(), "ipfs {}: {}", args.join(" "), String::from_utf8_lossy(&done.stderr));
-    done.stdout
-}
-
 async fn kubo_imports_a_car_and_reads_the_file() {
     let Added { node, path, bytes, .. } = Added::new();
     for query in ["", "&car-dups=y", "&dag-scope=entity"] {
-        let dir = tempfile::tempdir().unwrap();
         let car = get(&node.url(&format!("/ipfs/{path}?format=car{query}"))).await;
-        let file = dir.path().join("dag.car");
-        fs::write(&file, &car.body).unwrap();
         let (path, bytes) = (path.clone(), bytes.clone());
         blocking(move || {
-            let repository = dir.path().join("kubo");
-            kubo(&repository, &["init", "--profile", "test"]);
-            kubo(&repository, &["--offline", "dag", "import", "--pin-roots=false", file.to_str().unwrap()]);
-            assert!(kubo(&repository, &["--offline", "cat", &path]) == bytes);
+            let kubo = Kubo::offline();
+            fs::write(kubo.dir().join("dag.car"), &car.body).unwrap();
+            kubo.run(&["--offline", "dag", "import", "--pin-roots=false", "dag.car"]);
+            assert!(kubo.bytes(&["--offline", "cat", &path]).unwrap() == bytes);
         })
         .await;
     }
@@ -79,51 +66,6 @@ fn router(provider: &Value) -> String {
     url
 }
 
-/// A daemon of Kubo.
-struct Daemon(Child);
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Daemon {
-    fn start(repository: &Path, router: &str) -> Self {
-        kubo(repository, &["init", "--profile", "test"]);
-        for (key, value) in [
-            ("Bootstrap", "[]".to_owned()),
-            ("AutoConf.Enabled", "false".into()),
-            ("AutoTLS.Enabled", "false".into()),
-            ("Swarm.RelayClient.Enabled", "false".into()),
-            ("Swarm.DisableNatPortMap", "true".into()),
-            ("DNS.Resolvers", "{}".into()),
-            ("Discovery.MDNS.Enabled", "false".into()),
-            ("Ipns.DelegatedPublishers", "[]".into()),
-            // A node that only asks a delegated router announces nothing.
-            ("Provide.Enabled", "false".into()),
-            ("Routing.Type", "\"delegated\"".into()),
-            ("Routing.DelegatedRouters", format!("[{router:?}]")),
-            ("Addresses.API", "\"/ip4/127.0.0.1/tcp/0\"".into()),
-            ("Addresses.Gateway", "[]".into()),
-            ("Addresses.Swarm", "[]".into()),
-        ] {
-            kubo(repository, &["config", "--json", key, &value]);
-        }
-        let mut command = Command::new(KUBO.program());
-        command.arg("daemon").env("IPFS_PATH", repository).env("IPFS_TELEMETRY", "off");
-        let log = fs::File::create(repository.join("daemon.log")).unwrap();
-        let daemon = Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
-        let begin = Instant::now();
-        while !repository.join("api").exists() {
-            assert!(begin.elapsed() < Duration::from_secs(60), "Kubo's daemon does not start");
-            thread::sleep(Duration::from_millis(50));
-        }
-        daemon
-    }
-}
-
 async fn kubo_reads_a_file_over_http_from_the_gateway() {
     let Added { node, path, bytes, .. } = Added::new();
     let (_, port) = node.registry().rsplit_once(':').unwrap();
@@ -133,9 +75,16 @@ async fn kubo_reads_a_file_over_http_from_the_gateway() {
     });
     let router = router(&provider);
     let node = blocking(move || {
-        let dir = tempfile::tempdir().unwrap();
-        let _daemon = Daemon::start(dir.path(), &router);
-        assert!(kubo(dir.path(), &["cat", &path]) == bytes);
+        let kubo = Kubo::offline();
+        let routers = format!("[{router:?}]");
+        // A node that only asks a delegated router announces nothing.
+        let settings = [
+            ("Provide.Enabled", "false"),
+            ("Routing.Type", "\"delegated\""),
+            ("Routing.DelegatedRouters", routers.as_str()),
+        ];
+        let _daemon = kubo.daemon(&settings);
+        assert!(kubo.bytes(&["cat", &path]).unwrap() == bytes);
         node
     });
     assert_eq!(node.await.status()["sent_blocks"], 0, "nothing came by Bitswap");
