@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     allocator,
-    control::{Failure, Instance, Network, Options, Reply, Request, server::Server},
+    control::{Failure, Instance, Network, Reply, Request, server::Server},
     registry::{self, Access},
 };
 use rpc::BoundRpc;
@@ -54,7 +54,8 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
     log::start(global, settings.log_format(), settings.access_log());
     let address = settings.listen();
     // What makes no sense is said before anything is bound or written.
-    let options = settings.online(String::new())?;
+    let mut options = settings.online()?;
+    options.change_network = serve.change_network;
     if let Some(swarm) = &options.swarm {
         Network::of(swarm).check(&options.data_dir, serve.change_network).map_err(Exit::Usage)?;
     }
@@ -71,7 +72,7 @@ pub async fn run(global: &Global, serve: Serve) -> Result<(), Exit> {
         shown.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
     secrets::check(&options.data_dir, settings.swarm_key());
-    let mut options = Options { change_network: serve.change_network, ..settings.online(shown.to_string())? };
+    options.registry = shown.to_string();
     if let Some(swarm) = &mut options.swarm {
         swarm.listed_peers.extend(peer_list::fetch(settings.bootstrap_from()).await);
     }

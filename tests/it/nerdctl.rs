@@ -59,6 +59,14 @@ fn load(nerdctl: &Nerdctl) {
     nerdctl.run(&["load", "-q", "-i", archive.to_str().unwrap()]).unwrap();
 }
 
+/// Loads the image `trial:1` and pushes it through `node`. Returns the nerdctl that did, and the CID of its descriptor.
+fn pushed(node: &Serve) -> (Nerdctl, String) {
+    let pushing = nerdctl(node);
+    load(&pushing);
+    let cid = push(&pushing, &[], "trial:1");
+    (pushing, cid)
+}
+
 /// Pushes an image of nerdctl and returns the CID of its descriptor.
 fn push(nerdctl: &Nerdctl, flags: &[&str], image: &str) -> String {
     let said = nerdctl.run(&[&["push"], flags, &[&format!("ipfs://{image}")]].concat()).unwrap();

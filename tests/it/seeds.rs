@@ -1,6 +1,6 @@
 //! A node finds its network without its bootstrap peers: by the peers of earlier runs, and by lists of them.
 
-use std::{net::TcpListener, path::Path, time::Duration};
+use std::{net::TcpListener, path::Path, process::Command, time::Duration};
 
 use libtest_mimic::Trial;
 use ocipfs_node::{Keypair, PeerId};
@@ -21,7 +21,8 @@ pub fn trials() -> Vec<Trial> {
         a_new_node_finds_the_network_by_an_exported_list_of_peers,
         a_memory_of_peers_that_mostly_never_answer_still_finds_the_network,
         a_malformed_list_of_bootstrap_peers_is_refused_by_its_line,
-        a_node_with_bootstrap_none_remembers_nobody,
+        a_list_of_bootstrap_peers_is_read_once_so_it_may_be_a_named_pipe,
+        a_node_with_bootstrap_none_remembers_no_peers,
     ]
 }
 
@@ -47,7 +48,7 @@ async fn a_node_whose_bootstrap_peers_are_gone_finds_providers_by_remembered_pee
     let dir = tempfile::tempdir().unwrap();
     let (seed, provider) = (Serve::start(&[]), Serve::start(&[]));
     let address = seed.address().to_owned();
-    // The node dials the provider: a peer that dialled it is not remembered, as nobody tried its addresses.
+    // The node dials the provider: a peer that dialled it is not remembered, since its addresses were never tried.
     let node = Serve::start_in(dir.path(), &["--bootstrap", &address, provider.address()]);
     assert_eq!(node.status()["remembered_peers"], 0);
     finds(&node, &provider, 100_000, Duration::from_secs(30)).await;
@@ -135,7 +136,17 @@ async fn a_malformed_list_of_bootstrap_peers_is_refused_by_its_line() {
     serve("/does/not/exist").failed(2, &["--bootstrap-from /does/not/exist", "No such file"]);
 }
 
-async fn a_node_with_bootstrap_none_remembers_nobody() {
+async fn a_list_of_bootstrap_peers_is_read_once_so_it_may_be_a_named_pipe() {
+    let dir = tempfile::tempdir().unwrap();
+    let (provider, pipe) = (Serve::start(&[]), dir.path().join("peers"));
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (list, writer) = (format!("{}\n", provider.address()), pipe.clone());
+    std::thread::spawn(move || std::fs::write(writer, list));
+    let node = Serve::start(&["--bootstrap", "none", "--bootstrap-from", pipe.to_str().unwrap()]);
+    node.until("the listed peer is connected", |status| status["peers"] == 1).await;
+}
+
+async fn a_node_with_bootstrap_none_remembers_no_peers() {
     let dir = tempfile::tempdir().unwrap();
     let one = Serve::start(&[]);
     let node = Serve::start_in(dir.path(), &["--peer", one.address()]);

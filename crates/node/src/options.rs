@@ -163,7 +163,7 @@ impl Options {
         Ok(())
     }
 
-    /// Returns whether the node dials the peers of earlier runs. Without bootstrap peers it dials nobody by itself, unless all
+    /// Returns whether the node dials the peers of earlier runs. Without bootstrap peers it dials none by itself, unless all
     /// of them are members of its private swarm.
     pub(crate) fn remembers_peers(&self) -> bool {
         self.bootstrap != Bootstrap::None || self.swarm_key.is_some() || !self.listed_peers.is_empty()

@@ -65,8 +65,8 @@ impl Settings {
         }
     }
 
-    /// What `serve` works with; `registry` is the address that was bound.
-    pub fn online(&self, registry: String) -> Result<Options, Exit> {
+    /// What `serve` works with; the address of the registry is added once it is bound.
+    pub fn online(&self) -> Result<Options, Exit> {
         let swarm_key = match &self.swarm_key {
             Some(path) => {
                 let key = SwarmKey::read(path);
@@ -102,7 +102,7 @@ impl Settings {
             data_dir: self.data_dir(),
             content: self.content(),
             policy: self.policy(),
-            registry,
+            registry: String::new(),
             naming: self.naming(share),
         })
     }

@@ -1,6 +1,6 @@
 //! Lists of peers to find the network by: a file or a URL with one multiaddr on each line, or Kubo's AutoConf document.
 
-use std::{convert::Infallible, fs, path::PathBuf, str::FromStr, time::Duration};
+use std::{convert::Infallible, fs::File, io::Read, path::PathBuf, str::FromStr, time::Duration};
 
 use futures::future::join_all;
 use ocipfs_node::Multiaddr;
@@ -62,9 +62,17 @@ pub fn read(lists: &[PeerList], private: bool) -> Result<Vec<Multiaddr>, Exit> {
 }
 
 fn read_file(path: &PathBuf) -> Result<String, String> {
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.len() > MAX_BYTES => Err(format!("it is larger than {MAX_BYTES} bytes")),
-        _ => fs::read_to_string(path).map_err(|error| error.to_string()),
+    let mut bytes = Vec::new();
+    // A named pipe has no length that could be asked for.
+    let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
+    read.map_err(|error| error.to_string())?;
+    text(bytes)
+}
+
+fn text(bytes: Vec<u8>) -> Result<String, String> {
+    match bytes.len() as u64 > MAX_BYTES {
+        true => Err(format!("it is larger than {MAX_BYTES} bytes")),
+        false => String::from_utf8(bytes).map_err(|_| "it is not text".into()),
     }
 }
 
@@ -85,8 +93,8 @@ pub async fn fetch(lists: &[PeerList]) -> Vec<Multiaddr> {
 }
 
 async fn fetch_one(url: &str) -> Result<String, String> {
-    let text = |error: reqwest::Error| error.without_url().to_string();
-    let client = crate::http_client::new().map_err(text)?;
+    let reason = |error: reqwest::Error| error.without_url().to_string();
+    let client = crate::http_client::new().map_err(reason)?;
     let fetched = tokio::time::timeout(FETCH_TIMEOUT, async {
         let mut response = client.get(url).send().await?.error_for_status()?;
         let mut body = Vec::new();
@@ -98,11 +106,7 @@ async fn fetch_one(url: &str) -> Result<String, String> {
         Ok(body)
     });
     let body = fetched.await.map_err(|_| format!("no answer within {} s", FETCH_TIMEOUT.as_secs()))?;
-    let body = body.map_err(text)?;
-    match body.len() as u64 > MAX_BYTES {
-        true => Err(format!("it is larger than {MAX_BYTES} bytes")),
-        false => String::from_utf8(body).map_err(|_| "it is not text".into()),
-    }
+    text(body.map_err(reason)?)
 }
 
 /// Returns the peers of a list.

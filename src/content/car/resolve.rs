@@ -133,7 +133,7 @@ impl<'a> Follower<'a> {
         Err(no_entry().into())
     }
 
-    /// Finds a name in the current block. What is no directory has none.
+    /// Finds a name in the current block. Only a directory has names.
     fn find(&self, name: &str, bits: &mut Bits) -> Slot<Cid> {
         match DagNode::decode(&self.cid, self.block.clone()) {
             Ok(DagNode::Directory(links)) => {

@@ -172,7 +172,7 @@ impl Read for RemoteFile {
             self.passed = link.ask(ask)?.ok_or(io::ErrorKind::NotFound)?.passed;
         }
         if let Some(file) = &mut self.passed {
-            // Nobody waits for the result any more.
+            // The caller does not wait for the result any longer.
             return match link.gone.is_cancelled() {
                 true => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the command disconnected")),
                 false => file.read(buffer),

@@ -30,7 +30,7 @@ use crate::{
 enum Error {
     /// A file cannot be read.
     Failed(Failure),
-    /// The instance is gone, or wants no more.
+    /// The instance is gone, or needs nothing else.
     Closed,
 }
 

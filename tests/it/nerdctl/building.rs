@@ -8,7 +8,7 @@ use std::{
 
 use libtest_mimic::Trial;
 
-use super::{HELLO, daemon, daemon_beside, load, nerdctl, push, run};
+use super::{HELLO, daemon, daemon_beside, nerdctl, push, pushed, run};
 use crate::{
     clients::Nerdctl,
     harness::{blocking, trials},
@@ -28,9 +28,7 @@ async fn nerdctl_builds_on_an_image_in_ipfs_through_our_registry() {
     let source = daemon(&[]);
     let node = daemon_beside(&source);
     blocking(move || {
-        let pushing = nerdctl(&source);
-        load(&pushing);
-        let cid = push(&pushing, &[], "trial:1");
+        let (pushing, cid) = pushed(&source);
         let building = Nerdctl::start_to_build(node.data_dir(), node.registry()).unwrap();
         let text = format!(
             "FROM {}/ipfs/{cid}\nRUN echo built > /built\nCMD [\"/bin/cat\", \"/built\", \"/hello\"]\n",
@@ -49,9 +47,7 @@ async fn nerdctls_own_registry_serves_images_from_our_rpc() {
     let source = daemon(&[]);
     let node = daemon_beside(&source);
     blocking(move || {
-        let pushing = nerdctl(&source);
-        load(&pushing);
-        let cid = push(&pushing, &[], "trial:1");
+        let (_pushing, cid) = pushed(&source);
         let pulling = nerdctl(&node);
         // It cannot say which port it chose, so one is chosen that was free just now.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use libtest_mimic::Trial;
 use ocipfs_oci::Digest;
 
-use super::{HELLO, daemon, daemon_beside, file, load, nerdctl, push, run};
+use super::{HELLO, daemon, daemon_beside, file, load, nerdctl, push, pushed, run};
 use crate::{
     clients::Nerdctl,
     harness::{blocking, trials, within},
@@ -25,9 +25,7 @@ async fn nerdctl_pushes_an_image_that_another_node_pulls_and_runs() {
     let source = daemon(&[]);
     let node = daemon_beside(&source);
     blocking(move || {
-        let pushing = nerdctl(&source);
-        load(&pushing);
-        let cid = push(&pushing, &[], "trial:1");
+        let (pushing, cid) = pushed(&source);
         assert_eq!(push(&pushing, &[], "trial:1"), cid, "a repeated push has the same CID");
         let pulling = nerdctl(&node);
         pulling.run(&["pull", "-q", &format!("ipfs://{cid}")]).unwrap();
@@ -54,9 +52,7 @@ async fn nerdctl_pulls_an_image_by_its_ipns_name() {
     let source = daemon(&[]);
     let node = daemon_beside(&source);
     blocking(move || {
-        let pushing = nerdctl(&source);
-        load(&pushing);
-        let cid = push(&pushing, &[], "trial:1");
+        let (_pushing, cid) = pushed(&source);
         let name = source.ask(&["name", "publish", "--key", "trial", &format!("/ipfs/{cid}")]);
         let pulling = nerdctl(&node);
         assert_eq!(run(&pulling, &format!("ipns://{name}"), &[]), HELLO);
@@ -68,9 +64,7 @@ async fn nerdctl_compose_runs_an_image_in_ipfs() {
     let source = daemon(&[]);
     let node = daemon_beside(&source);
     blocking(move || {
-        let pushing = nerdctl(&source);
-        load(&pushing);
-        let cid = push(&pushing, &[], "trial:1");
+        let (_pushing, cid) = pushed(&source);
         let pulling = nerdctl(&node);
         let services =
             format!("services:\n  one:\n    image: ipfs://{cid}\n    network_mode: none\n    command: [\"cat\", \"/hello\"]\n");

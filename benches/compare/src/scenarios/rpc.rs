@@ -184,7 +184,7 @@ fn lazy(room: &Room) -> Result<Row, Failure> {
     Ok(row.check("received", "%", &shares.borrow(), Target::at_most(15.0)))
 }
 
-/// Reads at offsets that are the same for everybody, and lie in different blocks.
+/// Reads at offsets that are the same for all contenders, and lie in different blocks.
 fn read_ranges(rpc: Rpc, cid: &str, mib: usize) -> Result<Taken, Failure> {
     let blocks = (mib * MIB) as u64 / LENGTH - 1;
     let start = Instant::now();

@@ -2,7 +2,7 @@
 //! although none of its bootstrap peers answers any more.
 //!
 //! An address is remembered only after a handshake with its peer: an address that a peer merely names is not. One network
-//! has few places, so that nobody fills the table with peers of his own.
+//! has few places, so that no operator can fill the table with peers of its own.
 
 mod file;
 
@@ -23,13 +23,15 @@ pub(super) use file::{load, save};
 
 const MAX_PEERS: usize = 1024;
 const MAX_ADDRESSES: usize = 4;
-/// Peers of one IPv4 /24 or IPv6 /48.
+/// Peers of one network.
 const MAX_PER_NETWORK: usize = 8;
-/// Peers of one IPv4 /16 or IPv6 /32, which mostly belong to one operator.
+/// Peers of a range that mostly belongs to one operator.
 const MAX_PER_OPERATOR: usize = 64;
+/// The prefix lengths of such ranges in IPv4 and IPv6, and how many peers they may have.
+const RANGES: [(u32, u32, usize); 2] = [(24, 48, MAX_PER_NETWORK), (16, 32, MAX_PER_OPERATOR)];
 /// A peer that was not reached for so long is forgotten.
 const MAX_AGE: Duration = Duration::from_secs(90 * DAY);
-/// A peer reached on several days keeps its place for so long, whoever comes.
+/// A peer that was reached on several days keeps its place for so long, however many new peers are reached.
 const SETTLED_AGE: Duration = Duration::from_secs(14 * DAY);
 /// Failed dials in a row, each while others were reached, after which a peer is forgotten.
 const MAX_FAILURES: u32 = 8;
@@ -48,9 +50,6 @@ pub(crate) struct RememberedPeer {
     /// Whether it answers for the DHT.
     dht_server: bool,
 }
-
-/// A range of addresses that counts as one.
-type Prefix = (IpAddr, u8);
 
 /// The remembered peers.
 #[derive(Default)]
@@ -146,13 +145,14 @@ impl RememberedPeers {
     /// Forgets a peer of lower rank where the table, or the part of it that the networks of `new` have, is full. Returns
     /// whether there is room.
     fn make_room(&mut self, new: &RememberedPeer, now: u64) -> bool {
-        let prefixes = new.ip().map_or([None, None], |ip| prefixes(ip).map(Some));
-        let limits = [(prefixes[0], 0, MAX_PER_NETWORK), (prefixes[1], 1, MAX_PER_OPERATOR)];
-        for (prefix, at, max) in limits {
-            let Some(prefix) = prefix else { continue };
-            let is_in = |peer: &RememberedPeer| peer.ip().is_some_and(|ip| prefixes_of(ip, at) == prefix);
-            if !self.fits(new, now, max, is_in) {
-                return false;
+        if let Some(ip) = new.ip() {
+            for (v4_bits, v6_bits, max) in RANGES {
+                let range = masked(ip, v4_bits, v6_bits);
+                let is_in =
+                    |peer: &RememberedPeer| peer.ip().is_some_and(|ip| masked(ip, v4_bits, v6_bits) == range);
+                if !self.fits(new, now, max, is_in) {
+                    return false;
+                }
             }
         }
         self.fits(new, now, MAX_PEERS, |_| true)
@@ -165,12 +165,12 @@ impl RememberedPeers {
         max: usize,
         is_in: impl Fn(&RememberedPeer) -> bool,
     ) -> bool {
-        let mut others: Vec<_> = self.peers.iter().filter(|(_, peer)| is_in(peer)).collect();
-        if others.len() < max {
+        let others = || self.peers.iter().filter(|(_, peer)| is_in(peer));
+        if others().count() < max {
             return true;
         }
-        others.sort_by_key(|(_, peer)| peer.rank(now));
-        let Some((id, last)) = others.first().map(|(id, peer)| (**id, peer.rank(now))) else { return false };
+        let last = others().map(|(id, peer)| (peer.rank(now), *id)).min_by_key(|(rank, _)| *rank);
+        let Some((last, id)) = last else { return false };
         let is_replaced = last < new.rank(now);
         if is_replaced {
             self.peers.remove(&id);
@@ -179,7 +179,7 @@ impl RememberedPeers {
     }
 
     /// Returns the peers in the order in which they are dialled: those of high rank in turns with others at random, so that
-    /// nobody comes first everywhere by being reached last.
+    /// a peer does not come first at every node because it was reached last.
     pub(super) fn to_dial(&self, now: u64) -> Vec<(PeerId, Vec<Multiaddr>)> {
         let mut ranked: Vec<_> = self.peers.iter().collect();
         ranked.sort_by_key(|(_, peer)| std::cmp::Reverse((peer.dht_server, peer.rank(now))));
@@ -217,21 +217,11 @@ fn with_peer(address: &Multiaddr, id: PeerId) -> Multiaddr {
     address.iter().filter(is_place).collect::<Multiaddr>().with(Protocol::P2p(id))
 }
 
-/// Returns the network and the range of the operator of an address.
-fn prefixes(ip: IpAddr) -> [Prefix; 2] {
-    [prefixes_of(ip, 0), prefixes_of(ip, 1)]
-}
-
-fn prefixes_of(ip: IpAddr, at: usize) -> Prefix {
+/// Returns the first bits of an address, which those of one range share.
+fn masked(ip: IpAddr, v4_bits: u32, v6_bits: u32) -> IpAddr {
     match ip {
-        IpAddr::V4(ip) => {
-            let bits = [24, 16][at];
-            (IpAddr::V4((u32::from(ip) & (u32::MAX << (32 - bits))).into()), bits as u8)
-        }
-        IpAddr::V6(ip) => {
-            let bits = [48, 32][at];
-            (IpAddr::V6((u128::from(ip) & (u128::MAX << (128 - bits))).into()), bits as u8)
-        }
+        IpAddr::V4(ip) => IpAddr::V4((u32::from(ip) & (u32::MAX << (32 - v4_bits))).into()),
+        IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) & (u128::MAX << (128 - v6_bits))).into()),
     }
 }
 
