@@ -283,6 +283,11 @@ impl Content {
         Ok(self.0.store.run(Store::stat).await?)
     }
 
+    /// Returns the size of the index file.
+    pub async fn index_bytes(&self) -> Result<u64, Error> {
+        Ok(self.0.store.run(|store| Ok(store.index_bytes())).await?)
+    }
+
     /// Opens a guard: content stored or found while it lives is not collected.
     pub async fn gc_guard(&self) -> GcGuard {
         self.0.store.gc_guard()

@@ -1,3 +1,4 @@
+mod compact;
 mod limits;
 mod memory;
 mod released;
