@@ -82,6 +82,7 @@ fn content_errors(text: &mut String) {
     use content::Error as E;
     instances!(text, content::Error,
         E::Node(_) => E::Node(ocipfs_node::FetchError::Offline(cid())),
+        E::Damaged { .. } => E::Damaged { digest: digest(), why: ocipfs_node::FetchError::Offline(cid()) },
         E::NotAFile { .. } => E::NotAFile { at: at(), kind: "a directory" },
         E::NotADirectory { .. } => E::NotADirectory { at: at(), kind: "a file" },
         E::NoEntry { .. } => E::NoEntry { at: at(), entry: "oci-layout".into() },

@@ -43,7 +43,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// Whether the first followed name is complete in its newest version.
-fn is_current(status: &Value) -> bool {
+pub fn is_current(status: &Value) -> bool {
     let name = &status["followed"][0];
     !name["sequence"].is_null() && name["served"]["sequence"] == name["sequence"]
 }
@@ -58,13 +58,13 @@ pub async fn current(follower: &Serve, publisher: &Serve) {
         .await;
 }
 
-fn tags(status: &Value, repository: &str) -> Value {
+pub fn tags(status: &Value, repository: &str) -> Value {
     let all = status["followed"][0]["repositories"].as_array().cloned().unwrap_or_default();
     let found = all.into_iter().find(|one| one["name"] == repository);
     found.map(|one| one["tags"].clone()).unwrap_or_default()
 }
 
-fn arguments<'a>(name: &'a str, address: &'a str, prefetch: &'a str) -> Vec<&'a str> {
+pub fn arguments<'a>(name: &'a str, address: &'a str, prefetch: &'a str) -> Vec<&'a str> {
     let timeouts = ["--find-timeout", "1s", "--stall-timeout", "2s"];
     [&["--follow", name, "--peer", address, "--prefetch", prefetch], &timeouts[..]].concat()
 }
