@@ -45,7 +45,7 @@ use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
 pub use add::{AddError, Adder};
-pub use blob_writer::{BlobWriter, FileOptions, WrittenBlob};
+pub use blob_writer::{BlobWriter, FileOptions, KnownBlob, WrittenBlob};
 pub use budget::hold;
 pub use dag::{DagBlock, Extent};
 pub use documents::OpenDocument;

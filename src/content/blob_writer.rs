@@ -14,6 +14,7 @@
 //! Each has a short queue, so memory is bounded by the slowest.
 
 mod chunker;
+mod known;
 mod worker;
 
 #[cfg(test)]
@@ -37,6 +38,7 @@ use super::{
 };
 use chunker::Chunker;
 pub use chunker::{FileOptions, HashOnly};
+pub use known::KnownBlob;
 use worker::Worker;
 
 /// A whole number of leaves of either profile.

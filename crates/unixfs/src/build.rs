@@ -36,6 +36,13 @@ impl Builder {
         (cid, nodes)
     }
 
+    /// Adds a leaf that was written before, and returns the inner nodes that are finished.
+    pub fn push_root(&mut self, leaf: Root) -> Vec<Block> {
+        let mut nodes = Vec::new();
+        self.add(0, leaf, &mut nodes);
+        nodes
+    }
+
     fn add(&mut self, level: usize, root: Root, blocks: &mut Vec<Block>) {
         if self.levels.len() == level {
             self.levels.push(Vec::new());
