@@ -4,6 +4,7 @@ mod attached;
 mod bundles;
 mod clients;
 mod hostile;
+mod loaded;
 mod tools;
 
 use std::{
@@ -32,6 +33,7 @@ pub fn trials() -> Vec<Trial> {
     all.extend(attached::trials());
     all.extend(clients::trials());
     all.extend(hostile::trials());
+    all.extend(loaded::trials());
     all.extend(tools::trials());
     all
 }
