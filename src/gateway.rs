@@ -30,7 +30,7 @@ use crate::content::{
     Content,
     car::{CarOptions, Resolved, Room, SharedBlock},
 };
-use error::Error;
+pub use error::Error;
 use headers::Headers;
 use request::{Format, GatewayRequest};
 
