@@ -18,7 +18,7 @@ pub(super) fn note_unstored(error: &Error) {
 }
 
 impl Content {
-    /// Runs `fetch`, which reads what is to be kept. A block that is fetched while there is no room is given to its reader
+    /// Runs `fetch`, which reads what is to be kept. A block that exceeds the quota is given to its reader
     /// all the same: returns also why one could not be stored.
     pub async fn fetch_to_keep<T>(&self, fetch: impl Future<Output = T>) -> (T, Option<Error>) {
         let unstored = Arc::new(OnceLock::new());

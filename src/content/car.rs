@@ -31,7 +31,7 @@ pub enum SharedBlock {
     Here(Bytes),
     /// It is not here, or not shared.
     Absent,
-    /// There is no room for it now.
+    /// Its room is used up.
     Busy,
 }
 

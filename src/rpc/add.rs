@@ -21,7 +21,7 @@ use tree::Tree;
 /// Bytes between two reports of progress.
 const PROGRESS_BYTES: u64 = 256 << 10;
 
-/// What was added.
+/// An added file or directory.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Added {

@@ -1,4 +1,4 @@
-//! SIGKILL at any moment: what was acknowledged is here afterwards, what is half is never served.
+//! SIGKILL at any moment: acknowledged content is here afterwards, partial content is never served.
 
 mod adding;
 mod chance;

@@ -236,7 +236,7 @@ async fn change_network_hides_stored_content_until_it_is_pushed_or_added_again()
             "{path}"
         );
     }
-    // What is pushed now is shared, and says nothing of what was there before.
+    // New pushes are shared, and reveal nothing of earlier content.
     push(&moved, "app", "2", &new).await;
     known(&reader, "app", "2", &new).await;
     let tags = get(&reader.url("/v2/app/tags/list")).await.json();

@@ -5,7 +5,7 @@ use ocipfs_block::{Block, Cid};
 
 use super::{dag_node::RAW, dag_options::DagOptions, profile::Root};
 
-/// Builds the tree from its leaves up, holding no more than one open node a level.
+/// Builds the tree from its leaves up, with at most one open node a level in memory.
 pub struct Builder {
     options: DagOptions,
     levels: Vec<Vec<Root>>,

@@ -25,7 +25,7 @@ pub enum Resolved {
     Absent,
     /// A file that has none of the requested bytes.
     Outside(OutsideOfFile),
-    /// There is no room for its blocks now.
+    /// The room for its blocks is used up.
     Busy,
 }
 

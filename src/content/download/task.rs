@@ -376,7 +376,7 @@ fn write(
         let why = format!("expected a file part of {} bytes, found {kind} of {size} bytes", place.length);
         return Err(Error::Corrupt { cid, why });
     }
-    // What was folded and came again is kept already.
+    // A folded block that is received again is kept already.
     if data.is_empty() && places.iter().any(Position::is_whole) {
         file.insert_node(cid, bytes.clone())?;
     }

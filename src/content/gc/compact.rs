@@ -9,7 +9,7 @@ use crate::content::{
 };
 
 impl GarbageCollector {
-    /// Compacts the index if most of it is free pages. If that fails, as on a full disk, what was collected is free all the
+    /// Compacts the index if most of it is free pages. If that fails, as on a full disk, collected content is free all the
     /// same.
     pub(super) fn compact_index(&self, store: &Store) {
         // A collection reads for long, which would delay it.

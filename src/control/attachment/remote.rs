@@ -124,7 +124,7 @@ impl Link {
 
     /// Asks for a file.
     fn ask(&mut self, ask: Ask) -> io::Result<Option<Found>> {
-        // What was not read of the file before is still on its way.
+        // The unread rest of the previous file is still on its way.
         while self.is_open {
             self.next()?;
         }

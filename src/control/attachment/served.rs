@@ -46,7 +46,7 @@ impl From<io::Error> for Error {
     }
 }
 
-/// Serves the files of an attachment until there are no more questions. It blocks. A file that cannot be read ends it:
+/// Serves the files of an attachment until the last question. It blocks. A file that cannot be read ends it:
 /// `failed` is told why before the instance is.
 pub fn serve(
     attachment: Attachment,
@@ -192,7 +192,7 @@ impl Files {
                 self.passed = Some(Passed::Layer(file));
                 Ok(())
             }
-            // What was not attached is not served.
+            // Only attached files are served.
             _ => Err(Error::Closed),
         }
     }

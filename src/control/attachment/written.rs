@@ -81,7 +81,7 @@ impl Written {
         }
     }
 
-    /// Completes what was written.
+    /// Completes the written files.
     pub async fn finish(self) -> Result<(), Failure> {
         match self.target {
             Target::Open(target) => target.finish().await.map_err(|e| unwritable(&self.path, e)),

@@ -12,7 +12,7 @@ use crate::{
 /// Entries of all directories.
 const MAX_ENTRIES: usize = 1 << 20;
 
-/// What was added, by its path.
+/// The added files and directories, by path.
 #[derive(Debug, Default)]
 pub struct Tree {
     entries: BTreeMap<String, TreeEntry>,

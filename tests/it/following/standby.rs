@@ -259,7 +259,7 @@ async fn an_ipns_record_with_the_same_value_and_a_higher_sequence_is_current() {
     let arguments = arguments(&pointed.name, pointed.publisher.address(), "all");
     let follower = Serve::start(&arguments);
     follower.until("the follower is current", is_current).await;
-    // Signed by a machine that took the key over, above what was signed before.
+    // Signed by a machine that took the key over, above the earlier records.
     let (dir, key) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let key = key.path().join("team.key");
     pointed.publisher.ask(&["name", "key", "export", "team", key.to_str().unwrap()]);

@@ -261,7 +261,7 @@ fn check(bed: &Bed, seed: u64) -> bool {
         }
     };
     let left = fs::read_dir(bed.dir.path().join("node/incoming")).unwrap().count();
-    assert_eq!(left, 0, "seed {seed}: what was dropped leaves nothing");
+    assert_eq!(left, 0, "seed {seed}: a dropped draft leaves nothing");
     is_read
 }
 

@@ -120,7 +120,7 @@ fn compaction_waits_for_open_transactions_without_holding_back_new_ones() {
     assert_eq!(rows(&database).len(), 6);
 }
 
-/// A file in memory whose process dies after so many writes: what was written until then is kept by the system.
+/// A file in memory whose process dies after so many writes, which the system keeps.
 #[derive(Clone, Debug)]
 struct KilledFile {
     memory: Arc<InMemoryBackend>,
