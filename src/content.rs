@@ -59,7 +59,7 @@ pub use ocipfs_unixfs::{
 };
 pub use reader::Reader;
 pub use share::{SharePolicy, Shared};
-pub use stat::{Entry, EntryKind, Found, Stat};
+pub use stat::{DagEntry, EntryKind, Found, Stat};
 #[cfg(test)]
 pub use store::counting::counting;
 pub use store::index::{

@@ -36,7 +36,7 @@ use super::{
     MIB,
     store::{BlobLayout, Draft, DraftToStore, Error, Leaf, Store, Stored, SyncedDraft},
 };
-use chunker::Chunker;
+use chunker::DagChunker;
 pub use chunker::{FileOptions, HashOnly};
 pub use known::KnownBlob;
 use worker::Worker;
@@ -55,7 +55,7 @@ pub struct BlobWriter {
     /// Bytes that do not fill a whole piece yet.
     open: BytesMut,
     whole: Option<Worker<Hasher>>,
-    leaves: Worker<Chunker>,
+    leaves: Worker<DagChunker>,
     writer: Worker<Draft>,
     threads: Option<OwnedSemaphorePermit>,
 }
@@ -107,7 +107,7 @@ impl BlobWriter {
     }
 
     fn of(draft: Draft, options: FileOptions) -> Self {
-        let leaves = Worker::new("leaves", Chunker::new(options), |chunker, piece| {
+        let leaves = Worker::new("leaves", DagChunker::new(options), |chunker, piece| {
             chunker.push(piece);
             Ok(())
         });
@@ -223,7 +223,7 @@ impl WrittenBlob {
         let mut draft = store.draft()?;
         draft.write(&bytes)?;
         let digest = Some(Digest::sha256_of(&bytes));
-        let mut chunker = Chunker::new(options.into());
+        let mut chunker = DagChunker::new(options.into());
         chunker.push(&bytes);
         let (root, layout) = chunker.finish();
         Ok(Self { root, digest, layout, draft: draft.sync()? })

@@ -100,14 +100,14 @@ pub async fn delete(registry: &Registry, name: &Name, digest: &str) -> Result<Re
 }
 
 /// What a request wants of a blob.
-enum Wanted {
+enum WantedBytes {
     Whole,
     Range(Range<u64>),
     /// Several ranges, which do not overlap.
     Ranges(Vec<Range<u64>>),
 }
 
-impl Wanted {
+impl WantedBytes {
     fn all(&self, size: u64) -> Vec<Range<u64>> {
         let whole = 0..size;
         match self {
@@ -119,17 +119,17 @@ impl Wanted {
 }
 
 /// What the headers ask for.
-fn wanted(headers: &HeaderMap, digest: &Digest, size: u64) -> Result<Wanted, ApiError> {
+fn wanted(headers: &HeaderMap, digest: &Digest, size: u64) -> Result<WantedBytes, ApiError> {
     let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
     if !range::if_range_holds(text(header::IF_RANGE), &digest.etag()) {
-        return Ok(Wanted::Whole);
+        return Ok(WantedBytes::Whole);
     }
-    let Some(header) = text(header::RANGE) else { return Ok(Wanted::Whole) };
-    let Some(ranges) = ByteRanges::parse(header)? else { return Ok(Wanted::Whole) };
+    let Some(header) = text(header::RANGE) else { return Ok(WantedBytes::Whole) };
+    let Some(ranges) = ByteRanges::parse(header)? else { return Ok(WantedBytes::Whole) };
     let mut ranges = ranges.resolve(size)?;
     match ranges.len() {
-        1 => Ok(Wanted::Range(ranges.remove(0))),
-        _ => Ok(Wanted::Ranges(ranges)),
+        1 => Ok(WantedBytes::Range(ranges.remove(0))),
+        _ => Ok(WantedBytes::Ranges(ranges)),
     }
 }
 
@@ -146,17 +146,19 @@ fn head_of(digest: &Digest, length: u64, content_type: String) -> [(&'static str
 fn answer(
     digest: &Digest,
     size: u64,
-    wanted: Wanted,
+    wanted: WantedBytes,
     content: impl Stream<Item = Result<Bytes, content::Error>> + Send + 'static,
 ) -> Response {
     match wanted {
-        Wanted::Whole => (head_of(digest, size, OCTETS.into()), Body::from_stream(content)).into_response(),
-        Wanted::Range(part) => {
+        WantedBytes::Whole => {
+            (head_of(digest, size, OCTETS.into()), Body::from_stream(content)).into_response()
+        }
+        WantedBytes::Range(part) => {
             let range = [(header::CONTENT_RANGE, range::content_range(&part, size))];
             let head = head_of(digest, part.end - part.start, OCTETS.into());
             (StatusCode::PARTIAL_CONTENT, head, range, Body::from_stream(content)).into_response()
         }
-        Wanted::Ranges(ranges) => {
+        WantedBytes::Ranges(ranges) => {
             let parts = Multipart::new(ranges, size);
             let head = head_of(digest, parts.length(), parts.content_type());
             (StatusCode::PARTIAL_CONTENT, head, Body::from_stream(parts.body(content))).into_response()

@@ -4,7 +4,7 @@ use ocipfs_oci::Digest;
 
 use super::{
     Error, Options,
-    parts::{ArchivePart, ArchiveParts, HEAD_BYTES, PartKind, hashes_to},
+    parts::{ArchivePart, ArchivePartKind, ArchiveParts, HEAD_BYTES, hashes_to},
     path::digest_of,
     stage::{Plan, StagedBlob, StagedEntry},
 };
@@ -31,13 +31,16 @@ impl ArchiveParts {
         // What cannot be read is damaged: the archive has it.
         let Ok(head) = file.read_at(0, HEAD_BYTES.min(size) as usize) else { return Ok(None) };
         Ok(match self.kind_of(path, &head, size) {
-            Some(PartKind::Document) => {
+            Some(ArchivePartKind::Document) => {
                 let bytes = file.read_at(0, size as usize).ok();
                 bytes.filter(|bytes| hashes_to(bytes, &digest)).map(ArchivePart::Document)
             }
-            Some(PartKind::Staged(Plan { keep: true, compress: None, unpack: false, compression })) => {
-                Some(ArchivePart::Staged(Box::new(staged(known, &digest, compression))))
-            }
+            Some(ArchivePartKind::Staged(Plan {
+                keep: true,
+                compress: None,
+                unpack: false,
+                compression,
+            })) => Some(ArchivePart::Staged(Box::new(staged(known, &digest, compression)))),
             _ => None,
         })
     }

@@ -58,7 +58,7 @@ pub(super) enum ArchivePart {
 }
 
 /// What a file of an archive is to become.
-pub(super) enum PartKind {
+pub(super) enum ArchivePartKind {
     /// JSON, which is read into memory.
     Document,
     /// A blob in the store.
@@ -227,9 +227,9 @@ impl ArchiveParts {
         input.by_ref().take(HEAD_BYTES.min(size)).read_to_end(&mut head).map_err(failed)?;
         let digest = digest_of(path);
         let plan = match self.kind_of(path, &head, size) {
-            Some(PartKind::Staged(plan)) => plan,
-            Some(PartKind::Unusable(packing)) => return Ok(Some(ArchivePart::Unusable(packing))),
-            Some(PartKind::Document) => {
+            Some(ArchivePartKind::Staged(plan)) => plan,
+            Some(ArchivePartKind::Unusable(packing)) => return Ok(Some(ArchivePart::Unusable(packing))),
+            Some(ArchivePartKind::Document) => {
                 let input = Cursor::new(head).chain(input);
                 let bytes = read_document(path, size, MAX_MANIFEST, input)?;
                 return match digest {
@@ -248,10 +248,10 @@ impl ArchiveParts {
     }
 
     /// Returns what a file is to become, by its name and its first bytes; none where it is of no use.
-    pub(super) fn kind_of(&self, path: &str, head: &[u8], size: u64) -> Option<PartKind> {
+    pub(super) fn kind_of(&self, path: &str, head: &[u8], size: u64) -> Option<ArchivePartKind> {
         let is_json = head.trim_ascii_start().first().is_some_and(|byte| matches!(byte, b'{' | b'['));
         if is_json && size <= MAX_MANIFEST {
-            return Some(PartKind::Document);
+            return Some(ArchivePartKind::Document);
         }
         let layer = inspect::compression_of(head);
         let plan = match (digest_of(path), layer) {
@@ -262,9 +262,9 @@ impl ArchiveParts {
                 how => Plan { keep: false, compress: Some(how), ..Plan::AS_IS },
             },
             (None, Some(_)) => Plan { unpack: true, ..Plan::AS_IS },
-            (None, None) => return Packing::detect(head).name().map(PartKind::Unusable),
+            (None, None) => return Packing::detect(head).name().map(ArchivePartKind::Unusable),
         };
-        Some(PartKind::Staged(Plan { compression: layer.unwrap_or(Compression::None), ..plan }))
+        Some(ArchivePartKind::Staged(Plan { compression: layer.unwrap_or(Compression::None), ..plan }))
     }
 
     /// Returns the plan for a blob that looks like an uncompressed layer.

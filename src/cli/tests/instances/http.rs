@@ -46,11 +46,11 @@ fn user_errors(text: &mut String) {
 }
 
 fn remote_errors(text: &mut String) {
-    use http::origin::Remote as E;
-    instances!(text, http::origin::Remote,
+    use http::origin::NotLocal as E;
+    instances!(text, http::origin::NotLocal,
         E::PublicUrl => E::PublicUrl,
         E::Listener => E::Listener,
-        E::Peer => E::Peer,
+        E::Client => E::Client,
         E::Forwarded(_) => E::Forwarded("x-forwarded-for".into()),
         E::Host => E::Host,
     );
