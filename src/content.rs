@@ -29,6 +29,7 @@ mod reader;
 mod share;
 mod stat;
 mod store;
+mod unstored;
 mod uploads;
 mod verify;
 

@@ -1,32 +1,11 @@
 //! Blocks that belong to no file yet: read from the store, and kept as they arrive.
 
-use std::sync::{Arc, OnceLock};
-
 use bytes::Bytes;
 use ocipfs_node::{Block, Cid};
 
-use super::{Content, Document, Error, Nodes, Root, Store, locked};
-
-tokio::task_local! {
-    /// Set while a task fetches what is to be kept: why a block of that could not be stored.
-    static UNSTORED: Arc<OnceLock<Error>>;
-}
-
-/// Notes that a fetched block could not be stored, for [`Content::fetch_to_keep`].
-pub(super) fn note_unstored(error: &Error) {
-    let _ = UNSTORED.try_with(|unstored| unstored.set(error.clone()));
-}
+use super::{Content, Document, Error, Nodes, Root, Store, locked, unstored::Unstored};
 
 impl Content {
-    /// Runs `fetch`, which reads what is to be kept. A block that exceeds the quota is given to its reader
-    /// all the same: returns also why one could not be stored.
-    pub async fn fetch_to_keep<T>(&self, fetch: impl Future<Output = T>) -> (T, Option<Error>) {
-        let unstored = Arc::new(OnceLock::new());
-        let fetched = UNSTORED.scope(unstored.clone(), fetch).await;
-        self.wait_for_blocks().await;
-        (fetched, unstored.get().cloned())
-    }
-
     /// A block that is here, or about to be.
     pub(super) async fn local(&self, cid: &Cid) -> Result<Option<Bytes>, Error> {
         if let Some(data) = locked(&self.0.fresh).get(cid) {
@@ -45,14 +24,14 @@ impl Content {
         // Who counts on blocks holds this only until those before are in the store.
         let keeping = self.0.keeping.clone().read_owned().await;
         let content = self.clone();
-        let unstored = UNSTORED.try_with(Arc::clone).ok();
+        let unstored = Unstored::current();
         locked(&content.0.fresh).extend(blocks.iter().map(|block| (block.cid, block.data.clone())));
         tokio::task::spawn_blocking(move || {
             match content.0.store.put_blocks(&blocks) {
                 Ok(()) => content.0.gc.content_added(&content.0.store),
                 Err(error) => {
                     tracing::warn!("cannot store fetched blocks: {error}");
-                    unstored.map(|unstored| unstored.set(error.into()));
+                    unstored.note(&error.into());
                 }
             }
             let cids: Vec<Cid> = blocks.iter().map(|block| block.cid).collect();

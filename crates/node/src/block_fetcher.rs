@@ -148,13 +148,20 @@ impl BlockFetcher {
                     None => std::future::pending().await,
                 }
             };
+            let alone = async {
+                // The value is locked while it is borrowed.
+                let is_alone = is_alone.wait_for(|is_alone| *is_alone).await.is_ok();
+                if !is_alone {
+                    std::future::pending::<()>().await;
+                }
+            };
             tokio::select! {
                 biased;
                 fetched = session.blocks.recv() => {
                     let fetched = fetched.ok_or(FetchError::Stopped)?;
                     return Ok(self.received(fetched));
                 }
-                _ = is_alone.wait_for(|is_alone| *is_alone), if !self.has_received => {
+                () = alone, if !self.has_received => {
                     self.search.is_alone.send_replace(false);
                     if let Some(not_found) = self.not_found() {
                         return Err(not_found);

@@ -8,7 +8,7 @@ use ocipfs_unixfs::DagNode;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::dag_fetcher::block_fetcher;
-use crate::content::{Content, Error, Store, blocks::note_unstored};
+use crate::content::{Content, Error, Store, unstored::Unstored};
 
 /// Blocks that are asked for at once; so many are in memory before they are decoded.
 const BATCH_SIZE: usize = 64;
@@ -131,7 +131,7 @@ async fn keep(content: &Content, blocks: Vec<Block>) -> Result<(), Error> {
     match content.put_fetched(blocks).await {
         Err(error @ (Error::Quota { .. } | Error::Full)) => {
             tracing::debug!("cannot store fetched nodes: {error}");
-            note_unstored(&error);
+            Unstored::current().note(&error);
             Ok(())
         }
         kept => kept,

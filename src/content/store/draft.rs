@@ -16,7 +16,9 @@ use ocipfs_oci::Digest;
 use redb::WriteTransaction;
 
 use super::{
-    BlobLayout, Error, Store, Stored, disk,
+    BlobLayout, Error, Store, Stored,
+    add::keep_row,
+    disk,
     files::{NewBlob, sha256},
     usage::CountedBytes,
 };
