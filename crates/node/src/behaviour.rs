@@ -1,9 +1,9 @@
 //! The network behaviour of the node: identify, Kademlia, Bitswap, fetch and pubsub in one. Their events are handled
 //! here, so that rust-ipfs only polls it.
 
-mod ipns;
 mod kademlia;
 mod limits;
+mod received_records;
 mod record_queue;
 
 use std::{
@@ -32,9 +32,9 @@ use crate::{
     peers::Peers,
     routing,
 };
-use ipns::FetchPurpose;
 use kademlia::ProviderQuery;
 use limits::{Connections, NewConnection};
+use received_records::FetchPurpose;
 use record_queue::RecordQueue;
 
 /// Listen addresses accepted from one peer.

@@ -65,7 +65,7 @@ pub async fn join(content: &Content, parts: &[Cid], profile: Profile) -> Result<
     let cid = put(content, &document, profile).await?;
     content.retain_also(cid, GcRoot::new(true, &[cid], Vec::new())).await?;
     for (layer, file) in files {
-        content.keep(&layer.blob(cid), file, true).await?;
+        content.retain_blob(&layer.blob(cid), file, true).await?;
     }
     Ok(Joined { cid, document, missing })
 }
