@@ -64,7 +64,6 @@ use ocipfs_node::Cid;
 use ocipfs_oci::Digest;
 
 pub use blob_file::{BlobFile, Check};
-pub use compact::Compaction;
 pub use database::Database;
 pub use draft::{Draft, DraftToStore, SyncedDraft};
 pub use error::Error;

@@ -143,11 +143,12 @@ impl Index {
     }
 
     /// Retains `gc_root` in place of what the key retained before.
+    #[cfg(test)]
     pub fn retain(&self, key: &Cid, gc_root: &GcRoot) -> Result<(), Error> {
         self.retain_with(key, gc_root, |_| Ok(()))
     }
 
-    /// Like [`Self::retain`], in a transaction that does more.
+    /// Retains `gc_root` in place of what the key retained before, in a transaction that does more.
     pub fn retain_with(
         &self,
         key: &Cid,

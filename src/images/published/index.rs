@@ -70,7 +70,7 @@ impl Published {
         }
         #[cfg(test)]
         super::tests::count(|counts| counts.edits += 1);
-        self.remember(name, edited.root.cid, Written { last_change, entries });
+        self.remember(name, edited.root.cid, RememberedIndex { last_change, entries });
         Ok(Some(edited))
     }
 
@@ -97,7 +97,7 @@ impl Published {
                 "index.json has room for {count} of {all} entries: the others can only be pulled by digest"
             );
         } else {
-            self.remember(name, document.root.cid, Written { last_change, entries: count });
+            self.remember(name, document.root.cid, RememberedIndex { last_change, entries: count });
         }
         Ok(Some(document))
     }
@@ -107,7 +107,7 @@ impl Published {
         Ok(SharePolicy::All.shows(&self.store, &manifest.blob.root)?.then_some(manifest))
     }
 
-    fn remember(&self, name: &Name, index: Cid, written: Written) {
+    fn remember(&self, name: &Name, index: Cid, written: RememberedIndex) {
         self.indexes.insert((name.clone(), index), written, 1);
     }
 }

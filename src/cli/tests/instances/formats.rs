@@ -84,11 +84,13 @@ fn unixfs_errors(text: &mut String) {
 }
 
 fn swarm_key_errors(text: &mut String) {
-    use ocipfs_node::InvalidSwarmKey as E;
-    instances!(text, ocipfs_node::InvalidSwarmKey,
-        E::Line { .. } => "/key/swarm/psk/1.0.0/\n/base64/\n".parse::<SwarmKey>().unwrap_err(),
-        E::File { .. } => E::File { path: "/etc/ocipfs/swarm.key".into(), why: refused().to_string() },
-    );
+    {
+        use ocipfs_node::InvalidSwarmKey as E;
+        instances!(text, ocipfs_node::InvalidSwarmKey,
+            E::Line { .. } => "/key/swarm/psk/1.0.0/\n/base64/\n".parse::<SwarmKey>().unwrap_err(),
+            E::File { .. } => E::File { path: "/etc/ocipfs/swarm.key".into(), why: refused().to_string() },
+        );
+    }
     use ocipfs_node::InvalidName as N;
     instances!(text, ocipfs_node::InvalidName, N { .. } => super::invalid_name(),);
 }

@@ -57,8 +57,10 @@ fn remote_errors(text: &mut String) {
 }
 
 fn setting_errors(text: &mut String) {
-    let no_url = "registry".parse::<http::PublicUrl>().unwrap_err();
-    instances!(text, http::NoPublicUrl, http::NoPublicUrl { .. } => no_url,);
+    {
+        let no_url = "registry".parse::<http::PublicUrl>().unwrap_err();
+        instances!(text, http::NoPublicUrl, http::NoPublicUrl { .. } => no_url,);
+    }
     let too_small = memory::Memory::try_from(bytesize::ByteSize::mib(1)).unwrap_err();
     instances!(text, memory::TooSmall, memory::TooSmall { .. } => too_small,);
 }
