@@ -26,6 +26,7 @@ mod foreign;
 mod gateway;
 mod identity;
 mod images;
+mod invitations;
 mod killing;
 mod layers;
 mod memory;
@@ -66,6 +67,7 @@ fn main() {
         gateway::trials(),
         identity::trials(),
         images::trials(),
+        invitations::trials(),
         killing::trials(),
         layers::trials(),
         memory::trials(),
