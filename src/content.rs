@@ -172,7 +172,7 @@ impl Content {
         announce(index.pins()?)?;
         let downloads = Arc::new(Downloads::default());
         let gc = Arc::new(GarbageCollector::new(settings.cache_size, settings.max_size, downloads.clone()));
-        gc.evict_for_store(&store);
+        gc.install_in(&store);
         let shares = settings.memory.shares();
         let content = Self(Arc::new(ContentInner {
             uploads: Uploads::new(store.clone(), settings.profile, settings.stall_timeout),

@@ -202,7 +202,8 @@ impl NameKind {
         }
     }
 
-    /// Returns where a blob is: its bytes, or a CID and a path for [`Content::open`]. Nothing of it is fetched.
+    /// Returns where a blob is: its bytes, or a CID and a path for [`Content::open_ranges`]. At most the blocks
+    /// on the way to it and its root block are fetched: that one knows its size.
     pub async fn locate_blob(&self, resolver: &Resolver, digest: &Digest) -> Result<BlobSource, Error> {
         match self {
             Self::Layer { name, cid } => layer::open(&resolver.content, name, *cid).await?.blob(digest),

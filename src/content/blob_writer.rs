@@ -241,7 +241,7 @@ impl WrittenBlob {
     /// Stores the blob; `blocks` that belong to no file are kept in the same commit.
     pub fn store(self, digest: &Digest, aliases: &[Digest], blocks: &[Block]) -> Result<Stored, Error> {
         let layouts = std::slice::from_ref(&self.layout);
-        let (stored, ()) = self.draft.store_with(digest, aliases, layouts, blocks, |_, _| Ok(()))?;
+        let (stored, ()) = self.draft.commit_with(digest, aliases, layouts, blocks, |_, _| Ok(()))?;
         Ok(stored)
     }
 
@@ -252,7 +252,7 @@ impl WrittenBlob {
         aliases: &[Digest],
         record: impl FnMut(&WriteTransaction, &Stored) -> Result<T, Error> + Send + 'static,
     ) -> Result<(Stored, T), Error> {
-        self.draft.store_with(digest, aliases, std::slice::from_ref(&self.layout), &[], record)
+        self.draft.commit_with(digest, aliases, std::slice::from_ref(&self.layout), &[], record)
     }
 
     /// Puts the bytes in the place of those that are stored, and does something else in a commit in which they still are.

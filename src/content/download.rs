@@ -1,7 +1,7 @@
 //! Files that are being downloaded: one task a file fetches what its readers need, each block once, however many read.
 //!
 //! ```text
-//! readers ─► join, prefer ─► task: tree (what is missing) ─► session (peers)
+//! readers ─► join, prefer ─► task: tree (what is missing) ─► block fetcher (peers)
 //!    ▲                         │                                 │ blocks, verified
 //!    └── windows, outcome ◄────┴── hash (in order) ◄── store ◄───┘ written in place
 //! ```
@@ -122,7 +122,7 @@ pub struct Start {
     pub root: Cid,
     pub node: DagNode,
     pub block: Bytes,
-    pub session: BlockFetcher,
+    pub block_fetcher: BlockFetcher,
 }
 
 impl Content {

@@ -143,7 +143,7 @@ impl Content {
         Ok(self.0.store.run(move |store| gc.collect_released(store)).await?)
     }
 
-    /// Sets what releases content when `--max-size` is reached and the pull cache is empty. Set once.
+    /// Sets what releases content when `--max-size` is reached and what can be evicted is not enough. Set once.
     pub fn when_full(&self, release_more: WhenFull) {
         let _ = self.0.gc.when_full.set(release_more);
     }

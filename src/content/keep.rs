@@ -15,7 +15,7 @@ use super::{
 
 impl Content {
     /// Retains a verified local blob, and announces it.
-    pub async fn keep(&self, blob: &Blob, file: Cid, is_kept: bool) -> Result<(), Error> {
+    pub async fn retain_blob(&self, blob: &Blob, file: Cid, is_kept: bool) -> Result<(), Error> {
         let _guard = self.gc_guard().await;
         // What led here is kept before it is said to be.
         self.wait_for_blocks().await;
@@ -54,7 +54,7 @@ impl Content {
             draft.write(&data)?;
             let (digest, aliases) = (Digest::sha256_of(&data), [blob.digest.clone()]);
             let retain = move |write: &_, _: &_| retain(write);
-            draft.sync()?.store_with(&digest, &aliases, &[layout], &[], retain).map(drop)
+            draft.sync()?.commit_with(&digest, &aliases, &[layout], &[], retain).map(drop)
         };
         Ok(self.store().run(store).await?)
     }

@@ -36,7 +36,7 @@ impl Content {
     async fn open_part(&self, at: &CidPath, range: Range<u64>, purpose: Purpose) -> Result<Reader, Error> {
         let _guard = self.gc_guard().await;
         loop {
-            let found = self.resolve(at).await?;
+            let found = self.fetch_root(at).await?;
             let size = found.node.size();
             let part = range.start.min(size)..range.end.min(size);
             let length = part.end.saturating_sub(part.start);
@@ -109,7 +109,8 @@ impl Content {
                     begun => return begun,
                 }
             }
-            let found = self.resolve(&blob.at).await?;
+            // The first WANT-BLOCK, where the root block is not here; `join` fetches the others.
+            let found = self.fetch_root(&blob.at).await?;
             right_size(blob, found.node.size())?;
             if let Some(source) = self.open_local(&found, Some(blob), ranges).await? {
                 return Reader::begin(size, source).await;
@@ -174,14 +175,14 @@ impl Content {
         Ok(self.store().run(open).await?)
     }
 
-    /// Resolves a path to a file, and stores the blocks fetched on the way.
-    async fn resolve(&self, at: &CidPath) -> Result<Start, Error> {
+    /// Follows a path to a file and gets the file's root block; stores the blocks fetched on the way.
+    async fn fetch_root(&self, at: &CidPath) -> Result<Start, Error> {
         let mut fetcher = DagFetcher::new(self.clone(), at);
         let file = fetcher.resolve_file(at).await?;
         let block = fetcher.block(&file.cid).await?;
-        let (fetched, session) = fetcher.into_parts();
+        let (fetched, block_fetcher) = fetcher.into_parts();
         self.keep_blocks(fetched).await;
-        Ok(Start { root: file.cid, node: file.node, block, session })
+        Ok(Start { root: file.cid, node: file.node, block, block_fetcher })
     }
 
     /// Returns the bytes of a file that is local: of one block, or stored under another digest.
@@ -245,7 +246,7 @@ impl Content {
         if digest != blob.digest {
             return Err(self.reject(blob, &digest));
         }
-        match self.keep(blob, found.root, false).await {
+        match self.retain_blob(blob, found.root, false).await {
             // It can be given all the same.
             Err(Error::Quota { .. }) => Ok(()),
             kept => kept,

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     content::{Content, Settings, SharePolicy, Shared, Store},
-    images::repository::{Policy, Repositories, keeper},
+    images::repository::{Policy, Repositories, sweeper},
     names::{Prefetch, Resolver, followed::Followed, prefetch, publish::Publisher},
 };
 use lock::Lock;
@@ -122,7 +122,7 @@ impl Instance {
         let parts = async {
             let settings = Settings { share, ..options.content };
             let content = Content::new(store, node.clone(), settings).map_err(content_failure)?;
-            keeper::make_room(&repositories, &content, policy.clone());
+            sweeper::release_when_full(&repositories, &content, policy.clone());
             let key = node.find_key(&publish_key).await.map_err(publish_key_failure)?;
             let followed = Followed::open(&node, repositories.database().clone(), follow, prefetch);
             let followed = followed.await.map_err(Failure::new)?;
@@ -151,7 +151,7 @@ impl Instance {
         let Inner { resolver, publisher, prefetch, policy, stop, tasks, .. } = &*self.0;
         tasks.spawn(publisher.clone().run(stop.clone()));
         let (repositories, content) = (resolver.repositories().clone(), resolver.content().clone());
-        tasks.spawn(keeper::run(repositories, content, policy.clone(), stop.clone()));
+        tasks.spawn(sweeper::run(repositories, content, policy.clone(), stop.clone()));
         tasks.spawn(prefetch::run(resolver.clone(), *prefetch, stop.clone()));
     }
 

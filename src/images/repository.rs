@@ -7,7 +7,7 @@
 //!              └─► Sweep  what a Policy (retention) does not keep, by its age (ages)
 //! listing               the entries of index.json, all or those that changed
 //! changes               what changed since the root was published
-//! keeper                sweeps in the background
+//! sweeper               sweeps in the background
 //! ```
 //!
 //! The bytes are blobs of `content`; a repository holds the root of each of them (`content::retain_root`). A repository is
@@ -21,13 +21,13 @@ mod commit;
 mod digests;
 mod edit;
 mod inspect;
-pub mod keeper;
 mod listing;
+mod policy;
 mod read;
 mod remove;
 mod removed;
-mod retention;
 mod sweep;
+pub mod sweeper;
 mod tables;
 
 #[cfg(test)]
@@ -49,9 +49,9 @@ pub use inspect::{InspectedManifest, inspect};
 #[cfg(test)]
 pub use listing::ROWS;
 pub use listing::{Listing, is_digest};
+pub use policy::{Policy, Rule};
 pub use read::Summary;
 pub use removed::{Removed, RemovedKind};
-pub use retention::{Policy, Rule};
 pub use sweep::{Sweep, subject_of};
 
 /// A blob that a repository has.

@@ -1,7 +1,8 @@
 //! Following: which names a node follows, what of them is complete here, and how it is fetched.
 //!
 //! ```text
-//! adopt (a push takes over followed content) ─► followed (its rows, and reads of it) ◄─ prefetch (fetches roots)
+//! node: records ─► prefetch (fetches roots) ─► followed (complete versions, retained) ─► followed/search (a client's read)
+//!                                                 ▲ adopt (a push takes over followed content)
 //! ```
 
 mod adopt;

@@ -1,3 +1,5 @@
+//! Blobs: `GET`, `HEAD` and `DELETE`.
+
 use std::ops::Range;
 
 use axum::{
@@ -27,7 +29,7 @@ fn refusal(error: content::Error) -> ApiError {
     ApiError::content(error, ResourceKind::Blob)
 }
 
-/// Returns where a blob is: nothing of it is fetched yet.
+/// Returns where a blob is. At most its root block is fetched, to know its size.
 async fn locate(registry: &Registry, kind: &NameKind, digest: &Digest) -> Result<BlobSource, ApiError> {
     kind.locate_blob(&registry.resolver, digest)
         .await
@@ -77,7 +79,7 @@ pub async fn get(
     match source {
         BlobSource::Inline(bytes) => {
             let size = bytes.len() as u64;
-            let ranges = wanted(headers, &digest, size)?;
+            let ranges = requested_ranges(headers, &digest, size)?;
             let slice = |range: &Range<u64>| {
                 Ok::<_, content::Error>(bytes.slice(range.start as usize..range.end as usize))
             };
@@ -85,7 +87,7 @@ pub async fn get(
             Ok(answer(&digest, size, ranges, pieces))
         }
         BlobSource::Blob(blob) => {
-            let ranges = wanted(headers, &digest, blob.size)?;
+            let ranges = requested_ranges(headers, &digest, blob.size)?;
             let content = registry.resolver.content();
             let reader = content.open_ranges(&blob, &ranges.all(blob.size)).await.map_err(refusal)?;
             Ok(answer(&digest, blob.size, ranges, reader.into_stream_logged()))
@@ -100,14 +102,14 @@ pub async fn delete(registry: &Registry, name: &Name, digest: &str) -> Result<Re
 }
 
 /// What a request wants of a blob.
-enum Wanted {
+enum RequestedRanges {
     Whole,
     Range(Range<u64>),
     /// Several ranges, which do not overlap.
     Ranges(Vec<Range<u64>>),
 }
 
-impl Wanted {
+impl RequestedRanges {
     fn all(&self, size: u64) -> Vec<Range<u64>> {
         let whole = 0..size;
         match self {
@@ -119,17 +121,17 @@ impl Wanted {
 }
 
 /// What the headers ask for.
-fn wanted(headers: &HeaderMap, digest: &Digest, size: u64) -> Result<Wanted, ApiError> {
+fn requested_ranges(headers: &HeaderMap, digest: &Digest, size: u64) -> Result<RequestedRanges, ApiError> {
     let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
     if !range::if_range_holds(text(header::IF_RANGE), &digest.etag()) {
-        return Ok(Wanted::Whole);
+        return Ok(RequestedRanges::Whole);
     }
-    let Some(header) = text(header::RANGE) else { return Ok(Wanted::Whole) };
-    let Some(ranges) = ByteRanges::parse(header)? else { return Ok(Wanted::Whole) };
+    let Some(header) = text(header::RANGE) else { return Ok(RequestedRanges::Whole) };
+    let Some(ranges) = ByteRanges::parse(header)? else { return Ok(RequestedRanges::Whole) };
     let mut ranges = ranges.resolve(size)?;
     match ranges.len() {
-        1 => Ok(Wanted::Range(ranges.remove(0))),
-        _ => Ok(Wanted::Ranges(ranges)),
+        1 => Ok(RequestedRanges::Range(ranges.remove(0))),
+        _ => Ok(RequestedRanges::Ranges(ranges)),
     }
 }
 
@@ -146,17 +148,19 @@ fn head_of(digest: &Digest, length: u64, content_type: String) -> [(&'static str
 fn answer(
     digest: &Digest,
     size: u64,
-    wanted: Wanted,
+    requested: RequestedRanges,
     content: impl Stream<Item = Result<Bytes, content::Error>> + Send + 'static,
 ) -> Response {
-    match wanted {
-        Wanted::Whole => (head_of(digest, size, OCTETS.into()), Body::from_stream(content)).into_response(),
-        Wanted::Range(part) => {
+    match requested {
+        RequestedRanges::Whole => {
+            (head_of(digest, size, OCTETS.into()), Body::from_stream(content)).into_response()
+        }
+        RequestedRanges::Range(part) => {
             let range = [(header::CONTENT_RANGE, range::content_range(&part, size))];
             let head = head_of(digest, part.end - part.start, OCTETS.into());
             (StatusCode::PARTIAL_CONTENT, head, range, Body::from_stream(content)).into_response()
         }
-        Wanted::Ranges(ranges) => {
+        RequestedRanges::Ranges(ranges) => {
             let parts = Multipart::new(ranges, size);
             let head = head_of(digest, parts.length(), parts.content_type());
             (StatusCode::PARTIAL_CONTENT, head, Body::from_stream(parts.body(content))).into_response()

@@ -1,3 +1,5 @@
+//! Manifests: `GET`, `HEAD`, `PUT` and `DELETE`.
+
 use axum::{
     body::{Body, BodyDataStream},
     http::{HeaderMap, HeaderName, StatusCode, header},

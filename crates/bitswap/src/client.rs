@@ -114,7 +114,8 @@ pub struct Client {
     sessions: BTreeMap<u64, ActiveSession>,
     remotes: HashMap<PeerId, RemotePeer>,
     banned_peers: HashMap<PeerId, Instant>,
-    outbox: HashMap<PeerId, Vec<WantlistEntry>>,
+    /// Wantlist entries that `flush` sends.
+    unsent: HashMap<PeerId, Vec<WantlistEntry>>,
     unsolicited: UnsolicitedBlocks,
     /// Wants sent so far by all sessions.
     sent_wants: u32,
@@ -131,7 +132,7 @@ impl Client {
             sessions: BTreeMap::new(),
             remotes: HashMap::new(),
             banned_peers: HashMap::new(),
-            outbox: HashMap::new(),
+            unsent: HashMap::new(),
             unsolicited: UnsolicitedBlocks::default(),
             sent_wants: 0,
             useful: 0,
@@ -295,7 +296,7 @@ impl Client {
         for peer in peers {
             let Some(remote) = self.remotes.get_mut(&peer) else { continue };
             if remote.end_want(cid_v1) {
-                self.outbox.entry(peer).or_default().push(WantlistEntry::cancel(*cid_v1));
+                self.unsent.entry(peer).or_default().push(WantlistEntry::cancel(*cid_v1));
             }
         }
     }
@@ -308,7 +309,7 @@ impl Client {
     fn plan(&mut self) {
         let now = Instant::now();
         let mut moved = BTreeSet::new();
-        let Self { sessions, remotes, outbox, sent_wants, .. } = self;
+        let Self { sessions, remotes, unsent, sent_wants, .. } = self;
         for active in sessions.values_mut() {
             if !std::mem::take(&mut active.changed) {
                 continue;
@@ -335,7 +336,7 @@ impl Client {
                 if let Some(remote) = remotes.get_mut(&peer) {
                     remote.open_wants.insert(as_v1(&cid));
                 }
-                outbox.entry(peer).or_default().push(WantlistEntry::want(cid, kind, priority));
+                unsent.entry(peer).or_default().push(WantlistEntry::want(cid, kind, priority));
             }
             active.report();
         }
@@ -350,7 +351,7 @@ impl Client {
 
     /// Sends the new wantlist entries to each peer over its first connection.
     fn flush(&mut self) {
-        for (peer, wants) in std::mem::take(&mut self.outbox) {
+        for (peer, wants) in std::mem::take(&mut self.unsent) {
             let Some(remote) = self.remotes.get(&peer) else { continue };
             let Some(connection) = remote.connections.first() else { continue };
             if !remote.open_wants.is_empty() {

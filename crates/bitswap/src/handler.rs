@@ -69,8 +69,7 @@ pub struct Handler {
     writing: FuturesUnordered<BoxFuture<'static, MessageWritten>>,
     /// Queues that wait for a stream.
     waiting: Vec<Outbox>,
-    /// Streams to open.
-    requests: VecDeque<StreamKind>,
+    streams_to_open: VecDeque<StreamKind>,
     failures: usize,
     answers: Arc<AnswerQueue>,
     /// Whether the striped streams were requested already.
@@ -101,7 +100,7 @@ impl Handler {
                 Outbox::Answers(StreamKind::Answers, queued.clone(), None),
             ],
             // Opened before they are needed, since opening costs a round trip.
-            requests: [StreamKind::Wants, StreamKind::Answers].into(),
+            streams_to_open: [StreamKind::Wants, StreamKind::Answers].into(),
             failures: 0,
             answers: queued,
             striping_started: false,
@@ -157,7 +156,7 @@ impl Handler {
         if self.peer_wants.load(Ordering::Relaxed) && !std::mem::replace(&mut self.striping_started, true) {
             for _ in 0..STRIPED_STREAMS {
                 self.waiting.push(Outbox::Answers(StreamKind::Striped, self.answers.clone(), None));
-                self.requests.push_back(StreamKind::Striped);
+                self.streams_to_open.push_back(StreamKind::Striped);
             }
         }
     }
@@ -165,7 +164,7 @@ impl Handler {
     fn failed(&mut self, kind: StreamKind) {
         self.failures += 1;
         if self.failures < MAX_ATTEMPTS {
-            self.requests.push_back(kind);
+            self.streams_to_open.push_back(kind);
         } else {
             self.close();
         }
@@ -175,7 +174,7 @@ impl Handler {
     fn close(&mut self) {
         self.striping_started = true;
         self.waiting.clear();
-        self.requests.clear();
+        self.streams_to_open.clear();
         // The peer may have sent wants before a stream for answers was open.
         self.shared.server.closed(&self.peer, self.connection);
         if self.pending_senders.take().is_none() {
@@ -290,11 +289,11 @@ impl ConnectionHandler for Handler {
         while let Poll::Ready(Some((outbox, written))) = self.writing.poll_next_unpin(cx) {
             if let Err(error) = written {
                 tracing::debug!(peer = %self.peer, %error, "stream failed; opening another one");
-                self.requests.push_back(outbox.kind());
+                self.streams_to_open.push_back(outbox.kind());
                 self.waiting.push(outbox);
             }
         }
-        match self.requests.pop_front() {
+        match self.streams_to_open.pop_front() {
             Some(kind) => Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
                 protocol: SubstreamProtocol::new(Protocols { striped: kind == StreamKind::Striped }, kind),
             }),

@@ -33,6 +33,7 @@ pub const STRIPED_STREAMS: usize = 8;
 pub struct PeerConnection {
     pub peer: PeerId,
     pub connection: ConnectionId,
+    /// Read by `Outbox::Wants` of `handler/outbox.rs`, which writes it to the stream.
     pub wants: mpsc::Sender<Message>,
     pub version: Version,
     pub activity: Arc<Activity>,

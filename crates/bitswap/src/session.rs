@@ -100,7 +100,7 @@ struct SessionWant {
     holders: BTreeSet<PeerId>,
     lacking: HashSet<PeerId>,
     /// Peers that were sent the want, as WANT-BLOCK or WANT-HAVE.
-    notified: HashSet<PeerId>,
+    asked: HashSet<PeerId>,
 }
 
 /// How many more wants may be sent to each peer in one plan.
@@ -132,7 +132,7 @@ pub struct Session {
     /// Wants without an open request.
     unrequested: BTreeMap<i64, Cid>,
     /// Wants with an open request.
-    in_flight: BTreeMap<i64, Cid>,
+    requested: BTreeMap<i64, Cid>,
     peers: SessionPeers,
     last: i64,
     first: i64,
@@ -181,8 +181,8 @@ impl Session {
             }
             self.last += 1;
             let order = self.last;
-            let (sent, holders, lacking, notified) = Default::default();
-            self.wants.insert(cid_v1, SessionWant { cid, size, order, sent, holders, lacking, notified });
+            let (sent, holders, lacking, asked) = Default::default();
+            self.wants.insert(cid_v1, SessionWant { cid, size, order, sent, holders, lacking, asked });
             self.unrequested.insert(order, cid_v1);
         }
         self.presences_asked = None;
@@ -193,7 +193,7 @@ impl Session {
         let cid_v1 = as_v1(cid);
         let Some(want) = self.wants.get_mut(&cid_v1) else { return };
         self.first -= 1;
-        let list = if want.sent.is_empty() { &mut self.unrequested } else { &mut self.in_flight };
+        let list = if want.sent.is_empty() { &mut self.unrequested } else { &mut self.requested };
         list.remove(&want.order);
         want.order = self.first;
         list.insert(want.order, cid_v1);
@@ -209,7 +209,7 @@ impl Session {
     fn remove(&mut self, cid_v1: &Cid) -> Option<SessionWant> {
         let want = self.wants.remove(cid_v1)?;
         self.unrequested.remove(&want.order);
-        self.in_flight.remove(&want.order);
+        self.requested.remove(&want.order);
         for sent in &want.sent {
             self.peers.change(&sent.peer, |state| state.request_done(want.size));
         }
@@ -254,7 +254,7 @@ impl Session {
         for want in self.wants.values_mut() {
             want.holders.remove(peer);
             want.lacking.remove(peer);
-            want.notified.remove(peer);
+            want.asked.remove(peer);
         }
     }
 
@@ -270,7 +270,7 @@ impl Session {
 
     /// Drops open requests of a peer.
     fn release(&mut self, peer: &PeerId, which: impl Fn(&SentRequest) -> bool) {
-        let in_flight: Vec<Cid> = self.in_flight.values().copied().collect();
+        let in_flight: Vec<Cid> = self.requested.values().copied().collect();
         for cid_v1 in in_flight {
             let Some(want) = self.wants.get_mut(&cid_v1) else { continue };
             let before = want.sent.len();
@@ -280,7 +280,7 @@ impl Session {
             }
             self.peers.change(peer, |state| state.request_done(want.size));
             if want.sent.is_empty() {
-                self.in_flight.remove(&want.order);
+                self.requested.remove(&want.order);
                 self.unrequested.insert(want.order, cid_v1);
             }
         }
@@ -290,8 +290,8 @@ impl Session {
     pub fn on_have(&mut self, peer: &PeerId, cid: &Cid) -> bool {
         let cid_v1 = as_v1(cid);
         let Some(state) = self.peers.get(peer) else { return false };
-        let is_notified = self.wants.get(&cid_v1).is_some_and(|want| want.notified.contains(peer));
-        let was_asked = is_notified || state.was_asked_first(&cid_v1);
+        let is_asked = self.wants.get(&cid_v1).is_some_and(|want| want.asked.contains(peer));
+        let was_asked = is_asked || state.was_asked_first(&cid_v1);
         if was_asked {
             self.peers.change(peer, SessionPeer::has_something);
         }
@@ -311,13 +311,13 @@ impl Session {
         want.holders.remove(peer);
         want.lacking.insert(*peer);
         // A peer that supports presences has a standing want for the block now.
-        want.notified.insert(*peer);
+        want.asked.insert(*peer);
         let before = want.sent.len();
         want.sent.retain(|sent| sent.peer != *peer);
         if want.sent.len() < before {
             self.peers.change(peer, |state| state.request_done(want.size));
             if want.sent.is_empty() {
-                self.in_flight.remove(&want.order);
+                self.requested.remove(&want.order);
                 self.unrequested.insert(want.order, cid_v1);
             }
         }
@@ -360,7 +360,7 @@ impl Session {
     /// Drops the requests of silent peers, and requests that were lost.
     fn drop_silent_peers(&mut self, now: Instant, peer_state: &dyn Fn(&PeerId) -> PeerState) {
         let mut oldest: HashMap<PeerId, Instant> = HashMap::new();
-        for cid_v1 in self.in_flight.values() {
+        for cid_v1 in self.requested.values() {
             for sent in self.wants.get(cid_v1).into_iter().flat_map(|want| &want.sent) {
                 let first = oldest.entry(sent.peer).or_insert(sent.at);
                 *first = (*first).min(sent.at);
@@ -375,7 +375,7 @@ impl Session {
                 self.peers.change(&peer, |state| state.stalled(now));
                 // The peer may have lost its wants.
                 for want in self.wants.values_mut() {
-                    want.notified.remove(&peer);
+                    want.asked.remove(&peer);
                 }
                 self.release(&peer, |_| true);
             } else if now.duration_since(first) >= lost {
@@ -388,6 +388,6 @@ impl Session {
     /// Returns the peers that were sent a want, as WANT-BLOCK or WANT-HAVE.
     pub fn notified_peers(&self, cid: &Cid) -> HashSet<PeerId> {
         let cid_v1 = as_v1(cid);
-        self.wants.get(&cid_v1).map(|want| want.notified.clone()).unwrap_or_default()
+        self.wants.get(&cid_v1).map(|want| want.asked.clone()).unwrap_or_default()
     }
 }

@@ -2,9 +2,9 @@
 //! here, so that rust-ipfs only polls it.
 
 mod http;
-mod ipns;
 mod kademlia;
 mod limits;
+mod received_records;
 mod record_queue;
 
 use std::{
@@ -34,9 +34,9 @@ use crate::{
     peers::Peers,
     routing,
 };
-use ipns::FetchPurpose;
 use kademlia::ProviderQuery;
 use limits::{Connections, NewConnection};
+use received_records::FetchPurpose;
 use record_queue::RecordQueue;
 
 /// Listen addresses accepted from one peer.

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   Node ── publish ─► own ─► record_store (names.redb) ─► republisher ─► routing system, pubsub
-//!        ── follow ──► subscriptions ◄─ pubsub, fetch, routing system
+//!        ── follow ──► subscriptions ◄─ record_queue ◄─ behaviour/received_records (pubsub, fetch); polling (routing system)
 //!        ── resolve ─► own, cache ─► key: connected peers (fetch), routing system; the newest valid record wins
 //!                                  └► domain: dnslink (TXT records)
 //!                                     no answer ─► record_store, the last known value

@@ -1,4 +1,4 @@
-mod ipns;
+mod names;
 
 use std::{
     path::{Path, PathBuf},
@@ -97,7 +97,7 @@ impl Node {
         }
         online.spawn_tasks(&options);
         online.spawn(names.clone().republish(online.routing.clone(), online.peers.joins()));
-        online.spawn(names.clone().verify_received(unverified, online.routing.clone()));
+        online.spawn(names.clone().ingest_received(unverified, online.routing.clone()));
         online.spawn(names.clone().poll_followed(online.routing.clone(), online.peers.joins()));
         online.spawn(names.clone().poll_own(online.routing.clone(), online.peers.clone()));
         // It stops by itself, after writing the last changes.

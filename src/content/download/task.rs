@@ -45,7 +45,7 @@ const CHECKPOINT_BYTES: u64 = 8 << 20;
 const MAX_CHECKPOINT_DELAY: Duration = Duration::from_secs(5);
 /// Fetches a file as far as its readers need it.
 pub async fn run(content: Content, shared: Arc<Download>, start: Start) {
-    let Start { root, node, block, mut session } = start;
+    let Start { root, node, block, block_fetcher: mut fetcher } = start;
     let is_hashed = shared.hashed.load(Ordering::Relaxed) == 0 || !shared.file.is_streaming_through();
     let whole = is_hashed.then(|| WholeHasher::of(&shared.file));
     let mut task = Task {
@@ -62,11 +62,11 @@ pub async fn run(content: Content, shared: Arc<Download>, start: Start) {
     };
     let begun = task.begin(root, node, block).await;
     let ended = match begun {
-        Ok(()) => task.work(&mut session).await,
+        Ok(()) => task.work(&mut fetcher).await,
         Err(error) => Err(error),
     };
-    // Nothing is fetched any more, so its peers need not send what they still have queued.
-    drop(session);
+    // Nothing more is fetched, so its peers need not send what they still have queued.
+    drop(fetcher);
     task.end(ended).await;
 }
 
@@ -107,10 +107,10 @@ impl Task {
     }
 
     /// Ends well with the digest of the whole, or with none when the last reader has gone.
-    async fn work(&mut self, session: &mut BlockFetcher) -> Result<Option<Digest>, Error> {
+    async fn work(&mut self, fetcher: &mut BlockFetcher) -> Result<Option<Digest>, Error> {
         loop {
-            self.search_here(session).await?;
-            self.prefer(session);
+            self.take_local_and_want(fetcher).await?;
+            self.prefer(fetcher);
             if let Some(digest) = self.hash_local().await? {
                 return Ok(Some(digest));
             }
@@ -119,19 +119,20 @@ impl Task {
             }
             tokio::select! {
                 () = std::future::ready(()), if self.has_more_to_hash() => {}
-                () = self.shared.moved.notified() => self.retarget(session),
+                () = self.shared.moved.notified() => self.retarget(fetcher),
                 // Also where nothing is lacking: blocks that came for a reader who left hold memory of their connection.
-                fetched = session.next_block() => self.receive(session, fetched?).await?,
+                fetched = fetcher.next_block() => self.receive(fetcher, fetched?).await?,
             }
         }
     }
 
-    /// Takes from the node directory what other files or an earlier attempt left there, as far as more can be wanted.
-    async fn search_here(&mut self, session: &mut BlockFetcher) -> Result<(), Error> {
+    /// Wants the blocks that readers need next, once the node directory was searched for them: other files or an earlier
+    /// attempt may have left them there.
+    async fn take_local_and_want(&mut self, fetcher: &mut BlockFetcher) -> Result<(), Error> {
         loop {
             let mut interest = self.shared.interest();
             self.tree.fold_if_full(&interest);
-            self.want_blocks(session, &interest);
+            self.want_blocks(fetcher, &interest);
             match self.tree.wanted() {
                 // Folding and expanding the same nodes again would bring nothing nearer.
                 MAX_WANTED_AND_URGENT.. => return Ok(()),
@@ -153,39 +154,39 @@ impl Task {
         }
     }
 
-    fn want_blocks(&mut self, session: &mut BlockFetcher, interest: &ReadRanges) {
+    fn want_blocks(&mut self, fetcher: &mut BlockFetcher, interest: &ReadRanges) {
         let mut missing = self.tree.take_urgent(interest.urgent(), MAX_WANTED_AND_URGENT);
         missing.extend(self.tree.take_missing(interest.ranges(), MAX_WANTED));
         if !missing.is_empty() {
-            session.want(missing);
+            fetcher.want(missing);
         }
     }
 
     /// Puts the blocks that readers wait for before all others, each once.
-    fn prefer(&mut self, session: &BlockFetcher) {
+    fn prefer(&mut self, fetcher: &BlockFetcher) {
         let waits = self.shared.waits();
         self.preferred.retain(|offset, _| waits.contains(offset));
         for offset in waits {
             if let Some(cid) = self.tree.wanted_at(offset)
                 && self.preferred.insert(offset, cid) != Some(cid)
             {
-                session.prefer(cid);
+                fetcher.prefer(cid);
             }
         }
     }
 
-    fn retarget(&mut self, session: &mut BlockFetcher) {
+    fn retarget(&mut self, fetcher: &mut BlockFetcher) {
         let surplus = self.tree.take_surplus(self.shared.interest().ranges());
         if !surplus.is_empty() {
-            session.unwant(surplus);
+            fetcher.unwant(surplus);
         }
     }
 
     /// Takes a block that came, and those that came with it.
-    async fn receive(&mut self, session: &mut BlockFetcher, first: FetchedBlock) -> Result<(), Error> {
+    async fn receive(&mut self, fetcher: &mut BlockFetcher, first: FetchedBlock) -> Result<(), Error> {
         let mut fetched = vec![first];
         while fetched.len() < WRITE_BATCH
-            && let Some(next) = session.try_next_block()
+            && let Some(next) = fetcher.try_next_block()
         {
             fetched.push(next);
         }

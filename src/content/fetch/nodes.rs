@@ -20,7 +20,7 @@ pub struct Nodes {
     /// The CID whose providers have the tree.
     search_root: Cid,
     /// Begun with the first block that is not here.
-    session: Option<BlockFetcher>,
+    fetcher: Option<BlockFetcher>,
     /// Why peers are not asked any more.
     failed: Option<Error>,
 }
@@ -28,7 +28,7 @@ pub struct Nodes {
 impl Nodes {
     /// Reads nodes of the tree that the providers of `search_root` have.
     pub fn new(content: Content, search_root: Cid) -> Self {
-        Self { content, search_root, session: None, failed: None }
+        Self { content, search_root, fetcher: None, failed: None }
     }
 
     /// Why a block could not be had, if one could not.
@@ -103,12 +103,12 @@ impl Nodes {
             cids.iter().map(|cid| (cid.hash().to_bytes(), *cid)).collect();
         let Some(first) = cids.first().filter(|_| self.failed.is_none()) else { return Ok(Vec::new()) };
         let (content, search_root) = (&self.content, self.search_root);
-        let is_new = self.session.is_none();
-        let session = self.session.get_or_insert_with(|| block_fetcher(content, search_root, *first));
-        session.want(cids.iter().map(|cid| (*cid, 0)).collect());
+        let is_new = self.fetcher.is_none();
+        let fetcher = self.fetcher.get_or_insert_with(|| block_fetcher(content, search_root, *first));
+        fetcher.want(cids.iter().map(|cid| (*cid, 0)).collect());
         let mut received = Vec::new();
         while !waiting.is_empty() {
-            let next = next(content, session, search_root, is_new && received.is_empty());
+            let next = next(content, fetcher, search_root, is_new && received.is_empty());
             match next.await {
                 Ok(FetchedBlock { block, .. }) => {
                     if let Some(cid) = waiting.remove(&block.cid.hash().to_bytes()) {
@@ -137,19 +137,19 @@ async fn keep(content: &Content, blocks: Vec<Block>) -> Result<(), Error> {
     }
 }
 
-/// The next block. The first one of a session must come within the find time-out, as a root does.
+/// The next block. The first one of a fetcher must come within the find time-out, as a root does.
 async fn next(
     content: &Content,
-    session: &mut BlockFetcher,
+    fetcher: &mut BlockFetcher,
     at: Cid,
     is_first: bool,
 ) -> Result<FetchedBlock, Error> {
     if is_first {
-        return Ok(session.fetch_root(content.find_timeout()).await?);
+        return Ok(fetcher.fetch_root(content.find_timeout()).await?);
     }
     let after = content.stall_timeout();
     let stalled = |_| Error::Stalled { at: at.into(), after };
-    Ok(tokio::time::timeout(after, session.next_block()).await.map_err(stalled)??)
+    Ok(tokio::time::timeout(after, fetcher.next_block()).await.map_err(stalled)??)
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ const FREE_SPACE_DIVISOR: u64 = 2;
 impl GarbageCollector {
     /// Has the store call this collector before it stores bytes that may exceed a limit: `Store::check_quota` calls
     /// [`Self::evict`], and `Store::make_room` calls [`Self::evict_for`].
-    pub fn evict_for_store(self: &Arc<Self>, store: &Store) {
+    pub fn install_in(self: &Arc<Self>, store: &Store) {
         if let Some(limit) = self.max_size {
             let gc = self.clone();
             store.limit(limit, Box::new(move |store, over, more| gc.evict(store, over, more)));

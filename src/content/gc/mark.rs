@@ -95,13 +95,13 @@ impl GarbageCollector {
         #[cfg(test)]
         self.marks_taken.fetch_add(1, Ordering::Relaxed);
         // Before the snapshot: what arrived until it is taken is retained in it.
-        let in_flight = self.downloads.roots();
+        let downloading = self.downloads.roots();
         let live = store.live();
         let live_roots: HashSet<Cid> = live.iter().map(|(_, file)| file.root).collect();
         let mut marked = store.database().read(|read| {
             let mut counted = MarkTotals { releases: releases(read)?, ..MarkTotals::default() };
             let marks = Marks::fill(store, |marking| {
-                mark(read, marking, &in_flight)?;
+                mark(read, marking, &downloading)?;
                 count(read, marking, &live_roots, &mut counted)
             })?;
             counted.usage.pins = pins(read)?.len() as u64;
@@ -123,10 +123,10 @@ impl GarbageCollector {
 }
 
 /// Marks everything that is retained.
-fn mark(read: &ReadTransaction, marking: &mut Marking, in_flight: &[Cid]) -> Result<(), Error> {
+fn mark(read: &ReadTransaction, marking: &mut Marking, downloading: &[Cid]) -> Result<(), Error> {
     let graph = Graph::open(read)?;
     for_each_root(read, |root, class| marking.mark(&graph, root, class))?;
-    in_flight.iter().try_for_each(|root| marking.mark(&graph, *root, RetentionClass::CACHED))
+    downloading.iter().try_for_each(|root| marking.mark(&graph, *root, RetentionClass::CACHED))
 }
 
 /// Counts blobs and blocks by why they are retained, and records what may go.

@@ -21,7 +21,7 @@ const MARKS: TableDefinition<&[u8], u8> = TableDefinition::new("marks");
 /// Whether it is followed, whether something holds it, when it was used, file id -> its bytes, whether it is whole. What
 /// is unreferenced goes first.
 const EVICTABLE: TableDefinition<(bool, bool, u64, u64), (u64, bool)> = TableDefinition::new("evictable");
-/// Block that belongs to no file and that are unreferenced -> its length.
+/// Unreferenced block that belongs to no file -> its length.
 const LOOSE: TableDefinition<&[u8], u64> = TableDefinition::new("loose");
 
 /// A blob, or part of a file, that may be evicted.
@@ -90,7 +90,7 @@ impl Marks {
         Ok(())
     }
 
-    /// Tells the blocks that belong to no file and that are unreferenced, in lots, each with its length.
+    /// Tells the unreferenced blocks that belong to no file, in lots, each with its length.
     pub fn for_each_loose(
         &self,
         lot: usize,
@@ -135,7 +135,7 @@ impl Marking<'_> {
         Ok(())
     }
 
-    /// Records a block that belongs to no file and that are unreferenced.
+    /// Records an unreferenced block that belongs to no file.
     pub fn add_loose(&mut self, key: &BlockKey, bytes: u64) -> Result<(), Error> {
         self.loose.insert(key.bytes(), bytes)?;
         Ok(())

@@ -22,6 +22,7 @@ impl GarbageCollector {
         let is_full = self
             .max_size
             .map_or(Ok(false), |max| Ok::<_, Error>(store.used_bytes()?.saturating_add(more) > max))?;
+        // Set by the sweeper of the repositories: untagged manifests, the oldest first.
         if is_full { when_full(over) } else { Ok(0) }
     }
 

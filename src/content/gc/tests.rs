@@ -29,7 +29,7 @@ fn room(cache: Option<usize>, max: Option<usize>) -> Room {
     let store = Store::open(dir.path()).unwrap();
     let bytes = |mib: Option<usize>| mib.map(|mib| (mib * MIB) as u64);
     let gc = Arc::new(GarbageCollector::new(bytes(cache), bytes(max), Arc::default()));
-    gc.evict_for_store(&store);
+    gc.install_in(&store);
     Room { index: Index::new(store.database()), _dir: dir, store, gc }
 }
 

@@ -67,6 +67,7 @@ impl Store {
         }
         let _moving = self.0.moving_files.read().unwrap_or_else(PoisonError::into_inner);
         let store = self.clone();
+        // One commit for all callers that wait: `database.rs`.
         let added = self.0.database.write_together(move |write| {
             let stored = {
                 let mut tables = Tables::open(write)?;
@@ -89,7 +90,7 @@ impl Store {
     }
 
     /// Does something in a commit in which the blob is still stored, and is known by these digests too.
-    pub fn keep<T: Send + 'static>(
+    pub fn commit_while_stored<T: Send + 'static>(
         &self,
         stored: &Stored,
         aliases: &[Digest],
@@ -98,7 +99,7 @@ impl Store {
         self.keep_stored_with(stored, aliases, None, record)
     }
 
-    /// Does the same as [`Self::keep`], and writes the bytes of a blob that is stored in the index.
+    /// Does the same as [`Self::commit_while_stored`], and writes the bytes of a blob that is stored in the index.
     pub(super) fn keep_stored_with<T: Send + 'static>(
         &self,
         stored: &Stored,

@@ -49,7 +49,7 @@ struct Sheet {
     write_back: Option<WriteBack>,
 }
 
-/// A draft that is written to its end and synced. It holds no file open: many may wait to be stored together.
+/// A draft that is written to its end and synced; one of at most 64 KiB has no file, and is written by the commit. It holds no file open: many may wait to be stored together.
 pub struct SyncedDraft(Draft);
 
 /// A synced draft, its digests and its DAGs: what a commit needs to store it.
@@ -241,7 +241,7 @@ impl Draft {
 
     /// Stores the written bytes under `digest`, their sha256, with every layout; the first one's file is returned.
     pub fn store(self, digest: &Digest, aliases: &[Digest], layouts: &[BlobLayout]) -> Result<Stored, Error> {
-        let (stored, ()) = self.sync()?.store_with(digest, aliases, layouts, &[], |_, _| Ok(()))?;
+        let (stored, ()) = self.sync()?.commit_with(digest, aliases, layouts, &[], |_, _| Ok(()))?;
         Ok(stored)
     }
 }
@@ -280,7 +280,7 @@ impl SyncedDraft {
 
     /// Stores it, and keeps `blocks` that belong to no file, and what `record` does, in the same commit. Others share that,
     /// so `record` may run twice.
-    pub fn store_with<T: Send + 'static>(
+    pub fn commit_with<T: Send + 'static>(
         self,
         digest: &Digest,
         aliases: &[Digest],

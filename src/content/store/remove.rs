@@ -33,8 +33,8 @@ impl Store {
         Ok(!removed.is_empty())
     }
 
-    /// Removes of these layouts those of which `may_remove` says, within the transaction, that they may go, but for those
-    /// that is in use; a blob is removed with its last layout. Returns those that were removed.
+    /// Removes of these layouts those of which `may_remove` says, within the transaction, that they may go, except those
+    /// that are in use; a blob is removed with its last layout. Returns those that were removed.
     pub fn remove_layouts(
         &self,
         roots: &[Cid],

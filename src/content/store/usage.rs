@@ -17,14 +17,14 @@ use super::{
 };
 
 /// Evicts at least so many bytes, if it can, for a write that adds so many more.
-pub type EvictFor = Box<dyn Fn(&Store, u64, u64) -> Result<(), Error> + Send + Sync>;
+pub type Evict = Box<dyn Fn(&Store, u64, u64) -> Result<(), Error> + Send + Sync>;
 /// Evicts other cached content for so many bytes that are about to be written.
-pub type MakeRoom = Box<dyn Fn(&Store, u64) -> Result<(), Error> + Send + Sync>;
+pub type EvictFor = Box<dyn Fn(&Store, u64) -> Result<(), Error> + Send + Sync>;
 
 #[derive(Default)]
 pub struct UsageCounters {
-    limit: OnceLock<(u64, EvictFor)>,
-    make_room: OnceLock<MakeRoom>,
+    limit: OnceLock<(u64, Evict)>,
+    make_room: OnceLock<EvictFor>,
     /// Bytes of drafts that are open, and of uploads that are saved.
     drafts: AtomicU64,
     /// Uses that are not written down yet, by file id.
@@ -45,12 +45,12 @@ pub struct CountedBytes {
 
 impl Store {
     /// Refuses from now on what would make it more than `bytes`, unless `evict` frees enough. Set once.
-    pub fn limit(&self, bytes: u64, evict: EvictFor) {
+    pub fn limit(&self, bytes: u64, evict: Evict) {
         let _ = self.0.usage.limit.set((bytes, evict));
     }
 
     /// Calls `make_room` from now on before bytes of cached files are written. Set once.
-    pub fn set_make_room(&self, make_room: MakeRoom) {
+    pub fn set_make_room(&self, make_room: EvictFor) {
         let _ = self.0.usage.make_room.set(make_room);
     }
 

@@ -1,4 +1,4 @@
-//! The end of an upload: its bytes are checked against the client's digest, and stored in one commit with the rows of the
+//! The end of an upload, or of a manifest that came whole: its bytes are checked against the client's digest, and stored in one commit with the rows of the
 //! repository that it was pushed to.
 
 use bytes::Bytes;

@@ -117,7 +117,7 @@ pub async fn add(
     }
     let cid = put(content, &LayerDocument::Manifest(manifest.clone()), options.profile).await?;
     for (layer, file) in manifest.layers.iter().zip(files) {
-        content.keep(&layer.blob(cid), file, true).await?;
+        content.retain_blob(&layer.blob(cid), file, true).await?;
     }
     Ok(Added { cid, manifest, has_zstd })
 }

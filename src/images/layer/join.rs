@@ -61,7 +61,7 @@ pub async fn join(content: &Content, parts: &[Cid], profile: Profile) -> Result<
         match content.has(&layer.digest).await? {
             true => {
                 let file = content.stat(&layer.at).await?.cid;
-                content.keep(&layer.blob(cid), file, true).await?;
+                content.retain_blob(&layer.blob(cid), file, true).await?;
             }
             false => missing += 1,
         }

@@ -47,7 +47,7 @@ impl Repositories {
         digest: &Digest,
     ) -> Result<(), StoreError> {
         let record = adds_blob(name, digest);
-        content.store().run(move |store| store.keep(&stored, &[], record)).await?;
+        content.store().run(move |store| store.commit_while_stored(&stored, &[], record)).await?;
         self.wake();
         Ok(())
     }
@@ -65,6 +65,7 @@ impl Repositories {
     ) -> Result<(), UploadError> {
         let digest = manifest.digest.clone();
         let record = adds_manifest(name, manifest, bytes.len() as u64);
+        // In `content/uploads/finish.rs`.
         content.store_bytes(bytes, &digest, record).await?;
         self.wake();
         Ok(())

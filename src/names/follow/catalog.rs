@@ -18,7 +18,7 @@ impl Followed {
     ) -> Result<BTreeSet<Name>, content::Error> {
         let mut all = BTreeSet::new();
         for name in self.names() {
-            if self.policy() == Prefetch::None && !self.is_silent(&name) {
+            if self.policy() == Prefetch::None && !self.failed_lately(&name) {
                 prefetch::read_indexes(resolver, &name).await;
             }
             let page = self.page(resolver.content(), &name, last, most).await?;

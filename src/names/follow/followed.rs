@@ -61,7 +61,7 @@ struct FollowedState {
     /// Repositories that were last answered from an older version because the newest could not be had.
     stale: HashSet<Name>,
     /// When a root of each could not be had.
-    unreachable: HashMap<IpnsName, Instant>,
+    last_failure: HashMap<IpnsName, Instant>,
 }
 
 /// Part of a name's newest root that is not fetched yet.
@@ -241,7 +241,7 @@ impl Followed {
     }
 
     /// Returns the newest root of which every repository is complete.
-    pub async fn root(
+    pub async fn complete_root(
         &self,
         content: &Content,
         name: &IpnsName,
@@ -322,7 +322,7 @@ impl Followed {
                 self.change_rows(content, move |rows| rows.forget(&name)).await?;
                 let mut state = self.lock();
                 state.fetching.remove(&name);
-                state.unreachable.remove(&name);
+                state.last_failure.remove(&name);
                 state.older.retain(|(of, _), _| *of != name);
             }
         }

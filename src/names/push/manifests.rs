@@ -1,3 +1,5 @@
+//! Pushed manifests: what is checked before their commit, and their deletion.
+
 use bytes::Bytes;
 use ocipfs_oci::{Digest, Hasher, Name, Reference, Tag};
 

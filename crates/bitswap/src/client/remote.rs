@@ -1,4 +1,4 @@
-//! A connected peer, and the wants that it has of this node.
+//! A connected peer, and the wants that this node has sent to it.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -22,7 +22,7 @@ const MAX_RECENT_WANTS: usize = 2 * MAX_WANTS_PER_PEER;
 pub struct RemotePeer {
     pub connections: Vec<PeerConnection>,
     pub share: Arc<Share>,
-    /// Wants that the peer has of this node.
+    /// Wants that this node has sent to it and that have not ended.
     pub open_wants: HashSet<Cid>,
     recent: RecentWants,
     last_ended: Option<Instant>,

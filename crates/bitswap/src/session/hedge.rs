@@ -24,7 +24,7 @@ impl Session {
         requests: &mut Vec<Request>,
     ) {
         let front: Vec<(i64, Cid)> =
-            self.in_flight.iter().take(HEDGED_WANTS).map(|(order, cid_v1)| (*order, *cid_v1)).collect();
+            self.requested.iter().take(HEDGED_WANTS).map(|(order, cid_v1)| (*order, *cid_v1)).collect();
         for (order, cid_v1) in front {
             let further = self.wants.get(&cid_v1).map_or(0, |want| self.further(want, now, peer_state));
             for _ in 0..further {

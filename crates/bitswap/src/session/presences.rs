@@ -43,7 +43,7 @@ impl Session {
     /// Returns the progress of asking the connected peers for a block.
     pub fn inquiry(&self, cid: &Cid) -> Inquiry {
         let want = self.wants.get(&as_v1(cid));
-        let knows = |want: &SessionWant| want.notified.union(&want.lacking).count();
+        let knows = |want: &SessionWant| want.asked.union(&want.lacking).count();
         Inquiry {
             unasked: self.peers.len() - want.map_or(0, knows),
             holders: want.map_or(0, |want| want.holders.len()),
@@ -60,7 +60,7 @@ impl Session {
         requests: &mut Vec<Request>,
     ) {
         let ahead: Vec<Cid> = self
-            .in_flight
+            .requested
             .values()
             .chain(self.unrequested.values())
             .take(LOOK_AHEAD_WANTS)
@@ -88,7 +88,7 @@ impl Session {
                 return;
             }
             if let Some(want) = self.wants.get_mut(cid_v1)
-                && want.notified.insert(peer)
+                && want.asked.insert(peer)
             {
                 self.peers.change(&peer, |state| state.want_sent(*cid_v1, now));
                 quota.reserve(peer);
@@ -116,7 +116,7 @@ impl Session {
     ) -> Vec<PeerId> {
         let Some(want) = self.wants.get(first) else { return Vec::new() };
         let is_next = |(peer, state): &(&PeerId, &SessionPeer)| {
-            state.supports_presences && !want.notified.contains(*peer) && quota.has_room(peer)
+            state.supports_presences && !want.asked.contains(*peer) && quota.has_room(peer)
         };
         let some = |peers: &mut dyn Iterator<Item = (&PeerId, &SessionPeer)>| {
             peers.filter(is_next).take(BROADCAST_PEERS).map(|(peer, _)| *peer).collect()

@@ -24,7 +24,7 @@ impl Session {
             return;
         }
         let candidates = self.candidates(now);
-        let later = self.in_flight.iter().skip(ORDERED_WANTS).take(MAX_PLANNED_WANTS);
+        let later = self.requested.iter().skip(ORDERED_WANTS).take(MAX_PLANNED_WANTS);
         let later: Vec<(i64, Cid)> = later.map(|(order, cid_v1)| (*order, *cid_v1)).collect();
         // The last ones first: their peers will send them last.
         for (order, cid_v1) in later.into_iter().rev() {
@@ -36,7 +36,7 @@ impl Session {
                 want.sent.clear();
                 // A peer that is known to have the block is not asked for it again.
                 if !want.holders.contains(&from) {
-                    want.notified.remove(&from);
+                    want.asked.remove(&from);
                 }
                 self.peers.change(&from, |state| state.request_done(want.size));
             }

@@ -31,12 +31,12 @@ impl Session {
         let (mut open, mut may_ask_unknown) = (self.open_holders(quota), true);
         for (order, cid_v1) in queue {
             let Some(want) = self.wants.get(&cid_v1) else { continue };
-            if open.is_empty() && !self.in_flight.is_empty() && want.holders.is_empty() {
+            if open.is_empty() && !self.requested.is_empty() && want.holders.is_empty() {
                 continue;
             }
             let peers = match self.holder_for(want, now, quota) {
                 Some(peer) => vec![peer],
-                None if !self.in_flight.is_empty() || self.some_peer_may_have(want) => continue,
+                None if !self.requested.is_empty() || self.some_peer_may_have(want) => continue,
                 None if may_ask_unknown => self.unproven_peers_for(want, now, quota),
                 None => continue,
             };
@@ -44,7 +44,7 @@ impl Session {
             // this block.
             may_ask_unknown =
                 may_ask_unknown && (!peers.is_empty() || self.peers.has_peers_without_presences());
-            let urgent = self.in_flight.first_key_value().is_none_or(|(first, _)| order < *first);
+            let urgent = self.requested.first_key_value().is_none_or(|(first, _)| order < *first);
             for peer in peers {
                 self.record_request(peer, &cid_v1, order, now);
                 quota.reserve(peer);
@@ -80,10 +80,10 @@ impl Session {
         if sent.is_none() {
             return;
         }
-        want.notified.insert(peer);
+        want.asked.insert(peer);
         want.sent.push(SentRequest { peer, at: now });
         self.unrequested.remove(&order);
-        self.in_flight.insert(order, *cid_v1);
+        self.requested.insert(order, *cid_v1);
     }
 
     /// Returns the least busy peer that has the block and room in its window. Peers with part of the DAG are preferred:

@@ -1,4 +1,5 @@
-//! Records kept over a restart: those that this node published, and the last ones of other names.
+//! Records kept over a restart: those that this node published, and the last ones of other names. Rows only: which
+//! record of a name is the newest is decided in `subscriptions`.
 
 mod bounded_table;
 

@@ -79,8 +79,8 @@ impl Subscriptions {
 }
 
 impl IpnsNames {
-    /// Verifies received records and keeps the newest.
-    pub async fn verify_received(
+    /// Verifies the received records, and stores the newest of each name.
+    pub async fn ingest_received(
         self,
         mut received: mpsc::Receiver<ReceivedRecord>,
         commands: mpsc::Sender<SwarmCommand>,
@@ -88,7 +88,8 @@ impl IpnsNames {
         let mut forwarded = HashMap::new();
         while let Some(ReceivedRecord { name, record, from, message }) = received.recv().await {
             let bytes = record.clone();
-            let validated = self.blocking(move |names| names.validate(name, bytes, SystemTime::now()));
+            let validated =
+                self.blocking(move |names| names.ingest_validated(name, bytes, SystemTime::now()));
             let (verdict, known) = validated.await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "cannot store a received IPNS record");
                 (Verdict::Ignore, None)
@@ -110,11 +111,11 @@ impl IpnsNames {
 
     /// Validates a received record and stores it if it is newer. Returns whether to forward it.
     pub fn ingest(&self, name: PeerId, bytes: Vec<u8>, now: SystemTime) -> Result<Verdict, RecordError> {
-        self.validate(name, bytes, now).map(|(verdict, _)| verdict)
+        self.ingest_validated(name, bytes, now).map(|(verdict, _)| verdict)
     }
 
-    /// Validates like [`Self::ingest`]; also returns the record if it is valid.
-    fn validate(
+    /// Like [`Self::ingest`]; also returns the record if it is valid.
+    fn ingest_validated(
         &self,
         name: PeerId,
         bytes: Vec<u8>,
@@ -150,7 +151,7 @@ impl IpnsNames {
         drop(records);
         let resolved = Resolved { value: record.text(), stale: false };
         self.0.cache.put(MutableName::Key(IpnsName::from(name)), resolved, record.ttl(), 0, Instant::now());
-        // Wakes the tasks that wait on `followed_changes`: they fetch what the record names.
+        // Wakes the tasks that wait on `followed_changes` (the program's `names/follow/prefetch.rs`): they fetch what the record names.
         self.0.subscriptions.changed.send_modify(|n| *n += 1);
         self.0.record_store.put_followed_record(&name, record.bytes())?;
         Ok(Some(Verdict::Accept))

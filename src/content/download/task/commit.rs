@@ -116,7 +116,7 @@ impl Task {
     async fn keep(&self, kept: &[Blob]) -> Result<(), Error> {
         if !self.shared.file.is_streaming_through() {
             for blob in kept {
-                self.content.keep(blob, self.shared.root, false).await?;
+                self.content.retain_blob(blob, self.shared.root, false).await?;
             }
         }
         Ok(())

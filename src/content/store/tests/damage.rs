@@ -21,7 +21,7 @@ fn a_demoted_damaged_blob_keeps_its_valid_windows_after_a_restart() {
     let sha512 = ocipfs_oci::Hasher::of(ocipfs_oci::Algorithm::Sha512, &bytes);
     let store = Store::open(dir.path()).unwrap();
     let stored = put(&store, &bytes, &[&dag]);
-    store.keep(&stored, std::slice::from_ref(&sha512), |_, _| Ok(())).unwrap();
+    store.commit_while_stored(&stored, std::slice::from_ref(&sha512), |_, _| Ok(())).unwrap();
     assert!(!store.demote(&stored).unwrap(), "nothing is wrong with it");
     damaged(&store, dir.path(), &bytes, &stored);
     drop(store);

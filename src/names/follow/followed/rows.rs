@@ -31,7 +31,7 @@ pub struct RepositoryVersion {
     pub depth: Depth,
     /// An index names manifests that this version does not have.
     pub is_sparse: bool,
-    /// Since when it is served, in seconds since 1970.
+    /// Since when it is complete, in seconds since 1970.
     pub since: u64,
 }
 
@@ -44,7 +44,7 @@ pub struct FollowedRoot {
     pub depth: Depth,
     /// The sequence of its record.
     pub sequence: u64,
-    /// Since when it is served, in seconds since 1970.
+    /// Since when it is complete, in seconds since 1970.
     pub since: u64,
 }
 

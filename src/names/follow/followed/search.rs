@@ -164,7 +164,7 @@ async fn search_name<'a, T>(
         };
         match answer {
             Ok(found) => {
-                is_behind |= failed.is_some() || all.is_unreachable(followed);
+                is_behind |= failed.is_some() || all.is_newest_missing(followed);
                 all.answered(resolver, followed, name, is_behind && !is_newest && !is_current && !older);
                 return Ok(SearchAnswer::Found(found));
             }
@@ -203,7 +203,7 @@ impl Followed {
         let content = resolver.content();
         let (of, repository) = (*followed, name.to_string());
         let rows = move |rows: &super::FollowedRows| Ok((rows.version(&of, &repository)?, rows.root(&of)?));
-        let (complete, served) = self.read_rows(content, rows).await?;
+        let (version, complete_root) = self.read_rows(content, rows).await?;
         let target = self.target(content, followed).await;
         let search_root = target.as_ref().map(CidPath::search_root);
         let at = |directory: Cid| {
@@ -211,19 +211,19 @@ impl Followed {
             search_root.map_or(at.clone(), |search_root| at.with_search_root(search_root))
         };
         let sequence = content.node().followed_record(followed).map(|record| record.sequence);
-        let is_current = served.zip(target.as_ref()).is_some_and(|(served, target)| {
-            Some(served.sequence) == sequence
-                && (!target.names().is_empty() || served.directory == *target.root())
+        let is_current = complete_root.zip(target.as_ref()).is_some_and(|(complete_root, target)| {
+            Some(complete_root.sequence) == sequence
+                && (!target.names().is_empty() || complete_root.directory == *target.root())
         });
         // What is asked for by its digest, or is not a repository of the complete root, does not wait for a root that cannot be
         // had.
-        let is_decided = served.is_some() && (older || complete.is_none());
-        let is_asked = !is_current && !(self.is_silent(followed) && (is_decided || complete.is_some()));
-        let complete = complete.map(|version| VersionLocation::Here(at(version.directory)));
+        let is_decided = complete_root.is_some() && (older || version.is_none());
+        let is_asked = !is_current && !(self.failed_lately(followed) && (is_decided || version.is_some()));
+        let complete = version.map(|version| VersionLocation::Here(at(version.directory)));
         let newest =
             target.filter(|_| is_asked).map(|at| VersionLocation::Newest(at.below(name.components())));
         // Where nothing is fetched beforehand, the newest root is asked first.
-        let is_newest_first = self.0.policy == Prefetch::None && !self.is_silent(followed);
+        let is_newest_first = self.0.policy == Prefetch::None && !self.failed_lately(followed);
         let mut places: Vec<VersionLocation> = match is_newest_first {
             true => newest.into_iter().chain(complete).collect(),
             false => complete.into_iter().chain(newest).collect(),
@@ -262,12 +262,12 @@ impl Followed {
                         RepositoryVersion { directory, depth: Depth::Index, is_sparse: false, since };
                     self.serve_version_once(content, followed, name, version).await?;
                 }
-                self.lock().unreachable.remove(followed);
+                self.lock().last_failure.remove(followed);
                 Ok(image)
             }
             Err(error) => {
                 if !error.is_absence() {
-                    self.lock().unreachable.insert(*followed, tokio::time::Instant::now());
+                    self.lock().last_failure.insert(*followed, tokio::time::Instant::now());
                 }
                 Err(error)
             }
@@ -289,13 +289,13 @@ impl Followed {
     }
 
     /// Whether the newest root of a name could not be had just now.
-    pub(in crate::names::follow) fn is_silent(&self, followed: &IpnsName) -> bool {
-        self.lock().unreachable.get(followed).is_some_and(|when| when.elapsed() < RETRY_INTERVAL)
+    pub(in crate::names::follow) fn failed_lately(&self, followed: &IpnsName) -> bool {
+        self.lock().last_failure.get(followed).is_some_and(|when| when.elapsed() < RETRY_INTERVAL)
     }
 
     /// Whether something of the newest root could not be had when that was tried last.
-    fn is_unreachable(&self, followed: &IpnsName) -> bool {
-        self.is_silent(followed) || self.fetching(followed).is_some_and(|fetching| fetching.why.is_some())
+    fn is_newest_missing(&self, followed: &IpnsName) -> bool {
+        self.failed_lately(followed) || self.fetching(followed).is_some_and(|fetching| fetching.why.is_some())
     }
 
     /// Notes whether a repository was answered from what its name meant before.

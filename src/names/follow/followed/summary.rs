@@ -48,7 +48,7 @@ impl Followed {
         name: &IpnsName,
     ) -> Result<FollowedSummary, content::Error> {
         let (content, name) = (resolver.content(), *name);
-        let served = self.root(content, &name).await?;
+        let served = self.complete_root(content, &name).await?;
         let read = move |rows: &super::FollowedRows| {
             Ok((rows.count(&name)?, rows.repositories(&name, "", MAX_REPOSITORIES)?))
         };

@@ -14,7 +14,7 @@ const PAGE_SIZE: usize = 500;
 /// Announces what is here of a followed name.
 pub async fn announce(resolver: &Resolver, name: &IpnsName) -> Result<(), content::Error> {
     let (content, followed) = (resolver.content(), resolver.followed());
-    let root = followed.root(content, name).await?;
+    let root = followed.complete_root(content, name).await?;
     content.announce(root.map(|root| root.directory).into_iter().collect()).await?;
     let mut last = String::new();
     loop {

@@ -81,7 +81,7 @@ impl<'a> Walk<'a> {
         let is_unfinished = followed.is_unfinished(self.content(), self.name).await?;
         followed.begin_root(self.content(), self.name, self.root.root()).await?;
         let top = self.content().directory(self.root).await?;
-        let before = followed.root(self.content(), self.name).await?;
+        let before = followed.complete_root(self.content(), self.name).await?;
         // A root of which less was fetched says nothing of what is here; nor does one after which a walk began and did not
         // end, which took up some of a newer one.
         let before = before.filter(|before| before.depth >= self.depth && !is_unfinished);

@@ -15,7 +15,8 @@ impl Machine {
         loop {
             let (root, behind) =
                 (publisher.publisher.state().root, publisher.publisher.behind().await.unwrap());
-            let served = self.resolver.followed().root(self.resolver.content(), &name).await.unwrap();
+            let served =
+                self.resolver.followed().complete_root(self.resolver.content(), &name).await.unwrap();
             if behind == 0 && root.is_some() && served.map(|served| served.directory) == root {
                 return;
             }

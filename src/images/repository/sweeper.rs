@@ -66,7 +66,7 @@ async fn sweep_once(
 }
 
 /// Lets a full node directory release untagged manifests, the oldest first.
-pub fn make_room(repositories: &Repositories, content: &Content, policy: Arc<Policy>) {
+pub fn release_when_full(repositories: &Repositories, content: &Content, policy: Arc<Policy>) {
     let repositories = repositories.clone();
     content.when_full(Box::new(move |bytes| room(&repositories, &policy, now(), bytes)));
 }
