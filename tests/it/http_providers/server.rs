@@ -6,7 +6,7 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::{Request, State},
-    http::{StatusCode, header},
+    http::{Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use futures::stream;
@@ -76,20 +76,24 @@ impl Server {
     }
 }
 
-async fn answer(State(shared): State<Shared>, request: Request) -> Response {
+fn heard(request: &Request) -> Heard {
     let header = |name| {
         let value = request.headers().get(name).and_then(|value| value.to_str().ok());
         value.unwrap_or_default().to_owned()
     };
-    let heard = Heard {
+    Heard {
         method: request.method().to_string(),
         path: request.uri().to_string(),
         accept: header(header::ACCEPT),
         cache_control: header(header::CACHE_CONTROL),
-    };
+    }
+}
+
+async fn answer(State(shared): State<Shared>, request: Request) -> Response {
+    let heard = heard(&request);
     shared.heard.lock().unwrap().push(heard.clone());
     match shared.answers {
-        Answers::Of(url) => pass_on(&url, request, &heard).await,
+        Answers::Of(url) => pass_on(&url, request.method().clone(), &heard).await,
         Answers::Wrong => "these are other bytes".into_response(),
         Answers::Endless => {
             let zeros = stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(&[0; 16 << 10])));
@@ -103,8 +107,8 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
     }
 }
 
-async fn pass_on(url: &str, request: Request, heard: &Heard) -> Response {
-    let asked = reqwest::Client::new().request(request.method().clone(), format!("{url}{}", heard.path));
+async fn pass_on(url: &str, method: Method, heard: &Heard) -> Response {
+    let asked = reqwest::Client::new().request(method, format!("{url}{}", heard.path));
     let answer = asked.header("cache-control", &heard.cache_control).send().await.unwrap();
     let status = answer.status();
     (status, answer.bytes().await.unwrap()).into_response()
