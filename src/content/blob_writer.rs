@@ -14,6 +14,7 @@
 //! Each has a short queue, so memory is bounded by the slowest.
 
 mod chunker;
+mod pieces;
 mod worker;
 
 #[cfg(test)]
@@ -24,7 +25,7 @@ use std::{
     thread,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use ocipfs_node::Block;
 use ocipfs_oci::{Algorithm, Digest, Hasher};
 use ocipfs_unixfs::Root;
@@ -37,6 +38,7 @@ use super::{
 };
 use chunker::Chunker;
 pub use chunker::{FileOptions, HashOnly};
+use pieces::Pieces;
 use worker::Worker;
 
 /// A whole number of leaves of either profile.
@@ -51,7 +53,8 @@ static THREAD_PERMITS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
 /// A blob on its way into the store. Dropped, it leaves nothing.
 pub struct BlobWriter {
     /// Bytes that do not fill a whole piece yet.
-    open: BytesMut,
+    open: Vec<u8>,
+    pieces: Pieces,
     whole: Option<Worker<Hasher>>,
     leaves: Worker<Chunker>,
     writer: Worker<Draft>,
@@ -94,9 +97,9 @@ impl BlobWriter {
         let mut writer = Self::of(store.resume_draft(file, whole_pieces, length)?, options.into());
         writer.whole = Some(hash_whole());
         all.replay(|bytes| {
-            writer.open.extend_from_slice(bytes);
+            writer.append(bytes);
             if writer.open.len() == PIECE_BYTES {
-                let piece = writer.open.split().freeze();
+                let piece = writer.pieces.take(&mut writer.open);
                 writer.whole.iter_mut().for_each(|whole| drop(whole.work(&piece)));
                 drop(writer.leaves.work(&piece));
             }
@@ -110,7 +113,7 @@ impl BlobWriter {
             Ok(())
         });
         let writer = Worker::new("writer", draft, |draft, piece| draft.write(piece));
-        Self { open: BytesMut::new(), whole: None, leaves, writer, threads: None }
+        Self { open: Vec::new(), pieces: Pieces::default(), whole: None, leaves, writer, threads: None }
     }
 
     /// Takes the next bytes, and waits where they come faster than they are hashed and written.
@@ -122,17 +125,21 @@ impl BlobWriter {
                 self.give(part)?;
                 continue;
             }
-            // Room for a few bytes, or for a whole piece: many uploads may rest with what they have.
-            if self.open.len() + part.len() > PIECE_BYTES / 16 {
-                self.open.reserve(missing);
-            }
-            self.open.extend_from_slice(&part);
+            self.append(&part);
             if self.open.len() == PIECE_BYTES {
-                let piece = self.open.split().freeze();
+                let piece = self.pieces.take(&mut self.open);
                 self.give(piece)?;
             }
         }
         Ok(())
+    }
+
+    /// Adds bytes to the open piece: with room for a few, or for a whole piece, since many uploads may rest with what they have.
+    fn append(&mut self, bytes: &[u8]) {
+        if self.open.len() + bytes.len() > PIECE_BYTES / 16 {
+            self.pieces.make_room(&mut self.open);
+        }
+        self.open.extend_from_slice(bytes);
     }
 
     fn give(&mut self, piece: Bytes) -> Result<(), Error> {
@@ -166,6 +173,7 @@ impl BlobWriter {
         }
         self.leaves.stop()?;
         self.threads = None;
+        self.pieces.free();
         Ok(())
     }
 
@@ -192,7 +200,7 @@ impl BlobWriter {
 
     /// Waits for all of it to be hashed and written.
     pub fn finish(mut self) -> Result<WrittenBlob, Error> {
-        let last = self.open.split().freeze();
+        let last = Bytes::from(std::mem::take(&mut self.open));
         match self.threads.is_some() {
             _ if last.is_empty() => {}
             true => self.give(last)?,

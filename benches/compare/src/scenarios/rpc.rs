@@ -78,6 +78,7 @@ fn add(room: &Room) -> Result<Row, Failure> {
 fn added(room: &Room, rpc: Rpc) -> Result<Taken, Failure> {
     let (tar, _) = room.new_tar(room.plan.mib)?;
     let size = tar.metadata()?.len();
+    room.settle();
     let start = Instant::now();
     rpc.add(&tar)?;
     let taken = Taken::rate(size, start.elapsed());
