@@ -195,6 +195,9 @@ pub struct Status {
     /// Peers of earlier runs and of lists that the node started with.
     #[serde(default)]
     pub remembered_peers: usize,
+    /// HTTP servers that are asked for blocks.
+    #[serde(default)]
+    pub http_providers: usize,
     /// Addresses of peers that rejected the handshake in a private swarm: a sign of another swarm key.
     #[serde(default)]
     pub rejected_handshakes: Vec<String>,

@@ -7,6 +7,7 @@ mod dns;
 mod go;
 mod harness;
 mod http;
+mod http_providers;
 mod offline;
 #[path = "../peers/mod.rs"]
 mod peers;
@@ -65,6 +66,7 @@ fn main() {
         following::trials(),
         foreign::trials(),
         gateway::trials(),
+        http_providers::trials(),
         identity::trials(),
         images::trials(),
         invitations::trials(),
