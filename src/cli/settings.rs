@@ -9,7 +9,7 @@ mod values;
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
-use ocipfs_node::Multiaddr;
+use ocipfs_node::{HttpEndpoint, Multiaddr};
 use serde::Deserialize;
 
 pub use environment::{check as check_environment, without_empty};
@@ -56,6 +56,10 @@ pub struct Settings {
     #[arg(long, value_name = "MULTIADDR", env = "OCIPFS_PEER", value_delimiter = ',', num_args = 1..)]
     #[serde(default, deserialize_with = "list::deserialize")]
     peer: Option<Vec<Multiaddr>>,
+    /// HTTP servers to ask for blocks, beside those that provider records name: trustless gateways, by their URLs. Each block is verified. Refused with a swarm key
+    #[arg(long, value_name = "URL", env = "OCIPFS_HTTP_PROVIDER", value_delimiter = ',', num_args = 1..)]
+    #[serde(default, deserialize_with = "list::deserialize")]
+    http_provider: Option<Vec<HttpEndpoint>>,
     /// Key file of a private swarm, as `ocipfs swarm key` writes it: TCP only, no public peers, no DNS but with --allow-dns
     #[arg(long, value_name = "FILE", env = "OCIPFS_SWARM_KEY")]
     swarm_key: Option<PathBuf>,
@@ -192,6 +196,7 @@ impl Settings {
             bootstrap: self.bootstrap.or(file.bootstrap),
             bootstrap_from: self.bootstrap_from.or(file.bootstrap_from),
             peer: self.peer.or(file.peer),
+            http_provider: self.http_provider.or(file.http_provider),
             swarm_key: self.swarm_key.or(file.swarm_key),
             allow_dns: self.allow_dns.or(file.allow_dns),
             find_timeout: self.find_timeout.or(file.find_timeout),

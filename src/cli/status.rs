@@ -31,6 +31,9 @@ pub async fn run(global: &Global) -> Result<(), Exit> {
                 status.remembered_peers
             );
         }
+        if status.http_providers > 0 {
+            outln!("            {} HTTP providers asked", status.http_providers);
+        }
         for address in &status.rejected_handshakes {
             outln!("            peer at {address} rejected the handshake: different swarm key?");
         }

@@ -10,12 +10,13 @@ use crate::{harness::Serve, peers::program::Fetched};
 
 mod boxo;
 mod helia;
+mod kubo;
 
 /// Many times what the longest takes.
 const LONG: Duration = Duration::from_secs(60);
 
 pub fn trials() -> Vec<Trial> {
-    [boxo::trials(), helia::trials()].into_iter().flatten().collect()
+    [boxo::trials(), helia::trials(), kubo::trials()].into_iter().flatten().collect()
 }
 
 /// Runs `layer add` and returns its output.

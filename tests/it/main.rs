@@ -7,6 +7,7 @@ mod dns;
 mod go;
 mod harness;
 mod http;
+mod http_providers;
 mod offline;
 #[path = "../peers/mod.rs"]
 mod peers;
@@ -26,6 +27,7 @@ mod foreign;
 mod gateway;
 mod identity;
 mod images;
+mod invitations;
 mod killing;
 mod layers;
 mod memory;
@@ -64,8 +66,10 @@ fn main() {
         following::trials(),
         foreign::trials(),
         gateway::trials(),
+        http_providers::trials(),
         identity::trials(),
         images::trials(),
+        invitations::trials(),
         killing::trials(),
         layers::trials(),
         memory::trials(),

@@ -1,6 +1,9 @@
 //! Peers that come, go and come back; which are dialed and how; and a node without peers.
 
-use std::{net::TcpListener, process::Command};
+use std::{
+    net::{TcpListener, UdpSocket},
+    process::Command,
+};
 
 use libtest_mimic::Trial;
 
@@ -12,6 +15,7 @@ pub fn trials() -> Vec<Trial> {
         swarm_connect_connects_and_swarm_peers_lists_both_peers,
         swarm_connect_fails_for_a_wrong_peer_id_or_a_closed_port,
         a_layer_is_pulled_over_quic_only,
+        a_configured_peer_with_quic_and_tcp_is_connected_once_and_over_quic,
         a_stopped_node_releases_its_ports,
         a_node_never_dials_itself,
         each_failed_redial_of_a_configured_peer_is_one_log_line,
@@ -81,6 +85,33 @@ async fn a_layer_is_pulled_over_quic_only() {
     let pulled = reqwest::get(reader.url(&layer.blob_path())).await.unwrap();
     assert!(pulled.bytes().await.unwrap() == layer.bytes);
     assert!(peers(&reader).contains("/quic-v1"));
+}
+
+async fn a_configured_peer_with_quic_and_tcp_is_connected_once_and_over_quic() {
+    let listen = ["--swarm-listen", "/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"];
+    let peer = Serve::start(&listen);
+    let offered = &peer.ready["identity"]["listen"];
+    let [first, second] = [0, 1].map(|at| offered[at].as_str().unwrap());
+    let addresses = |node: &Serve| -> Vec<String> {
+        let listed = node.json(&["swarm", "peers"]);
+        listed.as_array().unwrap().iter().map(|peer| peer["address"].as_str().unwrap().into()).collect()
+    };
+    for setting in ["--peer", "--bootstrap"] {
+        for order in [[first, second], [second, first]] {
+            let node = Serve::start(&[&listen[..], &[setting], &order[..]].concat());
+            node.until("a peer", |status| status["peers"] == 1).await;
+            let addresses = addresses(&node);
+            assert!(addresses.len() == 1 && addresses[0].contains("/quic-v1"), "{setting} {addresses:?}");
+        }
+    }
+    // Where nothing answers over QUIC, it is TCP.
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let dead =
+        format!("/ip4/127.0.0.1/udp/{}/quic-v1/p2p/{}", silent.local_addr().unwrap().port(), peer.peer());
+    let tcp = if first.contains("/tcp/") { first } else { second };
+    let node = Serve::start(&[&listen[..], &["--peer", &dead, tcp]].concat());
+    node.until("a peer", |status| status["peers"] == 1).await;
+    assert_eq!(addresses(&node), [tcp.split("/p2p/").next().unwrap()]);
 }
 
 async fn a_stopped_node_releases_its_ports() {

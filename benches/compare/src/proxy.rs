@@ -11,6 +11,7 @@ mod line;
 mod shaper;
 #[cfg(test)]
 mod tests;
+mod udp;
 
 use std::{
     io::{self, Read, Write},
@@ -27,6 +28,7 @@ use socket2::SockRef;
 
 use line::Line;
 pub use shaper::Shaper;
+pub use udp::UdpProxy;
 
 /// Bytes per read: 2.6 ms on a link of 200 Mbit/s.
 const CHUNK: usize = 64 << 10;

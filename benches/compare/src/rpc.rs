@@ -53,6 +53,11 @@ impl Rpc {
 
     /// Adds a file as nerdctl does, and returns its CID.
     pub fn add(&self, path: &Path) -> Result<String, Failure> {
+        self.add_with(path, "")
+    }
+
+    /// The same with further options.
+    pub fn add_with(&self, path: &Path, options: &str) -> Result<String, Failure> {
         let head = format!(
             "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"file\"\r\n\
              Content-Type: application/octet-stream\r\n\r\n"
@@ -60,7 +65,7 @@ impl Rpc {
         let tail = format!("\r\n--{BOUNDARY}--\r\n");
         let length = (head.len() + tail.len()) as u64 + path.metadata()?.len();
         let kind = format!("Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n");
-        let mut answer = self.post("add?cid-version=1&pin=true", &kind, length, |to| {
+        let mut answer = self.post(&format!("add?cid-version=1&pin=true{options}"), &kind, length, |to| {
             to.write_all(head.as_bytes())?;
             io::copy(&mut File::open(path)?, to)?;
             to.write_all(tail.as_bytes())

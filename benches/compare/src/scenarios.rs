@@ -6,6 +6,7 @@ mod crowd;
 mod delayed;
 mod fetched;
 mod first_byte;
+mod foreign;
 mod imported;
 mod linked;
 mod memory;
@@ -49,13 +50,14 @@ const fn scenario(name: &'static str, what: &'static str, run: fn(&Room) -> Resu
 }
 
 /// All of them, in the order of a full run.
-pub const ALL: [Scenario; 18] = [
+pub const ALL: [Scenario; 19] = [
     scenario("get", "GET of a stored blob", stored::run),
     scenario("add", "add a tar of new bytes", added::run),
     scenario("import", "import a docker archive", imported::run),
     scenario("resolve", "a tag in a layout of ten thousand", resolved::run),
     Scenario { with_boxo: true, ..scenario("fetch", "cold fetch from one peer", fetched::run) },
     Scenario { with_boxo: true, ..scenario("delay", "cold fetch over a latency", delayed::run) },
+    scenario("foreign", "cold fetch from Kubo, and over HTTP, at 50 ms", foreign::run),
     scenario("link", "cold fetch over a latency at 1 Gbit/s", linked::run),
     scenario("first-byte", "first byte of a cold blob at 50 ms", first_byte::run),
     scenario("swarm", "eight nodes pull one blob at once", mesh::run),

@@ -19,7 +19,7 @@ use std::{
 pub use boxo::Boxo;
 pub use crowd::Crowd;
 pub use docker_registry::DockerRegistry;
-pub use kubo::Kubo;
+pub use kubo::{Distant, Kubo, Settings as KuboSettings};
 pub use nginx::Nginx;
 pub use ocipfs::{Added, Ocipfs, Serve, command as ocipfs_command};
 pub use process::{Children, Process, finish, log};

@@ -27,6 +27,7 @@ use tokio::{
 use super::{
     ledger::URGENT,
     link::{Event, FetchedBlock, PeerConnection},
+    provider_link::{Links, ProviderAnswers, ProviderWants},
     session::{Inquiry, Request, Salt, Session, WantedBlock},
     traffic::Counters,
     unsolicited::UnsolicitedBlocks,
@@ -50,12 +51,19 @@ const MAX_PRIORITY: i32 = 1 << 30;
 #[derive(Clone)]
 pub struct ClientHandle {
     events: mpsc::UnboundedSender<Event>,
+    links: Arc<Links>,
     counter: Arc<AtomicU64>,
 }
 
 impl ClientHandle {
-    pub(crate) fn new(events: mpsc::UnboundedSender<Event>) -> Self {
-        Self { events, counter: Arc::default() }
+    pub(crate) fn new(events: mpsc::UnboundedSender<Event>, links: Arc<Links>) -> Self {
+        Self { events, links, counter: Arc::default() }
+    }
+
+    /// Adds a provider that is reached without Bitswap to all sessions, until its wants are dropped. Its id must differ from
+    /// that of every peer.
+    pub fn open_link(&self, id: PeerId) -> (ProviderWants, ProviderAnswers) {
+        self.links.open(id)
     }
 
     /// Starts a session: the wants of one DAG. Returns its id and the channel of its blocks.

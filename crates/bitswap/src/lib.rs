@@ -9,6 +9,7 @@
 //! - `wire` (messages), `ledger` (what one peer wants) and `session` (what one DAG wants of all peers) are pure.
 //! - `link` is the contract between a connection and the two halves; the `client` and the `server` do not know each other.
 //! - `budget` bounds received bytes that are not stored yet; `slots` bounds the large blocks that are sent at a time.
+//! - `provider_link` is the same for a provider that is reached otherwise, such as over HTTP.
 //! - The swarm's task only creates the handlers; each is polled by the task of its connection.
 //! - `simulation` (tests) runs a swarm of clients and servers on modelled links under a virtual clock.
 //!
@@ -24,6 +25,7 @@ mod client;
 mod handler;
 mod ledger;
 mod link;
+mod provider_link;
 mod recent_wants;
 mod server;
 mod session;
@@ -66,6 +68,8 @@ use link::Activity;
 pub use link::FetchedBlock;
 use ocipfs_block::as_v1;
 pub use ocipfs_block::{Block, Cid, is_trusted};
+use provider_link::Links;
+pub use provider_link::{ProviderAnswers, ProviderWants, ReceiveError};
 pub use server::Server;
 pub use session::Inquiry;
 use traffic::Counters;
@@ -133,13 +137,14 @@ pub fn start(
     let (unverified, received) = mpsc::channel(MAX_UNVERIFIED);
     let (verified, found) = mpsc::channel(MAX_UNVERIFIED);
     let client = Client::new(counters);
+    let (budget, offenders) = Budget::new(memory);
+    let links = Links::new(events.clone(), verified.clone(), budget.clone());
     let (hashing, fetching) = (stop.clone(), stop.clone());
     tasks.spawn(async move { hashing.run_until_cancelled(verify::run(received, verified)).await });
     tasks.spawn(async move { fetching.run_until_cancelled(client.run(inbox, found)).await });
-    let (budget, offenders) = Budget::new(memory);
     let shared = HandlerShared { events: events.clone(), unverified, server: server.clone(), budget };
     let behaviour = Behaviour { shared, offenders, banned: HashMap::new(), activity: HashMap::new() };
-    (behaviour, ClientHandle::new(events), server)
+    (behaviour, ClientHandle::new(events, links), server)
 }
 
 impl NetworkBehaviour for Behaviour {

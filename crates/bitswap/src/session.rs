@@ -44,6 +44,8 @@ pub const STALL_TIMEOUT: Duration = Duration::from_secs(3);
 pub const LOST_WANT_TIMEOUT: Duration = Duration::from_secs(30);
 /// A block is requested from a further peer after this delay.
 const HEDGE_DELAY: Duration = Duration::from_millis(500);
+/// Peers that a session remembers for their wrong blocks.
+const MAX_BANNED: usize = 1024;
 /// WANT-HAVEs are sent in batches and requests are moved in batches, not after each block.
 const PLAN_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -138,6 +140,8 @@ pub struct Session {
     rebalanced: Option<Instant>,
     /// How long a block of the fastest peer takes.
     fastest: Duration,
+    /// Peers that sent wrong blocks; they never come back.
+    banned: HashSet<PeerId>,
     /// Peers banned since the last block was received.
     banned_since_block: usize,
     salt: Salt,
@@ -230,6 +234,9 @@ impl Session {
     /// Adds a peer; those with the lowest `rank` are asked first. A peer that does not support presences is asked for
     /// blocks only.
     pub fn add_peer(&mut self, peer: PeerId, rank: u64, supports_presences: bool) {
+        if self.banned.contains(&peer) {
+            return;
+        }
         let rank = (rank, self.salt.hash_one(peer));
         self.peers.insert(peer, SessionPeer::new(rank, supports_presences));
         self.presences_asked = None;
@@ -251,10 +258,13 @@ impl Session {
         }
     }
 
-    /// Removes a peer that sent wrong blocks. There may be many such peers, so more peers are asked at once until a
-    /// block arrives.
+    /// Removes a peer that sent wrong blocks, for good. There may be many such peers, so more peers are asked at once until
+    /// a block arrives.
     pub fn ban_peer(&mut self, peer: &PeerId) {
         self.remove_peer(peer);
+        if self.banned.len() < MAX_BANNED {
+            self.banned.insert(*peer);
+        }
         self.banned_since_block += 1;
     }
 

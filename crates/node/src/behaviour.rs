@@ -1,6 +1,7 @@
 //! The network behaviour of the node: identify, Kademlia, Bitswap, fetch and pubsub in one. Their events are handled
 //! here, so that rust-ipfs only polls it.
 
+mod http;
 mod kademlia;
 mod limits;
 mod received_records;
@@ -28,6 +29,7 @@ use crate::{
     Limits, StartError, address, bitswap,
     command::{ReceivedRecord, SwarmCommand},
     handshakes::Handshakes,
+    http_providers::{HttpProviders, is_http},
     ipns::{fetch, pubsub},
     peers::Peers,
     routing,
@@ -49,6 +51,8 @@ pub(crate) struct BehaviourSettings {
     /// Whether this is the public network, whose peers are not trusted.
     pub public: bool,
     pub limits: Limits,
+    /// Asked for blocks if provider records name them; `None` in a private swarm, which nothing leaves.
+    pub http: Option<HttpProviders>,
 }
 
 #[derive(NetworkBehaviour)]
@@ -71,6 +75,7 @@ pub(crate) struct Behaviour {
     handshakes: Option<Handshakes>,
     trust_listen_addresses: bool,
     public: bool,
+    http: Option<HttpProviders>,
     connections: Connections,
     provides: HashMap<QueryId, oneshot::Sender<bool>>,
     provider_queries: HashMap<QueryId, ProviderQuery>,
@@ -111,6 +116,7 @@ impl Behaviour {
             handshakes: settings.handshakes,
             trust_listen_addresses: settings.trust_listen_addresses,
             public: settings.public,
+            http: settings.http,
             connections: Connections::new(settings.limits),
             provides: HashMap::new(),
             provider_queries: HashMap::new(),
@@ -260,6 +266,7 @@ impl NetworkBehaviour for Behaviour {
                 .check_dial(|peer| peers.is_wanted(peer), |id| behaviours.bitswap.last_activity(id))?;
         }
         let mut known = self.behaviours.handle_pending_outbound_connection(id, peer, addresses, role)?;
+        known.retain(|address| !is_http(address));
         if !peer.is_some_and(|peer| self.peers.is_configured(&peer)) {
             known.retain(|address| self.is_dialled(address));
         }

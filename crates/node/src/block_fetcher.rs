@@ -228,11 +228,11 @@ impl ProviderSearch {
         let deadline = start + timeout;
         let search = async {
             online.peers.settled().await;
-            if online.peers.count() > 0 {
+            if online.asked() > 0 {
                 tokio::time::sleep(SEARCH_DELAY).await;
             }
             self.search(online).await;
-            if self.providers() == 0 && online.peers.count() > 0 {
+            if self.providers() == 0 && online.asked() > 0 {
                 tokio::time::sleep(FINAL_ANSWER_TIMEOUT).await;
                 all_peers_answered(&mut inquiry, start).await;
             }
@@ -240,7 +240,7 @@ impl ProviderSearch {
         let _ = tokio::time::timeout_at(deadline, search).await;
         let holders = inquiry.borrow().map_or(0, |inquiry| inquiry.holders);
         if self.providers() == 0 && holders == 0 {
-            let asked = online.peers.count();
+            let asked = online.asked();
             return FetchError::NotFound { cid: self.root, asked, waited: start.elapsed() };
         }
         tokio::time::sleep_until(deadline).await;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Node ── BlockFetcher ► block_fetcher ──► bitswap (client ◄─ verify ◄─ handler) ──► peers
-//!   │                       └───────► routing (Kademlia) ──► providers, dialled
+//!   │                       └───────► routing (Kademlia) ──► providers, dialled, or asked over HTTP (http_providers)
 //!   ├── arrived ──────────► bitswap (server ─► Blocks, the block store)
 //!   ├── announce ─────────► announcer ──► routing
 //!   ├── publish, resolve ─► ipns (records, DNSLink) ──► routing, connected peers, DNS
@@ -22,6 +22,7 @@ mod command;
 pub mod database;
 mod error;
 mod handshakes;
+mod http_providers;
 mod identity;
 mod ipns;
 mod mutable_name;
@@ -45,6 +46,7 @@ pub use error::{
     ConnectError, DnsFailure, FetchError, KeyError, KeyFileCause, KeyFileError, NoPeerId, RecordError,
     ResolveError, StartError, Stopped,
 };
+pub use http_providers::{HttpEndpoint, InvalidEndpoint};
 pub use identity::write_secret;
 pub use ipns::{FollowedRecord, Published, Resolved};
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};

@@ -19,6 +19,7 @@ use crate::{
     bitswap,
     command::SwarmCommand,
     handshakes::Handshakes,
+    http_providers::HttpProviders,
     identity,
     ipns::IpnsNames,
     online::Online,
@@ -61,17 +62,23 @@ impl Node {
         let (peers, handshakes) = (Peers::open(&options, &dialled), Handshakes::default());
         let (routing, inbox) = mpsc::channel(MAX_QUEUED_COMMANDS);
         let (unverified_sender, unverified) = mpsc::channel(MAX_UNVERIFIED_RECORDS);
-        let settings = BehaviourSettings {
-            announce: options.announce.clone(),
-            trust_listen_addresses: options.trusts_listen_addresses(),
-            handshakes: options.swarm_key.is_some().then(|| handshakes.clone()),
-            public: options.bootstrap == Bootstrap::Public,
-            limits: options.limits,
-        };
         let keeper = Keeper::open(&options.data_dir, key.public().to_peer_id()).await;
         let (stop, tasks, announcer) = (CancellationToken::new(), TaskTracker::new(), Announcer::default());
         let (bitswap_behaviour, bitswap_client, server) =
             bitswap::start(blocks, options.memory, &tasks, &stop);
+        let public = options.bootstrap == Bootstrap::Public;
+        let http = options
+            .swarm_key
+            .is_none()
+            .then(|| HttpProviders::new(bitswap_client.clone(), public, tasks.clone(), stop.clone()));
+        let settings = BehaviourSettings {
+            announce: options.announce.clone(),
+            trust_listen_addresses: options.trusts_listen_addresses(),
+            handshakes: options.swarm_key.is_some().then(|| handshakes.clone()),
+            public,
+            limits: options.limits,
+            http: http.clone(),
+        };
         let behaviour = Behaviour::new(
             &key,
             settings,
@@ -82,7 +89,7 @@ impl Node {
         )?;
         let ipfs = swarm::start(&options, &key, behaviour).await?;
         let online =
-            Online { ipfs, peers, handshakes, bitswap_client, server, announcer, routing, stop, tasks };
+            Online { ipfs, peers, handshakes, bitswap_client, http, server, announcer, routing, stop, tasks };
         if let Err(error) = swarm::listen(&online.ipfs, &options.listen).await {
             online.stop.cancel();
             online.ipfs.clone().exit_daemon().await;
@@ -166,6 +173,11 @@ impl Node {
     /// which indicates another swarm key.
     pub fn rejected_handshakes(&self) -> Vec<String> {
         self.0.online.as_ref().map(|online| online.handshakes.failed()).unwrap_or_default()
+    }
+
+    /// Returns the number of HTTP providers that are asked for blocks.
+    pub fn http_providers(&self) -> usize {
+        self.online().and_then(|online| online.http.as_ref()).map_or(0, HttpProviders::count)
     }
 
     /// Returns how the node found its network.

@@ -11,6 +11,7 @@ use crate::{
     bitswap::{ClientHandle, Server},
     command::SwarmCommand,
     handshakes::Handshakes,
+    http_providers::HttpProviders,
     peers::{self, Peers},
 };
 
@@ -20,6 +21,8 @@ pub(crate) struct Online {
     pub(crate) peers: Peers,
     pub(crate) handshakes: Handshakes,
     pub(crate) bitswap_client: ClientHandle,
+    /// `None` in a private swarm.
+    pub(crate) http: Option<HttpProviders>,
     pub(crate) server: Arc<Server>,
     pub(crate) announcer: Announcer,
     pub(crate) routing: mpsc::Sender<SwarmCommand>,
@@ -28,6 +31,11 @@ pub(crate) struct Online {
 }
 
 impl Online {
+    /// Returns the number of peers that can be asked for blocks, HTTP providers included.
+    pub(crate) fn asked(&self) -> usize {
+        self.peers.count() + self.http.as_ref().map_or(0, HttpProviders::count)
+    }
+
     /// Sends a command to the network behaviour.
     pub(crate) async fn send(&self, command: SwarmCommand) -> Result<(), Stopped> {
         self.routing.send(command).await.map_err(|_| Stopped)
@@ -46,7 +54,7 @@ impl Online {
             self.announcer.clone().run(self.routing.clone(), self.peers.joins(), options.announce_every);
         self.spawn(announce);
         let public = options.bootstrap == Bootstrap::Public;
-        for address in options.bootstrap.addresses() {
+        for address in peers::one_of_each(&options.bootstrap.addresses()) {
             let id = peers::peer_id(&address).ok();
             // On the public network any peer is enough; own bootstrap nodes are few, and each is wanted.
             let enough = move |peers: &Peers| {
@@ -54,15 +62,18 @@ impl Online {
             };
             self.spawn(self.peers.clone().keep_connected(self.ipfs.clone(), address, enough));
         }
+        if let Some(http) = &self.http {
+            options.http_providers.iter().cloned().for_each(|endpoint| http.keep(endpoint));
+        }
         if options.remembers_peers() {
             self.spawn(self.peers.clone().find_network(self.ipfs.clone(), options.listed_peers.clone()));
             // It stops by itself, after writing the last changes.
             self.tasks.spawn(self.peers.clone().save_remembered(options.data_dir.clone(), self.stop.clone()));
         }
-        for address in &options.peers {
-            let id = peers::peer_id(address).ok();
+        for address in peers::one_of_each(&options.peers) {
+            let id = peers::peer_id(&address).ok();
             let enough = move |peers: &Peers| id.is_some_and(|id| peers.is_connected(&id));
-            self.spawn(self.peers.clone().keep_connected(self.ipfs.clone(), address.clone(), enough));
+            self.spawn(self.peers.clone().keep_connected(self.ipfs.clone(), address, enough));
         }
     }
 

@@ -2,7 +2,7 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 
-use crate::{BlockMemory, StartError, SwarmKey, address::is_dns};
+use crate::{BlockMemory, HttpEndpoint, StartError, SwarmKey, address::is_dns};
 
 const PUBLIC_PEERS: &str = include_str!("../../../bootstrap/public-peers.txt");
 
@@ -94,6 +94,8 @@ pub struct Options {
     pub listed_peers: Vec<Multiaddr>,
     /// Peers to stay connected to; they are redialled until the node stops.
     pub peers: Vec<Multiaddr>,
+    /// HTTP servers to ask for blocks, beside those that provider records name.
+    pub http_providers: Vec<HttpEndpoint>,
     /// The key of a private swarm.
     pub swarm_key: Option<SwarmKey>,
     /// Whether the names of first and configured peers are resolved in a private swarm, too.
@@ -123,6 +125,7 @@ impl Options {
             bootstrap: Bootstrap::None,
             listed_peers: Vec::new(),
             peers: Vec::new(),
+            http_providers: Vec::new(),
             swarm_key: None,
             allow_dns: false,
             dns: Dns::System,
@@ -148,6 +151,10 @@ impl Options {
             let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
             let what = format!("DNS resolver {}", servers.join(", "));
             return Err(StartError::HalfPrivate { what, why: NO_DNS });
+        }
+        if let Some(provider) = self.http_providers.first() {
+            let what = format!("HTTP provider {provider}");
+            return Err(StartError::HalfPrivate { what, why: "HTTP does not use the swarm key" });
         }
         let bootstrap = self.bootstrap.addresses();
         let own = self.listen.iter().chain(&self.announce).map(|address| (address, NO_DNS));
@@ -249,6 +256,12 @@ mod tests {
         let options = Options { dns: Dns::Servers(vec!["127.0.0.1:53".parse().unwrap()]), ..private() };
         assert!(options.check().unwrap_err().to_string().contains("DNS resolver 127.0.0.1:53"));
         assert!(private().check().is_ok());
+    }
+
+    #[test]
+    fn a_private_swarm_has_no_http_provider() {
+        let options = Options { http_providers: vec!["http://127.0.0.1:8080".parse().unwrap()], ..private() };
+        assert!(options.check().unwrap_err().to_string().contains("HTTP provider http://127.0.0.1:8080"));
     }
 
     #[test]

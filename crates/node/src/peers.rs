@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use crate::{Options, locked};
 use remembered::RememberedPeers;
 
-pub(crate) use dial::peer_id;
+pub(crate) use dial::{one_of_each, peer_id};
 pub(crate) use remembered::FILE as REMEMBERED_FILE;
 pub use seeds::Seeds;
 pub(crate) use seeds::of_earlier_runs;
@@ -62,8 +62,8 @@ struct PeerTable {
     changes: watch::Sender<u64>,
     /// The size of the routing table, sent whenever a peer joins it.
     joins: watch::Sender<usize>,
-    /// Peers to stay connected to, beyond the limits.
-    configured: HashSet<PeerId>,
+    /// Peers to stay connected to, beyond the limits, and their addresses.
+    configured: HashMap<PeerId, Vec<Multiaddr>>,
     /// Peers that this node dialled, until they disconnect.
     wanted: Mutex<HashSet<PeerId>>,
     /// Configured peers that identified themselves since they were last dialled.
@@ -97,10 +97,10 @@ impl Peers {
             table: Mutex::default(),
             changes: watch::Sender::new(0),
             joins: watch::Sender::new(0),
-            configured: configured.iter().filter_map(|address| peer_id(address).ok()).collect(),
+            configured: by_peer(configured),
             wanted: Mutex::default(),
             identified: Mutex::default(),
-            dialling: watch::Sender::new(configured.len() + usize::from(remembers)),
+            dialling: watch::Sender::new(one_of_each(configured).len() + usize::from(remembers)),
             started: Instant::now(),
             unreachable: Mutex::default(),
             resolves_names: options.resolves_peers(),
@@ -146,7 +146,12 @@ impl Peers {
     }
 
     pub(crate) fn is_configured(&self, id: &PeerId) -> bool {
-        self.0.configured.contains(id)
+        self.0.configured.contains_key(id)
+    }
+
+    /// Returns the addresses that are configured for a peer.
+    fn configured_addresses(&self, id: &PeerId) -> Vec<Multiaddr> {
+        self.0.configured.get(id).cloned().unwrap_or_default()
     }
 
     /// Returns whether a configured peer has identified itself since the last call: then it did not refuse the
@@ -235,6 +240,16 @@ impl Peers {
             tokio::time::sleep(pause).await;
         }
     }
+}
+
+fn by_peer(addresses: &[Multiaddr]) -> HashMap<PeerId, Vec<Multiaddr>> {
+    let mut peers = HashMap::<_, Vec<_>>::new();
+    for address in addresses {
+        if let Ok(id) = peer_id(address) {
+            peers.entry(id).or_default().push(address.clone());
+        }
+    }
+    peers
 }
 
 /// The pause before a peer is dialled again.

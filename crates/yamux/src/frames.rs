@@ -11,16 +11,16 @@ use std::{
 use futures::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::unread::{Charge, MAX_PIECE, Streams};
+use crate::{
+    grants::{DATA, Grants, HEADER_SIZE, Outgoing, WINDOW_UPDATE},
+    unread::{Change, Charge, MAX_PIECE, Streams},
+};
 
 /// A connection that waits for memory this long while none of its streams is read is closed.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a waiting connection checks for memory without being woken.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-const HEADER_SIZE: usize = 12;
-const DATA: u8 = 0;
-const WINDOW_UPDATE: u8 = 1;
 const SYN: u16 = 1;
 const ACK: u16 = 2;
 const FIN: u16 = 4;
@@ -35,6 +35,14 @@ pub(crate) struct Frames<C> {
     header: [u8; HEADER_SIZE],
     state: State,
     wait: Option<Wait>,
+    grants: Grants,
+    outgoing: Outgoing,
+    /// The stream that the last frame opened, and the bytes that came with it.
+    opening: (u32, u32),
+    /// A frame that is read to be held back.
+    holding: Vec<u8>,
+    /// A held frame that yamux reads, and how much of it was read.
+    replay: (Vec<u8>, usize),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +57,8 @@ enum State {
     Piece { taken: usize, piece: u32, flags: u16, left: u32 },
     /// yamux reads the bytes of a piece.
     Body { piece: u32, flags: u16, left: u32 },
+    /// A piece is read to be held back, of which `filled` bytes were received.
+    Hold { filled: usize, flags: u16, left: u32 },
 }
 
 /// A wait for memory.
@@ -62,7 +72,32 @@ struct Wait {
 
 impl<C> Frames<C> {
     pub(crate) fn new(socket: C, streams: Arc<Streams>) -> Self {
-        Self { socket, streams, header: [0; HEADER_SIZE], state: State::Header { read: 0 }, wait: None }
+        Self {
+            socket,
+            streams,
+            header: [0; HEADER_SIZE],
+            state: State::Header { read: 0 },
+            wait: None,
+            grants: Grants::default(),
+            outgoing: Outgoing::default(),
+            opening: (0, 0),
+            holding: Vec::new(),
+            replay: (Vec::new(), 0),
+        }
+    }
+
+    /// Takes note of the streams that were accepted or dropped since the last call.
+    fn sync(&mut self) {
+        for change in self.streams.take_changes() {
+            match change {
+                Change::Accepted(id) if self.streams.is_roomy() => {
+                    let (opened, consumed) = self.opening;
+                    self.grants.accepted(id, if opened == id { consumed } else { 0 });
+                }
+                Change::Accepted(_) => {}
+                Change::Dropped(id) => self.grants.removed(id),
+            }
+        }
     }
 
     fn stream(&self) -> u32 {
@@ -73,24 +108,66 @@ impl<C> Frames<C> {
     fn parsed(&mut self) -> State {
         let [_, kind, high, low, .., a, b, c, d] = self.header;
         let (flags, length) = (u16::from_be_bytes([high, low]), u32::from_be_bytes([a, b, c, d]));
+        let stream = self.stream();
         self.streams.next_frame();
         if flags & SYN != 0 && matches!(kind, DATA | WINDOW_UPDATE) {
-            self.streams.opening(self.stream());
+            self.streams.opening(stream);
+            self.opening = (stream, 0);
+        }
+        if flags & RST != 0 && matches!(kind, DATA | WINDOW_UPDATE) {
+            self.grants.removed(stream);
         }
         if kind == DATA && length > 0 {
             State::Frame { flags, left: length }
+        } else if self.grants.holds(stream) && (kind == DATA || kind == WINDOW_UPDATE && flags & FIN != 0) {
+            // The end of a stream comes after its data.
+            self.holding = self.header.to_vec();
+            State::Hold { filled: HEADER_SIZE, flags: 0, left: 0 }
         } else {
             State::Piece { taken: 0, piece: 0, flags: 0, left: 0 }
         }
     }
 
     /// Writes the header of the next piece of a data frame. Opening flags go with the first piece, closing flags with
-    /// the last.
+    /// the last. yamux reads the piece if its window has room for it, otherwise it is held back.
     fn cut(&mut self, flags: u16, left: u32) -> State {
         let piece = left.min(MAX_PIECE as u32);
         let left = left - piece;
         self.rewrite(if left == 0 { flags } else { flags & !(FIN | RST) }, piece);
-        State::Piece { taken: 0, piece, flags: flags & !(SYN | ACK), left }
+        let stream = self.stream();
+        if flags & SYN != 0 {
+            self.opening = (stream, piece);
+        }
+        let flags = flags & !(SYN | ACK);
+        if self.grants.admits(stream, piece) {
+            return State::Piece { taken: 0, piece, flags, left };
+        }
+        self.holding = self.header.to_vec();
+        self.holding.resize(HEADER_SIZE + piece as usize, 0);
+        State::Hold { filled: HEADER_SIZE, flags, left }
+    }
+
+    /// Passes on a frame that was held back, if yamux accepts one now and is between two frames. Returns the bytes read.
+    fn replay(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        let (frame, read) = &mut self.replay;
+        if *read == frame.len() {
+            if matches!(self.state, State::Piece { .. } | State::Body { .. }) {
+                return None;
+            }
+            (*frame, *read) = (self.grants.next_ready()?, 0);
+        }
+        let n = buffer.len().min(frame.len() - *read);
+        buffer[..n].copy_from_slice(&frame[*read..*read + n]);
+        *read += n;
+        Some(n)
+    }
+
+    /// Holds the frame back that was read, and returns the next state.
+    fn held(&mut self, flags: u16, left: u32) -> io::Result<State> {
+        let frame = std::mem::take(&mut self.holding);
+        let exceeded = |_| io::Error::other("the peer exceeds the window of a stream");
+        self.grants.hold(self.stream(), frame).map_err(exceeded)?;
+        Ok(if left == 0 { State::Header { read: 0 } } else { State::Frame { flags, left } })
     }
 
     fn rewrite(&mut self, flags: u16, length: u32) {
@@ -140,8 +217,23 @@ impl<C> Drop for Frames<C> {
 impl<C: AsyncRead + Unpin> AsyncRead for Frames<C> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.sync();
         loop {
+            if let Some(n) = this.replay(buffer) {
+                return Poll::Ready(Ok(n));
+            }
             match this.state {
+                State::Hold { filled, flags, left } if filled == this.holding.len() => {
+                    this.state = this.held(flags, left)?;
+                }
+                State::Hold { filled, flags, left } => {
+                    let socket = Pin::new(&mut this.socket);
+                    let n = ready!(socket.poll_read(cx, &mut this.holding[filled..]))?;
+                    if n == 0 {
+                        return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                    }
+                    this.state = State::Hold { filled: filled + n, flags, left };
+                }
                 State::Header { read } => {
                     let socket = Pin::new(&mut this.socket);
                     let n = ready!(socket.poll_read(cx, &mut this.header[read..]))?;
@@ -200,13 +292,38 @@ fn end(read: usize) -> io::Result<usize> {
     if read == 0 { Ok(0) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
+impl<C: AsyncWrite + Unpin> Frames<C> {
+    /// Writes the window updates of [`Grants`], if yamux is between two frames.
+    fn poll_own(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.sync();
+        let Self { socket, grants, outgoing, .. } = self;
+        while let Some(own) = outgoing.own(grants) {
+            let n = ready!(Pin::new(&mut *socket).poll_write(cx, own))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            outgoing.wrote_own(n);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<C: AsyncWrite + Unpin> AsyncWrite for Frames<C> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, bytes)
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        ready!(this.poll_own(cx))?;
+        let most = this.outgoing.most(bytes.len());
+        let n = ready!(Pin::new(&mut this.socket).poll_write(cx, &bytes[..most]))?;
+        if let Some((stream, granted)) = this.outgoing.wrote(&bytes[..n]) {
+            this.grants.granted(stream, granted);
+        }
+        Poll::Ready(Ok(n))
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_own(cx))?;
+        Pin::new(&mut this.socket).poll_flush(cx)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

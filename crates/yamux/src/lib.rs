@@ -5,8 +5,12 @@
 //! memory until the stream is read. A peer that fills streams which are not read, or still in negotiation, uses all of
 //! those windows. Here each frame is charged to an [`Account`] before its bytes are read from the socket: `frames` reads
 //! the headers, `unread` decides. The protocol itself is implemented by the `yamux` crate.
+//!
+//! yamux also begins each stream with a window of 256 KiB, which costs a long path two round trips for a block. `grants` gives
+//! streams that the peer opens a larger one at once.
 
 mod frames;
+mod grants;
 mod unread;
 
 use std::{
@@ -118,7 +122,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Muxer<C> {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stream, Error>> {
         let stream = ready!(self.connection.poll_next_inbound(cx));
         let stream = stream.unwrap_or(Err(yamux::ConnectionError::Closed))?;
-        self.streams.opened(stream.id().val());
+        self.streams.accepted(stream.id().val());
         Poll::Ready(Ok(Stream::new(stream, &self.streams)))
     }
 }

@@ -1,5 +1,7 @@
 //! Two muxers connected by an in-memory pipe, and hand-written frames.
 
+mod early_window;
+
 use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use futures::AsyncReadExt;

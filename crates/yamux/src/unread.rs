@@ -111,6 +111,14 @@ pub(crate) enum Charge {
     NoStream,
 }
 
+/// What happened to a stream that the peer opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// yamux accepted it.
+    Accepted(u32),
+    Dropped(u32),
+}
+
 /// The streams of one connection, with their unread bytes.
 #[derive(Debug)]
 pub(crate) struct Streams {
@@ -125,6 +133,8 @@ struct Table {
     streams: HashMap<u32, VecDeque<u32>>,
     /// The stream that the current frame opens, until yamux accepts it: it may refuse or ignore the frame.
     opening: Option<(u32, VecDeque<u32>)>,
+    /// Streams that were accepted or dropped, for the reader of the connection.
+    changes: Vec<Change>,
     /// Bytes read from streams so far.
     read: u64,
     /// The task that reads the connection, while it waits for memory.
@@ -165,6 +175,22 @@ impl Streams {
         let mut table = lock(&self.table);
         let opening = table.opening.take_if(|(opening, _)| *opening == id);
         table.streams.entry(id).or_insert_with(|| opening.map(|(_, frames)| frames).unwrap_or_default());
+    }
+
+    /// Adds a stream that the peer opened and yamux accepted.
+    pub(crate) fn accepted(&self, id: u32) {
+        self.opened(id);
+        lock(&self.table).changes.push(Change::Accepted(id));
+    }
+
+    /// Returns the streams that were accepted or dropped since the last call.
+    pub(crate) fn take_changes(&self) -> Vec<Change> {
+        std::mem::take(&mut lock(&self.table).changes)
+    }
+
+    /// Returns whether memory is plentiful, so that a stream may be granted more than others.
+    pub(crate) fn is_roomy(&self) -> bool {
+        self.account.held() < self.account.free_for_all() / 2
     }
 
     /// Charges a frame of `length` bytes to a stream before its bytes are read from the socket. Without memory for it
@@ -214,6 +240,7 @@ impl Streams {
     pub(crate) fn dropped(&self, id: u32) {
         let mut table = lock(&self.table);
         let frames = table.streams.remove(&id).unwrap_or_default();
+        table.changes.push(Change::Dropped(id));
         self.release(table, total(frames));
     }
 

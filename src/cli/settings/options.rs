@@ -85,6 +85,7 @@ impl Settings {
             bootstrap: bootstrap(self.bootstrap.as_deref(), private)?,
             listed_peers: peer_list::read(self.bootstrap_from(), private)?,
             peers: self.peer.clone().unwrap_or_default(),
+            http_providers: self.http_provider.clone().unwrap_or_default(),
             swarm_key,
             allow_dns: self.allow_dns.unwrap_or_default(),
             dns: dns(self.dns_resolver.as_deref()),

@@ -20,6 +20,7 @@ impl Instance {
             bootstrap_peers: seeds.configured,
             unreachable_bootstrap_peers: seeds.unreachable,
             remembered_peers: seeds.remembered,
+            http_providers: node.http_providers(),
             rejected_handshakes: node.rejected_handshakes(),
             announced: announcing.announced,
             announcing: announcing.pending,

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::SocketAddr,
+    net::{SocketAddr, UdpSocket},
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -11,7 +11,7 @@ use std::{
 use super::{Process, finish, free_port, multiaddr};
 use crate::{
     Failure,
-    proxy::{Link, Proxy},
+    proxy::{Link, Proxy, UdpProxy},
     rpc::Rpc,
     scenarios::Room,
 };
@@ -25,17 +25,43 @@ pub struct Kubo {
     dir: PathBuf,
     api: SocketAddr,
     swarm: SocketAddr,
+    quic: SocketAddr,
     /// How long it took until its RPC answered.
     pub until_answered: Duration,
+}
+
+/// How a daemon is started.
+#[derive(Default)]
+pub struct Settings {
+    /// The only addresses that it tells others.
+    pub announce: Vec<String>,
+    /// The URL of the only router that it asks for providers.
+    pub router: Option<String>,
+}
+
+/// A daemon that is reached over a link alone.
+pub struct Distant {
+    pub node: Kubo,
+    /// Where it is reached over TCP and over QUIC.
+    pub tcp: String,
+    pub quic: String,
+    _proxies: (Proxy, UdpProxy),
 }
 
 impl Kubo {
     /// Starts one with an empty repository, which announces one address if that is given.
     pub fn start(room: &Room, announce: Option<SocketAddr>) -> Result<Self, Failure> {
+        let announce = announce.map(multiaddr).into_iter().collect();
+        Self::start_with(room, &Settings { announce, router: None })
+    }
+
+    /// Starts one with an empty repository.
+    pub fn start_with(room: &Room, settings: &Settings) -> Result<Self, Failure> {
         let dir = room.new_dir("kubo")?;
-        let (api, swarm) = (free_port()?, free_port()?);
+        let (api, swarm, quic) = (free_port()?, free_port()?, free_udp_port()?);
         command(room, &dir, &["init", "--profile", "test"])?;
-        let announce = announce.map(multiaddr).into_iter().collect::<Vec<_>>();
+        let Settings { announce, router } = settings;
+        let kind = if router.is_some() { "delegated" } else { "none" };
         for (key, value) in [
             ("Bootstrap", "[]".to_owned()),
             ("AutoConf.Enabled", "false".into()),
@@ -44,20 +70,40 @@ impl Kubo {
             ("Swarm.DisableNatPortMap", "true".into()),
             ("DNS.Resolvers", "{}".into()),
             ("Discovery.MDNS.Enabled", "false".into()),
-            ("Routing.Type", "\"none\"".into()),
-            ("Routing.DelegatedRouters", "[]".into()),
+            ("Routing.Type", format!("{kind:?}")),
+            ("Routing.DelegatedRouters", serde_json::to_string(router.as_slice())?),
+            // A node that only asks a router announces nothing.
+            ("Provide.Enabled", "false".into()),
             ("Ipns.DelegatedPublishers", "[]".into()),
             ("Addresses.API", format!("{:?}", multiaddr(api))),
             ("Addresses.Gateway", "[]".into()),
-            ("Addresses.Swarm", format!("[{:?}]", multiaddr(swarm))),
-            ("Addresses.Announce", serde_json::to_string(&announce)?),
+            ("Addresses.Swarm", format!("[{:?},{:?}]", multiaddr(swarm), quic_multiaddr(quic))),
+            ("Addresses.Announce", serde_json::to_string(announce)?),
         ] {
             command(room, &dir, &["config", "--json", key, &value])?;
         }
         let start = Instant::now();
         let process = room.children.start(program(room, &dir)?.arg("daemon"), &dir)?;
         let until_answered = Rpc(api).until_answered(start)?;
-        Ok(Self { process, dir, api, swarm, until_answered })
+        Ok(Self { process, dir, api, swarm, quic, until_answered })
+    }
+
+    /// Starts one that is reached over a link alone, over TCP and over QUIC.
+    pub fn distant(room: &Room, link: &Link) -> Result<Distant, Failure> {
+        let (mut proxy, udp) = (Proxy::bind()?, UdpProxy::bind()?);
+        let (tcp, quic) = (multiaddr(proxy.address()), quic_multiaddr(udp.address()));
+        let announce = vec![tcp.clone(), quic.clone()];
+        let node = Self::start_with(room, &Settings { announce, router: None })?;
+        proxy.lead(node.swarm, link.clone());
+        udp.lead(node.quic, link.clone());
+        let id = node.id()?;
+        let at = |address: String| format!("{address}/p2p/{id}");
+        Ok(Distant { node, tcp: at(tcp), quic: at(quic), _proxies: (proxy, udp) })
+    }
+
+    fn id(&self) -> Result<String, Failure> {
+        let id = self.rpc().call("id")?;
+        Ok(id["ID"].as_str().ok_or("Kubo has no peer ID")?.into())
     }
 
     /// Starts one that is reached over a link alone; gives the address of that too.
@@ -65,8 +111,7 @@ impl Kubo {
         let mut proxy = Proxy::bind()?;
         let node = Self::start(room, Some(proxy.address()))?;
         proxy.lead(node.swarm, link);
-        let id = node.rpc().call("id")?;
-        let id = id["ID"].as_str().ok_or("Kubo has no peer ID")?;
+        let id = node.id()?;
         let address = format!("{}/p2p/{id}", multiaddr(proxy.address()));
         Ok((node, proxy, address))
     }
@@ -82,6 +127,14 @@ impl Kubo {
         drop(process);
         Ok(fs::remove_dir_all(dir)?)
     }
+}
+
+fn free_udp_port() -> Result<SocketAddr, Failure> {
+    Ok(UdpSocket::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+fn quic_multiaddr(address: SocketAddr) -> String {
+    format!("/ip4/{}/udp/{}/quic-v1", address.ip(), address.port())
 }
 
 fn program(room: &Room, dir: &Path) -> Result<Command, Failure> {

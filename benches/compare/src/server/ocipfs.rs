@@ -36,6 +36,10 @@ pub struct Serve<'a> {
     pub follow: Option<String>,
     /// Whether it serves the RPC of Kubo.
     pub rpc: bool,
+    /// Whether it serves blocks over HTTP.
+    pub gateway: bool,
+    /// HTTP servers that it asks for blocks.
+    pub http_providers: Vec<String>,
 }
 
 /// A layer, as `layer add` prints it.
@@ -107,6 +111,8 @@ impl<'a> Ocipfs<'a> {
         command.args(serve.peers.iter().flat_map(|peer| ["--peer", peer]));
         command.args(serve.follow.iter().flat_map(|name| ["--follow", name]));
         command.args(serve.announce.iter().flat_map(|address| ["--swarm-announce", address]));
+        command.args(serve.gateway.then_some("--gateway"));
+        command.args(serve.http_providers.iter().flat_map(|url| ["--http-provider", url]));
         let rpc = serve.rpc.then(free_port).transpose()?;
         command.args(rpc.iter().flat_map(|rpc| ["--rpc-listen".into(), rpc.to_string()]));
         let mut process = room.children.start(&mut command, &dir)?;
@@ -139,10 +145,26 @@ impl<'a> Ocipfs<'a> {
 
     /// Starts one with the RPC of Kubo that is connected to a peer.
     pub fn connected_with_rpc(room: &'a Room, peer: &str) -> Result<Self, Failure> {
-        let node = Self::start(room, &Serve { peers: vec![peer.into()], rpc: true, ..Serve::default() })?;
-        node.until_connected(1)?;
+        Self::connected_at_with_rpc(room, &[peer], 1)
+    }
+
+    /// The same for so many peers with these addresses.
+    pub fn connected_at_with_rpc(room: &'a Room, addresses: &[&str], peers: usize) -> Result<Self, Failure> {
+        let addresses = addresses.iter().map(|address| (*address).into()).collect();
+        let node = Self::start(room, &Serve { peers: addresses, rpc: true, ..Serve::default() })?;
+        node.until_connected(peers)?;
         thread::sleep(TO_GREET);
         Ok(node)
+    }
+
+    /// Where its registry listens.
+    pub fn registry(&self) -> Result<SocketAddr, Failure> {
+        Ok(self.ready.registry.parse()?)
+    }
+
+    /// Its peer ID.
+    pub fn peer(&self) -> &str {
+        &self.ready.identity.peer
     }
 
     /// Its RPC.

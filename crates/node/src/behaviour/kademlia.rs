@@ -1,6 +1,6 @@
 //! Kademlia: provider records and the queries of the routing system.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use libp2p::{
     PeerId, StreamProtocol,
@@ -19,6 +19,7 @@ const MAX_DIALLED_PROVIDERS: usize = 10;
 
 /// A search for the providers of a CID.
 pub(super) struct ProviderQuery {
+    pub key: RecordKey,
     found: mpsc::UnboundedSender<PeerId>,
     dialled: usize,
 }
@@ -46,8 +47,9 @@ impl Behaviour {
     }
 
     pub(super) fn find_providers(&mut self, cid: &Cid, found: mpsc::UnboundedSender<PeerId>) {
-        let query = self.behaviours.kad.get_providers(key_of(cid));
-        self.provider_queries.insert(query, ProviderQuery { found, dialled: 0 });
+        let key = key_of(cid);
+        let query = self.behaviours.kad.get_providers(key.clone());
+        self.provider_queries.insert(query, ProviderQuery { key, found, dialled: 0 });
     }
 
     pub(super) fn on_query(&mut self, id: QueryId, result: QueryResult, last: bool) {
@@ -79,7 +81,8 @@ impl Behaviour {
     }
 
     /// Dials while the query is running: only then does Kademlia know the providers' addresses.
-    fn on_providers(&mut self, id: QueryId, providers: impl IntoIterator<Item = PeerId>) {
+    fn on_providers(&mut self, id: QueryId, providers: HashSet<PeerId>) {
+        self.ask_over_http(id, &providers);
         let Some(search) = self.provider_queries.get_mut(&id) else { return };
         for peer in providers {
             let _ = search.found.send(peer);

@@ -24,12 +24,18 @@ async fn dialled(public: bool, peer: PeerId, configured: &[Multiaddr]) -> Vec<St
         handshakes: None,
         public,
         limits: Limits::default(),
+        http: None,
     };
     let peers = Peers::open(&crate::Options::new("unused"), configured);
     let mut behaviour = Behaviour::new(&key, settings, bitswap, (inbox, hear), peers, store).unwrap();
-    for address in
-        ["/dns4/example.org/tcp/1", "/ip4/10.0.0.1/tcp/22", "/ip4/127.0.0.1/tcp/22", "/ip4/203.0.113.9/tcp/1"]
-    {
+    for address in [
+        "/dns4/example.org/tcp/1",
+        "/ip4/10.0.0.1/tcp/22",
+        "/ip4/127.0.0.1/tcp/22",
+        "/ip4/203.0.113.9/tcp/1",
+        // No transport of libp2p dials it.
+        "/ip4/203.0.113.9/tcp/80/http",
+    ] {
         behaviour.behaviours.kad.add_address(&peer, address.parse().unwrap());
     }
     let id = ConnectionId::new_unchecked(1);

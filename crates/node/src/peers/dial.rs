@@ -1,6 +1,6 @@
 //! Dials a peer, and explains failures in plain words.
 
-use std::{error::Error as _, io, time::Duration};
+use std::{collections::HashSet, error::Error as _, io, time::Duration};
 
 use libp2p::{Multiaddr, PeerId, TransportError, multiaddr::Protocol, swarm::DialError};
 use rust_ipfs::{DialOpts, Ipfs, PeerCondition};
@@ -9,6 +9,8 @@ use super::{Peers, resolve::resolve};
 use crate::{ConnectError, NoPeerId, address::is_dns};
 
 const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
+/// Other transports are dialled this long after QUIC: it has the shorter handshake, and no stream of it waits for another.
+const QUIC_HEAD_START: Duration = Duration::from_millis(300);
 const OWN_ADDRESS: &str = "the address is this node's own";
 
 /// Returns the peer id at the end of a dialable address.
@@ -19,8 +21,20 @@ pub(crate) fn peer_id(address: &Multiaddr) -> Result<PeerId, NoPeerId> {
     }
 }
 
+/// Returns one address of each peer, the first, and all addresses without a peer id.
+pub(crate) fn one_of_each(addresses: &[Multiaddr]) -> Vec<Multiaddr> {
+    let mut known = HashSet::new();
+    let is_first = |address: &&Multiaddr| peer_id(address).map_or(true, |id| known.insert(id));
+    addresses.iter().filter(is_first).cloned().collect()
+}
+
+fn is_quic(address: &Multiaddr) -> bool {
+    address.iter().any(|part| matches!(part, Protocol::Quic | Protocol::QuicV1))
+}
+
 impl Peers {
-    /// Connects to the peer at the end of `address`, unless it is connected.
+    /// Connects to the peer at the end of `address`, unless it is connected. Further addresses that are configured for the
+    /// peer are dialled too, those of QUIC first.
     ///
     /// A dial in progress does not replace this one: it may be to another address, or hang in a handshake with a peer
     /// that has restarted. The first of the two to connect wins.
@@ -34,10 +48,25 @@ impl Peers {
         if ipfs.listening_addresses().await.is_ok_and(|listening| listening.contains(&own)) {
             return Err(ConnectError::Unreachable { address: address.clone(), why: OWN_ADDRESS.into() });
         }
-        let addresses = self.addresses(address).await?;
+        let mut addresses = self.addresses(address).await?;
+        for further in self.configured_addresses(&id).into_iter().filter(|further| further != address) {
+            addresses.extend(self.addresses(&further).await.unwrap_or_default());
+        }
         self.want(id);
-        let target = DialOpts::peer_id(id).condition(PeerCondition::Always);
-        let dial = ipfs.connect(target.addresses(addresses).build());
+        let connect = |addresses: Vec<Multiaddr>| {
+            let target = DialOpts::peer_id(id).condition(PeerCondition::Always);
+            ipfs.connect(target.addresses(addresses).build())
+        };
+        let dial = async {
+            let (quic, others): (Vec<_>, Vec<_>) = addresses.into_iter().partition(is_quic);
+            if quic.is_empty() || others.is_empty() {
+                return connect([quic, others].concat()).await;
+            }
+            match tokio::time::timeout(QUIC_HEAD_START, connect(quic)).await {
+                Ok(Ok(connected)) => Ok(connected),
+                _ => connect(others).await,
+            }
+        };
         let dial = tokio::time::timeout(DIAL_TIMEOUT, dial);
         let dialled = tokio::select! {
             dialled = dial => dialled,

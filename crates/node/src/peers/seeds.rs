@@ -76,12 +76,15 @@ impl Peers {
         self.remembered().addresses()
     }
 
-    /// Records the outcome of dialling a configured peer.
+    /// Records the outcome of dialling a configured peer, at any of its addresses.
     pub(super) fn dialled_seed(&self, address: &Multiaddr, reached: bool) {
+        let all = peer_id(address).map(|id| self.configured_addresses(&id)).unwrap_or_default();
         let mut unreachable = locked(&self.0.unreachable);
-        match reached {
-            true => drop(unreachable.remove(address)),
-            false => drop(unreachable.insert(address.clone())),
+        for address in all.into_iter().chain([address.clone()]) {
+            match reached {
+                true => drop(unreachable.remove(&address)),
+                false => drop(unreachable.insert(address)),
+            }
         }
     }
 

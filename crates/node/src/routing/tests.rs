@@ -67,6 +67,7 @@ impl Peer {
             handshakes: None,
             public: false,
             limits: crate::Limits::default(),
+            http: None,
         };
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (bitswap, ..) = bitswap::start(Arc::new(NoBlocks), Default::default(), &tasks, &stop);
