@@ -7,6 +7,7 @@ mod output;
 
 mod completions;
 mod image;
+mod join;
 mod layer;
 mod log;
 mod name;
@@ -88,6 +89,7 @@ enum Command {
     Name(name::Name),
     #[command(subcommand)]
     Swarm(swarm::Swarm),
+    Join(join::Join),
     #[command(subcommand)]
     Repo(repo::Repo),
     #[command(subcommand)]
@@ -175,6 +177,7 @@ async fn dispatch(cli: Cli) -> Result<(), Exit> {
         Command::Image(image) => image::run(&global, image).await,
         Command::Name(name) => name::run(&global, name).await,
         Command::Swarm(swarm) => swarm::run(&global, swarm).await,
+        Command::Join(join) => join::run(&global, &join),
         Command::Repo(repo) => repo::run(&global, repo).await,
         Command::Store(store) => store::run(&global, store).await,
         Command::Status(_) => status::run(&global).await,

@@ -29,6 +29,7 @@ mod reader;
 mod share;
 mod stat;
 mod store;
+mod unstored;
 mod uploads;
 mod verify;
 
@@ -45,7 +46,7 @@ use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
 pub use add::{AddError, Adder};
-pub use blob_writer::{BlobWriter, FileOptions, WrittenBlob};
+pub use blob_writer::{BlobWriter, FileOptions, KnownBlob, WrittenBlob};
 pub use budget::hold;
 pub use dag::{DagBlock, Extent};
 pub use documents::OpenDocument;
@@ -59,7 +60,7 @@ pub use ocipfs_unixfs::{
 };
 pub use reader::Reader;
 pub use share::{SharePolicy, Shared};
-pub use stat::{Entry, EntryKind, Found, Stat};
+pub use stat::{DagEntry, EntryKind, Found, Stat};
 #[cfg(test)]
 pub use store::counting::counting;
 pub use store::index::{
@@ -281,6 +282,11 @@ impl Content {
     /// How much is stored.
     pub async fn store_stat(&self) -> Result<StoreStat, Error> {
         Ok(self.0.store.run(Store::stat).await?)
+    }
+
+    /// Returns the size of the index file.
+    pub async fn index_bytes(&self) -> Result<u64, Error> {
+        Ok(self.0.store.run(|store| Ok(store.index_bytes())).await?)
     }
 
     /// Opens a guard: content stored or found while it lives is not collected.

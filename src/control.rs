@@ -6,6 +6,7 @@ pub mod client;
 mod elsewhere;
 mod failure;
 mod instance;
+mod invitation;
 mod message;
 pub mod server;
 mod socket;
@@ -14,10 +15,11 @@ mod trust;
 pub use attachment::{Attachment, Destination};
 pub use failure::{import_failure, layer_file_failure};
 pub use instance::{Instance, Naming, Network, Options};
+pub use invitation::Invitation;
 pub use message::{
     Added, AddedLayer, Collected, DamageInfo, Dropped, ExportedImage, Failure, FollowedName, Identity,
-    ImageInfo, ImageReply, ImageRequest, Inspected, InspectedImage, LayerRequest, NameRequest, NameTarget,
-    Note, OwnName, PeerInfo, Pin, Publication, Published, RemovedInfo, Reply, RepoCollected, RepoContents,
-    RepoInfo, RepoManifest, RepoReply, RepoRequest, RepoTag, Request, Room, Source, Status, StoreReply,
-    StoreRequest, Stored, Verified,
+    ImageInfo, ImageReply, ImageRequest, Inspected, InspectedImage, Invited, LayerRequest, NameRequest,
+    NameTarget, Note, OwnName, PeerInfo, Pin, Publication, Published, RemovedInfo, Reply, RepoCollected,
+    RepoContents, RepoInfo, RepoManifest, RepoReply, RepoRequest, RepoTag, Request, Room, Source, Status,
+    StoreReply, StoreRequest, Stored, Verified,
 };

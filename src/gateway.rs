@@ -28,11 +28,11 @@ use axum::{
 
 use crate::content::{
     Content,
-    car::{CarOptions, Resolved, Room, SharedBlock},
+    car::{CarOptions, CarRoom, ResolvedPath, SharedBlock},
 };
-use error::Error;
+pub use error::Error;
 use headers::Headers;
-use request::{Format, GatewayRequest};
+use request::{GatewayRequest, ResponseFormat};
 
 /// The path below which the gateway is.
 pub const PREFIX: &str = "/ipfs/";
@@ -41,7 +41,7 @@ pub const PREFIX: &str = "/ipfs/";
 #[derive(Clone)]
 struct Gateway {
     content: Content,
-    room: Room,
+    room: CarRoom,
     visibility: Visibility,
 }
 
@@ -56,7 +56,7 @@ pub enum Visibility {
 
 /// Returns the routes of the gateway.
 pub fn router<S: Clone + Send + Sync + 'static>(content: Content, visibility: Visibility) -> Router<S> {
-    let gateway = Gateway { content, room: Room::default(), visibility };
+    let gateway = Gateway { content, room: CarRoom::default(), visibility };
     Router::new().route("/ipfs/{*path}", get(answer)).with_state(gateway)
 }
 
@@ -64,8 +64,8 @@ async fn answer(State(gateway): State<Gateway>, request: Request) -> Result<Resp
     let is_head = request.method() == Method::HEAD;
     let request = GatewayRequest::parse(request.uri(), request.headers())?;
     let answer = match request.format {
-        Format::Raw => gateway.raw(&request, is_head).await,
-        Format::Car(options) => gateway.car(&request, options).await,
+        ResponseFormat::Raw => gateway.raw(&request, is_head).await,
+        ResponseFormat::Car(options) => gateway.car(&request, options).await,
     };
     match answer {
         Err(Error::Absent(_)) if request.only_if_cached => {
@@ -96,10 +96,10 @@ impl Gateway {
     /// The body of the answer to `HEAD` is dropped before anything but the path is read.
     async fn car(&self, request: &GatewayRequest, options: CarOptions) -> Result<Response, Error> {
         let path = match self.content.resolve_shared(&request.at, options.scope, &self.room).await? {
-            Resolved::Found(path) => path,
-            Resolved::Absent => return Err(Error::Absent(request.at.clone())),
-            Resolved::Outside(outside) => return Err(outside.into()),
-            Resolved::Busy => return Err(Error::Busy),
+            ResolvedPath::Found(path) => path,
+            ResolvedPath::Absent => return Err(Error::Absent(request.at.clone())),
+            ResolvedPath::Outside(outside) => return Err(outside.into()),
+            ResolvedPath::Busy => return Err(Error::Busy),
         };
         let headers = Headers::car(request, options, &path, self.visibility);
         if request.knows(&headers.etag) {

@@ -37,7 +37,7 @@ use crate::{
     http::{
         drain,
         listener::{self, Limits},
-        origin::Place,
+        origin::RegistryPlace,
     },
     names::{
         NameKind, Resolver,
@@ -58,7 +58,7 @@ pub struct Registry {
     resolver: Resolver,
     pushes: Pushes,
     access: Access,
-    place: Place,
+    place: RegistryPlace,
 }
 
 impl FromRef<Registry> for Access {
@@ -81,7 +81,7 @@ pub fn read_only(access: &Access, address: SocketAddr) -> Option<String> {
     if access.has_users() {
         return None;
     }
-    Place::new(address, access.public_url().cloned()).never_local().map(|remote| remote.to_string())
+    RegistryPlace::new(address, access.public_url().cloned()).never_local().map(|remote| remote.to_string())
 }
 
 /// Serves the registry until `stop`, then finishes what is being sent.
@@ -91,7 +91,7 @@ pub async fn serve(
     Options { access, gateway }: Options,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    let place = Place::new(listener.local_addr()?, access.public_url().cloned());
+    let place = RegistryPlace::new(listener.local_addr()?, access.public_url().cloned());
     let pushes = Pushes::new(resolver.clone());
     let app = router(Registry { resolver, pushes: pushes.clone(), access, place }, gateway);
     let expiring = stop.clone().run_until_cancelled_owned(async move { pushes.expire_uploads().await });

@@ -57,7 +57,7 @@ use crate::{
     http::{
         Users,
         listener::{self, Limits},
-        origin::Place,
+        origin::RegistryPlace,
     },
     names::{Resolver, publish::Publisher},
 };
@@ -86,7 +86,7 @@ pub struct Options {
 #[derive(Clone)]
 struct Rpc {
     options: Options,
-    place: Place,
+    place: RegistryPlace,
     started: Instant,
     /// The address of the listener, as a multiaddr.
     api: String,
@@ -95,7 +95,7 @@ struct Rpc {
 
 impl Rpc {
     fn new(options: Options, address: SocketAddr) -> Self {
-        let (place, api) = (Place::new(address, None), api_file::multiaddr(address));
+        let (place, api) = (RegistryPlace::new(address, None), api_file::multiaddr(address));
         Self { options, place, started: Instant::now(), api, turns: Arc::new(Semaphore::new(MAX_TURNS)) }
     }
 

@@ -123,7 +123,7 @@ fn published(published: &Publication) {
 /// What peers are given.
 pub fn shared(share: &str) -> &'static str {
     match share {
-        "all" => "all: what was added, pulled or pushed here",
-        _ => "added: what was added or pulled here, not what was pushed (--share all)",
+        "all" => "all: content that was added, pulled or pushed here",
+        _ => "added: content that was added or pulled here; pushed content is not shared (--share all)",
     }
 }

@@ -120,6 +120,7 @@ pub fn print_room(room: &Room) {
     let of =
         |limit: Option<u64>| limit.map_or_else(String::new, |limit| format!(" of {}", HumanBytes(limit)));
     outln!("used        {}{}", HumanBytes(room.used_bytes), of(room.max_size));
+    outln!("index       {} on disk", HumanBytes(room.index_bytes));
     outln!("cache       {}{}", HumanBytes(room.cached_bytes), of(room.cache_size));
     outln!("followed    {}", HumanBytes(room.followed_bytes));
     outln!("owned       {}", HumanBytes(room.owned_bytes));

@@ -38,6 +38,19 @@ Examples:
         /// File to write; without it they are printed
         file: Option<PathBuf>,
     },
+    /// Print an invitation to the private swarm of this node: one string with its key and addresses, for `ocipfs join`
+    #[command(after_help = "\
+Examples:
+  ocipfs swarm invite --follow self              who joins serves the repositories that are pushed here
+  ocipfs join ocipfs-join-1.eyJ...               on the new machine, then `ocipfs serve`")]
+    Invite {
+        /// Name that the new node follows: `self` for the name of this node, or a name (k51...)
+        #[arg(long, value_name = "NAME")]
+        follow: Option<String>,
+        /// How long the invitation is valid. It contains the swarm key: pass it on as you would pass on a password
+        #[arg(long, value_name = "TIME", default_value = "1d")]
+        expires: humantime::Duration,
+    },
     /// Make a key for a private swarm: print it, or write it to a file that only this user can read
     #[command(after_help = "\
 Examples:
@@ -59,6 +72,7 @@ pub async fn run(global: &Global, swarm: Swarm) -> Result<(), Exit> {
         Swarm::Peers => Request::SwarmPeers,
         Swarm::ExportPeers { .. } => Request::SwarmExportPeers,
         Swarm::Connect { address } => Request::SwarmConnect { address },
+        Swarm::Invite { follow, expires } => Request::SwarmInvite { follow, seconds: expires.as_secs() },
         Swarm::Key { file: Some(file) } => {
             secrets::write_new(&file, format!("{}\n", SwarmKey::generate()).as_bytes())?;
             let path = file.display().to_string();
@@ -93,6 +107,7 @@ pub async fn run(global: &Global, swarm: Swarm) -> Result<(), Exit> {
                 );
             }
         }),
+        Reply::Invited(invited) => output::print(global, &invited, &invited.invitation, || {}),
         Reply::ExportedPeers { addresses } => export_peers(global, &addresses, export.as_deref()),
         Reply::Connected { peer } => {
             output::print(global, &serde_json::json!({ "peer": peer }), &peer, || {})

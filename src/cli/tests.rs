@@ -68,6 +68,11 @@ fn error_hint_and_log_texts_are_as_reviewed() {
                 r"#\[error\(({literal})[^\]]*\)\]\s*(?:\#\[[^\]]*\]\s*)*(?:pub(?:\(\w+\))?\s+)?(?:struct\s+)?(\w+)"
             ),
         ),
+        (
+            "answers",
+            format!(r"Error::(?:failed|client|request|Invalid|NotAcceptable)\((?:format!\()?\s*({literal})"),
+        ),
+        ("failures", format!(r"Failure::new\((?:format!\()?\s*({literal})")),
         ("hints", format!(r"hint\((?:&?format!\()?\s*({literal})")),
         ("log", format!(r"tracing::(?:info|warn|error)!\([^;]*?({literal})[^;]*\);")),
     ] {

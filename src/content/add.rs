@@ -47,7 +47,7 @@ impl From<StoreError> for AddError {
     }
 }
 
-/// Adds files and directories. What was not committed goes when it is dropped.
+/// Adds files and directories. Dropped, it discards everything that is not committed.
 pub struct Adder {
     content: Content,
     options: FileOptions,
@@ -153,7 +153,7 @@ impl Adder {
         Ok(root)
     }
 
-    /// Adds a directory of what was added.
+    /// Adds a directory of added entries.
     pub async fn directory(&mut self, entries: Entries) -> Result<Root, AddError> {
         let options: DagOptions = self.options.dag;
         let document = options.directory_of(entries);
@@ -177,7 +177,7 @@ impl Adder {
         self.waiting.is_empty() && self.blocks.is_empty()
     }
 
-    /// Stores what was added so far, and pins roots in the same commit.
+    /// Stores everything added so far, and pins roots in the same commit.
     pub async fn commit(&mut self, pins: Vec<Cid>, pin_name: &str) -> Result<(), AddError> {
         if self.is_dry {
             return Ok(());

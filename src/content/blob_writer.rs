@@ -14,6 +14,7 @@
 //! Each has a short queue, so memory is bounded by the slowest.
 
 mod chunker;
+mod known;
 mod pieces;
 mod worker;
 
@@ -36,8 +37,9 @@ use super::{
     MIB,
     store::{BlobLayout, Draft, DraftToStore, Error, Leaf, Store, Stored, SyncedDraft},
 };
-use chunker::Chunker;
+use chunker::DagChunker;
 pub use chunker::{FileOptions, HashOnly};
+pub use known::KnownBlob;
 use pieces::Pieces;
 use worker::Worker;
 
@@ -56,7 +58,7 @@ pub struct BlobWriter {
     open: Vec<u8>,
     pieces: Pieces,
     whole: Option<Worker<Hasher>>,
-    leaves: Worker<Chunker>,
+    leaves: Worker<DagChunker>,
     writer: Worker<Draft>,
     threads: Option<OwnedSemaphorePermit>,
 }
@@ -108,7 +110,7 @@ impl BlobWriter {
     }
 
     fn of(draft: Draft, options: FileOptions) -> Self {
-        let leaves = Worker::new("leaves", Chunker::new(options), |chunker, piece| {
+        let leaves = Worker::new("leaves", DagChunker::new(options), |chunker, piece| {
             chunker.push(piece);
             Ok(())
         });
@@ -229,7 +231,7 @@ impl WrittenBlob {
         let mut draft = store.draft()?;
         draft.write(&bytes)?;
         let digest = Some(Digest::sha256_of(&bytes));
-        let mut chunker = Chunker::new(options.into());
+        let mut chunker = DagChunker::new(options.into());
         chunker.push(&bytes);
         let (root, layout) = chunker.finish();
         Ok(Self { root, digest, layout, draft: draft.sync()? })

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use ocipfs_node::{Block, Cid};
 
-use super::{Content, Document, Error, Nodes, Root, Store, locked};
+use super::{Content, Document, Error, Nodes, Root, Store, locked, unstored::Unstored};
 
 impl Content {
     /// A block that is here, or about to be.
@@ -24,11 +24,15 @@ impl Content {
         // Who counts on blocks holds this only until those before are in the store.
         let keeping = self.0.keeping.clone().read_owned().await;
         let content = self.clone();
+        let unstored = Unstored::current();
         locked(&content.0.fresh).extend(blocks.iter().map(|block| (block.cid, block.data.clone())));
         tokio::task::spawn_blocking(move || {
             match content.0.store.put_blocks(&blocks) {
                 Ok(()) => content.0.gc.content_added(&content.0.store),
-                Err(error) => tracing::warn!("cannot store fetched blocks: {error}"),
+                Err(error) => {
+                    tracing::warn!("cannot store fetched blocks: {error}");
+                    unstored.note(&error.into());
+                }
             }
             let cids: Vec<Cid> = blocks.iter().map(|block| block.cid).collect();
             let mut fresh = locked(&content.0.fresh);

@@ -19,11 +19,11 @@ use futures::{Stream, StreamExt, stream};
 use ocipfs_node::car;
 
 use super::{CidPath, Content, Error, hold};
-use walk::Walk;
+use walk::CarWalk;
 
 pub use below::{ByteSpan, OutsideOfFile, Scope};
-pub use resolve::{End, Resolved, SharedPath};
-pub use room::{Busy, Room};
+pub use resolve::{End, ResolvedPath, SharedPath};
+pub use room::{Busy, CarRoom};
 
 /// A block for a client.
 pub enum SharedBlock {
@@ -31,7 +31,7 @@ pub enum SharedBlock {
     Here(Bytes),
     /// It is not here, or not shared.
     Absent,
-    /// There is no room for it now.
+    /// Its room is used up.
     Busy,
 }
 
@@ -54,7 +54,7 @@ impl Content {
     }
 
     /// Reads the block of a root, if it is here and shared; its bytes take `room` until they are dropped.
-    pub async fn read_shared(&self, root: &CidPath, room: &Room) -> Result<SharedBlock, Error> {
+    pub async fn read_shared(&self, root: &CidPath, room: &CarRoom) -> Result<SharedBlock, Error> {
         if let Some(block) = root.inline_root() {
             return Ok(SharedBlock::Here(block.data));
         }
@@ -68,16 +68,16 @@ impl Content {
     ///
     /// # Errors
     /// Fails if there is no room.
-    pub fn car(&self, path: SharedPath, options: CarOptions, room: &Room) -> Result<CarStream, Busy> {
+    pub fn car(&self, path: SharedPath, options: CarOptions, room: &CarRoom) -> Result<CarStream, Busy> {
         let header = car::header(&[path.end.cid]).into();
-        Ok(CarStream { header, walk: Walk::new(self.clone(), path, options, room)? })
+        Ok(CarStream { header, walk: CarWalk::new(self.clone(), path, options, room)? })
     }
 }
 
 /// The bytes of a CAR.
 pub struct CarStream {
     header: Bytes,
-    walk: Walk,
+    walk: CarWalk,
 }
 
 impl CarStream {
@@ -85,7 +85,7 @@ impl CarStream {
     /// off.
     pub fn into_stream_logged(self) -> impl Stream<Item = Result<Bytes, Error>> {
         let sections = stream::unfold(Some((self.walk, None)), |state| async move {
-            let (mut walk, pending): (Walk, Option<Bytes>) = state?;
+            let (mut walk, pending): (CarWalk, Option<Bytes>) = state?;
             if let Some(block) = pending {
                 return Some((Ok(block), Some((walk, None))));
             }

@@ -1,6 +1,7 @@
 use std::{io, time::Duration};
 
 use ocipfs_node::Cid;
+use ocipfs_oci::Digest;
 
 use super::{CidPath, store};
 
@@ -10,6 +11,14 @@ pub enum Error {
     /// The blocks could not be fetched.
     #[error(transparent)]
     Node(#[from] ocipfs_node::FetchError),
+    /// A stored blob is damaged, and what is missing of it could not be fetched.
+    #[error("blob {digest} is damaged on this node: {why}")]
+    Damaged {
+        /// The blob.
+        digest: Digest,
+        /// Why it was not repaired.
+        why: ocipfs_node::FetchError,
+    },
     /// The CID names something else than a file.
     #[error("{at} is {kind}, expected a file")]
     NotAFile {

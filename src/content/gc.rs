@@ -10,6 +10,7 @@
 //! and whether a root is referenced is checked again in the transaction that deletes it. Every call blocks.
 
 mod collect;
+mod compact;
 mod evict;
 mod gc_task;
 mod mark;
@@ -54,6 +55,8 @@ pub struct GarbageCollector {
     /// Roots that went and are still announced.
     withdrawn: Mutex<Vec<Cid>>,
     wants_full_collection: AtomicBool,
+    /// The most rows that the index had since its size was last compared with them.
+    most_rows: AtomicU64,
     /// Roots were released since the last collection.
     has_released: AtomicBool,
     /// Releases content of the layers above.
@@ -79,6 +82,7 @@ impl GarbageCollector {
             turn: Mutex::default(),
             withdrawn: Mutex::default(),
             wants_full_collection: AtomicBool::default(),
+            most_rows: AtomicU64::default(),
             // Of the process before.
             has_released: AtomicBool::new(true),
             when_full: OnceLock::new(),

@@ -1,9 +1,10 @@
 //! Retaining and releasing content, and announcing what is retained.
 
 use ocipfs_node::Cid;
+use redb::WriteTransaction;
 
 use super::{
-    Content, Error, GcRoot, ImportedImage, RetainedCounts, StoreError,
+    Content, Error, GcRoot, ImportedImage, RetainedCounts, StoreError, share_again,
     store::index::{self, Index},
 };
 
@@ -35,7 +36,17 @@ impl Content {
     /// Retains and announces the roots of `gc_root` under `key`, until that is released.
     pub async fn retain(&self, key: Cid, gc_root: GcRoot) -> Result<(), Error> {
         let roots = gc_root.roots();
-        self.index(move |index| index.retain(&key, &gc_root)).await?;
+        // What a command adds is shared also where it is from a network that the node left.
+        let added = if gc_root.is_kept { gc_root.all_roots() } else { Vec::new() };
+        let share = move |write: &WriteTransaction| {
+            for root in added {
+                if !share_again(write, &root)? {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        self.index(move |index| index.retain_with(&key, &gc_root, share)).await?;
         self.announce(roots).await
     }
 

@@ -10,7 +10,7 @@ use redb::WriteTransaction;
 
 use super::{
     Blob, Content, Error, GcRoot, Store, StoreError,
-    store::{BlobLayout, Leaf, Origin, index, note_from_peers},
+    store::{BlobLayout, Leaf, Origin, index, note_from_peers, share_again},
 };
 
 impl Content {
@@ -79,10 +79,13 @@ impl Kept {
     }
 
     pub(super) fn retain(&self, write: &WriteTransaction) -> Result<(), StoreError> {
-        match &self.reference {
-            Some((gc_root, reference)) => index::retain_also(write, gc_root, reference),
-            None => Ok(()),
+        let Some((gc_root, reference)) = &self.reference else { return Ok(()) };
+        index::retain_also(write, gc_root, reference)?;
+        // A command adds it, so it is shared also where it is from a network that the node left.
+        if reference.is_kept {
+            share_again(write, &self.file)?;
         }
+        Ok(())
     }
 
     fn roots(&self) -> Vec<Cid> {

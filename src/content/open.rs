@@ -3,7 +3,7 @@
 use std::{ops::Range, slice};
 
 use bytes::Bytes;
-use ocipfs_node::Cid;
+use ocipfs_node::{Cid, FetchError};
 use ocipfs_oci::{Algorithm, Digest, Hasher};
 use ocipfs_unixfs::DagNode;
 
@@ -58,7 +58,7 @@ impl Content {
         if let Some(stored) = self.stored(root).await? {
             return Ok(stored.digest);
         }
-        let missing = || ocipfs_node::FetchError::Offline(*root);
+        let missing = || FetchError::Offline(*root);
         let block = self.local(root).await?.ok_or_else(missing)?;
         match DagNode::decode(root, block)? {
             DagNode::File { data, children } if children.is_empty() => Ok(Digest::sha256_of(&data)),
@@ -87,7 +87,12 @@ impl Content {
     /// Opens several ranges of a blob, which do not overlap: the reader gives the bytes of one after the other, in this
     /// order, and each piece is of one range. Only these ranges are fetched.
     pub async fn open_ranges(&self, blob: &Blob, ranges: &[Range<u64>]) -> Result<Reader, Error> {
-        self.open_blob(blob, ranges, Purpose::Read).await
+        match self.open_blob(blob, ranges, Purpose::Read).await {
+            Err(Error::Node(why @ FetchError::NotFound { .. })) if self.is_damaged(&blob.digest).await? => {
+                Err(Error::Damaged { digest: blob.digest.clone(), why })
+            }
+            opened => opened,
+        }
     }
 
     /// Opens the whole of a blob that is to be kept; fails if it does not fit.

@@ -41,7 +41,7 @@ pub enum EntryKind {
 
 /// What a path leads to, with its sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct DagEntry {
     /// Its root block, its bytes if it is a file, and the bytes of all its blocks.
     pub root: Root,
     /// What it is.
@@ -52,7 +52,7 @@ pub struct Entry {
 
 impl Content {
     /// Finds out what a path leads to, and its sizes.
-    pub async fn entry(&self, at: &CidPath) -> Result<Entry, Error> {
+    pub async fn entry(&self, at: &CidPath) -> Result<DagEntry, Error> {
         let mut fetcher = DagFetcher::new(self.clone(), at);
         let (cid, node) = fetcher.resolve(at).await?;
         let block = fetcher.block(&cid).await?;
@@ -63,7 +63,7 @@ impl Content {
             DagNode::Directory(links) | DagNode::Shard { links, .. } => (EntryKind::Directory, links.len()),
             DagNode::Symlink => (EntryKind::Link, 0),
         };
-        Ok(Entry { root, kind, links })
+        Ok(DagEntry { root, kind, links })
     }
 
     /// Finds a file and its size; its bytes stay where they are.

@@ -13,6 +13,7 @@
 mod add;
 mod blob_file;
 mod blocks;
+mod compact;
 #[cfg(test)]
 pub mod counting;
 mod database;
@@ -149,6 +150,7 @@ impl Store {
         let disk = Disk::open(dir)?;
         let database = Database::open(&dir.join("index.redb"))?;
         upgrade::prepare(&database)?;
+        compact::compact_if_due(&database)?;
         let next = database.read(|read| tables::number(&read.open_table(META)?, NEXT_ID))?.max(1);
         let left_network = database.read(network::left_network)?;
         let store = Self(Arc::new(StoreInner {

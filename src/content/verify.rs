@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use ocipfs_node::{Block, Cid};
+use ocipfs_oci::Digest;
 
 use super::{
     Blob, Content, Error, Store, StoreError, Stored,
@@ -90,11 +91,16 @@ impl Content {
 
     /// Refuses a blob whose copy here is damaged, so that clients push it again; a pull may find it at peers.
     pub(super) async fn refuse_lost(&self, blob: &Blob) -> Result<(), Error> {
-        let digest = blob.digest.clone();
-        match self.store().run(move |store| store.is_lost(&digest)).await? {
+        match self.is_damaged(&blob.digest).await? {
             true => Err(ocipfs_node::FetchError::Offline(*blob.at.root()).into()),
             false => Ok(()),
         }
+    }
+
+    /// Whether a blob was found damaged, and is not stored since.
+    pub(super) async fn is_damaged(&self, digest: &Digest) -> Result<bool, Error> {
+        let digest = digest.clone();
+        Ok(self.store().run(move |store| store.is_lost(&digest)).await?)
     }
 
     async fn repair_block(&self, cid: &Cid) -> Result<bool, Error> {

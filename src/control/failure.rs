@@ -53,6 +53,9 @@ pub fn content_failure(error: content::Error) -> Failure {
         content::Error::Node(Unanswered { .. }) => {
             "try again, or give the peers more time with --find-timeout"
         }
+        content::Error::Damaged { .. } => {
+            "push or add it again, or connect to a peer that has it with `ocipfs swarm connect`"
+        }
         content::Error::Stalled { .. } => "try again: the download resumes where it stopped",
         content::Error::Quota { .. } => {
             "remove pushed images (`ocipfs repo rm`, `repo gc --untagged`) or other content (`store unpin`, `layer rm`, `image rm`, then `store gc`), or raise --max-size"

@@ -14,7 +14,7 @@ mod swarm;
 
 use std::{path::PathBuf, sync::Arc, time::Instant};
 
-use ocipfs_node::Node;
+use ocipfs_node::{Node, SwarmKey};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -84,6 +84,8 @@ struct Inner {
     tasks: TaskTracker,
     registry: String,
     network: &'static str,
+    /// The key of the private swarm, for invitations.
+    swarm_key: Option<SwarmKey>,
     started: Instant,
     _lock: Lock,
 }
@@ -112,6 +114,7 @@ impl Instance {
         let network = network.map_or("own", |network| network.word());
         let shared = Shared { store: store.clone(), share: options.naming.share };
         let online = options.swarm.is_some();
+        let swarm_key = options.swarm.as_ref().and_then(|swarm| swarm.swarm_key.clone());
         let node = match options.swarm {
             Some(swarm) => Node::start(options.naming.in_swarm(swarm), Arc::new(shared)).await,
             None => Node::offline(&options.data_dir),
@@ -138,8 +141,19 @@ impl Instance {
         };
         let (registry, started, stop) = (options.registry, Instant::now(), CancellationToken::new());
         let (tasks, _lock) = (TaskTracker::new(), lock);
-        let instance =
-            Inner { resolver, publisher, prefetch, policy, stop, tasks, registry, network, started, _lock };
+        let instance = Inner {
+            resolver,
+            publisher,
+            prefetch,
+            policy,
+            stop,
+            tasks,
+            registry,
+            network,
+            swarm_key,
+            started,
+            _lock,
+        };
         let instance = Self(Arc::new(instance));
         if online {
             instance.spawn_tasks();
@@ -200,6 +214,7 @@ impl Instance {
                 let addresses = self.content().node().export_peers().await;
                 Ok(Reply::ExportedPeers { addresses: addresses.iter().map(ToString::to_string).collect() })
             }
+            Request::SwarmInvite { follow, seconds } => self.invite(follow.as_deref(), seconds).await,
             Request::SwarmConnect { address } => self.connect(&address).await,
             Request::Name(request) => self.name(request).await,
             Request::Repo(request) => Ok(Reply::Repo(self.repo(request).await?)),

@@ -33,6 +33,13 @@ pub enum Request {
     SwarmPeers,
     /// Return addresses by which other nodes find the network.
     SwarmExportPeers,
+    /// Make an invitation to the private swarm of this node.
+    SwarmInvite {
+        /// Name to follow: `self`, or an IPNS name.
+        follow: Option<String>,
+        /// How long the invitation is valid.
+        seconds: u64,
+    },
     /// Dial a peer.
     SwarmConnect {
         /// Ends in the peer id.
@@ -51,7 +58,7 @@ pub enum Request {
 impl Request {
     /// Whether only a running `serve` can answer.
     pub fn needs_serve(&self) -> bool {
-        matches!(self, Self::SwarmPeers | Self::SwarmConnect { .. } | Self::Status)
+        matches!(self, Self::SwarmPeers | Self::SwarmInvite { .. } | Self::SwarmConnect { .. } | Self::Status)
     }
 }
 
@@ -82,6 +89,8 @@ pub enum Reply {
         /// Each ends in a peer ID; those that this node announces come first.
         addresses: Vec<String>,
     },
+    /// To `SwarmInvite`.
+    Invited(Invited),
     /// To `SwarmConnect`.
     Connected {
         /// Peer ID of the peer.
@@ -132,6 +141,19 @@ pub struct Identity {
     pub listen: Vec<String>,
     /// Addresses that it announces.
     pub announced: Vec<String>,
+}
+
+/// An invitation to a private swarm.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Invited {
+    /// The string for `ocipfs join`.
+    pub invitation: String,
+    /// Addresses of members in it.
+    pub addresses: Vec<String>,
+    /// The name that a node follows once it has joined.
+    pub follow: Option<String>,
+    /// When it expires, in seconds since 1970.
+    pub expires: u64,
 }
 
 /// A connected peer.

@@ -5,7 +5,7 @@ const MAX_ENTRIES: usize = 32;
 
 /// One entry of the header.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Accepted {
+pub struct AcceptedForms {
     /// The media type, in lower case.
     pub media_type: String,
     /// Its parameters, names in lower case, without the weight.
@@ -13,7 +13,7 @@ pub struct Accepted {
     weight: f32,
 }
 
-impl Accepted {
+impl AcceptedForms {
     /// Returns a parameter.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
@@ -21,13 +21,13 @@ impl Accepted {
 }
 
 /// Parses a header, the preferred entries first; entries that are excluded with a weight of 0 are left out.
-pub fn parse(header: &str) -> Vec<Accepted> {
-    let mut all: Vec<Accepted> = header.split(',').take(MAX_ENTRIES).filter_map(entry).collect();
+pub fn parse(header: &str) -> Vec<AcceptedForms> {
+    let mut all: Vec<AcceptedForms> = header.split(',').take(MAX_ENTRIES).filter_map(entry).collect();
     all.sort_by(|one, other| other.weight.total_cmp(&one.weight));
     all
 }
 
-fn entry(text: &str) -> Option<Accepted> {
+fn entry(text: &str) -> Option<AcceptedForms> {
     let mut parts = text.split(';').map(str::trim);
     let media_type = parts.next().filter(|media_type| !media_type.is_empty())?.to_ascii_lowercase();
     let pair = |part: &str| {
@@ -36,7 +36,7 @@ fn entry(text: &str) -> Option<Accepted> {
     };
     let (weights, parameters): (Vec<_>, Vec<_>) = parts.filter_map(pair).partition(|(name, _)| name == "q");
     let weight = weights.first().and_then(|(_, weight)| weight.parse::<f32>().ok()).unwrap_or(1.0);
-    (weight > 0.0).then_some(Accepted { media_type, parameters, weight })
+    (weight > 0.0).then_some(AcceptedForms { media_type, parameters, weight })
 }
 
 #[cfg(test)]

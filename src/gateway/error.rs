@@ -51,7 +51,9 @@ impl Error {
             Self::Absent(_) => StatusCode::NOT_FOUND,
             Self::Busy => StatusCode::TOO_MANY_REQUESTS,
             Self::Content(error) => match error {
-                NoEntry { .. } | NotAFile { .. } | NotADirectory { .. } | Node(_) => StatusCode::NOT_FOUND,
+                NoEntry { .. } | NotAFile { .. } | NotADirectory { .. } | Node(_) | Damaged { .. } => {
+                    StatusCode::NOT_FOUND
+                }
                 Corrupt { .. }
                 | Mismatch { .. }
                 | TooLarge { .. }

@@ -5,7 +5,7 @@ use percent_encoding::percent_decode_str;
 
 use super::{
     PREFIX,
-    accept::{self, Accepted},
+    accept::{self, AcceptedForms},
     entity_bytes,
     error::Error,
 };
@@ -23,7 +23,7 @@ const EXPECTED: &str = "expected ?format=raw or ?format=car, or the header Accep
 
 /// The form of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum ResponseFormat {
     /// One block.
     Raw,
     /// A CAR.
@@ -36,7 +36,7 @@ pub struct GatewayRequest {
     /// The content.
     pub at: CidPath,
     /// Its form.
-    pub format: Format,
+    pub format: ResponseFormat,
     /// Whether the form is that of `?format=`, so that caches can tell answers apart by their URLs.
     pub is_in_url: bool,
     /// The path as it was sent.
@@ -60,7 +60,7 @@ impl GatewayRequest {
         let (formats, query): (Vec<_>, Vec<_>) = query.partition(|(name, _)| name == "format");
         let in_url = formats.first().map(|(_, format)| format.as_str());
         let format = choose(in_url, text(header::ACCEPT), &query)?;
-        if format == Format::Raw && !at.names().is_empty() {
+        if format == ResponseFormat::Raw && !at.names().is_empty() {
             let message = format!("a block is requested by its CID alone: expected {PREFIX}<cid>?format=raw");
             return Err(Error::Invalid(message));
         }
@@ -107,13 +107,17 @@ fn parse_path(path: &str) -> Result<CidPath, Error> {
 }
 
 /// Chooses the form: `?format=` before the header, of which the first entry that can be served.
-fn choose(in_url: Option<&str>, accept: Option<&str>, query: &[(String, String)]) -> Result<Format, Error> {
+fn choose(
+    in_url: Option<&str>,
+    accept: Option<&str>,
+    query: &[(String, String)],
+) -> Result<ResponseFormat, Error> {
     let accepted = accept.map(accept::parse).unwrap_or_default();
     let cars = || accepted.iter().filter(|accepted| accepted.media_type == CAR_TYPE);
     match in_url {
-        Some("raw") => return Ok(Format::Raw),
+        Some("raw") => return Ok(ResponseFormat::Raw),
         // Parameters of a header that prefers another form count, too.
-        Some("car") => return Ok(Format::Car(car_of(cars().collect(), query)?)),
+        Some("car") => return Ok(ResponseFormat::Car(car_of(cars().collect(), query)?)),
         Some(other) => {
             let other: String = other.chars().take(60).collect();
             return Err(Error::NotAcceptable(format!("format {other:?} is not served: {EXPECTED}")));
@@ -122,13 +126,15 @@ fn choose(in_url: Option<&str>, accept: Option<&str>, query: &[(String, String)]
     }
     for entry in &accepted {
         match entry.media_type.as_str() {
-            RAW_TYPE => return Ok(Format::Raw),
-            CAR_TYPE if car(Some(entry), query).is_ok() => return Ok(Format::Car(car(Some(entry), query)?)),
+            RAW_TYPE => return Ok(ResponseFormat::Raw),
+            CAR_TYPE if car(Some(entry), query).is_ok() => {
+                return Ok(ResponseFormat::Car(car(Some(entry), query)?));
+            }
             _ => {}
         }
     }
     if let Some(entry) = cars().next() {
-        return car(Some(entry), query).map(Format::Car);
+        return car(Some(entry), query).map(ResponseFormat::Car);
     }
     match accepted.iter().all(|entry| entry.media_type == "*/*") {
         true => Err(Error::Invalid(format!("no format is requested: {EXPECTED}"))),
@@ -137,7 +143,7 @@ fn choose(in_url: Option<&str>, accept: Option<&str>, query: &[(String, String)]
 }
 
 /// Returns the options of the first entry that can be served, or else the error of the first one.
-fn car_of(entries: Vec<&Accepted>, query: &[(String, String)]) -> Result<CarOptions, Error> {
+fn car_of(entries: Vec<&AcceptedForms>, query: &[(String, String)]) -> Result<CarOptions, Error> {
     let served = entries.iter().find_map(|entry| car(Some(entry), query).ok());
     match (served, entries.first()) {
         (Some(options), _) => Ok(options),
@@ -146,7 +152,7 @@ fn car_of(entries: Vec<&Accepted>, query: &[(String, String)]) -> Result<CarOpti
 }
 
 /// Reads the options of a CAR: parameters of the query win over those of the media type.
-fn car(accepted: Option<&Accepted>, query: &[(String, String)]) -> Result<CarOptions, Error> {
+fn car(accepted: Option<&AcceptedForms>, query: &[(String, String)]) -> Result<CarOptions, Error> {
     let in_query =
         |name: &str| query.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
     let parameter = |name: &str| {

@@ -15,13 +15,13 @@ use axum::{
 };
 use http_body::{Frame, SizeHint};
 
-use super::origin::Peer;
+use super::origin::ClientAddress;
 
 /// The target of the access log, for filters of the log.
 const ACCESS: &str = "ocipfs::access";
 
 /// A request, as far as log lines tell of it.
-pub struct Line {
+pub struct RequestLine {
     pub client: Option<SocketAddr>,
     /// Client address that a proxy reports.
     pub forwarded_for: Option<String>,
@@ -31,13 +31,13 @@ pub struct Line {
     begin: Instant,
 }
 
-impl Line {
+impl RequestLine {
     /// Reads what a request tells of itself; `user` is whom it says that it is from.
     pub fn new(request: &Request, user: Option<String>) -> Self {
         let forwarded = request.headers().get("x-forwarded-for");
         let forwarded = forwarded.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         Self {
-            client: request.extensions().get().map(|Peer(address)| *address),
+            client: request.extensions().get().map(|ClientAddress(address)| *address),
             forwarded_for: forwarded,
             user,
             method: request.method().clone(),
@@ -59,7 +59,7 @@ impl Line {
 /// A body that logs its request when it is dropped: sent, or broken off.
 struct Sent {
     body: Body,
-    line: Line,
+    line: RequestLine,
     status: StatusCode,
     bytes: u64,
 }
@@ -90,7 +90,7 @@ impl HttpBody for Sent {
 
 impl Drop for Sent {
     fn drop(&mut self) {
-        let Line { client, forwarded_for, user, method, path, begin } = &self.line;
+        let RequestLine { client, forwarded_for, user, method, path, begin } = &self.line;
         tracing::info!(
             target: ACCESS,
             client = client.map(tracing::field::display),

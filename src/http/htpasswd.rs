@@ -13,7 +13,7 @@ use ocipfs_oci::Digest;
 use tokio::sync::Semaphore;
 
 pub use table::Error;
-use table::{Stamp, Table};
+use table::{Stamp, UserTable};
 
 /// Logins that need no second look.
 const CACHE_ENTRIES: usize = 1_000;
@@ -60,15 +60,15 @@ pub struct Users(Arc<UsersInner>);
 
 struct UsersInner {
     path: PathBuf,
-    file: Mutex<File>,
+    file: Mutex<UsersFile>,
     known: Mutex<HashSet<Digest>>,
     queue: Arc<Semaphore>,
     computing: Arc<Semaphore>,
 }
 
 /// Users file as it was last read.
-struct File {
-    table: Arc<Table>,
+struct UsersFile {
+    table: Arc<UserTable>,
     stamp: Option<Stamp>,
     looked: Instant,
     /// Why its newest content is not used.
@@ -82,11 +82,11 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Users {
     /// Reads a file.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let (table, stamp) = Table::read(path)?;
+        let (table, stamp) = UserTable::read(path)?;
         if table.is_empty() {
             return Err(Error::Empty(path.display().to_string()));
         }
-        let file = File { table: Arc::new(table), stamp, looked: Instant::now(), failing: None };
+        let file = UsersFile { table: Arc::new(table), stamp, looked: Instant::now(), failing: None };
         Ok(Self(Arc::new(UsersInner {
             path: path.into(),
             file: Mutex::new(file),
@@ -122,7 +122,7 @@ impl Users {
         if file.stamp.is_some() && file.stamp == Stamp::of(path) {
             return;
         }
-        match Table::read(path) {
+        match UserTable::read(path) {
             Ok((table, stamp)) => {
                 if *file.table != table {
                     tracing::info!(path = %path.display(), users = table.len(), "reloaded the users");
@@ -139,7 +139,7 @@ impl Users {
         }
     }
 
-    fn table(&self) -> Arc<Table> {
+    fn table(&self) -> Arc<UserTable> {
         locked(&self.0.file).table.clone()
     }
 

@@ -28,7 +28,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_service::Service;
 
-use super::origin::Peer;
+use super::origin::ClientAddress;
 use stall::Stall;
 use unread::Unread;
 
@@ -181,7 +181,7 @@ async fn answer(
     peer: SocketAddr,
     unread: Unread,
 ) -> Result<Response, Infallible> {
-    request.extensions_mut().insert(Peer(peer));
+    request.extensions_mut().insert(ClientAddress(peer));
     let has_windows = request.version() == Version::HTTP_2;
     let answer = app.call(request).await?;
     Ok(if has_windows { answer.map(|body| unread.watch(body)) } else { answer })

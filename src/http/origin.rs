@@ -25,11 +25,11 @@ const FORWARDED: &str = "x-forwarded-";
 
 /// The other end of a request's connection.
 #[derive(Clone, Copy, Debug)]
-pub struct Peer(pub SocketAddr);
+pub struct ClientAddress(pub SocketAddr);
 
 /// How clients reach a listener.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct RegistryPlace {
     listens_on_loopback: bool,
     public_url: Option<PublicUrl>,
     own_names: Vec<String>,
@@ -50,7 +50,7 @@ pub enum Host {
 
 /// Why a request may come from another machine.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Remote {
+pub enum NotLocal {
     /// A proxy passes requests on.
     #[error("--public-url is set")]
     PublicUrl,
@@ -59,7 +59,7 @@ pub enum Remote {
     Listener,
     /// Another machine connected.
     #[error("the client connects from an address other than loopback")]
-    Peer,
+    Client,
     /// A proxy says so.
     #[error("the header {0:?} says that a proxy forwarded the request")]
     Forwarded(String),
@@ -77,7 +77,7 @@ pub enum Refused {
     Host(String),
 }
 
-impl Place {
+impl RegistryPlace {
     /// A listener at an address.
     pub fn new(listener: SocketAddr, public_url: Option<PublicUrl>) -> Self {
         let listens_on_loopback = is_loopback(&listener);
@@ -85,28 +85,28 @@ impl Place {
     }
 
     /// Why no request at all counts as local; none where some may.
-    pub fn never_local(&self) -> Option<Remote> {
+    pub fn never_local(&self) -> Option<NotLocal> {
         if self.public_url.is_some() {
-            return Some(Remote::PublicUrl);
+            return Some(NotLocal::PublicUrl);
         }
-        (!self.listens_on_loopback).then_some(Remote::Listener)
+        (!self.listens_on_loopback).then_some(NotLocal::Listener)
     }
 
     /// Holds that a program on this machine sent the request.
-    pub fn local(&self, request: &Parts) -> Result<(), Remote> {
+    pub fn local(&self, request: &Parts) -> Result<(), NotLocal> {
         if let Some(remote) = self.never_local() {
             return Err(remote);
         }
-        let is_near = request.extensions.get().is_some_and(|Peer(address)| is_loopback(address));
+        let is_near = request.extensions.get().is_some_and(|ClientAddress(address)| is_loopback(address));
         if !is_near {
-            return Err(Remote::Peer);
+            return Err(NotLocal::Client);
         }
         if let Some(name) = forwarding(&request.headers) {
-            return Err(Remote::Forwarded(name.into()));
+            return Err(NotLocal::Forwarded(name.into()));
         }
         match self.host(request) {
             Host::Loopback => Ok(()),
-            Host::Public | Host::Absent | Host::Foreign(_) => Err(Remote::Host),
+            Host::Public | Host::Absent | Host::Foreign(_) => Err(NotLocal::Host),
         }
     }
 
@@ -178,10 +178,10 @@ mod tests {
 
     use super::*;
 
-    fn place(listener: &str, public_url: Option<&str>) -> Place {
+    fn place(listener: &str, public_url: Option<&str>) -> RegistryPlace {
         let public_url = public_url.map(|url| url.parse().unwrap());
-        let place = Place::new(listener.parse().unwrap(), public_url);
-        Place { own_names: vec!["box".into()], ..place }
+        let place = RegistryPlace::new(listener.parse().unwrap(), public_url);
+        RegistryPlace { own_names: vec!["box".into()], ..place }
     }
 
     fn request(peer: &str, uri: &str, headers: &[(&str, &str)]) -> Parts {
@@ -190,7 +190,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let mut parts = request.body(()).unwrap().into_parts().0;
-        parts.extensions.insert(Peer(peer.parse().unwrap()));
+        parts.extensions.insert(ClientAddress(peer.parse().unwrap()));
         parts
     }
 
@@ -233,24 +233,24 @@ mod tests {
     #[test]
     fn a_request_is_local_only_if_listener_peer_host_and_proxy_headers_are() {
         let local = ("host", "localhost:5050");
-        let of = |place: &Place, peer: &str, headers: &[(&str, &str)]| {
+        let of = |place: &RegistryPlace, peer: &str, headers: &[(&str, &str)]| {
             place.local(&request(peer, "/v2/", headers)).err()
         };
         let here = place("[::1]:5050", None);
         assert_eq!(of(&here, "[::1]:9", &[local]), None);
         assert_eq!(of(&here, "[::ffff:127.0.0.1]:9", &[local]), None);
-        assert_eq!(of(&here, "192.0.2.1:9", &[local]), Some(Remote::Peer));
-        assert_eq!(of(&here, "[::1]:9", &[("host", "192.0.2.1:5050")]), Some(Remote::Host));
-        assert_eq!(of(&here, "[::1]:9", &[]), Some(Remote::Host));
+        assert_eq!(of(&here, "192.0.2.1:9", &[local]), Some(NotLocal::Client));
+        assert_eq!(of(&here, "[::1]:9", &[("host", "192.0.2.1:5050")]), Some(NotLocal::Host));
+        assert_eq!(of(&here, "[::1]:9", &[]), Some(NotLocal::Host));
         for name in PROXIED.into_iter().chain(["x-forwarded-for", "x-forwarded-host", "x-forwarded-port"]) {
-            assert_eq!(of(&here, "[::1]:9", &[local, (name, "x")]), Some(Remote::Forwarded(name.into())));
+            assert_eq!(of(&here, "[::1]:9", &[local, (name, "x")]), Some(NotLocal::Forwarded(name.into())));
         }
         let open = place("0.0.0.0:5050", None);
-        assert_eq!(of(&open, "127.0.0.1:9", &[local]), Some(Remote::Listener));
+        assert_eq!(of(&open, "127.0.0.1:9", &[local]), Some(NotLocal::Listener));
         let proxied = place("127.0.0.1:5050", Some("https://r.example"));
-        assert_eq!(of(&proxied, "127.0.0.1:9", &[local]), Some(Remote::PublicUrl));
+        assert_eq!(of(&proxied, "127.0.0.1:9", &[local]), Some(NotLocal::PublicUrl));
         let nameless = Request::get("/v2/").header("host", "localhost").body(()).unwrap().into_parts().0;
-        assert_eq!(here.local(&nameless), Err(Remote::Peer), "a request without an address");
+        assert_eq!(here.local(&nameless), Err(NotLocal::Client), "a request without an address");
     }
 
     #[test]

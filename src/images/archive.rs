@@ -11,6 +11,7 @@ mod cosign;
 mod docker;
 mod folder;
 mod input;
+mod known;
 mod listing;
 mod name;
 mod oci;

@@ -95,7 +95,7 @@ fn media_type(at: &CidPath, bytes: &[u8], said: Option<&MediaType>) -> Result<Me
     }
 }
 
-/// The kind of a document that nothing describes; none where it is no manifest or index.
+/// Returns the kind of a document that nothing describes, or none if it is neither a manifest nor an index.
 pub(super) fn kind_of(bytes: &[u8]) -> Option<MediaType> {
     let shape: Shape = serde_json::from_slice(bytes).ok()?;
     let own = shape.media_type.as_deref().map(media_type::essence).filter(|text| !text.is_empty());
@@ -114,7 +114,7 @@ fn inferred(shape: &Shape) -> Option<MediaType> {
     }
 }
 
-/// Whether a media type is that of a blob, which is no manifest whatever names it.
+/// Returns whether a media type is that of a blob, which is never read as a manifest.
 fn is_blob(kind: &MediaType) -> bool {
     kind.is_layer() || matches!(kind.as_str(), media_type::OCI_CONFIG | media_type::DOCKER_CONFIG)
 }

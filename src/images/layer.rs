@@ -16,5 +16,5 @@ mod tests;
 pub use document::LayerDocument;
 pub use file::LayerFile;
 pub use image::Image;
-pub use index::Index;
+pub use index::ImageIndex;
 pub use manifest::{Error, Layer, LayerManifest, MAX_BYTES};

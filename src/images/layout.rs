@@ -34,7 +34,7 @@ const MAX_DEPTH: usize = 8;
 /// Manifests that are read at a time.
 const CONCURRENCY: usize = 8;
 
-type Remembered = Cache<CidPath, Arc<OnceCell<Arc<Index>>>>;
+type Remembered = Cache<CidPath, Arc<OnceCell<Arc<LayoutIndex>>>>;
 
 /// Layouts that were read. A CID never means another, so none is ever stale. Clones share them.
 #[derive(Clone)]
@@ -59,7 +59,7 @@ impl Layouts {
         }
         let cell = self.0.get_or_insert_with(at, || (Arc::default(), LAYOUT_BYTES));
         let index =
-            cell.get_or_try_init(async || Index::read(content, at).await.map(Arc::new)).await?.clone();
+            cell.get_or_try_init(async || LayoutIndex::read(content, at).await.map(Arc::new)).await?.clone();
         self.0.insert(at.clone(), cell, index.weight());
         Ok(Layout { files: Files { at: at.clone(), gc_root }, index, all: self.clone() })
     }
@@ -70,7 +70,7 @@ impl Layouts {
 pub struct Layout {
     /// Where its blobs are.
     pub files: Files,
-    index: Arc<Index>,
+    index: Arc<LayoutIndex>,
     all: Layouts,
 }
 
@@ -83,7 +83,7 @@ pub struct Files {
 }
 
 /// Contents of a layout's `index.json`.
-struct Index {
+struct LayoutIndex {
     tags: BTreeMap<Tag, Entry>,
     /// The only entry, which needs no tag; none where the index says that it names all tags.
     only: Option<Entry>,
@@ -108,7 +108,7 @@ struct Marker {
     image_layout_version: String,
 }
 
-impl Index {
+impl LayoutIndex {
     /// About as many bytes as it has in memory.
     fn weight(&self) -> usize {
         let nested = self.nested.get().map_or(0, |nested| nested.tags.len());
@@ -118,7 +118,7 @@ impl Index {
     async fn read(content: &Content, at: &CidPath) -> Result<Self, Error> {
         let files = Files::of(at);
         files.check(content).await?;
-        let mut gathered = GatheredReferrers::default();
+        let mut gathered = GatheredEntries::default();
         let read = files.read_index(content, move |json| {
             let mut left = MAX_ENTRIES;
             let names_all_tags = each_from(json, &mut left, |entry| gathered.add(entry))?;
@@ -130,7 +130,7 @@ impl Index {
 
 /// Data collected from the entries of an `index.json`, which are read one by one.
 #[derive(Default)]
-struct GatheredReferrers {
+struct GatheredEntries {
     count: usize,
     first: Option<Entry>,
     tags: Tags,
@@ -141,7 +141,7 @@ struct GatheredReferrers {
     referring: referrers::GatheredReferrers,
 }
 
-impl GatheredReferrers {
+impl GatheredEntries {
     fn add(&mut self, entry: Entry) {
         self.count += 1;
         if self.first.is_none() {
@@ -156,7 +156,7 @@ impl GatheredReferrers {
     }
 
     /// Where the index names all tags, nothing else gives one.
-    fn finish(self, names_all_tags: bool) -> Index {
+    fn finish(self, names_all_tags: bool) -> LayoutIndex {
         let Self { count, first, tags, mut untagged, tagged, referring, .. } = self;
         untagged.extend(tagged);
         let (tags, referring) = (tags.finish(), referring.finish());
@@ -164,7 +164,7 @@ impl GatheredReferrers {
             true => (None, Vec::new()),
             false => (first.filter(|_| count == 1), untagged),
         };
-        Index { tags, only, indexes, referring, nested: OnceCell::new() }
+        LayoutIndex { tags, only, indexes, referring, nested: OnceCell::new() }
     }
 }
 
@@ -289,7 +289,7 @@ impl Layout {
 
     /// What the index says of a digest, as far as its entries are known.
     fn media_type_of(&self, digest: &Digest) -> Option<&MediaType> {
-        let Index { tags, only, indexes, referring, .. } = &*self.index;
+        let LayoutIndex { tags, only, indexes, referring, .. } = &*self.index;
         let known = tags.values().chain(only).chain(indexes).chain(referring.entries());
         known.filter(|entry| entry.digest == *digest).find_map(|entry| entry.media_type.as_ref())
     }

@@ -26,7 +26,7 @@ use super::{
 use crate::content::{
     self, Changes, Document, Error, Profile, Root, SharePolicy, Store, StoreError, TreeVersion,
 };
-use index::Index;
+use index::PublishedIndex;
 
 /// Indexes of which it is remembered what they take up.
 const INDEX_CACHE_ENTRIES: usize = 50_000;
@@ -42,7 +42,7 @@ pub struct Published {
     profile: Profile,
     /// Facts about indexes that were written here, by their roots. They stay valid whether an index was
     /// published or not.
-    indexes: Cache<(Name, Cid), index::Written>,
+    indexes: Cache<(Name, Cid), index::RememberedIndex>,
 }
 
 /// Result of one publishing step.
@@ -276,15 +276,15 @@ impl Published {
     }
 
     /// `oci-layout` and `index.json`, which go with the repository.
-    fn documents(&self, all: &mut Changes, name: &Name, index: Option<Index>) {
+    fn documents(&self, all: &mut Changes, name: &Name, index: Option<PublishedIndex>) {
         let (layout, path) = (format!("{name}/oci-layout"), format!("{name}/index.json"));
         match index {
             Some(_) => all.write(&layout, Document::file(Bytes::from_static(OCI_LAYOUT), self.profile)),
             None => all.erase(&layout),
         };
         match index {
-            Some(Index::Whole(document)) => all.write(&path, document),
-            Some(Index::Edited(edited)) => all.edit(&path, edited),
+            Some(PublishedIndex::Whole(document)) => all.write(&path, document),
+            Some(PublishedIndex::Edited(edited)) => all.edit(&path, edited),
             None => all.erase(&path),
         };
     }

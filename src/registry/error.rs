@@ -244,7 +244,7 @@ fn image_answer(error: &images::Error, kind: ResourceKind) -> (StatusCode, &'sta
 fn content_answer(error: &content::Error, kind: ResourceKind) -> (StatusCode, &'static str) {
     use content::Error::*;
     match error {
-        Node(error) => fetch_answer(error, kind),
+        Node(error) | Damaged { why: error, .. } => fetch_answer(error, kind),
         NotAFile { .. } | NotADirectory { .. } | NoEntry { .. } | TooLarge { .. } => {
             (StatusCode::NOT_FOUND, kind.unknown())
         }

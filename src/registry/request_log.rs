@@ -11,19 +11,19 @@ use super::{
     Registry,
     endpoint::{self, Endpoint},
 };
-use crate::http::access_log::Line;
+use crate::http::access_log::RequestLine;
 
 /// Logs a request once it is answered.
 pub async fn log(State(registry): State<Registry>, request: Request, next: Next) -> Response {
-    let line = Line::new(&request, registry.access.claimed_user(request.headers()));
+    let line = RequestLine::new(&request, registry.access.claimed_user(request.headers()));
     let response = next.run(request).await;
     event(&line, response.status(), response.headers());
     line.when_sent(response)
 }
 
 /// Logs what changed the registry, and failed logins.
-fn event(line: &Line, status: StatusCode, headers: &HeaderMap) {
-    let Line { client, forwarded_for, user, .. } = line;
+fn event(line: &RequestLine, status: StatusCode, headers: &HeaderMap) {
+    let RequestLine { client, forwarded_for, user, .. } = line;
     let client = client.map(tracing::field::display);
     let (forwarded_for, user) = (forwarded_for.as_deref(), user.as_deref());
     if status == StatusCode::UNAUTHORIZED && user.is_some() {

@@ -12,19 +12,19 @@ use super::{
     args::Args,
     error::Error,
     reply::{self, Output},
-    upload::{Part, PartKind, Upload},
+    upload::{Part, PartKind, UploadedForm},
 };
 use crate::content::{Adder, Content, Root};
 use options::AddOptions;
-use tree::Tree;
+use tree::AddedTree;
 
 /// Bytes between two reports of progress.
 const PROGRESS_BYTES: u64 = 256 << 10;
 
-/// What was added.
+/// An added file or directory.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Added {
+struct AddedEntry {
     name: String,
     hash: String,
     /// A number as text, as in Kubo.
@@ -39,7 +39,7 @@ struct Progress<'a> {
     bytes: u64,
 }
 
-impl Added {
+impl AddedEntry {
     fn new(name: String, root: &Root) -> Self {
         Self { name, hash: root.cid.to_string(), size: root.dag_size.to_string() }
     }
@@ -53,7 +53,7 @@ pub async fn add(
     body: Body,
 ) -> Result<Response, Error> {
     let stall = rpc.content().stall_timeout();
-    let (options, upload) = Upload::begin(AddOptions::parse(&args), &headers, body, stall).await?;
+    let (options, upload) = UploadedForm::begin(AddOptions::parse(&args), &headers, body, stall).await?;
     reply::stream(reply::Stream::Objects, &headers, |output| async move {
         let _turn = rpc.turn().await?;
         Adding::new(rpc.content(), options, output).await.run(upload).await
@@ -66,19 +66,19 @@ struct Adding {
     options: AddOptions,
     adder: Adder,
     output: Output,
-    tree: Tree,
+    tree: AddedTree,
     /// What is not told yet, since it is not stored yet.
-    untold: Vec<Added>,
+    untold: Vec<AddedEntry>,
 }
 
 impl Adding {
     async fn new(content: &Content, options: AddOptions, output: Output) -> Self {
         let adder = content.adder(options.file, options.only_hash).await;
-        let (tree, untold) = (Tree::default(), Vec::new());
+        let (tree, untold) = (AddedTree::default(), Vec::new());
         Self { content: content.clone(), options, adder, output, tree, untold }
     }
 
-    async fn run(mut self, mut upload: Upload) -> Result<(), Error> {
+    async fn run(mut self, mut upload: UploadedForm) -> Result<(), Error> {
         while let Some(part) = upload.next().await? {
             self.part(part).await?;
             if self.adder.is_committed() {
@@ -91,7 +91,7 @@ impl Adding {
         let tree = std::mem::take(&mut self.tree);
         let mut told = Vec::new();
         let roots = tree.build(&mut self.adder, self.options.wraps, &mut told).await?;
-        self.untold.extend(told.into_iter().map(|(name, root)| Added::new(name, &root)));
+        self.untold.extend(told.into_iter().map(|(name, root)| AddedEntry::new(name, &root)));
         let pins = if self.options.pins { roots.iter().map(|root| root.cid).collect() } else { Vec::new() };
         self.adder.commit(pins, &self.options.pin_name).await?;
         self.tell().await
@@ -108,7 +108,7 @@ impl Adding {
             PartKind::File => self.file(part).await?,
         };
         let name = if path.is_empty() { root.cid.to_string() } else { path.join("/") };
-        self.untold.push(Added::new(name, &root));
+        self.untold.push(AddedEntry::new(name, &root));
         self.tree.add_file(&path, root)
     }
 

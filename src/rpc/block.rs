@@ -12,7 +12,7 @@ use super::{
     error::Error,
     path,
     reply::{self, Stream},
-    upload::Upload,
+    upload::UploadedForm,
 };
 use crate::content::{HashFunction, hash_function};
 
@@ -47,7 +47,7 @@ pub async fn put(
     let content = rpc.content().clone();
     let stall = content.stall_timeout();
     let options = Form::parse(&args).and_then(|form| Ok((form, args.is_set("pin")?)));
-    let ((form, pins), mut upload) = Upload::begin(options, &headers, body, stall).await?;
+    let ((form, pins), mut upload) = UploadedForm::begin(options, &headers, body, stall).await?;
     reply::stream(Stream::Objects, &headers, |output| async move {
         let _turn = rpc.turn().await?;
         while let Some(part) = upload.next().await? {

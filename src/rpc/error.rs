@@ -86,7 +86,7 @@ impl IntoResponse for Error {
     }
 }
 
-/// There is no such command.
+/// The command does not exist.
 pub struct NotFound;
 
 impl IntoResponse for NotFound {
@@ -105,7 +105,7 @@ impl IntoResponse for MethodNotAllowed {
     }
 }
 
-/// An answer that is no object.
+/// An answer that is not a JSON object.
 pub fn plain(status: StatusCode, message: &str) -> Response {
     let headers =
         [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];

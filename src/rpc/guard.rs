@@ -15,12 +15,12 @@ use super::{
     args::Args,
     error::{Error, plain},
 };
-use crate::http::{Users, access_log::Line, basic, htpasswd::LoginError};
+use crate::http::{Users, access_log::RequestLine, basic, htpasswd::LoginError};
 
 /// Logs a request, with `--access-log`.
 pub async fn log(request: Request, next: Next) -> Response {
     let sent = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let line = Line::new(&request, sent.and_then(basic::credentials).map(|(user, _)| user));
+    let line = RequestLine::new(&request, sent.and_then(basic::credentials).map(|(user, _)| user));
     line.when_sent(next.run(request).await)
 }
 

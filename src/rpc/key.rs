@@ -18,7 +18,7 @@ use super::{
     error::Error,
     path,
     reply::{self, Stream},
-    upload::Upload,
+    upload::UploadedForm,
 };
 use crate::names::ipns::{self, Path};
 
@@ -90,7 +90,7 @@ pub async fn import(
         }
     };
     let stall = rpc.content().stall_timeout();
-    let (name, mut upload) = Upload::begin(name(), &headers, body, stall).await?;
+    let (name, mut upload) = UploadedForm::begin(name(), &headers, body, stall).await?;
     let part = upload.next().await?;
     let bytes = part.ok_or_else(|| Error::request("file argument \"key\" is required"))?;
     let bytes = bytes.read(MAX_KEY_BYTES, stall).await?;

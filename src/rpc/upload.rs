@@ -25,7 +25,7 @@ const MAX_NAME_BYTES: usize = 1024;
 const MAX_TARGET_BYTES: usize = 4096;
 
 /// A multipart body.
-pub struct Upload {
+pub struct UploadedForm {
     parts: Multipart<'static>,
     stall: Duration,
 }
@@ -48,7 +48,7 @@ pub enum PartKind {
     Link,
 }
 
-impl Upload {
+impl UploadedForm {
     /// Begins to read a body, of which something must come within `stall` at any time. Where `options` were refused, the body is
     /// read to its end all the same: most clients see no answer before.
     pub async fn begin<T>(

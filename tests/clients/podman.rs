@@ -85,7 +85,7 @@ impl Podman {
 
     /// Lists the paths in an image that was pulled.
     pub fn image_files(&self, reference: &str) -> Result<Vec<String>, String> {
-        // With vfs that is no mount, only a directory, so it needs no end either.
+        // With vfs that is a directory, not a mount, so it needs no end either.
         let dir = self.room.run(&["podman", "image", "mount", reference])?;
         self.room.tree(dir.trim())
     }

@@ -15,7 +15,7 @@ const DEADLINE: &str = "120";
 /// Where clients keep things whatever their settings say: sockets, dockerd's key, where blobs were seen.
 const FIXED: [&str; 3] = ["/run", "/etc/docker", "/var/lib/containers"];
 
-/// Puts the room's own directories in place of [`FIXED`], and gives runc cgroups where nobody mounted them.
+/// Puts the room's own directories in place of [`FIXED`], and gives runc cgroups where none are mounted.
 /// All of it is in a mount namespace, so no mount outlives the client.
 const FURNISH: &str = r#"
 set -e

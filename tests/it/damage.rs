@@ -21,6 +21,7 @@ pub fn trials() -> Vec<Trial> {
         a_pull_repairs_a_damaged_blob_from_a_peer,
         a_damaged_block_is_not_copied_to_another_blob,
         a_corrupt_blob_is_detected_on_read_and_aborts_the_download,
+        a_damaged_blob_without_peers_is_refused_at_once_and_repaired_once_a_peer_has_it,
     ]
 }
 
@@ -114,7 +115,7 @@ async fn a_blob_that_verify_finds_damaged_is_not_served_until_it_is_pushed_again
     a.push(&bytes).await;
     a.has(&bytes).await;
     assert_eq!((node.command(&["store", "verify"]).code, node.stored("damaged")), (Some(0), 0));
-    assert_eq!(node.stored("arriving"), 0, "nothing is left of what was damaged");
+    assert_eq!(node.stored("arriving"), 0, "nothing is left of the damaged blob");
 }
 
 async fn a_pull_repairs_a_damaged_blob_from_a_peer() {
@@ -185,4 +186,28 @@ async fn a_corrupt_blob_is_detected_on_read_and_aborts_the_download() {
         a.has(&bytes).await;
         node.kill();
     }
+}
+
+async fn a_damaged_blob_without_peers_is_refused_at_once_and_repaired_once_a_peer_has_it() {
+    let source = Serve::start(&[]);
+    // Longer than this story may take.
+    let node = Serve::start(&["--find-timeout", "1h", "--stall-timeout", "1h"]);
+    let layer = Layer::add(&node, &noise(5 * MIB));
+    assert_eq!(Layer::add(&source, &noise(5 * MIB)).name, layer.name);
+    flip(&node, &layer.digest, 5);
+    assert_eq!(node.command(&["store", "verify"]).code, Some(1));
+    for _ in 0..2 {
+        let answer = get(&node.url(&layer.blob_path())).await;
+        answer.refused(404, "BLOB_UNKNOWN", &["is damaged on this node", "no provider found", "0 peers"]);
+    }
+    node.ask(&["swarm", "connect", source.address()]);
+    assert!(get(&node.url(&layer.blob_path())).await.body == layer.bytes);
+    assert_eq!(node.command(&["store", "verify"]).code, Some(0));
+    source.kill();
+    node.until("the peer is gone", |status| status["peers"] == 0).await;
+    // What is right before the damage is sent.
+    flip(&node, &layer.digest, 3 * MIB as u64);
+    assert_eq!(node.command(&["store", "verify"]).code, Some(1));
+    assert!(fails(&node.url(&layer.blob_path())).await);
+    assert!(node.log().contains("stream aborted: no provider found"), "{}", node.log());
 }

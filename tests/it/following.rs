@@ -1,6 +1,7 @@
 //! Push here, pull there: what is pushed to one node is published under its name, and known by its own name where that is
 //! followed.
 
+mod full;
 mod standby;
 mod tools;
 mod union;
@@ -35,6 +36,7 @@ pub fn trials() -> Vec<Trial> {
             a_published_root_is_not_republished_after_sharing_of_pushes_is_turned_off,
         ],
         standby::trials(),
+        full::trials(),
         tools::trials(),
         union::trials(),
         trials![needs Skopeo::available(); skopeo_pulls_a_published_image_by_ipns_name],

@@ -4,6 +4,7 @@ mod attached;
 mod bundles;
 mod clients;
 mod hostile;
+mod loaded;
 mod tools;
 
 use std::{
@@ -32,6 +33,7 @@ pub fn trials() -> Vec<Trial> {
     all.extend(attached::trials());
     all.extend(clients::trials());
     all.extend(hostile::trials());
+    all.extend(loaded::trials());
     all.extend(tools::trials());
     all
 }
@@ -274,7 +276,7 @@ async fn image_export_fetches_a_layer_from_peers() {
     let folder = reader.data_dir().join("layout");
     reader.ask(&["image", "export", &layer.name, folder.to_str().expect("UTF-8")]);
     check_layout(&folder, &layer);
-    // Half an export is none: the bytes are with nobody any more.
+    // Half an export is none: no peer has the bytes.
     let other = Layer::add(&source, &random(1000));
     reader.ask(&["image", "inspect", &other.name]);
     source.kill();

@@ -1,7 +1,8 @@
-//! SIGKILL at any moment: what was acknowledged is here afterwards, what is half is never served.
+//! SIGKILL at any moment: acknowledged content is here afterwards, partial content is never served.
 
 mod adding;
 mod chance;
+mod compacting;
 mod fetching;
 mod pushing;
 
@@ -20,7 +21,7 @@ fn all_kills() -> u32 {
     std::env::var("OCIPFS_TEST_KILLS").map_or(20, |text| text.parse().expect("a number"))
 }
 
-/// Returns half of [`all_kills`]: the number of kills in each of the other two stories.
+/// Returns half of [`all_kills`]: the number of kills in each of the other stories.
 fn kills() -> u32 {
     all_kills().div_ceil(2)
 }
@@ -42,6 +43,11 @@ pub fn trials() -> Vec<Trial> {
             "it::killing::a_pushed_image_survives_sigkill_and_no_partial_image_is_served",
             limit + A_KILL_TAKES * kills(),
             pushing::a_pushed_image_survives_sigkill_and_no_partial_image_is_served,
+        ),
+        trial_within(
+            "it::killing::the_index_survives_sigkill_while_it_is_compacted",
+            limit,
+            compacting::the_index_survives_sigkill_while_it_is_compacted,
         ),
     ]
 }

@@ -27,6 +27,7 @@ mod foreign;
 mod gateway;
 mod identity;
 mod images;
+mod invitations;
 mod killing;
 mod layers;
 mod memory;
@@ -68,6 +69,7 @@ fn main() {
         http_providers::trials(),
         identity::trials(),
         images::trials(),
+        invitations::trials(),
         killing::trials(),
         layers::trials(),
         memory::trials(),

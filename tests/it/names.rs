@@ -85,7 +85,7 @@ impl Pair {
         get(&self.reader.url(&format!("/v2/{}", path.as_ref()))).await
     }
 
-    /// Asks until the answer is as `holds` wants it: what was looked up before is used for its time to live.
+    /// Asks until the answer is as `holds` wants it: earlier results are used for their time to live.
     async fn answers(&self, what: &str, path: &str, holds: impl Fn(&Answer) -> bool) {
         let asking = async {
             while !holds(&self.get(path).await) {

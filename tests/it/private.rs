@@ -12,9 +12,9 @@ use tempfile::TempDir;
 
 use crate::{
     following::{known, name_of, published, pulls, push},
-    harness::{Layer, Serve, finish, noise, ocipfs, trials, within},
+    harness::{Layer, Serve, finish, noise, ocipfs, tar_of, trials, within},
     http::get,
-    names::image::Image,
+    names::image::{Image, layout, tagged},
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -28,6 +28,7 @@ pub fn trials() -> Vec<Trial> {
         an_invalid_swarm_key_is_rejected_at_start,
         a_node_directory_is_rejected_in_another_network_without_change_network,
         change_network_hides_stored_content_until_it_is_pushed_or_added_again,
+        layer_index_and_image_tag_share_the_content_of_a_former_network_that_they_name,
     ]
 }
 
@@ -235,7 +236,7 @@ async fn change_network_hides_stored_content_until_it_is_pushed_or_added_again()
             "{path}"
         );
     }
-    // What is pushed now is shared, and says nothing of what was there before.
+    // New pushes are shared, and reveal nothing of earlier content.
     push(&moved, "app", "2", &new).await;
     known(&reader, "app", "2", &new).await;
     let tags = get(&reader.url("/v2/app/tags/list")).await.json();
@@ -247,6 +248,57 @@ async fn change_network_hides_stored_content_until_it_is_pushed_or_added_again()
     // The reader takes a while to ask again.
     let is_had = async { while status(&layer.blob_path()).await != 200 {} };
     within(Duration::from_secs(60), is_had).await;
+}
+
+async fn layer_index_and_image_tag_share_the_content_of_a_former_network_that_they_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = new_key(&dir, "swarm.key");
+    let (key, data) = (key.to_str().unwrap(), dir.path().join("node"));
+    let image = Image::of("imported", 300_000);
+    let folder = dir.path().join("layout");
+    for (path, bytes) in layout("", &[tagged(image.descriptor(), "1")], &[&image], &[]) {
+        let path = folder.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+    let private = Serve::start_in(&data, &["--swarm-key", key]);
+    let layers = [("amd64", 2 << 20), ("arm64", 3 << 20)].map(|(architecture, size)| {
+        let tar = tar_of(dir.path(), &format!("{architecture}.tar"), &noise(size));
+        let platform = format!("linux/{architecture}");
+        let tar = tar.to_str().unwrap();
+        let reference = private.ask(&["-q", "layer", "add", tar, "--platform", &platform]);
+        (reference, fs::read(tar).unwrap())
+    });
+    let imported = private.ask(&["-q", "image", "import", folder.to_str().unwrap(), "--name", "app:1"]);
+    private.stop();
+
+    let moved = Serve::start_in(&data, &["--change-network"]);
+    let reader = Serve::start(&["--find-timeout", "2s", "--peer", moved.address()]);
+    reader.until("they are connected", |status| status["peers"] == 1).await;
+    let name = |reference: &str| {
+        let path = reference.split_once('/').unwrap().1;
+        path.rsplit_once(':').unwrap().0.to_string()
+    };
+    let pull = async |reference: &str, bytes: &[u8]| {
+        let digest = ocipfs_oci::Digest::sha256_of(bytes);
+        let answer = get(&reader.url(&format!("/v2/{}/blobs/{digest}", name(reference)))).await;
+        if answer.status == 200 {
+            assert!(answer.body == bytes);
+        }
+        answer.status
+    };
+    assert_ne!(pull(&imported, &image.layer).await, 200);
+    for (reference, layer) in &layers {
+        assert_ne!(pull(reference, layer).await, 200);
+    }
+    let joined = moved.ask(&["-q", "layer", "index", &layers[0].0, &layers[1].0]);
+    for (_, layer) in &layers {
+        assert_eq!(pull(&joined, layer).await, 200, "{joined}");
+    }
+    let tagged = moved.ask(&["-q", "image", "tag", &imported, "app:2"]);
+    for blob in image.blobs() {
+        assert_eq!(pull(&tagged, blob).await, 200, "{tagged}");
+    }
 }
 
 /// A key as `ocipfs swarm key` prints it.

@@ -1,4 +1,4 @@
-//! Room on the disk: what was only pulled goes, what is kept stays, and what is damaged is mended.
+//! Room on the disk: cached content is evicted, kept content stays, and damaged content is repaired.
 
 use std::{
     fs,
@@ -104,7 +104,7 @@ async fn a_pull_larger_than_the_cache_is_streamed_through() {
     assert_eq!(node.stored("arriving"), 0);
     let part = ask("GET", &node.url(&large.blob_path()), &[("range", "bytes=50000000-90000000")]).await;
     assert!(part.status == 206 && part.body == large.bytes[50_000_000..=90_000_000]);
-    // What is to stay is not passed on: it is no part of the cache.
+    // What is to stay is not passed on: it does not belong to the cache.
     node.ask(&["store", "pin", &large.reference(&node)]);
     assert!(is_here(&node, &large));
     assert!(node.stored("cached_bytes") <= 8 << 20);
@@ -272,7 +272,11 @@ async fn beyond_the_max_size_quota_add_and_push_fail_and_a_pull_is_streamed_thro
     end.refused(403, "DENIED", &["the limit set by --max-size is 16.00 MiB"]);
     pushed.get(&format!("blobs/{digest}")).await.refused(404, "NAME_UNKNOWN", &[]);
     let fits = tar_of(source.data_dir(), "fits.tar", &noise(8 * MIB)[2..]);
-    assert_eq!(node.command(&["layer", "add", fits.to_str().unwrap()]).code, Some(0), "what was pulled goes");
+    assert_eq!(
+        node.command(&["layer", "add", fits.to_str().unwrap()]).code,
+        Some(0),
+        "cached content is evicted"
+    );
     // Nothing more can be kept, and everything can be read.
     for layer in [&small, &large, &own] {
         pull(&node, layer).await;

@@ -83,7 +83,7 @@ impl Router {
 
     /// Returns the next statement of a peer.
     pub async fn next(&mut self) -> Heard {
-        time::timeout(SOON, self.heard.recv()).await.expect("nobody says anything").expect("it runs")
+        time::timeout(SOON, self.heard.recv()).await.expect("no message").expect("it runs")
     }
 
     /// The keys and addresses of the next records, until there are so many keys.

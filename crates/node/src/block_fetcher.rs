@@ -34,6 +34,8 @@ pub struct BlockFetcher {
     /// `None` in a process without a swarm.
     session: Option<ClientSession>,
     awaited: Awaited,
+    /// Whether a peer sent a block: then a lost connection is worth waiting for.
+    has_received: bool,
     /// The search for further providers; dropping a future of `next_block` does not end it.
     searching: Option<AbortOnDropHandle<()>>,
 }
@@ -52,6 +54,8 @@ struct ProviderSearch {
     root: Cid,
     search_root: Cid,
     providers: AtomicUsize,
+    /// Whether the last search ended without a provider while no peer was connected.
+    is_alone: watch::Sender<bool>,
 }
 
 impl BlockFetcher {
@@ -60,8 +64,9 @@ impl BlockFetcher {
             let (id, blocks) = online.bitswap_client.begin();
             ClientSession { id, blocks }
         });
-        let search = ProviderSearch { online, me, root, search_root, providers: AtomicUsize::new(0) };
-        Self { search: Arc::new(search), session, awaited: Awaited::default(), searching: None }
+        let (providers, is_alone) = (AtomicUsize::new(0), watch::Sender::new(false));
+        let search = Arc::new(ProviderSearch { online, me, root, search_root, providers, is_alone });
+        Self { search, session, awaited: Awaited::default(), has_received: false, searching: None }
     }
 
     /// Searches further providers well before `stall_timeout`, after which the reader gives up.
@@ -107,24 +112,30 @@ impl BlockFetcher {
             block = session.blocks.recv() => block.ok_or(FetchError::Stopped),
             error = search.not_found_or_unanswered(online, timeout, inquiry) => Err(error),
         }?;
-        self.awaited.received(&fetched.block.cid, Instant::now());
-        Ok(fetched)
+        Ok(self.received(fetched))
     }
 
     /// Returns a block that has been received already.
     pub fn try_next_block(&mut self) -> Option<FetchedBlock> {
         let fetched = self.session.as_mut()?.blocks.try_recv().ok()?;
+        Some(self.received(fetched))
+    }
+
+    fn received(&mut self, fetched: FetchedBlock) -> FetchedBlock {
+        self.has_received = true;
         self.awaited.received(&fetched.block.cid, Instant::now());
-        Some(fetched)
+        fetched
     }
 
     /// Waits for the next block, in any order; it may have been cancelled meanwhile.
     ///
-    /// It has no deadline: the reader decides what progress is. Cancel safe: dropping the future loses neither a block
-    /// nor the wait for a search.
+    /// It has no deadline: the reader decides what progress is. It fails with `NotFound` if no peer sent a block yet, none is
+    /// connected, and a search finds no provider. Cancel safe: dropping the future loses neither a block nor the wait for
+    /// a search.
     pub async fn next_block(&mut self) -> Result<FetchedBlock, FetchError> {
+        let mut is_alone = self.search.is_alone.subscribe();
         loop {
-            let next_search = self.awaited.next_search();
+            let next_search = self.next_search();
             let Some(session) = &mut self.session else {
                 return match next_search {
                     Some(_) => Err(FetchError::Offline(self.search.root)),
@@ -137,16 +148,45 @@ impl BlockFetcher {
                     None => std::future::pending().await,
                 }
             };
+            let alone = async {
+                // The value is locked while it is borrowed.
+                let is_alone = is_alone.wait_for(|is_alone| *is_alone).await.is_ok();
+                if !is_alone {
+                    std::future::pending::<()>().await;
+                }
+            };
             tokio::select! {
                 biased;
                 fetched = session.blocks.recv() => {
                     let fetched = fetched.ok_or(FetchError::Stopped)?;
-                    self.awaited.received(&fetched.block.cid, Instant::now());
-                    return Ok(fetched);
+                    return Ok(self.received(fetched));
+                }
+                () = alone, if !self.has_received => {
+                    self.search.is_alone.send_replace(false);
+                    if let Some(not_found) = self.not_found() {
+                        return Err(not_found);
+                    }
                 }
                 () = wait => self.search_again(),
             }
         }
+    }
+
+    /// Returns when providers are searched: at once if no peer is connected that could be asked meanwhile.
+    fn next_search(&self) -> Option<Instant> {
+        let due = self.awaited.next_search()?;
+        let is_first = !self.has_received && !self.awaited.is_searched();
+        Some(if is_first && self.has_no_peer() { Instant::now() } else { due })
+    }
+
+    fn has_no_peer(&self) -> bool {
+        self.search.online.as_ref().is_none_or(|online| online.peers.count() == 0)
+    }
+
+    /// Returns the error if blocks are awaited and still no peer is connected.
+    fn not_found(&self) -> Option<FetchError> {
+        let (cid, waited) = self.awaited.longest(Instant::now()).filter(|_| self.has_no_peer())?;
+        Some(FetchError::NotFound { cid, asked: 0, waited })
     }
 
     /// Searches the root's providers while blocks are still being fetched, unless a search is running.
@@ -158,7 +198,10 @@ impl BlockFetcher {
         let search = self.search.clone();
         self.searching = Some(AbortOnDropHandle::new(tokio::spawn(async move {
             if let Some(online) = &search.online {
+                online.peers.settled().await;
                 search.search(online).await;
+                let is_alone = search.providers() == 0 && online.peers.count() == 0;
+                search.is_alone.send_replace(is_alone);
             }
         })));
     }

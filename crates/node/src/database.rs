@@ -1,11 +1,15 @@
 //! A redb file that recovers from a full disk: after a failed write redb refuses everything until it is reopened.
 
+mod compact;
+
 use std::{
     path::{Path, PathBuf},
     sync::{PoisonError, RwLock},
 };
 
 use redb::{Builder, ReadTransaction, ReadableDatabase, WriteTransaction};
+
+pub use compact::FileUsage;
 
 /// How a file is opened and committed to.
 #[derive(Clone, Copy, Debug)]
@@ -91,10 +95,8 @@ impl Database {
             write.commit().map_err(redb::Error::from)?;
             Ok(value)
         });
-        if result.as_ref().is_err_and(E::closes_database)
-            && let Err(error) = self.reopen()
-        {
-            tracing::warn!(path = %self.path.display(), %error, "cannot reopen the database; will retry");
+        if result.as_ref().is_err_and(E::closes_database) {
+            self.reopen_or_retry_later();
         }
         result
     }
@@ -122,6 +124,13 @@ impl Database {
     ) -> Result<T, E> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         with(open.as_ref().ok_or(redb::Error::DatabaseClosed)?)
+    }
+
+    /// Reopens the file after a disk error; if that fails, the next transaction tries again.
+    fn reopen_or_retry_later(&self) {
+        if let Err(error) = self.reopen() {
+            tracing::warn!(path = %self.path.display(), %error, "cannot reopen the database; will retry");
+        }
     }
 
     fn reopen(&self) -> Result<(), redb::Error> {

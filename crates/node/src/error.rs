@@ -193,7 +193,7 @@ pub enum KeyError {
     /// The key name is invalid.
     #[error("invalid key name {0:?}: expected 1 to 64 letters, digits, '-', '_' or '.', and not \"self\"")]
     KeyName(String),
-    /// There is no key with this key name.
+    /// No key has this key name.
     #[error("key {0:?} not found")]
     NoKey(String),
     /// Another key has this key name.

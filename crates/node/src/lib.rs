@@ -60,7 +60,7 @@ pub use ocipfs_block::{
 pub use options::{Bootstrap, Dns, Limits, Options};
 pub use peers::{Peer, Seeds};
 pub use routing::ipns::Error as InvalidRecord;
-pub use swarm_key::SwarmKey;
+pub use swarm_key::{Error as InvalidSwarmKey, SwarmKey};
 
 /// Locks data that stays valid if a thread panics while it holds the lock.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -113,6 +113,24 @@ async fn a_block_without_a_provider_is_not_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_block_below_a_local_root_is_not_found_at_once_if_no_peer_is_connected() {
+    let (one, two) = (Peer::start().await, Peer::start().await);
+    let [root, first, second] = [1, 2, 3].map(|n| block(n, 10));
+    let mut session = two.node.block_fetcher(root.cid).with_stall_timeout(Duration::from_secs(3600));
+    session.want(vec![(first.cid, 10)]);
+    let error = soon(session.next_block()).await.unwrap_err();
+    assert!(matches!(error, FetchError::NotFound { cid, asked: 0, .. } if cid == first.cid), "{error}");
+    // A peer that has it may come later.
+    one.store.put(&first);
+    two.connect(&one).await;
+    assert_eq!(soon(session.next_block()).await.unwrap().block, first);
+    // One that sent something may come back.
+    one.node.shutdown().await;
+    session.want(vec![(second.cid, 10)]);
+    assert!(tokio::time::timeout(Duration::from_secs(1), session.next_block()).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_disconnected_peer_is_replaced_by_another_provider() {
     let (one, two, three) = (Peer::start().await, Peer::start().await, Peer::start().await);
     let blocks: Vec<Block> = (0..40).map(|n| block(n, 500_000)).collect();

@@ -5,7 +5,7 @@ use ocipfs_block::{Block, Cid};
 
 use super::{dag_node::RAW, dag_options::DagOptions, profile::Root};
 
-/// Builds the tree from its leaves up, holding no more than one open node a level.
+/// Builds the tree from its leaves up, with at most one open node a level in memory.
 pub struct Builder {
     options: DagOptions,
     levels: Vec<Vec<Root>>,
@@ -34,6 +34,13 @@ impl Builder {
         let mut nodes = Vec::new();
         self.add(0, Root { cid, size: chunk.len() as u64, dag_size }, &mut nodes);
         (cid, nodes)
+    }
+
+    /// Adds a leaf that was written before, and returns the inner nodes that are finished.
+    pub fn push_root(&mut self, leaf: Root) -> Vec<Block> {
+        let mut nodes = Vec::new();
+        self.add(0, leaf, &mut nodes);
+        nodes
     }
 
     fn add(&mut self, level: usize, root: Root, blocks: &mut Vec<Block>) {

@@ -173,7 +173,7 @@ mod tests {
     use multihash_codetable::{Code, MultihashDigest};
 
     use super::*;
-    use crate::data::{directory_data, file_data, leaf_frame};
+    use crate::data::{directory_data, file_data, leaf_frame, shard_data};
 
     fn decode(links: Vec<PbLink>, data: Vec<u8>) -> Result<DagNode, Error> {
         let block = PbNode { links, data: Some(data.into()) }.into_bytes();
@@ -267,6 +267,28 @@ mod tests {
             let _ = Data::decode(&bytes.clone().into()).and_then(|data| DagNode::from_data(data, vec![link(1)]));
             let cid = Cid::new_v1(DAG_PB, Code::Sha2_256.digest(&bytes));
             let _ = DagNode::decode(&cid, bytes.into());
+        }
+
+        #[test]
+        fn a_damaged_unixfs_node_is_rejected_or_read(
+            kind in 0..3,
+            changes in proptest::collection::vec((proptest::num::usize::ANY, proptest::num::u8::ANY), 1..6),
+        ) {
+            let (links, data) = match kind {
+                0 => (vec![link(1), link(2)], file_data(b"", [7, 300].into_iter())),
+                1 => (vec![link(1)], directory_data()),
+                _ => (vec![link(1), link(2)], shard_data(8, [3, 200].into_iter())),
+            };
+            let mut block = PbNode { links, data: Some(data.into()) }.into_bytes().to_vec();
+            for (at, byte) in changes {
+                let length = block.len();
+                block[at % length] = byte;
+            }
+            let cid = Cid::new_v1(DAG_PB, Code::Sha2_256.digest(&block));
+            if let Ok(node) = DagNode::decode(&cid, block.clone().into()) {
+                let _ = (node.kind(), node.size(), node.entries(), node.next());
+            }
+            let _ = super::links(&cid, block.into());
         }
     }
 }

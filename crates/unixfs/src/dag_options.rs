@@ -72,6 +72,18 @@ impl DagOptions {
         (Root { cid, size, dag_size: data.len() as u64 }, Block { cid, data })
     }
 
+    /// Returns the root of a leaf of so many bytes that has this CID.
+    pub fn leaf_root(&self, cid: Cid, size: u64) -> Root {
+        let frame = match self.raw_leaves {
+            true => 0,
+            false => {
+                let (head, tail) = data::leaf_frame(size);
+                (head.len() + tail.len()) as u64
+            }
+        };
+        Root { cid, size, dag_size: frame + size }
+    }
+
     fn dag_pb(&self, node: PbNode) -> Block {
         let data = Bytes::from(node.into_bytes());
         Block { cid: self.cid(DAG_PB, &data), data }

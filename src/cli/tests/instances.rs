@@ -28,6 +28,8 @@ macro_rules! instances {
     };
 }
 
+mod formats;
+mod http;
 mod images;
 mod node;
 
@@ -82,6 +84,7 @@ fn content_errors(text: &mut String) {
     use content::Error as E;
     instances!(text, content::Error,
         E::Node(_) => E::Node(ocipfs_node::FetchError::Offline(cid())),
+        E::Damaged { .. } => E::Damaged { digest: digest(), why: ocipfs_node::FetchError::Offline(cid()) },
         E::NotAFile { .. } => E::NotAFile { at: at(), kind: "a directory" },
         E::NotADirectory { .. } => E::NotADirectory { at: at(), kind: "a file" },
         E::NoEntry { .. } => E::NoEntry { at: at(), entry: "oci-layout".into() },
@@ -186,39 +189,29 @@ fn push_errors(text: &mut String) {
     );
 }
 
+fn tree_errors(text: &mut String) {
+    {
+        use names::TreeError as E;
+        instances!(text, names::TreeError,
+            E::Names(_) => E::Names(names::Error::UnknownName(name())),
+            E::Referrers(_) => E::Referrers(names::Error::Content(content::Error::Full)),
+            E::Document(_) => E::Document(image::archive::Error::Cycle(digest())),
+            E::TooLarge => E::TooLarge,
+        );
+    }
+    use content::AddError as E;
+    instances!(text, content::AddError,
+        E::Body(_) => E::Body(why()),
+        E::TooManyChunks => E::TooManyChunks,
+        E::Content(_) => E::Content(content::Error::Full),
+    );
+}
+
 fn publish_errors(text: &mut String) {
     use names::publish::Error as E;
     instances!(text, names::publish::Error,
         E::Content(_) => E::Content(content::Error::Full),
         E::Record(_) => E::Record(ocipfs_node::RecordError::LastSequence(ipns_name())),
-    );
-}
-
-fn oci_errors(text: &mut String) {
-    {
-        use ocipfs_oci::digest::{Algorithm, Error as E};
-        instances!(text, ocipfs_oci::digest::Error,
-            E::Shape(_) => E::Shape("x".into()),
-            E::Algorithm(_) => E::Algorithm("md5".into()),
-            E::Length { .. } => E::Length { algorithm: Algorithm::Sha256, digits: 3 },
-            E::Hex { .. } => E::Hex { algorithm: Algorithm::Sha512, found: "XY".into() },
-        );
-    }
-    {
-        use ocipfs_oci::manifest::Error as E;
-        instances!(text, ocipfs_oci::manifest::Error,
-            E::Manifest(_) => E::Manifest(invalid_json()),
-            E::Index(_) => E::Index(invalid_json()),
-        );
-    }
-    use ocipfs_oci::name::Error as E;
-    instances!(text, ocipfs_oci::name::Error,
-        E::Empty => E::Empty,
-        E::TooLong(_) => E::TooLong(300),
-        E::EmptyComponent(_) => E::EmptyComponent("a//b".into()),
-        E::UpperCase(_) => E::UpperCase("Team".into()),
-        E::Character { .. } => E::Character { component: "a b".into(), character: ' ' },
-        E::Separator(_) => E::Separator("a--.b".into()),
     );
 }
 
@@ -232,8 +225,10 @@ pub fn texts() -> String {
     ipns_errors(&mut text);
     push_errors(&mut text);
     publish_errors(&mut text);
-    oci_errors(&mut text);
+    tree_errors(&mut text);
+    formats::all(&mut text);
     images::all(&mut text);
     node::all(&mut text);
+    http::all(&mut text);
     text
 }

@@ -22,21 +22,21 @@ impl From<Profile> for FileOptions {
 }
 
 /// Cuts pieces into leaves, and builds the tree above them.
-pub struct Chunker {
+pub struct DagChunker {
     chunks: Chunks,
-    tree: Tree,
+    tree: LeafTree,
 }
 
-struct Tree {
+struct LeafTree {
     builder: Builder,
     leaves: Vec<Leaf>,
     nodes: Vec<Block>,
     offset: u64,
 }
 
-impl Chunker {
+impl DagChunker {
     pub fn new(options: FileOptions) -> Self {
-        let tree = Tree { builder: Builder::new(options.dag), leaves: vec![], nodes: vec![], offset: 0 };
+        let tree = LeafTree { builder: Builder::new(options.dag), leaves: vec![], nodes: vec![], offset: 0 };
         Self { chunks: Chunks::new(options.chunker), tree }
     }
 
@@ -54,7 +54,7 @@ impl Chunker {
     }
 }
 
-impl Tree {
+impl LeafTree {
     fn push(&mut self, chunk: &[u8]) {
         let (cid, finished) = self.builder.push_leaf(chunk);
         self.leaves.push(Leaf { cid, offset: self.offset, length: chunk.len() as u64 });

@@ -9,7 +9,7 @@ use ocipfs_unixfs::{
 };
 
 use super::{
-    Room, Scope, SharedBlock,
+    CarRoom, Scope, SharedBlock,
     below::{Below, OutsideOfFile, Wanted},
 };
 use crate::content::{CidPath, Content, Error};
@@ -18,14 +18,14 @@ use crate::content::{CidPath, Content, Error};
 const MAX_SHARD_DEPTH: usize = 32;
 
 /// What following a path found.
-pub enum Resolved {
+pub enum ResolvedPath {
     /// Its end.
     Found(SharedPath),
     /// A block of it is not here, or not shared.
     Absent,
     /// A file that has none of the requested bytes.
     Outside(OutsideOfFile),
-    /// There is no room for its blocks now.
+    /// The room for its blocks is used up.
     Busy,
 }
 
@@ -49,7 +49,7 @@ pub struct End {
 
 struct Follower<'a> {
     content: &'a Content,
-    room: &'a Room,
+    room: &'a CarRoom,
     via: Vec<Cid>,
     cid: Cid,
     block: Bytes,
@@ -75,16 +75,21 @@ impl Content {
     ///
     /// # Errors
     /// Fails if a directory has no such entry.
-    pub async fn resolve_shared(&self, at: &CidPath, scope: Scope, room: &Room) -> Result<Resolved, Error> {
+    pub async fn resolve_shared(
+        &self,
+        at: &CidPath,
+        scope: Scope,
+        room: &CarRoom,
+    ) -> Result<ResolvedPath, Error> {
         match Follower::follow(self, room, at, scope).await {
             Ok(resolved) => Ok(resolved),
-            Err(Stop::Absent) => Ok(Resolved::Absent),
-            Err(Stop::Busy) => Ok(Resolved::Busy),
+            Err(Stop::Absent) => Ok(ResolvedPath::Absent),
+            Err(Stop::Busy) => Ok(ResolvedPath::Busy),
             Err(Stop::Failed(error)) => Err(error),
         }
     }
 
-    async fn read_on_path(&self, cid: &Cid, room: &Room) -> Result<Bytes, Stop> {
+    async fn read_on_path(&self, cid: &Cid, room: &CarRoom) -> Result<Bytes, Stop> {
         match self.read_shared(&(*cid).into(), room).await? {
             SharedBlock::Here(block) => Ok(block),
             SharedBlock::Absent => Err(Stop::Absent),
@@ -96,10 +101,10 @@ impl Content {
 impl<'a> Follower<'a> {
     async fn follow(
         content: &'a Content,
-        room: &'a Room,
+        room: &'a CarRoom,
         at: &CidPath,
         scope: Scope,
-    ) -> Result<Resolved, Stop> {
+    ) -> Result<ResolvedPath, Stop> {
         let (cid, carried) = (*at.root(), at.inline_root().map(|block| block.data));
         let carried = carried.or_else(|| carried_by(&cid));
         let is_carried = carried.is_some();
@@ -114,8 +119,8 @@ impl<'a> Follower<'a> {
             roots.push(follower.cid);
         }
         match Below::of(scope, &follower.cid, &follower.block) {
-            Ok(below) => Ok(Resolved::Found(follower.end(below, roots)?)),
-            Err(outside) => Ok(Resolved::Outside(outside)),
+            Ok(below) => Ok(ResolvedPath::Found(follower.end(below, roots)?)),
+            Err(outside) => Ok(ResolvedPath::Outside(outside)),
         }
     }
 

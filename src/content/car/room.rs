@@ -11,7 +11,7 @@ const UNIT_BYTES: u64 = 1 << 10;
 
 /// The memory of blocks and CARs on their way to clients. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Room(Arc<Semaphore>);
+pub struct CarRoom(Arc<Semaphore>);
 
 /// All of the memory is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,13 +20,13 @@ pub struct Busy;
 /// Memory that was taken, given back when it is dropped.
 pub type Taken = OwnedSemaphorePermit;
 
-impl Default for Room {
+impl Default for CarRoom {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new((TOTAL_BYTES / UNIT_BYTES) as usize)))
     }
 }
 
-impl Room {
+impl CarRoom {
     /// Takes memory if there is enough. What is larger than all of it takes all of it.
     pub fn try_take(&self, bytes: u64) -> Result<Taken, Busy> {
         self.0.clone().try_acquire_many_owned(units(bytes)).map_err(|_| Busy)

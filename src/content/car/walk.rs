@@ -10,7 +10,7 @@ use super::{
     CarOptions,
     below::{Below, Wanted},
     resolve::SharedPath,
-    room::{Busy, Room, Taken},
+    room::{Busy, CarRoom, Taken},
 };
 use crate::content::{Content, Error, hold};
 
@@ -27,9 +27,9 @@ const SEEN_LOT: usize = 1 << 10;
 type Seen = [u8; 16];
 
 /// Yields the blocks that a CAR is to contain.
-pub struct Walk {
+pub struct CarWalk {
     content: Content,
-    room: Room,
+    room: CarRoom,
     /// From the top to the current block: what comes next on each level, and its memory.
     levels: Vec<(vec::IntoIter<Wanted>, Option<Taken>)>,
     /// None if duplicates are written.
@@ -37,9 +37,14 @@ pub struct Walk {
     taken: Vec<Taken>,
 }
 
-impl Walk {
+impl CarWalk {
     /// Begins with the blocks of a path.
-    pub fn new(content: Content, path: SharedPath, options: CarOptions, room: &Room) -> Result<Self, Busy> {
+    pub fn new(
+        content: Content,
+        path: SharedPath,
+        options: CarOptions,
+        room: &CarRoom,
+    ) -> Result<Self, Busy> {
         let taken = vec![room.try_take(FIRST_BYTES)?];
         let via = path.via.into_iter().map(|cid| Wanted { cid, below: Below::Nothing });
         let first: Vec<Wanted> = via.chain(path.end.wanted).collect();

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use super::{
     Download, Start,
     read_ranges::{ReadRanges, overlaps},
-    tree::{Position, Tree},
+    tree::{DownloadTree, Position},
     whole::WholeHasher,
 };
 use crate::content::{
@@ -51,7 +51,7 @@ pub async fn run(content: Content, shared: Arc<Download>, start: Start) {
     let mut task = Task {
         content,
         shared,
-        tree: Tree::default(),
+        tree: DownloadTree::default(),
         preferred: HashMap::new(),
         inlined: HashMap::new(),
         since_checkpoint: 0,
@@ -73,7 +73,7 @@ pub async fn run(content: Content, shared: Arc<Download>, start: Start) {
 struct Task {
     content: Content,
     shared: Arc<Download>,
-    tree: Tree,
+    tree: DownloadTree,
     /// Preferred blocks, because a reader waits there, by offset.
     preferred: HashMap<u64, Cid>,
     /// Parts that links carry.
@@ -377,7 +377,7 @@ fn write(
         let why = format!("expected a file part of {} bytes, found {kind} of {size} bytes", place.length);
         return Err(Error::Corrupt { cid, why });
     }
-    // What was folded and came again is kept already.
+    // A folded block that is received again is kept already.
     if data.is_empty() && places.iter().any(Position::is_whole) {
         file.insert_node(cid, bytes.clone())?;
     }

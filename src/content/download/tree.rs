@@ -70,7 +70,7 @@ struct Parent {
 
 /// The parts that are not here, by their offset.
 #[derive(Debug, Default)]
-pub struct Tree {
+pub struct DownloadTree {
     parts: BTreeMap<u64, FilePart>,
     /// One block may be many parts: think of zeros.
     offsets: HashMap<Cid, BTreeSet<u64>>,
@@ -98,7 +98,7 @@ impl Position {
     }
 }
 
-impl Tree {
+impl DownloadTree {
     /// Takes up the children of a node that belongs at `places`, behind its `own` bytes, as far as there is room; but
     /// for those that are `here`.
     pub fn expand(

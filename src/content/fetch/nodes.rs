@@ -8,7 +8,7 @@ use ocipfs_unixfs::DagNode;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::dag_fetcher::block_fetcher;
-use crate::content::{Content, Error, Store};
+use crate::content::{Content, Error, Store, unstored::Unstored};
 
 /// Blocks that are asked for at once; so many are in memory before they are decoded.
 const BATCH_SIZE: usize = 64;
@@ -131,6 +131,7 @@ async fn keep(content: &Content, blocks: Vec<Block>) -> Result<(), Error> {
     match content.put_fetched(blocks).await {
         Err(error @ (Error::Quota { .. } | Error::Full)) => {
             tracing::debug!("cannot store fetched nodes: {error}");
+            Unstored::current().note(&error);
             Ok(())
         }
         kept => kept,
@@ -169,6 +170,11 @@ mod tests {
         let cid = Cid::new_v1(0x55, Code::Sha2_256.digest(b"node"));
         let block = Block { cid, data: Bytes::from_static(b"node") };
         assert!(matches!(content.put_fetched(vec![block.clone()]).await, Err(Error::Quota { limit: 1 })));
-        keep(&content, vec![block]).await.unwrap();
+        let (kept, unstored) = content.fetch_to_keep(keep(&content, vec![block.clone()])).await;
+        kept.unwrap();
+        assert!(matches!(unstored, Some(Error::Quota { limit: 1 })), "{unstored:?}");
+        let (_, unstored) = content.fetch_to_keep(content.keep_blocks(vec![block])).await;
+        assert!(matches!(unstored, Some(Error::Quota { limit: 1 })), "{unstored:?}");
+        assert!(content.fetch_to_keep(async {}).await.1.is_none());
     }
 }

@@ -79,9 +79,13 @@ impl GarbageCollector {
         }
     }
 
-    /// Removes everything that is unreachable and not in use; `dry` only counts it.
+    /// Removes everything that is unreachable and not in use, and compacts the index; `dry` only counts what would go.
     pub fn collect(&self, store: &Store, dry: bool) -> Result<Collected, Error> {
-        self.collect_older(store, dry, None)
+        let collected = self.collect_older(store, dry, None)?;
+        if !dry {
+            self.compact_index(store);
+        }
+        Ok(collected)
     }
 
     /// Collects like [`Self::collect`]; with `before`, files used since then and partial blobs stay.

@@ -91,7 +91,8 @@ impl GarbageCollector {
         } else if recount && self.cache_size.is_some() && self.is_released(store)? {
             self.mark_all(store)?;
         }
-        self.evict_for(store, 0)
+        self.evict_for(store, 0)?;
+        if recount { self.compact_if_emptied(store) } else { Ok(()) }
     }
 
     /// Whether something was released since everything was last counted: less is kept then than is known.

@@ -1,3 +1,4 @@
+mod compact;
 mod limits;
 mod memory;
 mod released;
@@ -322,5 +323,5 @@ fn beyond_the_quota_the_oldest_untagged_content_is_released_first() {
     assert!(room.gc.when_full.set(Box::new(release_root)).is_ok());
     room.put(4, 3).unwrap();
     let here: Vec<bool> = old.iter().map(|root| room.has(root)).collect();
-    assert_eq!(here, [false, true, true], "the oldest, and no more than needed");
+    assert_eq!(here, [false, true, true], "the oldest, and only as many as needed");
 }

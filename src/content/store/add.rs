@@ -107,18 +107,9 @@ impl Store {
         small: Option<Vec<u8>>,
         mut record: impl FnMut(&WriteTransaction, &Stored) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let sha256 = files::sha256(&stored.digest)?;
         let (stored, aliases) = (stored.clone(), aliases.to_vec());
         self.0.database.write_together(move |write| {
-            {
-                let mut tables = Tables::open(write)?;
-                if tables.stored.get(&sha256)?.is_none() {
-                    return Err(Error::Gone(stored.digest.clone()));
-                }
-                let (size, small) = (stored.size, small.as_deref());
-                tables.add_blob(&NewBlobRow { sha256, size, aliases: &aliases, small })?;
-                tables.share_again(stored.id)?;
-            }
+            keep_row(write, &stored, &aliases, small.as_deref())?;
             record(write, &stored)
         })
     }
@@ -157,4 +148,20 @@ impl Store {
         ids.unwrap_or_default().into_iter().for_each(|id| self.0.sources.forget(id));
         Ok(())
     }
+}
+
+/// Sees that a blob is still stored, and adds what else is known of it.
+pub(super) fn keep_row(
+    write: &WriteTransaction,
+    stored: &Stored,
+    aliases: &[Digest],
+    small: Option<&[u8]>,
+) -> Result<(), Error> {
+    let sha256 = files::sha256(&stored.digest)?;
+    let mut tables = Tables::open(write)?;
+    if tables.stored.get(&sha256)?.is_none() {
+        return Err(Error::Gone(stored.digest.clone()));
+    }
+    tables.add_blob(&NewBlobRow { sha256, size: stored.size, aliases, small })?;
+    tables.share_again(stored.id)
 }

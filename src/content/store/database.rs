@@ -6,9 +6,10 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{SyncSender, sync_channel},
     },
+    time::Duration,
 };
 
-use ocipfs_node::database::{self, Settings};
+use ocipfs_node::database::{self, FileUsage, Settings};
 use redb::{ReadTransaction, WriteTransaction};
 
 use super::error::Error;
@@ -52,6 +53,31 @@ impl Database {
     /// Changes all or nothing; what is committed is on the disk.
     pub fn write<T>(&self, with: impl FnOnce(&WriteTransaction) -> Result<T, Error>) -> Result<T, Error> {
         self.file.write(with)
+    }
+
+    /// Returns the size of the file.
+    pub fn file_bytes(&self) -> u64 {
+        self.file.file_bytes()
+    }
+
+    /// Returns whether the file can be worth a compaction.
+    pub(super) fn may_be_sparse(&self) -> bool {
+        self.file.may_be_sparse()
+    }
+
+    /// Returns the number of rows.
+    pub(super) fn rows(&self) -> Result<u64, Error> {
+        Ok(self.file.rows()?)
+    }
+
+    /// Measures the file. Reads all pages that hold rows.
+    pub(super) fn usage(&self) -> Result<FileUsage, Error> {
+        Ok(self.file.usage()?)
+    }
+
+    /// Returns free pages to the file system; false if there was no moment without a transaction within `patience`.
+    pub(super) fn compact(&self, patience: Duration) -> Result<bool, Error> {
+        Ok(self.file.compact(patience)?)
     }
 
     /// Does what `write` would do, and undoes it: nothing is changed.

@@ -124,7 +124,11 @@ impl Store {
         }
     }
 
-    /// Every layout of a stored blob.
+    /// Returns every layout of a stored blob.
+    pub fn layouts_of(&self, stored: &Stored) -> Result<Vec<Stored>, Error> {
+        self.layouts(&sha256(&stored.digest)?)
+    }
+
     fn layouts(&self, hash: &Hash) -> Result<Vec<Stored>, Error> {
         self.0.database.read(|read| {
             let ids = tables::row(read, STORED, hash, |(_, ids, _)| ids)?.unwrap_or_default();

@@ -16,7 +16,9 @@ use ocipfs_oci::Digest;
 use redb::WriteTransaction;
 
 use super::{
-    BlobLayout, Error, Store, Stored, disk,
+    BlobLayout, Error, Store, Stored,
+    add::keep_row,
+    disk,
     files::{NewBlob, sha256},
     usage::CountedBytes,
 };
@@ -107,6 +109,20 @@ impl Store {
     ) -> Result<(Vec<Stored>, T), Error> {
         let new_blobs = drafts.iter().map(DraftToStore::new_blob).collect::<Result<Vec<_>, _>>()?;
         self.store_new_blobs(new_blobs, blocks.to_vec(), record)
+    }
+
+    /// Stores drafts and blocks like [`Self::store_all`]; in the same commit `known` blobs are still stored, and are known
+    /// by these digests too, as if they were written again.
+    pub fn store_all_and_keep(
+        &self,
+        drafts: &[DraftToStore],
+        known: Vec<(Stored, Vec<Digest>)>,
+        blocks: &[Block],
+    ) -> Result<(), Error> {
+        let keep = move |write: &WriteTransaction, _: &[Stored]| {
+            known.iter().try_for_each(|(stored, aliases)| keep_row(write, stored, aliases, None))
+        };
+        self.store_all_with(drafts, blocks, keep).map(drop)
     }
 
     fn store_new_blobs<T: Send + 'static>(

@@ -143,14 +143,28 @@ impl Index {
     }
 
     /// Retains `gc_root` in place of what the key retained before.
+    #[cfg(test)]
     pub fn retain(&self, key: &Cid, gc_root: &GcRoot) -> Result<(), Error> {
+        self.retain_with(key, gc_root, |_| Ok(()))
+    }
+
+    /// Retains `gc_root` in place of what the key retained before, in a transaction that does more.
+    pub fn retain_with(
+        &self,
+        key: &Cid,
+        gc_root: &GcRoot,
+        more: impl FnOnce(&WriteTransaction) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let gc_root_key = key.to_bytes();
         self.0.write(|write| {
             GcRootRows::released(write)?;
-            let mut rows = GcRootRows::open(write)?;
-            rows.clear(&gc_root_key)?;
-            gc_root.set_header(&mut rows, &gc_root_key)?;
-            gc_root.add(&mut rows, &gc_root_key)
+            {
+                let mut rows = GcRootRows::open(write)?;
+                rows.clear(&gc_root_key)?;
+                gc_root.set_header(&mut rows, &gc_root_key)?;
+                gc_root.add(&mut rows, &gc_root_key)?;
+            }
+            more(write)
         })
     }
 

@@ -73,7 +73,7 @@ pub fn note_from_peers(write: &WriteTransaction, root: &Cid) -> Result<(), Error
 }
 
 /// Records the origins of files that came before origins had rows: what a pull, a followed name or a command retained counted
-/// as public then. What was arriving counts as pushed.
+/// as public then. Partial blobs count as pushed.
 pub fn from_holders(write: &WriteTransaction) -> Result<(), Error> {
     {
         let (files, fetched) = (write.open_table(FILES)?, write.open_table(FETCHED)?);

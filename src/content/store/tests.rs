@@ -1,6 +1,7 @@
 //! The store on real files.
 
 mod any_order;
+mod compact;
 mod crash;
 mod damage;
 mod format;

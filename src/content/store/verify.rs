@@ -148,7 +148,7 @@ impl Store {
     }
 
     /// The windows of a file, as far as the inner nodes of its DAG are here.
-    pub(super) fn leaves(&self, root: &Cid, size: u64) -> Result<Vec<Leaf>, Error> {
+    pub fn leaves(&self, root: &Cid, size: u64) -> Result<Vec<Leaf>, Error> {
         let (mut leaves, mut waiting) = (Vec::new(), vec![Leaf { cid: *root, offset: 0, length: size }]);
         while let Some(part) = waiting.pop() {
             let place = match part.cid.codec() == DAG_PB {

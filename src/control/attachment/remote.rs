@@ -52,7 +52,7 @@ impl Remote {
     pub fn new(attached: Attached, gone: CancellationToken) -> Self {
         let (ask, asks) = mpsc::unbounded_channel();
         let (sender, frames) = mpsc::channel(QUEUE_LENGTH);
-        let files = RemoteFiles(Arc::new(Mutex::new(Link { ask, frames, gone, is_open: false })));
+        let files = RemoteFiles(Arc::new(Mutex::new(CommandLink { ask, frames, gone, is_open: false })));
         let (target, orders) = ExportTarget::remote();
         let attachment = match attached {
             Attached::Nothing => Attachment::Nothing,
@@ -94,9 +94,9 @@ pub async fn receive(mut from: BufReader<PassedReader>, frames: Frames, gone: Ca
 
 /// The files of a command. One file at a time is read.
 #[derive(Clone)]
-struct RemoteFiles(Arc<Mutex<Link>>);
+struct RemoteFiles(Arc<Mutex<CommandLink>>);
 
-struct Link {
+struct CommandLink {
     ask: mpsc::UnboundedSender<Ask>,
     frames: mpsc::Receiver<io::Result<(Frame, Option<OwnedFd>)>>,
     gone: CancellationToken,
@@ -105,13 +105,13 @@ struct Link {
 }
 
 /// A file that was found.
-struct Found {
+struct FoundFile {
     size: Option<u64>,
     /// The file itself; where it is absent, its bytes follow.
     passed: Option<File>,
 }
 
-impl Link {
+impl CommandLink {
     fn next(&mut self) -> io::Result<(Frame, Option<OwnedFd>)> {
         let gone = || Err(io::Error::other("the command is gone"));
         let (frame, file) = self.frames.blocking_recv().unwrap_or_else(gone)?;
@@ -123,8 +123,8 @@ impl Link {
     }
 
     /// Asks for a file.
-    fn ask(&mut self, ask: Ask) -> io::Result<Option<Found>> {
-        // What was not read of the file before is still on its way.
+    fn ask(&mut self, ask: Ask) -> io::Result<Option<FoundFile>> {
+        // The unread rest of the previous file is still on its way.
         while self.is_open {
             self.next()?;
         }
@@ -138,14 +138,14 @@ impl Link {
             (Kind::Passed, None) => self.ask(Ask::Bytes),
             (_, passed) => {
                 self.is_open = passed.is_none();
-                Ok(Some(Found { size, passed }))
+                Ok(Some(FoundFile { size, passed }))
             }
         }
     }
 }
 
 impl RemoteFiles {
-    fn link(&self) -> MutexGuard<'_, Link> {
+    fn link(&self) -> MutexGuard<'_, CommandLink> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -195,7 +195,7 @@ struct RemoteFolder(RemoteFiles);
 impl ArchiveFolder for RemoteFolder {
     fn open(&self, path: &str) -> Result<Option<FolderFile>, archive::Error> {
         let found = self.0.link().ask(Ask::File(path.into())).map_err(|e| failed(path, e))?;
-        let Some(Found { size, passed }) = found else { return Ok(None) };
+        let Some(FoundFile { size, passed }) = found else { return Ok(None) };
         let size = size.ok_or_else(|| failed(path, io::Error::other("its size is not known")))?;
         let (files, current) = (self.0.clone(), Bytes::new());
         let input = Input::stream(RemoteFile { files, ask: None, passed, current, ended: false });

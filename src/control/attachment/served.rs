@@ -46,7 +46,7 @@ impl From<io::Error> for Error {
     }
 }
 
-/// Serves the files of an attachment until there are no more questions. It blocks. A file that cannot be read ends it:
+/// Serves the files of an attachment until the last question. It blocks. A file that cannot be read ends it:
 /// `failed` is told why before the instance is.
 pub fn serve(
     attachment: Attachment,
@@ -55,7 +55,7 @@ pub fn serve(
     failed: impl FnOnce(Failure),
 ) {
     let mut out = FrameWriter { to, handle: Handle::current() };
-    let mut files = Files { attached: Attached::of(attachment), passed: None };
+    let mut files = ServedFiles { attached: ServedAttachment::of(attachment), passed: None };
     while let Some(ask) = asks.blocking_recv() {
         match files.answer(ask, &mut out) {
             Ok(()) => {}
@@ -124,13 +124,13 @@ impl FrameWriter {
 }
 
 /// What is served.
-struct Files {
-    attached: Attached,
+struct ServedFiles {
+    attached: ServedAttachment,
     /// The file that was passed last, until the next question: it may not arrive.
     passed: Option<Passed>,
 }
 
-enum Attached {
+enum ServedAttachment {
     Nothing,
     Stream(Option<ArchiveStream>),
     Folder(Box<dyn ArchiveFolder>),
@@ -143,7 +143,7 @@ enum Passed {
     Layer(LayerFile),
 }
 
-impl Attached {
+impl ServedAttachment {
     fn of(attachment: Attachment) -> Self {
         match attachment {
             Attachment::Archive(ArchiveSource::Stream(stream)) => Self::Stream(Some(stream)),
@@ -154,7 +154,7 @@ impl Attached {
     }
 }
 
-impl Files {
+impl ServedFiles {
     fn answer(&mut self, ask: Ask, out: &mut FrameWriter) -> Result<(), Error> {
         let passed = self.passed.take();
         match (&mut self.attached, ask) {
@@ -162,37 +162,37 @@ impl Files {
                 Passed::Input { what, input, size } => out.copy(size, input, |e| unreadable(&what, e)),
                 Passed::Layer(file) => send_layer(file, out),
             },
-            (Attached::Stream(stream), Ask::Archive) => {
+            (ServedAttachment::Stream(stream), Ask::Archive) => {
                 let ArchiveStream { what, input, size, .. } = stream.take().ok_or(Error::Closed)?;
                 self.send(what, input, size, out)
             }
-            (Attached::Folder(folder), Ask::File(path)) => {
+            (ServedAttachment::Folder(folder), Ask::File(path)) => {
                 match folder.open(&path).map_err(|e| import_failure(e.into()))? {
                     Some(FolderFile { input, size }) => self.send(path, input, Some(size), out),
                     None => Ok(out.answer(Answer::Missing)?),
                 }
             }
-            (Attached::Folder(folder), Ask::Has(path)) => {
+            (ServedAttachment::Folder(folder), Ask::Has(path)) => {
                 let has = folder.has(&path).map_err(|e| import_failure(e.into()))?;
                 match has {
                     true => out.copy(None, io::empty(), |e| unreadable(&path, e)),
                     false => Ok(out.answer(Answer::Missing)?),
                 }
             }
-            (Attached::Folder(folder), Ask::List(path)) => {
+            (ServedAttachment::Folder(folder), Ask::List(path)) => {
                 let mut list = Vec::new();
                 let mut add = |name: &str, size| drop(write!(list, "{size} {name}\0"));
                 folder.list(&path, &mut add).map_err(|e| import_failure(e.into()))?;
                 out.copy(None, &list[..], |e| unreadable(&path, e))
             }
-            (Attached::Layers(files), Ask::Layer(number)) => {
+            (ServedAttachment::Layers(files), Ask::Layer(number)) => {
                 let file = files.get_mut(number).and_then(Option::take).ok_or(Error::Closed)?;
                 let Some(opened) = file.file() else { return send_layer(file, out) };
                 out.pass(file.size, opened)?;
                 self.passed = Some(Passed::Layer(file));
                 Ok(())
             }
-            // What was not attached is not served.
+            // Only attached files are served.
             _ => Err(Error::Closed),
         }
     }

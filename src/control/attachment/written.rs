@@ -23,10 +23,10 @@ const ABANDON_TIMEOUT: Duration = Duration::from_secs(2);
 /// An export that is made with the first order.
 pub struct Written {
     path: PathBuf,
-    target: Target,
+    target: ExportState,
 }
 
-enum Target {
+enum ExportState {
     Planned(Option<Destination>),
     Open(ExportTarget),
 }
@@ -34,7 +34,7 @@ enum Target {
 impl Written {
     /// Begins with nothing.
     pub fn new(destination: Destination) -> Self {
-        Self { path: destination.path.clone(), target: Target::Planned(Some(destination)) }
+        Self { path: destination.path.clone(), target: ExportState::Planned(Some(destination)) }
     }
 
     /// Carries out an order of a running node; its bytes come from `input`.
@@ -71,27 +71,27 @@ impl Written {
     }
 
     fn open(&mut self) -> io::Result<&mut ExportTarget> {
-        if let Target::Planned(destination) = &mut self.target {
+        if let ExportState::Planned(destination) = &mut self.target {
             let destination = destination.take().ok_or_else(|| io::Error::other("export aborted"))?;
-            self.target = Target::Open((destination.create)()?);
+            self.target = ExportState::Open((destination.create)()?);
         }
         match &mut self.target {
-            Target::Open(target) => Ok(target),
-            Target::Planned(_) => Err(io::Error::other("export aborted")),
+            ExportState::Open(target) => Ok(target),
+            ExportState::Planned(_) => Err(io::Error::other("export aborted")),
         }
     }
 
-    /// Completes what was written.
+    /// Completes the written files.
     pub async fn finish(self) -> Result<(), Failure> {
         match self.target {
-            Target::Open(target) => target.finish().await.map_err(|e| unwritable(&self.path, e)),
-            Target::Planned(_) => Ok(()),
+            ExportState::Open(target) => target.finish().await.map_err(|e| unwritable(&self.path, e)),
+            ExportState::Planned(_) => Ok(()),
         }
     }
 
     /// Leaves nothing, unless what is written blocks.
     pub async fn abandon(self) {
-        if let Target::Open(target) = self.target {
+        if let ExportState::Open(target) = self.target {
             let _ = timeout(ABANDON_TIMEOUT, target.abandon()).await;
         }
     }

@@ -13,7 +13,7 @@ use crate::{
         attachment::{Attachment, Received},
         failure::{add_failure, content_failure},
     },
-    images::layer::{self, Image, Index, Layer, LayerDocument, LayerManifest, add, join},
+    images::layer::{self, Image, ImageIndex, Layer, LayerDocument, LayerManifest, add, join},
 };
 
 const OLD_DOCKER: &str =
@@ -133,7 +133,7 @@ impl Instance {
             .map_err(|e| Failure::new(format!("{cid} is {e}")).hint(AS_PRINTED))?;
         let image_digest = match &document {
             LayerDocument::Manifest(manifest) => Image::of(manifest).manifest_digest,
-            LayerDocument::Index(manifests) => Index::of(manifests).digest,
+            LayerDocument::Index(manifests) => ImageIndex::of(manifests).digest,
         };
         let mut local = true;
         for layer in document.layers() {

@@ -62,6 +62,7 @@ impl Instance {
             abandoned_upload_bytes: uploads.abandoned_bytes,
             oldest_upload_seconds: uploads.oldest_seconds,
             used_bytes: used,
+            index_bytes: self.content().index_bytes().await.map_err(content_failure)?,
             owned_bytes: kept,
             pinned_bytes: pinned,
             followed_bytes: followed,

@@ -83,6 +83,8 @@ pub struct Stored {
 pub struct Room {
     /// All of it; what is being pulled counts whole.
     pub used_bytes: u64,
+    /// The size of the index file: rows, small blobs and blocks outside files, and pages that are free.
+    pub index_bytes: u64,
     /// Added, imported, pushed or pinned.
     pub owned_bytes: u64,
     /// Pinned, be it added too or not.

@@ -39,7 +39,7 @@ pub enum Error {
 
 /// Users and the hashes of their passwords.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Table(BTreeMap<String, String>);
+pub struct UserTable(BTreeMap<String, String>);
 
 /// By what a file differs from its other versions: inode, length, and when it was changed.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl From<&Metadata> for Stamp {
     }
 }
 
-impl Table {
+impl UserTable {
     /// Reads a file, and its stamp unless it may change without another.
     pub fn read(path: &Path) -> Result<(Self, Option<Stamp>), Error> {
         let stamp = Stamp::of(path).filter(Stamp::is_settled);
@@ -117,10 +117,10 @@ mod tests {
             [("me:secret", "line 1"), ("# x\nme:$apr1$abc$def", "line 2"), ("$2y$05$abc", "line 1")]
         {
             std::fs::write(file.path(), text).unwrap();
-            let error = Table::read(file.path()).err().unwrap().to_string();
+            let error = UserTable::read(file.path()).err().unwrap().to_string();
             assert!(error.contains(told), "{text}: {error}");
         }
-        assert!(matches!(Table::read(Path::new("/nowhere")), Err(Error::Read { .. })));
+        assert!(matches!(UserTable::read(Path::new("/nowhere")), Err(Error::Read { .. })));
     }
 
     #[test]
@@ -128,13 +128,13 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let line = |user: &str, cost| format!("{user}:{}\n", bcrypt::hash("secret", cost).unwrap());
         std::fs::write(file.path(), format!("# users\n\n{}{}", line("me", 4), line("you", 5))).unwrap();
-        let table = Table::read(file.path()).unwrap().0;
+        let table = UserTable::read(file.path()).unwrap().0;
         let decoys: Vec<&String> = (0..100).filter_map(|n| table.decoy(&format!("user{n}"))).collect();
         for cost in ["$04$", "$05$"] {
             assert!(decoys.iter().any(|hash| hash.contains(cost)), "{cost}");
         }
         assert!(decoys.iter().all(|hash| table.0.values().any(|own| own == *hash)));
         assert_eq!(table.decoy("user1"), table.decoy("user1"));
-        assert!(Table::default().decoy("x").is_none());
+        assert!(UserTable::default().decoy("x").is_none());
     }
 }

@@ -130,7 +130,7 @@ impl<R: Read> Read for Observed<R> {
     }
 }
 
-/// Lets no more than the headers of one entry be read before the next [`next`](Self::next): the tar reader keeps
+/// Lets only the headers of one entry be read before the next [`next`](Self::next): the tar reader keeps
 /// long names and attributes in memory, however many bytes they claim.
 pub struct Limited<R> {
     inner: R,

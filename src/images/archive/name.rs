@@ -26,7 +26,7 @@ pub struct ArchivedName {
     pub full: Option<Name>,
     /// The tag.
     pub tag: Option<Tag>,
-    /// What was changed or ignored.
+    /// The parts that were changed or ignored.
     pub warning: Option<String>,
 }
 

@@ -30,7 +30,7 @@ const PARSED_FACTOR: u64 = 4;
 /// Blobs up to this size are in memory until they are stored.
 const SMALL_BYTES: u64 = 64 << 10;
 /// Leading bytes by which a tar is recognized.
-const HEAD_BYTES: u64 = 512;
+pub(super) const HEAD_BYTES: u64 = 512;
 /// Bytes of a compressed archive that are read after the end of its tar, or after what is wrong in it.
 const MAX_REST: u64 = 8 << 20;
 /// Links that lead to links.
@@ -38,7 +38,7 @@ const MAX_LINKS: usize = 16;
 
 /// Entries of an archive, by path.
 pub struct ArchiveParts {
-    options: Options,
+    pub(super) options: Options,
     entries: HashMap<String, ArchivePart>,
     /// A layout folder, whose blobs are read when they are named.
     folder: Option<Box<dyn ArchiveFolder>>,
@@ -49,10 +49,20 @@ pub struct ArchiveParts {
     memory: u64,
 }
 
-enum ArchivePart {
+pub(super) enum ArchivePart {
     Document(Bytes),
     Staged(Box<StagedEntry>),
     Link(String),
+    /// A file that is neither a layer nor a document, and is compressed so.
+    Unusable(&'static str),
+}
+
+/// What a file of an archive is to become.
+pub(super) enum ArchivePartKind {
+    /// JSON, which is read into memory.
+    Document,
+    /// A blob in the store.
+    Staged(Plan),
     /// A file that is neither a layer nor a document, and is compressed so.
     Unusable(&'static str),
 }
@@ -65,7 +75,7 @@ pub enum ArchiveFile {
     Staged(Box<StagedEntry>),
 }
 
-fn hashes_to(bytes: &[u8], digest: &Digest) -> bool {
+pub(super) fn hashes_to(bytes: &[u8], digest: &Digest) -> bool {
     let mut hasher = Hasher::new(digest.algorithm());
     hasher.update(bytes);
     hasher.finish() == *digest
@@ -172,7 +182,11 @@ impl ArchiveParts {
             return Ok(());
         }
         let size = entry.size();
-        match self.stage(&path, size, entry)? {
+        let part = match self.known(&path, Some(size))? {
+            Some(known) => Some(known),
+            None => self.stage(&path, size, entry)?,
+        };
+        match part {
             Some(part) => {
                 if path == "index.json" && part.is_unchanged() {
                     self.is_docker = Some(false);
@@ -212,19 +226,35 @@ impl ArchiveParts {
         let mut head = Vec::new();
         input.by_ref().take(HEAD_BYTES.min(size)).read_to_end(&mut head).map_err(failed)?;
         let digest = digest_of(path);
+        let plan = match self.kind_of(path, &head, size) {
+            Some(ArchivePartKind::Staged(plan)) => plan,
+            Some(ArchivePartKind::Unusable(packing)) => return Ok(Some(ArchivePart::Unusable(packing))),
+            Some(ArchivePartKind::Document) => {
+                let input = Cursor::new(head).chain(input);
+                let bytes = read_document(path, size, MAX_MANIFEST, input)?;
+                return match digest {
+                    Some(digest) if !hashes_to(&bytes, &digest) => {
+                        Err(Error::Lie { what: path.into(), why: "digest mismatch".into() })
+                    }
+                    _ => Ok(Some(ArchivePart::Document(bytes))),
+                };
+            }
+            None => return Ok(None),
+        };
+        let Options { store, profile, .. } = &self.options;
+        let stager = Stager { store, profile: *profile, plan, expected: digest.as_ref() };
+        let staged = stager.stage(path, Cursor::new(head).chain(input), size)?;
+        Ok(Some(ArchivePart::Staged(Box::new(staged))))
+    }
+
+    /// Returns what a file is to become, by its name and its first bytes; none where it is of no use.
+    pub(super) fn kind_of(&self, path: &str, head: &[u8], size: u64) -> Option<ArchivePartKind> {
         let is_json = head.trim_ascii_start().first().is_some_and(|byte| matches!(byte, b'{' | b'['));
-        let (layer, packing) = (inspect::compression_of(&head), Packing::detect(&head));
-        let input = Cursor::new(head).chain(input);
         if is_json && size <= MAX_MANIFEST {
-            let bytes = read_document(path, size, MAX_MANIFEST, input)?;
-            return match digest {
-                Some(digest) if !hashes_to(&bytes, &digest) => {
-                    Err(Error::Lie { what: path.into(), why: "digest mismatch".into() })
-                }
-                _ => Ok(Some(ArchivePart::Document(bytes))),
-            };
+            return Some(ArchivePartKind::Document);
         }
-        let plan = match (&digest, layer) {
+        let layer = inspect::compression_of(head);
+        let plan = match (digest_of(path), layer) {
             (Some(_), Some(Compression::None)) => self.plan_of_blob(path),
             (Some(_), _) => Plan::AS_IS,
             (None, Some(Compression::None)) => match self.options.compress.unwrap_or(Compress::Gzip) {
@@ -232,12 +262,9 @@ impl ArchiveParts {
                 how => Plan { keep: false, compress: Some(how), ..Plan::AS_IS },
             },
             (None, Some(_)) => Plan { unpack: true, ..Plan::AS_IS },
-            (None, None) => return Ok(packing.name().map(ArchivePart::Unusable)),
+            (None, None) => return Packing::detect(head).name().map(ArchivePartKind::Unusable),
         };
-        let plan = Plan { compression: layer.unwrap_or(Compression::None), ..plan };
-        let Options { store, profile, .. } = &self.options;
-        let stager = Stager { store, profile: *profile, plan, expected: digest.as_ref() };
-        stager.stage(path, input, size).map(|taken| Some(ArchivePart::Staged(Box::new(taken))))
+        Some(ArchivePartKind::Staged(Plan { compression: layer.unwrap_or(Compression::None), ..plan }))
     }
 
     /// Returns the plan for a blob that looks like an uncompressed layer.
@@ -323,6 +350,12 @@ impl ArchiveParts {
 
     fn in_folder(&self, path: &str) -> Result<Option<ArchivePart>, Error> {
         let Some(folder) = &self.folder else { return Ok(None) };
+        // It is not even opened: a command that serves the folder need not send it.
+        if let Some(known) = self.known(path, None)?
+            && folder.has(path)?
+        {
+            return Ok(Some(known));
+        }
         let Some(FolderFile { input, size }) = folder.open(path)? else { return Ok(None) };
         self.stage(path, size, input)
     }

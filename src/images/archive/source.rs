@@ -40,7 +40,7 @@ impl ArchiveSource {
             return Ok(Self::Folder(Box::new(LocalFolder::new(path).map_err(failed)?)));
         }
         let mut file = fs::File::open(path).map_err(failed)?;
-        // Of what is no file nothing can be read twice.
+        // A pipe cannot be read twice.
         if !meta.is_file() {
             return Ok(Self::stream(what, file));
         }

@@ -11,7 +11,7 @@ use ocipfs_oci::{Algorithm, Digest, Hasher};
 
 use super::Error;
 use crate::{
-    content::{BlobWriter, Profile, Root, Store, StoreError, WrittenBlob},
+    content::{BlobWriter, KnownBlob, Profile, Root, Store, StoreError, Stored, WrittenBlob},
     images::pack::{
         gzip::GzipWriter,
         inspect::{Compression, LayerInspector},
@@ -59,7 +59,14 @@ pub struct StagedBlob {
     sha256: Digest,
     /// Other digests of the same bytes.
     aliases: Vec<Digest>,
-    written: WrittenBlob,
+    source: StagedBytes,
+}
+
+/// Where the bytes of a staged blob are.
+enum StagedBytes {
+    Written(WrittenBlob),
+    /// In the store already.
+    Stored(Stored),
 }
 
 impl StagedBlob {
@@ -71,14 +78,29 @@ impl StagedBlob {
         let sha256 = written.digest.clone().ok_or(StoreError::BrokenOff)?;
         let aliases = digest.filter(|digest| **digest != sha256).cloned().into_iter().collect();
         let (root, digest) = (written.root, digest.unwrap_or(&sha256).clone());
-        Ok(Self { digest, size: root.size, root, compression, sha256, aliases, written })
+        let source = StagedBytes::Written(written);
+        Ok(Self { digest, size: root.size, root, compression, sha256, aliases, source })
+    }
+
+    /// Takes a blob that is stored, in place of the same bytes of an archive.
+    pub fn of_known(known: KnownBlob, digest: &Digest, compression: Compression) -> Self {
+        let KnownBlob { root, stored } = known;
+        let sha256 = stored.digest.clone();
+        let aliases = Some(digest).filter(|digest| **digest != sha256).cloned().into_iter().collect();
+        let source = StagedBytes::Stored(stored);
+        Self { digest: digest.clone(), size: root.size, root, compression, sha256, aliases, source }
     }
 
     /// Stores all of them, and blocks that belong to no file, or nothing.
     pub fn store_all(store: &Store, pieces: &[Self], blocks: &[Block]) -> Result<(), StoreError> {
-        let ready: Vec<_> =
-            pieces.iter().map(|piece| piece.written.to_store(&piece.sha256, &piece.aliases)).collect();
-        store.store_all(&ready, blocks).map(drop)
+        let (mut written, mut known) = (Vec::new(), Vec::new());
+        for Self { sha256, aliases, source, .. } in pieces {
+            match source {
+                StagedBytes::Written(blob) => written.push(blob.to_store(sha256, aliases)),
+                StagedBytes::Stored(stored) => known.push((stored.clone(), aliases.clone())),
+            }
+        }
+        store.store_all_and_keep(&written, known, blocks)
     }
 }
 

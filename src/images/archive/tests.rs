@@ -2,7 +2,7 @@ mod fuzz;
 mod malformed;
 pub(crate) mod tools;
 
-use std::{fs, io::Cursor};
+use std::{fs, io::Cursor, path::Path};
 
 use serde_json::json;
 
@@ -105,7 +105,15 @@ struct Bed {
 
 impl Bed {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::at(tempfile::tempdir().unwrap())
+    }
+
+    /// Keeps its files in a directory that need not exist.
+    fn below(directory: &Path) -> Self {
+        Self::at(tempfile::tempdir_in(directory).or_else(|_| tempfile::tempdir()).unwrap())
+    }
+
+    fn at(dir: tempfile::TempDir) -> Self {
         let store = Store::open(&dir.path().join("node")).unwrap();
         Self { dir, store }
     }

@@ -85,9 +85,11 @@ impl ExportTarget {
             Dest::Folder(dir) => (ExportSink::folder(&dir)?, Some(dir)),
             Dest::File(path, compression) => {
                 let file = File::create_new(&path)?;
-                (ExportSink::tar(Place::File(file), compression)?, Some(path))
+                (ExportSink::tar(TarOutput::File(file), compression)?, Some(path))
             }
-            Dest::Stream(stream, compression) => (ExportSink::tar(Place::Stream(stream), compression)?, None),
+            Dest::Stream(stream, compression) => {
+                (ExportSink::tar(TarOutput::Stream(stream), compression)?, None)
+            }
         };
         let (target, mut received) = Self::remote();
         let write = move || {
@@ -170,12 +172,12 @@ fn remove(made: &Path) {
 }
 
 /// The file that a tar becomes.
-enum Place {
+enum TarOutput {
     File(File),
     Stream(Box<dyn Write + Send>),
 }
 
-impl Write for Place {
+impl Write for TarOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::File(file) => file.write(bytes),
@@ -193,14 +195,14 @@ impl Write for Place {
 
 /// An encoder for the bytes of a tar.
 enum Encoder {
-    None(BufWriter<Place>),
-    Gzip(GzipWriter<BufWriter<Place>>),
-    Zstd(zstd::Encoder<'static, BufWriter<Place>>),
+    None(BufWriter<TarOutput>),
+    Gzip(GzipWriter<BufWriter<TarOutput>>),
+    Zstd(zstd::Encoder<'static, BufWriter<TarOutput>>),
     Aborted,
 }
 
 impl Encoder {
-    fn new(place: Place, compression: Compression) -> io::Result<Self> {
+    fn new(place: TarOutput, compression: Compression) -> io::Result<Self> {
         let file = BufWriter::with_capacity(BUFFER_BYTES, place);
         Ok(match compression {
             Compression::None => Self::None(file),
@@ -217,7 +219,7 @@ impl Encoder {
             Self::Aborted => return Err(aborted()),
         };
         match file.into_inner().map_err(|e| e.into_error())? {
-            Place::File(file) => file.sync_all(),
+            TarOutput::File(file) => file.sync_all(),
             mut place => place.flush(),
         }
     }
@@ -260,7 +262,7 @@ impl ExportSink {
         Ok(Self::Folder { dir: dir.into(), open: None })
     }
 
-    fn tar(place: Place, compression: Compression) -> io::Result<Self> {
+    fn tar(place: TarOutput, compression: Compression) -> io::Result<Self> {
         Ok(Self::Tar { tar: tar::Builder::new(Encoder::new(place, compression)?), padding: 0 })
     }
 

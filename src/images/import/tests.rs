@@ -1,3 +1,4 @@
+mod known;
 mod tools;
 
 use std::io::Cursor;

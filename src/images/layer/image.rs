@@ -20,7 +20,7 @@ pub struct Image {
 // The structures of the original ocipfs, key by key, down to the config's empty annotations.
 
 #[derive(Serialize)]
-struct Config<'a> {
+struct ConfigJson<'a> {
     architecture: &'a str,
     os: &'a str,
     #[serde(rename = "os.version", skip_serializing_if = "Option::is_none")]
@@ -40,7 +40,7 @@ struct RootFs<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Manifest<'a> {
+struct ManifestJson<'a> {
     schema_version: u8,
     media_type: &'static str,
     config: ConfigDescriptor<'a>,
@@ -70,7 +70,7 @@ impl Image {
         let layers = &manifest.layers;
         let default = Platform::default();
         let platform = manifest.platform.as_ref().unwrap_or(&default);
-        let config = json(&Config {
+        let config = json(&ConfigJson {
             architecture: &platform.architecture,
             os: &platform.os,
             os_version: platform.os_version.as_deref(),
@@ -82,7 +82,7 @@ impl Image {
             },
         });
         let config_digest = Digest::sha256_of(&config);
-        let manifest = json(&Manifest {
+        let manifest = json(&ManifestJson {
             schema_version: 2,
             media_type: media_type::OCI_MANIFEST,
             config: ConfigDescriptor {

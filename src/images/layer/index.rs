@@ -6,7 +6,7 @@ use super::{Image, LayerManifest, image::json};
 
 /// The images of several platforms and the OCI index over them, the same bytes always.
 #[derive(Clone, Debug)]
-pub struct Index {
+pub struct ImageIndex {
     /// The OCI image index.
     pub bytes: Bytes,
     /// Its digest, which names all of it.
@@ -32,7 +32,7 @@ struct WrittenEntry<'a> {
     platform: &'a Platform,
 }
 
-impl Index {
+impl ImageIndex {
     /// The media type of `bytes`.
     pub const MEDIA_TYPE: &'static str = media_type::OCI_INDEX;
 

@@ -54,17 +54,18 @@ pub async fn join(content: &Content, parts: &[Cid], profile: Profile) -> Result<
         manifests.extend_from_slice(part.manifests());
     }
     let document = LayerDocument::index(manifests).map_err(Error::Index)?;
-    let cid = put(content, &document, profile).await?;
-    content.retain_also(cid, GcRoot::new(true, &[cid], Vec::new())).await?;
-    let mut missing = 0;
+    // First what may fail, since the index is announced as soon as it is retained.
+    let (mut files, mut missing) = (Vec::new(), 0);
     for layer in document.layers() {
         match content.has(&layer.digest).await? {
-            true => {
-                let file = content.stat(&layer.at).await?.cid;
-                content.retain_blob(&layer.blob(cid), file, true).await?;
-            }
+            true => files.push((layer, content.stat(&layer.at).await?.cid)),
             false => missing += 1,
         }
+    }
+    let cid = put(content, &document, profile).await?;
+    content.retain_also(cid, GcRoot::new(true, &[cid], Vec::new())).await?;
+    for (layer, file) in files {
+        content.retain_blob(&layer.blob(cid), file, true).await?;
     }
     Ok(Joined { cid, document, missing })
 }

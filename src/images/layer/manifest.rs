@@ -193,7 +193,7 @@ impl Layer {
             .parse()
             .map_err(|error: ocipfs_oci::media_type::Error| malformed("mediaType", error.to_string()))?;
         if !media_type.is_layer() {
-            return Err(malformed("mediaType", format!("{media_type} is no layer's")));
+            return Err(malformed("mediaType", format!("{media_type} is not the media type of a layer")));
         }
         let mut annotations = layer.annotations;
         let mut take = |key: &str| {

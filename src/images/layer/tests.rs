@@ -151,7 +151,7 @@ fn layer_lists_and_layer_indexes_and_their_images_are_stable() {
             r#""sha256:e02ebdee01b51ceb76a06a45debfb962d6484728f4c348b9ca0c8a2309830ec6"]}}"#
         )
     );
-    let index = Index::of(index().manifests());
+    let index = ImageIndex::of(index().manifests());
     assert_eq!(
         std::str::from_utf8(&index.bytes).unwrap(),
         format!(

@@ -13,11 +13,11 @@ const TAGS: &str = "io.ocipfs.tags";
 
 /// What an index says of its tags. Annotations of any other form say nothing, and are no reason to refuse the index.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Annotations {
+pub struct IndexAnnotations {
     pub names_all_tags: bool,
 }
 
-impl<'de> Deserialize<'de> for Annotations {
+impl<'de> Deserialize<'de> for IndexAnnotations {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Keys)
     }
@@ -26,51 +26,51 @@ impl<'de> Deserialize<'de> for Annotations {
 struct Keys;
 
 /// A value that is not an object.
-type Nothing<E> = Result<Annotations, E>;
+type Nothing<E> = Result<IndexAnnotations, E>;
 
 impl<'de> Visitor<'de> for Keys {
-    type Value = Annotations;
+    type Value = IndexAnnotations;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("annotations")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut all: A) -> Result<Annotations, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut all: A) -> Result<IndexAnnotations, A::Error> {
         let mut names_all_tags = false;
         while let Some(key) = all.next_key::<String>()? {
             all.next_value::<IgnoredAny>()?;
             names_all_tags |= key == TAGS;
         }
-        Ok(Annotations { names_all_tags })
+        Ok(IndexAnnotations { names_all_tags })
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<Annotations, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<IndexAnnotations, A::Error> {
         while all.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Annotations::default())
+        Ok(IndexAnnotations::default())
     }
 
     fn visit_unit<E>(self) -> Nothing<E> {
-        Ok(Annotations::default())
+        Ok(IndexAnnotations::default())
     }
 
     fn visit_bool<E>(self, _: bool) -> Nothing<E> {
-        Ok(Annotations::default())
+        Ok(IndexAnnotations::default())
     }
 
     fn visit_i64<E>(self, _: i64) -> Nothing<E> {
-        Ok(Annotations::default())
+        Ok(IndexAnnotations::default())
     }
 
     fn visit_u64<E>(self, _: u64) -> Nothing<E> {
-        Ok(Annotations::default())
+        Ok(IndexAnnotations::default())
     }
 
     fn visit_f64<E>(self, _: f64) -> Nothing<E> {
-        Ok(Annotations::default())
+        Ok(IndexAnnotations::default())
     }
 
     fn visit_str<E>(self, _: &str) -> Nothing<E> {
-        Ok(Annotations::default())
+        Ok(IndexAnnotations::default())
     }
 }
 
@@ -93,7 +93,7 @@ mod tests {
             ("true", false),
             ("7", false),
         ] {
-            let read: Annotations = serde_json::from_str(json).unwrap();
+            let read: IndexAnnotations = serde_json::from_str(json).unwrap();
             assert_eq!(read.names_all_tags, expected, "{json}");
         }
     }

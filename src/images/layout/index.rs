@@ -8,7 +8,7 @@ use serde::{
     de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-use super::annotations::Annotations as TopAnnotations;
+use super::annotations::IndexAnnotations;
 
 /// A longer `index.json` is refused, or one of more entries.
 pub const MAX_BYTES: u64 = 64 << 20;
@@ -49,7 +49,7 @@ impl Entry {
         self.media_type.as_ref().is_some_and(MediaType::is_index)
     }
 
-    fn new(written: Written) -> Option<Self> {
+    fn new(written: EntryJson) -> Option<Self> {
         let text = |text: Option<String>| text.filter(|text| !text.is_empty() && text.len() <= MAX_NAME);
         let (ref_name, subject) = written.annotations.map_or((None, None), |all| (all.ref_name, all.subject));
         Some(Self {
@@ -69,15 +69,15 @@ fn media_type(text: &str) -> Option<MediaType> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Written {
+struct EntryJson {
     media_type: Option<String>,
     digest: String,
     size: u64,
-    annotations: Option<Annotations>,
+    annotations: Option<EntryAnnotations>,
 }
 
 #[derive(Deserialize)]
-struct Annotations {
+struct EntryAnnotations {
     #[serde(rename = "org.opencontainers.image.ref.name")]
     ref_name: Option<String>,
     #[serde(rename = "io.ocipfs.subject")]
@@ -159,7 +159,7 @@ impl<'de, F: FnMut(Entry)> Visitor<'de> for Top<'_, F> {
                     fields.next_value_seed(Manifests { left: self.left, take: &mut self.take })?;
                 }
                 Field::Annotations => {
-                    names_all_tags |= fields.next_value::<TopAnnotations>()?.names_all_tags;
+                    names_all_tags |= fields.next_value::<IndexAnnotations>()?.names_all_tags;
                 }
                 Field::Other => drop(fields.next_value::<IgnoredAny>()?),
             }

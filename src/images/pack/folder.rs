@@ -55,7 +55,7 @@ pub enum Error {
 /// Writes what is inside `dir` as a tar, with `epoch` (in seconds) as the time of every entry.
 ///
 /// Modes, symbolic links, hard links inside the folder, devices, fifos and extended attributes
-/// are kept; `dir` itself is not an entry. What was written before an error is not a complete tar.
+/// are kept; `dir` itself is not an entry. After an error, the tar is incomplete.
 pub fn pack(dir: &Path, epoch: u64, out: impl Write) -> Result<(), Error> {
     let mut packer = Packer { epoch, first_names: HashMap::new(), out: BufWriter::new(out) };
     for name in walk(dir)? {

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How the index of a repository is written.
-pub(super) enum Index {
+pub(super) enum PublishedIndex {
     /// It is written from nothing.
     Whole(Document),
     /// It is made of the one before.
@@ -24,7 +24,7 @@ pub(super) enum Index {
 
 /// Facts about an index that was written.
 #[derive(Clone, Copy)]
-pub(super) struct Written {
+pub(super) struct RememberedIndex {
     /// The last change that it takes up.
     last_change: u64,
     entries: usize,
@@ -33,18 +33,27 @@ pub(super) struct Written {
 impl Published {
     /// The index of a repository, the same bytes for the same repository; none where it does not exist. Where what is known
     /// of the one before allows it, only what changes is read of that.
-    pub(super) fn index(&self, before: Option<TreeVersion>, name: &Name) -> Result<Option<Index>, Error> {
+    pub(super) fn index(
+        &self,
+        before: Option<TreeVersion>,
+        name: &Name,
+    ) -> Result<Option<PublishedIndex>, Error> {
         if let Some(before) = self.find(before, &format!("{name}/index.json"))?
             && let Some(written) = self.indexes.get(&(name.clone(), before))
             && let Some(edited) = self.edit_index(name, before, written)?
         {
-            return Ok(Some(Index::Edited(edited)));
+            return Ok(Some(PublishedIndex::Edited(edited)));
         }
-        Ok(self.write_index(name)?.map(Index::Whole))
+        Ok(self.write_index(name)?.map(PublishedIndex::Whole))
     }
 
     /// Makes an index of the one before. None where it has to be written from nothing.
-    fn edit_index(&self, name: &Name, before: Cid, written: Written) -> Result<Option<Edited>, Error> {
+    fn edit_index(
+        &self,
+        name: &Name,
+        before: Cid,
+        written: RememberedIndex,
+    ) -> Result<Option<Edited>, Error> {
         let changed = self.repositories.changed_entries(name, written.last_change)?;
         let Some(Listing { last_change, entries }) = changed else { return Ok(None) };
         let edits = entries.into_iter().map(|(text, manifest)| {
@@ -61,7 +70,7 @@ impl Published {
         }
         #[cfg(test)]
         super::tests::count(|counts| counts.edits += 1);
-        self.remember(name, edited.root.cid, Written { last_change, entries });
+        self.remember(name, edited.root.cid, RememberedIndex { last_change, entries });
         Ok(Some(edited))
     }
 
@@ -88,7 +97,7 @@ impl Published {
                 "index.json has room for {count} of {all} entries: the others can only be pulled by digest"
             );
         } else {
-            self.remember(name, document.root.cid, Written { last_change, entries: count });
+            self.remember(name, document.root.cid, RememberedIndex { last_change, entries: count });
         }
         Ok(Some(document))
     }
@@ -98,7 +107,7 @@ impl Published {
         Ok(SharePolicy::All.shows(&self.store, &manifest.blob.root)?.then_some(manifest))
     }
 
-    fn remember(&self, name: &Name, index: Cid, written: Written) {
+    fn remember(&self, name: &Name, index: Cid, written: RememberedIndex) {
         self.indexes.insert((name.clone(), index), written, 1);
     }
 }

@@ -123,7 +123,8 @@ impl Registry {
     }
 
     fn index(&self, name: &str) -> Vec<(Option<String>, Digest)> {
-        let Some(index::Index::Whole(document)) = self.published.index(None, &name.parse().unwrap()).unwrap()
+        let Some(index::PublishedIndex::Whole(document)) =
+            self.published.index(None, &name.parse().unwrap()).unwrap()
         else {
             panic!("a whole index")
         };

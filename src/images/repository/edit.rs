@@ -275,7 +275,7 @@ impl<'t> Edit<'t> {
         if is_changed { record_change(self.write, name, &ChangedItem::Entry(digest.into())) } else { Ok(()) }
     }
 
-    /// Removes a tag; its manifest stays, untagged. False if there is no such tag.
+    /// Removes a tag; its manifest stays, untagged. Returns false if the tag does not exist.
     pub fn remove_tag(&self, name: &Name, tag: &Tag) -> Result<bool, StoreError> {
         let before = {
             let mut tags = self.write.open_table(TAGS)?;

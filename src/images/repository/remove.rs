@@ -159,7 +159,7 @@ impl Edit<'_> {
         Ok(Some(seen))
     }
 
-    /// Removes a tag, and its manifest if nothing else keeps it. False if there is no such tag.
+    /// Removes a tag, and its manifest if nothing else keeps it. Returns false if the tag does not exist.
     pub fn remove_image(&self, name: &Name, tag: &Tag) -> Result<bool, StoreError> {
         let target = {
             let tags = self.write.open_table(TAGS)?;
@@ -195,7 +195,7 @@ impl Edit<'_> {
         Ok(!blobs.is_empty())
     }
 
-    /// Removes a blob of this repository only. False if there is no such blob.
+    /// Removes a blob of this repository only. Returns false if the blob does not exist.
     pub fn remove_blob(&self, name: &Name, digest: &Digest) -> Result<bool, StoreError> {
         let Some(blob) = self.blob(name, digest)? else { return Ok(false) };
         let key = key(&[name.as_str(), &digest.to_string()]);

@@ -29,7 +29,7 @@ pub enum Error {
         /// The blobs.
         digests: Vec<Digest>,
     },
-    /// There is no such manifest to delete.
+    /// The manifest to delete does not exist.
     #[error("manifest {reference} unknown to {name}")]
     UnknownManifest {
         /// The repository.
@@ -37,7 +37,7 @@ pub enum Error {
         /// The requested one.
         reference: Reference,
     },
-    /// There is no such blob.
+    /// The blob does not exist.
     #[error("blob {digest} unknown to {name}")]
     UnknownBlob {
         /// The repository.

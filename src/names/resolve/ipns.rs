@@ -123,8 +123,8 @@ pub async fn follow(node: &Node, path: Path, timeout: Duration) -> Result<Target
     }
 }
 
-/// Follows a name, and the names that it leads to; `below` is the path that was asked for under it. With `uncached` what was
-/// resolved before does not count.
+/// Follows a name, and the names that it leads to; `below` is the path that was asked for under it. With `uncached`, earlier
+/// results do not count.
 async fn follow_name(
     node: &Node,
     name: MutableName,

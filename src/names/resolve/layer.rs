@@ -6,7 +6,7 @@ use ocipfs_oci::{Digest, MediaType, Name, Reference, Tag};
 use super::{BlobSource, Document, Error, layout::listed};
 use crate::{
     content::Content,
-    images::layer::{Image, Index, LayerDocument, MAX_BYTES},
+    images::layer::{Image, ImageIndex, LayerDocument, MAX_BYTES},
 };
 
 /// Layers whose document was fetched, with the images that it stands for.
@@ -28,8 +28,12 @@ pub async fn open(content: &Content, name: &Name, cid: Cid) -> Result<Layers, Er
     let images = match &document {
         LayerDocument::Manifest(manifest) => vec![Image::of(manifest)],
         LayerDocument::Index(parts) => {
-            let Index { bytes, digest, images } = Index::of(parts);
-            manifests.push(Document { media_type: MediaType::from_static(Index::MEDIA_TYPE), digest, bytes });
+            let ImageIndex { bytes, digest, images } = ImageIndex::of(parts);
+            manifests.push(Document {
+                media_type: MediaType::from_static(ImageIndex::MEDIA_TYPE),
+                digest,
+                bytes,
+            });
             images
         }
     };

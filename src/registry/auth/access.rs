@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     gateway::Visibility,
-    http::{PublicUrl, Users, basic, htpasswd::LoginError, origin::Place},
+    http::{PublicUrl, Users, basic, htpasswd::LoginError, origin::RegistryPlace},
     registry::{endpoint::Endpoint, error::ApiError},
 };
 
@@ -100,7 +100,7 @@ impl Access {
     /// Refuses a request that would change something and may not.
     pub(in crate::registry) async fn check_write(
         &self,
-        place: &Place,
+        place: &RegistryPlace,
         request: &Parts,
         endpoint: Option<&Endpoint<'_>>,
     ) -> Result<(), ApiError> {

@@ -12,9 +12,9 @@ use crate::{
 /// Entries of all directories.
 const MAX_ENTRIES: usize = 1 << 20;
 
-/// What was added, by its path.
+/// The added files and directories, by path.
 #[derive(Debug, Default)]
-pub struct Tree {
+pub struct AddedTree {
     entries: BTreeMap<String, TreeEntry>,
     /// The file without a name, of which there can be one.
     unnamed: Option<Root>,
@@ -27,7 +27,7 @@ enum TreeEntry {
     Directory(BTreeMap<String, TreeEntry>),
 }
 
-impl Tree {
+impl AddedTree {
     /// Whether nothing was added.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.unnamed.is_none()

@@ -12,7 +12,7 @@ use crate::{
         args::Args,
         error::Error,
         reply::{self, Stream},
-        upload::{Part, Upload},
+        upload::{Part, UploadedForm},
     },
 };
 
@@ -30,7 +30,8 @@ pub async fn import(
     body: Body,
 ) -> Result<Response, Error> {
     let content = rpc.content().clone();
-    let begun = Upload::begin(ImportOptions::parse(&args), &headers, body, content.stall_timeout()).await;
+    let begun =
+        UploadedForm::begin(ImportOptions::parse(&args), &headers, body, content.stall_timeout()).await;
     let (ImportOptions { pins, silent, stats }, mut upload) = begun?;
     reply::stream(Stream::Objects, &headers, |output| async move {
         let _turn = rpc.turn().await?;

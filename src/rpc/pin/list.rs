@@ -26,7 +26,7 @@ use crate::{
 /// A line of the list.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Listed {
+struct ListedPin {
     cid: String,
     r#type: String,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -65,7 +65,7 @@ pub async fn ls(State(rpc): State<Rpc>, args: Args, headers: HeaderMap) -> Resul
     let kinds = Kinds::parse(args.text("type"))?;
     let filter = args.text("name").unwrap_or_default().to_owned();
     let names = args.is_set("names")? || !filter.is_empty();
-    let shown = move |mut listed: Listed| {
+    let shown = move |mut listed: ListedPin| {
         if !names {
             listed.name.clear();
         }
@@ -99,14 +99,14 @@ pub async fn ls(State(rpc): State<Rpc>, args: Args, headers: HeaderMap) -> Resul
     Ok(Json(json!({ "Keys": keys })).into_response())
 }
 
-fn listed_pin(pin: PinInfo) -> Listed {
+fn listed_pin(pin: PinInfo) -> ListedPin {
     let kind = if pin.is_recursive { "recursive" } else { "direct" };
-    Listed { cid: pin.cid.to_string(), r#type: kind.into(), name: pin.name }
+    ListedPin { cid: pin.cid.to_string(), r#type: kind.into(), name: pin.name }
 }
 
-async fn listed(rpc: &Rpc, kinds: Kinds) -> Result<Vec<Listed>, Error> {
+async fn listed(rpc: &Rpc, kinds: Kinds) -> Result<Vec<ListedPin>, Error> {
     let pins = rpc.content().pin_infos().await?;
-    let mut all: Vec<Listed> = pins.iter().filter(|pin| kinds.has(pin)).cloned().map(listed_pin).collect();
+    let mut all: Vec<ListedPin> = pins.iter().filter(|pin| kinds.has(pin)).cloned().map(listed_pin).collect();
     if kinds.indirect {
         let pinned: HashMap<Cid, bool> = pins.iter().map(|pin| (pin.cid, pin.is_recursive)).collect();
         let roots = pins.iter().filter(|pin| pin.is_recursive).map(|pin| pin.cid).collect();
@@ -115,14 +115,14 @@ async fn listed(rpc: &Rpc, kinds: Kinds) -> Result<Vec<Listed>, Error> {
         while let Some(next) = blocks.recv().await {
             let cid = next?.block.cid;
             if !pinned.contains_key(&cid) {
-                all.push(Listed { cid: cid.to_string(), r#type: "indirect".into(), name: String::new() });
+                all.push(ListedPin { cid: cid.to_string(), r#type: "indirect".into(), name: String::new() });
             }
         }
     }
     Ok(all)
 }
 
-async fn find(rpc: &Rpc, text: &str, kinds: Kinds) -> Result<Listed, Error> {
+async fn find(rpc: &Rpc, text: &str, kinds: Kinds) -> Result<ListedPin, Error> {
     let cid = path::resolve_cid(rpc, text).await?;
     if let Some(pin) = rpc.content().pin_info(&cid).await?.filter(|pin| kinds.has(pin)) {
         return Ok(listed_pin(pin));
@@ -134,7 +134,7 @@ async fn find(rpc: &Rpc, text: &str, kinds: Kinds) -> Result<Listed, Error> {
         while let Some(next) = blocks.recv().await {
             if next?.block.cid == cid {
                 let kind = format!("indirect through {}", pin.cid);
-                return Ok(Listed { cid: cid.to_string(), r#type: kind, name: String::new() });
+                return Ok(ListedPin { cid: cid.to_string(), r#type: kind, name: String::new() });
             }
         }
     }

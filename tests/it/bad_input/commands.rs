@@ -77,7 +77,7 @@ async fn layer_add_rejects_invalid_layers_and_leaves_no_files() {
     let status = node.status();
     assert_eq!((&status["layers"], &status["cached_layers"]), (&1.into(), &0.into()));
 
-    // The same without a running node; nor does what was there before go away.
+    // The same without a running node; and existing files stay.
     let dir = node.kill();
     for (source, told) in &sources {
         finish(ocipfs(&dir).args(["layer", "add", source])).failed(1, &["error: ", told, "hint: "]);

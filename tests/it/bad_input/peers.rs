@@ -81,7 +81,7 @@ async fn a_paused_provider_times_out_and_is_used_once_it_resumes() {
     let source = Serve::start(&["--peer", hub.address()]);
     let layer = Layer::add(&source, &noise(1 << 20));
     source.until("the layer is announced", |s| s["announcing"] == 0 && s["announced"] != 0).await;
-    // An announcement is not acknowledged. A record is, and what was sent before it has left by then.
+    // An announcement is not acknowledged. A record is, and everything sent before it has left by then.
     source.ask(&["name", "publish", "--key", "flushed", layer.cid()]);
     source.signal("STOP");
     let reader = Serve::start(&["--find-timeout", "5s", "--peer", hub.address()]);

@@ -43,7 +43,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// Whether the first followed name is complete in its newest version.
-fn is_current(status: &Value) -> bool {
+pub fn is_current(status: &Value) -> bool {
     let name = &status["followed"][0];
     !name["sequence"].is_null() && name["served"]["sequence"] == name["sequence"]
 }
@@ -58,13 +58,13 @@ pub async fn current(follower: &Serve, publisher: &Serve) {
         .await;
 }
 
-fn tags(status: &Value, repository: &str) -> Value {
+pub fn tags(status: &Value, repository: &str) -> Value {
     let all = status["followed"][0]["repositories"].as_array().cloned().unwrap_or_default();
     let found = all.into_iter().find(|one| one["name"] == repository);
     found.map(|one| one["tags"].clone()).unwrap_or_default()
 }
 
-fn arguments<'a>(name: &'a str, address: &'a str, prefetch: &'a str) -> Vec<&'a str> {
+pub fn arguments<'a>(name: &'a str, address: &'a str, prefetch: &'a str) -> Vec<&'a str> {
     let timeouts = ["--find-timeout", "1s", "--stall-timeout", "2s"];
     [&["--follow", name, "--peer", address, "--prefetch", prefetch], &timeouts[..]].concat()
 }
@@ -259,7 +259,7 @@ async fn an_ipns_record_with_the_same_value_and_a_higher_sequence_is_current() {
     let arguments = arguments(&pointed.name, pointed.publisher.address(), "all");
     let follower = Serve::start(&arguments);
     follower.until("the follower is current", is_current).await;
-    // Signed by a machine that took the key over, above what was signed before.
+    // Signed by a machine that took the key over, above the earlier records.
     let (dir, key) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let key = key.path().join("team.key");
     pointed.publisher.ask(&["name", "key", "export", "team", key.to_str().unwrap()]);

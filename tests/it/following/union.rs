@@ -59,7 +59,7 @@ async fn a_push_to_a_followed_repository_does_not_hide_followed_tags() {
     assert_eq!(tags(&follower, "app").await, json!(["1", "2"]));
     pulls(&follower, "app", "1", &image).await;
     pulls(&follower, "app", "2", &own).await;
-    // Only what was pushed here is published here.
+    // Only content pushed here is published here.
     let root = published(&follower).await;
     let at = format!("/v2/ipfs/{root}/app");
     let listed = get(&follower.url(&format!("{at}/tags/list"))).await.json();

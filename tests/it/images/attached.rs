@@ -16,6 +16,7 @@ use super::{archive, check_layout, document, hex, image, name, random, since_25,
 use crate::{
     clients,
     harness::{Layer, Said, Serve, files_below, finish, last_line, noise, ocipfs, tar_of, trials, until},
+    names::image::{Image, layout, tagged},
 };
 
 pub fn trials() -> Vec<Trial> {
@@ -26,6 +27,7 @@ pub fn trials() -> Vec<Trial> {
     ];
     all.extend(trials![
         files_named_pipes_and_process_substitutions_have_the_same_cid,
+        a_second_import_of_a_layout_folder_opens_none_of_its_blobs,
         layer_add_reads_stdin_under_the_given_name,
         a_killed_layer_add_leaves_no_files,
         a_killed_export_ends_in_the_node,
@@ -381,4 +383,27 @@ async fn a_command_of_another_node_directory_is_told_that_a_registry_answers() {
         let said = by(None, listen, &["store", "stat"]);
         assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""), "{said:?}");
     }
+}
+
+async fn a_second_import_of_a_layout_folder_opens_none_of_its_blobs() {
+    let (node, dir) = (Serve::start(&[]), tempfile::tempdir().unwrap());
+    let image = Image::of("again", 3 << 20);
+    for (path, bytes) in layout("", &[tagged(image.descriptor(), "1")], &[&image], &[]) {
+        let path = dir.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+    let import = ["-q", "image", "import", text(dir.path()), "--name", "app:1"];
+    let first = node.ask(&import);
+    // A directory cannot be opened as a blob.
+    let blobs = dir.path().join("blobs/sha256");
+    for blob in [&image.manifest, &image.config, &image.layer] {
+        let path = blobs.join(hex(blob));
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+    }
+    assert_eq!(node.ask(&import), first);
+    node.ask(&["image", "rm", &first]);
+    node.ask(&["store", "gc"]);
+    node.command(&import).failed(1, &["not a file"]);
 }

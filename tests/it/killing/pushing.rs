@@ -164,7 +164,7 @@ pub async fn a_pushed_image_survives_sigkill_and_no_partial_image_is_served() {
             acknowledged_content_is_stored(&node, &pushing, &mut counts).await;
             delete_pushed(&node, &pushing).await;
         }
-        // Else what was just deleted may go from under the root, which does not keep it.
+        // Else deleted content may go from under the root, which does not keep it.
         node.until("the root is of what is left", |status| status["published"]["behind"] == 0).await;
         assert!(!node.log().contains("panicked"), "{}", node.log());
         node.stop();
@@ -179,7 +179,7 @@ pub async fn a_pushed_image_survives_sigkill_and_no_partial_image_is_served() {
     eprintln!("killed while pushing: {counts:?}");
 }
 
-/// Forgets what was checked, so that the next round is no longer than the first.
+/// Deletes the checked content, so that the next round is no longer than the first.
 async fn delete_pushed(node: &Serve, pushing: &Pushing) {
     let repository = Repository::new(node, &pushing.name);
     let image = repository.get(&format!("manifests/{}", pushing.tag)).await;

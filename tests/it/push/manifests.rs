@@ -137,7 +137,7 @@ async fn a_manifest_with_missing_blobs_is_rejected() {
     a.get("manifests/x").await.refused(404, "NAME_UNKNOWN", &[]);
     a.push(b"layer").await;
     assert_eq!(a.put("x", &json).await.status, 201);
-    // One layer of two is not enough: what was answered with 201 can be pulled.
+    // One layer of two is not enough: an acknowledged image can be pulled.
     let elsewhere = Digest::sha256_of(b"elsewhere").to_string();
     let sparse = manifest(b"{}", &[b"layer", b"elsewhere"]);
     a.put("y", &sparse).await.refused(404, "MANIFEST_BLOB_UNKNOWN", &[&elsewhere]);

@@ -118,7 +118,7 @@ async fn several_ranges_of_a_cold_blob_fetch_only_their_blocks() {
     // The document, the directory, the root and one block for each range.
     assert_eq!(reader.status()["received_blocks"], 6);
     assert_eq!(reader.status()["cached_layers"], 0, "ranges are not the whole");
-    // A thousand small ranges all over it take no more than all blocks.
+    // A thousand small ranges all over it take at most all blocks.
     let many: Vec<Range<usize>> = (0..1_000).map(|n| n * 24_000..n * 24_000 + 7).collect();
     let texts: Vec<String> = many.iter().map(|range| format!("{}-{}", range.start, range.end - 1)).collect();
     check(&url, &layer.bytes, &format!("bytes={}", texts.join(",")), &many).await;

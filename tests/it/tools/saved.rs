@@ -207,7 +207,7 @@ async fn what_skopeo_copy_writes_is_imported() {
             let from = format!("docker://{}/{from}", nodes.publisher.registry());
             skopeo.convert_as(&[&["--src-tls-verify=false"], more].concat(), &from, to).unwrap();
         };
-        // skopeo writes an index anew, without the fields that it does not know.
+        // skopeo rewrites an index, without the fields that it does not know.
         copy("app:1", &format!("oci:{}:1.0", nodes.path("index")), &["--all"]);
         let index = fs::read(nodes.dir.path().join("index/index.json")).unwrap();
         let index: serde_json::Value = serde_json::from_slice(&index).unwrap();

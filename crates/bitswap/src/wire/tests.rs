@@ -23,9 +23,8 @@ fn read(pieces: Vec<Bytes>) -> Message {
     Message::decode(bytes).unwrap()
 }
 
-#[test]
-fn encoded_messages_decode_to_the_same_message() {
-    let message = Message {
+fn message() -> Message {
+    Message {
         wants: vec![
             entry(1, Kind::Block),
             entry(2, Kind::Have),
@@ -38,7 +37,12 @@ fn encoded_messages_decode_to_the_same_message() {
         ],
         presences: vec![(cid(5), true), (cid(6), false)],
         pending: 300,
-    };
+    }
+}
+
+#[test]
+fn encoded_messages_decode_to_the_same_message() {
+    let message = message();
     assert_eq!(read(message.encode(Version::V1_2)), message);
     assert_eq!(read(Message::default().encode(Version::V1_2)), Message::default());
 }
@@ -158,11 +162,34 @@ fn varint_len_matches_the_encoding() {
     }
 }
 
+/// Decodes bytes, and what is read of them again in each version.
+fn decode_twice(bytes: Vec<u8>) {
+    let Ok(message) = Message::decode(bytes.into()) else { return };
+    for version in [Version::V1_0, Version::V1_1] {
+        read(message.encode(version));
+    }
+    assert_eq!(read(message.encode(Version::V1_2)), message);
+}
+
 proptest! {
     #[test]
     fn arbitrary_bytes_do_not_panic(bytes: Vec<u8>) {
-        if let Ok(message) = Message::decode(bytes.into()) {
-            prop_assert_eq!(read(message.encode(Version::V1_2)), message);
+        decode_twice(bytes);
+    }
+
+    #[test]
+    fn a_damaged_message_is_rejected_or_read_as_another_one(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        length: prop::sample::Index,
+    ) {
+        let mut bytes = joined(message().encode(Version::V1_2)).to_vec();
+        // The length comes first.
+        bytes.drain(..2);
+        for (at, byte) in changes {
+            *at.get_mut(&mut bytes) = byte;
         }
+        decode_twice(bytes.clone());
+        bytes.truncate(length.index(bytes.len() + 1));
+        decode_twice(bytes);
     }
 }

@@ -51,6 +51,16 @@ impl Awaited {
         }
     }
 
+    /// Returns whether a search was started since the last awaited block.
+    pub fn is_searched(&self) -> bool {
+        self.searched.is_some()
+    }
+
+    /// Returns an awaited block, and the time since the last one was received.
+    pub fn longest(&self, now: Instant) -> Option<(Cid, Duration)> {
+        self.blocks.iter().min().map(|cid| (*cid, now - self.since))
+    }
+
     /// Records the start of a search.
     pub fn searched(&mut self, now: Instant) {
         self.searched = Some(now);

@@ -93,7 +93,7 @@ fn config(servers: &[SocketAddr]) -> ResolverConfig {
     ResolverConfig::from_parts(None, Vec::new(), servers)
 }
 
-/// Returns whether a server answered that there is no such record.
+/// Returns whether a server answered that the record does not exist.
 fn is_absent(error: &LookupError) -> bool {
     let Some(error) = error.proto() else { return false };
     matches!(

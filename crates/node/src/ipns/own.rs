@@ -1,7 +1,7 @@
 //! Own names: signing records, and detecting another node that signs them too.
 //!
-//! The sequence continues from every record that was ever signed under the key. A fresh node does not know what was
-//! signed elsewhere before (by the machine that the key comes from, or by this node after its backup was made). So
+//! The sequence continues from every record that was ever signed under the key. A fresh node does not know the
+//! records signed elsewhere before (by the machine that the key comes from, or by this node after its backup was made). So
 //! until peers were queried once, a newer record only raises the sequence; after that it means that another process
 //! publishes under the name now.
 

@@ -37,6 +37,7 @@ pub struct RecordStore {
 impl RecordStore {
     pub fn open(data_dir: &Path) -> Result<Self, Error> {
         let database = Database::open(&data_dir.join("names.redb"), SETTINGS)?;
+        database.compact_if_sparse();
         Ok(Self { database })
     }
 

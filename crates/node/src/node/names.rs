@@ -41,7 +41,7 @@ impl Node {
         self.0.names.rename_key(from, to, overwrites).await
     }
 
-    /// Removes a key. What was published under its name expires.
+    /// Removes a key. The records under its name expire.
     pub async fn remove_key(&self, key_name: &str) -> Result<(), KeyError> {
         self.0.names.remove_key(key_name).await
     }

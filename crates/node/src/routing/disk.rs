@@ -37,6 +37,7 @@ impl File {
         let mut database = Database::open(path, SETTINGS)?;
         // All of it is about to be read, so verify the checksums.
         database.check()?;
+        database.compact_if_sparse();
         Ok(Self(database))
     }
 

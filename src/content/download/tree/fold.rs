@@ -5,7 +5,7 @@ use std::{collections::HashSet, ops::Range, sync::Arc};
 use ocipfs_node::Cid;
 use ocipfs_unixfs::Child;
 
-use super::{FilePart, MAX_EXPANDED, MAX_PARTS, Parent, PartState, Position, Tree};
+use super::{DownloadTree, FilePart, MAX_EXPANDED, MAX_PARTS, Parent, PartState, Position};
 use crate::content::download::read_ranges::{ReadRanges, overlaps};
 
 /// Children of an urgent node that are expanded even if the tree is full.
@@ -20,7 +20,7 @@ struct Run {
     end: u64,
 }
 
-impl Tree {
+impl DownloadTree {
     /// Whether a node may be expanded.
     pub(super) fn has_room(&self) -> bool {
         self.parts.len() + MAX_EXPANDED <= MAX_PARTS

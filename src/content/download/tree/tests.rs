@@ -24,15 +24,15 @@ fn root() -> Position {
 }
 
 /// Leaves of 1 MiB, numbered.
-fn tree(leaves: u64) -> Tree {
-    let mut tree = Tree::default();
+fn tree(leaves: u64) -> DownloadTree {
+    let mut tree = DownloadTree::default();
     let children: Vec<_> = (0..leaves).map(|n| Child { cid: cid(n), size: MIB }).collect();
     tree.expand(&cid(1000), &[root()], 0, &children, &ReadRanges::default(), nowhere).unwrap();
     tree
 }
 
 /// Whether something that is needed is not here.
-fn lacks_any(tree: &Tree, interest: &ReadRanges) -> bool {
+fn lacks_any(tree: &DownloadTree, interest: &ReadRanges) -> bool {
     interest.ranges().iter().any(|range| tree.within(range).next().is_some())
 }
 
@@ -115,7 +115,7 @@ fn an_inner_node_is_replaced_by_its_children_at_its_position() {
 
 #[test]
 fn a_repeated_block_fills_all_its_parts() {
-    let mut tree = Tree::default();
+    let mut tree = DownloadTree::default();
     let zeros = vec![Child { cid: cid(0), size: MIB }; 5];
     let whole = needs(&[0..5 * MIB]);
     tree.expand(&cid(9), &[root()], 0, &zeros, &whole, nowhere).unwrap();
@@ -130,14 +130,15 @@ fn a_dag_beyond_the_maximum_depth_is_rejected() {
     let child = [Child { cid: cid(0), size: 1 }];
     for (depth, is_fine) in [(MAX_DEPTH, true), (MAX_DEPTH + 1, false)] {
         let place = Position { depth, ..root() };
-        let expanded = Tree::default().expand(&cid(1), &[place], 0, &child, &ReadRanges::default(), nowhere);
+        let expanded =
+            DownloadTree::default().expand(&cid(1), &[place], 0, &child, &ReadRanges::default(), nowhere);
         assert_eq!(expanded.is_ok(), is_fine, "{expanded:?}");
     }
 }
 
 #[test]
 fn wants_for_inner_nodes_are_limited_and_later_leaves_are_wanted() {
-    let mut tree = Tree::default();
+    let mut tree = DownloadTree::default();
     let mut children: Vec<_> = (0..9).map(|n| Child { cid: cid(n), size: 3 * MIB }).collect();
     children.push(Child { cid: cid(9), size: MIB });
     let whole = needs(&[0..28 * MIB]);
@@ -178,7 +179,7 @@ impl Dag {
 /// A file whose inner nodes are in the node directory once they came, as the task fetches it.
 struct Fetch<'a> {
     dag: &'a Dag,
-    tree: Tree,
+    tree: DownloadTree,
     known: BTreeSet<Vec<u8>>,
     here: BTreeSet<u64>,
     most: usize,
@@ -187,7 +188,7 @@ struct Fetch<'a> {
 
 impl<'a> Fetch<'a> {
     fn new(dag: &'a Dag) -> Self {
-        let tree = Tree::default();
+        let tree = DownloadTree::default();
         let mut fetch = Self { dag, tree, known: BTreeSet::new(), here: BTreeSet::new(), most: 0, blocks: 0 };
         let whole = needs(&[0..dag.size]);
         fetch.known.insert(dag.root.to_bytes());

@@ -52,6 +52,11 @@ impl GcRoot {
         self.roots.clone()
     }
 
+    /// The roots of its DAGs, and the CIDs below them that belong to it.
+    pub fn all_roots(&self) -> Vec<Cid> {
+        self.roots.iter().chain(&self.below).copied().collect()
+    }
+
     /// Adds its rows under its key.
     pub(super) fn add(&self, rows: &mut GcRootRows, gc_root_key: &[u8]) -> Result<(), Error> {
         for root in &self.roots {

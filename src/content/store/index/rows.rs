@@ -54,7 +54,7 @@ impl<'t> GcRootRows<'t> {
         })
     }
 
-    /// Whether a command added the GC root of this key; none if there is no such GC root.
+    /// Whether a command added the GC root of this key; none if the GC root does not exist.
     pub fn is_kept(&self, gc_root_key: &[u8]) -> Result<Option<bool>, Error> {
         Ok(self.headers.get(gc_root_key)?.map(|row| row.value().0))
     }

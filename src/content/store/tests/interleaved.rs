@@ -144,7 +144,7 @@ fn can_be_had(store: &Store, (bytes, dag): &(Bytes, Dag)) {
         partial.finish(&Digest::sha256_of(bytes), &[], |_| Ok(())).unwrap();
     }
     let stored = store.file(&dag.root()).unwrap().expect("it is stored");
-    // What was opened before must not hide that the file is missing.
+    // A handle that was opened before must not hide that the file is missing.
     store.0.sources.forget(stored.id);
     assert!(whole(store, &stored) == *bytes && dag.is_in(store));
 }

@@ -182,7 +182,7 @@ fn remove(path: &Path) {
     let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
 }
 
-/// Exports what was generated, and holds that the other node serves the same afterwards.
+/// Exports the generated images, and holds that the other node serves the same afterwards.
 async fn is_identity(source: &Bed, target: &Bed, model: &Model, form: &str) {
     let folder = source.dir.path().join("generated");
     unpack(&folder, &model.layout());
@@ -195,7 +195,7 @@ async fn is_identity(source: &Bed, target: &Bed, model: &Model, form: &str) {
         let manifests = repository.manifests();
         let expected = source.served(&here, &repository.name, &manifests).await;
         assert!(repository.tags().is_subset(&expected.tags.keys().cloned().collect()), "{expected:?}");
-        assert_eq!(expected.referrers, repository.referrers(), "the source serves what was generated");
+        assert_eq!(expected.referrers, repository.referrers(), "the source serves the generated images");
         assert_eq!(target.served(&there, &repository.name, &manifests).await, expected);
         target.has(&there, &repository.name, &repository.blobs).await;
         all.extend(repository.blobs.keys().cloned());

@@ -7,7 +7,7 @@ use flate2::read::GzDecoder;
 
 use super::*;
 
-/// What was written, of a writer that fails after so many bytes.
+/// The written bytes of a writer that fails after so many bytes.
 #[derive(Clone)]
 struct Sink {
     written: Arc<Mutex<Vec<u8>>>,

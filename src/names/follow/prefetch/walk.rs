@@ -77,7 +77,7 @@ impl<'a> Walk<'a> {
 
     /// Fetches what is new below the root. Gives what could not be had, and why.
     pub async fn fetch_changes(mut self) -> Result<(MissingContent, Option<String>), Error> {
-        let followed = self.resolver.followed();
+        let (resolver, followed) = (self.resolver, self.resolver.followed());
         let is_unfinished = followed.is_unfinished(self.content(), self.name).await?;
         followed.begin_root(self.content(), self.name, self.root.root()).await?;
         let top = self.content().directory(self.root).await?;
@@ -87,8 +87,13 @@ impl<'a> Walk<'a> {
         let before = before.filter(|before| before.depth >= self.depth && !is_unfinished);
         let before = before.map(|before| before.directory);
         if before != Some(top) {
-            let repositories = self.changed_repositories(top, before).await?;
-            self.fetch_repositories(repositories).await?;
+            let fetch = Box::pin(self.fetch_below(top, before));
+            let (fetched, unstored) = resolver.content().fetch_to_keep(fetch).await;
+            fetched?;
+            // A directory was read that is not here.
+            if let Some(error) = unstored {
+                self.why.get_or_insert_with(|| error.to_string());
+            }
             if before.is_none() && self.why.is_none() {
                 let seen = std::mem::take(&mut self.seen);
                 followed.remove(self.content(), self.name, "", move |name| seen.contains(name)).await?;
@@ -100,6 +105,11 @@ impl<'a> Walk<'a> {
             followed.set_complete_root(self.content(), self.name, root).await?;
         }
         Ok((self.missing, self.why))
+    }
+
+    async fn fetch_below(&mut self, top: Cid, before: Option<Cid>) -> Result<(), Error> {
+        let repositories = self.changed_repositories(top, before).await?;
+        self.fetch_repositories(repositories).await
     }
 
     /// Compares the directories level by level; gives the repositories that may have changed.
@@ -298,20 +308,24 @@ async fn fetch_repository(
     let at = CidPath::from(repository.directory).with_search_root(search_root);
     let content = resolver.content();
     let files = Files::of(&at);
-    files.check(content).await?;
     let version = repository.before.filter(|before| before.depth >= depth);
     let before = version.map(|before| CidPath::from(before.directory).with_search_root(search_root));
     let is_sparse = repository.before.is_some_and(|before| before.is_sparse);
     let with_blobs = depth == Depth::Blobs;
-    let prefetched = match depth {
-        Depth::Index => files.prefetch_index(content, before.as_ref()).await?,
-        Depth::Manifests | Depth::Blobs => {
-            files.prefetch(content, before.as_ref(), added, is_sparse, with_blobs).await?
+    let fetch = async {
+        files.check(content).await?;
+        match depth {
+            Depth::Index => files.prefetch_index(content, before.as_ref()).await,
+            Depth::Manifests | Depth::Blobs => {
+                files.prefetch(content, before.as_ref(), added, is_sparse, with_blobs).await
+            }
         }
     };
     // Here, and not by the caller: others that run at the same time may hold what it waits for.
-    content.wait_for_blocks().await;
-    Ok(prefetched)
+    match content.fetch_to_keep(fetch).await {
+        (Ok(_), Some(unstored)) => Err(unstored.into()),
+        (fetched, _) => fetched,
+    }
 }
 
 /// Whether an entry belongs to the layout in a directory.

@@ -239,7 +239,7 @@ async fn empty_parts_of_a_file_are_not_fetched() {
     let mut dag = Dag::default();
     let leaves: Vec<_> = bytes.chunks(MIB as usize).map(|data| (dag.leaf(data.to_vec()), MIB)).collect();
     // No peer has it.
-    let nothing = (Cid::new_v1(RAW, Code::Sha2_256.digest(b"nobody has it")), 0);
+    let nothing = (Cid::new_v1(RAW, Code::Sha2_256.digest(b"no peer has it")), 0);
     let mut children = vec![nothing; 1000];
     children.extend([leaves[0], nothing, leaves[1], nothing]);
     let root = dag.node(&children);

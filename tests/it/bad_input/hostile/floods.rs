@@ -81,7 +81,7 @@ fn say(mut stream: Stream, messages: impl Iterator<Item = Vec<Bytes>> + Send + '
             }
             said += 1;
         }
-        // A stream that is dropped open takes back what was not read yet.
+        // A stream that is dropped open takes back the unread bytes.
         let _ = stream.close().await;
         said
     })

@@ -34,7 +34,7 @@ fn raw(bytes: &[u8]) -> Cid {
     Cid::new_v1(RAW, Code::Sha2_256.digest(bytes))
 }
 
-/// A node that shares what was added, has a private image and knows one hostile peer.
+/// A node that shares added content, has a private image and knows one hostile peer.
 struct Private {
     node: Serve,
     hostile: Hostile,

@@ -128,7 +128,7 @@ pub(super) async fn write(mut stream: Stream, messages: impl Iterator<Item = Vec
         }
     }
     let _ = stream.flush().await;
-    // A stream that is dropped open takes back what was not read yet.
+    // A stream that is dropped open takes back the unread bytes.
     let _ = stream.close().await;
 }
 
