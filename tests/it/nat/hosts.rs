@@ -66,8 +66,14 @@ impl<'a> Host<'a> {
         format!("http://127.0.0.1:{port}/api/v0/{path}")
     }
 
-    /// Adds bytes, and returns their CID.
+    /// Adds bytes, waits until their root is announced, and returns their CID.
     pub fn add(&self, bytes: &[u8]) -> String {
+        let cid = self.add_unannounced(bytes);
+        until("the content is announced", || (self.node.status()["announcing"] == 0).then_some(()));
+        cid
+    }
+
+    fn add_unannounced(&self, bytes: &[u8]) -> String {
         let file = self.node.data_dir().join("added");
         fs::write(&file, bytes).expect("a file");
         let form = format!("file=@{}", file.display());

@@ -68,7 +68,10 @@ impl Behaviour {
         addresses: Vec<Multiaddr>,
         is_foreign: bool,
     ) -> bool {
-        let addresses = || addresses.iter().take(MAX_ADDRESSES_PER_PEER).cloned();
+        let is_near = self.peers.is_near(&peer);
+        // A private address of a peer that came through NAT leads nowhere, or to another machine.
+        let is_usable = |address: &&Multiaddr| is_near || !is_local(address);
+        let addresses = || addresses.iter().filter(is_usable).take(MAX_ADDRESSES_PER_PEER).cloned();
         let (main, lan) = (protocols.contains(&PROTOCOL), protocols.contains(&LAN_PROTOCOL));
         match main {
             true => addresses().for_each(|address| {
@@ -78,7 +81,6 @@ impl Behaviour {
             false => drop(self.kad(Dht::Main).remove_peer(&peer)),
         }
         // Peers of this program find each other by the first table in a network of their own.
-        let is_near = self.peers.is_near(&peer);
         if lan && (self.public || is_foreign) && is_near {
             let public = self.public;
             for address in addresses().filter(|address| !public || is_local(address)) {
