@@ -1,5 +1,7 @@
 //! The HTTP client of this node, for servers that its user named.
 
+pub mod routers;
+
 use std::{sync::Once, time::Duration};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

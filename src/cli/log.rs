@@ -9,10 +9,11 @@ use super::{Global, LogFormat};
 /// Starts the log. `RUST_LOG` overrides what is logged, `NO_COLOR` turns colours off.
 pub fn start(global: &Global, format: LogFormat, access: bool) {
     // connexa logs an error for each connection that fails or is refused: strangers would fill the log.
-    let libraries = "libp2p=error,connexa=off,rust_ipfs=error,hickory_proto=error";
+    // Of peers that cannot be reached rust-ipfs and quinn log, too: those behind NAT tell addresses of their own networks.
+    let libraries = "libp2p=error,connexa=off,rust_ipfs=error,rust_ipfs::p2p::addressbook=off,quinn_udp=error,hickory_proto=error";
     let access = if access { "info" } else { "off" };
     let default = match (global.quiet, global.verbose) {
-        (true, _) => format!("error,connexa=off,ocipfs::access={access}"),
+        (true, _) => format!("error,connexa=off,rust_ipfs::p2p::addressbook=off,ocipfs::access={access}"),
         (_, 0) => format!("warn,{libraries},ocipfs=info,ocipfs_node=info,ocipfs::access={access}"),
         (_, 1) => format!("info,{libraries},ocipfs=debug,ocipfs_node=debug,tower_http=debug"),
         _ => "debug".into(),

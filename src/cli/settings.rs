@@ -14,13 +14,14 @@ use serde::Deserialize;
 
 pub use environment::{check as check_environment, without_empty};
 use peer_list::PeerList;
-use values::{Age, DnsServer, IpnsName, Listen, Size, Time, list};
+use values::{Age, DnsServer, IpnsName, Listen, PeerName, Size, Time, list};
 
 use super::{Exit, Global};
 use crate::{
     content::{Profile, SharePolicy},
     control::Failure,
     http::{PublicUrl, Users},
+    http_client::routers::RouterUrl,
     images::repository::Rule,
     memory::Memory,
     names::Prefetch,
@@ -52,6 +53,17 @@ pub struct Settings {
     #[arg(long, value_name = "FILE|URL", env = "OCIPFS_BOOTSTRAP_FROM", value_delimiter = ',', num_args = 1..)]
     #[serde(default, deserialize_with = "list::deserialize")]
     bootstrap_from: Option<Vec<PeerList>>,
+    /// Servers of /routing/v1 to ask for providers beside the routing system, such as https://router.example [default: none]
+    #[arg(long, value_name = "URL", env = "OCIPFS_ROUTER", value_delimiter = ',', num_args = 1..)]
+    #[serde(default, deserialize_with = "list::deserialize")]
+    router: Option<Vec<RouterUrl>>,
+    /// Relay between peers that cannot dial each other: 128 KiB in two minutes for strangers, which is enough to open a direct connection; without limits for members of a private swarm [default: false]
+    #[arg(long, env = "OCIPFS_RELAY_SERVICE", num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
+    relay_service: Option<bool>,
+    /// Peers to relay for without limits, also to and from others; alone, the node relays for nobody else [default: none]
+    #[arg(long, value_name = "PEER", env = "OCIPFS_RELAY_FOR", value_delimiter = ',', num_args = 1..)]
+    #[serde(default, deserialize_with = "list::deserialize")]
+    relay_for: Option<Vec<PeerName>>,
     /// Peers to stay connected to
     #[arg(long, value_name = "MULTIADDR", env = "OCIPFS_PEER", value_delimiter = ',', num_args = 1..)]
     #[serde(default, deserialize_with = "list::deserialize")]
@@ -195,6 +207,9 @@ impl Settings {
             swarm_announce: self.swarm_announce.or(file.swarm_announce),
             bootstrap: self.bootstrap.or(file.bootstrap),
             bootstrap_from: self.bootstrap_from.or(file.bootstrap_from),
+            router: self.router.or(file.router),
+            relay_service: self.relay_service.or(file.relay_service),
+            relay_for: self.relay_for.or(file.relay_for),
             peer: self.peer.or(file.peer),
             http_provider: self.http_provider.or(file.http_provider),
             swarm_key: self.swarm_key.or(file.swarm_key),

@@ -1,4 +1,5 @@
 use clap::Args;
+use ocipfs_node::Reachability;
 
 use super::{Exit, Global, ask, output, output::printable, store::print_room, unexpected};
 use crate::control::{FollowedName, Publication, Reply, Request};
@@ -22,6 +23,7 @@ pub async fn run(global: &Global) -> Result<(), Exit> {
                 outln!("announced   nothing: not reachable; tell peers an address with --swarm-announce")
             }
         }
+        outln!("reachable   {}", reachability(status.reachability));
         outln!("network     {}, {} peers connected", status.network, status.peers);
         if status.bootstrap_peers + status.remembered_peers > 0 {
             outln!(
@@ -118,6 +120,17 @@ fn published(published: &Publication) {
         outln!("            warning: another node writes {} too (sequence {})", writer.name, writer.sequence);
     }
     outln!("sharing     {}", shared(share));
+}
+
+/// How peers can dial the node.
+fn reachability(reachability: Reachability) -> &'static str {
+    match reachability {
+        Reachability::Unknown => "not known yet: no peer has said where it sees this node",
+        Reachability::Direct => "directly",
+        Reachability::HolePunching => "by hole punching: through a relay at first, then directly",
+        Reachability::Relay => "by relay only: NAT gives each connection another port",
+        Reachability::None => "not: behind NAT, and no connected peer relays; see docs/how-to/nat.md",
+    }
 }
 
 /// What peers are given.

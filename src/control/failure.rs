@@ -53,6 +53,9 @@ pub fn content_failure(error: content::Error) -> Failure {
         content::Error::Node(Unanswered { .. }) => {
             "try again, or give the peers more time with --find-timeout"
         }
+        content::Error::Node(OnlyRelayed { .. }) => {
+            "make one side reachable (forward a port, and --swarm-announce its address), or start `ocipfs serve --relay-for PEER` on a host that both can dial"
+        }
         content::Error::Damaged { .. } => {
             "push or add it again, or connect to a peer that has it with `ocipfs swarm connect`"
         }

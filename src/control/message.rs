@@ -7,6 +7,7 @@ mod name;
 mod repo;
 mod store;
 
+use ocipfs_node::Reachability;
 use serde::{Deserialize, Serialize};
 
 pub(super) use attachment::{Answer, Ask, Attached, AttachedLayer, Envelope, Write};
@@ -182,6 +183,9 @@ pub struct Status {
     pub identity: Identity,
     /// Whether peers are told an address.
     pub reachable: bool,
+    /// How other peers can dial the node.
+    #[serde(default)]
+    pub reachability: Reachability,
     /// `public`, `private` (a swarm key) or `own` (no public bootstrap).
     pub network: String,
     /// How many peers are connected.

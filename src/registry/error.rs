@@ -262,6 +262,7 @@ fn fetch_answer(error: &FetchError, kind: ResourceKind) -> (StatusCode, &'static
     match error {
         NotFound { .. } | Offline(_) => (StatusCode::NOT_FOUND, kind.unknown()),
         Unanswered { .. } => (StatusCode::GATEWAY_TIMEOUT, "PEER_TIMEOUT"),
+        OnlyRelayed { .. } => (StatusCode::GATEWAY_TIMEOUT, "PEER_UNREACHABLE"),
         Stopped => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
     }
 }

@@ -81,7 +81,18 @@ pub(crate) use trials;
 
 /// Program as built for this test run, without the settings of the user who runs it.
 pub fn ocipfs(data_dir: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ocipfs"));
+    configured(Command::new(env!("CARGO_BIN_EXE_ocipfs")), data_dir)
+}
+
+/// The program in a network namespace.
+fn ocipfs_in(namespace: &str, data_dir: &Path) -> Command {
+    let mut command = Command::new("ip");
+    command.env("PATH", crate::clients::search_path());
+    command.args(["netns", "exec", namespace, env!("CARGO_BIN_EXE_ocipfs")]);
+    configured(command, data_dir)
+}
+
+fn configured(mut command: Command, data_dir: &Path) -> Command {
     let inherited: Vec<_> =
         std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("OCIPFS_")).collect();
     for (key, _) in inherited {
@@ -164,6 +175,16 @@ impl Serve {
         let mut command = ocipfs(data_dir);
         command.envs(environment);
         Self::start_command(command, data_dir, arguments)
+    }
+
+    /// Starts one in a network namespace, with a directory of its own.
+    pub fn start_in_namespace(namespace: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut command = ocipfs_in(namespace, dir.path());
+        command.envs(environment.iter().copied());
+        let mut serve = Self::start_command(command, dir.path(), arguments);
+        serve._own_dir = Some(dir);
+        serve
     }
 
     /// Starts one of another user.

@@ -32,6 +32,7 @@ mod killing;
 mod layers;
 mod memory;
 mod names;
+mod nat;
 mod nerdctl;
 mod peering;
 mod platforms;
@@ -74,6 +75,7 @@ fn main() {
         layers::trials(),
         memory::trials(),
         names::trials(),
+        nat::trials(),
         nerdctl::trials(),
         peering::trials(),
         platforms::trials(),

@@ -16,13 +16,15 @@ use crate::clients::KUBO;
 pub struct Kubo {
     dir: TempDir,
     api: Option<String>,
+    /// The network namespace that it runs in.
+    namespace: Option<String>,
 }
 
 impl Kubo {
     /// A client of the RPC at `api`, a multiaddr.
     pub fn client(api: &str) -> Self {
         KUBO.available().unwrap();
-        let kubo = Self { dir: tempfile::tempdir().unwrap(), api: Some(api.into()) };
+        let kubo = Self { dir: tempfile::tempdir().unwrap(), api: Some(api.into()), namespace: None };
         // A client needs a directory, and no repository in it.
         fs::create_dir(kubo.dir.path().join("repo")).unwrap();
         kubo
@@ -30,8 +32,17 @@ impl Kubo {
 
     /// A repository of its own, which commands use without a daemon.
     pub fn offline() -> Self {
+        Self::init(None)
+    }
+
+    /// A repository of its own, whose daemon and commands run in a network namespace.
+    pub fn in_namespace(namespace: &str) -> Self {
+        Self::init(Some(namespace.into()))
+    }
+
+    fn init(namespace: Option<String>) -> Self {
         KUBO.available().unwrap();
-        let kubo = Self { dir: tempfile::tempdir().unwrap(), api: None };
+        let kubo = Self { dir: tempfile::tempdir().unwrap(), api: None, namespace };
         kubo.run(&["init", "--profile", "test"]);
         kubo
     }
@@ -52,9 +63,7 @@ impl Kubo {
             ("Addresses.Gateway", "[]"),
             ("Addresses.Swarm", "[]"),
         ];
-        for (key, value) in quiet.iter().chain(settings) {
-            self.run(&["config", "--json", key, value]);
-        }
+        self.set(quiet.iter().chain(settings));
         let log = fs::File::create(self.dir().join("daemon.log")).unwrap();
         let mut command = self.command();
         command.arg("daemon").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
@@ -66,6 +75,22 @@ impl Kubo {
             thread::sleep(Duration::from_millis(50));
         }
         daemon
+    }
+
+    /// Writes settings into the repository's file: one process of Kubo for each would take seconds.
+    fn set<'a>(&self, settings: impl Iterator<Item = &'a (&'a str, &'a str)>) {
+        let path = self.dir().join("repo/config");
+        let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        for (key, value) in settings {
+            let place = key.split('.').fold(&mut config, |place, part| {
+                if !place.is_object() {
+                    *place = serde_json::json!({});
+                }
+                &mut place[part]
+            });
+            *place = serde_json::from_str(value).unwrap_or_else(|error| panic!("{key} {value}: {error}"));
+        }
+        fs::write(path, serde_json::to_vec_pretty(&config).unwrap()).unwrap();
     }
 
     /// Where relative paths of its arguments begin.
@@ -101,7 +126,15 @@ impl Kubo {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(KUBO.program());
+        let mut command = match &self.namespace {
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.env("PATH", crate::clients::search_path());
+                command.args(["netns", "exec", namespace]).arg(KUBO.program());
+                command
+            }
+            None => Command::new(KUBO.program()),
+        };
         command
             .current_dir(self.dir())
             .env("IPFS_PATH", self.dir().join("repo"))

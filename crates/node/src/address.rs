@@ -2,7 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use libp2p::{Multiaddr, multiaddr::Protocol};
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+
+/// Relays that one dial tries.
+const MAX_RELAYS_PER_DIAL: usize = 4;
 
 /// Returns the IP address at the start of a multiaddress.
 pub(crate) fn ip(address: &Multiaddr) -> Option<IpAddr> {
@@ -43,6 +46,53 @@ pub(crate) fn is_dns(address: &Multiaddr) -> bool {
     address.iter().any(names)
 }
 
+/// Returns whether an address leads through a relay.
+pub(crate) fn is_circuit(address: &Multiaddr) -> bool {
+    address.iter().any(|part| part == Protocol::P2pCircuit)
+}
+
+/// Returns the relay that an address leads through.
+pub(crate) fn relay_of(address: &Multiaddr) -> Option<PeerId> {
+    let mut relay = None;
+    for part in address.iter() {
+        match part {
+            Protocol::P2p(peer) => relay = Some(peer),
+            Protocol::P2pCircuit => return relay,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Returns whether an address belongs to another machine in each network. Of a circuit, that is the relay's address.
+pub(crate) fn is_local(address: &Multiaddr) -> bool {
+    ip(address).is_some_and(is_private)
+}
+
+/// Returns an address without the peer ID at its end.
+pub(crate) fn without_peer(address: &Multiaddr) -> Multiaddr {
+    let mut place = address.clone();
+    if matches!(place.iter().last(), Some(Protocol::P2p(_))) {
+        place.pop();
+    }
+    place
+}
+
+/// Returns at most one circuit through each relay, and all other addresses: each circuit to a peer is a connection that the
+/// relay and the peer have to open.
+pub(crate) fn with_one_circuit_per_relay(mut addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
+    let mut relays = Vec::new();
+    addresses.retain(|address| match relay_of(address) {
+        None => !is_circuit(address),
+        Some(relay) if relays.contains(&relay) => false,
+        Some(relay) => {
+            relays.push(relay);
+            relays.len() <= MAX_RELAYS_PER_DIAL
+        }
+    });
+    addresses
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,5 +119,25 @@ mod tests {
             assert_eq!(is_dns(&address), dns, "{text}");
             assert_eq!(is_link_local(&address), text.starts_with("/ip6/fe80"), "{text}");
         }
+    }
+
+    #[test]
+    fn the_relay_of_a_circuit_address_is_found_and_tried_once() {
+        let (relay, other, peer) = (PeerId::random(), PeerId::random(), PeerId::random());
+        let parse = |text: String| text.parse::<Multiaddr>().unwrap();
+        let quic = parse(format!("/ip4/203.0.113.1/udp/1/quic-v1/p2p/{relay}/p2p-circuit"));
+        let tcp = parse(format!("/ip4/203.0.113.1/tcp/1/p2p/{relay}/p2p-circuit/p2p/{peer}"));
+        let second = parse(format!("/ip4/203.0.113.2/tcp/1/p2p/{other}/p2p-circuit/p2p/{peer}"));
+        let direct = parse(format!("/ip4/203.0.113.3/tcp/1/p2p/{peer}"));
+        for circuit in [&quic, &tcp] {
+            assert_eq!((is_circuit(circuit), relay_of(circuit)), (true, Some(relay)));
+        }
+        assert_eq!((is_circuit(&direct), relay_of(&direct)), (false, None));
+        // The listener of a circuit sees this: its relay is unknown.
+        let nameless = parse("/ip4/203.0.113.1/tcp/1/p2p-circuit".into());
+        assert_eq!((is_circuit(&nameless), relay_of(&nameless)), (true, None));
+        let all = vec![direct.clone(), quic.clone(), tcp, second.clone(), nameless];
+        assert_eq!(with_one_circuit_per_relay(all), [direct.clone(), quic, second]);
+        assert_eq!(without_peer(&direct), parse("/ip4/203.0.113.3/tcp/1".into()));
     }
 }

@@ -167,11 +167,12 @@ impl Announcer {
         Announcing { announced, pending: keys.states.len() - announced, lag }
     }
 
-    /// Announces keys that are due until the node stops; `joins` holds the swarm's size whenever a peer joins it.
+    /// Announces keys that are due until the node stops; `joins` holds the swarm's size whenever a peer joins it, and `moves`
+    /// changes when the addresses in this node's records lead nowhere any more.
     pub(crate) async fn run(
         self,
         commands: mpsc::Sender<SwarmCommand>,
-        mut joins: watch::Receiver<usize>,
+        (mut joins, mut moves): (watch::Receiver<usize>, watch::Receiver<u64>),
         every: Duration,
     ) {
         let mut running = FuturesUnordered::new();
@@ -193,6 +194,10 @@ impl Announcer {
                 Ok(()) = joins.changed() => {
                     joins.borrow_and_update();
                     joined = joined.or(Some(Instant::now() + JOIN_PAUSE));
+                }
+                Ok(()) = moves.changed() => {
+                    moves.borrow_and_update();
+                    self.keys().queue(Instant::now(), |_| true);
                 }
                 Some(()) = OptionFuture::from(joined.map(tokio::time::sleep_until)) => {
                     joined = None;

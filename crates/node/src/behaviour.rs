@@ -1,46 +1,68 @@
-//! The network behaviour of the node: identify, Kademlia, Bitswap, fetch and pubsub in one. Their events are handled
-//! here, so that rust-ipfs only polls it.
+//! The network behaviour of the node: identify, Kademlia, Bitswap, fetch, pubsub, AutoNAT and hole punching in one. Their
+//! events are handled here, so that rust-ipfs only polls it.
 
+mod dht;
+mod direction;
+mod events;
+mod gated;
 mod http;
 mod kademlia;
 mod limits;
+mod nat;
 mod received_records;
 mod record_queue;
+mod relays;
+mod search;
 
 use std::{
     collections::{HashMap, VecDeque},
     convert::Infallible,
+    sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use libp2p::{
-    Multiaddr, PeerId, identify,
+    Multiaddr, PeerId, autonat, dcutr, identify,
     identity::Keypair,
-    kad::{self, InboundRequest, QueryId},
+    kad,
     request_response::OutboundRequestId,
     swarm::{
         CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler,
-        THandlerInEvent, THandlerOutEvent, ToSwarm,
+        THandlerInEvent, THandlerOutEvent, ToSwarm, behaviour::toggle::Toggle,
     },
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Interval, MissedTickBehavior},
+};
 
 use crate::{
-    Limits, StartError, address, bitswap,
+    Limits, Reachability, Route, StartError, address, bitswap,
+    circuits::Circuits,
     command::{ReceivedRecord, SwarmCommand},
     handshakes::Handshakes,
     http_providers::{HttpProviders, is_http},
     ipns::{fetch, pubsub},
-    peers::Peers,
+    peers::{Peers, resolve},
+    relay_service::Addresses,
     routing,
 };
-use kademlia::ProviderQuery;
+use dht::{Dht, Query};
+use gated::Gated;
+use kademlia::Acceptance;
 use limits::{Connections, NewConnection};
+use nat::Nat;
 use received_records::FetchPurpose;
 use record_queue::RecordQueue;
+use search::{Lookups, ProviderQuery};
 
-/// Listen addresses accepted from one peer.
-const MAX_ADDRESSES_PER_PEER: usize = 16;
+/// How often lookups and reservations advance while there are any.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Addresses that names of a peer stand for, and where they are sent.
+type Resolved =
+    (mpsc::UnboundedSender<(PeerId, Vec<Multiaddr>)>, mpsc::UnboundedReceiver<(PeerId, Vec<Multiaddr>)>);
 
 /// The settings that depend on the network.
 pub(crate) struct BehaviourSettings {
@@ -51,15 +73,54 @@ pub(crate) struct BehaviourSettings {
     /// Whether this is the public network, whose peers are not trusted.
     pub public: bool,
     pub limits: Limits,
+    pub circuits: Circuits,
+    /// Where the reachability of this node is published.
+    pub reachability: watch::Sender<Reachability>,
+    /// The streams of the relay service, if there is one.
+    pub relay: Option<libp2p_stream::Behaviour>,
+    /// The addresses that the relay service tells.
+    pub addresses: Addresses,
     /// Asked for blocks if provider records name them; `None` in a private swarm, which nothing leaves.
     pub http: Option<HttpProviders>,
 }
 
+#[cfg(test)]
+impl BehaviourSettings {
+    /// Returns the settings of a node without configured addresses that relays for nobody.
+    pub(crate) fn of_tests(public: bool) -> Self {
+        Self {
+            announce: Vec::new(),
+            trust_listen_addresses: false,
+            handshakes: None,
+            public,
+            limits: Limits::default(),
+            circuits: Circuits::default(),
+            reachability: watch::Sender::new(Reachability::default()),
+            relay: None,
+            addresses: Addresses::default(),
+            http: None,
+        }
+    }
+}
+
+/// What runs over every connection, also over a limited circuit: what it takes to get a direct one.
 #[derive(NetworkBehaviour)]
 #[behaviour(prelude = "libp2p::swarm::derive_prelude")]
 pub(crate) struct Behaviours {
     identify: identify::Behaviour,
+    dcutr: dcutr::Behaviour,
+    autonat: autonat::v2::client::Behaviour,
+    autonat_server: autonat::v2::server::Behaviour,
+    relay: Toggle<Gated<libp2p_stream::Behaviour>>,
+    data: Gated<DataProtocols>,
+}
+
+/// What exchanges blocks and records.
+#[derive(NetworkBehaviour)]
+#[behaviour(prelude = "libp2p::swarm::derive_prelude")]
+pub(crate) struct DataProtocols {
     kad: kad::Behaviour<routing::Store>,
+    lan_kad: kad::Behaviour<routing::Store>,
     bitswap: bitswap::Behaviour,
     fetch: fetch::Behaviour,
     pubsub: pubsub::Behaviour,
@@ -77,10 +138,15 @@ pub(crate) struct Behaviour {
     public: bool,
     http: Option<HttpProviders>,
     connections: Connections,
-    provides: HashMap<QueryId, oneshot::Sender<bool>>,
-    provider_queries: HashMap<QueryId, ProviderQuery>,
-    puts: HashMap<QueryId, oneshot::Sender<bool>>,
-    values: HashMap<QueryId, mpsc::UnboundedSender<Vec<u8>>>,
+    circuits: Circuits,
+    nat: Nat,
+    provides: HashMap<Query, Arc<Acceptance>>,
+    provider_queries: HashMap<Query, ProviderQuery>,
+    puts: HashMap<Query, Arc<Acceptance>>,
+    values: HashMap<Query, mpsc::UnboundedSender<Vec<u8>>>,
+    lookups: Lookups,
+    resolved: Resolved,
+    tick: Interval,
     fetches: HashMap<OutboundRequestId, FetchPurpose>,
     record_queue: RecordQueue,
     queue: VecDeque<ToSwarm<Infallible, THandlerInEvent<Behaviours>>>,
@@ -102,14 +168,23 @@ impl Behaviour {
             // Configured addresses replace the listen addresses.
             .with_hide_listen_addrs(!settings.announce.is_empty());
         let confirm = |address| ToSwarm::ExternalAddrConfirmed(address);
+        let (kad, lan_kad) = kademlia::behaviours(id, &store, settings.public);
+        let (fetch, pubsub) = (fetch::behaviour(), pubsub::behaviour()?);
+        let data = DataProtocols { kad, lan_kad, bitswap, fetch, pubsub };
+        let circuits = settings.circuits;
+        let relay =
+            settings.relay.map(|relay| Gated::new(relay, circuits.clone(), |way| way == Route::Direct));
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
             me: id,
             behaviours: Behaviours {
                 identify: identify::Behaviour::new(identify),
-                kad: kademlia::behaviour(id, store, !settings.public),
-                bitswap,
-                fetch: fetch::behaviour(),
-                pubsub: pubsub::behaviour()?,
+                dcutr: dcutr::Behaviour::new(id),
+                autonat: autonat::v2::client::Behaviour::default(),
+                autonat_server: autonat::v2::server::Behaviour::default(),
+                relay: relay.into(),
+                data: Gated::new(data, circuits.clone(), |way| way != Route::LimitedRelay),
             },
             commands,
             peers,
@@ -118,93 +193,35 @@ impl Behaviour {
             public: settings.public,
             http: settings.http,
             connections: Connections::new(settings.limits),
+            circuits,
+            nat: Nat::new(
+                settings.public,
+                !settings.announce.is_empty(),
+                settings.reachability,
+                settings.addresses,
+            ),
             provides: HashMap::new(),
             provider_queries: HashMap::new(),
             puts: HashMap::new(),
             values: HashMap::new(),
+            lookups: Lookups::default(),
+            resolved: mpsc::unbounded_channel(),
+            tick,
             fetches: HashMap::new(),
             record_queue: RecordQueue::new(received),
             queue: settings.announce.into_iter().map(confirm).collect(),
         })
     }
 
-    fn on_command(&mut self, command: SwarmCommand) {
-        match command {
-            SwarmCommand::Provide(cid, reply) => self.provide(&cid, reply),
-            SwarmCommand::Withdraw(cid) => self.withdraw(&cid),
-            SwarmCommand::FindProviders(cid, found) => self.find_providers(&cid, found),
-            SwarmCommand::PutValue(record, reply) => self.put_value(record, reply),
-            SwarmCommand::FetchValues(key, found) => self.fetch_values(&key, &found),
-            SwarmCommand::FindValues(key, found) => self.find_values(key, found),
-            SwarmCommand::Subscribe(key) => self.subscribe(&key),
-            SwarmCommand::Unsubscribe(key) => self.unsubscribe(&key),
-            SwarmCommand::Publish(record) => self.publish(record),
-            SwarmCommand::Store(record) => self.store(record),
-            SwarmCommand::ReportValidation(from, message, verdict) => {
-                self.report_validation(&from, message.as_ref(), verdict)
-            }
-        }
-    }
-
-    fn on_event(&mut self, event: BehavioursEvent) {
-        match event {
-            BehavioursEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
-                self.on_identify(peer_id, info)
-            }
-            BehavioursEvent::Identify(_) => {}
-            BehavioursEvent::Kad(kad::Event::OutboundQueryProgressed { id, result, step, .. }) => {
-                self.on_query(id, result, step.last);
-            }
-            BehavioursEvent::Kad(kad::Event::InboundRequest {
-                request: InboundRequest::AddProvider { record: Some(record) },
-            }) => {
-                // A record without an address is useless.
-                if !record.addresses.is_empty() {
-                    let peers = &self.peers;
-                    let network = self.connections.network_of(&record.provider);
-                    let sender =
-                        routing::SenderInfo { network, is_preferred: |peer: &PeerId| peers.is_wanted(peer) };
-                    if let Err(error) = self.behaviours.kad.store_mut().add_provider_from(record, sender) {
-                        tracing::debug!(%error, "cannot store provider record");
-                    }
-                }
-            }
-            BehavioursEvent::Kad(kad::Event::InboundRequest {
-                request: InboundRequest::PutRecord { source, record: Some(record), .. },
-            }) => {
-                let (key, value) = (record.key.clone(), record.value.clone());
-                match self.behaviours.kad.store_mut().offer(source, record) {
-                    Ok(()) => self.on_stored_record(source, &key, value),
-                    Err(error) => tracing::debug!(peer = %source, %error, "cannot store value"),
-                }
-            }
-            BehavioursEvent::Kad(_) => {}
-            BehavioursEvent::Bitswap(event) => match event {},
-            BehavioursEvent::Fetch(event) => self.on_fetch(event),
-            BehavioursEvent::Pubsub(event) => self.on_pubsub(event),
-        }
-    }
-
-    fn on_identify(&mut self, peer: PeerId, info: identify::Info) {
-        let new = self.peers.identified(&peer, info.agent_version);
-        if info.protocols.contains(&kademlia::PROTOCOL) {
-            self.peers.serves_dht(&peer);
-            for address in info.listen_addrs.into_iter().take(MAX_ADDRESSES_PER_PEER) {
-                self.behaviours.kad.add_address(&peer, address);
-            }
-            // Not Kademlia's own event: a restarted peer is still in the table, but has lost its records.
-            if new {
-                self.peers.joined(self.behaviours.kad.kbuckets().map(|bucket| bucket.num_entries()).sum());
-            }
-        }
-    }
-
     /// Admits a connection, closing another one if necessary.
     fn admit(&mut self, peer: PeerId, address: &Multiaddr, inbound: bool) -> Result<(), ConnectionDenied> {
         let Self { connections, behaviours, peers, queue, .. } = self;
         let new = NewConnection { address, inbound, wanted: peers.is_wanted(&peer) };
-        let gone =
-            connections.admit(&new, |peer| peers.is_wanted(peer), |id| behaviours.bitswap.last_activity(id));
+        let gone = connections.admit(
+            &new,
+            |peer| peers.is_wanted(peer),
+            |id| behaviours.data.bitswap.last_activity(id),
+        );
         if let Some((peer_id, id)) =
             gone.inspect_err(|error| tracing::debug!(%peer, %error, "peer refused"))?
         {
@@ -214,12 +231,11 @@ impl Behaviour {
         Ok(())
     }
 
-    /// Returns whether an address received from a peer may be dialled. In a small swarm only this node's settings may
-    /// cause DNS lookups, and peers of the public network must not direct dials into private networks.
-    fn is_dialled(&self, address: &Multiaddr) -> bool {
-        match self.public {
-            true => !address::ip(address).is_some_and(address::is_private),
-            false => !address::is_dns(address),
+    /// Advances what waits for something, if there is any.
+    fn advance(&mut self, cx: &mut Context<'_>) {
+        while (self.lookups.is_waiting() || self.nat.is_waiting()) && self.tick.poll_tick(cx).is_ready() {
+            self.advance_lookups();
+            self.advance_nat();
         }
     }
 }
@@ -263,14 +279,24 @@ impl NetworkBehaviour for Behaviour {
             let Self { connections, behaviours, peers, .. } = &*self;
             // Before the handshake, which is the expensive part for both sides.
             connections
-                .check_dial(|peer| peers.is_wanted(peer), |id| behaviours.bitswap.last_activity(id))?;
+                .check_dial(|peer| peers.is_wanted(peer), |id| behaviours.data.bitswap.last_activity(id))?;
+        }
+        if let Some(peer) = peer {
+            self.check_direction(&peer, addresses)?;
         }
         let mut known = self.behaviours.handle_pending_outbound_connection(id, peer, addresses, role)?;
         known.retain(|address| !is_http(address));
         if !peer.is_some_and(|peer| self.peers.is_configured(&peer)) {
             known.retain(|address| self.is_dialled(address));
         }
-        Ok(known)
+        if let Some(peer) = peer.filter(|_| self.public) {
+            // Private addresses count only as those of peers in the same private network.
+            let lan = self.kad(Dht::Lan).handle_pending_outbound_connection(id, Some(peer), &[], role)?;
+            known.extend(lan.into_iter().filter(address::is_local));
+        }
+        known.sort_by_key(address::is_circuit);
+        let known = address::with_one_circuit_per_relay(known);
+        Ok(known.into_iter().map(resolve::with_tls_name).collect())
     }
 
     fn handle_established_outbound_connection(
@@ -293,31 +319,30 @@ impl NetworkBehaviour for Behaviour {
         }
         match &event {
             FromSwarm::ConnectionEstablished(e) => {
-                let address = e.endpoint.get_remote_address();
-                self.connections.opened(e.connection_id, e.peer_id, address, e.endpoint.is_listener());
-                self.peers.connected(e.peer_id, e.endpoint);
+                let route = self.circuits.route(&e.peer_id, e.endpoint);
+                self.connections.opened(e.connection_id, e.peer_id, e.endpoint, route);
+                self.peers.connected(e.peer_id, e.connection_id, e.endpoint, route);
             }
             FromSwarm::ConnectionClosed(e) => {
                 self.connections.closed(&e.connection_id);
+                self.peers.disconnected(&e.peer_id, e.connection_id);
                 if e.remaining_established == 0 {
-                    self.peers.disconnected(&e.peer_id);
+                    self.nat.disconnected(&e.peer_id);
                 }
             }
             FromSwarm::ListenFailure(e) => self.connections.end(&e.connection_id),
-            FromSwarm::DialFailure(e) => {
-                if let Some(peer) = e.peer_id.filter(|peer| !self.peers.is_connected(peer)) {
-                    self.peers.unwant(&peer);
-                }
-            }
-            FromSwarm::NewListenAddr(e) if self.trust_listen_addresses && !address::is_link_local(e.addr) => {
-                self.queue.push_back(ToSwarm::ExternalAddrConfirmed(e.addr.clone()));
-            }
-            FromSwarm::ExpiredListenAddr(e) if self.trust_listen_addresses => {
-                self.queue.push_back(ToSwarm::ExternalAddrExpired(e.addr.clone()));
-            }
+            FromSwarm::DialFailure(e) => self.on_dial_failure(e),
             _ => {}
         }
-        self.behaviours.on_swarm_event(event);
+        self.on_address_event(&event);
+        match event {
+            FromSwarm::NewExternalAddrCandidate(e) if self.is_meaningless(e.addr) => {}
+            FromSwarm::NewExternalAddrCandidate(e) if !self.is_tested(e.addr) => {
+                // Hole punching needs it in any case.
+                self.behaviours.dcutr.on_swarm_event(event);
+            }
+            event => self.behaviours.on_swarm_event(event),
+        }
     }
 
     fn on_connection_handler_event(&mut self, peer: PeerId, id: ConnectionId, event: THandlerOutEvent<Self>) {
@@ -331,6 +356,14 @@ impl NetworkBehaviour for Behaviour {
             }
             if let Poll::Ready(Some(command)) = self.commands.poll_recv(cx) {
                 self.on_command(command);
+                continue;
+            }
+            if let Poll::Ready(Some((peer, addresses))) = self.resolved.1.poll_recv(cx) {
+                self.on_resolved(peer, addresses);
+                continue;
+            }
+            self.advance(cx);
+            if !self.queue.is_empty() {
                 continue;
             }
             match self.behaviours.poll(cx) {

@@ -4,8 +4,9 @@
 mod awaited;
 
 use std::{
+    collections::HashSet,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -18,13 +19,16 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{Cid, FetchError, FetchedBlock, bitswap::Inquiry, online::Online};
+use crate::{Cid, FetchError, FetchedBlock, bitswap::Inquiry, locked, online::Online};
 use awaited::Awaited;
 
 /// How long connected peers have to answer before providers are searched.
 const SEARCH_DELAY: Duration = Duration::from_millis(500);
 /// How long connected peers still have to answer after a search that found no provider.
 const FINAL_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Providers that are remembered to explain a failure.
+const MAX_FOUND: usize = 32;
 
 /// Fetches the blocks of one DAG from peers.
 ///
@@ -54,6 +58,8 @@ struct ProviderSearch {
     root: Cid,
     search_root: Cid,
     providers: AtomicUsize,
+    /// Providers that the search found, the first of them.
+    found: Mutex<HashSet<PeerId>>,
     /// Whether the last search ended without a provider while no peer was connected.
     is_alone: watch::Sender<bool>,
 }
@@ -65,8 +71,10 @@ impl BlockFetcher {
             ClientSession { id, blocks }
         });
         let (providers, is_alone) = (AtomicUsize::new(0), watch::Sender::new(false));
-        let search = Arc::new(ProviderSearch { online, me, root, search_root, providers, is_alone });
-        Self { search, session, awaited: Awaited::default(), has_received: false, searching: None }
+        let found = Mutex::default();
+        let search = ProviderSearch { online, me, root, search_root, providers, found, is_alone };
+        let (search, awaited) = (Arc::new(search), Awaited::default());
+        Self { search, session, awaited, has_received: false, searching: None }
     }
 
     /// Searches further providers well before `stall_timeout`, after which the reader gives up.
@@ -99,7 +107,7 @@ impl BlockFetcher {
     }
 
     /// Fetches the root. Fails after `timeout` at the latest: `NotFound` without a provider, `Unanswered` if a provider
-    /// did not send it.
+    /// did not send it, `OnlyRelayed` if none could be connected directly.
     pub async fn fetch_root(&mut self, timeout: Duration) -> Result<FetchedBlock, FetchError> {
         let (search, root) = (self.search.clone(), self.search.root);
         let online = search.online.as_deref().ok_or(FetchError::Offline(root))?;
@@ -217,7 +225,7 @@ impl Drop for BlockFetcher {
 
 impl ProviderSearch {
     /// Returns `NotFound` after a search without a provider, once all connected peers had time to answer; else
-    /// `Unanswered` after `timeout`.
+    /// `Unanswered` or `OnlyRelayed` after `timeout`.
     async fn not_found_or_unanswered(
         &self,
         online: &Online,
@@ -244,6 +252,10 @@ impl ProviderSearch {
             return FetchError::NotFound { cid: self.root, asked, waited: start.elapsed() };
         }
         tokio::time::sleep_until(deadline).await;
+        let limited = locked(&self.found).iter().filter(|peer| online.peers.is_limited(peer)).count();
+        if limited > 0 && holders == 0 {
+            return FetchError::OnlyRelayed { cid: self.root, providers: limited, waited: start.elapsed() };
+        }
         let providers = self.providers().max(holders);
         FetchError::Unanswered { cid: self.root, providers, waited: start.elapsed() }
     }
@@ -259,6 +271,10 @@ impl ProviderSearch {
         while let Some(peer) = found.recv().await {
             providers += usize::from(peer != self.me);
             self.providers.fetch_max(providers, Ordering::Relaxed);
+            let mut remembered = locked(&self.found);
+            if remembered.len() < MAX_FOUND {
+                remembered.insert(peer);
+            }
         }
     }
 }

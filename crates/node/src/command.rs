@@ -1,7 +1,7 @@
 //! What passes between the network behaviour and the rest of the node.
 
 use libp2p::{
-    PeerId,
+    Multiaddr, PeerId,
     gossipsub::MessageId,
     kad::{self, RecordKey},
 };
@@ -20,6 +20,8 @@ pub(crate) enum SwarmCommand {
     Withdraw(Cid),
     /// Searches providers and dials them; the channel closes at the end of the search.
     FindProviders(Cid, mpsc::UnboundedSender<PeerId>),
+    /// Dials a provider that is known otherwise, at these addresses if there are any.
+    Reach(PeerId, Vec<Multiaddr>),
     /// Puts a record into the routing system. Replies whether at least one peer accepted it.
     PutValue(kad::Record, oneshot::Sender<bool>),
     /// Fetches the value of a key from connected peers; the channel closes when all have answered.

@@ -122,6 +122,19 @@ pub enum FetchError {
         /// How long they had to answer.
         waited: Duration,
     },
+    /// Providers were found, and are connected only through relays that limit bytes.
+    #[error(
+        "{providers} providers of {cid} are reachable only through a relay that limits data: no direct connection within {:.1} s",
+        waited.as_secs_f64()
+    )]
+    OnlyRelayed {
+        /// The missing block.
+        cid: Cid,
+        /// How many of the providers are connected so.
+        providers: usize,
+        /// How long a direct connection was tried.
+        waited: Duration,
+    },
     /// This process has no swarm, so no peer could be asked.
     #[error("{0} not found in the node directory; only a running node can ask peers")]
     Offline(Cid),

@@ -18,6 +18,7 @@ mod address;
 mod announcer;
 mod behaviour;
 mod block_fetcher;
+mod circuits;
 mod command;
 pub mod database;
 mod error;
@@ -25,6 +26,7 @@ mod handshakes;
 mod http_providers;
 mod identity;
 mod ipns;
+mod messages;
 mod mutable_name;
 mod network;
 #[cfg(test)]
@@ -33,6 +35,8 @@ mod node;
 mod online;
 mod options;
 mod peers;
+mod reachability;
+mod relay_service;
 mod routing;
 mod swarm;
 mod swarm_key;
@@ -42,6 +46,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub use announcer::Announcing;
 pub use bitswap::{BlockMemory, Blocks, FetchedBlock, Traffic};
 pub use block_fetcher::BlockFetcher;
+pub use circuits::Route;
 pub use error::{
     ConnectError, DnsFailure, FetchError, KeyError, KeyFileCause, KeyFileError, NoPeerId, RecordError,
     ResolveError, StartError, Stopped,
@@ -57,8 +62,9 @@ use ocipfs_bitswap as bitswap;
 pub use ocipfs_block::{
     Block, Cid, as_v1, car, inline_bytes, inline_text, is_block, is_trusted_cid, long_inline_text,
 };
-pub use options::{Bootstrap, Dns, Limits, Options};
+pub use options::{Bootstrap, Dns, Limits, Options, RoutedProvider, Router};
 pub use peers::{Peer, Seeds};
+pub use reachability::Reachability;
 pub use routing::ipns::Error as InvalidRecord;
 pub use swarm_key::{Error as InvalidSwarmKey, SwarmKey};
 

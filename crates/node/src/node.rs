@@ -7,24 +7,26 @@ use std::{
 };
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Announcing, BlockFetcher, Blocks, Bootstrap, Cid, ConnectError, Options, Peer, Seeds, StartError,
-    Stopped, Traffic,
+    Announcing, BlockFetcher, Blocks, Bootstrap, Cid, ConnectError, Options, Peer, Reachability, Seeds,
+    StartError, Stopped, Traffic,
     address::is_link_local,
     announcer::{Announcer, JOIN_PAUSE, SMALL_SWARM},
     behaviour::{Behaviour, BehaviourSettings},
     bitswap,
-    command::SwarmCommand,
+    circuits::Circuits,
+    command::{ReceivedRecord, SwarmCommand},
     handshakes::Handshakes,
     http_providers::HttpProviders,
     identity,
     ipns::IpnsNames,
     online::Online,
     peers::{self, Peers},
-    routing::Keeper,
+    relay_service::{self, Addresses},
+    routing::{Keeper, Store},
     swarm,
 };
 
@@ -59,37 +61,10 @@ impl Node {
         }
         let key = identity::load_or_create(&options.data_dir)?;
         let names = IpnsNames::open(&options, &key, &*blocks)?;
-        let (peers, handshakes) = (Peers::open(&options, &dialled), Handshakes::default());
-        let (routing, inbox) = mpsc::channel(MAX_QUEUED_COMMANDS);
+        let peers = Peers::open(&options, &dialled);
         let (unverified_sender, unverified) = mpsc::channel(MAX_UNVERIFIED_RECORDS);
         let keeper = Keeper::open(&options.data_dir, key.public().to_peer_id()).await;
-        let (stop, tasks, announcer) = (CancellationToken::new(), TaskTracker::new(), Announcer::default());
-        let (bitswap_behaviour, bitswap_client, server) =
-            bitswap::start(blocks, options.memory, &tasks, &stop);
-        let public = options.bootstrap == Bootstrap::Public;
-        let http = options
-            .swarm_key
-            .is_none()
-            .then(|| HttpProviders::new(bitswap_client.clone(), public, tasks.clone(), stop.clone()));
-        let settings = BehaviourSettings {
-            announce: options.announce.clone(),
-            trust_listen_addresses: options.trusts_listen_addresses(),
-            handshakes: options.swarm_key.is_some().then(|| handshakes.clone()),
-            public,
-            limits: options.limits,
-            http: http.clone(),
-        };
-        let behaviour = Behaviour::new(
-            &key,
-            settings,
-            bitswap_behaviour,
-            (inbox, unverified_sender),
-            peers.clone(),
-            keeper.store(),
-        )?;
-        let ipfs = swarm::start(&options, &key, behaviour).await?;
-        let online =
-            Online { ipfs, peers, handshakes, bitswap_client, http, server, announcer, routing, stop, tasks };
+        let online = start_swarm(&options, &key, blocks, (peers, keeper.store()), unverified_sender).await?;
         if let Err(error) = swarm::listen(&online.ipfs, &options.listen).await {
             online.stop.cancel();
             online.ipfs.clone().exit_daemon().await;
@@ -147,6 +122,11 @@ impl Node {
             .into_iter()
             .map(|a| if a.iter().last() == Some(me.clone()) { a } else { a.with(me.clone()) })
             .collect()
+    }
+
+    /// Returns how other peers can dial this node.
+    pub fn reachability(&self) -> Reachability {
+        self.online().map(|online| *online.reachability.borrow()).unwrap_or_default()
     }
 
     /// Returns the connected peers, the oldest connection first.
@@ -257,4 +237,58 @@ impl Node {
         let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, online.tasks.wait()).await;
         online.ipfs.clone().exit_daemon().await;
     }
+}
+
+/// Starts the swarm and the tasks that belong to its protocols; it does not listen yet.
+async fn start_swarm(
+    options: &Options,
+    key: &Keypair,
+    blocks: Arc<dyn Blocks>,
+    (peers, store): (Peers, Store),
+    unverified: mpsc::Sender<ReceivedRecord>,
+) -> Result<Online, StartError> {
+    let (routing, inbox) = mpsc::channel(MAX_QUEUED_COMMANDS);
+    let (reachability_sender, reachability) = watch::channel(Reachability::default());
+    let (handshakes, circuits, addresses) =
+        (Handshakes::default(), Circuits::default(), Addresses::default());
+    let relay = relay_service::start(options, key.public().to_peer_id(), &peers, &addresses);
+    let (relay, relaying) = relay.unzip();
+    let (stop, tasks, announcer) = (CancellationToken::new(), TaskTracker::new(), Announcer::default());
+    let (bitswap, bitswap_client, server) = bitswap::start(blocks, options.memory, &tasks, &stop);
+    let public = options.bootstrap == Bootstrap::Public;
+    let http = || HttpProviders::new(bitswap_client.clone(), public, tasks.clone(), stop.clone());
+    let http = options.swarm_key.is_none().then(http);
+    let settings = BehaviourSettings {
+        announce: options.announce.clone(),
+        trust_listen_addresses: options.trusts_listen_addresses(),
+        handshakes: options.swarm_key.is_some().then(|| handshakes.clone()),
+        public,
+        limits: options.limits,
+        http: http.clone(),
+        circuits: circuits.clone(),
+        reachability: reachability_sender,
+        relay,
+        addresses,
+    };
+    let behaviour = Behaviour::new(key, settings, bitswap, (inbox, unverified), peers.clone(), store)?;
+    let ipfs = swarm::start(options, key, behaviour, circuits).await?;
+    let router = options.router.clone();
+    let online = Online {
+        ipfs,
+        peers,
+        handshakes,
+        bitswap_client,
+        http,
+        server,
+        announcer,
+        routing,
+        router,
+        reachability,
+        stop,
+        tasks,
+    };
+    if let Some(relaying) = relaying {
+        online.spawn(relaying);
+    }
+    Ok(online)
 }

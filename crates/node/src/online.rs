@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use libp2p::PeerId;
 use rust_ipfs::Ipfs;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -12,8 +12,13 @@ use crate::{
     command::SwarmCommand,
     handshakes::Handshakes,
     http_providers::HttpProviders,
+    options::Router,
     peers::{self, Peers},
+    reachability::Reachability,
 };
+
+/// Providers dialled for one answer of a router.
+const MAX_ROUTED_PROVIDERS: usize = 10;
 
 /// The parts of a node with a swarm.
 pub(crate) struct Online {
@@ -26,6 +31,8 @@ pub(crate) struct Online {
     pub(crate) server: Arc<Server>,
     pub(crate) announcer: Announcer,
     pub(crate) routing: mpsc::Sender<SwarmCommand>,
+    pub(crate) router: Option<Router>,
+    pub(crate) reachability: watch::Receiver<Reachability>,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
 }
@@ -44,14 +51,17 @@ impl Online {
     /// Searches providers of `cid` and dials them; the channel closes at the end of the search.
     pub(crate) async fn find_providers(&self, cid: Cid) -> Result<mpsc::UnboundedReceiver<PeerId>, Stopped> {
         let (found, providers) = mpsc::unbounded_channel();
+        if let Some(router) = &self.router {
+            self.spawn(ask_router(router.clone(), cid, found.clone(), self.routing.clone()));
+        }
         self.send(SwarmCommand::FindProviders(cid, found)).await?;
         Ok(providers)
     }
 
     /// Announces, keeps the first and the configured peers connected, and finds the network without them.
     pub(crate) fn spawn_tasks(&self, options: &Options) {
-        let announce =
-            self.announcer.clone().run(self.routing.clone(), self.peers.joins(), options.announce_every);
+        let changes = (self.peers.joins(), self.peers.moves());
+        let announce = self.announcer.clone().run(self.routing.clone(), changes, options.announce_every);
         self.spawn(announce);
         let public = options.bootstrap == Bootstrap::Public;
         for address in peers::one_of_each(&options.bootstrap.addresses()) {
@@ -86,5 +96,20 @@ impl Online {
                 () = task => {}
             }
         });
+    }
+}
+
+/// Dials the providers that a router knows.
+async fn ask_router(
+    router: Router,
+    cid: Cid,
+    found: mpsc::UnboundedSender<PeerId>,
+    commands: mpsc::Sender<SwarmCommand>,
+) {
+    for provider in router.find(cid).await.into_iter().take(MAX_ROUTED_PROVIDERS) {
+        let _ = found.send(provider.peer);
+        if commands.send(SwarmCommand::Reach(provider.peer, provider.addresses)).await.is_err() {
+            return;
+        }
     }
 }

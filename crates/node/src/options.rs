@@ -1,8 +1,9 @@
-use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
-use libp2p::{Multiaddr, multiaddr::Protocol};
+use futures::future::BoxFuture;
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
-use crate::{BlockMemory, HttpEndpoint, StartError, SwarmKey, address::is_dns};
+use crate::{BlockMemory, Cid, HttpEndpoint, StartError, SwarmKey, address::is_dns};
 
 const PUBLIC_PEERS: &str = include_str!("../../../bootstrap/public-peers.txt");
 
@@ -79,6 +80,38 @@ impl Default for Limits {
     }
 }
 
+/// A provider, and the addresses that a router knows of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoutedProvider {
+    /// Its peer ID.
+    pub peer: PeerId,
+    /// Where it can be dialled; may be empty.
+    pub addresses: Vec<Multiaddr>,
+}
+
+/// Searches the providers of a CID with servers that the user named.
+#[derive(Clone)]
+pub struct Router(Arc<dyn Fn(Cid) -> BoxFuture<'static, Vec<RoutedProvider>> + Send + Sync>);
+
+impl Router {
+    /// Creates a router of a function that returns what its servers know, within its own deadline.
+    pub fn new(
+        find: impl Fn(Cid) -> BoxFuture<'static, Vec<RoutedProvider>> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(find))
+    }
+
+    pub(crate) fn find(&self, cid: Cid) -> BoxFuture<'static, Vec<RoutedProvider>> {
+        (self.0)(cid)
+    }
+}
+
+impl fmt::Debug for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Router")
+    }
+}
+
 /// The options of a node, as plain values; flags and files are read by `cli`.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -105,6 +138,13 @@ pub struct Options {
     /// The key name under which pushes are published if they are shared. They are not: its record is published only if
     /// peers may have its root.
     pub unshared_key: Option<String>,
+    /// Whether the node relays between peers that cannot dial each other: a little for strangers, without limits for members of
+    /// a private swarm.
+    pub relay_service: bool,
+    /// Peers that it relays for without limits.
+    pub relay_for: Vec<PeerId>,
+    /// Searches providers in addition to the routing system.
+    pub router: Option<Router>,
     /// How often announcements are repeated. Provider records live 48 hours at most.
     pub announce_every: Duration,
     /// The connection limits.
@@ -130,6 +170,9 @@ impl Options {
             allow_dns: false,
             dns: Dns::System,
             unshared_key: None,
+            relay_service: false,
+            relay_for: Vec::new(),
+            router: None,
             announce_every: Duration::from_secs(12 * 60 * 60),
             limits: Limits::default(),
             memory: BlockMemory::default(),
@@ -151,6 +194,10 @@ impl Options {
             let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
             let what = format!("DNS resolver {}", servers.join(", "));
             return Err(StartError::HalfPrivate { what, why: NO_DNS });
+        }
+        if self.router.is_some() {
+            let what = "--router".into();
+            return Err(StartError::HalfPrivate { what, why: "its requests leave the private network" });
         }
         if let Some(provider) = self.http_providers.first() {
             let what = format!("HTTP provider {provider}");
@@ -176,9 +223,9 @@ impl Options {
         self.bootstrap != Bootstrap::None || self.swarm_key.is_some() || !self.listed_peers.is_empty()
     }
 
-    /// Returns whether the node resolves the names of peers itself, since its transport does not.
+    /// Returns whether the names of peers are resolved: not in a private swarm, unless that is allowed.
     pub(crate) fn resolves_peers(&self) -> bool {
-        self.swarm_key.is_some() && self.allow_dns
+        self.swarm_key.is_none() || self.allow_dns
     }
 
     /// Returns whether the listen addresses can be dialled as they are on the node's network.

@@ -2,8 +2,9 @@
 
 mod dial;
 mod remembered;
-mod resolve;
+pub(crate) mod resolve;
 mod seeds;
+mod table;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,12 +13,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use libp2p::{Multiaddr, PeerId, core::ConnectedPoint};
+use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, swarm::ConnectionId};
 use rust_ipfs::Ipfs;
 use tokio::sync::watch;
 
-use crate::{Options, locked};
+use crate::{Options, Route, address, locked};
 use remembered::RememberedPeers;
+use table::Table;
 
 pub(crate) use dial::{one_of_each, peer_id};
 pub(crate) use remembered::FILE as REMEMBERED_FILE;
@@ -46,6 +48,8 @@ pub struct Peer {
     pub address: Multiaddr,
     /// Whether this node dialled it.
     pub dialled: bool,
+    /// The way that the connection takes.
+    pub route: Route,
     /// The agent version it sent.
     pub agent: Option<String>,
     /// When the connection was opened.
@@ -57,15 +61,21 @@ pub struct Peer {
 pub(crate) struct Peers(Arc<PeerTable>);
 
 struct PeerTable {
-    table: Mutex<HashMap<PeerId, Peer>>,
+    table: Mutex<Table>,
     /// Counts changes of the table.
     changes: watch::Sender<u64>,
     /// The size of the routing table, sent whenever a peer joins it.
     joins: watch::Sender<usize>,
     /// Peers to stay connected to, beyond the limits, and their addresses.
     configured: HashMap<PeerId, Vec<Multiaddr>>,
+    /// Peers of lists that the user named.
+    listed: HashSet<PeerId>,
+    /// Counts new addresses of this node, in place of those that its records have.
+    moves: watch::Sender<u64>,
     /// Peers that this node dialled, until they disconnect.
     wanted: Mutex<HashSet<PeerId>>,
+    /// Those among them whose address the user gave.
+    called: Mutex<HashSet<PeerId>>,
     /// Configured peers that identified themselves since they were last dialled.
     identified: Mutex<HashSet<PeerId>>,
     /// First dials in progress.
@@ -98,7 +108,10 @@ impl Peers {
             changes: watch::Sender::new(0),
             joins: watch::Sender::new(0),
             configured: by_peer(configured),
+            listed: options.listed_peers.iter().filter_map(|address| peer_id(address).ok()).collect(),
+            moves: watch::Sender::new(0),
             wanted: Mutex::default(),
+            called: Mutex::default(),
             identified: Mutex::default(),
             dialling: watch::Sender::new(one_of_each(configured).len() + usize::from(remembers)),
             started: Instant::now(),
@@ -107,29 +120,47 @@ impl Peers {
         }))
     }
 
-    fn table(&self) -> MutexGuard<'_, HashMap<PeerId, Peer>> {
+    fn table(&self) -> MutexGuard<'_, Table> {
         locked(&self.0.table)
     }
 
-    pub(crate) fn connected(&self, id: PeerId, endpoint: &ConnectedPoint) {
+    pub(crate) fn connected(
+        &self,
+        id: PeerId,
+        connection: ConnectionId,
+        endpoint: &ConnectedPoint,
+        route: Route,
+    ) {
         let peer = Peer {
             id,
             address: endpoint.get_remote_address().clone(),
             dialled: endpoint.is_dialer(),
+            route,
             agent: None,
             since: Instant::now(),
         };
         if peer.dialled {
             self.remember(id, &peer.address);
         }
-        self.table().entry(id).or_insert(peer);
+        self.table().add(connection, peer);
         self.0.changes.send_modify(|n| *n += 1);
     }
 
-    pub(crate) fn disconnected(&self, id: &PeerId) {
-        self.table().remove(id);
-        self.unwant(id);
+    pub(crate) fn disconnected(&self, id: &PeerId, connection: ConnectionId) {
+        if self.table().remove(id, connection) {
+            self.unwant(id);
+        }
         self.0.changes.send_modify(|n| *n += 1);
+    }
+
+    /// Records that the user gave the address of a peer that is dialled.
+    fn call(&self, id: PeerId) {
+        locked(&self.0.called).insert(id);
+    }
+
+    /// Returns whether the user gave the address of a peer, so that it may be a private one on the public network.
+    pub(crate) fn is_named(&self, id: &PeerId) -> bool {
+        self.is_configured(id) || self.0.listed.contains(id) || locked(&self.0.called).contains(id)
     }
 
     /// Admits the next connection to a peer beyond the limits.
@@ -139,6 +170,7 @@ impl Peers {
 
     pub(crate) fn unwant(&self, id: &PeerId) {
         locked(&self.0.wanted).remove(id);
+        locked(&self.0.called).remove(id);
     }
 
     pub(crate) fn is_wanted(&self, id: &PeerId) -> bool {
@@ -165,11 +197,9 @@ impl Peers {
         if self.is_configured(id) {
             locked(&self.0.identified).insert(*id);
         }
-        let mut table = self.table();
-        let Some(peer) = table.get_mut(id) else { return false };
         // The peer chooses this text, so it is bounded and made printable.
-        let agent = agent.chars().filter(|c| !c.is_control()).take(64).collect();
-        peer.agent.replace(agent).is_none()
+        let agent: String = agent.chars().filter(|c| !c.is_control()).take(64).collect();
+        self.table().identified(id, &agent)
     }
 
     /// Records that a peer joined the routing table, which has `size` peers now.
@@ -182,16 +212,42 @@ impl Peers {
         self.0.joins.subscribe()
     }
 
-    pub(crate) fn is_connected(&self, id: &PeerId) -> bool {
-        self.table().contains_key(id)
+    /// Records that the addresses at which others reached this node are gone, and that it has new ones.
+    pub(crate) fn moved(&self) {
+        self.0.moves.send_modify(|moves| *moves += 1);
     }
 
+    /// Returns a channel that changes when records need new addresses.
+    pub(crate) fn moves(&self) -> watch::Receiver<u64> {
+        self.0.moves.subscribe()
+    }
+
+    pub(crate) fn is_connected(&self, id: &PeerId) -> bool {
+        self.table().route(id).is_some()
+    }
+
+    /// Returns whether a peer is connected, and only through a relay that limits bytes.
+    pub(crate) fn is_limited(&self, id: &PeerId) -> bool {
+        self.table().route(id) == Some(Route::LimitedRelay)
+    }
+
+    /// Returns the address of a peer that is connected without a relay.
+    pub(crate) fn direct_address(&self, id: &PeerId) -> Option<Multiaddr> {
+        self.table().best(id).filter(|peer| peer.route == Route::Direct).map(|peer| peer.address.clone())
+    }
+
+    /// Returns whether a peer is connected from an address of a private network.
+    pub(crate) fn is_near(&self, id: &PeerId) -> bool {
+        self.table().has(id, |peer| peer.route == Route::Direct && address::is_local(&peer.address))
+    }
+
+    /// Returns how many connected peers can be asked for blocks.
     pub(crate) fn count(&self) -> usize {
-        self.table().len()
+        self.table().count(|peer| peer.route != Route::LimitedRelay)
     }
 
     pub(crate) fn list(&self) -> Vec<Peer> {
-        let mut all: Vec<_> = self.table().values().cloned().collect();
+        let mut all = self.table().list();
         all.sort_by_key(|peer| peer.since);
         all
     }

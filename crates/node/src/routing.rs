@@ -28,7 +28,7 @@ use providers::Providers;
 pub(crate) use providers::SenderInfo;
 use values::{PutError, Values};
 
-use crate::locked;
+use crate::{address::is_local, locked};
 
 mod clock;
 mod disk;
@@ -51,7 +51,11 @@ const VERIFY_BURST: u32 = 256;
 
 /// The routing store, in memory. Clones share it: the swarm's task answers from it, and the keeper writes it to disk.
 #[derive(Clone)]
-pub(crate) struct Store(Arc<Mutex<Records>>);
+pub(crate) struct Store {
+    records: Arc<Mutex<Records>>,
+    /// Whether the private addresses of providers are kept from whom it answers.
+    hides_private: bool,
+}
 
 struct Records {
     providers: Providers,
@@ -63,11 +67,17 @@ impl Store {
     fn new(me: PeerId) -> Self {
         let (providers, values) = (Providers::new(me), Values::new(me));
         let limiter = RateLimiter::new(VERIFY_INTERVAL, VERIFY_BURST);
-        Self(Arc::new(Mutex::new(Records { providers, values, limiter })))
+        let records = Arc::new(Mutex::new(Records { providers, values, limiter }));
+        Self { records, hides_private: false }
+    }
+
+    /// Returns the same store for peers of the public network, who are told public addresses only.
+    pub(crate) fn hiding_private_addresses(&self) -> Self {
+        Self { records: self.records.clone(), hides_private: true }
     }
 
     fn lock(&self) -> MutexGuard<'_, Records> {
-        locked(&self.0)
+        locked(&self.records)
     }
 
     /// Stores a value that `source` put, if it is valid and supersedes the stored one.
@@ -176,7 +186,16 @@ impl RecordStore for Store {
     }
 
     fn providers(&self, key: &RecordKey) -> Vec<ProviderRecord> {
-        self.lock().providers.get(key, Instant::now())
+        let mut records = self.lock().providers.get(key, Instant::now());
+        if self.hides_private {
+            // A record of this node has no addresses: they are added to the answer.
+            records.retain_mut(|record| {
+                let is_own = record.addresses.is_empty();
+                record.addresses.retain(|address| !is_local(address));
+                is_own || !record.addresses.is_empty()
+            });
+        }
+        records
     }
 
     fn provided(&self) -> Self::ProvidedIter<'_> {

@@ -6,13 +6,16 @@ use std::{
     time::Duration,
 };
 
-use connexa::prelude::transport::{dns::DnsResolver, pnet::PreSharedKey, quic};
+use connexa::{
+    behaviour::BehaviourEvent,
+    prelude::transport::{dns::DnsResolver, pnet::PreSharedKey, quic},
+};
 use futures::{FutureExt, future::LocalBoxFuture};
-use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol};
+use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol, swarm::SwarmEvent};
 use rust_ipfs::{FDLimit, Ipfs, builder::IpfsBuilder};
 use socket2::{Domain, Socket, Type};
 
-use crate::{Bootstrap, Options, StartError, behaviour::Behaviour};
+use crate::{Bootstrap, Options, StartError, behaviour::Behaviour, circuits::Circuits};
 
 /// Connections of a small swarm may be idle for long: reopening them would cost each pull a round trip.
 const IDLE_SECONDS: u64 = 60 * 60;
@@ -31,11 +34,17 @@ pub(crate) fn start<'a>(
     options: &'a Options,
     key: &'a Keypair,
     behaviour: Behaviour,
+    circuits: Circuits,
 ) -> LocalBoxFuture<'a, Result<Ipfs, StartError>> {
-    build(options, key, behaviour).boxed_local()
+    build(options, key, behaviour, circuits).boxed_local()
 }
 
-async fn build(options: &Options, key: &Keypair, behaviour: Behaviour) -> Result<Ipfs, StartError> {
+async fn build(
+    options: &Options,
+    key: &Keypair,
+    behaviour: Behaviour,
+    circuits: Circuits,
+) -> Result<Ipfs, StartError> {
     let public = options.bootstrap == Bootstrap::Public;
     libp2p_yamux::process().set_limit(options.unread as usize);
     let mut builder = IpfsBuilder::<Behaviour>::with_keypair(key)
@@ -50,14 +59,22 @@ async fn build(options: &Options, key: &Keypair, behaviour: Behaviour) -> Result
         })
         .fd_limit(FDLimit::Max)
         .set_idle_connection_timeout(if public { IDLE_SECONDS_PUBLIC } else { IDLE_SECONDS })
-        .enable_tcp();
+        .enable_tcp()
+        .enable_websocket()
+        // The node's own behaviour makes the reservations and punches the holes.
+        .with_relay(false)
+        .swarm_events(move |_, event| {
+            if let SwarmEvent::Behaviour(BehaviourEvent::RelayClient(event)) = event {
+                circuits.on_event(event);
+            }
+        });
     builder = match &options.swarm_key {
         // Without QUIC and DNS: neither uses the pre-shared key.
         Some(psk) => builder.enable_pnet(PreSharedKey::new(psk.bytes())),
         None => builder.enable_quic_with_config(quic).enable_dns_with_resolver(DnsResolver::Local),
     };
     if public {
-        builder = builder.with_autonat().with_upnp();
+        builder = builder.with_upnp();
     }
     builder.start().await.map_err(|e| StartError::Swarm(e.into()))
 }

@@ -1,12 +1,13 @@
 //! The options that settings stand for: those of the instance, its content and its swarm.
 
-use ocipfs_node::{Bootstrap, Dns, Multiaddr, SwarmKey};
+use ocipfs_node::{Bootstrap, Dns, Multiaddr, Router, SwarmKey};
 
 use super::{Settings, peer_list, usage, values::DnsServer};
 use crate::{
     cli::Exit,
     content::{self, SharePolicy},
     control::{Naming, Options},
+    http_client::routers,
     images::repository::Policy,
     memory::Memory,
 };
@@ -65,6 +66,13 @@ impl Settings {
         }
     }
 
+    /// The servers to ask for providers.
+    fn router(&self) -> Result<Option<Router>, Exit> {
+        let Some(urls) = self.router.as_deref().filter(|urls| !urls.is_empty()) else { return Ok(None) };
+        let router = routers::router(urls).map_err(|e| usage(e, "check the system's certificates"))?;
+        Ok(Some(router))
+    }
+
     /// What `serve` works with; the address of the registry is added once it is bound.
     pub fn online(&self) -> Result<Options, Exit> {
         let swarm_key = match &self.swarm_key {
@@ -89,6 +97,9 @@ impl Settings {
             swarm_key,
             allow_dns: self.allow_dns.unwrap_or_default(),
             dns: dns(self.dns_resolver.as_deref()),
+            relay_service: self.relay_service.unwrap_or_default(),
+            relay_for: self.relay_for.iter().flatten().map(|peer| peer.0).collect(),
+            router: self.router()?,
             memory: self.memory().shares().blocks,
             unread: self.memory().shares().unread,
             ..ocipfs_node::Options::new(self.data_dir())

@@ -24,7 +24,7 @@ macro_rules! from_text {
     )+};
 }
 
-from_text!(IpnsName, Time, Age, Size, Listen, DnsServer);
+from_text!(IpnsName, PeerName, Time, Age, Size, Listen, DnsServer);
 
 /// An IPNS name, with or without `/ipns/` in front.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -36,6 +36,24 @@ impl FromStr for IpnsName {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.strip_prefix("/ipns/").unwrap_or(text).parse().map(Self)
+    }
+}
+
+/// A peer ID, alone or at the end of a multiaddr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct PeerName(pub ocipfs_node::PeerId);
+
+impl FromStr for PeerName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let name = text.rsplit('/').next().unwrap_or(text);
+        name.parse().map(Self).map_err(|_| {
+            format!(
+                "invalid peer ID {text:?}: expected the last line of `ocipfs swarm id`, such as 12D3KooW..."
+            )
+        })
     }
 }
 
@@ -198,6 +216,15 @@ pub mod list {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_peer_is_named_by_its_id_or_an_address() {
+        let id = "12D3KooWNdH5vzZ6HK3XTmLz9R82zucX1Jwibw1h3WEejRsVVPWh";
+        for text in [id.to_owned(), format!("/p2p/{id}"), format!("/ip4/192.0.2.1/tcp/4001/p2p/{id}")] {
+            assert_eq!(text.parse::<PeerName>().unwrap().0.to_string(), id);
+        }
+        assert!("somebody".parse::<PeerName>().unwrap_err().contains("swarm id"));
+    }
 
     #[test]
     fn listen_addresses_accept_localhost_or_only_a_port() {

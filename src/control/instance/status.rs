@@ -14,6 +14,7 @@ impl Instance {
             version: env!("CARGO_PKG_VERSION").into(),
             registry: self.0.registry.clone(),
             reachable: !identity.announced.is_empty(),
+            reachability: node.reachability(),
             identity,
             network: self.0.network.into(),
             peers: node.peers().len(),

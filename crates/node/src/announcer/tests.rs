@@ -15,6 +15,7 @@ fn numbered(n: u32) -> Cid {
 struct Routing {
     announcer: Announcer,
     joins: watch::Sender<usize>,
+    moves: watch::Sender<u64>,
     asked: mpsc::Receiver<SwarmCommand>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -22,10 +23,11 @@ struct Routing {
 impl Routing {
     fn start(every: Duration, cids: impl IntoIterator<Item = Cid>) -> Self {
         let (commands, asked) = mpsc::channel(8);
-        let (announcer, joins) = (Announcer::default(), watch::Sender::new(0));
+        let (announcer, joins, moves) = (Announcer::default(), watch::Sender::new(0), watch::Sender::new(0));
         announcer.add(cids);
-        let task = tokio::spawn(announcer.clone().run(commands, joins.subscribe(), every));
-        Self { announcer, joins, asked, task }
+        let changes = (joins.subscribe(), moves.subscribe());
+        let task = tokio::spawn(announcer.clone().run(commands, changes, every));
+        Self { announcer, joins, moves, asked, task }
     }
 
     /// Returns the next announcement, which waits for its answer.
@@ -229,4 +231,16 @@ async fn an_inline_block_is_not_announced() {
     assert_eq!(routing.answer(true).await, cid(1));
     routing.announced(1).await;
     assert_eq!(routing.announcer.status().pending, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_is_announced_again_when_the_addresses_of_the_node_changed() {
+    let mut routing = Routing::start(HOUR, [cid(1), cid(2)]);
+    let mut first = [routing.answer(true).await, routing.answer(true).await];
+    routing.announced(2).await;
+    routing.moves.send_modify(|moves| *moves += 1);
+    let mut second = [routing.answer(true).await, routing.answer(true).await];
+    first.sort();
+    second.sort();
+    assert_eq!(first, second);
 }

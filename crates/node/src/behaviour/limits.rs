@@ -13,10 +13,11 @@ use std::{
 
 use libp2p::{
     Multiaddr, PeerId,
+    core::ConnectedPoint,
     swarm::{ConnectionDenied, ConnectionId},
 };
 
-use crate::{Limits, address};
+use crate::{Limits, Route, address};
 
 /// Handshakes in progress from one network.
 const MAX_PENDING_PER_NETWORK: usize = 16;
@@ -45,6 +46,9 @@ struct OpenConnection {
     /// The IPv4 address or the IPv6 /64 it came from, if that is limited.
     network: Option<IpAddr>,
     inbound: bool,
+    route: Route,
+    /// The address that this node dialled.
+    dialled: Option<Multiaddr>,
     since: Instant,
 }
 
@@ -83,9 +87,21 @@ impl Connections {
         self.pending.remove(id);
     }
 
-    pub(super) fn opened(&mut self, id: ConnectionId, peer: PeerId, address: &Multiaddr, inbound: bool) {
-        let open = OpenConnection { peer, network: self.network(address), inbound, since: Instant::now() };
-        self.open.insert(id, open);
+    pub(super) fn opened(&mut self, id: ConnectionId, peer: PeerId, endpoint: &ConnectedPoint, route: Route) {
+        let (address, inbound) = (endpoint.get_remote_address(), endpoint.is_listener());
+        let (network, dialled) = (self.network(address), (!inbound).then(|| address.clone()));
+        self.open
+            .insert(id, OpenConnection { peer, network, inbound, route, dialled, since: Instant::now() });
+    }
+
+    /// Returns the route of an open connection.
+    pub(super) fn route(&self, id: &ConnectionId) -> Option<Route> {
+        Some(self.open.get(id)?.route)
+    }
+
+    /// Returns the address that this node dialled for a connection.
+    pub(super) fn dialled(&self, id: &ConnectionId) -> Option<&Multiaddr> {
+        self.open.get(id)?.dialled.as_ref()
     }
 
     pub(super) fn closed(&mut self, id: &ConnectionId) {

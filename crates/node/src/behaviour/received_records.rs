@@ -4,10 +4,11 @@ use libp2p::{
     PeerId, gossipsub,
     kad::{self, RecordKey, store::RecordStore},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::Behaviour;
 use crate::{
+    Route,
     command::{ReceivedRecord, Verdict},
     ipns::{fetch, pubsub},
 };
@@ -24,55 +25,39 @@ pub(super) enum FetchPurpose {
 }
 
 impl Behaviour {
-    pub(super) fn put_value(&mut self, record: kad::Record, reply: oneshot::Sender<bool>) {
-        match self.behaviours.kad.put_record(record, kad::Quorum::One) {
-            Ok(query) => {
-                self.puts.insert(query, reply);
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot put an IPNS record into the routing system");
-                let _ = reply.send(false);
-            }
-        }
-    }
-
     pub(super) fn fetch_values(&mut self, key: &RecordKey, found: &mpsc::UnboundedSender<Vec<u8>>) {
-        for peer in self.peers.list().into_iter().take(MAX_FETCH_PEERS) {
-            let id = self.behaviours.fetch.send_request(&peer.id, key.to_vec());
+        let peers = self.peers.list().into_iter().filter(|peer| peer.route != Route::LimitedRelay);
+        for peer in peers.take(MAX_FETCH_PEERS) {
+            let id = self.behaviours.data.fetch.send_request(&peer.id, key.to_vec());
             self.fetches.insert(id, FetchPurpose::Resolve(found.clone()));
         }
     }
 
-    pub(super) fn find_values(&mut self, key: RecordKey, found: mpsc::UnboundedSender<Vec<u8>>) {
-        let query = self.behaviours.kad.get_record(key);
-        self.values.insert(query, found);
-    }
-
     /// Subscribes to a name, and fetches its current record from the other subscribers.
     pub(super) fn subscribe(&mut self, key: &RecordKey) {
-        self.behaviours.kad.store_mut().reserve(key.clone());
+        self.behaviours.data.kad.store_mut().reserve(key.clone());
         let topic = pubsub::topic(key);
-        match self.behaviours.pubsub.subscribe(&topic) {
+        match self.behaviours.data.pubsub.subscribe(&topic) {
             Ok(true) => {}
             Ok(false) => return,
             Err(error) => return tracing::warn!(%error, "cannot subscribe to an IPNS name"),
         }
         let topic = topic.hash();
-        let peers: Vec<_> = self.behaviours.pubsub.subscribers(&topic).take(MAX_FETCH_PEERS).collect();
+        let peers: Vec<_> = self.behaviours.data.pubsub.subscribers(&topic).take(MAX_FETCH_PEERS).collect();
         for peer in peers {
             self.fetch_record(peer, &topic);
         }
     }
 
     pub(super) fn unsubscribe(&mut self, key: &RecordKey) {
-        self.behaviours.kad.store_mut().release(key.clone());
-        self.behaviours.pubsub.unsubscribe(&pubsub::topic(key));
+        self.behaviours.data.kad.store_mut().release(key.clone());
+        self.behaviours.data.pubsub.unsubscribe(&pubsub::topic(key));
         self.record_queue.forget();
     }
 
     /// Stores a record for peers that fetch it.
     pub(super) fn store(&mut self, record: kad::Record) {
-        if let Err(error) = self.behaviours.kad.store_mut().put(record) {
+        if let Err(error) = self.behaviours.data.kad.store_mut().put(record) {
             tracing::debug!(%error, "cannot store an IPNS record for other peers");
         }
     }
@@ -80,7 +65,7 @@ impl Behaviour {
     /// Stores a record and publishes it to subscribers.
     pub(super) fn publish(&mut self, record: kad::Record) {
         self.store(record.clone());
-        match self.behaviours.pubsub.publish(pubsub::topic(&record.key), record.value) {
+        match self.behaviours.data.pubsub.publish(pubsub::topic(&record.key), record.value) {
             Ok(_) | Err(gossipsub::PublishError::NoPeersSubscribedToTopic) => {}
             Err(error) => tracing::warn!(%error, "cannot publish an IPNS record to its followers"),
         }
@@ -94,7 +79,7 @@ impl Behaviour {
     ) {
         self.record_queue.done(from);
         if let Some(message) = message {
-            self.behaviours.pubsub.judge(message, from, verdict);
+            self.behaviours.data.pubsub.judge(message, from, verdict);
         }
     }
 
@@ -110,11 +95,11 @@ impl Behaviour {
                     message: Some(message_id.clone()),
                 });
                 if received.is_none_or(|received| !self.record_queue.put(received)) {
-                    self.behaviours.pubsub.judge(&message_id, &propagation_source, Verdict::Ignore);
+                    self.behaviours.data.pubsub.judge(&message_id, &propagation_source, Verdict::Ignore);
                 }
             }
             gossipsub::Event::Subscribed { peer_id, topic } => {
-                if self.behaviours.pubsub.is_subscribed(&topic) {
+                if self.behaviours.data.pubsub.is_subscribed(&topic) {
                     self.fetch_record(peer_id, &topic);
                 }
             }
@@ -127,14 +112,14 @@ impl Behaviour {
     fn fetch_record(&mut self, peer: PeerId, topic: &gossipsub::TopicHash) {
         let Some(name) = pubsub::name_of(topic) else { return };
         let key = crate::IpnsName::from(name).key();
-        let id = self.behaviours.fetch.send_request(&peer, key.to_vec());
+        let id = self.behaviours.data.fetch.send_request(&peer, key.to_vec());
         self.fetches.insert(id, FetchPurpose::Follow(name));
     }
 
     /// Ingests a record that a peer put here, if its name is subscribed to.
     pub(super) fn on_stored_record(&mut self, from: PeerId, key: &RecordKey, record: Vec<u8>) {
         let topic = pubsub::topic(key).hash();
-        if self.behaviours.pubsub.is_subscribed(&topic)
+        if self.behaviours.data.pubsub.is_subscribed(&topic)
             && let Some(name) = pubsub::name_of(&topic)
         {
             // If the queue is full, it will be sent again.
@@ -147,10 +132,10 @@ impl Behaviour {
         use libp2p::request_response::{Event, Message};
         match event {
             Event::Message { message: Message::Request { request: key, channel, .. }, .. } => {
-                let value = self.behaviours.kad.store_mut().get(&RecordKey::from(key));
+                let value = self.behaviours.data.kad.store_mut().get(&RecordKey::from(key));
                 let value = value.map(|record| record.value.clone());
                 // The peer may have disconnected.
-                let _ = self.behaviours.fetch.send_response(channel, value);
+                let _ = self.behaviours.data.fetch.send_response(channel, value);
             }
             Event::Message { peer: from, message: Message::Response { request_id, response }, .. } => {
                 match (self.fetches.remove(&request_id), response) {

@@ -6,8 +6,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::*;
 use crate::{no_blocks::NoBlocks, routing::Keeper};
 
-/// Returns the addresses that are dialled, sorted, of a peer that claims to listen on all kinds of addresses.
-async fn dialled(public: bool, peer: PeerId, configured: &[Multiaddr]) -> Vec<String> {
+async fn behaviour(public: bool, configured: &[Multiaddr]) -> Behaviour {
     let (dir, key) = (tempfile::tempdir().unwrap(), Keypair::generate_ed25519());
     let (_, inbox) = mpsc::channel(1);
     let (hear, _) = mpsc::channel(1);
@@ -18,16 +17,14 @@ async fn dialled(public: bool, peer: PeerId, configured: &[Multiaddr]) -> Vec<St
         &CancellationToken::new(),
     );
     let store = Keeper::open(dir.path(), key.public().to_peer_id()).await.store();
-    let settings = BehaviourSettings {
-        announce: vec![],
-        trust_listen_addresses: false,
-        handshakes: None,
-        public,
-        limits: Limits::default(),
-        http: None,
-    };
+    let settings = BehaviourSettings::of_tests(public);
     let peers = Peers::open(&crate::Options::new("unused"), configured);
-    let mut behaviour = Behaviour::new(&key, settings, bitswap, (inbox, hear), peers, store).unwrap();
+    Behaviour::new(&key, settings, bitswap, (inbox, hear), peers, store).unwrap()
+}
+
+/// Returns the addresses that are dialled, sorted, of a peer that claims to listen on all kinds of addresses.
+async fn dialled(public: bool, peer: PeerId, configured: &[Multiaddr]) -> Vec<String> {
+    let mut behaviour = behaviour(public, configured).await;
     for address in [
         "/dns4/example.org/tcp/1",
         "/ip4/10.0.0.1/tcp/22",
@@ -36,7 +33,7 @@ async fn dialled(public: bool, peer: PeerId, configured: &[Multiaddr]) -> Vec<St
         // No transport of libp2p dials it.
         "/ip4/203.0.113.9/tcp/80/http",
     ] {
-        behaviour.behaviours.kad.add_address(&peer, address.parse().unwrap());
+        behaviour.behaviours.data.kad.add_address(&peer, address.parse().unwrap());
     }
     let id = ConnectionId::new_unchecked(1);
     let addresses = behaviour.handle_pending_outbound_connection(id, Some(peer), &[], Endpoint::Dialer);
@@ -60,4 +57,40 @@ async fn dns_and_private_addresses_from_untrusted_peers_are_not_dialled() {
     // All addresses of a configured peer are accepted.
     let configured = [format!("{public}/p2p/{peer}").parse().unwrap()];
     assert_eq!(dialled(false, peer, &configured).await, [dns, lan, here, public]);
+}
+
+#[tokio::test]
+async fn a_stranger_on_the_public_network_directs_no_dial_into_a_private_one() {
+    let (peer, id) = (PeerId::random(), ConnectionId::new_unchecked(1));
+    let private: Multiaddr = "/ip4/192.168.0.1/tcp/80".parse().unwrap();
+    let public: Multiaddr = "/ip4/203.0.113.9/tcp/80".parse().unwrap();
+    let configured = [private.clone().with(libp2p::multiaddr::Protocol::P2p(peer))];
+    for (is_public, configured, address, dialled) in [
+        (true, &[][..], &private, false),
+        (true, &[], &public, true),
+        (true, &configured, &private, true),
+        (false, &[], &private, true),
+    ] {
+        let mut behaviour = behaviour(is_public, configured).await;
+        // As AutoNAT does when a peer asks it to test an address.
+        let dial = behaviour.handle_pending_outbound_connection(
+            id,
+            Some(peer),
+            std::slice::from_ref(address),
+            Endpoint::Dialer,
+        );
+        assert_eq!(dial.is_ok(), dialled, "{address} on the public network: {is_public}");
+    }
+}
+
+#[tokio::test]
+async fn private_addresses_from_the_table_of_the_private_network_are_dialled() {
+    let (peer, id) = (PeerId::random(), ConnectionId::new_unchecked(1));
+    let private: Multiaddr = "/ip4/192.168.0.1/tcp/4001".parse().unwrap();
+    let mut behaviour = behaviour(true, &[]).await;
+    behaviour.behaviours.data.lan_kad.add_address(&peer, private.clone());
+    let dialled =
+        behaviour.handle_pending_outbound_connection(id, Some(peer), &[], Endpoint::Dialer).unwrap();
+    let dialled: Vec<_> = dialled.iter().map(address::without_peer).collect();
+    assert_eq!(dialled, [private]);
 }

@@ -4,12 +4,13 @@
 use std::io;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
-use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use bytes::BytesMut;
+use futures::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use libp2p::{StreamProtocol, request_response};
 
 use crate::{
-    bitswap::wire::fields::{self, Value, put_number, put_slice, put_varint},
+    bitswap::wire::fields::{Value, put_number, put_slice},
+    messages::{fields, invalid, read_message, write_message},
     routing::ipns,
 };
 
@@ -82,7 +83,8 @@ impl request_response::Codec for Codec {
     ) -> io::Result<()> {
         let mut message = BytesMut::new();
         put_slice(&mut message, 1, &key);
-        write_message(stream, &message).await
+        write_message(stream, &message).await?;
+        stream.close().await
     }
 
     async fn write_response<T: AsyncWrite + Unpin + Send>(
@@ -97,54 +99,9 @@ impl request_response::Codec for Codec {
             Some(value) => put_slice(&mut message, 2, &value),
             None => put_number(&mut message, 1, NOT_FOUND),
         }
-        write_message(stream, &message).await
+        write_message(stream, &message).await?;
+        stream.close().await
     }
-}
-
-async fn read_message(stream: &mut (impl AsyncRead + Unpin), most: usize) -> io::Result<Vec<u8>> {
-    let (mut length, mut shift) = (0usize, 0);
-    loop {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).await?;
-        length |= usize::from(byte[0] & 0x7f) << shift;
-        if length > most {
-            return Err(invalid("message too long"));
-        }
-        if byte[0] & 0x80 == 0 {
-            break;
-        }
-        shift += 7;
-        if shift > 21 {
-            return Err(invalid("length prefix too long"));
-        }
-    }
-    let mut message = vec![0; length];
-    stream.read_exact(&mut message).await?;
-    Ok(message)
-}
-
-async fn write_message(stream: &mut (impl AsyncWrite + Unpin), message: &[u8]) -> io::Result<()> {
-    let mut bytes = BytesMut::with_capacity(message.len() + 4);
-    put_varint(&mut bytes, message.len() as u64);
-    bytes.extend_from_slice(message);
-    stream.write_all(&bytes).await?;
-    stream.close().await
-}
-
-/// Calls `each` with the number and value of each field.
-fn fields(message: Vec<u8>, mut each: impl FnMut(u64, Value)) -> io::Result<()> {
-    let mut rest = Bytes::from(message);
-    while let Some((number, value)) = fields::next(&mut rest).map_err(|malformed| invalid(malformed.0))? {
-        match value {
-            Value::Other => return Err(invalid("unknown wire type")),
-            value => each(number, value),
-        }
-    }
-    Ok(())
-}
-
-fn invalid(why: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
 #[cfg(test)]

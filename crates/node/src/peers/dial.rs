@@ -5,7 +5,10 @@ use std::{collections::HashSet, error::Error as _, io, time::Duration};
 use libp2p::{Multiaddr, PeerId, TransportError, multiaddr::Protocol, swarm::DialError};
 use rust_ipfs::{DialOpts, Ipfs, PeerCondition};
 
-use super::{Peers, resolve::resolve};
+use super::{
+    Peers,
+    resolve::{resolve, with_tls_name},
+};
 use crate::{ConnectError, NoPeerId, address::is_dns};
 
 const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
@@ -53,6 +56,7 @@ impl Peers {
             addresses.extend(self.addresses(&further).await.unwrap_or_default());
         }
         self.want(id);
+        self.call(id);
         let connect = |addresses: Vec<Multiaddr>| {
             let target = DialOpts::peer_id(id).condition(PeerCondition::Always);
             ipfs.connect(target.addresses(addresses).build())
@@ -85,9 +89,9 @@ impl Peers {
     }
 
     /// Returns the addresses to dial: those that a name stands for now, where this table resolves names.
-    async fn addresses(&self, address: &Multiaddr) -> Result<Vec<Multiaddr>, ConnectError> {
+    pub(super) async fn addresses(&self, address: &Multiaddr) -> Result<Vec<Multiaddr>, ConnectError> {
         if !self.0.resolves_names || !is_dns(address) {
-            return Ok(vec![address.clone()]);
+            return Ok(vec![with_tls_name(address.clone())]);
         }
         let failed =
             |error: io::Error| ConnectError::Unreachable { address: address.clone(), why: error.to_string() };

@@ -1,5 +1,5 @@
-//! Resolves the names in the addresses of configured peers with the system's resolver, in a private swarm whose transport
-//! resolves none: so no address that a peer sends can cause a lookup.
+//! Resolves the names in addresses with the system's resolver, before they are dialled: the transport dials IP addresses
+//! only. So in a private swarm no address that a peer sends can cause a lookup.
 
 use std::{io, net::IpAddr, time::Duration};
 
@@ -18,13 +18,13 @@ const PREFIX: &str = "dnsaddr=";
 ///
 /// # Errors
 /// Fails if no resolver answers in time, or no address belongs to the name.
-pub(super) async fn resolve(address: &Multiaddr) -> io::Result<Vec<Multiaddr>> {
+pub(crate) async fn resolve(address: &Multiaddr) -> io::Result<Vec<Multiaddr>> {
     let resolved = tokio::time::timeout(TIMEOUT, all(address)).await;
     let mut resolved = resolved.map_err(|_| io::Error::other("the resolver did not answer in time"))??;
     resolved.truncate(MAX_ADDRESSES);
     match resolved.is_empty() {
         true => Err(io::Error::other("the name has no address")),
-        false => Ok(resolved),
+        false => Ok(resolved.into_iter().map(with_tls_name).collect()),
     }
 }
 
@@ -56,7 +56,40 @@ async fn hosts(address: &Multiaddr, name: &str) -> io::Result<Vec<Multiaddr>> {
         _ => true,
     };
     let ips = found.map(|host| host.ip()).filter(is_wanted);
-    Ok(ips.map(|ip| Multiaddr::from(ip).iter().chain(address.iter().skip(1)).collect()).collect())
+    Ok(ips.map(|ip| at(ip, address)).collect())
+}
+
+/// Returns an address with its host replaced. The name remains before it where it is that of a TLS certificate.
+fn at(ip: IpAddr, address: &Multiaddr) -> Multiaddr {
+    let rest = Multiaddr::from(ip);
+    let rest = rest.iter().chain(address.iter().skip(1));
+    let is_tls = address.iter().any(|part| matches!(part, Protocol::Tls | Protocol::Wss(_)));
+    match is_tls {
+        true => address.iter().take(2).chain(rest).collect(),
+        false => rest.collect(),
+    }
+}
+
+/// Returns an address with the name of its TLS certificate (`/tls/sni/<name>/ws`) where the WebSocket transport looks for it:
+/// before the IP address, as a prefix that the TCP transport ignores.
+pub(crate) fn with_tls_name(address: Multiaddr) -> Multiaddr {
+    let sni = address.iter().find_map(|part| match part {
+        Protocol::Sni(name) => Some(name.into_owned()),
+        _ => None,
+    });
+    let (Some(name), Some(Protocol::Tcp(port))) = (sni, address.iter().nth(1)) else { return address };
+    let prefix = Multiaddr::from(Protocol::Dns(name.into())).with(Protocol::Tcp(port));
+    let rest = address.iter().filter(|part| !matches!(part, Protocol::Sni(_)));
+    prefix.iter().chain(rest).collect()
+}
+
+/// Returns the IP address that is dialled.
+pub(crate) fn ip(address: &Multiaddr) -> Option<IpAddr> {
+    address.iter().find_map(|part| match part {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(IpAddr::from(ip).to_canonical()),
+        _ => None,
+    })
 }
 
 /// Looks up the TXT records of `/dnsaddr/<name>`: <https://multiformats.io/dnsaddr/>.
@@ -99,6 +132,19 @@ mod tests {
         let six = resolve(&parse("/dns6/localhost/tcp/4001/p2p/PEER")).await.unwrap_or_default();
         assert!(!six.contains(&loopback), "{six:?}");
         assert_eq!(resolve(&loopback).await.unwrap(), [loopback]);
+    }
+
+    #[tokio::test]
+    async fn the_name_of_a_certificate_stays_in_a_resolved_address() {
+        for tls in ["tls/ws", "wss"] {
+            let found = resolve(&parse(&format!("/dns4/localhost/tcp/443/{tls}/p2p/PEER"))).await.unwrap();
+            let expected = format!("/dns4/localhost/tcp/443/ip4/127.0.0.1/tcp/443/{tls}/p2p/PEER");
+            assert_eq!(found, [parse(&expected)]);
+            assert_eq!(ip(&found[0]).unwrap().to_string(), "127.0.0.1");
+        }
+        let sni = parse("/ip4/192.0.2.7/tcp/443/tls/sni/one.example/ws/p2p/PEER");
+        let expected = "/dns/one.example/tcp/443/ip4/192.0.2.7/tcp/443/tls/ws/p2p/PEER";
+        assert_eq!(resolve(&sni).await.unwrap(), [parse(expected)]);
     }
 
     #[test]

@@ -165,8 +165,15 @@ impl Peers {
         if self.is_connected(&id) {
             return true;
         }
-        let target = DialOpts::peer_id(id).condition(PeerCondition::DisconnectedAndNotDialing);
-        let dial = ipfs.connect(target.addresses(addresses).build());
+        let dial = async {
+            let mut resolved = Vec::new();
+            for address in &addresses {
+                // One of several addresses may have a name that nobody knows any more.
+                resolved.extend(self.addresses(address).await.unwrap_or_default());
+            }
+            let target = DialOpts::peer_id(id).condition(PeerCondition::DisconnectedAndNotDialing);
+            ipfs.connect(target.addresses(resolved).build()).await
+        };
         let reached = tokio::time::timeout(DIAL_TIMEOUT, dial).await.is_ok_and(|dialled| dialled.is_ok());
         reached || self.is_connected(&id)
     }

@@ -61,14 +61,8 @@ impl Peer {
         let id = key.public().to_peer_id();
         let (store, peers, (commands, inbox)) =
             (Store::new(id), Peers::open(&crate::Options::new("unused"), &[]), mpsc::channel(256));
-        let settings = BehaviourSettings {
-            announce: Vec::new(),
-            trust_listen_addresses: true,
-            handshakes: None,
-            public: false,
-            limits: crate::Limits::default(),
-            http: None,
-        };
+        let settings =
+            BehaviourSettings { trust_listen_addresses: true, ..BehaviourSettings::of_tests(false) };
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (bitswap, ..) = bitswap::start(Arc::new(NoBlocks), Default::default(), &tasks, &stop);
         let (hear, _) = mpsc::channel(1);
@@ -180,7 +174,8 @@ async fn three_thousand_keys_are_announced_in_the_dht_in_seconds() {
     };
     let (announcer, (commands, mut asked)) = (Announcer::default(), mpsc::channel(256));
     announcer.add((0..KEYS).map(cid));
-    let run = tokio::spawn(announcer.clone().run(commands, teller.peers.joins(), HOUR));
+    let run =
+        tokio::spawn(announcer.clone().run(commands, (teller.peers.joins(), teller.peers.moves()), HOUR));
     let all = forward(KEYS as usize, &mut asked, &teller.commands);
     tokio::time::timeout(SOON, all).await.expect("all are told");
     let heard = |n: &u32| {
@@ -196,4 +191,23 @@ async fn three_thousand_keys_are_announced_in_the_dht_in_seconds() {
     tokio::time::timeout(SOON, all).await.expect("all are heard");
     assert_eq!(announcer.status().announced, KEYS as usize);
     run.abort();
+}
+
+#[test]
+fn private_addresses_of_providers_are_kept_from_the_public_network() {
+    let me = PeerId::random();
+    let mut store = Store::new(me);
+    let mut outside = store.hiding_private_addresses();
+    let key = RecordKey::new(&[1]);
+    let parse = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<Multiaddr>>();
+    let (lan, public) = ("/ip4/192.168.0.1/tcp/1", "/ip4/203.0.113.1/tcp/1");
+    let (one, both) = (PeerId::random(), PeerId::random());
+    store.add_provider(ProviderRecord::new(key.clone(), one, parse(&[lan]))).unwrap();
+    outside.add_provider(ProviderRecord::new(key.clone(), both, parse(&[lan, public]))).unwrap();
+    store.add_provider(ProviderRecord::new(key.clone(), me, Vec::new())).unwrap();
+    assert_eq!(store.providers(&key).len(), 3);
+    let told = outside.providers(&key);
+    assert_eq!(told.len(), 2, "this node and one with a public address");
+    assert!(told.iter().any(|record| record.provider == both && record.addresses == parse(&[public])));
+    assert!(told.iter().any(|record| record.provider == me));
 }

@@ -22,6 +22,7 @@ fn fetch_errors(text: &mut String) {
     instances!(text, ocipfs_node::FetchError,
         E::NotFound { .. } => E::NotFound { cid: cid(), asked: 3, waited: SECONDS },
         E::Unanswered { .. } => E::Unanswered { cid: cid(), providers: 2, waited: SECONDS },
+        E::OnlyRelayed { .. } => E::OnlyRelayed { cid: cid(), providers: 1, waited: SECONDS },
         E::Offline(_) => E::Offline(cid()),
         E::Stopped => E::Stopped,
     );

@@ -1,3 +1,5 @@
+use libp2p::core::{Endpoint, transport::PortUse};
+
 use super::*;
 
 const LIMITS: Limits = Limits {
@@ -34,7 +36,13 @@ impl Table {
         let last_activity = |id: &ConnectionId| self.last_activity.get(id).copied();
         let closed = self.connections.admit(&new, |peer| self.wanted.contains(peer), last_activity)?;
         self.next += 1;
-        self.connections.opened(ConnectionId::new_unchecked(self.next), peer, &address, inbound);
+        let endpoint = match inbound {
+            true => ConnectedPoint::Listener { local_addr: Multiaddr::empty(), send_back_addr: address },
+            false => {
+                ConnectedPoint::Dialer { address, role_override: Endpoint::Dialer, port_use: PortUse::Reuse }
+            }
+        };
+        self.connections.opened(ConnectionId::new_unchecked(self.next), peer, &endpoint, Route::Direct);
         Ok(closed.map(|(peer, _)| peer))
     }
 

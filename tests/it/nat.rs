@@ -1,0 +1,257 @@
+//! Nodes behind NAT: content reaches them and leaves them through holes in it, with Kubo at the other side, as relay and as
+//! server of the routing system.
+
+mod hosts;
+mod lab;
+mod websocket;
+
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Trial;
+
+use crate::{
+    clients::KUBO,
+    harness::{blocking, client_trial, noise, trial_within},
+};
+use hosts::{Host, KuboHost, Transport, content, until};
+use lab::{Lab, Nat};
+
+/// Tries of each kind unless `OCIPFS_TEST_NAT_TRIES` says otherwise.
+const TRIES: usize = 2;
+/// A relayed connection carries what it takes to agree on a direct one, and no more.
+const MAX_RELAYED_BYTES: u64 = 256 << 10;
+const MIB: usize = 4;
+
+/// What each try adds to the time that a story may take.
+const TRY_LIMIT: Duration = Duration::from_secs(20);
+
+type Story = fn();
+
+pub fn trials() -> Vec<Trial> {
+    let stories: [(&str, Story); 11] = [
+        ("nat::a_node_behind_nat_fetches_from_kubo_behind_nat_over_tcp", || from_kubo(Transport::Tcp)),
+        ("nat::a_node_behind_nat_fetches_from_kubo_behind_nat_over_quic", || from_kubo(Transport::Quic)),
+        ("nat::kubo_behind_nat_fetches_from_a_node_behind_nat_over_tcp", || to_kubo(Transport::Tcp)),
+        ("nat::kubo_behind_nat_fetches_from_a_node_behind_nat_over_quic", || to_kubo(Transport::Quic)),
+        ("nat::two_nodes_behind_nat_exchange_content_over_a_relay_of_ours", between_nodes),
+        ("nat::a_limited_relay_carries_no_content_and_the_error_says_so", only_limited),
+        ("nat::a_relay_without_limits_carries_content_where_no_hole_can_be_punched", unlimited),
+        ("nat::nodes_around_a_kubo_on_private_addresses_find_each_other", private_addresses),
+        ("nat::a_peer_that_listens_only_on_websocket_serves_a_pull", websocket::plain),
+        ("nat::a_peer_that_is_reachable_only_by_wss_serves_a_pull", websocket::secure),
+        ("nat::nothing_leaves_a_private_swarm_whose_members_relay", private_swarm),
+    ];
+    let available = KUBO.available().and_then(|()| lab::available()).and_then(|()| websocket::available());
+    let limit = Duration::from_secs(180) + TRY_LIMIT * tries() as u32;
+    let trial = |(name, story): (&str, Story)| match &available {
+        Ok(()) => trial_within(name, limit, move || blocking(story)),
+        Err(missing) => client_trial(name, Err(missing.clone()), move || blocking(story)),
+    };
+    stories.map(trial).into()
+}
+
+fn tries() -> usize {
+    std::env::var("OCIPFS_TEST_NAT_TRIES").map_or(TRIES, |text| text.parse().expect("a number"))
+}
+
+/// The outcome of some tries.
+#[derive(Default)]
+struct Outcome {
+    direct: usize,
+    seconds: Vec<f64>,
+    failures: Vec<String>,
+}
+
+impl Outcome {
+    fn add(&mut self, begun: Instant, direct: bool, relayed: u64, fetched: Result<bool, String>) {
+        self.seconds.push(begun.elapsed().as_secs_f64());
+        match fetched {
+            Ok(true) if direct && relayed < MAX_RELAYED_BYTES => self.direct += 1,
+            other => self.failures.push(format!("{other:?}, direct: {direct}, relayed: {relayed} bytes")),
+        }
+    }
+
+    /// Nearly all tries must have succeeded; of few, all.
+    fn check(mut self, what: &str) {
+        let tries = self.seconds.len();
+        self.seconds.sort_by(f64::total_cmp);
+        let median = self.seconds[tries / 2];
+        eprintln!("{what}: {} of {tries} direct, median {median:.2} s, {:?}", self.direct, self.seconds);
+        assert!(self.direct * 100 >= tries * 95, "{what}: {:#?}", self.failures);
+    }
+}
+
+/// A node knows a CID that Kubo behind another NAT has.
+fn from_kubo(transport: Transport) {
+    let lab = Lab::behind_nat(Nat::Plain, Nat::Plain);
+    let relay = KuboHost::relay(&lab);
+    let relay_address = format!("{}/p2p/{}", transport.address("8.8.10.10", 4001), relay.peer());
+    let seeder = KuboHost::behind_nat(&lab, "a", transport, 4001, &relay_address);
+    seeder.has_circuit(&relay, &relay_address, 4001);
+    let peer = seeder.peer();
+    let mut outcome = Outcome::default();
+    for number in 0..tries() {
+        let bytes = content(MIB, number);
+        let cid = seeder.add(&bytes);
+        let listen = [transport.address("0.0.0.0", 4100 + number as u16)];
+        let node = Host::start(&lab, "b", &listen, &["--bootstrap", &relay_address]);
+        node.has_circuit();
+        let (before, begun) = (lab.bytes("r"), Instant::now());
+        let fetched = node.cat(&cid).map(|fetched| fetched == bytes);
+        outcome.add(begun, node.is_direct(&peer), lab.bytes("r") - before, fetched);
+    }
+    outcome.check(&format!("from Kubo over {transport:?}"));
+}
+
+/// Kubo knows a CID that a node behind another NAT has.
+fn to_kubo(transport: Transport) {
+    let lab = Lab::behind_nat(Nat::Plain, Nat::Plain);
+    let relay = KuboHost::relay(&lab);
+    let relay_address = format!("{}/p2p/{}", transport.address("8.8.10.10", 4001), relay.peer());
+    let listen = [transport.address("0.0.0.0", 4001)];
+    let node = Host::start(&lab, "a", &listen, &["--bootstrap", &relay_address]);
+    node.has_circuit();
+    let mut outcome = Outcome::default();
+    for number in 0..tries() {
+        let bytes = content(MIB, number);
+        let cid = node.add(&bytes);
+        announced(&relay, &cid, node.node.peer());
+        let port = 4100 + number as u16;
+        let kubo = KuboHost::behind_nat(&lab, "b", transport, port, &relay_address);
+        kubo.has_circuit(&relay, &relay_address, port);
+        let (before, begun) = (lab.bytes("r"), Instant::now());
+        let fetched = kubo.cat(&cid).map(|fetched| fetched == bytes);
+        outcome.add(begun, kubo.is_direct(node.node.peer()), lab.bytes("r") - before, fetched);
+    }
+    outcome.check(&format!("to Kubo over {transport:?}"));
+}
+
+/// Waits until the routing system knows a provider.
+fn announced(router: &KuboHost, cid: &str, peer: &str) {
+    until("the content is announced", || {
+        let found = router.kubo.try_run(&["routing", "findprovs", "--timeout", "2s", cid]);
+        found.is_ok_and(|found| found.contains(peer)).then_some(())
+    });
+}
+
+/// Two nodes behind NAT, and a third that relays and answers for the routing system.
+fn between_nodes() {
+    let lab = Lab::behind_nat(Nat::Plain, Nat::Plain);
+    let listen = [Transport::Tcp, Transport::Quic].map(|transport| transport.address("0.0.0.0", 4001));
+    let relay = Host::start(&lab, "r", &listen, &["--bootstrap", "none", "--relay-service"]);
+    let relay_address = format!("/ip4/8.8.10.10/tcp/4001/p2p/{}", relay.node.peer());
+    let seeder = Host::start(&lab, "a", &listen, &["--bootstrap", &relay_address]);
+    seeder.has_circuit();
+    assert_eq!(seeder.node.status()["reachability"], "hole-punching");
+    let mut outcome = Outcome::default();
+    for number in 0..tries() {
+        let bytes = content(MIB, number);
+        let cid = seeder.add(&bytes);
+        let listen = [Transport::Tcp, Transport::Quic]
+            .map(|transport| transport.address("0.0.0.0", 4100 + number as u16));
+        let node = Host::start(&lab, "b", &listen, &["--bootstrap", &relay_address]);
+        node.has_circuit();
+        let (before, begun) = (lab.bytes("r"), Instant::now());
+        let fetched = node.cat(&cid).map(|fetched| fetched == bytes);
+        outcome.add(begun, node.is_direct(seeder.node.peer()), lab.bytes("r") - before, fetched);
+    }
+    outcome.check("between nodes");
+}
+
+/// Both routers give each connection another port, and the only relay is limited.
+fn only_limited() {
+    let lab = Lab::behind_nat(Nat::Symmetric, Nat::Symmetric);
+    let relay = KuboHost::relay(&lab);
+    let relay_address = format!("/ip4/8.8.10.10/tcp/4001/p2p/{}", relay.peer());
+    let listen = [Transport::Tcp.address("0.0.0.0", 4001)];
+    let seeder = Host::start(&lab, "a", &listen, &["--bootstrap", &relay_address]);
+    seeder.has_circuit();
+    let cid = seeder.add(&content(MIB, 0));
+    announced(&relay, &cid, seeder.node.peer());
+    let node = Host::start(&lab, "b", &listen, &["--bootstrap", &relay_address, "--find-timeout", "12s"]);
+    let (before, begun) = (lab.bytes("r"), Instant::now());
+    let error = node.cat(&cid).expect_err("there is no way to it");
+    eprintln!("only a limited relay: an error after {:.1} s", begun.elapsed().as_secs_f64());
+    assert!(error.contains("only through a relay that limits data"), "{error}\n{}", node.node.log());
+    assert!(begun.elapsed() < Duration::from_secs(30), "{error}");
+    assert!(lab.bytes("r") - before < MAX_RELAYED_BYTES);
+}
+
+/// As before, with a relay that relays for the seeder without limits.
+fn unlimited() {
+    let lab = Lab::behind_nat(Nat::Symmetric, Nat::Symmetric);
+    let listen = [Transport::Tcp.address("0.0.0.0", 4001)];
+    // Its identity is known before the relay is told to serve it.
+    let first = Host::start(&lab, "a", &listen, &["--bootstrap", "none"]);
+    let peer = first.node.peer().to_owned();
+    let arguments = ["--bootstrap", "none", "--relay-for", &peer];
+    let relay = Host::start(&lab, "r", &listen, &arguments);
+    let relay_address = format!("/ip4/8.8.10.10/tcp/4001/p2p/{}", relay.node.peer());
+    first.node.ask(&["swarm", "connect", &relay_address]);
+    first.has_circuit();
+    let bytes = content(4 * MIB, 0);
+    let cid = first.add(&bytes);
+    let node = Host::start(&lab, "b", &listen, &["--bootstrap", &relay_address]);
+    let (before, begun) = (lab.bytes("r"), Instant::now());
+    assert!(node.cat(&cid).expect("it is fetched") == bytes);
+    let seconds = begun.elapsed().as_secs_f64();
+    eprintln!("over an unlimited relay: {:.1} MB/s", bytes.len() as f64 / seconds / 1e6);
+    assert!(!node.is_direct(&peer), "no hole can be punched");
+    assert!(lab.bytes("r") - before > bytes.len() as u64, "the relay carried it");
+}
+
+/// Kubo keeps private addresses in a routing system of their own.
+fn private_addresses() {
+    let mut lab = Lab::new();
+    for (host, address) in [("r", "10.77.0.1/24"), ("a", "10.77.0.2/24"), ("b", "10.77.0.3/24")] {
+        lab.host(host, address);
+    }
+    let router = KuboHost::router(&lab, "r");
+    let router_address = format!("/ip4/10.77.0.1/tcp/4001/p2p/{}", router.peer());
+    let listen = [Transport::Tcp.address("0.0.0.0", 4001)];
+    let seeder = Host::start(&lab, "a", &listen, &["--bootstrap", &router_address]);
+    let bytes = noise(1 << 20);
+    let cid = seeder.add(&bytes);
+    announced(&router, &cid, seeder.node.peer());
+    let node = Host::start(&lab, "b", &listen, &["--bootstrap", &router_address]);
+    assert!(node.cat(&cid).expect("it is found") == bytes);
+    assert!(node.is_direct(seeder.node.peer()));
+}
+
+/// Counts packets to anyone who is not a member.
+const MEMBERS_ONLY: &str = "
+table inet watch {
+  chain output {
+    type filter hook output priority 0; policy accept;
+    oifname \"lo\" accept
+    ip daddr { 8.8.10.10, 8.8.10.21, 8.8.10.22, 192.168.1.2, 192.168.2.2 } accept
+    meta l4proto icmpv6 accept
+    counter comment \"to others\"
+  }
+}
+";
+
+/// Members behind NAT exchange content through a member that relays; nobody else gets a packet.
+fn private_swarm() {
+    let lab = Lab::behind_nat(Nat::Symmetric, Nat::Symmetric);
+    ["a", "b", "r"].iter().for_each(|host| lab.nft(host, MEMBERS_ONLY));
+    let dir = tempfile::tempdir().expect("a directory");
+    let key = dir.path().join("swarm.key");
+    let key = key.to_str().expect("UTF-8");
+    lab::run(crate::harness::ocipfs(dir.path()).args(["swarm", "key", key]));
+    let listen = [Transport::Tcp.address("0.0.0.0", 4001)];
+    let relay =
+        Host::start(&lab, "r", &listen, &["--bootstrap", "none", "--swarm-key", key, "--relay-service"]);
+    let relay_address = format!("/ip4/8.8.10.10/tcp/4001/p2p/{}", relay.node.peer());
+    let arguments = ["--bootstrap", &relay_address, "--swarm-key", key];
+    let seeder = Host::start(&lab, "a", &listen, &arguments);
+    seeder.has_circuit();
+    let bytes = content(MIB, 0);
+    let cid = seeder.add(&bytes);
+    let node = Host::start(&lab, "b", &listen, &arguments);
+    assert!(node.cat(&cid).expect("it is fetched") == bytes);
+    for host in ["a", "b", "r"] {
+        let rules = lab::run(lab.command(host, "nft").args(["list", "table", "inet", "watch"]));
+        assert!(rules.contains("packets 0 bytes 0 comment \"to others\""), "{host}: {rules}");
+    }
+}
