@@ -15,7 +15,7 @@ impl Instance {
             registry: self.0.registry.clone(),
             reachable: !identity.announced.is_empty(),
             identity,
-            network: self.0.network.into(),
+            network: self.0.network.as_ref().map_or("own", |network| network.word()).into(),
             peers: node.peers().len(),
             bootstrap_peers: seeds.configured,
             unreachable_bootstrap_peers: seeds.unreachable,
