@@ -5,6 +5,7 @@
 #[macro_use]
 mod output;
 
+mod bundle;
 mod completions;
 mod image;
 mod join;
@@ -51,6 +52,7 @@ Examples:
   ocipfs name follow k51...                      serve the repositories of another node
   ocipfs layer add foo-0.1.0.tar.gz              make an image of one layer, pulled by CID
   docker save foo | ocipfs image import -        add whole images
+  ocipfs bundle export monday.car 'team/*'       carry images to a network without the internet
   ocipfs serve --bootstrap none --peer /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW...
                                                  run a swarm without public peers
 
@@ -85,6 +87,8 @@ enum Command {
     Layer(layer::Layer),
     #[command(subcommand)]
     Image(image::Image),
+    #[command(subcommand)]
+    Bundle(bundle::Bundle),
     #[command(subcommand)]
     Name(name::Name),
     #[command(subcommand)]
@@ -175,6 +179,7 @@ async fn dispatch(cli: Cli) -> Result<(), Exit> {
         Command::Serve(serve) => serve::run(&global, *serve).await,
         Command::Layer(layer) => layer::run(&global, layer).await,
         Command::Image(image) => image::run(&global, image).await,
+        Command::Bundle(bundle) => bundle::run(&global, bundle).await,
         Command::Name(name) => name::run(&global, name).await,
         Command::Swarm(swarm) => swarm::run(&global, swarm).await,
         Command::Join(join) => join::run(&global, &join),

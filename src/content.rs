@@ -20,6 +20,8 @@ mod documents;
 mod download;
 mod error;
 mod fetch;
+mod file_blocks;
+mod file_importer;
 mod gc;
 mod gc_roots;
 mod keep;
@@ -29,6 +31,7 @@ mod reader;
 mod share;
 mod stat;
 mod store;
+mod tree_blocks;
 mod unstored;
 mod uploads;
 mod verify;
@@ -52,6 +55,8 @@ pub use dag::{DagBlock, Extent};
 pub use documents::OpenDocument;
 pub use error::Error;
 pub use fetch::{Difference, Nodes, differences};
+pub use file_blocks::FileBlock;
+pub use file_importer::{ExpectedFile, FileImporter, WrongFile};
 pub use gc::{Collected, Usage, WhenFull};
 pub use ocipfs_unixfs::{
     Changed, Changes, Chunker, CidPath, DagOptions, DirectorySize, Document, Edit, Edited, Entries,
@@ -70,6 +75,7 @@ pub use store::{
     Database, Error as StoreError, GcGuard, Origin, Store, StoreStat, Stored, TreeVersion, add_tree,
     is_stored, share_again,
 };
+pub use tree_blocks::TreePaths;
 pub use uploads::{Error as UploadError, Upload, UploadUsage, Uploads, now};
 pub use verify::{Damage, Verified};
 

@@ -2,6 +2,7 @@
 //! and images in archives.
 
 pub mod archive;
+pub mod bundle;
 pub(crate) mod cache;
 pub mod descriptor;
 mod document;

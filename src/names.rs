@@ -44,7 +44,7 @@ use resolve::{
 };
 
 pub use follow::{Prefetch, followed, prefetch};
-pub use image_tree::{ImageTree, TreeError};
+pub use image_tree::{ImageTree, TreeError, TreeOptions};
 pub use resolve::{BlobSource, Document, Error, ipns};
 
 /// Codecs of CIDs in names.

@@ -14,7 +14,8 @@ use serde::Deserialize;
 
 pub use environment::{check as check_environment, without_empty};
 use peer_list::PeerList;
-use values::{Age, DnsServer, IpnsName, Listen, PeerName, Size, Time, list};
+pub use values::Size;
+use values::{Age, DnsServer, IpnsName, Listen, PeerName, Time, list};
 
 use super::{Exit, Global};
 use crate::{

@@ -33,6 +33,7 @@ use super::{
 };
 pub use range_reader::RangeReader;
 use read_ranges::ReadRanges;
+pub use whole::{WholeHasher, hash as hash_whole};
 
 /// Maximum number of bytes that one read returns.
 const WINDOW_BYTES: u64 = 1 << 20;

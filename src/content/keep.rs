@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use ocipfs_node::{Block, Cid};
 use ocipfs_oci::Digest;
-use ocipfs_unixfs::DagNode;
+use ocipfs_unixfs::{DagNode, RAW, leaf_frame};
 use redb::WriteTransaction;
 
 use super::{
@@ -101,14 +101,20 @@ fn single(store: &Store, blob: &Blob, file: Cid) -> Result<Option<(Bytes, BlobLa
     let Some(block) = store.get(&file)? else { return Ok(None) };
     Ok(match DagNode::decode(&file, block.clone()) {
         Ok(DagNode::File { data, children }) if children.is_empty() => {
-            let leaf = Leaf { cid: file, offset: 0, length: data.len() as u64 };
-            let nodes = vec![Block { cid: file, data: block }];
-            let layout = match data.len() {
-                0 => BlobLayout { root: file, leaves: vec![], nodes },
-                _ => BlobLayout { root: file, leaves: vec![leaf], nodes: vec![] },
-            };
+            let layout = single_layout(Block { cid: file, data: block }, &data);
             Some((data, layout))
         }
         _ => None,
     })
+}
+
+/// The layout of a file that is one block, with its data.
+pub(super) fn single_layout(block: Block, data: &Bytes) -> BlobLayout {
+    let (root, length) = (block.cid, data.len() as u64);
+    let (head, tail) = if root.codec() == RAW { Default::default() } else { leaf_frame(length) };
+    let is_window = !data.is_empty() && *block.data == [&head[..], data, &tail[..]].concat();
+    match is_window {
+        true => BlobLayout { root, leaves: vec![Leaf { cid: root, offset: 0, length }], nodes: vec![] },
+        false => BlobLayout { root, leaves: vec![], nodes: vec![block] },
+    }
 }

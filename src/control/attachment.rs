@@ -19,9 +19,10 @@ use std::{io, path::PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
-use super::message::{Attached, AttachedLayer};
+use super::message::{Attached, AttachedBundle, AttachedLayer};
 use crate::images::{
     archive::{ArchiveSource, EarlyManifest},
+    bundle::import::BundleFile,
     export::ExportTarget,
     layer::LayerFile,
 };
@@ -40,7 +41,9 @@ pub enum Attachment {
     Archive(ArchiveSource),
     /// Files and folders that become layers, in order.
     Layers(Vec<LayerFile>),
-    /// Where an image is exported to.
+    /// Bundles, or parts of them.
+    Bundles(Vec<BundleFile>),
+    /// Where an image or a bundle is exported to.
     Export(Destination),
 }
 
@@ -89,6 +92,7 @@ impl Attachment {
                 },
             },
             Self::Layers(files) => Attached::Layers(files.iter().map(describe_layer).collect()),
+            Self::Bundles(files) => Attached::Bundles(files.iter().map(describe_bundle).collect()),
             Self::Export(_) => Attached::Export,
         }
     }
@@ -96,4 +100,8 @@ impl Attachment {
 
 fn describe_layer(file: &LayerFile) -> AttachedLayer {
     AttachedLayer { name: file.name.clone(), what: file.what.clone(), size: file.size }
+}
+
+fn describe_bundle(file: &BundleFile) -> AttachedBundle {
+    AttachedBundle { what: file.what.clone(), size: file.size }
 }

@@ -6,7 +6,7 @@ use super::Failure;
 use crate::{
     content,
     images::{
-        archive, import,
+        archive, bundle, import,
         layer::{add, file},
     },
     names,
@@ -116,6 +116,31 @@ pub fn import_failure(error: import::Error) -> Failure {
         import::Error::Names(_) => "give --name without a tag, leave it out, or save the images one by one",
         import::Error::ImportFormat { .. } => "use --as layout, which accepts every image",
         import::Error::BrokenOff => return Failure::new(error),
+    };
+    Failure::new(error).hint(hint)
+}
+
+/// Adds what to do where a bundle cannot be read, written or imported.
+pub fn bundle_failure(error: bundle::Error) -> Failure {
+    use bundle::Error::*;
+    let hint = match &error {
+        Content(_) => {
+            return match error {
+                Content(error) => content_failure(error),
+                other => Failure::new(other),
+            };
+        }
+        Read { .. } => "give a file, or - for standard input",
+        NotABundle { .. } => {
+            "`ocipfs bundle export` writes bundles; `ocipfs image import` reads archives and image layouts"
+        }
+        DamagedManifest { .. } => "copy the file again",
+        Newer { .. } => "use the version of ocipfs that wrote it, or a later one",
+        TooLarge { .. } => "export fewer images at a time, into several bundles",
+        SmallParts { .. } => "give --split a larger size",
+        Manifest { .. } => "export the bundle again",
+        Refused { hint, .. } => hint,
+        Write(_) => return Failure::new(error),
     };
     Failure::new(error).hint(hint)
 }

@@ -1,5 +1,6 @@
 //! A node directory in use, and what commands ask of it: one file for each group of commands.
 
+mod bundle;
 mod export;
 mod image;
 mod layer;
@@ -83,11 +84,26 @@ struct Inner {
     stop: CancellationToken,
     tasks: TaskTracker,
     registry: String,
-    network: &'static str,
+    /// The network that the node directory belongs to, whether a swarm runs or not; none before the first one.
+    network: Option<Network>,
     /// The key of the private swarm, for invitations.
     swarm_key: Option<SwarmKey>,
     started: Instant,
     _lock: Lock,
+}
+
+/// Enters the network of a swarm, or returns the one that the node directory belongs to without a swarm.
+async fn enter(
+    network: Option<Network>,
+    options: &Options,
+    store: Store,
+) -> Result<Option<Network>, Failure> {
+    let (dir, change) = (options.data_dir.clone(), options.change_network);
+    let enter = move || match network {
+        Some(network) => network.enter(&dir, change, &store).map(|()| Some(network)),
+        None => network::recorded(&dir),
+    };
+    tokio::task::spawn_blocking(enter).await.map_err(Failure::new)?
 }
 
 /// Takes notes on the way to a reply.
@@ -105,13 +121,7 @@ impl Instance {
         };
         let opened = tokio::task::spawn_blocking(open).await.map_err(Failure::new)?;
         let (store, repositories) = opened.map_err(store_failure)?;
-        if let Some(network) = &network {
-            let (network, dir, store) = (network.clone(), options.data_dir.clone(), store.clone());
-            let change = options.change_network;
-            let enter = move || network.enter(&dir, change, &store);
-            tokio::task::spawn_blocking(enter).await.map_err(Failure::new)??;
-        }
-        let network = network.map_or("own", |network| network.word());
+        let network = enter(network, &options, store.clone()).await?;
         let shared = Shared { store: store.clone(), share: options.naming.share };
         let online = options.swarm.is_some();
         let swarm_key = options.swarm.as_ref().and_then(|swarm| swarm.swarm_key.clone());
@@ -208,6 +218,9 @@ impl Instance {
         match request {
             Request::Layer(request) => self.layer(request, received, notes).await,
             Request::Image(request) => self.image(request, received.attachment, notes).await,
+            Request::Bundle(request) => {
+                Ok(Reply::Bundle(self.bundle(request, received.attachment, notes).await?))
+            }
             Request::SwarmId => Ok(Reply::Identity(self.identity().await)),
             Request::SwarmPeers => Ok(Reply::Peers { peers: self.peers() }),
             Request::SwarmExportPeers => {

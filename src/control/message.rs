@@ -1,6 +1,7 @@
 //! Messages of the control socket: a request as one line of JSON, notes, then one outcome.
 
 mod attachment;
+mod bundle;
 mod image;
 mod layer;
 mod name;
@@ -10,7 +11,10 @@ mod store;
 use ocipfs_node::Reachability;
 use serde::{Deserialize, Serialize};
 
-pub(super) use attachment::{Answer, Ask, Attached, AttachedLayer, Envelope, Write};
+pub(super) use attachment::{Answer, Ask, Attached, AttachedBundle, AttachedLayer, Envelope, Write};
+pub use bundle::{
+    BundleImage, BundleReply, BundleRequest, Earlier, ExportedBundle, ImportedBundle, RequestedImage,
+};
 pub use image::{ExportedImage, ImageInfo, ImageReply, ImageRequest, InspectedImage};
 pub use layer::{Added, AddedLayer, Inspected, LayerRequest, Source};
 pub(super) use name::{ConflictingWriter, FollowedRepository, ServedRoot};
@@ -28,6 +32,8 @@ pub enum Request {
     Layer(LayerRequest),
     /// Request about images.
     Image(ImageRequest),
+    /// Request about bundles.
+    Bundle(BundleRequest),
     /// Return the identity of this node.
     SwarmId,
     /// List the connected peers.
@@ -78,6 +84,8 @@ pub enum Reply {
     },
     /// To `Image`.
     Image(ImageReply),
+    /// To `Bundle`.
+    Bundle(BundleReply),
     /// To `SwarmId`.
     Identity(Identity),
     /// To `SwarmPeers`.

@@ -22,8 +22,8 @@ use super::{
 };
 use crate::images::export::{ExportOrder, ExportOrders};
 
-/// A request is a line of a few hundred bytes, but for the `manifest.json` of an archive.
-const MAX_REQUEST_BYTES: u64 = 8 << 20;
+/// A request is a line of a few hundred bytes, but for the `manifest.json` of an archive, and the digests of an earlier bundle.
+const MAX_REQUEST_BYTES: u64 = 32 << 20;
 
 /// A bound socket, unlinked when it is dropped.
 pub struct Server {

@@ -1,6 +1,7 @@
 //! What an exported archive says of its images, and its formats: a layout folder, or a tar of one, which is a docker archive
 //! with one file more.
 
+mod parts;
 mod target;
 
 use std::{path::Path, str::FromStr};
@@ -13,6 +14,7 @@ use super::{
     pack::inspect::Compression,
 };
 
+pub use parts::PartsDest;
 pub use target::{Dest, ExportOrder, ExportOrders, ExportTarget};
 
 /// The file of every layout that says so.

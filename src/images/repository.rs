@@ -3,6 +3,7 @@
 //! ```text
 //! Repositories ──► Edit   changes, within one transaction (edit, remove)
 //!              ├─► commits of pushes, each with the bytes that it stores (commit, adopted)
+//!              ├─► commits of images of bundles, whose bytes are stored (bundled)
 //!              ├─► pages of names, tags, manifests, blobs, referrers (read)
 //!              └─► Sweep  what a Policy (retention) does not keep, by its age (ages)
 //! listing               the entries of index.json, all or those that changed
@@ -16,6 +17,7 @@
 mod adopted;
 mod ages;
 mod backfill;
+mod bundled;
 mod changes;
 mod commit;
 mod digests;
@@ -42,6 +44,7 @@ use tokio::sync::watch;
 use crate::content::{Database, Store, StoreError, now};
 
 pub use adopted::Adopted;
+pub use bundled::{CompleteImage, CompleteManifest, TagConflict};
 pub use changes::{Change, ChangedItem, changes, changes_of, matters, pending, settle};
 pub use commit::NewManifest;
 pub use edit::Edit;
@@ -49,7 +52,7 @@ pub use inspect::{InspectedManifest, inspect};
 #[cfg(test)]
 pub use listing::ROWS;
 pub use listing::{Listing, is_digest};
-pub use policy::{Policy, Rule};
+pub use policy::{Policy, Rule, matches_pattern};
 pub use read::Summary;
 pub use removed::{Removed, RemovedKind};
 pub use sweep::{Sweep, subject_of};

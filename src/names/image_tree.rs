@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
-use ocipfs_oci::{Descriptor, Digest, Index, Manifest, Reference, Tag};
+use ocipfs_oci::{Descriptor, Digest, Index, Manifest, Platform, Reference, Tag};
 
 use super::{Error, NameKind, Resolver};
 use crate::images::{
@@ -19,6 +19,11 @@ const MAX_DOCUMENT_BYTES: usize = 64 << 20;
 /// Tags that are listed at a time.
 const TAGS_PAGE: usize = 1000;
 
+/// Docker's platform of an entry that is not an image, such as an attestation.
+const UNKNOWN: &str = "unknown";
+/// The annotation of an attestation with the digest of the manifest that it is about.
+const ATTESTED: &str = "vnd.docker.reference.digest";
+
 /// Why an image cannot be read whole.
 #[derive(Debug, thiserror::Error)]
 pub enum TreeError {
@@ -31,15 +36,42 @@ pub enum TreeError {
     /// One of its manifests is invalid.
     #[error(transparent)]
     Document(#[from] archive::Error),
+    /// An index has none of the platforms.
+    #[error("index {digest} has no {}: it has {}", wanted.join(" or "), found.join(", "))]
+    NoPlatform {
+        /// The index.
+        digest: Digest,
+        /// The platforms that are wanted.
+        wanted: Vec<String>,
+        /// Those that it has.
+        found: Vec<String>,
+    },
     /// It is too large.
     #[error("the image has too many manifests: the limit is {MAX_DOCUMENTS} manifests of {} MiB", MAX_DOCUMENT_BYTES >> 20)]
     TooLarge,
+}
+
+/// What is read of an image.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TreeOptions<'a> {
+    /// Whether what refers to it is read too.
+    pub referrers: bool,
+    /// The platforms that are read of an index; all if there are none.
+    pub platforms: &'a [Platform],
+}
+
+impl TreeOptions<'_> {
+    /// All of it, with what refers to it.
+    pub const WHOLE: Self = Self { referrers: true, platforms: &[] };
 }
 
 /// An image down to its blobs.
 pub struct ImageTree {
     /// What the reference names.
     pub top: Descriptor,
+    /// Its manifests and indexes, and those of its referrers, in the order in which they were found: an index is before what
+    /// only it names.
+    pub order: Vec<Descriptor>,
     /// Its manifests and indexes, and those of its referrers.
     pub documents: BTreeMap<Digest, Bytes>,
     /// The manifests among them that are the image's own.
@@ -61,28 +93,29 @@ impl ImageTree {
         resolver: &Resolver,
         kind: &NameKind,
         reference: &Reference,
-        with_referrers: bool,
+        options: TreeOptions<'_>,
     ) -> Result<Self, TreeError> {
-        let mut walk = TreeWalk::new(resolver, kind);
+        let mut walk = TreeWalk::new(resolver, kind, options.platforms);
         let found = kind.manifest(resolver, reference).await?.detached();
         let top = Descriptor::new(found.media_type, found.digest, found.bytes.len() as u64);
         walk.add(top.clone(), found.bytes).await?;
         let own_manifests = walk.manifests.len();
-        if with_referrers {
+        if options.referrers {
             walk.referrers().await?;
         }
         walk.manifests.truncate(own_manifests);
-        let TreeWalk { documents, manifests, blobs, absent, referrers, warnings, .. } = walk;
-        Ok(Self { top, documents, manifests, blobs, absent, referrers, warnings })
+        let TreeWalk { documents, order, manifests, blobs, absent, referrers, warnings, .. } = walk;
+        Ok(Self { top, order, documents, manifests, blobs, absent, referrers, warnings })
     }
 }
 
 struct TreeWalk<'a> {
     resolver: &'a Resolver,
     kind: &'a NameKind,
+    platforms: &'a [Platform],
     documents: BTreeMap<Digest, Bytes>,
-    /// The digests of the documents, in the order in which they were found.
-    order: Vec<Digest>,
+    /// The documents, in the order in which they were found.
+    order: Vec<Descriptor>,
     document_bytes: usize,
     manifests: Vec<(Descriptor, Manifest)>,
     blobs: BTreeMap<Digest, u64>,
@@ -92,12 +125,13 @@ struct TreeWalk<'a> {
 }
 
 impl<'a> TreeWalk<'a> {
-    fn new(resolver: &'a Resolver, kind: &'a NameKind) -> Self {
+    fn new(resolver: &'a Resolver, kind: &'a NameKind, platforms: &'a [Platform]) -> Self {
         let (documents, order, document_bytes, manifests) = Default::default();
         let (blobs, absent, referrers, warnings) = Default::default();
         Self {
             resolver,
             kind,
+            platforms,
             documents,
             order,
             document_bytes,
@@ -120,7 +154,7 @@ impl<'a> TreeWalk<'a> {
             if self.order.len() >= MAX_DOCUMENTS || self.document_bytes > MAX_DOCUMENT_BYTES {
                 return Err(TreeError::TooLarge);
             }
-            self.order.push(descriptor.digest.clone());
+            self.order.push(descriptor.clone());
             self.documents.insert(descriptor.digest.clone(), bytes.clone());
             match ManifestOrIndex::of(&descriptor, &bytes)? {
                 Some(ManifestOrIndex::Manifest(manifest)) => {
@@ -163,8 +197,9 @@ impl<'a> TreeWalk<'a> {
         descriptor: &Descriptor,
     ) -> Result<Vec<(Descriptor, Bytes)>, TreeError> {
         let (mut found, mut missing) = (Vec::new(), Vec::new());
-        let count = index.manifests.len();
-        for child in index.manifests {
+        let entries = self.wanted(index.manifests, &descriptor.digest)?;
+        let count = entries.len();
+        for child in entries {
             match self.entry(&child).await {
                 Ok(Some(bytes)) => found.push((child, bytes)),
                 Ok(None) => {}
@@ -179,6 +214,33 @@ impl<'a> TreeWalk<'a> {
             self.warnings.push(format!("skipped {digest}, which {} lists: {error}", descriptor.digest));
         }
         Ok(found)
+    }
+
+    /// Leaves out the entries of other platforms, and the attestations about them.
+    fn wanted(&self, entries: Vec<Descriptor>, index: &Digest) -> Result<Vec<Descriptor>, TreeError> {
+        let known = |entry: &&Descriptor| {
+            entry.platform.as_ref().is_some_and(|platform| platform.is_complete() && platform.os != UNKNOWN)
+        };
+        let found: Vec<&Descriptor> = entries.iter().filter(known).collect();
+        if self.platforms.is_empty() || found.is_empty() {
+            return Ok(entries);
+        }
+        let is_other = |entry: &Descriptor| {
+            !self.platforms.iter().any(|wanted| entry.platform.as_ref().is_some_and(|one| fits(wanted, one)))
+        };
+        let others: HashSet<Digest> =
+            found.iter().filter(|entry| is_other(entry)).map(|entry| entry.digest.clone()).collect();
+        if found.iter().all(|entry| others.contains(&entry.digest)) {
+            let found = found.iter().filter_map(|entry| Some(entry.platform.as_ref()?.to_string()));
+            let wanted = self.platforms.iter().map(Platform::to_string).collect();
+            return Err(TreeError::NoPlatform { digest: index.clone(), wanted, found: found.collect() });
+        }
+        let others: HashSet<String> = others.iter().map(Digest::to_string).collect();
+        let is_left_out = |entry: &Descriptor| {
+            let about = entry.annotation(ATTESTED).is_some_and(|about| others.contains(about));
+            about || others.contains(&entry.digest.to_string())
+        };
+        Ok(entries.into_iter().filter(|entry| !is_left_out(entry)).collect())
     }
 
     /// Returns the manifest that an entry of an index names; none where it is a blob.
@@ -212,7 +274,7 @@ impl<'a> TreeWalk<'a> {
     async fn referrers(&mut self) -> Result<(), TreeError> {
         let mut tags = self.tags().await.map_err(TreeError::Referrers)?;
         let mut at = 0;
-        while let Some(subject) = self.order.get(at).cloned() {
+        while let Some(subject) = self.order.get(at).map(|document| document.digest.clone()) {
             at += 1;
             for tag in tags.remove(&stem_of(&subject)).unwrap_or_default() {
                 self.referrer(&Reference::Tag(tag.clone()), Some(tag), None, &subject).await?;
@@ -287,4 +349,10 @@ impl<'a> TreeWalk<'a> {
             last = end;
         }
     }
+}
+
+/// Whether an image of this platform is one of those that are wanted; without a variant, any fits.
+fn fits(wanted: &Platform, found: &Platform) -> bool {
+    (&wanted.os, &wanted.architecture) == (&found.os, &found.architecture)
+        && (wanted.variant.is_none() || wanted.variant == found.variant)
 }

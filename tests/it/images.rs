@@ -1,7 +1,7 @@
 //! Whole images: imported from what docker, podman and skopeo write, listed, removed, and exported again.
 
 mod attached;
-mod bundles;
+pub mod bundles;
 mod clients;
 mod hostile;
 mod loaded;

@@ -1,7 +1,7 @@
 //! SIGKILL at any moment: acknowledged content is here afterwards, partial content is never served.
 
 mod adding;
-mod chance;
+pub mod chance;
 mod compacting;
 mod fetching;
 mod pushing;

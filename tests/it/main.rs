@@ -14,6 +14,7 @@ mod peers;
 
 mod arriving;
 mod bad_input;
+mod bundles;
 mod clock;
 mod commands;
 mod damage;
@@ -56,6 +57,7 @@ fn main() {
     let stories = [
         arriving::trials(),
         bad_input::trials(),
+        bundles::trials(),
         clock::trials(),
         commands::trials(),
         damage::trials(),

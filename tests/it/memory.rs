@@ -57,7 +57,7 @@ async fn a_large_blob_is_pulled_and_served_in_bounded_memory() {
 }
 
 /// 1 GiB unless `OCIPFS_TEST_LARGE_MIB` says otherwise.
-fn size() -> u64 {
+pub fn size() -> u64 {
     let mib = std::env::var("OCIPFS_TEST_LARGE_MIB").map_or(1024, |text| text.parse().unwrap());
     mib << 20
 }

@@ -1,7 +1,7 @@
 //! Tools that push to a node, pull from it, and pull from a follower whose publisher is gone; and the archives they write.
 
 mod buildkit;
-mod cosign;
+pub mod cosign;
 mod crane;
 mod helm;
 mod login;

@@ -6,6 +6,7 @@ pub mod fetch;
 pub mod gossip;
 pub mod helia;
 pub mod hostile;
+pub mod ipfs_car;
 pub mod kubo;
 pub mod kubo_rpc;
 pub mod light;

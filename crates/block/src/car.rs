@@ -13,12 +13,14 @@
 //! ```
 
 mod header;
+mod reader;
 
 use bytes::{Bytes, BytesMut};
 
 use crate::{Block, Cid, hash::is_block, inline_bytes, varint};
 
 pub use header::header;
+pub use reader::{ReadError, Reader};
 
 /// The longest header, which holds some ten thousand roots.
 const MAX_HEADER_BYTES: u64 = 1 << 20;

@@ -10,6 +10,7 @@
 //! ```
 
 mod cache;
+mod carried;
 mod dnslink;
 pub(crate) mod fetch;
 #[cfg(test)]
@@ -42,6 +43,7 @@ use record_store::RecordStore;
 use refresh::Refreshes;
 use subscriptions::Subscriptions;
 
+pub use carried::{CarriedRecord, SignedRecord};
 pub use publish::Published;
 pub use resolve::Resolved;
 pub use subscriptions::FollowedRecord;

@@ -53,7 +53,7 @@ pub use error::{
 };
 pub use http_providers::{HttpEndpoint, InvalidEndpoint};
 pub use identity::write_secret;
-pub use ipns::{FollowedRecord, Published, Resolved};
+pub use ipns::{CarriedRecord, FollowedRecord, Published, Resolved, SignedRecord};
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
 pub use mutable_name::{Domain, InvalidName, IpnsName, MutableName};
 pub use network::leave_network;

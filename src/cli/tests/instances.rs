@@ -196,6 +196,11 @@ fn tree_errors(text: &mut String) {
             E::Names(_) => E::Names(names::Error::UnknownName(name())),
             E::Referrers(_) => E::Referrers(names::Error::Content(content::Error::Full)),
             E::Document(_) => E::Document(image::archive::Error::Cycle(digest())),
+            E::NoPlatform { .. } => E::NoPlatform {
+                digest: digest(),
+                wanted: vec!["linux/arm64".into()],
+                found: vec!["linux/amd64".into()],
+            },
             E::TooLarge => E::TooLarge,
         );
     }

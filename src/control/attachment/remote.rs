@@ -20,6 +20,7 @@ use crate::{
     control::message::{Answer, Ask, Attached},
     images::{
         archive::{self, ArchiveFolder, ArchiveSource, ArchiveStream, FolderFile},
+        bundle::import::BundleFile,
         export::{ExportOrders, ExportTarget},
         input::Input,
         layer::LayerFile,
@@ -68,6 +69,14 @@ impl Remote {
                     LayerFile::new(layer.name, layer.what, layer.size, Input::stream(input))
                 });
                 Attachment::Layers(layers.collect())
+            }
+            Attached::Bundles(bundles) => {
+                let bundles = bundles.into_iter().enumerate().map(|(number, bundle)| BundleFile {
+                    what: bundle.what,
+                    input: Input::stream(files.bytes(Ask::Bundle(number))),
+                    size: bundle.size,
+                });
+                Attachment::Bundles(bundles.collect())
             }
             Attached::Export => Attachment::Export(Destination::made(target)),
         };

@@ -21,6 +21,7 @@ use crate::{
     },
     images::{
         archive::{self, ArchiveFolder, ArchiveSource, ArchiveStream, FolderFile},
+        bundle::import::BundleFile,
         input::Input,
         layer::LayerFile,
     },
@@ -136,6 +137,7 @@ enum ServedAttachment {
     Folder(Box<dyn ArchiveFolder>),
     /// Each until it was sent.
     Layers(Vec<Option<LayerFile>>),
+    Bundles(Vec<Option<BundleFile>>),
 }
 
 enum Passed {
@@ -149,6 +151,7 @@ impl ServedAttachment {
             Attachment::Archive(ArchiveSource::Stream(stream)) => Self::Stream(Some(stream)),
             Attachment::Archive(ArchiveSource::Folder(folder)) => Self::Folder(folder),
             Attachment::Layers(files) => Self::Layers(files.into_iter().map(Some).collect()),
+            Attachment::Bundles(files) => Self::Bundles(files.into_iter().map(Some).collect()),
             Attachment::Nothing | Attachment::Export(_) => Self::Nothing,
         }
     }
@@ -164,6 +167,11 @@ impl ServedFiles {
             },
             (ServedAttachment::Stream(stream), Ask::Archive) => {
                 let ArchiveStream { what, input, size, .. } = stream.take().ok_or(Error::Closed)?;
+                self.send(what, input, size, out)
+            }
+            (ServedAttachment::Bundles(files), Ask::Bundle(number)) => {
+                let file = files.get_mut(number).and_then(Option::take).ok_or(Error::Closed)?;
+                let BundleFile { what, input, size } = file;
                 self.send(what, input, size, out)
             }
             (ServedAttachment::Folder(folder), Ask::File(path)) => {

@@ -17,11 +17,11 @@ use crate::{
         archive::blob_path,
         export::{ExportTarget, Format},
     },
-    names::{BlobSource, ImageTree, NameKind, TreeError},
+    names::{BlobSource, ImageTree, NameKind, TreeError, TreeOptions},
 };
 use contents::Contents;
 
-pub(super) use contents::Export;
+pub(super) use contents::{Export, repository};
 
 impl Instance {
     pub(super) async fn image_export(
@@ -37,7 +37,8 @@ impl Instance {
         for reference in &references {
             let image_ref = self.image_ref(reference)?;
             let kind = NameKind::parse(&image_ref.name).map_err(names_failure)?;
-            let tree = ImageTree::read(self.resolver(), &kind, &image_ref.reference, referrers).await;
+            let options = TreeOptions { referrers, platforms: &[] };
+            let tree = ImageTree::read(self.resolver(), &kind, &image_ref.reference, options).await;
             contents.add(&self.0.registry, kind, &image_ref, tree.map_err(tree_failure)?)?;
         }
         contents.warnings().for_each(|text| drop(notes.send(Note::Warning(text))));
@@ -109,7 +110,7 @@ pub(super) fn tree_failure(error: TreeError) -> Failure {
         TreeError::Names(error) => names_failure(error),
         TreeError::Referrers(_) => Failure::new(error)
             .hint("--no-referrers leaves out the signatures and other referrers of an image"),
-        TreeError::Document(_) | TreeError::TooLarge => Failure::new(error),
+        TreeError::Document(_) | TreeError::TooLarge | TreeError::NoPlatform { .. } => Failure::new(error),
     }
 }
 

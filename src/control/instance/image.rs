@@ -20,7 +20,7 @@ use crate::{
         archive::{self, Compress},
         import::{self, ImportFormat, Imported, Tagged},
     },
-    names::{ImageTree, NameKind},
+    names::{ImageTree, NameKind, TreeOptions},
 };
 
 impl Instance {
@@ -90,7 +90,7 @@ impl Instance {
         let (name, tag) = called(name)?;
         let (_, gc_root) = self.imported(&image_ref.name).await?;
         let kind = NameKind::parse(&image_ref.name).map_err(names_failure)?;
-        let tree = ImageTree::read(self.resolver(), &kind, &image_ref.reference, true).await;
+        let tree = ImageTree::read(self.resolver(), &kind, &image_ref.reference, TreeOptions::WHOLE).await;
         let ImageTree { top, documents, referrers, .. } = tree.map_err(tree_failure)?;
         let (image, tag) = (Tagged { top, documents, referrers }, tag.unwrap_or(Tag::latest()));
         let tagged = import::tag(self.content(), &gc_root, image, name, tag).await.map_err(import_failure)?;

@@ -79,14 +79,15 @@ impl Network {
         }
         // Last: what fails before it is done again at the next start.
         let path = file(data_dir);
-        write_secret(&path, self.to_record().as_bytes())
+        write_secret(&path, format!("{}\n", self.to_record()).as_bytes())
             .map_err(|e| Failure::new(format!("cannot record the network in {}: {e}", path.display())))
     }
 
-    fn to_record(&self) -> String {
+    /// Returns the line that records it.
+    pub fn to_record(&self) -> String {
         match self {
-            Self::Private(key) => format!("private {key}\n"),
-            Self::Own | Self::Public => format!("{}\n", self.word()),
+            Self::Private(key) => format!("private {key}"),
+            Self::Own | Self::Public => self.word().into(),
         }
     }
 
@@ -132,7 +133,7 @@ fn file(data_dir: &Path) -> PathBuf {
 }
 
 /// The network that a directory belongs to; none before its first start.
-fn recorded(data_dir: &Path) -> Result<Option<Network>, Failure> {
+pub fn recorded(data_dir: &Path) -> Result<Option<Network>, Failure> {
     let path = file(data_dir);
     let damaged = |why: String| {
         Failure::new(format!("cannot read the network of this node in {}: {why}", path.display()))

@@ -22,10 +22,15 @@ impl ImageRef {
 }
 
 impl Instance {
+    /// Leaves out the registry: this one, or another.
+    pub(super) fn without_own_registry<'a>(&self, text: &'a str) -> &'a str {
+        let registry = format!("{}/", self.0.registry);
+        text.strip_prefix(&registry).unwrap_or_else(|| archive::without_registry(text))
+    }
+
     /// Takes `[registry/]name[:tag][@digest]`.
     pub(super) fn image_ref(&self, text: &str) -> Result<ImageRef, Failure> {
-        let registry = format!("{}/", self.0.registry);
-        let text = text.strip_prefix(&registry).unwrap_or_else(|| archive::without_registry(text));
+        let text = self.without_own_registry(text);
         let refused = |e: &dyn std::fmt::Display| {
             Failure::new(format!("invalid reference {text:?}: {e}"))
                 .hint("give a reference printed by `ocipfs image import`")

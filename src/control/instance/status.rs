@@ -16,7 +16,7 @@ impl Instance {
             reachable: !identity.announced.is_empty(),
             reachability: node.reachability(),
             identity,
-            network: self.0.network.into(),
+            network: self.0.network.as_ref().map_or("own", |network| network.word()).into(),
             peers: node.peers().len(),
             bootstrap_peers: seeds.configured,
             unreachable_bootstrap_peers: seeds.unreachable,

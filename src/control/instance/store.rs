@@ -11,7 +11,7 @@ use crate::{
         Collected, DamageInfo, Dropped, Failure, Note, Pin, Room, StoreReply, StoreRequest, Stored, Verified,
         failure::{content_failure, names_failure},
     },
-    names::{BlobSource, ImageTree, NameKind},
+    names::{BlobSource, ImageTree, NameKind, TreeOptions},
 };
 
 impl Instance {
@@ -91,7 +91,8 @@ impl Instance {
     /// Fetches an image whole: the CID in its name, or that its name leads to, and the roots it consists of.
     async fn fetch_image(&self, image_ref: &ImageRef, notes: &Notes) -> Result<(Cid, Vec<Cid>), Failure> {
         let kind = NameKind::parse(&image_ref.name).map_err(names_failure)?;
-        let image = ImageTree::read(self.resolver(), &kind, &image_ref.reference, false).await;
+        let image =
+            ImageTree::read(self.resolver(), &kind, &image_ref.reference, TreeOptions::default()).await;
         let image = image.map_err(tree_failure)?;
         image.warnings.iter().for_each(|text| drop(notes.send(Note::Warning(text.clone()))));
         let (mut roots, mut done) = (BTreeSet::new(), 0);

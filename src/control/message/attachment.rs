@@ -33,8 +33,19 @@ pub enum Attached {
     Folder,
     /// Files that become layers, in order.
     Layers(Vec<AttachedLayer>),
+    /// Bundles, or parts of them, in order.
+    Bundles(Vec<AttachedBundle>),
     /// The destination of an export.
     Export,
+}
+
+/// Description of a bundle, or of a part of one.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct AttachedBundle {
+    /// What errors call it.
+    pub what: String,
+    /// Its bytes, where they are known.
+    pub size: Option<u64>,
 }
 
 /// Description of a file that becomes a layer.
@@ -56,6 +67,8 @@ pub enum Ask {
     Archive,
     /// Those of a layer, by its number.
     Layer(usize),
+    /// Those of a bundle, by its number.
+    Bundle(usize),
     /// A file of the folder.
     File(String),
     /// Whether the folder has such a file.

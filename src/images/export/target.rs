@@ -10,6 +10,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
+use super::parts::{Parts, PartsDest};
 use crate::images::pack::{gzip::GzipWriter, inspect::Compression};
 
 /// Chunks that wait for the disk.
@@ -27,6 +28,8 @@ pub enum Dest {
     File(PathBuf, Compression),
     /// A tar in any other place. What it gets is complete only if the export succeeds.
     Stream(Box<dyn Write + Send>, Compression),
+    /// The parts of a bundle, each a file of the export.
+    Parts(PartsDest),
 }
 
 /// An archive that is being written by a thread of its own; dropped before its end, it leaves no file.
@@ -90,6 +93,7 @@ impl ExportTarget {
             Dest::Stream(stream, compression) => {
                 (ExportSink::tar(TarOutput::Stream(stream), compression)?, None)
             }
+            Dest::Parts(dest) => (ExportSink::Parts(Parts::new(dest)?), None),
         };
         let (target, mut received) = Self::remote();
         let write = move || {
@@ -250,6 +254,7 @@ enum ExportSink {
         tar: tar::Builder<Encoder>,
         padding: usize,
     },
+    Parts(Parts),
 }
 
 impl ExportSink {
@@ -284,6 +289,7 @@ impl ExportSink {
                 tar.append_data(&mut header, path, io::empty())?;
                 *padding = (512 - (size % 512) as usize) % 512;
             }
+            Self::Parts(parts) => parts.begin()?,
         }
         Ok(())
     }
@@ -293,6 +299,7 @@ impl ExportSink {
             Self::Folder { open: Some(file), .. } => file.write_all(bytes),
             Self::Folder { .. } => Ok(()),
             Self::Tar { tar, .. } => tar.get_mut().write_all(bytes),
+            Self::Parts(parts) => parts.write(bytes),
         }
     }
 
@@ -306,6 +313,7 @@ impl ExportSink {
                 let missing = std::mem::take(padding);
                 tar.get_mut().write_all(&[0; 512][..missing])
             }
+            Self::Parts(parts) => parts.end(),
         }
     }
 
@@ -317,6 +325,7 @@ impl ExportSink {
         match self {
             Self::Folder { .. } => Ok(()),
             Self::Tar { tar, .. } => tar.into_inner()?.finish(),
+            Self::Parts(parts) => parts.finish(),
         }
     }
 

@@ -112,6 +112,13 @@ impl<'t> Edit<'t> {
         Ok(self.write.open_table(MANIFESTS)?.get(key.as_str())?.is_some())
     }
 
+    /// Returns the digest that a tag points at.
+    pub fn tag(&self, name: &Name, tag: &Tag) -> Result<Option<Digest>, StoreError> {
+        let tags = self.write.open_table(TAGS)?;
+        let row = tags.get(key(&[name.as_str(), tag.as_str()]).as_str())?;
+        row.map(|row| digest(row.value())).transpose()
+    }
+
     /// Notes that a followed name has a manifest: what refers to it is kept, whether it is here or not.
     pub fn record_elsewhere(&self, name: &Name, digest: &Digest) -> Result<(), StoreError> {
         let key = key(&[name.as_str(), &digest.to_string()]);

@@ -64,7 +64,7 @@ impl Rule {
 
     /// Whether the rule is about this repository.
     pub fn matches(&self, name: &Name) -> bool {
-        matches(self.pattern.as_bytes(), name.as_str().as_bytes())
+        matches_pattern(&self.pattern, name.as_str())
     }
 
     /// Whether the tag with so many newer ones, pushed at this time, is kept. Times are in seconds since 1970.
@@ -74,7 +74,11 @@ impl Rule {
     }
 }
 
-/// `*` stands for any text, with slashes too.
+/// Whether a text is as a pattern says: `*` stands for any text, with slashes too.
+pub fn matches_pattern(pattern: &str, text: &str) -> bool {
+    matches(pattern.as_bytes(), text.as_bytes())
+}
+
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
     match pattern.split_first() {
         None => text.is_empty(),

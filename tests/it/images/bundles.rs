@@ -42,7 +42,7 @@ fn digest(answer: &Answer) -> String {
 
 /// Pushes an image with a signature of cosign, an SBOM, a signature of that, and the fall-back of the referrers API; gives the
 /// digests of the image and of the SBOM.
-async fn push_signed(repository: &Repository, tag: &str, layer: &[u8]) -> (String, String) {
+pub async fn push_signed(repository: &Repository, tag: &str, layer: &[u8]) -> (String, String) {
     let image = repository.push_image(tag, layer).await;
     let size = repository.get(&format!("manifests/{tag}")).await.body.len();
     let signature = [layer, b"signature"].concat();
@@ -61,7 +61,7 @@ async fn push_signed(repository: &Repository, tag: &str, layer: &[u8]) -> (Strin
 }
 
 /// What a repository serves: its tags with their digests, and how many manifests refer to these.
-async fn served(repository: &Repository, of: &[&str]) -> Value {
+pub async fn served(repository: &Repository, of: &[&str]) -> Value {
     let tags = repository.get("tags/list").await.json()["tags"].clone();
     let mut all = json!({});
     for tag in tags.as_array().expect("tags") {

@@ -137,7 +137,12 @@ impl IpnsNames {
         Ok((own.or(followed).unwrap_or(Verdict::Ignore), Some(record)))
     }
 
-    fn ingest_followed(&self, name: PeerId, record: &ipns::Record) -> Result<Option<Verdict>, RecordError> {
+    /// Stores a record of a followed name if it is newer; none if the name is not followed.
+    pub(super) fn ingest_followed(
+        &self,
+        name: PeerId,
+        record: &ipns::Record,
+    ) -> Result<Option<Verdict>, RecordError> {
         let mut records = locked(&self.0.subscriptions.records);
         let Some(newest) = records.get_mut(&name) else { return Ok(None) };
         if newest.as_ref() == Some(record) {

@@ -7,7 +7,8 @@ use tokio::sync::watch;
 
 use super::Node;
 use crate::{
-    FollowedRecord, IpnsName, KeyError, MutableName, Published, RecordError, ResolveError, Resolved,
+    CarriedRecord, FollowedRecord, IpnsName, KeyError, MutableName, Published, RecordError, ResolveError,
+    Resolved, SignedRecord,
 };
 
 impl Node {
@@ -121,6 +122,17 @@ impl Node {
     /// Returns the newest record of a followed name.
     pub fn followed_record(&self, name: &IpnsName) -> Option<FollowedRecord> {
         self.0.names.followed_record(name)
+    }
+
+    /// Returns the newest record of a name that is known here, as its owner signed it, expired or not.
+    pub async fn newest_record(&self, name: IpnsName) -> Result<Option<SignedRecord>, RecordError> {
+        self.0.names.newest_record(name).await
+    }
+
+    /// Takes a record that was carried here from another network, if it is the newest of its name. An expired one counts as
+    /// the last known value of a followed name.
+    pub async fn carry_record(&self, name: IpnsName, record: Vec<u8>) -> Result<CarriedRecord, RecordError> {
+        self.0.names.carry_record(self.online(), name, record).await
     }
 
     /// Returns a channel that changes when a followed name has a new record, and when a name is followed or unfollowed.

@@ -17,6 +17,7 @@ pub fn all(text: &mut String) {
     pack_errors(text);
     import_errors(text);
     archive_errors(text);
+    bundle_errors(text);
 }
 
 fn image_errors(text: &mut String) {
@@ -129,5 +130,22 @@ fn archive_errors(text: &mut String) {
         E::Name { .. } => E::Name { text: "Team".into(), why: why() },
         E::Layer { .. } => E::Layer { what: "layer.tar".into(), why: images::pack::inspect::Error::NotTar },
         E::Store(_) => E::Store(StoreError::Full),
+    );
+}
+
+fn bundle_errors(text: &mut String) {
+    use images::bundle::Error as E;
+    let what = || "monday.car".to_string();
+    instances!(text, images::bundle::Error,
+        E::Read { .. } => E::Read { what: what(), why: why() },
+        E::NotABundle { .. } => E::NotABundle { what: what(), why: "it has no root".into() },
+        E::DamagedManifest { .. } => E::DamagedManifest { what: what(), why: why() },
+        E::Refused { .. } => E::Refused { what: what(), why: why(), hint: "--force" },
+        E::Manifest { .. } => E::Manifest { digest: digest(), why: why() },
+        E::Newer { .. } => E::Newer { what: what(), found: "application/vnd.ocipfs.bundle.manifest.v2+json".into() },
+        E::TooLarge { .. } => E::TooLarge { size: 40 << 20 },
+        E::SmallParts { .. } => E::SmallParts { split: 1 << 20, least: 17 << 20 },
+        E::Write(_) => E::Write(refused()),
+        E::Content(_) => E::Content(content::Error::Full),
     );
 }

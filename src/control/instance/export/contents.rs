@@ -209,7 +209,7 @@ fn single(tree: &ImageTree) -> Result<(&Descriptor, &Manifest), String> {
 
 /// Returns the repository name of an image in an archive: the name without the components that only IPFS
 /// needs.
-fn repository(name: &str) -> &str {
+pub fn repository(name: &str) -> &str {
     let rest = match name.split_once('/') {
         Some(("ipfs" | "ipns", rest)) => rest.split_once('/').map(|(_, rest)| rest),
         Some((hash, rest)) if hash.starts_with("ciq") || hash.starts_with("1220") => Some(rest),

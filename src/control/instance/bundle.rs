@@ -1,0 +1,157 @@
+//! Handler of requests about bundles.
+
+mod contents;
+mod export;
+mod records;
+mod requested;
+
+use ocipfs_node::Cid;
+
+use super::{Instance, Notes};
+use crate::{
+    control::{
+        BundleImage, BundleReply, BundleRequest, Failure, ImportedBundle, Note, attachment::Attachment,
+        failure::bundle_failure,
+    },
+    images::{
+        bundle::{
+            BundledImage,
+            import::{self, Imported, ReadBundle, Refusal},
+        },
+        repository::Repositories,
+    },
+    names::NameKind,
+};
+use export::ExportRequest;
+
+/// Bytes between two notes of progress.
+const PROGRESS_STEP_BYTES: u64 = 4 << 20;
+
+impl Instance {
+    pub(super) async fn bundle(
+        &self,
+        request: BundleRequest,
+        attachment: Attachment,
+        notes: Notes,
+    ) -> Result<BundleReply, Failure> {
+        match request {
+            BundleRequest::Export { images, dest, split, since, want } => {
+                let request = ExportRequest { images, dest, split, since, want };
+                Ok(BundleReply::Exported(self.bundle_export(request, attachment, notes).await?))
+            }
+            BundleRequest::Import { force, other_swarm } => {
+                let imported = self.bundle_import(attachment, force, other_swarm, notes).await?;
+                Ok(BundleReply::Imported(Box::new(imported)))
+            }
+        }
+    }
+
+    async fn bundle_import(
+        &self,
+        attachment: Attachment,
+        force: bool,
+        other_swarm: bool,
+        notes: Notes,
+    ) -> Result<ImportedBundle, Failure> {
+        let Attachment::Bundles(files) = attachment else {
+            return Err(Failure::new("no bundle is attached to the request"));
+        };
+        let total = files.iter().map(|file| file.size).sum::<Option<u64>>();
+        let (mut told, progress_notes) = (0, notes.clone());
+        let progress = move |done| {
+            if done >= told + PROGRESS_STEP_BYTES {
+                told = done;
+                let _ = progress_notes.send(Note::Progress { done, total });
+            }
+        };
+        let repositories = self.resolver().repositories().clone();
+        let (network, known) = (self.network_record(), repositories.clone());
+        let check = move |bundle: &ReadBundle| {
+            check_network(bundle, &network, other_swarm)?;
+            check_names(bundle)?;
+            if force { Ok(()) } else { check_tags(bundle, &known) }
+        };
+        let imported = import::import(self.content(), &repositories, files, force, check, progress).await;
+        let imported = imported.map_err(bundle_failure)?;
+        self.take_records(&imported.records, &notes).await?;
+        Ok(self.imported_bundle(imported))
+    }
+
+    fn imported_bundle(&self, imported: Imported) -> ImportedBundle {
+        let Imported { bundles, images, missing, conflicts, problems, .. } = imported;
+        let conflicts = conflicts.into_iter().map(|(image, conflict)| {
+            format!("{image}: the tag {} points at {}", conflict.tag, conflict.digest)
+        });
+        ImportedBundle {
+            bundles: bundles.iter().map(Cid::to_string).collect(),
+            images: images.iter().map(|image| self.bundle_image(image)).collect(),
+            missing,
+            conflicts: conflicts.collect(),
+            problems,
+        }
+    }
+
+    fn bundle_image(&self, image: &BundledImage) -> BundleImage {
+        BundleImage {
+            reference: format!("{}/{}", self.0.registry, image.reference()),
+            digest: image.manifests.first().map(|top| top.digest.to_string()).unwrap_or_default(),
+            size: image.size,
+            referrers: image.referrers(),
+        }
+    }
+
+    /// Returns the network that the node directory belongs to, as bundles say it.
+    fn network_record(&self) -> String {
+        self.0.network.as_ref().map_or_else(|| "own".into(), |network| network.to_record())
+    }
+}
+
+/// Refuses what would show the images of one private swarm to another network.
+fn check_network(bundle: &ReadBundle, network: &str, other_swarm: bool) -> Result<(), Refusal> {
+    let theirs = bundle.manifest.network.as_str();
+    if other_swarm || !theirs.starts_with("private") || theirs == network {
+        return Ok(());
+    }
+    let why = "it is a bundle of another private swarm, whose images this node would show to its own network";
+    Err(Refusal { why: why.into(), hint: "--other-swarm imports it all the same" })
+}
+
+/// Refuses names that are not those of hosted repositories.
+fn check_names(bundle: &ReadBundle) -> Result<(), Refusal> {
+    let hint = "export it again";
+    for image in &bundle.manifest.images {
+        let why = match NameKind::parse(image.repository.as_str()) {
+            Ok(NameKind::Hosted { .. }) => continue,
+            Ok(_) => format!("{} is not the name of a repository", image.repository),
+            Err(error) => error.to_string(),
+        };
+        return Err(Refusal { why, hint });
+    }
+    Ok(())
+}
+
+/// Refuses a bundle that would move a tag, before anything of it is stored.
+fn check_tags(bundle: &ReadBundle, repositories: &Repositories) -> Result<(), Refusal> {
+    const MAX_SHOWN: usize = 10;
+    let refusal = |why: String| Refusal { why, hint: "--force moves the tags" };
+    let mut moved = Vec::new();
+    for image in &bundle.manifest.images {
+        let own = image.tag.iter().zip(image.manifests.first());
+        let others = image.manifests.iter().filter_map(|manifest| Some((manifest.tag.as_ref()?, manifest)));
+        for (tag, manifest) in own.chain(others) {
+            let known =
+                repositories.tag(&image.repository, tag).map_err(|error| refusal(error.to_string()))?;
+            if known.is_some_and(|known| known != manifest.digest) {
+                moved.push(format!("{}:{tag}", image.repository));
+            }
+        }
+    }
+    if moved.is_empty() {
+        return Ok(());
+    }
+    let count = moved.len();
+    moved.truncate(MAX_SHOWN);
+    let (shown, more) = (moved.join(", "), count.saturating_sub(MAX_SHOWN));
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Err(refusal(format!("tags that exist here point at other manifests: {shown}{more}")))
+}

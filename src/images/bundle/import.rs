@@ -1,0 +1,167 @@
+//! Imports bundles: their blocks become blobs, and an image becomes part of its repository once all of it is here.
+//!
+//! Blobs are stored as they come, as cached content under the CID of the bundle. So an import that was killed goes on where it
+//! was, and an image that waits for another bundle keeps what it has.
+
+mod complete;
+mod parts;
+
+use std::collections::HashSet;
+
+use ocipfs_node::Cid;
+use ocipfs_oci::Digest;
+
+use super::{BundledImage, Error, Manifest, NameRecord, WANT_LIST_TYPE, WantList, WantedImage};
+use crate::{
+    content::{Content, Store, StoreError},
+    images::{
+        input::Input,
+        repository::{Repositories, TagConflict},
+    },
+};
+use complete::Completer;
+use parts::Reading;
+
+/// A file that is imported.
+pub struct BundleFile {
+    /// What errors call it.
+    pub what: String,
+    /// Its bytes.
+    pub input: Input,
+    /// Their number, where it is known.
+    pub size: Option<u64>,
+}
+
+/// A bundle of which at least one part was read.
+#[derive(Clone, Debug)]
+pub struct ReadBundle {
+    /// The CID of its manifest.
+    pub root: Cid,
+    /// What is in it.
+    pub manifest: Manifest,
+}
+
+/// Why a bundle must not be imported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The reason.
+    pub why: String,
+    /// What helps.
+    pub hint: &'static str,
+}
+
+/// What became of bundles.
+#[derive(Clone, Debug, Default)]
+pub struct Imported {
+    /// The bundles, in order.
+    pub bundles: Vec<Cid>,
+    /// The images that are complete and in their repositories.
+    pub images: Vec<BundledImage>,
+    /// What is missing of others.
+    pub missing: Option<WantList>,
+    /// Images whose tags point elsewhere, and those tags.
+    pub conflicts: Vec<(String, TagConflict)>,
+    /// What is wrong with the files.
+    pub problems: Vec<String>,
+    /// The records of names in the bundles. Blocks of the trees that they name are stored.
+    pub records: Vec<NameRecord>,
+}
+
+/// Imports bundles, or parts of them, in any order. `check` may refuse a bundle before anything of it is stored.
+pub async fn import(
+    content: &Content,
+    repositories: &Repositories,
+    files: Vec<BundleFile>,
+    moves_tags: bool,
+    check: impl Fn(&ReadBundle) -> Result<(), Refusal> + Send + 'static,
+    progress: impl FnMut(u64) + Send + 'static,
+) -> Result<Imported, Error> {
+    let _guard = content.gc_guard().await;
+    let reading = Reading::new(content.clone(), Box::new(check), Box::new(progress));
+    let read = tokio::task::spawn_blocking(move || reading.read(files)).await;
+    let (bundles, problems) = read.map_err(|_| StoreError::Stopped)??;
+    let mut imported = Imported { problems, ..Imported::default() };
+    for bundle in bundles {
+        take(content, repositories, &bundle, moves_tags, &mut imported).await?;
+        imported.bundles.push(bundle.root);
+        imported.records.extend(bundle.manifest.records);
+    }
+    Ok(imported)
+}
+
+/// Adds the complete images of a bundle to their repositories.
+async fn take(
+    content: &Content,
+    repositories: &Repositories,
+    bundle: &ReadBundle,
+    moves_tags: bool,
+    imported: &mut Imported,
+) -> Result<(), Error> {
+    let completer = Completer::new(content, bundle).await?;
+    let (mut waiting, mut is_done) = (Vec::new(), true);
+    for image in &bundle.manifest.images {
+        let complete = match completer.image(image).await? {
+            Ok(complete) => complete,
+            Err(missing) => {
+                waiting.push((image.clone(), missing));
+                continue;
+            }
+        };
+        let (repositories, name) = (repositories.clone(), image.repository.clone());
+        let commit = move |_: &Store| repositories.commit_image(&name, complete, moves_tags);
+        match content.store().run(commit).await? {
+            None => imported.images.push(image.clone()),
+            Some(conflict) => {
+                is_done = false;
+                imported.conflicts.push((image.reference(), conflict));
+            }
+        }
+    }
+    let mut missing = completer.missing();
+    let listed: HashSet<Digest> = missing.iter().map(|(digest, _)| digest.clone()).collect();
+    // What a manifest needs and the bundle does not list has an unknown size.
+    let unlisted: HashSet<&Digest> =
+        waiting.iter().flat_map(|(_, missing)| missing).filter(|digest| !listed.contains(digest)).collect();
+    missing.extend(unlisted.into_iter().map(|digest| (digest.clone(), 0)));
+    if let Some(list) = want_list(bundle, waiting, missing) {
+        match &mut imported.missing {
+            Some(all) => all.merge(list),
+            none => *none = Some(list),
+        }
+    } else if is_done {
+        release(content, bundle).await?;
+    }
+    Ok(())
+}
+
+/// Releases the blobs, which repositories hold now.
+async fn release(content: &Content, bundle: &ReadBundle) -> Result<(), Error> {
+    content.release(&bundle.root).await?;
+    let completed = bundle.manifest.completes.as_deref().and_then(|cid| Cid::try_from(cid).ok());
+    if let Some(completed) = completed {
+        content.release(&completed).await?;
+    }
+    Ok(())
+}
+
+fn want_list(
+    bundle: &ReadBundle,
+    waiting: Vec<(BundledImage, HashSet<Digest>)>,
+    missing: Vec<(Digest, u64)>,
+) -> Option<WantList> {
+    if waiting.is_empty() {
+        return None;
+    }
+    let images = waiting.into_iter().filter_map(|(image, missing)| {
+        let digest = image.manifests.first()?.digest.clone();
+        let BundledImage { repository, tag, platforms, .. } = image;
+        Some(WantedImage { repository, tag, digest, platforms, missing: missing.len() })
+    });
+    Some(WantList {
+        media_type: WANT_LIST_TYPE.into(),
+        bundle: bundle.root.to_string(),
+        images: images.collect(),
+        bytes: missing.iter().map(|(_, size)| size).sum(),
+        blobs: missing.into_iter().map(|(digest, _)| digest).collect(),
+    })
+}

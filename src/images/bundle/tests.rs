@@ -1,0 +1,225 @@
+//! Bundles in memory: written, damaged at random, and imported into a node without a swarm.
+
+use std::{
+    io::{Cursor, Write},
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use ocipfs_node::Node;
+use ocipfs_oci::{Digest, Name, Tag, media_type};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{
+    import::{BundleFile, Imported},
+    *,
+};
+use crate::{
+    content::{BlobWriter, Content, Settings, Store},
+    images::{
+        export::{Dest, ExportTarget, PartsDest},
+        input::Input,
+        repository::Repositories,
+    },
+};
+
+const LAYER_BYTES: usize = 3 << 20;
+
+struct Target {
+    content: Content,
+    repositories: Repositories,
+    _dir: TempDir,
+}
+
+impl Target {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let repositories = Repositories::open(&store).unwrap();
+        let node = Node::offline(dir.path()).unwrap();
+        Self { content: Content::new(store, node, Settings::default()).unwrap(), repositories, _dir: dir }
+    }
+
+    async fn import(&self, bundles: &[Vec<u8>], moves_tags: bool) -> Result<Imported, Error> {
+        let file = |bytes: &Vec<u8>| BundleFile {
+            what: "x.car".into(),
+            input: Input::stream(Cursor::new(bytes.clone())),
+            size: None,
+        };
+        let files = bundles.iter().map(file).collect();
+        import::import(&self.content, &self.repositories, files, moves_tags, |_| Ok(()), |_| {}).await
+    }
+
+    /// The digest that the tag of the image points at, whose blobs are all here and right.
+    fn whole(&self, blobs: &[Digest]) -> Option<Digest> {
+        let tagged = self.repositories.tag(&name(), &tag()).unwrap()?;
+        for digest in blobs {
+            let stored = self.content.store().blob(digest).unwrap().expect("a blob of a tagged image");
+            let file = self.content.store().open_file(&stored).unwrap();
+            let mut check = file.check(&(0..file.size()));
+            let bytes = file.read_next(&mut check, 0, file.size() as usize).unwrap();
+            assert_eq!(Digest::sha256_of(&bytes), *digest);
+        }
+        Some(tagged)
+    }
+}
+
+fn name() -> Name {
+    "team/app".parse().unwrap()
+}
+
+fn tag() -> Tag {
+    "1".parse().unwrap()
+}
+
+fn noise(length: usize, seed: u64) -> Vec<u8> {
+    (seed..seed + length as u64).map(|i| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect()
+}
+
+/// An image of one layer: its blobs, the manifest first.
+fn image(seed: u64) -> Vec<Bytes> {
+    let layer = Bytes::from(noise(LAYER_BYTES, seed));
+    let config = Bytes::from_static(b"{}");
+    let descriptor = |kind: &str, bytes: &Bytes| -> Value {
+        json!({ "mediaType": kind, "digest": Digest::sha256_of(bytes).to_string(), "size": bytes.len() })
+    };
+    let manifest = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST,
+        "config": descriptor(media_type::OCI_CONFIG, &config),
+        "layers": [descriptor(media_type::OCI_LAYER_TAR, &layer)] });
+    vec![manifest.to_string().into(), config, layer]
+}
+
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A bundle of one image, and the digests of its blobs; `without` is left out.
+async fn bundle(seed: u64, without: Option<usize>) -> (Vec<u8>, Vec<Digest>) {
+    let source = Target::new();
+    let (mut blobs, mut digests) = (Vec::new(), Vec::new());
+    for (number, bytes) in image(seed).into_iter().enumerate() {
+        let mut writer = BlobWriter::new(source.content.store(), source.content.profile()).unwrap();
+        writer.write(bytes.clone()).unwrap();
+        let (stored, root) = writer.store().unwrap();
+        digests.push(stored.digest.clone());
+        let elsewhere = without == Some(number);
+        blobs.push(BundledBlob { digest: stored.digest, size: stored.size, cid: Some(root.cid), elsewhere });
+    }
+    let top = BundledManifest {
+        media_type: media_type::OCI_MANIFEST.parse().unwrap(),
+        digest: digests[0].clone(),
+        subject: None,
+        tag: None,
+    };
+    let (platforms, size) = (Vec::new(), LAYER_BYTES as u64);
+    let image = BundledImage { repository: name(), tag: Some(tag()), size, platforms, manifests: vec![top] };
+    let manifest = Manifest {
+        media_type: MANIFEST_TYPE.into(),
+        network: "own".into(),
+        since: Vec::new(),
+        completes: None,
+        records: Vec::new(),
+        images: vec![image],
+        blobs,
+    };
+    let (root, file) = manifest_file(&manifest).unwrap();
+    let written = Shared::default();
+    let dest = Dest::Parts(PartsDest::Stream(Box::new(written.clone())));
+    let mut target = ExportTarget::create(dest).unwrap();
+    let mut writer = BundleWriter::begin(&mut target, (root, &file), None).await.unwrap();
+    for blob in manifest.contained() {
+        let mut blocks = source.content.file_blocks(blob.cid.unwrap());
+        while let Some(block) = blocks.recv().await {
+            writer.write(block.unwrap()).await.unwrap();
+        }
+    }
+    let (parts, length) = writer.finish().await.unwrap();
+    target.finish().await.unwrap();
+    let bytes = written.0.lock().unwrap().clone();
+    assert_eq!((parts, length), (1, bytes.len() as u64));
+    (bytes, digests)
+}
+
+#[tokio::test]
+async fn a_bundle_is_imported_once_all_of_its_image_is_here() {
+    let (whole, blobs) = bundle(0, None).await;
+    let target = Target::new();
+    let imported = target.import(std::slice::from_ref(&whole), false).await.unwrap();
+    assert!(imported.problems.is_empty() && imported.missing.is_none(), "{imported:?}");
+    assert_eq!(target.whole(&blobs), Some(blobs[0].clone()));
+    assert!(target.content.gc_root(&imported.bundles[0]).await.unwrap().is_none(), "it is released");
+    let (partial, _) = bundle(0, Some(2)).await;
+    let target = Target::new();
+    let imported = target.import(&[partial], false).await.unwrap();
+    let missing = imported.missing.unwrap();
+    assert_eq!((missing.blobs, missing.images.len()), (vec![blobs[2].clone()], 1));
+    assert_eq!(target.whole(&blobs), None);
+    assert!(target.content.gc_root(&imported.bundles[0]).await.unwrap().is_some(), "it is kept for later");
+}
+
+#[tokio::test]
+async fn a_tag_is_moved_by_a_bundle_only_if_that_is_asked() {
+    let [(one, blobs), (two, others)] = [bundle(0, None).await, bundle(9, None).await];
+    let target = Target::new();
+    target.import(&[one], false).await.unwrap();
+    let refused = target.import(std::slice::from_ref(&two), false).await.unwrap();
+    assert_eq!((refused.images.len(), refused.conflicts.len()), (0, 1));
+    assert_eq!(refused.conflicts[0].1.digest, blobs[0]);
+    assert_eq!(target.whole(&blobs), Some(blobs[0].clone()));
+    target.import(&[two], true).await.unwrap();
+    assert_eq!(target.whole(&others), Some(others[0].clone()));
+}
+
+/// SplitMix64.
+fn next(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let z = (*state ^ (*state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+#[tokio::test]
+async fn a_bundle_that_is_damaged_at_random_shows_a_whole_image_or_none() {
+    let (whole, blobs) = bundle(0, None).await;
+    let (mut state, mut complete) = (7, 0);
+    for round in 0..40 {
+        let mut bytes = whole.clone();
+        let mut place = |length: usize| next(&mut state) as usize % length;
+        // Most of it is the layer; its beginning has the structure.
+        let at = if round % 2 == 0 { place(3000) } else { place(bytes.len()) };
+        match round % 4 {
+            0 | 1 => bytes[at] ^= 1 << place(8),
+            2 => bytes.truncate(at),
+            _ => {
+                let part = bytes[at..].iter().take(place(5000)).copied().collect::<Vec<u8>>();
+                let to = place(bytes.len());
+                bytes.splice(to..to, part);
+            }
+        }
+        let target = Target::new();
+        let outcome = target.import(&[bytes], false).await;
+        let tagged = target.whole(&blobs);
+        match outcome {
+            Ok(imported) => {
+                assert_eq!(imported.missing.is_none(), tagged.is_some(), "{imported:?}");
+                assert!(tagged.is_some() || !imported.problems.is_empty(), "{imported:?}");
+            }
+            Err(error) => assert!(tagged.is_none(), "{error}"),
+        }
+        complete += u32::from(tagged.is_some());
+        // Then the whole bundle arrives.
+        target.import(std::slice::from_ref(&whole), false).await.unwrap();
+        assert_eq!(target.whole(&blobs), Some(blobs[0].clone()));
+    }
+    assert!(complete < 20, "{complete}");
+}
