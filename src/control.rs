@@ -18,8 +18,8 @@ pub use instance::{Instance, Naming, Network, Options};
 pub use invitation::Invitation;
 pub use message::{
     Added, AddedLayer, Collected, DamageInfo, Dropped, ExportedImage, Failure, FollowedName, Identity,
-    ImageInfo, ImageReply, ImageRequest, Inspected, InspectedImage, Invited, LayerRequest, NameRequest,
-    NameTarget, Note, OwnName, PeerInfo, Pin, Publication, Published, RemovedInfo, Reply, RepoCollected,
-    RepoContents, RepoInfo, RepoManifest, RepoReply, RepoRequest, RepoTag, Request, Room, Source, Status,
-    StoreReply, StoreRequest, Stored, Verified,
+    ImageInfo, ImageReply, ImageRequest, ImportOptions, Inspected, InspectedImage, Invited, LayerRequest,
+    NameRequest, NameTarget, Note, OwnName, PeerInfo, Pin, Publication, Published, RemovedInfo, Reply,
+    RepoCollected, RepoContents, RepoInfo, RepoManifest, RepoReply, RepoRequest, RepoTag, Request, Room,
+    Source, Status, StoreReply, StoreRequest, Stored, Verified,
 };

@@ -1,5 +1,6 @@
 //! A node directory in use, and what commands ask of it: one file for each group of commands.
 
+mod convert;
 mod export;
 mod image;
 mod layer;

@@ -10,7 +10,7 @@ mod store;
 use serde::{Deserialize, Serialize};
 
 pub(super) use attachment::{Answer, Ask, Attached, AttachedLayer, Envelope, Write};
-pub use image::{ExportedImage, ImageInfo, ImageReply, ImageRequest, InspectedImage};
+pub use image::{ExportedImage, ImageInfo, ImageReply, ImageRequest, ImportOptions, InspectedImage};
 pub use layer::{Added, AddedLayer, Inspected, LayerRequest, Source};
 pub(super) use name::{ConflictingWriter, FollowedRepository, ServedRoot};
 pub use name::{FollowedName, NameRequest, NameTarget, OwnName, Publication, Published};
