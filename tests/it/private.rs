@@ -277,7 +277,7 @@ async fn layer_index_and_image_tag_share_the_content_of_a_former_network_that_th
     reader.until("they are connected", |status| status["peers"] == 1).await;
     let name = |reference: &str| {
         let path = reference.split_once('/').unwrap().1;
-        path.rsplit_once(':').unwrap().0.to_string()
+        path.rsplit_once(':').map_or(path, |(name, _)| name).to_string()
     };
     let pull = async |reference: &str, bytes: &[u8]| {
         let digest = ocipfs_oci::Digest::sha256_of(bytes);

@@ -214,6 +214,32 @@ impl<C> Drop for Frames<C> {
     }
 }
 
+impl<C: AsyncRead + Unpin> Frames<C> {
+    /// Reads more of the piece that is held back, and returns the next state.
+    fn poll_hold(
+        &mut self,
+        filled: usize,
+        flags: u16,
+        left: u32,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<State>> {
+        if filled == self.holding.len() {
+            return Poll::Ready(self.held(flags, left));
+        }
+        let n = ready!(Pin::new(&mut self.socket).poll_read(cx, &mut self.holding[filled..]))?;
+        let filled = filled + within_frame(n)?;
+        Poll::Ready(Ok(State::Hold { filled, flags, left }))
+    }
+
+    /// Reads at most `left` bytes that no stream reads.
+    fn poll_discard(&mut self, left: u32, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut scratch = [0; 4096];
+        let most = scratch.len().min(left as usize);
+        let n = ready!(Pin::new(&mut self.socket).poll_read(cx, &mut scratch[..most]))?;
+        Poll::Ready(within_frame(n))
+    }
+}
+
 impl<C: AsyncRead + Unpin> AsyncRead for Frames<C> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
@@ -223,16 +249,8 @@ impl<C: AsyncRead + Unpin> AsyncRead for Frames<C> {
                 return Poll::Ready(Ok(n));
             }
             match this.state {
-                State::Hold { filled, flags, left } if filled == this.holding.len() => {
-                    this.state = this.held(flags, left)?;
-                }
                 State::Hold { filled, flags, left } => {
-                    let socket = Pin::new(&mut this.socket);
-                    let n = ready!(socket.poll_read(cx, &mut this.holding[filled..]))?;
-                    if n == 0 {
-                        return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-                    }
-                    this.state = State::Hold { filled: filled + n, flags, left };
+                    this.state = ready!(this.poll_hold(filled, flags, left, cx))?;
                 }
                 State::Header { read } => {
                     let socket = Pin::new(&mut this.socket);
@@ -253,12 +271,7 @@ impl<C: AsyncRead + Unpin> AsyncRead for Frames<C> {
                     this.state = State::Piece { taken: 0, piece: 0, flags: 0, left: 0 };
                 }
                 State::Discard { flags, left } => {
-                    let mut scratch = [0; 4096];
-                    let most = scratch.len().min(left as usize);
-                    let n = ready!(Pin::new(&mut this.socket).poll_read(cx, &mut scratch[..most]))?;
-                    if n == 0 {
-                        return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-                    }
+                    let n = ready!(this.poll_discard(left, cx))?;
                     this.state = State::Discard { flags, left: left - n as u32 };
                 }
                 State::Frame { flags, left } => {
@@ -285,6 +298,11 @@ impl<C: AsyncRead + Unpin> AsyncRead for Frames<C> {
             }
         }
     }
+}
+
+/// Returns the bytes that were read within a frame, where the socket must not end.
+fn within_frame(read: usize) -> io::Result<usize> {
+    if read == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(read) }
 }
 
 /// Handles the end of the socket after `read` bytes of a header.

@@ -140,7 +140,8 @@ async fn podman_loads_an_export_with_an_index_referrers_and_cosign_tags() {
     push_signed(&node).await;
     blocking(move || {
         let podman = Podman::new().unwrap();
-        for name in ["signed.tar", "signed.tar.gz", "signed.tar.zst"] {
+        // podman 4.3 fails on any docker archive of several entries that is compressed with gzip, also by GNU gzip.
+        for name in ["signed.tar", "signed.tar.zst"] {
             let said = podman.load(&export(&node, dir.path(), name)).unwrap();
             let image = loaded(&said);
             assert!(image.ends_with("/app:1.0"), "{name}: {said}");
